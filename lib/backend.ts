@@ -1,0 +1,106 @@
+/**
+ * The operations that a model and the filter need, one method each. `lib/reference/` does them in plain
+ * TypeScript (the truth for tests), `ffi/` in native code; all take and fill tensors that the caller allocated.
+ */
+import type { DType } from "./dtype.ts";
+import type { FilterObserve, FilterScan } from "./filter/layer.ts";
+import type { HostTensor, Tensor } from "./tensor.ts";
+
+export type {
+  FilterObserve,
+  FilterScan,
+  LayerSpec,
+  LayerState,
+  ScanInput,
+  ScanOutput,
+} from "./filter/layer.ts";
+
+/** Arguments of {@linkcode Backend.attention}: R queries over n cached and m recent keys. */
+export interface AttentionArgs {
+  /** Queries, [R, numHeads, headDim] f32, positions ascending. */
+  readonly queries: Tensor;
+  /** Original position of each query, [R] i32, ascending. */
+  readonly queryPositions: Tensor;
+  /** Cached keys, [>= n, numKvHeads, headDim] f32, f16 or bf16; rows past n are ignored. */
+  readonly keys: Tensor;
+  /** Cached values, like `keys`. */
+  readonly values: Tensor;
+  /** Original positions of the cached rows, [>= n] i32, ascending. */
+  readonly keyPositions: Tensor;
+  /** Cached rows in use, n. A query sees those at its own position or before it. */
+  readonly numKeys: number;
+  /** Keys of skipped tokens that are still near, [>= m, numKvHeads, headDim], dtype of `keys`. */
+  readonly recentKeys: Tensor;
+  /** Values of skipped tokens, like `recentKeys`. */
+  readonly recentValues: Tensor;
+  /** Original positions of the recent rows, [>= m] i32, ascending; none is also in the cache. */
+  readonly recentPositions: Tensor;
+  /** Recent rows in use, m. */
+  readonly numRecent: number;
+  /** A query at position i sees a recent row at position j where 0 <= i - j <= recent. */
+  readonly recent: number;
+  /** Factor on the products of queries and keys, 1 / sqrt(headDim). */
+  readonly scale: number;
+  /** Attention output before the output projection, [R, numHeads, headDim] f32. A query that sees nothing gets 0. */
+  readonly out: Tensor;
+}
+
+/** Results of {@linkcode Backend.compareLogits}, one entry a row, in nats. */
+export interface LogitComparison {
+  /** Loss of the target under the second distribution. */
+  readonly nll: Float64Array<ArrayBuffer>;
+  /** Loss of the target under the first. */
+  readonly baseNll: Float64Array<ArrayBuffer>;
+  /** KL(first || second). */
+  readonly kl: Float64Array<ArrayBuffer>;
+  /** 1 where both have the same largest logit (lowest index on ties). */
+  readonly agree: Uint8Array<ArrayBuffer>;
+}
+
+/** One method per op. Shapes in brackets; f32 where nothing is said. */
+export interface Backend {
+  /** Short name, as `--backend` takes it. */
+  readonly name: string;
+  /** One line for logs: instruction set, threads, libraries. */
+  readonly description: string;
+
+  /** Allocates zeroed storage. */
+  alloc(dtype: DType, shape: readonly number[]): Tensor;
+  /** Takes a host tensor over (without copying where the backend computes in host memory). */
+  upload(tensor: HostTensor): Tensor;
+  /** The values, in this process's memory (without copying where they are there already). */
+  read(tensor: Tensor): HostTensor;
+
+  /** out[i] = table[ids[i]]: `table` [vocabSize, hiddenSize] of any dtype, `ids` [T] i32, `out` [T, hiddenSize]. */
+  embedding(table: Tensor, ids: Tensor, out: Tensor): void;
+  /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]. */
+  rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void;
+  /** out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are never quantised. */
+  linear(x: Tensor, weight: Tensor, out: Tensor): void;
+  /**
+   * Rotary embedding in place on adjacent pairs (GGUF's row order): x[t, h, 2i], x[t, h, 2i+1] turn by
+   * positions[t] * theta^(-2i/headDim). `x` [T, heads, headDim], `positions` [T] i32.
+   */
+  rope(x: Tensor, positions: Tensor, theta: number): void;
+  /** out = silu(gate) * up, all [T, n]; `out` may be `gate`. */
+  swiglu(gate: Tensor, up: Tensor, out: Tensor): void;
+  /** out[i] = x[rows[i]]: `x` [T, n] f32, f16 or bf16, `rows` [R] i32, `out` [R, n] of f32, or of x's dtype. */
+  gatherRows(x: Tensor, rows: Tensor, out: Tensor): void;
+  /** x[rows[i]] += delta[i], the residual scatter: `x` [T, n], `rows` [R] i32 without repeats, `delta` [R, n]. */
+  scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void;
+  /** Copies `x` [T, n] f32 into rows [at, at + T) of `out` [>= at + T, n], rounding to out's dtype (f32, f16, bf16). */
+  storeRows(x: Tensor, out: Tensor, at: number): void;
+  /** Euclidean norm of each row, summed in float64: `x` [T, n]. */
+  rowNorms(x: Tensor): Float64Array<ArrayBuffer>;
+  /** Grouped-query causal attention of kept queries over compacted keys and the recent window. */
+  attention(args: AttentionArgs): void;
+  /** Loss -log softmax(logits)[target] of each row, in nats: `logits` [T, vocabSize], `targets` [T] i32. */
+  nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer>;
+  /** Both losses, KL divergence and agreement of two rows of logits, without storing probabilities. */
+  compareLogits(base: Tensor, other: Tensor, targets: Tensor): LogitComparison;
+
+  /** The decision recurrence of Token Filtering over a chunk of one layer. */
+  readonly kvFilterScan: FilterScan<Tensor>;
+  /** The `learned` rule's regression. */
+  readonly kvFilterObserve: FilterObserve;
+}

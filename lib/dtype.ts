@@ -1,0 +1,58 @@
+/** Element types of tensors: how they are named, numbered across the C ABI, and how many bytes they take. */
+
+/** Dense element types: one number a slot. */
+export type DenseDType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
+
+/** Block-quantised element types, named and laid out as in GGUF. */
+export type QuantDType = "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q4_k" | "q6_k";
+
+/** Every element type a tensor may have. */
+export type DType = DenseDType | QuantDType;
+
+/** What one block of an element type is: how many values it holds, and in how many bytes. */
+export interface DTypeInfo {
+  /** Number of the type in the C ABI (`TKF_DTYPE_…` in tokenfilter.h). */
+  readonly code: number;
+  /** Values in one block; 1 for dense types. */
+  readonly blockSize: number;
+  /** Bytes of one block. */
+  readonly blockBytes: number;
+}
+
+/** The table of element types. Codes below 100 equal GGUF's own type numbers. */
+export const DTYPES: { readonly [K in DType]: DTypeInfo } = {
+  f32: { code: 0, blockSize: 1, blockBytes: 4 },
+  f16: { code: 1, blockSize: 1, blockBytes: 2 },
+  q4_0: { code: 2, blockSize: 32, blockBytes: 18 },
+  q4_1: { code: 3, blockSize: 32, blockBytes: 20 },
+  q5_0: { code: 6, blockSize: 32, blockBytes: 22 },
+  q5_1: { code: 7, blockSize: 32, blockBytes: 24 },
+  q8_0: { code: 8, blockSize: 32, blockBytes: 34 },
+  q4_k: { code: 12, blockSize: 256, blockBytes: 144 },
+  q6_k: { code: 14, blockSize: 256, blockBytes: 210 },
+  bf16: { code: 30, blockSize: 1, blockBytes: 2 },
+  i32: { code: 100, blockSize: 1, blockBytes: 4 },
+  u8: { code: 101, blockSize: 1, blockBytes: 1 },
+  f64: { code: 102, blockSize: 1, blockBytes: 8 },
+};
+
+/**
+ * Bytes that `count` consecutive values of a type take.
+ *
+ * @throws {RangeError} If `count` is not a whole number of blocks.
+ *
+ * @example
+ * ```ts
+ * import { byteSize } from "./dtype.ts";
+ * console.assert(byteSize("q8_0", 64) === 68);
+ * ```
+ */
+export function byteSize(dtype: DType, count: number): number {
+  const { blockSize, blockBytes } = DTYPES[dtype];
+  if (!Number.isSafeInteger(count) || count < 0 || count % blockSize !== 0) {
+    throw new RangeError(
+      `Cannot size ${count} values of ${dtype}: expected a multiple of its block of ${blockSize}`,
+    );
+  }
+  return (count / blockSize) * blockBytes;
+}

@@ -1,0 +1,41 @@
+/** The few error classes that a caller may want to catch by name. Everything else is a built-in error. */
+
+/** The native library could not be found, built or loaded; the message lists every place tried and the mend. */
+export class NativeLibraryError extends Error {
+  override readonly name = "NativeLibraryError";
+}
+
+/** A native kernel refused its arguments or failed. */
+export class KernelError extends Error {
+  override readonly name = "KernelError";
+  /** Status code of the C ABI (`TKF_STATUS_…`). */
+  readonly code: number;
+  /** The ABI function that failed. */
+  readonly op: string;
+
+  constructor(op: string, code: number, message: string) {
+    super(`Cannot run ${op}: ${message}`);
+    this.op = op;
+    this.code = code;
+  }
+}
+
+/** A model file is broken or holds something that this project does not know. */
+export class ModelFormatError extends SyntaxError {
+  override readonly name = "ModelFormatError";
+  /** The file's path or URL, as given. */
+  readonly file: string;
+  /** Byte offset in the file where the trouble lies, where it is known. */
+  readonly offset: number | undefined;
+
+  constructor(file: string, message: string, offset?: number) {
+    super(`Cannot read "${file}"${offset === undefined ? "" : ` at byte ${offset}`}: ${message}`);
+    this.file = file;
+    this.offset = offset;
+  }
+}
+
+/** Something the user typed is wrong: commands print its one line and leave with exit code 2. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}

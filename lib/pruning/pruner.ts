@@ -1,0 +1,75 @@
+/**
+ * What a model asks of a pruning method: per sequence and layer, which tokens' attention to compute.
+ * A model knows no method by name; a method knows no model.
+ */
+import type { Tensor } from "../tensor.ts";
+
+/** What a method may look at before a layer's attention: T tokens, one row each. */
+export interface LayerInput {
+  /** 0-based index of the layer. */
+  readonly layer: number;
+  /** Rows in all tensors below, T. */
+  readonly count: number;
+  /** Keys after rotary embedding, or before it where the method asked so, [T, numKvHeads, headDim] f32. */
+  readonly keys: Tensor;
+  /** Values, [T, numKvHeads, headDim] f32. */
+  readonly values: Tensor;
+  /** Residual stream before the attention block, [T, hiddenSize] f32. */
+  readonly residual: Tensor;
+  /** Attention's input after its RMSNorm, [T, hiddenSize] f32. */
+  readonly normed: Tensor;
+  /** Queries after rotary embedding, [T, numHeads * headDim] f32, where the method asked for them. */
+  readonly queries?: Tensor;
+  /**
+   * Where the method asked for them: norm(o) / norm(x) of every token, [T], as if all tokens of the chunk were
+   * kept. This looks ahead.
+   */
+  readonly trueRedundancy?: Float64Array<ArrayBuffer>;
+}
+
+/** What a method says of the tokens [start, start + taken). */
+export interface PrunerDecision {
+  /** Tokens decided, at least 1; the model asks again for the rest, after `observe`. */
+  readonly taken: number;
+  /** 1 = compute, 0 = skip; `taken` entries. */
+  readonly keep: Uint8Array<ArrayBuffer>;
+}
+
+/** A method at work on one sequence. */
+export interface PrunerSequence {
+  /** Decides the next tokens of a filtered layer: rows [start, input.count) of the input are still open. */
+  decide(input: LayerInput, start: number): PrunerDecision;
+  /**
+   * Where the method asked for them: outcomes of the kept tokens of the last decision, in order:
+   * norm(attention block's output) and norm(residual input), float64.
+   */
+  observe?(
+    layer: number,
+    outputNorms: Float64Array<ArrayBuffer>,
+    residualNorms: Float64Array<ArrayBuffer>,
+  ): void;
+  /** An independent copy, for branching a sequence. */
+  fork(): PrunerSequence;
+}
+
+/** A pruning method with its options, bound to a model's shape. */
+export interface Pruner {
+  /** The method's name in the registry. */
+  readonly name: string;
+  /** 0-based indices of the layers it filters, ascending. The other layers run dense. */
+  readonly layers: readonly number[];
+  /** Keys it wants to see. */
+  readonly keyState: "post-rope" | "pre-rope";
+  /** Whether it reads {@linkcode LayerInput.queries}. */
+  readonly wantsQueries: boolean;
+  /** Whether it needs `observe`. */
+  readonly wantsOutputs: boolean;
+  /** What it looks ahead at, if anything: then a whole sequence must come as one prefill. */
+  readonly looksAhead: "nothing" | "scores" | "outputs";
+  /** Whether skipped tokens enter the KV cache all the same. */
+  readonly cacheSkipped: boolean;
+  /** For how many tokens a skipped token's key and value stay visible. */
+  readonly recent: number;
+  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
+  start(chunk?: number): PrunerSequence;
+}

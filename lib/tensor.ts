@@ -1,0 +1,119 @@
+/** Tensors: an element type, a shape, and storage that a backend owns. Always row-major and contiguous. */
+import { byteSize, type DType } from "./dtype.ts";
+
+/** Typed arrays that hold a host tensor's values; f16 and bf16 travel as raw 16-bit patterns. */
+export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array;
+
+/** What every backend's tensor has. Values are reached through {@linkcode Backend.read}. */
+export interface Tensor {
+  /** Element type. */
+  readonly dtype: DType;
+  /** Sizes, outermost first; the last dimension is contiguous (and the one that is quantised). */
+  readonly shape: readonly number[];
+}
+
+/** A tensor in this process's memory: `data` holds exactly `byteSize(dtype, product of shape)` bytes. */
+export interface HostTensor extends Tensor {
+  readonly data: TensorData;
+}
+
+/** Number of values in a shape. */
+export function countOf(shape: readonly number[]): number {
+  return shape.reduce((a, b) => a * b, 1);
+}
+
+/**
+ * Wraps values as a host tensor without copying.
+ *
+ * @throws {RangeError} If the bytes of `data` do not fit the shape.
+ *
+ * @example
+ * ```ts
+ * import { hostTensor } from "./tensor.ts";
+ * const x = hostTensor("f32", [2, 3], new Float32Array(6));
+ * console.assert(x.shape[1] === 3);
+ * ```
+ */
+export function hostTensor(dtype: DType, shape: readonly number[], data: TensorData): HostTensor {
+  const want = byteSize(dtype, countOf(shape));
+  if (data.byteLength !== want) {
+    throw new RangeError(
+      `Cannot make a ${dtype} tensor of shape [${shape}]: found ${data.byteLength} bytes, expected ${want}`,
+    );
+  }
+  return { dtype, shape, data };
+}
+
+/** Allocates a zeroed host tensor. */
+export function emptyTensor(dtype: DType, shape: readonly number[]): HostTensor {
+  const count = countOf(shape);
+  const bytes = byteSize(dtype, count);
+  switch (dtype) {
+    case "f32":
+      return { dtype, shape, data: new Float32Array(count) };
+    case "f64":
+      return { dtype, shape, data: new Float64Array(count) };
+    case "i32":
+      return { dtype, shape, data: new Int32Array(count) };
+    case "f16":
+    case "bf16":
+      return { dtype, shape, data: new Uint16Array(count) };
+    default:
+      return { dtype, shape, data: new Uint8Array(bytes) };
+  }
+}
+
+/**
+ * Checks a tensor against an expected type and shape (-1 = any size).
+ *
+ * @throws {TypeError} If the element type differs.
+ * @throws {RangeError} If the shape differs.
+ */
+export function expectTensor(
+  name: string,
+  tensor: Tensor,
+  dtypes: DType | readonly DType[],
+  shape: readonly number[],
+): void {
+  const allowed = typeof dtypes === "string" ? [dtypes] : dtypes;
+  if (!allowed.includes(tensor.dtype)) {
+    throw new TypeError(`Cannot use "${name}": found ${tensor.dtype}, expected ${allowed.join(" or ")}`);
+  }
+  const same = tensor.shape.length === shape.length &&
+    shape.every((size, i) => size === -1 || size === tensor.shape[i]);
+  if (!same) {
+    throw new RangeError(`Cannot use "${name}": found shape [${tensor.shape}], expected [${shape}]`);
+  }
+}
+
+/**
+ * The values of a tensor that lives in this process.
+ *
+ * @throws {TypeError} If the tensor lives elsewhere, for example on a GPU.
+ */
+export function hostData(tensor: Tensor): TensorData {
+  const data = (tensor as Partial<HostTensor>).data;
+  if (data === undefined) {
+    throw new TypeError("Cannot reach a device tensor's values directly: read it through its backend");
+  }
+  return data;
+}
+
+/** The values of an f32 host tensor. @throws {TypeError} If it is of another type or on a device. */
+export function f32Data(tensor: Tensor): Float32Array<ArrayBuffer> {
+  const data = hostData(tensor);
+  if (!(data instanceof Float32Array)) {
+    throw new TypeError(`Cannot use a ${tensor.dtype} tensor: expected f32`);
+  }
+  return data as Float32Array<ArrayBuffer>;
+}
+
+/** Rows [start, end) of a dense host tensor's first dimension, as a view without a copy. */
+export function rowsOf(tensor: HostTensor, start: number, end: number): HostTensor {
+  const width = countOf(tensor.shape.slice(1));
+  return {
+    dtype: tensor.dtype,
+    shape: [end - start, ...tensor.shape.slice(1)],
+    data: tensor.data.subarray(start * width, end * width),
+  };
+}
