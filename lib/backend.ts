@@ -70,6 +70,8 @@ export interface Backend {
   upload(tensor: HostTensor): Tensor;
   /** The values, in this process's memory (without copying where they are there already). */
   read(tensor: Tensor): HostTensor;
+  /** A fresh tensor of `rows` rows that begins with the rows of `tensor`, as many as fit; the rest is zero. */
+  resizeRows(tensor: Tensor, rows: number): Tensor;
 
   /** out[i] = table[ids[i]]: `table` [vocabSize, hiddenSize] of any dtype, `ids` [T] i32, `out` [T, hiddenSize]. */
   embedding(table: Tensor, ids: Tensor, out: Tensor): void;

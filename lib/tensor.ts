@@ -117,3 +117,12 @@ export function rowsOf(tensor: HostTensor, start: number, end: number): HostTens
     data: tensor.data.subarray(start * width, end * width),
   };
 }
+
+/** A fresh tensor of `rows` rows that begins with the rows of `tensor` (as many as fit); the rest is zero. */
+export function resizedRows(tensor: HostTensor, rows: number): HostTensor {
+  const shape = [rows, ...tensor.shape.slice(1)];
+  const out = emptyTensor(tensor.dtype, shape);
+  const count = Math.min(out.data.length, tensor.data.length);
+  out.data.set(tensor.data.subarray(0, count));
+  return out;
+}
