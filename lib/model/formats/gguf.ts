@@ -1,0 +1,318 @@
+/**
+ * GGUF, the model file format of ggml, versions 2 and 3 (little-endian).
+ * Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+ *
+ * A parser of its own, because `@huggingface/gguf` reads from URLs, checks no tensor's place in the file, and
+ * says neither byte nor mend when a file is broken.
+ */
+import { byteSize, type DType, DTYPES } from "../../dtype.ts";
+import type { HostTensor, TensorData } from "../../tensor.ts";
+import { ByteReader } from "./_byte_reader.ts";
+import { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, VALUE_TYPES } from "./_gguf_file.ts";
+
+export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType } from "./_gguf_file.ts";
+
+/** What a parser of untrusted bytes accepts, and why not more. */
+export const GGUF_LIMITS = {
+  /** Known files hold fewer than 100 keys. */
+  metadataEntries: 4096,
+  /** The largest published models have some 2,000 tensors in all their parts. */
+  tensors: 65_536,
+  /** The format's own limit on a key. */
+  keyBytes: 65_535,
+  /** The format's own limit on a tensor's name. */
+  nameBytes: 64,
+  /** Chat templates, the longest strings known, stay under 100 kB. */
+  stringBytes: 16 * 2 ** 20,
+  /** Vocabularies reach 262,144 entries, their merge lists about twice that. */
+  arrayLength: 4 * 2 ** 20,
+  /** ggml's own limit, GGML_MAX_DIMS. */
+  dims: 4,
+  /** Data starts at a multiple of this at most: a page is 4,096 bytes, 65,536 on some machines. */
+  alignment: 65_536,
+} as const;
+
+/** Where data begins when the file does not say otherwise. */
+const DEFAULT_ALIGNMENT = 32;
+
+const DTYPE_OF_CODE = new Map<number, DType>(
+  (Object.entries(DTYPES) as [DType, { code: number }][])
+    .filter(([, { code }]) => code < 100)
+    .map(([dtype, { code }]) => [code, dtype]),
+);
+
+/** Names of types that files hold and this project does not compute with; 4, 5, 31 to 33 are gone from ggml. */
+const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
+  9: "Q8_1",
+  10: "Q2_K",
+  11: "Q3_K",
+  13: "Q5_K",
+  15: "Q8_K",
+  16: "IQ2_XXS",
+  17: "IQ2_XS",
+  18: "IQ3_XXS",
+  19: "IQ1_S",
+  20: "IQ4_NL",
+  21: "IQ3_S",
+  22: "IQ2_S",
+  23: "IQ4_XS",
+  24: "I8",
+  25: "I16",
+  26: "I32",
+  27: "I64",
+  28: "F64",
+  29: "IQ1_M",
+  34: "TQ1_0",
+  35: "TQ2_0",
+  39: "MXFP4",
+  40: "NVFP4",
+};
+
+/**
+ * Parses a GGUF file's bytes. Tensor data are views of `bytes` (which are copied once if they do not begin at a
+ * multiple of 8 in their buffer), so do not write to them afterwards.
+ *
+ * @param bytes The whole file.
+ * @param file Its path or URL, for messages.
+ * @throws {ModelFormatError} If the bytes are not a GGUF file of version 2 or 3, break off early, hold a tensor of an
+ * unknown type, or exceed {@linkcode GGUF_LIMITS}.
+ *
+ * @example
+ * ```ts ignore
+ * const gguf = parseGguf(await Deno.readFile("model.gguf"), "model.gguf");
+ * gguf.string("general.architecture"); // "llama"
+ * gguf.tensors.get("token_embd.weight")?.shape; // [4096, 192]
+ * ```
+ */
+export function parseGguf(bytes: Uint8Array<ArrayBuffer>, file: string): GgufFile {
+  const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
+  const reader = new ByteReader(aligned, file);
+  const version = readHeader(reader);
+  const numTensors = reader.count("the number of tensors", GGUF_LIMITS.tensors);
+  const numEntries = reader.count("the number of metadata keys", GGUF_LIMITS.metadataEntries);
+
+  const metadata = new Map<string, GgufValue>();
+  for (let i = 0; i < numEntries; i++) {
+    const at = reader.offset;
+    const key = readString(reader, `metadata key ${i}`, GGUF_LIMITS.keyBytes);
+    if (metadata.has(key)) throw reader.error(`found key "${key}" twice, expected it once`, at);
+    metadata.set(key, readValue(reader, key));
+  }
+  const alignment = alignmentOf(reader, metadata);
+  return new GgufFile(file, version, metadata, readTensors(reader, numTensors, alignment));
+}
+
+function readHeader(reader: ByteReader): number {
+  const magic = reader.bytes.subarray(0, 4);
+  if (String.fromCharCode(...magic) !== "GGUF") {
+    const hex = [...magic].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    throw reader.error(`found the bytes [${hex}], expected "GGUF": pass a GGUF file`, 0);
+  }
+  reader.skip(4, "the magic number");
+  const version = reader.u32("the version");
+  if (version === 2 || version === 3) return version;
+  const mend = version === 1
+    ? "convert the model again with a newer llama.cpp"
+    : (version & 0xffff) === 0
+    ? "this looks like a big-endian file: convert the model again without --bigendian"
+    : "convert the model to version 3";
+  throw reader.error(`found GGUF version ${version}, expected 2 or 3; ${mend}`, 4);
+}
+
+function readString(reader: ByteReader, what: string, limit: number = GGUF_LIMITS.stringBytes): string {
+  return reader.text(reader.count(`the length of ${what}`, limit), what);
+}
+
+function readValueType(reader: ByteReader, key: string): GgufValueType {
+  const code = reader.u32(`the type of "${key}"`);
+  const type = VALUE_TYPES[code];
+  if (type === undefined) {
+    throw reader.error(`found value type ${code} for "${key}", expected 0 to 12`, reader.offset - 4);
+  }
+  return type;
+}
+
+function readValue(reader: ByteReader, key: string): GgufValue {
+  const type = readValueType(reader, key);
+  if (type !== "array") return { type, offset: reader.offset, value: readScalar(reader, type, key) };
+
+  const at = reader.offset;
+  const elementType = readValueType(reader, key);
+  // ggml's reader refuses nested lists as well.
+  if (elementType === "array") {
+    throw reader.error(`found a list of lists for "${key}", expected a flat one`, at);
+  }
+  const length = reader.count(`the length of "${key}"`, GGUF_LIMITS.arrayLength);
+  // Every element takes at least a byte: a longer list cannot be there, so nothing is allocated for it.
+  if (length > reader.left) {
+    throw reader.error(
+      `found ${length} elements for "${key}" with ${reader.left} bytes left in the file`,
+      at,
+    );
+  }
+  const value: GgufScalar[] = [];
+  for (let i = 0; i < length; i++) value.push(readScalar(reader, elementType, key));
+  return { type, elementType, offset: at, value };
+}
+
+function readScalar(reader: ByteReader, type: Exclude<GgufValueType, "array">, key: string): GgufScalar {
+  const what = `the value of "${key}"`;
+  switch (type) {
+    case "uint8":
+      return reader.u8(what);
+    case "int8":
+      return reader.i8(what);
+    case "uint16":
+      return reader.u16(what);
+    case "int16":
+      return reader.i16(what);
+    case "uint32":
+      return reader.u32(what);
+    case "int32":
+      return reader.i32(what);
+    case "float32":
+      return reader.f32(what);
+    case "float64":
+      return reader.f64(what);
+    case "uint64":
+      return reader.u64(what);
+    case "int64":
+      return reader.i64(what);
+    case "string":
+      return readString(reader, what);
+    case "bool": {
+      const byte = reader.u8(what);
+      if (byte > 1) throw reader.error(`found ${byte} for "${key}", expected 0 or 1`, reader.offset - 1);
+      return byte === 1;
+    }
+  }
+}
+
+function alignmentOf(reader: ByteReader, metadata: ReadonlyMap<string, GgufValue>): number {
+  const entry = metadata.get("general.alignment");
+  if (entry === undefined) return DEFAULT_ALIGNMENT;
+  const { type, value, offset } = entry;
+  const power = type === "uint32" && typeof value === "number" && value >= 8 &&
+    value <= GGUF_LIMITS.alignment && (value & (value - 1)) === 0;
+  if (!power) {
+    throw reader.error(
+      `found ${
+        String(value)
+      } for "general.alignment", expected a power of two from 8 to ${GGUF_LIMITS.alignment}`,
+      offset,
+    );
+  }
+  return value;
+}
+
+interface TensorPlace {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: number[];
+  /** Bytes from the beginning of the data. */
+  readonly start: number;
+  readonly size: number;
+  /** Where the file says so. */
+  readonly at: number;
+}
+
+function readTensors(reader: ByteReader, count: number, alignment: number): Map<string, HostTensor> {
+  const places: TensorPlace[] = [];
+  const names = new Set<string>();
+  for (let i = 0; i < count; i++) {
+    const place = readTensorPlace(reader, i, alignment);
+    if (names.has(place.name)) {
+      throw reader.error(`found tensor "${place.name}" twice, expected it once`, place.at);
+    }
+    names.add(place.name);
+    places.push(place);
+  }
+  const dataStart = Math.ceil(reader.offset / alignment) * alignment;
+  for (const { name, start, size, at } of places) {
+    if (dataStart + start + size > reader.bytes.length) {
+      throw reader.error(
+        `found a file of ${reader.bytes.length} bytes, expected ${
+          dataStart + start + size
+        } for tensor "${name}"; ` +
+          "the file is cut short: get it again",
+        at,
+      );
+    }
+  }
+  expectNoOverlap(reader, places);
+  return new Map(places.map((place) => [place.name, viewOf(reader.bytes, dataStart, place)]));
+}
+
+function readTensorPlace(reader: ByteReader, index: number, alignment: number): TensorPlace {
+  const at = reader.offset;
+  const name = readString(reader, `the name of tensor ${index}`, GGUF_LIMITS.nameBytes);
+  const what = `tensor "${name}"`;
+  const numDims = reader.u32(`the dimensions of ${what}`);
+  if (numDims < 1 || numDims > GGUF_LIMITS.dims) {
+    throw reader.error(`found ${numDims} dimensions for ${what}, expected 1 to ${GGUF_LIMITS.dims}`, at);
+  }
+  const shape: number[] = [];
+  let values = 1;
+  for (let i = 0; i < numDims; i++) {
+    const size = reader.count(`dimension ${i} of ${what}`, Number.MAX_SAFE_INTEGER);
+    values *= size;
+    if (size === 0 || values > Number.MAX_SAFE_INTEGER) {
+      throw reader.error(
+        `found dimension ${size} for ${what}, expected 1 or more and under 2^53 values in all`,
+        at,
+      );
+    }
+    shape.unshift(size);
+  }
+  const dtype = readTensorType(reader, what);
+  const row = shape.at(-1)!, { blockSize } = DTYPES[dtype];
+  if (row % blockSize !== 0) {
+    throw reader.error(
+      `found rows of ${row} for ${what}, expected a multiple of ${dtype}'s block of ${blockSize}`,
+      at,
+    );
+  }
+  const start = reader.count(`the offset of ${what}`, Number.MAX_SAFE_INTEGER);
+  if (start % alignment !== 0) {
+    throw reader.error(
+      `found offset ${start} for ${what}, expected a multiple of ${alignment}`,
+      reader.offset - 8,
+    );
+  }
+  return { name, dtype, shape, start, size: byteSize(dtype, values), at };
+}
+
+function readTensorType(reader: ByteReader, what: string): DType {
+  const code = reader.u32(`the type of ${what}`);
+  const dtype = DTYPE_OF_CODE.get(code);
+  if (dtype !== undefined) return dtype;
+  const known = [...DTYPE_OF_CODE.values()].map((name) => name.toUpperCase()).join(", ");
+  const found = OTHER_TENSOR_TYPES[code] ?? "unknown";
+  throw reader.error(
+    `found type ${code} (${found}) for ${what}, expected one of ${known}; quantise the model to one of these`,
+    reader.offset - 4,
+  );
+}
+
+function expectNoOverlap(reader: ByteReader, places: readonly TensorPlace[]): void {
+  const sorted = places.toSorted((a, b) => a.start - b.start);
+  for (let i = 1; i < sorted.length; i++) {
+    const before = sorted[i - 1]!, place = sorted[i]!;
+    if (before.start + before.size > place.start) {
+      throw reader.error(
+        `found tensor "${place.name}" inside tensor "${before.name}", expected it after`,
+        place.at,
+      );
+    }
+  }
+}
+
+function viewOf(bytes: Uint8Array<ArrayBuffer>, dataStart: number, place: TensorPlace): HostTensor {
+  const { dtype, shape, size } = place;
+  const at = bytes.byteOffset + dataStart + place.start;
+  let data: TensorData;
+  if (dtype === "f32") data = new Float32Array(bytes.buffer, at, size / 4);
+  else if (dtype === "f16" || dtype === "bf16") data = new Uint16Array(bytes.buffer, at, size / 2);
+  else data = new Uint8Array(bytes.buffer, at, size);
+  return { dtype, shape, data };
+}

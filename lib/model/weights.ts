@@ -1,0 +1,123 @@
+/** A Llama model's weights, by what they do, with every shape checked. */
+import { ModelFormatError } from "../errors.ts";
+import type { HostTensor } from "../tensor.ts";
+import type { ModelConfig } from "./config.ts";
+import type { GgufFile } from "./formats/gguf.ts";
+
+/** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */
+export interface LlamaLayerWeights {
+  /** RMSNorm before the attention, [hiddenSize] f32. */
+  readonly attnNorm: HostTensor;
+  /** Query projection, [numHeads * headDim, hiddenSize], rows in GGUF's order: rotary pairs side by side. */
+  readonly q: HostTensor;
+  /** Key projection, [numKvHeads * headDim, hiddenSize], rows like `q`. */
+  readonly k: HostTensor;
+  /** Value projection, [numKvHeads * headDim, hiddenSize]. */
+  readonly v: HostTensor;
+  /** Output projection of the attention, [hiddenSize, numHeads * headDim]. */
+  readonly o: HostTensor;
+  /** RMSNorm before the MLP, [hiddenSize] f32. */
+  readonly ffnNorm: HostTensor;
+  /** Gate projection, [intermediateSize, hiddenSize]. */
+  readonly gate: HostTensor;
+  /** Up projection, [intermediateSize, hiddenSize]. */
+  readonly up: HostTensor;
+  /** Down projection, [hiddenSize, intermediateSize]. */
+  readonly down: HostTensor;
+}
+
+/** Weights of a model: views of the file's bytes. */
+export interface LlamaWeights {
+  /** Token embedding, [vocabSize, hiddenSize]. */
+  readonly embedding: HostTensor;
+  /** The blocks, first to last. */
+  readonly layers: readonly LlamaLayerWeights[];
+  /** RMSNorm after the last block, [hiddenSize] f32. */
+  readonly outputNorm: HostTensor;
+  /** Output projection, [vocabSize, hiddenSize]; the very tensor `embedding` where the two are tied. */
+  readonly output: HostTensor;
+}
+
+/** Trailing parts of tensor names that change the computation, and what they are. */
+const KNOWN_STRANGERS: readonly [suffix: string, what: string][] = [
+  ["rope_freqs.weight", "rotary factors"],
+  ["rope_factors_long.weight", "rotary factors"],
+  ["rope_factors_short.weight", "rotary factors"],
+  [".bias", "a bias"],
+  ["_exps.weight", "experts"],
+  ["ffn_gate_inp.weight", "an expert router"],
+];
+
+/**
+ * Takes a Llama's weights out of a GGUF file.
+ *
+ * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place here
+ * (biases, experts, rotary factors, ...); the message names the tensor.
+ *
+ * @example
+ * ```ts ignore
+ * const weights = loadLlamaWeights(gguf, readModelConfig(gguf));
+ * weights.layers[0].k.shape; // [96, 192]
+ * ```
+ */
+export function loadLlamaWeights(gguf: GgufFile, config: ModelConfig): LlamaWeights {
+  const { hiddenSize, intermediateSize, vocabSize } = config;
+  const queryWidth = config.numHeads * config.headDim, kvWidth = config.numKvHeads * config.headDim;
+  const taken = new Set<string>();
+
+  const take = (name: string, shape: readonly number[]): HostTensor => {
+    const tensor = gguf.tensors.get(name);
+    if (tensor === undefined) {
+      throw new ModelFormatError(gguf.file, `found no tensor "${name}", expected one of shape [${shape}]`);
+    }
+    if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
+      throw new ModelFormatError(
+        gguf.file,
+        `found tensor "${name}" with shape [${tensor.shape}], expected [${shape}]`,
+      );
+    }
+    taken.add(name);
+    return tensor;
+  };
+  const takeNorm = (name: string): HostTensor => {
+    const tensor = take(name, [hiddenSize]);
+    if (tensor.dtype !== "f32") {
+      throw new ModelFormatError(gguf.file, `found tensor "${name}" in ${tensor.dtype}, expected f32`);
+    }
+    return tensor;
+  };
+
+  const embedding = take("token_embd.weight", [vocabSize, hiddenSize]);
+  const layers: LlamaLayerWeights[] = [];
+  for (let i = 0; i < config.numLayers; i++) {
+    const of = (part: string) => `blk.${i}.${part}.weight`;
+    layers.push({
+      attnNorm: takeNorm(of("attn_norm")),
+      q: take(of("attn_q"), [queryWidth, hiddenSize]),
+      k: take(of("attn_k"), [kvWidth, hiddenSize]),
+      v: take(of("attn_v"), [kvWidth, hiddenSize]),
+      o: take(of("attn_output"), [hiddenSize, queryWidth]),
+      ffnNorm: takeNorm(of("ffn_norm")),
+      gate: take(of("ffn_gate"), [intermediateSize, hiddenSize]),
+      up: take(of("ffn_up"), [intermediateSize, hiddenSize]),
+      down: take(of("ffn_down"), [hiddenSize, intermediateSize]),
+    });
+  }
+  const outputNorm = takeNorm("output_norm.weight");
+  const output = config.tieWordEmbeddings ? embedding : take("output.weight", [vocabSize, hiddenSize]);
+
+  for (const name of gguf.tensors.keys()) {
+    if (!taken.has(name)) throw strangerError(gguf, config, name);
+  }
+  return { embedding, layers, outputNorm, output };
+}
+
+function strangerError(gguf: GgufFile, config: ModelConfig, name: string): ModelFormatError {
+  const what = KNOWN_STRANGERS.find(([suffix]) => name.endsWith(suffix))?.[1];
+  const layer = /^blk\.(\d+)\./.exec(name)?.[1];
+  const found = what === undefined ? `tensor "${name}"` : `tensor "${name}" (${what})`;
+  const why = layer !== undefined && Number(layer) >= config.numLayers
+    ? `expected ${config.numLayers} blocks, as llama.block_count says`
+    : "expected only tensors that this project knows, as its results could be wrong";
+  return new ModelFormatError(gguf.file, `found ${found}, ${why}`);
+}
