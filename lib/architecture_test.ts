@@ -1,0 +1,145 @@
+/** Guards the import arrows: who may import whom, and that nothing goes round in circles. */
+import { assert, assertEquals } from "@std/assert";
+
+const root = new URL("../", import.meta.url);
+
+/** Rooms in the order of CONTRIBUTING's picture, each with the rooms that its files may import. */
+const ARROWS: { readonly [room: string]: readonly string[] } = {
+  "mod.ts": ["lib"],
+  "build.ts": ["lib"],
+  "experiments": ["mod.ts", "ffi/mod.ts", "build.ts"],
+  "ffi": ["lib/tensor.ts", "lib/dtype.ts", "lib/errors.ts", "lib/backend.ts"],
+  "kernels": ["lib/tensor.ts", "lib/dtype.ts"],
+  "lib": [],
+};
+
+/** Inside lib: what each folder may import besides itself and the foundations (the files right below lib/). */
+const LIB_ARROWS: { readonly [folder: string]: readonly string[] } = {
+  filter: [],
+  pruning: ["filter"],
+  reference: ["filter"],
+  model: ["pruning/pruner.ts"],
+  eval: ["model", "pruning", "stats"],
+  stats: [],
+  sweep: ["eval", "filter", "model", "pruning", "stats"],
+  plot: ["sweep", "stats", "eval"],
+};
+
+const imports = new Map<string, string[]>();
+for await (const file of sourceFiles("")) imports.set(file, await importsOf(file));
+
+async function* sourceFiles(folder: string): AsyncGenerator<string> {
+  for await (const entry of Deno.readDir(new URL(folder, root))) {
+    const path = `${folder}${entry.name}`;
+    if (entry.isDirectory) {
+      if (/^(\.|results|build|artifacts|node_modules)/.test(entry.name)) continue;
+      yield* sourceFiles(`${path}/`);
+    } else if (entry.name.endsWith(".ts") && !entry.name.endsWith("_test.ts")) yield path;
+  }
+}
+
+/** Local files that a file imports, as paths from the root. */
+async function importsOf(file: string): Promise<string[]> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["info", "--json", "--no-remote", "--no-npm", "--no-lock", file],
+    cwd: root,
+    stderr: "piped",
+  }).output();
+  assertEquals(code, 0, `deno info ${file}: ${new TextDecoder().decode(stderr)}`);
+  const graph = JSON.parse(new TextDecoder().decode(stdout));
+  const here = new URL(file, root).href;
+  const self = graph.modules.find((module: { specifier: string }) => module.specifier === here);
+  const targets: string[] = (self?.dependencies ?? []).flatMap((
+    dependency: { code?: { specifier?: string }; type?: { specifier?: string } },
+  ) => [dependency.code?.specifier, dependency.type?.specifier].filter((s) => s?.startsWith(root.href)));
+  return [...new Set(targets.map((target) => target.slice(root.href.length)))];
+}
+
+function isHelper(file: string): boolean {
+  return /(^|\/)(cases|.*_cases|testing)\.ts$/.test(file);
+}
+
+function within(target: string, place: string): boolean {
+  return target === place || target.startsWith(`${place}/`);
+}
+
+Deno.test("imports go only along the arrows between the top-level rooms", () => {
+  const broken: string[] = [];
+  for (const [file, targets] of imports) {
+    if (isHelper(file)) continue;
+    const room = file.split("/")[0]!;
+    const allowed = ARROWS[room];
+    assert(allowed !== undefined, `"${file}" lies in a room that the arrows do not know`);
+    for (const target of targets) {
+      if (target.split("/")[0] === room || allowed.some((place) => within(target, place))) continue;
+      broken.push(`${file} -> ${target}`);
+    }
+  }
+  assertEquals(broken, []);
+});
+
+Deno.test("imports go only along the arrows inside lib", () => {
+  const broken: string[] = [];
+  for (const [file, targets] of imports) {
+    const [room, folder, ...rest] = file.split("/");
+    if (room !== "lib" || rest.length === 0 || isHelper(file)) continue;
+    const allowed = LIB_ARROWS[folder!];
+    assert(allowed !== undefined, `"lib/${folder}" is a folder that the arrows do not know`);
+    for (const target of targets) {
+      const inner = target.slice("lib/".length);
+      const foundation = !inner.includes("/");
+      if (foundation || within(inner, folder!) || allowed.some((place) => within(inner, place))) continue;
+      broken.push(`${file} -> ${target}`);
+    }
+  }
+  assertEquals(broken, []);
+});
+
+Deno.test("lib/ and ffi/ import nothing from JSR and nothing outside the import map", async () => {
+  const broken: string[] = [];
+  for (const file of imports.keys()) {
+    if (!/^(lib|ffi|mod\.ts|build\.ts)/.test(file) || isHelper(file)) continue;
+    const text = await Deno.readTextFile(new URL(file, root));
+    for (const [, specifier] of text.matchAll(/^(?:import|export)[^"';]*from "([^"]+)"/gm)) {
+      if (!/^(\.\.?\/|node:|@huggingface\/)/.test(specifier!)) broken.push(`${file} -> ${specifier}`);
+    }
+  }
+  assertEquals(broken, []);
+});
+
+Deno.test("imports make no cycles, types aside", async () => {
+  const valueImports = new Map<string, string[]>();
+  for (const [file, targets] of imports) {
+    const text = await Deno.readTextFile(new URL(file, root));
+    const typesOnly = new Set<string>();
+    for (const [, specifier] of text.matchAll(/^(?:import|export) type [^"';]*from "(\.[^"]+)"/gm)) {
+      typesOnly.add(new URL(specifier!, new URL(file, root)).href.slice(root.href.length));
+    }
+    valueImports.set(file, targets.filter((target) => !typesOnly.has(target)));
+  }
+  const state = new Map<string, "open" | "done">();
+  const visit = (file: string, path: string[]) => {
+    if (state.get(file) === "done") return;
+    assert(state.get(file) !== "open", `a cycle: ${[...path, file].join(" -> ")}`);
+    state.set(file, "open");
+    for (const target of valueImports.get(file) ?? []) visit(target, [...path, file]);
+    state.set(file, "done");
+  };
+  for (const file of valueImports.keys()) visit(file, []);
+});
+
+Deno.test("the npm import map names the same npm packages as deno.json", async () => {
+  const config = JSON.parse(await Deno.readTextFile(new URL("deno.json", root))).imports;
+  const offline = JSON.parse(await Deno.readTextFile(new URL(".std/npm.json", root))).imports;
+  for (const [name, specifier] of Object.entries<string>(config)) {
+    if (specifier.startsWith("npm:")) assertEquals(offline[name], specifier);
+    else assert(Object.keys(offline).some((key) => within(key, name)), `${name} has no stand-in from npm`);
+  }
+});
+
+Deno.test("source files stay under 400 lines", async () => {
+  for (const file of imports.keys()) {
+    const lines = (await Deno.readTextFile(new URL(file, root))).split("\n").length;
+    assert(lines <= 400, `"${file}" has ${lines} lines: split it where a second idea begins`);
+  }
+});

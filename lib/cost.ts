@@ -1,0 +1,71 @@
+/**
+ * What a forward pass costs: floating-point operations and bytes, from shapes alone.
+ *
+ * Operations are those of the matrix products, a multiplication and an addition counting as two; norms, rotary
+ * embedding, softmax and the filter itself are left out (together under 1% of a layer).
+ *
+ * | part | operations |
+ * | --- | --- |
+ * | key and value projections, per token | `4 * hiddenSize * numKvHeads * headDim` |
+ * | query projection, per queried token | `2 * hiddenSize * numHeads * headDim` |
+ * | output projection, per kept token | `2 * hiddenSize * numHeads * headDim` |
+ * | scores and value sum, per pair of query and visible key | `4 * numHeads * headDim` |
+ * | MLP (SwiGLU), per token | `6 * hiddenSize * intermediateSize` |
+ * | output layer, per token | `2 * hiddenSize * vocabSize` |
+ */
+
+/** The sizes that costs depend on. */
+export interface CostShape {
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly vocabSize: number;
+}
+
+/** What one layer's attention block has worked on. */
+export interface AttentionCounts {
+  /** Tokens whose keys and values were projected. */
+  readonly tokens: number;
+  /** Tokens whose queries were projected. */
+  readonly queried: number;
+  /** Tokens whose attention was computed. */
+  readonly kept: number;
+  /** Pairs of a kept query and a key that it sees. */
+  readonly pairs: number;
+}
+
+/**
+ * Operations of one layer's attention block.
+ *
+ * @example
+ * ```ts
+ * import { attentionFlops } from "./cost.ts";
+ * const shape = { numLayers: 1, numHeads: 2, numKvHeads: 1, headDim: 4, hiddenSize: 8, intermediateSize: 16, vocabSize: 32 };
+ * console.assert(attentionFlops(shape, { tokens: 1, queried: 0, kept: 0, pairs: 0 }) === 128);
+ * console.assert(attentionFlops(shape, { tokens: 0, queried: 1, kept: 1, pairs: 3 }) === 256 + 96);
+ * ```
+ */
+export function attentionFlops(shape: CostShape, { tokens, queried, kept, pairs }: AttentionCounts): number {
+  const { hiddenSize, numHeads, numKvHeads, headDim } = shape;
+  return 4 * hiddenSize * numKvHeads * headDim * tokens +
+    2 * hiddenSize * numHeads * headDim * (queried + kept) +
+    4 * numHeads * headDim * pairs;
+}
+
+/** Operations of one layer's MLP for `tokens` tokens. */
+export function mlpFlops(shape: CostShape, tokens: number): number {
+  return 6 * shape.hiddenSize * shape.intermediateSize * tokens;
+}
+
+/** Operations of the output layer for `tokens` tokens. */
+export function outputFlops(shape: CostShape, tokens: number): number {
+  return 2 * shape.hiddenSize * shape.vocabSize * tokens;
+}
+
+/** Pairs of a query and a key in causal attention over `tokens` tokens. */
+export function causalPairs(tokens: number): number {
+  return tokens * (tokens + 1) / 2;
+}

@@ -1,0 +1,157 @@
+/**
+ * The KV cache of one layer of one sequence: keys and values of kept tokens, compacted, and those of skipped
+ * tokens for as long as a recent window keeps them visible.
+ */
+import type { Backend } from "../backend.ts";
+import { byteSize } from "../dtype.ts";
+import { hostTensor, type Tensor } from "../tensor.ts";
+
+/** Rows by which a cache grows: small enough to waste little, large enough that copying stays under 2% of the reading. */
+export const PAGE_ROWS = 64;
+
+/** Element types that a cache may store. */
+export type CacheDType = "f32" | "f16" | "bf16";
+
+/** Rows of keys and values with their original positions, ascending. */
+export interface CachedRows {
+  /** [>= count, numKvHeads * headDim] */
+  readonly keys: Tensor;
+  /** [>= count, numKvHeads * headDim] */
+  readonly values: Tensor;
+  /** [>= count] */
+  readonly positions: Int32Array<ArrayBuffer>;
+  readonly count: number;
+}
+
+/** The cache of one layer. */
+export class LayerCache {
+  readonly #backend: Backend;
+  readonly #dtype: CacheDType;
+  readonly #width: number;
+  readonly #recent: number;
+  #kept: CachedRows;
+  #ring: CachedRows;
+
+  /**
+   * @param width numKvHeads * headDim
+   * @param recent for how many tokens a skipped token stays visible; 0 = not at all
+   */
+  constructor(backend: Backend, dtype: CacheDType, width: number, recent: number) {
+    this.#backend = backend;
+    this.#dtype = dtype;
+    this.#width = width;
+    this.#recent = recent;
+    this.#kept = this.#ring = this.#empty();
+  }
+
+  /** Cached rows: tokens that every later query sees. */
+  get kept(): CachedRows {
+    return this.#kept;
+  }
+
+  /** Bytes of the rows in use, positions and recent window included. */
+  get heldBytes(): number {
+    return (this.#kept.count + this.#ring.count) * this.#rowBytes;
+  }
+
+  /** Bytes allocated. */
+  get allocatedBytes(): number {
+    return (this.#kept.positions.length + this.#ring.positions.length) * this.#rowBytes;
+  }
+
+  /** Bytes of one cached token: key, value and position. */
+  static rowBytes(dtype: CacheDType, width: number): number {
+    return 2 * byteSize(dtype, width) + Int32Array.BYTES_PER_ELEMENT;
+  }
+
+  get #rowBytes(): number {
+    return LayerCache.rowBytes(this.#dtype, this.#width);
+  }
+
+  /** Appends rows of keys and values, [R, width] f32, at ascending original positions. */
+  append(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>): void {
+    const { count } = this.#kept;
+    const next = count + positions.length;
+    if (next > this.#kept.positions.length) {
+      this.#kept = this.#copy(this.#kept, Math.ceil(next / PAGE_ROWS) * PAGE_ROWS);
+    }
+    this.#kept.positions.set(positions, count);
+    this.#kept = { ...this.#kept, count: next };
+    this.#backend.storeRows(keys, this.#kept.keys, count);
+    this.#backend.storeRows(values, this.#kept.values, count);
+  }
+
+  /**
+   * The recent window's rows for queries up to now: those left of earlier tokens, then newly skipped ones, [S, width]
+   * f32. Afterwards the window holds what a query at position `next` or later can still see.
+   */
+  pass(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, next: number): CachedRows {
+    const ring = this.#ring;
+    if (this.#recent === 0 || ring.count + positions.length === 0) return this.#empty();
+    if (positions.length === 0) return this.#slide(ring, next);
+    const count = ring.count + positions.length;
+    const joined = (old: Tensor, fresh: Tensor) => {
+      const out = this.#backend.resizeRows(old, count);
+      this.#backend.storeRows(fresh, out, ring.count);
+      return out;
+    };
+    const all = new Int32Array(count);
+    all.set(ring.positions);
+    all.set(positions, ring.count);
+    return this.#slide({
+      keys: joined(ring.keys, keys),
+      values: joined(ring.values, values),
+      positions: all,
+      count,
+    }, next);
+  }
+
+  /** An independent copy. */
+  fork(): LayerCache {
+    const copy = new LayerCache(this.#backend, this.#dtype, this.#width, this.#recent);
+    copy.#kept = this.#copy(this.#kept, this.#kept.positions.length);
+    copy.#ring = this.#copy(this.#ring, this.#ring.positions.length);
+    return copy;
+  }
+
+  /** Keeps of `seen` what position `next` can still see, and gives `seen` back. */
+  #slide(seen: CachedRows, next: number): CachedRows {
+    const first = seen.positions.findIndex((position) => next - position <= this.#recent);
+    this.#ring = first < 0 ? this.#empty() : first === 0 ? seen : this.#tail(seen, first);
+    return seen;
+  }
+
+  #tail(rows: CachedRows, first: number): CachedRows {
+    const count = rows.count - first;
+    const take = this.#backend.upload(
+      hostTensor("i32", [count], Int32Array.from({ length: count }, (_, i) => first + i)),
+    );
+    const gather = (from: Tensor) => {
+      const out = this.#backend.alloc(this.#dtype, [count, this.#width]);
+      this.#backend.gatherRows(from, take, out);
+      return out;
+    };
+    return {
+      keys: gather(rows.keys),
+      values: gather(rows.values),
+      positions: rows.positions.slice(first),
+      count,
+    };
+  }
+
+  #copy(rows: CachedRows, capacity: number): CachedRows {
+    const positions = new Int32Array(capacity);
+    positions.set(rows.positions);
+    return {
+      keys: this.#backend.resizeRows(rows.keys, capacity),
+      values: this.#backend.resizeRows(rows.values, capacity),
+      positions,
+      count: rows.count,
+    };
+  }
+
+  #empty(): CachedRows {
+    const none = this.#backend.alloc(this.#dtype, [0, this.#width]);
+    return { keys: none, values: none, positions: new Int32Array(0), count: 0 };
+  }
+}

@@ -1,0 +1,79 @@
+/** A Llama-architecture model: weights on a backend, and sequences that run on them. */
+import type { Backend } from "../backend.ts";
+import type { Pruner } from "../pruning/pruner.ts";
+import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
+import type { ModelConfig } from "./config.ts";
+import type { CacheDType } from "./kv_cache.ts";
+import { LlamaSequence } from "./llama_sequence.ts";
+import type { LlamaWeights } from "./weights.ts";
+
+/** Options of {@linkcode Llama.start}. */
+export interface SequenceOptions {
+  /** 0-based index of the sequence in a text that is scored in chunks; the `random` rule reads it. Default 0. */
+  readonly chunk?: number;
+  /** Element type of the KV cache. Default `"f32"`. */
+  readonly cacheDType?: CacheDType;
+}
+
+/**
+ * A model, ready to run.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, ReferenceBackend } from "../../mod.ts";
+ * const { llama, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+ * const hidden = llama.start().feed(tokenizer.encode("It was a dark night.", { bos: true }));
+ * console.assert(llama.logits(hidden).shape[1] === llama.config.vocabSize);
+ * ```
+ */
+export class Llama {
+  /** Sizes and constants of the model. */
+  readonly config: ModelConfig;
+  /** Where it runs. */
+  readonly backend: Backend;
+  /** Its weights, on the backend. */
+  readonly weights: LlamaWeights;
+
+  constructor(config: ModelConfig, weights: LlamaWeights, backend: Backend) {
+    this.config = config;
+    this.weights = weights;
+    this.backend = backend;
+  }
+
+  /**
+   * Starts a sequence.
+   *
+   * @param pruner decides whose attention is computed; without one all is (dense)
+   * @throws {RangeError} If the pruner names a layer that the model does not have.
+   */
+  start(pruner?: Pruner, options: SequenceOptions = {}): LlamaSequence {
+    return new LlamaSequence(this, pruner, options);
+  }
+
+  /**
+   * The residual stream that enters `layer` after a dense pass through the layers below it, [T, hiddenSize] f32.
+   * With {@linkcode LlamaSequence.feedResidual} it spares the layers that no filter touches.
+   */
+  residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor {
+    return this.start().residualAt(ids, layer);
+  }
+
+  /** The residual stream before the first layer, [T, hiddenSize] f32. @throws {RangeError} On an unknown id. */
+  embed(ids: Int32Array<ArrayBuffer>): Tensor {
+    const out = this.backend.alloc("f32", [ids.length, this.config.hiddenSize]);
+    this.backend.embedding(
+      this.weights.embedding,
+      this.backend.upload(hostTensor("i32", [ids.length], ids)),
+      out,
+    );
+    return out;
+  }
+
+  /** Next-token logits, [R, vocabSize] f32, of hidden states after the final norm, [R, hiddenSize] f32. */
+  logits(hidden: Tensor): Tensor {
+    expectTensor("hidden", hidden, "f32", [-1, this.config.hiddenSize]);
+    const out = this.backend.alloc("f32", [hidden.shape[0]!, this.config.vocabSize]);
+    this.backend.linear(hidden, this.weights.output, out);
+    return out;
+  }
+}

@@ -1,0 +1,331 @@
+/** One sequence on its way through a model: KV caches, the pruner's state, and what has been spent so far. */
+import { attentionFlops, causalPairs, mlpFlops, outputFlops } from "../cost.ts";
+import type { LayerInput, Pruner, PrunerSequence } from "../pruning/pruner.ts";
+import { expectTensor, type Tensor } from "../tensor.ts";
+import { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
+import type { Llama, SequenceOptions } from "./llama.ts";
+import { LlamaBlock } from "./llama_block.ts";
+
+/** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
+const FEED_ROWS = 512;
+
+/** What a sequence has cost and saved so far, against the dense model; formulas in `lib/cost.ts`. */
+export interface SequenceUsage {
+  /** Bytes of KV cache in use, recent windows and positions included. */
+  readonly kvBytesHeld: number;
+  /** Bytes that a dense cache of the same tokens would hold beyond that. */
+  readonly kvBytesAvoided: number;
+  /** Bytes of KV cache allocated. */
+  readonly kvBytesAllocated: number;
+  /** Attention operations of the dense model for these tokens. */
+  readonly attentionFlopsDense: number;
+  /** Those of them not spent. */
+  readonly attentionFlopsAvoided: number;
+  /** All operations of the dense model for these tokens. */
+  readonly totalFlopsDense: number;
+  /** Those of them not spent: the same number as `attentionFlopsAvoided`, since nothing else is skipped. */
+  readonly totalFlopsAvoided: number;
+}
+
+/** Rows of one layer on their way: T tokens. */
+interface LayerRows {
+  readonly layer: number;
+  /** Residual stream, [T, hiddenSize]. */
+  readonly x: Tensor;
+  /** Its normed copy, [T, hiddenSize]. */
+  readonly h: Tensor;
+  /** Rotated keys, [T, numKvHeads * headDim]. */
+  readonly keys: Tensor;
+  /** Values, like `keys`. */
+  readonly values: Tensor;
+  /** Rotated queries of all rows, where they are known already, [T, numHeads * headDim]. */
+  readonly queries: Tensor | undefined;
+  readonly positions: Int32Array<ArrayBuffer>;
+}
+
+/** What one layer has seen: its cache, its decisions, and the counts that costs follow from. */
+interface LayerRecord {
+  cache: LayerCache;
+  keep: Uint8Array<ArrayBuffer>[];
+  queried: number;
+  kept: number;
+  pairs: number;
+}
+
+/** A sequence; made by {@linkcode Llama.start}. */
+export class LlamaSequence {
+  readonly #llama: Llama;
+  readonly #pruner: Pruner | undefined;
+  readonly #cacheDType: CacheDType;
+  readonly #options: SequenceOptions;
+  readonly #block: LlamaBlock;
+  #decider: PrunerSequence | undefined;
+  #layers: LayerRecord[];
+  #length = 0;
+  /** Layers below this one were run elsewhere: they have no cache here. */
+  #lowest = 0;
+
+  /** Use {@linkcode Llama.start}. */
+  constructor(llama: Llama, pruner: Pruner | undefined, options: SequenceOptions) {
+    const { numLayers, numKvHeads, headDim } = llama.config;
+    const unknown = pruner?.layers.find((layer) => !(layer >= 0 && layer < numLayers));
+    if (unknown !== undefined) {
+      throw new RangeError(`Cannot filter layer ${unknown}: the model's layers are 0 to ${numLayers - 1}`);
+    }
+    this.#llama = llama;
+    this.#pruner = pruner;
+    this.#options = options;
+    this.#cacheDType = options.cacheDType ?? "f32";
+    this.#block = new LlamaBlock(llama);
+    this.#decider = pruner?.start(options.chunk ?? 0);
+    this.#layers = Array.from({ length: numLayers }, (_, layer) => {
+      const recent = this.#filters(layer) && !pruner!.cacheSkipped ? pruner!.recent : 0;
+      const cache = new LayerCache(llama.backend, this.#cacheDType, numKvHeads * headDim, recent);
+      return { cache, keep: [], queried: 0, kept: 0, pairs: 0 };
+    });
+  }
+
+  /** Tokens fed so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Per filtered layer, one entry for each token so far: 1 = its attention was computed. */
+  get keep(): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
+    const layers = this.#pruner?.layers ?? [];
+    return new Map(layers.map((layer) => {
+      const all = new Uint8Array(this.#length);
+      this.#layers[layer]!.keep.reduce((at, part) => (all.set(part, at), at + part.length), 0);
+      return [layer, all];
+    }));
+  }
+
+  /**
+   * Feeds the next tokens.
+   *
+   * @returns hidden states after the final norm, [T, hiddenSize] f32, for {@linkcode Llama.logits}
+   * @throws {RangeError} On an unknown id, or if the pruner looks ahead and this is not the first feed.
+   */
+  feed(ids: Int32Array<ArrayBuffer>): Tensor {
+    if (this.#lowest > 0) {
+      throw new RangeError("Cannot feed tokens after a residual stream: the layers below it have no cache");
+    }
+    return this.#normed(this.#run(this.#llama.embed(ids), 0, this.#llama.config.numLayers));
+  }
+
+  /**
+   * Feeds a whole sequence as the residual stream that enters `layer`, [T, hiddenSize] f32, from
+   * {@linkcode Llama.residualAt}. The stream is left as it is.
+   *
+   * @throws {RangeError} If tokens were fed before, or a layer below `layer` is filtered.
+   */
+  feedResidual(residual: Tensor, layer: number): Tensor {
+    expectTensor("residual", residual, "f32", [-1, this.#llama.config.hiddenSize]);
+    if (this.#length > 0) throw new RangeError("Cannot feed a residual stream: the sequence has begun");
+    if (this.#pruner?.layers.some((filtered) => filtered < layer)) {
+      throw new RangeError(`Cannot start at layer ${layer}: a layer below it is filtered`);
+    }
+    this.#lowest = layer;
+    const copy = this.#llama.backend.resizeRows(residual, residual.shape[0]!);
+    return this.#normed(this.#run(copy, layer, this.#llama.config.numLayers));
+  }
+
+  /** The residual stream that enters `layer`, of the first tokens, [T, hiddenSize]. The sequence ends with it. */
+  residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor {
+    this.#lowest = this.#llama.config.numLayers;
+    return this.#run(this.#llama.embed(ids), 0, layer);
+  }
+
+  /** What was spent and saved so far. */
+  usage(): SequenceUsage {
+    const shape = this.#llama.config;
+    const tokens = this.#length;
+    const rowBytes = LayerCache.rowBytes(this.#cacheDType, shape.numKvHeads * shape.headDim);
+    const below = this.#lowest * tokens * rowBytes;
+    const layers = this.#layers.slice(this.#lowest);
+    const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+    const held = below + sum(layers.map(({ cache }) => cache.heldBytes));
+    const dense = attentionFlops(shape, {
+      tokens,
+      queried: tokens,
+      kept: tokens,
+      pairs: causalPairs(tokens),
+    });
+    const avoided = sum(layers.map((layer) => dense - attentionFlops(shape, { ...layer, tokens })));
+    return {
+      kvBytesHeld: held,
+      kvBytesAvoided: shape.numLayers * tokens * rowBytes - held,
+      kvBytesAllocated: below + sum(layers.map(({ cache }) => cache.allocatedBytes)),
+      attentionFlopsDense: shape.numLayers * dense,
+      attentionFlopsAvoided: avoided,
+      totalFlopsDense: shape.numLayers * (dense + mlpFlops(shape, tokens)) + outputFlops(shape, tokens),
+      totalFlopsAvoided: avoided,
+    };
+  }
+
+  /** An independent copy, to branch a sequence. */
+  fork(): LlamaSequence {
+    const copy = new LlamaSequence(this.#llama, this.#pruner, this.#options);
+    copy.#decider = this.#decider?.fork();
+    copy.#layers = this.#layers.map((layer) => ({
+      ...layer,
+      cache: layer.cache.fork(),
+      keep: [...layer.keep],
+    }));
+    copy.#length = this.#length;
+    copy.#lowest = this.#lowest;
+    return copy;
+  }
+
+  #filters(layer: number): boolean {
+    return this.#pruner?.layers.includes(layer) ?? false;
+  }
+
+  #normed(x: Tensor): Tensor {
+    const { backend, config, weights } = this.#llama;
+    const out = backend.alloc("f32", x.shape);
+    backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, out);
+    return out;
+  }
+
+  /** Runs rows of the residual stream, which it may overwrite, through layers [from, to). */
+  #run(x: Tensor, from: number, to: number): Tensor {
+    const total = x.shape[0]!;
+    const ahead = this.#pruner !== undefined && this.#pruner.looksAhead !== "nothing";
+    if (ahead && this.#length > 0) {
+      throw new RangeError(
+        `Cannot go on with a pruner that looks ahead ("${
+          this.#pruner!.name
+        }"): expected one prefill of all tokens`,
+      );
+    }
+    if (ahead || total <= FEED_ROWS) {
+      this.#runPiece(x, from, to);
+      return x;
+    }
+    const out = this.#llama.backend.alloc("f32", x.shape);
+    for (let at = 0; at < total; at += FEED_ROWS) {
+      const rows = Int32Array.from({ length: Math.min(FEED_ROWS, total - at) }, (_, i) => at + i);
+      const piece = this.#block.rows("piece", x, rows);
+      this.#runPiece(piece, from, to);
+      this.#llama.backend.storeRows(piece, out, at);
+    }
+    return out;
+  }
+
+  #runPiece(x: Tensor, from: number, to: number): void {
+    const positions = Int32Array.from({ length: x.shape[0]! }, (_, i) => this.#length + i);
+    for (let layer = from; layer < to; layer++) {
+      this.#attention(layer, x, positions);
+      this.#block.mlp(layer, x);
+    }
+    this.#length += positions.length;
+  }
+
+  /** The attention block of one layer: project keys and values, decide, and attend for the kept rows. */
+  #attention(layer: number, x: Tensor, positions: Int32Array<ArrayBuffer>): void {
+    const block = this.#block;
+    const count = positions.length;
+    const h = block.attentionInput(layer, x);
+    const { keys, values } = block.keysAndValues(layer, h);
+    if (!this.#filters(layer)) {
+      block.rotate(keys, positions);
+      const rows = { layer, x, h, keys, values, queries: undefined, positions };
+      this.#attend(rows, 0, new Uint8Array(count).fill(1));
+      return;
+    }
+    const pruner = this.#pruner!, decider = this.#decider!;
+    const seen = pruner.keyState === "pre-rope" ? this.#llama.backend.resizeRows(keys, count) : keys;
+    block.rotate(keys, positions);
+    const ahead = pruner.looksAhead === "outputs";
+    const queries = pruner.wantsQueries || ahead
+      ? block.queries(layer, h, positions, "allQueries")
+      : undefined;
+    const rows: LayerRows = { layer, x, h, keys, values, queries, positions };
+    const input: LayerInput = {
+      layer,
+      count,
+      keys: block.heads(seen),
+      values: block.heads(values),
+      residual: x,
+      normed: h,
+      ...(pruner.wantsQueries ? { queries: queries! } : {}),
+      ...(ahead ? { trueRedundancy: this.#trueRedundancy(rows) } : {}),
+    };
+    for (let start = 0; start < count;) {
+      const { taken, keep } = decider.decide(input, start);
+      this.#layers[layer]!.keep.push(keep.slice(0, taken));
+      this.#attend(rows, start, keep.subarray(0, taken));
+      start += taken;
+    }
+  }
+
+  /** Adds the attention of the kept rows of [start, start + keep.length) to the residual stream. */
+  #attend(rows: LayerRows, start: number, keep: Uint8Array<ArrayBuffer>): void {
+    const { layer, x, h, keys, values } = rows;
+    const block = this.#block, backend = this.#llama.backend;
+    const record = this.#layers[layer]!;
+    const at = (index: Int32Array<ArrayBuffer>) => index.map((row) => rows.positions[row]!);
+    const kept = indicesOf(keep, 1, start);
+    const skipped = indicesOf(keep, 0, start);
+    const every = Int32Array.from({ length: keep.length }, (_, i) => start + i);
+    const [cached, near] = this.#pruner?.cacheSkipped ? [every, new Int32Array(0)] : [kept, skipped];
+    if (cached.length > 0) {
+      record.cache.append(
+        block.rows("cachedKeys", keys, cached),
+        block.rows("cachedValues", values, cached),
+        at(cached),
+      );
+    }
+    const recent = record.cache.pass(
+      block.rows("nearKeys", keys, near),
+      block.rows("nearValues", values, near),
+      at(near),
+      rows.positions[start]! + keep.length,
+    );
+    record.kept += kept.length;
+    record.queried += rows.queries === undefined ? kept.length : keep.length;
+    if (kept.length === 0) return;
+
+    const positions = at(kept);
+    const window = this.#pruner?.recent ?? 0;
+    record.pairs += countPairs(positions, record.cache.kept, recent, window);
+    const queries = rows.queries === undefined
+      ? block.queries(layer, block.rows("keptNormed", h, kept), positions)
+      : block.rows("keptQueries", rows.queries, kept);
+    const output = block.attend(layer, queries, positions, record.cache.kept, recent, window);
+    if (this.#filters(layer) && this.#pruner!.wantsOutputs) {
+      const residualNorms = backend.rowNorms(block.rows("keptResidual", x, kept));
+      this.#decider!.observe!(layer, backend.rowNorms(output), residualNorms);
+    }
+    backend.scatterAddRows(x, block.i32(kept), output);
+  }
+
+  /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
+  #trueRedundancy({ layer, x, keys, values, queries, positions }: LayerRows): Float64Array<ArrayBuffer> {
+    const backend = this.#llama.backend;
+    const all: CachedRows = { keys, values, positions, count: positions.length };
+    const output = this.#block.attend(layer, queries!, positions, all, { ...all, count: 0 }, 0);
+    const residual = backend.rowNorms(x);
+    return backend.rowNorms(output).map((norm, row) => norm / residual[row]!);
+  }
+}
+
+/** Indices, from `start` on, at which `keep` has a value. */
+function indicesOf(keep: Uint8Array, value: number, start: number): Int32Array<ArrayBuffer> {
+  const found: number[] = [];
+  keep.forEach((kept, i) => kept === value && found.push(start + i));
+  return Int32Array.from(found);
+}
+
+/** Pairs of a query and a key that it sees; all positions ascending. */
+function countPairs(queries: Int32Array, kept: CachedRows, recent: CachedRows, window: number): number {
+  let pairs = 0, seen = 0, first = 0, last = 0;
+  for (const query of queries) {
+    while (seen < kept.count && kept.positions[seen]! <= query) seen++;
+    while (last < recent.count && recent.positions[last]! <= query) last++;
+    while (first < last && query - recent.positions[first]! > window) first++;
+    pairs += seen + last - first;
+  }
+  return pairs;
+}

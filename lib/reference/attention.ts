@@ -1,0 +1,71 @@
+/** Filtered attention, written as its definition reads. */
+import type { AttentionArgs } from "../backend.ts";
+import { expectTensor, f32Data, hostData, type HostTensor } from "../tensor.ts";
+import { dequantize } from "./dequantize.ts";
+
+/** See {@linkcode Backend.attention}. Scores, softmax and sums in float64. */
+export function attention(args: AttentionArgs): void {
+  const [rows, numHeads, headDim] = args.queries.shape as [number, number, number];
+  const numKvHeads = args.keys.shape[1]!;
+  if (numHeads % numKvHeads !== 0) {
+    throw new RangeError(
+      `Cannot share ${numKvHeads} KV heads among ${numHeads} query heads: expected a multiple`,
+    );
+  }
+  const kvTypes = ["f32", "f16", "bf16"] as const;
+  expectTensor("queries", args.queries, "f32", [-1, -1, -1]);
+  expectTensor("queryPositions", args.queryPositions, "i32", [rows]);
+  for (const name of ["keys", "values", "recentKeys", "recentValues"] as const) {
+    expectTensor(name, args[name], kvTypes, [-1, numKvHeads, headDim]);
+  }
+  expectTensor("out", args.out, "f32", [rows, numHeads, headDim]);
+  if (args.numKeys > args.keys.shape[0]! || args.numRecent > args.recentKeys.shape[0]!) {
+    throw new RangeError(`Cannot attend to ${args.numKeys} + ${args.numRecent} keys: found fewer rows`);
+  }
+
+  const width = numKvHeads * headDim;
+  const parts = [
+    part(args.keys, args.values, args.keyPositions, args.numKeys, width),
+    part(args.recentKeys, args.recentValues, args.recentPositions, args.numRecent, width),
+  ];
+  const queries = f32Data(args.queries), out = f32Data(args.out), positions = hostData(args.queryPositions);
+  const sums = new Float64Array(headDim);
+  for (let row = 0; row < rows; row++) {
+    const position = positions[row]!;
+    // [part, row] of every key that this query sees
+    const seen: [number, number][] = [];
+    parts.forEach((source, which) => {
+      for (let j = 0; j < source.count; j++) {
+        const distance = position - source.positions[j]!;
+        if (distance >= 0 && (which === 0 || distance <= args.recent)) seen.push([which, j]);
+      }
+    });
+    for (let head = 0; head < numHeads; head++) {
+      const q = (row * numHeads + head) * headDim;
+      const kv = Math.floor(head / (numHeads / numKvHeads)) * headDim;
+      const scores = seen.map(([which, j]) => {
+        let dot = 0;
+        for (let i = 0; i < headDim; i++) dot += queries[q + i]! * parts[which]!.keys[j * width + kv + i]!;
+        return dot * args.scale;
+      });
+      const top = scores.reduce((a, b) => Math.max(a, b), -Infinity);
+      let total = 0;
+      sums.fill(0);
+      seen.forEach(([which, j], i) => {
+        const weight = Math.exp(scores[i]! - top);
+        total += weight;
+        for (let c = 0; c < headDim; c++) sums[c]! += weight * parts[which]!.values[j * width + kv + c]!;
+      });
+      for (let c = 0; c < headDim; c++) out[q + c] = total === 0 ? 0 : sums[c]! / total;
+    }
+  }
+}
+
+function part(keys: unknown, values: unknown, positions: unknown, count: number, width: number) {
+  return {
+    count,
+    keys: dequantize(keys as HostTensor, 0, count * width),
+    values: dequantize(values as HostTensor, 0, count * width),
+    positions: hostData(positions as HostTensor),
+  };
+}

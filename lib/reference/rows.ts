@@ -1,0 +1,117 @@
+/** Ops that work row by row: embedding, norms, gather, scatter, store, SwiGLU, rotary embedding. */
+import { expectTensor, f32Data, hostData, type HostTensor, type Tensor } from "../tensor.ts";
+import { toBf16, toF16 } from "../half.ts";
+import { dequantize } from "./dequantize.ts";
+
+/** See {@linkcode Backend.embedding}. @throws {RangeError} If an id is outside the vocabulary. */
+export function embedding(table: Tensor, ids: Tensor, out: Tensor): void {
+  const [vocabSize, width] = table.shape as [number, number];
+  expectTensor("ids", ids, "i32", [-1]);
+  expectTensor("out", out, "f32", [ids.shape[0]!, width]);
+  const target = f32Data(out);
+  hostData(ids).forEach((id, row) => {
+    if (id < 0 || id >= vocabSize) {
+      throw new RangeError(`Cannot embed id ${id}: expected 0 to ${vocabSize - 1}`);
+    }
+    target.set(dequantize(table as HostTensor, id * width, width), row * width);
+  });
+}
+
+/** See {@linkcode Backend.rmsNorm}. */
+export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void {
+  const [rows, width] = x.shape as [number, number];
+  expectTensor("weight", weight, "f32", [width]);
+  expectTensor("out", out, "f32", [rows, width]);
+  const source = f32Data(x), scale = f32Data(weight), target = f32Data(out);
+  for (let row = 0; row < rows; row++) {
+    const at = row * width;
+    let squares = 0;
+    for (let i = 0; i < width; i++) squares += source[at + i]! ** 2;
+    const factor = 1 / Math.sqrt(squares / width + eps);
+    for (let i = 0; i < width; i++) target[at + i] = source[at + i]! * factor * scale[i]!;
+  }
+}
+
+/** See {@linkcode Backend.rope}. */
+export function rope(x: Tensor, positions: Tensor, theta: number): void {
+  const [rows, heads, headDim] = x.shape as [number, number, number];
+  expectTensor("positions", positions, "i32", [rows]);
+  if (headDim % 2 !== 0) throw new RangeError(`Cannot rotate heads of ${headDim}: expected an even size`);
+  const values = f32Data(x), at = hostData(positions);
+  for (let pair = 0; pair < headDim / 2; pair++) {
+    const frequency = theta ** (-2 * pair / headDim);
+    for (let row = 0; row < rows; row++) {
+      const cos = Math.cos(at[row]! * frequency), sin = Math.sin(at[row]! * frequency);
+      for (let head = 0; head < heads; head++) {
+        const i = (row * heads + head) * headDim + 2 * pair;
+        const a = values[i]!, b = values[i + 1]!;
+        values[i] = a * cos - b * sin;
+        values[i + 1] = a * sin + b * cos;
+      }
+    }
+  }
+}
+
+/** See {@linkcode Backend.swiglu}. */
+export function swiglu(gate: Tensor, up: Tensor, out: Tensor): void {
+  expectTensor("up", up, "f32", gate.shape);
+  expectTensor("out", out, "f32", gate.shape);
+  const g = f32Data(gate), u = f32Data(up), target = f32Data(out);
+  for (let i = 0; i < g.length; i++) target[i] = g[i]! / (1 + Math.exp(-g[i]!)) * u[i]!;
+}
+
+/** See {@linkcode Backend.gatherRows}. */
+export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
+  const [height, width] = x.shape as [number, number];
+  expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
+  expectTensor("rows", rows, "i32", [-1]);
+  expectTensor("out", out, ["f32", x.dtype], [rows.shape[0]!, width]);
+  const target = hostData(out);
+  hostData(rows).forEach((row, i) => {
+    checkRow(row, height);
+    const values = out.dtype === x.dtype
+      ? hostData(x).subarray(row * width, (row + 1) * width)
+      : dequantize(x as HostTensor, row * width, width);
+    target.set(values, i * width);
+  });
+}
+
+/** See {@linkcode Backend.scatterAddRows}. */
+export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
+  const [height, width] = x.shape as [number, number];
+  expectTensor("rows", rows, "i32", [-1]);
+  expectTensor("delta", delta, "f32", [rows.shape[0]!, width]);
+  const target = f32Data(x), added = f32Data(delta);
+  hostData(rows).forEach((row, i) => {
+    checkRow(row, height);
+    for (let j = 0; j < width; j++) target[row * width + j]! += added[i * width + j]!;
+  });
+}
+
+/** See {@linkcode Backend.storeRows}. */
+export function storeRows(x: Tensor, out: Tensor, at: number): void {
+  const [rows, width] = x.shape as [number, number];
+  expectTensor("out", out, ["f32", "f16", "bf16"], [-1, width]);
+  if (at < 0 || at + rows > out.shape[0]!) {
+    throw new RangeError(`Cannot store ${rows} rows at ${at}: found room for ${out.shape[0]}`);
+  }
+  const target = hostData(out), source = f32Data(x);
+  const round = out.dtype === "f32" ? (v: number) => v : out.dtype === "f16" ? toF16 : toBf16;
+  for (let i = 0; i < source.length; i++) target[at * width + i] = round(source[i]!);
+}
+
+/** See {@linkcode Backend.rowNorms}. */
+export function rowNorms(x: Tensor): Float64Array<ArrayBuffer> {
+  const [rows, width] = x.shape as [number, number];
+  const values = f32Data(x), norms = new Float64Array(rows);
+  for (let row = 0; row < rows; row++) {
+    let squares = 0;
+    for (let i = row * width; i < (row + 1) * width; i++) squares += values[i]! ** 2;
+    norms[row] = Math.sqrt(squares);
+  }
+  return norms;
+}
+
+function checkRow(row: number, height: number): void {
+  if (row < 0 || row >= height) throw new RangeError(`Cannot take row ${row}: expected 0 to ${height - 1}`);
+}
