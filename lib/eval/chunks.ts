@@ -1,0 +1,33 @@
+/** How a text is cut for perplexity: disjoint chunks of one length, the tail dropped. */
+
+/**
+ * Cuts a token stream into floor(N / context) disjoint chunks; the tail is dropped. A BOS that begins the stream
+ * stays at the front of the first chunk; later chunks get none (the protocol of GPTQ, Wanda and SLEB).
+ *
+ * @param ids Token ids, [N].
+ * @param context Tokens a chunk, at least 2.
+ * @returns Copies of the chunks, each [context].
+ * @throws {RangeError} If `context` is not an integer of at least 2, or the stream is shorter than one chunk.
+ *
+ * @example
+ * ```ts
+ * import { cutChunks } from "./chunks.ts";
+ * console.assert(cutChunks(Int32Array.of(1, 2, 3, 4, 5), 2).length === 2);
+ * ```
+ */
+export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuffer>[] {
+  if (!Number.isInteger(context) || context < 2) {
+    throw new RangeError(`Cannot cut chunks of ${context} tokens: expected an integer of at least 2`);
+  }
+  if (ids.length < context) {
+    throw new RangeError(
+      `Cannot evaluate a text of ${ids.length} tokens: expected at least one context of ${context} tokens ` +
+        "(take a longer text or a smaller --context)",
+    );
+  }
+  const count = Math.floor(ids.length / context);
+  return Array.from(
+    { length: count },
+    (_, i) => Int32Array.from(ids.subarray(i * context, (i + 1) * context)),
+  );
+}

@@ -1,0 +1,21 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { cutChunks } from "./chunks.ts";
+
+Deno.test("cutChunks() cuts disjoint chunks and drops the tail", () => {
+  const ids = Int32Array.from({ length: 10 }, (_, i) => i + 1);
+  assertEquals(cutChunks(ids, 4).map((chunk) => [...chunk]), [[1, 2, 3, 4], [5, 6, 7, 8]]);
+  assertEquals(cutChunks(ids, 10).length, 1);
+});
+
+Deno.test("cutChunks() copies, so that chunks do not share memory", () => {
+  const ids = Int32Array.of(1, 2, 3, 4);
+  const [first] = cutChunks(ids, 2);
+  first![0] = 9;
+  assertEquals(ids[0], 1);
+});
+
+Deno.test("cutChunks() refuses a text shorter than the context and a context below 2", () => {
+  assertThrows(() => cutChunks(new Int32Array(3), 4), RangeError, "a text of 3 tokens");
+  assertThrows(() => cutChunks(new Int32Array(3), 1), RangeError, "at least 2");
+  assertThrows(() => cutChunks(new Int32Array(3), 2.5), RangeError, "at least 2");
+});

@@ -1,0 +1,80 @@
+/** Losses of a model's next-token distributions, a block of rows at a time so that logits stay small. */
+import type { LogitComparison } from "../backend.ts";
+import { hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import type { EvaluatedModel } from "./language_model.ts";
+
+/** Rows of logits that exist at a time: 128 rows of a vocabulary of 49,152 take 25 MB. */
+export const ROWS_PER_BLOCK = 128;
+
+/** Calls `visit` for each block of the rows that have a target, with the targets as a tensor. */
+function forEachBlock(
+  model: EvaluatedModel,
+  ids: Int32Array,
+  visit: (start: number, end: number, targets: Tensor) => void,
+): void {
+  const rows = ids.length - 1;
+  for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
+    const end = Math.min(start + ROWS_PER_BLOCK, rows);
+    const targets = Int32Array.from(ids.subarray(start + 1, end + 1));
+    visit(start, end, model.backend.upload(hostTensor("i32", [end - start], targets)));
+  }
+}
+
+/** Logits of rows [start, end) of hidden states. */
+function logitsOf(model: EvaluatedModel, hidden: Tensor, start: number, end: number): Tensor {
+  return model.logits(model.backend.upload(rowsOf(model.backend.read(hidden), start, end)));
+}
+
+/**
+ * Losses of the tokens of one sequence.
+ *
+ * @param ids Token ids, [T].
+ * @param hidden Hidden states after the final norm, [T, hiddenSize] f32.
+ * @returns -ln p(ids[i + 1] | ids[0..i]) in nats, [T - 1].
+ */
+export function nextTokenNll(
+  model: EvaluatedModel,
+  ids: Int32Array,
+  hidden: Tensor,
+): Float64Array<ArrayBuffer> {
+  const nll = new Float64Array(ids.length - 1);
+  forEachBlock(model, ids, (start, end, targets) => {
+    nll.set(model.backend.nll(logitsOf(model, hidden, start, end), targets), start);
+  });
+  return nll;
+}
+
+/**
+ * Losses, divergence and agreement of two runs of one sequence, on the same positions.
+ *
+ * @param ids Token ids, [T].
+ * @param base Hidden states of the first run (dense), [T, hiddenSize] f32.
+ * @param other Hidden states of the second run (filtered), like `base`.
+ * @returns T - 1 entries each, in nats: losses of both, KL(base || other), and 1 where the likeliest token is one.
+ */
+export function compareNextTokens(
+  model: EvaluatedModel,
+  ids: Int32Array,
+  base: Tensor,
+  other: Tensor,
+): LogitComparison {
+  const rows = ids.length - 1;
+  const all: LogitComparison = {
+    nll: new Float64Array(rows),
+    baseNll: new Float64Array(rows),
+    kl: new Float64Array(rows),
+    agree: new Uint8Array(rows),
+  };
+  forEachBlock(model, ids, (start, end, targets) => {
+    const block = model.backend.compareLogits(
+      logitsOf(model, base, start, end),
+      logitsOf(model, other, start, end),
+      targets,
+    );
+    all.nll.set(block.nll, start);
+    all.baseNll.set(block.baseNll, start);
+    all.kl.set(block.kl, start);
+    all.agree.set(block.agree, start);
+  });
+  return all;
+}

@@ -1,0 +1,87 @@
+/** Losses of one sequence of any length, token by token, as a model with or without a pruner sees it. */
+import type { Pruner } from "../pruning/pruner.ts";
+import { hostTensor, type Tensor } from "../tensor.ts";
+import type { EvaluatedModel, EvaluatedUsage } from "./language_model.ts";
+import { nextTokenNll } from "./next_token.ts";
+
+/** How a sequence reaches the model. */
+export interface FeedOptions {
+  /** `prefill` (default): in chunks; `decode`: one token at a time through the cache. */
+  readonly phase?: "prefill" | "decode";
+  /** Tokens a chunk of a prefill; default: all at once. */
+  readonly chunk?: number;
+  /** Called after each feed with the tokens fed so far. */
+  readonly onFeed?: (tokens: number) => void;
+}
+
+/** Losses and decisions of one sequence. */
+export interface SequenceScore {
+  /** nll[i] = loss of ids[i + 1] in nats, [T - 1]. */
+  readonly nll: Float64Array<ArrayBuffer>;
+  /** exp of the mean loss. */
+  readonly perplexity: number;
+  /** Filtered layers, ascending; empty where dense. */
+  readonly layers: readonly number[];
+  /** Per filtered layer, in the order of `layers`: 1 = kept, 0 = skipped, [T]. */
+  readonly keep: readonly Uint8Array[];
+  /** Work and memory of the run. */
+  readonly usage: EvaluatedUsage;
+}
+
+/**
+ * Scores one sequence: no chunks of context, no reset, also past the model's context length.
+ *
+ * @param ids Token ids as given, [T], T >= 2.
+ * @param pruner Dense where left out.
+ * @throws {RangeError} If the sequence is shorter than 2, the chunk is not a positive integer, or the pruner looks
+ * ahead and the sequence does not come as one prefill.
+ *
+ * @example
+ * ```ts ignore
+ * const { nll, perplexity } = scoreSequence(llama, ids, pruner, { phase: "decode" });
+ * ```
+ */
+export function scoreSequence(
+  model: EvaluatedModel,
+  ids: Int32Array<ArrayBuffer>,
+  pruner?: Pruner,
+  options: FeedOptions = {},
+): SequenceScore {
+  const count = ids.length;
+  if (count < 2) throw new RangeError(`Cannot score a sequence of ${count} tokens: expected at least 2`);
+  const chunk = options.phase === "decode" ? 1 : options.chunk ?? count;
+  if (!Number.isInteger(chunk) || chunk < 1) {
+    throw new RangeError(`Cannot feed chunks of ${chunk} tokens: expected a positive integer`);
+  }
+  if (pruner !== undefined && pruner.looksAhead !== "nothing" && chunk < count) {
+    throw new RangeError(
+      `Cannot feed ${chunk} of ${count} tokens at a time: this method looks ahead, expected one prefill`,
+    );
+  }
+  const sequence = model.start(pruner);
+  const nll = new Float64Array(count - 1);
+  // The last hidden state of a feed predicts the first token of the next one: `carried` brings it over.
+  let carried: Tensor | undefined;
+  for (let start = 0; start < count; start += chunk) {
+    const end = Math.min(start + chunk, count);
+    const hidden = sequence.feed(ids.slice(start, end));
+    const rows = model.backend.read(hidden);
+    const width = rows.shape[1]!;
+    if (carried !== undefined) {
+      nll.set(nextTokenNll(model, ids.subarray(start - 1, start + 1), carried), start - 1);
+    }
+    if (end - start > 1) nll.set(nextTokenNll(model, ids.subarray(start, end), hidden), start);
+    const last = Float32Array.from(rows.data.subarray((end - start - 1) * width, (end - start) * width));
+    carried = model.backend.upload(hostTensor("f32", [1, width], last));
+    options.onFeed?.(end);
+  }
+  const mean = nll.reduce((a, b) => a + b, 0) / nll.length;
+  const layers = [...sequence.keep.keys()].sort((a, b) => a - b);
+  return {
+    nll,
+    perplexity: Math.exp(mean),
+    layers,
+    keep: layers.map((layer) => sequence.keep.get(layer)!),
+    usage: sequence.usage(),
+  };
+}

@@ -1,0 +1,53 @@
+/** Shares of attention computations that were skipped, counted from the masks of a run. */
+
+/** Skipped shares; null where nothing could be decided (no token came after the warm-up). */
+export interface SkipRatios {
+  /** Share of all (layer, token) attention computations after the warm-up, over all layers of the model. */
+  readonly achievedRatio: number | null;
+  /** The same with the warm-up tokens in the count. */
+  readonly achievedRatioWithWarmup: number;
+  /** Share of each layer after the warm-up, [numLayers]; 0 for layers that are not filtered. */
+  readonly skipRatioPerLayer: readonly (number | null)[];
+}
+
+/**
+ * Counts skips over sequences.
+ *
+ * @param numLayers Layers of the model, filtered or not.
+ * @param warmup Tokens at the start of each sequence that are kept; the first token is never decided.
+ * @param sequences For each sequence its length and its masks: per filtered layer 1 = kept, 0 = skipped.
+ *
+ * @example
+ * ```ts
+ * import { countSkips } from "./skip_ratio.ts";
+ * const keep = new Map([[1, Uint8Array.of(1, 1, 0, 1)]]);
+ * const { achievedRatio, skipRatioPerLayer } = countSkips(2, 2, [{ length: 4, keep }]);
+ * console.assert(achievedRatio === 0.25 && skipRatioPerLayer[1] === 0.5);
+ * ```
+ */
+export function countSkips(
+  numLayers: number,
+  warmup: number,
+  sequences: readonly { readonly length: number; readonly keep: ReadonlyMap<number, Uint8Array> }[],
+): SkipRatios {
+  const first = Math.max(warmup, 1);
+  const skipped = new Array<number>(numLayers).fill(0);
+  let tokens = 0, decided = 0, early = 0;
+  for (const { length, keep } of sequences) {
+    tokens += length;
+    decided += Math.max(length - first, 0);
+    for (const [layer, mask] of keep) {
+      mask.forEach((kept, t) => {
+        if (kept) return;
+        if (t >= first) skipped[layer]!++;
+        else early++;
+      });
+    }
+  }
+  const total = skipped.reduce((a, b) => a + b, 0);
+  return {
+    achievedRatio: decided === 0 ? null : total / (numLayers * decided),
+    achievedRatioWithWarmup: tokens === 0 ? 0 : (total + early) / (numLayers * tokens),
+    skipRatioPerLayer: skipped.map((count) => decided === 0 ? null : count / decided),
+  };
+}

@@ -1,0 +1,32 @@
+import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { pairedMean } from "./paired.ts";
+
+Deno.test("pairedMean() equals the spread of block means when blocks are equal", () => {
+  const values = Float64Array.from({ length: 64 * 5 }, (_, i) => Math.sin(i * i) + i / 100);
+  const { mean, standardError } = pairedMean([values], 64);
+  const means = Array.from(
+    { length: 5 },
+    (_, b) => values.slice(b * 64, b * 64 + 64).reduce((a, x) => a + x) / 64,
+  );
+  const centre = means.reduce((a, x) => a + x) / 5;
+  const sd = Math.sqrt(means.reduce((a, x) => a + (x - centre) ** 2, 0) / 4);
+  assertAlmostEquals(mean, centre, 1e-12);
+  assertAlmostEquals(standardError!, sd / Math.sqrt(5), 1e-12);
+});
+
+Deno.test("pairedMean() keeps blocks inside their segment", () => {
+  // Blocks of 2: [1, 1], [4] and [0, 0], [3]: sums 2, 4, 0, 3 over counts 2, 1, 2, 1; mean 1.5.
+  const { mean, standardError } = pairedMean([Float64Array.of(1, 1, 4), Float64Array.of(0, 0, 3)], 2);
+  assertEquals(mean, 1.5);
+  const squares = (2 - 3) ** 2 + (4 - 1.5) ** 2 + (0 - 3) ** 2 + (3 - 1.5) ** 2;
+  assertAlmostEquals(standardError!, Math.sqrt((4 / 3) * squares) / 6, 1e-15);
+});
+
+Deno.test("pairedMean() has no standard error for one block", () => {
+  assertEquals(pairedMean([Float64Array.of(1, 2)], 64), { mean: 1.5, standardError: null });
+});
+
+Deno.test("pairedMean() refuses no values and broken block sizes", () => {
+  assertThrows(() => pairedMean([], 64), RangeError, "found no value");
+  assertThrows(() => pairedMean([Float64Array.of(1)], 0), RangeError, "positive integer");
+});
