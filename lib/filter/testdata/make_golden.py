@@ -88,7 +88,9 @@ def make_inputs(T, H, d, noise, drift, seed, zeroKeys=(), zeroValues=(), hiddenS
             normed[t] = residual[t].astype(np.float64) / size + 0.25 * array(hiddenSize)
             queries[t] = array(numHeads * d)
             output[t] = (0.1 + abs(float(normed[t, 0]))) * (0.5 + draw.next())
-        data |= dict(residual=residual, normed=normed, queries=queries, output=output)
+        y = np.log((output + 1e-6) / (np.sqrt((residual.astype(np.float64) ** 2).sum(1)) + 1e-6))
+        observe = lambda start, end, keep: y[start:end]
+        data |= dict(residual=residual, normed=normed, queries=queries, observe=observe)
     return data
 
 
@@ -100,15 +102,16 @@ def mix64(x):
     return x ^ (x >> 31)
 
 
-def cosine(a, b):
+def cosines(a, b):
+    """Of each head, [H]; 0 where a vector is 0."""
     a, b = a.astype(np.float64), b.astype(np.float64)
-    norms = np.sqrt((a * a).sum()) * np.sqrt((b * b).sum())
-    return (a * b).sum() / norms if norms > 0 else 0.0
+    norms = np.sqrt((a * a).sum(1)) * np.sqrt((b * b).sum(1))
+    return (a * b).sum(1) / np.where(norms > 0, norms, np.inf)
 
 
 def similarity(x, anchor):
     """Mean and population variance over heads of the cosines with the anchor."""
-    s = np.array([cosine(x[h], anchor[h]) for h in range(len(x))])
+    s = cosines(x, anchor)
     return s.mean(), ((s - s.mean()) ** 2).mean()
 
 
@@ -187,6 +190,13 @@ def empty(T):
     return {"keep": [1] * T, **{c: [None] * T for c in columns}}
 
 
+def decide(o, data):
+    """keep, redundancy, threshold, muK, varK, muV, varV, wK of every token under the options `o`."""
+    if o["fusion"] == "learned":
+        return run_learned(o, data)
+    return run_topk(o, data) if o["threshold"] == "topk" else run_causal(o, data)
+
+
 def run_causal(o, data):
     T, H, d = data["keys"].shape
     out, anchors, policy = empty(T), Anchors(o, (H, d)), Policy(o)
@@ -224,6 +234,7 @@ def run_topk(o, data):
 
 
 def run_learned(o, data):
+    """data["observe"](start, end, keep) gives y of those tokens; only kept ones are read."""
     T, H, d = data["keys"].shape
     norm = lambda x: np.sqrt((x.astype(np.float64) ** 2).sum())
     hidden = data["normed"].shape[1]
@@ -250,12 +261,12 @@ def run_learned(o, data):
         rows.append(row)
         anchors.absorb(k, v)
     f = np.array(rows)
-    y = np.array([np.log((data["output"][t] + 1e-6) / (norm(data["residual"][t]) + 1e-6)) for t in range(T)])
     w0 = o["warmup"]
+    y = data["observe"](0, min(w0, T), out["keep"])
     if T < w0:
         return out
     z = np.concatenate([(f - f[:w0].mean(0)) / (f[:w0].std(0) + 1e-3), np.ones((T, 1))], 1)
-    A, b = o["ridge"] * np.eye(z.shape[1]) + z[:w0].T @ z[:w0], z[:w0].T @ y[:w0]
+    A, b = o["ridge"] * np.eye(z.shape[1]) + z[:w0].T @ z[:w0], z[:w0].T @ y
     sign = 1.0 if o["invert"] else -1.0
     policy, start = Policy(o), w0
     while start < T:
@@ -268,8 +279,10 @@ def run_learned(o, data):
             skip = theta is not None and score > theta
             out["redundancy"][t], out["threshold"][t], out["keep"][t] = score, theta, int(not skip)
             policy.record(t, score, skip)
+        y = data["observe"](start, end, out["keep"])
         kept = [t for t in range(start, end) if out["keep"][t]]
-        A, b, start = A + z[kept].T @ z[kept], b + z[kept].T @ y[kept], end
+        A, b = A + z[kept].T @ z[kept], b + z[kept].T @ y[[t - start for t in kept]]
+        start = end
     return out
 
 
@@ -332,8 +345,7 @@ def main():
     moments, shared, cases = [], {}, []
     for name, dataset, options in case_list():
         o = {**DEFAULTS, **options}
-        run = run_learned if o["fusion"] == "learned" else run_topk if o["threshold"] == "topk" else run_causal
-        out = run(o, inputs[dataset])
+        out = decide(o, inputs[dataset])
         columns = {c: [rounded(x) for x in out[c]] for c in ("muK", "varK", "muV", "varV")}
         text = json.dumps(columns)
         if text not in shared:
