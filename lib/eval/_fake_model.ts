@@ -1,0 +1,92 @@
+/** A model for tests whose losses can be worked out by hand: its hidden states are its logits. */
+import type { Pruner, PrunerSequence } from "../pruning/pruner.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
+import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
+
+const VOCAB = 5;
+
+/** What the fake was asked to do. */
+export interface Calls {
+  feeds: number;
+  residuals: number;
+  fromResidual: number;
+}
+
+/** Logits of the token after `id`: dense, and with `skips` layers skipped for it. */
+export function fakeLogits(id: number, skips: number): number[] {
+  return Array.from({ length: VOCAB }, (_, v) => Math.sin(id * 7 + v) * 2 + skips * 0.25 * Math.cos(v + id));
+}
+
+/** A pruner of one layer that skips every second token after the first, or what `skip` says. */
+export function fakePruner(
+  layers: readonly number[],
+  skip: (t: number) => boolean,
+  looksAhead: Pruner["looksAhead"] = "nothing",
+): Pruner {
+  const decide: PrunerSequence["decide"] = (input, start) => ({
+    taken: input.count - start,
+    keep: Uint8Array.from({ length: input.count - start }, (_, i) => skip(start + i) ? 0 : 1),
+  });
+  const start = (): PrunerSequence => ({ decide, fork: start });
+  return {
+    name: "fake",
+    layers,
+    keyState: "post-rope",
+    wantsQueries: false,
+    wantsOutputs: false,
+    looksAhead,
+    cacheSkipped: false,
+    recent: 0,
+    start,
+  };
+}
+
+/** The model: 4 layers; a token's logits move with the number of layers that skipped it. */
+export function fakeModel(): { model: EvaluatedModel; calls: Calls } {
+  const backend = new ReferenceBackend();
+  const calls: Calls = { feeds: 0, residuals: 0, fromResidual: 0 };
+  const start = (pruner?: Pruner): EvaluatedSequence => {
+    const masks = new Map<number, number[]>((pruner?.layers ?? []).map((layer) => [layer, []]));
+    let length = 0;
+    const run = (ids: readonly number[]): Tensor => {
+      const rows = ids.map((id) => {
+        let skips = 0;
+        for (const [layer, mask] of masks) {
+          const input = { layer, count: length + 1 } as Parameters<PrunerSequence["decide"]>[0];
+          const keep = pruner!.start().decide(input, length).keep[0]!;
+          mask.push(keep);
+          skips += 1 - keep;
+        }
+        length++;
+        return fakeLogits(id, skips);
+      });
+      return hostTensor("f32", [ids.length, VOCAB], Float32Array.from(rows.flat()));
+    };
+    const skipped = () => [...masks.values()].flat().filter((keep) => keep === 0).length;
+    return {
+      feed: (ids) => (calls.feeds++, run([...ids])),
+      feedResidual: (residual) => (calls.fromResidual++, run([...f32Data(residual)])),
+      get keep() {
+        return new Map([...masks].map(([layer, mask]) => [layer, Uint8Array.from(mask)]));
+      },
+      usage: () => ({
+        kvBytesHeld: 40 * length - 10 * skipped(),
+        kvBytesAvoided: 10 * skipped(),
+        kvBytesAllocated: 64 * length,
+        attentionFlopsDense: 100 * length,
+        attentionFlopsAvoided: 25 * skipped(),
+        totalFlopsDense: 300 * length,
+        totalFlopsAvoided: 25 * skipped(),
+      }),
+    };
+  };
+  const model: EvaluatedModel = {
+    config: { numLayers: 4 },
+    backend,
+    start,
+    residualAt: (ids) => (calls.residuals++, hostTensor("f32", [ids.length, 1], Float32Array.from(ids))),
+    logits: (hidden) => hidden,
+  };
+  return { model, calls };
+}

@@ -1,0 +1,117 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { fakeLogits, fakeModel, fakePruner } from "./_fake_model.ts";
+import { PerplexityEvaluation } from "./perplexity.ts";
+
+const ids = Int32Array.from({ length: 403 }, (_, i) => (i * i + 3 * i) % 5);
+const logSoftmax = (logits: number[]) => {
+  const total = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
+  return logits.map((x) => x - total);
+};
+const argmax = (values: number[]) => values.indexOf(Math.max(...values));
+const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** The protocol, written out: two chunks of 200, loss of each token but the first of its chunk. */
+function byHand(skips: (t: number) => number) {
+  const chunks = [0, 1].map((c) =>
+    Array.from({ length: 199 }, (_, t) => {
+      const id = ids[c * 200 + t]!, target = ids[c * 200 + t + 1]!;
+      const dense = logSoftmax(fakeLogits(id, 0)), other = logSoftmax(fakeLogits(id, skips(t)));
+      return {
+        nll: -other[target]!,
+        base: -dense[target]!,
+        kl: dense.reduce((sum, p, v) => sum + Math.exp(p) * (p - other[v]!), 0),
+        agree: argmax(dense) === argmax(other) ? 1 : 0,
+      };
+    })
+  );
+  const all = (key: "nll" | "base" | "kl" | "agree") =>
+    mean(chunks.map((rows) => mean(rows.map((row) => row[key]))));
+  return { nll: all("nll"), base: all("base"), kl: all("kl"), agree: all("agree"), chunks };
+}
+
+Deno.test("PerplexityEvaluation.dense() follows the protocol and runs once", async () => {
+  const { model, calls } = fakeModel();
+  const evaluation = new PerplexityEvaluation(model, ids, { context: 200 });
+  const dense = await evaluation.dense();
+  assertAlmostEquals(dense.nll, byHand(() => 0).base, 1e-6);
+  assertAlmostEquals(dense.perplexity, Math.exp(dense.nll), 1e-12);
+  assertEquals([dense.tokens, dense.scoredTokens, dense.chunks], [400, 398, 2]);
+  assertEquals([dense.kvBytesHeld, dense.attentionFlops, dense.totalFlops], [8000, 40000, 120000]);
+  const feeds = calls.feeds;
+  assertEquals(await evaluation.dense(), dense);
+  assertEquals(calls.feeds, feeds);
+});
+
+Deno.test("PerplexityEvaluation.run() compares the same positions of both runs", async () => {
+  const { model } = fakeModel();
+  const evaluation = new PerplexityEvaluation(model, ids, { context: 200 });
+  const skip = (t: number) => t >= 8 && t % 2 === 0;
+  const result = await evaluation.run(fakePruner([2, 3], skip), { warmup: 8 });
+  const hand = byHand((t) => skip(t) ? 2 : 0);
+  assertAlmostEquals(Math.log(result.perplexity), hand.nll, 1e-6);
+  assertAlmostEquals(result.nllDelta, hand.nll - hand.base, 1e-6);
+  assertAlmostEquals(result.kl, hand.kl, 1e-6);
+  assert(result.kl > 1e-3);
+  assertAlmostEquals(result.top1Agreement, hand.agree, 1e-12);
+  assert(result.top1Agreement < 1);
+  assertEquals(result.skipRatioPerLayer, [0, 0, 96 / 192, 96 / 192]);
+  assertEquals(result.achievedRatio, 0.25);
+  assertAlmostEquals(result.achievedRatioWithWarmup, 384 / 1600, 1e-12);
+  assertEquals([result.kvBytesHeld, result.kvBytesAvoided], [8000 - 1920, 1920]);
+  assertEquals([result.attentionFlopsAvoided, result.totalFlopsDense], [25 * 384, 120000]);
+  // Standard error, from the definition: blocks of 64 inside each chunk of 199.
+  const differences = hand.chunks.map((rows) => rows.map((row) => row.nll - row.base));
+  const blocks = differences.flatMap((row) => [0, 64, 128, 192].map((at) => row.slice(at, at + 64)));
+  const centre = mean(differences.flat());
+  const squares = blocks.reduce((sum, block) => sum + (block.reduce((a, b) => a + b - centre, 0)) ** 2, 0);
+  assertAlmostEquals(result.nllDeltaSe!, Math.sqrt(squares * 8 / 7) / 398, 1e-6);
+});
+
+Deno.test("PerplexityEvaluation.run() equals the dense model when nothing is skipped", async () => {
+  const { model } = fakeModel();
+  const evaluation = new PerplexityEvaluation(model, ids, { context: 200 });
+  const result = await evaluation.run(fakePruner([1], () => false), { warmup: 0 });
+  assertEquals([result.nllDelta, result.achievedRatio, result.top1Agreement], [0, 0, 1]);
+  assertAlmostEquals(result.kl, 0, 1e-12);
+  assertAlmostEquals(result.perplexity, result.densePerplexity, 1e-9);
+});
+
+Deno.test("PerplexityEvaluation.run() reuses the dense layers, and recomputes them past its byte budget", async () => {
+  const results = [];
+  for (const [cacheBytes, residuals] of [[2 ** 20, 2], [0, 4]] as const) {
+    const { model, calls } = fakeModel();
+    const evaluation = new PerplexityEvaluation(model, ids, { context: 200, cacheBytes });
+    for (let i = 0; i < 2; i++) {
+      const { timeMs: _, denseTimeMs: __, ...rest } = await evaluation.run(
+        fakePruner([2], (t) => t % 3 === 2),
+        { warmup: 0 },
+      );
+      results.push(rest);
+    }
+    assertEquals([calls.residuals, calls.fromResidual], [residuals, 4]);
+  }
+  for (const result of results) assertEquals(result, results[0]);
+});
+
+Deno.test("PerplexityEvaluation.run() stops between chunks when its signal is aborted", async () => {
+  const { model } = fakeModel();
+  const evaluation = new PerplexityEvaluation(model, ids, { context: 40 });
+  await evaluation.dense();
+  const controller = new AbortController();
+  const seen: number[] = [];
+  const onChunk = (done: number, total: number) => {
+    seen.push(done);
+    assertEquals(total, 10);
+    if (done === 3) controller.abort();
+  };
+  await assertRejects(
+    () => evaluation.run(fakePruner([2], () => false), { warmup: 0 }, { signal: controller.signal, onChunk }),
+    DOMException,
+  );
+  assertEquals(seen, [1, 2, 3]);
+});
+
+Deno.test("PerplexityEvaluation() refuses a text shorter than its context", () => {
+  const { model } = fakeModel();
+  assertThrows(() => new PerplexityEvaluation(model, ids), RangeError, "a text of 403 tokens");
+});
