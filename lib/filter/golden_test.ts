@@ -1,0 +1,145 @@
+/** The recurrence against numbers of an independent numpy implementation; schema: testdata/make_golden.py. */
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import type { TokenFilterOptions } from "./options.ts";
+import { TokenFilter } from "./token_filter.ts";
+
+interface Dataset {
+  T: number;
+  H: number;
+  d: number;
+  noise: number;
+  drift: number;
+  seed: number;
+  zeroKeys: number[];
+  zeroValues: number[];
+  hiddenSize?: number;
+  numHeads?: number;
+}
+
+type Column = (number | null)[];
+
+interface Case {
+  name: string;
+  dataset: string;
+  moments: number;
+  spec: Omit<TokenFilterOptions, "seed"> & {
+    skipRatio?: number;
+    seed?: string;
+    layer?: number;
+    chunk?: number;
+  };
+  keep: string;
+  redundancy: Column;
+  threshold: Column;
+  wK: Column | number | null;
+}
+
+const golden: {
+  datasets: Record<string, Dataset>;
+  moments: Record<"muK" | "varK" | "muV" | "varV", Column>[];
+  cases: Case[];
+} = JSON.parse(await Deno.readTextFile(new URL("testdata/golden.json", import.meta.url)));
+
+/** The inputs of a dataset, made as make_golden.py describes. */
+function makeInputs(
+  { T, H, d, noise, drift, seed, zeroKeys, zeroValues, hiddenSize = 0, numHeads = 0 }: Dataset,
+) {
+  let s = seed;
+  const next = () => (s = (Math.imul(1664525, s) + 1013904223) >>> 0) / 2 ** 32;
+  const normal = () => next() + next() + next() + next() - 2;
+  const size = H * d;
+  const normals = (count: number) => Float64Array.from({ length: count }, normal);
+  const base = normals(2 * size), slope = normals(2 * size);
+  const kv = [new Float32Array(T * size), new Float32Array(T * size)];
+  for (let t = 0; t < T; t++) {
+    kv.forEach((out, side) => {
+      const level = noise * (0.25 + next());
+      for (let i = 0; i < size; i++) {
+        const at = side * size + i;
+        out[t * size + i] = base[at]! + slope[at]! * (drift * t / T) + level * normal();
+      }
+    });
+  }
+  for (const t of zeroKeys) kv[0]!.fill(0, t * size, (t + 1) * size);
+  for (const t of zeroValues) kv[1]!.fill(0, t * size, (t + 1) * size);
+  const mix = normals(hiddenSize);
+  const residual = new Float32Array(T * hiddenSize), normed = new Float32Array(T * hiddenSize);
+  const queries = new Float32Array(T * numHeads * d), output = new Float64Array(T);
+  for (let t = 0; t < T && hiddenSize > 0; t++) {
+    const scale = 0.5 + 2 * next(), row = t * hiddenSize;
+    for (let a = 0; a < hiddenSize; a++) residual[row + a] = scale * (mix[a]! + normal());
+    for (let a = 0; a < hiddenSize; a++) normed[row + a] = residual[row + a]! / scale + 0.25 * normal();
+    for (let a = 0; a < numHeads * d; a++) queries[t * numHeads * d + a] = normal();
+    output[t] = (0.1 + Math.abs(normed[row]!)) * (0.5 + next());
+  }
+  return { keys: kv[0]!, values: kv[1]!, residual, normed, queries, output };
+}
+
+function expectColumn(name: string, got: number[], want: Column, tau: number, nullIsNaN: boolean): void {
+  assertEquals(got.length, want.length);
+  want.forEach((w, t) => {
+    if (w === null) {
+      if (nullIsNaN) assert(Number.isNaN(got[t]), `${name}[${t}] is ${got[t]}, expected none`);
+    } else {
+      assertAlmostEquals(got[t]!, w, 1e-9 * Math.max(1, Math.abs(w), tau), `${name}[${t}]`);
+    }
+  });
+}
+
+/** Weights over T tokens: the first has none, a rule without weights has none at all. */
+function weightsOf(wK: Column | number | null, T: number): Column {
+  return Array.isArray(wK) ? wK : Array.from({ length: T }, (_, t) => t === 0 ? null : wK);
+}
+
+let compared = 0;
+for (const { name, dataset, moments, spec, ...want } of golden.cases) {
+  Deno.test(`scan() gives numpy's decisions for ${name}`, () => {
+    const data = golden.datasets[dataset]!;
+    const input = makeInputs(data);
+    const { skipRatio = 0.5, seed = "0", layer = 0, chunk = 0, ...options } = spec;
+    const shape = {
+      numLayers: 40,
+      numHeads: data.numHeads ?? data.H,
+      numKvHeads: data.H,
+      headDim: data.d,
+      hiddenSize: data.hiddenSize ?? 1,
+    };
+    // A rho of 0 would leave the layer out of the plan: state it through a uniform schedule instead.
+    const plan: TokenFilterOptions = skipRatio === 0
+      ? { pruneRatio: 0, tail: 1 }
+      : { skipRatios: Array.from({ length: 40 }, (_, l) => l === layer ? skipRatio : 0) };
+    const filter = new TokenFilter(shape, { theta: 0.5, ...options, ...plan, seed: BigInt(seed) });
+    const sequence = filter.start({ chunk });
+    const extra = options.fusion === "learned" ? input : {};
+    const keep: number[] = [];
+    const columns: Record<string, number[]> = {};
+    for (let start = 0; start < data.T;) {
+      const { taken, keep: kept, ...rows } = sequence.scan(layer, input.keys, input.values, extra, start);
+      keep.push(...kept);
+      for (const [column, values] of Object.entries(rows)) (columns[column] ??= []).push(...values);
+      if (options.fusion === "learned") {
+        const rowsKept = [...kept.keys()].filter((i) => kept[i] === 1).map((i) => start + i);
+        const norms = rowsKept.map((row) =>
+          Math.hypot(...input.residual.subarray(row * shape.hiddenSize, (row + 1) * shape.hiddenSize))
+        );
+        const outputs = rowsKept.map((row) => input.output[row]!);
+        sequence.observe(layer, Float64Array.from(outputs), Float64Array.from(norms));
+      }
+      start += taken;
+    }
+    assertEquals(keep.join(""), want.keep);
+    const tau = options.tau ?? 1;
+    for (const [column, values] of Object.entries(golden.moments[moments]!)) {
+      expectColumn(column, columns[column]!, values, 1, true);
+    }
+    expectColumn("redundancy", columns.redundancy!, want.redundancy, tau, true);
+    expectColumn("threshold", columns.threshold!, want.threshold, tau, false);
+    expectColumn("wK", columns.wK!, weightsOf(want.wK, data.T), tau, true);
+    compared += 1;
+  });
+}
+
+Deno.test("golden.json was compared whole", () => {
+  assertEquals(compared, golden.cases.length);
+  assert(compared >= 60);
+});

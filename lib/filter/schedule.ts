@@ -1,0 +1,80 @@
+/** The layer plan: which layers are filtered, and how much of each is to be skipped. */
+import type { ResolvedOptions } from "./options.ts";
+
+/** One filtered layer. */
+export interface PlannedLayer {
+  /** 0-based index in the model. */
+  readonly layer: number;
+  /** Share of its tokens to skip after warm-up, in [0, 1]. */
+  readonly skipRatio: number;
+}
+
+/** Products of decimal fractions and small integers are off by rounding, never by this much. */
+const ROUNDING = 1e-9;
+
+/** Smallest whole number that is not below `x`, rounding errors forgiven: 7 for 0.07 * 100 = 7.000000000000001. */
+function ceilForgiving(x: number): number {
+  return Math.ceil(x - ROUNDING);
+}
+
+/** Number of filtered layers, ceil(tail * numLayers): the last ones. `tail` in (0, 1]. */
+export function countFiltered(tail: number, numLayers: number): number {
+  return Math.max(1, ceilForgiving(tail * numLayers));
+}
+
+/**
+ * The filtered layers, ascending. `uniform`: p*L/F each; `ramp`: m*(1 + slope*(2*i/(F-1) - 1)) with m = p*L/F;
+ * `explicit`: as listed, 0 = not filtered. L = layers, F = filtered layers, p = pruneRatio.
+ *
+ * @throws {RangeError} If a layer needs a skip ratio above 1, or the list's length is not L.
+ *
+ * @example
+ * ```ts
+ * import { resolveOptions } from "./options.ts";
+ * import { planLayers } from "./schedule.ts";
+ * const plan = planLayers(8, resolveOptions({ pruneRatio: 0.375, tail: 0.5 }));
+ * console.assert(plan.length === 4 && plan[0]!.layer === 4 && plan[0]!.skipRatio === 0.75);
+ * ```
+ */
+export function planLayers(numLayers: number, options: ResolvedOptions): PlannedLayer[] {
+  if (options.schedule === "explicit") return planExplicit(numLayers, options.skipRatios!);
+  const count = countFiltered(options.tail, numLayers);
+  const rise = options.schedule === "ramp" && count > 1 ? options.slope : 0;
+  const mean = options.pruneRatio * numLayers / count;
+  const plan = Array.from({ length: count }, (_, i) => {
+    const skipRatio = mean * (1 + (rise === 0 ? 0 : rise * (2 * i / (count - 1) - 1)));
+    return { layer: numLayers - count + i, skipRatio };
+  });
+  const highest = plan[count - 1]!;
+  if (highest.skipRatio > 1 + ROUNDING) throw unreachable(numLayers, options, highest);
+  return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
+}
+
+function planExplicit(numLayers: number, skipRatios: readonly number[]): PlannedLayer[] {
+  if (skipRatios.length !== numLayers) {
+    throw new RangeError(
+      `Cannot use option "skipRatios": found ${skipRatios.length} numbers, expected ${numLayers}, one a layer`,
+    );
+  }
+  return skipRatios.flatMap((skipRatio, layer) => skipRatio === 0 ? [] : [{ layer, skipRatio }]);
+}
+
+/** The error for a plan that asks too much, with the nearest plans that do not. */
+function unreachable(numLayers: number, options: ResolvedOptions, highest: PlannedLayer): RangeError {
+  const { pruneRatio, schedule, slope, tail } = options;
+  const steepest = (count: number) => schedule === "ramp" && count > 1 ? 1 + slope : 1;
+  const fits = (count: number) => pruneRatio * numLayers / count * steepest(count) <= 1 + ROUNDING;
+  const down = (x: number) => Math.floor((x + ROUNDING) * 1e4) / 1e4;
+
+  const count = countFiltered(tail, numLayers);
+  const mends = [`pruneRatio of at most ${down(count / numLayers / steepest(count))}`];
+  for (let more = count + 1; more <= numLayers; more++) {
+    if (!fits(more)) continue;
+    mends.unshift(`tail of at least ${down(more / numLayers)}`);
+    break;
+  }
+  return new RangeError(
+    `Cannot plan a ${schedule} schedule: layer ${highest.layer} needs a skip ratio of ${+highest.skipRatio
+      .toFixed(4)}, expected at most 1: use a ${mends.join(" or a ")}`,
+  );
+}

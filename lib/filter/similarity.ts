@@ -1,0 +1,59 @@
+/** How like the past a token is: per-head cosines with the anchors, and their moments across heads. */
+
+/** Mean and population variance, across KV heads, of the cosines of keys (K) and of values (V) with their anchors. */
+export interface Moments {
+  muK: number;
+  varK: number;
+  muV: number;
+  varV: number;
+}
+
+/**
+ * Cosine of each head's vector with its anchor; 0 where either has norm 0.
+ *
+ * @param x Holds the token's vectors, [H, d], from `offset` on.
+ * @param offset Where they begin.
+ * @param anchor Anchors, [H, d].
+ * @param out Cosines, [H]; its length is H.
+ */
+export function cosines(
+  x: Float32Array,
+  offset: number,
+  anchor: Float32Array,
+  out: Float64Array,
+): void {
+  const headDim = anchor.length / out.length;
+  for (let head = 0; head < out.length; head++) {
+    const first = head * headDim;
+    let dot = 0, xx = 0, aa = 0;
+    for (let i = first; i < first + headDim; i++) {
+      const a = x[offset + i]!, b = anchor[i]!;
+      dot += a * b;
+      xx += a * a;
+      aa += b * b;
+    }
+    const norms = Math.sqrt(xx) * Math.sqrt(aa);
+    out[head] = norms === 0 ? 0 : dot / norms;
+  }
+}
+
+/** Mean of some numbers. */
+export function mean(values: Float64Array): number {
+  let sum = 0;
+  for (const value of values) sum += value;
+  return sum / values.length;
+}
+
+/** Population variance of some numbers about their mean. */
+export function variance(values: Float64Array, mean: number): number {
+  let sum = 0;
+  for (const value of values) sum += (value - mean) ** 2;
+  return sum / values.length;
+}
+
+/** Euclidean norm of the `size` numbers from `offset` on, summed in float64. */
+export function norm(x: Float32Array, offset: number, size: number): number {
+  let sum = 0;
+  for (let i = offset; i < offset + size; i++) sum += x[i]! * x[i]!;
+  return Math.sqrt(sum);
+}

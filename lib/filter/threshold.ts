@@ -1,0 +1,187 @@
+/** Thresholds: from which score on a token is skipped. Definitions: {@linkcode ThresholdPolicy} and method.md. */
+import { type LayerSpec, type LayerState, SLOT, type ThresholdPolicy } from "./layer.ts";
+import { mean, variance } from "./similarity.ts";
+
+/** Tokens by which `budget` is paid back: a surplus of one skip moves the aimed ratio by 1/16. */
+const BUDGET_HORIZON = 16;
+/** Smallest step size of `robbins-monro`, so that a start on equal scores does not freeze it. */
+const MIN_DEVIATION = 1e-3;
+
+/**
+ * Quantile with linear interpolation between order statistics (numpy's default, type 7).
+ *
+ * @param sorted At least one number, ascending; the first `size` count.
+ * @param q In [0, 1].
+ *
+ * @example
+ * ```ts
+ * import { quantile } from "./threshold.ts";
+ * console.assert(quantile(new Float64Array([1, 2, 4]), 0.75) === 3);
+ * ```
+ */
+export function quantile(sorted: Float64Array, q: number, size: number = sorted.length): number {
+  const position = q * (size - 1);
+  const below = Math.floor(position), t = position - below;
+  const a = sorted[below]!, b = sorted[Math.min(below + 1, size - 1)]!;
+  return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
+}
+
+/** First index of `sorted` (its first `size` numbers, ascending) whose number is not below `value`. */
+function lowerBound(sorted: Float64Array, size: number, value: number): number {
+  let low = 0, high = size;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * The scores that a layer looks back on: its state's ring, and the same numbers in order.
+ * Sorted once when made; each further score then costs one shift within the window.
+ */
+class ScoreWindow {
+  readonly #ring: Float64Array;
+  readonly #numbers: Float64Array;
+  readonly #sorted: Float64Array;
+  #size: number;
+
+  constructor(state: LayerState) {
+    this.#ring = state.scores;
+    this.#numbers = state.numbers;
+    this.#size = Math.min(this.#numbers[SLOT.scored]!, this.#ring.length);
+    this.#sorted = this.#ring.slice();
+    this.#sorted.subarray(0, this.#size).sort();
+  }
+
+  /** Scores held. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The scores held, ascending; a view. */
+  get sorted(): Float64Array {
+    return this.#sorted.subarray(0, this.#size);
+  }
+
+  /** The q quantile of the scores held. */
+  quantile(q: number): number {
+    return quantile(this.#sorted, q, this.#size);
+  }
+
+  /** Takes a score in; the oldest one leaves a full window. */
+  push(score: number): void {
+    const slot = this.#numbers[SLOT.scored]! % this.#ring.length;
+    if (this.#size === this.#ring.length) {
+      const oldest = lowerBound(this.#sorted, this.#size, this.#ring[slot]!);
+      this.#sorted.copyWithin(oldest, oldest + 1, this.#size);
+      this.#size -= 1;
+    }
+    const at = lowerBound(this.#sorted, this.#size, score);
+    this.#sorted.copyWithin(at + 1, at, this.#size);
+    this.#sorted[at] = score;
+    this.#size += 1;
+    this.#ring[slot] = score;
+    this.#numbers[SLOT.scored]! += 1;
+  }
+}
+
+/** A policy at work on one layer of one sequence. */
+export interface Threshold {
+  /** theta before the token that comes next; NaN where there is none, so that the token is kept. */
+  next(): number;
+  /** Takes in a score, which then counts for later tokens. */
+  push(score: number): void;
+}
+
+/** The (1 - ratio) quantile of a window; none where the ratio is 0 or no score is there yet. */
+function upperQuantile(window: ScoreWindow, ratio: number): number {
+  return ratio === 0 || window.size === 0 ? NaN : window.quantile(1 - ratio);
+}
+
+/** `budget` and `window`: a quantile of the last scores. */
+function windowed(state: LayerState, ratio: () => number): Threshold {
+  const window = new ScoreWindow(state);
+  return {
+    next: () => upperQuantile(window, ratio()),
+    push: (score) => window.push(score),
+  };
+}
+
+/** The policies. `topk` has no threshold: {@linkcode chooseHighest} decides when all scores are known. */
+const POLICIES: { readonly [P in ThresholdPolicy]: (spec: LayerSpec, state: LayerState) => Threshold } = {
+  budget: (spec, state) =>
+    windowed(state, () => {
+      const owed = spec.skipRatio * state.numbers[SLOT.decided]! - state.numbers[SLOT.skipped]!;
+      return Math.min(1, Math.max(0, spec.skipRatio + owed / BUDGET_HORIZON));
+    }),
+  window: (spec, state) => windowed(state, () => spec.skipRatio),
+  "robbins-monro": (spec, state) => {
+    const { numbers } = state;
+    const window = new ScoreWindow(state);
+    const first = Math.max(spec.warmup, 2);
+    const started = () => numbers[SLOT.sdW]! > 0;
+    return {
+      next() {
+        if (spec.skipRatio === 0) return NaN;
+        if (!started() && numbers[SLOT.seen]! >= first) {
+          numbers[SLOT.theta] = upperQuantile(window, spec.skipRatio);
+          numbers[SLOT.sdW] = Math.max(
+            MIN_DEVIATION,
+            Math.sqrt(variance(window.sorted, mean(window.sorted))),
+          );
+        }
+        return started() ? numbers[SLOT.theta]! : NaN;
+      },
+      push(score) {
+        if (started()) {
+          const over = score > numbers[SLOT.theta]! ? 1 : 0;
+          numbers[SLOT.theta]! += spec.eta * numbers[SLOT.sdW]! * (over - spec.skipRatio);
+        } else {
+          window.push(score);
+        }
+      },
+    };
+  },
+  fixed: (spec) => ({ next: () => spec.theta, push: () => {} }),
+  topk: () => ({ next: () => NaN, push: () => {} }),
+};
+
+/** Puts the spec's policy to work on a state, for one run of tokens. */
+export function openThreshold(spec: LayerSpec, state: LayerState): Threshold {
+  return POLICIES[spec.threshold](spec, state);
+}
+
+/** Index of the first token that may be skipped: the warm-up is kept, and a first token has no score. */
+export function firstDecided(warmup: number): number {
+  return Math.max(warmup, 1);
+}
+
+/**
+ * The choice of `topk` and of the oracle over a whole sequence: of its E tokens past the warm-up the
+ * min(E, floor(skipRatio * max(T - warmup, 0) + 0.5)) of highest score are skipped, ties to the earlier token.
+ *
+ * @param scores [T]; those of the warm-up and of the first token are not read.
+ * @returns keep, [T]: 1 = compute, 0 = skip.
+ *
+ * @example
+ * ```ts
+ * import { chooseHighest } from "./threshold.ts";
+ * const keep = chooseHighest(new Float64Array([9, 1, 3, 3, 2]), 0.25, 1);
+ * console.assert(keep.join("") === "11011"); // one of four: the earlier of the two highest
+ * ```
+ */
+export function chooseHighest(
+  scores: Float64Array,
+  skipRatio: number,
+  warmup: number,
+): Uint8Array<ArrayBuffer> {
+  const count = scores.length, first = firstDecided(warmup);
+  const keep = new Uint8Array(count).fill(1);
+  const able = Array.from({ length: Math.max(count - first, 0) }, (_, i) => first + i);
+  able.sort((a, b) => scores[b]! - scores[a]! || a - b);
+  const skipped = Math.min(able.length, Math.floor(skipRatio * Math.max(count - warmup, 0) + 0.5));
+  for (const t of able.slice(0, skipped)) keep[t] = 0;
+  return keep;
+}
