@@ -1,0 +1,101 @@
+// Attention of few rows (a decode step): keys and values are read where they lie, each once.
+#pragma once
+#include "vector.h"
+
+namespace tkf {
+namespace TKF_NAMESPACE {
+namespace attention {
+
+// Most rows that share one pass over the keys.
+#if defined(__AVX512F__)
+constexpr int kFewBlock = 4;
+#else
+constexpr int kFewBlock = 3;
+#endif
+
+// scores [RB, stride], columns [0, count rounded up to W) = queries [RB, padded] times keys [count, d] at `key_stride`.
+// Columns past `count` repeat the last key.
+template <class Type, int RB>
+inline void score_few(const float* queries, int padded, const typename Type::Value* keys, int64_t key_stride,
+                      int count, int d, float* scores, int stride) {
+  constexpr int kQuads = W / 4;
+  const int whole = d / W * W;
+  for (int j = 0; j < count; j += W) {
+    vf folded[RB][kQuads];
+#pragma GCC unroll 4
+    for (int quad = 0; quad < kQuads; quad++) {
+      // Keys quad + kQuads * {0, 1, 2, 3}: after folding by W/2 and W/4, lane group g holds the sums of the g-th.
+      const typename Type::Value* at[4];
+      for (int g = 0; g < 4; g++) {
+        const int key = j + quad + kQuads * g;
+        at[g] = keys + (key < count ? key : count - 1) * key_stride;
+      }
+      vf sum[RB][4] = {};
+      for (int c = 0; c < whole; c += W) {
+#pragma GCC unroll 4
+        for (int g = 0; g < 4; g++) {
+          const vf k = Type::load(at[g] + c);
+#pragma GCC unroll 4
+          for (int r = 0; r < RB; r++) sum[r][g] += k * load(queries + r * padded + c);
+        }
+      }
+      if (whole < d) {
+        for (int g = 0; g < 4; g++) {
+          const vf k = Type::load_part(at[g] + whole, d - whole);
+          for (int r = 0; r < RB; r++) sum[r][g] += k * load(queries + r * padded + whole);
+        }
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < RB; r++) {
+        folded[r][quad] = fold<W / 4>(fold<W / 2>(sum[r][0], sum[r][2]), fold<W / 2>(sum[r][1], sum[r][3]));
+      }
+    }
+    for (int r = 0; r < RB; r++) store(scores + r * stride + j, fold_quads(folded[r]));
+  }
+}
+
+// out [RB, padded] = out * factor + weights [RB, stride] times values [count, d] at `value_stride`.
+template <class Type, int RB>
+inline void value_few(const float* weights, int stride, const typename Type::Value* values, int64_t value_stride,
+                      int count, int d, int padded, const float* factor, float* out) {
+  constexpr int NV = W == 16 ? 4 : 3;
+  int c = 0;
+  for (; c + NV * W <= d; c += NV * W) {
+    vf sum[RB][NV];
+#pragma GCC unroll 4
+    for (int r = 0; r < RB; r++) {
+#pragma GCC unroll 4
+      for (int i = 0; i < NV; i++) sum[r][i] = load(out + r * padded + c + i * W) * factor[r];
+    }
+    for (int j = 0; j < count; j++) {
+      vf v[NV];
+#pragma GCC unroll 4
+      for (int i = 0; i < NV; i++) v[i] = Type::load(values + j * value_stride + c + i * W);
+#pragma GCC unroll 4
+      for (int r = 0; r < RB; r++) {
+        const vf p = set1(weights[r * stride + j]);
+#pragma GCC unroll 4
+        for (int i = 0; i < NV; i++) sum[r][i] += p * v[i];
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < RB; r++) {
+#pragma GCC unroll 4
+      for (int i = 0; i < NV; i++) store(out + r * padded + c + i * W, sum[r][i]);
+    }
+  }
+  for (; c < d; c += W) {
+    vf sum[RB];
+    for (int r = 0; r < RB; r++) sum[r] = load(out + r * padded + c) * factor[r];
+    for (int j = 0; j < count; j++) {
+      const auto* at = values + j * value_stride + c;
+      const vf v = c + W <= d ? Type::load(at) : Type::load_part(at, d - c);
+      for (int r = 0; r < RB; r++) sum[r] += v * weights[r * stride + j];
+    }
+    for (int r = 0; r < RB; r++) store(out + r * padded + c, sum[r]);
+  }
+}
+
+}  // namespace attention
+}  // namespace TKF_NAMESPACE
+}  // namespace tkf

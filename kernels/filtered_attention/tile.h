@@ -1,0 +1,168 @@
+// One tile of attention: rows of queries over a stretch of keys, with the softmax kept running (online softmax).
+// Scores are in units of log2: the queries carry the factor scale * log2(e).
+#pragma once
+#include "vector.h"
+
+namespace tkf {
+namespace TKF_NAMESPACE {
+namespace attention {
+
+// Which of a tile's key columns a row sees: [begin, end).
+struct Span {
+  int begin, end;
+};
+
+// Running softmax of a block of rows.
+struct Softmax {
+  float* maximum;  // [rows, rounded up to a multiple of W]: largest score so far
+  float* sum;      // [rows, W]: sum of weights, W parts of it
+};
+
+// Turns scores [rows, stride], columns [begin, end) (multiples of W), into weights in place, given what each row sees;
+// updates the running softmax, and gives the factor [rows, rounded up] for each row's older sums.
+inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, int begin, int end, Softmax state,
+                         float* factor) {
+  const vf none = set1(-INFINITY);
+  for (int first = 0; first < rows; first += W) {
+    const int last = rows < first + W ? rows : first + W;
+    vf tops[W];
+    for (int r = first; r < first + W; r++) {
+      vf top = none;
+      if (r < last) {
+        float* row = scores + r * stride;
+        const Span span = seen[r];
+        if (span.begin <= begin && span.end >= end) {
+          vf other = none;
+          int c = begin;
+          for (; c + 2 * W <= end; c += 2 * W) {
+            top = maximum(top, load(row + c));
+            other = maximum(other, load(row + c + W));
+          }
+          if (c < end) top = maximum(top, load(row + c));
+          top = maximum(top, other);
+        } else {
+          for (int c = begin; c < end; c += W) {
+            const vint column = lane_numbers() + c;
+            const vf x = ((column >= span.begin) & (column < span.end)) ? load(row + c) : none;
+            store(row + c, x);
+            top = maximum(top, x);
+          }
+        }
+      }
+      tops[r - first] = top;
+    }
+    const vf before = load(state.maximum + first);
+    const vf now = maximum(largest_of_each(tops), before);
+    store(state.maximum + first, now);
+    const vf base = now == none ? set1(0.0f) : now;  // a row that has seen nothing yet: no -inf - -inf
+    store(factor + first, exp2_vector(before - base));
+    for (int r = first; r < last; r++) {
+      float* row = scores + r * stride;
+      const Span span = seen[r];
+      const float maximum = base[r - first];
+      vf sum = load(state.sum + r * W) * factor[r];
+      if (span.begin <= begin && span.end >= end) {
+        for (int c = begin; c < end; c += W) {
+          const vf p = exp2_vector(load(row + c) - maximum);
+          store(row + c, p);
+          sum += p;
+        }
+      } else {
+        for (int c = begin; c < end; c += W) {
+          const vint column = lane_numbers() + c;
+          const vint sees = (column >= span.begin) & (column < span.end);
+          const vf p = sees ? exp2_vector(load(row + c) - maximum) : set1(0.0f);
+          store(row + c, p);
+          sum += p;
+        }
+      }
+      store(state.sum + r * W, sum);
+    }
+  }
+}
+
+// ---- Many rows: keys and values packed, shared by all rows of the tile.
+
+// keys [count, d] at `stride` -> packed [d, columns] transposed, columns past `count` (up to a multiple of W) zero.
+template <class Type>
+void pack_keys(const typename Type::Value* keys, int64_t stride, int count, int d, float* packed, int columns) {
+  for (int j = 0; j < count; j += W) {
+    const int rows = count - j < W ? count - j : W;
+    for (int c = 0; c < d; c += W) {
+      const int width = d - c < W ? d - c : W;
+      vf block[W];
+      for (int r = 0; r < W; r++) {
+        const auto* at = keys + (j + r) * stride + c;
+        block[r] = r >= rows ? set1(0.0f) : width == W ? Type::load(at) : Type::load_part(at, width);
+      }
+      transpose(block);
+      for (int r = 0; r < width; r++) store(packed + (c + r) * columns + j, block[r]);
+    }
+  }
+}
+
+// values [count, d] at `stride` -> packed [count, padded], zero past d.
+template <class Type>
+void pack_values(const typename Type::Value* values, int64_t stride, int count, int d, float* packed, int padded) {
+  for (int j = 0; j < count; j++) {
+    const auto* row = values + j * stride;
+    int c = 0;
+    for (; c + W <= d; c += W) store(packed + j * padded + c, Type::load(row + c));
+    if (c < d) store(packed + j * padded + c, Type::load_part(row + c, d - c));
+  }
+}
+
+// scores [MR, stride] = queries [d, MR] (transposed) times NR * W columns of keys [d, columns].
+template <int MR, int NR>
+inline void score_block(const float* queries, const float* keys, int d, int columns, float* scores, int stride) {
+  vf sum[MR][NR] = {};
+  for (int c = 0; c < d; c++) {
+    vf k[NR];
+#pragma GCC unroll 4
+    for (int j = 0; j < NR; j++) k[j] = load(keys + c * columns + j * W);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      const vf q = set1(queries[c * MR + i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NR; j++) sum[i][j] += q * k[j];
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NR; j++) store(scores + i * stride + j * W, sum[i][j]);
+  }
+}
+
+// out [MR, padded], NR * W columns of it: out = out * factor + weights [MR, stride] times values [count, padded].
+template <int MR, int NR>
+inline void value_block(const float* weights, int stride, const float* values, int count, int padded,
+                        const float* factor, float* out) {
+  vf sum[MR][NR];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++) {
+    const vf f = set1(factor[i]);
+#pragma GCC unroll 4
+    for (int j = 0; j < NR; j++) sum[i][j] = load(out + i * padded + j * W) * f;
+  }
+  for (int c = 0; c < count; c++) {
+    vf v[NR];
+#pragma GCC unroll 4
+    for (int j = 0; j < NR; j++) v[j] = load(values + c * padded + j * W);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      const vf p = set1(weights[i * stride + c]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NR; j++) sum[i][j] += p * v[j];
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NR; j++) store(out + i * padded + j * W, sum[i][j]);
+  }
+}
+
+}  // namespace attention
+}  // namespace TKF_NAMESPACE
+}  // namespace tkf

@@ -1,0 +1,126 @@
+// What the attention kernels need of vectors beyond common/simd.h: lanes turned about, and powers of two.
+#pragma once
+#include "../common/simd.h"
+
+namespace tkf {
+namespace TKF_NAMESPACE {
+namespace attention {
+
+typedef int32_t vint __attribute__((vector_size(W * 4), may_alias));
+
+// Lane numbers as template arguments, at compile time alone.
+template <int... L>
+struct LaneList {};
+template <int N, int... L>
+struct MakeLanes : MakeLanes<N - 1, N - 1, L...> {};
+template <int... L>
+struct MakeLanes<0, L...> {
+  using List = LaneList<L...>;
+};
+using Lanes = MakeLanes<W>::List;
+
+// 0, 1, 2, ... in the lanes.
+TKF_INLINE vint lane_numbers() {
+  vint x;
+  for (int l = 0; l < W; l++) x[l] = l;
+  return x;
+}
+
+// One step of a W x W transposition: lanes of `a` and `b` without bit h, then those with it.
+template <int H, int... L>
+TKF_INLINE vf lanes_without(vf a, vf b, LaneList<L...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, ((L & H) ? W + L - H : L)...);
+#else
+  return __builtin_shuffle(a, b, vint{((L & H) ? W + L - H : L)...});
+#endif
+}
+template <int H, int... L>
+TKF_INLINE vf lanes_with(vf a, vf b, LaneList<L...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, ((L & H) ? W + L : L + H)...);
+#else
+  return __builtin_shuffle(a, b, vint{((L & H) ? W + L : L + H)...});
+#endif
+}
+// Transposes the W x W floats in `r`.
+template <int H = W / 2>
+TKF_INLINE void transpose(vf* r) {
+#pragma GCC unroll 16
+  for (int i = 0; i < W; i++) {
+    if (i & H) continue;
+    const vf a = r[i], b = r[i + H];
+    r[i] = lanes_without<H>(a, b, Lanes{});
+    r[i + H] = lanes_with<H>(a, b, Lanes{});
+  }
+  if constexpr (H > 1) transpose<H / 2>(r);
+}
+
+// Adds lanes l and l ^ H of `a` into the lanes without bit H, those of `b` into the lanes with it.
+template <int H>
+TKF_INLINE vf fold(vf a, vf b) {
+  return lanes_without<H>(a, b, Lanes{}) + lanes_with<H>(a, b, Lanes{});
+}
+
+// Finishes the sums of W vectors that came in as W / 4, each with 4 of them folded: lane l = sum l.
+template <int H = W / 8>
+TKF_INLINE vf fold_quads(vf* r) {
+  if constexpr (H == 0) {
+    return r[0];
+  } else {
+#pragma GCC unroll 4
+    for (int i = 0; i < H; i++) r[i] = fold<H>(r[i], r[i + H]);
+    return fold_quads<H / 2>(r);
+  }
+}
+
+// Lane l = the largest lane of r[l]; overwrites r.
+template <int H = W / 2>
+TKF_INLINE vf largest_of_each(vf* r) {
+#pragma GCC unroll 16
+  for (int i = 0; i < H; i++) {
+    r[i] = maximum(lanes_without<H>(r[i], r[i + H], Lanes{}), lanes_with<H>(r[i], r[i + H], Lanes{}));
+  }
+  if constexpr (H > 1) {
+    return largest_of_each<H / 2>(r);
+  } else {
+    return r[0];
+  }
+}
+
+// 2^x for x <= 0, relative error below 3e-7; anything under -126 gives 2^-126.
+// x = n + f with n whole and f in [-1/2, 1/2]; 2^f by a minimax polynomial that is exact at 0.
+TKF_INLINE vf exp2_vector(vf x) {
+  x = maximum(x, set1(-126.0f));
+  const vf shifted = x + 12582912.0f;  // 1.5 * 2^23: the sum's low bits are n
+  const vf f = x - (shifted - 12582912.0f);
+  vf p = f * 1.3264727e-3f + 9.6715130e-3f;
+  p = p * f + 5.5507336e-2f;
+  p = p * f + 2.4022242e-1f;
+  p = p * f + 6.9314700e-1f;
+  p = p * f + 1.0f;
+  return reinterpret_cast<vf>(reinterpret_cast<vint>(p) + (reinterpret_cast<vint>(shifted) << 23));
+}
+
+// Element types of keys and values: W of them, widened to float; or the first `count` < W, the other lanes 0.
+struct F32 {
+  using Value = float;
+  static TKF_INLINE vf load(const float* p) { return TKF_NAMESPACE::load(p); }
+  static TKF_INLINE vf load_part(const float* p, int count) { return TKF_NAMESPACE::load_part(p, count); }
+};
+template <vf (*load_halves)(const void*)>
+struct Half {
+  using Value = uint16_t;
+  static TKF_INLINE vf load(const uint16_t* p) { return load_halves(p); }
+  static TKF_INLINE vf load_part(const uint16_t* p, int count) {
+    uint16_t values[W] = {};
+    memcpy(values, p, sizeof(uint16_t) * static_cast<size_t>(count));
+    return load_halves(values);
+  }
+};
+using F16 = Half<load_f16>;
+using Bf16 = Half<load_bf16>;
+
+}  // namespace attention
+}  // namespace TKF_NAMESPACE
+}  // namespace tkf
