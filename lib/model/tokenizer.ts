@@ -34,6 +34,20 @@ const NEUTRAL_VALUES: { readonly [key: string]: boolean } = {
   "tokenizer.ggml.remove_extra_whitespaces": false,
 };
 
+/**
+ * Texts that llama.cpp takes for control tokens (end of text or turn, fill-in-the-middle) even where a file calls them
+ * user-defined, so that they stay plain characters.
+ */
+const CONTROL_TEXT = new RegExp(
+  "^(" + [
+    String.raw`<\|(eot_id|eom_id|im_end|end|endoftext|end_of_text|return|call|flush|calls)\|>`,
+    String.raw`</s>|<eos>|_?<EOT>|\[EOT\]|\[EOS\]|<end_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>`,
+    String.raw`<\|?fim[-_](prefix|suffix|middle|pad|repo)\|?>|<｜fim▁(begin|hole|end)｜>`,
+    String.raw`▁?<(PRE|SUF|MID|PAD|REPO)>|<\|(code_)?(prefix|suffix|middle)\|>`,
+    String.raw`<\|repo_name\|>|<reponame>|<\|?file_sep\|?>`,
+  ].join("|") + ")$",
+);
+
 /** The vocabulary of a file. */
 interface Vocabulary {
   readonly pieces: readonly string[];
@@ -58,7 +72,7 @@ const SPACE = "\u2581";
  *
  * Text is only text: what looks like a control token ("<s>", "<|im_end|>") is encoded as the characters it is made
  * of, as llama.cpp does with `parse_special` off. User-defined tokens of the vocabulary are taken whole.
- * Lone surrogates count as U+FFFD.
+ * Lone surrogates count as U+FFFD; a byte for which a byte-level vocabulary has no token adds none.
  *
  * @example
  * ```ts ignore
@@ -93,7 +107,7 @@ export class Tokenizer {
     const utf8 = new TextEncoder();
     const size = (text: string) => utf8.encode(text).length;
     this.#userDefined = vocabulary.pieces
-      .filter((_, id) => vocabulary.types[id] === TYPE.userDefined)
+      .filter((piece, id) => vocabulary.types[id] === TYPE.userDefined && !CONTROL_TEXT.test(piece))
       .toSorted((a, b) => size(b) - size(a));
   }
 
