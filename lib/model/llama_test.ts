@@ -1,0 +1,253 @@
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import type { Pruner } from "../pruning/pruner.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { f32Data, hostData, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { readModelConfig } from "./config.ts";
+import { parseGguf } from "./formats/gguf.ts";
+import { Llama } from "./llama.ts";
+import { PAGE_ROWS } from "./kv_cache.ts";
+import { loadLlamaWeights } from "./weights.ts";
+
+const file = new URL("tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
+const gguf = parseGguf(await Deno.readFile(file) as Uint8Array<ArrayBuffer>, file.pathname);
+const config = readModelConfig(gguf);
+const backend = new ReferenceBackend();
+const llama = new Llama(config, loadLlamaWeights(gguf, config), backend);
+
+const ids = (count: number) =>
+  Int32Array.from({ length: count }, (_, i) => i === 0 ? 1 : 300 + (i * 37) % 2000);
+
+/** Keeps and skips by a fixed pattern; records the keys and values it saw. */
+function patternPruner(
+  layers: number[],
+  keeps: (t: number) => boolean,
+  options: Partial<Pruner> = {},
+): Pruner & { keys: Map<number, number[]>; values: Map<number, number[]> } {
+  const keys = new Map<number, number[]>(), values = new Map<number, number[]>();
+  const start = (seen = new Map<number, number>()) => ({
+    decide({ layer, count, keys: k, values: v }: Parameters<ReturnType<Pruner["start"]>["decide"]>[0]) {
+      const at = seen.get(layer) ?? 0;
+      seen.set(layer, at + count);
+      keys.set(layer, [...keys.get(layer) ?? [], ...f32Data(k)]);
+      values.set(layer, [...values.get(layer) ?? [], ...f32Data(v)]);
+      return { taken: count, keep: Uint8Array.from({ length: count }, (_, i) => keeps(at + i) ? 1 : 0) };
+    },
+    fork: () => start(new Map(seen)),
+  });
+  return {
+    name: "pattern",
+    layers,
+    keyState: "post-rope",
+    wantsQueries: false,
+    wantsOutputs: false,
+    looksAhead: "nothing",
+    cacheSkipped: false,
+    recent: 0,
+    start: () => start(),
+    keys,
+    values,
+    ...options,
+  };
+}
+
+function maxDifference(a: Tensor, b: Tensor): number {
+  const x = f32Data(a), y = f32Data(b);
+  assertEquals(a.shape, b.shape);
+  return x.reduce((most, value, i) => Math.max(most, Math.abs(value - y[i]!)), 0);
+}
+
+const goldenFile = new URL("../../../shared/models/reference.json", import.meta.url);
+let golden: {
+  texts: { ids: number[]; nll: number[]; kvHead0First8Tokens?: Record<string, Record<string, number[][]>> }[];
+} | undefined;
+try {
+  golden = JSON.parse(await Deno.readTextFile(goldenFile));
+} catch (error) {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+}
+const withGolden = (name: string) =>
+  golden ? { name, ignore: false } : { name: `${name} (ignored: shared/models is not here)`, ignore: true };
+
+Deno.test({
+  ...withGolden("Llama gives the losses of an independent float64 implementation"),
+  fn() {
+    for (const text of golden!.texts.slice(0, 2)) {
+      const logits = llama.logits(llama.start().feed(Int32Array.from(text.ids)));
+      const targets = hostTensor("i32", [text.nll.length], Int32Array.from(text.ids.slice(1)));
+      const nll = backend.nll(rowsOf(backend.read(logits), 0, text.nll.length), targets);
+      text.nll.forEach((want, i) => assertAlmostEquals(nll[i]!, want, 2e-3));
+    }
+  },
+});
+
+Deno.test({
+  ...withGolden("LayerInput shows the keys and values of an independent float64 implementation"),
+  fn() {
+    const text = golden!.texts[1]!;
+    const pruner = patternPruner([0, 5, 9], () => true);
+    llama.start(pruner).feed(Int32Array.from(text.ids.slice(0, 8)));
+    const { headDim, numKvHeads } = config;
+    let compared = 0;
+    for (const [layer, want] of Object.entries(text.kvHead0First8Tokens!)) {
+      const keys = pruner.keys.get(Number(layer))!, values = pruner.values.get(Number(layer))!;
+      for (let t = 0; t < 8; t++) {
+        const at = t * numKvHeads * headDim;
+        const size = Math.hypot(...want.keys![t]!);
+        for (let i = 0; i < headDim; i++) {
+          // the golden keys are in half-split order, ours in GGUF's order of adjacent pairs
+          const key = keys[at + (i % (headDim / 2)) * 2 + (i < headDim / 2 ? 0 : 1)]!;
+          assertAlmostEquals(key, want.keys![t]![i]!, 1e-3 * size);
+          assertAlmostEquals(values[at + i]!, want.values![t]![i]!, 1e-3 * Math.hypot(...want.values![t]!));
+          compared++;
+        }
+      }
+    }
+    assertEquals(compared, 3 * 8 * headDim);
+  },
+});
+
+Deno.test("feed() gives the same states in one prefill, in chunks and token by token", () => {
+  const tokens = ids(40);
+  for (const pruner of [undefined, patternPruner([3, 4, 9], (t) => t % 3 !== 1, { recent: 4 })]) {
+    const whole = backend.read(llama.start(pruner).feed(tokens));
+    for (const size of [1, 7]) {
+      const sequence = llama.start(pruner);
+      for (let at = 0; at < tokens.length; at += size) {
+        const part = sequence.feed(tokens.slice(at, at + size));
+        assert(maxDifference(part, rowsOf(whole, at, Math.min(tokens.length, at + size))) < 1e-4);
+      }
+      assertEquals(sequence.length, tokens.length);
+    }
+  }
+});
+
+Deno.test("feed() of more rows than fit a piece equals the same tokens fed by hand", () => {
+  const small = new Llama({ ...config, numLayers: 1 }, llama.weights, backend);
+  const tokens = ids(700);
+  const whole = backend.read(small.start().feed(tokens));
+  const sequence = small.start();
+  sequence.feed(tokens.slice(0, 699));
+  assert(maxDifference(sequence.feed(tokens.slice(699)), rowsOf(whole, 699, 700)) < 1e-4);
+});
+
+Deno.test("a skipped token adds nothing to the stream and is seen by no later query", () => {
+  const one = new Llama({ ...config, numLayers: 1 }, llama.weights, backend);
+  const tokens = ids(6);
+  const other = tokens.slice();
+  other[2] = 77;
+  const skipping = () => patternPruner([0], (t) => t !== 2);
+  const a = backend.read(one.start(skipping()).feed(tokens)),
+    b = backend.read(one.start(skipping()).feed(other));
+  for (const row of [0, 1, 3, 4, 5]) {
+    assertEquals(maxDifference(rowsOf(a, row, row + 1), rowsOf(b, row, row + 1)), 0);
+  }
+  const seen = backend.read(one.start(patternPruner([0], (t) => t !== 2, { recent: 2 })).feed(tokens));
+  const seenOther = backend.read(one.start(patternPruner([0], (t) => t !== 2, { recent: 2 })).feed(other));
+  const moved = [3, 4, 5].map((row) =>
+    maxDifference(rowsOf(seen, row, row + 1), rowsOf(seenOther, row, row + 1)) > 0
+  );
+  assertEquals(moved, [true, true, false]);
+  const cached = patternPruner([0], (t) => t !== 2, { cacheSkipped: true });
+  const all = backend.read(one.start(cached).feed(tokens)), dense = backend.read(one.start().feed(tokens));
+  assert(maxDifference(rowsOf(all, 5, 6), rowsOf(dense, 5, 6)) < 1e-6);
+  assert(maxDifference(rowsOf(all, 2, 3), rowsOf(dense, 2, 3)) > 1e-3);
+});
+
+Deno.test("feedResidual() from residualAt() equals feed()", () => {
+  const tokens = ids(30);
+  const pruner = patternPruner([6, 7, 8, 9], (t) => t % 2 === 0, { recent: 3 });
+  const whole = llama.start(pruner), upper = llama.start(pruner);
+  const want = whole.feed(tokens);
+  const got = upper.feedResidual(llama.residualAt(tokens, 6), 6);
+  assertEquals(maxDifference(got, want), 0);
+  assertEquals(upper.keep, whole.keep);
+  const { kvBytesAllocated: _a, kvBytesAvoided: _b, kvBytesHeld: _c, ...flops } = upper.usage();
+  const { kvBytesAllocated: _d, kvBytesAvoided, kvBytesHeld, ...wholeFlops } = whole.usage();
+  assertEquals(flops, wholeFlops);
+  assertEquals([upper.usage().kvBytesHeld, upper.usage().kvBytesAvoided], [kvBytesHeld, kvBytesAvoided]);
+  assertThrows(() => upper.feed(tokens), RangeError, "have no cache");
+  assertThrows(
+    () => llama.start(pruner).feedResidual(llama.residualAt(tokens, 7), 7),
+    RangeError,
+    "filtered",
+  );
+});
+
+Deno.test("usage() counts what was kept, and the allocated cache falls with the skip ratio", () => {
+  const tokens = ids(400);
+  const layers = [2, 3];
+  const two = new Llama({ ...config, numLayers: 4 }, llama.weights, backend);
+  const dense = two.start(), half = two.start(patternPruner(layers, (t) => t % 2 === 0, { recent: 16 }));
+  dense.feed(tokens);
+  half.feed(tokens);
+  const rowBytes = 2 * config.numKvHeads * config.headDim * 4 + 4;
+  assertEquals(dense.usage().kvBytesHeld, 4 * 400 * rowBytes);
+  assertEquals(dense.usage().attentionFlopsAvoided, 0);
+  // of 200 skipped tokens a layer, 8 lie within the last 16 and are still held
+  assertEquals(half.usage().kvBytesAvoided, 2 * (200 - 8) * rowBytes);
+  const ceiling = (2 * 400 + 2 * 200) * rowBytes + 4 * PAGE_ROWS * rowBytes + 2 * 16 * rowBytes;
+  assert(half.usage().kvBytesAllocated <= ceiling);
+  const { hiddenSize, numHeads, headDim } = config;
+  // pairs of even queries: with even keys i/2 + 1, with odd keys of the last 16 positions min(i/2, 8)
+  let pairs = 0;
+  for (let i = 0; i < 400; i += 2) pairs += i / 2 + 1 + Math.min(i / 2, 8);
+  const perPair = 4 * numHeads * headDim;
+  const want = 2 * (200 * 4 * hiddenSize * numHeads * headDim + (400 * 401 / 2 - pairs) * perPair);
+  assertEquals(half.usage().attentionFlopsAvoided, want);
+});
+
+Deno.test("fork() branches a sequence without touching it", () => {
+  const tokens = ids(30);
+  const trunk = llama.start(patternPruner([4, 5], (t) => t % 2 === 0, { recent: 5 }));
+  trunk.feed(tokens.slice(0, 20));
+  const branch = trunk.fork();
+  branch.feed(Int32Array.of(9, 8, 7));
+  const straight = llama.start(patternPruner([4, 5], (t) => t % 2 === 0, { recent: 5 }));
+  straight.feed(tokens.slice(0, 20));
+  assertEquals(maxDifference(trunk.feed(tokens.slice(20)), straight.feed(tokens.slice(20))), 0);
+  assertEquals(branch.length, 23);
+});
+
+Deno.test("trueRedundancy is norm(o)/norm(x) of the dense pass, and looking ahead wants one prefill", () => {
+  const tokens = ids(12);
+  let seen: Float64Array | undefined;
+  const pruner = patternPruner([0], () => true, { looksAhead: "outputs" });
+  const start = pruner.start;
+  const watching = {
+    ...pruner,
+    start: () => {
+      const inner = start();
+      return {
+        ...inner,
+        decide: (
+          ...[input, at]: Parameters<typeof inner.decide>
+        ) => (seen = input.trueRedundancy, inner.decide(input, at)),
+      };
+    },
+  };
+  const one = new Llama({ ...config, numLayers: 1 }, llama.weights, backend);
+  const sequence = one.start(watching);
+  sequence.feed(tokens);
+  const x = one.embed(tokens);
+  const observed: number[] = [];
+  const outputs = patternPruner([0], () => true, { wantsOutputs: true });
+  const base = outputs.start;
+  one.start({
+    ...outputs,
+    start: () => ({
+      ...base(),
+      observe: (_layer: number, output: Float64Array, residual: Float64Array) =>
+        output.forEach((norm, i) => observed.push(norm / residual[i]!)),
+    }),
+  }).feed(tokens);
+  assertEquals(x.shape, [12, config.hiddenSize]);
+  assertEquals(observed.length, 12);
+  observed.forEach((ratio, i) => assertAlmostEquals(seen![i]!, ratio, 1e-7));
+  assertThrows(() => sequence.feed(tokens), RangeError, "looks ahead");
+});
+
+Deno.test("start() refuses a layer that the model does not have", () => {
+  assertThrows(() => llama.start(patternPruner([10], () => true)), RangeError, "Cannot filter layer 10");
+  assertThrows(() => llama.embed(Int32Array.of(4096)), RangeError, "4096");
+  assertEquals(hostData(llama.embed(Int32Array.of(1))).length, config.hiddenSize);
+});
