@@ -1,0 +1,202 @@
+/**
+ * Safetensors: a JSON header and raw little-endian values. Read for dumps of keys and values from other engines.
+ * Layout: https://github.com/huggingface/safetensors#format
+ */
+import { byteSize, type DType } from "../../dtype.ts";
+import { ModelFormatError } from "../../errors.ts";
+import { countOf, type HostTensor, type TensorData } from "../../tensor.ts";
+
+/** What a parser of untrusted bytes accepts, and why not more. */
+export const SAFETENSORS_LIMITS = {
+  /** The format's own limit on the header. */
+  headerBytes: 100_000_000,
+  /** A dump holds a handful; whole models of many layers hold a few thousand. */
+  tensors: 65_536,
+  /** PyTorch allows 64, no known tensor has more than 8. */
+  dims: 8,
+} as const;
+
+const DTYPE_OF_NAME: { readonly [name: string]: DType } = { F32: "f32", F16: "f16", BF16: "bf16" };
+const NAME_OF_DTYPE: { readonly [K in DType]?: string } = { f32: "F32", f16: "F16", bf16: "BF16" };
+
+/** A parsed file. */
+export interface SafetensorsFile {
+  /** Tensors by name; data are views of the file's bytes where these are aligned, else copies. */
+  readonly tensors: ReadonlyMap<string, HostTensor>;
+  /** The header's `__metadata__`: free text. */
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+interface Place {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+/**
+ * Parses a safetensors file's bytes.
+ *
+ * @param bytes The whole file.
+ * @param file Its path, for messages.
+ * @param names The tensors wanted; the others may be of any type. All by default.
+ * @throws {ModelFormatError} If the bytes are no such file, break off early, hold a wanted tensor that is not F32, F16
+ * or BF16, or lack one of `names`; the message names the tensor.
+ *
+ * @example
+ * ```ts
+ * import { hostTensor } from "../../tensor.ts";
+ * import { parseSafetensors, writeSafetensors } from "./safetensors.ts";
+ * const keys = hostTensor("f32", [2, 1, 4], new Float32Array(8));
+ * const bytes = writeSafetensors(new Map([["keys", keys]]));
+ * console.assert(parseSafetensors(bytes, "dump").tensors.get("keys")!.shape[2] === 4);
+ * ```
+ */
+export function parseSafetensors(
+  bytes: Uint8Array<ArrayBuffer>,
+  file: string,
+  names?: readonly string[],
+): SafetensorsFile {
+  const { header, dataStart } = readHeader(bytes, file);
+  const metadata = readMetadata(header, file);
+  const entries = Object.entries(header).filter(([name]) => name !== "__metadata__");
+  if (entries.length > SAFETENSORS_LIMITS.tensors) {
+    throw new ModelFormatError(
+      file,
+      `found ${entries.length} tensors, expected at most ${SAFETENSORS_LIMITS.tensors}`,
+    );
+  }
+  for (const name of names ?? []) {
+    if (!Object.hasOwn(header, name)) {
+      const found = entries.slice(0, 8).map(([other]) => `"${other}"`).join(", ") || "none";
+      throw new ModelFormatError(file, `found no tensor "${name}", expected it beside those there: ${found}`);
+    }
+  }
+  const places = entries
+    .filter(([name]) => names === undefined || names.includes(name))
+    .map(([name, entry]) => readPlace(name, entry, bytes.length - dataStart, file))
+    .toSorted((a, b) => a.begin - b.begin);
+  for (let i = 1; i < places.length; i++) {
+    if (places[i - 1]!.end > places[i]!.begin) {
+      throw new ModelFormatError(file, `found tensor "${places[i]!.name}" inside "${places[i - 1]!.name}"`);
+    }
+  }
+  const tensors = new Map(places.map((place) => [place.name, viewOf(bytes, dataStart, place)]));
+  return { tensors, metadata };
+}
+
+function readHeader(bytes: Uint8Array<ArrayBuffer>, file: string) {
+  if (bytes.length < 8) {
+    throw new ModelFormatError(file, `found ${bytes.length} bytes, expected a safetensors file`, 0);
+  }
+  const size = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+  const limit = Math.min(SAFETENSORS_LIMITS.headerBytes, bytes.length - 8);
+  if (size > BigInt(limit)) {
+    throw new ModelFormatError(
+      file,
+      `found a header of ${size} bytes, expected at most ${limit}: no safetensors file, or cut short`,
+      0,
+    );
+  }
+  const dataStart = 8 + Number(size);
+  let header: unknown;
+  try {
+    header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(8, dataStart)));
+  } catch {
+    throw new ModelFormatError(file, "found a header that is no JSON text: no safetensors file", 8);
+  }
+  if (typeof header !== "object" || header === null || Array.isArray(header)) {
+    throw new ModelFormatError(file, "found a header that is no JSON object: no safetensors file", 8);
+  }
+  return { header: header as Record<string, unknown>, dataStart };
+}
+
+function readMetadata(header: Record<string, unknown>, file: string): Map<string, string> {
+  const metadata = header.__metadata__ ?? {};
+  const strings = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
+    Object.values(metadata).every((value) => typeof value === "string");
+  if (!strings) {
+    throw new ModelFormatError(file, 'found "__metadata__" that is no object of strings, expected one', 8);
+  }
+  return new Map(Object.entries(metadata as Record<string, string>));
+}
+
+function readPlace(name: string, entry: unknown, dataSize: number, file: string): Place {
+  const fail = (message: string) => new ModelFormatError(file, `tensor "${name}": ${message}`);
+  const { dtype: type, shape, data_offsets: offsets } = (entry ?? {}) as Record<string, unknown>;
+  const isSize = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
+
+  if (typeof type !== "string" || !Object.hasOwn(DTYPE_OF_NAME, type)) {
+    throw fail(`found type ${JSON.stringify(type)}, expected F32, F16 or BF16`);
+  }
+  if (!Array.isArray(shape) || shape.length > SAFETENSORS_LIMITS.dims || !shape.every(isSize)) {
+    throw fail(
+      `found shape ${
+        JSON.stringify(shape)?.slice(0, 100)
+      }, expected at most ${SAFETENSORS_LIMITS.dims} sizes`,
+    );
+  }
+  const count = countOf(shape);
+  if (!Number.isSafeInteger(count)) throw fail(`found shape [${shape}], expected under 2^53 values in all`);
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize)) {
+    throw fail(`found data_offsets ${JSON.stringify(offsets)?.slice(0, 100)}, expected [begin, end]`);
+  }
+  const [begin, end] = offsets as [number, number];
+  const dtype = DTYPE_OF_NAME[type]!, size = byteSize(dtype, count);
+  if (end - begin !== size) throw fail(`found ${end - begin} bytes, expected ${size} for ${type} [${shape}]`);
+  if (end > dataSize) {
+    throw fail(
+      `found ${dataSize} bytes of data in the file, expected ${end}; the file is cut short: write it again`,
+    );
+  }
+  return { name, dtype, shape, begin, end };
+}
+
+function viewOf(bytes: Uint8Array<ArrayBuffer>, dataStart: number, place: Place): HostTensor {
+  const { dtype, shape, begin, end } = place;
+  let part = bytes.subarray(dataStart + begin, dataStart + end);
+  const width = dtype === "f32" ? 4 : 2;
+  if (part.byteOffset % width !== 0) part = part.slice();
+  const data: TensorData = dtype === "f32"
+    ? new Float32Array(part.buffer, part.byteOffset, part.length / 4)
+    : new Uint16Array(part.buffer, part.byteOffset, part.length / 2);
+  return { dtype, shape, data };
+}
+
+/**
+ * Bytes of a safetensors file with these tensors, aligned to 8 bytes.
+ *
+ * @param tensors f32, f16 or bf16 tensors by name.
+ * @param metadata Free text for the header's `__metadata__`.
+ * @throws {TypeError} If a tensor is of another type.
+ */
+export function writeSafetensors(
+  tensors: ReadonlyMap<string, HostTensor>,
+  metadata: ReadonlyMap<string, string> = new Map(),
+): Uint8Array<ArrayBuffer> {
+  const header: [string, unknown][] = metadata.size > 0
+    ? [["__metadata__", Object.fromEntries(metadata)]]
+    : [];
+  let size = 0;
+  for (const [name, { dtype, shape, data }] of tensors) {
+    const type = NAME_OF_DTYPE[dtype];
+    if (type === undefined) {
+      throw new TypeError(`Cannot write tensor "${name}": found ${dtype}, expected f32, f16 or bf16`);
+    }
+    header.push([name, { dtype: type, shape, data_offsets: [size, size + data.byteLength] }]);
+    size += data.byteLength;
+  }
+  const text = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
+  const headerSize = Math.ceil(text.length / 8) * 8;
+  const bytes = new Uint8Array(8 + headerSize + size);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(headerSize), true);
+  bytes.fill(0x20, 8, 8 + headerSize);
+  bytes.set(text, 8);
+  let at = 8 + headerSize;
+  for (const { data } of tensors.values()) {
+    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
+    at += data.byteLength;
+  }
+  return bytes;
+}
