@@ -29,10 +29,16 @@ export class ModelFormatError extends SyntaxError {
   readonly offset: number | undefined;
 
   constructor(file: string, message: string, offset?: number) {
-    super(`Cannot read "${file}"${offset === undefined ? "" : ` at byte ${offset}`}: ${message}`);
+    super(`Cannot read "${file}"${offset === undefined ? "" : ` at byte ${offset}`}: ${tidy(message)}`);
     this.file = file;
     this.offset = offset;
   }
+}
+
+/** One line of bearable length: messages quote names out of files that nobody vouches for. */
+function tidy(message: string): string {
+  const line = message.replaceAll(/\p{Cc}/gu, "\ufffd");
+  return line.length <= 500 ? line : `${line.slice(0, 300)} … ${line.slice(-190)}`;
 }
 
 /** Something the user typed is wrong: commands print its one line and leave with exit code 2. */
