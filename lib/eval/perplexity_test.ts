@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { fakeLogits, fakeModel, fakePruner } from "./_fake_model.ts";
+import { fakeLogits, fakeModel, fakePruner } from "./testing.ts";
 import { PerplexityEvaluation } from "./perplexity.ts";
 
 const ids = Int32Array.from({ length: 403 }, (_, i) => (i * i + 3 * i) % 5);

@@ -1,5 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { fakeLogits, fakeModel, fakePruner } from "./_fake_model.ts";
+import { fakeLogits, fakeModel, fakePruner } from "./testing.ts";
 import { scoreSequence } from "./sequence_score.ts";
 
 const ids = Int32Array.from({ length: 300 }, (_, i) => (i * i + 2 * i) % 5);

@@ -1,0 +1,10 @@
+/**
+ * Evaluation: losses, perplexity, and how far a filtered model is from the dense one.
+ * @module
+ */
+export * from "./chunks.ts";
+export * from "./language_model.ts";
+export * from "./perplexity.ts";
+export * from "./sequence_score.ts";
+export * from "./skip_ratio.ts";
+export * from "./text/mod.ts";

@@ -1,0 +1,98 @@
+/** Runs the trials of a sweep one after the other. */
+import type { PerplexityEvaluation } from "../eval/perplexity.ts";
+import type { Pruner } from "../pruning/pruner.ts";
+import { sha256Hex } from "./digest.ts";
+import { effectiveKey, looksAhead, recordTrialOptions, type ResolvedTrialOptions } from "./trial_options.ts";
+import type { RunConditions, Trial } from "./trial.ts";
+import type { TrialLog } from "./trial_log.ts";
+
+/** How far a sweep has come. */
+export interface SweepProgress {
+  /** Trials finished, those of an earlier run included. */
+  readonly done: number;
+  /** All trials. */
+  readonly total: number;
+  /** Finished share of this run's work, in [0, 1]; the dense pass counts as one trial. */
+  readonly fraction: number;
+  /** The trial that has just ended, if one has. */
+  readonly trial?: Trial;
+}
+
+/** Arguments of {@linkcode runSweep}. */
+export interface SweepArguments {
+  readonly methods: readonly ResolvedTrialOptions[];
+  readonly evaluation: PerplexityEvaluation;
+  /** Binds a method to the model. */
+  readonly createPruner: (method: ResolvedTrialOptions) => Pruner;
+  /** What the results depend on besides the methods. */
+  readonly conditions: RunConditions;
+  /** Where trials go as they end, and where finished ones are found. */
+  readonly log: TrialLog;
+  /** Stops between two chunks; the trial at work is dropped. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: SweepProgress) => void;
+}
+
+/** Digest of the conditions: trials that share it may be compared. */
+export function digestConditions(conditions: RunConditions): Promise<string> {
+  return sha256Hex(JSON.stringify(Object.entries(conditions).sort(([a], [b]) => a < b ? -1 : 1)));
+}
+
+/** Short digest of the options that have an effect. */
+export async function digestTrialOptions(method: ResolvedTrialOptions): Promise<string> {
+  return (await sha256Hex(effectiveKey(method))).slice(0, 12);
+}
+
+/**
+ * Runs every method that the log does not hold yet; each trial is in the log before the next one begins.
+ *
+ * @returns The trials of all methods, in their order.
+ * @throws {DOMException} The signal's reason, if it is aborted.
+ */
+export async function runSweep(args: SweepArguments): Promise<Trial[]> {
+  const { methods, evaluation, conditions, log, signal, onProgress } = args;
+  const runDigest = await digestConditions(conditions);
+  const finished = new Map(log.finished.map((trial) => [trial.trial, trial]));
+  const digests = await Promise.all(methods.map(digestTrialOptions));
+  const open = digests.filter((digest) => !finished.has(digest)).length;
+  let done = methods.length - open, worked = 0;
+  const report = (chunks: number, of: number, trial?: Trial) =>
+    onProgress?.({
+      done,
+      total: methods.length,
+      fraction: open === 0 ? 1 : (worked + chunks / of) / (open + 1),
+      ...(trial && { trial }),
+    });
+  report(0, 1);
+  await evaluation.dense({ signal, onChunk: report });
+  worked++;
+  const trials: Trial[] = [];
+  for (const [i, method] of methods.entries()) {
+    const known = finished.get(digests[i]!);
+    if (known !== undefined) {
+      trials.push(known);
+      continue;
+    }
+    const result = await evaluation.run(
+      args.createPruner(method),
+      { warmup: method.warmup },
+      { signal, onChunk: (chunk, of) => chunk < of && report(chunk, of) },
+    );
+    const trial: Trial = {
+      trial: digests[i]!,
+      ...recordTrialOptions(method),
+      ...result,
+      looksAhead: looksAhead(method),
+      ...conditions,
+      runDigest,
+      deno: Deno.version.deno,
+      finishedAt: new Date().toISOString(),
+    };
+    log.append(trial);
+    trials.push(trial);
+    done++;
+    worked++;
+    report(0, 1, trial);
+  }
+  return trials;
+}

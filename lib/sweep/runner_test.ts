@@ -1,0 +1,124 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { PerplexityEvaluation } from "../eval/perplexity.ts";
+import { fakeModel, fakePruner } from "../eval/testing.ts";
+import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
+import { expandGrids } from "./space.ts";
+import { sortTrials, summarizeSweep } from "./summary.ts";
+import type { Environment, RunConditions, Trial } from "./trial.ts";
+import { TrialLog } from "./trial_log.ts";
+import type { ResolvedTrialOptions } from "./trial_options.ts";
+
+const conditions: RunConditions = {
+  version: "0.0.0",
+  model: "fake",
+  modelSha256: "aa",
+  text: "numbers",
+  textSha256: "bb",
+  context: 100,
+  textTokens: 300,
+  bos: false,
+  backend: "reference",
+};
+const methods = expandGrids([{ fusion: ["variance", "key", "oracle"], pruneRatio: [0.25, 0.5], warmup: 10 }]);
+/** Skips the asked share of two layers after the warm-up; `key` at an even share of layers does less harm. */
+const createPruner = ({ pruneRatio, fusion }: ResolvedTrialOptions) =>
+  fakePruner(fusion === "key" ? [3] : [2, 3], (t) => t >= 10 && (t % 4) < pruneRatio * 4);
+
+function start(path: string, signal?: AbortSignal, runDigest = "") {
+  const { model } = fakeModel();
+  const ids = Int32Array.from({ length: 320 }, (_, i) => (i * i + i) % 5);
+  const evaluation = new PerplexityEvaluation(model, ids, { context: 100 });
+  const seen: SweepProgress[] = [];
+  const run = async (onTrial?: (trial: Trial) => void) => {
+    using log = TrialLog.open(path, runDigest || await digestConditions(conditions));
+    const onProgress = (progress: SweepProgress) => {
+      seen.push(progress);
+      if (progress.trial) onTrial?.(progress.trial);
+    };
+    return await runSweep({ methods, evaluation, createPruner, conditions, log, signal, onProgress });
+  };
+  return { run, seen, evaluation };
+}
+
+async function withFolder(test: (path: string) => Promise<void>) {
+  const folder = await Deno.makeTempDir();
+  try {
+    await test(`${folder}/trials.jsonl`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("runSweep() writes every trial with its options, conditions and results", () =>
+  withFolder(async (path) => {
+    const { run, seen } = start(path);
+    const trials = await run();
+    const lines = (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line));
+    assertEquals(lines, JSON.parse(JSON.stringify(trials)));
+    assertEquals(trials.length, 6);
+    assertEquals([trials[0]!.fusion, trials[0]!.pruneRatio, trials[0]!.achievedRatio], [
+      "variance",
+      0.25,
+      22 / 180,
+    ]);
+    assertEquals(trials.map((trial) => trial.looksAhead), [false, false, false, false, true, true]);
+    assertEquals(new Set(trials.map((trial) => trial.trial)).size, 6);
+    for (const key of ["modelSha256", "textSha256", "version", "seed", "deno", "finishedAt", "runDigest"]) {
+      assert(lines.every((line) => line[key] !== undefined), key);
+    }
+    const fractions = seen.map((progress) => progress.fraction);
+    assertEquals(fractions, fractions.toSorted((a, b) => a - b));
+    assertEquals([seen.at(-1)!.done, seen.at(-1)!.total, seen.at(-1)!.fraction], [6, 6, 1]);
+  }));
+
+Deno.test("runSweep() stops at once, keeps what is finished, and goes on to the same result", () =>
+  withFolder(async (path) => {
+    const whole = await start(path).run();
+    await Deno.remove(path);
+    const controller = new AbortController();
+    let count = 0;
+    const stopped = start(path, controller.signal).run(() => ++count === 2 && controller.abort());
+    await assertRejects(() => stopped, DOMException);
+    const torn = await Deno.readTextFile(path);
+    assertEquals(torn.trimEnd().split("\n").length, 2);
+    await Deno.writeTextFile(path, torn + '{"trial":"abc","perpl');
+    const { run, seen } = start(path);
+    const rest: string[] = [];
+    const resumed = await run((trial) => rest.push(trial.trial));
+    assertEquals(rest, whole.slice(2).map((trial) => trial.trial));
+    assertEquals(seen[0]!.done, 2);
+    const bare = (trials: Trial[]) =>
+      trials.map((t) => ({ ...t, timeMs: 0, denseTimeMs: 0, finishedAt: "" }));
+    assertEquals(bare(resumed), bare(whole));
+    const lines = (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line).trial);
+    assertEquals(lines, whole.map((trial) => trial.trial));
+  }));
+
+Deno.test("TrialLog refuses other conditions and broken lines, and leaves the file as it was", () =>
+  withFolder(async (path) => {
+    await start(path).run();
+    const text = await Deno.readTextFile(path);
+    assertThrows(() => TrialLog.open(path, "other"), RangeError, "its trials ran with model fake");
+    await Deno.writeTextFile(path, text.replace('{"trial"', '{"trail"'));
+    const digest = await digestConditions(conditions);
+    assertThrows(() => TrialLog.open(path, digest), RangeError, "line 1 is no trial");
+    assertEquals(await Deno.readTextFile(path), text.replace('{"trial"', '{"trail"'));
+    assertEquals(TrialLog.read(`${path}.none`, digest), []);
+  }));
+
+Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front of on-line trials", () =>
+  withFolder(async (path) => {
+    const { run, evaluation } = start(path);
+    const trials = await run();
+    const environment = { ...conditions } as Environment;
+    const summary = summarizeSweep(trials, await evaluation.dense(), environment);
+    assertEquals(summary.trials.map((t) => t.pruneRatio), [0.25, 0.25, 0.25, 0.5, 0.5, 0.5]);
+    for (const half of [summary.trials.slice(0, 3), summary.trials.slice(3)]) {
+      const values = half.map((t) => t.perplexity);
+      assertEquals(values, values.toSorted((a, b) => a - b));
+    }
+    assert(summary.trials.some((t) => t.pareto));
+    assert(summary.trials.every((t) => !t.pareto || !t.looksAhead));
+    assertEquals(sortTrials(trials).map((t) => t.trial), summary.trials.map((t) => t.trial));
+    assertEquals(Object.keys(summary), ["trials", "dense", "environment"]);
+  }));

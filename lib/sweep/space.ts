@@ -1,0 +1,102 @@
+/** Grids of options: what `--grid FILE.json` and comma lists of flags stand for. */
+import { OPTION_NAMES } from "../filter/mod.ts";
+import { nearest } from "../nearest.ts";
+import {
+  effectiveKey,
+  type ResolvedTrialOptions,
+  resolveTrialOptions,
+  type TrialOptions,
+} from "./trial_options.ts";
+
+/** One grid: each option has one value or a list of alternatives. */
+export type Grid = { readonly [name: string]: unknown };
+
+/** More trials than this are a mistake in a grid rather than a wish: a week at a minute each. */
+export const MAX_TRIALS = 10_000;
+
+/** Options whose single value is a list already: alternatives are a list of lists. */
+const LIST_OPTIONS = new Set(["skipRatios", "features"]);
+
+/** `prune-ratio` and `prune_ratio` as `pruneRatio`. */
+function optionName(name: string): string {
+  return name.replaceAll(/[-_]([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/** Alternatives of one axis. */
+function axis(name: string, value: unknown): readonly unknown[] {
+  if (!LIST_OPTIONS.has(name)) {
+    if (!Array.isArray(value)) return [value];
+    if (value.length === 0) throw new RangeError(`Cannot use grid axis "${name}": found an empty list`);
+    return value;
+  }
+  const one = (item: unknown) => name === "features" && typeof item === "string" ? item.split("+") : item;
+  if (!Array.isArray(value)) return [one(value)];
+  const many = name === "features"
+    ? value.some((item) => Array.isArray(item) || /\+/.test(item))
+    : value.some(Array.isArray);
+  return many ? value.map(one) : [value];
+}
+
+/**
+ * Reads a grid: an object of axes, or a list of such objects (their trials one after the other). Keys are option
+ * names, `pruneRatio` or `prune-ratio`.
+ *
+ * @throws {TypeError} If it is neither, or a key is no option.
+ */
+export function readGrids(value: unknown): Grid[] {
+  const list = Array.isArray(value) ? value : [value];
+  if (list.length === 0) {
+    throw new TypeError("Cannot use a grid: found an empty list, expected an object of axes");
+  }
+  return list.map((grid: unknown) => {
+    if (typeof grid !== "object" || grid === null || Array.isArray(grid)) {
+      throw new TypeError(`Cannot use a grid: found ${JSON.stringify(grid)}, expected an object of axes`);
+    }
+    return Object.fromEntries(
+      Object.entries(grid).map(([name, alternatives]) => {
+        const option = optionName(name);
+        if ((OPTION_NAMES as readonly string[]).includes(option)) return [option, alternatives];
+        throw new TypeError(
+          `Cannot use grid axis "${name}": no such option, the nearest is "${nearest(name, OPTION_NAMES)}"`,
+        );
+      }),
+    );
+  });
+}
+
+/**
+ * Expands grids to trials: the cartesian product of each, in order, the last axis fastest. Of trials that decide
+ * alike, since they differ only in options without effect under their rule and policy, the first one stays.
+ *
+ * @throws {TypeError} If an option is unknown or of the wrong type.
+ * @throws {RangeError} If a value is out of range, a combination is not defined, or there are over 10,000 trials.
+ *
+ * @example
+ * ```ts
+ * import { expandGrids } from "./space.ts";
+ * const trials = expandGrids([{ fusion: ["variance", "mean"], tau: [0.5, 1, 2] }]);
+ * console.assert(trials.length === 4); // tau means nothing to `mean`
+ * ```
+ */
+export function expandGrids(grids: readonly Grid[]): ResolvedTrialOptions[] {
+  const trials = new Map<string, ResolvedTrialOptions>();
+  for (const grid of grids) {
+    const axes = Object.entries(grid).map(([name, value]) => [name, axis(name, value)] as const);
+    const size = axes.reduce((product, [, values]) => product * values.length, 1);
+    if (size > MAX_TRIALS) {
+      throw new RangeError(`Cannot run a grid of ${size} trials: expected at most ${MAX_TRIALS}`);
+    }
+    for (let index = 0; index < size; index++) {
+      let rest = index;
+      const options: { [name: string]: unknown } = {};
+      for (const [name, values] of axes.toReversed()) {
+        options[name] = values[rest % values.length];
+        rest = Math.floor(rest / values.length);
+      }
+      const method = resolveTrialOptions(options as TrialOptions);
+      const key = effectiveKey(method);
+      if (!trials.has(key)) trials.set(key, method);
+    }
+  }
+  return [...trials.values()];
+}
