@@ -2,6 +2,8 @@
  * What a model asks of a pruning method: per sequence and layer, which tokens' attention to compute.
  * A model knows no method by name; a method knows no model.
  */
+import type { Backend } from "../backend.ts";
+import type { ScanOutput } from "../filter/layer.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** What a method may look at before a layer's attention: T tokens, one row each. */
@@ -72,4 +74,18 @@ export interface Pruner {
   readonly recent: number;
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
   start(chunk?: number): PrunerSequence;
+}
+
+/**
+ * Hears every decision as it is made: one row a token, in order, the numbers behind it in the columns. A method
+ * leaves NaN in the columns that it has no number for.
+ */
+export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => void;
+
+/** What a method is given besides the model's shape and its own options. */
+export interface PrunerContext {
+  /** Computes the filter's recurrence; the plain TypeScript reference by default. */
+  readonly backend?: Pick<Backend, "kvFilterScan" | "kvFilterObserve">;
+  /** Hears the decisions of all sequences, forks included. */
+  readonly trace?: DecisionTrace;
 }

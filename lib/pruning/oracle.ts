@@ -1,0 +1,87 @@
+/**
+ * The oracle: skips the tokens whose attention adds least, r = norm(o) / norm(x), as many as the policy `topk`
+ * would. It looks ahead at the attention's own output, so it is an upper bound for tables, not a method to use.
+ */
+import { createScanOutput } from "../filter/layer.ts";
+import { resolveOptions, type TokenFilterOptions } from "../filter/options.ts";
+import { planLayers } from "../filter/schedule.ts";
+import { chooseHighest } from "../filter/threshold.ts";
+import type { FilterShape } from "../filter/token_filter.ts";
+import type { LayerInput, Pruner, PrunerContext, PrunerDecision, PrunerSequence } from "./pruner.ts";
+
+/** Token Filtering's options; those of its score and its threshold have no effect here. */
+export type OracleOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "threshold">;
+
+/**
+ * Binds the oracle to a model's shape. Warm-up, layer plan, `recent`, `cacheSkipped` and `invert` are as in Token
+ * Filtering; what it traces as redundancy is -r.
+ *
+ * @throws {TypeError | RangeError} If an option is wrong or the schedule is unreachable.
+ *
+ * @example
+ * ```ts
+ * import { createOracle } from "./oracle.ts";
+ * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
+ * console.assert(createOracle(shape, { pruneRatio: 0.3 }).looksAhead === "outputs");
+ * ```
+ */
+export function createOracle(
+  shape: FilterShape,
+  options: OracleOptions = {},
+  { trace }: PrunerContext = {},
+): Pruner {
+  const resolved = resolveOptions({ ...options, fusion: "variance", threshold: "topk" });
+  const plan = new Map(planLayers(shape.numLayers, resolved).map((l) => [l.layer, l.skipRatio]));
+  const { warmup, invert, recent, cacheSkipped } = resolved;
+
+  function decide(input: LayerInput, start: number, seen: Set<number>, chunk: number): PrunerDecision {
+    const { layer, count, trueRedundancy } = input, skipRatio = plan.get(layer);
+    if (skipRatio === undefined) {
+      throw new RangeError(`Cannot filter layer ${layer}: expected one of ${[...plan.keys()].join(", ")}`);
+    }
+    if (start !== 0 || seen.has(layer)) {
+      throw new RangeError(
+        `Cannot decide layer ${layer}: found tokens decided before, expected a whole sequence as one prefill, since ` +
+          `the oracle looks ahead`,
+      );
+    }
+    if (trueRedundancy === undefined || trueRedundancy.length !== count) {
+      throw new TypeError(
+        `Cannot decide layer ${layer}: found ${
+          trueRedundancy?.length ?? "no"
+        } attention outputs, expected ${count}`,
+      );
+    }
+    const undefinedAt = trueRedundancy.findIndex(Number.isNaN);
+    if (undefinedAt >= 0) {
+      throw new RangeError(
+        `Cannot decide layer ${layer}: found NaN for token ${undefinedAt}, expected norm(o) / norm(x)`,
+      );
+    }
+    const rows = createScanOutput(count);
+    rows.redundancy.set(trueRedundancy.map((r) => invert ? r : -r));
+    rows.keep.set(chooseHighest(rows.redundancy, skipRatio, warmup));
+    seen.add(layer);
+    trace?.(rows, layer, chunk);
+    return { taken: count, keep: rows.keep };
+  }
+
+  function wrap(seen: Set<number>, chunk: number): PrunerSequence {
+    return {
+      decide: (input, start) => decide(input, start, seen, chunk),
+      fork: () => wrap(new Set(seen), chunk),
+    };
+  }
+
+  return {
+    name: "oracle",
+    layers: [...plan.keys()],
+    keyState: "post-rope",
+    wantsQueries: false,
+    wantsOutputs: false,
+    looksAhead: "outputs",
+    cacheSkipped,
+    recent,
+    start: (chunk = 0) => wrap(new Set(), chunk),
+  };
+}

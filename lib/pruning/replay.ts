@@ -1,0 +1,87 @@
+/** Takes the decisions of another run again, to check what followed from them. */
+import { createScanOutput } from "../filter/layer.ts";
+import type { FilterShape } from "../filter/token_filter.ts";
+import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
+
+/** Decisions to take, and what skipped tokens leave behind. */
+export interface ReplayOptions {
+  /** Per filtered layer (0-based index), one entry for each token of a sequence: 1 = compute, 0 = skip. */
+  readonly keep: ReadonlyMap<number, Uint8Array>;
+  /** For how many tokens a skipped token's key and value stay visible. Default 0. */
+  readonly recent?: number;
+  /** Skipped tokens enter the KV cache all the same. Default false. */
+  readonly cacheSkipped?: boolean;
+}
+
+/**
+ * Replays masks; every sequence starts at their first entry.
+ *
+ * @throws {RangeError} If a layer is not the model's, or an entry is neither 0 nor 1.
+ *
+ * @example
+ * ```ts
+ * import { createReplay } from "./replay.ts";
+ * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
+ * const pruner = createReplay(shape, { keep: new Map([[7, Uint8Array.of(1, 0, 1)]]) });
+ * console.assert(pruner.layers.join() === "7");
+ * ```
+ */
+export function createReplay(
+  shape: Pick<FilterShape, "numLayers">,
+  { keep, recent = 0, cacheSkipped = false }: ReplayOptions,
+  { trace }: PrunerContext = {},
+): Pruner {
+  for (const [layer, mask] of keep) {
+    if (!Number.isInteger(layer) || layer < 0 || layer >= shape.numLayers) {
+      throw new RangeError(
+        `Cannot replay layer ${layer}: the model's layers are 0 to ${shape.numLayers - 1}`,
+      );
+    }
+    const bad = mask.findIndex((entry) => entry > 1);
+    if (bad >= 0) {
+      throw new RangeError(
+        `Cannot replay layer ${layer}: found ${mask[bad]} at token ${bad}, expected 0 or 1`,
+      );
+    }
+  }
+  if (!Number.isInteger(recent) || recent < 0) {
+    throw new RangeError(`Cannot replay with recent ${recent}: expected an integer from 0 on`);
+  }
+
+  function wrap(seen: Map<number, number>, chunk: number): PrunerSequence {
+    return {
+      decide({ layer, count }, start) {
+        const mask = keep.get(layer);
+        if (mask === undefined) {
+          throw new RangeError(
+            `Cannot filter layer ${layer}: expected one of ${[...keep.keys()].join(", ")}`,
+          );
+        }
+        const from = seen.get(layer) ?? 0, taken = count - start;
+        if (from + taken > mask.length) {
+          throw new RangeError(
+            `Cannot replay layer ${layer}: found ${mask.length} decisions, expected at least ${from + taken}`,
+          );
+        }
+        seen.set(layer, from + taken);
+        const rows = createScanOutput(taken);
+        rows.keep.set(mask.subarray(from, from + taken));
+        trace?.(rows, layer, chunk);
+        return { taken, keep: rows.keep };
+      },
+      fork: () => wrap(new Map(seen), chunk),
+    };
+  }
+
+  return {
+    name: "replay",
+    layers: [...keep.keys()].sort((a, b) => a - b),
+    keyState: "post-rope",
+    wantsQueries: false,
+    wantsOutputs: false,
+    looksAhead: "nothing",
+    cacheSkipped,
+    recent,
+    start: (chunk = 0) => wrap(new Map(), chunk),
+  };
+}
