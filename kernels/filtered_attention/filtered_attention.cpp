@@ -66,6 +66,6 @@ int32_t tkf_attention_filtered(tkf_context* context, const tkf_attention_shape* 
                                  static_cast<float>(s.scale), queries, query_positions, keys,
                                  values,        key_positions, recent_keys,   recent_values,
                                  recent_positions, out};
-  if (context->kernels->attention(context, &job) != TKF_STATUS_OK) return check.fail_memory();
+  if (context->kernels->filtered_attention(context, &job) != TKF_STATUS_OK) return check.fail_memory();
   return TKF_STATUS_OK;
 }

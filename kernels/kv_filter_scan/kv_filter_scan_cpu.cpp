@@ -1,0 +1,185 @@
+// The filter's sums over keys, values and the residual stream, accumulated in double so that decisions do not hang on
+// the order of additions. The decisions themselves are in decide.h.
+#include <cmath>
+
+#include "../common/simd.h"
+#include "kv_filter_scan.h"
+
+namespace tkf {
+namespace TKF_NAMESPACE {
+namespace filter {
+
+// Half as many doubles as a vf has floats.
+constexpr int D = W / 2;
+typedef double vd __attribute__((vector_size(W * 4), may_alias));
+
+struct Wide {
+  vd low, high;
+};
+
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+TKF_INLINE Wide widen(vf x) {
+  return {_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1))};
+}
+TKF_INLINE vf narrow(Wide x) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.low)), _mm512_cvtpd_ps(x.high), 1);
+}
+#elif TKF_LEVEL == TKF_LEVEL_AVX2
+TKF_INLINE Wide widen(vf x) {
+  return {_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))};
+}
+TKF_INLINE vf narrow(Wide x) { return _mm256_set_m128(_mm256_cvtpd_ps(x.high), _mm256_cvtpd_ps(x.low)); }
+#else
+TKF_INLINE Wide widen(vf x) { return {vd{x[0], x[1]}, vd{x[2], x[3]}}; }
+TKF_INLINE vf narrow(Wide x) {
+  return vf{static_cast<float>(x.low[0]), static_cast<float>(x.low[1]), static_cast<float>(x.high[0]),
+            static_cast<float>(x.high[1])};
+}
+#endif
+
+TKF_INLINE double sum_lanes(vd x) {
+  double total = 0;
+  for (int l = 0; l < D; l++) total += x[l];
+  return total;
+}
+
+// `count` <= W values from index i on; other lanes 0.
+template <int Dtype>
+TKF_INLINE vf load_values(const void* x, int64_t i, int count) {
+  if constexpr (Dtype == TKF_DTYPE_F32) {
+    const float* at = static_cast<const float*>(x) + i;
+    return count == W ? load(at) : load_part(at, count);
+  } else {
+    const uint16_t* at = static_cast<const uint16_t*>(x) + i;
+    uint16_t part[W] = {};
+    if (count < W) {
+      memcpy(part, at, sizeof(uint16_t) * static_cast<size_t>(count));
+      at = part;
+    }
+    return Dtype == TKF_DTYPE_F16 ? load_f16(at) : load_bf16(at);
+  }
+}
+
+// One head of keys or of values through all rows.
+template <int Dtype>
+void follow_head(const FilterMeasure& job, const void* x, float* anchor, int head, double* cosines) {
+  const int d = job.head_dim;
+  const int64_t stride = int64_t{job.kv_heads} * d;
+  for (int64_t row = 0; row < job.rows; row++) {
+    const int64_t at = row * stride + int64_t{head} * d;
+    const double m = job.absorbed + static_cast<double>(row);
+    const double decay = m == 0 ? 0.0 : job.running_mean ? m / (m + 1) : job.gamma, rest = 1 - decay;
+    Wide dot = {}, xx = {}, aa = {};
+    for (int i = 0; i < d; i += W) {
+      const int count = smaller(W, d - i);
+      const Wide v = widen(load_values<Dtype>(x, at + i, count));
+      const Wide a = widen(count == W ? load(anchor + i) : load_part(anchor + i, count));
+      dot = {dot.low + v.low * a.low, dot.high + v.high * a.high};
+      xx = {xx.low + v.low * v.low, xx.high + v.high * v.high};
+      aa = {aa.low + a.low * a.low, aa.high + a.high * a.high};
+      if (job.absorb) {
+        const vf next = narrow({a.low * decay + v.low * rest, a.high * decay + v.high * rest});
+        if (count == W) {
+          store(anchor + i, next);
+        } else {
+          store_part(anchor + i, next, count);
+        }
+      }
+    }
+    if (job.measure) {
+      const double norms = sqrt(sum_lanes(xx.low + xx.high)) * sqrt(sum_lanes(aa.low + aa.high));
+      cosines[row * 2 * job.kv_heads] = norms == 0 ? 0.0 : sum_lanes(dot.low + dot.high) / norms;
+    }
+  }
+}
+
+template <int Dtype>
+void measure(tkf_context* context, const FilterMeasure& job) {
+  // A head is a chain from token to token; heads are independent.
+  const auto unit = [&](int64_t index, int) {
+    const int head = static_cast<int>(index % job.kv_heads);
+    const bool keys = index < job.kv_heads;
+    double* cosines = job.cosines == nullptr ? nullptr : job.cosines + index;
+    follow_head<Dtype>(job, keys ? job.keys : job.values,
+                       (keys ? job.anchor_k : job.anchor_v) + int64_t{head} * job.head_dim, head, cosines);
+  };
+  const int64_t units = int64_t{2} * job.kv_heads;
+  if (job.rows * units * job.head_dim < 32768) {  // not worth waking threads
+    for (int64_t index = 0; index < units; index++) unit(index, 0);
+  } else {
+    parallel(context, units, unit);
+  }
+}
+
+template <int Dtype>
+double log_norm(const void* x, int64_t from, int64_t size) {
+  Wide squares = {};
+  for (int64_t i = 0; i < size; i += W) {
+    const int count = static_cast<int>(smaller(int64_t{W}, size - i));
+    const Wide v = widen(load_values<Dtype>(x, from + i, count));
+    squares = {squares.low + v.low * v.low, squares.high + v.high * v.high};
+  }
+  return log(sqrt(sum_lanes(squares.low + squares.high)) + 1e-6);
+}
+
+// out [projections] = h [hidden_size] times signs, over sqrt(hidden_size).
+inline void project(const FilterFeatures& job, const float* h, double* out) {
+  for (int j = 0; j < job.projections; j += W) {
+    const int count = smaller(W, job.projections - j);
+    const float* signs = job.signs + j;
+    const auto signs_of = [&](int a) {
+      const float* at = signs + int64_t{a} * job.projections;
+      return widen(count == W ? load(at) : load_part(at, count));
+    };
+    Wide even = {}, odd = {};  // two chains of additions
+    int a = 0;
+    for (; a + 1 < job.hidden_size; a += 2) {
+      const Wide s = signs_of(a), t = signs_of(a + 1);
+      const double x = h[a], y = h[a + 1];
+      even = {even.low + s.low * x, even.high + s.high * x};
+      odd = {odd.low + t.low * y, odd.high + t.high * y};
+    }
+    if (a < job.hidden_size) {
+      const Wide s = signs_of(a);
+      even = {even.low + s.low * h[a], even.high + s.high * h[a]};
+    }
+    const vd low = even.low + odd.low, high = even.high + odd.high;
+    for (int l = 0; l < count; l++) out[j + l] = (l < D ? low[l] : high[l - D]) / sqrt(double(job.hidden_size));
+  }
+}
+
+template <int Dtype>
+void features(tkf_context* context, const FilterFeatures& job) {
+  parallel_ranges(context, job.rows, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; row++) {
+      double* out = job.features + row * job.stride;
+      if (job.norms) {
+        *out++ = log_norm<Dtype>(job.keys, row * job.kv_size, job.kv_size);
+        *out++ = log_norm<Dtype>(job.values, row * job.kv_size, job.kv_size);
+        *out++ = log_norm<TKF_DTYPE_F32>(job.residual, row * job.hidden_size, job.hidden_size);
+      }
+      if (job.project) {
+        project(job, job.normed + row * job.hidden_size, out);
+        out += job.projections;
+      }
+      if (job.query) *out = log_norm<TKF_DTYPE_F32>(job.queries, row * job.queries_size, job.queries_size);
+    }
+  });
+}
+
+}  // namespace filter
+
+static void filter_measure(tkf_context* context, const FilterMeasure* job) {
+  if (job->kv_dtype == TKF_DTYPE_F32) return filter::measure<TKF_DTYPE_F32>(context, *job);
+  if (job->kv_dtype == TKF_DTYPE_F16) return filter::measure<TKF_DTYPE_F16>(context, *job);
+  filter::measure<TKF_DTYPE_BF16>(context, *job);
+}
+
+static void filter_features(tkf_context* context, const FilterFeatures* job) {
+  if (job->kv_dtype == TKF_DTYPE_F32) return filter::features<TKF_DTYPE_F32>(context, *job);
+  if (job->kv_dtype == TKF_DTYPE_F16) return filter::features<TKF_DTYPE_F16>(context, *job);
+  filter::features<TKF_DTYPE_BF16>(context, *job);
+}
+
+}  // namespace TKF_NAMESPACE
+}  // namespace tkf

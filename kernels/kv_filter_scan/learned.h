@@ -1,0 +1,189 @@
+// The `learned` rule: an online ridge regression of how much the attention adds; lib/filter/learned.ts in C++.
+// All its numbers lie in the state's array `learned`, packed as lib/filter/layer.ts says.
+#pragma once
+#include <cmath>
+#include <vector>
+
+#include "decide.h"
+
+namespace tkf {
+
+enum FeatureGroup { kSimilarity = 1, kNorm = 2, kProjection = 4, kQuery = 8 };
+
+struct LearnedLayout {
+  int64_t F, P;  // features, the bias included; rows of the pending block at most
+  int64_t mean, sd, A, b, w, f, y, outcome, length;
+
+  explicit LearnedLayout(const tkf_filter_spec& spec) {
+    const int groups = spec.features;
+    F = 4 * !!(groups & kSimilarity) + 3 * !!(groups & kNorm) + (groups & kProjection ? spec.projections : 0) +
+        !!(groups & kQuery) + 1;
+    P = std::max(spec.warmup, spec.block);
+    mean = 0;
+    sd = F;
+    A = 2 * F;
+    b = A + F * F;
+    w = b + F;
+    f = w + F;
+    y = f + P * F;
+    outcome = y + P;
+    length = outcome + P;
+  }
+};
+
+enum Outcome { kSkipped = 0, kKept = 1, kObserved = 2 };
+
+class Learner {
+ public:
+  Learner(const tkf_filter_spec& spec, double* numbers, double* learned)
+      : spec_(spec), at_(spec), numbers_(numbers), learned_(learned) {}
+
+  const LearnedLayout& layout() const { return at_; }
+
+  // Length of the block that is pending, or about to begin. Blocks begin at 0, at `warmup`, and at every multiple of
+  // `block` above it.
+  int64_t pending_length() const {
+    const int64_t first = number(TKF_SLOT_SEEN) - number(TKF_SLOT_PENDING);
+    return first < spec_.warmup ? spec_.warmup - first : spec_.block - first % spec_.block;
+  }
+  // Tokens that may still be decided before the next fit.
+  int64_t room() const { return pending_length() - number(TKF_SLOT_PENDING); }
+  // Kept tokens of the pending block whose outcomes are not yet known.
+  int64_t open() const { return number(TKF_SLOT_PENDING) - number(TKF_SLOT_SETTLED); }
+
+  // Takes in the next token's features (`others`: those behind the similarities). False where one is not finite;
+  // then nothing has changed that counts.
+  bool add(const Moments& m, const double* others) {
+    double* f = learned_ + at_.f + number(TKF_SLOT_PENDING) * at_.F;
+    int64_t i = 0;
+    if (spec_.features & kSimilarity) {
+      f[i++] = m.mu_k;
+      f[i++] = m.mu_v;
+      f[i++] = std::sqrt(m.var_k);
+      f[i++] = std::sqrt(m.var_v);
+    }
+    while (i < at_.F - 1) f[i++] = *others++;
+    f[i] = 1;
+    for (i = 0; i < at_.F; i++) {
+      if (!std::isfinite(f[i])) return false;
+    }
+    return true;
+  }
+
+  // Score, before `invert`, of the token added last; NaN before the first fit.
+  double score() const {
+    return numbers_[TKF_SLOT_FITTED] == 0 ? kUndefined : -predict(at_.f + number(TKF_SLOT_PENDING) * at_.F);
+  }
+
+  // Notes the decision on it.
+  void settle(bool skip) {
+    learned_[at_.outcome + number(TKF_SLOT_PENDING)] = skip ? kSkipped : kKept;
+    numbers_[TKF_SLOT_PENDING]++;
+    if (skip) numbers_[TKF_SLOT_SETTLED]++;
+  }
+
+  // Outcomes of the next `count` <= open() kept tokens.
+  void observe(const double* y, int64_t count) {
+    for (int64_t row = 0, taken = 0; taken < count && row < number(TKF_SLOT_PENDING); row++) {
+      if (learned_[at_.outcome + row] != kKept) continue;
+      learned_[at_.y + row] = y[taken++];
+      learned_[at_.outcome + row] = kObserved;
+    }
+    numbers_[TKF_SLOT_SETTLED] += static_cast<double>(count);
+  }
+
+  // Where the pending block is complete and all its outcomes are known: fits anew and empties it. False where the
+  // matrix of the fit is not positive definite. `scores`: the state's ring.
+  bool fit_if_complete(double* scores) {
+    const int64_t pending = number(TKF_SLOT_PENDING);
+    if (number(TKF_SLOT_SETTLED) != pending || pending != pending_length()) return true;
+    const bool first = numbers_[TKF_SLOT_FITTED] == 0;
+    if (first) start_fit(pending);
+    std::vector<double> z(static_cast<size_t>(at_.F));
+    for (int64_t row = 0; row < pending; row++) {
+      if (learned_[at_.outcome + row] != kObserved) continue;
+      for (int64_t i = 0; i < at_.F; i++) z[i] = standardised(at_.f + row * at_.F, i);
+      for (int64_t i = 0; i < at_.F; i++) {
+        double* A = learned_ + at_.A + i * at_.F;
+        for (int64_t j = 0; j < at_.F; j++) A[j] += z[i] * z[j];
+        learned_[at_.b + i] += z[i] * learned_[at_.y + row];
+      }
+    }
+    if (!solve()) return false;
+    numbers_[TKF_SLOT_FITTED] = 1;
+    if (first) {  // The threshold looks back on what the warm-up's tokens would have scored.
+      Threshold threshold(spec_, scores, numbers_, true);
+      for (int64_t row = 0; row < pending; row++) {
+        const double score = -predict(at_.f + row * at_.F);
+        threshold.push(spec_.invert ? -score : score);
+      }
+    }
+    numbers_[TKF_SLOT_PENDING] = 0;
+    numbers_[TKF_SLOT_SETTLED] = 0;
+    return true;
+  }
+
+ private:
+  int64_t number(int slot) const { return static_cast<int64_t>(numbers_[slot]); }
+
+  double standardised(int64_t f, int64_t i) const {
+    if (i == at_.F - 1) return 1;
+    return (learned_[f + i] - learned_[at_.mean + i]) / (learned_[at_.sd + i] + 1e-3);
+  }
+
+  double predict(int64_t f) const {
+    double sum = 0;
+    for (int64_t i = 0; i < at_.F; i++) sum += standardised(f, i) * learned_[at_.w + i];
+    return sum;
+  }
+
+  // Mean and population standard deviation of each feature over the warm-up, and an empty fit: A = ridge*I.
+  void start_fit(int64_t count) {
+    const double n = static_cast<double>(count);
+    for (int64_t i = 0; i < at_.F; i++) {
+      const double* f = learned_ + at_.f + i;
+      double sum = 0, squares = 0;
+      for (int64_t row = 0; row < count; row++) sum += f[row * at_.F];
+      const double mean = sum / n;
+      for (int64_t row = 0; row < count; row++) squares += (f[row * at_.F] - mean) * (f[row * at_.F] - mean);
+      const bool bias = i == at_.F - 1;
+      learned_[at_.mean + i] = bias ? 0 : mean;
+      learned_[at_.sd + i] = bias ? 1 : std::sqrt(squares / n);
+      learned_[at_.A + i * at_.F + i] = spec_.ridge;
+    }
+  }
+
+  // w = solve(A, b) by Cholesky's decomposition A = L L'.
+  bool solve() {
+    const int64_t n = at_.F;
+    const double *A = learned_ + at_.A, *b = learned_ + at_.b;
+    double* w = learned_ + at_.w;
+    std::vector<double> L(static_cast<size_t>(n * n));
+    for (int64_t i = 0; i < n; i++) {
+      for (int64_t j = 0; j <= i; j++) {
+        double sum = A[i * n + j];
+        for (int64_t k = 0; k < j; k++) sum -= L[i * n + k] * L[j * n + k];
+        if (i == j && !(sum > 0)) return false;
+        L[i * n + j] = i == j ? std::sqrt(sum) : sum / L[j * n + j];
+      }
+    }
+    for (int64_t i = 0; i < n; i++) {  // L v = b
+      double sum = b[i];
+      for (int64_t k = 0; k < i; k++) sum -= L[i * n + k] * w[k];
+      w[i] = sum / L[i * n + i];
+    }
+    for (int64_t i = n - 1; i >= 0; i--) {  // L' w = v
+      double sum = w[i];
+      for (int64_t k = i + 1; k < n; k++) sum -= L[k * n + i] * w[k];
+      w[i] = sum / L[i * n + i];
+    }
+    return true;
+  }
+
+  const tkf_filter_spec& spec_;
+  LearnedLayout at_;
+  double* numbers_;
+  double* learned_;
+};
+
+}  // namespace tkf
