@@ -118,8 +118,9 @@ class ByteWriter {
       type as string
     ] ?? 8;
     const at = this.#room(size);
-    if (type === "uint64" || type === "int64") this.#view.setBigUint64(at, BigInt.asUintN(64, value as bigint), true);
-    else if (type === "float32") this.#view.setFloat32(at, value as number, true);
+    if (type === "uint64" || type === "int64") {
+      this.#view.setBigUint64(at, BigInt.asUintN(64, value as bigint), true);
+    } else if (type === "float32") this.#view.setFloat32(at, value as number, true);
     else if (type === "float64") this.#view.setFloat64(at, value as number, true);
     else if (size === 1) this.#view.setUint8(at, Number(value));
     else if (size === 2) this.#view.setUint16(at, value as number, true);

@@ -7,10 +7,16 @@ import { buildGguf, type Entry } from "./gguf_builder.ts";
 
 const [model, outDir, ...pres] = Deno.args;
 const gguf = parseGguf(await Deno.readFile(model!), model!);
-const kept = [...gguf.metadata].filter(([key]) => /^(general\.architecture|llama\..*|tokenizer\.ggml\..*)$/.test(key));
+const kept = [...gguf.metadata].filter(([key]) =>
+  /^(general\.architecture|llama\..*|tokenizer\.ggml\..*)$/.test(key)
+);
 for (const pre of pres) {
   const entries = kept.map(([key, { type, elementType, value }]) =>
-    [key, elementType === undefined ? type : [elementType], key === "tokenizer.ggml.pre" ? pre : value] as Entry
+    [
+      key,
+      elementType === undefined ? type : [elementType],
+      key === "tokenizer.ggml.pre" ? pre : value,
+    ] as Entry
   );
   await Deno.writeFile(`${outDir}/${pre}.gguf`, buildGguf({ entries }));
 }

@@ -10,8 +10,8 @@ const PARTS = [
   "今天天气很好，我们去公园吧。東京タワーは高いです。한국어도 있습니다! 「引用」【括弧】",
   "Привет, мир! Γειά σου Κόσμε. שלום עולם مرحبا بالعالم สวัสดีชาวโลก नमस्ते दुनिया ọ̀rọ̀",
   "function f(x) {\n  return x => x**2 + a[i++] !== null && !(b ?? c); // TODO\n}\n",
-  "def main():\n    if x == 1:\n\t\tprint(f\"{x!r:>10}\\n\")\n    return {'a': [1, 2], \"b\": None}\n",
-  "<div class=\"a b\"><!-- x --></div> https://example.org/a?b=c&d=%20#e user@example.com C:\\dir\\file.txt",
+  'def main():\n    if x == 1:\n\t\tprint(f"{x!r:>10}\\n")\n    return {\'a\': [1, 2], "b": None}\n',
+  '<div class="a b"><!-- x --></div> https://example.org/a?b=c&d=%20#e user@example.com C:\\dir\\file.txt',
   "<s> </s> <unk> <|im_start|>user\nhi<|im_end|>\n<|endoftext|> <0x0A> [INST] <<SYS>> ▁▁ Ġthe Ċ <pad>",
   "a\u0301e\u0308 n\u0303 \u200b\u200d\ufeff\u00ad x\u00a0y\u2003z\u2028w\u0085v\u3000u \u202e\u2066",
   "$100 €50 £7 ~tilde~ ^caret^ `tick` |pipe| +plus= <less> {brace} [bracket] _under_ *star* #hash @at %",
@@ -20,7 +20,23 @@ const PARTS = [
   "\u0000\u0001\u0007\u001b[31mred\u001b[0m\u007f\u0080\u009f",
   "\u{10ffff}\u{e000}\u{1d49c}\u{20000}\u{2a6d6}\u{1f9ff}\u{e0041}",
 ];
-const GAPS = [" ", " ", " ", "  ", "   ", "       ", "\n", "\n\n", "\n\n\n\n", "\r\n", "\t", " \n ", "\n    ", "", ""];
+const GAPS = [
+  " ",
+  " ",
+  " ",
+  "  ",
+  "   ",
+  "       ",
+  "\n",
+  "\n\n",
+  "\n\n\n\n",
+  "\r\n",
+  "\t",
+  " \n ",
+  "\n    ",
+  "",
+  "",
+];
 
 /** A linear congruential generator modulo 2^32: the next number, and an integer below n from its top bits. */
 function createRandom(seed) {

@@ -1,0 +1,83 @@
+import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import { ModelFormatError } from "../errors.ts";
+import { readModelConfig } from "./config.ts";
+import { parseGguf } from "./formats/gguf.ts";
+import { buildGguf, type GgufParts, type TensorEntry } from "./testdata/gguf_builder.ts";
+import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";
+import { loadLlamaWeights } from "./weights.ts";
+
+function weightsOf(parts: GgufParts) {
+  const gguf = parseGguf(buildGguf(parts), "m.gguf");
+  return loadLlamaWeights(gguf, readModelConfig(gguf));
+}
+const withTensor = (name: string, tensor: TensorEntry | undefined) => smallLlamaParts({}, { [name]: tensor });
+
+Deno.test("loadLlamaWeights() finds every tensor's role", () => {
+  const { embedding, layers, outputNorm, output } = weightsOf(smallLlamaParts());
+  assertEquals(embedding.shape, [SMALL_VOCAB_SIZE, 8]);
+  assertEquals(outputNorm.shape, [8]);
+  assertStrictEquals(output, embedding);
+  const shapes = Object.fromEntries(Object.entries(layers[0]!).map(([role, { shape }]) => [role, shape]));
+  assertEquals(shapes, {
+    attnNorm: [8],
+    q: [8, 8],
+    k: [4, 8],
+    v: [4, 8],
+    o: [8, 8],
+    ffnNorm: [8],
+    gate: [16, 8],
+    up: [16, 8],
+    down: [8, 16],
+  });
+});
+
+Deno.test("loadLlamaWeights() takes an output projection of its own", () => {
+  const { embedding, output } = weightsOf(
+    withTensor("output.weight", f32Tensor("output.weight", [8, SMALL_VOCAB_SIZE])),
+  );
+  assertEquals(output === embedding, false);
+  assertEquals(output.shape, [SMALL_VOCAB_SIZE, 8]);
+});
+
+Deno.test("loadLlamaWeights() leaves tiny's weights in the file's bytes", async () => {
+  const bytes = await Deno.readFile(new URL("./tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url));
+  const gguf = parseGguf(bytes, "tiny");
+  const { layers, output } = loadLlamaWeights(gguf, readModelConfig(gguf));
+  assertEquals(layers.length, 10);
+  assertEquals([layers[9]!.down.dtype, layers[9]!.down.shape], ["q8_0", [192, 512]]);
+  assertStrictEquals(output.data.buffer, bytes.buffer);
+  assertStrictEquals(layers[3]!.ffnNorm.data.buffer, bytes.buffer);
+});
+
+Deno.test("loadLlamaWeights() names a tensor that is missing or of another shape or type", () => {
+  for (const { name, dims } of smallLlamaParts().tensors!) {
+    assertThrows(() => weightsOf(withTensor(name, undefined)), ModelFormatError, `found no tensor "${name}"`);
+    const wrong = f32Tensor(name, [Number(dims[0]) + 1, ...dims.slice(1).map(Number)]);
+    assertThrows(
+      () => weightsOf(withTensor(name, wrong)),
+      ModelFormatError,
+      `found tensor "${name}" with shape`,
+    );
+  }
+  const norm: TensorEntry = { name: "output_norm.weight", dims: [8], type: 1, data: new Uint8Array(16) };
+  assertThrows(() => weightsOf(withTensor(norm.name, norm)), ModelFormatError, "in f16, expected f32");
+});
+
+Deno.test("loadLlamaWeights() names tensors that it does not know", () => {
+  const cases: [string, string][] = [
+    ["blk.0.attn_q.bias", "(a bias)"],
+    ["blk.0.ffn_gate_exps.weight", "(experts)"],
+    ["blk.0.ffn_gate_inp.weight", "(an expert router)"],
+    ["rope_freqs.weight", "(rotary factors)"],
+    ["blk.1.attn_q.weight", "expected 1 blocks"],
+    ["blk.0.attn_q_norm.weight", "only tensors that this project knows"],
+  ];
+  for (const [name, message] of cases) {
+    const error = assertThrows(
+      () => weightsOf(withTensor(name, f32Tensor(name, [8]))),
+      ModelFormatError,
+      `"${name}"`,
+    );
+    assertEquals((error as Error).message.includes(message), true, (error as Error).message);
+  }
+});
