@@ -1,0 +1,237 @@
+/**
+ * Builds the native library on first use, and fetches a BLAS for it.
+ *
+ * ```sh
+ * deno run -A build.ts           # build what is missing
+ * deno run -A build.ts --force   # build again
+ * ```
+ * @module
+ */
+import { ensureBlas, type FoundBlas } from "./ffi/blas.ts";
+import { type BuildManifest, cacheDir, LIBRARY_SUFFIX, manifestPath, writeAtomically } from "./ffi/cache.ts";
+import { FLAGS, KERNELS_URL, type Level, LEVELS, readKernelSources, sha256 } from "./ffi/sources.ts";
+import { NativeLibraryError } from "./lib/errors.ts";
+
+export { ensureBlas, type FoundBlas };
+
+/** Options of {@linkcode buildCpu}. */
+export interface BuildOptions {
+  /** Build even where the cache holds the library. */
+  readonly force?: boolean;
+  /** Is told what goes on, in short lines, only where something has to be done. */
+  readonly onProgress?: (message: string) => void;
+}
+
+/** A library that is ready to load. */
+export interface BuiltLibrary {
+  /** Its path. */
+  readonly path: string;
+  readonly manifest: BuildManifest;
+  /** Whether it was there already. */
+  readonly cached: boolean;
+}
+
+interface Finished {
+  readonly success: boolean;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a command; a missing program is a failure like any other. */
+async function run(command: string, args: readonly string[], cwd?: string): Promise<Finished> {
+  try {
+    const child = new Deno.Command(command, { args: [...args], cwd, stdin: "null" });
+    const { success, stdout, stderr } = await child.output();
+    const decoder = new TextDecoder();
+    return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    return { success: false, stdout: "", stderr: `${command}: not found` };
+  }
+}
+
+interface Compiler {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** First line of `--version`. */
+  readonly version: string;
+}
+
+/** `CXX` where it is set, else the first of g++ and clang++ that runs. */
+async function findCompiler(): Promise<Compiler> {
+  const own = Deno.env.get("CXX")?.trim();
+  const candidates = own ? [own] : ["g++", "clang++"];
+  for (const candidate of candidates) {
+    const [command, ...args] = candidate.split(/\s+/);
+    const { success, stdout } = await run(command, [...args, "--version"]);
+    if (success) return { command, args, version: stdout.split("\n")[0].trim() };
+  }
+  const tried = own ? `CXX="${own}", which does not run` : "neither g++ nor clang++";
+  throw new NativeLibraryError(
+    `Cannot build the native library: found ${tried}, expected a C++17 compiler; install g++ or clang++ ` +
+      "(for example: apt-get install g++), or set CXX to one",
+  );
+}
+
+/** Commit of the checkout that holds the sources, if there is one. */
+async function gitHash(): Promise<string | null> {
+  if (KERNELS_URL.protocol !== "file:") return null;
+  const head = await run("git", ["rev-parse", "HEAD"], new URL(KERNELS_URL).pathname);
+  if (!head.success) return null;
+  const changed = await run("git", ["status", "--porcelain", "--", "."], new URL(KERNELS_URL).pathname);
+  return head.stdout.trim() + (changed.stdout === "" ? "" : "-dirty");
+}
+
+/**
+ * Builds the CPU library, unless the cache holds the build of these very sources, compiler and flags.
+ *
+ * @throws {NativeLibraryError} If there is no compiler, or it fails; the message holds what it said.
+ *
+ * @example
+ * ```ts ignore
+ * const { path, cached } = await buildCpu({ onProgress: console.error });
+ * ```
+ */
+export async function buildCpu(options: BuildOptions = {}): Promise<BuiltLibrary> {
+  const { force = false, onProgress = () => {} } = options;
+  const levels = LEVELS[Deno.build.arch];
+  if (levels === undefined || Deno.build.os === "windows") {
+    throw new NativeLibraryError(
+      `Cannot build the native library: found ${Deno.build.os} on ${Deno.build.arch}, ` +
+        "expected Linux or macOS on x86_64 or aarch64",
+    );
+  }
+  const noted = await manifestPath();
+  if (!force) {
+    const cached = await cachedLibrary(noted);
+    if (cached !== undefined) {
+      const compiler = await findCompiler().catch(() => undefined); // a machine without one can still run a build
+      if (compiler === undefined || compiler.version === cached.manifest.compiler) return cached;
+    }
+  }
+  const started = performance.now();
+  const compiler = await findCompiler();
+  const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
+  try {
+    const { library, warnings } = await compile(compiler, levels, work, onProgress);
+    const digest = await sha256(library);
+    await Deno.mkdir(cacheDir(), { recursive: true });
+    const name = `libtokenfilter_cpu-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;
+    const path = `${cacheDir()}/${name}`;
+    await writeAtomically(path, library);
+    const header = (await readKernelSources()).get("include/tokenfilter.h")!;
+    const manifest: BuildManifest = {
+      abi: Number(header.match(/#define TKF_ABI_VERSION (\d+)/)?.[1]),
+      git: await gitHash(),
+      compiler: compiler.version,
+      flags: FLAGS,
+      levels: levels.map(({ name }) => name).reverse(),
+      library: name,
+      sha256: digest,
+      warnings,
+      buildMs: Math.round(performance.now() - started),
+    };
+    await writeAtomically(noted, JSON.stringify(manifest, null, 2) + "\n");
+    return { path, manifest, cached: false };
+  } finally {
+    await Deno.remove(work, { recursive: true });
+  }
+}
+
+/** The library that a manifest names, if both are there and agree. */
+async function cachedLibrary(noted: string): Promise<BuiltLibrary | undefined> {
+  try {
+    const manifest: BuildManifest = JSON.parse(await Deno.readTextFile(noted));
+    const path = `${cacheDir()}/${manifest.library}`;
+    if (await sha256(await Deno.readFile(path)) !== manifest.sha256) return undefined;
+    return { path, manifest, cached: true };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+/** Compiles every translation unit, as many at once as there are cores, and links them. */
+async function compile(
+  compiler: Compiler,
+  levels: readonly Level[],
+  work: string,
+  onProgress: (message: string) => void,
+): Promise<{ library: Uint8Array<ArrayBuffer>; warnings: string }> {
+  const sources = await readKernelSources();
+  for (const [path, text] of sources) {
+    await Deno.mkdir(`${work}/${path}`.replace(/\/[^/]*$/, ""), { recursive: true });
+    await Deno.writeTextFile(`${work}/${path}`, text);
+  }
+  const lowest = levels[levels.length - 1].flags;
+  const units = [
+    ...levels.map(({ name, code, flags }) => ({
+      name: `level ${name}`,
+      args: [...flags, `-DTKF_LEVEL=${code}`, "-c", "common/level.cpp", "-o", `${name}.o`],
+      object: `${name}.o`,
+    })),
+    {
+      name: "entry points",
+      args: [...lowest, "-c", "common/entries.cpp", "-o", "entries.o"],
+      object: "entries.o",
+    },
+  ];
+  let warnings = "";
+  let done = 0;
+  const queue = [...units];
+  onProgress(`compiling the kernels with ${compiler.version}`);
+  const worker = async () => {
+    for (let unit = queue.shift(); unit !== undefined; unit = queue.shift()) {
+      const { success, stderr } = await run(
+        compiler.command,
+        [...compiler.args, ...FLAGS, ...unit.args],
+        work,
+      );
+      if (!success) throw failure(unit.name, stderr);
+      warnings += stderr;
+      onProgress(`compiled ${unit.name} (${++done} of ${units.length})`);
+    }
+  };
+  const workers = await Promise.allSettled(Array.from({ length: navigator.hardwareConcurrency }, worker));
+  for (const result of workers) if (result.status === "rejected") throw result.reason;
+
+  const linked = await run(compiler.command, [
+    ...compiler.args,
+    "-shared",
+    "-pthread",
+    ...(Deno.build.os === "linux" ? ["-Wl,--no-undefined", "-ldl"] : []),
+    ...units.map(({ object }) => object),
+    ...(Deno.build.os === "linux" ? ["-ldl", "-lm"] : []),
+    "-o",
+    "library",
+  ], work);
+  if (!linked.success) throw failure("the library", linked.stderr);
+  return { library: await Deno.readFile(`${work}/library`), warnings: warnings + linked.stderr };
+}
+
+function failure(what: string, stderr: string): NativeLibraryError {
+  return new NativeLibraryError(
+    `Cannot build the native library: the compiler failed on ${what}:\n${stderr}`,
+  );
+}
+
+if (import.meta.main) {
+  const known = ["--cpu", "--force"];
+  const unknown = Deno.args.find((arg) => !known.includes(arg));
+  if (unknown !== undefined) {
+    console.error(`Cannot use "${unknown}": expected ${known.join(" or ")}`);
+    Deno.exit(2);
+  }
+  try {
+    const onProgress = (message: string) => console.error(message);
+    const { path, manifest, cached } = await buildCpu({ force: Deno.args.includes("--force"), onProgress });
+    console.log(`${cached ? "found" : "built"} ${path} (${manifest.levels.join(", ")})`);
+    if (manifest.warnings !== "") console.error(manifest.warnings);
+    const blas = await ensureBlas({ onProgress });
+    console.log(`matrix products: ${blas.path ?? "built-in"} (${blas.reason})`);
+  } catch (error) {
+    if (!(error instanceof NativeLibraryError)) throw error;
+    console.error(error.message);
+    Deno.exit(1);
+  }
+}

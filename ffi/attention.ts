@@ -1,0 +1,78 @@
+/** The wrapper of `tkf_attention_filtered`. */
+import type { AttentionArgs } from "../lib/backend.ts";
+import { DTYPES } from "../lib/dtype.ts";
+import { expectTensor, hostData, type Tensor } from "../lib/tensor.ts";
+import type { NativeContext } from "./context.ts";
+
+/** Bytes of `tkf_attention_shape`. */
+const SHAPE_BYTES = 56;
+
+/** Checks a cache or ring of `used` rows: keys, values and positions with room for at least that many. */
+function expectCache(
+  name: string,
+  keys: Tensor,
+  values: Tensor,
+  positions: Tensor,
+  used: number,
+  [numKvHeads, headDim]: readonly number[],
+): void {
+  expectTensor(`${name}Keys`, keys, ["f32", "f16", "bf16"], [-1, numKvHeads, headDim]);
+  expectTensor(`${name}Values`, values, keys.dtype, [-1, numKvHeads, headDim]);
+  expectTensor(`${name}Positions`, positions, "i32", [-1]);
+  const room = Math.min(keys.shape[0], values.shape[0], positions.shape[0]);
+  if (!Number.isSafeInteger(used) || used < 0 || used > room) {
+    throw new RangeError(`Cannot use ${used} ${name} rows: expected 0 to ${room}, the rows of its tensors`);
+  }
+}
+
+/** {@linkcode Backend.attention} on host tensors. */
+export function attention(context: NativeContext, args: AttentionArgs): void {
+  const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
+    args;
+  const { recentKeys, recentValues, recentPositions } = args;
+  expectTensor("queries", queries, "f32", [-1, -1, -1]);
+  const [numQueries, numHeads, headDim] = queries.shape;
+  expectTensor("queryPositions", queryPositions, "i32", [numQueries]);
+  expectTensor("out", out, "f32", queries.shape);
+  const numKvHeads = keys.shape[1];
+  expectCache("cached", keys, values, keyPositions, numKeys, [numKvHeads, headDim]);
+  expectCache("recent", recentKeys, recentValues, recentPositions, numRecent, [numKvHeads, headDim]);
+  expectTensor("recentKeys", recentKeys, keys.dtype, recentKeys.shape);
+
+  const shape = new DataView(new ArrayBuffer(SHAPE_BYTES));
+  [numQueries, numKeys, numRecent].forEach((size, i) => shape.setBigInt64(8 * i, BigInt(size), true));
+  [numHeads, numKvHeads, headDim, DTYPES[keys.dtype].code, recent, 0]
+    .forEach((number, i) => shape.setInt32(24 + 4 * i, number, true));
+  shape.setFloat64(48, scale, true);
+
+  const buffer = (tensor: Tensor) => hostData(tensor) as ReturnType<typeof hostData> & BufferSource;
+  const q = buffer(queries), qp = buffer(queryPositions), o = buffer(out);
+  const k = buffer(keys), v = buffer(values), kp = buffer(keyPositions);
+  const rk = buffer(recentKeys), rv = buffer(recentValues), rp = buffer(recentPositions);
+  context.check(
+    "tkf_attention_filtered",
+    context.symbols.tkf_attention_filtered(
+      context.pointer,
+      shape,
+      SHAPE_BYTES,
+      q,
+      q.byteLength,
+      qp,
+      qp.byteLength,
+      k,
+      k.byteLength,
+      v,
+      v.byteLength,
+      kp,
+      kp.byteLength,
+      rk,
+      rk.byteLength,
+      rv,
+      rv.byteLength,
+      rp,
+      rp.byteLength,
+      o,
+      o.byteLength,
+    ),
+  );
+}

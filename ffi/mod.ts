@@ -1,0 +1,51 @@
+/**
+ * The native backend.
+ *
+ * ```ts ignore
+ * import { openCpu } from "@tokenfilter/tokenfilter/ffi";
+ * const backend = await openCpu({ threads: 2 });
+ * ```
+ * @module
+ */
+import { CpuBackend } from "./backend.ts";
+import { findBlas } from "./blas.ts";
+import { NativeContext, supportedLevels } from "./context.ts";
+import { findLibrary, loadLibrary } from "./library.ts";
+
+export { CpuBackend } from "./backend.ts";
+
+/** Options of {@linkcode openCpu}. */
+export interface CpuOptions {
+  /** Threads, the calling one included; all cores by default. */
+  readonly threads?: number;
+  /** Instruction-set level (`base`, `avx2`, `avx512`); `TOKENFILTER_LEVEL`, else the machine's best, by default. */
+  readonly level?: string;
+  /** Path of the library; by default `TOKENFILTER_LIBRARY`, else the build of these sources in the cache. */
+  readonly library?: string;
+  /** Path of an OpenBLAS, or `none`; by default the one that `findBlas` finds. */
+  readonly blas?: string;
+}
+
+/**
+ * Opens the native CPU library.
+ *
+ * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
+ * the level, or if the BLAS cannot be loaded. The message names every place tried and the mend.
+ */
+export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
+  const { threads, library, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;
+  const symbols = loadLibrary(await findLibrary(library));
+  const context = new NativeContext(symbols, { threads, level });
+  if (options.blas !== undefined) {
+    if (options.blas !== "none") context.loadBlas(options.blas);
+    return new CpuBackend(context);
+  }
+  const { path, reason } = await findBlas();
+  if (path !== undefined) context.loadBlas(path);
+  return new CpuBackend(context, reason);
+}
+
+/** Instruction-set levels that this machine and the library have, lowest first. */
+export async function cpuLevels(options: Pick<CpuOptions, "library"> = {}): Promise<string[]> {
+  return supportedLevels(loadLibrary(await findLibrary(options.library)));
+}

@@ -1,0 +1,204 @@
+// Element types of weights, 32 values at a time: how each is laid out (as in GGUF) and made float.
+// A `Format` has VALUES and BYTES of one block, and decode(block, part, w): values 32*part .. 32*part+31 of a block
+// into w[32 / W]. A dense format pretends to blocks of 32; what is left at the end of a row goes through `scalar`.
+#pragma once
+#include "simd.h"
+
+namespace tkf {
+namespace TKF_NAMESPACE {
+
+constexpr int kVectors = 32 / W;  // vectors of one part
+
+struct FormatF32 {
+  static constexpr int VALUES = 32, BYTES = 128;
+  static constexpr bool DENSE = true;
+  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+    for (int i = 0; i < kVectors; i++) w[i] = load(reinterpret_cast<const float*>(block) + i * W);
+  }
+  static TKF_INLINE float scalar(const uint8_t* p) {
+    float value;
+    memcpy(&value, p, 4);
+    return value;
+  }
+};
+
+struct FormatF16 {
+  static constexpr int VALUES = 32, BYTES = 64;
+  static constexpr bool DENSE = true;
+  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+    for (int i = 0; i < kVectors; i++) w[i] = load_f16(block + 2 * W * i);
+  }
+  static TKF_INLINE float scalar(const uint8_t* p) { return f16_to_float(read_u16(p)); }
+};
+
+struct FormatBf16 {
+  static constexpr int VALUES = 32, BYTES = 64;
+  static constexpr bool DENSE = true;
+  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+    for (int i = 0; i < kVectors; i++) w[i] = load_bf16(block + 2 * W * i);
+  }
+  static TKF_INLINE float scalar(const uint8_t* p) { return bf16_to_float(read_u16(p)); }
+};
+
+// d*q: d f16, q i8[32].
+struct FormatQ8_0 {
+  static constexpr int VALUES = 32, BYTES = 34;
+  static constexpr bool DENSE = false;
+  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+    const vf d = set1(f16_to_float(read_u16(block)));
+    for (int i = 0; i < kVectors; i++) w[i] = to_float(load_i8(block + 2 + W * i)) * d;
+  }
+};
+
+// 16 bytes of two nibbles: the low ones are values 0 .. 15, the high ones 16 .. 31; each value is d*nibble + m.
+TKF_INLINE void decode_nibbles(const uint8_t* bytes, float d, float m, vf* w) {
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+  // All 16 possible values as a table; a lookup reads the lowest four bits of each lane.
+  const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512 table = fma(numbers, set1(d), set1(m));
+  const vi pairs = load_u8(bytes);
+  w[0] = _mm512_permutexvar_ps((__m512i)pairs, table);
+  w[1] = _mm512_permutexvar_ps((__m512i)(pairs >> 4), table);
+#else
+  for (int i = 0; i < kVectors / 2; i++) {
+    const vi pairs = load_u8(bytes + W * i);
+    w[i] = fma(to_float(pairs & 15), set1(d), set1(m));
+    w[i + kVectors / 2] = fma(to_float(pairs >> 4), set1(d), set1(m));
+  }
+#endif
+}
+
+// d*(q - 8): d f16, nibbles.
+struct FormatQ4_0 {
+  static constexpr int VALUES = 32, BYTES = 18;
+  static constexpr bool DENSE = false;
+  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+    const float d = f16_to_float(read_u16(block));
+    decode_nibbles(block + 2, d, -8 * d, w);
+  }
+};
+
+// d*q + m: d, m f16, nibbles.
+struct FormatQ4_1 {
+  static constexpr int VALUES = 32, BYTES = 20;
+  static constexpr bool DENSE = false;
+  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+    decode_nibbles(block + 4, f16_to_float(read_u16(block)), f16_to_float(read_u16(block + 2)), w);
+  }
+};
+
+// Nibbles with a fifth bit: bit i of `high` belongs to value i.
+TKF_INLINE void decode_five_bits(const uint8_t* high_bytes, const uint8_t* bytes, float d, float m, vf* w) {
+  uint32_t high;
+  memcpy(&high, high_bytes, 4);
+  const vi lane_bit = set1_int(1) << lane_numbers();
+  for (int i = 0; i < kVectors / 2; i++) {
+    const vi pairs = load_u8(bytes + W * i);
+    const vi low_bits = set1_int(static_cast<int32_t>(high >> (W * i)));
+    const vi high_bits = set1_int(static_cast<int32_t>(high >> (16 + W * i)));
+    const vi first = (pairs & 15) | ((vi)((low_bits & lane_bit) != 0) & 16);
+    const vi second = (pairs >> 4) | ((vi)((high_bits & lane_bit) != 0) & 16);
+    w[i] = fma(to_float(first), set1(d), set1(m));
+    w[i + kVectors / 2] = fma(to_float(second), set1(d), set1(m));
+  }
+}
+
+// d*(q - 16): d f16, high bits u32, nibbles.
+struct FormatQ5_0 {
+  static constexpr int VALUES = 32, BYTES = 22;
+  static constexpr bool DENSE = false;
+  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+    const float d = f16_to_float(read_u16(block));
+    decode_five_bits(block + 2, block + 6, d, -16 * d, w);
+  }
+};
+
+// d*q + m: d, m f16, high bits u32, nibbles.
+struct FormatQ5_1 {
+  static constexpr int VALUES = 32, BYTES = 24;
+  static constexpr bool DENSE = false;
+  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+    decode_five_bits(block + 4, block + 8, f16_to_float(read_u16(block)), f16_to_float(read_u16(block + 2)), w);
+  }
+};
+
+// d*scale*q - dmin*min: d, dmin f16; 8 scales and 8 minima of 6 bits in 12 bytes; nibbles, where 32 bytes hold a part
+// in their low halves and the next part in their high halves.
+struct FormatQ4_K {
+  static constexpr int VALUES = 256, BYTES = 144;
+  static constexpr bool DENSE = false;
+  static TKF_INLINE void decode(const uint8_t* block, int part, vf* w) {
+    const uint8_t* s = block + 4;
+    const int scale = part < 4 ? s[part] & 63 : (s[part + 4] & 15) | ((s[part - 4] >> 6) << 4);
+    const int minimum = part < 4 ? s[part + 4] & 63 : (s[part + 4] >> 4) | ((s[part] >> 6) << 4);
+    const vf d = set1(f16_to_float(read_u16(block)) * static_cast<float>(scale));
+    const vf m = set1(f16_to_float(read_u16(block + 2)) * static_cast<float>(-minimum));
+    const uint8_t* bytes = block + 16 + 32 * (part / 2);
+    for (int i = 0; i < kVectors; i++) {
+      w[i] = fma(to_float((load_u8(bytes + W * i) >> (4 * (part & 1))) & 15), d, m);
+    }
+  }
+};
+
+// d*scale*(q - 32): low nibbles u8[128], two high bits u8[64], 16 scales i8, d f16.
+struct FormatQ6_K {
+  static constexpr int VALUES = 256, BYTES = 210;
+  static constexpr bool DENSE = false;
+  static TKF_INLINE void decode(const uint8_t* block, int part, vf* w) {
+    const int half = part / 4, quarter = part % 4;
+    const uint8_t* low = block + 64 * half + 32 * (quarter & 1);
+    const uint8_t* high = block + 128 + 32 * half;
+    const auto* scales = reinterpret_cast<const int8_t*>(block + 192 + 8 * half + 2 * quarter);
+    const float d = f16_to_float(read_u16(block + 208));
+    const vf scale[2] = {set1(d * static_cast<float>(scales[0])), set1(d * static_cast<float>(scales[1]))};
+    for (int i = 0; i < kVectors; i++) {
+      const vi bits = (load_u8(low + W * i) >> (4 * (quarter >> 1))) & 15;
+      const vi top = (load_u8(high + W * i) >> (2 * quarter)) & 3;
+      w[i] = to_float((bits | (top << 4)) - 32) * scale[i / (kVectors / 2)];
+    }
+  }
+};
+
+// Calls body(Format()) with the format of an element type that was checked before.
+template <class F>
+TKF_INLINE void with_format(int dtype, F&& body) {
+  switch (dtype) {
+    case TKF_DTYPE_F32: body(FormatF32()); break;
+    case TKF_DTYPE_F16: body(FormatF16()); break;
+    case TKF_DTYPE_BF16: body(FormatBf16()); break;
+    case TKF_DTYPE_Q4_0: body(FormatQ4_0()); break;
+    case TKF_DTYPE_Q4_1: body(FormatQ4_1()); break;
+    case TKF_DTYPE_Q5_0: body(FormatQ5_0()); break;
+    case TKF_DTYPE_Q5_1: body(FormatQ5_1()); break;
+    case TKF_DTYPE_Q8_0: body(FormatQ8_0()); break;
+    case TKF_DTYPE_Q4_K: body(FormatQ4_K()); break;
+    case TKF_DTYPE_Q6_K: body(FormatQ6_K()); break;
+    default: break;
+  }
+}
+
+// Bytes of one row of k values.
+template <class Format>
+TKF_INLINE int64_t row_bytes(int64_t k) {
+  return Format::DENSE ? k * (Format::BYTES / 32) : k / Format::VALUES * Format::BYTES;
+}
+
+// One row of k values as floats.
+template <class Format>
+static void decode_row(const uint8_t* row, int64_t k, float* out) {
+  constexpr int parts = Format::VALUES / 32;
+  const int64_t blocks = k / Format::VALUES;
+  for (int64_t b = 0; b < blocks; b++) {
+    for (int part = 0; part < parts; part++) {
+      vf w[kVectors];
+      Format::decode(row + b * Format::BYTES, part, w);
+      for (int i = 0; i < kVectors; i++) store(out + b * Format::VALUES + 32 * part + W * i, w[i]);
+    }
+  }
+  if constexpr (Format::DENSE) {
+    for (int64_t i = blocks * 32; i < k; i++) out[i] = Format::scalar(row + i * (Format::BYTES / 32));
+  }
+}
+
+}  // namespace TKF_NAMESPACE
+}  // namespace tkf

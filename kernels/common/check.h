@@ -1,0 +1,132 @@
+// Checks of what crosses the ABI. The first failure wins, gives the status, and writes the context's message:
+// what was found and what was expected.
+#pragma once
+#include <cinttypes>
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <initializer_list>
+
+#include "context.h"
+
+namespace tkf {
+
+// Values of one block of an element type and its bytes; 0 and 0 for an unknown type.
+struct BlockSize {
+  int64_t values, bytes;
+};
+inline BlockSize block_size(int32_t dtype) {
+  switch (dtype) {
+    case TKF_DTYPE_F32: return {1, 4};
+    case TKF_DTYPE_F16: return {1, 2};
+    case TKF_DTYPE_BF16: return {1, 2};
+    case TKF_DTYPE_Q4_0: return {32, 18};
+    case TKF_DTYPE_Q4_1: return {32, 20};
+    case TKF_DTYPE_Q5_0: return {32, 22};
+    case TKF_DTYPE_Q5_1: return {32, 24};
+    case TKF_DTYPE_Q8_0: return {32, 34};
+    case TKF_DTYPE_Q4_K: return {256, 144};
+    case TKF_DTYPE_Q6_K: return {256, 210};
+    default: return {0, 0};
+  }
+}
+// Bytes that a pointer to such values must be aligned to; blocks are read byte by byte.
+inline int64_t alignment_of(int32_t dtype) {
+  return dtype == TKF_DTYPE_F32 ? 4 : dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16 ? 2 : 1;
+}
+
+class Check {
+ public:
+  explicit Check(tkf_context* context) : context_(context) {
+    if (context == nullptr) status_ = TKF_STATUS_NULL;
+  }
+
+  bool ok() const { return status_ == TKF_STATUS_OK; }
+  int32_t status() const { return status_; }
+
+  // Records a failure; returns its status, so that an entry point can `return check.fail(...)`.
+  __attribute__((format(printf, 3, 4))) int32_t fail(int32_t status, const char* format, ...) {
+    if (!ok()) return status_;
+    status_ = status;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(context_->message, sizeof context_->message, format, arguments);
+    va_end(arguments);
+    return status_;
+  }
+  int32_t fail_memory() { return fail(TKF_STATUS_MEMORY, "found too little memory for scratch space"); }
+
+  // A size within [least, most].
+  void size(const char* name, int64_t found, int64_t least = 0, int64_t most = INT64_MAX) {
+    if (ok() && (found < least || found > most)) {
+      fail(TKF_STATUS_SHAPE, "found %s = %" PRId64 ", expected %" PRId64 " to %" PRId64, name, found, least, most);
+    }
+  }
+  // Fails with `status` unless `condition` holds.
+  void require(bool condition, int32_t status, const char* message) {
+    if (ok() && !condition) fail(status, "%s", message);
+  }
+  void dtype(const char* name, int32_t found, std::initializer_list<int32_t> allowed) {
+    if (!ok()) return;
+    for (int32_t code : allowed) {
+      if (code == found) return;
+    }
+    fail(TKF_STATUS_DTYPE, "found element type %d for \"%s\", expected one that this op takes", found, name);
+  }
+  // Any element type that can be made float, in whole blocks along `last`.
+  void blocks(const char* name, int32_t dtype, int64_t last) {
+    if (!ok()) return;
+    const BlockSize block = block_size(dtype);
+    if (block.values == 0) {
+      fail(TKF_STATUS_DTYPE, "found unknown element type %d for \"%s\"", dtype, name);
+    } else if (last % block.values != 0) {
+      fail(TKF_STATUS_SHAPE, "found rows of %" PRId64 " values in \"%s\", expected a multiple of the block of %" PRId64,
+           last, name, block.values);
+    }
+  }
+  // Product of sizes >= 0; overflow of a signed 64-bit number fails.
+  int64_t product(std::initializer_list<int64_t> sizes) {
+    int64_t product = 1;
+    for (int64_t size : sizes) {
+      if (ok() && __builtin_mul_overflow(product, size, &product)) {
+        fail(TKF_STATUS_SHAPE, "found sizes whose product overflows 64 bits");
+      }
+    }
+    return ok() ? product : 0;
+  }
+  // Bytes of `count` values in whole blocks (see `blocks`).
+  int64_t bytes_of(int32_t dtype, int64_t count) {
+    if (!ok()) return 0;
+    const BlockSize block = block_size(dtype);
+    return product({count / block.values, block.bytes});
+  }
+  // A buffer of at least `need` bytes. It may be NULL where it is not needed at all.
+  void buffer(const char* name, const void* pointer, uint64_t bytes, int64_t need, int64_t alignment) {
+    if (!ok() || need == 0) return;
+    if (pointer == nullptr) {
+      fail(TKF_STATUS_NULL, "found NULL for \"%s\", expected %" PRId64 " bytes", name, need);
+    } else if (bytes < static_cast<uint64_t>(need)) {
+      fail(TKF_STATUS_BUFFER, "found %" PRIu64 " bytes in \"%s\", expected %" PRId64, bytes, name, need);
+    } else if (reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(alignment) != 0) {
+      fail(TKF_STATUS_BUFFER, "found \"%s\" misaligned, expected an address divisible by %" PRId64, name, alignment);
+    }
+  }
+  void buffer(const char* name, const void* pointer, uint64_t bytes, int64_t need) {
+    buffer(name, pointer, bytes, need, 4);
+  }
+  // Numbers of a checked buffer, each within [0, end).
+  void indices(const char* name, const int32_t* numbers, int64_t count, int64_t end) {
+    for (int64_t i = 0; ok() && i < count; i++) {
+      if (numbers[i] < 0 || numbers[i] >= end) {
+        fail(TKF_STATUS_VALUE, "found %d at index %" PRId64 " of \"%s\", expected 0 to %" PRId64, numbers[i], i, name,
+             end - 1);
+      }
+    }
+  }
+
+ private:
+  tkf_context* context_;
+  int32_t status_ = TKF_STATUS_OK;
+};
+
+}  // namespace tkf

@@ -1,0 +1,134 @@
+// The functions of the ABI that are about the library and its contexts.
+#include "context.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "blas.h"
+#include "check.h"
+#include "kernels.h"
+
+namespace tkf {
+namespace {
+
+constexpr int kMostThreads = 1024;
+const char* const kLevelNames[TKF_NUM_LEVELS] = {
+#if defined(__x86_64__)
+    "x86-64-v2", "avx2", "avx512"
+#else
+    "base", "avx2", "avx512"
+#endif
+};
+
+int best_level() {
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1u << 29)) != 0;
+  __builtin_cpu_init();  // also asks whether the system saves the wide registers
+  if (!f16c || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return TKF_LEVEL_BASE;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return TKF_LEVEL_AVX512;
+  }
+  return TKF_LEVEL_AVX2;
+#else
+  return TKF_LEVEL_BASE;
+#endif
+}
+
+const Kernels* kernels_of(int level) {
+#if defined(__x86_64__)
+  if (level == TKF_LEVEL_AVX512) return &kKernelsAvx512;
+  if (level == TKF_LEVEL_AVX2) return &kKernelsAvx2;
+#endif
+  return level == TKF_LEVEL_BASE ? &kKernelsBase : nullptr;
+}
+
+}  // namespace
+
+Scratch::~Scratch() { free(data_); }
+
+bool Scratch::reserve(size_t bytes) {
+  if (bytes <= capacity_) return true;
+  if (bytes > SIZE_MAX - 4096) return false;
+  const size_t rounded = (bytes + 4095) / 4096 * 4096;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 64, rounded) != 0) return false;
+  free(data_);
+  data_ = static_cast<char*>(memory);
+  capacity_ = rounded;
+  return true;
+}
+
+int context_threads(const tkf_context* context) { return context->threads(); }
+
+void context_run(tkf_context* context, int64_t tasks, TaskFunction function, void* argument) {
+  context->pool.run(tasks, function, argument);
+}
+
+bool context_reserve(tkf_context* context, size_t bytes_per_thread, size_t shared_bytes) {
+  for (int thread = 0; thread < context->threads(); thread++) {
+    if (!context->thread_scratch[thread].reserve(bytes_per_thread)) return false;
+  }
+  return context->shared_scratch.reserve(shared_bytes);
+}
+
+void* context_scratch(const tkf_context* context, int thread) { return context->thread_scratch[thread].data(); }
+
+void* context_shared(const tkf_context* context) { return context->shared_scratch.data(); }
+
+SgemmFunction context_sgemm(const tkf_context* context) { return context->sgemm; }
+
+}  // namespace tkf
+
+int32_t tkf_abi_version(void) { return TKF_ABI_VERSION; }
+
+int32_t tkf_context_best_level(void) { return tkf::best_level(); }
+
+int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
+  if (out == nullptr) return TKF_STATUS_NULL;
+  *out = nullptr;
+  if (threads < 1 || threads > tkf::kMostThreads || level < -1 || level >= TKF_NUM_LEVELS) return TKF_STATUS_VALUE;
+  const int chosen = level == -1 ? tkf::best_level() : level;
+  if (chosen > tkf::best_level()) return TKF_STATUS_UNSUPPORTED;
+  try {
+    tkf_context* context = new tkf_context(threads);
+    context->level = chosen;
+    context->kernels = tkf::kernels_of(chosen);
+    *out = context;
+    return TKF_STATUS_OK;
+  } catch (...) {
+    return TKF_STATUS_MEMORY;  // of threads, or of bytes
+  }
+}
+
+int32_t tkf_context_destroy(tkf_context* context) {
+  if (context == nullptr) return TKF_STATUS_NULL;
+  delete context;
+  return TKF_STATUS_OK;
+}
+
+const char* tkf_context_message(tkf_context* context) {
+  return context == nullptr ? "found no context" : context->message;
+}
+
+const char* tkf_context_description(tkf_context* context) {
+  if (context == nullptr) return "";
+  snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s",
+           tkf::kLevelNames[context->level], context->threads(), context->threads() == 1 ? "" : "s",
+           context->blas_name);
+  return context->description;
+}
+
+int32_t tkf_blas_load(tkf_context* context, const char* path) {
+  tkf::Check check(context);
+  check.require(path != nullptr, TKF_STATUS_NULL, "found NULL for \"path\", expected the path of a shared library");
+  if (!check.ok()) return check.status();
+  return tkf::load_blas(context, path, check);
+}

@@ -1,0 +1,107 @@
+#include "pool.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace tkf {
+namespace {
+
+constexpr uint64_t kNextMask = 0xFFFFFFFFu;
+// About 100 microseconds of spinning: longer than the pause between two ops of a decode step.
+constexpr int kSpins = 4000;
+
+inline void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");
+#endif
+}
+
+inline bool has_task(uint64_t job) { return (job & kNextMask) < (job >> 32); }
+
+}  // namespace
+
+Pool::Pool(int threads) : threads_(threads), workers_(new std::thread[threads > 1 ? threads - 1 : 1]) {
+  try {
+    for (int i = 1; i < threads; i++) workers_[i - 1] = std::thread([this, i] { work(i); });
+  } catch (...) {
+    stop();
+    throw;
+  }
+}
+
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (int i = 1; i < threads_; i++) {
+    if (workers_[i - 1].joinable()) workers_[i - 1].join();
+  }
+}
+
+bool Pool::take(int64_t* task) {
+  uint64_t job = job_.load(std::memory_order_acquire);
+  while (has_task(job)) {
+    if (job_.compare_exchange_weak(job, job + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      *task = static_cast<int64_t>(job & kNextMask);
+      return true;
+    }
+  }
+  return false;
+}
+
+void Pool::run(int64_t tasks, TaskFunction function, void* argument) {
+  if (threads_ == 1 || tasks <= 1) {
+    for (int64_t task = 0; task < tasks; task++) function(argument, task, 0);
+    return;
+  }
+  while (tasks > static_cast<int64_t>(kNextMask)) {  // cannot happen with sane grains, but must not go wrong
+    tasks--;
+    function(argument, tasks, 0);
+  }
+  function_ = function;
+  argument_ = argument;
+  done_.store(0, std::memory_order_relaxed);
+  job_.store(static_cast<uint64_t>(tasks) << 32, std::memory_order_seq_cst);
+  if (sleepers_.load(std::memory_order_seq_cst) > 0) {
+    { std::lock_guard<std::mutex> lock(mutex_); }
+    wake_.notify_all();
+  }
+  int64_t task;
+  while (take(&task)) {
+    function(argument, task, 0);
+    done_.fetch_add(1, std::memory_order_acq_rel);
+  }
+  for (int spins = 0; done_.load(std::memory_order_acquire) != tasks; spins++) {
+    if (spins < kSpins) {
+      relax();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+void Pool::work(int thread) {
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    int64_t task;
+    int spins = 0;
+    while (!take(&task) && ++spins < kSpins) relax();
+    if (spins < kSpins) {
+      function_(argument_, task, thread);
+      done_.fetch_add(1, std::memory_order_acq_rel);
+      continue;
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    wake_.wait(lock, [this] { return stopping_.load() || has_task(job_.load(std::memory_order_seq_cst)); });
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+  }
+}
+
+}  // namespace tkf

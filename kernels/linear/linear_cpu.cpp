@@ -1,0 +1,193 @@
+// out = x W'. Few rows of x: each weight is made float in a register and used at once (memory-bound). Many rows: a
+// panel of weights is made float in scratch memory, then multiplied by a BLAS or by the tiles below (compute-bound).
+#include "../common/blocks.h"
+
+namespace tkf {
+namespace TKF_NAMESPACE {
+
+// Few rows -----------------------------------------------------------------------------------------------------------
+
+// R rows of weights times M rows of x: out[m * n + r].
+template <class Format, int R, int M>
+static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int64_t n, int64_t k, float* out) {
+  constexpr int parts = Format::VALUES / 32;
+  constexpr int chains = R * M <= 4 ? 2 : 1;  // sums in flight, to hide the latency of the additions
+  const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
+  vf sums[R][M][chains];
+  for (auto& row : sums) {
+    for (auto& column : row) {
+      for (vf& chain : column) chain = set1(0);
+    }
+  }
+  for (int64_t b = 0; b < blocks; b++) {
+#pragma GCC unroll 8
+    for (int part = 0; part < parts; part++) {
+      const float* at = x + b * Format::VALUES + 32 * part;
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) {
+        vf w[kVectors];
+        Format::decode(weight + r * bytes + b * Format::BYTES, part, w);
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++) {
+#pragma GCC unroll 8
+          for (int i = 0; i < kVectors; i++) {
+            vf& chain = sums[r][m][i % chains];
+            chain = fma(w[i], load(at + m * k + W * i), chain);
+          }
+        }
+      }
+    }
+  }
+  for (int r = 0; r < R; r++) {
+    for (int m = 0; m < M; m++) {
+      vf total = sums[r][m][0];
+      for (int c = 1; c < chains; c++) total = total + sums[r][m][c];
+      float dot = sum(total);
+      if constexpr (Format::DENSE) {
+        constexpr int value_bytes = Format::BYTES / 32;
+        for (int64_t i = blocks * 32; i < k; i++) {
+          dot += Format::scalar(weight + r * bytes + i * value_bytes) * x[m * k + i];
+        }
+      }
+      out[m * n + r] = dot;
+    }
+  }
+}
+
+template <class Format, int M>
+static void few_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t n, int64_t k, float* out) {
+  constexpr int R = M == 1 ? 4 : 2;
+  const int64_t bytes = row_bytes<Format>(k);
+  const int64_t grain = larger(int64_t{1}, 32768 / larger(k, int64_t{1}));
+  parallel_ranges(context, n, grain, [&](int64_t begin, int64_t end, int) {
+    int64_t row = begin;
+    for (; row + R <= end; row += R) few_rows_tile<Format, R, M>(x, weight + row * bytes, n, k, out + row);
+    for (; row < end; row++) few_rows_tile<Format, 1, M>(x, weight + row * bytes, n, k, out + row);
+  });
+}
+
+// Many rows ----------------------------------------------------------------------------------------------------------
+
+// Dot products of MR rows of x and NR rows of w, of `count` values each: out[i * n + j], added to where `add`.
+template <int MR, int NR>
+static void tile(const float* x, int64_t x_stride, const float* w, int64_t w_stride, int64_t count, bool add,
+                 float* out, int64_t n) {
+  vf sums[MR][NR];
+  for (auto& row : sums) {
+    for (vf& cell : row) cell = set1(0);
+  }
+  int64_t at = 0;
+  for (; at + W <= count; at += W) {
+    vf columns[NR];
+    for (int j = 0; j < NR; j++) columns[j] = load(w + j * w_stride + at);
+    for (int i = 0; i < MR; i++) {
+      const vf v = load(x + i * x_stride + at);
+      for (int j = 0; j < NR; j++) sums[i][j] = fma(v, columns[j], sums[i][j]);
+    }
+  }
+  if (at < count) {
+    const int rest = static_cast<int>(count - at);
+    for (int i = 0; i < MR; i++) {
+      const vf v = load_part(x + i * x_stride + at, rest);
+      for (int j = 0; j < NR; j++) sums[i][j] = fma(v, load_part(w + j * w_stride + at, rest), sums[i][j]);
+    }
+  }
+  for (int i = 0; i < MR; i++) {
+    for (int j = 0; j < NR; j++) {
+      float& to = out[i * n + j];
+      to = add ? to + sum(sums[i][j]) : sum(sums[i][j]);
+    }
+  }
+}
+
+// As large as the registers allow: 32 of them with AVX-512 and on arm64, else 16.
+#if TKF_LEVEL == TKF_LEVEL_AVX512 || defined(__aarch64__)
+constexpr int kTileM = 5, kTileN = 5;
+#else
+constexpr int kTileM = 3, kTileN = 4;
+#endif
+
+// Calls the tile of the size that is left, 1 <= rows <= kTileM and 1 <= cols <= kTileN.
+template <int MR, int NR>
+static void edge_tile(int64_t rows, int64_t cols, const float* x, int64_t x_stride, const float* w, int64_t w_stride,
+                      int64_t count, bool add, float* out, int64_t n) {
+  if constexpr (MR > 1) {
+    if (rows < MR) return edge_tile<MR - 1, NR>(rows, cols, x, x_stride, w, w_stride, count, add, out, n);
+  }
+  if constexpr (NR > 1) {
+    if (cols < NR) return edge_tile<MR, NR - 1>(rows, cols, x, x_stride, w, w_stride, count, add, out, n);
+  }
+  tile<MR, NR>(x, x_stride, w, w_stride, count, add, out, n);
+}
+
+// x [m, k] times the transpose of w [cols, k] into out [m, cols] of row stride n.
+static void multiply(const float* x, const float* w, int64_t m, int64_t cols, int64_t k, float* out, int64_t n) {
+  constexpr int64_t depth = 512, height = 60;  // 60 rows of x: 120 kB, in the second-level cache with the panel
+  if (k == 0) {
+    for (int64_t i = 0; i < m; i++) memset(out + i * n, 0, static_cast<size_t>(cols) * 4);
+  }
+  for (int64_t top = 0; top < m; top += height) {
+    const int64_t bottom = smaller(m, top + height);
+    for (int64_t at = 0; at < k; at += depth) {
+      const int64_t count = smaller(depth, k - at);
+      for (int64_t j = 0; j < cols; j += kTileN) {
+        for (int64_t i = top; i < bottom; i += kTileM) {
+          edge_tile<kTileM, kTileN>(smaller(bottom - i, int64_t{kTileM}), smaller(cols - j, int64_t{kTileN}),
+                                    x + i * k + at, k, w + j * k + at, k, count, at > 0, out + i * n + j, n);
+        }
+      }
+    }
+  }
+}
+
+template <class Format>
+static int many_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
+                     float* out) {
+  // Panels of at most 256 rows of weights and about a megabyte, as many as divide evenly among the threads.
+  const int64_t threads = context_threads(context);
+  const int64_t most = larger(int64_t{16}, smaller(int64_t{256}, (int64_t{1} << 18) / larger(k, int64_t{1})));
+  const int64_t rounds = (n + most * threads - 1) / (most * threads);
+  const int64_t panel = larger(int64_t{16}, (n + rounds * threads - 1) / (rounds * threads));
+  const int64_t panels = (n + panel - 1) / panel;
+  constexpr bool dense = sizeof(Format) == sizeof(FormatF32) && Format::BYTES == FormatF32::BYTES;
+  if (!dense && !context_reserve(context, static_cast<size_t>(panel * k) * 4, 0)) return TKF_STATUS_MEMORY;
+  const SgemmFunction sgemm = context_sgemm(context);
+  const int64_t bytes = row_bytes<Format>(k);
+  parallel(context, panels, [&](int64_t task, int thread) {
+    const int64_t begin = task * panel, cols = smaller(panel, n - begin);
+    const float* w = reinterpret_cast<const float*>(weight + begin * bytes);
+    if (!dense) {
+      float* scratch = static_cast<float*>(context_scratch(context, thread));
+      for (int64_t r = 0; r < cols; r++) decode_row<Format>(weight + (begin + r) * bytes, k, scratch + r * k);
+      w = scratch;
+    }
+    if (sgemm != nullptr && k > 0) {
+      constexpr int row_major = 101, plain = 111, transposed = 112;
+      const int stride = static_cast<int>(k);
+      sgemm(row_major, plain, transposed, static_cast<int>(rows), static_cast<int>(cols), stride, 1, x, stride, w,
+            stride, 0, out + begin, static_cast<int>(n));
+    } else {
+      multiply(x, w, rows, cols, k, out + begin, n);
+    }
+  });
+  return TKF_STATUS_OK;
+}
+
+static int linear(tkf_context* context, const float* x, int dtype, const uint8_t* weight, int64_t rows, int64_t n,
+                  int64_t k, float* out) {
+  int status = TKF_STATUS_OK;
+  with_format(dtype, [&](auto format) {
+    using Format = decltype(format);
+    switch (rows) {
+      case 1: few_rows<Format, 1>(context, x, weight, n, k, out); break;
+      case 2: few_rows<Format, 2>(context, x, weight, n, k, out); break;
+      case 3: few_rows<Format, 3>(context, x, weight, n, k, out); break;
+      case 4: few_rows<Format, 4>(context, x, weight, n, k, out); break;
+      default: status = many_rows<Format>(context, x, weight, rows, n, k, out);
+    }
+  });
+  return status;
+}
+
+}  // namespace TKF_NAMESPACE
+}  // namespace tkf

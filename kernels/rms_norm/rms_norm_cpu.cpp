@@ -1,0 +1,26 @@
+// out = x / sqrt(mean(x^2) + eps) * weight, row by row.
+#include <cmath>
+
+#include "../common/simd.h"
+
+namespace tkf {
+namespace TKF_NAMESPACE {
+
+static void rms_norm(tkf_context* context, const float* x, const float* weight, double eps, int64_t rows, int64_t cols,
+                     float* out) {
+  parallel_ranges(context, rows, larger(int64_t{1}, 16384 / cols), [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; row++) {
+      const float* in = x + row * cols;
+      float* to = out + row * cols;
+      const double mean = sum_of_squares(in, cols) / static_cast<double>(cols);
+      const float factor = static_cast<float>(1 / sqrt(mean + eps));
+      const vf scale = set1(factor);
+      int64_t i = 0;
+      for (; i + W <= cols; i += W) store(to + i, load(in + i) * scale * load(weight + i));
+      for (; i < cols; i++) to[i] = in[i] * factor * weight[i];
+    }
+  });
+}
+
+}  // namespace TKF_NAMESPACE
+}  // namespace tkf
