@@ -1,0 +1,175 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { OPTION_NAMES, resolveOptions, type TokenFilterOptions } from "./options.ts";
+
+Deno.test("resolveOptions() fills in the documented defaults", () => {
+  assertEquals(resolveOptions(), {
+    fusion: "variance",
+    invert: false,
+    tau: 1,
+    lambda: 0,
+    eps: 1e-6,
+    alpha: 0.5,
+    anchor: "ema",
+    gamma: 0.9,
+    absorb: "all",
+    pruneRatio: 0.5,
+    tail: 0.75,
+    schedule: "uniform",
+    slope: 0.5,
+    skipRatios: undefined,
+    warmup: 32,
+    threshold: "budget",
+    window: 256,
+    theta: 0,
+    eta: 0.1,
+    keyState: "post-rope",
+    cacheSkipped: false,
+    recent: 16,
+    block: 32,
+    ridge: 1,
+    projections: 16,
+    features: ["similarity", "norm", "projection"],
+    seed: 0n,
+  });
+  assertEquals(resolveOptions({ tau: undefined, seed: 7 }), { ...resolveOptions(), seed: 7n });
+});
+
+Deno.test("resolveOptions() starts from a preset, and lets options beside it win", () => {
+  assertEquals(resolveOptions({ preset: "paper" }), { ...resolveOptions(), recent: 0 });
+  assertEquals(resolveOptions({ preset: "paper", recent: 4, fusion: "key" }).recent, 4);
+});
+
+Deno.test("resolveOptions() reads skipRatios as an explicit schedule", () => {
+  assertEquals(resolveOptions({ skipRatios: [0, 1] }).schedule, "explicit");
+  assertEquals(resolveOptions({ skipRatios: [0, 1], schedule: "ramp" }).schedule, "ramp");
+});
+
+Deno.test("resolveOptions() takes the ends of every range", () => {
+  const ends: TokenFilterOptions[] = [
+    { gamma: 0 },
+    { tau: 0 },
+    { tau: 64 },
+    { lambda: 0 },
+    { alpha: 0 },
+    { alpha: 1 },
+    { eps: 1 },
+    { pruneRatio: 0 },
+    { tail: 1 },
+    { slope: 0 },
+    { slope: 1 },
+    { warmup: 0 },
+    { window: 1 },
+    { theta: -5 },
+    { eta: 10 },
+    { recent: 0 },
+    { block: 1 },
+    { projections: 0 },
+    { projections: 256 },
+    { seed: 18446744073709551615n },
+    { features: ["query"] },
+    { fusion: "learned", warmup: 8, threshold: "window" },
+  ];
+  for (const options of ends) resolveOptions(options);
+});
+
+Deno.test("resolveOptions() names option, value and range", () => {
+  const cases: [unknown, typeof RangeError | typeof TypeError, string][] = [
+    [{ gamma: 1 }, RangeError, 'Cannot use option "gamma": found 1, expected a number in [0, 1)'],
+    [{ gamma: -0.1 }, RangeError, 'Cannot use option "gamma": found -0.1, expected a number in [0, 1)'],
+    [{ gamma: "0.9" }, TypeError, 'Cannot use option "gamma": found "0.9", expected a number in [0, 1)'],
+    [{ tau: NaN }, RangeError, 'Cannot use option "tau": found NaN, expected a number in [0, 64]'],
+    [{ tau: 64.1 }, RangeError, 'Cannot use option "tau": found 64.1, expected a number in [0, 64]'],
+    [{ eps: 0 }, RangeError, 'Cannot use option "eps": found 0, expected a number in (0, 1]'],
+    [{ tail: 0 }, RangeError, 'Cannot use option "tail": found 0, expected a number in (0, 1]'],
+    [{ pruneRatio: 1 }, RangeError, 'Cannot use option "pruneRatio": found 1, expected a number in [0, 1)'],
+    [{ theta: Infinity }, RangeError, 'Cannot use option "theta": found Infinity, expected a finite number'],
+    [{ ridge: 0 }, RangeError, 'Cannot use option "ridge": found 0, expected a number in (0, 1e12]'],
+    [
+      { warmup: 1.5 },
+      RangeError,
+      'Cannot use option "warmup": found 1.5, expected an integer from 0 to 1000000',
+    ],
+    [{ window: 0 }, RangeError, 'Cannot use option "window": found 0, expected an integer from 1 to 65536'],
+    [
+      { projections: 257 },
+      RangeError,
+      'Cannot use option "projections": found 257, expected an integer from 0 to 256',
+    ],
+    [{ seed: -1 }, RangeError, 'Cannot use option "seed": found -1, expected an integer in [0, 2^64)'],
+    [{ seed: 2 ** 60 }, RangeError, "expected an integer in [0, 2^64)"],
+    [{ seed: 1n << 64n }, RangeError, "expected an integer in [0, 2^64)"],
+    [{ invert: 1 }, TypeError, 'Cannot use option "invert": found 1, expected true or false'],
+    [
+      { threshold: "topK" },
+      RangeError,
+      'Cannot use option "threshold": found "topK", expected one of budget, window, robbins-monro, fixed, topk',
+    ],
+    [
+      { fusion: "oracle" },
+      RangeError,
+      'Cannot use option "fusion": found "oracle", expected one of variance, mean',
+    ],
+    [{ fusion: null }, TypeError, 'Cannot use option "fusion": found null, expected one of'],
+    [
+      { features: ["norm", "norm"] },
+      RangeError,
+      'Cannot use option "features": found ["norm", "norm"], expected a list of some of similarity, norm, ' +
+      "projection, query, each once",
+    ],
+    [{ features: [] }, RangeError, 'Cannot use option "features": found [], expected a list of some of'],
+    [
+      { features: "norm" },
+      TypeError,
+      'Cannot use option "features": found "norm", expected a list of some of',
+    ],
+    [
+      { skipRatios: [0, 1.5] },
+      RangeError,
+      'Cannot use option "skipRatios": found 1.5 for layer 1, expected a number in [0, 1]',
+    ],
+    [
+      { skipRatios: { 0: 1 } },
+      TypeError,
+      'Cannot use option "skipRatios": found an object, expected a list of',
+    ],
+    [
+      { schedule: "explicit" },
+      RangeError,
+      'Cannot use option "skipRatios": found undefined, expected one number a layer, since the schedule is explicit',
+    ],
+    [{ gama: 0.5 }, TypeError, 'Cannot use option "gama": no such option, the nearest is "gamma"'],
+    [{ toString: 1 }, TypeError, 'Cannot use option "toString": no such option'],
+    [[], TypeError, "Cannot use options: found [], expected an object"],
+    [{ preset: "papers" }, RangeError, 'Cannot use option "preset": found "papers", expected one of paper'],
+  ];
+  for (const [options, type, message] of cases) {
+    const error = assertThrows(() => resolveOptions(options as TokenFilterOptions), type, message);
+    assertEquals(error.message.includes("\n"), false);
+  }
+});
+
+Deno.test("resolveOptions() refuses what the method does not define for learned", () => {
+  const cases: [TokenFilterOptions, string][] = [
+    [
+      { warmup: 7 },
+      'Cannot use option "warmup": found 7, expected an integer from 8 to 65536 since the rule is "learned"',
+    ],
+    [{ warmup: 70_000 }, 'Cannot use option "warmup": found 70000'],
+    [{ threshold: "fixed" }, 'Cannot use option "threshold": found "fixed", expected budget or window since'],
+    [{ threshold: "topk" }, 'Cannot use option "threshold": found "topk"'],
+    [{ threshold: "robbins-monro" }, 'Cannot use option "threshold": found "robbins-monro"'],
+    [
+      { absorb: "kept" },
+      'Cannot use option "absorb": found "kept", expected all since the rule is "learned"',
+    ],
+  ];
+  for (const [options, message] of cases) {
+    assertThrows(() => resolveOptions({ ...options, fusion: "learned" }), RangeError, message);
+    resolveOptions(options); // fine under another rule
+  }
+});
+
+Deno.test("OPTION_NAMES lists every option once", () => {
+  const resolved = [...Object.keys(resolveOptions()), "preset"].sort();
+  assertEquals([...OPTION_NAMES].sort(), resolved as typeof OPTION_NAMES[number][]);
+});
