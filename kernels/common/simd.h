@@ -6,7 +6,8 @@
 #include <cstring>
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++'s own AVX-512 header sets it off
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++'s own AVX-512 header sets these off
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -44,7 +44,6 @@ inline void check_spec(Check& check, const tkf_filter_spec* spec, uint64_t bytes
   check_number(check, "ridge", s.ridge, 5e-324, 1e12);
   if (s.fusion != TKF_FUSION_LEARNED) return;
   check.size("hidden_size", s.hidden_size, 1, 16777216);
-  check.size("queries_size", s.queries_size, s.features & kQuery ? 1 : 0, INT32_MAX);
   check_number(check, "warmup under \"learned\"", s.warmup, 8, 65536);
   check_number(check, "threshold under \"learned\"", s.threshold, TKF_THRESHOLD_BUDGET, TKF_THRESHOLD_WINDOW);
   check_number(check, "absorb under \"learned\"", s.absorb, TKF_ABSORB_ALL, TKF_ABSORB_ALL);

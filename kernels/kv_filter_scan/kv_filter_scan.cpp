@@ -203,6 +203,7 @@ int32_t tkf_filter_scan(tkf_context* context, const tkf_filter_spec* spec, uint6
     check.buffer("residual", residual, residual_bytes, hidden_bytes);
     check.buffer("normed", normed, normed_bytes, hidden_bytes);
     if (spec->features & tkf::kQuery) {
+      check.size("queries_size", spec->queries_size, 1);
       check.buffer("queries", queries, queries_bytes, check.product({count, spec->queries_size, 4}));
     }
   }
