@@ -1,0 +1,206 @@
+/**
+ * What every pruning method owes to a model, checked on all of them. A new method gets these tests by being in
+ * METHODS; if it needs options, add them to VARIANTS.
+ */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { makeStream, type Stream, uniform } from "../filter/testing.ts";
+import { rowsOf, type Tensor } from "../tensor.ts";
+import {
+  createPruner,
+  type Method,
+  METHODS,
+  type Pruner,
+  type PrunerContext,
+  type PrunerSequence,
+} from "./mod.ts";
+
+const COUNT = 600;
+const PRUNE_RATIO = 0.45;
+const WARMUP = 32;
+const shape = { numLayers: 6, numHeads: 4, numKvHeads: 2, headDim: 8, hiddenSize: 16 };
+const plan = { pruneRatio: PRUNE_RATIO, tail: 0.5, warmup: WARMUP };
+
+const next = uniform(3);
+/** Masks for replay that skip the plan's share. */
+const masks = new Map([3, 4, 5].map((layer) => [
+  layer,
+  Uint8Array.from({ length: COUNT }, (_, t) => t >= WARMUP && next() < 0.9 ? 0 : 1),
+]));
+
+/** The first `at` tokens of one stream, then those of another. */
+function withTail(stream: Stream, other: Stream, at: number): Stream {
+  const copy = structuredClone(stream);
+  for (const part of ["keys", "values", "residual", "normed", "queries"] as const) {
+    const { data } = copy[part], first = at * data.length / COUNT;
+    (data as Float32Array).set(other[part].data.subarray(first), first);
+  }
+  copy.outputNorms.set(other.outputNorms.subarray(at), at);
+  copy.residualNorms.set(other.residualNorms.subarray(at), at);
+  return copy;
+}
+
+type Variant = (context?: PrunerContext) => Pruner;
+/** The ways in which each method is tried. */
+const VARIANTS: { readonly [M in Method]: { readonly [name: string]: Variant } } = {
+  "token-filtering": Object.fromEntries([
+    ...["variance", "mean", "static", "key", "value", "min", "max", "product", "random", "learned"].map((
+      fusion,
+    ) => ({
+      fusion,
+    })),
+    { threshold: "window" },
+    { threshold: "robbins-monro", eta: 0.3 },
+    { threshold: "topk" },
+    { anchor: "mean", absorb: "kept" },
+    { fusion: "learned", features: ["similarity", "norm", "projection", "query"], block: 8 },
+  ].map((options) => [
+    JSON.stringify(options),
+    (context) => createPruner("token-filtering", shape, { ...plan, ...options } as typeof plan, context),
+  ])),
+  oracle: {
+    default: (context) => createPruner("oracle", shape, plan, context),
+    inverted: (context) => createPruner("oracle", shape, { ...plan, invert: true }, context),
+  },
+  dense: { default: (context) => createPruner("dense", shape, {}, context) },
+  replay: { default: (context) => createPruner("replay", shape, { keep: masks, recent: 4 }, context) },
+};
+
+/** One stream a layer: what the layers of a model would show. */
+const streams = Array.from(
+  { length: shape.numLayers },
+  (_, layer) =>
+    makeStream(layer, { count: COUNT, numKvHeads: 2, headDim: 8, hiddenSize: 16, drift: 0.5, noise: 1.5 }),
+);
+
+/** Plays the model: feeds rows [from, to) of a layer in one piece, and lets the method observe what it asks for. */
+function feed(
+  pruner: Pruner,
+  sequence: PrunerSequence,
+  layer: number,
+  stream: Stream,
+  from: number,
+  to: number,
+) {
+  const part = (tensor: Stream["keys"]): Tensor => rowsOf(tensor, from, to);
+  const input = {
+    layer,
+    count: to - from,
+    keys: part(stream.keys),
+    values: part(stream.values),
+    residual: part(stream.residual),
+    normed: part(stream.normed),
+    ...(pruner.wantsQueries && { queries: part(stream.queries) }),
+    ...(pruner.looksAhead === "outputs" && {
+      trueRedundancy: stream.outputNorms.slice(from, to).map((o, i) => o / stream.residualNorms[from + i]!),
+    }),
+  };
+  const decided: number[] = [];
+  for (let start = 0; start < to - from;) {
+    const { taken, keep } = sequence.decide(input, start);
+    assert(taken >= 1 && keep.length === taken, `${taken} taken, ${keep.length} decisions`);
+    if (pruner.wantsOutputs) {
+      const kept = [...keep.keys()].filter((i) => keep[i] === 1).map((i) => from + start + i);
+      const of = (norms: Float64Array) => Float64Array.from(kept, (t) => norms[t]!);
+      sequence.observe!(layer, of(stream.outputNorms), of(stream.residualNorms));
+    }
+    decided.push(...keep);
+    start += taken;
+  }
+  return decided;
+}
+
+/** All decisions of a sequence fed in chunks that end at the given tokens, layer by layer as a model would. */
+function run(pruner: Pruner, ends: readonly number[], data = streams, sequence = pruner.start(), from = 0) {
+  const decisions = new Map<number, number[]>(pruner.layers.map((layer) => [layer, []]));
+  for (const end of ends) {
+    for (const layer of pruner.layers) {
+      decisions.get(layer)!.push(...feed(pruner, sequence, layer, data[layer]!, from, end));
+    }
+    from = end;
+  }
+  return decisions;
+}
+
+for (const method of Object.keys(METHODS) as Method[]) {
+  for (const [name, make] of Object.entries(VARIANTS[method])) {
+    const title = `${method} ${name}`;
+    const causal = make().looksAhead === "nothing";
+
+    Deno.test(`${title} says what it is`, () => {
+      const pruner = make();
+      assertEquals(pruner.name, method);
+      assertEquals([...pruner.layers].sort((a, b) => a - b), [...pruner.layers]);
+      assert(
+        pruner.layers.every((layer) => Number.isInteger(layer) && layer >= 0 && layer < shape.numLayers),
+      );
+      assertEquals(pruner.wantsOutputs, pruner.wantsOutputs && pruner.start().observe !== undefined);
+    });
+
+    Deno.test(`${title} keeps the warm-up and comes near the asked ratio`, () => {
+      const pruner = make();
+      const decisions = run(pruner, [COUNT]);
+      let skipped = 0;
+      for (const keep of decisions.values()) {
+        assertEquals(keep.length, COUNT);
+        assert(keep.every((kept) => kept === 0 || kept === 1));
+        assert(keep.slice(0, WARMUP).every((kept) => kept === 1), "a token of the warm-up was skipped");
+        skipped += keep.filter((kept) => kept === 0).length;
+      }
+      const ratio = skipped / (shape.numLayers * (COUNT - WARMUP));
+      const asked = method === "dense" ? 0 : PRUNE_RATIO;
+      assert(Math.abs(ratio - asked) < 0.02, `skipped ${ratio}, asked for ${asked}`);
+    });
+
+    Deno.test(`${title} decides anew in every sequence`, () => {
+      const pruner = make();
+      assertEquals(run(pruner, [COUNT]), run(pruner, [COUNT]));
+    });
+
+    Deno.test(`${title} traces the decisions it makes`, () => {
+      const traced = new Map<number, number[]>();
+      const pruner = make({
+        trace(rows, layer, chunk) {
+          assertEquals(chunk, 3);
+          assertEquals(rows.redundancy.length, rows.keep.length);
+          traced.set(layer, [...traced.get(layer) ?? [], ...rows.keep]);
+        },
+      });
+      assertEquals(run(pruner, [COUNT], streams, pruner.start(3)), traced);
+    });
+
+    if (!causal) {
+      Deno.test(`${title} refuses to go on with a sequence, since it looks ahead`, () => {
+        const pruner = make(), sequence = pruner.start();
+        run(pruner, [300], streams, sequence);
+        assertThrows(() => run(pruner, [COUNT], streams, sequence, 300), RangeError, "a whole sequence");
+      });
+      continue;
+    }
+
+    Deno.test(`${title} decides the same in any chunks`, () => {
+      const pruner = make(), whole = run(pruner, [COUNT]);
+      assertEquals(run(pruner, Array.from({ length: COUNT }, (_, t) => t + 1)), whole);
+      assertEquals(run(pruner, [1, 8, 31, 33, 97, 98, 350, COUNT]), whole);
+    });
+
+    Deno.test(`${title} looks at nothing that comes later`, () => {
+      const pruner = make(), before = run(pruner, [COUNT]), at = 300;
+      const changed = streams.map((stream, layer) => withTail(stream, streams.at(layer - 1)!, at));
+      const after = run(pruner, [COUNT], changed);
+      for (const layer of pruner.layers) {
+        assertEquals(after.get(layer)!.slice(0, at), before.get(layer)!.slice(0, at));
+      }
+    });
+
+    Deno.test(`${title} forks into independent sequences`, () => {
+      const pruner = make(), straight = run(pruner, [200, COUNT]);
+      const trunk = pruner.start();
+      run(pruner, [200], streams, trunk);
+      const branch = trunk.fork();
+      run(pruner, [COUNT], [...streams].reverse(), branch, 200); // goes elsewhere
+      const rest = run(pruner, [COUNT], streams, trunk.fork(), 200);
+      for (const layer of pruner.layers) assertEquals(rest.get(layer), straight.get(layer)!.slice(200));
+      assertEquals(run(pruner, [COUNT], streams, trunk, 200), rest);
+    });
+  }
+}

@@ -1,0 +1,156 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { Tensor } from "../tensor.ts";
+import { emptyTensor } from "../tensor.ts";
+import { createDense, createOracle, createPruner, createReplay, createTokenFiltering } from "./mod.ts";
+import type { LayerInput, Method, PrunerSequence } from "./mod.ts";
+
+const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
+
+/** A layer's input that holds nothing but its size, and what attention would add. */
+function inputOf(layer: number, count: number, trueRedundancy?: number[]): LayerInput {
+  const rows = (width: number): Tensor => emptyTensor("f32", [count, width]);
+  return {
+    layer,
+    count,
+    keys: emptyTensor("f32", [count, 1, 2]),
+    values: emptyTensor("f32", [count, 1, 2]),
+    residual: rows(4),
+    normed: rows(4),
+    ...(trueRedundancy && { trueRedundancy: Float64Array.from(trueRedundancy) }),
+  };
+}
+
+const keepOf = (sequence: PrunerSequence, input: LayerInput) => sequence.decide(input, 0).keep.join("");
+
+Deno.test("createTokenFiltering() passes its options on to the model", () => {
+  const pruner = createTokenFiltering(shape, {
+    keyState: "pre-rope",
+    cacheSkipped: true,
+    recent: 3,
+    tail: 0.25,
+    pruneRatio: 0.1,
+  });
+  assertEquals(
+    [
+      pruner.keyState,
+      pruner.cacheSkipped,
+      pruner.recent,
+      pruner.layers,
+      pruner.wantsOutputs,
+      pruner.wantsQueries,
+    ],
+    ["pre-rope", true, 3, [3], false, false],
+  );
+  assertEquals(createTokenFiltering(shape, { threshold: "topk" }).looksAhead, "scores");
+  const learned = createTokenFiltering(shape, { fusion: "learned", features: ["query"] });
+  assertEquals([learned.wantsOutputs, learned.wantsQueries, learned.looksAhead], [true, true, "nothing"]);
+  assertEquals(createTokenFiltering(shape, { features: ["query"] }).wantsQueries, false);
+});
+
+Deno.test("createTokenFiltering() computes on the backend it is given", () => {
+  let scans = 0;
+  const backend = {
+    kvFilterScan: (_spec: unknown, _state: unknown, _input: unknown, _start: number, count: number) => {
+      scans += 1;
+      return count;
+    },
+    kvFilterObserve: () => {},
+  };
+  const sequence = createTokenFiltering(shape, {}, { backend }).start();
+  assertEquals(sequence.decide(inputOf(1, 5), 2).taken, 3);
+  assertEquals(scans, 1);
+});
+
+Deno.test("createOracle() skips the tokens whose attention adds least", () => {
+  const options = { pruneRatio: 0.5, tail: 1, warmup: 2 };
+  const r = [0, 0, 5, 1, 4, 1]; // half of four: tokens 3 and 5
+  assertEquals(keepOf(createOracle(shape, options).start(), inputOf(0, 6, r)), "111010");
+  assertEquals(keepOf(createOracle(shape, { ...options, invert: true }).start(), inputOf(0, 6, r)), "110101");
+  const quarter = createOracle(shape, { skipRatios: [0, 0.25, 0, 0], warmup: 0 });
+  assertEquals(quarter.layers, [1]);
+  assertEquals(keepOf(quarter.start(), inputOf(1, 4, [0, 1, 1, 1])), "1011"); // token 0 is kept; the earlier of equals
+});
+
+Deno.test("createOracle() traces -r as redundancy", () => {
+  const seen: number[][] = [];
+  const pruner = createOracle(shape, { tail: 1 }, { trace: (rows) => seen.push([...rows.redundancy]) });
+  pruner.start().decide(inputOf(0, 2, [3, 4]), 0);
+  assertEquals(seen, [[-3, -4]]);
+});
+
+Deno.test("createOracle() refuses what it cannot decide", () => {
+  const pruner = createOracle(shape);
+  assertThrows(() => pruner.start().decide(inputOf(0, 2, [1, 2]), 0), RangeError, "expected one of 1, 2, 3");
+  assertThrows(
+    () => pruner.start().decide(inputOf(1, 2), 0),
+    TypeError,
+    "found no attention outputs, expected 2",
+  );
+  assertThrows(
+    () => pruner.start().decide(inputOf(1, 2, [1]), 0),
+    TypeError,
+    "found 1 attention outputs, expected 2",
+  );
+  assertThrows(() => pruner.start().decide(inputOf(1, 2, [1, NaN]), 0), RangeError, "found NaN for token 1");
+  assertThrows(
+    () => pruner.start().decide(inputOf(1, 2, [1, 2]), 1),
+    RangeError,
+    "a whole sequence as one prefill",
+  );
+  const trunk = pruner.start();
+  trunk.decide(inputOf(1, 2, [1, 2]), 0);
+  assertThrows(() => trunk.fork().decide(inputOf(1, 2, [1, 2]), 0), RangeError, "tokens decided before");
+  trunk.decide(inputOf(2, 2, [1, 2]), 0); // another layer has not begun
+  assertThrows(() => createOracle(shape, { pruneRatio: 0.9 }), RangeError, "Cannot plan a uniform schedule");
+});
+
+Deno.test("createReplay() gives the masks back, chunk by chunk", () => {
+  const keep = new Map([[3, Uint8Array.of(1, 1, 0, 1, 0)], [1, Uint8Array.of(1, 0, 0, 0, 0)]]);
+  const pruner = createReplay(shape, { keep, recent: 7, cacheSkipped: true });
+  assertEquals([pruner.layers, pruner.recent, pruner.cacheSkipped], [[1, 3], 7, true]);
+  const sequence = pruner.start();
+  assertEquals(keepOf(sequence, inputOf(3, 2)), "11");
+  assertEquals(keepOf(sequence, inputOf(1, 2)), "10");
+  const branch = sequence.fork();
+  assertEquals(keepOf(sequence, inputOf(3, 3)), "010");
+  assertEquals(keepOf(branch, inputOf(3, 1)), "0");
+  assertThrows(
+    () => sequence.decide(inputOf(3, 1), 0),
+    RangeError,
+    "Cannot replay layer 3: found 5 decisions, expected at least 6",
+  );
+  assertThrows(
+    () => sequence.decide(inputOf(2, 1), 0),
+    RangeError,
+    "Cannot filter layer 2: expected one of 3, 1",
+  );
+});
+
+Deno.test("createReplay() refuses masks that are none", () => {
+  const make = (layer: number, mask: number[], recent = 0) =>
+    createReplay(shape, { keep: new Map([[layer, Uint8Array.from(mask)]]), recent });
+  assertThrows(() => make(4, [1]), RangeError, "Cannot replay layer 4: the model's layers are 0 to 3");
+  assertThrows(
+    () => make(0, [1, 2]),
+    RangeError,
+    "Cannot replay layer 0: found 2 at token 1, expected 0 or 1",
+  );
+  assertThrows(() => make(0, [1], -1), RangeError, "Cannot replay with recent -1");
+});
+
+Deno.test("createDense() filters no layer", () => {
+  const pruner = createDense();
+  assertEquals(pruner.layers, []);
+  assertThrows(() => pruner.start().fork().decide(inputOf(0, 1), 0), RangeError, "Cannot filter layer 0");
+});
+
+Deno.test("createPruner() makes methods by name", () => {
+  assertEquals(createPruner("dense", shape, {}).name, "dense");
+  const pruner = createPruner("token-filtering", shape, { preset: "paper" });
+  assert(pruner.name === "token-filtering" && pruner.recent === 0);
+  assertThrows(
+    () => createPruner("orcale" as Method, shape, {}),
+    RangeError,
+    'Cannot prune by "orcale": no such method, the nearest is "oracle"',
+  );
+});
