@@ -1,0 +1,267 @@
+/** Perplexity and KL divergence against the achieved skip ratio, one curve a configuration. */
+import type { SweepSummary, Trial } from "../sweep/trial.ts";
+import { FUSION_CHOICES } from "../sweep/trial_options.ts";
+import { axis, baseLayout, type Figure, type Json } from "./figure.ts";
+import { NUM_SERIES_COLORS } from "./theme.ts";
+import { curveKey, hoverLines, nameCurves, ruleName } from "./trial_label.ts";
+
+/** One trial in a plot. */
+export interface QualityPoint {
+  readonly ratio: number;
+  readonly perplexity: number;
+  readonly kl: number;
+  readonly hover: string;
+}
+
+/** Trials that differ in the ratio alone, ascending in the achieved ratio. */
+export interface QualityCurve {
+  readonly name: string;
+  readonly rule: string;
+  readonly fusion: string;
+  readonly invert: boolean;
+  readonly points: readonly QualityPoint[];
+}
+
+/** The random control at one asked ratio: mean, lowest and highest over its seeds. */
+export interface BandPoint {
+  readonly ratio: number;
+  readonly seeds: number;
+  readonly perplexity: Range;
+  readonly kl: Range;
+  readonly hover: string;
+}
+
+/** Mean and extremes. */
+export interface Range {
+  readonly low: number;
+  readonly mean: number;
+  readonly high: number;
+}
+
+/** The numbers of the plot. */
+export interface Quality {
+  readonly curves: readonly QualityCurve[];
+  readonly bands: readonly { readonly name: string; readonly points: readonly BandPoint[] }[];
+  readonly front: readonly QualityPoint[];
+  readonly densePerplexity: number;
+  /** Trials that have no finite place in the plot. */
+  readonly dropped: number;
+}
+
+const point = (trial: Trial): QualityPoint => ({
+  ratio: trial.achievedRatio!,
+  perplexity: trial.perplexity,
+  kl: trial.kl,
+  hover: hoverLines(trial).join("<br>"),
+});
+
+function range(values: readonly number[]): Range {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  return { low: Math.min(...values), mean, high: Math.max(...values) };
+}
+
+/** Gathers what the plot shows; the random control becomes a band over its seeds. */
+export function collectQuality(summary: SweepSummary): Quality {
+  const drawable = summary.trials.filter((trial) =>
+    trial.achievedRatio !== null && Number.isFinite(trial.perplexity) && Number.isFinite(trial.kl)
+  );
+  const groups = [...Map.groupBy(drawable, curveKey).values()];
+  const names = nameCurves(groups.map((group) => group[0]!));
+  const curves: QualityCurve[] = [];
+  const bands: { name: string; points: BandPoint[] }[] = [];
+  for (const [i, group] of groups.entries()) {
+    const { fusion, invert } = group[0]!;
+    if (fusion === "random") {
+      const byRatio = [...Map.groupBy(group, (trial) => trial.pruneRatio).values()];
+      bands.push({ name: names[i]!, points: byRatio.map(bandPoint).sort((a, b) => a.ratio - b.ratio) });
+    } else {
+      const points = group.map(point).sort((a, b) => a.ratio - b.ratio);
+      curves.push({ name: names[i]!, rule: ruleName(group[0]!), fusion, invert, points });
+    }
+  }
+  const front = drawable.filter((trial) => trial.pareto).map(point).sort((a, b) => a.ratio - b.ratio);
+  const order = (curve: QualityCurve) => RULE_ORDER.indexOf(curve.fusion);
+  curves.sort((a, b) => order(a) - order(b) || Number(a.invert) - Number(b.invert));
+  return {
+    curves,
+    bands,
+    front,
+    densePerplexity: summary.dense.perplexity,
+    dropped: summary.trials.length - drawable.length,
+  };
+}
+
+function bandPoint(trials: readonly Trial[]): BandPoint {
+  const perplexity = range(trials.map((trial) => trial.perplexity));
+  const kl = range(trials.map((trial) => trial.kl));
+  const seeds = new Set(trials.map((trial) => trial.seed)).size;
+  const [title, ...lines] = hoverLines(trials[0]!);
+  const spread = ({ mean, low, high }: Range, digits: number) =>
+    `${mean.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;
+  return {
+    ratio: range(trials.map((trial) => trial.achievedRatio!)).mean,
+    seeds,
+    perplexity,
+    kl,
+    hover: [
+      `${title}, mean (range) over seeds ${[...new Set(trials.map((trial) => trial.seed))].join(", ")}`,
+      `perplexity ${spread(perplexity, 2)}`,
+      `KL ${spread(kl, 3)}`,
+      lines[0],
+      ...lines.slice(4).map((line) => line.replace(/( · )?seed \d+/, "")).filter((line) => line !== ""),
+    ].join("<br>"),
+  };
+}
+
+/** Rules in the order of the legend; a rule's place gives its colour and its symbol. */
+const RULE_ORDER: readonly string[] = [
+  "learned",
+  "variance",
+  "oracle",
+  "mean",
+  "key",
+  "value",
+  ...FUSION_CHOICES.filter((rule) => !/^(learned|variance|oracle|mean|key|value)$/.test(rule)),
+];
+const SYMBOLS = [
+  "circle",
+  "square",
+  "diamond",
+  "triangle-up",
+  "triangle-down",
+  "cross",
+  "x",
+  "pentagon",
+  "hexagram",
+  "star",
+  "hourglass",
+];
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+/** More curves than this share one legend entry a rule. */
+const MAX_LEGEND = 14;
+
+/** Draws one of the two measures. */
+export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Figure {
+  const { curves, bands, front, densePerplexity, dropped } = quality;
+  const data: { [key: string]: Json }[] = [];
+  for (const [i, band] of bands.entries()) data.push(...bandTraces(band, measure, i));
+  const single = curves.length <= MAX_LEGEND;
+  const seen = new Map<string, number>();
+  for (const curve of curves) {
+    const nth = seen.get(curve.rule) ?? 0;
+    seen.set(curve.rule, nth + 1);
+    data.push(curveTrace(curve, measure, nth, single));
+  }
+  data.push({
+    name: "Pareto front",
+    type: "scatter",
+    mode: "lines+markers",
+    x: front.map((p) => p.ratio),
+    y: front.map((p) => p[measure]),
+    hoverinfo: "skip",
+    line: { color: "@ink", width: 1, dash: "dot" },
+    marker: { symbol: "circle-open", size: 17, line: { width: 1.5 }, color: "@ink" },
+  });
+  const values = [
+    ...curves.flatMap((curve) => curve.points.map((p) => p[measure])),
+    ...bands.flatMap((band) => band.points.map((p) => p[measure].high)),
+  ];
+  const isPerplexity = measure === "perplexity";
+  const wide = isPerplexity && Math.max(...values) > 8 * densePerplexity;
+  if (isPerplexity) data.push(denseTrace(quality));
+  const lost = dropped === 0
+    ? ""
+    : ` ${dropped} trials without a finite value or a decided token are left out.`;
+  return {
+    title: isPerplexity
+      ? "Perplexity against skipped attention"
+      : "Distance from the dense model against skipped attention",
+    caption:
+      (isPerplexity
+        ? "Lower is better. A rule is worth something where it lies below the random band at the same ratio. " +
+          "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
+        : "Mean KL(dense || filtered) of the next-token distributions, in nats; lower is better. Rings mark the trials " +
+          "on the Pareto front of perplexity.") + lost,
+    height: 430,
+    data,
+    layout: baseLayout({
+      xaxis: axis("share of attention skipped, after warm-up, all layers", {
+        rangemode: "tozero",
+        tickformat: ".0%",
+      }),
+      yaxis: axis(isPerplexity ? `perplexity${wide ? " (log scale)" : ""}` : "KL divergence (nats)", {
+        ...(wide ? { type: "log" } : isPerplexity ? {} : { rangemode: "tozero" }),
+      }),
+      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      hovermode: "closest",
+    }),
+  };
+}
+
+function curveTrace(
+  curve: QualityCurve,
+  measure: "perplexity" | "kl",
+  nth: number,
+  single: boolean,
+): { [key: string]: Json } {
+  const rank = RULE_ORDER.indexOf(curve.fusion);
+  const color = `@series${rank % NUM_SERIES_COLORS}`;
+  const symbol = SYMBOLS[rank % SYMBOLS.length]!;
+  return {
+    name: single ? curve.name : curve.rule,
+    ...(single ? {} : { legendgroup: curve.rule, showlegend: nth === 0 }),
+    type: "scatter",
+    mode: curve.points.length > 1 ? "lines+markers" : "markers",
+    x: curve.points.map((p) => p.ratio),
+    y: curve.points.map((p) => p[measure]),
+    text: curve.points.map((p) => p.hover),
+    hovertemplate: "%{text}<extra></extra>",
+    line: { color, width: 2, dash: DASHES[(nth + (curve.invert ? 2 : 0)) % DASHES.length]! },
+    marker: {
+      color,
+      symbol: curve.invert || nth > 0 ? `${symbol}-open` : symbol,
+      size: 9,
+      line: { width: 2, color },
+    },
+  };
+}
+
+function bandTraces(
+  band: Quality["bands"][number],
+  measure: "perplexity" | "kl",
+  nth: number,
+): { [key: string]: Json }[] {
+  const x = band.points.map((p) => p.ratio);
+  const group = { legendgroup: band.name, type: "scatter" };
+  const edge = { ...group, x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+  return [
+    { ...edge, y: band.points.map((p) => p[measure].high) },
+    { ...edge, y: band.points.map((p) => p[measure].low), fill: "tonexty", fillcolor: "@band" },
+    {
+      ...group,
+      name: band.name,
+      x,
+      y: band.points.map((p) => p[measure].mean),
+      mode: "lines+markers",
+      text: band.points.map((p) => p.hover),
+      hovertemplate: "%{text}<extra></extra>",
+      line: { color: "@muted", width: 2, dash: DASHES[(nth + 1) % DASHES.length]! },
+      marker: { color: "@muted", symbol: "line-ew", size: 9, line: { color: "@muted", width: 2 } },
+    },
+  ];
+}
+
+function denseTrace({ curves, bands, densePerplexity }: Quality): { [key: string]: Json } {
+  const ratios = [...curves, ...bands].flatMap((curve) =>
+    curve.points.map((p: { ratio: number }) => p.ratio)
+  );
+  return {
+    name: `dense (${densePerplexity.toFixed(2)})`,
+    type: "scatter",
+    mode: "lines",
+    x: [0, Math.max(0.1, ...ratios)],
+    y: [densePerplexity, densePerplexity],
+    hoverinfo: "skip",
+    line: { color: "@ink", width: 1 },
+  };
+}

@@ -1,0 +1,59 @@
+/** Colours by name, for light and dark pages. Series colours are told apart by readers with colour blindness too. */
+import type { Figure, Json } from "./figure.ts";
+
+/** A theme: colours by name. */
+export type Theme = { readonly [name: string]: string };
+
+/** Number of series colours, `@series0` on. */
+export const NUM_SERIES_COLORS = 8;
+
+const seriesColors = (colors: readonly string[]) =>
+  Object.fromEntries(colors.map((color, i) => [`@series${i}`, color]));
+
+const heatColors = (colors: readonly string[]) =>
+  Object.fromEntries(colors.map((color, i) => [`@heat${i}`, color]));
+
+/** Colours on white; series after Okabe and Ito, darkened where they would be faint. */
+export const LIGHT: Theme = {
+  "@ink": "#1b1f24",
+  "@muted": "#59636e",
+  "@grid": "#e4e7eb",
+  "@card": "#ffffff",
+  "@band": "rgba(89, 99, 110, 0.20)",
+  ...seriesColors(["#0072b2", "#c8500a", "#00855f", "#b03a86", "#946a00", "#2e86c1", "#6f4fa0", "#7d5247"]),
+  ...heatColors(["#f4f7fb", "#c9dcee", "#86b4da", "#3c82bb", "#0b4a80"]),
+};
+
+/** Colours on near-black. */
+export const DARK: Theme = {
+  "@ink": "#e8eaed",
+  "@muted": "#9aa4af",
+  "@grid": "#2c333b",
+  "@card": "#1e242b",
+  "@band": "rgba(154, 164, 175, 0.26)",
+  ...seriesColors(["#5ab4f0", "#ff9457", "#35d3a4", "#ee8fcb", "#f0c24b", "#a5d8ff", "#bda2ea", "#d3a898"]),
+  ...heatColors(["#1a222b", "#1e4164", "#2b6ca3", "#5ba3dc", "#c3e1fb"]),
+};
+
+/**
+ * A copy of a figure's parts with every colour name replaced by the theme's colour.
+ *
+ * @throws {RangeError} If a string begins with `@` and is no name of the theme.
+ */
+export function applyTheme<T extends Figure | Json>(value: T, theme: Theme): T {
+  const apply = (item: unknown): unknown => {
+    if (typeof item === "string" && item.startsWith("@")) {
+      const color = theme[item];
+      if (color === undefined) {
+        throw new RangeError(`Cannot draw colour "${item}": the theme has no such name`);
+      }
+      return color;
+    }
+    if (Array.isArray(item)) return item.map(apply);
+    if (typeof item === "object" && item !== null) {
+      return Object.fromEntries(Object.entries(item).map(([key, inner]) => [key, apply(inner)]));
+    }
+    return item;
+  };
+  return apply(value) as T;
+}

@@ -1,0 +1,43 @@
+/**
+ * Token Filtering: online structured pruning of attention by KV similarity, a research toolkit.
+ *
+ * The method alone (no model, plain TypeScript or native kernels):
+ *
+ * ```ts
+ * import { TokenFilter } from "./mod.ts";
+ * const shape = { numLayers: 1, numHeads: 2, numKvHeads: 2, headDim: 4, hiddenSize: 8 };
+ * const filter = new TokenFilter(shape, { preset: "paper", tail: 1, pruneRatio: 0.5, warmup: 4 });
+ * const sequence = filter.start();
+ * for (let t = 0; t < 16; t++) {
+ *   const key = Float32Array.from({ length: 8 }, (_, i) => Math.sin(t + i)), value = key.map((x) => x * t);
+ *   const { keep, redundancy } = sequence.step(0, key, value);
+ *   console.assert(keep.length === 1 && redundancy.length === 1);
+ * }
+ * ```
+ *
+ * A model with the method in it:
+ *
+ * ```ts
+ * import { createPruner, loadModel, ReferenceBackend } from "./mod.ts";
+ * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const sequence = llama.start(createPruner("token-filtering", config, { fusion: "learned", warmup: 8 }));
+ * const hidden = sequence.feed(tokenizer.encode("The sea was calm, and the boat went out.", { bos: true }));
+ * console.assert(hidden.shape[0] === sequence.length && sequence.keep.size === 8);
+ * ```
+ *
+ * Native speed: `openCpu()` of `@tokenfilter/tokenfilter/ffi` in place of the reference backend. Importing this
+ * module opens nothing; the built-in model is read from the package when it is asked for.
+ *
+ * @module
+ */
+export * from "./lib/backend.ts";
+export * from "./lib/cost.ts";
+export * from "./lib/dtype.ts";
+export * from "./lib/errors.ts";
+export * from "./lib/eval/mod.ts";
+export * from "./lib/filter/mod.ts";
+export * from "./lib/model/mod.ts";
+export * from "./lib/pruning/mod.ts";
+export * from "./lib/reference/mod.ts";
+export * from "./lib/sweep/mod.ts";
+export * from "./lib/tensor.ts";
