@@ -52,19 +52,27 @@ export interface LayerSpec {
   readonly hiddenSize: number;
   /** Asked share of this layer's tokens to skip after warm-up, rho in [0, 1]. */
   readonly skipRatio: number;
+  /** How similarities become a score. */
   readonly fusion: FusionRule;
   /** Negate the score. */
   readonly invert: boolean;
+  /** `variance`: sharpness of the weights, in [0, 64]. */
   readonly tau: number;
+  /** `variance`: standard deviations across heads that are taken off the mean, at least 0. */
   readonly lambda: number;
+  /** `variance`: added to variances before weighing, above 0. */
   readonly eps: number;
+  /** `static`: weight of the keys, in [0, 1]. */
   readonly alpha: number;
+  /** How the anchors follow the past. */
   readonly anchor: Anchor;
   /** Decay of the `ema` anchor, in [0, 1). */
   readonly gamma: number;
+  /** Which tokens move the anchors; `topk` absorbs all. */
   readonly absorb: Absorb;
   /** Tokens kept at the start. */
   readonly warmup: number;
+  /** How the threshold comes about. */
   readonly threshold: ThresholdPolicy;
   /** Scores that `budget` and `window` look back on. */
   readonly window: number;
@@ -217,13 +225,20 @@ export interface ScanOutput {
   readonly redundancy: Float64Array<ArrayBuffer>;
   /** 1 = compute this token's attention, 0 = skip it. */
   readonly keep: Uint8Array<ArrayBuffer>;
-  /** theta before this token; NaN where the policy had none. */
+  /**
+   * theta before this token; NaN where the policy had none: no score yet, a ratio of 0 to aim at, before the start
+   * of `robbins-monro`, in the warm-up of `learned`, and always for `topk`. The warm-up is kept whatever it says.
+   */
   readonly threshold: Float64Array<ArrayBuffer>;
+  /** Mean over heads of the keys' cosines with their anchors; NaN for the first token of a sequence. */
   readonly muK: Float64Array<ArrayBuffer>;
+  /** Population variance over heads of the same. */
   readonly varK: Float64Array<ArrayBuffer>;
+  /** Like `muK`, of the values. */
   readonly muV: Float64Array<ArrayBuffer>;
+  /** Like `varK`, of the values. */
   readonly varV: Float64Array<ArrayBuffer>;
-  /** Weight of the key side. */
+  /** Weight of the key side; NaN for the first token of a sequence, and for rules that weigh nothing. */
   readonly wK: Float64Array<ArrayBuffer>;
 }
 

@@ -36,7 +36,7 @@ import { chooseHighest, firstDecided, openThreshold } from "./threshold.ts";
  * console.assert(output.keep.join("") === "110"); // the third key resembles the first, the second does not
  * ```
  */
-export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, output) => {
+export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, output): number => {
   checkScan(spec, state, input, start, count, output);
   const taken = spec.fusion === "learned" ? Math.min(count, roomInBlock(spec, state)) : count;
   const { numbers } = state;

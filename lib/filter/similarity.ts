@@ -2,9 +2,13 @@
 
 /** Mean and population variance, across KV heads, of the cosines of keys (K) and of values (V) with their anchors. */
 export interface Moments {
+  /** Mean over heads of the keys' cosines, in [-1, 1]. */
   muK: number;
+  /** Population variance over heads of the keys' cosines, in [0, 1]. */
   varK: number;
+  /** Like `muK`, of the values. */
   muV: number;
+  /** Like `varK`, of the values. */
   varV: number;
 }
 

@@ -22,11 +22,15 @@ const NORM_EPS = 1e-6;
 
 /** What the filter must know of a model. All whole numbers, at least 1. */
 export interface FilterShape {
+  /** Layers. */
   readonly numLayers: number;
   /** Query heads. */
   readonly numHeads: number;
+  /** Heads of keys and values, H. */
   readonly numKvHeads: number;
+  /** Head dimension, d. */
   readonly headDim: number;
+  /** Width of the residual stream. */
   readonly hiddenSize: number;
 }
 
@@ -84,6 +88,8 @@ export class TokenFilter {
   readonly #ops: Required<FilterOps>;
 
   /**
+   * Binds options to a model's shape.
+   *
    * @param shape The model's sizes.
    * @param options Everything may be left out.
    * @param ops Functions of a backend, to compute there.
