@@ -16,12 +16,19 @@
 
 /** The sizes that costs depend on. */
 export interface CostShape {
+  /** Transformer blocks. */
   readonly numLayers: number;
+  /** Query heads. */
   readonly numHeads: number;
+  /** Key and value heads. */
   readonly numKvHeads: number;
+  /** Size of one head. */
   readonly headDim: number;
+  /** Width of the residual stream. */
   readonly hiddenSize: number;
+  /** Width inside the MLP. */
   readonly intermediateSize: number;
+  /** Tokens in the vocabulary. */
   readonly vocabSize: number;
 }
 

@@ -2,17 +2,20 @@
 
 /** The native library could not be found, built or loaded; the message lists every place tried and the mend. */
 export class NativeLibraryError extends Error {
+  /** The class's name. */
   override readonly name = "NativeLibraryError";
 }
 
 /** A native kernel refused its arguments or failed. */
 export class KernelError extends Error {
+  /** The class's name. */
   override readonly name = "KernelError";
   /** Status code of the C ABI (`TKF_STATUS_…`). */
   readonly code: number;
   /** The ABI function that failed. */
   readonly op: string;
 
+  /** Made where a status comes back. @param op ABI function @param code its status @param message what it said */
   constructor(op: string, code: number, message: string) {
     super(`Cannot run ${op}: ${message}`);
     this.op = op;
@@ -22,12 +25,14 @@ export class KernelError extends Error {
 
 /** A model file is broken or holds something that this project does not know. */
 export class ModelFormatError extends SyntaxError {
+  /** The class's name. */
   override readonly name = "ModelFormatError";
   /** The file's path or URL, as given. */
   readonly file: string;
   /** Byte offset in the file where the trouble lies, where it is known. */
   readonly offset: number | undefined;
 
+  /** Made by parsers. @param file path or URL @param message what is wrong with it, and the mend @param offset byte at which */
   constructor(file: string, message: string, offset?: number) {
     super(`Cannot read "${file}"${offset === undefined ? "" : ` at byte ${offset}`}: ${tidy(message)}`);
     this.file = file;
@@ -43,5 +48,6 @@ function tidy(message: string): string {
 
 /** Something the user typed is wrong: commands print its one line and leave with exit code 2. */
 export class UsageError extends Error {
+  /** The class's name. */
   override readonly name = "UsageError";
 }

@@ -14,6 +14,7 @@ export interface Tensor {
 
 /** A tensor in this process's memory: `data` holds exactly `byteSize(dtype, product of shape)` bytes. */
 export interface HostTensor extends Tensor {
+  /** The values, in row-major order. */
   readonly data: TensorData;
 }
 

@@ -34,6 +34,7 @@ export class Llama {
   /** Its weights, on the backend. */
   readonly weights: LlamaWeights;
 
+  /** Joins sizes, weights and backend. @param config sizes @param weights made for these sizes, see `loadLlamaWeights` @param backend where to run */
   constructor(config: ModelConfig, weights: LlamaWeights, backend: Backend) {
     this.config = config;
     this.weights = weights;

@@ -25,25 +25,46 @@ import * as rows from "./rows.ts";
  * ```
  */
 export class ReferenceBackend implements Backend {
+  /** As `--backend` takes it. */
   readonly name = "reference";
+  /** One line for logs. */
   readonly description = "plain TypeScript, sums in float64";
-  readonly alloc = emptyTensor;
-  readonly upload = (tensor: HostTensor): Tensor => tensor;
-  readonly read = (tensor: Tensor): HostTensor => tensor as HostTensor;
-  readonly resizeRows = (tensor: Tensor, count: number): Tensor => resizedRows(tensor as HostTensor, count);
-  readonly embedding = rows.embedding;
-  readonly rmsNorm = rows.rmsNorm;
-  readonly linear = linear;
-  readonly rope = rows.rope;
-  readonly swiglu = rows.swiglu;
-  readonly gatherRows = rows.gatherRows;
-  readonly scatterAddRows = rows.scatterAddRows;
-  readonly storeRows = rows.storeRows;
-  readonly rowNorms = rows.rowNorms;
-  readonly attention = attention;
-  readonly nll = nll;
-  readonly compareLogits = compareLogits;
+  /** See {@linkcode Backend.alloc}. */
+  readonly alloc: Backend["alloc"] = emptyTensor;
+  /** See {@linkcode Backend.upload}. */
+  readonly upload: Backend["upload"] = (tensor: HostTensor): Tensor => tensor;
+  /** See {@linkcode Backend.read}. */
+  readonly read: Backend["read"] = (tensor: Tensor): HostTensor => tensor as HostTensor;
+  /** See {@linkcode Backend.resizeRows}. */
+  readonly resizeRows: Backend["resizeRows"] = (tensor: Tensor, count: number): Tensor =>
+    resizedRows(tensor as HostTensor, count);
+  /** See {@linkcode Backend.embedding}. */
+  readonly embedding: Backend["embedding"] = rows.embedding;
+  /** See {@linkcode Backend.rmsNorm}. */
+  readonly rmsNorm: Backend["rmsNorm"] = rows.rmsNorm;
+  /** See {@linkcode Backend.linear}. */
+  readonly linear: Backend["linear"] = linear;
+  /** See {@linkcode Backend.rope}. */
+  readonly rope: Backend["rope"] = rows.rope;
+  /** See {@linkcode Backend.swiglu}. */
+  readonly swiglu: Backend["swiglu"] = rows.swiglu;
+  /** See {@linkcode Backend.gatherRows}. */
+  readonly gatherRows: Backend["gatherRows"] = rows.gatherRows;
+  /** See {@linkcode Backend.scatterAddRows}. */
+  readonly scatterAddRows: Backend["scatterAddRows"] = rows.scatterAddRows;
+  /** See {@linkcode Backend.storeRows}. */
+  readonly storeRows: Backend["storeRows"] = rows.storeRows;
+  /** See {@linkcode Backend.rowNorms}. */
+  readonly rowNorms: Backend["rowNorms"] = rows.rowNorms;
+  /** See {@linkcode Backend.attention}. */
+  readonly attention: Backend["attention"] = attention;
+  /** See {@linkcode Backend.nll}. */
+  readonly nll: Backend["nll"] = nll;
+  /** See {@linkcode Backend.compareLogits}. */
+  readonly compareLogits: Backend["compareLogits"] = compareLogits;
+  /** See {@linkcode Backend.kvFilterScan}. */
   readonly kvFilterScan: Backend["kvFilterScan"] = (spec, state, input, start, count, output) =>
     scanLayer(spec, state, input as Parameters<typeof scanLayer>[2], start, count, output);
+  /** See {@linkcode Backend.kvFilterObserve}. */
   readonly kvFilterObserve: Backend["kvFilterObserve"] = observeLayer;
 }
