@@ -1,41 +1,42 @@
 /** A Llama model's weights, by what they do, with every shape checked. */
+import type { Backend } from "../backend.ts";
 import { ModelFormatError } from "../errors.ts";
-import type { HostTensor } from "../tensor.ts";
+import type { HostTensor, Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { GgufFile } from "./formats/gguf.ts";
 
 /** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */
-export interface LlamaLayerWeights {
+export interface LlamaLayerWeights<T extends Tensor = Tensor> {
   /** RMSNorm before the attention, [hiddenSize] f32. */
-  readonly attnNorm: HostTensor;
+  readonly attnNorm: T;
   /** Query projection, [numHeads * headDim, hiddenSize], rows in GGUF's order: rotary pairs side by side. */
-  readonly q: HostTensor;
+  readonly q: T;
   /** Key projection, [numKvHeads * headDim, hiddenSize], rows like `q`. */
-  readonly k: HostTensor;
+  readonly k: T;
   /** Value projection, [numKvHeads * headDim, hiddenSize]. */
-  readonly v: HostTensor;
+  readonly v: T;
   /** Output projection of the attention, [hiddenSize, numHeads * headDim]. */
-  readonly o: HostTensor;
+  readonly o: T;
   /** RMSNorm before the MLP, [hiddenSize] f32. */
-  readonly ffnNorm: HostTensor;
+  readonly ffnNorm: T;
   /** Gate projection, [intermediateSize, hiddenSize]. */
-  readonly gate: HostTensor;
+  readonly gate: T;
   /** Up projection, [intermediateSize, hiddenSize]. */
-  readonly up: HostTensor;
+  readonly up: T;
   /** Down projection, [hiddenSize, intermediateSize]. */
-  readonly down: HostTensor;
+  readonly down: T;
 }
 
-/** Weights of a model: views of the file's bytes. */
-export interface LlamaWeights {
+/** Weights of a model, in the file's bytes (`HostTensor`) or wherever a backend keeps them. */
+export interface LlamaWeights<T extends Tensor = Tensor> {
   /** Token embedding, [vocabSize, hiddenSize]. */
-  readonly embedding: HostTensor;
+  readonly embedding: T;
   /** The blocks, first to last. */
-  readonly layers: readonly LlamaLayerWeights[];
+  readonly layers: readonly LlamaLayerWeights<T>[];
   /** RMSNorm after the last block, [hiddenSize] f32. */
-  readonly outputNorm: HostTensor;
+  readonly outputNorm: T;
   /** Output projection, [vocabSize, hiddenSize]; the very tensor `embedding` where the two are tied. */
-  readonly output: HostTensor;
+  readonly output: T;
 }
 
 /** Trailing parts of tensor names that change the computation, and what they are. */
@@ -49,7 +50,7 @@ const KNOWN_STRANGERS: readonly [suffix: string, what: string][] = [
 ];
 
 /**
- * Takes a Llama's weights out of a GGUF file.
+ * Takes a Llama's weights out of a GGUF file, as views of its bytes.
  *
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place here
  * (biases, experts, rotary factors, ...); the message names the tensor.
@@ -60,7 +61,7 @@ const KNOWN_STRANGERS: readonly [suffix: string, what: string][] = [
  * weights.layers[0].k.shape; // [96, 192]
  * ```
  */
-export function loadLlamaWeights(gguf: GgufFile, config: ModelConfig): LlamaWeights {
+export function loadLlamaWeights(gguf: GgufFile, config: ModelConfig): LlamaWeights<HostTensor> {
   const { hiddenSize, intermediateSize, vocabSize } = config;
   const queryWidth = config.numHeads * config.headDim, kvWidth = config.numKvHeads * config.headDim;
   const taken = new Set<string>();
@@ -88,7 +89,7 @@ export function loadLlamaWeights(gguf: GgufFile, config: ModelConfig): LlamaWeig
   };
 
   const embedding = take("token_embd.weight", [vocabSize, hiddenSize]);
-  const layers: LlamaLayerWeights[] = [];
+  const layers: LlamaLayerWeights<HostTensor>[] = [];
   for (let i = 0; i < config.numLayers; i++) {
     const of = (part: string) => `blk.${i}.${part}.weight`;
     layers.push({
@@ -120,4 +121,25 @@ function strangerError(gguf: GgufFile, config: ModelConfig, name: string): Model
     ? `expected ${config.numLayers} blocks, as llama.block_count says`
     : "expected only tensors that this project knows, as its results could be wrong";
   return new ModelFormatError(gguf.file, `found ${found}, ${why}`);
+}
+
+/** The same weights in a backend's keeping (no copy where it computes in this process's memory). */
+export function uploadWeights(weights: LlamaWeights<HostTensor>, backend: Backend): LlamaWeights {
+  const embedding = backend.upload(weights.embedding);
+  return {
+    embedding,
+    layers: weights.layers.map((layer) => ({
+      attnNorm: backend.upload(layer.attnNorm),
+      q: backend.upload(layer.q),
+      k: backend.upload(layer.k),
+      v: backend.upload(layer.v),
+      o: backend.upload(layer.o),
+      ffnNorm: backend.upload(layer.ffnNorm),
+      gate: backend.upload(layer.gate),
+      up: backend.upload(layer.up),
+      down: backend.upload(layer.down),
+    })),
+    outputNorm: backend.upload(weights.outputNorm),
+    output: weights.output === weights.embedding ? embedding : backend.upload(weights.output),
+  };
 }

