@@ -3,7 +3,7 @@ import { ModelFormatError } from "../../errors.ts";
 import type { HostTensor } from "../../tensor.ts";
 
 /** Types of metadata values; the index is the format's number. */
-export const VALUE_TYPES = [
+export const VALUE_TYPES: readonly GgufValueType[] = [
   "uint8",
   "int8",
   "uint16",
@@ -17,10 +17,23 @@ export const VALUE_TYPES = [
   "uint64",
   "int64",
   "float64",
-] as const;
+];
 
 /** Type of a metadata value, as the format names it (in lower case). */
-export type GgufValueType = (typeof VALUE_TYPES)[number];
+export type GgufValueType =
+  | "uint8"
+  | "int8"
+  | "uint16"
+  | "int16"
+  | "uint32"
+  | "int32"
+  | "float32"
+  | "bool"
+  | "string"
+  | "array"
+  | "uint64"
+  | "int64"
+  | "float64";
 
 /** A number, truth value or string; 64-bit integers are bigints. */
 export type GgufScalar = number | bigint | boolean | string;
@@ -62,6 +75,7 @@ export class GgufFile {
    */
   readonly tensors: ReadonlyMap<string, HostTensor>;
 
+  /** Holds what {@linkcode parseGguf} found. */
   constructor(
     file: string,
     version: number,
