@@ -1,0 +1,55 @@
+/** Opens what computes, building and fetching it on first use. */
+import { type Backend, NativeLibraryError, ReferenceBackend, UsageError } from "../../mod.ts";
+import { openCpu } from "../../ffi/mod.ts";
+import { buildCpu, ensureBlas } from "../../build.ts";
+import type { FlagValues } from "./parse.ts";
+import type { Progress } from "./progress.ts";
+
+const CHOICES = ["cpu", "reference", "auto"] as const;
+/** What `--backend` takes. */
+export type BackendChoice = (typeof CHOICES)[number];
+
+/** What a user asked for. */
+export interface BackendRequest {
+  readonly choice: BackendChoice;
+  readonly threads: number | undefined;
+}
+
+/** Most threads that can be asked for: more than any machine's cores serve. */
+const MAX_THREADS = 1024;
+
+/** Reads `--backend` and `--threads`. @throws {UsageError} If they are not known or out of range. */
+export function readBackend(values: FlagValues): BackendRequest {
+  const choice = (values.get("backend")?.[0] ?? "cpu") as BackendChoice;
+  if (!CHOICES.includes(choice)) {
+    throw new UsageError(`Cannot use --backend "${choice}": expected one of ${CHOICES.join(", ")}`);
+  }
+  const threads = values.get("threads")?.[0] as number | undefined;
+  if (threads !== undefined && !(threads >= 1 && threads <= MAX_THREADS)) {
+    throw new UsageError(`Cannot use --threads ${threads}: expected an integer from 1 to ${MAX_THREADS}`);
+  }
+  return { choice, threads };
+}
+
+/**
+ * Opens a backend. `auto` takes plain TypeScript where native code cannot be had, and says so.
+ *
+ * @throws {NativeLibraryError} If `cpu` was asked for and cannot be built or loaded.
+ */
+export async function openBackend({ choice, threads }: BackendRequest, progress: Progress): Promise<Backend> {
+  if (choice === "reference") return new ReferenceBackend();
+  try {
+    const onProgress = (message: string) => progress.line(message);
+    await Promise.all([buildCpu({ onProgress }), ensureBlas({ onProgress })]);
+    return await openCpu(threads === undefined ? {} : { threads });
+  } catch (error) {
+    if (!(error instanceof NativeLibraryError)) throw error;
+    if (choice === "cpu") {
+      throw new NativeLibraryError(`${error.message} (or use --backend reference, which is slow)`, {
+        cause: error,
+      });
+    }
+    progress.line(`No native code: ${error.message}. Going on in plain TypeScript, which is slow.`);
+    return new ReferenceBackend();
+  }
+}

@@ -1,0 +1,92 @@
+/** Files that a user names: read and written with one-line errors. */
+import { UsageError } from "../../mod.ts";
+
+/** What went wrong with a file, in words. */
+function reason(error: unknown): string {
+  if (error instanceof Deno.errors.NotFound) return "there is no such file or folder";
+  if (error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable) {
+    return "permission denied";
+  }
+  if (error instanceof Deno.errors.NotADirectory) return "a part of the path is a file";
+  if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
+  return error instanceof Error ? error.message.replace(/ \(os error \d+\).*/, "") : String(error);
+}
+
+/** The bytes of a file. @throws {UsageError} If it cannot be read. */
+export async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    throw new UsageError(`Cannot read "${path}": ${reason(error)}`);
+  }
+}
+
+/** The text of a file. @throws {UsageError} If it cannot be read or is not UTF-8. */
+export async function readText(path: string): Promise<string> {
+  const bytes = await readBytes(path);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new UsageError(`Cannot read "${path}": found bytes that are not UTF-8, expected a text`);
+  }
+}
+
+/** The value of a JSON file. @throws {UsageError} If it cannot be read or is not JSON. */
+export async function readJson(path: string): Promise<unknown> {
+  const text = await readText(path);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UsageError(`Cannot read "${path}": it is not JSON: ${(error as Error).message}`);
+  }
+}
+
+/** Whether a path exists. */
+export function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Checks that a folder can be written to, or made, and leaves no trace.
+ *
+ * @throws {UsageError} If it cannot.
+ */
+export function expectWritable(folder: string): void {
+  const parts = folder.replace(/(?<=.)\/+$/, "");
+  let place = parts === "" ? "." : parts;
+  try {
+    while (!exists(place)) {
+      const parent = place.replace(/\/?[^/]+$/, "");
+      place = parent === "" ? (place.startsWith("/") ? "/" : ".") : parent;
+    }
+    Deno.removeSync(Deno.makeTempFileSync({ dir: place, prefix: ".tokenfilter-" }));
+  } catch (error) {
+    throw new UsageError(`Cannot write to "${folder}": ${reason(error)} (choose another --out)`);
+  }
+}
+
+/** Makes a folder and those above it. @throws {UsageError} If it cannot. */
+export function makeFolder(folder: string): void {
+  try {
+    Deno.mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw new UsageError(`Cannot make folder "${folder}": ${reason(error)} (choose another --out)`);
+  }
+}
+
+/** Writes a file that is there as a whole or not at all. @throws {UsageError} If it cannot be written. */
+export async function writeWhole(path: string, text: string): Promise<void> {
+  const part = `${path}.part`;
+  try {
+    await Deno.writeTextFile(part, text);
+    await Deno.rename(part, path);
+  } catch (error) {
+    await Deno.remove(part).catch(() => {});
+    throw new UsageError(`Cannot write "${path}": ${reason(error)}`);
+  }
+}

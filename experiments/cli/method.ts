@@ -1,0 +1,60 @@
+/** From flags to options of the method, for one trial or for a grid. */
+import {
+  type Grid,
+  readGrids,
+  type ResolvedTrialOptions,
+  resolveTrialOptions,
+  type TrialOptions,
+  UsageError,
+} from "../../mod.ts";
+import { readJson } from "./files.ts";
+import { type Flag, flagsOf, type Task } from "./flags.ts";
+import type { FlagValues } from "./parse.ts";
+import { checkFlags } from "./task.ts";
+
+/** Alternatives of every option of the method that was given, files read. */
+export async function readAxes(task: Task, values: FlagValues): Promise<Grid> {
+  const axes: [string, unknown][] = [];
+  for (const [name, flag] of Object.entries(flagsOf(task))) {
+    const given = values.get(name);
+    if (given === undefined || flag.option === undefined) continue;
+    axes.push([flag.option, await readAxis(flag, given)]);
+  }
+  return Object.fromEntries(axes);
+}
+
+async function readAxis(flag: Flag, given: readonly unknown[]): Promise<unknown> {
+  if (flag.kind !== "ratios file") return given;
+  const path = given[0] as string;
+  const ratios = await readJson(path);
+  if (!Array.isArray(ratios) || !ratios.every((ratio) => typeof ratio === "number")) {
+    throw new UsageError(`Cannot use "${path}": expected a list of numbers, one a layer`);
+  }
+  return [ratios];
+}
+
+/**
+ * The method that a task without lists was asked for.
+ *
+ * @returns Options with defaults filled in, or undefined where no flag of the method was given (dense).
+ */
+export async function readMethod(task: Task, values: FlagValues): Promise<ResolvedTrialOptions | undefined> {
+  const axes = await readAxes(task, values);
+  const options = Object.fromEntries(
+    Object.entries(axes).map(([name, list]) => [name, (list as unknown[])[0]]),
+  );
+  if (Object.keys(options).length === 0) return undefined;
+  return checkFlags(() => resolveTrialOptions(options as TrialOptions));
+}
+
+/**
+ * The grids that a sweep was asked for: those of `--grid`, where the flags' axes take the place of its own, else
+ * the flags' axes, else undefined.
+ */
+export async function readSweepGrids(values: FlagValues): Promise<Grid[] | undefined> {
+  const axes = await readAxes("sweep", values);
+  const path = values.get("grid")?.[0] as string | undefined;
+  if (path === undefined) return Object.keys(axes).length === 0 ? undefined : [axes];
+  const file = await readJson(path);
+  return checkFlags(() => readGrids(file)).map((grid) => ({ ...grid, ...axes }));
+}

@@ -1,0 +1,62 @@
+/** A model's file, read and checked before anything is built. */
+import {
+  type Backend,
+  Llama,
+  loadLlamaWeights,
+  type ModelConfig,
+  type ModelProgress,
+  parseGguf,
+  readModelConfig,
+  resolveModel,
+  Tokenizer,
+} from "../../mod.ts";
+import type { Progress } from "./progress.ts";
+
+/** A model that is ready to run on a backend. */
+export interface ModelFile {
+  readonly name: string;
+  readonly sha256: string;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer;
+  /** Puts its weights on a backend. */
+  open(backend: Backend): Llama;
+}
+
+/** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
+const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30]]);
+
+/** Layers of a model that is not read yet, where they are known. */
+export function knownLayers(name: string): number | undefined {
+  return REMOTE_LAYERS.get(name);
+}
+
+/**
+ * Reads a model's file, obtaining it first where it is a named one; with a bar.
+ *
+ * @throws {UsageError | ModelFormatError} As `loadModel`.
+ */
+export async function readModel(nameOrPath: string, progress: Progress): Promise<ModelFile> {
+  const { name, path, bytes, sha256 } = await resolveModel(nameOrPath, {
+    onProgress: showProgress(progress),
+  });
+  progress.clear();
+  const gguf = parseGguf(bytes, path);
+  const config = readModelConfig(gguf);
+  const tokenizer = Tokenizer.fromGguf(gguf);
+  const weights = loadLlamaWeights(gguf, config);
+  return { name, sha256, config, tokenizer, open: (backend) => new Llama(config, weights, backend) };
+}
+
+/** A reader of downloads and long reads: a bar on a terminal, a line each tenth of a download elsewhere. */
+function showProgress(progress: Progress): (state: ModelProgress) => void {
+  let tenth = -1;
+  return ({ stage, source, doneBytes, totalBytes }) => {
+    const fraction = totalBytes === 0 ? 1 : doneBytes / totalBytes;
+    const size = `${(doneBytes / 1e6).toFixed(0)} of ${(totalBytes / 1e6).toFixed(0)} MB`;
+    const label = `${stage === "download" ? "Downloading from" : "Reading"} ${source}: ${size}`;
+    progress.bar(fraction, label);
+    if (stage !== "download" || Math.floor(fraction * 10) === tenth) return;
+    tenth = Math.floor(fraction * 10);
+    if (!progress.isTerminal) progress.line(label);
+  };
+}

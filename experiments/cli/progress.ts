@@ -1,0 +1,86 @@
+/** Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere. */
+import { writeLine } from "./task.ts";
+
+/** Where progress goes. */
+export interface ProgressStream {
+  writeSync(bytes: Uint8Array): number;
+  isTerminal(): boolean;
+}
+
+/** A duration in words: `8 s`, `3 min 20 s`, `2 h 5 min`. */
+export function formatDuration(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+/** Tells a user how far a task has come. */
+export class Progress {
+  readonly #stream: ProgressStream | undefined;
+  readonly #now: () => number;
+  /** Whether the bar is drawn. */
+  readonly isTerminal: boolean;
+  #began: number | undefined;
+  #barShown = false;
+
+  /**
+   * @param stream Where to write; undefined = nowhere (`--quiet`).
+   * @param now A clock in milliseconds.
+   */
+  constructor(stream: ProgressStream | undefined, now: () => number = () => performance.now()) {
+    this.#stream = stream;
+    this.#now = now;
+    this.isTerminal = stream?.isTerminal() ?? false;
+  }
+
+  /** Starts the clock of the time left. */
+  start(): void {
+    this.#began = this.#now();
+  }
+
+  /** Time left in words, from the finished share of the work; empty while nothing is known. */
+  eta(fraction: number): string {
+    if (this.#began === undefined || fraction <= 0) return "";
+    const elapsed = this.#now() - this.#began;
+    return `${formatDuration(elapsed * (1 - fraction) / fraction)} left`;
+  }
+
+  /** Redraws the bar, on a terminal alone. */
+  bar(fraction: number, label: string): void {
+    if (!this.isTerminal) return;
+    const width = 24, filled = Math.round(width * Math.min(1, Math.max(0, fraction)));
+    const bar = "#".repeat(filled) + ".".repeat(width - filled);
+    const text = [`[${bar}] ${(100 * fraction).toFixed(0)}%`, this.eta(fraction), label].filter((s) =>
+      s !== ""
+    ).join("  ");
+    const { columns } = this.#columns();
+    this.#write(`\r\x1b[K${text.slice(0, columns - 1)}`);
+    this.#barShown = true;
+  }
+
+  /** Writes a line that stays. */
+  line(text: string): void {
+    if (this.#stream === undefined) return;
+    this.clear();
+    writeLine(this.#stream, text);
+  }
+
+  /** Takes the bar away. */
+  clear(): void {
+    if (this.#barShown) this.#write("\r\x1b[K");
+    this.#barShown = false;
+  }
+
+  #columns(): { columns: number } {
+    try {
+      return Deno.consoleSize();
+    } catch {
+      return { columns: 80 };
+    }
+  }
+
+  #write(text: string): void {
+    this.#stream!.writeSync(new TextEncoder().encode(text));
+  }
+}

@@ -1,0 +1,56 @@
+/** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can mend. */
+import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../mod.ts";
+
+/** Exit codes. */
+export const EXIT = { ok: 0, usage: 2, interrupted: 130 } as const;
+
+/** The line for an error that a user can mend; undefined for a defect of the program, which keeps its trace. */
+export function explainError(error: unknown): string | undefined {
+  const expected = error instanceof UsageError || error instanceof ModelFormatError ||
+    error instanceof NativeLibraryError || error instanceof KernelError ||
+    (error instanceof RangeError && error.message.startsWith("Cannot ")) || isFileError(error);
+  return expected ? error.message.trim().replaceAll(/\s*\n\s*/g, "; ") : undefined;
+}
+
+/** Errors of the file system that no step has put in words yet. */
+function isFileError(error: unknown): error is Error {
+  const { NotFound, PermissionDenied, NotCapable, IsADirectory, NotADirectory, WriteZero, FilesystemLoop } =
+    Deno.errors;
+  return [NotFound, PermissionDenied, NotCapable, IsADirectory, NotADirectory, WriteZero, FilesystemLoop]
+    .some((kind) => error instanceof kind);
+}
+
+/** Runs a task and leaves with its exit code. */
+export async function runTask(main: (args: readonly string[]) => Promise<number>): Promise<never> {
+  try {
+    Deno.exit(await main(Deno.args));
+  } catch (error) {
+    // The reader of a pipe went away, as `head` does: nothing is wrong.
+    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(EXIT.ok);
+    const line = explainError(error);
+    if (line === undefined) throw error;
+    writeLine(Deno.stderr, line);
+    Deno.exit(EXIT.usage);
+  }
+}
+
+/** Writes a whole text and a line end, however long it is. */
+export function writeLine(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(`${text}\n`);
+  for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+}
+
+/** Runs a step that checks what a user gave; its type and range errors are usage errors about flags. */
+export function checkFlags<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+    throw new UsageError(error.message.replaceAll(/option "(\w+)"/g, (_, name) => `--${flagName(name)}`));
+  }
+}
+
+/** `pruneRatio` as `prune-ratio`. */
+export function flagName(option: string): string {
+  return option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}

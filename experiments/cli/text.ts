@@ -1,0 +1,27 @@
+/** Numbers of tokens, contexts and texts that a user names, checked. */
+import { readBuiltinText, UsageError } from "../../mod.ts";
+import { readText } from "./files.ts";
+import type { FlagValues } from "./parse.ts";
+
+/** A text and what to call it. */
+export interface NamedText {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** The text of `--text`, or the built-in one. @throws {UsageError} If the file cannot be read. */
+export async function readNamedText(values: FlagValues): Promise<NamedText> {
+  const path = values.get("text")?.[0] as string | undefined;
+  if (path === undefined) return { name: "built-in prose", text: await readBuiltinText() };
+  return { name: path.split(/[/\\]/).at(-1)!, text: await readText(path) };
+}
+
+/** A whole number that a flag gives, at least `least`. @throws {UsageError} If it is less. */
+export function readCount(values: FlagValues, name: string, least: number): number | undefined {
+  const value = values.get(name)?.[0];
+  if (value === undefined) return undefined;
+  if (typeof value !== "number" || value < least) {
+    throw new UsageError(`Cannot use --${name} ${value}: expected an integer of at least ${least}`);
+  }
+  return value;
+}

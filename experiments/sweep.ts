@@ -1,0 +1,230 @@
+/**
+ * `deno task sweep`: how the filter's options trade perplexity for skipped attention.
+ *
+ * Runs a grid of options on one model and text, and writes `trials.jsonl` (a line a trial, as it ends),
+ * `summary.json` and `report.html` to a folder. See `deno task sweep --help`.
+ */
+import config from "../deno.json" with { type: "json" };
+import {
+  createTrialPruner,
+  cutChunks,
+  DEFAULT_GRID,
+  digestConditions,
+  type Environment,
+  expandGrids,
+  PerplexityEvaluation,
+  renderSweepReport,
+  type ResolvedTrialOptions,
+  ruleName,
+  type RunConditions,
+  runSweep,
+  sha256Hex,
+  summarizeSweep,
+  type SweepProgress,
+  tabulateTrials,
+  TrialLog,
+  UsageError,
+} from "../mod.ts";
+import { openBackend, readBackend } from "./cli/backend.ts";
+import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import { describeFlags } from "./cli/flags.ts";
+import { readSweepGrids } from "./cli/method.ts";
+import { knownLayers, readModel } from "./cli/model.ts";
+import { type FlagValues, parseFlags } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { formatTable } from "./cli/table.ts";
+import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
+import { readCount, readNamedText } from "./cli/text.ts";
+
+const USAGE = `Usage: deno task sweep [flags]
+
+Runs a grid of filter options and shows how they trade perplexity for skipped attention: a table on stdout, and
+trials.jsonl, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
+a grid of all main rules runs. Options without effect under a rule do not multiply its trials.
+
+${describeFlags("sweep")}`;
+
+const PROTOCOL =
+  "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context " +
+  "length, the tail dropped, each a sequence of its own, one prefill; perplexity = exp of the mean of the chunks' mean " +
+  "losses, softmax over float32 logits; KL and top-1 on the same positions.";
+
+/** Where results go, and whether a sweep there goes on. */
+interface Destination {
+  readonly folder: string;
+  readonly resume: boolean;
+}
+
+function readDestination(values: FlagValues): Destination {
+  const out = values.get("out")?.[0] as string | undefined;
+  const resume = values.get("resume")?.[0] as string | undefined;
+  if (resume && out && resume !== out) {
+    throw new UsageError(`Cannot use --resume "${resume}" with --out "${out}": expected one folder`);
+  }
+  const stamp = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+  const folder = resume || out || (resume === undefined ? `results/${stamp}` : "");
+  if (folder === "") throw new UsageError("Cannot use --resume: found no folder, expected --resume DIR");
+  const held = exists(`${folder}/trials.jsonl`);
+  if (resume !== undefined && !held) {
+    throw new UsageError(`Cannot go on with "${folder}": found no trials.jsonl there (leave --resume out)`);
+  }
+  if (resume === undefined && held) {
+    throw new UsageError(
+      `Cannot write to "${folder}": it holds a sweep (go on with --resume, or take another --out)`,
+    );
+  }
+  expectWritable(folder);
+  return { folder, resume: resume !== undefined };
+}
+
+/** The command that goes on with an interrupted sweep. */
+function resumeCommand(args: readonly string[], folder: string): string {
+  const kept: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    if (/^--(out|resume)(=|$)/.test(args[i]!)) {
+      if (!args[i]!.includes("=") && args[i + 1] !== undefined && !args[i + 1]!.startsWith("--")) i++;
+    } else kept.push(args[i]!);
+  }
+  const quoted = [...kept, "--resume", folder].map((arg) =>
+    /^[\w./=,+-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`
+  );
+  return `deno task sweep ${quoted.join(" ")}`;
+}
+
+function tellProgress(progress: Progress): (state: SweepProgress) => void {
+  return ({ done, total, fraction, trial }) => {
+    const count = `${done}/${total} trials`;
+    if (trial === undefined) {
+      progress.bar(fraction, count);
+      return;
+    }
+    const result = `${ruleName(trial)} ${trial.pruneRatio}: perplexity ${trial.perplexity.toFixed(2)}`;
+    progress.bar(fraction, `${count}  ${result}`);
+    const left = fraction < 1 ? `, ${progress.eta(fraction)}` : "";
+    if (!progress.isTerminal) progress.line(`[${done}/${total}] ${result}${left}`);
+  };
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = parseFlags("sweep", args, true);
+  if (values.has("help")) {
+    writeLine(Deno.stdout, USAGE);
+    return EXIT.ok;
+  }
+  // Everything that a user gave is checked before anything is obtained, built or written.
+  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
+  const request = readBackend(values);
+  const context = readCount(values, "context", 2) ?? 512;
+  const tokens = readCount(values, "tokens", 2);
+  const grids = await readSweepGrids(values) ?? DEFAULT_GRID;
+  const methods = checkFlags(() => expandGrids(grids));
+  const { name: textName, text } = await readNamedText(values);
+  const { folder } = readDestination(values);
+  const modelName = (values.get("model")?.[0] ?? "tiny") as string;
+  const layers = knownLayers(modelName);
+  if (layers !== undefined) {
+    checkPlans(methods, { numLayers: layers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
+  }
+  // A token takes at least one byte: what is too short in bytes is too short in tokens.
+  cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
+
+  const model = await readModel(modelName, progress);
+  checkPlans(methods, model.config);
+  const ids = model.tokenizer.encode(text, { bos: model.tokenizer.addsBos }).slice(0, tokens);
+  const chunks = cutChunks(ids, context);
+  const conditions = async (backend: string): Promise<RunConditions> => ({
+    version: config.version,
+    model: model.name,
+    modelSha256: model.sha256,
+    text: textName,
+    textSha256: await sha256Hex(text),
+    context,
+    textTokens: chunks.length * context,
+    bos: model.tokenizer.addsBos,
+    backend,
+  });
+  const logPath = `${folder}/trials.jsonl`;
+  if (request.choice !== "auto") {
+    TrialLog.read(logPath, await digestConditions(await conditions(request.choice)));
+  }
+  if (context > model.config.contextLength) {
+    progress.line(
+      `Warning: chunks of ${context} tokens; the model was trained on ${model.config.contextLength}`,
+    );
+  }
+
+  const backend = await openBackend(request, progress);
+  const run = await conditions(backend.name);
+  const llama = model.open(backend);
+  const environment: Environment = {
+    ...run,
+    runDigest: await digestConditions(run),
+    protocol: PROTOCOL,
+    backendDescription: backend.description,
+    deno: Deno.version.deno,
+    platform: `${Deno.build.os} ${Deno.build.arch}`,
+    startedAt: new Date().toISOString(),
+  };
+  progress.line(
+    `${methods.length} trials on ${chunks.length * context} tokens of ${textName}; ${backend.description}`,
+  );
+  makeFolder(folder);
+  const evaluation = new PerplexityEvaluation(llama, ids, { context });
+  const interrupt = new AbortController();
+  const onSignal = () => interrupt.abort();
+  Deno.addSignalListener("SIGINT", onSignal);
+  progress.start();
+  try {
+    using log = TrialLog.open(logPath, environment.runDigest);
+    const trials = await runSweep({
+      methods,
+      evaluation,
+      createPruner: (method) => createTrialPruner(model.config, method, { backend }),
+      conditions: run,
+      log,
+      signal: interrupt.signal,
+      onProgress: tellProgress(progress),
+    });
+    const summary = summarizeSweep(trials, await evaluation.dense(), environment);
+    const { default: plotly } = await import("plotly.js-dist-min/plotly.min.js", { with: { type: "text" } });
+    await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");
+    await writeWhole(`${folder}/report.html`, renderSweepReport(summary, { plotly }));
+    progress.clear();
+    if (values.has("json")) {
+      writeLine(Deno.stdout, JSON.stringify(summary, null, 2));
+    } else {
+      writeLine(Deno.stdout, formatTable(tabulateTrials(summary.trials)));
+      writeLine(
+        Deno.stdout,
+        `\n* on the Pareto front, ^ looks ahead (an upper bound). ${model.name} on ${textName}: ` +
+          `${chunks.length} chunks of ${context} tokens, dense perplexity ${
+            summary.dense.perplexity.toFixed(2)
+          }.\n` +
+          `Report: ${folder}/report.html`,
+      );
+    }
+    return EXIT.ok;
+  } catch (error) {
+    if (!interrupt.signal.aborted || error !== interrupt.signal.reason) throw error;
+    progress.clear();
+    const finished = TrialLog.read(logPath, environment.runDigest).length;
+    writeLine(
+      Deno.stderr,
+      `Interrupted: ${finished} finished trials are in ${logPath}. To go on: ${resumeCommand(args, folder)}`,
+    );
+    return EXIT.interrupted;
+  } finally {
+    Deno.removeSignalListener("SIGINT", onSignal);
+  }
+}
+
+/** Binds every method to a model's shape, to find schedules that it cannot reach. */
+function checkPlans(
+  methods: readonly ResolvedTrialOptions[],
+  shape: Parameters<typeof createTrialPruner>[0],
+): void {
+  checkFlags(() => methods.forEach((method) => createTrialPruner(shape, method)));
+}
+
+if (import.meta.main) await runTask(main);
