@@ -3,9 +3,12 @@
  * usage: npm install node-llama-cpp@3.21.1, then node make_tokenizer_golden.mjs NAME=FILE.gguf …
  */
 import { createHash } from "node:crypto";
-import { getLlama } from "node-llama-cpp";
+import process from "node:process";
 import { mixedText } from "./mixed_text.mjs";
 
+// Not a dependency of this project, so not a static import.
+const library = "node-llama-cpp";
+const { getLlama } = await import(library);
 const llama = await getLlama({ gpu: false, build: "never", logLevel: "error" });
 const text = mixedText();
 const out = {
@@ -18,5 +21,5 @@ for (const [name, file] of process.argv.slice(2).map((arg) => arg.split("="))) {
   const sha256 = createHash("sha256").update(new Uint8Array(ids.buffer)).digest("hex");
   out[name] = { count: ids.length, sha256, first: [...ids.subarray(0, 40)] };
 }
-console.log(JSON.stringify(out, null, 1));
+process.stdout.write(JSON.stringify(out, null, 1) + "\n");
 process.exit(0);
