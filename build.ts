@@ -125,7 +125,7 @@ export async function buildCpu(options: BuildOptions = {}): Promise<BuiltLibrary
       git: await gitHash(),
       compiler: compiler.version,
       flags: FLAGS,
-      levels: levels.map(({ name }) => name).reverse(),
+      levels: levels.map(({ name }) => name),
       library: name,
       sha256: digest,
       warnings,
@@ -163,7 +163,7 @@ async function compile(
     await Deno.mkdir(`${work}/${path}`.replace(/\/[^/]*$/, ""), { recursive: true });
     await Deno.writeTextFile(`${work}/${path}`, text);
   }
-  const lowest = levels[levels.length - 1].flags;
+  const lowest = levels[0].flags;
   const units = [
     ...levels.map(({ name, code, flags }) => ({
       name: `level ${name}`,

@@ -14,7 +14,7 @@ export interface ContextOptions {
 /** Levels that this machine runs, lowest first. */
 export function supportedLevels(symbols: Symbols): string[] {
   const best = symbols.tkf_context_best_level();
-  return (LEVELS[Deno.build.arch] ?? []).filter(({ code }) => code <= best).map(({ name }) => name).reverse();
+  return (LEVELS[Deno.build.arch] ?? []).filter(({ code }) => code <= best).map(({ name }) => name);
 }
 
 /** Owns a `tkf_context`, and turns a failed call into an error. */
@@ -36,7 +36,7 @@ export class NativeContext {
     const levels = LEVELS[Deno.build.arch] ?? [];
     const code = level === undefined ? -1 : levels.find(({ name }) => name === level)?.code;
     if (code === undefined) {
-      const names = levels.map(({ name }) => name).reverse().join(", ");
+      const names = levels.map(({ name }) => name).join(", ");
       throw new RangeError(`Cannot make a context: found level "${level}", expected one of ${names}`);
     }
     const out = new BigUint64Array(1);

@@ -69,12 +69,12 @@ export interface Level {
 const AVX2 = ["-mavx2", "-mfma", "-mf16c"];
 const AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"];
 
-/** Levels by architecture (Deno's name of it), highest first. */
+/** Levels by architecture (Deno's name of it), lowest first, which is also the slowest to compile. */
 export const LEVELS: { readonly [arch: string]: readonly Level[] } = {
   x86_64: [
-    { name: "avx512", code: 2, flags: [...AVX2, ...AVX512] },
-    { name: "avx2", code: 1, flags: AVX2 },
     { name: "base", code: 0, flags: ["-msse4.2", "-mpopcnt"] },
+    { name: "avx2", code: 1, flags: AVX2 },
+    { name: "avx512", code: 2, flags: [...AVX2, ...AVX512] },
   ],
   aarch64: [{ name: "base", code: 0, flags: [] }],
 };

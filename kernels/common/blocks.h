@@ -1,6 +1,7 @@
 // Element types of weights, 32 values at a time: how each is laid out (as in GGUF) and made float.
-// A `Format` has VALUES and BYTES of one block, and decode(block, part, w): values 32*part .. 32*part+31 of a block
-// into w[32 / W]. A dense format pretends to blocks of 32; what is left at the end of a row goes through `scalar`.
+// A `Format` has VALUES and BYTES of one block; prepare(block, scales) makes the scales of a block, SCALES floats; and
+// decode(block, scales, part, w) the values 32*part .. 32*part+31 of a block, into w[32 / W].
+// A dense format pretends to blocks of 32; what is left at the end of a row goes through `scalar`.
 #pragma once
 #include "simd.h"
 
@@ -9,10 +10,19 @@ namespace TKF_NAMESPACE {
 
 constexpr int kVectors = 32 / W;  // vectors of one part
 
-struct FormatF32 {
+typedef uint8_t vbytes __attribute__((vector_size(32), may_alias));  // 32 bytes
+TKF_INLINE void load_bytes(const void* p, vbytes* v) { memcpy(v, p, sizeof *v); }
+
+// What formats without scales of their own share.
+struct NoScales {
+  static constexpr int SCALES = 1;
+  static TKF_INLINE void prepare(const uint8_t*, float*) {}
+};
+
+struct FormatF32 : NoScales {
   static constexpr int VALUES = 32, BYTES = 128;
   static constexpr bool DENSE = true;
-  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
     for (int i = 0; i < kVectors; i++) w[i] = load(reinterpret_cast<const float*>(block) + i * W);
   }
   static TKF_INLINE float scalar(const uint8_t* p) {
@@ -22,29 +32,29 @@ struct FormatF32 {
   }
 };
 
-struct FormatF16 {
+struct FormatF16 : NoScales {
   static constexpr int VALUES = 32, BYTES = 64;
   static constexpr bool DENSE = true;
-  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
     for (int i = 0; i < kVectors; i++) w[i] = load_f16(block + 2 * W * i);
   }
   static TKF_INLINE float scalar(const uint8_t* p) { return f16_to_float(read_u16(p)); }
 };
 
-struct FormatBf16 {
+struct FormatBf16 : NoScales {
   static constexpr int VALUES = 32, BYTES = 64;
   static constexpr bool DENSE = true;
-  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
     for (int i = 0; i < kVectors; i++) w[i] = load_bf16(block + 2 * W * i);
   }
   static TKF_INLINE float scalar(const uint8_t* p) { return bf16_to_float(read_u16(p)); }
 };
 
 // d*q: d f16, q i8[32].
-struct FormatQ8_0 {
+struct FormatQ8_0 : NoScales {
   static constexpr int VALUES = 32, BYTES = 34;
   static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
     const vf d = set1(f16_to_float(read_u16(block)));
     for (int i = 0; i < kVectors; i++) w[i] = to_float(load_i8(block + 2 + W * i)) * d;
   }
@@ -69,20 +79,20 @@ TKF_INLINE void decode_nibbles(const uint8_t* bytes, float d, float m, vf* w) {
 }
 
 // d*(q - 8): d f16, nibbles.
-struct FormatQ4_0 {
+struct FormatQ4_0 : NoScales {
   static constexpr int VALUES = 32, BYTES = 18;
   static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
     const float d = f16_to_float(read_u16(block));
     decode_nibbles(block + 2, d, -8 * d, w);
   }
 };
 
 // d*q + m: d, m f16, nibbles.
-struct FormatQ4_1 {
+struct FormatQ4_1 : NoScales {
   static constexpr int VALUES = 32, BYTES = 20;
   static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
     decode_nibbles(block + 4, f16_to_float(read_u16(block)), f16_to_float(read_u16(block + 2)), w);
   }
 };
@@ -91,6 +101,14 @@ struct FormatQ4_1 {
 TKF_INLINE void decode_five_bits(const uint8_t* high_bytes, const uint8_t* bytes, float d, float m, vf* w) {
   uint32_t high;
   memcpy(&high, high_bytes, 4);
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+  const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512 table = fma(numbers, set1(d), set1(m)), table16 = fma(numbers + set1(16), set1(d), set1(m));
+  const __m512i low = (__m512i)load_u8(bytes), top = (__m512i)((vi)low >> 4);
+  const auto mask0 = static_cast<__mmask16>(high), mask1 = static_cast<__mmask16>(high >> 16);
+  w[0] = _mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low, table), mask0, low, table16);
+  w[1] = _mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(top, table), mask1, top, table16);
+#else
   const vi lane_bit = set1_int(1) << lane_numbers();
   for (int i = 0; i < kVectors / 2; i++) {
     const vi pairs = load_u8(bytes + W * i);
@@ -101,23 +119,24 @@ TKF_INLINE void decode_five_bits(const uint8_t* high_bytes, const uint8_t* bytes
     w[i] = fma(to_float(first), set1(d), set1(m));
     w[i + kVectors / 2] = fma(to_float(second), set1(d), set1(m));
   }
+#endif
 }
 
 // d*(q - 16): d f16, high bits u32, nibbles.
-struct FormatQ5_0 {
+struct FormatQ5_0 : NoScales {
   static constexpr int VALUES = 32, BYTES = 22;
   static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
     const float d = f16_to_float(read_u16(block));
     decode_five_bits(block + 2, block + 6, d, -16 * d, w);
   }
 };
 
 // d*q + m: d, m f16, high bits u32, nibbles.
-struct FormatQ5_1 {
+struct FormatQ5_1 : NoScales {
   static constexpr int VALUES = 32, BYTES = 24;
   static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, int, vf* w) {
+  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
     decode_five_bits(block + 4, block + 8, f16_to_float(read_u16(block)), f16_to_float(read_u16(block + 2)), w);
   }
 };
@@ -125,36 +144,61 @@ struct FormatQ5_1 {
 // d*scale*q - dmin*min: d, dmin f16; 8 scales and 8 minima of 6 bits in 12 bytes; nibbles, where 32 bytes hold a part
 // in their low halves and the next part in their high halves.
 struct FormatQ4_K {
-  static constexpr int VALUES = 256, BYTES = 144;
+  static constexpr int VALUES = 256, BYTES = 144, SCALES = 16;
   static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, int part, vf* w) {
-    const uint8_t* s = block + 4;
-    const int scale = part < 4 ? s[part] & 63 : (s[part + 4] & 15) | ((s[part - 4] >> 6) << 4);
-    const int minimum = part < 4 ? s[part + 4] & 63 : (s[part + 4] >> 4) | ((s[part] >> 6) << 4);
-    const vf d = set1(f16_to_float(read_u16(block)) * static_cast<float>(scale));
-    const vf m = set1(f16_to_float(read_u16(block + 2)) * static_cast<float>(-minimum));
+  // Scales first, then minima. Bytes 0-3 and 4-7 hold scales and minima 0-3 in their low six bits, and above those the
+  // high two bits of 4-7, whose low four bits are the nibbles of bytes 8-11.
+  static TKF_INLINE void prepare(const uint8_t* block, float* scales) {
+    uint32_t s[3], bytes[4];
+    memcpy(s, block + 4, sizeof s);
+    bytes[0] = s[0] & 0x3F3F3F3Fu;
+    bytes[1] = (s[2] & 0x0F0F0F0Fu) | ((s[0] >> 2) & 0x30303030u);
+    bytes[2] = s[1] & 0x3F3F3F3Fu;
+    bytes[3] = ((s[2] >> 4) & 0x0F0F0F0Fu) | ((s[1] >> 2) & 0x30303030u);
+    const float d = f16_to_float(read_u16(block)), m = -f16_to_float(read_u16(block + 2));
+    uint8_t packed[16];
+    memcpy(packed, bytes, sizeof packed);
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+    const __m512 factors = _mm512_mask_blend_ps(0xFF00, set1(d), set1(m));
+    store(scales, to_float(load_u8(packed)) * factors);
+#else
+    for (int i = 0; i < 16; i += W) store(scales + i, to_float(load_u8(packed + i)) * set1(i < 8 ? d : m));
+#endif
+  }
+  static TKF_INLINE void decode(const uint8_t* block, const float* scales, int part, vf* w) {
     const uint8_t* bytes = block + 16 + 32 * (part / 2);
+    const vf d = set1(scales[part]), m = set1(scales[8 + part]);
     for (int i = 0; i < kVectors; i++) {
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+      const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+      const vi pairs = load_u8(bytes + W * i);
+      w[i] = _mm512_permutexvar_ps((__m512i)(part & 1 ? pairs >> 4 : pairs), fma(numbers, d, m));
+#else
       w[i] = fma(to_float((load_u8(bytes + W * i) >> (4 * (part & 1))) & 15), d, m);
+#endif
     }
   }
 };
 
 // d*scale*(q - 32): low nibbles u8[128], two high bits u8[64], 16 scales i8, d f16.
 struct FormatQ6_K {
-  static constexpr int VALUES = 256, BYTES = 210;
+  static constexpr int VALUES = 256, BYTES = 210, SCALES = 16;
   static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, int part, vf* w) {
+  static TKF_INLINE void prepare(const uint8_t* block, float* scales) {
+    const vf d = set1(f16_to_float(read_u16(block + 208)));
+    for (int i = 0; i < 16; i += W) store(scales + i, to_float(load_i8(block + 192 + i)) * d);
+  }
+  static TKF_INLINE void decode(const uint8_t* block, const float* scales, int part, vf* w) {
     const int half = part / 4, quarter = part % 4;
-    const uint8_t* low = block + 64 * half + 32 * (quarter & 1);
-    const uint8_t* high = block + 128 + 32 * half;
-    const auto* scales = reinterpret_cast<const int8_t*>(block + 192 + 8 * half + 2 * quarter);
-    const float d = f16_to_float(read_u16(block + 208));
-    const vf scale[2] = {set1(d * static_cast<float>(scales[0])), set1(d * static_cast<float>(scales[1]))};
+    vbytes low, high;
+    load_bytes(block + 64 * half + 32 * (quarter & 1), &low);
+    load_bytes(block + 128 + 32 * half, &high);
+    low = quarter < 2 ? low & 15 : low >> 4;
+    const vbytes top = quarter == 0 ? high << 4 : quarter == 1 ? high << 2 : quarter == 2 ? high : high >> 2;
+    const vbytes all = (low | (top & 48)) - 32;
     for (int i = 0; i < kVectors; i++) {
-      const vi bits = (load_u8(low + W * i) >> (4 * (quarter >> 1))) & 15;
-      const vi top = (load_u8(high + W * i) >> (2 * quarter)) & 3;
-      w[i] = to_float((bits | (top << 4)) - 32) * scale[i / (kVectors / 2)];
+      w[i] = to_float(load_i8(reinterpret_cast<const uint8_t*>(&all) + W * i)) *
+             set1(scales[2 * part + i / (kVectors / 2)]);
     }
   }
 };
@@ -189,9 +233,11 @@ static void decode_row(const uint8_t* row, int64_t k, float* out) {
   constexpr int parts = Format::VALUES / 32;
   const int64_t blocks = k / Format::VALUES;
   for (int64_t b = 0; b < blocks; b++) {
+    float scales[Format::SCALES];
+    Format::prepare(row + b * Format::BYTES, scales);
     for (int part = 0; part < parts; part++) {
       vf w[kVectors];
-      Format::decode(row + b * Format::BYTES, part, w);
+      Format::decode(row + b * Format::BYTES, scales, part, w);
       for (int i = 0; i < kVectors; i++) store(out + b * Format::VALUES + 32 * part + W * i, w[i]);
     }
   }

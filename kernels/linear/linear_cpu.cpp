@@ -5,28 +5,37 @@
 namespace tkf {
 namespace TKF_NAMESPACE {
 
+// Up to so many rows of x, making floats of the weights once per four of them is cheaper than storing them.
+constexpr int64_t kFewRows = 8;
+
 // Few rows -----------------------------------------------------------------------------------------------------------
 
-// R rows of weights times M rows of x: out[m * n + r].
+// R rows of weights, of which `valid` are there, times M rows of x: out[m * n + r].
 template <class Format, int R, int M>
-static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int64_t n, int64_t k, float* out) {
+static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int valid, int64_t n, int64_t k,
+                                     float* out) {
   constexpr int parts = Format::VALUES / 32;
   constexpr int chains = R * M <= 4 ? 2 : 1;  // sums in flight, to hide the latency of the additions
   const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
+  const uint8_t* row[R];
   vf sums[R][M][chains];
-  for (auto& row : sums) {
-    for (auto& column : row) {
-      for (vf& chain : column) chain = set1(0);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++) {
+    row[r] = weight + smaller(r, valid - 1) * bytes;  // a row that is not there: the last one again, to no effect
+    for (int m = 0; m < M; m++) {
+      for (int c = 0; c < chains; c++) sums[r][m][c] = set1(0);
     }
   }
   for (int64_t b = 0; b < blocks; b++) {
+    float scales[R][Format::SCALES];
+    for (int r = 0; r < R; r++) Format::prepare(row[r] + b * Format::BYTES, scales[r]);
 #pragma GCC unroll 8
     for (int part = 0; part < parts; part++) {
       const float* at = x + b * Format::VALUES + 32 * part;
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++) {
         vf w[kVectors];
-        Format::decode(weight + r * bytes + b * Format::BYTES, part, w);
+        Format::decode(row[r] + b * Format::BYTES, scales[r], part, w);
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++) {
 #pragma GCC unroll 8
@@ -38,7 +47,7 @@ static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int6
       }
     }
   }
-  for (int r = 0; r < R; r++) {
+  for (int r = 0; r < smaller(R, valid); r++) {
     for (int m = 0; m < M; m++) {
       vf total = sums[r][m][0];
       for (int c = 1; c < chains; c++) total = total + sums[r][m][c];
@@ -46,7 +55,7 @@ static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int6
       if constexpr (Format::DENSE) {
         constexpr int value_bytes = Format::BYTES / 32;
         for (int64_t i = blocks * 32; i < k; i++) {
-          dot += Format::scalar(weight + r * bytes + i * value_bytes) * x[m * k + i];
+          dot += Format::scalar(row[r] + i * value_bytes) * x[m * k + i];
         }
       }
       out[m * n + r] = dot;
@@ -54,15 +63,30 @@ static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int6
   }
 }
 
-template <class Format, int M>
-static void few_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t n, int64_t k, float* out) {
-  constexpr int R = M == 1 ? 4 : 2;
+// All rows of x in groups of 4, 2 and 1, for `valid` rows of weights that stay in the nearest cache meanwhile.
+template <class Format, int R>
+static TKF_INLINE void few_rows_group(const float* x, const uint8_t* weight, int valid, int64_t rows, int64_t n,
+                                      int64_t k, float* out) {
+  int64_t m = 0;
+  for (; m + 4 <= rows; m += 4) few_rows_tile<Format, R, 4>(x + m * k, weight, valid, n, k, out + m * n);
+  if (m + 2 <= rows) {
+    few_rows_tile<Format, R, 2>(x + m * k, weight, valid, n, k, out + m * n);
+    m += 2;
+  }
+  if (m < rows) few_rows_tile<Format, R, 1>(x + m * k, weight, valid, n, k, out + m * n);
+}
+
+template <class Format>
+static void few_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
+                     float* out) {
   const int64_t bytes = row_bytes<Format>(k);
-  const int64_t grain = larger(int64_t{1}, 32768 / larger(k, int64_t{1}));
-  parallel_ranges(context, n, grain, [&](int64_t begin, int64_t end, int) {
-    int64_t row = begin;
-    for (; row + R <= end; row += R) few_rows_tile<Format, R, M>(x, weight + row * bytes, n, k, out + row);
-    for (; row < end; row++) few_rows_tile<Format, 1, M>(x, weight + row * bytes, n, k, out + row);
+  constexpr int R = 2;
+  const int64_t grain = larger(int64_t{1}, 32768 / larger(R * k * rows, int64_t{1}));
+  parallel_ranges(context, (n + R - 1) / R, grain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin * R; i < end * R; i += R) {
+      const int valid = static_cast<int>(smaller(n - i, int64_t{R}));
+      few_rows_group<Format, R>(x, weight + i * bytes, valid, rows, n, k, out + i);
+    }
   });
 }
 
@@ -178,12 +202,10 @@ static int linear(tkf_context* context, const float* x, int dtype, const uint8_t
   int status = TKF_STATUS_OK;
   with_format(dtype, [&](auto format) {
     using Format = decltype(format);
-    switch (rows) {
-      case 1: few_rows<Format, 1>(context, x, weight, n, k, out); break;
-      case 2: few_rows<Format, 2>(context, x, weight, n, k, out); break;
-      case 3: few_rows<Format, 3>(context, x, weight, n, k, out); break;
-      case 4: few_rows<Format, 4>(context, x, weight, n, k, out); break;
-      default: status = many_rows<Format>(context, x, weight, rows, n, k, out);
+    if (rows <= kFewRows) {
+      few_rows<Format>(context, x, weight, rows, n, k, out);
+    } else {
+      status = many_rows<Format>(context, x, weight, rows, n, k, out);
     }
   });
   return status;
