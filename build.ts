@@ -101,9 +101,8 @@ export async function buildCpu(options: BuildOptions = {}): Promise<BuiltLibrary
         "expected Linux or macOS on x86_64 or aarch64",
     );
   }
-  const noted = await manifestPath();
   if (!force) {
-    const cached = await cachedLibrary(noted);
+    const cached = await cachedLibrary(await manifestPath());
     if (cached !== undefined) {
       const compiler = await findCompiler().catch(() => undefined); // a machine without one can still run a build
       if (compiler === undefined || compiler.version === cached.manifest.compiler) return cached;
@@ -111,15 +110,16 @@ export async function buildCpu(options: BuildOptions = {}): Promise<BuiltLibrary
   }
   const started = performance.now();
   const compiler = await findCompiler();
+  const sources = await readKernelSources();
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
   try {
-    const { library, warnings } = await compile(compiler, levels, work, onProgress);
+    const { library, warnings } = await compile(compiler, levels, sources, work, onProgress);
     const digest = await sha256(library);
     await Deno.mkdir(cacheDir(), { recursive: true });
     const name = `libtokenfilter_cpu-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;
     const path = `${cacheDir()}/${name}`;
     await writeAtomically(path, library);
-    const header = (await readKernelSources()).get("include/tokenfilter.h")!;
+    const header = sources.get("include/tokenfilter.h")!;
     const manifest: BuildManifest = {
       abi: Number(header.match(/#define TKF_ABI_VERSION (\d+)/)?.[1]),
       git: await gitHash(),
@@ -131,7 +131,7 @@ export async function buildCpu(options: BuildOptions = {}): Promise<BuiltLibrary
       warnings,
       buildMs: Math.round(performance.now() - started),
     };
-    await writeAtomically(noted, JSON.stringify(manifest, null, 2) + "\n");
+    await writeAtomically(await manifestPath(sources), JSON.stringify(manifest, null, 2) + "\n");
     return { path, manifest, cached: false };
   } finally {
     await Deno.remove(work, { recursive: true });
@@ -155,10 +155,10 @@ async function cachedLibrary(noted: string): Promise<BuiltLibrary | undefined> {
 async function compile(
   compiler: Compiler,
   levels: readonly Level[],
+  sources: Map<string, string>,
   work: string,
   onProgress: (message: string) => void,
 ): Promise<{ library: Uint8Array<ArrayBuffer>; warnings: string }> {
-  const sources = await readKernelSources();
   for (const [path, text] of sources) {
     await Deno.mkdir(`${work}/${path}`.replace(/\/[^/]*$/, ""), { recursive: true });
     await Deno.writeTextFile(`${work}/${path}`, text);

@@ -40,9 +40,9 @@ export function cacheDir(): string {
   return `${user}/tokenfilter`;
 }
 
-/** Path of the manifest of the CPU library that belongs to the present sources. */
-export async function manifestPath(): Promise<string> {
-  return `${cacheDir()}/cpu-${await sourceKey()}-${Deno.build.os}-${Deno.build.arch}.json`;
+/** Path of the manifest of the CPU library that belongs to the present sources (`texts` where already read). */
+export async function manifestPath(texts?: Map<string, string>): Promise<string> {
+  return `${cacheDir()}/cpu-${await sourceKey(texts)}-${Deno.build.os}-${Deno.build.arch}.json`;
 }
 
 /** Writes a file so that readers see the old one, the new one or none, never a part. */

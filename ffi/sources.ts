@@ -101,8 +101,12 @@ export async function sha256(data: string | Uint8Array<ArrayBuffer>): Promise<st
 /**
  * Names the state of the sources and the flags: a digest of their text, or, where they lie on the network, of their address (which
  * holds the version), so that starting a program fetches nothing.
+ *
+ * @param texts The sources where they were read already.
  */
-export async function sourceKey(): Promise<string> {
-  const sources = KERNELS_URL.protocol === "file:" ? [...await readKernelSources()] : KERNELS_URL.href;
+export async function sourceKey(texts?: Map<string, string>): Promise<string> {
+  const sources = KERNELS_URL.protocol === "file:"
+    ? [...texts ?? await readKernelSources()]
+    : KERNELS_URL.href;
   return (await sha256(JSON.stringify({ sources, FLAGS, LEVELS }))).slice(0, 16);
 }

@@ -31,27 +31,41 @@ static TKF_INLINE float maximum_of(const float* x, int64_t count) {
   return found;
 }
 
-// sum of e^(x - shift) and, where `other` is given, of e^(x - shift) * (x - other).
+static TKF_INLINE double sum_in_double(vf v) {
+  float lanes[W];
+  store(lanes, v);
+  double total = 0;
+  for (float lane : lanes) total += static_cast<double>(lane);
+  return total;
+}
+
+// sum of e^(x - shift) and, where `other` is given, of e^(x - shift) * (x - other), where a term of e^... = 0 is 0.
+// At most 64 additions a lane before a sum goes on in double.
 static TKF_INLINE void exponential_sums(const float* x, const float* other, int64_t count, float shift, double* sum_e,
                                         double* sum_ed) {
-  vf e_lanes = set1(0), ed_lanes = set1(0);
   const vf shift_lanes = set1(shift);
-  int64_t i = 0;
-  for (; i < count; i += W) {
-    const int lanes = static_cast<int>(smaller(count - i, static_cast<int64_t>(W)));
-    const bool whole = lanes == W;
-    const vf v = whole ? load(x + i) : load_part(x + i, lanes);
-    vf e = exponential(v - shift_lanes);
-    if (!whole) {
-      float kept[W];
-      store(kept, e);
-      e = load_part(kept, lanes);
+  for (int64_t at = 0; at < count; at += 64 * W) {
+    const int64_t end = smaller(count, at + 64 * W);
+    vf e_lanes = set1(0), ed_lanes = set1(0);
+    for (int64_t i = at; i < end; i += W) {
+      const int lanes = static_cast<int>(smaller(end - i, static_cast<int64_t>(W)));
+      const bool whole = lanes == W;
+      const vf v = whole ? load(x + i) : load_part(x + i, lanes);
+      vf e = exponential(v - shift_lanes);
+      if (!whole) {
+        float kept[W];
+        store(kept, e);
+        e = load_part(kept, lanes);
+      }
+      e_lanes = e_lanes + e;
+      if (other != nullptr) {
+        const vf difference = v - (whole ? load(other + i) : load_part(other + i, lanes));
+        ed_lanes = fma(e, (vf)((vi)difference & (vi)(e != set1(0))), ed_lanes);
+      }
     }
-    e_lanes = e_lanes + e;
-    if (other != nullptr) ed_lanes = fma(e, v - (whole ? load(other + i) : load_part(other + i, lanes)), ed_lanes);
+    *sum_e += sum_in_double(e_lanes);
+    *sum_ed += sum_in_double(ed_lanes);
   }
-  *sum_e += static_cast<double>(sum(e_lanes));
-  *sum_ed += static_cast<double>(sum(ed_lanes));
 }
 
 // The running log-sum-exp of a row.
@@ -61,6 +75,7 @@ struct LogSum {
 
   TKF_INLINE void add(const float* x, const float* other, int64_t count) {
     const float found = maximum_of(x, count);
+    if (found == -INFINITY) return;  // adds nothing
     if (!(found <= shift)) {
       // Nothing to rescale at first; e^(-inf - found) would be 0 all the same.
       const double factor = sum == 0 ? 0 : exp(static_cast<double>(shift) - static_cast<double>(found));

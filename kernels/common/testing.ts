@@ -1,0 +1,98 @@
+/** What the tests of native ops share: backends at every level, seeded inputs, distances. */
+import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
+import { type DType, DTYPES } from "../../lib/dtype.ts";
+import { countOf, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+
+/** Every level of this machine on one thread and on three, which no case divides evenly among. */
+export async function openEveryWay(blas = "none"): Promise<CpuBackend[]> {
+  const backends: CpuBackend[] = [];
+  for (const level of await cpuLevels()) {
+    for (const threads of [1, 3]) backends.push(await openCpu({ level, threads, blas }));
+  }
+  return backends;
+}
+
+/** A stream of numbers in [-1, 1) (xorshift32). */
+export function numbers(seed: number): () => number {
+  let state = (seed * 2654435761 + 1) >>> 0 || 1;
+  return () => {
+    state ^= state << 13;
+    state >>>= 0;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    state >>>= 0;
+    return state / 2 ** 31 - 1;
+  };
+}
+
+/** An f32 tensor of `next`'s numbers; every 97th is an outlier, a hundred times as large. */
+export function randomTensor(shape: readonly number[], next: () => number): HostTensor {
+  const data = Float32Array.from({ length: countOf(shape) }, (_, i) => next() * (i % 97 === 13 ? 100 : 1));
+  return hostTensor("f32", shape, data);
+}
+
+/** Bit pattern of an f16 about `scale` large, of either sign. */
+function halfBits(scale: number, next: () => number): number {
+  return new Uint16Array(new Float16Array([scale * (next() + Math.sign(next()))]).buffer)[0]!;
+}
+
+/** Where the f16 scales of a block lie. */
+const SCALES: { readonly [dtype: string]: readonly number[] } = {
+  q4_0: [0],
+  q4_1: [0, 2],
+  q5_0: [0],
+  q5_1: [0, 2],
+  q8_0: [0],
+  q4_k: [0, 2],
+  q6_k: [208],
+};
+
+/** A tensor of any weight type with random bits, finite scales, and its middle row all zero bytes. */
+export function randomWeight(dtype: DType, shape: readonly [number, number], next: () => number): HostTensor {
+  const [rows, cols] = shape;
+  if (dtype === "f32") return randomTensor(shape, next);
+  if (dtype === "f16" || dtype === "bf16") {
+    const bits = Uint16Array.from({ length: rows * cols }, () => {
+      return dtype === "f16"
+        ? halfBits(0.5, next)
+        : new Uint32Array(new Float32Array([next()]).buffer)[0]! >>> 16;
+    });
+    return hostTensor(dtype, shape, bits);
+  }
+  const { blockSize, blockBytes } = DTYPES[dtype];
+  const bytes = Uint8Array.from({ length: rows * cols / blockSize * blockBytes }, () => (next() + 1) * 128);
+  const view = new DataView(bytes.buffer);
+  for (let at = 0; at < bytes.length; at += blockBytes) {
+    for (const scale of SCALES[dtype]!) view.setUint16(at + scale, halfBits(0.01, next), true);
+  }
+  const rowBytes = bytes.length / Math.max(rows, 1);
+  const middle = Math.floor(rows / 2);
+  bytes.fill(0, middle * rowBytes, (middle + 1) * rowBytes);
+  return hostTensor(dtype, shape, bytes);
+}
+
+/** A tensor that a test fills: NaN everywhere, so that a value nobody wrote shows. */
+export function unwritten(shape: readonly number[]): HostTensor {
+  return hostTensor("f32", shape, new Float32Array(countOf(shape)).fill(NaN));
+}
+
+/** Fails unless |found - expected| <= relative * size(i) + 1e-30 everywhere; NaN equals NaN only. */
+export function assertNear(
+  found: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  relative: number,
+  what: string,
+  size: (i: number) => number = (i) => Math.abs(expected[i]!),
+): void {
+  if (found.length !== expected.length) {
+    throw new Error(`${what}: found ${found.length} values, expected ${expected.length}`);
+  }
+  for (let i = 0; i < found.length; i++) {
+    const f = found[i]!, e = expected[i]!;
+    if (Object.is(f, e) || f === e) continue;
+    const allowed = relative * size(i) + 1e-30;
+    if (!(Math.abs(f - e) <= allowed)) {
+      throw new Error(`${what}: found ${f} at ${i}, expected ${e} within ${allowed}`);
+    }
+  }
+}

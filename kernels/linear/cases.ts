@@ -1,0 +1,25 @@
+/** The cases of `linear`: every weight type, sizes on both sides of every block, tile and thread boundary. */
+import type { DType } from "../../lib/dtype.ts";
+
+/** One product: x [rows, k] times the transpose of weight [n, k]. */
+export interface LinearCase {
+  readonly dtype: DType;
+  readonly rows: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+const DENSE: readonly DType[] = ["f32", "f16", "bf16"];
+const BLOCKS_OF_32: readonly DType[] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"];
+const BLOCKS_OF_256: readonly DType[] = ["q4_k", "q6_k"];
+
+function casesOf(dtypes: readonly DType[], sizes: readonly (readonly [number, number])[]): LinearCase[] {
+  const rows = [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 64];
+  return dtypes.flatMap((dtype) => sizes.flatMap(([n, k]) => rows.map((rows) => ({ dtype, rows, n, k }))));
+}
+
+export const LINEAR_CASES: readonly LinearCase[] = [
+  ...casesOf(DENSE, [[1, 1], [0, 5], [3, 0], [2, 31], [33, 32], [5, 33], [127, 127], [7, 989]]),
+  ...casesOf(BLOCKS_OF_32, [[1, 32], [0, 32], [3, 0], [33, 96], [127, 64], [3, 992], [66, 1056]]),
+  ...casesOf(BLOCKS_OF_256, [[1, 256], [0, 256], [3, 0], [33, 256], [5, 768], [31, 1280]]),
+];

@@ -1,0 +1,41 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { openCpu } from "../../ffi/mod.ts";
+import { KernelError } from "../../lib/errors.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { f32Data, hostTensor } from "../../lib/tensor.ts";
+import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../common/testing.ts";
+import { ROPE_CASES } from "./cases.ts";
+
+const reference = new ReferenceBackend();
+
+Deno.test("rope() equals the reference on all cases, at every level", async () => {
+  const backends = await openEveryWay();
+  let runs = 0;
+  ROPE_CASES.forEach(({ rows, heads, headDim, theta, first, step }, i) => {
+    const x = randomTensor([rows, heads, headDim], numbers(i + 1));
+    const at = Int32Array.from({ length: rows }, (_, row) => first + step * row);
+    const positions = hostTensor("i32", [rows], at);
+    const expected = { ...x, data: x.data.slice() };
+    reference.rope(expected, positions, theta);
+    // A pair keeps its length; its parts may cancel. At position 2e9 an angle of 2e9 rad has 2e-7 rad of double noise.
+    const values = f32Data(x);
+    const length = (j: number) => Math.hypot(values[j]!, values[j ^ 1]!);
+    for (const backend of backends) {
+      const out = { ...x, data: x.data.slice() };
+      backend.rope(out, positions, theta);
+      const tolerance = first > 1e9 ? 1e-6 : 3e-7;
+      assertNear(f32Data(out), f32Data(expected), tolerance, `${backend.description}, case ${i}`, length);
+      runs++;
+    }
+  });
+  assertEquals(runs, backends.length * 3 * 5 * 3);
+});
+
+Deno.test("rope() refuses an odd head size and a theta that is not positive", async () => {
+  const backend = await openCpu({ threads: 1, blas: "none" });
+  const positions = hostTensor("i32", [1], new Int32Array(1));
+  assertThrows(() => backend.rope(unwritten([1, 1, 3]), positions, 1e4), KernelError, "odd");
+  for (const theta of [0, -1, NaN, Infinity]) {
+    assertThrows(() => backend.rope(unwritten([1, 1, 4]), positions, theta), KernelError, "theta");
+  }
+});
