@@ -76,7 +76,8 @@ inline Plan plan_attention(const AttentionJob& job, int64_t keys, int threads) {
   // Whole blocks where the group allows; fewer rows where there would be too few tasks to balance.
   const int64_t wanted = int64_t{4} * threads;
   int64_t queries = kTileRows / plan.group < 1 ? 1 : kTileRows / plan.group;
-  while (queries * plan.group > 4 * plan.block && (job.num_queries + queries - 1) / queries * job.kv_heads < wanted) {
+  const auto tiles = [&] { return (job.num_queries + queries - 1) / queries; };
+  while (queries > 1 && queries * plan.group > 4 * plan.block && tiles() * job.kv_heads < wanted) {
     queries = (queries + 1) / 2;
   }
   int step = 1;  // queries that make whole blocks
@@ -84,7 +85,7 @@ inline Plan plan_attention(const AttentionJob& job, int64_t keys, int threads) {
   if (queries > step) queries = queries / step * step;
   if (queries > job.num_queries) queries = job.num_queries;
   plan.queries = static_cast<int>(queries);
-  plan.tiles = (job.num_queries + queries - 1) / queries;
+  plan.tiles = tiles();
   plan.rows = round_up(plan.queries * plan.group, plan.block);
   const int64_t most = keys / kLeastStretch;
   int64_t stretches = (wanted + plan.tiles * job.kv_heads - 1) / (plan.tiles * job.kv_heads);

@@ -1,0 +1,152 @@
+/** The cases that every execution of filtered attention is held to, and the inputs that belong to them. */
+import type { AttentionArgs } from "../../lib/backend.ts";
+import { toBf16, toF16 } from "../../lib/half.ts";
+import { countOf, emptyTensor, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+
+/** One call of filtered attention, in words. */
+export interface AttentionCase {
+  /** Tokens of the sequence: the kept ones are cached, the skipped ones are recent rows. */
+  readonly tokens: number;
+  /** Which tokens are kept. */
+  readonly keep: "all" | "half" | "one" | "none";
+  /** Whose queries are asked for: all kept tokens', those of the last 40 tokens, or the last token's. */
+  readonly phase: "prefill" | "chunk" | "decode";
+  readonly numKvHeads: number;
+  /** Query heads of a KV head. */
+  readonly group: number;
+  readonly headDim: number;
+  readonly dtype: "f32" | "f16" | "bf16";
+  readonly recent: number;
+  /** `ties`: all keys are equal; `zeros`: some queries, keys and values are 0; `outliers`: some are large. */
+  readonly data: "plain" | "outliers" | "ties" | "zeros";
+}
+
+const BASE: AttentionCase = {
+  tokens: 127,
+  keep: "half",
+  phase: "prefill",
+  numKvHeads: 2,
+  group: 3,
+  headDim: 32,
+  dtype: "f32",
+  recent: 16,
+  data: "plain",
+};
+
+function* list(): Generator<AttentionCase> {
+  for (const tokens of [0, 1, 31, 32, 33, 127]) {
+    for (const keep of ["all", "half", "one", "none"] as const) {
+      for (const recent of [0, 1, 16]) yield { ...BASE, tokens, keep, recent };
+    }
+  }
+  for (const phase of ["prefill", "chunk", "decode"] as const) {
+    for (const keep of ["all", "half"] as const) {
+      yield { ...BASE, tokens: 989, keep, phase, numKvHeads: 1 };
+    }
+    for (const headDim of [32, 64, 80, 96, 128, 256]) {
+      for (const group of [1, 3, 4, 8]) yield { ...BASE, headDim, group, phase, tokens: 65 };
+    }
+    for (const headDim of [1, 7, 20, 33]) yield { ...BASE, headDim, phase };
+    for (const dtype of ["f16", "bf16"] as const) {
+      for (const headDim of [20, 64, 80]) yield { ...BASE, headDim, phase, dtype };
+    }
+    for (const data of ["outliers", "ties", "zeros"] as const) {
+      for (const dtype of ["f32", "f16", "bf16"] as const) yield { ...BASE, phase, dtype, data };
+    }
+  }
+  // Keys cut into stretches, and a group larger than a register block.
+  yield { ...BASE, tokens: 1500, phase: "decode", keep: "all", dtype: "bf16", headDim: 80 };
+  yield { ...BASE, tokens: 1500, phase: "chunk", keep: "all", numKvHeads: 1, group: 1 };
+  yield { ...BASE, tokens: 600, phase: "decode", keep: "all", numKvHeads: 1, group: 71, headDim: 16 };
+}
+
+/** The list. */
+export const ATTENTION_CASES: readonly AttentionCase[] = [...list()];
+
+/** A case's name in a failure. */
+export function nameOf(c: AttentionCase): string {
+  return `${c.phase} of ${c.tokens} tokens, ${c.keep} kept, ${c.numKvHeads}x${c.group} heads of ${c.headDim}, ` +
+    `${c.dtype}, recent ${c.recent}, ${c.data}`;
+}
+
+/** A stream of normal numbers (Box and Muller over a 32-bit generator). */
+export function normals(seed: number): () => number {
+  let state = seed >>> 0;
+  const uniform = () => {
+    state = (state + 0x6D2B79F5) >>> 0;
+    let z = Math.imul(state ^ (state >>> 15), state | 1);
+    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
+    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
+  };
+  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+}
+
+/** Values as a tensor of a type; `spare` rows more than the shape says hold NaN: nobody may read them. */
+export function tensorOf(
+  dtype: "f32" | "f16" | "bf16",
+  shape: readonly number[],
+  value: (index: number) => number,
+  spare = 0,
+): HostTensor {
+  const [rows, ...rest] = shape;
+  const tensor = emptyTensor(dtype, [rows! + spare, ...rest]);
+  const encode = { f32: (x: number) => x, f16: toF16, bf16: toBf16 }[dtype];
+  const count = countOf(shape);
+  for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = encode(i < count ? value(i) : NaN);
+  return tensor;
+}
+
+function keptTokens({ tokens, keep }: AttentionCase, normal: () => number): boolean[] {
+  return Array.from({ length: tokens }, (_, t) => {
+    switch (keep) {
+      case "all":
+        return true;
+      case "half":
+        return normal() > 0;
+      case "one":
+        return t === tokens >> 1;
+      case "none":
+        return false;
+    }
+  });
+}
+
+/** Makes the arguments of a case. `out` holds NaN. */
+export function attentionArgs(c: AttentionCase): AttentionArgs {
+  const { tokens, phase, numKvHeads, group, headDim, dtype, data } = c;
+  const normal = normals(tokens * 7919 + headDim * 31 + group);
+  const kept = keptTokens(c, normal);
+  const all = Array.from({ length: tokens }, (_, t) => t);
+  const cached = all.filter((t) => kept[t]), skipped = all.filter((t) => !kept[t]);
+  const first = phase === "prefill" ? 0 : phase === "chunk" ? Math.max(0, tokens - 40) : tokens - 1;
+  // Where no token is kept, skipped tokens ask: they see the recent rows alone, or nothing.
+  const asking = all.filter((t) => t >= first && (kept[t] || c.keep === "none" || phase === "decode"));
+  const row = numKvHeads * headDim;
+  const value = (width: number) => (index: number) => {
+    const at = Math.floor(index / width);
+    if (data === "zeros" && at % 3 === 1) return 0;
+    return normal() * (data === "outliers" && at % 5 === 2 ? 20 : 1);
+  };
+  const tie = Array.from({ length: row }, normal);
+  const key = data === "ties" ? (index: number) => tie[index % row]! : value(row);
+  const positions = (list: readonly number[], spare: number) =>
+    hostTensor("i32", [list.length + spare], Int32Array.from([...list, ...Array(spare).fill(-9)]));
+  const rows = (list: readonly number[], f: (index: number) => number) =>
+    tensorOf(dtype, [list.length, numKvHeads, headDim], f, 3);
+  const shape = [asking.length, numKvHeads * group, headDim];
+  return {
+    queries: tensorOf("f32", shape, value(numKvHeads * group * headDim)),
+    queryPositions: positions(asking, 0),
+    keys: rows(cached, key),
+    values: rows(cached, value(row)),
+    keyPositions: positions(cached, 3),
+    numKeys: cached.length,
+    recentKeys: rows(skipped, key),
+    recentValues: rows(skipped, value(row)),
+    recentPositions: positions(skipped, 3),
+    numRecent: skipped.length,
+    recent: c.recent,
+    scale: 1 / Math.sqrt(headDim),
+    out: tensorOf("f32", shape, () => NaN),
+  };
+}
