@@ -24,7 +24,8 @@ export function baseLayout(layout: { readonly [key: string]: Json }): { readonly
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 13, color: "@ink" },
-    margin: { l: 58, r: 14, t: 14, b: 52 },
+    margin: { l: 58, r: 14, t: 34, b: 52 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: "@muted", activecolor: "@ink" },
     hoverlabel: {
       bgcolor: "@card",
       bordercolor: "@muted",

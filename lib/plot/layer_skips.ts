@@ -70,10 +70,18 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
       xgap: 1,
       ygap: 1,
       colorscale: [0, 1, 2, 3, 4].map((i) => [i / 4, `@heat${i}`]),
-      colorbar: { thickness: 10, len: 1, outlinewidth: 0, tickformat: ".0%", tickfont: { size: 11 } },
+      colorbar: {
+        orientation: "h",
+        y: 1,
+        yanchor: "bottom",
+        thickness: 8,
+        outlinewidth: 0,
+        tickformat: ".0%",
+        tickfont: { size: 11 },
+      },
     }],
     layout: baseLayout({
-      xaxis: axis("layer", { showgrid: false, dtick: layers > 16 ? 5 : 1 }),
+      xaxis: axis("", { title: { text: "layer" }, showgrid: false, dtick: layers > 12 ? 5 : 1 }),
       yaxis: axis("", {
         showgrid: false,
         autorange: "reversed",

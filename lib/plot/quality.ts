@@ -94,17 +94,17 @@ export function collectQuality(summary: SweepSummary): Quality {
 function bandPoint(trials: readonly Trial[]): BandPoint {
   const perplexity = range(trials.map((trial) => trial.perplexity));
   const kl = range(trials.map((trial) => trial.kl));
-  const seeds = new Set(trials.map((trial) => trial.seed)).size;
+  const seeds = [...new Set(trials.map((trial) => trial.seed))].sort((a, b) => Number(a) - Number(b));
   const [title, ...lines] = hoverLines(trials[0]!);
   const spread = ({ mean, low, high }: Range, digits: number) =>
     `${mean.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;
   return {
     ratio: range(trials.map((trial) => trial.achievedRatio!)).mean,
-    seeds,
+    seeds: seeds.length,
     perplexity,
     kl,
     hover: [
-      `${title}, mean (range) over seeds ${[...new Set(trials.map((trial) => trial.seed))].join(", ")}`,
+      `${title}, mean (range) over seeds ${seeds.join(", ")}`,
       `perplexity ${spread(perplexity, 2)}`,
       `KL ${spread(kl, 3)}`,
       lines[0],
@@ -178,14 +178,15 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
       : "Distance from the dense model against skipped attention",
     caption:
       (isPerplexity
-        ? "Lower is better. A rule is worth something where it lies below the random band at the same ratio. " +
+        ? "Lower is better. A rule is worth something where it lies below the grey band of the random control (mean and " +
+          "range over its seeds) with the same recent window. " +
           "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
         : "Mean KL(dense || filtered) of the next-token distributions, in nats; lower is better. Rings mark the trials " +
           "on the Pareto front of perplexity.") + lost,
     height: 430,
     data,
     layout: baseLayout({
-      xaxis: axis("share of attention skipped, after warm-up, all layers", {
+      xaxis: axis("attention skipped, all layers", {
         rangemode: "tozero",
         tickformat: ".0%",
       }),

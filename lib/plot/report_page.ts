@@ -32,7 +32,7 @@ body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 sys
 main { max-width: 1120px; margin: 0 auto; padding: 24px 16px 48px; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 4px; }
 h2 { font-size: 1.1rem; line-height: 1.3; margin: 0 0 4px; }
-p { margin: 0 0 12px; max-width: 78ch; }
+p { margin: 0 0 12px; max-width: 100ch; }
 .muted { color: var(--muted); }
 .facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 14px 0 20px; padding: 0; }
 .facts div { min-width: 0; }
@@ -40,6 +40,7 @@ p { margin: 0 0 12px; max-width: 78ch; }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 16px; margin: 0 0 16px; }
 .plot { width: 100%; min-height: 200px; }
+.detail { font-size: 0.8rem; margin: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.85rem; width: 100%; }
 th, td { padding: 3px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
@@ -72,18 +73,40 @@ export const SCRIPT = `
     var place = document.getElementById("figure" + i), theme = dark.matches ? themes.dark : themes.light;
     var narrow = place.clientWidth < 560, layout = paint(figure.layout, theme);
     layout.height = figure.height;
-    if (narrow) layout.font.size = 11;
-    Plotly.react(place, paint(figure.data, theme), layout, {
+    if (narrow) {
+      layout.font.size = 11;
+      layout.margin.t = 14;
+      layout.yaxis.tickfont = Object.assign({}, layout.yaxis.tickfont, { size: 9 });
+      layout.xaxis.tickfont = { size: 9 };
+    }
+    var data = paint(figure.data, theme), detail = document.getElementById("detail" + i);
+    // A narrow page has no room for a box beside a point: what it would hold goes below the plot.
+    detail.hidden = !narrow;
+    if (narrow) {
+      data.forEach(function (trace) {
+        if (!trace.hovertemplate) return;
+        delete trace.hovertemplate;
+        trace.hoverinfo = "none";
+      });
+    }
+    Plotly.react(place, data, layout, {
       responsive: true,
       displaylogo: false,
       displayModeBar: narrow ? false : "hover",
       modeBarButtonsToRemove: ["select2d", "lasso2d"]
-    }).then(function () { fit(place, figure.height); });
+    }).then(function () {
+      fit(place, figure.height);
+      place.removeAllListeners("plotly_hover");
+      place.on("plotly_hover", function (event) {
+        if (narrow && event.points[0].text) detail.innerHTML = event.points[0].text;
+      });
+    });
   }
-  // The legend lies below the axes: the plot grows by its height, so that the axes keep theirs.
+  // The legend lies below the axes: the plot grows by its height, so that the axes keep theirs. Without one, a
+  // second layout puts the axes' titles clear of their labels.
   function fit(place, height) {
-    var legend = place.querySelector(".legend");
-    if (!legend) return;
+    var legend = place._fullLayout.showlegend && place.querySelector(".legend");
+    if (!legend) return Plotly.relayout(place, { height: height });
     var extra = Math.ceil(legend.getBoundingClientRect().height);
     var margins = place._fullLayout.margin, inner = height - margins.t - margins.b;
     Plotly.relayout(place, {

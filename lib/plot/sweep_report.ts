@@ -27,7 +27,8 @@ export function renderSweepReport(summary: SweepSummary, options: { readonly plo
   const figures = plotSweep(summary);
   const places = figures.map((figure, i) =>
     `<section><h2>${escapeHtml(figure.title)}</h2><p class="muted">${escapeHtml(figure.caption)}</p>
-<div class="plot" id="figure${i}"></div></section>`
+<div class="plot" id="figure${i}"></div>
+<p class="detail muted" id="detail${i}" hidden>Tap a point to see its configuration here.</p></section>`
   );
   const { model, text } = summary.environment;
   return `<!DOCTYPE html>

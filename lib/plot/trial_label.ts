@@ -1,6 +1,7 @@
 /** Names for trials: short ones that say how a trial differs from its neighbours, and whole ones for hovering. */
 import { effectiveOptions, resolveTrialOptions, type TrialOptionsRecord } from "../sweep/trial_options.ts";
 import type { Trial } from "../sweep/trial.ts";
+import { escapeText } from "./figure.ts";
 
 /** Options that move along a curve or within a band, so that they do not name it. */
 const ALONG = new Set(["pruneRatio", "theta", "seed"]);
@@ -60,6 +61,17 @@ export function nameCurves(trials: readonly Trial[]): string[] {
   });
 }
 
+/** Joins parts to lines of at most 48 characters. */
+function wrapParts(parts: readonly string[]): string[] {
+  const lines: string[] = [];
+  for (const part of parts) {
+    const joined = `${lines.at(-1)} · ${part}`;
+    if (lines.length > 0 && joined.length <= 48) lines[lines.length - 1] = joined;
+    else lines.push(part);
+  }
+  return lines;
+}
+
 const decimals = (value: number | null, digits: number) => value === null ? "none" : value.toFixed(digits);
 const percent = (value: number) => `${(100 * value).toFixed(1)}%`;
 
@@ -67,14 +79,10 @@ const percent = (value: number) => `${(100 * value).toFixed(1)}%`;
 export function hoverLines(trial: Trial): string[] {
   const options = trialOptions(trial);
   const { fusion: _, invert: __, pruneRatio: ___, ...rest } = options;
-  const configuration = Object.entries(rest).map(([name, value]) => shown(name, value));
-  const lines: string[] = [];
-  for (let at = 0; at < configuration.length; at += 4) {
-    lines.push(configuration.slice(at, at + 4).join(" · "));
-  }
+  const lines = wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value))));
   const se = trial.nllDeltaSe === null ? "" : ` ± ${trial.nllDeltaSe.toFixed(3)}`;
   return [
-    `<b>${ruleName(trial)}</b>`,
+    `<b>${escapeText(ruleName(trial))}</b>`,
     `skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "by another rule"})`,
     `perplexity ${trial.perplexity.toFixed(2)} (dense ${trial.densePerplexity.toFixed(2)})`,
     `NLL ${trial.nllDelta < 0 ? "" : "+"}${trial.nllDelta.toFixed(3)}${se}`,

@@ -10,7 +10,8 @@ export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
 
 /**
  * Summarises a sweep. The Pareto front is that of achieved ratio (high) against perplexity (low) over on-line
- * trials: those that look ahead are upper bounds and stand outside.
+ * trials: those that look ahead are upper bounds and stand outside. Ratios count in whole percent, since those that
+ * were asked for as one come out a little apart.
  */
 export function summarizeSweep(
   trials: readonly Trial[],
@@ -18,7 +19,8 @@ export function summarizeSweep(
   environment: Environment,
 ): SweepSummary {
   const sorted = sortTrials(trials);
-  const gain = (trial: Trial) => trial.looksAhead ? NaN : trial.achievedRatio ?? NaN;
+  const gain = (trial: Trial) =>
+    trial.looksAhead || trial.achievedRatio === null ? NaN : Math.round(100 * trial.achievedRatio);
   const front = paretoFront(sorted.map(gain), sorted.map((trial) => trial.perplexity));
   return { trials: sorted.map((trial, i) => ({ ...trial, pareto: front[i]! })), dense, environment };
 }

@@ -83,7 +83,7 @@ export function effectiveOptions(method: ResolvedTrialOptions): Partial<TrialOpt
   const similarity = learned ? features.includes("similarity") : !oracle && fusion !== "random";
   const projection = learned && features.includes("projection");
   const explicit = method.schedule === "explicit";
-  const threshold = oracle ? "topk" : method.threshold;
+  const threshold = oracle ? undefined : method.threshold;
   const has: { readonly [K in keyof TrialOptionsRecord]: boolean } = {
     fusion: true,
     invert: true,
@@ -101,7 +101,7 @@ export function effectiveOptions(method: ResolvedTrialOptions): Partial<TrialOpt
     slope: method.schedule === "ramp" && threshold !== "fixed",
     skipRatios: explicit,
     warmup: true,
-    threshold: true,
+    threshold: !oracle,
     window: threshold === "budget" || threshold === "window",
     theta: threshold === "fixed",
     eta: threshold === "robbins-monro",
@@ -113,9 +113,7 @@ export function effectiveOptions(method: ResolvedTrialOptions): Partial<TrialOpt
     features: learned,
     seed: fusion === "random" || projection,
   };
-  const kept = Object.entries({ ...all, threshold }).filter(([name]) =>
-    has[name as keyof TrialOptionsRecord]
-  );
+  const kept = Object.entries(all).filter(([name]) => has[name as keyof TrialOptionsRecord]);
   return Object.fromEntries(kept) as Partial<TrialOptionsRecord>;
 }
 

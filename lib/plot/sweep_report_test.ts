@@ -1,0 +1,32 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { renderSweepReport } from "./sweep_report.ts";
+import { makeSummary, makeTrial } from "./testing.ts";
+
+const summary = makeSummary([
+  makeTrial({ fusion: "learned", pruneRatio: 0.3 }, 0.3, 50),
+  makeTrial({ fusion: "random", pruneRatio: 0.3 }, 0.3, 55),
+]);
+const plotly = 'window.Plotly = { react() {} }; var s = "</script><!-- x";';
+const html = renderSweepReport(summary, { plotly });
+
+Deno.test("renderSweepReport() holds plotly once, the data, and a row a trial", () => {
+  assertEquals(html.split("window.Plotly = ").length, 2);
+  const figures = JSON.parse(html.match(/id="figures">(.*?)<\/script>/s)![1]!);
+  assertEquals(figures.length, 3);
+  assertEquals(html.match(/<tr[ >]/g)!.length, 1 + summary.trials.length);
+  for (let i = 0; i < 3; i++) assertStringIncludes(html, `id="figure${i}"`);
+  assertStringIncludes(html, "prefers-color-scheme: dark");
+});
+
+Deno.test("renderSweepReport() loads nothing from anywhere", () => {
+  assertStringIncludes(html, "default-src 'none'");
+  assertEquals(/(src|href)=|url\(|https?:/.test(html), false);
+});
+
+Deno.test("renderSweepReport() lets no text end a script or become markup", () => {
+  assertEquals(html.match(/<\/script>/g)!.length, 4);
+  assertStringIncludes(html, 'var s = "<\\/script><\\!-- x"');
+  assertStringIncludes(html, "numbers &lt;1&gt;");
+  assert(!html.includes("numbers <1>"));
+  assertMatch(html, /^<!DOCTYPE html>/);
+});
