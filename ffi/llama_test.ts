@@ -1,0 +1,100 @@
+/** The whole model on native code: decode equals prefill, and the reference agrees with what the filter did. */
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { buildCpu } from "../build.ts";
+import {
+  createPruner,
+  loadModel,
+  type Pruner,
+  readBuiltinText,
+  ReferenceBackend,
+  scoreSequence,
+  type SequenceScore,
+  type TokenFilterOptions,
+} from "../mod.ts";
+import { openCpu } from "./mod.ts";
+
+await buildCpu();
+const { llama, tokenizer, config } = await loadModel("tiny", await openCpu({ threads: 2 }));
+const reference = (await loadModel("tiny", new ReferenceBackend())).llama;
+const ids = tokenizer.encode(await readBuiltinText()).slice(0, 360);
+
+const CASES: readonly TokenFilterOptions[] = [
+  { fusion: "variance", recent: 0 },
+  { fusion: "variance", recent: 16 },
+  { fusion: "learned", recent: 0 },
+  { fusion: "learned", recent: 16 },
+];
+const name = (options: TokenFilterOptions) => `${options.fusion}, recent ${options.recent}`;
+const filtering = (options: TokenFilterOptions) => createPruner("token-filtering", config, options);
+
+function assertSame(got: SequenceScore, want: SequenceScore, tolerance: number): void {
+  assertEquals(got.layers, want.layers);
+  got.keep.forEach((mask, i) => assertEquals([...mask], [...want.keep[i]!], `layer ${got.layers[i]}`));
+  got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, tolerance));
+}
+
+for (const options of CASES) {
+  Deno.test(`chunks and decode take prefill's decisions and losses: ${name(options)}`, () => {
+    const whole = scoreSequence(llama, ids, filtering(options));
+    const skipped = whole.keep.reduce((sum, mask) => sum + mask.filter((kept) => kept === 0).length, 0);
+    assert(Math.abs(skipped / (config.numLayers * (ids.length - 32)) - 0.5) < 0.02);
+    for (const chunk of [1, 7, 64]) {
+      assertSame(scoreSequence(llama, ids, filtering(options), { chunk }), whole, 1e-4);
+    }
+    assertSame(scoreSequence(llama, ids, filtering(options), { phase: "decode" }), whole, 1e-4);
+  });
+
+  Deno.test(`replaying the masks in plain TypeScript gives the filtered losses: ${name(options)}`, () => {
+    const native = scoreSequence(llama, ids.slice(0, 200), filtering(options));
+    const keep = new Map(native.layers.map((layer, i) => [layer, native.keep[i]!]));
+    const replay = createPruner("replay", config, { keep, recent: options.recent ?? 16 });
+    assertSame(scoreSequence(reference, ids.slice(0, 200), replay), native, 2e-3);
+  });
+
+  Deno.test(`a changed late token leaves earlier losses and decisions as they were: ${name(options)}`, () => {
+    const late = 150, short = ids.slice(0, 170), changed = short.slice();
+    changed[late] = changed[late]! === 500 ? 501 : 500;
+    for (const [model, tolerance] of [[llama, 1e-5], [reference, 0]] as const) {
+      const a = scoreSequence(model, short, filtering(options)),
+        b = scoreSequence(model, changed, filtering(options));
+      for (let i = 0; i < late - 1; i++) {
+        assert(Math.abs(a.nll[i]! - b.nll[i]!) <= tolerance, `${model.backend.name} ${i}`);
+      }
+      a.keep.forEach((mask, i) => assertEquals([...mask.slice(0, late)], [...b.keep[i]!.slice(0, late)]));
+      assert(a.nll[late - 1] !== b.nll[late - 1]);
+    }
+  });
+}
+
+Deno.test("native decisions and losses equal the reference's, rule by rule", () => {
+  const short = ids.slice(0, 120);
+  const pruners: [string, Pruner][] = [
+    ...(["variance", "mean", "key", "value", "min", "max", "product", "random", "learned"] as const).map((
+      fusion,
+    ): [string, Pruner] => [fusion, filtering({ fusion, warmup: 16 })]),
+    ["pre-rope", filtering({ keyState: "pre-rope" })],
+    ["queries", filtering({ fusion: "learned", features: ["similarity", "norm", "projection", "query"] })],
+    ["cached", filtering({ cacheSkipped: true })],
+    ["topk", filtering({ threshold: "topk" })],
+    ["oracle", createPruner("oracle", config, { recent: 16 })],
+  ];
+  for (const [rule, pruner] of pruners) {
+    const got = scoreSequence(llama, short, pruner), want = scoreSequence(reference, short, pruner);
+    const flips = got.keep.reduce(
+      (sum, mask, i) => sum + mask.filter((kept, t) => kept !== want.keep[i]![t]).length,
+      0,
+    );
+    assertEquals(flips, 0, rule);
+    got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4, rule));
+    assert(got.keep.some((mask) => mask.includes(0)), rule);
+  }
+});
+
+Deno.test("a filtered sequence allocates less cache by the skip ratio, but for the ring and one page a layer", () => {
+  const tail = { tail: 1, pruneRatio: 0.5, recent: 16, warmup: 0 };
+  const dense = scoreSequence(llama, ids).usage, half = scoreSequence(llama, ids, filtering(tail)).usage;
+  const row = 2 * config.numKvHeads * config.headDim * 4 + 4;
+  const slack = config.numLayers * (64 + 16) * row;
+  assert(half.kvBytesAllocated <= 0.5 * dense.kvBytesAllocated + slack);
+  assert(half.kvBytesHeld <= half.kvBytesAllocated);
+});
