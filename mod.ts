@@ -36,6 +36,7 @@ export * from "./lib/dtype.ts";
 export * from "./lib/errors.ts";
 export * from "./lib/eval/mod.ts";
 export * from "./lib/filter/mod.ts";
+export * from "./lib/half.ts";
 export * from "./lib/model/mod.ts";
 export * from "./lib/nearest.ts";
 export * from "./lib/plot/mod.ts";
