@@ -65,7 +65,7 @@ export function loadLibrary(path: string): Symbols {
   if (known !== undefined) return known;
   let symbols: Symbols;
   try {
-    symbols = Deno.dlopen(path, SYMBOLS).symbols as unknown as Symbols;
+    symbols = Deno.dlopen(path, SYMBOLS).symbols as Symbols;
   } catch (error) {
     if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
     throw new NativeLibraryError(`Cannot load "${path}": ${error.message}; ${MEND}`, { cause: error });

@@ -243,7 +243,6 @@ export const SYMBOLS = {
     result: "i32", // int32_t
   },
   tkf_attention_filtered: {
-    optional: true,
     parameters: [
       "pointer", // tkf_context* context
       "buffer", // const tkf_attention_shape* shape
@@ -270,7 +269,6 @@ export const SYMBOLS = {
     result: "i32", // int32_t
   },
   tkf_filter_scan: {
-    optional: true,
     parameters: [
       "pointer", // tkf_context* context
       "buffer", // const tkf_filter_spec* spec
@@ -307,7 +305,6 @@ export const SYMBOLS = {
     result: "i32", // int32_t
   },
   tkf_filter_observe: {
-    optional: true,
     parameters: [
       "pointer", // tkf_context* context
       "buffer", // const tkf_filter_spec* spec

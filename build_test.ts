@@ -1,0 +1,138 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { buildCpu } from "./build.ts";
+import { KERNEL_SOURCES, KERNELS_URL, LEVELS } from "./ffi/sources.ts";
+import { inChild } from "./kernels/common/testing_child.ts";
+
+const WINDOWS = Deno.build.os === "windows";
+
+/** Runs code in a process with an empty cache; what it returned, and the names of the files it left there. */
+async function inEmptyCache(env: Record<string, string>, body: string) {
+  const cache = await Deno.makeTempDir();
+  const result = await inChild({ ...env, TOKENFILTER_CACHE: cache }, body);
+  const left = Array.from(Deno.readDirSync(cache), ({ name }) => name);
+  await Deno.remove(cache, { recursive: true });
+  return { result, left };
+}
+
+const BUILD = 'const { buildCpu } = await load("build.ts"); return await buildCpu();';
+const BLAS = 'const { ensureBlas } = await load("build.ts"); return await ensureBlas();';
+
+/** A stand-in for a compiler, so that no test compiles the kernels again. */
+async function fakeCompiler(folder: string, script: string): Promise<string> {
+  const path = `${folder}/c++`;
+  await Deno.writeTextFile(path, `#!/bin/sh\n${script}\n`);
+  await Deno.chmod(path, 0o755);
+  return path;
+}
+
+Deno.test({
+  name: "buildCpu() finds the build of the test command, whole, without a warning from the compiler",
+  ignore: WINDOWS,
+  fn: async () => {
+    const messages: string[] = [];
+    const { path, manifest, cached } = await buildCpu({ onProgress: (message) => messages.push(message) });
+    assert(cached);
+    assertEquals(messages, []);
+    assert((await Deno.stat(path)).isFile);
+    assertEquals(manifest.warnings, "");
+    assertEquals(manifest.abi, 1);
+    assertEquals(manifest.levels, LEVELS[Deno.build.arch]!.map(({ name }) => name));
+    assertMatch(manifest.sha256, /^[0-9a-f]{64}$/);
+    assert(path.includes(manifest.sha256.slice(0, 16)));
+  },
+});
+
+Deno.test("buildCpu() names both compilers and the mend where there is none", async () => {
+  const none = await inEmptyCache({ PATH: "/nonexistent" }, BUILD);
+  assertMatch(
+    none.result.error,
+    /^NativeLibraryError: .*neither g\+\+ nor clang\+\+.*install g\+\+ or clang\+\+/,
+  );
+  assertEquals(none.left, []);
+  const other = await inEmptyCache({ CXX: "no-such-compiler -v" }, BUILD);
+  assertMatch(other.result.error, /CXX="no-such-compiler -v"/);
+});
+
+Deno.test({
+  name: "buildCpu() passes on what a failing compiler says, and leaves nothing behind",
+  ignore: WINDOWS,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    const CXX = await fakeCompiler(
+      folder,
+      'if [ "$1" = --version ]; then echo "fake 1.0"; else echo "level.cpp:1: error: no" >&2; exit 1; fi',
+    );
+    const { result, left } = await inEmptyCache({ CXX }, BUILD);
+    assertMatch(result.error, /^NativeLibraryError: .*the compiler failed on .*\n.*level\.cpp:1: error: no/);
+    assertEquals(left, []);
+    await Deno.remove(folder, { recursive: true });
+  },
+});
+
+Deno.test({
+  name:
+    "buildCpu() builds once, notes compiler and levels, and builds again for another compiler or by force",
+  ignore: WINDOWS,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    // Its version is what the file "version" says; it writes that, in place of code, where -o points.
+    const CXX = await fakeCompiler(
+      folder,
+      `version=$(cat "${folder}/version")
+if [ "$1" = --version ]; then echo "fake $version"; exit 0; fi
+while [ $# -gt 0 ]; do if [ "$1" = -o ]; then echo "$version" > "$2"; fi; shift; done`,
+    );
+    const { result, left } = await inEmptyCache(
+      { CXX },
+      `
+      const { buildCpu } = await load("build.ts");
+      const cached = [], version = (v) => Deno.writeTextFile("${folder}/version", v);
+      const build = async (options) => {
+        const built = await buildCpu(options);
+        cached.push(built.cached);
+        return built;
+      };
+      await version("1.0");
+      const first = await build();
+      await build();
+      await build({ force: true });
+      await version("2.0");
+      const second = await build();
+      const contents = [await Deno.readTextFile(first.path), await Deno.readTextFile(second.path)];
+      await Deno.writeTextFile(second.path, "spoiled");
+      await build();
+      return { cached, contents, compilers: [first.manifest.compiler, second.manifest.compiler] };`,
+    );
+    assertEquals(result, {
+      cached: [false, true, false, false, false],
+      // New content, new name: a program that has the first one loaded keeps it.
+      contents: ["1.0\n", "2.0\n"],
+      compilers: ["fake 1.0", "fake 2.0"],
+    });
+    assertEquals(left.length, 3);
+    await Deno.remove(folder, { recursive: true });
+  },
+});
+
+Deno.test("KERNEL_SOURCES lists every C++ file under kernels/, and each is there", async () => {
+  const found: string[] = [];
+  const visit = async (folder: string) => {
+    for await (const { name, isDirectory } of Deno.readDir(new URL(folder || ".", KERNELS_URL))) {
+      if (isDirectory) await visit(`${folder}${name}/`);
+      else if (/\.(cpp|h|hpp)$/.test(name)) found.push(`${folder}${name}`);
+    }
+  };
+  await visit("");
+  assertEquals(found.toSorted(), [...KERNEL_SOURCES].toSorted());
+});
+
+Deno.test("ensureBlas() follows TOKENFILTER_BLAS, and says why there is no BLAS where pip fails", async () => {
+  const none = await inEmptyCache({ TOKENFILTER_BLAS: "none" }, BLAS);
+  assertEquals(none.result, { reason: "TOKENFILTER_BLAS=none" });
+  const own = await inEmptyCache({ TOKENFILTER_BLAS: "/some/libopenblas.so" }, BLAS);
+  assertEquals(own.result.path, "/some/libopenblas.so");
+  const { result, left } = await inEmptyCache({ PATH: "/nonexistent" }, BLAS);
+  assert(result.path === undefined || result.path.includes("openblas"), result.path);
+  assertMatch(result.reason, /python3 not found|pinned for/);
+  assertEquals(left, []);
+});

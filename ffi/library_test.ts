@@ -1,0 +1,84 @@
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { inChild } from "../kernels/common/testing_child.ts";
+import { NativeLibraryError } from "../lib/errors.ts";
+import { cacheDir, manifestPath } from "./cache.ts";
+import { findLibrary, loadLibrary } from "./library.ts";
+import { cpuLevels, openCpu } from "./mod.ts";
+
+const FIND = 'const { findLibrary } = await load("ffi/library.ts"); return await findLibrary();';
+
+Deno.test("findLibrary() names every place tried and the mend where nothing is built", async () => {
+  const cache = await Deno.makeTempDir();
+  const { error } = await inChild({ TOKENFILTER_CACHE: cache }, FIND);
+  for (const part of ["NativeLibraryError", "TOKENFILTER_LIBRARY", cache, "deno run -A build.ts"]) {
+    assertStringIncludes(error, part);
+  }
+  await Deno.remove(cache, { recursive: true });
+});
+
+Deno.test("findLibrary() takes the path given, then TOKENFILTER_LIBRARY, and says where nothing lies", async () => {
+  const built = await findLibrary();
+  assertEquals(await findLibrary(built), await Deno.realPath(built));
+  await assertRejects(() => findLibrary("/no/such.so"), NativeLibraryError, '"/no/such.so" (the path given)');
+  assertEquals(await inChild({ TOKENFILTER_LIBRARY: built }, FIND), await Deno.realPath(built));
+  const { error } = await inChild({ TOKENFILTER_LIBRARY: "/no/such.so" }, FIND);
+  assertStringIncludes(error, '"/no/such.so" (TOKENFILTER_LIBRARY)');
+});
+
+Deno.test("findLibrary() refuses a library that differs from its digest, or is gone", async () => {
+  const noted = await manifestPath();
+  const manifest = await Deno.readTextFile(noted);
+  const { library } = JSON.parse(manifest);
+  const bytes = await Deno.readFile(`${cacheDir()}/${library}`);
+  const cache = await Deno.makeTempDir();
+  const find = () => inChild({ TOKENFILTER_CACHE: cache }, FIND);
+  const copy = cache + noted.slice(cacheDir().length);
+  await Deno.writeTextFile(copy, manifest);
+  assertStringIncludes((await find()).error, "found no file");
+  await Deno.writeFile(`${cache}/${library}`, bytes);
+  assertEquals(await find(), `${cache}/${library}`);
+  bytes[bytes.length >> 1]! ^= 1;
+  await Deno.writeFile(`${cache}/${library}`, bytes);
+  assertStringIncludes((await find()).error, "expected SHA-256");
+  await Deno.writeTextFile(copy, manifest.slice(0, 40));
+  assertStringIncludes((await find()).error, "nor a build noted");
+  await Deno.remove(cache, { recursive: true });
+});
+
+Deno.test("loadLibrary() refuses what is no library", async () => {
+  const path = await Deno.makeTempFile();
+  await Deno.writeTextFile(path, "not a library");
+  assertThrows(() => loadLibrary(path), NativeLibraryError, path);
+  await Deno.remove(path);
+});
+
+Deno.test("openCpu() refuses unknown levels, thread counts and a BLAS that is none", async () => {
+  await assertRejects(() => openCpu({ level: "mmx" }), RangeError, 'found level "mmx", expected one of base');
+  for (const threads of [0, -1, 1.5, NaN, 1025]) {
+    await assertRejects(() => openCpu({ threads }), RangeError, "expected 1 to 1024");
+  }
+  await assertRejects(() => openCpu({ blas: "/no/such.so" }), NativeLibraryError, "TOKENFILTER_BLAS");
+  await assertRejects(async () => openCpu({ blas: await findLibrary() }), NativeLibraryError, "cblas_sgemm");
+});
+
+Deno.test("openCpu() describes itself in one line, and takes level and BLAS from the environment", async () => {
+  const levels = await cpuLevels();
+  assertEquals(levels[0], "base");
+  const backend = await openCpu({ threads: 2, level: levels.at(-1)!, blas: "none" });
+  assert(/^cpu: \S+, 2 threads, built-in matrix product$/.test(backend.description), backend.description);
+  const description = await inChild(
+    { TOKENFILTER_LEVEL: "base", TOKENFILTER_BLAS: "none" },
+    'const { openCpu } = await load("ffi/mod.ts"); return (await openCpu({ threads: 1 })).description;',
+  );
+  assertMatch(
+    description,
+    /^cpu: (x86-64-v2|base), 1 thread, built-in matrix product \(TOKENFILTER_BLAS=none\)$/,
+  );
+});

@@ -1,0 +1,78 @@
+import { assertEquals } from "@std/assert";
+import { ABI_VERSION, STATUS, SYMBOLS } from "./symbols.ts";
+import { DTYPES } from "../lib/dtype.ts";
+import { ABSORBS, ANCHORS, FUSION_RULES, NUM_SLOTS, SLOT, THRESHOLD_POLICIES } from "../lib/filter/layer.ts";
+
+const header = await Deno.readTextFile(new URL("../kernels/include/tokenfilter.h", import.meta.url));
+const source = await Deno.readTextFile(new URL("symbols.ts", import.meta.url));
+
+/** C declarations of all exported functions: name, result and parameters, single-spaced. */
+function prototypes(): Map<string, { result: string; parameters: string[] }> {
+  const plain = header.replaceAll(/\/\*[^]*?\*\//g, "");
+  const found = new Map<string, { result: string; parameters: string[] }>();
+  for (const [, result, name, list] of plain.matchAll(/TKF_API\s+([\w\s*]+?)\s*(tkf_\w+)\(([^)]*)\);/g)) {
+    const parameters = list!.trim() === "void"
+      ? []
+      : list!.split(",").map((p) => p.trim().replaceAll(/\s+/g, " "));
+    found.set(name!, { result: result!.trim(), parameters });
+  }
+  return found;
+}
+
+/** How a C type crosses FFI. */
+function ffiType(declaration: string): string {
+  if (/^tkf_context\* \w+$/.test(declaration)) return "pointer";
+  if (declaration.includes("*")) return "buffer";
+  const types: Record<string, string> = { int32_t: "i32", int64_t: "i64", uint64_t: "u64", double: "f64" };
+  return types[declaration.split(" ")[0]!] ?? "unknown";
+}
+
+/** Numbers of all `#define TKF_<group>_<NAME> n` of a group, by lower-case name. */
+function defines(group: string): Record<string, number> {
+  const found: Record<string, number> = {};
+  for (const [, name, value] of header.matchAll(new RegExp(`#define TKF_${group}_(\\w+) (\\d+)`, "g"))) {
+    found[name!.toLowerCase()] = Number(value);
+  }
+  return found;
+}
+
+Deno.test("SYMBOLS declares exactly the functions of tokenfilter.h, with their types", () => {
+  const expected = prototypes();
+  assertEquals(expected.size, 22);
+  assertEquals(Object.keys(SYMBOLS).toSorted(), [...expected.keys()].toSorted());
+  for (const [name, { parameters, result }] of expected) {
+    const found = SYMBOLS[name as keyof typeof SYMBOLS];
+    assertEquals([...found.parameters] as string[], parameters.map(ffiType), name);
+    assertEquals(found.result, result.endsWith("*") ? "pointer" : "i32", name);
+    assertEquals(result.endsWith("*") || result === "int32_t", true, name);
+  }
+});
+
+Deno.test("SYMBOLS carries every parameter's C declaration as its comment", () => {
+  for (const [name, { parameters }] of prototypes()) {
+    const entry = source.match(new RegExp(`\n  ${name}: \\{\n([^]*?)\n  \\},`))![1]!;
+    const comments = [...entry.matchAll(/^ {6}"\w+", \/\/ (.+)$/gm)].map(([, comment]) => comment);
+    assertEquals(comments, parameters, name);
+  }
+});
+
+Deno.test("numbers of the C ABI equal those of TypeScript", () => {
+  assertEquals(Number(header.match(/#define TKF_ABI_VERSION (\d+)/)![1]), ABI_VERSION);
+  assertEquals(defines("STATUS"), STATUS);
+  for (const [name, code] of Object.entries(defines("DTYPE"))) {
+    assertEquals(DTYPES[name as keyof typeof DTYPES].code, code, name);
+  }
+  const weights = Object.values(DTYPES).filter(({ code }) => code < 100).length;
+  assertEquals(Object.keys(defines("DTYPE")).length, weights);
+  const numbered = (names: readonly string[]) =>
+    Object.fromEntries(names.map((name, i) => [name.replaceAll("-", "_"), i]));
+  assertEquals(defines("FUSION"), numbered(FUSION_RULES));
+  assertEquals(defines("THRESHOLD"), numbered(THRESHOLD_POLICIES));
+  assertEquals(defines("ANCHOR"), numbered(ANCHORS));
+  assertEquals(defines("ABSORB"), numbered(ABSORBS));
+  assertEquals(Number(header.match(/#define TKF_NUM_SLOTS (\d+)/)![1]), NUM_SLOTS);
+  assertEquals(
+    defines("SLOT"),
+    Object.fromEntries(Object.entries(SLOT).map(([name, slot]) => [name.toLowerCase(), slot])),
+  );
+});
