@@ -1,7 +1,8 @@
 """Compares two scorings of the same tokens: losses, decisions and ratios.
 
 usage: python3 compare_scores.py A.json B.json
-Each file holds what `deno task score --json` or numpy_llama.py prints: one object or a list of {ids, nll, keep, layers}.
+Each file holds what `deno task score --json` or numpy_llama.py prints: one object, or a list of
+{ids, nll, keep, layers}.
 Decisions feed back, so losses are compared up to the first token at which a layer decides otherwise.
 Prints a line a sequence, then a total; exits with 1 where the tokens or the filtered layers differ.
 """
@@ -29,8 +30,8 @@ def main():
         first = differ[0] if differ else T
         same = [abs(p - q) for p, q in zip(x["nll"][:first], y["nll"][:first])]
         moved = sum(p[t] != q[t] for p, q in zip(x["keep"], y["keep"]) for t in range(T))
-        print(f"sequence {n}: {T} tokens, decisions that differ {moved}, first at {first if differ else 'none'}, largest "
-              f"difference of losses before it {max(same, default=0):.2e}")
+        print(f"sequence {n}: {T} tokens, decisions that differ {moved}, first at {first if differ else 'none'}, "
+              f"largest difference of losses before it {max(same, default=0):.2e}")
         worst, flips, decided = max(worst, max(same, default=0)), flips + moved, decided + T * len(x["layers"])
         total = [total[0] + sum(x["nll"]), total[1] + sum(y["nll"])]
         count += len(x["nll"])

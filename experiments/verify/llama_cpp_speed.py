@@ -3,8 +3,8 @@
 usage: python3 llama_cpp_speed.py MODEL.gguf [--threads 2] [--prompt 512] [--decode 128] [--runs 5] [--all-logits]
        (needs llama-cpp-python and numpy)
 
-n_batch = n_ubatch = the prompt's length, CPU only. Prefill asks for the logits of the last token alone, as a prompt does,
-or with --all-logits for all, as scoring does; decode is one token at a time, the argmax included.
+n_batch = n_ubatch = the prompt's length, CPU only. Prefill asks for the logits of the last token alone, as a prompt
+does, or with --all-logits for all, as scoring does; decode is one token at a time, the argmax included.
 Prints JSON: { prefillTimeMs, decodeTimeMs, prefillTokensPerS, decodeTokensPerS, … }, like llama_cpp_speed.mjs.
 """
 import argparse

@@ -10,7 +10,7 @@ datasets    {name: {T, H, d, noise, drift, seed, zeroKeys, zeroValues[, hiddenSi
 moments     list of {muK, varK, muV, varV}, arrays over T, null at t = 0. Cases whose anchors move alike share one.
 cases       list of {name, dataset, moments, spec, keep, redundancy, threshold, wK, margin}:
   moments     index into `moments`
-  spec        every option of the layer, under the names of LayerSpec in lib/filter/layer.ts. Without the defaults:
+  spec        the options of the layer, under the names of LayerSpec in lib/filter/layer.ts, but for the defaults:
               fusion variance, invert false, tau 1, lambda 0, eps 1e-6, alpha 0.5, anchor ema, gamma 0.9, absorb all,
               warmup 32, threshold budget, window 256, theta 0.5, eta 0.1, seed "0" (a decimal string), chunk 0,
               layer 0, block 32, ridge 1, projections 16, features ["similarity", "norm", "projection"]
@@ -27,9 +27,9 @@ Inputs of a dataset (exact in any language with float64 and a rounding to float3
 next():    s = (1664525 * s + 1013904223) mod 2^32, from s = seed; returns s / 2^32.
 normal():  next() + next() + next() + next() - 2, summed from the left.
 In this order: base[2][H][d], slope[2][H][d] by normal(); then for t = 0..T-1: for side = 0 (key), 1 (value): level =
-noise * (0.25 + next()); for h, i: x[t][h][i] = float32(base + slope * (drift * t / T) + level * normal()), evaluated from
-the left; all zeros for the tokens listed in zeroKeys and zeroValues. Then, where hiddenSize is given: mix[hiddenSize] by
-normal(); for t: size = 0.5 + 2 * next(); for a < hiddenSize: residual = float32(size * (mix[a] + normal())); for
+noise * (0.25 + next()); for h, i: x[t][h][i] = float32(base + slope * (drift * t / T) + level * normal()), evaluated
+from the left; all zeros for the tokens listed in zeroKeys and zeroValues. Then, where hiddenSize is given:
+mix[hiddenSize] by normal(); for t: size = 0.5 + 2 * next(); for a < hiddenSize: residual = float32(size * (mix[a] + normal())); for
 a < hiddenSize: normed = float32(residual / size + 0.25 * normal()); for a < numHeads * d: queries = float32(normal());
 outputNorm[t] = (0.1 + |normed[t][0]|) * (0.5 + next()).
 y of a kept token is ln((outputNorm + 1e-6) / (norm(residual) + 1e-6)).
