@@ -349,6 +349,17 @@ export class CpuBackend implements Backend {
     return { nll, baseNll, kl, agree };
   }
 
+  /**
+   * What the machine can do with this backend's level and threads, measured in about a second: multiply-adds of
+   * float32 in FLOP/s (each counts as two), and reading memory in bytes/s.
+   */
+  measureMachine(): { flopsPerSecond: number; bytesPerSecond: number } {
+    const out = new Float64Array(2);
+    const { symbols, pointer } = this.#context;
+    this.#check("tkf_machine_measure", symbols.tkf_machine_measure(pointer, out, out.byteLength));
+    return { flopsPerSecond: out[0]!, bytesPerSecond: out[1]! };
+  }
+
   #check(op: string, status: number): void {
     if (status !== 0) this.#context.check(op, status);
   }

@@ -9,6 +9,7 @@ const OPS: readonly string[] = [
   "filtered_attention",
   "kv_filter_scan",
   "linear",
+  "machine",
   "nll",
   "rms_norm",
   "rope",

@@ -62,6 +62,14 @@ export const SYMBOLS = {
     ],
     result: "i32", // int32_t
   },
+  tkf_machine_measure: {
+    parameters: [
+      "pointer", // tkf_context* context
+      "buffer", // double* out
+      "u64", // uint64_t out_bytes
+    ],
+    result: "i32", // int32_t
+  },
   tkf_tensor_dequantize: {
     parameters: [
       "pointer", // tkf_context* context

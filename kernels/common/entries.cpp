@@ -7,6 +7,7 @@
 #include "../filtered_attention/filtered_attention.cpp"
 #include "../kv_filter_scan/kv_filter_scan.cpp"
 #include "../linear/linear.cpp"
+#include "../machine/machine.cpp"
 #include "../nll/nll.cpp"
 #include "../rms_norm/rms_norm.cpp"
 #include "../rope/rope.cpp"

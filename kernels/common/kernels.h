@@ -58,6 +58,8 @@ struct Kernels {
   int (*filtered_attention)(tkf_context* context, const AttentionJob* job);
   void (*filter_measure)(tkf_context* context, const FilterMeasure* job);
   void (*filter_features)(tkf_context* context, const FilterFeatures* job);
+  double (*machine_multiply)(tkf_context* context, int64_t rounds);
+  void (*machine_read)(tkf_context* context, const float* data, int64_t count);
 };
 
 // The table of each level; those above base exist in x86-64 builds only.

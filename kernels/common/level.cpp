@@ -5,6 +5,7 @@
 #include "../filtered_attention/filtered_attention_cpu.cpp"
 #include "../kv_filter_scan/kv_filter_scan_cpu.cpp"
 #include "../linear/linear_cpu.cpp"
+#include "../machine/machine_cpu.cpp"
 #include "../nll/nll_cpu.cpp"
 #include "../rms_norm/rms_norm_cpu.cpp"
 #include "../rope/rope_cpu.cpp"
@@ -38,6 +39,8 @@ extern const Kernels TKF_TABLE = {
     TKF_NAMESPACE::filtered_attention,
     TKF_NAMESPACE::filter_measure,
     TKF_NAMESPACE::filter_features,
+    TKF_NAMESPACE::machine_multiply,
+    TKF_NAMESPACE::machine_read,
 };
 
 }  // namespace tkf

@@ -68,6 +68,10 @@ TKF_API int32_t tkf_context_best_level(void);
  * many rows; without one the built-in kernel serves. `path` is a NUL-terminated UTF-8 string. */
 TKF_API int32_t tkf_blas_load(tkf_context* context, const char* path);
 
+/* What the machine can do at this level, for rooflines: out [2] = multiply-adds of f32 on all threads in FLOP/s (each
+ * counts as two), and reading memory in bytes/s. Takes about a second. */
+TKF_API int32_t tkf_machine_measure(tkf_context* context, double* out, uint64_t out_bytes);
+
 /* values [count] of any dtype -> out [count]. */
 TKF_API int32_t tkf_tensor_dequantize(tkf_context* context, int32_t dtype, const void* values, uint64_t values_bytes,
                                       int64_t count, float* out, uint64_t out_bytes);
