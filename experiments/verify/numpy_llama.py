@@ -4,9 +4,9 @@ usage: python3 numpy_llama.py MODEL.gguf --ids FILE.json [--fusion RULE|oracle|d
                               [--recent 16] [--warmup 32] [--seed 0] [--invert] [--float64]
        (needs numpy and the Python package gguf)
 
-FILE.json holds one list of token ids, or several ({"sequences": [[…], …]} or [[…], …]), each a sequence of its
-own. Prints JSON: a list of {ids, nll, perplexity, keep, layers}, one a sequence, as `deno task score --json` does:
-nll[i] is the loss of ids[i+1] in nats, keep[f][t] is 1 where filtered layer layers[f] computed the attention of token t.
+FILE.json holds one list of token ids, or several ({"sequences": [[…], …]} or [[…], …]), each a sequence of its own.
+Prints JSON: a list of {ids, nll, perplexity, keep, layers}, one a sequence, as `deno task score --json` does: nll[i]
+is the loss of ids[i+1] in nats, keep[f][t] is 1 where filtered layer layers[f] computed the attention of token t.
 
 Attention is computed in full and masked, so nothing is saved here: only the result is that of a filtered run. The
 decisions come from lib/filter/testdata/make_golden.py, which was written from the method's text alone.

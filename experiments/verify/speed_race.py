@@ -37,7 +37,7 @@ def main():
     times = {name: [] for name in engines}
     for _ in range(a.rounds):
         for name, command in engines.items():
-            out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+            out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
             times[name].append(json.loads(out.strip().splitlines()[-1]))
     for phase in ("prefill", "decode"):
         speed = {n: statistics.median(r[phase + "TokensPerS"] for r in t) for n, t in times.items()}

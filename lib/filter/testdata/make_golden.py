@@ -29,9 +29,9 @@ normal():  next() + next() + next() + next() - 2, summed from the left.
 In this order: base[2][H][d], slope[2][H][d] by normal(); then for t = 0..T-1: for side = 0 (key), 1 (value): level =
 noise * (0.25 + next()); for h, i: x[t][h][i] = float32(base + slope * (drift * t / T) + level * normal()), evaluated
 from the left; all zeros for the tokens listed in zeroKeys and zeroValues. Then, where hiddenSize is given:
-mix[hiddenSize] by normal(); for t: size = 0.5 + 2 * next(); for a < hiddenSize: residual = float32(size * (mix[a] + normal())); for
-a < hiddenSize: normed = float32(residual / size + 0.25 * normal()); for a < numHeads * d: queries = float32(normal());
-outputNorm[t] = (0.1 + |normed[t][0]|) * (0.5 + next()).
+mix[hiddenSize] by normal(); for t: size = 0.5 + 2 * next(); for a < hiddenSize: residual = float32(size * (mix[a] +
+normal())); for a < hiddenSize: normed = float32(residual / size + 0.25 * normal()); for a < numHeads * d: queries =
+float32(normal()); outputNorm[t] = (0.1 + |normed[t][0]|) * (0.5 + next()).
 y of a kept token is ln((outputNorm + 1e-6) / (norm(residual) + 1e-6)).
 """
 import json
