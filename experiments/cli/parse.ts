@@ -62,7 +62,7 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
   });
   const values = new Map<string, readonly unknown[]>();
   for (const name of known) {
-    const given = (parsed as Record<string, unknown>)[name];
+    const given = (parsed as unknown as Record<string, unknown>)[name];
     if (given === false || given === undefined || (Array.isArray(given) && given.length === 0)) continue;
     if (given === true) {
       values.set(name, [true]);

@@ -1,0 +1,73 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { UsageError } from "../../mod.ts";
+import { describeFlags, flagsOf, type Task } from "./flags.ts";
+import { parseFlags } from "./parse.ts";
+
+const parse = (task: Task, ...args: string[]) => Object.fromEntries(parseFlags(task, args, task === "sweep"));
+
+Deno.test("parseFlags() reads lists, numbers, and values that look like flags", () => {
+  assertEquals(parse("sweep", "--tau", "0,0.5,1e1", "--fusion=mean,key", "--theta", "-0.5,-.25"), {
+    tau: [0, 0.5, 10],
+    fusion: ["mean", "key"],
+    theta: [-0.5, -0.25],
+  });
+  assertEquals(parse("sweep", "--seed", "18446744073709551615"), { seed: [18446744073709551615n] });
+  assertEquals(parse("sweep", "--features", "norm,similarity+norm"), {
+    features: [["norm"], ["similarity", "norm"]],
+  });
+});
+
+Deno.test("parseFlags() reads flags whose value may be left out", () => {
+  assertEquals(parse("sweep", "--invert", "--json", "--resume"), {
+    invert: [true],
+    json: [true],
+    resume: [""],
+  });
+  assertEquals(parse("sweep", "--invert", "true,false", "--resume", "a,b"), {
+    invert: [true, false],
+    resume: ["a,b"],
+  });
+  assertEquals(parse("score", "--cache-skipped=false", "-h"), { "cache-skipped": [false], help: [true] });
+});
+
+Deno.test("parseFlags() keeps commas of paths", () => {
+  assertEquals(parse("sweep", "--out", "a,b", "--model", "x,y.gguf"), { out: ["a,b"], model: ["x,y.gguf"] });
+});
+
+Deno.test("parseFlags() names the flag and the mend", () => {
+  const cases: [Task, string[], string][] = [
+    ["sweep", ["--gama", "1"], 'flag "--gama": "sweep" has no such flag, the nearest is "--gamma"'],
+    ["sweep", ["--prune_ratio=0.5"], 'nearest is "--prune-ratio"'],
+    ["sweep", ["--no-json"], 'nearest is "--json"'],
+    ["sweep", ["-x"], 'flag "-x"'],
+    ["score", ["--grid", "a.json"], '"score" has no such flag'],
+    ["score", ["--tau", "1,2"], "found 2 values, expected one"],
+    ["score", ["text.txt"], 'argument "text.txt": expected flags alone'],
+    ["sweep", ["--tau"], "--tau: found no value, expected --tau X"],
+    ["sweep", ["--tau", "--json"], "--tau: found no value"],
+    ["sweep", ["--tau", ""], "--tau: found no value"],
+    ["sweep", ["--tau", "0,,1"], '--tau: found "", expected a number'],
+    ["sweep", ["--tau", "NaN"], 'found "NaN", expected a number'],
+    ["sweep", ["--tau", "0x10"], 'found "0x10", expected a number'],
+    ["sweep", ["--warmup", "1.5"], 'found "1.5", expected an integer'],
+    ["sweep", ["--invert=yes"], 'found "yes", expected true or false'],
+    ["sweep", ["--tau", "1", "--tau", "2"], "--tau 2 times: expected once"],
+  ];
+  for (const [task, args, message] of cases) {
+    assertThrows(() => parseFlags(task, args, task === "sweep"), UsageError, message, args.join(" "));
+  }
+});
+
+Deno.test("every task takes the flags that all share", () => {
+  const shared =
+    "fusion gamma tau lambda alpha tail prune-ratio warmup threshold window theta eta schedule skip-ratios slope anchor " +
+    "absorb key-state cache-skipped invert recent block ridge projections features preset model backend threads context " +
+    "tokens seed out json quiet help";
+  for (const task of ["sweep", "score", "filter"] as const) {
+    const flags = flagsOf(task);
+    for (const name of shared.split(" ")) {
+      assertEquals(Object.hasOwn(flags, name), true, `${task} --${name}`);
+      assertEquals(describeFlags(task).includes(`--${name}`), true);
+    }
+  }
+});

@@ -1,0 +1,43 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { formatDuration, Progress } from "./progress.ts";
+
+function makeStream(terminal: boolean) {
+  let text = "";
+  const stream = {
+    writeSync: (bytes: Uint8Array) => (text += new TextDecoder().decode(bytes), bytes.length),
+    isTerminal: () => terminal,
+  };
+  return { stream, text: () => text };
+}
+
+Deno.test("Progress draws a bar with the time left on a terminal", () => {
+  const { stream, text } = makeStream(true);
+  let now = 1000;
+  const progress = new Progress(stream, () => now);
+  progress.start();
+  now = 11_000;
+  progress.bar(0.25, "6/24 trials");
+  assertStringIncludes(text(), "[######..................] 25%  30 s left  6/24 trials");
+  progress.line("done");
+  assertEquals(text().endsWith("\r\x1b[Kdone\n"), true);
+});
+
+Deno.test("Progress writes plain lines elsewhere, and nothing when quiet", () => {
+  const { stream, text } = makeStream(false);
+  const progress = new Progress(stream);
+  progress.start();
+  progress.bar(0.5, "half");
+  progress.line("one trial");
+  assertEquals(text(), "one trial\n");
+  const quiet = new Progress(undefined);
+  quiet.bar(0.5, "half");
+  quiet.line("one trial");
+});
+
+Deno.test("formatDuration() chooses its units", () => {
+  assertEquals([formatDuration(7600), formatDuration(200_000), formatDuration(7_500_000)], [
+    "8 s",
+    "3 min 20 s",
+    "2 h 5 min",
+  ]);
+});
