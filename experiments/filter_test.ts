@@ -60,7 +60,7 @@ Deno.test("filter decides alike on both backends, for every kind of number and p
           "--threshold",
           "fixed",
           "--theta",
-          "-0.1",
+          "-0.9",
           "--absorb",
           "kept",
           "--invert",
