@@ -4,7 +4,6 @@
  * Runs a grid of options on one model and text, and writes `trials.jsonl` (a line a trial, as it ends),
  * `summary.json` and `report.html` to a folder. See `deno task sweep --help`.
  */
-import config from "../deno.json" with { type: "json" };
 import {
   createTrialPruner,
   cutChunks,
@@ -133,8 +132,9 @@ export async function main(args: readonly string[]): Promise<number> {
   checkPlans(methods, model.config);
   const ids = model.tokenizer.encode(text, { bos: model.tokenizer.addsBos }).slice(0, tokens);
   const chunks = cutChunks(ids, context);
+  const config = JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url)));
   const conditions = async (backend: string): Promise<RunConditions> => ({
-    version: config.version,
+    version: config.version as string,
     model: model.name,
     modelSha256: model.sha256,
     text: textName,

@@ -35,7 +35,9 @@ export interface EvaluatedSequence {
 
 /** A language model as evaluation sees it. */
 export interface EvaluatedModel {
+  /** Its sizes. */
   readonly config: { readonly numLayers: number };
+  /** Where it runs. */
   readonly backend: Backend;
   /** Starts a sequence; without a pruner it runs dense. `chunk` is its index in a text scored in chunks. */
   start(pruner?: Pruner, options?: { readonly chunk?: number }): EvaluatedSequence;

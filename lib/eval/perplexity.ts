@@ -44,7 +44,9 @@ export interface DenseResult {
   readonly tokens: number;
   /** Tokens whose loss counts: chunks x (context - 1). */
   readonly scoredTokens: number;
+  /** Chunks of the text. */
   readonly chunks: number;
+  /** Tokens a chunk. */
   readonly context: number;
   /** Wall time of the forward passes of all chunks, without logits. */
   readonly timeMs: number;
@@ -58,7 +60,9 @@ export interface DenseResult {
 
 /** A filtered model on a text, and how it differs from the dense one. */
 export interface FilteredResult extends SkipRatios {
+  /** Of the filtered model. */
   readonly perplexity: number;
+  /** Of the dense model. */
   readonly densePerplexity: number;
   /** Mean of (filtered - dense) loss in nats a token. */
   readonly nllDelta: number;
@@ -127,6 +131,8 @@ export class PerplexityEvaluation {
   #dense: DenseResult | undefined;
 
   /**
+   * Cuts the text; nothing is computed yet.
+   *
    * @param ids Token ids of the whole text, [N], BOS at the front where the tokenizer adds one.
    * @throws {RangeError} If the text is shorter than the context.
    */

@@ -7,7 +7,7 @@ export class TensorCache {
   readonly #entries = new Map<string, Tensor>();
   #bytesLeft: number;
 
-  /** @param bytes Budget of all kept tensors. */
+  /** An empty cache with a budget of bytes for all kept tensors. */
   constructor(bytes: number) {
     this.#bytesLeft = bytes;
   }

@@ -7,42 +7,63 @@ import { curveKey, hoverLines, nameCurves, ruleName } from "./trial_label.ts";
 
 /** One trial in a plot. */
 export interface QualityPoint {
+  /** Achieved skip ratio. */
   readonly ratio: number;
+  /** Perplexity of the filtered model. */
   readonly perplexity: number;
+  /** Mean KL divergence, nats. */
   readonly kl: number;
+  /** Results and configuration, lines of plotly's HTML. */
   readonly hover: string;
 }
 
 /** Trials that differ in the ratio alone, ascending in the achieved ratio. */
 export interface QualityCurve {
+  /** The rule, and the options in which curves of this rule differ. */
   readonly name: string;
+  /** The rule with its sign. */
   readonly rule: string;
+  /** The rule. */
   readonly fusion: string;
+  /** Whether its score is negated. */
   readonly invert: boolean;
+  /** Its trials. */
   readonly points: readonly QualityPoint[];
 }
 
 /** The random control at one asked ratio: mean, lowest and highest over its seeds. */
 export interface BandPoint {
+  /** Mean achieved skip ratio. */
   readonly ratio: number;
+  /** Number of seeds. */
   readonly seeds: number;
+  /** Perplexity over the seeds. */
   readonly perplexity: Range;
+  /** Mean KL divergence over the seeds, nats. */
   readonly kl: Range;
+  /** Results and configuration, lines of plotly's HTML. */
   readonly hover: string;
 }
 
 /** Mean and extremes. */
 export interface Range {
+  /** Lowest. */
   readonly low: number;
+  /** Mean. */
   readonly mean: number;
+  /** Highest. */
   readonly high: number;
 }
 
 /** The numbers of the plot. */
 export interface Quality {
+  /** Curves, in the order of the legend. */
   readonly curves: readonly QualityCurve[];
+  /** The random control, a band a configuration. */
   readonly bands: readonly { readonly name: string; readonly points: readonly BandPoint[] }[];
+  /** Trials on the Pareto front. */
   readonly front: readonly QualityPoint[];
+  /** Of the model without a filter. */
   readonly densePerplexity: number;
   /** Trials that have no finite place in the plot. */
   readonly dropped: number;

@@ -20,7 +20,9 @@ export interface SweepProgress {
 
 /** Arguments of {@linkcode runSweep}. */
 export interface SweepArguments {
+  /** The trials to run. */
   readonly methods: readonly ResolvedTrialOptions[];
+  /** Model and text. */
   readonly evaluation: PerplexityEvaluation;
   /** Binds a method to the model. */
   readonly createPruner: (method: ResolvedTrialOptions) => Pruner;
@@ -30,6 +32,7 @@ export interface SweepArguments {
   readonly log: TrialLog;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
+  /** Hears of every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
 }
 

@@ -48,6 +48,7 @@ export interface Trial extends TrialOptionsRecord, FilteredResult, RunConditions
   readonly runDigest: string;
   /** Whether the method needs the whole sequence before its first decision: an upper bound, no on-line method. */
   readonly looksAhead: boolean;
+  /** Version of Deno. */
   readonly deno: string;
   /** When the trial ended, ISO 8601. */
   readonly finishedAt: string;
@@ -63,6 +64,8 @@ export interface RankedTrial extends Trial {
 export interface SweepSummary {
   /** Sorted by pruneRatio, then perplexity. */
   readonly trials: readonly RankedTrial[];
+  /** The model without a filter. */
   readonly dense: DenseResult;
+  /** What the trials ran on. */
   readonly environment: Environment;
 }

@@ -51,6 +51,7 @@ export class TrialLog implements Disposable {
     this.#file.syncDataSync();
   }
 
+  /** Closes the file. */
   [Symbol.dispose](): void {
     this.#file.close();
   }

@@ -30,6 +30,7 @@ export interface TrialOptionsRecord extends Omit<ResolvedTrialOptions, "seed" | 
   readonly seed: number | string;
   /** One number a layer, or null where the schedule is not `explicit`. */
   readonly skipRatios: readonly number[] | null;
+  /** Groups of features of `learned`. */
   readonly features: readonly FeatureGroup[];
 }
 
