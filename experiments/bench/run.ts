@@ -1,0 +1,139 @@
+/** Timing: contenders of a race are verified, then take turns; medians are held against the machine's roof. */
+
+/** Something to time. */
+export interface Contender {
+  readonly op: string;
+  /** Who computes: `cpu` with its level, or another library by name. */
+  readonly impl: string;
+  readonly phase: "prefill" | "decode";
+  /** Sizes in words. */
+  readonly shape: string;
+  readonly dtype: string;
+  /** Share of tokens skipped. */
+  readonly skip: number;
+  /** Recent window, where the op has one. */
+  readonly recent?: number;
+  /** Floating-point operations that the result needs. */
+  readonly flops: number;
+  /** Bytes that must be read and written once. */
+  readonly bytes: number;
+  /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
+  verify(): void | Promise<void>;
+  /** Computes `repeats` times; milliseconds in all. */
+  time(repeats: number): number | Promise<number>;
+}
+
+/** What the machine can do, in operations and bytes a second. */
+export interface Roof {
+  readonly flopsPerSecond: number;
+  readonly bytesPerSecond: number;
+}
+
+/** A measured contender. */
+export interface BenchRow {
+  readonly op: string;
+  readonly impl: string;
+  readonly phase: string;
+  readonly shape: string;
+  readonly dtype: string;
+  readonly skip: number;
+  readonly recent: number | null;
+  /** Median of the turns, per computation. */
+  readonly timeMs: number;
+  readonly gflops: number;
+  readonly gbps: number;
+  /**
+   * Time at the roofline over the measured time: 1 = as fast as multiply-adds or memory allow. Data that stays in a
+   * cache can exceed 1 where memory is the bound.
+   */
+  readonly roof: number;
+}
+
+/** Turns of each contender. */
+const TURNS = 7;
+/** A turn repeats a short computation until about so many milliseconds have passed. */
+const TURN_MS = 30;
+/** Pause before a turn, so that another library's threads have stopped spinning. */
+const PAUSE_MS = 20;
+
+/** Middle of some numbers; the mean of the two middle ones where their count is even. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** Adds the rates to a median time. */
+export function rowOf(contender: Contender, timeMs: number, roof: Roof): BenchRow {
+  const { op, impl, phase, shape, dtype, skip, recent, flops, bytes } = contender;
+  const seconds = timeMs / 1000;
+  const least = Math.max(flops / roof.flopsPerSecond, bytes / roof.bytesPerSecond);
+  return {
+    op,
+    impl,
+    phase,
+    shape,
+    dtype,
+    skip,
+    recent: recent ?? null,
+    timeMs,
+    gflops: flops / seconds / 1e9,
+    gbps: bytes / seconds / 1e9,
+    roof: least / seconds,
+  };
+}
+
+/** Verifies all contenders, then lets them take turns. */
+export async function race(contenders: readonly Contender[], roof: Roof): Promise<BenchRow[]> {
+  for (const contender of contenders) await contender.verify();
+  const repeats: number[] = [];
+  for (const contender of contenders) {
+    const once = await contender.time(1);
+    repeats.push(Math.max(1, Math.min(1000, Math.round(TURN_MS / once))));
+  }
+  const times = contenders.map((): number[] => []);
+  for (let turn = 0; turn < TURNS; turn++) {
+    for (const [i, contender] of contenders.entries()) {
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      times[i]!.push(await contender.time(repeats[i]!) / repeats[i]!);
+    }
+  }
+  return contenders.map((contender, i) => rowOf(contender, median(times[i]!), roof));
+}
+
+/** Times a function of this process. */
+export function timed(run: () => void): (repeats: number) => number {
+  return (repeats) => {
+    const start = performance.now();
+    for (let i = 0; i < repeats; i++) run();
+    return performance.now() - start;
+  };
+}
+
+/** @throws {Error} If two results differ by more than `tolerance` anywhere, or one holds NaN. */
+export function expectClose(
+  what: string,
+  found: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+): void {
+  if (found.length !== expected.length) {
+    throw new Error(`Cannot trust ${what}: found ${found.length} numbers, expected ${expected.length}`);
+  }
+  for (let i = 0; i < found.length; i++) {
+    if (!(Math.abs(found[i]! - expected[i]!) <= tolerance)) {
+      throw new Error(
+        `Cannot trust ${what}: found ${found[i]} at index ${i}, expected ${expected[i]} within ${tolerance}`,
+      );
+    }
+  }
+}
+
+/** Numbers in [-1, 1), the same on every run. */
+export function numbers(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 31 - 1;
+  };
+}
