@@ -53,7 +53,8 @@ function showProgress(progress: Progress): (state: ModelProgress) => void {
   return ({ stage, source, doneBytes, totalBytes }) => {
     const fraction = totalBytes === 0 ? 1 : doneBytes / totalBytes;
     const size = `${(doneBytes / 1e6).toFixed(0)} of ${(totalBytes / 1e6).toFixed(0)} MB`;
-    const label = `${stage === "download" ? "Downloading from" : "Reading"} ${source}: ${size}`;
+    const what = stage === "download" ? `Downloading from ${source}` : `Reading ${source.split("/").at(-1)}`;
+    const label = `${what}: ${size}`;
     progress.bar(fraction, label);
     if (stage !== "download" || Math.floor(fraction * 10) === tenth) return;
     tenth = Math.floor(fraction * 10);

@@ -143,7 +143,11 @@ export class PerplexityEvaluation {
     this.#states = new TensorCache(options.cacheBytes ?? 2 ** 30);
   }
 
-  /** Runs the dense model, once; later calls return the first result. */
+  /**
+   * Runs the dense model, once; later calls return the first result.
+   *
+   * @throws {RangeError} If a loss is not finite: the model's weights are broken.
+   */
   async dense(control: RunControl = {}): Promise<DenseResult> {
     if (this.#dense !== undefined) return this.#dense;
     // Untimed: the first pass of a process pays for page faults and compilation that later ones do not.
@@ -163,7 +167,7 @@ export class PerplexityEvaluation {
       usages.push(sequence.usage());
       control.onChunk?.(chunk + 1, this.chunks.length);
     }
-    const nll = meanOf(losses);
+    const nll = expectFinite(meanOf(losses));
     const chunks = this.chunks.length;
     this.#dense = {
       perplexity: Math.exp(nll),
@@ -185,6 +189,7 @@ export class PerplexityEvaluation {
    *
    * @param options `warmup`: tokens at the start of a sequence that do not count for the achieved ratio.
    * @throws {DOMException} The signal's reason, if it is aborted between two chunks.
+   * @throws {RangeError} If a loss is not finite.
    */
   async run(
     pruner: Pruner,
@@ -215,7 +220,7 @@ export class PerplexityEvaluation {
     const { mean: nllDelta, standardError: nllDeltaSe } = pairedMean(differences, BLOCK_TOKENS);
     return {
       ...countSkips(this.#model.config.numLayers, options.warmup, masks),
-      perplexity: Math.exp(meanOf(losses)),
+      perplexity: Math.exp(expectFinite(meanOf(losses))),
       densePerplexity: dense.perplexity,
       nllDelta,
       nllDeltaSe,
@@ -259,6 +264,12 @@ export class PerplexityEvaluation {
   #denseHidden(chunk: number): Tensor {
     return this.#states.get(`hidden ${chunk}`, () => this.#model.start().feed(this.chunks[chunk]!));
   }
+}
+
+/** A model whose loss is no number is broken: nothing said of it would mean anything. */
+function expectFinite(nll: number): number {
+  if (Number.isFinite(nll)) return nll;
+  throw new RangeError(`Cannot evaluate the model: found a mean loss of ${nll}, expected a finite one`);
 }
 
 function sum(usages: readonly EvaluatedUsage[], key: keyof EvaluatedUsage): number {

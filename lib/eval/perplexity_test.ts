@@ -1,5 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { fakeLogits, fakeModel, fakePruner } from "./testing.ts";
+import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import { PerplexityEvaluation } from "./perplexity.ts";
 
 const ids = Int32Array.from({ length: 403 }, (_, i) => (i * i + 3 * i) % 5);
@@ -109,6 +110,13 @@ Deno.test("PerplexityEvaluation.run() stops between chunks when its signal is ab
     DOMException,
   );
   assertEquals(seen, [1, 2, 3]);
+});
+
+Deno.test("PerplexityEvaluation.dense() refuses a model whose losses are no numbers", async () => {
+  const { model } = fakeModel();
+  const logits = (hidden: Tensor) => hostTensor("f32", hidden.shape, f32Data(hidden).map(() => NaN));
+  const evaluation = new PerplexityEvaluation({ ...model, logits }, ids, { context: 200 });
+  await assertRejects(() => evaluation.dense(), RangeError, "mean loss of NaN");
 });
 
 Deno.test("PerplexityEvaluation() refuses a text shorter than its context", () => {
