@@ -21,7 +21,8 @@ export { createTokenFiltering } from "./token_filtering.ts";
 export const METHODS = {
   "token-filtering": createTokenFiltering,
   oracle: createOracle,
-  dense: (_shape: FilterShape, _options?: Record<never, never>, _context?: PrunerContext) => createDense(),
+  dense: (_shape: FilterShape, _options?: Record<never, never>, _context?: PrunerContext): Pruner =>
+    createDense(),
   replay: createReplay,
 } as const;
 
