@@ -3,14 +3,16 @@ import { DTYPES } from "../lib/dtype.ts";
 import {
   ABSORBS,
   ANCHORS,
-  createLayerState,
   FEATURE_GROUPS,
   type FilterObserve,
   type FilterScan,
   FUSION_RULES,
   type LayerSpec,
   type LayerState,
+  learnedLayout,
+  NUM_SLOTS,
   type ScanOutput,
+  scoreCapacity,
   THRESHOLD_POLICIES,
 } from "../lib/filter/layer.ts";
 import { expectTensor, hostData, type HostTensor, rowsOf, type Tensor } from "../lib/tensor.ts";
@@ -68,12 +70,18 @@ function part(
 
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
 function expectState(spec: LayerSpec, state: LayerState): void {
-  const expected = createLayerState(spec);
+  const size = spec.numKvHeads * spec.headDim;
+  const expected = {
+    anchorK: size,
+    anchorV: size,
+    numbers: NUM_SLOTS,
+    scores: scoreCapacity(spec),
+    learned: spec.fusion === "learned" ? learnedLayout(spec).length : 0,
+  };
   for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
-    if (state[name].length !== expected[name].length) {
+    if (state[name].length !== expected[name]) {
       throw new RangeError(
-        `Cannot use this state: found ${state[name].length} numbers in "${name}", ` +
-          `expected ${expected[name].length}`,
+        `Cannot use this state: found ${state[name].length} numbers in "${name}", expected ${expected[name]}`,
       );
     }
   }

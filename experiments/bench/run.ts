@@ -64,7 +64,7 @@ export function median(values: readonly number[]): number {
 }
 
 /** Adds the rates to a median time. */
-export function rowOf(contender: Contender, timeMs: number, roof: Roof): BenchRow {
+export function rowOf(contender: Omit<Contender, "verify" | "time">, timeMs: number, roof: Roof): BenchRow {
   const { op, impl, phase, shape, dtype, skip, recent, flops, bytes } = contender;
   const seconds = timeMs / 1000;
   const least = Math.max(flops / roof.flopsPerSecond, bytes / roof.bytesPerSecond);
@@ -83,8 +83,8 @@ export function rowOf(contender: Contender, timeMs: number, roof: Roof): BenchRo
   };
 }
 
-/** Verifies all contenders, then lets them take turns. */
-export async function race(contenders: readonly Contender[], roof: Roof): Promise<BenchRow[]> {
+/** Verifies all contenders, then lets them take turns; their median times in milliseconds. */
+export async function race(contenders: readonly Contender[]): Promise<number[]> {
   for (const contender of contenders) await contender.verify();
   const repeats: number[] = [];
   for (const contender of contenders) {
@@ -98,7 +98,7 @@ export async function race(contenders: readonly Contender[], roof: Roof): Promis
       times[i]!.push(await contender.time(repeats[i]!) / repeats[i]!);
     }
   }
-  return contenders.map((contender, i) => rowOf(contender, median(times[i]!), roof));
+  return times.map(median);
 }
 
 /** Times a function of this process. */

@@ -49,9 +49,14 @@ TKF_INLINE vd rounded(vd x) {
 }
 
 TKF_INLINE double sum_lanes(vd x) {
-  double total = 0;
-  for (int l = 0; l < D; l++) total += x[l];
-  return total;
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+  return _mm512_reduce_add_pd(x);
+#elif TKF_LEVEL == TKF_LEVEL_AVX2
+  const __m128d half = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)));
+#else
+  return x[0] + x[1];
+#endif
 }
 
 // `count` <= W values from index i on; other lanes 0.
