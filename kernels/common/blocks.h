@@ -1,6 +1,6 @@
 // Element types of weights, 32 values at a time: how each is laid out (as in GGUF) and made float.
-// A `Format` has VALUES and BYTES of one block; prepare(block, scales) makes the scales of a block, SCALES floats; and
-// decode(block, scales, part, w) the values 32*part .. 32*part+31 of a block, into w[32 / W].
+// A `Format` has VALUES and BYTES of one block; prepare(blocks, count, scales) makes the scales of up to CHUNK blocks,
+// SCALES floats each; and decode(block, scales, part, w) the values 32*part .. 32*part+31 of one, into w[32 / W].
 // A dense format pretends to blocks of 32; what is left at the end of a row goes through `scalar`.
 #pragma once
 #include "simd.h"
@@ -13,10 +13,29 @@ constexpr int kVectors = 32 / W;  // vectors of one part
 typedef uint8_t vbytes __attribute__((vector_size(32), may_alias));  // 32 bytes
 TKF_INLINE void load_bytes(const void* p, vbytes* v) { memcpy(v, p, sizeof *v); }
 
-// What formats without scales of their own share.
+// Dense formats have no scales.
 struct NoScales {
-  static constexpr int SCALES = 1;
-  static TKF_INLINE void prepare(const uint8_t*, float*) {}
+  static constexpr int SCALES = 0;
+  static TKF_INLINE void prepare(const uint8_t*, int, float*) {}
+};
+
+// Formats whose blocks of 32 begin with one or two f16 numbers. Of the four floats made, the last two mean nothing.
+template <int BLOCK_BYTES>
+struct LeadingScales {
+  static constexpr int VALUES = 32, BYTES = BLOCK_BYTES, SCALES = 4;
+  static constexpr bool DENSE = false;
+  static TKF_INLINE void prepare(const uint8_t* blocks, int count, float* scales) {
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) {
+#if TKF_LEVEL > TKF_LEVEL_BASE
+      const __m128i halves = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(blocks + BYTES * i));
+      _mm_storeu_ps(scales + 4 * i, _mm_cvtph_ps(halves));
+#else
+      scales[4 * i] = f16_to_float(read_u16(blocks + BYTES * i));
+      scales[4 * i + 1] = f16_to_float(read_u16(blocks + BYTES * i + 2));
+#endif
+    }
+  }
 };
 
 struct FormatF32 : NoScales {
@@ -51,11 +70,9 @@ struct FormatBf16 : NoScales {
 };
 
 // d*q: d f16, q i8[32].
-struct FormatQ8_0 : NoScales {
-  static constexpr int VALUES = 32, BYTES = 34;
-  static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
-    const vf d = set1(f16_to_float(read_u16(block)));
+struct FormatQ8_0 : LeadingScales<34> {
+  static TKF_INLINE void decode(const uint8_t* block, const float* scales, int, vf* w) {
+    const vf d = set1(scales[0]);
     for (int i = 0; i < kVectors; i++) w[i] = to_float(load_i8(block + 2 + W * i)) * d;
   }
 };
@@ -79,21 +96,16 @@ TKF_INLINE void decode_nibbles(const uint8_t* bytes, float d, float m, vf* w) {
 }
 
 // d*(q - 8): d f16, nibbles.
-struct FormatQ4_0 : NoScales {
-  static constexpr int VALUES = 32, BYTES = 18;
-  static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
-    const float d = f16_to_float(read_u16(block));
-    decode_nibbles(block + 2, d, -8 * d, w);
+struct FormatQ4_0 : LeadingScales<18> {
+  static TKF_INLINE void decode(const uint8_t* block, const float* scales, int, vf* w) {
+    decode_nibbles(block + 2, scales[0], -8 * scales[0], w);
   }
 };
 
 // d*q + m: d, m f16, nibbles.
-struct FormatQ4_1 : NoScales {
-  static constexpr int VALUES = 32, BYTES = 20;
-  static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
-    decode_nibbles(block + 4, f16_to_float(read_u16(block)), f16_to_float(read_u16(block + 2)), w);
+struct FormatQ4_1 : LeadingScales<20> {
+  static TKF_INLINE void decode(const uint8_t* block, const float* scales, int, vf* w) {
+    decode_nibbles(block + 4, scales[0], scales[1], w);
   }
 };
 
@@ -123,21 +135,16 @@ TKF_INLINE void decode_five_bits(const uint8_t* high_bytes, const uint8_t* bytes
 }
 
 // d*(q - 16): d f16, high bits u32, nibbles.
-struct FormatQ5_0 : NoScales {
-  static constexpr int VALUES = 32, BYTES = 22;
-  static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
-    const float d = f16_to_float(read_u16(block));
-    decode_five_bits(block + 2, block + 6, d, -16 * d, w);
+struct FormatQ5_0 : LeadingScales<22> {
+  static TKF_INLINE void decode(const uint8_t* block, const float* scales, int, vf* w) {
+    decode_five_bits(block + 2, block + 6, scales[0], -16 * scales[0], w);
   }
 };
 
 // d*q + m: d, m f16, high bits u32, nibbles.
-struct FormatQ5_1 : NoScales {
-  static constexpr int VALUES = 32, BYTES = 24;
-  static constexpr bool DENSE = false;
-  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
-    decode_five_bits(block + 4, block + 8, f16_to_float(read_u16(block)), f16_to_float(read_u16(block + 2)), w);
+struct FormatQ5_1 : LeadingScales<24> {
+  static TKF_INLINE void decode(const uint8_t* block, const float* scales, int, vf* w) {
+    decode_five_bits(block + 4, block + 8, scales[0], scales[1], w);
   }
 };
 
@@ -148,22 +155,28 @@ struct FormatQ4_K {
   static constexpr bool DENSE = false;
   // Scales first, then minima. Bytes 0-3 and 4-7 hold scales and minima 0-3 in their low six bits, and above those the
   // high two bits of 4-7, whose low four bits are the nibbles of bytes 8-11.
-  static TKF_INLINE void prepare(const uint8_t* block, float* scales) {
-    uint32_t s[3], bytes[4];
+  static TKF_INLINE void prepare_one(const uint8_t* block, float* scales) {
+    uint32_t s[3];
     memcpy(s, block + 4, sizeof s);
-    bytes[0] = s[0] & 0x3F3F3F3Fu;
-    bytes[1] = (s[2] & 0x0F0F0F0Fu) | ((s[0] >> 2) & 0x30303030u);
-    bytes[2] = s[1] & 0x3F3F3F3Fu;
-    bytes[3] = ((s[2] >> 4) & 0x0F0F0F0Fu) | ((s[1] >> 2) & 0x30303030u);
+    const uint32_t bytes[4] = {s[0] & 0x3F3F3F3Fu, (s[2] & 0x0F0F0F0Fu) | ((s[0] >> 2) & 0x30303030u),
+                               s[1] & 0x3F3F3F3Fu, ((s[2] >> 4) & 0x0F0F0F0Fu) | ((s[1] >> 2) & 0x30303030u)};
     const float d = f16_to_float(read_u16(block)), m = -f16_to_float(read_u16(block + 2));
+#if TKF_LEVEL > TKF_LEVEL_BASE
+    // Straight from registers: a vector load right after narrow stores would wait for them.
+    const __m128i packed = _mm_setr_epi32(static_cast<int>(bytes[0]), static_cast<int>(bytes[1]),
+                                          static_cast<int>(bytes[2]), static_cast<int>(bytes[3]));
+    const __m256 first = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(packed));
+    const __m256 second = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_unpackhi_epi64(packed, packed)));
+    _mm256_storeu_ps(scales, first * _mm256_set1_ps(d));
+    _mm256_storeu_ps(scales + 8, second * _mm256_set1_ps(m));
+#else
     uint8_t packed[16];
     memcpy(packed, bytes, sizeof packed);
-#if TKF_LEVEL == TKF_LEVEL_AVX512
-    const __m512 factors = _mm512_mask_blend_ps(0xFF00, set1(d), set1(m));
-    store(scales, to_float(load_u8(packed)) * factors);
-#else
     for (int i = 0; i < 16; i += W) store(scales + i, to_float(load_u8(packed + i)) * set1(i < 8 ? d : m));
 #endif
+  }
+  static TKF_INLINE void prepare(const uint8_t* blocks, int count, float* scales) {
+    for (int i = 0; i < count; i++) prepare_one(blocks + BYTES * i, scales + SCALES * i);
   }
   static TKF_INLINE void decode(const uint8_t* block, const float* scales, int part, vf* w) {
     const uint8_t* bytes = block + 16 + 32 * (part / 2);
@@ -184,9 +197,12 @@ struct FormatQ4_K {
 struct FormatQ6_K {
   static constexpr int VALUES = 256, BYTES = 210, SCALES = 16;
   static constexpr bool DENSE = false;
-  static TKF_INLINE void prepare(const uint8_t* block, float* scales) {
+  static TKF_INLINE void prepare_one(const uint8_t* block, float* scales) {
     const vf d = set1(f16_to_float(read_u16(block + 208)));
     for (int i = 0; i < 16; i += W) store(scales + i, to_float(load_i8(block + 192 + i)) * d);
+  }
+  static TKF_INLINE void prepare(const uint8_t* blocks, int count, float* scales) {
+    for (int i = 0; i < count; i++) prepare_one(blocks + BYTES * i, scales + SCALES * i);
   }
   static TKF_INLINE void decode(const uint8_t* block, const float* scales, int part, vf* w) {
     const int half = part / 4, quarter = part % 4;
@@ -221,6 +237,12 @@ TKF_INLINE void with_format(int dtype, F&& body) {
   }
 }
 
+// Blocks whose scales are made at once: 2048 values; and room for those scales.
+template <class Format>
+constexpr int kChunk = 2048 / Format::VALUES;
+template <class Format>
+constexpr int kChunkScales = Format::SCALES == 0 ? 1 : kChunk<Format> * Format::SCALES;
+
 // Bytes of one row of k values.
 template <class Format>
 TKF_INLINE int64_t row_bytes(int64_t k) {
@@ -232,13 +254,16 @@ template <class Format>
 static void decode_row(const uint8_t* row, int64_t k, float* out) {
   constexpr int parts = Format::VALUES / 32;
   const int64_t blocks = k / Format::VALUES;
-  for (int64_t b = 0; b < blocks; b++) {
-    float scales[Format::SCALES];
-    Format::prepare(row + b * Format::BYTES, scales);
-    for (int part = 0; part < parts; part++) {
-      vf w[kVectors];
-      Format::decode(row + b * Format::BYTES, scales, part, w);
-      for (int i = 0; i < kVectors; i++) store(out + b * Format::VALUES + 32 * part + W * i, w[i]);
+  for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
+    const int count = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
+    float scales[kChunkScales<Format>];
+    Format::prepare(row + chunk * Format::BYTES, count, scales);
+    for (int b = 0; b < count; b++) {
+      for (int part = 0; part < parts; part++) {
+        vf w[kVectors];
+        Format::decode(row + (chunk + b) * Format::BYTES, scales + b * Format::SCALES, part, w);
+        for (int i = 0; i < kVectors; i++) store(out + (chunk + b) * Format::VALUES + 32 * part + W * i, w[i]);
+      }
     }
   }
   if constexpr (Format::DENSE) {

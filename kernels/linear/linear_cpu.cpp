@@ -15,79 +15,101 @@ template <class Format, int R, int M>
 static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int valid, int64_t n, int64_t k,
                                      float* out) {
   constexpr int parts = Format::VALUES / 32;
-  constexpr int chains = R * M <= 4 ? 2 : 1;  // sums in flight, to hide the latency of the additions
+  constexpr int chains = R * M < 4 ? 2 : 1;  // sums in flight, to hide the latency of the additions
   const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
   const uint8_t* row[R];
   vf sums[R][M][chains];
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++) {
-    row[r] = weight + smaller(r, valid - 1) * bytes;  // a row that is not there: the last one again, to no effect
+    row[r] = r < valid ? weight + r * bytes : weight;  // a row that is not there: the first one again, to no effect
+#pragma GCC unroll 4
     for (int m = 0; m < M; m++) {
       for (int c = 0; c < chains; c++) sums[r][m][c] = set1(0);
     }
   }
-  for (int64_t b = 0; b < blocks; b++) {
-    float scales[R][Format::SCALES];
-    for (int r = 0; r < R; r++) Format::prepare(row[r] + b * Format::BYTES, scales[r]);
+  for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
+    const int count = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
+    float scales[R][kChunkScales<Format>];
+    for (int r = 0; r < R; r++) Format::prepare(row[r] + chunk * Format::BYTES, count, scales[r]);
+    for (int b = 0; b < count; b++) {
 #pragma GCC unroll 8
-    for (int part = 0; part < parts; part++) {
-      const float* at = x + b * Format::VALUES + 32 * part;
+      for (int part = 0; part < parts; part++) {
+        const float* at = x + (chunk + b) * Format::VALUES + 32 * part;
 #pragma GCC unroll 4
-      for (int r = 0; r < R; r++) {
-        vf w[kVectors];
-        Format::decode(row[r] + b * Format::BYTES, scales[r], part, w);
+        for (int r = 0; r < R; r++) {
+          vf w[kVectors];
+          Format::decode(row[r] + (chunk + b) * Format::BYTES, scales[r] + b * Format::SCALES, part, w);
 #pragma GCC unroll 4
-        for (int m = 0; m < M; m++) {
+          for (int m = 0; m < M; m++) {
 #pragma GCC unroll 8
-          for (int i = 0; i < kVectors; i++) {
-            vf& chain = sums[r][m][i % chains];
-            chain = fma(w[i], load(at + m * k + W * i), chain);
+            for (int i = 0; i < kVectors; i++) {
+              vf& chain = sums[r][m][i % chains];
+              chain = fma(w[i], load(at + m * k + W * i), chain);
+            }
           }
         }
       }
     }
   }
-  for (int r = 0; r < smaller(R, valid); r++) {
-    for (int m = 0; m < M; m++) {
-      vf total = sums[r][m][0];
-      for (int c = 1; c < chains; c++) total = total + sums[r][m][c];
-      float dot = sum(total);
+#pragma GCC unroll 4
+  for (int m = 0; m < M; m++) {
+    float dots[R];
+    if constexpr (R == 4) {
+      vf totals[R];
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) totals[r] = chains == 2 ? sums[r][m][0] + sums[r][m][chains - 1] : sums[r][m][0];
+      sum4(totals, dots);
+    } else {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) {
+        dots[r] = sum(chains == 2 ? sums[r][m][0] + sums[r][m][chains - 1] : sums[r][m][0]);
+      }
+    }
+    for (int r = 0; r < smaller(R, valid); r++) {
       if constexpr (Format::DENSE) {
         constexpr int value_bytes = Format::BYTES / 32;
-        for (int64_t i = blocks * 32; i < k; i++) {
-          dot += Format::scalar(row[r] + i * value_bytes) * x[m * k + i];
-        }
+        const uint8_t* rest = weight + r * bytes;
+        for (int64_t i = blocks * 32; i < k; i++) dots[r] += Format::scalar(rest + i * value_bytes) * x[m * k + i];
       }
-      out[m * n + r] = dot;
+      out[m * n + r] = dots[r];
     }
   }
 }
 
 // All rows of x in groups of 4, 2 and 1, for `valid` rows of weights that stay in the nearest cache meanwhile.
-template <class Format, int R>
+template <class Format>
 static TKF_INLINE void few_rows_group(const float* x, const uint8_t* weight, int valid, int64_t rows, int64_t n,
                                       int64_t k, float* out) {
   int64_t m = 0;
-  for (; m + 4 <= rows; m += 4) few_rows_tile<Format, R, 4>(x + m * k, weight, valid, n, k, out + m * n);
+  for (; m + 4 <= rows; m += 4) few_rows_tile<Format, 2, 4>(x + m * k, weight, valid, n, k, out + m * n);
   if (m + 2 <= rows) {
-    few_rows_tile<Format, R, 2>(x + m * k, weight, valid, n, k, out + m * n);
+    few_rows_tile<Format, 2, 2>(x + m * k, weight, valid, n, k, out + m * n);
     m += 2;
   }
-  if (m < rows) few_rows_tile<Format, R, 1>(x + m * k, weight, valid, n, k, out + m * n);
+  if (m < rows) few_rows_tile<Format, 2, 1>(x + m * k, weight, valid, n, k, out + m * n);
+}
+
+// body(i, valid) for every tile of R of the n rows of weights: rows i .. i+valid-1. `work` is the cost of one row.
+template <int R, class F>
+static TKF_INLINE void few_rows_of(tkf_context* context, int64_t n, int64_t work, F&& body) {
+  parallel_ranges(context, (n + R - 1) / R, 32768 / larger(R * work, int64_t{1}), [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin * R; i < end * R; i += R) body(i, static_cast<int>(smaller(n - i, int64_t{R})));
+  });
 }
 
 template <class Format>
 static void few_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
                      float* out) {
   const int64_t bytes = row_bytes<Format>(k);
-  constexpr int R = 2;
-  const int64_t grain = larger(int64_t{1}, 32768 / larger(R * k * rows, int64_t{1}));
-  parallel_ranges(context, (n + R - 1) / R, grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin * R; i < end * R; i += R) {
-      const int valid = static_cast<int>(smaller(n - i, int64_t{R}));
-      few_rows_group<Format, R>(x, weight + i * bytes, valid, rows, n, k, out + i);
-    }
-  });
+  if (rows == 1) {
+    few_rows_of<4>(context, n, k, [&](int64_t i, int valid) {
+      few_rows_tile<Format, 4, 1>(x, weight + i * bytes, valid, n, k, out + i);
+    });
+  } else {
+    few_rows_of<2>(context, n, k * rows, [&](int64_t i, int valid) {
+      few_rows_group<Format>(x, weight + i * bytes, valid, rows, n, k, out + i);
+    });
+  }
 }
 
 // Many rows ----------------------------------------------------------------------------------------------------------
