@@ -107,7 +107,8 @@ inline size_t workspace_floats(const AttentionJob& job, const Plan& plan, Worksp
     used += (floats + 31) / 32 * 32;
     return at;
   };
-  const size_t rows = static_cast<size_t>(plan.rows), padded = static_cast<size_t>(plan.padded), columns = static_cast<size_t>(plan.columns);
+  const size_t rows = static_cast<size_t>(plan.rows), padded = static_cast<size_t>(plan.padded);
+  const size_t columns = static_cast<size_t>(plan.columns);
   w->queries = part(rows * padded);
   w->out = part(rows * padded);
   w->keys = part(plan.few ? 0 : static_cast<size_t>(job.head_dim) * columns);
