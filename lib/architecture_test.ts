@@ -20,7 +20,7 @@ const LIB_ARROWS: { readonly [folder: string]: readonly string[] } = {
   reference: ["filter"],
   model: ["pruning/pruner.ts"],
   eval: ["model", "pruning", "stats"],
-  stats: [],
+  stats: ["filter"],
   sweep: ["eval", "filter", "model", "pruning", "stats"],
   plot: ["sweep", "stats", "eval"],
 };
