@@ -26,17 +26,20 @@ const char* const kLevelNames[TKF_NUM_LEVELS] = {
 #endif
 };
 
+// The highest level whose instructions the processor has and whose registers the system saves.
 int best_level() {
 #if defined(__x86_64__)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1u << 29)) != 0;
-  __builtin_cpu_init();  // also asks whether the system saves the wide registers
-  if (!f16c || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return TKF_LEVEL_BASE;
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    return TKF_LEVEL_AVX512;
-  }
-  return TKF_LEVEL_AVX2;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return TKF_LEVEL_BASE;
+  constexpr unsigned fma = 1u << 12, xsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+  constexpr unsigned wanted = fma | xsave | avx | f16c;
+  if ((ecx & wanted) != wanted) return TKF_LEVEL_BASE;
+  unsigned saved = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return TKF_LEVEL_BASE;
+  constexpr unsigned avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
+  if ((saved & 0x06u) != 0x06u || (ebx & avx2) == 0) return TKF_LEVEL_BASE;
+  return (saved & 0xE6u) == 0xE6u && (ebx & avx512) == avx512 ? TKF_LEVEL_AVX512 : TKF_LEVEL_AVX2;
 #else
   return TKF_LEVEL_BASE;
 #endif
