@@ -37,7 +37,19 @@ struct Fused {
   double score, key_weight;
 };
 
+// The weight that rules of a constant weight record, for the first token of a sequence too.
+inline double constant_key_weight(const tkf_filter_spec& spec) {
+  switch (spec.fusion) {
+    case TKF_FUSION_MEAN: return 0.5;
+    case TKF_FUSION_STATIC: return spec.alpha;
+    case TKF_FUSION_KEY: return 1;
+    case TKF_FUSION_VALUE: return 0;
+    default: return kUndefined;
+  }
+}
+
 inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64_t t) {
+  const double weight = constant_key_weight(spec);
   switch (spec.fusion) {
     case TKF_FUSION_VARIANCE: {
       const double log_ratio = std::log(m.var_k + spec.eps) - std::log(m.var_v + spec.eps);
@@ -45,17 +57,17 @@ inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64_t t) {
       const double k = m.mu_k - spec.lambda * std::sqrt(m.var_k), v = m.mu_v - spec.lambda * std::sqrt(m.var_v);
       return {std::min(1.0, std::max(-1.0, w * k + (1 - w) * v)), w};
     }
-    case TKF_FUSION_MEAN: return {(m.mu_k + m.mu_v) / 2, 0.5};
-    case TKF_FUSION_STATIC: return {spec.alpha * m.mu_k + (1 - spec.alpha) * m.mu_v, spec.alpha};
-    case TKF_FUSION_KEY: return {m.mu_k, 1};
-    case TKF_FUSION_VALUE: return {m.mu_v, 0};
-    case TKF_FUSION_MIN: return {std::min(m.mu_k, m.mu_v), kUndefined};
-    case TKF_FUSION_MAX: return {std::max(m.mu_k, m.mu_v), kUndefined};
-    case TKF_FUSION_PRODUCT: return {m.mu_k * m.mu_v, kUndefined};
+    case TKF_FUSION_MEAN: return {(m.mu_k + m.mu_v) / 2, weight};
+    case TKF_FUSION_STATIC: return {spec.alpha * m.mu_k + (1 - spec.alpha) * m.mu_v, weight};
+    case TKF_FUSION_KEY: return {m.mu_k, weight};
+    case TKF_FUSION_VALUE: return {m.mu_v, weight};
+    case TKF_FUSION_MIN: return {std::min(m.mu_k, m.mu_v), weight};
+    case TKF_FUSION_MAX: return {std::max(m.mu_k, m.mu_v), weight};
+    case TKF_FUSION_PRODUCT: return {m.mu_k * m.mu_v, weight};
     default: {  // random
       const uint64_t counter = (spec.seed + static_cast<uint64_t>(spec.chunk)) * kGolden +
                                (static_cast<uint64_t>(spec.layer) << 40) + t;
-      return {static_cast<double>(mix64(counter) >> 11) / 9007199254740992.0, kUndefined};
+      return {static_cast<double>(mix64(counter) >> 11) / 9007199254740992.0, weight};
     }
   }
 }

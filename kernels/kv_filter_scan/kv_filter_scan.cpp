@@ -139,7 +139,7 @@ class Scan {
     moments_of(cosines, spec_.kv_heads, &m.mu_k, &m.var_k);
     moments_of(cosines + spec_.kv_heads, spec_.kv_heads, &m.mu_v, &m.var_v);
     if (!std::isfinite(m.mu_k + m.mu_v)) return false;
-    Fused fused = {kUndefined, kUndefined};
+    Fused fused = {kUndefined, constant_key_weight(spec_)};
     if (learns_) {
       if (t == 0) m = {0, 0, 0, 0};
       if (!learner_.add(m, features_.data() + row * learner_.layout().F)) return false;

@@ -10,8 +10,11 @@ import type { Moments } from "./similarity.ts";
 export interface FusionEntry {
   /** The score, before `invert`: high = like what was already seen. `t` is the token's index in its sequence. */
   score(moments: Moments, spec: LayerSpec, t: number): number;
-  /** Weight of the key side, as recorded; NaN where the rule has none. */
-  keyWeight(moments: Moments, spec: LayerSpec): number;
+  /**
+   * Weight of the key side, as recorded; NaN where the rule has none, or takes it from moments that the first token
+   * of a sequence does not have (undefined).
+   */
+  keyWeight(moments: Moments | undefined, spec: LayerSpec): number;
 }
 
 /** A rule of the moments alone, with a constant weight. */
@@ -40,7 +43,7 @@ export const FUSION: { readonly [R in Exclude<FusionRule, "learned">]: FusionEnt
       const v = m.muV - spec.lambda * Math.sqrt(m.varV);
       return Math.min(1, Math.max(-1, wK * k + (1 - wK) * v));
     },
-    keyWeight: varianceWeight,
+    keyWeight: (m, spec) => m === undefined ? NaN : varianceWeight(m, spec),
   },
   mean: plain((m) => (m.muK + m.muV) / 2, () => 0.5),
   static: plain((m, { alpha }) => alpha * m.muK + (1 - alpha) * m.muV, ({ alpha }) => alpha),

@@ -86,9 +86,9 @@ function expectColumn(name: string, got: number[], want: Column, tau: number, nu
   });
 }
 
-/** Weights over T tokens: the first has none, a rule without weights has none at all. */
+/** Weights over T tokens: each its own, or one and the same for all, or none. */
 function weightsOf(wK: Column | number | null, T: number): Column {
-  return Array.isArray(wK) ? wK : Array.from({ length: T }, (_, t) => t === 0 ? null : wK);
+  return Array.isArray(wK) ? wK : Array.from({ length: T }, () => wK);
 }
 
 let compared = 0;

@@ -238,7 +238,10 @@ export interface ScanOutput {
   readonly muV: Float64Array<ArrayBuffer>;
   /** Like `varK`, of the values. */
   readonly varV: Float64Array<ArrayBuffer>;
-  /** Weight of the key side; NaN for the first token of a sequence, and for rules that weigh nothing. */
+  /**
+   * Weight of the key side: what `variance` computed (NaN for the first token of a sequence), the constant of `mean`,
+   * `static`, `key` and `value`, NaN for the other rules.
+   */
   readonly wK: Float64Array<ArrayBuffer>;
 }
 

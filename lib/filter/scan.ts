@@ -132,9 +132,7 @@ function record(
   output.varK[row] = moments?.varK ?? NaN;
   output.muV[row] = moments?.muV ?? NaN;
   output.varV[row] = moments?.varV ?? NaN;
-  output.wK[row] = moments === undefined || spec.fusion === "learned"
-    ? NaN
-    : FUSION[spec.fusion].keyWeight(moments, spec);
+  output.wK[row] = spec.fusion === "learned" ? NaN : FUSION[spec.fusion].keyWeight(moments, spec);
 }
 
 /** Values of a tensor of rows as float32; rows outside [start, end) may be left out (zeros). */

@@ -76,7 +76,7 @@ Deno.test("scanLayer() takes exact numbers from vectors with round cosines", () 
   assertEquals([...output.redundancy.slice(0, 3)], [NaN, 1, 0.5]);
   assertEquals([...output.keep], [1, 0, 0, 1]);
   assertEquals([...output.threshold], [0.2, 0.2, 0.2, 0.2]);
-  assertEquals([...output.wK], [NaN, 0.5, 0.5, 0.5]);
+  assertEquals([...output.wK], [0.5, 0.5, 0.5, 0.5]);
   assertEquals([...state.anchorK], [4, 4]);
   assertEquals(state.numbers[SLOT.seen], 4);
   assertEquals(state.numbers[SLOT.decided], 3);
