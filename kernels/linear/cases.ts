@@ -14,7 +14,7 @@ const BLOCKS_OF_32: readonly DType[] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"];
 const BLOCKS_OF_256: readonly DType[] = ["q4_k", "q6_k"];
 
 function casesOf(dtypes: readonly DType[], sizes: readonly (readonly [number, number])[]): LinearCase[] {
-  const rows = [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 64];
+  const rows = [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 130];
   return dtypes.flatMap((dtype) => sizes.flatMap(([n, k]) => rows.map((rows) => ({ dtype, rows, n, k }))));
 }
 

@@ -138,17 +138,22 @@ static void tile(const float* x, int64_t x_stride, const float* w, int64_t w_str
       for (int j = 0; j < NR; j++) sums[i][j] = fma(v, load_part(w + j * w_stride + at, rest), sums[i][j]);
     }
   }
+#pragma GCC unroll 8
   for (int i = 0; i < MR; i++) {
-    for (int j = 0; j < NR; j++) {
-      float& to = out[i * n + j];
-      to = add ? to + sum(sums[i][j]) : sum(sums[i][j]);
+    float dots[NR];
+    if constexpr (NR == 4) {
+      sum4(sums[i], dots);
+    } else {
+#pragma GCC unroll 4
+      for (int j = 0; j < NR; j++) dots[j] = sum(sums[i][j]);
     }
+    for (int j = 0; j < NR; j++) out[i * n + j] = add ? out[i * n + j] + dots[j] : dots[j];
   }
 }
 
 // As large as the registers allow: 32 of them with AVX-512 and on arm64, else 16.
 #if TKF_LEVEL == TKF_LEVEL_AVX512 || defined(__aarch64__)
-constexpr int kTileM = 5, kTileN = 5;
+constexpr int kTileM = 6, kTileN = 4;
 #else
 constexpr int kTileM = 3, kTileN = 4;
 #endif
@@ -168,7 +173,8 @@ static void edge_tile(int64_t rows, int64_t cols, const float* x, int64_t x_stri
 
 // x [m, k] times the transpose of w [cols, k] into out [m, cols] of row stride n.
 static void multiply(const float* x, const float* w, int64_t m, int64_t cols, int64_t k, float* out, int64_t n) {
-  constexpr int64_t depth = 512, height = 60;  // 60 rows of x: 120 kB, in the second-level cache with the panel
+  constexpr int64_t height = 60;  // a multiple of kTileM; its rows of x stay in the second-level cache
+  const int64_t pieces = larger(int64_t{1}, (k + 1023) / 1024), depth = ((k + pieces - 1) / pieces + W - 1) / W * W;
   if (k == 0) {
     for (int64_t i = 0; i < m; i++) memset(out + i * n, 0, static_cast<size_t>(cols) * 4);
   }
@@ -185,6 +191,9 @@ static void multiply(const float* x, const float* w, int64_t m, int64_t cols, in
     }
   }
 }
+
+// A BLAS packs its operands first, which pays from about so many rows on.
+constexpr int64_t kBlasRows = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 128;
 
 template <class Format>
 static int many_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
@@ -207,7 +216,7 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
       for (int64_t r = 0; r < cols; r++) decode_row<Format>(weight + (begin + r) * bytes, k, scratch + r * k);
       w = scratch;
     }
-    if (sgemm != nullptr && k > 0) {
+    if (sgemm != nullptr && rows >= kBlasRows && k > 0) {
       constexpr int row_major = 101, plain = 111, transposed = 112;
       const int stride = static_cast<int>(k);
       sgemm(row_major, plain, transposed, static_cast<int>(rows), static_cast<int>(cols), stride, 1, x, stride, w,

@@ -74,7 +74,7 @@ Deno.test({
 
 Deno.test("linear() gives a row the same result whatever the other rows hold", async () => {
   for (const backend of [...await openEveryWay(), ...(blas === undefined ? [] : await openEveryWay(blas))]) {
-    for (const rows of [2, 8, 40]) {
+    for (const rows of [2, 8, 40, 200]) {
       const next = numbers(rows);
       const x = randomTensor([rows, 576], next);
       const weight = randomWeight("q4_1", [96, 576], next);
