@@ -10,6 +10,9 @@ constexpr int64_t kFewRows = 8;
 
 // Few rows -----------------------------------------------------------------------------------------------------------
 
+// Parts of a block to write out, so that the shifts of each are constants; not worth the code for narrow vectors.
+constexpr int kUnrolledParts = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 8;
+
 // R rows of weights, of which `valid` are there, times M rows of x: out[m * n + r].
 template <class Format, int R, int M>
 static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int valid, int64_t n, int64_t k,
@@ -32,7 +35,7 @@ static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int 
     float scales[R][kChunkScales<Format>];
     for (int r = 0; r < R; r++) Format::prepare(row[r] + chunk * Format::BYTES, count, scales[r]);
     for (int b = 0; b < count; b++) {
-#pragma GCC unroll 8
+#pragma GCC unroll kUnrolledParts
       for (int part = 0; part < parts; part++) {
         const float* at = x + (chunk + b) * Format::VALUES + 32 * part;
 #pragma GCC unroll 4
