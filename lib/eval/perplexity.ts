@@ -10,7 +10,8 @@ import type { Pruner } from "../pruning/pruner.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
 import { cutChunks } from "./chunks.ts";
-import type { EvaluatedModel, EvaluatedSequence, EvaluatedUsage } from "./language_model.ts";
+import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
+import type { SequenceUsage } from "../model/llama_sequence.ts";
 import { compareNextTokens, nextTokenNll } from "./next_token.ts";
 import { countSkips, type SkipRatios } from "./skip_ratio.ts";
 import { TensorCache } from "./tensor_cache.ts";
@@ -58,8 +59,11 @@ export interface DenseResult {
   readonly totalFlops: number;
 }
 
-/** A filtered model on a text, and how it differs from the dense one. */
-export interface FilteredResult extends SkipRatios {
+/**
+ * A filtered model on a text, and how it differs from the dense one. Of the usage, bytes are those of one chunk's cache
+ * at its end (mean over chunks), and operations are summed over all chunks.
+ */
+export interface FilteredResult extends SkipRatios, SequenceUsage {
   /** Of the filtered model. */
   readonly perplexity: number;
   /** Of the dense model. */
@@ -76,20 +80,6 @@ export interface FilteredResult extends SkipRatios {
   readonly tokens: number;
   /** Tokens whose loss counts: chunks x (context - 1). */
   readonly scoredTokens: number;
-  /** Bytes of keys and values that one chunk's cache holds at its end (mean over chunks). */
-  readonly kvBytesHeld: number;
-  /** Bytes that it would hold on top of that without the filter (mean over chunks). */
-  readonly kvBytesAvoided: number;
-  /** Bytes that one chunk's cache has allocated at its end (mean over chunks). */
-  readonly kvBytesAllocated: number;
-  /** FLOPs of the dense run's attention, over all chunks. */
-  readonly attentionFlopsDense: number;
-  /** Those of them not spent. */
-  readonly attentionFlopsAvoided: number;
-  /** FLOPs of the whole dense run, over all chunks. */
-  readonly totalFlopsDense: number;
-  /** Those of them not spent. */
-  readonly totalFlopsAvoided: number;
   /**
    * Wall time of the filtered forward passes, without logits: the dense layers below the first filtered one (timed
    * once, reused by every run) and the layers from there on.
@@ -153,7 +143,7 @@ export class PerplexityEvaluation {
     // Untimed: the first pass of a process pays for page faults and compilation that later ones do not.
     this.#model.start().feed(this.chunks[0]!);
     const losses: Float64Array[] = [];
-    const usages: EvaluatedUsage[] = [];
+    const usages: SequenceUsage[] = [];
     let timeMs = 0;
     for (const [chunk, ids] of this.chunks.entries()) {
       await breathe();
@@ -199,7 +189,7 @@ export class PerplexityEvaluation {
     const dense = await this.dense({ signal: control.signal });
     const first = pruner.layers.length === 0 ? 0 : pruner.layers[0]!;
     const losses: Float64Array[] = [], differences: Float64Array[] = [], divergences: Float64Array[] = [];
-    const usages: EvaluatedUsage[] = [];
+    const usages: SequenceUsage[] = [];
     const masks: { length: number; keep: ReadonlyMap<number, Uint8Array> }[] = [];
     let agreed = 0, timeMs = 0;
     for (const [chunk, ids] of this.chunks.entries()) {
@@ -272,6 +262,6 @@ function expectFinite(nll: number): number {
   throw new RangeError(`Cannot evaluate the model: found a mean loss of ${nll}, expected a finite one`);
 }
 
-function sum(usages: readonly EvaluatedUsage[], key: keyof EvaluatedUsage): number {
+function sum(usages: readonly SequenceUsage[], key: keyof SequenceUsage): number {
   return usages.reduce((total, usage) => total + usage[key], 0);
 }

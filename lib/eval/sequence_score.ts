@@ -1,7 +1,8 @@
 /** Losses of one sequence of any length, token by token, as a model with or without a pruner sees it. */
 import type { Pruner } from "../pruning/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
-import type { EvaluatedModel, EvaluatedUsage } from "./language_model.ts";
+import type { EvaluatedModel } from "./language_model.ts";
+import type { SequenceUsage } from "../model/llama_sequence.ts";
 import { nextTokenNll } from "./next_token.ts";
 
 /** How a sequence reaches the model. */
@@ -25,7 +26,7 @@ export interface SequenceScore {
   /** Per filtered layer, in the order of `layers`: 1 = kept, 0 = skipped, [T]. */
   readonly keep: readonly Uint8Array[];
   /** Work and memory of the run. */
-  readonly usage: EvaluatedUsage;
+  readonly usage: SequenceUsage;
 }
 
 /**

@@ -1,22 +1,9 @@
 /** A model's sizes: the keys that files use, and what this project calls them. */
+import type { CostShape } from "../cost.ts";
 import type { GgufFile } from "./formats/gguf.ts";
 
-/** Sizes and constants of a Llama model. */
-export interface ModelConfig {
-  /** Transformer blocks. */
-  readonly numLayers: number;
-  /** Query heads. */
-  readonly numHeads: number;
-  /** Key and value heads; divides `numHeads`. */
-  readonly numKvHeads: number;
-  /** Size of one head; even. */
-  readonly headDim: number;
-  /** Width of the residual stream. */
-  readonly hiddenSize: number;
-  /** Width inside the MLP. */
-  readonly intermediateSize: number;
-  /** Tokens in the vocabulary. */
-  readonly vocabSize: number;
+/** Sizes and constants of a Llama model. `numKvHeads` divides `numHeads`, and `headDim` is even. */
+export interface ModelConfig extends CostShape {
   /** Base of the rotary embedding's frequencies. */
   readonly ropeTheta: number;
   /** Added to the mean square in RMSNorm. */
