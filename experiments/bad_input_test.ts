@@ -31,6 +31,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       grid = file("grid.json", '{"gama": [1]}'),
       broken = file("broken.json", "{");
     const ratios = file("ratios.json", "[0, 0.5]"), words = file("words.json", '["a"]');
+    const wordy = file("wordy.json", '{"tau": ["a"]}');
     const latin = `${folder}/latin.txt`;
     Deno.writeFileSync(latin, Uint8Array.of(0x66, 0xfc, 0x72));
     Deno.mkdirSync(`${folder}/used`);
@@ -57,7 +58,8 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--text", `${folder}/none.txt`], "there is no such file"],
       [["--text", folder], "it is a folder"],
       [["--text", latin], "not UTF-8"],
-      [["--grid", grid], 'the nearest is "gamma"'],
+      [["--grid", grid], 'the nearest is "gamma" (in "'],
+      [["--grid", wordy], 'found "a", expected a number in [0, 64] (in "'],
       [["--grid", broken], "it is not JSON"],
       [["--model", `${folder}/none.gguf`], "no such file"],
       [["--model", "tinny"], 'did you mean "tiny"'],

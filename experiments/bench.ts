@@ -11,12 +11,14 @@ import { linearRaces } from "./bench/linear.ts";
 import { type BenchRow, type Contender, race, type Roof, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { TorchProcess } from "./bench/torch.ts";
+import { expectSwitches } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const OPS = ["attention", "filter", "linear"];
-const FLAGS = ["threads", "level", "only", "json", "quiet", "help"];
+const SWITCHES = ["json", "quiet", "help"];
+const FLAGS = ["threads", "level", "only", ...SWITCHES];
 const USAGE = `Usage: deno task bench [flags]
 
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
@@ -46,9 +48,10 @@ interface Request {
 }
 
 function readRequest(args: readonly string[]): Request {
+  expectSwitches(args, SWITCHES);
   const parsed = parseArgs([...args], {
     string: ["threads", "level", "only"],
-    boolean: ["json", "quiet", "help"],
+    boolean: SWITCHES,
     alias: { help: "h" },
     unknown: (argument: string, name?: string) => {
       const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, FLAGS)}"`;

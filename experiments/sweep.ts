@@ -10,7 +10,6 @@ import {
   DEFAULT_GRID,
   digestConditions,
   type Environment,
-  expandGrids,
   PerplexityEvaluation,
   renderSweepReport,
   type ResolvedTrialOptions,
@@ -27,7 +26,7 @@ import {
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
-import { readSweepGrids } from "./cli/method.ts";
+import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { knownLayers, readModel } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -117,7 +116,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const context = readCount(values, "context", 2) ?? 512;
   const tokens = readCount(values, "tokens", 2);
   const grids = await readSweepGrids(values) ?? DEFAULT_GRID;
-  const methods = checkFlags(() => expandGrids(grids));
+  const methods = readTrials(values, grids);
   const { name: textName, text } = await readNamedText(values);
   const { folder } = readDestination(values);
   const modelName = (values.get("model")?.[0] ?? "tiny") as string;
@@ -149,7 +148,8 @@ export async function main(args: readonly string[]): Promise<number> {
     TrialLog.read(logPath, await digestConditions(await conditions(request.choice)));
   }
   if (context > model.config.contextLength) {
-    progress.line(
+    writeLine(
+      Deno.stderr,
       `Warning: chunks of ${context} tokens; the model was trained on ${model.config.contextLength}`,
     );
   }
@@ -167,7 +167,9 @@ export async function main(args: readonly string[]): Promise<number> {
     startedAt: new Date().toISOString(),
   };
   progress.line(
-    `${methods.length} trials on ${chunks.length * context} tokens of ${textName}; ${backend.description}`,
+    `${methods.length} ${methods.length === 1 ? "trial" : "trials"} on ${
+      chunks.length * context
+    } tokens of ${textName}; ${backend.description}`,
   );
   makeFolder(folder);
   const evaluation = new PerplexityEvaluation(llama, ids, { context });

@@ -1,5 +1,6 @@
 /** From flags to options of the method, for one trial or for a grid. */
 import {
+  expandGrids,
   type Grid,
   readGrids,
   type ResolvedTrialOptions,
@@ -56,5 +57,20 @@ export async function readSweepGrids(values: FlagValues): Promise<Grid[] | undef
   const path = values.get("grid")?.[0] as string | undefined;
   if (path === undefined) return Object.keys(axes).length === 0 ? undefined : [axes];
   const file = await readJson(path);
-  return checkFlags(() => readGrids(file)).map((grid) => ({ ...grid, ...axes }));
+  return checkGrid(path, () => readGrids(file)).map((grid) => ({ ...grid, ...axes }));
+}
+
+/** The trials of a sweep's grids. @throws {UsageError} If an axis, or a combination, cannot be. */
+export function readTrials(values: FlagValues, grids: readonly Grid[]): ResolvedTrialOptions[] {
+  return checkGrid(values.get("grid")?.[0] as string | undefined, () => expandGrids(grids));
+}
+
+/** Like `checkFlags`, and errors name the grid's file where there is one. */
+function checkGrid<T>(path: string | undefined, check: () => T): T {
+  try {
+    return checkFlags(check);
+  } catch (error) {
+    if (path === undefined || !(error instanceof UsageError)) throw error;
+    throw new UsageError(`${error.message} (in "${path}")`);
+  }
 }

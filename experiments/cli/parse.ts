@@ -35,6 +35,23 @@ function joinValues(args: readonly string[], flags: { readonly [name: string]: F
 }
 
 /**
+ * Checks what the parser would let pass: values of flags that take none, and words after `--`.
+ *
+ * @param switches Names of the flags that take no value.
+ * @throws {UsageError} If there is one.
+ */
+export function expectSwitches(args: readonly string[], switches: readonly string[]): void {
+  for (const arg of args) {
+    if (arg === "--") throw new UsageError('Cannot use argument "--": expected flags alone (see --help)');
+    const name = switches.find((name) => arg.startsWith(`--${name}=`));
+    if (name === undefined) continue;
+    throw new UsageError(
+      `Cannot use --${name}: found "${arg.slice(name.length + 3)}", expected --${name} alone`,
+    );
+  }
+}
+
+/**
  * Reads a task's arguments.
  *
  * @param lists Whether a flag may have several values, separated by commas.
@@ -44,6 +61,7 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
   const flags = flagsOf(task);
   const known = Object.keys(flags);
   const switches = known.filter((name) => flags[name]!.kind === "switch");
+  expectSwitches(args, switches);
   const parsed = parseArgs(joinValues(args, flags), {
     alias: { help: "h" },
     boolean: switches,
@@ -85,13 +103,14 @@ function parseValues(name: string, flag: Flag, text: string, lists: boolean): un
   if (text === "" && !OPTIONAL.has(flag.kind)) {
     throw new UsageError(`Cannot use --${name}: found no value, expected --${name} ${flag.value}`);
   }
-  const parts = WHOLE.has(flag.kind) || flag.option === undefined ? [text] : text.split(",");
+  const isWhole = WHOLE.has(flag.kind) || flag.option === undefined;
+  const parts = isWhole ? [text] : text.split(",").map((part) => part.trim());
   if (parts.length > 1 && !lists) {
     throw new UsageError(
       `Cannot use --${name} ${text}: found ${parts.length} values, expected one (sweep takes lists)`,
     );
   }
-  return parts.map((part) => parseValue(name, flag, part.trim()));
+  return parts.map((part) => parseValue(name, flag, part));
 }
 
 function parseValue(name: string, flag: Flag, text: string): unknown {

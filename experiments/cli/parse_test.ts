@@ -30,8 +30,12 @@ Deno.test("parseFlags() reads flags whose value may be left out", () => {
   assertEquals(parse("score", "--cache-skipped=false", "-h"), { "cache-skipped": [false], help: [true] });
 });
 
-Deno.test("parseFlags() keeps commas of paths", () => {
+Deno.test("parseFlags() keeps commas and spaces of paths", () => {
   assertEquals(parse("sweep", "--out", "a,b", "--model", "x,y.gguf"), { out: ["a,b"], model: ["x,y.gguf"] });
+  assertEquals(parse("sweep", "--out", " ", "--fusion", "key, mean"), {
+    out: [" "],
+    fusion: ["key", "mean"],
+  });
 });
 
 Deno.test("parseFlags() names the flag and the mend", () => {
@@ -51,6 +55,9 @@ Deno.test("parseFlags() names the flag and the mend", () => {
     ["sweep", ["--tau", "0x10"], 'found "0x10", expected a number'],
     ["sweep", ["--warmup", "1.5"], 'found "1.5", expected an integer'],
     ["sweep", ["--invert=yes"], 'found "yes", expected true or false'],
+    ["sweep", ["--json=no"], '--json: found "no", expected --json alone'],
+    ["score", ["--quiet=1"], '--quiet: found "1"'],
+    ["sweep", ["--", "text.txt"], 'argument "--": expected flags alone'],
     ["sweep", ["--tau", "1", "--tau", "2"], "--tau 2 times: expected once"],
   ];
   for (const [task, args, message] of cases) {

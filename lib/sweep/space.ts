@@ -26,7 +26,11 @@ function optionName(name: string): string {
 function axis(name: string, value: unknown): readonly unknown[] {
   if (!LIST_OPTIONS.has(name)) {
     if (!Array.isArray(value)) return [value];
-    if (value.length === 0) throw new RangeError(`Cannot use grid axis "${name}": found an empty list`);
+    if (value.length === 0) {
+      throw new RangeError(
+        `Cannot use grid axis "${name}": found an empty list, expected at least one value`,
+      );
+    }
     return value;
   }
   const one = (item: unknown) => name === "features" && typeof item === "string" ? item.split("+") : item;
@@ -41,7 +45,7 @@ function axis(name: string, value: unknown): readonly unknown[] {
  * Reads a grid: an object of axes, or a list of such objects (their trials one after the other). Keys are option
  * names, `pruneRatio` or `prune-ratio`.
  *
- * @throws {TypeError} If it is neither, or a key is no option.
+ * @throws {TypeError} If it is neither, a key is no option, or one is there twice.
  */
 export function readGrids(value: unknown): Grid[] {
   const list = Array.isArray(value) ? value : [value];
@@ -52,15 +56,20 @@ export function readGrids(value: unknown): Grid[] {
     if (typeof grid !== "object" || grid === null || Array.isArray(grid)) {
       throw new TypeError(`Cannot use a grid: found ${JSON.stringify(grid)}, expected an object of axes`);
     }
-    return Object.fromEntries(
-      Object.entries(grid).map(([name, alternatives]) => {
-        const option = optionName(name);
-        if ((OPTION_NAMES as readonly string[]).includes(option)) return [option, alternatives];
+    const axes = new Map<string, unknown>();
+    for (const [name, alternatives] of Object.entries(grid)) {
+      const option = optionName(name);
+      if (!(OPTION_NAMES as readonly string[]).includes(option)) {
         throw new TypeError(
           `Cannot use grid axis "${name}": no such option, the nearest is "${nearest(name, OPTION_NAMES)}"`,
         );
-      }),
-    );
+      }
+      if (axes.has(option)) {
+        throw new TypeError(`Cannot use grid axis "${name}": found "${option}" twice, expected it once`);
+      }
+      axes.set(option, alternatives);
+    }
+    return Object.fromEntries(axes);
   });
 }
 

@@ -44,6 +44,7 @@ Deno.test("readGrids() takes a list of grids, flag names, and lists of lists", (
 Deno.test("readGrids() and expandGrids() name what is wrong", () => {
   assertThrows(() => readGrids({ gama: 1 }), TypeError, 'the nearest is "gamma"');
   assertThrows(() => readGrids([]), TypeError, "empty list");
+  assertThrows(() => readGrids({ pruneRatio: 0.1, "prune-ratio": 0.2 }), TypeError, '"pruneRatio" twice');
   assertThrows(() => readGrids("variance"), TypeError, "expected an object");
   assertThrows(() => readGrids([[1]]), TypeError, "expected an object");
   assertThrows(() => rows({ tau: [] }), RangeError, 'axis "tau"');

@@ -8,6 +8,7 @@ import {
   resolveOptions,
   type TokenFilterOptions,
 } from "../filter/mod.ts";
+import { nearest } from "../nearest.ts";
 import { createPruner, type Pruner, type PrunerContext } from "../pruning/mod.ts";
 
 /** Fusion rules that a command takes: those of the filter, and `oracle`, which looks ahead. */
@@ -42,6 +43,13 @@ export interface TrialOptionsRecord extends Omit<ResolvedTrialOptions, "seed" | 
  */
 export function resolveTrialOptions(options: TrialOptions = {}): ResolvedTrialOptions {
   const { fusion, ...rest } = options;
+  if (typeof fusion === "string" && !FUSION_CHOICES.includes(fusion)) {
+    throw new RangeError(
+      `Cannot use option "fusion": found ${JSON.stringify(fusion)}, expected one of ${
+        FUSION_CHOICES.join(", ")
+      }: the nearest is "${nearest(fusion, FUSION_CHOICES)}"`,
+    );
+  }
   if (fusion !== "oracle") return resolveOptions(fusion === undefined ? rest : { ...rest, fusion });
   return { ...resolveOptions({ ...rest, fusion: "variance" }), fusion };
 }

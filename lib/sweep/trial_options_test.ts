@@ -15,7 +15,11 @@ Deno.test("resolveTrialOptions() takes oracle beside the filter's rules", () => 
   const oracle = resolveTrialOptions({ fusion: "oracle", pruneRatio: 0.3 });
   assertEquals([oracle.fusion, oracle.pruneRatio, oracle.recent], ["oracle", 0.3, 16]);
   assertEquals(resolveTrialOptions({ preset: "paper" }).recent, 0);
-  assertThrows(() => resolveTrialOptions({ fusion: "orcle" as "oracle" }), RangeError, "fusion");
+  assertThrows(
+    () => resolveTrialOptions({ fusion: "orcle" as "oracle" }),
+    RangeError,
+    'oracle: the nearest is "oracle"',
+  );
   assertThrows(() => resolveTrialOptions({ fusion: "oracle", pruneRatio: 1 }), RangeError, "pruneRatio");
 });
 
