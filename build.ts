@@ -8,7 +8,15 @@
  * @module
  */
 import { ensureBlas, type FoundBlas } from "./ffi/blas.ts";
-import { type BuildManifest, cacheDir, LIBRARY_SUFFIX, manifestPath, writeAtomically } from "./ffi/cache.ts";
+import {
+  type BuildManifest,
+  cacheDir,
+  isMissing,
+  LIBRARY_SUFFIX,
+  manifestPath,
+  prepareCacheDir,
+  writeAtomically,
+} from "./ffi/cache.ts";
 import { FLAGS, KERNELS_URL, type Level, LEVELS, readKernelSources, sha256 } from "./ffi/sources.ts";
 import { NativeLibraryError } from "./lib/errors.ts";
 
@@ -38,7 +46,7 @@ interface Finished {
 }
 
 /** Runs a command; a missing program is a failure like any other. */
-async function run(command: string, args: readonly string[], cwd?: string): Promise<Finished> {
+async function run(command: string, args: readonly string[], cwd?: string | URL): Promise<Finished> {
   try {
     const child = new Deno.Command(command, { args: [...args], cwd, stdin: "null" });
     const { success, stdout, stderr } = await child.output();
@@ -76,16 +84,17 @@ async function findCompiler(): Promise<Compiler> {
 /** Commit of the checkout that holds the sources, if there is one. */
 async function gitHash(): Promise<string | null> {
   if (KERNELS_URL.protocol !== "file:") return null;
-  const head = await run("git", ["rev-parse", "HEAD"], new URL(KERNELS_URL).pathname);
+  const head = await run("git", ["rev-parse", "HEAD"], KERNELS_URL);
   if (!head.success) return null;
-  const changed = await run("git", ["status", "--porcelain", "--", "."], new URL(KERNELS_URL).pathname);
+  const changed = await run("git", ["status", "--porcelain", "--", "."], KERNELS_URL);
   return head.stdout.trim() + (changed.stdout === "" ? "" : "-dirty");
 }
 
 /**
  * Builds the CPU library, unless the cache holds the build of these very sources, compiler and flags.
  *
- * @throws {NativeLibraryError} If there is no compiler, or it fails; the message holds what it said.
+ * @throws {NativeLibraryError} If there is no compiler, or it fails (the message holds what it said), or the cache
+ * folder takes no files.
  *
  * @example
  * ```ts ignore
@@ -110,12 +119,12 @@ export async function buildCpu(options: BuildOptions = {}): Promise<BuiltLibrary
   }
   const started = performance.now();
   const compiler = await findCompiler();
+  await prepareCacheDir();
   const sources = await readKernelSources();
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
   try {
     const { library, warnings } = await compile(compiler, levels, sources, work, onProgress);
     const digest = await sha256(library);
-    await Deno.mkdir(cacheDir(), { recursive: true });
     const name = `libtokenfilter_cpu-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;
     const path = `${cacheDir()}/${name}`;
     await writeAtomically(path, library);
@@ -146,7 +155,7 @@ async function cachedLibrary(noted: string): Promise<BuiltLibrary | undefined> {
     if (await sha256(await Deno.readFile(path)) !== manifest.sha256) return undefined;
     return { path, manifest, cached: true };
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return undefined;
+    if (isMissing(error) || error instanceof SyntaxError) return undefined;
     throw error;
   }
 }

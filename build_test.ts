@@ -114,6 +114,26 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then echo "$version" > "$2"; fi; shift;
   },
 });
 
+Deno.test({
+  name: "buildCpu() and ensureBlas() name a cache folder that takes no files, before they begin",
+  ignore: WINDOWS,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    await Deno.writeTextFile(`${folder}/file`, "");
+    const CXX = await fakeCompiler(folder, `echo "$*" >> "${folder}/calls"; echo "fake 1.0"`);
+    const says = new RegExp(
+      `Cannot write to the cache folder "${folder}/file/cache": .*; set TOKENFILTER_CACHE`,
+    );
+    const env = { CXX, TOKENFILTER_CACHE: `${folder}/file/cache`, PATH: "/nonexistent" };
+    assertMatch((await inChild(env, BUILD)).error, says);
+    assertEquals(await Deno.readTextFile(`${folder}/calls`), "--version\n");
+    assertMatch((await inChild(env, BLAS)).reason, says);
+    const homeless = { TOKENFILTER_CACHE: "", HOME: "", XDG_CACHE_HOME: "" };
+    assertMatch((await inChild(homeless, BUILD)).error, /^NativeLibraryError: Cannot choose a cache folder/);
+    await Deno.remove(folder, { recursive: true });
+  },
+});
+
 Deno.test("KERNEL_SOURCES lists every C++ file under kernels/, and each is there", async () => {
   const found: string[] = [];
   const visit = async (folder: string) => {

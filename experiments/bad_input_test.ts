@@ -96,7 +96,7 @@ Deno.test("every task refuses a broken model file by name", () =>
     ];
     for (const [change, part] of cases) {
       for (
-        const [task, more] of [[sweep, []], [score, ["--text", new URL(import.meta.url).pathname]]] as const
+        const [task, more] of [[sweep, []], [score, ["--text", import.meta.filename!]]] as const
       ) {
         assertMatch(await lineOf(task, [...variant(change), ...more]), part);
         assertEquals(listFolder(folder), ["model.gguf"]);

@@ -53,9 +53,9 @@ Deno.test("expectClose() takes what is within its tolerance alone", () => {
 });
 
 Deno.test("deno task bench refuses what it does not know, in one line", async () => {
-  const bench = new URL("bench.ts", import.meta.url).pathname;
+  const bench = `${import.meta.dirname}/bench.ts`;
   const flags = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-config", "--no-lock", new URL("../.std/flags.ts", import.meta.url).pathname],
+    args: ["run", "-A", "--no-config", "--no-lock", `${import.meta.dirname}/../.std/flags.ts`],
   });
   const map = new TextDecoder().decode((await flags.output()).stdout).trim().split(" ").filter((s) =>
     s !== ""
@@ -70,7 +70,7 @@ Deno.test("deno task bench refuses what it does not know, in one line", async ()
   ) {
     const command = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-check", ...map, bench, ...args],
-      cwd: new URL("..", import.meta.url).pathname,
+      cwd: new URL("..", import.meta.url),
     });
     const { code, stderr } = await command.output();
     const text = new TextDecoder().decode(stderr).trim();

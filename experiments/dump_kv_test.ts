@@ -4,7 +4,7 @@ import { exists } from "./cli/files.ts";
 import { runTask, withFolder } from "./testing.ts";
 
 const python = Deno.env.get("TOKENFILTER_PYTHON") || "python3";
-const model = new URL("../../shared/models/tiny-llama-hf", import.meta.url).pathname;
+const model = `${import.meta.dirname}/../../shared/models/tiny-llama-hf`;
 
 /** Why the script cannot run here; undefined where it can. */
 function obstacle(): string | undefined {
@@ -31,7 +31,7 @@ Deno.test({
       const text = "It was a dark night, and the rain fell upon the roofs of the town without ceasing. "
         .repeat(6);
       Deno.writeTextFileSync(`${folder}/text.txt`, text);
-      const script = new URL("./dump_kv.py", import.meta.url).pathname;
+      const script = `${import.meta.dirname}/dump_kv.py`;
       const { success, stderr } = await new Deno.Command(python, {
         args: [script, model, `${folder}/text.txt`, `${folder}/dump.safetensors`, "--layer", "2"],
         env: { CUDA_VISIBLE_DEVICES: "", HF_HUB_OFFLINE: "1" },

@@ -1,9 +1,10 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { fileURLToPath } from "node:url";
 import { exists } from "./cli/files.ts";
 import { runTask, withFolder } from "./testing.ts";
 
 const reference = new URL("../../shared/models/reference.json", import.meta.url);
-const hasReference = exists(reference.pathname);
+const hasReference = exists(fileURLToPath(reference));
 
 const ids = Array.from({ length: 150 }, (_, i) => i === 0 ? 1 : 300 + (i * 37 + i * i) % 900);
 

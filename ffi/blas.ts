@@ -2,7 +2,8 @@
  * A BLAS for products of many rows. A fresh machine has none, so a pinned OpenBLAS comes from the Python package
  * index that pip is set up with; without it, a system's OpenBLAS or the library's own kernel serves.
  */
-import { cacheDir, writeAtomically } from "./cache.ts";
+import { NativeLibraryError } from "../lib/errors.ts";
+import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "./cache.ts";
 import { sha256 } from "./sources.ts";
 
 /** A BLAS to load, and how it came about. */
@@ -46,7 +47,7 @@ async function hasPinned(): Promise<boolean> {
   try {
     return await sha256(await Deno.readFile(pinnedPath())) === PINNED.sha256;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (isMissing(error)) return false;
     throw error;
   }
 }
@@ -100,6 +101,12 @@ export async function ensureBlas(options: BlasOptions = {}): Promise<FoundBlas> 
 
 /** Downloads and unpacks the pinned wheel; what went wrong, or undefined. */
 async function fetchPinned(): Promise<string | undefined> {
+  try {
+    await prepareCacheDir();
+  } catch (error) {
+    if (!(error instanceof NativeLibraryError)) throw error;
+    return error.message;
+  }
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-blas-" });
   try {
     const pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"];
@@ -113,7 +120,6 @@ async function fetchPinned(): Promise<string | undefined> {
     const library = await Deno.readFile(`${work}/wheel/${PINNED.member}`);
     const digest = await sha256(library);
     if (digest !== PINNED.sha256) return `found SHA-256 ${digest}, expected ${PINNED.sha256}`;
-    await Deno.mkdir(cacheDir(), { recursive: true });
     await writeAtomically(pinnedPath(), library);
     return undefined;
   } finally {

@@ -1,6 +1,6 @@
 /** Finding, checking and opening the native library. A library once open is never closed. */
 import { NativeLibraryError } from "../lib/errors.ts";
-import { type BuildManifest, cacheDir, manifestPath } from "./cache.ts";
+import { type BuildManifest, cacheDir, isMissing, manifestPath } from "./cache.ts";
 import { sha256 } from "./sources.ts";
 import { ABI_VERSION, SYMBOLS, type Symbols } from "./symbols.ts";
 
@@ -29,7 +29,7 @@ export async function findLibrary(explicit?: string): Promise<string> {
   try {
     manifest = JSON.parse(await Deno.readTextFile(noted));
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound) && !(error instanceof SyntaxError)) throw error;
+    if (!isMissing(error) && !(error instanceof SyntaxError)) throw error;
     throw new NativeLibraryError(
       `Cannot find the native library: found neither TOKENFILTER_LIBRARY nor a build noted in "${noted}"; ${MEND}`,
       { cause: error },
@@ -50,7 +50,7 @@ async function exists(path: string): Promise<boolean> {
   try {
     return (await Deno.stat(path)).isFile;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (isMissing(error)) return false;
     throw error;
   }
 }

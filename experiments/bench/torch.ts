@@ -44,7 +44,7 @@ export class TorchProcess {
     let child: Deno.ChildProcess;
     try {
       child = new Deno.Command(python, {
-        args: [new URL("../bench_torch.py", import.meta.url).pathname, String(threads)],
+        args: [`${import.meta.dirname}/../bench_torch.py`, String(threads)],
         stdin: "piped",
         stdout: "piped",
         stderr: "null",

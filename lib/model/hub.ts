@@ -96,8 +96,9 @@ async function readTiny({ onProgress }: ResolveOptions): Promise<ResolvedModel> 
     return { name, path: file.href, bytes, sha256 };
   }
   const read = await readWithDigest(file, onProgress);
-  expectDigest(name, file.pathname, read.sha256, sha256);
-  return { name, path: file.pathname, ...read };
+  const path = decodeURIComponent(file.pathname);
+  expectDigest(name, path, read.sha256, sha256);
+  return { name, path, ...read };
 }
 
 function expectDigest(name: string, path: string, found: string, expected: string): void {
