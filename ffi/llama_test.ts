@@ -98,3 +98,23 @@ Deno.test("a filtered sequence allocates less cache by the skip ratio, but for t
   assert(half.kvBytesAllocated <= 0.5 * dense.kvBytesAllocated + slack);
   assert(half.kvBytesHeld <= half.kvBytesAllocated);
 });
+
+Deno.test("budget holds the asked ratio on real keys, in every layer and at every token", async () => {
+  const text = tokenizer.encode(await readBuiltinText());
+  let worst = 0;
+  for (const fusion of ["variance", "key", "value", "mean", "learned"] as const) {
+    for (const pruneRatio of [0.3, 0.5]) {
+      const options = { fusion, pruneRatio };
+      const rho = pruneRatio * config.numLayers / filtering(options).layers.length;
+      for (const mask of scoreSequence(llama, text.slice(0, 2048), filtering(options)).keep) {
+        let skipped = 0;
+        mask.subarray(32).forEach((kept, i) => {
+          skipped += 1 - kept;
+          const decided = i + 1;
+          worst = Math.max(worst, Math.abs(skipped - rho * decided) / Math.max(8, 0.01 * decided));
+        });
+      }
+    }
+  }
+  assert(worst <= 1, `the surplus reached ${worst.toFixed(2)} of what is allowed`);
+});
