@@ -161,6 +161,24 @@ Deno.test("filter names what is wrong with its input", () =>
     for (const [args, part] of cases) assertStringIncludes(await lineOf(filter, args), part, args.join(" "));
   }));
 
+Deno.test({
+  name: "explainError() says in one line that a device is full",
+  ignore: Deno.build.os !== "linux",
+  fn: () => {
+    using full = Deno.openSync("/dev/full", { write: true });
+    try {
+      full.writeSync(Uint8Array.of(1));
+    } catch (error) {
+      assertStringIncludes(
+        explainError(error)!,
+        "Cannot write the results: found no space left on the device",
+      );
+      return;
+    }
+    throw new Error("/dev/full took a byte");
+  },
+});
+
 Deno.test("tasks end bad input with one line, exit code 2 and an empty stdout", async () => {
   for (
     const [task, args, part] of [

@@ -174,8 +174,16 @@ export async function main(args: readonly string[]): Promise<number> {
   makeFolder(folder);
   const evaluation = new PerplexityEvaluation(llama, ids, { context });
   const interrupt = new AbortController();
-  const onSignal = () => interrupt.abort();
-  Deno.addSignalListener("SIGINT", onSignal);
+  const signals = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
+  let code: number = EXIT.interrupted;
+  const listeners = (Object.keys(signals) as (keyof typeof signals)[]).map((signal) => {
+    const listener = () => {
+      code = signals[signal];
+      interrupt.abort();
+    };
+    Deno.addSignalListener(signal, listener);
+    return () => Deno.removeSignalListener(signal, listener);
+  });
   progress.start();
   try {
     using log = TrialLog.open(logPath, environment.runDigest);
@@ -200,9 +208,9 @@ export async function main(args: readonly string[]): Promise<number> {
       writeLine(
         Deno.stdout,
         `\n* on the Pareto front, ^ looks ahead (an upper bound). ${model.name} on ${textName}: ` +
-          `${chunks.length} chunks of ${context} tokens, dense perplexity ${
-            summary.dense.perplexity.toFixed(2)
-          }.\n` +
+          `${chunks.length} ${
+            chunks.length === 1 ? "chunk" : "chunks"
+          } of ${context} tokens, dense perplexity ${summary.dense.perplexity.toFixed(2)}.\n` +
           `Report: ${folder}/report.html`,
       );
     }
@@ -213,11 +221,13 @@ export async function main(args: readonly string[]): Promise<number> {
     const finished = TrialLog.read(logPath, environment.runDigest).length;
     writeLine(
       Deno.stderr,
-      `Interrupted: ${finished} finished trials are in ${logPath}. To go on: ${resumeCommand(args, folder)}`,
+      `Interrupted: ${finished} finished ${
+        finished === 1 ? "trial is" : "trials are"
+      } in ${logPath}. To go on: ${resumeCommand(args, folder)}`,
     );
-    return EXIT.interrupted;
+    return code;
   } finally {
-    Deno.removeSignalListener("SIGINT", onSignal);
+    listeners.forEach((remove) => remove());
   }
 }
 

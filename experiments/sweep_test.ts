@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { finish, listFolder, runTask, spawnTask, withFolder } from "./testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
@@ -116,7 +116,7 @@ Deno.test("sweep stops on Ctrl-C, says how to go on, and that command does", () 
     const { code, stdout, stderr } = await ended;
     assertEquals([code, stdout], [130, ""]);
     const finished = readLines(log);
-    assertStringIncludes(stderr, `Interrupted: ${finished.length} finished trials are in ${log}`);
+    assertMatch(stderr, new RegExp(`Interrupted: ${finished.length} finished trials? (is|are) in ${log}`));
     assertEquals(listFolder(out), ["trials.jsonl"]);
     const command = stderr.match(/To go on: deno task sweep (.*)\n/)![1]!;
     const words = [...command.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
@@ -124,4 +124,32 @@ Deno.test("sweep stops on Ctrl-C, says how to go on, and that command does", () 
     assertEquals(resumed.code, 0, resumed.stderr);
     assertEquals(JSON.parse(resumed.stdout).trials.length, 40);
     assertEquals(readLines(log).slice(0, finished.length), finished);
+  }));
+
+Deno.test("sweep stops on SIGTERM as on Ctrl-C", () =>
+  withFolder(async (folder) => {
+    const log = `${folder}/out/trials.jsonl`;
+    const child = await spawnTask("sweep", [
+      ...SMALL,
+      "--fusion=random",
+      "--seed",
+      SEEDS,
+      "--out",
+      `${folder}/out`,
+    ]);
+    const ended = finish(child);
+    while (readLines(log).length < 1) await new Promise((resolve) => setTimeout(resolve, 2));
+    child.kill("SIGTERM");
+    const { code, stdout, stderr } = await ended;
+    assertEquals([code, stdout], [143, ""]);
+    assertMatch(stderr, /Interrupted: .* To go on: deno task sweep /);
+  }));
+
+Deno.test("sweep ends its work when nobody reads its progress", () =>
+  withFolder(async (folder) => {
+    const child = await spawnTask("sweep", [...SMALL, "--fusion=random,mean", "--out", `${folder}/out`]);
+    await child.stderr.cancel();
+    const stdout = await new Response(child.stdout).text();
+    assertEquals((await child.status).code, 0);
+    assertStringIncludes(stdout, "Report: ");
   }));

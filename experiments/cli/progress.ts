@@ -1,5 +1,4 @@
 /** Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere. */
-import { writeLine } from "./task.ts";
 
 /** Where progress goes. */
 export interface ProgressStream {
@@ -17,7 +16,7 @@ export function formatDuration(ms: number): string {
 
 /** Tells a user how far a task has come. */
 export class Progress {
-  readonly #stream: ProgressStream | undefined;
+  #stream: ProgressStream | undefined;
   readonly #now: () => number;
   /** Whether the bar is drawn. */
   readonly isTerminal: boolean;
@@ -48,7 +47,7 @@ export class Progress {
 
   /** Redraws the bar, on a terminal alone. */
   bar(fraction: number, label: string): void {
-    if (!this.isTerminal) return;
+    if (!this.isTerminal || this.#stream === undefined) return;
     const width = 24, filled = Math.round(width * Math.min(1, Math.max(0, fraction)));
     const bar = "#".repeat(filled) + ".".repeat(width - filled);
     const text = [`[${bar}] ${(100 * fraction).toFixed(0)}%`, this.eta(fraction), label].filter((s) =>
@@ -63,7 +62,7 @@ export class Progress {
   line(text: string): void {
     if (this.#stream === undefined) return;
     this.clear();
-    writeLine(this.#stream, text);
+    this.#write(`${text}\n`);
   }
 
   /** Takes the bar away. */
@@ -80,7 +79,15 @@ export class Progress {
     }
   }
 
+  /** Writes while somebody reads: who closes the pipe wants no progress, and the work goes on. */
   #write(text: string): void {
-    this.#stream!.writeSync(new TextEncoder().encode(text));
+    if (this.#stream === undefined) return;
+    const bytes = new TextEncoder().encode(text);
+    try {
+      for (let at = 0; at < bytes.length;) at += this.#stream.writeSync(bytes.subarray(at));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+      this.#stream = undefined;
+    }
   }
 }

@@ -34,6 +34,23 @@ Deno.test("Progress writes plain lines elsewhere, and nothing when quiet", () =>
   quiet.line("one trial");
 });
 
+Deno.test("Progress falls silent when nobody reads any more, and the work goes on", () => {
+  let writes = 0;
+  const closed = {
+    writeSync(): number {
+      writes++;
+      throw new Deno.errors.BrokenPipe("Broken pipe");
+    },
+    isTerminal: () => true,
+  };
+  const progress = new Progress(closed);
+  progress.line("one");
+  progress.bar(0.5, "half");
+  progress.line("two");
+  progress.clear();
+  assertEquals(writes, 1);
+});
+
 Deno.test("formatDuration() chooses its units", () => {
   assertEquals([formatDuration(7600), formatDuration(200_000), formatDuration(7_500_000)], [
     "8 s",

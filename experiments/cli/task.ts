@@ -2,14 +2,16 @@
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../mod.ts";
 
 /** Exit codes. */
-export const EXIT = { ok: 0, usage: 2, interrupted: 130 } as const;
+export const EXIT = { ok: 0, usage: 2, interrupted: 130, terminated: 143 } as const;
 
 /** The line for an error that a user can mend; undefined for a defect of the program, which keeps its trace. */
 export function explainError(error: unknown): string | undefined {
   const expected = error instanceof UsageError || error instanceof ModelFormatError ||
     error instanceof NativeLibraryError || error instanceof KernelError ||
     (error instanceof RangeError && error.message.startsWith("Cannot ")) || isFileError(error);
-  return expected ? error.message.trim().replaceAll(/\s*\n\s*/g, "; ") : undefined;
+  if (expected) return error.message.trim().replaceAll(/\s*\n\s*/g, "; ");
+  if ((error as { code?: unknown } | null)?.code !== "ENOSPC") return undefined;
+  return "Cannot write the results: found no space left on the device (make room, or take another --out)";
 }
 
 /** Errors of the file system that no step has put in words yet. */

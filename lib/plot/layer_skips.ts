@@ -16,6 +16,8 @@ export interface LayerSkips {
 /** More rows than this cannot be read on one page. */
 const MAX_ROWS = 120;
 const ROW_PIXELS = 19;
+/** Height below which the buttons would lie upon the scale of colours. */
+const MIN_PIXELS = 200;
 
 /** Gathers what the plot shows, in the summary's order: by ratio, then perplexity. */
 export function collectLayerSkips(summary: SweepSummary): LayerSkips {
@@ -55,7 +57,7 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
     caption:
       "Share of tokens after warm-up whose attention was skipped; layers that are not filtered stay at 0. The number " +
       `after a name is the ratio asked for over all layers; seeds are averaged.${lost}`,
-    height: 90 + ROW_PIXELS * Math.max(names.length, 3),
+    height: Math.max(MIN_PIXELS, 90 + ROW_PIXELS * names.length),
     data: [{
       type: "heatmap",
       x: Array.from({ length: layers }, (_, layer) => layer),

@@ -43,7 +43,9 @@ export function renderSweepReport(summary: SweepSummary, options: { readonly plo
 <body>
 <main>
 <h1>Token Filtering sweep: ${escapeHtml(model)} on ${escapeHtml(text)}</h1>
-<p class="muted">How much skipped attention costs, for ${summary.trials.length} configurations of the filter.</p>
+<p class="muted">How much skipped attention costs, for ${
+    count(summary.trials.length, "configuration")
+  } of the filter.</p>
 ${facts(summary)}
 ${places.join("\n")}
 <section><h2>All trials</h2>
@@ -66,10 +68,18 @@ ${table(summary)}</section>
 `;
 }
 
+/** A number and what it counts: `1 chunk`, `2 chunks`. */
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 function facts({ dense, environment }: SweepSummary): string {
   const entries = [
     ["dense perplexity", dense.perplexity.toFixed(2)],
-    ["text", `${environment.text}, ${dense.tokens} tokens in ${dense.chunks} chunks of ${dense.context}`],
+    [
+      "text",
+      `${environment.text}, ${dense.tokens} tokens in ${count(dense.chunks, "chunk")} of ${dense.context}`,
+    ],
     ["backend", environment.backendDescription],
     ["version", environment.version],
     ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
