@@ -42,6 +42,7 @@ int32_t tkf_attention_filtered(tkf_context* context, const tkf_attention_shape* 
     check.fail(TKF_STATUS_SHAPE, "found %d query heads over %d KV heads, expected a multiple", s.heads, s.kv_heads);
   }
   check.require(std::isfinite(s.scale), TKF_STATUS_VALUE, "found a scale that is not finite, expected a number");
+  if (!check.ok()) return check.status();
 
   const int64_t rows = check.product({s.n_queries, s.heads, s.head_dim, 4});
   const int64_t cached = check.bytes_of(s.kv_dtype, check.product({s.n_keys, s.kv_heads, s.head_dim}));
