@@ -153,3 +153,11 @@ Deno.test("sweep ends its work when nobody reads its progress", () =>
     assertEquals((await child.status).code, 0);
     assertStringIncludes(stdout, "Report: ");
   }));
+
+Deno.test("sweep names a trials.jsonl that is no file", () =>
+  withFolder(async (folder) => {
+    Deno.mkdirSync(`${folder}/trials.jsonl`);
+    const { code, stderr } = await runTask("sweep", ...SMALL, "--resume", folder);
+    assertEquals(code, 2);
+    assertMatch(stderr, /^Cannot read or write a file: Is a directory: [^\n]*trials\.jsonl'\n$/);
+  }));

@@ -6,9 +6,12 @@ export const EXIT = { ok: 0, usage: 2, interrupted: 130, terminated: 143 } as co
 
 /** The line for an error that a user can mend; undefined for a defect of the program, which keeps its trace. */
 export function explainError(error: unknown): string | undefined {
+  if (isFileError(error)) {
+    return `Cannot read or write a file: ${error.message.replace(/ \(os error \d+\)/, "").trim()}`;
+  }
   const expected = error instanceof UsageError || error instanceof ModelFormatError ||
     error instanceof NativeLibraryError || error instanceof KernelError ||
-    (error instanceof RangeError && error.message.startsWith("Cannot ")) || isFileError(error);
+    (error instanceof RangeError && error.message.startsWith("Cannot "));
   if (expected) return error.message.trim().replaceAll(/\s*\n\s*/g, "; ");
   if ((error as { code?: unknown } | null)?.code !== "ENOSPC") return undefined;
   return "Cannot write the results: found no space left on the device (make room, or take another --out)";

@@ -9,7 +9,10 @@ import { LlamaBlock } from "./llama_block.ts";
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
 const FEED_ROWS = 512;
 
-/** What a sequence has cost and saved so far, against the dense model; formulas in `lib/cost.ts`. */
+/**
+ * What a sequence has cost and saved so far, against the dense model; formulas in `lib/cost.ts`. A pruner that looks
+ * ahead at outputs counts as if its choice had been known beforehand.
+ */
 export interface SequenceUsage {
   /** Bytes of KV cache in use, recent windows and positions included. */
   readonly kvBytesHeld: number;
@@ -284,7 +287,8 @@ export class LlamaSequence {
       rows.positions[start]! + keep.length,
     );
     record.kept += kept.length;
-    record.queried += rows.queries === undefined ? kept.length : keep.length;
+    // What an oracle looks at does not count: it stands for a choice that was known beforehand.
+    record.queried += this.#filters(layer) && this.#pruner!.wantsQueries ? keep.length : kept.length;
     if (kept.length === 0) return;
 
     const positions = at(kept);

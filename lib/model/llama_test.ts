@@ -194,6 +194,13 @@ Deno.test("usage() counts what was kept, and the allocated cache falls with the 
   const perPair = 4 * numHeads * headDim;
   const want = 2 * (200 * 4 * hiddenSize * numHeads * headDim + (400 * 401 / 2 - pairs) * perPair);
   assertEquals(half.usage().attentionFlopsAvoided, want);
+  const avoided = (options: Partial<Pruner>) => {
+    const sequence = two.start(patternPruner(layers, (t) => t % 2 === 0, { recent: 16, ...options }));
+    sequence.feed(tokens);
+    return sequence.usage().attentionFlopsAvoided;
+  };
+  assertEquals(avoided({ looksAhead: "outputs" }), want); // an oracle's looking does not count, queries read do
+  assertEquals(avoided({ wantsQueries: true }), want - 2 * 200 * 2 * hiddenSize * numHeads * headDim);
 });
 
 Deno.test("fork() branches a sequence without touching it", () => {

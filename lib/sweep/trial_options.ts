@@ -74,11 +74,16 @@ export function looksAhead(method: ResolvedTrialOptions): boolean {
   return method.fusion === "oracle" || method.threshold === "topk";
 }
 
-/** A trial's options as plain JSON. */
+/**
+ * A trial's options as plain JSON. The ratio asked for by an `explicit` schedule is the mean of its list, since
+ * `pruneRatio` itself has no effect there.
+ */
 export function recordTrialOptions(method: ResolvedTrialOptions): TrialOptionsRecord {
   const { seed, skipRatios, ...rest } = method;
+  const explicit = method.schedule === "explicit" ? skipRatios! : undefined;
   return {
     ...rest,
+    ...(explicit && { pruneRatio: explicit.reduce((sum, ratio) => sum + ratio, 0) / explicit.length }),
     seed: seed <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(seed) : String(seed),
     skipRatios: skipRatios ?? null,
   };

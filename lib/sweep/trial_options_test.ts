@@ -26,7 +26,11 @@ Deno.test("resolveTrialOptions() takes oracle beside the filter's rules", () => 
 Deno.test("recordTrialOptions() is plain JSON that keeps every option", () => {
   const record = recordTrialOptions(resolveTrialOptions({ seed: 7 }));
   assertEquals(JSON.parse(JSON.stringify(record)), record);
-  assertEquals([record.seed, record.skipRatios], [7, null]);
+  assertEquals([record.seed, record.skipRatios, record.pruneRatio], [7, null, 0.5]);
+  assertEquals(
+    recordTrialOptions(resolveTrialOptions({ skipRatios: [0, 0.25, 0.5, 0.25] })).pruneRatio,
+    0.25,
+  );
   assertEquals(
     recordTrialOptions(resolveTrialOptions({ seed: 2n ** 64n - 1n })).seed,
     "18446744073709551615",
