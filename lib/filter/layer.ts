@@ -4,7 +4,7 @@
  * kernels read and write alike. Nothing here grows with the sequence.
  */
 
-/** Fusion rules that need keys and values alone. The index is the rule's number in the C ABI. */
+/** Fusion rules. All but `learned` need keys and values alone. The index is the rule's number in the C ABI. */
 export const FUSION_RULES = [
   "variance",
   "mean",
@@ -134,10 +134,16 @@ export interface LayerState {
   readonly learned: Float64Array<ArrayBuffer>;
 }
 
+/** Whether the `learned` rule is asked for a group of features. */
+export function hasFeature(spec: LayerSpec, group: FeatureGroup): boolean {
+  return ((spec.features >> FEATURE_GROUPS.indexOf(group)) & 1) === 1;
+}
+
 /** Number of features of the `learned` rule, the bias included. */
 export function numFeatures(spec: LayerSpec): number {
-  const has = (group: FeatureGroup) => (spec.features >> FEATURE_GROUPS.indexOf(group)) & 1;
-  return 4 * has("similarity") + 3 * has("norm") + spec.projections * has("projection") + has("query") + 1;
+  const size = (group: FeatureGroup, count: number) => hasFeature(spec, group) ? count : 0;
+  return size("similarity", 4) + size("norm", 3) + size("projection", spec.projections) + size("query", 1) +
+    1;
 }
 
 /**

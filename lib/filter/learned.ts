@@ -5,9 +5,8 @@
  */
 import { projectionSigns } from "../random.ts";
 import {
-  FEATURE_GROUPS,
-  type FeatureGroup,
   type FilterObserve,
+  hasFeature,
   type LayerSpec,
   type LayerState,
   learnedLayout,
@@ -20,6 +19,11 @@ import { openThreshold } from "./threshold.ts";
 const NORM_EPS = 1e-6;
 /** Added to a feature's standard deviation before dividing by it. */
 const SD_EPS = 1e-3;
+
+/** What the regression learns of a kept token: ln((norm(o)+1e-6)/(norm(x)+1e-6)). */
+export function outcomeOf(outputNorm: number, residualNorm: number): number {
+  return Math.log((outputNorm + NORM_EPS) / (residualNorm + NORM_EPS));
+}
 
 /** What became of a pending token. */
 const OUTCOME = { skipped: 0, kept: 1, observed: 2 } as const;
@@ -34,11 +38,6 @@ export interface LearnedRows {
   readonly queries?: Float32Array;
   /** Width of a row of `queries`, numHeads * headDim. */
   readonly queriesSize: number;
-}
-
-/** Whether the spec asks for a group of features. */
-export function hasFeature(spec: LayerSpec, group: FeatureGroup): boolean {
-  return ((spec.features >> FEATURE_GROUPS.indexOf(group)) & 1) === 1;
 }
 
 /**

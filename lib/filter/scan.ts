@@ -6,9 +6,16 @@ import { fromBf16, fromF16 } from "../half.ts";
 import { countOf, expectTensor, f32Data, hostData, type Tensor } from "../tensor.ts";
 import { absorb, decayOf } from "./anchor.ts";
 import { FUSION } from "./fusion.ts";
-import { type FilterScan, type LayerSpec, type LayerState, type ScanInput, SLOT } from "./layer.ts";
-import type { ScanOutput } from "./layer.ts";
-import { fitIfComplete, hasFeature, type LearnedRows, Learner, roomInBlock } from "./learned.ts";
+import {
+  type FilterScan,
+  hasFeature,
+  type LayerSpec,
+  type LayerState,
+  type ScanInput,
+  type ScanOutput,
+  SLOT,
+} from "./layer.ts";
+import { fitIfComplete, type LearnedRows, Learner, roomInBlock } from "./learned.ts";
 import { cosines, mean, type Moments, variance } from "./similarity.ts";
 import { chooseHighest, firstDecided, openThreshold } from "./threshold.ts";
 
@@ -46,7 +53,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
     ? new Learner(spec, state, learnedRows(spec, input, keys, values))
     : undefined;
   const threshold = openThreshold(spec, state);
-  const looksAhead = spec.threshold === "topk";
+  const looksAhead = spec.threshold === "topk"; // no token is skipped, and all are absorbed, until all are scored
   const heads = new Float64Array(spec.numKvHeads);
   const moments: Moments = { muK: 0, varK: 0, muV: 0, varV: 0 };
 
@@ -67,7 +74,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
     if (skip) numbers[SLOT.skipped]! += 1;
     if (!Number.isNaN(score)) threshold.push(score);
     learner?.settle(skip);
-    if (spec.absorb === "all" || looksAhead || !skip) {
+    if (spec.absorb === "all" || !skip) {
       const decay = decayOf(spec, numbers[SLOT.absorbed]!);
       absorb(state.anchorK, keys, at, decay);
       absorb(state.anchorV, values, at, decay);

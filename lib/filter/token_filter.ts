@@ -12,13 +12,10 @@ import {
   type ScanInput,
   type ScanOutput,
 } from "./layer.ts";
-import { observeLayer } from "./learned.ts";
+import { observeLayer, outcomeOf } from "./learned.ts";
 import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "./options.ts";
 import { scanLayer } from "./scan.ts";
 import { planLayers } from "./schedule.ts";
-
-/** Added to norms before their logarithm. */
-const NORM_EPS = 1e-6;
 
 /** What the filter must know of a model. All whole numbers, at least 1. */
 export interface FilterShape {
@@ -198,7 +195,7 @@ export class FilterSequence {
           `many of either`,
       );
     }
-    const y = outputNorms.map((o, i) => Math.log((o + NORM_EPS) / (residualNorms[i]! + NORM_EPS)));
+    const y = outputNorms.map((o, i) => outcomeOf(o, residualNorms[i]!));
     if (!outputNorms.every((o) => o >= 0) || !y.every(Number.isFinite)) {
       throw new RangeError(`Cannot observe layer ${layer}: found a norm that is negative or not finite`);
     }

@@ -4,6 +4,7 @@
  */
 import type { Backend } from "../backend.ts";
 import type { ScanOutput } from "../filter/layer.ts";
+import type { KeyState } from "../filter/options.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** What a method may look at before a layer's attention: T tokens, one row each. */
@@ -61,7 +62,7 @@ export interface Pruner {
   /** 0-based indices of the layers it filters, ascending. The other layers run dense. */
   readonly layers: readonly number[];
   /** Keys it wants to see. */
-  readonly keyState: "post-rope" | "pre-rope";
+  readonly keyState: KeyState;
   /** Whether it reads {@linkcode LayerInput.queries}. */
   readonly wantsQueries: boolean;
   /** Whether it needs `observe`. */

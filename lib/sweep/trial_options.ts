@@ -131,7 +131,7 @@ export function effectiveOptions(method: ResolvedTrialOptions): Partial<TrialOpt
   return Object.fromEntries(kept) as Partial<TrialOptionsRecord>;
 }
 
-/** A key that two methods share exactly where they decide alike. */
+/** A key by which methods that share it decide alike. */
 export function effectiveKey(method: ResolvedTrialOptions): string {
   const entries = Object.entries(effectiveOptions(method));
   return JSON.stringify(entries.sort(([a], [b]) => a < b ? -1 : 1));
