@@ -35,6 +35,8 @@ Deno.test("FUSION.variance lowers the score by lambda standard deviations, and c
   const spec = makeSpec({ tau: 0, lambda: 0.5 });
   assertAlmostEquals(FUSION.variance.score(m, spec, 1), (0.5 - 0.1 + 0.25 - 0.05) / 2, 1e-15);
   assertEquals(FUSION.variance.score(m, makeSpec({ tau: 0, lambda: 64 }), 1), -1);
+  const over = { muK: 1 + 2 ** -52, varK: 0, muV: 1 + 2 ** -52, varV: 0 }; // a cosine's rounding error
+  assertEquals(FUSION.variance.score(over, makeSpec(), 1), 1);
 });
 
 Deno.test("FUSION.variance with tau 0 is the mean", () => {

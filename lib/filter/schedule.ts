@@ -26,6 +26,8 @@ export function countFiltered(tail: number, numLayers: number): number {
  * The filtered layers, ascending. `uniform`: p*L/F each; `ramp`: m*(1 + slope*(2*i/(F-1) - 1)) with m = p*L/F;
  * `explicit`: as listed, 0 = not filtered. L = layers, F = filtered layers, p = pruneRatio.
  *
+ * The policy `fixed` asks for no ratio: what would be above 1 is 1 there.
+ *
  * @throws {RangeError} If a layer needs a skip ratio above 1, or the list's length is not L.
  *
  * @example
@@ -46,7 +48,9 @@ export function planLayers(numLayers: number, options: ResolvedOptions): Planned
     return { layer: numLayers - count + i, skipRatio };
   });
   const highest = plan[count - 1]!;
-  if (highest.skipRatio > 1 + ROUNDING) throw unreachable(numLayers, options, highest);
+  if (options.threshold !== "fixed" && highest.skipRatio > 1 + ROUNDING) {
+    throw unreachable(numLayers, options, highest);
+  }
   return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
 }
 

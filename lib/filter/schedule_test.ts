@@ -12,6 +12,7 @@ Deno.test("countFiltered() is ceil(tail*L) without the errors of binary fraction
   assertEquals(countFiltered(0.75, 30), 23);
   assertEquals(countFiltered(1, 40), 40);
   assertEquals(countFiltered(0.001, 8), 1);
+  assertEquals(countFiltered(Number.MIN_VALUE, 8), 1);
   for (let numLayers = 1; numLayers <= 128; numLayers++) {
     for (let count = 1; count <= numLayers; count++) {
       assertEquals(countFiltered(count / numLayers, numLayers), count);
@@ -120,4 +121,19 @@ Deno.test("planLayers() fits when its own advice is followed, for 300 plans", ()
     }
   }
   assert(refused > 100, `${refused} refused`);
+});
+
+Deno.test("planLayers() asks for no ratio under a fixed threshold", () => {
+  const layers = plan(8, { threshold: "fixed", tail: 0.25, pruneRatio: 0.5 });
+  assertEquals(layers, [{ layer: 6, skipRatio: 1 }, { layer: 7, skipRatio: 1 }]);
+});
+
+Deno.test("planLayers() never asks for more than all, whatever rounding does", () => {
+  const rounded = plan(10, { pruneRatio: 0.7, tail: 0.7, schedule: "ramp", slope: 0 });
+  assert(rounded.every(({ skipRatio }) => skipRatio === 1));
+  for (let count = 1; count < 60; count++) {
+    for (const { skipRatio } of plan(60, { pruneRatio: count / 60, tail: count / 60 })) {
+      assert(skipRatio <= 1 && skipRatio > 1 - 1e-9);
+    }
+  }
 });

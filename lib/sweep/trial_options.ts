@@ -111,7 +111,7 @@ export function effectiveOptions(method: ResolvedTrialOptions): Partial<TrialOpt
     keyState: similarity,
     pruneRatio: !explicit && threshold !== "fixed",
     tail: !explicit,
-    schedule: true,
+    schedule: explicit || threshold !== "fixed",
     slope: method.schedule === "ramp" && threshold !== "fixed",
     skipRatios: explicit,
     warmup: true,
