@@ -110,7 +110,7 @@ export class LayerCache {
   fork(): LayerCache {
     const copy = new LayerCache(this.#backend, this.#dtype, this.#width, this.#recent);
     copy.#kept = this.#copy(this.#kept, this.#kept.positions.length);
-    copy.#ring = this.#copy(this.#ring, this.#ring.positions.length);
+    copy.#ring = this.#ring; // its rows are never written to again
     return copy;
   }
 

@@ -28,8 +28,8 @@ export class LlamaBlock {
   }
 
   /** Rotated queries, [T, numHeads * headDim]. */
-  queries(layer: number, h: Tensor, positions: Int32Array<ArrayBuffer>, name = "queries"): Tensor {
-    const q = this.#linear(name, h, this.#llama.weights.layers[layer]!.q);
+  queries(layer: number, h: Tensor, positions: Int32Array<ArrayBuffer>): Tensor {
+    const q = this.#linear("queries", h, this.#llama.weights.layers[layer]!.q);
     this.rotate(q, positions);
     return q;
   }

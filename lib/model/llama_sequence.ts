@@ -81,9 +81,13 @@ export class LlamaSequence {
     this.#cacheDType = options.cacheDType ?? "f32";
     this.#block = new LlamaBlock(llama);
     this.#decider = pruner?.start(options.chunk ?? 0);
-    this.#layers = Array.from({ length: numLayers }, (_, layer) => {
-      const recent = this.#filters(layer) && !pruner!.cacheSkipped ? pruner!.recent : 0;
-      const cache = new LayerCache(llama.backend, this.#cacheDType, numKvHeads * headDim, recent);
+    this.#layers = Array.from({ length: numLayers }, () => {
+      const cache = new LayerCache(
+        llama.backend,
+        this.#cacheDType,
+        numKvHeads * headDim,
+        pruner?.recent ?? 0,
+      );
       return { cache, keep: [], queried: 0, kept: 0, pairs: 0 };
     });
   }
@@ -241,9 +245,7 @@ export class LlamaSequence {
     const seen = pruner.keyState === "pre-rope" ? this.#llama.backend.resizeRows(keys, count) : keys;
     block.rotate(keys, positions);
     const ahead = pruner.looksAhead === "outputs";
-    const queries = pruner.wantsQueries || ahead
-      ? block.queries(layer, h, positions, "allQueries")
-      : undefined;
+    const queries = pruner.wantsQueries || ahead ? block.queries(layer, h, positions) : undefined;
     const rows: LayerRows = { layer, x, h, keys, values, queries, positions };
     const input: LayerInput = {
       layer,
@@ -288,7 +290,7 @@ export class LlamaSequence {
     );
     record.kept += kept.length;
     // What an oracle looks at does not count: it stands for a choice that was known beforehand.
-    record.queried += this.#filters(layer) && this.#pruner!.wantsQueries ? keep.length : kept.length;
+    record.queried += this.#pruner?.wantsQueries ? keep.length : kept.length;
     if (kept.length === 0) return;
 
     const positions = at(kept);

@@ -1,60 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { Pruner } from "../pruning/pruner.ts";
-import { ReferenceBackend } from "../reference/mod.ts";
-import { f32Data, hostData, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
-import { readModelConfig } from "./config.ts";
-import { parseGguf } from "./formats/gguf.ts";
-import { Llama } from "./llama.ts";
+import { hostData, hostTensor, rowsOf } from "../tensor.ts";
 import { PAGE_ROWS } from "./kv_cache.ts";
-import { loadLlamaWeights } from "./weights.ts";
-
-const file = new URL("tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
-const gguf = parseGguf(await Deno.readFile(file) as Uint8Array<ArrayBuffer>, file.pathname);
-const config = readModelConfig(gguf);
-const backend = new ReferenceBackend();
-const llama = new Llama(config, loadLlamaWeights(gguf, config), backend);
-
-const ids = (count: number) =>
-  Int32Array.from({ length: count }, (_, i) => i === 0 ? 1 : 300 + (i * 37) % 2000);
-
-/** Keeps and skips by a fixed pattern; records the keys and values it saw. */
-function patternPruner(
-  layers: number[],
-  keeps: (t: number) => boolean,
-  options: Partial<Pruner> = {},
-): Pruner & { keys: Map<number, number[]>; values: Map<number, number[]> } {
-  const keys = new Map<number, number[]>(), values = new Map<number, number[]>();
-  const start = (seen = new Map<number, number>()) => ({
-    decide({ layer, count, keys: k, values: v }: Parameters<ReturnType<Pruner["start"]>["decide"]>[0]) {
-      const at = seen.get(layer) ?? 0;
-      seen.set(layer, at + count);
-      keys.set(layer, [...keys.get(layer) ?? [], ...f32Data(k)]);
-      values.set(layer, [...values.get(layer) ?? [], ...f32Data(v)]);
-      return { taken: count, keep: Uint8Array.from({ length: count }, (_, i) => keeps(at + i) ? 1 : 0) };
-    },
-    fork: () => start(new Map(seen)),
-  });
-  return {
-    name: "pattern",
-    layers,
-    keyState: "post-rope",
-    wantsQueries: false,
-    wantsOutputs: false,
-    looksAhead: "nothing",
-    cacheSkipped: false,
-    recent: 0,
-    start: () => start(),
-    keys,
-    values,
-    ...options,
-  };
-}
-
-function maxDifference(a: Tensor, b: Tensor): number {
-  const x = f32Data(a), y = f32Data(b);
-  assertEquals(a.shape, b.shape);
-  return x.reduce((most, value, i) => Math.max(most, Math.abs(value - y[i]!)), 0);
-}
+import { backend, config, firstLayers, ids, llama, maxDifference, patternPruner } from "./testing.ts";
 
 const goldenFile = new URL("../../../shared/models/reference.json", import.meta.url);
 let golden: {
@@ -122,7 +70,7 @@ Deno.test("feed() gives the same states in one prefill, in chunks and token by t
 });
 
 Deno.test("feed() of more rows than fit a piece equals the same tokens fed by hand", () => {
-  const small = new Llama({ ...config, numLayers: 1 }, llama.weights, backend);
+  const small = firstLayers(1);
   const tokens = ids(700);
   const whole = backend.read(small.start().feed(tokens));
   const sequence = small.start();
@@ -131,7 +79,7 @@ Deno.test("feed() of more rows than fit a piece equals the same tokens fed by ha
 });
 
 Deno.test("a skipped token adds nothing to the stream and is seen by no later query", () => {
-  const one = new Llama({ ...config, numLayers: 1 }, llama.weights, backend);
+  const one = firstLayers(1);
   const tokens = ids(6);
   const other = tokens.slice();
   other[2] = 77;
@@ -174,25 +122,25 @@ Deno.test("feedResidual() from residualAt() equals feed()", () => {
 });
 
 Deno.test("usage() counts what was kept, and the allocated cache falls with the skip ratio", () => {
-  const tokens = ids(400);
+  const tokens = ids(200);
   const layers = [2, 3];
-  const two = new Llama({ ...config, numLayers: 4 }, llama.weights, backend);
+  const two = firstLayers(4);
   const dense = two.start(), half = two.start(patternPruner(layers, (t) => t % 2 === 0, { recent: 16 }));
   dense.feed(tokens);
   half.feed(tokens);
   const rowBytes = 2 * config.numKvHeads * config.headDim * 4 + 4;
-  assertEquals(dense.usage().kvBytesHeld, 4 * 400 * rowBytes);
+  assertEquals(dense.usage().kvBytesHeld, 4 * 200 * rowBytes);
   assertEquals(dense.usage().attentionFlopsAvoided, 0);
-  // of 200 skipped tokens a layer, 8 lie within the last 16 and are still held
-  assertEquals(half.usage().kvBytesAvoided, 2 * (200 - 8) * rowBytes);
-  const ceiling = (2 * 400 + 2 * 200) * rowBytes + 4 * PAGE_ROWS * rowBytes + 2 * 16 * rowBytes;
+  // of 100 skipped tokens a layer, 8 lie within the last 16 and are still held
+  assertEquals(half.usage().kvBytesAvoided, 2 * (100 - 8) * rowBytes);
+  const ceiling = (2 * 200 + 2 * 100) * rowBytes + 4 * PAGE_ROWS * rowBytes + 2 * 16 * rowBytes;
   assert(half.usage().kvBytesAllocated <= ceiling);
   const { hiddenSize, numHeads, headDim } = config;
   // pairs of even queries: with even keys i/2 + 1, with odd keys of the last 16 positions min(i/2, 8)
   let pairs = 0;
-  for (let i = 0; i < 400; i += 2) pairs += i / 2 + 1 + Math.min(i / 2, 8);
+  for (let i = 0; i < 200; i += 2) pairs += i / 2 + 1 + Math.min(i / 2, 8);
   const perPair = 4 * numHeads * headDim;
-  const want = 2 * (200 * 4 * hiddenSize * numHeads * headDim + (400 * 401 / 2 - pairs) * perPair);
+  const want = 2 * (100 * 4 * hiddenSize * numHeads * headDim + (200 * 201 / 2 - pairs) * perPair);
   assertEquals(half.usage().attentionFlopsAvoided, want);
   const avoided = (options: Partial<Pruner>) => {
     const sequence = two.start(patternPruner(layers, (t) => t % 2 === 0, { recent: 16, ...options }));
@@ -200,19 +148,7 @@ Deno.test("usage() counts what was kept, and the allocated cache falls with the 
     return sequence.usage().attentionFlopsAvoided;
   };
   assertEquals(avoided({ looksAhead: "outputs" }), want); // an oracle's looking does not count, queries read do
-  assertEquals(avoided({ wantsQueries: true }), want - 2 * 200 * 2 * hiddenSize * numHeads * headDim);
-});
-
-Deno.test("fork() branches a sequence without touching it", () => {
-  const tokens = ids(30);
-  const trunk = llama.start(patternPruner([4, 5], (t) => t % 2 === 0, { recent: 5 }));
-  trunk.feed(tokens.slice(0, 20));
-  const branch = trunk.fork();
-  branch.feed(Int32Array.of(9, 8, 7));
-  const straight = llama.start(patternPruner([4, 5], (t) => t % 2 === 0, { recent: 5 }));
-  straight.feed(tokens.slice(0, 20));
-  assertEquals(maxDifference(trunk.feed(tokens.slice(20)), straight.feed(tokens.slice(20))), 0);
-  assertEquals(branch.length, 23);
+  assertEquals(avoided({ wantsQueries: true }), want - 2 * 100 * 2 * hiddenSize * numHeads * headDim);
 });
 
 Deno.test("trueRedundancy is norm(o)/norm(x) of the dense pass, and looking ahead wants one prefill", () => {
@@ -232,7 +168,7 @@ Deno.test("trueRedundancy is norm(o)/norm(x) of the dense pass, and looking ahea
       };
     },
   };
-  const one = new Llama({ ...config, numLayers: 1 }, llama.weights, backend);
+  const one = firstLayers(1);
   const sequence = one.start(watching);
   sequence.feed(tokens);
   const x = one.embed(tokens);
