@@ -3,6 +3,24 @@ import { fakeLogits, fakeModel, fakePruner } from "./testing.ts";
 import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import { PerplexityEvaluation } from "./perplexity.ts";
 
+/** A clock that goes on when told to. */
+class FakeClock implements Disposable {
+  readonly #now = performance.now;
+  #time = 0;
+
+  constructor() {
+    performance.now = () => this.#time;
+  }
+
+  pass(ms: number): void {
+    this.#time += ms;
+  }
+
+  [Symbol.dispose](): void {
+    performance.now = this.#now;
+  }
+}
+
 const ids = Int32Array.from({ length: 403 }, (_, i) => (i * i + 3 * i) % 5);
 const logSoftmax = (logits: number[]) => {
   const total = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
@@ -44,7 +62,7 @@ Deno.test("PerplexityEvaluation.dense() follows the protocol and runs once", asy
 });
 
 Deno.test("PerplexityEvaluation.run() compares the same positions of both runs", async () => {
-  const { model } = fakeModel();
+  const { model, calls } = fakeModel();
   const evaluation = new PerplexityEvaluation(model, ids, { context: 200 });
   const skip = (t: number) => t >= 8 && t % 2 === 0;
   const result = await evaluation.run(fakePruner([2, 3], skip), { warmup: 8 });
@@ -59,7 +77,10 @@ Deno.test("PerplexityEvaluation.run() compares the same positions of both runs",
   assertEquals(result.achievedRatio, 0.25);
   assertAlmostEquals(result.achievedRatioWithWarmup, 384 / 1600, 1e-12);
   assertEquals([result.kvBytesHeld, result.kvBytesAvoided], [8000 - 1920, 1920]);
-  assertEquals([result.attentionFlopsAvoided, result.totalFlopsDense], [25 * 384, 120000]);
+  assertEquals(result.kvBytesAllocated, 64 * 200);
+  assertEquals([result.attentionFlopsDense, result.attentionFlopsAvoided], [40000, 25 * 384]);
+  assertEquals([result.totalFlopsDense, result.totalFlopsAvoided], [120000, 25 * 384]);
+  assertEquals(calls.chunks, [0, 1]);
   // Standard error, from the definition: blocks of 64 inside each chunk of 199.
   const differences = hand.chunks.map((rows) => rows.map((row) => row.nll - row.base));
   const blocks = differences.flatMap((row) => [0, 64, 128, 192].map((at) => row.slice(at, at + 64)));
@@ -92,6 +113,48 @@ Deno.test("PerplexityEvaluation.run() reuses the dense layers, and recomputes th
     assertEquals([calls.residuals, calls.fromResidual], [residuals, 4]);
   }
   for (const result of results) assertEquals(result, results[0]);
+});
+
+Deno.test("PerplexityEvaluation.run() counts the time of the dense layers once, however often they run", async () => {
+  using clock = new FakeClock();
+  for (const cacheBytes of [2 ** 20, 0]) {
+    const { model } = fakeModel();
+    const residualAt: typeof model.residualAt = (...args) => {
+      clock.pass(100);
+      return model.residualAt(...args);
+    };
+    const start: typeof model.start = (...args) => {
+      const sequence = model.start(...args);
+      return {
+        ...sequence,
+        get keep() {
+          return sequence.keep;
+        },
+        feed: (x) => (clock.pass(7), sequence.feed(x)),
+        feedResidual: (...x) => (clock.pass(3), sequence.feedResidual(...x)),
+      };
+    };
+    const evaluation = new PerplexityEvaluation({ ...model, residualAt, start }, ids, {
+      context: 200,
+      cacheBytes,
+    });
+    for (let i = 0; i < 2; i++) {
+      const result = await evaluation.run(fakePruner([2], () => false), { warmup: 0 });
+      assertEquals([result.timeMs, result.denseTimeMs], [2 * 100 + 2 * 3, 2 * 7]);
+    }
+    assertEquals((await evaluation.run(fakePruner([0], () => false), { warmup: 0 })).timeMs, 2 * 7);
+  }
+});
+
+Deno.test("PerplexityEvaluation.dense() stops between chunks when its signal is aborted", async () => {
+  const { model } = fakeModel();
+  const evaluation = new PerplexityEvaluation(model, ids, { context: 40 });
+  const controller = new AbortController();
+  let chunks = 0;
+  const onChunk = () => ++chunks === 2 && controller.abort();
+  await assertRejects(() => evaluation.dense({ signal: controller.signal, onChunk }), DOMException);
+  assertEquals(chunks, 2);
+  assertEquals((await evaluation.dense()).chunks, 10);
 });
 
 Deno.test("PerplexityEvaluation.run() stops between chunks when its signal is aborted", async () => {

@@ -11,6 +11,8 @@ export interface Calls {
   feeds: number;
   residuals: number;
   fromResidual: number;
+  /** Chunks of the filtered sequences. */
+  chunks: (number | undefined)[];
 }
 
 /** Logits of the token after `id`: dense, and with `skips` layers skipped for it. */
@@ -18,7 +20,7 @@ export function fakeLogits(id: number, skips: number): number[] {
   return Array.from({ length: VOCAB }, (_, v) => Math.sin(id * 7 + v) * 2 + skips * 0.25 * Math.cos(v + id));
 }
 
-/** A pruner of one layer that skips every second token after the first, or what `skip` says. */
+/** A pruner of some layers that skips what `skip` says. */
 export function fakePruner(
   layers: readonly number[],
   skip: (t: number) => boolean,
@@ -45,8 +47,9 @@ export function fakePruner(
 /** The model: 4 layers; a token's logits move with the number of layers that skipped it. */
 export function fakeModel(): { model: EvaluatedModel; calls: Calls } {
   const backend = new ReferenceBackend();
-  const calls: Calls = { feeds: 0, residuals: 0, fromResidual: 0 };
-  const start = (pruner?: Pruner): EvaluatedSequence => {
+  const calls: Calls = { feeds: 0, residuals: 0, fromResidual: 0, chunks: [] };
+  const start: EvaluatedModel["start"] = (pruner, options): EvaluatedSequence => {
+    if (pruner !== undefined) calls.chunks.push(options?.chunk);
     const masks = new Map<number, number[]>((pruner?.layers ?? []).map((layer) => [layer, []]));
     let length = 0;
     const run = (ids: readonly number[]): Tensor => {

@@ -122,3 +122,16 @@ Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front
     assertEquals(sortTrials(trials).map((t) => t.trial), summary.trials.map((t) => t.trial));
     assertEquals(Object.keys(summary), ["trials", "dense", "environment"]);
   }));
+
+Deno.test("summarizeSweep() takes ratios of one percent for equal on the front", () =>
+  withFolder(async (path) => {
+    const { run, evaluation } = start(path);
+    const [first] = await run();
+    const trial = (achievedRatio: number, perplexity: number) => ({ ...first!, achievedRatio, perplexity });
+    const trials = [trial(0.502, 41), trial(0.498, 40), trial(0.52, 42)];
+    const summary = summarizeSweep(trials, await evaluation.dense(), { ...conditions } as Environment);
+    assertEquals(summary.trials.map((t) => [t.achievedRatio, t.pareto]), [[0.498, true], [0.502, false], [
+      0.52,
+      true,
+    ]]);
+  }));

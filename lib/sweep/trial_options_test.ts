@@ -56,6 +56,10 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
     }],
     [{ fusion: "oracle" }, { fusion: "oracle", threshold: "topk" }],
     [{ cacheSkipped: true, recent: 0 }, { cacheSkipped: true, recent: 16 }],
+    [{ threshold: "fixed" }, { threshold: "fixed", schedule: "ramp", slope: 1 }],
+    [{ slope: 0.1 }, { slope: 0.9 }],
+    [{ skipRatios: [0, 0.5], tail: 0.5 }, { skipRatios: [0, 0.5], tail: 1 }],
+    [{ fusion: "oracle", window: 8 }, { fusion: "oracle", window: 16 }],
   ];
   for (const [a, b] of same) assertEquals(key(a), key(b), JSON.stringify([a, b]));
   const different: [TrialOptions, TrialOptions][] = [
@@ -67,6 +71,38 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
     [{ fusion: "oracle" }, { fusion: "oracle", invert: true }],
     [{ fusion: "oracle" }, { fusion: "mean", threshold: "topk" }],
     [{ skipRatios: [0, 0.5] }, { skipRatios: [0.5, 0] }],
+    ...["budget", "window"].map((threshold) =>
+      [{ threshold, window: 8 }, { threshold, window: 9 }] as [TrialOptions, TrialOptions]
+    ),
+    [{ threshold: "robbins-monro", eta: 0.1 }, { threshold: "robbins-monro", eta: 0.2 }],
+    [{ threshold: "fixed", theta: 0.1 }, { threshold: "fixed", theta: 0.2 }],
+    [{ schedule: "ramp", slope: 0.1 }, { schedule: "ramp", slope: 0.2 }],
+    [{ schedule: "ramp" }, { schedule: "uniform" }],
+    ...([
+      ["lambda", 0, 1],
+      ["eps", 1e-6, 1e-5],
+      ["anchor", "ema", "mean"],
+      ["gamma", 0.9, 0.8],
+      ["absorb", "all", "kept"],
+      ["keyState", "post-rope", "pre-rope"],
+      ["pruneRatio", 0.1, 0.2],
+      ["tail", 0.75, 1],
+      ["warmup", 32, 16],
+      ["threshold", "budget", "window"],
+      ["cacheSkipped", false, true],
+      ["invert", false, true],
+    ] as const).map(([name, a, b]) => [{ [name]: a }, { [name]: b }] as [TrialOptions, TrialOptions]),
+    ...([
+      ["block", 32, 16],
+      ["ridge", 1, 2],
+      ["projections", 16, 8],
+      ["features", ["norm"], ["norm", "similarity"]],
+      ["gamma", 0.9, 0.8],
+      ["keyState", "post-rope", "pre-rope"],
+    ] as const).map(([name, a, b]): [TrialOptions, TrialOptions] => [
+      { fusion: "learned", [name]: a },
+      { fusion: "learned", [name]: b },
+    ]),
   ];
   for (const [a, b] of different) assertNotEquals(key(a), key(b), JSON.stringify([a, b]));
 });
