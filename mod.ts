@@ -45,4 +45,13 @@ export * from "./lib/reference/mod.ts";
 export * from "./lib/stats/bootstrap.ts";
 export * from "./lib/stats/paired.ts";
 export * from "./lib/sweep/mod.ts";
-export * from "./lib/tensor.ts";
+export {
+  emptyTensor,
+  f32Data,
+  hostData,
+  type HostTensor,
+  hostTensor,
+  rowsOf,
+  type Tensor,
+  type TensorData,
+} from "./lib/tensor.ts";

@@ -3,8 +3,8 @@
  * @module
  */
 export * from "./config.ts";
-export * from "./formats/gguf.ts";
-export * from "./formats/safetensors.ts";
+export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
+export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./hub.ts";
 export { type CacheDType } from "./kv_cache.ts";
 export * from "./llama.ts";

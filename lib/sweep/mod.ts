@@ -4,10 +4,19 @@
  */
 export * from "./default_grid.ts";
 export * from "./digest.ts";
-export * from "./trial_options.ts";
 export * from "./pareto.ts";
-export * from "./runner.ts";
-export * from "./space.ts";
-export * from "./summary.ts";
+export { digestConditions, runSweep, type SweepArguments, type SweepProgress } from "./runner.ts";
+export { expandGrids, type Grid, readGrids } from "./space.ts";
+export { summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
 export * from "./trial_log.ts";
+export {
+  createTrialPruner,
+  FUSION_CHOICES,
+  type FusionChoice,
+  looksAhead,
+  type ResolvedTrialOptions,
+  resolveTrialOptions,
+  type TrialOptions,
+  type TrialOptionsRecord,
+} from "./trial_options.ts";
