@@ -103,10 +103,14 @@ const meanOf = (chunks: readonly Float64Array[]) => mean(Float64Array.from(chunk
  * hidden states, and per distinct first filtered layer the residual stream that enters it.
  *
  * @example
- * ```ts ignore
- * const evaluation = new PerplexityEvaluation(llama, ids, { context: 512 });
- * const result = await evaluation.run(pruner, { warmup: 32 });
- * console.log(result.perplexity, result.densePerplexity, result.achievedRatio);
+ * ```ts
+ * import { createPruner, loadModel, PerplexityEvaluation, readBuiltinText, ReferenceBackend } from "../../mod.ts";
+ * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
+ * const evaluation = new PerplexityEvaluation(llama, ids, { context: 32 });
+ * const warmup = 8, pruner = createPruner("token-filtering", config, { warmup, pruneRatio: 0.5 });
+ * const { perplexity, densePerplexity, achievedRatio } = await evaluation.run(pruner, { warmup });
+ * console.assert(perplexity > densePerplexity && Math.abs(achievedRatio! - 0.5) < 0.1);
  * ```
  */
 export class PerplexityEvaluation {

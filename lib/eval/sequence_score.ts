@@ -38,8 +38,13 @@ export interface SequenceScore {
  * ahead and the sequence does not come as one prefill.
  *
  * @example
- * ```ts ignore
- * const { nll, perplexity } = scoreSequence(llama, ids, pruner, { phase: "decode" });
+ * ```ts
+ * import { createPruner, loadModel, ReferenceBackend, scoreSequence } from "../../mod.ts";
+ * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const ids = tokenizer.encode("It was a dark night, and the rain fell in torrents.", { bos: true });
+ * const pruner = createPruner("token-filtering", config, { warmup: 8 });
+ * const { nll, layers, keep } = scoreSequence(llama, ids, pruner, { phase: "decode" });
+ * console.assert(nll.length === ids.length - 1 && keep[layers.indexOf(9)]!.length === ids.length);
  * ```
  */
 export function scoreSequence(

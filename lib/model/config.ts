@@ -65,9 +65,10 @@ const MAX_SIZE = 2 ** 24;
  * not known; the message names the key.
  *
  * @example
- * ```ts ignore
- * const config = readModelConfig(gguf);
- * config.numLayers; // 10
+ * ```ts
+ * import { parseGguf, readModelConfig, resolveModel } from "../../mod.ts";
+ * const { bytes, path } = await resolveModel("tiny");
+ * console.assert(readModelConfig(parseGguf(bytes, path)).numLayers === 10);
  * ```
  */
 export function readModelConfig(gguf: GgufFile): ModelConfig {

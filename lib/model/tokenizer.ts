@@ -75,10 +75,12 @@ const SPACE = "\u2581";
  * Lone surrogates count as U+FFFD; a byte for which a byte-level vocabulary has no token adds none.
  *
  * @example
- * ```ts ignore
- * const tokenizer = Tokenizer.fromGguf(gguf);
+ * ```ts
+ * import { parseGguf, resolveModel, Tokenizer } from "../../mod.ts";
+ * const { bytes, path } = await resolveModel("tiny");
+ * const tokenizer = Tokenizer.fromGguf(parseGguf(bytes, path));
  * const ids = tokenizer.encode("Hello world", { bos: true });
- * tokenizer.decode(ids); // "Hello world"
+ * console.assert(ids[0] === tokenizer.bosId && tokenizer.decode(ids.slice(1)) === "Hello world");
  * ```
  */
 export class Tokenizer {

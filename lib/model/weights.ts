@@ -56,9 +56,12 @@ const KNOWN_STRANGERS: readonly [suffix: string, what: string][] = [
  * (biases, experts, rotary factors, ...); the message names the tensor.
  *
  * @example
- * ```ts ignore
- * const weights = loadLlamaWeights(gguf, readModelConfig(gguf));
- * weights.layers[0].k.shape; // [96, 192]
+ * ```ts
+ * import { loadLlamaWeights, parseGguf, readModelConfig, resolveModel } from "../../mod.ts";
+ * const { bytes, path } = await resolveModel("tiny");
+ * const gguf = parseGguf(bytes, path), config = readModelConfig(gguf);
+ * const { k } = loadLlamaWeights(gguf, config).layers[0]!;
+ * console.assert(k.shape[0] === config.numKvHeads * config.headDim && k.shape[1] === config.hiddenSize);
  * ```
  */
 export function loadLlamaWeights(gguf: GgufFile, config: ModelConfig): LlamaWeights<HostTensor> {

@@ -78,10 +78,12 @@ const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
  * unknown type, or exceed {@linkcode GGUF_LIMITS}.
  *
  * @example
- * ```ts ignore
- * const gguf = parseGguf(await Deno.readFile("model.gguf"), "model.gguf");
- * gguf.string("general.architecture"); // "llama"
- * gguf.tensors.get("token_embd.weight")?.shape; // [4096, 192]
+ * ```ts
+ * import { parseGguf, resolveModel } from "../../../mod.ts";
+ * const { bytes, path } = await resolveModel("tiny");
+ * const gguf = parseGguf(bytes, path);
+ * console.assert(gguf.string("general.architecture") === "llama");
+ * console.assert(gguf.tensors.get("token_embd.weight")!.shape.join() === "4096,192");
  * ```
  */
 export function parseGguf(bytes: Uint8Array<ArrayBuffer>, file: string): GgufFile {
