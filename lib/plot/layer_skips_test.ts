@@ -13,7 +13,7 @@ Deno.test("collectLayerSkips() has a row a configuration and averages seeds", ()
   assertEquals(collectLayerSkips(summary), {
     names: [
       "random · 0.25",
-      "key · threshold budget · window 256 · 0.5",
+      "key · threshold budget · 0.5",
       "key · threshold fixed · theta 0.5",
     ],
     ratios: [[0, 0.375], [0, 1], [0, 0.75]],

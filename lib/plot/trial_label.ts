@@ -43,7 +43,8 @@ function isPaper(trial: Trial): boolean {
 }
 
 /**
- * Names curves: the rule, and the options in which curves of one rule differ.
+ * Names curves: the rule, and the options in which curves of one rule differ. An option that some of them do not have
+ * needs no naming for that: another one, such as the threshold, says why.
  *
  * @param trials One trial of each curve.
  * @returns One name a curve, in their order.
@@ -54,7 +55,7 @@ export function nameCurves(trials: readonly Trial[]): string[] {
     const peers = trials.filter((other) => ruleName(other) === ruleName(trial)).map(trialOptions);
     const differing = Object.entries(options).filter(([name, value]) =>
       !ALONG.has(name) &&
-      peers.some((peer) => JSON.stringify(peer[name as "tau"]) !== JSON.stringify(value))
+      peers.some((peer) => name in peer && JSON.stringify(peer[name as "tau"]) !== JSON.stringify(value))
     );
     const parts = differing.map(([name, value]) => shown(name, value));
     return [ruleName(trial), ...parts].join(" · ") + (isPaper(trial) ? " (paper)" : "");
