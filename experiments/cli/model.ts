@@ -9,6 +9,7 @@ import {
   readModelConfig,
   resolveModel,
   Tokenizer,
+  uploadWeights,
 } from "../../mod.ts";
 import type { Progress } from "./progress.ts";
 
@@ -44,7 +45,8 @@ export async function readModel(nameOrPath: string, progress: Progress): Promise
   const config = readModelConfig(gguf);
   const tokenizer = Tokenizer.fromGguf(gguf);
   const weights = loadLlamaWeights(gguf, config);
-  return { name, sha256, config, tokenizer, open: (backend) => new Llama(config, weights, backend) };
+  const open = (backend: Backend) => new Llama(config, uploadWeights(weights, backend), backend);
+  return { name, sha256, config, tokenizer, open };
 }
 
 /** A reader of downloads and long reads: a bar on a terminal, a line each tenth of a download elsewhere. */
