@@ -1,7 +1,7 @@
 /** Share of attention skipped per layer, as a heat map: a row a configuration. */
 import type { SweepSummary } from "../sweep/trial.ts";
 import { axis, baseLayout, type Figure } from "./figure.ts";
-import { curveKey, nameCurves } from "./trial_label.ts";
+import { curveKey, nameCurves, pointKey } from "./trial_label.ts";
 
 /** The numbers of the plot. */
 export interface LayerSkips {
@@ -26,9 +26,7 @@ export function collectLayerSkips(summary: SweepSummary): LayerSkips {
   const names = new Map(
     nameCurves(curves.map(([, group]) => group[0]!)).map((name, i) => [curves[i]![0], name]),
   );
-  const rows = [
-    ...Map.groupBy(decided, (trial) => `${curveKey(trial)} ${trial.pruneRatio} ${trial.theta}`).values(),
-  ];
+  const rows = [...Map.groupBy(decided, pointKey).values()];
   const shown = rows.slice(0, MAX_ROWS);
   return {
     names: shown.map(([trial]) => {

@@ -3,7 +3,7 @@ import type { SweepSummary, Trial } from "../sweep/trial.ts";
 import { FUSION_CHOICES } from "../sweep/trial_options.ts";
 import { axis, baseLayout, type Figure, type Json } from "./figure.ts";
 import { NUM_SERIES_COLORS } from "./theme.ts";
-import { curveKey, hoverLines, nameCurves, ruleName } from "./trial_label.ts";
+import { curveKey, hoverLines, nameCurves, pointKey, ruleName } from "./trial_label.ts";
 
 /** One trial in a plot. */
 export interface QualityPoint {
@@ -31,7 +31,7 @@ export interface QualityCurve {
   readonly points: readonly QualityPoint[];
 }
 
-/** The random control at one asked ratio: mean, lowest and highest over its seeds. */
+/** The random control at one asked ratio or threshold: mean, lowest and highest over its seeds. */
 export interface BandPoint {
   /** Mean achieved skip ratio. */
   readonly ratio: number;
@@ -93,8 +93,8 @@ export function collectQuality(summary: SweepSummary): Quality {
   for (const [i, group] of groups.entries()) {
     const { fusion, invert } = group[0]!;
     if (fusion === "random") {
-      const byRatio = [...Map.groupBy(group, (trial) => trial.pruneRatio).values()];
-      bands.push({ name: names[i]!, points: byRatio.map(bandPoint).sort((a, b) => a.ratio - b.ratio) });
+      const points = [...Map.groupBy(group, pointKey).values()];
+      bands.push({ name: names[i]!, points: points.map(bandPoint).sort((a, b) => a.ratio - b.ratio) });
     } else {
       const points = group.map(point).sort((a, b) => a.ratio - b.ratio);
       curves.push({ name: names[i]!, rule: ruleName(group[0]!), fusion, invert, points });
@@ -192,7 +192,9 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
   if (isPerplexity) data.push(denseTrace(quality));
   const lost = dropped === 0
     ? ""
-    : ` ${dropped} trials without a finite value or a decided token are left out.`;
+    : ` ${
+      dropped === 1 ? "1 trial" : `${dropped} trials`
+    } without a finite value or a decided token left out.`;
   return {
     title: isPerplexity
       ? "Perplexity against skipped attention"

@@ -38,6 +38,14 @@ Deno.test("collectQuality() makes the random control a band over its seeds", () 
   assertStringIncludes(point!.hover, "seeds 0, 1, 2");
 });
 
+Deno.test("collectQuality() keeps thresholds of the random control apart", () => {
+  const trial = (theta: number, seed: number, ratio: number) =>
+    makeTrial({ fusion: "random", threshold: "fixed", theta, seed }, ratio, 50);
+  const fixed = [trial(0.4, 0, 0.45), trial(0.4, 1, 0.46), trial(0.8, 0, 0.15), trial(0.8, 1, 0.16)];
+  const { bands } = collectQuality(makeSummary(fixed));
+  assertEquals(bands.map(({ points }) => points.map(({ seeds }) => seeds)), [[2, 2]]);
+});
+
 Deno.test("collectQuality() shows a point's whole configuration on hover", () => {
   const { hover } = collectQuality(summary).curves[1]!.points[0]!;
   for (
@@ -69,7 +77,7 @@ Deno.test("plotQuality() draws every curve, the band, the front and the dense li
     "dense (40.00)",
   ]);
   assert(figure.data.some((trace) => trace.fill === "tonexty"));
-  assertStringIncludes(figure.caption, "1 trials");
+  assertStringIncludes(figure.caption, "1 trial without");
   const styles = figure.data.slice(3, 7).map((trace) => JSON.stringify([trace.marker, trace.line]));
   assertEquals(new Set(styles).size, styles.length);
 });

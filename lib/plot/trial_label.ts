@@ -21,6 +21,12 @@ export function curveKey(trial: Trial): string {
   return JSON.stringify(entries.sort(([a], [b]) => a < b ? -1 : 1));
 }
 
+/** A key that trials of one curve share where they differ in the seed alone: the same was asked of them. */
+export function pointKey(trial: Trial): string {
+  const { pruneRatio, theta } = trialOptions(trial);
+  return JSON.stringify([curveKey(trial), pruneRatio, theta]);
+}
+
 /** The rule with its sign: `variance`, or `variance inverted`. */
 export function ruleName(trial: Trial): string {
   return trial.invert ? `${trial.fusion} inverted` : trial.fusion;
