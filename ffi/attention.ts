@@ -3,6 +3,7 @@ import type { AttentionArgs } from "../lib/backend.ts";
 import { DTYPES } from "../lib/dtype.ts";
 import { expectTensor, hostData, type Tensor } from "../lib/tensor.ts";
 import type { NativeContext } from "./context.ts";
+import { setInts } from "./symbols.ts";
 
 /** Bytes of `tkf_attention_shape`. */
 const SHAPE_BYTES = 56;
@@ -41,8 +42,14 @@ export function attention(context: NativeContext, args: AttentionArgs): void {
 
   const shape = new DataView(new ArrayBuffer(SHAPE_BYTES));
   [numQueries, numKeys, numRecent].forEach((size, i) => shape.setBigInt64(8 * i, BigInt(size), true));
-  [numHeads, numKvHeads, headDim, DTYPES[keys.dtype].code, recent, 0]
-    .forEach((number, i) => shape.setInt32(24 + 4 * i, number, true));
+  setInts(shape, 24, {
+    numHeads,
+    numKvHeads,
+    headDim,
+    kvDtype: DTYPES[keys.dtype].code,
+    recent,
+    reserved: 0,
+  });
   shape.setFloat64(48, scale, true);
 
   const buffer = (tensor: Tensor) => hostData(tensor) as ReturnType<typeof hostData> & BufferSource;

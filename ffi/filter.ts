@@ -17,6 +17,7 @@ import {
 } from "../lib/filter/layer.ts";
 import { expectTensor, hostData, type HostTensor, rowsOf, type Tensor } from "../lib/tensor.ts";
 import type { NativeContext } from "./context.ts";
+import { setInts } from "./symbols.ts";
 
 /** Bytes of `tkf_filter_spec`. */
 const SPEC_BYTES = 144;
@@ -27,24 +28,26 @@ const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] 
 /** Packs a spec as `tkf_filter_spec`. */
 function packSpec(spec: LayerSpec, queriesSize: number): DataView<ArrayBuffer> {
   const view = new DataView(new ArrayBuffer(SPEC_BYTES));
-  [
-    spec.layer,
-    spec.numKvHeads,
-    spec.headDim,
-    spec.hiddenSize,
-    FUSION_RULES.indexOf(spec.fusion),
-    spec.invert ? 1 : 0,
-    ANCHORS.indexOf(spec.anchor),
-    ABSORBS.indexOf(spec.absorb),
-    spec.warmup,
-    THRESHOLD_POLICIES.indexOf(spec.threshold),
-    spec.window,
-    spec.chunk,
-    spec.block,
-    spec.projections,
-    spec.features,
+  const { layer, numKvHeads, headDim, hiddenSize, warmup, window, chunk, block, projections, features } =
+    spec;
+  setInts(view, 0, {
+    layer,
+    numKvHeads,
+    headDim,
+    hiddenSize,
+    fusion: FUSION_RULES.indexOf(spec.fusion),
+    invert: spec.invert ? 1 : 0,
+    anchor: ANCHORS.indexOf(spec.anchor),
+    absorb: ABSORBS.indexOf(spec.absorb),
+    warmup,
+    threshold: THRESHOLD_POLICIES.indexOf(spec.threshold),
+    window,
+    chunk,
+    block,
+    projections,
+    features,
     queriesSize,
-  ].forEach((number, i) => view.setInt32(4 * i, number, true));
+  });
   const { skipRatio, tau, lambda, eps, alpha, gamma, theta, eta, ridge } = spec;
   [skipRatio, tau, lambda, eps, alpha, gamma, theta, eta, ridge]
     .forEach((number, i) => view.setFloat64(64 + 8 * i, number, true));

@@ -340,3 +340,19 @@ type WithNumbers<F> = F extends (...args: infer A) => infer R
 export type Symbols = {
   [Name in keyof typeof SYMBOLS]: WithNumbers<Deno.DynamicLibrary<typeof SYMBOLS>["symbols"][Name]>;
 };
+
+/**
+ * Writes whole numbers as consecutive `int32_t` of a struct.
+ *
+ * @throws {RangeError} If one is no whole number of 32 bits, which would wrap around to another.
+ */
+export function setInts(view: DataView, offset: number, fields: { readonly [name: string]: number }): void {
+  Object.entries(fields).forEach(([name, value], i) => {
+    if ((value | 0) !== value) {
+      throw new RangeError(
+        `Cannot pass ${name} to a kernel: found ${value}, expected a whole number of 32 bits`,
+      );
+    }
+    view.setInt32(offset + 4 * i, value, true);
+  });
+}

@@ -199,7 +199,7 @@ class Task {
   // Where the whole row was done in one task: its output.
   void finish() const {
     for (int r = 0; r < rows_; r++) {
-      const float total = sum(load(w_.sum + r * W)), factor = total > 0.0f ? 1.0f / total : 0.0f;
+      const float total = sum(load(w_.sum + r * W)), factor = total == 0.0f ? 0.0f : 1.0f / total;
       const float* from = w_.out + r * plan_.padded;
       float* to = job_.out + row_offset(r);
       for (int c = 0; c < job_.head_dim; c++) to[c] = from[c] * factor;
@@ -226,11 +226,13 @@ class Task {
     return {w_.maximum + first / plan_.block * plan_.block_stride, w_.sum + first * W};
   }
 
+  // A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN: where a tile holds such a value and
+  // not every row sees all of it, rows are summed one by one, each over what it sees.
   void many_blocks(const Value* keys, const Value* values, int64_t stride, int count, const int32_t* from,
                    const int32_t* to, int64_t begin) {
     constexpr int MR = kManyBlock, NR = kManyVectors;
     const int d = job_.head_dim, columns = plan_.columns, padded = plan_.padded;
-    bool packed = false;
+    bool packed = false, finite = true;
     for (int first = 0; first < rows_; first += MR) {
       const Span all = block_spans(plan_, from, to, rows_, first, begin, count, w_.seen);
       if (all.begin >= all.end) continue;
@@ -238,6 +240,8 @@ class Task {
         pack_keys<Type>(keys, stride, count, d, w_.keys, columns);
         pack_values<Type>(values, stride, count, d, w_.values, padded);
         packed = true;
+        const bool all_seen = from == nullptr && to[0] - begin >= count;
+        finite = all_seen || all_finite(w_.values, count * padded);
       }
       const float* queries = w_.queries + first * d;
       const int left = all.begin / W * W, right = round_up(all.end, W);
@@ -247,6 +251,16 @@ class Task {
       }
       if (c < right) score_block<MR, 1>(queries, w_.keys + c, d, columns, w_.scores + c, columns);
       softmax_rows(w_.scores, columns, MR, w_.seen, left, right, softmax_at(first), w_.factor);
+      if (!finite) {
+        for (int r = 0; r < MR && first + r < rows_; r++) {
+          const Span span = w_.seen[r];
+          for (int i = 0; i < padded; i += W) {
+            value_block<1, 1>(w_.scores + r * columns + span.begin, columns, w_.values + span.begin * padded + i,
+                              span.end - span.begin, padded, w_.factor + r, w_.out + (first + r) * padded + i);
+          }
+        }
+        continue;
+      }
       const float* weights = w_.scores + all.begin;
       const float* v = w_.values + all.begin * padded;
       float* out = w_.out + first * padded;
@@ -271,6 +285,17 @@ class Task {
     score_few<Type, RB>(w_.queries + first * plan_.padded, plan_.padded, keys + left * stride, stride,
                         all.end - left, d, w_.scores + left, plan_.columns);
     softmax_rows(w_.scores, plan_.columns, RB, w_.seen, left, round_up(all.end, W), softmax_at(first), w_.factor);
+    bool same = true;  // all rows see the same keys, as in a decode step
+    for (int r = 0; r < RB; r++) same &= w_.seen[r].begin == all.begin && w_.seen[r].end == all.end;
+    if (!same) {  // one by one: see many_blocks
+      for (int r = 0; r < RB; r++) {
+        const Span span = w_.seen[r];
+        value_few<Type, 1>(w_.scores + r * plan_.columns + span.begin, plan_.columns, values + span.begin * stride,
+                           stride, span.end - span.begin, d, plan_.padded, w_.factor + r,
+                           w_.out + (first + r) * plan_.padded);
+      }
+      return;
+    }
     value_few<Type, RB>(w_.scores + all.begin, plan_.columns, values + all.begin * stride, stride,
                         all.end - all.begin, d, plan_.padded, w_.factor, w_.out + first * plan_.padded);
   }

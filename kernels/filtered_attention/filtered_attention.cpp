@@ -1,6 +1,7 @@
 // Entry point of tkf_attention_filtered.
 #include "filtered_attention.h"
 
+#include <cfloat>
 #include <cmath>
 
 #include "../common/check.h"
@@ -41,7 +42,8 @@ int32_t tkf_attention_filtered(tkf_context* context, const tkf_attention_shape* 
   if (check.ok() && s.heads % s.kv_heads != 0) {
     check.fail(TKF_STATUS_SHAPE, "found %d query heads over %d KV heads, expected a multiple", s.heads, s.kv_heads);
   }
-  check.require(std::isfinite(s.scale), TKF_STATUS_VALUE, "found a scale that is not finite, expected a number");
+  check.require(std::fabs(s.scale) <= FLT_MAX, TKF_STATUS_VALUE,
+                "found a scale that is not finite in f32, expected a number");
   if (!check.ok()) return check.status();
 
   const int64_t rows = check.product({s.n_queries, s.heads, s.head_dim, 4});

@@ -56,12 +56,12 @@ inline void run_merge(void* argument, int64_t query, int) {
     memset(out, 0, sizeof(float) * static_cast<size_t>(d));
     for (int s = 0; s < call.plan.stretches; s++) {
       const float* part = parts + s * step;
-      if (!(part[1] > 0.0f)) continue;
+      if (part[1] == 0.0f) continue;
       const float factor = exp2f(part[0] - top);
       total += part[1] * factor;
       for (int c = 0; c < d; c++) out[c] += part[2 + c] * factor;
     }
-    const float factor = total > 0.0f ? 1.0f / total : 0.0f;
+    const float factor = total == 0.0f ? 0.0f : 1.0f / total;
     for (int c = 0; c < d; c++) out[c] *= factor;
   }
 }

@@ -113,6 +113,66 @@ Deno.test("attention() lets no later key or value reach an earlier query", async
   }
 });
 
+Deno.test("attention() shows NaN and infinity to the queries that see them, and to no others", async () => {
+  const shapes: Partial<AttentionCase>[] = [
+    { keep: "all" },
+    { keep: "half" },
+    { keep: "all", tokens: 7, group: 1 }, // few rows: keys are read in place
+    { keep: "half", tokens: 12, group: 1, headDim: 40 },
+    { keep: "half", headDim: 80, dtype: "bf16" },
+  ];
+  const tensors = ["keys", "values", "recentKeys", "recentValues"] as const;
+  let reached = 0, spared = 0;
+  for (const level of LEVELS) {
+    const backend = await open(level, 2);
+    for (const shape of shapes) {
+      for (const what of tensors) {
+        for (const poison of [NaN, Infinity]) {
+          const args = attentionArgs({ ...COMMON, ...shape });
+          const recent = what.startsWith("recent"), used = recent ? args.numRecent : args.numKeys;
+          if (used === 0) continue;
+          const before = run(backend, args);
+          const { data } = args[what] as HostTensor, width = countOf(args.keys.shape.slice(1));
+          const at = Math.floor(used * 2 / 3);
+          const bits = Number.isNaN(poison) ? 0x7fc0 : 0x7f80; // of bf16
+          data.fill(args.keys.dtype === "bf16" ? bits : poison, at * width, (at + 1) * width);
+          const after = run(backend, args);
+          const position = ((recent ? args.recentPositions : args.keyPositions) as HostTensor).data[at]!;
+          const row = countOf(args.out.shape.slice(1));
+          ((args.queryPositions as HostTensor).data as Int32Array).forEach((query, i) => {
+            const found = after.slice(i * row, (i + 1) * row);
+            if (query < position || recent && query - position > args.recent) {
+              assertEquals(
+                found,
+                before.slice(i * row, (i + 1) * row),
+                `${level}, ${what} ${poison}, query ${i}`,
+              );
+              spared++;
+            } else {
+              assert(found.every((x) => !Number.isFinite(x)), `${level}, ${what} ${poison}, query ${i}`);
+              reached++;
+            }
+          });
+        }
+      }
+    }
+  }
+  assert(
+    reached > 500 * LEVELS.length && spared > 1000 * LEVELS.length,
+    `${reached} reached, ${spared} spared`,
+  );
+});
+
+Deno.test("attention() of one query over a long cache that holds NaN is NaN", async () => {
+  const args = attentionArgs({ ...COMMON, phase: "decode", tokens: 3000, keep: "all" });
+  f32Data(args.keys)[5 * 128 + 3] = NaN;
+  for (const level of LEVELS) {
+    const half = args.out.shape[1]! / 2 * 64, out = run(await open(level, 2), args).slice(-2 * half);
+    assert(out.slice(0, half).every(Number.isNaN));
+    assert(out.slice(half).every(Number.isFinite));
+  }
+});
+
 Deno.test("attention() of one query at a time equals attention of all", async () => {
   const args = attentionArgs(COMMON);
   const [count, heads, headDim] = args.queries.shape as [number, number, number];
@@ -145,6 +205,10 @@ Deno.test("attention() refuses what it cannot compute", async () => {
   refuses(heads(7, 64), "7 query heads over 2 KV heads");
   refuses({ scale: NaN }, "scale that is not finite");
   refuses({ recent: -1 }, "recent_window");
+  for (const recent of [1.5, 2 ** 32 + 5]) {
+    assertThrows(() => run(backend, { ...args, recent }), RangeError, `found ${recent}`);
+  }
+  refuses({ scale: 1e300 }, "scale that is not finite in f32");
   const descending = hostTensor("i32", [2], new Int32Array([5, 3]));
   refuses({ keyPositions: descending, numKeys: 2 }, "found position 3 after 5");
   const wide = tensorOf("f32", [1, 1, 257], () => 0);

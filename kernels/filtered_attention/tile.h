@@ -42,7 +42,7 @@ inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, 
           top = maximum(top, other);
         } else {
           for (int c = begin; c < end; c += W) {
-            const vint column = lane_numbers() + c;
+            const vi column = lane_numbers() + c;
             const vf x = ((column >= span.begin) & (column < span.end)) ? load(row + c) : none;
             store(row + c, x);
             top = maximum(top, x);
@@ -69,8 +69,8 @@ inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, 
         }
       } else {
         for (int c = begin; c < end; c += W) {
-          const vint column = lane_numbers() + c;
-          const vint sees = (column >= span.begin) & (column < span.end);
+          const vi column = lane_numbers() + c;
+          const vi sees = (column >= span.begin) & (column < span.end);
           const vf p = sees ? exp2_vector(load(row + c) - maximum) : set1(0.0f);
           store(row + c, p);
           sum += p;
@@ -110,6 +110,18 @@ void pack_values(const typename Type::Value* values, int64_t stride, int count, 
     for (; c + W <= d; c += W) store(packed + j * padded + c, Type::load(row + c));
     if (c < d) store(packed + j * padded + c, Type::load_part(row + c, d - c));
   }
+}
+
+// Whether none of `count` floats, a multiple of W, is NaN or infinite.
+inline bool all_finite(const float* x, int count) {
+  vf sums[4] = {};  // 0 times a finite number is 0
+  int i = 0;
+  for (; i + 4 * W <= count; i += 4 * W) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) sums[j] += load(x + i + j * W) * 0.0f;
+  }
+  for (; i < count; i += W) sums[0] += load(x + i) * 0.0f;
+  return sum(sums[0] + sums[1] + sums[2] + sums[3]) == 0.0f;
 }
 
 // scores [MR, stride] = queries [d, MR] (transposed) times NR * W columns of keys [d, columns].

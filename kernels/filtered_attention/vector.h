@@ -6,8 +6,6 @@ namespace tkf {
 namespace TKF_NAMESPACE {
 namespace attention {
 
-typedef int32_t vint __attribute__((vector_size(W * 4), may_alias));
-
 // Lane numbers as template arguments, at compile time alone.
 template <int... L>
 struct LaneList {};
@@ -19,20 +17,13 @@ struct MakeLanes<0, L...> {
 };
 using Lanes = MakeLanes<W>::List;
 
-// 0, 1, 2, ... in the lanes.
-TKF_INLINE vint lane_numbers() {
-  vint x;
-  for (int l = 0; l < W; l++) x[l] = l;
-  return x;
-}
-
 // One step of a W x W transposition: lanes of `a` and `b` without bit h, then those with it.
 template <int H, int... L>
 TKF_INLINE vf lanes_without(vf a, vf b, LaneList<L...>) {
 #if defined(__clang__)
   return __builtin_shufflevector(a, b, ((L & H) ? W + L - H : L)...);
 #else
-  return __builtin_shuffle(a, b, vint{((L & H) ? W + L - H : L)...});
+  return __builtin_shuffle(a, b, vi{((L & H) ? W + L - H : L)...});
 #endif
 }
 template <int H, int... L>
@@ -40,7 +31,7 @@ TKF_INLINE vf lanes_with(vf a, vf b, LaneList<L...>) {
 #if defined(__clang__)
   return __builtin_shufflevector(a, b, ((L & H) ? W + L : L + H)...);
 #else
-  return __builtin_shuffle(a, b, vint{((L & H) ? W + L : L + H)...});
+  return __builtin_shuffle(a, b, vi{((L & H) ? W + L : L + H)...});
 #endif
 }
 // Transposes the W x W floats in `r`.
@@ -88,18 +79,18 @@ TKF_INLINE vf largest_of_each(vf* r) {
   }
 }
 
-// 2^x for x <= 0, relative error below 3e-7; anything under -126 gives 2^-126.
+// 2^x for x <= 0, relative error below 3e-7; anything under -126 gives 2^-126, NaN gives NaN.
 // x = n + f with n whole and f in [-1/2, 1/2]; 2^f by a minimax polynomial that is exact at 0.
 TKF_INLINE vf exp2_vector(vf x) {
-  x = maximum(x, set1(-126.0f));
-  const vf shifted = x + 12582912.0f;  // 1.5 * 2^23: the sum's low bits are n
-  const vf f = x - (shifted - 12582912.0f);
+  x = maximum(set1(-126.0f), x);
+  const vf shifted = x + 12583039.0f;  // 1.5 * 2^23 + 127: the sum's low bits are n + 127, the exponent bits of 2^n
+  const vf f = x - (shifted - 12583039.0f);
   vf p = f * 1.3264727e-3f + 9.6715130e-3f;
   p = p * f + 5.5507336e-2f;
   p = p * f + 2.4022242e-1f;
   p = p * f + 6.9314700e-1f;
   p = p * f + 1.0f;
-  return reinterpret_cast<vf>(reinterpret_cast<vint>(p) + (reinterpret_cast<vint>(shifted) << 23));
+  return p * reinterpret_cast<vf>(reinterpret_cast<vi>(shifted) << 23);
 }
 
 // Element types of keys and values: W of them, widened to float; or the first `count` < W, the other lanes 0.
