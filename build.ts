@@ -17,7 +17,15 @@ import {
   prepareCacheDir,
   writeAtomically,
 } from "./ffi/cache.ts";
-import { FLAGS, KERNELS_URL, type Level, LEVELS, readKernelSources, sha256 } from "./ffi/sources.ts";
+import {
+  FLAGS,
+  KERNELS_URL,
+  type Level,
+  LEVELS,
+  LINUX_LINK_FLAGS,
+  readKernelSources,
+  sha256,
+} from "./ffi/sources.ts";
 import { NativeLibraryError } from "./lib/errors.ts";
 
 export { ensureBlas, type FoundBlas };
@@ -45,7 +53,7 @@ interface Finished {
   readonly stderr: string;
 }
 
-/** Runs a command; a missing program is a failure like any other. */
+/** Runs a command; a missing program, or a file that is none, is a failure like any other. */
 async function run(command: string, args: readonly string[], cwd?: string | URL): Promise<Finished> {
   try {
     const child = new Deno.Command(command, { args: [...args], cwd, stdin: "null" });
@@ -53,8 +61,10 @@ async function run(command: string, args: readonly string[], cwd?: string | URL)
     const decoder = new TextDecoder();
     return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    return { success: false, stdout: "", stderr: `${command}: not found` };
+    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied)) {
+      throw error;
+    }
+    return { success: false, stdout: "", stderr: `${command}: found no program of this name` };
   }
 }
 
@@ -204,13 +214,13 @@ async function compile(
   const workers = await Promise.allSettled(Array.from({ length: navigator.hardwareConcurrency }, worker));
   for (const result of workers) if (result.status === "rejected") throw result.reason;
 
+  await Deno.writeTextFile(`${work}/exports`, "{ global: tkf_*; local: *; };\n"); // a version script, for ld on Linux
   const linked = await run(compiler.command, [
     ...compiler.args,
     "-shared",
     "-pthread",
-    ...(Deno.build.os === "linux" ? ["-Wl,--no-undefined", "-ldl"] : []),
     ...units.map(({ object }) => object),
-    ...(Deno.build.os === "linux" ? ["-ldl", "-lm"] : []),
+    ...(Deno.build.os === "linux" ? LINUX_LINK_FLAGS : []),
     "-o",
     "library",
   ], work);

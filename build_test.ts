@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildCpu } from "./build.ts";
 import { KERNEL_SOURCES, KERNELS_URL, LEVELS } from "./ffi/sources.ts";
+import { SYMBOLS } from "./ffi/symbols.ts";
 import { inChild } from "./kernels/common/testing_child.ts";
 
 const WINDOWS = Deno.build.os === "windows";
@@ -42,6 +43,55 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "buildCpu() exports the functions of the C ABI and nothing else",
+  ignore: Deno.build.os !== "linux",
+  fn: async () => {
+    const { path } = await buildCpu();
+    const { stdout } = await new Deno.Command("nm", { args: ["-D", "--defined-only", path] }).output();
+    const names = new TextDecoder().decode(stdout).trim().split("\n").map((line) => line.split(" ")[2]!);
+    assertEquals(names.toSorted(), Object.keys(SYMBOLS).toSorted());
+  },
+});
+
+Deno.test({
+  name: "buildCpu() builds from sources that lie on the network, and says which it cannot fetch",
+  ignore: WINDOWS,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    const CXX = await fakeCompiler(
+      folder,
+      `if [ "$1" = --version ]; then echo "fake 1.0"; exit 0; fi
+while [ $# -gt 0 ]; do if [ "$1" = -o ]; then cat common/*.cpp include/*.h > "$2"; fi; shift; done`,
+    );
+    let gone = "none";
+    await using server = Deno.serve(
+      { port: 0, hostname: "127.0.0.1", onListen: () => {} },
+      async (request) => {
+        const { pathname } = new URL(request.url);
+        if (pathname.includes(gone)) return new Response(null, { status: 404 });
+        const headers = { "content-type": /\.ts$/.test(pathname) ? "application/typescript" : "text/plain" };
+        return new Response(await Deno.readFile(new URL(`.${pathname}`, import.meta.url)), { headers });
+      },
+    );
+    const address = `http://127.0.0.1:${server.addr.port}`;
+    const body = `const { buildCpu } = await import("${address}/build.ts");
+      const first = await buildCpu(), second = await buildCpu();
+      return [first.cached, second.cached, first.manifest.git, first.manifest.abi];`;
+    const env = { CXX, DENO_DIR: `${folder}/deno` };
+    const built = await inEmptyCache(env, body);
+    assertEquals(built.result, [false, true, null, 1]);
+    gone = "simd.h";
+    const { result, left } = await inEmptyCache(env, body);
+    assertMatch(
+      result.error,
+      /^NativeLibraryError: Cannot fetch http:.*simd\.h: found status 404, expected 200$/,
+    );
+    assertEquals(left, []);
+    await Deno.remove(folder, { recursive: true });
+  },
+});
+
 Deno.test("buildCpu() names both compilers and the mend where there is none", async () => {
   const none = await inEmptyCache({ PATH: "/nonexistent" }, BUILD);
   assertMatch(
@@ -51,6 +101,8 @@ Deno.test("buildCpu() names both compilers and the mend where there is none", as
   assertEquals(none.left, []);
   const other = await inEmptyCache({ CXX: "no-such-compiler -v" }, BUILD);
   assertMatch(other.result.error, /CXX="no-such-compiler -v"/);
+  const folder = await inEmptyCache({ CXX: "/" }, BUILD);
+  assertMatch(folder.result.error, /^NativeLibraryError: .*CXX="\/", which does not run/);
 });
 
 Deno.test({

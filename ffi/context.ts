@@ -17,6 +17,11 @@ export function supportedLevels(symbols: Symbols): string[] {
   return (LEVELS[Deno.build.arch] ?? []).filter(({ code }) => code <= best).map(({ name }) => name);
 }
 
+/** Ends the threads of contexts that nobody holds any more. */
+const abandoned = new FinalizationRegistry<Pick<NativeContext, "symbols" | "pointer">>(
+  ({ symbols, pointer }) => symbols.tkf_context_destroy(pointer),
+);
+
 /** Owns a `tkf_context`, and turns a failed call into an error. */
 export class NativeContext {
   /** The library's functions. */
@@ -52,6 +57,7 @@ export class NativeContext {
     }
     this.symbols = symbols;
     this.pointer = pointer;
+    abandoned.register(this, { symbols, pointer });
   }
 
   /** One line: level, threads, BLAS. */

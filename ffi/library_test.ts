@@ -1,5 +1,6 @@
 import {
   assert,
+  assertAlmostEquals,
   assertEquals,
   assertMatch,
   assertRejects,
@@ -81,4 +82,86 @@ Deno.test("openCpu() describes itself in one line, and takes level and BLAS from
     description,
     /^cpu: (x86-64-v2|base), 1 thread, built-in matrix product \(TOKENFILTER_BLAS=none\)$/,
   );
+});
+
+Deno.test({
+  name: "openCpu() ends a backend's threads once nobody holds it",
+  ignore: Deno.build.os !== "linux", // where threads can be counted
+  fn: async () => {
+    const { most, left, description } = await inChild(
+      {},
+      `
+      const { openCpu } = await load("ffi/mod.ts");
+      (await import("node:v8")).setFlagsFromString("--expose-gc");
+      const gc = (await import("node:vm")).runInNewContext("gc");
+      const threads = () => Array.from(Deno.readDirSync("/proc/self/task")).length;
+      const kept = await openCpu({ threads: 2, blas: "none" }), before = threads();
+      await openCpu({ threads: 100, blas: "none" });
+      const most = threads() - before;
+      for (let i = 0; i < 200 && threads() > before + 20; i++) {
+        gc();
+        await new Promise((done) => setTimeout(done, 10));
+      }
+      return { most, left: threads() - before, description: kept.description };`,
+    );
+    assert(most > 90, `found ${most} more threads`);
+    assert(left < 20, `found ${left} of ${most} threads left`);
+    assertMatch(description, /2 threads/);
+  },
+});
+
+Deno.test("openCpu() works in Workers, and outlives one that was the first to open the library", async () => {
+  const result = await inChild(
+    {},
+    `
+    const source = \`
+      const { openCpu } = await import("\${repository}ffi/mod.ts");
+      const backend = await openCpu({ threads: 3, blas: "none" });
+      self.onmessage = ({ data }) => {
+        const x = { dtype: "f32", shape: [64, 4096], data: new Float32Array(64 * 4096).fill(data) };
+        backend.swiglu(x, x, x);
+        self.postMessage(x.data[99]);
+      };
+      self.postMessage("ready");\`;
+    const message = (worker) => new Promise((done) => worker.onmessage = ({ data }) => done(data));
+    const open = async () => {
+      const worker = new Worker("data:application/javascript," + encodeURIComponent(source), { type: "module" });
+      await message(worker);
+      return worker;
+    };
+    const ask = (worker, number) => (worker.postMessage(number), message(worker));
+    const [first, second] = [await open(), await open()];
+    const answers = await Promise.all([ask(first, 0), ask(second, 1)]);
+    first.terminate();
+    second.terminate();
+    await new Promise((done) => setTimeout(done, 50));
+    const third = await open();
+    answers.push(await ask(third, 1));
+    third.terminate();
+    const { openCpu } = await load("ffi/mod.ts");
+    return [...answers, (await openCpu({ threads: 3, blas: "none" })).description.includes("3 threads")];`,
+  );
+  const silu = Math.fround(1 / (1 + Math.exp(-1)));
+  assertEquals(result.length, 4);
+  assertEquals(result[0], 0);
+  assertAlmostEquals(result[1], silu, 1e-6);
+  assertAlmostEquals(result[2], silu, 1e-6);
+  assertEquals(result[3], true);
+});
+
+Deno.test({
+  name: "a library that made a context stays loaded: its threads may outlive the handle",
+  ignore: Deno.build.os !== "linux", // where what is loaded can be read
+  fn: async () => {
+    const loaded = await inChild(
+      {},
+      `
+      const { findLibrary } = await load("ffi/library.ts"), { SYMBOLS } = await load("ffi/symbols.ts");
+      const path = await findLibrary(), library = Deno.dlopen(path, SYMBOLS);
+      library.symbols.tkf_context_create(4, 0, new BigUint64Array(1));
+      library.close();
+      return (await Deno.readTextFile("/proc/self/maps")).includes(path);`,
+    );
+    assertEquals(loaded, true);
+  },
 });

@@ -1,4 +1,5 @@
 /** What the native library is made of: files, compiler flags, levels; and the key of the build that belongs to them. */
+import { NativeLibraryError } from "../lib/errors.ts";
 
 /** Folder of the kernels, with a slash at its end. */
 export const KERNELS_URL = new URL("../kernels/", import.meta.url);
@@ -57,6 +58,14 @@ export const FLAGS: readonly string[] = [
   "-Wextra",
 ];
 
+/** Flags of the linker on Linux. Templates of the standard library ignore -fvisibility; `exports` hides them too. */
+export const LINUX_LINK_FLAGS: readonly string[] = [
+  "-Wl,--no-undefined",
+  "-Wl,--version-script=exports",
+  "-ldl",
+  "-lm",
+];
+
 /** An instruction-set level of the CPU library. */
 export interface Level {
   /** The name that `openCpu` and `TOKENFILTER_LEVEL` take. */
@@ -80,14 +89,23 @@ export const LEVELS: { readonly [arch: string]: readonly Level[] } = {
   aarch64: [{ name: "base", code: 0, flags: [] }],
 };
 
-/** The text of all sources, read from disk or, where the package was imported over https, fetched. */
+/**
+ * The text of all sources, read from disk or, where the package was imported over https, fetched.
+ *
+ * @throws {NativeLibraryError} If one cannot be fetched.
+ */
 export async function readKernelSources(): Promise<Map<string, string>> {
   const texts = await Promise.all(KERNEL_SOURCES.map(async (path) => {
     const url = new URL(path, KERNELS_URL);
     if (url.protocol === "file:") return await Deno.readTextFile(url);
-    const response = await fetch(url);
-    if (!response.ok) throw new Error(`Cannot fetch ${url}: found status ${response.status}, expected 200`);
-    return await response.text();
+    try {
+      const response = await fetch(url);
+      if (response.ok) return await response.text();
+      throw new Error(`found status ${response.status}, expected 200`);
+    } catch (error) {
+      if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+      throw new NativeLibraryError(`Cannot fetch ${url}: ${error.message}`, { cause: error });
+    }
   }));
   return new Map(KERNEL_SOURCES.map((path, i) => [path, texts[i]]));
 }
@@ -109,5 +127,5 @@ export async function sourceKey(texts?: Map<string, string>): Promise<string> {
   const sources = KERNELS_URL.protocol === "file:"
     ? [...texts ?? await readKernelSources()]
     : KERNELS_URL.href;
-  return (await sha256(JSON.stringify({ sources, FLAGS, LEVELS }))).slice(0, 16);
+  return (await sha256(JSON.stringify({ sources, FLAGS, LINUX_LINK_FLAGS, LEVELS }))).slice(0, 16);
 }

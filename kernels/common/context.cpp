@@ -1,6 +1,8 @@
 // The functions of the ABI that are about the library and its contexts.
 #include "context.h"
 
+#include <dlfcn.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -53,6 +55,15 @@ const Kernels* kernels_of(int level) {
   return level == TKF_LEVEL_BASE ? &kKernelsBase : nullptr;
 }
 
+// Keeps this library mapped for good: threads of a pool, and clean-up at the end of a program, may outlive the handle
+// that it was opened by.
+void stay_loaded() {
+  Dl_info found;
+  if (dladdr(reinterpret_cast<const void*>(&tkf_abi_version), &found) != 0) {
+    dlopen(found.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+  }
+}
+
 }  // namespace
 
 Scratch::~Scratch() { free(data_); }
@@ -100,6 +111,7 @@ int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
   if (threads < 1 || threads > tkf::kMostThreads || level < -1 || level >= TKF_NUM_LEVELS) return TKF_STATUS_VALUE;
   const int chosen = level == -1 ? tkf::best_level() : level;
   if (chosen > tkf::best_level()) return TKF_STATUS_UNSUPPORTED;
+  tkf::stay_loaded();
   try {
     tkf_context* context = new tkf_context(threads);
     context->level = chosen;

@@ -5,7 +5,8 @@
 const REPOSITORY = new URL("../../", import.meta.url).href;
 
 /**
- * Runs the body of an async function in which `load(path)` imports a module of this repository.
+ * Runs the body of an async function in which `load(path)` imports a module of this repository, whose address is
+ * `repository`.
  *
  * @param env Variables to set; "" counts as not set.
  * @returns What the body returns, by way of JSON; an error it throws as `{ error: "name: message" }`.
@@ -13,7 +14,8 @@ const REPOSITORY = new URL("../../", import.meta.url).href;
 // deno-lint-ignore no-explicit-any
 export async function inChild(env: Record<string, string>, body: string): Promise<any> {
   const code = `
-    const load = (path) => import(${JSON.stringify(REPOSITORY)} + path);
+    const repository = ${JSON.stringify(REPOSITORY)};
+    const load = (path) => import(repository + path);
     let result;
     try {
       result = await (async () => { ${body} })();
