@@ -2,7 +2,6 @@
  * A BLAS for products of many rows. A fresh machine has none, so a pinned OpenBLAS comes from the Python package
  * index that pip is set up with; without it, a system's OpenBLAS or the library's own kernel serves.
  */
-import { NativeLibraryError } from "../lib/errors.ts";
 import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "./cache.ts";
 import { sha256 } from "./sources.ts";
 
@@ -101,14 +100,9 @@ export async function ensureBlas(options: BlasOptions = {}): Promise<FoundBlas> 
 
 /** Downloads and unpacks the pinned wheel; what went wrong, or undefined. */
 async function fetchPinned(): Promise<string | undefined> {
-  try {
-    await prepareCacheDir();
-  } catch (error) {
-    if (!(error instanceof NativeLibraryError)) throw error;
-    return error.message;
-  }
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-blas-" });
   try {
+    await prepareCacheDir();
     const pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"];
     const limits = ["--retries", "1", "--timeout", "20", "--only-binary", ":all:"];
     const trouble = await python([...pip, ...limits, "--dest", work, PINNED.requirement]);
@@ -122,6 +116,9 @@ async function fetchPinned(): Promise<string | undefined> {
     if (digest !== PINNED.sha256) return `found SHA-256 ${digest}, expected ${PINNED.sha256}`;
     await writeAtomically(pinnedPath(), library);
     return undefined;
+  } catch (error) {
+    if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+    return error.message;
   } finally {
     await Deno.remove(work, { recursive: true });
   }

@@ -18,7 +18,7 @@ inline void check_spec(Check& check, const tkf_filter_spec* spec, uint64_t bytes
   check.buffer("spec", spec, bytes, sizeof(tkf_filter_spec), 8);
   if (!check.ok()) return;
   const tkf_filter_spec& s = *spec;
-  const double infinity = 1.7976931348623157e308;
+  const double largest = 1.7976931348623157e308;
   check.size("layer", s.layer, 0, INT32_MAX);
   check.size("kv_heads", s.kv_heads, 1, 65536);
   check.size("head_dim", s.head_dim, 1, 65536);
@@ -36,7 +36,7 @@ inline void check_spec(Check& check, const tkf_filter_spec* spec, uint64_t bytes
   check_number(check, "eps", s.eps, 5e-324, 1);
   check_number(check, "alpha", s.alpha, 0, 1);
   check_number(check, "gamma", s.gamma, 0, 0.99999999999999989);
-  check_number(check, "theta", s.theta, -infinity, infinity);
+  check_number(check, "theta", s.theta, -largest, largest);
   check_number(check, "eta", s.eta, 5e-324, 10);
   check_number(check, "block", s.block, 1, 65536);
   check_number(check, "projections", s.projections, 0, 256);

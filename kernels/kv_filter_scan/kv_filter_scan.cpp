@@ -1,8 +1,6 @@
 // Entry points of tkf_filter_scan and tkf_filter_observe: the recurrence of lib/filter/scan.ts.
 #include "kv_filter_scan.h"
 
-#include <new>
-
 #include "../common/check.h"
 #include "check_filter.h"
 #include "decide.h"
@@ -221,7 +219,7 @@ int32_t tkf_filter_scan(tkf_context* context, const tkf_filter_spec* spec, uint6
                               queries, count, keep, columns};
   try {
     return tkf::Scan(call).run(check, taken);
-  } catch (const std::bad_alloc&) {
+  } catch (...) {  // of memory alone, but nothing may cross the ABI
     return check.fail_memory();
   }
 }
@@ -251,7 +249,7 @@ int32_t tkf_filter_observe(tkf_context* context, const tkf_filter_spec* spec, ui
   try {
     learner.observe(y, count);
     return learner.fit_if_complete(scores) ? TKF_STATUS_OK : tkf::Scan::fail_fit(check);
-  } catch (const std::bad_alloc&) {
+  } catch (...) {  // of memory alone, but nothing may cross the ABI
     return check.fail_memory();
   }
 }

@@ -29,8 +29,9 @@ class SignCache {
         signs[static_cast<size_t>(a) * spec.projections + j] = mix64(counter) >> 63 ? -1.0f : 1.0f;
       }
     }
+    const float* table = (tables_[key] = std::move(signs)).data();
     held_ += count;
-    return (tables_[key] = std::move(signs)).data();
+    return table;
   }
 
  private:

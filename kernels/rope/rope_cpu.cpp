@@ -11,7 +11,7 @@ static int rope(tkf_context* context, float* x, const int32_t* positions, double
                 int64_t head_dim) {
   const int64_t pairs = head_dim / 2;
   // Shared: the angles of position 1. Per thread: the cosine and sine of each pair at one position, in x's order.
-  if (!context_reserve(context, static_cast<size_t>(head_dim) * 2 * sizeof(float),
+  if (!context_reserve(context, static_cast<size_t>(head_dim) * sizeof(float),
                        static_cast<size_t>(pairs) * sizeof(double))) {
     return TKF_STATUS_MEMORY;
   }
