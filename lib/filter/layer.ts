@@ -210,12 +210,12 @@ export function cloneLayerState(state: LayerState): LayerState {
 
 /**
  * The tokens that a scan takes in: T of them, one row each.
- * Dtypes of `keys` and `values`: f32, f16 or bf16.
+ * `keys` and `values` are f32, f16 or bf16, both alike.
  */
 export interface ScanInput<T> {
   /** Keys, [T, H, d]. */
   readonly keys: T;
-  /** Values, [T, H, d]. */
+  /** Values, [T, H, d], in the type of `keys`. */
   readonly values: T;
   /** `learned`: residual stream before the attention block, x, [T, hiddenSize] f32. */
   readonly residual?: T;

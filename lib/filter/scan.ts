@@ -24,7 +24,7 @@ import { chooseHighest, firstDecided, openThreshold } from "./threshold.ts";
  * with the anchors, their moments, the fused score, the threshold, then the anchors and the threshold move on.
  *
  * @param input Tensors in this process's memory; `keys` and `values` of f32, f16 or bf16.
- * @throws {TypeError} If a tensor is of another type, or on a device.
+ * @throws {TypeError} If a tensor is of another type, keys and values are not alike, or one is on a device.
  * @throws {RangeError} If shapes do not fit, an input is not finite (the tokens before it are then taken), `topk`
  * does not start a sequence, or `learned` has outcomes to observe first.
  *
@@ -193,9 +193,8 @@ function checkScan(
   output: ScanOutput,
 ): void {
   const rows = input.keys.shape[0] ?? 0;
-  const kv = ["f32", "f16", "bf16"] as const;
-  expectTensor("keys", input.keys, kv, [rows, spec.numKvHeads, spec.headDim]);
-  expectTensor("values", input.values, kv, [rows, spec.numKvHeads, spec.headDim]);
+  expectTensor("keys", input.keys, ["f32", "f16", "bf16"], [rows, spec.numKvHeads, spec.headDim]);
+  expectTensor("values", input.values, input.keys.dtype, [rows, spec.numKvHeads, spec.headDim]);
   if (spec.fusion === "learned") {
     checkFeature("residual", input.residual, [rows, spec.hiddenSize]);
     checkFeature("normed", input.normed, [rows, spec.hiddenSize]);

@@ -258,6 +258,8 @@ Deno.test("scanLayer() refuses what it cannot use", () => {
     scanLayer(of, createLayerState(of), input, start, count, createScanOutput(rows));
   const ints = hostTensor("i32", keys.shape, new Int32Array(80));
   assertThrows(() => scan({ keys: ints, values }), TypeError, 'Cannot use "keys": found i32');
+  const half = hostTensor("f16", keys.shape, new Uint16Array(80));
+  assertThrows(() => scan({ keys: half, values }), TypeError, 'Cannot use "values": found f32, expected f16');
   assertThrows(
     () => scan({ keys, values: rowsOf(values, 0, 9) }),
     RangeError,
