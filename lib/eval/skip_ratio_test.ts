@@ -14,6 +14,12 @@ Deno.test("countSkips() counts after the warm-up over all layers", () => {
   });
 });
 
+Deno.test("countSkips() counts a skip within the warm-up where the warm-up counts", () => {
+  const keep = new Map([[0, Uint8Array.of(1, 0, 1, 0)]]);
+  const { achievedRatio, achievedRatioWithWarmup } = countSkips(1, 2, [{ length: 4, keep }]);
+  assertEquals([achievedRatio, achievedRatioWithWarmup], [1 / 2, 2 / 4]);
+});
+
 Deno.test("countSkips() gives null ratios where no token is decided", () => {
   const keep = new Map([[0, Uint8Array.of(1, 1)]]);
   assertEquals(countSkips(1, 32, [{ length: 2, keep }]), {

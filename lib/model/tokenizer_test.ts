@@ -100,6 +100,7 @@ Deno.test("Tokenizer.encode() puts a BOS first where the model expects one, or a
     "tokenizer.ggml.add_bos_token": ["tokenizer.ggml.add_bos_token", "bool", false],
   });
   assertEquals([none.bosId, none.addsBos], [undefined, false]);
+  assertEquals(small({ "tokenizer.ggml.add_bos_token": undefined }).addsBos, true); // as in llama.cpp
   assertThrows(() => none.encode("a", { bos: true }), RangeError, "BOS");
 });
 

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { scriptJson } from "./report_page.ts";
 import { renderSweepReport } from "./sweep_report.ts";
 import { makeSummary, makeTrial } from "./testing.ts";
 
@@ -21,6 +22,13 @@ Deno.test("renderSweepReport() holds plotly once, the data, and a row a trial", 
 Deno.test("renderSweepReport() loads nothing from anywhere", () => {
   assertStringIncludes(html, "default-src 'none'");
   assertEquals(/(src|href)=|url\(|https?:/.test(html), false);
+});
+
+Deno.test("scriptJson() can stand inside a script, and reads as the value", () => {
+  const value = { text: "</script><!--\u2028\u2029", list: [1, null] };
+  const json = scriptJson(value);
+  assertEquals(/[<\u2028\u2029]/.test(json), false);
+  assertEquals(JSON.parse(json), value);
 });
 
 Deno.test("renderSweepReport() lets no text end a script or become markup", () => {

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
 import { createDense, createOracle, createPruner, createReplay, createTokenFiltering } from "./mod.ts";
-import type { LayerInput, Method, PrunerSequence } from "./mod.ts";
+import type { DecisionTrace, LayerInput, Method, PrunerSequence } from "./mod.ts";
 
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
 
@@ -45,6 +45,17 @@ Deno.test("createTokenFiltering() passes its options on to the model", () => {
   const learned = createTokenFiltering(shape, { fusion: "learned", features: ["query"] });
   assertEquals([learned.wantsOutputs, learned.wantsQueries, learned.looksAhead], [true, true, "nothing"]);
   assertEquals(createTokenFiltering(shape, { features: ["query"] }).wantsQueries, false);
+});
+
+Deno.test("createTokenFiltering() gives every chunk random scores of its own", () => {
+  const of = (seed: number, chunk: number) => {
+    const scores: number[] = [];
+    const trace: DecisionTrace = (rows) => scores.push(...rows.redundancy);
+    createTokenFiltering(shape, { fusion: "random", seed }, { trace }).start(chunk).decide(inputOf(1, 9), 0);
+    return scores;
+  };
+  assert(of(0, 1)[1] !== of(0, 0)[1]);
+  assertEquals(of(0, 1), of(1, 0)); // seed + chunk
 });
 
 Deno.test("createTokenFiltering() computes on the backend it is given", () => {

@@ -17,8 +17,8 @@ Deno.test("blockBootstrap() of a mean of independent values gives the normal int
   const all = [...x[0]!, ...x[1]!];
   assertAlmostEquals(estimate, all.reduce((a, b) => a + b) / all.length, 1e-12);
   const half = 1.96 / Math.sqrt(1200);
-  assertAlmostEquals((high - low) / 2, half, 0.1 * half);
-  assert(low < estimate && estimate < high);
+  assertAlmostEquals(estimate - low, half, 0.1 * half);
+  assertAlmostEquals(high - estimate, half, 0.1 * half);
 });
 
 Deno.test("blockBootstrap() is wider for values that depend on each other", () => {
@@ -29,6 +29,13 @@ Deno.test("blockBootstrap() is wider for values that depend on each other", () =
     return high - low;
   };
   assert(width(64) > 5 * width(1));
+});
+
+Deno.test("blockBootstrap() weighs a segment's shorter last block by its size", () => {
+  const x = [Float64Array.of(1, 2, 3, 4, 10), Float64Array.of(7)];
+  const { estimate, low, high } = blockBootstrap([x], ([mean]) => mean!, { blockSize: 4, resamples: 500 });
+  assertEquals(estimate, 27 / 6);
+  assert(low >= 2.5 && high <= 10 && low < estimate && estimate < high); // blocks of means 2.5, 10 and 7
 });
 
 Deno.test("blockBootstrap() draws the same blocks from paired series", () => {

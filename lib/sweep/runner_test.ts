@@ -94,6 +94,16 @@ Deno.test("runSweep() stops at once, keeps what is finished, and goes on to the 
     assertEquals(lines, whole.map((trial) => trial.trial));
   }));
 
+Deno.test("digestConditions() depends on every condition and not on their order", async () => {
+  const digest = await digestConditions(conditions);
+  const reversed = Object.fromEntries(Object.entries(conditions).reverse()) as unknown as RunConditions;
+  assertEquals(await digestConditions(reversed), digest);
+  for (const [name, value] of Object.entries(conditions)) {
+    const other = typeof value === "boolean" ? !value : typeof value === "number" ? value + 1 : `${value}.`;
+    assert(await digestConditions({ ...conditions, [name]: other }) !== digest, name);
+  }
+});
+
 Deno.test("TrialLog refuses other conditions and broken lines, and leaves the file as it was", () =>
   withFolder(async (path) => {
     await start(path).run();

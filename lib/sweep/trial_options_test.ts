@@ -62,6 +62,9 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
     [{ fusion: "oracle", window: 8 }, { fusion: "oracle", window: 16 }],
   ];
   for (const [a, b] of same) assertEquals(key(a), key(b), JSON.stringify([a, b]));
+  const resolved = resolveTrialOptions();
+  const reversed = Object.fromEntries(Object.entries(resolved).reverse()) as typeof resolved;
+  assertEquals(effectiveKey(reversed), effectiveKey(resolved));
   const different: [TrialOptions, TrialOptions][] = [
     [{ tau: 1 }, { tau: 2 }],
     [{ fusion: "random", seed: 0 }, { fusion: "random", seed: 1 }],
