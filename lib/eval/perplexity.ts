@@ -108,8 +108,8 @@ const meanOf = (chunks: readonly Float64Array[]) => mean(Float64Array.from(chunk
  * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
  * const evaluation = new PerplexityEvaluation(llama, ids, { context: 32 });
- * const warmup = 8, pruner = createPruner("token-filtering", config, { warmup, pruneRatio: 0.5 });
- * const { perplexity, densePerplexity, achievedRatio } = await evaluation.run(pruner, { warmup });
+ * const pruner = createPruner("token-filtering", config, { warmup: 8, pruneRatio: 0.5 });
+ * const { perplexity, densePerplexity, achievedRatio } = await evaluation.run(pruner);
  * console.assert(perplexity > densePerplexity && Math.abs(achievedRatio! - 0.5) < 0.1);
  * ```
  */
@@ -181,15 +181,10 @@ export class PerplexityEvaluation {
   /**
    * Runs a pruner on every chunk and compares it with the dense model.
    *
-   * @param options `warmup`: tokens at the start of a sequence that do not count for the achieved ratio.
    * @throws {DOMException} The signal's reason, if it is aborted between two chunks.
    * @throws {RangeError} If a loss is not finite.
    */
-  async run(
-    pruner: Pruner,
-    options: { readonly warmup: number },
-    control: RunControl = {},
-  ): Promise<FilteredResult> {
+  async run(pruner: Pruner, control: RunControl = {}): Promise<FilteredResult> {
     const dense = await this.dense({ signal: control.signal });
     const first = pruner.layers.length === 0 ? 0 : pruner.layers[0]!;
     const losses: Float64Array[] = [], differences: Float64Array[] = [], divergences: Float64Array[] = [];
@@ -213,7 +208,7 @@ export class PerplexityEvaluation {
     }
     const { mean: nllDelta, standardError: nllDeltaSe } = pairedMean(differences, BLOCK_TOKENS);
     return {
-      ...countSkips(this.#model.config.numLayers, options.warmup, masks),
+      ...countSkips(this.#model.config.numLayers, pruner.warmup, masks),
       perplexity: Math.exp(expectFinite(meanOf(losses))),
       densePerplexity: dense.perplexity,
       nllDelta,

@@ -65,7 +65,7 @@ Deno.test("PerplexityEvaluation.run() compares the same positions of both runs",
   const { model, calls } = fakeModel();
   const evaluation = new PerplexityEvaluation(model, ids, { context: 200 });
   const skip = (t: number) => t >= 8 && t % 2 === 0;
-  const result = await evaluation.run(fakePruner([2, 3], skip), { warmup: 8 });
+  const result = await evaluation.run(fakePruner([2, 3], skip, { warmup: 8 }));
   const hand = byHand((t) => skip(t) ? 2 : 0);
   assertAlmostEquals(Math.log(result.perplexity), hand.nll, 1e-6);
   assertAlmostEquals(result.nllDelta, hand.nll - hand.base, 1e-6);
@@ -92,7 +92,7 @@ Deno.test("PerplexityEvaluation.run() compares the same positions of both runs",
 Deno.test("PerplexityEvaluation.run() equals the dense model when nothing is skipped", async () => {
   const { model } = fakeModel();
   const evaluation = new PerplexityEvaluation(model, ids, { context: 200 });
-  const result = await evaluation.run(fakePruner([1], () => false), { warmup: 0 });
+  const result = await evaluation.run(fakePruner([1], () => false));
   assertEquals([result.nllDelta, result.achievedRatio, result.top1Agreement], [0, 0, 1]);
   assertAlmostEquals(result.kl, 0, 1e-12);
   assertAlmostEquals(result.perplexity, result.densePerplexity, 1e-9);
@@ -106,7 +106,6 @@ Deno.test("PerplexityEvaluation.run() reuses the dense layers, and recomputes th
     for (let i = 0; i < 2; i++) {
       const { timeMs: _, denseTimeMs: __, ...rest } = await evaluation.run(
         fakePruner([2], (t) => t % 3 === 2),
-        { warmup: 0 },
       );
       results.push(rest);
     }
@@ -139,10 +138,10 @@ Deno.test("PerplexityEvaluation.run() counts the time of the dense layers once, 
       cacheBytes,
     });
     for (let i = 0; i < 2; i++) {
-      const result = await evaluation.run(fakePruner([2], () => false), { warmup: 0 });
+      const result = await evaluation.run(fakePruner([2], () => false));
       assertEquals([result.timeMs, result.denseTimeMs], [2 * 100 + 2 * 3, 2 * 7]);
     }
-    assertEquals((await evaluation.run(fakePruner([0], () => false), { warmup: 0 })).timeMs, 2 * 7);
+    assertEquals((await evaluation.run(fakePruner([0], () => false))).timeMs, 2 * 7);
   }
 });
 
@@ -169,7 +168,7 @@ Deno.test("PerplexityEvaluation.run() stops between chunks when its signal is ab
     if (done === 3) controller.abort();
   };
   await assertRejects(
-    () => evaluation.run(fakePruner([2], () => false), { warmup: 0 }, { signal: controller.signal, onChunk }),
+    () => evaluation.run(fakePruner([2], () => false), { signal: controller.signal, onChunk }),
     DOMException,
   );
   assertEquals(seen, [1, 2, 3]);

@@ -24,7 +24,7 @@ export function fakeLogits(id: number, skips: number): number[] {
 export function fakePruner(
   layers: readonly number[],
   skip: (t: number) => boolean,
-  looksAhead: Pruner["looksAhead"] = "nothing",
+  { looksAhead = "nothing", warmup = 0 }: Partial<Pruner> = {},
 ): Pruner {
   const decide: PrunerSequence["decide"] = (input, start) => ({
     taken: input.count - start,
@@ -34,6 +34,7 @@ export function fakePruner(
   return {
     name: "fake",
     layers,
+    warmup,
     keyState: "post-rope",
     wantsQueries: false,
     wantsOutputs: false,

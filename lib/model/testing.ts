@@ -41,6 +41,7 @@ export function patternPruner(
   return {
     name: "pattern",
     layers,
+    warmup: 0,
     keyState: "post-rope",
     wantsQueries: false,
     wantsOutputs: false,

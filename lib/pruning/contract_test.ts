@@ -62,7 +62,9 @@ const VARIANTS: { readonly [M in Method]: { readonly [name: string]: Variant } }
     inverted: (context) => createPruner("oracle", shape, { ...plan, invert: true }, context),
   },
   dense: { default: (context) => createPruner("dense", shape, {}, context) },
-  replay: { default: (context) => createPruner("replay", shape, { keep: masks, recent: 4 }, context) },
+  replay: {
+    default: (context) => createPruner("replay", shape, { keep: masks, warmup: WARMUP, recent: 4 }, context),
+  },
 };
 
 /** One stream a layer: what the layers of a model would show. */
@@ -139,6 +141,7 @@ for (const method of Object.keys(METHODS) as Method[]) {
     Deno.test(`${title} keeps the warm-up and comes near the asked ratio`, () => {
       const pruner = make();
       const decisions = run(pruner, [COUNT]);
+      assertEquals(pruner.warmup, method === "dense" ? 0 : WARMUP);
       let skipped = 0;
       for (const keep of decisions.values()) {
         assertEquals(keep.length, COUNT);

@@ -20,6 +20,7 @@ export function createDense(): Pruner {
   return {
     name: "dense",
     layers: [],
+    warmup: 0,
     keyState: "post-rope",
     wantsQueries: false,
     wantsOutputs: false,

@@ -147,6 +147,8 @@ Deno.test("createReplay() refuses masks that are none", () => {
     "Cannot replay layer 0: found 2 at token 1, expected 0 or 1",
   );
   assertThrows(() => make(0, [1], -1), RangeError, "Cannot replay with recent -1");
+  const early = { keep: new Map(), warmup: 0.5 };
+  assertThrows(() => createReplay(shape, early), RangeError, "Cannot replay with warmup 0.5");
 });
 
 Deno.test("createDense() filters no layer", () => {

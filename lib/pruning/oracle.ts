@@ -76,6 +76,7 @@ export function createOracle(
   return {
     name: "oracle",
     layers: [...plan.keys()],
+    warmup,
     keyState: "post-rope",
     wantsQueries: false,
     wantsOutputs: false,

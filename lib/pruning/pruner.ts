@@ -61,6 +61,8 @@ export interface Pruner {
   readonly name: string;
   /** 0-based indices of the layers it filters, ascending. The other layers run dense. */
   readonly layers: readonly number[];
+  /** Tokens at the start of a sequence that it keeps; they do not count for an achieved ratio. */
+  readonly warmup: number;
   /** Keys it wants to see. */
   readonly keyState: KeyState;
   /** Whether it reads {@linkcode LayerInput.queries}. */

@@ -7,6 +7,8 @@ import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
 export interface ReplayOptions {
   /** Per filtered layer (0-based index), one entry for each token of a sequence: 1 = compute, 0 = skip. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
+  /** Tokens at the start that the other run kept for its warm-up. Default 0. */
+  readonly warmup?: number;
   /** For how many tokens a skipped token's key and value stay visible. Default 0. */
   readonly recent?: number;
   /** Skipped tokens enter the KV cache all the same. Default false. */
@@ -28,7 +30,7 @@ export interface ReplayOptions {
  */
 export function createReplay(
   shape: Pick<FilterShape, "numLayers">,
-  { keep, recent = 0, cacheSkipped = false }: ReplayOptions,
+  { keep, warmup = 0, recent = 0, cacheSkipped = false }: ReplayOptions,
   { trace }: PrunerContext = {},
 ): Pruner {
   for (const [layer, mask] of keep) {
@@ -44,8 +46,10 @@ export function createReplay(
       );
     }
   }
-  if (!Number.isInteger(recent) || recent < 0) {
-    throw new RangeError(`Cannot replay with recent ${recent}: expected an integer from 0 on`);
+  for (const [name, value] of Object.entries({ warmup, recent })) {
+    if (!Number.isInteger(value) || value < 0) {
+      throw new RangeError(`Cannot replay with ${name} ${value}: expected an integer from 0 on`);
+    }
   }
 
   function wrap(seen: Map<number, number>, chunk: number): PrunerSequence {
@@ -76,6 +80,7 @@ export function createReplay(
   return {
     name: "replay",
     layers: [...keep.keys()].sort((a, b) => a - b),
+    warmup,
     keyState: "post-rope",
     wantsQueries: false,
     wantsOutputs: false,

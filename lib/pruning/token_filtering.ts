@@ -25,7 +25,7 @@ export function createTokenFiltering(
     scan: backend?.kvFilterScan,
     observe: backend?.kvFilterObserve,
   });
-  const { fusion, features, threshold, keyState, cacheSkipped, recent } = filter.options;
+  const { fusion, features, threshold, warmup, keyState, cacheSkipped, recent } = filter.options;
 
   function wrap(sequence: FilterSequence, chunk: number): PrunerSequence {
     return {
@@ -43,6 +43,7 @@ export function createTokenFiltering(
   return {
     name: "token-filtering",
     layers: filter.layers,
+    warmup,
     keyState,
     wantsQueries: fusion === "learned" && features.includes("query"),
     wantsOutputs: fusion === "learned",

@@ -78,7 +78,6 @@ export async function runSweep(args: SweepArguments): Promise<Trial[]> {
     }
     const result = await evaluation.run(
       args.createPruner(method),
-      { warmup: method.warmup },
       { signal, onChunk: (chunk, of) => chunk < of && report(chunk, of) },
     );
     const trial: Trial = {

@@ -22,7 +22,9 @@ const conditions: RunConditions = {
 const methods = expandGrids([{ fusion: ["variance", "key", "oracle"], pruneRatio: [0.25, 0.5], warmup: 10 }]);
 /** Skips the asked share of two layers after the warm-up; `key` at an even share of layers does less harm. */
 const createPruner = ({ pruneRatio, fusion }: ResolvedTrialOptions) =>
-  fakePruner(fusion === "key" ? [3] : [2, 3], (t) => t >= 10 && (t % 4) < pruneRatio * 4);
+  fakePruner(fusion === "key" ? [3] : [2, 3], (t) => t >= 10 && (t % 4) < pruneRatio * 4, {
+    warmup: 10,
+  });
 
 function start(path: string, signal?: AbortSignal, runDigest = "") {
   const { model } = fakeModel();
