@@ -49,7 +49,7 @@ Deno.test("filter --json has one entry a token and null where nothing is defined
 Deno.test("filter records a rule's constant weight for every token, the first one too", () =>
   withFolder(async (folder) => {
     const path = writeDump(folder, "f32");
-    const weights = { mean: 0.5, static: 0.3, key: 1, value: 0, min: null, random: null };
+    const weights = { static: 0.3, value: 0, random: null };
     for (const [fusion, weight] of Object.entries(weights)) {
       for (const backend of ["cpu", "reference"]) {
         const flags = ["--kv", path, "--fusion", fusion, "--alpha", "0.3", "--backend", backend];

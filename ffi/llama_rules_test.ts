@@ -3,6 +3,7 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildCpu } from "../build.ts";
 import {
   createPruner,
+  Llama,
   loadModel,
   type Pruner,
   readBuiltinText,
@@ -20,6 +21,11 @@ const filtering = (options: TokenFilterOptions) => createPruner("token-filtering
 
 Deno.test("native decisions and losses equal the reference's, rule by rule", () => {
   const short = text.slice(0, 100);
+  // Half the layers: the reference takes most of the time, and every layer is alike.
+  const shape = { ...config, numLayers: 5 };
+  const native = new Llama(shape, llama.weights, llama.backend);
+  const plain = new Llama(shape, reference.weights, reference.backend);
+  const filtering = (options: TokenFilterOptions) => createPruner("token-filtering", shape, options);
   const pruners: [string, Pruner][] = [
     ...(["variance", "mean", "key", "value", "min", "max", "product", "random", "learned"] as const).map((
       fusion,
@@ -28,10 +34,10 @@ Deno.test("native decisions and losses equal the reference's, rule by rule", () 
     ["queries", filtering({ fusion: "learned", features: ["similarity", "norm", "projection", "query"] })],
     ["cached", filtering({ cacheSkipped: true })],
     ["topk", filtering({ threshold: "topk" })],
-    ["oracle", createPruner("oracle", config, { recent: 16 })],
+    ["oracle", createPruner("oracle", shape, { recent: 16 })],
   ];
   for (const [rule, pruner] of pruners) {
-    const got = scoreSequence(llama, short, pruner), want = scoreSequence(reference, short, pruner);
+    const got = scoreSequence(native, short, pruner), want = scoreSequence(plain, short, pruner);
     const flips = got.keep.reduce(
       (sum, mask, i) => sum + mask.filter((kept, t) => kept !== want.keep[i]![t]).length,
       0,
