@@ -4,7 +4,7 @@
  * The method alone (no model, plain TypeScript or native kernels):
  *
  * ```ts
- * import { TokenFilter } from "./mod.ts";
+ * import { TokenFilter } from "@tokenfilter/tokenfilter";
  * const shape = { numLayers: 1, numHeads: 2, numKvHeads: 2, headDim: 4, hiddenSize: 8 };
  * const filter = new TokenFilter(shape, { preset: "paper", tail: 1, pruneRatio: 0.5, warmup: 4 });
  * const sequence = filter.start();
@@ -18,7 +18,7 @@
  * A model with the method in it:
  *
  * ```ts
- * import { createPruner, loadModel, ReferenceBackend } from "./mod.ts";
+ * import { createPruner, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const sequence = llama.start(createPruner("token-filtering", config, { fusion: "learned", warmup: 8 }));
  * const hidden = sequence.feed(tokenizer.encode("The sea was calm, and the boat went out.", { bos: true }));

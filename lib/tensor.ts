@@ -30,7 +30,7 @@ export function countOf(shape: readonly number[]): number {
  *
  * @example
  * ```ts
- * import { hostTensor } from "./tensor.ts";
+ * import { hostTensor } from "@tokenfilter/tokenfilter";
  * const x = hostTensor("f32", [2, 3], new Float32Array(6));
  * console.assert(x.shape[1] === 3);
  * ```

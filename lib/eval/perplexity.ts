@@ -104,7 +104,8 @@ const meanOf = (chunks: readonly Float64Array[]) => mean(Float64Array.from(chunk
  *
  * @example
  * ```ts
- * import { createPruner, loadModel, PerplexityEvaluation, readBuiltinText, ReferenceBackend } from "../../mod.ts";
+ * import { createPruner, loadModel, PerplexityEvaluation } from "@tokenfilter/tokenfilter";
+ * import { readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
  * const evaluation = new PerplexityEvaluation(llama, ids, { context: 32 });

@@ -39,7 +39,7 @@ export interface SequenceScore {
  *
  * @example
  * ```ts
- * import { createPruner, loadModel, ReferenceBackend, scoreSequence } from "../../mod.ts";
+ * import { createPruner, loadModel, ReferenceBackend, scoreSequence } from "@tokenfilter/tokenfilter";
  * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode("It was a dark night, and the rain fell in torrents.", { bos: true });
  * const pruner = createPruner("token-filtering", config, { warmup: 8 });

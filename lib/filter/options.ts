@@ -223,7 +223,7 @@ function shown(value: unknown): string {
  *
  * @example
  * ```ts
- * import { resolveOptions } from "./options.ts";
+ * import { resolveOptions } from "@tokenfilter/tokenfilter";
  * const options = resolveOptions({ fusion: "learned", pruneRatio: 0.3 });
  * console.assert(options.recent === 16 && options.warmup === 32);
  * ```

@@ -63,7 +63,7 @@ export interface FilterDecisions extends ScanOutput {
  *
  * @example
  * ```ts
- * import { TokenFilter } from "./token_filter.ts";
+ * import { TokenFilter } from "@tokenfilter/tokenfilter";
  * const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
  * const filter = new TokenFilter(shape, { pruneRatio: 0.25, tail: 0.5, warmup: 1 });
  * console.assert(filter.layers.join() === "2,3" && filter.specs[0]!.skipRatio === 0.5);

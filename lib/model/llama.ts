@@ -20,7 +20,7 @@ export interface SequenceOptions {
  *
  * @example
  * ```ts
- * import { loadModel, ReferenceBackend } from "../../mod.ts";
+ * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * const { llama, tokenizer } = await loadModel("tiny", new ReferenceBackend());
  * const hidden = llama.start().feed(tokenizer.encode("It was a dark night.", { bos: true }));
  * console.assert(llama.logits(hidden).shape[1] === llama.config.vocabSize);

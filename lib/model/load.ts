@@ -29,7 +29,7 @@ export interface LoadedModel {
  *
  * @example
  * ```ts
- * import { loadModel, ReferenceBackend } from "../../mod.ts";
+ * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * const { tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * console.assert(tokenizer.vocabSize === config.vocabSize);
  * ```

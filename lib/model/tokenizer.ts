@@ -76,7 +76,7 @@ const SPACE = "\u2581";
  *
  * @example
  * ```ts
- * import { parseGguf, resolveModel, Tokenizer } from "../../mod.ts";
+ * import { parseGguf, resolveModel, Tokenizer } from "@tokenfilter/tokenfilter";
  * const { bytes, path } = await resolveModel("tiny");
  * const tokenizer = Tokenizer.fromGguf(parseGguf(bytes, path));
  * const ids = tokenizer.encode("Hello world", { bos: true });

@@ -57,7 +57,7 @@ const KNOWN_STRANGERS: readonly [suffix: string, what: string][] = [
  *
  * @example
  * ```ts
- * import { loadLlamaWeights, parseGguf, readModelConfig, resolveModel } from "../../mod.ts";
+ * import { loadLlamaWeights, parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter";
  * const { bytes, path } = await resolveModel("tiny");
  * const gguf = parseGguf(bytes, path), config = readModelConfig(gguf);
  * const { k } = loadLlamaWeights(gguf, config).layers[0]!;

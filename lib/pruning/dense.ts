@@ -6,7 +6,7 @@ import type { Pruner } from "./pruner.ts";
  *
  * @example
  * ```ts
- * import { createDense } from "./dense.ts";
+ * import { createDense } from "@tokenfilter/tokenfilter";
  * console.assert(createDense().layers.length === 0);
  * ```
  */

@@ -41,7 +41,7 @@ export type MethodOptions = {
  *
  * @example
  * ```ts
- * import { createPruner } from "./mod.ts";
+ * import { createPruner } from "@tokenfilter/tokenfilter";
  * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
  * const pruner = createPruner("token-filtering", shape, { preset: "paper" });
  * console.assert(pruner.recent === 0);

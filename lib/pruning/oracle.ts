@@ -20,7 +20,7 @@ export type OracleOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "thre
  *
  * @example
  * ```ts
- * import { createOracle } from "./oracle.ts";
+ * import { createOracle } from "@tokenfilter/tokenfilter";
  * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
  * console.assert(createOracle(shape, { pruneRatio: 0.3 }).looksAhead === "outputs");
  * ```

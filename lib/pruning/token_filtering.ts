@@ -10,7 +10,7 @@ import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
  *
  * @example
  * ```ts
- * import { createTokenFiltering } from "./token_filtering.ts";
+ * import { createTokenFiltering } from "@tokenfilter/tokenfilter";
  * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
  * const pruner = createTokenFiltering(shape, { fusion: "learned", pruneRatio: 0.3 });
  * console.assert(pruner.layers.length === 6 && pruner.wantsOutputs);

@@ -110,7 +110,7 @@ function scaleAndMin(bytes: Uint8Array, at: number, part: number): [number, numb
  *
  * @example
  * ```ts
- * import { hostTensor } from "../tensor.ts";
+ * import { hostTensor } from "@tokenfilter/tokenfilter";
  * import { dequantize } from "./dequantize.ts";
  * const block = new Uint8Array(34).fill(3); // q8_0: 32 values of 3 times the scale
  * block.set([0x00, 0x3c]); // scale 1.0 as f16

@@ -14,8 +14,7 @@ import * as rows from "./rows.ts";
  *
  * @example
  * ```ts
- * import { ReferenceBackend } from "./mod.ts";
- * import { f32Data, hostTensor } from "../tensor.ts";
+ * import { f32Data, hostTensor, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * const backend = new ReferenceBackend();
  * const x = hostTensor("f32", [1, 2], new Float32Array([3, 4]));
  * const weight = hostTensor("f32", [1, 2], new Float32Array([1, 10]));

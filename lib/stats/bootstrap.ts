@@ -34,7 +34,7 @@ export interface BootstrapOptions {
  *
  * @example
  * ```ts
- * import { blockBootstrap } from "./bootstrap.ts";
+ * import { blockBootstrap } from "@tokenfilter/tokenfilter";
  * const a = [Float64Array.of(1, 2, 3, 4)], b = [Float64Array.of(2, 3, 4, 5)];
  * const { estimate, low, high } = blockBootstrap([a, b], ([x, y]) => y! - x!, { blockSize: 1 });
  * console.assert(estimate === 1 && low === 1 && high === 1);

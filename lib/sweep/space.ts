@@ -82,7 +82,7 @@ export function readGrids(value: unknown): Grid[] {
  *
  * @example
  * ```ts
- * import { expandGrids } from "./space.ts";
+ * import { expandGrids } from "@tokenfilter/tokenfilter";
  * const trials = expandGrids([{ fusion: ["variance", "mean"], tau: [0.5, 1, 2] }]);
  * console.assert(trials.length === 4); // tau means nothing to `mean`
  * ```

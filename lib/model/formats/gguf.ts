@@ -79,7 +79,7 @@ const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
  *
  * @example
  * ```ts
- * import { parseGguf, resolveModel } from "../../../mod.ts";
+ * import { parseGguf, resolveModel } from "@tokenfilter/tokenfilter";
  * const { bytes, path } = await resolveModel("tiny");
  * const gguf = parseGguf(bytes, path);
  * console.assert(gguf.string("general.architecture") === "llama");

@@ -46,8 +46,7 @@ interface Place {
  *
  * @example
  * ```ts
- * import { hostTensor } from "../../tensor.ts";
- * import { parseSafetensors, writeSafetensors } from "./safetensors.ts";
+ * import { hostTensor, parseSafetensors, writeSafetensors } from "@tokenfilter/tokenfilter";
  * const keys = hostTensor("f32", [2, 1, 4], new Float32Array(8));
  * const bytes = writeSafetensors(new Map([["keys", keys]]));
  * console.assert(parseSafetensors(bytes, "dump").tensors.get("keys")!.shape[2] === 4);
