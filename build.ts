@@ -235,10 +235,9 @@ function failure(what: string, stderr: string): NativeLibraryError {
 }
 
 if (import.meta.main) {
-  const known = ["--cpu", "--force"];
-  const unknown = Deno.args.find((arg) => !known.includes(arg));
+  const unknown = Deno.args.find((arg) => arg !== "--force");
   if (unknown !== undefined) {
-    console.error(`Cannot use "${unknown}": expected ${known.join(" or ")}`);
+    console.error(`Cannot use "${unknown}": expected --force or nothing`);
     Deno.exit(2);
   }
   try {

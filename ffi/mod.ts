@@ -1,9 +1,10 @@
 /**
  * The native backend.
  *
- * ```ts ignore
+ * ```ts
  * import { openCpu } from "@tokenfilter/tokenfilter/ffi";
  * const backend = await openCpu({ threads: 2 });
+ * console.assert(backend.name === "cpu" && backend.description.includes("2 threads"));
  * ```
  * @module
  */
@@ -27,7 +28,7 @@ export interface CpuOptions {
 }
 
 /**
- * Opens the native CPU library.
+ * Opens the native CPU library. The backend's threads end once nobody holds it.
  *
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
  * the level, or if the BLAS cannot be loaded. The message names every place tried and the mend.

@@ -118,8 +118,8 @@ export async function sha256(data: string | Uint8Array<ArrayBuffer>): Promise<st
 }
 
 /**
- * Names the state of the sources and the flags: a digest of their text, or, where they lie on the network, of their address (which
- * holds the version), so that starting a program fetches nothing.
+ * Names the state of the sources and the flags: a digest of their text, or, where they lie on the network, of their
+ * address (which holds the version), so that starting a program fetches nothing.
  *
  * @param texts The sources where they were read already.
  */
