@@ -208,3 +208,21 @@ Deno.test("ensureBlas() follows TOKENFILTER_BLAS, and says why there is no BLAS 
   assertMatch(result.reason, /python3 not found|pinned for/);
   assertEquals(left, []);
 });
+
+Deno.test({
+  name: "ensureBlas() takes a package without the library in it as a reason, not as an error",
+  ignore: `${Deno.build.os}-${Deno.build.arch}` !== "linux-x86_64", // where one is pinned
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    await Deno.writeTextFile(
+      `${folder}/python3`,
+      `#!/bin/sh
+case "$*" in *"pip download"*) while [ "$1" != --dest ]; do shift; done; : > "$2/some.whl";; esac\n`,
+    );
+    await Deno.chmod(`${folder}/python3`, 0o755);
+    const { result, left } = await inEmptyCache({ PATH: folder }, BLAS);
+    assertMatch(result.reason, /pip: No such file.*libscipy_openblas\.so/);
+    assertEquals(left, []);
+    await Deno.remove(folder, { recursive: true });
+  },
+});
