@@ -16,6 +16,7 @@ import { blockBootstrap, createPruner, loadModel, type Pruner, scoreSequence } f
 
 const args = parseArgs(Deno.args, {
   string: ["text", "model", "tokens", "context", "prune-ratio", "threads"],
+  boolean: ["unwrap"],
 });
 if (!args.text) throw new TypeError("Cannot measure: expected --text FILE");
 const context = Number(args.context ?? 500), tokens = Number(args.tokens ?? 16000);
