@@ -49,7 +49,7 @@ export class LayerCache {
     return this.#kept;
   }
 
-  /** Bytes of the rows in use, positions and recent window included. */
+  /** Bytes of keys and values in use, the recent window included; positions (4 bytes a row) are not counted. */
   get heldBytes(): number {
     return (this.#kept.count + this.#ring.count) * this.#rowBytes;
   }
@@ -59,9 +59,9 @@ export class LayerCache {
     return (this.#kept.positions.length + this.#ring.positions.length) * this.#rowBytes;
   }
 
-  /** Bytes of one cached token: key, value and position. */
+  /** Bytes of one cached token, key and value. */
   static rowBytes(dtype: CacheDType, width: number): number {
-    return 2 * byteSize(dtype, width) + Int32Array.BYTES_PER_ELEMENT;
+    return 2 * byteSize(dtype, width);
   }
 
   get #rowBytes(): number {

@@ -14,7 +14,7 @@ const FEED_ROWS = 512;
  * ahead at outputs counts as if its choice had been known beforehand.
  */
 export interface SequenceUsage {
-  /** Bytes of KV cache in use, recent windows and positions included. */
+  /** Bytes of keys and values in use, recent windows included; positions (4 bytes a row) are not counted. */
   readonly kvBytesHeld: number;
   /** Bytes that a dense cache of the same tokens would hold beyond that. */
   readonly kvBytesAvoided: number;

@@ -59,7 +59,7 @@ Deno.test("start() passes the chunk and the cache's element type on", () => {
   for (const [cacheDType, bytes] of [["f32", 4], ["f16", 2], ["bf16", 2]] as const) {
     const sequence = model.start(undefined, { cacheDType });
     const hidden = sequence.feed(ids(5)), full = model.start().feed(ids(5));
-    assertEquals(sequence.usage().kvBytesHeld, 2 * 5 * (row * bytes + 4));
+    assertEquals(sequence.usage().kvBytesHeld, 2 * 5 * row * bytes);
     assertEquals(maxDifference(hidden, full) > 0, cacheDType !== "f32");
     assert(maxDifference(hidden, full) < 0.05);
   }

@@ -128,7 +128,7 @@ Deno.test("usage() counts what was kept, and the allocated cache falls with the 
   const dense = two.start(), half = two.start(patternPruner(layers, (t) => t % 2 === 0, { recent: 16 }));
   dense.feed(tokens);
   half.feed(tokens);
-  const rowBytes = 2 * config.numKvHeads * config.headDim * 4 + 4;
+  const rowBytes = 2 * config.numKvHeads * config.headDim * 4;
   assertEquals(dense.usage().kvBytesHeld, 4 * 200 * rowBytes);
   assertEquals(dense.usage().attentionFlopsAvoided, 0);
   // of 100 skipped tokens a layer, 8 lie within the last 16 and are still held
