@@ -1,4 +1,5 @@
 /** A model for tests whose losses can be worked out by hand: its hidden states are its logits. */
+import { createDense } from "../pruning/dense.ts";
 import type { Pruner, PrunerSequence } from "../pruning/pruner.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
@@ -32,15 +33,11 @@ export function fakePruner(
   });
   const start = (): PrunerSequence => ({ decide, fork: start });
   return {
+    ...createDense(),
     name: "fake",
     layers,
-    warmup,
-    keyState: "post-rope",
-    wantsQueries: false,
-    wantsOutputs: false,
     looksAhead,
-    cacheSkipped: false,
-    recent: 0,
+    warmup,
     start,
   };
 }

@@ -1,5 +1,6 @@
 /** The built-in model on the reference backend, and pruners whose decisions are known, for tests. */
 import { assertEquals } from "@std/assert";
+import { createDense } from "../pruning/dense.ts";
 import type { Pruner } from "../pruning/pruner.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
@@ -39,15 +40,9 @@ export function patternPruner(
     fork: () => start(new Map(seen)),
   });
   return {
+    ...createDense(),
     name: "pattern",
     layers,
-    warmup: 0,
-    keyState: "post-rope",
-    wantsQueries: false,
-    wantsOutputs: false,
-    looksAhead: "nothing",
-    cacheSkipped: false,
-    recent: 0,
     start: () => start(),
     keys,
     values,

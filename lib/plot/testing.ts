@@ -8,6 +8,20 @@ import {
 } from "../sweep/trial_options.ts";
 import type { Environment, SweepSummary, Trial } from "../sweep/trial.ts";
 
+/** The run that all trials belong to. */
+const RUN = {
+  version: "0.0.0",
+  model: "fake",
+  modelSha256: "aa",
+  text: "numbers <1>",
+  textSha256: "bb",
+  context: 512,
+  textTokens: 1024,
+  bos: true,
+  backend: "reference",
+  runDigest: "cc",
+};
+
 /** A trial with given options, ratio and perplexity. */
 export function makeTrial(options: TrialOptions, achievedRatio: number | null, perplexity: number): Trial {
   const method = resolveTrialOptions(options);
@@ -35,16 +49,7 @@ export function makeTrial(options: TrialOptions, achievedRatio: number | null, p
     timeMs: 80,
     denseTimeMs: 100,
     looksAhead: looksAhead(method),
-    version: "0.0.0",
-    model: "fake",
-    modelSha256: "aa",
-    text: "numbers <1>",
-    textSha256: "bb",
-    context: 512,
-    textTokens: 1024,
-    bos: true,
-    backend: "reference",
-    runDigest: "cc",
+    ...RUN,
     deno: "2.0.0",
     finishedAt: "2026-01-02T03:04:05.000Z",
   };
@@ -65,16 +70,7 @@ export function makeSummary(trials: readonly Trial[]): SweepSummary {
     totalFlops: 400,
   };
   const environment: Environment = {
-    version: "0.0.0",
-    model: "fake",
-    modelSha256: "aa",
-    text: "numbers <1>",
-    textSha256: "bb",
-    context: 512,
-    textTokens: 1024,
-    bos: true,
-    backend: "reference",
-    runDigest: "cc",
+    ...RUN,
     protocol: "by hand",
     backendDescription: "reference: plain TypeScript",
     deno: "2.0.0",
