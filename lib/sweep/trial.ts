@@ -1,44 +1,9 @@
 /** What a sweep records. All of it is plain JSON. */
+import type { Environment, RunConditions } from "../environment.ts";
 import type { DenseResult, FilteredResult } from "../eval/perplexity.ts";
 import type { TrialOptionsRecord } from "./trial_options.ts";
 
-/** What a trial's numbers depend on besides its options. Trials with different conditions cannot be compared. */
-export interface RunConditions {
-  /** Version of this package. */
-  readonly version: string;
-  /** Name of the model, as given. */
-  readonly model: string;
-  /** SHA-256 of the model file. */
-  readonly modelSha256: string;
-  /** Name of the text, as given. */
-  readonly text: string;
-  /** SHA-256 of the text. */
-  readonly textSha256: string;
-  /** Tokens a chunk. */
-  readonly context: number;
-  /** Tokens of the text that were used, chunks x context. */
-  readonly textTokens: number;
-  /** Whether the token stream begins with BOS. */
-  readonly bos: boolean;
-  /** Name of the backend. */
-  readonly backend: string;
-}
-
-/** Where a sweep ran; for reading, not for comparing. */
-export interface Environment extends RunConditions {
-  /** SHA-256 of the conditions: trials of one sweep share it. */
-  readonly runDigest: string;
-  /** The protocol in words. */
-  readonly protocol: string;
-  /** The backend's own line: instruction set, threads, libraries. */
-  readonly backendDescription: string;
-  /** Deno's version. */
-  readonly deno: string;
-  /** Operating system and architecture. */
-  readonly platform: string;
-  /** When the sweep began, ISO 8601. */
-  readonly startedAt: string;
-}
+export type { Environment, RunConditions };
 
 /** One finished trial: options, results, and what they depend on. */
 export interface Trial extends TrialOptionsRecord, FilteredResult, RunConditions {

@@ -1,0 +1,39 @@
+/** What a record of measurements says of how it came about. All of it is plain JSON. */
+
+/** What a run's numbers depend on besides its options. Runs with different conditions cannot be compared. */
+export interface RunConditions {
+  /** Version of this package. */
+  readonly version: string;
+  /** Name of the model, as given. */
+  readonly model: string;
+  /** SHA-256 of the model file. */
+  readonly modelSha256: string;
+  /** Name of the text, as given. */
+  readonly text: string;
+  /** SHA-256 of the text. */
+  readonly textSha256: string;
+  /** Tokens a chunk. */
+  readonly context: number;
+  /** Tokens of the text that were used, chunks x context. */
+  readonly textTokens: number;
+  /** Whether the token stream begins with BOS. */
+  readonly bos: boolean;
+  /** Name of the backend. */
+  readonly backend: string;
+}
+
+/** Where something ran; for reading, not for comparing. */
+export interface Environment extends RunConditions {
+  /** SHA-256 of the conditions: runs that share it may be compared. */
+  readonly runDigest: string;
+  /** The protocol in words. */
+  readonly protocol: string;
+  /** The backend's own line: instruction set, threads, libraries. */
+  readonly backendDescription: string;
+  /** Deno's version. */
+  readonly deno: string;
+  /** Operating system and architecture. */
+  readonly platform: string;
+  /** When the run began, ISO 8601. */
+  readonly startedAt: string;
+}
