@@ -1,6 +1,6 @@
 /** Share of attention skipped per layer, as a heat map: a row a configuration. */
 import type { SweepSummary } from "../sweep/trial.ts";
-import { axis, baseLayout, type Figure } from "./figure.ts";
+import { axis, baseLayout, Figure } from "./figure.ts";
 import { curveKey, nameCurves, pointKey } from "./trial_label.ts";
 
 /** The numbers of the plot. */
@@ -50,7 +50,7 @@ export function collectLayerSkips(summary: SweepSummary): LayerSkips {
 export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
   const layers = ratios[0]?.length ?? 0;
   const lost = dropped === 0 ? "" : ` The first ${names.length} of ${names.length + dropped} rows are shown.`;
-  return {
+  return new Figure({
     title: "Skipped attention per layer",
     caption:
       "Share of tokens after warm-up whose attention was skipped; layers that are not filtered stay at 0. The number " +
@@ -91,5 +91,5 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
         tickfont: { size: 11 },
       }),
     }),
-  };
+  });
 }

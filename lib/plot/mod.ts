@@ -1,9 +1,26 @@
 /**
- * Plots: figures as values, and the report of a sweep.
+ * Plots: figures that show themselves in notebooks and save themselves as pages and images, and reports made of them.
+ *
+ * Each plot is a pair: `collectX` gathers numbers from results, `plotX` draws them.
+ *
  * @module
  */
-export type { Figure, Json } from "./figure.ts";
+export { ChromiumError, findChromium } from "./chromium.ts";
+export { type MediaBundle, setPlotly, setStaticImage } from "./display.ts";
+export {
+  axis,
+  baseLayout,
+  emptyFigure,
+  escapeText,
+  Figure,
+  type FigureParts,
+  type Json,
+  type JsonObject,
+} from "./figure.ts";
+export { type ImageOptions, renderImages } from "./image.ts";
 export { collectLayerSkips, type LayerSkips, plotLayerSkips } from "./layer_skips.ts";
+export { type PlotlySource, renderFigurePage, type ReportOptions } from "./page.ts";
+export { PLOTLY_INTEGRITY, PLOTLY_URL, PLOTLY_VERSION, readPlotly } from "./plotly.ts";
 export {
   type BandPoint,
   collectQuality,

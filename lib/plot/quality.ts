@@ -1,7 +1,7 @@
 /** Perplexity and KL divergence against the achieved skip ratio, one curve a configuration. */
 import type { SweepSummary, Trial } from "../sweep/trial.ts";
 import { FUSION_CHOICES } from "../sweep/trial_options.ts";
-import { axis, baseLayout, type Figure, type Json } from "./figure.ts";
+import { axis, baseLayout, Figure, type Json } from "./figure.ts";
 import { NUM_SERIES_COLORS } from "./theme.ts";
 import { curveKey, hoverLines, nameCurves, pointKey, ruleName } from "./trial_label.ts";
 
@@ -195,17 +195,16 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
     : ` ${
       dropped === 1 ? "1 trial" : `${dropped} trials`
     } without a finite value or a decided token left out.`;
-  return {
+  return new Figure({
     title: isPerplexity
       ? "Perplexity against skipped attention"
       : "Distance from the dense model against skipped attention",
-    caption:
-      (isPerplexity
-        ? "Lower is better. A rule is worth something where it lies below the grey band of the random control (mean and " +
-          "range over its seeds) with the same recent window. " +
-          "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
-        : "Mean KL(dense || filtered) of the next-token distributions, in nats; lower is better. Rings mark the trials " +
-          "on the Pareto front of perplexity.") + lost,
+    caption: (isPerplexity
+      ? "Lower is better. A rule is worth something where it lies below the grey band of the random control (mean and " +
+        "range over its seeds) with the same recent window. " +
+        "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
+      : "Mean KL(dense || filtered) of the next-token distributions, in nats; lower is better. Rings mark the trials " +
+        "on the Pareto front of perplexity.") + lost,
     height: 430,
     data,
     layout: baseLayout({
@@ -219,7 +218,7 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
       legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
       hovermode: "closest",
     }),
-  };
+  });
 }
 
 function curveTrace(

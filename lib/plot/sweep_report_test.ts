@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { scriptJson } from "./report_page.ts";
+import { scriptJson } from "./draw.ts";
 import { renderSweepReport } from "./sweep_report.ts";
 import { makeSummary, makeTrial } from "./testing.ts";
 

@@ -1,5 +1,5 @@
 /** Colours by name, for light and dark pages. Series colours are told apart by readers with colour blindness too. */
-import type { Figure, Json } from "./figure.ts";
+import type { Json } from "./figure.ts";
 
 /** A theme: colours by name. */
 export type Theme = { readonly [name: string]: string };
@@ -40,7 +40,7 @@ export const DARK: Theme = {
  *
  * @throws {RangeError} If a string begins with `@` and is no name of the theme.
  */
-export function applyTheme<T extends Figure | Json>(value: T, theme: Theme): T {
+export function applyTheme<T extends Json>(value: T, theme: Theme): T {
   const apply = (item: unknown): unknown => {
     if (typeof item === "string" && item.startsWith("@")) {
       const color = theme[item];

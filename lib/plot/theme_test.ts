@@ -29,7 +29,7 @@ Deno.test("themes have the same names, and every figure draws in both", () => {
   const summary = makeSummary(rules.map((fusion) => makeTrial({ fusion: fusion as "key" }, 0.5, 50)));
   for (const figure of plotSweep(summary)) {
     for (const theme of [LIGHT, DARK]) {
-      assertEquals(JSON.stringify(applyTheme(figure, theme)).includes('"@'), false);
+      assertEquals(JSON.stringify(figure.toJson(theme)).includes('"@'), false);
     }
   }
 });

@@ -1,0 +1,170 @@
+/** What a figure is in a notebook: plotly's JSON, HTML that draws itself, and a line of text. */
+import { DRAW, escapeHtml, inlineScript, scriptJson } from "./draw.ts";
+import type { Figure, JsonObject } from "./figure.ts";
+import { PLOTLY_INTEGRITY, PLOTLY_URL, readPlotly } from "./plotly.ts";
+import { DARK, LIGHT } from "./theme.ts";
+
+/** What the kernel sends for a value, by MIME type. */
+export type MediaBundle = { readonly [mime: string]: unknown };
+
+/** Plotly's text where notebooks hold it themselves; undefined = they load it from {@linkcode PLOTLY_URL}. */
+let inlined: string | undefined;
+/** Whether a figure that was displayed holds it already. */
+let carried = false;
+/** Figures displayed so far: part of their names in the page. */
+let displayed = 0;
+
+/**
+ * Says where the figures of a notebook get plotly from.
+ *
+ * @param source `"cdn"` (the default): the page loads the pinned version once, and checks its digest. `"inline"`: the
+ * next figure that is displayed holds it (4.8 MB) for all that follow, for machines without a network; run again, it
+ * is held anew.
+ * @throws {RangeError} If the source is another word.
+ *
+ * @example
+ * ```ts
+ * import { setPlotly } from "@tokenfilter/tokenfilter/plot";
+ * await setPlotly("cdn");
+ * ```
+ */
+export async function setPlotly(source: "cdn" | "inline"): Promise<void> {
+  if (source !== "cdn" && source !== "inline") {
+    throw new RangeError(`Cannot take plotly from ${JSON.stringify(source)}: expected "cdn" or "inline"`);
+  }
+  inlined = source === "inline" ? await readPlotly() : undefined;
+  carried = false;
+}
+
+/** Marks around what a page shows while no script runs. */
+const STATIC = ["<!-- static -->", "<!-- /static -->"] as const;
+
+/** Text of a program that calls `done(Plotly)`, loading it first where the page has none. */
+const LOAD = `function loadPlotly(done, failed) {
+  if (window.Plotly) return done(window.Plotly);
+  if (!window.tokenfilterPlotly) {
+    window.tokenfilterPlotly = new Promise(function (resolve, reject) {
+      // An AMD loader in the page would take what is meant for the window.
+      var define = window.define, script = document.createElement("script");
+      window.define = undefined;
+      script.src = ${JSON.stringify(PLOTLY_URL)};
+      script.integrity = ${JSON.stringify(PLOTLY_INTEGRITY)};
+      script.crossOrigin = "anonymous";
+      script.onload = function () { window.define = define; resolve(window.Plotly); };
+      script.onerror = function () {
+        window.define = define;
+        window.tokenfilterPlotly = undefined;
+        reject();
+      };
+      document.head.appendChild(script);
+    });
+  }
+  window.tokenfilterPlotly.then(done, failed);
+}`;
+
+/** A `<script>` that puts plotly in a page, whatever module loader the page has. */
+export function plotlyScript(plotly: string): string {
+  return `<script>window.tokenfilterDefine = window.define; window.define = undefined;</script>
+<script>${inlineScript(plotly)}</script>
+<script>window.define = window.tokenfilterDefine;</script>`;
+}
+
+/** The media of a figure. {@linkcode setPlotly} says where its plotly comes from. */
+export function displayFigure(figure: Figure): MediaBundle {
+  const id = `tokenfilter-${++displayed}-${hash(JSON.stringify([figure.title, figure.data, figure.layout]))}`;
+  const { title, caption, height, data, layout } = figure;
+  const carrier = inlined !== undefined && !carried ? plotlyScript(inlined) : "";
+  carried ||= carrier !== "";
+  const html = `<div class="tokenfilter-figure" id="${id}" style="padding: 10px; border-radius: 6px">
+<div style="font-weight: 600">${escapeHtml(title)}</div>
+<div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${escapeHtml(caption)}</div>
+<div class="tokenfilter-plot">${STATIC[0]}${tabulateFigure(figure)}${STATIC[1]}</div>
+<div class="tokenfilter-detail" style="font-size: 0.8em" hidden>Tap a point to see its values here.</div>
+</div>
+${carrier}<script>(function () {
+${LOAD}
+${DRAW}
+var figure = ${scriptJson({ height, data, layout })};
+var themes = ${scriptJson({ light: LIGHT, dark: DARK })};
+document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
+  var place = root.querySelector(".tokenfilter-plot"), detail = root.querySelector(".tokenfilter-detail");
+  loadPlotly(function (Plotly) {
+    if (place.classList.contains("js-plotly-plot")) return;
+    place.textContent = "";
+    drawFigure(Plotly, place, detail, figure, themes, {
+      theme: function (theme) {
+        root.style.background = theme["@card"];
+        root.style.color = theme["@ink"];
+      }
+    });
+  }, function () {
+    detail.hidden = false;
+    detail.textContent = "The interactive plot needs plotly.js, which could not be loaded: " +
+      'without a network, run await setPlotly("inline") before the first plot.';
+  });
+});
+})();</script>`;
+  return {
+    "application/vnd.plotly.v1+json": {
+      ...figure.toJson(),
+      config: { responsive: true, displaylogo: false },
+    },
+    "text/html": html,
+    "text/plain": `${title}. ${caption}`.trim(),
+  };
+}
+
+/**
+ * Puts an image where a displayed figure's HTML holds a table: what readers see where no script runs.
+ *
+ * @param html The `text/html` of a displayed figure.
+ * @param svg The same figure as drawn by plotly, an `<svg>` element.
+ * @param alt What the image shows, for who cannot see it.
+ * @throws {RangeError} If the HTML is not that of a displayed figure.
+ */
+export function setStaticImage(html: string, svg: string, alt: string): string {
+  const [start, end] = STATIC.map((mark) => html.indexOf(mark));
+  if (start! < 0 || end! < start!) {
+    throw new RangeError("Cannot add an image: found no mark of a displayed figure, expected its text/html");
+  }
+  const address = svg.replaceAll(/["%#<>\n]/g, (c) => encodeURIComponent(c));
+  const image = `<img alt="${escapeHtml(alt)}" style="max-width: 100%; background: ${
+    LIGHT["@card"]
+  }" src="data:image/svg+xml;charset=utf-8,${address.replaceAll("&", "&amp;")}">`;
+  return html.slice(0, start! + STATIC[0].length) + image + html.slice(end!);
+}
+
+/** Number of rows of a figure's table. */
+const MAX_ROWS = 12;
+
+/** A small table of what a figure holds: a row a trace, with the range of its numbers. */
+export function tabulateFigure({ data }: Figure): string {
+  const rows = data.filter((trace) => trace.showlegend !== false).slice(0, MAX_ROWS).map((trace) => {
+    const z = trace.z as readonly (readonly unknown[])[] | undefined;
+    const cells = [
+      trace.name ?? trace.type ?? "",
+      z === undefined ? ((trace.x ?? trace.y) as unknown[] | undefined)?.length ?? "" : z.flat().length,
+      ...["x", "y", "z"].map((key) => describeRange(trace, key)),
+    ];
+    return `<tr>${cells.map((cell) => `<td>${escapeHtml(String(cell))}</td>`).join("")}</tr>`;
+  });
+  const head = ["", "points", "x", "y", "z"].map((name) => `<th>${name}</th>`).join("");
+  return rows.length === 0
+    ? ""
+    : `<table><thead><tr>${head}</tr></thead><tbody>${rows.join("")}</tbody></table>`;
+}
+
+function describeRange(trace: JsonObject, key: string): string {
+  const values = [trace[key]].flat(2).filter((value) => typeof value === "number");
+  if (values.length === 0) return "";
+  const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
+  const shown = (value: number) => String(Number(value.toPrecision(4)));
+  return low === high ? shown(low) : `${shown(low)} to ${shown(high)}`;
+}
+
+/** FNV-1a in base 36: a short name for a text, the same on every run. */
+function hash(text: string): string {
+  let state = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) state = Math.imul(state ^ text.charCodeAt(i), 0x01000193);
+  return (state >>> 0).toString(36);
+}

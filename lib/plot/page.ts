@@ -1,0 +1,184 @@
+/** Pages of figures: style, sections, and how plotly gets in. Every report is one of them. */
+import { DRAW, escapeHtml, inlineScript, scriptJson } from "./draw.ts";
+import type { Figure } from "./figure.ts";
+import { DARK, LIGHT } from "./theme.ts";
+
+/** Plotly's text, which the page then holds; or the relative address of a file beside the page. */
+export type PlotlySource = string | { readonly src: string };
+
+/** What a page is made of. */
+export interface PageParts {
+  /** Of the browser's tab, and the first heading. */
+  readonly title: string;
+  /** HTML below the heading: what the page is about. */
+  readonly intro?: string;
+  /** HTML above the heading: links to other pages. */
+  readonly nav?: string;
+  /** Figures, and HTML that gets a frame of its own, in order. */
+  readonly sections: readonly (Figure | string)[];
+  /** Where plotly comes from. */
+  readonly plotly: PlotlySource;
+}
+
+/** What every report's page takes. */
+export interface ReportOptions {
+  /** Text of plotly's browser bundle (`plotly.min.js`), which is put in once; or where it lies beside the page. */
+  readonly plotly: PlotlySource;
+  /** HTML of links to other pages. */
+  readonly nav?: string;
+}
+
+/** The pages' style. */
+const STYLE = `
+:root { color-scheme: light dark; --ink: #1b1f24; --muted: #59636e; --page: #f6f7f9; --card: #fff; --line: #dfe3e8;
+  --mark: #eef4fb; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --muted: #9aa4af; --page: #12161a; --card: #1a1f25;
+  --line: #2c333b; --mark: #1d2936; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 24px 16px 48px; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; line-height: 1.3; margin: 0 0 4px; }
+p { margin: 0 0 12px; max-width: 100ch; }
+a { color: inherit; }
+nav { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 0 0 16px; font-size: 0.9rem; }
+nav [aria-current] { font-weight: 600; text-decoration: none; }
+.muted { color: var(--muted); }
+.facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 14px 0 20px; padding: 0; }
+.facts div { min-width: 0; }
+.facts dt { color: var(--muted); font-size: 0.8rem; }
+.facts dd { margin: 0; overflow-wrap: anywhere; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 16px; margin: 0 0 16px; }
+.plot { width: 100%; min-height: 100px; }
+.detail { font-size: 0.8rem; margin: 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.85rem; width: 100%; }
+th, td { padding: 3px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th.left, td.left { text-align: left; }
+thead th { position: sticky; top: 0; background: var(--card); }
+th button { all: unset; cursor: pointer; font-weight: 600; }
+th button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
+tr.pareto td { background: var(--mark); }
+pre { overflow-x: auto; font-size: 0.8rem; margin: 8px 0 0; }
+@media (max-width: 600px) { main { padding: 14px 8px 32px; } section { padding: 12px 8px; border-radius: 6px; } }
+`;
+
+/** Draws the figures, and sorts tables by the column whose head is pressed. */
+const SCRIPT = `(function () {
+${DRAW}
+var read = function (id) { return document.getElementById(id).textContent; };
+var themes = JSON.parse(read("themes"));
+JSON.parse(read("figures")).forEach(function (figure, i) {
+  var at = function (name) { return document.getElementById(name + i); };
+  drawFigure(Plotly, at("figure"), at("detail"), figure, themes, {});
+});
+document.querySelectorAll("table").forEach(function (table) {
+  table.querySelectorAll("th button").forEach(function (button, column) {
+    var descending = false;
+    button.addEventListener("click", function () {
+      var body = table.tBodies[0], rows = Array.from(body.rows);
+      var value = function (row) { return row.cells[column].textContent; };
+      rows.sort(function (a, b) {
+        var x = parseFloat(value(a)), y = parseFloat(value(b));
+        var order = isNaN(x) || isNaN(y) ? value(a).localeCompare(value(b)) : x - y;
+        return descending ? -order : order;
+      });
+      descending = !descending;
+      rows.forEach(function (row) { body.appendChild(row); });
+    });
+  });
+});
+})();`;
+
+/**
+ * Renders a page of figures, in the reader's light or dark.
+ *
+ * @returns HTML that loads nothing from anywhere, but for plotly where it lies beside the page.
+ */
+export function renderPage({ title, intro = "", nav = "", sections, plotly }: PageParts): string {
+  const figures: Figure[] = [];
+  const framed = sections.map((section) => {
+    if (typeof section === "string") return `<section>${section}</section>`;
+    const i = figures.push(section) - 1;
+    const caption = section.caption && `<p class="muted">${escapeHtml(section.caption)}</p>`;
+    return `<section><h2>${escapeHtml(section.title)}</h2>${caption}
+<div class="plot" id="figure${i}"></div>
+<p class="detail muted" id="detail${i}" hidden>Tap a point to see its values here.</p></section>`;
+  });
+  const inside = typeof plotly === "string";
+  const scripts = figures.length === 0 && framed.every((html) => !html.includes("<button")) ? "" : `
+<script type="application/json" id="figures">${
+    scriptJson(figures.map(({ data, layout, height }) => ({ data, layout, height })))
+  }</script>
+<script type="application/json" id="themes">${scriptJson({ light: LIGHT, dark: DARK })}</script>
+${inside ? `<script>${inlineScript(plotly)}</script>` : `<script src="${escapeHtml(plotly.src)}"></script>`}
+<script>${SCRIPT}</script>`;
+  return `<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'${
+    inside ? "" : " 'self' file:"
+  }; style-src 'unsafe-inline'; img-src data: blob:; font-src data:">
+<title>${escapeHtml(title)}</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<main>
+${nav && `<nav>${nav}</nav>\n`}<h1>${escapeHtml(title)}</h1>
+${intro}
+${framed.join("\n")}
+</main>${scripts}
+</body>
+</html>
+`;
+}
+
+/** A page of figures alone. */
+export function renderFigurePage(
+  figures: readonly Figure[],
+  { title, plotly }: { readonly title: string; readonly plotly: PlotlySource },
+): string {
+  return renderPage({ title, sections: figures, plotly });
+}
+
+/** Names and values in a row: what a page is about. */
+export function renderFacts(facts: readonly (readonly [name: string, value: string])[]): string {
+  const items = facts.map(([name, value]) =>
+    `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`
+  );
+  return `<dl class="facts">${items.join("")}</dl>`;
+}
+
+/** A table as a page shows it. */
+export interface PageTable {
+  /** Column names. */
+  readonly columns: readonly string[];
+  /** What a column means, one a column; shown when its head is pointed at. */
+  readonly hints?: readonly string[];
+  /** Cells, by row. */
+  readonly rows: readonly (readonly string[])[];
+  /** Whether a column holds text and is set left. */
+  readonly left: readonly boolean[];
+  /** Whether a row is tinted. */
+  readonly marked?: (row: number) => boolean;
+}
+
+/** A table whose columns sort when their heads are pressed. */
+export function renderTable({ columns, hints, rows, left, marked }: PageTable): string {
+  const side = (i: number) => left[i] ? ' class="left"' : "";
+  const head = columns.map((name, i) =>
+    `<th${side(i)}${hints ? ` title="${escapeHtml(hints[i]!)}"` : ""}><button type="button">${
+      escapeHtml(name)
+    }</button></th>`
+  );
+  const body = rows.map((cells, i) =>
+    `<tr${marked?.(i) ? ' class="pareto"' : ""}>${
+      cells.map((cell, j) => `<td${side(j)}>${escapeHtml(cell)}</td>`).join("")
+    }</tr>`
+  );
+  return `<div class="scroll"><table><thead><tr>${head.join("")}</tr></thead><tbody>${
+    body.join("\n")
+  }</tbody></table></div>`;
+}
