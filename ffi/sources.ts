@@ -27,6 +27,7 @@ export const KERNEL_SOURCES: readonly string[] = [
   "common/check.h",
   "common/context.cpp",
   "common/context.h",
+  "common/cpu_context.h",
   "common/entries.cpp",
   "common/kernels.h",
   "common/level.cpp",

@@ -1,5 +1,7 @@
 #include "blas.h"
 
+#include "cpu_context.h"
+
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -37,7 +39,7 @@ int32_t load_blas(tkf_context* context, const char* path, Check& check) {
     if (sgemm == nullptr || set_threads == nullptr) continue;
     set_threads(1);
     if (!computes(sgemm)) return check.fail(TKF_STATUS_UNSUPPORTED, "found a wrong product from %s", path);
-    context->sgemm = sgemm;
+    cpu(context)->sgemm = sgemm;
     const auto config = symbol<char* (*)()>(library, prefix, "openblas_get_config");
     const auto core = symbol<char* (*)()>(library, prefix, "openblas_get_corename");
     char version[24] = "OpenBLAS";
@@ -45,7 +47,8 @@ int32_t load_blas(tkf_context* context, const char* path, Check& check) {
     char* space = strchr(version, ' ');
     space = space == nullptr ? nullptr : strchr(space + 1, ' ');
     if (space != nullptr) *space = '\0';
-    snprintf(context->blas_name, sizeof context->blas_name, "%s %.24s", version, core == nullptr ? "" : core());
+    CpuContext* own = cpu(context);
+    snprintf(own->blas_name, sizeof own->blas_name, "%s %.24s", version, core == nullptr ? "" : core());
     return TKF_STATUS_OK;
   }
   dlclose(library);

@@ -42,6 +42,8 @@ class Check {
   }
 
   bool ok() const { return status_ == TKF_STATUS_OK; }
+  // Whether buffers may be read here: what lies in device memory, the kernels check.
+  bool readable() const { return ok() && !context_->on_device; }
   int32_t status() const { return status_; }
 
   // Records a failure; returns its status, so that an entry point can `return check.fail(...)`.
@@ -52,6 +54,14 @@ class Check {
     va_start(arguments, format);
     vsnprintf(context_->message, sizeof context_->message, format, arguments);
     va_end(arguments);
+    return status_;
+  }
+  // The status after the work was handed on: the body's own, else that of its launches, where kernels are launched.
+  int32_t done(int32_t status = TKF_STATUS_OK) {
+    if (!ok()) return status_;
+    if (status == TKF_STATUS_MEMORY) return fail_memory();
+    status_ = status != TKF_STATUS_OK ? status : context_->launch_status;
+    context_->launch_status = TKF_STATUS_OK;
     return status_;
   }
   int32_t fail_memory() { return fail(TKF_STATUS_MEMORY, "found too little memory for scratch space"); }
@@ -116,7 +126,7 @@ class Check {
   }
   // Numbers of a checked buffer, each within [0, end).
   void indices(const char* name, const int32_t* numbers, int64_t count, int64_t end) {
-    for (int64_t i = 0; ok() && i < count; i++) {
+    for (int64_t i = 0; readable() && i < count; i++) {
       if (numbers[i] < 0 || numbers[i] >= end) {
         fail(TKF_STATUS_VALUE, "found %d at index %" PRId64 " of \"%s\", expected 0 to %" PRId64, numbers[i], i, name,
              end - 1);

@@ -1,5 +1,5 @@
 // The functions of the ABI that are about the library and its contexts.
-#include "context.h"
+#include "cpu_context.h"
 
 #include <dlfcn.h>
 
@@ -80,24 +80,25 @@ bool Scratch::reserve(size_t bytes) {
   return true;
 }
 
-int context_threads(const tkf_context* context) { return context->threads(); }
+int context_threads(const tkf_context* context) { return cpu(context)->threads(); }
 
 void context_run(tkf_context* context, int64_t tasks, TaskFunction function, void* argument) {
-  context->pool.run(tasks, function, argument);
+  cpu(context)->pool.run(tasks, function, argument);
 }
 
 bool context_reserve(tkf_context* context, size_t bytes_per_thread, size_t shared_bytes) {
-  for (int thread = 0; thread < context->threads(); thread++) {
-    if (!context->thread_scratch[thread].reserve(bytes_per_thread)) return false;
+  CpuContext* own = cpu(context);
+  for (int thread = 0; thread < own->threads(); thread++) {
+    if (!own->thread_scratch[thread].reserve(bytes_per_thread)) return false;
   }
-  return context->shared_scratch.reserve(shared_bytes);
+  return own->shared_scratch.reserve(shared_bytes);
 }
 
-void* context_scratch(const tkf_context* context, int thread) { return context->thread_scratch[thread].data(); }
+void* context_scratch(const tkf_context* context, int thread) { return cpu(context)->thread_scratch[thread].data(); }
 
-void* context_shared(const tkf_context* context) { return context->shared_scratch.data(); }
+void* context_shared(const tkf_context* context) { return cpu(context)->shared_scratch.data(); }
 
-SgemmFunction context_sgemm(const tkf_context* context) { return context->sgemm; }
+SgemmFunction context_sgemm(const tkf_context* context) { return cpu(context)->sgemm; }
 
 }  // namespace tkf
 
@@ -113,7 +114,7 @@ int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
   if (chosen > tkf::best_level()) return TKF_STATUS_UNSUPPORTED;
   tkf::stay_loaded();
   try {
-    tkf_context* context = new tkf_context(threads);
+    tkf::CpuContext* context = new tkf::CpuContext(threads);
     context->level = chosen;
     context->kernels = tkf::kernels_of(chosen);
     *out = context;
@@ -135,9 +136,9 @@ const char* tkf_context_message(tkf_context* context) {
 
 const char* tkf_context_description(tkf_context* context) {
   if (context == nullptr) return "";
-  snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s",
-           tkf::kLevelNames[context->level], context->threads(), context->threads() == 1 ? "" : "s",
-           context->blas_name);
+  const tkf::CpuContext* own = tkf::cpu(context);
+  snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s", tkf::kLevelNames[own->level],
+           own->threads(), own->threads() == 1 ? "" : "s", own->blas_name);
   return context->description;
 }
 

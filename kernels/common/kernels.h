@@ -36,8 +36,8 @@ SgemmFunction context_sgemm(const tkf_context* context);
 // Every function may assume checked arguments, and runs on the context's pool. A status where memory may be short.
 struct Kernels {
   void (*dequantize)(tkf_context* context, int dtype, const uint8_t* values, int64_t count, float* out);
-  void (*embedding)(tkf_context* context, int dtype, const uint8_t* table, int64_t cols, const int32_t* ids,
-                    int64_t rows, float* out);
+  void (*embedding)(tkf_context* context, int dtype, const uint8_t* table, int64_t vocab, int64_t cols,
+                    const int32_t* ids, int64_t rows, float* out);
   void (*rms_norm)(tkf_context* context, const float* x, const float* weight, double eps, int64_t rows, int64_t cols,
                    float* out);
   int (*linear)(tkf_context* context, const float* x, int dtype, const uint8_t* weight, int64_t rows, int64_t n,
@@ -45,10 +45,10 @@ struct Kernels {
   int (*rope)(tkf_context* context, float* x, const int32_t* positions, double theta, int64_t rows, int64_t heads,
               int64_t head_dim);
   void (*swiglu)(tkf_context* context, const float* gate, const float* up, int64_t count, float* out);
-  void (*rows_gather)(tkf_context* context, int dtype, const uint8_t* x, int64_t cols, const int32_t* indices,
-                      int64_t rows, int out_dtype, uint8_t* out);
-  void (*rows_scatter_add)(tkf_context* context, float* x, int64_t cols, const int32_t* indices, int64_t rows,
-                           const float* delta);
+  void (*rows_gather)(tkf_context* context, int dtype, const uint8_t* x, int64_t x_rows, int64_t cols,
+                      const int32_t* indices, int64_t rows, int out_dtype, uint8_t* out);
+  void (*rows_scatter_add)(tkf_context* context, float* x, int64_t x_rows, int64_t cols, const int32_t* indices,
+                           int64_t rows, const float* delta);
   void (*rows_store)(tkf_context* context, const float* x, int64_t rows, int64_t cols, int out_dtype, uint8_t* out);
   void (*rows_norm)(tkf_context* context, const float* x, int64_t rows, int64_t cols, double* out);
   void (*nll)(tkf_context* context, const float* logits, const int32_t* targets, int64_t rows, int64_t vocab,

@@ -11,7 +11,7 @@ int32_t tkf_tensor_dequantize(tkf_context* context, int32_t dtype, const void* v
   check.buffer("out", out, out_bytes, bytes);
   if (!check.ok() || bytes == 0) return check.status();
   context->kernels->dequantize(context, dtype, static_cast<const uint8_t*>(values), count, out);
-  return TKF_STATUS_OK;
+  return check.done();
 }
 
 int32_t tkf_embedding_gather(tkf_context* context, int32_t dtype, const void* table, uint64_t table_bytes,
@@ -29,6 +29,6 @@ int32_t tkf_embedding_gather(tkf_context* context, int32_t dtype, const void* ta
   check.buffer("out", out, out_bytes, bytes);
   check.indices("ids", ids, rows, vocab);
   if (!check.ok() || bytes == 0) return check.status();
-  context->kernels->embedding(context, dtype, static_cast<const uint8_t*>(table), cols, ids, rows, out);
-  return TKF_STATUS_OK;
+  context->kernels->embedding(context, dtype, static_cast<const uint8_t*>(table), vocab, cols, ids, rows, out);
+  return check.done();
 }

@@ -15,7 +15,7 @@ static void dequantize(tkf_context* context, int dtype, const uint8_t* values, i
   });
 }
 
-static void embedding(tkf_context* context, int dtype, const uint8_t* table, int64_t cols, const int32_t* ids,
+static void embedding(tkf_context* context, int dtype, const uint8_t* table, int64_t, int64_t cols, const int32_t* ids,
                       int64_t rows, float* out) {
   with_format(dtype, [&](auto format) {
     using Format = decltype(format);

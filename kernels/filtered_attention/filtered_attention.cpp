@@ -7,7 +7,7 @@
 #include "../common/check.h"
 
 static void check_ascending(tkf::Check& check, const char* name, const int32_t* positions, int64_t count) {
-  if (!check.ok()) return;
+  if (!check.readable()) return;
   int falls = 0;  // without an early exit, so that it is one vector loop
   for (int64_t i = 1; i < count; i++) falls |= positions[i] < positions[i - 1];
   for (int64_t i = 1; falls != 0 && i < count; i++) {
@@ -69,6 +69,5 @@ int32_t tkf_attention_filtered(tkf_context* context, const tkf_attention_shape* 
                                  static_cast<float>(s.scale), queries, query_positions, keys,
                                  values,        key_positions, recent_keys,   recent_values,
                                  recent_positions, out};
-  if (context->kernels->filtered_attention(context, &job) != TKF_STATUS_OK) return check.fail_memory();
-  return TKF_STATUS_OK;
+  return check.done(context->kernels->filtered_attention(context, &job));
 }

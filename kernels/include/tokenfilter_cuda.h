@@ -31,6 +31,8 @@ TKF_API int32_t tkf_cuda_context_create(void* stream, tkf_context** out);
 TKF_API const char* tkf_cuda_create_message(void);
 /* Device memory for results in between (split attention, matrix products): at least `bytes`. Waits for the stream. */
 TKF_API int32_t tkf_cuda_workspace_reserve(tkf_context* context, uint64_t bytes);
+/* Bytes that the last call lacked, where it failed for want of workspace with TKF_STATUS_STATE; 0 otherwise. */
+TKF_API uint64_t tkf_cuda_workspace_wanted(tkf_context* context);
 /* Waits for the stream and reports what kernels found wrong since the last call. */
 TKF_API int32_t tkf_cuda_synchronize(tkf_context* context);
 
@@ -40,7 +42,7 @@ typedef struct tkf_kv_cache {
   /* Contiguous (pages not given): [batch, capacity, kv_heads, head_dim]. Paged: [num_pages, page_rows, kv_heads,
    * head_dim], row r of sequence b lies in page pages[b, r / page_rows] at row r % page_rows. Of `dtype`. */
   tkf_buffer keys, values;
-  tkf_buffer positions;        /* i32, original positions of the rows, ascending: [batch, capacity] or [num_pages, page_rows] */
+  tkf_buffer positions;        /* i32, original positions of the rows, ascending; shape as keys' first two */
   tkf_buffer counts;           /* i32 [batch]: rows in use */
   tkf_buffer pages;            /* i32 [batch, ceil(capacity / page_rows)], or not given */
   tkf_buffer recent_keys;      /* [batch, recent, kv_heads, head_dim] of `dtype`: skipped token t lies at t % recent */

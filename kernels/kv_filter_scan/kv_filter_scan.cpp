@@ -2,6 +2,7 @@
 #include "kv_filter_scan.h"
 
 #include "../common/check.h"
+#include "../common/cpu_context.h"
 #include "check_filter.h"
 #include "decide.h"
 #include "learned.h"
@@ -121,7 +122,7 @@ class Scan {
     const int64_t F = learner_.layout().F;
     const bool project = (groups & kProjection) && spec_.projections > 0;
     features_.resize(static_cast<size_t>(rows * F));
-    const float* signs = project ? call_.context->signs.get(spec_) : nullptr;
+    const float* signs = project ? cpu(call_.context)->signs.get(spec_) : nullptr;
     const FilterFeatures job = {rows, static_cast<int>(size_), call_.kv_dtype, spec_.hidden_size, spec_.projections,
                                 spec_.queries_size, static_cast<int>(F), (groups & kNorm) != 0, project,
                                 (groups & kQuery) != 0, call_.keys, call_.values, call_.residual, call_.normed,

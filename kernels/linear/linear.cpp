@@ -15,5 +15,5 @@ int32_t tkf_linear_apply(tkf_context* context, const float* x, uint64_t x_bytes,
   check.buffer("out", out, out_bytes, bytes);
   if (!check.ok() || bytes == 0) return check.status();
   const int status = context->kernels->linear(context, x, dtype, static_cast<const uint8_t*>(weight), rows, n, k, out);
-  return status == TKF_STATUS_MEMORY ? check.fail_memory() : status;
+  return check.done(status);
 }

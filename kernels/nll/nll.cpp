@@ -12,7 +12,7 @@ int32_t tkf_nll_compute(tkf_context* context, const float* logits, uint64_t logi
   check.indices("targets", targets, rows, vocab);
   if (!check.ok() || rows == 0) return check.status();
   context->kernels->nll(context, logits, targets, rows, vocab, nll);
-  return TKF_STATUS_OK;
+  return check.done();
 }
 
 int32_t tkf_logits_compare(tkf_context* context, const float* base, uint64_t base_bytes, const float* other,
@@ -33,5 +33,5 @@ int32_t tkf_logits_compare(tkf_context* context, const float* base, uint64_t bas
   check.indices("targets", targets, rows, vocab);
   if (!check.ok() || rows == 0) return check.status();
   context->kernels->logits_compare(context, base, other, targets, rows, vocab, nll, base_nll, kl, agree);
-  return TKF_STATUS_OK;
+  return check.done();
 }

@@ -14,5 +14,5 @@ int32_t tkf_rms_norm_apply(tkf_context* context, const float* x, uint64_t x_byte
   check.buffer("out", out, out_bytes, bytes);
   if (!check.ok() || bytes == 0) return check.status();
   context->kernels->rms_norm(context, x, weight, eps, rows, cols, out);
-  return TKF_STATUS_OK;
+  return check.done();
 }

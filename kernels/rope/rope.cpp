@@ -16,5 +16,5 @@ int32_t tkf_rope_apply(tkf_context* context, float* x, uint64_t x_bytes, const i
   check.buffer("positions", positions, positions_bytes, check.product({rows, 4}));
   if (!check.ok() || bytes == 0) return check.status();
   const int status = context->kernels->rope(context, x, positions, theta, rows, heads, head_dim);
-  return status == TKF_STATUS_MEMORY ? check.fail_memory() : status;
+  return check.done(status);
 }

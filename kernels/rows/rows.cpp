@@ -16,9 +16,9 @@ int32_t tkf_rows_gather(tkf_context* context, int32_t dtype, const void* x, uint
   check.buffer("out", out, out_bytes, bytes, tkf::alignment_of(out_dtype));
   check.indices("indices", indices, rows, x_rows);
   if (!check.ok() || bytes == 0) return check.status();
-  context->kernels->rows_gather(context, dtype, static_cast<const uint8_t*>(x), cols, indices, rows, out_dtype,
+  context->kernels->rows_gather(context, dtype, static_cast<const uint8_t*>(x), x_rows, cols, indices, rows, out_dtype,
                                 static_cast<uint8_t*>(out));
-  return TKF_STATUS_OK;
+  return check.done();
 }
 
 int32_t tkf_rows_scatter_add(tkf_context* context, float* x, uint64_t x_bytes, int64_t x_rows, int64_t cols,
@@ -34,8 +34,8 @@ int32_t tkf_rows_scatter_add(tkf_context* context, float* x, uint64_t x_bytes, i
   check.buffer("delta", delta, delta_bytes, bytes);
   check.indices("indices", indices, rows, x_rows);
   if (!check.ok() || bytes == 0) return check.status();
-  context->kernels->rows_scatter_add(context, x, cols, indices, rows, delta);
-  return TKF_STATUS_OK;
+  context->kernels->rows_scatter_add(context, x, x_rows, cols, indices, rows, delta);
+  return check.done();
 }
 
 int32_t tkf_rows_store(tkf_context* context, const float* x, uint64_t x_bytes, int64_t rows, int64_t cols,
@@ -52,7 +52,7 @@ int32_t tkf_rows_store(tkf_context* context, const float* x, uint64_t x_bytes, i
                tkf::alignment_of(out_dtype));
   if (!check.ok() || bytes == 0) return check.status();
   context->kernels->rows_store(context, x, rows, cols, out_dtype, static_cast<uint8_t*>(out) + before);
-  return TKF_STATUS_OK;
+  return check.done();
 }
 
 int32_t tkf_rows_norm(tkf_context* context, const float* x, uint64_t x_bytes, int64_t rows, int64_t cols, double* out,
@@ -64,5 +64,5 @@ int32_t tkf_rows_norm(tkf_context* context, const float* x, uint64_t x_bytes, in
   check.buffer("out", out, out_bytes, check.product({rows, 8}), 8);
   if (!check.ok() || rows == 0) return check.status();
   context->kernels->rows_norm(context, x, rows, cols, out);
-  return TKF_STATUS_OK;
+  return check.done();
 }

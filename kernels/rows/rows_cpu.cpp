@@ -36,8 +36,8 @@ static void narrow(int dtype, const float* in, int64_t count, uint8_t* out) {
   }
 }
 
-static void rows_gather(tkf_context* context, int dtype, const uint8_t* x, int64_t cols, const int32_t* indices,
-                        int64_t rows, int out_dtype, uint8_t* out) {
+static void rows_gather(tkf_context* context, int dtype, const uint8_t* x, int64_t, int64_t cols,
+                        const int32_t* indices, int64_t rows, int out_dtype, uint8_t* out) {
   const int64_t in_row = cols * value_bytes(dtype), out_row = cols * value_bytes(out_dtype);
   parallel_ranges(context, rows, larger(int64_t{1}, 32768 / cols), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
@@ -52,8 +52,8 @@ static void rows_gather(tkf_context* context, int dtype, const uint8_t* x, int64
   });
 }
 
-static void rows_scatter_add(tkf_context* context, float* x, int64_t cols, const int32_t* indices, int64_t rows,
-                             const float* delta) {
+static void rows_scatter_add(tkf_context* context, float* x, int64_t, int64_t cols, const int32_t* indices,
+                             int64_t rows, const float* delta) {
   parallel_ranges(context, rows, larger(int64_t{1}, 16384 / cols), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
       float* to = x + indices[row] * cols;

@@ -11,5 +11,5 @@ int32_t tkf_swiglu_apply(tkf_context* context, const float* gate, uint64_t gate_
   check.buffer("out", out, out_bytes, bytes);
   if (!check.ok() || bytes == 0) return check.status();
   context->kernels->swiglu(context, gate, up, count, out);
-  return TKF_STATUS_OK;
+  return check.done();
 }

@@ -1,0 +1,192 @@
+// Contexts of the CUDA library. This file alone allocates, waits and reads back: the launchers of ops only launch.
+#include "cuda_context.h"
+
+#include <cinttypes>
+#include <cstdio>
+#include <new>
+
+#include "../include/tokenfilter_cuda.h"
+#include "check.h"
+#include "cuda_table.h"
+
+namespace tkf {
+namespace {
+
+const char* const kFaultMessages[kNumFaults] = {
+    "nothing",
+    "found an index outside its table, expected ids, rows and targets that exist",
+    "found positions that do not ascend, or a negative one",
+    "found a cache without a free row, expected a larger capacity",
+    "found a page outside the pool of pages",
+    "found starts that do not ascend, or end past the rows",
+    "found a number that is not finite, expected finite inputs",
+    "found a filter state that does not allow this call",
+};
+
+struct CudaContext final : tkf_context {
+  cudaStream_t stream = nullptr;
+  int* fault = nullptr;
+  void* workspace = nullptr;
+  size_t workspace_bytes = 0, workspace_wanted = 0;
+  int num_sms = 0, arch = 0;
+
+  ~CudaContext() override {
+    cudaFree(fault);
+    cudaFree(workspace);
+  }
+};
+
+CudaContext* cuda(tkf_context* context) { return static_cast<CudaContext*>(context); }
+const CudaContext* cuda(const tkf_context* context) { return static_cast<const CudaContext*>(context); }
+
+char create_message[512] = "";
+
+int32_t fail_create(CudaContext* context, int32_t status, const char* what, cudaError_t error) {
+  snprintf(create_message, sizeof create_message, "%s: %s (CUDA error %d)", what, cudaGetErrorString(error),
+           static_cast<int>(error));
+  delete context;
+  return status;
+}
+
+// A failure of the CUDA runtime as a status, with its message.
+int32_t fail_runtime(tkf_context* context, const char* what, cudaError_t error) {
+  snprintf(context->message, sizeof context->message, "%s: %s (CUDA error %d)", what, cudaGetErrorString(error),
+           static_cast<int>(error));
+  return error == cudaErrorMemoryAllocation ? TKF_STATUS_MEMORY : TKF_STATUS_UNSUPPORTED;
+}
+
+}  // namespace
+
+cudaStream_t cuda_stream(const tkf_context* context) { return cuda(context)->stream; }
+int* cuda_fault(const tkf_context* context) { return cuda(context)->fault; }
+int cuda_num_sms(const tkf_context* context) { return cuda(context)->num_sms; }
+int cuda_arch(const tkf_context* context) { return cuda(context)->arch; }
+
+void* cuda_workspace(tkf_context* context, size_t bytes) {
+  return bytes <= cuda(context)->workspace_bytes ? cuda(context)->workspace : nullptr;
+}
+
+int32_t cuda_short(tkf_context* context, size_t bytes) {
+  cuda(context)->workspace_wanted = bytes;
+  snprintf(context->message, sizeof context->message,
+           "found a workspace of %zu bytes, expected %zu: call tkf_cuda_workspace_reserve first",
+           cuda(context)->workspace_bytes, bytes);
+  context->launch_status = TKF_STATUS_STATE;
+  return TKF_STATUS_STATE;
+}
+
+int32_t cuda_launched(tkf_context* context, const char* what) {
+  const cudaError_t error = cudaGetLastError();
+  if (error == cudaSuccess) return TKF_STATUS_OK;
+  context->launch_status = fail_runtime(context, what, error);
+  return context->launch_status;
+}
+
+}  // namespace tkf
+
+int32_t tkf_abi_version(void) { return TKF_ABI_VERSION; }
+
+int32_t tkf_context_create(int32_t, int32_t, tkf_context** out) {
+  if (out == nullptr) return TKF_STATUS_NULL;
+  *out = nullptr;
+  return TKF_STATUS_UNSUPPORTED;
+}
+
+int32_t tkf_context_best_level(void) { return -1; }
+
+int32_t tkf_blas_load(tkf_context* context, const char*) {
+  tkf::Check check(context);
+  return check.fail(TKF_STATUS_UNSUPPORTED, "found a context on a device, which takes no BLAS of the CPU");
+}
+
+int32_t tkf_context_destroy(tkf_context* context) {
+  if (context == nullptr) return TKF_STATUS_NULL;
+  delete context;
+  return TKF_STATUS_OK;
+}
+
+const char* tkf_context_message(tkf_context* context) {
+  return context == nullptr ? "found no context" : context->message;
+}
+
+const char* tkf_context_description(tkf_context* context) {
+  if (context == nullptr) return "";
+  const int arch = tkf::cuda_arch(context);
+  if (arch == 0) return "emulated CUDA kernels";
+  snprintf(context->description, sizeof context->description, "sm_%d, %d SMs, %s", arch, tkf::cuda_num_sms(context),
+           tkf::cuda_products(context));
+  return context->description;
+}
+
+const char* tkf_cuda_create_message(void) { return tkf::create_message; }
+
+int32_t tkf_cuda_context_create(void* stream, tkf_context** out) {
+  if (out == nullptr) return TKF_STATUS_NULL;
+  *out = nullptr;
+  tkf::CudaContext* context = new (std::nothrow) tkf::CudaContext();
+  if (context == nullptr) return TKF_STATUS_MEMORY;
+  int device = 0, major = 0, minor = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&context->num_sms, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  if (error != cudaSuccess) return tkf::fail_create(context, TKF_STATUS_UNSUPPORTED, "found no usable device", error);
+  context->arch = 10 * major + minor;
+  if (context->arch != 0 && context->arch < 80) {
+    snprintf(tkf::create_message, sizeof tkf::create_message, "found a device of sm_%d, expected sm_80 or later",
+             context->arch);
+    delete context;
+    return TKF_STATUS_UNSUPPORTED;
+  }
+  context->kernels = &tkf::kKernelsCuda;
+  context->on_device = true;
+  context->stream = static_cast<cudaStream_t>(stream);
+  error = cudaMalloc(reinterpret_cast<void**>(&context->fault), sizeof(int));
+  if (error == cudaSuccess) error = cudaMemsetAsync(context->fault, 0, sizeof(int), context->stream);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(context->stream);
+  if (error != cudaSuccess) return tkf::fail_create(context, TKF_STATUS_MEMORY, "found no device memory", error);
+  *out = context;
+  return TKF_STATUS_OK;
+}
+
+int32_t tkf_cuda_workspace_reserve(tkf_context* context, uint64_t bytes) {
+  if (context == nullptr) return TKF_STATUS_NULL;
+  tkf::CudaContext* own = tkf::cuda(context);
+  if (bytes <= own->workspace_bytes) return TKF_STATUS_OK;
+  cudaError_t error = cudaStreamSynchronize(own->stream);  // what runs may still use the old one
+  if (error != cudaSuccess) return tkf::fail_runtime(context, "found a failed kernel", error);
+  void* fresh = nullptr;
+  const uint64_t rounded = bytes > UINT64_MAX - 4095 ? bytes : (bytes + 4095) / 4096 * 4096;
+  error = cudaMalloc(&fresh, rounded);
+  if (error != cudaSuccess) {
+    cudaGetLastError();  // it is told here, not at the next launch
+    snprintf(context->message, sizeof context->message, "found no %" PRIu64 " bytes of device memory for a workspace",
+             rounded);
+    return TKF_STATUS_MEMORY;
+  }
+  cudaFree(own->workspace);
+  own->workspace = fresh;
+  own->workspace_bytes = rounded;
+  return TKF_STATUS_OK;
+}
+
+uint64_t tkf_cuda_workspace_wanted(tkf_context* context) {
+  if (context == nullptr) return 0;
+  const uint64_t wanted = tkf::cuda(context)->workspace_wanted;
+  tkf::cuda(context)->workspace_wanted = 0;
+  return wanted;
+}
+
+int32_t tkf_cuda_synchronize(tkf_context* context) {
+  if (context == nullptr) return TKF_STATUS_NULL;
+  tkf::CudaContext* own = tkf::cuda(context);
+  int fault = 0;
+  cudaError_t error =
+      cudaMemcpyAsync(&fault, own->fault, sizeof fault, cudaMemcpyDeviceToHost, own->stream);
+  if (error == cudaSuccess) error = cudaMemsetAsync(own->fault, 0, sizeof fault, own->stream);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(own->stream);
+  if (error != cudaSuccess) return tkf::fail_runtime(context, "found a failed kernel", error);
+  if (fault <= tkf::kFaultNone || fault >= tkf::kNumFaults) return TKF_STATUS_OK;
+  snprintf(context->message, sizeof context->message, "%s", tkf::kFaultMessages[fault]);
+  return fault == tkf::kFaultState ? TKF_STATUS_STATE : TKF_STATUS_VALUE;
+}

@@ -1,0 +1,43 @@
+// What launchers know of a context of the CUDA library.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "context.h"
+#include "cuda.h"
+
+namespace tkf {
+
+// What kernels find wrong with the contents of buffers. The first one is kept, and reported at the next
+// tkf_cuda_synchronize; the kernel goes on without touching memory outside its buffers.
+enum Fault : int {
+  kFaultNone = 0,
+  kFaultIndex,      // an id, a row or a target outside its table
+  kFaultPositions,  // positions that do not ascend, or a negative one
+  kFaultCacheFull,  // a token to keep, and no row left in the cache
+  kFaultPage,       // a page outside the pool
+  kFaultStarts,     // starts that do not ascend, or end past the rows
+  kFaultNumber,     // a key, value or outcome that is not finite
+  kFaultState,      // a filter state that does not allow the call
+  kNumFaults,
+};
+
+// Device: notes a fault; the first wins.
+__device__ inline void tkf_fault(int* fault, int code) { atomicCAS(fault, kFaultNone, code); }
+
+// The context's stream, fault word (in device memory) and device.
+cudaStream_t cuda_stream(const tkf_context* context);
+int* cuda_fault(const tkf_context* context);
+int cuda_num_sms(const tkf_context* context);
+int cuda_arch(const tkf_context* context);  // 10 * major + minor, such as 90; 0 in the emulator
+
+// Device memory for results in between, from the start of the workspace (256-byte aligned); nullptr where it is too
+// small, which the launcher answers with cuda_short. One call uses it at a time: work of a stream is in order.
+void* cuda_workspace(tkf_context* context, size_t bytes);
+// Writes the message of a workspace that is too small; TKF_STATUS_MEMORY.
+int32_t cuda_short(tkf_context* context, size_t bytes);
+
+// After the last launch of a call: its error as a status, noted in the context, so that `Check::done` reports it.
+int32_t cuda_launched(tkf_context* context, const char* what);
+
+}  // namespace tkf
