@@ -28,7 +28,7 @@ import {
 } from "./ffi/sources.ts";
 import { NativeLibraryError } from "./lib/errors.ts";
 
-export { ensureBlas, type FoundBlas };
+export { cacheDir, ensureBlas, type FoundBlas, prepareCacheDir };
 
 /** Options of {@linkcode buildCpu}. */
 export interface BuildOptions {
