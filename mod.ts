@@ -42,9 +42,7 @@ export * from "./lib/nearest.ts";
 export * from "./lib/plot/mod.ts";
 export * from "./lib/pruning/mod.ts";
 export * from "./lib/reference/mod.ts";
-export * from "./lib/stats/bootstrap.ts";
-export * from "./lib/stats/head_report.ts";
-export * from "./lib/stats/paired.ts";
+export * from "./lib/stats/mod.ts";
 export * from "./lib/sweep/mod.ts";
 export {
   emptyTensor,

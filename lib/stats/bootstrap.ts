@@ -85,3 +85,88 @@ function sumBlocks(segment: Float64Array, blockSize: number): { sum: number; siz
   }
   return blocks;
 }
+
+/** Resamples of paired series by moving blocks: how often each value was drawn. */
+export interface MovingBlocks {
+  /** Values of a series, all segments together. */
+  readonly length: number;
+  /** Resamples. */
+  readonly resamples: number;
+  /** Fills `counts`, [length], with how often a resample holds each value; they add up to `length`. */
+  fill(resample: number, counts: Float64Array): void;
+}
+
+/**
+ * Draws moving blocks: overlapping blocks of consecutive values, each start as likely as any other, until a resample is
+ * as long as the series (its last block is cut). Blocks do not cross segments; a segment shorter than a block is one.
+ * Counts instead of copies let a statistic that needs sorted values sort them once for all resamples.
+ *
+ * @param lengths Values in each segment (chunk of a text).
+ * @throws {RangeError} If there is no value, or an option is no positive integer.
+ *
+ * @example
+ * ```ts
+ * import { drawMovingBlocks } from "@tokenfilter/tokenfilter";
+ * const blocks = drawMovingBlocks([6, 6], { blockSize: 3, resamples: 10 });
+ * const counts = new Float64Array(blocks.length);
+ * blocks.fill(0, counts);
+ * console.assert(counts.reduce((a, b) => a + b) === 12);
+ * ```
+ */
+export function drawMovingBlocks(
+  lengths: readonly number[],
+  { blockSize = 64, resamples = 2000, seed = 0 }: Omit<BootstrapOptions, "confidence"> = {},
+): MovingBlocks {
+  const length = lengths.reduce((a, b) => a + b, 0);
+  for (const [name, value] of Object.entries({ blockSize, resamples, length })) {
+    if (!Number.isInteger(value) || value < 1) {
+      throw new RangeError(`Cannot resample with ${name} ${value}: expected a positive integer`);
+    }
+  }
+  const starts: number[] = [], sizes: number[] = [];
+  let first = 0;
+  for (const size of lengths) {
+    const block = Math.min(blockSize, size);
+    for (let at = 0; block > 0 && at + block <= size; at++) {
+      starts.push(first + at);
+      sizes.push(block);
+    }
+    first += size;
+  }
+  const drawn = Array.from({ length: resamples }, (_, resample) => {
+    const picks: number[] = [];
+    for (let held = 0, i = 0; held < length; i++) {
+      const counter = (BigInt(seed) << 48n) + (BigInt(resample) << 24n) + BigInt(i);
+      const pick = Number(mix64(counter) % BigInt(starts.length));
+      picks.push(pick);
+      held += sizes[pick]!;
+    }
+    return Int32Array.from(picks);
+  });
+  return {
+    length,
+    resamples,
+    fill(resample, counts) {
+      counts.fill(0);
+      let left = length;
+      for (const pick of drawn[resample]!) {
+        const from = starts[pick]!, to = from + Math.min(sizes[pick]!, left);
+        for (let i = from; i < to; i++) counts[i]!++;
+        left -= to - from;
+      }
+    },
+  };
+}
+
+/** The percentiles of a statistic over resamples as an interval around its estimate. Resamples without a number (NaN) do not count. */
+export function percentileInterval(estimate: number, draws: Float64Array, confidence = 0.95): Interval {
+  const sorted = draws.filter((draw) => !Number.isNaN(draw)).sort();
+  if (sorted.length === 0) {
+    throw new RangeError("Cannot take an interval: found no resample with a number, expected at least one");
+  }
+  return {
+    estimate,
+    low: quantile(sorted, (1 - confidence) / 2),
+    high: quantile(sorted, (1 + confidence) / 2),
+  };
+}

@@ -1,15 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { blockBootstrap } from "./bootstrap.ts";
-
-/** Independent normal values by Box and Muller on a small linear congruential generator. */
-function normals(count: number, seed: number): Float64Array {
-  let state = seed;
-  const uniform = () => ((state = (state * 1103515245 + 12345) % 2147483648) + 1) / 2147483649;
-  return Float64Array.from(
-    { length: count },
-    () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()),
-  );
-}
+import { blockBootstrap, drawMovingBlocks, percentileInterval } from "./bootstrap.ts";
+import { normals } from "./testing.ts";
 
 Deno.test("blockBootstrap() of a mean of independent values gives the normal interval", () => {
   const x = [normals(600, 7), normals(600, 8)];
@@ -53,4 +44,47 @@ Deno.test("blockBootstrap() gives the same interval for the same seed and refuse
     "expected paired series",
   );
   assertThrows(() => blockBootstrap([[]], ([m]) => m!), RangeError, "Cannot resample");
+});
+
+Deno.test("drawMovingBlocks() draws overlapping blocks that do not cross segments, as many values as there are", () => {
+  const lengths = [10, 7, 2], blocks = drawMovingBlocks(lengths, { blockSize: 4, resamples: 400 });
+  const counts = new Float64Array(19), sums = new Float64Array(19), starts = new Set<number>();
+  for (let resample = 0; resample < 400; resample++) {
+    blocks.fill(resample, counts);
+    assertEquals(counts.reduce((a, b) => a + b), 19);
+    counts.forEach((count, i) => {
+      sums[i]! += count;
+      if (count > 0 && (i === 0 || counts[i - 1]! < count)) starts.add(i);
+    });
+  }
+  assert(starts.has(0) && starts.has(3) && starts.has(10) && starts.has(17)); // also where no block of a grid begins
+  assert(!starts.has(18) && !starts.has(9)); // a block never begins in another's tail
+  assert(sums.every((sum) => sum > 0));
+  assert(sums[5]! > 2 * sums[0]!); // the ends of a segment lie in fewer blocks
+});
+
+Deno.test("drawMovingBlocks() gives the normal interval of a mean, and the same for the same seed", () => {
+  const x = normals(1200, 7), counts = new Float64Array(1200);
+  const interval = (seed: number) => {
+    const blocks = drawMovingBlocks([600, 600], { blockSize: 8, resamples: 2000, seed });
+    const means = Float64Array.from({ length: 2000 }, (_, resample) => {
+      blocks.fill(resample, counts);
+      return x.reduce((sum, value, i) => sum + value * counts[i]!, 0) / 1200;
+    });
+    return percentileInterval(x.reduce((a, b) => a + b) / 1200, means);
+  };
+  const { estimate, low, high } = interval(0);
+  const half = 1.96 / Math.sqrt(1200);
+  assertAlmostEquals(estimate - low, half, 0.15 * half);
+  assertAlmostEquals(high - estimate, half, 0.15 * half);
+  assertEquals(interval(3), interval(3));
+  assert(interval(3).low !== low);
+});
+
+Deno.test("drawMovingBlocks() and percentileInterval() refuse what cannot be", () => {
+  assertThrows(() => drawMovingBlocks([]), RangeError, "length 0: expected a positive integer");
+  assertThrows(() => drawMovingBlocks([5], { blockSize: 0 }), RangeError, "blockSize 0");
+  assertThrows(() => drawMovingBlocks([5], { resamples: 1.5 }), RangeError, "resamples 1.5");
+  assertThrows(() => percentileInterval(1, Float64Array.of(NaN)), RangeError, "Cannot take an interval");
+  assertEquals(percentileInterval(2, Float64Array.of(3, NaN, 1), 0.5), { estimate: 2, low: 1.5, high: 2.5 });
 });
