@@ -1,9 +1,9 @@
 /** The wrapper of `tkf_attention_filtered`. */
 import type { AttentionArgs } from "../lib/backend.ts";
 import { DTYPES } from "../lib/dtype.ts";
-import { expectTensor, hostData, type Tensor } from "../lib/tensor.ts";
-import type { NativeContext } from "./context.ts";
-import { setInts } from "./symbols.ts";
+import { expectTensor, type Tensor } from "../lib/tensor.ts";
+import type { KernelContext } from "./context.ts";
+import { type Buffer, setInts } from "./symbols.ts";
 
 /** Bytes of `tkf_attention_shape`. */
 const SHAPE_BYTES = 56;
@@ -26,8 +26,18 @@ function expectCache(
   }
 }
 
-/** {@linkcode Backend.attention} on host tensors. */
-export function attention(context: NativeContext, args: AttentionArgs): void {
+/**
+ * {@linkcode Backend.attention} over the C ABI.
+ *
+ * @param at where a tensor lies
+ * @param run makes the call, and throws where it fails
+ */
+export function callAttention(
+  context: KernelContext,
+  args: AttentionArgs,
+  at: (tensor: Tensor) => Buffer,
+  run: (call: () => number) => void,
+): void {
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
   const { recentKeys, recentValues, recentPositions } = args;
@@ -52,34 +62,11 @@ export function attention(context: NativeContext, args: AttentionArgs): void {
   });
   shape.setFloat64(48, scale, true);
 
-  const buffer = (tensor: Tensor) => hostData(tensor) as ReturnType<typeof hostData> & BufferSource;
-  const q = buffer(queries), qp = buffer(queryPositions), o = buffer(out);
-  const k = buffer(keys), v = buffer(values), kp = buffer(keyPositions);
-  const rk = buffer(recentKeys), rv = buffer(recentValues), rp = buffer(recentPositions);
-  context.check(
-    "tkf_attention_filtered",
-    context.symbols.tkf_attention_filtered(
-      context.pointer,
-      shape,
-      SHAPE_BYTES,
-      q,
-      q.byteLength,
-      qp,
-      qp.byteLength,
-      k,
-      k.byteLength,
-      v,
-      v.byteLength,
-      kp,
-      kp.byteLength,
-      rk,
-      rk.byteLength,
-      rv,
-      rv.byteLength,
-      rp,
-      rp.byteLength,
-      o,
-      o.byteLength,
-    ),
+  const { symbols, pointer } = context;
+  const cached = [...at(keys), ...at(values), ...at(keyPositions)] as const;
+  const near = [...at(recentKeys), ...at(recentValues), ...at(recentPositions)] as const;
+  const q = at(queries), p = at(queryPositions), o = at(out);
+  run(() =>
+    symbols.tkf_attention_filtered(pointer, shape, SHAPE_BYTES, ...q, ...p, ...cached, ...near, ...o)
   );
 }

@@ -1,4 +1,4 @@
-/** A native context: threads and an instruction-set level. */
+/** Native contexts: what every call of a library is made with. */
 import { KernelError, NativeLibraryError } from "../lib/errors.ts";
 import { LEVELS } from "./sources.ts";
 import { STATUS, type Symbols } from "./symbols.ts";
@@ -22,13 +22,34 @@ const abandoned = new FinalizationRegistry<Pick<NativeContext, "symbols" | "poin
   ({ symbols, pointer }) => symbols.tkf_context_destroy(pointer),
 );
 
-/** Owns a `tkf_context`, and turns a failed call into an error. */
-export class NativeContext {
+/** A `tkf_context` of either library; turns a failed call into an error. */
+export class KernelContext {
   /** The library's functions. */
   readonly symbols: Symbols;
   /** `tkf_context*`. */
   readonly pointer: Deno.PointerObject;
 
+  /** Joins a context's address and the library that made it. */
+  constructor(symbols: Symbols, pointer: Deno.PointerObject) {
+    this.symbols = symbols;
+    this.pointer = pointer;
+  }
+
+  /** One line: level, threads and BLAS, or the device. */
+  get description(): string {
+    return text(this.symbols.tkf_context_description(this.pointer));
+  }
+
+  /** @throws {KernelError} If `status` is not 0; the message is the context's. */
+  check(op: string, status: number): void {
+    if (status !== STATUS.ok) {
+      throw new KernelError(op, status, text(this.symbols.tkf_context_message(this.pointer)));
+    }
+  }
+}
+
+/** Owns a `tkf_context` of the CPU library: threads and an instruction-set level. */
+export class NativeContext extends KernelContext {
   /**
    * @throws {RangeError} If `threads` is not a whole number from 1 to 1024, or `level` is unknown.
    * @throws {NativeLibraryError} If this machine lacks the level.
@@ -55,14 +76,8 @@ export class NativeContext {
     if (pointer === null) {
       throw new KernelError("tkf_context_create", status, `found status ${status} for ${threads} threads`);
     }
-    this.symbols = symbols;
-    this.pointer = pointer;
+    super(symbols, pointer);
     abandoned.register(this, { symbols, pointer });
-  }
-
-  /** One line: level, threads, BLAS. */
-  get description(): string {
-    return text(this.symbols.tkf_context_description(this.pointer));
   }
 
   /** Loads the BLAS at a path. @throws {NativeLibraryError} If that cannot be. */
@@ -75,15 +90,9 @@ export class NativeContext {
       );
     }
   }
-
-  /** @throws {KernelError} If `status` is not 0; the message is the context's. */
-  check(op: string, status: number): void {
-    if (status !== STATUS.ok) {
-      throw new KernelError(op, status, text(this.symbols.tkf_context_message(this.pointer)));
-    }
-  }
 }
 
-function text(pointer: Deno.PointerValue): string {
+/** The text at an address; empty at NULL. */
+export function text(pointer: Deno.PointerValue): string {
   return pointer === null ? "" : new Deno.UnsafePointerView(pointer).getCString();
 }

@@ -331,14 +331,23 @@ export const SYMBOLS = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** A function whose 64-bit parameters also take safe numbers, as `Deno.dlopen` does at run time. */
-type WithNumbers<F> = F extends (...args: infer A) => infer R
-  ? (...args: { [K in keyof A]: bigint extends A[K] ? number | bigint : A[K] }) => R
+/** Where a buffer lies: memory of this process, or an address in a device's memory. */
+export type Address = BufferSource | Deno.PointerValue;
+/** A buffer as it crosses the ABI: where it lies, and its bytes. */
+export type Buffer = readonly [address: Address, bytes: number];
+
+/**
+ * A function whose 64-bit parameters also take safe numbers, as `Deno.dlopen` does at run time, and whose buffers may
+ * lie on a device (in the CUDA library).
+ */
+type Callable<F> = F extends (...args: infer A) => infer R
+  ? (...args: { [K in keyof A]: Parameter<A[K]> }) => R
   : never;
+type Parameter<T> = bigint extends T ? number | bigint : [BufferSource | null] extends [T] ? Address : T;
 
 /** The opened library's functions. */
 export type Symbols = {
-  [Name in keyof typeof SYMBOLS]: WithNumbers<Deno.DynamicLibrary<typeof SYMBOLS>["symbols"][Name]>;
+  [Name in keyof typeof SYMBOLS]: Callable<Deno.DynamicLibrary<typeof SYMBOLS>["symbols"][Name]>;
 };
 
 /**
