@@ -1,6 +1,6 @@
 /** What a figure is in a notebook: plotly's JSON, HTML that draws itself, and a line of text. */
 import { DRAW, escapeHtml, inlineScript, scriptJson } from "./draw.ts";
-import type { Figure, JsonObject } from "./figure.ts";
+import type { Figure, FigureParts, JsonObject } from "./figure.ts";
 import { PLOTLY_INTEGRITY, PLOTLY_URL, readPlotly } from "./plotly.ts";
 import { DARK, LIGHT } from "./theme.ts";
 
@@ -112,6 +112,17 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
     "text/html": html,
     "text/plain": `${title}. ${caption}`.trim(),
   };
+}
+
+/**
+ * The parts of a displayed figure, but for its words.
+ *
+ * @param html The `text/html` of an output of a notebook.
+ * @returns Undefined where it is not that of a figure.
+ */
+export function readDisplayed(html: string): Pick<FigureParts, "height" | "data" | "layout"> | undefined {
+  const found = html.includes(STATIC[0]) && html.match(/^var figure = (.*);$/m);
+  return found ? JSON.parse(found[1]!) : undefined;
 }
 
 /**

@@ -78,7 +78,7 @@ export class Figure implements FigureParts {
    */
   toJson(theme: Theme = LIGHT): { readonly data: readonly JsonObject[]; readonly layout: JsonObject } {
     const margin = this.layout.margin as JsonObject | undefined;
-    const lines = wrapText(this.title, 72);
+    const lines = this.title === "" ? [] : wrapText(this.title, 72);
     return applyTheme({
       data: this.data,
       layout: {
@@ -91,7 +91,8 @@ export class Figure implements FigureParts {
           yref: "container",
           y: 1,
           yanchor: "top",
-          pad: { t: 10 },
+          // Plotly sets the middle of the lines, not the first, where one alone would be.
+          pad: { t: 10 + 10.4 * (lines.length - 1) },
         },
         margin: { ...margin, t: Number(margin?.t ?? 34) + 22 * lines.length },
         height: this.height + 22 * lines.length,

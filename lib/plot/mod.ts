@@ -5,8 +5,8 @@
  *
  * @module
  */
-export { ChromiumError, findChromium } from "./chromium.ts";
-export { type MediaBundle, setPlotly, setStaticImage } from "./display.ts";
+export { CHROMIUM_FLAGS, ChromiumError, expectChromium, findChromium } from "./chromium.ts";
+export { type MediaBundle, plotlyScript, readDisplayed, setPlotly, setStaticImage } from "./display.ts";
 export {
   axis,
   baseLayout,

@@ -1,0 +1,104 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { axis, baseLayout, emptyFigure, Figure, readPlotly, renderFigurePage } from "../../mod.ts";
+import { withFolder } from "../testing.ts";
+import { checkPage, openBrowser } from "./mod.ts";
+import { browserTest } from "./testing.ts";
+
+const line = (layout = {}) =>
+  new Figure({
+    title: "A line",
+    caption: "Two points.",
+    height: 240,
+    data: [{ type: "scatter", x: [0, 1], y: [1, 2], line: { color: "@series0" } }],
+    layout: baseLayout({ xaxis: axis("steps"), yaxis: axis("loss (nats)"), ...layout }),
+  });
+
+async function check(figures: Figure[], change = (html: string) => html, once = true) {
+  let found: Awaited<ReturnType<typeof checkPage>> | undefined;
+  await withFolder(async (folder) => {
+    const html = renderFigurePage(figures, { title: "Test", plotly: await readPlotly() });
+    await Deno.writeTextFile(`${folder}/a page.html`, change(html));
+    const views = once ? { widths: [360], schemes: ["light"] as const } : {};
+    found = await checkPage(`${folder}/a page.html`, {
+      ...views,
+      screenshots: `${folder}/pictures`,
+      timeoutMs: 3000,
+    });
+    for (const path of found.screenshots) assert((await Deno.stat(path)).size > 1000);
+  });
+  return found!;
+}
+
+browserTest("checkPage() finds nothing wrong with good plots, in four views", async () => {
+  const { plots, problems, requests, screenshots } = await check(
+    [line(), emptyFigure("Nothing", "No trial here: run deno task sweep to get some")],
+    undefined,
+    false,
+  );
+  assertEquals([plots, problems, requests], [2, [], []]);
+  assertEquals(screenshots.map((path) => path.split("/").at(-1)), [
+    "a page_360_light.png",
+    "a page_360_dark.png",
+    "a page_1280_light.png",
+    "a page_1280_dark.png",
+  ]);
+});
+
+browserTest("checkPage() finds labels upon each other, cut off, and turned", async () => {
+  const note = (text: string, more: object) => ({
+    text,
+    xref: "paper",
+    yref: "paper",
+    showarrow: false,
+    ...more,
+  });
+  const { problems } = await check([line({
+    annotations: [
+      note("first label", { x: 0.5, y: 0.5 }),
+      note("second label", { x: 0.5, y: 0.52, textangle: -40 }),
+      note("far away", { x: 1.2, y: 0.9, xanchor: "left" }),
+    ],
+  })]);
+  assertEquals(problems.length, 2, problems.join("\n"));
+  assertMatch(
+    problems[0]!,
+    /^360 px, light: plot 1 "A line": "first label" and "second label" overlap by [\d.]+ px$/,
+  );
+  assertMatch(problems[1]!, /"far away" is cut off by \d+ px$/);
+});
+
+browserTest("checkPage() finds what did not draw, errors, and a page that is too wide", async () => {
+  const missing = await check(
+    [line()],
+    (html) => html.replace("drawFigure(Plotly, at", "(function () {})(Plotly, at"),
+  );
+  assertEquals([missing.plots, missing.problems], [0, ['360 px, light: plot 1 "A line": not drawn']]);
+  const broken = await check(
+    [line()],
+    (html) => html.replace("</main>", "</main><script>nothing.here</script>"),
+  );
+  assertEquals([broken.plots, broken.problems.length], [1, 1]);
+  assertMatch(broken.problems[0]!, /nothing is not defined/);
+  const wide = await check(
+    [line()],
+    (html) => html.replace("</main>", '</main><div style="width: 700px">x</div>'),
+  );
+  assertEquals(wide.problems, ["360 px, light: the page is 700 px wide in a window of 360 px"]);
+  const empty = await check([
+    new Figure({ title: "A", caption: "", height: 200, data: [], layout: baseLayout({}) }),
+  ]);
+  assertEquals(empty.problems, ['360 px, light: plot 1 "A": drawn without any data']);
+});
+
+browserTest("checkPage() uses a browser that is open, and leaves it open", async () => {
+  await using browser = await openBrowser();
+  await withFolder(async (folder) => {
+    await Deno.writeTextFile(
+      `${folder}/x.html`,
+      "<!DOCTYPE html><title>x</title><script src='https://localhost:9/a.js'></script>",
+    );
+    const found = await checkPage(`${folder}/x.html`, { browser, widths: [360], schemes: ["dark"] });
+    assertEquals([found.plots, found.requests], [0, ["https://localhost:9/a.js"]]);
+    assert(browser.isConnected());
+  });
+});
