@@ -1,0 +1,18 @@
+// CUDA on the CPU, for tests: kernels compiled by a C++ compiler run with each thread as a fiber. Barriers, shuffles,
+// votes, mma.sync, ldmatrix and cp.async act as on the device; shared memory is NaN (all bits set) before each block
+// and a cp.async's destination is NaN until waited for. A barrier that not all live threads reach ends the process
+// with a line that names the kernel.
+//
+// Threads run one at a time, each until it has to wait, in one of five orders (tokenfilter_emulator.h): what a missing
+// barrier spoils goes wrong in at least one of them. Memory order is not modelled: no threadfence can be missed here.
+//
+// Program with -DTKF_EMULATE; link common/simt/machine.cpp and common/simt/runtime.cpp. Their ABI:
+// include/tokenfilter_emulator.h.
+#pragma once
+#include "simt/types.h"
+
+#include "simt/machine.h"
+
+#include "simt/runtime.h"
+
+#include "simt/warp.h"

@@ -1,0 +1,162 @@
+// The emulated CUDA runtime: memory, copies, errors, capture.
+#include <cstdlib>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "machine.h"
+#include "runtime.h"
+
+#include "../../include/tokenfilter_emulator.h"
+
+struct tkf_emulator_graph {
+  std::vector<std::function<void()>> work;
+};
+
+namespace tkf::simt {
+namespace {
+
+std::mutex g_mutex;
+tkf_emulator_graph* g_capture = nullptr;  // under way
+bool g_broken = false;                    // a forbidden call came in between
+thread_local cudaError_t t_error = cudaSuccess;
+
+// Breaks a capture that is going on.
+cudaError_t forbid_in_capture() {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  if (g_capture == nullptr) return cudaSuccess;
+  g_broken = true;
+  return note_error(cudaErrorStreamCaptureUnsupported);
+}
+
+cudaError_t allocate(void** out, size_t bytes) {
+  if (const cudaError_t error = forbid_in_capture()) return error;
+  *out = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  if (posix_memalign(out, 256, bytes) != 0) return note_error(cudaErrorMemoryAllocation);
+  memset(*out, 0xff, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t release(void* memory) {
+  if (const cudaError_t error = forbid_in_capture()) return error;
+  free(memory);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+cudaError_t note_error(cudaError_t error) {
+  if (t_error == cudaSuccess) t_error = error;
+  return error;
+}
+
+bool record(const std::function<void()>& work) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  if (g_capture == nullptr) return false;
+  g_capture->work.push_back(work);
+  return true;
+}
+
+}  // namespace tkf::simt
+
+using namespace tkf::simt;
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+  }
+  return "cudaErrorUnknown";
+}
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
+  }
+  return "unknown error";
+}
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = t_error;
+  t_error = cudaSuccess;
+  return error;
+}
+cudaError_t cudaPeekAtLastError() { return t_error; }
+cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int* version) { return *version = 0, cudaSuccess; }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** out, size_t bytes) { return allocate(out, bytes); }
+cudaError_t cudaFree(void* memory) { return release(memory); }
+cudaError_t cudaMallocHost(void** out, size_t bytes) { return allocate(out, bytes); }
+cudaError_t cudaFreeHost(void* memory) { return release(memory); }
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  const auto work = [=] {
+    if (bytes != 0) memmove(to, from, bytes);
+  };
+  if (!record(work)) work();
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  const auto work = [=] {
+    if (bytes != 0) memset(to, value, bytes);
+  };
+  if (!record(work)) work();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return forbid_in_capture(); }
+cudaError_t cudaDeviceSynchronize() { return forbid_in_capture(); }
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  *status = g_capture == nullptr ? cudaStreamCaptureStatusNone
+            : g_broken           ? cudaStreamCaptureStatusInvalidated
+                                 : cudaStreamCaptureStatusActive;
+  return cudaSuccess;
+}
+
+int32_t tkf_emulator_capture_begin(void) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  if (g_capture != nullptr) return TKF_STATUS_STATE;
+  g_capture = new tkf_emulator_graph;
+  g_broken = false;
+  return TKF_STATUS_OK;
+}
+int32_t tkf_emulator_capture_end(tkf_emulator_graph** out) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  if (out == nullptr) return TKF_STATUS_NULL;
+  *out = nullptr;
+  if (g_capture == nullptr) return TKF_STATUS_STATE;
+  tkf_emulator_graph* const graph = g_capture;
+  g_capture = nullptr;
+  if (g_broken) {
+    delete graph;
+    return TKF_STATUS_STATE;
+  }
+  *out = graph;
+  return TKF_STATUS_OK;
+}
+int32_t tkf_emulator_graph_launch(tkf_emulator_graph* graph) {
+  if (graph == nullptr) return TKF_STATUS_NULL;
+  for (const auto& work : graph->work) work();
+  return TKF_STATUS_OK;
+}
+int32_t tkf_emulator_graph_destroy(tkf_emulator_graph* graph) {
+  delete graph;
+  return TKF_STATUS_OK;
+}

@@ -1,0 +1,60 @@
+// The part of the CUDA runtime that the library uses: memory on the heap (so that the address sanitizer sees what goes
+// outside), streams that run at once, and capture, during which waiting, allocating and freeing fail.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+enum cudaError_t : int {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+};
+enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice,
+                      cudaMemcpyDefault };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive,
+                               cudaStreamCaptureStatusInvalidated };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76,
+};
+using cudaStream_t = struct CUstream_st*;
+
+const char* cudaGetErrorName(cudaError_t error);
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError();   // and forgets it
+cudaError_t cudaPeekAtLastError();
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDevice(int* device);
+// An emulated device has 2 multiprocessors and compute capability 0.0.
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaDriverGetVersion(int* version);
+
+cudaError_t cudaMalloc(void** out, size_t bytes);  // filled with NaN (all bits set)
+cudaError_t cudaFree(void* memory);
+cudaError_t cudaMallocHost(void** out, size_t bytes);
+cudaError_t cudaFreeHost(void* memory);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr);
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream = nullptr);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
+
+template <class T>
+inline cudaError_t cudaMalloc(T** out, size_t bytes) {
+  return cudaMalloc(reinterpret_cast<void**>(out), bytes);
+}
+
+namespace tkf::simt {
+// Lets a kernel be launched with so much dynamic shared memory.
+cudaError_t allow_shared(const void* kernel, size_t bytes);
+// Remembers the first error until cudaGetLastError; returns it.
+cudaError_t note_error(cudaError_t error);
+// What the runtime does while a capture is going on: true = recorded instead of run.
+bool record(const std::function<void()>& work);
+}  // namespace tkf::simt

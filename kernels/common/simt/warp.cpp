@@ -1,0 +1,69 @@
+// Tensor-core products and ldmatrix, performed for a whole warp at once.
+#include "warp.h"
+
+namespace tkf::simt {
+namespace {
+
+// Lane layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
+template <float (*kToFloat)(uint16_t)>
+void perform_mma(const char* name, Meeting& meeting) {
+  if (meeting.lanes != kAllLanes) die("%s: found lanes %08x, expected a whole warp", name, meeting.lanes);
+  float a[16][16], b[8][16], d[16][8];  // b transposed
+  const auto low = [](uint32_t pair) { return kToFloat(static_cast<uint16_t>(pair)); };
+  const auto high = [](uint32_t pair) { return kToFloat(static_cast<uint16_t>(pair >> 16)); };
+  for (unsigned lane = 0; lane < kWarp; lane++) {
+    const Mma& mine = *static_cast<Mma*>(meeting.data[lane]);
+    const unsigned group = lane / 4, column = lane % 4 * 2;
+    for (unsigned i = 0; i < 4; i++) {
+      const unsigned row = group + (i & 1) * 8, k = column + (i >> 1) * 8;
+      a[row][k] = low(mine.a[i]), a[row][k + 1] = high(mine.a[i]);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+      const unsigned k = column + i * 8;
+      b[group][k] = low(mine.b[i]), b[group][k + 1] = high(mine.b[i]);
+    }
+    for (unsigned i = 0; i < 4; i++) d[group + (i >> 1) * 8][column + (i & 1)] = mine.c[i];
+  }
+  for (unsigned row = 0; row < 16; row++) {
+    for (unsigned column = 0; column < 8; column++) {
+      float sum = 0;
+      for (unsigned k = 0; k < 16; k++) sum += a[row][k] * b[column][k];
+      d[row][column] += sum;
+    }
+  }
+  for (unsigned lane = 0; lane < kWarp; lane++) {
+    const Mma& mine = *static_cast<Mma*>(meeting.data[lane]);
+    const unsigned group = lane / 4, column = lane % 4 * 2;
+    for (unsigned i = 0; i < 4; i++) mine.d[i] = d[group + (i >> 1) * 8][column + (i & 1)];
+  }
+}
+
+void load_matrices(const char* name, Meeting& meeting, unsigned matrices, bool transposed) {
+  if (meeting.lanes != kAllLanes) die("%s: found lanes %08x, expected a whole warp", name, meeting.lanes);
+  uint16_t loaded[4][8][8];
+  for (unsigned i = 0; i < matrices * 8; i++) {
+    const void* row = static_cast<LoadMatrix*>(meeting.data[i])->row;
+    check_shared(name, row, 16);
+    memcpy(loaded[i / 8][i % 8], row, 16);
+  }
+  for (unsigned lane = 0; lane < kWarp; lane++) {
+    const unsigned row = lane / 4, column = lane % 4 * 2;
+    for (unsigned i = 0; i < matrices; i++) {
+      const auto& matrix = loaded[i];
+      const uint32_t first = transposed ? matrix[column][row] : matrix[row][column];
+      const uint32_t second = transposed ? matrix[column + 1][row] : matrix[row][column + 1];
+      static_cast<LoadMatrix*>(meeting.data[lane])->r[i] = first | second << 16;
+    }
+  }
+}
+
+}  // namespace
+
+void perform_mma_f16(Meeting& meeting) { perform_mma<half_to_float>("mma_m16n8k16_f16", meeting); }
+void perform_mma_bf16(Meeting& meeting) { perform_mma<bfloat16_to_float>("mma_m16n8k16_bf16", meeting); }
+void perform_ldmatrix_x4(Meeting& meeting) { load_matrices("ldmatrix_x4", meeting, 4, false); }
+void perform_ldmatrix_x4_trans(Meeting& meeting) { load_matrices("ldmatrix_x4_trans", meeting, 4, true); }
+void perform_ldmatrix_x2(Meeting& meeting) { load_matrices("ldmatrix_x2", meeting, 2, false); }
+void perform_ldmatrix_x2_trans(Meeting& meeting) { load_matrices("ldmatrix_x2_trans", meeting, 2, true); }
+
+}  // namespace tkf::simt
