@@ -174,7 +174,7 @@ function describeRange(trace: JsonObject, key: string): string {
 }
 
 /** FNV-1a in base 36: a short name for a text, the same on every run. */
-function hash(text: string): string {
+export function hash(text: string): string {
   let state = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) state = Math.imul(state ^ text.charCodeAt(i), 0x01000193);
   return (state >>> 0).toString(36);

@@ -5,7 +5,9 @@
  *
  * @module
  */
+export * from "./anatomy.ts";
 export { CHROMIUM_FLAGS, ChromiumError, expectChromium, findChromium } from "./chromium.ts";
+export { collectContour, type ContourOptions, type LossContour, plotContour } from "./contour.ts";
 export { type MediaBundle, plotlyScript, readDisplayed, setPlotly, setStaticImage } from "./display.ts";
 export {
   axis,
@@ -18,8 +20,10 @@ export {
   type JsonObject,
 } from "./figure.ts";
 export { type ImageOptions, renderImages } from "./image.ts";
+export { collectImportance, plotImportance } from "./importance.ts";
 export { collectLayerSkips, type LayerSkips, plotLayerSkips } from "./layer_skips.ts";
 export { type PlotlySource, renderFigurePage, type ReportOptions } from "./page.ts";
+export { collectParallel, type ParallelAxis, type ParallelTrials, plotParallel } from "./parallel.ts";
 export { PLOTLY_INTEGRITY, PLOTLY_URL, PLOTLY_VERSION, readPlotly } from "./plotly.ts";
 export {
   type BandPoint,

@@ -1,0 +1,164 @@
+/** What a filter said of the tokens of a layer, as the plots of the method take it. */
+
+/** Numbers, one a token; null or NaN = undefined. */
+export type Column = ArrayLike<number | null>;
+
+/** The tokens of one layer in order. `{ layer, ...rows }` is one, with `rows` what a scan gave ({@linkcode ScanOutput}). */
+export interface LayerTrace {
+  /** 0-based index of the layer in the model. */
+  readonly layer: number;
+  /** Score S of each token. */
+  readonly redundancy: Column;
+  /** 1 = compute, 0 = skip. */
+  readonly keep: ArrayLike<number>;
+  /** Threshold before each token. */
+  readonly threshold: Column;
+  /** Mean over heads of the keys' cosines with their anchors. */
+  readonly muK: Column;
+  /** Population variance over heads of the same. */
+  readonly varK: Column;
+  /** Like `muK`, of the values. */
+  readonly muV: Column;
+  /** Like `varK`, of the values. */
+  readonly varV: Column;
+  /** Weight of the key side. */
+  readonly wK: Column;
+  /** Index of each token in its sequence. Default 0, 1, 2, … */
+  readonly position?: ArrayLike<number>;
+  /** True redundancy r of each token, where it was measured. */
+  readonly r?: Column;
+}
+
+/** Columns of tokens of all layers, as a report of `deno task heads` holds them. */
+export interface TraceColumns {
+  /** 0-based index of the layer of each entry, ascending. */
+  readonly layer: ArrayLike<number>;
+  /** Index in its sequence. */
+  readonly position: ArrayLike<number>;
+  /** Score S. */
+  readonly S: Column;
+  /** Threshold. */
+  readonly theta: Column;
+  /** 1 = compute, 0 = skip. */
+  readonly keep: ArrayLike<number>;
+  /** As in {@linkcode LayerTrace}. */
+  readonly muK: Column;
+  /** As in {@linkcode LayerTrace}. */
+  readonly varK: Column;
+  /** As in {@linkcode LayerTrace}. */
+  readonly muV: Column;
+  /** As in {@linkcode LayerTrace}. */
+  readonly varV: Column;
+  /** As in {@linkcode LayerTrace}. */
+  readonly wK: Column;
+  /** True redundancy. */
+  readonly r: Column;
+}
+
+/** Cuts columns of all layers into one trace a layer. */
+export function splitLayers(columns: TraceColumns): LayerTrace[] {
+  const traces: LayerTrace[] = [];
+  for (let start = 0, end; start < columns.layer.length; start = end) {
+    const layer = columns.layer[start]!;
+    for (end = start; columns.layer[end] === layer;) end++;
+    const cut = <T>(column: ArrayLike<T>) => Array.prototype.slice.call(column, start, end) as T[];
+    traces.push({
+      layer,
+      redundancy: cut(columns.S),
+      keep: cut(columns.keep),
+      threshold: cut(columns.theta),
+      muK: cut(columns.muK),
+      varK: cut(columns.varK),
+      muV: cut(columns.muV),
+      varV: cut(columns.varV),
+      wK: cut(columns.wK),
+      position: cut(columns.position),
+      r: cut(columns.r),
+    });
+  }
+  return traces;
+}
+
+/** Gathers the decisions of a run, one trace a layer: hand `trace` to a pruner's context. */
+export interface TraceRecorder {
+  /** Hears decisions as they are made ({@linkcode DecisionTrace}). */
+  readonly trace: (rows: Omit<LayerTrace, "layer" | "position" | "r">, layer: number, chunk: number) => void;
+  /** What was heard of one chunk, layers ascending; `chunk` is 0 where nothing is said. */
+  layers(chunk?: number): LayerTrace[];
+}
+
+const RECORDED = ["redundancy", "keep", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
+
+/**
+ * Starts a record of decisions, for the plots that take traces.
+ *
+ * @example
+ * ```ts
+ * import { createPruner } from "@tokenfilter/tokenfilter";
+ * import { recordTrace } from "@tokenfilter/tokenfilter/plot";
+ * const record = recordTrace();
+ * const shape = { numLayers: 2, numHeads: 2, numKvHeads: 2, headDim: 4, hiddenSize: 8 };
+ * createPruner("token-filtering", shape, { pruneRatio: 0.3 }, { trace: record.trace });
+ * console.assert(record.layers().length === 0); // nothing was decided yet
+ * ```
+ */
+export function recordTrace(): TraceRecorder {
+  const chunks = new Map<number, Map<number, Record<typeof RECORDED[number], (number | null)[]>>>();
+  return {
+    trace(rows, layer, chunk) {
+      const layers = chunks.get(chunk) ?? chunks.set(chunk, new Map()).get(chunk)!;
+      const heard = layers.get(layer) ??
+        Object.fromEntries(RECORDED.map((name) => [name, []])) as unknown as Record<
+          typeof RECORDED[number],
+          (number | null)[]
+        >;
+      layers.set(layer, heard);
+      for (const name of RECORDED) heard[name].push(...numbersOf(rows[name]));
+    },
+    layers(chunk = 0) {
+      return [...chunks.get(chunk) ?? []].sort(([a], [b]) => a - b).map(([layer, heard]) => ({
+        layer,
+        ...heard,
+        keep: heard.keep as number[],
+      }));
+    },
+  };
+}
+
+/** A column as an array, undefined numbers as null. */
+export function numbersOf(column: Column): (number | null)[] {
+  return Array.from(column, (x) => x === null || !Number.isFinite(x) ? null : x);
+}
+
+/** The numbers of a column that are defined. */
+export function definedOf(column: Column): number[] {
+  return numbersOf(column).filter((x) => x !== null);
+}
+
+/** Positions of a trace's tokens in their sequence. */
+export function positionsOf(trace: Pick<LayerTrace, "keep" | "position">): number[] {
+  return Array.from(trace.position ?? trace.keep, (x, t) => trace.position === undefined ? t : x);
+}
+
+/**
+ * Quantile with linear interpolation between order statistics; null of nothing.
+ *
+ * @param sorted Ascending.
+ * @param q In [0, 1].
+ */
+export function quantileOf(sorted: readonly number[], q: number): number | null {
+  if (sorted.length === 0) return null;
+  const at = q * (sorted.length - 1), below = Math.floor(at);
+  const a = sorted[below]!, b = sorted[Math.min(below + 1, sorted.length - 1)]!;
+  return a + (b - a) * (at - below);
+}
+
+/** Median of numbers in any order; null of nothing. */
+export function medianOf(values: readonly number[]): number | null {
+  return quantileOf([...values].sort((a, b) => a - b), 0.5);
+}
+
+/** Numbers to `digits` significant digits, for figures: a page need not carry more than a reader can see. */
+export function shorten(values: readonly (number | null)[], digits = 4): (number | null)[] {
+  return values.map((x) => x === null ? null : Number(x.toPrecision(digits)));
+}
