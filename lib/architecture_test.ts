@@ -19,7 +19,7 @@ const LIB_ARROWS: { readonly [folder: string]: readonly string[] } = {
   pruning: ["filter"],
   reference: ["filter"],
   model: ["pruning/pruner.ts"],
-  eval: ["model", "pruning", "stats"],
+  eval: ["filter", "model", "pruning", "stats"],
   stats: ["filter"],
   sweep: ["eval", "filter", "model", "pruning", "stats"],
   plot: ["sweep", "stats", "eval"],

@@ -39,7 +39,9 @@ export function nextTokenNll(
 ): Float64Array<ArrayBuffer> {
   const nll = new Float64Array(ids.length - 1);
   forEachBlock(model, ids, (start, end, targets) => {
-    nll.set(model.backend.nll(logitsOf(model, hidden, start, end), targets), start);
+    const logits = logitsOf(model, hidden, start, end);
+    nll.set(model.backend.nll(logits, targets), start);
+    model.backend.free(logits);
   });
   return nll;
 }
@@ -66,11 +68,10 @@ export function compareNextTokens(
     agree: new Uint8Array(rows),
   };
   forEachBlock(model, ids, (start, end, targets) => {
-    const block = model.backend.compareLogits(
-      logitsOf(model, base, start, end),
-      logitsOf(model, other, start, end),
-      targets,
-    );
+    const baseLogits = logitsOf(model, base, start, end), otherLogits = logitsOf(model, other, start, end);
+    const block = model.backend.compareLogits(baseLogits, otherLogits, targets);
+    model.backend.free(baseLogits);
+    model.backend.free(otherLogits);
     all.nll.set(block.nll, start);
     all.baseNll.set(block.baseNll, start);
     all.kl.set(block.kl, start);

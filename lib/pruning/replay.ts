@@ -7,6 +7,13 @@ import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
 export interface ReplayOptions {
   /** Per filtered layer (0-based index), one entry for each token of a sequence: 1 = compute, 0 = skip. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
+  /**
+   * Per filtered layer, tokens at which the other run's decisions were cut, ascending. A method that decides in blocks
+   * computes attention block by block; with the same cuts a replay rounds as that run did. Default: none.
+   */
+  readonly cuts?: ReadonlyMap<number, readonly number[]>;
+  /** Whether the other run took its sequences whole, since its method looked ahead. Default false. */
+  readonly whole?: boolean;
   /** Tokens at the start that the other run kept for its warm-up. Default 0. */
   readonly warmup?: number;
   /** For how many tokens a skipped token's key and value stay visible. Default 0. */
@@ -30,7 +37,7 @@ export interface ReplayOptions {
  */
 export function createReplay(
   shape: Pick<FilterShape, "numLayers">,
-  { keep, warmup = 0, recent = 0, cacheSkipped = false }: ReplayOptions,
+  { keep, cuts, whole = false, warmup = 0, recent = 0, cacheSkipped = false }: ReplayOptions,
   { trace }: PrunerContext = {},
 ): Pruner {
   for (const [layer, mask] of keep) {
@@ -61,12 +68,14 @@ export function createReplay(
             `Cannot filter layer ${layer}: expected one of ${[...keep.keys()].join(", ")}`,
           );
         }
-        const from = seen.get(layer) ?? 0, taken = count - start;
-        if (from + taken > mask.length) {
+        const from = seen.get(layer) ?? 0, open = count - start;
+        if (from + open > mask.length) {
           throw new RangeError(
-            `Cannot replay layer ${layer}: found ${mask.length} decisions, expected at least ${from + taken}`,
+            `Cannot replay layer ${layer}: found ${mask.length} decisions, expected at least ${from + open}`,
           );
         }
+        const cut = cuts?.get(layer)?.find((at) => at > from) ?? Infinity;
+        const taken = Math.min(open, cut - from);
         seen.set(layer, from + taken);
         const rows = createScanOutput(taken);
         rows.keep.set(mask.subarray(from, from + taken));
@@ -84,7 +93,7 @@ export function createReplay(
     keyState: "post-rope",
     wantsQueries: false,
     wantsOutputs: false,
-    looksAhead: "nothing",
+    looksAhead: whole ? "scores" : "nothing",
     cacheSkipped,
     recent,
     start: (chunk = 0) => wrap(new Map(), chunk),

@@ -98,7 +98,9 @@ export interface MovingBlocks {
 
 /**
  * Draws moving blocks: overlapping blocks of consecutive values, each start as likely as any other, until a resample is
- * as long as the series (its last block is cut). Blocks do not cross segments; a segment shorter than a block is one.
+ * as long as the series (its last block is cut). A block that runs over the end of its segment goes on at the segment's
+ * beginning (the circular block bootstrap of Politis and Romano 1992), so that every value is drawn equally often;
+ * without that, the ends of each segment would count less. A segment shorter than a block is one.
  * Counts instead of copies let a statistic that needs sorted values sort them once for all resamples.
  *
  * @param lengths Values in each segment (chunk of a text).
@@ -123,23 +125,19 @@ export function drawMovingBlocks(
       throw new RangeError(`Cannot resample with ${name} ${value}: expected a positive integer`);
     }
   }
-  const starts: number[] = [], sizes: number[] = [];
-  let first = 0;
-  for (const size of lengths) {
-    const block = Math.min(blockSize, size);
-    for (let at = 0; block > 0 && at + block <= size; at++) {
-      starts.push(first + at);
-      sizes.push(block);
-    }
-    first += size;
-  }
+  const firsts = new Int32Array(length), sizes = new Int32Array(length); // of the segment that a value lies in
+  lengths.reduce((first, size) => {
+    firsts.fill(first, first, first + size);
+    sizes.fill(size, first, first + size);
+    return first + size;
+  }, 0);
   const drawn = Array.from({ length: resamples }, (_, resample) => {
     const picks: number[] = [];
     for (let held = 0, i = 0; held < length; i++) {
       const counter = (BigInt(seed) << 48n) + (BigInt(resample) << 24n) + BigInt(i);
-      const pick = Number(mix64(counter) % BigInt(starts.length));
-      picks.push(pick);
-      held += sizes[pick]!;
+      const start = Number(mix64(counter) % BigInt(length));
+      picks.push(start);
+      held += Math.min(blockSize, sizes[start]!);
     }
     return Int32Array.from(picks);
   });
@@ -149,10 +147,14 @@ export function drawMovingBlocks(
     fill(resample, counts) {
       counts.fill(0);
       let left = length;
-      for (const pick of drawn[resample]!) {
-        const from = starts[pick]!, to = from + Math.min(sizes[pick]!, left);
-        for (let i = from; i < to; i++) counts[i]!++;
-        left -= to - from;
+      for (const start of drawn[resample]!) {
+        const first = firsts[start]!, end = first + sizes[start]!;
+        const size = Math.min(blockSize, sizes[start]!, left);
+        for (let i = 0, at = start; i < size; i++) {
+          counts[at]!++;
+          at = at + 1 === end ? first : at + 1;
+        }
+        left -= size;
       }
     },
   };

@@ -6,6 +6,8 @@ export interface Ordering {
   readonly order: Int32Array<ArrayBuffer>;
   /** 1 where a run of equal values ends, in the places of `order`. */
   readonly ends: Uint8Array<ArrayBuffer>;
+  /** Whether two values are equal. */
+  readonly hasTies: boolean;
 }
 
 /** Sorts a series. @throws {RangeError} If a value is NaN. */
@@ -17,7 +19,7 @@ export function orderValues(values: Float64Array): Ordering {
     const next = order[place + 1];
     return next === undefined || values[next] !== values[index] ? 1 : 0;
   });
-  return { order, ends };
+  return { order, ends, hasTies: ends.includes(0) };
 }
 
 /**

@@ -1,6 +1,6 @@
 /** AUROC and Spearman's correlation of many scores over resamples, sorting each series once. */
 import type { MovingBlocks } from "./bootstrap.ts";
-import { orderValues } from "./ranking.ts";
+import { type Ordering, orderValues } from "./ranking.ts";
 
 /** What a score came to in every resample; NaN where a resample leaves it undefined. */
 export interface RankingDraws {
@@ -42,42 +42,28 @@ export function resampleRankings(
     throw new RangeError(`Cannot resample: found ${series.length} values, expected ${length}`);
   }
   const orderings = scores.map(orderValues), targetOrdering = orderValues(target);
+  const labelsInOrder = orderings.map(({ order }) =>
+    Float64Array.from(order, (i) => labels[i] === 0 ? 0 : 1)
+  );
   const draws = scores.map(() => ({
     auroc: new Float64Array(resamples),
     spearman: new Float64Array(resamples),
   }));
-  const counts = new Float64Array(length),
-    positive = new Float64Array(length),
-    ranks = new Float64Array(length);
-  const cross = new Float64Array(length);
-  const middle = (length + 1) / 2;
+  // Of each value in turn: how often it was drawn, and the distance of its target's rank to the middle.
+  const drawn = new Float64Array(2 * length), counts = new Float64Array(length);
   for (let resample = 0; resample < resamples; resample++) {
     blocks.fill(resample, counts);
     let positives = 0;
     for (let i = 0; i < length; i++) {
-      positive[i] = labels[i] === 0 ? 0 : counts[i]!;
-      positives += positive[i]!;
+      drawn[2 * i] = counts[i]!;
+      if (labels[i] !== 0) positives += counts[i]!;
     }
-    const targetSquares = rankWeighted(targetOrdering, counts, ranks);
-    for (let i = 0; i < length; i++) cross[i] = counts[i]! * (ranks[i]! - middle);
-    orderings.forEach(({ order, ends }, score) => {
-      let below = 0, negativesBelow = 0, pairs = 0, squares = 0, products = 0;
-      let size = 0, hits = 0, weight = 0; // of the run of equal scores at work
-      for (let place = 0; place < length; place++) {
-        const i = order[place]!;
-        size += counts[i]!;
-        hits += positive[i]!;
-        weight += cross[i]!;
-        if (ends[place] === 0) continue;
-        const rank = below + (size + 1) / 2 - middle, misses = size - hits;
-        squares += size * rank * rank;
-        products += weight * rank;
-        pairs += hits * (negativesBelow + misses / 2);
-        below += size;
-        negativesBelow += misses;
-        size = hits = weight = 0;
-      }
-      draws[score]!.auroc[resample] = pairs / (positives * (length - positives));
+    const targetSquares = rankDrawn(targetOrdering, drawn);
+    orderings.forEach((ordering, score) => {
+      const sum = ordering.hasTies ? sumRanksWithTies : sumRanks;
+      const { hits, squares, products } = sum(ordering, labelsInOrder[score]!, drawn);
+      // The rank sum of Mann and Whitney, with ranks about their middle.
+      draws[score]!.auroc[resample] = 0.5 + hits / (positives * (length - positives));
       draws[score]!.spearman[resample] = products / Math.sqrt(squares * targetSquares);
     });
     onResample(resample + 1);
@@ -85,20 +71,61 @@ export function resampleRankings(
   return draws;
 }
 
-/** Fills `ranks` with the midranks of a resample; returns the sum over it of their squared distances to the middle. */
-function rankWeighted(
-  { order, ends }: { readonly order: Int32Array; readonly ends: Uint8Array },
-  counts: Float64Array,
-  ranks: Float64Array,
-): number {
-  const middle = (counts.length + 1) / 2;
-  let below = 0, size = 0, squares = 0, first = 0;
-  for (let place = 0; place < order.length; place++) {
-    size += counts[order[place]!]!;
+/** Sums over a resample, ranks counted from their middle. */
+interface RankSums {
+  /** Of the positives' ranks. */
+  readonly hits: number;
+  /** Of squared ranks. */
+  readonly squares: number;
+  /** Of ranks times the target's ranks. */
+  readonly products: number;
+}
+
+/** The sums where all values differ; copies of one value share its midrank. */
+function sumRanks({ order }: Ordering, labels: Float64Array, drawn: Float64Array): RankSums {
+  const length = order.length;
+  let below = -length / 2, hits = 0, squares = 0, products = 0;
+  for (let place = 0; place < length; place++) {
+    const at = 2 * order[place]!, count = drawn[at]!;
+    const sum = count * (below + count / 2);
+    hits += sum * labels[place]!;
+    squares += sum * (below + count / 2);
+    products += sum * drawn[at + 1]!;
+    below += count;
+  }
+  return { hits, squares, products };
+}
+
+/** The sums where equal values share their midrank. */
+function sumRanksWithTies({ order, ends }: Ordering, labels: Float64Array, drawn: Float64Array): RankSums {
+  const length = order.length;
+  let below = -length / 2, hits = 0, squares = 0, products = 0;
+  let size = 0, positive = 0, weight = 0; // of the run of equal values at work
+  for (let place = 0; place < length; place++) {
+    const at = 2 * order[place]!, count = drawn[at]!;
+    size += count;
+    positive += count * labels[place]!;
+    weight += count * drawn[at + 1]!;
     if (ends[place] === 0) continue;
-    const rank = below + (size + 1) / 2;
-    for (let i = first; i <= place; i++) ranks[order[i]!] = rank;
-    squares += size * (rank - middle) ** 2;
+    const rank = below + size / 2;
+    hits += positive * rank;
+    squares += size * rank * rank;
+    products += weight * rank;
+    below += size;
+    size = positive = weight = 0;
+  }
+  return { hits, squares, products };
+}
+
+/** Fills in the midranks of a resample, about their middle; returns the sum of their squares. */
+function rankDrawn({ order, ends }: Ordering, drawn: Float64Array): number {
+  let below = -order.length / 2, size = 0, squares = 0, first = 0;
+  for (let place = 0; place < order.length; place++) {
+    size += drawn[2 * order[place]!]!;
+    if (ends[place] === 0) continue;
+    const rank = below + size / 2;
+    for (let i = first; i <= place; i++) drawn[2 * order[i]! + 1] = rank;
+    squares += size * rank * rank;
     below += size;
     size = 0;
     first = place + 1;

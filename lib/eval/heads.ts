@@ -1,0 +1,254 @@
+/**
+ * Head statistics of a model on a text, in the dense stream: which heads are like the past, and whether what a rule
+ * makes of it finds the tokens whose attention does little.
+ */
+import type { Environment } from "../environment.ts";
+import { FEATURE_GROUPS, hasFeature, type LayerSpec } from "../filter/layer.ts";
+import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "../filter/options.ts";
+import { TokenFilter } from "../filter/token_filter.ts";
+import type { Llama } from "../model/llama.ts";
+import { drawMovingBlocks } from "../stats/bootstrap.ts";
+import type { HeadOptions, HeadReport, ViewLayer } from "../stats/head_report.ts";
+import { cutChunks } from "./chunks.ts";
+import { LayerColumns, listViews } from "./heads_columns.ts";
+import { averageRules, boundRules, compareRules, type RatedRules } from "./heads_quality.ts";
+import { createProbe } from "./heads_probe.ts";
+import { cutBands, describeMainLayer, describeViewLayer, type HeadLayout } from "./heads_summary.ts";
+import { chooseExcerpt, chooseSample, headTrace, tokenColumns } from "./heads_tokens.ts";
+import type { DecisionTable } from "./trace.ts";
+
+/** Options of {@linkcode HeadCollection}. */
+export interface HeadCollectionOptions {
+  /** The method whose decisions are shown; its layers are those that are measured. */
+  readonly filter?: TokenFilterOptions;
+  /** Tokens a chunk, default 512. */
+  readonly context?: number;
+  /** How intervals are made. Defaults: blocks of 64 tokens, 1000 resamples, 95%, seed 0. */
+  readonly bootstrap?: Partial<HeadOptions["bootstrap"]>;
+}
+
+/** How the work may be watched and stopped. */
+export interface HeadControl {
+  /** Stops between two chunks or layers; the signal's reason is then thrown. */
+  readonly signal?: AbortSignal;
+  /** Called as the work goes on, with the finished share of it in [0, 1]. */
+  readonly onProgress?: (fraction: number, label: string) => void;
+}
+
+/** Lets signals, timers and progress run. */
+const breathe = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+
+/** Tokens past the warm-up that a ranking needs at the least. */
+const LEAST_DECIDED = 8;
+
+/**
+ * Runs the dense model over a text once and describes what a filter would have seen. Every chunk of `context` tokens is
+ * a sequence of its own, as for perplexity. All views (pre- and post-rope keys x `ema` and `mean` anchors) are measured
+ * side by side.
+ *
+ * Decisions are taken but not carried out. The `learned` rule is fitted as it would be in use: on the tokens that it
+ * itself would keep, with the features and outcomes that these tokens have in the dense stream.
+ *
+ * @example
+ * ```ts
+ * import { HeadCollection, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * const { llama, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+ * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
+ * const heads = new HeadCollection(llama, ids, { context: 32, filter: { tail: 0.1, pruneRatio: 0.05, warmup: 8 } });
+ * await heads.run();
+ * console.assert(heads.layers.join() === "9" && heads.decisions().rows === 64);
+ * ```
+ */
+export class HeadCollection {
+  /** The chunks, each [context]. */
+  readonly chunks: readonly Int32Array<ArrayBuffer>[];
+  /** Tokens a chunk. */
+  readonly context: number;
+  /** The method's options, defaults filled in. */
+  readonly options: ResolvedOptions;
+  /** How intervals are made. */
+  readonly bootstrap: HeadOptions["bootstrap"];
+  readonly #llama: Llama;
+  readonly #columns: readonly LayerColumns[];
+  #done = false;
+
+  /**
+   * Cuts the text and checks the options; nothing is computed yet.
+   *
+   * @param ids Token ids of the whole text, [N], BOS at the front where the tokenizer adds one.
+   * @throws {TypeError} If an option is of the wrong type.
+   * @throws {RangeError} If the text or the context is too short, or an option is out of range. The warm-up must be at
+   * least 8, since `learned` is measured beside the other rules, and `absorb` must be `all`, since no token is skipped.
+   */
+  constructor(llama: Llama, ids: Int32Array, options: HeadCollectionOptions = {}) {
+    const { config } = llama;
+    this.#llama = llama;
+    this.options = resolveOptions(options.filter);
+    this.context = options.context ?? 512;
+    this.bootstrap = { blockSize: 64, resamples: 1000, confidence: 0.95, seed: 0, ...options.bootstrap };
+    const { warmup, absorb, threshold } = this.options;
+    if (absorb !== "all") {
+      throw new RangeError(
+        `Cannot use option "absorb": found "${absorb}", expected "all", since no token is skipped`,
+      );
+    }
+    const view = { keyState: this.options.keyState, anchor: this.options.anchor };
+    const method = new TokenFilter(config, this.options).specs;
+    const learned = listViews(view).map((other) =>
+      new TokenFilter(config, {
+        ...this.options,
+        ...other,
+        fusion: "learned",
+        invert: false,
+        threshold: threshold === "window" ? "window" : "budget",
+      }).specs
+    );
+    if (method.length === 0) {
+      throw new RangeError(
+        'Cannot use option "skipRatios": found 0 for every layer, expected a layer to measure',
+      );
+    }
+    this.chunks = cutChunks(ids, this.context);
+    if (this.context < warmup + LEAST_DECIDED) {
+      throw new RangeError(
+        `Cannot rank tokens in chunks of ${this.context}: expected at least ${
+          warmup + LEAST_DECIDED
+        }, since the ` +
+          `first ${warmup} are the warm-up`,
+      );
+    }
+    const tokens = this.chunks.length * this.context;
+    this.#columns = method.map((spec, i) =>
+      new LayerColumns({ method: spec, view, learned: learned.map((specs) => specs[i]!) }, tokens)
+    );
+  }
+
+  /** 0-based indices of the measured layers, ascending. */
+  get layers(): readonly number[] {
+    return this.#columns.map(({ plan }) => plan.method.layer);
+  }
+
+  /** Runs the dense model over all chunks. @throws The signal's reason, if it is aborted between two chunks. */
+  async run({ signal, onProgress }: HeadControl = {}): Promise<void> {
+    const { backend, config } = this.#llama;
+    const ofLayer = new Map(this.#columns.map((columns) => [columns.plan.method.layer, columns]));
+    const { fusion, features, threshold } = this.options;
+    let first = 0;
+    const probe = createProbe(backend, {
+      layers: this.layers,
+      ropeTheta: config.ropeTheta,
+      wantsQueries: features.includes("query"),
+      whole: threshold === "topk" && fusion !== "learned",
+      onRows: (rows) => ofLayer.get(rows.layer)!.take(backend, rows, first + rows.start),
+    });
+    for (const [chunk, ids] of this.chunks.entries()) {
+      await breathe();
+      signal?.throwIfAborted();
+      first = chunk * this.context;
+      this.#columns.forEach((columns) => columns.restart(chunk));
+      this.#llama.start(probe, { chunk }).feed(ids);
+      this.#columns.forEach((columns) => columns.end());
+      onProgress?.((chunk + 1) / this.chunks.length, `${chunk + 1}/${this.chunks.length} chunks`);
+    }
+    this.#done = true;
+  }
+
+  /** Every decision with the numbers behind it: a row for each layer and token. */
+  decisions(): DecisionTable {
+    this.#expectDone();
+    return headTrace(this.#columns, this.chunks);
+  }
+
+  /**
+   * Describes what was measured.
+   *
+   * @param texts Text of a token id.
+   * @throws The signal's reason, if it is aborted between two layers.
+   */
+  async report(
+    environment: Environment,
+    method: HeadOptions["method"],
+    texts: (id: number) => string,
+    { signal, onProgress }: HeadControl = {},
+  ): Promise<HeadReport> {
+    this.#expectDone();
+    const { warmup, seed } = this.options, { context } = this;
+    const { numLayers, numHeads, numKvHeads, headDim, hiddenSize } = this.#llama.config;
+    const first = Math.max(warmup, 1), count = this.chunks.length;
+    const layout: HeadLayout = {
+      tokens: count * context,
+      context,
+      bands: cutBands(warmup, context),
+      decided: Int32Array.from(
+        { length: count * (context - first) },
+        (_, i) => Math.floor(i / (context - first)) * context + first + i % (context - first),
+      ),
+      blocks: drawMovingBlocks(this.chunks.map(() => context - first), this.bootstrap),
+      confidence: this.bootstrap.confidence,
+    };
+    const views = listViews(this.#columns[0]!.plan.view).map((view) => ({
+      ...view,
+      layers: [] as ViewLayer[],
+    }));
+    const layers = [], rated: RatedRules[] = [];
+    for (const [i, columns] of this.#columns.entries()) {
+      await breathe();
+      signal?.throwIfAborted();
+      for (const view of views) view.layers.push(describeViewLayer(columns, view, layout));
+      const main = describeMainLayer(columns, layout);
+      layers.push(main.layer);
+      rated.push(main.rated);
+      onProgress?.((i + 1) / this.#columns.length, `${i + 1}/${this.#columns.length} layers`);
+    }
+    const all = averageRules(rated), excerpt = chooseExcerpt(context, warmup, this.#columns.length);
+    return {
+      format: 1,
+      environment,
+      shape: { numLayers, numHeads, numKvHeads, headDim, hiddenSize },
+      options: {
+        method,
+        warmup,
+        seed: seed <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(seed) : String(seed),
+        bootstrap: this.bootstrap,
+      },
+      bands: layout.bands,
+      views,
+      layers,
+      overall: {
+        rules: boundRules(all, this.bootstrap.confidence),
+        comparisons: compareRules(all, this.bootstrap.confidence),
+      },
+      learnedFeatures: nameFeatures(this.#columns[0]!.plan.learned[0]!),
+      sample: tokenColumns(
+        this.#columns,
+        chooseSample(layout.tokens, context, this.#columns.length),
+        context,
+      ),
+      excerpt: {
+        texts: excerpt.map((token) => texts(this.chunks[0]![token]!)),
+        firstToken: excerpt[0]!,
+        columns: tokenColumns(this.#columns, excerpt, context),
+      },
+    };
+  }
+
+  #expectDone(): void {
+    if (!this.#done) {
+      throw new RangeError("Cannot describe heads: nothing was measured, expected run() first");
+    }
+  }
+}
+
+/** Names of the features of `learned`, in their order. */
+function nameFeatures(spec: LayerSpec): string[] {
+  const names: { readonly [group: string]: readonly string[] } = {
+    similarity: ["muK", "muV", "sdK", "sdV"],
+    norm: ["ln norm(k)", "ln norm(v)", "ln norm(x)"],
+    projection: Array.from({ length: spec.projections }, (_, j) => `projection ${j}`),
+    query: ["ln norm(q)"],
+  };
+  return [
+    ...FEATURE_GROUPS.filter((group) => hasFeature(spec, group)).flatMap((group) => names[group]!),
+    "bias",
+  ];
+}
