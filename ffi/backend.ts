@@ -38,6 +38,8 @@ export class CpuBackend extends NativeBackend {
     return resizedRows(this.read(tensor), rows);
   }
 
+  override free(): void {} // the runtime collects it
+
   override read(tensor: Tensor): HostTensor {
     return { dtype: tensor.dtype, shape: tensor.shape, data: hostData(tensor) };
   }

@@ -1,5 +1,5 @@
 /** The wrappers of `tkf_filter_scan` and `tkf_filter_observe`. */
-import { DTYPES } from "../lib/dtype.ts";
+import { type DType, DTYPES } from "../lib/dtype.ts";
 import {
   ABSORBS,
   ANCHORS,
@@ -11,22 +11,22 @@ import {
   type LayerState,
   learnedLayout,
   NUM_SLOTS,
+  type ScanInput,
   type ScanOutput,
   scoreCapacity,
   THRESHOLD_POLICIES,
 } from "../lib/filter/layer.ts";
-import { expectTensor, hostData, type HostTensor, rowsOf, type Tensor } from "../lib/tensor.ts";
-import type { NativeContext } from "./context.ts";
-import { setInts } from "./symbols.ts";
+import { expectTensor, hostData, rowsOf, type Tensor } from "../lib/tensor.ts";
+import type { KernelContext } from "./context.ts";
+import { type Buffer, setInts } from "./symbols.ts";
 
 /** Bytes of `tkf_filter_spec`. */
-const SPEC_BYTES = 144;
-const NO_FLOATS = new Float32Array(0);
+export const SPEC_BYTES = 144;
 /** Columns of the output, in the order of the C ABI. */
 const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
 
 /** Packs a spec as `tkf_filter_spec`. */
-function packSpec(spec: LayerSpec, queriesSize: number): DataView<ArrayBuffer> {
+export function packSpec(spec: LayerSpec, queriesSize: number): DataView<ArrayBuffer> {
   const view = new DataView(new ArrayBuffer(SPEC_BYTES));
   const { layer, numKvHeads, headDim, hiddenSize, warmup, window, chunk, block, projections, features } =
     spec;
@@ -55,24 +55,8 @@ function packSpec(spec: LayerSpec, queriesSize: number): DataView<ArrayBuffer> {
   return view;
 }
 
-/** Rows [start, start + count) of an input as FFI takes them. */
-function part(
-  name: string,
-  tensor: Tensor,
-  start: number,
-  count: number,
-): HostTensor & { data: BufferSource } {
-  const data = hostData(tensor);
-  if (start + count > tensor.shape[0]) {
-    throw new RangeError(
-      `Cannot scan rows ${start} to ${start + count}: found ${tensor.shape[0]} rows of "${name}"`,
-    );
-  }
-  return rowsOf({ ...tensor, data }, start, start + count) as HostTensor & { data: BufferSource };
-}
-
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
-function expectState(spec: LayerSpec, state: LayerState): void {
+export function expectState(spec: LayerSpec, state: LayerState): void {
   const size = spec.numKvHeads * spec.headDim;
   const expected = {
     anchorK: size,
@@ -90,112 +74,197 @@ function expectState(spec: LayerSpec, state: LayerState): void {
   }
 }
 
-/** {@linkcode Backend.kvFilterScan} on host tensors. */
-export function kvFilterScan(context: NativeContext): FilterScan<Tensor> {
-  return (spec, state, input, start, count, output) => {
-    const { numKvHeads, headDim, hiddenSize } = spec;
-    expectState(spec, state);
-    if (!Number.isSafeInteger(start) || !Number.isSafeInteger(count) || start < 0 || count < 1) {
-      throw new RangeError(`Cannot scan ${count} rows from ${start}: expected at least 1, from 0 or later`);
-    }
-    if (start + count > output.keep.length) {
+/** The parts of a state, in the order of the C ABI. */
+export const STATE_PARTS = ["anchorK", "anchorV", "numbers", "scores", "learned"] as const;
+
+/** The tensors that a scan reads, checked; those that the rule does not read are undefined. */
+export interface ScanTensors {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+  readonly residual: Tensor | undefined;
+  readonly normed: Tensor | undefined;
+  readonly queries: Tensor | undefined;
+}
+
+/**
+ * Checks a scan's arguments before they cross the ABI.
+ *
+ * @throws {TypeError} If a tensor that the rule reads is missing, or of another type.
+ * @throws {RangeError} If a shape, the rows, or the state does not fit.
+ */
+export function expectScan(
+  spec: LayerSpec,
+  state: LayerState,
+  input: ScanInput<Tensor>,
+  start: number,
+  count: number,
+  output: ScanOutput,
+): ScanTensors {
+  const { numKvHeads, headDim, hiddenSize } = spec;
+  expectState(spec, state);
+  if (!Number.isSafeInteger(start) || !Number.isSafeInteger(count) || start < 0 || count < 1) {
+    throw new RangeError(`Cannot scan ${count} rows from ${start}: expected at least 1, from 0 or later`);
+  }
+  if (start + count > output.keep.length) {
+    throw new RangeError(
+      `Cannot scan to row ${start + count}: found room for ${output.keep.length} results`,
+    );
+  }
+  const check = (
+    name: string,
+    tensor: Tensor,
+    dtypes: DType | readonly DType[],
+    shape: readonly number[],
+  ) => {
+    expectTensor(name, tensor, dtypes, shape);
+    if (start + count > tensor.shape[0]) {
       throw new RangeError(
-        `Cannot scan to row ${start + count}: found room for ${output.keep.length} results`,
+        `Cannot scan rows ${start} to ${start + count}: found ${tensor.shape[0]} rows of "${name}"`,
       );
     }
-    expectTensor("keys", input.keys, ["f32", "f16", "bf16"], [-1, numKvHeads, headDim]);
-    expectTensor("values", input.values, input.keys.dtype, [-1, numKvHeads, headDim]);
-    const keys = part("keys", input.keys, start, count).data;
-    const values = part("values", input.values, start, count).data;
-    let residual: BufferSource = NO_FLOATS,
-      normed: BufferSource = NO_FLOATS,
-      queries: BufferSource = NO_FLOATS;
-    let queriesSize = 0;
-    if (spec.fusion === "learned") {
-      if (input.residual === undefined || input.normed === undefined) {
-        throw new TypeError('Cannot scan with "learned": found no residual and normed, expected both');
-      }
-      expectTensor("residual", input.residual, "f32", [-1, hiddenSize]);
-      expectTensor("normed", input.normed, "f32", [-1, hiddenSize]);
-      residual = part("residual", input.residual, start, count).data;
-      normed = part("normed", input.normed, start, count).data;
-      if ((spec.features >> FEATURE_GROUPS.indexOf("query")) & 1) {
-        if (input.queries === undefined) {
-          throw new TypeError('Cannot scan with the "query" feature: found no queries, expected them');
-        }
-        expectTensor("queries", input.queries, "f32", [-1, -1]);
-        queriesSize = input.queries.shape[1];
-        queries = part("queries", input.queries, start, count).data;
-      }
-    }
-    const columns = new Float64Array(COLUMNS.length * count);
-    const keep = output.keep.subarray(start, start + count);
+  };
+  check("keys", input.keys, ["f32", "f16", "bf16"], [-1, numKvHeads, headDim]);
+  check("values", input.values, input.keys.dtype, [-1, numKvHeads, headDim]);
+  let { residual, normed, queries } = input;
+  if (spec.fusion !== "learned") {
+    return { ...input, residual: undefined, normed: undefined, queries: undefined };
+  }
+  if (residual === undefined || normed === undefined) {
+    throw new TypeError('Cannot scan with "learned": found no residual and normed, expected both');
+  }
+  check("residual", residual, "f32", [-1, hiddenSize]);
+  check("normed", normed, "f32", [-1, hiddenSize]);
+  if (((spec.features >> FEATURE_GROUPS.indexOf("query")) & 1) === 0) queries = undefined;
+  else if (queries === undefined) {
+    throw new TypeError('Cannot scan with the "query" feature: found no queries, expected them');
+  } else check("queries", queries, "f32", [-1, -1]);
+  return { keys: input.keys, values: input.values, residual, normed, queries };
+}
+
+/** Where everything lies that a scan reads and writes. */
+export interface ScanBuffers {
+  readonly state: readonly Buffer[];
+  readonly keys: Buffer;
+  readonly values: Buffer;
+  readonly residual: Buffer;
+  readonly normed: Buffer;
+  readonly queries: Buffer;
+  readonly keep: Buffer;
+  readonly columns: Buffer;
+  readonly taken: Buffer;
+}
+
+/** Calls `tkf_filter_scan` on `count` rows. @returns its status */
+export function callScan(
+  { symbols, pointer }: KernelContext,
+  spec: LayerSpec,
+  tensors: ScanTensors,
+  count: number,
+  buffers: ScanBuffers,
+): number {
+  const [anchorK, anchorV, numbers, scores, learned] = buffers.state as readonly [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+  ];
+  const { keys, values, residual, normed, queries, keep, columns, taken } = buffers;
+  return symbols.tkf_filter_scan(
+    pointer,
+    packSpec(spec, tensors.queries?.shape[1] ?? 0),
+    SPEC_BYTES,
+    ...anchorK,
+    ...anchorV,
+    ...numbers,
+    ...scores,
+    ...learned,
+    DTYPES[tensors.keys.dtype].code,
+    ...keys,
+    ...values,
+    ...residual,
+    ...normed,
+    ...queries,
+    count,
+    ...keep,
+    ...columns,
+    ...taken,
+  );
+}
+
+/** Number of columns of a scan's output. */
+export const NUM_COLUMNS = COLUMNS.length;
+
+/** Puts the columns [{@linkcode NUM_COLUMNS}, count] of the rows taken into an output, from row `start` on. */
+export function storeColumns(
+  columns: Float64Array,
+  count: number,
+  taken: number,
+  output: ScanOutput,
+  start: number,
+): void {
+  COLUMNS.forEach((name, i) => {
+    const column: ScanOutput[typeof name] = output[name];
+    column.set(columns.subarray(i * count, i * count + taken), start);
+  });
+}
+
+/** Calls `tkf_filter_observe`. @returns its status */
+export function callObserve(
+  { symbols, pointer }: KernelContext,
+  spec: LayerSpec,
+  state: readonly Buffer[],
+  y: Buffer,
+  count: number,
+): number {
+  const [numbers, scores, learned] = state.slice(2) as [Buffer, Buffer, Buffer];
+  return symbols.tkf_filter_observe(
+    pointer,
+    packSpec(spec, 0),
+    SPEC_BYTES,
+    ...numbers,
+    ...scores,
+    ...learned,
+    ...y,
+    count,
+  );
+}
+
+const bufferOf = (data: ArrayBufferView<ArrayBuffer>): Buffer => [data, data.byteLength];
+
+/** {@linkcode Backend.kvFilterScan} on host tensors. */
+export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
+  return (spec, state, input, start, count, output) => {
+    const tensors = expectScan(spec, state, input, start, count, output);
+    const rows = (tensor: Tensor | undefined): Buffer => {
+      if (tensor === undefined) return [null, 0];
+      const part = rowsOf({ ...tensor, data: hostData(tensor) }, start, start + count);
+      return bufferOf(part.data as ArrayBufferView<ArrayBuffer>);
+    };
+    const columns = new Float64Array(NUM_COLUMNS * count);
     const taken = new BigInt64Array(1);
-    context.check(
-      "tkf_filter_scan",
-      context.symbols.tkf_filter_scan(
-        context.pointer,
-        packSpec(spec, queriesSize),
-        SPEC_BYTES,
-        state.anchorK,
-        state.anchorK.byteLength,
-        state.anchorV,
-        state.anchorV.byteLength,
-        state.numbers,
-        state.numbers.byteLength,
-        state.scores,
-        state.scores.byteLength,
-        state.learned,
-        state.learned.byteLength,
-        DTYPES[input.keys.dtype].code,
-        keys,
-        keys.byteLength,
-        values,
-        values.byteLength,
-        residual,
-        residual.byteLength,
-        normed,
-        normed.byteLength,
-        queries,
-        queries.byteLength,
-        count,
-        keep,
-        keep.byteLength,
-        columns,
-        columns.byteLength,
-        taken,
-        taken.byteLength,
-      ),
-    );
-    const rows = Number(taken[0]);
-    COLUMNS.forEach((name, i) => {
-      const column: ScanOutput[typeof name] = output[name];
-      column.set(columns.subarray(i * count, i * count + rows), start);
+    const status = callScan(context, spec, tensors, count, {
+      state: STATE_PARTS.map((name) => bufferOf(state[name])),
+      keys: rows(tensors.keys),
+      values: rows(tensors.values),
+      residual: rows(tensors.residual),
+      normed: rows(tensors.normed),
+      queries: rows(tensors.queries),
+      keep: bufferOf(output.keep.subarray(start, start + count)),
+      columns: bufferOf(columns),
+      taken: bufferOf(taken),
     });
-    return rows;
+    context.check("tkf_filter_scan", status);
+    storeColumns(columns, count, Number(taken[0]), output, start);
+    return Number(taken[0]);
   };
 }
 
 /** {@linkcode Backend.kvFilterObserve}. */
-export function kvFilterObserve(context: NativeContext): FilterObserve {
+export function kvFilterObserve(context: KernelContext): FilterObserve {
   return (spec, state, y) => {
     expectState(spec, state);
-    context.check(
-      "tkf_filter_observe",
-      context.symbols.tkf_filter_observe(
-        context.pointer,
-        packSpec(spec, 0),
-        SPEC_BYTES,
-        state.numbers,
-        state.numbers.byteLength,
-        state.scores,
-        state.scores.byteLength,
-        state.learned,
-        state.learned.byteLength,
-        y,
-        y.byteLength,
-        y.length,
-      ),
-    );
+    const parts = STATE_PARTS.map((name) => bufferOf(state[name]));
+    context.check("tkf_filter_observe", callObserve(context, spec, parts, bufferOf(y), y.length));
   };
 }

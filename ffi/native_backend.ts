@@ -23,6 +23,7 @@ export abstract class NativeBackend implements Backend {
   abstract upload(tensor: HostTensor): Tensor;
   abstract read(tensor: Tensor): HostTensor;
   abstract resizeRows(tensor: Tensor, rows: number): Tensor;
+  abstract free(tensor: Tensor): void;
 
   /** The library and the context that it is called with. */
   protected readonly context: KernelContext;

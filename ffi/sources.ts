@@ -43,6 +43,8 @@ export const KERNEL_SOURCES: readonly string[] = [
   "kv_filter_scan/decide.h",
   "kv_filter_scan/kv_filter_scan.h",
   "kv_filter_scan/learned.h",
+  "kv_filter_scan/learned_layout.h",
+  "kv_filter_scan/score.h",
   "kv_filter_scan/signs.h",
   ...OPS.flatMap((op) => [`${op}/${op}.cpp`, `${op}/${op}_cpu.cpp`]),
 ];

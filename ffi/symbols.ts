@@ -340,7 +340,7 @@ export type Buffer = readonly [address: Address, bytes: number];
  * A function whose 64-bit parameters also take safe numbers, as `Deno.dlopen` does at run time, and whose buffers may
  * lie on a device (in the CUDA library).
  */
-type Callable<F> = F extends (...args: infer A) => infer R
+export type Callable<F> = F extends (...args: infer A) => infer R
   ? (...args: { [K in keyof A]: Parameter<A[K]> }) => R
   : never;
 type Parameter<T> = bigint extends T ? number | bigint : [BufferSource | null] extends [T] ? Address : T;

@@ -72,6 +72,8 @@ export interface Backend {
   read(tensor: Tensor): HostTensor;
   /** A fresh tensor of `rows` rows that begins with the rows of `tensor`, as many as fit; the rest is zero. */
   resizeRows(tensor: Tensor, rows: number): Tensor;
+  /** Gives a tensor's memory back at once; not to be used afterwards. Where it is not called, memory is freed late. */
+  free(tensor: Tensor): void;
 
   /** out[i] = table[ids[i]]: `table` [vocabSize, hiddenSize] of any dtype, `ids` [T] i32, `out` [T, hiddenSize]. */
   embedding(table: Tensor, ids: Tensor, out: Tensor): void;

@@ -73,7 +73,10 @@ export class LayerCache {
     const { count } = this.#kept;
     const next = count + positions.length;
     if (next > this.#kept.positions.length) {
-      this.#kept = this.#copy(this.#kept, Math.ceil(next / PAGE_ROWS) * PAGE_ROWS);
+      const old = this.#kept;
+      this.#kept = this.#copy(old, Math.ceil(next / PAGE_ROWS) * PAGE_ROWS);
+      this.#backend.free(old.keys);
+      this.#backend.free(old.values);
     }
     this.#kept.positions.set(positions, count);
     this.#kept = { ...this.#kept, count: next };

@@ -104,6 +104,7 @@ export class LlamaBlock {
     ) {
       return old;
     }
+    if (old !== undefined) this.#backend.free(old);
     const fresh = this.#backend.alloc(dtype, shape);
     this.#scratch.set(name, fresh);
     return fresh;

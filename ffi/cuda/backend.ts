@@ -1,0 +1,209 @@
+/** The backend that computes with the CUDA library, on tensors in a device's memory. */
+import type { Backend } from "../../lib/backend.ts";
+import { byteSize, type DType } from "../../lib/dtype.ts";
+import type { LayerState } from "../../lib/filter/layer.ts";
+import { countOf, emptyTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
+import {
+  callObserve,
+  callScan,
+  expectScan,
+  expectState,
+  NUM_COLUMNS,
+  STATE_PARTS,
+  storeColumns,
+} from "../filter.ts";
+import { NativeBackend } from "../native_backend.ts";
+import type { Buffer } from "../symbols.ts";
+import type { CudaContext } from "./context.ts";
+import { addressAt, type DeviceBuffer, type DeviceMemory } from "./memory.ts";
+
+/** A tensor in device memory, from a byte of a buffer on. */
+export interface DeviceTensor extends Tensor {
+  /** The memory. */
+  readonly buffer: DeviceBuffer;
+}
+
+/** Bytes that pieces of one buffer begin at a multiple of. */
+const ALIGNMENT = 256;
+
+/**
+ * {@linkcode Backend} over the CUDA library. Work is enqueued on one stream; reading a tensor waits for it, and throws
+ * what a kernel found wrong since.
+ */
+export class CudaBackend extends NativeBackend {
+  override readonly name = "cuda";
+  /** Memory and stream. */
+  readonly memory: DeviceMemory;
+  readonly #cuda: CudaContext;
+
+  /** Use {@linkcode openCuda}. */
+  constructor(context: CudaContext, memory: DeviceMemory) {
+    super(context);
+    this.#cuda = context;
+    this.memory = memory;
+  }
+
+  override get description(): string {
+    return `cuda: ${this.memory.description}, ${this.context.description}`;
+  }
+
+  override alloc(dtype: DType, shape: readonly number[]): DeviceTensor {
+    return { dtype, shape, buffer: this.memory.alloc(byteSize(dtype, countOf(shape))) };
+  }
+
+  override upload(tensor: HostTensor): DeviceTensor {
+    const { dtype, shape, data } = tensor;
+    const buffer = this.memory.alloc(data.byteLength);
+    this.memory.write(buffer, data);
+    return { dtype, shape, buffer };
+  }
+
+  override read(tensor: Tensor): HostTensor {
+    const { dtype, shape } = tensor;
+    const out = emptyTensor(dtype, shape);
+    const bytes = this.memory.read(bufferOf(tensor), out.data.byteLength);
+    this.#cuda.synchronize();
+    new Uint8Array(out.data.buffer).set(bytes);
+    return out;
+  }
+
+  override resizeRows(tensor: Tensor, rows: number): DeviceTensor {
+    const out = this.alloc(tensor.dtype, [rows, ...tensor.shape.slice(1)]);
+    const from = bufferOf(tensor);
+    this.memory.copy(from, out.buffer, Math.min(from.bytes, out.buffer.bytes));
+    return out;
+  }
+
+  override free(tensor: Tensor): void {
+    bufferOf(tensor)[Symbol.dispose]();
+  }
+
+  protected override at(tensor: Tensor): Buffer {
+    const buffer = bufferOf(tensor);
+    return [buffer.address, buffer.bytes];
+  }
+
+  /** As in the base class; a call that lacks workspace gets it and is made once more. */
+  protected override run(op: string, call: () => number): void {
+    this.#cuda.run(op, call);
+  }
+
+  override readonly kvFilterScan: Backend["kvFilterScan"] = (spec, state, input, start, count, output) => {
+    const tensors = expectScan(spec, state, input, start, count, output);
+    const parts: [bytes: number, data: ArrayBufferView | undefined][] = [
+      ...stateParts(state),
+      [count, undefined], // keep
+      [8 * NUM_COLUMNS * count, undefined], // columns
+      [8, undefined], // taken
+    ];
+    using pack = new Pack(this.memory, parts);
+    const rows = (tensor: Tensor | undefined): Buffer => {
+      if (tensor === undefined) return [null, 0];
+      const { address } = bufferOf(tensor);
+      const rowBytes = byteSize(tensor.dtype, countOf(tensor.shape.slice(1)));
+      return [addressAt(address, start * rowBytes), count * rowBytes];
+    };
+    const places = parts.map((_, i) => pack.at(i));
+    this.run("tkf_filter_scan", () =>
+      callScan(this.context, spec, tensors, count, {
+        state: places.slice(0, 5),
+        keys: rows(tensors.keys),
+        values: rows(tensors.values),
+        residual: rows(tensors.residual),
+        normed: rows(tensors.normed),
+        queries: rows(tensors.queries),
+        keep: places[5]!,
+        columns: places[6]!,
+        taken: places[7]!,
+      }));
+    const bytes = pack.read();
+    this.#cuda.synchronize();
+    storeState(state, pack, bytes);
+    const taken = Number(new DataView(bytes.buffer).getBigInt64(pack.offset(7), true));
+    output.keep.set(bytes.subarray(pack.offset(5), pack.offset(5) + taken), start);
+    const columns = new Float64Array(bytes.buffer, pack.offset(6), NUM_COLUMNS * count);
+    storeColumns(columns, count, taken, output, start);
+    return taken;
+  };
+
+  override readonly kvFilterObserve: Backend["kvFilterObserve"] = (spec, state, y) => {
+    expectState(spec, state);
+    const parts: [number, ArrayBufferView | undefined][] = [...stateParts(state), [y.byteLength, y]];
+    using pack = new Pack(this.memory, parts);
+    const places = parts.map((_, i) => pack.at(i));
+    this.run(
+      "tkf_filter_observe",
+      () => callObserve(this.context, spec, places.slice(0, 5), places[5]!, y.length),
+    );
+    const bytes = pack.read();
+    this.#cuda.synchronize();
+    storeState(state, pack, bytes);
+  };
+}
+
+/** Several arrays in one device buffer, so that they cross in one copy. */
+class Pack implements Disposable {
+  readonly #memory: DeviceMemory;
+  readonly #buffer: DeviceBuffer;
+  readonly #offsets: number[] = [];
+  readonly #sizes: number[];
+
+  constructor(memory: DeviceMemory, parts: readonly [bytes: number, data: ArrayBufferView | undefined][]) {
+    let total = 0;
+    for (const [bytes] of parts) {
+      this.#offsets.push(total);
+      total += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    }
+    this.#sizes = parts.map(([bytes]) => bytes);
+    this.#memory = memory;
+    this.#buffer = memory.alloc(total);
+    const host = new Uint8Array(total);
+    for (const [i, [, data]] of parts.entries()) {
+      if (data === undefined) continue;
+      host.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#offsets[i]!);
+    }
+    memory.write(this.#buffer, host);
+  }
+
+  /** Byte at which part `i` begins. */
+  offset(i: number): number {
+    return this.#offsets[i]!;
+  }
+
+  /** Part `i` on the device. */
+  at(i: number): Buffer {
+    const bytes = this.#sizes[i]!;
+    return bytes === 0 ? [null, 0] : [addressAt(this.#buffer.address, this.#offsets[i]!), bytes];
+  }
+
+  /** All parts, after the stream's work. */
+  read(): Uint8Array<ArrayBuffer> {
+    return this.#memory.read(this.#buffer);
+  }
+
+  [Symbol.dispose](): void {
+    this.#buffer[Symbol.dispose]();
+  }
+}
+
+function stateParts(state: LayerState): [number, ArrayBufferView][] {
+  return STATE_PARTS.map((name) => [state[name].byteLength, state[name]]);
+}
+
+/** Takes the first parts of a pack back into a state. */
+function storeState(state: LayerState, pack: Pack, bytes: Uint8Array<ArrayBuffer>): void {
+  for (const [i, name] of STATE_PARTS.entries()) {
+    const part = state[name];
+    const size = part.byteLength, offset = pack.offset(i);
+    new Uint8Array(part.buffer, part.byteOffset, size).set(bytes.subarray(offset, offset + size));
+  }
+}
+
+/** @throws {TypeError} If the tensor is of another backend. */
+function bufferOf(tensor: Tensor): DeviceBuffer {
+  const { buffer } = tensor as Partial<DeviceTensor>;
+  if (buffer === undefined) {
+    throw new TypeError("Cannot use a tensor of this process on a device: upload it with its backend");
+  }
+  return buffer;
+}

@@ -1,0 +1,218 @@
+/** Memory, one stream, graphs and events of a GPU, through the CUDA driver. */
+import type { CudaDevice, CudaDriver } from "./driver.ts";
+import { RESULT } from "./driver_symbols.ts";
+import { type DeviceBuffer, type DeviceGraph, type DeviceMemory, expectPiece } from "./memory.ts";
+
+/** `CU_STREAM_NON_BLOCKING`: no order with the default stream. */
+const NON_BLOCKING = 1;
+/** `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`. */
+const THREAD_LOCAL = 1;
+
+/** Frees what its owners lost sight of. */
+const abandoned = new FinalizationRegistry<() => void>((free) => free());
+
+/** A stream and the memory of one device. */
+export class CudaMemory implements DeviceMemory {
+  readonly #driver: CudaDriver;
+  readonly #device: CudaDevice;
+  readonly #context: Deno.PointerValue;
+  readonly stream: Deno.PointerValue;
+
+  /** Retains the device's primary context, makes it current and makes a stream. */
+  constructor(driver: CudaDriver, device: CudaDevice) {
+    this.#driver = driver;
+    this.#device = device;
+    const { symbols } = driver;
+    const out = new BigUint64Array(1);
+    driver.check("cuDevicePrimaryCtxRetain", symbols.cuDevicePrimaryCtxRetain(out, device.ordinal));
+    this.#context = Deno.UnsafePointer.create(out[0]!);
+    this.#makeCurrent();
+    driver.check("cuStreamCreate", symbols.cuStreamCreate(out, NON_BLOCKING));
+    this.stream = Deno.UnsafePointer.create(out[0]!);
+  }
+
+  get description(): string {
+    const { name, arch, numSms, memoryBytes } = this.#device;
+    return `${name}, sm_${arch}, ${numSms} SMs, ${gibibytes(memoryBytes)}`;
+  }
+
+  alloc(bytes: number): DeviceBuffer {
+    if (!Number.isSafeInteger(bytes) || bytes < 0) {
+      throw new RangeError(`Cannot allocate ${bytes} bytes: expected a whole number from 0`);
+    }
+    const { symbols } = this.#driver;
+    const out = new BigUint64Array(1);
+    if (bytes > 0) {
+      const result = symbols.cuMemAlloc_v2(out, BigInt(bytes));
+      if (result === RESULT.outOfMemory) throw this.#outOfMemory(bytes);
+      this.#driver.check("cuMemAlloc", result);
+      const cleared = symbols.cuMemsetD8Async(out[0]!, 0, BigInt(bytes), this.stream);
+      this.#driver.check("cuMemsetD8Async", cleared);
+    }
+    // A failed free has nobody to tell: what broke the context is told by the next call.
+    return new OwnedBuffer(out[0]!, bytes, (address) => void symbols.cuMemFree_v2(address));
+  }
+
+  write(to: DeviceBuffer, data: ArrayBufferView, offset = 0): void {
+    expectPiece(to, offset, data.byteLength);
+    if (data.byteLength === 0) return;
+    const view = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    const result = this.#driver.symbols.cuMemcpyHtoDAsync_v2(
+      numberOf(to) + BigInt(offset),
+      view,
+      BigInt(view.length),
+      this.stream,
+    );
+    this.#driver.check("cuMemcpyHtoDAsync", result);
+  }
+
+  read(from: DeviceBuffer, bytes = from.bytes, offset = 0): Uint8Array<ArrayBuffer> {
+    expectPiece(from, offset, bytes);
+    const out = new Uint8Array(bytes);
+    if (bytes > 0) {
+      const at = numberOf(from) + BigInt(offset);
+      const result = this.#driver.symbols.cuMemcpyDtoHAsync_v2(out, at, BigInt(bytes), this.stream);
+      this.#driver.check("cuMemcpyDtoHAsync", result);
+    }
+    this.synchronize();
+    return out;
+  }
+
+  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number): void {
+    expectPiece(from, 0, bytes);
+    expectPiece(to, 0, bytes);
+    if (bytes === 0) return;
+    const { symbols } = this.#driver;
+    const result = symbols.cuMemcpyDtoDAsync_v2(numberOf(to), numberOf(from), BigInt(bytes), this.stream);
+    this.#driver.check("cuMemcpyDtoDAsync", result);
+  }
+
+  synchronize(): void {
+    this.#driver.check("cuStreamSynchronize", this.#driver.symbols.cuStreamSynchronize(this.stream));
+  }
+
+  capture(work: () => void): DeviceGraph {
+    const { symbols } = this.#driver;
+    const begun = symbols.cuStreamBeginCapture_v2(this.stream, THREAD_LOCAL);
+    this.#driver.check("cuStreamBeginCapture", begun);
+    const graph = new BigUint64Array(1), executable = new BigUint64Array(1);
+    let ended = RESULT.success as number;
+    try {
+      work();
+    } finally {
+      ended = symbols.cuStreamEndCapture(this.stream, graph); // also where `work` failed, or the stream stays captured
+    }
+    this.#driver.check("cuStreamEndCapture", ended);
+    const recorded = Deno.UnsafePointer.create(graph[0]!);
+    const made = symbols.cuGraphInstantiateWithFlags(executable, recorded, 0n);
+    symbols.cuGraphDestroy(recorded);
+    this.#driver.check("cuGraphInstantiate", made);
+    return new OwnedGraph(
+      executable[0]!,
+      (handle) => this.#driver.check("cuGraphLaunch", symbols.cuGraphLaunch(handle, this.stream)),
+      (handle) => void symbols.cuGraphExecDestroy(handle),
+    );
+  }
+
+  /** Milliseconds that `work` takes on the device, measured by events around it; waits for it. */
+  time(work: () => void): number {
+    const { symbols } = this.#driver;
+    const events = [0, 1].map(() => {
+      const out = new BigUint64Array(1);
+      this.#driver.check("cuEventCreate", symbols.cuEventCreate(out, 0));
+      return Deno.UnsafePointer.create(out[0]!);
+    });
+    try {
+      this.#driver.check("cuEventRecord", symbols.cuEventRecord(events[0]!, this.stream));
+      work();
+      this.#driver.check("cuEventRecord", symbols.cuEventRecord(events[1]!, this.stream));
+      this.#driver.check("cuEventSynchronize", symbols.cuEventSynchronize(events[1]!));
+      const ms = new Float32Array(1);
+      this.#driver.check("cuEventElapsedTime", symbols.cuEventElapsedTime(ms, events[0]!, events[1]!));
+      return ms[0]!;
+    } finally {
+      for (const event of events) symbols.cuEventDestroy_v2(event);
+    }
+  }
+
+  #makeCurrent(): void {
+    this.#driver.check("cuCtxSetCurrent", this.#driver.symbols.cuCtxSetCurrent(this.#context));
+  }
+
+  #outOfMemory(bytes: number): RangeError {
+    const free = new BigUint64Array(1), total = new BigUint64Array(1);
+    const known = this.#driver.symbols.cuMemGetInfo_v2(free, total) === RESULT.success;
+    const left = known
+      ? `${gibibytes(Number(free[0]))} free of ${gibibytes(Number(total[0]))}`
+      : "no more than that";
+    return new RangeError(
+      `Cannot allocate ${
+        gibibytes(bytes)
+      } on ${this.#device.name}: found ${left}; use a smaller model, batch or ` +
+        "context",
+    );
+  }
+}
+
+/** A driver's handle or address that is given back once. */
+class Owned implements Disposable {
+  #value: bigint | undefined;
+  readonly #free: (value: bigint) => void;
+
+  constructor(value: bigint, free: (value: bigint) => void) {
+    this.#value = value;
+    this.#free = free;
+    if (value !== 0n) abandoned.register(this, () => free(value), this);
+  }
+
+  protected get value(): bigint {
+    if (this.#value === undefined) throw new Error("Cannot use device memory: it was freed");
+    return this.#value;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#value === undefined) return;
+    const value = this.#value;
+    this.#value = undefined;
+    abandoned.unregister(this);
+    if (value !== 0n) this.#free(value);
+  }
+}
+
+class OwnedBuffer extends Owned implements DeviceBuffer {
+  readonly bytes: number;
+
+  constructor(address: bigint, bytes: number, free: (address: bigint) => void) {
+    super(address, free);
+    this.bytes = bytes;
+  }
+
+  get address(): Deno.PointerValue {
+    return Deno.UnsafePointer.create(this.value);
+  }
+}
+
+class OwnedGraph extends Owned implements DeviceGraph {
+  readonly #launch: (handle: Deno.PointerValue) => void;
+
+  constructor(
+    handle: bigint,
+    launch: (handle: Deno.PointerValue) => void,
+    free: (handle: Deno.PointerValue) => void,
+  ) {
+    super(handle, (value) => free(Deno.UnsafePointer.create(value)));
+    this.#launch = launch;
+  }
+
+  launch(): void {
+    this.#launch(Deno.UnsafePointer.create(this.value));
+  }
+}
+
+function numberOf(buffer: DeviceBuffer): bigint {
+  return BigInt(Deno.UnsafePointer.value(buffer.address));
+}
+
+function gibibytes(bytes: number): string {
+  return bytes < 2 ** 20 ? `${bytes} bytes` : `${(bytes / 2 ** 30).toFixed(bytes < 2 ** 30 ? 3 : 1)} GiB`;
+}

@@ -1,0 +1,169 @@
+/**
+ * The CUDA kernels on the CPU, for tests: the same sources compiled for an emulator, and "device" memory in this
+ * process, on the heap, so that the address sanitizer sees what goes outside.
+ */
+import { NativeLibraryError } from "../../lib/errors.ts";
+import { STATUS } from "../symbols.ts";
+import { CudaBackend } from "./backend.ts";
+import { CudaContext } from "./context.ts";
+import { addressAt, type DeviceBuffer, type DeviceGraph, type DeviceMemory, expectPiece } from "./memory.ts";
+import { CUDA_SYMBOLS, type CudaSymbols } from "./symbols.ts";
+
+/** Orders in which the emulator gives threads their turns; the index is the number in the C ABI. */
+export const THREAD_ORDERS = ["ascending", "descending", "shuffled", "interleaved", "reversed"] as const;
+/** An order of {@linkcode THREAD_ORDERS}. */
+export type ThreadOrder = typeof THREAD_ORDERS[number];
+
+const EMULATOR_SYMBOLS = {
+  tkf_emulator_order: { parameters: ["i32", "u64"], result: "i32" },
+  tkf_emulator_num_launches: { parameters: [], result: "u64" },
+  tkf_emulator_num_threads: { parameters: [], result: "u64" },
+  tkf_emulator_capture_begin: { parameters: [], result: "i32" },
+  tkf_emulator_capture_end: { parameters: ["buffer"], result: "i32" },
+  tkf_emulator_graph_launch: { parameters: ["pointer"], result: "i32" },
+  tkf_emulator_graph_destroy: { parameters: ["pointer"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+type EmulatorSymbols = Deno.DynamicLibrary<typeof EMULATOR_SYMBOLS>["symbols"];
+
+const HEAP_SYMBOLS = {
+  calloc: { parameters: ["usize", "usize"], result: "pointer" },
+  free: { parameters: ["pointer"], result: "void" },
+  memcpy: { parameters: ["pointer", "buffer", "usize"], result: "pointer" },
+  memmove: { parameters: ["pointer", "pointer", "usize"], result: "pointer" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+const opened = new Map<string, CudaSymbols & EmulatorSymbols>();
+let heap: Deno.DynamicLibrary<typeof HEAP_SYMBOLS>["symbols"] | undefined;
+
+/** The emulated library at work. */
+export interface Emulated {
+  /** Its functions. */
+  readonly symbols: CudaSymbols & EmulatorSymbols;
+  /** Its memory. */
+  readonly memory: DeviceMemory;
+  /** One context of it. */
+  readonly context: CudaContext;
+  /** A backend on it. */
+  readonly backend: CudaBackend;
+  /** Sets the order of threads for all launches from now on. */
+  setOrder(order: ThreadOrder, seed?: bigint): void;
+}
+
+/** Opens an emulated library. @param path as `buildEmulated` of `build.ts` gives it */
+export function openEmulatedLibrary(path: string): Emulated {
+  let symbols = opened.get(path);
+  if (symbols === undefined) {
+    const library = Deno.dlopen(path, { ...CUDA_SYMBOLS, ...EMULATOR_SYMBOLS });
+    symbols = library.symbols as unknown as CudaSymbols & EmulatorSymbols;
+    opened.set(path, symbols);
+  }
+  heap ??= Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "libc.so.6", HEAP_SYMBOLS).symbols;
+  const memory = new HeapMemory(symbols, heap);
+  const context = new CudaContext(symbols, memory);
+  const own = symbols;
+  return {
+    symbols,
+    memory,
+    context,
+    backend: new CudaBackend(context, memory),
+    setOrder(order, seed = 0n) {
+      own.tkf_emulator_order(THREAD_ORDERS.indexOf(order), seed);
+    },
+  };
+}
+
+class HeapMemory implements DeviceMemory {
+  readonly description = "emulated device";
+  readonly stream = null;
+  readonly #symbols: EmulatorSymbols;
+  readonly #heap: Deno.DynamicLibrary<typeof HEAP_SYMBOLS>["symbols"];
+
+  constructor(symbols: EmulatorSymbols, memory: Deno.DynamicLibrary<typeof HEAP_SYMBOLS>["symbols"]) {
+    this.#symbols = symbols;
+    this.#heap = memory;
+  }
+
+  alloc(bytes: number): DeviceBuffer {
+    const address = bytes === 0 ? null : this.#heap.calloc(BigInt(bytes), 1n);
+    if (bytes > 0 && address === null) {
+      throw new RangeError(`Cannot allocate ${bytes} bytes: the heap has no more`);
+    }
+    return new HeapBuffer(address, bytes, this.#heap.free);
+  }
+
+  write(to: DeviceBuffer, data: ArrayBufferView, offset = 0): void {
+    expectPiece(to, offset, data.byteLength);
+    const view = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    if (view.length > 0) this.#heap.memcpy(addressAt(to.address, offset), view, BigInt(view.length));
+  }
+
+  read(from: DeviceBuffer, bytes = from.bytes, offset = 0): Uint8Array<ArrayBuffer> {
+    expectPiece(from, offset, bytes);
+    const out = new Uint8Array(bytes);
+    const { address } = from;
+    if (address !== null && bytes > 0) new Deno.UnsafePointerView(address).copyInto(out, offset);
+    return out;
+  }
+
+  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number): void {
+    expectPiece(from, 0, bytes);
+    expectPiece(to, 0, bytes);
+    if (bytes > 0) this.#heap.memmove(to.address, from.address, BigInt(bytes));
+  }
+
+  synchronize(): void {} // launches have run when they return
+
+  capture(work: () => void): DeviceGraph {
+    const begun = this.#symbols.tkf_emulator_capture_begin();
+    if (begun !== STATUS.ok) throw new Error(`Cannot begin a capture: found status ${begun}`);
+    const out = new BigUint64Array(1);
+    let status = STATUS.ok as number;
+    try {
+      work();
+    } finally {
+      status = this.#symbols.tkf_emulator_capture_end(out);
+    }
+    const graph = Deno.UnsafePointer.create(out[0]!);
+    if (status !== STATUS.ok || graph === null) {
+      throw new NativeLibraryError(
+        `Cannot capture this work: found status ${status}, as of a call that waits or allocates`,
+      );
+    }
+    return {
+      launch: () => {
+        const launched = this.#symbols.tkf_emulator_graph_launch(graph);
+        if (launched !== STATUS.ok) throw new Error(`Cannot launch a graph: found status ${launched}`);
+      },
+      [Symbol.dispose]: () => {
+        this.#symbols.tkf_emulator_graph_destroy(graph);
+      },
+    };
+  }
+}
+
+class HeapBuffer implements DeviceBuffer {
+  readonly bytes: number;
+  readonly #address: Deno.PointerValue;
+  readonly #free: (address: Deno.PointerValue) => void;
+  #freed = false;
+  static readonly #abandoned = new FinalizationRegistry<() => void>((free) => free());
+
+  constructor(address: Deno.PointerValue, bytes: number, free: (address: Deno.PointerValue) => void) {
+    this.#address = address;
+    this.bytes = bytes;
+    this.#free = free;
+    if (address !== null) HeapBuffer.#abandoned.register(this, () => free(address), this);
+  }
+
+  get address(): Deno.PointerValue {
+    if (this.#freed) throw new Error("Cannot use device memory: it was freed");
+    return this.#address;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#freed) return;
+    this.#freed = true;
+    HeapBuffer.#abandoned.unregister(this);
+    if (this.#address !== null) this.#free(this.#address);
+  }
+}

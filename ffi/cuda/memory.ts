@@ -1,0 +1,50 @@
+/** Device memory as the CUDA backend sees it: the driver's on a GPU, this process's own under the emulator. */
+
+/** A piece of device memory. Owned: freed by `using`, or some time after nobody holds it any more. */
+export interface DeviceBuffer extends Disposable {
+  /** Where it lies; NULL where it has no bytes. @throws {Error} After it was freed. */
+  readonly address: Deno.PointerValue;
+  /** Its size. */
+  readonly bytes: number;
+}
+
+/** A stream of work on one device, and its memory. All copies are in the stream's order. */
+export interface DeviceMemory {
+  /** One line: the device, or that it is emulated. */
+  readonly description: string;
+  /** The stream that kernels are launched on (`CUstream`). */
+  readonly stream: Deno.PointerValue;
+  /** Zeroed memory. @throws {RangeError} If there is not so much left; the message says how much is. */
+  alloc(bytes: number): DeviceBuffer;
+  /** Copies from this process into a buffer, from its byte `offset` on. Returns when `data` may be changed again. */
+  write(to: DeviceBuffer, data: ArrayBufferView, offset?: number): void;
+  /** Waits for the stream and copies `bytes` bytes from byte `offset` of a buffer. */
+  read(from: DeviceBuffer, bytes?: number, offset?: number): Uint8Array<ArrayBuffer>;
+  /** Copies on the device: the first `bytes` bytes of a buffer. */
+  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number): void;
+  /** Waits for the stream. */
+  synchronize(): void;
+  /** Records what `work` enqueues, without running it, to be run any number of times. `work` must not wait or allocate. */
+  capture(work: () => void): DeviceGraph;
+}
+
+/** Work that was recorded once, to be run again and again with one call. */
+export interface DeviceGraph extends Disposable {
+  /** Enqueues the work. */
+  launch(): void;
+}
+
+/** Checks that a piece lies in a buffer. @throws {RangeError} If it does not. */
+export function expectPiece(buffer: DeviceBuffer, offset: number, bytes: number): void {
+  const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(bytes) && offset >= 0 && bytes >= 0;
+  if (!whole || offset + bytes > buffer.bytes) {
+    throw new RangeError(
+      `Cannot use bytes ${offset} to ${offset + bytes}: found a device buffer of ${buffer.bytes} bytes`,
+    );
+  }
+}
+
+/** An address `offset` bytes after another. */
+export function addressAt(address: Deno.PointerValue, offset: number): Deno.PointerValue {
+  return offset === 0 || address === null ? address : Deno.UnsafePointer.offset(address, offset);
+}
