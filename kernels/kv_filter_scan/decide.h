@@ -1,79 +1,13 @@
-// One decision after another: moments, fusion, threshold. Plain C++, the same at every instruction-set level; formulas
-// and names as in lib/filter/{similarity,fusion,threshold}.ts, whose results it must equal.
+// Thresholds, one decision after another: plain C++, the same at every instruction-set level. Formulas and names as in
+// lib/filter/threshold.ts, whose results it must equal.
 #pragma once
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
-#include "../include/tokenfilter.h"
+#include "score.h"
 
 namespace tkf {
-
-constexpr double kUndefined = NAN;
-
-// SplitMix64's finalizer.
-inline uint64_t mix64(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-constexpr uint64_t kGolden = 0x9E3779B97F4A7C15u;
-
-struct Moments {
-  double mu_k, var_k, mu_v, var_v;
-};
-
-inline void moments_of(const double* cosines, int count, double* mean, double* variance) {
-  double sum = 0, squares = 0;
-  for (int i = 0; i < count; i++) sum += cosines[i];
-  *mean = sum / count;
-  for (int i = 0; i < count; i++) squares += (cosines[i] - *mean) * (cosines[i] - *mean);
-  *variance = squares / count;
-}
-
-// Score before `invert` and the weight of the key side, of every rule but `learned`.
-struct Fused {
-  double score, key_weight;
-};
-
-// The weight that rules of a constant weight record, for the first token of a sequence too.
-inline double constant_key_weight(const tkf_filter_spec& spec) {
-  switch (spec.fusion) {
-    case TKF_FUSION_MEAN: return 0.5;
-    case TKF_FUSION_STATIC: return spec.alpha;
-    case TKF_FUSION_KEY: return 1;
-    case TKF_FUSION_VALUE: return 0;
-    default: return kUndefined;
-  }
-}
-
-inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64_t t) {
-  const double weight = constant_key_weight(spec);
-  switch (spec.fusion) {
-    case TKF_FUSION_VARIANCE: {
-      const double log_ratio = std::log(m.var_k + spec.eps) - std::log(m.var_v + spec.eps);
-      const double w = 1 / (1 + std::exp(spec.tau * log_ratio));
-      const double k = m.mu_k - spec.lambda * std::sqrt(m.var_k), v = m.mu_v - spec.lambda * std::sqrt(m.var_v);
-      return {std::min(1.0, std::max(-1.0, w * k + (1 - w) * v)), w};
-    }
-    case TKF_FUSION_MEAN: return {(m.mu_k + m.mu_v) / 2, weight};
-    case TKF_FUSION_STATIC: return {spec.alpha * m.mu_k + (1 - spec.alpha) * m.mu_v, weight};
-    case TKF_FUSION_KEY: return {m.mu_k, weight};
-    case TKF_FUSION_VALUE: return {m.mu_v, weight};
-    case TKF_FUSION_MIN: return {std::min(m.mu_k, m.mu_v), weight};
-    case TKF_FUSION_MAX: return {std::max(m.mu_k, m.mu_v), weight};
-    case TKF_FUSION_PRODUCT: return {m.mu_k * m.mu_v, weight};
-    default: {  // random
-      const uint64_t counter = (spec.seed + static_cast<uint64_t>(spec.chunk)) * kGolden +
-                               (static_cast<uint64_t>(spec.layer) << 40) + t;
-      return {static_cast<double>(mix64(counter) >> 11) / 9007199254740992.0, weight};
-    }
-  }
-}
-
-// Linear interpolation between neighbouring order statistics.
-inline double interpolate(double a, double b, double t) { return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t); }
 
 // The scores that a layer looks back on: its state's ring, and the same numbers in order.
 class ScoreWindow {
@@ -127,16 +61,6 @@ class ScoreWindow {
   std::vector<double> sorted_;
 };
 
-// Length of the ring of scores; see scoreCapacity in lib/filter/layer.ts.
-inline int64_t score_capacity(const tkf_filter_spec& spec) {
-  switch (spec.threshold) {
-    case TKF_THRESHOLD_BUDGET:
-    case TKF_THRESHOLD_WINDOW: return spec.window;
-    case TKF_THRESHOLD_ROBBINS_MONRO: return std::max(spec.warmup, 2);
-    default: return 0;
-  }
-}
-
 // A threshold policy at work on one layer of one sequence.
 class Threshold {
  public:
@@ -146,10 +70,8 @@ class Threshold {
   // theta before the next token; NaN where there is none, so that the token is kept.
   double next() {
     switch (spec_.threshold) {
-      case TKF_THRESHOLD_BUDGET: {
-        const double owed = spec_.skip_ratio * numbers_[TKF_SLOT_DECIDED] - numbers_[TKF_SLOT_SKIPPED];
-        return upper_quantile(std::min(1.0, std::max(0.0, spec_.skip_ratio + owed / 16)));
-      }
+      case TKF_THRESHOLD_BUDGET:
+        return upper_quantile(budget_ratio(spec_, numbers_[TKF_SLOT_DECIDED], numbers_[TKF_SLOT_SKIPPED]));
       case TKF_THRESHOLD_WINDOW: return upper_quantile(spec_.skip_ratio);
       case TKF_THRESHOLD_ROBBINS_MONRO:
         if (spec_.skip_ratio == 0) return kUndefined;
@@ -195,7 +117,7 @@ class Threshold {
 // `topk` over a whole sequence: of the tokens past the warm-up, those of highest score are skipped, ties to the
 // earlier; see chooseHighest in lib/filter/threshold.ts. Returns how many.
 inline int64_t skip_highest(const tkf_filter_spec& spec, const double* scores, int64_t count, uint8_t* keep) {
-  const int64_t first = std::max(spec.warmup, 1);
+  const int64_t first = first_decided(spec);
   if (count <= first) return 0;
   std::vector<int64_t> able(static_cast<size_t>(count - first));
   for (size_t i = 0; i < able.size(); i++) able[i] = first + static_cast<int64_t>(i);

@@ -1,6 +1,8 @@
 // Entry points of tkf_filter_scan and tkf_filter_observe: the recurrence of lib/filter/scan.ts.
 #include "kv_filter_scan.h"
 
+#include <cstring>
+
 #include "../common/check.h"
 #include "../common/cpu_context.h"
 #include "check_filter.h"
@@ -144,10 +146,10 @@ class Scan {
       if (!learner_.add(m, features_.data() + row * learner_.layout().F)) return false;
       fused.score = learner_.score();
     } else if (t > 0) {
-      fused = fuse(spec_, m, static_cast<uint64_t>(t));
+      fused = fuse(spec_, m, static_cast<uint64_t>(t), spec_.chunk);
     }
     const double score = spec_.invert ? -fused.score : fused.score, theta = threshold_.next();
-    const bool decided = t >= std::max(spec_.warmup, 1), skip = decided && score > theta;
+    const bool decided = t >= first_decided(spec_), skip = decided && score > theta;
     const bool moments = t > 0;
     const double column[7] = {score, theta, moments ? m.mu_k : kUndefined, moments ? m.var_k : kUndefined,
                               moments ? m.mu_v : kUndefined, moments ? m.var_v : kUndefined, fused.key_weight};

@@ -5,33 +5,9 @@
 #include <vector>
 
 #include "decide.h"
+#include "learned_layout.h"
 
 namespace tkf {
-
-enum FeatureGroup { kSimilarity = 1, kNorm = 2, kProjection = 4, kQuery = 8 };
-
-struct LearnedLayout {
-  int64_t F, P;  // features, the bias included; rows of the pending block at most
-  int64_t mean, sd, A, b, w, f, y, outcome, length;
-
-  explicit LearnedLayout(const tkf_filter_spec& spec) {
-    const int groups = spec.features;
-    F = 4 * !!(groups & kSimilarity) + 3 * !!(groups & kNorm) + (groups & kProjection ? spec.projections : 0) +
-        !!(groups & kQuery) + 1;
-    P = std::max(spec.warmup, spec.block);
-    mean = 0;
-    sd = F;
-    A = 2 * F;
-    b = A + F * F;
-    w = b + F;
-    f = w + F;
-    y = f + P * F;
-    outcome = y + P;
-    length = outcome + P;
-  }
-};
-
-enum Outcome { kSkipped = 0, kKept = 1, kObserved = 2 };
 
 class Learner {
  public:
@@ -40,12 +16,8 @@ class Learner {
 
   const LearnedLayout& layout() const { return at_; }
 
-  // Length of the block that is pending, or about to begin. Blocks begin at 0, at `warmup`, and at every multiple of
-  // `block` above it.
-  int64_t pending_length() const {
-    const int64_t first = number(TKF_SLOT_SEEN) - number(TKF_SLOT_PENDING);
-    return first < spec_.warmup ? spec_.warmup - first : spec_.block - first % spec_.block;
-  }
+  // Length of the block that is pending, or about to begin.
+  int64_t pending_length() const { return block_length(spec_, number(TKF_SLOT_SEEN) - number(TKF_SLOT_PENDING)); }
   // Tokens that may still be decided before the next fit.
   int64_t room() const { return pending_length() - number(TKF_SLOT_PENDING); }
   // Kept tokens of the pending block whose outcomes are not yet known.
@@ -126,10 +98,7 @@ class Learner {
  private:
   int64_t number(int slot) const { return static_cast<int64_t>(numbers_[slot]); }
 
-  double standardised(int64_t f, int64_t i) const {
-    if (i == at_.F - 1) return 1;
-    return (learned_[f + i] - learned_[at_.mean + i]) / (learned_[at_.sd + i] + 1e-3);
-  }
+  double standardised(int64_t f, int64_t i) const { return at_.standardised(learned_, learned_ + f, i); }
 
   double predict(int64_t f) const {
     double sum = 0;

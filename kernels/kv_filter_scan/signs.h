@@ -5,7 +5,7 @@
 #include <tuple>
 #include <vector>
 
-#include "decide.h"
+#include "score.h"
 
 namespace tkf {
 
@@ -22,11 +22,9 @@ class SignCache {
       held_ = 0;
     }
     std::vector<float> signs(count);
-    const uint64_t base = spec.seed * kGolden + (static_cast<uint64_t>(spec.layer) << 40);
     for (int a = 0; a < spec.hidden_size; a++) {
       for (int j = 0; j < spec.projections; j++) {
-        const uint64_t counter = base + (static_cast<uint64_t>(a) << 8) + static_cast<uint64_t>(j);
-        signs[static_cast<size_t>(a) * spec.projections + j] = mix64(counter) >> 63 ? -1.0f : 1.0f;
+        signs[static_cast<size_t>(a) * spec.projections + j] = sign_of(spec, a, j);
       }
     }
     const float* table = (tables_[key] = std::move(signs)).data();

@@ -1,0 +1,118 @@
+// What a score is made of, and the numbers of a threshold: the same lines for the CPU and for device code. Formulas and
+// names as in lib/filter/{similarity,fusion,threshold}.ts, whose results they must equal.
+#pragma once
+#include <cmath>
+
+#include "../include/tokenfilter.h"
+
+#if defined(__CUDACC__)
+#define TKF_BOTH __host__ __device__
+#else
+#define TKF_BOTH
+#endif
+
+namespace tkf {
+
+constexpr double kUndefined = NAN;
+
+TKF_BOTH inline double smaller_of(double a, double b) { return b < a ? b : a; }
+TKF_BOTH inline double larger_of(double a, double b) { return a < b ? b : a; }
+
+// SplitMix64's finalizer.
+TKF_BOTH inline uint64_t mix64(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+constexpr uint64_t kGolden = 0x9E3779B97F4A7C15u;
+
+// Sign of projection j at entry a of the hidden vector.
+TKF_BOTH inline float sign_of(const tkf_filter_spec& spec, int64_t a, int64_t j) {
+  const uint64_t base = spec.seed * kGolden + (static_cast<uint64_t>(spec.layer) << 40);
+  return mix64(base + (static_cast<uint64_t>(a) << 8) + static_cast<uint64_t>(j)) >> 63 ? -1.0f : 1.0f;
+}
+
+struct Moments {
+  double mu_k, var_k, mu_v, var_v;
+};
+
+TKF_BOTH inline void moments_of(const double* cosines, int count, double* mean, double* variance) {
+  double sum = 0, squares = 0;
+  for (int i = 0; i < count; i++) sum += cosines[i];
+  *mean = sum / count;
+  for (int i = 0; i < count; i++) squares += (cosines[i] - *mean) * (cosines[i] - *mean);
+  *variance = squares / count;
+}
+
+// Score before `invert` and the weight of the key side, of every rule but `learned`.
+struct Fused {
+  double score, key_weight;
+};
+
+// The weight that rules of a constant weight record, for the first token of a sequence too.
+TKF_BOTH inline double constant_key_weight(const tkf_filter_spec& spec) {
+  switch (spec.fusion) {
+    case TKF_FUSION_MEAN: return 0.5;
+    case TKF_FUSION_STATIC: return spec.alpha;
+    case TKF_FUSION_KEY: return 1;
+    case TKF_FUSION_VALUE: return 0;
+    default: return kUndefined;
+  }
+}
+
+// `chunk`: 0-based index of the sequence in a text that is scored in chunks.
+TKF_BOTH inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64_t t, int32_t chunk) {
+  const double weight = constant_key_weight(spec);
+  switch (spec.fusion) {
+    case TKF_FUSION_VARIANCE: {
+      const double log_ratio = log(m.var_k + spec.eps) - log(m.var_v + spec.eps);
+      const double w = 1 / (1 + exp(spec.tau * log_ratio));
+      const double k = m.mu_k - spec.lambda * sqrt(m.var_k), v = m.mu_v - spec.lambda * sqrt(m.var_v);
+      return {smaller_of(1.0, larger_of(-1.0, w * k + (1 - w) * v)), w};
+    }
+    case TKF_FUSION_MEAN: return {(m.mu_k + m.mu_v) / 2, weight};
+    case TKF_FUSION_STATIC: return {spec.alpha * m.mu_k + (1 - spec.alpha) * m.mu_v, weight};
+    case TKF_FUSION_KEY: return {m.mu_k, weight};
+    case TKF_FUSION_VALUE: return {m.mu_v, weight};
+    case TKF_FUSION_MIN: return {smaller_of(m.mu_k, m.mu_v), weight};
+    case TKF_FUSION_MAX: return {larger_of(m.mu_k, m.mu_v), weight};
+    case TKF_FUSION_PRODUCT: return {m.mu_k * m.mu_v, weight};
+    default: {  // random
+      const uint64_t counter = (spec.seed + static_cast<uint64_t>(static_cast<int64_t>(chunk))) * kGolden +
+                               (static_cast<uint64_t>(spec.layer) << 40) + t;
+      return {static_cast<double>(mix64(counter) >> 11) / 9007199254740992.0, weight};
+    }
+  }
+}
+
+// Linear interpolation between neighbouring order statistics.
+TKF_BOTH inline double interpolate(double a, double b, double t) {
+  return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
+}
+
+// Length of the ring of scores; see scoreCapacity in lib/filter/layer.ts.
+TKF_BOTH inline int64_t score_capacity(const tkf_filter_spec& spec) {
+  switch (spec.threshold) {
+    case TKF_THRESHOLD_BUDGET:
+    case TKF_THRESHOLD_WINDOW: return spec.window;
+    case TKF_THRESHOLD_ROBBINS_MONRO: return spec.warmup > 2 ? spec.warmup : 2;
+    default: return 0;
+  }
+}
+
+// The ratio that `budget` aims at after `decided` decisions, `skipped` of them skips.
+TKF_BOTH inline double budget_ratio(const tkf_filter_spec& spec, double decided, double skipped) {
+  const double owed = spec.skip_ratio * decided - skipped;
+  return smaller_of(1.0, larger_of(0.0, spec.skip_ratio + owed / 16));
+}
+
+// Share of the old anchor that stays where `absorbed` tokens were absorbed before; see decayOf in lib/filter/anchor.ts.
+TKF_BOTH inline double decay_of(const tkf_filter_spec& spec, double absorbed) {
+  if (absorbed == 0) return 0;
+  return spec.anchor == TKF_ANCHOR_MEAN ? absorbed / (absorbed + 1) : spec.gamma;
+}
+
+// Index of the first token that may be skipped.
+TKF_BOTH inline int64_t first_decided(const tkf_filter_spec& spec) { return spec.warmup > 1 ? spec.warmup : 1; }
+
+}  // namespace tkf
