@@ -54,7 +54,7 @@ export function inspectPage() {
   function labelsOf(place) {
     const labels = [];
     for (const text of place.querySelectorAll("svg.main-svg text")) {
-      if (text.closest(".hoverlayer, .modebar, defs, .scatterlayer") || text.textContent.trim() === "") {
+      if (text.closest(".hoverlayer, .modebar, defs") || text.textContent.trim() === "") {
         continue;
       }
       if (!isVisible(text, place)) continue;

@@ -1,6 +1,6 @@
 /** Share of attention skipped per layer, as a heat map: a row a configuration. */
 import type { SweepSummary } from "../sweep/trial.ts";
-import { axis, baseLayout, Figure } from "./figure.ts";
+import { axis, baseLayout, emptyFigure, Figure } from "./figure.ts";
 import { curveKey, nameCurves, pointKey } from "./trial_label.ts";
 
 /** The numbers of the plot. */
@@ -48,10 +48,17 @@ export function collectLayerSkips(summary: SweepSummary): LayerSkips {
 
 /** Draws the heat map. */
 export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
-  const layers = ratios[0]?.length ?? 0;
+  const title = "Skipped attention per layer";
+  if (ratios.length === 0) {
+    return emptyFigure(
+      title,
+      "No trial here decided a token: give the sweep more --tokens than its --warmup",
+    );
+  }
+  const layers = ratios[0]!.length;
   const lost = dropped === 0 ? "" : ` The first ${names.length} of ${names.length + dropped} rows are shown.`;
   return new Figure({
-    title: "Skipped attention per layer",
+    title,
     caption:
       "Share of tokens after warm-up whose attention was skipped; layers that are not filtered stay at 0. The number " +
       `after a name is the ratio asked for over all layers; seeds are averaged.${lost}`,

@@ -26,5 +26,6 @@ Deno.test("plotLayerSkips() says what it leaves out of a long sweep", () => {
   const figure = plotLayerSkips(collectLayerSkips(makeSummary(trials)));
   assertStringIncludes(figure.caption, "The first 120 of 130 rows");
   assertEquals((figure.data[0]!.z as unknown[]).length, 120);
-  plotLayerSkips(collectLayerSkips(makeSummary([])));
+  const empty = plotLayerSkips(collectLayerSkips(makeSummary([])));
+  assertStringIncludes(JSON.stringify(empty.layout), "No trial here");
 });

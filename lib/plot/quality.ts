@@ -1,7 +1,7 @@
 /** Perplexity and KL divergence against the achieved skip ratio, one curve a configuration. */
 import type { SweepSummary, Trial } from "../sweep/trial.ts";
 import { FUSION_CHOICES } from "../sweep/trial_options.ts";
-import { axis, baseLayout, Figure, type Json } from "./figure.ts";
+import { axis, baseLayout, emptyFigure, Figure, type Json } from "./figure.ts";
 import { NUM_SERIES_COLORS } from "./theme.ts";
 import { curveKey, hoverLines, nameCurves, pointKey, ruleName } from "./trial_label.ts";
 
@@ -164,6 +164,16 @@ const MAX_LEGEND = 14;
 /** Draws one of the two measures. */
 export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Figure {
   const { curves, bands, front, densePerplexity, dropped } = quality;
+  const isPerplexity = measure === "perplexity";
+  const title = isPerplexity
+    ? "Perplexity against skipped attention"
+    : "Distance from the dense model against skipped attention";
+  if (curves.length === 0 && bands.length === 0) {
+    return emptyFigure(
+      title,
+      "No trial here decided a token: give the sweep more --tokens than its --warmup",
+    );
+  }
   const data: { [key: string]: Json }[] = [];
   for (const [i, band] of bands.entries()) data.push(...bandTraces(band, measure, i));
   const single = curves.length <= MAX_LEGEND;
@@ -187,7 +197,6 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
     ...curves.flatMap((curve) => curve.points.map((p) => p[measure])),
     ...bands.flatMap((band) => band.points.map((p) => p[measure].high)),
   ];
-  const isPerplexity = measure === "perplexity";
   const wide = isPerplexity && Math.max(...values) > 8 * densePerplexity;
   if (isPerplexity) data.push(denseTrace(quality));
   const lost = dropped === 0
@@ -196,9 +205,7 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
       dropped === 1 ? "1 trial" : `${dropped} trials`
     } without a finite value or a decided token left out.`;
   return new Figure({
-    title: isPerplexity
-      ? "Perplexity against skipped attention"
-      : "Distance from the dense model against skipped attention",
+    title,
     caption: (isPerplexity
       ? "Lower is better. A rule is worth something where it lies below the grey band of the random control (mean and " +
         "range over its seeds) with the same recent window. " +

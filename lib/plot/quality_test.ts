@@ -90,7 +90,8 @@ Deno.test("plotQuality() takes a log scale where perplexities lie far apart", ()
   assertEquals([yaxis(300), yaxis(400)], [undefined, "log"]);
 });
 
-Deno.test("plotQuality() draws an empty sweep without a curve", () => {
+Deno.test("plotQuality() says what is missing in an empty sweep", () => {
   const figure = plotQuality(collectQuality(makeSummary([])), "kl");
-  assertEquals(figure.data.map((trace) => trace.name), ["Pareto front"]);
+  assertEquals(figure.data, []);
+  assertStringIncludes(JSON.stringify(figure.layout), "No trial here");
 });

@@ -1,7 +1,10 @@
 /** The report of a sweep: one HTML page that needs nothing but itself. */
 import type { SweepSummary } from "../sweep/trial.ts";
 import type { Figure } from "./figure.ts";
+import { collectContour, plotContour } from "./contour.ts";
+import { collectImportance, plotImportance } from "./importance.ts";
 import { collectLayerSkips, plotLayerSkips } from "./layer_skips.ts";
+import { collectParallel, plotParallel } from "./parallel.ts";
 import { collectQuality, plotQuality } from "./quality.ts";
 import { escapeHtml } from "./draw.ts";
 import { renderFacts, renderPage, renderTable, type ReportOptions } from "./page.ts";
@@ -13,6 +16,9 @@ export function plotSweep(summary: SweepSummary): Figure[] {
   return [
     plotQuality(quality, "perplexity"),
     plotQuality(quality, "kl"),
+    plotParallel(collectParallel(summary)),
+    plotImportance(collectImportance(summary)),
+    plotContour(collectContour(summary)),
     plotLayerSkips(collectLayerSkips(summary)),
   ];
 }

@@ -13,9 +13,9 @@ const html = renderSweepReport(summary, { plotly });
 Deno.test("renderSweepReport() holds plotly once, the data, and a row a trial", () => {
   assertEquals(html.split("window.Plotly = ").length, 2);
   const figures = JSON.parse(html.match(/id="figures">(.*?)<\/script>/s)![1]!);
-  assertEquals(figures.length, 3);
+  assertEquals(figures.length, 6);
   assertEquals(html.match(/<tr[ >]/g)!.length, 1 + summary.trials.length);
-  for (let i = 0; i < 3; i++) assertStringIncludes(html, `id="figure${i}"`);
+  for (let i = 0; i < 6; i++) assertStringIncludes(html, `id="figure${i}"`);
   assertStringIncludes(html, "prefers-color-scheme: dark");
 });
 

@@ -4,6 +4,7 @@
  */
 export * from "./default_grid.ts";
 export * from "./digest.ts";
+export * from "./importance.ts";
 export * from "./pareto.ts";
 export { digestConditions, runSweep, type SweepArguments, type SweepProgress } from "./runner.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";
