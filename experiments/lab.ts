@@ -1,0 +1,61 @@
+/** `deno task lab`: JupyterLab on the notebooks, with the Deno kernel that runs this task. See `deno task lab --help`. */
+import { buildCpu, ensureBlas } from "../build.ts";
+import { makeFolder, writeWhole } from "./cli/files.ts";
+import { Progress } from "./cli/progress.ts";
+import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { ensureJupyter } from "./notebooks/jupyter.ts";
+
+const FOLDER = decodeURIComponent(new URL("../notebooks/", import.meta.url).pathname);
+const USAGE = `Usage: deno task lab [flags of JupyterLab]
+
+Starts JupyterLab on the project's notebooks with the Deno kernel, and builds the kernels they run on. JupyterLab is
+installed on first use, in the project's cache; the user's own Jupyter is not touched. Flags go to JupyterLab as they
+are, such as --no-browser or --port 8899. Ctrl-C ends it.`;
+
+/** The kernel's description for Jupyter: the Deno of this process. */
+export function describeKernel(deno: string): string {
+  return JSON.stringify(
+    {
+      argv: [deno, "jupyter", "--kernel", "--conn", "{connection_file}"],
+      display_name: "Deno",
+      language: "typescript",
+    },
+    null,
+    2,
+  ) + "\n";
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    writeLine(Deno.stdout, USAGE);
+    return EXIT.ok;
+  }
+  const progress = new Progress(Deno.stderr);
+  const onProgress = (message: string) => progress.line(message);
+  const [{ python, folder }] = await Promise.all([
+    ensureJupyter({ lab: true, onProgress }),
+    buildCpu({ onProgress }),
+    ensureBlas({ onProgress }),
+  ]);
+  const kernel = `${folder}/share/jupyter/kernels/deno`;
+  makeFolder(kernel);
+  await writeWhole(`${kernel}/kernel.json`, describeKernel(Deno.execPath()));
+  const own = [
+    `--ServerApp.root_dir=${FOLDER}`,
+    "--MultiKernelManager.default_kernel_name=deno",
+    ...(Deno.uid() === 0 ? ["--allow-root"] : []),
+  ];
+  const lab = new Deno.Command(python, {
+    args: ["-m", "jupyterlab", ...own, ...args],
+    env: { PYTHONNOUSERSITE: "1", JUPYTER_PREFER_ENV_PATH: "1", JUPYTER_PATH: `${folder}/share/jupyter` },
+  }).spawn();
+  // Ctrl-C reaches JupyterLab too, which asks and then ends; this process waits for it.
+  const wait = () => {};
+  Deno.addSignalListener("SIGINT", wait);
+  Deno.addSignalListener("SIGTERM", () => lab.kill("SIGTERM"));
+  const { code } = await lab.status;
+  return code;
+}
+
+if (import.meta.main) await runTask(main);

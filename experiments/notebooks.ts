@@ -1,0 +1,222 @@
+/**
+ * `deno task notebooks`: runs the notebooks headless, checks what came of them, and makes pages of them.
+ * See `deno task notebooks --help`.
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { buildCpu, ensureBlas } from "../build.ts";
+import { findChromium, nearest, UsageError } from "../mod.ts";
+import { expectWritable, makeFolder } from "./cli/files.ts";
+import { expectSwitches } from "./cli/parse.ts";
+import { formatDuration, Progress } from "./cli/progress.ts";
+import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { ensureJupyter } from "./notebooks/jupyter.ts";
+import { readNotebook } from "./notebooks/notebook.ts";
+import { type ProcessArguments, processNotebook, withBrowser } from "./notebooks/process.ts";
+import { checkNotebooks, formatCells, type NamedNotebook } from "./notebooks/static_checks.ts";
+
+const FOLDER = decodeURIComponent(new URL("../notebooks/", import.meta.url).pathname);
+const SWITCHES = ["check", "update", "browser", "quiet", "help"];
+const FLAGS = ["model", "repeat", "out", ...SWITCHES];
+const USAGE = `Usage: deno task notebooks [NAMES] [flags]
+
+Checks the cells of each notebook (form, format, types, lint), runs them with the Deno kernel, fails on any error, missing
+figure or empty output, makes a page of each, and looks at the page in a headless Chromium where there is one.
+NAMES are beginnings of names, such as 01 or 04_sweep; all notebooks where left out.
+
+  --model tiny|smollm2-135m|FILE.gguf
+      the model, as TOKENFILTER_MODEL for the notebooks (tiny)
+  --repeat N
+      runs of each, with fresh kernels; all must give the same outputs (1)
+  --out DIR
+      folder for executed notebooks, pages and screenshots (results/notebooks)
+  --check
+      check the cells alone, run nothing
+  --update
+      format the cells, and write the notebooks back with their outputs (with the model tiny alone)
+  --browser
+      fail where there is no Chromium
+  --quiet
+      no progress on stderr
+  --help
+      print this`;
+
+interface Request {
+  readonly names: readonly string[];
+  readonly model: string;
+  readonly repeat: number;
+  readonly out: string;
+  readonly check: boolean;
+  readonly update: boolean;
+  readonly browser: boolean;
+  readonly quiet: boolean;
+  readonly help: boolean;
+}
+
+function readRequest(args: readonly string[]): Request {
+  expectSwitches(args, SWITCHES);
+  const parsed = parseArgs([...args], {
+    string: ["model", "repeat", "out", "_"],
+    boolean: SWITCHES,
+    alias: { help: "h" },
+    unknown: (argument: string, name?: string) => {
+      if (name === undefined) return true;
+      throw new UsageError(
+        `Cannot use "${argument}": the nearest is "--${nearest(name, FLAGS)}" (see --help)`,
+      );
+    },
+  });
+  for (const name of ["model", "repeat", "out"] as const) {
+    if (parsed[name] === "") throw new UsageError(`Cannot use --${name}: found no value (see --help)`);
+  }
+  const { model = "tiny", out = "results/notebooks", check, update, browser, quiet, help } = parsed;
+  const repeat = Number(parsed.repeat ?? 1);
+  if (!Number.isInteger(repeat) || repeat < 1) {
+    throw new UsageError(`Cannot use --repeat ${parsed.repeat}: expected an integer of at least 1`);
+  }
+  if (update && model !== "tiny") {
+    throw new UsageError(
+      `Cannot use --update with --model ${model}: notebooks are kept with the outputs of tiny`,
+    );
+  }
+  return { names: parsed._.map(String), model, repeat, out, check, update, browser, quiet, help };
+}
+
+/** Names of the notebooks that are meant, in order. @throws {UsageError} If a name fits none. */
+export function chooseNotebooks(known: readonly string[], names: readonly string[]): string[] {
+  const chosen = new Set<string>();
+  for (const name of names) {
+    const short = name.replace(/^.*[/\\]/, "").replace(/\.ipynb$/, "");
+    const fitting = known.filter((own) => own.startsWith(short));
+    if (fitting.length === 0) {
+      throw new UsageError(`Cannot find notebook "${name}": the nearest is "${nearest(short, known)}"`);
+    }
+    fitting.forEach((own) => chosen.add(own));
+  }
+  return names.length === 0 ? [...known] : known.filter((name) => chosen.has(name));
+}
+
+async function readNotebooks(names: readonly string[]): Promise<NamedNotebook[]> {
+  const known = [...Deno.readDirSync(FOLDER)].map(({ name }) => name)
+    .filter((name) => name.endsWith(".ipynb")).map((name) => name.slice(0, -".ipynb".length)).sort();
+  return await Promise.all(
+    chooseNotebooks(known, names).map(async (name) => ({
+      name,
+      notebook: await readNotebook(`${FOLDER}${name}.ipynb`),
+    })),
+  );
+}
+
+/** Says what is wrong. @returns The exit code. */
+function report(problems: readonly string[]): number {
+  for (const problem of problems) writeLine(Deno.stderr, problem);
+  return problems.length === 0 ? EXIT.ok : 1;
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const request = readRequest(args);
+  if (request.help) {
+    writeLine(Deno.stdout, USAGE);
+    return EXIT.ok;
+  }
+  const progress = new Progress(request.quiet ? undefined : Deno.stderr);
+  const interrupt = new AbortController();
+  const signals = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
+  let code: number = EXIT.interrupted;
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(name, () => {
+      code = signals[name];
+      interrupt.abort();
+    });
+  }
+  try {
+    return await work(request, progress, interrupt.signal);
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+    progress.clear();
+    writeLine(Deno.stderr, "Interrupted: nothing is half-written");
+    return code;
+  }
+}
+
+async function work(request: Request, progress: Progress, signal: AbortSignal): Promise<number> {
+  const hasChromium = findChromium() !== undefined;
+  if (request.browser && !hasChromium) {
+    throw new UsageError(
+      "Cannot look at the pages: found no Chromium, expected one (install it, or set TOKENFILTER_CHROMIUM)",
+    );
+  }
+  expectWritable(request.out);
+  let notebooks = await readNotebooks(request.names);
+  if (request.update) {
+    const formatted = await formatCells(notebooks.map(({ notebook }) => notebook));
+    notebooks = notebooks.map(({ name }, i) => ({ name, notebook: formatted[i]! }));
+  }
+  progress.line(`checking the cells of ${count(notebooks.length)}`);
+  const wrong = await checkNotebooks(notebooks);
+  signal.throwIfAborted();
+  if (wrong.length > 0 || request.check) return report(wrong);
+
+  const onProgress = (message: string) => progress.line(message);
+  const [jupyter] = await Promise.all([
+    ensureJupyter({ onProgress }),
+    buildCpu({ onProgress }),
+    ensureBlas({ onProgress }),
+  ]);
+  signal.throwIfAborted();
+  makeFolder(request.out);
+  const problems = await withBrowser(
+    hasChromium,
+    (browser) => processAll(request, notebooks, { jupyter, browser, progress, signal }),
+  );
+  progress.clear();
+  if (!hasChromium) {
+    progress.line("Not checked, for want of Chromium: static images of the figures, and pages in a browser");
+  }
+  const code = report(problems);
+  if (code === EXIT.ok) writeLine(Deno.stdout, `Pages of ${count(notebooks.length)}: ${request.out}`);
+  return code;
+}
+
+function count(notebooks: number): string {
+  return notebooks === 1 ? "1 notebook" : `${notebooks} notebooks`;
+}
+
+/** Runs one notebook after the other. @returns What is wrong, one line each. */
+async function processAll(
+  request: Request,
+  notebooks: readonly NamedNotebook[],
+  { progress, ...tools }: Pick<ProcessArguments, "jupyter" | "browser" | "signal"> & {
+    readonly progress: Progress;
+  },
+): Promise<string[]> {
+  const problems: string[] = [];
+  progress.start();
+  for (const [i, { name, notebook }] of notebooks.entries()) {
+    const done = await processNotebook({
+      ...request,
+      ...tools,
+      name,
+      notebook,
+      folder: FOLDER,
+      onProgress: (fraction, label) => progress.bar((i + fraction) / notebooks.length, `${name}: ${label}`),
+    });
+    problems.push(...done.problems.map((problem) => `${name}: ${problem}`));
+    const state = done.problems.length === 0 ? "ok" : `${done.problems.length} problems`;
+    progress.line(`${name}: ${state}, ${done.figures} figures, ${describeTimes(done.seconds)}`);
+  }
+  return problems;
+}
+
+/** `4.1 s`, or of several runs the median and the longest. */
+function describeTimes(seconds: readonly number[]): string {
+  if (seconds.length === 0) return "no run finished";
+  if (seconds.length === 1) {
+    return seconds[0]! < 60 ? `${seconds[0]!.toFixed(1)} s` : formatDuration(1000 * seconds[0]!);
+  }
+  const sorted = [...seconds].sort((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)]!;
+  return `${seconds.length} runs, median ${median.toFixed(1)} s, longest ${sorted.at(-1)!.toFixed(1)} s`;
+}
+
+if (import.meta.main) await runTask(main);

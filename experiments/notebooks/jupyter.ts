@@ -1,0 +1,107 @@
+/** Jupyter in a folder of its own in the project's cache: nothing of the user's Python or kernels is touched. */
+import { cacheDir, prepareCacheDir } from "../../build.ts";
+import { UsageError } from "../../mod.ts";
+
+/** A Python that has Jupyter. */
+export interface Jupyter {
+  /** Path of the program. */
+  readonly python: string;
+  /** Folder of the virtual environment that it belongs to. */
+  readonly folder: string;
+}
+
+/** Runs a program to its end; `undefined` where there is no such program. */
+export type RunProgram = (
+  command: readonly [string, ...string[]],
+) => Promise<{ readonly success: boolean; readonly stdout: string; readonly stderr: string } | undefined>;
+
+/** Options of {@linkcode ensureJupyter}. */
+export interface JupyterOptions {
+  /** Whether JupyterLab is wanted too. */
+  readonly lab?: boolean;
+  /** Is told what goes on, in short lines, only where something has to be done. */
+  readonly onProgress?: (message: string) => void;
+  /** In place of running programs. */
+  readonly run?: RunProgram;
+}
+
+const MEND = "install Python 3.10 or newer with pip (for example: apt-get install python3-venv python3-pip)";
+
+/**
+ * Finds the environment of these requirements and of this machine's `python3` in the cache, or makes it.
+ *
+ * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message says the mend.
+ */
+export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyter> {
+  const { lab = false, onProgress = () => {}, run = runProgram } = options;
+  const file = new URL(lab ? "requirements_lab.txt" : "requirements.txt", import.meta.url);
+  const version = await run(["python3", "-c", "import sys; print(sys.version, sys.base_prefix)"]);
+  if (!version?.success) {
+    throw new UsageError(`Cannot set up Jupyter: found no python3, expected one: ${MEND}`);
+  }
+  const texts = await Promise.all(
+    ["requirements.txt", "requirements_lab.txt"].map((name) =>
+      Deno.readTextFile(new URL(name, import.meta.url))
+    ),
+  );
+  const bytes = new TextEncoder().encode([version.stdout, ...texts.slice(0, lab ? 2 : 1)].join("\n"));
+  const key = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 16);
+  const folder = `${cacheDir()}/${lab ? "jupyterlab" : "jupyter"}-${key}`;
+  const jupyter = { python: `${folder}/bin/python`, folder };
+  if (await isFolder(folder)) return jupyter;
+
+  await prepareCacheDir();
+  const part = `${folder}.${Deno.pid}.partial`;
+  try {
+    onProgress(`getting ${lab ? "JupyterLab" : "Jupyter"} with pip, once`);
+    const pip = await makeEnvironment(part, run);
+    const flags = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"];
+    const installed = await run([...pip, "install", ...flags, "-r", decodeURIComponent(file.pathname)]);
+    if (!installed?.success) {
+      throw new UsageError(`Cannot set up Jupyter: pip said "${lastLine(installed?.stderr)}"; ${MEND}`);
+    }
+    await Deno.rename(part, folder); // its programs are run as modules, which a new path does not harm
+  } catch (error) {
+    await Deno.remove(part, { recursive: true }).catch(() => {});
+    if (!await isFolder(folder)) throw error; // another process was faster
+  }
+  return jupyter;
+}
+
+/** Makes a virtual environment; returns the command of a pip that installs into it. */
+async function makeEnvironment(folder: string, run: RunProgram): Promise<[string, ...string[]]> {
+  const whole = await run(["python3", "-m", "venv", folder]);
+  if (whole?.success) return [`${folder}/bin/python`, "-m", "pip"];
+  // Debian's python3 has no pip to copy unless python3-venv is there; its own pip can serve.
+  const bare = await run(["python3", "-m", "venv", "--clear", "--without-pip", folder]);
+  const pip = await run(["python3", "-m", "pip", "--version"]);
+  if (bare?.success && pip?.success) return ["python3", "-m", "pip", "--python", `${folder}/bin/python`];
+  const said = lastLine(bare?.success ? pip?.stderr : bare?.stderr);
+  throw new UsageError(`Cannot set up Jupyter: python3 said "${said}"; ${MEND}`);
+}
+
+function lastLine(text = ""): string {
+  return text.trim().split("\n").at(-1) || "nothing";
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isDirectory;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    throw error;
+  }
+}
+
+/** Runs a program without input. */
+export const runProgram: RunProgram = async ([program, ...args]) => {
+  try {
+    const child = new Deno.Command(program, { args, stdin: "null" });
+    const { success, stdout, stderr } = await child.output();
+    const decoder = new TextDecoder();
+    return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+};

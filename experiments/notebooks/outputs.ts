@@ -1,0 +1,78 @@
+/** What an executed notebook must have given, and whether runs of it gave the same. */
+import { type Cell, joinText, LIMITS, type Notebook, type Output, QUIET } from "./notebook.ts";
+
+/** MIME type of plotly's JSON. */
+export const PLOTLY_MIME = "application/vnd.plotly.v1+json";
+
+/** Whether a code cell draws: then a figure must be among its outputs. */
+export function drawsFigure(source: string): boolean {
+  return /\b(plot[A-Z]\w*|new Figure)\(/.test(source);
+}
+
+/** What is wrong with the outputs, one line each; empty where all is well. */
+export function checkOutputs({ cells }: Notebook): string[] {
+  return cells.flatMap((cell, i) =>
+    cell.cell_type === "code" ? checkCell(cell).map((problem) => `cell ${i + 1}: ${problem}`) : []
+  );
+}
+
+function checkCell({ source, metadata, outputs = [] }: Cell): string[] {
+  const problems: string[] = [];
+  for (const output of outputs) {
+    if (output.output_type === "error") problems.push(`found an error: ${output.ename}: ${output.evalue}`);
+    if (output.name === "stderr") {
+      problems.push(`found words on stderr: ${joinText(output.text).trim().split("\n")[0]}`);
+    }
+  }
+  const filled = outputs.filter(isFilled).length;
+  const quiet = metadata.tags?.includes(QUIET) ?? false;
+  if (quiet && filled > 0) problems.push(`found an output, expected none of a cell with the tag "${QUIET}"`);
+  if (!quiet && filled === 0) problems.push("found no output, expected one");
+  if (filled < outputs.length) problems.push("found an empty output");
+  if (drawsFigure(source) && !outputs.some(({ data }) => data !== undefined && PLOTLY_MIME in data)) {
+    problems.push("found no figure, expected the one that the cell draws");
+  }
+  return problems;
+}
+
+function isFilled({ output_type, text, data }: Output): boolean {
+  if (output_type === "stream") return joinText(text).trim() !== "";
+  if (output_type === "error") return true;
+  return Object.values(data ?? {}).some((value) =>
+    typeof value === "string" || Array.isArray(value) ? joinText(value).trim() !== "" : value !== null
+  );
+}
+
+/**
+ * Outputs that one run gave and another did not, one line each. Outputs are compared by kind, MIME types and number of
+ * lines: times and the like may differ.
+ */
+export function compareRuns(runs: readonly Notebook[]): string[] {
+  const problems: string[] = [];
+  const shapes = runs.map(({ cells }) => cells.map(shapeOf));
+  for (const [run, shape] of shapes.entries()) {
+    for (const [cell, own] of shape.entries()) {
+      if (own === shapes[0]![cell]) continue;
+      problems.push(
+        `run ${run + 1}, cell ${cell + 1}: found ${own}, expected ${shapes[0]![cell]} as in run 1`,
+      );
+    }
+  }
+  return problems;
+}
+
+function shapeOf({ outputs = [] }: Cell): string {
+  const shapes = outputs.map(({ output_type, name, text, data }) =>
+    output_type === "stream"
+      ? `${name} of ${joinText(text).split("\n").length} lines`
+      : `${output_type} of ${Object.keys(data ?? {}).sort().join(", ")}`
+  );
+  return shapes.length === 0 ? "no output" : shapes.join(" and ");
+}
+
+/** What is wrong with the size of a notebook's file; undefined where nothing. */
+export function checkSize(text: string): string | undefined {
+  const bytes = new TextEncoder().encode(text).length;
+  if (bytes < LIMITS.bytes) return undefined;
+  return `found a file of ${bytes} bytes with its outputs, expected less than ${LIMITS.bytes}`;
+}
