@@ -4,10 +4,13 @@
  * ```sh
  * deno run -A build.ts           # build what is missing
  * deno run -A build.ts --force   # build again
+ * deno run -A build.ts --emulated # also the CUDA library's kernels, for tests on the CPU
  * ```
  * @module
  */
 import { ensureBlas, type FoundBlas } from "./ffi/blas.ts";
+import { type Compiler, findCompiler, gitHash, inParallel, run } from "./ffi/build/command.ts";
+import { buildEmulated, type EmulatedLibrary, type EmulatedOptions } from "./ffi/build/emulated.ts";
 import {
   type BuildManifest,
   cacheDir,
@@ -17,18 +20,19 @@ import {
   prepareCacheDir,
   writeAtomically,
 } from "./ffi/cache.ts";
-import {
-  FLAGS,
-  KERNELS_URL,
-  type Level,
-  LEVELS,
-  LINUX_LINK_FLAGS,
-  readKernelSources,
-  sha256,
-} from "./ffi/sources.ts";
+import { writeSources } from "./ffi/build/units.ts";
+import { FLAGS, type Level, LEVELS, LINUX_LINK_FLAGS, readKernelSources, sha256 } from "./ffi/sources.ts";
 import { NativeLibraryError } from "./lib/errors.ts";
 
-export { cacheDir, ensureBlas, type FoundBlas, prepareCacheDir };
+export {
+  buildEmulated,
+  cacheDir,
+  type EmulatedLibrary,
+  type EmulatedOptions,
+  ensureBlas,
+  type FoundBlas,
+  prepareCacheDir,
+};
 
 /** Options of {@linkcode buildCpu}. */
 export interface BuildOptions {
@@ -45,59 +49,6 @@ export interface BuiltLibrary {
   readonly manifest: BuildManifest;
   /** Whether it was there already. */
   readonly cached: boolean;
-}
-
-interface Finished {
-  readonly success: boolean;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs a command; a missing program, or a file that is none, is a failure like any other. */
-async function run(command: string, args: readonly string[], cwd?: string | URL): Promise<Finished> {
-  try {
-    const child = new Deno.Command(command, { args: [...args], cwd, stdin: "null" });
-    const { success, stdout, stderr } = await child.output();
-    const decoder = new TextDecoder();
-    return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied)) {
-      throw error;
-    }
-    return { success: false, stdout: "", stderr: `${command}: found no program of this name` };
-  }
-}
-
-interface Compiler {
-  readonly command: string;
-  readonly args: readonly string[];
-  /** First line of `--version`. */
-  readonly version: string;
-}
-
-/** `CXX` where it is set, else the first of g++ and clang++ that runs. */
-async function findCompiler(): Promise<Compiler> {
-  const own = Deno.env.get("CXX")?.trim();
-  const candidates = own ? [own] : ["g++", "clang++"];
-  for (const candidate of candidates) {
-    const [command, ...args] = candidate.split(/\s+/);
-    const { success, stdout } = await run(command, [...args, "--version"]);
-    if (success) return { command, args, version: stdout.split("\n")[0].trim() };
-  }
-  const tried = own ? `CXX="${own}", which does not run` : "neither g++ nor clang++";
-  throw new NativeLibraryError(
-    `Cannot build the native library: found ${tried}, expected a C++17 compiler; install g++ or clang++ ` +
-      "(for example: apt-get install g++), or set CXX to one",
-  );
-}
-
-/** Commit of the checkout that holds the sources, if there is one. */
-async function gitHash(): Promise<string | null> {
-  if (KERNELS_URL.protocol !== "file:") return null;
-  const head = await run("git", ["rev-parse", "HEAD"], KERNELS_URL);
-  if (!head.success) return null;
-  const changed = await run("git", ["status", "--porcelain", "--", "."], KERNELS_URL);
-  return head.stdout.trim() + (changed.stdout === "" ? "" : "-dirty");
 }
 
 /**
@@ -178,10 +129,7 @@ async function compile(
   work: string,
   onProgress: (message: string) => void,
 ): Promise<{ library: Uint8Array<ArrayBuffer>; warnings: string }> {
-  for (const [path, text] of sources) {
-    await Deno.mkdir(`${work}/${path}`.replace(/\/[^/]*$/, ""), { recursive: true });
-    await Deno.writeTextFile(`${work}/${path}`, text);
-  }
+  await writeSources(sources, work);
   const lowest = levels[0].flags;
   const units = [
     ...levels.map(({ name, code, flags }) => ({
@@ -197,22 +145,17 @@ async function compile(
   ];
   let warnings = "";
   let done = 0;
-  const queue = [...units];
   onProgress(`compiling the kernels with ${compiler.version}`);
-  const worker = async () => {
-    for (let unit = queue.shift(); unit !== undefined; unit = queue.shift()) {
-      const { success, stderr } = await run(
-        compiler.command,
-        [...compiler.args, ...FLAGS, ...unit.args],
-        work,
-      );
-      if (!success) throw failure(unit.name, stderr);
-      warnings += stderr;
-      onProgress(`compiled ${unit.name} (${++done} of ${units.length})`);
-    }
-  };
-  const workers = await Promise.allSettled(Array.from({ length: navigator.hardwareConcurrency }, worker));
-  for (const result of workers) if (result.status === "rejected") throw result.reason;
+  await inParallel(units, async (unit) => {
+    const { success, stderr } = await run(
+      compiler.command,
+      [...compiler.args, ...FLAGS, ...unit.args],
+      { cwd: work },
+    );
+    if (!success) throw failure(unit.name, stderr);
+    warnings += stderr;
+    onProgress(`compiled ${unit.name} (${++done} of ${units.length})`);
+  });
 
   await Deno.writeTextFile(`${work}/exports`, "{ global: tkf_*; local: *; };\n"); // a version script, for ld on Linux
   const linked = await run(compiler.command, [
@@ -223,7 +166,7 @@ async function compile(
     ...(Deno.build.os === "linux" ? LINUX_LINK_FLAGS : []),
     "-o",
     "library",
-  ], work);
+  ], { cwd: work });
   if (!linked.success) throw failure("the library", linked.stderr);
   return { library: await Deno.readFile(`${work}/library`), warnings: warnings + linked.stderr };
 }
@@ -235,18 +178,26 @@ function failure(what: string, stderr: string): NativeLibraryError {
 }
 
 if (import.meta.main) {
-  const unknown = Deno.args.find((arg) => arg !== "--force");
+  const unknown = Deno.args.find((arg) => !["--force", "--emulated"].includes(arg));
   if (unknown !== undefined) {
-    console.error(`Cannot use "${unknown}": expected --force or nothing`);
+    console.error(`Cannot use "${unknown}": expected --force, --emulated or nothing`);
     Deno.exit(2);
   }
   try {
-    const onProgress = (message: string) => console.error(message);
-    const { path, manifest, cached } = await buildCpu({ force: Deno.args.includes("--force"), onProgress });
+    const options = {
+      force: Deno.args.includes("--force"),
+      onProgress: (message: string) => console.error(message),
+    };
+    const { path, manifest, cached } = await buildCpu(options);
     console.log(`${cached ? "found" : "built"} ${path} (${manifest.levels.join(", ")})`);
     if (manifest.warnings !== "") console.error(manifest.warnings);
-    const blas = await ensureBlas({ onProgress });
+    const blas = await ensureBlas(options);
     console.log(`matrix products: ${blas.path ?? "built-in"} (${blas.reason})`);
+    if (Deno.args.includes("--emulated")) {
+      const emulated = await buildEmulated(options);
+      console.log(`${emulated.cached ? "found" : "built"} ${emulated.path}`);
+      if (emulated.warnings !== "") console.error(emulated.warnings);
+    }
   } catch (error) {
     if (!(error instanceof NativeLibraryError)) throw error;
     console.error(error.message);

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildCpu } from "./build.ts";
-import { KERNEL_SOURCES, KERNELS_URL, LEVELS } from "./ffi/sources.ts";
+import { includesOf, readCudaSources } from "./ffi/build/units.ts";
+import { KERNEL_SOURCES, LEVELS } from "./ffi/sources.ts";
 import { SYMBOLS } from "./ffi/symbols.ts";
 import { inChild } from "./kernels/common/testing_child.ts";
 
@@ -186,16 +187,11 @@ Deno.test({
   },
 });
 
-Deno.test("KERNEL_SOURCES lists every C++ file under kernels/, and each is there", async () => {
-  const found: string[] = [];
-  const visit = async (folder: string) => {
-    for await (const { name, isDirectory } of Deno.readDir(new URL(folder || ".", KERNELS_URL))) {
-      if (isDirectory) await visit(`${folder}${name}/`);
-      else if (/\.(cpp|h|hpp)$/.test(name)) found.push(`${folder}${name}`);
-    }
-  };
-  await visit("");
-  assertEquals(found.toSorted(), [...KERNEL_SOURCES].toSorted());
+Deno.test("KERNEL_SOURCES lists what the CPU library's units include, all of it and nothing else", async () => {
+  const sources = await readCudaSources(); // all of kernels/
+  const units = ["common/entries.cpp", "common/level.cpp"];
+  const used = new Set(units.flatMap((unit) => includesOf(sources, unit)));
+  assertEquals([...KERNEL_SOURCES].sort(), [...used].sort());
 });
 
 Deno.test("ensureBlas() follows TOKENFILTER_BLAS, and says why there is no BLAS where pip fails", async () => {

@@ -1,0 +1,94 @@
+/** Compilers and other programs that the build calls. */
+import { NativeLibraryError } from "../../lib/errors.ts";
+import { KERNELS_URL } from "../sources.ts";
+
+/** What became of a command. */
+export interface Finished {
+  readonly success: boolean;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Where and how a command runs. */
+export interface RunOptions {
+  readonly cwd?: string | URL;
+  /** Added to the environment. */
+  readonly env?: Record<string, string>;
+}
+
+/** Runs a command; a missing program, or a file that is none, is a failure like any other. */
+export async function run(
+  command: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<Finished> {
+  try {
+    const child = new Deno.Command(command, { args: [...args], ...options, stdin: "null" });
+    const { success, stdout, stderr } = await child.output();
+    const decoder = new TextDecoder();
+    return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied)) {
+      throw error;
+    }
+    return { success: false, stdout: "", stderr: `${command}: found no program of this name` };
+  }
+}
+
+/** A C++ compiler that runs. */
+export interface Compiler {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** First line of `--version`. */
+  readonly version: string;
+}
+
+/**
+ * `CXX` where it is set, else the first of g++ and clang++ that runs.
+ *
+ * @throws {NativeLibraryError} If there is none.
+ */
+export async function findCompiler(): Promise<Compiler> {
+  const own = Deno.env.get("CXX")?.trim();
+  const candidates = own ? [own] : ["g++", "clang++"];
+  for (const candidate of candidates) {
+    const [command, ...args] = candidate.split(/\s+/);
+    const { success, stdout } = await run(command!, [...args, "--version"]);
+    if (success) return { command: command!, args, version: stdout.split("\n")[0]!.trim() };
+  }
+  const tried = own ? `CXX="${own}", which does not run` : "neither g++ nor clang++";
+  throw new NativeLibraryError(
+    `Cannot build the native library: found ${tried}, expected a C++17 compiler; install g++ or clang++ ` +
+      "(for example: apt-get install g++), or set CXX to one",
+  );
+}
+
+/** Commit of the checkout that holds the sources, if there is one; with "-dirty" where they were changed. */
+export async function gitHash(): Promise<string | null> {
+  if (KERNELS_URL.protocol !== "file:") return null;
+  const head = await run("git", ["rev-parse", "HEAD"], { cwd: KERNELS_URL });
+  if (!head.success) return null;
+  const changed = await run("git", ["status", "--porcelain", "--", "."], { cwd: KERNELS_URL });
+  return head.stdout.trim() + (changed.stdout === "" ? "" : "-dirty");
+}
+
+/** Works through jobs, as many at once as there are cores; the first failure is thrown when all have ended. */
+export async function inParallel<Job>(
+  jobs: readonly Job[],
+  work: (job: Job) => Promise<void>,
+): Promise<void> {
+  const queue = [...jobs];
+  let failed = false;
+  const worker = async () => {
+    for (let job = queue.shift(); job !== undefined && !failed; job = queue.shift()) {
+      try {
+        await work(job);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const workers = await Promise.allSettled(Array.from({ length: navigator.hardwareConcurrency }, worker));
+  for (const result of workers) if (result.status === "rejected") throw result.reason;
+}
