@@ -8,6 +8,7 @@ export * from "./importance.ts";
 export * from "./pareto.ts";
 export { digestConditions, runSweep, type SweepArguments, type SweepProgress } from "./runner.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";
+export * from "./study.ts";
 export { summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
 export * from "./trial_log.ts";

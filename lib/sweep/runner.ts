@@ -29,7 +29,7 @@ export interface SweepArguments {
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
   /** Where trials go as they end, and where finished ones are found. */
-  readonly log: TrialLog;
+  readonly log: Pick<TrialLog, "finished" | "append">;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
   /** Hears of every chunk and trial. */

@@ -1,0 +1,120 @@
+/** A model on a text, in a few lines: what the run is, and a sweep without a folder of results. */
+import type { Environment, RunConditions } from "../environment.ts";
+import { type DenseResult, PerplexityEvaluation } from "../eval/perplexity.ts";
+import type { LoadedModel } from "../model/load.ts";
+import { sha256Hex } from "./digest.ts";
+import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
+import { expandGrids, type Grid } from "./space.ts";
+import { summarizeSweep } from "./summary.ts";
+import type { SweepSummary } from "./trial.ts";
+import { createTrialPruner } from "./trial_options.ts";
+
+/** How perplexities come about, in words. */
+export const PROTOCOL =
+  "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context " +
+  "length, the tail dropped, each a sequence of its own, one prefill; perplexity = exp of the mean of the chunks' mean " +
+  "losses, softmax over float32 logits; KL and top-1 on the same positions.";
+
+/** A model and the text that it is to read. */
+export interface Study {
+  /** The model, on its backend. */
+  readonly model: LoadedModel;
+  /** The text. */
+  readonly text: string;
+  /** What to call it; default `text`. */
+  readonly textName?: string;
+  /** Tokens a chunk; default 512. */
+  readonly context?: number;
+  /** Use the first tokens alone; default: all. */
+  readonly tokens?: number;
+}
+
+/** Token ids of a study: BOS at the front where the tokenizer adds one, cut at `tokens`. */
+export function encodeStudy({ model: { tokenizer }, text, tokens }: Study): Int32Array<ArrayBuffer> {
+  return Int32Array.from(tokenizer.encode(text, { bos: tokenizer.addsBos }).slice(0, tokens));
+}
+
+/** What a study's numbers depend on, and where they were measured. The package's version is read when this is called. */
+export async function describeStudy(study: Study): Promise<Environment> {
+  const { model, text, textName = "text", context = 512 } = study;
+  const { backend } = model.llama;
+  const conditions: RunConditions = {
+    version: await readVersion(),
+    model: model.name,
+    modelSha256: model.sha256,
+    text: textName,
+    textSha256: await sha256Hex(text),
+    context,
+    textTokens: Math.floor(encodeStudy(study).length / context) * context,
+    bos: model.tokenizer.addsBos,
+    backend: backend.name,
+  };
+  return {
+    ...conditions,
+    runDigest: await digestConditions(conditions),
+    protocol: PROTOCOL,
+    backendDescription: backend.description,
+    deno: Deno.version.deno,
+    platform: `${Deno.build.os} ${Deno.build.arch}`,
+    startedAt: new Date().toISOString(),
+  };
+}
+
+async function readVersion(): Promise<string> {
+  const response = await fetch(new URL("../../deno.json", import.meta.url));
+  return (await response.json()).version;
+}
+
+/** How a sweep may be watched and stopped. */
+export interface SweepControl {
+  /** Stops between two chunks; the signal's reason is then thrown. */
+  readonly signal?: AbortSignal;
+  /** Hears of every chunk and trial. */
+  readonly onProgress?: (progress: SweepProgress) => void;
+}
+
+/**
+ * Runs every trial of a grid and summarises them, as `deno task sweep` does, but keeps nothing on disk.
+ *
+ * @param grids Axes as in {@linkcode expandGrids}; the trials of several grids run one after the other.
+ * @throws {TypeError | RangeError} If an option is not known or out of range, or the text is shorter than a chunk.
+ * @throws The signal's reason, if it is aborted.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, readBuiltinText, ReferenceBackend, sweepStudy } from "@tokenfilter/tokenfilter";
+ * const model = await loadModel("tiny", new ReferenceBackend());
+ * const study = { model, text: await readBuiltinText(), context: 32, tokens: 32 };
+ * const { trials, dense } = await sweepStudy(study, [{ fusion: ["key", "value"], tail: 0.1, pruneRatio: 0.05, warmup: 8 }]);
+ * console.assert(trials.length === 2 && dense.tokens === 32);
+ * ```
+ */
+export async function sweepStudy(
+  study: Study,
+  grids: readonly Grid[],
+  control: SweepControl = {},
+): Promise<SweepSummary> {
+  const { llama, config } = study.model;
+  const methods = expandGrids(grids);
+  const pruners = new Map(
+    methods.map((method) => [method, createTrialPruner(config, method, { backend: llama.backend })]),
+  );
+  const environment = await describeStudy(study);
+  const evaluation = new PerplexityEvaluation(llama, encodeStudy(study), { context: environment.context });
+  const trials = await runSweep({
+    ...control,
+    methods,
+    evaluation,
+    createPruner: (method) => pruners.get(method)!,
+    conditions: conditionsOf(environment),
+    log: { finished: [], append: () => {} },
+  });
+  const dense: DenseResult = await evaluation.dense();
+  return summarizeSweep(trials, dense, environment);
+}
+
+/** The conditions among what is known of a run. */
+function conditionsOf(environment: Environment): RunConditions {
+  const { version, model, modelSha256, text, textSha256, context, textTokens, bos, backend } = environment;
+  return { version, model, modelSha256, text, textSha256, context, textTokens, bos, backend };
+}

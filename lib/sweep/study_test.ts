@@ -1,0 +1,45 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { loadModel, readBuiltinText, ReferenceBackend } from "../../mod.ts";
+import { describeStudy, encodeStudy, sweepStudy } from "./study.ts";
+
+const model = await loadModel("tiny", new ReferenceBackend());
+const study = { model, text: await readBuiltinText(), textName: "prose", context: 40, tokens: 100 };
+const cheap = { tail: 0.1, pruneRatio: 0.05, warmup: 8 };
+
+Deno.test("encodeStudy() cuts the text at the asked number of tokens", () => {
+  assertEquals(encodeStudy(study).length, 100);
+  assertEquals(
+    [...encodeStudy(study)],
+    [...model.tokenizer.encode(study.text, { bos: model.tokenizer.addsBos })].slice(0, 100),
+  );
+});
+
+Deno.test("describeStudy() counts whole chunks alone and knows the package's version", async () => {
+  const config = JSON.parse(await Deno.readTextFile(new URL("../../deno.json", import.meta.url)));
+  const environment = await describeStudy(study);
+  assertEquals(environment.version, config.version);
+  assertEquals([environment.textTokens, environment.context, environment.text], [80, 40, "prose"]);
+  assertEquals(environment.modelSha256, model.sha256);
+  assertEquals((await describeStudy(study)).runDigest, environment.runDigest);
+  assert((await describeStudy({ ...study, tokens: 40 })).runDigest !== environment.runDigest);
+});
+
+Deno.test("sweepStudy() runs every trial of every grid once", async () => {
+  const seen: number[] = [];
+  const { trials, dense, environment } = await sweepStudy(
+    study,
+    [{ ...cheap, fusion: ["key", "value"] }, { ...cheap, fusion: ["value", "random"] }],
+    { onProgress: ({ done }) => seen.push(done) },
+  );
+  assertEquals(trials.map(({ fusion }) => fusion).sort(), ["key", "random", "value"]);
+  assertEquals(dense.tokens, 80);
+  assertEquals(seen.at(-1), 3);
+  for (const trial of trials) assertEquals(trial.runDigest, environment.runDigest);
+});
+
+Deno.test("sweepStudy() refuses what it cannot run before it runs anything", async () => {
+  await assertRejects(() => sweepStudy(study, [{ fusion: "fancy" }]), RangeError, "fancy");
+  await assertRejects(() => sweepStudy({ ...study, tokens: 20 }, [cheap]), RangeError);
+  const aborted = AbortSignal.abort(new Error("enough"));
+  await assertRejects(() => sweepStudy(study, [cheap], { signal: aborted }), Error, "enough");
+});
