@@ -33,6 +33,8 @@ export interface RunControl {
   readonly signal?: AbortSignal;
   /** Called after each chunk. */
   readonly onChunk?: (done: number, total: number) => void;
+  /** Hears each chunk's losses, [context - 1] in nats, and the dense model's at the same positions. */
+  readonly onLosses?: (chunk: number, nll: Float64Array, denseNll: Float64Array) => void;
 }
 
 /** The dense model on a text. */
@@ -202,6 +204,7 @@ export class PerplexityEvaluation {
       losses.push(compared.nll);
       differences.push(compared.nll.map((value, i) => value - compared.baseNll[i]!));
       divergences.push(compared.kl);
+      control.onLosses?.(chunk, compared.nll, compared.baseNll);
       agreed += compared.agree.reduce((a, b) => a + b, 0);
       usages.push(sequence.usage());
       masks.push({ length: ids.length, keep: sequence.keep });

@@ -7,6 +7,15 @@
  */
 export * from "./anatomy.ts";
 export { CHROMIUM_FLAGS, ChromiumError, expectChromium, findChromium } from "./chromium.ts";
+export {
+  collectComparison,
+  type ComparisonRow,
+  type ComparisonRows,
+  formatInterval,
+  formatPercent,
+  plotComparison,
+} from "./comparison.ts";
+export { plotComparisons, renderComparisonReport, tabulateComparison } from "./comparison_report.ts";
 export { collectContour, type ContourOptions, type LossContour, plotContour } from "./contour.ts";
 export { type MediaBundle, plotlyScript, readDisplayed, setPlotly, setStaticImage } from "./display.ts";
 export {

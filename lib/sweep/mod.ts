@@ -2,6 +2,7 @@
  * Sweeps: grids of options, trials that survive a crash, and what they add up to.
  * @module
  */
+export * from "./comparison.ts";
 export * from "./default_grid.ts";
 export * from "./digest.ts";
 export * from "./importance.ts";

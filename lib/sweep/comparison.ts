@@ -1,0 +1,253 @@
+/** Several methods at the same ratio on the same text, with intervals of their differences. */
+import type { PerplexityEvaluation } from "../eval/perplexity.ts";
+import type { Pruner } from "../pruning/pruner.ts";
+import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
+import type { Environment } from "./trial.ts";
+import {
+  looksAhead,
+  recordTrialOptions,
+  type ResolvedTrialOptions,
+  resolveTrialOptions,
+  type TrialOptions,
+  type TrialOptionsRecord,
+} from "./trial_options.ts";
+
+/** A method with a name; methods of one name differ in the seed alone, and count as one. */
+export interface NamedMethod {
+  /** What tables and plots call it. */
+  readonly name: string;
+  /** Its options. */
+  readonly options: ResolvedTrialOptions;
+}
+
+/** One method on the text. */
+export interface ComparedMethod {
+  /** Its name; `dense` is the model without a filter. */
+  readonly name: string;
+  /** Its options, those of the first seed; null for `dense`. */
+  readonly options: TrialOptionsRecord | null;
+  /** Seeds whose losses were averaged, token by token. */
+  readonly seeds: number;
+  /** Share of attention computations skipped after the warm-up, over all layers; mean over seeds; null if none could be. */
+  readonly achievedRatio: number | null;
+  /** Whether it needs the whole sequence before its first decision. */
+  readonly looksAhead: boolean;
+  /** Mean loss in nats a token; mean over seeds. */
+  readonly loss: number;
+  /** exp of `loss`. */
+  readonly perplexity: number;
+  /** Lowest and highest mean loss of a seed. */
+  readonly seedLosses: readonly [low: number, high: number];
+  /** Its loss less the dense model's; null for `dense`. */
+  readonly toDense: Interval | null;
+  /** Its loss less that of `random`; null for `dense` and `random`, and where `random` was left out. */
+  readonly toRandom: Interval | null;
+  /** Share of the way from `random` to `oracle` in loss; null for those three, and where one was left out. */
+  readonly closed: Interval | null;
+}
+
+/** The content of `compare.json`. */
+export interface Comparison {
+  /** `dense`, then the methods by their loss. */
+  readonly methods: readonly ComparedMethod[];
+  /** How intervals were made. */
+  readonly intervals: {
+    /** Share of resamples inside. */
+    readonly confidence: number;
+    /** Tokens a moving block. */
+    readonly blockSize: number;
+    /** Resamples. */
+    readonly resamples: number;
+    /** Of the resampling. */
+    readonly seed: number;
+  };
+  /** What it ran on. */
+  readonly environment: Environment;
+}
+
+/** Options of each method that a comparison knows; `random` is run over several seeds. */
+const METHODS = {
+  "random": { fusion: "random" },
+  "key": { fusion: "key" },
+  "value": { fusion: "value" },
+  "mean": { fusion: "mean" },
+  "variance": { fusion: "variance" },
+  "variance inverted": { fusion: "variance", invert: true },
+  "paper": { preset: "paper" },
+  "learned": { fusion: "learned" },
+  "oracle": { fusion: "oracle" },
+} as const satisfies { readonly [name: string]: TrialOptions };
+
+/** Names of the methods that {@linkcode comparedMethods} knows. */
+export const COMPARED_METHODS: readonly string[] = Object.keys(METHODS);
+
+/**
+ * The methods of a comparison, with all else alike; but `paper` keeps its recent window of 0.
+ *
+ * @param names Some of {@linkcode COMPARED_METHODS}.
+ * @param base Options that all share, such as `pruneRatio`; not `fusion`, `invert` or `preset`.
+ * @param seeds Seeds of `random`, from `base.seed` on.
+ * @throws {RangeError} If a name is unknown, there are no seeds, or a method does not define the options.
+ *
+ * @example
+ * ```ts
+ * import { comparedMethods } from "@tokenfilter/tokenfilter";
+ * const methods = comparedMethods(["random", "paper"], { pruneRatio: 0.3 }, 5);
+ * console.assert(methods.length === 6 && methods[5]!.options.recent === 0);
+ * ```
+ */
+export function comparedMethods(
+  names: readonly string[],
+  base: Omit<TrialOptions, "fusion" | "invert" | "preset"> = {},
+  seeds: number = 5,
+): NamedMethod[] {
+  if (!(Number.isInteger(seeds) && seeds >= 1)) {
+    throw new RangeError(`Cannot compare over ${seeds} seeds: expected a positive integer`);
+  }
+  const first = BigInt(base.seed ?? 0);
+  return [...new Set(names)].flatMap((name) => {
+    if (!Object.hasOwn(METHODS, name)) {
+      throw new RangeError(`Cannot compare "${name}": expected some of ${COMPARED_METHODS.join(", ")}`);
+    }
+    const own: TrialOptions = METHODS[name as keyof typeof METHODS];
+    const { recent: _, ...shared } = base;
+    const options = { ...(name === "paper" ? shared : base), ...own };
+    if (name !== "random") return [{ name, options: resolveTrialOptions(options) }];
+    return Array.from(
+      { length: seeds },
+      (_, i) => ({ name, options: resolveTrialOptions({ ...options, seed: first + BigInt(i) }) }),
+    );
+  });
+}
+
+/** How a comparison is run. */
+export interface ComparisonArguments {
+  /** Methods; those of one name are seeds of one. */
+  readonly methods: readonly NamedMethod[];
+  /** Model and text. */
+  readonly evaluation: PerplexityEvaluation;
+  /** Binds a method to the model. */
+  readonly createPruner: (method: ResolvedTrialOptions) => Pruner;
+  /** What it runs on, for the record. */
+  readonly environment: Environment;
+  /** Of the intervals: default 64 tokens a block, 2000 resamples. */
+  readonly blockSize?: number;
+  /** Resamples of the intervals. */
+  readonly resamples?: number;
+  /** Stops between two chunks. */
+  readonly signal?: AbortSignal;
+  /** Hears of every chunk: the finished share of the work, in [0, 1], and the method at work. */
+  readonly onProgress?: (fraction: number, name: string) => void;
+}
+
+/** Losses of one method, and what else its runs said. */
+interface Measured {
+  readonly name: string;
+  readonly options: ResolvedTrialOptions | undefined;
+  readonly losses: Float64Array;
+  readonly means: readonly number[];
+  readonly ratios: readonly (number | null)[];
+}
+
+/**
+ * Runs methods on one text and compares their losses token by token. Intervals are percentiles over resamples of moving
+ * blocks, the same blocks for every method, so that what a passage does to all of them cancels.
+ *
+ * @throws {DOMException} The signal's reason, if it is aborted.
+ */
+export async function compareMethods(args: ComparisonArguments): Promise<Comparison> {
+  const { evaluation, signal, onProgress, blockSize = 64, resamples = 2000 } = args;
+  const { chunks } = evaluation, width = evaluation.context - 1;
+  const total = args.methods.length + 1;
+  let done = 0;
+  onProgress?.(0, "dense");
+  await evaluation.dense({ signal, onChunk: (chunk, of) => onProgress?.(chunk / of / total, "dense") });
+  done++;
+  const dense = new Float64Array(chunks.length * width);
+  const measured: Measured[] = [];
+  for (const [name, group] of Map.groupBy(args.methods, ({ name }) => name)) {
+    const losses = new Float64Array(dense.length), means: number[] = [], ratios: (number | null)[] = [];
+    for (const { options } of group) {
+      let sum = 0;
+      const { achievedRatio } = await evaluation.run(args.createPruner(options), {
+        signal,
+        onChunk: (chunk, of) => onProgress?.((done + chunk / of) / total, name),
+        onLosses: (chunk, nll, denseNll) => {
+          dense.set(denseNll, chunk * width);
+          nll.forEach((loss, i) => {
+            losses[chunk * width + i]! += loss / group.length;
+            sum += loss;
+          });
+        },
+      });
+      means.push(sum / dense.length);
+      ratios.push(achievedRatio);
+      done++;
+    }
+    measured.push({ name, options: group[0]!.options, losses, means, ratios });
+  }
+  const mean = (await evaluation.dense()).nll;
+  const all: Measured[] = [
+    { name: "dense", options: undefined, losses: dense, means: [mean], ratios: [0] },
+    ...measured.sort((a, b) => average(a.means) - average(b.means)),
+  ];
+  const methods = describe(all, chunks.map(() => width), { blockSize, resamples });
+  return {
+    methods,
+    intervals: { confidence: 0.95, blockSize, resamples, seed: 0 },
+    environment: args.environment,
+  };
+}
+
+const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+
+function describe(
+  all: readonly Measured[],
+  lengths: readonly number[],
+  options: { readonly blockSize: number; readonly resamples: number },
+): ComparedMethod[] {
+  const draws = resampleMeans(all.map(({ losses }) => losses), lengths, options);
+  const at = (name: string) => all.findIndex((method) => method.name === name);
+  const random = at("random"), oracle = at("oracle");
+  const interval = (statistic: (means: readonly number[]) => number): Interval =>
+    percentileInterval(
+      statistic(all.map(({ means }) => average(means))),
+      Float64Array.from(draws, (means) => statistic(means)),
+    );
+  return all.map(({ name, options: method, means, ratios }, i) => {
+    const own = name !== "dense" && name !== "random";
+    return {
+      name,
+      options: method === undefined ? null : recordTrialOptions(method),
+      seeds: means.length,
+      achievedRatio: ratios.includes(null) ? null : average(ratios as number[]),
+      looksAhead: method !== undefined && looksAhead(method),
+      loss: average(means),
+      perplexity: Math.exp(average(means)),
+      seedLosses: [Math.min(...means), Math.max(...means)],
+      toDense: i === 0 ? null : interval((m) => m[i]! - m[0]!),
+      toRandom: own && random > 0 ? interval((m) => m[i]! - m[random]!) : null,
+      closed: own && random > 0 && oracle > 0 && i !== oracle
+        ? interval((m) => (m[random]! - m[i]!) / (m[random]! - m[oracle]!))
+        : null,
+    };
+  });
+}
+
+/** Means of paired series over resamples of moving blocks, [resamples][series]. */
+function resampleMeans(
+  series: readonly Float64Array[],
+  lengths: readonly number[],
+  options: { readonly blockSize: number; readonly resamples: number },
+): number[][] {
+  const blocks = drawMovingBlocks(lengths, options);
+  const counts = new Float64Array(blocks.length);
+  return Array.from({ length: blocks.resamples }, (_, resample) => {
+    blocks.fill(resample, counts);
+    return series.map((values) => {
+      let sum = 0;
+      for (let i = 0; i < counts.length; i++) sum += counts[i]! * values[i]!;
+      return sum / counts.length;
+    });
+  });
+}
