@@ -13,7 +13,7 @@ import { cutChunks } from "./chunks.ts";
 import { LayerColumns, listViews } from "./heads_columns.ts";
 import { averageRules, boundRules, compareRules, type RatedRules } from "./heads_quality.ts";
 import { createProbe } from "./heads_probe.ts";
-import { cutBands, describeMainLayer, describeViewLayer, type HeadLayout } from "./heads_summary.ts";
+import { cutBands, describeLayer, type HeadLayout } from "./heads_summary.ts";
 import { chooseExcerpt, chooseSample, headTrace, tokenColumns } from "./heads_tokens.ts";
 import type { DecisionTable } from "./trace.ts";
 
@@ -194,10 +194,10 @@ export class HeadCollection {
     for (const [i, columns] of this.#columns.entries()) {
       await breathe();
       signal?.throwIfAborted();
-      for (const view of views) view.layers.push(describeViewLayer(columns, view, layout));
-      const main = describeMainLayer(columns, layout);
-      layers.push(main.layer);
-      rated.push(main.rated);
+      const described = describeLayer(columns, layout);
+      described.views.forEach((layer, view) => views[view]!.layers.push(layer));
+      layers.push(described.main);
+      rated.push(described.rated);
       onProgress?.((i + 1) / this.#columns.length, `${i + 1}/${this.#columns.length} layers`);
     }
     const all = averageRules(rated), excerpt = chooseExcerpt(context, warmup, this.#columns.length);

@@ -67,7 +67,7 @@ export class SideColumns {
         const mu = mean(own);
         this.mu[at + row] = mu;
         this.variance[at + row] = variance(own, mu);
-        own.forEach((cosine, head) => this.heads[head]!.add(cosine));
+        for (let head = 0; head < own.length; head++) this.heads[head]!.add(own[head]!);
         this.cosines?.set(own, (at + row) * own.length);
       }
       absorb(this.#anchor, x, row * size, decayOf(this.#spec, this.#absorbed++));
@@ -186,12 +186,16 @@ export class LayerColumns {
     return this.#sides.get(`values ${anchor}`)!;
   }
 
-  /** Moments of a token in a view; undefined for the first of a sequence. */
-  moments(view: ViewKey, token: number): Moments | undefined {
+  /** Moments of each token in a view, [N]; undefined for the first of a sequence. */
+  moments(view: ViewKey): (Moments | undefined)[] {
     const keys = this.keys(view), values = this.values(view);
-    const muK = keys.mu[token]!;
-    if (Number.isNaN(muK)) return undefined;
-    return { muK, varK: keys.variance[token]!, muV: values.mu[token]!, varV: values.variance[token]! };
+    return Array.from(keys.mu, (muK, token) =>
+      Number.isNaN(muK) ? undefined : {
+        muK,
+        varK: keys.variance[token]!,
+        muV: values.mu[token]!,
+        varV: values.variance[token]!,
+      });
   }
 
   /** Begins a sequence, the chunk of that index. */

@@ -1,6 +1,6 @@
 /** How well each rule ranks a layer's tokens by their true redundancy. */
 import { FUSION } from "../filter/fusion.ts";
-import { FUSION_RULES } from "../filter/layer.ts";
+import { FUSION_RULES, type FusionRule } from "../filter/layer.ts";
 import { type Interval, type MovingBlocks, percentileInterval } from "../stats/bootstrap.ts";
 import {
   HEAD_RULES,
@@ -17,41 +17,35 @@ import { type LayerColumns, listViews, type ViewKey } from "./heads_columns.ts";
 /** Scores of all rules of the filter on all tokens, by rule; NaN where undefined. */
 export type RuleScores = ReadonlyMap<HeadRule, Float64Array<ArrayBuffer>>;
 
-/** Where a token stands: its index in its sequence, and that sequence's index. */
-export interface TokenPlace {
-  readonly position: number;
-  readonly chunk: number;
-}
-
 /** Scores of every rule in one view, by the filter's own formulas. */
 export function scoreRules(
   columns: LayerColumns,
   view: ViewKey,
-  placeOf: (token: number) => TokenPlace,
+  random: Float64Array<ArrayBuffer>,
 ): RuleScores {
-  const { plan, r } = columns;
-  const scores = new Map<HeadRule, Float64Array<ArrayBuffer>>();
-  for (const rule of FUSION_RULES) {
-    if (rule === "learned") {
-      const own = listViews(plan.view).findIndex((other) =>
-        other.keyState === view.keyState && other.anchor === view.anchor
-      );
-      scores.set(rule, columns.learned[own]!.redundancy);
-      continue;
-    }
-    const { score } = FUSION[rule];
-    scores.set(
-      rule,
-      Float64Array.from(r, (_, token) => {
-        const moments = columns.moments(view, token);
-        if (moments === undefined) return NaN;
-        const { position, chunk } = placeOf(token);
-        return score(moments, rule === "random" ? { ...plan.method, chunk } : plan.method, position);
-      }),
-    );
-  }
-  scores.set("variance inverted", scores.get("variance")!.map((score) => -score));
-  return scores;
+  const { plan } = columns, moments = columns.moments(view);
+  const own = listViews(plan.view).findIndex(({ keyState, anchor }) =>
+    keyState === view.keyState && anchor === view.anchor
+  );
+  const score = (rule: FusionRule): Float64Array<ArrayBuffer> => {
+    if (rule === "learned") return columns.learned[own]!.redundancy;
+    if (rule === "random") return random;
+    const entry = FUSION[rule];
+    return Float64Array.from(moments, (m) => m === undefined ? NaN : entry.score(m, plan.method, 0));
+  };
+  const scores = new Map<HeadRule, Float64Array<ArrayBuffer>>(
+    FUSION_RULES.map((rule) => [rule, score(rule)]),
+  );
+  return scores.set("variance inverted", scores.get("variance")!.map((one) => -one));
+}
+
+/** Scores of the `random` rule, which no view changes; NaN for the first token of a sequence. */
+export function scoreRandom({ plan, r }: LayerColumns, context: number): Float64Array<ArrayBuffer> {
+  const none = { muK: 0, varK: 0, muV: 0, varV: 0 };
+  return Float64Array.from(r, (_, token) => {
+    const position = token % context, chunk = Math.floor(token / context);
+    return position === 0 ? NaN : FUSION.random.score(none, { ...plan.method, chunk }, position);
+  });
 }
 
 /** What scores are held against: the decided tokens of a layer. */

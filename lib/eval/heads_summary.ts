@@ -9,14 +9,17 @@ import {
   type PositionBand,
   type ViewLayer,
 } from "../stats/head_report.ts";
-import type { LayerColumns, ViewKey } from "./heads_columns.ts";
+import { type LayerColumns, listViews, type ViewKey } from "./heads_columns.ts";
 import {
   boundRules,
   compareRules,
   poseRanking,
+  type RankingTask,
   type RatedRules,
   rateRules,
   resampleRules,
+  type RuleScores,
+  scoreRandom,
   scoreRules,
 } from "./heads_quality.ts";
 
@@ -54,21 +57,53 @@ function describeByPosition(column: ArrayLike<number>, { context, bands }: HeadL
   return { all: all.describe(), bands: builders.map((builder) => builder.describe()) };
 }
 
-const placeIn = (context: number) => (token: number) => ({
-  position: token % context,
-  chunk: Math.floor(token / context),
-});
+/** One layer in every view, and in the method's own with intervals. */
+export interface DescribedLayer {
+  /** In the order of `listViews`. */
+  readonly views: readonly ViewLayer[];
+  readonly main: MainLayer;
+  /** Ratings in the method's own view, with all resamples. */
+  readonly rated: RatedRules;
+}
 
-/** One layer in one view. */
-export function describeViewLayer(columns: LayerColumns, view: ViewKey, layout: HeadLayout): ViewLayer {
+/** Describes one layer. */
+export function describeLayer(columns: LayerColumns, layout: HeadLayout): DescribedLayer {
+  const { method, view } = columns.plan, { decided, blocks, confidence } = layout;
+  const task = poseRanking(columns.r, decided, method.skipRatio);
+  const random = scoreRandom(columns, layout.context);
+  const scored = listViews(view).map((other) => ({
+    view: other,
+    scores: scoreRules(columns, other, random),
+  }));
+  const views = scored.map(({ view, scores }) => describeView(columns, view, scores, task, layout));
+  const { scores } = scored[0]!;
+  const rated: RatedRules = { rules: views[0]!.rules, draws: resampleRules(scores, task, blocks) };
+  const skipped = decided.reduce((sum, token) => sum + (columns.method.keep[token] === 0 ? 1 : 0), 0);
+  return {
+    views,
+    rated,
+    main: {
+      layer: method.layer,
+      skipRatio: method.skipRatio,
+      skipped: decided.length === 0 ? null : skipped / decided.length,
+      r: describeByPosition(columns.r, layout),
+      rules: boundRules(rated, confidence, { scores, task }),
+      comparisons: compareRules(rated, confidence),
+      learnedWeights: columns.learned[0]!.learnedWeights,
+    },
+  };
+}
+
+function describeView(
+  columns: LayerColumns,
+  view: ViewKey,
+  scores: RuleScores,
+  task: RankingTask,
+  layout: HeadLayout,
+): ViewLayer {
   const { method } = columns.plan, keys = columns.keys(view), values = columns.values(view);
-  const scores = scoreRules(columns, view, placeIn(layout.context));
-  const weights = Float64Array.from(
-    keys.mu,
-    (_, token) => FUSION.variance.keyWeight(columns.moments(view, token), method),
-  );
-  const task = poseRanking(columns.r, layout.decided, method.skipRatio);
-  const describe = (column: Float64Array) => describeByPosition(column, layout);
+  const weights = columns.moments(view).map((moments) => FUSION.variance.keyWeight(moments, method));
+  const describe = (column: ArrayLike<number>) => describeByPosition(column, layout);
   return {
     layer: method.layer,
     heads: keys.heads.map((sK, head) => ({ head, sK: sK.describe(), sV: values.heads[head]!.describe() })),
@@ -79,29 +114,5 @@ export function describeViewLayer(columns: LayerColumns, view: ViewKey, layout: 
     wK: describe(weights),
     scores: HEAD_RULES.map((rule) => ({ rule, score: describe(scores.get(rule)!) })),
     rules: rateRules(scores, task),
-  };
-}
-
-/** One layer in the method's own view, and its ratings with all resamples. */
-export function describeMainLayer(
-  columns: LayerColumns,
-  layout: HeadLayout,
-): { readonly layer: MainLayer; readonly rated: RatedRules } {
-  const { method, view } = columns.plan, { decided, blocks, confidence } = layout;
-  const scores = scoreRules(columns, view, placeIn(layout.context));
-  const task = poseRanking(columns.r, decided, method.skipRatio);
-  const rated: RatedRules = { rules: rateRules(scores, task), draws: resampleRules(scores, task, blocks) };
-  const skipped = decided.reduce((sum, token) => sum + (columns.method.keep[token] === 0 ? 1 : 0), 0);
-  return {
-    rated,
-    layer: {
-      layer: method.layer,
-      skipRatio: method.skipRatio,
-      skipped: decided.length === 0 ? null : skipped / decided.length,
-      r: describeByPosition(columns.r, layout),
-      rules: boundRules(rated, confidence, { scores, task }),
-      comparisons: compareRules(rated, confidence),
-      learnedWeights: columns.learned[0]!.learnedWeights,
-    },
   };
 }
