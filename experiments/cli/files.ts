@@ -80,10 +80,11 @@ export function makeFolder(folder: string): void {
 }
 
 /** Writes a file that is there as a whole or not at all. @throws {UsageError} If it cannot be written. */
-export async function writeWhole(path: string, text: string): Promise<void> {
+export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
   const part = `${path}.part`;
   try {
-    await Deno.writeTextFile(part, text);
+    if (typeof content === "string") await Deno.writeTextFile(part, content);
+    else await Deno.writeFile(part, content);
     await Deno.rename(part, path);
   } catch (error) {
     await Deno.remove(part).catch(() => {});

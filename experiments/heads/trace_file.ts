@@ -1,0 +1,113 @@
+/** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
+import { parquetMetadata, parquetRead } from "hyparquet";
+import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
+import { createDecisionTable, type DecisionTable, UsageError } from "../../mod.ts";
+import { readBytes, writeWhole } from "../cli/files.ts";
+
+/** What a table of decisions comes from. */
+export interface TraceInfo {
+  /** Version of this format. */
+  readonly format: 1;
+  /** Version of the package that wrote it. */
+  readonly version: string;
+  /** `dense`: decisions that were not carried out; `filtered`: decisions of a run. */
+  readonly stream: "dense" | "filtered";
+  /** Name of the model. */
+  readonly model: string;
+  /** SHA-256 of the model file. */
+  readonly modelSha256: string;
+  /** The method's effective options. */
+  readonly method: Readonly<Record<string, unknown>>;
+  /** Tokens kept at the start of a sequence. */
+  readonly warmup: number;
+  /** For how many tokens a skipped token's key and value stay visible. */
+  readonly recent: number;
+  /** Whether skipped tokens enter the KV cache. */
+  readonly cacheSkipped: boolean;
+  /** Whether sequences were taken whole. */
+  readonly whole: boolean;
+  /** How sequences were fed. */
+  readonly phase: "prefill" | "decode";
+  /** Tokens a piece of a prefill; null = all at once. */
+  readonly piece: number | null;
+}
+
+/** Key of {@linkcode TraceInfo} in the file's metadata. */
+const KEY = "tokenfilter.trace";
+
+const INTEGERS = ["chunk", "position", "token", "id", "layer", "step"] as const;
+const SINGLES = ["muK", "varK", "muV", "varV", "wK"] as const;
+const DOUBLES = ["score", "threshold"] as const;
+
+/** Columns of a table, in their order in the file. Cosines, moments and r in 32 bits, scores and thresholds in 64. */
+function columnsOf(table: DecisionTable): ColumnSource[] {
+  // Measurements do not get smaller by compression; counters and decisions do.
+  const single = (name: string, data: ArrayLike<number>): ColumnSource => ({
+    name,
+    data: Float32Array.from(data),
+    type: "FLOAT",
+    nullable: false,
+    codec: "UNCOMPRESSED",
+    statistics: false,
+  });
+  return [
+    ...INTEGERS.map((name): ColumnSource => ({ name, data: table[name], type: "INT32", nullable: false })),
+    ...table.sK.map((data, head) => single(`sK_${head}`, data)),
+    ...table.sV.map((data, head) => single(`sV_${head}`, data)),
+    ...SINGLES.map((name) => single(name, table[name])),
+    ...DOUBLES.map((name): ColumnSource => ({ ...single(name, []), data: table[name], type: "DOUBLE" })),
+    { name: "keep", data: Array.from(table.keep, (keep) => keep !== 0), type: "BOOLEAN", nullable: false },
+    ...(table.r === undefined ? [] : [single("r", table.r)]),
+  ];
+}
+
+/** Writes a table, whole or not at all. @throws {UsageError} If it cannot be written. */
+export async function writeTrace(path: string, table: DecisionTable, info: TraceInfo): Promise<void> {
+  const bytes = parquetWriteBuffer({
+    columnData: columnsOf(table),
+    kvMetadata: [{ key: KEY, value: JSON.stringify(info) }],
+    rowGroupSize: 65_536,
+    createdBy: `tokenfilter ${info.version}`,
+  });
+  await writeWhole(path, new Uint8Array(bytes));
+}
+
+/**
+ * Reads a table that {@linkcode writeTrace} wrote.
+ *
+ * @throws {UsageError} If the file cannot be read, is not Parquet, or holds no such table.
+ */
+export async function readTrace(path: string): Promise<{ table: DecisionTable; info: TraceInfo }> {
+  const file = (await readBytes(path)).buffer;
+  try {
+    const metadata = parquetMetadata(file);
+    const text = metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value;
+    const info = text === undefined ? undefined : JSON.parse(text) as TraceInfo;
+    if (info?.format !== 1) throw new Error(`found no "${KEY}" of format 1 in its metadata`);
+    const names = metadata.schema.slice(1).map(({ name }) => name);
+    const missing = [...INTEGERS, ...SINGLES, ...DOUBLES, "keep"].find((name) => !names.includes(name));
+    if (missing !== undefined) throw new Error(`found no column "${missing}"`);
+    const table = createDecisionTable(Number(metadata.num_rows), {
+      heads: names.filter((name) => name.startsWith("sK_")).length,
+      hasRedundancy: names.includes("r"),
+    });
+    await parquetRead({
+      file,
+      metadata,
+      onChunk: ({ columnName, columnData, rowStart }) => {
+        const [name, head] = columnName.split("_");
+        const column = table[name as "sK" | "score"];
+        const target = Array.isArray(column) ? column[Number(head)] : column;
+        for (let i = 0; i < columnData.length; i++) target[rowStart + i] = Number(columnData[i]);
+      },
+    });
+    return { table, info };
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(
+      `Cannot read "${path}" as a trace: ${
+        (error as Error).message
+      }, expected a file of heads or score --trace`,
+    );
+  }
+}
