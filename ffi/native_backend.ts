@@ -19,6 +19,7 @@ export abstract class NativeBackend implements Backend {
   abstract readonly description: string;
   abstract readonly kvFilterScan: Backend["kvFilterScan"];
   abstract readonly kvFilterObserve: Backend["kvFilterObserve"];
+  readonly decode?: Backend["decode"];
   abstract alloc(dtype: DType, shape: readonly number[]): Tensor;
   abstract upload(tensor: HostTensor): Tensor;
   abstract read(tensor: Tensor): HostTensor;

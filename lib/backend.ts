@@ -2,6 +2,7 @@
  * The operations that a model and the filter need, one method each. `lib/reference/` does them in plain
  * TypeScript (the truth for tests), `ffi/` in native code; all take and fill tensors that the caller allocated.
  */
+import type { DecodeOps } from "./decode.ts";
 import type { DType } from "./dtype.ts";
 import type { FilterObserve, FilterScan } from "./filter/layer.ts";
 import type { HostTensor, Tensor } from "./tensor.ts";
@@ -107,4 +108,6 @@ export interface Backend {
   readonly kvFilterScan: FilterScan<Tensor>;
   /** The `learned` rule's regression. */
   readonly kvFilterObserve: FilterObserve;
+  /** Operations of a decode that needs no host; where a backend has none, tokens are fed one by one. */
+  readonly decode?: DecodeOps;
 }

@@ -1,5 +1,6 @@
 /** The backend that computes with the CUDA library, on tensors in a device's memory. */
 import type { Backend } from "../../lib/backend.ts";
+import type { DecodeOps } from "../../lib/decode.ts";
 import { byteSize, type DType } from "../../lib/dtype.ts";
 import type { LayerState } from "../../lib/filter/layer.ts";
 import { countOf, emptyTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
@@ -15,12 +16,15 @@ import {
 import { NativeBackend } from "../native_backend.ts";
 import type { Buffer } from "../symbols.ts";
 import type { CudaContext } from "./context.ts";
+import { decodeOps } from "./decode.ts";
 import { addressAt, type DeviceBuffer, type DeviceMemory } from "./memory.ts";
 
 /** A tensor in device memory, from a byte of a buffer on. */
 export interface DeviceTensor extends Tensor {
   /** The memory. */
   readonly buffer: DeviceBuffer;
+  /** Byte of the buffer at which the tensor begins, 0 by default. */
+  readonly offset?: number;
 }
 
 /** Bytes that pieces of one buffer begin at a multiple of. */
@@ -34,6 +38,8 @@ export class CudaBackend extends NativeBackend {
   override readonly name = "cuda";
   /** Memory and stream. */
   readonly memory: DeviceMemory;
+  /** Operations of a decode that needs no host. */
+  override readonly decode: DecodeOps;
   readonly #cuda: CudaContext;
 
   /** Use {@linkcode openCuda}. */
@@ -41,6 +47,7 @@ export class CudaBackend extends NativeBackend {
     super(context);
     this.#cuda = context;
     this.memory = memory;
+    this.decode = decodeOps(context, this);
   }
 
   override get description(): string {
@@ -61,7 +68,7 @@ export class CudaBackend extends NativeBackend {
   override read(tensor: Tensor): HostTensor {
     const { dtype, shape } = tensor;
     const out = emptyTensor(dtype, shape);
-    const bytes = this.memory.read(bufferOf(tensor), out.data.byteLength);
+    const bytes = this.memory.read(bufferOf(tensor), out.data.byteLength, offsetOf(tensor));
     this.#cuda.synchronize();
     new Uint8Array(out.data.buffer).set(bytes);
     return out;
@@ -69,8 +76,8 @@ export class CudaBackend extends NativeBackend {
 
   override resizeRows(tensor: Tensor, rows: number): DeviceTensor {
     const out = this.alloc(tensor.dtype, [rows, ...tensor.shape.slice(1)]);
-    const from = bufferOf(tensor);
-    this.memory.copy(from, out.buffer, Math.min(from.bytes, out.buffer.bytes));
+    const bytes = Math.min(byteSize(tensor.dtype, countOf(tensor.shape)), out.buffer.bytes);
+    this.memory.copy(bufferOf(tensor), out.buffer, bytes, { from: offsetOf(tensor), to: 0 });
     return out;
   }
 
@@ -79,8 +86,8 @@ export class CudaBackend extends NativeBackend {
   }
 
   protected override at(tensor: Tensor): Buffer {
-    const buffer = bufferOf(tensor);
-    return [buffer.address, buffer.bytes];
+    const bytes = byteSize(tensor.dtype, countOf(tensor.shape));
+    return [bytes === 0 ? null : addressAt(bufferOf(tensor).address, offsetOf(tensor)), bytes];
   }
 
   /** As in the base class; a call that lacks workspace gets it and is made once more. */
@@ -99,7 +106,7 @@ export class CudaBackend extends NativeBackend {
     using pack = new Pack(this.memory, parts);
     const rows = (tensor: Tensor | undefined): Buffer => {
       if (tensor === undefined) return [null, 0];
-      const { address } = bufferOf(tensor);
+      const address = addressAt(bufferOf(tensor).address, offsetOf(tensor));
       const rowBytes = byteSize(tensor.dtype, countOf(tensor.shape.slice(1)));
       return [addressAt(address, start * rowBytes), count * rowBytes];
     };
@@ -197,6 +204,10 @@ function storeState(state: LayerState, pack: Pack, bytes: Uint8Array<ArrayBuffer
     const size = part.byteLength, offset = pack.offset(i);
     new Uint8Array(part.buffer, part.byteOffset, size).set(bytes.subarray(offset, offset + size));
   }
+}
+
+function offsetOf(tensor: Tensor): number {
+  return (tensor as DeviceTensor).offset ?? 0;
 }
 
 /** @throws {TypeError} If the tensor is of another backend. */

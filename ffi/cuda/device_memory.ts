@@ -1,7 +1,13 @@
 /** Memory, one stream, graphs and events of a GPU, through the CUDA driver. */
 import type { CudaDevice, CudaDriver } from "./driver.ts";
 import { RESULT } from "./driver_symbols.ts";
-import { type DeviceBuffer, type DeviceGraph, type DeviceMemory, expectPiece } from "./memory.ts";
+import {
+  type CopyOffsets,
+  type DeviceBuffer,
+  type DeviceGraph,
+  type DeviceMemory,
+  expectPiece,
+} from "./memory.ts";
 
 /** `CU_STREAM_NON_BLOCKING`: no order with the default stream. */
 const NON_BLOCKING = 1;
@@ -78,12 +84,12 @@ export class CudaMemory implements DeviceMemory {
     return out;
   }
 
-  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number): void {
-    expectPiece(from, 0, bytes);
-    expectPiece(to, 0, bytes);
+  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number, at: CopyOffsets = { from: 0, to: 0 }): void {
+    expectPiece(from, at.from, bytes);
+    expectPiece(to, at.to, bytes);
     if (bytes === 0) return;
-    const { symbols } = this.#driver;
-    const result = symbols.cuMemcpyDtoDAsync_v2(numberOf(to), numberOf(from), BigInt(bytes), this.stream);
+    const source = numberOf(from) + BigInt(at.from), target = numberOf(to) + BigInt(at.to);
+    const result = this.#driver.symbols.cuMemcpyDtoDAsync_v2(target, source, BigInt(bytes), this.stream);
     this.#driver.check("cuMemcpyDtoDAsync", result);
   }
 

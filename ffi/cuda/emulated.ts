@@ -6,7 +6,14 @@ import { NativeLibraryError } from "../../lib/errors.ts";
 import { STATUS } from "../symbols.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
-import { addressAt, type DeviceBuffer, type DeviceGraph, type DeviceMemory, expectPiece } from "./memory.ts";
+import {
+  addressAt,
+  type CopyOffsets,
+  type DeviceBuffer,
+  type DeviceGraph,
+  type DeviceMemory,
+  expectPiece,
+} from "./memory.ts";
 import { CUDA_SYMBOLS, type CudaSymbols } from "./symbols.ts";
 
 /** Orders in which the emulator gives threads their turns; the index is the number in the C ABI. */
@@ -105,10 +112,12 @@ class HeapMemory implements DeviceMemory {
     return out;
   }
 
-  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number): void {
-    expectPiece(from, 0, bytes);
-    expectPiece(to, 0, bytes);
-    if (bytes > 0) this.#heap.memmove(to.address, from.address, BigInt(bytes));
+  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number, at: CopyOffsets = { from: 0, to: 0 }): void {
+    expectPiece(from, at.from, bytes);
+    expectPiece(to, at.to, bytes);
+    if (bytes === 0) return;
+    const work = this.#heap.memmove;
+    work(addressAt(to.address, at.to), addressAt(from.address, at.from), BigInt(bytes));
   }
 
   synchronize(): void {} // launches have run when they return

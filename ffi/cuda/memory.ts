@@ -8,6 +8,12 @@ export interface DeviceBuffer extends Disposable {
   readonly bytes: number;
 }
 
+/** Bytes at which a copy begins. */
+export interface CopyOffsets {
+  readonly from: number;
+  readonly to: number;
+}
+
 /** A stream of work on one device, and its memory. All copies are in the stream's order. */
 export interface DeviceMemory {
   /** One line: the device, or that it is emulated. */
@@ -20,8 +26,8 @@ export interface DeviceMemory {
   write(to: DeviceBuffer, data: ArrayBufferView, offset?: number): void;
   /** Waits for the stream and copies `bytes` bytes from byte `offset` of a buffer. */
   read(from: DeviceBuffer, bytes?: number, offset?: number): Uint8Array<ArrayBuffer>;
-  /** Copies on the device: the first `bytes` bytes of a buffer. */
-  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number): void;
+  /** Copies on the device, from and to the given bytes on, 0 by default. */
+  copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number, offsets?: CopyOffsets): void;
   /** Waits for the stream. */
   synchronize(): void;
   /** Records what `work` enqueues, without running it, to be run any number of times. `work` must not wait or allocate. */

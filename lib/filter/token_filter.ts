@@ -137,6 +137,11 @@ export class FilterSequence {
     this.#states = states;
   }
 
+  /** What it remembers, one state per filtered layer, in their order. Shared, not copied. */
+  get states(): readonly LayerState[] {
+    return this.#states;
+  }
+
   /**
    * Decides one token of a filtered layer, the next one.
    *

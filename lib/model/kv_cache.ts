@@ -49,6 +49,11 @@ export class LayerCache {
     return this.#kept;
   }
 
+  /** The recent window's rows: skipped tokens that later queries can still see. */
+  get near(): CachedRows {
+    return this.#ring;
+  }
+
   /** Bytes of keys and values in use, the recent window included; positions (4 bytes a row) are not counted. */
   get heldBytes(): number {
     return (this.#kept.count + this.#ring.count) * this.#rowBytes;

@@ -1,5 +1,6 @@
 /** One sequence on its way through a model: KV caches, the pruner's state, and what has been spent so far. */
 import { attentionFlops, causalPairs, mlpFlops, outputFlops } from "../cost.ts";
+import type { LayerState } from "../filter/layer.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../pruning/pruner.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
@@ -141,6 +142,14 @@ export class LlamaSequence {
   residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor {
     this.#lowest = this.#llama.config.numLayers;
     return this.#run(this.#llama.embed(ids), 0, layer);
+  }
+
+  /** The layers' caches, and the filter's states where the method has them; to go on in a batch. Shared, not copied. */
+  get carried(): {
+    readonly caches: readonly LayerCache[];
+    readonly states: readonly LayerState[] | undefined;
+  } {
+    return { caches: this.#layers.map(({ cache }) => cache), states: this.#decider?.states };
   }
 
   /** What was spent and saved so far. */

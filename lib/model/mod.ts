@@ -2,6 +2,7 @@
  * Models: from a file or a name to one that runs.
  * @module
  */
+export { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 export * from "./config.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";

@@ -182,6 +182,27 @@ export class Tokenizer {
   }
 
   /**
+   * What each token adds to the text, spaces included; a character that several tokens share belongs to the last of
+   * them. Joined they are the text, but for a space that the tokenizer put in front.
+   *
+   * @throws {RangeError} If an id is not in the vocabulary.
+   *
+   * @example
+   * ```ts
+   * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+   * const { tokenizer } = await loadModel("tiny", new ReferenceBackend());
+   * const ids = tokenizer.encode("Déjà vu at sea", { bos: false });
+   * console.assert(tokenizer.texts(ids).join("") === " Déjà vu at sea");
+   * ```
+   */
+  texts(ids: ArrayLike<number>): string[] {
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    const texts = Array.from(ids, (id) => decoder.decode(this.bytes(id), { stream: true }));
+    if (texts.length > 0) texts[texts.length - 1] += decoder.decode();
+    return texts;
+  }
+
+  /**
    * The vocabulary's own writing of a token, for tables: "\u2581the", "<0x0A>", "\u0120the".
    *
    * @throws {RangeError} If the id is not in the vocabulary.

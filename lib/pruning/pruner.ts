@@ -3,7 +3,7 @@
  * A model knows no method by name; a method knows no model.
  */
 import type { Backend } from "../backend.ts";
-import type { ScanOutput } from "../filter/layer.ts";
+import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { KeyState } from "../filter/options.ts";
 import type { Tensor } from "../tensor.ts";
 
@@ -51,6 +51,8 @@ export interface PrunerSequence {
     outputNorms: Float64Array<ArrayBuffer>,
     residualNorms: Float64Array<ArrayBuffer>,
   ): void;
+  /** States of the filtered layers, in their order, where {@linkcode Pruner.specs} says what decides them. */
+  readonly states?: readonly LayerState[];
   /** An independent copy, for branching a sequence. */
   fork(): PrunerSequence;
 }
@@ -75,6 +77,11 @@ export interface Pruner {
   readonly cacheSkipped: boolean;
   /** For how many tokens a skipped token's key and value stay visible. */
   readonly recent: number;
+  /**
+   * What decides each of `layers`, in their order, where the method is the filter's own recurrence: a device can then
+   * take the decisions of a decode by itself.
+   */
+  readonly specs?: readonly LayerSpec[];
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
   start(chunk?: number): PrunerSequence;
 }

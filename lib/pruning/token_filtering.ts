@@ -36,6 +36,7 @@ export function createTokenFiltering(
         return { taken: decisions.taken, keep: decisions.keep };
       },
       observe: (layer, outputNorms, residualNorms) => sequence.observe(layer, outputNorms, residualNorms),
+      states: sequence.states,
       fork: () => wrap(sequence.fork(), chunk),
     };
   }
@@ -50,6 +51,7 @@ export function createTokenFiltering(
     looksAhead: threshold === "topk" ? "scores" : "nothing",
     cacheSkipped,
     recent,
+    specs: filter.specs,
     start: (chunk = 0) => wrap(filter.start({ chunk }), chunk),
   };
 }

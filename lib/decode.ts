@@ -1,0 +1,123 @@
+/**
+ * Decoding many sequences at once where the host takes no part: the tensors of a batch, and the operations on them. A
+ * backend on a device has them ({@linkcode Backend.decode}); `lib/model/batch_decoder.ts` makes a model's step of them.
+ *
+ * A batch has slots; a slot whose position is negative is idle, and nothing of it is read or written.
+ */
+import type { LayerSpec } from "./filter/layer.ts";
+import type { HostTensor, Tensor } from "./tensor.ts";
+
+/** One layer's KV cache of a batch. */
+export interface BatchCache {
+  /** Keys of kept tokens, [batch, capacity, numKvHeads, headDim] f32, f16 or bf16. */
+  readonly keys: Tensor;
+  /** Values, like `keys`. */
+  readonly values: Tensor;
+  /** Their original positions, [batch, capacity] i32. */
+  readonly positions: Tensor;
+  /** Rows in use, [batch] i32. */
+  readonly counts: Tensor;
+  /** Keys of skipped tokens that are still near, [batch, recent, numKvHeads, headDim]: token t lies at t % recent. */
+  readonly recentKeys: Tensor;
+  /** Values, like `recentKeys`. */
+  readonly recentValues: Tensor;
+  /** Their original positions, [batch, recent] i32, -1 = empty. */
+  readonly recentPositions: Tensor;
+}
+
+/** One filtered layer's state of a batch: the arrays of `LayerState`, one sequence after the other. */
+export interface BatchStates {
+  /** What decides the layer; its `chunk` counts for all sequences. */
+  readonly spec: LayerSpec;
+  /** [batch, numKvHeads, headDim] f32. */
+  readonly anchorK: Tensor;
+  /** [batch, numKvHeads, headDim] f32. */
+  readonly anchorV: Tensor;
+  /** [batch, NUM_SLOTS] f64. */
+  readonly numbers: Tensor;
+  /** [batch, scoreCapacity] f64. */
+  readonly scores: Tensor;
+  /** [batch, length of the packed regression] f64. */
+  readonly learned: Tensor;
+  /** Signs of the projections, [projections, hiddenSize] f32; empty where the rule has none. */
+  readonly signs: Tensor;
+}
+
+/** Who goes on in a layer. */
+export interface BatchDecisions {
+  /** 1 = its attention is computed, [batch] u8; 0 where skipped or idle. */
+  readonly keep: Tensor;
+  /** Slots of the kept sequences, ascending, [batch] i32. */
+  readonly kept: Tensor;
+  /** Their number, [1] i32. */
+  readonly keptCount: Tensor;
+}
+
+/** One token of every sequence on its way through a layer. */
+export interface BatchRows {
+  /** Keys that the filter looks at, [batch, numKvHeads, headDim] f32. */
+  readonly filterKeys: Tensor;
+  /** Keys that the cache takes, likewise. */
+  readonly keys: Tensor;
+  /** Values, likewise. */
+  readonly values: Tensor;
+  /** Residual stream, [batch, hiddenSize] f32. */
+  readonly residual: Tensor;
+  /** The attention's input after its norm, [batch, hiddenSize] f32. */
+  readonly normed: Tensor;
+  /** Queries, [batch, numHeads * headDim] f32, where the filter reads them. */
+  readonly queries: Tensor | undefined;
+  /** Position of each token, [batch] i32; negative = idle. */
+  readonly positions: Tensor;
+}
+
+/** Work that was recorded once, to be enqueued again and again with one call. */
+export interface RecordedWork extends Disposable {
+  /** Enqueues it. */
+  launch(): void;
+}
+
+/** What a device does for a batch in decode. None of it waits for the device, but {@linkcode Backend.read}. */
+export interface DecodeOps {
+  /** The signs of a spec's projections, [projections, hiddenSize] f32. */
+  signs(spec: LayerSpec): Tensor;
+  /**
+   * Decides one token of every sequence and appends it to the cache or the recent window. Without states all are kept.
+   *
+   * @param cacheSkipped whether skipped tokens enter the cache all the same
+   */
+  filterStep(
+    states: BatchStates | undefined,
+    cache: BatchCache,
+    rows: BatchRows,
+    cacheSkipped: boolean,
+    decisions: BatchDecisions,
+  ): void;
+  /** `learned`: takes in the kept sequences' outcomes, `output` and `residual` [batch, hiddenSize]. */
+  filterObserve(states: BatchStates, decisions: BatchDecisions, output: Tensor, residual: Tensor): void;
+  /** Attention of the kept sequences: `queries`, `out` [batch, numHeads, headDim] f32. */
+  attention(
+    cache: BatchCache,
+    queries: Tensor,
+    positions: Tensor,
+    decisions: BatchDecisions,
+    scale: number,
+    out: Tensor,
+  ): void;
+  /** out = x W' for the kept sequences, or for all: `x` [batch, k], `weight` [n, k] of any type, `out` [batch, n]. */
+  linear(x: Tensor, weight: Tensor, decisions: BatchDecisions | undefined, out: Tensor): void;
+  /** x += delta for the kept sequences, or for all, [batch, n] f32. */
+  add(x: Tensor, delta: Tensor, decisions: BatchDecisions | undefined): void;
+  /** positions += 1 where not negative, [batch] i32. */
+  advance(positions: Tensor): void;
+  /** ids[i] = index of the largest of logits [batch, vocabSize], the lowest on ties. */
+  argmax(logits: Tensor, ids: Tensor): void;
+  /** Row `index` of a tensor's first dimension, without a copy; shares its memory. */
+  row(tensor: Tensor, index: number): Tensor;
+  /** Overwrites a tensor, or a row of one, with values of its size. */
+  write(to: Tensor, values: HostTensor): void;
+  /** Copies `count` rows [n] of `from`, from row `fromRow` on, to rows of `to` from `toRow` on; same type and width. */
+  copyRows(from: Tensor, fromRow: number, to: Tensor, toRow: number, count: number): void;
+  /** Records what `work` enqueues, without running it. `work` must not allocate, read or write. */
+  record(work: () => void): RecordedWork;
+}

@@ -1,0 +1,330 @@
+/** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
+import type { BatchCache, BatchDecisions, BatchStates, DecodeOps, RecordedWork } from "../decode.ts";
+import { byteSize } from "../dtype.ts";
+import type { LayerSpec } from "../filter/layer.ts";
+import { learnedLayout, NUM_SLOTS, scoreCapacity } from "../filter/layer.ts";
+import type { Pruner } from "../pruning/pruner.ts";
+import { hostTensor, type Tensor } from "../tensor.ts";
+import type { CachedRows, CacheDType } from "./kv_cache.ts";
+import type { Llama } from "./llama.ts";
+import type { LlamaSequence } from "./llama_sequence.ts";
+
+/** What a {@linkcode BatchDecoder} is made for. */
+export interface BatchOptions {
+  /** Sequences at once. */
+  readonly batch: number;
+  /** Tokens that a sequence can grow to, those admitted included. */
+  readonly capacity: number;
+  /** Element type of the KV cache; that of the sequences admitted. Default `"f32"`. */
+  readonly cacheDType?: CacheDType;
+}
+
+/** One layer of a batch. */
+interface BatchLayer {
+  readonly cache: BatchCache;
+  readonly states: BatchStates | undefined;
+  readonly decisions: BatchDecisions;
+}
+
+/**
+ * Runs decode steps of a batch. Every kernel of a skipped token reads the decision on the device and leaves at once;
+ * from the second step on, the whole step is one graph.
+ */
+export class BatchDecoder {
+  readonly #llama: Llama;
+  readonly #ops: DecodeOps;
+  readonly #pruner: Pruner | undefined;
+  readonly #options: Required<BatchOptions>;
+  readonly #layers: readonly BatchLayer[];
+  readonly #keep: Tensor;
+  readonly #ids: Tensor;
+  readonly #positions: Tensor;
+  readonly #scratch: { readonly [name: string]: Tensor };
+  readonly #lengths: Int32Array<ArrayBuffer>;
+  #steps = 0;
+  #recorded: RecordedWork | undefined;
+
+  /**
+   * @param pruner Takes its decisions on the device; without one all attention is computed.
+   * @throws {TypeError} If the model's backend has no operations for it.
+   * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
+   */
+  constructor(llama: Llama, pruner: Pruner | undefined, options: BatchOptions) {
+    const { batch, capacity, cacheDType = "f32" } = options;
+    const ops = llama.backend.decode;
+    if (ops === undefined) {
+      throw new TypeError(`Cannot decode a batch on backend "${llama.backend.name}": expected "cuda"`);
+    }
+    if (!Number.isInteger(batch) || batch < 1 || !Number.isInteger(capacity) || capacity < 1) {
+      throw new RangeError(
+        `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
+      );
+    }
+    if (pruner !== undefined && (pruner.specs === undefined || pruner.looksAhead !== "nothing")) {
+      throw new RangeError(
+        `Cannot decode with the method "${pruner.name}" on a device: it decides on the host, or looks ahead`,
+      );
+    }
+    this.#llama = llama;
+    this.#ops = ops;
+    this.#pruner = pruner;
+    this.#options = { batch, capacity, cacheDType };
+    const { backend, config } = llama;
+    const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
+    const f32 = (width: number) => backend.alloc("f32", [batch, width]);
+    this.#keep = backend.alloc("u8", [numLayers, batch]);
+    this.#layers = Array.from({ length: numLayers }, (_, layer) => this.#createLayer(layer));
+    this.#ids = backend.alloc("i32", [batch]);
+    this.#positions = backend.upload(hostTensor("i32", [batch], new Int32Array(batch).fill(-1)));
+    this.#lengths = new Int32Array(batch).fill(-1);
+    this.#scratch = {
+      x: f32(hiddenSize),
+      h: f32(hiddenSize),
+      keys: f32(numKvHeads * headDim),
+      unturned: f32(pruner?.keyState === "pre-rope" ? numKvHeads * headDim : 0),
+      values: f32(numKvHeads * headDim),
+      queries: f32(numHeads * headDim),
+      attended: f32(numHeads * headDim),
+      output: f32(hiddenSize),
+      gate: f32(intermediateSize),
+      up: f32(intermediateSize),
+      hidden: f32(hiddenSize),
+      logits: f32(vocabSize),
+    };
+  }
+
+  /** Tokens of each sequence, -1 where the slot is idle. */
+  get lengths(): Int32Array {
+    return this.#lengths;
+  }
+
+  /**
+   * Takes a sequence over after its prefill; it is not to be fed any more.
+   *
+   * @param slot 0-based, idle
+   * @param sequence of this model and this pruner, with this cache type
+   * @throws {RangeError} If the slot is taken or not there, or the sequence is too long.
+   */
+  admit(slot: number, sequence: LlamaSequence): void {
+    const { batch, capacity } = this.#options;
+    if (!(slot >= 0 && slot < batch) || this.#lengths[slot] !== -1) {
+      throw new RangeError(
+        `Cannot admit a sequence to slot ${slot}: expected an idle one of 0 to ${batch - 1}`,
+      );
+    }
+    if (sequence.length >= capacity) {
+      throw new RangeError(
+        `Cannot admit a sequence of ${sequence.length} tokens: expected fewer than the capacity of ${capacity}`,
+      );
+    }
+    const { caches, states } = sequence.carried;
+    for (const [layer, { cache, states: own }] of this.#layers.entries()) {
+      this.#admitCache(slot, cache, caches[layer]!.kept, caches[layer]!.near);
+      const state = states?.[this.#pruner?.layers.indexOf(layer) ?? -1];
+      if (own === undefined || state === undefined) continue;
+      for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
+        const dtype = own[name].dtype, values = state[name];
+        if (values.length > 0) this.#writeRow(own[name], slot, dtype, values);
+      }
+    }
+    this.#lengths[slot] = sequence.length;
+    this.#writeRow(this.#positions, slot, "i32", Int32Array.of(sequence.length));
+  }
+
+  /** Makes a slot idle. */
+  release(slot: number): void {
+    this.#lengths[slot] = -1;
+    this.#writeRow(this.#positions, slot, "i32", Int32Array.of(-1));
+  }
+
+  /**
+   * Feeds one token to every sequence that is not idle.
+   *
+   * @param ids [batch]; those of idle slots are not looked at. Without ids the likeliest tokens of the last step are fed.
+   * @returns logits [batch, vocabSize] f32, overwritten by the next step; rows of idle slots mean nothing
+   * @throws {RangeError} If a sequence has reached the capacity, or there is no step whose tokens could be fed.
+   */
+  step(ids?: Int32Array<ArrayBuffer>): Tensor {
+    const { batch, capacity } = this.#options;
+    if (this.#lengths.some((length) => length >= capacity)) {
+      throw new RangeError(`Cannot feed a token: a sequence has reached the capacity of ${capacity} tokens`);
+    }
+    if (ids === undefined) {
+      if (this.#steps === 0) {
+        throw new RangeError("Cannot feed likeliest tokens: expected ids for the first step");
+      }
+      this.#ops.argmax(this.#scratch.logits!, this.#ids);
+    } else {
+      const known = ids.map((id, slot) => this.#lengths[slot]! < 0 ? 0 : id);
+      this.#ops.write(this.#ids, hostTensor("i32", [batch], known));
+    }
+    // The first step runs as it is: a device loads kernels when they are first launched, which no recording allows.
+    if (this.#steps === 0) this.#enqueue();
+    else (this.#recorded ??= this.#ops.record(() => this.#enqueue())).launch();
+    this.#steps++;
+    this.#lengths.forEach((length, slot) => length >= 0 && this.#lengths[slot]!++);
+    return this.#scratch.logits!;
+  }
+
+  /** The decisions of the last step, [numLayers, batch]: 1 = computed. Waits for the device. */
+  keep(): Uint8Array {
+    return this.#llama.backend.read(this.#keep).data as Uint8Array;
+  }
+
+  /** Everything that one step enqueues. */
+  #enqueue(): void {
+    const { backend, config, weights } = this.#llama;
+    const ops = this.#ops, { x, hidden, logits } = this.#scratch as Record<string, Tensor>;
+    backend.embedding(weights.embedding, this.#ids, x!);
+    for (let layer = 0; layer < config.numLayers; layer++) {
+      this.#attention(layer);
+      this.#mlp(layer);
+    }
+    backend.rmsNorm(x!, weights.outputNorm, config.rmsNormEps, hidden!);
+    ops.linear(hidden!, weights.output, undefined, logits!);
+    ops.advance(this.#positions);
+  }
+
+  #attention(layer: number): void {
+    const { backend, config, weights } = this.#llama;
+    const ops = this.#ops, own = weights.layers[layer]!, { cache, states, decisions } = this.#layers[layer]!;
+    const { x, h, keys, unturned, values, queries, attended, output } = this.#scratch as Record<
+      string,
+      Tensor
+    >;
+    const pruner = this.#pruner, positions = this.#positions;
+    const turn = (rows: Tensor) => backend.rope(this.#heads(rows), positions, config.ropeTheta);
+    backend.rmsNorm(x!, own.attnNorm, config.rmsNormEps, h!);
+    ops.linear(h!, own.k, undefined, keys!);
+    ops.linear(h!, own.v, undefined, values!);
+    const before = states !== undefined && pruner?.keyState === "pre-rope";
+    if (before) backend.storeRows(keys!, unturned!, 0);
+    turn(keys!);
+    const ahead = states !== undefined && pruner!.wantsQueries;
+    if (ahead) {
+      ops.linear(h!, own.q, undefined, queries!);
+      turn(queries!);
+    }
+    ops.filterStep(
+      states,
+      cache,
+      {
+        filterKeys: this.#heads(before ? unturned! : keys!),
+        keys: this.#heads(keys!),
+        values: this.#heads(values!),
+        residual: x!,
+        normed: h!,
+        queries: ahead ? queries! : undefined,
+        positions,
+      },
+      pruner?.cacheSkipped ?? false,
+      decisions,
+    );
+    if (!ahead) {
+      ops.linear(h!, own.q, decisions, queries!);
+      turn(queries!);
+    }
+    const scale = 1 / Math.sqrt(config.headDim);
+    ops.attention(cache, this.#heads(queries!), positions, decisions, scale, this.#heads(attended!));
+    ops.linear(attended!, own.o, decisions, output!);
+    if (states !== undefined && pruner!.wantsOutputs) ops.filterObserve(states, decisions, output!, x!);
+    ops.add(x!, output!, decisions);
+  }
+
+  #mlp(layer: number): void {
+    const { backend, config, weights } = this.#llama;
+    const ops = this.#ops, own = weights.layers[layer]!;
+    const { x, h, gate, up, output } = this.#scratch as Record<string, Tensor>;
+    backend.rmsNorm(x!, own.ffnNorm, config.rmsNormEps, h!);
+    ops.linear(h!, own.gate, undefined, gate!);
+    ops.linear(h!, own.up, undefined, up!);
+    backend.swiglu(gate!, up!, gate!);
+    ops.linear(gate!, own.down, undefined, output!);
+    ops.add(x!, output!, undefined);
+  }
+
+  #heads(rows: Tensor): Tensor {
+    const { headDim } = this.#llama.config;
+    return { ...rows, shape: [rows.shape[0]!, rows.shape[1]! / headDim, headDim] };
+  }
+
+  #createLayer(layer: number): BatchLayer {
+    const { backend, config: { numKvHeads, headDim } } = this.#llama;
+    const { batch, capacity, cacheDType } = this.#options;
+    const recent = this.#pruner?.recent ?? 0;
+    const rows = (count: number) => backend.alloc(cacheDType, [batch, count, numKvHeads, headDim]);
+    const none = new Int32Array(batch * recent).fill(-1);
+    const index = this.#pruner?.layers.indexOf(layer) ?? -1;
+    return {
+      cache: {
+        keys: rows(capacity),
+        values: rows(capacity),
+        positions: backend.alloc("i32", [batch, capacity]),
+        counts: backend.alloc("i32", [batch]),
+        recentKeys: rows(recent),
+        recentValues: rows(recent),
+        recentPositions: backend.upload(hostTensor("i32", [batch, recent], none)),
+      },
+      states: index < 0 ? undefined : this.#createStates(this.#pruner!.specs![index]!),
+      decisions: {
+        keep: this.#ops.row(this.#keep, layer),
+        kept: backend.alloc("i32", [batch]),
+        keptCount: backend.alloc("i32", [1]),
+      },
+    };
+  }
+
+  #createStates(spec: LayerSpec): BatchStates {
+    const { backend } = this.#llama, { batch } = this.#options;
+    const learned = spec.fusion === "learned";
+    const anchors = [batch, spec.numKvHeads, spec.headDim];
+    return {
+      spec,
+      anchorK: backend.alloc("f32", anchors),
+      anchorV: backend.alloc("f32", anchors),
+      numbers: backend.alloc("f64", [batch, NUM_SLOTS]),
+      scores: backend.alloc("f64", [batch, scoreCapacity(spec)]),
+      learned: backend.alloc("f64", [batch, learned ? learnedLayout(spec).length : 0]),
+      signs: learned ? this.#ops.signs(spec) : backend.alloc("f32", [0, spec.hiddenSize]),
+    };
+  }
+
+  #admitCache(slot: number, cache: BatchCache, kept: CachedRows, near: CachedRows): void {
+    const ops = this.#ops, { capacity } = this.#options, recent = this.#pruner?.recent ?? 0;
+    const wide = (tensor: Tensor, rows: number): Tensor => ({
+      ...tensor,
+      shape: [rows, tensor.shape.slice(-2).reduce((a, b) => a * b, 1)],
+    });
+    const copy = (from: Tensor, fromRow: number, to: Tensor, rows: number, toRow: number, count: number) =>
+      ops.copyRows(from, fromRow, wide(to, this.#options.batch * rows), slot * rows + toRow, count);
+    copy(kept.keys, 0, cache.keys, capacity, 0, kept.count);
+    copy(kept.values, 0, cache.values, capacity, 0, kept.count);
+    const positions = new Int32Array(capacity);
+    positions.set(kept.positions.subarray(0, kept.count));
+    this.#writeRow(cache.positions, slot, "i32", positions);
+    this.#writeRow(cache.counts, slot, "i32", Int32Array.of(kept.count));
+    if (recent === 0) return;
+    const ring = new Int32Array(recent).fill(-1);
+    for (let i = 0; i < near.count; i++) {
+      const position = near.positions[i]!;
+      copy(near.keys, i, cache.recentKeys, recent, position % recent, 1);
+      copy(near.values, i, cache.recentValues, recent, position % recent, 1);
+      ring[position % recent] = position;
+    }
+    this.#writeRow(cache.recentPositions, slot, "i32", ring);
+  }
+
+  #writeRow(
+    to: Tensor,
+    slot: number,
+    dtype: Tensor["dtype"],
+    values: Int32Array | Float32Array | Float64Array,
+  ): void {
+    const shape = to.shape.slice(1);
+    const bytes = byteSize(dtype, shape.reduce((a, b) => a * b, 1));
+    if (values.byteLength !== bytes) {
+      throw new RangeError(`Cannot admit this sequence: found ${values.byteLength} bytes for ${bytes}`);
+    }
+    this.#ops.write(this.#ops.row(to, slot), hostTensor(dtype, shape, values));
+  }
+}
