@@ -1,23 +1,11 @@
 import { assertEquals } from "@std/assert";
 import { ABI_VERSION, STATUS, SYMBOLS } from "./symbols.ts";
+import { prototypes } from "./testing.ts";
 import { DTYPES } from "../lib/dtype.ts";
 import { ABSORBS, ANCHORS, FUSION_RULES, NUM_SLOTS, SLOT, THRESHOLD_POLICIES } from "../lib/filter/layer.ts";
 
 const header = await Deno.readTextFile(new URL("../kernels/include/tokenfilter.h", import.meta.url));
 const source = await Deno.readTextFile(new URL("symbols.ts", import.meta.url));
-
-/** C declarations of all exported functions: name, result and parameters, single-spaced. */
-function prototypes(): Map<string, { result: string; parameters: string[] }> {
-  const plain = header.replaceAll(/\/\*[^]*?\*\//g, "");
-  const found = new Map<string, { result: string; parameters: string[] }>();
-  for (const [, result, name, list] of plain.matchAll(/TKF_API\s+([\w\s*]+?)\s*(tkf_\w+)\(([^)]*)\);/g)) {
-    const parameters = list!.trim() === "void"
-      ? []
-      : list!.split(",").map((p) => p.trim().replaceAll(/\s+/g, " "));
-    found.set(name!, { result: result!.trim(), parameters });
-  }
-  return found;
-}
 
 /** How a C type crosses FFI. */
 function ffiType(declaration: string): string {
@@ -37,7 +25,7 @@ function defines(group: string): Record<string, number> {
 }
 
 Deno.test("SYMBOLS declares exactly the functions of tokenfilter.h, with their types", () => {
-  const expected = prototypes();
+  const expected = prototypes(header);
   assertEquals(expected.size, 23);
   assertEquals(Object.keys(SYMBOLS).toSorted(), [...expected.keys()].toSorted());
   for (const [name, { parameters, result }] of expected) {
@@ -49,7 +37,7 @@ Deno.test("SYMBOLS declares exactly the functions of tokenfilter.h, with their t
 });
 
 Deno.test("SYMBOLS carries every parameter's C declaration as its comment", () => {
-  for (const [name, { parameters }] of prototypes()) {
+  for (const [name, { parameters }] of prototypes(header)) {
     const entry = source.match(new RegExp(`\n  ${name}: \\{\n([^]*?)\n  \\},`))![1]!;
     const comments = [...entry.matchAll(/^ {6}"\w+", \/\/ (.+)$/gm)].map(([, comment]) => comment);
     assertEquals(comments, parameters, name);

@@ -1,7 +1,20 @@
-/** What tests of random calls draw their arguments from. */
+/** What tests of the ABI share: the headers' declarations, and what random calls draw their arguments from. */
 import { byteSize, type DType, DTYPES } from "../lib/dtype.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
+
+/** C declarations of all functions that a header exports: result and parameters by name, single-spaced. */
+export function prototypes(header: string): Map<string, { result: string; parameters: string[] }> {
+  const plain = header.replaceAll(/\/\*[^]*?\*\//g, "");
+  const found = new Map<string, { result: string; parameters: string[] }>();
+  for (const [, result, name, list] of plain.matchAll(/TKF_API\s+([\w\s*]+?)\s*(tkf_\w+)\(([^)]*)\);/g)) {
+    const parameters = list!.trim() === "void"
+      ? []
+      : list!.split(",").map((p) => p.trim().replaceAll(/\s+/g, " "));
+    found.set(name!, { result: result!.trim(), parameters });
+  }
+  return found;
+}
 
 /** Sizes that nobody should believe. */
 export const HOSTILE_SIZES = [

@@ -154,6 +154,24 @@ export const CUDA_ONLY_SYMBOLS = {
     ],
     result: "i32", // int32_t
   },
+  tkf_rope_kept: {
+    parameters: [
+      "pointer", // tkf_context* context
+      "pointer", // float* x
+      "u64", // uint64_t x_bytes
+      "pointer", // const int32_t* positions
+      "u64", // uint64_t positions_bytes
+      "f64", // double theta
+      "i32", // int32_t batch
+      "i64", // int64_t heads
+      "i64", // int64_t head_dim
+      "pointer", // const int32_t* kept
+      "u64", // uint64_t kept_bytes
+      "pointer", // const int32_t* kept_count
+      "u64", // uint64_t kept_count_bytes
+    ],
+    result: "i32", // int32_t
+  },
   tkf_positions_advance: {
     parameters: [
       "pointer", // tkf_context* context

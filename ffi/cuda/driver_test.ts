@@ -1,0 +1,162 @@
+/** The driver's wrapper on a stand-in for libcuda, compiled here: figures, ownership, and every way to fail. */
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { NativeLibraryError } from "../../lib/errors.ts";
+import { CudaMemory } from "./device_memory.ts";
+import { CudaDriver, openDriver } from "./driver.ts";
+import { DRIVER_SYMBOLS } from "./driver_symbols.ts";
+
+const folder = await Deno.makeTempDir();
+const path = `${folder}/libcuda.so`;
+const source = new URL("testdata/fake_driver.c", import.meta.url).pathname;
+const compiler = Deno.env.get("CXX")?.split(" ")[0].replace("g++", "gcc").replace("clang++", "clang") ??
+  "gcc";
+const built = await new Deno.Command(compiler, {
+  args: ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", source, "-o", path],
+}).output();
+assert(built.success, new TextDecoder().decode(built.stderr));
+
+const library = Deno.dlopen(path, {
+  ...DRIVER_SYMBOLS,
+  fake_live: { parameters: [], result: "i32" },
+  setenv: { parameters: ["buffer", "buffer", "i32"], result: "i32" },
+});
+const { fake_live: live, setenv } = library.symbols;
+const bytes = (text: string) => new TextEncoder().encode(`${text}\0`);
+
+/** A driver that behaves as the settings say. Deno's own environment is not the one that C reads. */
+function driverWith(settings: { readonly [name: string]: number } = {}): CudaDriver {
+  const defaults = {
+    FAKE_VERSION: 13000,
+    FAKE_DEVICES: 1,
+    FAKE_ARCH: 90,
+    FAKE_MEMORY: 2 ** 30,
+    FAKE_INIT: 0,
+  };
+  for (const [name, value] of Object.entries({ ...defaults, ...settings })) {
+    setenv(bytes(name), bytes(String(value)), 1);
+  }
+  return new CudaDriver(library.symbols);
+}
+const memoryWith = (settings = {}) => {
+  const driver = driverWith(settings);
+  return new CudaMemory(driver, driver.device(0));
+};
+
+Deno.test("openDriver() names the library it lacks and the way on", () => {
+  const error = assertThrows(() => openDriver("libcuda-that-is-not-there.so.1"), NativeLibraryError);
+  assertMatch(
+    error.message,
+    /^Cannot use CUDA: found no driver .*libcuda-that-is-not-there\.so\.1.*--backend cpu$/,
+  );
+});
+
+Deno.test("CudaDriver gives version and devices with their figures", () => {
+  const { version, devices } = driverWith({ FAKE_VERSION: 13010, FAKE_DEVICES: 2 });
+  assertEquals(version, 13010);
+  assertEquals(devices.map(({ ordinal, name }) => [ordinal, name]), [[0, "Stand-in 0"], [1, "Stand-in 1"]]);
+  const { arch, numSms, memoryBytes, l2Bytes, clockMHz } = devices[1]!;
+  assertEquals([arch, numSms, memoryBytes, l2Bytes, clockMHz], [90, 132, 2 ** 30, 50 * 2 ** 20, 1980]);
+});
+
+Deno.test("CudaDriver says of a driver that is too old, or has no device, what it found", () => {
+  assertThrows(
+    () => driverWith({ FAKE_VERSION: 12040 }),
+    NativeLibraryError,
+    "found a driver for CUDA 12.4, expected 13.0 or later",
+  );
+  assertThrows(() => driverWith({ FAKE_DEVICES: 0 }), NativeLibraryError, "found a driver and no device");
+  assertThrows(() => driverWith({ FAKE_INIT: 100 }), NativeLibraryError, "found a driver and no device");
+  assertThrows(() => driverWith({ FAKE_INIT: 999 }), NativeLibraryError, "CUDA_ERROR_UNKNOWN, so says");
+});
+
+Deno.test("CudaDriver.device() refuses a device that is not there or too old", () => {
+  assertThrows(() => driverWith().device(3), NativeLibraryError, "Cannot use CUDA device 3: found 1");
+  assertThrows(
+    () => driverWith({ FAKE_ARCH: 75 }).device(0),
+    NativeLibraryError,
+    "(Stand-in 0): found sm_75, expected sm_80",
+  );
+});
+
+Deno.test("CudaMemory gives zeroed memory and copies pieces both ways and on the device", () => {
+  const memory = memoryWith();
+  assertEquals(memory.description, "Stand-in 0, sm_90, 132 SMs, 1.0 GiB");
+  using a = memory.alloc(16);
+  using b = memory.alloc(8);
+  assertEquals([...memory.read(a)], new Array(16).fill(0));
+  memory.write(a, Uint8Array.of(1, 2, 3, 4), 6);
+  memory.write(a, new Float32Array([1]).subarray(0, 1), 12);
+  assertEquals([...memory.read(a, 10, 6)], [1, 2, 3, 4, 0, 0, 0, 0, 128, 63]);
+  memory.copy(a, b, 3, { from: 7, to: 5 });
+  assertEquals([...memory.read(b)], [0, 0, 0, 0, 0, 2, 3, 4]);
+  using none = memory.alloc(0);
+  assertEquals([none.address, memory.read(none).length], [null, 0]);
+});
+
+Deno.test("CudaMemory refuses pieces outside a buffer", () => {
+  const memory = memoryWith();
+  using a = memory.alloc(16), b = memory.alloc(4);
+  for (
+    const work of [
+      () => memory.write(a, new Uint8Array(17)),
+      () => memory.write(a, new Uint8Array(1), 16),
+      () => memory.write(a, new Uint8Array(1), -1),
+      () => memory.read(a, 4, 13),
+      () => memory.read(a, NaN),
+      () => memory.copy(a, b, 5),
+      () => memory.copy(a, b, 4, { from: 13, to: 0 }),
+    ]
+  ) assertThrows(work, RangeError, "Cannot use bytes");
+  assertThrows(() => memory.alloc(-1), RangeError, "Cannot allocate -1 bytes");
+});
+
+Deno.test("CudaMemory frees once, and refuses what was freed", () => {
+  const before = live();
+  const memory = memoryWith();
+  const a = memory.alloc(16);
+  assertEquals(live(), before + 1);
+  a[Symbol.dispose]();
+  a[Symbol.dispose]();
+  assertEquals(live(), before);
+  assertThrows(() => memory.read(a), Error, "Cannot use device memory: it was freed");
+  assertThrows(() => memory.write(a, new Uint8Array(4)), Error, "it was freed");
+});
+
+Deno.test("CudaMemory says how much memory was asked for and how much there is", () => {
+  const memory = memoryWith({ FAKE_MEMORY: 3 * 2 ** 30 });
+  using _ = memory.alloc(2 ** 20);
+  const error = assertThrows(() => memory.alloc(5 * 2 ** 30), RangeError);
+  assertEquals(
+    error.message,
+    "Cannot allocate 5.0 GiB on Stand-in 0: found 3.0 GiB free of 3.0 GiB; use a smaller model, batch or context",
+  );
+});
+
+Deno.test("CudaMemory.capture() records work that runs when the graph is launched", () => {
+  const memory = memoryWith();
+  const driver = library.symbols;
+  using a = memory.alloc(4);
+  const before = live();
+  {
+    using graph = memory.capture(() => {
+      driver.cuMemsetD8Async(BigInt(Deno.UnsafePointer.value(a.address)), 7, 4n, memory.stream);
+    });
+    assertEquals([...memory.read(a)], [0, 0, 0, 0]);
+    graph.launch();
+    assertEquals([...memory.read(a)], [7, 7, 7, 7]);
+  }
+  assertEquals(live(), before);
+});
+
+Deno.test("CudaMemory.capture() fails where the work waits or allocates, and leaves the stream usable", () => {
+  const memory = memoryWith();
+  assertThrows(() => memory.capture(() => memory.synchronize()), Error, "cuStreamSynchronize");
+  assertThrows(() => memory.capture(() => memory.alloc(4)), Error, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED");
+  memory.synchronize();
+});
+
+Deno.test("CudaMemory.time() gives the milliseconds between two events", () => {
+  let ran = 0;
+  assertEquals(memoryWith().time(() => ran++), 2.5);
+  assertEquals(ran, 1);
+});

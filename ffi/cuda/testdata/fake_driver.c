@@ -1,0 +1,132 @@
+/* A stand-in for libcuda.so.1: "device" memory on the heap, work done at once, and a record of what was asked. Its
+ * behaviour is set by environment variables when cuInit is called:
+ *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit) */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int Result;
+typedef uint64_t Pointer;
+
+static int version, devices, arch, init_result, capturing, broken, live;
+static uint64_t memory, used;
+static double clock_ms;
+
+static long setting(const char* name, long fallback) {
+  const char* text = getenv(name);
+  return text == NULL ? fallback : atol(text);
+}
+
+Result cuInit(unsigned flags) {
+  (void)flags;
+  version = (int)setting("FAKE_VERSION", 13000);
+  devices = (int)setting("FAKE_DEVICES", 1);
+  arch = (int)setting("FAKE_ARCH", 90);
+  memory = (uint64_t)setting("FAKE_MEMORY", 1 << 30);
+  init_result = (int)setting("FAKE_INIT", 0);
+  return init_result;
+}
+Result cuDriverGetVersion(int* out) { return *out = version, 0; }
+Result cuGetErrorName(Result code, const char** out) {
+  *out = code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : code == 999 ? "CUDA_ERROR_UNKNOWN" : NULL;
+  if (code == 901) *out = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED";
+  return *out == NULL;
+}
+Result cuGetErrorString(Result code, const char** out) { return *out = "so says the stand-in", code < 0; }
+Result cuDeviceGetCount(int* out) { return *out = devices, 0; }
+Result cuDeviceGet(int* out, int ordinal) { return *out = ordinal, 0; }
+Result cuDeviceGetName(char* out, int size, int device) {
+  return snprintf(out, (size_t)size, "Stand-in %d", device) < 0;
+}
+Result cuDeviceGetAttribute(int* out, int attribute, int device) {
+  (void)device;
+  switch (attribute) {
+    case 16: return *out = 132, 0;
+    case 13: return *out = 1980000, 0;
+    case 38: return *out = 50 << 20, 0;
+    case 75: return *out = arch / 10, 0;
+    case 76: return *out = arch % 10, 0;
+  }
+  return 1;
+}
+Result cuDeviceTotalMem_v2(uint64_t* out, int device) { return *out = memory, device < 0; }
+Result cuDevicePrimaryCtxRetain(void** out, int device) { return *out = &memory, device < 0; }
+Result cuCtxSetCurrent(void* context) { return context != &memory; }
+Result cuMemGetInfo_v2(uint64_t* free_bytes, uint64_t* total) {
+  return *free_bytes = memory - used, *total = memory, 0;
+}
+/* Memory remembers its size before its first byte. Fresh memory is full of 0xAA. */
+Result cuMemAlloc_v2(Pointer* out, uint64_t bytes) {
+  if (capturing) broken = 1;
+  if (used + bytes > memory) return 2;
+  char* block = malloc(bytes + 64);
+  memcpy(block, &bytes, 8);
+  memset(block + 64, 0xAA, bytes);
+  used += bytes;
+  live++;
+  *out = (Pointer)(uintptr_t)(block + 64);
+  return 0;
+}
+Result cuMemFree_v2(Pointer address) {
+  char* block = (char*)(uintptr_t)address - 64;
+  uint64_t bytes;
+  memcpy(&bytes, block, 8);
+  used -= bytes;
+  live--;
+  free(block);
+  return 0;
+}
+/* Copies and fills inside a capture are recorded: one of each is enough here. */
+static struct { void* to; int value; uint64_t bytes; int there; } recorded;
+static void* at(Pointer address) { return (void*)(uintptr_t)address; }
+Result cuMemcpyHtoDAsync_v2(Pointer to, const void* from, uint64_t bytes, void* stream) {
+  (void)stream;
+  return memcpy(at(to), from, bytes), 0;
+}
+Result cuMemcpyDtoHAsync_v2(void* to, Pointer from, uint64_t bytes, void* stream) {
+  (void)stream;
+  return memcpy(to, at(from), bytes), 0;
+}
+Result cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, uint64_t bytes, void* stream) {
+  (void)stream;
+  return memmove(at(to), at(from), bytes), 0;
+}
+Result cuMemsetD8Async(Pointer to, uint8_t value, uint64_t bytes, void* stream) {
+  (void)stream;
+  if (capturing) {
+    recorded.to = at(to), recorded.value = value, recorded.bytes = bytes, recorded.there = 1;
+    return 0;
+  }
+  return memset(at(to), value, bytes), 0;
+}
+Result cuStreamCreate(void** out, unsigned flags) { return *out = &used, flags != 1; }
+Result cuStreamSynchronize(void* stream) {
+  if (capturing) return broken = 1, 900;
+  return stream != &used;
+}
+Result cuStreamBeginCapture_v2(void* stream, int mode) { return capturing = 1, broken = 0, stream != &used || mode != 1; }
+Result cuStreamEndCapture(void* stream, void** out) {
+  capturing = 0;
+  *out = broken ? NULL : &recorded;
+  return broken ? 901 : stream != &used;
+}
+Result cuGraphInstantiateWithFlags(void** out, void* graph, uint64_t flags) {
+  return live++, *out = graph, flags != 0;
+}
+Result cuGraphLaunch(void* graph, void* stream) {
+  (void)stream;
+  return recorded.there ? (memset(recorded.to, recorded.value, recorded.bytes), 0) : graph != &recorded;
+}
+Result cuGraphExecDestroy(void* graph) { return live--, graph != &recorded; }
+Result cuGraphDestroy(void* graph) { return graph != &recorded; }
+Result cuEventCreate(void** out, unsigned flags) {
+  double* event = malloc(sizeof(double));
+  return *out = event, *event = -1, (Result)flags;
+}
+Result cuEventRecord(double* event, void* stream) { return *event = (clock_ms += 2.5), stream != &used; }
+Result cuEventSynchronize(double* event) { return *event < 0; }
+Result cuEventElapsedTime(float* out, double* from, double* to) { return *out = (float)(*to - *from), 0; }
+Result cuEventDestroy_v2(void* event) { return free(event), 0; }
+/* For the test alone: pieces of memory and graphs that were not given back. */
+int fake_live(void) { return live; }
