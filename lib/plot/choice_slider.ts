@@ -9,18 +9,26 @@ export interface Choice {
   readonly traces: readonly JsonObject[];
 }
 
+/** How choices are laid out. */
+export interface ChooseOptions {
+  /** Index of the choice seen first. Default: the middle one. */
+  readonly shown?: number;
+  /** Traces that are always seen, behind the others. */
+  readonly always?: readonly JsonObject[];
+  /** Pixels between the slider and the axes. */
+  readonly gap?: number;
+}
+
 /**
  * Lays out choices: all traces, those of one choice visible.
  *
  * @param what What is chosen, such as `layer`.
- * @param shown Index of the choice seen first; the middle one where nothing is said.
- * @param always Traces that are always seen, behind the others.
  * @returns Traces, and entries for the layout: the slider, none where there is only one choice.
  */
 export function choose(
   what: string,
   choices: readonly Choice[],
-  { shown = choices.length >> 1, always = [] }: { shown?: number; always?: readonly JsonObject[] } = {},
+  { shown = choices.length >> 1, always = [], gap = 14 }: ChooseOptions = {},
 ): { readonly data: JsonObject[]; readonly layout: JsonObject } {
   const visible = (choice: number) => [
     ...always.map(() => true),
@@ -38,7 +46,8 @@ export function choose(
     len: 1,
     y: 1,
     yanchor: "bottom",
-    pad: { t: 0, b: 14, l: 0, r: 0 },
+    // Half of the labels at the ends hangs over.
+    pad: { t: 0, b: gap, l: overhang(choices[0]!), r: overhang(choices.at(-1)!) },
     currentvalue: { prefix: `${what} `, font: { size: 13, color: "@ink" }, offset: 6 },
     font: { size: 10, color: "@muted" },
     bgcolor: "@grid",
@@ -51,4 +60,9 @@ export function choose(
     steps: choices.map(({ label }, i) => ({ label, method: "restyle", args: [{ visible: visible(i) }] })),
   };
   return { data, layout: { sliders: [slider] } };
+}
+
+/** Pixels by which a label reaches past the end of the slider, when plotly's own margin is used up. */
+function overhang({ label }: Choice): number {
+  return Math.max(0, Math.ceil(3 * label.length - 8));
 }

@@ -68,7 +68,7 @@ export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, 
         trace.hoverinfo = "none";
       });
     }
-    detail.hidden = !narrow || !data.some(function (trace) { return trace.text; });
+    detail.hidden = !narrow || !figure.data.some(function (trace) { return trace.hovertemplate; });
     Plotly.react(place, data, layout, {
       displaylogo: false,
       displayModeBar: narrow ? false : "hover",
@@ -77,9 +77,18 @@ export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, 
       if (hooks.drawn) hooks.drawn(place);
       place.removeAllListeners("plotly_hover");
       place.on("plotly_hover", function (event) {
-        var text = event.points[0].text;
-        if (narrow && typeof text === "string") detail.innerHTML = text;
+        if (narrow) detail.innerHTML = describe(event.points[0]) || detail.innerHTML;
       });
+    });
+  }
+  // What the box beside a point would say: names in %{} are its entries, formats are .2f and .1% and the like.
+  function describe(point) {
+    var template = figure.data[point.curveNumber].hovertemplate || "";
+    var entry = /%\\{(\\w+)(?::\\.(\\d+)([f%]))?\\}/g;
+    return template.replace(/<extra>.*<\\/extra>/, "").replace(entry, function (_, name, digits, kind) {
+      var value = point[name];
+      if (digits === undefined || typeof value !== "number") return value;
+      return kind === "%" ? (100 * value).toFixed(digits) + "%" : value.toFixed(digits);
     });
   }
   // A legend lies below the axes: the plot grows by its height, so that the axes keep theirs. Without one, a second

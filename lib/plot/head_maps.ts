@@ -1,6 +1,7 @@
 /** Heat maps layer x head: how alike each head's keys and values are to the past, and how much that varies. */
 import { choose } from "./choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "./figure.ts";
+import { layerAxis } from "./layer_axis.ts";
 import { shorten } from "./layer_trace.ts";
 
 /** Moments of one head's similarities over tokens. */
@@ -21,7 +22,7 @@ export interface HeadLayer {
 
 /** One moment of keys and values, head by head. */
 export interface HeadGrid {
-  /** What was measured, such as `post-rope keys, ema anchors`. */
+  /** What was measured, such as `post-rope, ema`: which keys and which anchors. */
   readonly name: string;
   /** Of the keys, [numKvHeads][layers]. */
   readonly keys: readonly (readonly (number | null)[])[];
@@ -71,6 +72,12 @@ export function collectHeadMaps(
 
 /** Pixels of a row of cells: few heads have high ones. */
 const rowPixels = (heads: number) => Math.max(9, Math.min(26, Math.round(420 / Math.max(1, heads))));
+/** Pixels between the panels, where the name of the lower one stands. */
+const NAME_PIXELS = 26;
+/** Pixels around the panels: the name of the upper one, the axis, the scale of colours. */
+const MARGIN_PIXELS = 170;
+/** Pixels of the slider. */
+const SLIDER_PIXELS = 76;
 const WORDS = {
   mean: {
     title: "Similarity with the past, head by head",
@@ -110,40 +117,46 @@ export function plotHeadMaps({ moment, layers, numKvHeads, grids }: HeadMaps): F
     hovertemplate: `${side} · layer %{x} · head %{y}<br>${label} %{z:.4f}<extra></extra>`,
   });
   const { data, layout } = choose(
-    "",
+    "keys and anchors:",
     grids.map(({ name, keys, values }) => ({
       label: name,
       traces: [panel(keys, "keys", "y2"), panel(values, "values", "y")],
     })),
-    { shown: 0 },
+    { shown: 0, gap: NAME_PIXELS + 4 },
   );
-  const gap = 0.08,
-    heads = (title: string, domain: readonly number[]) =>
-      axis(title, {
-        domain,
-        anchor: "x",
-        showgrid: false,
-        ticks: "",
-        autorange: "reversed",
-        tickformat: "d",
-        ...(numKvHeads <= 8 ? { dtick: 1 } : { nticks: 6 }),
-      });
+  const panelPixels = Math.max(60, numKvHeads * rowPixels(numKvHeads)), inner = 2 * panelPixels + NAME_PIXELS;
+  const split = panelPixels / inner;
+  const heads = (domain: readonly number[]) =>
+    axis("head", {
+      domain,
+      showgrid: false,
+      ticks: "",
+      autorange: "reversed",
+      tickformat: "d",
+      ...(numKvHeads <= 8 ? { dtick: 1 } : { nticks: 6 }),
+    });
+  const name = (text: string, y: number): JsonObject => ({
+    text,
+    xref: "paper",
+    yref: "paper",
+    x: 0,
+    y,
+    xanchor: "left",
+    yanchor: "bottom",
+    showarrow: false,
+    font: { size: 12 },
+  });
   return new Figure({
     title,
     caption,
-    height: 150 + Math.max(2 * 60, 2 * numKvHeads * rowPixels(numKvHeads)) + (grids.length > 1 ? 70 : 0),
+    height: inner + MARGIN_PIXELS + (grids.length > 1 ? SLIDER_PIXELS : 0),
     data,
     layout: baseLayout({
       ...layout,
-      xaxis: axis("layer", {
-        showgrid: false,
-        anchor: "y",
-        tickformat: "d",
-        nticks: 12,
-        ...(layers.length <= 12 ? { dtick: 1 } : {}),
-      }),
-      yaxis: heads("values: head", [0, 0.5 - gap / 2]),
-      yaxis2: heads("keys: head", [0.5 + gap / 2, 1]),
+      xaxis: layerAxis(layers, { anchor: "y" }),
+      yaxis: heads([0, split]),
+      yaxis2: heads([1 - split, 1]),
+      annotations: [name("values", split), name("keys", 1)],
       coloraxis: {
         cmin: Math.min(...numbers),
         cmax: Math.max(...numbers),
@@ -153,7 +166,7 @@ export function plotHeadMaps({ moment, layers, numKvHeads, grids }: HeadMaps): F
           orientation: "h",
           y: 0,
           yanchor: "top",
-          ypad: 46,
+          ypad: 60,
           thickness: 8,
           outlinewidth: 0,
           nticks: 5,

@@ -26,7 +26,7 @@ export function plotHeads(report: HeadReport): Figure[] {
   const rule = String(options.method.fusion);
   const shareOf = (layer: number) => layers.find((own) => own.layer === layer)?.skipRatio ?? 0;
   const grids = views.map((view) => ({
-    name: `${view.keyState} keys, ${view.anchor} anchors`,
+    name: `${view.keyState}, ${view.anchor}`,
     layers: view.layers,
   }));
   return [

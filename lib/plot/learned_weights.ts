@@ -1,5 +1,6 @@
 /** What the `learned` rule goes by: its weights on standardised features, layer by layer. */
 import { axis, baseLayout, emptyFigure, Figure } from "./figure.ts";
+import { layerAxis } from "./layer_axis.ts";
 import { shorten } from "./layer_trace.ts";
 
 /** The numbers of the plot. */
@@ -76,12 +77,7 @@ export function plotLearnedWeights({ layers, features, weights }: LearnedWeights
       },
     }],
     layout: baseLayout({
-      xaxis: axis("layer", {
-        showgrid: false,
-        tickformat: "d",
-        nticks: 12,
-        ...(layers.length <= 12 ? { dtick: 1 } : {}),
-      }),
+      xaxis: layerAxis(layers),
       yaxis: axis("", {
         title: { text: "" },
         showgrid: false,

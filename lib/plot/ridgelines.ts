@@ -26,9 +26,12 @@ export interface Ridgelines {
 
 const GRID_POINTS = 121;
 
+/** Part of the scores' range by which the grid goes past them on either side, for the tails of the densities. */
+const GRID_MARGIN = 0.06;
+
 /**
  * Estimates the density of each layer's scores: a Gaussian kernel, bandwidth by Silverman's rule
- * (0.9 min(sd, IQR/1.34) n^-1/5), on one grid from the lowest score of all layers to the highest.
+ * (0.9 min(sd, IQR/1.34) n^-1/5), on one grid over the scores of all layers, 6% of their range added on either side.
  */
 export function collectRidgelines(
   traces: readonly Pick<LayerTrace, "layer" | "redundancy" | "threshold">[],
@@ -36,8 +39,9 @@ export function collectRidgelines(
   const scores = traces.map(({ redundancy }) => definedOf(redundancy).sort((a, b) => a - b));
   const low = Math.min(...scores.map((own) => own[0] ?? Infinity));
   const high = Math.max(...scores.map((own) => own.at(-1) ?? -Infinity));
+  const span = high - low || 1, start = low - GRID_MARGIN * span, end = high + GRID_MARGIN * span;
   const grid = low <= high
-    ? Array.from({ length: GRID_POINTS }, (_, i) => low + (high - low) * i / (GRID_POINTS - 1))
+    ? Array.from({ length: GRID_POINTS }, (_, i) => start + (end - start) * i / (GRID_POINTS - 1))
     : [];
   return {
     grid,
@@ -132,7 +136,7 @@ export function plotRidgelines({ grid, ridges }: Ridgelines, quantity: RidgeQuan
     height: 110 + pixels * (ridges.length + OVERLAP),
     data,
     layout: baseLayout({
-      xaxis: axis(label, { range: padded(grid) }),
+      xaxis: axis(label, { range: [grid[0]!, grid.at(-1)!] }),
       yaxis: axis("layer", {
         showgrid: false,
         range: [0.4 - ridges.length, OVERLAP + 0.1],
@@ -143,11 +147,6 @@ export function plotRidgelines({ grid, ridges }: Ridgelines, quantity: RidgeQuan
       showlegend: false,
     }),
   });
-}
-
-function padded(grid: readonly number[]): [number, number] {
-  const low = grid[0]!, high = grid.at(-1)!, pad = 0.02 * (high - low) || 0.1;
-  return [low - pad, high + pad];
 }
 
 function thinTicks(ridges: readonly Ridge[]): JsonObject {

@@ -23,7 +23,7 @@ export interface Roc {
 }
 
 /**
- * Gathers the curves of a report's layers.
+ * Gathers the curves of a report's layers; each begins at (0, 0).
  *
  * @param grid False positive rates at which `roc` of each rule is given.
  */
@@ -42,7 +42,7 @@ export function collectRoc(
     layers: layers.map(({ layer, rules }) => ({
       layer,
       curves: rules.filter(({ roc }) => roc.length > 0)
-        .map(({ rule, auroc, roc }) => ({ rule, auroc, x: grid, y: roc }))
+        .map(({ rule, auroc, roc }) => ({ rule, auroc, x: [0, ...grid], y: [0, ...roc] }))
         .sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank),
     })),
   };

@@ -47,6 +47,9 @@ export function collectRuleDifferences(
   };
 }
 
+/** Rows between the two kinds of comparison. */
+const GAP = 0.7;
+
 /** Draws a row a comparison. */
 export function plotRuleDifferences({ measure, rows }: RuleDifferences): Figure {
   const name = measure === "auroc" ? "AUROC" : "Spearman's correlation";
@@ -57,18 +60,20 @@ export function plotRuleDifferences({ measure, rows }: RuleDifferences): Figure 
       "No rule can be compared: take a longer text, so that every layer has tokens of both kinds.",
     );
   }
+  // A gap parts what is compared with random from what is compared with other rules.
+  const places = rows.map(({ against }, row) => against === "random" ? row : row + GAP);
   const signed = (x: number) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(3)}`;
   return new Figure({
     title,
     caption:
       "Right of 0 the first rule ranks tokens by their true redundancy better than the second. Whiskers: paired " +
       "95% intervals over moving blocks of tokens; where they hold 0 the text is too short to tell.",
-    height: 120 + 25 * rows.length,
+    height: 120 + 25 * (places.at(-1)! + 1),
     data: [{
       type: "scatter",
       mode: "markers",
       x: shorten(rows.map(({ difference }) => difference.estimate)),
-      y: rows.map((_, row) => row),
+      y: places,
       error_x: {
         type: "data",
         symmetric: false,
@@ -94,9 +99,9 @@ export function plotRuleDifferences({ measure, rows }: RuleDifferences): Figure 
       yaxis: axis("", {
         title: { text: "" },
         showgrid: false,
-        range: [rows.length - 0.4, -0.6],
+        range: [places.at(-1)! + 0.6, -0.6],
         tickmode: "array",
-        tickvals: rows.map((_, row) => row),
+        tickvals: places,
         ticktext: rows.map(({ rule, against }) => `${rule} − ${against}`),
         tickfont: { size: 11 },
       }),

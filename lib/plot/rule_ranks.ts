@@ -1,6 +1,7 @@
 /** AUROC and Spearman's correlation of each rule, layer by layer, with intervals. */
 import type { Interval } from "../stats/bootstrap.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "./figure.ts";
+import { layerAxis } from "./layer_axis.ts";
 import { shorten } from "./layer_trace.ts";
 import { styleRule, visibilityOf } from "./rule_style.ts";
 
@@ -103,12 +104,7 @@ export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
     height: 460,
     data: curves.map((curve) => curveOf(curve, layers, words.axis, place(curve, main))),
     layout: baseLayout({
-      xaxis: axis("layer", {
-        tickformat: "d",
-        nticks: 12,
-        ...(layers.length <= 12 ? { dtick: 1 } : {}),
-        showgrid: false,
-      }),
+      xaxis: layerAxis(layers),
       yaxis: axis(words.axis),
       legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
       hovermode: "closest",

@@ -144,7 +144,7 @@ export function plotSimilarityScatter({ layers }: SimilarityScatter): Figure {
       "A point a token: means over heads of the cosines of its keys and values with their anchors. Up and right " +
       "of the line a token counts as redundant. The line is that of the median threshold and weight; the dotted ones, " +
       "of the 10% and 90% quantiles of the weights. Thresholds and weights move with every token, so points may lie " +
-      "on the other side of it than their mark says.",
+      "on the other side of the line than their mark says.",
     height: 470,
     data,
     layout: baseLayout({

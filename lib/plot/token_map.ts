@@ -87,7 +87,7 @@ const STYLE = `<style>
   max-height: 32em; overflow-y: auto; padding: 2px; }
 .tokenfilter-tokens .text span, .tokenfilter-tokens .key span { border-radius: 3px; padding: 2px 0; cursor: default;
   background: rgba(60, 130, 187, var(--a, 0)); }
-.tokenfilter-tokens .skip { text-decoration: line-through 2px #e0661f; box-shadow: inset 0 0 0 1.5px #e0661f; }
+.tokenfilter-tokens .skip { text-decoration: line-through 1.5px #e0661f; box-shadow: inset 0 0 0 1px #e0661f; }
 .tokenfilter-tokens .warm { border-bottom: 2px dotted #808a94; }
 .tokenfilter-tokens .bar { display: flex; flex-wrap: wrap; gap: 4px 18px; align-items: center; font-size: 0.85em; }
 .tokenfilter-tokens .key span { padding: 2px 5px; }

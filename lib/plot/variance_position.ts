@@ -138,7 +138,11 @@ export function plotVariancePosition({ bands, layers }: VariancePosition): Figur
     data,
     layout: baseLayout({
       ...layout,
-      xaxis: axis("position in the sequence", { type: "category", tickangle: "auto", nticks: 12 }),
+      xaxis: axis("position in the sequence", {
+        tickmode: "array",
+        tickvals: names.map((_, i) => i),
+        ticktext: names,
+      }),
       yaxis: axis("variance across heads (cosine²)", { rangemode: "tozero" }),
       legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
       hovermode: "closest",
@@ -152,33 +156,37 @@ function tracesOf(
   seen: readonly number[],
   names: readonly string[],
 ): JsonObject[] {
-  const color = side === "keys" ? "@series0" : "@series1";
+  const [color, band] = side === "keys" ? ["@series0", "@band0"] : ["@series1", "@band1"];
   const at = (curve: VarianceCurve["low"]) => shorten(seen.map((i) => curve[i]!));
-  return [{
-    name: side,
+  const edge = {
     type: "scatter",
-    mode: "lines+markers",
-    x: names,
-    y: at(middle),
-    // Whiskers, not filled bands: those of two sides would hide each other.
-    error_y: {
-      type: "data",
-      symmetric: false,
-      array: shorten(seen.map((i) => middle[i] === null ? null : high[i]! - middle[i]!)),
-      arrayminus: shorten(seen.map((i) => middle[i] === null ? null : middle[i]! - low[i]!)),
-      thickness: 1.4,
-      width: 4,
-      color,
+    mode: "lines",
+    x: seen.map((_, n) => n),
+    line: { width: 0 },
+    hoverinfo: "skip",
+    showlegend: false,
+    legendgroup: side,
+  };
+  return [
+    { ...edge, y: at(high) },
+    { ...edge, y: at(low), fill: "tonexty", fillcolor: band },
+    {
+      name: side,
+      legendgroup: side,
+      type: "scatter",
+      mode: "lines+markers",
+      x: seen.map((_, n) => n),
+      y: at(middle),
+      text: seen.map((i, n) =>
+        `${side}, positions ${names[n]}<br>median ${shown(middle[i])}, quartiles ${shown(low[i])} to ${
+          shown(high[i])
+        }`
+      ),
+      hovertemplate: "%{text}<extra></extra>",
+      line: { color, width: 2, dash: side === "keys" ? "solid" : "dash" },
+      marker: { color, size: 7, symbol: side === "keys" ? "circle" : "square" },
     },
-    text: seen.map((i, n) =>
-      `${side}, positions ${names[n]}<br>median ${shown(middle[i])}, quartiles ${shown(low[i])} to ${
-        shown(high[i])
-      }`
-    ),
-    hovertemplate: "%{text}<extra></extra>",
-    line: { color, width: 2, dash: side === "keys" ? "solid" : "dash" },
-    marker: { color, size: 7, symbol: side === "keys" ? "circle" : "square" },
-  }];
+  ];
 }
 
 const shown = (x: number | null | undefined) => x === null || x === undefined ? "none" : x.toPrecision(3);
