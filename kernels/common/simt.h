@@ -6,7 +6,7 @@
 // Threads run one at a time, each until it has to wait, in one of five orders (tokenfilter_emulator.h): what a missing
 // barrier spoils goes wrong in at least one of them. Memory order is not modelled: no threadfence can be missed here.
 //
-// Program with -DTKF_EMULATE; link common/simt/machine.cpp and common/simt/runtime.cpp. Their ABI:
+// Compile with -DTKF_EMULATE -fno-strict-aliasing; link launch, machine, runtime and warp of common/simt/. Their ABI:
 // include/tokenfilter_emulator.h.
 #pragma once
 #include "simt/types.h"

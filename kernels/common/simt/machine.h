@@ -58,7 +58,8 @@ T& shared(Key) {
 
 // ---- launches ----
 
-void launch(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> body);
+void launch(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
+            std::function<void()> body);
 
 template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, A&&... arguments) {
@@ -124,7 +125,8 @@ T exchange(const char* name, unsigned mask, T value, unsigned source) {
 }
 
 inline void check_width(int width) {
-  if (width <= 0 || width > 32 || (width & (width - 1)) != 0) die("found a shuffle of width %d, expected 2^n <= 32", width);
+  const bool valid = width > 0 && width <= 32 && (width & (width - 1)) == 0;
+  if (!valid) die("found a shuffle of width %d, expected a power of two up to 32", width);
 }
 
 struct Vote {

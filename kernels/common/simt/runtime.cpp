@@ -33,6 +33,7 @@ cudaError_t allocate(void** out, size_t bytes) {
   if (const cudaError_t error = forbid_in_capture()) return error;
   *out = nullptr;
   if (bytes == 0) return cudaSuccess;
+  if (bytes >> 40 != 0) return note_error(cudaErrorMemoryAllocation);  // no machine has so much
   if (posix_memalign(out, 256, bytes) != 0) return note_error(cudaErrorMemoryAllocation);
   memset(*out, 0xff, bytes);
   return cudaSuccess;

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 enum cudaError_t : int {
   cudaSuccess = 0,
@@ -39,7 +40,8 @@ cudaError_t cudaMalloc(void** out, size_t bytes);  // filled with NaN (all bits 
 cudaError_t cudaFree(void* memory);
 cudaError_t cudaMallocHost(void** out, size_t bytes);
 cudaError_t cudaFreeHost(void* memory);
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream = nullptr);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream = nullptr);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaDeviceSynchronize();

@@ -1,0 +1,177 @@
+// Launches of the emulated machine: blocks one after the other, shared memory, cp.async, and the emulator's ABI.
+#include <atomic>
+#include <map>
+#include <mutex>
+
+#include "../../include/tokenfilter_emulator.h"
+#include "block.h"
+#include "runtime.h"
+#include "warp.h"
+
+namespace tkf::simt {
+namespace {
+
+std::atomic<int> g_order{TKF_ORDER_ASCENDING};
+std::atomic<uint64_t> g_seed{0}, g_launches{0}, g_threads{0};
+
+void* allocate(size_t bytes, size_t alignment) {
+  void* memory = nullptr;
+  if (bytes != 0 && posix_memalign(&memory, alignment, bytes) != 0) simt::die("found no memory for %zu bytes", bytes);
+  return memory;
+}
+
+std::mutex g_allowed_mutex;
+std::map<const void*, size_t> g_allowed;  // dynamic shared memory by kernel
+
+size_t allowed_shared(const void* kernel) {
+  const std::lock_guard<std::mutex> lock(g_allowed_mutex);
+  const auto found = g_allowed.find(kernel);
+  return found == g_allowed.end() ? kDefaultShared : std::max(kDefaultShared, found->second);
+}
+
+}  // namespace
+
+int chosen_order() { return g_order; }
+uint64_t chosen_seed() { return g_seed; }
+
+void Machine::free_variables() {
+  for (Variable& variable : variables_) free(variable.memory);
+  variables_.clear();
+}
+
+void Machine::run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+  name_ = name;
+  num_threads_ = block.x * block.y * block.z;
+  if (fibers_.empty() && !stacks_.reserve(kMaxThreads)) simt::die("found no memory for stacks");
+  while (fibers_.size() < num_threads_) {
+    const size_t i = fibers_.size();
+    fibers_.push_back(std::make_unique<Fiber>());
+    // Tops of stacks at different offsets: all at the same would share a few lines of the cache.
+    make_context(fibers_[i]->context, stacks_.stack(i), stacks_.stack_bytes(), i * 5 % 509 * 64, entry);
+  }
+  for (unsigned i = 0; i < num_threads_; i++) {
+    Fiber& fiber = *fibers_[i];
+    fiber.index = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
+    fiber.linear = i, fiber.lane = i % kWarp, fiber.warp = i / kWarp;
+    fiber.block_dim = block, fiber.grid_dim = grid;
+  }
+  warps_.resize((num_threads_ + kWarp - 1) / kWarp);
+  by_rank_.resize(num_threads_);
+  dynamic_bytes_ = shared_bytes;
+  dynamic_ = allocate(shared_bytes, 128);
+  body_ = &body;
+  order_ = chosen_order();
+
+  const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+  for (uint64_t i = 0; i < blocks; i++) {
+    const uint64_t at = order_ == TKF_ORDER_REVERSED ? blocks - 1 - i : i;
+    run_block(at, {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
+                   static_cast<unsigned>(at / (uint64_t(grid.x) * grid.y))});
+  }
+  body_ = nullptr;
+  free(dynamic_);
+  dynamic_ = nullptr;
+  free_variables();
+  g_launches++;
+  g_threads += blocks * num_threads_;
+}
+
+void* Machine::variable(const void* key, size_t bytes, size_t alignment) {
+  Variable* found = nullptr;
+  size_t total = 0;
+  for (Variable& variable : variables_) {
+    if (variable.key == key) found = &variable;
+    total += variable.bytes;
+  }
+  if (found == nullptr) {
+    if (total + bytes > kDefaultShared) {
+      simt::die("found %zu bytes of fixed shared memory, expected 48 KB at most", total + bytes);
+    }
+    variables_.push_back({key, allocate(bytes, alignment), bytes, 0});
+    found = &variables_.back();
+  }
+  if (found->block != block_number_) {
+    memset(found->memory, 0xff, bytes);
+    found->block = block_number_;
+  }
+  return found->memory;
+}
+
+bool Machine::is_shared(const void* address, size_t bytes) const {
+  const auto inside = [=](const void* memory, size_t size) {
+    const auto from = reinterpret_cast<uintptr_t>(memory), at = reinterpret_cast<uintptr_t>(address);
+    return memory != nullptr && at >= from && bytes <= size && at - from <= size - bytes;
+  };
+  if (inside(dynamic_, dynamic_bytes_)) return true;
+  for (const Variable& variable : variables_) {
+    if (inside(variable.memory, variable.bytes)) return true;
+  }
+  return false;
+}
+
+void check_shared(const char* name, const void* address, size_t bytes) {
+  if (!machine().is_shared(address, bytes)) {
+    die("%s: found %p, expected %zu bytes in shared memory", name, address, bytes);
+  }
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) die("%s: found %p, expected 16-byte alignment", name, address);
+}
+
+cudaError_t allow_shared(const void* kernel, size_t bytes) {
+  if (bytes > kMaxShared) return note_error(cudaErrorInvalidValue);
+  const std::lock_guard<std::mutex> lock(g_allowed_mutex);
+  g_allowed[kernel] = bytes;
+  return cudaSuccess;
+}
+
+void launch(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
+            std::function<void()> body) {
+  const uint64_t threads = uint64_t(block.x) * block.y * block.z;
+  const bool valid = threads >= 1 && threads <= kMaxThreads && block.z <= 64 && grid.x >= 1 && grid.x <= INT32_MAX &&
+                     grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 && grid.z <= 65535;
+  if (!valid) return static_cast<void>(note_error(cudaErrorInvalidConfiguration));
+  if (shared_bytes > allowed_shared(kernel)) return static_cast<void>(note_error(cudaErrorInvalidValue));
+  if (machine().running()) die("found a launch within a kernel, expected launches by the host");
+  const auto work = [=] { machine().run(name, grid, block, shared_bytes, body); };
+  if (!record(work)) work();
+}
+
+// ---- cp.async ----
+
+void copy_async(void* shared, const void* global, bool full) {
+  check_shared("cp_async_16", shared, 16);
+  if (full && reinterpret_cast<uintptr_t>(global) % 16 != 0) {
+    die("cp_async_16: found source %p, expected 16-byte alignment", global);
+  }
+  memset(shared, 0xff, 16);
+  static_cast<Fiber*>(current)->copies.push_back({shared, global, full});
+}
+
+void copy_async_commit() {
+  Fiber& me = *static_cast<Fiber*>(current);
+  me.groups.push_back(me.copies.size());
+}
+
+void copy_async_wait(unsigned newest) {
+  Fiber& me = *static_cast<Fiber*>(current);
+  if (me.groups.size() <= newest) return;
+  const size_t groups = me.groups.size() - newest, end = me.groups[groups - 1];
+  for (size_t i = 0; i < end; i++) {
+    const Copy& copy = me.copies[i];
+    if (copy.full) memcpy(copy.to, copy.from, 16);
+    else memset(copy.to, 0, 16);
+  }
+  me.copies.erase(me.copies.begin(), me.copies.begin() + static_cast<ptrdiff_t>(end));
+  me.groups.erase(me.groups.begin(), me.groups.begin() + static_cast<ptrdiff_t>(groups));
+  for (size_t& group : me.groups) group -= end;
+}
+
+}  // namespace tkf::simt
+
+int32_t tkf_emulator_order(int32_t order, uint64_t seed) {
+  if (order < 0 || order >= TKF_NUM_ORDERS) return TKF_STATUS_VALUE;
+  tkf::simt::g_order = order;
+  tkf::simt::g_seed = seed;
+  return TKF_STATUS_OK;
+}
+uint64_t tkf_emulator_num_launches(void) { return tkf::simt::g_launches; }
+uint64_t tkf_emulator_num_threads(void) { return tkf::simt::g_threads; }
