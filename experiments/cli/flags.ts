@@ -2,6 +2,7 @@
 import {
   ABSORBS,
   ANCHORS,
+  COMPARED_METHODS,
   FEATURE_GROUPS,
   FUSION_CHOICES,
   KEY_STATES,
@@ -11,7 +12,7 @@ import {
 } from "../../mod.ts";
 
 /** The tasks that take flags from the table. */
-export type Task = "sweep" | "score" | "filter";
+export type Task = "sweep" | "score" | "filter" | "heads" | "compare";
 
 /** How a flag's text becomes a value. */
 export type FlagKind =
@@ -62,7 +63,7 @@ const METHOD_FLAGS: { readonly [name: string]: Flag } = {
     kind: "number",
     value: "X",
     option: "tail",
-    help: "share of the layers that is filtered, the last ones (0.75)",
+    help: "share of the layers that is filtered, the last ones (0.75; heads: 1, all are measured)",
   },
   "warmup": {
     kind: "integer",
@@ -186,8 +187,8 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "text": {
     kind: "text",
     value: "FILE",
-    tasks: ["sweep", "score"],
-    help: "text to evaluate (sweep: the built-in one)",
+    tasks: ["sweep", "score", "heads", "compare"],
+    help: "text to evaluate (score: none; else the built-in one)",
   },
   "ids": {
     kind: "text",
@@ -195,7 +196,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     tasks: ["score"],
     help: "token ids as they are, instead of --text",
   },
-  "context": { kind: "integer", value: "N", help: "sweep: tokens a chunk (512)" },
+  "context": { kind: "integer", value: "N", help: "tokens a chunk, in all but score (512)" },
   "tokens": { kind: "integer", value: "N", help: "use the first N tokens alone" },
   "phase": {
     kind: "text",
@@ -209,6 +210,19 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     tasks: ["score"],
     help: "tokens a piece of a prefill (all at once)",
   },
+  "trace": {
+    kind: "text",
+    value: "FILE.parquet",
+    tasks: ["score"],
+    help: "keep every decision, to be replayed",
+  },
+  "replay": {
+    kind: "text",
+    value: "FILE.parquet",
+    tasks: ["score"],
+    help: "take the decisions of a trace again, on its tokens, instead of a method",
+  },
+  "resamples": { kind: "integer", value: "N", tasks: ["heads"], help: "resamples of an interval (1000)" },
   "kv": {
     kind: "text",
     value: "DUMP.safetensors",
@@ -222,13 +236,24 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     help: "share of this layer's tokens to skip, [0, 1] (0.5)",
   },
   "layer": { kind: "integer", value: "N", tasks: ["filter"], help: "the dump's layer; random reads it (0)" },
+  "methods": {
+    kind: "text",
+    value: "A,B,…",
+    tasks: ["compare"],
+    help: `some of ${COMPARED_METHODS.join(", ")} (all)`,
+  },
+  "seeds": { kind: "integer", value: "N", tasks: ["compare"], help: "seeds of random (5)" },
   "grid": {
     kind: "text",
     value: "FILE.json",
     tasks: ["sweep"],
     help: "axes as in the flags, {option: [values]}, or a list of such objects",
   },
-  "out": { kind: "text", value: "DIR", help: "folder for results (sweep: results/<time>; else none)" },
+  "out": {
+    kind: "text",
+    value: "DIR",
+    help: "folder for results (sweep, heads, compare: results/<time>; else none)",
+  },
   "resume": {
     kind: "optional text",
     value: "[DIR]",

@@ -162,13 +162,13 @@ export class HeadCollection {
   /**
    * Describes what was measured.
    *
-   * @param texts Text of a token id.
+   * @param texts Texts of consecutive token ids, one each.
    * @throws The signal's reason, if it is aborted between two layers.
    */
   async report(
     environment: Environment,
     method: HeadOptions["method"],
-    texts: (id: number) => string,
+    texts: (ids: Int32Array<ArrayBuffer>) => readonly string[],
     { signal, onProgress }: HeadControl = {},
   ): Promise<HeadReport> {
     this.#expectDone();
@@ -225,7 +225,7 @@ export class HeadCollection {
         context,
       ),
       excerpt: {
-        texts: excerpt.map((token) => texts(this.chunks[0]![token]!)),
+        texts: texts(Int32Array.from(excerpt, (token) => this.chunks[0]![token]!)),
         firstToken: excerpt[0]!,
         columns: tokenColumns(this.#columns, excerpt, context),
       },

@@ -15,6 +15,7 @@ export * from "./trial.ts";
 export * from "./trial_log.ts";
 export {
   createTrialPruner,
+  effectiveOptions,
   FUSION_CHOICES,
   type FusionChoice,
   looksAhead,

@@ -1,0 +1,229 @@
+/**
+ * `deno task heads`: which heads are like the past, and whether the filter's rules find the tokens whose attention does
+ * little. Writes `heads.json`, `trace.parquet` and `heads.html` to a folder. See `deno task heads --help`.
+ */
+import {
+  cutChunks,
+  digestConditions,
+  effectiveOptions,
+  type Environment,
+  HeadCollection,
+  type HeadReport,
+  renderHeadsReport,
+  type ResolvedTrialOptions,
+  resolveTrialOptions,
+  type RunConditions,
+  sha256Hex,
+  type TrialOptions,
+  UsageError,
+} from "../mod.ts";
+import { openBackend, readBackend } from "./cli/backend.ts";
+import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import { describeFlags } from "./cli/flags.ts";
+import { Interrupt } from "./cli/interrupt.ts";
+import { readAxes } from "./cli/method.ts";
+import { type ModelFile, readModel } from "./cli/model.ts";
+import { type FlagValues, parseFlags } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { formatTable } from "./cli/table.ts";
+import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
+import { readCount, readNamedText } from "./cli/text.ts";
+import { tabulateRules } from "./heads/rule_table.ts";
+import { type TraceInfo, writeTrace } from "./heads/trace_file.ts";
+
+const USAGE = `Usage: deno task heads [flags]
+
+Runs the dense model over a text and measures, for every layer and KV head, how like the past keys and values are, and
+how well each rule's score ranks the tokens by their true redundancy: a table on stdout, and heads.json, trace.parquet
+and heads.html in --out. The method's flags say whose decisions are shown; nothing is skipped. Takes some 4 kB of memory
+for each token and layer.
+
+${describeFlags("heads")}`;
+
+const PROTOCOL =
+  "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context length, the " +
+  "tail dropped, each a sequence of its own. Dense stream: no token is skipped; r = norm(attention block's output) / " +
+  "norm(residual stream before it). Redundant: the lowest share rho of r among a layer's tokens past the warm-up. AUROC " +
+  "and Spearman's correlation (with -r) over these tokens; intervals: percentiles over resamples of blocks that overlap " +
+  "and wrap round within a chunk, the same for all layers and rules. The learned rule is fitted on the tokens that it " +
+  "would itself keep, with their features and outcomes in the dense stream.";
+
+/** Share of the work that is the model's; the rest is statistics. */
+const MODEL_SHARE = 0.6;
+
+/** What was asked for, checked. */
+interface Request {
+  readonly method: ResolvedTrialOptions;
+  readonly context: number;
+  readonly tokens: number | undefined;
+  readonly resamples: number;
+  readonly folder: string;
+}
+
+async function readRequest(values: FlagValues): Promise<Request> {
+  const axes = Object.entries(await readAxes("heads", values)).map((
+    [name, list],
+  ) => [name, (list as unknown[])[0]]);
+  const method = checkFlags(() =>
+    resolveTrialOptions({ tail: 1, ...Object.fromEntries(axes) } as TrialOptions)
+  );
+  if (method.fusion === "oracle") {
+    throw new UsageError("Cannot use --fusion oracle: the oracle is what the rules are measured against");
+  }
+  const stamp = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+  const folder = (values.get("out")?.[0] ?? `results/${stamp}`) as string;
+  if (exists(`${folder}/heads.json`)) {
+    throw new UsageError(`Cannot write to "${folder}": it holds heads.json already (take another --out)`);
+  }
+  expectWritable(folder);
+  return {
+    method,
+    context: readCount(values, "context", 2) ?? 512,
+    tokens: readCount(values, "tokens", 2),
+    resamples: readCount(values, "resamples", 1) ?? 1000,
+    folder,
+  };
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = parseFlags("heads", args, false);
+  if (values.has("help")) {
+    writeLine(Deno.stdout, USAGE);
+    return EXIT.ok;
+  }
+  // Everything that a user gave is checked before anything is obtained, built or written.
+  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
+  const request = readBackend(values);
+  const asked = await readRequest(values);
+  const { method, context, tokens, folder } = asked;
+  const { name: textName, text } = await readNamedText(values);
+  // A token takes at least one byte: what is too short in bytes is too short in tokens.
+  cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
+
+  const model = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
+  const ids = Int32Array.from(
+    model.tokenizer.encode(text, { bos: model.tokenizer.addsBos }).slice(0, tokens),
+  );
+  const chunks = cutChunks(ids, context).length;
+  if (context > model.config.contextLength) {
+    writeLine(
+      Deno.stderr,
+      `Warning: chunks of ${context} tokens; the model was trained on ${model.config.contextLength}`,
+    );
+  }
+  const backend = await openBackend(request, progress);
+  const version = await readVersion();
+  const conditions: RunConditions = {
+    version,
+    model: model.name,
+    modelSha256: model.sha256,
+    text: textName,
+    textSha256: await sha256Hex(text),
+    context,
+    textTokens: chunks * context,
+    bos: model.tokenizer.addsBos,
+    backend: backend.name,
+  };
+  const environment: Environment = {
+    ...conditions,
+    runDigest: await digestConditions(conditions),
+    protocol: PROTOCOL,
+    backendDescription: backend.description,
+    deno: Deno.version.deno,
+    platform: `${Deno.build.os} ${Deno.build.arch}`,
+    startedAt: new Date().toISOString(),
+  };
+  const { fusion, ...options } = method;
+  const heads = checkFlags(() =>
+    new HeadCollection(model.open(backend), ids, {
+      filter: { ...options, fusion: fusion as Exclude<typeof fusion, "oracle"> },
+      context,
+      bootstrap: { resamples: asked.resamples },
+    })
+  );
+  progress.line(
+    `${heads.layers.length} layers on ${chunks * context} tokens of ${textName}; ${backend.description}`,
+  );
+  using interrupt = new Interrupt();
+  progress.start();
+  const watch = (from: number, to: number) => {
+    let tenth = 0;
+    return (fraction: number, label: string) => {
+      const done = from + (to - from) * fraction;
+      progress.bar(done, label);
+      if (progress.isTerminal || Math.floor(10 * done) === tenth) return;
+      tenth = Math.floor(10 * done);
+      progress.line(`${label}, ${progress.eta(done)}`);
+    };
+  };
+  try {
+    const { signal } = interrupt;
+    await heads.run({ signal, onProgress: watch(0, MODEL_SHARE) });
+    const report = await heads.report(
+      environment,
+      effectiveOptions(method),
+      (piece) => model.tokenizer.texts(piece),
+      { signal, onProgress: watch(MODEL_SHARE, 1) },
+    );
+    const { default: plotly } = await import("plotly.js-dist-min/plotly.min.js", { with: { type: "text" } });
+    const page = renderHeadsReport(report, { plotly });
+    makeFolder(folder);
+    await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, version));
+    await writeWhole(`${folder}/heads.html`, page);
+    await writeWhole(`${folder}/heads.json`, formatReport(report));
+    progress.clear();
+    writeLine(Deno.stdout, values.has("json") ? formatReport(report).trimEnd() : summarize(report, folder));
+    return EXIT.ok;
+  } catch (error) {
+    if (!interrupt.caused(error)) throw error;
+    progress.clear();
+    writeLine(
+      Deno.stderr,
+      "Interrupted: nothing was written. The same command starts again from the beginning.",
+    );
+    return interrupt.code;
+  }
+}
+
+async function readVersion(): Promise<string> {
+  return JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url))).version;
+}
+
+function traceInfo(model: ModelFile, method: ResolvedTrialOptions, version: string): TraceInfo {
+  return {
+    format: 1,
+    version,
+    stream: "dense",
+    model: model.name,
+    modelSha256: model.sha256,
+    method: effectiveOptions(method),
+    warmup: method.warmup,
+    recent: method.recent,
+    cacheSkipped: method.cacheSkipped,
+    whole: method.threshold === "topk",
+    phase: "prefill",
+    piece: null,
+  };
+}
+
+/** A report as JSON, numbers to nine digits. */
+function formatReport(report: HeadReport): string {
+  const short = (_: string, value: unknown) =>
+    typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(9)) : value;
+  return JSON.stringify(report, short) + "\n";
+}
+
+function summarize(report: HeadReport, folder: string): string {
+  const { environment, layers } = report;
+  const chunks = environment.textTokens / environment.context;
+  return `${formatTable(tabulateRules(report))}\n\nMeans over ${layers.length} ${
+    layers.length === 1 ? "layer" : "layers"
+  } of ${environment.model} on ${environment.text}: ${chunks} ${
+    chunks === 1 ? "chunk" : "chunks"
+  } of ${environment.context} tokens. AUROC of finding the ${
+    (100 * layers[0]!.skipRatio).toFixed(0)
+  }% of tokens of least r; Spearman's correlation with -r. 1 = as the oracle.\nReport: ${folder}/heads.html`;
+}
+
+if (import.meta.main) await runTask(main);

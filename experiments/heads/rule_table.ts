@@ -1,0 +1,30 @@
+/** How well each rule ranks, as a table for the terminal. */
+import type { HeadReport, Interval } from "../../mod.ts";
+import type { PlainTable } from "../cli/table.ts";
+
+function shown(interval: Interval | null): string {
+  if (interval === null) return "-";
+  const { estimate, low, high } = interval;
+  return `${estimate.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+}
+
+/** One row a rule, best first: AUROC, its difference to `random`, and Spearman's correlation, over all layers. */
+export function tabulateRules({ overall, layers }: HeadReport): PlainTable {
+  const rules = overall.rules.toSorted((a, b) => (b.auroc ?? 0) - (a.auroc ?? 0));
+  return {
+    columns: ["rule", "AUROC", "minus random", "layers above random", "Spearman"],
+    left: [true, false, false, false, false],
+    rows: rules.map(({ rule, aurocInterval, spearmanInterval }) => {
+      const toRandom = (comparisons: typeof overall.comparisons) =>
+        comparisons.find((one) => one.rule === rule && one.against === "random")?.auroc ?? null;
+      const above = layers.filter(({ comparisons }) => (toRandom(comparisons)?.low ?? 0) > 0);
+      return [
+        rule,
+        shown(aurocInterval),
+        shown(toRandom(overall.comparisons)),
+        rule === "random" ? "-" : `${above.length}/${layers.length}`,
+        shown(spearmanInterval),
+      ];
+    }),
+  };
+}
