@@ -15,6 +15,7 @@ export * from "./pruner.ts";
 export { createDense } from "./dense.ts";
 export { createOracle, type OracleOptions } from "./oracle.ts";
 export { createReplay, type ReplayOptions } from "./replay.ts";
+export { createScored, type ScoredOptions, type ScoredToken, type TokenScore } from "./scored.ts";
 export { createTokenFiltering } from "./token_filtering.ts";
 
 /** Every method: binds its options to a model's shape. */

@@ -1,0 +1,104 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { makeStream } from "../filter/testing.ts";
+import type { ScanOutput } from "../filter/layer.ts";
+import { rowsOf } from "../tensor.ts";
+import { createPruner, createScored, type Pruner, type ScoredToken } from "./mod.ts";
+
+const COUNT = 300;
+const shape = { numLayers: 4, numHeads: 4, numKvHeads: 2, headDim: 8, hiddenSize: 16 };
+const plan = { pruneRatio: 0.4, tail: 0.5, warmup: 16 };
+const stream = makeStream(5, {
+  count: COUNT,
+  numKvHeads: 2,
+  headDim: 8,
+  hiddenSize: 16,
+  drift: 0.5,
+  noise: 1.5,
+});
+const meanOf = ({ muK, muV }: ScoredToken) => (muK + muV) / 2;
+
+/** Decisions on layer 2, fed in pieces that end at `ends`. */
+function run(pruner: Pruner, ends: readonly number[], sequence = pruner.start(), from = 0): string {
+  let decided = "";
+  for (const to of ends) {
+    const part = (tensor: typeof stream.keys) => rowsOf(tensor, from, to);
+    const input = {
+      layer: 2,
+      count: to - from,
+      keys: part(stream.keys),
+      values: part(stream.values),
+      residual: part(stream.residual),
+      normed: part(stream.normed),
+    };
+    for (let start = 0; start < input.count;) {
+      const { taken, keep } = sequence.decide(input, start);
+      decided += keep.join("");
+      start += taken;
+    }
+    from = to;
+  }
+  return decided;
+}
+
+const POLICIES = [
+  {},
+  { threshold: "window" },
+  { threshold: "robbins-monro" },
+  { threshold: "fixed", theta: 0.2 },
+  { threshold: "topk" },
+  { invert: true },
+] as const;
+for (const options of POLICIES) {
+  Deno.test(`createScored() decides as the rule "mean" does where it is given that score: ${JSON.stringify(options)}`, () => {
+    const own = run(createScored(shape, meanOf, { ...plan, ...options }), [COUNT]);
+    assertEquals(
+      own,
+      run(createPruner("token-filtering", shape, { ...plan, ...options, fusion: "mean" }), [COUNT]),
+    );
+    assert(own.includes("0") && own.length === COUNT);
+  });
+}
+
+Deno.test("createScored() decides alike however a sequence is cut, and forks apart", () => {
+  const pruner = createScored(shape, ({ value }) => -Math.hypot(...value), plan);
+  const whole = run(pruner, [COUNT]);
+  assertEquals(run(pruner, [1, 20, 21, 150, COUNT]), whole);
+  const sequence = pruner.start();
+  const head = run(pruner, [150], sequence), fork = sequence.fork();
+  assertEquals(head + run(pruner, [COUNT], sequence, 150), whole);
+  assertEquals(head + run(pruner, [COUNT], fork, 150), whole);
+});
+
+Deno.test("createScored() shows each token's own rows, in order", () => {
+  const seen: number[] = [];
+  run(
+    createScored(shape, ({ layer, position, key, value, residual, normed, muK }) => {
+      assertEquals(layer, 2);
+      assertEquals(Number.isNaN(muK), position === 0);
+      for (const [row, tensor] of [[key, stream.keys], [value, stream.values]] as const) {
+        assertEquals([...row], [...tensor.data.slice(16 * position, 16 * (position + 1))]);
+      }
+      for (const [row, tensor] of [[residual, stream.residual], [normed, stream.normed]] as const) {
+        assertEquals([...row], [...tensor.data.slice(16 * position, 16 * (position + 1))]);
+      }
+      seen.push(position);
+      return position;
+    }, plan),
+    [40, 41],
+  );
+  assertEquals(seen, Array.from({ length: 41 }, (_, t) => t));
+});
+
+Deno.test("createScored() keeps what has no score, and traces what it decided", () => {
+  const rows: ScanOutput[] = [];
+  const pruner = createScored(shape, () => NaN, plan, { trace: (row) => void rows.push(row) });
+  assertEquals(run(pruner, [50]), "1".repeat(50));
+  assertEquals(run(createScored(shape, () => NaN, { ...plan, threshold: "topk" }), [50]), "1".repeat(50));
+  assertEquals(rows.length, 1);
+  assert(rows[0]!.redundancy.every(Number.isNaN) && rows[0]!.muK.length === 50);
+});
+
+Deno.test("createScored() refuses options that are not its own", () => {
+  assertThrows(() => createScored(shape, meanOf, { pruneRatio: 1.5 }), RangeError, "pruneRatio");
+  assertThrows(() => createScored(shape, meanOf, { pruneRatio: 0.9, tail: 0.5 }), RangeError);
+});
