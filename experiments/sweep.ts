@@ -11,6 +11,8 @@ import {
   digestConditions,
   type Environment,
   PerplexityEvaluation,
+  PROTOCOL,
+  readPlotly,
   renderSweepReport,
   type ResolvedTrialOptions,
   ruleName,
@@ -27,9 +29,11 @@ import { openBackend, readBackend } from "./cli/backend.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
+import { Interrupt } from "./cli/interrupt.ts";
 import { knownLayers, readModel } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
+import { newResultsFolder } from "./cli/results.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
@@ -41,11 +45,6 @@ trials.jsonl, summary.json and report.html in --out. Flags of the method take li
 a grid of all main rules runs. Options without effect under a rule do not multiply its trials.
 
 ${describeFlags("sweep")}`;
-
-const PROTOCOL =
-  "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context " +
-  "length, the tail dropped, each a sequence of its own, one prefill; perplexity = exp of the mean of the chunks' mean " +
-  "losses, softmax over float32 logits; KL and top-1 on the same positions.";
 
 /** Where results go, and whether a sweep there goes on. */
 interface Destination {
@@ -59,8 +58,7 @@ function readDestination(values: FlagValues): Destination {
   if (resume && out && resume !== out) {
     throw new UsageError(`Cannot use --resume "${resume}" with --out "${out}": expected one folder`);
   }
-  const stamp = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-  const folder = resume || out || (resume === undefined ? `results/${stamp}` : "");
+  const folder = resume || out || (resume === undefined ? newResultsFolder() : "");
   if (folder === "") throw new UsageError("Cannot use --resume: found no folder, expected --resume DIR");
   const held = exists(`${folder}/trials.jsonl`);
   if (resume !== undefined && !held) {
@@ -173,18 +171,8 @@ export async function main(args: readonly string[]): Promise<number> {
   );
   makeFolder(folder);
   const evaluation = new PerplexityEvaluation(llama, ids, { context });
-  const interrupt = new AbortController();
-  const signals = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
-  let code: number = EXIT.interrupted;
-  const listeners = (Object.keys(signals) as (keyof typeof signals)[]).map((signal) => {
-    const listener = () => {
-      code = signals[signal];
-      interrupt.abort();
-    };
-    Deno.addSignalListener(signal, listener);
-    return () => Deno.removeSignalListener(signal, listener);
-  });
   progress.start();
+  using interrupt = new Interrupt();
   try {
     using log = TrialLog.open(logPath, environment.runDigest);
     const trials = await runSweep({
@@ -197,9 +185,8 @@ export async function main(args: readonly string[]): Promise<number> {
       onProgress: tellProgress(progress),
     });
     const summary = summarizeSweep(trials, await evaluation.dense(), environment);
-    const { default: plotly } = await import("plotly.js-dist-min/plotly.min.js", { with: { type: "text" } });
     await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");
-    await writeWhole(`${folder}/report.html`, renderSweepReport(summary, { plotly }));
+    await writeWhole(`${folder}/report.html`, renderSweepReport(summary, { plotly: await readPlotly() }));
     progress.clear();
     if (values.has("json")) {
       writeLine(Deno.stdout, JSON.stringify(summary, null, 2));
@@ -216,7 +203,7 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     return EXIT.ok;
   } catch (error) {
-    if (!interrupt.signal.aborted || error !== interrupt.signal.reason) throw error;
+    if (!interrupt.caused(error)) throw error;
     progress.clear();
     const finished = TrialLog.read(logPath, environment.runDigest).length;
     writeLine(
@@ -225,9 +212,7 @@ export async function main(args: readonly string[]): Promise<number> {
         finished === 1 ? "trial is" : "trials are"
       } in ${logPath}. To go on: ${resumeCommand(args, folder)}`,
     );
-    return code;
-  } finally {
-    listeners.forEach((remove) => remove());
+    return interrupt.code;
   }
 }
 

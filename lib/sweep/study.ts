@@ -2,6 +2,7 @@
 import type { Environment, RunConditions } from "../environment.ts";
 import { type DenseResult, PerplexityEvaluation } from "../eval/perplexity.ts";
 import type { LoadedModel } from "../model/load.ts";
+import { compareMethods, type Comparison, type ComparisonArguments, type NamedMethod } from "./comparison.ts";
 import { sha256Hex } from "./digest.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
@@ -111,6 +112,48 @@ export async function sweepStudy(
   });
   const dense: DenseResult = await evaluation.dense();
   return summarizeSweep(trials, dense, environment);
+}
+
+/** How methods are compared, and how that may be watched and stopped. */
+export type ComparisonControl = Pick<
+  ComparisonArguments,
+  "blockSize" | "resamples" | "signal" | "onProgress"
+>;
+
+/**
+ * Compares methods on a model and a text, as `deno task compare` does, but keeps nothing on disk.
+ *
+ * @param methods Of {@linkcode comparedMethods}, or named by hand.
+ * @throws {RangeError} If the text is shorter than a chunk, or a schedule cannot be reached.
+ * @throws The signal's reason, if it is aborted.
+ *
+ * @example
+ * ```ts
+ * import { comparedMethods, compareStudy, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * const model = await loadModel("tiny", new ReferenceBackend());
+ * const study = { model, text: await readBuiltinText(), context: 32, tokens: 32 };
+ * const base = { tail: 0.1, pruneRatio: 0.05, warmup: 8 };
+ * const { methods } = await compareStudy(study, comparedMethods(["random", "key"], base, 1), { resamples: 20 });
+ * console.assert(methods.length === 3 && methods[0]!.name === "dense");
+ * ```
+ */
+export async function compareStudy(
+  study: Study,
+  methods: readonly NamedMethod[],
+  control: ComparisonControl = {},
+): Promise<Comparison> {
+  const { llama, config } = study.model;
+  const pruners = new Map(
+    methods.map(({ options }) => [options, createTrialPruner(config, options, { backend: llama.backend })]),
+  );
+  const environment = await describeStudy(study);
+  return await compareMethods({
+    ...control,
+    methods,
+    evaluation: new PerplexityEvaluation(llama, encodeStudy(study), { context: environment.context }),
+    createPruner: (options) => pruners.get(options)!,
+    environment,
+  });
 }
 
 /** The conditions among what is known of a run. */

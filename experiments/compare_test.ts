@@ -1,0 +1,91 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { listFolder, runTask, spawnTask, withFolder } from "./testing.ts";
+
+/** Small enough to run often: 2 chunks of 64 tokens. */
+const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
+
+Deno.test("compare --json prints the comparison alone and writes everything", () =>
+  withFolder(async (folder) => {
+    const out = `${folder}/deep/out`;
+    const { code, stdout, stderr } = await runTask(
+      "compare",
+      ...SMALL,
+      ...["--methods", "random,variance inverted,paper,oracle", "--seeds", "2", "--prune-ratio", "0.3"],
+      ...["--out", out, "--json", "--quiet"],
+    );
+    assertEquals([code, stderr], [0, ""]);
+    const comparison = JSON.parse(stdout);
+    const names = comparison.methods.map(({ name }: { name: string }) => name);
+    assertEquals([names[0], ...names.toSorted()], [
+      "dense",
+      "dense",
+      "oracle",
+      "paper",
+      "random",
+      "variance inverted",
+    ]);
+    for (const { name, achievedRatio, toDense, options, seeds } of comparison.methods.slice(1)) {
+      assert(Math.abs(achievedRatio - 0.3) < 0.06, `${name} ${achievedRatio}`);
+      assert(toDense.low <= toDense.estimate && toDense.estimate <= toDense.high);
+      assertEquals([options.pruneRatio, options.recent, seeds], [
+        0.3,
+        name === "paper" ? 0 : 16,
+        name === "random" ? 2 : 1,
+      ]);
+    }
+    assertEquals(listFolder(out), ["compare.html", "compare.json"]);
+    assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/compare.json`)), comparison);
+    const page = Deno.readTextFileSync(`${out}/compare.html`);
+    assertStringIncludes(page, "plotly.js v");
+    assertEquals(page.match(/<tr[ >]/g)!.length, 6);
+  }));
+
+Deno.test("compare prints a table and how long it will take", () =>
+  withFolder(async (folder) => {
+    const { code, stdout, stderr } = await runTask("compare", ...SMALL, "--methods", "key", "--out", folder);
+    assertEquals(code, 0, stderr);
+    assertMatch(stdout, /^method +skipped +loss/);
+    assertMatch(stdout, /^key +0\.\d+ /m);
+    assertMatch(stderr, /^key: \d+ s left$/m);
+  }));
+
+Deno.test("compare refuses what it cannot run, in one line and before it writes", () =>
+  withFolder(async (folder) => {
+    const cases: [string[], RegExp][] = [
+      [["--fusion", "key"], /^Cannot use --fusion in a comparison: expected --methods/],
+      [["--methods", "magic"], /^Cannot compare "magic": expected some of random, /],
+      [["--seeds", "0"], /^Cannot use --seeds 0/],
+      [["--prune-ratio", "0.9"], /^Cannot .*0\.9/],
+      [["--prune-ratio", "0.3,0.5"], /^Cannot use --prune-ratio 0\.3,0\.5: found 2 values/],
+      [["--context", "5000", "--tokens", "200"], /^Cannot evaluate a text of/],
+    ];
+    for (const [args, expected] of cases) {
+      const { code, stdout, stderr } = await runTask("compare", ...args, "--quiet", "--out", `${folder}/out`);
+      assertEquals([code, stdout], [2, ""], stderr);
+      assertMatch(stderr, expected);
+      assertEquals(stderr.trimEnd().split("\n").length, 1, stderr);
+    }
+    Deno.writeTextFileSync(`${folder}/compare.json`, "{}");
+    const { code, stderr } = await runTask("compare", ...SMALL, "--out", folder);
+    assertEquals(code, 2);
+    assertStringIncludes(stderr, "holds a comparison");
+    assertEquals(listFolder(folder), ["compare.json"]);
+  }));
+
+Deno.test("compare leaves nothing behind when it is interrupted", () =>
+  withFolder(async (folder) => {
+    const child = await spawnTask("compare", [
+      ...["--context", "64", "--tokens", "2048", "--threads", "1", "--seeds", "40"],
+      ...["--methods", "random", "--out", `${folder}/out`],
+    ]);
+    let stderr = "";
+    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+      if (!stderr.includes("40 runs on") && (stderr + text).includes("40 runs on")) child.kill("SIGINT");
+      stderr += text;
+    }
+    const { code } = await child.status;
+    await child.stdout.cancel();
+    assertEquals(code, 130);
+    assertStringIncludes(stderr, "Interrupted: nothing was written");
+    assertEquals(listFolder(folder), []);
+  }));
