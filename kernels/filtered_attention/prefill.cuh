@@ -1,0 +1,134 @@
+// What the prefill kernels share: the job, which keys a tile of queries sees, and the guard for values that it does not.
+//
+// A tile is a run of rows (query, head of a KV head's group): keys and values are loaded once for all heads of a group.
+// Queries and keys ascend by original position, so what a tile sees of the kept keys, and of the recent ones (a band),
+// is a stretch each; key tiles inside the part that every row sees need no mask.
+#pragma once
+#include "device.cuh"
+
+namespace tkf {
+namespace attention {
+
+struct PrefillJob {
+  const void* queries;  // [num_queries, heads, head_dim] f32, or of the keys' type
+  void* out;            // the same
+  const int32_t* query_positions;
+  const void* keys[2];    // kept, recent: [rows, kv_heads, head_dim]
+  const void* values[2];
+  const int32_t* positions[2];
+  const int32_t *query_starts, *starts[2];  // [batch + 1]; NULL: a batch of one, of all rows
+  unsigned reach[2];                        // kept, recent
+  int num_queries, num_rows[2], longest_queries;
+  int batch, heads, kv_heads, head_dim, group;
+  float factor;  // scale * log2(e)
+  bool queries_f32, negative;  // negative: `factor` is the absolute value of a negative one
+  int* fault;
+};
+
+// Rows [begin, end) of kept (0) or recent (1) keys that some row of the tile sees; all rows see [full_begin, full_end).
+struct Stretch {
+  int begin, end, full_begin, full_end;
+};
+
+struct Tile {
+  int first_query, num_rows;  // its rows are (query, head in group) from (first_query, 0) on + the tile's offset
+  Stretch stretch[2];
+};
+
+// [begin, end) of sequence b, within [0, rows).
+__device__ inline void sequence_rows(const int32_t* starts, int rows, int b, int* fault, int* begin, int* end) {
+  *begin = starts == nullptr ? 0 : starts[b];
+  *end = starts == nullptr ? rows : starts[b + 1];
+  if (*begin < 0 || *end < *begin || *end > rows) {
+    tkf_fault(fault, kFaultStarts);
+    *begin = *end = 0;
+  }
+}
+
+// Block-wide, with at least 2 warps: what rows [first, first + size) of sequence b's rows see. `shared` is the block's;
+// ends with a barrier. num_rows <= 0: nothing to do.
+__device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, int size, Tile* shared) {
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  int query_begin, query_end;
+  sequence_rows(job.query_starts, job.num_queries, b, job.fault, &query_begin, &query_end);
+  if (query_end - query_begin > job.longest_queries) tkf_fault(job.fault, kFaultStarts);
+  const int64_t left = int64_t{query_end - query_begin} * job.group - first;
+  const int rows = static_cast<int>(max(int64_t{0}, min(left, int64_t{size})));
+  if (threadIdx.x == 0) {
+    shared->first_query = query_begin;
+    shared->num_rows = rows;
+  }
+  if (warp < 2 && rows > 0) {
+    const int lowest = job.query_positions[query_begin + first / job.group];
+    const int highest = job.query_positions[query_begin + (first + rows - 1) / job.group];
+    int begin, end;
+    sequence_rows(job.starts[warp], job.num_rows[warp], b, job.fault, &begin, &end);
+    const int32_t* positions = job.positions[warp];
+    const auto at = [&](int r) { return positions[r]; };
+    Stretch found;
+    found.end = first_after(at, begin, end, highest);
+    found.full_end = first_after(at, begin, found.end, lowest);
+    found.begin = found.full_begin = begin;
+    const int64_t reach = job.reach[warp];
+    if (job.reach[warp] != kNoLimit) {
+      found.begin = first_after(at, begin, found.end, lowest - reach - 1);
+      found.full_begin = first_after(at, found.begin, found.end, highest - reach - 1);
+    }
+    if (lane == 0) shared->stretch[warp] = found;
+  }
+  __syncthreads();
+}
+
+// The blocks of the first KV head share the check that positions ascend.
+__device__ inline void check_positions(const PrefillJob& job, int b, int share, int shares) {
+  int begin, end;
+  sequence_rows(job.query_starts, job.num_queries, b, job.fault, &begin, &end);
+  check_ascending(job.query_positions, begin, end, share, shares, job.fault);
+  for (int which = 0; which < 2; which++) {
+    sequence_rows(job.starts[which], job.num_rows[which], b, job.fault, &begin, &end);
+    check_ascending(job.positions[which], begin, end, share, shares, job.fault);
+  }
+}
+
+// Tiles of SIZE keys over both stretches, one after the other.
+struct KeyTile {
+  int which, begin, count;
+  bool full;  // every row of the query tile sees all of it
+};
+template <int SIZE>
+struct KeyTiles {
+  const Tile& tile;  // in shared memory
+  int num_kept, num;
+
+  __device__ explicit KeyTiles(const Tile& tile) : tile(tile) {
+    num_kept = (tile.stretch[0].end - tile.stretch[0].begin + SIZE - 1) / SIZE;
+    num = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;
+  }
+  __device__ __forceinline__ KeyTile at(int t) const {
+    KeyTile found;
+    found.which = t >= num_kept;
+    const Stretch& s = tile.stretch[found.which];
+    found.begin = s.begin + (t - (found.which ? num_kept : 0)) * SIZE;
+    found.count = min(SIZE, s.end - found.begin);
+    found.full = found.count == SIZE && found.begin >= s.full_begin && found.begin + SIZE <= s.full_end;
+    return found;
+  }
+};
+
+// Whether any of 8 16-bit floats is NaN or infinite.
+template <class T>
+__device__ __forceinline__ bool any_special(const uint4& piece) {
+  constexpr uint32_t both = Element<T>::kExponents, high = both & 0xffff0000u, low = both & 0xffffu;
+  const auto special = [](uint32_t pair) { return (pair & high) == high || (pair & low) == low; };
+  return special(piece.x) || special(piece.y) || special(piece.z) || special(piece.w);
+}
+template <class T>
+__device__ __forceinline__ uint32_t without_special(uint32_t pair) {
+  constexpr uint32_t both = Element<T>::kExponents, high = both & 0xffff0000u, low = both & 0xffffu;
+  if ((pair & high) == high) pair &= 0xffffu;
+  if ((pair & low) == low) pair &= 0xffff0000u;
+  return pair;
+}
+
+}  // namespace attention
+}  // namespace tkf

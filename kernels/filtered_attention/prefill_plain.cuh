@@ -1,0 +1,219 @@
+// Prefill with plain multiply-adds in f32: f32 data (never through TF32), and head sizes or addresses of f16 and bf16
+// that the tensor-core kernel does not take.
+//
+// Thread (ty, tx) of 16 x 16 has rows ty + 16 i of the tile; for scores it has keys tx + 16 j, for sums columns
+// 4 tx + 64 j .. + 3. Keys, then values, of a key tile take turns in one buffer.
+#pragma once
+#include "prefill.cuh"
+
+namespace tkf {
+namespace attention {
+
+constexpr int kPlainThreads = 256;
+
+template <int D>
+struct PlainShape {
+  static constexpr int kRows = D > 128 ? 32 : 64;
+  static constexpr int kKeys = D > 128 ? 32 : 64;
+  static constexpr int kStride = D + 4, kWeightStride = kKeys + 4;  // 16-byte rows that start in different banks
+  static constexpr size_t kShared = sizeof(float) * (size_t{kStride} * (kRows + kKeys) + kRows * kWeightStride);
+};
+
+// The weight of a key that a row does not see: 0, told apart by its sign.
+constexpr float kUnseen = -0.0f;
+__device__ __forceinline__ bool is_unseen(float weight) { return __float_as_uint(weight) == 0x80000000u; }
+
+// `count` rows of one head as floats; rows and columns past the end become 0. Tells whether all were finite.
+template <class T, int D, int ROWS>
+__device__ __forceinline__ bool load_rows(float* shared, const T* rows, int64_t stride, int count, int head_dim) {
+  bool finite = true;
+  for (int i = static_cast<int>(threadIdx.x); i < ROWS * D; i += kPlainThreads) {
+    const int r = i / D, c = i % D;
+    const float x = r < count && c < head_dim ? Element<T>::to_float(rows[r * stride + c]) : 0.0f;
+    finite &= x - x == 0.0f;
+    shared[r * PlainShape<D>::kStride + c] = x;
+  }
+  return finite;
+}
+
+// sums += weights [rows, keys] times values [keys, D]. `checked`: a key that a row does not see adds nothing, even where
+// its value is NaN or infinite.
+template <int D, bool checked>
+__device__ __forceinline__ void add_values(const float* weights, const float* values, int ty, int tx,
+                                           float sums[][D / 16]) {
+  using Shape = PlainShape<D>;
+  constexpr int kMine = Shape::kRows / 16;
+#pragma unroll 2
+  for (int k = 0; k < Shape::kKeys; k += 4) {
+    float4 w[kMine];
+#pragma unroll
+    for (int i = 0; i < kMine; i++) {
+      w[i] = *reinterpret_cast<const float4*>(weights + (ty + 16 * i) * Shape::kWeightStride + k);
+    }
+#pragma unroll
+    for (int kk = 0; kk < 4; kk++) {
+#pragma unroll
+      for (int j = 0; j < D / 64; j++) {
+        const float4 v = *reinterpret_cast<const float4*>(values + (k + kk) * Shape::kStride + 4 * tx + 64 * j);
+#pragma unroll
+        for (int i = 0; i < kMine; i++) {
+          const float p = kk == 0 ? w[i].x : kk == 1 ? w[i].y : kk == 2 ? w[i].z : w[i].w;
+          if (checked && is_unseen(p)) continue;
+          sums[i][4 * j] = fmaf(p, v.x, sums[i][4 * j]);
+          sums[i][4 * j + 1] = fmaf(p, v.y, sums[i][4 * j + 1]);
+          sums[i][4 * j + 2] = fmaf(p, v.z, sums[i][4 * j + 2]);
+          sums[i][4 * j + 3] = fmaf(p, v.w, sums[i][4 * j + 3]);
+        }
+      }
+    }
+  }
+}
+
+// Block (tile, KV head, sequence); the last tiles, which see the most, go first.
+template <class T, int D>
+__global__ void __launch_bounds__(kPlainThreads) prefill_plain_kernel(const PrefillJob job) {
+  using Shape = PlainShape<D>;
+  constexpr int kRows = Shape::kRows, kKeys = Shape::kKeys, kStride = Shape::kStride, kMine = kRows / 16;
+  TKF_DYNAMIC_SHARED(float, queries);          // [kRows, kStride]
+  float* const others = queries + kRows * kStride;   // [kKeys, kStride]: keys, then values
+  float* const weights = others + kKeys * kStride;   // [kRows, kWeightStride]
+  TKF_SHARED(Tile, tile);
+  TKF_SHARED(int, special);
+
+  const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
+  const int64_t first_row = (int64_t{gridDim.x} - 1 - blockIdx.x) * kRows;
+  if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
+  find_tile(job, b, first_row, kRows, &tile);
+  if (tile.num_rows <= 0) return;
+  const KeyTiles<kKeys> tiles(tile);
+  const int num_rows = tile.num_rows, head_dim = job.head_dim, group = job.group, first_query = tile.first_query;
+  const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
+  const int tx = static_cast<int>(threadIdx.x % 16), ty = static_cast<int>(threadIdx.x / 16);
+  const auto row_offset = [&](int r) {
+    const int64_t row = first_row + r, query = row / group;
+    return ((first_query + query) * job.heads + kv_head * group + (row - query * group)) * head_dim;
+  };
+
+  const float factor = job.negative ? -job.factor : job.factor;
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * D; i += kPlainThreads) {
+    const int r = i / D, c = i % D;
+    float x = 0.0f;
+    if (r < num_rows && c < head_dim) {
+      const int64_t at = row_offset(r) + c;
+      x = job.queries_f32 ? static_cast<const float*>(job.queries)[at]
+                          : Element<T>::to_float(static_cast<const T*>(job.queries)[at]);
+    }
+    queries[r * kStride + c] = x * factor;
+  }
+
+  int row_positions[kMine];
+  float maximum[kMine], total[kMine], sums[kMine][D / 16];
+#pragma unroll
+  for (int i = 0; i < kMine; i++) {
+    const int r = min(ty + 16 * i, num_rows - 1);
+    row_positions[i] = job.query_positions[first_query + (first_row + r) / group];
+    maximum[i] = -INFINITY;
+    total[i] = 0.0f;
+#pragma unroll
+    for (int c = 0; c < D / 16; c++) sums[i][c] = 0.0f;
+  }
+
+  for (int t = 0; t < tiles.num; t++) {
+    const KeyTile at = tiles.at(t);
+    const int64_t from = at.begin * row_width + offset;
+    const int32_t* positions = job.positions[at.which] + at.begin;
+    const unsigned reach = job.reach[at.which];
+    __syncthreads();  // nobody reads the last values any more
+    load_rows<T, D, kKeys>(others, static_cast<const T*>(job.keys[at.which]) + from, row_width, at.count, head_dim);
+    if (threadIdx.x == 0) special = 0;
+    __syncthreads();
+
+    float scores[kMine][kKeys / 16];
+#pragma unroll
+    for (int i = 0; i < kMine; i++) {
+#pragma unroll
+      for (int j = 0; j < kKeys / 16; j++) scores[i][j] = 0.0f;
+    }
+#pragma unroll 4
+    for (int c = 0; c < D; c += 4) {
+      float4 k[kKeys / 16];
+#pragma unroll
+      for (int j = 0; j < kKeys / 16; j++) {
+        k[j] = *reinterpret_cast<const float4*>(others + (tx + 16 * j) * kStride + c);
+      }
+#pragma unroll
+      for (int i = 0; i < kMine; i++) {
+        const float4 q = *reinterpret_cast<const float4*>(queries + (ty + 16 * i) * kStride + c);
+#pragma unroll
+        for (int j = 0; j < kKeys / 16; j++) {
+          scores[i][j] = fmaf(q.x, k[j].x, scores[i][j]);
+          scores[i][j] = fmaf(q.y, k[j].y, scores[i][j]);
+          scores[i][j] = fmaf(q.z, k[j].z, scores[i][j]);
+          scores[i][j] = fmaf(q.w, k[j].w, scores[i][j]);
+        }
+      }
+    }
+    __syncthreads();  // nobody reads these keys any more
+    if (!load_rows<T, D, kKeys>(others, static_cast<const T*>(job.values[at.which]) + from, row_width, at.count,
+                                head_dim)) {
+      atomicExch(&special, 1);
+    }
+
+#pragma unroll
+    for (int i = 0; i < kMine; i++) {
+      bool seen[kKeys / 16];
+      float top = maximum[i];
+#pragma unroll
+      for (int j = 0; j < kKeys / 16; j++) {
+        const int c = tx + 16 * j;
+        seen[j] = at.full || (c < at.count && sees(row_positions[i], positions[c], reach));
+        top = seen[j] ? fmaxf(top, scores[i][j]) : top;
+      }
+#pragma unroll
+      for (int o = 1; o < 16; o *= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, o));
+      const float base = top == -INFINITY ? 0.0f : top;  // nothing seen yet: no -inf - -inf
+      const float older = exp2_fast(maximum[i] - base);
+      maximum[i] = top;
+      total[i] *= older;
+#pragma unroll
+      for (int j = 0; j < kKeys / 16; j++) {
+        const float weight = seen[j] ? exp2_fast(scores[i][j] - base) : kUnseen;
+        total[i] += weight;
+        weights[(ty + 16 * i) * Shape::kWeightStride + tx + 16 * j] = weight;
+      }
+#pragma unroll
+      for (int c = 0; c < D / 16; c++) sums[i][c] *= older;
+    }
+    __syncthreads();  // values and weights are there
+    if (special == 0) {
+      add_values<D, false>(weights, others, ty, tx, sums);
+    } else {
+      add_values<D, true>(weights, others, ty, tx, sums);
+    }
+  }
+
+#pragma unroll
+  for (int i = 0; i < kMine; i++) {
+    float sum = total[i];
+#pragma unroll
+    for (int o = 1; o < 16; o *= 2) sum += __shfl_xor_sync(kAllLanes, sum, o);
+    const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+    const int r = ty + 16 * i;
+    if (r >= num_rows) continue;
+    const int64_t at = row_offset(r);
+#pragma unroll
+    for (int c = 0; c < D / 16; c++) {
+      const int column = 4 * tx + 64 * (c / 4) + c % 4;
+      if (column >= head_dim) continue;
+      const float x = sums[i][c] * inverse;
+      if (job.queries_f32) {
+        static_cast<float*>(job.out)[at + column] = x;
+      } else {
+        static_cast<T*>(job.out)[at + column] = Element<T>::from_float(x);
+      }
+    }
+  }
+}
+
+}  // namespace attention
+}  // namespace tkf
