@@ -6,6 +6,7 @@
 #include <new>
 
 #include "../include/tokenfilter_cuda.h"
+#include "../linear/cublaslt.h"
 #include "check.h"
 #include "cuda_table.h"
 
@@ -29,8 +30,10 @@ struct CudaContext final : tkf_context {
   void* workspace = nullptr;
   size_t workspace_bytes = 0, workspace_wanted = 0;
   int num_sms = 0, arch = 0;
+  CublasLt* cublaslt = nullptr;
 
   ~CudaContext() override {
+    if (cublaslt != nullptr) cublaslt_free(cublaslt);
     cudaFree(fault);
     cudaFree(workspace);
   }
@@ -61,6 +64,7 @@ cudaStream_t cuda_stream(const tkf_context* context) { return cuda(context)->str
 int* cuda_fault(const tkf_context* context) { return cuda(context)->fault; }
 int cuda_num_sms(const tkf_context* context) { return cuda(context)->num_sms; }
 int cuda_arch(const tkf_context* context) { return cuda(context)->arch; }
+CublasLt* cuda_cublaslt(const tkf_context* context) { return cuda(context)->cublaslt; }
 
 void* cuda_workspace(tkf_context* context, size_t bytes) {
   return bytes <= cuda(context)->workspace_bytes ? cuda(context)->workspace : nullptr;
@@ -94,9 +98,17 @@ int32_t tkf_context_create(int32_t, int32_t, tkf_context** out) {
 
 int32_t tkf_context_best_level(void) { return -1; }
 
-int32_t tkf_blas_load(tkf_context* context, const char*) {
+int32_t tkf_blas_load(tkf_context* context, const char* path) {
   tkf::Check check(context);
-  return check.fail(TKF_STATUS_UNSUPPORTED, "found a context on a device, which takes no BLAS of the CPU");
+  check.require(path != nullptr, TKF_STATUS_NULL, "found NULL for \"path\", expected the path of a cuBLASLt");
+  if (!check.ok()) return check.status();
+  char why[400] = "";
+  tkf::CublasLt* const loaded = tkf::cublaslt_load(path, why, sizeof why);
+  if (loaded == nullptr) return check.fail(TKF_STATUS_UNSUPPORTED, "%s", why);
+  tkf::CublasLt*& own = tkf::cuda(context)->cublaslt;
+  if (own != nullptr) tkf::cublaslt_free(own);
+  own = loaded;
+  return TKF_STATUS_OK;
 }
 
 int32_t tkf_context_destroy(tkf_context* context) {

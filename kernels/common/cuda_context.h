@@ -25,11 +25,16 @@ enum Fault : int {
 // Device: notes a fault; the first wins.
 __device__ inline void tkf_fault(int* fault, int code) { atomicCAS(fault, kFaultNone, code); }
 
+class CublasLt;
+
 // The context's stream, fault word (in device memory) and device.
 cudaStream_t cuda_stream(const tkf_context* context);
 int* cuda_fault(const tkf_context* context);
 int cuda_num_sms(const tkf_context* context);
 int cuda_arch(const tkf_context* context);  // 10 * major + minor, such as 90; 0 in the emulator
+
+// cuBLASLt, where tkf_blas_load has loaded it, else NULL (linear/cublaslt.h).
+CublasLt* cuda_cublaslt(const tkf_context* context);
 
 // Device memory for results in between, from the start of the workspace (256-byte aligned); nullptr where it is too
 // small, which the launcher answers with cuda_short. One call uses it at a time: work of a stream is in order.

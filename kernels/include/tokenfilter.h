@@ -65,11 +65,13 @@ TKF_API const char* tkf_context_description(tkf_context* context);
 /* Highest level this machine runs. */
 TKF_API int32_t tkf_context_best_level(void);
 /* Loads a BLAS (a shared library that exports cblas_sgemm, also with OpenBLAS's `scipy_` prefix) for products of
- * many rows; without one the built-in kernel serves. `path` is a NUL-terminated UTF-8 string. */
+ * many rows; without one the built-in kernel serves. `path` is a NUL-terminated UTF-8 string. The CUDA library takes a
+ * cuBLASLt (libcublasLt.so.13 or .12), on the device that is current. */
 TKF_API int32_t tkf_blas_load(tkf_context* context, const char* path);
 
 /* What the machine can do at this level, for rooflines: out [2] = multiply-adds of f32 on all threads in FLOP/s (each
- * counts as two), and reading memory in bytes/s. Takes about a second. */
+ * counts as two), and reading memory in bytes/s (the CUDA library: copying it, bytes read and written both counted).
+ * Takes about a second. */
 TKF_API int32_t tkf_machine_measure(tkf_context* context, double* out, uint64_t out_bytes);
 
 /* values [count] of any dtype -> out [count]. */

@@ -158,6 +158,11 @@ TKF_API int32_t tkf_linear_rows(tkf_context* context, const float* x, uint64_t x
 TKF_API int32_t tkf_rows_add_kept(tkf_context* context, float* x, uint64_t x_bytes, const float* delta,
                                   uint64_t delta_bytes, int32_t batch, int64_t cols, const int32_t* kept,
                                   uint64_t kept_bytes, const int32_t* kept_count, uint64_t kept_count_bytes);
+/* tkf_rope_apply for the kept slots of x [batch, heads, head_dim] alone, by positions [batch]. */
+TKF_API int32_t tkf_rope_kept(tkf_context* context, float* x, uint64_t x_bytes, const int32_t* positions,
+                              uint64_t positions_bytes, double theta, int32_t batch, int64_t heads, int64_t head_dim,
+                              const int32_t* kept, uint64_t kept_bytes, const int32_t* kept_count,
+                              uint64_t kept_count_bytes);
 /* positions [batch] += 1 where not negative. */
 TKF_API int32_t tkf_positions_advance(tkf_context* context, int32_t* positions, uint64_t positions_bytes,
                                       int32_t batch);

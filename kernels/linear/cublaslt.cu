@@ -1,0 +1,222 @@
+// Matrix products by cuBLASLt. Names and numbers below are those of its header, cublasLt.h, which builds do not need.
+#include "cublaslt.h"
+
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <map>
+#include <tuple>
+
+#include "../include/tokenfilter.h"
+
+namespace tkf {
+namespace {
+
+// Enumerations of cublasLt.h, cublas_api.h and library_types.h.
+enum { kCudaR32F = 0, kCudaR16F = 2, kCudaR16BF = 14 };                       // cudaDataType
+enum { kCompute32F = 68 };                                                    // cublasComputeType_t: no TF32
+enum { kOpT = 1 };                                                            // cublasOperation_t
+enum { kDescTransA = 3 };                                                     // cublasLtMatmulDescAttributes_t
+enum { kPrefMaxWorkspace = 1, kPrefMinAlignmentA = 5 };                       // cublasLtMatmulPreferenceAttributes_t
+
+struct Algorithm {  // cublasLtMatmulAlgo_t
+  uint64_t data[8];
+};
+struct Heuristic {  // cublasLtMatmulHeuristicResult_t
+  Algorithm algorithm;
+  size_t workspace_bytes;
+  int state;
+  float waves;
+  int reserved[4];
+};
+static_assert(sizeof(Heuristic) == 96, "as in cublasLt.h");
+
+using Opaque = void*;
+
+// Functions of the library.
+struct Functions {
+  size_t (*GetVersion)();
+  int (*Create)(Opaque* handle);
+  int (*Destroy)(Opaque handle);
+  int (*MatmulDescCreate)(Opaque* desc, int compute_type, int scale_type);
+  int (*MatmulDescDestroy)(Opaque desc);
+  int (*MatmulDescSetAttribute)(Opaque desc, int attribute, const void* value, size_t bytes);
+  int (*MatrixLayoutCreate)(Opaque* layout, int type, uint64_t rows, uint64_t cols, int64_t stride);
+  int (*MatrixLayoutDestroy)(Opaque layout);
+  int (*MatmulPreferenceCreate)(Opaque* preference);
+  int (*MatmulPreferenceDestroy)(Opaque preference);
+  int (*MatmulPreferenceSetAttribute)(Opaque preference, int attribute, const void* value, size_t bytes);
+  int (*MatmulAlgoGetHeuristic)(Opaque handle, Opaque desc, Opaque a, Opaque b, Opaque c, Opaque d, Opaque preference,
+                                int requested, Heuristic* results, int* found);
+  int (*Matmul)(Opaque handle, Opaque desc, const void* alpha, const void* a, Opaque a_layout, const void* b,
+                Opaque b_layout, const void* beta, const void* c, Opaque c_layout, void* d, Opaque d_layout,
+                const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream);
+};
+
+template <class Function>
+bool find(void* library, const char* name, Function* function) {
+  *function = reinterpret_cast<Function>(dlsym(library, name));
+  return *function != nullptr;
+}
+
+// The largest power of two up to 256 that divides an address.
+uint32_t alignment_of_address(const void* address) {
+  const uintptr_t bits = reinterpret_cast<uintptr_t>(address) | 256;
+  return static_cast<uint32_t>(bits & (~bits + 1));
+}
+
+// What decides the algorithm: type, sizes, stride, alignment of x, weight and out.
+using Shape = std::tuple<int, int64_t, int64_t, int64_t, int64_t, uint32_t, uint32_t, uint32_t>;
+
+// The descriptors of a product of one shape, and the algorithm that cuBLASLt proposes for it.
+struct Plan {
+  Opaque desc = nullptr, x = nullptr, weight = nullptr, out = nullptr;
+  Algorithm algorithm = {};
+  bool possible = false;
+};
+
+// Shapes kept: a model has some ten, times the lengths of its prefills.
+constexpr size_t kMostPlans = 1024;
+
+}  // namespace
+
+class CublasLt {
+ public:
+  CublasLt() = default;
+  CublasLt(const CublasLt&) = delete;
+  CublasLt& operator=(const CublasLt&) = delete;
+  ~CublasLt() {
+    forget();
+    if (handle_ != nullptr) functions_.Destroy(handle_);
+  }
+
+  bool open(const char* path, char* why, size_t why_bytes) {
+    // Never closed again: what it started may outlive us.
+    void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      snprintf(why, why_bytes, "%s", dlerror());
+      return false;
+    }
+    Functions& f = functions_;
+    if (!find(library, "cublasLtGetVersion", &f.GetVersion) || !find(library, "cublasLtCreate", &f.Create) ||
+        !find(library, "cublasLtDestroy", &f.Destroy) ||
+        !find(library, "cublasLtMatmulDescCreate", &f.MatmulDescCreate) ||
+        !find(library, "cublasLtMatmulDescDestroy", &f.MatmulDescDestroy) ||
+        !find(library, "cublasLtMatmulDescSetAttribute", &f.MatmulDescSetAttribute) ||
+        !find(library, "cublasLtMatrixLayoutCreate", &f.MatrixLayoutCreate) ||
+        !find(library, "cublasLtMatrixLayoutDestroy", &f.MatrixLayoutDestroy) ||
+        !find(library, "cublasLtMatmulPreferenceCreate", &f.MatmulPreferenceCreate) ||
+        !find(library, "cublasLtMatmulPreferenceDestroy", &f.MatmulPreferenceDestroy) ||
+        !find(library, "cublasLtMatmulPreferenceSetAttribute", &f.MatmulPreferenceSetAttribute) ||
+        !find(library, "cublasLtMatmulAlgoGetHeuristic", &f.MatmulAlgoGetHeuristic) ||
+        !find(library, "cublasLtMatmul", &f.Matmul)) {
+      snprintf(why, why_bytes, "found no cuBLASLt in %s", path);
+      return false;
+    }
+    const int status = f.Create(&handle_);
+    if (status != 0) {
+      handle_ = nullptr;
+      snprintf(why, why_bytes, "found status %d when starting cuBLASLt", status);
+      return false;
+    }
+    // 130002 is 13.0.2, and 120803 12.8.3.
+    const unsigned long version = static_cast<unsigned long>(f.GetVersion());
+    snprintf(name_, sizeof name_, "cuBLASLt %lu.%lu.%lu", version / 10000, version / 100 % 100, version % 100);
+    return true;
+  }
+
+  const char* name() const { return name_; }
+
+  bool multiply(const LtProduct& p, void* workspace, cudaStream_t stream, int32_t* status) {
+    *status = TKF_STATUS_OK;
+    const Shape shape(p.type, p.rows, p.n, p.k, p.out_stride, alignment_of_address(p.x), alignment_of_address(p.weight),
+                      alignment_of_address(p.out));
+    auto found = plans_.find(shape);
+    if (found == plans_.end()) {
+      if (plans_.size() >= kMostPlans) forget();
+      found = plans_.emplace(shape, make_plan(shape)).first;
+    }
+    const Plan& plan = found->second;
+    if (!plan.possible) return false;
+    // In column-major order, which cuBLASLt counts in: out' [n, rows] = weight (transposed) times x' [k, rows].
+    const float alpha = 1, beta = p.add ? 1 : 0;
+    const int result = functions_.Matmul(handle_, plan.desc, &alpha, p.weight, plan.weight, p.x, plan.x, &beta, p.out,
+                                         plan.out, p.out, plan.out, &plan.algorithm, workspace, kCublasLtWorkspace,
+                                         stream);
+    if (result != 0) *status = TKF_STATUS_UNSUPPORTED;
+    return result == 0;
+  }
+
+ private:
+  Plan make_plan(const Shape& shape) {
+    const auto [dtype, rows, n, k, out_stride, x_alignment, weight_alignment, out_alignment] = shape;
+    const int type = dtype == TKF_DTYPE_F32 ? kCudaR32F : dtype == TKF_DTYPE_F16 ? kCudaR16F : kCudaR16BF;
+    const int transposed = kOpT;
+    const Functions& f = functions_;
+    Plan plan;
+    Opaque preference = nullptr;
+    bool ok = f.MatmulDescCreate(&plan.desc, kCompute32F, kCudaR32F) == 0 &&
+              f.MatmulDescSetAttribute(plan.desc, kDescTransA, &transposed, sizeof transposed) == 0 &&
+              f.MatrixLayoutCreate(&plan.weight, type, static_cast<uint64_t>(k), static_cast<uint64_t>(n), k) == 0 &&
+              f.MatrixLayoutCreate(&plan.x, type, static_cast<uint64_t>(k), static_cast<uint64_t>(rows), k) == 0 &&
+              f.MatrixLayoutCreate(&plan.out, kCudaR32F, static_cast<uint64_t>(n), static_cast<uint64_t>(rows),
+                                   out_stride) == 0 &&
+              f.MatmulPreferenceCreate(&preference) == 0;
+    const uint64_t most = kCublasLtWorkspace;
+    ok = ok && f.MatmulPreferenceSetAttribute(preference, kPrefMaxWorkspace, &most, sizeof most) == 0;
+    // Of A, B, C and D, whose attributes follow one another.
+    const uint32_t alignments[4] = {weight_alignment, x_alignment, out_alignment, out_alignment};
+    for (int i = 0; i < 4; i++) {
+      ok = ok && f.MatmulPreferenceSetAttribute(preference, kPrefMinAlignmentA + i, &alignments[i], 4) == 0;
+    }
+    Heuristic best = {};
+    int count = 0;
+    ok = ok && f.MatmulAlgoGetHeuristic(handle_, plan.desc, plan.weight, plan.x, plan.out, plan.out, preference, 1,
+                                        &best, &count) == 0;
+    if (preference != nullptr) f.MatmulPreferenceDestroy(preference);
+    plan.possible = ok && count > 0 && best.state == 0;
+    plan.algorithm = best.algorithm;
+    return plan;
+  }
+
+  void forget() {
+    for (auto& [shape, plan] : plans_) {
+      if (plan.desc != nullptr) functions_.MatmulDescDestroy(plan.desc);
+      for (Opaque layout : {plan.x, plan.weight, plan.out}) {
+        if (layout != nullptr) functions_.MatrixLayoutDestroy(layout);
+      }
+    }
+    plans_.clear();
+  }
+
+  Functions functions_ = {};
+  Opaque handle_ = nullptr;
+  std::map<Shape, Plan> plans_;
+  char name_[48] = "";
+};
+
+CublasLt* cublaslt_load(const char* path, char* why, size_t why_bytes) {
+  try {
+    CublasLt* lt = new CublasLt();
+    if (lt->open(path, why, why_bytes)) return lt;
+    delete lt;
+  } catch (...) {
+    snprintf(why, why_bytes, "found too little memory for cuBLASLt");
+  }
+  return nullptr;
+}
+
+void cublaslt_free(CublasLt* lt) { delete lt; }
+
+const char* cublaslt_name(const CublasLt* lt) { return lt->name(); }
+
+bool cublaslt_multiply(CublasLt* lt, const LtProduct& product, void* workspace, cudaStream_t stream, int32_t* status) {
+  try {
+    return lt->multiply(product, workspace, stream, status);
+  } catch (...) {
+    *status = TKF_STATUS_MEMORY;
+    return false;
+  }
+}
+
+}  // namespace tkf

@@ -1,0 +1,36 @@
+// Matrix products by cuBLASLt, NVIDIA's library, which is loaded at run time where it is installed.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "../common/cuda.h"
+
+namespace tkf {
+
+// out [rows, n] of row stride `out_stride` = (add: +=) x [rows, k] times the transpose of weight [n, k], both of `type`
+// (TKF_DTYPE_F32, F16 or BF16) and contiguous. Sums are in float32, and float32 is never rounded to TF32.
+struct LtProduct {
+  int type;
+  const void* x;
+  const void* weight;
+  int64_t rows, n, k;
+  float* out;
+  int64_t out_stride;
+  bool add;
+};
+
+// A loaded cuBLASLt with its handle on the device that was current then.
+class CublasLt;
+
+// Device memory that a product may use.
+constexpr size_t kCublasLtWorkspace = size_t{32} << 20;
+
+// nullptr where the file is missing or no cuBLASLt; `why` then says so.
+CublasLt* cublaslt_load(const char* path, char* why, size_t why_bytes);
+void cublaslt_free(CublasLt* lt);
+// Its version, as in "cuBLASLt 13.0.2".
+const char* cublaslt_name(const CublasLt* lt);
+// False where cuBLASLt has no algorithm for such a product: *status is then TKF_STATUS_OK; else what went wrong.
+bool cublaslt_multiply(CublasLt* lt, const LtProduct& product, void* workspace, cudaStream_t stream, int32_t* status);
+
+}  // namespace tkf

@@ -1,0 +1,247 @@
+// Launchers of tkf_linear_apply and tkf_linear_rows: which kernel serves which product, and where its parts lie.
+//
+// Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu. Many rows: f32 weights in
+// float32; f16 and quantised weights as f16 parts, bf16 weights as bf16 parts (split.cuh), whose products are added in
+// float32, by cuBLASLt where it was loaded, else by the tiles of products.cuh. A product for a list of kept slots is
+// always our own: cuBLASLt takes its shapes from the host.
+#include <cstdio>
+
+#include "../common/check.h"
+#include "../common/cuda_table.h"
+#include "../common/launch.h"
+#include "../include/tokenfilter_cuda.h"
+#include "cublaslt.h"
+#include "linear.h"
+#include "products.cuh"
+#include "split.cuh"
+
+namespace tkf {
+namespace {
+
+// Up to so many rows of x, reading the weights takes longer than multiplying by them; quantised ones are worth more.
+constexpr int64_t kFewRows = 16, kFewRowsOfBlocks = 32;
+// Rows of x, and bytes of weights' parts, at a time.
+constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{64} << 20;
+
+bool is_dense(int dtype) { return dtype == TKF_DTYPE_F32 || dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16; }
+
+int32_t cublaslt_failed(tkf_context* context, int32_t status) {
+  snprintf(context->message, sizeof context->message, "found a failure of %s", cuda_products(context));
+  context->launch_status = status;
+  return status;
+}
+
+// Memory that a call divides into pieces, each at an address that suits all kernels.
+class Pieces {
+ public:
+  explicit Pieces(void* memory) : at_(static_cast<uint8_t*>(memory)) {}
+  template <class T>
+  T* take(int64_t count) {
+    T* const piece = reinterpret_cast<T*>(at_);
+    at_ += bytes_of(count * static_cast<int64_t>(sizeof(T)));
+    return piece;
+  }
+  static int64_t bytes_of(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+ private:
+  uint8_t* at_;
+};
+
+// A product of many rows in 16-bit parts.
+struct PartPlan {
+  int type;               // TKF_DTYPE_F16 or BF16: of the parts
+  int x_parts, w_parts;   // w_parts 0: the weights serve as they are
+  int64_t padded_k, rows, n;  // rows of x and of weights at a time
+
+  PartPlan(int dtype, const void* weight, int64_t all_rows, int64_t all_n, int64_t k) {
+    type = dtype == TKF_DTYPE_BF16 ? TKF_DTYPE_BF16 : TKF_DTYPE_F16;
+    x_parts = type == TKF_DTYPE_BF16 ? 3 : 2;
+    padded_k = padded(k);
+    const bool as_they_are = padded_k == k && is_aligned(weight, 16);
+    w_parts = !is_dense(dtype) ? 2 : as_they_are ? 0 : 1;
+    rows = all_rows < kMostRows ? all_rows : kMostRows;
+    int64_t most = all_n;
+    if (w_parts > 0) {
+      most = kMostWeightBytes / (2 * w_parts * padded_k) / kPartTile * kPartTile;
+      most = most < kPartTile ? kPartTile : most;
+    }
+    n = all_n < most ? all_n : most;
+  }
+  int64_t x_bytes() const { return Pieces::bytes_of(2 * x_parts * rows * padded_k) + Pieces::bytes_of(4 * rows); }
+  int64_t w_bytes() const { return Pieces::bytes_of(2 * w_parts * n * padded_k) + Pieces::bytes_of(4 * n); }
+};
+
+// Weights as parts, where they do not serve as they are.
+void split_weights(tkf_context* context, int dtype, const uint8_t* weight, int64_t rows, int64_t k,
+                   const PartPlan& plan, uint16_t* parts, float* scales) {
+  const cudaStream_t stream = cuda_stream(context);
+  const unsigned threads = row_threads(plan.padded_k, kSplitThreads);
+  if (is_dense(dtype)) {
+    TKF_LAUNCH(stream, (pad_weights_kernel), grid_of(rows, 1), threads, 0, reinterpret_cast<const uint16_t*>(weight),
+               rows, k, plan.padded_k, parts);
+    return;
+  }
+  with_blocks(dtype, [&](auto format) {
+    TKF_LAUNCH(stream, (split_weights_kernel<decltype(format)>), grid_of(rows, 1), threads, 0, weight, rows, k, parts,
+               parts + rows * k, scales);
+  });
+}
+
+template <bool BF16, int XP, int WP>
+void launch_parts(tkf_context* context, const PartProduct& product, const RowList& list) {
+  const int64_t tiles = (product.n + kPartTile - 1) / kPartTile * ((list.rows + kPartTile - 1) / kPartTile);
+  TKF_LAUNCH(cuda_stream(context), (part_product_kernel<BF16, XP, WP>), grid_of(tiles, 1), kPartThreads,
+             (kPartSharedBytes<XP, WP>), product, list, cuda_fault(context));
+}
+
+// One product of parts by cuBLASLt: the sum over pairs of parts, then the scales. False where cuBLASLt does not do it.
+bool multiply_parts(tkf_context* context, CublasLt* lt, const PartProduct& p, const PartPlan& plan, int64_t rows,
+                    void* workspace, int32_t* status) {
+  const int w_parts = plan.w_parts == 2 ? 2 : 1;
+  bool add = false;
+  for (int i = 0; i < plan.x_parts; i++) {
+    for (int w = 0; w < w_parts && i + w < plan.x_parts; w++, add = true) {
+      const LtProduct product = {plan.type, p.x + i * p.x_stride, p.weight + w * p.w_stride, rows, p.n, p.padded_k,
+                                 p.out, p.out_stride, add};
+      if (!cublaslt_multiply(lt, product, workspace, cuda_stream(context), status)) return false;
+    }
+  }
+  if (p.x_scales != nullptr) {
+    TKF_LAUNCH(cuda_stream(context), (unscale_kernel), grid_of(rows, 1), row_threads(p.n, kSplitThreads), 0, p.out,
+               rows, p.n, p.out_stride, p.x_scales, p.w_scales);
+  }
+  return true;
+}
+
+// Many rows by 16-bit weights or quantised ones, in parts.
+int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const uint8_t* weight, const RowList& all,
+                       int64_t n, int64_t k, float* out) {
+  const PartPlan plan(dtype, weight, all.rows, n, k);
+  CublasLt* const lt = all.kept == nullptr ? cuda_cublaslt(context) : nullptr;
+  const int64_t lt_bytes = lt == nullptr ? 0 : static_cast<int64_t>(kCublasLtWorkspace);
+  const size_t bytes = static_cast<size_t>(lt_bytes + plan.x_bytes() + plan.w_bytes());
+  void* const memory = cuda_workspace(context, bytes);
+  if (memory == nullptr) return cuda_short(context, bytes);
+  Pieces pieces(memory);
+  uint8_t* const lt_memory = pieces.take<uint8_t>(lt_bytes);
+  uint16_t* const x_parts = pieces.take<uint16_t>(plan.x_parts * plan.rows * plan.padded_k);
+  float* const x_scales = pieces.take<float>(plan.rows);
+  uint16_t* const w_parts = pieces.take<uint16_t>(plan.w_parts * plan.n * plan.padded_k);
+  float* const w_scales = pieces.take<float>(plan.n);
+  const cudaStream_t stream = cuda_stream(context);
+  const bool f16 = plan.type == TKF_DTYPE_F16;
+  const int64_t x_stride = plan.rows * plan.padded_k;
+  const int64_t row_bytes = is_dense(dtype) ? 2 * k : k / block_size(dtype).values * block_size(dtype).bytes;
+
+  for (int64_t first = 0; first < all.rows; first += plan.rows) {
+    RowList list = all;
+    list.first = all.first + first;
+    list.rows = static_cast<int32_t>(all.rows - first < plan.rows ? all.rows - first : plan.rows);
+    const unsigned threads = row_threads(plan.padded_k, kSplitThreads);
+    if (f16) {
+      TKF_LAUNCH(stream, (split_f16_kernel), grid_of(list.rows, 1), threads, 0, x, list, k, plan.padded_k, x_parts,
+                 x_parts + x_stride, x_scales, cuda_fault(context));
+    } else {
+      TKF_LAUNCH(stream, (split_bf16_kernel), grid_of(list.rows, 1), threads, 0, x, list, k, plan.padded_k, x_parts,
+                 x_stride, cuda_fault(context));
+    }
+    for (int64_t left = 0; left < n; left += plan.n) {
+      const int64_t width = n - left < plan.n ? n - left : plan.n;
+      const uint8_t* here = weight + left * row_bytes;
+      if (plan.w_parts > 0) split_weights(context, dtype, here, width, k, plan, w_parts, w_scales);
+      PartProduct product = {x_parts,
+                             plan.w_parts > 0 ? w_parts : reinterpret_cast<const uint16_t*>(here),
+                             f16 ? x_scales : nullptr,
+                             plan.w_parts == 2 ? w_scales : nullptr,
+                             out + left,
+                             x_stride,
+                             width * plan.padded_k,
+                             width,
+                             plan.padded_k,
+                             n};
+      if (lt != nullptr) {
+        product.out = out + list.first * n + left;
+        int32_t status = TKF_STATUS_OK;
+        if (multiply_parts(context, lt, product, plan, list.rows, lt_memory, &status)) continue;
+        if (status != TKF_STATUS_OK) return cublaslt_failed(context, status);
+        product.out = out + left;
+      }
+      if (!f16) {
+        launch_parts<true, 3, 1>(context, product, list);
+      } else if (plan.w_parts == 2) {
+        launch_parts<false, 2, 2>(context, product, list);
+      } else {
+        launch_parts<false, 2, 1>(context, product, list);
+      }
+    }
+  }
+  return cuda_launched(context, "linear");
+}
+
+int many_rows_f32(tkf_context* context, const float* x, const uint8_t* weight, const RowList& list, int64_t n,
+                  int64_t k, float* out) {
+  const float* const w = reinterpret_cast<const float*>(weight);
+  CublasLt* const lt = list.kept == nullptr ? cuda_cublaslt(context) : nullptr;
+  if (lt != nullptr) {
+    void* const memory = cuda_workspace(context, kCublasLtWorkspace);
+    if (memory == nullptr) return cuda_short(context, kCublasLtWorkspace);
+    const LtProduct product = {TKF_DTYPE_F32, x, w, list.rows, n, k, out, n, false};
+    int32_t status = TKF_STATUS_OK;
+    if (cublaslt_multiply(lt, product, memory, cuda_stream(context), &status)) return TKF_STATUS_OK;
+    if (status != TKF_STATUS_OK) return cublaslt_failed(context, status);
+  }
+  const int64_t tiles = (n + kF32Tile - 1) / kF32Tile * ((list.rows + kF32Tile - 1) / kF32Tile);
+  TKF_LAUNCH(cuda_stream(context), (f32_product_kernel), grid_of(tiles, 1), kF32Threads, 0, x, w, list, n, k, out,
+             cuda_fault(context));
+  return cuda_launched(context, "linear");
+}
+
+int multiply(tkf_context* context, const float* x, int dtype, const uint8_t* weight, const RowList& list, int64_t n,
+             int64_t k, float* out) {
+  const uintptr_t alignment = weight_alignment(dtype);
+  if (!is_aligned(weight, alignment)) return cuda_misaligned(context, "weight", alignment);
+  if (!is_dense(dtype) && !is_aligned(x, 16)) return cuda_misaligned(context, "x", 16);
+  if (list.rows <= (is_dense(dtype) ? kFewRows : kFewRowsOfBlocks) || k == 0) {
+    return linear_few_rows(context, x, dtype, weight, list, n, k, out);
+  }
+  return dtype == TKF_DTYPE_F32 ? many_rows_f32(context, x, weight, list, n, k, out)
+                                : many_rows_in_parts(context, x, dtype, weight, list, n, k, out);
+}
+
+}  // namespace
+
+const char* cuda_products(const tkf_context* context) {
+  const CublasLt* const lt = cuda_cublaslt(context);
+  return lt == nullptr ? "built-in matrix products" : cublaslt_name(lt);
+}
+
+namespace on_cuda {
+
+int linear(tkf_context* context, const float* x, int dtype, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
+           float* out) {
+  const RowList list = {nullptr, nullptr, rows, 0, static_cast<int32_t>(rows)};
+  return multiply(context, x, dtype, weight, list, n, k, out);
+}
+
+}  // namespace on_cuda
+}  // namespace tkf
+
+int32_t tkf_linear_rows(tkf_context* context, const float* x, uint64_t x_bytes, int32_t dtype, const void* weight,
+                        uint64_t weight_bytes, int32_t batch, int64_t n, int64_t k, const int32_t* kept,
+                        uint64_t kept_bytes, const int32_t* kept_count, uint64_t kept_count_bytes, float* out,
+                        uint64_t out_bytes) {
+  tkf::Check check(context);
+  constexpr int64_t most = INT32_MAX;
+  check.size("batch", batch);
+  check.size("n", n, 0, most);
+  check.size("k", k, 0, most);
+  check.blocks("weight", dtype, k);
+  const int64_t bytes = check.product({batch, n, 4});
+  check.buffer("x", x, x_bytes, check.product({batch, k, 4}));
+  check.buffer("weight", weight, weight_bytes, check.bytes_of(dtype, check.product({n, k})), tkf::alignment_of(dtype));
+  tkf::check_kept(check, kept, kept_bytes, kept_count, kept_count_bytes, batch);
+  check.buffer("out", out, out_bytes, bytes);
+  if (!check.ok() || bytes == 0) return check.status();
+  const tkf::RowList list = {kept, kept_count, batch, 0, batch};
+  return check.done(tkf::multiply(context, x, dtype, static_cast<const uint8_t*>(weight), list, n, k, out));
+}

@@ -1,0 +1,147 @@
+// Numbers as sums of 16-bit floats, so that tensor cores multiply them without losing what float32 holds.
+//
+// For f16 and quantised weights: v = scale * (high + low), f16, where `scale` is a power of two that puts the row's
+// largest value in [2^14, 2^15): 22 bits of each value, and nothing of the row overflows. For bf16 weights: v = high +
+// middle + low, bf16, all 24 bits. Parts are [parts][rows][padded k] with zeros from k on. Infinity and NaN go into the
+// first part alone; the product of a row that holds one is infinite or NaN.
+#pragma once
+#include "../common/reduce.cuh"
+#include "../common/weights.cuh"
+#include "row_list.cuh"
+
+namespace tkf {
+
+constexpr unsigned kSplitThreads = 256;
+
+// Rows of parts are multiples of this.
+constexpr int64_t kPaddedValues = 32;
+inline int64_t padded(int64_t k) { return (k + kPaddedValues - 1) / kPaddedValues * kPaddedValues; }
+
+// Bits of |v| where it is finite, else 0: ordered as the numbers are.
+__device__ __forceinline__ uint32_t finite_magnitude(float v) {
+  const uint32_t bits = bits_as<uint32_t>(v) & 0x7fffffffu;
+  return bits < 0x7f800000u ? bits : 0u;
+}
+// 2^exponent, for exponents of normal numbers.
+__device__ __forceinline__ float power_of_two(int exponent) {
+  return bits_as<float>(static_cast<uint32_t>(exponent + 127) << 23);
+}
+// Exponent of a row's scale, from the bits of its largest finite magnitude.
+__device__ __forceinline__ int scale_exponent(uint32_t largest) {
+  return max(static_cast<int>(largest >> 23) - 127, -112) - 14;
+}
+
+__device__ __forceinline__ void store_f16_parts(float v, float factor, uint16_t* high, uint16_t* low) {
+  const float scaled = v * factor;
+  const uint16_t bits = float_to_half_bits(scaled);
+  const float rest = scaled - half_bits_to_float(bits);
+  *high = bits;
+  *low = finite_magnitude(v) == 0 ? static_cast<uint16_t>(0) : float_to_half_bits(rest);
+}
+
+// Rows of x, a block of threads each: high and low parts [rows, padded], scales [rows].
+__global__ void __launch_bounds__(kSplitThreads)
+    split_f16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* high, uint16_t* low,
+                     float* scales, int* fault) {
+  TKF_SHARED(uint32_t[kSplitThreads / 32], shared);
+  const int32_t count = list.count();
+  for (int32_t i = static_cast<int32_t>(blockIdx.x); i < count; i += static_cast<int32_t>(gridDim.x)) {
+    const float* from = x + max(list.row(i, fault), static_cast<int64_t>(0)) * k;
+    uint32_t largest = 0;
+    for (int64_t j = threadIdx.x; j < k; j += blockDim.x) largest = max(largest, finite_magnitude(from[j]));
+    const int exponent = scale_exponent(block_max(largest, shared));
+    const float factor = power_of_two(-exponent);
+    for (int64_t j = threadIdx.x; j < padded_k; j += blockDim.x) {
+      const int64_t at = i * padded_k + j;
+      store_f16_parts(j < k ? from[j] : 0.0f, factor, high + at, low + at);
+    }
+    if (threadIdx.x == 0) scales[i] = power_of_two(exponent);
+  }
+}
+
+// Rows of x: three parts [rows, padded], `stride` values apart. The first two are cut off, not rounded: nothing becomes
+// infinite, and the last is exact.
+__global__ void __launch_bounds__(kSplitThreads)
+    split_bf16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* parts, int64_t stride,
+                      int* fault) {
+  const int32_t count = list.count();
+  for (int32_t i = static_cast<int32_t>(blockIdx.x); i < count; i += static_cast<int32_t>(gridDim.x)) {
+    const float* from = x + max(list.row(i, fault), static_cast<int64_t>(0)) * k;
+    for (int64_t j = threadIdx.x; j < padded_k; j += blockDim.x) {
+      uint16_t* to = parts + i * padded_k + j;
+      float rest = j < k ? from[j] : 0.0f;
+      if (finite_magnitude(rest) == 0) {
+        to[0] = float_to_bfloat16_bits(rest);
+        rest = 0;
+      } else {
+        to[0] = static_cast<uint16_t>(bits_as<uint32_t>(rest) >> 16);
+        rest -= bfloat16_bits_to_float(to[0]);
+      }
+      to[stride] = static_cast<uint16_t>(bits_as<uint32_t>(rest) >> 16);
+      rest -= bfloat16_bits_to_float(to[stride]);
+      to[2 * stride] = float_to_bfloat16_bits(rest);
+    }
+  }
+}
+
+// Rows of quantised weights, a block of threads each: high and low f16 parts [rows, padded], scales [rows]. k is whole
+// blocks of 32, so that there is nothing to pad.
+template <class Weight>
+__global__ void __launch_bounds__(kSplitThreads)
+    split_weights_kernel(const uint8_t* weight, int64_t rows, int64_t k, uint16_t* high, uint16_t* low, float* scales) {
+  constexpr int VALUES = Weight::RUNS * Weight::RUN;
+  TKF_SHARED(uint32_t[kSplitThreads / 32], shared);
+  const int64_t blocks = k / Weight::VALUES, parts = blocks * Weight::LANES;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const uint8_t* from = weight + row * blocks * Weight::BYTES;
+    uint32_t largest = 0;
+    float w[VALUES];
+    for (int64_t i = threadIdx.x; i < parts; i += blockDim.x) {
+      Weight::decode(from + i / Weight::LANES * Weight::BYTES, static_cast<int>(i % Weight::LANES), w);
+#pragma unroll
+      for (int j = 0; j < VALUES; j++) largest = max(largest, finite_magnitude(w[j]));
+    }
+    const int exponent = scale_exponent(block_max(largest, shared));
+    const float factor = power_of_two(-exponent);
+    for (int64_t i = threadIdx.x; i < parts; i += blockDim.x) {
+      const int64_t block = i / Weight::LANES;
+      const int part = static_cast<int>(i % Weight::LANES);
+      Weight::decode(from + block * Weight::BYTES, part, w);
+#pragma unroll
+      for (int run = 0; run < Weight::RUNS; run++) {
+        const int64_t at = row * k + block * Weight::VALUES + Weight::offset(part, run);
+#pragma unroll
+        for (int j = 0; j < Weight::RUN; j++) {
+          store_f16_parts(w[run * Weight::RUN + j], factor, high + at + j, low + at + j);
+        }
+      }
+    }
+    if (threadIdx.x == 0) scales[row] = power_of_two(exponent);
+  }
+}
+
+// Rows of 16-bit weights into rows of padded length.
+__global__ void __launch_bounds__(kSplitThreads)
+    pad_weights_kernel(const uint16_t* weight, int64_t rows, int64_t k, int64_t padded_k, uint16_t* out) {
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    for (int64_t j = threadIdx.x; j < padded_k; j += blockDim.x) {
+      out[row * padded_k + j] = j < k ? weight[row * k + j] : static_cast<uint16_t>(0);
+    }
+  }
+}
+
+// out [rows, n] of row stride `stride` *= the scales of its rows and, where given, of its columns.
+__global__ void __launch_bounds__(kSplitThreads)
+    unscale_kernel(float* out, int64_t rows, int64_t n, int64_t stride, const float* row_scales,
+                   const float* column_scales) {
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const float scale = row_scales[row];
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) {
+      // The column's first: its scale is moderate, so that only a result that is too large itself overflows.
+      float* at = out + row * stride + j;
+      *at = (column_scales == nullptr ? *at : *at * column_scales[j]) * scale;
+    }
+  }
+}
+
+}  // namespace tkf

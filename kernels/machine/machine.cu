@@ -1,0 +1,87 @@
+// tkf_machine_measure of the CUDA library: the roof that other kernels are measured against. Beside cuda_context.cu this
+// is the one file that waits for the device.
+#include "machine.cuh"
+
+#if defined(TKF_EMULATE)
+#include <chrono>
+#endif
+
+#include "../common/check.h"
+#include "../common/launch.h"
+
+namespace tkf {
+namespace {
+
+// Seconds that the work enqueued by `launch` takes on a stream; negative where it cannot be timed.
+template <class Launch>
+double seconds_of(cudaStream_t stream, Launch launch) {
+#if defined(TKF_EMULATE)
+  static_cast<void>(stream);  // launches have run when they return
+  const auto start = std::chrono::steady_clock::now();
+  launch();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+#else
+  cudaEvent_t start = nullptr, end = nullptr;
+  float milliseconds = -1;
+  if (cudaEventCreate(&start) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess) {
+    cudaEventRecord(start, stream);
+    launch();
+    cudaEventRecord(end, stream);
+    if (cudaEventSynchronize(end) != cudaSuccess || cudaEventElapsedTime(&milliseconds, start, end) != cudaSuccess) {
+      milliseconds = -1;
+    }
+  }
+  if (start != nullptr) cudaEventDestroy(start);
+  if (end != nullptr) cudaEventDestroy(end);
+  return milliseconds / 1000.0;
+#endif
+}
+
+// Best of a few tries, the first of which warms up.
+template <class Launch>
+double best_seconds(cudaStream_t stream, Launch launch) {
+  double best = -1;
+  for (int i = 0; i < 6; i++) {
+    const double seconds = seconds_of(stream, launch);
+    if (seconds > 0 && (best < 0 || seconds < best)) best = seconds;
+  }
+  return best;
+}
+
+}  // namespace
+}  // namespace tkf
+
+int32_t tkf_machine_measure(tkf_context* context, double* out, uint64_t out_bytes) {
+  tkf::Check check(context);
+  check.buffer("out", out, out_bytes, 16, 8);
+  if (!check.ok()) return check.status();
+  const bool emulated = tkf::cuda_arch(context) == 0;
+  // More than a cache holds.
+  const int64_t bytes = emulated ? int64_t{1} << 18 : int64_t{1} << 28;
+  const int rounds = emulated ? 100 : 20000;
+  void* const memory = tkf::cuda_workspace(context, static_cast<size_t>(2 * bytes));
+  if (memory == nullptr) return tkf::cuda_short(context, static_cast<size_t>(2 * bytes));
+  const cudaStream_t stream = tkf::cuda_stream(context);
+  const int blocks = 8 * tkf::cuda_num_sms(context);
+  float4* const data = static_cast<float4*>(memory);
+  const int64_t count = bytes / static_cast<int64_t>(sizeof(float4));
+  cudaMemsetAsync(memory, 0, static_cast<size_t>(2 * bytes), stream);
+
+  const double multiply = tkf::best_seconds(stream, [&] {
+    TKF_LAUNCH(stream, (tkf::multiply_kernel), static_cast<unsigned>(blocks), tkf::kMultiplyThreads, 0, rounds,
+               static_cast<float*>(memory));
+  });
+  const double copy = tkf::best_seconds(stream, [&] {
+    TKF_LAUNCH(stream, (tkf::copy_kernel), tkf::grid_of(count, 4 * 256), 256, 0, data, data + count, count);
+  });
+  tkf::cuda_launched(context, "machine_measure");
+  const int32_t status = check.done();
+  if (status != TKF_STATUS_OK) return status;
+  if (multiply <= 0 || copy <= 0) {
+    return check.fail(TKF_STATUS_UNSUPPORTED, "found a stream that cannot be timed, such as one that is being captured");
+  }
+  const double operations = 2.0 * rounds * tkf::kMultiplyChains * tkf::kMultiplyThreads * blocks;
+  out[0] = operations / multiply;
+  out[1] = 2.0 * static_cast<double>(bytes) / copy;
+  return TKF_STATUS_OK;
+}
