@@ -75,7 +75,7 @@ const rowPixels = (heads: number) => Math.max(9, Math.min(26, Math.round(420 / M
 /** Pixels between the panels, where the name of the lower one stands. */
 const NAME_PIXELS = 26;
 /** Pixels around the panels: the name of the upper one, the axis, the scale of colours. */
-const MARGIN_PIXELS = 170;
+const MARGIN_PIXELS = 150;
 /** Pixels of the slider. */
 const SLIDER_PIXELS = 76;
 const WORDS = {
@@ -153,7 +153,7 @@ export function plotHeadMaps({ moment, layers, numKvHeads, grids }: HeadMaps): F
     data,
     layout: baseLayout({
       ...layout,
-      xaxis: layerAxis(layers, { anchor: "y" }),
+      xaxis: layerAxis(layers, { anchor: "y", title: { text: "layer", standoff: 8 } }),
       yaxis: heads([0, split]),
       yaxis2: heads([1 - split, 1]),
       annotations: [name("values", split), name("keys", 1)],
@@ -166,7 +166,7 @@ export function plotHeadMaps({ moment, layers, numKvHeads, grids }: HeadMaps): F
           orientation: "h",
           y: 0,
           yanchor: "top",
-          ypad: 60,
+          ypad: 56,
           thickness: 8,
           outlinewidth: 0,
           nticks: 5,

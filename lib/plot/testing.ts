@@ -1,4 +1,10 @@
 /** A summary for tests, made of numbers that can be checked by eye. */
+import {
+  type BandedDistribution,
+  type Distribution,
+  HEAD_RULES,
+  type HeadReport,
+} from "../stats/head_report.ts";
 import { summarizeSweep } from "../sweep/summary.ts";
 import {
   looksAhead,
@@ -78,4 +84,91 @@ export function makeSummary(trials: readonly Trial[]): SweepSummary {
     startedAt: "2026-01-02T03:04:05.000Z",
   };
   return summarizeSweep(trials, dense, environment);
+}
+
+/** A distribution of which all quantiles are its mean. */
+function point(mean: number | null, variance = 0): Distribution {
+  const quantiles = Array.from({ length: 7 }, () => mean);
+  return { count: mean === null ? 0 : 4, mean, variance, min: mean, max: mean, quantiles };
+}
+
+/** A report of two layers (4 and 5), two KV heads and four tokens, the first of them in the warm-up. */
+export function makeHeadReport(): HeadReport {
+  const { environment } = makeSummary([]);
+  const layers = [4, 5];
+  const banded = (mean: number): BandedDistribution => ({
+    all: point(mean),
+    bands: [point(null), point(mean)],
+  });
+  const rules = HEAD_RULES.map((rule, i) => ({ rule, auroc: i / 16, spearman: i / 8 - 1 }));
+  const around = (estimate: number) => ({ estimate, low: estimate - 0.125, high: estimate + 0.25 });
+  const bounded = rules.map((quality) => ({
+    ...quality,
+    aurocInterval: around(quality.auroc),
+    spearmanInterval: around(quality.spearman),
+    roc: Array.from({ length: 33 }, (_, i) => Math.sqrt(i / 32)),
+  }));
+  const comparisons = [
+    { rule: "variance", against: "random", auroc: around(-0.25), spearman: null },
+    { rule: "variance", against: "key", auroc: around(0.5), spearman: around(0.5) },
+    { rule: "learned", against: "random", auroc: around(0.25), spearman: around(1) },
+  ] as const;
+  const columns = {
+    token: [0, 1, 2, 3, 0, 1, 2, 3],
+    position: [0, 1, 2, 3, 0, 1, 2, 3],
+    layer: [4, 4, 4, 4, 5, 5, 5, 5],
+    muK: [null, 0.5, 0.25, 0.75, null, 0.5, 0.25, 0.75],
+    muV: [null, 0.25, 0.5, 0.5, null, 0.25, 0.5, 0.5],
+    varK: [null, 0.01, 0.02, 0.03, null, 0.01, 0.02, 0.03],
+    varV: [null, 0.04, 0.05, 0.06, null, 0.04, 0.05, 0.06],
+    wK: [null, 0.5, 0.75, 1, null, 0.5, 0.75, 1],
+    S: [null, 0.375, 0.25, 0.625, null, 0.375, 0.5, 0.625],
+    theta: [null, null, 0.375, 0.3125, null, null, 0.375, 0.4375],
+    keep: [1, 1, 1, 0, 1, 1, 0, 0] as (0 | 1)[],
+    r: [1, 0.1, 0.01, 0.001, 1, 0.1, 0.01, 0.001],
+  };
+  return {
+    format: 1,
+    environment,
+    shape: { numLayers: 6, numHeads: 4, numKvHeads: 2, headDim: 8, hiddenSize: 32 },
+    options: {
+      method: { fusion: "variance", pruneRatio: 0.5 },
+      warmup: 1,
+      seed: 0,
+      bootstrap: { blockSize: 64, resamples: 100, confidence: 0.95, seed: 0 },
+    },
+    bands: [{ from: 0, to: 1 }, { from: 1, to: 4 }],
+    views: (["post-rope", "pre-rope"] as const).map((keyState) => ({
+      keyState,
+      anchor: "ema",
+      layers: layers.map((layer) => ({
+        layer,
+        heads: [0, 1].map((head) => ({
+          head,
+          sK: point((layer + head) / 10, 0.25),
+          sV: point((layer - head) / 10, 0.5),
+        })),
+        muK: banded(0.5),
+        varK: banded(layer / 100),
+        muV: banded(0.25),
+        varV: banded(layer / 50),
+        wK: banded(0.75),
+        scores: rules.map(({ rule }) => ({ rule, score: banded(0.5) })),
+        rules,
+      })),
+    })),
+    layers: layers.map((layer) => ({
+      layer,
+      skipRatio: 0.5,
+      skipped: 0.5,
+      r: banded(0.1),
+      rules: bounded,
+      comparisons,
+      learnedWeights: [0.5, -layer, 9],
+    })),
+    overall: { rules: bounded, comparisons },
+    learnedFeatures: ["muK", "muV", "bias"],
+    sample: columns,
+    excerpt: { texts: ["A", " <b>", " @x", "\n"], firstToken: 0, columns },
+  };
 }

@@ -1,0 +1,52 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import type { HeadReport } from "../stats/head_report.ts";
+import { plotHeads, plotHeadsText, renderHeadsReport } from "./heads_report.ts";
+import { makeHeadReport } from "./testing.ts";
+import { applyTheme, DARK } from "./theme.ts";
+
+const report = makeHeadReport();
+
+Deno.test("plotHeads() draws every figure, in colours that themes have", () => {
+  const figures = plotHeads(report);
+  assertEquals(figures.length, 13);
+  for (const { title, data, layout } of figures) {
+    assert(data.length > 0, `"${title}" is empty`);
+    applyTheme([data, layout], DARK);
+  }
+  assertEquals(new Set(figures.map(({ title }) => title)).size, figures.length);
+});
+
+Deno.test("plotHeads() takes a report in which nothing could be measured", () => {
+  const none = Object.fromEntries(
+    Object.keys(report.sample).map((key) => [key, []]),
+  ) as unknown as HeadReport["sample"];
+  const empty: HeadReport = {
+    ...report,
+    views: [],
+    layers: [],
+    overall: { rules: [], comparisons: [] },
+    sample: none,
+    excerpt: { texts: [], firstToken: 0, columns: none },
+  };
+  for (const { data, layout } of plotHeads(empty)) {
+    assertEquals(data, []);
+    assertEquals((layout.annotations as unknown[]).length, 1);
+  }
+  assertStringIncludes(renderHeadsReport(empty, { plotly: "" }), "No decisions");
+});
+
+Deno.test("plotHeadsText() shows the excerpt", () => {
+  assertEquals(plotHeadsText(report).toText(), "A <b> @x[\n]");
+});
+
+Deno.test("renderHeadsReport() holds the table, every figure and the excerpt, and loads nothing", () => {
+  const html = renderHeadsReport(report, { plotly: "window.Plotly = {};", nav: "<b>nav</b>" });
+  assertEquals(html.split("window.Plotly = {}").length, 2);
+  for (let i = 0; i < 13; i++) assertStringIncludes(html, `id="figure${i}"`);
+  assertStringIncludes(html, "0.563 [0.438, 0.813]"); // learned: AUROC with its interval
+  assertStringIncludes(html, '<tr class="pareto"><td class="left">variance</td>');
+  assertStringIncludes(html, "50% of a layer&#39;s tokens".replace("&#39;", "'"));
+  assertStringIncludes(html, "KV similarity, head by head: fake on numbers &lt;1&gt;");
+  assertStringIncludes(html, "<nav><b>nav</b></nav>");
+  assertEquals(/(src|href)=|url\(|https?:/.test(html), false);
+});

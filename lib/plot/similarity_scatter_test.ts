@@ -1,0 +1,71 @@
+import { assertAlmostEquals, assertEquals } from "@std/assert";
+import { splitLayers } from "./layer_trace.ts";
+import { collectSimilarityScatter, plotSimilarityScatter } from "./similarity_scatter.ts";
+import { makeHeadReport } from "./testing.ts";
+
+const traces = splitLayers(makeHeadReport().sample);
+const boundary = (more: object, rule?: string) =>
+  collectSimilarityScatter([{ ...traces[0]!, ...more }], { rule }).layers[0]!.boundaries;
+
+Deno.test("collectSimilarityScatter() leaves out tokens without similarities", () => {
+  const { layers } = collectSimilarityScatter(traces);
+  const { boundaries: _, ...first } = layers[0]!;
+  assertEquals(first, {
+    layer: 4,
+    position: [1, 2, 3],
+    muK: [0.5, 0.25, 0.75],
+    muV: [0.25, 0.5, 0.5],
+    redundancy: [0.375, 0.25, 0.625],
+    keep: [true, true, false],
+  });
+});
+
+Deno.test("collectSimilarityScatter() draws the line where the weighted mean is the threshold", () => {
+  const lines = boundary({});
+  assertEquals(lines.map(({ name }) => name.replace(/.* and /, "")), [
+    "the median of the weights",
+    "the 10% quantile of the weights",
+    "the 90% quantile of the weights",
+  ]);
+  // Median threshold (0.375 + 0.3125) / 2, weights 0.5, 0.75, 1.
+  for (const [i, weight] of [0.75, 0.55, 0.95].entries()) {
+    const { x, y } = lines[i]!;
+    assertEquals(x.length, 2);
+    x.forEach((x, end) => assertAlmostEquals(weight * x + (1 - weight) * y[end]!, 0.34375, 1e-12));
+  }
+});
+
+Deno.test("collectSimilarityScatter() knows lines that stand, lie, miss the square, and rules that bend", () => {
+  const theta = { threshold: [0.25] };
+  assertEquals(boundary({ ...theta, wK: [1, 1] })[0], {
+    name: "at the median threshold",
+    x: [0.25, 0.25],
+    y: [-1, 1],
+  });
+  assertEquals(boundary({ ...theta, wK: [0] })[0], {
+    name: "at the median threshold",
+    x: [-1, 1],
+    y: [0.25, 0.25],
+  });
+  assertEquals(boundary({ threshold: [3], wK: [0.5] })[0]!.x, []);
+  assertEquals(boundary({ ...theta, wK: [NaN] }), []);
+  assertEquals(boundary({ threshold: [NaN], wK: [0.5] }), []);
+  assertEquals(boundary(theta, "min")[0], {
+    name: "at the median threshold",
+    x: [0.25, 0.25, 1],
+    y: [1, 0.25, 0.25],
+  });
+  assertEquals(boundary(theta, "max")[0]!.y, [0.25, 0.25, -1]);
+  const { x, y } = boundary(theta, "product")[0]!;
+  x.forEach((x, i) => assertAlmostEquals(x * y[i]!, 0.25, 1e-12));
+  assertEquals([x[0], x.at(-1)], [0.25, 1]);
+  assertEquals(boundary({ threshold: [-0.1] }, "product")[0]!.x, []);
+});
+
+Deno.test("plotSimilarityScatter() draws kept, skipped and boundaries, one layer at a time", () => {
+  const figure = plotSimilarityScatter(collectSimilarityScatter(traces));
+  const shown = figure.data.filter(({ visible }) => visible === true);
+  assertEquals(shown.map(({ name }) => name).slice(0, 3), ["kept", "skipped", "decision boundary"]);
+  assertEquals(figure.data.length, 2 * shown.length);
+  assertEquals(plotSimilarityScatter({ layers: [] }).data, []);
+});
