@@ -3,26 +3,39 @@
  * it is timed. See `deno task bench --help`.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { nearest, UsageError } from "../mod.ts";
+import {
+  type BenchReport,
+  type KernelRow,
+  type MachineRoof,
+  nearest,
+  readPlotly,
+  renderBenchReport,
+  tabulateKernels,
+  tabulateLengths,
+  UsageError,
+} from "../mod.ts";
 import { buildCpu, ensureBlas } from "../build.ts";
 import { type CpuBackend, cpuLevels, openCpu } from "../ffi/mod.ts";
 import { attentionInputs, attentionRace } from "./bench/attention.ts";
 import { linearRaces } from "./bench/linear.ts";
-import { type BenchRow, type Contender, race, type Roof, rowOf } from "./bench/run.ts";
+import { measureTiny } from "./bench/lengths.ts";
+import { type Contender, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { TorchProcess } from "./bench/torch.ts";
+import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import { expectSwitches } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
-const OPS = ["attention", "filter", "linear"];
+const OPS = ["attention", "filter", "linear", "lengths"];
 const SWITCHES = ["json", "quiet", "help"];
-const FLAGS = ["threads", "level", "only", ...SWITCHES];
+const TEXTS = ["threads", "level", "only", "out"];
+const FLAGS = [...TEXTS, ...SWITCHES];
 const USAGE = `Usage: deno task bench [flags]
 
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
-torch), the filter's recurrence, and SmolLM2's linear layers. Contenders take turns; times are medians of 7 turns.
+torch), the filter's recurrence, SmolLM2's linear layers, and the model tiny at growing lengths. Contenders take turns; times are medians of 7 turns.
 "roof" is the share reached of what multiply-adds and memory allow on this machine, both measured first.
 
   --threads N
@@ -31,6 +44,8 @@ torch), the filter's recurrence, and SmolLM2's linear layers. Contenders take tu
       instruction-set level (the best)
   --only ${OPS.join("|")}
       one op alone
+  --out DIR
+      folder for bench.json and bench.html (none)
   --json
       print JSON alone on stdout
   --quiet
@@ -42,6 +57,7 @@ interface Request {
   readonly threads: number;
   readonly level: string | undefined;
   readonly only: string | undefined;
+  readonly out: string | undefined;
   readonly json: boolean;
   readonly quiet: boolean;
   readonly help: boolean;
@@ -50,7 +66,7 @@ interface Request {
 function readRequest(args: readonly string[]): Request {
   expectSwitches(args, SWITCHES);
   const parsed = parseArgs([...args], {
-    string: ["threads", "level", "only"],
+    string: TEXTS,
     boolean: SWITCHES,
     alias: { help: "h" },
     unknown: (argument: string, name?: string) => {
@@ -62,11 +78,18 @@ function readRequest(args: readonly string[]): Request {
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new UsageError(`Cannot use --threads ${parsed.threads}: expected an integer from 1 to 1024`);
   }
-  const { level, only, json, quiet, help } = parsed;
+  const { level, only, out, json, quiet, help } = parsed;
   if (only !== undefined && !OPS.includes(only)) {
     throw new UsageError(`Cannot use --only "${only}": expected one of ${OPS.join(", ")}`);
   }
-  return { threads, level, only, json, quiet, help };
+  if (out !== undefined) {
+    if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
+    if (exists(`${out}/bench.json`)) {
+      throw new UsageError(`Cannot write to "${out}": it holds a benchmark (take another --out)`);
+    }
+    expectWritable(out);
+  }
+  return { threads, level, only, out, json, quiet, help };
 }
 
 /** The backend at the asked level, and the level's name. */
@@ -101,29 +124,15 @@ async function* races(
   if (wants("linear")) yield* linearRaces(backend, impl);
 }
 
-function describe(rows: readonly BenchRow[]): string {
-  const table = formatTable({
-    columns: ["op", "impl", "phase", "shape", "dtype", "skip", "recent", "ms", "GFLOP/s", "GB/s", "roof"],
-    left: [true, true, true, true, true, false, false, false, false, false, false],
-    rows: rows.map((r) => [
-      r.op,
-      r.impl,
-      r.phase,
-      r.shape,
-      r.dtype,
-      r.skip.toString(),
-      r.recent?.toString() ?? "",
-      r.timeMs.toPrecision(4),
-      r.gflops.toFixed(1),
-      r.gbps.toFixed(1),
-      r.roof.toFixed(2),
-    ]),
-  });
-  return [table, ...compare(rows)].join("\n");
+function describe({ kernels, lengths }: BenchReport): string {
+  const parts = [];
+  if (kernels.length > 0) parts.push([formatTable(tabulateKernels(kernels)), ...compare(kernels)].join("\n"));
+  if (lengths.length > 0) parts.push(formatTable(tabulateLengths(lengths)));
+  return parts.join("\n\n");
 }
 
 /** What the attention rows say: the saving, and how we stand beside PyTorch. */
-function* compare(rows: readonly BenchRow[]): Generator<string> {
+function* compare(rows: readonly KernelRow[]): Generator<string> {
   for (const phase of ["prefill", "decode"]) {
     const of = rows.filter((r) => r.op === "filtered_attention" && r.phase === phase);
     const own = of.filter((r) => !r.impl.startsWith("torch"));
@@ -147,6 +156,7 @@ async function main(args: readonly string[]): Promise<number> {
     return EXIT.ok;
   }
   const progress = new Progress(request.quiet ? undefined : Deno.stderr);
+  const startedAt = new Date().toISOString();
   const [backend, level] = await open(request, progress);
   progress.line(backend.description);
   const started = request.only === undefined || request.only === "attention"
@@ -155,7 +165,7 @@ async function main(args: readonly string[]): Promise<number> {
   if (typeof started === "string") progress.line(`no PyTorch beside us: ${started}`);
   const torch = typeof started === "string" ? undefined : started;
   const measured: [Parameters<typeof rowOf>[0], number][] = [];
-  const roofs: Roof[] = [backend.measureMachine()];
+  const roofs: MachineRoof[] = [backend.measureMachine()];
   try {
     for await (const contenders of races(request, backend, `cpu ${level}`, torch)) {
       const { op, phase, shape, dtype } = contenders[0]!;
@@ -169,7 +179,7 @@ async function main(args: readonly string[]): Promise<number> {
     await torch?.close();
   }
   // Whatever else runs on the machine can only lower a measurement of the roof.
-  const roof: Roof = {
+  const roof: MachineRoof = {
     flopsPerSecond: Math.max(...roofs.map((r) => r.flopsPerSecond)),
     bytesPerSecond: Math.max(...roofs.map((r) => r.bytesPerSecond)),
   };
@@ -177,9 +187,35 @@ async function main(args: readonly string[]): Promise<number> {
     `roof: ${(roof.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s of multiply-adds, ` +
       `${(roof.bytesPerSecond / 1e9).toFixed(1)} GB/s from memory`,
   );
-  const rows = measured.map(([contender, timeMs]) => rowOf(contender, timeMs, roof));
-  writeLine(Deno.stdout, request.json ? JSON.stringify(rows, null, 2) : describe(rows));
+  const kernels = measured.map(([contender, timeMs]) => rowOf(contender, timeMs, roof));
+  const lengths = request.only === undefined || request.only === "lengths"
+    ? await measureTiny(backend, progress)
+    : [];
+  const report: BenchReport = {
+    kernels,
+    lengths,
+    roof,
+    environment: await describeMachine(backend, startedAt),
+  };
+  if (request.out !== undefined) {
+    makeFolder(request.out);
+    await writeWhole(`${request.out}/bench.json`, JSON.stringify(report, null, 2) + "\n");
+    await writeWhole(`${request.out}/bench.html`, renderBenchReport(report, { plotly: await readPlotly() }));
+    progress.line(`report: ${request.out}/bench.html`);
+  }
+  writeLine(Deno.stdout, request.json ? JSON.stringify(report, null, 2) : describe(report));
   return EXIT.ok;
+}
+
+async function describeMachine(backend: CpuBackend, startedAt: string): Promise<BenchReport["environment"]> {
+  const config = JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url)));
+  return {
+    version: config.version,
+    backendDescription: backend.description,
+    deno: Deno.version.deno,
+    platform: `${Deno.build.os} ${Deno.build.arch}`,
+    startedAt,
+  };
 }
 
 if (import.meta.main) await runTask(main);

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { listFolder, runTask, withFolder } from "./testing.ts";
 import { type Contender, expectClose, median, race, rowOf } from "./bench/run.ts";
 
 const BASE: Contender = {
@@ -64,7 +65,8 @@ Deno.test("deno task bench refuses what it does not know, in one line", async ()
     const [args, says] of [
       [["--thread", "2"], 'the nearest is "--threads"'],
       [["--threads", "0"], "expected an integer from 1 to 1024"],
-      [["--only", "tea"], "expected one of attention, filter, linear"],
+      [["--only", "tea"], "expected one of attention, filter, linear, lengths"],
+      [["--out", `${import.meta.dirname}/bench.ts/x`], "Cannot write to"],
       [["tea"], "expected flags alone"],
     ] as const
   ) {
@@ -78,3 +80,29 @@ Deno.test("deno task bench refuses what it does not know, in one line", async ()
     assert(text.includes(says) && !text.includes("\n"), text);
   }
 });
+
+Deno.test("deno task bench --out writes what it measured, and its report", () =>
+  withFolder(async (folder) => {
+    const { code, stdout, stderr } = await runTask(
+      "bench",
+      "--only",
+      "lengths",
+      "--json",
+      "--quiet",
+      "--out",
+      folder,
+    );
+    assertEquals([code, stderr], [0, ""]);
+    assertEquals(listFolder(folder), ["bench.html", "bench.json"]);
+    const report = JSON.parse(stdout);
+    assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/bench.json`)), report);
+    const { lengths, kernels, roof } = report;
+    assertEquals([kernels, roof.flopsPerSecond > 0], [[], true]);
+    const last = lengths.filter(({ tokens }: { tokens: number }) => tokens === 2048);
+    assertEquals(last.map(({ name }: { name: string }) => name), [
+      "dense",
+      "learned, half skipped",
+      "variance, half skipped",
+    ]);
+    assert(last[1].kvBytesHeld < 0.6 * last[0].kvBytesHeld && last[0].kvBytesHeld === last[0].kvBytesDense);
+  }));

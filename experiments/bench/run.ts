@@ -1,5 +1,7 @@
 /** Timing: contenders of a race are verified, then take turns; medians are held against the machine's roof. */
 
+import type { KernelRow, MachineRoof } from "../../mod.ts";
+
 /** Something to time. */
 export interface Contender {
   readonly op: string;
@@ -23,32 +25,6 @@ export interface Contender {
   time(repeats: number): number | Promise<number>;
 }
 
-/** What the machine can do, in operations and bytes a second. */
-export interface Roof {
-  readonly flopsPerSecond: number;
-  readonly bytesPerSecond: number;
-}
-
-/** A measured contender. */
-export interface BenchRow {
-  readonly op: string;
-  readonly impl: string;
-  readonly phase: string;
-  readonly shape: string;
-  readonly dtype: string;
-  readonly skip: number;
-  readonly recent: number | null;
-  /** Median of the turns, per computation. */
-  readonly timeMs: number;
-  readonly gflops: number;
-  readonly gbps: number;
-  /**
-   * Time at the roofline over the measured time: 1 = as fast as multiply-adds or memory allow. Data that stays in a
-   * cache can exceed 1 where memory is the bound.
-   */
-  readonly roof: number;
-}
-
 /** Turns of each contender. */
 const TURNS = 7;
 /** A turn repeats a short computation until about so many milliseconds have passed. */
@@ -64,7 +40,11 @@ export function median(values: readonly number[]): number {
 }
 
 /** Adds the rates to a median time. */
-export function rowOf(contender: Omit<Contender, "verify" | "time">, timeMs: number, roof: Roof): BenchRow {
+export function rowOf(
+  contender: Omit<Contender, "verify" | "time">,
+  timeMs: number,
+  roof: MachineRoof,
+): KernelRow {
   const { op, impl, phase, shape, dtype, skip, recent, flops, bytes } = contender;
   const seconds = timeMs / 1000;
   const least = Math.max(flops / roof.flopsPerSecond, bytes / roof.bytesPerSecond);

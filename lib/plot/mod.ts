@@ -6,6 +6,13 @@
  * @module
  */
 export * from "./anatomy.ts";
+export {
+  type BenchReport,
+  plotBench,
+  renderBenchReport,
+  tabulateKernels,
+  tabulateLengths,
+} from "./bench_report.ts";
 export { CHROMIUM_FLAGS, ChromiumError, expectChromium, findChromium } from "./chromium.ts";
 export {
   collectComparison,
@@ -31,6 +38,13 @@ export {
 export { type ImageOptions, renderImages } from "./image.ts";
 export { collectImportance, plotImportance } from "./importance.ts";
 export { collectLayerSkips, type LayerSkips, plotLayerSkips } from "./layer_skips.ts";
+export {
+  collectLengths,
+  type LengthCurve,
+  type LengthCurves,
+  type LengthMeasure,
+  plotLengths,
+} from "./lengths.ts";
 export { type PlotlySource, renderFigurePage, type ReportOptions } from "./page.ts";
 export { collectParallel, type ParallelAxis, type ParallelTrials, plotParallel } from "./parallel.ts";
 export { PLOTLY_INTEGRITY, PLOTLY_URL, PLOTLY_VERSION, readPlotly } from "./plotly.ts";
@@ -43,6 +57,14 @@ export {
   type QualityPoint,
   type Range as QualityRange,
 } from "./quality.ts";
+export {
+  collectRoofline,
+  type KernelRow,
+  type MachineRoof,
+  plotRoofline,
+  type Roofline,
+  type RooflinePoint,
+} from "./roofline.ts";
 export { plotSweep, renderSweepReport } from "./sweep_report.ts";
 export { applyTheme, DARK, LIGHT, type Theme } from "./theme.ts";
 export { ruleName } from "./trial_label.ts";

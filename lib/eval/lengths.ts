@@ -1,0 +1,122 @@
+/** Time and memory of a model against the length of its sequence, with and without pruners. */
+import type { Pruner } from "../pruning/pruner.ts";
+import type { EvaluatedModel } from "./language_model.ts";
+
+/** A method to measure; without a pruner it is the dense model. */
+export interface MeasuredMethod {
+  /** What tables and plots call it. */
+  readonly name: string;
+  /** Undefined = dense. */
+  readonly pruner?: Pruner;
+}
+
+/** One method at one length. */
+export interface LengthRow {
+  /** The method. */
+  readonly name: string;
+  /** Tokens of the sequence. */
+  readonly tokens: number;
+  /** Median wall time of a prefill of all tokens, milliseconds; the output layer is not in it. */
+  readonly prefillMs: number;
+  /** Median wall time of one more token after the prefill, milliseconds; null where the method looks ahead. */
+  readonly decodeMs: number | null;
+  /** Bytes of keys and values in use after the prefill. */
+  readonly kvBytesHeld: number;
+  /** Those that the dense model's cache holds. */
+  readonly kvBytesDense: number;
+}
+
+/** How lengths are measured. */
+export interface LengthOptions {
+  /** Lengths in tokens, each a positive integer. */
+  readonly lengths: readonly number[];
+  /** Turns of each method at each length; medians are reported. Default 3. */
+  readonly turns?: number;
+  /** Tokens decoded after each prefill. Default 8. */
+  readonly decodes?: number;
+  /** Hears after every turn: the finished share of the work by tokens, in [0, 1]. */
+  readonly onProgress?: (fraction: number) => void;
+  /** A clock in milliseconds. Default `performance.now`. */
+  readonly now?: () => number;
+}
+
+/**
+ * Feeds the beginnings of one text to the methods, which take turns, so that what else the machine does falls on all of
+ * them alike.
+ *
+ * @param ids Token ids, at least as many as the greatest length and the decoded tokens together.
+ * @returns A row a length and method, lengths ascending.
+ * @throws {RangeError} If the text is too short, or an option is no positive integer.
+ *
+ * @example
+ * ```ts
+ * import { createPruner, loadModel, measureLengths, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const ids = Int32Array.from(tokenizer.encode(await readBuiltinText()));
+ * const pruner = createPruner("token-filtering", config, { warmup: 4 });
+ * const rows = measureLengths(llama, ids, [{ name: "dense" }, { name: "half", pruner }], { lengths: [16], turns: 1 });
+ * console.assert(rows.length === 2 && rows[1]!.kvBytesHeld < rows[0]!.kvBytesHeld);
+ * ```
+ */
+export function measureLengths(
+  model: EvaluatedModel,
+  ids: Int32Array<ArrayBuffer>,
+  methods: readonly MeasuredMethod[],
+  { lengths, turns = 3, decodes = 8, onProgress, now = () => performance.now() }: LengthOptions,
+): LengthRow[] {
+  for (
+    const [name, value] of [
+      ["turns", turns],
+      ["decodes", decodes],
+      ...lengths.map((l) => ["length", l]),
+    ] as const
+  ) {
+    if (!(Number.isInteger(value) && Number(value) >= 1)) {
+      throw new RangeError(`Cannot measure with ${name} ${value}: expected a positive integer`);
+    }
+  }
+  const ascending = [...new Set(lengths)].sort((a, b) => a - b), longest = (ascending.at(-1) ?? 0) + decodes;
+  if (ids.length < longest) {
+    throw new RangeError(`Cannot measure ${longest} tokens: found a text of ${ids.length}, expected as many`);
+  }
+  const total = ascending.reduce((sum, length) => sum + length, 0) * turns * methods.length;
+  let done = 0;
+  return ascending.flatMap((tokens) => {
+    const runs = methods.map(() => ({ prefill: [] as number[], decode: [] as number[], held: 0, dense: 0 }));
+    // The first turn pays for page faults and compilation: it is not counted.
+    for (let turn = -1; turn < turns; turn++) {
+      for (const [i, { pruner }] of methods.entries()) {
+        const sequence = model.start(pruner), run = runs[i]!;
+        const begin = now();
+        sequence.feed(ids.slice(0, tokens));
+        const prefill = now() - begin;
+        const { kvBytesHeld, kvBytesAvoided } = sequence.usage();
+        const decode: number[] = [];
+        for (let t = tokens; t < tokens + decodes && (pruner?.looksAhead ?? "nothing") === "nothing"; t++) {
+          const from = now();
+          sequence.feed(ids.slice(t, t + 1));
+          decode.push(now() - from);
+        }
+        if (turn < 0) continue;
+        run.prefill.push(prefill);
+        run.decode.push(...decode);
+        run.held = kvBytesHeld;
+        run.dense = kvBytesHeld + kvBytesAvoided;
+        onProgress?.((done += tokens) / total);
+      }
+    }
+    return methods.map(({ name }, i) => ({
+      name,
+      tokens,
+      prefillMs: median(runs[i]!.prefill)!,
+      decodeMs: median(runs[i]!.decode),
+      kvBytesHeld: runs[i]!.held,
+      kvBytesDense: runs[i]!.dense,
+    }));
+  });
+}
+
+/** Middle of some numbers, the lower one of two; null of none. */
+function median(values: readonly number[]): number | null {
+  return values.toSorted((a, b) => a - b)[(values.length - 1) >> 1] ?? null;
+}

@@ -1,0 +1,57 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { measureLengths } from "./lengths.ts";
+import { fakeModel, fakePruner } from "./testing.ts";
+
+const ids = Int32Array.from({ length: 40 }, (_, i) => i % 5);
+const half = fakePruner([1], (t) => t % 2 === 0);
+const ahead = fakePruner([1], () => false, { looksAhead: "outputs" });
+
+Deno.test("measureLengths() has a row a length and method, and counts what the cache holds", () => {
+  const { model, calls } = fakeModel();
+  const rows = measureLengths(
+    model,
+    ids,
+    [{ name: "dense" }, { name: "half", pruner: half }, { name: "ahead", pruner: ahead }],
+    { lengths: [32, 8], turns: 2, decodes: 3 },
+  );
+  assertEquals(
+    rows.map(({ name, tokens, kvBytesHeld, kvBytesDense }) => [name, tokens, kvBytesHeld, kvBytesDense]),
+    [
+      ["dense", 8, 320, 320],
+      ["half", 8, 280, 320],
+      ["ahead", 8, 320, 320],
+      ["dense", 32, 1280, 1280],
+      ["half", 32, 1120, 1280],
+      ["ahead", 32, 1280, 1280],
+    ],
+  );
+  assertEquals(rows.map(({ decodeMs }) => decodeMs === null), [false, false, true, false, false, true]);
+  // Two lengths, three turns with the one that warms up: a prefill each, and three decodes but for the one that cannot.
+  assertEquals(calls.feeds, 2 * 3 * (4 + 4 + 1));
+});
+
+Deno.test("measureLengths() reports medians of turns, and how far it is", () => {
+  let clock = 0, step = 0;
+  // Prefill and one decode a turn, each bounded by two readings: 1st, 3rd, … start, the others add the turn's time.
+  const times = [100, 100, 5, 1, 9, 3, 7, 2];
+  const now = () => clock += step % 2 === 1 ? times[(step++ - 1) / 2]! : (step++, 0);
+  const seen: number[] = [];
+  const { model } = fakeModel();
+  const [row] = measureLengths(model, ids, [{ name: "dense" }], {
+    lengths: [4],
+    turns: 3,
+    decodes: 1,
+    now,
+    onProgress: (fraction) => seen.push(fraction),
+  });
+  assertEquals([row!.prefillMs, row!.decodeMs], [7, 2]);
+  assertEquals(seen, [1 / 3, 2 / 3, 1]);
+});
+
+Deno.test("measureLengths() refuses lengths that cannot be", () => {
+  const { model } = fakeModel();
+  const measure = (lengths: number[], turns = 1) => () => measureLengths(model, ids, [], { lengths, turns });
+  assertThrows(measure([33]), RangeError, "Cannot measure 41 tokens: found a text of 40");
+  assertThrows(measure([0]), RangeError, "length 0");
+  assertThrows(measure([1], 0.5), RangeError, "turns 0.5");
+});
