@@ -28,6 +28,7 @@ import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
+import { readVersion } from "./cli/version.ts";
 import { tabulateRules } from "./heads/rule_table.ts";
 import { type TraceInfo, writeTrace } from "./heads/trace_file.ts";
 
@@ -186,10 +187,6 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-async function readVersion(): Promise<string> {
-  return JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url))).version;
-}
-
 function traceInfo(model: ModelFile, method: ResolvedTrialOptions, version: string): TraceInfo {
   return {
     format: 1,
@@ -202,6 +199,7 @@ function traceInfo(model: ModelFile, method: ResolvedTrialOptions, version: stri
     recent: method.recent,
     cacheSkipped: method.cacheSkipped,
     whole: method.threshold === "topk",
+    queries: false,
     phase: "prefill",
     piece: null,
   };

@@ -3,9 +3,17 @@
  *
  * Made for comparisons with other engines: ids in, losses and masks out. See `deno task score --help`.
  */
-import { createTrialPruner, looksAhead, scoreSequence, type Tokenizer, UsageError } from "../mod.ts";
+import {
+  createTrialPruner,
+  DecisionRecorder,
+  effectiveOptions,
+  looksAhead,
+  scoreSequence,
+  type Tokenizer,
+  UsageError,
+} from "../mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
-import { expectWritable, makeFolder, readJson, writeWhole } from "./cli/files.ts";
+import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { readMethod } from "./cli/method.ts";
 import { readModel } from "./cli/model.ts";
@@ -14,11 +22,15 @@ import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
+import { readVersion } from "./cli/version.ts";
+import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
+import { writeTrace } from "./heads/trace_file.ts";
 
-const USAGE = `Usage: deno task score --text FILE | --ids FILE.json [flags]
+const USAGE = `Usage: deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
 
 Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the model runs dense.
-The sequence is not cut: --context has no effect here.
+The sequence is not cut: --context has no effect here. --trace keeps the decisions, --replay takes those of an earlier
+run, or of heads, again: with the same backend it gives the same losses.
 
 ${describeFlags("score")}`;
 
@@ -84,14 +96,21 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
-  const phase = readPhase(values);
-  const chunk = readCount(values, "chunk", 1);
+  const replayed = values.get("replay")?.[0] as string | undefined;
+  if (replayed !== undefined) expectReplayAlone(values);
+  let phase = readPhase(values);
+  let chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
   readCount(values, "context", 2);
   const method = await readMethod("score", values);
-  const source = await readSource(values);
+  const source = replayed === undefined ? await readSource(values) : undefined;
   const folder = values.get("out")?.[0] as string | undefined;
   if (folder !== undefined) expectWritable(folder);
+  const tracePath = values.get("trace")?.[0] as string | undefined;
+  if (tracePath !== undefined) {
+    if (method === undefined) throw new UsageError("Cannot use --trace: a dense run has no decisions");
+    expectWritableFile(tracePath);
+  }
   if (method !== undefined && looksAhead(method) && phase === "decode") {
     throw new UsageError(
       `Cannot decode with ${method.fusion}, ${method.threshold}: it looks ahead, expected --phase prefill`,
@@ -99,39 +118,83 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 
   const model = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
-  const ids = encodeSource(source, model.tokenizer, tokens);
-  if (method !== undefined) {
-    checkFlags(() => createTrialPruner(model.config, method));
-    if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {
-      throw new UsageError(
-        `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} looks ahead (leave --chunk out)`,
-      );
+  let runs: readonly ScoreRun[];
+  if (source === undefined) {
+    const { runs: read, info } = await readReplay(replayed!, model);
+    runs = read;
+    phase = info.phase;
+    chunk = info.piece ?? undefined;
+  } else {
+    const ids = encodeSource(source, model.tokenizer, tokens);
+    runs = [{ ids, pruner: undefined }];
+    if (method !== undefined) {
+      checkFlags(() => createTrialPruner(model.config, method));
+      if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {
+        throw new UsageError(
+          `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} looks ahead (leave --chunk out)`,
+        );
+      }
     }
   }
-  if (ids.length > model.config.contextLength) {
+  const longest = Math.max(...runs.map(({ ids }) => ids.length));
+  if (longest > model.config.contextLength) {
     writeLine(
       Deno.stderr,
-      `Warning: ${ids.length} tokens; the model was trained on ${model.config.contextLength}`,
+      `Warning: ${longest} tokens; the model was trained on ${model.config.contextLength}`,
     );
   }
 
   const backend = await openBackend(request, progress);
   const llama = model.open(backend);
-  const pruner = method && createTrialPruner(model.config, method, { backend });
+  const recorder = new DecisionRecorder();
+  if (method !== undefined) {
+    const trace = tracePath === undefined ? {} : { trace: recorder.trace };
+    runs = runs.map(({ ids }) => ({
+      ids,
+      pruner: createTrialPruner(model.config, method, { backend, ...trace }),
+    }));
+  }
   progress.start();
-  const score = scoreSequence(llama, ids, pruner, {
-    phase,
-    ...(chunk !== undefined && { chunk }),
-    onFeed: (done) => progress.bar(done / ids.length, `${done}/${ids.length} tokens`),
+  const total = runs.reduce((sum, { ids }) => sum + ids.length, 0);
+  let fed = 0;
+  const scores = runs.map(({ ids, pruner }) => {
+    const score = scoreSequence(llama, ids, pruner, {
+      phase,
+      ...(chunk !== undefined && { chunk }),
+      onFeed: (done) => progress.bar((fed + done) / total, `${fed + done}/${total} tokens`),
+    });
+    fed += ids.length;
+    return { ...score, ids };
   });
   progress.clear();
+  const { layers } = scores[0]!;
   const result = {
-    ids: [...ids],
-    nll: [...score.nll],
-    perplexity: score.perplexity,
-    keep: score.keep.map((mask) => [...mask]),
-    layers: score.layers,
+    ids: scores.flatMap(({ ids }) => [...ids]),
+    nll: scores.flatMap(({ nll }) => [...nll]),
+    perplexity: Math.exp(
+      scores.reduce((sum, { perplexity }) => sum + Math.log(perplexity), 0) / scores.length,
+    ),
+    keep: layers.map((_, i) => scores.flatMap(({ keep }) => [...keep[i]!])),
+    layers,
+    ...(scores.length > 1 && { lengths: scores.map(({ ids }) => ids.length) }),
   };
+  if (tracePath !== undefined && method !== undefined) {
+    await writeTrace(tracePath, recorder.table(runs.map(({ ids }) => ids)), {
+      format: 1,
+      version: await readVersion(),
+      stream: "filtered",
+      model: model.name,
+      modelSha256: model.sha256,
+      method: effectiveOptions(method),
+      warmup: method.warmup,
+      recent: method.recent,
+      cacheSkipped: method.cacheSkipped,
+      whole: looksAhead(method),
+      queries: runs.some(({ pruner }) => pruner!.wantsQueries || pruner!.looksAhead === "outputs"),
+      phase,
+      piece: chunk ?? null,
+    });
+  }
   if (folder !== undefined) {
     makeFolder(folder);
     await writeWhole(`${folder}/score.json`, JSON.stringify(result) + "\n");
@@ -144,19 +207,21 @@ export async function main(args: readonly string[]): Promise<number> {
     Deno.stdout,
     formatTable({
       columns: ["position", "id", "piece", "nll", "skipped layers"],
-      rows: result.ids.map((id, t) => [
-        String(t),
-        String(id),
-        JSON.stringify(model.tokenizer.piece(id)),
-        t === 0 ? "-" : score.nll[t - 1]!.toFixed(4),
-        score.layers.filter((_, i) => score.keep[i]![t] === 0).join(" "),
-      ]),
+      rows: scores.flatMap(({ ids, nll, keep }) =>
+        Array.from(ids, (id, t) => [
+          String(t),
+          String(id),
+          JSON.stringify(model.tokenizer.piece(id)),
+          t === 0 ? "-" : nll[t - 1]!.toFixed(4),
+          layers.filter((_, i) => keep[i]![t] === 0).join(" "),
+        ])
+      ),
       left: [false, false, true, false, true],
     }),
   );
   writeLine(
     Deno.stdout,
-    `\nPerplexity ${score.perplexity.toFixed(4)} over ${score.nll.length} tokens of ${model.name}`,
+    `\nPerplexity ${result.perplexity.toFixed(4)} over ${result.nll.length} tokens of ${model.name}`,
   );
   return EXIT.ok;
 }

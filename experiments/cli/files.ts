@@ -70,6 +70,19 @@ export function expectWritable(folder: string): void {
   }
 }
 
+/** Checks that a file can be written. @throws {UsageError} If it is a folder, or its folder is not there. */
+export function expectWritableFile(path: string): void {
+  const folder = path.includes("/") ? path.replace(/\/[^/]*$/, "") || "/" : ".";
+  if (path.endsWith("/") || isFolder(path) || !isFolder(folder)) {
+    throw new UsageError(`Cannot write "${path}": expected a file in a folder that is there`);
+  }
+  expectWritable(folder);
+}
+
+function isFolder(path: string): boolean {
+  return exists(path) && Deno.statSync(path).isDirectory;
+}
+
 /** Makes a folder and those above it. @throws {UsageError} If it cannot. */
 export function makeFolder(folder: string): void {
   try {

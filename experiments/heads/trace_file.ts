@@ -26,6 +26,8 @@ export interface TraceInfo {
   readonly cacheSkipped: boolean;
   /** Whether sequences were taken whole. */
   readonly whole: boolean;
+  /** Whether the queries of all tokens were computed. */
+  readonly queries: boolean;
   /** How sequences were fed. */
   readonly phase: "prefill" | "decode";
   /** Tokens a piece of a prefill; null = all at once. */

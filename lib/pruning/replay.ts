@@ -14,6 +14,8 @@ export interface ReplayOptions {
   readonly cuts?: ReadonlyMap<number, readonly number[]>;
   /** Whether the other run took its sequences whole, since its method looked ahead. Default false. */
   readonly whole?: boolean;
+  /** Whether the other run computed the queries of all tokens, for its method to see. Default false. */
+  readonly queries?: boolean;
   /** Tokens at the start that the other run kept for its warm-up. Default 0. */
   readonly warmup?: number;
   /** For how many tokens a skipped token's key and value stay visible. Default 0. */
@@ -37,7 +39,7 @@ export interface ReplayOptions {
  */
 export function createReplay(
   shape: Pick<FilterShape, "numLayers">,
-  { keep, cuts, whole = false, warmup = 0, recent = 0, cacheSkipped = false }: ReplayOptions,
+  { keep, cuts, whole = false, queries = false, warmup = 0, recent = 0, cacheSkipped = false }: ReplayOptions,
   { trace }: PrunerContext = {},
 ): Pruner {
   for (const [layer, mask] of keep) {
@@ -91,7 +93,7 @@ export function createReplay(
     layers: [...keep.keys()].sort((a, b) => a - b),
     warmup,
     keyState: "post-rope",
-    wantsQueries: false,
+    wantsQueries: queries,
     wantsOutputs: false,
     looksAhead: whole ? "scores" : "nothing",
     cacheSkipped,

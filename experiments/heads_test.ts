@@ -1,0 +1,154 @@
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { HEAD_RULES, type HeadReport } from "../mod.ts";
+import { explainError } from "./cli/task.ts";
+import { main as heads } from "./heads.ts";
+import { readTrace } from "./heads/trace_file.ts";
+import { main as score } from "./score.ts";
+import { finish, listFolder, runTask, spawnTask, withFolder } from "./testing.ts";
+
+async function run(task: string, ...args: string[]) {
+  const { code, stdout, stderr } = await runTask(task, "--json", "--quiet", ...args);
+  assertEquals([code, stderr], [0, ""]);
+  return JSON.parse(stdout);
+}
+
+Deno.test("heads writes a report, a page and a trace that score replays", () =>
+  withFolder(async (folder) => {
+    const out = `${folder}/out`;
+    const args = [
+      "--tokens",
+      "300",
+      "--context",
+      "100",
+      "--tail",
+      "0.2",
+      "--prune-ratio",
+      "0.1",
+      "--out",
+      out,
+    ];
+    const report = await run("heads", ...args, "--resamples", "50", "--fusion", "learned") as HeadReport;
+    assertEquals(listFolder(out), ["heads.html", "heads.json", "trace.parquet"]);
+    assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/heads.json`)), report);
+    assertEquals(report.layers.map(({ layer }) => layer), [8, 9]);
+    assertEquals(report.views.map((view) => [view.keyState, view.anchor, view.layers.length]), [
+      ["post-rope", "ema", 2],
+      ["post-rope", "mean", 2],
+      ["pre-rope", "ema", 2],
+      ["pre-rope", "mean", 2],
+    ]);
+    assertEquals(report.overall.rules.map(({ rule }) => rule), [...HEAD_RULES]);
+    assertEquals(report.environment.textTokens, 300);
+    assertEquals(report.layers[0]!.learnedWeights.length, report.learnedFeatures.length);
+
+    const { table, info } = await readTrace(`${out}/trace.parquet`);
+    assertEquals([table.rows, table.sK.length, table.sV.length, info.stream], [600, 3, 3, "dense"]);
+    const skipped = table.keep.reduce((sum, keep, row) => sum + (table.layer[row] === 9 && !keep ? 1 : 0), 0);
+    assertAlmostEquals(report.layers[1]!.skipped!, skipped / (3 * 68), 1e-9);
+    for (let row = 1; row < 100; row++) {
+      assertAlmostEquals(table.sK.reduce((sum, own) => sum + own[row]!, 0) / 3, table.muK[row]!, 1e-6);
+      assertEquals(table.keep[row] === 0, table.score[row]! > table.threshold[row]! && row >= 32);
+    }
+    assertEquals([table.muK[0], table.score[100]], [NaN, NaN]);
+
+    const replayed = await run("score", "--replay", `${out}/trace.parquet`);
+    assertEquals([replayed.lengths, replayed.layers, replayed.nll.length], [[100, 100, 100], [8, 9], 297]);
+    assertEquals(replayed.keep[1], [...table.keep.subarray(300)]);
+    assertEquals(replayed.ids, [...table.id.subarray(0, 300)]);
+  }));
+
+Deno.test("score --replay gives the losses of the run that kept the trace", () =>
+  withFolder(async (folder) => {
+    const ids = `${folder}/ids.json`, trace = `${folder}/trace.parquet`;
+    const list = Array.from({ length: 700 }, (_, i) => i === 0 ? 1 : 300 + (i * 37 + i * i) % 900);
+    Deno.writeTextFileSync(ids, JSON.stringify(list));
+    for (
+      const method of [
+        ["--preset", "paper"],
+        ["--fusion", "learned", "--features", "similarity+norm+query"],
+        ["--fusion", "learned", "--chunk", "100"],
+        ["--fusion", "oracle"],
+        ["--cache-skipped", "--phase", "decode", "--tokens", "120"],
+      ]
+    ) {
+      const { stdout } = await runTask(
+        "score",
+        "--ids",
+        ids,
+        "--json",
+        "--quiet",
+        ...method,
+        "--trace",
+        trace,
+      );
+      const first = JSON.parse(stdout);
+      const again = JSON.parse((await runTask("score", "--replay", trace, "--json", "--quiet")).stdout);
+      assertAlmostEquals(again.perplexity, first.perplexity, 1e-9, method.join(" "));
+      assertEquals(
+        [again.keep, again.ids, again.layers],
+        [first.keep, first.ids, first.layers],
+        method.join(" "),
+      );
+      assert(first.keep.flat().includes(0));
+    }
+  }));
+
+Deno.test("heads and score --replay name what is wrong with their input, and write nothing", () =>
+  withFolder(async (folder) => {
+    const file = (name: string, text: string) => {
+      Deno.writeTextFileSync(`${folder}/${name}`, text);
+      return `${folder}/${name}`;
+    };
+    const text = file("text.txt", "Some words on a page."), ids = file("ids.json", "[1, 2, 3]");
+    Deno.mkdirSync(`${folder}/used`);
+    file("used/heads.json", "{}");
+    const before = listFolder(folder), out = `${folder}/out`;
+    const cases: [(args: string[]) => Promise<number>, string[], string][] = [
+      [heads, ["--fusion", "oracle"], "what the rules are measured against"],
+      [heads, ["--warmup", "4", "--tokens", "600"], "--warmup: found 4, expected an integer from 8"],
+      [heads, ["--absorb", "kept", "--tokens", "600"], '--absorb: found "kept", expected "all"'],
+      [heads, ["--context", "39", "--tokens", "600"], "expected at least 40"],
+      [heads, ["--text", text], "expected at least one context of 512"],
+      [heads, ["--text", `${folder}/none`], "there is no such file"],
+      [heads, ["--resamples", "0"], "--resamples 0"],
+      [heads, ["--out", `${folder}/used`], "it holds heads.json"],
+      [heads, ["--replay", text], "no such flag, the nearest is"],
+      [score, ["--replay", text], "as a trace"],
+      [score, ["--replay", `${folder}/none`], "there is no such file"],
+      [score, ["--replay", text, "--text", text], "Cannot use --text with --replay"],
+      [score, ["--replay", text, "--fusion", "mean"], "Cannot use --fusion with --replay"],
+      [score, ["--ids", ids, "--trace", `${folder}/t.parquet`], "a dense run has no decisions"],
+      [score, ["--ids", ids, "--preset", "paper", "--trace", `${folder}/none/t.parquet`], "Cannot write"],
+      [score, ["--ids", ids, "--preset", "paper", "--trace", folder], "Cannot write"],
+    ];
+    for (const [task, args, part] of cases) {
+      const place = task === heads && !args.includes("--out") ? ["--out", out, "--quiet"] : ["--quiet"];
+      let line: string | undefined;
+      try {
+        await task([...args, ...place]);
+      } catch (error) {
+        line = explainError(error);
+        if (line === undefined) throw error;
+      }
+      assertStringIncludes(line ?? "accepted", part, args.join(" "));
+      assertEquals(line!.includes("\n"), false);
+      assertEquals(listFolder(folder), before, args.join(" "));
+    }
+  }));
+
+Deno.test("heads leaves nothing when it is interrupted", () =>
+  withFolder(async (folder) => {
+    const out = `${folder}/out`;
+    const child = await spawnTask("heads", ["--tokens", "8192", "--out", out]);
+    const reader = child.stderr.getReader();
+    for (let text = ""; !text.includes("chunks, ");) {
+      const { value, done } = await reader.read();
+      assert(!done, text);
+      text += new TextDecoder().decode(value);
+    }
+    child.kill("SIGINT");
+    reader.releaseLock();
+    const { code, stdout, stderr } = await finish(child);
+    assertEquals([code, stdout, listFolder(folder)], [130, "", []]);
+    assertStringIncludes(stderr, "Interrupted: nothing was written");
+  }));
