@@ -4,12 +4,21 @@
  * ```sh
  * deno run -A build.ts           # build what is missing
  * deno run -A build.ts --force   # build again
- * deno run -A build.ts --emulated # also the CUDA library's kernels, for tests on the CPU
+ * deno run -A build.ts --emulated        # also the CUDA library's kernels, for tests on the CPU
+ * deno run -A build.ts --cuda            # also the CUDA library; fetches nvcc where there is none
+ * deno run -A build.ts --cuda --arch 90a # for one architecture, or several: 80,90a
  * ```
  * @module
  */
 import { ensureBlas, type FoundBlas } from "./ffi/blas.ts";
 import { type Compiler, findCompiler, gitHash, inParallel, run } from "./ffi/build/command.ts";
+import {
+  buildCuda,
+  CUDA_ARCHS,
+  type CudaLibrary,
+  type CudaManifest,
+  type CudaOptions,
+} from "./ffi/build/cuda.ts";
 import { buildEmulated, type EmulatedLibrary, type EmulatedOptions } from "./ffi/build/emulated.ts";
 import {
   type BuildManifest,
@@ -25,8 +34,13 @@ import { FLAGS, type Level, LEVELS, LINUX_LINK_FLAGS, readKernelSources, sha256 
 import { NativeLibraryError } from "./lib/errors.ts";
 
 export {
+  buildCuda,
   buildEmulated,
   cacheDir,
+  CUDA_ARCHS,
+  type CudaLibrary,
+  type CudaManifest,
+  type CudaOptions,
   type EmulatedLibrary,
   type EmulatedOptions,
   ensureBlas,
@@ -177,30 +191,65 @@ function failure(what: string, stderr: string): NativeLibraryError {
   );
 }
 
-if (import.meta.main) {
-  const unknown = Deno.args.find((arg) => !["--force", "--emulated"].includes(arg));
-  if (unknown !== undefined) {
-    console.error(`Cannot use "${unknown}": expected --force, --emulated or nothing`);
-    Deno.exit(2);
-  }
-  try {
-    const options = {
-      force: Deno.args.includes("--force"),
-      onProgress: (message: string) => console.error(message),
-    };
-    const { path, manifest, cached } = await buildCpu(options);
-    console.log(`${cached ? "found" : "built"} ${path} (${manifest.levels.join(", ")})`);
-    if (manifest.warnings !== "") console.error(manifest.warnings);
-    const blas = await ensureBlas(options);
-    console.log(`matrix products: ${blas.path ?? "built-in"} (${blas.reason})`);
-    if (Deno.args.includes("--emulated")) {
-      const emulated = await buildEmulated(options);
-      console.log(`${emulated.cached ? "found" : "built"} ${emulated.path}`);
-      if (emulated.warnings !== "") console.error(emulated.warnings);
+/** What the command line asks for. */
+interface Asked {
+  readonly force: boolean;
+  readonly emulated: boolean;
+  readonly cuda: boolean;
+  /** Architectures; undefined: all. */
+  readonly archs: readonly string[] | undefined;
+}
+
+function parseArgs(args: readonly string[]): Asked {
+  let force = false, emulated = false, cuda = false;
+  let archs: readonly string[] | undefined;
+  for (let i = 0; i < args.length; i++) {
+    if (args[i] === "--force") force = true;
+    else if (args[i] === "--emulated") emulated = true;
+    else if (args[i] === "--cuda") cuda = true;
+    else if (args[i] === "--arch") {
+      archs = (args[++i] ?? "").split(",");
+      const unknown = archs.find((arch) => !CUDA_ARCHS.includes(arch));
+      if (unknown !== undefined) {
+        throw new RangeError(`Cannot use --arch "${unknown}": expected some of ${CUDA_ARCHS.join(",")}`);
+      }
+    } else {
+      throw new RangeError(
+        `Cannot use "${args[i]}": expected --force, --emulated, --cuda, --arch LIST or nothing`,
+      );
     }
+  }
+  if (archs !== undefined && !cuda) throw new RangeError("Cannot use --arch: expected --cuda beside it");
+  return { force, emulated, cuda, archs };
+}
+
+async function main({ force, emulated, cuda, archs }: Asked): Promise<void> {
+  const options = { force, onProgress: (message: string) => console.error(message) };
+  const found = (cached: boolean) => cached ? "found" : "built";
+  const { path, manifest, cached } = await buildCpu(options);
+  console.log(`${found(cached)} ${path} (${manifest.levels.join(", ")})`);
+  if (manifest.warnings !== "") console.error(manifest.warnings);
+  const blas = await ensureBlas(options);
+  console.log(`matrix products: ${blas.path ?? "built-in"} (${blas.reason})`);
+  if (emulated) {
+    const { path, cached, warnings } = await buildEmulated(options);
+    console.log(`${found(cached)} ${path}`);
+    if (warnings !== "") console.error(warnings);
+  }
+  if (cuda) {
+    const { path, cached, manifest } = await buildCuda({ ...options, archs });
+    const { nvcc, oldestDriver, kernels } = manifest;
+    console.log(`${found(cached)} ${path} (${manifest.archs.map((arch) => `sm_${arch}`).join(", ")})`);
+    console.log(`${kernels.length} kernels by nvcc ${nvcc}; needs a driver of ${oldestDriver} or later`);
+  }
+}
+
+if (import.meta.main) {
+  try {
+    await main(parseArgs(Deno.args));
   } catch (error) {
-    if (!(error instanceof NativeLibraryError)) throw error;
+    if (!(error instanceof NativeLibraryError || error instanceof RangeError)) throw error;
     console.error(error.message);
-    Deno.exit(1);
+    Deno.exit(error instanceof RangeError ? 2 : 1);
   }
 }

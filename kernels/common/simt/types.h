@@ -1,5 +1,7 @@
 // CUDA's keywords, vector types, 16-bit floats and intrinsics for a C++ compiler.
 #pragma once
+#include <math.h>
+
 #include <algorithm>
 #include <climits>
 #include <cmath>
