@@ -49,7 +49,7 @@ export interface BatchDecisions {
   readonly keep: Tensor;
   /** Slots of the kept sequences, ascending, [batch] i32. */
   readonly kept: Tensor;
-  /** Their number, [1] i32. */
+  /** Their number, and a counter of the step's own that is 0 before the first, [2] i32. */
   readonly keptCount: Tensor;
 }
 

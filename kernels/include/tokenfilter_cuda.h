@@ -66,7 +66,7 @@ typedef struct tkf_filter_states {
 typedef struct tkf_decisions {
   tkf_buffer keep;       /* u8 [batch]: 1 = compute its attention; 0 where skipped or idle */
   tkf_buffer kept;       /* i32 [batch]: slots of the kept sequences, ascending */
-  tkf_buffer kept_count; /* i32 [1] */
+  tkf_buffer kept_count; /* i32 [2]: how many; and a counter of the step's own, 0 before the first */
   tkf_buffer columns;    /* f64 [7, batch] as of tkf_filter_scan, or not given */
 } tkf_decisions;
 
@@ -88,19 +88,23 @@ typedef struct tkf_step_rows {
   int32_t kv_dtype, cache_skipped;
 } tkf_step_rows;
 /* Decides one token of every sequence of a layer and appends it to the cache, or to the recent ring: one launch.
- * `spec` NULL: a layer without filter, all are kept (states unused). All policies but topk. */
+ * `spec` NULL: a layer without filter, all are kept (states unused). All policies but topk.
+ * With a fault, a token that is not finite, or whose state does not allow the step, is kept and leaves its state as it
+ * is; a token that finds no room in the cache is not written to it. */
 TKF_API int32_t tkf_filter_step(tkf_context* context, const tkf_filter_spec* spec, uint64_t spec_bytes,
                                 const tkf_filter_states* states, uint64_t states_bytes, const tkf_kv_cache* cache,
                                 uint64_t cache_bytes, const tkf_step_rows* rows, uint64_t rows_bytes,
                                 const tkf_decisions* decisions, uint64_t decisions_bytes);
-/* `learned`, after the output projection: takes the kept sequences' outcomes, from output and residual [batch,
- * hidden_size], into the regression of each, and solves it where a block ends. */
+/* `learned`, after every step's output projection, also where none was kept: takes the kept sequences' outcomes, from
+ * output and residual [batch, hidden_size], into the regression of each, and solves it where a block ends. An outcome
+ * that is not finite is a fault, and teaches nothing. */
 TKF_API int32_t tkf_filter_observe_batch(tkf_context* context, const tkf_filter_spec* spec, uint64_t spec_bytes,
                                          const tkf_filter_states* states, uint64_t states_bytes, int32_t batch,
                                          const tkf_decisions* decisions, uint64_t decisions_bytes, const float* output,
                                          uint64_t output_bytes, const float* residual, uint64_t residual_bytes);
 
-/* A chunk of prefill of every sequence: rows of sequence b are [starts[b], starts[b + 1]) of all tensors. */
+/* A chunk of prefill of every sequence: rows of sequence b are [starts[b], starts[b + 1]) of all tensors. `learned`
+ * takes rows to the end of its block alone. Before a row that is not finite a sequence stops, with a fault. */
 typedef struct tkf_scan_rows {
   tkf_buffer keys, values;              /* [rows, kv_heads, head_dim] of kv_dtype */
   tkf_buffer residual, normed, queries; /* as in tkf_step_rows, [rows, …] */
@@ -110,7 +114,8 @@ typedef struct tkf_scan_rows {
   tkf_buffer columns;                   /* out: f64 [7, rows] */
   tkf_buffer taken;                     /* out: i64 [batch], rows decided of each */
   int64_t num_rows;
-  int32_t batch, kv_dtype, longest, reserved; /* longest: rows of the longest sequence */
+  int32_t batch, kv_dtype, longest; /* longest: rows of the longest sequence */
+  int32_t tile;                     /* tokens that the anchors' scan takes in one piece; 0 = chosen */
 } tkf_scan_rows;
 TKF_API int32_t tkf_filter_scan_batch(tkf_context* context, const tkf_filter_spec* spec, uint64_t spec_bytes,
                                       const tkf_filter_states* states, uint64_t states_bytes,

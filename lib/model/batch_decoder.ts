@@ -269,7 +269,7 @@ export class BatchDecoder {
       decisions: {
         keep: this.#ops.row(this.#keep, layer),
         kept: backend.alloc("i32", [batch]),
-        keptCount: backend.alloc("i32", [1]),
+        keptCount: backend.alloc("i32", [2]),
       },
     };
   }

@@ -1,0 +1,185 @@
+// What the filter's kernels share: reading rows, cosines, the anchors' step, a state's numbers, block-wide helpers.
+#pragma once
+#include "../common/cuda_context.h"
+#include "learned_layout.h"
+
+namespace tkf {
+namespace filter {
+
+constexpr int kThreads = 256;           // of a block that serves one sequence
+constexpr unsigned kAll = 0xffffffffu;  // lanes of a warp
+constexpr int kMaxHeads = 1024;         // KV heads: their cosines lie in shared memory
+constexpr int kMaxHeadDim = 256;        // a lane of the scan holds 8 numbers of a head
+
+__device__ inline int lane_index() { return static_cast<int>(threadIdx.x % 32); }
+__device__ inline int warp_index() { return static_cast<int>(threadIdx.x / 32); }
+__device__ inline int num_warps() { return static_cast<int>(blockDim.x / 32); }
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(__half x) { return __half2float(x); }
+__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+template <class Real>
+__device__ Real warp_sum(Real x) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kAll, x, lanes);
+  return x;
+}
+
+// Sum over the block, for all its threads. `scratch`: [num_warps] in shared memory, free before and after.
+__device__ inline double block_sum(double x, double* scratch) {
+  x = warp_sum(x);
+  __syncthreads();
+  if (lane_index() == 0) scratch[warp_index()] = x;
+  __syncthreads();
+  double sum = 0;
+  for (int i = 0; i < num_warps(); i++) sum += scratch[i];
+  return sum;
+}
+
+// Of the threads before this one, those that raise `flag`; *total: of all. `scratch`: [num_warps] in shared memory.
+__device__ inline int block_rank(bool flag, int* scratch, int* total) {
+  const unsigned lanes = __ballot_sync(kAll, flag);
+  __syncthreads();
+  if (lane_index() == 0) scratch[warp_index()] = __popc(lanes);
+  __syncthreads();
+  int before = __popc(lanes & ((1u << lane_index()) - 1)), sum = 0;
+  for (int i = 0; i < num_warps(); i++) {
+    if (i < warp_index()) before += scratch[i];
+    sum += scratch[i];
+  }
+  *total = sum;
+  return before;
+}
+
+// ---- cosines and anchors ----
+
+// Whether a sum of float32 squares lost nothing that counts to overflow or underflow.
+__device__ inline bool in_range(float squares) { return squares > 1e-30f && squares < 1e35f; }
+
+// 0 where a vector is 0; NaN where a number is not finite.
+__device__ inline double cosine_of(double dot, double xx, double aa) {
+  const double norms = sqrt(xx) * sqrt(aa);
+  return norms == 0 ? 0.0 : dot / norms;
+}
+
+// Cosine of x [d] with its anchor, by a warp; for all its lanes. `Real`: what sums are accumulated in; a float32 sum
+// out of range is done again in float64.
+template <class T, class Real>
+__device__ double warp_cosine(const T* x, const float* anchor, int d) {
+  Real dot = 0, xx = 0, aa = 0;
+  for (int i = lane_index(); i < d; i += 32) {
+    const Real v = to_float(x[i]), a = anchor[i];
+    dot += v * a;
+    xx += v * v;
+    aa += a * a;
+  }
+  dot = warp_sum(dot);
+  xx = warp_sum(xx);
+  aa = warp_sum(aa);
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    if (!(in_range(xx) && in_range(aa))) return warp_cosine<T, double>(x, anchor, d);
+  }
+  return cosine_of(dot, xx, aa);
+}
+
+// decay*a + rest*x, rest = 1 - decay. In float32 by the form whose rounding errors do not pile up from token to token.
+__device__ inline float absorb(float a, float x, float decay, float rest) {
+  return rest < 0.5f ? fmaf(rest, x - a, a) : fmaf(decay, a, rest * x);
+}
+// In float64 as the reference does it, bit for bit.
+__device__ inline float absorb(float a, float x, double decay, double rest) {
+  return static_cast<float>(__dadd_rn(__dmul_rn(decay, a), __dmul_rn(rest, x)));
+}
+
+template <class T>
+__device__ double warp_square_sum(const T* x, int64_t size) {
+  double sum = 0;
+  for (int64_t i = lane_index(); i < size; i += 32) {
+    const double v = to_float(x[i]);
+    sum += v * v;
+  }
+  return warp_sum(sum);
+}
+
+// ---- a state's numbers ----
+
+struct Numbers {
+  double seen, absorbed, scored, decided, skipped, theta, sdw, pending, settled, fitted;
+};
+
+__device__ inline Numbers read_numbers(const double* numbers) {
+  return {numbers[TKF_SLOT_SEEN],    numbers[TKF_SLOT_ABSORBED], numbers[TKF_SLOT_SCORED], numbers[TKF_SLOT_DECIDED],
+          numbers[TKF_SLOT_SKIPPED], numbers[TKF_SLOT_THETA],    numbers[TKF_SLOT_SDW],    numbers[TKF_SLOT_PENDING],
+          numbers[TKF_SLOT_SETTLED], numbers[TKF_SLOT_FITTED]};
+}
+
+__device__ inline bool whole(double x, double most) { return x >= 0 && x <= most && x == floor(x); }
+
+// What check_filter.h asks of a state in host memory, but for its scores, which are checked where they are read.
+__device__ inline bool valid_numbers(const tkf_filter_spec& spec, const Numbers& n) {
+  const double most = 9007199254740991;
+  bool valid = whole(n.seen, most) && whole(n.scored, most) && whole(n.absorbed, n.seen) &&
+               whole(n.decided, n.seen) && whole(n.skipped, n.decided) && isfinite(n.theta) && isfinite(n.sdw);
+  if (spec.fusion != TKF_FUSION_LEARNED || !valid) return valid;
+  const LearnedLayout at(spec);
+  valid = whole(n.fitted, 1) && whole(n.pending, smaller_of(n.seen, static_cast<double>(at.P))) &&
+          whole(n.settled, n.pending);
+  return valid && block_length(spec, static_cast<int64_t>(n.seen - n.pending)) >= n.pending;
+}
+
+// Tokens that may still be decided before the next fit.
+__device__ inline int64_t room_of(const tkf_filter_spec& spec, const Numbers& n) {
+  return block_length(spec, static_cast<int64_t>(n.seen - n.pending)) - static_cast<int64_t>(n.pending);
+}
+
+// Scores that a policy holds before the next token.
+__device__ inline int64_t held_scores(const tkf_filter_spec& spec, double scored) {
+  return static_cast<int64_t>(smaller_of(scored, static_cast<double>(score_capacity(spec))));
+}
+
+__device__ inline int64_t ring_slot(double score_number, int64_t capacity) {
+  return static_cast<int64_t>(score_number) % capacity;
+}
+
+// ---- the features of `learned` that need no anchor ----
+
+// The rows of one token.
+template <class T>
+struct FeatureRows {
+  const T *keys, *values;                  // [kv_size]
+  const float *residual, *normed, *queries;  // [hidden_size], likewise, [queries_size]
+  const float* signs;                      // [projections, hidden_size]
+};
+
+// Writes them to `out`, behind the place of the similarities; a warp a feature. Bias included.
+template <class T>
+__device__ void write_features(const tkf_filter_spec& spec, const FeatureRows<T>& rows, double* features) {
+  const int groups = spec.features;
+  const int64_t kv_size = int64_t{spec.kv_heads} * spec.head_dim, hidden = spec.hidden_size;
+  const int norms = groups & kNorm ? 3 : 0, projections = groups & kProjection ? spec.projections : 0;
+  const int query = groups & kQuery ? 1 : 0;
+  double* out = features + (groups & kSimilarity ? 4 : 0);
+  for (int i = warp_index(); i < norms + projections + query; i += num_warps()) {
+    double value;
+    if (i >= norms && i < norms + projections) {
+      const float* signs = rows.signs + (i - norms) * hidden;
+      double even = 0, odd = 0;  // two chains of additions
+      for (int64_t a = lane_index(); a < hidden; a += 64) {
+        even += static_cast<double>(rows.normed[a]) * signs[a];
+        if (a + 32 < hidden) odd += static_cast<double>(rows.normed[a + 32]) * signs[a + 32];
+      }
+      value = warp_sum(even + odd) / sqrt(static_cast<double>(hidden));
+    } else {
+      const double squares = i == 0 && norms > 0   ? warp_square_sum(rows.keys, kv_size)
+                             : i == 1 && norms > 0 ? warp_square_sum(rows.values, kv_size)
+                             : i == 2 && norms > 0 ? warp_square_sum(rows.residual, hidden)
+                                                   : warp_square_sum(rows.queries, spec.queries_size);
+      value = log(sqrt(squares) + kNormEps);
+    }
+    if (lane_index() == 0) out[i] = value;
+  }
+  if (threadIdx.x == 0) out[norms + projections + query] = 1;
+}
+
+}  // namespace filter
+}  // namespace tkf

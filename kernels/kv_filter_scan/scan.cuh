@@ -1,0 +1,209 @@
+// Prefill: what the kernels of a scan share, and how each sees its sequence. A scan runs, in this order:
+//   plan_kernel      reads each state and notes what this call does to it
+//   tile_kernel      anchors.cuh: what each tile of tokens adds to the anchors      } only where there is more than
+//   starts_kernel    anchors.cuh: the anchors before each tile                      } one tile
+//   measure_kernel   anchors.cuh: cosines of every token with the anchors before it
+//   features_kernel  scores.cuh: `learned`: the features that need no anchor
+//   score_kernel     scores.cuh: moments and score of every token
+//   bound_kernel     scores.cuh: `budget`: up to how many skips before it a token is skipped
+//   theta_kernel     scores.cuh: `window`: the threshold of every token
+//   decide_kernel    choose.cuh: decisions, in order, and the state's numbers
+//   theta_kernel     `budget`: the same, now that the skips before each token are known
+//   finish_kernel    anchors.cuh: the state's ring of scores and its anchors
+// All tokens of a sequence are measured before one is decided, which needs anchors that take in every token. Where they
+// do not (`absorb` = kept), or there are few tokens, steps_kernel decides one after another instead.
+#pragma once
+#include "decide.cuh"
+
+namespace tkf {
+namespace filter {
+
+// What a scan does to one sequence; numbers as they were before.
+struct Plan {
+  Numbers before;
+  int64_t first;  // its first row
+  int32_t count;  // rows
+  int32_t taken;  // rows before the first that is not finite
+  int32_t chunk, reserved;
+};
+
+struct ScanArguments {
+  tkf_filter_spec spec;
+  State states;  // of sequence 0; the others follow
+  const float* signs;
+  const void *keys, *values;                 // [rows, size]
+  const float *residual, *normed, *queries;  // [rows, …]
+  const int32_t *starts, *chunks;            // or nullptr: one sequence; the spec's chunk
+  uint8_t* keep;
+  double* columns;  // [7, rows]
+  int64_t* taken;
+  int* fault;
+  int64_t rows;
+  int32_t batch, longest, size, tile;  // size: kv_heads * head_dim; tile: rows of a tile
+  // Workspace:
+  Plan* plans;      // [batch]
+  double* cosines;  // [rows, 2, kv_heads]
+  float* tiles;     // [slots of tiles, 2, size]: what a tile adds, then the anchors before it
+  int32_t* bounds;  // [rows]: of `budget`; then the skips in this call before each row
+};
+
+// A row of the tensors.
+template <class T>
+__device__ FeatureRows<T> feature_rows(const ScanArguments& a, int64_t row) {
+  FeatureRows<T> rows;
+  rows.keys = static_cast<const T*>(a.keys) + row * a.size;
+  rows.values = static_cast<const T*>(a.values) + row * a.size;
+  rows.residual = a.residual == nullptr ? nullptr : a.residual + row * a.spec.hidden_size;
+  rows.normed = a.normed == nullptr ? nullptr : a.normed + row * a.spec.hidden_size;
+  rows.queries = a.queries == nullptr ? nullptr : a.queries + row * a.spec.queries_size;
+  rows.signs = a.signs;
+  return rows;
+}
+
+// Slot in `tiles` of tile j of sequence b: no two sequences share one.
+__device__ inline int64_t tile_slot(const ScanArguments& a, const Plan& plan, int64_t b, int64_t j) {
+  return plan.first / a.tile + b + j;
+}
+inline int64_t num_tile_slots(int64_t rows, int64_t batch, int64_t tile) { return rows / tile + batch; }
+
+// ---- scores: number `first_score(plan) + i` is that of row `scoreless + i` ----
+
+// Rows at the start of this call that have no score: the first token of all, and those before the first fit.
+__device__ inline int64_t scoreless(const tkf_filter_spec& spec, const Numbers& before, int64_t count) {
+  if (spec.fusion == TKF_FUSION_LEARNED) return before.fitted != 0 ? 0 : count;
+  return before.seen == 0 ? 1 : 0;
+}
+
+// Scores before row t of this call.
+__device__ inline double scored_before(const tkf_filter_spec& spec, const Numbers& before, int64_t count, int64_t t) {
+  const int64_t fresh = t - scoreless(spec, before, count);
+  return before.scored + static_cast<double>(fresh > 0 ? fresh : 0);
+}
+
+// The last `held` <= capacity scores before row t: up to two stretches of the state's ring, then rows of this call.
+struct Window {
+  const double *ring, *fresh;
+  int64_t capacity, old_first, old_count, fresh_count;
+
+  __device__ Window(const tkf_filter_spec& spec, const Plan& plan, const double* ring, const double* redundancy,
+                    int64_t t)
+      : ring(ring), capacity(score_capacity(spec)) {
+    const Numbers& before = plan.before;
+    const int64_t none = scoreless(spec, before, plan.count);
+    int64_t made = t - none > 0 ? t - none : 0;
+    const int64_t all = held_scores(spec, before.scored + static_cast<double>(made));
+    if (made > all) made = all;
+    fresh = redundancy + plan.first + t - made;
+    fresh_count = made;
+    old_count = all - made;
+    old_first = old_count > 0 ? ring_slot(before.scored - static_cast<double>(old_count), capacity) : 0;
+  }
+
+  __device__ int64_t count() const { return old_count + fresh_count; }
+
+  __device__ double at(int64_t i) const {
+    if (i >= old_count) return fresh[i - old_count];
+    const int64_t slot = old_first + i;
+    return ring[slot < capacity ? slot : slot - capacity];
+  }
+
+  // f(score) for this lane's share of a warp.
+  template <class Function>
+  __device__ void for_each(const Function& f) const {
+    const int64_t unbroken = old_count < capacity - old_first ? old_count : capacity - old_first;
+    for (int64_t i = lane_index(); i < unbroken; i += 32) f(ring[old_first + i]);
+    for (int64_t i = lane_index(); i < old_count - unbroken; i += 32) f(ring[i]);
+    for (int64_t i = lane_index(); i < fresh_count; i += 32) f(fresh[i]);
+  }
+};
+
+// Tokens decided before row t of this call: those since max(warmup, 1).
+__device__ inline double decided_before(const tkf_filter_spec& spec, const Numbers& before, int64_t t) {
+  const double first = larger_of(before.seen, static_cast<double>(first_decided(spec)));
+  return before.decided + larger_of(0.0, before.seen + static_cast<double>(t) - first);
+}
+
+__device__ inline bool is_decided(const tkf_filter_spec& spec, const Numbers& before, int64_t t) {
+  return before.seen + static_cast<double>(t) >= static_cast<double>(first_decided(spec));
+}
+
+// ---- the first kernel ----
+
+// Rows of sequence b; none, with a fault, where its starts or its state do not allow the call.
+__device__ inline Plan plan_of(const ScanArguments& a, int64_t b) {
+  const tkf_filter_spec& spec = a.spec;
+  Plan plan = {};
+  plan.before = read_numbers(a.states.numbers + b * TKF_NUM_SLOTS);
+  plan.chunk = a.chunks == nullptr ? spec.chunk : a.chunks[b];
+  int64_t first = 0, end = a.rows;
+  if (a.starts != nullptr) {
+    first = a.starts[b];
+    end = a.starts[b + 1];
+    if (first < 0 || end < first || end > a.rows || end - first > a.longest) {
+      tkf_fault(a.fault, kFaultStarts);
+      return plan;
+    }
+  }
+  int64_t count = end - first;
+  bool valid = valid_numbers(spec, plan.before);
+  if (valid && spec.fusion == TKF_FUSION_LEARNED && count > 0) {
+    const int64_t room = room_of(spec, plan.before);
+    valid = room > 0;
+    count = count < room ? count : room;
+  }
+  if (spec.threshold == TKF_THRESHOLD_TOPK && count > 0) valid = valid && plan.before.seen == 0;
+  if (!valid) {
+    tkf_fault(a.fault, kFaultState);
+    return plan;
+  }
+  plan.first = first;
+  plan.count = plan.taken = static_cast<int32_t>(count);
+  return plan;
+}
+
+// Grid: sequences.
+static __global__ void __launch_bounds__(kThreads) plan_kernel(ScanArguments a) {
+  TKF_SHARED(Plan, plan);
+  const int64_t b = blockIdx.x;
+  if (threadIdx.x == 0) plan = plan_of(a, b);
+  __syncthreads();
+  const double* scores = state_of(a.spec, a.states, b).scores;
+  const int64_t held = plan.count > 0 ? held_scores(a.spec, plan.before.scored) : 0;
+  bool finite = true;
+  for (int64_t i = threadIdx.x; i < held; i += kThreads) finite = finite && isfinite(scores[i]);
+  finite = __syncthreads_and(finite);
+  if (threadIdx.x != 0) return;
+  if (!finite) {
+    tkf_fault(a.fault, kFaultState);
+    plan.count = plan.taken = 0;
+  }
+  a.plans[b] = plan;
+}
+
+// ---- one token after another: a block a sequence ----
+
+template <class T, class Real>
+__global__ void __launch_bounds__(kThreads) steps_kernel(ScanArguments a) {
+  TKF_DYNAMIC_SHARED(double, shared);
+  TKF_SHARED(DecideShared, s);
+  TKF_SHARED(Plan, plan);
+  const int64_t b = blockIdx.x;
+  if (threadIdx.x == 0) plan = plan_of(a, b);
+  __syncthreads();
+  const State state = state_of(a.spec, a.states, b);
+  int32_t row = 0;
+  for (; row < plan.count; row++) {
+    Token<T> token;
+    token.rows = feature_rows<T>(a, plan.first + row);
+    token.chunk = plan.chunk;
+    token.columns = a.columns + plan.first + row;
+    token.stride = a.rows;
+    if (!decide<T, Real>(a.spec, state, token, a.fault, shared, s)) break;
+    if (threadIdx.x == 0) a.keep[plan.first + row] = !s.skip;
+    __syncthreads();  // the state is whole again
+  }
+  if (threadIdx.x == 0) a.taken[b] = row;
+}
+
+}  // namespace filter
+}  // namespace tkf
