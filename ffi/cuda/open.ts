@@ -1,0 +1,98 @@
+/** Opening the CUDA library on a device. */
+import { NativeLibraryError } from "../../lib/errors.ts";
+import { cachedCuda, CUDA_ARCHS, cudaManifestPath } from "../build/cuda.ts";
+import { cacheDir, isMissing } from "../cache.ts";
+import { ABI_VERSION } from "../symbols.ts";
+import { CudaBackend } from "./backend.ts";
+import { CudaContext } from "./context.ts";
+import { CudaMemory } from "./device_memory.ts";
+import { openDriver } from "./driver.ts";
+import { CUDA_SYMBOLS, type CudaSymbols } from "./symbols.ts";
+
+/** The command that mends a missing or outdated library. */
+const MEND = "run: deno run -A build.ts --cuda";
+
+/** Options of {@linkcode openCuda}. */
+export interface CudaOptions {
+  /** 0-based number of the device, after `CUDA_VISIBLE_DEVICES`. Default 0. */
+  readonly device?: number;
+  /** Path of the library; by default `TOKENFILTER_CUDA_LIBRARY`, else the build of these sources in the cache. */
+  readonly library?: string;
+}
+
+const opened = new Map<string, CudaSymbols>();
+
+/**
+ * Opens the CUDA library on a device, with a stream of its own.
+ *
+ * @throws {NativeLibraryError} If there is no driver or device, they are too old, or the library is not built, not
+ * whole, or of another version. The message says what was found and the mend.
+ */
+export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> {
+  const driver = openDriver();
+  const device = driver.device(options.device ?? 0);
+  const path = await findCudaLibrary(options.library);
+  const memory = new CudaMemory(driver, device);
+  return new CudaBackend(new CudaContext(loadCudaLibrary(path), memory), memory);
+}
+
+/** The entry of {@linkcode CUDA_ARCHS} that is made for a device; "80", whose PTX it compiles, where none is. */
+export function buildArchOf(arch: number): string {
+  return CUDA_ARCHS.find((name) => name === `${arch}` || name === `${arch}a`) ?? "80";
+}
+
+/**
+ * Path of the CUDA library: `explicit`, else `TOKENFILTER_CUDA_LIBRARY`, else the build of the present sources in the
+ * cache.
+ *
+ * @throws {NativeLibraryError} If it is in none of those places, or differs from what its build noted.
+ */
+export async function findCudaLibrary(explicit?: string): Promise<string> {
+  const asked = explicit ?? Deno.env.get("TOKENFILTER_CUDA_LIBRARY");
+  if (asked) {
+    try {
+      if ((await Deno.stat(asked)).isFile) return await Deno.realPath(asked);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+    const source = explicit === undefined ? "TOKENFILTER_CUDA_LIBRARY" : "the path given";
+    throw new NativeLibraryError(
+      `Cannot find the CUDA library: found nothing at "${asked}" (${source}), expected a built library; ${MEND}`,
+    );
+  }
+  const built = await cachedCuda(await cudaManifestPath());
+  if (built === undefined) {
+    throw new NativeLibraryError(
+      `Cannot find the CUDA library: found neither TOKENFILTER_CUDA_LIBRARY nor a whole build of these sources in "${cacheDir()}"; ${MEND}`,
+    );
+  }
+  return built.path;
+}
+
+/**
+ * Opens a CUDA library and checks its ABI version; no driver is needed for that.
+ *
+ * @throws {NativeLibraryError} If the system cannot load it, or its ABI is another.
+ */
+export function loadCudaLibrary(path: string): CudaSymbols {
+  const known = opened.get(path);
+  if (known !== undefined) return known;
+  let symbols: CudaSymbols;
+  try {
+    symbols = Deno.dlopen(path, CUDA_SYMBOLS).symbols as unknown as CudaSymbols;
+  } catch (error) {
+    if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+    throw new NativeLibraryError(
+      `Cannot load "${path}": ${error.message}; ${MEND}`,
+      { cause: error },
+    );
+  }
+  const found = symbols.tkf_abi_version();
+  if (found !== ABI_VERSION) {
+    throw new NativeLibraryError(
+      `Cannot use "${path}": found ABI version ${found}, expected ${ABI_VERSION}; ${MEND} --force`,
+    );
+  }
+  opened.set(path, symbols);
+  return symbols;
+}
