@@ -63,7 +63,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--grid", broken], "it is not JSON"],
       [["--model", `${folder}/none.gguf`], "no such file"],
       [["--model", "tinny"], 'did you mean "tiny"'],
-      [["--backend", "gpu"], "expected one of cpu, reference, auto"],
+      [["--backend", "gpu"], "expected one of cpu, cuda, reference, auto"],
       [["--threads", "0"], "--threads 0"],
       [["--resume"], "found no folder"],
       [["--resume", out], "found no trials.jsonl"],

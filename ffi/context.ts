@@ -40,7 +40,7 @@ export class KernelContext {
     return text(this.symbols.tkf_context_description(this.pointer));
   }
 
-  /** @throws {KernelError} If `status` is not 0; the message is the context's. */
+  /** Checks a status. @throws {KernelError} If it is not 0; the message is the context's. */
   check(op: string, status: number): void {
     if (status !== STATUS.ok) {
       throw new KernelError(op, status, text(this.symbols.tkf_context_message(this.pointer)));

@@ -1,5 +1,5 @@
 /**
- * The native backend.
+ * The native backends: the CPU's, and a GPU's through the CUDA driver.
  *
  * ```ts
  * import { openCpu } from "@tokenfilter/tokenfilter/ffi";
@@ -14,6 +14,22 @@ import { NativeContext, supportedLevels } from "./context.ts";
 import { findLibrary, loadLibrary } from "./library.ts";
 
 export { CpuBackend } from "./backend.ts";
+export { KernelContext } from "./context.ts";
+export { CudaBackend, type DeviceTensor } from "./cuda/backend.ts";
+export { CudaMemory } from "./cuda/device_memory.ts";
+export { type CudaDevice, CudaDriver, CudaError, openDriver } from "./cuda/driver.ts";
+export { DRIVER_SYMBOLS, type DriverSymbols } from "./cuda/driver_symbols.ts";
+export type { CopyOffsets, DeviceBuffer, DeviceGraph, DeviceMemory } from "./cuda/memory.ts";
+export { buildArchOf, type CudaOptions, findCudaLibrary, openCuda } from "./cuda/open.ts";
+export { NativeBackend } from "./native_backend.ts";
+export {
+  type Address,
+  type Buffer,
+  type Callable,
+  type Parameter,
+  SYMBOLS,
+  type Symbols,
+} from "./symbols.ts";
 
 /** Options of {@linkcode openCpu}. */
 export interface CpuOptions {

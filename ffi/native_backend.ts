@@ -29,7 +29,7 @@ export abstract class NativeBackend implements Backend {
   /** The library and the context that it is called with. */
   protected readonly context: KernelContext;
 
-  /** @param context Of the library whose tensors the subclass makes. */
+  /** Keeps the context. @param context Of the library whose tensors the subclass makes. */
   constructor(context: KernelContext) {
     this.context = context;
   }

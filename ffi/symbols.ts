@@ -343,7 +343,10 @@ export type Buffer = readonly [address: Address, bytes: number];
 export type Callable<F> = F extends (...args: infer A) => infer R
   ? (...args: { [K in keyof A]: Parameter<A[K]> }) => R
   : never;
-type Parameter<T> = bigint extends T ? number | bigint : [BufferSource | null] extends [T] ? Address : T;
+/** One parameter of a {@linkcode Callable}. */
+export type Parameter<T> = bigint extends T ? number | bigint
+  : [BufferSource | null] extends [T] ? Address
+  : T;
 
 /** The opened library's functions. */
 export type Symbols = {

@@ -1,11 +1,11 @@
 /** Opens what computes, building and fetching it on first use. */
 import { type Backend, NativeLibraryError, ReferenceBackend, UsageError } from "../../mod.ts";
-import { openCpu } from "../../ffi/mod.ts";
-import { buildCpu, ensureBlas } from "../../build.ts";
+import { buildArchOf, openCpu, openCuda, openDriver } from "../../ffi/mod.ts";
+import { buildCpu, buildCuda, ensureBlas } from "../../build.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 
-const CHOICES = ["cpu", "reference", "auto"] as const;
+const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
 /** What `--backend` takes. */
 export type BackendChoice = (typeof CHOICES)[number];
 
@@ -31,15 +31,34 @@ export function readBackend(values: FlagValues): BackendRequest {
   return { choice, threads };
 }
 
+/** Opens the first GPU, and builds the library for it first where the cache has none. */
+async function openGpu(onProgress: (message: string) => void): Promise<Backend> {
+  const { arch } = openDriver().device(0);
+  await buildCuda({ archs: [buildArchOf(arch)], onProgress });
+  return await openCuda();
+}
+
 /**
- * Opens a backend. `auto` takes plain TypeScript where native code cannot be had, and says so.
+ * Opens a backend. `auto` takes a GPU where there is one, else native code, else plain TypeScript; where something is
+ * there and cannot be had, it says so.
  *
- * @throws {NativeLibraryError} If `cpu` was asked for and cannot be built or loaded.
+ * @throws {NativeLibraryError} If `cpu` or `cuda` was asked for and cannot be built or loaded.
  */
 export async function openBackend({ choice, threads }: BackendRequest, progress: Progress): Promise<Backend> {
   if (choice === "reference") return new ReferenceBackend();
+  const onProgress = (message: string) => progress.line(message);
+  if (choice === "cuda") return await openGpu(onProgress);
+  if (choice === "auto") {
+    try {
+      return await openGpu(onProgress);
+    } catch (error) {
+      if (!(error instanceof NativeLibraryError)) throw error;
+      progress.line(
+        `No GPU: ${error.message.replace(/; use .*|, or use .*/, "")}. Going on with native code.`,
+      );
+    }
+  }
   try {
-    const onProgress = (message: string) => progress.line(message);
     await Promise.all([buildCpu({ onProgress }), ensureBlas({ onProgress })]);
     return await openCpu(threads === undefined ? {} : { threads });
   } catch (error) {

@@ -180,8 +180,8 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "model": { kind: "text", value: "tiny|smollm2-135m|FILE.gguf", help: "the model (tiny)" },
   "backend": {
     kind: "text",
-    value: "cpu|reference|auto",
-    help: "native code, plain TypeScript, or native where it can be had (cpu)",
+    value: "cpu|cuda|reference|auto",
+    help: "native code, a GPU, plain TypeScript, or the fastest of them that can be had (cpu)",
   },
   "threads": { kind: "integer", value: "N", help: "threads of the native code (all cores)" },
   "text": {

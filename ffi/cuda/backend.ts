@@ -35,6 +35,7 @@ const ALIGNMENT = 256;
  * what a kernel found wrong since.
  */
 export class CudaBackend extends NativeBackend {
+  /** See {@linkcode Backend.name}. */
   override readonly name = "cuda";
   /** Memory and stream. */
   readonly memory: DeviceMemory;
@@ -50,14 +51,17 @@ export class CudaBackend extends NativeBackend {
     this.decode = decodeOps(context, this);
   }
 
+  /** See {@linkcode Backend.description}. */
   override get description(): string {
     return `cuda: ${this.memory.description}, ${this.context.description}`;
   }
 
+  /** See {@linkcode Backend.alloc}. */
   override alloc(dtype: DType, shape: readonly number[]): DeviceTensor {
     return { dtype, shape, buffer: this.memory.alloc(byteSize(dtype, countOf(shape))) };
   }
 
+  /** See {@linkcode Backend.upload}. */
   override upload(tensor: HostTensor): DeviceTensor {
     const { dtype, shape, data } = tensor;
     const buffer = this.memory.alloc(data.byteLength);
@@ -65,6 +69,7 @@ export class CudaBackend extends NativeBackend {
     return { dtype, shape, buffer };
   }
 
+  /** See {@linkcode Backend.read}. */
   override read(tensor: Tensor): HostTensor {
     const { dtype, shape } = tensor;
     const out = emptyTensor(dtype, shape);
@@ -74,6 +79,7 @@ export class CudaBackend extends NativeBackend {
     return out;
   }
 
+  /** See {@linkcode Backend.resizeRows}. */
   override resizeRows(tensor: Tensor, rows: number): DeviceTensor {
     const out = this.alloc(tensor.dtype, [rows, ...tensor.shape.slice(1)]);
     const bytes = Math.min(byteSize(tensor.dtype, countOf(tensor.shape)), out.buffer.bytes);
@@ -81,10 +87,12 @@ export class CudaBackend extends NativeBackend {
     return out;
   }
 
+  /** See {@linkcode Backend.free}. */
   override free(tensor: Tensor): void {
     bufferOf(tensor)[Symbol.dispose]();
   }
 
+  /** See {@linkcode NativeBackend.at}. */
   protected override at(tensor: Tensor): Buffer {
     const bytes = byteSize(tensor.dtype, countOf(tensor.shape));
     return [bytes === 0 ? null : addressAt(bufferOf(tensor).address, offsetOf(tensor)), bytes];
@@ -95,6 +103,7 @@ export class CudaBackend extends NativeBackend {
     this.#cuda.run(op, call);
   }
 
+  /** See {@linkcode Backend.kvFilterScan}. */
   override readonly kvFilterScan: Backend["kvFilterScan"] = (spec, state, input, start, count, output) => {
     const tensors = expectScan(spec, state, input, start, count, output);
     const parts: [bytes: number, data: ArrayBufferView | undefined][] = [
@@ -133,6 +142,7 @@ export class CudaBackend extends NativeBackend {
     return taken;
   };
 
+  /** See {@linkcode Backend.kvFilterObserve}. */
   override readonly kvFilterObserve: Backend["kvFilterObserve"] = (spec, state, y) => {
     expectState(spec, state);
     const parts: [number, ArrayBufferView | undefined][] = [...stateParts(state), [y.byteLength, y]];

@@ -4,8 +4,8 @@ import { ATTRIBUTE, DRIVER_SYMBOLS, type DriverSymbols, RESULT } from "./driver_
 
 /** Where the driver's library is looked for, unless `TOKENFILTER_CUDA_DRIVER` names one. */
 const LIBRARY = "libcuda.so.1";
-/** Oldest driver that the CUDA library runs on, as `cuDriverGetVersion` numbers it: CUDA 13.0, driver 580. */
-export const OLDEST_DRIVER = 13000;
+/** CUDA version of the oldest driver that has all functions used here, as `cuDriverGetVersion` numbers it: 12.0. */
+const OLDEST_VERSION = 12000;
 /** Oldest device, 10 * major + minor of its compute capability. */
 const OLDEST_ARCH = 80;
 
@@ -92,19 +92,23 @@ export class CudaDriver {
     }
     this.check("cuDriverGetVersion", symbols.cuDriverGetVersion(number));
     this.version = number[0]!;
-    if (this.version < OLDEST_DRIVER) {
-      throw new NativeLibraryError(
-        `Cannot use CUDA: found a driver for CUDA ${versionName(this.version)}, expected ${
-          versionName(OLDEST_DRIVER)
-        } or later; update NVIDIA's driver (580 or later), or use --backend cpu`,
-      );
-    }
+    this.expectVersion(OLDEST_VERSION);
     this.check("cuDeviceGetCount", symbols.cuDeviceGetCount(number));
     if (number[0] === 0) throw noDevice();
     this.devices = Array.from({ length: number[0]! }, (_, ordinal) => this.#describeDevice(ordinal));
   }
 
-  /** @throws {CudaError} If a result is not success. */
+  /** Checks what the driver serves. @throws {NativeLibraryError} If the driver serves an older CUDA version than this one. */
+  expectVersion(version: number): void {
+    if (this.version >= version) return;
+    throw new NativeLibraryError(
+      `Cannot use CUDA: found a driver for CUDA ${versionName(this.version)}, expected ${
+        versionName(version)
+      } or later; update NVIDIA's driver, or use --backend cpu`,
+    );
+  }
+
+  /** Checks a result. @throws {CudaError} If it is not success. */
   check(call: string, result: number): void {
     if (result !== RESULT.success) throw new CudaError(call, result, this.describe(result));
   }

@@ -60,9 +60,16 @@ Deno.test("CudaDriver gives version and devices with their figures", () => {
 
 Deno.test("CudaDriver says of a driver that is too old, or has no device, what it found", () => {
   assertThrows(
-    () => driverWith({ FAKE_VERSION: 12040 }),
+    () => driverWith({ FAKE_VERSION: 11080 }),
     NativeLibraryError,
-    "found a driver for CUDA 12.4, expected 13.0 or later",
+    "found a driver for CUDA 11.8, expected 12.0 or later",
+  );
+  const driver = driverWith({ FAKE_VERSION: 12040 });
+  driver.expectVersion(12000);
+  assertThrows(
+    () => driver.expectVersion(13000),
+    NativeLibraryError,
+    "found a driver for CUDA 12.4, expected 13.0",
   );
   assertThrows(() => driverWith({ FAKE_DEVICES: 0 }), NativeLibraryError, "found a driver and no device");
   assertThrows(() => driverWith({ FAKE_INIT: 100 }), NativeLibraryError, "found a driver and no device");

@@ -10,7 +10,9 @@ export interface DeviceBuffer extends Disposable {
 
 /** Bytes at which a copy begins. */
 export interface CopyOffsets {
+  /** Byte of the source. */
   readonly from: number;
+  /** Byte of the target. */
   readonly to: number;
 }
 

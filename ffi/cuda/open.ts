@@ -31,7 +31,9 @@ const opened = new Map<string, CudaSymbols>();
 export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> {
   const driver = openDriver();
   const device = driver.device(options.device ?? 0);
-  const path = await findCudaLibrary(options.library);
+  const { path, nvcc } = await findCudaLibrary(options.library);
+  // A driver runs what was built for its own major version, later minor ones included.
+  if (nvcc !== undefined) driver.expectVersion(1000 * Number.parseInt(nvcc));
   const memory = new CudaMemory(driver, device);
   return new CudaBackend(new CudaContext(loadCudaLibrary(path), memory), memory);
 }
@@ -42,16 +44,16 @@ export function buildArchOf(arch: number): string {
 }
 
 /**
- * Path of the CUDA library: `explicit`, else `TOKENFILTER_CUDA_LIBRARY`, else the build of the present sources in the
+ * Path of the CUDA library, and the version of nvcc that built it where that is known: `explicit`, else `TOKENFILTER_CUDA_LIBRARY`, else the build of the present sources in the
  * cache.
  *
  * @throws {NativeLibraryError} If it is in none of those places, or differs from what its build noted.
  */
-export async function findCudaLibrary(explicit?: string): Promise<string> {
+export async function findCudaLibrary(explicit?: string): Promise<{ path: string; nvcc?: string }> {
   const asked = explicit ?? Deno.env.get("TOKENFILTER_CUDA_LIBRARY");
   if (asked) {
     try {
-      if ((await Deno.stat(asked)).isFile) return await Deno.realPath(asked);
+      if ((await Deno.stat(asked)).isFile) return { path: await Deno.realPath(asked) };
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
@@ -66,7 +68,7 @@ export async function findCudaLibrary(explicit?: string): Promise<string> {
       `Cannot find the CUDA library: found neither TOKENFILTER_CUDA_LIBRARY nor a whole build of these sources in "${cacheDir()}"; ${MEND}`,
     );
   }
-  return built.path;
+  return { path: built.path, nvcc: built.manifest.nvcc };
 }
 
 /**

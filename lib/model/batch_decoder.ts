@@ -45,6 +45,8 @@ export class BatchDecoder {
   #recorded: RecordedWork | undefined;
 
   /**
+   * Allocates caches and states; all slots are idle.
+   *
    * @param pruner Takes its decisions on the device; without one all attention is computed.
    * @throws {TypeError} If the model's backend has no operations for it.
    * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
