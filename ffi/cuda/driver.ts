@@ -49,7 +49,9 @@ const opened = new Map<string, CudaDriver>();
  * @param path `TOKENFILTER_CUDA_DRIVER`, else the system's `libcuda.so.1`, by default.
  * @throws {NativeLibraryError} If there is no driver, it has no device, or it is too old.
  */
-export function openDriver(path = Deno.env.get("TOKENFILTER_CUDA_DRIVER") || LIBRARY): CudaDriver {
+export function openDriver(
+  path: string = Deno.env.get("TOKENFILTER_CUDA_DRIVER") || LIBRARY,
+): CudaDriver {
   const known = opened.get(path);
   if (known !== undefined) return known;
   let symbols: DriverSymbols;
@@ -57,11 +59,9 @@ export function openDriver(path = Deno.env.get("TOKENFILTER_CUDA_DRIVER") || LIB
     symbols = Deno.dlopen(path, DRIVER_SYMBOLS).symbols;
   } catch (error) {
     if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+    const reason = error.message.replaceAll("Could not open library: ", "");
     throw new NativeLibraryError(
-      `Cannot use CUDA: found no driver (${
-        error.message.split("\n")[0]
-      }), expected "${path}"; install NVIDIA's ` +
-        "driver, or use --backend cpu",
+      `Cannot use CUDA: found no driver (${reason}), expected "${path}"; install NVIDIA's driver, or use --backend cpu`,
       { cause: error },
     );
   }
