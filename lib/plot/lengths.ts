@@ -1,6 +1,8 @@
 /** Time and memory against the length of a sequence, a curve a method. */
 import type { LengthRow } from "../eval/lengths.ts";
+import { FUSION_CHOICES } from "../sweep/trial_options.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure } from "./figure.ts";
+import { styleRule } from "./rule_style.ts";
 import { NUM_SERIES_COLORS } from "./theme.ts";
 
 /** What a plot shows against the length. */
@@ -68,6 +70,15 @@ const WORDS = {
   },
 } as const;
 
+/** A method that is named for a rule has its colour: `learned, half skipped`. */
+function colorOf(name: string, i: number): string {
+  const rule = name.split(/[ ,]/)[0]!;
+  if (name === "dense") return "@muted";
+  return FUSION_CHOICES.some((known) => known === rule)
+    ? styleRule(rule).color
+    : `@series${i % NUM_SERIES_COLORS}`;
+}
+
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross"];
 
 /** Draws a curve a method, on logarithmic axes for times. */
@@ -86,7 +97,7 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
     caption: `${words.caption} Lower is better.`,
     height: 380,
     data: curves.map(({ name, tokens, values, toDense }, i) => {
-      const color = name === "dense" ? "@muted" : `@series${i % NUM_SERIES_COLORS}`;
+      const color = colorOf(name, i);
       return {
         type: "scatter",
         mode: "lines+markers",

@@ -65,6 +65,7 @@ export {
   type Roofline,
   type RooflinePoint,
 } from "./roofline.ts";
+export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { plotSweep, renderSweepReport } from "./sweep_report.ts";
 export { applyTheme, DARK, LIGHT, type Theme } from "./theme.ts";
 export { ruleName } from "./trial_label.ts";

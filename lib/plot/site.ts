@@ -1,0 +1,154 @@
+/** A static site of reports: an index, and a page a result, all with links to each other and one plotly beside them. */
+import type { HeadReport } from "../stats/head_report.ts";
+import type { Comparison } from "../sweep/comparison.ts";
+import type { SweepSummary } from "../sweep/trial.ts";
+import { type BenchReport, renderBenchReport } from "./bench_report.ts";
+import { formatPercent } from "./comparison.ts";
+import { renderComparisonReport } from "./comparison_report.ts";
+import { escapeHtml } from "./draw.ts";
+import { renderHeadsReport } from "./heads_report.ts";
+import { renderPage, type ReportOptions } from "./page.ts";
+import { renderSweepReport } from "./sweep_report.ts";
+
+/** One result of a task. */
+export type SiteEntry =
+  & {
+    /** What to call it: the name of its folder. */
+    readonly name: string;
+  }
+  & (
+    | { readonly kind: "sweep"; readonly data: SweepSummary }
+    | { readonly kind: "heads"; readonly data: HeadReport }
+    | { readonly kind: "compare"; readonly data: Comparison }
+    | { readonly kind: "bench"; readonly data: BenchReport }
+  );
+
+/** Names of a site's files that are always there. */
+export const SITE_FILES = { index: "index.html", plotly: "plotly.min.js" } as const;
+
+/** What the kinds of pages are called. */
+const TITLES = { sweep: "Sweep", heads: "Heads", compare: "Comparison", bench: "Speed" } as const;
+
+/**
+ * Renders a site, plotly's file aside, which goes beside the pages as `plotly.min.js`.
+ *
+ * @param entries In the order of the links; names may repeat.
+ * @returns Texts by file name, `index.html` first.
+ * @throws {RangeError} If there is no entry, or one does not hold what its kind holds.
+ */
+export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
+  if (entries.length === 0) {
+    throw new RangeError("Cannot make a site: found no result, expected at least one");
+  }
+  const files = nameFiles(entries);
+  const links = entries.map((entry, i) => ({
+    file: files[i]!,
+    label: `${TITLES[entry.kind]}: ${entry.name}`,
+  }));
+  const nav = (current: string) =>
+    [{ file: SITE_FILES.index as string, label: "All results" }, ...links].map(({ file, label }) =>
+      file === current
+        ? `<span aria-current="page">${escapeHtml(label)}</span>`
+        : `<a href="${escapeHtml(file)}">${escapeHtml(label)}</a>`
+    ).join("\n");
+  const pages = new Map<string, string>();
+  pages.set(SITE_FILES.index, renderIndex(entries, files, nav(SITE_FILES.index)));
+  for (const [i, entry] of entries.entries()) {
+    pages.set(files[i]!, renderEntry(entry, { plotly: { src: SITE_FILES.plotly }, nav: nav(files[i]!) }));
+  }
+  return pages;
+}
+
+/** File names that any system takes, each once. */
+function nameFiles(entries: readonly SiteEntry[]): string[] {
+  const taken = new Set<string>();
+  return entries.map(({ name, kind }) => {
+    const base = `${name.replaceAll(/[^\w.-]+/g, "-").replace(/^[.-]+/, "") || "results"}_${kind}`;
+    let file = `${base}.html`;
+    for (let i = 2; taken.has(file.toLowerCase()); i++) file = `${base}_${i}.html`;
+    taken.add(file.toLowerCase());
+    return file;
+  });
+}
+
+function renderEntry(entry: SiteEntry, options: ReportOptions): string {
+  try {
+    return renderKind(entry, options);
+  } catch (error) {
+    const { kind, name } = entry, { message } = error as Error;
+    throw new RangeError(
+      `Cannot make a page of ${kind} "${name}": ${message} (was it written by another version?)`,
+      { cause: error },
+    );
+  }
+}
+
+function renderKind(entry: SiteEntry, options: ReportOptions): string {
+  switch (entry.kind) {
+    case "sweep":
+      return renderSweepReport(entry.data, options);
+    case "heads":
+      return renderHeadsReport(entry.data, options);
+    case "compare":
+      return renderComparisonReport(entry.data, options);
+    case "bench":
+      return renderBenchReport(entry.data, options);
+  }
+}
+
+function renderIndex(entries: readonly SiteEntry[], files: readonly string[], nav: string): string {
+  const sections = entries.map((entry, i) => {
+    const { environment } = entry.data;
+    const where = "model" in environment
+      ? `${environment.model} on ${environment.text}`
+      : environment.platform;
+    const when = `${environment.startedAt.slice(0, 16).replace("T", " ")} UTC`;
+    return `<h2><a href="${escapeHtml(files[i]!)}">${TITLES[entry.kind]}: ${escapeHtml(entry.name)}</a></h2>
+<p>${escapeHtml(headline(entry))}</p>
+<p class="muted">${
+      [where, environment.backendDescription, `version ${environment.version}`, when].map(escapeHtml).join(
+        " · ",
+      )
+    }</p>`;
+  });
+  return renderPage({
+    title: "Token Filtering: results",
+    intro: `<p class="muted">${entries.length} ${entries.length === 1 ? "result" : "results"}.</p>`,
+    nav,
+    sections,
+    plotly: { src: SITE_FILES.plotly },
+  });
+}
+
+/** What a result says, in a line. */
+function headline(entry: SiteEntry): string {
+  switch (entry.kind) {
+    case "sweep": {
+      const { trials, dense } = entry.data;
+      const front = trials.filter(({ pareto }) => pareto).length;
+      return `${trials.length} trials, ${front} on the Pareto front; dense perplexity ${
+        dense.perplexity.toFixed(2)
+      }.`;
+    }
+    case "heads": {
+      const { rules } = entry.data.overall;
+      const best = rules.filter(({ auroc }) => auroc !== null).sort((a, b) => b.auroc! - a.auroc!)[0];
+      return best === undefined
+        ? `${rules.length} rules measured.`
+        : `${rules.length} rules measured; ${best.rule} finds redundant tokens best, AUROC ${
+          best.auroc!.toFixed(3)
+        }.`;
+    }
+    case "compare": {
+      const { methods } = entry.data;
+      const best = methods.filter(({ closed, looksAhead }) => closed !== null && !looksAhead)[0];
+      return best === undefined
+        ? `${methods.length - 1} methods.`
+        : `${methods.length - 1} methods; ${best.name} is the best that does not look ahead and closes ${
+          formatPercent(best.closed!)
+        } of the gap from random to oracle.`;
+    }
+    case "bench":
+      return `${entry.data.kernels.length} kernels and ${entry.data.lengths.length} lengths.`;
+  }
+}
