@@ -53,9 +53,7 @@ export async function openBackend({ choice, threads }: BackendRequest, progress:
       return await openGpu(onProgress);
     } catch (error) {
       if (!(error instanceof NativeLibraryError)) throw error;
-      progress.line(
-        `No GPU: ${error.message.replace(/; use .*|, or use .*/, "")}. Going on with native code.`,
-      );
+      progress.line(`${error.message.replace(/;.*/, "")}: going on with native code on the CPU.`);
     }
   }
   try {

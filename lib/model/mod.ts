@@ -7,7 +7,7 @@ export * from "./config.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./hub.ts";
-export { type CacheDType } from "./kv_cache.ts";
+export { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
 export * from "./llama.ts";
 export { LlamaSequence, type SequenceUsage } from "./llama_sequence.ts";
 export * from "./load.ts";
