@@ -14,12 +14,13 @@ export type CacheDType = "f32" | "f16" | "bf16";
 
 /** Rows of keys and values with their original positions, ascending. */
 export interface CachedRows {
-  /** [>= count, numKvHeads * headDim] */
+  /** Keys, [>= count, numKvHeads * headDim] */
   readonly keys: Tensor;
-  /** [>= count, numKvHeads * headDim] */
+  /** Values, [>= count, numKvHeads * headDim] */
   readonly values: Tensor;
-  /** [>= count] */
+  /** Original positions, [>= count] */
   readonly positions: Int32Array<ArrayBuffer>;
+  /** Rows in use. */
   readonly count: number;
 }
 
@@ -33,6 +34,8 @@ export class LayerCache {
   #ring: CachedRows;
 
   /**
+   * An empty cache.
+   *
    * @param width numKvHeads * headDim
    * @param recent for how many tokens a skipped token stays visible; 0 = not at all
    */
