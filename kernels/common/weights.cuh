@@ -218,7 +218,9 @@ struct WeightQ4_K {
 // takes 4 bytes of high bits, which belong to 4 values of each of its four quarters.
 struct WeightQ6_K {
   static constexpr int VALUES = 256, BYTES = 210, LANES = 16, RUNS = 4, RUN = 4, ALIGN = 2;
-  static __device__ __forceinline__ int offset(int part, int run) { return 128 * (part >> 3) + 32 * run + 4 * (part & 7); }
+  static __device__ __forceinline__ int offset(int part, int run) {
+    return 128 * (part >> 3) + 32 * run + 4 * (part & 7);
+  }
   static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
     const int half = part >> 3, at = 4 * (part & 7);
     uint32_t low[2], high;

@@ -20,8 +20,8 @@ namespace {
 
 // Up to so many rows of x, reading the weights takes longer than multiplying by them; quantised ones are worth more.
 constexpr int64_t kFewRows = 16, kFewRowsOfBlocks = 32;
-// Rows of x, and bytes of weights' parts, at a time.
-constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{64} << 20;
+// Rows of x, and bytes of weights' parts, at a time: the latter stay in the second-level cache until they are used.
+constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{16} << 20;
 
 bool is_dense(int dtype) { return dtype == TKF_DTYPE_F32 || dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16; }
 

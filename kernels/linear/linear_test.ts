@@ -1,9 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openCpu } from "../../ffi/mod.ts";
 import { findBlas } from "../../ffi/blas.ts";
-import { dequantize } from "../../lib/reference/dequantize.ts";
-import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { countOf, f32Data } from "../../lib/tensor.ts";
+import { f32Data } from "../../lib/tensor.ts";
 import {
   assertNear,
   numbers,
@@ -13,27 +11,9 @@ import {
   unwritten,
 } from "../common/testing.ts";
 import { LINEAR_CASES } from "./cases.ts";
+import { prepare } from "./testing.ts";
 
-const reference = new ReferenceBackend();
 const blas = (await findBlas()).path;
-
-/** Inputs, the reference's result, and |x| . |w| of each output, which bounds its rounding error. */
-function prepare(c: typeof LINEAR_CASES[number], seed: number) {
-  const next = numbers(seed);
-  const x = randomTensor([c.rows, c.k], next);
-  const weight = randomWeight(c.dtype, [c.n, c.k], next);
-  const out = unwritten([c.rows, c.n]);
-  reference.linear(x, weight, out);
-  const xs = f32Data(x), ws = dequantize(weight, 0, countOf(weight.shape));
-  const size = (i: number) => {
-    const row = Math.floor(i / c.n) * c.k, column = (i % c.n) * c.k;
-    let sum = 0;
-    for (let j = 0; j < c.k; j++) sum += Math.abs(xs[row + j]! * ws[column + j]!);
-    return sum;
-  };
-  const sizes = Float64Array.from({ length: countOf(out.shape) }, (_, i) => size(i));
-  return { x, weight, expected: f32Data(out), sizes };
-}
 
 Deno.test("linear() equals the reference on all cases, at every level, on one and three threads", async () => {
   const prepared = LINEAR_CASES.map((c, i) => ({ c, ...prepare(c, i + 1) }));

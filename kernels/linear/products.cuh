@@ -11,7 +11,8 @@ constexpr int kF32Tile = 64, kF32Depth = 16, kF32Threads = 256;
 
 // A block a tile of 64 rows of x and 64 of weights; a thread 4 x 4 results, 16 apart.
 __global__ void __launch_bounds__(kF32Threads)
-    f32_product_kernel(const float* x, const float* weight, RowList list, int64_t n, int64_t k, float* out, int* fault) {
+    f32_product_kernel(const float* x, const float* weight, RowList list, int64_t n, int64_t k, float* out,
+                       int* fault) {
   TKF_SHARED(float[kF32Depth][kF32Tile + 4], xs);
   TKF_SHARED(float[kF32Depth][kF32Tile + 4], ws);
   const int32_t count = list.count();
@@ -103,8 +104,8 @@ __device__ __forceinline__ void load_part_tile(uint16_t* shared, const uint16_t*
   }
 }
 
-// A block a tile of 64 rows of x and 64 of weights; a warp 32 x 32 of it. Products of parts x and w where x + w < XP: what
-// is left out is below the last bit kept.
+// A block a tile of 64 rows of x and 64 of weights; a warp 32 x 32 of it. Products of parts x and w where x + w < XP:
+// what is left out is below the last bit kept.
 template <bool BF16, int XP, int WP>
 __global__ void __launch_bounds__(kPartThreads) part_product_kernel(PartProduct p, RowList list, int* fault) {
   TKF_DYNAMIC_SHARED(uint16_t, shared);

@@ -1,5 +1,5 @@
-// tkf_machine_measure of the CUDA library: the roof that other kernels are measured against. Beside cuda_context.cu this
-// is the one file that waits for the device.
+// tkf_machine_measure of the CUDA library: the roof that other kernels are measured against. Beside cuda_context.cu
+// this is the one file that waits for the device.
 #include "machine.cuh"
 
 #if defined(TKF_EMULATE)
@@ -78,7 +78,7 @@ int32_t tkf_machine_measure(tkf_context* context, double* out, uint64_t out_byte
   const int32_t status = check.done();
   if (status != TKF_STATUS_OK) return status;
   if (multiply <= 0 || copy <= 0) {
-    return check.fail(TKF_STATUS_UNSUPPORTED, "found a stream that cannot be timed, such as one that is being captured");
+    return check.fail(TKF_STATUS_UNSUPPORTED, "found a stream that cannot be timed, expected none that is captured");
   }
   const double operations = 2.0 * rounds * tkf::kMultiplyChains * tkf::kMultiplyThreads * blocks;
   out[0] = operations / multiply;

@@ -1,5 +1,5 @@
-// Adjacent pairs (x[2i], x[2i+1]) turn by position * theta^(-2i/head_dim). Angles are in double: a float would be off by
-// 1e-3 rad at position 16,000.
+// Adjacent pairs (x[2i], x[2i+1]) turn by position * theta^(-2i/head_dim). Angles are in double: a float would be off
+// by 1e-3 rad at position 16,000.
 #pragma once
 #include "../common/cuda_context.h"
 
@@ -13,8 +13,8 @@ struct RopeFrequencies {
   double values[kRopePairs];
 };
 
-// Cosine and sine, each to 1e-9: the angle less whole quarter turns, then Taylor's series on [-pi/4, pi/4]. The angle is
-// at most 2^31, so that a quarter turn in two doubles is exact enough; the library's own functions would take a slow
+// Cosine and sine, each to 1e-9: the angle less whole quarter turns, then Taylor's series on [-pi/4, pi/4]. The angle
+// is at most 2^31, so that a quarter turn in two doubles is exact enough; the library's own functions would take a slow
 // path through memory for such angles.
 __device__ __forceinline__ void cosine_and_sine(double angle, float* cosine, float* sine) {
   constexpr double quarters_per_radian = 0.63661977236758134308;

@@ -1,0 +1,34 @@
+/** What the tests of ops on the GPU share: the emulated device in a thread order, tensors there and back. */
+import { type Emulated, openEmulated, THREAD_ORDERS, type ThreadOrder } from "../../ffi/cuda/testing.ts";
+import type { HostTensor, Tensor } from "../../lib/tensor.ts";
+import { unwritten } from "./testing.ts";
+
+/** A device, how tensors get there and back, and the thread order that its launches follow. */
+export interface TestDevice extends Emulated {
+  readonly order: ThreadOrder;
+  /** A copy of a host tensor on the device. */
+  on<T extends Tensor>(tensor: T): Tensor;
+  /** An f32 tensor on the device that a kernel is to fill: NaN everywhere. */
+  empty(...shape: number[]): Tensor;
+  /** Values of a tensor of the device. */
+  values(tensor: Tensor): Float32Array;
+}
+
+/** The device with threads in an order, ascending by default. */
+export async function openDevice(order: ThreadOrder = "ascending"): Promise<TestDevice> {
+  const emulated = await openEmulated({ order });
+  const { backend } = emulated;
+  return {
+    ...emulated,
+    order,
+    on: (tensor) => backend.upload(tensor as Tensor as HostTensor),
+    empty: (...shape) => backend.upload(unwritten(shape)),
+    values: (tensor) => backend.read(tensor).data as Float32Array,
+  };
+}
+
+/** Calls a test with the device in every thread order; returns their number. */
+export async function inEveryOrder(test: (device: TestDevice) => void): Promise<number> {
+  for (const order of THREAD_ORDERS) test(await openDevice(order));
+  return THREAD_ORDERS.length;
+}

@@ -1,0 +1,116 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { findCompiler, run } from "../../ffi/build/command.ts";
+import { KernelError } from "../../lib/errors.ts";
+import { openDevice, type TestDevice } from "../common/cuda_testing.ts";
+import { assertNear } from "../common/testing.ts";
+import { LINEAR_CASES, type LinearCase } from "./cases.ts";
+import { prepare } from "./testing.ts";
+
+/** testdata/fake_cublaslt.cpp, compiled: checks what it is called with, computes plainly, counts. */
+const folder = await Deno.makeTempDir();
+const path = `${folder}/libcublasLt.so.13`;
+const compiler = await findCompiler();
+const source = new URL("testdata/fake_cublaslt.cpp", import.meta.url).pathname;
+const built = await run(compiler.command, [
+  ...[...compiler.args, "-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", source, "-o", path],
+]);
+if (!built.success) throw new Error(built.stderr);
+const fake = Deno.dlopen(path, {
+  fake_mode: { parameters: ["i32"], result: "void" },
+  fake_counts: { parameters: ["buffer"], result: "void" },
+}).symbols;
+globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+
+/** Heuristics asked for, products, products that were added to others, objects alive. */
+function counts(): number[] {
+  const out = new BigInt64Array(4);
+  fake.fake_counts(out);
+  return [...out].map(Number);
+}
+const since = (before: readonly number[]) => counts().map((count, i) => count - before[i]!);
+
+function load(device: TestDevice, path: string): void {
+  const bytes = new TextEncoder().encode(`${path}\0`);
+  device.context.check("tkf_blas_load", device.symbols.tkf_blas_load(device.context.pointer, bytes));
+}
+
+function check(device: TestDevice, c: LinearCase, seed: number): void {
+  const { x, weight, expected, sizes } = prepare(c, seed);
+  const out = device.empty(c.rows, c.n);
+  device.backend.linear(device.on(x), device.on(weight), out);
+  const what = `${c.rows} x ${c.k} by ${c.n} ${c.dtype}`;
+  assertNear(device.values(out), expected, 1e-6, what, (i) => sizes[i]!);
+}
+
+Deno.test("linear() by cuBLASLt equals the reference on all cases of many rows", async () => {
+  const device = await openDevice();
+  load(device, path);
+  fake.fake_mode(0);
+  const before = counts();
+  const cases = LINEAR_CASES.filter(({ rows, n, k }) => rows > 30 && n > 0 && k > 0);
+  cases.forEach((c, i) => check(device, c, i + 1));
+  // 31 rows of blocks are still few. Parts: one product of f32, two of f16, three of bf16 and of quantised weights.
+  const many = cases.filter(({ rows, dtype }) => rows > 32 || !dtype.startsWith("q"));
+  const products = many.map(({ dtype }) => dtype === "f32" ? 1 : dtype === "f16" ? 2 : 3);
+  const total = products.reduce((sum, count) => sum + count, 0);
+  assertEquals(since(before).slice(1, 3), [total, total - many.length]);
+  assertEquals(many.length, 2 * 3 * 6 + 5 * 5 + 2 * 4);
+});
+
+Deno.test("linear() by cuBLASLt asks for an algorithm once a shape", async () => {
+  const device = await openDevice();
+  load(device, path);
+  fake.fake_mode(0);
+  const c: LinearCase = { dtype: "f32", rows: 40, n: 64, k: 64 };
+  const { x, weight } = prepare(c, 1);
+  const xOn = device.on(x), weightOn = device.on(weight), out = device.empty(40, 64);
+  const before = counts();
+  for (let i = 0; i < 3; i++) device.backend.linear(xOn, weightOn, out);
+  assertEquals(since(before).slice(0, 3), [1, 3, 0]);
+});
+
+Deno.test("linear() by cuBLASLt goes through weights and rows in pieces where they are many", async () => {
+  const device = await openDevice();
+  load(device, path);
+  fake.fake_mode(0);
+  const before = counts();
+  check(device, { dtype: "f16", rows: 17, n: 65, k: 65_537 }, 1); // padded: 16 MiB hold 64 rows
+  check(device, { dtype: "f16", rows: 4097, n: 2, k: 32 }, 1);
+  assertEquals(since(before)[1], 2 * 2 + 2 * 2);
+});
+
+Deno.test("linear() computes itself what cuBLASLt has no algorithm for, and tells its failures", async () => {
+  const device = await openDevice();
+  load(device, path);
+  const before = counts();
+  fake.fake_mode(1);
+  for (const dtype of ["f32", "f16", "bf16", "q4_0"] as const) {
+    check(device, { dtype, rows: 33, n: 9, k: 96 }, 1);
+  }
+  assertEquals(since(before)[1], 0);
+  fake.fake_mode(0);
+  check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
+  fake.fake_mode(2);
+  for (const dtype of ["f32", "bf16"] as const) {
+    const failed = () => check(device, { dtype, rows: 34, n: 9, k: 96 }, 1);
+    const error = assertThrows(failed, KernelError, "found a failure of cuBLASLt 13.0.2");
+    assertEquals(error.code, 8);
+  }
+  fake.fake_mode(0);
+  check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
+});
+
+Deno.test("tkf_blas_load on emulated CUDA says why a library does not serve, and keeps the one it has", async () => {
+  const device = await openDevice();
+  load(device, path);
+  assertThrows(
+    () => load(device, `${folder}/missing.so`),
+    KernelError,
+    "missing.so: cannot open shared object file",
+  );
+  assertThrows(() => load(device, "libm.so.6"), KernelError, "found no cuBLASLt in libm.so.6");
+  const before = counts();
+  load(device, path); // the old one's handle and plans go
+  assert(since(before)[3]! <= 0);
+  check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
+});

@@ -1,0 +1,98 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { byteSize } from "../../lib/dtype.ts";
+import { KernelError } from "../../lib/errors.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { countOf, f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
+import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
+import { openDevice, type TestDevice } from "../common/cuda_testing.ts";
+import { assertNear, numbers, randomTensor } from "../common/testing.ts";
+import { ROPE_CASES } from "./cases.ts";
+
+const reference = new ReferenceBackend();
+
+function turned(x: HostTensor, positions: HostTensor, theta: number): Float32Array {
+  const out = { ...x, data: x.data.slice() };
+  reference.rope(out, positions, theta);
+  return f32Data(out);
+}
+
+Deno.test("rope() on emulated CUDA equals the reference on all cases", async () => {
+  const device = await openDevice();
+  ROPE_CASES.forEach(({ rows, heads, headDim, theta, first, step }, i) => {
+    const x = randomTensor([rows, heads, headDim], numbers(i + 1)), values = f32Data(x);
+    const at = Int32Array.from({ length: rows }, (_, row) => first + step * row);
+    const positions = hostTensor("i32", [rows], at);
+    const out = device.on(x);
+    device.backend.rope(out, device.on(positions), theta);
+    // As on the CPU: a pair keeps its length; at position 2e9 an angle of 2e9 rad has 2e-7 rad of double noise.
+    const length = (j: number) => Math.hypot(values[j]!, values[j ^ 1]!);
+    const tolerance = first > 1e9 ? 1e-6 : 3e-7;
+    assertNear(device.values(out), turned(x, positions, theta), tolerance, `case ${i}`, length);
+  });
+  assertEquals(ROPE_CASES.length, 3 * 5 * 3);
+});
+
+Deno.test("rope() on emulated CUDA turns heads of more pairs than a launch takes, and every quarter of a turn", async () => {
+  const device = await openDevice();
+  const x = randomTensor([400, 1, 600], numbers(3)), values = f32Data(x);
+  const positions = hostTensor("i32", [400], Int32Array.from({ length: 400 }, (_, i) => i - 200));
+  const out = device.on(x);
+  device.backend.rope(out, device.on(positions), 1e4);
+  const length = (j: number) => Math.hypot(values[j]!, values[j ^ 1]!);
+  assertNear(device.values(out), turned(x, positions, 1e4), 3e-7, "600", length);
+});
+
+/** tkf_rope_kept over a list of slots. */
+function ropeKept(
+  device: TestDevice,
+  x: Tensor,
+  positions: Tensor,
+  slots: readonly number[],
+  count: number,
+): void {
+  const [batch, heads, headDim] = x.shape as [number, number, number];
+  const list = device.on(
+    hostTensor("i32", [batch], Int32Array.from({ length: batch }, (_, i) => slots[i] ?? 0)),
+  );
+  const length = device.on(hostTensor("i32", [1], new Int32Array([count])));
+  const at = (tensor: Tensor) =>
+    [(tensor as DeviceTensor).buffer.address, byteSize(tensor.dtype, countOf(tensor.shape))] as const;
+  const { pointer } = device.context;
+  device.context.run("tkf_rope_kept", () =>
+    device.symbols.tkf_rope_kept(
+      ...[
+        pointer,
+        ...at(x),
+        ...at(positions),
+        1e4,
+        batch,
+        heads,
+        headDim,
+        ...at(list),
+        ...at(length),
+      ] as const,
+    ));
+}
+
+Deno.test("tkf_rope_kept turns the kept slots alone, none where none is kept", async () => {
+  const device = await openDevice();
+  const x = randomTensor([5, 9, 64], numbers(4)), values = f32Data(x);
+  const positions = hostTensor("i32", [5], new Int32Array([3, 100, 7, 99_999, 0]));
+  const expected = turned(x, positions, 1e4), length = (j: number) => Math.hypot(values[j]!, values[j ^ 1]!);
+  for (const slots of [[], [3], [0, 2, 4], [0, 1, 2, 3, 4]]) {
+    const out = device.on(x);
+    ropeKept(device, out, device.on(positions), slots, slots.length);
+    const found = device.values(out);
+    for (let slot = 0; slot < 5; slot++) {
+      const [from, to] = [slot * 576, (slot + 1) * 576];
+      const want = (slots.includes(slot) ? expected : values).subarray(from, to);
+      assertNear(found.subarray(from, to), want, 3e-7, `${slots}`, (j) => length(from + j));
+    }
+  }
+  const out = device.on(x);
+  ropeKept(device, out, device.on(positions), [0, 5], 2);
+  assertThrows(() => device.context.synchronize(), KernelError, "found an index outside its table");
+  ropeKept(device, out, device.on(positions), [], -3);
+  ropeKept(device, out, device.on(positions), [0, 1, 2, 3, 4], 1000);
+  assert(device.values(out).every(Number.isFinite));
+});
