@@ -20,17 +20,24 @@ export const CHROMIUM_FLAGS: readonly string[] = [
   "--hide-scrollbars",
 ];
 
-/** The path of a Chromium: the one of `TOKENFILTER_CHROMIUM`, else the first on the PATH; undefined without one. */
-export function findChromium(): string | undefined {
-  const named = Deno.env.get(VARIABLE);
+/** Reads an environment variable. */
+type Variables = (name: string) => string | undefined;
+
+/**
+ * The path of a Chromium: the one of `TOKENFILTER_CHROMIUM`, else the first on the PATH; undefined without one.
+ *
+ * @param get Reads an environment variable. Default: that of this process.
+ */
+export function findChromium(get: Variables = (name) => Deno.env.get(name)): string | undefined {
+  const named = get(VARIABLE);
   if (named) return named;
-  const folders = (Deno.env.get("PATH") ?? "").split(Deno.build.os === "windows" ? ";" : ":");
+  const folders = (get("PATH") ?? "").split(Deno.build.os === "windows" ? ";" : ":");
   return NAMES.flatMap((name) => folders.map((folder) => `${folder}/${name}`)).find(isFile);
 }
 
 /** {@linkcode findChromium}, where there must be one. @throws {ChromiumError} If there is none. */
-export function expectChromium(): string {
-  const path = findChromium();
+export function expectChromium(get?: Variables): string {
+  const path = findChromium(get);
   if (path !== undefined) return path;
   throw new ChromiumError(
     `Cannot open a browser: found none of ${
@@ -56,10 +63,14 @@ const TIMEOUT_MS = 120_000;
  *
  * @param html The page, scripts and all.
  * @param width Of the window, in pixels.
+ * @param program Path of the Chromium. Default: {@linkcode expectChromium}.
  * @throws {ChromiumError} If there is no Chromium, or it fails.
  */
-export async function dumpPage(html: string, width: number): Promise<string> {
-  const program = expectChromium();
+export async function dumpPage(
+  html: string,
+  width: number,
+  program: string = expectChromium(),
+): Promise<string> {
   const folder = await Deno.makeTempDir({ prefix: "tokenfilter-" });
   try {
     await Deno.writeTextFile(`${folder}/page.html`, html);

@@ -79,7 +79,7 @@ export function displayFigure(figure: Figure): MediaBundle {
 <div style="font-weight: 600">${escapeHtml(title)}</div>
 <div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${escapeHtml(caption)}</div>
 <div class="tokenfilter-plot">${STATIC[0]}${tabulateFigure(figure)}${STATIC[1]}</div>
-<div class="tokenfilter-detail" style="font-size: 0.8em" hidden>Tap a point to see its values here.</div>
+<div class="tokenfilter-detail" style="font-size: 0.8em"></div>
 </div>
 ${carrier}<script>(function () {
 ${LOAD}
@@ -91,6 +91,7 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
   loadPlotly(function (Plotly) {
     if (place.classList.contains("js-plotly-plot")) return;
     place.textContent = "";
+    detail.textContent = "Tap a point to see its values here.";
     drawFigure(Plotly, place, detail, figure, themes, {
       theme: function (theme) {
         root.style.background = theme["@card"];
@@ -98,7 +99,6 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
       }
     });
   }, function () {
-    detail.hidden = false;
     detail.textContent = "The interactive plot needs plotly.js, which could not be loaded: " +
       'without a network, run await setPlotly("inline") before the first plot.';
   });
