@@ -1,10 +1,14 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
 import type { BatchCache, BatchDecisions, BatchStates, DecodeOps, RecordedWork } from "../decode.ts";
 import { byteSize } from "../dtype.ts";
-import type { LayerSpec } from "../filter/layer.ts";
-import { learnedLayout, NUM_SLOTS, scoreCapacity } from "../filter/layer.ts";
 import type { Pruner } from "../pruning/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
+import {
+  type BatchBackend,
+  createBatchCache,
+  createBatchDecisions,
+  createBatchStates,
+} from "./batch_state.ts";
 import type { CachedRows, CacheDType } from "./kv_cache.ts";
 import type { Llama } from "./llama.ts";
 import type { LlamaSequence } from "./llama_sequence.ts";
@@ -251,43 +255,14 @@ export class BatchDecoder {
   }
 
   #createLayer(layer: number): BatchLayer {
-    const { backend, config: { numKvHeads, headDim } } = this.#llama;
-    const { batch, capacity, cacheDType } = this.#options;
-    const recent = this.#pruner?.recent ?? 0;
-    const rows = (count: number) => backend.alloc(cacheDType, [batch, count, numKvHeads, headDim]);
-    const none = new Int32Array(batch * recent).fill(-1);
-    const index = this.#pruner?.layers.indexOf(layer) ?? -1;
+    const { numKvHeads, headDim } = this.#llama.config;
+    const { batch, capacity, cacheDType: dtype } = this.#options;
+    const backend = this.#llama.backend as BatchBackend; // it has `decode`: the constructor saw to that
+    const recent = this.#pruner?.recent ?? 0, index = this.#pruner?.layers.indexOf(layer) ?? -1;
     return {
-      cache: {
-        keys: rows(capacity),
-        values: rows(capacity),
-        positions: backend.alloc("i32", [batch, capacity]),
-        counts: backend.alloc("i32", [batch]),
-        recentKeys: rows(recent),
-        recentValues: rows(recent),
-        recentPositions: backend.upload(hostTensor("i32", [batch, recent], none)),
-      },
-      states: index < 0 ? undefined : this.#createStates(this.#pruner!.specs![index]!),
-      decisions: {
-        keep: this.#ops.row(this.#keep, layer),
-        kept: backend.alloc("i32", [batch]),
-        keptCount: backend.alloc("i32", [2]),
-      },
-    };
-  }
-
-  #createStates(spec: LayerSpec): BatchStates {
-    const { backend } = this.#llama, { batch } = this.#options;
-    const learned = spec.fusion === "learned";
-    const anchors = [batch, spec.numKvHeads, spec.headDim];
-    return {
-      spec,
-      anchorK: backend.alloc("f32", anchors),
-      anchorV: backend.alloc("f32", anchors),
-      numbers: backend.alloc("f64", [batch, NUM_SLOTS]),
-      scores: backend.alloc("f64", [batch, scoreCapacity(spec)]),
-      learned: backend.alloc("f64", [batch, learned ? learnedLayout(spec).length : 0]),
-      signs: learned ? this.#ops.signs(spec) : backend.alloc("f32", [0, spec.hiddenSize]),
+      cache: createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype }),
+      states: index < 0 ? undefined : createBatchStates(backend, this.#pruner!.specs![index]!, batch),
+      decisions: createBatchDecisions(backend, batch, this.#ops.row(this.#keep, layer)),
     };
   }
 

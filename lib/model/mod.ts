@@ -3,6 +3,7 @@
  * @module
  */
 export { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
+export * from "./batch_state.ts";
 export * from "./config.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
