@@ -1,0 +1,67 @@
+/** What a layer of a batch remembers on a device: its cache, the filter's states, and the last decisions. */
+import type { Backend } from "../backend.ts";
+import type { BatchCache, BatchDecisions, BatchStates, DecodeOps } from "../decode.ts";
+import { type LayerSpec, learnedLayout, NUM_SLOTS, scoreCapacity } from "../filter/layer.ts";
+import { hostTensor, type Tensor } from "../tensor.ts";
+import type { CacheDType } from "./kv_cache.ts";
+
+/** A backend that can decode a batch. */
+export type BatchBackend = Pick<Backend, "alloc" | "upload"> & { readonly decode: DecodeOps };
+
+/** Sizes of a {@linkcode BatchCache}. */
+export interface BatchCacheSizes {
+  /** Sequences. */
+  readonly batch: number;
+  /** Rows that a sequence can hold. */
+  readonly capacity: number;
+  /** Tokens for which a skipped token's key and value stay visible. */
+  readonly recent: number;
+  /** KV heads. */
+  readonly numKvHeads: number;
+  /** Head dimension. */
+  readonly headDim: number;
+  /** Element type. */
+  readonly dtype: CacheDType;
+}
+
+/** An empty cache of a batch. */
+export function createBatchCache(
+  backend: BatchBackend,
+  { batch, capacity, recent, numKvHeads, headDim, dtype }: BatchCacheSizes,
+): BatchCache {
+  const rows = (count: number) => backend.alloc(dtype, [batch, count, numKvHeads, headDim]);
+  const none = new Int32Array(batch * recent).fill(-1);
+  return {
+    keys: rows(capacity),
+    values: rows(capacity),
+    positions: backend.alloc("i32", [batch, capacity]),
+    counts: backend.alloc("i32", [batch]),
+    recentKeys: rows(recent),
+    recentValues: rows(recent),
+    recentPositions: backend.upload(hostTensor("i32", [batch, recent], none)),
+  };
+}
+
+/** States of a filtered layer before the first token of every sequence. */
+export function createBatchStates(backend: BatchBackend, spec: LayerSpec, batch: number): BatchStates {
+  const learned = spec.fusion === "learned";
+  const anchors = [batch, spec.numKvHeads, spec.headDim];
+  return {
+    spec,
+    anchorK: backend.alloc("f32", anchors),
+    anchorV: backend.alloc("f32", anchors),
+    numbers: backend.alloc("f64", [batch, NUM_SLOTS]),
+    scores: backend.alloc("f64", [batch, scoreCapacity(spec)]),
+    learned: backend.alloc("f64", [batch, learned ? learnedLayout(spec).length : 0]),
+    signs: learned ? backend.decode.signs(spec) : backend.alloc("f32", [0, spec.hiddenSize]),
+  };
+}
+
+/** Room for decisions: nobody is kept. @param keep `[batch]` u8, where it is part of a larger tensor */
+export function createBatchDecisions(
+  backend: BatchBackend,
+  batch: number,
+  keep: Tensor = backend.alloc("u8", [batch]),
+): BatchDecisions {
+  return { keep, kept: backend.alloc("i32", [batch]), keptCount: backend.alloc("i32", [2]) };
+}
