@@ -51,6 +51,8 @@ export interface BatchDecisions {
   readonly kept: Tensor;
   /** Their number, and a counter of the step's own that is 0 before the first, [2] i32. */
   readonly keptCount: Tensor;
+  /** What led to them, where asked for, [7, batch] f64: the columns of `ScanOutput`, in the order of the C ABI. */
+  readonly columns?: Tensor;
 }
 
 /** One token of every sequence on its way through a layer. */

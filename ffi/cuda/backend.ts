@@ -133,12 +133,12 @@ export class CudaBackend extends NativeBackend {
         taken: places[7]!,
       }));
     const bytes = pack.read();
-    this.#cuda.synchronize();
-    storeState(state, pack, bytes);
+    storeState(state, pack, bytes); // up to a token that is not finite, which is told of below
     const taken = Number(new DataView(bytes.buffer).getBigInt64(pack.offset(7), true));
     output.keep.set(bytes.subarray(pack.offset(5), pack.offset(5) + taken), start);
     const columns = new Float64Array(bytes.buffer, pack.offset(6), NUM_COLUMNS * count);
     storeColumns(columns, count, taken, output, start);
+    this.#cuda.synchronize();
     return taken;
   };
 

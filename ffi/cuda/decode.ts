@@ -59,8 +59,8 @@ function packStates(states: BatchStates): DataView<ArrayBuffer> {
   return packStruct([anchorK, anchorV, numbers, scores, learned, signs], 0);
 }
 
-function packDecisions({ keep, kept, keptCount }: BatchDecisions): DataView<ArrayBuffer> {
-  return packStruct([keep, kept, keptCount, undefined], 0);
+function packDecisions({ keep, kept, keptCount, columns }: BatchDecisions): DataView<ArrayBuffer> {
+  return packStruct([keep, kept, keptCount, columns], 0);
 }
 
 /** Width of the queries that a spec reads; 0 where it reads none. */

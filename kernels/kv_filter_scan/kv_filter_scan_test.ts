@@ -1,102 +1,14 @@
-import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { cpuLevels, openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
-import {
-  cloneLayerState,
-  createLayerState,
-  createScanOutput,
-  type LayerState,
-  type ScanOutput,
-  SLOT,
-} from "../../lib/filter/layer.ts";
-import { observeLayer } from "../../lib/filter/learned.ts";
-import { scanLayer } from "../../lib/filter/scan.ts";
+import { createLayerState, createScanOutput, type LayerState, SLOT } from "../../lib/filter/layer.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
+import { advance, countFlips, expectSame, REFERENCE } from "./testing.ts";
 
 const LEVELS = await cpuLevels();
 const open = (level: string, threads = 2) => openCpu({ level, threads, blas: "none" });
-
-/** What decides and learns: a backend, or the reference. */
-type Executor = Pick<CpuBackend, "kvFilterScan" | "kvFilterObserve">;
-const reference: Executor = { kvFilterScan: scanLayer, kvFilterObserve: observeLayer };
-
-/** Decides tokens [from, to), in calls of at most `chunk`, `learned` being told its outcomes. */
-function advance(
-  executor: (call: number) => Executor,
-  c: FilterCase,
-  state: LayerState,
-  output: ScanOutput,
-  from: number,
-  to: number,
-  chunk: number,
-): void {
-  for (let at = from, call = 0; at < to; call++) {
-    const { kvFilterScan, kvFilterObserve } = executor(call);
-    const taken = kvFilterScan(c.spec, state, c.input, at, Math.min(chunk, to - at), output);
-    if (c.spec.fusion === "learned") {
-      const kept = Array.from({ length: taken }, (_, i) => at + i).filter((t) => output.keep[t]);
-      kvFilterObserve(c.spec, state, Float64Array.from(kept, (t) => c.outcomes[t]!));
-    }
-    at += taken;
-  }
-}
-
-const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
-
-/** Both say the same of token t, or both say nothing: sums in float64 differ by the order of additions alone. */
-function expectSame(
-  name: string,
-  t: number,
-  found: ScanOutput,
-  expected: ScanOutput,
-  tolerance = 1e-12,
-): void {
-  for (const column of COLUMNS) {
-    const a = found[column][t]!, b = expected[column][t]!;
-    if (Number.isNaN(b)) assert(Number.isNaN(a), `${name}, token ${t}: ${column} is ${a}, expected none`);
-    else assertAlmostEquals(a, b, tolerance * Math.max(1, Math.abs(b)), `${name}, token ${t}: ${column}`);
-  }
-}
-
-/**
- * Follows the reference; where a decision differs, the score must lie within the band about the threshold, and the
- * rest goes on from the reference's decision. Returns the number of such tokens.
- */
-function countFlips(
-  name: string,
-  executor: (call: number) => Executor,
-  c: FilterCase,
-  chunk: number,
-): number {
-  const tolerance = c.spec.fusion === "learned" ? 1e-9 : 1e-12; // the fit solves a system of equations
-  const band = 2e-5 * Math.max(1, c.spec.tau);
-  const expected = createScanOutput(c.tokens), found = createScanOutput(c.tokens);
-  let state = createLayerState(c.spec), flips = 0;
-  for (let from = 0; from < c.tokens;) {
-    const start = cloneLayerState(state), own = cloneLayerState(state);
-    advance(() => reference, c, state, expected, from, c.tokens, c.tokens);
-    advance(executor, c, own, found, from, c.tokens, chunk);
-    let t = from;
-    while (t < c.tokens && found.keep[t] === expected.keep[t]) {
-      expectSame(name, t++, found, expected, tolerance);
-    }
-    if (t === c.tokens) {
-      assertEquals(own.numbers.slice(0, SLOT.theta), state.numbers.slice(0, SLOT.theta), name);
-      assertEquals(own.anchorK, state.anchorK, name);
-      assertEquals(own.anchorV, state.anchorV, name);
-      return flips;
-    }
-    const distance = Math.abs(expected.redundancy[t]! - expected.threshold[t]!);
-    assert(distance < band, `${name}, token ${t}: decided otherwise at a distance of ${distance}`);
-    flips++;
-    state = start;
-    advance(() => reference, c, state, expected, from, t + 1, c.tokens);
-    from = t + 1;
-  }
-  return flips;
-}
 
 Deno.test("kvFilterScan() decides as the reference does: whole, in chunks, in steps, and in turns with it", async () => {
   const cases = Array.from({ length: NUM_FILTER_CASES }, (_, i) => filterCase(i));
@@ -112,7 +24,7 @@ Deno.test("kvFilterScan() decides as the reference does: whole, in chunks, in st
         decisions += c.tokens;
       }
       if (looksAhead) continue;
-      flips += countFlips(`${name}, in turns`, (call) => call % 2 === 0 ? backend : reference, c, 17);
+      flips += countFlips(`${name}, in turns`, (call) => call % 2 === 0 ? backend : REFERENCE, c, 17);
       runs++;
     }
   }

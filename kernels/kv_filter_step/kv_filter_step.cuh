@@ -135,7 +135,7 @@ __device__ inline void list_kept(const StepArguments& a, bool keep, int* scratch
 }
 
 template <class T, class Real>
-__global__ void __launch_bounds__(kThreads) filter_step_kernel(StepArguments a) {
+__global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments a) {
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);
   TKF_SHARED(int[kThreads / 32], counts);

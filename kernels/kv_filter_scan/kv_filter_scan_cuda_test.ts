@@ -1,0 +1,166 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { KernelError } from "../../lib/errors.ts";
+import {
+  createLayerState,
+  createScanOutput,
+  type LayerState,
+  type ScanInput,
+  SLOT,
+} from "../../lib/filter/layer.ts";
+import type { HostTensor, Tensor } from "../../lib/tensor.ts";
+import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
+import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
+import {
+  countFlips,
+  type Executor,
+  expectSame,
+  expectState,
+  float32Exactness,
+  REFERENCE,
+} from "./testing.ts";
+
+/** The device as an executor of one case. */
+function executorOf(device: TestDevice, c: FilterCase): Executor {
+  const input = Object.fromEntries(
+    Object.entries(c.input as unknown as Record<string, HostTensor>).map(([name, x]) => [name, device.on(x)]),
+  ) as unknown as ScanInput<Tensor>;
+  const { kvFilterScan, kvFilterObserve } = device.backend;
+  return { kvFilterScan, kvFilterObserve, input };
+}
+
+/** Decisions that rounding took otherwise; cosines of heads of one number are all 1 or -1, so that most scores tie. */
+interface Flips {
+  decisions: number;
+  flips: number;
+  ofTies: number;
+}
+
+function follow(device: TestDevice, c: FilterCase, chunk: number, count: Flips): void {
+  const executor = executorOf(device, c), name = `${device.order}, chunks of ${chunk}, ${c.name}`;
+  const flips = countFlips(name, () => executor, c, chunk, float32Exactness(c));
+  if (c.spec.headDim === 1) count.ofTies += flips;
+  else {
+    count.flips += flips;
+    count.decisions += c.tokens;
+  }
+}
+
+Deno.test("kvFilterScan() on emulated CUDA decides as the reference does: whole and in chunks", async () => {
+  const device = await openDevice(), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+  let runs = 0;
+  for (let i = 0; i < NUM_FILTER_CASES; i++) {
+    const c = filterCase(i);
+    for (const chunk of c.spec.threshold === "topk" ? [c.tokens] : [c.tokens, 41]) {
+      follow(device, c, chunk, count);
+      runs++;
+    }
+  }
+  assertEquals(runs, 2 * NUM_FILTER_CASES - 27);
+  assert(count.decisions > 25_000);
+  assert(count.flips <= count.decisions / 1000, `${count.flips} of ${count.decisions} decisions differed`);
+});
+
+Deno.test("kvFilterScan() on emulated CUDA decides the same in every thread order, in steps too", async () => {
+  const chosen = [0, 4, 9, 11, 20, 22, 33, 38, 40, 59].map(filterCase).map((c) => ({
+    ...c,
+    tokens: Math.min(c.tokens, 75),
+  }));
+  const orders = await inEveryOrder((device) => {
+    const count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+    for (const c of chosen) {
+      if (c.spec.threshold !== "topk") follow(device, c, 1, count);
+      follow(device, c, c.tokens, count);
+    }
+    assert(count.flips <= 2, `${count.flips} of ${count.decisions} decisions differed`);
+  });
+  assertEquals(orders, 5);
+});
+
+Deno.test("kvFilterScan() on emulated CUDA goes on from a state of the reference, and the other way round", async () => {
+  const device = await openDevice(), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+  let runs = 0;
+  for (let i = 1; i < NUM_FILTER_CASES; i += 7) {
+    const c = filterCase(i), executor = executorOf(device, c);
+    if (c.spec.threshold === "topk" || c.spec.headDim === 1) continue;
+    const inTurns = (call: number) => call % 2 === 0 ? executor : REFERENCE;
+    count.flips += countFlips(`in turns, ${c.name}`, inTurns, c, 17, float32Exactness(c));
+    runs++;
+  }
+  assert(runs >= 10 && count.flips <= 5, `${count.flips} differed in ${runs} runs`);
+});
+
+/** Inputs with a number that is not finite at the first value of row `bad`. */
+function spoilt(c: FilterCase, bad: number): FilterCase {
+  const keys: HostTensor = { ...c.input.keys, data: c.input.keys.data.slice() };
+  keys.data[bad * (keys.data.length / c.input.keys.shape[0]!)] = keys.dtype === "f32" ? Infinity : 0xFFFF;
+  return { ...c, input: { ...c.input, keys } };
+}
+
+Deno.test("kvFilterScan() on emulated CUDA stops before a token that is not finite, and can go on", async () => {
+  const device = await openDevice();
+  let runs = 0;
+  for (const [i, absorb] of [[0, "all"], [22, "kept"], [9, "all"]] as const) {
+    const c = filterCase(i);
+    assertEquals(c.spec.absorb, absorb);
+    const count = Math.min(c.tokens, c.spec.fusion === "learned" ? c.spec.warmup : 60);
+    for (const bad of [0, 5, count - 1]) {
+      const { kvFilterScan, input } = executorOf(device, spoilt(c, bad));
+      const state = createLayerState(c.spec), output = createScanOutput(c.tokens);
+      const scan = () => kvFilterScan(c.spec, state, input!, 0, count, output);
+      assertThrows(scan, KernelError, "not finite", c.name);
+      assertEquals([state.numbers[SLOT.seen], state.numbers[SLOT.absorbed] <= bad], [bad, true]);
+
+      const good = executorOf(device, c),
+        whole = createScanOutput(c.tokens),
+        expected = createLayerState(c.spec);
+      assertEquals(good.kvFilterScan(c.spec, state, good.input!, bad, count - bad, output), count - bad);
+      REFERENCE.kvFilterScan(c.spec, expected, c.input, 0, count, whole);
+      for (let t = 0; t < count; t++) expectSame(c.name, t, output, whole, float32Exactness(c).decision);
+      expectState(c.name, state, expected, float32Exactness(c));
+      runs++;
+    }
+  }
+  assertEquals(runs, 9);
+});
+
+Deno.test("kvFilterScan() on emulated CUDA refuses a state that it cannot go on from", async () => {
+  const device = await openDevice();
+  const c = filterCase(9); // learned
+  assertEquals(c.spec.fusion, "learned");
+  const { kvFilterScan, input } = executorOf(device, c);
+  const scan = (change: (state: LayerState) => void) => {
+    const state = createLayerState(c.spec);
+    change(state);
+    const count = Math.min(c.tokens, 6);
+    assertThrows(
+      () => kvFilterScan(c.spec, state, input!, 0, count, createScanOutput(c.tokens)),
+      KernelError,
+      "state that does not allow",
+    );
+  };
+  let runs = 0;
+  for (const value of [-1, 0.5, NaN, Infinity]) {
+    for (const slot of [SLOT.seen, SLOT.scored, SLOT.pending, SLOT.settled, SLOT.fitted]) {
+      scan((state) => state.numbers[slot] = value);
+      runs++;
+    }
+  }
+  scan((state) => state.numbers[SLOT.skipped] = 3);
+  scan((state) => (state.numbers[SLOT.scored] = 1, state.scores[0] = NaN));
+  scan((state) => state.numbers.set([c.spec.warmup, c.spec.warmup, 0, 0, 0, 0, 0, c.spec.warmup])); // outcomes missing
+  assertEquals(runs, 20);
+});
+
+Deno.test("kvFilterObserve() on emulated CUDA refuses what is too much or not finite", async () => {
+  const device = await openDevice();
+  const c = filterCase(9), { kvFilterScan, kvFilterObserve, input } = executorOf(device, c);
+  const state = createLayerState(c.spec);
+  const taken = kvFilterScan(c.spec, state, input!, 0, c.tokens, createScanOutput(c.tokens));
+  assertEquals(taken, c.spec.warmup);
+  const observe = (y: Float64Array<ArrayBuffer>) => () => kvFilterObserve(c.spec, state, y);
+  assertThrows(observe(new Float64Array(taken + 1)), KernelError, "state that does not allow");
+  assertThrows(observe(new Float64Array(taken).fill(NaN)), KernelError, "not finite");
+  assertEquals(state.numbers[SLOT.pending], taken);
+  observe(c.outcomes.slice(0, taken))();
+  assertEquals([state.numbers[SLOT.fitted], state.numbers[SLOT.pending]], [1, 0]);
+});

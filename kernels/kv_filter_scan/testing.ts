@@ -1,0 +1,161 @@
+/** Holds an execution of the filter's recurrence against the reference. */
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import type { Backend } from "../../lib/backend.ts";
+import {
+  cloneLayerState,
+  createLayerState,
+  createScanOutput,
+  type LayerSpec,
+  type LayerState,
+  type ScanInput,
+  type ScanOutput,
+  SLOT,
+} from "../../lib/filter/layer.ts";
+import { observeLayer } from "../../lib/filter/learned.ts";
+import { scanLayer } from "../../lib/filter/scan.ts";
+import type { Tensor } from "../../lib/tensor.ts";
+import type { FilterCase } from "./cases.ts";
+
+/** What decides and learns: a backend, or the reference. */
+export interface Executor extends Pick<Backend, "kvFilterScan" | "kvFilterObserve"> {
+  /** The case's input where this executor reads it, if not in this process. */
+  readonly input?: ScanInput<Tensor>;
+}
+/** The reference. */
+export const REFERENCE: Executor = { kvFilterScan: scanLayer, kvFilterObserve: observeLayer };
+
+/** Decides tokens [from, to), in calls of at most `chunk`, `learned` being told its outcomes. */
+export function advance(
+  executor: (call: number) => Executor,
+  c: FilterCase,
+  state: LayerState,
+  output: ScanOutput,
+  from: number,
+  to: number,
+  chunk: number,
+): void {
+  for (let at = from, call = 0; at < to; call++) {
+    const { kvFilterScan, kvFilterObserve, input = c.input } = executor(call);
+    const taken = kvFilterScan(c.spec, state, input, at, Math.min(chunk, to - at), output);
+    if (c.spec.fusion === "learned") {
+      const kept = Array.from({ length: taken }, (_, i) => at + i).filter((t) => output.keep[t]);
+      kvFilterObserve(c.spec, state, Float64Array.from(kept, (t) => c.outcomes[t]!));
+    }
+    at += taken;
+  }
+}
+
+const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
+
+/** Both say the same of token t, or both say nothing. */
+export function expectSame(
+  name: string,
+  t: number,
+  found: ScanOutput,
+  expected: ScanOutput,
+  tolerance = 1e-12,
+): void {
+  for (const column of COLUMNS) {
+    const a = found[column][t]!, b = expected[column][t]!;
+    if (Number.isNaN(b)) assert(Number.isNaN(a), `${name}, token ${t}: ${column} is ${a}, expected none`);
+    else assertAlmostEquals(a, b, tolerance * Math.max(1, Math.abs(b)), `${name}, token ${t}: ${column}`);
+  }
+}
+
+/** How near an execution must come to the reference. */
+export interface Exactness {
+  /** Of each number of a decision, relative where it is above 1. */
+  readonly decision: number;
+  /** Of a number of the anchors, relative where they are above 1. */
+  readonly anchor: number;
+}
+
+/** Sums in float64, which differ by the order of additions alone; the fit of `learned` solves a system of equations. */
+export function float64Exactness({ spec }: FilterCase): Exactness {
+  return { decision: spec.fusion === "learned" ? 1e-9 : 1e-12, anchor: 0 };
+}
+
+/** Sums and anchors in float32, but for `learned`. */
+export function float32Exactness(c: FilterCase): Exactness {
+  return c.spec.fusion === "learned" ? float64Exactness(c) : { decision: bandOf(c.spec), anchor: 1e-6 };
+}
+
+/** Distance of a score from its threshold within which rounding may decide. */
+export function bandOf(spec: LayerSpec): number {
+  return 2e-5 * Math.max(1, spec.tau);
+}
+
+/** The states agree. */
+export function expectState(
+  name: string,
+  found: LayerState,
+  expected: LayerState,
+  exactness: Exactness,
+): void {
+  assertEquals(found.numbers.slice(0, SLOT.theta), expected.numbers.slice(0, SLOT.theta), name);
+  assertEquals(found.numbers.slice(SLOT.pending), expected.numbers.slice(SLOT.pending), name);
+  const { decision, anchor } = exactness;
+  for (const slot of [SLOT.theta, SLOT.sdW]) {
+    const a = expected.numbers[slot]!;
+    assertAlmostEquals(found.numbers[slot]!, a, decision * Math.max(1, Math.abs(a)), `${name}, slot ${slot}`);
+  }
+  const parts = { scores: decision, learned: decision, anchorK: anchor, anchorV: anchor };
+  for (const [part, tolerance] of Object.entries(parts) as ["scores", number][]) {
+    const scale = expected[part].reduce(
+      (most, x) => Math.max(most, Math.abs(x)),
+      1,
+    );
+    for (let i = 0; i < expected[part].length; i++) {
+      const a = found[part][i]!, b = expected[part][i]!;
+      assert(Math.abs(a - b) <= tolerance * scale, `${name}: ${part}[${i}] is ${a}, expected ${b}`);
+    }
+  }
+}
+
+/** Score that a decision was made at: `topk` has no threshold but the lowest score that it skipped. */
+function boundaryOf(spec: LayerSpec, output: ScanOutput, t: number): number {
+  if (spec.threshold !== "topk") return output.threshold[t]!;
+  return output.redundancy.reduce((least, x, i) => output.keep[i] ? least : Math.min(least, x), Infinity);
+}
+
+/**
+ * Follows the reference; where a decision differs, the score must lie within the band about the threshold, and the
+ * rest goes on from the reference's decision. Returns the number of such tokens.
+ */
+export function countFlips(
+  name: string,
+  executor: (call: number) => Executor,
+  c: FilterCase,
+  chunk: number,
+  exactness: Exactness = float64Exactness(c),
+): number {
+  const expected = createScanOutput(c.tokens), found = createScanOutput(c.tokens);
+  let state = createLayerState(c.spec), flips = 0;
+  for (let from = 0; from < c.tokens;) {
+    const start = cloneLayerState(state), own = cloneLayerState(state);
+    advance(() => REFERENCE, c, state, expected, from, c.tokens, c.tokens);
+    advance(executor, c, own, found, from, c.tokens, chunk);
+    let flip: number | undefined;
+    for (let t = from; t < c.tokens && flip === undefined; t++) {
+      if (found.keep[t] === expected.keep[t]) {
+        expectSame(name, t, found, expected, exactness.decision);
+        continue;
+      }
+      const distance = Math.abs(expected.redundancy[t]! - boundaryOf(c.spec, expected, t));
+      assert(
+        distance < bandOf(c.spec),
+        `${name}, token ${t}: decided otherwise at a distance of ${distance}`,
+      );
+      flips++;
+      if (c.spec.threshold !== "topk") flip = t; // whose decisions do not hang on one another
+    }
+    if (flip === undefined) {
+      expectState(name, own, state, exactness);
+      return flips;
+    }
+    state = start;
+    advance(() => REFERENCE, c, state, expected, from, flip + 1, c.tokens);
+    from = flip + 1;
+  }
+  return flips;
+}
