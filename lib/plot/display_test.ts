@@ -66,16 +66,11 @@ Deno.test("tabulateFigure() has a row a trace of the legend, with ranges of its 
   const rows = [...tabulateFigure(figure).matchAll(/<tr>(.*?)<\/tr>/g)].map(([, row]) =>
     row!.replaceAll(/<\/?t[dh]>/g, "|")
   );
-  assertEquals(
-    rows,
-    [
-      "||||points||x||y||z|",
-      "|a &lt;b&gt;||2||0 to 1||1.235|||",
-      "|heatmap||4||||||1 to 3|",
-    ].map((row, i) =>
-      i === 0 ? "|||points||x||y||z|" : row.replace("1.235|||", "1.235||||").replace("4||||||", "4||||||")
-    ),
-  );
+  assertEquals(rows, [
+    "|||points||x||y||z|",
+    "|a &lt;b&gt;||2||0 to 1||1.235|||",
+    "|heatmap||4||||||1 to 3|",
+  ]);
 });
 
 Deno.test("setStaticImage() puts an image where the table was, and the drawing goes on", () => {
