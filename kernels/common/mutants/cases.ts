@@ -1,0 +1,154 @@
+/**
+ * Kernels broken on purpose: each is a change of the sources that a test of the emulated library must notice. What is
+ * not noticed here would not be noticed in a kernel that somebody breaks by mistake.
+ */
+
+/** A change, and the test that must fail with it. */
+export interface Mutant {
+  /** What is wrong with it. */
+  readonly name: string;
+  /** Source file, below kernels/. */
+  readonly file: string;
+  /** Text that stands there once, and what takes its place. */
+  readonly from: string;
+  readonly to: string;
+  /** Test file, below kernels/, and a pattern of the names of its tests to run. */
+  readonly test: string;
+  readonly filter: string;
+}
+
+const ATTENTION = {
+  test: "filtered_attention/filtered_attention_cuda_test.ts",
+  filter: "equals the reference",
+};
+const DECODE = {
+  test: "filtered_attention/decode_cuda_test.ts",
+  filter: "/equals the reference|thread orders/",
+};
+const SCAN = {
+  test: "kv_filter_scan/kv_filter_scan_cuda_test.ts",
+  filter: "/as the reference does|every thread order/",
+};
+const LINEAR = {
+  test: "linear/linear_cuda_test.ts",
+  filter: "/kept slots alone|does not depend on the order/",
+};
+
+/** All of them. */
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: "prefill reads keys without the barrier that other threads' copies need",
+    file: "filtered_attention/prefill_mma.cuh",
+    from: "__syncthreads();  // the keys are there, and nobody reads the last values any more",
+    to: "",
+    ...ATTENTION,
+  },
+  {
+    name: "prefill overwrites keys that other warps still read",
+    file: "filtered_attention/prefill_mma.cuh",
+    from: `    __syncthreads();  // the values are there, and nobody reads these keys any more
+    copy_tile(keys, job.keys, t + 1);`,
+    to: `    copy_tile(keys, job.keys, t + 1);
+    __syncthreads();`,
+    ...ATTENTION,
+  },
+  {
+    name: "decode reads the stage whose copies it has not waited for",
+    file: "filtered_attention/decode.cuh",
+    from: "cp_async_wait<kDecodeStages - 1>();",
+    to: "cp_async_wait<kDecodeStages>();",
+    ...DECODE,
+  },
+  {
+    name: "prefill hands weights to mma.sync in the wrong registers",
+    file: "filtered_attention/prefill_mma.cuh",
+    from: "a[m][1] = Element<T>::pack(scores[m][2 * k][2], scores[m][2 * k][3]);",
+    to: "a[m][1] = Element<T>::pack(scores[m][2 * k + 1][0], scores[m][2 * k + 1][1]);",
+    ...ATTENTION,
+  },
+  {
+    name: "prefill loads keys by the row of another lane",
+    file: "filtered_attention/prefill_mma.cuh",
+    from: "keys + (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;",
+    to: "keys + (lane % 8 + lane / 8 % 2 * 8) * kStride + lane / 16 * 8;",
+    ...ATTENTION,
+  },
+  {
+    name: "the causal mask hides a query's own key",
+    file: "filtered_attention/device.cuh",
+    from: "return j <= i && static_cast<unsigned>(i)",
+    to: "return j < i && static_cast<unsigned>(i)",
+    ...ATTENTION,
+  },
+  {
+    name: "prefill forgets the recent keys",
+    file: "filtered_attention/prefill.cuh",
+    from: "num = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;",
+    to: "num = num_kept;",
+    ...ATTENTION,
+  },
+  {
+    name: "decode's recent band is one token too short",
+    file: "filtered_attention/decode.cuh",
+    from: "return j >= 0 && sees(rows.position, j, job.recent_reach);",
+    to: "return j >= 0 && sees(rows.position, j, job.recent_reach - 1);",
+    ...DECODE,
+  },
+  {
+    name: "decode leaves out the last row of the recent ring",
+    file: "filtered_attention/decode.cuh",
+    from: "__device__ int total() const { return cached + recent; }",
+    to: "__device__ int total() const { return cached + max(recent - 1, 0); }",
+    ...DECODE,
+  },
+  {
+    name: "the splits of decode are put together without the last",
+    file: "filtered_attention/decode.cuh",
+    from: "for (int s = 0; s < active; s++) {\n      const float* part",
+    to: "for (int s = 0; s < active - 1; s++) {\n      const float* part",
+    ...DECODE,
+  },
+  {
+    name: "decode's warps are added before all have written",
+    file: "filtered_attention/decode.cuh",
+    from: "  __syncthreads();\n\n  const bool alone",
+    to: "\n  const bool alone",
+    ...DECODE,
+  },
+  {
+    name: "the search in positions takes rows past the end for keys",
+    file: "filtered_attention/device.cuh",
+    from: "__ballot_sync(kAllLanes, row >= end || at(static_cast<int>(row)) > value)",
+    to: "__ballot_sync(kAllLanes, row < end && at(static_cast<int>(row)) > value)",
+    ...DECODE,
+  },
+  {
+    name: "a sum over the filter's block begins before the last one was read",
+    file: "kv_filter_scan/device.cuh",
+    from: "  x = warp_sum(x);\n  __syncthreads();\n",
+    to: "  x = warp_sum(x);\n",
+    ...SCAN,
+  },
+  {
+    name: "a sum over the filter's block reads what other warps have not written",
+    file: "kv_filter_scan/device.cuh",
+    from: "  if (lane_index() == 0) scratch[warp_index()] = x;\n  __syncthreads();\n  double sum = 0;",
+    to: "  if (lane_index() == 0) scratch[warp_index()] = x;\n  double sum = 0;",
+    ...SCAN,
+  },
+  {
+    name: "a step of the filter leaves out slot 0 of the ring",
+    file: "kv_filter_step/kv_filter_step.cuh",
+    from: "b * cache.recent + position % cache.recent;",
+    to: "b * cache.recent + max(position % cache.recent, 1);",
+    test: "kv_filter_step/kv_filter_step_cuda_test.ts",
+    filter: "",
+  },
+  {
+    name: "few rows of a product are added before all warps have written",
+    file: "linear/few_rows.cuh",
+    from: "if (lane % each == 0) partial[warp_index()][lane / each] = sum;\n    __syncthreads();",
+    to: "if (lane % each == 0) partial[warp_index()][lane / each] = sum;",
+    ...LINEAR,
+  },
+];

@@ -1,0 +1,72 @@
+/**
+ * Builds every kernel that is broken on purpose, and fails unless a test notices each:
+ * `deno run -A kernels/common/mutants/testing.ts [part of a name]`.
+ */
+import { buildEmulated } from "../../../build.ts";
+import { type Mutant, MUTANTS } from "./cases.ts";
+
+/** A test that ends in none of these has not come to an end by itself. */
+const NOTICED = /FAILED|emulator: kernel/;
+const LIMIT_MS = 300_000;
+
+/** Puts the mutation into the sources. @throws {RangeError} If the text is not there just once. */
+export function mutate(sources: Map<string, string>, { name, file, from, to }: Mutant): void {
+  const parts = (sources.get(file) ?? "").split(from);
+  if (parts.length !== 2) {
+    throw new RangeError(
+      `Cannot break kernels/${file} ("${name}"): found the text ${parts.length - 1} times, expected once`,
+    );
+  }
+  sources.set(file, parts.join(to));
+}
+
+/** Runs the mutant's test on a library; whether it passes, and what it printed. */
+async function runTest({ test, filter }: Mutant, library: string, flags: readonly string[]) {
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["test", "-A", "--no-check", "--fail-fast", ...flags],
+      ...(filter === "" ? [] : ["--filter", filter]),
+      new URL(`../../${test}`, import.meta.url).pathname,
+    ],
+    env: { TOKENFILTER_EMULATED: library, NO_COLOR: "1" },
+    signal: AbortSignal.timeout(LIMIT_MS),
+  }).output();
+  const decoder = new TextDecoder();
+  return { success, said: decoder.decode(stdout) + decoder.decode(stderr) };
+}
+
+/** Where `@std` comes from, as the README's test command asks. */
+async function resolveFlags(): Promise<string[]> {
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-A",
+      "--no-config",
+      "--no-lock",
+      new URL("../../../.std/flags.ts", import.meta.url).pathname,
+    ],
+  }).output();
+  return new TextDecoder().decode(stdout).trim().split(/\s+/).filter((flag) => flag !== "");
+}
+
+if (import.meta.main) {
+  const chosen = MUTANTS.filter(({ name }) => name.includes(Deno.args[0] ?? ""));
+  const flags = await resolveFlags();
+  let survivors = 0;
+  for (const [i, mutant] of chosen.entries()) {
+    const started = performance.now();
+    const { path } = await buildEmulated({ patch: (sources) => mutate(sources, mutant) });
+    const { success, said } = await runTest(mutant, path, flags);
+    const noticed = !success && NOTICED.test(said) && !/NativeLibraryError/.test(said);
+    const seconds = ((performance.now() - started) / 1000).toFixed(0);
+    console.log(
+      `${noticed ? "noticed " : "SURVIVES"} ${i + 1}/${chosen.length} ${mutant.name} (${seconds} s)`,
+    );
+    if (!noticed) console.log(said.split("\n").slice(-20).join("\n"));
+    if (!noticed) survivors++;
+    await Deno.remove(path);
+    await Deno.remove(`${path}.txt`);
+  }
+  console.log(`${chosen.length - survivors} of ${chosen.length} mutants noticed`);
+  Deno.exit(survivors === 0 ? 0 : 1);
+}
