@@ -1,8 +1,7 @@
 /** Perplexity and KL divergence against the achieved skip ratio, one curve a configuration. */
 import type { SweepSummary, Trial } from "../sweep/trial.ts";
-import { FUSION_CHOICES } from "../sweep/trial_options.ts";
 import { axis, baseLayout, emptyFigure, Figure, type Json } from "./figure.ts";
-import { NUM_SERIES_COLORS } from "./theme.ts";
+import { styleRule } from "./rule_style.ts";
 import { curveKey, hoverLines, nameCurves, pointKey, ruleName } from "./trial_label.ts";
 
 /** One trial in a plot. */
@@ -101,8 +100,7 @@ export function collectQuality(summary: SweepSummary): Quality {
     }
   }
   const front = drawable.filter((trial) => trial.pareto).map(point).sort((a, b) => a.ratio - b.ratio);
-  const order = (curve: QualityCurve) => RULE_ORDER.indexOf(curve.fusion);
-  curves.sort((a, b) => order(a) - order(b) || Number(a.invert) - Number(b.invert));
+  curves.sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank);
   return {
     curves,
     bands,
@@ -134,29 +132,6 @@ function bandPoint(trials: readonly Trial[]): BandPoint {
   };
 }
 
-/** Rules in the order of the legend; a rule's place gives its colour and its symbol. */
-const RULE_ORDER: readonly string[] = [
-  "learned",
-  "variance",
-  "oracle",
-  "mean",
-  "key",
-  "value",
-  ...FUSION_CHOICES.filter((rule) => !/^(learned|variance|oracle|mean|key|value)$/.test(rule)),
-];
-const SYMBOLS = [
-  "circle",
-  "square",
-  "diamond",
-  "triangle-up",
-  "triangle-down",
-  "cross",
-  "x",
-  "pentagon",
-  "hexagram",
-  "star",
-  "hourglass",
-];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 /** More curves than this share one legend entry a rule. */
 const MAX_LEGEND = 14;
@@ -234,9 +209,7 @@ function curveTrace(
   nth: number,
   single: boolean,
 ): { [key: string]: Json } {
-  const rank = RULE_ORDER.indexOf(curve.fusion);
-  const color = `@series${rank % NUM_SERIES_COLORS}`;
-  const symbol = SYMBOLS[rank % SYMBOLS.length]!;
+  const { color, symbol } = styleRule(curve.fusion);
   return {
     name: single ? curve.name : curve.rule,
     ...(single ? {} : { legendgroup: curve.rule, showlegend: nth === 0 }),
