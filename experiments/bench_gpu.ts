@@ -1,0 +1,243 @@
+/**
+ * `deno task bench:gpu`: how fast the CUDA kernels are, beside the device's roof and PyTorch. Everything is verified
+ * before it is timed. See `deno task bench:gpu --help`.
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { type ModelConfig, nearest, UsageError } from "../mod.ts";
+import { buildArchOf, CudaBackend, CudaMemory, openCuda, openDriver } from "../ffi/mod.ts";
+import { buildCuda } from "../build.ts";
+import { type AttentionSizes, decodeContender, prefillContender } from "./bench_gpu/attention.ts";
+import { type FloatType, type Gpu, raceOnDevice, tensorRate } from "./bench_gpu/device.ts";
+import { scanContender, stepContender } from "./bench_gpu/filter.ts";
+import { decodeStepContenders, randomModel } from "./bench_gpu/layer.ts";
+import { type GpuContender, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
+import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
+import { writeWhole } from "./cli/files.ts";
+import { expectSwitches } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { formatTable } from "./cli/table.ts";
+import { EXIT, runTask, writeLine } from "./cli/task.ts";
+
+const OPS = ["decode", "prefill", "filter", "step"] as const;
+const SWITCHES = ["json", "quiet", "help"];
+const FLAGS = ["device", "only", "out", ...SWITCHES];
+const USAGE = `Usage: deno task bench:gpu [flags]
+
+Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
+TOKENFILTER_PYTHON has torch with CUDA), the filter's kernels, and whole decode steps. Times are medians of 30 turns by
+events on the device, the level-2 cache overwritten before each. "roof" is the share reached of what the device's
+memory (measured) and arithmetic (measured for f32, nominal for tensor cores) allow.
+
+  --device N
+      number of the device (0)
+  --only ${OPS.join("|")}
+      one part alone
+  --out FILE.json
+      write the rows and the machine there as well
+  --json
+      print JSON alone on stdout
+  --quiet
+      no progress on stderr
+  --help
+      print this`;
+
+/** Sizes of all races. */
+export interface GpuBenchSizes {
+  readonly attention: AttentionSizes;
+  readonly dtypes: readonly FloatType[];
+  readonly decode: { readonly batch: number; readonly rows: number };
+  readonly prefill: readonly number[];
+  readonly step: { readonly batch: number; readonly hiddenSize: number };
+  readonly scan: { readonly tokens: number; readonly chunks: readonly number[] };
+  readonly model: ModelConfig;
+  readonly modelBatch: number;
+  readonly turns: number;
+}
+
+/** Sizes of a model of 8 billion parameters; two of its layers stand for all. */
+const SIZES: GpuBenchSizes = {
+  attention: { numHeads: 32, numKvHeads: 8, headDim: 128 },
+  dtypes: ["bf16", "f16"],
+  decode: { batch: 32, rows: 8192 },
+  prefill: [4096, 8192, 16384],
+  step: { batch: 64, hiddenSize: 4096 },
+  scan: { tokens: 4096, chunks: [32, 128, 512] },
+  model: {
+    numLayers: 2,
+    numHeads: 32,
+    numKvHeads: 8,
+    headDim: 128,
+    hiddenSize: 4096,
+    intermediateSize: 14336,
+    vocabSize: 32000,
+    ropeTheta: 500000,
+    rmsNormEps: 1e-5,
+    contextLength: 8192,
+    tieWordEmbeddings: false,
+  },
+  modelBatch: 8,
+  turns: 30,
+};
+
+/** A race, and what PyTorch is asked beside it. */
+interface Race {
+  readonly title: string;
+  make(): GpuContender[];
+  readonly torch?: TorchJob;
+}
+
+/** All races of the parts that are wanted. */
+function* races(
+  gpu: Gpu,
+  sizes: GpuBenchSizes,
+  wants: (part: typeof OPS[number]) => boolean,
+): Generator<Race> {
+  const { numHeads, numKvHeads, headDim } = sizes.attention;
+  const torch = (phase: "prefill" | "decode", dtype: string, batch: number, rows: number): TorchJob => ({
+    phase,
+    dtype,
+    batch,
+    rows,
+    heads: numHeads,
+    kv_heads: numKvHeads,
+    dim: headDim,
+  });
+  for (const dtype of wants("decode") ? sizes.dtypes : []) {
+    const { batch, rows } = sizes.decode;
+    const cases = [
+      { batch, rows, kept: batch, near: 0 },
+      { batch, rows: rows / 2, kept: batch, near: 0 },
+      { batch, rows: rows / 2, kept: batch, near: 16 },
+      { batch, rows: rows / 2, kept: batch / 2, near: 16 },
+    ];
+    yield {
+      title: `decode attention, ${dtype}`,
+      make: () => cases.map((each) => decodeContender(gpu, sizes.attention, dtype, each)),
+      torch: torch("decode", dtype, batch, rows),
+    };
+  }
+  for (const tokens of wants("prefill") ? sizes.prefill : []) {
+    const dtype = sizes.dtypes[0]!;
+    const cases = [{ skip: 0, recent: 0 }, { skip: 0.5, recent: 0 }, { skip: 0.5, recent: 16 }];
+    yield {
+      title: `prefill attention, ${tokens} tokens, ${dtype}`,
+      make: () => cases.map((each) => prefillContender(gpu, sizes.attention, dtype, { tokens, ...each })),
+      torch: torch("prefill", dtype, 1, tokens),
+    };
+  }
+  if (wants("filter")) {
+    const filter = { numKvHeads, headDim, hiddenSize: sizes.step.hiddenSize };
+    yield {
+      title: "filter",
+      make: () => [
+        stepContender(gpu, filter, sizes.step.batch),
+        stepContender(gpu, filter, sizes.step.batch, { fusion: "learned" }),
+        ...sizes.scan.chunks.map((chunk) => scanContender(gpu, filter, sizes.scan.tokens, chunk)),
+      ],
+    };
+  }
+  if (wants("step")) {
+    yield {
+      title: "decode steps",
+      make: () => {
+        const capacity = 4 * sizes.turns + 64;
+        return decodeStepContenders(gpu, randomModel(gpu, sizes.model), {
+          batch: sizes.modelBatch,
+          capacity,
+        });
+      },
+    };
+  }
+}
+
+/** Runs the races and gives a row for each contender. */
+export async function benchGpu(
+  gpu: Gpu,
+  sizes: GpuBenchSizes,
+  options: { only?: string; torch: boolean; onRace: (title: string) => void },
+): Promise<{ rows: GpuRow[]; roof: GpuRoof }> {
+  const { flopsPerSecond, bytesPerSecond } = gpu.backend.measureMachine();
+  const roof: GpuRoof = {
+    f32Flops: flopsPerSecond,
+    tensorFlops: tensorRate(gpu.device),
+    copyBytes: bytesPerSecond,
+  };
+  const rows: GpuRow[] = [];
+  for (const race of races(gpu, sizes, (part) => options.only === undefined || options.only === part)) {
+    options.onRace(race.title);
+    const contenders = race.make();
+    for (const contender of contenders) contender.verify();
+    const { medians, spreads } = raceOnDevice(gpu, contenders.map(({ run }) => run), sizes.turns);
+    contenders.forEach((contender, i) => rows.push(gpuRow(contender, medians[i]!, spreads[i]!, roof)));
+    if (race.torch === undefined || !options.torch) continue;
+    const first = contenders[0]!;
+    first.run();
+    const check = "inputs" in first ? first.inputs as Parameters<typeof timeTorch>[2] : undefined;
+    const found = await timeTorch(gpu, race.torch, check);
+    if (typeof found === "string") options.onRace(`no PyTorch beside us: ${found}`);
+    else {
+      const words = { ...first, impl: `torch ${found.version}` };
+      rows.push(gpuRow(words, found.time_ms, found.spread_ms, roof));
+    }
+  }
+  return { rows, roof };
+}
+
+function describe(rows: readonly GpuRow[]): string {
+  return formatTable({
+    columns: ["op", "impl", "shape", "dtype", "skip", "ms", "± ms", "GFLOP/s", "GB/s", "roof"],
+    left: [true, true, true, true, false, false, false, false, false, false],
+    rows: rows.map((r) => [
+      r.op,
+      r.impl,
+      r.shape,
+      r.dtype,
+      r.skip.toString(),
+      r.timeMs.toPrecision(4),
+      r.spreadMs.toPrecision(2),
+      r.gflops.toFixed(0),
+      r.gbps.toFixed(0),
+      r.roof.toFixed(2),
+    ]),
+  });
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  expectSwitches(args, SWITCHES);
+  const { json, quiet, help, only, out, device: asked } = parseArgs([...args], {
+    string: ["device", "only", "out"],
+    boolean: SWITCHES,
+    alias: { help: "h" },
+    unknown: (argument: string, name?: string) => {
+      const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, FLAGS)}"`;
+      throw new UsageError(`Cannot use "${argument}": ${mend} (see --help)`);
+    },
+  });
+  if (help) {
+    writeLine(Deno.stdout, USAGE);
+    return EXIT.ok;
+  }
+  if (only !== undefined && !(OPS as readonly string[]).includes(only)) {
+    throw new UsageError(`Cannot use --only "${only}": expected one of ${OPS.join(", ")}`);
+  }
+  const ordinal = asked === undefined ? 0 : Number(asked);
+  if (!Number.isInteger(ordinal) || ordinal < 0) {
+    throw new UsageError(`Cannot use --device ${asked}: expected an integer from 0 on`);
+  }
+  const progress = new Progress(quiet ? undefined : Deno.stderr);
+  const driver = openDriver(), device = driver.device(ordinal);
+  const onProgress = (message: string) => progress.line(message);
+  const { manifest } = await buildCuda({ archs: [buildArchOf(device.arch)], onProgress });
+  const backend: CudaBackend = await openCuda({ device: ordinal });
+  progress.line(backend.description);
+  const memory = backend.memory as CudaMemory;
+  const gpu: Gpu = { backend, device, time: (work) => memory.time(work) };
+  const { rows, roof } = await benchGpu(gpu, SIZES, { only, torch: true, onRace: onProgress });
+  const machine = { device, driver: driver.version, nvcc: manifest.nvcc, git: manifest.git, roof };
+  const document = JSON.stringify({ machine, rows }, null, 2);
+  if (out !== undefined) await writeWhole(out, document + "\n");
+  writeLine(Deno.stdout, json ? document : describe(rows));
+  return EXIT.ok;
+}
+
+if (import.meta.main) await runTask(main);

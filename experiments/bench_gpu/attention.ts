@@ -1,0 +1,213 @@
+/** Races of filtered attention on a GPU: decode over a cache of a batch, and prefill. */
+import {
+  type AttentionArgs,
+  type BatchCache,
+  type BatchDecisions,
+  emptyTensor,
+  f32Data,
+  hostTensor,
+  ReferenceBackend,
+  rowsOf,
+  type Tensor,
+} from "../../mod.ts";
+import type { DeviceTensor } from "../../ffi/mod.ts";
+import { expectClose, numbers } from "../bench/run.ts";
+import { bytesOf, type FloatType, type Gpu, i32, randomTensor } from "./device.ts";
+import type { GpuContender } from "./row.ts";
+
+/** Sizes of an attention. */
+export interface AttentionSizes {
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+}
+
+/** Largest difference to the reference that is taken for right, by type. */
+const TOLERANCE: { readonly [D in FloatType]: number } = { f32: 1e-4, f16: 2e-3, bf16: 2e-2 };
+const words = ({ numHeads, numKvHeads, headDim }: AttentionSizes) =>
+  `heads=${numHeads}/${numKvHeads} d=${headDim}`;
+
+/** Decode of `batch` sequences over `rows` cached rows each; `kept` of them go on, `near` skipped rows are near. */
+export function decodeContender(
+  gpu: Gpu,
+  sizes: AttentionSizes,
+  dtype: FloatType,
+  { batch, rows, kept, near }: { batch: number; rows: number; kept: number; near: number },
+): GpuContender {
+  const { backend } = gpu, { numHeads, numKvHeads, headDim } = sizes;
+  const position = rows + near;
+  const repeat = (values: readonly number[]) =>
+    i32(backend, Array.from({ length: batch }, () => values).flat());
+  const shaped = (tensor: Tensor, shape: readonly number[]) => ({ ...tensor, shape });
+  const cache: BatchCache = {
+    keys: randomTensor(gpu, dtype, [batch, rows, numKvHeads, headDim], 1),
+    values: randomTensor(gpu, dtype, [batch, rows, numKvHeads, headDim], 2),
+    positions: shaped(repeat(Array.from({ length: rows }, (_, i) => i)), [batch, rows]),
+    counts: repeat([rows]),
+    recentKeys: randomTensor(gpu, dtype, [batch, near, numKvHeads, headDim], 3),
+    recentValues: randomTensor(gpu, dtype, [batch, near, numKvHeads, headDim], 4),
+    recentPositions: shaped(
+      repeat(Array.from({ length: near }, (_, slot) => rows + (slot - rows % near + near) % near)),
+      [batch, near],
+    ),
+  };
+  const keep = Uint8Array.from({ length: batch }, (_, b) => b % Math.round(batch / kept) === 0 ? 1 : 0);
+  const list = Array.from(keep.keys()).filter((b) => keep[b] === 1);
+  const decisions: BatchDecisions = {
+    keep: backend.upload(hostTensor("u8", [batch], keep)),
+    kept: i32(backend, [...list, ...new Array(batch - list.length).fill(0)]),
+    keptCount: i32(backend, [list.length, 0]),
+  };
+  const queries = randomTensor(gpu, "f32", [batch, numHeads, headDim], 5);
+  const out = backend.alloc("f32", queries.shape);
+  const positions = repeat([position]);
+  const scale = 1 / Math.sqrt(headDim);
+  const run = () => backend.decode.attention(cache, queries, positions, decisions, scale, out);
+  return {
+    op: "attention_decode",
+    impl: "tokenfilter",
+    phase: "decode",
+    shape: `batch=${batch} cache=${rows}${near > 0 ? `+${near}` : ""} kept=${list.length} ${words(sizes)}`,
+    dtype,
+    skip: 1 - list.length / batch,
+    flops: 4 * list.length * (rows + near) * numHeads * headDim,
+    bytes: list.length * (rows + near) * 2 * numKvHeads * headDim * bytesOf(dtype),
+    run,
+    verify() {
+      run();
+      const found = f32Data(backend.read(out)), width = numHeads * headDim;
+      for (const b of [list[0]!, list.at(-1)!]) {
+        const row = (tensor: Tensor) => backend.read(backend.decode.row(tensor, b));
+        const expected = emptyTensor("f32", [1, numHeads, headDim]);
+        new ReferenceBackend().attention({
+          queries: rowsOf(backend.read(queries), b, b + 1),
+          queryPositions: hostTensor("i32", [1], Int32Array.of(position)),
+          keys: row(cache.keys),
+          values: row(cache.values),
+          keyPositions: row(cache.positions),
+          numKeys: rows,
+          ...sortedRing(row, cache, near, numKvHeads * headDim),
+          numRecent: near,
+          recent: near,
+          scale,
+          out: expected,
+        });
+        const got = found.subarray(b * width, (b + 1) * width);
+        expectClose(`decode attention, ${dtype}`, got, f32Data(expected), TOLERANCE[dtype]);
+      }
+    },
+  };
+}
+
+/** The ring's rows by position, as the reference wants them. */
+function sortedRing(
+  row: (tensor: Tensor) => ReturnType<ReferenceBackend["read"]>,
+  cache: BatchCache,
+  near: number,
+  width: number,
+): Pick<AttentionArgs, "recentKeys" | "recentValues" | "recentPositions"> {
+  const positions = [...row(cache.recentPositions).data as Int32Array];
+  const order = positions.map((_, i) => i).sort((a, b) => positions[a]! - positions[b]!);
+  const sorted = (tensor: Tensor) => {
+    const host = row(tensor), out = emptyTensor(host.dtype, host.shape);
+    order.forEach((from, to) =>
+      out.data.set(host.data.subarray(from * width, (from + 1) * width), to * width)
+    );
+    return out;
+  };
+  return {
+    recentKeys: sorted(cache.recentKeys),
+    recentValues: sorted(cache.recentValues),
+    recentPositions: hostTensor("i32", [near], Int32Array.from(order, (i) => positions[i]!)),
+  };
+}
+
+/** Queries that are compared with the reference. */
+const SAMPLES = 5;
+
+/** Prefill of `tokens` tokens, of which a share is skipped past a warm-up of 32; gathering kept rows included. */
+export function prefillContender(
+  gpu: Gpu,
+  sizes: AttentionSizes,
+  dtype: FloatType,
+  { tokens, skip, recent }: { tokens: number; skip: number; recent: number },
+): GpuContender & { readonly inputs: { readonly [name in "queries" | "keys" | "values" | "out"]: Tensor } } {
+  const { backend } = gpu, { numHeads, numKvHeads, headDim } = sizes;
+  const all = {
+    queries: randomTensor(gpu, "f32", [tokens, numHeads * headDim], 6),
+    keys: randomTensor(gpu, dtype, [tokens, numKvHeads * headDim], 7),
+    values: randomTensor(gpu, dtype, [tokens, numKvHeads * headDim], 8),
+  };
+  const next = numbers(9);
+  const kept: number[] = [], skipped: number[] = [];
+  for (let t = 0; t < tokens; t++) (t < 32 || next() >= 2 * skip - 1 ? kept : skipped).push(t);
+  const near = recent > 0 ? skipped : [];
+  const gathers: (() => void)[] = [];
+  const gather = (from: Tensor, rows: readonly number[], heads: number): DeviceTensor => {
+    if (rows.length === tokens) return { ...from as DeviceTensor, shape: [tokens, heads, headDim] };
+    const to = backend.alloc(from.dtype, [rows.length, heads * headDim]), list = i32(backend, rows);
+    if (rows.length > 0) gathers.push(() => backend.gatherRows(from, list, to));
+    return { ...to, shape: [rows.length, heads, headDim] };
+  };
+  const queries = gather(all.queries, kept, numHeads);
+  const args: AttentionArgs = {
+    queries,
+    queryPositions: i32(backend, kept),
+    keys: gather(all.keys, kept, numKvHeads),
+    values: gather(all.values, kept, numKvHeads),
+    keyPositions: i32(backend, kept),
+    numKeys: kept.length,
+    recentKeys: gather(all.keys, near, numKvHeads),
+    recentValues: gather(all.values, near, numKvHeads),
+    recentPositions: i32(backend, near),
+    numRecent: near.length,
+    recent,
+    scale: 1 / Math.sqrt(headDim),
+    out: backend.alloc("f32", queries.shape),
+  };
+  let pairs = 0, low = 0, high = 0;
+  kept.forEach((position, i) => {
+    while (high < near.length && near[high]! <= position) high++;
+    while (low < high && position - near[low]! > recent) low++;
+    pairs += i + 1 + high - low;
+  });
+  const run = () => {
+    for (const work of gathers) work();
+    backend.attention(args);
+  };
+  return {
+    op: "attention_prefill",
+    impl: "tokenfilter",
+    phase: "prefill",
+    shape: `T=${tokens} ${words(sizes)}${recent > 0 ? ` recent=${recent}` : ""}`,
+    dtype,
+    skip,
+    flops: 4 * pairs * numHeads * headDim,
+    bytes: kept.length * numHeads * headDim * 8 +
+      (kept.length + near.length) * 2 * numKvHeads * headDim * bytesOf(dtype),
+    run,
+    inputs: { ...all, out: args.out },
+    verify() {
+      run();
+      const host = Object.fromEntries(
+        Object.entries(args).map(([name, value]) => [
+          name,
+          typeof value === "number" ? value : backend.read(value),
+        ]),
+      ) as unknown as AttentionArgs;
+      const found = f32Data(host.out), width = numHeads * headDim, count = kept.length;
+      for (let sample = 0; sample < SAMPLES; sample++) {
+        const i = Math.floor(sample * (count - 1) / Math.max(1, SAMPLES - 1));
+        const expected = emptyTensor("f32", [1, numHeads, headDim]);
+        new ReferenceBackend().attention({
+          ...host,
+          queries: rowsOf(backend.read(queries), i, i + 1),
+          queryPositions: hostTensor("i32", [1], Int32Array.of(kept[i]!)),
+          out: expected,
+        });
+        const got = found.subarray(i * width, (i + 1) * width);
+        expectClose(`prefill attention, ${dtype}, query ${i}`, got, f32Data(expected), TOLERANCE[dtype]);
+      }
+    },
+  };
+}

@@ -1,0 +1,96 @@
+/** What the races on a GPU share: numbers on the device, timing by events with a cold L2, nominal tensor-core rates. */
+import { hostTensor, type Tensor, toBf16, toF16 } from "../../mod.ts";
+import type { CudaBackend, CudaDevice, CudaMemory } from "../../ffi/mod.ts";
+import { median, numbers } from "../bench/run.ts";
+
+/** A GPU at work. */
+export interface Gpu {
+  readonly backend: CudaBackend;
+  readonly device: CudaDevice;
+  /** Milliseconds that enqueued work takes. */
+  readonly time: CudaMemory["time"];
+}
+
+/** Element types of activations and caches. */
+export type FloatType = "f32" | "f16" | "bf16";
+
+/** Turns of each contender. */
+export const TURNS = 30;
+/** Values that are drawn; larger tensors repeat them. */
+const DRAWN = 2 ** 20;
+
+/** A tensor of random numbers of variance 1, made on the host in part and repeated on the device. */
+export function randomTensor(
+  { backend }: Gpu,
+  dtype: FloatType,
+  shape: readonly number[],
+  seed: number,
+): Tensor {
+  const count = shape.reduce((a, b) => a * b, 1), drawn = Math.min(count, DRAWN);
+  const next = numbers(seed);
+  const values = Float32Array.from({ length: drawn }, () => next() + next() + next());
+  const data = dtype === "f32" ? values : Uint16Array.from(values, dtype === "f16" ? toF16 : toBf16);
+  const out = backend.alloc(dtype, shape);
+  const bytesEach = data.BYTES_PER_ELEMENT;
+  backend.memory.write(out.buffer, data);
+  for (let filled = drawn; filled < count;) {
+    const more = Math.min(filled, count - filled);
+    backend.memory.copy(out.buffer, out.buffer, more * bytesEach, { from: 0, to: filled * bytesEach });
+    filled += more;
+  }
+  return out;
+}
+
+/** Whole numbers on the device. */
+export function i32(backend: CudaBackend, values: readonly number[] | Int32Array): Tensor {
+  return backend.upload(hostTensor("i32", [values.length], Int32Array.from(values)));
+}
+
+/** Bytes of a value. */
+export function bytesOf(dtype: FloatType): number {
+  return dtype === "f32" ? 4 : 2;
+}
+
+/**
+ * Median times in milliseconds. Contenders take turns; before each, twice the level-2 cache is copied over, so that
+ * nothing of the inputs is left in it.
+ */
+export function raceOnDevice(
+  gpu: Gpu,
+  runs: readonly (() => void)[],
+  turns = TURNS,
+): { medians: number[]; spreads: number[] } {
+  const { backend: { memory }, device } = gpu;
+  const bytes = Math.max(2 * device.l2Bytes, 2 ** 20);
+  using from = memory.alloc(bytes);
+  using to = memory.alloc(bytes);
+  for (const run of runs) for (let i = 0; i < 3; i++) gpu.time(run); // kernels are loaded, clocks go up
+  const times = runs.map((): number[] => []);
+  for (let turn = 0; turn < turns; turn++) {
+    for (const [i, run] of runs.entries()) {
+      memory.copy(from, to, bytes);
+      times[i]!.push(gpu.time(run));
+    }
+  }
+  const spread = (list: number[]) => {
+    const sorted = list.toSorted((a, b) => a - b);
+    return sorted[Math.floor(0.9 * (sorted.length - 1))]! - sorted[Math.floor(0.1 * (sorted.length - 1))]!;
+  };
+  return { medians: times.map(median), spreads: times.map(spread) };
+}
+
+/** Floating-point operations of 16-bit tensor cores a multiprocessor and clock, dense. Source: NVIDIA's white papers. */
+const TENSOR_FLOPS_PER_CLOCK: { readonly [arch: number]: number } = {
+  80: 2048,
+  86: 1024,
+  89: 1024,
+  90: 4096,
+  100: 8192,
+  120: 1024,
+};
+
+/** Nominal rate of the tensor cores at the highest clock, in FLOP/s; undefined for a device that is not known. */
+export function tensorRate({ arch, numSms, clockMHz }: CudaDevice): number | undefined {
+  const each = TENSOR_FLOPS_PER_CLOCK[arch];
+  return each === undefined ? undefined : each * numSms * clockMHz * 1e6;
+}

@@ -1,0 +1,156 @@
+/** Races of the decisions on a GPU: one step of a batch, and chunks of a prefill. */
+import {
+  createBatchCache,
+  createBatchDecisions,
+  createBatchStates,
+  createLayerState,
+  createScanOutput,
+  hostTensor,
+  scanLayer,
+  type Tensor,
+  TokenFilter,
+  type TokenFilterOptions,
+} from "../../mod.ts";
+import { type Gpu, i32, randomTensor } from "./device.ts";
+import type { GpuContender } from "./row.ts";
+
+/** Sizes of a filtered layer. */
+export interface FilterSizes {
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly hiddenSize: number;
+}
+
+/** Steps that are compared with the reference before the race. */
+const CHECKED = 64;
+/** Rows of inputs; steps take them in turn. */
+const SETS = 8;
+/** Scores this near to the threshold may fall either way. */
+const BAND = 2e-5;
+
+function specOf({ numKvHeads, headDim, hiddenSize }: FilterSizes, options: TokenFilterOptions) {
+  const shape = { numLayers: 1, numHeads: numKvHeads, numKvHeads, headDim, hiddenSize };
+  return new TokenFilter(shape, { tail: 1, pruneRatio: 0.5, ...options }).specs[0]!;
+}
+
+/** `kv_filter_step` for a batch of a layer, the default rule and policy unless told otherwise. */
+export function stepContender(
+  gpu: Gpu,
+  sizes: FilterSizes,
+  batch: number,
+  options: TokenFilterOptions = {},
+): GpuContender {
+  const { backend } = gpu, { numKvHeads, headDim, hiddenSize } = sizes, spec = specOf(sizes, options);
+  const { decode } = backend, capacity = 1024, recent = 16;
+  const learned = spec.fusion === "learned";
+  const states = createBatchStates(backend, spec, batch);
+  const cache = createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype: "bf16" });
+  const decisions = createBatchDecisions(backend, batch);
+  const sets = Array.from({ length: SETS }, (_, set) => ({
+    keys: randomTensor(gpu, "f32", [batch, numKvHeads, headDim], 20 + set),
+    values: randomTensor(gpu, "f32", [batch, numKvHeads, headDim], 40 + set),
+    residual: randomTensor(gpu, "f32", [batch, hiddenSize], 60 + set),
+    normed: randomTensor(gpu, "f32", [batch, hiddenSize], 80 + set),
+  }));
+  const positions = i32(backend, new Int32Array(batch));
+  const output = randomTensor(gpu, "f32", [batch, hiddenSize], 99);
+  let steps = 0;
+  const run = () => {
+    const { keys, values, residual, normed } = sets[steps++ % SETS]!;
+    // A batch that goes on for ever: the cache begins anew before it is full.
+    if (steps % (capacity - 1) === 0) {
+      decode.write(cache.counts, hostTensor("i32", [batch], new Int32Array(batch)));
+    }
+    const rows = { filterKeys: keys, keys, values, residual, normed, queries: undefined, positions };
+    decode.filterStep(states, cache, rows, false, decisions);
+    if (learned) decode.filterObserve(states, decisions, output, residual);
+    decode.advance(positions);
+  };
+  const elements = 2 * batch * numKvHeads * headDim;
+  return {
+    op: "kv_filter_step",
+    impl: "tokenfilter",
+    phase: "decode",
+    shape: `batch=${batch} kvHeads=${numKvHeads} d=${headDim} ${spec.fusion}${learned ? " + observe" : ""}`,
+    dtype: "f32",
+    skip: 0.5,
+    flops: 9 * elements,
+    bytes: elements * (4 + 8 + 2) + batch * 8 * spec.window,
+    run,
+    verify() {
+      const kept: Uint8Array[] = [];
+      for (let step = 0; step < CHECKED; step++) {
+        run();
+        kept.push(backend.read(decisions.keep).data as Uint8Array);
+      }
+      if (learned) return; // its outcomes are made up here; its decisions are the tests' to check
+      for (const sequence of new Set([0, batch - 1])) expectDecisions(gpu, spec, sets, sequence, kept);
+    },
+  };
+}
+
+/** Compares one sequence's decisions with the reference, up to the first that could fall either way. */
+function expectDecisions(
+  { backend }: Gpu,
+  spec: ReturnType<typeof specOf>,
+  sets: readonly { keys: Tensor; values: Tensor }[],
+  sequence: number,
+  kept: readonly Uint8Array[],
+): void {
+  const state = createLayerState(spec), output = createScanOutput(1);
+  for (const [step, keep] of kept.entries()) {
+    const set = sets[step % SETS]!;
+    const row = (tensor: Tensor) => {
+      const host = backend.read(backend.decode.row(tensor, sequence));
+      return { ...host, shape: [1, ...host.shape] };
+    };
+    scanLayer(spec, state, { keys: row(set.keys), values: row(set.values) }, 0, 1, output);
+    const distance = Math.abs(output.redundancy[0]! - output.threshold[0]!);
+    if (distance < BAND) return;
+    if (keep[sequence] !== output.keep[0]) {
+      throw new Error(
+        `Cannot trust kv_filter_step: found ${
+          keep[sequence]
+        } at step ${step} of sequence ${sequence}, expected ${output.keep[0]}`,
+      );
+    }
+  }
+}
+
+/** `kv_filter_scan` over `tokens` tokens of one sequence, in chunks; states cross to the host and back each time. */
+export function scanContender(gpu: Gpu, sizes: FilterSizes, tokens: number, chunk: number): GpuContender {
+  const { backend } = gpu, { numKvHeads, headDim } = sizes, spec = specOf(sizes, {});
+  const keys = randomTensor(gpu, "f32", [tokens, numKvHeads, headDim], 11);
+  const values = randomTensor(gpu, "f32", [tokens, numKvHeads, headDim], 12);
+  const output = createScanOutput(tokens);
+  const run = () => {
+    const state = createLayerState(spec);
+    for (let at = 0; at < tokens; at += chunk) {
+      backend.kvFilterScan(spec, state, { keys, values }, at, Math.min(chunk, tokens - at), output);
+    }
+  };
+  const elements = 2 * tokens * numKvHeads * headDim;
+  return {
+    op: "kv_filter_scan",
+    impl: "tokenfilter",
+    phase: "prefill",
+    shape: `T=${tokens} chunk=${chunk} kvHeads=${numKvHeads} d=${headDim}, host's copies included`,
+    dtype: "f32",
+    skip: 0.5,
+    flops: 9 * elements,
+    bytes: 4 * elements,
+    run,
+    verify() {
+      run();
+      const expected = createScanOutput(tokens);
+      const host = { keys: backend.read(keys), values: backend.read(values) };
+      scanLayer(spec, createLayerState(spec), host, 0, tokens, expected);
+      for (let t = 0; t < tokens; t++) {
+        if (Math.abs(expected.redundancy[t]! - expected.threshold[t]!) < BAND) return;
+        if (output.keep[t] !== expected.keep[t]) {
+          throw new Error(`Cannot trust kv_filter_scan: found ${output.keep[t]} for token ${t}`);
+        }
+      }
+    },
+  };
+}

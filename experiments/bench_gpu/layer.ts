@@ -1,0 +1,81 @@
+/** Decode steps of a whole model on a GPU: dense, with a filter that keeps everything, and with half skipped. */
+import {
+  BatchDecoder,
+  createPruner,
+  Llama,
+  type LlamaWeights,
+  type ModelConfig,
+  type Pruner,
+  type Tensor,
+} from "../../mod.ts";
+import { type Gpu, randomTensor } from "./device.ts";
+import type { GpuContender } from "./row.ts";
+
+/** A model of random bf16 weights; only times are of interest. */
+export function randomModel(gpu: Gpu, config: ModelConfig): Llama {
+  const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
+  let seed = 100;
+  const matrix = (rows: number, cols: number): Tensor => randomTensor(gpu, "bf16", [rows, cols], seed++);
+  const norm = (): Tensor => randomTensor(gpu, "f32", [hiddenSize], seed++);
+  const weights: LlamaWeights = {
+    embedding: matrix(vocabSize, hiddenSize),
+    layers: Array.from({ length: numLayers }, () => ({
+      attnNorm: norm(),
+      q: matrix(numHeads * headDim, hiddenSize),
+      k: matrix(numKvHeads * headDim, hiddenSize),
+      v: matrix(numKvHeads * headDim, hiddenSize),
+      o: matrix(hiddenSize, numHeads * headDim),
+      ffnNorm: norm(),
+      gate: matrix(intermediateSize, hiddenSize),
+      up: matrix(intermediateSize, hiddenSize),
+      down: matrix(hiddenSize, intermediateSize),
+    })),
+    outputNorm: norm(),
+    output: matrix(vocabSize, hiddenSize),
+  };
+  return new Llama(config, weights, gpu.backend);
+}
+
+/** Decode steps of a batch, as one recorded graph: dense, filtered with nothing skipped, and with half skipped. */
+export function decodeStepContenders(
+  gpu: Gpu,
+  llama: Llama,
+  { batch, capacity }: { batch: number; capacity: number },
+): GpuContender[] {
+  const { config } = llama, { backend } = gpu;
+  const filter = (pruneRatio: number): Pruner =>
+    createPruner("token-filtering", config, { pruneRatio, tail: 1, warmup: 0 }, { backend });
+  const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
+  const perLayer = hiddenSize * headDim * 2 * (numHeads + numKvHeads) + 3 * hiddenSize * intermediateSize;
+  const values = numLayers * perLayer + vocabSize * hiddenSize;
+  return [
+    { words: "dense", skip: 0, pruner: undefined },
+    { words: "filtered, nothing skipped", skip: 0, pruner: filter(0) },
+    { words: "filtered", skip: 0.5, pruner: filter(0.5) },
+  ].map(({ words, skip, pruner }) => {
+    const decoder = new BatchDecoder(llama, pruner, { batch, capacity, cacheDType: "bf16" });
+    for (let slot = 0; slot < batch; slot++) decoder.admit(slot, llama.start(pruner, { cacheDType: "bf16" }));
+    const ids = Int32Array.from({ length: batch }, (_, i) => (i * 37) % vocabSize);
+    return {
+      op: "decode_step",
+      impl: "tokenfilter",
+      phase: "decode" as const,
+      shape: `${words}: batch=${batch} layers=${numLayers} hidden=${hiddenSize}`,
+      dtype: "bf16",
+      skip,
+      flops: 2 * batch * values,
+      bytes: 2 * values,
+      run: () => {
+        decoder.step(ids);
+      },
+      verify() {
+        decoder.step(ids);
+        decoder.step(ids);
+        const logits = backend.read(decoder.step(ids)).data as Float32Array;
+        if (!logits.every(Number.isFinite)) {
+          throw new Error("Cannot trust a decode step: found logits not finite");
+        }
+      },
+    };
+  });
+}

@@ -1,0 +1,74 @@
+/** PyTorch's attention on the same GPU, through a Python process. */
+import { f32Data, type Tensor } from "../../mod.ts";
+import { expectClose } from "../bench/run.ts";
+import { type Gpu, TURNS } from "./device.ts";
+
+/** What `torch_attention.py` is asked. */
+export interface TorchJob {
+  readonly phase: "prefill" | "decode";
+  readonly dtype: string;
+  readonly batch: number;
+  readonly rows: number;
+  readonly heads: number;
+  readonly kv_heads: number;
+  readonly dim: number;
+}
+
+/** What it measured. */
+export interface TorchTime {
+  readonly time_ms: number;
+  readonly spread_ms: number;
+  readonly version: string;
+}
+
+/**
+ * Times PyTorch's `scaled_dot_product_attention`. With `check`, it computes on these inputs of a prefill, and its
+ * output is held against `out`, which holds ours.
+ *
+ * @returns the times, or the reason why there are none
+ * @throws {Error} If the outputs differ.
+ */
+export async function timeTorch(
+  { backend }: Gpu,
+  job: TorchJob,
+  check?: { readonly [name in "queries" | "keys" | "values" | "out"]: Tensor },
+): Promise<TorchTime | string> {
+  const python = Deno.env.get("TOKENFILTER_PYTHON") || "python3";
+  const folder = await Deno.makeTempDir({ prefix: "tokenfilter-torch-" });
+  try {
+    for (const name of ["queries", "keys", "values"] as const) {
+      if (check === undefined) break;
+      const { data } = backend.read(check[name]);
+      await Deno.writeFile(
+        `${folder}/${name}`,
+        new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength),
+      );
+    }
+    const script = new URL("torch_attention.py", import.meta.url).pathname;
+    const child = new Deno.Command(python, {
+      args: [script],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    })
+      .spawn();
+    const writer = child.stdin.getWriter();
+    const line = JSON.stringify({ ...job, turns: TURNS, ...(check && { folder }) }) + "\n";
+    await writer.write(new TextEncoder().encode(line)).then(() => writer.close()).catch(() => {});
+    const { success, stdout, stderr } = await child.output();
+    const said = new TextDecoder().decode(stderr).trim().split("\n").at(-1);
+    if (!success) return `${python} says: ${said}`;
+    const answer = JSON.parse(new TextDecoder().decode(stdout)) as TorchTime & { error?: string };
+    if (answer.error !== undefined) return `${python} says: ${answer.error}`;
+    if (check !== undefined) {
+      const found = new Float32Array((await Deno.readFile(`${folder}/out`)).buffer);
+      expectClose("PyTorch's prefill", found, f32Data(backend.read(check.out)), 3e-2);
+    }
+    return answer;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return `found no "${python}"`;
+    throw error;
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}

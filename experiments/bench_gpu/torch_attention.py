@@ -1,0 +1,67 @@
+"""PyTorch's scaled_dot_product_attention on the GPU, beside this project's kernels.
+
+Reads one JSON object a line: {"phase", "dtype", "batch", "rows", "heads", "kv_heads", "dim", "turns", "folder"}. For a
+prefill with a folder, queries (f32), keys and values (16-bit patterns) come from there and the output goes there.
+Answers {"time_ms", "spread_ms", "version"}: median and 10-90 percentile distance of the turns by CUDA events, the
+level-2 cache overwritten before each.
+"""
+
+import json
+import sys
+
+import torch
+
+DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
+
+
+def from_file(path, dtype, shape):
+    with open(path, "rb") as file:
+        return torch.frombuffer(bytearray(file.read()), dtype=dtype).reshape(shape).cuda()
+
+
+def measure(run, turns):
+    flush = torch.empty(128 * 2**20, dtype=torch.uint8, device="cuda")
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(turns):
+        flush.zero_()
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    times.sort()
+    spread = times[int(0.9 * (turns - 1))] - times[int(0.1 * (turns - 1))]
+    return times[turns // 2], spread
+
+
+def attend(job):
+    dtype, heads, kv_heads, dim = DTYPES[job["dtype"]], job["heads"], job["kv_heads"], job["dim"]
+    batch, rows, prefill = job["batch"], job["rows"], job["phase"] == "prefill"
+    asked = rows if prefill else 1
+    if job.get("folder"):
+        q = from_file(job["folder"] + "/queries", torch.float32, (1, rows, heads, dim)).to(dtype)
+        k = from_file(job["folder"] + "/keys", dtype, (1, rows, kv_heads, dim))
+        v = from_file(job["folder"] + "/values", dtype, (1, rows, kv_heads, dim))
+    else:
+        q = torch.randn(batch, asked, heads, dim, device="cuda", dtype=dtype)
+        k, v = (torch.randn(batch, rows, kv_heads, dim, device="cuda", dtype=dtype) for _ in range(2))
+    q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
+    run = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=prefill, enable_gqa=True)
+    if job.get("folder"):
+        out = run().transpose(1, 2).contiguous().float().cpu().numpy()
+        with open(job["folder"] + "/out", "wb") as file:
+            file.write(out.tobytes())
+    time_ms, spread_ms = measure(run, job["turns"])
+    return {"time_ms": time_ms, "spread_ms": spread_ms, "version": torch.__version__}
+
+
+if not torch.cuda.is_available():
+    sys.exit("torch has no CUDA device")
+for line in sys.stdin:
+    try:
+        print(json.dumps(attend(json.loads(line))), flush=True)
+    except Exception as error:  # the caller reports it in its own words
+        print(json.dumps({"error": str(error).splitlines()[0]}), flush=True)
