@@ -43,6 +43,7 @@ p { margin: 0 0 12px; max-width: 100ch; }
 a { color: inherit; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 0 0 16px; font-size: 0.9rem; }
 nav [aria-current] { font-weight: 600; text-decoration: none; }
+section > p:last-child { margin-bottom: 0; }
 .muted { color: var(--muted); }
 .facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 14px 0 20px; padding: 0; }
 .facts div { min-width: 0; }
