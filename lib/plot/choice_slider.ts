@@ -7,6 +7,8 @@ export interface Choice {
   readonly label: string;
   /** Traces that are seen while it does. */
   readonly traces: readonly JsonObject[];
+  /** Entries of the layout while it does, by attribute: `xaxis.range`. All choices have the same. */
+  readonly layout?: JsonObject;
 }
 
 /** How choices are laid out. */
@@ -57,7 +59,11 @@ export function choose(
     tickcolor: "@muted",
     minorticklen: 0,
     ticklen: 4,
-    steps: choices.map(({ label }, i) => ({ label, method: "restyle", args: [{ visible: visible(i) }] })),
+    steps: choices.map(({ label, layout = {} }, i) => ({
+      label,
+      method: "update",
+      args: [{ visible: visible(i) }, layout],
+    })),
   };
   return { data, layout: { sliders: [slider] } };
 }

@@ -15,7 +15,10 @@ Deno.test("choose() shows one choice's traces and those that are always seen", (
     ["c", true],
     ["d", "legendonly"],
   ]);
-  const [slider] = layout.sliders as { active: number; steps: { args: [{ visible: unknown[] }] }[] }[];
+  const [slider] = layout.sliders as {
+    active: number;
+    steps: { args: [{ visible: unknown[] }, unknown] }[];
+  }[];
   assertEquals(slider!.active, 1);
   assertEquals(slider!.steps.map(({ args }) => args[0].visible), [
     [true, true, "legendonly", false, false],

@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import type { HeadReport } from "../stats/head_report.ts";
 import { plotHeads, plotHeadsText, renderHeadsReport } from "./heads_report.ts";
-import { makeHeadReport } from "./testing.ts";
+import { makeEmptyHeadReport, makeHeadReport } from "./testing.ts";
 import { applyTheme, DARK } from "./theme.ts";
 
 const report = makeHeadReport();
@@ -17,17 +16,7 @@ Deno.test("plotHeads() draws every figure, in colours that themes have", () => {
 });
 
 Deno.test("plotHeads() takes a report in which nothing could be measured", () => {
-  const none = Object.fromEntries(
-    Object.keys(report.sample).map((key) => [key, []]),
-  ) as unknown as HeadReport["sample"];
-  const empty: HeadReport = {
-    ...report,
-    views: [],
-    layers: [],
-    overall: { rules: [], comparisons: [] },
-    sample: none,
-    excerpt: { texts: [], firstToken: 0, columns: none },
-  };
+  const empty = makeEmptyHeadReport();
   for (const { data, layout } of plotHeads(empty)) {
     assertEquals(data, []);
     assertEquals((layout.annotations as unknown[]).length, 1);

@@ -107,7 +107,7 @@ const WORDS = {
     title: "Scores per layer",
     missing: "No token has a score: a sequence's first token has none. Score a longer text.",
     caption:
-      "Density of the scores in each layer, each scaled to one height. The dark part lies above the layer's " +
+      "Density of the scores in each layer, each scaled to one height. The stronger blue lies above the layer's " +
       "median threshold: such tokens are skipped. The tick is the median score. Where two groups of tokens stand " +
       "apart, the rule has something to tell them by.",
     axis: "score S",
@@ -117,7 +117,7 @@ const WORDS = {
     missing: "The true redundancy was not measured. deno task heads measures it.",
     caption:
       "How little attention adds to a token in each layer: o is its output, x what that is added to; at 2 the " +
-      "output is a hundredth as long. Densities, each scaled to one height. The dark part is the share that the layer " +
+      "output is a hundredth as long. Densities, each scaled to one height. The stronger blue is the share that the layer " +
       "is asked to skip. A layer far to the right can spare its attention; a wide one has tokens to choose from.",
     axis: "−log10(norm(o) / norm(x))",
   },
@@ -183,8 +183,7 @@ function drawRidge(ridge: Ridge, base: number, grid: readonly number[]): JsonObj
       mode: "lines",
       x: shorten(grid),
       y: shorten(y),
-      text: grid.map(() => text),
-      hovertemplate: "%{text}<extra></extra>",
+      hovertemplate: `${text}<extra></extra>`,
       line: { color: "@heat4", width: 1.2 },
     },
     {

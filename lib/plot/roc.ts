@@ -2,7 +2,7 @@
 import { choose } from "./choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "./figure.ts";
 import { type Column, numbersOf, shorten } from "./layer_trace.ts";
-import { styleRule, visibilityOf } from "./rule_style.ts";
+import { HIDDEN_NOTE, styleRule, visibilityOf } from "./rule_style.ts";
 
 /** One rule's curve in one layer. */
 export interface RocCurve {
@@ -92,6 +92,7 @@ export function plotRoc({ layers }: Roc): Figure {
       "No curve: no layer has tokens of both kinds past the warm-up. Take a longer text.",
     );
   }
+  const hidden = drawn.some(({ curves }) => curves.some(({ rule }) => !styleRule(rule).main));
   const chance: JsonObject = {
     name: "chance",
     showlegend: false,
@@ -112,7 +113,7 @@ export function plotRoc({ layers }: Roc): Figure {
     caption:
       "Redundant = the tokens whose attention adds least in the layer (small norm(o)/norm(x)), as many as the " +
       "layer is asked to skip. Above the dashed diagonal a rule does better than chance, below it worse. Beside a " +
-      "name: the area under its curve. Pale names show when pressed.",
+      "name: the area under its curve." + (hidden ? HIDDEN_NOTE : ""),
     height: 500,
     data,
     layout: baseLayout({

@@ -95,7 +95,7 @@ export function plotRuleDifferences({ measure, rows }: RuleDifferences): Figure 
       },
     }],
     layout: baseLayout({
-      xaxis: axis(`difference in ${name}`),
+      xaxis: axis(measure === "auroc" ? "difference in AUROC" : "difference (Spearman)"),
       yaxis: axis("", {
         title: { text: "" },
         showgrid: false,

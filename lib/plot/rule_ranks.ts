@@ -3,7 +3,7 @@ import type { Interval } from "../stats/bootstrap.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "./figure.ts";
 import { layerAxis } from "./layer_axis.ts";
 import { shorten } from "./layer_trace.ts";
-import { styleRule, visibilityOf } from "./rule_style.ts";
+import { HIDDEN_NOTE, styleRule, visibilityOf } from "./rule_style.ts";
 
 /** What is measured of a rule. */
 export type RankMeasure = "auroc" | "spearman";
@@ -100,11 +100,14 @@ export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
   return new Figure({
     title: words.title,
     caption: words.caption + (some ? " Whiskers: 95% intervals over moving blocks of tokens." : "") +
-      " Pale names show when pressed.",
+      (main.length < curves.length ? HIDDEN_NOTE : ""),
     height: 460,
     data: curves.map((curve) => curveOf(curve, layers, words.axis, place(curve, main))),
     layout: baseLayout({
-      xaxis: layerAxis(layers),
+      xaxis: layerAxis(layers, {
+        title: { text: "layer", standoff: 10 },
+        range: [layers[0]! - 0.6, layers.at(-1)! + 0.6],
+      }),
       yaxis: axis(words.axis),
       legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
       hovermode: "closest",
@@ -160,6 +163,6 @@ function curveOf(
     ),
     hovertemplate: "%{text}<extra></extra>",
     line: { color, width: 1, dash },
-    marker: { color, symbol, size: 7, line: { width: 1.4, color } },
+    marker: { color, symbol, size: layers.length > 12 ? 5 : 7, line: { width: 1.4, color } },
   };
 }

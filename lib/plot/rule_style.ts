@@ -56,6 +56,9 @@ export function styleRule(rule: string): RuleStyle {
   };
 }
 
+/** What a caption adds where some rules are not shown unasked. */
+export const HIDDEN_NOTE = " Pale names show when pressed.";
+
 /** A rule's visibility in plotly's words. */
 export function visibilityOf(rule: string): boolean | "legendonly" {
   return styleRule(rule).main || "legendonly";

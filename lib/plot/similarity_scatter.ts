@@ -128,33 +128,45 @@ export function plotSimilarityScatter({ layers }: SimilarityScatter): Figure {
       "No token has similarities: a sequence's first token has none. Score a longer text.",
     );
   }
+  const drawn = layers.filter(({ muK }) => muK.length > 0);
+  const shown = drawn.length >> 1;
   const { data, layout } = choose(
     "layer",
-    layers.map((layer) => ({ label: String(layer.layer), traces: tracesOf(layer) })),
+    drawn.map((layer) => ({
+      label: String(layer.layer),
+      traces: tracesOf(layer),
+      layout: { "xaxis.range": rangeOf(layer.muK), "yaxis.range": rangeOf(layer.muV) },
+    })),
+    { shown },
   );
-  const range = (side: "muK" | "muV") => {
-    const all = layers.flatMap((layer) => layer[side]);
-    const low = all.reduce((a, b) => Math.min(a, b)), high = all.reduce((a, b) => Math.max(a, b));
-    const pad = 0.04 * (high - low) + 0.01;
-    return [Math.max(-1.02, low - pad), Math.min(1.02, high + pad)];
-  };
+  const varies = drawn.some(({ boundaries }) => boundaries.length > 1);
   return new Figure({
     title,
     caption:
       "A point a token: means over heads of the cosines of its keys and values with their anchors. Up and right " +
-      "of the line a token counts as redundant. The line is that of the median threshold and weight; the dotted ones, " +
-      "of the 10% and 90% quantiles of the weights. Thresholds and weights move with every token, so points may lie " +
-      "on the other side of the line than their mark says.",
+      `of the line a token counts as redundant. The line is that of the median threshold${
+        varies ? " and weight; the dotted ones, of the 10% and 90% quantiles of the weights" : ""
+      }. Thresholds${
+        varies ? " and weights" : ""
+      } move with every token, so points may lie on the other side of the ` +
+      "line than their mark says.",
     height: 470,
     data,
     layout: baseLayout({
       ...layout,
-      xaxis: axis("key similarity, mean over heads (cosine)", { range: range("muK") }),
-      yaxis: axis("value similarity, mean over heads (cosine)", { range: range("muV") }),
+      xaxis: axis("key similarity, mean over heads (cosine)", { range: rangeOf(drawn[shown]!.muK) }),
+      yaxis: axis("value similarity, mean over heads (cosine)", { range: rangeOf(drawn[shown]!.muV) }),
       legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
       hovermode: "closest",
     }),
   });
+}
+
+/** The range of an axis that shows all of some cosines. */
+function rangeOf(values: readonly number[]): [number, number] {
+  const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
+  const pad = 0.04 * (high - low) + 0.01;
+  return [Math.max(-1.02, low - pad), Math.min(1.02, high + pad)];
 }
 
 function tracesOf(layer: SimilarityLayer): JsonObject[] {

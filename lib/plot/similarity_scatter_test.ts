@@ -67,5 +67,9 @@ Deno.test("plotSimilarityScatter() draws kept, skipped and boundaries, one layer
   const shown = figure.data.filter(({ visible }) => visible === true);
   assertEquals(shown.map(({ name }) => name).slice(0, 3), ["kept", "skipped", "decision boundary"]);
   assertEquals(figure.data.length, 2 * shown.length);
+  const [slider] = figure.layout.sliders as { steps: { args: [unknown, Record<string, number[]>] }[] }[];
+  const [low, high] = slider!.steps[0]!.args[1]["xaxis.range"]!;
+  assertAlmostEquals(low!, 0.22, 1e-12); // Points at 0.25 to 0.75, 4% of that and 0.01 added.
+  assertAlmostEquals(high!, 0.78, 1e-12);
   assertEquals(plotSimilarityScatter({ layers: [] }).data, []);
 });

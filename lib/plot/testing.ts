@@ -172,3 +172,18 @@ export function makeHeadReport(): HeadReport {
     excerpt: { texts: ["A", " <b>", " @x", "\n"], firstToken: 0, columns },
   };
 }
+
+/** A report in which nothing could be measured. */
+export function makeEmptyHeadReport(): HeadReport {
+  const report = makeHeadReport();
+  const columns = Object.fromEntries(Object.keys(report.sample).map((name) => [name, []]));
+  const sample = columns as unknown as HeadReport["sample"];
+  return {
+    ...report,
+    views: [],
+    layers: [],
+    overall: { rules: [], comparisons: [] },
+    sample,
+    excerpt: { texts: [], firstToken: 0, columns: sample },
+  };
+}

@@ -1,0 +1,239 @@
+/** Every plot of the toolkit on one page, made of small real runs, in a real browser. */
+import { assert, assertEquals, assertMatch, assertNotEquals, assertStringIncludes } from "@std/assert";
+import * as toolkit from "../../mod.ts";
+import {
+  type BenchReport,
+  collectComparison,
+  collectContour,
+  collectFusionWeights,
+  collectHeadMaps,
+  collectImportance,
+  collectLayerSkips,
+  collectLearnedWeights,
+  collectLengths,
+  collectParallel,
+  collectQuality,
+  collectRidgelines,
+  collectRoc,
+  collectRoofline,
+  collectRuleDifferences,
+  collectRuleRanks,
+  collectScoreTimeline,
+  collectSimilarityScatter,
+  collectTokenMap,
+  collectTraceVariance,
+  collectTrueRedundancy,
+  type Comparison,
+  type Figure,
+  type HeadReport,
+  type LengthRow,
+  measureLengths,
+  readPlotly,
+  renderHeadsReport,
+  ROC_GRID,
+  splitLayers,
+  type SweepSummary,
+  TokenMap,
+  traceRoc,
+} from "../../mod.ts";
+import { renderPage } from "../../lib/plot/page.ts";
+import { makeEmptyHeadReport, makeSummary } from "../../lib/plot/testing.ts";
+import { runTask, withFolder } from "../testing.ts";
+import { checkPage, openBrowser } from "./mod.ts";
+import { browserTest } from "./testing.ts";
+
+/** What the plots are made of. */
+interface Results {
+  readonly sweep: SweepSummary;
+  readonly comparison: Comparison;
+  readonly bench: BenchReport;
+  readonly lengths: readonly LengthRow[];
+  readonly heads: HeadReport;
+}
+
+type Plot = Figure | TokenMap;
+
+/** Every function that draws a plot, called with numbers of results. Those that draw whole reports call these. */
+function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name: string]: readonly Plot[] } {
+  const traces = splitLayers(heads.excerpt.columns), { texts } = heads.excerpt, { warmup } = heads.options;
+  const views = heads.views.map(({ keyState, anchor, layers }) => ({
+    name: `${keyState}, ${anchor}`,
+    layers,
+  }));
+  const own = traces.slice(0, 1).map(({ layer, redundancy, r }) => ({
+    layer,
+    curves: [traceRoc("a rule of one's own", redundancy, r!, 0.5)],
+  }));
+  const drawn = {
+    plotQuality: (["perplexity", "kl"] as const).map((measure) =>
+      toolkit.plotQuality(collectQuality(sweep), measure)
+    ),
+    plotParallel: [toolkit.plotParallel(collectParallel(sweep))],
+    plotImportance: [toolkit.plotImportance(collectImportance(sweep))],
+    plotContour: [toolkit.plotContour(collectContour(sweep))],
+    plotLayerSkips: [toolkit.plotLayerSkips(collectLayerSkips(sweep))],
+    plotComparison: (["dense", "random"] as const).map((base) =>
+      toolkit.plotComparison(collectComparison(comparison, base))
+    ),
+    plotRoofline: [toolkit.plotRoofline(collectRoofline(bench.kernels, bench.roof))],
+    plotLengths: (["prefill", "decode", "memory"] as const).map((measure) =>
+      toolkit.plotLengths(collectLengths(lengths, measure))
+    ),
+    plotRuleDifferences: (["auroc", "spearman"] as const).map((measure) =>
+      toolkit.plotRuleDifferences(collectRuleDifferences(heads.overall.comparisons, measure))
+    ),
+    plotRuleRanks: (["auroc", "spearman"] as const).map((measure) =>
+      toolkit.plotRuleRanks(collectRuleRanks(heads.layers, measure))
+    ),
+    plotRoc: [toolkit.plotRoc(collectRoc(heads.layers, ROC_GRID)), toolkit.plotRoc({ layers: own })],
+    plotRidgelines: [
+      toolkit.plotRidgelines(collectTrueRedundancy(traces, () => 0.5), "true redundancy"),
+      toolkit.plotRidgelines(collectRidgelines(traces)),
+    ],
+    plotSimilarityScatter: [undefined, "min", "product"].map((rule) =>
+      toolkit.plotSimilarityScatter(collectSimilarityScatter(traces, { rule }))
+    ),
+    plotScoreTimeline: [toolkit.plotScoreTimeline(collectScoreTimeline(traces, { texts, warmup }))],
+    plotFusionWeights: [toolkit.plotFusionWeights(collectFusionWeights(traces, { texts }))],
+    plotVariancePosition: [toolkit.plotVariancePosition(collectTraceVariance(traces))],
+    plotHeadMaps: (["mean", "variance"] as const).map((moment) =>
+      toolkit.plotHeadMaps(collectHeadMaps(views, moment))
+    ),
+    plotLearnedWeights: [
+      toolkit.plotLearnedWeights(collectLearnedWeights(heads.layers, heads.learnedFeatures)),
+    ],
+    plotTokenMap: [toolkit.plotTokenMap(collectTokenMap(traces, texts, { warmup }))],
+  };
+  return drawn;
+}
+
+/** Functions that draw the plots of a whole report, each in its own page's test. */
+const REPORTS = ["plotSweep", "plotComparisons", "plotBench", "plotHeads", "plotHeadsText"];
+
+/** A task with small work: chunks of 64 tokens of the built-in text on the built-in model. */
+async function run<T>(task: string, ...args: string[]): Promise<T> {
+  const small = task === "bench" ? [] : ["--context", "64", "--warmup", "8"];
+  const { code, stdout, stderr } = await runTask(
+    task,
+    ...small,
+    "--threads",
+    "1",
+    "--quiet",
+    "--json",
+    ...args,
+  );
+  assertEquals([code, stderr], [0, ""], task);
+  return JSON.parse(stdout);
+}
+
+async function measure(): Promise<readonly LengthRow[]> {
+  const { llama, tokenizer, config } = await toolkit.loadModel("tiny", new toolkit.ReferenceBackend());
+  const ids = Int32Array.from(tokenizer.encode(await toolkit.readBuiltinText()));
+  const pruner = toolkit.createPruner("token-filtering", config, { warmup: 4 });
+  const methods = [{ name: "dense" }, { name: "variance, half skipped", pruner }];
+  return measureLengths(llama, ids, methods, { lengths: [8, 16, 32], turns: 1, decodes: 1 });
+}
+
+async function gather(folder: string): Promise<Results> {
+  const sweepArgs = ["--tokens", "128", "--fusion", "variance,learned,random", "--tau", "0.5,1,4"];
+  return {
+    sweep: await run(
+      "sweep",
+      ...sweepArgs,
+      "--gamma",
+      "0.5,0.9",
+      "--prune-ratio",
+      "0.2,0.4",
+      "--out",
+      `${folder}/s`,
+    ),
+    comparison: await run("compare", "--tokens", "128", "--seeds", "2", "--out", `${folder}/c`),
+    bench: await run("bench", "--only", "filter"),
+    heads: await run("heads", "--tokens", "256", "--resamples", "50", "--out", `${folder}/h`),
+    lengths: await measure(),
+  };
+}
+
+const sectionOf = (plot: Plot) => plot instanceof TokenMap ? plot.toSection() : plot;
+
+Deno.test("the gallery knows every function that draws a plot", () => {
+  const source = String(drawAll);
+  for (const name of Object.keys(toolkit).filter((name) => /^plot[A-Z]/.test(name))) {
+    if (!REPORTS.includes(name)) assertMatch(source, new RegExp(`^ *${name}: `, "m"));
+  }
+});
+
+browserTest(
+  "every plot of real runs draws without a fault, narrow and wide, light and dark",
+  () =>
+    withFolder(async (folder) => {
+      const results = await gather(folder);
+      const plots = Object.values(drawAll(results)).flat();
+      const figures = plots.filter((plot): plot is Figure => !(plot instanceof TokenMap));
+      for (const { title, data } of figures) assertNotEquals(data, [], `"${title}" is empty`);
+      const path = `${folder}/gallery.html`;
+      const plotly = await readPlotly();
+      await Deno.writeTextFile(
+        path,
+        renderPage({ title: "Gallery", sections: plots.map(sectionOf), plotly }),
+      );
+      const screenshots = Deno.env.get("TOKENFILTER_SCREENSHOTS");
+      await using browser = await openBrowser();
+      const seen = await checkPage(path, { browser, screenshots });
+      assertEquals([seen.plots, seen.problems, seen.requests], [figures.length, [], []]);
+
+      const report = `${folder}/heads.html`;
+      await Deno.writeTextFile(report, renderHeadsReport(results.heads, { plotly }));
+      const found = await checkPage(report, { browser, widths: [1280], schemes: ["dark"] });
+      assertEquals([found.plots, found.problems, found.requests], [13, [], []]);
+
+      // A slider, then a tap on a narrow page.
+      const page = await browser.newPage({ viewport: { width: 360, height: 900 }, bypassCSP: true });
+      await page.goto(`file://${report}`);
+      await page.waitForSelector("#figure7 .slider-group");
+      const layer = () => page.textContent("#figure7 .slider-label >> nth=0");
+      const before = await layer();
+      await page.locator("#figure7").scrollIntoViewIfNeeded();
+      const rail = (await page.locator("#figure7 .slider-rail-touch-rect").boundingBox())!;
+      await page.mouse.click(rail.x + 3, rail.y + rail.height / 2);
+      await page.waitForFunction(
+        `document.querySelector("#figure7 .slider-label").textContent !== ${JSON.stringify(before)}`,
+      );
+      assertEquals(await layer(), `layer ${results.heads.layers[0]!.layer}`);
+      await page.locator("#figure1 .scatterlayer .point >> nth=0").hover({ force: true });
+      await page.waitForFunction(`document.getElementById("detail1").textContent.includes("AUROC 0.")`);
+
+      // The text: one layer chosen, one token pointed at.
+      await page.selectOption(".tokenfilter-tokens select", "0");
+      const struck = await page.locator(".tokenfilter-tokens .text .skip").count();
+      const [first] = splitLayers(results.heads.excerpt.columns);
+      assertEquals(struck, first!.keep.length - Array.from(first!.keep).filter((k) => k === 1).length);
+      assert(struck > 0);
+      const scored = Array.from(first!.redundancy).findIndex((score) => score !== null);
+      await page.locator(`.tokenfilter-tokens .text span >> nth=${scored}`).hover();
+      const detail = await page.textContent(".tokenfilter-tokens .detail");
+      const score = Number(first!.redundancy[scored]!.toPrecision(4));
+      assertStringIncludes(detail!, ` in layer ${first!.layer}; score ${score}, threshold `);
+    }),
+);
+
+browserTest("every plot says what is missing where there are no results", () =>
+  withFolder(async (folder) => {
+    const figures = [
+      ...toolkit.plotSweep(makeSummary([])),
+      ...toolkit.plotHeads(makeEmptyHeadReport()),
+      toolkit.plotRoofline(collectRoofline([], { flopsPerSecond: 1e9, bytesPerSecond: 1e9 })),
+      ...(["prefill", "decode", "memory"] as const).map((measure) =>
+        toolkit.plotLengths(collectLengths([], measure))
+      ),
+    ];
+    const path = `${folder}/empty.html`;
+    await Deno.writeTextFile(
+      path,
+      renderPage({ title: "Empty", sections: figures, plotly: await readPlotly() }),
+    );
+    const { plots, problems } = await checkPage(path, {
+      screenshots: Deno.env.get("TOKENFILTER_SCREENSHOTS"),
+    });
+    assertEquals([plots, problems], [figures.length, []]);
+  }));
