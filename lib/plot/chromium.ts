@@ -20,15 +20,14 @@ export const CHROMIUM_FLAGS: readonly string[] = [
   "--hide-scrollbars",
 ];
 
-/** Reads an environment variable. */
-type Variables = (name: string) => string | undefined;
-
 /**
  * The path of a Chromium: the one of `TOKENFILTER_CHROMIUM`, else the first on the PATH; undefined without one.
  *
  * @param get Reads an environment variable. Default: that of this process.
  */
-export function findChromium(get: Variables = (name) => Deno.env.get(name)): string | undefined {
+export function findChromium(
+  get: (name: string) => string | undefined = (name) => Deno.env.get(name),
+): string | undefined {
   const named = get(VARIABLE);
   if (named) return named;
   const folders = (get("PATH") ?? "").split(Deno.build.os === "windows" ? ";" : ":");
@@ -36,7 +35,7 @@ export function findChromium(get: Variables = (name) => Deno.env.get(name)): str
 }
 
 /** {@linkcode findChromium}, where there must be one. @throws {ChromiumError} If there is none. */
-export function expectChromium(get?: Variables): string {
+export function expectChromium(get?: (name: string) => string | undefined): string {
   const path = findChromium(get);
   if (path !== undefined) return path;
   throw new ChromiumError(

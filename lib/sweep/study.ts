@@ -11,7 +11,7 @@ import type { SweepSummary } from "./trial.ts";
 import { createTrialPruner } from "./trial_options.ts";
 
 /** How perplexities come about, in words. */
-export const PROTOCOL =
+export const PROTOCOL: string =
   "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context " +
   "length, the tail dropped, each a sequence of its own, one prefill; perplexity = exp of the mean of the chunks' mean " +
   "losses, softmax over float32 logits; KL and top-1 on the same positions.";
