@@ -26,6 +26,8 @@ export interface ParallelTrials {
   }[];
   /** Trials without a decided token or a finite perplexity. */
   readonly dropped: number;
+  /** Trials that were left out, so that lines can be told apart: those of highest loss. */
+  readonly worse: number;
 }
 
 const RESULTS: readonly [name: string, value: (trial: Trial) => number, digits: number][] = [
@@ -33,15 +35,19 @@ const RESULTS: readonly [name: string, value: (trial: Trial) => number, digits: 
   ["loss above dense", (trial) => trial.nllDelta, 2],
   ["KL", (trial) => trial.kl, 2],
 ];
+/** More lines than this are a smear. */
+const MAX_TRIALS = 400;
 /** Options with more values than this show the ends alone. */
 const MAX_TICKS = 4;
 const TITLE = "Trials across options and results";
 
 /** Gathers places on the axes: values of an option in their order, evenly spaced; results to scale. */
 export function collectParallel(summary: SweepSummary): ParallelTrials {
-  const trials = summary.trials.filter((trial) =>
+  const drawable = summary.trials.filter((trial) =>
     trial.achievedRatio !== null && Number.isFinite(trial.nllDelta) && Number.isFinite(trial.kl)
   );
+  const best = new Set(drawable.toSorted((a, b) => a.nllDelta - b.nllDelta).slice(0, MAX_TRIALS));
+  const trials = drawable.filter((trial) => best.has(trial));
   const options = trials.map((trial) => trialOptions(trial) as { readonly [name: string]: unknown });
   const skip = new Set(["fusion", "invert", "seed"]);
   const names = [...new Set(options.flatMap(Object.keys))].filter((name) =>
@@ -74,7 +80,8 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
       at: places.map((place) => place(i)),
       hover: hoverLines(trial).join("<br>"),
     })),
-    dropped: summary.trials.length - trials.length,
+    dropped: summary.trials.length - drawable.length,
+    worse: drawable.length - trials.length,
   };
 }
 
@@ -103,7 +110,7 @@ function spreadLevels(places: readonly (readonly (number | null)[])[], options: 
 }
 
 /** Draws the axes one below the other, so that a narrow page has room for them too. */
-export function plotParallel({ axes, trials, dropped }: ParallelTrials): Figure {
+export function plotParallel({ axes, trials, dropped, worse }: ParallelTrials): Figure {
   if (trials.length === 0) {
     return emptyFigure(
       TITLE,
@@ -135,7 +142,10 @@ export function plotParallel({ axes, trials, dropped }: ParallelTrials): Figure 
     };
   });
   const ticks = axes.flatMap(({ ticks }, y) => ticks.map(({ at, text }) => ({ at, y, text })));
-  const lost = dropped === 0 ? "" : ` Left out: ${dropped} without a decided token or a finite loss.`;
+  const lost = [
+    dropped === 0 ? "" : ` Left out: ${dropped} without a decided token or a finite loss.`,
+    worse === 0 ? "" : ` The ${trials.length} of lowest loss are shown, ${worse} are not.`,
+  ].join("");
   return new Figure({
     title: TITLE,
     caption:

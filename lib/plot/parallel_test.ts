@@ -43,3 +43,13 @@ Deno.test("collectParallel() shows the ends alone of an option with many values,
   const empty = plotParallel(collectParallel(makeSummary([])));
   assertStringIncludes(JSON.stringify(empty.layout), "No trial here");
 });
+
+Deno.test("collectParallel() keeps the trials of lowest loss where there are too many for lines", () => {
+  const many = makeSummary(
+    Array.from({ length: 410 }, (_, i) => makeTrial({ pruneRatio: i / 1000 }, i / 1000, 50 + i)),
+  );
+  const numbers = collectParallel(many);
+  assertEquals([numbers.trials.length, numbers.worse, numbers.dropped], [400, 10, 0]);
+  assertEquals(numbers.axes[1]!.ticks[1]!.text, "0.40");
+  assertStringIncludes(plotParallel(numbers).caption, "The 400 of lowest loss are shown, 10 are not");
+});
