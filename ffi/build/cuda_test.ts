@@ -1,0 +1,123 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { inChild } from "../../kernels/common/testing_child.ts";
+import { CUDA_ARCHS } from "./cuda.ts";
+import { oldestDriver } from "./nvcc.ts";
+
+const IGNORE = Deno.build.os !== "linux";
+
+/** A folder with stand-ins for nvcc (of a version, that says something of each file) and for g++. */
+async function fakeTools(
+  version: string,
+  says: string,
+): Promise<{ folder: string; env: Record<string, string> }> {
+  const folder = await Deno.makeTempDir();
+  const tools = {
+    nvcc: `#!/bin/sh
+if [ "$1" = --version ]; then echo "Cuda compilation tools, release 13.0, V${version}"; exit 0; fi
+unit=link
+echo "$*" >> "${folder}/calls"
+while [ $# -gt 0 ]; do
+  if [ "$1" = -c ]; then unit=$2; fi
+  if [ "$1" = -o ]; then echo "$unit" > "$2"; fi
+  shift
+done
+if [ "$unit" = rope/rope.cu ]; then cat "${folder}/says" >&2; fi
+`,
+    "g++": `#!/bin/sh\necho "fake 1.0"\n`,
+  };
+  await Deno.mkdir(`${folder}/bin`);
+  await Deno.writeTextFile(`${folder}/says`, says);
+  for (const [name, text] of Object.entries(tools)) {
+    await Deno.writeTextFile(`${folder}/bin/${name}`, text);
+    await Deno.chmod(`${folder}/bin/${name}`, 0o755);
+  }
+  const path = `${folder}/bin:/usr/bin:/bin`;
+  return { folder, env: { PATH: path, CUDA_HOME: "", TOKENFILTER_CACHE: `${folder}/cache` } };
+}
+
+const SPILLS = `ptxas info    : Compiling entry function 'rope' for 'sm_80'
+ptxas info    : Function properties for rope
+    0 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads
+ptxas info    : Used 40 registers
+`;
+const BUILD = `
+  const { buildCuda } = await load("build.ts");
+  const messages = [];
+  const { cached, manifest } = await buildCuda({ onProgress: (message) => messages.push(message), ...OPTIONS });
+  return { cached, archs: manifest.archs, kernels: manifest.kernels, driver: manifest.oldestDriver, messages };`;
+const build = (options: object) => BUILD.replace("OPTIONS", JSON.stringify(options));
+
+Deno.test({
+  name: "buildCuda() compiles for what it is asked for, notes each kernel's registers, and builds once",
+  ignore: IGNORE,
+  fn: async () => {
+    const { folder, env } = await fakeTools("13.0.88", SPILLS.replaceAll("4 bytes", "0 bytes"));
+    const first = await inChild(env, build({}));
+    assertEquals([first.cached, first.archs, first.driver], [false, [...CUDA_ARCHS], "580.65.06"]);
+    const rope = {
+      symbol: "rope",
+      arch: "sm_80",
+      registers: 40,
+      sharedBytes: 0,
+      stackBytes: 0,
+      spillBytes: 0,
+    };
+    assertEquals(first.kernels, [rope]);
+    const calls = await Deno.readTextFile(`${folder}/calls`);
+    assertMatch(
+      calls,
+      /arch=compute_80,code=\[sm_80,compute_80\].*compute_90a,code=sm_90a.*-c rope\/rope\.cu/,
+    );
+    assertMatch(calls, /-shared -cudart=static .*--version-script=exports/);
+    // A part of what is there already needs no build, another selection does.
+    assertEquals((await inChild(env, build({ archs: ["90a"] }))).cached, true);
+    assertEquals((await inChild(env, build({ archs: ["90a"], force: true }))).archs, ["90a"]);
+    assertEquals((await inChild(env, build({ archs: ["80"] }))).cached, false);
+    const { error } = await inChild(env, build({ archs: ["75"] }));
+    assertMatch(error, /^NativeLibraryError: .*found architecture "75", expected some of 80, 86/);
+    await Deno.remove(folder, { recursive: true });
+  },
+});
+
+Deno.test({
+  name: "buildCuda() refuses kernels that spill with the pinned nvcc, and warns of them with another",
+  ignore: IGNORE,
+  fn: async () => {
+    const pinned = await fakeTools("13.0.88", SPILLS);
+    const { error } = await inChild(pinned.env, build({}));
+    assertMatch(
+      error,
+      /^NativeLibraryError: .*rope\/rope\.cu spill registers.*\nrope for sm_80: 8 bytes with 40/,
+    );
+    const other = await fakeTools("12.9.41", SPILLS);
+    const { messages, driver } = await inChild(other.env, build({}));
+    assertEquals(driver, "525.60.13");
+    assert(
+      messages.some((message: string) => /^warning: .*rope\.cu spill/.test(message)),
+      messages.join("\n"),
+    );
+    for (const { folder } of [pinned, other]) await Deno.remove(folder, { recursive: true });
+  },
+});
+
+Deno.test({
+  name: "buildCuda() names an nvcc that is too old, and what pip says where there is none",
+  ignore: IGNORE,
+  fn: async () => {
+    const { folder, env } = await fakeTools("12.4.99", "");
+    const old = await inChild(env, build({}));
+    assertMatch(old.error, /^NativeLibraryError: .*found nvcc 12\.4\.99 in PATH, expected 12\.8 or later/);
+    await Deno.remove(`${folder}/bin/nvcc`);
+    await Deno.writeTextFile(`${folder}/bin/python3`, `#!/bin/sh\necho "no such index" >&2\nexit 1\n`);
+    await Deno.chmod(`${folder}/bin/python3`, 0o755);
+    const none = await inChild({ ...env, PATH: `${folder}/bin` }, build({}));
+    assertMatch(none.error, /^NativeLibraryError: .*no nvcc in PATH or CUDA_HOME.*pip.*: no such index$/);
+    assertEquals(Array.from(Deno.readDirSync(`${folder}/cache`)), []);
+    await Deno.remove(folder, { recursive: true });
+  },
+});
+
+Deno.test("oldestDriver() follows CUDA's major version", () => {
+  assertEquals(oldestDriver("12.8.61"), "525.60.13");
+  assertEquals(oldestDriver("13.0.88"), "580.65.06");
+});
