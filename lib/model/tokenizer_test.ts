@@ -214,6 +214,21 @@ Deno.test("Tokenizer.decode(), piece() and bytes() show single tokens", async ()
   }
 });
 
+Deno.test("Tokenizer.texts() gives a shared character to its last token, and joins to the text", async () => {
+  for (const tokenizer of [Tokenizer.fromGguf(await readTiny()), Tokenizer.fromGguf(await readSmollm())]) {
+    const text = "It was \u{1F980} naïve\n at sea";
+    const ids = tokenizer.encode(text), texts = tokenizer.texts(ids);
+    assertEquals(texts.length, ids.length);
+    assertEquals(texts.join("").trimStart(), text);
+    const crab = texts.findIndex((part) => part.includes("\u{1F980}"));
+    assertEquals(texts[crab - 1], "");
+  }
+  const tiny = Tokenizer.fromGguf(await readTiny());
+  // Bytes of an unfinished character at the end are not lost.
+  assertEquals(tiny.texts([3 + 0xf0]), ["\ufffd"]);
+  assertEquals(tiny.texts([]), []);
+});
+
 Deno.test("Tokenizer.fromGguf() refuses what would change the ids, and names the key", () => {
   const cases: [Entry, string][] = [
     [["tokenizer.ggml.model", "string", "bert"], 'found "bert", expected "llama" or "gpt2"'],

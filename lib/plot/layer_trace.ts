@@ -113,7 +113,9 @@ export function recordTrace(): TraceRecorder {
           (number | null)[]
         >;
       layers.set(layer, heard);
-      for (const name of RECORDED) heard[name].push(...numbersOf(rows[name]));
+      for (const name of RECORDED) {
+        for (const value of numbersOf(rows[name])) heard[name].push(value);
+      }
     },
     layers(chunk = 0) {
       return [...chunks.get(chunk) ?? []].sort(([a], [b]) => a - b).map(([layer, heard]) => ({

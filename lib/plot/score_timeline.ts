@@ -56,7 +56,18 @@ export function collectScoreTimeline(
   };
 }
 
-/** Draws one layer at a time. */
+/**
+ * Draws one layer at a time.
+ *
+ * @example
+ * ```ts
+ * import { collectScoreTimeline, plotScoreTimeline } from "@tokenfilter/tokenfilter/plot";
+ * const trace = { layer: 5, redundancy: [NaN, 0.9, 0.1], threshold: [NaN, 0.5, 0.6], keep: [1, 0, 1] };
+ * const figure = plotScoreTimeline(collectScoreTimeline([trace], { texts: ["One", " two", " three"] }));
+ * const skipped = figure.data.find(({ name }) => name === "skipped")!;
+ * console.assert(String(skipped.x) === "1" && String(skipped.y) === "0.9");
+ * ```
+ */
 export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
   const { layers, warmup } = timeline, title = "Score and threshold over time";
   if (layers.every(({ redundancy }) => redundancy.every((s) => s === null))) {

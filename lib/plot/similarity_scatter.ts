@@ -119,7 +119,21 @@ function boundaryOfRule(rule: string | undefined, theta: number): { x: number[];
   return { x, y: x.map((x) => theta / x) };
 }
 
-/** Draws one layer at a time. */
+/**
+ * Draws one layer at a time.
+ *
+ * @example
+ * ```ts
+ * import { TokenFilter } from "@tokenfilter/tokenfilter";
+ * import { collectSimilarityScatter, plotSimilarityScatter } from "@tokenfilter/tokenfilter/plot";
+ * const shape = { numLayers: 1, numHeads: 1, numKvHeads: 1, headDim: 2, hiddenSize: 2 };
+ * const keys = Float32Array.of(1, 0, 1, 1, 0, 1, 1, 2), values = keys.map((x) => x + 1);
+ * const rows = new TokenFilter(shape, { tail: 1, warmup: 1 }).start().scan(0, keys, values);
+ * const scatter = collectSimilarityScatter([{ layer: 0, ...rows }]);
+ * console.assert(scatter.layers[0]!.muK.length === 3); // the first token has no similarity
+ * console.assert(plotSimilarityScatter(scatter).data.length > 2);
+ * ```
+ */
 export function plotSimilarityScatter({ layers }: SimilarityScatter): Figure {
   const title = "Key against value similarity, and where the rule decides";
   if (layers.every(({ muK }) => muK.length === 0)) {

@@ -73,11 +73,11 @@ export function collectTokenMap(
 
 function rankOf(values: readonly (number | null)[]): (number | null)[] {
   const sorted = values.filter((x) => x !== null).sort((a, b) => a - b);
+  const first = new Map<number, number>(), last = new Map(sorted.map((x, i) => [x, i]));
+  sorted.forEach((x, i) => first.has(x) || first.set(x, i));
   return values.map((x) => {
     if (x === null) return null;
-    if (sorted.length === 1) return 0.5;
-    const below = sorted.findIndex((y) => y >= x), upTo = sorted.findLastIndex((y) => y <= x);
-    return (below + upTo) / 2 / (sorted.length - 1);
+    return sorted.length === 1 ? 0.5 : (first.get(x)! + last.get(x)!) / 2 / (sorted.length - 1);
   });
 }
 
@@ -93,6 +93,7 @@ const STYLE = `<style>
 .tokenfilter-tokens .key span { padding: 2px 5px; }
 .tokenfilter-tokens .detail { font-size: 0.85em; min-height: 3em; }
 .tokenfilter-tokens select { font: inherit; }
+.tokenfilter-tokens s { text-decoration: none; }
 </style>`;
 
 /** Changes what is shown when a layer is chosen, and says all about the token that is pointed at. */
@@ -170,7 +171,7 @@ export class TokenMap {
     return texts.map((text, t) => isSkipped(skips[t]!, layers.length) ? `[${text}]` : text).join("");
   }
 
-  /** The text as a part of a page, title and caption not included. */
+  /** The text as a part of a page, title and caption not included. Skipped tokens are struck without styles too. */
   toHtml(): string {
     const { texts, position, warmup, layers, skips } = this.#parts;
     if (texts.length === 0 || layers.length === 0) {
@@ -197,9 +198,10 @@ export class TokenMap {
         ...position[t]! < warmup ? ["warm"] : [],
       ];
       const title = `token ${position[t]}, “${shown[t]}”: skipped in ${skips[t]} of ${count} layers`;
+      const words = escapeHtml(text.replaceAll("\n", "⏎\n")) || "∅";
       return `<span${names.length > 0 ? ` class="${names.join(" ")}"` : ""} style="--a: ${
         (0.6 * skips[t]! / count).toFixed(3)
-      }" title="${escapeHtml(title)}">${escapeHtml(text.replaceAll("\n", "⏎\n")) || "∅"}</span>`;
+      }" title="${escapeHtml(title)}">${isSkipped(skips[t]!, count) ? `<s>${words}</s>` : words}</span>`;
     });
     const options = layers.map(({ layer }, i) => `<option value="${i}">layer ${layer}</option>`);
     return `${STYLE}<div class="tokenfilter-tokens" id="${id}">

@@ -42,6 +42,7 @@ Deno.test("TokenMap shows texts as texts, and data that ends no script", () => {
   const map = plotTokenMap({ ...parts, texts: ["A", " <b>", " </script>", "\n"] });
   const html = map.toHtml();
   assertStringIncludes(html, "&lt;b&gt;</span>");
+  assertStringIncludes(html, "<s>⏎\n</s></span>");
   assertEquals([html.includes("<b>"), html.match(/<\/script>/g)!.length], [false, 1]);
   const [, first] = html.match(/<div class="text">(<span[^>]*>)/)!;
   assertEquals(

@@ -79,7 +79,9 @@ export function collectVariancePosition(
  */
 export function collectTraceVariance(
   traces: readonly LayerTrace[],
-  bands: readonly Positions[] = doublingBands(Math.max(0, ...traces.flatMap(positionsOf))),
+  bands: readonly Positions[] = doublingBands(
+    traces.flatMap(positionsOf).reduce((most, position) => Math.max(most, position), 0),
+  ),
 ): VariancePosition {
   return collectVariancePosition(
     traces.map((trace) => {
