@@ -4,6 +4,12 @@ import { type Cell, joinText, LIMITS, type Notebook, type Output, QUIET } from "
 /** MIME type of plotly's JSON. */
 export const PLOTLY_MIME = "application/vnd.plotly.v1+json";
 
+/** Whether an output is a figure, or a text shown as one. */
+function isFigure({ data }: Output): boolean {
+  return data !== undefined &&
+    (PLOTLY_MIME in data || joinText(data["text/html"]).includes('class="tokenfilter-'));
+}
+
 /** Whether a code cell draws: then a figure must be among its outputs. */
 export function drawsFigure(source: string): boolean {
   return /\b(plot[A-Z]\w*|new Figure)\(/.test(source);
@@ -29,7 +35,7 @@ function checkCell({ source, metadata, outputs = [] }: Cell): string[] {
   if (quiet && filled > 0) problems.push(`found an output, expected none of a cell with the tag "${QUIET}"`);
   if (!quiet && filled === 0) problems.push("found no output, expected one");
   if (filled < outputs.length) problems.push("found an empty output");
-  if (drawsFigure(source) && !outputs.some(({ data }) => data !== undefined && PLOTLY_MIME in data)) {
+  if (drawsFigure(source) && !outputs.some(isFigure)) {
     problems.push("found no figure, expected the one that the cell draws");
   }
   return problems;
