@@ -14,8 +14,8 @@ template <class Weight>
 constexpr int kWeightRows = Weight::RUNS * Weight::RUN > 16 ? 2 : 4;
 
 // Blocks that a multiprocessor is to hold, which bounds a thread's registers: as many as do without spilling.
-template <int M>
-constexpr int kFewRowsBlocks = M == 2 || M == 4 ? 4 : 3;
+template <class Weight, int M>
+constexpr int kFewRowsBlocks = kWeightRows<Weight> == 2 ? (M <= 2 ? 3 : 2) : (M == 2 ? 4 : 3);
 
 // The sums over a warp's lanes of C values a lane, for less than C sums of one: each step halves the values, and lanes
 // part on which half they go on with. Lane l gets the sum of value l / (32 / C).
@@ -50,7 +50,7 @@ __device__ __forceinline__ void load_run(const float* at, float* x) {
 // M rows of x at most, R rows of weights. A block's job: one tile of R weight rows and one group of M rows of x; the
 // groups of a tile are neighbours, so that its weights come from memory once and then from the cache.
 template <class Weight, int M>
-__global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<M>)
+__global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
     few_rows_kernel(const float* x, const uint8_t* weight, RowList list, int64_t n, int64_t k, float* out, int* fault) {
   constexpr int R = kWeightRows<Weight>, C = R * M, VALUES = Weight::RUNS * Weight::RUN;
   static_assert(C <= 32, "a lane must not hold more sums than a warp has lanes");

@@ -109,7 +109,9 @@ __global__ void __launch_bounds__(kLogitsThreads)
       base_nll[row] = loss_of(p, targets[row], vocab, log_p, fault);
       nll[row] = loss_of(q, targets[row], vocab, log_q, fault);
       // sum of P*(ln P - ln Q) = E_P[p - q] - ln Z_p + ln Z_q, never below 0 but for rounding.
-      const double divergence = of_base.weighted / of_base.sum - log_p + log_q;
+      // The quotient by way of the logarithm, which does without a division's slow path.
+      const double mean = of_base.weighted * exp(-log(of_base.sum));
+      const double divergence = mean - log_p + log_q;
       kl[row] = divergence < 0 ? 0.0 : divergence;
       agree[row] = top.poisoned == 0 && other_top.poisoned == 0 && top.index == other_top.index;
     }
