@@ -9,9 +9,12 @@ import { buildArchOf, openCuda } from "./open.ts";
 
 export { type Emulated, THREAD_ORDERS, type ThreadOrder } from "./emulated.ts";
 
+/** The build that this process uses: one, also where a source changes meanwhile. */
+let built: ReturnType<typeof buildEmulated> | undefined;
+
 /** Opens the emulated library with threads in the given order, ascending by default. */
 export async function openEmulated(options: { readonly order?: ThreadOrder } = {}): Promise<Emulated> {
-  const emulated = openEmulatedLibrary((await buildEmulated()).path);
+  const emulated = openEmulatedLibrary((await (built ??= buildEmulated())).path);
   emulated.setOrder(options.order ?? "ascending");
   return emulated;
 }

@@ -1,32 +1,21 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { testOnDevices } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
-import {
-  createLayerState,
-  createScanOutput,
-  type LayerState,
-  type ScanInput,
-  SLOT,
-} from "../../lib/filter/layer.ts";
-import type { HostTensor, Tensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
+import { createLayerState, createScanOutput, type LayerState, SLOT } from "../../lib/filter/layer.ts";
+import type { HostTensor } from "../../lib/tensor.ts";
+import { inEveryOrder, openDevice } from "../common/cuda_testing.ts";
+import { normals, tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
 import {
   countFlips,
-  type Executor,
+  deviceOf,
+  executorOf,
   expectSame,
   expectState,
+  type FilterDevice,
   float32Exactness,
   REFERENCE,
 } from "./testing.ts";
-
-/** The device as an executor of one case. */
-function executorOf(device: TestDevice, c: FilterCase): Executor {
-  const input = Object.fromEntries(
-    Object.entries(c.input as unknown as Record<string, HostTensor>).map(([name, x]) => [name, device.on(x)]),
-  ) as unknown as ScanInput<Tensor>;
-  const { kvFilterScan, kvFilterObserve } = device.backend;
-  return { kvFilterScan, kvFilterObserve, input };
-}
 
 /** Decisions that rounding took otherwise; cosines of heads of one number are all 1 or -1, so that most scores tie. */
 interface Flips {
@@ -35,7 +24,7 @@ interface Flips {
   ofTies: number;
 }
 
-function follow(device: TestDevice, c: FilterCase, chunk: number, count: Flips): void {
+function follow(device: FilterDevice, c: FilterCase, chunk: number, count: Flips): void {
   const executor = executorOf(device, c), name = `${device.order}, chunks of ${chunk}, ${c.name}`;
   const flips = countFlips(name, () => executor, c, chunk, float32Exactness(c));
   if (c.spec.headDim === 1) count.ofTies += flips;
@@ -45,8 +34,45 @@ function follow(device: TestDevice, c: FilterCase, chunk: number, count: Flips):
   }
 }
 
-Deno.test("kvFilterScan() on emulated CUDA decides as the reference does: whole and in chunks", async () => {
-  const device = await openDevice(), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+/** A case whose sequence has a long past: its window of `window` scores is full, and begins in the middle of its ring. */
+function longPast(i: number, window: number): { c: FilterCase; past: LayerState } {
+  const base = filterCase(i), c = { ...base, spec: { ...base.spec, window, warmup: window } };
+  const past = createLayerState(c.spec), normal = normals(i);
+  const seen = 2 * window + 17;
+  past.numbers.set([
+    seen,
+    seen,
+    past.scores.length > 0 ? seen - 1 : 0,
+    seen - window,
+    (seen - window) / 2 | 0,
+  ]);
+  for (let j = 0; j < past.scores.length; j++) past.scores[j] = Math.tanh(0.3 + 0.2 * normal());
+  for (const anchor of [past.anchorK, past.anchorV]) {
+    for (let j = 0; j < anchor.length; j++) anchor[j] = normal();
+  }
+  return { c, past };
+}
+
+testOnDevices("kvFilterScan() on CUDA finds quantiles of windows of any length", (backend) => {
+  const device = deviceOf(backend);
+  let runs = 0, flips = 0;
+  for (const i of [0, 3, 11, 15, 21, 24]) { // budget, window and robbins-monro, about to begin, of absorb "all" and "kept"
+    for (const window of [31, 32, 33, 1023, 1024, 1025, 3001]) {
+      const { c, past } = longPast(i, window), executor = executorOf(device, c);
+      const short = { ...c, tokens: Math.min(c.tokens, 40) };
+      for (const chunk of [40, 1]) {
+        const name = `${device.order}, window ${window}, chunks of ${chunk}, ${c.name}`;
+        flips += countFlips(name, () => executor, short, chunk, float32Exactness(c), past);
+        runs++;
+      }
+    }
+  }
+  assertEquals(runs, 84);
+  assert(flips <= 3, `${flips} decisions differed`);
+});
+
+testOnDevices("kvFilterScan() on CUDA decides as the reference does: whole and in chunks", (backend) => {
+  const device = deviceOf(backend), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
   let runs = 0;
   for (let i = 0; i < NUM_FILTER_CASES; i++) {
     const c = filterCase(i);
@@ -87,6 +113,40 @@ Deno.test("kvFilterScan() on emulated CUDA goes on from a state of the reference
     runs++;
   }
   assert(runs >= 10 && count.flips <= 5, `${count.flips} differed in ${runs} runs`);
+});
+
+/** A case of `learned` with so many projections, on two heads of 8. */
+function wideCase(projections: number): FilterCase {
+  const base = filterCase(9), tokens = 90, hiddenSize = 45, normal = normals(projections);
+  const spec = {
+    ...base.spec,
+    numKvHeads: 2,
+    headDim: 8,
+    hiddenSize,
+    projections,
+    features: 15,
+    warmup: 32,
+    block: 16,
+  };
+  const stream = (width: number) => tensorOf("f32", [tokens, width], normal);
+  const heads = () => tensorOf("f32", [tokens, 2, 8], normal);
+  const input = {
+    keys: heads(),
+    values: heads(),
+    residual: stream(45),
+    normed: stream(45),
+    queries: stream(32),
+  };
+  const outcomes = Float64Array.from({ length: tokens }, () => normal() - 1);
+  return { name: `learned, ${projections} projections`, tokens, spec, input, outcomes };
+}
+
+testOnDevices("kvFilterObserve() on CUDA solves regressions of any width", (backend) => {
+  const device = deviceOf(backend);
+  for (const projections of [0, 55, 56, 120, 256]) { // 64 features are the most whose factor lies in shared memory
+    const c = wideCase(projections), executor = executorOf(device, c);
+    assertEquals(countFlips(c.name, () => executor, c, c.tokens, float32Exactness(c)), 0);
+  }
 });
 
 /** Inputs with a number that is not finite at the first value of row `bad`. */

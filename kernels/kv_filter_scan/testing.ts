@@ -1,5 +1,6 @@
 /** Holds an execution of the filter's recurrence against the reference. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import type { CudaBackend } from "../../ffi/cuda/backend.ts";
 import type { Backend } from "../../lib/backend.ts";
 import {
   cloneLayerState,
@@ -13,8 +14,28 @@ import {
 } from "../../lib/filter/layer.ts";
 import { observeLayer } from "../../lib/filter/learned.ts";
 import { scanLayer } from "../../lib/filter/scan.ts";
-import type { Tensor } from "../../lib/tensor.ts";
+import type { HostTensor, Tensor } from "../../lib/tensor.ts";
 import type { FilterCase } from "./cases.ts";
+
+/** A device that runs the filter: the emulator in some order of threads, or a GPU. */
+export interface FilterDevice {
+  readonly order: string;
+  readonly backend: CudaBackend;
+  /** A copy of a host tensor on the device. */
+  on(tensor: Tensor): Tensor;
+}
+
+/** A backend as such a device. */
+export function deviceOf(backend: CudaBackend): FilterDevice {
+  return { order: backend.description, backend, on: (tensor) => backend.upload(tensor as HostTensor) };
+}
+
+/** The device as an executor of one case. */
+export function executorOf({ backend, on }: FilterDevice, c: FilterCase): Executor {
+  const { kvFilterScan, kvFilterObserve } = backend;
+  const input = Object.fromEntries(Object.entries(c.input).map(([name, x]) => [name, on(x)]));
+  return { kvFilterScan, kvFilterObserve, input: input as unknown as ScanInput<Tensor> };
+}
 
 /** What decides and learns: a backend, or the reference. */
 export interface Executor extends Pick<Backend, "kvFilterScan" | "kvFilterObserve"> {
@@ -112,10 +133,22 @@ export function expectState(
   }
 }
 
-/** Score that a decision was made at: `topk` has no threshold but the lowest score that it skipped. */
-function boundaryOf(spec: LayerSpec, output: ScanOutput, t: number): number {
-  if (spec.threshold !== "topk") return output.threshold[t]!;
-  return output.redundancy.reduce((least, x, i) => output.keep[i] ? least : Math.min(least, x), Infinity);
+/** How far a decision of rows [first, end) is from another one: `topk` decides at the lowest score that it skips. */
+export function distanceOf(
+  spec: LayerSpec,
+  output: ScanOutput,
+  t: number,
+  first: number,
+  end: number,
+): number {
+  let boundary = output.threshold[t]!;
+  if (spec.threshold === "topk") {
+    boundary = Infinity;
+    for (let i = first; i < end; i++) {
+      if (!output.keep[i]) boundary = Math.min(boundary, output.redundancy[i]!);
+    }
+  }
+  return Math.abs(output.redundancy[t]! - boundary);
 }
 
 /**
@@ -128,9 +161,10 @@ export function countFlips(
   c: FilterCase,
   chunk: number,
   exactness: Exactness = float64Exactness(c),
+  past: LayerState = createLayerState(c.spec),
 ): number {
   const expected = createScanOutput(c.tokens), found = createScanOutput(c.tokens);
-  let state = createLayerState(c.spec), flips = 0;
+  let state = cloneLayerState(past), flips = 0;
   for (let from = 0; from < c.tokens;) {
     const start = cloneLayerState(state), own = cloneLayerState(state);
     advance(() => REFERENCE, c, state, expected, from, c.tokens, c.tokens);
@@ -141,7 +175,7 @@ export function countFlips(
         expectSame(name, t, found, expected, exactness.decision);
         continue;
       }
-      const distance = Math.abs(expected.redundancy[t]! - boundaryOf(c.spec, expected, t));
+      const distance = distanceOf(c.spec, expected, t, 0, c.tokens);
       assert(
         distance < bandOf(c.spec),
         `${name}, token ${t}: decided otherwise at a distance of ${distance}`,

@@ -1,0 +1,214 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
+import type { CudaContext } from "../../ffi/cuda/context.ts";
+import { packSpec, SPEC_BYTES, storeColumns } from "../../ffi/filter.ts";
+import { openEmulated, testOnDevices } from "../../ffi/cuda/testing.ts";
+import { KernelError } from "../../lib/errors.ts";
+import { createLayerState, createScanOutput, type LayerState } from "../../lib/filter/layer.ts";
+import { byteSize, DTYPES } from "../../lib/dtype.ts";
+import { countOf, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
+import { tensorOf } from "../filtered_attention/cases.ts";
+import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
+import {
+  bandOf,
+  deviceOf,
+  distanceOf,
+  expectSame,
+  expectState,
+  type FilterDevice,
+  float32Exactness,
+  REFERENCE,
+} from "./testing.ts";
+
+const STATE_PARTS = ["anchorK", "anchorV", "numbers", "scores", "learned"] as const;
+
+/** A `tkf_…` struct that begins with buffers: of device tensors, or not given. */
+function pack(tensors: readonly (Tensor | undefined)[], numbers: readonly number[]): Uint8Array<ArrayBuffer> {
+  const view = new DataView(new ArrayBuffer(16 * tensors.length + 4 * numbers.length));
+  for (const [i, tensor] of tensors.entries()) {
+    const bytes = tensor === undefined ? 0 : byteSize(tensor.dtype, countOf(tensor.shape));
+    if (bytes === 0) continue;
+    const { buffer, offset = 0 } = tensor as DeviceTensor;
+    view.setBigUint64(16 * i, BigInt(Deno.UnsafePointer.value(buffer.address)) + BigInt(offset), true);
+    view.setBigUint64(16 * i + 8, BigInt(bytes), true);
+  }
+  numbers.forEach((number, i) => view.setInt32(16 * tensors.length + 4 * i, number, true));
+  return new Uint8Array(view.buffer);
+}
+
+/** What a batch's scan left behind. */
+interface Scanned {
+  readonly keep: Uint8Array;
+  readonly columns: Float64Array;
+  readonly taken: number[];
+  readonly states: LayerState[];
+}
+
+/** Scans rows [starts[b], starts[b + 1]) of a case's input for every sequence b, from empty states. */
+function scanBatch(
+  { backend, on }: FilterDevice,
+  c: FilterCase,
+  starts: readonly number[],
+  options: { tile?: number; longest?: number; chunks?: readonly number[] } = {},
+): Scanned {
+  const { spec, input } = c, batch = starts.length - 1, rows = starts.at(-1)!;
+  const lengths = starts.slice(1).map((end, b) => end - starts[b]!);
+  const one = createLayerState(spec);
+  const states = STATE_PARTS.map((name) =>
+    backend.alloc(one[name] instanceof Float32Array ? "f32" : "f64", [batch, one[name].length])
+  );
+  const learned = spec.fusion === "learned";
+  const signs = learned ? backend.decode.signs(spec) : undefined;
+  const part = (tensor: Tensor | undefined) => tensor && on(rowsOf(tensor as HostTensor, 0, rows));
+  const ints = (values: readonly number[]) => on(hostTensor("i32", [values.length], Int32Array.from(values)));
+  const keep = backend.alloc("u8", [rows]),
+    columns = backend.alloc("f64", [7, rows]),
+    taken = backend.alloc("f64", [batch]);
+  const packed = pack(
+    [
+      part(input.keys),
+      part(input.values),
+      part(input.residual),
+      part(input.normed),
+      part(input.queries),
+      ints(starts),
+      options.chunks && ints(options.chunks),
+      keep,
+      columns,
+      taken,
+    ],
+    [
+      rows,
+      0,
+      batch,
+      DTYPES[input.keys.dtype].code,
+      options.longest ?? Math.max(...lengths),
+      options.tile ?? 0,
+    ],
+  );
+  const packedStates = pack([...states, signs], []);
+  const context = backend["context"] as CudaContext; // no op of a backend scans a batch
+  context.run("tkf_filter_scan_batch", () =>
+    context.symbols.tkf_filter_scan_batch(
+      context.pointer,
+      packSpec(spec, input.queries?.shape[1] ?? 0),
+      SPEC_BYTES,
+      packedStates,
+      packedStates.length,
+      packed,
+      packed.length,
+    ));
+  const parts = states.map((tensor) => backend.read(tensor).data);
+  return {
+    keep: backend.read(keep).data as Uint8Array,
+    columns: backend.read(columns).data as Float64Array,
+    taken: [...new BigInt64Array((backend.read(taken).data as Float64Array<ArrayBuffer>).buffer)].map(Number),
+    states: Array.from({ length: batch }, (_, b) =>
+      Object.fromEntries(STATE_PARTS.map((name, i) => {
+        const size = one[name].length;
+        return [name, parts[i]!.slice(b * size, (b + 1) * size)];
+      })) as unknown as LayerState),
+  };
+}
+
+/** Holds every sequence of a batch to the reference, to the first decision that rounding took otherwise. */
+function compare(
+  c: FilterCase,
+  starts: readonly number[],
+  found: Scanned,
+  chunks?: readonly number[],
+): number {
+  const rows = starts.at(-1)!, output = createScanOutput(rows), expected = createScanOutput(rows);
+  const exactness = float32Exactness(c);
+  storeColumns(found.columns, rows, rows, output, 0);
+  output.keep.set(found.keep);
+  let flips = 0;
+  for (let b = 0; b + 1 < starts.length; b++) {
+    const first = starts[b]!, count = starts[b + 1]! - first, state = createLayerState(c.spec);
+    const name = `${c.name}, sequence ${b} of ${count} tokens`;
+    if (count === 0) {
+      assertEquals(found.taken[b], 0, name);
+      assertEquals(found.states[b], state, name);
+      continue;
+    }
+    const spec = { ...c.spec, chunk: chunks?.[b] ?? c.spec.chunk };
+    const taken = REFERENCE.kvFilterScan(spec, state, c.input, first, count, expected);
+    assertEquals(found.taken[b], taken, name);
+    let same = true;
+    for (let t = first; same && t < first + taken; t++) {
+      if (output.keep[t] === expected.keep[t]) {
+        expectSame(name, t, output, expected, exactness.decision);
+        continue;
+      }
+      const distance = distanceOf(spec, expected, t, first, first + taken);
+      assert(distance < bandOf(spec), `${name}, token ${t}: decided otherwise at a distance of ${distance}`);
+      flips++;
+      same = spec.threshold === "topk"; // whose decisions do not hang on one another
+    }
+    if (same) expectState(name, found.states[b]!, state, exactness);
+  }
+  return flips;
+}
+
+/** A case with so many tokens of a drifting stream. */
+function longCase(i: number, tokens: number, d: number): FilterCase {
+  const c = filterCase(i), H = 2;
+  const stream = (k: number) =>
+    tensorOf("f16", [tokens, H, d], (j) => {
+      const t = Math.floor(j / (H * d)), e = j % (H * d);
+      return Math.cos(e * (k + 1) + t / 90) + 0.8 * Math.sin(e * e * 13 + t * t * (k + 3) % 1009);
+    });
+  return {
+    ...c,
+    name: `${c.name.split(",")[0]}, ${tokens} tokens of ${H}x${d}`,
+    tokens,
+    spec: { ...c.spec, numKvHeads: H, headDim: d },
+    input: { keys: stream(0), values: stream(1) },
+  };
+}
+
+testOnDevices(
+  "tkf_filter_scan_batch() decides sequences of different lengths as the reference does",
+  (backend) => {
+    const device = deviceOf(backend);
+    let runs = 0, flips = 0;
+    for (let i = 0; i < NUM_FILTER_CASES; i++) {
+      const c = filterCase(i);
+      if (c.spec.headDim === 1 || c.tokens < 130) continue;
+      const starts = [0, 0, 1, 32, 64, 97, 97, 130].map((at) => Math.min(at, c.tokens));
+      const chunks = i % 2 === 0 ? starts.slice(1).map((_, b) => 3 * b) : undefined;
+      flips += compare(c, starts, scanBatch(device, c, starts, { chunks }), chunks);
+      runs++;
+    }
+    assert(runs >= 40, `${runs}`);
+    assert(flips <= 30, `${flips} decisions of ${runs} batches differed`);
+  },
+);
+
+testOnDevices("tkf_filter_scan_batch() gives the same whatever a tile of the anchors' scan is", (backend) => {
+  const device = deviceOf(backend);
+  let runs = 0;
+  for (const [i, d] of [[0, 32], [1, 64], [12, 80], [34, 96], [41, 128], [24, 256]] as const) {
+    const c = longCase(i, 260, d), starts = [0, 127, 127, 260];
+    for (const tile of [0, 7, 32, 128, 1000]) {
+      assert(compare(c, starts, scanBatch(device, c, starts, { tile })) <= 1);
+      runs++;
+    }
+  }
+  assertEquals(runs, 30);
+});
+
+Deno.test("tkf_filter_scan_batch() reports starts that it cannot use", async () => {
+  const device = deviceOf((await openEmulated()).backend), c = filterCase(3);
+  assert(c.tokens >= 20 && c.spec.fusion === "key");
+  const good = [0, 5, 9, 20];
+  assertEquals(scanBatch(device, c, good).taken, [5, 4, 11]);
+  for (const longest of [10, 1]) {
+    const error = assertThrows(() => scanBatch(device, c, good, { longest }), KernelError);
+    assertStringIncludes(error.message, "starts that do not ascend");
+  }
+  for (const starts of [[0, 9, 5, 20], [-1, 5, 9, 20], [0, 5, 21, 20]]) {
+    const error = assertThrows(() => scanBatch(device, c, starts, { longest: 20 }), KernelError);
+    assertStringIncludes(error.message, "starts that do not ascend");
+  }
+});

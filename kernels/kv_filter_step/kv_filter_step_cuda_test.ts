@@ -1,0 +1,253 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
+import { testOnDevices } from "../../ffi/cuda/testing.ts";
+import { KernelError } from "../../lib/errors.ts";
+import { DTYPES } from "../../lib/dtype.ts";
+import { createLayerState, learnedLayout, SLOT } from "../../lib/filter/layer.ts";
+import { hostTensor, type Tensor } from "../../lib/tensor.ts";
+import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
+import { type FilterCase, filterCase, NUM_FILTER_CASES } from "../kv_filter_scan/cases.ts";
+import { deviceOf, float32Exactness } from "../kv_filter_scan/testing.ts";
+import {
+  type Batch,
+  createBatch,
+  followBatch,
+  gather,
+  readState,
+  runStep,
+  sequencesOf,
+  stepRows,
+} from "./testing.ts";
+
+type StepRows = ReturnType<typeof stepRows>;
+
+/** A struct that begins with buffers: device tensors, not given where empty. */
+function packBuffers(tensors: readonly Tensor[], more: number): DataView<ArrayBuffer> {
+  const view = new DataView(new ArrayBuffer(16 * tensors.length + more));
+  for (const [i, tensor] of tensors.entries()) {
+    const { buffer } = tensor as DeviceTensor;
+    if (buffer.bytes === 0) continue;
+    view.setBigUint64(16 * i, Deno.UnsafePointer.value(buffer.address), true);
+    view.setBigUint64(16 * i + 8, BigInt(buffer.bytes), true);
+  }
+  return view;
+}
+
+/** A case of at most `most` tokens. */
+function shortCase(i: number, most: number): FilterCase {
+  const c = filterCase(i);
+  return { ...c, tokens: Math.min(c.tokens, most) };
+}
+
+testOnDevices(
+  "filterStep() on CUDA decides a batch as the reference does, and keeps its cache",
+  (backend) => {
+    const device = deviceOf(backend);
+    let runs = 0, flips = 0, decisions = 0;
+    for (let i = 0; i < NUM_FILTER_CASES; i++) {
+      const c = shortCase(i, 60), dtype = c.input.keys.dtype as "f32" | "f16" | "bf16";
+      if (c.spec.threshold === "topk") continue;
+      const count = followBatch(device, c, {
+        exactness: float32Exactness(c),
+        recent: [0, 1, 4, 16][i % 4]!,
+        dtype: dtype === "f32" && i % 3 > 0 ? (["f16", "bf16"] as const)[i % 2]! : dtype,
+        cacheSkipped: i % 7 === 0,
+      });
+      if (c.spec.headDim > 1) { // cosines of heads of one number are all 1 or -1, so that most scores tie
+        flips += count.flips;
+        decisions += count.decisions;
+      }
+      runs++;
+    }
+    assertEquals(runs, NUM_FILTER_CASES - 27);
+    assert(decisions > 10_000 && flips <= decisions / 1000, `${flips} of ${decisions} decisions differed`);
+  },
+);
+
+Deno.test("filterStep() on emulated CUDA decides the same in every thread order", async () => {
+  const chosen = [0, 9, 13, 23, 33, 52].map((i) => shortCase(i, 45));
+  const orders = await inEveryOrder((device) => {
+    for (const c of chosen) {
+      const dtype = c.input.keys.dtype as "f32";
+      const { flips } = followBatch(device, c, { exactness: float32Exactness(c), recent: 4, dtype });
+      assertEquals(flips, 0, c.name);
+    }
+  });
+  assertEquals(orders, 5);
+});
+
+testOnDevices("filterStep() on CUDA can be recorded once and launched for every token", (backend) => {
+  const device = deviceOf(backend), c = shortCase(0, 20), { decode } = backend;
+  const sequences = sequencesOf(c), kept: number[][] = [];
+  for (const recorded of [false, true]) {
+    const batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
+    const first = stepRows(c, sequences, 0);
+    const none = device.backend.alloc("f32", [sequences.length, 0]);
+    const keys = device.on(first.keys),
+      values = device.on(first.values),
+      positions = device.on(first.positions);
+    const rows = {
+      filterKeys: keys,
+      keys,
+      values,
+      positions,
+      residual: none,
+      normed: none,
+      queries: undefined,
+    };
+    const step = () => decode.filterStep(batch.states, batch.cache, rows, false, batch.decisions);
+    const work = recorded ? decode.record(step) : { launch: step };
+    kept.push([]);
+    for (let t = 0; t < 20; t++) {
+      const next = stepRows(c, sequences, t);
+      decode.write(keys, next.keys);
+      decode.write(values, next.values);
+      decode.write(positions, next.positions);
+      work.launch();
+      kept.at(-1)!.push(...device.backend.read(batch.decisions.keep).data as Uint8Array);
+    }
+  }
+  assertEquals(kept[1], kept[0]);
+  assert(kept[0]!.includes(0) && kept[0]!.includes(1));
+});
+
+Deno.test("filterStep() without a filter keeps every sequence that is not idle", async () => {
+  const device = await openDevice(), c = shortCase(0, 20), sequences = sequencesOf(c);
+  const batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
+  const rows = stepRows(c, sequences, 0), none = device.backend.alloc("f32", [sequences.length, 0]);
+  const keys = device.on(rows.keys), values = device.on(rows.values), positions = device.on(rows.positions);
+  const { decode } = device.backend;
+  const on = { filterKeys: keys, keys, values, positions, residual: none, normed: none, queries: undefined };
+  decode.filterStep(undefined, batch.cache, on, false, batch.decisions);
+  assertEquals([...device.backend.read(batch.decisions.keep).data as Uint8Array], [1, 1, 0]);
+  assertEquals([...device.backend.read(batch.cache.counts).data as Int32Array], [1, 1, 0]);
+  assertEquals([...device.backend.read(batch.decisions.keptCount).data as Int32Array], [2, 0]);
+});
+
+/** A batch after one step of case 0 whose rows `change` has changed; the fault that it ended in. */
+function faultOf(
+  device: TestDevice,
+  c: FilterCase,
+  change: (batch: Batch, rows: StepRows) => void,
+): [Batch, string] {
+  const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
+  const rows = stepRows(c, sequences, 0);
+  change(batch, rows);
+  runStep(device, batch, rows);
+  const error = assertThrows(() => device.context.synchronize(), KernelError);
+  return [batch, error.message];
+}
+
+Deno.test("filterStep() on emulated CUDA keeps a token that is not finite, and leaves its state alone", async () => {
+  const device = await openDevice(), c = shortCase(0, 20);
+  const [batch, message] = faultOf(
+    device,
+    c,
+    (_, rows) => rows.keys.data[0] = rows.keys.dtype === "f32" ? NaN : 0xFFFF,
+  );
+  assertStringIncludes(message, "not finite");
+  assertEquals([...device.backend.read(batch.decisions.keep).data as Uint8Array], [1, 1, 0]);
+  assertEquals(readState(device, batch, 0), createLayerState(c.spec));
+  assertEquals(readState(device, batch, 1).numbers[SLOT.seen], 1);
+  assertEquals([...device.backend.read(batch.cache.counts).data as Int32Array], [1, 1, 0]);
+});
+
+Deno.test("filterStep() on emulated CUDA keeps a token whose state does not allow the step", async () => {
+  const device = await openDevice(), c = shortCase(0, 20);
+  for (const value of [NaN, -1, 0.5, Infinity]) {
+    const [batch, message] = faultOf(device, c, ({ states }) => {
+      device.memory.write((states.numbers as DeviceTensor).buffer, new Float64Array([value]));
+    });
+    assertStringIncludes(message, "state that does not allow");
+    assertEquals([...device.backend.read(batch.decisions.keep).data as Uint8Array], [1, 1, 0]);
+    assertEquals(readState(device, batch, 0).numbers[SLOT.seen], value);
+  }
+});
+
+Deno.test("filterStep() on emulated CUDA writes nothing where a cache is full", async () => {
+  const device = await openDevice(), c = shortCase(0, 20);
+  for (const count of [20, 21, -1]) {
+    const [batch, message] = faultOf(device, c, ({ cache }) => {
+      device.memory.write((cache.counts as DeviceTensor).buffer, new Int32Array([count]));
+    });
+    assertStringIncludes(message, "cache without a free row");
+    assertEquals([...device.backend.read(batch.cache.counts).data as Int32Array], [count, 1, 0]);
+    const positions = device.backend.read(batch.cache.positions).data as Int32Array;
+    assertEquals([...positions.slice(0, 21)], [...new Array(20).fill(-9), 0]);
+  }
+});
+
+Deno.test("filterStep() refuses topk", async () => {
+  const device = await openDevice(), c = shortCase(40, 20);
+  assertEquals(c.spec.threshold, "topk");
+  const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
+  assertThrows(
+    () => runStep(device, batch, stepRows(c, sequences, 0)),
+    KernelError,
+    "looks at a whole sequence",
+  );
+});
+
+Deno.test("filterObserve() on emulated CUDA takes nothing from an outcome that is not finite, and goes on", async () => {
+  const device = await openDevice(), c = shortCase(9, 20), { decode } = device.backend;
+  assertEquals(c.spec.fusion, "learned");
+  const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
+  const rows = stepRows(c, sequences, 0), output = gather(rows.residual!, [0, 1, 1]);
+  output.data[0] = NaN;
+  runStep(device, batch, rows);
+  decode.filterObserve(batch.states, batch.decisions, device.on(output), device.on(rows.residual!));
+  const error = assertThrows(() => device.context.synchronize(), KernelError);
+  assertStringIncludes(error.message, "not finite");
+  const { outcome } = learnedLayout(c.spec);
+  for (const [b, expected] of [[0, 0], [1, 2]] as const) { // skipped; observed
+    const { numbers, learned } = readState(device, batch, b);
+    assertEquals([numbers[SLOT.pending], numbers[SLOT.settled], learned[outcome]], [1, 1, expected]);
+  }
+  assertEquals(readState(device, batch, 2), createLayerState(c.spec));
+  runStep(device, batch, stepRows(c, sequences, 1));
+  device.context.synchronize();
+});
+
+Deno.test("filterStep() on emulated CUDA writes to the pages of a paged cache alone", async () => {
+  const device = await openDevice(), c = shortCase(0, 20), sequences = sequencesOf(c);
+  const { numKvHeads, headDim } = c.spec,
+    pageRows = 3,
+    numPages = 8,
+    capacity = 7,
+    width = numKvHeads * headDim;
+  const dtype = c.input.keys.dtype, rows = stepRows(c, sequences, 0);
+  const alloc = () => device.backend.alloc(dtype, [numPages * pageRows, numKvHeads, headDim]);
+  const ints = (values: number[]) => device.on(hostTensor("i32", [values.length], Int32Array.from(values)));
+  const keys = alloc(), values = alloc(), positions = ints(new Array(numPages * pageRows).fill(-9));
+  const none = device.backend.alloc(dtype, [0]), decisions = createBatch(device, c, 3, 1, 0, "f32").decisions;
+  const step = (counts: Tensor, pages: number[]) => {
+    const cache = packBuffers([keys, values, positions, counts, ints(pages), none, none, none], 32);
+    cache.setBigInt64(128, BigInt(capacity), true);
+    [3, pageRows, numKvHeads, headDim, DTYPES[dtype].code, 0].forEach((x, i) =>
+      cache.setInt32(136 + 4 * i, x, true)
+    );
+    const k = device.on(rows.keys), v = device.on(rows.values), at = device.on(rows.positions);
+    const packed = packBuffers([none, k, v, none, none, none, at, none], 8);
+    packed.setInt32(128, DTYPES[dtype].code, true);
+    const lists = packBuffers([decisions.keep, decisions.kept, decisions.keptCount, none], 0);
+    const structs = [null, null, cache, packed, lists].flatMap((view) => [view, view?.byteLength ?? 0]);
+    const call = device.symbols.tkf_filter_step as unknown as (...args: unknown[]) => number;
+    assertEquals(call(device.context.pointer, ...structs), 0);
+  };
+  const counts = ints([0, 4, 0]);
+  step(counts, [5, 1, 2, 6, 3, 4, 0, 7, 7]); // row 0 of sequence 0: page 5; row 4 of sequence 1: row 1 of page 3
+  device.context.synchronize();
+  const found = device.backend.read(positions).data as Int32Array;
+  assertEquals([...found.entries()].filter(([, position]) => position !== -9), [[10, 0], [15, 0]]);
+  const row = (tensor: Tensor, i: number) =>
+    device.backend.read(tensor).data.slice(i * width, (i + 1) * width);
+  assertEquals([row(keys, 15), row(values, 10)], [
+    rows.keys.data.slice(0, width),
+    rows.values.data.slice(width, 2 * width),
+  ]);
+  assertEquals([...device.backend.read(counts).data as Int32Array], [1, 5, 0]);
+  for (const page of [8, -1]) {
+    step(ints([0, 0, 0]), [page, 1, 2, 3, 3, 4, 0, 7, 7]);
+    assertThrows(() => device.context.synchronize(), KernelError, "page outside the pool");
+  }
+});
