@@ -1,7 +1,8 @@
 /** The cases that every execution of filtered attention is held to, and the inputs that belong to them. */
 import type { AttentionArgs } from "../../lib/backend.ts";
 import { toBf16, toF16 } from "../../lib/half.ts";
-import { countOf, emptyTensor, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { dequantize } from "../../lib/reference/dequantize.ts";
+import { countOf, emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
 
 /** One call of filtered attention, in words. */
 export interface AttentionCase {
@@ -49,6 +50,9 @@ function* list(): Generator<AttentionCase> {
     for (const headDim of [1, 7, 20, 33]) yield { ...BASE, headDim, phase };
     for (const dtype of ["f16", "bf16"] as const) {
       for (const headDim of [20, 64, 80]) yield { ...BASE, headDim, phase, dtype };
+      for (const [headDim, group] of [[32, 1], [96, 4], [128, 8], [256, 3]] as const) {
+        yield { ...BASE, headDim, group, phase, dtype, tokens: 97 };
+      }
     }
     for (const data of ["outliers", "ties", "zeros"] as const) {
       for (const dtype of ["f32", "f16", "bf16"] as const) yield { ...BASE, phase, dtype, data };
@@ -149,4 +153,19 @@ export function attentionArgs(c: AttentionCase): AttentionArgs {
     scale: 1 / Math.sqrt(headDim),
     out: tensorOf("f32", shape, () => NaN),
   };
+}
+
+/** Values that a type can hold: kernels for tensor cores round queries to the keys' type. */
+export function roundTo(
+  dtype: "f32" | "f16" | "bf16",
+  shape: readonly number[],
+  value: (index: number) => number,
+): Float32Array<ArrayBuffer> {
+  return Float32Array.from(dequantize(tensorOf(dtype, shape, value), 0, countOf(shape)));
+}
+
+/** The same arguments with queries that a type can hold. */
+export function roundQueries(args: AttentionArgs, dtype: "f32" | "f16" | "bf16"): AttentionArgs {
+  const { shape } = args.queries, values = f32Data(args.queries);
+  return { ...args, queries: hostTensor("f32", shape, roundTo(dtype, shape, (i) => values[i]!)) };
 }

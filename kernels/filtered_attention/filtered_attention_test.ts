@@ -76,7 +76,7 @@ Deno.test("attention() equals the reference on all cases, at every level, on one
       }
     }
   }
-  assertEquals(ATTENTION_CASES.length, 210);
+  assertEquals(ATTENTION_CASES.length, 234);
   assertEquals(runs, ATTENTION_CASES.length * LEVELS.length * 2);
   assert(LEVELS.length >= 1);
 });

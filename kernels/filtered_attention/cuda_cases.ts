@@ -1,0 +1,149 @@
+/** Cases of the CUDA library's own attention calls: batches of sequences, decode and prefill. */
+import { dequantize } from "../../lib/reference/dequantize.ts";
+import { attention } from "../../lib/reference/attention.ts";
+import { f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { normals, tensorOf } from "./cases.ts";
+
+/** One call, in words. */
+export interface BatchCase {
+  /** Tokens of each sequence before the queries' end; 0 is an idle sequence (decode) or an empty one (prefill). */
+  readonly tokens: readonly number[];
+  /** Sequences that skip their attention (decode). */
+  readonly skipping?: readonly number[];
+  readonly numKvHeads: number;
+  readonly group: number;
+  readonly headDim: number;
+  readonly dtype: "f32" | "f16" | "bf16";
+  /** Share of the tokens that are kept. */
+  readonly kept: number;
+  readonly recent: number;
+  /** Sliding window; 0 = none. */
+  readonly window: number;
+  /** Rows of a page; 0 = contiguous (decode). */
+  readonly pageRows: number;
+  /** Factor on the products of queries and keys; 1 / sqrt(headDim) by default. */
+  readonly scale?: number;
+}
+
+/** The factor of a case. */
+export const scaleOf = (c: BatchCase) => c.scale ?? 1 / Math.sqrt(c.headDim);
+
+/** Cases of `tkf_attention_decode`. */
+export function decodeCases(): BatchCase[] {
+  const base: BatchCase = {
+    tokens: [127, 1, 0, 33, 400, 32, 31],
+    skipping: [5],
+    numKvHeads: 2,
+    group: 4,
+    headDim: 64,
+    dtype: "bf16",
+    kept: 0.5,
+    recent: 16,
+    window: 0,
+    pageRows: 0,
+  };
+  const cases = [base, { ...base, kept: 1 }, { ...base, kept: 0 }, { ...base, recent: 0 }];
+  for (const headDim of [32, 64, 80, 96, 128, 256]) {
+    for (const [dtype, group] of [["f32", 3], ["f16", 8], ["bf16", 1], ["bf16", 4]] as const) {
+      cases.push({ ...base, headDim, dtype, group, tokens: [70, 0, 45] });
+    }
+  }
+  for (const pageRows of [1, 16, 24]) {
+    for (const window of [0, 1, 10, 100]) cases.push({ ...base, pageRows, window });
+  }
+  cases.push({ ...base, window: 10 }, { ...base, window: 20, recent: 40, dtype: "f32" });
+  cases.push({ ...base, tokens: [989], kept: 0.7, group: 3, dtype: "f16" }); // many splits
+  cases.push({ ...base, tokens: [989, 5], kept: 0.9, group: 11, headDim: 20, pageRows: 8 }); // heads in two chunks
+  return cases;
+}
+
+/** Cases of `tkf_attention_prefill`: the queries are the kept ones of the last half of each sequence, or all. */
+export function prefillCases(): BatchCase[] {
+  const base: BatchCase = {
+    tokens: [127, 1, 0, 33, 200],
+    numKvHeads: 2,
+    group: 4,
+    headDim: 64,
+    dtype: "bf16",
+    kept: 0.5,
+    recent: 16,
+    window: 0,
+    pageRows: 0,
+  };
+  const cases = [base, { ...base, kept: 1 }, { ...base, kept: 0 }, { ...base, recent: 0 }];
+  for (const headDim of [32, 80, 96, 128, 256]) {
+    for (const [dtype, group] of [["f32", 3], ["f16", 8], ["bf16", 1], ["bf16", 4]] as const) {
+      cases.push({ ...base, headDim, dtype, group, tokens: [60, 0, 45] });
+    }
+  }
+  for (const dtype of ["f32", "f16", "bf16"] as const) {
+    for (const window of [1, 10, 100]) cases.push({ ...base, dtype, window });
+    cases.push({ ...base, dtype, headDim: 20, group: 5 }); // what tensor cores do not take
+  }
+  return cases;
+}
+
+/** A case's name in a failure. */
+export function nameOf(c: BatchCase): string {
+  return `[${c.tokens}] tokens, ${c.kept} kept, ${c.numKvHeads}x${c.group} heads of ${c.headDim}, ${c.dtype}, ` +
+    `recent ${c.recent}, window ${c.window}, pages of ${c.pageRows}`;
+}
+
+/** One sequence's tokens: who was kept, and keys and values of all. */
+export interface Sequence {
+  readonly kept: readonly boolean[];
+  /** [tokens, numKvHeads * headDim] each, as the type holds them. */
+  readonly keys: Float32Array;
+  readonly values: Float32Array;
+}
+
+/** Makes the sequences of a case. */
+export function sequencesOf(c: BatchCase, seed = 7): { sequences: Sequence[]; normal: () => number } {
+  const normal = normals(seed + c.headDim * 31 + c.group + c.recent), width = c.numKvHeads * c.headDim;
+  const rows = (tokens: number) =>
+    Float32Array.from(dequantize(tensorOf(c.dtype, [tokens, width], normal), 0, tokens * width));
+  const sequences = c.tokens.map((tokens) => ({
+    // The last token's attention is what a decode computes, so it was kept.
+    kept: Array.from({ length: tokens }, (_, t) => t === tokens - 1 || (normal() + 100) * 1000 % 1 < c.kept),
+    keys: rows(tokens),
+    values: rows(tokens),
+  }));
+  return { sequences, normal };
+}
+
+/** The reference's output for one query at token `at` of a sequence: [heads * headDim]. */
+export function expectedOf(c: BatchCase, { kept, keys, values }: Sequence, at: number, query: Float32Array) {
+  const width = c.numKvHeads * c.headDim, near = (t: number) => c.window === 0 || at - t < c.window;
+  const part = (wanted: boolean) => {
+    const tokens = kept.flatMap((k, t) => k === wanted && near(t) ? [t] : []);
+    const take = (from: Float32Array) => {
+      const to = new Float32Array(tokens.length * width);
+      tokens.forEach((t, i) => to.set(from.subarray(t * width, (t + 1) * width), i * width));
+      return hostTensor("f32", [tokens.length, c.numKvHeads, c.headDim], to);
+    };
+    return {
+      count: tokens.length,
+      keys: take(keys),
+      values: take(values),
+      positions: hostTensor("i32", [tokens.length], Int32Array.from(tokens)),
+    };
+  };
+  const cached = part(true), recent = part(false), shape = [1, c.numKvHeads * c.group, c.headDim];
+  const out: HostTensor = hostTensor("f32", shape, new Float32Array(query.length));
+  attention({
+    queries: hostTensor("f32", shape, Float32Array.from(query)),
+    queryPositions: hostTensor("i32", [1], Int32Array.of(at)),
+    keys: cached.keys,
+    values: cached.values,
+    keyPositions: cached.positions,
+    numKeys: cached.count,
+    recentKeys: recent.keys,
+    recentValues: recent.values,
+    recentPositions: recent.positions,
+    numRecent: recent.count,
+    recent: c.recent,
+    scale: scaleOf(c),
+    out,
+  });
+  return f32Data(out);
+}

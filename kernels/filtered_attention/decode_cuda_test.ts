@@ -1,0 +1,236 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { type Emulated, openEmulated, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
+import { setInts } from "../../ffi/symbols.ts";
+import { DTYPES } from "../../lib/dtype.ts";
+import { KernelError } from "../../lib/errors.ts";
+import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { roundTo, tensorOf } from "./cases.ts";
+import { BAR, difference, packBuffers } from "./cuda_testing.ts";
+import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./cuda_cases.ts";
+
+/** A decode of a case: its tensors on the host, as the call wants them. */
+interface Decode {
+  readonly c: BatchCase;
+  readonly capacity: number;
+  readonly queries: HostTensor;
+  readonly out: HostTensor;
+  readonly positions: HostTensor;
+  readonly keep: HostTensor;
+  readonly keys: HostTensor;
+  readonly values: HostTensor;
+  readonly keyPositions: HostTensor;
+  readonly counts: HostTensor;
+  readonly pages: HostTensor | undefined;
+  readonly recentKeys: HostTensor;
+  readonly recentValues: HostTensor;
+  readonly recentPositions: HostTensor;
+  /** NaN in the rows that must stay as they are. */
+  readonly expected: Float32Array;
+}
+
+function prepare(c: BatchCase): Decode {
+  const batch = c.tokens.length, heads = c.numKvHeads * c.group, width = c.numKvHeads * c.headDim;
+  const { sequences, normal } = sequencesOf(c);
+  const rounded = roundTo(c.dtype, [batch, heads, c.headDim], normal);
+  const keep = c.tokens.map((tokens, b) => tokens > 0 && !c.skipping?.includes(b));
+  const counts = sequences.map(({ kept }) => kept.filter(Boolean).length);
+  const capacity = Math.max(...counts) + 5, pagesEach = c.pageRows ? Math.ceil(capacity / c.pageRows) : 0;
+  const numRows = c.pageRows ? (batch * pagesEach + 2) * c.pageRows : batch * capacity;
+  // Pages lie in the pool in an order of their own; entries past a sequence's rows, and those of sequences that skip,
+  // are no pages: reading them is a fault.
+  const pages = new Int32Array(batch * pagesEach).fill(-1);
+  for (let b = 0; b < batch; b++) {
+    if (!keep[b]) continue;
+    for (let p = 0; p < pagesEach && p * c.pageRows < counts[b]!; p++) {
+      pages[b * pagesEach + p] = (batch * pagesEach + 1) - (p * batch + b);
+    }
+  }
+  const rowOf = (b: number, r: number) =>
+    c.pageRows
+      ? pages[b * pagesEach + Math.floor(r / c.pageRows)]! * c.pageRows + r % c.pageRows
+      : b * capacity + r;
+
+  const store = (rows: number) => new Float32Array(rows * width).fill(NaN);
+  const keys = store(numRows), values = store(numRows), keyPositions = new Int32Array(numRows).fill(-9);
+  const recentKeys = store(batch * c.recent), recentValues = store(batch * c.recent);
+  const recentPositions = new Int32Array(batch * c.recent).fill(-1);
+  const expected = new Float32Array(batch * heads * c.headDim).fill(NaN);
+  sequences.forEach((sequence, b) => {
+    if (!keep[b]) return;
+    let count = 0;
+    sequence.kept.forEach((kept, t) => {
+      if (!kept && c.recent === 0) return;
+      const row = kept ? rowOf(b, count++) : b * c.recent + t % c.recent;
+      (kept ? keyPositions : recentPositions)[row] = t;
+      const from = [t * width, (t + 1) * width] as const;
+      (kept ? keys : recentKeys).set(sequence.keys.subarray(...from), row * width);
+      (kept ? values : recentValues).set(sequence.values.subarray(...from), row * width);
+    });
+    const at = [b * heads * c.headDim, (b + 1) * heads * c.headDim] as const;
+    expected.set(expectedOf(c, sequence, sequence.kept.length - 1, rounded.subarray(...at)), at[0]);
+  });
+  const shape = [batch, heads, c.headDim];
+  const encode = (x: Float32Array) => tensorOf(c.dtype, [x.length], (i) => x[i]!);
+  const ints = (x: Int32Array) => hostTensor("i32", [x.length], x);
+  return {
+    c,
+    capacity,
+    queries: hostTensor("f32", shape, rounded),
+    out: tensorOf("f32", shape, () => NaN),
+    positions: ints(Int32Array.from(c.tokens, (tokens) => tokens - 1)),
+    keep: hostTensor("u8", [batch], Uint8Array.from(keep, Number)),
+    keys: encode(keys),
+    values: encode(values),
+    keyPositions: ints(keyPositions),
+    counts: ints(Int32Array.from(counts)),
+    pages: c.pageRows ? ints(pages) : undefined,
+    recentKeys: encode(recentKeys),
+    recentValues: encode(recentValues),
+    recentPositions: ints(recentPositions),
+    expected,
+  };
+}
+
+/** Puts a decode on the device; `run` makes the call, `read` gives the output and reports faults. */
+function place({ context, backend }: Emulated, d: Decode) {
+  const on = (tensor: HostTensor | undefined) => tensor && backend.upload(tensor);
+  const out = backend.upload(d.out), counts = backend.upload(d.counts);
+  const cache = packBuffers([
+    on(d.keys),
+    on(d.values),
+    on(d.keyPositions),
+    counts,
+    on(d.pages),
+    on(d.recentKeys),
+    on(d.recentValues),
+    on(d.recentPositions),
+  ], 32);
+  cache.setBigInt64(128, BigInt(d.capacity), true);
+  setInts(cache, 136, {
+    batch: d.c.tokens.length,
+    pageRows: d.c.pageRows,
+    kvHeads: d.c.numKvHeads,
+    headDim: d.c.headDim,
+    dtype: DTYPES[d.c.dtype].code,
+    recent: d.c.recent,
+  });
+  const rows = packBuffers([on(d.queries), out, on(d.positions), on(d.keep)], 16);
+  setInts(rows, 64, { heads: d.c.numKvHeads * d.c.group, window: d.c.window });
+  rows.setFloat64(72, scaleOf(d.c), true);
+  const { symbols, pointer } = context;
+  return {
+    counts,
+    run: () =>
+      context.run(
+        "tkf_attention_decode",
+        () => symbols.tkf_attention_decode(pointer, cache, cache.byteLength, rows, rows.byteLength),
+      ),
+    read: () => f32Data(backend.read(out)),
+  };
+}
+
+Deno.test("tkf_attention_decode equals the reference for every sequence of a batch, and leaves the others alone", async () => {
+  const device = await openEmulated();
+  let runs = 0, written = 0, left = 0;
+  for (const c of decodeCases()) {
+    const d = prepare(c), call = place(device, d);
+    call.run();
+    const found = call.read();
+    for (const x of d.expected) Number.isNaN(x) ? left++ : written++;
+    const worst = difference(found, d.expected);
+    assert(worst <= BAR[c.dtype], `${nameOf(c)}: off by ${worst}`);
+    runs++;
+  }
+  assertEquals(runs, 44);
+  assert(written > 80_000 && left > 30_000, `${written} written, ${left} left alone`);
+});
+
+Deno.test("tkf_attention_decode is the same in all thread orders", async () => {
+  const base = decodeCases()[0]!;
+  const cases = [base, { ...base, dtype: "f32" as const, headDim: 256, group: 1 }, { ...base, pageRows: 16 }];
+  for (const c of cases) {
+    const d = prepare(c);
+    const outputs: Float32Array[] = [];
+    for (const order of THREAD_ORDERS) {
+      const call = place(await openEmulated({ order }), d);
+      call.run();
+      outputs.push(call.read());
+    }
+    for (const output of outputs) assertEquals(output, outputs[0]);
+    assert(difference(outputs[0]!, d.expected) <= BAR[c.dtype]);
+  }
+});
+
+Deno.test("tkf_attention_decode can be recorded once and run again over a cache that grew", async () => {
+  const device = await openEmulated();
+  const c: BatchCase = { ...decodeCases()[0]!, kept: 1, recent: 0 };
+  const d = prepare(c), call = place(device, d);
+  call.run(); // takes the workspace
+  using graph = device.memory.capture(call.run);
+  const grown = (d.counts.data as Int32Array).slice(), before = grown.map((count) => count >> 1);
+  device.memory.write(call.counts.buffer, before);
+  graph.launch();
+  assert(difference(call.read(), d.expected) > 0.1, "half a cache gives other outputs");
+  device.memory.write(call.counts.buffer, grown);
+  graph.launch();
+  assert(difference(call.read(), d.expected) <= BAR[c.dtype]);
+});
+
+Deno.test("tkf_attention_decode reports a page outside the pool, and more rows than there are", async () => {
+  const device = await openEmulated();
+  const c: BatchCase = { ...decodeCases()[0]!, pageRows: 16 };
+  for (const page of [-1, 1_000_000]) {
+    const d = prepare(c);
+    (d.pages!.data as Int32Array)[0] = page;
+    const call = place(device, d);
+    call.run();
+    assertThrows(call.read, KernelError, "page outside the pool");
+  }
+  for (const count of [-1, 100_000]) {
+    const d = prepare({ ...c, pageRows: 0 });
+    (d.counts.data as Int32Array)[0] = count;
+    const call = place(device, d);
+    call.run();
+    assertThrows(call.read, KernelError, "index outside");
+  }
+  const d = prepare(c), call = place(device, d); // what was reported is over
+  call.run();
+  assert(difference(call.read(), d.expected) <= BAR[c.dtype]);
+});
+
+Deno.test("tkf_attention_decode shows NaN and infinity to the sequences that see them alone", async () => {
+  const device = await openEmulated();
+  const c: BatchCase = {
+    ...decodeCases()[0]!,
+    tokens: [50, 60],
+    skipping: [],
+    kept: 1,
+    dtype: "f32",
+    recent: 0,
+  };
+  for (const what of ["keys", "values"] as const) {
+    for (const poison of [NaN, Infinity]) {
+      const d = prepare(c), width = c.numKvHeads * c.headDim, half = d.expected.length / 2;
+      f32Data(d[what]).fill(poison, 7 * width, 8 * width);
+      const call = place(device, d);
+      call.run();
+      const found = call.read();
+      assert(found.subarray(0, half).every((x) => !Number.isFinite(x)));
+      assert(difference(found.subarray(half), d.expected.subarray(half)) <= BAR.f32);
+    }
+  }
+});
+
+Deno.test("tkf_attention_decode takes an empty batch", async () => {
+  const device = await openEmulated();
+  const d = prepare({ ...decodeCases()[0]!, tokens: [1], skipping: [] });
+  const empty = (tensor: HostTensor) => emptyTensor(tensor.dtype, [0, ...tensor.shape.slice(1)]);
+  const call = place(device, {
+    ...d,
+    c: { ...d.c, tokens: [] },
+    out: empty(d.out),
+    queries: empty(d.queries),
+  });
+  call.run();
+  assertEquals(call.read().length, 0);
+});

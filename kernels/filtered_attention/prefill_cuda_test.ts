@@ -1,0 +1,189 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { type Emulated, openEmulated, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
+import { setInts } from "../../ffi/symbols.ts";
+import { DTYPES } from "../../lib/dtype.ts";
+import { KernelError } from "../../lib/errors.ts";
+import { dequantize } from "../../lib/reference/dequantize.ts";
+import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { roundTo, tensorOf } from "./cases.ts";
+import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./cuda_cases.ts";
+import { BAR, difference, packBuffers } from "./cuda_testing.ts";
+
+/** A prefill of a case: its tensors on the host, as the call wants them. */
+interface Prefill {
+  readonly c: BatchCase;
+  readonly queries: HostTensor;
+  readonly queryPositions: HostTensor;
+  /** Keys, values and positions, kept and recent. */
+  readonly rows: readonly (readonly [HostTensor, HostTensor, HostTensor])[];
+  /** Where each sequence's queries, kept keys and recent keys begin. */
+  readonly starts: readonly HostTensor[];
+  readonly longest: number;
+  readonly expected: Float32Array;
+}
+
+/** `from`: the share of a sequence before its first query, as in a later chunk of a prefill. */
+function prepare(c: BatchCase, from: number, queryType: "f32" | "f16" | "bf16" = "f32"): Prefill {
+  const heads = c.numKvHeads * c.group, width = c.numKvHeads * c.headDim, row = heads * c.headDim;
+  const { sequences, normal } = sequencesOf(c);
+  const queries: number[] = [], expected: number[] = [];
+  const positions: number[][] = [[], [], []], starts: number[][] = [[0], [0], [0]];
+  const stores: [number[], number[]][] = [[[], []], [[], []]];
+  for (const sequence of sequences) {
+    sequence.kept.forEach((kept, t) => {
+      const which = kept ? 0 : 1;
+      stores[which]![0].push(...sequence.keys.subarray(t * width, (t + 1) * width));
+      stores[which]![1].push(...sequence.values.subarray(t * width, (t + 1) * width));
+      positions[1 + which]!.push(t);
+      if (!kept || t < from * sequence.kept.length) return;
+      const query = roundTo(c.dtype, [row], normal);
+      queries.push(...query);
+      expected.push(...expectedOf(c, sequence, t, query));
+      positions[0]!.push(t);
+    });
+    positions.forEach((list, i) => starts[i]!.push(list.length));
+  }
+  const ints = (x: readonly number[]) => hostTensor("i32", [x.length], Int32Array.from(x));
+  const store = (which: number) => {
+    const [keys, values] = stores[which]!.map((x) => tensorOf(c.dtype, [x.length], (i) => x[i]!));
+    return [keys!, values!, ints(positions[1 + which]!)] as const;
+  };
+  return {
+    c,
+    queries: tensorOf(queryType, [queries.length], (i) => queries[i]!),
+    queryPositions: ints(positions[0]!),
+    rows: [store(0), store(1)],
+    starts: starts.map(ints),
+    longest: Math.max(...starts[0]!.slice(1).map((end, b) => end - starts[0]![b]!)),
+    expected: Float32Array.from(expected),
+  };
+}
+
+function run({ context, backend }: Emulated, p: Prefill): Float32Array {
+  const on = (tensor: HostTensor) => backend.upload(tensor);
+  const { c, queries } = p, out = on(tensorOf(queries.dtype as "f32", queries.shape, () => NaN));
+  const [kept, recent] = p.rows.map((row) => row.map(on));
+  const rows = packBuffers(
+    [on(queries), out, on(p.queryPositions), ...kept!, ...recent!, ...p.starts.map(on)],
+    72,
+  );
+  [p.queryPositions, p.rows[0]![2], p.rows[1]![2]].forEach(({ shape }, i) => {
+    rows.setBigInt64(192 + 8 * i, BigInt(shape[0]!), true);
+  });
+  rows.setBigInt64(216, BigInt(p.longest), true);
+  setInts(rows, 224, {
+    batch: c.tokens.length,
+    heads: c.numKvHeads * c.group,
+    kvHeads: c.numKvHeads,
+    headDim: c.headDim,
+    dtype: DTYPES[c.dtype].code,
+    queryDtype: DTYPES[queries.dtype].code,
+    recent: c.recent,
+    window: c.window,
+  });
+  rows.setFloat64(256, scaleOf(c), true);
+  const { symbols, pointer } = context;
+  context.run(
+    "tkf_attention_prefill",
+    () => symbols.tkf_attention_prefill(pointer, rows, rows.byteLength),
+  );
+  return Float32Array.from(dequantize(backend.read(out), 0, p.expected.length));
+}
+
+Deno.test("tkf_attention_prefill equals the reference for all sequences of a batch", async () => {
+  const device = await openEmulated();
+  let runs = 0, values = 0;
+  for (const c of prefillCases()) {
+    for (const from of [0, 0.6]) {
+      const p = prepare(c, from), worst = difference(run(device, p), p.expected);
+      assert(worst <= BAR[c.dtype], `from ${from}, ${nameOf(c)}: off by ${worst}`);
+      runs++;
+      values += p.expected.length;
+    }
+  }
+  assertEquals(runs, 2 * 36);
+  assert(values > 1_000_000, `${values} values`);
+});
+
+Deno.test("tkf_attention_prefill reads and writes the keys' own type", async () => {
+  const device = await openEmulated();
+  for (const dtype of ["f16", "bf16"] as const) {
+    for (const headDim of [64, 20]) {
+      const p = prepare({ ...prefillCases()[0]!, dtype, headDim }, 0, dtype);
+      assert(difference(run(device, p), p.expected) <= 2 * BAR[dtype]); // the output is rounded once more
+    }
+  }
+});
+
+Deno.test("tkf_attention_prefill is the same in all thread orders", async () => {
+  for (const dtype of ["f32", "bf16"] as const) {
+    const p = prepare({ ...prefillCases()[0]!, tokens: [90, 0, 31], dtype }, 0);
+    const outputs: Float32Array[] = [];
+    for (const order of THREAD_ORDERS) outputs.push(run(await openEmulated({ order }), p));
+    for (const output of outputs) assertEquals(output, outputs[0]);
+    assert(difference(outputs[0]!, p.expected) <= BAR[dtype]);
+  }
+});
+
+Deno.test("tkf_attention_prefill takes a scale of 0, and a negative one", async () => {
+  const device = await openEmulated();
+  for (const dtype of ["f32", "bf16"] as const) {
+    for (const scale of [0, -0.125, 0.5]) {
+      const p = prepare({ ...prefillCases()[0]!, tokens: [40], dtype, scale }, 0);
+      assert(difference(run(device, p), p.expected) <= BAR[dtype], `${dtype}, ${scale}`);
+    }
+  }
+});
+
+Deno.test("tkf_attention_prefill reports starts and positions that do not ascend", async () => {
+  const device = await openEmulated();
+  const c: BatchCase = { ...prefillCases()[0]!, tokens: [60, 50] };
+  for (const which of [0, 1, 2]) {
+    for (const wrong of [-1, 1_000_000]) {
+      const p = prepare(c, 0);
+      (p.starts[which]!.data as Int32Array)[1] = wrong;
+      assertThrows(() => run(device, p), KernelError, "starts that do not ascend");
+    }
+    const p = prepare(c, 0);
+    const positions = [p.queryPositions, p.rows[0]![2], p.rows[1]![2]][which]!.data as Int32Array;
+    positions[5] = 0;
+    assertThrows(() => run(device, p), KernelError, "positions that do not ascend");
+  }
+  assertThrows(() => run(device, { ...prepare(c, 0), longest: 3 }), KernelError, "starts that do not ascend");
+});
+
+Deno.test("tkf_attention_prefill shows NaN and infinity to the queries that see them, and to no others", async () => {
+  const device = await openEmulated();
+  let reached = 0, spared = 0;
+  for (const [dtype, headDim] of [["f32", 64], ["f16", 64], ["bf16", 128], ["bf16", 20]] as const) {
+    const c: BatchCase = { ...prefillCases()[0]!, tokens: [100], dtype, headDim };
+    const width = c.numKvHeads * headDim, row = width * c.group;
+    for (const which of [0, 1]) {
+      for (const what of [0, 1]) {
+        for (const poison of [NaN, Infinity]) {
+          const p = prepare(c, 0), [, , positions] = p.rows[which]!, at = positions.shape[0]! >> 1;
+          const bad = tensorOf(dtype, [1], () => poison).data[0]!;
+          (p.rows[which]![what]!.data as Float32Array).fill(bad, at * width, (at + 1) * width);
+          const found = run(device, p), j = (positions.data as Int32Array)[at]!;
+          (p.queryPositions.data as Int32Array).forEach((i, q) => {
+            const [output, clean] = [found, p.expected].map((x) => x.subarray(q * row, (q + 1) * row));
+            if (j <= i && (which === 0 || i - j <= c.recent)) {
+              assert(
+                output!.every((x) => !Number.isFinite(x)),
+                `${dtype}, ${which}, ${what}, ${poison}, query ${i}`,
+              );
+              reached++;
+            } else {
+              assert(
+                difference(output!, clean!) <= BAR[dtype],
+                `${dtype}, ${which}, ${what}, ${poison}, query ${i}`,
+              );
+              spared++;
+            }
+          });
+        }
+      }
+    }
+  }
+  assert(reached > 400 && spared > 400, `${reached} reached, ${spared} spared`);
+});
