@@ -5,7 +5,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { buildCpu, ensureBlas } from "../build.ts";
 import { findChromium, nearest, UsageError } from "../mod.ts";
-import { expectWritable, makeFolder } from "./cli/files.ts";
+import { exists, expectWritable, makeFolder } from "./cli/files.ts";
 import { expectSwitches } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -68,7 +68,8 @@ function readRequest(args: readonly string[]): Request {
   for (const name of ["model", "repeat", "out"] as const) {
     if (parsed[name] === "") throw new UsageError(`Cannot use --${name}: found no value (see --help)`);
   }
-  const { model = "tiny", out = "results/notebooks", check, update, browser, quiet, help } = parsed;
+  const { out = "results/notebooks", check, update, browser, quiet, help } = parsed;
+  const model = absolute(parsed.model ?? "tiny");
   const repeat = Number(parsed.repeat ?? 1);
   if (!Number.isInteger(repeat) || repeat < 1) {
     throw new UsageError(`Cannot use --repeat ${parsed.repeat}: expected an integer of at least 1`);
@@ -79,6 +80,13 @@ function readRequest(args: readonly string[]): Request {
     );
   }
   return { names: parsed._.map(String), model, repeat, out, check, update, browser, quiet, help };
+}
+
+/** A model as the notebooks find it from their own folder. @throws {UsageError} If it is a path and no file is there. */
+function absolute(model: string): string {
+  if (!/[\\/]|\.gguf$/i.test(model)) return model;
+  if (!exists(model)) throw new UsageError(`Cannot use --model ${model}: found no such file`);
+  return Deno.realPathSync(model);
 }
 
 /** Names of the notebooks that are meant, in order. @throws {UsageError} If a name fits none. */

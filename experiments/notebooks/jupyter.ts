@@ -23,6 +23,8 @@ export interface JupyterOptions {
   readonly onProgress?: (message: string) => void;
   /** In place of running programs. */
   readonly run?: RunProgram;
+  /** In place of the project's cache folder. */
+  readonly cache?: string;
 }
 
 const MEND = "install Python 3.10 or newer with pip (for example: apt-get install python3-venv python3-pip)";
@@ -33,7 +35,7 @@ const MEND = "install Python 3.10 or newer with pip (for example: apt-get instal
  * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message says the mend.
  */
 export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyter> {
-  const { lab = false, onProgress = () => {}, run = runProgram } = options;
+  const { lab = false, onProgress = () => {}, run = runProgram, cache = cacheDir() } = options;
   const file = new URL(lab ? "requirements_lab.txt" : "requirements.txt", import.meta.url);
   const version = await run(["python3", "-c", "import sys; print(sys.version, sys.base_prefix)"]);
   if (!version?.success) {
@@ -46,11 +48,11 @@ export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyt
   );
   const bytes = new TextEncoder().encode([version.stdout, ...texts.slice(0, lab ? 2 : 1)].join("\n"));
   const key = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 16);
-  const folder = `${cacheDir()}/${lab ? "jupyterlab" : "jupyter"}-${key}`;
+  const folder = `${cache}/${lab ? "jupyterlab" : "jupyter"}-${key}`;
   const jupyter = { python: `${folder}/bin/python`, folder };
   if (await isFolder(folder)) return jupyter;
 
-  await prepareCacheDir();
+  if (options.cache === undefined) await prepareCacheDir();
   const part = `${folder}.${Deno.pid}.partial`;
   try {
     onProgress(`getting ${lab ? "JupyterLab" : "Jupyter"} with pip, once`);

@@ -1,0 +1,45 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { checkNotebooks, formatCells } from "./static_checks.ts";
+import { codeCell, notebookOf, textCell } from "./testing.ts";
+
+const first = textCell("**Question.** ?\n**Inputs.** -\n**Run time.** 1 s");
+const IMPORT = 'import { LIGHT } from "@tokenfilter/tokenfilter/plot";';
+
+Deno.test("checkNotebooks() passes cells that share their names", async () => {
+  const notebook = notebookOf(
+    first,
+    codeCell(`${IMPORT}\nconst theme = LIGHT;`, "quiet"),
+    codeCell("theme;"),
+  );
+  assertEquals(await checkNotebooks([{ name: "01_good", notebook }]), []);
+});
+
+Deno.test("checkNotebooks() names the cell and line of each mistake", async () => {
+  const notebook = (...code: string[]) => notebookOf(first, ...code.map((source) => codeCell(source)));
+  const found = await checkNotebooks([
+    { name: "01_type", notebook: notebook(IMPORT, "const size: number = LIGHT;\nsize;") },
+    { name: "02_lint", notebook: notebook("let a = 1;\na;") },
+    { name: "03_form", notebook: notebook("const  a = 1;", "a;") },
+  ]);
+  const text = found.join("\n");
+  assertStringIncludes(text, "01_type, cell 3, line 1");
+  assertStringIncludes(text, "02_lint, cell 2, line 1");
+  assertStringIncludes(text, "prefer-const");
+  assertStringIncludes(text, "03_form: cell 2: found code that is not formatted");
+  assertEquals(/\/tmp|file:/.test(text.replaceAll(/file:\S*\/lib\/\S*/g, "")), false, text);
+});
+
+Deno.test("checkNotebooks() says what a syntax error is, which the kernel does not", async () => {
+  const found = await checkNotebooks([{
+    name: "01_broken",
+    notebook: notebookOf(first, codeCell("const = 1;")),
+  }]);
+  assertStringIncludes(found.join("\n"), "01_broken, cell 2, line 1");
+});
+
+Deno.test("formatCells() formats code and leaves text alone", async () => {
+  const [formatted] = await formatCells([
+    notebookOf(textCell("*  a"), codeCell("const a   = 1"), codeCell("const =")),
+  ]);
+  assertEquals(formatted!.cells.map(({ source }) => source), ["*  a", "const a = 1;", "const ="]);
+});
