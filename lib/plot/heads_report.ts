@@ -23,7 +23,8 @@ export function plotHeads(report: HeadReport): Figure[] {
   const { layers, views, overall, options, excerpt } = report;
   const sample = splitLayers(report.sample), excerpts = splitLayers(excerpt.columns);
   const { texts } = excerpt, { warmup } = options;
-  const rule = String(options.method.fusion);
+  const rule = String(options.method.fusion), invert = options.method.invert === true;
+  const lambda = Number(options.method.lambda ?? 0);
   const shareOf = (layer: number) => layers.find((own) => own.layer === layer)?.skipRatio ?? 0;
   const grids = views.map((view) => ({
     name: `${view.keyState}, ${view.anchor}`,
@@ -36,7 +37,7 @@ export function plotHeads(report: HeadReport): Figure[] {
     plotRoc(collectRoc(layers, ROC_GRID)),
     plotRidgelines(collectTrueRedundancy(sample, shareOf), "true redundancy"),
     plotRidgelines(collectRidgelines(sample)),
-    plotSimilarityScatter(collectSimilarityScatter(sample, { rule })),
+    plotSimilarityScatter(collectSimilarityScatter(sample, { rule, invert, lambda })),
     plotScoreTimeline(collectScoreTimeline(excerpts, { texts, warmup })),
     plotFusionWeights(collectFusionWeights(excerpts, { texts })),
     plotVariancePosition(collectVariancePosition(views[0]?.layers ?? [], report.bands)),

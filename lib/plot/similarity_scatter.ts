@@ -46,19 +46,27 @@ export interface Boundary {
 export interface SimilarityScatter {
   /** Layers, ascending. */
   readonly layers: readonly SimilarityLayer[];
+  /** Whether the rule is inverted: tokens below the boundary are skipped, not those above it. */
+  readonly inverted: boolean;
 }
 
-/**
- * Gathers tokens that have both similarities.
- *
- * @param options `rule`: the fusion rule, which `min`, `max` and `product` need for their boundary; the others say by
- * their weights where it is.
- */
+/** What decides where the boundary is, besides weights and thresholds. */
+export interface BoundaryOptions {
+  /** The fusion rule: `min`, `max` and `product` bend; the others say by their weights where the boundary is. */
+  readonly rule?: string;
+  /** Whether the score is negated. Default false. */
+  readonly invert?: boolean;
+  /** `variance`: how much disagreement of heads lowers the score. Default 0. */
+  readonly lambda?: number;
+}
+
+/** Gathers tokens that have both similarities. */
 export function collectSimilarityScatter(
   traces: readonly LayerTrace[],
-  { rule }: { readonly rule?: string } = {},
+  options: BoundaryOptions = {},
 ): SimilarityScatter {
   return {
+    inverted: options.invert ?? false,
     layers: traces.map((trace) => {
       const muK = numbersOf(trace.muK), muV = numbersOf(trace.muV), redundancy = numbersOf(trace.redundancy);
       const position = positionsOf(trace);
@@ -70,27 +78,36 @@ export function collectSimilarityScatter(
         muV: rows.map((t) => muV[t]!),
         redundancy: rows.map((t) => redundancy[t]!),
         keep: rows.map((t) => trace.keep[t] === 1),
-        boundaries: findBoundaries(trace, rule),
+        boundaries: findBoundaries(trace, options),
       };
     }),
   };
 }
 
-function findBoundaries(trace: LayerTrace, rule: string | undefined): Boundary[] {
-  const theta = medianOf(definedOf(trace.threshold));
-  if (theta === null) return [];
+function findBoundaries(
+  trace: LayerTrace,
+  { rule, invert = false, lambda = 0 }: BoundaryOptions,
+): Boundary[] {
+  const median = medianOf(definedOf(trace.threshold));
+  if (median === null) return [];
+  const theta = invert ? -median : median;
   const weights = definedOf(trace.wK).sort((a, b) => a - b);
   const bend = boundaryOfRule(rule, theta);
   if (bend !== undefined) return [{ name: "at the median threshold", ...bend }];
   if (weights.length === 0) return [];
   const varies = weights[0]! < weights.at(-1)!;
   const shares = varies ? [0.5, 0.1, 0.9] : [0.5];
+  const deviation = (variances: LayerTrace["varK"]) => Math.sqrt(medianOf(definedOf(variances)) ?? 0);
   return shares.map((share) => {
     const weight = quantileOf(weights, share)!;
     const which = share === 0.5 ? "median" : `${100 * share}% quantile`;
+    // The score is lower by lambda times the weighted deviation across heads, taken at its median.
+    const lowered = lambda === 0
+      ? 0
+      : lambda * (weight * deviation(trace.varK) + (1 - weight) * deviation(trace.varV));
     return {
       name: `at the median threshold${varies ? ` and the ${which} of the weights` : ""}`,
-      ...straight(weight, theta),
+      ...straight(weight, theta + lowered),
     };
   });
 }
@@ -134,8 +151,9 @@ function boundaryOfRule(rule: string | undefined, theta: number): { x: number[];
  * console.assert(plotSimilarityScatter(scatter).data.length > 2);
  * ```
  */
-export function plotSimilarityScatter({ layers }: SimilarityScatter): Figure {
-  const title = "Key against value similarity, and where the rule decides";
+export function plotSimilarityScatter({ layers, inverted }: SimilarityScatter): Figure {
+  const bounded = layers.some(({ boundaries }) => boundaries.some(({ x }) => x.length > 0));
+  const title = `Key against value similarity${bounded ? ", and where the rule decides" : ""}`;
   if (layers.every(({ muK }) => muK.length === 0)) {
     return emptyFigure(
       title,
@@ -156,14 +174,10 @@ export function plotSimilarityScatter({ layers }: SimilarityScatter): Figure {
   const varies = drawn.some(({ boundaries }) => boundaries.length > 1);
   return new Figure({
     title,
-    caption:
-      "A point a token: means over heads of the cosines of its keys and values with their anchors. Up and right " +
-      `of the line a token counts as redundant. The line is that of the median threshold${
-        varies ? " and weight; the dotted ones, of the 10% and 90% quantiles of the weights" : ""
-      }. Thresholds${
-        varies ? " and weights" : ""
-      } move with every token, so points may lie on the other side of the ` +
-      "line than their mark says.",
+    caption: "A point a token: means over heads of the cosines of its keys and values with their anchors." +
+      (bounded
+        ? describeBoundary(varies, inverted)
+        : " The rule goes by more than these two, or by neither."),
     height: 470,
     data,
     layout: baseLayout({
@@ -174,6 +188,17 @@ export function plotSimilarityScatter({ layers }: SimilarityScatter): Figure {
       hovermode: "closest",
     }),
   });
+}
+
+function describeBoundary(varies: boolean, inverted: boolean): string {
+  return ` ${
+    inverted ? "Down and left" : "Up and right"
+  } of the line a token is skipped. The line is that of the median ` +
+    `threshold${
+      varies ? " and weight; the dotted ones, of the 10% and 90% quantiles of the weights" : ""
+    }. Thresholds${
+      varies ? " and weights" : ""
+    } move with every token, so points may lie on the other side of the line than their mark says.`;
 }
 
 /** The range of an axis that shows all of some cosines. */

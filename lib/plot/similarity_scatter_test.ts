@@ -1,11 +1,15 @@
-import { assertAlmostEquals, assertEquals } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { splitLayers } from "./layer_trace.ts";
-import { collectSimilarityScatter, plotSimilarityScatter } from "./similarity_scatter.ts";
+import {
+  type BoundaryOptions,
+  collectSimilarityScatter,
+  plotSimilarityScatter,
+} from "./similarity_scatter.ts";
 import { makeHeadReport } from "./testing.ts";
 
 const traces = splitLayers(makeHeadReport().sample);
-const boundary = (more: object, rule?: string) =>
-  collectSimilarityScatter([{ ...traces[0]!, ...more }], { rule }).layers[0]!.boundaries;
+const boundary = (more: object, rule?: string, options: BoundaryOptions = {}) =>
+  collectSimilarityScatter([{ ...traces[0]!, ...more }], { rule, ...options }).layers[0]!.boundaries;
 
 Deno.test("collectSimilarityScatter() leaves out tokens without similarities", () => {
   const { layers } = collectSimilarityScatter(traces);
@@ -71,5 +75,26 @@ Deno.test("plotSimilarityScatter() draws kept, skipped and boundaries, one layer
   const [low, high] = slider!.steps[0]!.args[1]["xaxis.range"]!;
   assertAlmostEquals(low!, 0.22, 1e-12); // Points at 0.25 to 0.75, 4% of that and 0.01 added.
   assertAlmostEquals(high!, 0.78, 1e-12);
-  assertEquals(plotSimilarityScatter({ layers: [] }).data, []);
+  assertEquals(plotSimilarityScatter(collectSimilarityScatter([])).data, []);
+});
+
+Deno.test("collectSimilarityScatter() turns and shifts the boundary as the score is", () => {
+  const one = { threshold: [0.25], wK: [0.75] };
+  const at = ({ x, y }: { x: readonly number[]; y: readonly number[] }) =>
+    x.map((x, i) => Number((0.75 * x + 0.25 * y[i]!).toFixed(12)));
+  assertEquals(at(boundary(one)[0]!), [0.25, 0.25]);
+  assertEquals(at(boundary(one, "variance", { invert: true })[0]!), [-0.25, -0.25]);
+  // Deviations across heads 0.2 and 0.4, weighted to 0.25: twice that lowers the score by 0.5.
+  const shifted = boundary({ ...one, varK: [0.04], varV: [0.16] }, "variance", { lambda: 2 });
+  assertEquals(at(shifted[0]!), [0.75, 0.75]);
+});
+
+Deno.test("plotSimilarityScatter() says where tokens are skipped, if there is a boundary", () => {
+  const caption = (wK: number[], options: BoundaryOptions = {}) => {
+    const figure = plotSimilarityScatter(collectSimilarityScatter([{ ...traces[0]!, wK }], options));
+    return `${figure.title}: ${figure.caption}`;
+  };
+  assertMatch(caption([0.5]), /where the rule decides: .*Up and right .* median threshold\. /);
+  assertMatch(caption([0.5, 1], { invert: true }), /Down and left .* dotted/);
+  assertMatch(caption([NaN]), /^Key against value similarity: .* or by neither\.$/);
 });
