@@ -53,7 +53,7 @@ export interface LengthOptions {
  * import { createPruner, loadModel, measureLengths, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = Int32Array.from(tokenizer.encode(await readBuiltinText()));
- * const pruner = createPruner("token-filtering", config, { warmup: 4 });
+ * const pruner = createPruner("token-filtering", config, { warmup: 4, recent: 0 });
  * const rows = measureLengths(llama, ids, [{ name: "dense" }, { name: "half", pruner }], { lengths: [16], turns: 1 });
  * console.assert(rows.length === 2 && rows[1]!.kvBytesHeld < rows[0]!.kvBytesHeld);
  * ```
