@@ -131,12 +131,14 @@ export async function main(args: readonly string[]): Promise<number> {
   const interrupt = new AbortController();
   const signals = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
   let code: number = EXIT.interrupted;
-  for (const name of ["SIGINT", "SIGTERM"] as const) {
-    Deno.addSignalListener(name, () => {
-      code = signals[name];
+  const listeners = (["SIGINT", "SIGTERM"] as const).map((signal) => {
+    const listener = () => {
+      code = signals[signal];
       interrupt.abort();
-    });
-  }
+    };
+    Deno.addSignalListener(signal, listener);
+    return () => Deno.removeSignalListener(signal, listener);
+  });
   try {
     return await work(request, progress, interrupt.signal);
   } catch (error) {
@@ -144,6 +146,8 @@ export async function main(args: readonly string[]): Promise<number> {
     progress.clear();
     writeLine(Deno.stderr, "Interrupted: nothing is half-written");
     return code;
+  } finally {
+    listeners.forEach((remove) => remove());
   }
 }
 

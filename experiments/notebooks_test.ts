@@ -1,0 +1,52 @@
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { UsageError } from "../mod.ts";
+import { describeKernel } from "./lab.ts";
+import { chooseNotebooks, main } from "./notebooks.ts";
+import { runTask } from "./testing.ts";
+
+const known = ["01_quickstart", "02_anatomy", "03_variance_fusion"];
+
+Deno.test("chooseNotebooks() takes beginnings, paths and nothing", () => {
+  assertEquals(chooseNotebooks(known, []), known);
+  assertEquals(chooseNotebooks(known, ["03", "01_quick"]), ["01_quickstart", "03_variance_fusion"]);
+  assertEquals(chooseNotebooks(known, ["notebooks/02_anatomy.ipynb", "02"]), ["02_anatomy"]);
+  assertThrows(() => chooseNotebooks(known, ["anatomy"]), UsageError, '"02_anatomy"');
+});
+
+Deno.test("describeKernel() starts the given Deno", () => {
+  const { argv, language } = JSON.parse(describeKernel("/bin/deno"));
+  assertEquals(argv, ["/bin/deno", "jupyter", "--kernel", "--conn", "{connection_file}"]);
+  assertEquals(language, "typescript");
+});
+
+const WRONG: readonly [args: string[], says: string][] = [
+  [["--repeat", "0"], "--repeat 0"],
+  [["--repeat", "two"], "--repeat two"],
+  [["--rerun"], "--repeat"],
+  [["--update=yes"], "--update"],
+  [["--out", ""], "--out"],
+  [["--model", "missing.gguf"], "missing.gguf"],
+  [["--update", "--model", "smollm2-135m"], "tiny"],
+  [["no_such"], "no_such"],
+];
+for (const [args, says] of WRONG) {
+  Deno.test(`main() refuses ${args.join(" ")} in one line that names it`, async () => {
+    const { message } = await assertRejects(() => main(["--quiet", ...args]), UsageError);
+    assertStringIncludes(message, says);
+    assertEquals(message.includes("\n"), false);
+  });
+}
+
+Deno.test("deno task notebooks leaves with exit code 2 where it refuses", async () => {
+  const { code, stdout, stderr } = await runTask("notebooks", "no_such");
+  assertEquals([code, stdout], [2, ""]);
+  assertEquals(stderr.trim().split("\n").length, 1);
+});
+
+Deno.test("deno task notebooks --help and deno task lab --help say how", async () => {
+  for (const task of ["notebooks", "lab"]) {
+    const { code, stdout } = await runTask(task, "--help");
+    assertEquals(code, 0);
+    assertStringIncludes(stdout, `Usage: deno task ${task}`);
+  }
+});
