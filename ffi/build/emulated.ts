@@ -56,7 +56,8 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   await prepareCacheDir();
   const sources = await readCudaSources();
   patch?.(sources);
-  const key = { compiler, EMULATED_FLAGS };
+  const flags = [...EMULATED_FLAGS, ...compiler.args]; // CXX has the last word
+  const key = { compiler: compiler.command, version: compiler.version, flags };
   const name = await libraryName(sources, key);
   const path = `${cacheDir()}/${name}`;
   if (!force) {
@@ -72,7 +73,7 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
         compiler: compiler.version,
         key,
         command: compiler.command,
-        args: (unit) => [...compiler.args, ...EMULATED_FLAGS, "-x", "c++", "-c", unit],
+        args: (unit) => [...flags, "-x", "c++", "-c", unit],
       },
       work,
       { force, onProgress },
