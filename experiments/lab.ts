@@ -1,9 +1,9 @@
 /** `deno task lab`: JupyterLab on the notebooks, with the Deno kernel that runs this task. See `deno task lab --help`. */
-import { buildCpu, ensureBlas } from "../build.ts";
 import { makeFolder, writeWhole } from "./cli/files.ts";
 import { Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { ensureJupyter } from "./notebooks/jupyter.ts";
+import { prepareKernels } from "./notebooks/kernels.ts";
 
 const FOLDER = decodeURIComponent(new URL("../notebooks/", import.meta.url).pathname);
 const USAGE = `Usage: deno task lab [flags of JupyterLab]
@@ -35,8 +35,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const onProgress = (message: string) => progress.line(message);
   const [{ python, folder }] = await Promise.all([
     ensureJupyter({ lab: true, onProgress }),
-    buildCpu({ onProgress }),
-    ensureBlas({ onProgress }),
+    prepareKernels(onProgress),
   ]);
   const kernel = `${folder}/share/jupyter/kernels/deno`;
   makeFolder(kernel);

@@ -3,13 +3,13 @@
  * See `deno task notebooks --help`.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { buildCpu, ensureBlas } from "../build.ts";
 import { findChromium, nearest, UsageError } from "../mod.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
 import { expectSwitches } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { ensureJupyter } from "./notebooks/jupyter.ts";
+import { prepareKernels } from "./notebooks/kernels.ts";
 import { readNotebook } from "./notebooks/notebook.ts";
 import { type ProcessArguments, processNotebook, withBrowser } from "./notebooks/process.ts";
 import { checkNotebooks, formatCells, type NamedNotebook } from "./notebooks/static_checks.ts";
@@ -170,11 +170,7 @@ async function work(request: Request, progress: Progress, signal: AbortSignal): 
   if (wrong.length > 0 || request.check) return report(wrong);
 
   const onProgress = (message: string) => progress.line(message);
-  const [jupyter] = await Promise.all([
-    ensureJupyter({ onProgress }),
-    buildCpu({ onProgress }),
-    ensureBlas({ onProgress }),
-  ]);
+  const [jupyter] = await Promise.all([ensureJupyter({ onProgress }), prepareKernels(onProgress)]);
   signal.throwIfAborted();
   makeFolder(request.out);
   const problems = await withBrowser(
