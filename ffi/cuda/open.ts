@@ -5,6 +5,7 @@ import { cacheDir, isMissing } from "../cache.ts";
 import { ABI_VERSION } from "../symbols.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
+import { loadCublasLt } from "./cublaslt.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
 import { CUDA_SYMBOLS, type CudaSymbols } from "./symbols.ts";
@@ -23,7 +24,8 @@ export interface CudaOptions {
 const opened = new Map<string, CudaSymbols>();
 
 /**
- * Opens the CUDA library on a device, with a stream of its own.
+ * Opens the CUDA library on a device, with a stream of its own, and cuBLASLt for its products of many rows where that is
+ * installed (or lies at `TOKENFILTER_CUBLASLT`).
  *
  * @throws {NativeLibraryError} If there is no driver or device, they are too old, or the library is not built, not
  * whole, or of another version. The message says what was found and the mend.
@@ -35,7 +37,9 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   // A driver runs what was built for its own major version, later minor ones included.
   if (nvcc !== undefined) driver.expectVersion(1000 * Number.parseInt(nvcc));
   const memory = new CudaMemory(driver, device);
-  return new CudaBackend(new CudaContext(loadCudaLibrary(path), memory), memory);
+  const context = new CudaContext(loadCudaLibrary(path), memory);
+  loadCublasLt(context);
+  return new CudaBackend(context, memory);
 }
 
 /** The entry of {@linkcode CUDA_ARCHS} that is made for a device; "80", whose PTX it compiles, where none is. */

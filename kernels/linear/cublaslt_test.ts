@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { findCompiler, run } from "../../ffi/build/command.ts";
-import { KernelError } from "../../lib/errors.ts";
-import { openDevice, type TestDevice } from "../common/cuda_testing.ts";
+import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
+import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
+import { openEmulated } from "../../ffi/cuda/testing.ts";
+import { type TestDevice, withTensors } from "../common/cuda_testing.ts";
 import { assertNear } from "../common/testing.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
 import { prepare } from "./testing.ts";
@@ -28,6 +30,9 @@ function counts(): number[] {
   return [...out].map(Number);
 }
 const since = (before: readonly number[]) => counts().map((count, i) => count - before[i]!);
+
+/** The emulator: the stand-in computes in this process's memory. */
+const openDevice = async () => withTensors(await openEmulated());
 
 function load(device: TestDevice, path: string): void {
   const bytes = new TextEncoder().encode(`${path}\0`);
@@ -74,9 +79,9 @@ Deno.test("linear() by cuBLASLt goes through weights and rows in pieces where th
   load(device, path);
   fake.fake_mode(0);
   const before = counts();
-  check(device, { dtype: "f16", rows: 17, n: 65, k: 65_537 }, 1); // padded: 16 MiB hold 64 rows
+  check(device, { dtype: "q8_0", rows: 33, n: 65, k: 32_800 }, 1); // 16 MiB hold parts of 64 rows of weights
   check(device, { dtype: "f16", rows: 4097, n: 2, k: 32 }, 1);
-  assertEquals(since(before)[1], 2 * 2 + 2 * 2);
+  assertEquals(since(before)[1], 2 * 3 + 2 * 2);
 });
 
 Deno.test("linear() computes itself what cuBLASLt has no algorithm for, and tells its failures", async () => {
@@ -98,6 +103,27 @@ Deno.test("linear() computes itself what cuBLASLt has no algorithm for, and tell
   }
   fake.fake_mode(0);
   check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
+});
+
+Deno.test("loadCublasLt() takes the first that serves, or the one that is asked for, or none", async () => {
+  const { context } = await openDevice();
+  assertEquals(loadCublasLt(context, [`${folder}/missing.so`, "libm.so.6", path, "never"]), path);
+  assertEquals(loadCublasLt(context, [`${folder}/missing.so`]), undefined);
+  try {
+    Deno.env.set("TOKENFILTER_CUBLASLT", path);
+    assertEquals(loadCublasLt(context, []), path);
+    Deno.env.set("TOKENFILTER_CUBLASLT", "libm.so.6");
+    const message =
+      'Cannot load cuBLASLt from "libm.so.6": found no cuBLASLt in libm.so.6; set TOKENFILTER_CUBLASLT';
+    assertThrows(() => loadCublasLt(context, [path]), NativeLibraryError, message);
+    Deno.env.set("TOKENFILTER_CUBLASLT", "none");
+    assertEquals(loadCublasLt(context, [path]), undefined);
+  } finally {
+    Deno.env.delete("TOKENFILTER_CUBLASLT");
+  }
+  const places = [...cublasLtPlaces()];
+  assertEquals(places.slice(0, 2), ["libcublasLt.so.13", "libcublasLt.so.12"]);
+  assert(places.includes("/usr/local/cuda/lib64/libcublasLt.so.13"));
 });
 
 Deno.test("tkf_blas_load on emulated CUDA says why a library does not serve, and keeps the one it has", async () => {

@@ -19,13 +19,13 @@ function check(device: TestDevice, c: LinearCase, seed: number): void {
   assertNear(device.values(out), expected, 1e-6, `${device.order}, ${nameOf(c)}`, (i) => sizes[i]!);
 }
 
-Deno.test("linear() on emulated CUDA equals the reference on all cases", async () => {
+Deno.test("linear() on CUDA equals the reference on all cases", async () => {
   const device = await openDevice();
   LINEAR_CASES.forEach((c, i) => check(device, c, i + 1));
   assertEquals(LINEAR_CASES.length, (3 * 8 + 5 * 7 + 2 * 6) * 11);
 });
 
-Deno.test("linear() on emulated CUDA does not depend on the order of threads", async () => {
+Deno.test("linear() on CUDA does not depend on the order of threads", async () => {
   const chosen = (c: LinearCase) =>
     [4, 31].includes(c.rows) && ["f32", "f16", "bf16", "q5_1", "q6_k"].includes(c.dtype) &&
     [33, 96, 256].includes(c.k) && c.n > 1;
@@ -152,7 +152,7 @@ Deno.test("decode.linear() is recorded once and reads the list anew each time", 
   }
 });
 
-Deno.test("linear() on emulated CUDA gives a row the same result whatever the other rows hold", async () => {
+Deno.test("linear() on CUDA gives a row the same result whatever the other rows hold", async () => {
   const device = await openDevice();
   for (const dtype of ["f32", "f16", "bf16", "q4_1"] as const) {
     for (const rows of [2, 8, 40, 70]) {
@@ -170,7 +170,7 @@ Deno.test("linear() on emulated CUDA gives a row the same result whatever the ot
   }
 });
 
-Deno.test("linear() on emulated CUDA keeps tiny and huge activations, and shows infinity and NaN in their row alone", async () => {
+Deno.test("linear() on CUDA keeps tiny and huge activations, and shows infinity and NaN in their row alone", async () => {
   const device = await openDevice();
   for (const dtype of ["f16", "bf16", "q8_0"] as const) {
     const c = { dtype, rows: 40, n: 5, k: 64 }, { x: plain, weight: own, expected, sizes } = prepare(c, 3);
@@ -198,7 +198,7 @@ Deno.test("linear() on emulated CUDA keeps tiny and huge activations, and shows 
   }
 });
 
-Deno.test("linear() on emulated CUDA takes dense rows at any address, refuses blocks that the device cannot load", async () => {
+Deno.test("linear() on CUDA takes dense rows at any address, refuses blocks that the device cannot load", async () => {
   const device = await openDevice();
   for (const dtype of ["f32", "f16", "bf16"] as const) {
     for (const rows of [3, 40]) {

@@ -1,0 +1,83 @@
+/** NVIDIA's cuBLASLt for products of many rows: where it may lie. Without it the library's own kernels serve. */
+import { NativeLibraryError } from "../../lib/errors.ts";
+import { text } from "../context.ts";
+import { STATUS } from "../symbols.ts";
+import type { CudaContext } from "./context.ts";
+
+/** Names of the versions whose interface the library knows, the newest first. */
+const NAMES = ["libcublasLt.so.13", "libcublasLt.so.12"];
+
+/** Prints the folders of Python packages, one a line. */
+const PYTHON = "import site, sysconfig; " +
+  "print('\\n'.join({sysconfig.get_path('purelib'), *site.getsitepackages(), site.getusersitepackages()}))";
+
+/** Files of that name inside a folder of Python packages: those that NVIDIA's packages bring, PyTorch's among them. */
+function inPackages(folder: string): string[] {
+  const found: string[] = [];
+  for (const name of NAMES) {
+    for (const part of ["cu13", "cublas"]) {
+      const path = `${folder}/nvidia/${part}/lib/${name}`;
+      try {
+        if (Deno.statSync(path).isFile) found.push(path);
+      } catch {
+        // not there, or not to be read: it is one place of many
+      }
+    }
+  }
+  return found;
+}
+
+function pythonFolders(): string[] {
+  if (Deno.permissions.querySync({ name: "run", command: "python3" }).state !== "granted") return [];
+  try {
+    const { success, stdout } = new Deno.Command("python3", {
+      args: ["-c", PYTHON],
+      stdin: "null",
+      stderr: "null",
+    })
+      .outputSync();
+    return success ? new TextDecoder().decode(stdout).trim().split("\n") : [];
+  } catch {
+    return []; // no python3
+  }
+}
+
+/**
+ * Where to look, best first: what the loader finds by name, the toolkit's folders (`CUDA_HOME`, `CUDA_PATH`,
+ * /usr/local/cuda), Python packages.
+ */
+export function* cublasLtPlaces(): Generator<string> {
+  yield* NAMES;
+  for (const home of [Deno.env.get("CUDA_HOME"), Deno.env.get("CUDA_PATH"), "/usr/local/cuda"]) {
+    if (!home) continue;
+    for (const folder of ["lib64", "lib"]) for (const name of NAMES) yield `${home}/${folder}/${name}`;
+  }
+  for (const folder of pythonFolders()) yield* inPackages(folder);
+}
+
+/**
+ * Loads cuBLASLt into a context of the CUDA library: `TOKENFILTER_CUBLASLT` (a path, or `none`) where it is set, else
+ * the first that is found.
+ *
+ * @returns The path; undefined where there is none, or none is wanted: the built-in kernels then serve.
+ * @throws {NativeLibraryError} If the one that was asked for does not serve.
+ */
+export function loadCublasLt(
+  context: CudaContext,
+  places: Iterable<string> = cublasLtPlaces(),
+): string | undefined {
+  const asked = Deno.env.get("TOKENFILTER_CUBLASLT");
+  if (asked === "none") return undefined;
+  for (const path of asked ? [asked] : places) {
+    const { symbols, pointer } = context;
+    const status = symbols.tkf_blas_load(pointer, new TextEncoder().encode(path + "\0"));
+    if (status === STATUS.ok) return path;
+    if (asked) {
+      throw new NativeLibraryError(
+        `Cannot load cuBLASLt from "${path}": ${text(symbols.tkf_context_message(pointer))}; ` +
+          'set TOKENFILTER_CUBLASLT to another one, or to "none"',
+      );
+    }
+  }
+  return undefined;
+}
