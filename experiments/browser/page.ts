@@ -57,17 +57,23 @@ export async function checkPage(path: string, options: CheckOptions = {}): Promi
     const address = new URL(`file://${encodeURI(await Deno.realPath(path))}`).href;
     const name = options.name ?? path.split(/[/\\]/).at(-1)!.replace(/\.html?$/, "");
     for (const width of widths) {
-      for (const colorScheme of schemes) {
-        const view = `${width} px, ${colorScheme}`;
-        const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme });
-        page.on("console", (message) => {
-          if (message.type() === "error") problems.push(`${view}: console: ${message.text()}`);
-        });
-        page.on("pageerror", (error) => problems.push(`${view}: error: ${error.message}`));
-        page.on("request", (request) => {
-          if (!/^(file|data|blob):/.test(request.url())) requests.add(request.url());
-        });
-        await page.goto(address, { waitUntil: "load" });
+      let view = `${width} px`;
+      const page = await browser.newPage({
+        viewport: { width, height: 900 },
+        colorScheme: schemes[0] ?? null,
+      });
+      page.on("console", (message) => {
+        if (message.type() === "error") problems.push(`${view}: console: ${message.text()}`);
+      });
+      page.on("pageerror", (error) => problems.push(`${view}: error: ${error.message}`));
+      page.on("request", (request) => {
+        if (!/^(file|data|blob):/.test(request.url())) requests.add(request.url());
+      });
+      // Opened once a width: readers switch between light and dark with the page before them.
+      for (const [i, colorScheme] of schemes.entries()) {
+        view = `${width} px, ${colorScheme}`;
+        if (i === 0) await page.goto(address, { waitUntil: "load" });
+        else await page.emulateMedia({ colorScheme });
         await settle(page, options.timeoutMs ?? 30_000);
         const seen = await page.evaluate(inspectPage);
         plots = Math.min(plots, seen.drawn);
@@ -77,8 +83,8 @@ export async function checkPage(path: string, options: CheckOptions = {}): Promi
           await page.screenshot({ path: picture, fullPage: true });
           pictures.push(picture);
         }
-        await page.close();
       }
+      await page.close();
     }
   } finally {
     if (options.browser === undefined) await browser.close();

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { axis, baseLayout, emptyFigure, Figure, readPlotly, renderFigurePage } from "../../mod.ts";
 import { withFolder } from "../testing.ts";
-import { checkPage, openBrowser } from "./mod.ts";
+import { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./mod.ts";
 import { browserTest } from "./testing.ts";
 
 const line = (layout = {}) =>
@@ -13,35 +13,38 @@ const line = (layout = {}) =>
     layout: baseLayout({ xaxis: axis("steps"), yaxis: axis("loss (nats)"), ...layout }),
   });
 
-async function check(figures: Figure[], change = (html: string) => html, once = true) {
-  let found: Awaited<ReturnType<typeof checkPage>> | undefined;
+/** Looks at a page of figures, in one view; `change` breaks its HTML. */
+async function check(
+  figures: Figure[],
+  options: CheckOptions,
+  change = (html: string) => html,
+): Promise<PageCheck> {
+  let found: PageCheck | undefined;
   await withFolder(async (folder) => {
     const html = renderFigurePage(figures, { title: "Test", plotly: await readPlotly() });
     await Deno.writeTextFile(`${folder}/a page.html`, change(html));
-    const views = once ? { widths: [360], schemes: ["light"] as const } : {};
-    found = await checkPage(`${folder}/a page.html`, {
-      ...views,
-      screenshots: `${folder}/pictures`,
-      timeoutMs: 3000,
-    });
-    for (const path of found.screenshots) assert((await Deno.stat(path)).size > 1000);
+    found = await checkPage(`${folder}/a page.html`, { widths: [360], schemes: ["light"], ...options });
   });
   return found!;
 }
 
 browserTest("checkPage() finds nothing wrong with good plots, in four views", async () => {
-  const { plots, problems, requests, screenshots } = await check(
-    [line(), emptyFigure("Nothing", "No trial here: run deno task sweep to get some")],
-    undefined,
-    false,
-  );
-  assertEquals([plots, problems, requests], [2, [], []]);
-  assertEquals(screenshots.map((path) => path.split("/").at(-1)), [
-    "a page_360_light.png",
-    "a page_360_dark.png",
-    "a page_1280_light.png",
-    "a page_1280_dark.png",
-  ]);
+  await withFolder(async (folder) => {
+    const figures = [line(), emptyFigure("Nothing", "No trial here: run deno task sweep to get some")];
+    const views = { widths: [360, 1280], schemes: ["light", "dark"] as const };
+    const { plots, problems, requests, screenshots } = await check(figures, {
+      ...views,
+      screenshots: `${folder}/new`,
+    });
+    assertEquals([plots, problems, requests], [2, [], []]);
+    assertEquals(screenshots.map((path) => path.slice(folder.length)), [
+      "/new/a page_360_light.png",
+      "/new/a page_360_dark.png",
+      "/new/a page_1280_light.png",
+      "/new/a page_1280_dark.png",
+    ]);
+    for (const path of screenshots) assert((await Deno.stat(path)).size > 1000);
+  });
 });
 
 browserTest("checkPage() finds labels upon each other, cut off, and turned", async () => {
@@ -58,7 +61,7 @@ browserTest("checkPage() finds labels upon each other, cut off, and turned", asy
       note("second label", { x: 0.5, y: 0.52, textangle: -40 }),
       note("far away", { x: 1.2, y: 0.9, xanchor: "left" }),
     ],
-  })]);
+  })], {});
   assertEquals(problems.length, 2, problems.join("\n"));
   assertMatch(
     problems[0]!,
@@ -68,26 +71,21 @@ browserTest("checkPage() finds labels upon each other, cut off, and turned", asy
 });
 
 browserTest("checkPage() finds what did not draw, errors, and a page that is too wide", async () => {
-  const missing = await check(
-    [line()],
-    (html) => html.replace("drawFigure(Plotly, at", "(function () {})(Plotly, at"),
-  );
+  await using browser = await openBrowser();
+  const look = (figures: Figure[], from = "", to = "", timeoutMs = 30_000) =>
+    check(figures, { browser, timeoutMs }, (html) => html.replace(from, () => to));
+  const missing = await look([line()], "drawFigure(Plotly, at", "(function () {})(Plotly, at", 1000);
   assertEquals([missing.plots, missing.problems], [0, ['360 px, light: plot 1 "A line": not drawn']]);
-  const broken = await check(
+  const broken = await look(
     [line()],
-    (html) => html.replace("</main>", "</main><script>nothing.here</script>"),
+    "</main>",
+    '</main><script>nothing.here</script><p style="width: 700px">x</p>',
   );
-  assertEquals([broken.plots, broken.problems.length], [1, 1]);
+  assertEquals([broken.plots, broken.problems.length], [1, 2]);
   assertMatch(broken.problems[0]!, /nothing is not defined/);
-  const wide = await check(
-    [line()],
-    (html) => html.replace("</main>", '</main><div style="width: 700px">x</div>'),
-  );
-  assertEquals(wide.problems, ["360 px, light: the page is 700 px wide in a window of 360 px"]);
-  const empty = await check([
-    new Figure({ title: "A", caption: "", height: 200, data: [], layout: baseLayout({}) }),
-  ]);
-  assertEquals(empty.problems, ['360 px, light: plot 1 "A": drawn without any data']);
+  assertEquals(broken.problems[1], "360 px, light: the page is 700 px wide in a window of 360 px");
+  const empty = new Figure({ title: "A", caption: "", height: 200, data: [], layout: baseLayout({}) });
+  assertEquals((await look([empty])).problems, ['360 px, light: plot 1 "A": drawn without any data']);
 });
 
 browserTest("checkPage() uses a browser that is open, and leaves it open", async () => {
