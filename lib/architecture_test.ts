@@ -56,7 +56,7 @@ async function importsOf(file: string): Promise<string[]> {
 }
 
 function isHelper(file: string): boolean {
-  return /(^|\/)(cases|.*_cases|testing)\.ts$/.test(file);
+  return /(^|\/)(cases|.*_cases|(.*_)?testing)\.ts$/.test(file);
 }
 
 function within(target: string, place: string): boolean {
