@@ -17,7 +17,7 @@ import {
   uploadWeights,
 } from "../../mod.ts";
 import type { CudaBackend } from "./backend.ts";
-import { testOnDevices } from "./testing.ts";
+import { testOnDevice } from "./testing.ts";
 
 const CONFIG: ModelConfig = {
   numLayers: 3,
@@ -83,7 +83,7 @@ const CASES: readonly TokenFilterOptions[] = [
 ];
 const words = (options: TokenFilterOptions) => JSON.stringify(options);
 
-testOnDevices("a dense model on CUDA gives the reference's losses", (backend) => {
+testOnDevice("a dense model on CUDA gives the reference's losses", (backend) => {
   const tokens = ids(40);
   const want = scoreSequence(truth, tokens);
   const got = scoreSequence(modelOn(backend), tokens, undefined, { chunk: 13 });
@@ -91,7 +91,7 @@ testOnDevices("a dense model on CUDA gives the reference's losses", (backend) =>
 });
 
 for (const options of CASES) {
-  testOnDevices(
+  testOnDevice(
     `a filtered model on CUDA decides and scores as the reference: ${words(options)}`,
     (backend) => {
       const tokens = ids(48);
@@ -104,7 +104,7 @@ for (const options of CASES) {
     },
   );
 
-  testOnDevices(`BatchDecoder decides and scores as the reference: ${words(options)}`, (backend) => {
+  testOnDevice(`BatchDecoder decides and scores as the reference: ${words(options)}`, (backend) => {
     const llama = modelOn(backend);
     const starts = [11, 20], steps = 17;
     const pruner = filtering(options, backend);
@@ -145,7 +145,7 @@ for (const options of CASES) {
   });
 }
 
-testOnDevices("BatchDecoder feeds its own likeliest tokens without the host", (backend) => {
+testOnDevice("BatchDecoder feeds its own likeliest tokens without the host", (backend) => {
   const llama = modelOn(backend);
   const decoder = new BatchDecoder(llama, undefined, { batch: 2, capacity: 24 });
   const prompts = [ids(6), ids(9, 3)];
@@ -175,7 +175,7 @@ testOnDevices("BatchDecoder feeds its own likeliest tokens without the host", (b
   });
 });
 
-testOnDevices("BatchDecoder refuses what it cannot do, and a slot can be used again", (backend) => {
+testOnDevice("BatchDecoder refuses what it cannot do, and a slot can be used again", (backend) => {
   const llama = modelOn(backend);
   const error = (work: () => void, says: string) => assertThrows(work, Error, says);
   error(() => new BatchDecoder(truth, undefined, { batch: 1, capacity: 8 }), 'on backend "reference"');

@@ -1,16 +1,46 @@
-/** Where the tests of the CUDA kernels run: on the emulator, in every order of threads, and on a GPU where one is. */
+/**
+ * Where the tests of the CUDA kernels run: on the emulator, or with `TOKENFILTER_TEST_DEVICE=cuda` (which
+ * `deno task test:gpu` sets) on the first GPU: the same tests, with the same cases.
+ */
 import { buildEmulated } from "../../build.ts";
-import { NativeLibraryError } from "../../lib/errors.ts";
 import { buildCuda } from "../build/cuda.ts";
 import type { CudaBackend } from "./backend.ts";
+import type { CudaContext } from "./context.ts";
 import { openDriver } from "./driver.ts";
 import { type Emulated, openEmulatedLibrary, type ThreadOrder } from "./emulated.ts";
+import type { DeviceMemory } from "./memory.ts";
 import { buildArchOf, openCuda } from "./open.ts";
+import type { CudaSymbols } from "./symbols.ts";
 
 export { type Emulated, THREAD_ORDERS, type ThreadOrder } from "./emulated.ts";
 
+/** A device under test. */
+export interface OpenDevice {
+  /** The library's functions. */
+  readonly symbols: CudaSymbols;
+  /** The device's memory. */
+  readonly memory: DeviceMemory;
+  /** A context. */
+  readonly context: CudaContext;
+  /** A backend on it. */
+  readonly backend: CudaBackend;
+}
+
 /** The build that this process uses: one, also where a source changes meanwhile. */
 let built: ReturnType<typeof buildEmulated> | undefined;
+/** The GPU, opened once: a process needs no second stream. */
+let gpu: Promise<OpenDevice> | undefined;
+
+/**
+ * Whether tests run on a GPU, as `TOKENFILTER_TEST_DEVICE` says.
+ *
+ * @throws {RangeError} If it says something else.
+ */
+export function testsOnGpu(): boolean {
+  const name = Deno.env.get("TOKENFILTER_TEST_DEVICE") || "emulated";
+  if (name === "cuda" || name === "emulated") return name === "cuda";
+  throw new RangeError(`Cannot test on TOKENFILTER_TEST_DEVICE "${name}": expected cuda or emulated`);
+}
 
 /** Opens the emulated library with threads in the given order, ascending by default. */
 export async function openEmulated(options: { readonly order?: ThreadOrder } = {}): Promise<Emulated> {
@@ -19,31 +49,23 @@ export async function openEmulated(options: { readonly order?: ThreadOrder } = {
   return emulated;
 }
 
-/** Why there is no GPU to test on; undefined where there is one. */
-function reasonAgainst(): string | undefined {
-  try {
-    openDriver().device(0);
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof NativeLibraryError)) throw error;
-    return error.message.replace(/^Cannot use CUDA( device 0)?: /, "").replace(/[;,(].*$/, "").trim();
-  }
+/**
+ * Opens the device that tests run on. A GPU takes threads in an order of its own, whatever is asked.
+ *
+ * @throws {NativeLibraryError} If tests are to run on a GPU and there is none.
+ */
+export async function openTestDevice(options: { readonly order?: ThreadOrder } = {}): Promise<OpenDevice> {
+  return testsOnGpu() ? await (gpu ??= openGpu()) : await openEmulated(options);
 }
 
-/**
- * Registers a test twice: on the emulator, and on the first GPU. Without one the second is ignored, with the reason in
- * its name; with `TOKENFILTER_REQUIRE_GPU` set it fails instead.
- */
-export function testOnDevices(name: string, work: (backend: CudaBackend) => void | Promise<void>): void {
-  Deno.test(`${name}, emulated`, async () => await work((await openEmulated()).backend));
-  const reason = reasonAgainst();
-  const ignore = reason !== undefined && !Deno.env.get("TOKENFILTER_REQUIRE_GPU");
-  Deno.test({
-    name: `${name}, on a GPU${ignore ? ` (not run: ${reason})` : ""}`,
-    ignore,
-    fn: async () => {
-      await buildCuda({ archs: [buildArchOf(openDriver().device(0).arch)] });
-      await work(await openCuda());
-    },
-  });
+async function openGpu(): Promise<OpenDevice> {
+  await buildCuda({ archs: [buildArchOf(openDriver().device(0).arch)] });
+  const backend = await openCuda();
+  const context = backend["context"] as CudaContext; // what a backend hides, tests may use
+  return { symbols: context.symbols, memory: backend.memory, context, backend };
+}
+
+/** Registers a test that gets a backend on the device of {@linkcode openTestDevice}. */
+export function testOnDevice(name: string, work: (backend: CudaBackend) => void | Promise<void>): void {
+  Deno.test(name, async () => await work((await openTestDevice()).backend));
 }

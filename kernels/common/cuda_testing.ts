@@ -1,10 +1,10 @@
-/** What the tests of ops on the GPU share: the emulated device in a thread order, tensors there and back. */
-import { type Emulated, openEmulated, THREAD_ORDERS, type ThreadOrder } from "../../ffi/cuda/testing.ts";
+/** What the tests of the CUDA library's ops share: the device in a thread order, tensors there and back. */
+import { type OpenDevice, openTestDevice, THREAD_ORDERS, type ThreadOrder } from "../../ffi/cuda/testing.ts";
 import type { HostTensor, Tensor } from "../../lib/tensor.ts";
 import { unwritten } from "./testing.ts";
 
 /** A device, how tensors get there and back, and the thread order that its launches follow. */
-export interface TestDevice extends Emulated {
+export interface TestDevice extends OpenDevice {
   readonly order: ThreadOrder;
   /** A copy of a host tensor on the device. */
   on<T extends Tensor>(tensor: T): Tensor;
@@ -14,12 +14,16 @@ export interface TestDevice extends Emulated {
   values(tensor: Tensor): Float32Array;
 }
 
-/** The device with threads in an order, ascending by default. */
+/** The device that tests run on, with threads in an order, ascending by default; on a GPU they have their own. */
 export async function openDevice(order: ThreadOrder = "ascending"): Promise<TestDevice> {
-  const emulated = await openEmulated({ order });
-  const { backend } = emulated;
+  return withTensors(await openTestDevice({ order }), order);
+}
+
+/** Adds the ways of tensors to a device. */
+export function withTensors(device: OpenDevice, order: ThreadOrder = "ascending"): TestDevice {
+  const { backend } = device;
   return {
-    ...emulated,
+    ...device,
     order,
     on: (tensor) => backend.upload(tensor as Tensor as HostTensor),
     empty: (...shape) => backend.upload(unwritten(shape)),
@@ -27,7 +31,7 @@ export async function openDevice(order: ThreadOrder = "ascending"): Promise<Test
   };
 }
 
-/** Calls a test with the device in every thread order; returns their number. */
+/** Calls a test with the device in every thread order (a GPU: as many times); returns their number. */
 export async function inEveryOrder(test: (device: TestDevice) => void): Promise<number> {
   for (const order of THREAD_ORDERS) test(await openDevice(order));
   return THREAD_ORDERS.length;

@@ -28,19 +28,19 @@ function check(device: TestDevice, c: EmbeddingCase, seed: number): void {
   assertNear(device.values(device.backend.dequantize(tableOn)), all, relative, what, () => largest);
 }
 
-Deno.test("embedding() and dequantize() on emulated CUDA equal the reference on all cases", async () => {
+Deno.test("embedding() and dequantize() on CUDA equal the reference on all cases", async () => {
   const device = await openDevice();
   EMBEDDING_CASES.forEach((c, i) => check(device, c, i + 1));
   assertEquals(EMBEDDING_CASES.length, (3 * 5 + 5 * 3 + 2 * 2) * 4);
 });
 
-Deno.test("embedding() on emulated CUDA does not depend on the order of threads", async () => {
+Deno.test("embedding() on CUDA does not depend on the order of threads", async () => {
   const cases = EMBEDDING_CASES.filter(({ rows, hiddenSize }) => rows === 33 && hiddenSize >= 96);
   const orders = await inEveryOrder((device) => cases.forEach((c, i) => check(device, c, i + 1)));
   assertEquals([orders, cases.length], [5, 3 + 5 * 2 + 2 * 2]);
 });
 
-Deno.test("embedding() on emulated CUDA reports an id outside the table and gives a row of 0 for it", async () => {
+Deno.test("embedding() on CUDA reports an id outside the table and gives a row of 0 for it", async () => {
   const device = await openDevice();
   const table = device.on(randomWeight("q4_0", [5, 32], numbers(1)));
   for (const id of [-1, 5, 2 ** 31 - 1]) {
@@ -54,7 +54,7 @@ Deno.test("embedding() on emulated CUDA reports an id outside the table and give
   }
 });
 
-Deno.test("embedding() and dequantize() on emulated CUDA refuse blocks that the device cannot load", async () => {
+Deno.test("embedding() and dequantize() on CUDA refuse blocks that the device cannot load", async () => {
   const device = await openDevice();
   const bytes = device.on(hostTensor("u8", [1000], new Uint8Array(1000)));
   const table = { ...bytes, dtype: "q4_k" as const, shape: [2, 256], offset: 2 };

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type Emulated, openEmulated, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
+import { type OpenDevice, openTestDevice, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
 import { setInts } from "../../ffi/symbols.ts";
 import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
@@ -92,7 +92,7 @@ function prepare(c: BatchCase): Decode {
 }
 
 /** Puts a decode on the device; `run` makes the call, `read` gives the output and reports faults. */
-function place({ context, backend }: Emulated, d: Decode) {
+function place({ context, backend }: OpenDevice, d: Decode) {
   const on = (tensor: HostTensor | undefined) => tensor && backend.upload(tensor);
   const out = backend.upload(d.out), counts = backend.upload(d.counts);
   const cache = packBuffers([
@@ -130,7 +130,7 @@ function place({ context, backend }: Emulated, d: Decode) {
 }
 
 Deno.test("tkf_attention_decode equals the reference for every sequence of a batch, and leaves the others alone", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   let runs = 0, written = 0, left = 0;
   for (const c of decodeCases()) {
     const d = prepare(c), call = place(device, d);
@@ -152,7 +152,7 @@ Deno.test("tkf_attention_decode is the same in all thread orders", async () => {
     const d = prepare(c);
     const outputs: Float32Array[] = [];
     for (const order of THREAD_ORDERS) {
-      const call = place(await openEmulated({ order }), d);
+      const call = place(await openTestDevice({ order }), d);
       call.run();
       outputs.push(call.read());
     }
@@ -162,7 +162,7 @@ Deno.test("tkf_attention_decode is the same in all thread orders", async () => {
 });
 
 Deno.test("tkf_attention_decode can be recorded once and run again over a cache that grew", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   const c: BatchCase = { ...decodeCases()[0]!, kept: 1, recent: 0 };
   const d = prepare(c), call = place(device, d);
   call.run(); // takes the workspace
@@ -177,7 +177,7 @@ Deno.test("tkf_attention_decode can be recorded once and run again over a cache 
 });
 
 Deno.test("tkf_attention_decode reports a page outside the pool, and more rows than there are", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   const c: BatchCase = { ...decodeCases()[0]!, pageRows: 16 };
   for (const page of [-1, 1_000_000]) {
     const d = prepare(c);
@@ -199,7 +199,7 @@ Deno.test("tkf_attention_decode reports a page outside the pool, and more rows t
 });
 
 Deno.test("tkf_attention_decode shows NaN and infinity to the sequences that see them alone", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   const c: BatchCase = {
     ...decodeCases()[0]!,
     tokens: [50, 60],
@@ -222,7 +222,7 @@ Deno.test("tkf_attention_decode shows NaN and infinity to the sequences that see
 });
 
 Deno.test("tkf_attention_decode takes an empty batch", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   const d = prepare({ ...decodeCases()[0]!, tokens: [1], skipping: [] });
   const empty = (tensor: HostTensor) => emptyTensor(tensor.dtype, [0, ...tensor.shape.slice(1)]);
   const call = place(device, {

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { type Emulated, openEmulated } from "../../ffi/cuda/testing.ts";
+import { type OpenDevice, openTestDevice } from "../../ffi/cuda/testing.ts";
 import type { AttentionArgs } from "../../lib/backend.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
@@ -37,7 +37,7 @@ function tolerance(c: AttentionCase, a: AttentionArgs): number {
   return (BAR[c.dtype] + 1.5e-7 * sizes(a.queries).norm * keys * a.scale) * values;
 }
 
-function run({ backend }: Emulated, args: AttentionArgs): Float32Array {
+function run({ backend }: OpenDevice, args: AttentionArgs): Float32Array {
   const on = (tensor: Tensor) => backend.upload(tensor as HostTensor);
   const out = on(tensorOf("f32", args.out.shape, () => NaN));
   backend.attention({
@@ -61,8 +61,8 @@ function expected(args: AttentionArgs): Float32Array {
   return f32Data(out);
 }
 
-Deno.test("attention() on emulated CUDA equals the reference on all cases", async () => {
-  const device = await openEmulated();
+Deno.test("attention() on CUDA equals the reference on all cases", async () => {
+  const device = await openTestDevice();
   let runs = 0;
   for (const c of ATTENTION_CASES) {
     const args = roundQueries(attentionArgs(c), c.dtype);

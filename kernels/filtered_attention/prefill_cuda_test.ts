@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type Emulated, openEmulated, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
+import { type OpenDevice, openTestDevice, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
 import { setInts } from "../../ffi/symbols.ts";
 import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
@@ -59,7 +59,7 @@ function prepare(c: BatchCase, from: number, queryType: "f32" | "f16" | "bf16" =
   };
 }
 
-function run({ context, backend }: Emulated, p: Prefill): Float32Array {
+function run({ context, backend }: OpenDevice, p: Prefill): Float32Array {
   const on = (tensor: HostTensor) => backend.upload(tensor);
   const { c, queries } = p, out = on(tensorOf(queries.dtype as "f32", queries.shape, () => NaN));
   const [kept, recent] = p.rows.map((row) => row.map(on));
@@ -91,7 +91,7 @@ function run({ context, backend }: Emulated, p: Prefill): Float32Array {
 }
 
 Deno.test("tkf_attention_prefill equals the reference for all sequences of a batch", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   let runs = 0, values = 0;
   for (const c of prefillCases()) {
     for (const from of [0, 0.6]) {
@@ -106,7 +106,7 @@ Deno.test("tkf_attention_prefill equals the reference for all sequences of a bat
 });
 
 Deno.test("tkf_attention_prefill reads and writes the keys' own type", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   for (const dtype of ["f16", "bf16"] as const) {
     for (const headDim of [64, 20]) {
       const p = prepare({ ...prefillCases()[0]!, dtype, headDim }, 0, dtype);
@@ -119,14 +119,14 @@ Deno.test("tkf_attention_prefill is the same in all thread orders", async () => 
   for (const dtype of ["f32", "bf16"] as const) {
     const p = prepare({ ...prefillCases()[0]!, tokens: [90, 0, 31], dtype }, 0);
     const outputs: Float32Array[] = [];
-    for (const order of THREAD_ORDERS) outputs.push(run(await openEmulated({ order }), p));
+    for (const order of THREAD_ORDERS) outputs.push(run(await openTestDevice({ order }), p));
     for (const output of outputs) assertEquals(output, outputs[0]);
     assert(difference(outputs[0]!, p.expected) <= BAR[dtype]);
   }
 });
 
 Deno.test("tkf_attention_prefill takes a scale of 0, and a negative one", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   for (const dtype of ["f32", "bf16"] as const) {
     for (const scale of [0, -0.125, 0.5]) {
       const p = prepare({ ...prefillCases()[0]!, tokens: [40], dtype, scale }, 0);
@@ -136,7 +136,7 @@ Deno.test("tkf_attention_prefill takes a scale of 0, and a negative one", async 
 });
 
 Deno.test("tkf_attention_prefill reports starts and positions that do not ascend", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   const c: BatchCase = { ...prefillCases()[0]!, tokens: [60, 50] };
   for (const which of [0, 1, 2]) {
     for (const wrong of [-1, 1_000_000]) {
@@ -153,7 +153,7 @@ Deno.test("tkf_attention_prefill reports starts and positions that do not ascend
 });
 
 Deno.test("tkf_attention_prefill shows NaN and infinity to the queries that see them, and to no others", async () => {
-  const device = await openEmulated();
+  const device = await openTestDevice();
   let reached = 0, spared = 0;
   for (const [dtype, headDim] of [["f32", 64], ["f16", 64], ["bf16", 128], ["bf16", 20]] as const) {
     const c: BatchCase = { ...prefillCases()[0]!, tokens: [100], dtype, headDim };

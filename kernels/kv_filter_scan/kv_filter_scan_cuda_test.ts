@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { testOnDevices } from "../../ffi/cuda/testing.ts";
+import { testOnDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, createScanOutput, type LayerState, SLOT } from "../../lib/filter/layer.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
@@ -53,7 +53,7 @@ function longPast(i: number, window: number): { c: FilterCase; past: LayerState 
   return { c, past };
 }
 
-testOnDevices("kvFilterScan() on CUDA finds quantiles of windows of any length", (backend) => {
+testOnDevice("kvFilterScan() on CUDA finds quantiles of windows of any length", (backend) => {
   const device = deviceOf(backend);
   let runs = 0, flips = 0;
   for (const i of [0, 3, 11, 15, 21, 24]) { // budget, window and robbins-monro, about to begin, of absorb "all" and "kept"
@@ -71,7 +71,7 @@ testOnDevices("kvFilterScan() on CUDA finds quantiles of windows of any length",
   assert(flips <= 3, `${flips} decisions differed`);
 });
 
-testOnDevices("kvFilterScan() on CUDA decides as the reference does: whole and in chunks", (backend) => {
+testOnDevice("kvFilterScan() on CUDA decides as the reference does: whole and in chunks", (backend) => {
   const device = deviceOf(backend), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
   let runs = 0;
   for (let i = 0; i < NUM_FILTER_CASES; i++) {
@@ -86,7 +86,7 @@ testOnDevices("kvFilterScan() on CUDA decides as the reference does: whole and i
   assert(count.flips <= count.decisions / 1000, `${count.flips} of ${count.decisions} decisions differed`);
 });
 
-Deno.test("kvFilterScan() on emulated CUDA decides the same in every thread order, in steps too", async () => {
+Deno.test("kvFilterScan() on CUDA decides the same in every thread order, in steps too", async () => {
   const chosen = [0, 4, 9, 11, 20, 22, 33, 38, 40, 59].map(filterCase).map((c) => ({
     ...c,
     tokens: Math.min(c.tokens, 75),
@@ -102,7 +102,7 @@ Deno.test("kvFilterScan() on emulated CUDA decides the same in every thread orde
   assertEquals(orders, 5);
 });
 
-Deno.test("kvFilterScan() on emulated CUDA goes on from a state of the reference, and the other way round", async () => {
+Deno.test("kvFilterScan() on CUDA goes on from a state of the reference, and the other way round", async () => {
   const device = await openDevice(), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
   let runs = 0;
   for (let i = 1; i < NUM_FILTER_CASES; i += 7) {
@@ -141,7 +141,7 @@ function wideCase(projections: number): FilterCase {
   return { name: `learned, ${projections} projections`, tokens, spec, input, outcomes };
 }
 
-testOnDevices("kvFilterObserve() on CUDA solves regressions of any width", (backend) => {
+testOnDevice("kvFilterObserve() on CUDA solves regressions of any width", (backend) => {
   const device = deviceOf(backend);
   for (const projections of [0, 55, 56, 120, 256]) { // 64 features are the most whose factor lies in shared memory
     const c = wideCase(projections), executor = executorOf(device, c);
@@ -156,7 +156,7 @@ function spoilt(c: FilterCase, bad: number): FilterCase {
   return { ...c, input: { ...c.input, keys } };
 }
 
-Deno.test("kvFilterScan() on emulated CUDA stops before a token that is not finite, and can go on", async () => {
+Deno.test("kvFilterScan() on CUDA stops before a token that is not finite, and can go on", async () => {
   const device = await openDevice();
   let runs = 0;
   for (const [i, absorb] of [[0, "all"], [22, "kept"], [9, "all"]] as const) {
@@ -183,7 +183,7 @@ Deno.test("kvFilterScan() on emulated CUDA stops before a token that is not fini
   assertEquals(runs, 9);
 });
 
-Deno.test("kvFilterScan() on emulated CUDA refuses a state that it cannot go on from", async () => {
+Deno.test("kvFilterScan() on CUDA refuses a state that it cannot go on from", async () => {
   const device = await openDevice();
   const c = filterCase(9); // learned
   assertEquals(c.spec.fusion, "learned");
@@ -211,7 +211,7 @@ Deno.test("kvFilterScan() on emulated CUDA refuses a state that it cannot go on 
   assertEquals(runs, 20);
 });
 
-Deno.test("kvFilterObserve() on emulated CUDA refuses what is too much or not finite", async () => {
+Deno.test("kvFilterObserve() on CUDA refuses what is too much or not finite", async () => {
   const device = await openDevice();
   const c = filterCase(9), { kvFilterScan, kvFilterObserve, input } = executorOf(device, c);
   const state = createLayerState(c.spec);

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
 import type { CudaContext } from "../../ffi/cuda/context.ts";
 import { packSpec, SPEC_BYTES, storeColumns } from "../../ffi/filter.ts";
-import { openEmulated, testOnDevices } from "../../ffi/cuda/testing.ts";
+import { openTestDevice, testOnDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, createScanOutput, type LayerState } from "../../lib/filter/layer.ts";
 import { byteSize, DTYPES } from "../../lib/dtype.ts";
@@ -167,7 +167,7 @@ function longCase(i: number, tokens: number, d: number): FilterCase {
   };
 }
 
-testOnDevices(
+testOnDevice(
   "tkf_filter_scan_batch() decides sequences of different lengths as the reference does",
   (backend) => {
     const device = deviceOf(backend);
@@ -185,7 +185,7 @@ testOnDevices(
   },
 );
 
-testOnDevices("tkf_filter_scan_batch() gives the same whatever a tile of the anchors' scan is", (backend) => {
+testOnDevice("tkf_filter_scan_batch() gives the same whatever a tile of the anchors' scan is", (backend) => {
   const device = deviceOf(backend);
   let runs = 0;
   for (const [i, d] of [[0, 32], [1, 64], [12, 80], [34, 96], [41, 128], [24, 256]] as const) {
@@ -199,7 +199,7 @@ testOnDevices("tkf_filter_scan_batch() gives the same whatever a tile of the anc
 });
 
 Deno.test("tkf_filter_scan_batch() reports starts that it cannot use", async () => {
-  const device = deviceOf((await openEmulated()).backend), c = filterCase(3);
+  const device = deviceOf((await openTestDevice()).backend), c = filterCase(3);
   assert(c.tokens >= 20 && c.spec.fusion === "key");
   const good = [0, 5, 9, 20];
   assertEquals(scanBatch(device, c, good).taken, [5, 4, 11]);

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
-import { testOnDevices } from "../../ffi/cuda/testing.ts";
+import { testOnDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { DTYPES } from "../../lib/dtype.ts";
 import { createLayerState, learnedLayout, SLOT } from "../../lib/filter/layer.ts";
@@ -39,7 +39,7 @@ function shortCase(i: number, most: number): FilterCase {
   return { ...c, tokens: Math.min(c.tokens, most) };
 }
 
-testOnDevices(
+testOnDevice(
   "filterStep() on CUDA decides a batch as the reference does, and keeps its cache",
   (backend) => {
     const device = deviceOf(backend);
@@ -64,7 +64,7 @@ testOnDevices(
   },
 );
 
-Deno.test("filterStep() on emulated CUDA decides the same in every thread order", async () => {
+Deno.test("filterStep() on CUDA decides the same in every thread order", async () => {
   const chosen = [0, 9, 13, 23, 33, 52].map((i) => shortCase(i, 45));
   const orders = await inEveryOrder((device) => {
     for (const c of chosen) {
@@ -76,7 +76,7 @@ Deno.test("filterStep() on emulated CUDA decides the same in every thread order"
   assertEquals(orders, 5);
 });
 
-testOnDevices("filterStep() on CUDA can be recorded once and launched for every token", (backend) => {
+testOnDevice("filterStep() on CUDA can be recorded once and launched for every token", (backend) => {
   const device = deviceOf(backend), c = shortCase(0, 20), { decode } = backend;
   const sequences = sequencesOf(c), kept: number[][] = [];
   for (const recorded of [false, true]) {
@@ -138,7 +138,7 @@ function faultOf(
   return [batch, error.message];
 }
 
-Deno.test("filterStep() on emulated CUDA keeps a token that is not finite, and leaves its state alone", async () => {
+Deno.test("filterStep() on CUDA keeps a token that is not finite, and leaves its state alone", async () => {
   const device = await openDevice(), c = shortCase(0, 20);
   const [batch, message] = faultOf(
     device,
@@ -152,7 +152,7 @@ Deno.test("filterStep() on emulated CUDA keeps a token that is not finite, and l
   assertEquals([...device.backend.read(batch.cache.counts).data as Int32Array], [1, 1, 0]);
 });
 
-Deno.test("filterStep() on emulated CUDA keeps a token whose state does not allow the step", async () => {
+Deno.test("filterStep() on CUDA keeps a token whose state does not allow the step", async () => {
   const device = await openDevice(), c = shortCase(0, 20);
   for (const value of [NaN, -1, 0.5, Infinity]) {
     const [batch, message] = faultOf(device, c, ({ states }) => {
@@ -164,7 +164,7 @@ Deno.test("filterStep() on emulated CUDA keeps a token whose state does not allo
   }
 });
 
-Deno.test("filterStep() on emulated CUDA writes nothing where a cache is full", async () => {
+Deno.test("filterStep() on CUDA writes nothing where a cache is full", async () => {
   const device = await openDevice(), c = shortCase(0, 20);
   for (const count of [20, 21, -1]) {
     const [batch, message] = faultOf(device, c, ({ cache }) => {
@@ -188,7 +188,7 @@ Deno.test("filterStep() refuses topk", async () => {
   );
 });
 
-Deno.test("filterObserve() on emulated CUDA takes nothing from an outcome that is not finite, and goes on", async () => {
+Deno.test("filterObserve() on CUDA takes nothing from an outcome that is not finite, and goes on", async () => {
   const device = await openDevice(), c = shortCase(9, 20), { decode } = device.backend;
   assertEquals(c.spec.fusion, "learned");
   const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
@@ -208,7 +208,7 @@ Deno.test("filterObserve() on emulated CUDA takes nothing from an outcome that i
   device.context.synchronize();
 });
 
-Deno.test("filterStep() on emulated CUDA writes to the pages of a paged cache alone", async () => {
+Deno.test("filterStep() on CUDA writes to the pages of a paged cache alone", async () => {
   const device = await openDevice(), c = shortCase(0, 20), sequences = sequencesOf(c);
   const { numKvHeads, headDim } = c.spec,
     pageRows = 3,

@@ -37,13 +37,13 @@ function check(device: TestDevice, { rows, vocabSize, scale }: LogitsCase, seed:
   assertEquals([...device.backend.read(ids).data as Int32Array], largest, what);
 }
 
-Deno.test("nll(), compareLogits() and argmax() on emulated CUDA equal the reference on all cases", async () => {
+Deno.test("nll(), compareLogits() and argmax() on CUDA equal the reference on all cases", async () => {
   const device = await openDevice();
   LOGITS_CASES.forEach((c, i) => check(device, c, i + 1));
   assertEquals(LOGITS_CASES.length, 11 * 3 + 2);
 });
 
-Deno.test("compareLogits() on emulated CUDA does not depend on the order of threads", async () => {
+Deno.test("compareLogits() on CUDA does not depend on the order of threads", async () => {
   const cases = LOGITS_CASES.filter(({ vocabSize, scale }) =>
     [33, 989, 4099].includes(vocabSize) && scale === 10
   );
@@ -51,7 +51,7 @@ Deno.test("compareLogits() on emulated CUDA does not depend on the order of thre
   assertEquals([orders, cases.length], [5, 3]);
 });
 
-Deno.test("compareLogits() on emulated CUDA: a row with itself is 0 and agrees; ties go to the lowest index", async () => {
+Deno.test("compareLogits() on CUDA: a row with itself is 0 and agrees; ties go to the lowest index", async () => {
   const device = await openDevice();
   const logits = device.on(randomTensor([3, 1000], numbers(5)));
   const same = device.backend.compareLogits(
@@ -81,7 +81,7 @@ Deno.test("compareLogits() on emulated CUDA: a row with itself is 0 and agrees; 
   assertEquals([...device.backend.read(ids).data as Int32Array], [567, 0, 0, 0, 1]);
 });
 
-Deno.test("nll() on emulated CUDA takes minus infinity, far logits and NaN as arithmetic does", async () => {
+Deno.test("nll() on CUDA takes minus infinity, far logits and NaN as arithmetic does", async () => {
   const device = await openDevice(), vocabSize = 2500;
   const logits = unwritten([4, vocabSize]), x = f32Data(logits);
   x.fill(-Infinity);
@@ -107,7 +107,7 @@ Deno.test("nll() on emulated CUDA takes minus infinity, far logits and NaN as ar
   assertEquals(kl[1], Infinity);
 });
 
-Deno.test("nll() on emulated CUDA reports a target outside the vocabulary", async () => {
+Deno.test("nll() on CUDA reports a target outside the vocabulary", async () => {
   const device = await openDevice();
   const logits = device.on(unwritten([1, 7]));
   for (const id of [-1, 7]) {

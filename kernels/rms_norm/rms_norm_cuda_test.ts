@@ -20,13 +20,13 @@ function check(device: TestDevice, { rows, cols, scale }: RmsNormCase, seed: num
   assertEquals(device.values(inPlace), device.values(out), what);
 }
 
-Deno.test("rmsNorm() on emulated CUDA equals the reference on all cases, in place too", async () => {
+Deno.test("rmsNorm() on CUDA equals the reference on all cases, in place too", async () => {
   const device = await openDevice();
   RMS_NORM_CASES.forEach((c, i) => check(device, c, i + 1));
   assertEquals(RMS_NORM_CASES.length, 4 * 8 * 4);
 });
 
-Deno.test("rmsNorm() on emulated CUDA does not depend on the order of threads", async () => {
+Deno.test("rmsNorm() on CUDA does not depend on the order of threads", async () => {
   const cases = RMS_NORM_CASES.filter(({ rows, cols, scale }) => rows === 2 && cols > 100 && scale === 1);
   const orders = await inEveryOrder((device) => cases.forEach((c, i) => check(device, c, i + 1)));
   assertEquals([orders, cases.length], [5, 3]);

@@ -16,7 +16,7 @@ function turned(x: HostTensor, positions: HostTensor, theta: number): Float32Arr
   return f32Data(out);
 }
 
-Deno.test("rope() on emulated CUDA equals the reference on all cases", async () => {
+Deno.test("rope() on CUDA equals the reference on all cases", async () => {
   const device = await openDevice();
   ROPE_CASES.forEach(({ rows, heads, headDim, theta, first, step }, i) => {
     const x = randomTensor([rows, heads, headDim], numbers(i + 1)), values = f32Data(x);
@@ -32,7 +32,7 @@ Deno.test("rope() on emulated CUDA equals the reference on all cases", async () 
   assertEquals(ROPE_CASES.length, 3 * 5 * 3);
 });
 
-Deno.test("rope() on emulated CUDA turns heads of more pairs than a launch takes, and every quarter of a turn", async () => {
+Deno.test("rope() on CUDA turns heads of more pairs than a launch takes, and every quarter of a turn", async () => {
   const device = await openDevice();
   const x = randomTensor([400, 1, 600], numbers(3)), values = f32Data(x);
   const positions = hostTensor("i32", [400], Int32Array.from({ length: 400 }, (_, i) => i - 200));

@@ -16,7 +16,7 @@ function pick(count: number, picked: number, next: () => number): HostTensor {
   return hostTensor("i32", [picked], Int32Array.from(order.slice(0, picked), ([, i]) => i!));
 }
 
-Deno.test("gatherRows() on emulated CUDA equals the reference bit by bit on all cases", async () => {
+Deno.test("gatherRows() on CUDA equals the reference bit by bit on all cases", async () => {
   const device = await openDevice();
   let runs = 0;
   for (const [i, { count, cols, picked }] of ROWS_CASES.entries()) {
@@ -36,7 +36,7 @@ Deno.test("gatherRows() on emulated CUDA equals the reference bit by bit on all 
   assertEquals(runs, 7 * 5);
 });
 
-Deno.test("scatterAddRows() on emulated CUDA equals the reference on all cases", async () => {
+Deno.test("scatterAddRows() on CUDA equals the reference on all cases", async () => {
   const device = await openDevice();
   for (const [i, { count, cols, picked }] of ROWS_CASES.entries()) {
     const next = numbers(i + 1);
@@ -49,7 +49,7 @@ Deno.test("scatterAddRows() on emulated CUDA equals the reference on all cases",
   assertEquals(ROWS_CASES.length, 7);
 });
 
-Deno.test("storeRows() on emulated CUDA rounds as the reference does and touches no other row", async () => {
+Deno.test("storeRows() on CUDA rounds as the reference does and touches no other row", async () => {
   const device = await openDevice();
   for (const [i, { count, cols }] of ROWS_CASES.entries()) {
     for (const dtype of FLOATS) {
@@ -67,7 +67,7 @@ Deno.test("storeRows() on emulated CUDA rounds as the reference does and touches
   }
 });
 
-Deno.test("rowNorms() on emulated CUDA equals the reference on all cases, for huge and tiny rows too", async () => {
+Deno.test("rowNorms() on CUDA equals the reference on all cases, for huge and tiny rows too", async () => {
   const orders = await inEveryOrder((device) => {
     for (const [i, { count, cols }] of ROWS_CASES.entries()) {
       for (const scale of device.order === "ascending" ? [1e-30, 1, 1e30] : [1]) {
@@ -87,7 +87,7 @@ Deno.test("rowNorms() on emulated CUDA equals the reference on all cases, for hu
   assertEquals(orders, 5);
 });
 
-Deno.test("gatherRows() and scatterAddRows() on emulated CUDA report rows that are not there and do the others", async () => {
+Deno.test("gatherRows() and scatterAddRows() on CUDA report rows that are not there and do the others", async () => {
   const device = await openDevice();
   const x = hostTensor("f32", [4, 3], Float32Array.from({ length: 12 }, (_, i) => i));
   for (const row of [-1, 4]) {

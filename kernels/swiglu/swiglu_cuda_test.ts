@@ -7,7 +7,7 @@ import { SWIGLU_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();
 
-Deno.test("swiglu() on emulated CUDA equals the reference on all cases, in place too", async () => {
+Deno.test("swiglu() on CUDA equals the reference on all cases, in place too", async () => {
   const device = await openDevice();
   SWIGLU_CASES.forEach(({ rows, cols, scale }, i) => {
     const next = numbers(i + 1);
@@ -24,7 +24,7 @@ Deno.test("swiglu() on emulated CUDA equals the reference on all cases, in place
   assertEquals(SWIGLU_CASES.length, 6 * 5);
 });
 
-Deno.test("swiglu() on emulated CUDA keeps its relative error below 1e-6 from one end of the floats to the other", async () => {
+Deno.test("swiglu() on CUDA keeps its relative error below 1e-6 from one end of the floats to the other", async () => {
   // Every 500,000th float of both signs: subnormal, huge, and infinite or NaN at the ends.
   const bits = Uint32Array.from({ length: 2 ** 32 / 500_000 }, (_, i) => i * 500_000);
   const values = new Float32Array(bits.buffer);

@@ -1,0 +1,33 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { inChild } from "../../kernels/common/testing_child.ts";
+import { openTestDevice, testsOnGpu } from "./testing.ts";
+
+const onGpu = testsOnGpu();
+
+Deno.test({
+  name: `the CUDA kernels on a GPU${onGpu ? "" : " (not run here: that is what deno task test:gpu does)"}`,
+  ignore: !onGpu,
+  fn: async () => {
+    const { backend, memory, symbols } = await openTestDevice({ order: "shuffled" });
+    assertMatch(memory.description, /sm_\d+/);
+    assertMatch(backend.description, /^cuda: /);
+    assertEquals("tkf_emulator_order" in symbols, false);
+  },
+});
+
+Deno.test("openTestDevice() takes the device that TOKENFILTER_TEST_DEVICE names, or says why it cannot", async () => {
+  const open = (env: Record<string, string>) =>
+    inChild(
+      env,
+      `const { openTestDevice } = await load("ffi/cuda/testing.ts");
+       return (await openTestDevice()).memory.description;`,
+    );
+  if (!onGpu) assertEquals(await open({ TOKENFILTER_TEST_DEVICE: "" }), "emulated device");
+  const none = await open({ TOKENFILTER_TEST_DEVICE: "cuda", TOKENFILTER_CUDA_DRIVER: "no-such-driver.so" });
+  assertMatch(none.error, /^NativeLibraryError: Cannot use CUDA: found no driver .*no-such-driver\.so/);
+  const strange = await open({ TOKENFILTER_TEST_DEVICE: "gpu" });
+  assertEquals(
+    strange.error,
+    'RangeError: Cannot test on TOKENFILTER_TEST_DEVICE "gpu": expected cuda or emulated',
+  );
+});
