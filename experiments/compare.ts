@@ -110,10 +110,11 @@ export async function main(args: readonly string[]): Promise<number> {
     ...(tokens !== undefined && { tokens }),
   };
   const chunks = cutChunks(encodeStudy(study), context).length;
+  // Listens before the first line is out: who reads it may stop the task.
+  using interrupt = new Interrupt();
   const runs = `${methods.length} ${methods.length === 1 ? "run" : "runs"}`;
   progress.line(`${runs} on ${chunks * context} tokens of ${textName}; ${backend.description}`);
   progress.start();
-  using interrupt = new Interrupt();
   let before = "";
   try {
     const comparison = await compareStudy(study, methods, {
