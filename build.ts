@@ -7,6 +7,7 @@
  * deno run -A build.ts --emulated        # also the CUDA library's kernels, for tests on the CPU
  * deno run -A build.ts --cuda            # also the CUDA library; fetches nvcc where there is none
  * deno run -A build.ts --cuda --arch 90a # for one architecture, or several: 80,90a
+ * deno run -A build.ts --cuda --table    # and renews the table in kernels/README.md; exit status 1 where it was old
  * ```
  * @module
  */
@@ -29,6 +30,7 @@ import {
   prepareCacheDir,
   writeAtomically,
 } from "./ffi/cache.ts";
+import { readTrace, renewTable } from "./ffi/build/table.ts";
 import { writeSources } from "./ffi/build/units.ts";
 import { FLAGS, type Level, LEVELS, LINUX_LINK_FLAGS, readKernelSources, sha256 } from "./ffi/sources.ts";
 import { NativeLibraryError } from "./lib/errors.ts";
@@ -198,15 +200,21 @@ interface Asked {
   readonly cuda: boolean;
   /** Architectures; undefined: all. */
   readonly archs: readonly string[] | undefined;
+  readonly table: boolean;
+  /** File in which runs of the emulated library have noted launches (`TKF_EMULATOR_TRACE`), for the table. */
+  readonly trace: string | undefined;
 }
 
 function parseArgs(args: readonly string[]): Asked {
-  let force = false, emulated = false, cuda = false;
+  let force = false, emulated = false, cuda = false, table = false;
+  let trace: string | undefined;
   let archs: readonly string[] | undefined;
   for (let i = 0; i < args.length; i++) {
     if (args[i] === "--force") force = true;
     else if (args[i] === "--emulated") emulated = true;
     else if (args[i] === "--cuda") cuda = true;
+    else if (args[i] === "--table") table = true;
+    else if (args[i] === "--trace") trace = args[++i];
     else if (args[i] === "--arch") {
       archs = (args[++i] ?? "").split(",");
       const unknown = archs.find((arch) => !CUDA_ARCHS.includes(arch));
@@ -214,16 +222,18 @@ function parseArgs(args: readonly string[]): Asked {
         throw new RangeError(`Cannot use --arch "${unknown}": expected some of ${CUDA_ARCHS.join(",")}`);
       }
     } else {
-      throw new RangeError(
-        `Cannot use "${args[i]}": expected --force, --emulated, --cuda, --arch LIST or nothing`,
-      );
+      const known = "--force, --emulated, --cuda, --arch LIST, --table, --trace FILE";
+      throw new RangeError(`Cannot use "${args[i]}": expected ${known} or nothing`);
     }
   }
   if (archs !== undefined && !cuda) throw new RangeError("Cannot use --arch: expected --cuda beside it");
-  return { force, emulated, cuda, archs };
+  if (table && (!cuda || archs !== undefined)) {
+    throw new RangeError("Cannot use --table: expected --cuda, and no --arch, beside it");
+  }
+  return { force, emulated, cuda, archs, table, trace };
 }
 
-async function main({ force, emulated, cuda, archs }: Asked): Promise<void> {
+async function main({ force, emulated, cuda, archs, table, trace }: Asked): Promise<void> {
   const options = { force, onProgress: (message: string) => console.error(message) };
   const found = (cached: boolean) => cached ? "found" : "built";
   const { path, manifest, cached } = await buildCpu(options);
@@ -241,6 +251,13 @@ async function main({ force, emulated, cuda, archs }: Asked): Promise<void> {
     const { nvcc, oldestDriver, kernels } = manifest;
     console.log(`${found(cached)} ${path} (${manifest.archs.map((arch) => `sm_${arch}`).join(", ")})`);
     console.log(`${kernels.length} kernels by nvcc ${nvcc}; needs a driver of ${oldestDriver} or later`);
+    if (!table) return;
+    const launches = trace === undefined
+      ? undefined
+      : await readTrace(await Deno.readTextFile(trace), (await buildEmulated(options)).path);
+    const upToDate = await renewTable(manifest, launches);
+    console.log(`kernels/README.md: ${upToDate ? "its table is up to date" : "its table was old; renewed"}`);
+    if (!upToDate && trace === undefined) Deno.exit(1);
   }
 }
 

@@ -1,5 +1,8 @@
 // Launches of the emulated machine: blocks one after the other, shared memory, cp.async, and the emulator's ABI.
+#include <dlfcn.h>
+
 #include <atomic>
+#include <cstdio>
 #include <map>
 #include <mutex>
 
@@ -28,6 +31,38 @@ size_t allowed_shared(const void* kernel) {
   const auto found = g_allowed.find(kernel);
   return found == g_allowed.end() ? kDefaultShared : std::max(kDefaultShared, found->second);
 }
+
+// Launches of each kernel: where TKF_EMULATOR_TRACE names a file, it gets, when the process ends, a line a kernel: its
+// offset in this library, and the most threads and bytes of dynamic shared memory that a block of it had.
+class Trace {
+ public:
+  Trace() : path_(getenv("TKF_EMULATOR_TRACE")) {}
+  ~Trace() {
+    FILE* file = path_ == nullptr ? nullptr : fopen(path_, "a");
+    if (file == nullptr) return;
+    for (const auto& [kernel, most] : launches_) {
+      Dl_info info;
+      if (dladdr(kernel, &info) == 0) continue;
+      const auto offset = static_cast<const char*>(kernel) - static_cast<const char*>(info.dli_fbase);
+      fprintf(file, "%zx %zu %zu\n", static_cast<size_t>(offset), most.threads, most.shared);
+    }
+    fclose(file);
+  }
+  void add(const void* kernel, size_t threads, size_t shared) {
+    if (path_ == nullptr) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Most& most = launches_[kernel];
+    most = {std::max(most.threads, threads), std::max(most.shared, shared)};
+  }
+
+ private:
+  struct Most {
+    size_t threads, shared;
+  };
+  const char* path_;
+  std::mutex mutex_;
+  std::map<const void*, Most> launches_;
+} g_trace;
 
 }  // namespace
 
@@ -131,6 +166,7 @@ void launch(const char* name, const void* kernel, dim3 grid, dim3 block, size_t 
   if (!valid) return static_cast<void>(note_error(cudaErrorInvalidConfiguration));
   if (shared_bytes > allowed_shared(kernel)) return static_cast<void>(note_error(cudaErrorInvalidValue));
   if (machine().running()) die("found a launch within a kernel, expected launches by the host");
+  g_trace.add(kernel, threads, shared_bytes);
   const auto work = [=] { machine().run(name, grid, block, shared_bytes, body); };
   if (!record(work)) work();
 }
