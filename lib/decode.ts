@@ -108,6 +108,8 @@ export interface DecodeOps {
   ): void;
   /** out = x W' for the kept sequences, or for all: `x` [batch, k], `weight` [n, k] of any type, `out` [batch, n]. */
   linear(x: Tensor, weight: Tensor, decisions: BatchDecisions | undefined, out: Tensor): void;
+  /** Rotary embedding of the kept sequences' rows, as {@linkcode Backend.rope}: `x` [batch, heads, headDim]. */
+  rope(x: Tensor, positions: Tensor, theta: number, decisions: BatchDecisions): void;
   /** x += delta for the kept sequences, or for all, [batch, n] f32. */
   add(x: Tensor, delta: Tensor, decisions: BatchDecisions | undefined): void;
   /** positions += 1 where not negative, [batch] i32. */

@@ -166,6 +166,17 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       );
     },
 
+    rope(x, positions, theta, decisions) {
+      expectTensor("x", x, "f32", [-1, -1, -1]);
+      const [batch, heads, headDim] = x.shape as readonly [number, number, number];
+      expectTensor("positions", positions, "i32", [batch]);
+      const a = at(x), p = at(positions), list = listOf(decisions);
+      run(
+        "tkf_rope_kept",
+        () => symbols.tkf_rope_kept(pointer, ...a, ...p, theta, batch, heads, headDim, ...list),
+      );
+    },
+
     add(x, delta, decisions) {
       expectTensor("x", x, "f32", [-1, -1]);
       const [batch, cols] = x.shape as readonly [number, number];

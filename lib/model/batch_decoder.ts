@@ -228,7 +228,7 @@ export class BatchDecoder {
     );
     if (!ahead) {
       ops.linear(h!, own.q, decisions, queries!);
-      turn(queries!);
+      ops.rope(this.#heads(queries!), positions, config.ropeTheta, decisions);
     }
     const scale = 1 / Math.sqrt(config.headDim);
     ops.attention(cache, this.#heads(queries!), positions, decisions, scale, this.#heads(attended!));
