@@ -1,6 +1,7 @@
 // Launches flash decoding: tkf_attention_decode, and calls of tkf_attention_filtered with few queries.
 #include "decode.cuh"
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 
@@ -16,27 +17,33 @@ constexpr int64_t kRowsOfSplit = 128;  // fewer are not worth a block
 constexpr int kBlocksOfSm = 16;        // enough for an even load: four at a time, four times over
 
 template <class T, int D, int G>
-cudaError_t launch_decode(cudaStream_t stream, const DecodeJob& job) {
-  const cudaError_t error = TKF_ALLOW_SHARED((decode_kernel<T, D, G>), kDecodeShared);
-  if (error != cudaSuccess) return error;
+void launch_decode(cudaStream_t stream, const DecodeJob& job) {
+  if (TKF_ALLOW_SHARED((decode_kernel<T, D, G>), kDecodeShared) != cudaSuccess) return;  // told by cuda_launched
   const dim3 grid(static_cast<unsigned>(job.kv_heads * ((job.group + G - 1) / G)), static_cast<unsigned>(job.splits),
                   static_cast<unsigned>(job.batch));
   TKF_LAUNCH(stream, (decode_kernel<T, D, G>), grid, dim3(kDecodeThreads), kDecodeShared, job);
-  return cudaSuccess;
 }
 
 template <class T, int D>
-cudaError_t launch_heads(cudaStream_t stream, const DecodeJob& job) {
-  if (job.group == 1) return launch_decode<T, D, 1>(stream, job);
-  if (job.group <= 4) return launch_decode<T, D, 4>(stream, job);
-  return launch_decode<T, D, 8>(stream, job);
+void launch_heads(cudaStream_t stream, const DecodeJob& job) {
+  if (job.group == 1) {
+    launch_decode<T, D, 1>(stream, job);
+  } else if (job.group <= 4) {
+    launch_decode<T, D, 4>(stream, job);
+  } else {
+    launch_decode<T, D, 8>(stream, job);
+  }
 }
 
 template <class T>
-cudaError_t launch_sizes(cudaStream_t stream, const DecodeJob& job) {
-  if (job.head_dim <= 64) return launch_heads<T, 64>(stream, job);
-  if (job.head_dim <= 128) return launch_heads<T, 128>(stream, job);
-  return launch_heads<T, 256>(stream, job);
+void launch_sizes(cudaStream_t stream, const DecodeJob& job) {
+  if (job.head_dim <= 64) {
+    launch_heads<T, 64>(stream, job);
+  } else if (job.head_dim <= 128) {
+    launch_heads<T, 128>(stream, job);
+  } else {
+    launch_heads<T, 256>(stream, job);
+  }
 }
 
 bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
@@ -72,10 +79,14 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype, int64_t rows
   job.wide = static_cast<int64_t>(block_size(dtype).bytes) * job.head_dim % 16 == 0 && aligned(job.keys) &&
              aligned(job.values) && aligned(job.recent_keys) && aligned(job.recent_values);
   const cudaStream_t stream = cuda_stream(context);
-  const cudaError_t error = dtype == TKF_DTYPE_F32   ? launch_sizes<float>(stream, job)
-                            : dtype == TKF_DTYPE_F16 ? launch_sizes<__half>(stream, job)
-                                                     : launch_sizes<__nv_bfloat16>(stream, job);
-  if (error == cudaSuccess && job.splits > 1) {
+  if (dtype == TKF_DTYPE_F32) {
+    launch_sizes<float>(stream, job);
+  } else if (dtype == TKF_DTYPE_F16) {
+    launch_sizes<__half>(stream, job);
+  } else {
+    launch_sizes<__nv_bfloat16>(stream, job);
+  }
+  if (job.splits > 1) {
     TKF_LAUNCH(stream, decode_merge_kernel, dim3(static_cast<unsigned>(job.heads), static_cast<unsigned>(job.batch)),
                dim3(128), 0, job);
   }

@@ -4,7 +4,8 @@
 // warp reads several rows at once. Every lane copies its own pieces ahead into shared memory, in its own slots, and
 // reads them back when they have come: copies are under way all the time, and no barrier stands in the loop. Each
 // segment keeps a softmax of its own over its rows, for up to G query heads of the KV head's group at once (so that
-// keys and values are read once for them); segments, then warps, are put together at the end, splits by a second kernel.
+// keys and values are read once for them). Segments, then warps, are put together at the end, splits by a second
+// kernel.
 #pragma once
 #include "device.cuh"
 

@@ -1,5 +1,6 @@
 // Launches prefill attention: tkf_attention_prefill, and the CUDA library's body of tkf_attention_filtered.
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 
@@ -10,6 +11,7 @@
 #include "filtered_attention.h"
 #include "prefill_mma.cuh"
 #include "prefill_plain.cuh"
+#include "prefill_wgmma.h"
 
 namespace tkf {
 namespace attention {
@@ -79,13 +81,12 @@ int32_t run_prefill(tkf_context* context, PrefillJob& job, int dtype, double sca
   job.negative = scale < 0;
   job.factor = max(static_cast<float>(std::fabs(scale)) * kLog2E, kSmallestFactor);
   const cudaStream_t stream = cuda_stream(context);
-  const bool mma = fits_mma(job);
   if (dtype == TKF_DTYPE_F32) {
     launch_plain_sizes<float>(stream, job);
-  } else if (dtype == TKF_DTYPE_F16) {
-    mma ? launch_mma_sizes<__half>(stream, job) : launch_plain_sizes<__half>(stream, job);
-  } else {
-    mma ? launch_mma_sizes<__nv_bfloat16>(stream, job) : launch_plain_sizes<__nv_bfloat16>(stream, job);
+  } else if (!fits_mma(job)) {
+    dtype == TKF_DTYPE_F16 ? launch_plain_sizes<__half>(stream, job) : launch_plain_sizes<__nv_bfloat16>(stream, job);
+  } else if (!launch_wgmma(context, job, dtype)) {
+    dtype == TKF_DTYPE_F16 ? launch_mma_sizes<__half>(stream, job) : launch_mma_sizes<__nv_bfloat16>(stream, job);
   }
   return cuda_launched(context, "found an attention kernel that cannot run");
 }

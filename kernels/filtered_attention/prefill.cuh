@@ -1,4 +1,4 @@
-// What the prefill kernels share: the job, which keys a tile of queries sees, and the guard for values that it does not.
+// What the prefill kernels share: the job, and which keys a tile of queries sees.
 //
 // A tile is a run of rows (query, head of a KV head's group): keys and values are loaded once for all heads of a group.
 // Queries and keys ascend by original position, so what a tile sees of the kept keys, and of the recent ones (a band),
@@ -114,21 +114,6 @@ struct KeyTiles {
     return found;
   }
 };
-
-// Whether any of 8 16-bit floats is NaN or infinite.
-template <class T>
-__device__ __forceinline__ bool any_special(const uint4& piece) {
-  constexpr uint32_t both = Element<T>::kExponents, high = both & 0xffff0000u, low = both & 0xffffu;
-  const auto special = [](uint32_t pair) { return (pair & high) == high || (pair & low) == low; };
-  return special(piece.x) || special(piece.y) || special(piece.z) || special(piece.w);
-}
-template <class T>
-__device__ __forceinline__ uint32_t without_special(uint32_t pair) {
-  constexpr uint32_t both = Element<T>::kExponents, high = both & 0xffff0000u, low = both & 0xffffu;
-  if ((pair & high) == high) pair &= 0xffffu;
-  if ((pair & low) == low) pair &= 0xffff0000u;
-  return pair;
-}
 
 }  // namespace attention
 }  // namespace tkf

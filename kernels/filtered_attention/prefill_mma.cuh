@@ -1,10 +1,10 @@
 // Prefill on tensor cores with mma.sync (sm_80 and up): f16 and bf16.
 //
-// A block takes a tile of BM rows, in registers as m16n8k16 fragments of kWarps warps, and walks over the key tiles that
-// it sees: scores, softmax kept running in f32 (weights are powers of 2, the scale is folded in), weighted values. Keys
-// and values are copied by cp.async: the values while scores are computed, the next keys while the values are summed.
+// A block takes a tile of rows, as m16n8k16 fragments in the registers of its warps, and walks over the key tiles that
+// it sees: scores, softmax kept running in f32 (weights are powers of 2, the scale is folded in), weighted values.
+// Keys and values are copied by cp.async: values while scores are computed, the next keys while values are summed.
 #pragma once
-#include "prefill.cuh"
+#include "fragments.cuh"
 
 namespace tkf {
 namespace attention {
@@ -21,69 +21,6 @@ struct MmaShape {
   static constexpr size_t kShared = size_t{2} * kStride * (kRows + 2 * kKeys);
 };
 
-// The softmax of 16 rows, of which a lane has columns of rows lane / 4 (0) and lane / 4 + 8 (1).
-struct Softmax16 {
-  float maximum[2], total[2];
-
-  __device__ __forceinline__ void start() {
-    maximum[0] = maximum[1] = -INFINITY;
-    total[0] = total[1] = 0.0f;
-  }
-  // Scores [16, 8 * N] -> weights in place; older[2]: factor for what was summed before.
-  template <int N>
-  __device__ __forceinline__ void update(float (&scores)[N][4], float factor, float older[2]) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      float top = maximum[half];
-#pragma unroll
-      for (int n = 0; n < N; n++) top = fmaxf(top, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-      top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
-      const float base = top == -INFINITY ? 0.0f : top * factor;  // nothing seen yet: no -inf - -inf
-      older[half] = exp2_fast(fmaf(maximum[half], factor, -base));
-      maximum[half] = top;
-      float sum = 0.0f;
-#pragma unroll
-      for (int n = 0; n < N; n++) {
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; i++) {
-          scores[n][i] = exp2_fast(fmaf(scores[n][i], factor, -base));
-          sum += scores[n][i];
-        }
-      }
-      total[half] = fmaf(total[half], older[half], sum);
-    }
-  }
-  // 1 / sum of a row's weights, 0 where it saw nothing.
-  __device__ __forceinline__ float inverse(int half) const {
-    float sum = total[half];
-    sum += __shfl_xor_sync(kAllLanes, sum, 1);
-    sum += __shfl_xor_sync(kAllLanes, sum, 2);
-    return sum == 0.0f ? 0.0f : 1.0f / sum;
-  }
-};
-
-// Scores of keys that a row does not see become -infinity. `positions`: of the tile's keys; row_positions: of the two
-// rows, as in Softmax16.
-template <int N>
-__device__ __forceinline__ void mask_scores(float (&scores)[N][4], const int32_t* positions, int count, unsigned reach,
-                                            const int row_positions[2]) {
-  const int column = static_cast<int>(threadIdx.x % 4) * 2;
-#pragma unroll
-  for (int n = 0; n < N; n++) {
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-      const int c = 8 * n + column + i;
-      const int j = c < count ? positions[c] : 0;
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        const bool seen = c < count && sees(row_positions[half], j, reach);
-        scores[n][2 * half + i] = seen ? scores[n][2 * half + i] : -INFINITY;
-      }
-    }
-  }
-}
-
 // Starts the copy of `count` rows of one head into shared rows; rows and columns past the end become 0.
 template <class T, int D, int ROWS>
 __device__ __forceinline__ void copy_rows(T* shared, const T* rows, int64_t stride, int count, int head_dim) {
@@ -95,51 +32,6 @@ __device__ __forceinline__ void copy_rows(T* shared, const T* rows, int64_t stri
     const bool full = r < count && c < head_dim;
     cp_async_16(shared + r * MmaShape<D>::kStride + c, full ? rows + (r * stride + c) : rows, full);
   }
-}
-
-// A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN. Where values [KEYS, D] hold such a
-// number and not every row sees every key, it is added to the sums of the rows that see it, and cleared. Block-wide;
-// `flag` is 0 before and after.
-template <class T, int D, int KEYS, int TILES>
-__device__ __forceinline__ void guard_values(T* values, const int32_t* positions, int count, unsigned reach,
-                                             const int row_positions[TILES][2], float sums[TILES][D / 8][4],
-                                             int* flag) {
-  constexpr int kStride = MmaShape<D>::kStride, kPieces = D / 8;
-  bool found = false;
-  for (int i = static_cast<int>(threadIdx.x); i < KEYS * kPieces; i += kMmaThreads) {
-    found |= any_special<T>(*reinterpret_cast<const uint4*>(values + i / kPieces * kStride + i % kPieces * 8));
-  }
-  if (found) atomicExch(flag, 1);
-  __syncthreads();
-  if (*flag == 0) return;
-
-  for (int r = 0; r < count; r++) {
-    const int j = positions[r];
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-      const uint32_t pair =
-          *reinterpret_cast<const uint32_t*>(values + r * kStride + 8 * n + static_cast<int>(threadIdx.x % 4) * 2);
-      if (pair == without_special<T>(pair)) continue;
-      float x[2];
-      Element<T>::expand2(pair, x);
-#pragma unroll
-      for (int m = 0; m < TILES; m++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const float value = x[i % 2];
-          const bool finite = value - value == 0.0f;
-          if (!finite && sees(row_positions[m][i / 2], j, reach)) sums[m][n][i] += value;
-        }
-      }
-    }
-  }
-  __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < KEYS * D / 2; i += kMmaThreads) {
-    uint32_t* pair = reinterpret_cast<uint32_t*>(values + i / (D / 2) * kStride) + i % (D / 2);
-    *pair = without_special<T>(*pair);
-  }
-  if (threadIdx.x == 0) *flag = 0;
-  __syncthreads();
 }
 
 // Block (tile, KV head, sequence); the last tiles, which see the most, go first.
@@ -160,16 +52,11 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   find_tile(job, b, first_row, kRows, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kKeys> tiles(tile);
-  const int num_rows = tile.num_rows, head_dim = job.head_dim, group = job.group;
+  const int num_rows = tile.num_rows, head_dim = job.head_dim;
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
 
-  // Where row r of the tile lies in queries and out.
-  const int first_query = tile.first_query;
-  const auto row_offset = [&](int r) {
-    const int64_t row = first_row + r, query = row / group;
-    return ((first_query + query) * job.heads + kv_head * group + (row - query * group)) * head_dim;
-  };
+  const RowPlaces places = {first_row, tile.first_query, job.heads, kv_head * job.group, job.group, head_dim};
 
   const auto copy_tile = [&](T* to, const void* const from[2], int t) {
     if (t < tiles.num) {
@@ -183,17 +70,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
 
   for (int i = static_cast<int>(threadIdx.x); i < kRows * (D / 2); i += kMmaThreads) {
     const int r = i / (D / 2), c = i % (D / 2) * 2;
-    uint32_t pair = 0;
-    if (r < num_rows && c < head_dim) {
-      const int64_t at = row_offset(r) + c;
-      if (job.queries_f32) {
-        const float2 x = *reinterpret_cast<const float2*>(static_cast<const float*>(job.queries) + at);
-        pair = Element<T>::pack(x.x, x.y);
-      } else {
-        pair = *reinterpret_cast<const uint32_t*>(static_cast<const T*>(job.queries) + at);
-      }
-      if (job.negative) pair ^= 0x80008000u;
-    }
+    const uint32_t pair = r < num_rows && c < head_dim ? load_query<T>(job, places.offset(r), c) : 0;
     *reinterpret_cast<uint32_t*>(queries + r * kStride + c) = pair;
   }
 
@@ -206,7 +83,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       const int r = (warp * kTiles + m) * 16 + half * 8 + lane / 4;
-      row_positions[m][half] = job.query_positions[first_query + (first_row + min(r, num_rows - 1)) / group];
+      row_positions[m][half] = job.query_positions[places.query(min(r, num_rows - 1))];
     }
 #pragma unroll
     for (int n = 0; n < D / 8; n++) sums[m][n][0] = sums[m][n][1] = sums[m][n][2] = sums[m][n][3] = 0.0f;
@@ -265,7 +142,9 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
       }
     }
     if (!at.full) {
-      guard_values<T, D, kKeys, kTiles>(values, positions, at.count, job.reach[at.which], row_positions, sums, &flag);
+      const auto pairs = [&](int r, int c) { return reinterpret_cast<uint32_t*>(values + r * kStride + c); };
+      guard_values<T, D, kKeys, kMmaThreads>(pairs, [] { __syncthreads(); }, positions, at.count, job.reach[at.which],
+                                             row_positions, sums, &flag);
     }
 #pragma unroll
     for (int k = 0; k < kKeys / 16; k++) {
@@ -293,24 +172,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
 
 #pragma unroll
   for (int m = 0; m < kTiles; m++) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const float inverse = softmax[m].inverse(half);
-      const int r = (warp * kTiles + m) * 16 + half * 8 + lane / 4;
-      if (r >= num_rows) continue;
-      const int64_t at = row_offset(r);
-#pragma unroll
-      for (int n = 0; n < D / 8; n++) {
-        const int c = 8 * n + lane % 4 * 2;
-        if (c >= head_dim) continue;
-        const float x = sums[m][n][2 * half] * inverse, y = sums[m][n][2 * half + 1] * inverse;
-        if (job.queries_f32) {
-          *reinterpret_cast<float2*>(static_cast<float*>(job.out) + at + c) = make_float2(x, y);
-        } else {
-          *reinterpret_cast<uint32_t*>(static_cast<T*>(job.out) + at + c) = Element<T>::pack(x, y);
-        }
-      }
-    }
+    store_sums<T, D>(job, places, (warp * kTiles + m) * 16, num_rows, softmax[m], sums[m]);
   }
 }
 

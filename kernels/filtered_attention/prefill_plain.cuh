@@ -36,8 +36,8 @@ __device__ __forceinline__ bool load_rows(float* shared, const T* rows, int64_t 
   return finite;
 }
 
-// sums += weights [rows, keys] times values [keys, D]. `checked`: a key that a row does not see adds nothing, even where
-// its value is NaN or infinite.
+// sums += weights [rows, keys] times values [keys, D]. `checked`: a key that a row does not see adds nothing, even
+// where its value is NaN or infinite.
 template <int D, bool checked>
 __device__ __forceinline__ void add_values(const float* weights, const float* values, int ty, int tx,
                                            float sums[][D / 16]) {
@@ -71,7 +71,7 @@ __device__ __forceinline__ void add_values(const float* weights, const float* va
 
 // Block (tile, KV head, sequence); the last tiles, which see the most, go first.
 template <class T, int D>
-__global__ void __launch_bounds__(kPlainThreads) prefill_plain_kernel(const PrefillJob job) {
+__global__ void __launch_bounds__(kPlainThreads, 1) prefill_plain_kernel(const PrefillJob job) {
   using Shape = PlainShape<D>;
   constexpr int kRows = Shape::kRows, kKeys = Shape::kKeys, kStride = Shape::kStride, kMine = kRows / 16;
   TKF_DYNAMIC_SHARED(float, queries);          // [kRows, kStride]

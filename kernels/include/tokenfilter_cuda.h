@@ -128,7 +128,7 @@ typedef struct tkf_decode_rows {
   tkf_buffer queries, out;
   tkf_buffer positions; /* i32 [batch] */
   tkf_buffer keep;      /* u8 [batch] */
-  int32_t heads, window; /* window: a query at i sees cached keys j > i - window; 0 = all */
+  int32_t heads, window; /* window: a query at i sees keys j > i - window, kept or recent; 0 = all */
   double scale;
 } tkf_decode_rows;
 TKF_API int32_t tkf_attention_decode(tkf_context* context, const tkf_kv_cache* cache, uint64_t cache_bytes,

@@ -1,0 +1,177 @@
+// What the tensor-core kernels share: 16 rows as fragments. mma.sync and wgmma lay scores and sums out alike: a lane
+// has columns 8 n + 2 (lane % 4) + {0, 1} of rows lane / 4 (entries 0, 1) and lane / 4 + 8 (2, 3).
+#pragma once
+#include "prefill.cuh"
+
+namespace tkf {
+namespace attention {
+
+// The softmax of 16 rows, of which a lane has columns of rows lane / 4 (0) and lane / 4 + 8 (1).
+struct Softmax16 {
+  float maximum[2], total[2];
+
+  __device__ __forceinline__ void start() {
+    maximum[0] = maximum[1] = -INFINITY;
+    total[0] = total[1] = 0.0f;
+  }
+  // Scores [16, 8 * N] -> weights in place; older[2]: factor for what was summed before.
+  template <int N>
+  __device__ __forceinline__ void update(float (&scores)[N][4], float factor, float older[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      float top = maximum[half];
+#pragma unroll
+      for (int n = 0; n < N; n++) top = fmaxf(top, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
+      top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+      const float base = top == -INFINITY ? 0.0f : top * factor;  // nothing seen yet: no -inf - -inf
+      older[half] = exp2_fast(fmaf(maximum[half], factor, -base));
+      maximum[half] = top;
+      float sum = 0.0f;
+#pragma unroll
+      for (int n = 0; n < N; n++) {
+#pragma unroll
+        for (int i = 2 * half; i < 2 * half + 2; i++) {
+          scores[n][i] = exp2_fast(fmaf(scores[n][i], factor, -base));
+          sum += scores[n][i];
+        }
+      }
+      total[half] = fmaf(total[half], older[half], sum);
+    }
+  }
+  // 1 / sum of a row's weights, 0 where it saw nothing.
+  __device__ __forceinline__ float inverse(int half) const {
+    float sum = total[half];
+    sum += __shfl_xor_sync(kAllLanes, sum, 1);
+    sum += __shfl_xor_sync(kAllLanes, sum, 2);
+    return sum == 0.0f ? 0.0f : 1.0f / sum;
+  }
+};
+
+// Scores of keys that a row does not see become -infinity. `positions`: of the tile's keys; row_positions: of the two
+// rows, as in Softmax16.
+template <int N>
+__device__ __forceinline__ void mask_scores(float (&scores)[N][4], const int32_t* positions, int count, unsigned reach,
+                                            const int row_positions[2]) {
+  const int column = static_cast<int>(threadIdx.x % 4) * 2;
+#pragma unroll
+  for (int n = 0; n < N; n++) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const int c = 8 * n + column + i;
+      const int j = c < count ? positions[c] : 0;
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const bool seen = c < count && sees(row_positions[half], j, reach);
+        scores[n][2 * half + i] = seen ? scores[n][2 * half + i] : -INFINITY;
+      }
+    }
+  }
+}
+
+// Numbers of a pair of 16-bit floats that are NaN or infinite become 0.
+template <class T>
+__device__ __forceinline__ uint32_t without_special(uint32_t pair) {
+  constexpr uint32_t both = Element<T>::kExponents, high = both & 0xffff0000u, low = both & 0xffffu;
+  if ((pair & high) == high) pair &= 0xffffu;
+  if ((pair & low) == low) pair &= 0xffff0000u;
+  return pair;
+}
+
+// A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN. Where values [KEYS, D] hold such a
+// number and not every row sees every key, it is added to the sums of the rows that see it, and cleared. `pairs(r, c)`
+// gives the address of columns c, c + 1 of row r. For all of THREADS threads, which `sync()` brings together; `flag`,
+// in shared memory, is 0 before and after.
+template <class T, int D, int KEYS, int THREADS, int TILES, class Pairs, class Sync>
+__device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& sync, const int32_t* positions, int count,
+                                             unsigned reach, const int (&row_positions)[TILES][2],
+                                             float (&sums)[TILES][D / 8][4], int* flag) {
+  bool found = false;
+  for (int i = static_cast<int>(threadIdx.x) % THREADS; i < KEYS * D / 2; i += THREADS) {
+    const uint32_t pair = *pairs(i / (D / 2), i % (D / 2) * 2);
+    found |= pair != without_special<T>(pair);
+  }
+  if (found) atomicExch(flag, 1);
+  sync();
+  if (*flag == 0) return;
+
+  for (int r = 0; r < count; r++) {
+    const int j = positions[r];
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+      const uint32_t pair = *pairs(r, 8 * n + static_cast<int>(threadIdx.x % 4) * 2);
+      if (pair == without_special<T>(pair)) continue;
+      float x[2];
+      Element<T>::expand2(pair, x);
+#pragma unroll
+      for (int m = 0; m < TILES; m++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const float value = x[i % 2];
+          const bool finite = value - value == 0.0f;
+          if (!finite && sees(row_positions[m][i / 2], j, reach)) sums[m][n][i] += value;
+        }
+      }
+    }
+  }
+  sync();
+  for (int i = static_cast<int>(threadIdx.x) % THREADS; i < KEYS * D / 2; i += THREADS) {
+    uint32_t* pair = pairs(i / (D / 2), i % (D / 2) * 2);
+    *pair = without_special<T>(*pair);
+  }
+  if (threadIdx.x % THREADS == 0) *flag = 0;
+  sync();
+}
+
+// Where rows of a tile lie in queries and out.
+struct RowPlaces {
+  int64_t first_row;  // of the tile, among the rows (query, head in group) of its sequence
+  int first_query, heads, first_head, group, head_dim;
+
+  __device__ __forceinline__ int64_t offset(int r) const {
+    const int64_t row = first_row + r, query = row / group;
+    return ((first_query + query) * heads + first_head + (row - query * group)) * head_dim;
+  }
+  __device__ __forceinline__ int64_t query(int r) const { return first_query + (first_row + r) / group; }
+};
+
+// Columns c, c + 1 of a query that begins at `offset`, in the keys' type.
+template <class T>
+__device__ __forceinline__ uint32_t load_query(const PrefillJob& job, int64_t offset, int c) {
+  uint32_t pair;
+  if (job.queries_f32) {
+    const float2 x = *reinterpret_cast<const float2*>(static_cast<const float*>(job.queries) + offset + c);
+    pair = Element<T>::pack(x.x, x.y);
+  } else {
+    pair = *reinterpret_cast<const uint32_t*>(static_cast<const T*>(job.queries) + offset + c);
+  }
+  return job.negative ? pair ^ 0x80008000u : pair;
+}
+
+// Writes 16 rows, the first of which is row `first` of the tile.
+template <class T, int D>
+__device__ __forceinline__ void store_sums(const PrefillJob& job, const RowPlaces& places, int first, int num_rows,
+                                           const Softmax16& softmax, const float (&sums)[D / 8][4]) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const float inverse = softmax.inverse(half);
+    const int r = first + half * 8 + lane / 4;
+    if (r >= num_rows) continue;
+    const int64_t at = places.offset(r);
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+      const int c = 8 * n + lane % 4 * 2;
+      if (c >= job.head_dim) continue;
+      const float x = sums[n][2 * half] * inverse, y = sums[n][2 * half + 1] * inverse;
+      if (job.queries_f32) {
+        *reinterpret_cast<float2*>(static_cast<float*>(job.out) + at + c) = make_float2(x, y);
+      } else {
+        *reinterpret_cast<uint32_t*>(static_cast<T*>(job.out) + at + c) = Element<T>::pack(x, y);
+      }
+    }
+  }
+}
+
+}  // namespace attention
+}  // namespace tkf

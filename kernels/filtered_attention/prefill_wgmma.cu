@@ -1,0 +1,79 @@
+// Launches prefill with wgmma and TMA.
+#include "prefill_wgmma.h"
+
+#include "prefill_wgmma.cuh"
+
+#if defined(__CUDACC__)
+#include <dlfcn.h>
+
+namespace tkf {
+namespace attention {
+namespace {
+
+constexpr int64_t kFewestRows = kWgmmaRows;  // of the longest sequence: fewer leave half of a tile empty
+
+using EncodeFunction = decltype(&cuTensorMapEncodeTiled);
+
+// The driver's function; its library is there wherever a device is. Not linked, so that this library loads without.
+EncodeFunction find_encode() {
+  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  return driver == nullptr ? nullptr : reinterpret_cast<EncodeFunction>(dlsym(driver, "cuTensorMapEncodeTiled"));
+}
+
+// [rows, kv_heads, head_dim] as TMA sees it. A tensor without rows is never read; its map shows one row of another.
+bool make_map(EncodeFunction encode, CUtensorMap* map, const PrefillJob& job, int dtype, const void* data, int rows) {
+  const cuuint64_t head_dim = static_cast<cuuint64_t>(job.head_dim), kv_heads = static_cast<cuuint64_t>(job.kv_heads);
+  const cuuint64_t sizes[3] = {head_dim, kv_heads, static_cast<cuuint64_t>(rows < 1 ? 1 : rows)};
+  const cuuint64_t strides[2] = {head_dim * 2, head_dim * kv_heads * 2};  // bytes, of all but the first
+  const cuuint32_t box[3] = {64, 1, kWgmmaKeys}, steps[3] = {1, 1, 1};
+  const CUtensorMapDataType type =
+      dtype == TKF_DTYPE_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  return encode(map, type, 3, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+template <class T, int D>
+void launch(cudaStream_t stream, const PrefillJob& job, const PrefillMaps& maps) {
+  if (TKF_ALLOW_SHARED((prefill_wgmma_kernel<T, D>), kWgmmaShared<D>) != cudaSuccess) return;
+  const int64_t tiles = (int64_t{job.longest_queries} * job.group + kWgmmaRows - 1) / kWgmmaRows;
+  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(job.kv_heads), static_cast<unsigned>(job.batch));
+  TKF_LAUNCH(stream, (prefill_wgmma_kernel<T, D>), grid, dim3(kWgmmaThreads), kWgmmaShared<D>, job, maps);
+}
+
+}  // namespace
+
+bool launch_wgmma(tkf_context* context, const PrefillJob& job, int dtype) {
+  if (cuda_arch(context) != 90 || job.head_dim > 128) return false;
+  if (int64_t{job.longest_queries} * job.group < kFewestRows || job.num_rows[0] == 0) return false;
+  static const EncodeFunction encode = find_encode();
+  if (encode == nullptr) return false;
+  PrefillMaps maps;
+  for (int which = 0; which < 2; which++) {
+    const int from = job.num_rows[which] > 0 ? which : 0;
+    if (!make_map(encode, &maps.keys[which], job, dtype, job.keys[from], job.num_rows[which]) ||
+        !make_map(encode, &maps.values[which], job, dtype, job.values[from], job.num_rows[which])) {
+      return false;
+    }
+  }
+  const cudaStream_t stream = cuda_stream(context);
+  if (dtype == TKF_DTYPE_F16) {
+    job.head_dim <= 64 ? launch<__half, 64>(stream, job, maps) : launch<__half, 128>(stream, job, maps);
+  } else {
+    job.head_dim <= 64 ? launch<__nv_bfloat16, 64>(stream, job, maps) : launch<__nv_bfloat16, 128>(stream, job, maps);
+  }
+  return true;
+}
+
+}  // namespace attention
+}  // namespace tkf
+#else
+
+namespace tkf {
+namespace attention {
+
+bool launch_wgmma(tkf_context*, const PrefillJob&, int) { return false; }  // not emulated
+
+}  // namespace attention
+}  // namespace tkf
+#endif

@@ -1,0 +1,173 @@
+// Prefill on the tensor cores of sm_90a: wgmma, with keys and values loaded by TMA. The same job as prefill_mma.cuh,
+// which stands in for it in the emulator and on other devices; needs a GPU to be tested.
+//
+// Two warpgroups take 64 rows each; one warp loads key tiles ahead, two stages deep. They meet at barriers in shared
+// memory: `full` when a tile has come, `empty` when all 8 warps are done with it.
+#pragma once
+#if defined(__CUDACC__)
+#include "fragments.cuh"
+#include "hopper.cuh"
+
+namespace tkf {
+namespace attention {
+
+constexpr int kWgmmaRows = 128, kWgmmaKeys = 128, kWgmmaStages = 2;
+constexpr int kWgmmaConsumers = 256, kWgmmaThreads = kWgmmaConsumers + 32;
+
+// Queries, then keys and values of each stage: [D / 64, 128 rows, 128 bytes] each, at a multiple of 1024.
+template <int D>
+constexpr int kWgmmaMatrix = 128 * D * 2;
+template <int D>
+constexpr size_t kWgmmaShared = size_t{1 + 2 * kWgmmaStages} * kWgmmaMatrix<D> + 1024;
+
+// Keys and values, kept and recent, as tensors [rows, kv_heads, head_dim] that TMA reads in boxes [128, 1, 64].
+struct PrefillMaps {
+  CUtensorMap keys[2], values[2];
+};
+
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define TKF_HAS_WGMMA 1
+#endif
+
+template <class T, int D>
+__global__ void __launch_bounds__(kWgmmaThreads, 1)
+    prefill_wgmma_kernel(const PrefillJob job, const __grid_constant__ PrefillMaps maps) {
+#if defined(TKF_HAS_WGMMA)
+  using namespace hopper;
+  constexpr int kMatrix = kWgmmaMatrix<D>, kBlock = 128 * 128;  // bytes of a matrix; of 64 columns of it
+  TKF_DYNAMIC_SHARED(unsigned char, dynamic);
+  unsigned char* const shared = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024;
+  TKF_SHARED(Tile, tile);
+  TKF_SHARED(int, flag);
+  TKF_SHARED(uint64_t[2][kWgmmaStages], full);  // keys, values
+  TKF_SHARED(uint64_t[2][kWgmmaStages], empty);
+
+  const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
+  const int64_t first_row = (int64_t{gridDim.x} - 1 - blockIdx.x) * kWgmmaRows;
+  if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
+  if (threadIdx.x == 0) {
+    flag = 0;
+    for (int s = 0; s < kWgmmaStages; s++) {
+      for (int which = 0; which < 2; which++) {
+        barrier_start(&full[which][s], 1);
+        barrier_start(&empty[which][s], kWgmmaConsumers / 32);
+      }
+    }
+    fence_async();
+  }
+  find_tile(job, b, first_row, kWgmmaRows, &tile);
+  if (tile.num_rows <= 0) return;
+  const KeyTiles<kWgmmaKeys> tiles(tile);
+  const auto matrix = [&](int which, int stage) { return shared + (1 + stage * 2 + which) * kMatrix; };
+
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  if (warp == kWgmmaConsumers / 32) {
+    if (lane != 0) return;
+    for (int t = 0; t < tiles.num; t++) {
+      const int stage = t % kWgmmaStages;
+      const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
+      const KeyTile at = tiles.at(t);
+      for (int which = 0; which < 2; which++) {
+        const CUtensorMap* map = which == 0 ? &maps.keys[at.which] : &maps.values[at.which];
+        barrier_wait(&empty[which][stage], parity ^ 1);  // the first round finds all empty
+        barrier_expect(&full[which][stage], kMatrix);
+        for (int c = 0; c < D / 64; c++) {
+          load_box(matrix(which, stage) + c * kBlock, map, c * 64, kv_head, at.begin, &full[which][stage]);
+        }
+      }
+    }
+    return;
+  }
+
+  const auto meet = [] { asm volatile("bar.sync 1, %0;" ::"n"(kWgmmaConsumers) : "memory"); };
+  const int num_rows = tile.num_rows;
+  const RowPlaces places = {first_row, tile.first_query, job.heads, kv_head * job.group, job.group, job.head_dim};
+  for (int i = static_cast<int>(threadIdx.x); i < kWgmmaRows * (D / 2); i += kWgmmaConsumers) {
+    const int r = i / (D / 2), c = i % (D / 2) * 2;
+    const uint32_t pair = r < num_rows && c < job.head_dim ? load_query<T>(job, places.offset(r), c) : 0;
+    *reinterpret_cast<uint32_t*>(shared + c / 64 * kBlock + swizzled(r, c % 64)) = pair;
+  }
+  fence_async();
+  meet();
+
+  const int first = warp * 16;  // row of this warp's 16
+  int row_positions[1][2];
+  Softmax16 softmax;
+  softmax.start();
+  float sums[1][D / 8][4];
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    row_positions[0][half] = job.query_positions[places.query(min(first + half * 8 + lane / 4, num_rows - 1))];
+  }
+#pragma unroll
+  for (int n = 0; n < D / 8; n++) sums[0][n][0] = sums[0][n][1] = sums[0][n][2] = sums[0][n][3] = 0.0f;
+  const uint64_t query_matrix = describe(shared + warp / 4 * 64 * 128);
+
+  for (int t = 0; t < tiles.num; t++) {
+    const KeyTile at = tiles.at(t);
+    const int stage = t % kWgmmaStages;
+    const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
+    float scores[kWgmmaKeys / 8][4];
+    barrier_wait(&full[0][stage], parity);
+    const uint64_t key_matrix = describe(matrix(0, stage));
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+      const uint64_t step = static_cast<uint64_t>((k / 4 * kBlock + k % 4 * 32) >> 4);
+      Wgmma<T>::scores(scores, query_matrix + step, key_matrix + step, k > 0);
+    }
+    wgmma_commit();
+    wgmma_wait();
+    if (lane == 0) barrier_arrive(&empty[0][stage]);
+
+    const int32_t* positions = job.positions[at.which] + at.begin;
+    if (!at.full) mask_scores(scores, positions, at.count, job.reach[at.which], row_positions[0]);
+    float older[2];
+    softmax.update(scores, job.factor, older);
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) sums[0][n][i] *= older[i / 2];
+    }
+    uint32_t weights[kWgmmaKeys / 16][4];
+#pragma unroll
+    for (int k = 0; k < kWgmmaKeys / 16; k++) {
+      weights[k][0] = Element<T>::pack(scores[2 * k][0], scores[2 * k][1]);
+      weights[k][1] = Element<T>::pack(scores[2 * k][2], scores[2 * k][3]);
+      weights[k][2] = Element<T>::pack(scores[2 * k + 1][0], scores[2 * k + 1][1]);
+      weights[k][3] = Element<T>::pack(scores[2 * k + 1][2], scores[2 * k + 1][3]);
+    }
+
+    barrier_wait(&full[1][stage], parity);
+    unsigned char* const values = matrix(1, stage);
+    if (!at.full) {
+      const auto pairs = [&](int r, int c) {
+        return reinterpret_cast<uint32_t*>(values + c / 64 * kBlock + swizzled(r, c % 64));
+      };
+      guard_values<T, D, kWgmmaKeys, kWgmmaConsumers>(
+          pairs,
+          [&] {
+            fence_async();
+            meet();
+          },
+          positions, at.count, job.reach[at.which], row_positions, sums, &flag);
+    }
+    const uint64_t value_matrix = describe(values, kBlock);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < kWgmmaKeys / 16; k++) {
+      Wgmma<T>::values(sums[0], weights[k], value_matrix + static_cast<uint64_t>(k * 16 * 128 >> 4));
+    }
+    wgmma_commit();
+    wgmma_wait();
+    if (lane == 0) barrier_arrive(&empty[1][stage]);
+  }
+  store_sums<T, D>(job, places, first, num_rows, softmax, sums[0]);
+#endif
+}
+
+#undef TKF_HAS_WGMMA
+
+}  // namespace attention
+}  // namespace tkf
+#endif
