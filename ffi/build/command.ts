@@ -63,8 +63,13 @@ export async function findCompiler(): Promise<Compiler> {
   );
 }
 
-/** Commit of the checkout that holds the sources, if there is one; with "-dirty" where they were changed. */
+/**
+ * Commit of the sources: `TOKENFILTER_COMMIT` where it is set, as for a copy of the tree; else that of the checkout that
+ * holds them, if there is one, with "-dirty" where they were changed.
+ */
 export async function gitHash(): Promise<string | null> {
+  const given = Deno.env.get("TOKENFILTER_COMMIT");
+  if (given) return given;
   if (KERNELS_URL.protocol !== "file:") return null;
   const head = await run("git", ["rev-parse", "HEAD"], { cwd: KERNELS_URL });
   if (!head.success) return null;

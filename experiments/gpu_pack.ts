@@ -1,0 +1,132 @@
+/**
+ * `deno task pack:gpu`: a folder that tests and times the CUDA library on a machine without a network.
+ * See `deno task pack:gpu --help`.
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { nearest, UsageError } from "../mod.ts";
+import { exists, expectWritable, makeFolder } from "./cli/files.ts";
+import { expectSwitches } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { writeArchive, writeCompressed } from "./gpu_pack/archive.ts";
+import { listPackages, listTree, lockedPackages, readCommit } from "./gpu_pack/content.ts";
+
+const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+const SWITCHES = ["quiet", "help"];
+const FLAGS = ["out", ...SWITCHES];
+const USAGE = `Usage: deno task pack:gpu [flags]
+
+Writes a folder of about 50 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
+Copied to a Linux machine of this architecture that has a GPU with its driver, nvcc, g++ and python3, and no network,
+its run.sh runs test:gpu, then bench:gpu, and leaves test_gpu.log and bench_gpu.json beside itself.
+
+  --out DIR
+      folder to make (results/gpu_pack)
+  --quiet
+      no progress on stderr
+  --help
+      print this`;
+
+/** What a pack is made of. */
+export interface PackSource {
+  /** The repository. */
+  readonly root: string;
+  /** Deno's binary. */
+  readonly deno: string;
+  /** Folder of npm packages in Deno's cache. */
+  readonly npmCache: string;
+  /** Brings packages of the lock into the cache that are not there. */
+  readonly fetchPackages: () => Promise<void>;
+}
+
+/**
+ * Writes a pack into a folder.
+ *
+ * @throws {UsageError} If there is no git checkout, or a package cannot be had.
+ */
+export async function writePack(
+  out: string,
+  { root, deno, npmCache, fetchPackages }: PackSource,
+  onProgress: (message: string) => void = () => {},
+): Promise<void> {
+  const tree = await listTree(root), commit = await readCommit(root);
+  const wanted = lockedPackages(await Deno.readTextFile(`${root}/.std/npm.lock`));
+  if ((await listPackages(npmCache, wanted)).missing.length > 0) {
+    onProgress("fetching packages");
+    await fetchPackages();
+  }
+  const { files, missing } = await listPackages(npmCache, wanted);
+  if (missing.length > 0) {
+    throw new UsageError(`Cannot pack ${missing.join(", ")}: found no copy in "${npmCache}"`);
+  }
+  makeFolder(out);
+  onProgress(`packing ${tree.length} files of the tree`);
+  await writeArchive(`${out}/tree.tar.gz`, tree);
+  onProgress(`packing ${wanted.length} packages`);
+  await writeArchive(`${out}/packages.tar.gz`, files);
+  onProgress("packing Deno");
+  await writeCompressed(`${out}/deno.gz`, deno);
+  await Deno.writeTextFile(`${out}/COMMIT`, `${commit}\n`);
+  await Deno.copyFile(`${root}/experiments/gpu_pack/run.sh`, `${out}/run.sh`);
+  await Deno.chmod(`${out}/run.sh`, 0o755);
+}
+
+/** Runs Deno in the repository. @throws {UsageError} If it fails. */
+async function runDeno(what: string, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args,
+    cwd: ROOT,
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  if (success) return new TextDecoder().decode(stdout);
+  const said = new TextDecoder().decode(stderr);
+  throw new UsageError(
+    `Cannot ${what}: ${said.match(/^error: (.*)$/m)?.[1] ?? said.trim().split("\n").at(-1)}`,
+  );
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  expectSwitches(args, SWITCHES);
+  const { out = "results/gpu_pack", quiet, help } = parseArgs([...args], {
+    string: ["out"],
+    boolean: SWITCHES,
+    alias: { help: "h" },
+    unknown: (argument: string, name?: string) => {
+      const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, FLAGS)}"`;
+      throw new UsageError(`Cannot use "${argument}": ${mend} (see --help)`);
+    },
+  });
+  if (help) {
+    writeLine(Deno.stdout, USAGE);
+    return EXIT.ok;
+  }
+  if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
+  if (Deno.build.os !== "linux") {
+    throw new UsageError(`Cannot pack on ${Deno.build.os}: expected Linux, since the pack holds this Deno`);
+  }
+  if (exists(out)) throw new UsageError(`Cannot write to "${out}": it is there already (take another --out)`);
+  expectWritable(out);
+  const progress = new Progress(quiet ? undefined : Deno.stderr);
+  const { npmCache } = JSON.parse(await runDeno("find Deno's cache", "info", "--json"));
+  const part = `${out.replace(/\/+$/, "")}.part`;
+  try {
+    await writePack(part, {
+      root: ROOT,
+      deno: Deno.execPath(),
+      npmCache,
+      fetchPackages: async () => {
+        const std = ["--import-map=.std/npm.json", "--lock=.std/npm.lock", "--frozen"];
+        await runDeno("fetch packages", "cache", ...std, "experiments/test_gpu.ts");
+      },
+    }, (message) => progress.line(message));
+    await Deno.rename(part, out);
+  } finally {
+    await Deno.remove(part, { recursive: true }).catch(() => {});
+  }
+  writeLine(Deno.stdout, `${out}: copy it to a machine with a GPU and run ${out.split("/").at(-1)}/run.sh`);
+  return EXIT.ok;
+}
+
+if (import.meta.main) await runTask(main);

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Tests and times the CUDA library on this machine, without a network. Needed: an NVIDIA GPU with its driver, nvcc,
+# g++, python3, tar and gzip. Beside this script: deno.gz, packages.tar.gz, tree.tar.gz, COMMIT.
+#
+#   ./run.sh [folder to unpack into; work, beside this script, where left out]
+#
+# Leaves test_gpu.log and bench_gpu.json beside this script. Exit code 0: all well; 1: a test or a benchmark failed;
+# 2: no GPU, or no build.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=${1:-$here/work}
+mkdir -p "$work/bin" "$work/deno" "$work/tree"
+work=$(cd "$work" && pwd)
+
+echo "unpacking to $work" >&2
+gzip -dc "$here/deno.gz" > "$work/bin/deno.part"
+chmod +x "$work/bin/deno.part"
+mv "$work/bin/deno.part" "$work/bin/deno"
+tar -xzf "$here/packages.tar.gz" -C "$work/deno"
+tar -xzf "$here/tree.tar.gz" -C "$work/tree"
+
+PATH="$work/bin:$PATH"
+DENO_DIR="$work/deno"
+DENO_NO_UPDATE_CHECK=1
+TOKENFILTER_CACHE="$work/cache"
+TOKENFILTER_COMMIT=$(cat "$here/COMMIT")
+# Nobody answers on this port: all is here already, and what asks for more fails at once.
+JSR_URL=http://localhost:9/
+export PATH DENO_DIR DENO_NO_UPDATE_CHECK TOKENFILTER_CACHE TOKENFILTER_COMMIT JSR_URL
+if [ -z "${CUDA_HOME:-}" ] && [ -d /usr/local/cuda ]; then
+  export CUDA_HOME=/usr/local/cuda
+fi
+cd "$work/tree"
+echo 'registry=http://localhost:9/' > .npmrc
+
+{
+  code=0
+  deno task test:gpu 2>&1 || code=$?
+  echo "$code" > "$work/code"
+} | tee "$here/test_gpu.log"
+code=$(cat "$work/code")
+[ "$code" -ne 2 ] || exit 2
+
+deno task bench:gpu --out "$here/bench_gpu.json" || code=1
+exit "$code"

@@ -1,0 +1,207 @@
+/** The pack for a GPU machine: what it holds, and what its script does with it. No network, and no GPU. */
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { UsageError } from "../mod.ts";
+import { main, type PackSource, writePack } from "./gpu_pack.ts";
+import { writeArchive } from "./gpu_pack/archive.ts";
+import { listPackages, listTree, lockedPackages } from "./gpu_pack/content.ts";
+
+const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+
+async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await work(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function run(command: string, args: string[], options: Deno.CommandOptions = {}) {
+  const { code, stdout, stderr } = await new Deno.Command(command, { args, ...options }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, stdout: text(stdout), stderr: text(stderr) };
+}
+
+async function write(path: string, text: string): Promise<void> {
+  await Deno.mkdir(path.replace(/\/[^/]*$/, ""), { recursive: true });
+  await Deno.writeTextFile(path, text);
+}
+
+/** A small checkout with a lock of two packages, a cache that holds them, and a script for Deno's binary. */
+async function smallSource(folder: string): Promise<PackSource> {
+  const root = `${folder}/checkout`, npmCache = `${folder}/cache`, deno = `${folder}/deno`;
+  await write(`${root}/mod.ts`, "export {};\n");
+  await write(`${root}/results/old.json`, "{}\n");
+  await write(`${root}/.gitignore`, "/results/\n");
+  await write(
+    `${root}/.std/npm.lock`,
+    JSON.stringify({ npm: { "plain@1.2.3": {}, "@scope/named@0.1.0": {} } }),
+  );
+  await write(
+    `${root}/experiments/gpu_pack/run.sh`,
+    await Deno.readTextFile(`${ROOT}/experiments/gpu_pack/run.sh`),
+  );
+  for (
+    const args of [["init", "-q"], ["add", "."], [
+      "-c",
+      "user.name=a",
+      "-c",
+      "user.email=a@b",
+      "commit",
+      "-qm",
+      "x",
+    ]]
+  ) {
+    const { code, stderr } = await run("git", args, { cwd: root });
+    assertEquals(code, 0, stderr);
+  }
+  await write(`${npmCache}/some.registry/plain/1.2.3/index.js`, "1;\n");
+  await write(`${npmCache}/some.registry/plain/2.0.0/index.js`, "2;\n");
+  await write(`${npmCache}/some.registry/@scope/named/0.1.0/lib/a.js`, "3;\n");
+  await write(
+    deno,
+    '#!/bin/sh\necho "$* $JSR_URL $TOKENFILTER_COMMIT" >> "$LOG"\ncase "$2" in $FAIL) exit $CODE;; esac\n',
+  );
+  await Deno.chmod(deno, 0o755);
+  return { root, npmCache, deno, fetchPackages: () => Promise.reject(new Error("asked for the network")) };
+}
+
+Deno.test("listTree() lists the tracked files that tests and benchmarks need, and nothing that git ignores", async () => {
+  const files = await listTree(ROOT), paths = files.map(({ to }) => to);
+  for (
+    const path of [
+      ...["deno.json", "mod.ts", "build.ts", ".std/npm.json", ".std/npm.lock", ".std/flags.ts"],
+      ...["experiments/test_gpu.ts", "experiments/bench_gpu.ts", "experiments/bench_gpu/torch_attention.py"],
+      ...[
+        "kernels/linear/linear.cu",
+        "kernels/include/tokenfilter_cuda.h",
+        "ffi/cuda/testdata/fake_driver.c",
+      ],
+    ]
+  ) assert(paths.includes(path), path);
+  assertEquals(paths.filter((path) => /^(results|build|node_modules)\//.test(path)), []);
+  assertEquals(paths.toSorted(), paths);
+  assertEquals(await listTree(ROOT), files);
+});
+
+Deno.test("listTree() says so where there is no git checkout", () =>
+  inFolder(async (folder) => {
+    await assertRejects(() => listTree(folder), UsageError, "Cannot list the tree: ");
+  }));
+
+Deno.test("lockedPackages() names every package of the lock, deno-std among them", async () => {
+  const packages = lockedPackages(await Deno.readTextFile(`${ROOT}/.std/npm.lock`));
+  assert(
+    packages.some((id) => /^deno-std@\d/.test(id)) && packages.some((id) => id.startsWith("@huggingface/")),
+  );
+});
+
+Deno.test("listPackages() takes the locked versions alone, and says what is missing", () =>
+  inFolder(async (folder) => {
+    const { npmCache } = await smallSource(folder);
+    const { files, missing } = await listPackages(npmCache, [
+      "@scope/named@0.1.0",
+      "plain@1.2.3",
+      "gone@1.0.0",
+    ]);
+    assertEquals(files.map(({ to }) => to), [
+      "npm/localhost_9/@scope/named/0.1.0/lib/a.js",
+      "npm/localhost_9/plain/1.2.3/index.js",
+    ]);
+    assertEquals(missing, ["gone@1.0.0"]);
+    assertEquals((await listPackages(`${folder}/none`, ["a@1.0.0"])).missing, ["a@1.0.0"]);
+  }));
+
+Deno.test("writePack() writes the same bytes twice, and no more than it should", () =>
+  inFolder(async (folder) => {
+    const source = await smallSource(folder);
+    for (const out of ["a", "b"]) await writePack(`${folder}/${out}`, source);
+    const names = ["COMMIT", "deno.gz", "packages.tar.gz", "run.sh", "tree.tar.gz"];
+    assertEquals((await Array.fromAsync(Deno.readDir(`${folder}/a`))).map(({ name }) => name).sort(), names);
+    for (const name of names) {
+      assertEquals(
+        await Deno.readFile(`${folder}/a/${name}`),
+        await Deno.readFile(`${folder}/b/${name}`),
+        name,
+      );
+    }
+    const list = await run("tar", ["-tzf", `${folder}/a/tree.tar.gz`]);
+    assertEquals(list.stdout.trim().split("\n"), [
+      ".gitignore",
+      ".std/npm.lock",
+      "experiments/gpu_pack/run.sh",
+      "mod.ts",
+    ]);
+    assertMatch(await Deno.readTextFile(`${folder}/a/COMMIT`), /^[0-9a-f]{40}\n$/);
+    await write(`${source.root}/mod.ts`, "changed\n");
+    await writePack(`${folder}/c`, source);
+    assertMatch(await Deno.readTextFile(`${folder}/c/COMMIT`), /^[0-9a-f]{40}-dirty\n$/);
+  }));
+
+Deno.test("writePack() fetches a package that is not there, and fails where that does not help", () =>
+  inFolder(async (folder) => {
+    const source = await smallSource(folder);
+    await Deno.remove(`${source.npmCache}/some.registry/plain`, { recursive: true });
+    await assertRejects(() => writePack(`${folder}/a`, source), Error, "asked for the network");
+    const nothing = { ...source, fetchPackages: () => Promise.resolve() };
+    await assertRejects(
+      () => writePack(`${folder}/a`, nothing),
+      UsageError,
+      "Cannot pack plain@1.2.3: found no copy",
+    );
+  }));
+
+Deno.test("writeArchive() writes what tar reads: programs, long paths, empty files", () =>
+  inFolder(async (folder) => {
+    const long = `${"folder_of_a_long_name/".repeat(6)}${"x".repeat(90)}.ts`;
+    await write(`${folder}/a`, "");
+    await write(`${folder}/b`, "z".repeat(512));
+    await write(`${folder}/c`, "#!/bin/sh\n");
+    await Deno.chmod(`${folder}/c`, 0o755);
+    const files = [["a", "empty"], ["b", long], ["c", "bin/program"]].map(([from, to]) => ({
+      from: `${folder}/${from}`,
+      to: to!,
+    }));
+    await writeArchive(`${folder}/x.tar.gz`, files);
+    await Deno.mkdir(`${folder}/out`);
+    const { code, stderr } = await run("tar", ["-xzf", `${folder}/x.tar.gz`, "-C", `${folder}/out`]);
+    assertEquals([code, stderr], [0, ""]);
+    assertEquals(await Deno.readTextFile(`${folder}/out/empty`), "");
+    assertEquals(await Deno.readTextFile(`${folder}/out/${long}`), "z".repeat(512));
+    assertEquals((await Deno.stat(`${folder}/out/bin/program`)).mode! & 0o777, 0o755);
+    const tooLong = [{ from: `${folder}/a`, to: "y".repeat(101) }];
+    await assertRejects(() => writeArchive(`${folder}/y.tar.gz`, tooLong), RangeError, "a path too long");
+  }));
+
+Deno.test("run.sh unpacks, tests, then times; a failed test does not keep it from timing, a missing GPU does", () =>
+  inFolder(async (folder) => {
+    const source = await smallSource(folder), pack = `${folder}/pack`;
+    await writePack(pack, source);
+    const commit = (await Deno.readTextFile(`${pack}/COMMIT`)).trim(), registry = "http://localhost:9/";
+    const test = `task test:gpu ${registry} ${commit}`;
+    const bench = `task bench:gpu --out ${pack}/bench_gpu.json ${registry} ${commit}`;
+    for (
+      const [fail, code, calls, ends] of [
+        ["none", 0, [test, bench], 0],
+        ["test:gpu", 1, [test, bench], 1],
+        ["test:gpu", 2, [test], 2],
+        ["bench:gpu", 2, [test, bench], 1],
+      ] as const
+    ) {
+      const log = `${folder}/log`;
+      await Deno.writeTextFile(log, "");
+      const env = { LOG: log, FAIL: fail, CODE: String(code) };
+      const { code: found, stderr } = await run(`${pack}/run.sh`, [`${folder}/work`], { env });
+      assertEquals((await Deno.readTextFile(log)).trim().split("\n"), [...calls]);
+      assertEquals([found, stderr], [ends, `unpacking to ${folder}/work\n`]);
+    }
+    assertEquals(await Deno.readTextFile(`${folder}/work/tree/mod.ts`), "export {};\n");
+    assertEquals(await Deno.readTextFile(`${folder}/work/tree/.npmrc`), `registry=${registry}\n`);
+    assertEquals(await Deno.readTextFile(`${folder}/work/deno/npm/localhost_9/plain/1.2.3/index.js`), "1;\n");
+  }));
+
+Deno.test("pack:gpu refuses a folder that is there, and flags that it does not know", () =>
+  inFolder(async (folder) => {
+    await assertRejects(() => main(["--out", folder, "--quiet"]), UsageError, "it is there already");
+    await assertRejects(() => main(["--uot", folder]), UsageError, 'the nearest is "--out"');
+  }));
