@@ -102,7 +102,7 @@ __device__ void row_sums(const float (&x)[K], const float (&anchor)[K], double* 
 // Cosines of every row with the anchors before it. K: numbers of a head that a lane holds. Grid: heads of keys and of
 // values, tiles, sequences.
 template <class T, class Real, int K>
-__global__ void __launch_bounds__(32 * kMeasureWarps) measure_kernel(ScanArguments a) {
+__global__ void __launch_bounds__(32 * kMeasureWarps, 4) measure_kernel(ScanArguments a) {
   const int H = a.spec.kv_heads, d = a.spec.head_dim;
   const int head = static_cast<int>(blockIdx.x) * kMeasureWarps + warp_index();
   const int64_t b = blockIdx.z, j = blockIdx.y;

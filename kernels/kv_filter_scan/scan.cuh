@@ -183,7 +183,7 @@ static __global__ void __launch_bounds__(kThreads) plan_kernel(ScanArguments a) 
 // ---- one token after another: a block a sequence ----
 
 template <class T, class Real>
-__global__ void __launch_bounds__(kThreads) steps_kernel(ScanArguments a) {
+__global__ void __launch_bounds__(kThreads, 2) steps_kernel(ScanArguments a) {
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);
   TKF_SHARED(Plan, plan);
