@@ -162,7 +162,7 @@ __device__ inline Plan plan_of(const ScanArguments& a, int64_t b) {
 }
 
 // Grid: sequences.
-static __global__ void __launch_bounds__(kThreads) plan_kernel(ScanArguments a) {
+static __global__ void __launch_bounds__(kThreads, 2) plan_kernel(ScanArguments a) {
   TKF_SHARED(Plan, plan);
   const int64_t b = blockIdx.x;
   if (threadIdx.x == 0) plan = plan_of(a, b);
