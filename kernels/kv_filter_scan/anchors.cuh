@@ -12,8 +12,8 @@ constexpr int kMeasureWarps = 4;  // of a block of measure_kernel: a head's keys
 // decay*a + rest*x of the rows [first, end) of a sequence, for element e of [keys, values]. For the whole block, whose
 // threads have elements of their own; `decays`: [kThreads] in shared memory.
 template <class T, class Real>
-__device__ float absorb_rows(const ScanArguments& a, const Plan& plan, int64_t first, int64_t end, int64_t e, float anchor,
-                             Real* decays, Real* rests) {
+__device__ float absorb_rows(const ScanArguments& a, const Plan& plan, int64_t first, int64_t end, int64_t e,
+                             float anchor, Real* decays, Real* rests) {
   const bool mine = e < 2 * int64_t{a.size};
   const T* x = static_cast<const T*>(e < a.size ? a.keys : a.values) + plan.first * a.size + e % a.size;
   for (int64_t base = first; base < end; base += kThreads) {

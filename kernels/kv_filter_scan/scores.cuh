@@ -111,8 +111,8 @@ static __global__ void __launch_bounds__(kRowThreads) bound_kernel(ScanArguments
   if (lane_index() == 0) a.bounds[plan.first + t] = static_cast<int32_t>(bound);
 }
 
-// `window`, `budget`: the threshold of every row; of `budget` once `bounds` holds the skips before it. A warp a row; grid:
-// rows, sequences.
+// `window`, `budget`: the threshold of every row; of `budget` once `bounds` holds the skips before it. A warp a row;
+// grid: rows, sequences.
 static __global__ void __launch_bounds__(kRowThreads) theta_kernel(ScanArguments a) {
   const tkf_filter_spec& spec = a.spec;
   const int64_t t = int64_t{blockIdx.x} * (kRowThreads / 32) + warp_index(), b = blockIdx.y;

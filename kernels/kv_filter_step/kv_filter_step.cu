@@ -137,7 +137,9 @@ int32_t tkf_filter_step(tkf_context* context, const tkf_filter_spec* spec, uint6
   c.pages = static_cast<const int32_t*>(cache->pages.data);
   c.capacity = cache->capacity;
   c.page_rows = cache->page_rows;
-  if (c.pages != nullptr) c.num_pages = static_cast<int64_t>(cache->positions.bytes / 4 / static_cast<uint64_t>(c.page_rows));
+  if (c.pages != nullptr) {
+    c.num_pages = static_cast<int64_t>(cache->positions.bytes / 4 / static_cast<uint64_t>(c.page_rows));
+  }
   c.dtype = cache->dtype;
   c.recent = cache->recent;
   a.keep = static_cast<uint8_t*>(decisions->keep.data);

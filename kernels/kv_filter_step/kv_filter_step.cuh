@@ -51,7 +51,7 @@ __device__ bool decide_step(const StepArguments& a, int64_t b, double* shared, D
 template <class To, class From>
 __device__ inline void copy_row(void* to, int64_t at, const From* from, int size) {
   To* row = static_cast<To*>(to) + at * size;
-  for (int i = static_cast<int>(threadIdx.x); i < size; i += static_cast<int>(blockDim.x)) row[i] = To(to_float(from[i]));
+  for (int i = static_cast<int>(threadIdx.x); i < size; i += kThreads) row[i] = To(to_float(from[i]));
 }
 
 template <class T>
