@@ -167,7 +167,10 @@ export async function main(args: readonly string[]): Promise<number> {
     return { ...score, ids };
   });
   progress.clear();
-  const { layers } = scores[0]!;
+  const { layers, fedByHost } = scores[0]!;
+  if (fedByHost !== undefined && backend.decode !== undefined) {
+    progress.line(`Decoded token by token from the host, not by recorded steps of the device: ${fedByHost}.`);
+  }
   const result = {
     ids: scores.flatMap(({ ids }) => [...ids]),
     nll: scores.flatMap(({ nll }) => [...nll]),
@@ -176,6 +179,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ),
     keep: layers.map((_, i) => scores.flatMap(({ keep }) => [...keep[i]!])),
     layers,
+    ...(phase === "decode" && { decodedOn: fedByHost === undefined ? "device" : "host" }),
     ...(scores.length > 1 && { lengths: scores.map(({ ids }) => ids.length) }),
   };
   if (tracePath !== undefined && method !== undefined) {

@@ -202,7 +202,8 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     kind: "text",
     value: "prefill|decode",
     tasks: ["score"],
-    help: "how the sequence is fed (prefill)",
+    help:
+      "how the sequence is fed (prefill); decode: token by token, on a GPU by recorded steps without the host",
   },
   "chunk": {
     kind: "integer",

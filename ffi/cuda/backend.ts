@@ -87,6 +87,11 @@ export class CudaBackend extends NativeBackend {
     return out;
   }
 
+  /** See {@linkcode Backend.synchronize}. @throws {KernelError} If a kernel found something wrong since the last time. */
+  synchronize(): void {
+    this.#cuda.synchronize();
+  }
+
   /** See {@linkcode Backend.free}. */
   override free(tensor: Tensor): void {
     bufferOf(tensor)[Symbol.dispose]();

@@ -1,78 +1,8 @@
 /** The whole model on the CUDA library: as the reference, and in a batch's recorded steps as token by token. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import {
-  BatchDecoder,
-  createPruner,
-  f32Data,
-  type HostTensor,
-  hostTensor,
-  Llama,
-  type LlamaWeights,
-  type ModelConfig,
-  type Pruner,
-  ReferenceBackend,
-  scoreSequence,
-  toF16,
-  type TokenFilterOptions,
-  uploadWeights,
-} from "../../mod.ts";
-import type { CudaBackend } from "./backend.ts";
+import { BatchDecoder, createPruner, f32Data, scoreSequence, type TokenFilterOptions } from "../../mod.ts";
+import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";
 import { testOnDevice } from "./testing.ts";
-
-const CONFIG: ModelConfig = {
-  numLayers: 3,
-  numHeads: 4,
-  numKvHeads: 2,
-  headDim: 32,
-  hiddenSize: 64,
-  intermediateSize: 96,
-  vocabSize: 131,
-  ropeTheta: 10000,
-  rmsNormEps: 1e-5,
-  contextLength: 256,
-  tieWordEmbeddings: false,
-};
-
-/** Weights of variance 1 / inputs, from a seed; the MLP's in f16. */
-function randomWeights(): LlamaWeights<HostTensor> {
-  let state = 7;
-  const next = () => {
-    let sum = -6;
-    for (let i = 0; i < 12; i++) sum += (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
-    return sum;
-  };
-  const values = (rows: number, cols: number) =>
-    Float32Array.from({ length: rows * cols }, () => next() / Math.sqrt(cols));
-  const f32 = (rows: number, cols: number) => hostTensor("f32", [rows, cols], values(rows, cols));
-  const f16 = (rows: number, cols: number) =>
-    hostTensor("f16", [rows, cols], Uint16Array.from(values(rows, cols), (x) => toF16(x)));
-  const norm = (n: number) => hostTensor("f32", [n], Float32Array.from({ length: n }, () => 1 + next() / 10));
-  const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = CONFIG;
-  return {
-    embedding: f32(vocabSize, hiddenSize),
-    layers: Array.from({ length: numLayers }, () => ({
-      attnNorm: norm(hiddenSize),
-      q: f32(numHeads * headDim, hiddenSize),
-      k: f32(numKvHeads * headDim, hiddenSize),
-      v: f32(numKvHeads * headDim, hiddenSize),
-      o: f32(hiddenSize, numHeads * headDim),
-      ffnNorm: norm(hiddenSize),
-      gate: f16(intermediateSize, hiddenSize),
-      up: f16(intermediateSize, hiddenSize),
-      down: f16(hiddenSize, intermediateSize),
-    })),
-    outputNorm: norm(hiddenSize),
-    output: f32(vocabSize, hiddenSize),
-  };
-}
-
-const weights = randomWeights();
-const truth = new Llama(CONFIG, weights, new ReferenceBackend());
-const ids = (count: number, seed = 0) =>
-  Int32Array.from({ length: count }, (_, i) => (i * i * 7 + i * 31 + seed * 17) % CONFIG.vocabSize);
-const modelOn = (backend: CudaBackend) => new Llama(CONFIG, uploadWeights(weights, backend), backend);
-const filtering = (options: TokenFilterOptions, backend?: CudaBackend): Pruner =>
-  createPruner("token-filtering", CONFIG, { warmup: 8, tail: 1, ...options }, { backend });
 
 const CASES: readonly TokenFilterOptions[] = [
   { fusion: "variance", recent: 0 },
@@ -82,6 +12,50 @@ const CASES: readonly TokenFilterOptions[] = [
   { fusion: "mean", recent: 4, cacheSkipped: true, threshold: "robbins-monro" },
 ];
 const words = (options: TokenFilterOptions) => JSON.stringify(options);
+
+testOnDevice("scoreSequence() decodes on the device as by feeds: losses, decisions and usage", (backend) => {
+  const tokens = ids(40), llama = modelOn(backend);
+  for (const options of [undefined, ...CASES]) {
+    const pruner = (on?: typeof backend) => options && filtering(options, on);
+    const want = scoreSequence(truth, tokens, pruner(), { phase: "decode" });
+    const fed: number[] = [];
+    const got = scoreSequence(llama, tokens, pruner(backend), {
+      phase: "decode",
+      onFeed: (n) => fed.push(n),
+    });
+    got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
+    assertEquals([got.layers, got.keep], [want.layers, want.keep]);
+    const held = llama.config.numLayers * (40 + (options?.recent ?? 0)) * 2 * 2 * 32 * 4;
+    assertEquals(got.usage, { ...want.usage, kvBytesAllocated: held });
+    assertEquals([got.fedByHost, want.fedByHost], [undefined, 'backend "reference" has no recorded steps']);
+    assertEquals(fed, Array.from(tokens, (_, i) => i + 1));
+    if (options !== undefined) assert(got.keep.some((mask) => mask.includes(0)));
+  }
+});
+
+testOnDevice(
+  "scoreSequence() feeds tokens from the host where a method decides there, and says why",
+  (backend) => {
+    const tokens = ids(24), llama = modelOn(backend), options = { fusion: "mean", recent: 3 } as const;
+    const want = scoreSequence(truth, tokens, filtering(options));
+    const replay = createPruner("replay", CONFIG, {
+      keep: new Map(want.layers.map((layer, i) => [layer, want.keep[i]!])),
+      recent: 3,
+    });
+    let traced = 0;
+    const listened = createPruner("token-filtering", CONFIG, { warmup: 8, tail: 1, ...options }, {
+      backend,
+      trace: (rows) => traced += rows.keep.length,
+    });
+    for (const pruner of [replay, listened]) {
+      const got = scoreSequence(llama, tokens, pruner, { phase: "decode" });
+      got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
+      assertEquals(got.keep, want.keep);
+      assertEquals(got.fedByHost, `the method "${pruner.name}" decides on the host, or is traced`);
+    }
+    assertEquals(traced, 3 * 24);
+  },
+);
 
 testOnDevice("a dense model on CUDA gives the reference's losses", (backend) => {
   const tokens = ids(40);

@@ -1,11 +1,15 @@
 /** What evaluation asks of a model. `Llama` fits it; so does a small fake in a test. */
 import type { Backend } from "../backend.ts";
+import type { BatchDecoder, BatchOptions } from "../model/batch_decoder.ts";
 import type { LlamaSequence } from "../model/llama_sequence.ts";
 import type { Pruner } from "../pruning/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** One sequence at work in a model. */
 export type EvaluatedSequence = Pick<LlamaSequence, "feed" | "feedResidual" | "keep" | "usage">;
+
+/** A batch of sequences at work on a device. */
+export type EvaluatedBatch = Pick<BatchDecoder, "begin" | "step" | "keep" | "usageOf">;
 
 /** A language model as evaluation sees it. */
 export interface EvaluatedModel {
@@ -15,6 +19,8 @@ export interface EvaluatedModel {
   readonly backend: Backend;
   /** Starts a sequence; without a pruner it runs dense. `chunk` is its index in a text scored in chunks. */
   start(pruner?: Pruner, options?: { readonly chunk?: number }): EvaluatedSequence;
+  /** Starts a batch that is decoded on a device, where the backend can; else tokens are fed one by one. */
+  startBatch?(pruner: Pruner | undefined, options: BatchOptions): EvaluatedBatch;
   /** Dense residual stream entering a layer, [T, hiddenSize] f32, for one whole sequence. */
   residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor;
   /** Logits [R, vocabSize] of hidden states [R, hiddenSize]. */

@@ -89,12 +89,14 @@ export function measureLengths(
         const sequence = model.start(pruner), run = runs[i]!;
         const begin = now();
         sequence.feed(ids.slice(0, tokens));
+        model.backend.synchronize?.();
         const prefill = now() - begin;
         const { kvBytesHeld, kvBytesAvoided } = sequence.usage();
         const decode: number[] = [];
         for (let t = tokens; t < tokens + decodes && (pruner?.looksAhead ?? "nothing") === "nothing"; t++) {
           const from = now();
           sequence.feed(ids.slice(t, t + 1));
+          model.backend.synchronize?.();
           decode.push(now() - from);
         }
         if (turn < 0) continue;

@@ -11,7 +11,7 @@ import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
 import { cutChunks } from "./chunks.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
-import type { SequenceUsage } from "../model/llama_sequence.ts";
+import type { SequenceUsage } from "../model/usage.ts";
 import { compareNextTokens, nextTokenNll } from "./next_token.ts";
 import { countSkips, type SkipRatios } from "./skip_ratio.ts";
 import { TensorCache } from "./tensor_cache.ts";
@@ -158,6 +158,7 @@ export class PerplexityEvaluation {
       const sequence = this.#model.start(undefined, { chunk });
       const begin = performance.now();
       const hidden = sequence.feed(ids);
+      this.#model.backend.synchronize?.();
       timeMs += performance.now() - begin;
       this.#states.put(`hidden ${chunk}`, hidden);
       losses.push(nextTokenNll(this.#model, ids, hidden));
@@ -239,6 +240,7 @@ export class PerplexityEvaluation {
     const residual = first === 0 ? undefined : this.#residual(chunk, first);
     const begin = performance.now();
     const hidden = residual === undefined ? sequence.feed(ids) : sequence.feedResidual(residual, first);
+    this.#model.backend.synchronize?.();
     return { hidden, ms: performance.now() - begin };
   }
 
@@ -246,6 +248,7 @@ export class PerplexityEvaluation {
     return this.#states.get(`residual ${layer} ${chunk}`, () => {
       const begin = performance.now();
       const residual = this.#model.residualAt(this.chunks[chunk]!, layer);
+      this.#model.backend.synchronize?.();
       const ms = performance.now() - begin;
       const key = `${layer} ${chunk}`;
       if (!this.#timed.has(key)) this.#belowMs.set(layer, (this.#belowMs.get(layer) ?? 0) + ms);

@@ -2,12 +2,16 @@
 import type { Pruner } from "../pruning/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
-import type { SequenceUsage } from "../model/llama_sequence.ts";
+import { whyNotInBatch } from "../model/batch_decoder.ts";
+import { LayerTally, type SequenceUsage } from "../model/usage.ts";
 import { nextTokenNll } from "./next_token.ts";
 
 /** How a sequence reaches the model. */
 export interface FeedOptions {
-  /** `prefill` (default): in chunks; `decode`: one token at a time through the cache. */
+  /**
+   * `prefill` (default): in chunks; `decode`: one token at a time through the cache, on the device itself where its
+   * backend has recorded steps and the method can decide there.
+   */
   readonly phase?: "prefill" | "decode";
   /** Tokens a chunk of a prefill; default: all at once. */
   readonly chunk?: number;
@@ -25,8 +29,10 @@ export interface SequenceScore {
   readonly layers: readonly number[];
   /** Per filtered layer, in the order of `layers`: 1 = kept, 0 = skipped, [T]. */
   readonly keep: readonly Uint8Array[];
-  /** Work and memory of the run. */
+  /** Work and memory of the run. Where it was decoded on a device, the memory allocated is that of its fixed caches. */
   readonly usage: SequenceUsage;
+  /** Of a `decode`: why tokens were fed one by one from the host; undefined where the device took its own steps. */
+  readonly fedByHost?: string;
 }
 
 /**
@@ -64,6 +70,30 @@ export function scoreSequence(
       `Cannot feed ${chunk} of ${count} tokens at a time: this method looks ahead, expected one prefill`,
     );
   }
+  const fedByHost = options.phase !== "decode"
+    ? undefined
+    : model.startBatch === undefined
+    ? "the model decodes no batches"
+    : whyNotInBatch(model.backend, pruner);
+  const onDevice = options.phase === "decode" && fedByHost === undefined;
+  const run = onDevice
+    ? stepThrough(model, ids, pruner, options.onFeed)
+    : feedThrough(model, ids, pruner, chunk, options.onFeed);
+  const mean = run.nll.reduce((a, b) => a + b, 0) / run.nll.length;
+  return { ...run, perplexity: Math.exp(mean), ...(fedByHost !== undefined && { fedByHost }) };
+}
+
+type Run = Omit<SequenceScore, "perplexity" | "fedByHost">;
+
+/** Feeds chunks of a sequence from the host. */
+function feedThrough(
+  model: EvaluatedModel,
+  ids: Int32Array<ArrayBuffer>,
+  pruner: Pruner | undefined,
+  chunk: number,
+  onFeed: FeedOptions["onFeed"],
+): Run {
+  const count = ids.length;
   const sequence = model.start(pruner);
   const nll = new Float64Array(count - 1);
   // The last hidden state of a feed predicts the first token of the next one: `carried` brings it over.
@@ -79,15 +109,42 @@ export function scoreSequence(
     if (end - start > 1) nll.set(nextTokenNll(model, ids.subarray(start, end), hidden), start);
     const last = Float32Array.from(rows.data.subarray((end - start - 1) * width, (end - start) * width));
     carried = model.backend.upload(hostTensor("f32", [1, width], last));
-    options.onFeed?.(end);
+    onFeed?.(end);
   }
-  const mean = nll.reduce((a, b) => a + b, 0) / nll.length;
   const layers = [...sequence.keep.keys()].sort((a, b) => a - b);
   return {
     nll,
-    perplexity: Math.exp(mean),
     layers,
     keep: layers.map((layer) => sequence.keep.get(layer)!),
     usage: sequence.usage(),
   };
+}
+
+/** Decodes a sequence by the recorded steps of a device. */
+function stepThrough(
+  model: EvaluatedModel,
+  ids: Int32Array<ArrayBuffer>,
+  pruner: Pruner | undefined,
+  onFeed: FeedOptions["onFeed"],
+): Run {
+  const count = ids.length, { backend, config: { numLayers } } = model;
+  const decoder = model.startBatch!(pruner, { batch: 1, capacity: count });
+  decoder.begin(0);
+  const targets = backend.upload(hostTensor("i32", [count - 1, 1], ids.slice(1)));
+  const nll = new Float64Array(count - 1);
+  const keep = Array.from({ length: numLayers }, () => new Uint8Array(count));
+  for (let t = 0; t < count; t++) {
+    const logits = decoder.step(ids.slice(t, t + 1));
+    if (t + 1 < count) nll.set(backend.nll(logits, backend.decode!.row(targets, t)), t);
+    decoder.keep().forEach((kept, layer) => keep[layer]![t] = kept);
+    onFeed?.(t + 1);
+  }
+  backend.free(targets);
+  const layers = [...pruner?.layers ?? []].sort((a, b) => a - b);
+  const tallies = keep.map((mask) => {
+    const tally = new LayerTally(pruner);
+    tally.take(mask);
+    return tally;
+  });
+  return { nll, layers, keep: layers.map((layer) => keep[layer]!), usage: decoder.usageOf(tallies, count) };
 }

@@ -1,4 +1,5 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
+import type { Backend } from "../backend.ts";
 import type { BatchCache, BatchDecisions, BatchStates, DecodeOps, RecordedWork } from "../decode.ts";
 import { byteSize } from "../dtype.ts";
 import type { Pruner } from "../pruning/pruner.ts";
@@ -9,9 +10,10 @@ import {
   createBatchDecisions,
   createBatchStates,
 } from "./batch_state.ts";
-import type { CachedRows, CacheDType } from "./kv_cache.ts";
+import { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
 import type { Llama } from "./llama.ts";
 import type { LlamaSequence } from "./llama_sequence.ts";
+import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
 /** What a {@linkcode BatchDecoder} is made for. */
 export interface BatchOptions {
@@ -21,6 +23,22 @@ export interface BatchOptions {
   readonly capacity: number;
   /** Element type of the KV cache; that of the sequences admitted. Default `"f32"`. */
   readonly cacheDType?: CacheDType;
+}
+
+/**
+ * Why sequences of a method cannot be decoded by {@linkcode BatchDecoder}, in words; undefined where they can.
+ *
+ * @param pruner Dense where left out.
+ */
+export function whyNotInBatch(
+  backend: Pick<Backend, "name" | "decode">,
+  pruner: Pruner | undefined,
+): string | undefined {
+  if (backend.decode === undefined) return `backend "${backend.name}" has no recorded steps`;
+  if (pruner === undefined || pruner.layers.length === 0) return undefined;
+  if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
+  if (pruner.specs === undefined) return `the method "${pruner.name}" decides on the host, or is traced`;
+  return undefined;
 }
 
 /** One layer of a batch. */
@@ -66,11 +84,8 @@ export class BatchDecoder {
         `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
       );
     }
-    if (pruner !== undefined && (pruner.specs === undefined || pruner.looksAhead !== "nothing")) {
-      throw new RangeError(
-        `Cannot decode with the method "${pruner.name}" on a device: it decides on the host, or looks ahead`,
-      );
-    }
+    const reason = whyNotInBatch(llama.backend, pruner);
+    if (reason !== undefined) throw new RangeError(`Cannot decode a batch on a device: ${reason}`);
     this.#llama = llama;
     this.#ops = ops;
     this.#pruner = pruner;
@@ -105,6 +120,20 @@ export class BatchDecoder {
   }
 
   /**
+   * What a sequence has cost and saved, where somebody counted its decisions from {@linkcode keep}. Memory allocated is a
+   * slot's: it does not grow.
+   *
+   * @param tallies one a layer
+   * @param tokens tokens of the sequence
+   */
+  usageOf(tallies: readonly LayerTally[], tokens: number): SequenceUsage {
+    const { config } = this.#llama, { capacity, cacheDType } = this.#options;
+    const rowBytes = LayerCache.rowBytes(cacheDType, config.numKvHeads * config.headDim);
+    const allocatedBytes = config.numLayers * (capacity + (this.#pruner?.recent ?? 0)) * rowBytes;
+    return usageOf(config, tallies, { rowBytes, allocatedBytes }, tokens);
+  }
+
+  /**
    * Takes a sequence over after its prefill; it is not to be fed any more.
    *
    * @param slot 0-based, idle
@@ -135,6 +164,11 @@ export class BatchDecoder {
     }
     this.#lengths[slot] = sequence.length;
     this.#writeRow(this.#positions, slot, "i32", Int32Array.of(sequence.length));
+  }
+
+  /** Begins a sequence of no tokens yet in a slot. @throws {RangeError} If the slot is taken or not there. */
+  begin(slot: number): void {
+    this.admit(slot, this.#llama.start(this.#pruner, { cacheDType: this.#options.cacheDType }));
   }
 
   /** Makes a slot idle. */

@@ -2,6 +2,7 @@
 import type { Backend } from "../backend.ts";
 import type { Pruner } from "../pruning/pruner.ts";
 import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
+import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 import type { ModelConfig } from "./config.ts";
 import type { CacheDType } from "./kv_cache.ts";
 import { LlamaSequence } from "./llama_sequence.ts";
@@ -49,6 +50,16 @@ export class Llama {
    */
   start(pruner?: Pruner, options: SequenceOptions = {}): LlamaSequence {
     return new LlamaSequence(this, pruner, options);
+  }
+
+  /**
+   * Starts a batch of sequences that is decoded on the device, step by step; all its slots are idle.
+   *
+   * @param pruner takes its decisions on the device; without one all attention is computed
+   * @throws {TypeError | RangeError} As {@linkcode BatchDecoder}.
+   */
+  startBatch(pruner: Pruner | undefined, options: BatchOptions): BatchDecoder {
+    return new BatchDecoder(this, pruner, options);
   }
 
   /**

@@ -1,35 +1,14 @@
 /** One sequence on its way through a model: KV caches, the pruner's state, and what has been spent so far. */
-import { attentionFlops, causalPairs, mlpFlops, outputFlops } from "../cost.ts";
 import type { LayerState } from "../filter/layer.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../pruning/pruner.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
 import type { Llama, SequenceOptions } from "./llama.ts";
 import { LlamaBlock } from "./llama_block.ts";
+import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
 const FEED_ROWS = 512;
-
-/**
- * What a sequence has cost and saved so far, against the dense model; formulas in `lib/cost.ts`. A pruner that looks
- * ahead at outputs counts as if its choice had been known beforehand.
- */
-export interface SequenceUsage {
-  /** Bytes of keys and values in use, recent windows included; positions (4 bytes a row) are not counted. */
-  readonly kvBytesHeld: number;
-  /** Bytes that a dense cache of the same tokens would hold beyond that. */
-  readonly kvBytesAvoided: number;
-  /** Bytes of KV cache allocated. */
-  readonly kvBytesAllocated: number;
-  /** Attention operations of the dense model for these tokens. */
-  readonly attentionFlopsDense: number;
-  /** Those of them not spent. */
-  readonly attentionFlopsAvoided: number;
-  /** All operations of the dense model for these tokens. */
-  readonly totalFlopsDense: number;
-  /** Those of them not spent: the same number as `attentionFlopsAvoided`, since nothing else is skipped. */
-  readonly totalFlopsAvoided: number;
-}
 
 /** Rows of one layer on their way: T tokens. */
 interface LayerRows {
@@ -51,9 +30,7 @@ interface LayerRows {
 interface LayerRecord {
   cache: LayerCache;
   keep: Uint8Array<ArrayBuffer>[];
-  queried: number;
-  kept: number;
-  pairs: number;
+  tally: LayerTally;
 }
 
 /** A sequence; made by {@linkcode Llama.start}. */
@@ -89,7 +66,7 @@ export class LlamaSequence {
         numKvHeads * headDim,
         pruner?.recent ?? 0,
       );
-      return { cache, keep: [], queried: 0, kept: 0, pairs: 0 };
+      return { cache, keep: [], tally: new LayerTally(pruner) };
     });
   }
 
@@ -154,29 +131,12 @@ export class LlamaSequence {
 
   /** What was spent and saved so far. */
   usage(): SequenceUsage {
-    const shape = this.#llama.config;
-    const tokens = this.#length;
-    const rowBytes = LayerCache.rowBytes(this.#cacheDType, shape.numKvHeads * shape.headDim);
-    const below = this.#lowest * tokens * rowBytes;
+    const { config } = this.#llama;
+    const rowBytes = LayerCache.rowBytes(this.#cacheDType, config.numKvHeads * config.headDim);
     const layers = this.#layers.slice(this.#lowest);
-    const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
-    const held = below + sum(layers.map(({ cache }) => cache.heldBytes));
-    const dense = attentionFlops(shape, {
-      tokens,
-      queried: tokens,
-      kept: tokens,
-      pairs: causalPairs(tokens),
-    });
-    const avoided = sum(layers.map((layer) => dense - attentionFlops(shape, { ...layer, tokens })));
-    return {
-      kvBytesHeld: held,
-      kvBytesAvoided: shape.numLayers * tokens * rowBytes - held,
-      kvBytesAllocated: below + sum(layers.map(({ cache }) => cache.allocatedBytes)),
-      attentionFlopsDense: shape.numLayers * dense,
-      attentionFlopsAvoided: avoided,
-      totalFlopsDense: shape.numLayers * (dense + mlpFlops(shape, tokens)) + outputFlops(shape, tokens),
-      totalFlopsAvoided: avoided,
-    };
+    const below = this.#lowest * this.#length * rowBytes;
+    const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
+    return usageOf(config, layers.map(({ tally }) => tally), { rowBytes, allocatedBytes }, this.#length);
   }
 
   /** An independent copy, to branch a sequence. */
@@ -187,6 +147,7 @@ export class LlamaSequence {
       ...layer,
       cache: layer.cache.fork(),
       keep: [...layer.keep],
+      tally: layer.tally.clone(),
     }));
     copy.#length = this.#length;
     copy.#lowest = this.#lowest;
@@ -297,14 +258,11 @@ export class LlamaSequence {
       at(near),
       rows.positions[start]! + keep.length,
     );
-    record.kept += kept.length;
-    // What an oracle looks at does not count: it stands for a choice that was known beforehand.
-    record.queried += this.#pruner?.wantsQueries ? keep.length : kept.length;
+    record.tally.take(keep);
     if (kept.length === 0) return;
 
     const positions = at(kept);
     const window = this.#pruner?.recent ?? 0;
-    record.pairs += countPairs(positions, record.cache.kept, recent, window);
     const queries = rows.queries === undefined
       ? block.queries(layer, block.rows("keptNormed", h, kept), positions)
       : block.rows("keptQueries", rows.queries, kept);
@@ -331,16 +289,4 @@ function indicesOf(keep: Uint8Array, value: number, start: number): Int32Array<A
   const found: number[] = [];
   keep.forEach((kept, i) => kept === value && found.push(start + i));
   return Int32Array.from(found);
-}
-
-/** Pairs of a query and a key that it sees; all positions ascending. */
-function countPairs(queries: Int32Array, kept: CachedRows, recent: CachedRows, window: number): number {
-  let pairs = 0, seen = 0, first = 0, last = 0;
-  for (const query of queries) {
-    while (seen < kept.count && kept.positions[seen]! <= query) seen++;
-    while (last < recent.count && recent.positions[last]! <= query) last++;
-    while (first < last && query - recent.positions[first]! > window) first++;
-    pairs += seen + last - first;
-  }
-  return pairs;
 }

@@ -2,7 +2,7 @@
  * Models: from a file or a name to one that runs.
  * @module
  */
-export { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
+export { BatchDecoder, type BatchOptions, whyNotInBatch } from "./batch_decoder.ts";
 export * from "./batch_state.ts";
 export * from "./config.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
@@ -10,7 +10,8 @@ export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./form
 export * from "./hub.ts";
 export { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
 export * from "./llama.ts";
-export { LlamaSequence, type SequenceUsage } from "./llama_sequence.ts";
+export { LlamaSequence } from "./llama_sequence.ts";
 export * from "./load.ts";
 export * from "./tokenizer.ts";
+export { LayerTally, type SequenceUsage, type TallyRules } from "./usage.ts";
 export * from "./weights.ts";

@@ -66,6 +66,9 @@ Deno.test("createTokenFiltering() computes on the backend it is given", () => {
       return count;
     },
     kvFilterObserve: () => {},
+    read: (): never => {
+      throw new Error("nothing is to be read");
+    },
   };
   const sequence = createTokenFiltering(shape, {}, { backend }).start();
   assertEquals(sequence.decide(inputOf(1, 5), 2).taken, 3);

@@ -78,8 +78,8 @@ export interface Pruner {
   /** For how many tokens a skipped token's key and value stay visible. */
   readonly recent: number;
   /**
-   * What decides each of `layers`, in their order, where the method is the filter's own recurrence: a device can then
-   * take the decisions of a decode by itself.
+   * What decides each of `layers`, in their order, where the method is the filter's own recurrence and no trace hears its
+   * decisions: a device can then take those of a decode by itself.
    */
   readonly specs?: readonly LayerSpec[];
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
@@ -94,8 +94,8 @@ export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => 
 
 /** What a method is given besides the model's shape and its own options. */
 export interface PrunerContext {
-  /** Computes the filter's recurrence; the plain TypeScript reference by default. */
-  readonly backend?: Pick<Backend, "kvFilterScan" | "kvFilterObserve">;
+  /** Computes the filter's recurrence, and reads the model's tensors; the plain TypeScript reference by default. */
+  readonly backend?: Pick<Backend, "kvFilterScan" | "kvFilterObserve" | "read">;
   /** Hears the decisions of all sequences, forks included. */
   readonly trace?: DecisionTrace;
 }

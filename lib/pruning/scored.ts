@@ -8,7 +8,7 @@ import {
   type FilterShape,
   TokenFilter,
 } from "../filter/token_filter.ts";
-import { f32Data } from "../tensor.ts";
+import { f32Data, type Tensor } from "../tensor.ts";
 import type { LayerInput, Pruner, PrunerContext, PrunerDecision, PrunerSequence } from "./pruner.ts";
 
 /** What a rule of one's own may look at: one token in one layer, before its attention. */
@@ -81,6 +81,14 @@ export function createScored(
   });
   const { threshold, warmup, keyState, cacheSkipped, recent, invert } = filter.options;
   const specs = new Map(filter.specs.map((spec) => [spec.layer, spec]));
+  const here = (tensor: Tensor) => f32Data(backend === undefined ? tensor : backend.read(tensor));
+  const hostRows = ({ keys, values, residual, normed }: LayerInput): HostRows => ({
+    keys: here(keys),
+    values: here(values),
+    residual: here(residual),
+    normed: here(normed),
+    count: keys.shape[0]!,
+  });
   const rule: TokenScore = invert ? (token) => -score(token) : score;
 
   function wrap(
@@ -92,7 +100,7 @@ export function createScored(
       decide(input, start) {
         const { layer, keys, values } = input;
         const rows = moments.scan(layer, keys, values, {}, start);
-        const own = decideRows(specs.get(layer)!, states.get(layer)!, input, start, rows, rule);
+        const own = decideRows(specs.get(layer)!, states.get(layer)!, hostRows(input), start, rows, rule);
         trace?.(own, layer, chunk);
         return own;
       },
@@ -124,17 +132,22 @@ export function createScored(
   };
 }
 
+/** What a rule sees of `count` tokens, in this process. */
+interface HostRows extends Readonly<Record<"keys" | "values" | "residual" | "normed", Float32Array>> {
+  readonly count: number;
+}
+
 /** Scores rows and holds them against the policy's threshold, which moves on with each. */
 function decideRows(
   spec: LayerSpec,
   state: LayerState,
-  input: LayerInput,
+  input: HostRows,
   start: number,
   moments: FilterDecisions,
   score: TokenScore,
 ): FilterDecisions & PrunerDecision {
-  const rowOf = (tensor: LayerInput["keys"], row: number) => {
-    const data = f32Data(tensor), size = data.length / tensor.shape[0]!;
+  const rowOf = (data: Float32Array, row: number) => {
+    const size = data.length / input.count;
     return data.subarray(row * size, (row + 1) * size);
   };
   const { numbers } = state, policy = openThreshold(spec, state), { taken } = moments;

@@ -51,7 +51,7 @@ export function createTokenFiltering(
     looksAhead: threshold === "topk" ? "scores" : "nothing",
     cacheSkipped,
     recent,
-    specs: filter.specs,
+    ...(trace === undefined && { specs: filter.specs }), // on a device nobody hears decisions
     start: (chunk = 0) => wrap(filter.start({ chunk }), chunk),
   };
 }

@@ -1,0 +1,133 @@
+/** What a sequence has cost and saved, counted from decisions alone: the same however and wherever it was computed. */
+import { attentionFlops, causalPairs, mlpFlops, outputFlops } from "../cost.ts";
+import type { Pruner } from "../pruning/pruner.ts";
+import type { ModelConfig } from "./config.ts";
+
+/**
+ * What a sequence has cost and saved so far, against the dense model; formulas in `lib/cost.ts`. A pruner that looks
+ * ahead at outputs counts as if its choice had been known beforehand.
+ */
+export interface SequenceUsage {
+  /** Bytes of keys and values in use, recent windows included; positions (4 bytes a row) are not counted. */
+  readonly kvBytesHeld: number;
+  /** Bytes that a dense cache of the same tokens would hold beyond that. */
+  readonly kvBytesAvoided: number;
+  /** Bytes of KV cache allocated. */
+  readonly kvBytesAllocated: number;
+  /** Attention operations of the dense model for these tokens. */
+  readonly attentionFlopsDense: number;
+  /** Those of them not spent. */
+  readonly attentionFlopsAvoided: number;
+  /** All operations of the dense model for these tokens. */
+  readonly totalFlopsDense: number;
+  /** Those of them not spent: the same number as `attentionFlopsAvoided`, since nothing else is skipped. */
+  readonly totalFlopsAvoided: number;
+}
+
+/** What of a method decides costs. */
+export type TallyRules = Pick<Pruner, "recent" | "cacheSkipped" | "wantsQueries">;
+
+const DENSE: TallyRules = { recent: 0, cacheSkipped: false, wantsQueries: false };
+
+/** Counts what one layer of one sequence computes and holds, from its decisions. */
+export class LayerTally {
+  readonly #rules: TallyRules;
+  #tokens = 0;
+  #cached = 0;
+  /** Positions of skipped tokens that the next query still sees, ascending. */
+  #near: number[] = [];
+  #kept = 0;
+  #pairs = 0;
+
+  /** Before the first token. @param rules the method's; dense where left out */
+  constructor(rules: TallyRules = DENSE) {
+    this.#rules = rules;
+  }
+
+  /** Tokens whose attention was computed. */
+  get kept(): number {
+    return this.#kept;
+  }
+
+  /**
+   * Tokens whose query was projected. What an oracle looks at does not count: it stands for a choice that was known
+   * beforehand.
+   */
+  get queried(): number {
+    return this.#rules.wantsQueries ? this.#tokens : this.#kept;
+  }
+
+  /** Pairs of a query and a key that it sees. */
+  get pairs(): number {
+    return this.#pairs;
+  }
+
+  /** Rows of the cache and of the recent window in use. */
+  get heldRows(): number {
+    return this.#cached + this.#near.length;
+  }
+
+  /** Takes the decisions on the next tokens, 1 = computed. */
+  take(keep: Uint8Array): void {
+    const { recent, cacheSkipped } = this.#rules;
+    for (const kept of keep) {
+      if (kept === 1 || cacheSkipped) this.#cached++;
+      if (kept === 1) {
+        this.#kept++;
+        this.#pairs += this.#cached + this.#near.length;
+      } else if (!cacheSkipped && recent > 0) this.#near.push(this.#tokens);
+      this.#tokens++;
+      while (this.#near.length > 0 && this.#tokens - this.#near[0]! > recent) this.#near.shift();
+    }
+  }
+
+  /** An independent copy. */
+  clone(): LayerTally {
+    const copy = new LayerTally(this.#rules);
+    copy.#tokens = this.#tokens;
+    copy.#cached = this.#cached;
+    copy.#near = [...this.#near];
+    copy.#kept = this.#kept;
+    copy.#pairs = this.#pairs;
+    return copy;
+  }
+}
+
+/**
+ * Adds up what the layers of a sequence counted.
+ *
+ * @param config The model's sizes.
+ * @param tallies One a layer; layers below the first one ran dense elsewhere and hold a row a token.
+ * @param cache Bytes of a cached row (key and value), and bytes allocated for all layers.
+ * @param tokens Tokens fed.
+ */
+export function usageOf(
+  config: ModelConfig,
+  tallies: readonly LayerTally[],
+  { rowBytes, allocatedBytes }: { readonly rowBytes: number; readonly allocatedBytes: number },
+  tokens: number,
+): SequenceUsage {
+  const { numLayers } = config, sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+  const held = ((numLayers - tallies.length) * tokens + sum(tallies.map(({ heldRows }) => heldRows))) *
+    rowBytes;
+  const dense = attentionFlops(config, {
+    tokens,
+    queried: tokens,
+    kept: tokens,
+    pairs: causalPairs(tokens),
+  });
+  const avoided = sum(
+    tallies.map(({ queried, kept, pairs }) =>
+      dense - attentionFlops(config, { tokens, queried, kept, pairs })
+    ),
+  );
+  return {
+    kvBytesHeld: held,
+    kvBytesAvoided: numLayers * tokens * rowBytes - held,
+    kvBytesAllocated: allocatedBytes,
+    attentionFlopsDense: numLayers * dense,
+    attentionFlopsAvoided: avoided,
+    totalFlopsDense: numLayers * (dense + mlpFlops(config, tokens)) + outputFlops(config, tokens),
+    totalFlopsAvoided: avoided,
+  };
+}

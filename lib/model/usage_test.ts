@@ -1,0 +1,59 @@
+import { assertEquals } from "@std/assert";
+import { firstLayers, ids, patternPruner } from "./testing.ts";
+import { LayerTally } from "./usage.ts";
+
+/** Decisions that are in no simple order. */
+const mask = (count: number) =>
+  Uint8Array.from({ length: count }, (_, t) => t === 0 || (t * t + 3 * t) % 7 < 4 ? 1 : 0);
+
+Deno.test("LayerTally counts pairs and rows as the definition does, however the decisions come", () => {
+  for (const recent of [0, 1, 5, 100]) {
+    for (const cacheSkipped of [false, true]) {
+      const keep = mask(60);
+      const sees = (i: number, j: number) => j <= i && (cacheSkipped || keep[j] === 1 || i - j <= recent);
+      let pairs = 0, kept = 0;
+      for (let i = 0; i < 60; i++) {
+        if (keep[i] === 0) continue;
+        kept++;
+        for (let j = 0; j <= i; j++) if (sees(i, j)) pairs++;
+      }
+      let held = 0;
+      for (let j = 0; j < 60; j++) if (sees(60, j)) held++; // what a next query could see
+      for (const piece of [1, 7, 60]) {
+        const tally = new LayerTally({ recent, cacheSkipped, wantsQueries: false });
+        for (let at = 0; at < 60; at += piece) tally.take(keep.subarray(at, at + piece));
+        assertEquals(
+          [tally.kept, tally.queried, tally.pairs, tally.heldRows],
+          [kept, kept, pairs, held],
+          `recent ${recent}, cacheSkipped ${cacheSkipped}, pieces of ${piece}`,
+        );
+      }
+    }
+  }
+});
+
+Deno.test("LayerTally counts every query where the method reads queries, and branches", () => {
+  const tally = new LayerTally({ recent: 2, cacheSkipped: false, wantsQueries: true });
+  tally.take(Uint8Array.of(1, 0, 1));
+  const copy = tally.clone();
+  copy.take(Uint8Array.of(0, 0));
+  assertEquals([tally.queried, tally.kept, tally.heldRows], [3, 2, 3]);
+  assertEquals([copy.queried, copy.kept, copy.heldRows], [5, 2, 4]);
+  assertEquals(new LayerTally().queried, 0);
+});
+
+Deno.test("usage() says what the caches hold, in pieces and token by token", () => {
+  const model = firstLayers(2), keep = mask(24);
+  for (const options of [{ recent: 0 }, { recent: 4 }, { recent: 4, cacheSkipped: true }]) {
+    const usages = [24, 5, 1].map((piece) => {
+      const sequence = model.start(patternPruner([1], (t) => keep[t] === 1, options));
+      for (let at = 0; at < 24; at += piece) sequence.feed(ids(24).slice(at, at + piece));
+      const { kvBytesAllocated, ...usage } = sequence.usage();
+      const { caches } = sequence.carried;
+      assertEquals(usage.kvBytesHeld, caches.reduce((sum, cache) => sum + cache.heldBytes, 0));
+      assertEquals(kvBytesAllocated, caches.reduce((sum, cache) => sum + cache.allocatedBytes, 0));
+      return usage;
+    });
+    assertEquals([usages[1], usages[2]], [usages[0], usages[0]]);
+  }
+});
