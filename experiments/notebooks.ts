@@ -32,7 +32,7 @@ NAMES are beginnings of names, such as 01 or 04_sweep; all notebooks where left 
   --check
       check the cells alone, run nothing
   --update
-      format the cells, and write the notebooks back with their outputs (with the model tiny alone)
+      format the cells, and write the notebooks back with their outputs (needs Chromium; with the model tiny alone)
   --browser
       fail where there is no Chromium
   --quiet
@@ -153,9 +153,9 @@ export async function main(args: readonly string[]): Promise<number> {
 
 async function work(request: Request, progress: Progress, signal: AbortSignal): Promise<number> {
   const hasChromium = findChromium() !== undefined;
-  if (request.browser && !hasChromium) {
+  if ((request.browser || request.update) && !hasChromium) {
     throw new UsageError(
-      "Cannot look at the pages: found no Chromium, expected one (install it, or set TOKENFILTER_CHROMIUM)",
+      "Cannot draw figures and look at pages: found no Chromium, expected one (install it, or set TOKENFILTER_CHROMIUM)",
     );
   }
   expectWritable(request.out);
