@@ -1,0 +1,136 @@
+/** What tasks do with a model (perplexity, sweeps, head statistics, rules of one's own) on the CUDA library. */
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import {
+  createScored,
+  createTrialPruner,
+  type Environment,
+  HeadCollection,
+  type Llama,
+  measureLengths,
+  PerplexityEvaluation,
+  type Pruner,
+  type ResolvedTrialOptions,
+  resolveTrialOptions,
+  type RunConditions,
+  runSweep,
+  scoreSequence,
+  type TokenScore,
+  type Trial,
+  type TrialOptions,
+} from "../../mod.ts";
+import { CONFIG, ids, modelOn, truth } from "./small_model/testing.ts";
+import { testOnDevice } from "./testing.ts";
+
+const TOKENS = ids(80), CONTEXT = 40;
+const SMALL = { warmup: 8, tail: 1, pruneRatio: 0.4, recent: 3, block: 8 };
+
+/** Runs trials of a model, on the backend that the model is on. */
+async function sweep(llama: Llama, methods: readonly ResolvedTrialOptions[]): Promise<Trial[]> {
+  const log = { finished: [] as Trial[], append: (trial: Trial) => void log.finished.push(trial) };
+  return await runSweep({
+    methods,
+    evaluation: new PerplexityEvaluation(llama, TOKENS, { context: CONTEXT }),
+    createPruner: (method) => createTrialPruner(CONFIG, method, { backend: llama.backend }),
+    conditions: { model: "small" } as RunConditions,
+    log,
+  });
+}
+
+testOnDevice("runSweep() on CUDA comes to the reference's trials", async (backend) => {
+  const options: TrialOptions[] = [
+    { fusion: "variance" },
+    { fusion: "learned", tail: 0.6, pruneRatio: 0.3 },
+    { fusion: "key", threshold: "topk" },
+    { fusion: "oracle" },
+  ];
+  const methods = options.map((own) => resolveTrialOptions({ ...SMALL, ...own }));
+  const found = await sweep(modelOn(backend), methods), expected = await sweep(truth, methods);
+  assertEquals(found.length, 4);
+  for (const [i, want] of expected.entries()) {
+    const got = found[i]!;
+    assert(want.achievedRatio! > 0.2, `${want.fusion}: ${want.achievedRatio}`);
+    for (const name of ["perplexity", "densePerplexity"] as const) {
+      assertAlmostEquals(Math.log(got[name]), Math.log(want[name]), 1e-5);
+    }
+    assertAlmostEquals(got.kl, want.kl, 1e-5);
+    assertAlmostEquals(got.nllDelta, want.nllDelta, 1e-5);
+    for (
+      const name of [
+        ...["achievedRatio", "layerRatios", "kvBytesHeld", "kvBytesAvoided", "kvBytesAllocated"],
+        ...["attentionFlopsAvoided", "totalFlopsDense", "top1Agreement", "scoredTokens"],
+      ] as (keyof Trial)[]
+    ) assertEquals(got[name], want[name], `${want.fusion}: ${name}`);
+    assert(got.timeMs > 0 && got.denseTimeMs > 0);
+  }
+});
+
+/** Describes heads of a model, on the backend that the model is on. */
+async function describeHeads(llama: Llama) {
+  const filter = { ...SMALL, pruneRatio: 0.3, tail: 0.6, features: ["similarity", "norm", "query"] as const };
+  const heads = new HeadCollection(llama, TOKENS, { context: CONTEXT, filter, bootstrap: { resamples: 20 } });
+  await heads.run();
+  const report = await heads.report(
+    { model: "small" } as Environment,
+    { fusion: "variance" },
+    (own) => Array.from(own, String),
+  );
+  return { report, decisions: heads.decisions() };
+}
+
+testOnDevice("HeadCollection on CUDA measures what the reference measures", async (backend) => {
+  const found = await describeHeads(modelOn(backend)), expected = await describeHeads(truth);
+  assertEquals(found.decisions.rows, 2 * 80);
+  let compared = 0;
+  /** Equal but for the last digits of numbers; ranks of near-equal scores may swap. */
+  const near = (got: unknown, want: unknown, path: string): void => {
+    if (typeof want === "number" && typeof got === "number") {
+      if (Number.isNaN(want)) assert(Number.isNaN(got), path);
+      else assertAlmostEquals(got, want, 2e-3 * Math.max(1, Math.abs(want)), path);
+      compared++;
+    } else if (typeof want === "object" && want !== null) {
+      assertEquals(Object.keys(got as object), Object.keys(want), path);
+      for (const [key, value] of Object.entries(want)) {
+        near((got as Record<string, unknown>)[key], value, `${path}.${key}`);
+      }
+    } else assertEquals(got, want, path);
+  };
+  near(found.decisions, expected.decisions, "decisions");
+  near(found.report.layers, expected.report.layers, "layers");
+  near(found.report.views, expected.report.views, "views");
+  assert(compared > 2000, `${compared}`);
+});
+
+testOnDevice("createScored() on CUDA reads the model's tensors through the backend", (backend) => {
+  const rule: TokenScore = ({ muK, value, residual, normed, key }) =>
+    muK + Math.hypot(...value) / (1 + Math.hypot(...residual)) - 0.1 * key[0]! * normed[1]!;
+  const { warmup, tail, pruneRatio, recent } = SMALL;
+  const own = (on?: typeof backend): Pruner =>
+    createScored(CONFIG, rule, { warmup, tail, pruneRatio, recent }, { backend: on });
+  const want = scoreSequence(truth, TOKENS, own()),
+    got = scoreSequence(modelOn(backend), TOKENS, own(backend));
+  assert(want.keep.some((mask) => mask.includes(0)));
+  assertEquals(got.keep, want.keep);
+  got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
+});
+
+testOnDevice(
+  "measureLengths() on CUDA holds as many bytes as on the reference, and waits for the device",
+  (backend) => {
+    const measure = (llama: Llama) => {
+      const method = resolveTrialOptions({ ...SMALL, fusion: "variance" });
+      const pruner = createTrialPruner(CONFIG, method, { backend: llama.backend });
+      const methods = [{ name: "dense" }, { name: "half", pruner }];
+      return measureLengths(llama, TOKENS, methods, { lengths: [12, 24], turns: 1, decodes: 2 });
+    };
+    const found = measure(modelOn(backend)), expected = measure(truth);
+    const bytes = (rows: typeof found) =>
+      rows.map(({ name, tokens, kvBytesHeld, kvBytesDense }) => ({
+        name,
+        tokens,
+        kvBytesHeld,
+        kvBytesDense,
+      }));
+    assertEquals(bytes(found), bytes(expected));
+    assert(found.every(({ prefillMs, decodeMs }) => prefillMs > 0 && decodeMs! > 0));
+  },
+);
