@@ -57,7 +57,7 @@ int plan_splits(const tkf_context* context, int64_t blocks, int64_t rows) {
 
 int splits_of(const tkf_context* context, int64_t batch, int kv_heads, int group, int64_t rows) {
   const int g = group == 1 ? 1 : group <= 4 ? 4 : 8;
-  return plan_splits(context, max(int64_t{1}, batch * kv_heads * ((group + g - 1) / g)), rows);
+  return plan_splits(context, max(int64_t{1}, batch * kv_heads * ((int64_t{group} + g - 1) / g)), rows);
 }
 
 size_t workspace_of(int64_t splits, int64_t batch, int64_t heads, int64_t head_dim) {

@@ -8,7 +8,13 @@
 
 #include "draw.h"
 
-extern "C" __attribute__((weak)) void __asan_set_death_callback(void (*callback)());
+// What a sanitizer finds ends the program by a signal, so that the seed is said.
+extern "C" __attribute__((visibility("default"), used)) const char* __asan_default_options() {
+  return "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1";
+}
+extern "C" __attribute__((visibility("default"), used)) const char* __ubsan_default_options() {
+  return "abort_on_error=1:print_stacktrace=1";
+}
 
 namespace fuzz {
 namespace {
@@ -79,7 +85,6 @@ int run(uint64_t calls, uint64_t first) {
 }  // namespace fuzz
 
 int main(int count, char** arguments) {
-  if (__asan_set_death_callback != nullptr) __asan_set_death_callback(fuzz::say_seed);
   for (int signal : {SIGALRM, SIGABRT}) std::signal(signal, fuzz::on_signal);
   setvbuf(stdout, nullptr, _IOLBF, 0);
   const uint64_t calls = count > 1 ? strtoull(arguments[1], nullptr, 10) : 100000;

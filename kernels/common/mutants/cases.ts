@@ -117,7 +117,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "filtered_attention/device.cuh",
     from: "__ballot_sync(kAllLanes, row >= end || at(static_cast<int>(row)) > value)",
     to: "__ballot_sync(kAllLanes, row < end && at(static_cast<int>(row)) > value)",
-    ...DECODE,
+    ...ATTENTION,
   },
   {
     name: "a sum over the filter's block begins before the last one was read",
