@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { type ModelConfig, nearest, UsageError } from "../mod.ts";
-import { buildArchOf, CudaBackend, CudaMemory, openCuda, openDriver } from "../ffi/mod.ts";
+import { buildArchOf, type CudaBackend, type CudaMemory, openCuda, openDriver } from "../ffi/mod.ts";
 import { buildCuda } from "../build.ts";
 import { type AttentionSizes, decodeContender, prefillContender } from "./bench_gpu/attention.ts";
 import { type FloatType, type Gpu, raceOnDevice, tensorRate } from "./bench_gpu/device.ts";
