@@ -19,6 +19,8 @@ import {
   type TrialOptions,
 } from "../../mod.ts";
 import { CONFIG, ids, modelOn, truth } from "./small_model/testing.ts";
+import type { CudaBackend, DeviceTensor } from "./backend.ts";
+import type { DeviceBuffer } from "./memory.ts";
 import { testOnDevice } from "./testing.ts";
 
 const TOKENS = ids(80), CONTEXT = 40;
@@ -62,6 +64,48 @@ testOnDevice("runSweep() on CUDA comes to the reference's trials", async (backen
     ) assertEquals(got[name], want[name], `${want.fusion}: ${name}`);
     assert(got.timeMs > 0 && got.denseTimeMs > 0);
   }
+});
+
+/** The backend, with the bytes of tensors that were made and not given back. */
+function watched(backend: CudaBackend): { backend: CudaBackend; live: () => number } {
+  const live = new Map<DeviceBuffer, number>();
+  const proxy = new Proxy(backend, {
+    get(target, name) {
+      const value = Reflect.get(target, name, target);
+      if (typeof value !== "function") return value;
+      if (name === "free") {
+        return (tensor: DeviceTensor) => (live.delete(tensor.buffer), target.free(tensor));
+      }
+      if (name !== "alloc" && name !== "upload" && name !== "resizeRows") return value.bind(target);
+      return (...args: unknown[]) => {
+        const made = value.apply(target, args) as DeviceTensor;
+        live.set(made.buffer, made.buffer.bytes);
+        return made;
+      };
+    },
+  });
+  return { backend: proxy, live: () => live.values().reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+testOnDevice("evaluation on CUDA gives a sequence's memory back when it has ended", async (backend) => {
+  const { backend: counted, live } = watched(backend);
+  const llama = modelOn(counted), evaluation = new PerplexityEvaluation(llama, TOKENS, { context: CONTEXT });
+  const pruner = createTrialPruner(CONFIG, resolveTrialOptions(SMALL), { backend: counted });
+  await evaluation.run(pruner);
+  const grown: number[] = [];
+  for (
+    const work of [
+      () => evaluation.run(pruner),
+      () => scoreSequence(llama, TOKENS, pruner, { chunk: 20 }),
+      () => new HeadCollection(llama, TOKENS, { context: CONTEXT, filter: SMALL }).run(),
+    ]
+  ) {
+    const before = live();
+    await work();
+    grown.push(live() - before);
+  }
+  const cache = 3 * 80 * 2 * 64 * 4; // of 80 tokens, dense: less than half of what one run computes with
+  assertEquals(grown.map((bytes) => bytes < cache / 2), [true, true, true], `${grown} bytes of ${cache}`);
 });
 
 /** Describes heads of a model, on the backend that the model is on. */

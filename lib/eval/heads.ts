@@ -146,7 +146,9 @@ export class HeadCollection {
       signal?.throwIfAborted();
       first = chunk * this.context;
       this.#columns.forEach((columns) => columns.restart(chunk));
-      this.#llama.start(probe, { chunk }).feed(ids);
+      const sequence = this.#llama.start(probe, { chunk });
+      backend.free(sequence.feed(ids));
+      sequence.free();
       this.#columns.forEach((columns) => columns.end());
       onProgress?.((chunk + 1) / this.chunks.length, `${chunk + 1}/${this.chunks.length} chunks`);
     }

@@ -59,8 +59,11 @@ export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
           const start = seen.get(layer) ?? 0;
           seen.set(layer, start + count);
           const rotated = backend.resizeRows(keys, count);
-          const positions = Int32Array.from({ length: count }, (_, i) => start + i);
-          backend.rope(rotated, backend.upload(hostTensor("i32", [count], positions)), ropeTheta);
+          const positions = backend.upload(
+            hostTensor("i32", [count], Int32Array.from({ length: count }, (_, i) => start + i)),
+          );
+          backend.rope(rotated, positions, ropeTheta);
+          backend.free(positions);
           onRows({
             layer,
             start,
@@ -73,6 +76,7 @@ export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
             outputNorms,
             residualNorms,
           });
+          backend.free(rotated);
         },
         fork(): never {
           throw new RangeError("Cannot branch a sequence that is being looked at: expected one run");

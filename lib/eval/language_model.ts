@@ -6,7 +6,9 @@ import type { Pruner } from "../pruning/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** One sequence at work in a model. */
-export type EvaluatedSequence = Pick<LlamaSequence, "feed" | "feedResidual" | "keep" | "usage">;
+export type EvaluatedSequence =
+  & Pick<LlamaSequence, "feed" | "feedResidual" | "keep" | "usage">
+  & Partial<Pick<LlamaSequence, "free">>;
 
 /** A batch of sequences at work on a device. */
 export type EvaluatedBatch = Pick<BatchDecoder, "begin" | "step" | "keep" | "usageOf">;

@@ -88,17 +88,18 @@ export function measureLengths(
       for (const [i, { pruner }] of methods.entries()) {
         const sequence = model.start(pruner), run = runs[i]!;
         const begin = now();
-        sequence.feed(ids.slice(0, tokens));
+        model.backend.free(sequence.feed(ids.slice(0, tokens)));
         model.backend.synchronize?.();
         const prefill = now() - begin;
         const { kvBytesHeld, kvBytesAvoided } = sequence.usage();
         const decode: number[] = [];
         for (let t = tokens; t < tokens + decodes && (pruner?.looksAhead ?? "nothing") === "nothing"; t++) {
           const from = now();
-          sequence.feed(ids.slice(t, t + 1));
+          model.backend.free(sequence.feed(ids.slice(t, t + 1)));
           model.backend.synchronize?.();
           decode.push(now() - from);
         }
+        sequence.free?.();
         if (turn < 0) continue;
         run.prefill.push(prefill);
         run.decode.push(...decode);

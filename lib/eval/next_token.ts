@@ -16,13 +16,18 @@ function forEachBlock(
   for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
     const end = Math.min(start + ROWS_PER_BLOCK, rows);
     const targets = Int32Array.from(ids.subarray(start + 1, end + 1));
-    visit(start, end, model.backend.upload(hostTensor("i32", [end - start], targets)));
+    const uploaded = model.backend.upload(hostTensor("i32", [end - start], targets));
+    visit(start, end, uploaded);
+    model.backend.free(uploaded);
   }
 }
 
 /** Logits of rows [start, end) of hidden states. */
 function logitsOf(model: EvaluatedModel, hidden: Tensor, start: number, end: number): Tensor {
-  return model.logits(model.backend.upload(rowsOf(model.backend.read(hidden), start, end)));
+  const rows = model.backend.upload(rowsOf(model.backend.read(hidden), start, end));
+  const logits = model.logits(rows);
+  if (logits !== rows) model.backend.free(rows);
+  return logits;
 }
 
 /**

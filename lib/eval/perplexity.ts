@@ -148,7 +148,9 @@ export class PerplexityEvaluation {
   async dense(control: RunControl = {}): Promise<DenseResult> {
     if (this.#dense !== undefined) return this.#dense;
     // Untimed: the first pass of a process pays for page faults and compilation that later ones do not.
-    this.#model.start().feed(this.chunks[0]!);
+    const first = this.#model.start();
+    this.#model.backend.free(first.feed(this.chunks[0]!));
+    first.free?.();
     const losses: Float64Array[] = [];
     const usages: SequenceUsage[] = [];
     let timeMs = 0;
@@ -163,6 +165,8 @@ export class PerplexityEvaluation {
       this.#states.put(`hidden ${chunk}`, hidden);
       losses.push(nextTokenNll(this.#model, ids, hidden));
       usages.push(sequence.usage());
+      sequence.free?.();
+      this.#release(`hidden ${chunk}`, hidden);
       control.onChunk?.(chunk + 1, this.chunks.length);
     }
     const nll = expectFinite(meanOf(losses));
@@ -201,7 +205,10 @@ export class PerplexityEvaluation {
       const sequence = this.#model.start(pruner, { chunk });
       const { hidden, ms } = this.#feed(sequence, chunk, first);
       timeMs += ms;
-      const compared = compareNextTokens(this.#model, ids, this.#denseHidden(chunk), hidden);
+      const denseHidden = this.#denseHidden(chunk);
+      const compared = compareNextTokens(this.#model, ids, denseHidden, hidden);
+      this.#model.backend.free(hidden);
+      this.#release(`hidden ${chunk}`, denseHidden);
       losses.push(compared.nll);
       differences.push(compared.nll.map((value, i) => value - compared.baseNll[i]!));
       divergences.push(compared.kl);
@@ -209,6 +216,7 @@ export class PerplexityEvaluation {
       agreed += compared.agree.reduce((a, b) => a + b, 0);
       usages.push(sequence.usage());
       masks.push({ length: ids.length, keep: sequence.keep });
+      sequence.free?.();
       control.onChunk?.(chunk + 1, this.chunks.length);
     }
     const { mean: nllDelta, standardError: nllDeltaSe } = pairedMean(differences, BLOCK_TOKENS);
@@ -241,7 +249,14 @@ export class PerplexityEvaluation {
     const begin = performance.now();
     const hidden = residual === undefined ? sequence.feed(ids) : sequence.feedResidual(residual, first);
     this.#model.backend.synchronize?.();
-    return { hidden, ms: performance.now() - begin };
+    const ms = performance.now() - begin;
+    if (residual !== undefined) this.#release(`residual ${first} ${chunk}`, residual);
+    return { hidden, ms };
+  }
+
+  /** Frees a tensor that nothing keeps for reuse. */
+  #release(key: string, tensor: Tensor): void {
+    if (!this.#states.has(key)) this.#model.backend.free(tensor);
   }
 
   #residual(chunk: number, layer: number): Tensor {
@@ -258,7 +273,11 @@ export class PerplexityEvaluation {
   }
 
   #denseHidden(chunk: number): Tensor {
-    return this.#states.get(`hidden ${chunk}`, () => this.#model.start().feed(this.chunks[chunk]!));
+    return this.#states.get(`hidden ${chunk}`, () => {
+      const sequence = this.#model.start(), hidden = sequence.feed(this.chunks[chunk]!);
+      sequence.free?.();
+      return hidden;
+    });
   }
 }
 

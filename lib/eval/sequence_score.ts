@@ -108,16 +108,15 @@ function feedThrough(
     }
     if (end - start > 1) nll.set(nextTokenNll(model, ids.subarray(start, end), hidden), start);
     const last = Float32Array.from(rows.data.subarray((end - start - 1) * width, (end - start) * width));
+    if (carried !== undefined) model.backend.free(carried);
+    model.backend.free(hidden);
     carried = model.backend.upload(hostTensor("f32", [1, width], last));
     onFeed?.(end);
   }
   const layers = [...sequence.keep.keys()].sort((a, b) => a - b);
-  return {
-    nll,
-    layers,
-    keep: layers.map((layer) => sequence.keep.get(layer)!),
-    usage: sequence.usage(),
-  };
+  const keep = layers.map((layer) => sequence.keep.get(layer)!), usage = sequence.usage();
+  sequence.free?.();
+  return { nll, layers, keep, usage };
 }
 
 /** Decodes a sequence by the recorded steps of a device. */

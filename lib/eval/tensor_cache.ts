@@ -12,6 +12,11 @@ export class TensorCache {
     this.#bytesLeft = bytes;
   }
 
+  /** Whether a tensor is kept under a key. */
+  has(key: string): boolean {
+    return this.#entries.has(key);
+  }
+
   /** Keeps a tensor if it fits; one that is already kept under the key stays. */
   put(key: string, tensor: Tensor): void {
     const bytes = byteSize(tensor.dtype, countOf(tensor.shape));

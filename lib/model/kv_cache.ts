@@ -32,6 +32,8 @@ export class LayerCache {
   readonly #recent: number;
   #kept: CachedRows;
   #ring: CachedRows;
+  /** What the last {@linkcode pass} made anew. */
+  #joined: CachedRows | undefined;
 
   /**
    * An empty cache.
@@ -109,12 +111,29 @@ export class LayerCache {
     const all = new Int32Array(count);
     all.set(ring.positions);
     all.set(positions, ring.count);
-    return this.#slide({
+    this.#joined = {
       keys: joined(ring.keys, keys),
       values: joined(ring.values, values),
       positions: all,
       count,
-    }, next);
+    };
+    return this.#slide(this.#joined, next);
+  }
+
+  /** Gives rows of {@linkcode pass} back once queries have seen them, unless the window still holds them. */
+  release(rows: CachedRows): void {
+    if (rows !== this.#joined || rows === this.#ring) return;
+    this.#joined = undefined;
+    this.#backend.free(rows.keys);
+    this.#backend.free(rows.values);
+  }
+
+  /** Gives the cached rows' memory back at once and forgets them; those of the recent window a fork may share. */
+  free(): void {
+    const { keys, values } = this.#kept;
+    this.#kept = this.#ring = this.#empty();
+    this.#backend.free(keys);
+    this.#backend.free(values);
   }
 
   /** An independent copy. */

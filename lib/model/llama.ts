@@ -67,17 +67,20 @@ export class Llama {
    * With {@linkcode LlamaSequence.feedResidual} it spares the layers that no filter touches.
    */
   residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor {
-    return this.start().residualAt(ids, layer);
+    const sequence = this.start();
+    try {
+      return sequence.residualAt(ids, layer);
+    } finally {
+      sequence.free();
+    }
   }
 
   /** The residual stream before the first layer, [T, hiddenSize] f32. @throws {RangeError} On an unknown id. */
   embed(ids: Int32Array<ArrayBuffer>): Tensor {
     const out = this.backend.alloc("f32", [ids.length, this.config.hiddenSize]);
-    this.backend.embedding(
-      this.weights.embedding,
-      this.backend.upload(hostTensor("i32", [ids.length], ids)),
-      out,
-    );
+    const rows = this.backend.upload(hostTensor("i32", [ids.length], ids));
+    this.backend.embedding(this.weights.embedding, rows, out);
+    this.backend.free(rows);
     return out;
   }
 

@@ -110,6 +110,12 @@ export class LlamaBlock {
     return fresh;
   }
 
+  /** Gives all scratch back at once. */
+  free(): void {
+    for (const tensor of this.#scratch.values()) this.#backend.free(tensor);
+    this.#scratch.clear();
+  }
+
   #norm(x: Tensor, weight: Tensor): Tensor {
     const out = this.take("normed", "f32", x.shape);
     this.#backend.rmsNorm(x, weight, this.#llama.config.rmsNormEps, out);

@@ -95,7 +95,7 @@ export class LlamaSequence {
     if (this.#lowest > 0) {
       throw new RangeError("Cannot feed tokens after a residual stream: the layers below it have no cache");
     }
-    return this.#normed(this.#run(this.#llama.embed(ids), 0, this.#llama.config.numLayers));
+    return this.#throughLayers(this.#llama.embed(ids), 0);
   }
 
   /**
@@ -112,7 +112,7 @@ export class LlamaSequence {
     }
     this.#lowest = layer;
     const copy = this.#llama.backend.resizeRows(residual, residual.shape[0]!);
-    return this.#normed(this.#run(copy, layer, this.#llama.config.numLayers));
+    return this.#throughLayers(copy, layer);
   }
 
   /** The residual stream that enters `layer`, of the first tokens, [T, hiddenSize]. The sequence ends with it. */
@@ -154,14 +154,27 @@ export class LlamaSequence {
     return copy;
   }
 
+  /**
+   * Gives the memory of its caches back at once; not to be fed or forked afterwards. Where it is not called, memory is
+   * freed late, which on a device may be too late.
+   */
+  free(): void {
+    this.#layers.forEach(({ cache }) => cache.free());
+    this.#block.free();
+  }
+
   #filters(layer: number): boolean {
     return this.#pruner?.layers.includes(layer) ?? false;
   }
 
-  #normed(x: Tensor): Tensor {
+  /** Hidden states of rows of the residual stream, which it takes over, after the layers from `from` on. */
+  #throughLayers(rows: Tensor, from: number): Tensor {
     const { backend, config, weights } = this.#llama;
+    const x = this.#run(rows, from, config.numLayers);
     const out = backend.alloc("f32", x.shape);
     backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, out);
+    backend.free(x);
+    if (x !== rows) backend.free(rows);
     return out;
   }
 
@@ -233,6 +246,7 @@ export class LlamaSequence {
       this.#attend(rows, start, keep.subarray(0, taken));
       start += taken;
     }
+    if (seen !== keys) this.#llama.backend.free(seen);
   }
 
   /** Adds the attention of the kept rows of [start, start + keep.length) to the residual stream. */
@@ -259,7 +273,10 @@ export class LlamaSequence {
       rows.positions[start]! + keep.length,
     );
     record.tally.take(keep);
-    if (kept.length === 0) return;
+    if (kept.length === 0) {
+      record.cache.release(recent);
+      return;
+    }
 
     const positions = at(kept);
     const window = this.#pruner?.recent ?? 0;
@@ -272,6 +289,7 @@ export class LlamaSequence {
       this.#decider!.observe!(layer, backend.rowNorms(output), residualNorms);
     }
     backend.scatterAddRows(x, block.i32(kept), output);
+    record.cache.release(recent);
   }
 
   /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
