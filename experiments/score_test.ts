@@ -25,6 +25,7 @@ async function score(folder: string, ...args: string[]) {
     perplexity: number;
     keep: number[][];
     layers: number[];
+    decodedOn?: "device" | "host";
   };
 }
 
@@ -51,6 +52,7 @@ Deno.test("score decides alike in prefill, in pieces and in decode", () =>
       for (const feed of [["--chunk", "7"], ["--chunk", "64"], ["--phase", "decode"]]) {
         const fed = await score(folder, ...method, ...feed);
         assertEquals(fed.keep, whole.keep, feed.join(" "));
+        assertEquals(fed.decodedOn, feed.includes("decode") ? "host" : undefined);
         assert(furthest(fed.nll, whole.nll) < 1e-4, feed.join(" "));
       }
     }
