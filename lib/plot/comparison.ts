@@ -59,9 +59,13 @@ export function collectComparison(comparison: Comparison, base: "dense" | "rando
 
 /** `+0.820 [0.794, 0.845]`. */
 export function formatInterval({ estimate, low, high }: Interval, digits: number): string {
-  return `${estimate < 0 ? "" : "+"}${estimate.toFixed(digits)} [${low.toFixed(digits)}, ${
-    high.toFixed(digits)
-  }]`;
+  const middle = roundTo(estimate, digits);
+  return `${middle.startsWith("-") ? "" : "+"}${middle} [${roundTo(low, digits)}, ${roundTo(high, digits)}]`;
+}
+
+/** Like `toFixed`, without a sign where nothing but zeros is left. */
+function roundTo(value: number, digits: number): string {
+  return value.toFixed(digits).replace(/^-(?=[0.]+$)/, "");
 }
 
 /** `47.7% [44.9%, 50.2%]`. */
@@ -86,7 +90,7 @@ export function plotComparison({ base, rows, confidence }: ComparisonRows): Figu
     caption: (base === "dense"
       ? "Loss above the dense model's at the same ratio, nats a token; lower is better."
       : "Loss above that of the random control at the same ratio, nats a token; left of 0 is better than chance.") +
-      ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. Open marks look ahead.`,
+      ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.`,
     height: 96 + ROW_PIXELS * rows.length,
     data: shown.map(({ name, difference, hover, looksAhead }) => {
       const { color, symbol } = styleMethod(name);
@@ -96,7 +100,7 @@ export function plotComparison({ base, rows, confidence }: ComparisonRows): Figu
         showlegend: false,
         name: escapeText(name),
         x: [difference.estimate],
-        y: [escapeText(name)],
+        y: [escapeText(looksAhead ? `${name} ^` : name)],
         text: [hover],
         hovertemplate: "%{text}<extra></extra>",
         error_x: {
@@ -111,7 +115,7 @@ export function plotComparison({ base, rows, confidence }: ComparisonRows): Figu
         marker: {
           color,
           size: 10,
-          symbol: looksAhead && !symbol.endsWith("-open") ? `${symbol}-open` : symbol,
+          symbol,
           line: { color, width: 2 },
         },
       };

@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { ComparedMethod, Comparison } from "../sweep/comparison.ts";
-import { collectComparison, plotComparison } from "./comparison.ts";
+import { collectComparison, formatInterval, plotComparison } from "./comparison.ts";
 import { renderComparisonReport, tabulateComparison } from "./comparison_report.ts";
 import { makeSummary } from "./testing.ts";
 
@@ -38,12 +38,18 @@ Deno.test("collectComparison() takes the methods that have a difference, best fi
   assertStringIncludes(collectComparison(comparison, "dense").rows[1]!.hover, "closes 50.0% [25.0%, 75.0%]");
 });
 
+Deno.test("formatInterval() gives a sign to the estimate, and none to what rounds to zero", () => {
+  assertEquals(formatInterval({ estimate: 0.82, low: -0.794, high: 0.845 }, 2), "+0.82 [-0.79, 0.84]");
+  assertEquals(formatInterval({ estimate: -1e-9, low: -0.04, high: 0.05 }, 1), "+0.0 [0.0, 0.1]");
+  assertEquals(formatInterval({ estimate: -0.5, low: -10, high: 0 }, 1), "-0.5 [-10.0, 0.0]");
+});
+
 Deno.test("plotComparison() draws a mark with its interval a method, the best on top", () => {
   const { data, caption } = plotComparison(collectComparison(comparison, "dense"));
   assertEquals(data.map(({ name }) => name), ["random", "learned", "oracle"]);
   const bar = data[1]!.error_x as Record<string, unknown>;
   assertEquals([data[1]!.x, bar.array, bar.arrayminus], [[0.5], [0.5], [0.25]]);
-  assertStringIncludes((data[2]!.marker as { symbol: string }).symbol, "-open");
+  assertEquals(data.map(({ y }) => y), [["random"], ["learned"], ["oracle ^"]]);
   assertStringIncludes(caption, "95% intervals");
   const empty = plotComparison({ base: "random", rows: [], confidence: 0.95 });
   assertStringIncludes(JSON.stringify(empty.layout), "hold against");

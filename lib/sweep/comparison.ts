@@ -42,7 +42,10 @@ export interface ComparedMethod {
   readonly toDense: Interval | null;
   /** Its loss less that of `random`; null for `dense` and `random`, and where `random` was left out. */
   readonly toRandom: Interval | null;
-  /** Share of the way from `random` to `oracle` in loss; null for those three, and where one was left out. */
+  /**
+   * Share of the way from `random` to `oracle` in loss; null for those three, where one was left out, and where the
+   * interval of that way holds 0: a share of nothing.
+   */
   readonly closed: Interval | null;
 }
 
@@ -199,6 +202,9 @@ export async function compareMethods(args: ComparisonArguments): Promise<Compari
   };
 }
 
+/** Nats a token that rounding alone may set two mean losses apart. */
+const ROUNDING = 1e-6;
+
 const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
 function describe(
@@ -214,6 +220,7 @@ function describe(
       statistic(all.map(({ means }) => average(means))),
       Float64Array.from(draws, (means) => statistic(means)),
     );
+  const hasGap = random > 0 && oracle > 0 && interval((m) => m[random]! - m[oracle]!).low > ROUNDING;
   return all.map(({ name, options: method, means, ratios }, i) => {
     const own = name !== "dense" && name !== "random";
     return {
@@ -227,7 +234,7 @@ function describe(
       seedLosses: [Math.min(...means), Math.max(...means)],
       toDense: i === 0 ? null : interval((m) => m[i]! - m[0]!),
       toRandom: own && random > 0 ? interval((m) => m[i]! - m[random]!) : null,
-      closed: own && random > 0 && oracle > 0 && i !== oracle
+      closed: own && hasGap && i !== oracle
         ? interval((m) => (m[random]! - m[i]!) / (m[random]! - m[oracle]!))
         : null,
     };

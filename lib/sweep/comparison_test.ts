@@ -99,6 +99,18 @@ Deno.test("compareMethods() draws the same blocks for every method, so that what
   assertEquals([toRandom, closed], [{ estimate: 0, low: 0, high: 0 }, null]);
 });
 
+Deno.test("compareMethods() tells no share of a gap that is not there", async () => {
+  const { methods: rows } = await compareMethods({
+    ...setUp(),
+    methods: comparedMethods(["random", "key", "oracle"], {}, 3),
+    createPruner: ({ fusion }) => fakePruner([0], (t) => t >= 10 && fusion === "key", { warmup: 10 }),
+    resamples: 50,
+  });
+  const { toRandom, closed } = rows.find(({ name }) => name === "key")!;
+  assert(toRandom!.estimate !== 0);
+  assertEquals(closed, null);
+});
+
 Deno.test("compareMethods() tells how far it is, and stops when asked", async () => {
   const seen: [number, string][] = [];
   await compareMethods({
