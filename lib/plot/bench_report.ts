@@ -103,10 +103,10 @@ export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
  * @returns HTML that loads nothing from anywhere.
  */
 export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOptions): string {
-  const { environment, roof, kernels } = report;
+  const { environment, roof, kernels, lengths } = report;
   return renderPage({
-    title: "How fast the kernels are",
-    intro: `<p class="muted">Everything was verified before it was timed; times are medians.</p>${
+    title: "Time and memory",
+    intro: `<p class="muted">Kernels were verified before they were timed; times are medians.</p>${
       renderFacts([
         ["backend", environment.backendDescription],
         [
@@ -121,12 +121,16 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
     nav,
     sections: [
       ...plotBench(report),
-      `<h2>All kernels</h2>
+      ...(kernels.length === 0 ? [] : [
+        `<h2>All kernels</h2>
 <p class="muted">A column's head sorts by it and says what it holds when pointed at.</p>
 ${renderTable(tabulateKernels(kernels))}`,
-      `<h2>All lengths</h2>
+      ]),
+      ...(lengths.length === 0 ? [] : [
+        `<h2>All lengths</h2>
 <p class="muted">The model tiny on the built-in text.</p>
-${renderTable(tabulateLengths(report.lengths))}`,
+${renderTable(tabulateLengths(lengths))}`,
+      ]),
     ],
     plotly,
   });

@@ -70,7 +70,7 @@ export function renderHeadsReport(report: HeadReport, { plotly, nav }: ReportOpt
 dense stream, where no token is skipped.</p>
 ${
         renderFacts([
-          ["method", `${options.method.fusion}${options.method.invert === true ? " inverted" : ""}`],
+          ["method", nameMethod(options)],
           ["measured layers", `${layers.length} of ${shape.numLayers}, ${shape.numKvHeads} KV heads each`],
           ["counts as redundant", layers.length === 0 ? "nothing" : sharesOf(low, high)],
           [
@@ -94,6 +94,11 @@ ${
   });
 }
 
+/** The rule that decides, as the report names it: `variance`, `variance inverted`. */
+function nameMethod({ method }: HeadReport["options"]): string {
+  return `${method.fusion}${method.invert === true ? " inverted" : ""}`;
+}
+
 function sharesOf(low: number, high: number): string {
   const percent = (share: number) => `${Number((100 * share).toFixed(1))}%`;
   return low === high
@@ -111,7 +116,7 @@ function tableOfRules({ overall, options, layers }: HeadReport): string {
   const rules = [...overall.rules].sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank);
   const { blockSize, confidence } = options.bootstrap;
   return `<h2>How well each rule finds redundant tokens</h2>
-<p class="muted">Means over ${layers.length} layers, with ${
+<p class="muted">Means over ${layers.length} ${layers.length === 1 ? "layer" : "layers"}, with ${
     100 * confidence
   }% intervals by resampling moving blocks of ${blockSize}
 tokens. AUROC: 1 = as the oracle, 0.5 = chance. Spearman: 1 = as the oracle, 0 = chance.</p>${
@@ -128,7 +133,7 @@ tokens. AUROC: 1 = as the oracle, 0.5 = chance. Spearman: 1 = as the oracle, 0 =
         shown(quality.auroc, quality.aurocInterval),
         shown(quality.spearman, quality.spearmanInterval),
       ]),
-      marked: (row) => rules[row]!.rule === options.method.fusion,
+      marked: (row) => rules[row]!.rule === nameMethod(options),
     })
   }`;
 }

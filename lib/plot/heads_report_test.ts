@@ -34,6 +34,9 @@ Deno.test("renderHeadsReport() holds the table, every figure and the excerpt, an
   for (let i = 0; i < 13; i++) assertStringIncludes(html, `id="figure${i}"`);
   assertStringIncludes(html, "0.563 [0.438, 0.813]"); // learned: AUROC with its interval
   assertStringIncludes(html, '<tr class="pareto"><td class="left">variance</td>');
+  const method = { ...report.options.method, invert: true };
+  const inverted = renderHeadsReport({ ...report, options: { ...report.options, method } }, { plotly: "" });
+  assertEquals(inverted.match(/<tr class="pareto"><td class="left">([^<]*)</)?.[1], "variance inverted");
   assertStringIncludes(html, "50% of a layer&#39;s tokens".replace("&#39;", "'"));
   assertStringIncludes(html, "KV similarity, head by head: fake on numbers &lt;1&gt;");
   assertStringIncludes(html, "<nav><b>nav</b></nav>");

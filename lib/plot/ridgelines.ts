@@ -118,7 +118,7 @@ const WORDS = {
     caption:
       "How little attention adds to a token in each layer: o is its output, x what that is added to; at 2 the " +
       "output is a hundredth as long. Densities, each scaled to one height. The stronger blue is the share that the layer " +
-      "is asked to skip. A layer far to the right can spare its attention; a wide one has tokens to choose from.",
+      "is asked to skip; the tick is the median. A layer far to the right can spare its attention; a wide one has tokens to choose from.",
     axis: "−log10(norm(o) / norm(x))",
   },
 };

@@ -89,7 +89,7 @@ export function plotRoc({ layers }: Roc): Figure {
   if (drawn.length === 0) {
     return emptyFigure(
       title,
-      "No curve: no layer has tokens of both kinds past the warm-up. Take a longer text.",
+      "No curve: no layer has both redundant and needed tokens past the warm-up. Take a longer text, or a ratio above 0.",
     );
   }
   const hidden = drawn.some(({ curves }) => curves.some(({ rule }) => !styleRule(rule).main));

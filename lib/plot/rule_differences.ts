@@ -57,7 +57,7 @@ export function plotRuleDifferences({ measure, rows }: RuleDifferences): Figure 
   if (rows.length === 0) {
     return emptyFigure(
       title,
-      "No rule can be compared: take a longer text, so that every layer has tokens of both kinds.",
+      "No rule can be compared: a layer has no redundant or no needed tokens past the warm-up. Take a longer text, or a ratio above 0.",
     );
   }
   // A gap parts what is compared with random from what is compared with other rules.

@@ -92,7 +92,7 @@ export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
   if (curves.every(({ values }) => values.every((v) => v === null))) {
     return emptyFigure(
       words.title,
-      "No rule can be ranked: no layer has tokens of both kinds past the warm-up. Take a longer text.",
+      "No rule can be ranked: no layer has both redundant and needed tokens past the warm-up. Take a longer text, or a ratio above 0.",
     );
   }
   const main = curves.filter(({ rule }) => styleRule(rule).main);

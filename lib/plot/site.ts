@@ -113,12 +113,15 @@ function renderIndex(entries: readonly SiteEntry[], files: readonly string[], na
   });
   return renderPage({
     title: "Token Filtering: results",
-    intro: `<p class="muted">${entries.length} ${entries.length === 1 ? "result" : "results"}.</p>`,
+    intro: `<p class="muted">${count(entries.length, "result")}.</p>`,
     nav,
     sections,
     plotly: { src: SITE_FILES.plotly },
   });
 }
+
+/** `1 trial`, `2 trials`. */
+const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 /** What a result says, in a line. */
 function headline(entry: SiteEntry): string {
@@ -126,7 +129,7 @@ function headline(entry: SiteEntry): string {
     case "sweep": {
       const { trials, dense } = entry.data;
       const front = trials.filter(({ pareto }) => pareto).length;
-      return `${trials.length} trials, ${front} on the Pareto front; dense perplexity ${
+      return `${count(trials.length, "trial")}, ${front} on the Pareto front; dense perplexity ${
         dense.perplexity.toFixed(2)
       }.`;
     }
@@ -143,12 +146,16 @@ function headline(entry: SiteEntry): string {
       const { methods } = entry.data;
       const best = methods.filter(({ closed, looksAhead }) => closed !== null && !looksAhead)[0];
       return best === undefined
-        ? `${methods.length - 1} methods.`
-        : `${methods.length - 1} methods; ${best.name} is the best that does not look ahead and closes ${
+        ? `${count(methods.length - 1, "method")}.`
+        : `${
+          count(methods.length - 1, "method")
+        }; ${best.name} is the best that does not look ahead and closes ${
           formatPercent(best.closed!)
         } of the gap from random to oracle.`;
     }
     case "bench":
-      return `${entry.data.kernels.length} kernels and ${entry.data.lengths.length} lengths.`;
+      return `${count(entry.data.kernels.length, "kernel measurement")}; ${
+        count(new Set(entry.data.lengths.map(({ tokens }) => tokens)).size, "length")
+      } of ${count(new Set(entry.data.lengths.map(({ name }) => name)).size, "method")}.`;
   }
 }
