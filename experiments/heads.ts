@@ -9,6 +9,7 @@ import {
   type Environment,
   HeadCollection,
   type HeadReport,
+  readPlotly,
   renderHeadsReport,
   type ResolvedTrialOptions,
   resolveTrialOptions,
@@ -25,6 +26,7 @@ import { readAxes } from "./cli/method.ts";
 import { type ModelFile, readModel } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
+import { newResultsFolder } from "./cli/results.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
@@ -71,8 +73,7 @@ async function readRequest(values: FlagValues): Promise<Request> {
   if (method.fusion === "oracle") {
     throw new UsageError("Cannot use --fusion oracle: the oracle is what the rules are measured against");
   }
-  const stamp = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-  const folder = (values.get("out")?.[0] ?? `results/${stamp}`) as string;
+  const folder = values.get("out")?.[0] as string | undefined ?? newResultsFolder();
   if (exists(`${folder}/heads.json`)) {
     throw new UsageError(`Cannot write to "${folder}": it holds heads.json already (take another --out)`);
   }
@@ -167,8 +168,7 @@ export async function main(args: readonly string[]): Promise<number> {
       (piece) => model.tokenizer.texts(piece),
       { signal, onProgress: watch(MODEL_SHARE, 1) },
     );
-    const { default: plotly } = await import("plotly.js-dist-min/plotly.min.js", { with: { type: "text" } });
-    const page = renderHeadsReport(report, { plotly });
+    const page = renderHeadsReport(report, { plotly: await readPlotly() });
     makeFolder(folder);
     await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, version));
     await writeWhole(`${folder}/heads.html`, page);
@@ -215,13 +215,14 @@ function formatReport(report: HeadReport): string {
 function summarize(report: HeadReport, folder: string): string {
   const { environment, layers } = report;
   const chunks = environment.textTokens / environment.context;
+  const shares = [...new Set(layers.map(({ skipRatio }) => `${(100 * skipRatio).toFixed(0)}%`))];
   return `${formatTable(tabulateRules(report))}\n\nMeans over ${layers.length} ${
     layers.length === 1 ? "layer" : "layers"
   } of ${environment.model} on ${environment.text}: ${chunks} ${
     chunks === 1 ? "chunk" : "chunks"
   } of ${environment.context} tokens. AUROC of finding the ${
-    (100 * layers[0]!.skipRatio).toFixed(0)
-  }% of tokens of least r; Spearman's correlation with -r. 1 = as the oracle.\nReport: ${folder}/heads.html`;
+    shares.length === 1 ? shares[0] : `${shares[0]} to ${shares.at(-1)} (by layer)`
+  } of tokens of least r; Spearman's correlation with -r. 1 = as the oracle.\nReport: ${folder}/heads.html`;
 }
 
 if (import.meta.main) await runTask(main);

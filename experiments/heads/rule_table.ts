@@ -17,12 +17,13 @@ export function tabulateRules({ overall, layers }: HeadReport): PlainTable {
     rows: rules.map(({ rule, aurocInterval, spearmanInterval }) => {
       const toRandom = (comparisons: typeof overall.comparisons) =>
         comparisons.find((one) => one.rule === rule && one.against === "random")?.auroc ?? null;
-      const above = layers.filter(({ comparisons }) => (toRandom(comparisons)?.low ?? 0) > 0);
+      const compared = layers.map(({ comparisons }) => toRandom(comparisons)).filter((one) => one !== null);
+      const above = compared.filter(({ low }) => low > 0);
       return [
         rule,
         shown(aurocInterval),
         shown(toRandom(overall.comparisons)),
-        rule === "random" ? "-" : `${above.length}/${layers.length}`,
+        compared.length === 0 ? "-" : `${above.length}/${compared.length}`,
         shown(spearmanInterval),
       ];
     }),
