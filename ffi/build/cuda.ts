@@ -115,11 +115,12 @@ export async function buildCuda(options: CudaOptions = {}): Promise<CudaLibrary>
         key: { nvcc: nvcc.version, compiler: compiler.version, FLAGS, archs },
         command: nvcc.command,
         args: (unit) => [...host, ...FLAGS, ...archFlags(archs), "-x", "cu", "-c", unit],
-        check: (unit, said) => checkSpills(unit, said, nvcc.version === PINNED ? undefined : onProgress),
       },
       work,
       { force, onProgress },
     );
+    const kernels = objects.flatMap(({ said }) => parseResources(said));
+    checkSpills(kernels, nvcc.version === PINNED ? undefined : onProgress);
     onProgress("linking");
     await Deno.writeTextFile(`${work}/exports`, "{ global: tkf_*; local: *; };\n");
     const linked = await run(nvcc.command, [
@@ -150,7 +151,7 @@ export async function buildCuda(options: CudaOptions = {}): Promise<CudaLibrary>
       archs,
       library: name,
       sha256: digest,
-      kernels: objects.flatMap(({ said }) => parseResources(said)),
+      kernels,
       buildMs: Math.round(performance.now() - started),
     };
     await writeAtomically(noted, JSON.stringify(manifest, null, 2) + "\n");
@@ -169,13 +170,13 @@ function archFlags(archs: readonly string[]): string[] {
 }
 
 /** A kernel whose registers do not suffice is slow in silence: an error, or with another nvcc than ours a warning. */
-function checkSpills(unit: string, said: string, warn?: (message: string) => void): void {
-  const spilled = parseResources(said).filter(({ spillBytes }) => spillBytes > 0);
+function checkSpills(kernels: readonly KernelResources[], warn?: (message: string) => void): void {
+  const spilled = kernels.filter(({ spillBytes }) => spillBytes > 0);
   if (spilled.length === 0) return;
   const list = spilled.map(({ symbol, arch, spillBytes, registers }) =>
     `${symbol} for ${arch}: ${spillBytes} bytes with ${registers} registers`
   );
-  const message = `kernels of kernels/${unit} spill registers to memory:\n${list.join("\n")}`;
+  const message = `kernels spill registers to memory:\n${list.join("\n")}`;
   if (warn === undefined) throw new NativeLibraryError(`Cannot build the CUDA library: ${message}`);
   warn(`warning: ${message}`);
 }

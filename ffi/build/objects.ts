@@ -17,8 +17,6 @@ export interface ObjectRecipe {
   readonly env?: Record<string, string>;
   /** Arguments for a unit; "-o" and the object's name follow. */
   args(unit: string): readonly string[];
-  /** Throws where what the compiler said is not acceptable. */
-  check?(unit: string, said: string): void;
 }
 
 /** An object, and what the compiler said when it was made. */
@@ -81,7 +79,6 @@ export async function buildObjects(
         `Cannot build the native library: the compiler failed on kernels/${unit}:\n${said}`,
       );
     }
-    recipe.check?.(unit, said);
     await writeAtomically(`${path}.txt`, said);
     await writeAtomically(path, await Deno.readFile(`${work}/${object}`));
     found.set(unit, { unit, path, said });
