@@ -9,6 +9,7 @@ import {
   type MachineRoof,
   nearest,
   readPlotly,
+  readVersion,
   renderBenchReport,
   tabulateKernels,
   tabulateLengths,
@@ -208,9 +209,8 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 async function describeMachine(backend: CpuBackend, startedAt: string): Promise<BenchReport["environment"]> {
-  const config = JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url)));
   return {
-    version: config.version,
+    version: await readVersion(),
     backendDescription: backend.description,
     deno: Deno.version.deno,
     platform: `${Deno.build.os} ${Deno.build.arch}`,

@@ -4,17 +4,15 @@
  */
 import {
   cutChunks,
-  digestConditions,
+  describeStudy,
   effectiveOptions,
-  type Environment,
+  encodeStudy,
   HeadCollection,
   type HeadReport,
   readPlotly,
   renderHeadsReport,
   type ResolvedTrialOptions,
   resolveTrialOptions,
-  type RunConditions,
-  sha256Hex,
   type TrialOptions,
   UsageError,
 } from "../mod.ts";
@@ -30,7 +28,6 @@ import { newResultsFolder } from "./cli/results.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
-import { readVersion } from "./cli/version.ts";
 import { tabulateRules } from "./heads/rule_table.ts";
 import { type TraceInfo, writeTrace } from "./heads/trace_file.ts";
 
@@ -104,9 +101,8 @@ export async function main(args: readonly string[]): Promise<number> {
   cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
 
   const model = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
-  const ids = Int32Array.from(
-    model.tokenizer.encode(text, { bos: model.tokenizer.addsBos }).slice(0, tokens),
-  );
+  const plan = { model, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const ids = encodeStudy(plan);
   const chunks = cutChunks(ids, context).length;
   if (context > model.config.contextLength) {
     writeLine(
@@ -115,30 +111,14 @@ export async function main(args: readonly string[]): Promise<number> {
     );
   }
   const backend = await openBackend(request, progress);
-  const version = await readVersion();
-  const conditions: RunConditions = {
-    version,
-    model: model.name,
-    modelSha256: model.sha256,
-    text: textName,
-    textSha256: await sha256Hex(text),
-    context,
-    textTokens: chunks * context,
-    bos: model.tokenizer.addsBos,
-    backend: backend.name,
-  };
-  const environment: Environment = {
-    ...conditions,
-    runDigest: await digestConditions(conditions),
+  const llama = model.open(backend);
+  const environment = {
+    ...await describeStudy({ ...plan, model: { ...model, llama } }),
     protocol: PROTOCOL,
-    backendDescription: backend.description,
-    deno: Deno.version.deno,
-    platform: `${Deno.build.os} ${Deno.build.arch}`,
-    startedAt: new Date().toISOString(),
   };
   const { fusion, ...options } = method;
   const heads = checkFlags(() =>
-    new HeadCollection(model.open(backend), ids, {
+    new HeadCollection(llama, ids, {
       filter: { ...options, fusion: fusion as Exclude<typeof fusion, "oracle"> },
       context,
       bootstrap: { resamples: asked.resamples },
@@ -170,7 +150,11 @@ export async function main(args: readonly string[]): Promise<number> {
     );
     const page = renderHeadsReport(report, { plotly: await readPlotly() });
     makeFolder(folder);
-    await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, version));
+    await writeTrace(
+      `${folder}/trace.parquet`,
+      heads.decisions(),
+      traceInfo(model, method, environment.version),
+    );
     await writeWhole(`${folder}/heads.html`, page);
     await writeWhole(`${folder}/heads.json`, formatReport(report));
     progress.clear();

@@ -8,6 +8,7 @@ import {
   DecisionRecorder,
   effectiveOptions,
   looksAhead,
+  readVersion,
   scoreSequence,
   type Tokenizer,
   UsageError,
@@ -22,7 +23,6 @@ import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
-import { readVersion } from "./cli/version.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
 import { writeTrace } from "./heads/trace_file.ts";
 

@@ -8,17 +8,16 @@ import {
   createTrialPruner,
   cutChunks,
   DEFAULT_GRID,
+  describeConditions,
+  describeStudy,
   digestConditions,
-  type Environment,
+  encodeStudy,
   PerplexityEvaluation,
-  PROTOCOL,
   readPlotly,
   renderSweepReport,
   type ResolvedTrialOptions,
   ruleName,
-  type RunConditions,
   runSweep,
-  sha256Hex,
   summarizeSweep,
   type SweepProgress,
   tabulateTrials,
@@ -127,23 +126,12 @@ export async function main(args: readonly string[]): Promise<number> {
 
   const model = await readModel(modelName, progress);
   checkPlans(methods, model.config);
-  const ids = model.tokenizer.encode(text, { bos: model.tokenizer.addsBos }).slice(0, tokens);
+  const plan = { model, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const ids = encodeStudy(plan);
   const chunks = cutChunks(ids, context);
-  const config = JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url)));
-  const conditions = async (backend: string): Promise<RunConditions> => ({
-    version: config.version as string,
-    model: model.name,
-    modelSha256: model.sha256,
-    text: textName,
-    textSha256: await sha256Hex(text),
-    context,
-    textTokens: chunks.length * context,
-    bos: model.tokenizer.addsBos,
-    backend,
-  });
   const logPath = `${folder}/trials.jsonl`;
   if (request.choice !== "auto") {
-    TrialLog.read(logPath, await digestConditions(await conditions(request.choice)));
+    TrialLog.read(logPath, await digestConditions(await describeConditions(plan, request.choice)));
   }
   if (context > model.config.contextLength) {
     writeLine(
@@ -153,17 +141,8 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 
   const backend = await openBackend(request, progress);
-  const run = await conditions(backend.name);
   const llama = model.open(backend);
-  const environment: Environment = {
-    ...run,
-    runDigest: await digestConditions(run),
-    protocol: PROTOCOL,
-    backendDescription: backend.description,
-    deno: Deno.version.deno,
-    platform: `${Deno.build.os} ${Deno.build.arch}`,
-    startedAt: new Date().toISOString(),
-  };
+  const environment = await describeStudy({ ...plan, model: { ...model, llama } });
   progress.line(
     `${methods.length} ${methods.length === 1 ? "trial" : "trials"} on ${
       chunks.length * context
@@ -179,7 +158,7 @@ export async function main(args: readonly string[]): Promise<number> {
       methods,
       evaluation,
       createPruner: (method) => createTrialPruner(model.config, method, { backend }),
-      conditions: run,
+      conditions: await describeConditions(plan, backend.name),
       log,
       signal: interrupt.signal,
       onProgress: tellProgress(progress),

@@ -2,6 +2,7 @@
 import type { Environment, RunConditions } from "../environment.ts";
 import { type DenseResult, PerplexityEvaluation } from "../eval/perplexity.ts";
 import type { LoadedModel } from "../model/load.ts";
+import type { Tokenizer } from "../model/tokenizer.ts";
 import { compareMethods, type Comparison, type ComparisonArguments, type NamedMethod } from "./comparison.ts";
 import { sha256Hex } from "./digest.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
@@ -30,16 +31,34 @@ export interface Study {
   readonly tokens?: number;
 }
 
-/** Token ids of a study: BOS at the front where the tokenizer adds one, cut at `tokens`. */
-export function encodeStudy({ model: { tokenizer }, text, tokens }: Study): Int32Array<ArrayBuffer> {
-  return Int32Array.from(tokenizer.encode(text, { bos: tokenizer.addsBos }).slice(0, tokens));
+/** A study whose model is read, but not yet on a backend. */
+export interface StudyPlan extends Omit<Study, "model"> {
+  /** The model's file. */
+  readonly model: Pick<LoadedModel, "name" | "sha256" | "tokenizer">;
 }
 
-/** What a study's numbers depend on, and where they were measured. The package's version is read when this is called. */
-export async function describeStudy(study: Study): Promise<Environment> {
+/** Token ids of a study: BOS at the front where the tokenizer adds one, cut at `tokens`. */
+export function encodeStudy({ model: { tokenizer }, text, tokens }: StudyPlan): Int32Array<ArrayBuffer> {
+  const known = lastEncoded.get(tokenizer);
+  const ids = known?.text === text ? known.ids : tokenizer.encode(text, { bos: tokenizer.addsBos });
+  lastEncoded.set(tokenizer, { text, ids });
+  return ids.slice(0, tokens);
+}
+
+/** The last text that a tokenizer encoded: a long one takes seconds, and a study needs its ids more than once. */
+const lastEncoded = new WeakMap<
+  Tokenizer,
+  { readonly text: string; readonly ids: Int32Array<ArrayBuffer> }
+>();
+
+/**
+ * What a study's numbers depend on. The package's version is read when this is called.
+ *
+ * @param backend Name of the backend that it runs on.
+ */
+export async function describeConditions(study: StudyPlan, backend: string): Promise<RunConditions> {
   const { model, text, textName = "text", context = 512 } = study;
-  const { backend } = model.llama;
-  const conditions: RunConditions = {
+  return {
     version: await readVersion(),
     model: model.name,
     modelSha256: model.sha256,
@@ -48,8 +67,14 @@ export async function describeStudy(study: Study): Promise<Environment> {
     context,
     textTokens: Math.floor(encodeStudy(study).length / context) * context,
     bos: model.tokenizer.addsBos,
-    backend: backend.name,
+    backend,
   };
+}
+
+/** What a study's numbers depend on, and where they were measured. */
+export async function describeStudy(study: Study): Promise<Environment> {
+  const { backend } = study.model.llama;
+  const conditions = await describeConditions(study, backend.name);
   return {
     ...conditions,
     runDigest: await digestConditions(conditions),
@@ -61,7 +86,8 @@ export async function describeStudy(study: Study): Promise<Environment> {
   };
 }
 
-async function readVersion(): Promise<string> {
+/** The package's version. */
+export async function readVersion(): Promise<string> {
   const response = await fetch(new URL("../../deno.json", import.meta.url));
   return (await response.json()).version;
 }
@@ -107,7 +133,7 @@ export async function sweepStudy(
     methods,
     evaluation,
     createPruner: (method) => pruners.get(method)!,
-    conditions: conditionsOf(environment),
+    conditions: await describeConditions(study, llama.backend.name),
     log: { finished: [], append: () => {} },
   });
   const dense: DenseResult = await evaluation.dense();
@@ -154,10 +180,4 @@ export async function compareStudy(
     createPruner: (options) => pruners.get(options)!,
     environment,
   });
-}
-
-/** The conditions among what is known of a run. */
-function conditionsOf(environment: Environment): RunConditions {
-  const { version, model, modelSha256, text, textSha256, context, textTokens, bos, backend } = environment;
-  return { version, model, modelSha256, text, textSha256, context, textTokens, bos, backend };
 }

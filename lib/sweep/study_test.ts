@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { loadModel, readBuiltinText, ReferenceBackend } from "../../mod.ts";
+import { loadModel, readBuiltinText, ReferenceBackend, type Tokenizer } from "../../mod.ts";
 import { describeStudy, encodeStudy, sweepStudy } from "./study.ts";
 
 const model = await loadModel("tiny", new ReferenceBackend());
@@ -12,6 +12,23 @@ Deno.test("encodeStudy() cuts the text at the asked number of tokens", () => {
     [...encodeStudy(study)],
     [...model.tokenizer.encode(study.text, { bos: model.tokenizer.addsBos })].slice(0, 100),
   );
+});
+
+Deno.test("encodeStudy() encodes a text once, and gives ids that the caller may change", () => {
+  let encoded = 0;
+  const tokenizer = {
+    addsBos: false,
+    encode(text: string) {
+      encoded++;
+      return Int32Array.from(text, (letter) => letter.codePointAt(0)!);
+    },
+  } as unknown as Tokenizer;
+  const plan = { model: { name: "fake", sha256: "", tokenizer }, text: "abc" };
+  encodeStudy(plan).fill(0);
+  assertEquals([...encodeStudy({ ...plan, tokens: 2 })], [97, 98]);
+  assertEquals(encoded, 1);
+  assertEquals([...encodeStudy({ ...plan, text: "d" })], [100]);
+  assertEquals([...encodeStudy(plan)], [97, 98, 99]);
 });
 
 Deno.test("describeStudy() counts whole chunks alone and knows the package's version", async () => {
