@@ -1,6 +1,7 @@
 /** The text itself: each token tinted by its redundancy, and marked where its attention was skipped. */
 import { hash, type MediaBundle } from "./display.ts";
 import { escapeHtml, scriptJson } from "./draw.ts";
+import { type ImageOptions, saveHtmlImage } from "./image.ts";
 import { type LayerTrace, numbersOf, positionsOf, shorten } from "./layer_trace.ts";
 import { renderPage } from "./page.ts";
 import { showToken } from "./score_timeline.ts";
@@ -191,29 +192,14 @@ export class TokenMap {
         keep: keep.map(Number),
       })),
     };
-    const id = `tokenfilter-tokens-${hash(JSON.stringify(data))}`, count = layers.length;
-    const spans = texts.map((text, t) => {
-      const names = [
-        ...isSkipped(skips[t]!, count) ? ["skip"] : [],
-        ...position[t]! < warmup ? ["warm"] : [],
-      ];
-      const title = `token ${position[t]}, “${shown[t]}”: skipped in ${skips[t]} of ${count} layers`;
-      const words = escapeHtml(text.replaceAll("\n", "⏎\n")) || "∅";
-      return `<span${names.length > 0 ? ` class="${names.join(" ")}"` : ""} style="--a: ${
-        (0.6 * skips[t]! / count).toFixed(3)
-      }" title="${escapeHtml(title)}">${isSkipped(skips[t]!, count) ? `<s>${words}</s>` : words}</span>`;
-    });
+    const id = `tokenfilter-tokens-${hash(JSON.stringify(data))}`;
     const options = layers.map(({ layer }, i) => `<option value="${i}">layer ${layer}</option>`);
     return `${STYLE}<div class="tokenfilter-tokens" id="${id}">
 <div class="bar"><label>Show <select disabled><option value="all">all layers</option>${
       options.join("")
     }</select></label>
-<span class="key"><span class="low" style="--a: 0">skipped nowhere</span><span style="--a: 0.2">&nbsp;</span><span
- style="--a: 0.4">&nbsp;</span><span class="high" style="--a: 0.6">in every layer</span></span>
-<span class="key"><span class="skip">skipped in most layers</span></span>${
-      position[0]! < warmup ? '\n<span class="key"><span class="warm">warm-up, kept</span></span>' : ""
-    }</div>
-<div class="text">${spans.join("")}</div>
+${this.#keyHtml()}</div>
+<div class="text">${this.#textHtml()}</div>
 <div class="detail" aria-live="polite">Point at a token, or tap it, to see its score.</div>
 </div>
 <script>(function () {
@@ -225,6 +211,32 @@ document.querySelectorAll("#${id}").forEach(function (root) {
   showTokens(root, map);
 });
 })();</script>`;
+  }
+
+  /** What tints and marks mean. */
+  #keyHtml(): string {
+    const { position, warmup } = this.#parts;
+    return `<span class="key"><span class="low" style="--a: 0">skipped nowhere</span><span style="--a: 0.2">&nbsp;</span><span
+ style="--a: 0.4">&nbsp;</span><span class="high" style="--a: 0.6">in every layer</span></span>
+<span class="key"><span class="skip">skipped in most layers</span></span>${
+      position[0]! < warmup ? '\n<span class="key"><span class="warm">warm-up, kept</span></span>' : ""
+    }`;
+  }
+
+  /** The tokens, tinted by the share of layers that skip them. */
+  #textHtml(): string {
+    const { texts, position, warmup, layers, skips } = this.#parts, count = layers.length;
+    return texts.map((text, t) => {
+      const names = [
+        ...isSkipped(skips[t]!, count) ? ["skip"] : [],
+        ...position[t]! < warmup ? ["warm"] : [],
+      ];
+      const title = `token ${position[t]}, “${showToken(text)}”: skipped in ${skips[t]} of ${count} layers`;
+      const words = escapeHtml(text.replaceAll("\n", "⏎\n")) || "∅";
+      return `<span${names.length > 0 ? ` class="${names.join(" ")}"` : ""} style="--a: ${
+        (0.6 * skips[t]! / count).toFixed(3)
+      }" title="${escapeHtml(title)}">${isSkipped(skips[t]!, count) ? `<s>${words}</s>` : words}</span>`;
+    }).join("");
   }
 
   /** The text as a frame of a page, heading included. */
@@ -243,6 +255,29 @@ document.querySelectorAll("#${id}").forEach(function (root) {
     await Deno.writeTextFile(
       path,
       renderPage({ title: this.title, sections: [this.toSection()], plotly: "" }),
+    );
+  }
+
+  /**
+   * Writes an image of the sum over the layers, made in a headless Chromium as a figure's is. An SVG holds the text as
+   * HTML: browsers show it, drawing programs do not.
+   *
+   * @param path Ends in `.png` or `.svg`.
+   * @throws {RangeError} If it does not, or a size is out of range.
+   * @throws {ChromiumError} If there is no Chromium, or it could not draw.
+   */
+  async saveImage(path: string, options: ImageOptions = {}): Promise<void> {
+    const { texts, layers } = this.#parts;
+    const text = texts.length === 0 || layers.length === 0
+      ? this.toHtml()
+      : `${STYLE}<div class="tokenfilter-tokens"><div class="bar">${this.#keyHtml()}</div>
+<div class="text" style="max-height: none">${this.#textHtml()}</div></div>`;
+    await saveHtmlImage(
+      `<div style="font-weight: 600">${escapeHtml(this.title)}</div><div style="font-size: 0.85em">${
+        escapeHtml(this.caption)
+      }</div>${text}`,
+      path,
+      options,
     );
   }
 
