@@ -65,6 +65,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--model", "tinny"], 'did you mean "tiny"'],
       [["--backend", "gpu"], "expected one of cpu, cuda, reference, auto"],
       [["--threads", "0"], "--threads 0"],
+      [["--wgmma"], "Cannot use --wgmma with --backend cpu"],
       [["--resume"], "found no folder"],
       [["--resume", out], "found no trials.jsonl"],
       [["--out", `${folder}/used`], "it holds a sweep"],

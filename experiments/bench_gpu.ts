@@ -118,7 +118,10 @@ function* races(
   }
   for (const tokens of wants("prefill") ? sizes.prefill : []) {
     const dtype = sizes.dtypes[0]!;
-    const cases = [{ skip: 0, recent: 0 }, { skip: 0.5, recent: 0 }, { skip: 0.5, recent: 16 }];
+    const variants = gpu.backend.useWgmma(true) ? [false, true] : [false];
+    gpu.backend.useWgmma(false);
+    const cases = [{ skip: 0, recent: 0 }, { skip: 0.5, recent: 0 }, { skip: 0.5, recent: 16 }]
+      .flatMap((each) => variants.map((wgmma) => ({ ...each, wgmma })));
     yield {
       title: `prefill attention, ${tokens} tokens, ${dtype}`,
       make: () => cases.map((each) => prefillContender(gpu, sizes.attention, dtype, { tokens, ...each })),

@@ -125,12 +125,15 @@ function sortedRing(
 /** Queries that are compared with the reference. */
 const SAMPLES = 5;
 
-/** Prefill of `tokens` tokens, of which a share is skipped past a warm-up of 32; gathering kept rows included. */
+/**
+ * Prefill of `tokens` tokens, of which a share is skipped past a warm-up of 32; gathering kept rows included. `wgmma`:
+ * see `CudaBackend.useWgmma`.
+ */
 export function prefillContender(
   gpu: Gpu,
   sizes: AttentionSizes,
   dtype: FloatType,
-  { tokens, skip, recent }: { tokens: number; skip: number; recent: number },
+  { tokens, skip, recent, wgmma }: { tokens: number; skip: number; recent: number; wgmma: boolean },
 ): GpuContender & { readonly inputs: { readonly [name in "queries" | "keys" | "values" | "out"]: Tensor } } {
   const { backend } = gpu, { numHeads, numKvHeads, headDim } = sizes;
   const all = {
@@ -173,11 +176,13 @@ export function prefillContender(
   });
   const run = () => {
     for (const work of gathers) work();
+    backend.useWgmma(wgmma);
     backend.attention(args);
+    backend.useWgmma(false);
   };
   return {
     op: "attention_prefill",
-    impl: "tokenfilter",
+    impl: wgmma ? "tokenfilter wgmma" : "tokenfilter",
     phase: "prefill",
     shape: `T=${tokens} ${words(sizes)}${recent > 0 ? ` recent=${recent}` : ""}`,
     dtype,

@@ -13,12 +13,14 @@ export type BackendChoice = (typeof CHOICES)[number];
 export interface BackendRequest {
   readonly choice: BackendChoice;
   readonly threads: number | undefined;
+  /** Whether a GPU's prefill uses wgmma. */
+  readonly wgmma: boolean;
 }
 
 /** Most threads that can be asked for: more than any machine's cores serve. */
 const MAX_THREADS = 1024;
 
-/** Reads `--backend` and `--threads`. @throws {UsageError} If they are not known or out of range. */
+/** Reads `--backend`, `--threads` and `--wgmma`. @throws {UsageError} If they are not known or out of range. */
 export function readBackend(values: FlagValues): BackendRequest {
   const choice = (values.get("backend")?.[0] ?? "cpu") as BackendChoice;
   if (!CHOICES.includes(choice)) {
@@ -28,14 +30,18 @@ export function readBackend(values: FlagValues): BackendRequest {
   if (threads !== undefined && !(threads >= 1 && threads <= MAX_THREADS)) {
     throw new UsageError(`Cannot use --threads ${threads}: expected an integer from 1 to ${MAX_THREADS}`);
   }
-  return { choice, threads };
+  const wgmma = values.has("wgmma");
+  if (wgmma && choice !== "cuda") {
+    throw new UsageError(`Cannot use --wgmma with --backend ${choice}: expected --backend cuda`);
+  }
+  return { choice, threads, wgmma };
 }
 
 /** Opens the first GPU, and builds the library for it first where the cache has none. */
-async function openGpu(onProgress: (message: string) => void): Promise<Backend> {
+async function openGpu(onProgress: (message: string) => void, wgmma = false): Promise<Backend> {
   const { arch } = openDriver().device(0);
   await buildCuda({ archs: [buildArchOf(arch)], onProgress });
-  return await openCuda();
+  return await openCuda({ wgmma });
 }
 
 /**
@@ -44,10 +50,11 @@ async function openGpu(onProgress: (message: string) => void): Promise<Backend> 
  *
  * @throws {NativeLibraryError} If `cpu` or `cuda` was asked for and cannot be built or loaded.
  */
-export async function openBackend({ choice, threads }: BackendRequest, progress: Progress): Promise<Backend> {
+export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
+  const { choice, threads, wgmma } = request;
   if (choice === "reference") return new ReferenceBackend();
   const onProgress = (message: string) => progress.line(message);
-  if (choice === "cuda") return await openGpu(onProgress);
+  if (choice === "cuda") return await openGpu(onProgress, wgmma);
   if (choice === "auto") {
     try {
       return await openGpu(onProgress);

@@ -184,6 +184,10 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     help: "native code, a GPU, plain TypeScript, or the fastest of them that can be had (cpu)",
   },
   "threads": { kind: "integer", value: "N", help: "threads of the native code (all cores)" },
+  "wgmma": {
+    kind: "switch",
+    help: "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
+  },
   "text": {
     kind: "text",
     value: "FILE",

@@ -87,6 +87,16 @@ export class CudaBackend extends NativeBackend {
     return out;
   }
 
+  /**
+   * Whether prefill of f16 and bf16 keys uses wgmma and TMA on sm_90, instead of the mma.sync of all devices; it does
+   * not at first. The emulator does not cover these instructions: `deno task test:gpu` tests them on the GPU at hand.
+   *
+   * @returns Whether it does now: false where the device or the build has it not.
+   */
+  useWgmma(use: boolean): boolean {
+    return this.#cuda.useWgmma(use);
+  }
+
   /** See {@linkcode Backend.synchronize}. @throws {KernelError} If a kernel found something wrong since the last time. */
   synchronize(): void {
     this.#cuda.synchronize();

@@ -54,6 +54,18 @@ export class CudaContext extends KernelContext {
     this.check(op, call());
   }
 
+  /**
+   * Whether prefill uses wgmma and TMA on sm_90; it does not at first. Graphs stay as they were recorded.
+   *
+   * @returns Whether it does now: false where the device or the build has it not.
+   */
+  useWgmma(use: boolean): boolean {
+    const status = this.symbols.tkf_cuda_wgmma_use(this.pointer, use ? 1 : 0);
+    if (status === STATUS.unsupported) return false;
+    this.check("tkf_cuda_wgmma_use", status);
+    return use;
+  }
+
   /** Waits for the stream. @throws {KernelError} If a kernel found something wrong since the last time. */
   synchronize(): void {
     this.check("tkf_cuda_synchronize", this.symbols.tkf_cuda_synchronize(this.pointer));

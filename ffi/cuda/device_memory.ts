@@ -14,6 +14,9 @@ const NON_BLOCKING = 1;
 /** `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`. */
 const THREAD_LOCAL = 1;
 
+/** Up to so many bytes the driver takes a copy of what is written before the call returns. */
+const STAGED_BYTES = 65536;
+
 /** Frees what its owners lost sight of. */
 const abandoned = new FinalizationRegistry<() => void>((free) => free());
 
@@ -52,11 +55,16 @@ export class CudaMemory implements DeviceMemory {
       const result = symbols.cuMemAlloc_v2(out, BigInt(bytes));
       if (result === RESULT.outOfMemory) throw this.#outOfMemory(bytes);
       this.#driver.check("cuMemAlloc", result);
+    }
+    // Freeing waits for what still runs. A failed free has nobody to tell: what broke the context is told by the next
+    // call.
+    const buffer = new OwnedBuffer(out[0]!, bytes, (address) => void symbols.cuMemFree_v2(address));
+    if (bytes > 0) {
       const cleared = symbols.cuMemsetD8Async(out[0]!, 0, BigInt(bytes), this.stream);
+      if (cleared !== RESULT.success) buffer[Symbol.dispose]();
       this.#driver.check("cuMemsetD8Async", cleared);
     }
-    // A failed free has nobody to tell: what broke the context is told by the next call.
-    return new OwnedBuffer(out[0]!, bytes, (address) => void symbols.cuMemFree_v2(address));
+    return buffer;
   }
 
   write(to: DeviceBuffer, data: ArrayBufferView, offset = 0): void {
@@ -70,6 +78,9 @@ export class CudaMemory implements DeviceMemory {
       this.stream,
     );
     this.#driver.check("cuMemcpyHtoDAsync", result);
+    // A device that reads this process's memory by itself may do so after the call: the caller may change it, and the
+    // runtime collect it.
+    if (view.length > STAGED_BYTES) this.synchronize();
   }
 
   read(from: DeviceBuffer, bytes = from.bytes, offset = 0): Uint8Array<ArrayBuffer> {
@@ -102,14 +113,20 @@ export class CudaMemory implements DeviceMemory {
     const begun = symbols.cuStreamBeginCapture_v2(this.stream, THREAD_LOCAL);
     this.#driver.check("cuStreamBeginCapture", begun);
     const graph = new BigUint64Array(1), executable = new BigUint64Array(1);
-    let ended = RESULT.success as number;
+    let ended = RESULT.success as number, recorded: Deno.PointerValue = null;
+    const end = () => { // also where `work` failed, or the stream stays captured
+      ended = symbols.cuStreamEndCapture(this.stream, graph);
+      recorded = Deno.UnsafePointer.create(graph[0]!);
+    };
     try {
       work();
-    } finally {
-      ended = symbols.cuStreamEndCapture(this.stream, graph); // also where `work` failed, or the stream stays captured
+    } catch (error) {
+      end();
+      if (recorded !== null) symbols.cuGraphDestroy(recorded);
+      throw error;
     }
+    end();
     this.#driver.check("cuStreamEndCapture", ended);
-    const recorded = Deno.UnsafePointer.create(graph[0]!);
     const made = symbols.cuGraphInstantiateWithFlags(executable, recorded, 0n);
     symbols.cuGraphDestroy(recorded);
     this.#driver.check("cuGraphInstantiate", made);
@@ -117,6 +134,7 @@ export class CudaMemory implements DeviceMemory {
       executable[0]!,
       (handle) => this.#driver.check("cuGraphLaunch", symbols.cuGraphLaunch(handle, this.stream)),
       (handle) => void symbols.cuGraphExecDestroy(handle),
+      work,
     );
   }
 
@@ -199,15 +217,19 @@ class OwnedBuffer extends Owned implements DeviceBuffer {
 }
 
 class OwnedGraph extends Owned implements DeviceGraph {
+  /** What was recorded: it holds the tensors whose addresses the graph knows, so that they live as long. */
+  readonly work: () => void;
   readonly #launch: (handle: Deno.PointerValue) => void;
 
   constructor(
     handle: bigint,
     launch: (handle: Deno.PointerValue) => void,
     free: (handle: Deno.PointerValue) => void,
+    work: () => void,
   ) {
     super(handle, (value) => free(Deno.UnsafePointer.create(value)));
     this.#launch = launch;
+    this.work = work;
   }
 
   launch(): void {

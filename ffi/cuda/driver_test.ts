@@ -18,6 +18,7 @@ assert(built.success, new TextDecoder().decode(built.stderr));
 const library = Deno.dlopen(path, {
   ...DRIVER_SYMBOLS,
   fake_live: { parameters: [], result: "i32" },
+  fake_waits: { parameters: [], result: "i32" },
   setenv: { parameters: ["buffer", "buffer", "i32"], result: "i32" },
 });
 const { fake_live: live, setenv } = library.symbols;
@@ -31,6 +32,7 @@ function driverWith(settings: { readonly [name: string]: number } = {}): CudaDri
     FAKE_ARCH: 90,
     FAKE_MEMORY: 2 ** 30,
     FAKE_INIT: 0,
+    FAKE_CLEAR: 0,
   };
   for (const [name, value] of Object.entries({ ...defaults, ...settings })) {
     setenv(bytes(name), bytes(String(value)), 1);
@@ -160,6 +162,33 @@ Deno.test("CudaMemory.capture() fails where the work waits or allocates, and lea
   assertThrows(() => memory.capture(() => memory.synchronize()), Error, "cuStreamSynchronize");
   assertThrows(() => memory.capture(() => memory.alloc(4)), Error, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED");
   memory.synchronize();
+});
+
+Deno.test("CudaMemory.capture() gives everything back where the work throws", () => {
+  const memory = memoryWith(), before = live();
+  const failing = () => {
+    throw new Error("no such work");
+  };
+  assertThrows(() => memory.capture(failing), Error, "no such work");
+  assertEquals(live(), before);
+  memory.synchronize();
+});
+
+Deno.test("CudaMemory.alloc() gives memory back that it cannot clear", () => {
+  const memory = memoryWith({ FAKE_CLEAR: 700 }), before = live();
+  assertThrows(() => memory.alloc(16), Error, "cuMemsetD8Async");
+  assertEquals(live(), before);
+});
+
+Deno.test("CudaMemory.write() waits where the driver may read the data later", () => {
+  const memory = memoryWith();
+  using to = memory.alloc(2 ** 20);
+  const waits = (bytes: number) => {
+    const before = library.symbols.fake_waits();
+    memory.write(to, new Uint8Array(bytes));
+    return library.symbols.fake_waits() - before;
+  };
+  assertEquals([waits(65536), waits(65537)], [0, 1]);
 });
 
 Deno.test("CudaMemory.time() gives the milliseconds between two events", () => {

@@ -19,6 +19,8 @@ export interface CudaOptions {
   readonly device?: number;
   /** Path of the library; by default `TOKENFILTER_CUDA_LIBRARY`, else the build of these sources in the cache. */
   readonly library?: string;
+  /** Prefill by wgmma and TMA, as {@linkcode CudaBackend.useWgmma} says; false by default. */
+  readonly wgmma?: boolean;
 }
 
 const opened = new Map<string, CudaSymbols>();
@@ -38,6 +40,11 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   if (nvcc !== undefined) driver.expectVersion(1000 * Number.parseInt(nvcc));
   const memory = new CudaMemory(driver, device);
   const context = new CudaContext(loadCudaLibrary(path), memory);
+  if (options.wgmma && !context.useWgmma(true)) {
+    throw new NativeLibraryError(
+      `Cannot use wgmma on ${memory.description}: expected a device of sm_90, and a library built for 90a`,
+    );
+  }
   loadCublasLt(context);
   return new CudaBackend(context, memory);
 }

@@ -30,6 +30,13 @@ export const CUDA_ONLY_SYMBOLS = {
     ],
     result: "u64", // uint64_t
   },
+  tkf_cuda_wgmma_use: {
+    parameters: [
+      "pointer", // tkf_context* context
+      "i32", // int32_t use
+    ],
+    result: "i32", // int32_t
+  },
   tkf_cuda_synchronize: {
     parameters: [
       "pointer", // tkf_context* context

@@ -15,6 +15,13 @@ Deno.test({
   },
 });
 
+Deno.test("CudaBackend.useWgmma() says whether the device has it, and never turns on what it has not", async () => {
+  const { backend } = await openTestDevice();
+  assertEquals(backend.useWgmma(false), false);
+  assertEquals(backend.useWgmma(true), /sm_90,/.test(backend.description) && onGpu);
+  assertEquals(backend.useWgmma(false), false);
+});
+
 Deno.test("openTestDevice() takes the device that TOKENFILTER_TEST_DEVICE names, or says why it cannot", async () => {
   const open = (env: Record<string, string>) =>
     inChild(

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <new>
 
+#include "../filtered_attention/prefill_wgmma.h"
 #include "../include/tokenfilter_cuda.h"
 #include "../linear/cublaslt.h"
 #include "check.h"
@@ -24,18 +25,34 @@ const char* const kFaultMessages[kNumFaults] = {
     "found a filter state that does not allow this call",
 };
 
+// A workspace that a graph may still use.
+struct OldWorkspace {
+  void* memory;
+  OldWorkspace* next;
+};
+
 struct CudaContext final : tkf_context {
   cudaStream_t stream = nullptr;
   int* fault = nullptr;
   void* workspace = nullptr;
   size_t workspace_bytes = 0, workspace_wanted = 0;
+  bool recorded = false;  // a graph was recorded that uses `workspace`
+  OldWorkspace* old_workspaces = nullptr;
   int num_sms = 0, arch = 0;
+  bool wgmma = false;
   CublasLt* cublaslt = nullptr;
 
   ~CudaContext() override {
     if (cublaslt != nullptr) cublaslt_free(cublaslt);
     cudaFree(fault);
     cudaFree(workspace);
+    while (old_workspaces != nullptr) {
+      OldWorkspace* const old = old_workspaces;
+      old_workspaces = old->next;
+      cudaFree(old->memory);
+      delete old;
+    }
+    cudaGetLastError();  // nobody to tell; the next launch of another context did not fail
   }
 };
 
@@ -51,8 +68,10 @@ int32_t fail_create(CudaContext* context, int32_t status, const char* what, cuda
   return status;
 }
 
-// A failure of the CUDA runtime as a status, with its message.
+// A failure of the CUDA runtime as a status, with its message. It is told here, so the runtime is to forget it: the
+// next launch would be taken for failed.
 int32_t fail_runtime(tkf_context* context, const char* what, cudaError_t error) {
+  cudaGetLastError();
   snprintf(context->message, sizeof context->message, "%s: %s (CUDA error %d)", what, cudaGetErrorString(error),
            static_cast<int>(error));
   return error == cudaErrorMemoryAllocation ? TKF_STATUS_MEMORY : TKF_STATUS_UNSUPPORTED;
@@ -66,8 +85,18 @@ int cuda_num_sms(const tkf_context* context) { return cuda(context)->num_sms; }
 int cuda_arch(const tkf_context* context) { return cuda(context)->arch; }
 CublasLt* cuda_cublaslt(const tkf_context* context) { return cuda(context)->cublaslt; }
 
+bool cuda_wgmma(const tkf_context* context) { return cuda(context)->wgmma; }
+
 void* cuda_workspace(tkf_context* context, size_t bytes) {
-  return bytes <= cuda(context)->workspace_bytes ? cuda(context)->workspace : nullptr;
+  CudaContext* const own = cuda(context);
+  if (bytes > own->workspace_bytes) return nullptr;
+  if (!own->recorded) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    const cudaError_t error = cudaStreamIsCapturing(own->stream, &status);
+    if (error != cudaSuccess) cudaGetLastError();  // another stream is captured: to be on the safe side
+    own->recorded = error != cudaSuccess || status != cudaStreamCaptureStatusNone;
+  }
+  return own->workspace;
 }
 
 int32_t cuda_short(tkf_context* context, size_t bytes) {
@@ -171,14 +200,37 @@ int32_t tkf_cuda_workspace_reserve(tkf_context* context, uint64_t bytes) {
   const uint64_t rounded = bytes > UINT64_MAX - 4095 ? bytes : (bytes + 4095) / 4096 * 4096;
   error = cudaMalloc(&fresh, rounded);
   if (error != cudaSuccess) {
-    cudaGetLastError();  // it is told here, not at the next launch
+    cudaGetLastError();  // as in fail_runtime
     snprintf(context->message, sizeof context->message, "found no %" PRIu64 " bytes of device memory for a workspace",
              rounded);
     return TKF_STATUS_MEMORY;
   }
-  cudaFree(own->workspace);
+  if (own->recorded) {
+    tkf::OldWorkspace* const old = new (std::nothrow) tkf::OldWorkspace{own->workspace, own->old_workspaces};
+    if (old == nullptr) {
+      cudaFree(fresh);
+      snprintf(context->message, sizeof context->message, "found too little memory to note a workspace");
+      return TKF_STATUS_MEMORY;
+    }
+    own->old_workspaces = old;
+  } else {
+    cudaFree(own->workspace);
+  }
   own->workspace = fresh;
   own->workspace_bytes = rounded;
+  own->recorded = false;
+  return TKF_STATUS_OK;
+}
+
+int32_t tkf_cuda_wgmma_use(tkf_context* context, int32_t use) {
+  tkf::Check check(context);
+  check.require(use == 0 || use == 1, TKF_STATUS_VALUE, "found neither 0 nor 1 for \"use\"");
+  if (!check.ok()) return check.status();
+  if (use == 1 && !tkf::attention::has_wgmma(context)) {
+    return check.fail(TKF_STATUS_UNSUPPORTED, "found sm_%d, or a build without code for it, expected a build for sm_90a",
+                      tkf::cuda_arch(context));
+  }
+  tkf::cuda(context)->wgmma = use == 1;
   return TKF_STATUS_OK;
 }
 

@@ -33,11 +33,14 @@ int* cuda_fault(const tkf_context* context);
 int cuda_num_sms(const tkf_context* context);
 int cuda_arch(const tkf_context* context);  // 10 * major + minor, such as 90; 0 in the emulator
 
+bool cuda_wgmma(const tkf_context* context);  // whether tkf_cuda_wgmma_use has asked for wgmma and TMA
+
 // cuBLASLt, where tkf_blas_load has loaded it, else NULL (linear/cublaslt.h).
 CublasLt* cuda_cublaslt(const tkf_context* context);
 
 // Device memory for results in between, from the start of the workspace (256-byte aligned); nullptr where it is too
-// small, which the launcher answers with cuda_short. One call uses it at a time: work of a stream is in order.
+// small, which the launcher answers with cuda_short. One call uses it at a time: work of a stream is in order. A graph
+// that is recorded meanwhile keeps it: a larger workspace is then another one.
 void* cuda_workspace(tkf_context* context, size_t bytes);
 // Writes the message of a workspace that is too small; TKF_STATUS_MEMORY.
 int32_t cuda_short(tkf_context* context, size_t bytes);

@@ -234,3 +234,16 @@ Deno.test("tkf_attention_decode takes an empty batch", async () => {
   call.run();
   assertEquals(call.read().length, 0);
 });
+
+Deno.test("tkf_attention_decode, once recorded, keeps its workspace where a larger one is reserved", async () => {
+  const device = await openTestDevice();
+  const d = prepare({ ...decodeCases()[0]!, tokens: [989], skipping: [], kept: 0.7 }),
+    call = place(device, d);
+  call.run();
+  using graph = device.memory.capture(call.run);
+  device.context.reserve(64 * 2 ** 20);
+  graph.launch();
+  assert(difference(call.read(), d.expected) <= BAR[d.c.dtype]);
+  call.run(); // in the larger one
+  assert(difference(call.read(), d.expected) <= BAR[d.c.dtype]);
+});

@@ -115,6 +115,7 @@ __device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& syn
     }
   }
   sync();
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x) % THREADS; i < KEYS * D / 2; i += THREADS) {
     uint32_t* pair = pairs(i / (D / 2), i % (D / 2) * 2);
     *pair = without_special<T>(*pair);
@@ -122,18 +123,6 @@ __device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& syn
   if (threadIdx.x % THREADS == 0) *flag = 0;
   sync();
 }
-
-// Where rows of a tile lie in queries and out.
-struct RowPlaces {
-  int64_t first_row;  // of the tile, among the rows (query, head in group) of its sequence
-  int first_query, heads, first_head, group, head_dim;
-
-  __device__ __forceinline__ int64_t offset(int r) const {
-    const int64_t row = first_row + r, query = row / group;
-    return ((first_query + query) * heads + first_head + (row - query * group)) * head_dim;
-  }
-  __device__ __forceinline__ int64_t query(int r) const { return first_query + (first_row + r) / group; }
-};
 
 // Columns c, c + 1 of a query that begins at `offset`, in the keys' type.
 template <class T>
@@ -150,14 +139,15 @@ __device__ __forceinline__ uint32_t load_query(const PrefillJob& job, int64_t of
 
 // Writes 16 rows, the first of which is row `first` of the tile.
 template <class T, int D>
-__device__ __forceinline__ void store_sums(const PrefillJob& job, const RowPlaces& places, int first, int num_rows,
+__device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& tile, int kv_head, int first,
                                            const Softmax16& softmax, const float (&sums)[D / 8][4]) {
+  const RowPlaces places(job, tile, kv_head);
   const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const float inverse = softmax.inverse(half);
     const int r = first + half * 8 + lane / 4;
-    if (r >= num_rows) continue;
+    if (r >= tile.num_rows) continue;
     const int64_t at = places.offset(r);
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {

@@ -59,14 +59,24 @@ __device__ __forceinline__ uint64_t describe(const void* shared, uint32_t leadin
 // Byte of columns c, c + 1 (of 64) of row r in such a matrix.
 __device__ __forceinline__ int swizzled(int r, int c) { return r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2; }
 
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
-
 #define TKF_4(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
 #define TKF_32(d, n)                                                                                            \
   TKF_4(d, n), TKF_4(d, n + 1), TKF_4(d, n + 2), TKF_4(d, n + 3), TKF_4(d, n + 4), TKF_4(d, n + 5),             \
       TKF_4(d, n + 6), TKF_4(d, n + 7)
+// Before products that add to `d`, and after them. That they touch `d` keeps its use elsewhere from being moved across.
+// The registers of the factors need no word: what fills them is an operand of the product.
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+#define TKF_AROUND(name, instruction)                                                                           \
+  __device__ __forceinline__ void name(float (&d)[8][4]) {                                                      \
+    asm volatile(instruction : TKF_32(d, 0)::"memory");                                                         \
+  }                                                                                                             \
+  __device__ __forceinline__ void name(float (&d)[16][4]) {                                                     \
+    asm volatile(instruction : TKF_32(d, 0), TKF_32(d, 8)::"memory");                                           \
+  }
+TKF_AROUND(wgmma_fence, "wgmma.fence.sync.aligned;")
+TKF_AROUND(wgmma_wait, "wgmma.wait_group.sync.aligned 0;")
+#undef TKF_AROUND
+
 #define TKF_D32                                                                                                 \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,"  \
   "%29,%30,%31"

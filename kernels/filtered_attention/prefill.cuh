@@ -30,9 +30,31 @@ struct Stretch {
   int begin, end, full_begin, full_end;
 };
 
+// A tile's rows: (query, head in group) from (first_query, first_head) on.
 struct Tile {
-  int first_query, num_rows;  // its rows are (query, head in group) from (first_query, 0) on + the tile's offset
+  int first_query, first_head, num_rows;
   Stretch stretch[2];
+};
+
+// Where rows of a tile lie in queries and out. Numbers within a tile are small: 32 bits divide them quickly.
+struct RowPlaces {
+  unsigned row, group;  // of the tile's first row
+  int first_query, heads, head, head_dim;
+
+  __device__ __forceinline__ RowPlaces(const PrefillJob& job, const Tile& tile, int kv_head)
+      : row(static_cast<unsigned>(tile.first_head)),
+        group(static_cast<unsigned>(job.group)),
+        first_query(tile.first_query),
+        heads(job.heads),
+        head(kv_head * job.group),
+        head_dim(job.head_dim) {}
+  __device__ __forceinline__ int query(int r) const {
+    return first_query + static_cast<int>((row + static_cast<unsigned>(r)) / group);
+  }
+  __device__ __forceinline__ int64_t offset(int r) const {
+    const unsigned at = row + static_cast<unsigned>(r), query = at / group;
+    return ((int64_t{first_query} + query) * heads + head + (at - query * group)) * head_dim;
+  }
 };
 
 // [begin, end) of sequence b, within [0, rows).
@@ -54,12 +76,14 @@ __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, in
   if (query_end - query_begin > job.longest_queries) tkf_fault(job.fault, kFaultStarts);
   const int64_t left = int64_t{query_end - query_begin} * job.group - first;
   const int rows = static_cast<int>(max(int64_t{0}, min(left, int64_t{size})));
+  const int64_t first_query = query_begin + first / job.group;
   if (threadIdx.x == 0) {
-    shared->first_query = query_begin;
+    shared->first_query = static_cast<int>(first_query);
+    shared->first_head = static_cast<int>(first % job.group);
     shared->num_rows = rows;
   }
   if (warp < 2 && rows > 0) {
-    const int lowest = job.query_positions[query_begin + first / job.group];
+    const int lowest = job.query_positions[first_query];
     const int highest = job.query_positions[query_begin + (first + rows - 1) / job.group];
     int begin, end;
     sequence_rows(job.starts[warp], job.num_rows[warp], b, job.fault, &begin, &end);

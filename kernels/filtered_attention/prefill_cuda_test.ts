@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type OpenDevice, openTestDevice, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
+import { type OpenDevice, openTestDevice, testsOnGpu, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
 import { setInts } from "../../ffi/symbols.ts";
 import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
@@ -59,7 +59,14 @@ function prepare(c: BatchCase, from: number, queryType: "f32" | "f16" | "bf16" =
   };
 }
 
-function run({ context, backend }: OpenDevice, p: Prefill): Float32Array {
+/** The kernels that a device has: mma.sync (false), and where it can, wgmma (true). */
+function variantsOf({ context }: OpenDevice): boolean[] {
+  const has = context.useWgmma(true);
+  context.useWgmma(false);
+  return has ? [false, true] : [false];
+}
+
+function run({ context, backend }: OpenDevice, p: Prefill, wgmma = false): Float32Array {
   const on = (tensor: HostTensor) => backend.upload(tensor);
   const { c, queries } = p, out = on(tensorOf(queries.dtype as "f32", queries.shape, () => NaN));
   const [kept, recent] = p.rows.map((row) => row.map(on));
@@ -83,25 +90,34 @@ function run({ context, backend }: OpenDevice, p: Prefill): Float32Array {
   });
   rows.setFloat64(256, scaleOf(c), true);
   const { symbols, pointer } = context;
-  context.run(
-    "tkf_attention_prefill",
-    () => symbols.tkf_attention_prefill(pointer, rows, rows.byteLength),
-  );
+  assertEquals(context.useWgmma(wgmma), wgmma);
+  try {
+    context.run(
+      "tkf_attention_prefill",
+      () => symbols.tkf_attention_prefill(pointer, rows, rows.byteLength),
+    );
+  } finally {
+    context.useWgmma(false);
+  }
   return Float32Array.from(dequantize(backend.read(out), 0, p.expected.length));
 }
 
 Deno.test("tkf_attention_prefill equals the reference for all sequences of a batch", async () => {
   const device = await openTestDevice();
+  const variants = variantsOf(device);
   let runs = 0, values = 0;
   for (const c of prefillCases()) {
     for (const from of [0, 0.6]) {
-      const p = prepare(c, from), worst = difference(run(device, p), p.expected);
-      assert(worst <= BAR[c.dtype], `from ${from}, ${nameOf(c)}: off by ${worst}`);
-      runs++;
+      const p = prepare(c, from);
+      for (const wgmma of variants) {
+        const worst = difference(run(device, p, wgmma), p.expected);
+        assert(worst <= BAR[c.dtype], `from ${from}, ${nameOf(c)}, wgmma ${wgmma}: off by ${worst}`);
+        runs++;
+      }
       values += p.expected.length;
     }
   }
-  assertEquals(runs, 2 * 36);
+  assertEquals(runs, variants.length * 2 * 36);
   assert(values > 1_000_000, `${values} values`);
 });
 
@@ -110,7 +126,9 @@ Deno.test("tkf_attention_prefill reads and writes the keys' own type", async () 
   for (const dtype of ["f16", "bf16"] as const) {
     for (const headDim of [64, 20]) {
       const p = prepare({ ...prefillCases()[0]!, dtype, headDim }, 0, dtype);
-      assert(difference(run(device, p), p.expected) <= 2 * BAR[dtype]); // the output is rounded once more
+      for (const wgmma of variantsOf(device)) {
+        assert(difference(run(device, p, wgmma), p.expected) <= 2 * BAR[dtype]); // the output is rounded once more
+      }
     }
   }
 });
@@ -130,7 +148,12 @@ Deno.test("tkf_attention_prefill takes a scale of 0, and a negative one", async 
   for (const dtype of ["f32", "bf16"] as const) {
     for (const scale of [0, -0.125, 0.5]) {
       const p = prepare({ ...prefillCases()[0]!, tokens: [40], dtype, scale }, 0);
-      assert(difference(run(device, p), p.expected) <= BAR[dtype], `${dtype}, ${scale}`);
+      for (const wgmma of variantsOf(device)) {
+        assert(
+          difference(run(device, p, wgmma), p.expected) <= BAR[dtype],
+          `${dtype}, ${scale}, wgmma ${wgmma}`,
+        );
+      }
     }
   }
 });
@@ -164,9 +187,13 @@ Deno.test("tkf_attention_prefill shows NaN and infinity to the queries that see 
           const p = prepare(c, 0), [, , positions] = p.rows[which]!, at = positions.shape[0]! >> 1;
           const bad = tensorOf(dtype, [1], () => poison).data[0]!;
           (p.rows[which]![what]!.data as Float32Array).fill(bad, at * width, (at + 1) * width);
-          const found = run(device, p), j = (positions.data as Int32Array)[at]!;
-          (p.queryPositions.data as Int32Array).forEach((i, q) => {
-            const [output, clean] = [found, p.expected].map((x) => x.subarray(q * row, (q + 1) * row));
+          const j = (positions.data as Int32Array)[at]!, queries = p.queryPositions.data as Int32Array;
+          const runs = variantsOf(device).map((wgmma) => run(device, p, wgmma));
+          for (
+            const [found, q] of runs.flatMap((run) => Array.from(queries.keys(), (q) => [run, q] as const))
+          ) {
+            const i = queries[q]!,
+              [output, clean] = [found, p.expected].map((x) => x.subarray(q * row, (q + 1) * row));
             if (j <= i && (which === 0 || i - j <= c.recent)) {
               assert(
                 output!.every((x) => !Number.isFinite(x)),
@@ -180,10 +207,37 @@ Deno.test("tkf_attention_prefill shows NaN and infinity to the queries that see 
               );
               spared++;
             }
-          });
+          }
         }
       }
     }
   }
   assert(reached > 400 && spared > 400, `${reached} reached, ${spared} spared`);
+});
+
+const device = testsOnGpu() ? await openTestDevice() : undefined;
+Deno.test({
+  name: "tkf_attention_prefill by wgmma equals the reference over many key tiles (needs a GPU of sm_90)",
+  ignore: device === undefined || !variantsOf(device).includes(true),
+  fn() {
+    for (const [headDim, dtype] of [[64, "bf16"], [96, "f16"], [128, "bf16"]] as const) {
+      for (const kept of [1, 0.5]) {
+        const c: BatchCase = {
+          ...prefillCases()[0]!,
+          tokens: [989, 300],
+          numKvHeads: 1,
+          headDim,
+          dtype,
+          kept,
+        };
+        const p = prepare(c, 0);
+        for (const wgmma of [false, true]) {
+          for (let turn = 0; turn < 20; turn++) { // a race does not show every time
+            const worst = difference(run(device!, p, wgmma), p.expected);
+            assert(worst <= BAR[dtype], `${nameOf(c)}, wgmma ${wgmma}, turn ${turn}: off by ${worst}`);
+          }
+        }
+      }
+    }
+  },
 });

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
 
-  const RowPlaces places = {first_row, tile.first_query, job.heads, kv_head * job.group, job.group, head_dim};
+  const RowPlaces places(job, tile, kv_head);
 
   const auto copy_tile = [&](T* to, const void* const from[2], int t) {
     if (t < tiles.num) {
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
 
 #pragma unroll
   for (int m = 0; m < kTiles; m++) {
-    store_sums<T, D>(job, places, (warp * kTiles + m) * 16, num_rows, softmax[m], sums[m]);
+    store_sums<T, D>(job, tile, kv_head, (warp * kTiles + m) * 16, softmax[m], sums[m]);
   }
 }
 

@@ -86,20 +86,17 @@ __global__ void __launch_bounds__(kPlainThreads, 1) prefill_plain_kernel(const P
   find_tile(job, b, first_row, kRows, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kKeys> tiles(tile);
-  const int num_rows = tile.num_rows, head_dim = job.head_dim, group = job.group, first_query = tile.first_query;
+  const int num_rows = tile.num_rows, head_dim = job.head_dim;
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
   const int tx = static_cast<int>(threadIdx.x % 16), ty = static_cast<int>(threadIdx.x / 16);
-  const auto row_offset = [&](int r) {
-    const int64_t row = first_row + r, query = row / group;
-    return ((first_query + query) * job.heads + kv_head * group + (row - query * group)) * head_dim;
-  };
+  const RowPlaces places(job, tile, kv_head);
 
   const float factor = job.negative ? -job.factor : job.factor;
   for (int i = static_cast<int>(threadIdx.x); i < kRows * D; i += kPlainThreads) {
     const int r = i / D, c = i % D;
     float x = 0.0f;
     if (r < num_rows && c < head_dim) {
-      const int64_t at = row_offset(r) + c;
+      const int64_t at = places.offset(r) + c;
       x = job.queries_f32 ? static_cast<const float*>(job.queries)[at]
                           : Element<T>::to_float(static_cast<const T*>(job.queries)[at]);
     }
@@ -111,7 +108,7 @@ __global__ void __launch_bounds__(kPlainThreads, 1) prefill_plain_kernel(const P
 #pragma unroll
   for (int i = 0; i < kMine; i++) {
     const int r = min(ty + 16 * i, num_rows - 1);
-    row_positions[i] = job.query_positions[first_query + (first_row + r) / group];
+    row_positions[i] = job.query_positions[places.query(r)];
     maximum[i] = -INFINITY;
     total[i] = 0.0f;
 #pragma unroll
@@ -200,7 +197,7 @@ __global__ void __launch_bounds__(kPlainThreads, 1) prefill_plain_kernel(const P
     const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
     const int r = ty + 16 * i;
     if (r >= num_rows) continue;
-    const int64_t at = row_offset(r);
+    const int64_t at = places.offset(r);
 #pragma unroll
     for (int c = 0; c < D / 16; c++) {
       const int column = 4 * tx + 64 * (c / 4) + c % 4;

@@ -20,6 +20,11 @@ EncodeFunction find_encode() {
   return driver == nullptr ? nullptr : reinterpret_cast<EncodeFunction>(dlsym(driver, "cuTensorMapEncodeTiled"));
 }
 
+EncodeFunction encode_function() {
+  static const EncodeFunction found = find_encode();
+  return found;
+}
+
 // [rows, kv_heads, head_dim] as TMA sees it. A tensor without rows is never read; its map shows one row of another.
 bool make_map(EncodeFunction encode, CUtensorMap* map, const PrefillJob& job, int dtype, const void* data, int rows) {
   const cuuint64_t head_dim = static_cast<cuuint64_t>(job.head_dim), kv_heads = static_cast<cuuint64_t>(job.kv_heads);
@@ -43,11 +48,18 @@ void launch(cudaStream_t stream, const PrefillJob& job, const PrefillMaps& maps)
 
 }  // namespace
 
+bool has_wgmma(const tkf_context* context) {
+  if (cuda_arch(context) != 90 || encode_function() == nullptr) return false;
+  cudaFuncAttributes found = {};
+  const cudaError_t error = cudaFuncGetAttributes(&found, prefill_wgmma_kernel<__nv_bfloat16, 128>);
+  if (error != cudaSuccess) cudaGetLastError();  // told by our answer
+  return error == cudaSuccess && found.ptxVersion >= 90;
+}
+
 bool launch_wgmma(tkf_context* context, const PrefillJob& job, int dtype) {
-  if (cuda_arch(context) != 90 || job.head_dim > 128) return false;
+  if (!cuda_wgmma(context) || job.head_dim > 128) return false;
   if (int64_t{job.longest_queries} * job.group < kFewestRows || job.num_rows[0] == 0) return false;
-  static const EncodeFunction encode = find_encode();
-  if (encode == nullptr) return false;
+  const EncodeFunction encode = encode_function();
   PrefillMaps maps;
   for (int which = 0; which < 2; which++) {
     const int from = job.num_rows[which] > 0 ? which : 0;
@@ -72,7 +84,8 @@ bool launch_wgmma(tkf_context* context, const PrefillJob& job, int dtype) {
 namespace tkf {
 namespace attention {
 
-bool launch_wgmma(tkf_context*, const PrefillJob&, int) { return false; }  // not emulated
+bool has_wgmma(const tkf_context*) { return false; }  // not emulated
+bool launch_wgmma(tkf_context*, const PrefillJob&, int) { return false; }
 
 }  // namespace attention
 }  // namespace tkf

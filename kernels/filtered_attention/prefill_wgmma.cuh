@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   TKF_DYNAMIC_SHARED(unsigned char, dynamic);
   unsigned char* const shared = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024;
   TKF_SHARED(Tile, tile);
-  TKF_SHARED(int, flag);
+  TKF_SHARED(int[kWgmmaStages], flags);  // of a tile and the next: one warpgroup may be a tile ahead of the other
   TKF_SHARED(uint64_t[2][kWgmmaStages], full);  // keys, values
   TKF_SHARED(uint64_t[2][kWgmmaStages], empty);
 
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   const int64_t first_row = (int64_t{gridDim.x} - 1 - blockIdx.x) * kWgmmaRows;
   if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
   if (threadIdx.x == 0) {
-    flag = 0;
     for (int s = 0; s < kWgmmaStages; s++) {
+      flags[s] = 0;
       for (int which = 0; which < 2; which++) {
         barrier_start(&full[which][s], 1);
         barrier_start(&empty[which][s], kWgmmaConsumers / 32);
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
 
   const auto meet = [] { asm volatile("bar.sync 1, %0;" ::"n"(kWgmmaConsumers) : "memory"); };
   const int num_rows = tile.num_rows;
-  const RowPlaces places = {first_row, tile.first_query, job.heads, kv_head * job.group, job.group, job.head_dim};
+  const RowPlaces places(job, tile, kv_head);
   for (int i = static_cast<int>(threadIdx.x); i < kWgmmaRows * (D / 2); i += kWgmmaConsumers) {
     const int r = i / (D / 2), c = i % (D / 2) * 2;
     const uint32_t pair = r < num_rows && c < job.head_dim ? load_query<T>(job, places.offset(r), c) : 0;
@@ -110,14 +110,14 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     float scores[kWgmmaKeys / 8][4];
     barrier_wait(&full[0][stage], parity);
     const uint64_t key_matrix = describe(matrix(0, stage));
-    wgmma_fence();
+    wgmma_fence(scores);
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
       const uint64_t step = static_cast<uint64_t>((k / 4 * kBlock + k % 4 * 32) >> 4);
       Wgmma<T>::scores(scores, query_matrix + step, key_matrix + step, k > 0);
     }
     wgmma_commit();
-    wgmma_wait();
+    wgmma_wait(scores);
     if (lane == 0) barrier_arrive(&empty[0][stage]);
 
     const int32_t* positions = job.positions[at.which] + at.begin;
@@ -150,19 +150,21 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
             fence_async();
             meet();
           },
-          positions, at.count, job.reach[at.which], row_positions, sums, &flag);
+          positions, at.count, job.reach[at.which], row_positions, sums, &flags[stage]);
     }
     const uint64_t value_matrix = describe(values, kBlock);
-    wgmma_fence();
+    wgmma_fence(sums[0]);
 #pragma unroll
     for (int k = 0; k < kWgmmaKeys / 16; k++) {
       Wgmma<T>::values(sums[0], weights[k], value_matrix + static_cast<uint64_t>(k * 16 * 128 >> 4));
     }
     wgmma_commit();
-    wgmma_wait();
+    wgmma_wait(sums[0]);
     if (lane == 0) barrier_arrive(&empty[1][stage]);
   }
-  store_sums<T, D>(job, places, first, num_rows, softmax, sums[0]);
+  store_sums<T, D>(job, tile, kv_head, first, softmax, sums[0]);
+#else
+  __trap();  // never launched: has_wgmma
 #endif
 }
 

@@ -5,8 +5,12 @@
 namespace tkf {
 namespace attention {
 
-// Launches it on sm_90 for heads of at most 128; `job` fits the tensor-core kernels. False where prefill_mma.cuh has to
-// do it.
+// Whether the device is an sm_90 and this library holds code made for it. (What sm_90 compiles from PTX of compute_80
+// has no wgmma.)
+bool has_wgmma(const tkf_context* context);
+
+// Launches it, where tkf_cuda_wgmma_use asks for it, for heads of at most 128; `job` fits the tensor-core kernels. False
+// where prefill_mma.cuh has to do it.
 bool launch_wgmma(tkf_context* context, const PrefillJob& job, int dtype);
 
 }  // namespace attention

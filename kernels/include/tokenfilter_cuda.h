@@ -29,10 +29,15 @@ typedef struct tkf_buffer {
  * tkf_cuda_create_message. `threads` and `level` of tkf_context_create have no meaning here; that call is refused. */
 TKF_API int32_t tkf_cuda_context_create(void* stream, tkf_context** out);
 TKF_API const char* tkf_cuda_create_message(void);
-/* Device memory for results in between (split attention, matrix products): at least `bytes`. Waits for the stream. */
+/* Device memory for results in between (split attention, matrix products): at least `bytes`. Waits for the stream.
+ * Graphs recorded before go on with the memory they were recorded with, which is freed with the context. */
 TKF_API int32_t tkf_cuda_workspace_reserve(tkf_context* context, uint64_t bytes);
 /* Bytes that the last call lacked, where it failed for want of workspace with TKF_STATUS_STATE; 0 otherwise. */
 TKF_API uint64_t tkf_cuda_workspace_wanted(tkf_context* context);
+/* Prefill of 16-bit keys with heads of at most 128 by wgmma and TMA on sm_90 (1), or by mma.sync as on every device
+ * (0, as at first). The former is not emulated: `deno task test:gpu` tests it on the device at hand.
+ * TKF_STATUS_UNSUPPORTED where the device or the build has it not. */
+TKF_API int32_t tkf_cuda_wgmma_use(tkf_context* context, int32_t use);
 /* Waits for the stream and reports what kernels found wrong since the last call. */
 TKF_API int32_t tkf_cuda_synchronize(tkf_context* context);
 

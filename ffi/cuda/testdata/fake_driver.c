@@ -1,6 +1,7 @@
 /* A stand-in for libcuda.so.1: "device" memory on the heap, work done at once, and a record of what was asked. Its
  * behaviour is set by environment variables when cuInit is called:
- *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit) */
+ *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit)
+ *   FAKE_CLEAR (result of cuMemsetD8Async) */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 typedef int Result;
 typedef uint64_t Pointer;
 
-static int version, devices, arch, init_result, capturing, broken, live;
+static int version, devices, arch, init_result, clear_result, capturing, broken, live, waits;
 static uint64_t memory, used;
 static double clock_ms;
 
@@ -25,6 +26,7 @@ Result cuInit(unsigned flags) {
   arch = (int)setting("FAKE_ARCH", 90);
   memory = (uint64_t)setting("FAKE_MEMORY", 1 << 30);
   init_result = (int)setting("FAKE_INIT", 0);
+  clear_result = (int)setting("FAKE_CLEAR", 0);
   return init_result;
 }
 Result cuDriverGetVersion(int* out) { return *out = version, 0; }
@@ -94,6 +96,7 @@ Result cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, uint64_t bytes, void* stre
 }
 Result cuMemsetD8Async(Pointer to, uint8_t value, uint64_t bytes, void* stream) {
   (void)stream;
+  if (clear_result != 0) return clear_result;
   if (capturing) {
     recorded.to = at(to), recorded.value = value, recorded.bytes = bytes, recorded.there = 1;
     return 0;
@@ -103,11 +106,13 @@ Result cuMemsetD8Async(Pointer to, uint8_t value, uint64_t bytes, void* stream) 
 Result cuStreamCreate(void** out, unsigned flags) { return *out = &used, flags != 1; }
 Result cuStreamSynchronize(void* stream) {
   if (capturing) return broken = 1, 900;
+  waits++;
   return stream != &used;
 }
 Result cuStreamBeginCapture_v2(void* stream, int mode) { return capturing = 1, broken = 0, stream != &used || mode != 1; }
 Result cuStreamEndCapture(void* stream, void** out) {
   capturing = 0;
+  live += !broken;
   *out = broken ? NULL : &recorded;
   return broken ? 901 : stream != &used;
 }
@@ -119,7 +124,7 @@ Result cuGraphLaunch(void* graph, void* stream) {
   return recorded.there ? (memset(recorded.to, recorded.value, recorded.bytes), 0) : graph != &recorded;
 }
 Result cuGraphExecDestroy(void* graph) { return live--, graph != &recorded; }
-Result cuGraphDestroy(void* graph) { return graph != &recorded; }
+Result cuGraphDestroy(void* graph) { return live--, graph != &recorded; }
 Result cuEventCreate(void** out, unsigned flags) {
   double* event = malloc(sizeof(double));
   return *out = event, *event = -1, (Result)flags;
@@ -130,3 +135,5 @@ Result cuEventElapsedTime(float* out, double* from, double* to) { return *out = 
 Result cuEventDestroy_v2(void* event) { return free(event), 0; }
 /* For the test alone: pieces of memory and graphs that were not given back. */
 int fake_live(void) { return live; }
+/* And how often somebody waited for the stream. */
+int fake_waits(void) { return waits; }

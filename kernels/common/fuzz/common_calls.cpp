@@ -174,7 +174,7 @@ int32_t logits_argmax(Draw& d, tkf_context* context) {
 // Calls that make or change contexts, with what cannot work.
 int32_t contexts(Draw& d, tkf_context* context) {
   tkf_context* out = nullptr;
-  switch (d.below(6)) {
+  switch (d.below(7)) {
     case 0: return tkf_context_create(d.from(-1, 4), d.from(-2, 4), d.once(2) ? &out : nullptr);
     case 1: return tkf_cuda_context_create(nullptr, nullptr);
     case 2: {
@@ -187,6 +187,7 @@ int32_t contexts(Draw& d, tkf_context* context) {
       const tkf_buffer out = d.bytes(d.below(16));
       return tkf_machine_measure(context, as<double>(out), out.bytes);
     }
+    case 5: return tkf_cuda_wgmma_use(context, d.from(-1, 2));
     default: {
       tkf_cuda_workspace_wanted(context);
       return tkf_cuda_workspace_reserve(context, d.once(3) ? UINT64_MAX - static_cast<uint64_t>(d.below(9000))
