@@ -41,6 +41,7 @@ export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
     throw new RangeError("Cannot make a site: found no result, expected at least one");
   }
   const files = nameFiles(entries);
+  const sections = entries.map((entry, i) => explain(entry, () => renderSummary(entry, files[i]!)));
   const links = entries.map((entry, i) => ({
     file: files[i]!,
     label: `${TITLES[entry.kind]}: ${entry.name}`,
@@ -52,9 +53,10 @@ export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
         : `<a href="${escapeHtml(file)}">${escapeHtml(label)}</a>`
     ).join("\n");
   const pages = new Map<string, string>();
-  pages.set(SITE_FILES.index, renderIndex(entries, files, nav(SITE_FILES.index)));
+  pages.set(SITE_FILES.index, renderIndex(sections, nav(SITE_FILES.index)));
   for (const [i, entry] of entries.entries()) {
-    pages.set(files[i]!, renderEntry(entry, { plotly: { src: SITE_FILES.plotly }, nav: nav(files[i]!) }));
+    const options = { plotly: { src: SITE_FILES.plotly }, nav: nav(files[i]!) };
+    pages.set(files[i]!, explain(entry, () => renderEntry(entry, options)));
   }
   return pages;
 }
@@ -71,9 +73,10 @@ function nameFiles(entries: readonly SiteEntry[]): string[] {
   });
 }
 
-function renderEntry(entry: SiteEntry, options: ReportOptions): string {
+/** Renders a part of an entry; what fails names the entry. */
+function explain(entry: SiteEntry, render: () => string): string {
   try {
-    return renderKind(entry, options);
+    return render();
   } catch (error) {
     const { kind, name } = entry, { message } = error as Error;
     throw new RangeError(
@@ -83,7 +86,7 @@ function renderEntry(entry: SiteEntry, options: ReportOptions): string {
   }
 }
 
-function renderKind(entry: SiteEntry, options: ReportOptions): string {
+function renderEntry(entry: SiteEntry, options: ReportOptions): string {
   switch (entry.kind) {
     case "sweep":
       return renderSweepReport(entry.data, options);
@@ -96,24 +99,21 @@ function renderKind(entry: SiteEntry, options: ReportOptions): string {
   }
 }
 
-function renderIndex(entries: readonly SiteEntry[], files: readonly string[], nav: string): string {
-  const sections = entries.map((entry, i) => {
-    const { environment } = entry.data;
-    const where = "model" in environment
-      ? `${environment.model} on ${environment.text}`
-      : environment.platform;
-    const when = `${environment.startedAt.slice(0, 16).replace("T", " ")} UTC`;
-    return `<h2><a href="${escapeHtml(files[i]!)}">${TITLES[entry.kind]}: ${escapeHtml(entry.name)}</a></h2>
+/** What the index says of an entry. */
+function renderSummary(entry: SiteEntry, file: string): string {
+  const { environment } = entry.data;
+  const where = "model" in environment ? `${environment.model} on ${environment.text}` : environment.platform;
+  const when = `${environment.startedAt.slice(0, 16).replace("T", " ")} UTC`;
+  const facts = [where, environment.backendDescription, `version ${environment.version}`, when];
+  return `<h2><a href="${escapeHtml(file)}">${TITLES[entry.kind]}: ${escapeHtml(entry.name)}</a></h2>
 <p>${escapeHtml(headline(entry))}</p>
-<p class="muted">${
-      [where, environment.backendDescription, `version ${environment.version}`, when].map(escapeHtml).join(
-        " · ",
-      )
-    }</p>`;
-  });
+<p class="muted">${facts.map(escapeHtml).join(" · ")}</p>`;
+}
+
+function renderIndex(sections: readonly string[], nav: string): string {
   return renderPage({
     title: "Token Filtering: results",
-    intro: `<p class="muted">${count(entries.length, "result")}.</p>`,
+    intro: `<p class="muted">${count(sections.length, "result")}.</p>`,
     nav,
     sections,
     plotly: { src: SITE_FILES.plotly },

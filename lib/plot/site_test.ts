@@ -56,4 +56,6 @@ Deno.test("renderSite() has an index and a page a result, with links that lead t
   assertThrows(() => renderSite([]), RangeError, "no result");
   const broken = { kind: "sweep", name: "old", data: { ...data, trials: [{}] } } as unknown as SiteEntry;
   assertThrows(() => renderSite([broken]), RangeError, 'Cannot make a page of sweep "old": ');
+  const foreign = { kind: "heads", name: "x", data: { environment: {} } } as unknown as SiteEntry;
+  assertThrows(() => renderSite([bench, foreign]), RangeError, 'Cannot make a page of heads "x": ');
 });
