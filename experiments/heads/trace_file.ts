@@ -86,6 +86,7 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
     const text = metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value;
     const info = text === undefined ? undefined : JSON.parse(text) as TraceInfo;
     if (info?.format !== 1) throw new Error(`found no "${KEY}" of format 1 in its metadata`);
+    if (info.phase !== "prefill" && info.phase !== "decode") throw new Error(`found phase "${info.phase}"`);
     const names = metadata.schema.slice(1).map(({ name }) => name);
     const missing = [...INTEGERS, ...SINGLES, ...DOUBLES, "keep"].find((name) => !names.includes(name));
     if (missing !== undefined) throw new Error(`found no column "${missing}"`);
@@ -93,6 +94,7 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
       heads: names.filter((name) => name.startsWith("sK_")).length,
       hasRedundancy: names.includes("r"),
     });
+    let wrong: string | undefined; // an error in the reader's callback would reach nobody
     await parquetRead({
       file,
       metadata,
@@ -100,9 +102,17 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
         const [name, head] = columnName.split("_");
         const column = table[name as "sK" | "score"];
         const target = Array.isArray(column) ? column[Number(head)] : column;
-        for (let i = 0; i < columnData.length; i++) target[rowStart + i] = Number(columnData[i]);
+        const isWhole = INTEGERS.includes(name as typeof INTEGERS[number]) || name === "keep";
+        for (let i = 0; i < columnData.length; i++) {
+          const value = Number(columnData[i]);
+          if (columnData[i] === null || isWhole && !Number.isInteger(value)) {
+            wrong ??= `found ${columnData[i]} in column "${columnName}" at row ${rowStart + i}`;
+          }
+          target[rowStart + i] = value;
+        }
       },
     });
+    if (wrong !== undefined) throw new Error(wrong);
     return { table, info };
   } catch (error) {
     if (error instanceof UsageError) throw error;
