@@ -44,10 +44,3 @@ export class DistributionBuilder {
     };
   }
 }
-
-/** Describes numbers that are all there; NaN is left out. */
-export function describeNumbers(numbers: Iterable<number>): Distribution {
-  const builder = new DistributionBuilder();
-  for (const x of numbers) builder.add(x);
-  return builder.describe();
-}

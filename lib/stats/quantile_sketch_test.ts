@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import golden from "./testdata/golden.json" with { type: "json" };
-import { describeNumbers, DistributionBuilder } from "./distribution.ts";
+import { DistributionBuilder } from "./distribution.ts";
 import { QUANTILE_LEVELS } from "./head_report.ts";
 import { QuantileSketch } from "./quantile_sketch.ts";
 import { normals } from "./testing.ts";
@@ -87,15 +87,18 @@ Deno.test("QuantileSketch knows nothing of nothing, and refuses what it cannot t
 });
 
 Deno.test("DistributionBuilder describes numbers, leaves NaN out and merges", () => {
-  const numbers = [NaN, 3, 1, 2, NaN, 4];
-  const whole = describeNumbers(numbers);
+  const numbers = [NaN, 3, 1, 2, NaN, 4], all = new DistributionBuilder();
+  numbers.forEach((x) => all.add(x));
+  const whole = all.describe();
   assertEquals([whole.count, whole.mean, whole.variance, whole.min, whole.max], [4, 2.5, 1.25, 1, 4]);
   assertEquals(whole.quantiles[QUANTILE_LEVELS.indexOf(0.5)], 2.5);
   const left = new DistributionBuilder(), right = new DistributionBuilder();
   numbers.forEach((x, i) => (i < 3 ? left : right).add(x));
   left.merge(right);
   assertEquals(left.describe(), whole);
-  assertEquals(describeNumbers([NaN]), {
+  const none = new DistributionBuilder();
+  none.add(NaN);
+  assertEquals(none.describe(), {
     count: 0,
     mean: null,
     variance: null,
