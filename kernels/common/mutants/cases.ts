@@ -125,6 +125,7 @@ export const MUTANTS: readonly Mutant[] = [
     from: "  x = warp_sum(x);\n  __syncthreads();\n",
     to: "  x = warp_sum(x);\n",
     ...SCAN,
+    filter: "windows of any length",
   },
   {
     name: "a sum over the filter's block reads what other warps have not written",
