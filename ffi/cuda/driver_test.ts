@@ -1,9 +1,11 @@
 /** The driver's wrapper on a stand-in for libcuda, compiled here: figures, ownership, and every way to fail. */
-import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { buildEmulated } from "../../build.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { CudaDriver, openDriver } from "./driver.ts";
 import { DRIVER_SYMBOLS } from "./driver_symbols.ts";
+import { openCuda } from "./open.ts";
 
 const folder = await Deno.makeTempDir();
 const path = `${folder}/libcuda.so`;
@@ -195,4 +197,25 @@ Deno.test("CudaMemory.time() gives the milliseconds between two events", () => {
   let ran = 0;
   assertEquals(memoryWith().time(() => ran++), 2.5);
   assertEquals(ran, 1);
+});
+
+Deno.test("openCuda() opens one device a thread, and wgmma where there is some", async () => {
+  driverWith({ FAKE_DEVICES: 2 });
+  const library = (await buildEmulated()).path; // it takes any stream
+  const env = { TOKENFILTER_CUDA_DRIVER: path, TOKENFILTER_CUBLASLT: "none" };
+  const before = Object.keys(env).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
+  try {
+    for (let turn = 0; turn < 2; turn++) {
+      assertMatch((await openCuda({ library })).description, /^cuda: Stand-in 0, sm_90/);
+    }
+    const other = "Cannot open CUDA device 1: found device 0 open in this thread";
+    await assertRejects(() => openCuda({ library, device: 1 }), NativeLibraryError, other);
+    const none = "Cannot use wgmma on Stand-in 0";
+    await assertRejects(() => openCuda({ library, wgmma: true }), NativeLibraryError, none);
+  } finally {
+    for (const [name, value] of before) {
+      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+    }
+  }
 });

@@ -24,21 +24,30 @@ export interface CudaOptions {
 }
 
 const opened = new Map<string, CudaSymbols>();
+/** The device that is current in this thread: what the library launches goes there. */
+let current: number | undefined;
 
 /**
  * Opens the CUDA library on a device, with a stream of its own, and cuBLASLt for its products of many rows where that is
  * installed (or lies at `TOKENFILTER_CUBLASLT`).
  *
- * @throws {NativeLibraryError} If there is no driver or device, they are too old, or the library is not built, not
- * whole, or of another version. The message says what was found and the mend.
+ * @throws {NativeLibraryError} If there is no driver or device, they are too old, another device is open in this thread,
+ * or the library is not built, not whole, or of another version. The message says what was found and the mend.
  */
 export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> {
   const driver = openDriver();
   const device = driver.device(options.device ?? 0);
   const { path, nvcc } = await findCudaLibrary(options.library);
+  if (current !== undefined && current !== device.ordinal) {
+    throw new NativeLibraryError(
+      `Cannot open CUDA device ${device.ordinal}: found device ${current} open in this thread, expected one a thread; ` +
+        "open the other in a Worker",
+    );
+  }
   // A driver runs what was built for its own major version, later minor ones included.
   if (nvcc !== undefined) driver.expectVersion(1000 * Number.parseInt(nvcc));
   const memory = new CudaMemory(driver, device);
+  current = device.ordinal;
   const context = new CudaContext(loadCudaLibrary(path), memory);
   if (options.wgmma && !context.useWgmma(true)) {
     throw new NativeLibraryError(
