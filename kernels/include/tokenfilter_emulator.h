@@ -1,5 +1,6 @@
 /* tokenfilter: what only libtokenfilter_emulated exports, C99. It is the CUDA library compiled for the CPU: "device"
- * memory is host memory, launches run at once on the calling thread. For tests. */
+ * memory is host memory, launches run at once on the calling thread. Order, counts and capture are each thread's own.
+ * For tests. */
 #ifndef TOKENFILTER_EMULATOR_H
 #define TOKENFILTER_EMULATOR_H
 #include "tokenfilter_cuda.h"
@@ -16,10 +17,10 @@ extern "C" {
 #define TKF_ORDER_REVERSED 4    /* blocks from last to first, threads shuffled */
 #define TKF_NUM_ORDERS 5
 
-/* Sets the order for all launches from now on, with a seed for those that shuffle. */
+/* Sets the order for all launches of this thread from now on, with a seed for those that shuffle. */
 TKF_API int32_t tkf_emulator_order(int32_t order, uint64_t seed);
 
-/* Kernels and threads that were launched since the library was loaded. */
+/* Kernels and threads that this thread has launched. */
 TKF_API uint64_t tkf_emulator_num_launches(void);
 TKF_API uint64_t tkf_emulator_num_threads(void);
 

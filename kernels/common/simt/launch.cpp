@@ -1,7 +1,6 @@
 // Launches of the emulated machine: blocks one after the other, shared memory, cp.async, and the emulator's ABI.
 #include <dlfcn.h>
 
-#include <atomic>
 #include <cstdio>
 #include <map>
 #include <mutex>
@@ -14,8 +13,9 @@
 namespace tkf::simt {
 namespace {
 
-std::atomic<int> g_order{TKF_ORDER_ASCENDING};
-std::atomic<uint64_t> g_seed{0}, g_launches{0}, g_threads{0};
+// Of each thread its own: programs in several threads do not disturb each other.
+thread_local int t_order = TKF_ORDER_ASCENDING;
+thread_local uint64_t t_seed = 0, t_launches = 0, t_threads = 0;
 
 void* allocate(size_t bytes, size_t alignment) {
   void* memory = nullptr;
@@ -66,8 +66,8 @@ class Trace {
 
 }  // namespace
 
-int chosen_order() { return g_order; }
-uint64_t chosen_seed() { return g_seed; }
+int chosen_order() { return t_order; }
+uint64_t chosen_seed() { return t_seed; }
 
 void Machine::free_variables() {
   for (Variable& variable : variables_) free(variable.memory);
@@ -107,8 +107,8 @@ void Machine::run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, 
   free(dynamic_);
   dynamic_ = nullptr;
   free_variables();
-  g_launches++;
-  g_threads += blocks * num_threads_;
+  t_launches++;
+  t_threads += blocks * num_threads_;
 }
 
 void* Machine::variable(const void* key, size_t bytes, size_t alignment) {
@@ -205,9 +205,9 @@ void copy_async_wait(unsigned newest) {
 
 int32_t tkf_emulator_order(int32_t order, uint64_t seed) {
   if (order < 0 || order >= TKF_NUM_ORDERS) return TKF_STATUS_VALUE;
-  tkf::simt::g_order = order;
-  tkf::simt::g_seed = seed;
+  tkf::simt::t_order = order;
+  tkf::simt::t_seed = seed;
   return TKF_STATUS_OK;
 }
-uint64_t tkf_emulator_num_launches(void) { return tkf::simt::g_launches; }
-uint64_t tkf_emulator_num_threads(void) { return tkf::simt::g_threads; }
+uint64_t tkf_emulator_num_launches(void) { return tkf::simt::t_launches; }
+uint64_t tkf_emulator_num_threads(void) { return tkf::simt::t_threads; }

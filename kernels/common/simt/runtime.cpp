@@ -1,7 +1,6 @@
 // The emulated CUDA runtime: memory, copies, errors, capture.
 #include <cstdlib>
 #include <functional>
-#include <mutex>
 #include <vector>
 
 #include "machine.h"
@@ -16,16 +15,15 @@ struct tkf_emulator_graph {
 namespace tkf::simt {
 namespace {
 
-std::mutex g_mutex;
-tkf_emulator_graph* g_capture = nullptr;  // under way
-bool g_broken = false;                    // a forbidden call came in between
+// Of each thread its own, as a capture in mode "thread local" is on a device.
+thread_local tkf_emulator_graph* t_capture = nullptr;  // under way
+thread_local bool t_broken = false;                    // a forbidden call came in between
 thread_local cudaError_t t_error = cudaSuccess;
 
 // Breaks a capture that is going on.
 cudaError_t forbid_in_capture() {
-  const std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_capture == nullptr) return cudaSuccess;
-  g_broken = true;
+  if (t_capture == nullptr) return cudaSuccess;
+  t_broken = true;
   return note_error(cudaErrorStreamCaptureUnsupported);
 }
 
@@ -53,9 +51,8 @@ cudaError_t note_error(cudaError_t error) {
 }
 
 bool record(const std::function<void()>& work) {
-  const std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_capture == nullptr) return false;
-  g_capture->work.push_back(work);
+  if (t_capture == nullptr) return false;
+  t_capture->work.push_back(work);
   return true;
 }
 
@@ -124,28 +121,25 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return forbid_in_capture(); }
 cudaError_t cudaDeviceSynchronize() { return forbid_in_capture(); }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  const std::lock_guard<std::mutex> lock(g_mutex);
-  *status = g_capture == nullptr ? cudaStreamCaptureStatusNone
-            : g_broken           ? cudaStreamCaptureStatusInvalidated
+  *status = t_capture == nullptr ? cudaStreamCaptureStatusNone
+            : t_broken           ? cudaStreamCaptureStatusInvalidated
                                  : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
 
 int32_t tkf_emulator_capture_begin(void) {
-  const std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_capture != nullptr) return TKF_STATUS_STATE;
-  g_capture = new tkf_emulator_graph;
-  g_broken = false;
+  if (t_capture != nullptr) return TKF_STATUS_STATE;
+  t_capture = new tkf_emulator_graph;
+  t_broken = false;
   return TKF_STATUS_OK;
 }
 int32_t tkf_emulator_capture_end(tkf_emulator_graph** out) {
-  const std::lock_guard<std::mutex> lock(g_mutex);
   if (out == nullptr) return TKF_STATUS_NULL;
   *out = nullptr;
-  if (g_capture == nullptr) return TKF_STATUS_STATE;
-  tkf_emulator_graph* const graph = g_capture;
-  g_capture = nullptr;
-  if (g_broken) {
+  if (t_capture == nullptr) return TKF_STATUS_STATE;
+  tkf_emulator_graph* const graph = t_capture;
+  t_capture = nullptr;
+  if (t_broken) {
     delete graph;
     return TKF_STATUS_STATE;
   }
