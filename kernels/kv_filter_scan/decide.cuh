@@ -45,14 +45,36 @@ inline size_t decide_shared_bytes(const tkf_filter_spec& spec) {
   return static_cast<size_t>(2 * spec.kv_heads + 32 * runs) * sizeof(double);
 }
 
-// Mean and population variance of cosines, by a warp; for all its lanes.
-__device__ inline void warp_moments(const double* cosines, int count, double* mean, double* variance) {
-  double sum = 0, squares = 0;
-  for (int i = lane_index(); i < count; i += 32) sum += cosines[i];
-  const double mu = warp_sum(sum) / count;
-  for (int i = lane_index(); i < count; i += 32) squares += (cosines[i] - mu) * (cosines[i] - mu);
-  *mean = mu;
-  *variance = warp_sum(squares) / count;
+// Sums of two numbers a lane, by a warp; for all its lanes.
+__device__ inline void warp_sum2(double& a, double& b) {
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    const double x = __shfl_xor_sync(kAll, a, lanes), y = __shfl_xor_sync(kAll, b, lanes);
+    a += x;
+    b += y;
+  }
+}
+
+// Mean and population variance of cosines [2, count] of keys and values, by a warp; for all its lanes.
+__device__ inline Moments warp_moments(const double* cosines, int count) {
+  double k = 0, v = 0;
+  for (int i = lane_index(); i < count; i += 32) {
+    k += cosines[i];
+    v += cosines[count + i];
+  }
+  warp_sum2(k, v);
+  Moments m;
+  m.mu_k = k / count;
+  m.mu_v = v / count;
+  k = v = 0;
+  for (int i = lane_index(); i < count; i += 32) {
+    k += (cosines[i] - m.mu_k) * (cosines[i] - m.mu_k);
+    v += (cosines[count + i] - m.mu_v) * (cosines[count + i] - m.mu_v);
+  }
+  warp_sum2(k, v);
+  m.var_k = k / count;
+  m.var_v = v / count;
+  return m;
 }
 
 // The ratio whose quantile is the threshold; 0 where this token has no such threshold.
@@ -78,9 +100,7 @@ __device__ inline void write_similarities(const tkf_filter_spec& spec, const Mom
 // By warp 0: moments across heads, then the score before `invert`.
 __device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n, const double* cosines, int32_t chunk,
                                    double* learned, DecideShared& s) {
-  Moments m;
-  warp_moments(cosines, spec.kv_heads, &m.mu_k, &m.var_k);
-  warp_moments(cosines + spec.kv_heads, spec.kv_heads, &m.mu_v, &m.var_v);
+  const Moments m = warp_moments(cosines, spec.kv_heads);
   bool finite = isfinite(m.mu_k + m.mu_v);
   Fused fused = {kUndefined, constant_key_weight(spec)};
   if (spec.fusion == TKF_FUSION_LEARNED) {
@@ -163,38 +183,44 @@ __device__ void settle(const tkf_filter_spec& spec, const State& state, const To
   }
 }
 
-// Decides a token and updates the state; s.skip says how. False, with a fault and nothing changed that counts, where a
-// number is not finite or the state does not allow it. For the whole block; `shared`: decide_shared_bytes.
-template <class T, class Real>
+// Decides a token and updates the state; s.skip says how, and tell() is called as soon as it does, before the anchors
+// follow. False, with a fault and nothing changed or told that counts, where a number is not finite or the state does
+// not allow it. For the whole block; `shared`: decide_shared_bytes.
+template <class T, class Real, class Tell>
 __device__ bool decide(const tkf_filter_spec& spec, const State& state, const Token<T>& token, int* fault,
-                       double* shared, DecideShared& s) {
+                       double* shared, DecideShared& s, const Tell& tell) {
+  // What a step waits for is memory: all that can be loaded at once is, before anything hangs on it.
   const Numbers n = read_numbers(state.numbers);
+  const double own_score = threadIdx.x < score_capacity(spec) ? state.scores[threadIdx.x] : 0;
+  const int H = spec.kv_heads, d = spec.head_dim;
+  double *cosines = shared, *runs = shared + 2 * H;
+  for (int head = warp_index(); head < H; head += num_warps()) {
+    const int64_t at = int64_t{head} * d;
+    double cosine_k, cosine_v;
+    warp_cosines<T, Real>(token.rows.keys + at, state.anchor_k + at, token.rows.values + at, state.anchor_v + at, d,
+                          &cosine_k, &cosine_v);
+    if (lane_index() == 0) {
+      cosines[head] = cosine_k;
+      cosines[H + head] = cosine_v;
+    }
+  }
   const bool learns = spec.fusion == TKF_FUSION_LEARNED;
   if (!valid_numbers(spec, n) || (learns && room_of(spec, n) <= 0)) {
     if (threadIdx.x == 0) tkf_fault(fault, kFaultState);
     return false;
   }
-  const int H = spec.kv_heads, d = spec.head_dim;
-  double *cosines = shared, *runs = shared + 2 * H;
   const int64_t held = held_scores(spec, n.scored);
   const double ratio = held > 0 ? quantile_ratio(spec, n) : 0;
   const Place place = place_of(1 - ratio, held > 0 ? held : 1);
   const bool few = held <= kFewScores;
 
-  for (int i = warp_index(); i < 2 * H; i += num_warps()) {
-    const bool keys = i < H;
-    const int64_t at = int64_t{keys ? i : i - H} * d;
-    const double cosine = warp_cosine<T, Real>((keys ? token.rows.keys : token.rows.values) + at,
-                                               (keys ? state.anchor_k : state.anchor_v) + at, d);
-    if (lane_index() == 0) cosines[i] = cosine;
-  }
   if (learns) {
     const LearnedLayout at(spec);
     write_features(spec, token.rows, state.learned + at.f + static_cast<int64_t>(n.pending) * at.F);
   }
   bool finite = true;
   if (ratio > 0 && few) {
-    finite = sort_runs(state.scores, static_cast<int>(held), runs);
+    finite = sort_runs(state.scores, own_score, static_cast<int>(held), runs);
   } else if (ratio > 0) {
     for (int64_t i = threadIdx.x; i < held; i += blockDim.x) finite = finite && isfinite(state.scores[i]);
   }
@@ -219,6 +245,7 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
   }
   if (threadIdx.x == 0) settle(spec, state, token, n, ratio, place, s);
   __syncthreads();
+  tell();
   if (spec.absorb == TKF_ABSORB_ALL || !s.skip) {
     const double decay = decay_of(spec, n.absorbed);
     const Real keep = static_cast<Real>(decay), rest = static_cast<Real>(1 - decay);

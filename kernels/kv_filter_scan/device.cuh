@@ -82,6 +82,37 @@ __device__ double warp_cosine(const T* x, const float* anchor, int d) {
   return cosine_of(dot, xx, aa);
 }
 
+// Cosines of the keys and of the values of a head, as above: both are loaded before one is summed up.
+template <class T, class Real>
+__device__ void warp_cosines(const T* k, const float* anchor_k, const T* v, const float* anchor_v, int d,
+                             double* cosine_k, double* cosine_v) {
+  Real sums[6] = {};
+#pragma unroll 4
+  for (int i = lane_index(); i < d; i += 32) {
+    const Real x = to_float(k[i]), a = anchor_k[i], y = to_float(v[i]), b = anchor_v[i];
+    sums[0] += x * a;
+    sums[1] += x * x;
+    sums[2] += a * a;
+    sums[3] += y * b;
+    sums[4] += y * y;
+    sums[5] += b * b;
+  }
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+#pragma unroll
+    for (int i = 0; i < 6; i++) sums[i] += __shfl_xor_sync(kAll, sums[i], lanes);
+  }
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    if (!(in_range(sums[1]) && in_range(sums[2]) && in_range(sums[4]) && in_range(sums[5]))) {
+      *cosine_k = warp_cosine<T, float>(k, anchor_k, d);
+      *cosine_v = warp_cosine<T, float>(v, anchor_v, d);
+      return;
+    }
+  }
+  *cosine_k = cosine_of(sums[0], sums[1], sums[2]);
+  *cosine_v = cosine_of(sums[3], sums[4], sums[5]);
+}
+
 // decay*a + rest*x, rest = 1 - decay. In float32 by the form whose rounding errors do not pile up from token to token.
 __device__ inline float absorb(float a, float x, float decay, float rest) {
   return rest < 0.5f ? fmaf(rest, x - a, a) : fmaf(decay, a, rest * x);

@@ -198,8 +198,10 @@ __global__ void __launch_bounds__(kThreads, 2) steps_kernel(ScanArguments a) {
     token.chunk = plan.chunk;
     token.columns = a.columns + plan.first + row;
     token.stride = a.rows;
-    if (!decide<T, Real>(a.spec, state, token, a.fault, shared, s)) break;
-    if (threadIdx.x == 0) a.keep[plan.first + row] = !s.skip;
+    const auto tell = [&] {
+      if (threadIdx.x == 0) a.keep[plan.first + row] = !s.skip;
+    };
+    if (!decide<T, Real>(a.spec, state, token, a.fault, shared, s, tell)) break;
     __syncthreads();  // the state is whole again
   }
   if (threadIdx.x == 0) a.taken[b] = row;

@@ -42,15 +42,15 @@ __device__ inline double sort_warp(double x) {
   return x;
 }
 
-// Copies scores [n <= kFewScores] into runs, each sorted; the last is filled up with infinity. Returns whether this
-// thread saw finite numbers alone. A barrier must follow.
-__device__ inline bool sort_runs(const double* scores, int n, double* runs) {
+// Copies scores [n <= kFewScores] into runs, each sorted; the last is filled up with infinity. `own`: score `threadIdx.x`,
+// which was loaded before. Returns whether this thread saw finite numbers alone. A barrier must follow.
+__device__ inline bool sort_runs(const double* scores, double own, int n, double* runs) {
   bool finite = true;
   for (int run = warp_index(); 32 * run < n; run += num_warps()) {
     const int i = 32 * run + lane_index();
     double x = HUGE_VAL;
     if (i < n) {
-      x = scores[i];
+      x = run == warp_index() ? own : scores[i];
       finite = finite && isfinite(x);
     }
     runs[i] = sort_warp(x);
@@ -59,26 +59,28 @@ __device__ inline bool sort_runs(const double* scores, int n, double* runs) {
 }
 
 // Numbers of a sorted run below x, or not above it.
-template <bool OrEqual>
-__device__ int count_below(const double* run, double x) {
+__device__ __forceinline__ int count_below(const double* run, double x, bool or_equal) {
   int count = 0;
+#pragma unroll
   for (int step = 16; step > 0; step /= 2) {
     const double at = run[count + step - 1];
-    if (OrEqual ? at <= x : at < x) count += step;
+    count += at < x || (or_equal && at == x) ? step : 0;
   }
   const double at = run[count];
-  return count + (OrEqual ? at <= x : at < x);
+  return count + (at < x || (or_equal && at == x));
 }
 
-// out[0] and out[1] = order statistics of a place. A barrier must follow.
+// out[0] and out[1] = order statistics of a place, by all warps but the first. A barrier must follow.
 __device__ inline void pick_from_runs(const double* runs, int n, const Place& place, double* out) {
-  for (int i = static_cast<int>(threadIdx.x); i < n; i += static_cast<int>(blockDim.x)) {
+  const int threads = static_cast<int>(blockDim.x) - 32;
+  for (int i = static_cast<int>(threadIdx.x) - 32; i >= 0 && i < n; i += threads) {
     const double x = runs[i];
-    const int own = i / 32;
+    const int own = i / 32, num_runs = (n + 31) / 32;
     int rank = i % 32;
-    for (int run = 0; 32 * run < n; run++) {
-      if (run < own) rank += count_below<true>(runs + 32 * run, x);
-      if (run > own) rank += count_below<false>(runs + 32 * run, x);
+#pragma unroll 4
+    for (int run = 0; run < num_runs; run++) {  // independent searches, several at once
+      const int count = count_below(runs + 32 * run, x, run < own);
+      rank += run == own ? 0 : count;
     }
     if (rank == place.below) out[0] = x;
     if (rank == place.above) out[1] = x;

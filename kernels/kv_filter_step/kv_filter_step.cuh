@@ -31,8 +31,8 @@ struct StepArguments {
   bool cache_skipped;
 };
 
-template <class T, class Real>
-__device__ bool decide_step(const StepArguments& a, int64_t b, double* shared, DecideShared& s) {
+template <class T, class Real, class Tell>
+__device__ bool decide_step(const StepArguments& a, int64_t b, double* shared, DecideShared& s, const Tell& tell) {
   const tkf_filter_spec& spec = a.spec;
   const int64_t hidden = b * spec.hidden_size;
   Token<T> token;
@@ -45,7 +45,7 @@ __device__ bool decide_step(const StepArguments& a, int64_t b, double* shared, D
   token.chunk = a.chunks == nullptr ? spec.chunk : a.chunks[b];
   token.columns = a.columns == nullptr ? nullptr : a.columns + b;
   token.stride = a.batch;
-  return decide<T, Real>(spec, state_of(spec, a.states, b), token, a.fault, shared, s);
+  return decide<T, Real>(spec, state_of(spec, a.states, b), token, a.fault, shared, s, tell);
 }
 
 template <class To, class From>
@@ -69,10 +69,9 @@ __device__ void copy_rows(const StepArguments& a, void* keys, void* values, int6
   }
 }
 
-// Row of the cache that the next token of sequence b takes; -1, with a fault, where there is none.
-__device__ inline int64_t free_row(const StepArguments& a, int64_t b) {
+// Row of the cache that the next token of sequence b, which holds `count`, takes; -1, with a fault, where there is none.
+__device__ inline int64_t free_row(const StepArguments& a, int64_t b, int64_t count) {
   const CacheView& cache = a.cache;
-  const int64_t count = cache.counts[b];
   if (count < 0 || count >= cache.capacity) {
     if (threadIdx.x == 0) tkf_fault(a.fault, kFaultCacheFull);
     return -1;
@@ -90,16 +89,15 @@ __device__ inline int64_t free_row(const StepArguments& a, int64_t b) {
 // The cache takes a kept token. A skipped one goes to slot `position % recent` of the ring, in place of the token
 // `recent` before it, which no later query sees; a kept one leaves that slot as it is: its own query still sees it.
 template <class T>
-__device__ void append(const StepArguments& a, int64_t b, int32_t position, bool skip) {
+__device__ void append(const StepArguments& a, int64_t b, int32_t position, int32_t count, bool skip) {
   const CacheView& cache = a.cache;
   if (!skip || a.cache_skipped) {
-    const int64_t row = free_row(a, b);
-    __syncthreads();  // all have read the count
+    const int64_t row = free_row(a, b, count);
     if (row < 0) return;
     copy_rows<T>(a, cache.keys, cache.values, row, b);
     if (threadIdx.x == 0) {
       cache.positions[row] = position;
-      cache.counts[b]++;
+      cache.counts[b] = count + 1;
     }
   } else if (cache.recent > 0) {
     const int64_t row = b * cache.recent + position % cache.recent;
@@ -108,14 +106,20 @@ __device__ void append(const StepArguments& a, int64_t b, int32_t position, bool
   }
 }
 
-// The last block to be done lists the kept sequences.
-__device__ inline void list_kept(const StepArguments& a, bool keep, int* scratch) {
+// A thread that has nothing else under way, so that its fence does not wait for it.
+__device__ inline bool is_teller() { return threadIdx.x == 32; }
+
+// By the teller: the decision, for the block that lists them all. Returns the decisions told before.
+__device__ inline int tell_kept(const StepArguments& a, bool keep) {
+  a.keep[blockIdx.x] = keep;
+  __threadfence();
+  return atomicAdd(a.kept_count + 1, 1);
+}
+
+// The last block to have told its decision lists the kept sequences. `before`: what the teller got.
+__device__ inline void list_kept(const StepArguments& a, int before, int* scratch) {
   TKF_SHARED(bool, last);
-  if (threadIdx.x == 0) {
-    a.keep[blockIdx.x] = keep;
-    __threadfence();
-    last = atomicAdd(a.kept_count + 1, 1) == a.batch - 1;
-  }
+  if (is_teller()) last = before == a.batch - 1;
   __syncthreads();
   if (!last) return;
   __threadfence();
@@ -140,13 +144,18 @@ __global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments 
   TKF_SHARED(DecideShared, s);
   TKF_SHARED(int[kThreads / 32], counts);
   const int64_t b = blockIdx.x;
-  const int32_t position = a.positions[b];
-  bool skip = false;
-  if (position >= 0) {
-    if (a.filtered && decide_step<T, Real>(a, b, shared, s)) skip = s.skip;
-    append<T>(a, b, position, skip);
-  }
-  list_kept(a, position >= 0 && !skip, counts);
+  const int32_t position = a.positions[b], count = a.cache.counts[b];
+  int before = 0;  // of the teller; it comes while the cache is written
+  bool skip = false, told = false;
+  const auto tell = [&] {
+    told = true;
+    if (is_teller()) before = tell_kept(a, !s.skip);
+  };
+  if (position >= 0 && a.filtered && decide_step<T, Real>(a, b, shared, s, tell)) skip = s.skip;
+  if (!told && is_teller()) before = tell_kept(a, position >= 0);
+  __syncthreads();  // all have read the count
+  if (position >= 0) append<T>(a, b, position, count, skip);
+  list_kept(a, before, counts);
 }
 
 }  // namespace filter
