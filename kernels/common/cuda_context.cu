@@ -227,7 +227,7 @@ int32_t tkf_cuda_wgmma_use(tkf_context* context, int32_t use) {
   check.require(use == 0 || use == 1, TKF_STATUS_VALUE, "found neither 0 nor 1 for \"use\"");
   if (!check.ok()) return check.status();
   if (use == 1 && !tkf::attention::has_wgmma(context)) {
-    return check.fail(TKF_STATUS_UNSUPPORTED, "found sm_%d, or a build without code for it, expected a build for sm_90a",
+    return check.fail(TKF_STATUS_UNSUPPORTED, "found sm_%d, or a build without its code, expected a build for sm_90a",
                       tkf::cuda_arch(context));
   }
   tkf::cuda(context)->wgmma = use == 1;

@@ -42,8 +42,8 @@ __device__ inline double sort_warp(double x) {
   return x;
 }
 
-// Copies scores [n <= kFewScores] into runs, each sorted; the last is filled up with infinity. `own`: score `threadIdx.x`,
-// which was loaded before. Returns whether this thread saw finite numbers alone. A barrier must follow.
+// Copies scores [n <= kFewScores] into runs, each sorted; the last is filled up with infinity. `own`: score
+// `threadIdx.x`, which was loaded before. Returns whether this thread saw finite numbers alone. A barrier must follow.
 __device__ inline bool sort_runs(const double* scores, double own, int n, double* runs) {
   bool finite = true;
   for (int run = warp_index(); 32 * run < n; run += num_warps()) {

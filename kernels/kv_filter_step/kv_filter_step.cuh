@@ -69,7 +69,8 @@ __device__ void copy_rows(const StepArguments& a, void* keys, void* values, int6
   }
 }
 
-// Row of the cache that the next token of sequence b, which holds `count`, takes; -1, with a fault, where there is none.
+// Row of the cache that the next token of sequence b, which holds `count`, takes; -1, with a fault, where there is
+// none.
 __device__ inline int64_t free_row(const StepArguments& a, int64_t b, int64_t count) {
   const CacheView& cache = a.cache;
   if (count < 0 || count >= cache.capacity) {
