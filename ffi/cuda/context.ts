@@ -15,6 +15,7 @@ const abandoned = new FinalizationRegistry<() => void>((free) => free());
 export class CudaContext extends KernelContext {
   /** The library's functions, those of decode and prefill in batches among them. */
   declare readonly symbols: CudaSymbols;
+  readonly #memory: DeviceMemory;
 
   /**
    * @param symbols The library.
@@ -31,16 +32,21 @@ export class CudaContext extends KernelContext {
       );
     }
     super(symbols, pointer);
+    this.#memory = memory;
     abandoned.register(this, () => symbols.tkf_context_destroy(pointer));
     this.reserve(FIRST_WORKSPACE);
   }
 
   /** Makes room for results in between. @throws {KernelError} If the device has not so much memory. */
   reserve(bytes: number): void {
-    this.check(
-      "tkf_cuda_workspace_reserve",
-      this.symbols.tkf_cuda_workspace_reserve(this.pointer, BigInt(bytes)),
-    );
+    this.check("tkf_cuda_workspace_reserve", this.#reserve(BigInt(bytes)));
+  }
+
+  #reserve(bytes: bigint): number {
+    const status = this.symbols.tkf_cuda_workspace_reserve(this.pointer, bytes);
+    if (status !== STATUS.memory) return status;
+    this.#memory.trim(); // what is kept for tensors may be what lacks here
+    return this.symbols.tkf_cuda_workspace_reserve(this.pointer, bytes);
   }
 
   /** Makes a call; one that lacks workspace gets it and is made once more. @throws {KernelError} If it fails. */
@@ -50,7 +56,7 @@ export class CudaContext extends KernelContext {
     const wanted = status === STATUS.state ? this.symbols.tkf_cuda_workspace_wanted(this.pointer) : 0n;
     if (wanted === 0n) throw this.#failure(op, status);
     const failure = this.#failure(op, status);
-    if (this.symbols.tkf_cuda_workspace_reserve(this.pointer, wanted) !== STATUS.ok) throw failure;
+    if (this.#reserve(wanted) !== STATUS.ok) throw failure;
     this.check(op, call());
   }
 

@@ -122,6 +122,8 @@ class HeapMemory implements DeviceMemory {
 
   synchronize(): void {} // launches have run when they return
 
+  trim(): void {} // nothing is kept
+
   capture(work: () => void): DeviceGraph {
     const begun = this.#symbols.tkf_emulator_capture_begin();
     if (begun !== STATUS.ok) throw new Error(`Cannot begin a capture: found status ${begun}`);

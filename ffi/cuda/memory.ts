@@ -32,6 +32,8 @@ export interface DeviceMemory {
   copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number, offsets?: CopyOffsets): void;
   /** Waits for the stream. */
   synchronize(): void;
+  /** Gives memory back to the device that is kept for later allocations. */
+  trim(): void;
   /** Records what `work` enqueues, without running it, to be run any number of times. `work` must not wait or allocate. */
   capture(work: () => void): DeviceGraph;
 }

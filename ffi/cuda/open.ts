@@ -21,6 +21,11 @@ export interface CudaOptions {
   readonly library?: string;
   /** Prefill by wgmma and TMA, as {@linkcode CudaBackend.useWgmma} says; false by default. */
   readonly wgmma?: boolean;
+  /**
+   * Keep freed device memory for later allocations, which then need not wait; true by default. False for
+   * compute-sanitizer, which then sees where each buffer ends.
+   */
+  readonly reuse?: boolean;
 }
 
 const opened = new Map<string, CudaSymbols>();
@@ -46,7 +51,7 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   }
   // A driver runs what was built for its own major version, later minor ones included.
   if (nvcc !== undefined) driver.expectVersion(1000 * Number.parseInt(nvcc));
-  const memory = new CudaMemory(driver, device);
+  const memory = new CudaMemory(driver, device, { reuse: options.reuse ?? true });
   current = device.ordinal;
   const context = new CudaContext(loadCudaLibrary(path), memory);
   if (options.wgmma && !context.useWgmma(true)) {

@@ -60,7 +60,7 @@ export async function openTestDevice(options: { readonly order?: ThreadOrder } =
 
 async function openGpu(): Promise<OpenDevice> {
   await buildCuda({ archs: [buildArchOf(openDriver().device(0).arch)] });
-  const backend = await openCuda();
+  const backend = await openCuda({ reuse: false });
   const context = backend["context"] as CudaContext; // what a backend hides, tests may use
   return { symbols: context.symbols, memory: backend.memory, context, backend };
 }
