@@ -2,12 +2,10 @@
  * `deno task bench`: how fast the kernels are, beside the machine's roof and PyTorch. Everything is verified before
  * it is timed. See `deno task bench --help`.
  */
-import { parseArgs } from "@std/cli/parse-args";
 import {
   type BenchReport,
   type KernelRow,
   type MachineRoof,
-  nearest,
   readPlotly,
   readVersion,
   renderBenchReport,
@@ -24,15 +22,14 @@ import { type Contender, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { TorchProcess } from "./bench/torch.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
-import { expectSwitches } from "./cli/parse.ts";
+import { parseOwnFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const OPS = ["attention", "filter", "linear", "lengths"];
-const SWITCHES = ["json", "quiet", "help"];
-const TEXTS = ["threads", "level", "only", "out"];
-const FLAGS = [...TEXTS, ...SWITCHES];
+const SWITCHES = ["json", "quiet", "help"] as const;
+const TEXTS = ["threads", "level", "only", "out"] as const;
 const USAGE = `Usage: deno task bench [flags]
 
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
@@ -65,16 +62,7 @@ interface Request {
 }
 
 function readRequest(args: readonly string[]): Request {
-  expectSwitches(args, SWITCHES);
-  const parsed = parseArgs([...args], {
-    string: TEXTS,
-    boolean: SWITCHES,
-    alias: { help: "h" },
-    unknown: (argument: string, name?: string) => {
-      const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, FLAGS)}"`;
-      throw new UsageError(`Cannot use "${argument}": ${mend} (see --help)`);
-    },
-  });
+  const parsed = parseOwnFlags(args, TEXTS, SWITCHES);
   const threads = parsed.threads === undefined ? navigator.hardwareConcurrency : Number(parsed.threads);
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new UsageError(`Cannot use --threads ${parsed.threads}: expected an integer from 1 to 1024`);

@@ -2,8 +2,7 @@
  * `deno task bench:gpu`: how fast the CUDA kernels are, beside the device's roof and PyTorch. Everything is verified
  * before it is timed. See `deno task bench:gpu --help`.
  */
-import { parseArgs } from "@std/cli/parse-args";
-import { type ModelConfig, nearest, UsageError } from "../mod.ts";
+import { type ModelConfig, UsageError } from "../mod.ts";
 import { buildArchOf, type CudaBackend, type CudaMemory, openCuda, openDriver } from "../ffi/mod.ts";
 import { buildCuda } from "../build.ts";
 import { type AttentionSizes, decodeContender, prefillContender } from "./bench_gpu/attention.ts";
@@ -12,15 +11,14 @@ import { scanContender, stepContender } from "./bench_gpu/filter.ts";
 import { decodeStepContenders, randomModel } from "./bench_gpu/layer.ts";
 import { type GpuContender, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
-import { writeWhole } from "./cli/files.ts";
-import { expectSwitches } from "./cli/parse.ts";
+import { expectWritableFile, writeWhole } from "./cli/files.ts";
+import { parseOwnFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const OPS = ["decode", "prefill", "filter", "step"] as const;
-const SWITCHES = ["json", "quiet", "help"];
-const FLAGS = ["device", "only", "out", ...SWITCHES];
+const SWITCHES = ["json", "quiet", "help"] as const;
 const USAGE = `Usage: deno task bench:gpu [flags]
 
 Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
@@ -206,16 +204,11 @@ function describe(rows: readonly GpuRow[]): string {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  expectSwitches(args, SWITCHES);
-  const { json, quiet, help, only, out, device: asked } = parseArgs([...args], {
-    string: ["device", "only", "out"],
-    boolean: SWITCHES,
-    alias: { help: "h" },
-    unknown: (argument: string, name?: string) => {
-      const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, FLAGS)}"`;
-      throw new UsageError(`Cannot use "${argument}": ${mend} (see --help)`);
-    },
-  });
+  const { json, quiet, help, only, out, device: asked } = parseOwnFlags(
+    args,
+    ["device", "only", "out"],
+    SWITCHES,
+  );
   if (help) {
     writeLine(Deno.stdout, USAGE);
     return EXIT.ok;
@@ -223,6 +216,8 @@ async function main(args: readonly string[]): Promise<number> {
   if (only !== undefined && !(OPS as readonly string[]).includes(only)) {
     throw new UsageError(`Cannot use --only "${only}": expected one of ${OPS.join(", ")}`);
   }
+  if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out FILE.json");
+  if (out !== undefined) expectWritableFile(out);
   const ordinal = asked === undefined ? 0 : Number(asked);
   if (!Number.isInteger(ordinal) || ordinal < 0) {
     throw new UsageError(`Cannot use --device ${asked}: expected an integer from 0 on`);

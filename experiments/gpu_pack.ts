@@ -2,18 +2,16 @@
  * `deno task pack:gpu`: a folder that tests and times the CUDA library on a machine without a network.
  * See `deno task pack:gpu --help`.
  */
-import { parseArgs } from "@std/cli/parse-args";
-import { nearest, UsageError } from "../mod.ts";
+import { UsageError } from "../mod.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
-import { expectSwitches } from "./cli/parse.ts";
+import { parseOwnFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { writeArchive, writeCompressed } from "./gpu_pack/archive.ts";
 import { listPackages, listTree, lockedPackages, readCommit } from "./gpu_pack/content.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
-const SWITCHES = ["quiet", "help"];
-const FLAGS = ["out", ...SWITCHES];
+const SWITCHES = ["quiet", "help"] as const;
 const USAGE = `Usage: deno task pack:gpu [flags]
 
 Writes a folder of about 50 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
@@ -88,16 +86,7 @@ async function runDeno(what: string, ...args: string[]): Promise<string> {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  expectSwitches(args, SWITCHES);
-  const { out = "results/gpu_pack", quiet, help } = parseArgs([...args], {
-    string: ["out"],
-    boolean: SWITCHES,
-    alias: { help: "h" },
-    unknown: (argument: string, name?: string) => {
-      const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, FLAGS)}"`;
-      throw new UsageError(`Cannot use "${argument}": ${mend} (see --help)`);
-    },
-  });
+  const { out = "results/gpu_pack", quiet, help } = parseOwnFlags(args, ["out"], SWITCHES);
   if (help) {
     writeLine(Deno.stdout, USAGE);
     return EXIT.ok;

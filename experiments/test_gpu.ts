@@ -2,11 +2,10 @@
  * `deno task test:gpu`: the tests of the CUDA library on the first GPU, with the cases that the emulator runs.
  * See `deno task test:gpu --help`.
  */
-import { parseArgs } from "@std/cli/parse-args";
-import { nearest, UsageError } from "../mod.ts";
+import { UsageError } from "../mod.ts";
 import { buildArchOf, openDriver } from "../ffi/mod.ts";
 import { buildCuda } from "../build.ts";
-import { expectSwitches } from "./cli/parse.ts";
+import { parseOwnFlags } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
 import { readStdFlags } from "./cli/std_flags.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -15,8 +14,7 @@ import { runTests, type TestCounts } from "./test_gpu/run.ts";
 
 /** The exit code where a test failed. */
 const EXIT_FAILED = 1;
-const SWITCHES = ["help"];
-const FLAGS = ["only", ...SWITCHES];
+const SWITCHES = ["help"] as const;
 const USAGE = `Usage: deno task test:gpu [flags]
 
 Builds the CUDA library for the first GPU (CUDA_VISIBLE_DEVICES chooses which is first) and runs every test of the
@@ -30,16 +28,7 @@ under its racecheck. Exit code 0: all passed; 1: a test failed or a check found 
       print this`;
 
 function readOnly(args: readonly string[]): Part | "help" | undefined {
-  expectSwitches(args, SWITCHES);
-  const { only, help } = parseArgs([...args], {
-    string: ["only"],
-    boolean: SWITCHES,
-    alias: { help: "h" },
-    unknown: (argument: string, name?: string) => {
-      const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, FLAGS)}"`;
-      throw new UsageError(`Cannot use "${argument}": ${mend} (see --help)`);
-    },
-  });
+  const { only, help } = parseOwnFlags(args, ["only"], SWITCHES);
   if (help) return "help";
   const part = PARTS.find((part) => part === only);
   if (only !== undefined && part === undefined) {

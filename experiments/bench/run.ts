@@ -2,8 +2,8 @@
 
 import type { KernelRow, MachineRoof } from "../../mod.ts";
 
-/** Something to time. */
-export interface Contender {
+/** What is timed, in words and counts. */
+export interface Work {
   readonly op: string;
   /** Who computes: `cpu` with its level, or another library by name. */
   readonly impl: string;
@@ -19,6 +19,10 @@ export interface Contender {
   readonly flops: number;
   /** Bytes that must be read and written once. */
   readonly bytes: number;
+}
+
+/** Something to time. */
+export interface Contender extends Work {
   /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
   verify(): void | Promise<void>;
   /** Computes `repeats` times; milliseconds in all. */
@@ -41,7 +45,7 @@ export function median(values: readonly number[]): number {
 
 /** Adds the rates to a median time. */
 export function rowOf(
-  contender: Omit<Contender, "verify" | "time">,
+  contender: Work,
   timeMs: number,
   roof: MachineRoof,
 ): KernelRow {

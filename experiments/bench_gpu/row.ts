@@ -1,23 +1,9 @@
 /** A contender of a race on a GPU, and its row in the table. */
 import type { KernelRow } from "../../mod.ts";
+import type { Work } from "../bench/run.ts";
 
 /** Something to time on a device. */
-export interface GpuContender {
-  readonly op: string;
-  /** Who computes. */
-  readonly impl: string;
-  readonly phase: "prefill" | "decode";
-  /** Sizes in words. */
-  readonly shape: string;
-  readonly dtype: string;
-  /** Share skipped. */
-  readonly skip: number;
-  /** Recent window, where the op has one. */
-  readonly recent?: number;
-  /** Floating-point operations that the result needs. */
-  readonly flops: number;
-  /** Bytes that must be read and written once. */
-  readonly bytes: number;
+export interface GpuContender extends Work {
   /** Enqueues the work once. */
   run(): void;
   /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
@@ -42,7 +28,7 @@ export interface GpuRoof {
 
 /** Adds the rates to a time. */
 export function gpuRow(
-  { op, impl, phase, shape, dtype, skip, recent, flops, bytes }: Omit<GpuContender, "run" | "verify">,
+  { op, impl, phase, shape, dtype, skip, recent, flops, bytes }: Work,
   timeMs: number,
   spreadMs: number,
   roof: GpuRoof,

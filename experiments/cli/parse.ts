@@ -52,6 +52,29 @@ export function expectSwitches(args: readonly string[], switches: readonly strin
 }
 
 /**
+ * Reads the arguments of a task that has nothing to do with the method: flags with one text each, and switches.
+ *
+ * @throws {UsageError} If a flag is unknown, a switch has a value, or a word is no flag.
+ */
+export function parseOwnFlags<T extends string, S extends string>(
+  args: readonly string[],
+  texts: readonly T[],
+  switches: readonly S[],
+): { readonly [K in T]?: string } & { readonly [K in S]: boolean } {
+  expectSwitches(args, switches);
+  const known = [...texts, ...switches];
+  return parseArgs([...args], {
+    string: [...texts],
+    boolean: [...switches],
+    alias: { help: "h" },
+    unknown: (argument: string, name?: string) => {
+      const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, known)}"`;
+      throw new UsageError(`Cannot use "${argument}": ${mend} (see --help)`);
+    },
+  }) as unknown as { readonly [K in T]?: string } & { readonly [K in S]: boolean };
+}
+
+/**
  * Reads a task's arguments.
  *
  * @param lists Whether a flag may have several values, separated by commas.
