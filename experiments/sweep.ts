@@ -17,22 +17,22 @@ import {
   renderSweepReport,
   type ResolvedTrialOptions,
   ruleName,
+  RunLog,
   runSweep,
   summarizeSweep,
   type SweepProgress,
   tabulateTrials,
-  TrialLog,
-  UsageError,
+  TRIAL_LINES,
 } from "../mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
-import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import { makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { knownLayers, readModel } from "./cli/model.ts";
-import { type FlagValues, parseFlags } from "./cli/parse.ts";
+import { parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { newResultsFolder } from "./cli/results.ts";
+import { readDestination, tellInterrupted } from "./cli/resume.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
@@ -41,50 +41,10 @@ const USAGE = `Usage: deno task sweep [flags]
 
 Runs a grid of filter options and shows how they trade perplexity for skipped attention: a table on stdout, and
 trials.jsonl, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
-a grid of all main rules runs. Options without effect under a rule do not multiply its trials.
+a grid of all main rules runs. Options without effect under a rule do not multiply its trials. Ctrl-C keeps finished
+trials; --resume goes on.
 
 ${describeFlags("sweep")}`;
-
-/** Where results go, and whether a sweep there goes on. */
-interface Destination {
-  readonly folder: string;
-  readonly resume: boolean;
-}
-
-function readDestination(values: FlagValues): Destination {
-  const out = values.get("out")?.[0] as string | undefined;
-  const resume = values.get("resume")?.[0] as string | undefined;
-  if (resume && out && resume !== out) {
-    throw new UsageError(`Cannot use --resume "${resume}" with --out "${out}": expected one folder`);
-  }
-  const folder = resume || out || (resume === undefined ? newResultsFolder() : "");
-  if (folder === "") throw new UsageError("Cannot use --resume: found no folder, expected --resume DIR");
-  const held = exists(`${folder}/trials.jsonl`);
-  if (resume !== undefined && !held) {
-    throw new UsageError(`Cannot go on with "${folder}": found no trials.jsonl there (leave --resume out)`);
-  }
-  if (resume === undefined && held) {
-    throw new UsageError(
-      `Cannot write to "${folder}": it holds a sweep (go on with --resume, or take another --out)`,
-    );
-  }
-  expectWritable(folder);
-  return { folder, resume: resume !== undefined };
-}
-
-/** The command that goes on with an interrupted sweep. */
-function resumeCommand(args: readonly string[], folder: string): string {
-  const kept: string[] = [];
-  for (let i = 0; i < args.length; i++) {
-    if (/^--(out|resume)(=|$)/.test(args[i]!)) {
-      if (!args[i]!.includes("=") && args[i + 1] !== undefined && !args[i + 1]!.startsWith("--")) i++;
-    } else kept.push(args[i]!);
-  }
-  const quoted = [...kept, "--resume", folder].map((arg) =>
-    /^[\w./=,+-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`
-  );
-  return `deno task sweep ${quoted.join(" ")}`;
-}
 
 function tellProgress(progress: Progress): (state: SweepProgress) => void {
   return ({ done, total, fraction, trial }) => {
@@ -115,7 +75,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const grids = await readSweepGrids(values) ?? DEFAULT_GRID;
   const methods = readTrials(values, grids);
   const { name: textName, text } = await readNamedText(values);
-  const { folder } = readDestination(values);
+  const folder = readDestination(values, { noun: "a sweep", work: "trials.jsonl" });
   const modelName = (values.get("model")?.[0] ?? "tiny") as string;
   const layers = knownLayers(modelName);
   if (layers !== undefined) {
@@ -131,7 +91,11 @@ export async function main(args: readonly string[]): Promise<number> {
   const chunks = cutChunks(ids, context);
   const logPath = `${folder}/trials.jsonl`;
   if (request.choice !== "auto") {
-    TrialLog.read(logPath, await digestConditions(await describeConditions(plan, request.choice)));
+    RunLog.read(
+      logPath,
+      await digestConditions(await describeConditions(plan, request.choice)),
+      TRIAL_LINES,
+    );
   }
   if (context > model.config.contextLength) {
     writeLine(
@@ -153,7 +117,7 @@ export async function main(args: readonly string[]): Promise<number> {
   progress.start();
   using interrupt = new Interrupt();
   try {
-    using log = TrialLog.open(logPath, environment.runDigest);
+    using log = RunLog.open(logPath, environment.runDigest, TRIAL_LINES);
     const trials = await runSweep({
       methods,
       evaluation,
@@ -184,13 +148,8 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (!interrupt.caused(error)) throw error;
     progress.clear();
-    const finished = TrialLog.read(logPath, environment.runDigest).length;
-    writeLine(
-      Deno.stderr,
-      `Interrupted: ${finished} finished ${
-        finished === 1 ? "trial is" : "trials are"
-      } in ${logPath}. To go on: ${resumeCommand(args, folder)}`,
-    );
+    const finished = RunLog.read(logPath, environment.runDigest, TRIAL_LINES).length;
+    tellInterrupted({ task: "sweep", args, folder, work: "trials.jsonl", finished, noun: "trial" });
     return interrupt.code;
   }
 }

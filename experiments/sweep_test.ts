@@ -1,5 +1,14 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { finish, listFolder, runTask, spawnTask, withFolder } from "./testing.ts";
+import {
+  finish,
+  interruptTask,
+  listFolder,
+  readLines,
+  resumeArguments,
+  runTask,
+  spawnTask,
+  withFolder,
+} from "./testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
@@ -11,14 +20,6 @@ const RECORD =
     "attentionFlopsAvoided totalFlopsAvoided timeMs denseTimeMs seed version modelSha256 textSha256").split(
       " ",
     );
-
-const readLines = (path: string) => {
-  try {
-    return Deno.readTextFileSync(path).split("\n").slice(0, -1);
-  } catch {
-    return [];
-  }
-};
 
 Deno.test("sweep --json prints the summary alone and writes everything", () =>
   withFolder(async (folder) => {
@@ -109,18 +110,12 @@ Deno.test("sweep stops on Ctrl-C, says how to go on, and that command does", () 
       "--out",
       out,
     ];
-    const child = await spawnTask("sweep", args);
-    const ended = finish(child);
-    while (readLines(log).length < 1) await new Promise((resolve) => setTimeout(resolve, 2));
-    child.kill("SIGINT");
-    const { code, stdout, stderr } = await ended;
+    const { code, stdout, stderr } = await interruptTask("sweep", args, () => readLines(log).length >= 1);
     assertEquals([code, stdout], [130, ""]);
     const finished = readLines(log);
     assertMatch(stderr, new RegExp(`Interrupted: ${finished.length} finished trials? (is|are) in ${log}`));
     assertEquals(listFolder(out), ["trials.jsonl"]);
-    const command = stderr.match(/To go on: deno task sweep (.*)\n/)![1]!;
-    const words = [...command.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
-    const resumed = await runTask("sweep", ...words, "--json");
+    const resumed = await runTask("sweep", ...resumeArguments("sweep", stderr), "--json");
     assertEquals(resumed.code, 0, resumed.stderr);
     assertEquals(JSON.parse(resumed.stdout).trials.length, 40);
     assertEquals(readLines(log).slice(0, finished.length), finished);

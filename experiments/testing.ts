@@ -58,3 +58,33 @@ export async function withFolder(test: (folder: string) => Promise<void>): Promi
 export function listFolder(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
 }
+
+/** The arguments of the command that an interrupted task says to go on with. */
+export function resumeArguments(task: string, stderr: string): string[] {
+  const [, command] = stderr.match(new RegExp(`To go on: deno task ${task} (.*)\n`))!;
+  return [...command!.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
+}
+
+/** Starts a task, and interrupts it as Ctrl-C does once a condition holds. */
+export async function interruptTask(
+  task: string,
+  args: readonly string[],
+  isTime: () => boolean,
+): Promise<Finished> {
+  const child = await spawnTask(task, args);
+  let hasEnded = false;
+  const ended = finish(child).finally(() => hasEnded = true);
+  while (!isTime() && !hasEnded) await new Promise((resolve) => setTimeout(resolve, 2));
+  if (!hasEnded) child.kill("SIGINT");
+  return await ended;
+}
+
+/** Lines of a file; none where it is not there. */
+export function readLines(path: string): string[] {
+  try {
+    return Deno.readTextFileSync(path).split("\n").slice(0, -1);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}

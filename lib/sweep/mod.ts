@@ -7,18 +7,19 @@ export * from "./default_grid.ts";
 export * from "./digest.ts";
 export * from "./importance.ts";
 export * from "./pareto.ts";
+export * from "./run_log.ts";
 export { digestConditions, runSweep, type SweepArguments, type SweepProgress } from "./runner.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
 export { summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
-export * from "./trial_log.ts";
 export {
   createTrialPruner,
   effectiveOptions,
   FUSION_CHOICES,
   type FusionChoice,
   looksAhead,
+  recordTrialOptions,
   type ResolvedTrialOptions,
   resolveTrialOptions,
   type TrialOptions,

@@ -2,9 +2,9 @@
 import type { PerplexityEvaluation } from "../eval/perplexity.ts";
 import type { Pruner } from "../pruning/pruner.ts";
 import { sha256Hex } from "./digest.ts";
+import type { LoggedRun, RunLog } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordTrialOptions, type ResolvedTrialOptions } from "./trial_options.ts";
 import type { RunConditions, Trial } from "./trial.ts";
-import type { TrialLog } from "./trial_log.ts";
 
 /** How far a sweep has come. */
 export interface SweepProgress {
@@ -29,15 +29,15 @@ export interface SweepArguments {
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
   /** Where trials go as they end, and where finished ones are found. */
-  readonly log: Pick<TrialLog, "finished" | "append">;
+  readonly log: Pick<RunLog<Trial>, "finished" | "append">;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
   /** Hears of every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
 }
 
-/** Digest of the conditions: trials that share it may be compared. */
-export function digestConditions(conditions: RunConditions): Promise<string> {
+/** Digest of the conditions: runs that share it may be compared. */
+export function digestConditions(conditions: RunConditions & Pick<LoggedRun, "options">): Promise<string> {
   return sha256Hex(JSON.stringify(Object.entries(conditions).sort(([a], [b]) => a < b ? -1 : 1)));
 }
 

@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { PerplexityEvaluation } from "../eval/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
+import { RunLog, TRIAL_LINES } from "./run_log.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "./space.ts";
 import { sortTrials, summarizeSweep } from "./summary.ts";
 import type { Environment, RunConditions, Trial } from "./trial.ts";
-import { TrialLog } from "./trial_log.ts";
 import type { ResolvedTrialOptions } from "./trial_options.ts";
 
 const conditions: RunConditions = {
@@ -32,7 +32,7 @@ function start(path: string, signal?: AbortSignal, runDigest = "") {
   const evaluation = new PerplexityEvaluation(model, ids, { context: 100 });
   const seen: SweepProgress[] = [];
   const run = async (onTrial?: (trial: Trial) => void) => {
-    using log = TrialLog.open(path, runDigest || await digestConditions(conditions));
+    using log = RunLog.open(path, runDigest || await digestConditions(conditions), TRIAL_LINES);
     const onProgress = (progress: SweepProgress) => {
       seen.push(progress);
       if (progress.trial) onTrial?.(progress.trial);
@@ -106,16 +106,16 @@ Deno.test("digestConditions() depends on every condition and not on their order"
   }
 });
 
-Deno.test("TrialLog refuses other conditions and broken lines, and leaves the file as it was", () =>
+Deno.test("RunLog refuses other conditions and broken lines, and leaves the file as it was", () =>
   withFolder(async (path) => {
     await start(path).run();
     const text = await Deno.readTextFile(path);
-    assertThrows(() => TrialLog.open(path, "other"), RangeError, "its trials ran with model fake");
+    assertThrows(() => RunLog.open(path, "other", TRIAL_LINES), RangeError, "its trials ran with model fake");
     await Deno.writeTextFile(path, text.replace('{"trial"', '{"trail"'));
     const digest = await digestConditions(conditions);
-    assertThrows(() => TrialLog.open(path, digest), RangeError, "line 1 is no trial");
+    assertThrows(() => RunLog.open(path, digest, TRIAL_LINES), RangeError, "line 1 is no trial");
     assertEquals(await Deno.readTextFile(path), text.replace('{"trial"', '{"trail"'));
-    assertEquals(TrialLog.read(`${path}.none`, digest), []);
+    assertEquals(RunLog.read(`${path}.none`, digest, TRIAL_LINES), []);
   }));
 
 Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front of on-line trials", () =>

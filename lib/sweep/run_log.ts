@@ -1,0 +1,120 @@
+/** What a run has finished, one line of JSON each, on disk before the next piece of work begins. */
+import type { RunConditions } from "../environment.ts";
+import type { Trial } from "./trial.ts";
+
+/** What every line holds. */
+export interface LoggedRun extends RunConditions {
+  /** SHA-256 of the conditions, and of the options where all lines share them. */
+  readonly runDigest: string;
+  /** Options that all lines share, if they do. */
+  readonly options?: object;
+}
+
+/** What the lines of a log are. */
+export interface LineKind<T extends LoggedRun> {
+  /** What a message calls one. */
+  readonly noun: string;
+  /** Keys that a line has. */
+  readonly keys: readonly (keyof T & string)[];
+}
+
+/** Lines of a sweep. */
+export const TRIAL_LINES: LineKind<Trial> = { noun: "trial", keys: ["trial", "perplexity"] };
+
+/** What a log held when it was opened. */
+interface Found<T> {
+  readonly finished: T[];
+  /** Bytes of whole lines; a torn line after them is cut off. */
+  readonly length: number;
+}
+
+/** A file of finished work, open for appending. */
+export class RunLog<T extends LoggedRun> implements Disposable {
+  /** What was finished before, in the order of the file. */
+  readonly finished: readonly T[];
+  readonly #file: Deno.FsFile;
+
+  private constructor(file: Deno.FsFile, finished: readonly T[]) {
+    this.#file = file;
+    this.finished = finished;
+  }
+
+  /**
+   * Reads what a log holds, without changing it: every whole line a record of the same conditions.
+   *
+   * @param runDigest Digest of the conditions that all lines must share.
+   * @returns Its records; none where the file does not exist.
+   * @throws {RangeError} If a line is no record of its kind, or ran under other conditions.
+   */
+  static read<T extends LoggedRun>(path: string, runDigest: string, kind: LineKind<T>): readonly T[] {
+    return parseLog(path, runDigest, kind).finished;
+  }
+
+  /**
+   * Opens a log to go on with it, or a new one. A last line that was torn by a crash is cut off, and is not among the
+   * finished ones.
+   *
+   * @throws {RangeError} As {@linkcode RunLog.read}.
+   */
+  static open<T extends LoggedRun>(path: string, runDigest: string, kind: LineKind<T>): RunLog<T> {
+    const { finished, length } = parseLog(path, runDigest, kind);
+    const file = Deno.openSync(path, { write: true, create: true });
+    file.truncateSync(length);
+    file.seekSync(0, Deno.SeekMode.End);
+    return new RunLog(file, finished);
+  }
+
+  /** Appends a record and waits until it is on disk. */
+  append(record: T): void {
+    const line = new TextEncoder().encode(`${JSON.stringify(record)}\n`);
+    for (let at = 0; at < line.length;) at += this.#file.writeSync(line.subarray(at));
+    this.#file.syncDataSync();
+  }
+
+  /** Closes the file. */
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+}
+
+function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: LineKind<T>): Found<T> {
+  let bytes: Uint8Array;
+  try {
+    bytes = Deno.readFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return { finished: [], length: 0 };
+    throw error;
+  }
+  const length = bytes.lastIndexOf(10) + 1;
+  const lines = new TextDecoder().decode(bytes.subarray(0, length)).split("\n").slice(0, -1);
+  const finished = lines.map((line, i) => {
+    const record = parseLine(line, kind);
+    if (record === undefined) {
+      throw new RangeError(
+        `Cannot go on with "${path}": line ${i + 1} is no ${kind.noun} (mend the line or delete it)`,
+      );
+    }
+    if (record.runDigest !== runDigest) {
+      const { model, text, context, textTokens, backend, version, options } = record;
+      throw new RangeError(
+        `Cannot go on with "${path}": its ${kind.noun}s ran with model ${model}, text ${text}, context ${context}, ` +
+          `${textTokens} tokens, backend ${backend}, version ${version}` +
+          `${options === undefined ? "" : `, options ${JSON.stringify(options)}`}, ` +
+          "expected the same ones (repeat those flags, or take another --out)",
+      );
+    }
+    return record;
+  });
+  return { finished, length };
+}
+
+function parseLine<T extends LoggedRun>(line: string, { keys }: LineKind<T>): T | undefined {
+  try {
+    const value = JSON.parse(line);
+    const whole = typeof value?.runDigest === "string" && keys.every((key) => value[key] !== undefined);
+    return whole ? value : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
