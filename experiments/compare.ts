@@ -1,30 +1,35 @@
 /**
  * `deno task compare`: several methods at the same ratio on the same text, with intervals of their differences.
  *
- * Writes `compare.json` and `compare.html` to a folder. See `deno task compare --help`.
+ * Writes `compare.json` and `compare.html` to a folder, and keeps finished runs there until then. See
+ * `deno task compare --help`.
  */
 import {
+  COMPARED_LINES,
   COMPARED_METHODS,
   comparedMethods,
   compareStudy,
   createTrialPruner,
   cutChunks,
+  describeConditions,
+  digestConditions,
   encodeStudy,
   type NamedMethod,
   readPlotly,
   renderComparisonReport,
+  RunLog,
   tabulateComparison,
   UsageError,
 } from "../mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
-import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import { makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
 import { knownLayers, readModel } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { newResultsFolder } from "./cli/results.ts";
+import { readDestination, tellInterrupted } from "./cli/resume.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
@@ -34,9 +39,12 @@ const USAGE = `Usage: deno task compare [flags]
 Runs several methods at the same share of skipped attention on the same text, and shows their losses against the dense
 model and against chance, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
 compare.html in --out. Flags of the method are shared by all; --methods says which ones run, in place of --fusion,
---invert and --preset ("paper" keeps its recent window of 0).
+--invert and --preset ("paper" keeps its recent window of 0). Ctrl-C keeps finished runs; --resume goes on.
 
 ${describeFlags("compare")}`;
+
+/** File of finished runs; gone when the comparison is over. */
+const WORK = "methods.jsonl";
 
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];
@@ -54,15 +62,6 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
   const axes = await readAxes("compare", values);
   const base = Object.fromEntries(Object.entries(axes).map(([name, list]) => [name, (list as unknown[])[0]]));
   return checkFlags(() => comparedMethods(names, base, seeds));
-}
-
-function readFolder(values: FlagValues): string {
-  const folder = values.get("out")?.[0] as string | undefined ?? newResultsFolder();
-  if (exists(`${folder}/compare.json`)) {
-    throw new UsageError(`Cannot write to "${folder}": it holds a comparison (take another --out)`);
-  }
-  expectWritable(folder);
-  return folder;
 }
 
 /** Binds every method to a model's shape, to find schedules that it cannot reach. */
@@ -84,7 +83,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const tokens = readCount(values, "tokens", 2);
   const methods = await readMethods(values);
   const { name: textName, text } = await readNamedText(values);
-  const folder = readFolder(values);
+  const folder = readDestination(values, { noun: "a comparison", work: WORK, result: "compare.json" });
   const modelName = (values.get("model")?.[0] ?? "tiny") as string;
   const layers = knownLayers(modelName);
   if (layers !== undefined) {
@@ -101,14 +100,13 @@ export async function main(args: readonly string[]): Promise<number> {
       `Warning: chunks of ${context} tokens; the model was trained on ${file.config.contextLength}`,
     );
   }
+  const plan = { model: file, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const logPath = `${folder}/${WORK}`;
+  const digestOn = async (backend: string) => await digestConditions(await describeConditions(plan, backend));
+  if (request.choice !== "auto") RunLog.read(logPath, await digestOn(request.choice), COMPARED_LINES);
   const backend = await openBackend(request, progress);
-  const study = {
-    model: { ...file, llama: file.open(backend) },
-    text,
-    textName,
-    context,
-    ...(tokens !== undefined && { tokens }),
-  };
+  const study = { ...plan, model: { ...file, llama: file.open(backend) } };
+  const runDigest = await digestOn(backend.name);
   const chunks = cutChunks(encodeStudy(study), context).length;
   // Listens before the first line is out: who reads it may stop the task.
   using interrupt = new Interrupt();
@@ -116,8 +114,11 @@ export async function main(args: readonly string[]): Promise<number> {
   progress.line(`${runs} on ${chunks * context} tokens of ${textName}; ${backend.description}`);
   progress.start();
   let before = "";
+  makeFolder(folder);
   try {
+    using log = RunLog.open(logPath, runDigest, COMPARED_LINES);
     const comparison = await compareStudy(study, methods, {
+      log,
       signal: interrupt.signal,
       onProgress: (fraction, name) => {
         progress.bar(fraction, name);
@@ -129,9 +130,9 @@ export async function main(args: readonly string[]): Promise<number> {
     });
     progress.clear();
     const html = renderComparisonReport(comparison, { plotly: await readPlotly() });
-    makeFolder(folder);
-    await writeWhole(`${folder}/compare.json`, JSON.stringify(comparison, null, 2) + "\n");
     await writeWhole(`${folder}/compare.html`, html);
+    await writeWhole(`${folder}/compare.json`, JSON.stringify(comparison, null, 2) + "\n");
+    await Deno.remove(logPath);
     if (values.has("json")) {
       writeLine(Deno.stdout, JSON.stringify(comparison, null, 2));
       return EXIT.ok;
@@ -147,7 +148,8 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (!interrupt.caused(error)) throw error;
     progress.clear();
-    writeLine(Deno.stderr, "Interrupted: nothing was written");
+    const finished = RunLog.read(logPath, runDigest, COMPARED_LINES).length;
+    tellInterrupted({ task: "compare", args, folder, work: WORK, finished, noun: "run" });
     return interrupt.code;
   }
 }

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { listFolder, runTask, spawnTask, withFolder } from "./testing.ts";
+import { interruptTask, listFolder, readLines, resumeArguments, runTask, withFolder } from "./testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
@@ -68,24 +68,54 @@ Deno.test("compare refuses what it cannot run, in one line and before it writes"
     Deno.writeTextFileSync(`${folder}/compare.json`, "{}");
     const { code, stderr } = await runTask("compare", ...SMALL, "--out", folder);
     assertEquals(code, 2);
-    assertStringIncludes(stderr, "holds a comparison");
+    assertStringIncludes(stderr, "it holds compare.json, a finished run");
     assertEquals(listFolder(folder), ["compare.json"]);
   }));
 
-Deno.test("compare leaves nothing behind when it is interrupted", () =>
+Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupted run", () =>
   withFolder(async (folder) => {
-    const child = await spawnTask("compare", [
-      ...["--context", "64", "--tokens", "2048", "--threads", "1", "--seeds", "40"],
-      ...["--methods", "random", "--out", `${folder}/out`],
-    ]);
-    let stderr = "";
-    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
-      if (!stderr.includes("40 runs on") && (stderr + text).includes("40 runs on")) child.kill("SIGINT");
-      stderr += text;
+    const out = `${folder}/an out`, log = `${out}/methods.jsonl`;
+    const args = [
+      ...["--context", "64", "--tokens", "512", "--warmup", "8", "--threads", "1", "--seeds", "12"],
+      ...["--methods", "random,key,oracle", "--prune-ratio", "0.3"],
+    ];
+    const isTime = () => readLines(log).length >= 2;
+    const { code, stdout, stderr } = await interruptTask("compare", [...args, "--out", out], isTime);
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["methods.jsonl"]]);
+    const finished = readLines(log);
+    assert(finished.length < 14, `${finished.length} runs before the interrupt`);
+    assertStringIncludes(stderr, `Interrupted: ${finished.length} finished runs are in ${log}. To go on: `);
+
+    for (
+      const [other, expected] of [
+        [
+          ["--context", "32", "--resume", out],
+          "its runs ran with model tiny, text built-in prose, context 64",
+        ],
+        [["--out", out], "it holds a comparison (go on with --resume"],
+        [["--resume", folder], "found no methods.jsonl there"],
+      ] as const
+    ) {
+      const refused = await runTask("compare", ...args.slice(2), ...other);
+      assertEquals([refused.code, refused.stdout], [2, ""]);
+      assertStringIncludes(refused.stderr, expected);
+      assertEquals(refused.stderr.trimEnd().split("\n").length, 1, refused.stderr);
     }
-    const { code } = await child.status;
-    await child.stdout.cancel();
-    assertEquals(code, 130);
-    assertStringIncludes(stderr, "Interrupted: nothing was written");
-    assertEquals(listFolder(folder), []);
+    assertEquals(readLines(log), finished);
+
+    Deno.truncateSync(log, Deno.statSync(log).size - 100);
+    const words = resumeArguments("compare", stderr);
+    const resumed = await runTask("compare", ...words, "--json", "--quiet");
+    assertEquals([resumed.code, resumed.stderr], [0, ""]);
+    assertEquals(listFolder(out), ["compare.html", "compare.json"]);
+    const whole = await runTask("compare", ...args, "--out", `${folder}/whole`, "--json", "--quiet");
+    assertEquals(withoutTime(resumed.stdout), withoutTime(whole.stdout));
+    const again = await runTask("compare", ...words);
+    assertEquals(again.code, 2);
+    assertStringIncludes(again.stderr, "it holds compare.json, a finished run");
   }));
+
+/** Everything but when it began. */
+function withoutTime(text: string): string {
+  return text.replace(/"startedAt": "[^"]*"/, "");
+}

@@ -262,8 +262,8 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "resume": {
     kind: "optional text",
     value: "[DIR]",
-    tasks: ["sweep"],
-    help: "go on with the sweep in DIR, or in --out",
+    tasks: ["sweep", "heads", "compare"],
+    help: "go on with the interrupted run in DIR, or in --out",
   },
   "json": { kind: "switch", help: "print JSON alone on stdout" },
   "quiet": { kind: "switch", help: "no progress on stderr" },

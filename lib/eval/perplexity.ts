@@ -33,7 +33,7 @@ export interface RunControl {
   readonly signal?: AbortSignal;
   /** Called after each chunk. */
   readonly onChunk?: (done: number, total: number) => void;
-  /** Hears each chunk's losses, [context - 1] in nats, and the dense model's at the same positions. */
+  /** Hears each chunk's losses, [context - 1] in nats, and the dense model's at the same positions; ascending. */
   readonly onLosses?: (chunk: number, nll: Float64Array, denseNll: Float64Array) => void;
 }
 
@@ -126,6 +126,7 @@ export class PerplexityEvaluation {
   readonly #belowMs = new Map<number, number>();
   readonly #timed = new Set<string>();
   #dense: DenseResult | undefined;
+  #denseLosses: readonly Float64Array[] = [];
 
   /**
    * Cuts the text; nothing is computed yet.
@@ -141,12 +142,17 @@ export class PerplexityEvaluation {
   }
 
   /**
-   * Runs the dense model, once; later calls return the first result.
+   * Runs the dense model, once; later calls return the first result, and let its losses be heard again.
    *
    * @throws {RangeError} If a loss is not finite: the model's weights are broken.
    */
   async dense(control: RunControl = {}): Promise<DenseResult> {
-    if (this.#dense !== undefined) return this.#dense;
+    const result = this.#dense ??= await this.#runDense(control);
+    this.#denseLosses.forEach((nll, chunk) => control.onLosses?.(chunk, nll, nll));
+    return result;
+  }
+
+  async #runDense(control: RunControl): Promise<DenseResult> {
     // Untimed: the first pass of a process pays for page faults and compilation that later ones do not.
     const first = this.#model.start();
     this.#model.backend.free(first.feed(this.chunks[0]!));
@@ -171,7 +177,8 @@ export class PerplexityEvaluation {
     }
     const nll = expectFinite(meanOf(losses));
     const chunks = this.chunks.length;
-    this.#dense = {
+    this.#denseLosses = losses;
+    return {
       perplexity: Math.exp(nll),
       nll,
       tokens: chunks * this.context,
@@ -183,7 +190,6 @@ export class PerplexityEvaluation {
       attentionFlops: sum(usages, "attentionFlopsDense"),
       totalFlops: sum(usages, "totalFlopsDense"),
     };
-    return this.#dense;
   }
 
   /**

@@ -2,6 +2,8 @@
 import type { PerplexityEvaluation } from "../eval/perplexity.ts";
 import type { Pruner } from "../pruning/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
+import type { LineKind, RunLog } from "./run_log.ts";
+import { digestTrialOptions } from "./runner.ts";
 import type { Environment } from "./trial.ts";
 import {
   looksAhead,
@@ -123,6 +125,21 @@ export function comparedMethods(
   });
 }
 
+/** A finished run of one method and seed: what a comparison needs of it. */
+export interface ComparedRun extends Environment {
+  /** Short digest of the options that have an effect, as of a trial. */
+  readonly trial: string;
+  /** The method's name. */
+  readonly method: string;
+  /** Share of attention computations skipped after the warm-up, over all layers; null if none could be. */
+  readonly achievedRatio: number | null;
+  /** Losses in nats, chunk by chunk, [chunks * (context - 1)]. */
+  readonly losses: readonly number[];
+}
+
+/** Lines of a comparison. */
+export const COMPARED_LINES: LineKind<ComparedRun> = { noun: "run", keys: ["trial", "losses"] };
+
 /** How a comparison is run. */
 export interface ComparisonArguments {
   /** Methods; those of one name are seeds of one. */
@@ -137,9 +154,11 @@ export interface ComparisonArguments {
   readonly blockSize?: number;
   /** Resamples of the intervals. */
   readonly resamples?: number;
-  /** Stops between two chunks. */
+  /** Where runs go as they end, and where finished ones are found; default: nowhere. */
+  readonly log?: Pick<RunLog<ComparedRun>, "finished" | "append">;
+  /** Stops between two chunks; the run at work is dropped. */
   readonly signal?: AbortSignal;
-  /** Hears of every chunk: the finished share of the work, in [0, 1], and the method at work. */
+  /** Hears of every chunk: the finished share of this call's work, in [0, 1], and the method at work. */
   readonly onProgress?: (fraction: number, name: string) => void;
 }
 
@@ -159,33 +178,42 @@ interface Measured {
  * @throws {DOMException} The signal's reason, if it is aborted.
  */
 export async function compareMethods(args: ComparisonArguments): Promise<Comparison> {
-  const { evaluation, signal, onProgress, blockSize = 64, resamples = 2000 } = args;
+  const { evaluation, log, signal, onProgress, blockSize = 64, resamples = 2000 } = args;
   const { chunks } = evaluation, width = evaluation.context - 1;
-  const total = args.methods.length + 1;
+  const finished = new Map(log?.finished.map((run) => [run.trial, run]));
+  const digests = new Map<NamedMethod, string>();
+  for (const method of args.methods) digests.set(method, await digestTrialOptions(method.options));
+  const total = [...digests.values()].filter((digest) => !finished.has(digest)).length + 1;
+  const dense = new Float64Array(chunks.length * width);
   let done = 0;
   onProgress?.(0, "dense");
-  await evaluation.dense({ signal, onChunk: (chunk, of) => onProgress?.(chunk / of / total, "dense") });
+  await evaluation.dense({
+    signal,
+    onChunk: (chunk, of) => onProgress?.(chunk / of / total, "dense"),
+    onLosses: (chunk, nll) => dense.set(nll, chunk * width),
+  });
   done++;
-  const dense = new Float64Array(chunks.length * width);
+  const run = async (method: NamedMethod): Promise<ComparedRun> => {
+    const losses: number[] = [];
+    const { achievedRatio } = await evaluation.run(args.createPruner(method.options), {
+      signal,
+      onChunk: (chunk, of) => onProgress?.((done + chunk / of) / total, method.name),
+      onLosses: (_, nll) => nll.forEach((loss) => losses.push(loss)),
+    });
+    const trial = digests.get(method)!;
+    const ended = { trial, method: method.name, achievedRatio, ...args.environment, losses };
+    log?.append(ended);
+    done++;
+    return ended;
+  };
   const measured: Measured[] = [];
   for (const [name, group] of Map.groupBy(args.methods, ({ name }) => name)) {
     const losses = new Float64Array(dense.length), means: number[] = [], ratios: (number | null)[] = [];
-    for (const { options } of group) {
-      let sum = 0;
-      const { achievedRatio } = await evaluation.run(args.createPruner(options), {
-        signal,
-        onChunk: (chunk, of) => onProgress?.((done + chunk / of) / total, name),
-        onLosses: (chunk, nll, denseNll) => {
-          dense.set(denseNll, chunk * width);
-          nll.forEach((loss, i) => {
-            losses[chunk * width + i]! += loss / group.length;
-            sum += loss;
-          });
-        },
-      });
-      means.push(sum / dense.length);
-      ratios.push(achievedRatio);
-      done++;
+    for (const method of group) {
+      const ended = finished.get(digests.get(method)!) ?? await run(method);
+      ended.losses.forEach((loss, i) => losses[i]! += loss / group.length);
+      means.push(average(ended.losses));
+      ratios.push(ended.achievedRatio);
     }
     measured.push({ name, options: group[0]!.options, losses, means, ratios });
   }

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { PerplexityEvaluation } from "../eval/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
-import { comparedMethods, compareMethods } from "./comparison.ts";
+import { comparedMethods, type ComparedRun, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";
 import type { ResolvedTrialOptions } from "./trial_options.ts";
 
@@ -123,4 +123,36 @@ Deno.test("compareMethods() tells how far it is, and stops when asked", async ()
   const stop = new AbortController();
   const onProgress = () => stop.abort();
   await assertRejects(() => compareMethods({ ...setUp(), signal: stop.signal, onProgress }), DOMException);
+});
+
+Deno.test("compareMethods() keeps runs as they end, and goes on to the result of an uninterrupted run", async () => {
+  const whole = await compareMethods(setUp());
+  const kept: ComparedRun[] = [], stop = new AbortController();
+  const log = (finished: readonly ComparedRun[]) => ({
+    finished,
+    append: (run: ComparedRun) => {
+      kept.push(JSON.parse(JSON.stringify(run)));
+      if (kept.length === 2) stop.abort();
+    },
+  });
+  await assertRejects(
+    () => compareMethods({ ...setUp(), signal: stop.signal, log: log([]) }),
+    DOMException,
+  );
+  assertEquals(kept.map(({ method, losses }) => [method, losses.length]), [["random", 297], ["random", 297]]);
+  const before = kept.slice(), started: string[] = [], fractions: number[] = [];
+  const resumed = await compareMethods({
+    ...setUp(),
+    createPruner: (options) => {
+      started.push(options.fusion);
+      return createPruner(options);
+    },
+    log: log(before),
+    onProgress: (fraction) => fractions.push(fraction),
+  });
+  assertEquals(resumed, whole);
+  assertEquals(started, ["key", "oracle", "learned"]);
+  assertEquals([fractions[3], fractions.at(-1)], [1 / 4, 1]);
+  // With nothing left to run, the dense losses are there all the same.
+  assertEquals(await compareMethods({ ...setUp(), log: log(kept) }), whole);
 });

@@ -143,11 +143,11 @@ export async function sweepStudy(
 /** How methods are compared, and how that may be watched and stopped. */
 export type ComparisonControl = Pick<
   ComparisonArguments,
-  "blockSize" | "resamples" | "signal" | "onProgress"
+  "blockSize" | "resamples" | "log" | "signal" | "onProgress"
 >;
 
 /**
- * Compares methods on a model and a text, as `deno task compare` does, but keeps nothing on disk.
+ * Compares methods on a model and a text, as `deno task compare` does; finished runs are kept where a log is given.
  *
  * @param methods Of {@linkcode comparedMethods}, or named by hand.
  * @throws {RangeError} If the text is shorter than a chunk, or a schedule cannot be reached.
