@@ -4,6 +4,7 @@
  */
 import {
   cutChunks,
+  describeConditions,
   describeStudy,
   effectiveOptions,
   encodeStudy,
@@ -17,17 +18,18 @@ import {
   UsageError,
 } from "../mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
-import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
 import { type ModelFile, readModel } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { newResultsFolder } from "./cli/results.ts";
+import { readDestination, tellInterrupted } from "./cli/resume.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
+import { ChunkFiles } from "./heads/chunk_files.ts";
 import { tabulateRules } from "./heads/rule_table.ts";
 import { type TraceInfo, writeTrace } from "./heads/trace_file.ts";
 
@@ -36,7 +38,7 @@ const USAGE = `Usage: deno task heads [flags]
 Runs the dense model over a text and measures, for every layer and KV head, how like the past keys and values are, and
 how well each rule's score ranks the tokens by their true redundancy: a table on stdout, and heads.json, trace.parquet
 and heads.html in --out. The method's flags say whose decisions are shown; nothing is skipped. Takes some 4 kB of memory
-for each token and layer.
+for each token and layer. Ctrl-C keeps finished chunks; --resume goes on.
 
 ${describeFlags("heads")}`;
 
@@ -47,6 +49,9 @@ const PROTOCOL =
   "and Spearman's correlation (with -r) over these tokens; intervals: percentiles over resamples of blocks that overlap " +
   "and wrap round within a chunk, the same for all layers and rules. The learned rule is fitted on the tokens that it " +
   "would itself keep, with their features and outcomes in the dense stream.";
+
+/** Folder of finished chunks; gone when the run is over. */
+const WORK = "chunks";
 
 /** Share of the work that is the model's; the rest is statistics. */
 const MODEL_SHARE = 0.6;
@@ -70,17 +75,12 @@ async function readRequest(values: FlagValues): Promise<Request> {
   if (method.fusion === "oracle") {
     throw new UsageError("Cannot use --fusion oracle: the oracle is what the rules are measured against");
   }
-  const folder = values.get("out")?.[0] as string | undefined ?? newResultsFolder();
-  if (exists(`${folder}/heads.json`)) {
-    throw new UsageError(`Cannot write to "${folder}": it holds heads.json already (take another --out)`);
-  }
-  expectWritable(folder);
   return {
     method,
     context: readCount(values, "context", 2) ?? 512,
     tokens: readCount(values, "tokens", 2),
     resamples: readCount(values, "resamples", 1) ?? 1000,
-    folder,
+    folder: readDestination(values, { noun: "chunks of a run", work: WORK, result: "heads.json" }),
   };
 }
 
@@ -124,10 +124,15 @@ export async function main(args: readonly string[]): Promise<number> {
       bootstrap: { resamples: asked.resamples },
     })
   );
+  using interrupt = new Interrupt();
+  const conditions = await describeConditions(plan, backend.name);
+  const store = await ChunkFiles.open(`${folder}/${WORK}`, conditions, method);
+  const work = MODEL_SHARE * (1 - heads.resume(store) / chunks);
+  /** The model's share of what is left. */
+  const share = work / (work + 1 - MODEL_SHARE);
   progress.line(
     `${heads.layers.length} layers on ${chunks * context} tokens of ${textName}; ${backend.description}`,
   );
-  using interrupt = new Interrupt();
   progress.start();
   const watch = (from: number, to: number) => {
     let tenth = 0;
@@ -141,15 +146,14 @@ export async function main(args: readonly string[]): Promise<number> {
   };
   try {
     const { signal } = interrupt;
-    await heads.run({ signal, onProgress: watch(0, MODEL_SHARE) });
+    await heads.run({ signal, onProgress: watch(0, share) });
     const report = await heads.report(
       environment,
       effectiveOptions(method),
       (piece) => model.tokenizer.texts(piece),
-      { signal, onProgress: watch(MODEL_SHARE, 1) },
+      { signal, onProgress: watch(share, 1) },
     );
     const page = renderHeadsReport(report, { plotly: await readPlotly() });
-    makeFolder(folder);
     await writeTrace(
       `${folder}/trace.parquet`,
       heads.decisions(),
@@ -157,16 +161,14 @@ export async function main(args: readonly string[]): Promise<number> {
     );
     await writeWhole(`${folder}/heads.html`, page);
     await writeWhole(`${folder}/heads.json`, formatReport(report));
+    await store.remove();
     progress.clear();
     writeLine(Deno.stdout, values.has("json") ? formatReport(report).trimEnd() : summarize(report, folder));
     return EXIT.ok;
   } catch (error) {
     if (!interrupt.caused(error)) throw error;
     progress.clear();
-    writeLine(
-      Deno.stderr,
-      "Interrupted: nothing was written. The same command starts again from the beginning.",
-    );
+    tellInterrupted({ task: "heads", args, folder, work: WORK, finished: store.finished, noun: "chunk" });
     return interrupt.code;
   }
 }

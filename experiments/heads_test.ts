@@ -1,10 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { HEAD_RULES, type HeadReport } from "../mod.ts";
+import { exists } from "./cli/files.ts";
 import { explainError } from "./cli/task.ts";
 import { main as heads } from "./heads.ts";
 import { readTrace } from "./heads/trace_file.ts";
 import { main as score } from "./score.ts";
-import { finish, listFolder, runTask, spawnTask, withFolder } from "./testing.ts";
+import { interruptTask, listFolder, resumeArguments, runTask, withFolder } from "./testing.ts";
 
 async function run(task: string, ...args: string[]) {
   const { code, stdout, stderr } = await runTask(task, "--json", "--quiet", ...args);
@@ -136,19 +137,51 @@ Deno.test("heads and score --replay name what is wrong with their input, and wri
     }
   }));
 
-Deno.test("heads leaves nothing when it is interrupted", () =>
+Deno.test("heads stops on Ctrl-C, and goes on to the files of an uninterrupted run", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/out`;
-    const child = await spawnTask("heads", ["--tokens", "8192", "--out", out]);
-    const reader = child.stderr.getReader();
-    for (let text = ""; !text.includes("chunks, ");) {
-      const { value, done } = await reader.read();
-      assert(!done, text);
-      text += new TextDecoder().decode(value);
+    const out = `${folder}/an out`, chunks = `${out}/chunks`, whole = `${folder}/whole`;
+    const args = [
+      ...["--tokens", "4000", "--context", "100", "--tail", "0.2", "--prune-ratio", "0.1"],
+      ...["--resamples", "20", "--threads", "1"],
+    ];
+    const uninterrupted = await runTask("heads", ...args, "--out", whole, "--quiet");
+    assertEquals(uninterrupted.code, 0, uninterrupted.stderr);
+    const isTime = () => exists(`${chunks}/1.json`);
+    const { code, stdout, stderr } = await interruptTask("heads", [...args, "--out", out], isTime);
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["chunks"]]);
+    const kept = listFolder(chunks);
+    assert(kept.length >= 2 && kept.length < 40 && !kept.some((name) => name.endsWith(".part")), kept.join());
+    assertStringIncludes(stderr, `Interrupted: ${kept.length} finished chunks are in ${chunks}. To go on: `);
+
+    for (
+      const [other, expected] of [
+        [["--prune-ratio", "0.05", "--resume", out], 'options {"fusion":"variance"'],
+        [["--prune-ratio", "0.1", "--text", "README.md", "--resume", out], "its chunks ran with model tiny"],
+        [["--prune-ratio", "0.1", "--out", out], "it holds chunks of a run (go on with --resume"],
+        [["--prune-ratio", "0.1", "--resume", folder], "found no chunks there"],
+      ] as const
+    ) {
+      const refused = await runTask("heads", ...args.slice(0, 6), ...other);
+      assertEquals([refused.code, refused.stdout], [2, ""]);
+      assertStringIncludes(refused.stderr, expected);
+      assertEquals(refused.stderr.trimEnd().split("\n").length, 1, refused.stderr);
     }
-    child.kill("SIGINT");
-    reader.releaseLock();
-    const { code, stdout, stderr } = await finish(child);
-    assertEquals([code, stdout, listFolder(folder)], [130, "", []]);
-    assertStringIncludes(stderr, "Interrupted: nothing was written");
+    assertEquals(listFolder(chunks), kept);
+
+    Deno.truncateSync(`${chunks}/0.json`, 1000);
+    Deno.writeTextFileSync(`${chunks}/39.json.part`, "torn");
+    const words = resumeArguments("heads", stderr);
+    const resumed = await runTask("heads", ...words);
+    assertEquals(resumed.code, 0, resumed.stderr);
+    assertEquals(listFolder(out), ["heads.html", "heads.json", "trace.parquet"]);
+    const timeless = (place: string) =>
+      Deno.readTextFileSync(`${place}/heads.json`).replace(/"startedAt":"[^"]*"/, "");
+    assertEquals(timeless(out), timeless(whole));
+    assertEquals(
+      Deno.readFileSync(`${out}/trace.parquet`),
+      Deno.readFileSync(`${whole}/trace.parquet`),
+    );
+    const again = await runTask("heads", ...words);
+    assertEquals(again.code, 2);
+    assertStringIncludes(again.stderr, "it holds heads.json, a finished run");
   }));

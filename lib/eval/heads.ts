@@ -11,6 +11,7 @@ import { drawMovingBlocks } from "../stats/bootstrap.ts";
 import type { HeadOptions, HeadReport, ViewLayer } from "../stats/head_report.ts";
 import { cutChunks } from "./chunks.ts";
 import { LayerColumns, listViews } from "./heads_columns.ts";
+import { packChunk, unpackChunk } from "./heads_pack.ts";
 import { averageRules, boundRules, compareRules, type RatedRules } from "./heads_quality.ts";
 import { createProbe } from "./heads_probe.ts";
 import { cutBands, describeLayer, type HeadLayout } from "./heads_summary.ts";
@@ -31,8 +32,16 @@ export interface HeadCollectionOptions {
 export interface HeadControl {
   /** Stops between two chunks or layers; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
-  /** Called as the work goes on, with the finished share of it in [0, 1]. */
+  /** Called as the work goes on, with the finished share of this call's work in [0, 1]. */
   readonly onProgress?: (fraction: number, label: string) => void;
+}
+
+/** Where measured chunks go as they end, and where finished ones are found. */
+export interface ChunkStore {
+  /** What was kept of a chunk under the same model, text and options; undefined if nothing was. */
+  read(chunk: number): Uint8Array | undefined;
+  /** Keeps what was measured of a chunk. */
+  write(chunk: number, bytes: Uint8Array<ArrayBuffer>): void | Promise<void>;
 }
 
 /** Lets signals, timers and progress run. */
@@ -70,7 +79,8 @@ export class HeadCollection {
   readonly bootstrap: HeadOptions["bootstrap"];
   readonly #llama: Llama;
   readonly #columns: readonly LayerColumns[];
-  #done = false;
+  #open: number[];
+  #store: ChunkStore | undefined;
 
   /**
    * Cuts the text and checks the options; nothing is computed yet.
@@ -117,9 +127,14 @@ export class HeadCollection {
           `first ${warmup} are the warm-up`,
       );
     }
-    const tokens = this.chunks.length * this.context;
+    const count = this.chunks.length;
+    this.#open = [...this.chunks.keys()];
     this.#columns = method.map((spec, i) =>
-      new LayerColumns({ method: spec, view, learned: learned.map((specs) => specs[i]!) }, tokens)
+      new LayerColumns(
+        { method: spec, view, learned: learned.map((specs) => specs[i]!) },
+        count,
+        count * this.context,
+      )
     );
   }
 
@@ -128,9 +143,30 @@ export class HeadCollection {
     return this.#columns.map(({ plan }) => plan.method.layer);
   }
 
-  /** Runs the dense model over all chunks. @throws The signal's reason, if it is aborted between two chunks. */
+  /**
+   * Takes over the chunks that a store holds; those that are run from now on are kept there as they end.
+   *
+   * @returns Chunks that need not be run.
+   * @throws {RangeError} If a chunk was measured under other options.
+   */
+  resume(store: ChunkStore): number {
+    const count = this.chunks.length;
+    this.#store = store;
+    this.#open = this.#open.filter((chunk) => {
+      const bytes = store.read(chunk);
+      if (bytes !== undefined) unpackChunk(this.#columns, chunk, count, bytes);
+      return bytes === undefined;
+    });
+    return count - this.#open.length;
+  }
+
+  /**
+   * Runs the dense model over all chunks that are not measured yet.
+   *
+   * @throws The signal's reason, if it is aborted between two chunks.
+   */
   async run({ signal, onProgress }: HeadControl = {}): Promise<void> {
-    const { backend, config } = this.#llama;
+    const { backend, config } = this.#llama, count = this.chunks.length, work = this.#open.length;
     const ofLayer = new Map(this.#columns.map((columns) => [columns.plan.method.layer, columns]));
     const { fusion, features, threshold } = this.options;
     let first = 0;
@@ -141,18 +177,21 @@ export class HeadCollection {
       whole: threshold === "topk" && fusion !== "learned",
       onRows: (rows) => ofLayer.get(rows.layer)!.take(backend, rows, first + rows.start),
     });
-    for (const [chunk, ids] of this.chunks.entries()) {
+    while (this.#open.length > 0) {
+      const chunk = this.#open[0]!;
       await breathe();
       signal?.throwIfAborted();
       first = chunk * this.context;
       this.#columns.forEach((columns) => columns.restart(chunk));
       const sequence = this.#llama.start(probe, { chunk });
-      backend.free(sequence.feed(ids));
+      backend.free(sequence.feed(this.chunks[chunk]!));
       sequence.free();
       this.#columns.forEach((columns) => columns.end());
-      onProgress?.((chunk + 1) / this.chunks.length, `${chunk + 1}/${this.chunks.length} chunks`);
+      await this.#store?.write(chunk, packChunk(this.#columns, chunk, count));
+      this.#open.shift();
+      const left = this.#open.length;
+      onProgress?.(1 - left / work, `${count - left}/${count} chunks`);
     }
-    this.#done = true;
   }
 
   /** Every decision with the numbers behind it: a row for each layer and token. */
@@ -235,8 +274,8 @@ export class HeadCollection {
   }
 
   #expectDone(): void {
-    if (!this.#done) {
-      throw new RangeError("Cannot describe heads: nothing was measured, expected run() first");
+    if (this.#open.length > 0) {
+      throw new RangeError("Cannot describe heads: found chunks not yet measured, expected run() first");
     }
   }
 }

@@ -14,6 +14,7 @@ import { outcomeOf } from "../filter/learned.ts";
 import { KEY_STATES, type KeyState } from "../filter/options.ts";
 import { cosines, mean, type Moments, variance } from "../filter/similarity.ts";
 import { DistributionBuilder } from "../stats/distribution.ts";
+import type { Distribution } from "../stats/head_report.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import type { ProbedRows } from "./heads_probe.ts";
 
@@ -30,26 +31,41 @@ export function listViews(own: ViewKey): ViewKey[] {
   return [...all.filter(isOwn), ...all.filter((view) => !isOwn(view))];
 }
 
+/** Numbers of the same kind, chunk after chunk: as many for each. */
+export type Column = Float64Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
+
 /** What one side (keys in one state, or values) comes to with one kind of anchor. */
 export class SideColumns {
   /** Mean over heads of the cosines, [N]; NaN for the first token of a sequence. */
   readonly mu: Float64Array<ArrayBuffer>;
   /** Population variance over heads of the same, [N]. */
   readonly variance: Float64Array<ArrayBuffer>;
-  /** Cosines of each head over all tokens. */
-  readonly heads: readonly DistributionBuilder[];
-  /** Cosines, [N, H]; only where they are to be kept. */
-  readonly cosines: Float32Array<ArrayBuffer> | undefined;
+  /** Cosines, [N, H]; NaN for the first token of a sequence. */
+  readonly cosines: Float64Array<ArrayBuffer>;
   readonly #spec: LayerSpec;
   #anchor = new Float32Array(0);
   #absorbed = 0;
 
-  constructor(spec: LayerSpec, tokens: number, keepsCosines: boolean) {
+  constructor(spec: LayerSpec, tokens: number) {
     this.#spec = spec;
     this.mu = new Float64Array(tokens).fill(NaN);
     this.variance = new Float64Array(tokens).fill(NaN);
-    this.heads = Array.from({ length: spec.numKvHeads }, () => new DistributionBuilder());
-    this.cosines = keepsCosines ? new Float32Array(tokens * spec.numKvHeads).fill(NaN) : undefined;
+    this.cosines = new Float64Array(tokens * spec.numKvHeads).fill(NaN);
+  }
+
+  /** All that is measured. */
+  get columns(): readonly Column[] {
+    return [this.mu, this.variance, this.cosines];
+  }
+
+  /** Cosines of each head over all tokens. */
+  describeHeads(): Distribution[] {
+    const { numKvHeads } = this.#spec;
+    return Array.from({ length: numKvHeads }, (_, head) => {
+      const builder = new DistributionBuilder();
+      for (let at = head; at < this.cosines.length; at += numKvHeads) builder.add(this.cosines[at]!);
+      return builder.describe();
+    });
   }
 
   /** Begins a sequence. */
@@ -60,15 +76,14 @@ export class SideColumns {
 
   /** Takes in the next `count` tokens of the sequence, which are tokens [at, at + count) of all. */
   take(x: Float32Array, count: number, at: number): void {
-    const size = this.#anchor.length, own = new Float64Array(this.heads.length);
+    const size = this.#anchor.length, own = new Float64Array(this.#spec.numKvHeads);
     for (let row = 0; row < count; row++) {
       if (this.#absorbed > 0) {
         cosines(x, row * size, this.#anchor, own);
         const mu = mean(own);
         this.mu[at + row] = mu;
         this.variance[at + row] = variance(own, mu);
-        for (let head = 0; head < own.length; head++) this.heads[head]!.add(own[head]!);
-        this.cosines?.set(own, (at + row) * own.length);
+        this.cosines.set(own, (at + row) * own.length);
       }
       absorb(this.#anchor, x, row * size, decayOf(this.#spec, this.#absorbed++));
     }
@@ -85,21 +100,31 @@ class ShadowFilter {
   readonly #spec: LayerSpec;
   #chunk = 0;
   #state: LayerState | undefined;
-  #weights: Float64Array | undefined;
-  #fits = 0;
+  /** Weights of the `learned` rule at the ends of sequences, [chunks, F]; empty for another rule. */
+  readonly #weights: Float64Array<ArrayBuffer>;
 
-  constructor(spec: LayerSpec, keyState: KeyState, tokens: number) {
+  constructor(spec: LayerSpec, keyState: KeyState, chunks: number, tokens: number) {
     this.#spec = spec;
     this.keyState = keyState;
     this.redundancy = new Float64Array(tokens).fill(NaN);
     this.threshold = new Float64Array(tokens).fill(NaN);
     this.wK = new Float64Array(tokens).fill(NaN);
     this.keep = new Uint8Array(tokens).fill(1);
+    this.#weights = new Float64Array(spec.fusion === "learned" ? chunks * learnedLayout(spec).F : 0);
+  }
+
+  /** All that is measured. */
+  get columns(): readonly Column[] {
+    return [this.redundancy, this.threshold, this.wK, this.keep, this.#weights];
   }
 
   /** Weights of the `learned` rule at the ends of sequences, their mean; empty for another rule. */
   get learnedWeights(): number[] {
-    return [...this.#weights ?? []].map((sum) => sum / this.#fits);
+    if (this.#weights.length === 0) return [];
+    const { F } = learnedLayout(this.#spec), sums = new Float64Array(F);
+    this.#weights.forEach((weight, i) => sums[i % F]! += weight);
+    const fits = this.#weights.length / F;
+    return Array.from(sums, (sum) => sum / fits);
   }
 
   restart(chunk: number): void {
@@ -134,9 +159,7 @@ class ShadowFilter {
   end(): void {
     if (this.#spec.fusion !== "learned") return;
     const { w, F } = learnedLayout(this.#spec), { learned } = this.#state!;
-    this.#weights ??= new Float64Array(F);
-    for (let i = 0; i < F; i++) this.#weights[i]! += learned[w + i]!;
-    this.#fits++;
+    this.#weights.set(learned.subarray(w, w + F), this.#chunk * F);
   }
 }
 
@@ -161,19 +184,25 @@ export class LayerColumns {
   readonly learned: readonly ShadowFilter[];
   readonly #sides: ReadonlyMap<string, SideColumns>;
 
-  constructor(plan: LayerPlan, tokens: number) {
+  constructor(plan: LayerPlan, chunks: number, tokens: number) {
     this.plan = plan;
     this.r = new Float64Array(tokens);
-    this.method = new ShadowFilter(plan.method, plan.view.keyState, tokens);
+    this.method = new ShadowFilter(plan.method, plan.view.keyState, chunks, tokens);
     const views = listViews(plan.view);
-    this.learned = plan.learned.map((spec, i) => new ShadowFilter(spec, views[i]!.keyState, tokens));
-    const side = (source: KeyState | "values", anchor: Anchor) => {
-      const own = anchor === plan.view.anchor && (source === "values" || source === plan.view.keyState);
-      return [`${source} ${anchor}`, new SideColumns({ ...plan.method, anchor }, tokens, own)] as const;
-    };
+    this.learned = plan.learned.map((spec, i) => new ShadowFilter(spec, views[i]!.keyState, chunks, tokens));
+    const side = (source: KeyState | "values", anchor: Anchor) =>
+      [`${source} ${anchor}`, new SideColumns({ ...plan.method, anchor }, tokens)] as const;
     this.#sides = new Map(
       ([...KEY_STATES, "values"] as const).flatMap((source) => ANCHORS.map((anchor) => side(source, anchor))),
     );
+  }
+
+  /** All that is measured, in an order that depends on the plan alone. */
+  get columns(): readonly Column[] {
+    return [
+      this.r,
+      ...[this.method, ...this.learned, ...this.#sides.values()].flatMap(({ columns }) => columns),
+    ];
   }
 
   /** Keys in a view. */

@@ -103,10 +103,11 @@ function describeView(
 ): ViewLayer {
   const { method } = columns.plan, keys = columns.keys(view), values = columns.values(view);
   const weights = columns.moments(view).map((moments) => FUSION.variance.keyWeight(moments, method));
+  const ofKeys = keys.describeHeads(), ofValues = values.describeHeads();
   const describe = (column: ArrayLike<number>) => describeByPosition(column, layout);
   return {
     layer: method.layer,
-    heads: keys.heads.map((sK, head) => ({ head, sK: sK.describe(), sV: values.heads[head]!.describe() })),
+    heads: ofKeys.map((sK, head) => ({ head, sK, sV: ofValues[head]! })),
     muK: describe(keys.mu),
     varK: describe(keys.variance),
     muV: describe(values.mu),

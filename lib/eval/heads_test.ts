@@ -213,3 +213,34 @@ Deno.test("HeadCollection refuses what it cannot measure, and stops when told to
   await assertRejects(() => own.run({ signal: stop.signal, onProgress: () => stop.abort() }), DOMException);
   await assertRejects(() => own.report(environment, {}, () => []), RangeError, "expected run() first");
 });
+
+Deno.test("HeadCollection keeps chunks as they end, and goes on to the result of an uninterrupted run", async () => {
+  for (const fusion of ["variance", "learned"] as const) {
+    const filter = { ...options, fusion };
+    const whole = await collect(filter);
+    const make = () =>
+      new HeadCollection(llama, ids, { context: CONTEXT, filter, bootstrap: { resamples: 40 } });
+    const kept = new Map<number, Uint8Array<ArrayBuffer>>(), stop = new AbortController();
+    const store = {
+      read: (chunk: number) => kept.get(chunk),
+      write: (chunk: number, bytes: Uint8Array<ArrayBuffer>) => void kept.set(chunk, bytes),
+    };
+    const stopped = make();
+    assertEquals(stopped.resume(store), 0);
+    const onProgress = () => stop.abort();
+    await assertRejects(() => stopped.run({ signal: stop.signal, onProgress }), DOMException);
+    assertEquals([...kept.keys()], [0]);
+    const first = kept.get(0);
+    const resumed = make(), seen: [number, string][] = [];
+    assertEquals(resumed.resume(store), 1);
+    await resumed.run({ onProgress: (...progress) => seen.push(progress) });
+    assertEquals([seen, kept.get(0) === first, kept.size], [[[1, "2/2 chunks"]], true, 2]);
+    assertEquals(resumed.decisions(), whole.heads.decisions());
+    assertEquals(
+      await resumed.report(environment, { fusion: "mean" }, (own) => tokenizer.texts(own)),
+      whole.report,
+    );
+    kept.set(1, first!.slice(8));
+    assertThrows(() => make().resume(store), RangeError, "Cannot go on with chunk 1: found ");
+  }
+});

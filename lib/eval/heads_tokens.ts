@@ -68,8 +68,8 @@ export function headTrace(
       table.id[row] = chunks[chunk]![position]!;
       table.layer[row] = plan.method.layer;
       for (let head = 0; head < numKvHeads; head++) {
-        table.sK[head]![row] = keys.cosines![token * numKvHeads + head]!;
-        table.sV[head]![row] = values.cosines![token * numKvHeads + head]!;
+        table.sK[head]![row] = keys.cosines[token * numKvHeads + head]!;
+        table.sV[head]![row] = values.cosines[token * numKvHeads + head]!;
       }
     }
     table.muK.set(keys.mu, at);
