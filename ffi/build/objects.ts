@@ -2,7 +2,7 @@
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { cacheDir, isMissing, writeAtomically } from "../cache.ts";
 import { inParallel, run } from "./command.ts";
-import { type Sources, unitKey, writeSources } from "./units.ts";
+import { includesOf, type Sources, unitKey, writeSources } from "./units.ts";
 
 /** Objects that no build has used for so long are removed. */
 const KEEP_DAYS = 14;
@@ -65,9 +65,10 @@ export async function buildObjects(
     onProgress(`compiling ${missing.length} of ${units.length} files with ${recipe.compiler}`);
     await writeSources(sources, work);
     // The longest first, so that none of them is left over for the end.
-    const length = (unit: string) => sources.get(unit)?.length ?? 0;
-    missing.sort((a, b) => length(b.unit) - length(a.unit));
+    missing.sort((a, b) => textLength(sources, b.unit) - textLength(sources, a.unit));
   }
+  const total = missing.reduce((sum, { unit }) => sum + textLength(sources, unit), 0);
+  let compiled = 0, done = 0; // length of their texts, and number
   const started = performance.now();
   await inParallel(missing, async ({ unit, path }) => {
     const object = `${unit.replaceAll("/", ".")}.o`;
@@ -82,13 +83,18 @@ export async function buildObjects(
     await writeAtomically(`${path}.txt`, said);
     await writeAtomically(path, await Deno.readFile(`${work}/${object}`));
     found.set(unit, { unit, path, said });
-    const done = found.size - (units.length - missing.length);
+    compiled += textLength(sources, unit);
     const seconds = (performance.now() - started) / 1000;
-    const left = seconds / done * (missing.length - done);
-    onProgress(`compiled ${unit} (${done} of ${missing.length}, about ${Math.ceil(left)} s left)`);
+    const left = seconds / compiled * (total - compiled);
+    onProgress(`compiled ${unit} (${++done} of ${missing.length}, about ${Math.ceil(left)} s left)`);
   });
   await removeOld();
   return units.map((unit) => found.get(unit)!);
+}
+
+/** Characters of a unit with all that it includes: how long it may take. */
+function textLength(sources: Sources, unit: string): number {
+  return includesOf(sources, unit).reduce((sum, path) => sum + sources.get(path)!.length, 0);
 }
 
 /** What the compiler said of an object in the cache; marks it as used. */
