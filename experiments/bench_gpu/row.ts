@@ -1,6 +1,6 @@
 /** A contender of a race on a GPU, and its row in the table. */
 import type { KernelRow } from "../../mod.ts";
-import type { Work } from "../bench/run.ts";
+import { rowOf, type Work } from "../bench/run.ts";
 
 /** Something to time on a device. */
 export interface GpuContender extends Work {
@@ -27,27 +27,9 @@ export interface GpuRoof {
 }
 
 /** Adds the rates to a time. */
-export function gpuRow(
-  { op, impl, phase, shape, dtype, skip, recent, flops, bytes }: Work,
-  timeMs: number,
-  spreadMs: number,
-  roof: GpuRoof,
-): GpuRow {
-  const seconds = timeMs / 1000;
+export function gpuRow(work: Work, timeMs: number, spreadMs: number, roof: GpuRoof): GpuRow {
   // Products of a prefill run on tensor cores where the type allows; those of decode never bound it.
-  const rate = dtype === "f32" || phase === "decode" ? roof.f32Flops : roof.tensorFlops ?? Infinity;
-  return {
-    op,
-    impl,
-    phase,
-    shape,
-    dtype,
-    skip,
-    recent: recent ?? null,
-    timeMs,
-    spreadMs,
-    gflops: flops / seconds / 1e9,
-    gbps: bytes / seconds / 1e9,
-    roof: Math.max(flops / rate, bytes / roof.copyBytes) / seconds,
-  };
+  const onTensorCores = work.dtype !== "f32" && work.phase === "prefill";
+  const flopsPerSecond = onTensorCores ? roof.tensorFlops ?? Infinity : roof.f32Flops;
+  return { ...rowOf(work, timeMs, { flopsPerSecond, bytesPerSecond: roof.copyBytes }), spreadMs };
 }
