@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
+import { KERNELS_URL } from "../sources.ts";
 import { formatTable, parseLaunches, shortName } from "./table.ts";
 
 Deno.test("shortName() leaves the kernel and its template arguments", () => {
@@ -26,4 +27,12 @@ Deno.test("formatTable() gives registers and occupancy by architecture; parseLau
   ]);
   assertEquals(parseLaunches(table), launches);
   assertEquals(formatTable(kernels, names, parseLaunches(table)), table);
+});
+
+Deno.test("the table of kernels/README.md: an emulated test launches each but wgmma's, which have no emulation", async () => {
+  const table = await Deno.readTextFile(new URL("README.md", KERNELS_URL));
+  const kernels = Array.from(table.matchAll(/^\| `([\w:]+)[<`]/gm), ([, name]) => name!);
+  const idle = [...table.matchAll(/^\| `([\w:]+)[^`]*` \| {2}\|/gm)].map(([, name]) => name!);
+  assert(kernels.length > 200, `${kernels.length} kernels`);
+  assertEquals([...new Set(idle)], ["attention::prefill_wgmma_kernel"]);
 });

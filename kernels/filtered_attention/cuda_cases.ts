@@ -44,8 +44,8 @@ export function decodeCases(): BatchCase[] {
   };
   const cases = [base, { ...base, kept: 1 }, { ...base, kept: 0 }, { ...base, recent: 0 }];
   for (const headDim of [32, 64, 80, 96, 128, 256]) {
-    for (const [dtype, group] of [["f32", 3], ["f16", 8], ["bf16", 1], ["bf16", 4]] as const) {
-      cases.push({ ...base, headDim, dtype, group, tokens: [70, 0, 45] });
+    for (const dtype of ["f32", "f16", "bf16"] as const) {
+      for (const group of [1, 3, 4, 8]) cases.push({ ...base, headDim, dtype, group, tokens: [70, 0, 45] });
     }
   }
   for (const pageRows of [1, 16, 24]) {
@@ -78,7 +78,9 @@ export function prefillCases(): BatchCase[] {
   }
   for (const dtype of ["f32", "f16", "bf16"] as const) {
     for (const window of [1, 10, 100]) cases.push({ ...base, dtype, window });
-    cases.push({ ...base, dtype, headDim: 20, group: 5 }); // what tensor cores do not take
+    for (const headDim of [20, 100, 132]) { // what tensor cores do not take
+      cases.push({ ...base, dtype, headDim, group: 5, tokens: [60, 0, 45] });
+    }
   }
   return cases;
 }

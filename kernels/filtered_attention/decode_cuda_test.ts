@@ -141,7 +141,7 @@ Deno.test("tkf_attention_decode equals the reference for every sequence of a bat
     assert(worst <= BAR[c.dtype], `${nameOf(c)}: off by ${worst}`);
     runs++;
   }
-  assertEquals(runs, 44);
+  assertEquals(runs, 92);
   assert(written > 80_000 && left > 30_000, `${written} written, ${left} left alone`);
 });
 

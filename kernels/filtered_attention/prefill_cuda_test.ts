@@ -117,7 +117,7 @@ Deno.test("tkf_attention_prefill equals the reference for all sequences of a bat
       values += p.expected.length;
     }
   }
-  assertEquals(runs, variants.length * 2 * 36);
+  assertEquals(runs, variants.length * 2 * 42);
   assert(values > 1_000_000, `${values} values`);
 });
 

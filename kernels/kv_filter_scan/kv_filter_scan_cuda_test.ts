@@ -86,6 +86,36 @@ testOnDevice("kvFilterScan() on CUDA decides as the reference does: whole and in
   assert(count.flips <= count.decisions / 1000, `${count.flips} of ${count.decisions} decisions differed`);
 });
 
+/** The case with heads of another size and type, and at most 60 tokens. */
+function withHeads(c: FilterCase, headDim: number, dtype: "f32" | "f16" | "bf16"): FilterCase {
+  const normal = normals(headDim), tokens = Math.min(c.tokens, 60), { numKvHeads } = c.spec;
+  const center = Array.from({ length: numKvHeads * headDim }, normal);
+  const stream = () =>
+    tensorOf(dtype, [c.tokens, numKvHeads, headDim], (j) => center[j % center.length]! + normal());
+  const name = `${c.name.split(",")[0]}, ${dtype}, heads of ${headDim}`;
+  return {
+    ...c,
+    name,
+    tokens,
+    spec: { ...c.spec, headDim },
+    input: { ...c.input, keys: stream(), values: stream() },
+  };
+}
+
+testOnDevice("kvFilterScan() on CUDA measures heads of every size in every type", (backend) => {
+  const device = deviceOf(backend), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+  for (const base of [0, 10, 9].map(filterCase)) { // absorb "all" and "kept"; `learned`, whose anchors are float64
+    for (const headDim of [32, 64, 80, 96, 128, 256]) {
+      for (const dtype of ["f32", "f16", "bf16"] as const) {
+        const c = withHeads(base, headDim, dtype);
+        follow(device, c, c.tokens, count);
+      }
+    }
+  }
+  assert(count.decisions > 3000, `${count.decisions}`);
+  assert(count.flips <= 2, `${count.flips} of ${count.decisions} decisions differed`);
+});
+
 Deno.test("kvFilterScan() on CUDA decides the same in every thread order, in steps too", async () => {
   const chosen = [0, 4, 9, 11, 20, 22, 33, 38, 40, 59].map(filterCase).map((c) => ({
     ...c,
