@@ -31,6 +31,8 @@ export class CudaMemory implements DeviceMemory {
   readonly #context: Deno.PointerValue;
   readonly #kept: FreeList | undefined;
   #recording = false;
+  /** What was freed while work was recorded: the driver frees nothing meanwhile. */
+  #freedLater: bigint[] = [];
   readonly stream: Deno.PointerValue;
 
   /**
@@ -44,7 +46,9 @@ export class CudaMemory implements DeviceMemory {
     this.#kept = reuse ? new FreeList(KEPT_SHARE * device.memoryBytes) : undefined;
     const { symbols } = driver;
     const out = new BigUint64Array(1);
-    driver.check("cuDevicePrimaryCtxRetain", symbols.cuDevicePrimaryCtxRetain(out, device.ordinal));
+    const handle = new Int32Array(1);
+    driver.check("cuDeviceGet", symbols.cuDeviceGet(handle, device.ordinal));
+    driver.check("cuDevicePrimaryCtxRetain", symbols.cuDevicePrimaryCtxRetain(out, handle[0]!));
     this.#context = Deno.UnsafePointer.create(out[0]!);
     this.#makeCurrent();
     driver.check("cuStreamCreate", symbols.cuStreamCreate(out, NON_BLOCKING));
@@ -60,14 +64,16 @@ export class CudaMemory implements DeviceMemory {
     if (!Number.isSafeInteger(bytes) || bytes < 0) {
       throw new RangeError(`Cannot allocate ${bytes} bytes: expected a whole number from 0`);
     }
-    if (this.#recording) throw new Error("Cannot allocate device memory while work is recorded");
+    this.#refuseWhileRecording("allocate");
     const { symbols } = this.#driver, kept = this.#kept;
     const size = kept === undefined || bytes === 0 ? bytes : pieceBytes(bytes);
     const own = size === 0 ? 0n : kept?.take(size) ?? this.#allocate(size);
     // Freeing waits for what still runs. A failed free has nobody to tell: what broke the context is told by the next
     // call.
     const buffer = new OwnedBuffer(own, bytes, (address) => {
-      if (!kept?.put(size, address)) symbols.cuMemFree_v2(address);
+      if (kept?.put(size, address)) return;
+      if (this.#recording) this.#freedLater.push(address);
+      else symbols.cuMemFree_v2(address);
     });
     if (bytes > 0) {
       const cleared = symbols.cuMemsetD8Async(own, 0, BigInt(bytes), this.stream);
@@ -98,6 +104,7 @@ export class CudaMemory implements DeviceMemory {
 
   write(to: DeviceBuffer, data: ArrayBufferView, offset = 0): void {
     expectPiece(to, offset, data.byteLength);
+    this.#refuseWhileRecording("write"); // the graph would read this process's memory when it runs
     if (data.byteLength === 0) return;
     const view = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
     const result = this.#driver.symbols.cuMemcpyHtoDAsync_v2(
@@ -114,6 +121,7 @@ export class CudaMemory implements DeviceMemory {
 
   read(from: DeviceBuffer, bytes = from.bytes, offset = 0): Uint8Array<ArrayBuffer> {
     expectPiece(from, offset, bytes);
+    this.#refuseWhileRecording("read");
     const out = new Uint8Array(bytes);
     if (bytes > 0) {
       const at = numberOf(from) + BigInt(offset);
@@ -148,6 +156,7 @@ export class CudaMemory implements DeviceMemory {
       this.#recording = false;
       ended = symbols.cuStreamEndCapture(this.stream, graph);
       recorded = Deno.UnsafePointer.create(graph[0]!);
+      for (const address of this.#freedLater.splice(0)) symbols.cuMemFree_v2(address);
     };
     try {
       work();
@@ -188,6 +197,10 @@ export class CudaMemory implements DeviceMemory {
     } finally {
       for (const event of events) symbols.cuEventDestroy_v2(event);
     }
+  }
+
+  #refuseWhileRecording(what: string): void {
+    if (this.#recording) throw new Error(`Cannot ${what} device memory while work is recorded`);
   }
 
   #makeCurrent(): void {

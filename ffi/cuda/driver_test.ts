@@ -196,7 +196,23 @@ Deno.test("CudaMemory.capture() fails where the work waits or allocates, and lea
   const memory = memoryWith();
   assertThrows(() => memory.capture(() => memory.synchronize()), Error, "cuStreamSynchronize");
   assertThrows(() => memory.capture(() => memory.alloc(4)), Error, "while work is recorded");
+  using a = memory.alloc(4);
+  assertThrows(
+    () => memory.capture(() => memory.write(a, new Uint8Array(4))),
+    Error,
+    "Cannot write device memory",
+  );
+  assertThrows(() => memory.capture(() => memory.read(a)), Error, "Cannot read device memory");
   memory.synchronize();
+});
+
+Deno.test("CudaMemory.capture() frees afterwards what the work frees", () => {
+  const memory = memoryWith(), before = live();
+  const a = memory.alloc(4);
+  {
+    using _ = memory.capture(() => a[Symbol.dispose]());
+  }
+  assertEquals(live(), before);
 });
 
 Deno.test("CudaMemory.capture() gives everything back where the work throws", () => {

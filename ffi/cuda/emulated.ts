@@ -82,6 +82,7 @@ export function openEmulatedLibrary(path: string): Emulated {
 class HeapMemory implements DeviceMemory {
   readonly description = "emulated device";
   readonly stream = null;
+  #recording = false;
   readonly #symbols: EmulatorSymbols;
   readonly #heap: Deno.DynamicLibrary<typeof HEAP_SYMBOLS>["symbols"];
 
@@ -91,6 +92,7 @@ class HeapMemory implements DeviceMemory {
   }
 
   alloc(bytes: number): DeviceBuffer {
+    this.#refuseWhileRecording("allocate");
     const address = bytes === 0 ? null : this.#heap.calloc(BigInt(bytes), 1n);
     if (bytes > 0 && address === null) {
       throw new RangeError(`Cannot allocate ${bytes} bytes: the heap has no more`);
@@ -100,12 +102,14 @@ class HeapMemory implements DeviceMemory {
 
   write(to: DeviceBuffer, data: ArrayBufferView, offset = 0): void {
     expectPiece(to, offset, data.byteLength);
+    this.#refuseWhileRecording("write");
     const view = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
     if (view.length > 0) this.#heap.memcpy(addressAt(to.address, offset), view, BigInt(view.length));
   }
 
   read(from: DeviceBuffer, bytes = from.bytes, offset = 0): Uint8Array<ArrayBuffer> {
     expectPiece(from, offset, bytes);
+    this.#refuseWhileRecording("read");
     const out = new Uint8Array(bytes);
     const { address } = from;
     if (address !== null && bytes > 0) new Deno.UnsafePointerView(address).copyInto(out, offset);
@@ -120,6 +124,10 @@ class HeapMemory implements DeviceMemory {
     work(addressAt(to.address, at.to), addressAt(from.address, at.from), BigInt(bytes));
   }
 
+  #refuseWhileRecording(what: string): void {
+    if (this.#recording) throw new Error(`Cannot ${what} device memory while work is recorded`);
+  }
+
   synchronize(): void {} // launches have run when they return
 
   trim(): void {} // nothing is kept
@@ -129,9 +137,11 @@ class HeapMemory implements DeviceMemory {
     if (begun !== STATUS.ok) throw new Error(`Cannot begin a capture: found status ${begun}`);
     const out = new BigUint64Array(1);
     let status = STATUS.ok as number;
+    this.#recording = true;
     try {
       work();
     } finally {
+      this.#recording = false;
       status = this.#symbols.tkf_emulator_capture_end(out);
     }
     const graph = Deno.UnsafePointer.create(out[0]!);

@@ -34,7 +34,10 @@ export interface DeviceMemory {
   synchronize(): void;
   /** Gives memory back to the device that is kept for later allocations. */
   trim(): void;
-  /** Records what `work` enqueues, without running it, to be run any number of times. `work` must not wait or allocate. */
+  /**
+   * Records what `work` enqueues, without running it, to be run any number of times. `work` must not
+   * wait, allocate, write or read: it throws. What it frees is freed when it has ended.
+   */
   capture(work: () => void): DeviceGraph;
 }
 

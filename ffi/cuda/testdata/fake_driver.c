@@ -71,6 +71,7 @@ Result cuMemAlloc_v2(Pointer* out, uint64_t bytes) {
   return 0;
 }
 Result cuMemFree_v2(Pointer address) {
+  if (capturing) return broken = 1, 900;
   char* block = (char*)(uintptr_t)address - 64;
   uint64_t bytes;
   memcpy(&bytes, block, 8);
