@@ -15,8 +15,10 @@ function check(device: TestDevice, c: LinearCase, seed: number): void {
   const { x, weight, expected, sizes } = prepare(c, seed);
   const out = device.empty(c.rows, c.n);
   device.backend.linear(device.on(x), device.on(weight), out);
-  // Far below the 1e-5 that is asked for, as on the CPU: activations lose nothing in 16-bit parts either.
-  assertNear(device.values(out), expected, 1e-6, `${device.order}, ${nameOf(c)}`, (i) => sizes[i]!);
+  // Far below the 1e-5 that is asked for, as on the CPU: activations lose nothing in 16-bit parts either. How cuBLASLt
+  // sums is its own affair.
+  const bar = device.backend.description.includes("cuBLASLt") ? 1e-5 : 1e-6;
+  assertNear(device.values(out), expected, bar, `${device.order}, ${nameOf(c)}`, (i) => sizes[i]!);
 }
 
 Deno.test("linear() on CUDA equals the reference on all cases", async () => {
