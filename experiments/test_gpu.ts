@@ -9,32 +9,71 @@ import { parseOwnFlags } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
 import { readStdFlags } from "./cli/std_flags.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
-import { commandOf, findSanitizer, listGpuTests, type Part, PARTS } from "./test_gpu/plan.ts";
-import { runTests, type TestCounts } from "./test_gpu/run.ts";
+import { describeDriver } from "./bench_gpu/machine.ts";
+import {
+  commandOf,
+  findSanitizer,
+  type Job,
+  jobsOf,
+  listGpuTests,
+  type Part,
+  PARTS,
+} from "./test_gpu/plan.ts";
+import { readFailures, runTests, type TestCounts } from "./test_gpu/run.ts";
 
 /** The exit code where a test failed. */
 const EXIT_FAILED = 1;
 const SWITCHES = ["help"] as const;
+/** Seconds that a test file may take: by itself, and under compute-sanitizer. */
+const LIMITS: { readonly [P in Part]: number } = { tests: 300, memcheck: 900, racecheck: 900 };
+/** Files at once: their references are computed on the CPU, a core each, beside the library's own threads. */
+const AT_ONCE = Math.max(1, Math.min(4, navigator.hardwareConcurrency >> 2));
 const USAGE = `Usage: deno task test:gpu [flags]
 
 Builds the CUDA library for the first GPU (CUDA_VISIBLE_DEVICES chooses which is first) and runs every test of the
 kernels and of the driver's wrapper on it, with the cases that the emulator runs elsewhere. Then, where
-compute-sanitizer is on PATH or in CUDA_HOME, the kernels' tests again under its memcheck, and those with small cases
-under its racecheck. Exit code 0: all passed; 1: a test failed or a check found something; 2: no GPU, or no build.
+compute-sanitizer is on PATH or in CUDA_HOME (/usr/local/cuda), the kernels' tests again under its memcheck, and those
+with small cases under its racecheck. A file is a process of its own; what a failing one says is shown whole, and in
+short at the end. Exit code 0: all passed; 1: a test failed or a check found something; 2: no GPU, or no build.
 
   --only ${PARTS.join("|")}
       one part alone
+  --files TEXT
+      only files whose path contains it, such as filtered_attention or nll
+  --limit SECONDS
+      what a file may take before it counts as failed (${LIMITS.tests}; ${LIMITS.memcheck} under compute-sanitizer)
+  --jobs N
+      files at once (a quarter of the cores, at most 4)
   --help
       print this`;
 
-function readOnly(args: readonly string[]): Part | "help" | undefined {
-  const { only, help } = parseOwnFlags(args, ["only"], SWITCHES);
+/** What is asked for. */
+interface Asked {
+  readonly only: Part | undefined;
+  readonly files: string;
+  readonly limit: number | undefined;
+  readonly jobs: number;
+}
+
+function readFlags(args: readonly string[]): Asked | "help" {
+  const { only, files = "", limit, jobs, help } = parseOwnFlags(
+    args,
+    ["only", "files", "limit", "jobs"],
+    SWITCHES,
+  );
   if (help) return "help";
   const part = PARTS.find((part) => part === only);
   if (only !== undefined && part === undefined) {
     throw new UsageError(`Cannot use --only "${only}": expected one of ${PARTS.join(", ")}`);
   }
-  return part;
+  const whole = (name: string, text: string | undefined) => {
+    const value = Number(text);
+    if (text !== undefined && !(Number.isInteger(value) && value > 0)) {
+      throw new UsageError(`Cannot use --${name} ${text}: expected a whole number from 1 on`);
+    }
+    return text === undefined ? undefined : value;
+  };
+  return { only: part, files, limit: whole("limit", limit), jobs: whole("jobs", jobs) ?? AT_ONCE };
 }
 
 /** Counts in words. */
@@ -42,12 +81,66 @@ export function describeCounts({ passed, failed, ignored }: TestCounts): string 
   return `${passed} passed, ${failed} failed${ignored > 0 ? `, ${ignored} ignored` : ""}`;
 }
 
+/** Runs jobs, some at once; what a failing one says is shown when it has ended. */
+async function runPart(
+  part: Part,
+  jobs: readonly Job[],
+  { limit = LIMITS[part], jobs: atOnce }: Asked,
+  sanitizer: string,
+  progress: Progress,
+): Promise<{ total: TestCounts; failures: string[] }> {
+  const stdFlags = await readStdFlags(), queue = [...jobs], failures: string[] = [];
+  const total = { passed: 0, failed: 0, ignored: 0 };
+  let ended = 0;
+  progress.start();
+  const work = async () => {
+    for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+      const started = performance.now(), said: Uint8Array[] = [];
+      const counts = await runTests({
+        command: commandOf(part, job.file, stdFlags, sanitizer),
+        cwd: new URL("../", import.meta.url),
+        env: { TOKENFILTER_TEST_DEVICE: "cuda", ...job.env },
+        limitMs: 1000 * limit,
+        onOutput: (bytes) => said.push(bytes),
+      });
+      for (const name of ["passed", "failed", "ignored"] as const) total[name] += counts[name];
+      const text = new TextDecoder().decode(await new Blob(said as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+      const line = `${part}, ${job.words}: ${describeCounts(counts)} in ${
+        formatDuration(performance.now() - started)
+      }`;
+      progress.clear();
+      if (counts.failed > 0) {
+        writeLine(Deno.stdout, `==== ${line}\n${text.trimEnd()}\n==== end of ${job.words}`);
+        failures.push(...readFailures(text).map((failure) => `${part}, ${job.words}: ${failure}`));
+      }
+      ended++;
+      const left = ended < jobs.length ? `, ${progress.eta(ended / jobs.length)}` : "";
+      progress.line(`[${ended} of ${jobs.length}] ${line}${left}`);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, jobs.length) }, work));
+  return { total, failures };
+}
+
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const only = readOnly(args);
-  if (only === "help") {
+  const asked = readFlags(args);
+  if (asked === "help") {
     writeLine(Deno.stdout, USAGE);
     return EXIT.ok;
+  }
+  const files = await listGpuTests();
+  const matches = ({ file }: Job) => file.includes(asked.files);
+  const wanted: { part: Part; jobs: Job[] }[] = [];
+  for (const part of PARTS) {
+    if (asked.only !== undefined && asked.only !== part) continue;
+    const jobs = (await jobsOf(part, files)).filter(matches);
+    if (jobs.length > 0) wanted.push({ part, jobs });
+  }
+  if (wanted.length === 0) {
+    throw new UsageError(
+      `Cannot use --files ${asked.files}: found no test file with it, such as ${files.kernels[0]}`,
+    );
   }
   const progress = new Progress(Deno.stderr);
   const driver = openDriver(), device = driver.device(0);
@@ -57,41 +150,34 @@ export async function main(args: readonly string[]): Promise<number> {
   });
   // A driver runs what was built for its own major version, later minor ones included.
   driver.expectVersion(1000 * Number.parseInt(manifest.nvcc));
-  const version = `${Math.floor(driver.version / 1000)}.${Math.floor(driver.version % 1000 / 10)}`;
-  progress.line(
-    `${device.name}, sm_${device.arch}, driver for CUDA ${version}, nvcc ${manifest.nvcc}, ` +
-      `commit ${manifest.git ?? "unknown"}`,
+  const { cuda, release } = await describeDriver(driver, device);
+  writeLine(
+    Deno.stdout,
+    `${device.name}, sm_${device.arch}, driver ${release ?? "of unknown release"} for CUDA ${cuda}, ` +
+      `nvcc ${manifest.nvcc}, commit ${manifest.git ?? "unknown"}`,
   );
   const sanitizer = await findSanitizer();
-  const wanted = PARTS.filter((part) => only === undefined || only === part);
-  const parts = wanted.filter((part) => part === "tests" || sanitizer !== undefined);
-  const files = await listGpuTests(), stdFlags = await readStdFlags();
-  const total = { passed: 0, failed: 0, ignored: 0 };
-  const lines: string[] = [];
-  for (const part of parts) {
+  const parts = wanted.filter(({ part }) => part === "tests" || sanitizer !== undefined);
+  const sum = { passed: 0, failed: 0, ignored: 0 };
+  const lines: string[] = [], failures: string[] = [];
+  for (const { part, jobs } of parts) {
     const started = performance.now();
-    progress.line(`running ${part} (${parts.indexOf(part) + 1} of ${parts.length})`);
-    const counts = await runTests({
-      command: commandOf(part, files, stdFlags, sanitizer ?? ""),
-      cwd: new URL("../", import.meta.url),
-      env: { TOKENFILTER_TEST_DEVICE: "cuda" },
-      onOutput: (bytes) => {
-        for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
-      },
-    });
-    for (const name of ["passed", "failed", "ignored"] as const) total[name] += counts[name];
-    lines.push(`${part}: ${describeCounts(counts)} in ${formatDuration(performance.now() - started)}`);
+    const done = await runPart(part, jobs, asked, sanitizer ?? "", progress);
+    for (const name of ["passed", "failed", "ignored"] as const) sum[name] += done.total[name];
+    failures.push(...done.failures);
+    lines.push(`${part}: ${describeCounts(done.total)} in ${formatDuration(performance.now() - started)}`);
   }
-  lines.forEach((line) => writeLine(Deno.stdout, line));
-  const left = wanted.filter((part) => !parts.includes(part));
+  for (const failure of failures) writeLine(Deno.stdout, `failed: ${failure}`);
+  for (const line of lines) writeLine(Deno.stdout, line);
+  const left = wanted.filter((each) => !parts.includes(each)).map(({ part }) => part);
   if (left.length > 0) {
     writeLine(
       Deno.stdout,
       `not run: ${left.join(", ")} (found no compute-sanitizer on PATH or in CUDA_HOME)`,
     );
   }
-  writeLine(Deno.stdout, `${total.passed} passed, ${total.failed} failed`);
-  return total.failed > 0 || total.passed === 0 ? EXIT_FAILED : EXIT.ok;
+  writeLine(Deno.stdout, `${sum.passed} passed, ${sum.failed} failed`);
+  return sum.failed > 0 || sum.passed === 0 ? EXIT_FAILED : EXIT.ok;
 }
 
 if (import.meta.main) await runTask(main);

@@ -2,13 +2,14 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { UsageError } from "../mod.ts";
 import { describeCounts, main } from "./test_gpu.ts";
-import { commandOf, findSanitizer, listGpuTests } from "./test_gpu/plan.ts";
-import { readSummary, runTests } from "./test_gpu/run.ts";
+import { readState } from "./bench_gpu/machine.ts";
+import { commandOf, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";
+import { readFailures, readSummary, runTests } from "./test_gpu/run.ts";
 
 const decoder = new TextDecoder();
 
 /** Runs a test file of the given text, under the given program if any. */
-async function runText(text: string, around: readonly string[] = []) {
+async function runText(text: string, around: readonly string[] = [], limitMs = 60_000) {
   const folder = await Deno.makeTempDir();
   try {
     await Deno.writeTextFile(`${folder}/some_test.ts`, text);
@@ -26,6 +27,7 @@ async function runText(text: string, around: readonly string[] = []) {
       ],
       cwd: new URL(`file://${folder}/`),
       env: { TOKENFILTER_TEST_DEVICE: "cuda" },
+      limitMs,
       onOutput: (bytes) => said += decoder.decode(bytes),
     });
     return { counts, said };
@@ -42,38 +44,50 @@ Deno.test("listGpuTests() finds the tests of every op and of the driver", async 
   for (const name of ["filtered_attention", "decode", "prefill"]) {
     assert(kernels.includes(`kernels/filtered_attention/${name}_cuda_test.ts`), name);
   }
-  for (const name of ["driver", "llama_cuda", "symbols", "testing"]) {
+  for (const name of ["device_cuda", "llama_cuda", "evaluation_cuda", "testing"]) {
     assert(driver.includes(`ffi/cuda/${name}_test.ts`), name);
   }
   assertEquals(kernels.toSorted(), kernels);
 });
 
-Deno.test("commandOf() puts the kernels' tests under the sanitizer's tools, whose findings are an exit code", () => {
-  const files = { kernels: ["kernels/a/a_cuda_test.ts"], driver: ["ffi/cuda/b_test.ts"] };
-  const plain = commandOf("tests", files, ["--lock=x"], "");
-  assertEquals(plain.slice(1), ["test", "-A", "--no-check", "--lock=x", ...files.kernels, ...files.driver]);
-  const memcheck = commandOf("memcheck", files, [], "/opt/compute-sanitizer").join(" ");
+Deno.test("commandOf() puts a test file under the sanitizer's tools, whose findings are an exit code", () => {
+  const file = "kernels/a/a_cuda_test.ts";
+  assertEquals(commandOf("tests", file, ["--lock=x"], "").slice(1), [
+    "test",
+    "-A",
+    "--no-check",
+    "--lock=x",
+    file,
+  ]);
+  const memcheck = commandOf("memcheck", file, [], "/opt/compute-sanitizer").join(" ");
   assertMatch(
     memcheck,
     /^\/opt\/compute-sanitizer --tool memcheck --error-exitcode 99 .* kernels\/a\/a_cuda_test\.ts$/,
   );
-  const racecheck = commandOf("racecheck", files, [], "/opt/compute-sanitizer").join(" ");
+  const racecheck = commandOf("racecheck", file, [], "/opt/compute-sanitizer").join(" ");
   assertMatch(racecheck, /--tool racecheck --error-exitcode 99 .* --filter \/thread order/);
   assert(!racecheck.includes("--report-api-errors"));
 });
 
-Deno.test("racecheck's filter takes tests of most ops", async () => {
-  const filter = commandOf("racecheck", { kernels: [], driver: [] }, [], "x").at(-1)!.slice(1, -1);
-  const { kernels } = await listGpuTests(), names: string[] = [];
-  for (const path of kernels) {
-    const text = await Deno.readTextFile(new URL(`../${path}`, import.meta.url));
-    if ([...text.matchAll(/Deno\.test\("([^"]+)"/g)].some(([, name]) => new RegExp(filter).test(name!))) {
-      names.push(path.split("/").at(-1)!.replace("_cuda_test.ts", ""));
-    }
-  }
+Deno.test("jobsOf() runs every file, products with and without cuBLASLt, and small cases of most ops under racecheck", async () => {
+  const files = await listGpuTests(), products = "kernels/linear/linear_cuda_test.ts";
+  const tests = await jobsOf("tests", files), memcheck = await jobsOf("memcheck", files);
+  assertEquals(
+    tests.map(({ file }) => file),
+    [...files.driver, ...files.kernels].flatMap((file) => file === products ? [file, file] : [file]),
+  );
+  assertEquals(memcheck.length, files.kernels.length + 1);
+  assertEquals(
+    tests.filter(({ file }) => file === products).map(({ env }) => env),
+    [{}, { TOKENFILTER_CUBLASLT: "none" }] as Record<string, string>[],
+  );
+  const racecheck = await jobsOf("racecheck", files);
+  assert(racecheck.every(({ env }) => env.TOKENFILTER_CUBLASLT === "none"));
+  const names = racecheck.map(({ file }) => file.split("/").at(-1)!.replace("_cuda_test.ts", ""));
   for (const op of ["decode", "prefill", "kv_filter_scan", "kv_filter_step", "linear", "nll", "rms_norm"]) {
     assert(names.includes(op), `no small test of ${op} among ${names}`);
   }
+  assert(!names.includes("machine"), `${names}`);
 });
 
 Deno.test("findSanitizer() looks on PATH, then in CUDA_HOME, for a program", async () => {
@@ -121,9 +135,69 @@ Deno.test("runTests() counts a crash, and what a checker found, as a failure", a
   assertEquals((await runText(passing)).counts, { passed: 1, failed: 0, ignored: 0 });
 });
 
+Deno.test("runTests() ends what does not end, with what it has started", async () => {
+  const began = performance.now();
+  const hangs = `Deno.test("first", () => {});
+    Deno.test("hangs", async () => {
+      const child = new Deno.Command("sleep", { args: ["60"] }).spawn();
+      await Deno.writeTextFile("pid", String(child.pid));
+      console.log("child " + child.pid + " sleeps");
+      while (true);
+    });`;
+  const { counts, said } = await runText(hangs, [], 3000);
+  assertEquals(counts, { passed: 0, failed: 1, ignored: 0 });
+  assert(performance.now() - began < 30_000);
+  assertEquals(readFailures(said), ["found no end after 3 s"]);
+  const pid = Number(said.match(/child (\d+) sleeps/)![1]);
+  const state = await Deno.readTextFile(`/proc/${pid}/stat`).catch(() => ") gone");
+  assert(!/\) [SR] /.test(state), state);
+});
+
+Deno.test("readFailures() tells failed tests, a checker's findings, or the last words", async () => {
+  const { said } = await runText(`
+    Deno.test("passes", () => {});
+    Deno.test("breaks", () => { throw new Error("it is broken\\nand more"); });`);
+  assertEquals(readFailures(said), ["breaks: Error: it is broken"]);
+  const checker = `========= COMPUTE-SANITIZER
+ok | 3 passed | 0 failed (2s)
+========= Invalid __global__ read of size 4 bytes
+=========     at nll_kernel(const float *)+0x150
+=========     Saved host backtrace up to driver entry point at kernel launch time
+=========         Host Frame: main
+=========
+========= ERROR SUMMARY: 1 error
+`;
+  assertEquals(readFailures(checker), [
+    "Invalid __global__ read of size 4 bytes",
+    "at nll_kernel(const float *)+0x150",
+  ]);
+  assertEquals(readFailures("error: Uncaught (in promise) Error: x\n\n"), [
+    "it ended with: error: Uncaught (in promise) Error: x",
+  ]);
+  const many = Array.from({ length: 20 }, (_, i) => `========= line ${i}`).join("\n");
+  assertEquals(readFailures(many).slice(7), ["line 7", "and 12 lines more"]);
+});
+
+Deno.test("readState() reads what nvidia-smi says, and leaves out what it does not know", () => {
+  const answer = "580.65.06, 345 MHz, 2619 MHz, 1980 MHz, 2619 MHz, 700.00 W, 31, Enabled, [N/A], Default\n";
+  const { driver_version, "clocks.max.sm": clock, ...rest } = readState(answer);
+  assertEquals([driver_version, clock, "mig.mode.current" in rest], ["580.65.06", "1980 MHz", false]);
+  assertEquals(readState("No devices were found\n"), {});
+});
+
 Deno.test("test:gpu refuses flags that it does not know", async () => {
   await assertRejects(() => main(["--onyl", "tests"]), UsageError, 'the nearest is "--only"');
   await assertRejects(() => main(["--only", "x"]), UsageError, "expected one of tests, memcheck, racecheck");
+  await assertRejects(
+    () => main(["--limit", "0"]),
+    UsageError,
+    "Cannot use --limit 0: expected a whole number",
+  );
+  await assertRejects(
+    () => main(["--files", "nosuch"]),
+    UsageError,
+    "Cannot use --files nosuch: found no test file",
+  );
 });
 
 Deno.test("test:gpu ends with one line and code 2 where there is no driver", async () => {

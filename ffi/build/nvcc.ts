@@ -59,7 +59,7 @@ function pinnedDir(): string {
 }
 
 /**
- * nvcc from PATH, from `CUDA_HOME`, or the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
+ * nvcc from PATH, from `CUDA_HOME` (where it is not set, from /usr/local/cuda), or the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
  *
  * @throws {NativeLibraryError} If there is none and none can be fetched, or the one in PATH or CUDA_HOME is too old.
  */
@@ -75,6 +75,8 @@ export async function ensureNvcc(onProgress: (message: string) => void = () => {
         "take it out of PATH and CUDA_HOME to have a newer one fetched",
     );
   }
+  const usual = home === undefined ? await probe("/usr/local/cuda/bin/nvcc", "/usr/local/cuda") : undefined;
+  if (usual !== undefined && isNewEnough(usual)) return usual;
   const root = `${pinnedDir()}/nvidia/cu13`;
   const cached = await probe(`${root}/bin/nvcc`, "the cache", root);
   if (cached !== undefined) return cached;

@@ -145,6 +145,14 @@ export class CudaDriver {
     return device;
   }
 
+  /** Where a device sits, such as "00000000:1B:00.0": its name to nvidia-smi. */
+  busId(ordinal: number): string {
+    const handle = new Int32Array(1), id = new Uint8Array(64);
+    this.check("cuDeviceGet", this.symbols.cuDeviceGet(handle, ordinal));
+    this.check("cuDeviceGetPCIBusId", this.symbols.cuDeviceGetPCIBusId(id, id.length, handle[0]!));
+    return text(id);
+  }
+
   #describeDevice(ordinal: number): CudaDevice {
     const { symbols } = this;
     const handle = new Int32Array(1), value = new Int32Array(1), bytes = new BigUint64Array(1);
@@ -159,7 +167,7 @@ export class CudaDriver {
     };
     return {
       ordinal,
-      name: new TextDecoder().decode(name.subarray(0, name.indexOf(0))),
+      name: text(name),
       arch: 10 * attribute("major") + attribute("minor"),
       numSms: attribute("numSms"),
       memoryBytes: Number(bytes[0]),
@@ -167,6 +175,11 @@ export class CudaDriver {
       clockMHz: attribute("clockKHz") / 1000,
     };
   }
+}
+
+/** The text before the first zero byte. */
+function text(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
 }
 
 function noDevice(): NativeLibraryError {

@@ -56,7 +56,8 @@ Deno.test("openDriver() names the library it lacks and the way on", () => {
 });
 
 Deno.test("CudaDriver gives version and devices with their figures", () => {
-  const { version, devices } = driverWith({ FAKE_VERSION: 13010, FAKE_DEVICES: 2 });
+  const driver = driverWith({ FAKE_VERSION: 13010, FAKE_DEVICES: 2 }), { version, devices } = driver;
+  assertEquals(driver.busId(1), "0000:01:00.0");
   assertEquals(version, 13010);
   assertEquals(devices.map(({ ordinal, name }) => [ordinal, name]), [[0, "Stand-in 0"], [1, "Stand-in 1"]]);
   const { arch, numSms, memoryBytes, l2Bytes, clockMHz } = devices[1]!;

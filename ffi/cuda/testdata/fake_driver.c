@@ -41,6 +41,9 @@ Result cuDeviceGet(int* out, int ordinal) { return *out = ordinal, 0; }
 Result cuDeviceGetName(char* out, int size, int device) {
   return snprintf(out, (size_t)size, "Stand-in %d", device) < 0;
 }
+Result cuDeviceGetPCIBusId(char* out, int size, int device) {
+  return snprintf(out, (size_t)size, "0000:0%d:00.0", device) < 0;
+}
 Result cuDeviceGetAttribute(int* out, int attribute, int device) {
   (void)device;
   switch (attribute) {
