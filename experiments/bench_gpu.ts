@@ -6,9 +6,17 @@ import { type ModelConfig, UsageError } from "../mod.ts";
 import { buildArchOf, type CudaBackend, type CudaMemory, openCuda, openDriver } from "../ffi/mod.ts";
 import { buildCuda } from "../build.ts";
 import { type AttentionSizes, decodeContender, prefillContender } from "./bench_gpu/attention.ts";
-import { type FloatType, type Gpu, raceOnDevice, tensorRate } from "./bench_gpu/device.ts";
+import {
+  type FloatType,
+  type Floor,
+  floorOf,
+  type Gpu,
+  raceOnDevice,
+  tensorRate,
+} from "./bench_gpu/device.ts";
 import { scanContender, stepContender } from "./bench_gpu/filter.ts";
 import { decodeStepContenders, randomModel } from "./bench_gpu/layer.ts";
+import { describeDriver } from "./bench_gpu/machine.ts";
 import { type GpuContender, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
 import { expectWritableFile, writeWhole } from "./cli/files.ts";
@@ -17,6 +25,8 @@ import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
+/** The exit code where a race failed. */
+const EXIT_FAILED = 1;
 const OPS = ["decode", "prefill", "filter", "step"] as const;
 const SWITCHES = ["json", "quiet", "help"] as const;
 const USAGE = `Usage: deno task bench:gpu [flags]
@@ -24,14 +34,15 @@ const USAGE = `Usage: deno task bench:gpu [flags]
 Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
 TOKENFILTER_PYTHON has torch with CUDA), the filter's kernels, and whole decode steps. Times are medians of 30 turns by
 events on the device, the level-2 cache overwritten before each. "roof" is the share reached of what the device's
-memory (measured) and arithmetic (measured for f32, nominal for tensor cores) allow.
+memory (measured) and arithmetic (measured for f32, nominal for tensor cores) allow. A race that fails is told, and the
+others go on. Exit code 0: all well; 1: a race failed; 2: no GPU, or no build.
 
   --device N
       number of the device (0)
   --only ${OPS.join("|")}
       one part alone
   --out FILE.json
-      write the rows and the machine there as well
+      write the rows and the machine there as well, anew after each race
   --json
       print JSON alone on stdout
   --quiet
@@ -76,6 +87,9 @@ const SIZES: GpuBenchSizes = {
   modelBatch: 8,
   turns: 30,
 };
+
+/** Steps of the filter in one graph. */
+const STEPS_RECORDED = 16;
 
 /** A race, and what PyTorch is asked beside it. */
 interface Race {
@@ -132,6 +146,7 @@ function* races(
       title: "filter",
       make: () => [
         stepContender(gpu, filter, sizes.step.batch),
+        stepContender(gpu, filter, sizes.step.batch, {}, STEPS_RECORDED),
         stepContender(gpu, filter, sizes.step.batch, { fusion: "learned" }),
         ...sizes.scan.chunks.map((chunk) => scanContender(gpu, filter, sizes.scan.tokens, chunk)),
       ],
@@ -151,37 +166,78 @@ function* races(
   }
 }
 
-/** Runs the races and gives a row for each contender. */
-export async function benchGpu(
-  gpu: Gpu,
-  sizes: GpuBenchSizes,
-  options: { only?: string; torch: boolean; onRace: (title: string) => void },
-): Promise<{ rows: GpuRow[]; roof: GpuRoof }> {
+/** What a bench found. */
+export interface GpuBench {
+  readonly rows: readonly GpuRow[];
+  readonly roof: GpuRoof;
+  readonly floor: Floor;
+  /** Races that failed, or could not be held against PyTorch, and why. */
+  readonly failures: readonly { readonly title: string; readonly error: string }[];
+}
+
+/** How to bench. */
+export interface GpuBenchOptions {
+  /** One part alone. */
+  readonly only?: string;
+  /** Whether to ask PyTorch. */
+  readonly torch: boolean;
+  /** Hears the title of each race, and its share of all, before it begins; then what is to be told of it. */
+  readonly onRace: (title: string, done?: number) => void;
+  /** Hears all that is known so far, after each race. */
+  readonly onFound?: (found: GpuBench) => Promise<void> | void;
+}
+
+/** Runs the races and gives a row for each contender. A race that fails does not keep the others from being run. */
+export async function benchGpu(gpu: Gpu, sizes: GpuBenchSizes, options: GpuBenchOptions): Promise<GpuBench> {
   const { flopsPerSecond, bytesPerSecond } = gpu.backend.measureMachine();
   const roof: GpuRoof = {
     f32Flops: flopsPerSecond,
     tensorFlops: tensorRate(gpu.device),
     copyBytes: bytesPerSecond,
   };
-  const rows: GpuRow[] = [];
-  for (const race of races(gpu, sizes, (part) => options.only === undefined || options.only === part)) {
-    options.onRace(race.title);
-    const contenders = race.make();
-    for (const contender of contenders) contender.verify();
-    const { medians, spreads } = raceOnDevice(gpu, contenders.map(({ run }) => run), sizes.turns);
-    contenders.forEach((contender, i) => rows.push(gpuRow(contender, medians[i]!, spreads[i]!, roof)));
-    if (race.torch === undefined || !options.torch) continue;
-    const first = contenders[0]!;
-    first.run();
-    const check = "inputs" in first ? first.inputs as Parameters<typeof timeTorch>[2] : undefined;
-    const found = await timeTorch(gpu, race.torch, check);
-    if (typeof found === "string") options.onRace(`no PyTorch beside us: ${found}`);
-    else {
-      const words = { ...first, impl: `torch ${found.version}` };
-      rows.push(gpuRow(words, found.time_ms, found.spread_ms, roof));
+  const rows: GpuRow[] = [], failures: { title: string; error: string }[] = [];
+  const found: GpuBench = { rows, roof, floor: floorOf(gpu, sizes.turns), failures };
+  const all = [...races(gpu, sizes, (part) => options.only === undefined || options.only === part)];
+  for (const [i, race] of all.entries()) {
+    options.onRace(race.title, i / all.length);
+    try {
+      rows.push(...await runRace(gpu, race, sizes.turns, roof, options));
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      failures.push({ title: race.title, error: error.message });
+      options.onRace(`failed: ${race.title}: ${error.message}`);
     }
+    await options.onFound?.(found);
   }
-  return { rows, roof };
+  return found;
+}
+
+/** Verifies and times the contenders of a race, and PyTorch beside them. */
+async function runRace(
+  gpu: Gpu,
+  race: Race,
+  turns: number,
+  roof: GpuRoof,
+  options: GpuBenchOptions,
+): Promise<GpuRow[]> {
+  const contenders = race.make();
+  for (const contender of contenders) contender.verify();
+  const { medians, spreads } = raceOnDevice(gpu, contenders, turns);
+  gpu.backend.synchronize(); // tells what a kernel found wrong meanwhile
+  const rows = contenders.map((contender, i) => gpuRow(contender, medians[i]!, spreads[i]!, roof));
+  if (race.torch === undefined || !options.torch) return rows;
+  const first = contenders[0]!;
+  first.run();
+  const check = "inputs" in first ? first.inputs as Parameters<typeof timeTorch>[2] : undefined;
+  const found = await timeTorch(gpu, race.torch, check);
+  if (typeof found === "string") options.onRace(`no PyTorch beside us: ${found}`);
+  else {
+    for (const { backend, time_ms, spread_ms } of found.times) {
+      rows.push(gpuRow({ ...first, impl: `torch ${found.version} ${backend}` }, time_ms, spread_ms, roof));
+    }
+    for (const reason of found.missing) options.onRace(`no PyTorch ${reason}`);
+  }
+  return rows;
 }
 
 function describe(rows: readonly GpuRow[]): string {
@@ -230,12 +286,47 @@ async function main(args: readonly string[]): Promise<number> {
   progress.line(backend.description);
   const memory = backend.memory as CudaMemory;
   const gpu: Gpu = { backend, device, time: (work) => memory.time(work) };
-  const { rows, roof } = await benchGpu(gpu, SIZES, { only, torch: true, onRace: onProgress });
-  const machine = { device, driver: driver.version, nvcc: manifest.nvcc, git: manifest.git, roof };
-  const document = JSON.stringify({ machine, rows }, null, 2);
-  if (out !== undefined) await writeWhole(out, document + "\n");
-  writeLine(Deno.stdout, json ? document : describe(rows));
-  return EXIT.ok;
+  const { cuda, release, state } = await describeDriver(driver, device);
+  const machine = {
+    device,
+    driver: { cuda, release: release ?? null },
+    state,
+    host: { cores: navigator.hardwareConcurrency, arch: Deno.build.arch },
+    nvcc: manifest.nvcc,
+    git: manifest.git,
+    description: backend.description,
+    began: new Date().toISOString(),
+  };
+  const documentOf = ({ rows, roof, floor, failures }: GpuBench) =>
+    JSON.stringify({ machine: { ...machine, roof, floor }, rows, failures }, null, 2);
+  progress.start();
+  const found = await benchGpu(gpu, SIZES, {
+    ...(only !== undefined && { only }),
+    torch: true,
+    onRace: (title, done) => {
+      const left = done === undefined || done === 0 ? "" : ` (${progress.eta(done)})`;
+      progress.line(`${title}${left}`);
+    },
+    onFound: async (found) => {
+      if (out !== undefined) await writeWhole(out, documentOf(found) + "\n");
+    },
+  });
+  if (json) writeLine(Deno.stdout, documentOf(found));
+  else {
+    const { roof: { f32Flops, copyBytes }, floor: { emptyMs, kernelMs } } = found;
+    writeLine(Deno.stdout, describe(found.rows));
+    writeLine(
+      Deno.stdout,
+      `copies ${(copyBytes / 1e9).toFixed(0)} GB/s, f32 ${
+        (f32Flops / 1e12).toFixed(1)
+      } TFLOP/s; between two events ` +
+        `nothing takes ${(1000 * emptyMs).toFixed(1)} us, and the smallest kernel ${
+          (1000 * kernelMs).toFixed(1)
+        } us`,
+    );
+    for (const { title, error } of found.failures) writeLine(Deno.stdout, `failed: ${title}: ${error}`);
+  }
+  return found.failures.length > 0 ? EXIT_FAILED : EXIT.ok;
 }
 
 if (import.meta.main) await runTask(main);

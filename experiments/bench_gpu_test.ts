@@ -1,9 +1,10 @@
 /** The races of `bench:gpu` on the emulator, with small sizes: every contender verifies, and every row is whole. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { openEmulated } from "../ffi/cuda/testing.ts";
 import { benchGpu, type GpuBenchSizes } from "./bench_gpu.ts";
 import { decodeContender } from "./bench_gpu/attention.ts";
-import type { Gpu } from "./bench_gpu/device.ts";
+import { floorOf, type Gpu, raceOnDevice } from "./bench_gpu/device.ts";
+import { stepContender } from "./bench_gpu/filter.ts";
 
 const SIZES: GpuBenchSizes = {
   attention: { numHeads: 4, numKvHeads: 2, headDim: 32 },
@@ -64,7 +65,7 @@ Deno.test("benchGpu() verifies and times every race", async () => {
   const count = (op: string) => rows.filter((row) => row.op === op).length;
   assertEquals(
     ["attention_decode", "attention_prefill", "kv_filter_step", "kv_filter_scan", "decode_step"].map(count),
-    [4, 3, 2, 2, 3],
+    [4, 3, 3, 2, 3],
   );
   for (const row of rows) {
     for (const name of ["timeMs", "gflops", "gbps", "roof"] as const) {
@@ -74,16 +75,84 @@ Deno.test("benchGpu() verifies and times every race", async () => {
   }
 });
 
-Deno.test("a contender that computes something else is not timed", async () => {
-  const gpu = await emulatedGpu();
-  const broken = new Proxy(gpu.backend, {
+/** A GPU whose decode attention does nothing. */
+function withoutAttention(gpu: Gpu): Gpu {
+  const backend = new Proxy(gpu.backend, {
     get(target, name) {
       if (name === "decode") return { ...target.decode, attention: () => {} };
       const value = Reflect.get(target, name, target);
       return typeof value === "function" ? value.bind(target) : value;
     },
   });
+  return { ...gpu, backend };
+}
+
+Deno.test("a contender that computes something else is not timed", async () => {
+  const gpu = withoutAttention(await emulatedGpu());
   const sizes = { batch: 2, rows: 64, kept: 2, near: 0 };
-  const contender = decodeContender({ ...gpu, backend: broken }, SIZES.attention, "bf16", sizes);
+  const contender = decodeContender(gpu, SIZES.attention, "bf16", sizes);
   assertThrows(() => contender.verify(), Error, "Cannot trust decode attention");
+});
+
+Deno.test("benchGpu() tells of a race that fails, and goes on; what is known is told after each race", async () => {
+  const told: string[] = [], known: [number, number][] = [];
+  const { rows, failures, floor } = await benchGpu(withoutAttention(await emulatedGpu()), SIZES, {
+    torch: false,
+    onRace: (title) => void told.push(title),
+    onFound: ({ rows, failures }) => void known.push([rows.length, failures.length]),
+  });
+  assertEquals(failures.map(({ title }) => title), ["decode attention, bf16"]);
+  assertMatch(failures[0]!.error, /^Cannot trust decode attention/);
+  assertMatch(told[1]!, /^failed: decode attention, bf16: Cannot trust/);
+  assertEquals(new Set(rows.map(({ op }) => op)).size, 4);
+  assertEquals(known, [[0, 1], [3, 1], [8, 1], [11, 1]]);
+  assert(floor.emptyMs >= 0 && floor.kernelMs > 0);
+});
+
+Deno.test("raceOnDevice() times the work alone, and keeps the device busy until the host is done", async () => {
+  const gpu = await emulatedGpu(), calls: string[] = [];
+  const memory = new Proxy(gpu.backend.memory, {
+    get(target, name) {
+      if (name === "copy") return () => void calls.push("copy");
+      const value = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  const backend = new Proxy(gpu.backend, {
+    get: (target, name) => name === "memory" ? memory : Reflect.get(target, name),
+  });
+  const time = (work: () => void) => {
+    calls.push("begin");
+    work();
+    calls.push("end");
+    return 0.1;
+  };
+  const slow = () => {
+    calls.push("slow");
+    for (const began = performance.now(); performance.now() - began < 0.4;);
+  };
+  const quick = { run: () => void calls.push("run"), before: () => void calls.push("before"), repeats: 4 };
+  const { medians } = raceOnDevice({ ...gpu, backend, time }, [{ run: slow }, quick], 3);
+  assertEquals(medians, [0.1, 0.025]);
+  const last = calls.slice(calls.lastIndexOf("slow") - 1);
+  assertEquals(last.slice(0, 4), ["begin", "slow", "end", "before"]);
+  assertEquals(last.slice(4).filter((call) => call !== "copy"), ["begin", "run", "end"]);
+  // 0.2 ms at least, and thrice what the host takes: a copy takes 0.1 ms.
+  const copiesBefore = (at: number) => calls.slice(0, at).reverse().findIndex((call) => call !== "copy");
+  assert(copiesBefore(calls.lastIndexOf("slow") - 1) >= 14);
+  const few = copiesBefore(calls.lastIndexOf("run") - 1);
+  assert(few >= 2 && few < 14, `${few}`);
+});
+
+Deno.test("stepContender() begins its cache anew before it is full, also where steps are recorded", async () => {
+  const gpu = await emulatedGpu(), sizes = { numKvHeads: 1, headDim: 32, hiddenSize: 64 };
+  for (const recorded of [undefined, 16]) {
+    const contender = stepContender(gpu, sizes, 1, { pruneRatio: 0 }, recorded);
+    for (let turn = 0; turn < 2100 / (recorded ?? 1); turn++) {
+      contender.before!();
+      contender.run();
+    }
+    gpu.backend.synchronize();
+  }
+  assert(floorOf(gpu, 2).kernelMs > 0);
 });

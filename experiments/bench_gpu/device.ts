@@ -2,6 +2,7 @@
 import { hostTensor, type Tensor, toBf16, toF16 } from "../../mod.ts";
 import type { CudaBackend, CudaDevice, CudaMemory } from "../../ffi/mod.ts";
 import { median, numbers } from "../bench/run.ts";
+import type { GpuContender } from "./row.ts";
 
 /** A GPU at work. */
 export interface Gpu {
@@ -51,25 +52,50 @@ export function bytesOf(dtype: FloatType): number {
   return dtype === "f32" ? 4 : 2;
 }
 
+/** Something that takes its turns. */
+export type Racer = Pick<GpuContender, "run" | "before" | "repeats">;
+
+/** Least time that the device is kept busy before a turn, and most. */
+const LEAD_MS = { least: 0.2, most: 5 } as const;
+/** Turns that warm up: kernels are loaded, JavaScript is compiled, clocks go up. */
+const WARM_UPS = 5;
+
 /**
  * Median times in milliseconds. Contenders take turns; before each, twice the level-2 cache is copied over, so that
- * nothing of the inputs is left in it.
+ * nothing of the inputs is left in it, and that so often that the device is busy until the host has enqueued the turn:
+ * the time between the events is the device's own.
  */
 export function raceOnDevice(
   gpu: Gpu,
-  runs: readonly (() => void)[],
+  racers: readonly Racer[],
   turns = TURNS,
 ): { medians: number[]; spreads: number[] } {
   const { backend: { memory }, device } = gpu;
   const bytes = Math.max(2 * device.l2Bytes, 2 ** 20);
   using from = memory.alloc(bytes);
   using to = memory.alloc(bytes);
-  for (const run of runs) for (let i = 0; i < 3; i++) gpu.time(run); // kernels are loaded, clocks go up
-  const times = runs.map((): number[] => []);
+  const copyMs = Math.max(
+    1e-3,
+    ...Array.from({ length: 3 }, () => gpu.time(() => memory.copy(from, to, bytes))),
+  );
+  const copies = racers.map(({ run, before }) => {
+    let hostMs = 0;
+    for (let i = 0; i < WARM_UPS; i++) {
+      before?.();
+      gpu.time(() => {
+        const began = performance.now();
+        run();
+        hostMs = performance.now() - began; // of the last
+      });
+    }
+    return Math.ceil(Math.min(LEAD_MS.most, LEAD_MS.least + 3 * hostMs) / copyMs);
+  });
+  const times = racers.map((): number[] => []);
   for (let turn = 0; turn < turns; turn++) {
-    for (const [i, run] of runs.entries()) {
-      memory.copy(from, to, bytes);
-      times[i]!.push(gpu.time(run));
+    for (const [i, { run, before, repeats = 1 }] of racers.entries()) {
+      before?.();
+      for (let copy = 0; copy < copies[i]!; copy++) memory.copy(from, to, bytes);
+      times[i]!.push(gpu.time(run) / repeats);
     }
   }
   const spread = (list: number[]) => {
@@ -77,6 +103,22 @@ export function raceOnDevice(
     return sorted[Math.floor(0.9 * (sorted.length - 1))]! - sorted[Math.floor(0.1 * (sorted.length - 1))]!;
   };
   return { medians: times.map(median), spreads: times.map(spread) };
+}
+
+/** What the least work takes between two events: no kernel, and one of a single thread. */
+export interface Floor {
+  /** Milliseconds. */
+  readonly emptyMs: number;
+  /** Milliseconds. */
+  readonly kernelMs: number;
+}
+
+/** Measures the floor of all short times. */
+export function floorOf(gpu: Gpu, turns = TURNS): Floor {
+  const one = i32(gpu.backend, [0]);
+  const run = () => gpu.backend.decode.advance(one);
+  const [emptyMs, kernelMs] = raceOnDevice(gpu, [{ run: () => {} }, { run }], turns).medians;
+  return { emptyMs: emptyMs!, kernelMs: kernelMs! };
 }
 
 /** Floating-point operations of 16-bit tensor cores a multiprocessor and clock, dense. Source: NVIDIA's white papers. */

@@ -4,8 +4,12 @@ import { rowOf, type Work } from "../bench/run.ts";
 
 /** Something to time on a device. */
 export interface GpuContender extends Work {
-  /** Enqueues the work once. */
+  /** Enqueues the work once, or `repeats` times. */
   run(): void;
+  /** What must happen before each turn, and is not timed. */
+  before?(): void;
+  /** How often `run` does the work; 1 by default. */
+  readonly repeats?: number;
   /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
   verify(): void;
 }

@@ -14,15 +14,27 @@ export interface TorchJob {
   readonly dim: number;
 }
 
-/** What it measured. */
+/** What one of its backends took. */
 export interface TorchTime {
+  /** Such as "flash" or "cudnn"; "default": the one that it chooses itself. */
+  readonly backend: string;
   readonly time_ms: number;
   readonly spread_ms: number;
-  readonly version: string;
 }
 
+/** What it measured. */
+export interface TorchTimes {
+  readonly version: string;
+  readonly times: readonly TorchTime[];
+  /** Backends that did not run, and why. */
+  readonly missing: readonly string[];
+}
+
+/** A process that has not answered by then is ended. */
+const LIMIT_MS = 240_000;
+
 /**
- * Times PyTorch's `scaled_dot_product_attention`. With `check`, it computes on these inputs of a prefill, and its
+ * Times PyTorch's `scaled_dot_product_attention`, with the backend that it chooses and with each of its own. With `check`, it computes on these inputs of a prefill, and its
  * output is held against `out`, which holds ours.
  *
  * @returns the times, or the reason why there are none
@@ -32,7 +44,7 @@ export async function timeTorch(
   { backend }: Gpu,
   job: TorchJob,
   check?: { readonly [name in "queries" | "keys" | "values" | "out"]: Tensor },
-): Promise<TorchTime | string> {
+): Promise<TorchTimes | string> {
   const python = Deno.env.get("TOKENFILTER_PYTHON") || "python3";
   const folder = await Deno.makeTempDir({ prefix: "tokenfilter-torch-" });
   try {
@@ -50,15 +62,17 @@ export async function timeTorch(
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
+      signal: AbortSignal.timeout(LIMIT_MS),
     })
       .spawn();
     const writer = child.stdin.getWriter();
     const line = JSON.stringify({ ...job, turns: TURNS, ...(check && { folder }) }) + "\n";
     await writer.write(new TextEncoder().encode(line)).then(() => writer.close()).catch(() => {});
-    const { success, stdout, stderr } = await child.output();
+    const { success, stdout, stderr, signal } = await child.output();
+    if (signal === "SIGTERM") return `${python} has not answered for ${LIMIT_MS / 1000} s`;
     const said = new TextDecoder().decode(stderr).trim().split("\n").at(-1);
     if (!success) return `${python} says: ${said}`;
-    const answer = JSON.parse(new TextDecoder().decode(stdout)) as TorchTime & { error?: string };
+    const answer = JSON.parse(new TextDecoder().decode(stdout)) as TorchTimes & { error?: string };
     if (answer.error !== undefined) return `${python} says: ${answer.error}`;
     if (check !== undefined) {
       const found = new Float32Array((await Deno.readFile(`${folder}/out`)).buffer);

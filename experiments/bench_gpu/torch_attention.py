@@ -2,15 +2,25 @@
 
 Reads one JSON object a line: {"phase", "dtype", "batch", "rows", "heads", "kv_heads", "dim", "turns", "folder"}. For a
 prefill with a folder, queries (f32), keys and values (16-bit patterns) come from there and the output goes there.
-Answers {"time_ms", "spread_ms", "version"}: median and 10-90 percentile distance of the turns by CUDA events, the
-level-2 cache overwritten before each.
+Tensors are [batch, heads, rows, dim], contiguous. Answers {"version", "times": [{"backend", "time_ms", "spread_ms"}],
+"missing"}: median and 10-90 percentile distance of the turns by CUDA events, the level-2 cache overwritten before each,
+for the backend that PyTorch chooses ("default") and for each of its fused ones; why one did not run.
 """
 
+import contextlib
 import json
 import sys
+import warnings
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+BACKENDS = {
+    "default": None,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": getattr(SDPBackend, "CUDNN_ATTENTION", None),
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
 DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
 
 
@@ -20,7 +30,8 @@ def from_file(path, dtype, shape):
 
 
 def measure(run, turns):
-    flush = torch.empty(128 * 2**20, dtype=torch.uint8, device="cuda")
+    # Large, so that the device is busy until the host has enqueued the turn.
+    flush = torch.empty(512 * 2**20, dtype=torch.uint8, device="cuda")
     for _ in range(3):
         run()
     times = []
@@ -54,14 +65,28 @@ def attend(job):
         out = run().transpose(1, 2).contiguous().float().cpu().numpy()
         with open(job["folder"] + "/out", "wb") as file:
             file.write(out.tobytes())
-    time_ms, spread_ms = measure(run, job["turns"])
-    return {"time_ms": time_ms, "spread_ms": spread_ms, "version": torch.__version__}
+    times, missing = [], []
+    for name, backend in BACKENDS.items():
+        if name != "default" and backend is None:
+            continue
+        try:
+            with contextlib.nullcontext() if backend is None else sdpa_kernel(backend):
+                time_ms, spread_ms = measure(run, job["turns"])
+            times.append({"backend": name, "time_ms": time_ms, "spread_ms": spread_ms})
+        except RuntimeError as error:
+            missing.append(f"{name}: {first_line(error)}")
+    return {"version": torch.__version__, "times": times, "missing": missing}
 
 
+def first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+warnings.filterwarnings("ignore")
 if not torch.cuda.is_available():
     sys.exit("torch has no CUDA device")
 for line in sys.stdin:
     try:
         print(json.dumps(attend(json.loads(line))), flush=True)
     except Exception as error:  # the caller reports it in its own words
-        print(json.dumps({"error": str(error).splitlines()[0]}), flush=True)
+        print(json.dumps({"error": first_line(error)}), flush=True)
