@@ -195,6 +195,16 @@ Deno.test("run.sh unpacks, tests, then times; a failed test does not keep it fro
       assertEquals((await Deno.readTextFile(log)).trim().split("\n"), [...calls]);
       assertEquals([found, stderr], [ends, `unpacking to ${folder}/work\n`]);
     }
+    for (const [task, code] of [["test:gpu", 7], ["bench:gpu", 0]] as const) { // one task alone, with its own exit code
+      const log = `${folder}/log`, env = { LOG: log, FAIL: "test:gpu", CODE: "7" };
+      await Deno.writeTextFile(log, "");
+      const { code: found } = await run(`${pack}/run.sh`, [`${folder}/work`, task, "--only", "x"], { env });
+      assertEquals(await Deno.readTextFile(log), `task ${task} --only x ${registry} ${commit}\n`);
+      assertEquals(found, code);
+    }
+    assert(
+      (await Deno.stat(`${pack}/test_gpu.log`)).isFile && (await Deno.stat(`${pack}/bench_gpu.log`)).isFile,
+    );
     assertEquals(await Deno.readTextFile(`${folder}/work/tree/mod.ts`), "export {};\n");
     assertEquals(await Deno.readTextFile(`${folder}/work/tree/.npmrc`), `registry=${registry}\n`);
     assertEquals(await Deno.readTextFile(`${folder}/work/deno/npm/localhost_9/plain/1.2.3/index.js`), "1;\n");

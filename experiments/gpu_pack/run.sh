@@ -2,13 +2,16 @@
 # Tests and times the CUDA library on this machine, without a network. Needed: an NVIDIA GPU with its driver, nvcc,
 # g++, python3, tar and gzip. Beside this script: deno.gz, packages.tar.gz, tree.tar.gz, COMMIT.
 #
-#   ./run.sh [folder to unpack into; work, beside this script, where left out]
+#   ./run.sh [folder to unpack into; work, beside this script, where left out] [task and flags]
 #
-# Leaves test_gpu.log and bench_gpu.json beside this script. Exit code 0: all well; 1: a test or a benchmark failed;
+# Leaves test_gpu.log, bench_gpu.log and bench_gpu.json beside this script. With a task, such as
+#   ./run.sh work test:gpu --only memcheck --files decode
+# that task is run alone, with its own exit code; what is built stays in the folder for the next call. Exit code 0: all well; 1: a test or a benchmark failed;
 # 2: no GPU, or no build.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:-$here/work}
+[ $# -eq 0 ] || shift
 mkdir -p "$work/bin" "$work/deno" "$work/tree"
 work=$(cd "$work" && pwd)
 
@@ -33,13 +36,25 @@ fi
 cd "$work/tree"
 echo 'registry=http://localhost:9/' > .npmrc
 
-{
-  code=0
-  deno task test:gpu 2>&1 || code=$?
-  echo "$code" > "$work/code"
-} | tee "$here/test_gpu.log"
-code=$(cat "$work/code")
-[ "$code" -ne 2 ] || exit 2
+if [ $# -gt 0 ]; then
+  exec deno task "$@"
+fi
 
-deno task bench:gpu --out "$here/bench_gpu.json" || code=1
-exit "$code"
+# Runs a task, shows what it says and keeps it in a file; leaves its exit code in $code.
+logged() {
+  log=$1
+  shift
+  {
+    code=0
+    deno task "$@" 2>&1 || code=$?
+    echo "$code" > "$work/code"
+  } | tee "$log"
+  code=$(cat "$work/code")
+}
+
+logged "$here/test_gpu.log" test:gpu
+[ "$code" -ne 2 ] || exit 2
+tested=$code
+logged "$here/bench_gpu.log" bench:gpu --out "$here/bench_gpu.json"
+[ "$code" -eq 0 ] || tested=1
+exit "$tested"
