@@ -19,6 +19,7 @@ const EMULATED_FLAGS: readonly string[] = [
   "-Wall",
   "-Wextra",
   "-Wno-unknown-pragmas",
+  "-Wno-psabi", // tensor maps are parameters aligned to 64 bytes
 ];
 
 /** Options of {@linkcode buildEmulated}. */

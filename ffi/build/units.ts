@@ -11,12 +11,8 @@ export type Sources = ReadonlyMap<string, string>;
 /** Entry points that both libraries share, in one unit. */
 const ENTRIES = "common/cuda_entries.cpp";
 /** The emulator itself. */
-const EMULATOR = [
-  "common/simt/launch.cpp",
-  "common/simt/machine.cpp",
-  "common/simt/runtime.cpp",
-  "common/simt/warp.cpp",
-];
+const EMULATOR = ["async", "launch", "machine", "runtime", "tensor_map", "warp", "wgmma"]
+  .map((name) => `common/simt/${name}.cpp`);
 
 /**
  * Reads all of `kernels/`.

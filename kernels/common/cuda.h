@@ -5,9 +5,9 @@
 //   TKF_DYNAMIC_SHARED(T, name);         T* name = the launch's shared memory, 128-byte aligned
 //   TKF_LAUNCH(stream, (kernel<4>), grid, block, shared_bytes, arguments...);
 //   TKF_ALLOW_SHARED((kernel<4>), bytes) before a launch with more than 48 KB; a cudaError_t
-//   mma_m16n8k16_f16/bf16, ldmatrix_x2/x4(_trans), cp_async_16, cp_async_commit, cp_async_wait<N>
+//   mma_m16n8k16_f16/bf16, ldmatrix_x2/x4(_trans), cp_async_16, cp_async_commit, cp_async_wait<N>, sync_named<ID, N>
 //
-// wgmma and TMA are not emulated: such code stands under `#if defined(__CUDACC__)`, beside a sibling that is.
+// What sm_90a has beside it (mbarriers, TMA, wgmma) is in hopper.h.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -94,6 +94,13 @@ __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commi
 template <int N>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+// Waits for THREADS threads of the block, in whole warps, at barrier ID (1 .. 15); __syncthreads has barrier 0.
+template <int ID, int THREADS>
+__device__ __forceinline__ void sync_named() {
+  static_assert(ID >= 1 && ID <= 15 && THREADS > 0 && THREADS % 32 == 0);
+  asm volatile("bar.sync %0, %1;" ::"n"(ID), "n"(THREADS) : "memory");
 }
 
 }  // namespace tkf

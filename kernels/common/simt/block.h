@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "async.h"
 #include "fiber.h"
 #include "machine.h"
 
@@ -12,7 +13,7 @@ namespace tkf::simt {
 constexpr unsigned kMaxThreads = 1024;
 constexpr size_t kDefaultShared = 48 * 1024, kMaxShared = 227 * 1024;
 
-enum class State { kReady, kWarp, kBlock, kDone };
+enum class State { kReady, kWarp, kBlock, kNamed, kEvent, kDone };
 
 struct Copy {
   void* to;
@@ -25,11 +26,13 @@ struct Fiber : Thread {
   unsigned rank;  // place in the order
   State state;
   // What it waits for.
-  const char* name;  // of the operation, or the file of a barrier
+  const char* name;  // of the operation, or of a barrier's file
+  Place place;       // of an event
   int line;
-  uint32_t mask;
+  uint32_t mask;  // kNamed: the barrier
   void* data;
   Perform perform;
+  const Event* event;
   // cp.async: copies in the order of issue; `groups` holds the end of each group that was committed.
   std::vector<Copy> copies;
   std::vector<size_t> groups;
@@ -38,6 +41,12 @@ struct Fiber : Thread {
 struct Warp {
   uint32_t live, waiting;  // waiting: in `meet`
 };
+
+// A barrier of the block other than that of __syncthreads.
+struct NamedBarrier {
+  unsigned threads, arrived;
+};
+constexpr unsigned kNamedBarriers = 16;
 
 struct Variable {
   const void* key;
@@ -54,6 +63,10 @@ class Machine {
 
   void meet(const char* name, uint32_t mask, void* data, Perform perform);
   int sync_block(const char* file, int line, bool predicate);
+  void sync_named(unsigned id, unsigned threads, const char* file, int line);
+  void wait_for(const Event& event, const char* name, Place place);
+  void wake(const Event& event);
+  Async& async() { return async_; }
   void yield();
   void* variable(const void* key, size_t bytes, size_t alignment);
   void* dynamic() const { return dynamic_; }
@@ -77,6 +90,7 @@ class Machine {
   void go_on();  // leaves the current fiber for one that is ready
   bool complete_meeting(unsigned warp, uint32_t mask, Perform perform);
   bool complete_barrier();
+  void complete_named(unsigned id);
   void finish();
   [[noreturn]] void deadlock();
   void free_variables();
@@ -95,6 +109,8 @@ class Machine {
   int count_ = 0, counted_ = 0;  // predicates at the barrier
   int order_ = 0;
   uint64_t block_number_ = 0;  // over all launches
+  NamedBarrier named_[kNamedBarriers];
+  Async async_;
   std::vector<Variable> variables_;
   void* dynamic_ = nullptr;
   size_t dynamic_bytes_ = 0;

@@ -65,7 +65,9 @@ void Machine::run_block(uint64_t number, uint3 index) {
   live_ = num_threads_;
   at_barrier_ = 0;
   count_ = 0;
+  for (NamedBarrier& barrier : named_) barrier = {0, 0};
   if (dynamic_ != nullptr) memset(dynamic_, 0xff, dynamic_bytes_);
+  async_.begin_block(dynamic_, dynamic_bytes_);
   Fiber* first = by_rank_[0];
   current = first;
   switch_context(outside_, first->context, &left_);
@@ -162,6 +164,7 @@ bool Machine::complete_barrier() {
   at_barrier_ = 0;
   counted_ = count_;
   count_ = 0;
+  async_.publish();
   return true;
 }
 
@@ -176,11 +179,65 @@ int Machine::sync_block(const char* file, int line, bool predicate) {
   return counted_;
 }
 
+// Ends a named barrier if it has its threads. As on the device, a warp comes when all its live threads are there, and
+// counts as a whole.
+void Machine::complete_named(unsigned id) {
+  NamedBarrier& barrier = named_[id];
+  if (barrier.arrived == 0 || barrier.arrived + (num_threads_ - live_) < barrier.threads) return;
+  unsigned come = 0;
+  for (unsigned warp = 0; warp < warps_.size(); warp++) {
+    bool all = warps_[warp].live != 0;
+    for (unsigned lane = 0; lane < kWarp && all; lane++) {
+      if (!(warps_[warp].live >> lane & 1)) continue;
+      const Fiber& fiber = *fibers_[warp * kWarp + lane];
+      all = fiber.state == State::kNamed && fiber.mask == id;
+    }
+    come += all ? kWarp : 0;
+  }
+  if (come < barrier.threads) return;
+  for (unsigned i = 0; i < num_threads_; i++) {
+    if (fibers_[i]->state == State::kNamed && fibers_[i]->mask == id) set_ready(*fibers_[i]);
+  }
+  barrier = {0, 0};
+  async_.publish();
+}
+
+void Machine::sync_named(unsigned id, unsigned threads, const char* file, int line) {
+  Fiber& me = self();
+  NamedBarrier& barrier = named_[id];
+  if (barrier.arrived > 0 && barrier.threads != threads) {
+    simt::die("found barrier %u of %u threads, and of %u at %s:%d, expected one number", id, barrier.threads, threads,
+              file, line);
+  }
+  me.name = file, me.line = line, me.mask = id;
+  set_waiting(me, State::kNamed);
+  barrier.threads = threads;
+  barrier.arrived++;
+  complete_named(id);
+  go_on();
+}
+
+void Machine::wait_for(const Event& event, const char* name, Place place) {
+  Fiber& me = self();
+  me.name = name, me.place = place, me.event = &event;
+  set_waiting(me, State::kEvent);
+  go_on();
+}
+
+void Machine::wake(const Event& event) {
+  for (unsigned i = 0; i < num_threads_; i++) {
+    Fiber& fiber = *fibers_[i];
+    if (fiber.state == State::kEvent && fiber.event == &event) set_ready(fiber);
+  }
+}
+
 // The current thread has run to its end. Returns when the fiber is a thread of the next block.
 void Machine::finish() {
   Fiber& me = self();
+  async_.end_thread(me.linear);
   set_waiting(me, State::kDone);
   live_--;
+  if (live_ == 0) async_.end_block();
   Warp& warp = warps_[me.warp];
   warp.live &= ~(1u << me.lane);
   for (unsigned lane = 0; lane < kWarp; lane++) {  // those who would have waited for it
@@ -189,6 +246,7 @@ void Machine::finish() {
     complete_meeting(me.warp, other.mask, other.perform);
   }
   complete_barrier();
+  for (unsigned id = 0; id < kNamedBarriers; id++) complete_named(id);
   go_on();
 }
 
@@ -198,6 +256,14 @@ void Machine::deadlock() {
     const Fiber& fiber = *fibers_[i];
     char place[256] = "at their end";
     if (fiber.state == State::kBlock) snprintf(place, sizeof place, "at the barrier of %s:%d", fiber.name, fiber.line);
+    if (fiber.state == State::kNamed) {
+      snprintf(place, sizeof place, "at barrier %u for %u threads of %s:%d", fiber.mask, named_[fiber.mask].threads,
+               fiber.name, fiber.line);
+    }
+    if (fiber.state == State::kEvent) {
+      snprintf(place, sizeof place, "in %s of %s:%d (%s)", fiber.name, fiber.place.file, fiber.place.line,
+               fiber.event->state().c_str());
+    }
     if (fiber.state == State::kWarp) snprintf(place, sizeof place, "in %s with mask %08x", fiber.name, fiber.mask);
     places[place]++;
   }
@@ -207,7 +273,8 @@ void Machine::deadlock() {
 }
 
 void Machine::die(const char* format, va_list arguments) {
-  fprintf(stderr, "emulator: kernel %s", name_);
+  fprintf(stderr, "emulator");
+  if (running()) fprintf(stderr, ": kernel %s", name_);
   if (current != nullptr) {
     const Thread& at = *current;
     fprintf(stderr, ", block (%u, %u, %u), thread %u", at.block_index.x, at.block_index.y, at.block_index.z, at.linear);
@@ -226,6 +293,9 @@ void die(const char* format, ...) {
 }
 
 void meet(const char* name, uint32_t mask, void* data, Perform perform) { machine().meet(name, mask, data, perform); }
+void sync_named(unsigned id, unsigned threads, const char* file, int line) {
+  machine().sync_named(id, threads, file, line);
+}
 void sync_block(const char* file, int line) { machine().sync_block(file, line, false); }
 int sync_block_count(const char* file, int line, bool predicate) { return machine().sync_block(file, line, predicate); }
 void yield() { machine().yield(); }

@@ -36,6 +36,8 @@ TKF_SIMT_THREAD Thread* current;
 void meet(const char* name, uint32_t mask, void* data, Perform perform);
 // Waits for all live threads of the block, who must be at the same line.
 void sync_block(const char* file, int line);
+// Waits for `threads` threads of the block, in whole warps, at one of 15 further barriers.
+void sync_named(unsigned id, unsigned threads, const char* file, int line);
 // Counts the live threads of the block whose predicate holds.
 int sync_block_count(const char* file, int line, bool predicate);
 // Lets others go first, in a loop that waits for them.
@@ -46,6 +48,7 @@ void yield();
 // Memory of a variable of this block, NaN at its start. `key`: which variable.
 void* shared_variable(const void* key, size_t bytes, size_t alignment);
 void* shared_dynamic();
+uint32_t shared_address(const void* shared);
 // Dies unless these bytes lie in shared memory of this block.
 void check_shared(const char* name, const void* address, size_t bytes);
 

@@ -25,6 +25,9 @@ enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMinor = 76,
 };
 using cudaStream_t = struct CUstream_st*;
+struct cudaFuncAttributes {
+  int ptxVersion;  // no more of it is emulated
+};
 
 const char* cudaGetErrorName(cudaError_t error);
 const char* cudaGetErrorString(cudaError_t error);
@@ -35,6 +38,8 @@ cudaError_t cudaGetDevice(int* device);
 // An emulated device has 2 multiprocessors and compute capability 0.0.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDriverGetVersion(int* version);
+// Of a kernel: PTX of 9.0, as if compiled for sm_90.
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
 
 cudaError_t cudaMalloc(void** out, size_t bytes);  // filled with NaN (all bits set)
 cudaError_t cudaFree(void* memory);
@@ -50,6 +55,10 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 template <class T>
 inline cudaError_t cudaMalloc(T** out, size_t bytes) {
   return cudaMalloc(reinterpret_cast<void**>(out), bytes);
+}
+template <class... P>
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(P...)) {
+  return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
 }
 
 namespace tkf::simt {

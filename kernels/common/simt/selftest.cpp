@@ -1,5 +1,6 @@
 // A program that tests the emulator: `selftest <order> <case>...` runs kernels, some of them broken on purpose, and
-// says of each whether its result was right or wrong. Kernels that end the process are in selftest_ends.h.
+// says of each whether its result was right or wrong. Kernels that end the process are in selftest_ends.h, those of
+// sm_90a in selftest_hopper.h.
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -8,12 +9,11 @@
 #include "../cuda.h"
 
 #include "selftest_ends.h"
+#include "selftest_hopper.h"
 
 using namespace tkf;
 
 namespace {
-
-bool launched() { return cudaGetLastError() == cudaSuccess; }
 
 // ---- right kernels ----
 
@@ -306,19 +306,6 @@ bool test_missing_lane() {
   return launched() && out[18] == 1 && out[19] == 1;
 }
 
-// The kernel on 16 numbers, of which it gets the first.
-#define TKF_ENDS(kernel, threads, first, shared)                          \
-  {#kernel, [] {                                                          \
-     std::vector<int> out(16);                                            \
-     out[0] = first;                                                      \
-     TKF_LAUNCH(nullptr, kernel, 1, threads, shared, out.data());         \
-     return launched();                                                   \
-   }}
-
-struct Case {
-  const char* name;
-  bool (*run)();
-};
 const Case kCases[] = {
     {"sum_block", test_sum_block<true>},
     {"turn", test_turn<2>},
@@ -360,13 +347,16 @@ int main(int count, char** arguments) {
   if (count < 2) return 2;
   if (count == 2) {  // all cases, a line each
     for (const Case& one : kCases) puts(one.name);
+    for (const Case& one : kHopperCases) puts(one.name);
     return 0;
   }
   if (tkf_emulator_order(atoi(arguments[1]), 42) != TKF_STATUS_OK) return 2;
   for (int i = 2; i < count; i++) {
-    for (const Case& one : kCases) {
+    const auto run = [&](const Case& one) {
       if (strcmp(one.name, arguments[i]) == 0) printf("%s %s\n", one.name, one.run() ? "right" : "wrong");
-    }
+    };
+    for (const Case& one : kCases) run(one);
+    for (const Case& one : kHopperCases) run(one);
   }
   return 0;
 }

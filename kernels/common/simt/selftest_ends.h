@@ -1,8 +1,26 @@
 // Kernels of the self-test that end the process, with a message of the emulator or of a sanitizer.
 #pragma once
+#include <vector>
+
 #include "../cuda.h"
 
 namespace {
+
+struct Case {
+  const char* name;
+  bool (*run)();
+};
+
+bool launched() { return cudaGetLastError() == cudaSuccess; }
+
+// The kernel on 16 numbers, of which it gets the first.
+#define TKF_ENDS(kernel, threads, first, shared)                          \
+  {#kernel, [] {                                                          \
+     std::vector<int> out(16);                                            \
+     out[0] = first;                                                      \
+     TKF_LAUNCH(nullptr, kernel, 1, threads, shared, out.data());         \
+     return launched();                                                   \
+   }}
 
 constexpr unsigned kAll = 0xffffffffu;
 

@@ -29,6 +29,13 @@ void copy_async_wait(unsigned newest);
 
 }  // namespace simt
 
+template <int ID, int THREADS>
+inline void sync_named(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  static_assert(ID >= 1 && ID <= 15 && THREADS > 0 && THREADS % 32 == 0);
+  simt::sync_named(ID, THREADS, file, line);
+}
+inline uint32_t shared_address(const void* shared) { return simt::shared_address(shared); }
+
 inline void mma_m16n8k16_f16(float d[4], const uint32_t a[4], const uint32_t b[2], const float c[4]) {
   simt::Mma mine{d, a, b, c};
   simt::meet("mma_m16n8k16_f16", simt::kAllLanes, &mine, simt::perform_mma_f16);
