@@ -88,7 +88,7 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype, int64_t rows
   }
   if (job.splits > 1) {
     TKF_LAUNCH(stream, decode_merge_kernel, dim3(static_cast<unsigned>(job.heads), static_cast<unsigned>(job.batch)),
-               dim3(128), 0, job);
+               dim3(kMergeThreads), 0, job);
   }
   return cuda_launched(context, "found an attention kernel that cannot run");
 }

@@ -7,7 +7,7 @@
 // keys and values are read once for them). Segments, then warps, are put together at the end, splits by a second
 // kernel.
 #pragma once
-#include "device.cuh"
+#include "splits.cuh"
 
 namespace tkf {
 namespace attention {
@@ -32,7 +32,7 @@ struct DecodeJob {
   float factor;         // scale * log2(e)
   bool wide;            // rows are whole pieces of 16 bytes, aligned
   bool recent_ascends;  // else a ring: any order, negative positions are empty
-  float* partial;       // [splits, batch * heads, 2 + head_dim]: maximum, sum, sums of values
+  float* partial;       // [splits, batch * heads, 2 + head_dim] (splits.cuh)
   int32_t* active;      // [batch]: splits that have rows
   int* fault;
 };
@@ -316,27 +316,14 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
 }
 
 // Puts the splits together: block (head, sequence).
-__global__ void __launch_bounds__(128) decode_merge_kernel(const DecodeJob job) {
+__global__ void __launch_bounds__(kMergeThreads) decode_merge_kernel(const DecodeJob job) {
   const int b = static_cast<int>(blockIdx.y);
   if (job.positions[b] < 0 || (job.keep != nullptr && job.keep[b] == 0)) return;
   const int active = job.active[b];
   if (active == 1) return;  // the one split has written the output
   const int64_t row = int64_t{b} * job.heads + blockIdx.x, width = 2 + job.head_dim;
   const int64_t stride = int64_t{job.batch} * job.heads * width;
-  const float* parts = job.partial + row * width;
-  float top = -INFINITY;
-  for (int s = 0; s < active; s++) top = fmaxf(top, parts[s * stride]);
-  const float base = top == -INFINITY ? 0.0f : top;
-  for (int c = static_cast<int>(threadIdx.x); c < job.head_dim; c += static_cast<int>(blockDim.x)) {
-    float sum = 0.0f, x = 0.0f;
-    for (int s = 0; s < active; s++) {
-      const float* part = parts + s * stride;
-      const float factor = exp2_fast(part[0] - base);
-      sum = fmaf(part[1], factor, sum);
-      x = fmaf(part[2 + c], factor, x);
-    }
-    job.out[row * job.head_dim + c] = sum == 0.0f ? 0.0f : x / sum;
-  }
+  merge_splits(job.partial + row * width, stride, active, job.head_dim, job.out + row * job.head_dim);
 }
 
 }  // namespace attention

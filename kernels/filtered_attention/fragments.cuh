@@ -39,12 +39,11 @@ struct Softmax16 {
       total[half] = fmaf(total[half], older[half], sum);
     }
   }
-  // 1 / sum of a row's weights, 0 where it saw nothing.
-  __device__ __forceinline__ float inverse(int half) const {
+  // The sum of a row's weights, 0 where it saw nothing.
+  __device__ __forceinline__ float sum(int half) const {
     float sum = total[half];
     sum += __shfl_xor_sync(kAllLanes, sum, 1);
-    sum += __shfl_xor_sync(kAllLanes, sum, 2);
-    return sum == 0.0f ? 0.0f : 1.0f / sum;
+    return sum + __shfl_xor_sync(kAllLanes, sum, 2);
   }
 };
 
@@ -137,25 +136,33 @@ __device__ __forceinline__ uint32_t load_query(const PrefillJob& job, int64_t of
   return job.negative ? pair ^ 0x80008000u : pair;
 }
 
-// Writes 16 rows, the first of which is row `first` of the tile.
+// Writes 16 rows, the first of which is row `first` of the tile: the output, or what this split of the keys found.
 template <class T, int D>
-__device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& tile, int kv_head, int first,
+__device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& tile, int kv_head, int split, int first,
                                            const Softmax16& softmax, const float (&sums)[D / 8][4]) {
   const RowPlaces places(job, tile, kv_head);
   const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    const float inverse = softmax.inverse(half);
+    const float sum = softmax.sum(half);
     const int r = first + half * 8 + lane / 4;
     if (r >= tile.num_rows) continue;
-    const int64_t at = places.offset(r);
+    const int64_t row = places.number(r), at = row * job.head_dim;
+    const bool whole = job.splits == 1, as_f32 = job.queries_f32 || !whole;
+    const float factor = !whole ? 1.0f : sum == 0.0f ? 0.0f : 1.0f / sum;
+    float* out = static_cast<float*>(job.out) + at;
+    if (!whole) {
+      out = partial_row(job, split, row);
+      if (lane % 4 == 0) *reinterpret_cast<float2*>(out) = make_float2(softmax.maximum[half] * job.factor, sum);
+      out += 2;
+    }
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
       const int c = 8 * n + lane % 4 * 2;
       if (c >= job.head_dim) continue;
-      const float x = sums[n][2 * half] * inverse, y = sums[n][2 * half + 1] * inverse;
-      if (job.queries_f32) {
-        *reinterpret_cast<float2*>(static_cast<float*>(job.out) + at + c) = make_float2(x, y);
+      const float x = sums[n][2 * half] * factor, y = sums[n][2 * half + 1] * factor;
+      if (as_f32) {
+        *reinterpret_cast<float2*>(out + c) = make_float2(x, y);
       } else {
         *reinterpret_cast<uint32_t*>(static_cast<T*>(job.out) + at + c) = Element<T>::pack(x, y);
       }

@@ -9,6 +9,7 @@
 #include "../include/tokenfilter_cuda.h"
 #include "decode.h"
 #include "filtered_attention.h"
+#include "prefill_grid.h"
 #include "prefill_mma.cuh"
 #include "prefill_plain.cuh"
 #include "prefill_wgmma.h"
@@ -19,53 +20,65 @@ namespace {
 
 // A launch that fails leaves its error for cuda_launched.
 
-constexpr int64_t kFewQueries = 16;  // up to so many, splitting the keys among blocks beats sharing them
-
-dim3 grid_of(const PrefillJob& job, int rows) {
-  const int64_t tiles = (int64_t{job.longest_queries} * job.group + rows - 1) / rows;
-  return dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(job.kv_heads), static_cast<unsigned>(job.batch));
-}
+constexpr int64_t kFewQueries = 16;  // up to so many, every query reads its keys itself: decode
 
 template <class T, int D>
-void launch_mma(cudaStream_t stream, const PrefillJob& job) {
+void launch_mma(tkf_context* context, PrefillJob& job) {
   using Shape = MmaShape<D>;
+  if (!plan_splits(context, job, Shape::kRows)) return;
   if (TKF_ALLOW_SHARED((prefill_mma_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
-  TKF_LAUNCH(stream, (prefill_mma_kernel<T, D>), grid_of(job, Shape::kRows), dim3(kMmaThreads), Shape::kShared, job);
+  TKF_LAUNCH(cuda_stream(context), (prefill_mma_kernel<T, D>), prefill_grid(job, Shape::kRows), dim3(kMmaThreads),
+             Shape::kShared, job);
 }
 
 template <class T>
-void launch_mma_sizes(cudaStream_t stream, const PrefillJob& job) {
+void launch_mma_sizes(tkf_context* context, PrefillJob& job) {
   if (job.head_dim <= 64) {
-    launch_mma<T, 64>(stream, job);
+    launch_mma<T, 64>(context, job);
   } else if (job.head_dim <= 96) {
-    launch_mma<T, 96>(stream, job);
+    launch_mma<T, 96>(context, job);
   } else if (job.head_dim <= 128) {
-    launch_mma<T, 128>(stream, job);
+    launch_mma<T, 128>(context, job);
   } else {
-    launch_mma<T, 256>(stream, job);
+    launch_mma<T, 256>(context, job);
   }
 }
 
 template <class T, int D>
-void launch_plain(cudaStream_t stream, const PrefillJob& job) {
+void launch_plain(tkf_context* context, PrefillJob& job) {
   using Shape = PlainShape<D>;
+  if (!plan_splits(context, job, Shape::kRows)) return;
   if (TKF_ALLOW_SHARED((prefill_plain_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
-  TKF_LAUNCH(stream, (prefill_plain_kernel<T, D>), grid_of(job, Shape::kRows), dim3(kPlainThreads), Shape::kShared,
-             job);
+  TKF_LAUNCH(cuda_stream(context), (prefill_plain_kernel<T, D>), prefill_grid(job, Shape::kRows), dim3(kPlainThreads),
+             Shape::kShared, job);
 }
 
 template <class T>
-void launch_plain_sizes(cudaStream_t stream, const PrefillJob& job) {
+void launch_plain_sizes(tkf_context* context, PrefillJob& job) {
   if (job.head_dim <= 64) {
-    launch_plain<T, 64>(stream, job);
+    launch_plain<T, 64>(context, job);
   } else if (job.head_dim <= 128) {
-    launch_plain<T, 128>(stream, job);
+    launch_plain<T, 128>(context, job);
   } else {
-    launch_plain<T, 256>(stream, job);
+    launch_plain<T, 256>(context, job);
   }
 }
 
 bool aligned(const void* pointer, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
+
+// Puts the splits together, where there are several.
+void merge(tkf_context* context, const PrefillJob& job, int dtype) {
+  const int64_t rows = int64_t{job.longest_queries} * job.heads;
+  const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(job.batch));
+  const cudaStream_t stream = cuda_stream(context);
+  if (job.queries_f32) {
+    TKF_LAUNCH(stream, (prefill_merge_kernel<float>), grid, dim3(kMergeThreads), 0, job);
+  } else if (dtype == TKF_DTYPE_F16) {
+    TKF_LAUNCH(stream, (prefill_merge_kernel<__half>), grid, dim3(kMergeThreads), 0, job);
+  } else {
+    TKF_LAUNCH(stream, (prefill_merge_kernel<__nv_bfloat16>), grid, dim3(kMergeThreads), 0, job);
+  }
+}
 
 // Whether the tensor-core kernels can read and write a job's tensors: in pieces of 16 bytes, and in pairs.
 bool fits_mma(const PrefillJob& job) {
@@ -80,14 +93,15 @@ int32_t run_prefill(tkf_context* context, PrefillJob& job, int dtype, double sca
   job.group = job.heads / job.kv_heads;
   job.negative = scale < 0;
   job.factor = max(static_cast<float>(std::fabs(scale)) * kLog2E, kSmallestFactor);
-  const cudaStream_t stream = cuda_stream(context);
   if (dtype == TKF_DTYPE_F32) {
-    launch_plain_sizes<float>(stream, job);
+    launch_plain_sizes<float>(context, job);
   } else if (!fits_mma(job)) {
-    dtype == TKF_DTYPE_F16 ? launch_plain_sizes<__half>(stream, job) : launch_plain_sizes<__nv_bfloat16>(stream, job);
+    dtype == TKF_DTYPE_F16 ? launch_plain_sizes<__half>(context, job) : launch_plain_sizes<__nv_bfloat16>(context, job);
   } else if (!launch_wgmma(context, job, dtype)) {
-    dtype == TKF_DTYPE_F16 ? launch_mma_sizes<__half>(stream, job) : launch_mma_sizes<__nv_bfloat16>(stream, job);
+    dtype == TKF_DTYPE_F16 ? launch_mma_sizes<__half>(context, job) : launch_mma_sizes<__nv_bfloat16>(context, job);
   }
+  if (job.splits == 0) return TKF_STATUS_STATE;  // cuda_short
+  if (job.splits > 1) merge(context, job, dtype);
   return cuda_launched(context, "found an attention kernel that cannot run");
 }
 

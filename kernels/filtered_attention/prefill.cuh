@@ -3,8 +3,11 @@
 // A tile is a run of rows (query, head of a KV head's group): keys and values are loaded once for all heads of a group.
 // Queries and keys ascend by original position, so what a tile sees of the kept keys, and of the recent ones (a band),
 // is a stretch each; key tiles inside the part that every row sees need no mask.
+//
+// Where tiles are few and keys are many, the keys of each tile are split among blocks, and what these find is put
+// together by a second kernel (splits.cuh).
 #pragma once
-#include "device.cuh"
+#include "splits.cuh"
 
 namespace tkf {
 namespace attention {
@@ -20,7 +23,9 @@ struct PrefillJob {
   unsigned reach[2];                        // kept, recent
   int num_queries, num_rows[2], longest_queries;
   int batch, heads, kv_heads, head_dim, group;
-  float factor;  // scale * log2(e)
+  int splits;      // blocks that share the keys of a tile
+  float* partial;  // [splits, num_queries * heads, 2 + head_dim] (splits.cuh), where there are several
+  float factor;    // scale * log2(e)
   bool queries_f32, negative;  // negative: `factor` is the absolute value of a negative one
   int* fault;
 };
@@ -51,11 +56,18 @@ struct RowPlaces {
   __device__ __forceinline__ int query(int r) const {
     return first_query + static_cast<int>((row + static_cast<unsigned>(r)) / group);
   }
-  __device__ __forceinline__ int64_t offset(int r) const {
+  // Of all rows (query, head) of the job.
+  __device__ __forceinline__ int64_t number(int r) const {
     const unsigned at = row + static_cast<unsigned>(r), query = at / group;
-    return ((int64_t{first_query} + query) * heads + head + (at - query * group)) * head_dim;
+    return (int64_t{first_query} + query) * heads + head + (at - query * group);
   }
+  __device__ __forceinline__ int64_t offset(int r) const { return number(r) * head_dim; }
 };
+
+// Where a split leaves what it found for row `row` of all rows.
+__device__ __forceinline__ float* partial_row(const PrefillJob& job, int split, int64_t row) {
+  return job.partial + (int64_t{split} * job.num_queries * job.heads + row) * (2 + job.head_dim);
+}
 
 // [begin, end) of sequence b, within [0, rows).
 __device__ inline void sequence_rows(const int32_t* starts, int rows, int b, int* fault, int* begin, int* end) {
@@ -114,7 +126,19 @@ __device__ inline void check_positions(const PrefillJob& job, int b, int share, 
   }
 }
 
-// Tiles of SIZE keys over both stretches, one after the other.
+// What a block takes: a tile's first row, and a split of its keys. The last tiles, which see the most, go first.
+struct BlockShare {
+  int64_t first_row;
+  int split;
+
+  __device__ __forceinline__ BlockShare(const PrefillJob& job, int rows) {
+    const unsigned splits = static_cast<unsigned>(job.splits), tile = (gridDim.x - 1 - blockIdx.x) / splits;
+    first_row = int64_t{tile} * rows;
+    split = static_cast<int>((gridDim.x - 1 - blockIdx.x) - tile * splits);
+  }
+};
+
+// Tiles of SIZE keys over both stretches, one after the other; a split takes [begin, end).
 struct KeyTile {
   int which, begin, count;
   bool full;  // every row of the query tile sees all of it
@@ -122,11 +146,14 @@ struct KeyTile {
 template <int SIZE>
 struct KeyTiles {
   const Tile& tile;  // in shared memory
-  int num_kept, num;
+  int num_kept, begin, end;
 
-  __device__ explicit KeyTiles(const Tile& tile) : tile(tile) {
+  __device__ KeyTiles(const Tile& tile, int split, int splits) : tile(tile) {
     num_kept = (tile.stretch[0].end - tile.stretch[0].begin + SIZE - 1) / SIZE;
-    num = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;
+    const int all = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;
+    const int each = (all + splits - 1) / splits;
+    begin = min(split * each, all);
+    end = min(begin + each, all);
   }
   __device__ __forceinline__ KeyTile at(int t) const {
     KeyTile found;
@@ -138,6 +165,17 @@ struct KeyTiles {
     return found;
   }
 };
+
+// Puts the splits of a row together: block (row of a sequence, sequence).
+template <class T>
+__global__ void __launch_bounds__(kMergeThreads) prefill_merge_kernel(const PrefillJob job) {
+  int begin, end;
+  sequence_rows(job.query_starts, job.num_queries, static_cast<int>(blockIdx.y), job.fault, &begin, &end);
+  const int64_t row = int64_t{begin} * job.heads + blockIdx.x;
+  if (row >= int64_t{end} * job.heads) return;
+  merge_splits(partial_row(job, 0, row), partial_row(job, 1, 0) - job.partial, job.splits, job.head_dim,
+               static_cast<T*>(job.out) + row * job.head_dim);
+}
 
 }  // namespace attention
 }  // namespace tkf

@@ -143,6 +143,46 @@ Deno.test("tkf_attention_prefill is the same in all thread orders", async () => 
   }
 });
 
+/** Few queries after a long past: their keys are split among blocks. */
+const AFTER_LONG_PAST: BatchCase = {
+  ...prefillCases()[0]!,
+  tokens: [989],
+  numKvHeads: 1,
+  group: 3,
+  kept: 0.7,
+};
+
+Deno.test("tkf_attention_prefill of few queries after a long past equals the reference", async () => {
+  const device = await openTestDevice();
+  const cases: BatchCase[] = [
+    { ...AFTER_LONG_PAST, tokens: [700, 0, 600] },
+    { ...AFTER_LONG_PAST, recent: 0, kept: 1 },
+    { ...AFTER_LONG_PAST, kept: 0 },
+    { ...AFTER_LONG_PAST, window: 40 }, // most splits see nothing
+    { ...AFTER_LONG_PAST, window: 500, group: 1 },
+  ];
+  for (const dtype of ["f32", "f16", "bf16"] as const) {
+    for (const headDim of [20, 64, 96, 128, 256]) cases.push({ ...AFTER_LONG_PAST, dtype, headDim });
+  }
+  for (const c of cases) {
+    for (const queryType of new Set(["f32", c.dtype] as const)) {
+      const p = prepare(c, 0.96, queryType), allowed = BAR[c.dtype] * (queryType === "f32" ? 1 : 2);
+      assert(p.expected.length > 0);
+      for (const wgmma of variantsOf(device)) {
+        const worst = difference(run(device, p, wgmma), p.expected);
+        assert(worst <= allowed, `${nameOf(c)}, ${queryType} queries, wgmma ${wgmma}: off by ${worst}`);
+      }
+    }
+  }
+  assertEquals(cases.length, 20);
+});
+
+Deno.test("tkf_attention_prefill of few queries is the same in all thread orders", async () => {
+  const p = prepare({ ...AFTER_LONG_PAST, kept: 0.9 }, 0.96), outputs: Float32Array[] = [];
+  for (const order of THREAD_ORDERS) outputs.push(run(await openTestDevice({ order }), p));
+  for (const output of outputs) assertEquals(output, outputs[0]);
+});
+
 Deno.test("tkf_attention_prefill takes a scale of 0, and a negative one", async () => {
   const device = await openTestDevice();
   for (const dtype of ["f32", "bf16"] as const) {

@@ -34,7 +34,7 @@ __device__ __forceinline__ void copy_rows(T* shared, const T* rows, int64_t stri
   }
 }
 
-// Block (tile, KV head, sequence); the last tiles, which see the most, go first.
+// Block (tile and split, KV head, sequence).
 template <class T, int D>
 __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJob job) {
   using Shape = MmaShape<D>;
@@ -46,12 +46,11 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   TKF_SHARED(int, flag);
 
   const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
-  const int64_t first_row = (int64_t{gridDim.x} - 1 - blockIdx.x) * kRows;
   if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
   if (threadIdx.x == 0) flag = 0;
-  find_tile(job, b, first_row, kRows, &tile);
+  find_tile(job, b, BlockShare(job, kRows).first_row, kRows, &tile);
   if (tile.num_rows <= 0) return;
-  const KeyTiles<kKeys> tiles(tile);
+  const KeyTiles<kKeys> tiles(tile, BlockShare(job, kRows).split, job.splits);
   const int num_rows = tile.num_rows, head_dim = job.head_dim;
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
@@ -59,14 +58,14 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   const RowPlaces places(job, tile, kv_head);
 
   const auto copy_tile = [&](T* to, const void* const from[2], int t) {
-    if (t < tiles.num) {
+    if (t < tiles.end) {
       const KeyTile at = tiles.at(t);
       copy_rows<T, D, kKeys>(to, static_cast<const T*>(from[at.which]) + (at.begin * row_width + offset), row_width,
                              at.count, head_dim);
     }
     cp_async_commit();
   };
-  copy_tile(keys, job.keys, 0);
+  copy_tile(keys, job.keys, tiles.begin);
 
   for (int i = static_cast<int>(threadIdx.x); i < kRows * (D / 2); i += kMmaThreads) {
     const int r = i / (D / 2), c = i % (D / 2) * 2;
@@ -92,7 +91,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   const T* const key_rows = keys + (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
   const T* const value_rows = values + lane % 16 * kStride + lane / 16 * 8;
 
-  for (int t = 0; t < tiles.num; t++) {
+  for (int t = tiles.begin; t < tiles.end; t++) {
     const KeyTile at = tiles.at(t);
     cp_async_wait<0>();
     __syncthreads();  // the keys are there, and nobody reads the last values any more
@@ -172,7 +171,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
 
 #pragma unroll
   for (int m = 0; m < kTiles; m++) {
-    store_sums<T, D>(job, tile, kv_head, (warp * kTiles + m) * 16, softmax[m], sums[m]);
+    store_sums<T, D>(job, tile, kv_head, BlockShare(job, kRows).split, (warp * kTiles + m) * 16, softmax[m], sums[m]);
   }
 }
 

@@ -69,9 +69,9 @@ __device__ __forceinline__ void add_values(const float* weights, const float* va
   }
 }
 
-// Block (tile, KV head, sequence); the last tiles, which see the most, go first.
+// Block (tile and split, KV head, sequence).
 template <class T, int D>
-__global__ void __launch_bounds__(kPlainThreads, 1) prefill_plain_kernel(const PrefillJob job) {
+__global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain_kernel(const PrefillJob job) {
   using Shape = PlainShape<D>;
   constexpr int kRows = Shape::kRows, kKeys = Shape::kKeys, kStride = Shape::kStride, kMine = kRows / 16;
   TKF_DYNAMIC_SHARED(float, queries);          // [kRows, kStride]
@@ -81,11 +81,10 @@ __global__ void __launch_bounds__(kPlainThreads, 1) prefill_plain_kernel(const P
   TKF_SHARED(int, special);
 
   const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
-  const int64_t first_row = (int64_t{gridDim.x} - 1 - blockIdx.x) * kRows;
   if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
-  find_tile(job, b, first_row, kRows, &tile);
+  find_tile(job, b, BlockShare(job, kRows).first_row, kRows, &tile);
   if (tile.num_rows <= 0) return;
-  const KeyTiles<kKeys> tiles(tile);
+  const KeyTiles<kKeys> tiles(tile, BlockShare(job, kRows).split, job.splits);
   const int num_rows = tile.num_rows, head_dim = job.head_dim;
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
   const int tx = static_cast<int>(threadIdx.x % 16), ty = static_cast<int>(threadIdx.x / 16);
@@ -115,7 +114,7 @@ __global__ void __launch_bounds__(kPlainThreads, 1) prefill_plain_kernel(const P
     for (int c = 0; c < D / 16; c++) sums[i][c] = 0.0f;
   }
 
-  for (int t = 0; t < tiles.num; t++) {
+  for (int t = tiles.begin; t < tiles.end; t++) {
     const KeyTile at = tiles.at(t);
     const int64_t from = at.begin * row_width + offset;
     const int32_t* positions = job.positions[at.which] + at.begin;
@@ -194,17 +193,27 @@ __global__ void __launch_bounds__(kPlainThreads, 1) prefill_plain_kernel(const P
     float sum = total[i];
 #pragma unroll
     for (int o = 1; o < 16; o *= 2) sum += __shfl_xor_sync(kAllLanes, sum, o);
-    const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
     const int r = ty + 16 * i;
     if (r >= num_rows) continue;
-    const int64_t at = places.offset(r);
+    const int64_t row = places.number(r), at = row * head_dim;
+    const bool whole = job.splits == 1;
+    const float factor = !whole ? 1.0f : sum == 0.0f ? 0.0f : 1.0f / sum;
+    float* out = static_cast<float*>(job.out) + at;
+    if (!whole) {
+      out = partial_row(job, BlockShare(job, kRows).split, row);
+      if (tx == 0) {
+        out[0] = maximum[i];
+        out[1] = sum;
+      }
+      out += 2;
+    }
 #pragma unroll
     for (int c = 0; c < D / 16; c++) {
       const int column = 4 * tx + 64 * (c / 4) + c % 4;
       if (column >= head_dim) continue;
-      const float x = sums[i][c] * inverse;
-      if (job.queries_f32) {
-        static_cast<float*>(job.out)[at + column] = x;
+      const float x = sums[i][c] * factor;
+      if (job.queries_f32 || !whole) {
+        out[column] = x;
       } else {
         static_cast<T*>(job.out)[at + column] = Element<T>::from_float(x);
       }

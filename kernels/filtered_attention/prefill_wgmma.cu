@@ -1,6 +1,7 @@
 // Launches prefill with wgmma and TMA.
 #include "prefill_wgmma.h"
 
+#include "prefill_grid.h"
 #include "prefill_wgmma.cuh"
 
 #if defined(__CUDACC__)
@@ -41,9 +42,8 @@ bool make_map(EncodeFunction encode, CUtensorMap* map, const PrefillJob& job, in
 template <class T, int D>
 void launch(cudaStream_t stream, const PrefillJob& job, const PrefillMaps& maps) {
   if (TKF_ALLOW_SHARED((prefill_wgmma_kernel<T, D>), kWgmmaShared<D>) != cudaSuccess) return;
-  const int64_t tiles = (int64_t{job.longest_queries} * job.group + kWgmmaRows - 1) / kWgmmaRows;
-  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(job.kv_heads), static_cast<unsigned>(job.batch));
-  TKF_LAUNCH(stream, (prefill_wgmma_kernel<T, D>), grid, dim3(kWgmmaThreads), kWgmmaShared<D>, job, maps);
+  TKF_LAUNCH(stream, (prefill_wgmma_kernel<T, D>), prefill_grid(job, kWgmmaRows), dim3(kWgmmaThreads),
+             kWgmmaShared<D>, job, maps);
 }
 
 }  // namespace
@@ -56,7 +56,7 @@ bool has_wgmma(const tkf_context* context) {
   return error == cudaSuccess && found.ptxVersion >= 90;
 }
 
-bool launch_wgmma(tkf_context* context, const PrefillJob& job, int dtype) {
+bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype) {
   if (!cuda_wgmma(context) || job.head_dim > 128) return false;
   if (int64_t{job.longest_queries} * job.group < kFewestRows || job.num_rows[0] == 0) return false;
   const EncodeFunction encode = encode_function();
@@ -68,6 +68,7 @@ bool launch_wgmma(tkf_context* context, const PrefillJob& job, int dtype) {
       return false;
     }
   }
+  if (!plan_splits(context, job, kWgmmaRows)) return true;  // told by the caller
   const cudaStream_t stream = cuda_stream(context);
   if (dtype == TKF_DTYPE_F16) {
     job.head_dim <= 64 ? launch<__half, 64>(stream, job, maps) : launch<__half, 128>(stream, job, maps);
@@ -85,7 +86,7 @@ namespace tkf {
 namespace attention {
 
 bool has_wgmma(const tkf_context*) { return false; }  // not emulated
-bool launch_wgmma(tkf_context*, const PrefillJob&, int) { return false; }
+bool launch_wgmma(tkf_context*, PrefillJob&, int) { return false; }
 
 }  // namespace attention
 }  // namespace tkf

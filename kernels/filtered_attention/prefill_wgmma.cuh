@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   TKF_SHARED(uint64_t[2][kWgmmaStages], empty);
 
   const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
-  const int64_t first_row = (int64_t{gridDim.x} - 1 - blockIdx.x) * kWgmmaRows;
+  const BlockShare share(job, kWgmmaRows);
   if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWgmmaStages; s++) {
@@ -55,18 +55,18 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     }
     fence_async();
   }
-  find_tile(job, b, first_row, kWgmmaRows, &tile);
+  find_tile(job, b, share.first_row, kWgmmaRows, &tile);
   if (tile.num_rows <= 0) return;
-  const KeyTiles<kWgmmaKeys> tiles(tile);
+  const KeyTiles<kWgmmaKeys> tiles(tile, share.split, job.splits);
   const auto matrix = [&](int which, int stage) { return shared + (1 + stage * 2 + which) * kMatrix; };
 
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   if (warp == kWgmmaConsumers / 32) {
     if (lane != 0) return;
-    for (int t = 0; t < tiles.num; t++) {
+    for (int t = 0; t < tiles.end - tiles.begin; t++) {
       const int stage = t % kWgmmaStages;
       const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
-      const KeyTile at = tiles.at(t);
+      const KeyTile at = tiles.at(tiles.begin + t);
       for (int which = 0; which < 2; which++) {
         const CUtensorMap* map = which == 0 ? &maps.keys[at.which] : &maps.values[at.which];
         barrier_wait(&empty[which][stage], parity ^ 1);  // the first round finds all empty
@@ -103,8 +103,8 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   for (int n = 0; n < D / 8; n++) sums[0][n][0] = sums[0][n][1] = sums[0][n][2] = sums[0][n][3] = 0.0f;
   const uint64_t query_matrix = describe(shared + warp / 4 * 64 * 128);
 
-  for (int t = 0; t < tiles.num; t++) {
-    const KeyTile at = tiles.at(t);
+  for (int t = 0; t < tiles.end - tiles.begin; t++) {
+    const KeyTile at = tiles.at(tiles.begin + t);
     const int stage = t % kWgmmaStages;
     const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
     float scores[kWgmmaKeys / 8][4];
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     wgmma_wait(sums[0]);
     if (lane == 0) barrier_arrive(&empty[1][stage]);
   }
-  store_sums<T, D>(job, tile, kv_head, first, softmax, sums[0]);
+  store_sums<T, D>(job, tile, kv_head, share.split, first, softmax, sums[0]);
 #else
   __trap();  // never launched: has_wgmma
 #endif

@@ -10,8 +10,8 @@ namespace attention {
 bool has_wgmma(const tkf_context* context);
 
 // Launches it, where tkf_cuda_wgmma_use asks for it, for heads of at most 128; `job` fits the tensor-core kernels. False
-// where prefill_mma.cuh has to do it.
-bool launch_wgmma(tkf_context* context, const PrefillJob& job, int dtype);
+// where prefill_mma.cuh has to do it. Plans the job's splits.
+bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype);
 
 }  // namespace attention
 }  // namespace tkf

@@ -143,7 +143,8 @@ TKF_API uint64_t tkf_attention_decode_workspace(tkf_context* context, const tkf_
                                                 int32_t heads);
 
 /* Prefill: kept queries of sequence b are rows [query_starts[b], query_starts[b + 1]), its kept keys rows
- * [key_starts[b], …), skipped keys that stay near rows [recent_starts[b], …); positions ascending in each. */
+ * [key_starts[b], …), skipped keys that stay near rows [recent_starts[b], …); positions ascending in each. Few queries
+ * over many keys need workspace: their keys are split among blocks. */
 typedef struct tkf_prefill_rows {
   tkf_buffer queries, out;                                         /* [num_queries, heads, head_dim] f32 or `dtype` */
   tkf_buffer query_positions;                                      /* i32 [num_queries] */

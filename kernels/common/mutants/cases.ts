@@ -81,8 +81,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "prefill forgets the recent keys",
     file: "filtered_attention/prefill.cuh",
-    from: "num = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;",
-    to: "num = num_kept;",
+    from: "const int all = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;",
+    to: "const int all = num_kept;",
     ...ATTENTION,
   },
   {
@@ -101,10 +101,18 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "the splits of decode are put together without the last",
-    file: "filtered_attention/decode.cuh",
-    from: "for (int s = 0; s < active; s++) {\n      const float* part",
-    to: "for (int s = 0; s < active - 1; s++) {\n      const float* part",
+    file: "filtered_attention/splits.cuh",
+    from: "for (int s = 0; s < splits; s++) {\n      const float* part",
+    to: "for (int s = 0; s < splits - 1; s++) {\n      const float* part",
     ...DECODE,
+  },
+  {
+    name: "a split of prefill takes the last tile of keys of the one before it too",
+    file: "filtered_attention/prefill.cuh",
+    from: "begin = min(split * each, all);",
+    to: "begin = min(split * each - (split > 0), all);",
+    test: "filtered_attention/prefill_cuda_test.ts",
+    filter: "long past",
   },
   {
     name: "decode's warps are added before all have written",
