@@ -18,6 +18,7 @@ enum { kCompute32F = 68 };                                                    //
 enum { kOpT = 1 };                                                            // cublasOperation_t
 enum { kDescTransA = 3 };                                                     // cublasLtMatmulDescAttributes_t
 enum { kPrefMaxWorkspace = 1, kPrefMinAlignmentA = 5 };                       // cublasLtMatmulPreferenceAttributes_t
+enum { kOk = 0, kNotSupported = 15 };                                         // cublasStatus_t
 
 struct Algorithm {  // cublasLtMatmulAlgo_t
   uint64_t data[8];
@@ -36,6 +37,7 @@ using Opaque = void*;
 // Functions of the library.
 struct Functions {
   size_t (*GetVersion)();
+  const char* (*GetStatusName)(int status);
   int (*Create)(Opaque* handle);
   int (*Destroy)(Opaque handle);
   int (*MatmulDescCreate)(Opaque* desc, int compute_type, int scale_type);
@@ -73,6 +75,7 @@ struct Plan {
   Opaque desc = nullptr, x = nullptr, weight = nullptr, out = nullptr;
   Algorithm algorithm = {};
   bool possible = false;
+  int status = kOk;  // of the call that failed, where it is not for want of an algorithm
 };
 
 // Shapes kept: a model has some ten, times the lengths of its prefills.
@@ -98,6 +101,7 @@ class CublasLt {
       return false;
     }
     Functions& f = functions_;
+    find(library, "cublasLtGetStatusName", &f.GetStatusName);  // where there is none, numbers must do
     if (!find(library, "cublasLtGetVersion", &f.GetVersion) || !find(library, "cublasLtCreate", &f.Create) ||
         !find(library, "cublasLtDestroy", &f.Destroy) ||
         !find(library, "cublasLtMatmulDescCreate", &f.MatmulDescCreate) ||
@@ -113,10 +117,10 @@ class CublasLt {
       snprintf(why, why_bytes, "found no cuBLASLt in %s", path);
       return false;
     }
-    const int status = f.Create(&handle_);
-    if (status != 0) {
+    last_ = f.Create(&handle_);
+    if (last_ != kOk) {
       handle_ = nullptr;
-      snprintf(why, why_bytes, "found status %d when starting cuBLASLt", status);
+      snprintf(why, why_bytes, "found status %d%s%s when starting cuBLASLt", last_, separator(), status_name());
       return false;
     }
     // 130002 is 13.0.2, and 120803 12.8.3.
@@ -126,6 +130,14 @@ class CublasLt {
   }
 
   const char* name() const { return name_; }
+
+  // Of the last product that failed: its status, and "" or the name of it.
+  int last_status() const { return last_; }
+  const char* status_name() const {
+    const char* const name = functions_.GetStatusName == nullptr ? nullptr : functions_.GetStatusName(last_);
+    return name == nullptr ? "" : name;
+  }
+  const char* separator() const { return *status_name() == 0 ? "" : ", "; }
 
   bool multiply(const LtProduct& p, void* workspace, cudaStream_t stream, int32_t* status) {
     *status = TKF_STATUS_OK;
@@ -137,17 +149,23 @@ class CublasLt {
       found = plans_.emplace(shape, make_plan(shape)).first;
     }
     const Plan& plan = found->second;
+    if (plan.status != kOk) return fail(plan.status, status);
     if (!plan.possible) return false;
     // In column-major order, which cuBLASLt counts in: out' [n, rows] = weight (transposed) times x' [k, rows].
     const float alpha = 1, beta = p.add ? 1 : 0;
     const int result = functions_.Matmul(handle_, plan.desc, &alpha, p.weight, plan.weight, p.x, plan.x, &beta, p.out,
                                          plan.out, p.out, plan.out, &plan.algorithm, workspace, kCublasLtWorkspace,
                                          stream);
-    if (result != 0) *status = TKF_STATUS_UNSUPPORTED;
-    return result == 0;
+    return result == kOk || fail(result, status);
   }
 
  private:
+  bool fail(int result, int32_t* status) {
+    last_ = result;
+    *status = TKF_STATUS_UNSUPPORTED;
+    return false;
+  }
+
   Plan make_plan(const Shape& shape) {
     const auto [dtype, rows, n, k, out_stride, x_alignment, weight_alignment, out_alignment] = shape;
     const int type = dtype == TKF_DTYPE_F32 ? kCudaR32F : dtype == TKF_DTYPE_F16 ? kCudaR16F : kCudaR16BF;
@@ -155,26 +173,29 @@ class CublasLt {
     const Functions& f = functions_;
     Plan plan;
     Opaque preference = nullptr;
-    bool ok = f.MatmulDescCreate(&plan.desc, kCompute32F, kCudaR32F) == 0 &&
-              f.MatmulDescSetAttribute(plan.desc, kDescTransA, &transposed, sizeof transposed) == 0 &&
-              f.MatrixLayoutCreate(&plan.weight, type, static_cast<uint64_t>(k), static_cast<uint64_t>(n), k) == 0 &&
-              f.MatrixLayoutCreate(&plan.x, type, static_cast<uint64_t>(k), static_cast<uint64_t>(rows), k) == 0 &&
-              f.MatrixLayoutCreate(&plan.out, kCudaR32F, static_cast<uint64_t>(n), static_cast<uint64_t>(rows),
-                                   out_stride) == 0 &&
-              f.MatmulPreferenceCreate(&preference) == 0;
+    // Goes on while nothing has failed.
+    const auto done = [&](int status) { return (plan.status = status) == kOk; };
+    bool ok = done(f.MatmulDescCreate(&plan.desc, kCompute32F, kCudaR32F)) &&
+              done(f.MatmulDescSetAttribute(plan.desc, kDescTransA, &transposed, sizeof transposed)) &&
+              done(f.MatrixLayoutCreate(&plan.weight, type, static_cast<uint64_t>(k), static_cast<uint64_t>(n), k)) &&
+              done(f.MatrixLayoutCreate(&plan.x, type, static_cast<uint64_t>(k), static_cast<uint64_t>(rows), k)) &&
+              done(f.MatrixLayoutCreate(&plan.out, kCudaR32F, static_cast<uint64_t>(n), static_cast<uint64_t>(rows),
+                                        out_stride)) &&
+              done(f.MatmulPreferenceCreate(&preference));
     const uint64_t most = kCublasLtWorkspace;
-    ok = ok && f.MatmulPreferenceSetAttribute(preference, kPrefMaxWorkspace, &most, sizeof most) == 0;
+    ok = ok && done(f.MatmulPreferenceSetAttribute(preference, kPrefMaxWorkspace, &most, sizeof most));
     // Of A, B, C and D, whose attributes follow one another.
     const uint32_t alignments[4] = {weight_alignment, x_alignment, out_alignment, out_alignment};
     for (int i = 0; i < 4; i++) {
-      ok = ok && f.MatmulPreferenceSetAttribute(preference, kPrefMinAlignmentA + i, &alignments[i], 4) == 0;
+      ok = ok && done(f.MatmulPreferenceSetAttribute(preference, kPrefMinAlignmentA + i, &alignments[i], 4));
     }
     Heuristic best = {};
     int count = 0;
-    ok = ok && f.MatmulAlgoGetHeuristic(handle_, plan.desc, plan.weight, plan.x, plan.out, plan.out, preference, 1,
-                                        &best, &count) == 0;
+    ok = ok && done(f.MatmulAlgoGetHeuristic(handle_, plan.desc, plan.weight, plan.x, plan.out, plan.out, preference, 1,
+                                             &best, &count));
     if (preference != nullptr) f.MatmulPreferenceDestroy(preference);
-    plan.possible = ok && count > 0 && best.state == 0;
+    if (plan.status == kNotSupported) plan.status = kOk;  // it has no algorithm: not a failure
+    plan.possible = ok && count > 0 && best.state == kOk;
     plan.algorithm = best.algorithm;
     return plan;
   }
@@ -193,6 +214,7 @@ class CublasLt {
   Opaque handle_ = nullptr;
   std::map<Shape, Plan> plans_;
   char name_[48] = "";
+  int last_ = kOk;
 };
 
 CublasLt* cublaslt_load(const char* path, char* why, size_t why_bytes) {
@@ -209,6 +231,11 @@ CublasLt* cublaslt_load(const char* path, char* why, size_t why_bytes) {
 void cublaslt_free(CublasLt* lt) { delete lt; }
 
 const char* cublaslt_name(const CublasLt* lt) { return lt->name(); }
+
+void cublaslt_failure(const CublasLt* lt, char* words, size_t words_bytes) {
+  snprintf(words, words_bytes, "found a failure of %s: status %d%s%s", lt->name(), lt->last_status(), lt->separator(),
+           lt->status_name());
+}
 
 bool cublaslt_multiply(CublasLt* lt, const LtProduct& product, void* workspace, cudaStream_t stream, int32_t* status) {
   try {

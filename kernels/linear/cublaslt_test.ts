@@ -88,18 +88,25 @@ Deno.test("linear() computes itself what cuBLASLt has no algorithm for, and tell
   const device = await openDevice();
   load(device, path);
   const before = counts();
-  fake.fake_mode(1);
-  for (const dtype of ["f32", "f16", "bf16", "q4_0"] as const) {
-    check(device, { dtype, rows: 33, n: 9, k: 96 }, 1);
+  for (const [mode, rows] of [[1, 33], [3, 35]] as const) {
+    fake.fake_mode(mode);
+    for (const dtype of ["f32", "f16", "bf16", "q4_0"] as const) {
+      check(device, { dtype, rows, n: 9, k: 96 }, 1);
+    }
+    assertEquals(since(before)[1], 0);
   }
-  assertEquals(since(before)[1], 0);
   fake.fake_mode(0);
   check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
   fake.fake_mode(2);
   for (const dtype of ["f32", "bf16"] as const) {
     const failed = () => check(device, { dtype, rows: 34, n: 9, k: 96 }, 1);
-    const error = assertThrows(failed, KernelError, "found a failure of cuBLASLt 13.0.2");
-    assertEquals(error.code, 8);
+    const message = "found a failure of cuBLASLt 13.0.2: status 13, CUBLAS_STATUS_EXECUTION_FAILED";
+    assertEquals(assertThrows(failed, KernelError, message).code, 8);
+  }
+  fake.fake_mode(4); // what is no want of an algorithm is not passed over
+  for (let turn = 0; turn < 2; turn++) {
+    const failed = () => check(device, { dtype: "f16", rows: 36, n: 9, k: 96 }, 1);
+    assertThrows(failed, KernelError, "status 7, CUBLAS_STATUS_INVALID_VALUE");
   }
   fake.fake_mode(0);
   check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);

@@ -26,7 +26,7 @@ constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{16} << 20;
 bool is_dense(int dtype) { return dtype == TKF_DTYPE_F32 || dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16; }
 
 int32_t cublaslt_failed(tkf_context* context, int32_t status) {
-  snprintf(context->message, sizeof context->message, "found a failure of %s", cuda_products(context));
+  cublaslt_failure(cuda_cublaslt(context), context->message, sizeof context->message);
   context->launch_status = status;
   return status;
 }

@@ -28,11 +28,11 @@ struct Heuristic {
   int reserved[4];
 };
 
-constexpr int kOk = 0, kInvalid = 7, kFailed = 13, kF32 = 0, kF16 = 2, kBf16 = 14, kCompute32F = 68;
+constexpr int kOk = 0, kInvalid = 7, kFailed = 13, kNotSupported = 15, kF32 = 0, kF16 = 2, kBf16 = 14, kCompute32F = 68;
 constexpr uint64_t kMagic = 0x6c74;
 
 int64_t counts[4];  // heuristics, products, products that add, objects alive
-int mode;           // 0: works, 1: has no algorithm, 2: fails
+int mode;           // 0: works, 1: has no algorithm, 2: fails, 3: has none and says so by its status, 4: fails before
 
 float value_at(int type, const void* data, int64_t i) {
   if (type == kF32) return static_cast<const float*>(data)[i];
@@ -64,6 +64,11 @@ extern "C" {
 void fake_mode(int wanted) { mode = wanted; }
 void fake_counts(int64_t* out) { memcpy(out, counts, sizeof counts); }
 
+const char* cublasLtGetStatusName(int status) {
+  return status == kFailed    ? "CUBLAS_STATUS_EXECUTION_FAILED"
+         : status == kInvalid ? "CUBLAS_STATUS_INVALID_VALUE"
+                              : "?";
+}
 size_t cublasLtGetVersion(void) { return 130002; }
 int cublasLtCreate(void** handle) {
   counts[3]++;
@@ -137,6 +142,8 @@ int cublasLtMatmulAlgoGetHeuristic(void* handle, void* desc, void* a, void* b, v
     return kInvalid;
   }
   if (mode == 1) return kOk;
+  if (mode == 3) return kNotSupported;
+  if (mode == 4) return kInvalid;
   memset(results, 0, sizeof *results);
   // Remembers what was promised of the addresses.
   results->algorithm = {{kMagic, p->alignments[0], p->alignments[1], p->alignments[2], p->alignments[3]}};
