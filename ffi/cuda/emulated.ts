@@ -25,6 +25,8 @@ const EMULATOR_SYMBOLS = {
   tkf_emulator_order: { parameters: ["i32", "u64"], result: "i32" },
   tkf_emulator_num_launches: { parameters: [], result: "u64" },
   tkf_emulator_num_threads: { parameters: [], result: "u64" },
+  tkf_emulator_num_products: { parameters: [], result: "u64" },
+  tkf_emulator_arch: { parameters: ["i32"], result: "i32" },
   tkf_emulator_capture_begin: { parameters: [], result: "i32" },
   tkf_emulator_capture_end: { parameters: ["buffer"], result: "i32" },
   tkf_emulator_graph_launch: { parameters: ["pointer"], result: "i32" },

@@ -23,6 +23,12 @@ TKF_API int32_t tkf_emulator_order(int32_t order, uint64_t seed);
 /* Kernels and threads that this thread has launched. */
 TKF_API uint64_t tkf_emulator_num_launches(void);
 TKF_API uint64_t tkf_emulator_num_threads(void);
+/* Products by wgmma (of a warpgroup each) in them. */
+TKF_API uint64_t tkf_emulator_num_products(void);
+
+/* The device that contexts of this thread find from now on: compute capability 10 * major + minor; 0, as at first, is
+ * one that has all that is emulated. TKF_STATUS_VALUE where it is negative. */
+TKF_API int32_t tkf_emulator_arch(int32_t arch);
 
 /* Captures launches, copies and fills into a graph instead of running them. Calls that wait, allocate or free fail
  * meanwhile, and the capture with them, as on a device. One capture at a time. */

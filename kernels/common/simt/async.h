@@ -101,6 +101,8 @@ class Async {
   void commit();
   void wait_products(Place place);
 
+  uint64_t num_products() const { return num_products_; }  // of all launches
+
   // 16 bytes at an address of the window as products see them: NaN where a write has had no fence.
   void read(uint32_t address, uint16_t (&values)[8]);
 
@@ -119,6 +121,7 @@ class Async {
   size_t bytes_ = 0;
   std::vector<unsigned char> view_;
   bool viewed_ = false, fenced_ = false;
+  uint64_t num_products_ = 0;
   std::vector<std::unique_ptr<Mbarrier>> barriers_;
   std::map<unsigned, std::unique_ptr<Warpgroup>> groups_;
 };

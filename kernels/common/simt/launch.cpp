@@ -211,3 +211,4 @@ int32_t tkf_emulator_order(int32_t order, uint64_t seed) {
 }
 uint64_t tkf_emulator_num_launches(void) { return tkf::simt::t_launches; }
 uint64_t tkf_emulator_num_threads(void) { return tkf::simt::t_threads; }
+uint64_t tkf_emulator_num_products(void) { return tkf::simt::machine().async().num_products(); }

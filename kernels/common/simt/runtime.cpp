@@ -19,6 +19,7 @@ namespace {
 thread_local tkf_emulator_graph* t_capture = nullptr;  // under way
 thread_local bool t_broken = false;                    // a forbidden call came in between
 thread_local cudaError_t t_error = cudaSuccess;
+thread_local int32_t t_arch = 0;
 
 // Breaks a capture that is going on.
 cudaError_t forbid_in_capture() {
@@ -99,7 +100,11 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   return *attributes = {90}, cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : 0;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = 2; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = t_arch / 10; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = t_arch % 10; break;
+  }
   return cudaSuccess;
 }
 
@@ -128,6 +133,12 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status)
             : t_broken           ? cudaStreamCaptureStatusInvalidated
                                  : cudaStreamCaptureStatusActive;
   return cudaSuccess;
+}
+
+int32_t tkf_emulator_arch(int32_t arch) {
+  if (arch < 0) return TKF_STATUS_VALUE;
+  t_arch = arch;
+  return TKF_STATUS_OK;
 }
 
 int32_t tkf_emulator_capture_begin(void) {

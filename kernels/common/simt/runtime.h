@@ -35,7 +35,7 @@ cudaError_t cudaGetLastError();   // and forgets it
 cudaError_t cudaPeekAtLastError();
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDevice(int* device);
-// An emulated device has 2 multiprocessors and compute capability 0.0.
+// An emulated device has 2 multiprocessors, and the compute capability of tkf_emulator_arch, 0.0 by default.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDriverGetVersion(int* version);
 // Of a kernel: PTX of 9.0, as if compiled for sm_90.

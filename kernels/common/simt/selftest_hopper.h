@@ -48,8 +48,8 @@ struct Maps {
 
 constexpr int kDepth = 128, kBlock = 128 * 128;  // bytes of 64 columns of 128 rows
 
-// scores [64, 128] = x [64, 128] keys^T, then out [64, 128] = scores values, and once more its last 64 columns: keys and
-// values [128, 1, 128] by TMA, x by the threads, scores as fragments. 128 threads.
+// scores [64, 128] = x [64, 128] keys^T, then out [64, 128] = scores values, and once more its last 64 columns: keys
+// and values [128, 1, 128] by TMA, x by the threads, scores as fragments. 128 threads.
 template <class T, int BREAK>
 __global__ void two_products(const T* x, const Maps maps, float* scores, float* out) {
   TKF_DYNAMIC_SHARED(unsigned char, dynamic);

@@ -186,6 +186,7 @@ void Async::run_products(Warpgroup& group, uint64_t end) {
     if (columns == 128) multiply<128>(a, b, product.add, d);
     else multiply<64>(a, b, product.add, d);
     group.products.pop_front();
+    num_products_++;
   }
 }
 
