@@ -5,6 +5,7 @@ import { NativeLibraryError } from "../../lib/errors.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { CudaDriver, openDriver } from "./driver.ts";
 import { DRIVER_SYMBOLS } from "./driver_symbols.ts";
+import { openEmulatedLibrary } from "./emulated.ts";
 import { pieceBytes } from "./free_list.ts";
 import { openCuda } from "./open.ts";
 
@@ -261,8 +262,14 @@ Deno.test("openCuda() opens one device a thread, and wgmma where there is some",
     }
     const other = "Cannot open CUDA device 1: found device 0 open in this thread";
     await assertRejects(() => openCuda({ library, device: 1 }), NativeLibraryError, other);
-    const none = "Cannot use wgmma on Stand-in 0";
-    await assertRejects(() => openCuda({ library, wgmma: true }), NativeLibraryError, none);
+    assertEquals((await openCuda({ library, wgmma: true })).useWgmma(true), true);
+    const { symbols } = openEmulatedLibrary(library), none = "Cannot use wgmma on Stand-in 0";
+    try {
+      symbols.tkf_emulator_arch(80);
+      await assertRejects(() => openCuda({ library, wgmma: true }), NativeLibraryError, none);
+    } finally {
+      symbols.tkf_emulator_arch(0);
+    }
   } finally {
     for (const [name, value] of before) {
       value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);

@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { inChild } from "../../kernels/common/testing_child.ts";
-import { openTestDevice, testsOnGpu } from "./testing.ts";
+import { openEmulated, openTestDevice, testsOnGpu } from "./testing.ts";
 
 const onGpu = testsOnGpu();
 
@@ -18,8 +18,26 @@ Deno.test({
 Deno.test("CudaBackend.useWgmma() says whether the device has it, and never turns on what it has not", async () => {
   const { backend } = await openTestDevice();
   assertEquals(backend.useWgmma(false), false);
-  assertEquals(backend.useWgmma(true), /sm_90,/.test(backend.description) && onGpu);
+  assertEquals(backend.useWgmma(true), onGpu ? /sm_90,/.test(backend.description) : true);
   assertEquals(backend.useWgmma(false), false);
+});
+
+Deno.test({
+  name: `CudaBackend.useWgmma() turns on wgmma on sm_90 alone${
+    onGpu ? " (not on a GPU: that has one number)" : ""
+  }`,
+  ignore: onGpu,
+  fn: async () => {
+    const { symbols } = await openEmulated();
+    try {
+      for (const [arch, has] of [[80, false], [90, true], [100, false], [0, true]] as const) {
+        assertEquals(symbols.tkf_emulator_arch(arch), 0);
+        assertEquals((await openEmulated()).backend.useWgmma(true), has, `sm_${arch}`);
+      }
+    } finally {
+      symbols.tkf_emulator_arch(0);
+    }
+  },
 });
 
 Deno.test("openTestDevice() takes the device that TOKENFILTER_TEST_DEVICE names, or says why it cannot", async () => {

@@ -1,5 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type OpenDevice, openTestDevice, testsOnGpu, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
+import {
+  type Emulated,
+  type OpenDevice,
+  openTestDevice,
+  testsOnGpu,
+  THREAD_ORDERS,
+} from "../../ffi/cuda/testing.ts";
 import { setInts } from "../../ffi/symbols.ts";
 import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
@@ -59,14 +65,35 @@ function prepare(c: BatchCase, from: number, queryType: "f32" | "f16" | "bf16" =
   };
 }
 
-/** The kernels that a device has: mma.sync (false), and where it can, wgmma (true). */
-function variantsOf({ context }: OpenDevice): boolean[] {
+/** Whether a device has wgmma. */
+function hasWgmma({ context }: OpenDevice): boolean {
   const has = context.useWgmma(true);
   context.useWgmma(false);
-  return has ? [false, true] : [false];
+  return has;
 }
 
-function run({ context, backend }: OpenDevice, p: Prefill, wgmma = false): Float32Array {
+/** Whether a prefill is one that wgmma takes: 16-bit heads of at most 128, and rows for a whole tile. */
+function fitsWgmma({ c, rows, longest }: Prefill): boolean {
+  const { dtype, headDim, group } = c;
+  return dtype !== "f32" && headDim % 8 === 0 && headDim <= 128 && longest * group >= 128 &&
+    rows[0]![0].shape[0]! > 0;
+}
+
+/** The kernels that a device has for a prefill: mma.sync or plain (false), and where it can, wgmma (true). */
+function variantsOf(device: OpenDevice, p: Prefill): boolean[] {
+  return fitsWgmma(p) && hasWgmma(device) ? [false, true] : [false];
+}
+
+/** Products by wgmma that the emulator has made; undefined on a GPU. */
+function wgmmaProducts({ symbols }: OpenDevice): bigint | undefined {
+  return "tkf_emulator_num_products" in symbols
+    ? (symbols as Emulated["symbols"]).tkf_emulator_num_products()
+    : undefined;
+}
+
+/** @param wgmma Whether wgmma must do it; where it must not, it must not */
+function run(device: OpenDevice, p: Prefill, wgmma = false): Float32Array {
+  const { context, backend } = device;
   const on = (tensor: HostTensor) => backend.upload(tensor);
   const { c, queries } = p, out = on(tensorOf(queries.dtype as "f32", queries.shape, () => NaN));
   const [kept, recent] = p.rows.map((row) => row.map(on));
@@ -89,7 +116,7 @@ function run({ context, backend }: OpenDevice, p: Prefill, wgmma = false): Float
     window: c.window,
   });
   rows.setFloat64(256, scaleOf(c), true);
-  const { symbols, pointer } = context;
+  const { symbols, pointer } = context, before = wgmmaProducts(device);
   assertEquals(context.useWgmma(wgmma), wgmma);
   try {
     context.run(
@@ -99,25 +126,25 @@ function run({ context, backend }: OpenDevice, p: Prefill, wgmma = false): Float
   } finally {
     context.useWgmma(false);
   }
+  if (before !== undefined) assertEquals(wgmmaProducts(device)! > before, wgmma, `wgmma: ${nameOf(c)}`);
   return Float32Array.from(dequantize(backend.read(out), 0, p.expected.length));
 }
 
 Deno.test("tkf_attention_prefill equals the reference for all sequences of a batch", async () => {
   const device = await openTestDevice();
-  const variants = variantsOf(device);
-  let runs = 0, values = 0;
+  let runs = 0, byWgmma = 0, values = 0;
   for (const c of prefillCases()) {
     for (const from of [0, 0.6]) {
       const p = prepare(c, from);
-      for (const wgmma of variants) {
+      for (const wgmma of variantsOf(device, p)) {
         const worst = difference(run(device, p, wgmma), p.expected);
         assert(worst <= BAR[c.dtype], `from ${from}, ${nameOf(c)}, wgmma ${wgmma}: off by ${worst}`);
-        runs++;
+        wgmma ? byWgmma++ : runs++;
       }
       values += p.expected.length;
     }
   }
-  assertEquals(runs, variants.length * 2 * 42);
+  assertEquals([runs, byWgmma], [2 * 42, hasWgmma(device) ? 26 : 0]);
   assert(values > 1_000_000, `${values} values`);
 });
 
@@ -126,7 +153,7 @@ Deno.test("tkf_attention_prefill reads and writes the keys' own type", async () 
   for (const dtype of ["f16", "bf16"] as const) {
     for (const headDim of [64, 20]) {
       const p = prepare({ ...prefillCases()[0]!, dtype, headDim }, 0, dtype);
-      for (const wgmma of variantsOf(device)) {
+      for (const wgmma of variantsOf(device, p)) {
         assert(difference(run(device, p, wgmma), p.expected) <= 2 * BAR[dtype]); // the output is rounded once more
       }
     }
@@ -136,10 +163,12 @@ Deno.test("tkf_attention_prefill reads and writes the keys' own type", async () 
 Deno.test("tkf_attention_prefill is the same in all thread orders", async () => {
   for (const dtype of ["f32", "bf16"] as const) {
     const p = prepare({ ...prefillCases()[0]!, tokens: [90, 0, 31], dtype }, 0);
-    const outputs: Float32Array[] = [];
-    for (const order of THREAD_ORDERS) outputs.push(run(await openTestDevice({ order }), p));
-    for (const output of outputs) assertEquals(output, outputs[0]);
-    assert(difference(outputs[0]!, p.expected) <= BAR[dtype]);
+    for (const wgmma of variantsOf(await openTestDevice(), p)) {
+      const outputs: Float32Array[] = [];
+      for (const order of THREAD_ORDERS) outputs.push(run(await openTestDevice({ order }), p, wgmma));
+      for (const output of outputs) assertEquals(output, outputs[0]);
+      assert(difference(outputs[0]!, p.expected) <= BAR[dtype]);
+    }
   }
 });
 
@@ -160,7 +189,10 @@ Deno.test("tkf_attention_prefill of few queries after a long past equals the ref
     { ...AFTER_LONG_PAST, kept: 0 },
     { ...AFTER_LONG_PAST, window: 40 }, // most splits see nothing
     { ...AFTER_LONG_PAST, window: 500, group: 1 },
+    { ...AFTER_LONG_PAST, group: 8 }, // rows enough for wgmma
+    { ...AFTER_LONG_PAST, group: 8, kept: 1, headDim: 96, dtype: "f16" },
   ];
+  let byWgmma = 0;
   for (const dtype of ["f32", "f16", "bf16"] as const) {
     for (const headDim of [20, 64, 96, 128, 256]) cases.push({ ...AFTER_LONG_PAST, dtype, headDim });
   }
@@ -168,27 +200,31 @@ Deno.test("tkf_attention_prefill of few queries after a long past equals the ref
     for (const queryType of new Set(["f32", c.dtype] as const)) {
       const p = prepare(c, 0.96, queryType), allowed = BAR[c.dtype] * (queryType === "f32" ? 1 : 2);
       assert(p.expected.length > 0);
-      for (const wgmma of variantsOf(device)) {
+      for (const wgmma of variantsOf(device, p)) {
         const worst = difference(run(device, p, wgmma), p.expected);
         assert(worst <= allowed, `${nameOf(c)}, ${queryType} queries, wgmma ${wgmma}: off by ${worst}`);
+        byWgmma += wgmma ? 1 : 0;
       }
     }
   }
-  assertEquals(cases.length, 20);
+  assertEquals([cases.length, byWgmma], [22, hasWgmma(device) ? 4 : 0]);
 });
 
 Deno.test("tkf_attention_prefill of few queries is the same in all thread orders", async () => {
-  const p = prepare({ ...AFTER_LONG_PAST, kept: 0.9 }, 0.96), outputs: Float32Array[] = [];
-  for (const order of THREAD_ORDERS) outputs.push(run(await openTestDevice({ order }), p));
-  for (const output of outputs) assertEquals(output, outputs[0]);
+  const p = prepare({ ...AFTER_LONG_PAST, kept: 0.9, group: 5 }, 0.96);
+  for (const wgmma of variantsOf(await openTestDevice(), p)) {
+    const outputs: Float32Array[] = [];
+    for (const order of THREAD_ORDERS) outputs.push(run(await openTestDevice({ order }), p, wgmma));
+    for (const output of outputs) assertEquals(output, outputs[0]);
+  }
 });
 
 Deno.test("tkf_attention_prefill takes a scale of 0, and a negative one", async () => {
   const device = await openTestDevice();
   for (const dtype of ["f32", "bf16"] as const) {
     for (const scale of [0, -0.125, 0.5]) {
-      const p = prepare({ ...prefillCases()[0]!, tokens: [40], dtype, scale }, 0);
-      for (const wgmma of variantsOf(device)) {
+      const p = prepare({ ...prefillCases()[0]!, tokens: [80], dtype, scale }, 0);
+      for (const wgmma of variantsOf(device, p)) {
         assert(
           difference(run(device, p, wgmma), p.expected) <= BAR[dtype],
           `${dtype}, ${scale}, wgmma ${wgmma}`,
@@ -228,7 +264,7 @@ Deno.test("tkf_attention_prefill shows NaN and infinity to the queries that see 
           const bad = tensorOf(dtype, [1], () => poison).data[0]!;
           (p.rows[which]![what]!.data as Float32Array).fill(bad, at * width, (at + 1) * width);
           const j = (positions.data as Int32Array)[at]!, queries = p.queryPositions.data as Int32Array;
-          const runs = variantsOf(device).map((wgmma) => run(device, p, wgmma));
+          const runs = variantsOf(device, p).map((wgmma) => run(device, p, wgmma));
           for (
             const [found, q] of runs.flatMap((run) => Array.from(queries.keys(), (q) => [run, q] as const))
           ) {
@@ -255,26 +291,65 @@ Deno.test("tkf_attention_prefill shows NaN and infinity to the queries that see 
   assert(reached > 400 && spared > 400, `${reached} reached, ${spared} spared`);
 });
 
-const device = testsOnGpu() ? await openTestDevice() : undefined;
+const WGMMA = hasWgmma(await openTestDevice());
+
+/** A prefill with NaN and infinity among the values that only some queries see. */
+function withSpecialValues(c: BatchCase): Prefill {
+  const p = prepare(c, 0), width = c.numKvHeads * c.headDim;
+  for (const [which, poison] of [[0, NaN], [1, Infinity]] as const) {
+    const values = p.rows[which]![1], rows = values.shape[0]! / width, at = (rows >> 1) * width;
+    (values.data as Uint16Array).fill(tensorOf(c.dtype, [1], () => poison).data[0]!, at, at + width);
+  }
+  return p;
+}
+
 Deno.test({
-  name: "tkf_attention_prefill by wgmma equals the reference over many key tiles (needs a GPU of sm_90)",
-  ignore: device === undefined || !variantsOf(device).includes(true),
-  fn() {
+  name:
+    "tkf_attention_prefill by wgmma equals the reference over many key tiles (needs the emulator or sm_90)",
+  ignore: !WGMMA,
+  fn: async () => {
+    const tokens = testsOnGpu() ? [989, 300] : [420, 150], turns = testsOnGpu() ? 20 : 1;
+    let runs = 0;
     for (const [headDim, dtype] of [[64, "bf16"], [96, "f16"], [128, "bf16"]] as const) {
       for (const kept of [1, 0.5]) {
-        const c: BatchCase = {
-          ...prefillCases()[0]!,
-          tokens: [989, 300],
-          numKvHeads: 1,
-          headDim,
-          dtype,
-          kept,
-        };
-        const p = prepare(c, 0);
-        for (const wgmma of [false, true]) {
-          for (let turn = 0; turn < 20; turn++) { // a race does not show every time
-            const worst = difference(run(device!, p, wgmma), p.expected);
-            assert(worst <= BAR[dtype], `${nameOf(c)}, wgmma ${wgmma}, turn ${turn}: off by ${worst}`);
+        const p = prepare({ ...prefillCases()[0]!, tokens, numKvHeads: 1, headDim, dtype, kept }, 0);
+        for (const order of THREAD_ORDERS) {
+          const device = await openTestDevice({ order });
+          for (const wgmma of order === "ascending" ? [false, true] : [true]) {
+            for (let turn = 0; turn < turns; turn++) { // a race does not show every time
+              const worst = difference(run(device, p, wgmma), p.expected);
+              assert(
+                worst <= BAR[dtype],
+                `${nameOf(p.c)}, wgmma ${wgmma}, ${order}, turn ${turn}: off by ${worst}`,
+              );
+              runs++;
+            }
+          }
+        }
+      }
+    }
+    assertEquals(runs, 6 * 6 * turns);
+  },
+});
+
+Deno.test({
+  name:
+    "tkf_attention_prefill by wgmma shows NaN as mma.sync does, in all thread orders (needs the emulator or sm_90)",
+  ignore: !WGMMA,
+  fn: async () => {
+    for (const [headDim, dtype] of [[64, "bf16"], [128, "f16"]] as const) {
+      const c: BatchCase = { ...prefillCases()[0]!, tokens: [150, 290], numKvHeads: 1, headDim, dtype };
+      const p = withSpecialValues(c), expected = run(await openTestDevice(), p);
+      assert(expected.some(Number.isNaN) && expected.some(Number.isFinite));
+      for (const order of THREAD_ORDERS) {
+        const found = run(await openTestDevice({ order }), p, true);
+        assertEquals(
+          found.map((x) => Number(Number.isFinite(x))),
+          expected.map((x) => Number(Number.isFinite(x))),
+        );
+        for (let i = 0; i < found.length; i++) {
+          if (Number.isFinite(found[i])) {
+            assert(Math.abs(found[i]! - expected[i]!) <= 2 * BAR[dtype], `${order}, ${i}`);
           }
         }
       }

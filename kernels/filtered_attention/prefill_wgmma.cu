@@ -4,30 +4,20 @@
 #include "prefill_grid.h"
 #include "prefill_wgmma.cuh"
 
-#if defined(__CUDACC__)
-#include <dlfcn.h>
-
 namespace tkf {
 namespace attention {
 namespace {
 
 constexpr int64_t kFewestRows = kWgmmaRows;  // of the longest sequence: fewer leave half of a tile empty
 
-using EncodeFunction = decltype(&cuTensorMapEncodeTiled);
-
-// The driver's function; its library is there wherever a device is. Not linked, so that this library loads without.
-EncodeFunction find_encode() {
-  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  return driver == nullptr ? nullptr : reinterpret_cast<EncodeFunction>(dlsym(driver, "cuTensorMapEncodeTiled"));
-}
-
-EncodeFunction encode_function() {
-  static const EncodeFunction found = find_encode();
+hopper::EncodeFunction encode_function() {
+  static const hopper::EncodeFunction found = hopper::find_encode();
   return found;
 }
 
 // [rows, kv_heads, head_dim] as TMA sees it. A tensor without rows is never read; its map shows one row of another.
-bool make_map(EncodeFunction encode, CUtensorMap* map, const PrefillJob& job, int dtype, const void* data, int rows) {
+bool make_map(hopper::EncodeFunction encode, CUtensorMap* map, const PrefillJob& job, int dtype, const void* data,
+              int rows) {
   const cuuint64_t head_dim = static_cast<cuuint64_t>(job.head_dim), kv_heads = static_cast<cuuint64_t>(job.kv_heads);
   const cuuint64_t sizes[3] = {head_dim, kv_heads, static_cast<cuuint64_t>(rows < 1 ? 1 : rows)};
   const cuuint64_t strides[2] = {head_dim * 2, head_dim * kv_heads * 2};  // bytes, of all but the first
@@ -49,7 +39,8 @@ void launch(cudaStream_t stream, const PrefillJob& job, const PrefillMaps& maps)
 }  // namespace
 
 bool has_wgmma(const tkf_context* context) {
-  if (cuda_arch(context) != 90 || encode_function() == nullptr) return false;
+  const int arch = cuda_arch(context);
+  if ((arch != 90 && arch != 0) || encode_function() == nullptr) return false;  // 0: emulated
   cudaFuncAttributes found = {};
   const cudaError_t error = cudaFuncGetAttributes(&found, prefill_wgmma_kernel<__nv_bfloat16, 128>);
   if (error != cudaSuccess) cudaGetLastError();  // told by our answer
@@ -59,7 +50,7 @@ bool has_wgmma(const tkf_context* context) {
 bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype) {
   if (!cuda_wgmma(context) || job.head_dim > 128) return false;
   if (int64_t{job.longest_queries} * job.group < kFewestRows || job.num_rows[0] == 0) return false;
-  const EncodeFunction encode = encode_function();
+  const hopper::EncodeFunction encode = encode_function();
   PrefillMaps maps;
   for (int which = 0; which < 2; which++) {
     const int from = job.num_rows[which] > 0 ? which : 0;
@@ -80,14 +71,3 @@ bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype) {
 
 }  // namespace attention
 }  // namespace tkf
-#else
-
-namespace tkf {
-namespace attention {
-
-bool has_wgmma(const tkf_context*) { return false; }  // not emulated
-bool launch_wgmma(tkf_context*, PrefillJob&, int) { return false; }
-
-}  // namespace attention
-}  // namespace tkf
-#endif

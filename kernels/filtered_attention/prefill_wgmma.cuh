@@ -1,12 +1,11 @@
 // Prefill on the tensor cores of sm_90a: wgmma, with keys and values loaded by TMA. The same job as prefill_mma.cuh,
-// which stands in for it in the emulator and on other devices; needs a GPU to be tested.
+// which stands in for it on other devices.
 //
 // Two warpgroups take 64 rows each; one warp loads key tiles ahead, two stages deep. They meet at barriers in shared
 // memory: `full` when a tile has come, `empty` when all 8 warps are done with it.
 #pragma once
-#if defined(__CUDACC__)
+#include "../common/hopper.h"
 #include "fragments.cuh"
-#include "hopper.cuh"
 
 namespace tkf {
 namespace attention {
@@ -79,7 +78,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     return;
   }
 
-  const auto meet = [] { asm volatile("bar.sync 1, %0;" ::"n"(kWgmmaConsumers) : "memory"); };
+  const auto meet = [] { sync_named<1, kWgmmaConsumers>(); };
   const int num_rows = tile.num_rows;
   const RowPlaces places(job, tile, kv_head);
   for (int i = static_cast<int>(threadIdx.x); i < kWgmmaRows * (D / 2); i += kWgmmaConsumers) {
@@ -172,4 +171,3 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
 
 }  // namespace attention
 }  // namespace tkf
-#endif

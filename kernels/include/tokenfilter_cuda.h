@@ -35,7 +35,7 @@ TKF_API int32_t tkf_cuda_workspace_reserve(tkf_context* context, uint64_t bytes)
 /* Bytes that the last call lacked, where it failed for want of workspace with TKF_STATUS_STATE; 0 otherwise. */
 TKF_API uint64_t tkf_cuda_workspace_wanted(tkf_context* context);
 /* Prefill of 16-bit keys with heads of at most 128 by wgmma and TMA on sm_90 (1), or by mma.sync as on every device
- * (0, as at first). The former is not emulated: `deno task test:gpu` tests it on the device at hand.
+ * (0, as at first). The former has run on the emulator alone: `deno task test:gpu` tests it on the device at hand.
  * TKF_STATUS_UNSUPPORTED where the device or the build has it not. */
 TKF_API int32_t tkf_cuda_wgmma_use(tkf_context* context, int32_t use);
 /* Waits for the stream and reports what kernels found wrong since the last call. */
