@@ -23,6 +23,11 @@ const ATTENTION = {
   filter: "equals the reference",
 };
 const DECODE = { test: "filtered_attention/decode_cuda_test.ts", filter: "thread orders" };
+const WGMMA = {
+  file: "filtered_attention/prefill_wgmma.cuh",
+  test: "filtered_attention/prefill_cuda_test.ts",
+  filter: "by wgmma",
+};
 const SCAN = {
   test: "kv_filter_scan/kv_filter_scan_cuda_test.ts",
   filter: "/as the reference does|every thread order/",
@@ -127,6 +132,62 @@ export const MUTANTS: readonly Mutant[] = [
     from: "__ballot_sync(kAllLanes, row >= end || at(static_cast<int>(row)) > value)",
     to: "__ballot_sync(kAllLanes, row < end && at(static_cast<int>(row)) > value)",
     ...ATTENTION,
+  },
+  {
+    name: "prefill by wgmma loads keys and values over those still in use",
+    from: "barrier_wait(&empty[which][stage], parity ^ 1);",
+    to: "",
+    ...WGMMA,
+  },
+  {
+    name: "prefill by wgmma gives keys back before the product that reads them",
+    from: `    wgmma_wait(scores);
+    if (lane == 0) barrier_arrive(&empty[0][stage]);`,
+    to: `    if (lane == 0) barrier_arrive(&empty[0][stage]);
+    wgmma_wait(scores);`,
+    ...WGMMA,
+  },
+  {
+    name: "prefill by wgmma waits for keys of the turn before",
+    from: "barrier_wait(&full[0][stage], parity);",
+    to: "barrier_wait(&full[0][stage], parity ^ 1);",
+    ...WGMMA,
+  },
+  {
+    name: "prefill by wgmma waits for scores that it has not committed",
+    from: "wgmma_commit();\n    wgmma_wait(scores);",
+    to: "wgmma_wait(scores);",
+    ...WGMMA,
+  },
+  {
+    name: "prefill by wgmma goes on before its sums are there",
+    from: "wgmma_commit();\n    wgmma_wait(sums[0]);",
+    to: "wgmma_commit();",
+    ...WGMMA,
+  },
+  {
+    name: "prefill by wgmma goes through values in half steps",
+    from: "static_cast<uint64_t>(k * 16 * 128 >> 4)",
+    to: "static_cast<uint64_t>(k / 2 * 16 * 128 >> 4)",
+    ...WGMMA,
+  },
+  {
+    name: "prefill by wgmma lays queries out by the next row's swizzle",
+    from: "kBlock + swizzled(r, c % 64)) = pair;",
+    to: "kBlock + (swizzled(r, c % 64) ^ 16)) = pair;",
+    ...WGMMA,
+  },
+  {
+    name: "prefill by wgmma shows its queries to nobody but itself",
+    from: "fence_async();\n  meet();",
+    to: "meet();",
+    ...WGMMA,
+  },
+  {
+    name: "prefill by wgmma clears NaN from values unseen by the product",
+    from: "            fence_async();\n            meet();",
+    to: "            meet();",
+    ...WGMMA,
   },
   {
     name: "a sum over the filter's block begins before the last one was read",
