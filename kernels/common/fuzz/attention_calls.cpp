@@ -79,7 +79,8 @@ int32_t decode(Draw& d, tkf_context* context) {
 int32_t prefill(Draw& d, tkf_context* context) {
   tkf_prefill_rows r;
   memset(&r, 0, sizeof r);
-  r.batch = d.from(0, 3), r.kv_heads = d.from(1, 2), r.heads = r.kv_heads * d.from(1, 3), r.head_dim = draw_head_dim(d);
+  r.batch = d.from(0, 3), r.kv_heads = d.from(1, 2), r.head_dim = draw_head_dim(d);
+  r.heads = r.kv_heads * (d.once(6) ? 16 : d.from(1, 3));  // 16: rows enough for wgmma
   r.dtype = d.float_dtype(), r.query_dtype = d.once(2) ? r.dtype : TKF_DTYPE_F32;
   r.recent = d.from(0, 20), r.window = d.from(0, 20), r.scale = 0.25;
   r.num_queries = r.batch == 0 ? 0 : d.below(20), r.num_keys = r.batch == 0 ? 0 : d.below(40);
