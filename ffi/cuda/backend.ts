@@ -89,7 +89,7 @@ export class CudaBackend extends NativeBackend {
 
   /**
    * Whether prefill of f16 and bf16 keys uses wgmma and TMA on sm_90, instead of the mma.sync of all devices; it does
-   * not at first. The emulator does not cover these instructions: `deno task test:gpu` tests them on the GPU at hand.
+   * not at first. So far the emulator alone has run them: `deno task test:gpu` tests them on the GPU at hand.
    *
    * @returns Whether it does now: false where the device or the build has it not.
    */
