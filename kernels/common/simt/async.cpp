@@ -34,6 +34,11 @@ unsigned char* Async::view() {
   return view_.data();
 }
 
+void Async::fence() {
+  fenced_ = true;
+  for (const auto& barrier : barriers_) barrier->shown = true;
+}
+
 void Async::publish() {
   if (!fenced_) return;
   fenced_ = false;
@@ -147,6 +152,7 @@ void Async::wait(uint64_t* object, uint32_t parity, Place place) {
 void Async::load(void* shared, const CUtensorMap* map, const int (&at)[3], uint64_t* object) {
   const char* const name = "load_box";
   Mbarrier& barrier = find(name, object);
+  if (!barrier.shown) die("%s: found no fence_async since barrier_start", name);
   const BoxCopy copy{read_map(name, map), address_of(shared), {at[0], at[1], at[2]}};
   const TensorMap& m = copy.map;
   if (m.rank != 3) die("%s: found a tensor of %u dimensions, expected 3", name, m.rank);

@@ -34,6 +34,7 @@ struct Mbarrier : Event {
   int64_t bytes = 0;                   // announced, and not of a copy that was issued
   uint64_t phase = 0;
   bool observed = true;  // somebody has waited for the phase before this one
+  bool shown = false;    // to TMA, by a fence_async
   unsigned waiting = 0;
   std::vector<BoxCopy> copies;  // of this phase
   // All is there, or would be by now: copies are done when a thread waits for them.
@@ -87,7 +88,7 @@ class Async {
   void end_thread(unsigned thread);
   void end_block();
   uint32_t address_of(const void* shared) const;  // in the window of shared memory
-  void fence() { fenced_ = true; }
+  void fence();
   // At a barrier: what was written before a fence is seen from now on.
   void publish();
 

@@ -110,6 +110,7 @@ class Machine {
   int order_ = 0;
   uint64_t block_number_ = 0;  // over all launches
   NamedBarrier named_[kNamedBarriers];
+  unsigned at_named_ = 0;
   Async async_;
   std::vector<Variable> variables_;
   void* dynamic_ = nullptr;

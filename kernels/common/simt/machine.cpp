@@ -66,6 +66,7 @@ void Machine::run_block(uint64_t number, uint3 index) {
   at_barrier_ = 0;
   count_ = 0;
   for (NamedBarrier& barrier : named_) barrier = {0, 0};
+  at_named_ = 0;
   if (dynamic_ != nullptr) memset(dynamic_, 0xff, dynamic_bytes_);
   async_.begin_block(dynamic_, dynamic_bytes_);
   Fiber* first = by_rank_[0];
@@ -198,6 +199,7 @@ void Machine::complete_named(unsigned id) {
   for (unsigned i = 0; i < num_threads_; i++) {
     if (fibers_[i]->state == State::kNamed && fibers_[i]->mask == id) set_ready(*fibers_[i]);
   }
+  at_named_ -= barrier.arrived;
   barrier = {0, 0};
   async_.publish();
 }
@@ -213,6 +215,7 @@ void Machine::sync_named(unsigned id, unsigned threads, const char* file, int li
   set_waiting(me, State::kNamed);
   barrier.threads = threads;
   barrier.arrived++;
+  at_named_++;
   complete_named(id);
   go_on();
 }
@@ -246,7 +249,7 @@ void Machine::finish() {
     complete_meeting(me.warp, other.mask, other.perform);
   }
   complete_barrier();
-  for (unsigned id = 0; id < kNamedBarriers; id++) complete_named(id);
+  for (unsigned id = 0; id < kNamedBarriers && at_named_ > 0; id++) complete_named(id);
   go_on();
 }
 

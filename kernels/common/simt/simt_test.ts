@@ -64,6 +64,7 @@ const ENDS: { readonly [name: string]: RegExp } = {
   kBase: /wgmma: found descriptor \w+, expected patterns of 1024 bytes that begin at multiples of 1024/,
   kSwizzleMode: /wgmma: found swizzle mode 2, expected 1 \(128 bytes\): no other is modelled/,
   kBaseOffset: /wgmma: found base offset 1, expected 0: no other is modelled/,
+  kNoStartFence: /load_box: found no fence_async since barrier_start/,
   kUnused: /wgmma: found descriptor 4000404000\w+, expected 0 in unused bits/,
   kPlainWrite: /load_box: found writes to its destination, expected fence_async and a barrier after them/,
   to_and_fro_without_wait: /barrier_arrive: found an arrival after the end of phase 0/,
@@ -135,7 +136,7 @@ async function checkEnds(program: string): Promise<void> {
       const { code, results, said } = await runCases(program, order, name);
       assert(code !== 0 && results === "", `${name}: ${code}`);
       assertMatch(said, message);
-      const kernel = `(${name}|\\((two_products|to_and_fro)<.+>\\))`;
+      const kernel = `(${name}|two_products<T>|\\(to_and_fro<kWait>\\))`;
       assertMatch(said, new RegExp(`^emulator: kernel ${kernel}, block \\(0, 0, 0\\), thread \\d+: `));
     }
   }

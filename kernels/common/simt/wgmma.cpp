@@ -214,6 +214,7 @@ void Async::wait_products(Place place) {
 }
 
 void Async::end_thread(unsigned thread) {
+  if (groups_.empty()) return;
   const auto found = groups_.find(thread / kGroup);
   if (found != groups_.end() && !found->second->members[thread % kGroup].held.empty()) {
     die("wgmma: found a thread that ends while products are under way, expected wgmma_commit and wgmma_wait");
