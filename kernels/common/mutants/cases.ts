@@ -178,6 +178,12 @@ export const MUTANTS: readonly Mutant[] = [
     ...WGMMA,
   },
   {
+    name: "prefill by wgmma does not show its barriers to TMA",
+    from: "    fence_async();\n  }\n  find_tile",
+    to: "  }\n  find_tile",
+    ...WGMMA,
+  },
+  {
     name: "prefill by wgmma shows its queries to nobody but itself",
     from: "fence_async();\n  meet();",
     to: "meet();",
