@@ -42,7 +42,7 @@ CublasLt* cuda_cublaslt(const tkf_context* context);
 // small, which the launcher answers with cuda_short. One call uses it at a time: work of a stream is in order. A graph
 // that is recorded meanwhile keeps it: a larger workspace is then another one.
 void* cuda_workspace(tkf_context* context, size_t bytes);
-// Writes the message of a workspace that is too small; TKF_STATUS_MEMORY.
+// Writes the message of a workspace that is too small; TKF_STATUS_STATE.
 int32_t cuda_short(tkf_context* context, size_t bytes);
 
 // After the last launch of a call: its error as a status, noted in the context, so that `Check::done` reports it.
