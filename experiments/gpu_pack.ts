@@ -14,7 +14,7 @@ const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 const SWITCHES = ["quiet", "help"] as const;
 const USAGE = `Usage: deno task pack:gpu [flags]
 
-Writes a folder of about 50 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
+Writes a folder of about 40 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
 Copied to a Linux machine of this architecture that has a GPU with its driver, nvcc, g++ and python3, and no network,
 its run.sh runs test:gpu, then bench:gpu, and leaves test_gpu.log and bench_gpu.json beside itself.
 
@@ -63,7 +63,7 @@ export async function writePack(
   onProgress(`packing ${wanted.length} packages`);
   await writeArchive(`${out}/packages.tar.gz`, files);
   onProgress("packing Deno");
-  await writeCompressed(`${out}/deno.gz`, deno);
+  await writeCompressed(`${out}/deno.xz`, deno);
   await Deno.writeTextFile(`${out}/COMMIT`, `${commit}\n`);
   await Deno.copyFile(`${root}/experiments/gpu_pack/run.sh`, `${out}/run.sh`);
   await Deno.chmod(`${out}/run.sh`, 0o755);

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { UsageError } from "../mod.ts";
 import { main, type PackSource, writePack } from "./gpu_pack.ts";
-import { writeArchive } from "./gpu_pack/archive.ts";
+import { writeArchive, writeCompressed } from "./gpu_pack/archive.ts";
 import { listPackages, listTree, lockedPackages } from "./gpu_pack/content.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
@@ -116,7 +116,7 @@ Deno.test("writePack() writes the same bytes twice, and no more than it should",
   inFolder(async (folder) => {
     const source = await smallSource(folder);
     for (const out of ["a", "b"]) await writePack(`${folder}/${out}`, source);
-    const names = ["COMMIT", "deno.gz", "packages.tar.gz", "run.sh", "tree.tar.gz"];
+    const names = ["COMMIT", "deno.xz", "packages.tar.gz", "run.sh", "tree.tar.gz"];
     assertEquals((await Array.fromAsync(Deno.readDir(`${folder}/a`))).map(({ name }) => name).sort(), names);
     for (const name of names) {
       assertEquals(
@@ -171,6 +171,15 @@ Deno.test("writeArchive() writes what tar reads: programs, long paths, empty fil
     assertEquals((await Deno.stat(`${folder}/out/bin/program`)).mode! & 0o777, 0o755);
     const tooLong = [{ from: `${folder}/a`, to: "y".repeat(101) }];
     await assertRejects(() => writeArchive(`${folder}/y.tar.gz`, tooLong), RangeError, "a path too long");
+  }));
+
+Deno.test("writeCompressed() says what python3 said where it cannot", () =>
+  inFolder(async (folder) => {
+    await assertRejects(
+      () => writeCompressed(`${folder}/x.xz`, `${folder}/none`),
+      UsageError,
+      "by python3's lzma: FileNotFoundError",
+    );
   }));
 
 Deno.test("run.sh unpacks, tests, then times; a failed test does not keep it from timing, a missing GPU does", () =>

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Tests and times the CUDA library on this machine, without a network. Needed: an NVIDIA GPU with its driver, nvcc,
-# g++, python3, tar and gzip. Beside this script: deno.gz, packages.tar.gz, tree.tar.gz, COMMIT.
+# g++, python3, tar and gzip. Beside this script: deno.xz, packages.tar.gz, tree.tar.gz, COMMIT.
 #
 #   ./run.sh [folder to unpack into; work, beside this script, where left out] [task and flags]
 #
 # Leaves test_gpu.log, bench_gpu.log and bench_gpu.json beside this script. With a task, such as
 #   ./run.sh work test:gpu --only memcheck --files decode
-# that task is run alone, with its own exit code; what is built stays in the folder for the next call. Exit code 0: all well; 1: a test or a benchmark failed;
-# 2: no GPU, or no build.
+# that task is run alone, with its own exit code; what is built stays in the folder for the next call.
+# Exit code 0: all well; 1: a test or a benchmark failed; 2: no GPU, or no build.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:-$here/work}
@@ -16,7 +16,8 @@ mkdir -p "$work/bin" "$work/deno" "$work/tree"
 work=$(cd "$work" && pwd)
 
 echo "unpacking to $work" >&2
-gzip -dc "$here/deno.gz" > "$work/bin/deno.part"
+python3 -c 'import lzma, shutil, sys
+shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], "wb"), 1 << 20)' "$here/deno.xz" "$work/bin/deno.part"
 chmod +x "$work/bin/deno.part"
 mv "$work/bin/deno.part" "$work/bin/deno"
 tar -xzf "$here/packages.tar.gz" -C "$work/deno"
