@@ -2,7 +2,7 @@
 // "Asynchronous Warpgroup Level Matrix Multiply-Accumulate" and "Data Movement: cp.async.bulk.tensor".
 //
 //   barrier_start, barrier_arrive, barrier_expect, barrier_wait, fence_async, load_box
-//   wgmma_fence, wgmma_commit, wgmma_wait, Wgmma<T>::scores and ::values
+//   wgmma_fence, wgmma_commit, wgmma_wait, wgmma_keep, Wgmma<T>::scores and ::values
 //   find_encode() on the host: cuTensorMapEncodeTiled, or nullptr where the driver has it not
 #pragma once
 #include "cuda.h"
@@ -61,7 +61,7 @@ __device__ __forceinline__ void load_box(void* shared, const CUtensorMap* map, i
   TKF_4(d, n), TKF_4(d, n + 1), TKF_4(d, n + 2), TKF_4(d, n + 3), TKF_4(d, n + 4), TKF_4(d, n + 5),             \
       TKF_4(d, n + 6), TKF_4(d, n + 7)
 // Before products that add to `d`, and after them. That they touch `d` keeps its use elsewhere from being moved across.
-// The registers of the factors need no word: what fills them is an operand of the product.
+// What fills the registers of a first factor is an operand of the product; what keeps them is wgmma_keep.
 __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 #define TKF_AROUND(name, instruction)                                                                           \
   __device__ __forceinline__ void name(float (&d)[8][4]) {                                                      \
@@ -137,6 +137,12 @@ namespace hopper {
 __device__ __forceinline__ uint64_t describe(const void* shared, uint32_t leading = 16) {
   return static_cast<uint64_t>((shared_address(shared) & 0x3ffffu) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |
          static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
+}
+// After the wait for products with these first factors: until then they are read, and their registers serve nothing else.
+template <int N>
+__device__ __forceinline__ void wgmma_keep(const uint32_t (&a)[N][4]) {
+#pragma unroll
+  for (int k = 0; k < N; k++) asm volatile("" ::"r"(a[k][0]), "r"(a[k][1]), "r"(a[k][2]), "r"(a[k][3]));
 }
 // Byte of columns c, c + 1 (of 64) of row r in such a matrix.
 __device__ __forceinline__ int swizzled(int r, int c) { return r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2; }

@@ -159,6 +159,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     }
     wgmma_commit();
     wgmma_wait(sums[0]);
+    wgmma_keep(weights);
     if (lane == 0) barrier_arrive(&empty[1][stage]);
   }
   store_sums<T, D>(job, tile, kv_head, share.split, first, softmax, sums[0]);
