@@ -59,6 +59,8 @@ export function openDriver(
     symbols = Deno.dlopen(path, DRIVER_SYMBOLS).symbols;
   } catch (error) {
     if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+    const version = versionOf(path); // an old driver lacks functions, and is there all the same
+    if (version !== undefined && version < OLDEST_VERSION) throw tooOld(version, OLDEST_VERSION);
     const reason = error.message.replaceAll("Could not open library: ", "");
     throw new NativeLibraryError(
       `Cannot use CUDA: found no driver (${reason}), expected "${path}"; install NVIDIA's driver, or use --backend cpu`,
@@ -100,12 +102,7 @@ export class CudaDriver {
 
   /** Checks what the driver serves. @throws {NativeLibraryError} If the driver serves an older CUDA version than this one. */
   expectVersion(version: number): void {
-    if (this.version >= version) return;
-    throw new NativeLibraryError(
-      `Cannot use CUDA: found a driver for CUDA ${versionName(this.version)}, expected ${
-        versionName(version)
-      } or later; update NVIDIA's driver, or use --backend cpu`,
-    );
+    if (this.version < version) throw tooOld(this.version, version);
   }
 
   /** Checks a result. @throws {CudaError} If it is not success. */
@@ -186,6 +183,26 @@ function noDevice(): NativeLibraryError {
   return new NativeLibraryError(
     "Cannot use CUDA: found a driver and no device, expected at least one (see CUDA_VISIBLE_DEVICES); " +
       "use --backend cpu",
+  );
+}
+
+/** What the driver in a library serves, whatever else it lacks; undefined where there is none. */
+function versionOf(path: string): number | undefined {
+  try {
+    const { cuDriverGetVersion } = DRIVER_SYMBOLS, number = new Int32Array(1);
+    const { symbols } = Deno.dlopen(path, { cuDriverGetVersion });
+    return symbols.cuDriverGetVersion(number) === RESULT.success ? number[0] : undefined;
+  } catch {
+    return undefined; // the caller knows why
+  }
+}
+
+function tooOld(found: number, expected: number): NativeLibraryError {
+  return new NativeLibraryError(
+    `Cannot use CUDA: found a driver for CUDA ${versionName(found)}, expected ${
+      versionName(expected)
+    } or later; ` +
+      "update NVIDIA's driver, or use --backend cpu",
   );
 }
 

@@ -56,6 +56,18 @@ Deno.test("openDriver() names the library it lacks and the way on", () => {
   );
 });
 
+Deno.test("openDriver() gives the version of a driver that lacks functions of later ones", async () => {
+  for (const [version, says] of [[11020, "found a driver for CUDA 11.2, expected 12.0"], [0, "no driver"]]) {
+    const source = `${folder}/old${version}.c`, old = `${folder}/libold${version}.so`;
+    const name = version === 0 ? "other" : "cuDriverGetVersion";
+    await Deno.writeTextFile(source, `int ${name}(int* out) { *out = ${version}; return 0; }\n`);
+    const { success } = await new Deno.Command(compiler, { args: ["-shared", "-fPIC", source, "-o", old] })
+      .output();
+    assert(success);
+    assertThrows(() => openDriver(old), NativeLibraryError, `${says}`);
+  }
+});
+
 Deno.test("CudaDriver gives version and devices with their figures", () => {
   const driver = driverWith({ FAKE_VERSION: 13010, FAKE_DEVICES: 2 }), { version, devices } = driver;
   assertEquals(driver.busId(1), "0000:01:00.0");
