@@ -66,11 +66,9 @@ Deno.test("attention() on CUDA equals the reference on all cases", async () => {
   let runs = 0;
   for (const c of ATTENTION_CASES) {
     const args = roundQueries(attentionArgs(c), c.dtype);
-    const t = performance.now();
     const worst = difference(run(device, args), expected(args)), allowed = tolerance(c, args);
-    if (Deno.env.get("V")) console.log(nameOf(c), worst, allowed, performance.now() - t);
     assert(worst <= allowed, `${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
     runs++;
   }
-  assertEquals(runs, ATTENTION_CASES.length);
+  assertEquals(runs, 234);
 });
