@@ -5,7 +5,7 @@
  * deno run -A build.ts           # build what is missing
  * deno run -A build.ts --force   # build again
  * deno run -A build.ts --emulated        # also the CUDA library's kernels, for tests on the CPU
- * deno run -A build.ts --cuda            # also the CUDA library; fetches nvcc where there is none
+ * deno run -A build.ts --cuda            # also the CUDA library, and says what its kernels take; fetches nvcc
  * deno run -A build.ts --cuda --arch 90a # for one architecture, or several: 80,90a
  * deno run -A build.ts --cuda --table    # and renews the table in kernels/README.md; exit status 1 where it was old
  * ```
@@ -30,7 +30,7 @@ import {
   prepareCacheDir,
   writeAtomically,
 } from "./ffi/cache.ts";
-import { readTrace, renewTable } from "./ffi/build/table.ts";
+import { describeKernels, readTrace, renewTable } from "./ffi/build/table.ts";
 import { writeSources } from "./ffi/build/units.ts";
 import { FLAGS, type Level, LEVELS, LINUX_LINK_FLAGS, readKernelSources, sha256 } from "./ffi/sources.ts";
 import { NativeLibraryError } from "./lib/errors.ts";
@@ -214,7 +214,7 @@ function parseArgs(args: readonly string[]): Asked {
     else if (args[i] === "--emulated") emulated = true;
     else if (args[i] === "--cuda") cuda = true;
     else if (args[i] === "--table") table = true;
-    else if (args[i] === "--trace") trace = args[++i];
+    else if (args[i] === "--trace") trace = args[++i] ?? "";
     else if (args[i] === "--arch") {
       archs = (args[++i] ?? "").split(",");
       const unknown = archs.find((arch) => !CUDA_ARCHS.includes(arch));
@@ -229,6 +229,9 @@ function parseArgs(args: readonly string[]): Asked {
   if (archs !== undefined && !cuda) throw new RangeError("Cannot use --arch: expected --cuda beside it");
   if (table && (!cuda || archs !== undefined)) {
     throw new RangeError("Cannot use --table: expected --cuda, and no --arch, beside it");
+  }
+  if (trace !== undefined && (!table || trace === "")) {
+    throw new RangeError("Cannot use --trace: expected a file, and --cuda and --table, beside it");
   }
   return { force, emulated, cuda, archs, table, trace };
 }
@@ -248,6 +251,7 @@ async function main({ force, emulated, cuda, archs, table, trace }: Asked): Prom
   }
   if (cuda) {
     const { path, cached, manifest } = await buildCuda({ ...options, archs });
+    if (!cached) console.log(await describeKernels(manifest));
     const { nvcc, oldestDriver, kernels } = manifest;
     console.log(`${found(cached)} ${path} (${manifest.archs.map((arch) => `sm_${arch}`).join(", ")})`);
     console.log(`${kernels.length} kernels by nvcc ${nvcc}; needs a driver of ${oldestDriver} or later`);

@@ -84,7 +84,7 @@ export async function cudaManifestPath(sources?: Sources): Promise<string> {
  * nvcc comes from PATH, `CUDA_HOME`, or is fetched with pip. It needs no GPU, and neither does loading what it builds.
  *
  * @throws {NativeLibraryError} If there is no nvcc or no C++ compiler, one of them fails or warns, or (with the pinned
- * nvcc) a kernel spills registers.
+ * nvcc) a kernel spills registers, or has its products one after the other.
  */
 export async function buildCuda(options: CudaOptions = {}): Promise<CudaLibrary> {
   const { archs = CUDA_ARCHS, force = false, onProgress = () => {} } = options;
@@ -120,7 +120,9 @@ export async function buildCuda(options: CudaOptions = {}): Promise<CudaLibrary>
       { force, onProgress },
     );
     const kernels = objects.flatMap(({ said }) => parseResources(said));
-    checkSpills(kernels, nvcc.version === PINNED ? undefined : onProgress);
+    const warn = nvcc.version === PINNED ? undefined : onProgress;
+    checkSpills(kernels, warn);
+    checkLosses(objects.map(({ said }) => said).join("\n"), warn);
     onProgress("linking");
     await Deno.writeTextFile(`${work}/exports`, "{ global: tkf_*; local: *; };\n");
     const linked = await run(nvcc.command, [
@@ -177,6 +179,15 @@ function checkSpills(kernels: readonly KernelResources[], warn?: (message: strin
     `${symbol} for ${arch}: ${spillBytes} bytes with ${registers} registers`
   );
   const message = `kernels spill registers to memory:\n${list.join("\n")}`;
+  if (warn === undefined) throw new NativeLibraryError(`Cannot build the CUDA library: ${message}`);
+  warn(`warning: ${message}`);
+}
+
+/** What ptxas tells as mere information: products that wait for each other, which it could not prove apart. */
+function checkLosses(said: string, warn?: (message: string) => void): void {
+  const losses = said.split("\n").filter((line) => line.includes("Potential Performance Loss"));
+  if (losses.length === 0) return;
+  const message = `kernels lose speed:\n${losses.join("\n")}`;
   if (warn === undefined) throw new NativeLibraryError(`Cannot build the CUDA library: ${message}`);
   warn(`warning: ${message}`);
 }

@@ -80,7 +80,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "buildCuda() refuses kernels that spill with the pinned nvcc, and warns of them with another",
+  name: "buildCuda() refuses kernels that spill or lose speed with the pinned nvcc, and warns with another",
   ignore: IGNORE,
   fn: async () => {
     const pinned = await fakeTools("13.0.88", SPILLS);
@@ -96,7 +96,12 @@ Deno.test({
       messages.some((message: string) => /^warning: kernels spill registers/.test(message)),
       messages.join("\n"),
     );
-    for (const { folder } of [pinned, other]) await Deno.remove(folder, { recursive: true });
+    const serial = await fakeTools(
+      "13.0.88",
+      "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized\n",
+    );
+    assertMatch((await inChild(serial.env, build({}))).error, /kernels lose speed:\n.* are serialized$/);
+    for (const { folder } of [pinned, other, serial]) await Deno.remove(folder, { recursive: true });
   },
 });
 

@@ -33,11 +33,16 @@ export function shortName(demangled: string): string {
     .trim();
 }
 
-/** Writes the table: a row a kernel, a column an architecture, each with registers and occupancy. */
+/**
+ * Writes the table: a row a kernel, a column an architecture, each with registers and occupancy.
+ *
+ * @param builtFor Of {@linkcode CUDA_ARCHS}; all where left out.
+ */
 export function formatTable(
   kernels: readonly KernelResources[],
   names: ReadonlyMap<string, string>,
   launches: ReadonlyMap<string, Launch>,
+  builtFor: readonly string[] = CUDA_ARCHS,
 ): string {
   const rows = new Map<string, Map<string, KernelResources>>();
   for (const kernel of kernels) {
@@ -45,7 +50,7 @@ export function formatTable(
     const row = rows.get(name) ?? new Map();
     rows.set(name, row.set(kernel.arch, kernel));
   }
-  const archs = CUDA_ARCHS.map((arch) => `sm_${arch}`);
+  const archs = builtFor.map((arch) => `sm_${arch}`);
   const lines = [
     `| kernel | threads | shared memory | ${archs.join(" | ")} |`,
     `| --- | ---: | ---: |${" ---: |".repeat(archs.length)}`,
@@ -113,6 +118,12 @@ export async function readTrace(trace: string, library: string): Promise<Map<str
   }
   const names = await demangle([...most.keys()]);
   return new Map(Array.from(most, ([symbol, launch]) => [names.get(symbol)!, launch]));
+}
+
+/** The table of a build's own kernels and architectures, with the launches that `kernels/README.md` knows. */
+export async function describeKernels({ kernels, archs }: CudaManifest): Promise<string> {
+  const names = await demangle([...new Set(kernels.map(({ symbol }) => symbol))]);
+  return formatTable(kernels, names, parseLaunches(await Deno.readTextFile(README)), archs);
 }
 
 /**

@@ -27,6 +27,10 @@ Deno.test("formatTable() gives registers and occupancy by architecture; parseLau
   ]);
   assertEquals(parseLaunches(table), launches);
   assertEquals(formatTable(kernels, names, parseLaunches(table)), table);
+  assertEquals(formatTable(kernels, names, launches, ["86"]).split("\n").slice(2), [
+    "| `k<4>` | 256 | 128 + 1024 | 40 · 100%, 8 B local |",
+    "| `only` |  | 128 |  |",
+  ]);
 });
 
 Deno.test("the table of kernels/README.md: an emulated test launches every kernel", async () => {
