@@ -1,5 +1,6 @@
 /** The races of `bench:gpu` on the emulator, with small sizes: every contender verifies, and every row is whole. */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import type { DecodeOps } from "../mod.ts";
 import { openEmulated } from "../ffi/cuda/testing.ts";
 import { benchGpu, type GpuBenchSizes } from "./bench_gpu.ts";
 import { decodeContender } from "./bench_gpu/attention.ts";
@@ -65,7 +66,7 @@ Deno.test("benchGpu() verifies and times every race", async () => {
   const count = (op: string) => rows.filter((row) => row.op === op).length;
   assertEquals(
     ["attention_decode", "attention_prefill", "kv_filter_step", "kv_filter_scan", "decode_step"].map(count),
-    [4, 3, 3, 2, 3],
+    [4, 6, 3, 2, 3], // prefill by mma.sync and by wgmma
   );
   for (const row of rows) {
     for (const name of ["timeMs", "gflops", "gbps", "roof"] as const) {
@@ -75,11 +76,11 @@ Deno.test("benchGpu() verifies and times every race", async () => {
   }
 });
 
-/** A GPU whose decode attention does nothing. */
-function withoutAttention(gpu: Gpu): Gpu {
+/** A GPU on which operations of decode are others. */
+function withDecode(changed: Partial<DecodeOps>, gpu: Gpu): Gpu {
   const backend = new Proxy(gpu.backend, {
     get(target, name) {
-      if (name === "decode") return { ...target.decode, attention: () => {} };
+      if (name === "decode") return { ...target.decode, ...changed };
       const value = Reflect.get(target, name, target);
       return typeof value === "function" ? value.bind(target) : value;
     },
@@ -88,24 +89,37 @@ function withoutAttention(gpu: Gpu): Gpu {
 }
 
 Deno.test("a contender that computes something else is not timed", async () => {
-  const gpu = withoutAttention(await emulatedGpu());
+  const gpu = withDecode({ attention: () => {} }, await emulatedGpu());
   const sizes = { batch: 2, rows: 64, kept: 2, near: 0 };
   const contender = decodeContender(gpu, SIZES.attention, "bf16", sizes);
   assertThrows(() => contender.verify(), Error, "Cannot trust decode attention");
+
+  const { filterObserve } = gpu.backend.decode,
+    sizesOfFilter = { numKvHeads: 2, headDim: 32, hiddenSize: 64 };
+  const confused = withDecode({
+    filterObserve: (states, decisions, output, residual) =>
+      filterObserve(states, decisions, residual, output),
+  }, gpu);
+  const step = stepContender(confused, sizesOfFilter, 2, { fusion: "learned" });
+  assertThrows(() => step.verify(), Error, "Cannot trust kv_filter_step");
 });
 
 Deno.test("benchGpu() tells of a race that fails, and goes on; what is known is told after each race", async () => {
   const told: string[] = [], known: [number, number][] = [];
-  const { rows, failures, floor } = await benchGpu(withoutAttention(await emulatedGpu()), SIZES, {
-    torch: false,
-    onRace: (title) => void told.push(title),
-    onFound: ({ rows, failures }) => void known.push([rows.length, failures.length]),
-  });
+  const { rows, failures, floor } = await benchGpu(
+    withDecode({ attention: () => {} }, await emulatedGpu()),
+    SIZES,
+    {
+      torch: false,
+      onRace: (title) => void told.push(title),
+      onFound: ({ rows, failures }) => void known.push([rows.length, failures.length]),
+    },
+  );
   assertEquals(failures.map(({ title }) => title), ["decode attention, bf16"]);
   assertMatch(failures[0]!.error, /^Cannot trust decode attention/);
   assertMatch(told[1]!, /^failed: decode attention, bf16: Cannot trust/);
   assertEquals(new Set(rows.map(({ op }) => op)).size, 4);
-  assertEquals(known, [[0, 1], [3, 1], [8, 1], [11, 1]]);
+  assertEquals(known, [[0, 1], [6, 1], [11, 1], [14, 1]]);
   assert(floor.emptyMs >= 0 && floor.kernelMs > 0);
 });
 

@@ -5,7 +5,10 @@ import {
   createBatchStates,
   createLayerState,
   createScanOutput,
+  f32Data,
+  type HostTensor,
   hostTensor,
+  observeLayer,
   scanLayer,
   type Tensor,
   TokenFilter,
@@ -105,17 +108,22 @@ export function stepContender(
         step();
         kept.push(backend.read(decisions.keep).data as Uint8Array);
       }
-      if (learned) return; // its outcomes are made up here; its decisions are the tests' to check
-      for (const sequence of new Set([0, batch - 1])) expectDecisions(gpu, spec, sets, sequence, kept);
+      for (const sequence of new Set([0, batch - 1])) {
+        expectDecisions(gpu, spec, sets, learned ? output : undefined, sequence, kept);
+      }
     },
   };
 }
 
-/** Compares one sequence's decisions with the reference, up to the first that could fall either way. */
+/**
+ * Compares one sequence's decisions with the reference, up to the first that could fall either way. `attended`: for
+ * `learned`, the attention's output of every step.
+ */
 function expectDecisions(
   { backend }: Gpu,
   spec: ReturnType<typeof specOf>,
-  sets: readonly { keys: Tensor; values: Tensor }[],
+  sets: readonly { keys: Tensor; values: Tensor; residual: Tensor; normed: Tensor }[],
+  attended: Tensor | undefined,
   sequence: number,
   kept: readonly Uint8Array[],
 ): void {
@@ -126,7 +134,14 @@ function expectDecisions(
       const host = backend.read(backend.decode.row(tensor, sequence));
       return { ...host, shape: [1, ...host.shape] };
     };
-    scanLayer(spec, state, { keys: row(set.keys), values: row(set.values) }, 0, 1, output);
+    const residual = row(set.residual), input = { keys: row(set.keys), values: row(set.values) };
+    const more = attended && { residual, normed: row(set.normed) };
+    scanLayer(spec, state, { ...input, ...more }, 0, 1, output);
+    if (attended !== undefined) {
+      const norm = (x: HostTensor) => Math.hypot(...f32Data(x)) + 1e-6;
+      const outcome = Math.log(norm(row(attended)) / norm(residual));
+      observeLayer(spec, state, Float64Array.from(output.keep[0] ? [outcome] : []));
+    }
     const distance = Math.abs(output.redundancy[0]! - output.threshold[0]!);
     if (distance < BAND) return;
     if (keep[sequence] !== output.keep[0]) {

@@ -36,22 +36,25 @@ export function randomModel(gpu: Gpu, config: ModelConfig): Llama {
   return new Llama(config, weights, gpu.backend);
 }
 
-/** Decode steps of a batch, as one recorded graph: dense, filtered with nothing skipped, and with half skipped. */
+/**
+ * Decode steps of a batch, as one recorded graph: dense; filtered, with the whole work of the decisions and nothing
+ * skipped, since the warm-up does not end; and with half skipped.
+ */
 export function decodeStepContenders(
   gpu: Gpu,
   llama: Llama,
   { batch, capacity }: { batch: number; capacity: number },
 ): GpuContender[] {
   const { config } = llama, { backend } = gpu;
-  const filter = (pruneRatio: number): Pruner =>
-    createPruner("token-filtering", config, { pruneRatio, tail: 1, warmup: 0 }, { backend });
+  const filter = (warmup: number): Pruner =>
+    createPruner("token-filtering", config, { pruneRatio: 0.5, tail: 1, warmup }, { backend });
   const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
   const perLayer = hiddenSize * headDim * 2 * (numHeads + numKvHeads) + 3 * hiddenSize * intermediateSize;
   const values = numLayers * perLayer + vocabSize * hiddenSize;
   return [
     { words: "dense", skip: 0, pruner: undefined },
-    { words: "filtered, nothing skipped", skip: 0, pruner: filter(0) },
-    { words: "filtered", skip: 0.5, pruner: filter(0.5) },
+    { words: "filtered, nothing skipped", skip: 0, pruner: filter(capacity) },
+    { words: "filtered", skip: 0.5, pruner: filter(0) },
   ].map(({ words, skip, pruner }) => {
     const decoder = new BatchDecoder(llama, pruner, { batch, capacity, cacheDType: "bf16" });
     for (let slot = 0; slot < batch; slot++) decoder.admit(slot, llama.start(pruner, { cacheDType: "bf16" }));
@@ -74,6 +77,9 @@ export function decodeStepContenders(
         const logits = backend.read(decoder.step(ids)).data as Float32Array;
         if (!logits.every(Number.isFinite)) {
           throw new Error("Cannot trust a decode step: found logits not finite");
+        }
+        if (skip === 0 && decoder.keep().includes(0)) {
+          throw new Error("Cannot trust a decode step: found a skipped token, expected none");
         }
       },
     };
