@@ -1,5 +1,4 @@
 /** Archives that depend on what they hold alone: names, bytes and whether a file is a program. */
-import { run } from "../../ffi/build/command.ts";
 import { UsageError } from "../../mod.ts";
 import type { PackedFile } from "./content.ts";
 
@@ -67,8 +66,9 @@ with open(sys.argv[1], "rb") as source, lzma.open(sys.argv[2], "wb", preset=6) a
 
 /** Writes one file as a `.xz`. @throws {UsageError} If there is no python3 that can. */
 export async function writeCompressed(path: string, from: string): Promise<void> {
-  const { success, stderr } = await run("python3", ["-c", COMPRESS, from, path]);
-  if (success) return;
-  const said = stderr.trim().split("\n").at(-1);
-  throw new UsageError(`Cannot compress "${from}" by python3's lzma: ${said}`);
+  const said = await new Deno.Command("python3", { args: ["-c", COMPRESS, from, path], stdin: "null" })
+    .output()
+    .then(({ success, stderr }) => success ? undefined : new TextDecoder().decode(stderr), String);
+  if (said === undefined) return;
+  throw new UsageError(`Cannot compress "${from}" by python3's lzma: ${said.trim().split("\n").at(-1)}`);
 }
