@@ -37,10 +37,10 @@ export function readBackend(values: FlagValues): BackendRequest {
   return { choice, threads, wgmma };
 }
 
-/** Opens the first GPU, and builds the library for it first where the cache has none. */
+/** Opens the first GPU, and builds the library for it first where the cache has none and no other one is named. */
 async function openGpu(onProgress: (message: string) => void, wgmma = false): Promise<Backend> {
   const { arch } = openDriver().device(0);
-  await buildCuda({ archs: [buildArchOf(arch)], onProgress });
+  if (!Deno.env.get("TOKENFILTER_CUDA_LIBRARY")) await buildCuda({ archs: [buildArchOf(arch)], onProgress });
   return await openCuda({ wgmma });
 }
 

@@ -1,0 +1,56 @@
+/** `--backend cuda` and `auto` as a user asks for them, on a stand-in for the driver with the emulated kernels. */
+import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
+import { buildEmulated } from "../../build.ts";
+import { finish, withFolder } from "../testing.ts";
+import { readStdFlags } from "./std_flags.ts";
+
+const IGNORE = Deno.build.os !== "linux";
+
+/** Losses of a text's tokens, and what was said meanwhile. */
+async function score(
+  env: Record<string, string>,
+  ...args: string[]
+): Promise<{ nll: number[]; said: string }> {
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", ...await readStdFlags(), "experiments/score.ts", "--json", ...args],
+    cwd: new URL("../../", import.meta.url),
+    env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  });
+  const { code, stdout, stderr } = await finish(command.spawn());
+  assertEquals(code, 0, stderr);
+  return { nll: JSON.parse(stdout).nll, said: stderr };
+}
+
+Deno.test({
+  name:
+    "--backend auto takes a GPU where there is one, with the library that is named, and else says why not",
+  ignore: IGNORE,
+  fn: () =>
+    withFolder(async (folder) => {
+      const driver = `${folder}/libcuda.so`, text = `${folder}/text`;
+      const source = new URL("../../ffi/cuda/testdata/fake_driver.c", import.meta.url).pathname;
+      const { success } = await new Deno.Command("gcc", {
+        args: ["-shared", "-fPIC", source, "-o", driver],
+      }).output();
+      assert(success);
+      await Deno.writeTextFile(text, "It was the best of times, it was the worst of times.");
+      const gpu = {
+        TOKENFILTER_CUDA_DRIVER: driver,
+        TOKENFILTER_CUDA_LIBRARY: (await buildEmulated()).path,
+        TOKENFILTER_CUBLASLT: "none",
+        PATH: "/usr/bin:/bin", // no nvcc is looked for
+      };
+      const args = ["--text", text, "--warmup", "2", "--prune-ratio", "0.5", "--fusion", "variance"];
+      const cpu = await score({ TOKENFILTER_CUDA_DRIVER: `${folder}/none` }, ...args, "--backend", "auto");
+      assertMatch(cpu.said, /found no driver .*: going on with native code on the CPU/);
+      for (const more of [["auto"], ["cuda", "--chunk", "5"], ["cuda", "--wgmma"]]) {
+        const found = await score(gpu, ...args, "--backend", ...more);
+        assert(!/CPU|compiling/.test(found.said), found.said);
+        assertEquals(found.nll.length, cpu.nll.length);
+        found.nll.forEach((loss, i) => assertAlmostEquals(loss, cpu.nll[i]!, 1e-3));
+      }
+    }),
+});
