@@ -2,7 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { BatchDecoder, createPruner, f32Data, scoreSequence, type TokenFilterOptions } from "../../mod.ts";
 import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";
-import { testOnDevice } from "./testing.ts";
+import { type Emulated, testOnDevice } from "./testing.ts";
 
 const CASES: readonly TokenFilterOptions[] = [
   { fusion: "variance", recent: 0 },
@@ -118,6 +118,45 @@ for (const options of CASES) {
     });
   });
 }
+
+testOnDevice("a cache of f16 or bf16 gives the reference's logits, in prefill and in decode", (backend) => {
+  const llama = modelOn(backend), tokens = ids(160), start = 150;
+  const random = { fusion: "random", recent: 4 } as const; // decides whatever the cache rounds
+  const { symbols } = backend["context"] as unknown as Partial<Emulated>;
+  const products = () => symbols?.tkf_emulator_num_products?.() ?? -1n; // by wgmma; -1: on a GPU
+  let runs = 0;
+  for (const cacheDType of ["f16", "bf16"] as const) {
+    for (const options of [undefined, random]) {
+      const truly = truth.start(options && filtering(options), { cacheDType });
+      const want = f32Data(truth.logits(truly.feed(tokens)));
+      const pruner = options && filtering(options, backend);
+      for (const wgmma of [false, true]) {
+        if (backend.useWgmma(wgmma) !== wgmma) continue;
+        const sequence = llama.start(pruner, { cacheDType }), before = products();
+        const hidden = sequence.feed(tokens.slice(0, start));
+        backend.useWgmma(false);
+        assertEquals(products() > before, wgmma && before >= 0n);
+        const found = [...f32Data(backend.read(llama.logits(hidden)))];
+        const decoder = llama.startBatch(pruner, { batch: 1, capacity: 170, cacheDType });
+        decoder.admit(0, sequence);
+        for (const id of tokens.subarray(start)) {
+          found.push(...f32Data(backend.read(decoder.step(Int32Array.of(id)))));
+        }
+        assertEquals(found.length, want.length);
+        let worst = 0;
+        found.forEach((logit, i) => worst = Math.max(worst, Math.abs(logit - want[i]!)));
+        const bar = { f16: 5e-3, bf16: 4e-2 }[cacheDType]; // of logits about 1, through three layers
+        assert(
+          worst > 0 && worst < bar,
+          `${cacheDType}, ${options?.fusion}, wgmma ${wgmma}: off by ${worst}`,
+        );
+        runs++;
+      }
+    }
+  }
+  assertEquals(runs, backend.useWgmma(true) ? 8 : 4);
+  backend.useWgmma(false);
+});
 
 testOnDevice("BatchDecoder feeds its own likeliest tokens without the host", (backend) => {
   const llama = modelOn(backend);
