@@ -23,6 +23,7 @@ export function inspectPage() {
     if (hasContent(place, labels)) drawn++;
     else problems.push(`${name}: drawn without any data`);
     checkLabels(name, place, labels);
+    checkTitles(name, labels);
   }
   const { scrollWidth, clientWidth } = document.documentElement;
   if (scrollWidth > clientWidth + 1) {
@@ -69,10 +70,43 @@ export function inspectPage() {
         words: text.textContent.trim(),
         corners,
         kind,
+        axis: axisOf(text),
         group: text.closest(".annotation") ?? text,
       });
     }
     return labels;
+  }
+
+  /** Of an axis's title or tick label, which of the two it is and the axis's name (`x`, `y2`); undefined of other texts. */
+  function axisOf(text) {
+    const [, titled] = (text.getAttribute("class") ?? "").match(/^([xy]\d*)title$/) ?? [];
+    if (titled !== undefined) return { name: titled, part: "title" };
+    const [, ticked] =
+      (text.closest("g[class$='tick']")?.getAttribute("class") ?? "").match(/^([xy]\d*)tick$/) ?? [];
+    return ticked === undefined ? undefined : { name: ticked, part: "tick" };
+  }
+
+  /** Titles that stand between the labels of their own axis, where they read as one of them. */
+  function checkTitles(name, labels) {
+    for (const title of labels.filter(({ axis }) => axis?.part === "title")) {
+      const across = title.axis.name[0] === "x" ? "y" : "x";
+      const span = ({ corners }) => [
+        Math.min(...corners.map((p) => p[across])),
+        Math.max(...corners.map((p) => p[across])),
+      ];
+      const own = span(title);
+      const ticks = labels.filter(({ axis }) => axis?.part === "tick" && axis.name === title.axis.name).map(
+        span,
+      );
+      const depth = Math.max(
+        0,
+        ...ticks.map(([low, high]) => Math.min(high, own[1]) - Math.max(low, own[0])),
+      );
+      if (depth <= SLACK) continue;
+      problems.push(
+        `${name}: "${title.words}" stands in the row of its axis's labels, by ${depth.toFixed(1)} px`,
+      );
+    }
   }
 
   function isVisible(element, place) {

@@ -70,6 +70,27 @@ browserTest("checkPage() finds labels upon each other, cut off, and turned", asy
   assertMatch(problems[1]!, /"far away" is cut off by \d+ px$/);
 });
 
+browserTest("checkPage() finds an axis's title between the axis's labels", async () => {
+  const contour = (standoff: number) =>
+    new Figure({
+      title: "A contour",
+      caption: "",
+      height: 300,
+      data: [{
+        type: "contour",
+        x: [0, 64],
+        y: [0, 1],
+        z: [[1, 2], [3, 4]],
+        colorbar: { orientation: "h", y: 1, yanchor: "bottom", thickness: 8, outlinewidth: 0 },
+      }],
+      layout: baseLayout({ xaxis: axis("", { title: { text: "w", standoff } }), yaxis: axis("tau") }),
+    });
+  const { problems } = await check([contour(10)], {});
+  assertEquals(problems.length, 1, problems.join("\n"));
+  assertMatch(problems[0]!, /"A contour": "w" stands in the row of its axis's labels, by [\d.]+ px$/);
+  assertEquals((await check([contour(30)], {})).problems, []);
+});
+
 browserTest("checkPage() finds what did not draw, errors, and a page that is too wide", async () => {
   await using browser = await openBrowser();
   const look = (figures: Figure[], from = "", to = "", timeoutMs = 30_000) =>

@@ -1,7 +1,7 @@
 /** Loss over two options of a sweep, as contours. */
 import { measureImportance } from "../sweep/importance.ts";
 import type { SweepSummary } from "../sweep/trial.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure } from "./figure.ts";
+import { axis, baseLayout, emptyFigure, escapeText, Figure, titleUnderScale } from "./figure.ts";
 import { trialOptions } from "./trial_label.ts";
 
 /** The numbers of the plot. */
@@ -128,7 +128,7 @@ export function plotContour(contour: LossContour | undefined): Figure {
       },
     ],
     layout: baseLayout({
-      xaxis: axis(escapeText(x.name), { showgrid: false }),
+      xaxis: axis("", { title: titleUnderScale(escapeText(x.name)), showgrid: false }),
       yaxis: axis(escapeText(y.name), { showgrid: false }),
       hovermode: "closest",
     }),

@@ -194,6 +194,14 @@ export function axis(title: string, more: JsonObject = {}): Json {
   };
 }
 
+/**
+ * The title of a horizontal axis in a plot with a scale of colours above it: plotly sets it some 20 pixels too high there,
+ * into the row of the axis's labels.
+ */
+export function titleUnderScale(text: string): JsonObject {
+  return { text, standoff: 30 };
+}
+
 /** Text for plotly's labels and hover, which read a little HTML. */
 export function escapeText(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");

@@ -1,6 +1,6 @@
 /** Share of attention skipped per layer, as a heat map: a row a configuration. */
 import type { SweepSummary } from "../sweep/trial.ts";
-import { axis, baseLayout, emptyFigure, Figure } from "./figure.ts";
+import { axis, baseLayout, emptyFigure, Figure, titleUnderScale } from "./figure.ts";
 import { curveKey, nameCurves, pointKey } from "./trial_label.ts";
 
 /** The numbers of the plot. */
@@ -88,7 +88,7 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
       },
     }],
     layout: baseLayout({
-      xaxis: axis("", { title: { text: "layer" }, showgrid: false, dtick: layers > 12 ? 5 : 1 }),
+      xaxis: axis("", { title: titleUnderScale("layer"), showgrid: false, dtick: layers > 12 ? 5 : 1 }),
       yaxis: axis("", {
         showgrid: false,
         autorange: "reversed",

@@ -1,5 +1,5 @@
 /** What the `learned` rule goes by: its weights on standardised features, layer by layer. */
-import { axis, baseLayout, emptyFigure, Figure } from "./figure.ts";
+import { axis, baseLayout, emptyFigure, Figure, titleUnderScale } from "./figure.ts";
 import { layerAxis } from "./layer_axis.ts";
 import { shorten } from "./layer_trace.ts";
 
@@ -77,7 +77,7 @@ export function plotLearnedWeights({ layers, features, weights }: LearnedWeights
       },
     }],
     layout: baseLayout({
-      xaxis: layerAxis(layers),
+      xaxis: layerAxis(layers, { title: titleUnderScale("layer") }),
       yaxis: axis("", {
         title: { text: "" },
         showgrid: false,
