@@ -148,7 +148,9 @@ function* races(
         stepContender(gpu, filter, sizes.step.batch),
         stepContender(gpu, filter, sizes.step.batch, {}, STEPS_RECORDED),
         stepContender(gpu, filter, sizes.step.batch, { fusion: "learned" }),
-        ...sizes.scan.chunks.map((chunk) => scanContender(gpu, filter, sizes.scan.tokens, chunk)),
+        ...[false, true].flatMap((learned) =>
+          sizes.scan.chunks.map((chunk) => scanContender(gpu, filter, sizes.scan.tokens, chunk, learned))
+        ),
       ],
     };
   }

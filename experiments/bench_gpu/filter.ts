@@ -1,5 +1,6 @@
 /** Races of the decisions on a GPU: one step of a batch, and chunks of a prefill. */
 import {
+  type Backend,
   createBatchCache,
   createBatchDecisions,
   createBatchStates,
@@ -10,10 +11,12 @@ import {
   hostTensor,
   observeLayer,
   scanLayer,
+  type ScanOutput,
   type Tensor,
   TokenFilter,
   type TokenFilterOptions,
 } from "../../mod.ts";
+import { numbers } from "../bench/run.ts";
 import { type Gpu, i32, randomTensor } from "./device.ts";
 import type { GpuContender } from "./row.ts";
 
@@ -154,34 +157,63 @@ function expectDecisions(
   }
 }
 
-/** `kv_filter_scan` over `tokens` tokens of one sequence, in chunks; states cross to the host and back each time. */
-export function scanContender(gpu: Gpu, sizes: FilterSizes, tokens: number, chunk: number): GpuContender {
-  const { backend } = gpu, { numKvHeads, headDim } = sizes, spec = specOf(sizes, {});
-  const keys = randomTensor(gpu, "f32", [tokens, numKvHeads, headDim], 11);
-  const values = randomTensor(gpu, "f32", [tokens, numKvHeads, headDim], 12);
+/**
+ * `kv_filter_scan` over `tokens` tokens of one sequence, in chunks; states cross to the host and back each time.
+ * `learned`: by that rule, whose blocks are then as long as the chunks, with outcomes made up.
+ */
+export function scanContender(
+  gpu: Gpu,
+  sizes: FilterSizes,
+  tokens: number,
+  chunk: number,
+  learned = false,
+): GpuContender {
+  const { backend } = gpu, { numKvHeads, headDim, hiddenSize } = sizes;
+  const spec = specOf(sizes, learned ? { fusion: "learned", block: chunk } : {});
+  const random = (width: readonly number[], seed: number) =>
+    randomTensor(gpu, "f32", [tokens, ...width], seed);
+  const keys = random([numKvHeads, headDim], 11), values = random([numKvHeads, headDim], 12);
+  const more = learned && { residual: random([hiddenSize], 13), normed: random([hiddenSize], 14) };
+  const input = { keys, values, ...more };
+  const next = numbers(15), outcomes = Float64Array.from({ length: tokens }, () => next() - 1);
   const output = createScanOutput(tokens);
-  const run = () => {
+  const scan = (
+    { kvFilterScan, kvFilterObserve }: Pick<Backend, "kvFilterScan" | "kvFilterObserve">,
+    rows: typeof input,
+    out: ScanOutput,
+  ) => {
     const state = createLayerState(spec);
-    for (let at = 0; at < tokens; at += chunk) {
-      backend.kvFilterScan(spec, state, { keys, values }, at, Math.min(chunk, tokens - at), output);
+    for (let at = 0; at < tokens;) {
+      const end = at + kvFilterScan(spec, state, rows, at, Math.min(chunk, tokens - at), out);
+      if (learned) kvFilterObserve(spec, state, outcomes.slice(at, end).filter((_, i) => out.keep[at + i]));
+      at = end;
     }
   };
-  const elements = 2 * tokens * numKvHeads * headDim;
+  const run = () => scan(backend, input, output);
+  const elements = 2 * tokens * numKvHeads * headDim, wide = learned ? tokens * hiddenSize : 0;
   return {
     op: "kv_filter_scan",
     impl: "tokenfilter",
     phase: "prefill",
-    shape: `T=${tokens} chunk=${chunk} kvHeads=${numKvHeads} d=${headDim}, host's copies included`,
+    shape:
+      `T=${tokens} ${learned ? "learned block" : "chunk"}=${chunk} kvHeads=${numKvHeads} d=${headDim}, ` +
+      "host's copies included",
     dtype: "f32",
     skip: 0.5,
-    flops: 9 * elements,
-    bytes: 4 * elements,
+    flops: 9 * elements + 2 * spec.projections * wide,
+    bytes: 4 * elements + 8 * wide,
     run,
     verify() {
       run();
       const expected = createScanOutput(tokens);
-      const host = { keys: backend.read(keys), values: backend.read(values) };
-      scanLayer(spec, createLayerState(spec), host, 0, tokens, expected);
+      const host = Object.fromEntries(
+        Object.entries(input).map(([name, tensor]) => [name, backend.read(tensor)]),
+      ) as unknown as typeof input;
+      scan(
+        { kvFilterScan: scanLayer as Backend["kvFilterScan"], kvFilterObserve: observeLayer },
+        host,
+        expected,
+      );
       for (let t = 0; t < tokens; t++) {
         if (Math.abs(expected.redundancy[t]! - expected.threshold[t]!) < BAND) return;
         if (output.keep[t] !== expected.keep[t]) {
