@@ -66,6 +66,11 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--backend", "gpu"], "expected one of cpu, cuda, reference, auto"],
       [["--threads", "0"], "--threads 0"],
       [["--wgmma"], "Cannot use --wgmma with --backend cpu"],
+      [
+        ["--wgmma", "--backend", "cuda"],
+        "Cannot use --wgmma with a cache of f32: expected --cache-dtype f16",
+      ],
+      [["--cache-dtype", "f64"], 'Cannot use --cache-dtype "f64": expected one of f32, f16, bf16'],
       [["--resume"], "found no folder"],
       [["--resume", out], "found no trials.jsonl"],
       [["--out", `${folder}/used`], "it holds a sweep"],

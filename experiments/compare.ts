@@ -102,10 +102,11 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   const plan = { model: file, text, textName, context, ...(tokens !== undefined && { tokens }) };
   const logPath = `${folder}/${WORK}`;
-  const digestOn = async (backend: string) => await digestConditions(await describeConditions(plan, backend));
+  const digestOn = async (backend: string) =>
+    await digestConditions(await describeConditions(plan, backend, request.cacheDType));
   if (request.choice !== "auto") RunLog.read(logPath, await digestOn(request.choice), COMPARED_LINES);
   const backend = await openBackend(request, progress);
-  const study = { ...plan, model: { ...file, llama: file.open(backend) } };
+  const study = { ...plan, model: { ...file, llama: file.open(backend, request.cacheDType) } };
   const runDigest = await digestOn(backend.name);
   const chunks = cutChunks(encodeStudy(study), context).length;
   // Listens before the first line is out: who reads it may stop the task.

@@ -8,6 +8,7 @@ import {
   describeStudy,
   effectiveOptions,
   encodeStudy,
+  type Environment,
   HeadCollection,
   type HeadReport,
   readPlotly,
@@ -111,7 +112,7 @@ export async function main(args: readonly string[]): Promise<number> {
     );
   }
   const backend = await openBackend(request, progress);
-  const llama = model.open(backend);
+  const llama = model.open(backend, request.cacheDType);
   const environment = {
     ...await describeStudy({ ...plan, model: { ...model, llama } }),
     protocol: PROTOCOL,
@@ -125,7 +126,7 @@ export async function main(args: readonly string[]): Promise<number> {
     })
   );
   using interrupt = new Interrupt();
-  const conditions = await describeConditions(plan, backend.name);
+  const conditions = await describeConditions(plan, backend.name, request.cacheDType);
   const store = await ChunkFiles.open(`${folder}/${WORK}`, conditions, method);
   const work = MODEL_SHARE * (1 - heads.resume(store) / chunks);
   /** The model's share of what is left. */
@@ -157,7 +158,7 @@ export async function main(args: readonly string[]): Promise<number> {
     await writeTrace(
       `${folder}/trace.parquet`,
       heads.decisions(),
-      traceInfo(model, method, environment.version),
+      traceInfo(model, method, environment),
     );
     await writeWhole(`${folder}/heads.html`, page);
     await writeWhole(`${folder}/heads.json`, formatReport(report));
@@ -173,7 +174,11 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-function traceInfo(model: ModelFile, method: ResolvedTrialOptions, version: string): TraceInfo {
+function traceInfo(
+  model: ModelFile,
+  method: ResolvedTrialOptions,
+  { version, cacheDType }: Environment,
+): TraceInfo {
   return {
     format: 1,
     version,
@@ -188,6 +193,7 @@ function traceInfo(model: ModelFile, method: ResolvedTrialOptions, version: stri
     queries: false,
     phase: "prefill",
     piece: null,
+    cacheDType,
   };
 }
 

@@ -118,11 +118,12 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 
   const model = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
-  let runs: readonly ScoreRun[];
+  let runs: readonly ScoreRun[], cacheDType = request.cacheDType;
   if (source === undefined) {
     const { runs: read, info } = await readReplay(replayed!, model);
     runs = read;
     phase = info.phase;
+    if (!values.has("cache-dtype")) cacheDType = info.cacheDType;
     chunk = info.piece ?? undefined;
   } else {
     const ids = encodeSource(source, model.tokenizer, tokens);
@@ -145,7 +146,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 
   const backend = await openBackend(request, progress);
-  const llama = model.open(backend);
+  const llama = model.open(backend, cacheDType);
   const recorder = new DecisionRecorder();
   if (method !== undefined) {
     const trace = tracePath === undefined ? {} : { trace: recorder.trace };
@@ -197,6 +198,7 @@ export async function main(args: readonly string[]): Promise<number> {
       queries: runs.some(({ pruner }) => pruner!.wantsQueries || pruner!.looksAhead === "outputs"),
       phase,
       piece: chunk ?? null,
+      cacheDType,
     });
   }
   if (folder !== undefined) {

@@ -93,7 +93,7 @@ export async function main(args: readonly string[]): Promise<number> {
   if (request.choice !== "auto") {
     RunLog.read(
       logPath,
-      await digestConditions(await describeConditions(plan, request.choice)),
+      await digestConditions(await describeConditions(plan, request.choice, request.cacheDType)),
       TRIAL_LINES,
     );
   }
@@ -105,7 +105,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 
   const backend = await openBackend(request, progress);
-  const llama = model.open(backend);
+  const llama = model.open(backend, request.cacheDType);
   const environment = await describeStudy({ ...plan, model: { ...model, llama } });
   progress.line(
     `${methods.length} ${methods.length === 1 ? "trial" : "trials"} on ${
@@ -122,7 +122,7 @@ export async function main(args: readonly string[]): Promise<number> {
       methods,
       evaluation,
       createPruner: (method) => createTrialPruner(model.config, method, { backend }),
-      conditions: await describeConditions(plan, backend.name),
+      conditions: await describeConditions(plan, backend.name, request.cacheDType),
       log,
       signal: interrupt.signal,
       onProgress: tellProgress(progress),

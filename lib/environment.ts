@@ -1,5 +1,7 @@
 /** What a record of measurements says of how it came about. All of it is plain JSON. */
 
+import type { CacheDType } from "./model/kv_cache.ts";
+
 /** What a run's numbers depend on besides its options. Runs with different conditions cannot be compared. */
 export interface RunConditions {
   /** Version of this package. */
@@ -20,6 +22,8 @@ export interface RunConditions {
   readonly bos: boolean;
   /** Name of the backend. */
   readonly backend: string;
+  /** Element type of the KV cache. */
+  readonly cacheDType: CacheDType;
 }
 
 /** Where something ran; for reading, not for comparing. */

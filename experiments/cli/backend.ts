@@ -1,11 +1,18 @@
 /** Opens what computes, building and fetching it on first use. */
-import { type Backend, NativeLibraryError, ReferenceBackend, UsageError } from "../../mod.ts";
+import {
+  type Backend,
+  type CacheDType,
+  NativeLibraryError,
+  ReferenceBackend,
+  UsageError,
+} from "../../mod.ts";
 import { buildArchOf, openCpu, openCuda, openDriver } from "../../ffi/mod.ts";
 import { buildCpu, buildCuda, ensureBlas } from "../../build.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 
 const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
+const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;
 /** What `--backend` takes. */
 export type BackendChoice = (typeof CHOICES)[number];
 
@@ -13,6 +20,8 @@ export type BackendChoice = (typeof CHOICES)[number];
 export interface BackendRequest {
   readonly choice: BackendChoice;
   readonly threads: number | undefined;
+  /** Element type of KV caches. */
+  readonly cacheDType: CacheDType;
   /** Whether a GPU's prefill uses wgmma. */
   readonly wgmma: boolean;
 }
@@ -20,7 +29,7 @@ export interface BackendRequest {
 /** Most threads that can be asked for: more than any machine's cores serve. */
 const MAX_THREADS = 1024;
 
-/** Reads `--backend`, `--threads` and `--wgmma`. @throws {UsageError} If they are not known or out of range. */
+/** Reads `--backend`, `--threads`, `--cache-dtype` and `--wgmma`. @throws {UsageError} If they are not known or out of range. */
 export function readBackend(values: FlagValues): BackendRequest {
   const choice = (values.get("backend")?.[0] ?? "cpu") as BackendChoice;
   if (!CHOICES.includes(choice)) {
@@ -30,11 +39,20 @@ export function readBackend(values: FlagValues): BackendRequest {
   if (threads !== undefined && !(threads >= 1 && threads <= MAX_THREADS)) {
     throw new UsageError(`Cannot use --threads ${threads}: expected an integer from 1 to ${MAX_THREADS}`);
   }
+  const cacheDType = (values.get("cache-dtype")?.[0] ?? "f32") as CacheDType;
+  if (!CACHE_DTYPES.includes(cacheDType)) {
+    throw new UsageError(
+      `Cannot use --cache-dtype "${cacheDType}": expected one of ${CACHE_DTYPES.join(", ")}`,
+    );
+  }
   const wgmma = values.has("wgmma");
   if (wgmma && choice !== "cuda") {
     throw new UsageError(`Cannot use --wgmma with --backend ${choice}: expected --backend cuda`);
   }
-  return { choice, threads, wgmma };
+  if (wgmma && cacheDType === "f32") {
+    throw new UsageError("Cannot use --wgmma with a cache of f32: expected --cache-dtype f16 or bf16");
+  }
+  return { choice, threads, cacheDType, wgmma };
 }
 
 /** Opens the first GPU, and builds the library for it first where the cache has none and no other one is named. */

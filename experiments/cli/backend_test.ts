@@ -1,6 +1,8 @@
 /** `--backend cuda` and `auto` as a user asks for them, on a stand-in for the driver with the emulated kernels. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { buildEmulated } from "../../build.ts";
+import { readTrace } from "../../ffi/build/table.ts";
+import { readBuiltinText } from "../../mod.ts";
 import { finish, withFolder } from "../testing.ts";
 import { readStdFlags } from "./std_flags.ts";
 
@@ -46,11 +48,33 @@ Deno.test({
       const args = ["--text", text, "--warmup", "2", "--prune-ratio", "0.5", "--fusion", "variance"];
       const cpu = await score({ TOKENFILTER_CUDA_DRIVER: `${folder}/none` }, ...args, "--backend", "auto");
       assertMatch(cpu.said, /found no driver .*: going on with native code on the CPU/);
-      for (const more of [["auto"], ["cuda", "--chunk", "5"], ["cuda", "--wgmma"]]) {
+      for (const more of [["auto"], ["cuda", "--chunk", "5"]]) {
         const found = await score(gpu, ...args, "--backend", ...more);
         assert(!/CPU|compiling/.test(found.said), found.said);
         assertEquals(found.nll.length, cpu.nll.length);
         found.nll.forEach((loss, i) => assertAlmostEquals(loss, cpu.nll[i]!, 1e-3));
+      }
+
+      // What a prefill runs on: the type of the cache decides, and --wgmma.
+      await Deno.writeTextFile(text, (await readBuiltinText()).slice(0, 500));
+      const exact = await score({}, "--text", text);
+      for (
+        const [flags, kernel] of [
+          [[], /prefill_plain_kernel<float, 64>/],
+          [["--cache-dtype", "bf16"], /prefill_mma_kernel<__nv_bfloat16, 64>/],
+          [["--cache-dtype", "f16", "--wgmma"], /prefill_wgmma_kernel<__half, 64>/],
+        ] as const
+      ) {
+        const trace = `${folder}/trace`, env = { ...gpu, TKF_EMULATOR_TRACE: trace };
+        const found = await score(env, "--text", text, "--backend", "cuda", ...flags);
+        const kernels = await readTrace(await Deno.readTextFile(trace), gpu.TOKENFILTER_CUDA_LIBRARY);
+        const prefill = [...kernels.keys()].filter((name) => name.includes("prefill_"));
+        assertEquals(prefill.length, 1);
+        assertMatch(prefill[0]!, kernel);
+        found.nll.forEach((loss, i) =>
+          assertAlmostEquals(loss, exact.nll[i]!, flags.length > 0 ? 0.1 : 1e-3)
+        );
+        await Deno.remove(trace);
       }
     }),
 });

@@ -184,8 +184,15 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     help: "native code, a GPU, plain TypeScript, or the fastest of them that can be had (cpu)",
   },
   "threads": { kind: "integer", value: "N", help: "threads of the native code (all cores)" },
+  "cache-dtype": {
+    kind: "text",
+    value: "f32|f16|bf16",
+    tasks: ["sweep", "score", "heads", "compare"],
+    help: "element type of the KV cache (f32); a GPU's tensor cores take f16 and bf16 alone",
+  },
   "wgmma": {
     kind: "switch",
+    tasks: ["sweep", "score", "heads", "compare"],
     help: "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
   },
   "text": {

@@ -1,6 +1,7 @@
 /** A model's file, read and checked before anything is built. */
 import {
   type Backend,
+  type CacheDType,
   Llama,
   loadLlamaWeights,
   type ModelConfig,
@@ -19,8 +20,8 @@ export interface ModelFile {
   readonly sha256: string;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
-  /** Puts its weights on a backend. */
-  open(backend: Backend): Llama;
+  /** Puts its weights on a backend. @param cacheDType element type of KV caches */
+  open(backend: Backend, cacheDType: CacheDType): Llama;
 }
 
 /** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
@@ -45,7 +46,8 @@ export async function readModel(nameOrPath: string, progress: Progress): Promise
   const config = readModelConfig(gguf);
   const tokenizer = Tokenizer.fromGguf(gguf);
   const weights = loadLlamaWeights(gguf, config);
-  const open = (backend: Backend) => new Llama(config, uploadWeights(weights, backend), backend);
+  const open = (backend: Backend, cacheDType: CacheDType) =>
+    new Llama(config, uploadWeights(weights, backend), backend, { cacheDType });
   return { name, sha256, config, tokenizer, open };
 }
 

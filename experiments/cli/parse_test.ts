@@ -68,7 +68,7 @@ Deno.test("parseFlags() names the flag and the mend", () => {
 Deno.test("every task takes the flags that all share", () => {
   const shared =
     "fusion gamma tau lambda alpha tail prune-ratio warmup threshold window theta eta schedule skip-ratios slope anchor " +
-    "absorb key-state cache-skipped invert recent block ridge projections features preset model backend threads wgmma context " +
+    "absorb key-state cache-skipped invert recent block ridge projections features preset model backend threads context " +
     "tokens seed out json quiet help";
   for (const task of ["sweep", "score", "filter"] as const) {
     const flags = flagsOf(task);

@@ -1,7 +1,7 @@
 /** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
 import { parquetMetadata, parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
-import { createDecisionTable, type DecisionTable, UsageError } from "../../mod.ts";
+import { type CacheDType, createDecisionTable, type DecisionTable, UsageError } from "../../mod.ts";
 import { readBytes, writeWhole } from "../cli/files.ts";
 
 /** What a table of decisions comes from. */
@@ -32,6 +32,8 @@ export interface TraceInfo {
   readonly phase: "prefill" | "decode";
   /** Tokens a piece of a prefill; null = all at once. */
   readonly piece: number | null;
+  /** Element type of the KV cache. */
+  readonly cacheDType: CacheDType;
 }
 
 /** Key of {@linkcode TraceInfo} in the file's metadata. */
@@ -87,6 +89,9 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
     const info = text === undefined ? undefined : JSON.parse(text) as TraceInfo;
     if (info?.format !== 1) throw new Error(`found no "${KEY}" of format 1 in its metadata`);
     if (info.phase !== "prefill" && info.phase !== "decode") throw new Error(`found phase "${info.phase}"`);
+    if (!["f32", "f16", "bf16"].includes(info.cacheDType)) {
+      throw new Error(`found a cache of ${info.cacheDType}, expected f32, f16 or bf16`);
+    }
     const names = metadata.schema.slice(1).map(({ name }) => name);
     const missing = [...INTEGERS, ...SINGLES, ...DOUBLES, "keep"].find((name) => !names.includes(name));
     if (missing !== undefined) throw new Error(`found no column "${missing}"`);

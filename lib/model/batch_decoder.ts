@@ -21,7 +21,7 @@ export interface BatchOptions {
   readonly batch: number;
   /** Tokens that a sequence can grow to, those admitted included. */
   readonly capacity: number;
-  /** Element type of the KV cache; that of the sequences admitted. Default `"f32"`. */
+  /** Element type of the KV cache; that of the sequences admitted. Default: the model's. */
   readonly cacheDType?: CacheDType;
 }
 
@@ -74,7 +74,7 @@ export class BatchDecoder {
    * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
    */
   constructor(llama: Llama, pruner: Pruner | undefined, options: BatchOptions) {
-    const { batch, capacity, cacheDType = "f32" } = options;
+    const { batch, capacity, cacheDType = llama.cacheDType } = options;
     const ops = llama.backend.decode;
     if (ops === undefined) {
       throw new TypeError(`Cannot decode a batch on backend "${llama.backend.name}": expected "cuda"`);

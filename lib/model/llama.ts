@@ -12,7 +12,7 @@ import type { LlamaWeights } from "./weights.ts";
 export interface SequenceOptions {
   /** 0-based index of the sequence in a text that is scored in chunks; the `random` rule reads it. Default 0. */
   readonly chunk?: number;
-  /** Element type of the KV cache. Default `"f32"`. */
+  /** Element type of the KV cache. Default: the model's. */
   readonly cacheDType?: CacheDType;
 }
 
@@ -34,12 +34,25 @@ export class Llama {
   readonly backend: Backend;
   /** Its weights, on the backend. */
   readonly weights: LlamaWeights;
+  /** Element type of KV caches, where a sequence does not say otherwise. */
+  readonly cacheDType: CacheDType;
 
-  /** Joins sizes, weights and backend. @param config sizes @param weights made for these sizes, see `loadLlamaWeights` @param backend where to run */
-  constructor(config: ModelConfig, weights: LlamaWeights, backend: Backend) {
+  /**
+   * Joins sizes, weights and backend.
+   *
+   * @param weights Made for these sizes, see `loadLlamaWeights`.
+   * @param cacheDType Element type of KV caches. A GPU's tensor cores take f16 and bf16 alone.
+   */
+  constructor(
+    config: ModelConfig,
+    weights: LlamaWeights,
+    backend: Backend,
+    { cacheDType = "f32" }: { readonly cacheDType?: CacheDType } = {},
+  ) {
     this.config = config;
     this.weights = weights;
     this.backend = backend;
+    this.cacheDType = cacheDType;
   }
 
   /**

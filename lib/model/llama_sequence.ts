@@ -56,7 +56,7 @@ export class LlamaSequence {
     this.#llama = llama;
     this.#pruner = pruner;
     this.#options = options;
-    this.#cacheDType = options.cacheDType ?? "f32";
+    this.#cacheDType = options.cacheDType ?? llama.cacheDType;
     this.#block = new LlamaBlock(llama);
     this.#decider = pruner?.start(options.chunk ?? 0);
     this.#layers = Array.from({ length: numLayers }, () => {

@@ -3,6 +3,7 @@ import type { Backend } from "../backend.ts";
 import { type ModelConfig, readModelConfig } from "./config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { resolveModel, type ResolveOptions } from "./hub.ts";
+import type { CacheDType } from "./kv_cache.ts";
 import { Llama } from "./llama.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import { loadLlamaWeights, uploadWeights } from "./weights.ts";
@@ -21,6 +22,12 @@ export interface LoadedModel {
   readonly llama: Llama;
 }
 
+/** Options of {@linkcode loadModel}. */
+export interface LoadOptions extends ResolveOptions {
+  /** Element type of KV caches; default `"f32"`. */
+  readonly cacheDType?: CacheDType;
+}
+
 /**
  * Loads a model: `"tiny"`, `"smollm2-135m"` or the path of a `.gguf` file (see {@linkcode resolveModel}).
  *
@@ -37,12 +44,12 @@ export interface LoadedModel {
 export async function loadModel(
   nameOrPath: string,
   backend: Backend,
-  options: ResolveOptions = {},
+  options: LoadOptions = {},
 ): Promise<LoadedModel> {
   const { name, path, bytes, sha256 } = await resolveModel(nameOrPath, options);
   const gguf = parseGguf(bytes, path);
   const config = readModelConfig(gguf);
   const tokenizer = Tokenizer.fromGguf(gguf);
   const weights = uploadWeights(loadLlamaWeights(gguf, config), backend);
-  return { name, sha256, config, tokenizer, llama: new Llama(config, weights, backend) };
+  return { name, sha256, config, tokenizer, llama: new Llama(config, weights, backend, options) };
 }

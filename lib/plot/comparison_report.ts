@@ -64,6 +64,7 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
             }%, ${intervals.resamples} resamples of moving blocks of ${intervals.blockSize} tokens`,
           ],
           ["backend", environment.backendDescription],
+          ["KV cache", environment.cacheDType ?? "f32"],
           ["version", environment.version],
           ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
         ])

@@ -78,6 +78,7 @@ ${
             `${environment.text}, ${environment.textTokens} tokens in chunks of ${environment.context}`,
           ],
           ["backend", environment.backendDescription],
+          ["KV cache", environment.cacheDType ?? "f32"],
           ["version", environment.version],
           ["when", `${environment.startedAt.slice(0, 16).replace("T", " ")} UTC`],
         ])

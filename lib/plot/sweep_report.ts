@@ -64,6 +64,7 @@ function facts({ dense, environment }: SweepSummary): string {
       `${environment.text}, ${dense.tokens} tokens in ${count(dense.chunks, "chunk")} of ${dense.context}`,
     ],
     ["backend", environment.backendDescription],
+    ["KV cache", environment.cacheDType ?? "f32"],
     ["version", environment.version],
     ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
   ]);

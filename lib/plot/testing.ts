@@ -24,6 +24,7 @@ const RUN = {
   context: 512,
   textTokens: 1024,
   bos: true,
+  cacheDType: "f32" as const,
   backend: "reference",
   runDigest: "cc",
 };

@@ -17,6 +17,7 @@ const conditions: RunConditions = {
   context: 100,
   textTokens: 300,
   bos: false,
+  cacheDType: "f32",
   backend: "reference",
 };
 const methods = expandGrids([{ fusion: ["variance", "key", "oracle"], pruneRatio: [0.25, 0.5], warmup: 10 }]);

@@ -1,6 +1,7 @@
 /** A model on a text, in a few lines: what the run is, and a sweep without a folder of results. */
 import type { Environment, RunConditions } from "../environment.ts";
 import { type DenseResult, PerplexityEvaluation } from "../eval/perplexity.ts";
+import type { CacheDType } from "../model/kv_cache.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import { compareMethods, type Comparison, type ComparisonArguments, type NamedMethod } from "./comparison.ts";
@@ -55,8 +56,13 @@ const lastEncoded = new WeakMap<
  * What a study's numbers depend on. The package's version is read when this is called.
  *
  * @param backend Name of the backend that it runs on.
+ * @param cacheDType Element type of the KV cache.
  */
-export async function describeConditions(study: StudyPlan, backend: string): Promise<RunConditions> {
+export async function describeConditions(
+  study: StudyPlan,
+  backend: string,
+  cacheDType: CacheDType = "f32",
+): Promise<RunConditions> {
   const { model, text, textName = "text", context = 512 } = study;
   return {
     version: await readVersion(),
@@ -68,13 +74,14 @@ export async function describeConditions(study: StudyPlan, backend: string): Pro
     textTokens: Math.floor(encodeStudy(study).length / context) * context,
     bos: model.tokenizer.addsBos,
     backend,
+    cacheDType,
   };
 }
 
 /** What a study's numbers depend on, and where they were measured. */
 export async function describeStudy(study: Study): Promise<Environment> {
-  const { backend } = study.model.llama;
-  const conditions = await describeConditions(study, backend.name);
+  const { backend, cacheDType } = study.model.llama;
+  const conditions = await describeConditions(study, backend.name, cacheDType);
   return {
     ...conditions,
     runDigest: await digestConditions(conditions),
@@ -133,7 +140,7 @@ export async function sweepStudy(
     methods,
     evaluation,
     createPruner: (method) => pruners.get(method)!,
-    conditions: await describeConditions(study, llama.backend.name),
+    conditions: await describeConditions(study, llama.backend.name, llama.cacheDType),
     log: { finished: [], append: () => {} },
   });
   const dense: DenseResult = await evaluation.dense();
