@@ -4,6 +4,7 @@ import { setInts } from "../../ffi/symbols.ts";
 import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { inEveryOrder } from "../common/cuda_testing.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { BAR, difference, packBuffers } from "./cuda_testing.ts";
 import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./cuda_cases.ts";
@@ -130,18 +131,19 @@ function place({ context, backend }: OpenDevice, d: Decode) {
 }
 
 Deno.test("tkf_attention_decode equals the reference for every sequence of a batch, and leaves the others alone", async () => {
-  const device = await openTestDevice();
+  const decodes = decodeCases().map(prepare);
   let runs = 0, written = 0, left = 0;
-  for (const c of decodeCases()) {
-    const d = prepare(c), call = place(device, d);
-    call.run();
-    const found = call.read();
-    for (const x of d.expected) Number.isNaN(x) ? left++ : written++;
-    const worst = difference(found, d.expected);
-    assert(worst <= BAR[c.dtype], `${nameOf(c)}: off by ${worst}`);
-    runs++;
-  }
-  assertEquals(runs, 92);
+  const orders = await inEveryOrder((device) => {
+    for (const d of decodes) {
+      const call = place(device, d);
+      call.run();
+      const worst = difference(call.read(), d.expected);
+      assert(worst <= BAR[d.c.dtype], `${device.order}, ${nameOf(d.c)}: off by ${worst}`);
+      runs++;
+    }
+  });
+  for (const d of decodes) for (const x of d.expected) Number.isNaN(x) ? left++ : written++;
+  assertEquals([orders, runs], [5, 5 * 92]);
   assert(written > 80_000 && left > 30_000, `${written} written, ${left} left alone`);
 });
 

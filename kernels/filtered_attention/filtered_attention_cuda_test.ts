@@ -1,8 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
-import { type OpenDevice, openTestDevice } from "../../ffi/cuda/testing.ts";
+import type { OpenDevice } from "../../ffi/cuda/testing.ts";
 import type { AttentionArgs } from "../../lib/backend.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
+import { inEveryOrder } from "../common/cuda_testing.ts";
 import { BAR, difference } from "./cuda_testing.ts";
 import { countOf, f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import {
@@ -62,13 +63,17 @@ function expected(args: AttentionArgs): Float32Array {
 }
 
 Deno.test("attention() on CUDA equals the reference on all cases", async () => {
-  const device = await openTestDevice();
-  let runs = 0;
-  for (const c of ATTENTION_CASES) {
+  const cases = ATTENTION_CASES.map((c) => {
     const args = roundQueries(attentionArgs(c), c.dtype);
-    const worst = difference(run(device, args), expected(args)), allowed = tolerance(c, args);
-    assert(worst <= allowed, `${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
-    runs++;
-  }
-  assertEquals(runs, 234);
+    return { c, args, wanted: expected(args), allowed: tolerance(c, args) };
+  });
+  let runs = 0;
+  const orders = await inEveryOrder((device) => {
+    for (const { c, args, wanted, allowed } of cases) {
+      const worst = difference(run(device, args), wanted);
+      assert(worst <= allowed, `${device.order}, ${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
+      runs++;
+    }
+  });
+  assertEquals([orders, runs], [5, 5 * 234]);
 });

@@ -11,6 +11,7 @@ import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { inEveryOrder } from "../common/cuda_testing.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./cuda_cases.ts";
 import { BAR, difference, packBuffers } from "./cuda_testing.ts";
@@ -131,20 +132,22 @@ function run(device: OpenDevice, p: Prefill, wgmma = false): Float32Array {
 }
 
 Deno.test("tkf_attention_prefill equals the reference for all sequences of a batch", async () => {
-  const device = await openTestDevice();
-  let runs = 0, byWgmma = 0, values = 0;
-  for (const c of prefillCases()) {
-    for (const from of [0, 0.6]) {
-      const p = prepare(c, from);
+  const prefills = prefillCases().flatMap((c) => [0, 0.6].map((from) => prepare(c, from)));
+  let runs = 0, byWgmma = 0;
+  const orders = await inEveryOrder((device) => {
+    for (const p of prefills) {
       for (const wgmma of variantsOf(device, p)) {
         const worst = difference(run(device, p, wgmma), p.expected);
-        assert(worst <= BAR[c.dtype], `from ${from}, ${nameOf(c)}, wgmma ${wgmma}: off by ${worst}`);
+        assert(
+          worst <= BAR[p.c.dtype],
+          `${device.order}, ${nameOf(p.c)}, ${p.queries.shape[0]} queries, wgmma ${wgmma}: off by ${worst}`,
+        );
         wgmma ? byWgmma++ : runs++;
       }
-      values += p.expected.length;
     }
-  }
-  assertEquals([runs, byWgmma], [2 * 42, hasWgmma(device) ? 26 : 0]);
+  });
+  assertEquals([orders, runs, byWgmma], [5, 5 * 84, hasWgmma(await openTestDevice()) ? 5 * 26 : 0]);
+  const values = prefills.reduce((sum, { expected }) => sum + expected.length, 0);
   assert(values > 1_000_000, `${values} values`);
 });
 
