@@ -6,10 +6,13 @@ import { listFolder, runTask, withFolder } from "./testing.ts";
 /** Small enough to run often: 2 chunks of 64 tokens. */
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1", "--quiet"];
 
+/** Makes a result of each task that a site takes. */
 async function makeResults(folder: string): Promise<void> {
   const runs = [
     ["sweep", ...SMALL, "--fusion", "learned,random,variance", "--tau", "0,1", "--prune-ratio", "0.2,0.4"],
     ["compare", ...SMALL, "--methods", "random,learned,oracle", "--seeds", "2"],
+    ["heads", ...SMALL, "--resamples", "20"],
+    ["bench", "--only", "filter", "--threads", "1", "--quiet"],
   ];
   for (const [task, ...args] of runs) {
     const { code, stderr } = await runTask(task!, ...args, "--out", `${folder}/${task}`);
@@ -25,15 +28,23 @@ browserTest(
       const out = `${folder}/site with blanks`;
       const { code, stdout, stderr } = await runTask("report", folder, "--out", out);
       assertEquals([code, stderr], [0, ""]);
-      assertStringIncludes(stdout, `2 results: ${out}/index.html`);
+      assertStringIncludes(stdout, `4 results: ${out}/index.html`);
       assertEquals(listFolder(out), [
+        "bench_bench.html",
         "compare_compare.html",
+        "heads_heads.html",
         "index.html",
         "plotly.min.js",
         "sweep_sweep.html",
       ]);
       await using browser = await openBrowser();
-      const plots = { "index.html": 0, "compare_compare.html": 2, "sweep_sweep.html": 6 };
+      const plots = {
+        "index.html": 0,
+        "bench_bench.html": 4,
+        "compare_compare.html": 2,
+        "heads_heads.html": 13,
+        "sweep_sweep.html": 6,
+      };
       for (const [file, expected] of Object.entries(plots)) {
         const found = await checkPage(`${out}/${file}`, { browser });
         assertEquals([found.problems, found.requests, found.plots], [[], [], expected], file);
