@@ -1,5 +1,6 @@
 /** Native contexts: what every call of a library is made with. */
 import { KernelError, NativeLibraryError } from "../lib/errors.ts";
+import { Owned, type Scope } from "./owned.ts";
 import { LEVELS } from "./sources.ts";
 import { STATUS, type Symbols } from "./symbols.ts";
 
@@ -17,22 +18,33 @@ export function supportedLevels(symbols: Symbols): string[] {
   return (LEVELS[Deno.build.arch] ?? []).filter(({ code }) => code <= best).map(({ name }) => name);
 }
 
-/** Ends the threads of contexts that nobody holds any more. */
-const abandoned = new FinalizationRegistry<Pick<NativeContext, "symbols" | "pointer">>(
-  ({ symbols, pointer }) => symbols.tkf_context_destroy(pointer),
-);
-
-/** A `tkf_context` of either library; turns a failed call into an error. */
-export class KernelContext {
+/** Owns a `tkf_context` of either library; turns a failed call into an error. */
+export class KernelContext implements Disposable {
   /** The library's functions. */
   readonly symbols: Symbols;
-  /** `tkf_context*`. */
-  readonly pointer: Deno.PointerObject;
+  readonly #owned: Owned<Deno.PointerObject>;
 
-  /** Joins a context's address and the library that made it. */
-  constructor(symbols: Symbols, pointer: Deno.PointerObject) {
+  /**
+   * Takes a context over.
+   *
+   * @param symbols The library that made it.
+   * @param pointer `tkf_context*`.
+   * @param scope What must outlive it, such as its stream.
+   */
+  constructor(symbols: Symbols, pointer: Deno.PointerObject, scope?: Scope) {
+    const gone = "Cannot use this backend: it was disposed";
     this.symbols = symbols;
-    this.pointer = pointer;
+    this.#owned = new Owned(gone, pointer, (own) => symbols.tkf_context_destroy(own), scope);
+  }
+
+  /** `tkf_context*`. @throws {Error} After it was disposed. */
+  get pointer(): Deno.PointerObject {
+    return this.#owned.value;
+  }
+
+  /** Gives back what the library holds for it: threads, or memory of the device. Once more does nothing. */
+  [Symbol.dispose](): void {
+    this.#owned[Symbol.dispose]();
   }
 
   /** One line: level, threads and BLAS, or the device. */
@@ -77,7 +89,6 @@ export class NativeContext extends KernelContext {
       throw new KernelError("tkf_context_create", status, `found status ${status} for ${threads} threads`);
     }
     super(symbols, pointer);
-    abandoned.register(this, { symbols, pointer });
   }
 
   /** Loads the BLAS at a path. @throws {NativeLibraryError} If that cannot be. */

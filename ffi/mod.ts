@@ -21,7 +21,9 @@ export { type CudaDevice, CudaDriver, CudaError, openDriver } from "./cuda/drive
 export { DRIVER_SYMBOLS, type DriverSymbols } from "./cuda/driver_symbols.ts";
 export type { CopyOffsets, DeviceBuffer, DeviceGraph, DeviceMemory } from "./cuda/memory.ts";
 export { buildArchOf, type CudaOptions, findCudaLibrary, openCuda } from "./cuda/open.ts";
+export { CudaEvent } from "./cuda/stream.ts";
 export { NativeBackend } from "./native_backend.ts";
+export { Owned, Scope } from "./owned.ts";
 export {
   type Address,
   type Buffer,
@@ -44,7 +46,7 @@ export interface CpuOptions {
 }
 
 /**
- * Opens the native CPU library. The backend's threads end once nobody holds it.
+ * Opens the native CPU library. The backend's threads end with `using`, or once nobody holds it.
  *
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
  * the level, or if the BLAS cannot be loaded. The message names every place tried and the mend.

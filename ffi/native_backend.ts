@@ -14,7 +14,7 @@ const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
  * What the backends of both libraries share: all methods check shapes and types first (`TypeError`, `RangeError`), and
  * throw a {@linkcode KernelError} where the library refuses a value.
  */
-export abstract class NativeBackend implements Backend {
+export abstract class NativeBackend implements Backend, Disposable {
   abstract readonly name: string;
   abstract readonly description: string;
   abstract readonly kvFilterScan: Backend["kvFilterScan"];
@@ -32,6 +32,11 @@ export abstract class NativeBackend implements Backend {
   /** Keeps the context. @param context Of the library whose tensors the subclass makes. */
   constructor(context: KernelContext) {
     this.context = context;
+  }
+
+  /** Gives back what the library holds: threads, or memory of the device. Any use afterwards throws an `Error`. */
+  [Symbol.dispose](): void {
+    this.context[Symbol.dispose]();
   }
 
   /** Where a tensor lies, and how many bytes it has. @throws {TypeError} If it is of another backend. */

@@ -43,7 +43,7 @@ export class CudaBackend extends NativeBackend {
   override readonly decode: DecodeOps;
   readonly #cuda: CudaContext;
 
-  /** Use {@linkcode openCuda}. */
+  /** Use {@linkcode openCuda}. Takes the context and the memory over. */
   constructor(context: CudaContext, memory: DeviceMemory) {
     super(context);
     this.#cuda = context;
@@ -105,6 +105,14 @@ export class CudaBackend extends NativeBackend {
   /** See {@linkcode Backend.free}. */
   override free(tensor: Tensor): void {
     bufferOf(tensor)[Symbol.dispose]();
+  }
+
+  /**
+   * Waits for the device and gives everything back: the library's context, all memory, the stream and the driver's
+   * context. Any use afterwards, of a tensor too, throws an `Error`. Once more does nothing.
+   */
+  override [Symbol.dispose](): void {
+    this.memory[Symbol.dispose](); // the library's context ends with it
   }
 
   /** See {@linkcode NativeBackend.at}. */

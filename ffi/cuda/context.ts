@@ -8,9 +8,6 @@ import type { CudaSymbols } from "./symbols.ts";
 /** Bytes of workspace that a context begins with: enough for most calls, so that few are made twice. */
 const FIRST_WORKSPACE = 32 * 2 ** 20;
 
-/** Frees contexts that nobody holds any more. */
-const abandoned = new FinalizationRegistry<() => void>((free) => free());
-
 /** Owns a `tkf_context` of the CUDA library. */
 export class CudaContext extends KernelContext {
   /** The library's functions, those of decode and prefill in batches among them. */
@@ -19,7 +16,7 @@ export class CudaContext extends KernelContext {
 
   /**
    * @param symbols The library.
-   * @param memory Its stream is the context's; the device must be current.
+   * @param memory Its stream is the context's, which ends with it; the device must be current.
    * @throws {NativeLibraryError} If the library cannot use the device.
    */
   constructor(symbols: CudaSymbols, memory: DeviceMemory) {
@@ -31,9 +28,8 @@ export class CudaContext extends KernelContext {
         `Cannot use ${memory.description}: ${text(symbols.tkf_cuda_create_message())}; use --backend cpu`,
       );
     }
-    super(symbols, pointer);
+    super(symbols, pointer, memory.scope);
     this.#memory = memory;
-    abandoned.register(this, () => symbols.tkf_context_destroy(pointer));
     this.reserve(FIRST_WORKSPACE);
   }
 

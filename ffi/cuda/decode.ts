@@ -68,7 +68,7 @@ const queriesSize = (queries: Tensor | undefined) => queries?.shape[1] ?? 0;
 
 /** Makes the operations for a backend. */
 export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps {
-  const { symbols, pointer } = context;
+  const { symbols } = context;
   const run = (op: string, call: () => number) => context.run(op, call);
   const at = (tensor: Tensor): readonly [Deno.PointerValue, number] => {
     const { address, bytes } = placeOf(tensor);
@@ -94,7 +94,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       if (spec.projections > 0) {
         run(
           "tkf_filter_signs",
-          () => symbols.tkf_filter_signs(pointer, packSpec(spec, 0), SPEC_BYTES, ...at(out)),
+          () => symbols.tkf_filter_signs(context.pointer, packSpec(spec, 0), SPEC_BYTES, ...at(out)),
         );
       }
       return out;
@@ -112,7 +112,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       const c = packCache(cache), d = packDecisions(decisions);
       run("tkf_filter_step", () =>
         symbols.tkf_filter_step(
-          pointer,
+          context.pointer,
           spec,
           spec?.byteLength ?? 0,
           own,
@@ -133,7 +133,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       const o = at(output), r = at(residual), spec = packSpec(states.spec, 0);
       run("tkf_filter_observe_batch", () =>
         symbols.tkf_filter_observe_batch(
-          ...[pointer, spec, SPEC_BYTES, s, s.byteLength, batch, d, d.byteLength] as const,
+          ...[context.pointer, spec, SPEC_BYTES, s, s.byteLength, batch, d, d.byteLength] as const,
           ...o,
           ...r,
         ));
@@ -148,7 +148,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       const c = packCache(cache);
       run(
         "tkf_attention_decode",
-        () => symbols.tkf_attention_decode(pointer, c, c.byteLength, rows, rows.byteLength),
+        () => symbols.tkf_attention_decode(context.pointer, c, c.byteLength, rows, rows.byteLength),
       );
     },
 
@@ -162,7 +162,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       const a = at(x), w = at(weight), o = at(out);
       run(
         "tkf_linear_rows",
-        () => symbols.tkf_linear_rows(pointer, ...a, code, ...w, batch, n, k, ...list, ...o),
+        () => symbols.tkf_linear_rows(context.pointer, ...a, code, ...w, batch, n, k, ...list, ...o),
       );
     },
 
@@ -173,7 +173,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       const a = at(x), p = at(positions), list = listOf(decisions);
       run(
         "tkf_rope_kept",
-        () => symbols.tkf_rope_kept(pointer, ...a, ...p, theta, batch, heads, headDim, ...list),
+        () => symbols.tkf_rope_kept(context.pointer, ...a, ...p, theta, batch, heads, headDim, ...list),
       );
     },
 
@@ -182,12 +182,15 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       const [batch, cols] = x.shape as readonly [number, number];
       expectTensor("delta", delta, "f32", x.shape);
       const a = at(x), d = at(delta), list = listOf(decisions);
-      run("tkf_rows_add_kept", () => symbols.tkf_rows_add_kept(pointer, ...a, ...d, batch, cols, ...list));
+      run(
+        "tkf_rows_add_kept",
+        () => symbols.tkf_rows_add_kept(context.pointer, ...a, ...d, batch, cols, ...list),
+      );
     },
 
     advance(positions) {
       const p = at(positions), batch = positions.shape[0]!;
-      run("tkf_positions_advance", () => symbols.tkf_positions_advance(pointer, ...p, batch));
+      run("tkf_positions_advance", () => symbols.tkf_positions_advance(context.pointer, ...p, batch));
     },
 
     argmax(logits, ids) {
@@ -195,7 +198,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       const [rows, vocab] = logits.shape as readonly [number, number];
       expectTensor("ids", ids, "i32", [rows]);
       const l = at(logits), i = at(ids);
-      run("tkf_logits_argmax", () => symbols.tkf_logits_argmax(pointer, ...l, rows, vocab, ...i));
+      run("tkf_logits_argmax", () => symbols.tkf_logits_argmax(context.pointer, ...l, rows, vocab, ...i));
     },
 
     write(to: Tensor, values: HostTensor) {

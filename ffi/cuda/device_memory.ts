@@ -1,6 +1,7 @@
 /** Memory, one stream, graphs and events of a GPU, through the CUDA driver. */
 import type { CudaDevice, CudaDriver } from "./driver.ts";
 import { RESULT } from "./driver_symbols.ts";
+import type { Scope } from "../owned.ts";
 import { FreeList, pieceBytes } from "./free_list.ts";
 import {
   type CopyOffsets,
@@ -8,10 +9,11 @@ import {
   type DeviceGraph,
   type DeviceMemory,
   expectPiece,
+  OwnedBuffer,
+  OwnedGraph,
 } from "./memory.ts";
+import { CudaEvent, openStream } from "./stream.ts";
 
-/** `CU_STREAM_NON_BLOCKING`: no order with the default stream. */
-const NON_BLOCKING = 1;
 /** `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`. */
 const THREAD_LOCAL = 1;
 
@@ -21,38 +23,45 @@ const STAGED_BYTES = 65536;
 /** Share of a device's memory that may be kept for later allocations. */
 const KEPT_SHARE = 1 / 16;
 
-/** Frees what its owners lost sight of. */
-const abandoned = new FinalizationRegistry<() => void>((free) => free());
-
 /** A stream and the memory of one device. */
 export class CudaMemory implements DeviceMemory {
   readonly #driver: CudaDriver;
   readonly #device: CudaDevice;
-  readonly #context: Deno.PointerValue;
   readonly #kept: FreeList | undefined;
+  readonly #stream: Deno.PointerValue;
   #recording = false;
   /** What was freed while work was recorded: the driver frees nothing meanwhile. */
   #freedLater: bigint[] = [];
-  readonly stream: Deno.PointerValue;
+  readonly scope: Scope;
 
   /**
    * Retains the device's primary context, makes it current and makes a stream. `reuse`: freed memory is kept for later
    * allocations, up to a sixteenth of the device's. That spares waits, and hides from compute-sanitizer what a kernel
    * touches past a buffer's end.
+   *
+   * @throws {NativeLibraryError} If another device is open in this thread.
    */
   constructor(driver: CudaDriver, device: CudaDevice, { reuse = false }: { readonly reuse?: boolean } = {}) {
     this.#driver = driver;
     this.#device = device;
     this.#kept = reuse ? new FreeList(KEPT_SHARE * device.memoryBytes) : undefined;
-    const { symbols } = driver;
-    const out = new BigUint64Array(1);
-    const handle = new Int32Array(1);
-    driver.check("cuDeviceGet", symbols.cuDeviceGet(handle, device.ordinal));
-    driver.check("cuDevicePrimaryCtxRetain", symbols.cuDevicePrimaryCtxRetain(out, handle[0]!));
-    this.#context = Deno.UnsafePointer.create(out[0]!);
-    this.#makeCurrent();
-    driver.check("cuStreamCreate", symbols.cuStreamCreate(out, NON_BLOCKING));
-    this.stream = Deno.UnsafePointer.create(out[0]!);
+    const { stream, scope } = openStream(driver, device, freerOf(driver, this.#kept));
+    this.#stream = stream;
+    this.scope = scope;
+  }
+
+  get stream(): Deno.PointerValue {
+    this.scope.expectOpen();
+    return this.#stream;
+  }
+
+  /** Waits for the stream and gives everything back: graphs, events, contexts and buffers, the stream, the context. */
+  [Symbol.dispose](): void {
+    if (this.scope.ended) return;
+    this.#refuseWhileRecording("dispose");
+    // What fails was told to whoever waited for its results, and must not keep the rest from being given back.
+    this.#driver.symbols.cuStreamSynchronize(this.#stream);
+    this.scope[Symbol.dispose]();
   }
 
   get description(): string {
@@ -65,16 +74,18 @@ export class CudaMemory implements DeviceMemory {
       throw new RangeError(`Cannot allocate ${bytes} bytes: expected a whole number from 0`);
     }
     this.#refuseWhileRecording("allocate");
+    this.scope.expectOpen();
     const { symbols } = this.#driver, kept = this.#kept;
     const size = kept === undefined || bytes === 0 ? bytes : pieceBytes(bytes);
     const own = size === 0 ? 0n : kept?.take(size) ?? this.#allocate(size);
     // Freeing waits for what still runs. A failed free has nobody to tell: what broke the context is told by the next
     // call.
-    const buffer = new OwnedBuffer(own, bytes, (address) => {
-      if (kept?.put(size, address)) return;
-      if (this.#recording) this.#freedLater.push(address);
-      else symbols.cuMemFree_v2(address);
-    });
+    const free = () => {
+      if (own === 0n || kept?.put(size, own)) return;
+      if (this.#recording) this.#freedLater.push(own);
+      else symbols.cuMemFree_v2(own);
+    };
+    const buffer = new OwnedBuffer(Deno.UnsafePointer.create(own), bytes, free, this.scope);
     if (bytes > 0) {
       const cleared = symbols.cuMemsetD8Async(own, 0, BigInt(bytes), this.stream);
       if (cleared !== RESULT.success) buffer[Symbol.dispose]();
@@ -99,7 +110,7 @@ export class CudaMemory implements DeviceMemory {
 
   /** Gives memory back to the device that is kept for later allocations. */
   trim(): void {
-    for (const address of this.#kept?.clear() ?? []) this.#driver.symbols.cuMemFree_v2(address);
+    freerOf(this.#driver, this.#kept)();
   }
 
   write(to: DeviceBuffer, data: ArrayBufferView, offset = 0): void {
@@ -170,41 +181,31 @@ export class CudaMemory implements DeviceMemory {
     const made = symbols.cuGraphInstantiateWithFlags(executable, recorded, 0n);
     symbols.cuGraphDestroy(recorded);
     this.#driver.check("cuGraphInstantiate", made);
-    return new OwnedGraph(
-      executable[0]!,
-      (handle) => this.#driver.check("cuGraphLaunch", symbols.cuGraphLaunch(handle, this.stream)),
-      (handle) => void symbols.cuGraphExecDestroy(handle),
+    return new OwnedGraph(Deno.UnsafePointer.create(executable[0]!), {
+      launch: (handle) => this.#driver.check("cuGraphLaunch", symbols.cuGraphLaunch(handle, this.stream)),
+      free: destroyerOf(this.#driver),
       work,
-    );
+    }, this.scope);
+  }
+
+  /** A mark in the stream's work, to take times with. */
+  event(): CudaEvent {
+    return new CudaEvent(this.#driver, this.stream, this.scope);
   }
 
   /** Milliseconds that `work` takes on the device, measured by events around it; waits for it. */
   time(work: () => void): number {
-    const { symbols } = this.#driver;
-    const events = [0, 1].map(() => {
-      const out = new BigUint64Array(1);
-      this.#driver.check("cuEventCreate", symbols.cuEventCreate(out, 0));
-      return Deno.UnsafePointer.create(out[0]!);
-    });
-    try {
-      this.#driver.check("cuEventRecord", symbols.cuEventRecord(events[0]!, this.stream));
-      work();
-      this.#driver.check("cuEventRecord", symbols.cuEventRecord(events[1]!, this.stream));
-      this.#driver.check("cuEventSynchronize", symbols.cuEventSynchronize(events[1]!));
-      const ms = new Float32Array(1);
-      this.#driver.check("cuEventElapsedTime", symbols.cuEventElapsedTime(ms, events[0]!, events[1]!));
-      return ms[0]!;
-    } finally {
-      for (const event of events) symbols.cuEventDestroy_v2(event);
-    }
+    using begun = this.event();
+    using ended = this.event();
+    begun.record();
+    work();
+    ended.record();
+    ended.synchronize();
+    return ended.since(begun);
   }
 
   #refuseWhileRecording(what: string): void {
     if (this.#recording) throw new Error(`Cannot ${what} device memory while work is recorded`);
-  }
-
-  #makeCurrent(): void {
-    this.#driver.check("cuCtxSetCurrent", this.#driver.symbols.cuCtxSetCurrent(this.#context));
   }
 
   #outOfMemory(bytes: number): RangeError {
@@ -222,63 +223,16 @@ export class CudaMemory implements DeviceMemory {
   }
 }
 
-/** A driver's handle or address that is given back once. */
-class Owned implements Disposable {
-  #value: bigint | undefined;
-  readonly #free: (value: bigint) => void;
-
-  constructor(value: bigint, free: (value: bigint) => void) {
-    this.#value = value;
-    this.#free = free;
-    if (value !== 0n) abandoned.register(this, () => free(value), this);
-  }
-
-  protected get value(): bigint {
-    if (this.#value === undefined) throw new Error("Cannot use device memory: it was freed");
-    return this.#value;
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#value === undefined) return;
-    const value = this.#value;
-    this.#value = undefined;
-    abandoned.unregister(this);
-    if (value !== 0n) this.#free(value);
-  }
+/** What gives a graph back. It must not hold the work that the graph's owner holds, which may hold that owner. */
+function destroyerOf({ symbols }: CudaDriver): (handle: Deno.PointerValue) => void {
+  return (handle) => void symbols.cuGraphExecDestroy(handle);
 }
 
-class OwnedBuffer extends Owned implements DeviceBuffer {
-  readonly bytes: number;
-
-  constructor(address: bigint, bytes: number, free: (address: bigint) => void) {
-    super(address, free);
-    this.bytes = bytes;
-  }
-
-  get address(): Deno.PointerValue {
-    return Deno.UnsafePointer.create(this.value);
-  }
-}
-
-class OwnedGraph extends Owned implements DeviceGraph {
-  /** What was recorded: it holds the tensors whose addresses the graph knows, so that they live as long. */
-  readonly work: () => void;
-  readonly #launch: (handle: Deno.PointerValue) => void;
-
-  constructor(
-    handle: bigint,
-    launch: (handle: Deno.PointerValue) => void,
-    free: (handle: Deno.PointerValue) => void,
-    work: () => void,
-  ) {
-    super(handle, (value) => free(Deno.UnsafePointer.create(value)));
-    this.#launch = launch;
-    this.work = work;
-  }
-
-  launch(): void {
-    this.#launch(Deno.UnsafePointer.create(this.value));
-  }
+/** What gives back the memory that is kept. It must not hold the stream's scope. */
+function freerOf({ symbols }: CudaDriver, kept: FreeList | undefined): () => void {
+  return () => {
+    for (const address of kept?.clear() ?? []) symbols.cuMemFree_v2(address);
+  };
 }
 
 function numberOf(buffer: DeviceBuffer): bigint {

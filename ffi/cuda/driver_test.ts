@@ -3,50 +3,13 @@ import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "
 import { buildEmulated } from "../../build.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { CudaMemory } from "./device_memory.ts";
-import { CudaDriver, openDriver } from "./driver.ts";
-import { DRIVER_SYMBOLS } from "./driver_symbols.ts";
+import { openDriver } from "./driver.ts";
 import { openEmulatedLibrary } from "./emulated.ts";
+import { compiler, driverWith, fake, folder, memoryWith, withFakeDriver } from "./fake_driver_testing.ts";
 import { pieceBytes } from "./free_list.ts";
 import { openCuda } from "./open.ts";
 
-const folder = await Deno.makeTempDir();
-const path = `${folder}/libcuda.so`;
-const source = new URL("testdata/fake_driver.c", import.meta.url).pathname;
-const compiler = Deno.env.get("CXX")?.split(" ")[0].replace("g++", "gcc").replace("clang++", "clang") ??
-  "gcc";
-const built = await new Deno.Command(compiler, {
-  args: ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", source, "-o", path],
-}).output();
-assert(built.success, new TextDecoder().decode(built.stderr));
-
-const library = Deno.dlopen(path, {
-  ...DRIVER_SYMBOLS,
-  fake_live: { parameters: [], result: "i32" },
-  fake_waits: { parameters: [], result: "i32" },
-  setenv: { parameters: ["buffer", "buffer", "i32"], result: "i32" },
-});
-const { fake_live: live, setenv } = library.symbols;
-const bytes = (text: string) => new TextEncoder().encode(`${text}\0`);
-
-/** A driver that behaves as the settings say. Deno's own environment is not the one that C reads. */
-function driverWith(settings: { readonly [name: string]: number } = {}): CudaDriver {
-  const defaults = {
-    FAKE_VERSION: 13000,
-    FAKE_DEVICES: 1,
-    FAKE_ARCH: 90,
-    FAKE_MEMORY: 2 ** 30,
-    FAKE_INIT: 0,
-    FAKE_CLEAR: 0,
-  };
-  for (const [name, value] of Object.entries({ ...defaults, ...settings })) {
-    setenv(bytes(name), bytes(String(value)), 1);
-  }
-  return new CudaDriver(library.symbols);
-}
-const memoryWith = (settings = {}) => {
-  const driver = driverWith(settings);
-  return new CudaMemory(driver, driver.device(0));
-};
+const { fake_live: live } = fake;
 
 Deno.test("openDriver() names the library it lacks and the way on", () => {
   const error = assertThrows(() => openDriver("libcuda-that-is-not-there.so.1"), NativeLibraryError);
@@ -192,7 +155,7 @@ Deno.test("CudaMemory says how much memory was asked for and how much there is",
 
 Deno.test("CudaMemory.capture() records work that runs when the graph is launched", () => {
   const memory = memoryWith();
-  const driver = library.symbols;
+  const driver = fake;
   using a = memory.alloc(4);
   const before = live();
   {
@@ -249,9 +212,9 @@ Deno.test("CudaMemory.write() waits where the driver may read the data later", (
   const memory = memoryWith();
   using to = memory.alloc(2 ** 20);
   const waits = (bytes: number) => {
-    const before = library.symbols.fake_waits();
+    const before = fake.fake_waits();
     memory.write(to, new Uint8Array(bytes));
-    return library.symbols.fake_waits() - before;
+    return fake.fake_waits() - before;
   };
   assertEquals([waits(65536), waits(65537)], [0, 1]);
 });
@@ -265,26 +228,22 @@ Deno.test("CudaMemory.time() gives the milliseconds between two events", () => {
 Deno.test("openCuda() opens one device a thread, and wgmma where there is some", async () => {
   driverWith({ FAKE_DEVICES: 2 });
   const library = (await buildEmulated()).path; // it takes any stream
-  const env = { TOKENFILTER_CUDA_DRIVER: path, TOKENFILTER_CUBLASLT: "none" };
-  const before = Object.keys(env).map((name) => [name, Deno.env.get(name)] as const);
-  for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
-  try {
-    for (let turn = 0; turn < 2; turn++) {
-      assertMatch((await openCuda({ library })).description, /^cuda: Stand-in 0, sm_90/);
-    }
+  await withFakeDriver(async () => {
+    using first = await openCuda({ library });
+    using second = await openCuda({ library });
+    for (const { description } of [first, second]) assertMatch(description, /^cuda: Stand-in 0, sm_90/);
     const other = "Cannot open CUDA device 1: found device 0 open in this thread";
     await assertRejects(() => openCuda({ library, device: 1 }), NativeLibraryError, other);
-    assertEquals((await openCuda({ library, wgmma: true })).useWgmma(true), true);
+    using wide = await openCuda({ library, wgmma: true });
+    assertEquals(wide.useWgmma(true), true);
     const { symbols } = openEmulatedLibrary(library), none = "Cannot use wgmma on Stand-in 0";
     try {
       symbols.tkf_emulator_arch(80);
+      const before = fake.fake_streams();
       await assertRejects(() => openCuda({ library, wgmma: true }), NativeLibraryError, none);
+      assertEquals(fake.fake_streams(), before);
     } finally {
       symbols.tkf_emulator_arch(0);
     }
-  } finally {
-    for (const [name, value] of before) {
-      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
-    }
-  }
+  });
 });

@@ -3,6 +3,7 @@
  * process, on the heap, so that the address sanitizer sees what goes outside.
  */
 import { NativeLibraryError } from "../../lib/errors.ts";
+import { Scope } from "../owned.ts";
 import { STATUS } from "../symbols.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
@@ -13,6 +14,8 @@ import {
   type DeviceGraph,
   type DeviceMemory,
   expectPiece,
+  OwnedBuffer,
+  OwnedGraph,
 } from "./memory.ts";
 import { CUDA_SYMBOLS, type CudaSymbols } from "./symbols.ts";
 
@@ -83,7 +86,7 @@ export function openEmulatedLibrary(path: string): Emulated {
 
 class HeapMemory implements DeviceMemory {
   readonly description = "emulated device";
-  readonly stream = null;
+  readonly scope = new Scope("Cannot use the emulated device: its memory was disposed", () => {});
   #recording = false;
   readonly #symbols: EmulatorSymbols;
   readonly #heap: Deno.DynamicLibrary<typeof HEAP_SYMBOLS>["symbols"];
@@ -93,13 +96,20 @@ class HeapMemory implements DeviceMemory {
     this.#heap = memory;
   }
 
+  get stream(): null {
+    this.scope.expectOpen();
+    return null;
+  }
+
   alloc(bytes: number): DeviceBuffer {
     this.#refuseWhileRecording("allocate");
+    this.scope.expectOpen();
     const address = bytes === 0 ? null : this.#heap.calloc(BigInt(bytes), 1n);
     if (bytes > 0 && address === null) {
       throw new RangeError(`Cannot allocate ${bytes} bytes: the heap has no more`);
     }
-    return new HeapBuffer(address, bytes, this.#heap.free);
+    const { free } = this.#heap;
+    return new OwnedBuffer(address, bytes, (own) => own !== null && free(own), this.scope);
   }
 
   write(to: DeviceBuffer, data: ArrayBufferView, offset = 0): void {
@@ -130,11 +140,14 @@ class HeapMemory implements DeviceMemory {
     if (this.#recording) throw new Error(`Cannot ${what} device memory while work is recorded`);
   }
 
-  synchronize(): void {} // launches have run when they return
+  synchronize(): void { // launches have run when they return
+    this.scope.expectOpen();
+  }
 
   trim(): void {} // nothing is kept
 
   capture(work: () => void): DeviceGraph {
+    this.scope.expectOpen();
     const begun = this.#symbols.tkf_emulator_capture_begin();
     if (begun !== STATUS.ok) throw new Error(`Cannot begin a capture: found status ${begun}`);
     const out = new BigUint64Array(1);
@@ -152,41 +165,18 @@ class HeapMemory implements DeviceMemory {
         `Cannot capture this work: found status ${status}, as of a call that waits or allocates`,
       );
     }
-    return {
-      launch: () => {
-        const launched = this.#symbols.tkf_emulator_graph_launch(graph);
+    return new OwnedGraph(graph, {
+      launch: (handle) => {
+        const launched = this.#symbols.tkf_emulator_graph_launch(handle);
         if (launched !== STATUS.ok) throw new Error(`Cannot launch a graph: found status ${launched}`);
       },
-      [Symbol.dispose]: () => {
-        this.#symbols.tkf_emulator_graph_destroy(graph);
-      },
-    };
-  }
-}
-
-class HeapBuffer implements DeviceBuffer {
-  readonly bytes: number;
-  readonly #address: Deno.PointerValue;
-  readonly #free: (address: Deno.PointerValue) => void;
-  #freed = false;
-  static readonly #abandoned = new FinalizationRegistry<() => void>((free) => free());
-
-  constructor(address: Deno.PointerValue, bytes: number, free: (address: Deno.PointerValue) => void) {
-    this.#address = address;
-    this.bytes = bytes;
-    this.#free = free;
-    if (address !== null) HeapBuffer.#abandoned.register(this, () => free(address), this);
-  }
-
-  get address(): Deno.PointerValue {
-    if (this.#freed) throw new Error("Cannot use device memory: it was freed");
-    return this.#address;
+      free: (handle) => void this.#symbols.tkf_emulator_graph_destroy(handle),
+      work,
+    }, this.scope);
   }
 
   [Symbol.dispose](): void {
-    if (this.#freed) return;
-    this.#freed = true;
-    HeapBuffer.#abandoned.unregister(this);
-    if (this.#address !== null) this.#free(this.#address);
+    this.#refuseWhileRecording("dispose");
+    this.scope[Symbol.dispose]();
   }
 }

@@ -1,4 +1,5 @@
 /** Device memory as the CUDA backend sees it: the driver's on a GPU, this process's own under the emulator. */
+import { Owned, type Scope } from "../owned.ts";
 
 /** A piece of device memory. Owned: freed by `using`, or some time after nobody holds it any more. */
 export interface DeviceBuffer extends Disposable {
@@ -16,12 +17,18 @@ export interface CopyOffsets {
   readonly to: number;
 }
 
-/** A stream of work on one device, and its memory. All copies are in the stream's order. */
-export interface DeviceMemory {
+/**
+ * A stream of work on one device, and its memory. All copies are in the stream's order. Owned: `using` gives back all
+ * that is left on it and the stream itself; where nobody does, it ends once nobody holds it or anything made with it.
+ * Any use afterwards throws an `Error`.
+ */
+export interface DeviceMemory extends Disposable {
   /** One line: the device, or that it is emulated. */
   readonly description: string;
-  /** The stream that kernels are launched on (`CUstream`). */
+  /** The stream that kernels are launched on (`CUstream`). @throws {Error} After it was disposed. */
   readonly stream: Deno.PointerValue;
+  /** What is made here ends before the stream does. */
+  readonly scope: Scope;
   /** Zeroed memory. @throws {RangeError} If there is not so much left; the message says how much is. */
   alloc(bytes: number): DeviceBuffer;
   /** Copies from this process into a buffer, from its byte `offset` on. Returns when `data` may be changed again. */
@@ -60,4 +67,60 @@ export function expectPiece(buffer: DeviceBuffer, offset: number, bytes: number)
 /** An address `offset` bytes after another. */
 export function addressAt(address: Deno.PointerValue, offset: number): Deno.PointerValue {
   return offset === 0 || address === null ? address : Deno.UnsafePointer.offset(address, offset);
+}
+
+/** A {@linkcode DeviceBuffer} that is given back once. */
+export class OwnedBuffer implements DeviceBuffer {
+  readonly bytes: number;
+  readonly #owned: Owned<Deno.PointerValue>;
+
+  /** @param free Gives the memory back; it must not hold the buffer. @param scope Of the stream that it is used on. */
+  constructor(
+    address: Deno.PointerValue,
+    bytes: number,
+    free: (address: Deno.PointerValue) => void,
+    scope: Scope,
+  ) {
+    this.bytes = bytes;
+    this.#owned = new Owned("Cannot use device memory: it was freed", address, free, scope);
+  }
+
+  get address(): Deno.PointerValue {
+    return this.#owned.value;
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned[Symbol.dispose]();
+  }
+}
+
+/** A {@linkcode DeviceGraph} that is given back once. */
+export class OwnedGraph implements DeviceGraph {
+  /** What was recorded: it holds the tensors whose addresses the graph knows, so that they live as long. */
+  readonly work: () => void;
+  readonly #launch: (handle: Deno.PointerValue) => void;
+  readonly #owned: Owned<Deno.PointerValue>;
+
+  /** @param free Gives the graph back; it must not hold the owner. @param scope Of the stream that it runs on. */
+  constructor(
+    handle: Deno.PointerValue,
+    { launch, free, work }: {
+      readonly launch: (handle: Deno.PointerValue) => void;
+      readonly free: (handle: Deno.PointerValue) => void;
+      readonly work: () => void;
+    },
+    scope: Scope,
+  ) {
+    this.#launch = launch;
+    this.work = work;
+    this.#owned = new Owned("Cannot run recorded work: it was freed", handle, free, scope);
+  }
+
+  launch(): void {
+    this.#launch(this.#owned.value);
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned[Symbol.dispose]();
+  }
 }

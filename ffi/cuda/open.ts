@@ -29,12 +29,21 @@ export interface CudaOptions {
 }
 
 const opened = new Map<string, CudaSymbols>();
-/** The device that is current in this thread: what the library launches goes there. */
-let current: number | undefined;
 
 /**
  * Opens the CUDA library on a device, with a stream of its own, and cuBLASLt for its products of many rows where that is
- * installed (or lies at `TOKENFILTER_CUBLASLT`).
+ * installed (or lies at `TOKENFILTER_CUBLASLT`). `using` gives all that the device holds back where the block ends; any
+ * use afterwards throws. Without it, that is given back some time after nobody holds the backend or a tensor of it.
+ *
+ * @example
+ * ```ts ignore
+ * import { openCuda } from "@tokenfilter/tokenfilter/ffi";
+ * import { hostTensor } from "@tokenfilter/tokenfilter";
+ * using backend = await openCuda();
+ * const x = backend.upload(hostTensor("f32", [1, 2], Float32Array.of(0, 1)));
+ * backend.swiglu(x, x, x);
+ * console.assert(Math.abs(backend.read(x).data[1] - 0.7310586) < 1e-6);
+ * ```
  *
  * @throws {NativeLibraryError} If there is no driver or device, they are too old, another device is open in this thread,
  * or the library is not built, not whole, or of another version. The message says what was found and the mend.
@@ -43,24 +52,22 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   const driver = openDriver();
   const device = driver.device(options.device ?? 0);
   const { path, nvcc } = await findCudaLibrary(options.library);
-  if (current !== undefined && current !== device.ordinal) {
-    throw new NativeLibraryError(
-      `Cannot open CUDA device ${device.ordinal}: found device ${current} open in this thread, expected one a thread; ` +
-        "open the other in a Worker",
-    );
-  }
   // A driver runs what was built for its own major version, later minor ones included.
   if (nvcc !== undefined) driver.expectVersion(1000 * Number.parseInt(nvcc));
   const memory = new CudaMemory(driver, device, { reuse: options.reuse ?? true });
-  current = device.ordinal;
-  const context = new CudaContext(loadCudaLibrary(path), memory);
-  if (options.wgmma && !context.useWgmma(true)) {
-    throw new NativeLibraryError(
-      `Cannot use wgmma on ${memory.description}: expected a device of sm_90, and a library built for 90a`,
-    );
+  try {
+    const context = new CudaContext(loadCudaLibrary(path), memory);
+    if (options.wgmma && !context.useWgmma(true)) {
+      throw new NativeLibraryError(
+        `Cannot use wgmma on ${memory.description}: expected a device of sm_90, and a library built for 90a`,
+      );
+    }
+    loadCublasLt(context);
+    return new CudaBackend(context, memory);
+  } catch (error) {
+    memory[Symbol.dispose]();
+    throw error;
   }
-  loadCublasLt(context);
-  return new CudaBackend(context, memory);
 }
 
 /** The entry of {@linkcode CUDA_ARCHS} that is made for a device; "80", whose PTX it compiles, where none is. */

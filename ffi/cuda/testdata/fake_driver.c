@@ -1,7 +1,7 @@
 /* A stand-in for libcuda.so.1: "device" memory on the heap, work done at once, and a record of what was asked. Its
  * behaviour is set by environment variables when cuInit is called:
  *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit)
- *   FAKE_CLEAR (result of cuMemsetD8Async) */
+ *   FAKE_CLEAR (result of cuMemsetD8Async)  FAKE_STREAM (result of cuStreamCreate) */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,9 @@
 typedef int Result;
 typedef uint64_t Pointer;
 
-static int version, devices, arch, init_result, clear_result, capturing, broken, live, waits;
+static int version, devices, arch, init_result, clear_result, stream_result, capturing, broken, live, waits;
+static int events, streams, contexts, misuses;
+static void* current;
 static uint64_t memory, used;
 static double clock_ms;
 
@@ -27,6 +29,7 @@ Result cuInit(unsigned flags) {
   memory = (uint64_t)setting("FAKE_MEMORY", 1 << 30);
   init_result = (int)setting("FAKE_INIT", 0);
   clear_result = (int)setting("FAKE_CLEAR", 0);
+  stream_result = (int)setting("FAKE_STREAM", 0);
   return init_result;
 }
 Result cuDriverGetVersion(int* out) { return *out = version, 0; }
@@ -56,8 +59,14 @@ Result cuDeviceGetAttribute(int* out, int attribute, int device) {
   return 1;
 }
 Result cuDeviceTotalMem_v2(uint64_t* out, int device) { return *out = memory, device < 0; }
-Result cuDevicePrimaryCtxRetain(void** out, int device) { return *out = &memory, device < 0; }
-Result cuCtxSetCurrent(void* context) { return context != &memory; }
+Result cuDevicePrimaryCtxRetain(void** out, int device) { return *out = &memory, contexts++, device < 0; }
+/* The last release destroys the context: nobody may need it, nor have it current. */
+Result cuDevicePrimaryCtxRelease_v2(int device) {
+  contexts--;
+  if (contexts < 0 || (contexts == 0 && (live > 0 || events > 0 || streams > 0 || current != NULL))) misuses++;
+  return device < 0;
+}
+Result cuCtxSetCurrent(void* context) { return current = context, context != NULL && context != &memory; }
 Result cuMemGetInfo_v2(uint64_t* free_bytes, uint64_t* total) {
   return *free_bytes = memory - used, *total = memory, 0;
 }
@@ -74,6 +83,7 @@ Result cuMemAlloc_v2(Pointer* out, uint64_t bytes) {
   return 0;
 }
 Result cuMemFree_v2(Pointer address) {
+  if (current == NULL) return misuses++, 201;
   if (capturing) return broken = 1, 900;
   char* block = (char*)(uintptr_t)address - 64;
   uint64_t bytes;
@@ -107,8 +117,16 @@ Result cuMemsetD8Async(Pointer to, uint8_t value, uint64_t bytes, void* stream) 
   }
   return memset(at(to), value, bytes), 0;
 }
-Result cuStreamCreate(void** out, unsigned flags) { return *out = &used, flags != 1; }
+Result cuStreamCreate(void** out, unsigned flags) {
+  if (stream_result != 0) return stream_result;
+  return *out = &used, streams++, flags != 1;
+}
+Result cuStreamDestroy_v2(void* stream) {
+  if (current == NULL || streams == 0) misuses++;
+  return streams--, stream != &used;
+}
 Result cuStreamSynchronize(void* stream) {
+  if (streams == 0) return misuses++, 400;
   if (capturing) return broken = 1, 900;
   waits++;
   return stream != &used;
@@ -131,13 +149,22 @@ Result cuGraphExecDestroy(void* graph) { return live--, graph != &recorded; }
 Result cuGraphDestroy(void* graph) { return live--, graph != &recorded; }
 Result cuEventCreate(void** out, unsigned flags) {
   double* event = malloc(sizeof(double));
-  return *out = event, *event = -1, (Result)flags;
+  return *out = event, *event = -1, events++, (Result)flags;
 }
 Result cuEventRecord(double* event, void* stream) { return *event = (clock_ms += 2.5), stream != &used; }
 Result cuEventSynchronize(double* event) { return *event < 0; }
 Result cuEventElapsedTime(float* out, double* from, double* to) { return *out = (float)(*to - *from), 0; }
-Result cuEventDestroy_v2(void* event) { return free(event), 0; }
+Result cuEventDestroy_v2(void* event) {
+  if (current == NULL) misuses++;
+  return free(event), events--, 0;
+}
 /* For the test alone: pieces of memory and graphs that were not given back. */
 int fake_live(void) { return live; }
+/* Events, streams and contexts that were not given back. */
+int fake_events(void) { return events; }
+int fake_streams(void) { return streams; }
+int fake_contexts(void) { return contexts; }
+/* And what was given back twice, too late, or used after it was given back. */
+int fake_misuses(void) { return misuses; }
 /* And how often somebody waited for the stream. */
 int fake_waits(void) { return waits; }

@@ -1,0 +1,204 @@
+/** Everything that the driver gives out is given back, in an order that it allows, and not used afterwards. */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { buildEmulated } from "../../build.ts";
+import { NativeLibraryError } from "../../lib/errors.ts";
+import { f32Data, hostTensor } from "../../lib/tensor.ts";
+import type { CudaBackend } from "./backend.ts";
+import { CudaMemory } from "./device_memory.ts";
+import { openEmulatedLibrary } from "./emulated.ts";
+import { driverWith, fake, leftOvers, memoryWith, withFakeDriver } from "./fake_driver_testing.ts";
+import { loadCudaLibrary, openCuda } from "./open.ts";
+
+const NOTHING = { left: [0, 0, 0, 0], misuses: 0 };
+const library = (await buildEmulated()).path; // it takes any stream
+const numbers = hostTensor("f32", [1, 4], Float32Array.of(0, 1, 2, 3));
+
+/** Lets the collector run until `done`, or for 5 s. */
+async function collectUntil(done: () => boolean): Promise<void> {
+  setFlagsFromString("--expose-gc");
+  const gc = runInNewContext("gc") as () => void;
+  for (let i = 0; i < 500 && !done(); i++) {
+    gc();
+    await new Promise((go) => setTimeout(go, 10));
+  }
+}
+
+Deno.test("CudaMemory gives back graphs, events, kept and used buffers, stream and context when disposed", () => {
+  const driver = driverWith();
+  const memory = new CudaMemory(driver, driver.device(0), { reuse: true });
+  const buffer = memory.alloc(16), none = memory.alloc(0), event = memory.event();
+  const fill = () =>
+    fake.cuMemsetD8Async(BigInt(Deno.UnsafePointer.value(buffer.address)), 7, 4n, memory.stream);
+  const graph = memory.capture(() => void fill());
+  memory.alloc(4000)[Symbol.dispose](); // kept
+  assertEquals(leftOvers().left, [3, 1, 1, 1]);
+  const waits = fake.fake_waits();
+  memory[Symbol.dispose]();
+  memory[Symbol.dispose]();
+  assertEquals([leftOvers(), fake.fake_waits() - waits], [NOTHING, 1]);
+  for (const owned of [graph, event, buffer, none]) owned[Symbol.dispose]();
+  assertEquals(leftOvers(), NOTHING);
+});
+
+Deno.test("CudaMemory refuses any use once it was disposed", () => {
+  const memory = memoryWith();
+  const buffer = memory.alloc(16), event = memory.event(), graph = memory.capture(() => {});
+  memory[Symbol.dispose]();
+  const gone = "Cannot use CUDA device 0 (Stand-in 0): its memory and stream were disposed";
+  for (
+    const work of [
+      () => memory.alloc(4),
+      () => memory.alloc(0),
+      () => memory.synchronize(),
+      () => memory.capture(() => {}),
+      () => memory.event(),
+      () => memory.time(() => {}),
+      () => memory.stream,
+    ]
+  ) assertThrows(work, Error, gone);
+  for (
+    const work of [
+      () => memory.read(buffer),
+      () => memory.write(buffer, new Uint8Array(4)),
+      () => memory.copy(buffer, buffer, 4),
+      () => buffer.address,
+    ]
+  ) assertThrows(work, Error, "Cannot use device memory: it was freed");
+  assertThrows(() => graph.launch(), Error, "Cannot run recorded work: it was freed");
+  assertThrows(() => event.record(), Error, "Cannot use an event: it was freed");
+  memory.trim();
+  assertEquals(leftOvers(), NOTHING);
+});
+
+Deno.test("CudaMemory leaves what others in the thread hold, and another device can follow", () => {
+  const driver = driverWith({ FAKE_DEVICES: 2 });
+  const first = new CudaMemory(driver, driver.device(0)), second = new CudaMemory(driver, driver.device(0));
+  first[Symbol.dispose]();
+  assertEquals(leftOvers().left, [0, 0, 1, 1]);
+  const other = () => new CudaMemory(driver, driver.device(1));
+  assertThrows(other, NativeLibraryError, "found device 0 open in this thread, expected one a thread");
+  assertEquals(second.read(second.alloc(4)).length, 4);
+  second[Symbol.dispose]();
+  other()[Symbol.dispose]();
+  assertEquals(leftOvers(), NOTHING);
+});
+
+Deno.test("CudaMemory releases the context where the driver makes no stream", () => {
+  assertThrows(() => memoryWith({ FAKE_STREAM: 999 }), Error, "Cannot run cuStreamCreate");
+  assertEquals(leftOvers(), NOTHING);
+});
+
+Deno.test("CudaMemory cannot be disposed while work is recorded", () => {
+  using memory = memoryWith();
+  const dispose = () => memory[Symbol.dispose]();
+  assertThrows(() => memory.capture(dispose), Error, "Cannot dispose device memory while work is recorded");
+  memory.synchronize();
+});
+
+Deno.test("CudaEvent gives the milliseconds since another", () => {
+  using memory = memoryWith();
+  using begun = memory.event();
+  using ended = memory.event();
+  begun.record();
+  ended.record();
+  ended.synchronize();
+  assertEquals(ended.since(begun), 2.5);
+  begun[Symbol.dispose]();
+  assertThrows(() => ended.since(begun), Error, "Cannot use an event: it was freed");
+});
+
+Deno.test("CudaMemory gives everything back, the stream last, where nobody holds it any more", async () => {
+  const make = () => {
+    const memory = memoryWith();
+    const kept = memory.alloc(16);
+    memory.alloc(16);
+    memory.event();
+    const owner: { graph?: Disposable } = {}; // as a decoder that records its own work
+    owner.graph = memory.capture(() => void owner.graph);
+    return kept;
+  };
+  let kept: Disposable | undefined = make();
+  await collectUntil(() => leftOvers().left.join() === "1,0,1,1");
+  assertEquals(leftOvers(), { left: [1, 0, 1, 1], misuses: 0 }); // the stream of the buffer that is held
+  assert(kept !== undefined);
+  kept = undefined;
+  await collectUntil(() => leftOvers().left.join() === "0,0,0,0");
+  assertEquals(leftOvers(), NOTHING);
+});
+
+/** Uses a backend in all ways that make something. */
+function use(backend: CudaBackend): void {
+  const x = backend.upload(numbers), out = backend.alloc("f32", [1, 4]);
+  backend.swiglu(x, x, out);
+  assert(Math.abs(f32Data(backend.read(out))[1]! - 0.7310586) < 1e-6);
+  backend.free(x);
+}
+
+Deno.test("openCuda() leaves nothing behind after `using`", async () => {
+  driverWith();
+  await withFakeDriver(async () => {
+    for (const reuse of [true, false]) {
+      {
+        using backend = await openCuda({ library, reuse });
+        use(backend);
+        assert(leftOvers().left.every((count, i) => i === 1 || count > 0), `${leftOvers().left}`);
+      }
+      assertEquals(leftOvers(), NOTHING);
+    }
+  });
+});
+
+Deno.test("openCuda() leaves nothing behind where it fails", async () => {
+  driverWith();
+  const { symbols } = openEmulatedLibrary(library);
+  await withFakeDriver(async () => {
+    try {
+      symbols.tkf_emulator_arch(80);
+      let message = "";
+      await openCuda({ library, wgmma: true }).catch((error) => message = error.message);
+      assertEquals(message.slice(0, 29), "Cannot use wgmma on Stand-in ");
+    } finally {
+      symbols.tkf_emulator_arch(0);
+    }
+  });
+  assertEquals(leftOvers(), NOTHING);
+});
+
+Deno.test("openCuda() leaves nothing behind where nobody holds the backend any more", async () => {
+  driverWith();
+  await withFakeDriver(async () => {
+    await (async () => use(await openCuda({ library })))();
+  });
+  await collectUntil(() => leftOvers().left.join() === "0,0,0,0");
+  assertEquals(leftOvers(), NOTHING);
+});
+
+Deno.test("CudaBackend refuses any use once it was disposed, on a device and emulated", async () => {
+  driverWith();
+  const backends: CudaBackend[] = [openEmulatedLibrary(library).backend];
+  await withFakeDriver(async () => void backends.push(await openCuda({ library })));
+  for (const backend of backends) {
+    const x = backend.upload(numbers), none = backend.alloc("f32", [0, 4]), { decode } = backend;
+    const positions = backend.alloc("i32", [1]);
+    const graph = backend.memory.capture(() => decode.advance(positions));
+    backend[Symbol.dispose]();
+    backend[Symbol.dispose]();
+    for (const work of [() => backend.alloc("f32", [1]), () => backend.upload(numbers)]) {
+      assertThrows(work, Error, "disposed");
+    }
+    for (const work of [() => backend.read(x), () => backend.swiglu(x, x, x), () => decode.argmax(x, x)]) {
+      assertThrows(work, Error);
+    }
+    assertThrows(() => backend.read(x), Error, "Cannot use device memory: it was freed");
+    for (const work of [() => backend.synchronize(), () => backend.swiglu(none, none, none)]) {
+      assertThrows(work, Error, "Cannot use this backend: it was disposed");
+    }
+    assertThrows(() => backend.measureMachine(), Error, "Cannot use this backend: it was disposed");
+    assertThrows(() => graph.launch(), Error, "Cannot run recorded work: it was freed");
+    backend.free(x); // as before: once more does nothing
+  }
+  assertEquals(leftOvers(), NOTHING);
+  assertEquals(loadCudaLibrary(library).tkf_abi_version() > 0, true); // the library itself stays
+});
