@@ -1,5 +1,5 @@
 /**
- * Builds every kernel that is broken on purpose, and fails unless a test notices each:
+ * Builds every kernel that is broken on purpose, and fails unless a test notices each that passes on whole ones:
  * `deno run -A kernels/common/mutants/testing.ts [part of a name]`.
  */
 import { buildEmulated } from "../../../build.ts";
@@ -21,7 +21,11 @@ export function mutate(sources: Map<string, string>, { name, file, from, to }: M
 }
 
 /** Runs the mutant's test on a library; whether it passes, and what it printed. */
-async function runTest({ test, filter }: Mutant, library: string, flags: readonly string[]) {
+async function runTest(
+  { test, filter }: Pick<Mutant, "test" | "filter">,
+  library: string,
+  flags: readonly string[],
+) {
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [
       ...["test", "-A", "--no-check", "--fail-fast", ...flags],
@@ -52,6 +56,15 @@ async function resolveFlags(): Promise<string[]> {
 if (import.meta.main) {
   const chosen = MUTANTS.filter(({ name }) => name.includes(Deno.args[0] ?? ""));
   const flags = await resolveFlags();
+  const whole = (await buildEmulated()).path;
+  for (
+    const { test, filter } of new Map(chosen.map((each) => [`${each.test} ${each.filter}`, each])).values()
+  ) {
+    const { success, said } = await runTest({ test, filter }, whole, flags);
+    if (success && !said.includes(" 0 passed")) continue;
+    console.log(`${test} "${filter}" fails without a mutant, or runs no test:\n${said}`);
+    Deno.exit(1);
+  }
   let survivors = 0;
   for (const [i, mutant] of chosen.entries()) {
     const started = performance.now();
