@@ -75,7 +75,9 @@ const rowPixels = (heads: number) => Math.max(9, Math.min(26, Math.round(420 / M
 /** Pixels between the panels, where the name of the lower one stands. */
 const NAME_PIXELS = 26;
 /** Pixels around the panels: the name of the upper one, the axis, the scale of colours. */
-const MARGIN_PIXELS = 150;
+const MARGIN_PIXELS = 124;
+/** Pixels from the panels to the scale's own room, for the axis. */
+const AXIS_PIXELS = 56;
 /** Pixels of the slider. */
 const SLIDER_PIXELS = 76;
 const WORDS = {
@@ -164,9 +166,8 @@ export function plotHeadMaps({ moment, layers, numKvHeads, grids }: HeadMaps): F
         colorbar: {
           title: { text: label, side: "top", font: { size: 11 } },
           orientation: "h",
-          y: 0,
+          y: -AXIS_PIXELS / inner,
           yanchor: "top",
-          ypad: 56,
           thickness: 8,
           outlinewidth: 0,
           nticks: 5,

@@ -182,8 +182,11 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
   return new Figure({
     title,
     caption: (isPerplexity
-      ? "Lower is better. A rule is worth something where it lies below the grey band of the random control (mean and " +
-        "range over its seeds) with the same recent window. " +
+      ? "Lower is better. " +
+        (bands.length === 0
+          ? ""
+          : "A rule is worth something where it lies below the grey band of the random control " +
+            "(mean and range over its seeds) with the same recent window. ") +
         "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
       : "Mean KL(dense || filtered) of the next-token distributions, in nats; lower is better. Rings mark the trials " +
         "on the Pareto front of perplexity.") + lost,

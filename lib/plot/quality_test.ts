@@ -78,6 +78,9 @@ Deno.test("plotQuality() draws every curve, the band, the front and the dense li
   ]);
   assert(figure.data.some((trace) => trace.fill === "tonexty"));
   assertStringIncludes(figure.caption, "1 trial without");
+  assertStringIncludes(figure.caption, "grey band");
+  const alone = makeSummary([makeTrial({ pruneRatio: 0.3 }, 0.3, 60)]);
+  assert(!plotQuality(collectQuality(alone), "perplexity").caption.includes("grey band"));
   const styles = figure.data.slice(3, 7).map((trace) => JSON.stringify([trace.marker, trace.line]));
   assertEquals(new Set(styles).size, styles.length);
 });
