@@ -284,7 +284,7 @@ async function main(args: readonly string[]): Promise<number> {
   const driver = openDriver(), device = driver.device(ordinal);
   const onProgress = (message: string) => progress.line(message);
   const { manifest } = await buildCuda({ archs: [buildArchOf(device.arch)], onProgress });
-  const backend: CudaBackend = await openCuda({ device: ordinal });
+  using backend: CudaBackend = await openCuda({ device: ordinal });
   progress.line(backend.description);
   const memory = backend.memory as CudaMemory;
   const gpu: Gpu = { backend, device, time: (work) => memory.time(work) };

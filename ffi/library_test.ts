@@ -113,6 +113,30 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "openCpu() ends a backend's threads after `using`, and refuses any use then",
+  ignore: Deno.build.os !== "linux", // where threads can be counted
+  fn: async () => {
+    const result = await inChild(
+      {},
+      `
+      const { openCpu } = await load("ffi/mod.ts");
+      const threads = () => [...Deno.readDirSync("/proc/self/task")].length;
+      const before = threads();
+      const backend = await openCpu({ threads: 100, blas: "none" });
+      const most = threads() - before;
+      backend[Symbol.dispose]();
+      backend[Symbol.dispose]();
+      const left = threads() - before;
+      const x = backend.alloc("f32", [1, 1]);
+      let message = "";
+      try { backend.swiglu(x, x, x); } catch (error) { message = error.message; }
+      return { many: most >= 99, few: left < 50, message };`,
+    );
+    assertEquals(result, { many: true, few: true, message: "Cannot use this backend: it was disposed" });
+  },
+});
+
 Deno.test("openCpu() works in Workers, and outlives one that was the first to open the library", async () => {
   const result = await inChild(
     {},

@@ -216,7 +216,7 @@ export abstract class NativeBackend implements Backend, Disposable {
       nll: this.#doubles(nll),
       baseNll: this.#doubles(baseNll),
       kl: this.#doubles(kl),
-      agree: this.read(agree).data as Uint8Array<ArrayBuffer>,
+      agree: this.#taken(agree) as Uint8Array<ArrayBuffer>,
     };
   }
 
@@ -232,6 +232,13 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   #doubles(tensor: Tensor): Float64Array<ArrayBuffer> {
-    return this.read(tensor).data as Float64Array<ArrayBuffer>;
+    return this.#taken(tensor) as Float64Array<ArrayBuffer>;
+  }
+
+  /** The values of a tensor that nobody else has; its memory is given back. */
+  #taken(tensor: Tensor): HostTensor["data"] {
+    const { data } = this.read(tensor);
+    this.free(tensor);
+    return data;
   }
 }

@@ -8,16 +8,20 @@ import { loadCublasLt } from "./cublaslt.ts";
 import { CudaBackend } from "./backend.ts";
 import type { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
+import { openCuda } from "./open.ts";
 import { type OpenDevice, openTestDevice, testsOnGpu } from "./testing.ts";
 
 const onGpu = testsOnGpu();
 
 /** Registers a test that a GPU alone can pass. */
-function testOnGpu(name: string, work: (device: OpenDevice & { memory: CudaMemory }) => void): void {
+function testOnGpu(
+  name: string,
+  work: (device: OpenDevice & { memory: CudaMemory }) => void | Promise<void>,
+): void {
   Deno.test({
     name: `${name} (needs a GPU)`,
     ignore: !onGpu,
-    fn: async () => work(await openTestDevice() as OpenDevice & { memory: CudaMemory }),
+    fn: async () => await work(await openTestDevice() as OpenDevice & { memory: CudaMemory }),
   });
 }
 
@@ -151,3 +155,30 @@ testOnGpu(
     }
   },
 );
+
+testOnGpu("openCuda() gives back what it took, and can be called again", async ({ backend }) => {
+  const { symbols } = openDriver(), x = hostTensor("f32", [1, 2], Float32Array.of(0, 1));
+  const free = () => {
+    const left = new BigUint64Array(1), all = new BigUint64Array(1);
+    assertEquals(symbols.cuMemGetInfo_v2(left, all), 0);
+    return Number(left[0]);
+  };
+  const taken: number[] = [];
+  for (let turn = 0; turn < 4; turn++) {
+    const before = free();
+    {
+      using other = await openCuda();
+      const on = other.upload(x), big = other.alloc("u8", [2 ** 30]);
+      other.swiglu(on, on, on);
+      assert(Math.abs(f32Data(other.read(on))[1]! - 0.7310586) < 1e-6);
+      assert(before - free() >= 2 ** 30);
+      assertEquals(big.shape, [2 ** 30]);
+    }
+    taken.push(before - free());
+  }
+  // The first turns load kernels and cuBLASLt, which stay with the context that others hold.
+  assert(taken[3]! < 2 ** 20, `${taken} bytes were not given back`);
+  const on = backend.upload(x);
+  backend.swiglu(on, on, on);
+  assert(Math.abs(f32Data(backend.read(on))[1]! - 0.7310586) < 1e-6);
+});

@@ -217,3 +217,29 @@ testOnDevice("BatchDecoder refuses what it cannot do, and a slot can be used aga
     decoder.release(0);
   }
 });
+
+testOnDevice(
+  "BatchDecoder refuses any use once it was disposed, and leaves its backend usable",
+  (backend) => {
+    const llama = modelOn(backend);
+    for (const pruner of [undefined, filtering({ fusion: "learned", recent: 3 }, backend)]) {
+      const decoder = llama.startBatch(pruner, { batch: 2, capacity: 8 });
+      decoder.begin(0);
+      const logits = [1, 2, 3].map((id) => decoder.step(Int32Array.of(id, 0)))[0]!;
+      decoder[Symbol.dispose]();
+      decoder[Symbol.dispose]();
+      for (
+        const work of [
+          () => decoder.step(Int32Array.of(4, 0)),
+          () => decoder.step(),
+          () => decoder.keep(),
+          () => decoder.begin(1),
+          () => decoder.admit(1, llama.start(pruner)),
+          () => decoder.release(0),
+        ]
+      ) assertThrows(work, Error, "Cannot use this batch decoder: it was disposed");
+      assertThrows(() => backend.read(logits), Error, "Cannot use device memory: it was freed");
+      assertEquals(backend.read(llama.logits(llama.start().feed(ids(3)))).shape, [3, CONFIG.vocabSize]);
+    }
+  },
+);

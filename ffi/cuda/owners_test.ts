@@ -3,6 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { buildEmulated } from "../../build.ts";
+import { scoreSequence } from "../../lib/eval/sequence_score.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import type { CudaBackend } from "./backend.ts";
@@ -10,6 +11,7 @@ import { CudaMemory } from "./device_memory.ts";
 import { openEmulatedLibrary } from "./emulated.ts";
 import { driverWith, fake, leftOvers, memoryWith, withFakeDriver } from "./fake_driver_testing.ts";
 import { loadCudaLibrary, openCuda } from "./open.ts";
+import { filtering, ids, modelOn } from "./small_model/testing.ts";
 
 const NOTHING = { left: [0, 0, 0, 0], misuses: 0 };
 const library = (await buildEmulated()).path; // it takes any stream
@@ -201,4 +203,25 @@ Deno.test("CudaBackend refuses any use once it was disposed, on a device and emu
   }
   assertEquals(leftOvers(), NOTHING);
   assertEquals(loadCudaLibrary(library).tkf_abi_version() > 0, true); // the library itself stays
+});
+
+Deno.test("BatchDecoder and scoreSequence() give back at once what they took", async () => {
+  driverWith();
+  await withFakeDriver(async () => {
+    using backend = await openCuda({ library, reuse: false });
+    const llama = modelOn(backend), before = leftOvers();
+    for (const rule of ["mean", "learned"] as const) {
+      const pruner = filtering({ fusion: rule, recent: 3 }, backend);
+      {
+        using decoder = llama.startBatch(pruner, { batch: 2, capacity: 8 });
+        for (const slot of [0, 1]) decoder.begin(slot);
+        for (const id of [1, 2, 3]) decoder.step(Int32Array.of(id, id)); // recorded from the second on
+        assert(leftOvers().left[0]! > before.left[0]! + 20);
+      }
+      assertEquals(leftOvers(), before, rule);
+      scoreSequence(llama, ids(12), pruner, { phase: "decode" });
+      assertEquals(leftOvers(), before, rule);
+    }
+  });
+  assertEquals(leftOvers(), NOTHING);
 });

@@ -11,7 +11,10 @@ export type EvaluatedSequence =
   & Partial<Pick<LlamaSequence, "free">>;
 
 /** A batch of sequences at work on a device. */
-export type EvaluatedBatch = Pick<BatchDecoder, "begin" | "step" | "keep" | "usageOf">;
+export type EvaluatedBatch = Pick<
+  BatchDecoder,
+  "begin" | "step" | "keep" | "usageOf" | typeof Symbol.dispose
+>;
 
 /** A language model as evaluation sees it. */
 export interface EvaluatedModel {

@@ -127,7 +127,7 @@ function stepThrough(
   onFeed: FeedOptions["onFeed"],
 ): Run {
   const count = ids.length, { backend, config: { numLayers } } = model;
-  const decoder = model.startBatch!(pruner, { batch: 1, capacity: count });
+  using decoder = model.startBatch!(pruner, { batch: 1, capacity: count });
   decoder.begin(0);
   const targets = backend.upload(hostTensor("i32", [count - 1, 1], ids.slice(1)));
   const nll = new Float64Array(count - 1);

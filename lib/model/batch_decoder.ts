@@ -9,6 +9,7 @@ import {
   createBatchCache,
   createBatchDecisions,
   createBatchStates,
+  tensorsOfLayer,
 } from "./batch_state.ts";
 import { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
 import type { Llama } from "./llama.ts";
@@ -50,9 +51,10 @@ interface BatchLayer {
 
 /**
  * Runs decode steps of a batch. Every kernel of a skipped token reads the decision on the device and leaves at once;
- * from the second step on, the whole step is one graph.
+ * from the second step on, the whole step is one graph. `using` frees that, and the tensors of all slots, at once;
+ * otherwise they are freed some time after nobody holds the decoder.
  */
-export class BatchDecoder {
+export class BatchDecoder implements Disposable {
   readonly #llama: Llama;
   readonly #ops: DecodeOps;
   readonly #pruner: Pruner | undefined;
@@ -65,6 +67,7 @@ export class BatchDecoder {
   readonly #lengths: Int32Array<ArrayBuffer>;
   #steps = 0;
   #recorded: RecordedWork | undefined;
+  #disposed = false;
 
   /**
    * Allocates caches and states; all slots are idle.
@@ -141,6 +144,7 @@ export class BatchDecoder {
    * @throws {RangeError} If the slot is taken or not there, or the sequence is too long.
    */
   admit(slot: number, sequence: LlamaSequence): void {
+    this.#expectOpen();
     const { batch, capacity } = this.#options;
     if (!(slot >= 0 && slot < batch) || this.#lengths[slot] !== -1) {
       throw new RangeError(
@@ -173,6 +177,7 @@ export class BatchDecoder {
 
   /** Makes a slot idle. */
   release(slot: number): void {
+    this.#expectOpen();
     this.#lengths[slot] = -1;
     this.#writeRow(this.#positions, slot, "i32", Int32Array.of(-1));
   }
@@ -185,6 +190,7 @@ export class BatchDecoder {
    * @throws {RangeError} If a sequence has reached the capacity, or there is no step whose tokens could be fed.
    */
   step(ids?: Int32Array<ArrayBuffer>): Tensor {
+    this.#expectOpen();
     const { batch, capacity } = this.#options;
     if (this.#lengths.some((length) => length >= capacity)) {
       throw new RangeError(`Cannot feed a token: a sequence has reached the capacity of ${capacity} tokens`);
@@ -208,7 +214,30 @@ export class BatchDecoder {
 
   /** The decisions of the last step, [numLayers, batch]: 1 = computed. Waits for the device. */
   keep(): Uint8Array {
+    this.#expectOpen();
     return this.#llama.backend.read(this.#keep).data as Uint8Array;
+  }
+
+  /**
+   * Frees the recorded step, then caches, states and the logits that {@linkcode step} gave. What it is asked afterwards
+   * throws an `Error`; once more does nothing.
+   */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#recorded?.[Symbol.dispose]();
+    const ofLayers = this.#layers.flatMap(({ cache, states, decisions }) =>
+      tensorsOfLayer(cache, states, decisions)
+    );
+    for (
+      const tensor of [...ofLayers, this.#keep, this.#ids, this.#positions, ...Object.values(this.#scratch)]
+    ) {
+      this.#llama.backend.free(tensor);
+    }
+  }
+
+  #expectOpen(): void {
+    if (this.#disposed) throw new Error("Cannot use this batch decoder: it was disposed");
   }
 
   /** Everything that one step enqueues. */

@@ -65,3 +65,13 @@ export function createBatchDecisions(
 ): BatchDecisions {
   return { keep, kept: backend.alloc("i32", [batch]), keptCount: backend.alloc("i32", [2]) };
 }
+
+/** All tensors of a layer of a batch, to be freed. */
+export function tensorsOfLayer(
+  cache: BatchCache,
+  states: BatchStates | undefined,
+  decisions: BatchDecisions,
+): Tensor[] {
+  const own = states === undefined ? [] : Object.values({ ...states, spec: undefined });
+  return [...Object.values(cache), ...own, ...Object.values(decisions)].filter((part) => part !== undefined);
+}

@@ -131,7 +131,10 @@ Result cuStreamSynchronize(void* stream) {
   waits++;
   return stream != &used;
 }
-Result cuStreamBeginCapture_v2(void* stream, int mode) { return capturing = 1, broken = 0, stream != &used || mode != 1; }
+Result cuStreamBeginCapture_v2(void* stream, int mode) {
+  capturing = 1, broken = 0, recorded.there = 0;
+  return stream != &used || mode != 1;
+}
 Result cuStreamEndCapture(void* stream, void** out) {
   capturing = 0;
   live += !broken;
