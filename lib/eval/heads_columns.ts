@@ -13,8 +13,6 @@ import {
 import { outcomeOf } from "../filter/learned.ts";
 import { KEY_STATES, type KeyState } from "../filter/options.ts";
 import { cosines, mean, type Moments, variance } from "../filter/similarity.ts";
-import { DistributionBuilder } from "../stats/distribution.ts";
-import type { Distribution } from "../stats/head_report.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import type { ProbedRows } from "./heads_probe.ts";
 
@@ -58,14 +56,10 @@ export class SideColumns {
     return [this.mu, this.variance, this.cosines];
   }
 
-  /** Cosines of each head over all tokens. */
-  describeHeads(): Distribution[] {
+  /** Cosines of one head, [N]. */
+  head(head: number): Float64Array<ArrayBuffer> {
     const { numKvHeads } = this.#spec;
-    return Array.from({ length: numKvHeads }, (_, head) => {
-      const builder = new DistributionBuilder();
-      for (let at = head; at < this.cosines.length; at += numKvHeads) builder.add(this.cosines[at]!);
-      return builder.describe();
-    });
+    return Float64Array.from(this.mu, (_, token) => this.cosines[token * numKvHeads + head]!);
   }
 
   /** Begins a sequence. */

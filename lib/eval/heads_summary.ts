@@ -103,11 +103,13 @@ function describeView(
 ): ViewLayer {
   const { method } = columns.plan, keys = columns.keys(view), values = columns.values(view);
   const weights = columns.moments(view).map((moments) => FUSION.variance.keyWeight(moments, method));
-  const ofKeys = keys.describeHeads(), ofValues = values.describeHeads();
   const describe = (column: ArrayLike<number>) => describeByPosition(column, layout);
   return {
     layer: method.layer,
-    heads: ofKeys.map((sK, head) => ({ head, sK, sV: ofValues[head]! })),
+    heads: Array.from({ length: method.numKvHeads }, (_, head) => {
+      const sK = describe(keys.head(head)), sV = describe(values.head(head));
+      return { head, sK: sK.all, sV: sV.all, sKBands: sK.bands, sVBands: sV.bands };
+    }),
     muK: describe(keys.mu),
     varK: describe(keys.variance),
     muV: describe(values.mu),

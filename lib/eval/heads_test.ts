@@ -144,6 +144,14 @@ Deno.test("HeadReport holds together: bands, heads, signs, sample and excerpt", 
       assertEquals(own.map(({ head }) => head), [0, 1, 2]);
       assertAlmostEquals(own.reduce((sum, { sK }) => sum + sK.mean!, 0) / 3, muK.all.mean!, 1e-12);
       assertEquals([muK.all.count, ...muK.bands.map(({ count }) => count)], [158, 30, 32, 64, 32]);
+      for (const [band, { count, mean }] of muK.bands.entries()) {
+        assertEquals(own.map(({ sKBands, sVBands }) => [sKBands[band]!.count, sVBands[band]!.count]), [
+          [count, count],
+          [count, count],
+          [count, count],
+        ]);
+        assertAlmostEquals(own.reduce((sum, { sKBands }) => sum + sKBands[band]!.mean!, 0) / 3, mean!, 1e-12);
+      }
       const [variance, inverted] = [rules[0]!, rules.at(-1)!];
       assertEquals([variance.rule, inverted.rule], ["variance", "variance inverted"]);
       assertAlmostEquals(variance.auroc! + inverted.auroc!, 1, 1e-12);

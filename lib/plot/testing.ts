@@ -148,6 +148,8 @@ export function makeHeadReport(): HeadReport {
           head,
           sK: point((layer + head) / 10, 0.25),
           sV: point((layer - head) / 10, 0.5),
+          sKBands: [point(null), point((layer + head) / 10, 0.25)],
+          sVBands: [point(null), point((layer - head) / 10, 0.5)],
         })),
         muK: banded(0.5),
         varK: banded(layer / 100),

@@ -62,6 +62,10 @@ export interface HeadSimilarity {
   readonly sK: Distribution;
   /** Cosine of the value with its anchor. */
   readonly sV: Distribution;
+  /** `sK` by position in the sequence, one entry for each of {@linkcode HeadReport.bands}. */
+  readonly sKBands: readonly Distribution[];
+  /** `sV` likewise. */
+  readonly sVBands: readonly Distribution[];
 }
 
 /** How well a rule's score ranks the tokens of a layer by their true redundancy, over tokens past the warm-up. */
