@@ -7,7 +7,7 @@ import { readTrace, type TraceInfo, writeTrace } from "./trace_file.ts";
 Deno.test("readTrace() takes what writeTrace() wrote, and no missing, broken or foreign value", () =>
   withFolder(async (folder) => {
     const path = `${folder}/trace.parquet`;
-    const info = { format: 1, version: "0", phase: "prefill" } as TraceInfo;
+    const info = { format: 1, version: "0", phase: "prefill", cacheDType: "f32" } as TraceInfo;
     const table = createDecisionTable(3, { heads: 1, hasRedundancy: false });
     table.id.set([5, 6, 7]);
     table.threshold[1] = 0.1;
