@@ -17,7 +17,7 @@ const heatColors = (colors: readonly string[]) =>
 const divergingColors = (colors: readonly string[]) =>
   Object.fromEntries(colors.map((color, i) => [`@diverge${i}`, color]));
 
-/** Colours on white; `@band0` and `@band1` are those of series 0 and 1, to be seen through; series after Okabe and Ito, darkened where they would be faint. */
+/** Colours on white; `@band0` and `@band1` are those of series 0 and 1, to be seen through; the hues of the series are about those of Okabe and Ito, their lightness such that no two look alike to anyone. */
 export const LIGHT: Theme = {
   "@ink": "#1b1f24",
   "@muted": "#59636e",
@@ -26,7 +26,7 @@ export const LIGHT: Theme = {
   "@band": "rgba(89, 99, 110, 0.20)",
   "@band0": "rgba(0, 114, 178, 0.16)",
   "@band1": "rgba(200, 80, 10, 0.16)",
-  ...seriesColors(["#0072b2", "#c8500a", "#00855f", "#b03a86", "#946a00", "#2e86c1", "#6f4fa0", "#7d5247"]),
+  ...seriesColors(["#0072b2", "#c8500a", "#009f77", "#a22e6d", "#684700", "#7485b0", "#4d3483", "#945c46"]),
   ...heatColors(["#f4f7fb", "#c9dcee", "#86b4da", "#3c82bb", "#0b4a80"]),
   ...divergingColors(["#0b4a80", "#86b4da", "#f4f5f7", "#eeb182", "#a34700"]),
 };
@@ -40,7 +40,7 @@ export const DARK: Theme = {
   "@band": "rgba(154, 164, 175, 0.26)",
   "@band0": "rgba(90, 180, 240, 0.20)",
   "@band1": "rgba(255, 148, 87, 0.20)",
-  ...seriesColors(["#5ab4f0", "#ff9457", "#35d3a4", "#ee8fcb", "#f0c24b", "#a5d8ff", "#bda2ea", "#d3a898"]),
+  ...seriesColors(["#5ab4f0", "#ff9457", "#06e2ba", "#d079ba", "#ffd865", "#a7d0ed", "#6d77ce", "#caa18e"]),
   ...heatColors(["#1a222b", "#1e4164", "#2b6ca3", "#5ba3dc", "#c3e1fb"]),
   ...divergingColors(["#9bd0fb", "#2f6796", "#23292f", "#8f5023", "#ffb27c"]),
 };
