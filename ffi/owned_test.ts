@@ -3,7 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Owned, Scope } from "./owned.ts";
 
-/** Lets the collector run until `done`, or for 5 s. */
+/** Lets the collector run until `done`, at most 500 times. */
 async function collectUntil(done: () => boolean): Promise<void> {
   setFlagsFromString("--expose-gc");
   const gc = runInNewContext("gc") as () => void;

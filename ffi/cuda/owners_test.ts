@@ -17,7 +17,7 @@ const NOTHING = { left: [0, 0, 0, 0], misuses: 0 };
 const library = (await buildEmulated()).path; // it takes any stream
 const numbers = hostTensor("f32", [1, 4], Float32Array.of(0, 1, 2, 3));
 
-/** Lets the collector run until `done`, or for 5 s. */
+/** Lets the collector run until `done`, at most 500 times. */
 async function collectUntil(done: () => boolean): Promise<void> {
   setFlagsFromString("--expose-gc");
   const gc = runInNewContext("gc") as () => void;
