@@ -28,6 +28,7 @@ import {
   type HeadReport,
   type LengthRow,
   measureLengths,
+  plotlyScript,
   readPlotly,
   renderHeadsReport,
   ROC_GRID,
@@ -36,6 +37,7 @@ import {
   TokenMap,
   traceRoc,
 } from "../../mod.ts";
+import { scriptJson } from "../../lib/plot/draw.ts";
 import { renderPage } from "../../lib/plot/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../lib/plot/testing.ts";
 import { runTask, withFolder } from "../testing.ts";
@@ -181,6 +183,18 @@ browserTest(
       await using browser = await openBrowser();
       const seen = await checkPage(path, { browser, screenshots });
       assertEquals([seen.plots, seen.problems, seen.requests], [figures.length, [], []]);
+
+      // As plotly draws them by itself, which is what VS Code and images show.
+      const bare = `${folder}/bare.html`;
+      await Deno.writeTextFile(
+        bare,
+        `<!DOCTYPE html><meta charset="utf-8"><title>Bare</title>${figures.map(() => '<div class="plot"></div>').join("")}
+${plotlyScript(plotly)}<script>const figures = ${scriptJson(figures.map((figure) => figure.toJson()))};
+document.querySelectorAll(".plot").forEach((place, i) => Plotly.newPlot(place, figures[i].data, figures[i].layout));
+</script>`,
+      );
+      const alone = await checkPage(bare, { browser, screenshots, widths: [900], schemes: ["light"] });
+      assertEquals([alone.plots, alone.problems], [figures.length, []]);
 
       const report = `${folder}/heads.html`;
       await Deno.writeTextFile(report, renderHeadsReport(results.heads, { plotly }));

@@ -78,7 +78,15 @@ export class Figure implements FigureParts {
    */
   toJson(theme: Theme = LIGHT): { readonly data: readonly JsonObject[]; readonly layout: JsonObject } {
     const margin = this.layout.margin as JsonObject | undefined;
-    const lines = this.title === "" ? [] : wrapText(this.title, 72);
+    const lines = this.title === "" ? [] : wrapText(this.title, 72), room = 22 * lines.length;
+    // Above a scale of colours that lies over the axes plotly sets the title too high, as it does titles below it.
+    const overScale = this.data.some(({ colorbar }) => (colorbar as JsonObject | undefined)?.y === 1);
+    // A slider above the axes has a margin of its own, which the title's room must be added to.
+    const sliders = this.layout.sliders as readonly JsonObject[] | undefined;
+    const pushed = sliders?.map((slider) => {
+      const pad = slider.pad as JsonObject | undefined;
+      return { ...slider, pad: { ...pad, t: Number(pad?.t ?? 0) + room } };
+    });
     return applyTheme({
       data: this.data,
       layout: {
@@ -92,10 +100,11 @@ export class Figure implements FigureParts {
           y: 1,
           yanchor: "top",
           // Plotly sets the middle of the lines, not the first, where one alone would be.
-          pad: { t: 10 + 10.4 * (lines.length - 1) },
+          pad: { t: 10 + 10.4 * (lines.length - 1) + (overScale ? 20 : 0) },
         },
-        margin: { ...margin, t: Number(margin?.t ?? 34) + 22 * lines.length },
-        height: this.height + 22 * lines.length,
+        ...(pushed && { sliders: pushed }),
+        margin: { ...margin, t: Number(margin?.t ?? 34) + room },
+        height: this.height + room,
         paper_bgcolor: "@card",
         plot_bgcolor: "@card",
       },
