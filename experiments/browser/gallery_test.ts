@@ -188,7 +188,9 @@ browserTest(
       const bare = `${folder}/bare.html`;
       await Deno.writeTextFile(
         bare,
-        `<!DOCTYPE html><meta charset="utf-8"><title>Bare</title>${figures.map(() => '<div class="plot"></div>').join("")}
+        `<!DOCTYPE html><meta charset="utf-8"><title>Bare</title>${
+          figures.map(() => '<div class="plot"></div>').join("")
+        }
 ${plotlyScript(plotly)}<script>const figures = ${scriptJson(figures.map((figure) => figure.toJson()))};
 document.querySelectorAll(".plot").forEach((place, i) => Plotly.newPlot(place, figures[i].data, figures[i].layout));
 </script>`,
