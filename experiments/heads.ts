@@ -111,6 +111,9 @@ export async function main(args: readonly string[]): Promise<number> {
       `Warning: chunks of ${context} tokens; the model was trained on ${model.config.contextLength}`,
     );
   }
+  const decisions = chunks * context * model.config.numLayers;
+  const warning = warningOfMemory(decisions, Deno.systemMemoryInfo().available);
+  if (warning !== undefined) writeLine(Deno.stderr, warning);
   const backend = await openBackend(request, progress);
   const llama = model.open(backend, request.cacheDType);
   const environment = {
@@ -172,6 +175,17 @@ export async function main(args: readonly string[]): Promise<number> {
     tellInterrupted({ task: "heads", args, folder, work: WORK, finished: store.finished, noun: "chunk" });
     return interrupt.code;
   }
+}
+
+/** Bytes that a token of a layer takes: its cosines, scores and moments, and its row of the trace. */
+const BYTES_OF_DECISION = 4000;
+
+/** What to say where a machine with so many free bytes may have too few for so many tokens of layers. */
+export function warningOfMemory(decisions: number, available: number): string | undefined {
+  const needed = decisions * BYTES_OF_DECISION;
+  if (needed < available) return undefined;
+  const [more, less] = [needed, available].map((bytes) => `${(bytes / 1e9).toFixed(1)} GB`);
+  return `Warning: this takes some ${more} of memory, and ${less} are free (take fewer --tokens)`;
 }
 
 function traceInfo(

@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "
 import { HEAD_RULES, type HeadReport } from "../mod.ts";
 import { exists } from "./cli/files.ts";
 import { explainError } from "./cli/task.ts";
-import { main as heads } from "./heads.ts";
+import { main as heads, warningOfMemory } from "./heads.ts";
 import { readTrace } from "./heads/trace_file.ts";
 import { main as score } from "./score.ts";
 import { interruptTask, listFolder, resumeArguments, runTask, withFolder } from "./testing.ts";
@@ -185,3 +185,11 @@ Deno.test("heads stops on Ctrl-C, and goes on to the files of an uninterrupted r
     assertEquals(again.code, 2);
     assertStringIncludes(again.stderr, "it holds heads.json, a finished run");
   }));
+
+Deno.test("warningOfMemory() speaks where the tokens take more than is free", () => {
+  assertEquals(warningOfMemory(8192 * 30, 2e9), undefined);
+  assertEquals(
+    warningOfMemory(300_000 * 30, 20e9),
+    "Warning: this takes some 36.0 GB of memory, and 20.0 GB are free (take fewer --tokens)",
+  );
+});

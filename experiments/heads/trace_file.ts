@@ -86,7 +86,8 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
   try {
     const metadata = parquetMetadata(file);
     const text = metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value;
-    const info = text === undefined ? undefined : JSON.parse(text) as TraceInfo;
+    // Traces that do not say the type of their cache are older than the choice: it was f32.
+    const info = text === undefined ? undefined : { cacheDType: "f32", ...JSON.parse(text) } as TraceInfo;
     if (info?.format !== 1) throw new Error(`found no "${KEY}" of format 1 in its metadata`);
     if (info.phase !== "prefill" && info.phase !== "decode") throw new Error(`found phase "${info.phase}"`);
     if (!["f32", "f16", "bf16"].includes(info.cacheDType)) {

@@ -14,6 +14,10 @@ Deno.test("readTrace() takes what writeTrace() wrote, and no missing, broken or 
     table.keep.set([1, 0, 1]);
     await writeTrace(path, table, info);
     assertEquals(await readTrace(path), { table, info });
+    await writeTrace(path, table, { ...info, cacheDType: undefined } as unknown as TraceInfo);
+    assertEquals((await readTrace(path)).info, info);
+    await writeTrace(path, table, { ...info, cacheDType: "f64" as "f32" });
+    await assertRejects(() => readTrace(path), UsageError, "found a cache of f64, expected f32, f16 or bf16");
     await writeTrace(path, table, { ...info, phase: "other" as "prefill" });
     await assertRejects(() => readTrace(path), UsageError, 'found phase "other"');
     const rewrite = (column: ColumnSource) => {
