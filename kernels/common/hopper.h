@@ -74,6 +74,13 @@ TKF_AROUND(wgmma_fence, "wgmma.fence.sync.aligned;")
 TKF_AROUND(wgmma_wait, "wgmma.wait_group.sync.aligned 0;")
 #undef TKF_AROUND
 
+// After the wait for products with these first factors: until then they are read, and their registers serve nothing else.
+template <int N>
+__device__ __forceinline__ void wgmma_keep(const uint32_t (&a)[N][4]) {
+#pragma unroll
+  for (int k = 0; k < N; k++) asm volatile("" ::"r"(a[k][0]), "r"(a[k][1]), "r"(a[k][2]), "r"(a[k][3]));
+}
+
 #define TKF_D32                                                                                                 \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,"  \
   "%29,%30,%31"
@@ -137,12 +144,6 @@ namespace hopper {
 __device__ __forceinline__ uint64_t describe(const void* shared, uint32_t leading = 16) {
   return static_cast<uint64_t>((shared_address(shared) & 0x3ffffu) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |
          static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
-}
-// After the wait for products with these first factors: until then they are read, and their registers serve nothing else.
-template <int N>
-__device__ __forceinline__ void wgmma_keep(const uint32_t (&a)[N][4]) {
-#pragma unroll
-  for (int k = 0; k < N; k++) asm volatile("" ::"r"(a[k][0]), "r"(a[k][1]), "r"(a[k][2]), "r"(a[k][3]));
 }
 // Byte of columns c, c + 1 (of 64) of row r in such a matrix.
 __device__ __forceinline__ int swizzled(int r, int c) { return r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2; }

@@ -60,6 +60,9 @@ inline void wgmma_wait(float (&)[N][4], const char* file = __builtin_FILE(), int
   simt::wgmma_wait({file, line});
 }
 
+template <int N>
+inline void wgmma_keep(const uint32_t (&)[N][4]) {}  // products have their own copies
+
 template <class T>
 struct Wgmma {
   static constexpr bool kBf16 = std::is_same_v<T, __nv_bfloat16>;
