@@ -1,17 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
+import { collectUntil } from "./collector_testing.ts";
 import { Owned, Scope } from "./owned.ts";
-
-/** Lets the collector run until `done`, at most 500 times. */
-async function collectUntil(done: () => boolean): Promise<void> {
-  setFlagsFromString("--expose-gc");
-  const gc = runInNewContext("gc") as () => void;
-  for (let i = 0; i < 500 && !done(); i++) {
-    gc();
-    await new Promise((go) => setTimeout(go, 10));
-  }
-}
 
 Deno.test("Owned frees once, and refuses use afterwards", () => {
   const freed: number[] = [];

@@ -1,11 +1,10 @@
 /** Everything that the driver gives out is given back, in an order that it allows, and not used afterwards. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { buildEmulated } from "../../build.ts";
 import { scoreSequence } from "../../lib/eval/sequence_score.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
+import { collectUntil } from "../collector_testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openEmulatedLibrary } from "./emulated.ts";
@@ -16,16 +15,6 @@ import { filtering, ids, modelOn } from "./small_model/testing.ts";
 const NOTHING = { left: [0, 0, 0, 0], misuses: 0 };
 const library = (await buildEmulated()).path; // it takes any stream
 const numbers = hostTensor("f32", [1, 4], Float32Array.of(0, 1, 2, 3));
-
-/** Lets the collector run until `done`, at most 500 times. */
-async function collectUntil(done: () => boolean): Promise<void> {
-  setFlagsFromString("--expose-gc");
-  const gc = runInNewContext("gc") as () => void;
-  for (let i = 0; i < 500 && !done(); i++) {
-    gc();
-    await new Promise((go) => setTimeout(go, 10));
-  }
-}
 
 Deno.test("CudaMemory gives back graphs, events, kept and used buffers, stream and context when disposed", () => {
   const driver = driverWith();
