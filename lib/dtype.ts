@@ -6,6 +6,9 @@ export type DenseDType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
 /** Block-quantised element types, named and laid out as in GGUF. */
 export type QuantDType = "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q4_k" | "q6_k";
 
+/** Element types that a KV cache may store. */
+export type CacheDType = "f32" | "f16" | "bf16";
+
 /** Every element type a tensor may have. */
 export type DType = DenseDType | QuantDType;
 

@@ -1,6 +1,6 @@
 /** What a record of measurements says of how it came about. All of it is plain JSON. */
 
-import type { CacheDType } from "./model/kv_cache.ts";
+import type { CacheDType } from "./dtype.ts";
 
 /** What a run's numbers depend on besides its options. Runs with different conditions cannot be compared. */
 export interface RunConditions {

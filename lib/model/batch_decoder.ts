@@ -1,7 +1,7 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
 import type { Backend } from "../backend.ts";
 import type { BatchCache, BatchDecisions, BatchStates, DecodeOps, RecordedWork } from "../decode.ts";
-import { byteSize } from "../dtype.ts";
+import { byteSize, type CacheDType } from "../dtype.ts";
 import type { Pruner } from "../pruning/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import {
@@ -11,7 +11,7 @@ import {
   createBatchStates,
   tensorsOfLayer,
 } from "./batch_state.ts";
-import { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
+import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import type { Llama } from "./llama.ts";
 import type { LlamaSequence } from "./llama_sequence.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";

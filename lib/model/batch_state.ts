@@ -1,9 +1,9 @@
 /** What a layer of a batch remembers on a device: its cache, the filter's states, and the last decisions. */
 import type { Backend } from "../backend.ts";
 import type { BatchCache, BatchDecisions, BatchStates, DecodeOps } from "../decode.ts";
+import type { CacheDType } from "../dtype.ts";
 import { type LayerSpec, learnedLayout, NUM_SLOTS, scoreCapacity } from "../filter/layer.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
-import type { CacheDType } from "./kv_cache.ts";
 
 /** A backend that can decode a batch. */
 export type BatchBackend = Pick<Backend, "alloc" | "upload"> & { readonly decode: DecodeOps };

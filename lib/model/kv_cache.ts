@@ -3,14 +3,11 @@
  * tokens for as long as a recent window keeps them visible.
  */
 import type { Backend } from "../backend.ts";
-import { byteSize } from "../dtype.ts";
+import { byteSize, type CacheDType } from "../dtype.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 
 /** Rows by which a cache grows: small enough to waste little, large enough that copying stays under 2% of the reading. */
 export const PAGE_ROWS = 64;
-
-/** Element types that a cache may store. */
-export type CacheDType = "f32" | "f16" | "bf16";
 
 /** Rows of keys and values with their original positions, ascending. */
 export interface CachedRows {

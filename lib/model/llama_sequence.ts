@@ -1,8 +1,9 @@
 /** One sequence on its way through a model: KV caches, the pruner's state, and what has been spent so far. */
+import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../pruning/pruner.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
-import { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
+import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import type { Llama, SequenceOptions } from "./llama.ts";
 import { LlamaBlock } from "./llama_block.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";

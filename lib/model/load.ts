@@ -1,9 +1,9 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
+import type { CacheDType } from "../dtype.ts";
 import { type ModelConfig, readModelConfig } from "./config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { resolveModel, type ResolveOptions } from "./hub.ts";
-import type { CacheDType } from "./kv_cache.ts";
 import { Llama } from "./llama.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import { loadLlamaWeights, uploadWeights } from "./weights.ts";

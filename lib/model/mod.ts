@@ -8,7 +8,7 @@ export * from "./config.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./hub.ts";
-export { type CachedRows, type CacheDType, LayerCache } from "./kv_cache.ts";
+export { type CachedRows, LayerCache } from "./kv_cache.ts";
 export * from "./llama.ts";
 export { LlamaSequence } from "./llama_sequence.ts";
 export * from "./load.ts";

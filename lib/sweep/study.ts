@@ -1,7 +1,7 @@
 /** A model on a text, in a few lines: what the run is, and a sweep without a folder of results. */
+import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
 import { type DenseResult, PerplexityEvaluation } from "../eval/perplexity.ts";
-import type { CacheDType } from "../model/kv_cache.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import { compareMethods, type Comparison, type ComparisonArguments, type NamedMethod } from "./comparison.ts";
