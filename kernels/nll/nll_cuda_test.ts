@@ -1,54 +1,45 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { KernelError } from "../../lib/errors.ts";
-import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
 import { assertNear, numbers, randomTensor, unwritten } from "../common/testing.ts";
 import { LOGITS_CASES, type LogitsCase } from "./cases.ts";
+import { checkLogits, prepare } from "./testing.ts";
 
-const reference = new ReferenceBackend();
-
-function check(device: TestDevice, { rows, vocabSize, scale }: LogitsCase, seed: number): void {
-  const next = numbers(seed);
-  const base = randomTensor([rows, vocabSize], () => scale * next());
-  const other = randomTensor([rows, vocabSize], () => scale * next());
-  // Near-equal rows, as a mildly filtered model has them.
-  if (seed % 2 === 0) f32Data(other).set(f32Data(base).map((value) => value + 1e-3 * next()));
-  const targets = hostTensor(
-    "i32",
-    [rows],
-    Int32Array.from({ length: rows }, () => (next() + 1) / 2 * vocabSize),
-  );
-  const expected = reference.compareLogits(base, other, targets);
-  const otherOn = device.on(other), targetsOn = device.on(targets);
-  const size = () => 1 + scale, what = `${device.order}, [${rows}, ${vocabSize}] times ${scale}`;
-  assertNear(device.backend.nll(otherOn, targetsOn), expected.nll, 5e-7, what, size);
-  const found = device.backend.compareLogits(device.on(base), otherOn, targetsOn);
-  assertNear(found.nll, expected.nll, 5e-7, what, size);
-  assertNear(found.baseNll, expected.baseNll, 5e-7, what, size);
-  assertNear(found.kl, expected.kl, 5e-7, what, (j) => 1 + 100 * scale + expected.kl[j]!);
-  assertEquals(found.agree, expected.agree, what);
+function check(device: TestDevice, c: LogitsCase, seed: number): void {
+  const prepared = prepare(c, seed), { other, what } = prepared, { rows, vocabSize } = c;
+  checkLogits(device.order, device.backend, prepared, device.on);
   const ids = device.on(hostTensor("i32", [rows], new Int32Array(rows).fill(-7)));
-  device.backend.decode.argmax(otherOn, ids);
+  device.backend.decode.argmax(device.on(other), ids);
   const largest = Array.from({ length: rows }, (_, row) => {
     const line = f32Data(other).subarray(row * vocabSize, (row + 1) * vocabSize);
     return line.indexOf(line.reduce((most, value) => Math.max(most, value)));
   });
-  assertEquals([...device.backend.read(ids).data as Int32Array], largest, what);
+  assertEquals([...device.backend.read(ids).data as Int32Array], largest, `${device.order}, ${what}`);
 }
 
 Deno.test("nll(), compareLogits() and argmax() on CUDA equal the reference on all cases", async () => {
   const device = await openDevice();
-  LOGITS_CASES.forEach((c, i) => check(device, c, i + 1));
-  assertEquals(LOGITS_CASES.length, 11 * 3 + 2);
+  let runs = 0;
+  for (const [i, c] of LOGITS_CASES.entries()) {
+    check(device, c, i + 1);
+    runs++;
+  }
+  assertEquals(runs, 11 * 3 + 2);
 });
 
 Deno.test("compareLogits() on CUDA does not depend on the order of threads", async () => {
   const cases = LOGITS_CASES.filter(({ vocabSize, scale }) =>
     [33, 989, 4099].includes(vocabSize) && scale === 10
   );
-  const orders = await inEveryOrder((device) => cases.forEach((c, i) => check(device, c, i + 1)));
-  assertEquals([orders, cases.length], [5, 3]);
+  let runs = 0;
+  await inEveryOrder((device) => {
+    for (const [i, c] of cases.entries()) {
+      check(device, c, i + 1);
+      runs++;
+    }
+  });
+  assertEquals(runs, 5 * 3);
 });
 
 Deno.test("compareLogits() on CUDA: a row with itself is 0 and agrees; ties go to the lowest index", async () => {

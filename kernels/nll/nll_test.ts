@@ -1,43 +1,21 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
-import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../common/testing.ts";
 import { LOGITS_CASES } from "./cases.ts";
-
-const reference = new ReferenceBackend();
+import { checkLogits, prepare } from "./testing.ts";
 
 Deno.test("nll() and compareLogits() equal the reference on all cases, at every level", async () => {
   const backends = await openEveryWay();
   let runs = 0;
-  LOGITS_CASES.forEach(({ rows, vocabSize, scale }, i) => {
-    const next = numbers(i + 1);
-    const base = randomTensor([rows, vocabSize], () => scale * next());
-    const other = randomTensor([rows, vocabSize], () => scale * next());
-    // Near-equal rows, as a mildly filtered model has them.
-    if (i % 2 === 1) f32Data(other).forEach((_, j, all) => all[j] = f32Data(base)[j]! + all[j]! * 1e-3);
-    const targets = hostTensor(
-      "i32",
-      [rows],
-      Int32Array.from({ length: rows }, () => (next() + 1) / 2 * vocabSize),
-    );
-    const expected = reference.compareLogits(base, other, targets);
-    const losses = reference.nll(other, targets);
-    // A sum of e^x in float32 is good to about 1e-7 of itself, so a logarithm of it to 1e-7 nats.
-    const size = () => 1 + scale;
+  for (const [i, c] of LOGITS_CASES.entries()) {
+    const prepared = prepare(c, i + 1);
     for (const backend of backends) {
-      const what = `${backend.description}, [${rows}, ${vocabSize}] times ${scale}`;
-      assertNear(backend.nll(other, targets), losses, 5e-7, what, size);
-      const found = backend.compareLogits(base, other, targets);
-      assertNear(found.nll, expected.nll, 5e-7, what, size);
-      assertNear(found.baseNll, expected.baseNll, 5e-7, what, size);
-      // The mean of log P - log Q: a small number, as the difference of two that may be as large as a logit.
-      assertNear(found.kl, expected.kl, 5e-7, what, (j) => 1 + 100 * scale + expected.kl[j]!);
-      assertEquals(found.agree, expected.agree, what);
+      checkLogits(backend.description, backend, prepared, (tensor) => tensor);
       runs++;
     }
-  });
+  }
   assertEquals(runs, backends.length * (11 * 3 + 2));
 });
 
