@@ -133,7 +133,7 @@ function place({ context, backend }: OpenDevice, d: Decode) {
 Deno.test("tkf_attention_decode equals the reference for every sequence of a batch, and leaves the others alone", async () => {
   const decodes = decodeCases().map(prepare);
   let runs = 0, written = 0, left = 0;
-  const orders = await inEveryOrder((device) => {
+  await inEveryOrder((device) => {
     for (const d of decodes) {
       const call = place(device, d);
       call.run();
@@ -143,7 +143,7 @@ Deno.test("tkf_attention_decode equals the reference for every sequence of a bat
     }
   });
   for (const d of decodes) for (const x of d.expected) Number.isNaN(x) ? left++ : written++;
-  assertEquals([orders, runs], [5, 5 * 92]);
+  assertEquals(runs, 5 * 92);
   assert(written > 80_000 && left > 30_000, `${written} written, ${left} left alone`);
 });
 

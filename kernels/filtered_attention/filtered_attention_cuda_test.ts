@@ -68,12 +68,12 @@ Deno.test("attention() on CUDA equals the reference on all cases", async () => {
     return { c, args, wanted: expected(args), allowed: tolerance(c, args) };
   });
   let runs = 0;
-  const orders = await inEveryOrder((device) => {
+  await inEveryOrder((device) => {
     for (const { c, args, wanted, allowed } of cases) {
       const worst = difference(run(device, args), wanted);
       assert(worst <= allowed, `${device.order}, ${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
       runs++;
     }
   });
-  assertEquals([orders, runs], [5, 5 * 234]);
+  assertEquals(runs, 5 * 234);
 });
