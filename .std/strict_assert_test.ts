@@ -1,0 +1,30 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { fileURLToPath } from "node:url";
+
+const root = new URL("../", import.meta.url);
+
+Deno.test("an example whose assertion is false fails under the flags of `deno task test`", async () => {
+  const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
+  // What makes `@std` resolve is left out: the example imports nothing.
+  const flags = tasks.test.split("deno test ")[1].replace(/ \$\(.*/, "").split(" ");
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const [claim, code] of [["1 + 1 === 2", 0], ["1 + 1 === 3", 1], ["", 1]] as const) {
+      const path = `${folder}/example.ts`;
+      await Deno.writeTextFile(
+        path,
+        `/**\n * @example\n * \`\`\`ts\n * console.assert(${claim});\n * \`\`\`\n */\nexport const one = 1;\n`,
+      );
+      const run = await new Deno.Command(Deno.execPath(), {
+        args: ["test", ...flags, path],
+        cwd: fileURLToPath(root),
+        env: { NO_COLOR: "1" },
+      }).output();
+      const said = new TextDecoder().decode(run.stdout);
+      assertEquals(run.code, code, said);
+      assertStringIncludes(said, code === 0 ? "1 passed | 0 failed" : "Assertion failed");
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
