@@ -16,8 +16,8 @@ cases       list of {name, dataset, moments, spec, keep, redundancy, threshold, 
               layer 0, block 32, ridge 1, projections 16, features ["similarity", "norm", "projection"]
   keep        a string of T digits, 1 = kept
   redundancy  array over T; null = undefined (t = 0; for `learned` the warm-up)
-  threshold   array over T; null = not to be compared: the token was not decided by a threshold (warm-up, t = 0, no
-              score yet, ratio aimed at is 0, topk)
+  threshold   array over T, the warm-up's included (it is kept whatever it says); null = there is none (no score yet,
+              a ratio of 0 to aim at, before the start of robbins-monro, the warm-up of `learned`, topk)
   wK          array over T for `variance` (null at t = 0); one number for `mean`, `static`, `key`, `value`; else null
   margin      smallest |redundancy - threshold| of a decision (for topk the gap at the cut); null = no decision
 Numbers have 10 significant digits: compare with |a - b| <= 1e-9 * max(1, |b|, tau).
@@ -208,9 +208,9 @@ def run_causal(o, data):
             score, out["wK"][t] = fuse(o, t, *four)
             score = -score if o["invert"] else score
             out["muK"][t], out["varK"][t], out["muV"][t], out["varV"][t] = four
-            theta = policy.limit(t)
-            if t >= o["warmup"] and theta is not None:
-                out["threshold"][t], skip = theta, bool(score > theta)
+        theta = out["threshold"][t] = policy.limit(t)
+        if t >= max(o["warmup"], 1) and theta is not None:
+            skip = bool(score > theta)
         out["redundancy"][t], out["keep"][t] = score, int(not skip)
         policy.record(t, score, skip)
         if o["absorb"] == "all" or not skip:
@@ -351,7 +351,8 @@ def main():
         if text not in shared:
             shared[text] = len(moments)
             moments.append(columns)
-        gaps = [abs(s - q) for s, q in zip(out["redundancy"], out["threshold"]) if q is not None]
+        decided = max(o["warmup"], 1)
+        gaps = [abs(s - q) for s, q in list(zip(out["redundancy"], out["threshold"]))[decided:] if q is not None]
         gaps += [out["gap"]] if "gap" in out else []
         margin = min(gaps, default=None)
         if margin is not None and margin < 1e-7:
