@@ -1,4 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { createDense } from "../pruning/dense.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../pruning/pruner.ts";
 import { f32Data, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import type { LlamaSequence } from "./llama_sequence.ts";
@@ -40,6 +41,12 @@ Deno.test("fork() of a sequence that began above dense layers cannot be fed toke
   const sequence = model.start();
   sequence.feedResidual(model.residualAt(ids(3), 1), 1);
   assertThrows(() => sequence.fork().feed(ids(1)), RangeError, "have no cache");
+});
+
+Deno.test("a sequence of the dense method is that of no method", () => {
+  const [sequence, dense] = [model.start(), model.start(createDense())];
+  for (const piece of [ids(21), ids(3)]) assertEquals(dense.feed(piece), sequence.feed(piece));
+  assertEquals([dense.keep, dense.usage()], [sequence.keep, sequence.usage()]);
 });
 
 Deno.test("feedResidual() leaves the stream as it is", () => {

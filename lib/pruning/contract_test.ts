@@ -128,9 +128,33 @@ for (const method of Object.keys(METHODS) as Method[]) {
     const title = `${method} ${name}`;
     const causal = make().looksAhead === "nothing";
 
+    if (method === "dense") {
+      Deno.test(`${title} asks for nothing and decides nothing`, () => {
+        const pruner = make({ trace: () => assert(false, "a decision was traced") });
+        const { name, keyState: _, start: __, ...rest } = pruner;
+        assertEquals([name, rest], ["dense", {
+          layers: [],
+          warmup: 0,
+          wantsQueries: false,
+          wantsOutputs: false,
+          looksAhead: "nothing",
+          cacheSkipped: false,
+          recent: 0,
+        }]);
+        for (const sequence of [pruner.start(3), pruner.start().fork()]) {
+          for (const [layer, stream] of streams.entries()) {
+            const error = `Cannot filter layer ${layer}: the dense method filters none`;
+            assertThrows(() => feed(pruner, sequence, layer, stream, 0, 8), RangeError, error);
+          }
+        }
+      });
+      continue;
+    }
+
     Deno.test(`${title} says what it is`, () => {
       const pruner = make();
       assertEquals(pruner.name, method);
+      assert(pruner.layers.length > 0, "every test below loops over its layers");
       assertEquals([...pruner.layers].sort((a, b) => a - b), [...pruner.layers]);
       assert(
         pruner.layers.every((layer) => Number.isInteger(layer) && layer >= 0 && layer < shape.numLayers),
@@ -141,7 +165,7 @@ for (const method of Object.keys(METHODS) as Method[]) {
     Deno.test(`${title} keeps the warm-up and comes near the asked ratio`, () => {
       const pruner = make();
       const decisions = run(pruner, [COUNT]);
-      assertEquals(pruner.warmup, method === "dense" ? 0 : WARMUP);
+      assertEquals(pruner.warmup, WARMUP);
       let skipped = 0;
       for (const keep of decisions.values()) {
         assertEquals(keep.length, COUNT);
@@ -150,8 +174,7 @@ for (const method of Object.keys(METHODS) as Method[]) {
         skipped += keep.filter((kept) => kept === 0).length;
       }
       const ratio = skipped / (shape.numLayers * (COUNT - WARMUP));
-      const asked = method === "dense" ? 0 : PRUNE_RATIO;
-      assert(Math.abs(ratio - asked) < 0.02, `skipped ${ratio}, asked for ${asked}`);
+      assert(Math.abs(ratio - PRUNE_RATIO) < 0.02, `skipped ${ratio}, asked for ${PRUNE_RATIO}`);
     });
 
     Deno.test(`${title} decides anew in every sequence`, () => {

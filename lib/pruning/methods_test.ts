@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
-import { createDense, createOracle, createPruner, createReplay, createTokenFiltering } from "./mod.ts";
+import { createOracle, createPruner, createReplay, createTokenFiltering } from "./mod.ts";
 import type { DecisionTrace, LayerInput, Method, PrunerSequence } from "./mod.ts";
 
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
@@ -152,12 +152,6 @@ Deno.test("createReplay() refuses masks that are none", () => {
   assertThrows(() => make(0, [1], -1), RangeError, "Cannot replay with recent -1");
   const early = { keep: new Map(), warmup: 0.5 };
   assertThrows(() => createReplay(shape, early), RangeError, "Cannot replay with warmup 0.5");
-});
-
-Deno.test("createDense() filters no layer", () => {
-  const pruner = createDense();
-  assertEquals(pruner.layers, []);
-  assertThrows(() => pruner.start().fork().decide(inputOf(0, 1), 0), RangeError, "Cannot filter layer 0");
 });
 
 Deno.test("createPruner() makes methods by name", () => {
