@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { measureLengths } from "./lengths.ts";
-import { fakeModel, fakePruner } from "./testing.ts";
+import { expectAllFreed, fakeModel, fakePruner } from "./testing.ts";
 
 const ids = Int32Array.from({ length: 40 }, (_, i) => i % 5);
 const half = fakePruner([1], (t) => t % 2 === 0);
@@ -47,6 +47,11 @@ Deno.test("measureLengths() reports medians of turns, and how far it is", () => 
   assertEquals([row!.prefillMs, row!.decodeMs], [7, 2]);
   assertEquals(seen, [1 / 3, 2 / 3, 1]);
 });
+
+Deno.test("measureLengths() frees every sequence and all that was fed", () =>
+  expectAllFreed((model) =>
+    measureLengths(model, ids, [{ name: "dense" }, { name: "half", pruner: half }], { lengths: [8, 32] })
+  ));
 
 Deno.test("measureLengths() refuses lengths that cannot be", () => {
   const { model } = fakeModel();

@@ -110,7 +110,7 @@ function feedThrough(
     const last = Float32Array.from(rows.data.subarray((end - start - 1) * width, (end - start) * width));
     if (carried !== undefined) model.backend.free(carried);
     model.backend.free(hidden);
-    carried = model.backend.upload(hostTensor("f32", [1, width], last));
+    carried = end === count ? undefined : model.backend.upload(hostTensor("f32", [1, width], last));
     onFeed?.(end);
   }
   const layers = [...sequence.keep.keys()].sort((a, b) => a - b);

@@ -1,5 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { fakeLogits, fakeModel, fakePruner } from "./testing.ts";
+import { expectAllFreed, fakeLogits, fakeModel, fakePruner } from "./testing.ts";
 import { scoreSequence } from "./sequence_score.ts";
 
 const ids = Int32Array.from({ length: 300 }, (_, i) => (i * i + 2 * i) % 5);
@@ -7,7 +7,7 @@ const skip = (t: number) => t > 2 && t % 3 === 0;
 
 Deno.test("scoreSequence() gives the loss of every token after the first, however it is fed", () => {
   for (
-    const options of [{}, { chunk: 1 }, { chunk: 7 }, { chunk: 299 }, { chunk: 400 }, {
+    const options of [{}, { chunk: 1 }, { chunk: 2 }, { chunk: 7 }, { chunk: 299 }, { chunk: 400 }, {
       phase: "decode" as const,
     }]
   ) {
@@ -30,6 +30,12 @@ Deno.test("scoreSequence() gives the loss of every token after the first, howeve
     );
     assertAlmostEquals(Math.log(score.perplexity), score.nll.reduce((a, b) => a + b) / 299, 1e-12);
     assertEquals(fed.at(-1), 300);
+  }
+});
+
+Deno.test("scoreSequence() frees what it takes, however it is fed", () => {
+  for (const options of [{}, { chunk: 1 }, { chunk: 7 }]) {
+    expectAllFreed((model) => scoreSequence(model, ids, fakePruner([1], skip), options));
   }
 });
 

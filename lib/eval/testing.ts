@@ -1,6 +1,7 @@
 /** A model for tests whose losses can be worked out by hand: its hidden states are its logits. */
 import { createDense } from "../pruning/dense.ts";
 import type { Pruner, PrunerSequence } from "../pruning/pruner.ts";
+import { assert, assertEquals } from "@std/assert";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
@@ -90,4 +91,30 @@ export function fakeModel(): { model: EvaluatedModel; calls: Calls } {
     logits: (hidden) => hidden,
   };
   return { model, calls };
+}
+
+/**
+ * Calls `work` with a model on a backend whose memory is counted, as a device's is: uploads and hidden states are new
+ * tensors, and each is freed once. Twice: with logits that are tensors of their own, and with hidden states for logits.
+ */
+export function expectAllFreed(work: (model: EvaluatedModel) => void): void {
+  for (const ownLogits of [true, false]) {
+    const { model } = fakeModel(), inUse = new Set<object>();
+    let taken = 0;
+    const take = <T extends object>(what: T): T => (taken++, inUse.add(what), what);
+    const free = (what: object) => assert(inUse.delete(what), "freed what was not in use");
+    const copy = (tensor: Tensor) => take(hostTensor("f32", tensor.shape, f32Data(tensor).slice()));
+    const start: EvaluatedModel["start"] = (...args) => {
+      const sequence = model.start(...args), { feed } = sequence;
+      return take(Object.assign(sequence, {
+        feed: (ids: Int32Array<ArrayBuffer>) => take(feed(ids)),
+        free: () => free(sequence),
+      }));
+    };
+    const backend = new ReferenceBackend();
+    Object.assign(backend, { upload: (tensor: Tensor) => take({ ...tensor }), free });
+    work({ ...model, backend, start, logits: (hidden) => ownLogits ? copy(hidden) : hidden });
+    assert(taken > 0);
+    assertEquals(inUse.size, 0, `${inUse.size} of ${taken} left in use`);
+  }
 }

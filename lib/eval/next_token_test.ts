@@ -1,0 +1,15 @@
+import { assertEquals } from "@std/assert";
+import { compareNextTokens, nextTokenNll, ROWS_PER_BLOCK } from "./next_token.ts";
+import { expectAllFreed, fakeModel } from "./testing.ts";
+
+const ids = Int32Array.from({ length: 2 * ROWS_PER_BLOCK + 5 }, (_, i) => (i * i + 2 * i) % 5);
+
+Deno.test("nextTokenNll() and compareNextTokens() free the rows and logits of every block", () =>
+  expectAllFreed((model) => {
+    const sequence = model.start(), hidden = sequence.feed(ids);
+    const nll = nextTokenNll(model, ids, hidden);
+    assertEquals(nll, nextTokenNll(fakeModel().model, ids, model.backend.read(hidden)));
+    assertEquals(compareNextTokens(model, ids, hidden, hidden).nll, nll);
+    model.backend.free(hidden);
+    sequence.free!();
+  }));
