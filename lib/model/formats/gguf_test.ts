@@ -41,6 +41,7 @@ Deno.test("parseGguf() reads every type of value", () => {
     ["f64", "float64", Math.PI],
     ["yes", "bool", true],
     ["text", "string", "Ünï 😀"],
+    ["marks", ["string"], ["\ufeff", "\ufeffa"]],
     ["words", ["string"], ["a", "", "b c"]],
     ["numbers", ["int16"], [1, -2, 3]],
     ["truths", ["bool"], [true, false]],
@@ -91,7 +92,7 @@ Deno.test("parseGguf() gives tensors as views with row-major shapes", () => {
     tensors: [
       tensor("a"),
       tensor("b", { dims: [2], type: 1, data: halves }),
-      tensor("c", { dims: [32, 2, 1], type: 8, data: new Uint8Array(68).fill(7) }),
+      tensor("c", { dims: [32, 2, 1, 1], type: 8, data: new Uint8Array(68).fill(7) }),
       tensor("d", { dims: [2], type: 30, data: halves }),
     ],
   });
@@ -99,7 +100,7 @@ Deno.test("parseGguf() gives tensors as views with row-major shapes", () => {
   assertEquals([...tensors.keys()], ["a", "b", "c", "d"]);
   assertEquals(tensors.get("a"), { dtype: "f32", shape: [2, 3], data: Float32Array.of(1, 2, 3, 4, 5, 6) });
   assertEquals(tensors.get("b"), { dtype: "f16", shape: [2], data: Uint16Array.of(0x3c00, 0xc000) });
-  assertEquals(tensors.get("c"), { dtype: "q8_0", shape: [1, 2, 32], data: new Uint8Array(68).fill(7) });
+  assertEquals(tensors.get("c"), { dtype: "q8_0", shape: [1, 1, 2, 32], data: new Uint8Array(68).fill(7) });
   assertEquals(tensors.get("d")!.dtype, "bf16");
   for (const { data } of tensors.values()) assertStrictEquals(data.buffer, bytes.buffer);
 });

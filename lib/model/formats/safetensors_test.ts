@@ -8,6 +8,13 @@ const keys = hostTensor("f32", [2, 1, 3], Float32Array.of(1, -2, 3.5, 4, 5, 6));
 const values = hostTensor("bf16", [3], Uint16Array.of(1, 2, 3).map(toBf16));
 const halves = hostTensor("f16", [2, 2], Uint16Array.of(1, 2, 3, 4).map(toF16));
 
+/** A file whose header says that it is so long. */
+function fileSaying(headerSize: bigint, size: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(size);
+  new DataView(bytes.buffer).setBigUint64(0, headerSize, true);
+  return bytes;
+}
+
 /** A file with the given header and `size` bytes of data. */
 function fileWith(header: unknown, size = 64): Uint8Array<ArrayBuffer> {
   const text = new TextEncoder().encode(typeof header === "string" ? header : JSON.stringify(header));
@@ -50,6 +57,12 @@ Deno.test("parseSafetensors() refuses broken files in one line", () => {
   const cases: [Uint8Array<ArrayBuffer>, string][] = [
     [new Uint8Array(3), "found 3 bytes"],
     [new TextEncoder().encode("GGUFGGUFGGUF"), "found a header of"],
+    [
+      fileSaying(57n, 64),
+      "found a header of 57 bytes, expected at most 56: no safetensors file, or cut short",
+    ],
+    [fileSaying(56n, 64), "no JSON text"],
+    [fileSaying(100_000_001n, 100_000_016), "expected at most 100000000:"],
     [fileWith("{nonsense"), "no JSON text"],
     [fileWith("[1]"), "no JSON object"],
     [fileWith("null"), "no JSON object"],
