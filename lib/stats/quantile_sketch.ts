@@ -34,6 +34,12 @@ export class QuantileSketch {
     return this.#merged + this.#waiting;
   }
 
+  /** Clusters that stand for these numbers: never more than 1000. */
+  get clusters(): number {
+    this.#compress();
+    return this.#means.length;
+  }
+
   /** Takes a finite number in. @throws {RangeError} If it is not finite. */
   add(x: number): void {
     if (!Number.isFinite(x)) throw new RangeError(`Cannot sketch: found ${x}, expected a finite number`);

@@ -27,17 +27,18 @@ const STREAMS: { readonly [name: string]: (count: number) => Float64Array } = {
   "far apart": (count) => normals(count, 8).map((x, i) => (i % 3 === 0 ? 1e9 : 0) + x),
 };
 
-Deno.test("QuantileSketch is within 0.5% of rank", () => {
+Deno.test("QuantileSketch is within 0.5% of rank, and stays small", () => {
   for (const [name, stream] of Object.entries(STREAMS)) {
     const numbers = stream(60_000), sketch = new QuantileSketch();
     numbers.forEach((x) => sketch.add(x));
     const error = rankError(sketch, numbers.slice().sort());
     assert(error < 0.005, `${name}: ${error}`);
     assertEquals(sketch.count, 60_000);
+    assert(sketch.clusters > 500 && sketch.clusters <= 1000, `${name}: ${sketch.clusters} clusters`);
   }
 });
 
-Deno.test("QuantileSketch.merge() stays within 0.5% of rank for parts of any size", () => {
+Deno.test("QuantileSketch.merge() stays within 0.5% of rank, and small, for parts of any size", () => {
   for (const [name, stream] of Object.entries(STREAMS)) {
     const numbers = stream(60_000), all = new QuantileSketch();
     const edges = [
@@ -57,6 +58,7 @@ Deno.test("QuantileSketch.merge() stays within 0.5% of rank for parts of any siz
       assertEquals(part.count, end - edges[i]!);
     });
     assertEquals(all.count, 60_000);
+    assert(all.clusters > 500 && all.clusters <= 1000, `${name}: ${all.clusters} clusters`);
     const error = rankError(all, numbers.slice().sort());
     assert(error < 0.005, `${name}: ${error}`);
   }
