@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { hostTensor, writeSafetensors } from "../mod.ts";
+import { writeSafetensors } from "../lib/model/mod.ts";
+import { hostTensor } from "../lib/tensor.ts";
 import { explainError } from "./cli/task.ts";
 import { main as filter } from "./filter.ts";
 import { main as score } from "./score.ts";

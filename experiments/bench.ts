@@ -2,23 +2,23 @@
  * `deno task bench`: how fast the kernels are, beside the machine's roof and PyTorch. Everything is verified before
  * it is timed. See `deno task bench --help`.
  */
+import { UsageError } from "../lib/errors.ts";
 import {
   type BenchReport,
   type KernelRow,
   type MachineRoof,
   readPlotly,
-  readVersion,
   renderBenchReport,
   tabulateKernels,
   tabulateLengths,
-  UsageError,
-} from "../mod.ts";
+} from "../lib/plot/mod.ts";
+import { readVersion } from "../lib/sweep/mod.ts";
 import { buildCpu, ensureBlas } from "../build.ts";
 import { type CpuBackend, cpuLevels, openCpu } from "../ffi/mod.ts";
 import { attentionInputs, attentionRace } from "./bench/attention.ts";
 import { linearRaces } from "./bench/linear.ts";
 import { measureTiny } from "./bench/lengths.ts";
-import { type Contender, race, rowOf } from "./bench/run.ts";
+import { type BenchCase, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { TorchProcess } from "./bench/torch.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
@@ -33,11 +33,11 @@ const TEXTS = ["threads", "level", "only", "out"] as const;
 const USAGE = `Usage: deno task bench [flags]
 
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
-torch), the filter's recurrence, SmolLM2's linear layers, and the model tiny at growing lengths. Contenders take turns; times are medians of 7 turns.
+torch), the filter's recurrence, SmolLM2's linear layers, and the model tiny at growing lengths. Cases take turns; times are medians of 7 turns.
 "roof" is the share reached of what multiply-adds and memory allow on this machine, both measured first.
 
   --threads N
-      threads of all contenders (all cores)
+      threads of all cases (all cores)
   --level base|avx2|avx512
       instruction-set level (the best)
   --only ${OPS.join("|")}
@@ -99,7 +99,7 @@ async function* races(
   backend: CpuBackend,
   impl: string,
   torch: TorchProcess | undefined,
-): AsyncGenerator<Contender[]> {
+): AsyncGenerator<BenchCase[]> {
   const wants = (op: string) => only === undefined || only === op;
   if (wants("attention")) {
     const inputs = attentionInputs();
@@ -156,12 +156,12 @@ async function main(args: readonly string[]): Promise<number> {
   const measured: [Parameters<typeof rowOf>[0], number][] = [];
   const roofs: MachineRoof[] = [backend.measureMachine()];
   try {
-    for await (const contenders of races(request, backend, `cpu ${level}`, torch)) {
-      const { op, phase, shape, dtype } = contenders[0]!;
+    for await (const cases of races(request, backend, `cpu ${level}`, torch)) {
+      const { op, phase, shape, dtype } = cases[0]!;
       progress.line(`${op}, ${phase}, ${shape}, ${dtype}`);
-      const times = await race(contenders);
-      // Of a contender, its words and counts alone: its tensors may go.
-      contenders.forEach(({ verify: _, time: __, ...words }, i) => measured.push([words, times[i]!]));
+      const times = await race(cases);
+      // Of a benchCase, its words and counts alone: its tensors may go.
+      cases.forEach(({ verify: _, time: __, ...words }, i) => measured.push([words, times[i]!]));
       roofs.push(backend.measureMachine());
     }
   } finally {
@@ -176,7 +176,7 @@ async function main(args: readonly string[]): Promise<number> {
     `roof: ${(roof.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s of multiply-adds, ` +
       `${(roof.bytesPerSecond / 1e9).toFixed(1)} GB/s from memory`,
   );
-  const kernels = measured.map(([contender, timeMs]) => rowOf(contender, timeMs, roof));
+  const kernels = measured.map(([benchCase, timeMs]) => rowOf(benchCase, timeMs, roof));
   const lengths = request.only === undefined || request.only === "lengths"
     ? await measureTiny(backend, progress)
     : [];

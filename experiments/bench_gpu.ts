@@ -2,10 +2,11 @@
  * `deno task bench:gpu`: how fast the CUDA kernels are, beside the device's roof and PyTorch. Everything is verified
  * before it is timed. See `deno task bench:gpu --help`.
  */
-import { type ModelConfig, UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
+import type { ModelConfig } from "../lib/model/mod.ts";
 import { buildArchOf, type CudaBackend, type CudaMemory, openCuda, openDriver } from "../ffi/mod.ts";
 import { buildCuda } from "../build.ts";
-import { type AttentionSizes, decodeContender, prefillContender } from "./bench_gpu/attention.ts";
+import { type AttentionSizes, decodeCase, prefillCase } from "./bench_gpu/attention.ts";
 import {
   type FloatType,
   type Floor,
@@ -14,10 +15,10 @@ import {
   raceOnDevice,
   tensorRate,
 } from "./bench_gpu/device.ts";
-import { scanContender, stepContender } from "./bench_gpu/filter.ts";
-import { decodeStepContenders, randomModel } from "./bench_gpu/layer.ts";
+import { scanCase, stepCase } from "./bench_gpu/filter.ts";
+import { decodeStepCases, randomModel } from "./bench_gpu/layer.ts";
 import { describeDriver } from "./bench_gpu/machine.ts";
-import { type GpuContender, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
+import { type GpuBenchCase, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
 import { expectWritableFile, writeWhole } from "./cli/files.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
@@ -94,7 +95,7 @@ const STEPS_RECORDED = 16;
 /** A race, and what PyTorch is asked beside it. */
 interface Race {
   readonly title: string;
-  make(): GpuContender[];
+  make(): GpuBenchCase[];
   readonly torch?: TorchJob;
 }
 
@@ -124,7 +125,7 @@ function* races(
     ];
     yield {
       title: `decode attention, ${dtype}`,
-      make: () => cases.map((each) => decodeContender(gpu, sizes.attention, dtype, each)),
+      make: () => cases.map((each) => decodeCase(gpu, sizes.attention, dtype, each)),
       torch: torch("decode", dtype, batch, rows),
     };
   }
@@ -136,7 +137,7 @@ function* races(
       .flatMap((each) => variants.map((wgmma) => ({ ...each, wgmma })));
     yield {
       title: `prefill attention, ${tokens} tokens, ${dtype}`,
-      make: () => cases.map((each) => prefillContender(gpu, sizes.attention, dtype, { tokens, ...each })),
+      make: () => cases.map((each) => prefillCase(gpu, sizes.attention, dtype, { tokens, ...each })),
       torch: torch("prefill", dtype, 1, tokens),
     };
   }
@@ -145,11 +146,11 @@ function* races(
     yield {
       title: "filter",
       make: () => [
-        stepContender(gpu, filter, sizes.step.batch),
-        stepContender(gpu, filter, sizes.step.batch, {}, STEPS_RECORDED),
-        stepContender(gpu, filter, sizes.step.batch, { fusion: "learned" }),
+        stepCase(gpu, filter, sizes.step.batch),
+        stepCase(gpu, filter, sizes.step.batch, {}, STEPS_RECORDED),
+        stepCase(gpu, filter, sizes.step.batch, { fusion: "learned" }),
         ...[false, true].flatMap((learned) =>
-          sizes.scan.chunks.map((chunk) => scanContender(gpu, filter, sizes.scan.tokens, chunk, learned))
+          sizes.scan.chunks.map((chunk) => scanCase(gpu, filter, sizes.scan.tokens, chunk, learned))
         ),
       ],
     };
@@ -159,7 +160,7 @@ function* races(
       title: "decode steps",
       make: () => {
         const capacity = 4 * sizes.turns + 64;
-        return decodeStepContenders(gpu, randomModel(gpu, sizes.model), {
+        return decodeStepCases(gpu, randomModel(gpu, sizes.model), {
           batch: sizes.modelBatch,
           capacity,
         });
@@ -189,7 +190,7 @@ export interface GpuBenchOptions {
   readonly onFound?: (found: GpuBench) => Promise<void> | void;
 }
 
-/** Runs the races and gives a row for each contender. A race that fails does not keep the others from being run. */
+/** Runs the races and gives a row for each benchCase. A race that fails does not keep the others from being run. */
 export async function benchGpu(gpu: Gpu, sizes: GpuBenchSizes, options: GpuBenchOptions): Promise<GpuBench> {
   const { flopsPerSecond, bytesPerSecond } = gpu.backend.measureMachine();
   const roof: GpuRoof = {
@@ -214,7 +215,7 @@ export async function benchGpu(gpu: Gpu, sizes: GpuBenchSizes, options: GpuBench
   return found;
 }
 
-/** Verifies and times the contenders of a race, and PyTorch beside them. */
+/** Verifies and times the cases of a race, and PyTorch beside them. */
 async function runRace(
   gpu: Gpu,
   race: Race,
@@ -222,13 +223,13 @@ async function runRace(
   roof: GpuRoof,
   options: GpuBenchOptions,
 ): Promise<GpuRow[]> {
-  const contenders = race.make();
-  for (const contender of contenders) contender.verify();
-  const { medians, spreads } = raceOnDevice(gpu, contenders, turns);
+  const cases = race.make();
+  for (const benchCase of cases) benchCase.verify();
+  const { medians, spreads } = raceOnDevice(gpu, cases, turns);
   gpu.backend.synchronize(); // tells what a kernel found wrong meanwhile
-  const rows = contenders.map((contender, i) => gpuRow(contender, medians[i]!, spreads[i]!, roof));
+  const rows = cases.map((benchCase, i) => gpuRow(benchCase, medians[i]!, spreads[i]!, roof));
   if (race.torch === undefined || !options.torch) return rows;
-  const first = contenders[0]!;
+  const first = cases[0]!;
   first.run();
   const check = "inputs" in first ? first.inputs as Parameters<typeof timeTorch>[2] : undefined;
   const found = await timeTorch(gpu, race.torch, check);

@@ -1,11 +1,11 @@
-/** The races of `bench:gpu` on the emulator, with small sizes: every contender verifies, and every row is whole. */
+/** The races of `bench:gpu` on the emulator, with small sizes: every benchCase verifies, and every row is whole. */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import type { DecodeOps } from "../mod.ts";
+import type { DecodeOps } from "../lib/decode.ts";
 import { openEmulated } from "../ffi/cuda/testing.ts";
 import { benchGpu, type GpuBenchSizes } from "./bench_gpu.ts";
-import { decodeContender } from "./bench_gpu/attention.ts";
+import { decodeCase } from "./bench_gpu/attention.ts";
 import { floorOf, type Gpu, raceOnDevice } from "./bench_gpu/device.ts";
-import { stepContender } from "./bench_gpu/filter.ts";
+import { stepCase } from "./bench_gpu/filter.ts";
 
 const SIZES: GpuBenchSizes = {
   attention: { numHeads: 4, numKvHeads: 2, headDim: 32 },
@@ -88,11 +88,11 @@ function withDecode(changed: Partial<DecodeOps>, gpu: Gpu): Gpu {
   return { ...gpu, backend };
 }
 
-Deno.test("a contender that computes something else is not timed", async () => {
+Deno.test("a benchCase that computes something else is not timed", async () => {
   const gpu = withDecode({ attention: () => {} }, await emulatedGpu());
   const sizes = { batch: 2, rows: 64, kept: 2, near: 0 };
-  const contender = decodeContender(gpu, SIZES.attention, "bf16", sizes);
-  assertThrows(() => contender.verify(), Error, "Cannot trust decode attention");
+  const benchCase = decodeCase(gpu, SIZES.attention, "bf16", sizes);
+  assertThrows(() => benchCase.verify(), Error, "Cannot trust decode attention");
 
   const { filterObserve } = gpu.backend.decode,
     sizesOfFilter = { numKvHeads: 2, headDim: 32, hiddenSize: 64 };
@@ -100,7 +100,7 @@ Deno.test("a contender that computes something else is not timed", async () => {
     filterObserve: (states, decisions, output, residual) =>
       filterObserve(states, decisions, residual, output),
   }, gpu);
-  const step = stepContender(confused, sizesOfFilter, 2, { fusion: "learned" });
+  const step = stepCase(confused, sizesOfFilter, 2, { fusion: "learned" });
   assertThrows(() => step.verify(), Error, "Cannot trust kv_filter_step");
 });
 
@@ -158,13 +158,13 @@ Deno.test("raceOnDevice() times the work alone, and keeps the device busy until 
   assert(few >= 2 && few < 14, `${few}`);
 });
 
-Deno.test("stepContender() begins its cache anew before it is full, also where steps are recorded", async () => {
+Deno.test("stepCase() begins its cache anew before it is full, also where steps are recorded", async () => {
   const gpu = await emulatedGpu(), sizes = { numKvHeads: 1, headDim: 32, hiddenSize: 64 };
   for (const recorded of [undefined, 16]) {
-    const contender = stepContender(gpu, sizes, 1, { pruneRatio: 0 }, recorded);
+    const benchCase = stepCase(gpu, sizes, 1, { pruneRatio: 0 }, recorded);
     for (let turn = 0; turn < 2100 / (recorded ?? 1); turn++) {
-      contender.before!();
-      contender.run();
+      benchCase.before!();
+      benchCase.run();
     }
     gpu.backend.synchronize();
   }

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { listFolder, runTask, withFolder } from "./testing.ts";
-import { type Contender, expectClose, median, race, rowOf } from "./bench/run.ts";
+import { type BenchCase, expectClose, median, race, rowOf } from "./bench/run.ts";
 
-const BASE: Contender = {
+const BASE: BenchCase = {
   op: "op",
   impl: "impl",
   phase: "prefill",
@@ -27,9 +27,9 @@ Deno.test("rowOf() holds a time against the roof that binds", () => {
   assertEquals([memory.roof, memory.recent], [0.25, null]);
 });
 
-Deno.test("race() verifies all before it times any, and lets contenders take turns", async () => {
+Deno.test("race() verifies all before it times any, and lets cases take turns", async () => {
   const log: string[] = [];
-  const contender = (name: string, ms: number): Contender => ({
+  const benchCase = (name: string, ms: number): BenchCase => ({
     ...BASE,
     verify: () => void log.push(`verify ${name}`),
     time: (repeats) => {
@@ -37,12 +37,12 @@ Deno.test("race() verifies all before it times any, and lets contenders take tur
       return ms * repeats;
     },
   });
-  assertEquals(await race([contender("a", 60), contender("b", 5)]), [60, 5]);
+  assertEquals(await race([benchCase("a", 60), benchCase("b", 5)]), [60, 5]);
   assertEquals(log.slice(0, 6), ["verify a", "verify b", "a", "b", "a", "b"]);
   assertEquals(log.filter((name) => name === "a").length, log.filter((name) => name === "b").length);
   const wrong = { ...BASE, verify: () => expectClose("a sum", [1, NaN], [1, 2], 1e-3) };
   let error: unknown;
-  await race([contender("c", 1), wrong]).catch((e) => error = e);
+  await race([benchCase("c", 1), wrong]).catch((e) => error = e);
   assert(error instanceof Error && error.message.includes("found NaN at index 1"));
   assert(!log.includes("c"));
 });

@@ -4,23 +4,21 @@
  * Writes `compare.json` and `compare.html` to a folder, and keeps finished runs there until then. See
  * `deno task compare --help`.
  */
+import { UsageError } from "../lib/errors.ts";
+import { cutChunks } from "../lib/eval/mod.ts";
+import { readPlotly, renderComparisonReport, tabulateComparison } from "../lib/plot/mod.ts";
 import {
   COMPARED_LINES,
   COMPARED_METHODS,
   comparedMethods,
   compareStudy,
   createTrialPruner,
-  cutChunks,
   describeConditions,
   digestConditions,
   encodeStudy,
   type NamedMethod,
-  readPlotly,
-  renderComparisonReport,
   RunLog,
-  tabulateComparison,
-  UsageError,
-} from "../mod.ts";
+} from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";

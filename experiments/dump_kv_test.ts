@@ -1,5 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
-import { createTokenFiltering, loadModel, ReferenceBackend, type ScanOutput } from "../mod.ts";
+import type { ScanOutput } from "../lib/filter/mod.ts";
+import { createTokenFiltering } from "../lib/methods/mod.ts";
+import { loadModel } from "../lib/model/mod.ts";
+import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { exists } from "./cli/files.ts";
 import { runTask, withFolder } from "./testing.ts";
 

@@ -3,19 +3,12 @@
  *
  * `experiments/dump_kv.py` shows how to write such a dump. See `deno task filter --help`.
  */
-import {
-  createLayerState,
-  createScanOutput,
-  fromBf16,
-  fromF16,
-  type HostTensor,
-  type LayerSpec,
-  parseSafetensors,
-  type ResolvedTrialOptions,
-  resolveTrialOptions,
-  TokenFilter,
-  UsageError,
-} from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
+import { createLayerState, createScanOutput, type LayerSpec, TokenFilter } from "../lib/filter/mod.ts";
+import { fromBf16, fromF16 } from "../lib/half.ts";
+import { parseSafetensors } from "../lib/model/mod.ts";
+import { type ResolvedTrialOptions, resolveTrialOptions } from "../lib/sweep/mod.ts";
+import type { HostTensor } from "../lib/tensor.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, makeFolder, readBytes, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";

@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { hostTensor, toBf16, toF16, writeSafetensors } from "../mod.ts";
+import { toBf16, toF16 } from "../lib/half.ts";
+import { writeSafetensors } from "../lib/model/mod.ts";
+import { hostTensor } from "../lib/tensor.ts";
 import { runTask, withFolder } from "./testing.ts";
 
 const T = 120, H = 2, D = 8;

@@ -2,7 +2,7 @@
  * `deno task pack:gpu`: a folder that tests and times the CUDA library on a machine without a network.
  * See `deno task pack:gpu --help`.
  */
-import { UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";

@@ -1,6 +1,6 @@
 /** The pack for a GPU machine: what it holds, and what its script does with it. No network, and no GPU. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
 import { main, type PackSource, writePack } from "./gpu_pack.ts";
 import { writeArchive, writeCompressed } from "./gpu_pack/archive.ts";
 import { listPackages, listTree, lockedPackages } from "./gpu_pack/content.ts";

@@ -2,22 +2,20 @@
  * `deno task heads`: which heads are like the past, and whether the filter's rules find the tokens whose attention does
  * little. Writes `heads.json`, `trace.parquet` and `heads.html` to a folder. See `deno task heads --help`.
  */
+import type { Environment } from "../lib/environment.ts";
+import { UsageError } from "../lib/errors.ts";
+import { cutChunks } from "../lib/eval/mod.ts";
+import { HeadCollection, type HeadReport } from "../lib/heads/mod.ts";
+import { readPlotly, renderHeadsReport } from "../lib/plot/mod.ts";
 import {
-  cutChunks,
   describeConditions,
   describeStudy,
   effectiveOptions,
   encodeStudy,
-  type Environment,
-  HeadCollection,
-  type HeadReport,
-  readPlotly,
-  renderHeadsReport,
   type ResolvedTrialOptions,
   resolveTrialOptions,
   type TrialOptions,
-  UsageError,
-} from "../mod.ts";
+} from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { HEAD_RULES, type HeadReport } from "../mod.ts";
+import { HEAD_RULES, type HeadReport } from "../lib/heads/mod.ts";
 import { exists } from "./cli/files.ts";
 import { explainError } from "./cli/task.ts";
 import { main as heads, warningOfMemory } from "./heads.ts";

@@ -3,7 +3,9 @@
  * See `deno task notebooks --help`.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { findChromium, nearest, UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
+import { nearest } from "../lib/nearest.ts";
+import { findChromium } from "../lib/plot/mod.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
 import { expectSwitches } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
 import { describeKernel } from "./lab.ts";
 import { chooseNotebooks, main } from "./notebooks.ts";
 import { runTask } from "./testing.ts";

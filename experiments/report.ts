@@ -3,7 +3,9 @@
  * See `deno task report --help`.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { nearest, readPlotly, renderSite, SITE_FILES, type SiteEntry, UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
+import { nearest } from "../lib/nearest.ts";
+import { readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../lib/plot/mod.ts";
 import { exists, expectWritable, makeFolder, readJson, readText, writeWhole } from "./cli/files.ts";
 import { expectSwitches } from "./cli/parse.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";

@@ -3,16 +3,11 @@
  *
  * Made for comparisons with other engines: ids in, losses and masks out. See `deno task score --help`.
  */
-import {
-  createTrialPruner,
-  DecisionRecorder,
-  effectiveOptions,
-  looksAhead,
-  readVersion,
-  scoreSequence,
-  type Tokenizer,
-  UsageError,
-} from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
+import { scoreSequence } from "../lib/eval/mod.ts";
+import { DecisionRecorder } from "../lib/heads/mod.ts";
+import type { Tokenizer } from "../lib/model/mod.ts";
+import { createTrialPruner, effectiveOptions, looksAhead, readVersion } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";

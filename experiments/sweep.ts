@@ -4,26 +4,22 @@
  * Runs a grid of options on one model and text, and writes `trials.jsonl` (a line a trial, as it ends),
  * `summary.json` and `report.html` to a folder. See `deno task sweep --help`.
  */
+import { cutChunks, PerplexityEvaluation } from "../lib/eval/mod.ts";
+import { readPlotly, renderSweepReport, ruleName, tabulateTrials } from "../lib/plot/mod.ts";
 import {
   createTrialPruner,
-  cutChunks,
   DEFAULT_GRID,
   describeConditions,
   describeStudy,
   digestConditions,
   encodeStudy,
-  PerplexityEvaluation,
-  readPlotly,
-  renderSweepReport,
   type ResolvedTrialOptions,
-  ruleName,
   RunLog,
   runSweep,
   summarizeSweep,
   type SweepProgress,
-  tabulateTrials,
   TRIAL_LINES,
-} from "../mod.ts";
+} from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";

@@ -2,7 +2,7 @@
  * `deno task test:gpu`: the tests of the CUDA library on the first GPU, with the cases that the emulator runs.
  * See `deno task test:gpu --help`.
  */
-import { UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
 import { buildArchOf, openDriver } from "../ffi/mod.ts";
 import { buildCuda } from "../build.ts";
 import { parseOwnFlags } from "./cli/parse.ts";

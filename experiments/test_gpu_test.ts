@@ -1,6 +1,6 @@
 /** `test:gpu` without a GPU: what it would run, how it counts, and how it ends where there is no driver. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
 import { describeCounts, main } from "./test_gpu.ts";
 import { readState } from "./bench_gpu/machine.ts";
 import { commandOf, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";

@@ -1,16 +1,11 @@
 /** The filter in the whole model on native code: every rule decides as the reference does, and budgets hold. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildCpu } from "../build.ts";
-import {
-  createPruner,
-  Llama,
-  loadModel,
-  type Pruner,
-  readBuiltinText,
-  ReferenceBackend,
-  scoreSequence,
-  type TokenFilterOptions,
-} from "../mod.ts";
+import { readBuiltinText, scoreSequence } from "../lib/eval/mod.ts";
+import type { TokenFilterOptions } from "../lib/filter/mod.ts";
+import { createPruner, type Pruner } from "../lib/methods/mod.ts";
+import { Llama, loadModel } from "../lib/model/mod.ts";
+import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { openCpu } from "./mod.ts";
 
 await buildCpu();

@@ -1,15 +1,11 @@
 /** The whole model on native code: decode equals prefill, and the reference agrees with what the filter did. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildCpu } from "../build.ts";
-import {
-  createPruner,
-  loadModel,
-  readBuiltinText,
-  ReferenceBackend,
-  scoreSequence,
-  type SequenceScore,
-  type TokenFilterOptions,
-} from "../mod.ts";
+import { readBuiltinText, scoreSequence, type SequenceScore } from "../lib/eval/mod.ts";
+import type { TokenFilterOptions } from "../lib/filter/mod.ts";
+import { createPruner } from "../lib/methods/mod.ts";
+import { loadModel } from "../lib/model/mod.ts";
+import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { openCpu } from "./mod.ts";
 
 await buildCpu();

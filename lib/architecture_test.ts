@@ -7,7 +7,7 @@ const root = new URL("../", import.meta.url);
 const ARROWS: { readonly [room: string]: readonly string[] } = {
   "mod.ts": ["lib"],
   "build.ts": ["lib/errors.ts", "ffi"],
-  "experiments": ["mod.ts", "ffi/mod.ts", "build.ts"],
+  "experiments": ["lib/*.ts", "lib/*/mod.ts", "ffi/mod.ts", "build.ts"],
   "ffi": [
     "lib/tensor.ts",
     "lib/dtype.ts",
@@ -27,13 +27,14 @@ const ARROWS: { readonly [room: string]: readonly string[] } = {
 const LIB_ARROWS: { readonly [folder: string]: readonly string[] } = {
   "": ["filter/layer.ts"],
   filter: [],
-  pruning: ["filter"],
+  methods: ["filter"],
   reference: ["filter"],
-  model: ["pruning/pruner.ts", "filter/layer.ts"],
-  eval: ["filter", "model", "pruning", "stats"],
+  model: ["methods/pruner.ts", "filter/layer.ts"],
+  eval: ["filter", "model", "methods", "stats"],
+  heads: ["eval", "filter", "model", "methods", "stats"],
   stats: ["filter"],
-  sweep: ["eval", "filter", "model", "pruning", "stats"],
-  plot: ["sweep", "stats", "eval"],
+  sweep: ["eval", "filter", "model", "methods", "stats"],
+  plot: ["sweep", "stats", "eval", "heads"],
 };
 
 /** Folders of outputs at the root, as .gitignore has them. */
@@ -73,7 +74,11 @@ function isHelper(file: string): boolean {
   return /(^|\/)(cases|.*_cases|(.*_)?testing)\.ts$/.test(file);
 }
 
+/** Whether a file is the place, lies in it, or is one of those that its `*` (part of one name) stands for. */
 function within(target: string, place: string): boolean {
+  if (place.includes("*")) {
+    return new RegExp(`^${RegExp.escape(place).replaceAll("\\*", "[^/]+")}$`).test(target);
+  }
   return target === place || target.startsWith(`${place}/`);
 }
 

@@ -1,14 +1,9 @@
 /** Races of filtered attention: dense, half of the tokens skipped, and PyTorch's attention. */
-import {
-  type AttentionArgs,
-  emptyTensor,
-  f32Data,
-  type HostTensor,
-  hostTensor,
-  ReferenceBackend,
-} from "../../mod.ts";
+import type { AttentionArgs } from "../../lib/backend.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import type { CpuBackend } from "../../ffi/mod.ts";
-import { type Contender, expectClose, numbers, timed } from "./run.ts";
+import { type BenchCase, expectClose, numbers, timed } from "./run.ts";
 import type { TorchProcess } from "./torch.ts";
 
 /** SmolLM2-135M's attention over 4,096 tokens. */
@@ -32,7 +27,7 @@ function random(seed: number, heads: number): HostTensor {
   return tensor;
 }
 
-/** Makes the inputs that all attention contenders share. */
+/** Makes the inputs that all attention cases share. */
 export function attentionInputs(): AttentionInputs {
   return { queries: random(1, numHeads), keys: random(2, numKvHeads), values: random(3, numKvHeads) };
 }
@@ -149,14 +144,14 @@ function ours(
   phase: "prefill" | "decode",
   skip: number,
   recent: number,
-): { contender: Contender; call: Call } {
+): { benchCase: BenchCase; call: Call } {
   const selection = select(phase, skip, recent);
   const call = new Call(inputs, selection);
   call.gather(backend);
   const gathers = phase === "prefill" && skip > 0;
   const rows = numHeads * selection.asking.length * 2 +
     numKvHeads * 2 * (selection.cached.length + selection.skipped.length);
-  const contender: Contender = {
+  const benchCase: BenchCase = {
     op: "filtered_attention",
     impl,
     phase,
@@ -175,28 +170,28 @@ function ours(
       backend.attention(call.args);
     }),
   };
-  return { contender, call };
+  return { benchCase, call };
 }
 
-/** The contenders of one phase. PyTorch's run only where there is a `torch`; they are verified against ours. */
+/** The cases of one phase. PyTorch's run only where there is a `torch`; they are verified against ours. */
 export async function attentionRace(
   backend: CpuBackend,
   impl: string,
   inputs: AttentionInputs,
   phase: "prefill" | "decode",
   torch: TorchProcess | undefined,
-): Promise<Contender[]> {
+): Promise<BenchCase[]> {
   const dense = ours(backend, impl, inputs, phase, 0, 0);
-  const contenders = [
-    dense.contender,
-    ours(backend, impl, inputs, phase, 0.5, 0).contender,
-    ours(backend, impl, inputs, phase, 0.5, 16).contender,
+  const cases = [
+    dense.benchCase,
+    ours(backend, impl, inputs, phase, 0.5, 0).benchCase,
+    ours(backend, impl, inputs, phase, 0.5, 16).benchCase,
   ];
-  if (torch === undefined) return contenders;
+  if (torch === undefined) return cases;
   for (const heads of ["grouped", "repeated"] as const) {
     const id = await torch.prepare(phase, heads, SHAPE, dense.call.args);
-    contenders.push({
-      ...dense.contender,
+    cases.push({
+      ...dense.benchCase,
       impl: `torch ${torch.version}, ${heads} heads`,
       async verify() {
         backend.attention(dense.call.args);
@@ -206,5 +201,5 @@ export async function attentionRace(
       time: (repeats) => torch.time(id, repeats),
     });
   }
-  return contenders;
+  return cases;
 }

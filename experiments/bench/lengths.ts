@@ -1,13 +1,8 @@
 /** The model `tiny` at growing lengths, dense and with half of all attention skipped. */
-import {
-  type Backend,
-  createPruner,
-  type LengthRow,
-  loadModel,
-  type MeasuredMethod,
-  measureLengths,
-  readBuiltinText,
-} from "../../mod.ts";
+import type { Backend } from "../../lib/backend.ts";
+import { type LengthRow, type MeasuredMethod, measureLengths, readBuiltinText } from "../../lib/eval/mod.ts";
+import { createPruner } from "../../lib/methods/mod.ts";
+import { loadModel } from "../../lib/model/mod.ts";
 import type { Progress } from "../cli/progress.ts";
 
 const LENGTHS = [128, 256, 512, 1024, 2048];

@@ -1,7 +1,10 @@
 /** Races of the linear layers of SmolLM2-135M. */
-import { byteSize, emptyTensor, f32Data, type HostTensor, ReferenceBackend, toF16 } from "../../mod.ts";
+import { byteSize } from "../../lib/dtype.ts";
+import { toF16 } from "../../lib/half.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { emptyTensor, f32Data, type HostTensor } from "../../lib/tensor.ts";
 import type { CpuBackend } from "../../ffi/mod.ts";
-import { type Contender, expectClose, numbers, timed } from "./run.ts";
+import { type BenchCase, expectClose, numbers, timed } from "./run.ts";
 
 /** Rows and columns of weights: attention's projections, the MLP's, and the output layer. */
 const WEIGHTS = [[576, 576], [1536, 576], [49152, 576]] as const;
@@ -29,8 +32,8 @@ function weights(dtype: (typeof DTYPES)[number], n: number, k: number): HostTens
   return weight;
 }
 
-/** One contender a shape, dtype and number of rows; each races alone. */
-export function* linearRaces(backend: CpuBackend, impl: string): Generator<Contender[]> {
+/** One benchCase a shape, dtype and number of rows; each races alone. */
+export function* linearRaces(backend: CpuBackend, impl: string): Generator<BenchCase[]> {
   for (const [n, k] of WEIGHTS) {
     for (const dtype of DTYPES) {
       const weight = weights(dtype, n, k);

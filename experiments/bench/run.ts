@@ -1,6 +1,6 @@
-/** Timing: contenders of a race are verified, then take turns; medians are held against the machine's roof. */
+/** Timing: cases of a race are verified, then take turns; medians are held against the machine's roof. */
 
-import type { KernelRow, MachineRoof } from "../../mod.ts";
+import type { KernelRow, MachineRoof } from "../../lib/plot/mod.ts";
 
 /** What is timed, in words and counts. */
 export interface Work {
@@ -22,14 +22,14 @@ export interface Work {
 }
 
 /** Something to time. */
-export interface Contender extends Work {
+export interface BenchCase extends Work {
   /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
   verify(): void | Promise<void>;
   /** Computes `repeats` times; milliseconds in all. */
   time(repeats: number): number | Promise<number>;
 }
 
-/** Turns of each contender. */
+/** Turns of each benchCase. */
 const TURNS = 7;
 /** A turn repeats a short computation until about so many milliseconds have passed. */
 const TURN_MS = 30;
@@ -45,11 +45,11 @@ export function median(values: readonly number[]): number {
 
 /** Adds the rates to a median time. */
 export function rowOf(
-  contender: Work,
+  benchCase: Work,
   timeMs: number,
   roof: MachineRoof,
 ): KernelRow {
-  const { op, impl, phase, shape, dtype, skip, recent, flops, bytes } = contender;
+  const { op, impl, phase, shape, dtype, skip, recent, flops, bytes } = benchCase;
   const seconds = timeMs / 1000;
   const least = Math.max(flops / roof.flopsPerSecond, bytes / roof.bytesPerSecond);
   return {
@@ -67,19 +67,19 @@ export function rowOf(
   };
 }
 
-/** Verifies all contenders, then lets them take turns; their median times in milliseconds. */
-export async function race(contenders: readonly Contender[]): Promise<number[]> {
-  for (const contender of contenders) await contender.verify();
+/** Verifies all cases, then lets them take turns; their median times in milliseconds. */
+export async function race(cases: readonly BenchCase[]): Promise<number[]> {
+  for (const benchCase of cases) await benchCase.verify();
   const repeats: number[] = [];
-  for (const contender of contenders) {
-    const once = await contender.time(1);
+  for (const benchCase of cases) {
+    const once = await benchCase.time(1);
     repeats.push(Math.max(1, Math.min(1000, Math.round(TURN_MS / once))));
   }
-  const times = contenders.map((): number[] => []);
+  const times = cases.map((): number[] => []);
   for (let turn = 0; turn < TURNS; turn++) {
-    for (const [i, contender] of contenders.entries()) {
+    for (const [i, benchCase] of cases.entries()) {
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-      times[i]!.push(await contender.time(repeats[i]!) / repeats[i]!);
+      times[i]!.push(await benchCase.time(repeats[i]!) / repeats[i]!);
     }
   }
   return times.map(median);

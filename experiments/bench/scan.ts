@@ -3,14 +3,13 @@ import {
   cloneLayerState,
   createLayerState,
   createScanOutput,
-  emptyTensor,
-  type HostTensor,
   type LayerSpec,
   scanLayer,
   TokenFilter,
-} from "../../mod.ts";
+} from "../../lib/filter/mod.ts";
+import { emptyTensor, type HostTensor } from "../../lib/tensor.ts";
 import type { CpuBackend } from "../../ffi/mod.ts";
-import { type Contender, expectClose, numbers, timed } from "./run.ts";
+import { type BenchCase, expectClose, numbers, timed } from "./run.ts";
 
 const TOKENS = 4096, NUM_KV_HEADS = 3, HEAD_DIM = 64;
 /** Per element of a key or value: three products of a cosine and an anchor's step. */
@@ -23,8 +22,8 @@ function random(seed: number, tokens: number): HostTensor {
   return tensor;
 }
 
-/** The contenders of one phase: this project's kernel, for the default rule. */
-export function scanRace(backend: CpuBackend, impl: string, phase: "prefill" | "decode"): Contender[] {
+/** The cases of one phase: this project's kernel, for the default rule. */
+export function scanRace(backend: CpuBackend, impl: string, phase: "prefill" | "decode"): BenchCase[] {
   const shape = {
     numLayers: 1,
     numHeads: 9,

@@ -1,6 +1,6 @@
 /** PyTorch beside us: a Python process that computes on the same numbers, with as many threads. */
-import type { AttentionArgs } from "../../mod.ts";
-import { f32Data } from "../../mod.ts";
+import type { AttentionArgs } from "../../lib/backend.ts";
+import { f32Data } from "../../lib/tensor.ts";
 import type { SHAPE } from "./attention.ts";
 
 /** Answers of bench_torch.py. */

@@ -1,19 +1,12 @@
 /** Races of filtered attention on a GPU: decode over a cache of a batch, and prefill. */
-import {
-  type AttentionArgs,
-  type BatchCache,
-  type BatchDecisions,
-  emptyTensor,
-  f32Data,
-  hostTensor,
-  ReferenceBackend,
-  rowsOf,
-  type Tensor,
-} from "../../mod.ts";
+import type { AttentionArgs } from "../../lib/backend.ts";
+import type { BatchCache, BatchDecisions } from "../../lib/decode.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { emptyTensor, f32Data, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
 import type { DeviceTensor } from "../../ffi/mod.ts";
 import { expectClose, numbers } from "../bench/run.ts";
 import { bytesOf, type FloatType, type Gpu, i32, randomTensor } from "./device.ts";
-import type { GpuContender } from "./row.ts";
+import type { GpuBenchCase } from "./row.ts";
 
 /** Sizes of an attention. */
 export interface AttentionSizes {
@@ -28,12 +21,12 @@ const words = ({ numHeads, numKvHeads, headDim }: AttentionSizes) =>
   `heads=${numHeads}/${numKvHeads} d=${headDim}`;
 
 /** Decode of `batch` sequences over `rows` cached rows each; `kept` of them go on, `near` skipped rows are near. */
-export function decodeContender(
+export function decodeCase(
   gpu: Gpu,
   sizes: AttentionSizes,
   dtype: FloatType,
   { batch, rows, kept, near }: { batch: number; rows: number; kept: number; near: number },
-): GpuContender {
+): GpuBenchCase {
   const { backend } = gpu, { numHeads, numKvHeads, headDim } = sizes;
   const position = rows + near;
   const repeat = (values: readonly number[]) =>
@@ -129,12 +122,12 @@ const SAMPLES = 5;
  * Prefill of `tokens` tokens, of which a share is skipped past a warm-up of 32; gathering kept rows included. `wgmma`:
  * see `CudaBackend.useWgmma`.
  */
-export function prefillContender(
+export function prefillCase(
   gpu: Gpu,
   sizes: AttentionSizes,
   dtype: FloatType,
   { tokens, skip, recent, wgmma }: { tokens: number; skip: number; recent: number; wgmma: boolean },
-): GpuContender & { readonly inputs: { readonly [name in "queries" | "keys" | "values" | "out"]: Tensor } } {
+): GpuBenchCase & { readonly inputs: { readonly [name in "queries" | "keys" | "values" | "out"]: Tensor } } {
   const { backend } = gpu, { numHeads, numKvHeads, headDim } = sizes;
   const all = {
     queries: randomTensor(gpu, "f32", [tokens, numHeads * headDim], 6),

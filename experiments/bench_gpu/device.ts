@@ -1,8 +1,9 @@
 /** What the races on a GPU share: numbers on the device, timing by events with a cold L2, nominal tensor-core rates. */
-import { hostTensor, type Tensor, toBf16, toF16 } from "../../mod.ts";
+import { toBf16, toF16 } from "../../lib/half.ts";
+import { hostTensor, type Tensor } from "../../lib/tensor.ts";
 import type { CudaBackend, CudaDevice, CudaMemory } from "../../ffi/mod.ts";
 import { median, numbers } from "../bench/run.ts";
-import type { GpuContender } from "./row.ts";
+import type { GpuBenchCase } from "./row.ts";
 
 /** A GPU at work. */
 export interface Gpu {
@@ -15,7 +16,7 @@ export interface Gpu {
 /** Element types of activations and caches. */
 export type FloatType = "f32" | "f16" | "bf16";
 
-/** Turns of each contender. */
+/** Turns of each benchCase. */
 export const TURNS = 30;
 /** Values that are drawn; larger tensors repeat them. */
 const DRAWN = 2 ** 20;
@@ -53,7 +54,7 @@ export function bytesOf(dtype: FloatType): number {
 }
 
 /** Something that takes its turns. */
-export type Racer = Pick<GpuContender, "run" | "before" | "repeats">;
+export type TimedWork = Pick<GpuBenchCase, "run" | "before" | "repeats">;
 
 /** Least time that the device is kept busy before a turn, and most. */
 const LEAD_MS = { least: 0.2, most: 5 } as const;
@@ -61,13 +62,13 @@ const LEAD_MS = { least: 0.2, most: 5 } as const;
 const WARM_UPS = 5;
 
 /**
- * Median times in milliseconds. Contenders take turns; before each, twice the level-2 cache is copied over, so that
+ * Median times in milliseconds. Cases take turns; before each, twice the level-2 cache is copied over, so that
  * nothing of the inputs is left in it, and that so often that the device is busy until the host has enqueued the turn:
  * the time between the events is the device's own.
  */
 export function raceOnDevice(
   gpu: Gpu,
-  racers: readonly Racer[],
+  timed: readonly TimedWork[],
   turns = TURNS,
 ): { medians: number[]; spreads: number[] } {
   const { backend: { memory }, device } = gpu;
@@ -76,7 +77,7 @@ export function raceOnDevice(
   using to = memory.alloc(bytes);
   const tries = Array.from({ length: 3 }, () => gpu.time(() => memory.copy(from, to, bytes)));
   const copyMs = Math.max(1e-3, Math.min(...tries)); // the first is slow
-  const copies = racers.map(({ run, before }) => {
+  const copies = timed.map(({ run, before }) => {
     let hostMs = 0;
     for (let i = 0; i < WARM_UPS; i++) {
       before?.();
@@ -88,9 +89,9 @@ export function raceOnDevice(
     }
     return Math.ceil(Math.min(LEAD_MS.most, LEAD_MS.least + 3 * hostMs) / copyMs);
   });
-  const times = racers.map((): number[] => []);
+  const times = timed.map((): number[] => []);
   for (let turn = 0; turn < turns; turn++) {
-    for (const [i, { run, before, repeats = 1 }] of racers.entries()) {
+    for (const [i, { run, before, repeats = 1 }] of timed.entries()) {
       before?.();
       for (let copy = 0; copy < copies[i]!; copy++) memory.copy(from, to, bytes);
       times[i]!.push(gpu.time(run) / repeats);

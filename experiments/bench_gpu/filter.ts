@@ -1,24 +1,19 @@
 /** Races of the decisions on a GPU: one step of a batch, and chunks of a prefill. */
+import type { Backend } from "../../lib/backend.ts";
 import {
-  type Backend,
-  createBatchCache,
-  createBatchDecisions,
-  createBatchStates,
   createLayerState,
   createScanOutput,
-  f32Data,
-  type HostTensor,
-  hostTensor,
   observeLayer,
   scanLayer,
   type ScanOutput,
-  type Tensor,
   TokenFilter,
   type TokenFilterOptions,
-} from "../../mod.ts";
+} from "../../lib/filter/mod.ts";
+import { createBatchCache, createBatchDecisions, createBatchStates } from "../../lib/model/mod.ts";
+import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { numbers } from "../bench/run.ts";
 import { type Gpu, i32, randomTensor } from "./device.ts";
-import type { GpuContender } from "./row.ts";
+import type { GpuBenchCase } from "./row.ts";
 
 /** Sizes of a filtered layer. */
 export interface FilterSizes {
@@ -43,13 +38,13 @@ function specOf({ numKvHeads, headDim, hiddenSize }: FilterSizes, options: Token
  * `kv_filter_step` for a batch of a layer, the default rule and policy unless told otherwise. `recorded`: so many steps
  * in one graph, whose inputs the cache then holds, and whose launches cost the host nothing.
  */
-export function stepContender(
+export function stepCase(
   gpu: Gpu,
   sizes: FilterSizes,
   batch: number,
   options: TokenFilterOptions = {},
   recorded?: number,
-): GpuContender {
+): GpuBenchCase {
   const { backend } = gpu, { numKvHeads, headDim, hiddenSize } = sizes, spec = specOf(sizes, options);
   const { decode } = backend, capacity = 1024, recent = 16;
   const learned = spec.fusion === "learned";
@@ -161,13 +156,13 @@ function expectDecisions(
  * `kv_filter_scan` over `tokens` tokens of one sequence, in chunks; states cross to the host and back each time.
  * `learned`: by that rule, whose blocks are then as long as the chunks, with outcomes made up.
  */
-export function scanContender(
+export function scanCase(
   gpu: Gpu,
   sizes: FilterSizes,
   tokens: number,
   chunk: number,
   learned = false,
-): GpuContender {
+): GpuBenchCase {
   const { backend } = gpu, { numKvHeads, headDim, hiddenSize } = sizes;
   const spec = specOf(sizes, learned ? { fusion: "learned", block: chunk } : {});
   const random = (width: readonly number[], seed: number) =>

@@ -1,15 +1,9 @@
 /** Decode steps of a whole model on a GPU: dense, with a filter that keeps everything, and with half skipped. */
-import {
-  BatchDecoder,
-  createPruner,
-  Llama,
-  type LlamaWeights,
-  type ModelConfig,
-  type Pruner,
-  type Tensor,
-} from "../../mod.ts";
+import { createPruner, type Pruner } from "../../lib/methods/mod.ts";
+import { BatchDecoder, Llama, type LlamaWeights, type ModelConfig } from "../../lib/model/mod.ts";
+import type { Tensor } from "../../lib/tensor.ts";
 import { type Gpu, randomTensor } from "./device.ts";
-import type { GpuContender } from "./row.ts";
+import type { GpuBenchCase } from "./row.ts";
 
 /** A model of random bf16 weights; only times are of interest. */
 export function randomModel(gpu: Gpu, config: ModelConfig): Llama {
@@ -40,11 +34,11 @@ export function randomModel(gpu: Gpu, config: ModelConfig): Llama {
  * Decode steps of a batch, as one recorded graph: dense; filtered, with the whole work of the decisions and nothing
  * skipped, since the warm-up does not end; and with half skipped.
  */
-export function decodeStepContenders(
+export function decodeStepCases(
   gpu: Gpu,
   llama: Llama,
   { batch, capacity }: { batch: number; capacity: number },
-): GpuContender[] {
+): GpuBenchCase[] {
   const { config } = llama, { backend } = gpu;
   const filter = (warmup: number): Pruner =>
     createPruner("token-filtering", config, { pruneRatio: 0.5, tail: 1, warmup }, { backend });

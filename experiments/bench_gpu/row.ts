@@ -1,9 +1,9 @@
-/** A contender of a race on a GPU, and its row in the table. */
-import type { KernelRow } from "../../mod.ts";
+/** A benchCase of a race on a GPU, and its row in the table. */
+import type { KernelRow } from "../../lib/plot/mod.ts";
 import { rowOf, type Work } from "../bench/run.ts";
 
 /** Something to time on a device. */
-export interface GpuContender extends Work {
+export interface GpuBenchCase extends Work {
   /** Enqueues the work once, or `repeats` times. */
   run(): void;
   /** What must happen before each turn, and is not timed. */
@@ -14,7 +14,7 @@ export interface GpuContender extends Work {
   verify(): void;
 }
 
-/** A measured contender. */
+/** A measured benchCase. */
 export interface GpuRow extends KernelRow {
   /** Distance between the 10th and the 90th percentile of the turns. */
   readonly spreadMs: number;

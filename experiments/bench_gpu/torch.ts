@@ -1,5 +1,5 @@
 /** PyTorch's attention on the same GPU, through a Python process. */
-import { f32Data, type Tensor } from "../../mod.ts";
+import { f32Data, type Tensor } from "../../lib/tensor.ts";
 import { expectClose } from "../bench/run.ts";
 import { type Gpu, TURNS } from "./device.ts";
 

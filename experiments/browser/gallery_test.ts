@@ -1,6 +1,8 @@
 /** Every plot of the toolkit on one page, made of small real runs, in a real browser. */
 import { assert, assertEquals, assertMatch, assertNotEquals, assertStringIncludes } from "@std/assert";
 import * as toolkit from "../../mod.ts";
+import { type LengthRow, measureLengths } from "../../lib/eval/mod.ts";
+import { type HeadReport, ROC_GRID } from "../../lib/heads/mod.ts";
 import {
   type BenchReport,
   collectComparison,
@@ -23,22 +25,17 @@ import {
   collectTokenMap,
   collectTraceVariance,
   collectTrueRedundancy,
-  type Comparison,
   type Figure,
-  type HeadReport,
-  type LengthRow,
-  measureLengths,
   plotlyScript,
   readPlotly,
   renderHeadsReport,
-  ROC_GRID,
   splitLayers,
-  type SweepSummary,
   TokenMap,
   traceRoc,
-} from "../../mod.ts";
-import { scriptJson } from "../../lib/plot/draw.ts";
-import { renderPage } from "../../lib/plot/page.ts";
+} from "../../lib/plot/mod.ts";
+import type { Comparison, SweepSummary } from "../../lib/sweep/mod.ts";
+import { scriptJson } from "../../lib/plot/figure/draw.ts";
+import { renderPage } from "../../lib/plot/figure/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../lib/plot/testing.ts";
 import { runTask, withFolder } from "../testing.ts";
 import { checkPage, openBrowser } from "./mod.ts";

@@ -5,7 +5,7 @@
  * not be wider than its window.
  */
 import { type Browser, chromium, type Page } from "playwright-core";
-import { CHROMIUM_FLAGS, expectChromium } from "../../mod.ts";
+import { CHROMIUM_FLAGS, expectChromium } from "../../lib/plot/mod.ts";
 import { inspectPage } from "./inspect.js";
 
 /** How a page is looked at. */

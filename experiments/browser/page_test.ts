@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { axis, baseLayout, emptyFigure, Figure, readPlotly, renderFigurePage } from "../../mod.ts";
+import { axis, baseLayout, emptyFigure, Figure, readPlotly, renderFigurePage } from "../../lib/plot/mod.ts";
 import { withFolder } from "../testing.ts";
 import { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./mod.ts";
 import { browserTest } from "./testing.ts";

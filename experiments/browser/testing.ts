@@ -1,5 +1,5 @@
 /** Tests that need a browser: ignored, and saying so, where there is none. */
-import { findChromium } from "../../mod.ts";
+import { findChromium } from "../../lib/plot/mod.ts";
 
 /** Declares a test that runs where there is a Chromium. */
 export function browserTest(name: string, fn: () => Promise<void>): void {

@@ -1,11 +1,8 @@
 /** Opens what computes, building and fetching it on first use. */
-import {
-  type Backend,
-  type CacheDType,
-  NativeLibraryError,
-  ReferenceBackend,
-  UsageError,
-} from "../../mod.ts";
+import type { Backend } from "../../lib/backend.ts";
+import type { CacheDType } from "../../lib/dtype.ts";
+import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { buildArchOf, openCpu, openCuda, openDriver } from "../../ffi/mod.ts";
 import { buildCpu, buildCuda, ensureBlas } from "../../build.ts";
 import type { FlagValues } from "./parse.ts";

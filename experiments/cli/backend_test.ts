@@ -2,7 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { buildEmulated } from "../../build.ts";
 import { readTrace } from "../../ffi/build/table.ts";
-import { readBuiltinText } from "../../mod.ts";
+import { readBuiltinText } from "../../lib/eval/mod.ts";
 import { finish, withFolder } from "../testing.ts";
 import { readStdFlags } from "./std_flags.ts";
 

@@ -1,5 +1,5 @@
 /** Files that a user names: read and written with one-line errors. */
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 
 /** What went wrong with a file, in words. */
 function reason(error: unknown): string {

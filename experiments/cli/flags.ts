@@ -2,14 +2,12 @@
 import {
   ABSORBS,
   ANCHORS,
-  COMPARED_METHODS,
   FEATURE_GROUPS,
-  FUSION_CHOICES,
   KEY_STATES,
   SCHEDULES,
   THRESHOLD_POLICIES,
-  type TrialOptions,
-} from "../../mod.ts";
+} from "../../lib/filter/mod.ts";
+import { COMPARED_METHODS, FUSION_CHOICES, type TrialOptions } from "../../lib/sweep/mod.ts";
 
 /** The tasks that take flags from the table. */
 export type Task = "sweep" | "score" | "filter" | "heads" | "compare";

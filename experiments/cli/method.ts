@@ -1,4 +1,5 @@
 /** From flags to options of the method, for one trial or for a grid. */
+import { UsageError } from "../../lib/errors.ts";
 import {
   expandGrids,
   type Grid,
@@ -6,8 +7,7 @@ import {
   type ResolvedTrialOptions,
   resolveTrialOptions,
   type TrialOptions,
-  UsageError,
-} from "../../mod.ts";
+} from "../../lib/sweep/mod.ts";
 import { readJson } from "./files.ts";
 import { type Flag, flagsOf, type Task } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";

@@ -1,7 +1,7 @@
 /** A model's file, read and checked before anything is built. */
+import type { Backend } from "../../lib/backend.ts";
+import type { CacheDType } from "../../lib/dtype.ts";
 import {
-  type Backend,
-  type CacheDType,
   Llama,
   loadLlamaWeights,
   type ModelConfig,
@@ -11,7 +11,7 @@ import {
   resolveModel,
   Tokenizer,
   uploadWeights,
-} from "../../mod.ts";
+} from "../../lib/model/mod.ts";
 import type { Progress } from "./progress.ts";
 
 /** A model that is ready to run on a backend. */

@@ -1,6 +1,7 @@
 /** From the command line to values: every mistake is one line that names the flag and the mend. */
 import { parseArgs } from "@std/cli/parse-args";
-import { nearest, UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { nearest } from "../../lib/nearest.ts";
 import { type Flag, type FlagKind, flagsOf, type Task } from "./flags.ts";
 
 /** Values of the flags that were given, by flag name: each a list of alternatives, at least one. */

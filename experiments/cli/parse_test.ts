@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { describeFlags, flagsOf, type Task } from "./flags.ts";
 import { parseFlags } from "./parse.ts";
 

@@ -1,5 +1,5 @@
 /** Runs that survive an interruption: where their results go, and the command that goes on. */
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { exists, expectWritable } from "./files.ts";
 import type { Task } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";
@@ -7,7 +7,7 @@ import { newResultsFolder } from "./results.ts";
 import { writeLine } from "./task.ts";
 
 /** What a task leaves in its folder. */
-export interface Leftovers {
+export interface RunFiles {
   /** What a message calls the run, with its article. */
   readonly noun: string;
   /** File or folder of finished work. */
@@ -22,7 +22,7 @@ export interface Leftovers {
  * @throws {UsageError} If it holds a run that is over, one that is to go on without `--resume`, or none to go on with;
  * or if it cannot be written to.
  */
-export function readDestination(values: FlagValues, { noun, work, result }: Leftovers): string {
+export function readDestination(values: FlagValues, { noun, work, result }: RunFiles): string {
   const out = values.get("out")?.[0] as string | undefined;
   const resume = values.get("resume")?.[0] as string | undefined;
   if (resume && out && resume !== out) {

@@ -1,5 +1,5 @@
 /** A table as aligned text. */
-import type { TrialTable } from "../../mod.ts";
+import type { TrialTable } from "../../lib/plot/mod.ts";
 
 /** What {@linkcode formatTable} needs of a table. */
 export type PlainTable = Pick<TrialTable, "columns" | "rows" | "left">;

@@ -1,5 +1,5 @@
 /** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can mend. */
-import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../mod.ts";
+import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../lib/errors.ts";
 
 /** Exit codes. */
 export const EXIT = { ok: 0, usage: 2, interrupted: 130, terminated: 143 } as const;

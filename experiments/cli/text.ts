@@ -1,5 +1,6 @@
 /** Numbers of tokens, contexts and texts that a user names, checked. */
-import { readBuiltinText, UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { readBuiltinText } from "../../lib/eval/mod.ts";
 import { readText } from "./files.ts";
 import type { FlagValues } from "./parse.ts";
 

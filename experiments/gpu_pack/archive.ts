@@ -1,5 +1,5 @@
 /** Archives that depend on what they hold alone: names, bytes and whether a file is a program. */
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import type { PackedFile } from "./content.ts";
 
 const BLOCK = 512;

@@ -1,5 +1,5 @@
 /** What goes into a pack: the tree as git knows it, and the npm packages that its lock names. */
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 
 /** Where Deno looks for packages of a registry on `localhost:9`, which `run.sh` names: port 9 of nobody. */
 const OFFLINE_REGISTRY = "localhost_9";

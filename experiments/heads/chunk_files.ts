@@ -1,14 +1,14 @@
 /** Measured chunks of `heads`, a file each, so that an interrupted run can go on. */
+import type { RunConditions } from "../../lib/environment.ts";
+import type { ChunkStore } from "../../lib/heads/mod.ts";
 import {
-  type ChunkStore,
   digestConditions,
   type LineKind,
   type LoggedRun,
   recordTrialOptions,
   type ResolvedTrialOptions,
-  type RunConditions,
   RunLog,
-} from "../../mod.ts";
+} from "../../lib/sweep/mod.ts";
 import { makeFolder, writeWhole } from "../cli/files.ts";
 
 /** The one line of a file. */

@@ -5,16 +5,11 @@
  *
  *     deno run -A … experiments/heads/filtered_stream.ts MODEL TEXT TOKENS RULE…
  */
-import {
-  auroc,
-  createPruner,
-  cutChunks,
-  type FusionRule,
-  loadModel,
-  type Pruner,
-  spearman,
-  TokenFilter,
-} from "../../mod.ts";
+import { cutChunks } from "../../lib/eval/mod.ts";
+import { type FusionRule, TokenFilter } from "../../lib/filter/mod.ts";
+import { createPruner, type Pruner } from "../../lib/methods/mod.ts";
+import { loadModel } from "../../lib/model/mod.ts";
+import { auroc, spearman } from "../../lib/stats/mod.ts";
 import { openCpu } from "../../ffi/mod.ts";
 
 const CONTEXT = 512;

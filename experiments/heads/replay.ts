@@ -1,5 +1,7 @@
 /** Taking the decisions of a trace again. */
-import { createReplay, type Pruner, replayTable, UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { replayTable } from "../../lib/heads/mod.ts";
+import { createReplay, type Pruner } from "../../lib/methods/mod.ts";
 import { flagsOf } from "../cli/flags.ts";
 import type { ModelFile } from "../cli/model.ts";
 import type { FlagValues } from "../cli/parse.ts";

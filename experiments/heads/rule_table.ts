@@ -1,5 +1,6 @@
 /** How well each rule ranks, as a table for the terminal. */
-import type { HeadReport, Interval } from "../../mod.ts";
+import type { HeadReport } from "../../lib/heads/mod.ts";
+import type { Interval } from "../../lib/stats/mod.ts";
 import type { PlainTable } from "../cli/table.ts";
 
 function shown(interval: Interval | null): string {

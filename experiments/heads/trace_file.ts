@@ -1,7 +1,9 @@
 /** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
 import { parquetMetadata, parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
-import { type CacheDType, createDecisionTable, type DecisionTable, UsageError } from "../../mod.ts";
+import type { CacheDType } from "../../lib/dtype.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { createDecisionTable, type DecisionTable } from "../../lib/heads/mod.ts";
 import { readBytes, writeWhole } from "../cli/files.ts";
 
 /** What a table of decisions comes from. */

@@ -1,6 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
-import { createDecisionTable, UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { createDecisionTable } from "../../lib/heads/mod.ts";
 import { withFolder } from "../testing.ts";
 import { readTrace, type TraceInfo, writeTrace } from "./trace_file.ts";
 

@@ -1,6 +1,6 @@
 /** Runs a notebook's cells with the Deno kernel that runs us, and converts what came of them. */
 import { TextLineStream } from "./lines.ts";
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import type { Jupyter } from "./jupyter.ts";
 
 /** How a notebook is run. */

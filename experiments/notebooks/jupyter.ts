@@ -1,6 +1,6 @@
 /** Jupyter in a folder of its own in the project's cache: nothing of the user's Python or kernels is touched. */
 import { cacheDir, prepareCacheDir } from "../../build.ts";
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 
 /** A Python that has Jupyter. */
 export interface Jupyter {

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { listFolder, withFolder } from "../testing.ts";
 import { ensureJupyter, type RunProgram } from "./jupyter.ts";
 

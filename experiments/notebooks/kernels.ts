@@ -1,7 +1,7 @@
 /** What notebooks run on, built before they need it. */
 import { buildCpu, buildCuda, ensureBlas } from "../../build.ts";
 import { buildArchOf, openDriver } from "../../ffi/mod.ts";
-import { NativeLibraryError } from "../../mod.ts";
+import { NativeLibraryError } from "../../lib/errors.ts";
 
 /**
  * Builds the CPU's library, and the GPU's where there is a GPU. Without one nothing is said: a notebook that looks for it

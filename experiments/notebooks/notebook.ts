@@ -1,5 +1,5 @@
 /** A notebook's file: cells, what they must be like, and the module that they make together. */
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { readJson } from "../cli/files.ts";
 
 /** One output of a code cell; keys as in the file. */

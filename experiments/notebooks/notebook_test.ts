@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { withFolder } from "../testing.ts";
 import {
   checkForm,

@@ -1,5 +1,5 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { Figure } from "../../mod.ts";
+import { Figure } from "../../lib/plot/mod.ts";
 import type { Output } from "./notebook.ts";
 import { checkOutputs, checkSize, compareRuns, drawsFigure, PLOTLY_MIME } from "./outputs.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";

@@ -7,7 +7,7 @@ import {
   readPlotly,
   renderImages,
   setStaticImage,
-} from "../../mod.ts";
+} from "../../lib/plot/mod.ts";
 import { joinText, type Notebook } from "./notebook.ts";
 import { PLOTLY_MIME } from "./outputs.ts";
 import { shrinkSvg } from "./svg.ts";

@@ -1,6 +1,14 @@
 /** Figures of notebooks as readers meet them: without scripts, without a network, and on pages with a module loader. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { axis, baseLayout, Figure, type MediaBundle, PLOTLY_URL, readPlotly, setPlotly } from "../../mod.ts";
+import {
+  axis,
+  baseLayout,
+  Figure,
+  type MediaBundle,
+  PLOTLY_URL,
+  readPlotly,
+  setPlotly,
+} from "../../lib/plot/mod.ts";
 import { checkPage, openBrowser } from "../browser/mod.ts";
 import { browserTest } from "../browser/testing.ts";
 import { withFolder } from "../testing.ts";

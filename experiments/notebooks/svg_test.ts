@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { Figure, findChromium, renderImages } from "../../mod.ts";
+import { Figure, findChromium, renderImages } from "../../lib/plot/mod.ts";
 import { shrinkSvg } from "./svg.ts";
 
 Deno.test("shrinkSvg() says a shared style once and keeps a rare one where it is", () => {

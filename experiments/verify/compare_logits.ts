@@ -10,7 +10,9 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../ffi/mod.ts";
-import { f32Data, loadModel, parseSafetensors, ReferenceBackend } from "../../mod.ts";
+import { loadModel, parseSafetensors } from "../../lib/model/mod.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { f32Data } from "../../lib/tensor.ts";
 
 const args = parseArgs(Deno.args, { string: ["model", "truth", "backend", "threads", "positions"] });
 if (!args.model || !args.truth) throw new TypeError("Cannot compare: expected --model and --truth");

@@ -12,7 +12,10 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { buildCpu, ensureBlas } from "../../build.ts";
 import { openCpu } from "../../ffi/mod.ts";
-import { blockBootstrap, createPruner, loadModel, type Pruner, scoreSequence } from "../../mod.ts";
+import { scoreSequence } from "../../lib/eval/mod.ts";
+import { createPruner, type Pruner } from "../../lib/methods/mod.ts";
+import { loadModel } from "../../lib/model/mod.ts";
+import { blockBootstrap } from "../../lib/stats/mod.ts";
 
 const args = parseArgs(Deno.args, {
   string: ["text", "model", "tokens", "context", "prune-ratio", "threads"],

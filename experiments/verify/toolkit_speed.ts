@@ -7,7 +7,8 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../ffi/mod.ts";
-import { f32Data, hostTensor, loadModel } from "../../mod.ts";
+import { loadModel } from "../../lib/model/mod.ts";
+import { f32Data, hostTensor } from "../../lib/tensor.ts";
 
 const args = parseArgs(Deno.args, {
   string: ["threads", "prompt", "decode", "runs"],

@@ -1,23 +1,18 @@
 /** What tasks do with a model (perplexity, sweeps, head statistics, rules of one's own) on the CUDA library. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import type { Environment, RunConditions } from "../../lib/environment.ts";
+import { measureLengths, PerplexityEvaluation, scoreSequence } from "../../lib/eval/mod.ts";
+import { HeadCollection } from "../../lib/heads/mod.ts";
+import { createScored, type Pruner, type TokenScore } from "../../lib/methods/mod.ts";
+import type { Llama } from "../../lib/model/mod.ts";
 import {
-  createScored,
   createTrialPruner,
-  type Environment,
-  HeadCollection,
-  type Llama,
-  measureLengths,
-  PerplexityEvaluation,
-  type Pruner,
   type ResolvedTrialOptions,
   resolveTrialOptions,
-  type RunConditions,
   runSweep,
-  scoreSequence,
-  type TokenScore,
   type Trial,
   type TrialOptions,
-} from "../../mod.ts";
+} from "../../lib/sweep/mod.ts";
 import { CONFIG, ids, modelOn, truth } from "./small_model/testing.ts";
 import type { CudaBackend, DeviceTensor } from "./backend.ts";
 import type { DeviceBuffer } from "./memory.ts";

@@ -1,6 +1,10 @@
 /** The whole model on the CUDA library: as the reference, and in a batch's recorded steps as token by token. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { BatchDecoder, createPruner, f32Data, scoreSequence, type TokenFilterOptions } from "../../mod.ts";
+import { scoreSequence } from "../../lib/eval/mod.ts";
+import type { TokenFilterOptions } from "../../lib/filter/mod.ts";
+import { createPruner } from "../../lib/methods/mod.ts";
+import { BatchDecoder } from "../../lib/model/mod.ts";
+import { f32Data } from "../../lib/tensor.ts";
 import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";
 import { type Emulated, testOnDevice } from "./testing.ts";
 

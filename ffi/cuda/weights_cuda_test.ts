@@ -1,20 +1,18 @@
 /** Weights on the CUDA library: uploaded once, in the file's own bytes, quantised where the file is. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { byteSize } from "../../lib/dtype.ts";
+import { scoreSequence } from "../../lib/eval/mod.ts";
 import {
-  byteSize,
-  f32Data,
-  type HostTensor,
   Llama,
   type LlamaWeights,
   loadLlamaWeights,
   loadModel,
   parseGguf,
-  ReferenceBackend,
   resolveModel,
-  scoreSequence,
-  type Tensor,
   uploadWeights,
-} from "../../mod.ts";
+} from "../../lib/model/mod.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import { numbers, randomWeight } from "../../kernels/common/testing.ts";
 import type { CudaBackend, DeviceTensor } from "./backend.ts";
 import { CONFIG, weights } from "./small_model/testing.ts";

@@ -2,7 +2,7 @@
 import type { Backend } from "../backend.ts";
 import type { BatchDecoder, BatchOptions } from "../model/batch_decoder.ts";
 import type { LlamaSequence } from "../model/llama_sequence.ts";
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** One sequence at work in a model. */

@@ -1,5 +1,5 @@
 /** Time and memory of a model against the length of its sequence, with and without pruners. */
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
 /** A method to measure; without a pruner it is the dense model. */

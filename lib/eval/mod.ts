@@ -3,11 +3,9 @@
  * @module
  */
 export * from "./chunks.ts";
-export * from "./heads.ts";
 export * from "./language_model.ts";
 export * from "./lengths.ts";
 export * from "./perplexity.ts";
 export * from "./sequence_score.ts";
 export * from "./skip_ratio.ts";
 export * from "./text/mod.ts";
-export * from "./trace.ts";

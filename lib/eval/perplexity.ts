@@ -6,7 +6,7 @@
  * cache and fresh filter state; losses of tokens 1..context-1 of each chunk; perplexity = exp of the mean of the
  * chunks' mean losses.
  */
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
 import { cutChunks } from "./chunks.ts";
@@ -95,7 +95,7 @@ export interface FilteredResult extends SkipRatios, SequenceUsage {
 const BLOCK_TOKENS = 64;
 
 /** Lets signals, timers and progress run: chunks are computed synchronously. */
-const breathe = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+const yieldToEventLoop = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
 const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
 const meanOf = (chunks: readonly Float64Array[]) => mean(Float64Array.from(chunks, mean));
@@ -161,7 +161,7 @@ export class PerplexityEvaluation {
     const usages: SequenceUsage[] = [];
     let timeMs = 0;
     for (const [chunk, ids] of this.chunks.entries()) {
-      await breathe();
+      await yieldToEventLoop();
       control.signal?.throwIfAborted();
       const sequence = this.#model.start(undefined, { chunk });
       const begin = performance.now();
@@ -206,7 +206,7 @@ export class PerplexityEvaluation {
     const masks: { length: number; keep: ReadonlyMap<number, Uint8Array> }[] = [];
     let agreed = 0, timeMs = 0;
     for (const [chunk, ids] of this.chunks.entries()) {
-      await breathe();
+      await yieldToEventLoop();
       control.signal?.throwIfAborted();
       const sequence = this.#model.start(pruner, { chunk });
       const { hidden, ms } = this.#feed(sequence, chunk, first);

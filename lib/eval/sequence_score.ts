@@ -1,8 +1,8 @@
 /** Losses of one sequence of any length, token by token, as a model with or without a pruner sees it. */
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
-import { whyNotInBatch } from "../model/batch_decoder.ts";
+import { batchUnsupportedReason } from "../model/batch_decoder.ts";
 import { LayerTally, type SequenceUsage } from "../model/usage.ts";
 import { nextTokenNll } from "./next_token.ts";
 
@@ -74,7 +74,7 @@ export function scoreSequence(
     ? undefined
     : model.startBatch === undefined
     ? "the model decodes no batches"
-    : whyNotInBatch(model.backend, pruner);
+    : batchUnsupportedReason(model.backend, pruner);
   const onDevice = options.phase === "decode" && fedByHost === undefined;
   const run = onDevice
     ? stepThrough(model, ids, pruner, options.onFeed)

@@ -1,6 +1,6 @@
 /** A model for tests whose losses can be worked out by hand: its hidden states are its logits. */
-import { createDense } from "../pruning/dense.ts";
-import type { Pruner, PrunerSequence } from "../pruning/pruner.ts";
+import { createDense } from "../methods/dense.ts";
+import type { Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { assert, assertEquals } from "@std/assert";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, hostTensor, type Tensor } from "../tensor.ts";

@@ -17,7 +17,7 @@ export const FUSION_RULES = [
   "random",
   "learned",
 ] as const;
-/** How per-head similarities become one score. `oracle` looks ahead and lives in `lib/pruning/oracle.ts`. */
+/** How per-head similarities become one score. `oracle` looks ahead and lives in `lib/methods/oracle.ts`. */
 export type FusionRule = (typeof FUSION_RULES)[number];
 
 /** Threshold policies. The index is the policy's number in the C ABI. */

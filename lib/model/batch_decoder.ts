@@ -2,7 +2,7 @@
 import type { Backend } from "../backend.ts";
 import type { BatchCache, BatchDecisions, BatchStates, DecodeOps, RecordedWork } from "../decode.ts";
 import { byteSize, type CacheDType } from "../dtype.ts";
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import {
   type BatchBackend,
@@ -31,7 +31,7 @@ export interface BatchOptions {
  *
  * @param pruner Dense where left out.
  */
-export function whyNotInBatch(
+export function batchUnsupportedReason(
   backend: Pick<Backend, "name" | "decode">,
   pruner: Pruner | undefined,
 ): string | undefined {
@@ -87,7 +87,7 @@ export class BatchDecoder implements Disposable {
         `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
       );
     }
-    const reason = whyNotInBatch(llama.backend, pruner);
+    const reason = batchUnsupportedReason(llama.backend, pruner);
     if (reason !== undefined) throw new RangeError(`Cannot decode a batch on a device: ${reason}`);
     this.#llama = llama;
     this.#ops = ops;

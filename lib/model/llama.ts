@@ -1,7 +1,7 @@
 /** A Llama-architecture model: weights on a backend, and sequences that run on them. */
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 import type { ModelConfig } from "./config.ts";

@@ -1,7 +1,7 @@
 /** One sequence on its way through a model: KV caches, the pruner's state, and what has been spent so far. */
 import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
-import type { LayerInput, Pruner, PrunerSequence } from "../pruning/pruner.ts";
+import type { LayerInput, Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import type { Llama, SequenceOptions } from "./llama.ts";

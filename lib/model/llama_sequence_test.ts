@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { createDense } from "../pruning/dense.ts";
-import type { LayerInput, Pruner, PrunerSequence } from "../pruning/pruner.ts";
+import { createDense } from "../methods/dense.ts";
+import type { LayerInput, Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { f32Data, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import type { LlamaSequence } from "./llama_sequence.ts";
 import { backend, config, firstLayers, ids, maxDifference, patternPruner } from "./testing.ts";

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import { hostData, hostTensor, rowsOf } from "../tensor.ts";
 import { PAGE_ROWS } from "./kv_cache.ts";
 import { backend, config, firstLayers, ids, llama, maxDifference, patternPruner } from "./testing.ts";

@@ -2,7 +2,7 @@
  * Models: from a file or a name to one that runs.
  * @module
  */
-export { BatchDecoder, type BatchOptions, whyNotInBatch } from "./batch_decoder.ts";
+export { BatchDecoder, type BatchOptions, batchUnsupportedReason } from "./batch_decoder.ts";
 export * from "./batch_state.ts";
 export * from "./config.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";

@@ -1,7 +1,7 @@
 /** The built-in model on the reference backend, and pruners whose decisions are known, for tests. */
 import { assertEquals } from "@std/assert";
-import { createDense } from "../pruning/dense.ts";
-import type { Pruner } from "../pruning/pruner.ts";
+import { createDense } from "../methods/dense.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import { readModelConfig } from "./config.ts";

@@ -1,6 +1,6 @@
 /** What a sequence has cost and saved, counted from decisions alone: the same however and wherever it was computed. */
 import { attentionFlops, causalPairs, mlpFlops, outputFlops } from "../cost.ts";
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import type { ModelConfig } from "./config.ts";
 
 /**

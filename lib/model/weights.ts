@@ -40,7 +40,7 @@ export interface LlamaWeights<T extends Tensor = Tensor> {
 }
 
 /** Trailing parts of tensor names that change the computation, and what they are. */
-const KNOWN_STRANGERS: readonly [suffix: string, what: string][] = [
+const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
   ["rope_freqs.weight", "rotary factors"],
   ["rope_factors_long.weight", "rotary factors"],
   ["rope_factors_short.weight", "rotary factors"],
@@ -117,7 +117,7 @@ export function loadLlamaWeights(gguf: GgufFile, config: ModelConfig): LlamaWeig
 }
 
 function strangerError(gguf: GgufFile, config: ModelConfig, name: string): ModelFormatError {
-  const what = KNOWN_STRANGERS.find(([suffix]) => name.endsWith(suffix))?.[1];
+  const what = UNSUPPORTED_TENSORS.find(([suffix]) => name.endsWith(suffix))?.[1];
   const layer = /^blk\.(\d+)\./.exec(name)?.[1];
   const found = what === undefined ? `tensor "${name}"` : `tensor "${name}" (${what})`;
   const why = layer !== undefined && Number(layer) >= config.numLayers

@@ -1,10 +1,6 @@
 /** A summary for tests, made of numbers that can be checked by eye. */
-import {
-  type BandedDistribution,
-  type Distribution,
-  HEAD_RULES,
-  type HeadReport,
-} from "../stats/head_report.ts";
+import { type BandedDistribution, HEAD_RULES, type HeadReport } from "../heads/report.ts";
+import type { Distribution } from "../stats/distribution.ts";
 import { summarizeSweep } from "../sweep/summary.ts";
 import {
   looksAhead,

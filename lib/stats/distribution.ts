@@ -1,7 +1,25 @@
 /** Moments and quantiles of a stream of numbers, as a record. */
-import { type Distribution, QUANTILE_LEVELS } from "./head_report.ts";
 import { StreamingMoments } from "./moments.ts";
 import { QuantileSketch } from "./quantile_sketch.ts";
+
+/** Shares at which {@linkcode Distribution.quantiles} are given. */
+export const QUANTILE_LEVELS = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99] as const;
+
+/** Moments and quantiles of some numbers; all null where there is no number (`count` 0). */
+export interface Distribution {
+  /** How many numbers. */
+  readonly count: number;
+  /** Their mean. */
+  readonly mean: number | null;
+  /** Their population variance. */
+  readonly variance: number | null;
+  /** The smallest. */
+  readonly min: number | null;
+  /** The largest. */
+  readonly max: number | null;
+  /** At {@linkcode QUANTILE_LEVELS}, each within 0.5% of rank. */
+  readonly quantiles: readonly (number | null)[];
+}
 
 /** Takes numbers in one by one, or from another one, and describes them. */
 export class DistributionBuilder {

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import golden from "./testdata/golden.json" with { type: "json" };
 import { DistributionBuilder } from "./distribution.ts";
-import { QUANTILE_LEVELS } from "./head_report.ts";
+import { QUANTILE_LEVELS } from "./distribution.ts";
 import { QuantileSketch } from "./quantile_sketch.ts";
 import { normals } from "./testing.ts";
 

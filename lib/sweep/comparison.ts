@@ -1,6 +1,6 @@
 /** Several methods at the same ratio on the same text, with intervals of their differences. */
 import type { PerplexityEvaluation } from "../eval/perplexity.ts";
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
 import type { LineKind, RunLog } from "./run_log.ts";
 import { digestTrialOptions } from "./runner.ts";

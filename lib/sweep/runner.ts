@@ -1,6 +1,6 @@
 /** Runs the trials of a sweep one after the other. */
 import type { PerplexityEvaluation } from "../eval/perplexity.ts";
-import type { Pruner } from "../pruning/pruner.ts";
+import type { Pruner } from "../methods/pruner.ts";
 import { sha256Hex } from "./digest.ts";
 import type { LoggedRun, RunLog } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordTrialOptions, type ResolvedTrialOptions } from "./trial_options.ts";

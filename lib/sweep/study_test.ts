@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { loadModel, readBuiltinText, ReferenceBackend, type Tokenizer } from "../../mod.ts";
+import { readBuiltinText } from "../eval/mod.ts";
+import { loadModel, type Tokenizer } from "../model/mod.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
 import { describeStudy, encodeStudy, sweepStudy } from "./study.ts";
 
 const model = await loadModel("tiny", new ReferenceBackend());

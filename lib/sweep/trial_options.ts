@@ -9,7 +9,7 @@ import {
   type TokenFilterOptions,
 } from "../filter/mod.ts";
 import { nearest } from "../nearest.ts";
-import { createPruner, type Pruner, type PrunerContext } from "../pruning/mod.ts";
+import { createPruner, type Pruner, type PrunerContext } from "../methods/mod.ts";
 
 /** Fusion rules that a command takes: those of the filter, and `oracle`, which looks ahead. */
 export const FUSION_CHOICES = [...FUSION_RULES, "oracle"] as const;

@@ -1,17 +1,10 @@
 /** A small model of random weights, on the reference and on a device. */
-import {
-  createPruner,
-  type HostTensor,
-  hostTensor,
-  Llama,
-  type LlamaWeights,
-  type ModelConfig,
-  type Pruner,
-  ReferenceBackend,
-  toF16,
-  type TokenFilterOptions,
-  uploadWeights,
-} from "../../../mod.ts";
+import type { TokenFilterOptions } from "../../../lib/filter/mod.ts";
+import { toF16 } from "../../../lib/half.ts";
+import { createPruner, type Pruner } from "../../../lib/methods/mod.ts";
+import { Llama, type LlamaWeights, type ModelConfig, uploadWeights } from "../../../lib/model/mod.ts";
+import { ReferenceBackend } from "../../../lib/reference/mod.ts";
+import { type HostTensor, hostTensor } from "../../../lib/tensor.ts";
 import type { CudaBackend } from "../backend.ts";
 
 /** Its sizes. */

@@ -1,0 +1,295 @@
+/**
+ * Head statistics of a model on a text, in the dense stream: which heads are like the past, and whether what a rule
+ * makes of it finds the tokens whose attention does little.
+ */
+import type { Environment } from "../environment.ts";
+import { FEATURE_GROUPS, hasFeature, type LayerSpec } from "../filter/layer.ts";
+import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "../filter/options.ts";
+import { TokenFilter } from "../filter/token_filter.ts";
+import type { Llama } from "../model/llama.ts";
+import { drawMovingBlocks } from "../stats/bootstrap.ts";
+import type { HeadOptions, HeadReport, ViewLayer } from "./report.ts";
+import { cutChunks } from "../eval/chunks.ts";
+import { LayerColumns, listViews } from "./columns.ts";
+import { packChunk, unpackChunk } from "./pack.ts";
+import { averageRules, compareRules, type RatedRules, withIntervals } from "./rule_quality.ts";
+import { createProbe } from "./probe.ts";
+import { cutBands, describeLayer, type HeadLayout } from "./summary.ts";
+import { chooseExcerpt, chooseSample, headTrace, tokenColumns } from "./tokens.ts";
+import type { DecisionTable } from "./trace.ts";
+
+/** Options of {@linkcode HeadCollection}. */
+export interface HeadCollectionOptions {
+  /** The method whose decisions are shown; its layers are those that are measured. */
+  readonly filter?: TokenFilterOptions;
+  /** Tokens a chunk, default 512. */
+  readonly context?: number;
+  /** How intervals are made. Defaults: blocks of 64 tokens, 1000 resamples, 95%, seed 0. */
+  readonly bootstrap?: Partial<HeadOptions["bootstrap"]>;
+}
+
+/** How the work may be watched and stopped. */
+export interface HeadControl {
+  /** Stops between two chunks or layers; the signal's reason is then thrown. */
+  readonly signal?: AbortSignal;
+  /** Called as the work goes on, with the finished share of this call's work in [0, 1]. */
+  readonly onProgress?: (fraction: number, label: string) => void;
+}
+
+/** Where measured chunks go as they end, and where finished ones are found. */
+export interface ChunkStore {
+  /** What was kept of a chunk under the same model, text and options; undefined if nothing was. */
+  read(chunk: number): Uint8Array | undefined;
+  /** Keeps what was measured of a chunk. */
+  write(chunk: number, bytes: Uint8Array<ArrayBuffer>): void | Promise<void>;
+}
+
+/** Lets signals, timers and progress run. */
+const yieldToEventLoop = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+
+/** Tokens past the warm-up that a ranking needs at the least. */
+const LEAST_DECIDED = 8;
+
+/**
+ * Runs the dense model over a text once and describes what a filter would have seen. Every chunk of `context` tokens is
+ * a sequence of its own, as for perplexity. All views (pre- and post-rope keys x `ema` and `mean` anchors) are measured
+ * side by side.
+ *
+ * Decisions are taken but not carried out. The `learned` rule is fitted as it would be in use: on the tokens that it
+ * itself would keep, with the features and outcomes that these tokens have in the dense stream.
+ *
+ * @example
+ * ```ts
+ * import { HeadCollection, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * const { llama, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+ * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
+ * const heads = new HeadCollection(llama, ids, { context: 32, filter: { tail: 0.1, pruneRatio: 0.05, warmup: 8 } });
+ * await heads.run();
+ * console.assert(heads.layers.join() === "9" && heads.decisions().rows === 64);
+ * ```
+ */
+export class HeadCollection {
+  /** The chunks, each [context]. */
+  readonly chunks: readonly Int32Array<ArrayBuffer>[];
+  /** Tokens a chunk. */
+  readonly context: number;
+  /** The method's options, defaults filled in. */
+  readonly options: ResolvedOptions;
+  /** How intervals are made. */
+  readonly bootstrap: HeadOptions["bootstrap"];
+  readonly #llama: Llama;
+  readonly #columns: readonly LayerColumns[];
+  #open: number[];
+  #store: ChunkStore | undefined;
+
+  /**
+   * Cuts the text and checks the options; nothing is computed yet.
+   *
+   * @param ids Token ids of the whole text, [N], BOS at the front where the tokenizer adds one.
+   * @throws {TypeError} If an option is of the wrong type.
+   * @throws {RangeError} If the text or the context is too short, or an option is out of range. The warm-up must be at
+   * least 8, since `learned` is measured beside the other rules, and `absorb` must be `all`, since no token is skipped.
+   */
+  constructor(llama: Llama, ids: Int32Array, options: HeadCollectionOptions = {}) {
+    const { config } = llama;
+    this.#llama = llama;
+    this.options = resolveOptions(options.filter);
+    this.context = options.context ?? 512;
+    this.bootstrap = { blockSize: 64, resamples: 1000, confidence: 0.95, seed: 0, ...options.bootstrap };
+    const { warmup, absorb, threshold } = this.options;
+    if (absorb !== "all") {
+      throw new RangeError(
+        `Cannot use option "absorb": found "${absorb}", expected "all", since no token is skipped`,
+      );
+    }
+    const view = { keyState: this.options.keyState, anchor: this.options.anchor };
+    const method = new TokenFilter(config, this.options).specs;
+    const learned = listViews(view).map((other) =>
+      new TokenFilter(config, {
+        ...this.options,
+        ...other,
+        fusion: "learned",
+        invert: false,
+        threshold: threshold === "window" ? "window" : "budget",
+      }).specs
+    );
+    if (method.length === 0) {
+      throw new RangeError(
+        'Cannot use option "skipRatios": found 0 for every layer, expected a layer to measure',
+      );
+    }
+    this.chunks = cutChunks(ids, this.context);
+    if (this.context < warmup + LEAST_DECIDED) {
+      throw new RangeError(
+        `Cannot rank tokens in chunks of ${this.context}: expected at least ${
+          warmup + LEAST_DECIDED
+        }, since the ` +
+          `first ${warmup} are the warm-up`,
+      );
+    }
+    const count = this.chunks.length;
+    this.#open = [...this.chunks.keys()];
+    this.#columns = method.map((spec, i) =>
+      new LayerColumns(
+        { method: spec, view, learned: learned.map((specs) => specs[i]!) },
+        count,
+        count * this.context,
+      )
+    );
+  }
+
+  /** 0-based indices of the measured layers, ascending. */
+  get layers(): readonly number[] {
+    return this.#columns.map(({ plan }) => plan.method.layer);
+  }
+
+  /**
+   * Takes over the chunks that a store holds; those that are run from now on are kept there as they end.
+   *
+   * @returns Chunks that need not be run.
+   * @throws {RangeError} If a chunk was measured under other options.
+   */
+  resume(store: ChunkStore): number {
+    const count = this.chunks.length;
+    this.#store = store;
+    this.#open = this.#open.filter((chunk) => {
+      const bytes = store.read(chunk);
+      if (bytes !== undefined) unpackChunk(this.#columns, chunk, count, bytes);
+      return bytes === undefined;
+    });
+    return count - this.#open.length;
+  }
+
+  /**
+   * Runs the dense model over all chunks that are not measured yet.
+   *
+   * @throws The signal's reason, if it is aborted between two chunks.
+   */
+  async run({ signal, onProgress }: HeadControl = {}): Promise<void> {
+    const { backend, config } = this.#llama, count = this.chunks.length, work = this.#open.length;
+    const ofLayer = new Map(this.#columns.map((columns) => [columns.plan.method.layer, columns]));
+    const { fusion, features, threshold } = this.options;
+    let first = 0;
+    const probe = createProbe(backend, {
+      layers: this.layers,
+      ropeTheta: config.ropeTheta,
+      wantsQueries: features.includes("query"),
+      whole: threshold === "topk" && fusion !== "learned",
+      onRows: (rows) => ofLayer.get(rows.layer)!.take(backend, rows, first + rows.start),
+    });
+    while (this.#open.length > 0) {
+      const chunk = this.#open[0]!;
+      await yieldToEventLoop();
+      signal?.throwIfAborted();
+      first = chunk * this.context;
+      this.#columns.forEach((columns) => columns.restart(chunk));
+      const sequence = this.#llama.start(probe, { chunk });
+      backend.free(sequence.feed(this.chunks[chunk]!));
+      sequence.free();
+      this.#columns.forEach((columns) => columns.end());
+      await this.#store?.write(chunk, packChunk(this.#columns, chunk, count));
+      this.#open.shift();
+      const left = this.#open.length;
+      onProgress?.(1 - left / work, `${count - left}/${count} chunks`);
+    }
+  }
+
+  /** Every decision with the numbers behind it: a row for each layer and token. */
+  decisions(): DecisionTable {
+    this.#expectDone();
+    return headTrace(this.#columns, this.chunks);
+  }
+
+  /**
+   * Describes what was measured.
+   *
+   * @param texts Texts of consecutive token ids, one each.
+   * @throws The signal's reason, if it is aborted between two layers.
+   */
+  async report(
+    environment: Environment,
+    method: HeadOptions["method"],
+    texts: (ids: Int32Array<ArrayBuffer>) => readonly string[],
+    { signal, onProgress }: HeadControl = {},
+  ): Promise<HeadReport> {
+    this.#expectDone();
+    const { warmup, seed } = this.options, { context } = this;
+    const { numLayers, numHeads, numKvHeads, headDim, hiddenSize } = this.#llama.config;
+    const first = Math.max(warmup, 1), count = this.chunks.length;
+    const layout: HeadLayout = {
+      tokens: count * context,
+      context,
+      bands: cutBands(warmup, context),
+      decided: Int32Array.from(
+        { length: count * (context - first) },
+        (_, i) => Math.floor(i / (context - first)) * context + first + i % (context - first),
+      ),
+      blocks: drawMovingBlocks(this.chunks.map(() => context - first), this.bootstrap),
+      confidence: this.bootstrap.confidence,
+    };
+    const views = listViews(this.#columns[0]!.plan.view).map((view) => ({
+      ...view,
+      layers: [] as ViewLayer[],
+    }));
+    const layers = [], rated: RatedRules[] = [];
+    for (const [i, columns] of this.#columns.entries()) {
+      await yieldToEventLoop();
+      signal?.throwIfAborted();
+      const described = describeLayer(columns, layout);
+      described.views.forEach((layer, view) => views[view]!.layers.push(layer));
+      layers.push(described.main);
+      rated.push(described.rated);
+      onProgress?.((i + 1) / this.#columns.length, `${i + 1}/${this.#columns.length} layers`);
+    }
+    const all = averageRules(rated), excerpt = chooseExcerpt(context, warmup, this.#columns.length);
+    return {
+      format: 1,
+      environment,
+      shape: { numLayers, numHeads, numKvHeads, headDim, hiddenSize },
+      options: {
+        method,
+        warmup,
+        seed: seed <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(seed) : String(seed),
+        bootstrap: this.bootstrap,
+      },
+      bands: layout.bands,
+      views,
+      layers,
+      overall: {
+        rules: withIntervals(all, this.bootstrap.confidence),
+        comparisons: compareRules(all, this.bootstrap.confidence),
+      },
+      learnedFeatures: nameFeatures(this.#columns[0]!.plan.learned[0]!),
+      sample: tokenColumns(
+        this.#columns,
+        chooseSample(layout.tokens, context, this.#columns.length),
+        context,
+      ),
+      excerpt: {
+        texts: texts(Int32Array.from(excerpt, (token) => this.chunks[0]![token]!)),
+        firstToken: excerpt[0]!,
+        columns: tokenColumns(this.#columns, excerpt, context),
+      },
+    };
+  }
+
+  #expectDone(): void {
+    if (this.#open.length > 0) {
+      throw new RangeError("Cannot describe heads: found chunks not yet measured, expected run() first");
+    }
+  }
+}
+
+/** Names of the features of `learned`, in their order. */
+function nameFeatures(spec: LayerSpec): string[] {
+  const names: { readonly [group: string]: readonly string[] } = {
+    similarity: ["muK", "muV", "sdK", "sdV"],
+    norm: ["ln norm(k)", "ln norm(v)", "ln norm(x)"],
+    projection: Array.from({ length: spec.projections }, (_, j) => `projection ${j}`),
+    query: ["ln norm(q)"],
+  };
+  return [
+    ...FEATURE_GROUPS.filter((group) => hasFeature(spec, group)).flatMap((group) => names[group]!),
+    "bias",
+  ];
+}

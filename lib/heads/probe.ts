@@ -1,0 +1,87 @@
+/** Looks at every attention block of a dense run: what a filter would have seen, and what the attention came to. */
+import type { Backend } from "../backend.ts";
+import type { LayerInput, Pruner } from "../methods/pruner.ts";
+import { hostTensor, type Tensor } from "../tensor.ts";
+
+/** T consecutive tokens of one sequence in one layer. */
+export interface ProbedRows extends Pick<LayerInput, "values" | "residual" | "normed" | "queries"> {
+  /** 0-based index of the layer. */
+  readonly layer: number;
+  /** Position of the first token in its sequence. */
+  readonly start: number;
+  /** Rows, T. */
+  readonly count: number;
+  /** Keys by what was done to them, [T, numKvHeads, headDim] f32. */
+  readonly keys: { readonly "post-rope": Tensor; readonly "pre-rope": Tensor };
+  /** norm(o) of each token, o = the attention block's output after its projection. */
+  readonly outputNorms: Float64Array<ArrayBuffer>;
+  /** norm(x) of each token, x = the residual stream before the block. */
+  readonly residualNorms: Float64Array<ArrayBuffer>;
+}
+
+/** What to look at. */
+export interface ProbeOptions {
+  /** 0-based indices of the layers, ascending. */
+  readonly layers: readonly number[];
+  /** Base of the rotary embedding's frequencies. */
+  readonly ropeTheta: number;
+  /** Whether queries are wanted. */
+  readonly wantsQueries: boolean;
+  /** Whether a sequence is to come as one piece. */
+  readonly whole: boolean;
+  /** Hears of each piece of each layer, in order; its tensors last until it returns. */
+  readonly onRows: (rows: ProbedRows) => void;
+}
+
+/** A pruner that skips nothing. */
+export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
+  const { layers, ropeTheta, wantsQueries, whole, onRows } = options;
+  return {
+    name: "probe",
+    layers,
+    warmup: 0,
+    keyState: "pre-rope",
+    wantsQueries,
+    wantsOutputs: true,
+    looksAhead: whole ? "scores" : "nothing",
+    cacheSkipped: false,
+    recent: 0,
+    start() {
+      const seen = new Map<number, number>();
+      let input: LayerInput | undefined;
+      return {
+        decide(next) {
+          input = next;
+          return { taken: next.count, keep: new Uint8Array(next.count).fill(1) };
+        },
+        observe(layer, outputNorms, residualNorms) {
+          const { count, keys, values, residual, normed, queries } = input!;
+          const start = seen.get(layer) ?? 0;
+          seen.set(layer, start + count);
+          const rotated = backend.resizeRows(keys, count);
+          const positions = backend.upload(
+            hostTensor("i32", [count], Int32Array.from({ length: count }, (_, i) => start + i)),
+          );
+          backend.rope(rotated, positions, ropeTheta);
+          backend.free(positions);
+          onRows({
+            layer,
+            start,
+            count,
+            keys: { "pre-rope": keys, "post-rope": rotated },
+            values,
+            residual,
+            normed,
+            ...(queries && { queries }),
+            outputNorms,
+            residualNorms,
+          });
+          backend.free(rotated);
+        },
+        fork(): never {
+          throw new RangeError("Cannot branch a sequence that is being looked at: expected one run");
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,226 @@
+/**
+ * The content of `heads.json`: how alike keys and values are to the past, head by head, and how well each fusion rule
+ * ranks the tokens whose attention does little. Plain data: numbers, strings, null where a number is undefined.
+ *
+ * Everything is measured in the **dense stream**: no token is skipped, so all rules see the same tokens. The true
+ * redundancy of a token in a layer is `r = norm(o) / norm(x)`, o = the attention block's output after its projection,
+ * x = the residual stream before it; small r = the attention did little. The oracle is r itself.
+ */
+import type { Environment } from "../environment.ts";
+import { type Anchor, FUSION_RULES, type FusionRule } from "../filter/layer.ts";
+import type { KeyState } from "../filter/options.ts";
+import type { Interval } from "../stats/bootstrap.ts";
+import type { Distribution } from "../stats/distribution.ts";
+
+/** Rules that are compared: every fusion rule, and `variance` with its sign turned. */
+export const HEAD_RULES = [...FUSION_RULES, "variance inverted"] as const;
+/** A rule in the report. */
+export type HeadRule = FusionRule | "variance inverted";
+
+/** False positive rates at which {@linkcode RuleQuality.roc} is given: 0, 1/32, …, 1. */
+export const ROC_GRID: readonly number[] = Array.from({ length: 33 }, (_, i) => i / 32);
+
+/** Positions [from, to) in a sequence. */
+export interface PositionBand {
+  /** First position. */
+  readonly from: number;
+  /** Position after the last. */
+  readonly to: number;
+}
+
+/** A quantity over all tokens, and by position in the sequence. */
+export interface BandedDistribution {
+  /** All tokens that have the quantity. */
+  readonly all: Distribution;
+  /** One entry for each of {@linkcode HeadReport.bands}. */
+  readonly bands: readonly Distribution[];
+}
+
+/** Similarities of one KV head with its anchors, over all tokens but the first of each sequence. */
+export interface HeadSimilarity {
+  /** 0-based index of the KV head. */
+  readonly head: number;
+  /** Cosine of the key with its anchor. */
+  readonly sK: Distribution;
+  /** Cosine of the value with its anchor. */
+  readonly sV: Distribution;
+  /** `sK` by position in the sequence, one entry for each of {@linkcode HeadReport.bands}. */
+  readonly sKBands: readonly Distribution[];
+  /** `sV` likewise. */
+  readonly sVBands: readonly Distribution[];
+}
+
+/** How well a rule's score ranks the tokens of a layer by their true redundancy, over tokens past the warm-up. */
+export interface RuleQuality {
+  /** The rule. */
+  readonly rule: HeadRule;
+  /**
+   * Area under the ROC curve of S for "redundant" (r among the layer's lowest share rho): 1 = as the oracle, 0.5 =
+   * chance. Null where all tokens are in one class.
+   */
+  readonly auroc: number | null;
+  /** Spearman's correlation of S with -r: 1 = as the oracle, 0 = chance. Null where S is constant. */
+  readonly spearman: number | null;
+}
+
+/** A rule's quality with its uncertainty. */
+export interface RuleQualityWithIntervals extends RuleQuality {
+  /** Of `auroc`; null where that is null. */
+  readonly aurocInterval: Interval | null;
+  /** Of `spearman`; null where that is null. */
+  readonly spearmanInterval: Interval | null;
+  /** True positive rates at {@linkcode ROC_GRID}; empty where `auroc` is null, and in `overall`. */
+  readonly roc: readonly number[];
+}
+
+/** Difference of two rules on the same resamples: `rule` minus `against`; above 0 = `rule` ranks better. */
+export interface RuleComparison {
+  /** The rule. */
+  readonly rule: HeadRule;
+  /** The rule that it is compared with. */
+  readonly against: HeadRule;
+  /** Difference in AUROC. */
+  readonly auroc: Interval | null;
+  /** Difference in Spearman's correlation with -r. */
+  readonly spearman: Interval | null;
+}
+
+/** One layer in one view. */
+export interface ViewLayer {
+  /** 0-based index in the model. */
+  readonly layer: number;
+  /** Per KV head, ascending. */
+  readonly heads: readonly HeadSimilarity[];
+  /** Mean over heads of sK. */
+  readonly muK: BandedDistribution;
+  /** Population variance over heads of sK. */
+  readonly varK: BandedDistribution;
+  /** Mean over heads of sV. */
+  readonly muV: BandedDistribution;
+  /** Population variance over heads of sV. */
+  readonly varV: BandedDistribution;
+  /** Weight of the key side under `variance`. */
+  readonly wK: BandedDistribution;
+  /** Score S of each rule, in the order of {@linkcode HEAD_RULES}. `learned` has none in the warm-up. */
+  readonly scores: readonly { readonly rule: HeadRule; readonly score: BandedDistribution }[];
+  /** In the order of {@linkcode HEAD_RULES}. */
+  readonly rules: readonly RuleQuality[];
+}
+
+/** What the filter looks at: which keys, and which anchors. */
+export interface HeadView {
+  /** Keys after rotary embedding, or before it. */
+  readonly keyState: KeyState;
+  /** Moving average, or running mean. */
+  readonly anchor: Anchor;
+  /** Measured layers, ascending. */
+  readonly layers: readonly ViewLayer[];
+}
+
+/** One layer of the main view: what the method's own options say, with intervals. */
+export interface MainLayer {
+  /** 0-based index in the model. */
+  readonly layer: number;
+  /** Share of the layer's tokens that count as redundant, and that the method is asked to skip: rho. */
+  readonly skipRatio: number;
+  /** Share of tokens past the warm-up that the method would skip; null where none is past it. */
+  readonly skipped: number | null;
+  /** True redundancy r over all tokens. */
+  readonly r: BandedDistribution;
+  /** In the order of {@linkcode HEAD_RULES}. */
+  readonly rules: readonly RuleQualityWithIntervals[];
+  /** Each rule against `random`, then `variance` against `key`, `value`, `mean`, and `learned` against `variance`. */
+  readonly comparisons: readonly RuleComparison[];
+  /** Weights of the `learned` rule on its standardised features, mean over the sequences' last fits; empty if none. */
+  readonly learnedWeights: readonly number[];
+}
+
+/** Tokens as columns of one length, one entry for each (token, layer): layers ascending, tokens ascending in each. */
+export interface TokenColumns {
+  /** Index in the token stream. */
+  readonly token: readonly number[];
+  /** Index in its sequence. */
+  readonly position: readonly number[];
+  /** 0-based index of the layer in the model. */
+  readonly layer: readonly number[];
+  /** Mean over heads of the keys' cosines with their anchors. */
+  readonly muK: readonly (number | null)[];
+  /** Like `muK`, of the values. */
+  readonly muV: readonly (number | null)[];
+  /** Population variance over heads of the keys' cosines. */
+  readonly varK: readonly (number | null)[];
+  /** Like `varK`, of the values. */
+  readonly varV: readonly (number | null)[];
+  /** Weight of the key side as the method records it; null where it has none. */
+  readonly wK: readonly (number | null)[];
+  /** Score of the method. */
+  readonly S: readonly (number | null)[];
+  /** Threshold before the token; null where there was none. */
+  readonly theta: readonly (number | null)[];
+  /** 1 = compute, 0 = skip: what the method would do. */
+  readonly keep: readonly (0 | 1)[];
+  /** True redundancy. */
+  readonly r: readonly number[];
+}
+
+/** Consecutive tokens of one sequence, with their texts. */
+export interface Excerpt {
+  /** Text of each token, in order. */
+  readonly texts: readonly string[];
+  /** Index in the token stream of the first. */
+  readonly firstToken: number;
+  /** All measured layers; in each, the tokens of `texts` in order. */
+  readonly columns: TokenColumns;
+}
+
+/** The options that the report was made with. */
+export interface HeadOptions {
+  /** The method whose decisions are shown: its effective options, by name. */
+  readonly method: Readonly<Record<string, unknown>>;
+  /** Tokens kept at the start of a sequence; they take no part in AUROC and Spearman. */
+  readonly warmup: number;
+  /** Seed of `random` and of the projections of `learned`: a number, or a decimal string where it is not safe. */
+  readonly seed: number | string;
+  /** How intervals are made: moving blocks of `blockSize` tokens, the same for all layers and rules. */
+  readonly bootstrap: {
+    readonly blockSize: number;
+    readonly resamples: number;
+    readonly confidence: number;
+    readonly seed: number;
+  };
+}
+
+/** Everything that `deno task heads` finds out. */
+export interface HeadReport {
+  /** Version of this format. */
+  readonly format: 1;
+  /** Model, text, protocol, versions and machine. */
+  readonly environment: Environment;
+  /** The model's sizes. */
+  readonly shape: {
+    readonly numLayers: number;
+    readonly numHeads: number;
+    readonly numKvHeads: number;
+    readonly headDim: number;
+    readonly hiddenSize: number;
+  };
+  /** What was asked for. */
+  readonly options: HeadOptions;
+  /** Bands of position in a sequence, ascending; the first ends with the warm-up where there is one. */
+  readonly bands: readonly PositionBand[];
+  /** Pre- and post-rope keys x `ema` and `mean` anchors; the method's own view first. */
+  readonly views: readonly HeadView[];
+  /** Measured layers in the method's own view, ascending. */
+  readonly layers: readonly MainLayer[];
+  /** Means over the measured layers, with intervals over the same resamples. */
+  readonly overall: {
+    readonly rules: readonly RuleQualityWithIntervals[];
+    readonly comparisons: readonly RuleComparison[];
+  };
+  /** Names of the features of `learned`, in the order of {@linkcode MainLayer.learnedWeights}. */
+  readonly learnedFeatures: readonly string[];
+  /** Tokens past the first of each sequence, evenly spread over the stream, the same in every layer. */
+  readonly sample: TokenColumns;
+  /** Tokens in a row. */
+  readonly excerpt: Excerpt;
+}

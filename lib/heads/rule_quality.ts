@@ -1,0 +1,178 @@
+/** How well each rule ranks a layer's tokens by their true redundancy. */
+import { FUSION } from "../filter/fusion.ts";
+import { FUSION_RULES, type FusionRule } from "../filter/layer.ts";
+import { type Interval, type MovingBlocks, percentileInterval } from "../stats/bootstrap.ts";
+import {
+  HEAD_RULES,
+  type HeadRule,
+  ROC_GRID,
+  type RuleComparison,
+  type RuleQuality,
+  type RuleQualityWithIntervals,
+} from "./report.ts";
+import { rocCurve } from "../stats/ranking.ts";
+import { type RankingDraws, resampleRankings } from "../stats/ranking_bootstrap.ts";
+import { type LayerColumns, listViews, type ViewKey } from "./columns.ts";
+
+/** Scores of all rules of the filter on all tokens, by rule; NaN where undefined. */
+export type RuleScores = ReadonlyMap<HeadRule, Float64Array<ArrayBuffer>>;
+
+/** Scores of every rule in one view, by the filter's own formulas. */
+export function scoreRules(
+  columns: LayerColumns,
+  view: ViewKey,
+  random: Float64Array<ArrayBuffer>,
+): RuleScores {
+  const { plan } = columns, moments = columns.moments(view);
+  const own = listViews(plan.view).findIndex(({ keyState, anchor }) =>
+    keyState === view.keyState && anchor === view.anchor
+  );
+  const score = (rule: FusionRule): Float64Array<ArrayBuffer> => {
+    if (rule === "learned") return columns.learned[own]!.redundancy;
+    if (rule === "random") return random;
+    const entry = FUSION[rule];
+    return Float64Array.from(moments, (m) => m === undefined ? NaN : entry.score(m, plan.method, 0));
+  };
+  const scores = new Map<HeadRule, Float64Array<ArrayBuffer>>(
+    FUSION_RULES.map((rule) => [rule, score(rule)]),
+  );
+  return scores.set("variance inverted", scores.get("variance")!.map((one) => -one));
+}
+
+/** Scores of the `random` rule, which no view changes; NaN for the first token of a sequence. */
+export function scoreRandom({ plan, r }: LayerColumns, context: number): Float64Array<ArrayBuffer> {
+  const none = { muK: 0, varK: 0, muV: 0, varV: 0 };
+  return Float64Array.from(r, (_, token) => {
+    const position = token % context, chunk = Math.floor(token / context);
+    return position === 0 ? NaN : FUSION.random.score(none, { ...plan.method, chunk }, position);
+  });
+}
+
+/** What scores are held against: the decided tokens of a layer. */
+export interface RankingTask {
+  /** Their indices, ascending. */
+  readonly tokens: Int32Array<ArrayBuffer>;
+  /** 1 = redundant. */
+  readonly labels: Uint8Array<ArrayBuffer>;
+  /** -r. */
+  readonly target: Float64Array<ArrayBuffer>;
+}
+
+/** Labels the lowest `skipRatio` share of r among some tokens as redundant; ties to the earlier token. */
+export function poseRanking(
+  r: Float64Array,
+  tokens: Int32Array<ArrayBuffer>,
+  skipRatio: number,
+): RankingTask {
+  const target = Float64Array.from(tokens, (token) => -r[token]!);
+  const order = Int32Array.from(target.keys()).sort((a, b) => target[b]! - target[a]! || a - b);
+  const labels = new Uint8Array(tokens.length);
+  for (const i of order.subarray(0, Math.floor(skipRatio * tokens.length + 0.5))) labels[i] = 1;
+  return { tokens, labels, target };
+}
+
+/** One resample: the series as they are. */
+const asTheyAre = (length: number): MovingBlocks => ({
+  length,
+  resamples: 1,
+  fill: (_, counts) => counts.fill(1),
+});
+
+const orNull = (x: number) => Number.isNaN(x) ? null : x;
+
+/** AUROC and Spearman's correlation of every rule, in the order of {@linkcode HEAD_RULES}. */
+export function rateRules(scores: RuleScores, { tokens, labels, target }: RankingTask): RuleQuality[] {
+  const series = HEAD_RULES.map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
+  const draws = resampleRankings(series, labels, target, asTheyAre(tokens.length));
+  return HEAD_RULES.map((rule, i) => ({
+    rule,
+    auroc: orNull(draws[i]!.auroc[0]!),
+    spearman: orNull(draws[i]!.spearman[0]!),
+  }));
+}
+
+/** Pairs of rules that are compared: each against `random`, then those that the method's claims are about. */
+const PAIRS: readonly (readonly [HeadRule, HeadRule])[] = [
+  ...HEAD_RULES.filter((rule) => rule !== "random").map((rule) => [rule, "random"] as const),
+  ["variance", "key"],
+  ["variance", "value"],
+  ["variance", "mean"],
+  ["learned", "variance"],
+];
+
+/** Ratings with their resamples. */
+export interface RatedRules {
+  readonly rules: readonly RuleQuality[];
+  /** In the order of `rules`. */
+  readonly draws: readonly RankingDraws[];
+}
+
+/** Resamples the ratings of every rule; the inverted rule's follow from the other's. */
+export function resampleRules(
+  scores: RuleScores,
+  { tokens, labels, target }: RankingTask,
+  blocks: MovingBlocks,
+  onResample?: (done: number) => void,
+): RankingDraws[] {
+  const drawn = HEAD_RULES.filter((rule) => rule !== "variance inverted");
+  const series = drawn.map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
+  const draws = resampleRankings(series, labels, target, blocks, onResample);
+  const { auroc, spearman } = draws[drawn.indexOf("variance")]!;
+  return [...draws, { auroc: auroc.map((a) => 1 - a), spearman: spearman.map((s) => -s) }];
+}
+
+/** Means of ratings over layers, resample by resample. */
+export function averageRules(layers: readonly RatedRules[]): RatedRules {
+  const mean = (values: readonly (number | null)[]) =>
+    values.includes(null) ? null : values.reduce<number>((sum, x) => sum + x!, 0) / values.length;
+  const average = (series: readonly Float64Array[]) =>
+    Float64Array.from(series[0]!, (_, i) => series.reduce((sum, own) => sum + own[i]!, 0) / series.length);
+  return {
+    rules: HEAD_RULES.map((rule, i) => ({
+      rule,
+      auroc: mean(layers.map(({ rules }) => rules[i]!.auroc)),
+      spearman: mean(layers.map(({ rules }) => rules[i]!.spearman)),
+    })),
+    draws: HEAD_RULES.map((_, i) => ({
+      auroc: average(layers.map(({ draws }) => draws[i]!.auroc)),
+      spearman: average(layers.map(({ draws }) => draws[i]!.spearman)),
+    })),
+  };
+}
+
+/** Intervals of ratings, and ROC curves where scores are given. */
+export function withIntervals(
+  { rules, draws }: RatedRules,
+  confidence: number,
+  roc?: { readonly scores: RuleScores; readonly task: RankingTask },
+): RuleQualityWithIntervals[] {
+  return rules.map((quality, i) => ({
+    ...quality,
+    aurocInterval: bound(quality.auroc, draws[i]!.auroc, confidence),
+    spearmanInterval: bound(quality.spearman, draws[i]!.spearman, confidence),
+    roc: roc === undefined ? [] : rocCurve(
+      Float64Array.from(roc.task.tokens, (token) => roc.scores.get(quality.rule)![token]!),
+      roc.task.labels,
+      ROC_GRID,
+    ),
+  }));
+}
+
+/** Paired differences of rules. */
+export function compareRules({ rules, draws }: RatedRules, confidence: number): RuleComparison[] {
+  return PAIRS.map(([rule, against]) => {
+    const a = HEAD_RULES.indexOf(rule), b = HEAD_RULES.indexOf(against);
+    const difference = (statistic: "auroc" | "spearman") => {
+      const x = rules[a]![statistic], y = rules[b]![statistic];
+      const apart = draws[a]![statistic].map((draw, i) => draw - draws[b]![statistic][i]!);
+      return bound(x === null || y === null ? null : x - y, apart, confidence);
+    };
+    return { rule, against, auroc: difference("auroc"), spearman: difference("spearman") };
+  });
+}
+
+function bound(estimate: number | null, draws: Float64Array, confidence: number): Interval | null {
+  return estimate === null || draws.every(Number.isNaN)
+    ? null
+    : percentileInterval(estimate, draws, confidence);
+}

@@ -1,0 +1,121 @@
+/** From the columns of one layer to what the report says of it. */
+import { FUSION } from "../filter/fusion.ts";
+import type { MovingBlocks } from "../stats/bootstrap.ts";
+import { DistributionBuilder } from "../stats/distribution.ts";
+import {
+  type BandedDistribution,
+  HEAD_RULES,
+  type MainLayer,
+  type PositionBand,
+  type ViewLayer,
+} from "./report.ts";
+import { type LayerColumns, listViews, type ViewKey } from "./columns.ts";
+import {
+  compareRules,
+  poseRanking,
+  type RankingTask,
+  type RatedRules,
+  rateRules,
+  resampleRules,
+  type RuleScores,
+  scoreRandom,
+  scoreRules,
+  withIntervals,
+} from "./rule_quality.ts";
+
+/** How the tokens of all layers lie, and how intervals are made. */
+export interface HeadLayout {
+  /** Tokens in all, N. */
+  readonly tokens: number;
+  /** Tokens a sequence. */
+  readonly context: number;
+  readonly bands: readonly PositionBand[];
+  /** Tokens past the warm-up. */
+  readonly decided: Int32Array<ArrayBuffer>;
+  /** Resamples of them. */
+  readonly blocks: MovingBlocks;
+  readonly confidence: number;
+}
+
+/** Bands of position: the warm-up, then each twice as far as the one before. */
+export function cutBands(warmup: number, context: number): PositionBand[] {
+  const edges = [0];
+  for (let edge = Math.max(warmup, 1); edge < context; edge *= 2) edges.push(edge);
+  return edges.map((from, i) => ({ from, to: edges[i + 1] ?? context }));
+}
+
+/** Describes a column over all tokens and by position. */
+function describeByPosition(column: ArrayLike<number>, { context, bands }: HeadLayout): BandedDistribution {
+  const builders = bands.map(() => new DistributionBuilder());
+  for (let first = 0; first < column.length; first += context) {
+    bands.forEach(({ from, to }, band) => {
+      for (let at = first + from; at < first + to; at++) builders[band]!.add(column[at]!);
+    });
+  }
+  const all = new DistributionBuilder();
+  builders.forEach((builder) => all.merge(builder));
+  return { all: all.describe(), bands: builders.map((builder) => builder.describe()) };
+}
+
+/** One layer in every view, and in the method's own with intervals. */
+export interface DescribedLayer {
+  /** In the order of `listViews`. */
+  readonly views: readonly ViewLayer[];
+  readonly main: MainLayer;
+  /** Ratings in the method's own view, with all resamples. */
+  readonly rated: RatedRules;
+}
+
+/** Describes one layer. */
+export function describeLayer(columns: LayerColumns, layout: HeadLayout): DescribedLayer {
+  const { method, view } = columns.plan, { decided, blocks, confidence } = layout;
+  const task = poseRanking(columns.r, decided, method.skipRatio);
+  const random = scoreRandom(columns, layout.context);
+  const scored = listViews(view).map((other) => ({
+    view: other,
+    scores: scoreRules(columns, other, random),
+  }));
+  const views = scored.map(({ view, scores }) => describeView(columns, view, scores, task, layout));
+  const { scores } = scored[0]!;
+  const rated: RatedRules = { rules: views[0]!.rules, draws: resampleRules(scores, task, blocks) };
+  const skipped = decided.reduce((sum, token) => sum + (columns.method.keep[token] === 0 ? 1 : 0), 0);
+  return {
+    views,
+    rated,
+    main: {
+      layer: method.layer,
+      skipRatio: method.skipRatio,
+      skipped: decided.length === 0 ? null : skipped / decided.length,
+      r: describeByPosition(columns.r, layout),
+      rules: withIntervals(rated, confidence, { scores, task }),
+      comparisons: compareRules(rated, confidence),
+      learnedWeights: columns.learned[0]!.learnedWeights,
+    },
+  };
+}
+
+function describeView(
+  columns: LayerColumns,
+  view: ViewKey,
+  scores: RuleScores,
+  task: RankingTask,
+  layout: HeadLayout,
+): ViewLayer {
+  const { method } = columns.plan, keys = columns.keys(view), values = columns.values(view);
+  const weights = columns.moments(view).map((moments) => FUSION.variance.keyWeight(moments, method));
+  const describe = (column: ArrayLike<number>) => describeByPosition(column, layout);
+  return {
+    layer: method.layer,
+    heads: Array.from({ length: method.numKvHeads }, (_, head) => {
+      const sK = describe(keys.head(head)), sV = describe(values.head(head));
+      return { head, sK: sK.all, sV: sV.all, sKBands: sK.bands, sVBands: sV.bands };
+    }),
+    muK: describe(keys.mu),
+    varK: describe(keys.variance),
+    muV: describe(values.mu),
+    varV: describe(values.variance),
+    wK: describe(weights),
+    scores: HEAD_RULES.map((rule) => ({ rule, score: describe(scores.get(rule)!) })),
+    rules: rateRules(scores, task),
+  };
+}

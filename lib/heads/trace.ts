@@ -1,0 +1,198 @@
+/** Tables of decisions: what was decided for every token and layer, by which numbers, and how to take it again. */
+import type { ReplayOptions } from "../methods/replay.ts";
+import type { DecisionTrace } from "../methods/pruner.ts";
+
+/** Decisions as columns of one length; NaN where a number is undefined. */
+export interface DecisionTable {
+  /** Rows. */
+  readonly rows: number;
+  /** 0-based index of the sequence. */
+  readonly chunk: Int32Array<ArrayBuffer>;
+  /** Index of the token in its sequence. */
+  readonly position: Int32Array<ArrayBuffer>;
+  /** Index of the token in the token stream. */
+  readonly token: Int32Array<ArrayBuffer>;
+  /** The token's id in the vocabulary. */
+  readonly id: Int32Array<ArrayBuffer>;
+  /** 0-based index of the layer in the model. */
+  readonly layer: Int32Array<ArrayBuffer>;
+  /** Number of the decision within its layer and sequence: tokens that were decided together share it. */
+  readonly step: Int32Array<ArrayBuffer>;
+  /** Cosine of each KV head's key with its anchor; no columns where they were not recorded. */
+  readonly sK: readonly Float32Array<ArrayBuffer>[];
+  /** Like `sK`, of the values. */
+  readonly sV: readonly Float32Array<ArrayBuffer>[];
+  /** Mean over heads of sK. */
+  readonly muK: Float64Array<ArrayBuffer>;
+  /** Population variance over heads of sK. */
+  readonly varK: Float64Array<ArrayBuffer>;
+  /** Mean over heads of sV. */
+  readonly muV: Float64Array<ArrayBuffer>;
+  /** Population variance over heads of sV. */
+  readonly varV: Float64Array<ArrayBuffer>;
+  /** Weight of the key side. */
+  readonly wK: Float64Array<ArrayBuffer>;
+  /** Score S. */
+  readonly score: Float64Array<ArrayBuffer>;
+  /** Threshold before the token. */
+  readonly threshold: Float64Array<ArrayBuffer>;
+  /** 1 = compute, 0 = skip. */
+  readonly keep: Uint8Array<ArrayBuffer>;
+  /** True redundancy norm(o) / norm(x); undefined where it was not recorded. */
+  readonly r?: Float64Array<ArrayBuffer>;
+}
+
+/** Room for decisions; numbers are NaN, all tokens kept. */
+export function createDecisionTable(
+  rows: number,
+  { heads = 0, hasRedundancy = false }: { readonly heads?: number; readonly hasRedundancy?: boolean } = {},
+): DecisionTable {
+  const integers = () => new Int32Array(rows), numbers = () => new Float64Array(rows).fill(NaN);
+  const perHead = () => Array.from({ length: heads }, () => new Float32Array(rows).fill(NaN));
+  return {
+    rows,
+    chunk: integers(),
+    position: integers(),
+    token: integers(),
+    id: integers(),
+    layer: integers(),
+    step: integers(),
+    sK: perHead(),
+    sV: perHead(),
+    muK: numbers(),
+    varK: numbers(),
+    muV: numbers(),
+    varV: numbers(),
+    wK: numbers(),
+    score: numbers(),
+    threshold: numbers(),
+    keep: new Uint8Array(rows).fill(1),
+    ...(hasRedundancy && { r: numbers() }),
+  };
+}
+
+/** What was decided at once. */
+interface DecidedPiece {
+  readonly rows: Parameters<DecisionTrace>[0];
+  readonly layer: number;
+  readonly chunk: number;
+}
+
+/**
+ * Records the decisions of one run over sequences.
+ *
+ * @example
+ * ```ts
+ * import { createPruner, DecisionRecorder, loadModel, ReferenceBackend, replayTable } from "@tokenfilter/tokenfilter";
+ * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const ids = tokenizer.encode("It was a dark night, and the rain fell in torrents.", { bos: true });
+ * const recorder = new DecisionRecorder();
+ * const pruner = createPruner("token-filtering", config, { warmup: 8 }, { trace: recorder.trace });
+ * const sequence = llama.start(pruner);
+ * sequence.feed(ids);
+ * const [first] = replayTable(recorder.table([ids]));
+ * console.assert(first!.keep.get(9)!.join() === sequence.keep.get(9)!.join());
+ * ```
+ */
+export class DecisionRecorder {
+  readonly #pieces: DecidedPiece[] = [];
+
+  /** Takes decisions in; give it to a method as its `trace`. Forks of a sequence cannot be told apart. */
+  readonly trace: DecisionTrace = (rows, layer, chunk) => {
+    this.#pieces.push({ rows, layer, chunk });
+  };
+
+  /**
+   * All decisions so far, by layer, then by sequence and token.
+   *
+   * @param sequences Token ids of each sequence that was run.
+   * @throws {RangeError} If decisions do not fit the sequences.
+   */
+  table(sequences: readonly Int32Array[]): DecisionTable {
+    const groups = Map.groupBy(this.#pieces, ({ layer, chunk }) => `${layer} ${chunk}`);
+    const sorted = [...groups.values()].sort(([a], [b]) => a!.layer - b!.layer || a!.chunk - b!.chunk);
+    const firsts = sequences.map((_, i) => sequences.slice(0, i).reduce((sum, ids) => sum + ids.length, 0));
+    const table = createDecisionTable(sorted.flat().reduce((sum, { rows }) => sum + rows.keep.length, 0));
+    let at = 0;
+    for (const pieces of sorted) {
+      const { layer, chunk } = pieces[0]!, ids = sequences[chunk] ?? new Int32Array(0);
+      const begin = at;
+      pieces.forEach(({ rows }, step) => {
+        const count = rows.keep.length;
+        for (let row = at; row < at + count; row++) {
+          table.chunk[row] = chunk;
+          table.position[row] = row - begin;
+          table.token[row] = firsts[chunk]! + row - begin;
+          table.id[row] = ids[row - begin] ?? -1;
+          table.layer[row] = layer;
+          table.step[row] = step;
+        }
+        for (const name of ["muK", "varK", "muV", "varV", "wK", "threshold", "keep"] as const) {
+          table[name].set(rows[name], at);
+        }
+        table.score.set(rows.redundancy, at);
+        at += count;
+      });
+      if (at - begin !== ids.length) {
+        throw new RangeError(
+          `Cannot make a table of layer ${layer}: found ${
+            at - begin
+          } decisions on sequence ${chunk}, expected ${ids.length}`,
+        );
+      }
+    }
+    return table;
+  }
+}
+
+/** Masks and steps of one sequence, for {@linkcode createReplay}, and the ids that they belong to. */
+export type ReplayedSequence = Required<Pick<ReplayOptions, "keep" | "cuts">> & {
+  /** Token ids, [T]. */
+  readonly ids: Int32Array<ArrayBuffer>;
+};
+
+/**
+ * Takes a table apart into sequences that can be replayed.
+ *
+ * @returns One entry for each sequence, in order.
+ * @throws {RangeError} If the rows of a layer are not in order, or layers differ in their tokens.
+ */
+export function replayTable(table: DecisionTable): ReplayedSequence[] {
+  const sequences: Map<number, { keep: number[]; cuts: number[]; ids: number[] }>[] = [];
+  let step = 0;
+  for (let row = 0; row < table.rows; row++) {
+    const chunk = table.chunk[row]!, layer = table.layer[row]!;
+    const layers = sequences[chunk] ??= new Map();
+    if (!layers.has(layer)) layers.set(layer, { keep: [], cuts: [], ids: [] });
+    const own = layers.get(layer)!;
+    if (table.position[row] !== own.keep.length) {
+      throw new RangeError(
+        `Cannot replay: found position ${
+          table.position[row]
+        } in layer ${layer} of sequence ${chunk}, expected ${own.keep.length}`,
+      );
+    }
+    if (own.keep.length > 0 && table.step[row] !== step) own.cuts.push(own.keep.length);
+    step = table.step[row]!;
+    own.keep.push(table.keep[row]!);
+    own.ids.push(table.id[row]!);
+  }
+  if (sequences.length === 0) throw new RangeError("Cannot replay: found no decision, expected at least one");
+  return Array.from(sequences, (layers, chunk) => {
+    const parts = [...layers ?? []];
+    const ids = parts[0]?.[1].ids ?? [];
+    const odd = parts.find(([, part]) => part.ids.join() !== ids.join());
+    if (ids.length === 0 || odd !== undefined) {
+      throw new RangeError(
+        `Cannot replay sequence ${chunk}: found ${
+          odd === undefined ? "no decision" : `other tokens in layer ${odd[0]}`
+        }, expected the same tokens in every layer`,
+      );
+    }
+    return {
+      ids: Int32Array.from(ids),
+      keep: new Map(parts.map(([layer, part]) => [layer, Uint8Array.from(part.keep)])),
+      cuts: new Map(parts.map(([layer, part]) => [layer, part.cuts])),
+    };
+  });
+}

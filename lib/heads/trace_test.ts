@@ -1,0 +1,66 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { createPruner } from "../methods/mod.ts";
+import { loadModel } from "../model/load.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { scoreSequence } from "../eval/sequence_score.ts";
+import { createDecisionTable, DecisionRecorder, replayTable } from "./trace.ts";
+
+const { llama, config } = await loadModel("tiny", new ReferenceBackend());
+const sequence = (count: number, step: number) =>
+  Int32Array.from({ length: count }, (_, i) => 300 + (i * step + i * i) % 900);
+
+Deno.test("a recorded run is replayed bit for bit, blocks included", () => {
+  const recorder = new DecisionRecorder();
+  const options = { fusion: "learned", warmup: 8, block: 8, tail: 0.2, pruneRatio: 0.1 } as const;
+  const pruner = createPruner("token-filtering", config, options, { trace: recorder.trace });
+  const texts = [sequence(50, 37), sequence(40, 11)];
+  const runs = texts.map((ids, chunk) => {
+    const run = llama.start(pruner, { chunk });
+    return { ids, hidden: run.feed(ids), keep: run.keep };
+  });
+  const table = recorder.table(texts);
+  assertEquals(table.rows, 2 * 90);
+  assertEquals([...table.token.subarray(0, 90)], Array.from({ length: 90 }, (_, i) => i));
+  assertEquals([...table.layer.subarray(88, 92)], [8, 8, 9, 9]);
+  assertEquals([table.chunk[49], table.chunk[50], table.position[50]], [0, 1, 0]);
+  const replayed = replayTable(table);
+  assertEquals(replayed.length, 2);
+  replayed.forEach(({ ids, keep, cuts }, i) => {
+    assertEquals([ids, keep], [texts[i], runs[i]!.keep]);
+    assertEquals(cuts.get(9)!.slice(0, 3), [8, 16, 24]);
+    const again = llama.start(createPruner("replay", config, { keep, cuts, warmup: 8, recent: 16 }, {}));
+    assertEquals(again.feed(ids), runs[i]!.hidden);
+    assert(again.keep.get(9)!.includes(0));
+  });
+});
+
+Deno.test("a replay is cut in decode as in a prefill", () => {
+  const ids = sequence(30, 7), keep = new Map([[9, Uint8Array.from(ids, (_, i) => i % 3 === 2 ? 0 : 1)]]);
+  const pruner = createPruner("replay", config, { keep, cuts: new Map([[9, [10, 20]]]) }, {});
+  const whole = scoreSequence(llama, ids, pruner), pieces = scoreSequence(llama, ids, pruner, { chunk: 7 });
+  assertEquals([whole.keep, pieces.keep], [[keep.get(9)], [keep.get(9)]]);
+});
+
+Deno.test("replayTable() and DecisionRecorder.table() refuse rows that do not fit", () => {
+  const table = createDecisionTable(4);
+  table.position.set([0, 1, 0, 1]);
+  table.layer.set([1, 1, 2, 2]);
+  assertEquals(replayTable(table)[0]!.keep.size, 2);
+  table.id[3] = 5;
+  assertThrows(() => replayTable(table), RangeError, "other tokens in layer 2");
+  table.position[3] = 2;
+  assertThrows(() => replayTable(table), RangeError, "found position 2 in layer 2 of sequence 0, expected 1");
+  assertThrows(() => replayTable(createDecisionTable(0)), RangeError, "found no decision");
+  const late = createDecisionTable(1);
+  late.chunk[0] = 1;
+  assertThrows(() => replayTable(late), RangeError, "Cannot replay sequence 0: found no decision");
+
+  const recorder = new DecisionRecorder();
+  const pruner = createPruner("token-filtering", config, {}, { trace: recorder.trace });
+  llama.start(pruner).feed(sequence(5, 3));
+  assertThrows(
+    () => recorder.table([sequence(6, 3)]),
+    RangeError,
+    "found 5 decisions on sequence 0, expected 6",
+  );
+});

@@ -1,0 +1,20 @@
+import { assert, assertEquals } from "@std/assert";
+import { HEAD_RULES } from "../../heads/report.ts";
+import { styleRule, visibilityOf } from "./rule_style.ts";
+
+Deno.test("styleRule() gives every rule looks of its own", () => {
+  const looks = HEAD_RULES.map((rule) => {
+    const { color, symbol, dash } = styleRule(rule);
+    return [color, symbol, dash].join();
+  });
+  assertEquals(new Set(looks).size, HEAD_RULES.length);
+  const lines = HEAD_RULES.map((rule) => [styleRule(rule).color, styleRule(rule).dash].join());
+  assertEquals(new Set(lines).size, HEAD_RULES.length);
+});
+
+Deno.test("styleRule() knows inverted rules and rules of a reader's own", () => {
+  const plain = styleRule("variance"), inverted = styleRule("variance inverted");
+  assertEquals([inverted.color, inverted.symbol], [plain.color, `${plain.symbol}-open`]);
+  assert(styleRule("mine").main && styleRule("mine").rank < styleRule("random").rank);
+  assertEquals([visibilityOf("variance"), visibilityOf("max")], [true, "legendonly"]);
+});

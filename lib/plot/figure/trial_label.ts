@@ -1,0 +1,99 @@
+/** Names for trials: short ones that say how a trial differs from its neighbours, and whole ones for hovering. */
+import { effectiveOptions, resolveTrialOptions, type TrialOptionsRecord } from "../../sweep/trial_options.ts";
+import type { Trial } from "../../sweep/trial.ts";
+import { escapeText } from "./figure.ts";
+
+/** Options that move along a curve or within a band, so that they do not name it. */
+const ALONG = new Set(["pruneRatio", "theta", "seed"]);
+
+/** The options that decide something in a trial. */
+export function trialOptions(trial: Trial): Partial<TrialOptionsRecord> {
+  return effectiveOptions({
+    ...trial,
+    seed: BigInt(trial.seed),
+    skipRatios: trial.skipRatios ?? undefined,
+  });
+}
+
+/** A key that trials of one curve share: all that decides but the ratio asked for and the seed. */
+export function curveKey(trial: Trial): string {
+  const entries = Object.entries(trialOptions(trial)).filter(([name]) => !ALONG.has(name));
+  return JSON.stringify(entries.sort(([a], [b]) => a < b ? -1 : 1));
+}
+
+/** A key that trials of one curve share where they differ in the seed alone: the same was asked of them. */
+export function pointKey(trial: Trial): string {
+  const { pruneRatio, theta } = trialOptions(trial);
+  return JSON.stringify([curveKey(trial), pruneRatio, theta]);
+}
+
+/** The rule with its sign: `variance`, or `variance inverted`. */
+export function ruleName(trial: Trial): string {
+  return trial.invert ? `${trial.fusion} inverted` : trial.fusion;
+}
+
+/** One option as text. */
+function shown(name: string, value: unknown): string {
+  if (typeof value === "boolean") return value ? name : `no ${name}`;
+  return `${name} ${Array.isArray(value) ? value.join("+") : value}`;
+}
+
+/** Whether a trial is the paper's rule with the defaults of `--preset paper`. */
+function isPaper(trial: Trial): boolean {
+  const paper = resolveTrialOptions({ preset: "paper" });
+  const options = trialOptions(trial);
+  return !trial.invert &&
+    Object.entries(options).every(([name, value]) =>
+      ALONG.has(name) || JSON.stringify(value) === JSON.stringify(paper[name as "tau"])
+    );
+}
+
+/**
+ * Names curves: the rule, and the options in which curves of one rule differ. An option that some of them do not have
+ * needs no naming for that: another one, such as the threshold, says why.
+ *
+ * @param trials One trial of each curve.
+ * @returns One name a curve, in their order.
+ */
+export function nameCurves(trials: readonly Trial[]): string[] {
+  return trials.map((trial) => {
+    const options = trialOptions(trial);
+    const peers = trials.filter((other) => ruleName(other) === ruleName(trial)).map(trialOptions);
+    const differing = Object.entries(options).filter(([name, value]) =>
+      !ALONG.has(name) &&
+      peers.some((peer) => name in peer && JSON.stringify(peer[name as "tau"]) !== JSON.stringify(value))
+    );
+    const parts = differing.map(([name, value]) => shown(name, value));
+    return [ruleName(trial), ...parts].join(" · ") + (isPaper(trial) ? " (paper)" : "");
+  });
+}
+
+/** Joins parts to lines of at most 48 characters. */
+function wrapParts(parts: readonly string[]): string[] {
+  const lines: string[] = [];
+  for (const part of parts) {
+    const joined = `${lines.at(-1)} · ${part}`;
+    if (lines.length > 0 && joined.length <= 48) lines[lines.length - 1] = joined;
+    else lines.push(part);
+  }
+  return lines;
+}
+
+const decimals = (value: number | null, digits: number) => value === null ? "none" : value.toFixed(digits);
+const percent = (value: number) => `${(100 * value).toFixed(1)}%`;
+
+/** Lines that say everything about a trial: results first, then its configuration. */
+export function hoverLines(trial: Trial): string[] {
+  const options = trialOptions(trial);
+  const { fusion: _, invert: __, pruneRatio: ___, ...rest } = options;
+  const lines = wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value))));
+  const se = trial.nllDeltaSe === null ? "" : ` ± ${trial.nllDeltaSe.toFixed(3)}`;
+  return [
+    `<b>${escapeText(ruleName(trial))}</b>`,
+    `skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "by another rule"})`,
+    `perplexity ${trial.perplexity.toFixed(2)} (dense ${trial.densePerplexity.toFixed(2)})`,
+    `NLL ${trial.nllDelta < 0 ? "" : "+"}${trial.nllDelta.toFixed(3)}${se}`,
+    `KL ${trial.kl.toFixed(3)} · top-1 ${percent(trial.top1Agreement)}`,
+    ...lines,
+  ];
+}

@@ -1,0 +1,74 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
+import { collectComparison, formatInterval, plotComparison } from "./comparison.ts";
+import { renderComparisonReport, tabulateComparison } from "../reports/comparison.ts";
+import { makeSummary } from "../testing.ts";
+
+const interval = (estimate: number) => ({ estimate, low: estimate - 0.25, high: estimate + 0.5 });
+const method = (name: string, loss: number, more: Partial<ComparedMethod> = {}): ComparedMethod => ({
+  name,
+  options: null,
+  seeds: 1,
+  achievedRatio: 0.5,
+  looksAhead: false,
+  loss,
+  perplexity: Math.exp(loss),
+  seedLosses: [loss, loss],
+  toDense: interval(loss - 1),
+  toRandom: interval(loss - 2),
+  closed: null,
+  ...more,
+});
+const comparison: Comparison = {
+  methods: [
+    method("dense", 1, { toDense: null, toRandom: null, achievedRatio: 0 }),
+    method("oracle", 1.25, { looksAhead: true }),
+    method("random", 2, { toRandom: null, seeds: 5 }),
+    method("learned", 1.5, { closed: { estimate: 0.5, low: 0.25, high: 0.75 } }),
+  ],
+  intervals: { confidence: 0.95, blockSize: 64, resamples: 2000, seed: 0 },
+  environment: makeSummary([]).environment,
+};
+
+Deno.test("collectComparison() takes the methods that have a difference, best first", () => {
+  const rows = (base: "dense" | "random") =>
+    collectComparison(comparison, base).rows.map(({ name, difference }) => [name, difference.estimate]);
+  assertEquals(rows("dense"), [["oracle", 0.25], ["learned", 0.5], ["random", 1]]);
+  assertEquals(rows("random"), [["oracle", -0.75], ["learned", -0.5]]);
+  assertStringIncludes(collectComparison(comparison, "dense").rows[1]!.hover, "closes 50.0% [25.0%, 75.0%]");
+});
+
+Deno.test("formatInterval() gives a sign to the estimate, and none to what rounds to zero", () => {
+  assertEquals(formatInterval({ estimate: 0.82, low: -0.794, high: 0.845 }, 2), "+0.82 [-0.79, 0.84]");
+  assertEquals(formatInterval({ estimate: -1e-9, low: -0.04, high: 0.05 }, 1), "+0.0 [0.0, 0.1]");
+  assertEquals(formatInterval({ estimate: -0.5, low: -10, high: 0 }, 1), "-0.5 [-10.0, 0.0]");
+});
+
+Deno.test("plotComparison() draws a mark with its interval a method, the best on top", () => {
+  const { data, caption } = plotComparison(collectComparison(comparison, "dense"));
+  assertEquals(data.map(({ name }) => name), ["random", "learned", "oracle"]);
+  const bar = data[1]!.error_x as Record<string, unknown>;
+  assertEquals([data[1]!.x, bar.array, bar.arrayminus], [[0.5], [0.5], [0.25]]);
+  assertEquals(data.map(({ y }) => y), [["random"], ["learned"], ["oracle ^"]]);
+  assertStringIncludes(caption, "95% intervals");
+  const empty = plotComparison({ base: "random", rows: [], confidence: 0.95 });
+  assertStringIncludes(JSON.stringify(empty.layout), "hold against");
+});
+
+Deno.test("tabulateComparison() and renderComparisonReport() hold every method", () => {
+  const { columns, rows, hints } = tabulateComparison(comparison);
+  assertEquals([columns.length, hints.length], [7, 7]);
+  assertEquals(rows[3], [
+    "learned",
+    "0.500",
+    "1.5000",
+    "4.48",
+    "+0.5000 [0.2500, 1.0000]",
+    "-0.5000 [-0.7500, 0.0000]",
+    "50.0% [25.0%, 75.0%]",
+  ]);
+  assertEquals([rows[2]![0], rows[1]![0]], ["random (5 seeds)", "oracle ^"]);
+  const html = renderComparisonReport(comparison, { plotly: "0" });
+  assertEquals(html.match(/<tr[ >]/g)!.length, 5);
+  assertStringIncludes(html, "Methods compared: fake on numbers &lt;1&gt;");
+});

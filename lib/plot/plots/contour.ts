@@ -1,0 +1,136 @@
+/** Loss over two options of a sweep, as contours. */
+import { measureImportance } from "../../sweep/importance.ts";
+import type { SweepSummary } from "../../sweep/trial.ts";
+import { axis, baseLayout, emptyFigure, escapeText, Figure, titleUnderScale } from "../figure/figure.ts";
+import { trialOptions } from "../figure/trial_label.ts";
+
+/** The numbers of the plot. */
+export interface LossContour {
+  /** Option along the horizontal axis. */
+  readonly x: { readonly name: string; readonly values: readonly number[] };
+  /** Option along the vertical axis. */
+  readonly y: { readonly name: string; readonly values: readonly number[] };
+  /** Mean loss above dense in nats, [y][x]; null where no trial has both values. */
+  readonly loss: readonly (readonly (number | null)[])[];
+  /** Trials behind each mean, [y][x]. */
+  readonly trials: readonly (readonly number[])[];
+}
+
+/** Names of two options. */
+export interface ContourOptions {
+  /** Along the horizontal axis; default: see {@linkcode collectContour}. */
+  readonly x?: string;
+  /** Along the vertical axis. */
+  readonly y?: string;
+}
+
+const TITLE = "Loss over two options";
+
+/**
+ * Gathers the mean loss above dense for each pair of values, over all other options and seeds.
+ *
+ * @param options Without names: of the options that are numbers with at least two values, the two that explain most.
+ * @returns Undefined where there are no two such options.
+ * @throws {RangeError} If a named option is not one of them.
+ */
+export function collectContour(summary: SweepSummary, options: ContourOptions = {}): LossContour | undefined {
+  const rows = summary.trials.filter(({ nllDelta }) => Number.isFinite(nllDelta)).map((trial) => ({
+    options: trialOptions(trial) as { readonly [name: string]: unknown },
+    loss: trial.nllDelta,
+  }));
+  const valuesOf = (name: string) =>
+    [...new Set(rows.map((row) => row.options[name]).filter((value) => typeof value === "number"))]
+      .sort((a, b) => a - b);
+  const ranked = (measureImportance(summary.trials)?.effects ?? []).flatMap(({ options }) =>
+    options.length === 1 && options[0] !== "seed" && valuesOf(options[0]!).length > 1 ? options : []
+  );
+  for (const name of [options.x, options.y]) {
+    if (name !== undefined && valuesOf(name).length < 2) {
+      throw new RangeError(
+        `Cannot draw contours over "${name}": expected an option with two numbers, such as ${
+          ranked.join(", ") || "none here"
+        }`,
+      );
+    }
+  }
+  const free = ranked.filter((name) => name !== options.x && name !== options.y);
+  const x = options.x ?? free.shift(), y = options.y ?? free.shift();
+  if (x === undefined || y === undefined) return undefined;
+  const xs = valuesOf(x), ys = valuesOf(y);
+  const cells = ys.map((b) =>
+    xs.map((a) => rows.filter((row) => row.options[x] === a && row.options[y] === b).map(({ loss }) => loss))
+  );
+  return {
+    x: { name: x, values: xs },
+    y: { name: y, values: ys },
+    loss: cells.map((line) =>
+      line.map((cell) => cell.length === 0 ? null : cell.reduce((a, b) => a + b, 0) / cell.length)
+    ),
+    trials: cells.map((line) => line.map((cell) => cell.length)),
+  };
+}
+
+/** Draws contours, with a mark where there are trials. */
+export function plotContour(contour: LossContour | undefined): Figure {
+  if (contour === undefined) {
+    return emptyFigure(
+      TITLE,
+      "No two options vary by number: give two a list, as in --tau 0,1,4 --prune-ratio 0.3,0.5",
+    );
+  }
+  const { x, y, loss, trials } = contour;
+  const points = y.values.flatMap((b, j) =>
+    x.values.flatMap((a, i) =>
+      loss[j]![i] === null ? [] : [{ a, b, loss: loss[j]![i]!, trials: trials[j]![i]! }]
+    )
+  );
+  return new Figure({
+    title: `Loss over ${x.name} and ${y.name}`,
+    caption:
+      "Mean loss above dense in nats a token, over all other options and seeds; lower is better. Marks show where " +
+      "there are trials: between them the colours are interpolated.",
+    height: 400,
+    data: [
+      {
+        type: "contour",
+        x: x.values,
+        y: y.values,
+        z: loss,
+        connectgaps: false,
+        hoverinfo: "skip",
+        colorscale: [0, 1, 2, 3, 4].map((i) => [i / 4, `@heat${i}`]),
+        contours: { coloring: "heatmap" },
+        line: { color: "@muted", width: 0.7 },
+        colorbar: {
+          orientation: "h",
+          y: 1,
+          yanchor: "bottom",
+          thickness: 8,
+          outlinewidth: 0,
+          nticks: 5,
+          tickfont: { size: 11 },
+        },
+      },
+      {
+        type: "scatter",
+        mode: "markers",
+        showlegend: false,
+        x: points.map(({ a }) => a),
+        y: points.map(({ b }) => b),
+        text: points.map(({ a, b, loss, trials }) =>
+          `${escapeText(x.name)} ${a}, ${escapeText(y.name)} ${b}<br>loss above dense ${
+            loss.toFixed(4)
+          }<br>` +
+          `${trials} ${trials === 1 ? "trial" : "trials"}`
+        ),
+        hovertemplate: "%{text}<extra></extra>",
+        marker: { color: "@card", size: 9, line: { color: "@ink", width: 1.5 } },
+      },
+    ],
+    layout: baseLayout({
+      xaxis: axis("", { title: titleUnderScale(escapeText(x.name)), showgrid: false }),
+      yaxis: axis(escapeText(y.name), { showgrid: false }),
+      hovermode: "closest",
+    }),
+  });
+}

@@ -1,0 +1,102 @@
+/** Share of attention skipped per layer, as a heat map: a row a configuration. */
+import type { SweepSummary } from "../../sweep/trial.ts";
+import { axis, baseLayout, emptyFigure, Figure, titleUnderScale } from "../figure/figure.ts";
+import { curveKey, nameCurves, pointKey } from "../figure/trial_label.ts";
+
+/** The numbers of the plot. */
+export interface LayerSkips {
+  /** Row names, top first. */
+  readonly names: readonly string[];
+  /** Skipped share after warm-up, [rows][numLayers]; mean over seeds where trials differ in the seed alone. */
+  readonly ratios: readonly (readonly number[])[];
+  /** Rows that were left out, so that the plot stays readable. */
+  readonly dropped: number;
+}
+
+/** More rows than this cannot be read on one page. */
+const MAX_ROWS = 120;
+const ROW_PIXELS = 19;
+/** Height below which the buttons would lie upon the scale of colours. */
+const MIN_PIXELS = 200;
+
+/** Gathers what the plot shows, in the summary's order: by ratio, then perplexity. */
+export function collectLayerSkips(summary: SweepSummary): LayerSkips {
+  const decided = summary.trials.filter((trial) => trial.achievedRatio !== null);
+  const curves = [...Map.groupBy(decided, curveKey)];
+  const names = new Map(
+    nameCurves(curves.map(([, group]) => group[0]!)).map((name, i) => [curves[i]![0], name]),
+  );
+  const rows = [...Map.groupBy(decided, pointKey).values()];
+  const shown = rows.slice(0, MAX_ROWS);
+  return {
+    names: shown.map(([trial]) => {
+      const asked = trial!.schedule === "explicit"
+        ? ""
+        : trial!.threshold === "fixed"
+        ? ` · theta ${trial!.theta}`
+        : ` · ${trial!.pruneRatio}`;
+      return `${names.get(curveKey(trial!))}${asked}`;
+    }),
+    ratios: shown.map((group) =>
+      group[0]!.skipRatioPerLayer.map((_, layer) =>
+        group.reduce((sum, trial) => sum + trial.skipRatioPerLayer[layer]!, 0) / group.length
+      )
+    ),
+    dropped: rows.length - shown.length,
+  };
+}
+
+/** Draws the heat map. */
+export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
+  const title = "Skipped attention per layer";
+  if (ratios.length === 0) {
+    return emptyFigure(
+      title,
+      "No trial here decided a token: give the sweep more --tokens than its --warmup",
+    );
+  }
+  const layers = ratios[0]!.length;
+  const lost = dropped === 0 ? "" : ` The first ${names.length} of ${names.length + dropped} rows are shown.`;
+  return new Figure({
+    title,
+    caption:
+      "Share of tokens after warm-up whose attention was skipped; layers that are not filtered stay at 0. The number " +
+      `after a name is the ratio asked for over all layers; seeds are averaged.${lost}`,
+    height: Math.max(MIN_PIXELS, 90 + ROW_PIXELS * names.length),
+    data: [{
+      type: "heatmap",
+      x: Array.from({ length: layers }, (_, layer) => layer),
+      y: names.map((_, row) => row),
+      z: ratios,
+      text: ratios.map((row, i) =>
+        row.map((ratio, layer) => `${names[i]}<br>layer ${layer}: ${ratio.toFixed(3)}`)
+      ),
+      hovertemplate: "%{text}<extra></extra>",
+      zmin: 0,
+      zmax: 1,
+      xgap: 1,
+      ygap: 1,
+      colorscale: [0, 1, 2, 3, 4].map((i) => [i / 4, `@heat${i}`]),
+      colorbar: {
+        orientation: "h",
+        y: 1,
+        yanchor: "bottom",
+        thickness: 8,
+        outlinewidth: 0,
+        tickformat: ".0%",
+        tickfont: { size: 11 },
+      },
+    }],
+    layout: baseLayout({
+      xaxis: axis("", { title: titleUnderScale("layer"), showgrid: false, dtick: layers > 12 ? 5 : 1 }),
+      yaxis: axis("", {
+        showgrid: false,
+        autorange: "reversed",
+        tickmode: "array",
+        tickvals: names.map((_, row) => row),
+        ticktext: [...names],
+        tickfont: { size: 11 },
+      }),
+    }),
+  });
+}

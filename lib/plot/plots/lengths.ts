@@ -1,0 +1,137 @@
+/** Time and memory against the length of a sequence, a curve a method. */
+import type { LengthRow } from "../../eval/lengths.ts";
+import { FUSION_CHOICES } from "../../sweep/trial_options.ts";
+import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
+import { styleRule } from "../figure/rule_style.ts";
+import { NUM_SERIES_COLORS } from "../figure/theme.ts";
+
+/** What a plot shows against the length. */
+export type LengthMeasure = "prefill" | "decode" | "memory";
+
+/** A method's curve. */
+export interface LengthCurve {
+  /** The method. */
+  readonly name: string;
+  /** Lengths in tokens, ascending. */
+  readonly tokens: readonly number[];
+  /** The measure: milliseconds, or megabytes. */
+  readonly values: readonly number[];
+  /** Each value over that of `dense` at the same length; null where it was not measured. */
+  readonly toDense: readonly (number | null)[];
+}
+
+/** The numbers of the plot. */
+export interface LengthCurves {
+  /** What the values are. */
+  readonly measure: LengthMeasure;
+  /** In the order in which methods were measured. */
+  readonly curves: readonly LengthCurve[];
+}
+
+/** Gathers one measure; methods without it (a method that looks ahead cannot decode) are left out. */
+export function collectLengths(rows: readonly LengthRow[], measure: LengthMeasure): LengthCurves {
+  const valueOf = (row: LengthRow) =>
+    measure === "prefill" ? row.prefillMs : measure === "decode" ? row.decodeMs : row.kvBytesHeld / 1e6;
+  const dense = new Map(rows.filter(({ name }) => name === "dense").map((row) => [row.tokens, valueOf(row)]));
+  const curves = [...Map.groupBy(rows, ({ name }) => name)].map(([name, own]) => {
+    const points = own.filter((row) => valueOf(row) !== null).sort((a, b) => a.tokens - b.tokens);
+    return {
+      name,
+      tokens: points.map(({ tokens }) => tokens),
+      values: points.map((row) => valueOf(row)!),
+      toDense: points.map((row) => {
+        const base = dense.get(row.tokens);
+        return base ? valueOf(row)! / base : null;
+      }),
+    };
+  });
+  return { measure, curves: curves.filter(({ tokens }) => tokens.length > 0) };
+}
+
+const WORDS = {
+  prefill: {
+    title: "Prefill time against length",
+    axis: "prefill (ms)",
+    caption: "Median wall time of the prefill of a sequence, without the output layer.",
+    unit: "ms",
+  },
+  decode: {
+    title: "Decode time against length",
+    axis: "one token (ms)",
+    caption: "Median wall time of one more token after the prefill, without the output layer.",
+    unit: "ms",
+  },
+  memory: {
+    title: "Memory of keys and values against length",
+    axis: "KV cache (MB)",
+    caption:
+      "Keys and values in use after the prefill, the recent window's included; positions are not counted.",
+    unit: "MB",
+  },
+} as const;
+
+/** A method that is named for a rule has its colour: `learned, half skipped`. */
+function colorOf(name: string, i: number): string {
+  const rule = name.split(/[ ,]/)[0]!;
+  if (name === "dense") return "@muted";
+  return FUSION_CHOICES.some((known) => known === rule)
+    ? styleRule(rule).color
+    : `@series${i % NUM_SERIES_COLORS}`;
+}
+
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross"];
+
+/** Draws a curve a method, on logarithmic axes for times. */
+export function plotLengths({ measure, curves }: LengthCurves): Figure {
+  const words = WORDS[measure];
+  if (curves.length === 0) {
+    return emptyFigure(
+      words.title,
+      "Nothing was measured here: run deno task bench --only lengths --out DIR",
+    );
+  }
+  const lengths = [...new Set(curves.flatMap(({ tokens }) => tokens))].sort((a, b) => a - b);
+  const logarithmic = measure === "prefill";
+  return new Figure({
+    title: words.title,
+    caption: `${words.caption} Lower is better.`,
+    height: 380,
+    data: curves.map(({ name, tokens, values, toDense }, i) => {
+      const color = colorOf(name, i);
+      return {
+        type: "scatter",
+        mode: "lines+markers",
+        name: escapeText(name),
+        x: tokens,
+        y: values,
+        text: values.map((value, k) =>
+          [
+            `<b>${escapeText(name)}</b>, ${tokens[k]} tokens`,
+            `${Number(value.toPrecision(4))} ${words.unit}`,
+            ...(toDense[k] == null || name === "dense" ? [] : [`${toDense[k]!.toFixed(3)} of dense`]),
+          ].join("<br>")
+        ),
+        hovertemplate: "%{text}<extra></extra>",
+        line: { color, width: 2, dash: name === "dense" ? "dot" : "solid" },
+        marker: { color, size: 8, symbol: SYMBOLS[i % SYMBOLS.length]! },
+      };
+    }),
+    layout: baseLayout({
+      xaxis: axis("tokens", {
+        ...(lengths.at(-1)! >= 8 * lengths[0]! ? { type: "log" } : {}),
+        tickmode: "array",
+        tickvals: thin(lengths),
+        ticktext: thin(lengths).map(String),
+      }),
+      yaxis: axis(words.axis, logarithmic ? { type: "log", dtick: 1 } : { rangemode: "tozero" }),
+      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      hovermode: "closest",
+    }),
+  });
+}
+
+/** At most six values, the last one among them: what a narrow page has room for. */
+function thin(values: readonly number[]): number[] {
+  const step = Math.ceil(values.length / 6);
+  return values.filter((_, i) => (values.length - 1 - i) % step === 0);
+}

@@ -1,0 +1,49 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import type { LengthRow } from "../../eval/lengths.ts";
+import { collectLengths, plotLengths } from "./lengths.ts";
+
+const row = (
+  name: string,
+  tokens: number,
+  prefillMs: number,
+  decodeMs: number | null,
+  held: number,
+): LengthRow => ({
+  name,
+  tokens,
+  prefillMs,
+  decodeMs,
+  kvBytesHeld: held,
+  kvBytesDense: 2e6,
+});
+const rows = [
+  row("dense", 128, 4, 1, 2e6),
+  row("half", 2048, 32, 1.5, 16e6),
+  row("half", 128, 3, 0.5, 1e6),
+  row("oracle", 128, 5, null, 1e6),
+];
+
+Deno.test("collectLengths() has a curve a method, held against dense at the same length", () => {
+  assertEquals(collectLengths(rows, "prefill").curves[1], {
+    name: "half",
+    tokens: [128, 2048],
+    values: [3, 32],
+    toDense: [0.75, null],
+  });
+  assertEquals(collectLengths(rows, "decode").curves.map(({ name }) => name), ["dense", "half"]);
+  assertEquals(collectLengths(rows, "memory").curves.map(({ values }) => values), [[2], [1, 16], [1]]);
+});
+
+Deno.test("plotLengths() marks the measured lengths, and says what is missing", () => {
+  const figure = plotLengths(collectLengths(rows, "prefill"));
+  assertEquals(figure.data.map(({ name }) => name), ["dense", "half", "oracle"]);
+  assertEquals((figure.layout.xaxis as { tickvals: number[] }).tickvals, [128, 2048]);
+  assertStringIncludes((figure.data[1]!.text as string[])[0]!, "0.750 of dense");
+  const many = Array.from({ length: 13 }, (_, i) => row("dense", i + 1, 1, 1, 1));
+  const ticks = plotLengths(collectLengths(many, "memory")).layout.xaxis as { tickvals: number[] };
+  assertEquals(ticks.tickvals, [1, 4, 7, 10, 13]);
+  assertStringIncludes(
+    JSON.stringify(plotLengths(collectLengths([], "decode")).layout),
+    "Nothing was measured",
+  );
+});

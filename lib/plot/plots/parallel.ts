@@ -1,0 +1,181 @@
+/** Parallel coordinates of a sweep: a line a trial, an axis an option that varies or a result. */
+import type { SweepSummary, Trial } from "../../sweep/trial.ts";
+import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
+import { styleRule } from "../figure/rule_style.ts";
+import { hoverLines, ruleName, trialOptions } from "../figure/trial_label.ts";
+
+/** One axis: a row of the plot. */
+export interface ParallelAxis {
+  /** Option or result. */
+  readonly name: string;
+  /** Texts along the axis, and where: 0 = left end, 1 = right end. */
+  readonly ticks: readonly { readonly at: number; readonly text: string }[];
+}
+
+/** The numbers of the plot. */
+export interface ParallelTrials {
+  /** Axes, top first. */
+  readonly axes: readonly ParallelAxis[];
+  /** Trials, in the summary's order. */
+  readonly trials: readonly {
+    readonly rule: string;
+    /** Place on each axis, in [0, 1]; null where the option has no effect. */
+    readonly at: readonly (number | null)[];
+    /** Results and configuration, lines of plotly's HTML. */
+    readonly hover: string;
+  }[];
+  /** Trials without a decided token or a finite perplexity. */
+  readonly dropped: number;
+  /** Trials that were left out, so that lines can be told apart: those of highest loss. */
+  readonly worse: number;
+}
+
+const RESULTS: readonly [name: string, value: (trial: Trial) => number, digits: number][] = [
+  ["skipped", (trial) => trial.achievedRatio!, 2],
+  ["loss above dense", (trial) => trial.nllDelta, 2],
+  ["KL", (trial) => trial.kl, 2],
+];
+/** More lines than this are a smear. */
+const MAX_TRIALS = 400;
+/** Options with more values than this show the ends alone. */
+const MAX_TICKS = 4;
+const TITLE = "Trials across options and results";
+
+/** Gathers places on the axes: values of an option in their order, evenly spaced; results to scale. */
+export function collectParallel(summary: SweepSummary): ParallelTrials {
+  const drawable = summary.trials.filter((trial) =>
+    trial.achievedRatio !== null && Number.isFinite(trial.nllDelta) && Number.isFinite(trial.kl)
+  );
+  const best = new Set(drawable.toSorted((a, b) => a.nllDelta - b.nllDelta).slice(0, MAX_TRIALS));
+  const trials = drawable.filter((trial) => best.has(trial));
+  const options = trials.map((trial) => trialOptions(trial) as { readonly [name: string]: unknown });
+  const skip = new Set(["fusion", "invert", "seed"]);
+  const names = [...new Set(options.flatMap(Object.keys))].filter((name) =>
+    !skip.has(name) && levelsOf(options, name).length > 1
+  );
+  const places: ((i: number) => number | null)[] = [];
+  const axes: ParallelAxis[] = names.map((name) => {
+    const levels = levelsOf(options, name), keys = levels.map((level) => JSON.stringify(level));
+    const step = (i: number) => i / (levels.length - 1);
+    places.push((i) =>
+      options[i]![name] === undefined ? null : step(keys.indexOf(JSON.stringify(options[i]![name])))
+    );
+    const ticks = levels.map((level, i) => ({ at: step(i), text: [level].flat().join("+") }));
+    return { name, ticks: ticks.length <= MAX_TICKS ? ticks : [ticks[0]!, ticks.at(-1)!] };
+  });
+  for (const [name, value, digits] of RESULTS) {
+    const values = trials.map(value), low = Math.min(...values), high = Math.max(...values);
+    places.push((i) => high > low ? (values[i]! - low) / (high - low) : 0.5);
+    const ticks = high > low
+      ? [{ at: 0, text: low.toFixed(digits) }, { at: 1, text: high.toFixed(digits) }]
+      : [
+        { at: 0.5, text: low.toFixed(digits) },
+      ];
+    axes.push({ name, ticks });
+  }
+  return {
+    axes: trials.length === 0 ? [] : axes,
+    trials: trials.map((trial, i) => ({
+      rule: ruleName(trial),
+      at: places.map((place) => place(i)),
+      hover: hoverLines(trial).join("<br>"),
+    })),
+    dropped: summary.trials.length - drawable.length,
+    worse: drawable.length - trials.length,
+  };
+}
+
+function levelsOf(options: readonly { readonly [name: string]: unknown }[], name: string): unknown[] {
+  const values = options.map((option) => option[name]).filter((value) => value !== undefined);
+  const levels = [...new Map(values.map((value) => [JSON.stringify(value), value])).values()];
+  return levels.every((level) => typeof level === "number")
+    ? (levels as number[]).sort((a, b) => a - b)
+    : levels;
+}
+
+/** Room that the trials of one value take on an option's axis, as a share of the axis. */
+const SPREAD = 0.06;
+
+/** Moves trials that share a value of an option apart, so that their lines can be told from each other. */
+function spreadLevels(places: readonly (readonly (number | null)[])[], options: number): (number | null)[][] {
+  const moved = places.map((at) => [...at]);
+  for (let axis = 0; axis < options; axis++) {
+    const levels = Map.groupBy(places.keys(), (trial) => places[trial]![axis]);
+    for (const [at, trials] of levels) {
+      if (at === null || at === undefined) continue;
+      trials.forEach((trial, k) => moved[trial]![axis] = at + SPREAD * ((k + 0.5) / trials.length - 0.5));
+    }
+  }
+  return moved;
+}
+
+/** Draws the axes one below the other, so that a narrow page has room for them too. */
+export function plotParallel({ axes, trials, dropped, worse }: ParallelTrials): Figure {
+  if (trials.length === 0) {
+    return emptyFigure(
+      TITLE,
+      "No trial here decided a token: give the sweep more --tokens than its --warmup",
+    );
+  }
+  const rules = [...Map.groupBy(trials, ({ rule }) => rule)]
+    .sort(([a], [b]) => styleRule(a).rank - styleRule(b).rank);
+  const spread = spreadLevels(trials.map(({ at }) => at), axes.length - RESULTS.length);
+  const place = new Map(trials.map((trial, i) => [trial, spread[i]!]));
+  const lines = rules.map(([rule, group]): JsonObject => {
+    const { color, symbol, dash } = styleRule(rule);
+    // One trace a rule: its trials one after the other, with a gap between.
+    const rows = group.flatMap((trial) => [
+      ...place.get(trial)!.map((x, y) => ({ x, y, hover: trial.hover })),
+      { x: null, y: 0, hover: "" },
+    ]);
+    return {
+      type: "scatter",
+      mode: "lines+markers",
+      name: escapeText(rule),
+      x: rows.map(({ x }) => x),
+      y: rows.map(({ y }) => y),
+      text: rows.map(({ hover }) => hover),
+      hovertemplate: "%{text}<extra></extra>",
+      opacity: 0.75,
+      line: { color, width: 1.5, dash },
+      marker: { color, symbol, size: 6 },
+    };
+  });
+  const ticks = axes.flatMap(({ ticks }, y) => ticks.map(({ at, text }) => ({ at, y, text })));
+  const lost = [
+    dropped === 0 ? "" : ` Left out: ${dropped} without a decided token or a finite loss.`,
+    worse === 0 ? "" : ` The ${trials.length} of lowest loss are shown, ${worse} are not.`,
+  ].join("");
+  return new Figure({
+    title: TITLE,
+    caption:
+      "A line is a trial. Axes lie one below the other: options that vary, their values in order and evenly " +
+      `spaced, then results from the lowest to the highest; an option without effect leaves a gap.${lost}`,
+    height: 70 + 56 * axes.length,
+    data: lines,
+    layout: baseLayout({
+      margin: { l: 58, r: 14, t: 20, b: 20 },
+      xaxis: axis("", { range: [-0.08, 1.08], visible: false, fixedrange: true }),
+      yaxis: axis("", {
+        range: [axes.length - 0.45, -0.45],
+        tickmode: "array",
+        tickvals: axes.map((_, y) => y),
+        ticktext: axes.map(({ name }) => escapeText(name)),
+        gridcolor: "@muted",
+        fixedrange: true,
+      }),
+      annotations: ticks.map(({ at, y, text }) => ({
+        x: at,
+        y,
+        text: escapeText(text),
+        showarrow: false,
+        yshift: -15,
+        bgcolor: "@card",
+        borderpad: 1,
+        font: { color: "@muted", size: 10 },
+      })),
+      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      hovermode: "closest",
+    }),
+  });
+}

@@ -1,0 +1,100 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { collectQuality, plotQuality } from "./quality.ts";
+import { makeSummary, makeTrial } from "../testing.ts";
+
+const summary = makeSummary([
+  makeTrial({ fusion: "learned", pruneRatio: 0.5 }, 0.501, 60),
+  makeTrial({ fusion: "learned", pruneRatio: 0.3 }, 0.299, 50),
+  makeTrial({ fusion: "variance", pruneRatio: 0.3 }, 0.3, 58),
+  makeTrial({ preset: "paper", pruneRatio: 0.3 }, 0.3, 70),
+  makeTrial({ fusion: "random", pruneRatio: 0.3, seed: 0 }, 0.3, 56),
+  makeTrial({ fusion: "random", pruneRatio: 0.3, seed: 1 }, 0.3, 54),
+  makeTrial({ fusion: "random", pruneRatio: 0.3, seed: 2 }, 0.303, 58),
+  makeTrial({ fusion: "oracle", pruneRatio: 0.3 }, 0.3, 45),
+  makeTrial({ fusion: "mean", pruneRatio: 0.3 }, null, 40),
+]);
+
+Deno.test("collectQuality() makes a curve of trials that differ in the ratio alone", () => {
+  const { curves, front, dropped, densePerplexity } = collectQuality(summary);
+  assertEquals(
+    curves.map((curve) => [curve.name, curve.points.map((p) => [p.ratio, p.perplexity, p.kl])]),
+    [
+      ["learned", [[0.299, 50, 0.5], [0.501, 60, 0.6]]],
+      ["variance · recent 16", [[0.3, 58, 0.58]]],
+      ["variance · recent 0 (paper)", [[0.3, 70, 0.7]]],
+      ["oracle", [[0.3, 45, 0.45]]],
+    ],
+  );
+  assertEquals(front.map((p) => p.perplexity), [50, 60]);
+  assertEquals([dropped, densePerplexity], [1, 40]);
+});
+
+Deno.test("collectQuality() makes the random control a band over its seeds", () => {
+  const { bands } = collectQuality(summary);
+  assertEquals(bands.length, 1);
+  const [point] = bands[0]!.points;
+  assertEquals(point!.perplexity, { low: 54, mean: 56, high: 58 });
+  assertEquals([point!.seeds, Math.round(1000 * point!.ratio)], [3, 301]);
+  assertStringIncludes(point!.hover, "seeds 0, 1, 2");
+});
+
+Deno.test("collectQuality() keeps thresholds of the random control apart", () => {
+  const trial = (theta: number, seed: number, ratio: number) =>
+    makeTrial({ fusion: "random", threshold: "fixed", theta, seed }, ratio, 50);
+  const fixed = [trial(0.4, 0, 0.45), trial(0.4, 1, 0.46), trial(0.8, 0, 0.15), trial(0.8, 1, 0.16)];
+  const { bands } = collectQuality(makeSummary(fixed));
+  assertEquals(bands.map(({ points }) => points.map(({ seeds }) => seeds)), [[2, 2]]);
+});
+
+Deno.test("collectQuality() shows a point's whole configuration on hover", () => {
+  const { hover } = collectQuality(summary).curves[1]!.points[0]!;
+  for (
+    const part of [
+      "asked 0.3",
+      "skipped 0.300",
+      "perplexity 58.00",
+      "± 0.010",
+      "tau 1",
+      "gamma 0.9",
+      "warmup 32",
+      "tail 0.75",
+    ]
+  ) {
+    assertStringIncludes(hover, part);
+  }
+});
+
+Deno.test("plotQuality() draws every curve, the band, the front and the dense line", () => {
+  const figure = plotQuality(collectQuality(summary), "perplexity");
+  const traces = figure.data.map((trace) => trace.name).filter((name) => name !== undefined);
+  assertEquals(traces, [
+    "random",
+    "learned",
+    "variance · recent 16",
+    "variance · recent 0 (paper)",
+    "oracle",
+    "Pareto front",
+    "dense (40.00)",
+  ]);
+  assert(figure.data.some((trace) => trace.fill === "tonexty"));
+  assertStringIncludes(figure.caption, "1 trial without");
+  assertStringIncludes(figure.caption, "grey band");
+  const alone = makeSummary([makeTrial({ pruneRatio: 0.3 }, 0.3, 60)]);
+  assert(!plotQuality(collectQuality(alone), "perplexity").caption.includes("grey band"));
+  const styles = figure.data.slice(3, 7).map((trace) => JSON.stringify([trace.marker, trace.line]));
+  assertEquals(new Set(styles).size, styles.length);
+});
+
+Deno.test("plotQuality() takes a log scale where perplexities lie far apart", () => {
+  const yaxis = (high: number) => {
+    const far = makeSummary([makeTrial({ pruneRatio: 0.3 }, 0.3, high)]);
+    return (plotQuality(collectQuality(far), "perplexity").layout.yaxis as Record<string, unknown>).type;
+  };
+  assertEquals([yaxis(300), yaxis(400)], [undefined, "log"]);
+});
+
+Deno.test("plotQuality() says what is missing in an empty sweep", () => {
+  const figure = plotQuality(collectQuality(makeSummary([])), "kl");
+  assertEquals(figure.data, []);
+  assertStringIncludes(JSON.stringify(figure.layout), "No trial here");
+});

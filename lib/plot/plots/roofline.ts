@@ -1,0 +1,145 @@
+/** Measured kernels under the roof that the machine's arithmetic and memory allow. */
+import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
+import { NUM_SERIES_COLORS } from "../figure/theme.ts";
+
+/** What a machine can do. */
+export interface MachineRoof {
+  /** Floating-point operations a second. */
+  readonly flopsPerSecond: number;
+  /** Bytes a second from memory. */
+  readonly bytesPerSecond: number;
+}
+
+/** One measured kernel. */
+export interface KernelRow {
+  /** What is computed. */
+  readonly op: string;
+  /** Who computes: the backend and its level, or another library by name. */
+  readonly impl: string;
+  /** `prefill` or `decode`. */
+  readonly phase: string;
+  /** Sizes in words. */
+  readonly shape: string;
+  /** Type of the data. */
+  readonly dtype: string;
+  /** Share of tokens skipped. */
+  readonly skip: number;
+  /** Recent window, where the op has one. */
+  readonly recent: number | null;
+  /** Median time in milliseconds. */
+  readonly timeMs: number;
+  /** Billions of needed operations a second. */
+  readonly gflops: number;
+  /** Billions of bytes a second that must be read or written once. */
+  readonly gbps: number;
+  /** Time at the roof over the measured time; above 1 where data stays in a cache. */
+  readonly roof: number;
+}
+
+/** One mark of the plot. */
+export interface RooflinePoint {
+  /** Needed operations a byte that must move. */
+  readonly intensity: number;
+  /** Billions of operations a second. */
+  readonly gflops: number;
+  /** Lines of plotly's HTML. */
+  readonly hover: string;
+}
+
+/** The numbers of the plot. */
+export interface Roofline {
+  /** Marks by op, phase and who computes. */
+  readonly groups: readonly {
+    readonly op: string;
+    readonly phase: string;
+    readonly impl: string;
+    readonly points: readonly RooflinePoint[];
+  }[];
+  /** Corners of the roof: operations a byte, and billions of operations a second. */
+  readonly roof: readonly (readonly [intensity: number, gflops: number])[];
+}
+
+/** Gathers marks and the roof above them. */
+export function collectRoofline(rows: readonly KernelRow[], machine: MachineRoof): Roofline {
+  const measured = rows.filter(({ gflops, gbps }) => gflops > 0 && gbps > 0);
+  const groups = [
+    ...Map.groupBy(measured, ({ op, phase, impl }) => JSON.stringify([op, phase, impl])).values(),
+  ]
+    .map((own) => ({
+      op: own[0]!.op,
+      phase: own[0]!.phase,
+      impl: own[0]!.impl,
+      points: own.map((row) => ({
+        intensity: row.gflops / row.gbps,
+        gflops: row.gflops,
+        hover: describe(row),
+      })),
+    }));
+  const ridge = machine.flopsPerSecond / machine.bytesPerSecond;
+  const intensities = [ridge, ...groups.flatMap(({ points }) => points.map(({ intensity }) => intensity))];
+  const left = Math.min(...intensities) / 3, right = Math.max(...intensities) * 3;
+  const top = machine.flopsPerSecond / 1e9;
+  return { groups, roof: [[left, left * machine.bytesPerSecond / 1e9], [ridge, top], [right, top]] };
+}
+
+function describe(row: KernelRow): string {
+  const skipped = row.skip > 0
+    ? ` · ${row.skip} skipped${row.recent === null ? "" : `, recent ${row.recent}`}`
+    : "";
+  return [
+    `<b>${escapeText(`${row.op}, ${row.phase}`)}</b>`,
+    escapeText(row.impl),
+    escapeText(`${row.shape} · ${row.dtype}${skipped}`),
+    `${row.timeMs.toPrecision(3)} ms · ${row.gflops.toFixed(1)} GFLOP/s · ${row.gbps.toFixed(1)} GB/s`,
+    `${(100 * row.roof).toFixed(0)}% of the roof`,
+  ].join("<br>");
+}
+
+/** Draws on logarithmic axes: colours tell ops apart, filled marks are prefills, crossed ones another library's. */
+export function plotRoofline({ groups, roof }: Roofline): Figure {
+  const title = "Kernels under the roof";
+  if (groups.length === 0) {
+    return emptyFigure(title, "No kernel was measured here: run deno task bench --out DIR");
+  }
+  const ops = [...new Set(groups.map(({ op }) => op))];
+  const marks = groups.map(({ op, phase, impl, points }): JsonObject => {
+    const color = `@series${ops.indexOf(op) % NUM_SERIES_COLORS}`, own = /^(cpu|cuda)\b/.test(impl);
+    return {
+      type: "scatter",
+      mode: "markers",
+      name: escapeText(`${op}, ${phase}${own ? "" : ` (${impl})`}`),
+      x: points.map(({ intensity }) => intensity),
+      y: points.map(({ gflops }) => gflops),
+      text: points.map(({ hover }) => hover),
+      hovertemplate: "%{text}<extra></extra>",
+      marker: {
+        color,
+        size: 9,
+        symbol: own ? `circle${phase === "prefill" ? "" : "-open"}` : "x-thin",
+        line: { width: 2, color },
+      },
+    };
+  });
+  return new Figure({
+    title,
+    caption:
+      "Each mark is a kernel. The line is what the machine allows: bytes from memory on the slope, multiply-adds on " +
+      "the flat. Both were measured here; data that stays in a cache can lie above the slope.",
+    height: 420,
+    data: [{
+      type: "scatter",
+      mode: "lines",
+      name: "roof",
+      x: roof.map(([intensity]) => intensity),
+      y: roof.map(([, gflops]) => gflops),
+      hoverinfo: "skip",
+      line: { color: "@ink", width: 1.5 },
+    }, ...marks],
+    layout: baseLayout({
+      xaxis: axis("operations a byte (FLOP/B)", { type: "log", dtick: 1 }),
+      yaxis: axis("GFLOP/s", { type: "log", dtick: 1 }),
+      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      hovermode: "closest",
+    }),
+  });
+}

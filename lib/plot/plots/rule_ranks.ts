@@ -1,0 +1,168 @@
+/** AUROC and Spearman's correlation of each rule, layer by layer, with intervals. */
+import type { Interval } from "../../stats/bootstrap.ts";
+import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
+import { layerAxis } from "../figure/layer_axis.ts";
+import { shorten } from "./layer_trace.ts";
+import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
+
+/** What is measured of a rule. */
+export type RankMeasure = "auroc" | "spearman";
+
+/** A rule's quality in one layer; rules of a report of `deno task heads` are such. */
+export interface RankedRule {
+  /** The rule. */
+  readonly rule: string;
+  /** Area under the ROC curve. */
+  readonly auroc: number | null;
+  /** Its interval, where there is one. */
+  readonly aurocInterval?: Interval | null;
+  /** Spearman's correlation of S with -r. */
+  readonly spearman: number | null;
+  /** Its interval, where there is one. */
+  readonly spearmanInterval?: Interval | null;
+}
+
+/** One rule over the layers. */
+export interface RankCurve {
+  /** The rule. */
+  readonly rule: string;
+  /** Its measure in each layer; null where undefined. */
+  readonly values: readonly (number | null)[];
+  /** Lower ends; null where there is no interval. */
+  readonly low: readonly (number | null)[];
+  /** Upper ends. */
+  readonly high: readonly (number | null)[];
+}
+
+/** The numbers of the plot. */
+export interface RuleRanks {
+  /** What is measured. */
+  readonly measure: RankMeasure;
+  /** Layers, ascending. */
+  readonly layers: readonly number[];
+  /** Rules, in the order of the legend. */
+  readonly curves: readonly RankCurve[];
+}
+
+/** Gathers one measure. */
+export function collectRuleRanks(
+  layers: readonly { readonly layer: number; readonly rules: readonly RankedRule[] }[],
+  measure: RankMeasure,
+): RuleRanks {
+  const rules = [...new Set(layers.flatMap(({ rules }) => rules.map(({ rule }) => rule)))]
+    .sort((a, b) => styleRule(a).rank - styleRule(b).rank);
+  return {
+    measure,
+    layers: layers.map(({ layer }) => layer),
+    curves: rules.map((rule) => {
+      const own = layers.map(({ rules }) => rules.find((other) => other.rule === rule));
+      const interval = own.map((quality) => quality?.[`${measure}Interval`] ?? null);
+      return {
+        rule,
+        values: own.map((quality) => quality?.[measure] ?? null),
+        low: interval.map((i) => i?.low ?? null),
+        high: interval.map((i) => i?.high ?? null),
+      };
+    }),
+  };
+}
+
+const WORDS = {
+  auroc: {
+    title: "Which rule finds the redundant tokens (AUROC per layer)",
+    caption: "Chance that a redundant token scores above a needed one: 1 = as the oracle, 0.5 = chance.",
+    axis: "AUROC",
+    chance: 0.5,
+  },
+  spearman: {
+    title: "Which rule ranks tokens by redundancy (Spearman per layer)",
+    caption:
+      "Rank correlation of the score with the true redundancy (low norm(o)/norm(x)): 1 = as the oracle, 0 = " +
+      "chance, below 0 = the wrong way round.",
+    axis: "Spearman's correlation",
+    chance: 0,
+  },
+};
+/** Space between two layers over which the marks of the rules are spread. */
+const SPREAD = 0.56;
+
+/** Draws every rule over the layers. */
+export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
+  const words = WORDS[measure];
+  if (curves.every(({ values }) => values.every((v) => v === null))) {
+    return emptyFigure(
+      words.title,
+      "No rule can be ranked: no layer has both redundant and needed tokens past the warm-up. Take a longer text, or a ratio above 0.",
+    );
+  }
+  const main = curves.filter(({ rule }) => styleRule(rule).main);
+  const some = curves.some(({ low }) => low.some((x) => x !== null));
+  return new Figure({
+    title: words.title,
+    caption: words.caption + (some ? " Whiskers: 95% intervals over moving blocks of tokens." : "") +
+      (main.length < curves.length ? HIDDEN_NOTE : ""),
+    height: 460,
+    data: curves.map((curve) => curveOf(curve, layers, words.axis, place(curve, main))),
+    layout: baseLayout({
+      xaxis: layerAxis(layers, {
+        title: { text: "layer", standoff: 10 },
+        range: [layers[0]! - 0.6, layers.at(-1)! + 0.6],
+      }),
+      yaxis: axis(words.axis),
+      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      hovermode: "closest",
+      shapes: [{
+        type: "line",
+        layer: "below",
+        xref: "paper",
+        x0: 0,
+        x1: 1,
+        y0: words.chance,
+        y1: words.chance,
+        line: { color: "@ink", width: 1, dash: "dash" },
+      }],
+    }),
+  });
+}
+
+/** Where a rule's mark stands beside the others of the same layer. */
+function place({ rule }: RankCurve, main: readonly RankCurve[]): number {
+  const nth = main.findIndex((other) => other.rule === rule);
+  return nth < 0 || main.length < 2 ? 0 : SPREAD * (nth / (main.length - 1) - 0.5);
+}
+
+function curveOf(
+  { rule, values, low, high }: RankCurve,
+  layers: readonly number[],
+  measure: string,
+  shift: number,
+): JsonObject {
+  const { color, dash, symbol } = styleRule(rule);
+  const away = (end: readonly (number | null)[], sign: number) =>
+    values.map((v, i) => v === null || end[i] === null ? null : sign * (end[i]! - v));
+  const shown = (v: number | null) => v === null ? "none" : v.toFixed(3);
+  return {
+    name: rule,
+    visible: visibilityOf(rule),
+    type: "scatter",
+    mode: "lines+markers",
+    x: shorten(layers.map((layer) => layer + shift), 6),
+    y: shorten(values),
+    error_y: {
+      type: "data",
+      symmetric: false,
+      array: shorten(away(high, 1)),
+      arrayminus: shorten(away(low, -1)),
+      thickness: 1.3,
+      width: 0,
+      color,
+    },
+    text: layers.map((layer, i) =>
+      `<b>${rule}</b>, layer ${layer}<br>${measure} ${shown(values[i]!)}` +
+      (low[i] === null ? "" : ` [${shown(low[i]!)}, ${shown(high[i]!)}]`)
+    ),
+    hovertemplate: "%{text}<extra></extra>",
+    line: { color, width: 1, dash },
+    marker: { color, symbol, size: layers.length > 12 ? 5 : 7, line: { width: 1.4, color } },
+  };
+}

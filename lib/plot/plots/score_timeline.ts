@@ -1,0 +1,162 @@
+/** Score and threshold, token by token, with the skipped tokens marked. */
+import { choose } from "../figure/choice_slider.ts";
+import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
+import { type LayerTrace, numbersOf, positionsOf, shorten } from "./layer_trace.ts";
+
+/** One layer's decisions. */
+export interface TimelineLayer {
+  /** 0-based index of the layer in the model. */
+  readonly layer: number;
+  /** Index of each token in its sequence. */
+  readonly position: readonly number[];
+  /** Score S. */
+  readonly redundancy: readonly (number | null)[];
+  /** Threshold before the token. */
+  readonly threshold: readonly (number | null)[];
+  /** Whether the token was kept. */
+  readonly keep: readonly boolean[];
+  /** Share of the tokens past the warm-up that was skipped; null of none. */
+  readonly skipped: number | null;
+}
+
+/** The numbers of the plot. */
+export interface ScoreTimeline {
+  /** Layers, ascending. */
+  readonly layers: readonly TimelineLayer[];
+  /** Text of each token, where it is known. */
+  readonly texts: readonly string[] | undefined;
+  /** Tokens at the start of the sequence that were kept whatever their score. */
+  readonly warmup: number;
+}
+
+/**
+ * Gathers decisions of one sequence.
+ *
+ * @param options `texts`: one a token; `warmup`: tokens at the start of the sequence that were kept (default 0).
+ */
+export function collectScoreTimeline(
+  traces: readonly Pick<LayerTrace, "layer" | "position" | "redundancy" | "threshold" | "keep">[],
+  { texts, warmup = 0 }: { readonly texts?: readonly string[]; readonly warmup?: number } = {},
+): ScoreTimeline {
+  return {
+    texts,
+    warmup,
+    layers: traces.map((trace) => {
+      const position = positionsOf(trace), keep = Array.from(trace.keep, (k) => k === 1);
+      const decided = keep.filter((_, t) => position[t]! >= warmup);
+      return {
+        layer: trace.layer,
+        position,
+        redundancy: numbersOf(trace.redundancy),
+        threshold: numbersOf(trace.threshold),
+        keep,
+        skipped: decided.length === 0 ? null : decided.filter((k) => !k).length / decided.length,
+      };
+    }),
+  };
+}
+
+/**
+ * Draws one layer at a time.
+ *
+ * @example
+ * ```ts
+ * import { collectScoreTimeline, plotScoreTimeline } from "@tokenfilter/tokenfilter/plot";
+ * const trace = { layer: 5, redundancy: [NaN, 0.9, 0.1], threshold: [NaN, 0.5, 0.6], keep: [1, 0, 1] };
+ * const figure = plotScoreTimeline(collectScoreTimeline([trace], { texts: ["One", " two", " three"] }));
+ * const skipped = figure.data.find(({ name }) => name === "skipped")!;
+ * console.assert(String(skipped.x) === "1" && String(skipped.y) === "0.9");
+ * ```
+ */
+export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
+  const { layers, warmup } = timeline, title = "Score and threshold over time";
+  if (layers.every(({ redundancy }) => redundancy.every((s) => s === null))) {
+    return emptyFigure(
+      title,
+      "No token has a score: a sequence's first token has none. Score a longer text.",
+    );
+  }
+  const { data, layout } = choose(
+    "layer",
+    layers.map((layer) => ({ label: String(layer.layer), traces: tracesOf(layer, timeline) })),
+  );
+  const first = layers[0]!.position[0] ?? 0;
+  return new Figure({
+    title,
+    caption:
+      "A token is skipped where its score lies above the threshold, which follows the scores so that the asked " +
+      "share is skipped. Grey ground: the warm-up, where every token is kept.",
+    height: 440,
+    data,
+    layout: baseLayout({
+      ...layout,
+      xaxis: axis("token, index in its sequence", { tickformat: "d" }),
+      yaxis: axis("score S"),
+      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      hovermode: "closest",
+      shapes: warmup <= first ? [] : [{
+        type: "rect",
+        layer: "below",
+        yref: "paper",
+        x0: first - 0.5,
+        x1: warmup - 0.5,
+        y0: 0,
+        y1: 1,
+        fillcolor: "@band",
+        line: { width: 0 },
+      }],
+    }),
+  });
+}
+
+function tracesOf(layer: TimelineLayer, { texts }: ScoreTimeline): JsonObject[] {
+  const points = (keep: boolean): JsonObject => {
+    const rows = layer.keep.map((_, t) => t)
+      .filter((t) => layer.keep[t] === keep && layer.redundancy[t] !== null);
+    return {
+      name: keep ? "kept" : "skipped",
+      type: "scatter",
+      mode: "markers",
+      x: rows.map((t) => layer.position[t]!),
+      y: shorten(rows.map((t) => layer.redundancy[t]!)),
+      text: rows.map((t) => hoverToken(texts?.[t])),
+      hovertemplate: `<b>%{text}</b> (%{x}) ${keep ? "kept" : "skipped"}<br>score %{y:.4f}<extra></extra>`,
+      marker: keep
+        ? { color: "@series0", symbol: "circle-open", size: 6, line: { width: 1.4, color: "@series0" } }
+        : { color: "@series1", symbol: "x", size: 6.5 },
+    };
+  };
+  return [
+    {
+      name: "score",
+      showlegend: false,
+      type: "scatter",
+      mode: "lines",
+      x: layer.position,
+      y: shorten(layer.redundancy),
+      hoverinfo: "skip",
+      line: { color: "@grid", width: 1 },
+    },
+    points(true),
+    points(false),
+    {
+      name: "threshold",
+      type: "scatter",
+      mode: "lines",
+      x: layer.position,
+      y: shorten(layer.threshold),
+      hovertemplate: "threshold before token %{x}: %{y:.4f}<extra></extra>",
+      line: { color: "@ink", width: 2, shape: "hv" },
+    },
+  ];
+}
+
+/** A token's text for plotly; names of colours begin with `@`, which a text must not. */
+export function hoverToken(text: string | undefined): string {
+  return text === undefined ? "token" : escapeText(showToken(text)).replaceAll("@", "&#64;");
+}
+
+/** A token's text on one line: line breaks and spaces at its ends are seen. */
+export function showToken(text: string): string {
+  return text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replace(/^ | $/g, "␣") || "(empty)";
+}

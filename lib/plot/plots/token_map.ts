@@ -1,0 +1,314 @@
+/** The text itself: each token tinted by its redundancy, and marked where its attention was skipped. */
+import { hash, type MediaBundle } from "../figure/display.ts";
+import { escapeHtml, scriptJson } from "../figure/draw.ts";
+import { type ImageOptions, saveHtmlImage } from "../figure/image.ts";
+import { type LayerTrace, numbersOf, positionsOf, shorten } from "./layer_trace.ts";
+import { renderPage } from "../figure/page.ts";
+import { showToken } from "./score_timeline.ts";
+
+/** One layer's say on the tokens. */
+export interface TokenMapLayer {
+  /** 0-based index of the layer in the model. */
+  readonly layer: number;
+  /** Score S. */
+  readonly redundancy: readonly (number | null)[];
+  /** Share of the layer's other scores that lie below the token's, ties by half; in [0, 1]. */
+  readonly rank: readonly (number | null)[];
+  /** Threshold before the token. */
+  readonly threshold: readonly (number | null)[];
+  /** Whether the token was kept. */
+  readonly keep: readonly boolean[];
+}
+
+/** The numbers of the plot. */
+export interface TokenMapParts {
+  /** Text of each token. */
+  readonly texts: readonly string[];
+  /** Index of each token in its sequence. */
+  readonly position: readonly number[];
+  /** Tokens at the start of the sequence that were kept whatever their score. */
+  readonly warmup: number;
+  /** Filtered layers, ascending. */
+  readonly layers: readonly TokenMapLayer[];
+  /** Number of these layers that skip the token. */
+  readonly skips: readonly number[];
+}
+
+/**
+ * Gathers what layers decided on the tokens of one text.
+ *
+ * @param texts One a token.
+ * @param options `warmup`: tokens at the start of the sequence that were kept (default 0).
+ * @throws {RangeError} If a layer has another number of tokens than there are texts.
+ */
+export function collectTokenMap(
+  traces: readonly Pick<LayerTrace, "layer" | "position" | "redundancy" | "threshold" | "keep">[],
+  texts: readonly string[],
+  { warmup = 0 }: { readonly warmup?: number } = {},
+): TokenMapParts {
+  for (const { layer, keep } of traces) {
+    if (keep.length !== texts.length) {
+      throw new RangeError(
+        `Cannot show the text of layer ${layer}: found ${keep.length} tokens, expected ${texts.length}, one a text`,
+      );
+    }
+  }
+  const layers = traces.map((trace) => {
+    const redundancy = numbersOf(trace.redundancy);
+    return {
+      layer: trace.layer,
+      redundancy,
+      rank: rankOf(redundancy),
+      threshold: numbersOf(trace.threshold),
+      keep: Array.from(trace.keep, (k) => k === 1),
+    };
+  });
+  return {
+    texts,
+    position: traces.length === 0 ? texts.map((_, t) => t) : positionsOf(traces[0]!),
+    warmup,
+    layers,
+    skips: texts.map((_, t) => layers.filter(({ keep }) => !keep[t]).length),
+  };
+}
+
+function rankOf(values: readonly (number | null)[]): (number | null)[] {
+  const sorted = values.filter((x) => x !== null).sort((a, b) => a - b);
+  const first = new Map<number, number>(), last = new Map(sorted.map((x, i) => [x, i]));
+  sorted.forEach((x, i) => first.has(x) || first.set(x, i));
+  return values.map((x) => {
+    if (x === null) return null;
+    return sorted.length === 1 ? 0.5 : (first.get(x)! + last.get(x)!) / 2 / (sorted.length - 1);
+  });
+}
+
+/** Colours that can be read on light and on dark ground, so that the text fits in any page. */
+const STYLE = `<style>
+.tokenfilter-tokens .text { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 2; margin: 8px 0;
+  max-height: 32em; overflow-y: auto; padding: 2px; }
+.tokenfilter-tokens .text span, .tokenfilter-tokens .key span { border-radius: 3px; padding: 2px 0; cursor: default;
+  background: rgba(60, 130, 187, var(--a, 0)); }
+.tokenfilter-tokens .skip { text-decoration: line-through 1.5px #e0661f; box-shadow: inset 0 0 0 1px #e0661f; }
+.tokenfilter-tokens .warm { border-bottom: 2px dotted #808a94; }
+.tokenfilter-tokens .bar { display: flex; flex-wrap: wrap; gap: 4px 18px; align-items: center; font-size: 0.85em; }
+.tokenfilter-tokens .key span { padding: 2px 5px; }
+.tokenfilter-tokens .detail { font-size: 0.85em; min-height: 3em; }
+.tokenfilter-tokens select { font: inherit; }
+.tokenfilter-tokens s { text-decoration: none; }
+</style>`;
+
+/** Changes what is shown when a layer is chosen, and says all about the token that is pointed at. */
+const SCRIPT = `function showTokens(root, map) {
+  var spans = Array.from(root.querySelectorAll(".text span")), select = root.querySelector("select");
+  var detail = root.querySelector(".detail"), count = map.layers.length;
+  function number(x) { return x === null ? "none" : String(x); }
+  function paint() {
+    var layer = map.layers[select.value];
+    spans.forEach(function (span, t) {
+      var share = layer ? layer.rank[t] : map.skips[t] / count;
+      span.style.setProperty("--a", (0.6 * (share || 0)).toFixed(3));
+      span.classList.toggle("skip", layer ? !layer.keep[t] : 2 * map.skips[t] > count);
+    });
+    root.querySelector(".low").textContent = layer ? "lowest score" : "skipped nowhere";
+    root.querySelector(".high").textContent = layer ? "highest score" : "in every layer";
+    root.querySelector(".key .skip").textContent = layer ? "skipped" : "skipped in most layers";
+  }
+  function describe(event) {
+    var t = spans.indexOf(event.target.closest("span"));
+    if (t < 0) return;
+    var layer = map.layers[select.value], words = "Token " + map.position[t] + ", “" + map.shown[t] + "”: ";
+    if (layer) {
+      words += (layer.keep[t] ? "kept" : "skipped") + " in layer " + layer.layer + "; score " +
+        number(layer.redundancy[t]) + ", threshold " + number(layer.threshold[t]) +
+        (map.position[t] < map.warmup ? " (warm-up: kept in any case)" : "") + ".";
+    } else {
+      var own = map.layers.filter(function (l) { return !l.keep[t]; }).map(function (l) { return l.layer; });
+      words += own.length ? "skipped in " + own.length + " of " + count + " layers: " + own.join(", ") + "."
+        : "kept in all " + count + " layers.";
+    }
+    detail.textContent = words;
+  }
+  select.addEventListener("change", paint);
+  root.querySelector(".text").addEventListener("pointerover", describe);
+  root.querySelector(".text").addEventListener("click", describe);
+  select.disabled = false;
+  paint();
+}`;
+
+/**
+ * A text with what the filter did to it. It shows itself in a notebook and saves itself as a page, as a figure does;
+ * what is seen without scripts is the sum over the layers.
+ *
+ * @example
+ * ```ts
+ * import { collectTokenMap, plotTokenMap } from "@tokenfilter/tokenfilter/plot";
+ * const trace = { layer: 5, redundancy: [NaN, 0.9], threshold: [NaN, 0.5], keep: [1, 0] };
+ * const map = plotTokenMap(collectTokenMap([trace], ["One", " two"]));
+ * console.assert(map.toText() === "One[ two]");
+ * ```
+ */
+export class TokenMap {
+  /** What is shown, one line. */
+  readonly title: string;
+  /** How to read it. */
+  readonly caption: string;
+  readonly #parts: TokenMapParts;
+
+  /** Use {@linkcode plotTokenMap}. */
+  constructor(title: string, caption: string, parts: TokenMapParts) {
+    this.title = title;
+    this.caption = caption;
+    this.#parts = parts;
+  }
+
+  /** The numbers. */
+  toJson(): TokenMapParts {
+    return this.#parts;
+  }
+
+  /** The text, tokens that most layers skip in brackets. */
+  toText(): string {
+    const { texts, skips, layers } = this.#parts;
+    return texts.map((text, t) => isSkipped(skips[t]!, layers.length) ? `[${text}]` : text).join("");
+  }
+
+  /** The text as a part of a page, title and caption not included. Skipped tokens are struck without styles too. */
+  toHtml(): string {
+    const { texts, position, warmup, layers, skips } = this.#parts;
+    if (texts.length === 0 || layers.length === 0) {
+      return `<p class="muted">No decisions: filter a text with at least one filtered layer.</p>`;
+    }
+    const shown = texts.map(showToken);
+    const data = {
+      position,
+      warmup,
+      skips,
+      shown,
+      layers: layers.map(({ layer, redundancy, rank, threshold, keep }) => ({
+        layer,
+        redundancy: shorten(redundancy),
+        rank: shorten(rank, 2),
+        threshold: shorten(threshold),
+        keep: keep.map(Number),
+      })),
+    };
+    const id = `tokenfilter-tokens-${hash(JSON.stringify(data))}`;
+    const options = layers.map(({ layer }, i) => `<option value="${i}">layer ${layer}</option>`);
+    return `${STYLE}<div class="tokenfilter-tokens" id="${id}">
+<div class="bar"><label>Show <select disabled><option value="all">all layers</option>${
+      options.join("")
+    }</select></label>
+${this.#keyHtml()}</div>
+<div class="text">${this.#textHtml()}</div>
+<div class="detail" aria-live="polite">Point at a token, or tap it, to see its score.</div>
+</div>
+<script>(function () {
+${SCRIPT}
+var map = ${scriptJson(data)};
+document.querySelectorAll("#${id}").forEach(function (root) {
+  if (root.dataset.ready) return;
+  root.dataset.ready = "1";
+  showTokens(root, map);
+});
+})();</script>`;
+  }
+
+  /** What tints and marks mean. */
+  #keyHtml(): string {
+    const { position, warmup } = this.#parts;
+    return `<span class="key"><span class="low" style="--a: 0">skipped nowhere</span><span style="--a: 0.2">&nbsp;</span><span
+ style="--a: 0.4">&nbsp;</span><span class="high" style="--a: 0.6">in every layer</span></span>
+<span class="key"><span class="skip">skipped in most layers</span></span>${
+      position[0]! < warmup ? '\n<span class="key"><span class="warm">warm-up, kept</span></span>' : ""
+    }`;
+  }
+
+  /** The tokens, tinted by the share of layers that skip them. */
+  #textHtml(): string {
+    const { texts, position, warmup, layers, skips } = this.#parts, count = layers.length;
+    return texts.map((text, t) => {
+      const names = [
+        ...isSkipped(skips[t]!, count) ? ["skip"] : [],
+        ...position[t]! < warmup ? ["warm"] : [],
+      ];
+      const title = `token ${position[t]}, “${showToken(text)}”: skipped in ${skips[t]} of ${count} layers`;
+      const words = escapeHtml(text.replaceAll("\n", "⏎\n")) || "∅";
+      return `<span${names.length > 0 ? ` class="${names.join(" ")}"` : ""} style="--a: ${
+        (0.6 * skips[t]! / count).toFixed(3)
+      }" title="${escapeHtml(title)}">${isSkipped(skips[t]!, count) ? `<s>${words}</s>` : words}</span>`;
+    }).join("");
+  }
+
+  /** The text as a frame of a page, heading included. */
+  toSection(): string {
+    return `<h2>${escapeHtml(this.title)}</h2><p class="muted">${
+      escapeHtml(this.caption)
+    }</p>${this.toHtml()}`;
+  }
+
+  /**
+   * Writes a page that needs nothing but itself.
+   *
+   * @throws {Deno.errors.NotFound} If the folder does not exist.
+   */
+  async saveHtml(path: string): Promise<void> {
+    await Deno.writeTextFile(
+      path,
+      renderPage({ title: this.title, sections: [this.toSection()], plotly: "" }),
+    );
+  }
+
+  /**
+   * Writes an image of the sum over the layers, made in a headless Chromium as a figure's is. An SVG holds the text as
+   * HTML: browsers show it, drawing programs do not.
+   *
+   * @param path Ends in `.png` or `.svg`.
+   * @throws {RangeError} If it does not, or a size is out of range.
+   * @throws {ChromiumError} If there is no Chromium, or it could not draw.
+   */
+  async saveImage(path: string, options: ImageOptions = {}): Promise<void> {
+    const { texts, layers } = this.#parts;
+    const text = texts.length === 0 || layers.length === 0
+      ? this.toHtml()
+      : `${STYLE}<div class="tokenfilter-tokens"><div class="bar">${this.#keyHtml()}</div>
+<div class="text" style="max-height: none">${this.#textHtml()}</div></div>`;
+    await saveHtmlImage(
+      `<div style="font-weight: 600">${escapeHtml(this.title)}</div><div style="font-size: 0.85em">${
+        escapeHtml(this.caption)
+      }</div>${text}`,
+      path,
+      options,
+    );
+  }
+
+  /** What a notebook shows: HTML that needs nothing from anywhere, and the text. */
+  [Symbol.for("Jupyter.display")](): MediaBundle {
+    return {
+      "text/html": `<div style="font-weight: 600">${escapeHtml(this.title)}</div>
+<div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${escapeHtml(this.caption)}</div>
+${this.toHtml()}`,
+      "text/plain": `${this.title}.\n${this.toText()}`,
+    };
+  }
+}
+
+/** Whether most layers skip a token. */
+function isSkipped(skips: number, layers: number): boolean {
+  return 2 * skips > layers;
+}
+
+/** Shows a text. */
+export function plotTokenMap(parts: TokenMapParts): TokenMap {
+  const { layers, texts } = parts;
+  const decided = texts.map((_, t) => t).filter((t) => parts.position[t]! >= parts.warmup);
+  const skipped = decided.reduce((sum, t) => sum + parts.skips[t]!, 0);
+  const share = decided.length * layers.length === 0
+    ? ""
+    : ` ${(100 * skipped / (decided.length * layers.length)).toFixed(0)}% of the decisions shown skip.`;
+  return new TokenMap(
+    "Which tokens were skipped",
+    "The bluer a token, the more of the filtered layers skip its attention; with one layer chosen, the higher its " +
+      `score there. Struck and outlined: skipped.${share}`,
+    parts,
+  );
+}

@@ -1,0 +1,194 @@
+/** Variance across heads against the position in the sequence, with bands. */
+import { QUANTILE_LEVELS } from "../../stats/distribution.ts";
+import { choose } from "../figure/choice_slider.ts";
+import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
+import { definedOf, type LayerTrace, positionsOf, quantileOf, shorten } from "./layer_trace.ts";
+
+/** Positions [from, to). */
+export interface Positions {
+  /** First. */
+  readonly from: number;
+  /** The one after the last. */
+  readonly to: number;
+}
+
+/** Quantiles by band of position; a layer of a view of `deno task heads` is one. */
+export interface BandedLayer {
+  /** 0-based index of the layer in the model. */
+  readonly layer: number;
+  /** Variance across heads of the keys' similarities, one entry a band. */
+  readonly varK: { readonly bands: readonly BandQuantiles[] };
+  /** Likewise of the values'. */
+  readonly varV: { readonly bands: readonly BandQuantiles[] };
+}
+
+/** Numbers of one band. */
+export interface BandQuantiles {
+  /** How many numbers. */
+  readonly count: number;
+  /** At {@linkcode QUANTILE_LEVELS}; null of nothing. */
+  readonly quantiles: readonly (number | null)[];
+}
+
+/** Quartiles of one side, one entry a band; null where a band has no token. */
+export interface VarianceCurve {
+  /** Lower quartiles. */
+  readonly low: readonly (number | null)[];
+  /** Medians. */
+  readonly middle: readonly (number | null)[];
+  /** Upper quartiles. */
+  readonly high: readonly (number | null)[];
+}
+
+/** The numbers of the plot. */
+export interface VariancePosition {
+  /** Bands of position, ascending. */
+  readonly bands: readonly Positions[];
+  /** Layers, ascending. */
+  readonly layers: readonly {
+    readonly layer: number;
+    readonly keys: VarianceCurve;
+    readonly values: VarianceCurve;
+  }[];
+}
+
+/** Gathers quartiles from a report's layers. */
+export function collectVariancePosition(
+  layers: readonly BandedLayer[],
+  bands: readonly Positions[],
+): VariancePosition {
+  const curve = (own: readonly BandQuantiles[]): VarianceCurve => {
+    const at = (level: typeof QUANTILE_LEVELS[number]) =>
+      own.map(({ quantiles }) => quantiles[QUANTILE_LEVELS.indexOf(level)] ?? null);
+    return { low: at(0.25), middle: at(0.5), high: at(0.75) };
+  };
+  return {
+    bands,
+    layers: layers.map(({ layer, varK, varV }) => ({
+      layer,
+      keys: curve(varK.bands),
+      values: curve(varV.bands),
+    })),
+  };
+}
+
+/**
+ * Gathers the same from traces.
+ *
+ * @param bands Default: 0, then [1, 2), [2, 4), [4, 8), … to the last position.
+ */
+export function collectTraceVariance(
+  traces: readonly LayerTrace[],
+  bands: readonly Positions[] = doublingBands(
+    traces.flatMap(positionsOf).reduce((most, position) => Math.max(most, position), 0),
+  ),
+): VariancePosition {
+  return collectVariancePosition(
+    traces.map((trace) => {
+      const positions = positionsOf(trace);
+      const side = (column: LayerTrace["varK"]) => ({
+        bands: bands.map(({ from, to }) => {
+          const rows = positions.map((_, t) => t).filter((t) => positions[t]! >= from && positions[t]! < to);
+          const sorted = definedOf(rows.map((t) => column[t]!)).sort((a, b) => a - b);
+          return {
+            count: sorted.length,
+            quantiles: QUANTILE_LEVELS.map((level) => quantileOf(sorted, level)),
+          };
+        }),
+      });
+      return { layer: trace.layer, varK: side(trace.varK), varV: side(trace.varV) };
+    }),
+    bands,
+  );
+}
+
+function doublingBands(last: number): Positions[] {
+  const bands = [{ from: 0, to: 1 }];
+  for (let from = 1; from <= last; from *= 2) bands.push({ from, to: 2 * from });
+  return bands;
+}
+
+/** Draws one layer at a time. */
+export function plotVariancePosition({ bands, layers }: VariancePosition): Figure {
+  const title = "Disagreement of heads against position";
+  const all = layers.flatMap(({ keys, values }) => [...keys.high, ...values.high]).filter((x) => x !== null);
+  if (all.length === 0) {
+    return emptyFigure(
+      title,
+      "No token has similarities: a sequence's first token has none. Score a longer text.",
+    );
+  }
+  const seen = bands.map((_, i) => i)
+    .filter((i) => layers.some(({ keys, values }) => keys.middle[i] !== null || values.middle[i] !== null));
+  const names = seen.map((i) => {
+    const { from, to } = bands[i]!;
+    return to - from === 1 ? String(from) : `${from}–${to - 1}`;
+  });
+  const { data, layout } = choose(
+    "layer",
+    layers.map((layer) => ({
+      label: String(layer.layer),
+      traces: (["keys", "values"] as const).flatMap((side) => tracesOf(side, layer[side], seen, names)),
+    })),
+  );
+  return new Figure({
+    title,
+    caption:
+      "Population variance across heads of the similarities of keys and of values: median and quartiles over " +
+      "the tokens at these positions. Under variance the side with the lower curve weighs more.",
+    height: 430,
+    data,
+    layout: baseLayout({
+      ...layout,
+      xaxis: axis("position in the sequence", {
+        tickmode: "array",
+        tickvals: names.map((_, i) => i),
+        ticktext: names,
+      }),
+      yaxis: axis("variance across heads (cosine²)", { rangemode: "tozero" }),
+      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      hovermode: "closest",
+    }),
+  });
+}
+
+function tracesOf(
+  side: "keys" | "values",
+  { low, middle, high }: VarianceCurve,
+  seen: readonly number[],
+  names: readonly string[],
+): JsonObject[] {
+  const [color, band] = side === "keys" ? ["@series0", "@band0"] : ["@series1", "@band1"];
+  const at = (curve: VarianceCurve["low"]) => shorten(seen.map((i) => curve[i]!));
+  const edge = {
+    type: "scatter",
+    mode: "lines",
+    x: seen.map((_, n) => n),
+    line: { width: 0 },
+    hoverinfo: "skip",
+    showlegend: false,
+    legendgroup: side,
+  };
+  return [
+    { ...edge, y: at(high) },
+    { ...edge, y: at(low), fill: "tonexty", fillcolor: band },
+    {
+      name: side,
+      legendgroup: side,
+      type: "scatter",
+      mode: "lines+markers",
+      x: seen.map((_, n) => n),
+      y: at(middle),
+      text: seen.map((i, n) =>
+        `${side}, positions ${names[n]}<br>median ${shown(middle[i])}, quartiles ${shown(low[i])} to ${
+          shown(high[i])
+        }`
+      ),
+      hovertemplate: "%{text}<extra></extra>",
+      line: { color, width: 2, dash: side === "keys" ? "solid" : "dash" },
+      marker: { color, size: 7, symbol: side === "keys" ? "circle" : "square" },
+    },
+  ];
+}
+
+const shown = (x: number | null | undefined) => x === null || x === undefined ? "none" : x.toPrecision(3);

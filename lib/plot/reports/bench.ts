@@ -1,0 +1,137 @@
+/** The report of a benchmark: kernels under the roof, time and memory against length, and the table. */
+import type { LengthRow } from "../../eval/lengths.ts";
+import type { Figure } from "../figure/figure.ts";
+import { collectLengths, plotLengths } from "../plots/lengths.ts";
+import { renderFacts, renderPage, renderTable, type ReportOptions } from "../figure/page.ts";
+import { collectRoofline, type KernelRow, type MachineRoof, plotRoofline } from "../plots/roofline.ts";
+import type { TrialTable } from "./trial_table.ts";
+
+/** The content of `bench.json`. */
+export interface BenchReport {
+  /** Measured kernels. */
+  readonly kernels: readonly KernelRow[];
+  /** The model `tiny` at growing lengths, dense and filtered. */
+  readonly lengths: readonly LengthRow[];
+  /** What the machine can do, as measured beside the kernels. */
+  readonly roof: MachineRoof;
+  /** Where it ran. */
+  readonly environment: {
+    /** Version of this package. */
+    readonly version: string;
+    /** The backend's own line: instruction set, threads, libraries. */
+    readonly backendDescription: string;
+    /** Deno's version. */
+    readonly deno: string;
+    /** Operating system and architecture. */
+    readonly platform: string;
+    /** When it began, ISO 8601. */
+    readonly startedAt: string;
+  };
+}
+
+/** The figures of a benchmark's report, in order. */
+export function plotBench({ kernels, lengths, roof }: BenchReport): Figure[] {
+  return [
+    plotRoofline(collectRoofline(kernels, roof)),
+    ...(["prefill", "decode", "memory"] as const).map((measure) =>
+      plotLengths(collectLengths(lengths, measure))
+    ),
+  ];
+}
+
+/** Lays kernels out: one row each. Shared by the terminal and the report. */
+export function tabulateKernels(kernels: readonly KernelRow[]): TrialTable {
+  return {
+    columns: ["op", "impl", "phase", "shape", "dtype", "skip", "recent", "ms", "GFLOP/s", "GB/s", "roof"],
+    hints: [
+      "what is computed",
+      "who computes",
+      "prefill: many tokens at once; decode: one",
+      "sizes",
+      "type of the data",
+      "share of tokens skipped",
+      "recent window",
+      "median time, milliseconds",
+      "billions of needed operations a second",
+      "billions of bytes a second that must move once",
+      "time at the roof over the measured time",
+    ],
+    left: [true, true, true, true, true, false, false, false, false, false, false],
+    rows: kernels.map((r) => [
+      r.op,
+      r.impl,
+      r.phase,
+      r.shape,
+      r.dtype,
+      r.skip.toString(),
+      r.recent?.toString() ?? "",
+      r.timeMs.toPrecision(4),
+      r.gflops.toFixed(1),
+      r.gbps.toFixed(1),
+      r.roof.toFixed(2),
+    ]),
+  };
+}
+
+/** Lays lengths out: one row a length and method. */
+export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
+  return {
+    columns: ["tokens", "method", "prefill ms", "decode ms", "KV MB", "KV held"],
+    hints: [
+      "tokens of the sequence",
+      "what decides whose attention is skipped",
+      "median time of the prefill, without the output layer",
+      "median time of one more token",
+      "megabytes of keys and values in use",
+      "the same against the dense cache",
+    ],
+    left: [false, true, false, false, false, false],
+    rows: lengths.map((row) => [
+      String(row.tokens),
+      row.name,
+      row.prefillMs.toPrecision(4),
+      row.decodeMs === null ? "-" : row.decodeMs.toPrecision(3),
+      (row.kvBytesHeld / 1e6).toFixed(2),
+      `${(100 * row.kvBytesHeld / row.kvBytesDense).toFixed(0)}%`,
+    ]),
+  };
+}
+
+/**
+ * Renders a benchmark as a self-contained page.
+ *
+ * @returns HTML that loads nothing from anywhere.
+ */
+export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOptions): string {
+  const { environment, roof, kernels, lengths } = report;
+  return renderPage({
+    title: "Time and memory",
+    intro: `<p class="muted">Kernels were verified before they were timed; times are medians.</p>${
+      renderFacts([
+        ["backend", environment.backendDescription],
+        [
+          "roof",
+          `${(roof.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s, ${(roof.bytesPerSecond / 1e9).toFixed(1)} GB/s`,
+        ],
+        ["platform", environment.platform],
+        ["version", environment.version],
+        ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
+      ])
+    }`,
+    nav,
+    sections: [
+      ...plotBench(report),
+      ...(kernels.length === 0 ? [] : [
+        `<h2>All kernels</h2>
+<p class="muted">A column's head sorts by it and says what it holds when pointed at.</p>
+${renderTable(tabulateKernels(kernels))}`,
+      ]),
+      ...(lengths.length === 0 ? [] : [
+        `<h2>All lengths</h2>
+<p class="muted">The model tiny on the built-in text.</p>
+${renderTable(tabulateLengths(lengths))}`,
+      ]),
+    ],
+    plotly,
+  });
+}

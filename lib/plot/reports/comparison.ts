@@ -1,0 +1,93 @@
+/** The report of a comparison: its figures and its table on one page. */
+import type { Comparison } from "../../sweep/comparison.ts";
+import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
+import { escapeHtml } from "../figure/draw.ts";
+import type { Figure } from "../figure/figure.ts";
+import { renderFacts, renderPage, renderTable, type ReportOptions } from "../figure/page.ts";
+import type { TrialTable } from "./trial_table.ts";
+
+/** The figures of a comparison's report, in order. */
+export function plotComparisons(comparison: Comparison): Figure[] {
+  return (["dense", "random"] as const).map((base) => plotComparison(collectComparison(comparison, base)));
+}
+
+/** Lays a comparison out: one row a method. Shared by the terminal and the report. */
+export function tabulateComparison({ methods }: Comparison): TrialTable {
+  const rows = methods.map((method) => [
+    `${method.name}${method.looksAhead ? " ^" : ""}${method.seeds > 1 ? ` (${method.seeds} seeds)` : ""}`,
+    method.achievedRatio === null ? "-" : method.achievedRatio.toFixed(3),
+    method.loss.toFixed(4),
+    method.perplexity.toFixed(2),
+    method.toDense === null ? "-" : formatInterval(method.toDense, 4),
+    method.toRandom === null ? "-" : formatInterval(method.toRandom, 4),
+    method.closed === null ? "-" : formatPercent(method.closed),
+  ]);
+  return {
+    columns: ["method", "skipped", "loss", "ppl", "to dense", "to random", "gap closed"],
+    hints: [
+      "^ = looks ahead: an upper bound",
+      "achieved share of attention computations skipped, after warm-up, over all layers",
+      "mean loss, nats a token",
+      "exp of the mean loss",
+      "loss above the dense model's, with its interval",
+      "loss above the random control's, with its interval",
+      "share of the way from random to oracle, with its interval",
+    ],
+    rows,
+    left: [true, false, false, false, false, false, false],
+  };
+}
+
+/**
+ * Renders a comparison as a self-contained page: differences to the dense model and to chance, and the table.
+ *
+ * @returns HTML that loads nothing from anywhere.
+ */
+export function renderComparisonReport(comparison: Comparison, { plotly, nav }: ReportOptions): string {
+  const { environment, intervals, methods } = comparison;
+  const { model, text } = environment;
+  const chunks = environment.textTokens / environment.context;
+  return renderPage({
+    title: `Methods compared: ${model} on ${text}`,
+    intro:
+      `<p class="muted">What methods cost at the same share of skipped attention, on the same tokens.</p>${
+        renderFacts([
+          ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`],
+          [
+            "asked ratio",
+            String(methods.find(({ options }) => options !== null)?.options?.pruneRatio ?? "none"),
+          ],
+          [
+            "intervals",
+            `${
+              100 * intervals.confidence
+            }%, ${intervals.resamples} resamples of moving blocks of ${intervals.blockSize} tokens`,
+          ],
+          ["backend", environment.backendDescription],
+          ["KV cache", environment.cacheDType ?? "f32"],
+          ["version", environment.version],
+          ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
+        ])
+      }`,
+    nav,
+    sections: [
+      ...plotComparisons(comparison),
+      `<h2>All methods</h2>
+<p class="muted">^ looks ahead: an upper bound. A column's head sorts by it and says what it holds when pointed at.</p>
+${renderTable(tabulateComparison(comparison))}`,
+      `<details><summary>Environment and options</summary>
+<p class="muted">${escapeHtml(environment.protocol)}</p>
+<pre>${
+        escapeHtml(
+          JSON.stringify(
+            { environment, methods: methods.map(({ name, options }) => ({ name, options })) },
+            null,
+            2,
+          ),
+        )
+      }</pre>
+</details>`,
+    ],
+    plotly,
+  });
+}

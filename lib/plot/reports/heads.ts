@@ -1,0 +1,140 @@
+/** The report of `deno task heads`: which heads agree, when variance warns, where skipping is safe. */
+import { type HeadReport, ROC_GRID } from "../../heads/report.ts";
+import type { Interval } from "../../stats/bootstrap.ts";
+import { escapeHtml } from "../figure/draw.ts";
+import type { Figure } from "../figure/figure.ts";
+import { collectFusionWeights, plotFusionWeights } from "../plots/fusion_weight.ts";
+import { collectHeadMaps, plotHeadMaps } from "../plots/head_maps.ts";
+import { splitLayers } from "../plots/layer_trace.ts";
+import { collectLearnedWeights, plotLearnedWeights } from "../plots/learned_weights.ts";
+import { renderFacts, renderPage, renderTable, type ReportOptions } from "../figure/page.ts";
+import { collectRidgelines, collectTrueRedundancy, plotRidgelines } from "../plots/ridgelines.ts";
+import { collectRoc, plotRoc } from "../plots/roc.ts";
+import { collectRuleDifferences, plotRuleDifferences } from "../plots/rule_differences.ts";
+import { collectRuleRanks, plotRuleRanks } from "../plots/rule_ranks.ts";
+import { styleRule } from "../figure/rule_style.ts";
+import { collectScoreTimeline, plotScoreTimeline } from "../plots/score_timeline.ts";
+import { collectSimilarityScatter, plotSimilarityScatter } from "../plots/similarity_scatter.ts";
+import { collectTokenMap, plotTokenMap, type TokenMap } from "../plots/token_map.ts";
+import { collectVariancePosition, plotVariancePosition } from "../plots/variance_position.ts";
+
+/** The figures of a report: first how well rules rank, then what they go by. */
+export function plotHeads(report: HeadReport): Figure[] {
+  const { layers, views, overall, options, excerpt } = report;
+  const sample = splitLayers(report.sample), excerpts = splitLayers(excerpt.columns);
+  const { texts } = excerpt, { warmup } = options;
+  const rule = String(options.method.fusion), invert = options.method.invert === true;
+  const lambda = Number(options.method.lambda ?? 0);
+  const shareOf = (layer: number) => layers.find((own) => own.layer === layer)?.skipRatio ?? 0;
+  const grids = views.map((view) => ({
+    name: `${view.keyState}, ${view.anchor}`,
+    layers: view.layers,
+  }));
+  return [
+    plotRuleDifferences(collectRuleDifferences(overall.comparisons, "auroc")),
+    plotRuleRanks(collectRuleRanks(layers, "auroc")),
+    plotRuleRanks(collectRuleRanks(layers, "spearman")),
+    plotRoc(collectRoc(layers, ROC_GRID)),
+    plotRidgelines(collectTrueRedundancy(sample, shareOf), "true redundancy"),
+    plotRidgelines(collectRidgelines(sample)),
+    plotSimilarityScatter(collectSimilarityScatter(sample, { rule, invert, lambda })),
+    plotScoreTimeline(collectScoreTimeline(excerpts, { texts, warmup })),
+    plotFusionWeights(collectFusionWeights(excerpts, { texts })),
+    plotVariancePosition(collectVariancePosition(views[0]?.layers ?? [], report.bands)),
+    plotHeadMaps(collectHeadMaps(grids, "mean")),
+    plotHeadMaps(collectHeadMaps(grids, "variance")),
+    plotLearnedWeights(collectLearnedWeights(layers, report.learnedFeatures)),
+  ];
+}
+
+/** The excerpt of a report, with what the method would skip of it. */
+export function plotHeadsText({ excerpt, options }: HeadReport): TokenMap {
+  return plotTokenMap(
+    collectTokenMap(splitLayers(excerpt.columns), excerpt.texts, { warmup: options.warmup }),
+  );
+}
+
+/** Renders a report as a page: how well every rule ranks, the figures, the excerpt. */
+export function renderHeadsReport(report: HeadReport, { plotly, nav }: ReportOptions): string {
+  const { environment, options, layers, shape } = report;
+  const title = `KV similarity, head by head: ${environment.model} on ${environment.text}`;
+  const shares = layers.map(({ skipRatio }) => skipRatio);
+  const low = Math.min(...shares), high = Math.max(...shares);
+  const figures = plotHeads(report);
+  return renderPage({
+    title,
+    nav,
+    plotly,
+    intro:
+      `<p class="muted">Whether the filter's scores find the tokens whose attention does little, measured in the
+dense stream, where no token is skipped.</p>
+${
+        renderFacts([
+          ["method", nameMethod(options)],
+          ["measured layers", `${layers.length} of ${shape.numLayers}, ${shape.numKvHeads} KV heads each`],
+          ["counts as redundant", layers.length === 0 ? "nothing" : sharesOf(low, high)],
+          [
+            "text",
+            `${environment.text}, ${environment.textTokens} tokens in chunks of ${environment.context}`,
+          ],
+          ["backend", environment.backendDescription],
+          ["KV cache", environment.cacheDType ?? "f32"],
+          ["version", environment.version],
+          ["when", `${environment.startedAt.slice(0, 16).replace("T", " ")} UTC`],
+        ])
+      }`,
+    sections: [
+      tableOfRules(report),
+      ...figures.slice(0, 6),
+      plotHeadsText(report).toSection(),
+      ...figures.slice(6),
+      `<details><summary>Environment, protocol and options</summary>
+<p class="muted">${escapeHtml(environment.protocol)}</p>
+<pre>${escapeHtml(JSON.stringify({ environment, shape, options }, null, 2))}</pre></details>`,
+    ],
+  });
+}
+
+/** The rule that decides, as the report names it: `variance`, `variance inverted`. */
+function nameMethod({ method }: HeadReport["options"]): string {
+  return `${method.fusion}${method.invert === true ? " inverted" : ""}`;
+}
+
+function sharesOf(low: number, high: number): string {
+  const percent = (share: number) => `${Number((100 * share).toFixed(1))}%`;
+  return low === high
+    ? `${percent(low)} of a layer's tokens`
+    : `${percent(low)} to ${percent(high)} of a layer's tokens`;
+}
+
+function tableOfRules({ overall, options, layers }: HeadReport): string {
+  const shown = (value: number | null, interval: Interval | null) =>
+    value === null
+      ? "–"
+      : `${value.toFixed(3)}${
+        interval === null ? "" : ` [${interval.low.toFixed(3)}, ${interval.high.toFixed(3)}]`
+      }`;
+  const rules = [...overall.rules].sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank);
+  const { blockSize, confidence } = options.bootstrap;
+  return `<h2>How well each rule finds redundant tokens</h2>
+<p class="muted">Means over ${layers.length} ${layers.length === 1 ? "layer" : "layers"}, with ${
+    100 * confidence
+  }% intervals by resampling moving blocks of ${blockSize}
+tokens. AUROC: 1 = as the oracle, 0.5 = chance. Spearman: 1 = as the oracle, 0 = chance.</p>${
+    renderTable({
+      columns: ["rule", "AUROC", "Spearman"],
+      hints: [
+        "how the moments of a token's similarities become its score",
+        "chance that a redundant token scores above a needed one",
+        "rank correlation of the score with the true redundancy",
+      ],
+      left: [true, false, false],
+      rows: rules.map((quality) => [
+        quality.rule,
+        shown(quality.auroc, quality.aurocInterval),
+        shown(quality.spearman, quality.spearmanInterval),
+      ]),
+      marked: (row) => rules[row]!.rule === nameMethod(options),
+    })
+  }`;
+}

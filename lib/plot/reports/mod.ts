@@ -1,0 +1,10 @@
+/**
+ * Pages made of plots and tables: of a sweep, a comparison, a benchmark, heads, and a site of them all.
+ * @module
+ */
+export { type BenchReport, plotBench, renderBenchReport, tabulateKernels, tabulateLengths } from "./bench.ts";
+export { plotComparisons, renderComparisonReport, tabulateComparison } from "./comparison.ts";
+export { plotHeads, plotHeadsText, renderHeadsReport } from "./heads.ts";
+export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
+export { plotSweep, renderSweepReport } from "./sweep.ts";
+export { tabulateTrials, type TrialTable } from "./trial_table.ts";

@@ -1,0 +1,161 @@
+/** A static site of reports: an index, and a page a result, all with links to each other and one plotly beside them. */
+import type { HeadReport } from "../../heads/report.ts";
+import type { Comparison } from "../../sweep/comparison.ts";
+import type { SweepSummary } from "../../sweep/trial.ts";
+import { type BenchReport, renderBenchReport } from "./bench.ts";
+import { formatPercent } from "../plots/comparison.ts";
+import { renderComparisonReport } from "./comparison.ts";
+import { escapeHtml } from "../figure/draw.ts";
+import { renderHeadsReport } from "./heads.ts";
+import { renderPage, type ReportOptions } from "../figure/page.ts";
+import { renderSweepReport } from "./sweep.ts";
+
+/** One result of a task. */
+export type SiteEntry =
+  & {
+    /** What to call it: the name of its folder. */
+    readonly name: string;
+  }
+  & (
+    | { readonly kind: "sweep"; readonly data: SweepSummary }
+    | { readonly kind: "heads"; readonly data: HeadReport }
+    | { readonly kind: "compare"; readonly data: Comparison }
+    | { readonly kind: "bench"; readonly data: BenchReport }
+  );
+
+/** Names of a site's files that are always there. */
+export const SITE_FILES = { index: "index.html", plotly: "plotly.min.js" } as const;
+
+/** What the kinds of pages are called. */
+const TITLES = { sweep: "Sweep", heads: "Heads", compare: "Comparison", bench: "Speed" } as const;
+
+/**
+ * Renders a site, plotly's file aside, which goes beside the pages as `plotly.min.js`.
+ *
+ * @param entries In the order of the links; names may repeat.
+ * @returns Texts by file name, `index.html` first.
+ * @throws {RangeError} If there is no entry, or one does not hold what its kind holds.
+ */
+export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
+  if (entries.length === 0) {
+    throw new RangeError("Cannot make a site: found no result, expected at least one");
+  }
+  const files = nameFiles(entries);
+  const sections = entries.map((entry, i) => explain(entry, () => renderSummary(entry, files[i]!)));
+  const links = entries.map((entry, i) => ({
+    file: files[i]!,
+    label: `${TITLES[entry.kind]}: ${entry.name}`,
+  }));
+  const nav = (current: string) =>
+    [{ file: SITE_FILES.index as string, label: "All results" }, ...links].map(({ file, label }) =>
+      file === current
+        ? `<span aria-current="page">${escapeHtml(label)}</span>`
+        : `<a href="${escapeHtml(file)}">${escapeHtml(label)}</a>`
+    ).join("\n");
+  const pages = new Map<string, string>();
+  pages.set(SITE_FILES.index, renderIndex(sections, nav(SITE_FILES.index)));
+  for (const [i, entry] of entries.entries()) {
+    const options = { plotly: { src: SITE_FILES.plotly }, nav: nav(files[i]!) };
+    pages.set(files[i]!, explain(entry, () => renderEntry(entry, options)));
+  }
+  return pages;
+}
+
+/** File names that any system takes, each once. */
+function nameFiles(entries: readonly SiteEntry[]): string[] {
+  const taken = new Set<string>();
+  return entries.map(({ name, kind }) => {
+    const base = `${name.replaceAll(/[^\w.-]+/g, "-").replace(/^[.-]+/, "") || "results"}_${kind}`;
+    let file = `${base}.html`;
+    for (let i = 2; taken.has(file.toLowerCase()); i++) file = `${base}_${i}.html`;
+    taken.add(file.toLowerCase());
+    return file;
+  });
+}
+
+/** Renders a part of an entry; what fails names the entry. */
+function explain(entry: SiteEntry, render: () => string): string {
+  try {
+    return render();
+  } catch (error) {
+    const { kind, name } = entry, { message } = error as Error;
+    throw new RangeError(
+      `Cannot make a page of ${kind} "${name}": ${message} (was it written by another version?)`,
+      { cause: error },
+    );
+  }
+}
+
+function renderEntry(entry: SiteEntry, options: ReportOptions): string {
+  switch (entry.kind) {
+    case "sweep":
+      return renderSweepReport(entry.data, options);
+    case "heads":
+      return renderHeadsReport(entry.data, options);
+    case "compare":
+      return renderComparisonReport(entry.data, options);
+    case "bench":
+      return renderBenchReport(entry.data, options);
+  }
+}
+
+/** What the index says of an entry. */
+function renderSummary(entry: SiteEntry, file: string): string {
+  const { environment } = entry.data;
+  const where = "model" in environment ? `${environment.model} on ${environment.text}` : environment.platform;
+  const when = `${environment.startedAt.slice(0, 16).replace("T", " ")} UTC`;
+  const facts = [where, environment.backendDescription, `version ${environment.version}`, when];
+  return `<h2><a href="${escapeHtml(file)}">${TITLES[entry.kind]}: ${escapeHtml(entry.name)}</a></h2>
+<p>${escapeHtml(headline(entry))}</p>
+<p class="muted">${facts.map(escapeHtml).join(" · ")}</p>`;
+}
+
+function renderIndex(sections: readonly string[], nav: string): string {
+  return renderPage({
+    title: "Token Filtering: results",
+    intro: `<p class="muted">${count(sections.length, "result")}.</p>`,
+    nav,
+    sections,
+    plotly: { src: SITE_FILES.plotly },
+  });
+}
+
+/** `1 trial`, `2 trials`. */
+const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
+/** What a result says, in a line. */
+function headline(entry: SiteEntry): string {
+  switch (entry.kind) {
+    case "sweep": {
+      const { trials, dense } = entry.data;
+      const front = trials.filter(({ pareto }) => pareto).length;
+      return `${count(trials.length, "trial")}, ${front} on the Pareto front; dense perplexity ${
+        dense.perplexity.toFixed(2)
+      }.`;
+    }
+    case "heads": {
+      const { rules } = entry.data.overall;
+      const best = rules.filter(({ auroc }) => auroc !== null).sort((a, b) => b.auroc! - a.auroc!)[0];
+      return best === undefined
+        ? `${rules.length} rules measured.`
+        : `${rules.length} rules measured; ${best.rule} finds redundant tokens best, AUROC ${
+          best.auroc!.toFixed(3)
+        }.`;
+    }
+    case "compare": {
+      const { methods } = entry.data;
+      const best = methods.filter(({ closed, looksAhead }) => closed !== null && !looksAhead)[0];
+      return best === undefined
+        ? `${count(methods.length - 1, "method")}.`
+        : `${
+          count(methods.length - 1, "method")
+        }; ${best.name} is the best that does not look ahead and closes ${
+          formatPercent(best.closed!)
+        } of the gap from random to oracle.`;
+    }
+    case "bench":
+      return `${count(entry.data.kernels.length, "kernel measurement")}; ${
+        count(new Set(entry.data.lengths.map(({ tokens }) => tokens)).size, "length")
+      } of ${count(new Set(entry.data.lengths.map(({ name }) => name)).size, "method")}.`;
+  }
+}

@@ -1,0 +1,71 @@
+/** The report of a sweep: one HTML page that needs nothing but itself. */
+import type { SweepSummary } from "../../sweep/trial.ts";
+import type { Figure } from "../figure/figure.ts";
+import { collectContour, plotContour } from "../plots/contour.ts";
+import { collectImportance, plotImportance } from "../plots/importance.ts";
+import { collectLayerSkips, plotLayerSkips } from "../plots/layer_skips.ts";
+import { collectParallel, plotParallel } from "../plots/parallel.ts";
+import { collectQuality, plotQuality } from "../plots/quality.ts";
+import { escapeHtml } from "../figure/draw.ts";
+import { renderFacts, renderPage, renderTable, type ReportOptions } from "../figure/page.ts";
+import { tabulateTrials } from "./trial_table.ts";
+
+/** The figures of a sweep's report, in order. */
+export function plotSweep(summary: SweepSummary): Figure[] {
+  const quality = collectQuality(summary);
+  return [
+    plotQuality(quality, "perplexity"),
+    plotQuality(quality, "kl"),
+    plotParallel(collectParallel(summary)),
+    plotImportance(collectImportance(summary)),
+    plotContour(collectContour(summary)),
+    plotLayerSkips(collectLayerSkips(summary)),
+  ];
+}
+
+/**
+ * Renders a sweep as a self-contained page: perplexity and KL against the achieved ratio, skips per layer, the table.
+ *
+ * @returns HTML that loads nothing from anywhere.
+ */
+export function renderSweepReport(summary: SweepSummary, options: ReportOptions): string {
+  const { model, text } = summary.environment;
+  const configurations = count(summary.trials.length, "configuration");
+  return renderPage({
+    title: `Token Filtering sweep: ${model} on ${text}`,
+    intro: `<p class="muted">How much skipped attention costs, for ${configurations} of the filter.</p>
+${facts(summary)}`,
+    nav: options.nav,
+    sections: [
+      ...plotSweep(summary),
+      `<h2>All trials</h2>
+<p class="muted">* and a tinted row: on the Pareto front of on-line trials. ^ looks ahead: an upper bound. A column's
+head sorts by it and says what it holds when pointed at.</p>
+${renderTable({ ...tabulateTrials(summary.trials), marked: (row) => summary.trials[row]!.pareto })}`,
+      `<details><summary>Environment and protocol</summary>
+<p class="muted">${escapeHtml(summary.environment.protocol)}</p>
+<pre>${escapeHtml(JSON.stringify({ dense: summary.dense, environment: summary.environment }, null, 2))}</pre>
+</details>`,
+    ],
+    plotly: options.plotly,
+  });
+}
+
+/** A number and what it counts: `1 chunk`, `2 chunks`. */
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+function facts({ dense, environment }: SweepSummary): string {
+  return renderFacts([
+    ["dense perplexity", dense.perplexity.toFixed(2)],
+    [
+      "text",
+      `${environment.text}, ${dense.tokens} tokens in ${count(dense.chunks, "chunk")} of ${dense.context}`,
+    ],
+    ["backend", environment.backendDescription],
+    ["KV cache", environment.cacheDType ?? "f32"],
+    ["version", environment.version],
+    ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
+  ]);
+}

@@ -1,0 +1,102 @@
+/** Trials as a table: the options that vary, then what came out. Shared by the terminal and the report. */
+import type { RankedTrial } from "../../sweep/trial.ts";
+import { ruleName, trialOptions } from "../figure/trial_label.ts";
+
+/** A table as text. */
+export interface TrialTable {
+  /** Column names, short. */
+  readonly columns: readonly string[];
+  /** What a column means, one a column. */
+  readonly hints: readonly string[];
+  /** Cells, in the order of the trials. */
+  readonly rows: readonly (readonly string[])[];
+  /** Whether a column holds text and is set left. */
+  readonly left: readonly boolean[];
+}
+
+interface Column {
+  readonly name: string;
+  readonly hint: string;
+  readonly cell: (trial: RankedTrial) => string;
+  readonly left?: boolean;
+}
+
+const RESULTS: readonly Column[] = [
+  {
+    name: "skipped",
+    hint: "achieved share of attention computations skipped, after warm-up, over all layers",
+    cell: (t) => t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3),
+  },
+  { name: "ppl", hint: "perplexity of the filtered model", cell: (t) => t.perplexity.toFixed(2) },
+  {
+    name: "dNLL",
+    hint: "mean loss above the dense model's, nats a token",
+    cell: (t) => `${t.nllDelta < 0 ? "" : "+"}${t.nllDelta.toFixed(4)}`,
+  },
+  {
+    name: "se",
+    hint: "standard error of dNLL: paired, over blocks of 64 tokens",
+    cell: (t) => t.nllDeltaSe === null ? "-" : t.nllDeltaSe.toFixed(4),
+  },
+  { name: "KL", hint: "mean KL(dense || filtered), nats", cell: (t) => t.kl.toFixed(4) },
+  {
+    name: "top-1",
+    hint: "share of positions where both models find the same token likeliest",
+    cell: (t) => `${(100 * t.top1Agreement).toFixed(1)}%`,
+  },
+  {
+    name: "KV held",
+    hint: "bytes of the KV cache at the end of a chunk, against dense",
+    cell: (t) => `${(100 * t.kvBytesHeld / (t.kvBytesHeld + t.kvBytesAvoided)).toFixed(0)}%`,
+  },
+  {
+    name: "FLOPs",
+    hint: "operations of the whole forward pass, against dense",
+    cell: (t) => `${(100 * (1 - t.totalFlopsAvoided / t.totalFlopsDense)).toFixed(0)}%`,
+  },
+  {
+    name: "time",
+    hint: "wall time of the filtered forward passes, against dense",
+    cell: (t) => `${(100 * t.timeMs / t.denseTimeMs).toFixed(0)}%`,
+  },
+];
+
+/** Options that have columns of their own already. */
+const SHOWN = new Set(["fusion", "invert", "pruneRatio"]);
+
+/** Lays trials out: one row each, columns for the rule, the ratio and every option that varies, then results. */
+export function tabulateTrials(trials: readonly RankedTrial[]): TrialTable {
+  const options = new Map(trials.map((trial) => [trial, trialOptions(trial)]));
+  const names = [...new Set([...options.values()].flatMap(Object.keys))].filter((name) => !SHOWN.has(name));
+  const value = (trial: RankedTrial, name: string) => (options.get(trial)! as Record<string, unknown>)[name];
+  const varying = names.filter((name) =>
+    new Set(
+      trials.map((trial) => value(trial, name)).filter((v) => v !== undefined).map((v) => JSON.stringify(v)),
+    )
+      .size > 1
+  );
+  const columns: Column[] = [
+    { name: "asked", hint: "pruneRatio", cell: (t) => String(options.get(t)!.pruneRatio ?? "-") },
+    {
+      name: "rule",
+      hint: "fusion rule; * = on the Pareto front of on-line trials, ^ = looks ahead",
+      cell: (t) => `${ruleName(t)}${t.pareto ? " *" : ""}${t.looksAhead ? " ^" : ""}`,
+      left: true,
+    },
+    ...varying.map((name): Column => ({
+      name,
+      hint: `option ${name}; - = without effect under this rule`,
+      cell: (t) => {
+        const v = value(t, name);
+        return v === undefined ? "-" : Array.isArray(v) ? v.join("+") : String(v);
+      },
+    })),
+    ...RESULTS,
+  ];
+  return {
+    columns: columns.map((column) => column.name),
+    hints: columns.map((column) => column.hint),
+    rows: trials.map((trial) => columns.map((column) => column.cell(trial))),
+    left: columns.map((column) => column.left === true),
+  };
+}
