@@ -146,7 +146,7 @@ export class BatchDecoder implements Disposable {
   admit(slot: number, sequence: LlamaSequence): void {
     this.#expectOpen();
     const { batch, capacity } = this.#options;
-    if (!(slot >= 0 && slot < batch) || this.#lengths[slot] !== -1) {
+    if (this.#lengths[slot] !== -1) {
       throw new RangeError(
         `Cannot admit a sequence to slot ${slot}: expected an idle one of 0 to ${batch - 1}`,
       );
