@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { chooseExcerpt, chooseSample } from "../heads/tokens.ts";
+import { chooseExcerpt, chooseSample } from "./tokens.ts";
 
 Deno.test("chooseSample() spreads 6000 rows over a longer stream, and takes a shorter one whole", () => {
   const sample = chooseSample(10_000, 512, 10);
