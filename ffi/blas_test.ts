@@ -1,0 +1,64 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { inChild } from "../kernels/common/testing_child.ts";
+
+Deno.test("findBlas() tells of a missing permission instead of passing over the system's libraries", async () => {
+  const cache = await Deno.makeTempDir();
+  const found = await inChild(
+    { TOKENFILTER_CACHE: cache },
+    `
+    const { findBlas } = await load("ffi/blas.ts");
+    await Deno.permissions.revoke({ name: "ffi" });
+    return await findBlas();`,
+  );
+  await Deno.remove(cache, { recursive: true });
+  assertStringIncludes(found.error ?? "", "NotCapable");
+});
+
+/** A python3 that runs a shell's line for each module: `pip` is to fill the folder $dest, `zipfile` the folder $5. */
+const python = (pip: string, zipfile: string) =>
+  `#!/bin/sh
+case "$2" in
+pip) while [ "$1" != --dest ]; do shift; done; dest="$2"; ${pip};;
+zipfile) ${zipfile};;
+esac
+`;
+
+Deno.test({
+  name: "ensureBlas() goes on without a fetched BLAS, and says why: pip, the wheel, or what is in it",
+  ignore: `${Deno.build.os}-${Deno.build.arch}` !== "linux-x86_64", // nothing is fetched elsewhere
+  fn: async () => {
+    const folder = await Deno.makeTempDir(), member = "scipy_openblas32/lib";
+    const wheel = `: > "$dest/any.whl"`;
+    const cases = [
+      [python("echo first >&2; echo 'no such version' >&2; exit 1", "exit 9"), "no such version"],
+      [python("exit 1", "exit 9"), "failed"],
+      [python("exit 0", "exit 9"), "found no wheel"],
+      [python(wheel, "echo 'not a zip file' >&2; exit 1"), "not a zip file"],
+      [python(wheel, `/bin/mkdir -p "$5"`), "No such file"],
+      [
+        python(wheel, `/bin/mkdir -p "$5/${member}"; printf other > "$5/${member}/libscipy_openblas.so"`),
+        "found SHA-256 d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa, expected b396d74f",
+      ],
+      [undefined, "python3 not found"],
+    ] as const;
+    let runs = 0;
+    for (const [script, reason] of cases) {
+      const bin = `${folder}/bin${runs}`, cache = `${folder}/cache${runs}`;
+      await Deno.mkdir(bin);
+      if (script !== undefined) await Deno.writeTextFile(`${bin}/python3`, script, { mode: 0o755 });
+      const { found, said } = await inChild(
+        { TOKENFILTER_CACHE: cache, PATH: bin },
+        `
+        const { ensureBlas } = await load("ffi/blas.ts"), said = [];
+        return { found: await ensureBlas({ onProgress: (line) => said.push(line) }), said };`,
+      );
+      assertStringIncludes(found.reason, reason);
+      assert(/^(system library|no OpenBLAS in the system); pip: /.test(found.reason), found.reason);
+      assertStringIncludes(said.at(-1), `no OpenBLAS from pip: ${found.reason.split("pip: ")[1]}`);
+      assertEquals([...Deno.readDirSync(cache)].map(({ name }) => name), []);
+      runs++;
+    }
+    await Deno.remove(folder, { recursive: true });
+    assertEquals(runs, 7);
+  },
+});
