@@ -4,7 +4,7 @@ import type { AttentionArgs } from "../../lib/backend.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
-import { countOf, f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
+import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
 import { ATTENTION_CASES, attentionArgs, type AttentionCase, nameOf, tensorOf } from "./cases.ts";
 
 const LEVELS = await cpuLevels();
@@ -96,6 +96,29 @@ Deno.test("attention() gives a query 0 when it sees nothing", async () => {
   for (const level of LEVELS) {
     const out = run(await open(level, 2), { ...args, numKeys: 0, numRecent: 0 });
     assert(out.length > 0 && out.every((x) => x === 0));
+  }
+  // Also beside a query that sees so many keys that they are cut into stretches.
+  const long = attentionArgs({
+    ...COMMON,
+    tokens: 1500,
+    keep: "all",
+    phase: "decode",
+    numKvHeads: 1,
+    group: 1,
+  });
+  const shape = [2, 1, 64], query = f32Data(long.queries);
+  const two = {
+    ...long,
+    queries: hostTensor("f32", shape, new Float32Array([...query, ...query])),
+    queryPositions: hostTensor("i32", [2], new Int32Array([-1, 1499])),
+    out: tensorOf("f32", shape, () => NaN),
+  };
+  const expected = new Float32Array(128);
+  expected.set(run(reference, long), 64);
+  for (const level of LEVELS) {
+    const out = run(await open(level, 3), two);
+    assert(out.subarray(0, 64).every((x) => x === 0), level);
+    assert(difference(out, expected) <= tolerance(long), level);
   }
 });
 
@@ -205,6 +228,21 @@ Deno.test("attention() refuses what it cannot compute", async () => {
   refuses({ recent: -1 }, "recent_window");
   for (const recent of [1.5, 2 ** 32 + 5]) {
     assertThrows(() => run(backend, { ...args, recent }), RangeError, `found ${recent}`);
+  }
+  for (const [name, used] of [["cached", "numKeys"], ["recent", "numRecent"]] as const) {
+    const count = args[used];
+    const tensors = name === "cached"
+      ? ["keys", "values", "keyPositions"] as const
+      : ["recentKeys", "recentValues", "recentPositions"] as const;
+    for (const tensor of tensors) { // a store has as many rows as its shortest tensor
+      const short = { [tensor]: rowsOf(args[tensor] as HostTensor, 0, count - 1) };
+      const message = `Cannot use ${count} ${name} rows: expected 0 to ${count - 1}, the rows of its tensors`;
+      assertThrows(() => run(backend, { ...args, ...short }), RangeError, message);
+    }
+    for (const wrong of [-1, 0.5, NaN]) {
+      const message = `Cannot use ${wrong} ${name} rows`;
+      assertThrows(() => run(backend, { ...args, [used]: wrong }), RangeError, message);
+    }
   }
   refuses({ scale: 1e300 }, "scale that is not finite in f32");
   const descending = hostTensor("i32", [2], new Int32Array([5, 3]));

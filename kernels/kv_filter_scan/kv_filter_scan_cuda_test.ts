@@ -1,12 +1,21 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { testOnDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
-import { createLayerState, createScanOutput, type LayerState, SLOT } from "../../lib/filter/layer.ts";
+import {
+  cloneLayerState,
+  createLayerState,
+  createScanOutput,
+  type LayerState,
+  learnedLayout,
+  SLOT,
+} from "../../lib/filter/layer.ts";
+import { blockLength } from "../../lib/filter/learned.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { inEveryOrder, openDevice } from "../common/cuda_testing.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
 import {
+  advance,
   countFlips,
   deviceOf,
   executorOf,
@@ -255,4 +264,15 @@ Deno.test("kvFilterObserve() on CUDA refuses what is too much or not finite", as
   assertEquals(state.numbers[SLOT.pending], taken);
   observe(c.outcomes.slice(0, taken))();
   assertEquals([state.numbers[SLOT.fitted], state.numbers[SLOT.pending]], [1, 0]);
+  const { A, F } = learnedLayout(c.spec),
+    executor = executorOf(device, c),
+    output = createScanOutput(c.tokens);
+  const end = taken + blockLength(c.spec, taken); // the next fit
+  assert(end <= c.tokens);
+  for (const [index, value] of [[0, -1e6], [F * F - 1, -1e6], [F + 1, NaN]] as const) { // not positive definite
+    const broken = cloneLayerState(state);
+    broken.learned[A + index] = value;
+    const goOn = () => advance(() => executor, c, broken, output, taken, end, c.tokens);
+    assertThrows(goOn, KernelError, "state that does not allow");
+  }
 });

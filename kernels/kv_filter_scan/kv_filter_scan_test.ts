@@ -1,8 +1,16 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { cpuLevels, openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
-import { createLayerState, createScanOutput, type LayerState, SLOT } from "../../lib/filter/layer.ts";
-import type { HostTensor } from "../../lib/tensor.ts";
+import {
+  cloneLayerState,
+  createLayerState,
+  createScanOutput,
+  hasFeature,
+  type LayerState,
+  learnedLayout,
+  SLOT,
+} from "../../lib/filter/layer.ts";
+import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
 import { advance, countFlips, expectSame, REFERENCE } from "./testing.ts";
@@ -93,6 +101,43 @@ Deno.test("kvFilterScan() refuses a state or a number that it cannot go on from"
   assertThrows(() => scan(() => {}, { ...c.input, keys: broken }), KernelError, "not finite at token 0");
 });
 
+Deno.test("kvFilterScan() refuses rows and tensors that are not there, before it calls the library", async () => {
+  const backend = await open(LEVELS.at(-1)!), c = learnedCase(), { tokens, spec, input } = c;
+  assert(hasFeature(spec, "query"));
+  const state = createLayerState(spec),
+    before = cloneLayerState(state),
+    output = createScanOutput(tokens + 1);
+  const refuses = (start: number, count: number, says: string, change = {}, into = output) =>
+    assertThrows(
+      () => backend.kvFilterScan(spec, state, { ...input, ...change }, start, count, into),
+      RangeError,
+      says,
+    );
+  for (
+    const [start, count] of [[-1, 1], [-1, 2], [0.5, 1], [NaN, 1], [0, 0], [0, -1], [0, 1.5], [2 ** 53, 1]]
+  ) {
+    refuses(start!, count!, `Cannot scan ${count} rows from ${start}: expected at least 1, from 0 or later`);
+  }
+  refuses(1, tokens, `Cannot scan to row ${tokens + 1}: found room for 2`, {}, createScanOutput(2));
+  for (const name of ["keys", "values", "residual", "normed", "queries"] as const) {
+    refuses(0, 2, `Cannot scan rows 0 to 2: found 1 rows of "${name}"`, {
+      [name]: rowsOf(input[name]!, 0, 1),
+    });
+  }
+  for (const name of ["residual", "normed", "queries"] as const) {
+    assertThrows(
+      () => backend.kvFilterScan(spec, state, { ...input, [name]: undefined }, 0, 1, output),
+      TypeError,
+      "Cannot scan with",
+    );
+  }
+  for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
+    const short = { ...state, [name]: state[name].slice(1) };
+    assertThrows(() => backend.kvFilterScan(spec, short, input, 0, 1, output), RangeError, `in "${name}"`);
+  }
+  assertEquals(state, before);
+});
+
 Deno.test("kvFilterScan() stops before a token that is not finite, and can go on", async () => {
   const c = filterCase(0);
   const width = c.input.keys.data.length / c.tokens, bad = 5;
@@ -131,6 +176,14 @@ Deno.test("kvFilterScan() holds `learned` to its blocks", async () => {
   assertThrows(() => backend.kvFilterObserve(c.spec, state, infinite), KernelError, "not finite");
   backend.kvFilterObserve(c.spec, state, c.outcomes.slice(0, c.spec.warmup));
   assertEquals(state.numbers[SLOT.fitted], 1);
+  // What the fit left in the state comes back from the caller: it must still be a matrix that can be solved for.
+  const { A, F } = learnedLayout(c.spec);
+  for (const [index, value] of [[0, -1e6], [F * F - 1, -1e6], [F + 1, NaN]] as const) {
+    const broken = cloneLayerState(state);
+    broken.learned[A + index] = value;
+    const goOn = () => advance(() => backend, c, broken, output, c.spec.warmup, c.tokens, c.tokens);
+    assertThrows(goOn, KernelError, "found a matrix in the state that is not positive definite");
+  }
   const other = filterCase(0);
   assertThrows(
     () => backend.kvFilterObserve(other.spec, createLayerState(other.spec), new Float64Array(0)),
