@@ -142,8 +142,12 @@ Deno.test("tkf_blas_load on emulated CUDA says why a library does not serve, and
     "missing.so: cannot open shared object file",
   );
   assertThrows(() => load(device, "libm.so.6"), KernelError, "found no cuBLASLt in libm.so.6");
-  const before = counts();
-  load(device, path); // the old one's handle and plans go
-  assert(since(before)[3]! <= 0);
-  check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
+  const fresh = counts(), product: LinearCase = { dtype: "f32", rows: 34, n: 9, k: 96 };
+  check(device, product, 1);
+  assertEquals(since(fresh), [1, 1, 0, 4]); // a plan: what is computed, and three layouts
+  const used = counts();
+  load(device, path);
+  assertEquals(since(used), [0, 0, 0, -4]); // the old plans are gone, and its handle gave way to another
+  check(device, product, 1);
+  assertEquals(since(used), [1, 1, 0, 0]);
 });
