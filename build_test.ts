@@ -3,7 +3,7 @@ import { buildCpu } from "./build.ts";
 import { includesOf, readCudaSources } from "./ffi/build/units.ts";
 import { KERNEL_SOURCES, LEVELS } from "./ffi/sources.ts";
 import { SYMBOLS } from "./ffi/symbols.ts";
-import { inChild } from "./kernels/common/testing_child.ts";
+import { inChild } from "./kernels/testing/child.ts";
 
 const WINDOWS = Deno.build.os === "windows";
 

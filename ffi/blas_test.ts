@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { inChild } from "../kernels/common/testing_child.ts";
+import { inChild } from "../kernels/testing/child.ts";
 
 Deno.test("findBlas() tells of a missing permission instead of passing over the system's libraries", async () => {
   const cache = await Deno.makeTempDir();

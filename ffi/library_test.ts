@@ -7,7 +7,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { inChild } from "../kernels/common/testing_child.ts";
+import { inChild } from "../kernels/testing/child.ts";
 import { NativeLibraryError } from "../lib/errors.ts";
 import { findCompiler, run } from "./build/command.ts";
 import { cacheDir, manifestPath } from "./cache.ts";

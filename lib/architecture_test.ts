@@ -71,7 +71,7 @@ async function importsOf(file: string): Promise<string[]> {
 }
 
 function isHelper(file: string): boolean {
-  return /(^|\/)(cases|.*_cases|(.*_)?testing)\.ts$/.test(file);
+  return /(^|\/)(cases|.*_cases|(.*_)?testing)\.ts$|^kernels\/testing\//.test(file);
 }
 
 /** Whether a file is the place, lies in it, or is one of those that its `*` (part of one name) stands for. */

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { inChild } from "../../kernels/common/testing_child.ts";
+import { inChild } from "../../kernels/testing/child.ts";
 import { CUDA_ARCHS } from "./cuda.ts";
 import { oldestDriver } from "./nvcc.ts";
 

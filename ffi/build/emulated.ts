@@ -1,4 +1,4 @@
-/** Builds the CUDA library for the CPU: the same sources, on the emulator of `kernels/common/simt.h`. For tests. */
+/** Builds the CUDA library for the CPU: the same sources, on the emulator of `kernels/testing/emulator`. For tests. */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { cacheDir, isMissing, LIBRARY_SUFFIX, prepareCacheDir, writeAtomically } from "../cache.ts";
 import { LINUX_LINK_FLAGS, sha256 } from "../sources.ts";

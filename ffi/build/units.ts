@@ -11,8 +11,16 @@ export type Sources = ReadonlyMap<string, string>;
 /** Entry points that both libraries share, in one unit. */
 const ENTRIES = "common/cuda_entries.cpp";
 /** The emulator itself. */
-const EMULATOR = ["async", "launch", "machine", "runtime", "tensor_map", "warp", "wgmma"]
-  .map((name) => `common/simt/${name}.cpp`);
+export const EMULATOR_UNITS: readonly string[] = [
+  "async",
+  "launch",
+  "machine",
+  "runtime",
+  "tensor_map",
+  "warp",
+  "wgmma",
+]
+  .map((name) => `testing/emulator/${name}.cpp`);
 
 /**
  * Reads all of `kernels/`.
@@ -43,7 +51,7 @@ export async function readCudaSources(): Promise<Map<string, string>> {
 /** Paths of the translation units of one of the two libraries. */
 export function unitsOf(sources: Sources, library: "cuda" | "emulated"): string[] {
   const kernels = [...sources.keys()].filter((path) => path.endsWith(".cu"));
-  return [...kernels, ENTRIES, ...(library === "emulated" ? EMULATOR : [])];
+  return [...kernels, ENTRIES, ...(library === "emulated" ? EMULATOR_UNITS : [])];
 }
 
 /**

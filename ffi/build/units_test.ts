@@ -28,7 +28,9 @@ Deno.test("unitsOf() takes every .cu file; the emulator belongs to the emulated 
   const kernels = [...sources.keys()].filter((path) => path.endsWith(".cu"));
   assertEquals(cuda.filter((path) => path.endsWith(".cu")), kernels);
   assertEquals(emulated.slice(0, cuda.length), cuda);
-  for (const path of emulated.slice(cuda.length)) assert(sources.has(path) && path.includes("/simt/"), path);
+  for (const path of emulated.slice(cuda.length)) {
+    assert(sources.has(path) && path.startsWith("testing/emulator/"), path);
+  }
 });
 
 Deno.test("includes of kernels/ name files that exist, so that a changed header is never missed", async () => {
@@ -47,7 +49,7 @@ Deno.test("kernels neither wait nor allocate outside the named places, so that a
   const forbidden =
     /\b(cu(da)?(DeviceSynchronize|StreamSynchronize|EventSynchronize|Memcpy(2D|3D)?|Memset|Malloc\w*|Free\w*|HostAlloc|StreamCreate\w*|DeviceReset|CtxSynchronize))\s*\(/g;
   // The context itself, the measurement of the machine, and the emulator's own runtime.
-  const allowed = /^(common\/cuda_context\.cu|machine\/machine\.cu|common\/simt\/.*)$/;
+  const allowed = /^(common\/cuda_context\.cu|machine\/machine\.cu|testing\/emulator\/.*)$/;
   const found: string[] = [];
   for (const [path, text] of await readCudaSources()) {
     if (allowed.test(path)) continue;

@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { inChild } from "../../kernels/common/testing_child.ts";
+import { inChild } from "../../kernels/testing/child.ts";
 import { openEmulated, openTestDevice, testsOnGpu } from "./testing.ts";
 
 const onGpu = testsOnGpu();

@@ -13,7 +13,7 @@ import {
 } from "../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
-import { numbers, randomWeight } from "../../kernels/common/testing.ts";
+import { numbers, randomWeight } from "../../kernels/testing/inputs.ts";
 import type { CudaBackend, DeviceTensor } from "./backend.ts";
 import { CONFIG, weights } from "./small_model/testing.ts";
 import { testOnDevice } from "./testing.ts";

@@ -1,5 +1,5 @@
 // The one include of all device code. Under nvcc it is CUDA; with -DTKF_EMULATE a C++ compiler runs the same source on
-// the CPU (simt.h). What kernels use of CUDA, beside plain CUDA C++, is what both worlds offer here:
+// the CPU (testing/emulator/). What kernels use of CUDA, beside plain CUDA C++, is what both worlds offer here:
 //
 //   TKF_SHARED(float[2][32], name);      shared memory of a fixed size (in place of `__shared__ float name[2][32];`)
 //   TKF_DYNAMIC_SHARED(T, name);         T* name = the launch's shared memory, 128-byte aligned
@@ -13,7 +13,7 @@
 #include <cstdint>
 
 #if defined(TKF_EMULATE)
-#include "simt.h"
+#include "../testing/emulator/simt.h"
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -8,7 +8,7 @@
 #include "cuda.h"
 
 #if defined(TKF_EMULATE)
-#include "simt/hopper.h"
+#include "../testing/emulator/hopper.h"
 #else
 #include <cuda.h>
 #include <dlfcn.h>

@@ -3,8 +3,8 @@ import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, hostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
-import { assertNear, numbers, randomWeight, unwritten } from "../common/testing.ts";
+import { inEveryOrder, openDevice, type TestDevice } from "../testing/device.ts";
+import { assertNear, numbers, randomWeight, unwritten } from "../testing/inputs.ts";
 import { EMBEDDING_CASES, type EmbeddingCase } from "./cases.ts";
 
 const reference = new ReferenceBackend();

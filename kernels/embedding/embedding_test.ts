@@ -4,7 +4,7 @@ import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, hostTensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, openEveryWay, randomWeight, unwritten } from "../common/testing.ts";
+import { assertNear, numbers, openEveryWay, randomWeight, unwritten } from "../testing/inputs.ts";
 import { EMBEDDING_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();

@@ -4,7 +4,7 @@ import { setInts } from "../../ffi/symbols.ts";
 import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder } from "../common/cuda_testing.ts";
+import { inEveryOrder } from "../testing/device.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { BAR, difference, packBuffers } from "./cuda_testing.ts";
 import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./cuda_cases.ts";

@@ -3,7 +3,7 @@ import type { OpenDevice } from "../../ffi/cuda/testing.ts";
 import type { AttentionArgs } from "../../lib/backend.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
-import { inEveryOrder } from "../common/cuda_testing.ts";
+import { inEveryOrder } from "../testing/device.ts";
 import { BAR, difference } from "./cuda_testing.ts";
 import { countOf, f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import {

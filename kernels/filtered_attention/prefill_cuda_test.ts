@@ -11,7 +11,7 @@ import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder } from "../common/cuda_testing.ts";
+import { inEveryOrder } from "../testing/device.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./cuda_cases.ts";
 import { BAR, difference, packBuffers } from "./cuda_testing.ts";

@@ -11,7 +11,7 @@ import {
 } from "../../lib/filter/layer.ts";
 import { blockLength } from "../../lib/filter/learned.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice } from "../common/cuda_testing.ts";
+import { inEveryOrder, openDevice } from "../testing/device.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
 import {

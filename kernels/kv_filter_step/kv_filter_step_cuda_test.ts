@@ -5,7 +5,7 @@ import { KernelError } from "../../lib/errors.ts";
 import { DTYPES } from "../../lib/dtype.ts";
 import { createLayerState, learnedLayout, SLOT } from "../../lib/filter/layer.ts";
 import { hostTensor, type Tensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
+import { inEveryOrder, openDevice, type TestDevice } from "../testing/device.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "../kv_filter_scan/cases.ts";
 import { deviceOf, float32Exactness } from "../kv_filter_scan/testing.ts";
 import {

@@ -3,8 +3,8 @@ import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
 import { openEmulated } from "../../ffi/cuda/testing.ts";
-import { type TestDevice, withTensors } from "../common/cuda_testing.ts";
-import { assertNear } from "../common/testing.ts";
+import { type TestDevice, withTensors } from "../testing/device.ts";
+import { assertNear } from "../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
 import { prepare } from "./testing.ts";
 

@@ -4,8 +4,8 @@ import type { BatchDecisions } from "../../lib/decode.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { f32Data, hostTensor, type Tensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
-import { assertNear, numbers, randomTensor, randomWeight } from "../common/testing.ts";
+import { inEveryOrder, openDevice, type TestDevice } from "../testing/device.ts";
+import { assertNear, numbers, randomTensor, randomWeight } from "../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
 import { prepare } from "./testing.ts";
 

@@ -9,7 +9,7 @@ import {
   randomTensor,
   randomWeight,
   unwritten,
-} from "../common/testing.ts";
+} from "../testing/inputs.ts";
 import { LINEAR_CASES } from "./cases.ts";
 import { prepare } from "./testing.ts";
 

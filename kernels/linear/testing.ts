@@ -2,7 +2,7 @@
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor } from "../../lib/tensor.ts";
-import { numbers, randomTensor, randomWeight, unwritten } from "../common/testing.ts";
+import { numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
 import type { LinearCase } from "./cases.ts";
 
 const reference = new ReferenceBackend();

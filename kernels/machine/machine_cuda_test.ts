@@ -1,5 +1,5 @@
 import { assert } from "@std/assert";
-import { openDevice } from "../common/cuda_testing.ts";
+import { openDevice } from "../testing/device.ts";
 
 Deno.test("measureMachine() on CUDA finds speeds of a device", async () => {
   const { flopsPerSecond, bytesPerSecond } = (await openDevice()).backend.measureMachine();

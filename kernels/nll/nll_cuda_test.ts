@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { KernelError } from "../../lib/errors.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
-import { assertNear, numbers, randomTensor, unwritten } from "../common/testing.ts";
+import { inEveryOrder, openDevice, type TestDevice } from "../testing/device.ts";
+import { assertNear, numbers, randomTensor, unwritten } from "../testing/inputs.ts";
 import { LOGITS_CASES, type LogitsCase } from "./cases.ts";
 import { checkLogits, prepare } from "./testing.ts";
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../common/testing.ts";
+import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../testing/inputs.ts";
 import { LOGITS_CASES } from "./cases.ts";
 import { checkLogits, prepare } from "./testing.ts";
 

@@ -3,7 +3,7 @@ import { assert } from "@std/assert";
 import type { Backend, LogitComparison } from "../../lib/backend.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, randomTensor } from "../common/testing.ts";
+import { assertNear, numbers, randomTensor } from "../testing/inputs.ts";
 import type { LogitsCase } from "./cases.ts";
 
 /** A case's logits and targets, and the reference's results. */

@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice, type TestDevice } from "../common/cuda_testing.ts";
-import { assertNear, numbers, randomTensor, unwritten } from "../common/testing.ts";
+import { inEveryOrder, openDevice, type TestDevice } from "../testing/device.ts";
+import { assertNear, numbers, randomTensor, unwritten } from "../testing/inputs.ts";
 import { RMS_NORM_CASES, type RmsNormCase } from "./cases.ts";
 
 const reference = new ReferenceBackend();

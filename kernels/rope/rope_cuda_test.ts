@@ -4,8 +4,8 @@ import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
-import { openDevice, type TestDevice } from "../common/cuda_testing.ts";
-import { assertNear, numbers, randomTensor } from "../common/testing.ts";
+import { openDevice, type TestDevice } from "../testing/device.ts";
+import { assertNear, numbers, randomTensor } from "../testing/inputs.ts";
 import { ROPE_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();

@@ -3,7 +3,7 @@ import { openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../common/testing.ts";
+import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../testing/inputs.ts";
 import { ROPE_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();

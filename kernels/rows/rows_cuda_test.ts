@@ -3,8 +3,8 @@ import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice } from "../common/cuda_testing.ts";
-import { assertNear, numbers, randomTensor, randomWeight } from "../common/testing.ts";
+import { inEveryOrder, openDevice } from "../testing/device.ts";
+import { assertNear, numbers, randomTensor, randomWeight } from "../testing/inputs.ts";
 import { ROWS_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();

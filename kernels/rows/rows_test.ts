@@ -11,7 +11,7 @@ import {
   randomTensor,
   randomWeight,
   unwritten,
-} from "../common/testing.ts";
+} from "../testing/inputs.ts";
 import { ROWS_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();

@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { openDevice } from "../common/cuda_testing.ts";
-import { assertNear, numbers, randomTensor, unwritten } from "../common/testing.ts";
+import { openDevice } from "../testing/device.ts";
+import { assertNear, numbers, randomTensor, unwritten } from "../testing/inputs.ts";
 import { SWIGLU_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../common/testing.ts";
+import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../testing/inputs.ts";
 import { SWIGLU_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();

@@ -3,7 +3,7 @@
  * For tests. */
 #ifndef TOKENFILTER_EMULATOR_H
 #define TOKENFILTER_EMULATOR_H
-#include "tokenfilter_cuda.h"
+#include "../../include/tokenfilter_cuda.h"
 
 #ifdef __cplusplus
 extern "C" {

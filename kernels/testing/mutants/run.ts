@@ -1,6 +1,6 @@
 /**
  * Builds every kernel that is broken on purpose, and fails unless a test notices each that passes on whole ones:
- * `deno run -A kernels/common/mutants/testing.ts [part of a name]`.
+ * `deno run -A kernels/testing/mutants/run.ts [part of a name]`.
  */
 import { buildEmulated } from "../../../build.ts";
 import { type Mutant, MUTANTS } from "./cases.ts";

@@ -1,7 +1,7 @@
 import { assert, assertThrows } from "@std/assert";
 import { readCudaSources } from "../../../ffi/build/units.ts";
 import { MUTANTS } from "./cases.ts";
-import { mutate } from "./testing.ts";
+import { mutate } from "./run.ts";
 
 Deno.test("MUTANTS fit the sources as they are, and their tests exist", async () => {
   assert(MUTANTS.length >= 6);

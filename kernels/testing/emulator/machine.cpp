@@ -3,7 +3,7 @@
 #include <map>
 #include <string>
 
-#include "../../include/tokenfilter_emulator.h"
+#include "tokenfilter_emulator.h"
 #include "block.h"
 
 namespace tkf::simt {

@@ -5,7 +5,7 @@
 #include <map>
 #include <mutex>
 
-#include "../../include/tokenfilter_emulator.h"
+#include "tokenfilter_emulator.h"
 #include "block.h"
 #include "runtime.h"
 #include "warp.h"

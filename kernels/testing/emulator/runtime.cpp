@@ -6,7 +6,7 @@
 #include "machine.h"
 #include "runtime.h"
 
-#include "../../include/tokenfilter_emulator.h"
+#include "tokenfilter_emulator.h"
 
 struct tkf_emulator_graph {
   std::vector<std::function<void()>> work;

@@ -6,13 +6,11 @@
 // Threads run one at a time, each until it has to wait, in one of five orders (tokenfilter_emulator.h): what a missing
 // barrier spoils goes wrong in at least one of them. Memory order is not modelled: no threadfence can be missed here.
 //
-// Compile with -DTKF_EMULATE -fno-strict-aliasing; link common/simt/*.cpp but its self-test. Their ABI:
-// include/tokenfilter_emulator.h.
+// Compile with -DTKF_EMULATE -fno-strict-aliasing; link testing/emulator/*.cpp but its self-test. Their ABI:
+// tokenfilter_emulator.h.
 #pragma once
-#include "simt/types.h"
+#include "types.h"
 
-#include "simt/machine.h"
-
-#include "simt/runtime.h"
-
-#include "simt/warp.h"
+#include "machine.h"
+#include "runtime.h"
+#include "warp.h"

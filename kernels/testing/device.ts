@@ -1,7 +1,7 @@
 /** What the tests of the CUDA library's ops share: the device in a thread order, tensors there and back. */
 import { type OpenDevice, openTestDevice, THREAD_ORDERS, type ThreadOrder } from "../../ffi/cuda/testing.ts";
 import type { HostTensor, Tensor } from "../../lib/tensor.ts";
-import { unwritten } from "./testing.ts";
+import { unwritten } from "./inputs.ts";
 
 /** A device, how tensors get there and back, and the thread order that its launches follow. */
 export interface TestDevice extends OpenDevice {

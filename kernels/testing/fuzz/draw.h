@@ -8,7 +8,7 @@
 #include <cstring>
 #include <vector>
 
-#include "../../include/tokenfilter_emulator.h"
+#include "../emulator/tokenfilter_emulator.h"
 
 namespace fuzz {
 

@@ -1,0 +1,74 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { findCompiler, run } from "../../../ffi/build/command.ts";
+import { EMULATOR_UNITS } from "../../../ffi/build/units.ts";
+
+const KERNELS = new URL("../../", import.meta.url);
+const IGNORE = Deno.build.os !== "linux" && Deno.build.os !== "darwin";
+
+async function compile(...flags: string[]): Promise<string> {
+  const program = await Deno.makeTempFile({ prefix: "selftest-" });
+  const { command, args } = await findCompiler();
+  const common = ["-DTKF_EMULATE", "-std=c++17", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-psabi"];
+  const sources = [...EMULATOR_UNITS, "testing/emulator/selftest.cpp"];
+  const { success, stderr } = await run(
+    command,
+    [...args, ...common, ...flags, "-pthread", "-x", "c++", ...sources, "-o", program],
+    { cwd: KERNELS },
+  );
+  assert(success, stderr);
+  assertEquals(stderr, "");
+  return program;
+}
+
+/** Runs a case in an order of threads. */
+async function runCase(program: string, name: string, order = 0) {
+  const { code, stdout, stderr } = await new Deno.Command(program, {
+    args: [String(order), name],
+    env: { ASAN_OPTIONS: "detect_leaks=0" },
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, result: decoder.decode(stdout).trim(), said: decoder.decode(stderr) };
+}
+
+Deno.test({
+  name: "the emulator shows a race in one order of threads at least, and names who waits for ever",
+  ignore: IGNORE,
+  fn: async () => {
+    const program = await compile("-O2");
+    const results = async (name: string) =>
+      await Promise.all([0, 1, 2, 3, 4].map(async (order) => (await runCase(program, name, order)).result));
+    assertEquals(await results("sum_block"), Array(5).fill("right"));
+    const [ascending, descending] = await results("sum_block_without_barrier");
+    assertEquals([ascending, descending], ["wrong", "right"]); // why there are several orders
+    const { code, result, said } = await runCase(program, "lonely_barrier");
+    assert(code !== 0 && result === "", `${code}`);
+    assertMatch(
+      said,
+      /^emulator: kernel one.kernel, block \(0, 0, 0\), thread \d+: found threads that wait for/,
+    );
+    assertMatch(said, /33 at the barrier of \S+:\d+, 31 in __syncwarp with mask ffffffff/);
+    await Deno.remove(program);
+  },
+});
+
+Deno.test({
+  name: "the emulator lets the sanitizers see accesses outside of shared, global and stack memory",
+  ignore: IGNORE,
+  fn: async () => {
+    const sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    const program = await compile("-O1", "-g1", "-fno-var-tracking", ...sanitize);
+    assertEquals((await runCase(program, "sum_block")).result, "right");
+    for (
+      const [name, message] of [
+        ["past_shared", /heap-buffer-overflow/],
+        ["past_global", /heap-buffer-overflow/],
+        ["deep_stack", /stack-overflow|SEGV/],
+      ] as const
+    ) {
+      const { code, said } = await runCase(program, name);
+      assert(code !== 0, name);
+      assertMatch(said, message);
+    }
+    await Deno.remove(program);
+  },
+});
