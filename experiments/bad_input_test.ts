@@ -2,6 +2,7 @@ import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { writeSafetensors } from "../lib/model/mod.ts";
 import { hostTensor } from "../lib/tensor.ts";
 import { explainError } from "./cli/task.ts";
+import { main as compare } from "./compare.ts";
 import { main as filter } from "./filter.ts";
 import { main as score } from "./score.ts";
 import { main as sweep } from "./sweep.ts";
@@ -84,6 +85,13 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       assertEquals(listFolder(folder), before, args.join(" "));
     }
   }));
+
+Deno.test("compare refuses the flags whose place --methods takes", async () => {
+  for (const flags of [["--fusion", "key"], ["--invert"], ["--preset", "paper"]]) {
+    const line = await lineOf(compare, [...flags, "--tokens", "2"]); // too few: what is let through is refused later
+    assertStringIncludes(line, `Cannot use ${flags[0]} in a comparison: expected`);
+  }
+});
 
 Deno.test("every task refuses a broken model file by name", () =>
   withFolder(async (folder) => {

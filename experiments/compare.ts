@@ -24,7 +24,7 @@ import { makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
-import { knownLayers, readModel } from "./cli/model.ts";
+import { knownLayers, readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { readDestination, tellInterrupted } from "./cli/resume.ts";
@@ -92,12 +92,7 @@ export async function main(args: readonly string[]): Promise<number> {
 
   const file = await readModel(modelName, progress);
   checkPlans(methods, file.config);
-  if (context > file.config.contextLength) {
-    writeLine(
-      Deno.stderr,
-      `Warning: chunks of ${context} tokens; the model was trained on ${file.config.contextLength}`,
-    );
-  }
+  warnOfLength(context, file.config);
   const plan = { model: file, text, textName, context, ...(tokens !== undefined && { tokens }) };
   const logPath = `${folder}/${WORK}`;
   const digestOn = async (backend: string) =>

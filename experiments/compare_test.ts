@@ -42,17 +42,18 @@ Deno.test("compare --json prints the comparison alone and writes everything", ()
 
 Deno.test("compare prints a table and how long it will take", () =>
   withFolder(async (folder) => {
-    const { code, stdout, stderr } = await runTask("compare", ...SMALL, "--methods", "key", "--out", folder);
+    const long = ["--context", "520", "--tokens", "520", "--threads", "1"];
+    const { code, stdout, stderr } = await runTask("compare", ...long, "--methods", "key", "--out", folder);
     assertEquals(code, 0, stderr);
     assertMatch(stdout, /^method +skipped +loss/);
     assertMatch(stdout, /^key +0\.\d+ /m);
     assertMatch(stderr, /^key: \d+ s left$/m);
+    assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");
   }));
 
 Deno.test("compare refuses what it cannot run, in one line and before it writes", () =>
   withFolder(async (folder) => {
     const cases: [string[], RegExp][] = [
-      [["--fusion", "key"], /^Cannot use --fusion in a comparison: expected --methods/],
       [["--methods", "magic"], /^Cannot compare "magic": expected some of random, /],
       [["--seeds", "0"], /^Cannot use --seeds 0/],
       [["--prune-ratio", "0.9"], /^Cannot .*0\.9/],

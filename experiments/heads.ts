@@ -21,7 +21,7 @@ import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
-import { type ModelFile, readModel } from "./cli/model.ts";
+import { type ModelFile, readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { readDestination, tellInterrupted } from "./cli/resume.ts";
@@ -103,12 +103,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const plan = { model, text, textName, context, ...(tokens !== undefined && { tokens }) };
   const ids = encodeStudy(plan);
   const chunks = cutChunks(ids, context).length;
-  if (context > model.config.contextLength) {
-    writeLine(
-      Deno.stderr,
-      `Warning: chunks of ${context} tokens; the model was trained on ${model.config.contextLength}`,
-    );
-  }
+  warnOfLength(context, model.config);
   const decisions = chunks * context * model.config.numLayers;
   const warning = warningOfMemory(decisions, Deno.systemMemoryInfo().available);
   if (warning !== undefined) writeLine(Deno.stderr, warning);

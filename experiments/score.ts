@@ -12,7 +12,7 @@ import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { readMethod } from "./cli/method.ts";
-import { readModel } from "./cli/model.ts";
+import { readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
@@ -133,12 +133,7 @@ export async function main(args: readonly string[]): Promise<number> {
     }
   }
   const longest = Math.max(...runs.map(({ ids }) => ids.length));
-  if (longest > model.config.contextLength) {
-    writeLine(
-      Deno.stderr,
-      `Warning: ${longest} tokens; the model was trained on ${model.config.contextLength}`,
-    );
-  }
+  warnOfLength(longest, model.config, `${longest} tokens`);
 
   const backend = await openBackend(request, progress);
   const llama = model.open(backend, cacheDType);

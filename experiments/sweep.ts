@@ -25,7 +25,7 @@ import { makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
-import { knownLayers, readModel } from "./cli/model.ts";
+import { knownLayers, readModel, warnOfLength } from "./cli/model.ts";
 import { parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { readDestination, tellInterrupted } from "./cli/resume.ts";
@@ -93,12 +93,7 @@ export async function main(args: readonly string[]): Promise<number> {
       TRIAL_LINES,
     );
   }
-  if (context > model.config.contextLength) {
-    writeLine(
-      Deno.stderr,
-      `Warning: chunks of ${context} tokens; the model was trained on ${model.config.contextLength}`,
-    );
-  }
+  warnOfLength(context, model.config);
 
   const backend = await openBackend(request, progress);
   const llama = model.open(backend, request.cacheDType);

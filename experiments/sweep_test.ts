@@ -64,7 +64,7 @@ Deno.test("sweep takes a grid from a file, with flags in place of its axes, and 
     );
     const { code, stdout, stderr } = await runTask(
       "sweep",
-      ...SMALL,
+      ...["--context", "520", "--tokens", "520", "--threads", "1"],
       ...["--grid", `${folder}/grid.json`, "--prune-ratio", "0.4", "--out", `${folder}/out`],
     );
     assertEquals(code, 0, stderr);
@@ -72,6 +72,7 @@ Deno.test("sweep takes a grid from a file, with flags in place of its axes, and 
     assertEquals(table.filter((line) => /^ +0\.4 /.test(line)).length, 3);
     assertStringIncludes(table[0]!, "recent");
     assertStringIncludes(stderr, "[3/3]");
+    assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");
     assertStringIncludes(stdout, `Report: ${folder}/out/report.html`);
   }));
 

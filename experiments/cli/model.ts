@@ -13,6 +13,7 @@ import {
   uploadWeights,
 } from "../../lib/model/mod.ts";
 import type { Progress } from "./progress.ts";
+import { writeLine } from "./task.ts";
 
 /** A model that is ready to run on a backend. */
 export interface ModelFile {
@@ -49,6 +50,18 @@ export async function readModel(nameOrPath: string, progress: Progress): Promise
   const open = (backend: Backend, cacheDType: CacheDType) =>
     new Llama(config, uploadWeights(weights, backend), backend, { cacheDType });
   return { name, sha256, config, tokenizer, open };
+}
+
+/** Says it on stderr where sequences are longer than those that a model was trained on. */
+export function warnOfLength(
+  tokens: number,
+  { contextLength }: Pick<ModelConfig, "contextLength">,
+  said: string = `chunks of ${tokens} tokens`,
+  stream: Parameters<typeof writeLine>[0] = Deno.stderr,
+): void {
+  if (tokens > contextLength) {
+    writeLine(stream, `Warning: ${said}; the model was trained on ${contextLength}`);
+  }
 }
 
 /** A reader of downloads and long reads: a bar on a terminal, a line each tenth of a download elsewhere. */

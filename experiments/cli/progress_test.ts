@@ -10,6 +10,10 @@ function makeStream(terminal: boolean) {
   return { stream, text: () => text };
 }
 
+function raise(message: string): never {
+  throw new Error(message);
+}
+
 Deno.test("Progress draws a bar with the time left on a terminal", () => {
   const { stream, text } = makeStream(true);
   let now = 1000;
@@ -20,6 +24,25 @@ Deno.test("Progress draws a bar with the time left on a terminal", () => {
   assertStringIncludes(text(), "[######..................] 25%  30 s left  6/24 trials");
   progress.line("done");
   assertEquals(text().endsWith("\r\x1b[Kdone\n"), true);
+});
+
+Deno.test("Progress keeps the bar within the terminal", () => {
+  const { consoleSize } = Deno;
+  try {
+    for (
+      const [size, width] of [[() => ({ columns: 50, rows: 9 }), 49], [
+        () => raise("no terminal"),
+        79,
+      ]] as const
+    ) {
+      Deno.consoleSize = size;
+      const { stream, text } = makeStream(true);
+      new Progress(stream).bar(0.5, "a label ".repeat(20));
+      assertEquals([text().length, text().slice(0, 4)], [4 + width, "\r\x1b[K"]);
+    }
+  } finally {
+    Deno.consoleSize = consoleSize;
+  }
 });
 
 Deno.test("Progress writes plain lines elsewhere, and nothing when quiet", () => {
@@ -52,9 +75,6 @@ Deno.test("Progress falls silent when nobody reads any more, and the work goes o
 });
 
 Deno.test("formatDuration() chooses its units", () => {
-  assertEquals([formatDuration(7600), formatDuration(200_000), formatDuration(7_500_000)], [
-    "8 s",
-    "3 min 20 s",
-    "2 h 5 min",
-  ]);
+  const words = [7600, 59_400, 60_000, 200_000, 3_599_000, 3_600_000, 7_559_000].map(formatDuration);
+  assertEquals(words, ["8 s", "59 s", "1 min 0 s", "3 min 20 s", "59 min 59 s", "1 h 0 min", "2 h 5 min"]);
 });

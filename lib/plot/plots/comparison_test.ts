@@ -35,7 +35,28 @@ Deno.test("collectComparison() takes the methods that have a difference, best fi
     collectComparison(comparison, base).rows.map(({ name, difference }) => [name, difference.estimate]);
   assertEquals(rows("dense"), [["oracle", 0.25], ["learned", 0.5], ["random", 1]]);
   assertEquals(rows("random"), [["oracle", -0.75], ["learned", -0.5]]);
-  assertStringIncludes(collectComparison(comparison, "dense").rows[1]!.hover, "closes 50.0% [25.0%, 75.0%]");
+  assertEquals(collectComparison(comparison, "dense").rows.map(({ hover }) => hover.split("<br>")), [
+    [
+      "<b>oracle</b>",
+      "+0.2500 [0.0000, 0.7500] nats above dense",
+      "loss 1.2500, perplexity 3.49",
+      "skipped 0.500",
+      "looks ahead: an upper bound",
+    ],
+    [
+      "<b>learned</b>",
+      "+0.5000 [0.2500, 1.0000] nats above dense",
+      "loss 1.5000, perplexity 4.48",
+      "skipped 0.500",
+      "closes 50.0% [25.0%, 75.0%] of the gap from random to oracle",
+    ],
+    [
+      "<b>random</b>, mean over 5 seeds",
+      "+1.0000 [0.7500, 1.5000] nats above dense",
+      "loss 2.0000, perplexity 7.39",
+      "skipped 0.500",
+    ],
+  ]);
 });
 
 Deno.test("formatInterval() gives a sign to the estimate, and none to what rounds to zero", () => {
