@@ -50,6 +50,48 @@ test("executeNotebook() keeps every output of every run, late ones too", async (
   }
 });
 
+/** Feeds a cell of execute.py's client messages, and prints what it took for its outputs. */
+const MESSAGES = `
+import asyncio, json, queue, sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+from nbformat.v4 import new_code_cell, new_notebook
+from execute import PatientClient
+
+def message(parent, kind, **content):
+    return {"parent_header": {"msg_id": parent}, "header": {"msg_type": kind}, "msg_type": kind, "content": content}
+
+def text(parent, text):
+    return message(parent, "stream", name="stdout", text=text)
+
+def idle(parent):
+    return message(parent, "status", execution_state="idle")
+
+def get_msg(timeout):
+    if sent:
+        return sent.pop(0)
+    raise queue.Empty if timeout is not None else RuntimeError("waits for ever")
+
+sent = [idle("other"), text("other", "foreign"), text("own", "own"), idle("own"), text("other", "foreign"), text("own", "late")]
+cell = new_code_cell("")
+client = PatientClient(new_notebook(cells=[cell]), record_timing=False)
+client.clear_before_next_output = False
+client.kc = SimpleNamespace(iopub_channel=SimpleNamespace(get_msg=get_msg))
+asyncio.run(client._async_poll_output_msg("own", cell, 0))
+print(json.dumps([output.text for output in cell.outputs]))
+`;
+
+test("execute.py gives a cell its own messages alone, those after its idle too", async () => {
+  const { python } = await ensureJupyter();
+  const run = await runProgram([
+    python,
+    "-c",
+    MESSAGES,
+    decodeURIComponent(new URL(".", import.meta.url).pathname),
+  ]);
+  assertEquals([run!.stdout, run!.stderr], ['["own", "late"]\n', ""]);
+});
+
 test("executeNotebook() names the cell that fails, and what it threw", async (folder) => {
   const failing = notebookOf(textCell("text"), codeCell("1;"), codeCell("throw new RangeError('too far');"));
   const error = await assertRejects(() => execute(folder, failing), CellError, "cell 3: RangeError: too far");
