@@ -1,10 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { fileURLToPath } from "node:url";
-import { exists } from "./cli/files.ts";
+import golden from "../lib/model/testdata/tiny_golden.json" with { type: "json" };
 import { runTask, withFolder } from "./testing.ts";
-
-const reference = new URL("../../shared/models/reference.json", import.meta.url);
-const hasReference = exists(fileURLToPath(reference));
 
 const ids = Array.from({ length: 150 }, (_, i) => i === 0 ? 1 : 300 + (i * 37 + i * i) % 900);
 
@@ -80,21 +76,15 @@ Deno.test("score takes a text, warns past the model's context, and prints a tabl
     assertEquals(stdout.split("\n").filter((line) => /^ *\d+ /.test(line)).length, saved.ids.length);
   }));
 
-Deno.test({
-  name: hasReference
-    ? "score equals the reference losses of tiny"
-    : "score equals the reference losses of tiny (needs ../shared/models/reference.json)",
-  ignore: !hasReference,
-  fn: () =>
-    withFolder(async (folder) => {
-      const { texts } = JSON.parse(await Deno.readTextFile(reference));
-      for (const { text, ids, nll, perplexity } of texts) {
-        Deno.writeTextFileSync(`${folder}/text.txt`, text);
-        const { stdout } = await runTask("score", "--text", `${folder}/text.txt`, "--json", "--quiet");
-        const result = JSON.parse(stdout);
-        assertEquals(result.ids, ids);
-        assert(furthest(result.nll, nll) < 1e-4);
-        assertAlmostEquals(result.perplexity, perplexity, 1e-3);
-      }
-    }),
-});
+Deno.test("score gives transformers' ids and losses of tiny", () =>
+  withFolder(async (folder) => {
+    for (const { text, ids, nll } of golden.texts) {
+      Deno.writeTextFileSync(`${folder}/text.txt`, text);
+      const { stdout } = await runTask("score", "--text", `${folder}/text.txt`, "--json", "--quiet");
+      const result = JSON.parse(stdout);
+      assertEquals(result.ids, ids);
+      assert(furthest(result.nll, nll) < 1e-5);
+      const perplexity = Math.exp(nll.reduce((a, b) => a + b) / nll.length);
+      assertAlmostEquals(result.perplexity / perplexity, 1, 1e-5);
+    }
+  }));

@@ -1,0 +1,23 @@
+/** The CPU library's model against Hugging Face transformers in float64. */
+import { buildCpu } from "../build.ts";
+import { assertGoldenLosses, assertGoldenStates, golden } from "../lib/model/tiny_golden_testing.ts";
+import { loadModel } from "../lib/model/mod.ts";
+import { openCpu } from "./mod.ts";
+
+await buildCpu();
+
+for (const [name, options] of [["", {}], [" without a BLAS", { blas: "none" }]] as const) {
+  const { llama } = await loadModel("tiny", await openCpu({ threads: 2, ...options }));
+
+  Deno.test(`the CPU library has transformers' states and logits${name}`, () => {
+    for (const feed of [{}, { chunk: 7 }, { chunk: 1 }]) assertGoldenStates(llama, feed);
+  });
+
+  Deno.test(`the CPU library has transformers' losses in prefill, chunks and decode${name}`, () => {
+    golden.texts.forEach((_, text) => {
+      for (const feed of [{}, { chunk: 64 }, { phase: "decode" }] as const) {
+        assertGoldenLosses(llama, text, feed);
+      }
+    });
+  });
+}
