@@ -3,27 +3,14 @@ import { ModelFormatError } from "../errors.ts";
 import { encodeSentencePiece } from "./_sentencepiece.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { buildGguf, type Entry } from "./testdata/gguf_builder.ts";
-import { mixedText } from "./testdata/mixed_text.mjs";
+import { mixedText, sampleText } from "./testdata/mixed_text.mjs";
 import { smallLlamaParts } from "./testdata/small_llama.ts";
 import tinyGolden from "./testdata/tiny_golden.json" with { type: "json" };
 import golden from "./testdata/tokenizer_golden.json" with { type: "json" };
+import { readVocabulary, VOCABULARY_NAMES } from "./testdata/vocabularies.ts";
 import { Tokenizer } from "./tokenizer.ts";
 
-async function readTiny() {
-  return parseGguf(await Deno.readFile(new URL("./tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url)), "tiny");
-}
-
-/** SmolLM2's vocabulary, under another `tokenizer.ggml.pre` where one is given. */
-async function readSmollm(pre?: string) {
-  const file = await Deno.open(new URL("./testdata/smollm2_vocab.gguf.gz", import.meta.url));
-  const stream = file.readable.pipeThrough(new DecompressionStream("gzip"));
-  const gguf = parseGguf(new Uint8Array(await new Response(stream).arrayBuffer()), "smollm2");
-  if (pre === undefined) return gguf;
-  const entries = [...gguf.metadata].map(([key, { type, elementType, value }]) =>
-    [key, elementType === undefined ? type : [elementType], key.endsWith(".pre") ? pre : value] as Entry
-  );
-  return parseGguf(buildGguf({ entries }), "smollm2");
-}
+const readTiny = () => readVocabulary("tiny"), readSmollm = () => readVocabulary("smollm");
 
 const small = (entries: Parameters<typeof smallLlamaParts>[0] = {}) =>
   Tokenizer.fromGguf(parseGguf(buildGguf(smallLlamaParts(entries)), "m.gguf"));
@@ -32,32 +19,27 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
-const TEXT = mixedText();
+const TEXT = mixedText(), SAMPLE = sampleText();
 
-Deno.test("mixedText() gives the text that the golden ids belong to", async () => {
+Deno.test("mixedText() and sampleText() give the texts that the golden ids belong to", async () => {
   const bytes = new TextEncoder().encode(TEXT);
   assert(bytes.length >= 50_000);
-  assertEquals(await sha256(bytes), golden.textSha256);
+  assertEquals(await sha256(bytes), golden.mixedSha256);
+  assertEquals(await sha256(new TextEncoder().encode(SAMPLE)), golden.sampleSha256);
+  assertEquals(Object.keys(golden.vocabularies).sort(), VOCABULARY_NAMES.toSorted());
 });
 
-const VOCABULARIES = {
-  "tiny": readTiny,
-  "smollm": () => readSmollm(),
-  "default": () => readSmollm("default"),
-  "gpt-2": () => readSmollm("gpt-2"),
-  "llama-bpe": () => readSmollm("llama-bpe"),
-};
-
-for (const [name, read] of Object.entries(VOCABULARIES)) {
+for (const name of VOCABULARY_NAMES) {
   Deno.test(`Tokenizer.encode() gives llama.cpp's ids of 50 kB of mixed text, vocabulary ${name}`, async () => {
-    const tokenizer = Tokenizer.fromGguf(await read());
+    const tokenizer = Tokenizer.fromGguf(await readVocabulary(name)), want = golden.vocabularies[name];
+    assertEquals(tokenizer.addsBos, want.addsBos);
+    assert(want.sample.length >= 200);
+    assertEquals([...tokenizer.encode(SAMPLE, { bos: false })], want.sample);
     const begin = performance.now();
     const ids = tokenizer.encode(TEXT, { bos: false });
     const timeMs = performance.now() - begin;
-    const want = golden[name as keyof typeof VOCABULARIES];
-    assertEquals([...ids.subarray(0, want.first.length)], want.first);
-    assertEquals(ids.length, want.count);
-    assertEquals(await sha256(new Uint8Array(ids.buffer)), want.sha256);
+    assertEquals(ids.length, want.mixed.count);
+    assertEquals(await sha256(new Uint8Array(ids.buffer)), want.mixed.sha256);
     assert(timeMs < 5_000, `50 kB took ${timeMs} ms`);
   });
 }

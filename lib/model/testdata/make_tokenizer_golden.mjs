@@ -1,25 +1,33 @@
 /**
- * Prints tokenizer_golden.json: token ids of the mixed text by llama.cpp, special tokens in the text not parsed.
- * usage: npm install node-llama-cpp@3.21.1, then node make_tokenizer_golden.mjs NAME=FILE.gguf …
+ * Prints tokenizer_golden.json: token ids of the sample and of the mixed text by llama.cpp, special tokens in the text
+ * not parsed. usage: npm install node-llama-cpp@3.21.1, then node make_tokenizer_golden.mjs FOLDER_OF_MAKE_VOCAB
  */
 import { createHash } from "node:crypto";
+import { readdirSync } from "node:fs";
 import process from "node:process";
-import { mixedText } from "./mixed_text.mjs";
+import { mixedText, sampleText } from "./mixed_text.mjs";
 
 // Not a dependency of this project, so not a static import.
 const library = "node-llama-cpp";
 const { getLlama } = await import(library);
 const llama = await getLlama({ gpu: false, build: "never", logLevel: "error" });
-const text = mixedText();
-const out = {
-  source: `node-llama-cpp 3.21.1, llama.cpp ${llama.llamaCppRelease.release}`,
-  textSha256: createHash("sha256").update(text).digest("hex"),
-};
-for (const [name, file] of process.argv.slice(2).map((arg) => arg.split("="))) {
-  const model = await llama.loadModel({ modelPath: file, vocabOnly: true });
+const text = mixedText(), sample = sampleText(), folder = process.argv[2];
+const sha256 = (data) => createHash("sha256").update(data).digest("hex");
+const vocabularies = {};
+for (const file of readdirSync(folder).sort()) {
+  const model = await llama.loadModel({ modelPath: `${folder}/${file}`, vocabOnly: true });
   const ids = Int32Array.from(model.tokenize(text, false));
-  const sha256 = createHash("sha256").update(new Uint8Array(ids.buffer)).digest("hex");
-  out[name] = { count: ids.length, sha256, first: [...ids.subarray(0, 40)] };
+  vocabularies[file.replace(".gguf", "")] = {
+    addsBos: model.tokens.shouldPrependBosToken,
+    mixed: { count: ids.length, sha256: sha256(new Uint8Array(ids.buffer)) },
+    sample: [...model.tokenize(sample, false)],
+  };
 }
-process.stdout.write(JSON.stringify(out, null, 1) + "\n");
+const source = `node-llama-cpp 3.21.1, llama.cpp ${llama.llamaCppRelease.release}`;
+const entries = Object.entries(vocabularies).map(([name, value]) => `"${name}": ${JSON.stringify(value)}`);
+process.stdout.write(`{
+"source": "${source}",
+"mixedSha256": "${sha256(text)}",
+"sampleSha256": "${sha256(sample)}",
+"vocabularies": {\n${entries.join(",\n")}\n}}\n`);
 process.exit(0);

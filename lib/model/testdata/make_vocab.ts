@@ -1,22 +1,17 @@
 /**
- * Writes a model's vocabulary alone as GGUF, once for each `tokenizer.ggml.pre` given.
- * usage: deno run -A make_vocab.ts MODEL.gguf OUT_DIR smollm default gpt-2 …
+ * Writes each vocabulary of vocabularies.ts as OUT_DIR/NAME.gguf, or that of a model alone as OUT_DIR/vocab.gguf.
+ * usage: deno run -A make_vocab.ts OUT_DIR [MODEL.gguf]
  */
 import { parseGguf } from "../formats/gguf.ts";
-import { buildGguf, type Entry } from "./gguf_builder.ts";
+import { buildGguf } from "./gguf_builder.ts";
+import { VOCABULARY_NAMES, vocabularyBytes, vocabularyEntries } from "./vocabularies.ts";
 
-const [model, outDir, ...pres] = Deno.args;
-const gguf = parseGguf(await Deno.readFile(model!), model!);
-const kept = [...gguf.metadata].filter(([key]) =>
-  /^(general\.architecture|llama\..*|tokenizer\.ggml\..*)$/.test(key)
-);
-for (const pre of pres) {
-  const entries = kept.map(([key, { type, elementType, value }]) =>
-    [
-      key,
-      elementType === undefined ? type : [elementType],
-      key === "tokenizer.ggml.pre" ? pre : value,
-    ] as Entry
-  );
-  await Deno.writeFile(`${outDir}/${pre}.gguf`, buildGguf({ entries }));
+const [outDir, model] = Deno.args;
+if (model !== undefined) {
+  const entries = vocabularyEntries(parseGguf(await Deno.readFile(model), model));
+  await Deno.writeFile(`${outDir}/vocab.gguf`, buildGguf({ entries }));
+} else {
+  for (const name of VOCABULARY_NAMES) {
+    await Deno.writeFile(`${outDir}/${name}.gguf`, await vocabularyBytes(name));
+  }
 }

@@ -63,3 +63,8 @@ export function mixedText(bytes = 50_000, seed = 2) {
   }
   return text;
 }
+
+/** The beginnings of all parts, with every gap in turn: short, and something of everything. */
+export function sampleText(characters = 32) {
+  return PARTS.map((part, i) => [...part].slice(0, characters).join("") + GAPS[i % GAPS.length]).join("");
+}
