@@ -1,0 +1,178 @@
+/**
+ * `deno task mutants`: mutation testing of TypeScript and of the CPU kernels. See `deno task mutants --help`.
+ * (Faults that are put by hand into CUDA kernels are `kernels/common/mutants/`.)
+ */
+import { UsageError } from "../mod.ts";
+import { Interrupt } from "./cli/interrupt.ts";
+import { parseOwnFlags } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { type Mutant, SCOPES } from "./mutants/draw.ts";
+import type { Outcome } from "./mutants/run.ts";
+import {
+  type Asked as AskedOfTree,
+  buildLibraries,
+  drawSample,
+  judgeSample,
+  LIST,
+  type Sample,
+} from "./mutants/tree.ts";
+
+const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+/** The exit code where too few were noticed, or the list is out of date. */
+const EXIT_FAILED = 1;
+const DEFAULTS = { scope: SCOPES.join(","), seed: "1", count: "300", least: "0.95", limit: "120" } as const;
+const TEXTS = ["scope", "seed", "count", "jobs", "least", "limit"] as const;
+const SWITCHES = ["all", "list", "json", "quiet", "help"] as const;
+/** Outcomes between two lines of progress where there is no terminal. */
+const LINE_EVERY = 10;
+const USAGE = `Usage: deno task mutants [flags]
+
+Puts small faults into copies of the tracked files as they are now, one at a time, and runs the tests that depend on the
+file, nearest first, until one fails: a comparison's boundary, an operator, a constant, a condition, a call left out. A
+fault that no test fails on is a survivor: it is printed, and wants a test, or, where nothing can notice it, an entry in
+${LIST} with the reason. What does not type-check or compile does not count.
+Exit code 0: enough were noticed; 1: too few, or the list is out of date, or a test fails without a mutant.
+
+  --scope ts|cpu|PATH[:LINE],…
+      TypeScript, sources of the CPU library, files or folders; all mutants of a line (${DEFAULTS.scope})
+  --seed TEXT
+      chooses the lines, and one mutant on each (${DEFAULTS.seed})
+  --count N
+      mutants to draw (${DEFAULTS.count})
+  --all
+      one on every line
+  --least P
+      share of the valid ones that must be noticed (${DEFAULTS.least})
+  --limit SECONDS
+      what a test file may take before that counts as noticed, until it has passed once (${DEFAULTS.limit})
+  --jobs N
+      mutants at once, each in a copy of its own (half the cores and at least 2)
+  --list
+      print the mutants alone
+  --json
+      print JSON alone on stdout
+  --quiet
+      no progress on stderr
+  --help
+      print this`;
+
+/** What is asked for. */
+interface Asked extends AskedOfTree {
+  readonly least: number;
+  readonly list: boolean;
+  readonly json: boolean;
+  readonly quiet: boolean;
+}
+
+function readFlags(args: readonly string[]): Asked | "help" {
+  const values = parseOwnFlags(args, TEXTS, SWITCHES);
+  if (values.help) return "help";
+  const number = (
+    name: "count" | "jobs" | "least" | "limit",
+    text: string,
+    expected: string,
+    most = Infinity,
+  ) => {
+    const value = Number(text);
+    const isWhole = name === "least" || Number.isSafeInteger(value);
+    if (text !== "" && isWhole && value >= (name === "least" ? 0 : 1) && value <= most) return value;
+    throw new UsageError(`Cannot use --${name}: found "${text}", expected ${expected}`);
+  };
+  if (values.all && values.count !== undefined) {
+    throw new UsageError("Cannot use --count beside --all: expected one of them");
+  }
+  const { scope, seed, count, least, limit } = { ...DEFAULTS, ...values };
+  const jobs = values.jobs ?? String(Math.max(2, navigator.hardwareConcurrency >> 1));
+  return {
+    scope: scope.split(","),
+    seed,
+    count: values.all ? Infinity : number("count", count, "a number of mutants"),
+    least: number("least", least, "a share from 0 to 1", 1),
+    limit: number("limit", limit, "whole seconds"),
+    jobs: number("jobs", jobs, "a number of mutants at once"),
+    list: values.list,
+    json: values.json,
+    quiet: values.quiet,
+  };
+}
+
+/** A mutant in a line. */
+function describe({ file, line, before, after }: Mutant): string {
+  const short = (text: string) => text.length > 100 ? `${text.slice(0, 97)}...` : text;
+  return `${file}:${line}: ${short(before)} → ${short(after)}`;
+}
+
+/** Judges a sample, and prints survivors as they are found. */
+async function judge(
+  sample: Sample,
+  asked: Asked,
+  signal: AbortSignal,
+): Promise<{ outcomes: Outcome[]; broken: string[] }> {
+  const progress = new Progress(asked.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
+  await buildLibraries((message) => progress.line(message));
+  progress.start();
+  let survived = 0;
+  const broken = await judgeSample(sample, asked, signal, (outcome) => {
+    outcomes.push(outcome);
+    if (outcome.result === "survived") {
+      survived++;
+      progress.clear();
+      if (!asked.json) writeLine(Deno.stdout, `survived: ${describe(outcome.mutant)}`);
+    }
+    const all = sample.mutants.length, share = outcomes.length / all;
+    const label = `${outcomes.length} of ${all}, ${survived} survived`;
+    progress.bar(share, label);
+    if (!progress.isTerminal && outcomes.length % LINE_EVERY === 0) {
+      progress.line(`${label}, ${progress.eta(share)}`);
+    }
+  });
+  progress.clear();
+  return { outcomes, broken };
+}
+
+/** Runs the task on the tree at `root`. @returns The exit code. */
+export async function main(args: readonly string[], root = ROOT): Promise<number> {
+  const asked = readFlags(args);
+  if (asked === "help") {
+    writeLine(Deno.stdout, USAGE);
+    return EXIT.ok;
+  }
+  const sample = await drawSample(asked, root);
+  if (asked.list) {
+    sample.mutants.forEach((mutant) => writeLine(Deno.stdout, describe(mutant)));
+    return EXIT.ok;
+  }
+  using interrupt = new Interrupt();
+  const { outcomes, broken } = await judge(sample, asked, interrupt.signal);
+  if (interrupt.signal.aborted) return interrupt.code;
+
+  const of = (result: Outcome["result"]) => outcomes.filter((outcome) => outcome.result === result);
+  const noticed = of("noticed").length, valid = noticed + of("survived").length;
+  const { equivalent, stale } = sample, invalid = of("invalid").length;
+  const share = valid === 0 ? 1 : noticed / valid;
+  if (asked.json) {
+    const mutants = outcomes.map(({ mutant: { file, line, source, before, after }, result, by }) => (
+      { file, line, source, before, after, result, by }
+    ));
+    writeLine(
+      Deno.stdout,
+      JSON.stringify({ noticed, valid, invalid, equivalent, mutants, stale, broken }, null, 2),
+    );
+  } else {
+    for (const { file, source } of stale) {
+      writeLine(Deno.stdout, `no such mutant any more: ${LIST}: ${file}: ${source}`);
+    }
+    for (const test of broken) writeLine(Deno.stdout, `fails without a mutant: ${test}`);
+    writeLine(
+      Deno.stdout,
+      `${noticed} of ${valid} valid mutants noticed (${(100 * share).toFixed(1)}%, expected ${
+        100 * asked.least
+      }%); ` +
+        `${invalid} invalid, ${equivalent} listed as equivalent`,
+    );
+  }
+  return share < asked.least || stale.length > 0 || broken.length > 0 ? EXIT_FAILED : EXIT.ok;
+}
+
+if (import.meta.main) await runTask(main);

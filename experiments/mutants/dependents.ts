@@ -1,0 +1,129 @@
+/** Which tests a file can make fail, nearest first. */
+import { UsageError } from "../../mod.ts";
+
+/** For each module, the modules that import it, name it or start it. Paths from the root. */
+export type Importers = ReadonlyMap<string, ReadonlySet<string>>;
+
+/** Steps that a test in another room (`lib`, `ffi`, …) is taken to be farther away. */
+const OTHER_ROOM = 3;
+
+/**
+ * Reads the graph of a tree.
+ *
+ * @param root The tree's folder.
+ * @param paths All files of the tree.
+ * @param flags Deno's flags that make `@std` resolve.
+ */
+export async function readImporters(
+  root: string,
+  paths: readonly string[],
+  flags: readonly string[],
+): Promise<Importers> {
+  const modules = paths.filter((path) => path.endsWith(".ts")), known = new Set(modules);
+  const importers = new Map<string, Set<string>>();
+  const add = (to: string, from: string) => {
+    if (to !== from && known.has(to)) importers.set(to, (importers.get(to) ?? new Set()).add(from));
+  };
+  for (const [from, targets] of await readImports(root, modules, flags)) {
+    targets.forEach((to) => add(to, from));
+  }
+  for (const from of modules) {
+    const text = await Deno.readTextFile(`${root}/${from}`);
+    for (const [, name] of text.matchAll(/["'`]([\w./-]+)["'`]/g)) {
+      if (name!.endsWith(".ts")) {
+        if (/^\.\.?\//.test(name!)) add(new URL(name!, `file:///${from}`).pathname.slice(1), from);
+        else if (name!.startsWith("experiments/")) add(name!, from);
+      } else if (/^experiments\/.*test(ing)?\.ts$/.test(from)) add(`experiments/${name}.ts`, from); // runTask("score")
+    }
+    if (from.endsWith("_test.ts")) add(from.replace("_test.ts", ".ts"), from);
+  }
+  return importers;
+}
+
+/** Imports among modules, by `deno info` of one that imports all. */
+async function readImports(
+  root: string,
+  modules: readonly string[],
+  flags: readonly string[],
+): Promise<Map<string, string[]>> {
+  const all = `${root}/every_module.ts`;
+  await Deno.writeTextFile(all, modules.map((path) => `import ${JSON.stringify(`./${path}`)};\n`).join(""));
+  try {
+    const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["info", "--json", ...flags, all],
+      cwd: root,
+      stdin: "null",
+    }).output();
+    if (!success) throw new UsageError(`Cannot read the imports: ${new TextDecoder().decode(stderr).trim()}`);
+    const base = new URL(`file://${root}/`).href;
+    const graph: { modules: { specifier: string; dependencies?: Dependency[] }[] } = JSON.parse(
+      new TextDecoder().decode(stdout),
+    );
+    return new Map(
+      graph.modules.filter(({ specifier }) =>
+        specifier.startsWith(base) && !specifier.endsWith("/every_module.ts")
+      )
+        .map(({ specifier, dependencies = [] }) => [
+          specifier.slice(base.length),
+          dependencies.flatMap(({ code, type }) => [code?.specifier, type?.specifier])
+            .filter((target) => target?.startsWith(base)).map((target) => target!.slice(base.length)),
+        ]),
+    );
+  } finally {
+    await Deno.remove(all);
+  }
+}
+
+interface Dependency {
+  readonly code?: { readonly specifier?: string };
+  readonly type?: { readonly specifier?: string };
+}
+
+/**
+ * Tests of a TypeScript file: by steps in the graph, then those beside it, then by name.
+ *
+ * @param seconds What tests take, as far as it is known: twice as long counts like one step more.
+ */
+export function findTests(
+  file: string,
+  importers: Importers,
+  seconds: ReadonlyMap<string, number> = new Map(),
+): string[] {
+  const steps = new Map([[file, 0]]), queue = [file];
+  for (const path of queue) {
+    for (const from of importers.get(path) ?? []) {
+      if (steps.has(from)) continue;
+      steps.set(from, steps.get(path)! + 1);
+      queue.push(from);
+    }
+  }
+  const folder = file.replace(/[^/]*$/, ""), room = file.split("/")[0]!;
+  const ranks = new Map([...steps].map(([test, away]) => {
+    if (test === file.replace(".ts", "_test.ts")) return [test, 0];
+    const place = (test.startsWith(`${room}/`) ? 0 : OTHER_ROOM) - (test.startsWith(folder) ? 0.5 : 0);
+    return [test, away + place + Math.max(0, Math.log2(seconds.get(test) ?? 1))];
+  }));
+  const rank = (test: string) => ranks.get(test)!;
+  return [...steps.keys()].filter((path) => path.endsWith("_test.ts"))
+    .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+}
+
+/** Tests of a source of the CPU library: those of its folder, of all kernels, then those of its wrapper. */
+export function findKernelTests(file: string, paths: readonly string[]): string[] {
+  const folder = file.replace(/[^/]*$/, "");
+  const rank = (test: string) => test.startsWith(folder) ? 0 : test.startsWith("kernels/") ? 1 : 2;
+  return paths.filter((path) =>
+    /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt|simt|mutants/.test(path)
+  ).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+}
+
+/** Sources that the CPU library is made of: what its two translation units include. */
+export async function listCpuSources(read: (path: string) => Promise<string>): Promise<string[]> {
+  const found = new Set(["kernels/common/entries.cpp", "kernels/common/level.cpp"]);
+  for (const path of found) {
+    for (const [, name] of (await read(path)).matchAll(/^\s*#include "([^"]+)"/gm)) {
+      found.add(new URL(name!, `file:///${path}`).pathname.slice(1));
+    }
+  }
+  return [...found].sort();
+}

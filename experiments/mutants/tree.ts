@@ -1,0 +1,115 @@
+/** Mutation testing of a tree: draws mutants, judges them in copies, and counts. */
+import { buildCpu, buildEmulated, cacheDir, ensureBlas } from "../../build.ts";
+import { readJson } from "../cli/files.ts";
+import { readStdFlags } from "../cli/std_flags.ts";
+import { listTree, type PackedFile } from "../gpu_pack/content.ts";
+import { listCpuSources, readImporters } from "./dependents.ts";
+import {
+  drawMutants,
+  type Equivalent,
+  findStale,
+  isIn,
+  isMutableTypeScript,
+  isSame,
+  listMutants,
+  type Mutant,
+} from "./draw.ts";
+import { findMistyped, Judge, type Outcome } from "./run.ts";
+import { Workplace } from "./workplace.ts";
+
+/** Where equivalent mutants are listed. */
+export const LIST = "experiments/mutants/equivalent.json";
+
+/** What is asked for. */
+export interface Asked {
+  readonly scope: readonly string[];
+  readonly seed: string;
+  readonly count: number;
+  /** Seconds for a test file of which nothing is known. */
+  readonly limit: number;
+  readonly jobs: number;
+}
+
+/** A drawn sample. */
+export interface Sample {
+  readonly tree: readonly PackedFile[];
+  /** Mutants to judge. */
+  readonly mutants: readonly Mutant[];
+  /** Drawn ones that are listed as equivalent. */
+  readonly equivalent: number;
+  /** Entries of the list that fit no mutant of the scope. */
+  readonly stale: readonly Equivalent[];
+}
+
+/** Draws from the tracked files at `root` as they are now. */
+export async function drawSample({ scope, seed, count }: Asked, root: string): Promise<Sample> {
+  const tree = await listTree(root), listed = await readJson(`${root}/${LIST}`) as Equivalent[];
+  const read = (path: string) => Deno.readTextFile(`${root}/${path}`);
+  const kernels = scope.some((part) => part === "cpu" || part.startsWith("kernels"));
+  const files = [
+    ...tree.map(({ to }) => to).filter(isMutableTypeScript),
+    ...(kernels ? await listCpuSources(read) : []),
+  ];
+  const all = await listMutants(scope, files, read);
+  const drawn = scope.every((part) => /:\d+$/.test(part)) ? all : drawMutants(all, seed, count);
+  const mutants = drawn.filter((mutant) => !listed.some((entry) => isSame(mutant, entry)));
+  const whole = scope.filter((part) => !/:\d+$/.test(part));
+  const stale = findStale(listed.filter(({ file }) => whole.some((part) => isIn(file, part))), all);
+  return { tree, mutants, equivalent: drawn.length - mutants.length, stale };
+}
+
+/** The folder of Deno's caches. */
+async function findDenoDir(): Promise<string> {
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"], stdin: "null" })
+    .output();
+  return JSON.parse(new TextDecoder().decode(stdout)).denoDir;
+}
+
+/**
+ * Judges a sample in `jobs` copies of the tree, and removes them, also where it is interrupted.
+ *
+ * @returns Test files that fail without a mutant.
+ */
+export async function judgeSample(
+  { mutants, tree }: Sample,
+  { jobs, limit }: Asked,
+  signal: AbortSignal,
+  onOutcome: (outcome: Outcome) => void,
+): Promise<string[]> {
+  const base = await Deno.makeTempDir({ prefix: "tokenfilter-mutants-" });
+  const places: Workplace[] = [];
+  const stop = () => places.forEach((place) => place.stop());
+  signal.addEventListener("abort", stop);
+  const broken = new Set<string>(), passed = new Map<string, number>();
+  try {
+    const flags = await readStdFlags(), denoDir = await findDenoDir(), paths = tree.map(({ to }) => to);
+    for (let job = 0; job < Math.min(jobs, mutants.length) && !signal.aborted; job++) {
+      places.push(await Workplace.make(`${base}/${job}`, { tree, cache: cacheDir(), denoDir }));
+    }
+    if (signal.aborted || places.length === 0) return [];
+    const importers = await readImporters(places[0]!.root, paths, flags);
+    const mistyped = await findMistyped(mutants, places[0]!, flags);
+    mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
+    const queue = mutants.filter((mutant) => !mistyped.has(mutant));
+    await Promise.all(places.map(async (place) => {
+      const judge = new Judge(place, { paths, importers, flags, limit, signal, passed, broken });
+      for (let mutant = queue.shift(); mutant !== undefined && !signal.aborted; mutant = queue.shift()) {
+        const outcome = await judge.judge(mutant);
+        if (outcome !== undefined) onOutcome(outcome);
+      }
+    }));
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+    stop();
+    await Deno.remove(base, { recursive: true });
+  }
+  return [...broken];
+}
+
+/** Builds what tests load, so that no copy has to. */
+export async function buildLibraries(onProgress: (message: string) => void): Promise<void> {
+  const options = { onProgress };
+  await Promise.all([buildCpu(options), ensureBlas(options), buildEmulated(options)]);
+}

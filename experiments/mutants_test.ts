@@ -1,0 +1,219 @@
+/** `deno task mutants`: its operators, what it draws, and what it says of a small tree. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { UsageError } from "../mod.ts";
+import { main } from "./mutants.ts";
+import { findKernelTests, findTests } from "./mutants/dependents.ts";
+import { drawMutants, findStale, isMutableTypeScript, listMutants } from "./mutants/draw.ts";
+import { listMutations } from "./mutants/operators.ts";
+import { drawSample, judgeSample } from "./mutants/tree.ts";
+import { withFolder } from "./testing.ts";
+
+/** `before → after` of all mutations of a text, and that each makes the text it says. */
+async function changes(path: string, source: string): Promise<string[]> {
+  const mutations = await listMutations(path, source);
+  for (const { start, end, text, after, line } of mutations) {
+    const mutated = source.slice(0, start) + text + source.slice(end);
+    assert(mutated.replaceAll(/\s+/g, " ").includes(after === ";" ? ";" : after), mutated);
+    assertEquals(source.slice(0, start).split("\n").length, line);
+  }
+  return mutations.map(({ before, after }) => `${before} → ${after}`);
+}
+
+Deno.test("listMutations() puts each fault into TypeScript, and leaves types and messages alone", async () => {
+  assertEquals(
+    await changes("a.ts", "const x: 1 | 2 = a < 3 ? b : c;"),
+    ["a < 3 → true", "a < 3 → false", "a < 3 → a <= 3", "a < 3 → a >= 3", "3 → 4"],
+  );
+  assertEquals(
+    await changes(
+      "a.ts",
+      'if (!x) throw new RangeError(`Cannot: found ${x + 1}`);\nonProgress(1);\nf("a" + b);',
+    ),
+    [
+      "if (!x) → if (true)",
+      "if (!x) → if (false)",
+      "!x → x",
+      "throw new RangeError(`Cannot: found ${x + 1}`); → ;",
+      'f("a" + b); → ;',
+    ],
+  );
+  assertEquals(
+    await changes("a.ts", "function f(): number[] { for (let i = 0; i < n; i++) a[i] += -b; return a; }"),
+    [
+      ...[
+        "0 → 1",
+        "i < n → i <= n",
+        "i < n → i >= n",
+        "a[i] += -b; → ;",
+        "a[i] += -b → a[i] -= -b",
+        "-b → b",
+      ],
+      "return a; → return [];",
+    ],
+  );
+  assertEquals(
+    await changes("a.ts", "const f = (): boolean => { i--; return Math.min(a ?? 1e-3, 0x0f) > 1; };"),
+    [
+      "i--; → ;",
+      "i-- → i++",
+      "return Math.min(a ?? 1e-3, 0x0f) > 1; → return !(Math.min(a ?? 1e-3, 0x0f) > 1);",
+      "Math.min(a ?? 1e-3, 0x0f) → Math.max(a ?? 1e-3, 0x0f)",
+      "a ?? 1e-3 → 1e-3",
+      "1e-3 → 1e-2",
+      "0x0f → 0x10",
+      "Math.min(a ?? 1e-3, 0x0f) > 1 → Math.min(a ?? 1e-3, 0x0f) >= 1",
+      "Math.min(a ?? 1e-3, 0x0f) > 1 → Math.min(a ?? 1e-3, 0x0f) <= 1",
+      "1 → 2",
+    ],
+  );
+});
+
+Deno.test("listMutations() puts the same faults into C++, and leaves the preprocessor alone", async () => {
+  assertEquals(
+    await changes(
+      "a.cpp",
+      "#if LEVEL > 1\nbool f(int a) {\n  call(a);\n  return std::max(a, -1) && true;\n}\n#endif\n",
+    ),
+    [
+      "call(a); → ;",
+      "return std::max(a, -1) && true; → return !(std::max(a, -1) && true);",
+      "std::max(a, -1) → std::min(a, -1)",
+      "-1 → -2",
+      "std::max(a, -1) && true → std::max(a, -1) || true",
+      "true → false",
+    ],
+  );
+});
+
+Deno.test("drawMutants() takes one a line, by the seed, and the same ones after a change elsewhere", async () => {
+  const source = Array.from({ length: 40 }, (_, i) => `export const x${i} = a${i} + ${i} * b;`).join("\n");
+  const draw = async (text: string, seed: string, count = 10) =>
+    drawMutants(await listMutants(["lib/a.ts"], ["lib/a.ts"], () => Promise.resolve(text)), seed, count);
+  const drawn = await draw(source, "1");
+  assertEquals(drawn.length, 10);
+  assertEquals(new Set(drawn.map(({ line }) => line)).size, 10);
+  const texts = (mutants: typeof drawn) => mutants.map(({ source, after }) => `${source} ${after}`);
+  assertEquals(texts(await draw(`// One line more.\n${source}`, "1")), texts(drawn));
+  assert(texts(await draw(source, "2")).join() !== texts(drawn).join());
+  assertEquals((await draw(source, "1", Infinity)).length, 40);
+  await assertRejects(
+    () => listMutants(["lib/b.ts"], ["lib/a.ts"], () => Promise.resolve(source)),
+    UsageError,
+    "lib/b.ts",
+  );
+
+  const entry = { ...drawn[0]!, reason: "" };
+  assertEquals(findStale([entry, { ...entry, source: "gone" }], drawn).map(({ source }) => source), ["gone"]);
+});
+
+Deno.test("isMutableTypeScript() takes neither tests nor their helpers", () => {
+  const paths = [
+    "lib/a.ts",
+    "lib/a_test.ts",
+    "ffi/testing.ts",
+    "ffi/b_testing.ts",
+    "kernels/a/cases.ts",
+    "mod.ts",
+  ];
+  assertEquals(paths.filter(isMutableTypeScript), ["lib/a.ts"]);
+});
+
+Deno.test("findTests() puts the nearest first, and findKernelTests() those of the folder", () => {
+  const importers = new Map([
+    ["lib/a.ts", new Set(["lib/b.ts", "ffi/a_test.ts", "lib/c_test.ts", "lib/a_test.ts"])],
+    ["lib/b.ts", new Set(["lib/b_test.ts"])],
+  ]);
+  assertEquals(findTests("lib/a.ts", importers), [
+    "lib/a_test.ts",
+    "lib/c_test.ts",
+    "lib/b_test.ts",
+    "ffi/a_test.ts",
+  ]);
+  assertEquals(
+    findTests("lib/a.ts", importers, new Map([["lib/c_test.ts", 60]])),
+    ["lib/a_test.ts", "lib/b_test.ts", "ffi/a_test.ts", "lib/c_test.ts"],
+  );
+  const paths = ["ffi/x_test.ts", "kernels/a/a_test.ts", "kernels/b/b_test.ts", "kernels/b/b_cuda_test.ts"];
+  assertEquals(findKernelTests("kernels/b/b.cpp", paths), [
+    "kernels/b/b_test.ts",
+    "kernels/a/a_test.ts",
+    "ffi/x_test.ts",
+  ]);
+});
+
+/** A checkout with one function, half tested, and a list of equivalent mutants. */
+async function makeTree(root: string, listed: unknown): Promise<void> {
+  const own: Record<string, string> = {};
+  for (const path of ["deno.json", ".std/npm.json", ".std/npm.lock", ".std/strict_assert.ts"]) {
+    own[path] = await Deno.readTextFile(new URL(`../${path}`, import.meta.url));
+  }
+  const files: Record<string, string> = {
+    ...own,
+    "experiments/mutants/equivalent.json": JSON.stringify(listed),
+    "lib/a.ts": `/** Both: what lies between, and a limit that nothing asks for. */
+export function clip(x: number): number {
+  if (x < 0) return 0;
+  if (x > 100) return 100;
+  return x;
+}
+`,
+    "lib/a_test.ts": `import { clip } from "./a.ts";
+Deno.test("clip()", () => {
+  if (clip(-5) !== 0 || clip(7) !== 7) throw new Error("wrong");
+});
+`,
+  };
+  for (const [path, text] of Object.entries(files)) {
+    await Deno.mkdir(`${root}/${path.replace(/[^/]*$/, "")}`, { recursive: true });
+    await Deno.writeTextFile(`${root}/${path}`, text);
+  }
+  for (const args of [["init", "-q"], ["add", "."]]) {
+    assert((await new Deno.Command("git", { args, cwd: root }).output()).success);
+  }
+}
+
+Deno.test("mutants that a test fails on are noticed, others are told; listed ones are not counted", () =>
+  withFolder(async (root) => {
+    const equivalent = { file: "lib/a.ts", source: "if (x < 0) return 0;", before: "x < 0", after: "x <= 0" };
+    await makeTree(root, [equivalent, { ...equivalent, source: "gone" }]);
+    const asked = {
+      scope: ["lib/a.ts:3", "lib/a.ts:4", "lib/a.ts"],
+      seed: "1",
+      count: 9,
+      limit: 60,
+      jobs: 2,
+    };
+    const found = new Map<string, string>();
+    const judge = async (scope: string[]) => {
+      const sample = await drawSample({ ...asked, scope }, root);
+      const broken = await judgeSample(
+        sample,
+        asked,
+        new AbortController().signal,
+        ({ mutant: { before, after }, result }) => found.set(`${before} → ${after}`, result),
+      );
+      assertEquals(broken, []);
+      return sample;
+    };
+    assertEquals((await judge(["lib/a.ts:3", "lib/a.ts:4"])).equivalent, 1);
+    assertEquals(found.get("x < 0 → x >= 0"), "noticed");
+    assertEquals(found.get("if (x < 0) → if (false)"), "noticed");
+    assertEquals(found.get("x < 0 → x <= 0"), undefined);
+    assertEquals(found.get("x > 100 → x >= 100"), "survived");
+    assertEquals(found.get("if (x > 100) → if (false)"), "survived");
+    assertEquals((await drawSample({ ...asked, scope: ["ts"] }, root)).stale.map(({ source }) => source), [
+      "gone",
+    ]);
+  }));
+
+Deno.test("mutants refuses what it does not know, in one line", async () => {
+  for (
+    const [args, words] of [
+      [["--count", "0"], "--count"],
+      [["--least", "2"], "--least"],
+      [["--all", "--count", "3"], "--all"],
+      [["--scope", "nowhere"], "nowhere"],
+      [["--sed", "1"], "--seed"],
+    ] as const
+  ) await assertRejects(() => main(args), UsageError, words);
+});
