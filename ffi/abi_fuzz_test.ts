@@ -6,7 +6,7 @@
 import { byteSize, type DType, DTYPES } from "../lib/dtype.ts";
 import { type LayerSpec, learnedLayout, NUM_SLOTS, scoreCapacity } from "../lib/filter/layer.ts";
 import { NativeContext, supportedLevels } from "./context.ts";
-import { findLibrary, loadLibrary } from "./library.ts";
+import { openCpuLibrary } from "./library.ts";
 import { setInts, STATUS, SYMBOLS } from "./symbols.ts";
 import { Draw, HOSTILE_INTS, HOSTILE_NUMBERS, HOSTILE_SIZES } from "./testing.ts";
 
@@ -246,7 +246,7 @@ const CONTEXTS = ["tkf_context_create", "tkf_context_destroy"];
 
 /** Makes `count` calls from a seed on; says each seed first, and at last how often each function took or refused one. */
 async function makeCalls(first: number, count: number): Promise<void> {
-  const symbols = loadLibrary(await findLibrary());
+  const symbols = await openCpuLibrary();
   const contexts = supportedLevels(symbols).flatMap((level) =>
     [1, 3].map((threads) => new NativeContext(symbols, { level, threads }).pointer)
   );

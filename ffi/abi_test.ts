@@ -1,9 +1,9 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { NativeContext } from "./context.ts";
-import { findLibrary, loadLibrary } from "./library.ts";
+import { openCpuLibrary } from "./library.ts";
 import { STATUS, SYMBOLS } from "./symbols.ts";
 
-const symbols = loadLibrary(await findLibrary());
+const symbols = await openCpuLibrary();
 const context = new NativeContext(symbols, { threads: 2 });
 
 type Argument = number | bigint | null | BufferSource | Deno.PointerObject;

@@ -2,7 +2,8 @@
  * A BLAS for products of many rows. A fresh machine has none, so a pinned OpenBLAS comes from the Python package
  * index that pip is set up with; without it, a system's OpenBLAS or the library's own kernel serves.
  */
-import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "./cache.ts";
+import { cacheDir, isMissing } from "../lib/cache.ts";
+import { buildCommand } from "./library.ts";
 import { sha256 } from "./sources.ts";
 
 /** A BLAS to load, and how it came about. */
@@ -13,19 +14,13 @@ export interface FoundBlas {
   readonly reason: string;
 }
 
-/** Options of {@linkcode ensureBlas}. */
-export interface BlasOptions {
-  /** Is told what goes on, in short lines, only where something has to be done. */
-  readonly onProgress?: (message: string) => void;
-}
-
 /** The pinned build, for the one platform where its digest is known. */
-const PINNED = {
+export const PINNED_BLAS = {
   platform: "linux-x86_64",
   requirement: "scipy-openblas32==0.3.34.481.3",
   member: "scipy_openblas32/lib/libscipy_openblas.so",
   sha256: "b396d74f12ab4319e6713b3287104d64245c76c60e5bd9eaeb4b447eda66a561",
-};
+} as const;
 /** Names under which a system's loader may know an OpenBLAS with 32-bit integers. */
 const SYSTEM_NAMES: { readonly [os: string]: readonly string[] } = {
   linux: ["libopenblas.so.0", "libopenblas.so"],
@@ -36,26 +31,18 @@ const SYSTEM_NAMES: { readonly [os: string]: readonly string[] } = {
 };
 
 /** Where the fetched copy lies. */
-function pinnedPath(): string {
-  return `${cacheDir()}/libscipy_openblas-${PINNED.sha256.slice(0, 16)}.so`;
+export function pinnedPath(): string {
+  return `${cacheDir()}/libscipy_openblas-${PINNED_BLAS.sha256.slice(0, 16)}.so`;
 }
 
 /** Whether the fetched copy is there, whole. */
 async function hasPinned(): Promise<boolean> {
-  if (`${Deno.build.os}-${Deno.build.arch}` !== PINNED.platform) return false;
   try {
-    return await sha256(await Deno.readFile(pinnedPath())) === PINNED.sha256;
+    return await sha256(await Deno.readFile(pinnedPath())) === PINNED_BLAS.sha256;
   } catch (error) {
     if (isMissing(error)) return false;
     throw error;
   }
-}
-
-/** What the user asked for by `TOKENFILTER_BLAS` (a path, or `none`), if anything. */
-function askedFor(): FoundBlas | undefined {
-  const asked = Deno.env.get("TOKENFILTER_BLAS");
-  if (!asked) return undefined;
-  return { path: asked === "none" ? undefined : asked, reason: `TOKENFILTER_BLAS=${asked}` };
 }
 
 function fromSystem(whyNotPinned: string): FoundBlas {
@@ -71,67 +58,21 @@ function fromSystem(whyNotPinned: string): FoundBlas {
   return { path: undefined, reason: `no OpenBLAS in the system; ${whyNotPinned}` };
 }
 
-/** The BLAS to use now, without fetching one: `TOKENFILTER_BLAS`, the fetched copy, the system's, or none. */
-export async function findBlas(): Promise<FoundBlas> {
-  const asked = askedFor();
-  if (asked !== undefined) return asked;
-  if (await hasPinned()) return { path: pinnedPath(), reason: PINNED.requirement };
-  return fromSystem("none fetched (deno run -A build.ts fetches one)");
-}
-
 /**
- * The BLAS to use, fetched where there is none yet. Failing to fetch it is no error: the reason says why, and the
- * system's OpenBLAS or the built-in kernel serves.
+ * The BLAS to use: what `TOKENFILTER_BLAS` names (a path, or `none`), the fetched copy, the system's, or none.
+ *
+ * @param fetchPinned Fetches the copy where there is none; says why it could not. By default nothing is fetched.
  */
-export async function ensureBlas(options: BlasOptions = {}): Promise<FoundBlas> {
-  const { onProgress = () => {} } = options;
-  const asked = askedFor();
-  if (asked !== undefined) return asked;
-  if (await hasPinned()) return { path: pinnedPath(), reason: PINNED.requirement };
-  if (`${Deno.build.os}-${Deno.build.arch}` !== PINNED.platform) {
-    return fromSystem(`${PINNED.requirement} is pinned for ${PINNED.platform} only`);
+export async function findBlas(
+  fetchPinned = (): Promise<string | undefined> =>
+    Promise.resolve(`none fetched (${buildCommand()} fetches one)`),
+): Promise<FoundBlas> {
+  const named = Deno.env.get("TOKENFILTER_BLAS");
+  if (named) return { path: named === "none" ? undefined : named, reason: `TOKENFILTER_BLAS=${named}` };
+  const { platform, requirement } = PINNED_BLAS;
+  if (`${Deno.build.os}-${Deno.build.arch}` !== platform) {
+    return fromSystem(`${requirement} is pinned for ${platform} only`);
   }
-  onProgress(`fetching ${PINNED.requirement} with pip`);
-  const trouble = await fetchPinned();
-  if (trouble === undefined) return { path: pinnedPath(), reason: PINNED.requirement };
-  onProgress(`no OpenBLAS from pip: ${trouble}`);
-  return fromSystem(`pip: ${trouble}`);
-}
-
-/** Downloads and unpacks the pinned wheel; what went wrong, or undefined. */
-async function fetchPinned(): Promise<string | undefined> {
-  const work = await Deno.makeTempDir({ prefix: "tokenfilter-blas-" });
-  try {
-    await prepareCacheDir();
-    const pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"];
-    const limits = ["--retries", "1", "--timeout", "20", "--only-binary", ":all:"];
-    const trouble = await python([...pip, ...limits, "--dest", work, PINNED.requirement]);
-    if (trouble !== undefined) return trouble;
-    const wheel = Array.from(Deno.readDirSync(work)).find(({ name }) => name.endsWith(".whl"));
-    if (wheel === undefined) return "found no wheel";
-    const unpacked = await python(["-m", "zipfile", "-e", `${work}/${wheel.name}`, `${work}/wheel`]);
-    if (unpacked !== undefined) return unpacked;
-    const library = await Deno.readFile(`${work}/wheel/${PINNED.member}`);
-    const digest = await sha256(library);
-    if (digest !== PINNED.sha256) return `found SHA-256 ${digest}, expected ${PINNED.sha256}`;
-    await writeAtomically(pinnedPath(), library);
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
-    return error.message;
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
-}
-
-/** Runs python3; the last line it complained with, or undefined where all went well. */
-async function python(args: string[]): Promise<string | undefined> {
-  try {
-    const { success, stderr } = await new Deno.Command("python3", { args, stdin: "null" }).output();
-    if (success) return undefined;
-    return new TextDecoder().decode(stderr).trim().split("\n").pop() || "failed";
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return "python3 not found";
-    throw error;
-  }
+  const trouble = await hasPinned() ? undefined : await fetchPinned();
+  return trouble === undefined ? { path: pinnedPath(), reason: requirement } : fromSystem(trouble);
 }

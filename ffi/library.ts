@@ -1,52 +1,74 @@
-/** Finding, checking and opening the native library. A library once open is never closed. */
+/** Finding, checking and opening the native libraries. A library once open is never closed. */
+import { fileURLToPath } from "node:url";
+import { isMissing } from "../lib/cache.ts";
 import { NativeLibraryError } from "../lib/errors.ts";
-import { type BuildManifest, cacheDir, isMissing, manifestPath } from "./cache.ts";
-import { sha256 } from "./sources.ts";
+import { type LibraryManifest, manifestPath, readCache } from "./cache.ts";
 import { ABI_VERSION, SYMBOLS, type Symbols } from "./symbols.ts";
 
-/** The command that mends a missing or outdated library. */
-const MEND = "run: deno run -A build.ts";
+/** How messages call a library, the variable that may name another one, and the flags that build it. */
+const LIBRARIES = {
+  cpu: { title: "native library", variable: "TOKENFILTER_LIBRARY", flags: "" },
+  cuda: { title: "CUDA library", variable: "TOKENFILTER_CUDA_LIBRARY", flags: " --cuda" },
+} as const;
 
 /** Libraries that this process has open, by path. */
-const open = new Map<string, Symbols>();
+const open = new Map<string, Deno.DynamicLibrary<Deno.ForeignLibraryInterface>["symbols"]>();
 
 /**
- * Path of the library: `explicit`, else `TOKENFILTER_LIBRARY`, else the build of the present sources in the cache.
+ * The command that builds what is missing: of this version of the package where it is from JSR, else of the `build.ts`
+ * beside the code.
+ *
+ * @param module Address of a module in `ffi/`.
+ */
+export function buildCommand(flags = "", module: string = import.meta.url): string {
+  const root = new URL("../", module);
+  const [, name, version] = root.href.match(/^https:\/\/jsr\.io\/(@[^/]+\/[^/]+)\/([^/]+)\/$/) ?? [];
+  if (name !== undefined) return `deno run -A jsr:${name}@${version}/build${flags}`;
+  const script = root.protocol === "file:" ? fileURLToPath(new URL("build.ts", root)) : `${root}build.ts`;
+  return `deno run -A ${/^[\w./:\\@%-]+$/.test(script) ? script : `"${script}"`}${flags}`;
+}
+
+/** Path of the library that the user names: `explicit`, else the environment; undefined: none. */
+export function namedLibrary(library: "cpu" | "cuda", explicit?: string): string | undefined {
+  return explicit ?? (Deno.env.get(LIBRARIES[library].variable) || undefined);
+}
+
+/**
+ * The library that the user names, else the build of the present sources in the cache, with its manifest.
  *
  * @throws {NativeLibraryError} If it is in none of those places, or differs from what its build noted.
  */
-export async function findLibrary(explicit?: string): Promise<string> {
-  const asked = explicit ?? Deno.env.get("TOKENFILTER_LIBRARY");
-  if (asked) {
-    const source = explicit === undefined ? "TOKENFILTER_LIBRARY" : "the path given";
-    if (await exists(asked)) return await Deno.realPath(asked);
+export async function findLibrary<Manifest extends LibraryManifest>(
+  library: "cpu" | "cuda",
+  explicit?: string,
+): Promise<{ path: string; manifest?: Manifest }> {
+  const { title, variable, flags } = LIBRARIES[library];
+  const named = namedLibrary(library, explicit);
+  if (named !== undefined) {
+    if (await isFile(named)) return { path: await Deno.realPath(named) };
+    const source = explicit === undefined ? variable : "the path given";
     throw new NativeLibraryError(
-      `Cannot find the native library: found nothing at "${asked}" (${source}), expected a built library; ${MEND}`,
+      `Cannot find the ${title}: found nothing at "${named}" (${source}), expected a built library; ` +
+        `run: ${buildCommand(flags)}`,
     );
   }
-  const noted = await manifestPath();
-  let manifest: BuildManifest;
-  try {
-    manifest = JSON.parse(await Deno.readTextFile(noted));
-  } catch (error) {
-    if (!isMissing(error) && !(error instanceof SyntaxError)) throw error;
+  const noted = await manifestPath(library);
+  const cached = await readCache<Manifest>(noted);
+  if (cached === undefined) {
     throw new NativeLibraryError(
-      `Cannot find the native library: found neither TOKENFILTER_LIBRARY nor a build noted in "${noted}"; ${MEND}`,
-      { cause: error },
+      `Cannot find the ${title}: found neither ${variable} nor a build noted in "${noted}"; ` +
+        `run: ${buildCommand(flags)}`,
     );
   }
-  const path = `${cacheDir()}/${manifest.library}`;
-  const found = await exists(path) ? await sha256(await Deno.readFile(path)) : "no file";
-  if (found !== manifest.sha256) {
-    throw new NativeLibraryError(
-      `Cannot use the native library "${path}": found ${found}, expected SHA-256 ${manifest.sha256}; ` +
-        `${MEND} --force`,
-    );
-  }
-  return path;
+  const { path, manifest, found } = cached;
+  if (found === manifest.sha256) return { path, manifest };
+  throw new NativeLibraryError(
+    `Cannot use the ${title} "${path}": found ${found}, expected SHA-256 ${manifest.sha256}; ` +
+      `run: ${buildCommand(flags)} --force`,
+  );
 }
 
-async function exists(path: string): Promise<boolean> {
+async function isFile(path: string): Promise<boolean> {
   try {
     return (await Deno.stat(path)).isFile;
   } catch (error) {
@@ -56,26 +78,37 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /**
- * Opens a library and checks its ABI version.
+ * Opens a library and checks its ABI version; for the CUDA library no driver is needed.
  *
  * @throws {NativeLibraryError} If the system cannot load it, or its ABI is another.
  */
-export function loadLibrary(path: string): Symbols {
+export function loadLibrary<const Table extends Deno.ForeignLibraryInterface>(
+  library: "cpu" | "cuda",
+  path: string,
+  table: Table,
+): Deno.DynamicLibrary<Table>["symbols"] {
+  type Loaded = Deno.DynamicLibrary<Table>["symbols"];
   const known = open.get(path);
-  if (known !== undefined) return known;
-  let symbols: Symbols;
+  if (known !== undefined) return known as Loaded;
+  const fix = `run: ${buildCommand(LIBRARIES[library].flags)}`;
+  let symbols: Loaded;
   try {
-    symbols = Deno.dlopen(path, SYMBOLS).symbols as Symbols;
+    symbols = Deno.dlopen(path, table).symbols;
   } catch (error) {
     if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
-    throw new NativeLibraryError(`Cannot load "${path}": ${error.message}; ${MEND}`, { cause: error });
+    throw new NativeLibraryError(`Cannot load "${path}": ${error.message}; ${fix}`, { cause: error });
   }
-  const found = symbols.tkf_abi_version();
+  const found = (symbols as { tkf_abi_version(): number }).tkf_abi_version();
   if (found !== ABI_VERSION) {
     throw new NativeLibraryError(
-      `Cannot use "${path}": found ABI version ${found}, expected ${ABI_VERSION}; ${MEND} --force`,
+      `Cannot use "${path}": found ABI version ${found}, expected ${ABI_VERSION}; ${fix} --force`,
     );
   }
   open.set(path, symbols);
   return symbols;
+}
+
+/** Finds and opens the CPU library. */
+export async function openCpuLibrary(explicit?: string): Promise<Symbols> {
+  return loadLibrary("cpu", (await findLibrary("cpu", explicit)).path, SYMBOLS) as Symbols;
 }

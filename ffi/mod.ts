@@ -11,7 +11,7 @@
 import { CpuBackend } from "./backend.ts";
 import { findBlas } from "./blas.ts";
 import { NativeContext, supportedLevels } from "./context.ts";
-import { findLibrary, loadLibrary } from "./library.ts";
+import { namedLibrary, openCpuLibrary } from "./library.ts";
 
 export { CpuBackend } from "./backend.ts";
 export { KernelContext } from "./context.ts";
@@ -20,7 +20,7 @@ export { CudaMemory } from "./cuda/device_memory.ts";
 export { type CudaDevice, CudaDriver, CudaError, openDriver } from "./cuda/driver.ts";
 export { DRIVER_SYMBOLS, type DriverSymbols } from "./cuda/driver_symbols.ts";
 export type { CopyOffsets, DeviceBuffer, DeviceGraph, DeviceMemory } from "./cuda/memory.ts";
-export { buildArchOf, type CudaOptions, findCudaLibrary, openCuda } from "./cuda/open.ts";
+export { buildArchOf, type CudaOptions, openCuda } from "./cuda/open.ts";
 export { CudaEvent } from "./cuda/stream.ts";
 export { NativeBackend } from "./native_backend.ts";
 export { Owned, Scope } from "./owned.ts";
@@ -43,18 +43,32 @@ export interface CpuOptions {
   readonly library?: string;
   /** Path of an OpenBLAS, or `none`; by default the one that `findBlas` finds. */
   readonly blas?: string;
+  /**
+   * Build the library where the cache has none of these sources, and fetch an OpenBLAS for it, as `./build` does; false
+   * by default. A library that is named is taken as it is, and so is a BLAS.
+   */
+  readonly build?: boolean;
+  /** Is called with short lines on what is built or fetched. */
+  readonly onProgress?: (message: string) => void;
 }
 
 /**
  * Opens the native CPU library. The backend's threads end with `using`, or once nobody holds it.
  *
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
- * the level, or if the BLAS cannot be loaded. The message names every place tried and the mend.
+ * the level, or if the BLAS cannot be loaded. The message names every place tried and the command that helps.
  */
 export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
   const { threads, library, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;
-  const symbols = loadLibrary(await findLibrary(library));
-  const context = new NativeContext(symbols, { threads, level });
+  if (options.build) {
+    const { buildCpu, ensureBlas } = await import("./build/mod.ts");
+    const { onProgress, blas } = options;
+    await Promise.all([
+      namedLibrary("cpu", library) ?? buildCpu({ onProgress }),
+      blas ?? ensureBlas({ onProgress }),
+    ]);
+  }
+  const context = new NativeContext(await openCpuLibrary(library), { threads, level });
   if (options.blas !== undefined) {
     if (options.blas !== "none") context.loadBlas(options.blas);
     return new CpuBackend(context);
@@ -66,5 +80,5 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
 
 /** Instruction-set levels that this machine and the library have, lowest first. */
 export async function cpuLevels(options: Pick<CpuOptions, "library"> = {}): Promise<string[]> {
-  return supportedLevels(loadLibrary(await findLibrary(options.library)));
+  return supportedLevels(await openCpuLibrary(options.library));
 }

@@ -6,12 +6,13 @@ const root = new URL("../", import.meta.url);
 /** Rooms in the order of CONTRIBUTING's picture, each with the rooms that its files may import. */
 const ARROWS: { readonly [room: string]: readonly string[] } = {
   "mod.ts": ["lib"],
-  "build.ts": ["lib/errors.ts", "ffi"],
-  "experiments": ["lib/*.ts", "lib/*/mod.ts", "ffi/mod.ts", "build.ts"],
+  "build.ts": ["lib/errors.ts", "ffi/build"],
+  "experiments": ["lib/*.ts", "lib/*/mod.ts", "ffi/mod.ts", "ffi/build", "build.ts"],
   "ffi": [
     "lib/tensor.ts",
     "lib/dtype.ts",
     "lib/errors.ts",
+    "lib/cache.ts",
     "lib/backend.ts",
     "lib/decode.ts",
     "lib/filter/layer.ts",
@@ -88,7 +89,7 @@ Deno.test("every entry of the package, every task, and all that they import were
   const files = Object.values<string>(tasks).flatMap((line) =>
     line.match(/(?<=^| )[\w/]+\.ts(?= |$)/g) ?? []
   );
-  assert(entries.length >= 3 && files.includes("experiments/sweep.ts") && files.includes("build.ts"));
+  assert(entries.length >= 3 && files.includes("experiments/sweep.ts") && entries.includes("build.ts"));
   const wanted = [...entries, ...files, ...[...imports.values()].flat()];
   assertEquals([...new Set(wanted)].filter((file) => file.endsWith(".ts") && !imports.has(file)), []);
 });
@@ -135,6 +136,17 @@ Deno.test("lib/ and ffi/ import nothing from JSR and nothing outside the import 
     }
   }
   assertEquals(broken, []);
+});
+
+Deno.test("opening a library loads no build code: ffi/ imports ffi/build/ where it is asked to build", async () => {
+  let asked = 0;
+  for (const file of imports.keys()) {
+    if (!within(file, "ffi") || within(file, "ffi/build") || isHelper(file)) continue;
+    const text = await Deno.readTextFile(new URL(file, root));
+    assert(!/^(import|export) (?!type )[^"';]*from "[^"]*\/build\//m.test(text), file);
+    asked += text.match(/await import\("[^"]*\/build\/mod\.ts"\)/g)?.length ?? 0;
+  }
+  assertEquals(asked, 2);
 });
 
 Deno.test("imports make no cycles, types aside", async () => {

@@ -3,8 +3,7 @@ import type { Backend } from "../../lib/backend.ts";
 import type { CacheDType } from "../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { buildArchOf, openCpu, openCuda, openDriver } from "../../ffi/mod.ts";
-import { buildCpu, buildCuda, ensureBlas } from "../../build.ts";
+import { openCpu, openCuda } from "../../ffi/mod.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 
@@ -52,11 +51,9 @@ export function readBackend(values: FlagValues): BackendRequest {
   return { choice, threads, cacheDType, wgmma };
 }
 
-/** Opens the first GPU, and builds the library for it first where the cache has none and no other one is named. */
-async function openGpu(onProgress: (message: string) => void, wgmma = false): Promise<Backend> {
-  const { arch } = openDriver().device(0);
-  if (!Deno.env.get("TOKENFILTER_CUDA_LIBRARY")) await buildCuda({ archs: [buildArchOf(arch)], onProgress });
-  return await openCuda({ wgmma });
+/** Whether a library cannot be had: not built, not loaded, or no folder for it. */
+function isUnavailable(error: unknown): error is Error {
+  return error instanceof NativeLibraryError || error instanceof UsageError;
 }
 
 /**
@@ -68,21 +65,20 @@ async function openGpu(onProgress: (message: string) => void, wgmma = false): Pr
 export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
   const { choice, threads, wgmma } = request;
   if (choice === "reference") return new ReferenceBackend();
-  const onProgress = (message: string) => progress.line(message);
-  if (choice === "cuda") return await openGpu(onProgress, wgmma);
+  const building = { build: true, onProgress: (message: string) => progress.line(message) };
+  if (choice === "cuda") return await openCuda({ wgmma, ...building });
   if (choice === "auto") {
     try {
-      return await openGpu(onProgress);
+      return await openCuda(building);
     } catch (error) {
-      if (!(error instanceof NativeLibraryError)) throw error;
+      if (!isUnavailable(error)) throw error;
       progress.line(`${error.message.replace(/;.*/, "")}: going on with native code on the CPU.`);
     }
   }
   try {
-    await Promise.all([buildCpu({ onProgress }), ensureBlas({ onProgress })]);
-    return await openCpu(threads === undefined ? {} : { threads });
+    return await openCpu({ threads, ...building });
   } catch (error) {
-    if (!(error instanceof NativeLibraryError)) throw error;
+    if (!isUnavailable(error)) throw error;
     if (choice === "cpu") {
       throw new NativeLibraryError(`${error.message} (or use --backend reference, which is slow)`, {
         cause: error,

@@ -1,8 +1,8 @@
 /** `--backend cuda` and `auto` as a user asks for them, on a stand-in for the driver with the emulated kernels. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
-import { buildEmulated } from "../../build.ts";
-import { readTrace } from "../../ffi/build/table.ts";
+import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { readBuiltinText } from "../../lib/eval/mod.ts";
+import { readTrace } from "../build/table.ts";
 import { finish, withFolder } from "../testing.ts";
 import { readStdFlags } from "./std_flags.ts";
 

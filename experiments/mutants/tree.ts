@@ -1,5 +1,7 @@
 /** Mutation testing of a tree: draws mutants, judges them in copies, and counts. */
-import { buildCpu, buildEmulated, cacheDir, ensureBlas } from "../../build.ts";
+import { buildCpu, ensureBlas } from "../../build.ts";
+import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
+import { cacheDir } from "../../lib/cache.ts";
 import { readJson } from "../cli/files.ts";
 import { readStdFlags } from "../cli/std_flags.ts";
 import { listTree, type PackedFile } from "../gpu_pack/content.ts";

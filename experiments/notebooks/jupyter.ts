@@ -1,5 +1,5 @@
 /** Jupyter in a folder of its own in the project's cache: nothing of the user's Python or kernels is touched. */
-import { cacheDir, prepareCacheDir } from "../../build.ts";
+import { cacheDir, prepareCacheDir } from "../../lib/cache.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 /** A Python that has Jupyter. */
@@ -27,19 +27,19 @@ export interface JupyterOptions {
   readonly cache?: string;
 }
 
-const MEND = "install Python 3.10 or newer with pip (for example: apt-get install python3-venv python3-pip)";
+const FIX = "install Python 3.10 or newer with pip (for example: apt-get install python3-venv python3-pip)";
 
 /**
  * Finds the environment of these requirements and of this machine's `python3` in the cache, or makes it.
  *
- * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message says the mend.
+ * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message says the fix.
  */
 export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyter> {
   const { lab = false, onProgress = () => {}, run = runProgram, cache = cacheDir() } = options;
   const file = new URL(lab ? "requirements_lab.txt" : "requirements.txt", import.meta.url);
   const version = await run(["python3", "-c", "import sys; print(sys.version, sys.base_prefix)"]);
   if (!version?.success) {
-    throw new UsageError(`Cannot set up Jupyter: found no python3, expected one: ${MEND}`);
+    throw new UsageError(`Cannot set up Jupyter: found no python3, expected one: ${FIX}`);
   }
   const texts = await Promise.all(
     ["requirements.txt", "requirements_lab.txt"].map((name) =>
@@ -60,7 +60,7 @@ export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyt
     const flags = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"];
     const installed = await run([...pip, "install", ...flags, "-r", decodeURIComponent(file.pathname)]);
     if (!installed?.success) {
-      throw new UsageError(`Cannot set up Jupyter: pip said "${lastLine(installed?.stderr)}"; ${MEND}`);
+      throw new UsageError(`Cannot set up Jupyter: pip said "${lastLine(installed?.stderr)}"; ${FIX}`);
     }
     await Deno.rename(part, folder); // its programs are run as modules, which a new path does not harm
   } catch (error) {
@@ -79,7 +79,7 @@ async function makeEnvironment(folder: string, run: RunProgram): Promise<[string
   const pip = await run(["python3", "-m", "pip", "--version"]);
   if (bare?.success && pip?.success) return ["python3", "-m", "pip", "--python", `${folder}/bin/python`];
   const said = lastLine(bare?.success ? pip?.stderr : bare?.stderr);
-  throw new UsageError(`Cannot set up Jupyter: python3 said "${said}"; ${MEND}`);
+  throw new UsageError(`Cannot set up Jupyter: python3 said "${said}"; ${FIX}`);
 }
 
 function lastLine(text = ""): string {

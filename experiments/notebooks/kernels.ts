@@ -1,7 +1,7 @@
 /** What notebooks run on, built before they need it. */
 import { buildCpu, buildCuda, ensureBlas } from "../../build.ts";
 import { buildArchOf, openDriver } from "../../ffi/mod.ts";
-import { NativeLibraryError } from "../../lib/errors.ts";
+import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
 
 /**
  * Builds the CPU's library, and the GPU's where there is a GPU. Without one nothing is said: a notebook that looks for it
@@ -21,7 +21,7 @@ export async function prepareKernels(onProgress: (message: string) => void): Pro
   try {
     await buildCuda({ archs: [buildArchOf(arch)], onProgress });
   } catch (error) {
-    if (!(error instanceof NativeLibraryError)) throw error;
+    if (!(error instanceof NativeLibraryError || error instanceof UsageError)) throw error;
     onProgress(`no GPU in the notebooks: ${error.message.split("\n")[0]}`);
   }
 }

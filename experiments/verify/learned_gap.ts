@@ -10,7 +10,6 @@
  * `--unwrap` makes a hard-wrapped book look like what `tiny` was trained on: a paragraph a line, quotes and dashes in ASCII.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { buildCpu, ensureBlas } from "../../build.ts";
 import { openCpu } from "../../ffi/mod.ts";
 import { scoreSequence } from "../../lib/eval/mod.ts";
 import { createPruner, type Pruner } from "../../lib/methods/mod.ts";
@@ -25,8 +24,8 @@ if (!args.text) throw new TypeError("Cannot measure: expected --text FILE");
 const context = Number(args.context ?? 500), tokens = Number(args.tokens ?? 16000);
 const pruneRatio = Number(args["prune-ratio"] ?? 0.5);
 
-await Promise.all([buildCpu(), ensureBlas()]);
-const backend = await openCpu(args.threads === undefined ? {} : { threads: Number(args.threads) });
+const threads = args.threads === undefined ? undefined : Number(args.threads);
+const backend = await openCpu({ threads, build: true });
 const { llama, tokenizer, config, name, sha256 } = await loadModel(args.model ?? "tiny", backend);
 const text = await Deno.readTextFile(args.text);
 const ids = tokenizer.encode(args.unwrap ? unwrap(text) : text).slice(0, tokens);

@@ -2,6 +2,14 @@
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { KERNELS_URL } from "../sources.ts";
 
+/** Options of every build. */
+export interface BuildOptions {
+  /** Build even where the cache holds the result. */
+  readonly force?: boolean;
+  /** Is called with short lines on what is done, only where something has to be done. */
+  readonly onProgress?: (message: string) => void;
+}
+
 /** What became of a command. */
 export interface Finished {
   readonly success: boolean;
@@ -61,6 +69,41 @@ export async function findCompiler(): Promise<Compiler> {
     `Cannot build the native library: found ${tried}, expected a C++17 compiler; install g++ or clang++ ` +
       "(for example: apt-get install g++), or set CXX to one",
   );
+}
+
+/**
+ * Runs a compiler or linker.
+ *
+ * @param what What it works on, for messages.
+ * @returns What it printed.
+ * @throws {NativeLibraryError} If it fails; the message holds what it printed.
+ */
+export async function runCompiler(
+  what: string,
+  command: string,
+  args: readonly string[],
+  options: RunOptions,
+): Promise<string> {
+  const { success, stdout, stderr } = await run(command, args, options);
+  if (success) return stdout + stderr;
+  throw new NativeLibraryError(
+    `Cannot build the native library: the compiler failed on ${what}:\n${stdout}${stderr}`,
+  );
+}
+
+/** A linker's script, written as `exports`: the functions of the C ABI are seen from outside and nothing else is. */
+const EXPORTS = "{ global: tkf_*; local: *; };\n";
+
+/** Links what lies in a folder to a library; its bytes, and what the linker printed. */
+export async function link(
+  what: string,
+  command: string,
+  args: readonly string[],
+  work: string,
+): Promise<{ bytes: Uint8Array<ArrayBuffer>; output: string }> {
+  await Deno.writeTextFile(`${work}/exports`, EXPORTS);
+  const output = await runCompiler(what, command, [...args, "-o", "library"], { cwd: work });
+  return { bytes: await Deno.readFile(`${work}/library`), output };
 }
 
 /**

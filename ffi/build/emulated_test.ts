@@ -37,7 +37,7 @@ Deno.test({
     const result = await inChild(
       env,
       `
-      const { buildEmulated } = await load("build.ts");
+      const { buildEmulated } = await load("ffi/build/emulated_testing.ts");
       const steps = [];
       const build = async (options) => {
         await Deno.writeTextFile("${folder}/calls", "");
@@ -71,7 +71,8 @@ Deno.test({
       TOKENFILTER_CACHE: `${folder}/cache`,
       TOKENFILTER_EMULATED: "",
     };
-    const body = `const { buildEmulated } = await load("build.ts"); return (await buildEmulated()).path;`;
+    const body =
+      `const { buildEmulated } = await load("ffi/build/emulated_testing.ts"); return (await buildEmulated()).path;`;
     await Deno.writeTextFile(`${folder}/broken`, "rope/rope.cu");
     const { error } = await inChild(env, body);
     assertMatch(error, /^NativeLibraryError: .*failed on kernels\/rope\/rope\.cu:\nerror: broken/);

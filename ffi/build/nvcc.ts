@@ -1,6 +1,6 @@
 /** Finds CUDA's compiler, or fetches the pinned one from the Python package index that pip is set up with. */
+import { cacheDir, isMissing, prepareCacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { cacheDir, isMissing, prepareCacheDir } from "../cache.ts";
 import { run } from "./command.ts";
 
 /** Packages that make a compiler: nvcc, its code generator, headers, the static runtime, a disassembler. */

@@ -1,8 +1,8 @@
 /** Compiled objects in the cache, named by what they were compiled from. */
-import { NativeLibraryError } from "../../lib/errors.ts";
-import { cacheDir, isMissing, writeAtomically } from "../cache.ts";
-import { inParallel, run } from "./command.ts";
-import { includesOf, type Sources, unitKey, writeSources } from "./units.ts";
+import { cacheDir, isMissing, writeAtomically } from "../../lib/cache.ts";
+import type { Sources } from "../sources.ts";
+import { type BuildOptions, inParallel, runCompiler } from "./command.ts";
+import { includesOf, unitKey, writeSources } from "./units.ts";
 
 /** Objects that no build has used for so long are removed. */
 const KEEP_DAYS = 14;
@@ -14,22 +14,15 @@ export interface ObjectRecipe {
   /** Whatever decides the result beside the sources: the compiler's version, flags. */
   readonly key: unknown;
   readonly command: string;
-  readonly env?: Record<string, string>;
   /** Arguments for a unit; "-o" and the object's name follow. */
   args(unit: string): readonly string[];
 }
 
-/** An object, and what the compiler said when it was made. */
+/** An object, and what the compiler printed when it was made. */
 export interface BuiltObject {
   readonly unit: string;
   readonly path: string;
-  readonly said: string;
-}
-
-/** Options of {@linkcode buildObjects}. */
-export interface ObjectOptions {
-  readonly force?: boolean;
-  readonly onProgress?: (message: string) => void;
+  readonly output: string;
 }
 
 /** Folder of objects; made by the first build. */
@@ -42,14 +35,14 @@ function objectsDir(): string {
  *
  * @param work A folder that serves to compile in.
  * @returns In the order of `units`.
- * @throws {NativeLibraryError} If the compiler fails on one; the message holds what it said.
+ * @throws {NativeLibraryError} If the compiler fails on one; the message holds what it printed.
  */
 export async function buildObjects(
   sources: Sources,
   units: readonly string[],
   recipe: ObjectRecipe,
   work: string,
-  options: ObjectOptions = {},
+  options: BuildOptions = {},
 ): Promise<BuiltObject[]> {
   const { force = false, onProgress = () => {} } = options;
   await Deno.mkdir(objectsDir(), { recursive: true });
@@ -57,9 +50,9 @@ export async function buildObjects(
   const missing: { unit: string; path: string }[] = [];
   for (const unit of units) {
     const path = `${objectsDir()}/${await unitKey(sources, unit, recipe.key)}.o`;
-    const said = force ? undefined : await noted(path);
-    if (said === undefined) missing.push({ unit, path });
-    else found.set(unit, { unit, path, said });
+    const output = force ? undefined : await noted(path);
+    if (output === undefined) missing.push({ unit, path });
+    else found.set(unit, { unit, path, output });
   }
   if (missing.length > 0) {
     onProgress(`compiling ${missing.length} of ${units.length} files with ${recipe.compiler}`);
@@ -73,16 +66,10 @@ export async function buildObjects(
   await inParallel(missing, async ({ unit, path }) => {
     const object = `${unit.replaceAll("/", ".")}.o`;
     const args = [...recipe.args(unit), "-o", object];
-    const { success, stdout, stderr } = await run(recipe.command, args, { cwd: work, env: recipe.env });
-    const said = stdout + stderr;
-    if (!success) {
-      throw new NativeLibraryError(
-        `Cannot build the native library: the compiler failed on kernels/${unit}:\n${said}`,
-      );
-    }
-    await writeAtomically(`${path}.txt`, said);
+    const output = await runCompiler(`kernels/${unit}`, recipe.command, args, { cwd: work });
+    await writeAtomically(`${path}.txt`, output);
     await writeAtomically(path, await Deno.readFile(`${work}/${object}`));
-    found.set(unit, { unit, path, said });
+    found.set(unit, { unit, path, output });
     compiled += textLength(sources, unit);
     const seconds = (performance.now() - started) / 1000;
     const left = seconds / compiled * (total - compiled);
@@ -97,14 +84,14 @@ function textLength(sources: Sources, unit: string): number {
   return includesOf(sources, unit).reduce((sum, path) => sum + sources.get(path)!.length, 0);
 }
 
-/** What the compiler said of an object in the cache; marks it as used. */
+/** What the compiler printed for an object in the cache; marks it as used. */
 async function noted(path: string): Promise<string | undefined> {
   try {
-    const said = await Deno.readTextFile(`${path}.txt`);
+    const output = await Deno.readTextFile(`${path}.txt`);
     const now = new Date();
     await Deno.utime(path, now, now);
     await Deno.utime(`${path}.txt`, now, now);
-    return said;
+    return output;
   } catch (error) {
     if (isMissing(error)) return undefined;
     throw error;

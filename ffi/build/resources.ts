@@ -6,6 +6,7 @@ export interface KernelResources {
   readonly symbol: string;
   /** Such as "sm_90a". */
   readonly arch: string;
+  /** Registers a thread. */
   readonly registers: number;
   /** Bytes of shared memory of a fixed size. */
   readonly sharedBytes: number;
@@ -16,11 +17,11 @@ export interface KernelResources {
 }
 
 /** Reads the lines of `ptxas -v`. */
-export function parseResources(said: string): KernelResources[] {
+export function parseResources(output: string): KernelResources[] {
   const found: KernelResources[] = [];
   let symbol = "", arch = "", stackBytes = 0, spillBytes = 0;
   let own = false; // whether the properties that come next are the kernel's, not those of a function that it calls
-  for (const line of said.split("\n")) {
+  for (const line of output.split("\n")) {
     const entry = line.match(/Compiling entry function '([^']+)' for '([^']+)'/);
     if (entry) {
       [, symbol, arch] = entry as unknown as [string, string, string];

@@ -1,58 +1,5 @@
-/**
- * What the CUDA library is made of, and its emulated sibling: translation units, each with the headers that it
- * includes, so that a change compiles again what it touches and nothing else.
- */
-import { NativeLibraryError } from "../../lib/errors.ts";
-import { KERNELS_URL, sha256 } from "../sources.ts";
-
-/** Source texts by path, relative to `kernels/`. */
-export type Sources = ReadonlyMap<string, string>;
-
-/** Entry points that both libraries share, in one unit. */
-const ENTRIES = "common/cuda_entries.cpp";
-/** The emulator itself. */
-export const EMULATOR_UNITS: readonly string[] = [
-  "async",
-  "launch",
-  "machine",
-  "runtime",
-  "tensor_map",
-  "warp",
-  "wgmma",
-]
-  .map((name) => `testing/emulator/${name}.cpp`);
-
-/**
- * Reads all of `kernels/`.
- *
- * @throws {NativeLibraryError} If it lies on the network, where nobody lists files.
- */
-export async function readCudaSources(): Promise<Map<string, string>> {
-  if (KERNELS_URL.protocol !== "file:") {
-    throw new NativeLibraryError(
-      `Cannot build the CUDA library: found its sources at ${KERNELS_URL}, expected a checkout on disk`,
-    );
-  }
-  const sources = new Map<string, string>();
-  const visit = async (folder: string) => {
-    const entries = Array.from(Deno.readDirSync(new URL(folder || ".", KERNELS_URL)));
-    for (const { name, isDirectory } of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
-      const path = `${folder}${name}`;
-      if (isDirectory) await visit(`${path}/`);
-      else if (/\.(cu|cuh|cpp|h)$/.test(name)) {
-        sources.set(path, await Deno.readTextFile(new URL(path, KERNELS_URL)));
-      }
-    }
-  };
-  await visit("");
-  return sources;
-}
-
-/** Paths of the translation units of one of the two libraries. */
-export function unitsOf(sources: Sources, library: "cuda" | "emulated"): string[] {
-  const kernels = [...sources.keys()].filter((path) => path.endsWith(".cu"));
-  return [...kernels, ENTRIES, ...(library === "emulated" ? EMULATOR_UNITS : [])];
-}
+/** Translation units, each with the headers that it includes: a change compiles again what it touches, nothing else. */
+import { localIncludes, sha256, type Sources } from "../sources.ts";
 
 /**
  * A source file and all that it includes, directly or not, sorted. Files of the system are left out, and so are those
@@ -64,10 +11,7 @@ export function includesOf(sources: Sources, path: string): string[] {
     const text = sources.get(path);
     if (text === undefined || found.has(path)) return;
     found.add(path);
-    for (const [, name] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
-      const base = new URL(path, "file:///");
-      visit(new URL(name!, base).pathname.slice(1));
-    }
+    localIncludes(path, text).forEach(visit);
   };
   visit(path);
   return [...found].sort();

@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { includesOf, readCudaSources, unitKey, unitsOf } from "./units.ts";
+import { KERNELS_URL, readSources, UNITS } from "../sources.ts";
+import { EMULATED_UNITS } from "./emulated_testing.ts";
+import { includesOf, unitKey } from "./units.ts";
 
 const SOURCES = new Map([
   ["a/a.cu", '#include "a.cuh"\n#include <vector>\n  #  include "../common/x.h"\n// #include "b.h"\n'],
@@ -21,28 +23,20 @@ Deno.test("unitKey() changes with a header for the units that include it alone, 
   assertNotEquals(await unitKey(SOURCES, "b/b.cu", 1), await unitKey(SOURCES, "b/b.cu", 0));
 });
 
-Deno.test("unitsOf() takes every .cu file; the emulator belongs to the emulated library alone", async () => {
-  const sources = await readCudaSources();
-  const cuda = unitsOf(sources, "cuda"), emulated = unitsOf(sources, "emulated");
-  assert(cuda.includes("common/cuda_context.cu") && cuda.includes("common/cuda_entries.cpp"));
-  const kernels = [...sources.keys()].filter((path) => path.endsWith(".cu"));
-  assertEquals(cuda.filter((path) => path.endsWith(".cu")), kernels);
-  assertEquals(emulated.slice(0, cuda.length), cuda);
-  for (const path of emulated.slice(cuda.length)) {
-    assert(sources.has(path) && path.startsWith("testing/emulator/"), path);
-  }
-});
-
-Deno.test("includes of kernels/ name files that exist, so that a changed header is never missed", async () => {
-  const sources = await readCudaSources();
-  const missing: string[] = [];
-  for (const [path, text] of sources) {
-    for (const [, name] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
-      const target = new URL(name!, new URL(path, "file:///")).pathname.slice(1);
-      if (!sources.has(target)) missing.push(`${path} -> ${name}`);
+Deno.test("UNITS names every .cu file once; only the emulated library holds the emulator", async () => {
+  const found: string[] = [];
+  for (const folder of Deno.readDirSync(KERNELS_URL)) {
+    if (!folder.isDirectory) continue;
+    for (const { name } of Deno.readDirSync(new URL(folder.name, KERNELS_URL))) {
+      if (name.endsWith(".cu")) found.push(`${folder.name}/${name}`);
     }
   }
-  assertEquals(missing, []);
+  assertEquals(UNITS.cuda.filter((path) => path.endsWith(".cu")).toSorted(), found.sort());
+  const isTest = (path: string) => path.startsWith("testing/");
+  const emulated = await readSources(EMULATED_UNITS);
+  assert([...emulated.keys()].some(isTest));
+  const packed = [...await readSources(UNITS.cpu), ...await readSources(UNITS.cuda)];
+  assertEquals(packed.filter(([path]) => isTest(path)), []);
 });
 
 Deno.test("kernels neither wait nor allocate outside the named places, so that a step can be captured", async () => {
@@ -51,7 +45,7 @@ Deno.test("kernels neither wait nor allocate outside the named places, so that a
   // The context itself, the measurement of the machine, and the emulator's own runtime.
   const allowed = /^(common\/cuda_context\.cu|machine\/machine\.cu|testing\/emulator\/.*)$/;
   const found: string[] = [];
-  for (const [path, text] of await readCudaSources()) {
+  for (const [path, text] of await readSources(EMULATED_UNITS)) {
     if (allowed.test(path)) continue;
     for (const [, name] of text.matchAll(forbidden)) found.push(`${path}: ${name}`);
   }

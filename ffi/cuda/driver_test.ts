@@ -1,10 +1,10 @@
 /** The driver's wrapper on a stand-in for libcuda, compiled here: figures, ownership, and every way to fail. */
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import { buildEmulated } from "../../build.ts";
+import { buildEmulated } from "../build/emulated_testing.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
-import { openEmulatedLibrary } from "./emulated.ts";
+import { openEmulatedLibrary } from "./emulated_testing.ts";
 import { compiler, driverWith, fake, folder, memoryWith, withFakeDriver } from "./fake_driver_testing.ts";
 import { pieceBytes } from "./free_list.ts";
 import { openCuda } from "./open.ts";

@@ -1,13 +1,13 @@
 /** Everything that the driver gives out is given back, in an order that it allows, and not used afterwards. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { buildEmulated } from "../../build.ts";
+import { buildEmulated } from "../build/emulated_testing.ts";
 import { scoreSequence } from "../../lib/eval/sequence_score.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import { collectUntil } from "../collector_testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import { CudaMemory } from "./device_memory.ts";
-import { openEmulatedLibrary } from "./emulated.ts";
+import { openEmulatedLibrary } from "./emulated_testing.ts";
 import { driverWith, fake, leftOvers, memoryWith, withFakeDriver } from "./fake_driver_testing.ts";
 import { loadCudaLibrary, openCuda } from "./open.ts";
 import { filtering, ids, modelOn } from "./small_model/testing.ts";

@@ -2,17 +2,15 @@
  * Where the tests of the CUDA kernels run: on the emulator, or with `TOKENFILTER_TEST_DEVICE=cuda` (which
  * `deno task test:gpu` sets) on the first GPU: the same tests, with the same cases.
  */
-import { buildEmulated } from "../../build.ts";
-import { buildCuda } from "../build/cuda.ts";
+import { buildEmulated } from "../build/emulated_testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import type { CudaContext } from "./context.ts";
-import { openDriver } from "./driver.ts";
-import { type Emulated, openEmulatedLibrary, type ThreadOrder } from "./emulated.ts";
+import { type Emulated, openEmulatedLibrary, type ThreadOrder } from "./emulated_testing.ts";
 import type { DeviceMemory } from "./memory.ts";
-import { buildArchOf, openCuda } from "./open.ts";
+import { openCuda } from "./open.ts";
 import type { CudaSymbols } from "./symbols.ts";
 
-export { type Emulated, THREAD_ORDERS, type ThreadOrder } from "./emulated.ts";
+export { type Emulated, THREAD_ORDERS, type ThreadOrder } from "./emulated_testing.ts";
 
 /** A device under test. */
 export interface OpenDevice {
@@ -59,8 +57,7 @@ export async function openTestDevice(options: { readonly order?: ThreadOrder } =
 }
 
 async function openGpu(): Promise<OpenDevice> {
-  await buildCuda({ archs: [buildArchOf(openDriver().device(0).arch)] });
-  const backend = await openCuda({ reuse: false });
+  const backend = await openCuda({ reuse: false, build: true });
   const context = backend["context"] as CudaContext; // what a backend hides, tests may use
   return { symbols: context.symbols, memory: backend.memory, context, backend };
 }

@@ -1,9 +1,9 @@
 import { assertEquals } from "@std/assert";
 import { NativeContext } from "../../ffi/context.ts";
-import { findLibrary, loadLibrary } from "../../ffi/library.ts";
+import { openCpuLibrary } from "../../ffi/library.ts";
 import { STATUS } from "../../ffi/symbols.ts";
 
-const symbols = loadLibrary(await findLibrary());
+const symbols = await openCpuLibrary();
 const context = new NativeContext(symbols, { threads: 1 });
 
 type Argument = number | bigint | BufferSource | Deno.PointerObject | null;

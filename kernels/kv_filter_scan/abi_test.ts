@@ -1,11 +1,11 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { NativeContext } from "../../ffi/context.ts";
-import { findLibrary, loadLibrary } from "../../ffi/library.ts";
+import { openCpuLibrary } from "../../ffi/library.ts";
 import { STATUS, SYMBOLS } from "../../ffi/symbols.ts";
 import { createLayerState, learnedLayout } from "../../lib/filter/layer.ts";
 import { TokenFilter } from "../../lib/filter/token_filter.ts";
 
-const symbols = loadLibrary(await findLibrary());
+const symbols = await openCpuLibrary();
 const context = new NativeContext(symbols, { threads: 1 });
 
 type Argument = number | bigint | BufferSource | Deno.PointerObject | null;

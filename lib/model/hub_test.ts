@@ -147,7 +147,7 @@ Deno.test("obtainModel() removes what killed downloads left a day ago", async ()
   });
 });
 
-Deno.test("obtainModel() says how to mend a cache folder that cannot be written", async () => {
+Deno.test("obtainModel() says how to fix a cache folder that cannot be written", async () => {
   const file = await Deno.makeTempFile();
   try {
     const options = { cacheDir: `${file}/models`, endpoint: "http://127.0.0.1", run: noPython };

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { findCompiler, run } from "../../../ffi/build/command.ts";
-import { EMULATOR_UNITS } from "../../../ffi/build/units.ts";
+import { EMULATOR_UNITS } from "../../../ffi/build/emulated_testing.ts";
 
 const KERNELS = new URL("../../", import.meta.url);
 const IGNORE = Deno.build.os !== "linux" && Deno.build.os !== "darwin";

@@ -1,11 +1,12 @@
 import { assert, assertThrows } from "@std/assert";
-import { readCudaSources } from "../../../ffi/build/units.ts";
+import { EMULATED_UNITS } from "../../../ffi/build/emulated_testing.ts";
+import { readSources } from "../../../ffi/sources.ts";
 import { MUTANTS } from "./cases.ts";
 import { mutate } from "./run.ts";
 
 Deno.test("MUTANTS fit the sources as they are, and their tests exist", async () => {
   assert(MUTANTS.length >= 6);
-  const sources = await readCudaSources();
+  const sources = await readSources(EMULATED_UNITS);
   for (const mutant of MUTANTS) {
     const broken = new Map(sources);
     mutate(broken, mutant);
@@ -15,7 +16,7 @@ Deno.test("MUTANTS fit the sources as they are, and their tests exist", async ()
 });
 
 Deno.test("mutate() refuses a text that is not there", async () => {
-  const sources = await readCudaSources();
+  const sources = await readSources(EMULATED_UNITS);
   const mutant = { ...MUTANTS[0]!, from: "no such text" };
   assertThrows(() => mutate(sources, mutant), RangeError, "found the text 0 times, expected once");
 });

@@ -2,7 +2,7 @@
  * Builds every kernel that is broken on purpose, and fails unless a test notices each that passes on whole ones:
  * `deno run -A kernels/testing/mutants/run.ts [part of a name]`.
  */
-import { buildEmulated } from "../../../build.ts";
+import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { type Mutant, MUTANTS } from "./cases.ts";
 
 /** A test that ends in none of these has not come to an end by itself. */

@@ -61,7 +61,7 @@ export interface Emulated {
   setOrder(order: ThreadOrder, seed?: bigint): void;
 }
 
-/** Opens an emulated library. @param path as `buildEmulated` of `build.ts` gives it */
+/** Opens an emulated library. @param path as `buildEmulated` gives it */
 export function openEmulatedLibrary(path: string): Emulated {
   let symbols = opened.get(path);
   if (symbols === undefined) {

@@ -1,12 +1,11 @@
 /** The table of kernels in `kernels/README.md`: registers, shared memory, and the occupancy that follows. */
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { KERNELS_URL } from "../sources.ts";
-import { run } from "./command.ts";
-import { CUDA_ARCHS, type CudaManifest } from "./cuda.ts";
-import { type KernelResources, occupancy } from "./resources.ts";
+import { CUDA_ARCHS, type CudaManifest, type KernelResources } from "../../build.ts";
+import { run } from "../../ffi/build/command.ts";
+import { occupancy } from "../../ffi/build/resources.ts";
 
-const README = new URL("README.md", KERNELS_URL);
-const BEGIN = "<!-- kernels: begin, written by build.ts --cuda --table -->";
+const README = new URL("../../kernels/README.md", import.meta.url);
+const BEGIN = "<!-- kernels: begin, written by deno task build --cuda --table -->";
 const END = "<!-- kernels: end -->";
 
 /** The largest block that a kernel was launched with. */

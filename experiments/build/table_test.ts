@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { KERNELS_URL } from "../sources.ts";
+import { KERNELS_URL } from "../../ffi/sources.ts";
 import { formatTable, parseLaunches, shortName } from "./table.ts";
 
 Deno.test("shortName() leaves the kernel and its template arguments", () => {

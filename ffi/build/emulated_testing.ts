@@ -1,10 +1,23 @@
 /** Builds the CUDA library for the CPU: the same sources, on the emulator of `kernels/testing/emulator`. For tests. */
-import { NativeLibraryError } from "../../lib/errors.ts";
-import { cacheDir, isMissing, LIBRARY_SUFFIX, prepareCacheDir, writeAtomically } from "../cache.ts";
-import { LINUX_LINK_FLAGS, sha256 } from "../sources.ts";
-import { findCompiler, run } from "./command.ts";
+import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
+import { LIBRARY_SUFFIX } from "../cache.ts";
+import { LINUX_LINK_FLAGS, readSources, sha256, type Sources, UNITS } from "../sources.ts";
+import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { buildObjects } from "./objects.ts";
-import { readCudaSources, type Sources, unitKey, unitsOf } from "./units.ts";
+import { unitKey } from "./units.ts";
+
+/** Translation units of the emulator itself. */
+export const EMULATOR_UNITS: readonly string[] = [
+  "async",
+  "launch",
+  "machine",
+  "runtime",
+  "tensor_map",
+  "warp",
+  "wgmma",
+].map((name) => `testing/emulator/${name}.cpp`);
+/** Translation units of the emulated library. */
+export const EMULATED_UNITS: readonly string[] = [...UNITS.cuda, ...EMULATOR_UNITS];
 
 /** Kernels read vectors through pointers of other types, as device compilers allow: no strict aliasing. */
 const EMULATED_FLAGS: readonly string[] = [
@@ -23,13 +36,9 @@ const EMULATED_FLAGS: readonly string[] = [
 ];
 
 /** Options of {@linkcode buildEmulated}. */
-export interface EmulatedOptions {
-  /** Compile everything again. */
-  readonly force?: boolean;
+export interface EmulatedOptions extends BuildOptions {
   /** Changes the sources first: how tests break a kernel on purpose. */
   readonly patch?: (sources: Map<string, string>) => void;
-  /** Is told what goes on, in short lines, only where something has to be done. */
-  readonly onProgress?: (message: string) => void;
 }
 
 /** An emulated library that is ready to load. */
@@ -46,8 +55,7 @@ export interface EmulatedLibrary {
  * Builds `libtokenfilter_emulated`, unless the cache holds the build of these very sources, compiler and flags. Files
  * that did not change are not compiled again. Where `TOKENFILTER_EMULATED` names a library, it is that one.
  *
- * @throws {NativeLibraryError} If there is no compiler, or it fails (the message holds what it said), or the cache
- * folder takes no files.
+ * @throws {NativeLibraryError} If there is no compiler, or it fails (the message holds what it printed).
  */
 export async function buildEmulated(options: EmulatedOptions = {}): Promise<EmulatedLibrary> {
   const { force = false, patch, onProgress = () => {} } = options;
@@ -55,7 +63,7 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   if (given && patch === undefined) return { path: given, cached: true, warnings: "" };
   const compiler = await findCompiler();
   await prepareCacheDir();
-  const sources = await readCudaSources();
+  const sources = await readSources(EMULATED_UNITS);
   patch?.(sources);
   const flags = [...EMULATED_FLAGS, ...compiler.args]; // CXX has the last word
   const key = { compiler: compiler.command, version: compiler.version, flags };
@@ -69,7 +77,7 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   try {
     const objects = await buildObjects(
       sources,
-      unitsOf(sources, "emulated"),
+      EMULATED_UNITS,
       {
         compiler: compiler.version,
         key,
@@ -79,23 +87,15 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
       work,
       { force, onProgress },
     );
-    await Deno.writeTextFile(`${work}/exports`, "{ global: tkf_*; local: *; };\n");
-    const linked = await run(compiler.command, [
+    const { bytes, output } = await link("the emulated library", compiler.command, [
       ...compiler.args,
       "-shared",
       "-pthread",
       ...objects.map(({ path }) => path),
       ...(Deno.build.os === "linux" ? LINUX_LINK_FLAGS : []),
-      "-o",
-      "library",
-    ], { cwd: work });
-    if (!linked.success) {
-      throw new NativeLibraryError(
-        `Cannot build the native library: the compiler failed on the emulated library:\n${linked.stderr}`,
-      );
-    }
-    const warnings = objects.map(({ said }) => said).join("") + linked.stderr;
-    await writeAtomically(path, await Deno.readFile(`${work}/library`));
+    ], work);
+    const warnings = objects.map((object) => object.output).join("") + output;
+    await writeAtomically(path, bytes);
     await writeAtomically(`${path}.txt`, warnings);
     return { path, cached: false, warnings };
   } finally {
@@ -105,7 +105,7 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
 
 /** Named by all that decides its content, so that a library in use is never overwritten by another. */
 async function libraryName(sources: Sources, key: unknown): Promise<string> {
-  const units = unitsOf(sources, "emulated");
+  const units = EMULATED_UNITS;
   const keys = await Promise.all(units.map((unit) => unitKey(sources, unit, key)));
   const digest = await sha256(JSON.stringify([keys, LINUX_LINK_FLAGS]));
   return `libtokenfilter_emulated-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;

