@@ -2,7 +2,7 @@
  * `deno task mutants`: mutation testing of TypeScript and of the CPU kernels. See `deno task mutants --help`.
  * (Faults that are put by hand into CUDA kernels are `kernels/common/mutants/`.)
  */
-import { UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";

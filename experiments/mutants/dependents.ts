@@ -1,5 +1,5 @@
 /** Which tests a file can make fail, nearest first. */
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 
 /** For each module, the modules that import it, name it or start it. Paths from the root. */
 export type Importers = ReadonlyMap<string, ReadonlySet<string>>;

@@ -1,6 +1,6 @@
 /** Which mutants are made: of one scope, one a line at most, drawn by a seed; and those that are known to be equivalent. */
 import { createHash } from "node:crypto";
-import { UsageError } from "../../mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { listMutations, type Mutation } from "./operators.ts";
 
 /** A mutation of a file of the tree. */
