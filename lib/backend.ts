@@ -54,7 +54,7 @@ export interface LogitComparison {
   readonly baseNll: Float64Array<ArrayBuffer>;
   /** KL(first || second). */
   readonly kl: Float64Array<ArrayBuffer>;
-  /** 1 where both have the same largest logit (lowest index on ties). */
+  /** 1 where both have the same largest logit (lowest index on ties); 0 where one is NaN. */
   readonly agree: Uint8Array<ArrayBuffer>;
 }
 

@@ -1,4 +1,4 @@
-/** The cases of `embedding` and of `dequantize`. */
+/** The cases of `embedding` and of `dequantize`; the widest tables are large enough for several threads. */
 import type { DType } from "../../lib/dtype.ts";
 
 /** A table [vocabSize, hiddenSize] and the ids to look up. */
@@ -22,7 +22,7 @@ function casesOf(dtypes: readonly DType[], widths: readonly number[]): Embedding
 }
 
 export const EMBEDDING_CASES: readonly EmbeddingCase[] = [
-  ...casesOf(DENSE, [1, 31, 32, 33, 127]),
-  ...casesOf(BLOCKS_OF_32, [32, 96, 576]),
-  ...casesOf(BLOCKS_OF_256, [256, 512]),
+  ...casesOf(DENSE, [1, 31, 32, 33, 989]),
+  ...casesOf(BLOCKS_OF_32, [32, 96, 1056]),
+  ...casesOf(BLOCKS_OF_256, [256, 1024]),
 ];

@@ -61,6 +61,10 @@ Deno.test("compareLogits() on CUDA: a row with itself is 0 and agrees; ties go t
     device.on(hostTensor("i32", [2], new Int32Array(2))),
   );
   assertEquals([...found.agree], [1, 0]);
+  // A row with NaN agrees with nothing, not even itself.
+  const poisoned = device.on(hostTensor("f32", [3, 2], new Float32Array([NaN, 1, 1, NaN, 1, 2])));
+  const first = device.on(hostTensor("i32", [3], new Int32Array(3)));
+  assertEquals([...device.backend.compareLogits(poisoned, poisoned, first).agree], [0, 0, 1]);
   // Ties of threads of different warps, and rows of nothing but -Infinity or NaN.
   const row = new Float32Array(5 * 2000).fill(-1);
   for (const i of [1999, 1234, 567]) row[i] = 4;

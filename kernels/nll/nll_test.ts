@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../testing/inputs.ts";
 import { LOGITS_CASES } from "./cases.ts";
@@ -20,7 +21,7 @@ Deno.test("nll() and compareLogits() equal the reference on all cases, at every 
 });
 
 Deno.test("compareLogits() of a row with itself is 0 and agrees; ties go to the lowest index", async () => {
-  for (const backend of await openEveryWay()) {
+  for (const backend of [new ReferenceBackend(), ...await openEveryWay()]) {
     const logits = randomTensor([3, 1000], numbers(5));
     const targets = hostTensor("i32", [3], new Int32Array([0, 500, 999]));
     const same = backend.compareLogits(logits, logits, targets);
@@ -31,11 +32,15 @@ Deno.test("compareLogits() of a row with itself is 0 and agrees; ties go to the 
     const late = hostTensor("f32", [2, 3], new Float32Array([2, 1, 2, 1, 1, 2]));
     const found = backend.compareLogits(tied, late, hostTensor("i32", [2], new Int32Array(2)));
     assertEquals([...found.agree], [1, 0]);
+    // A row with NaN agrees with nothing, not even itself.
+    const poisoned = hostTensor("f32", [3, 2], new Float32Array([NaN, 1, 1, NaN, 1, 2]));
+    const none = backend.compareLogits(poisoned, poisoned, hostTensor("i32", [3], new Int32Array(3)));
+    assertEquals([...none.agree], [0, 0, 1]);
   }
 });
 
 Deno.test("nll() takes minus infinity, far logits and NaN as arithmetic does", async () => {
-  for (const backend of await openEveryWay()) {
+  for (const backend of [new ReferenceBackend(), ...await openEveryWay()]) {
     const vocabSize = 2500;
     const logits = unwritten([4, vocabSize]), x = f32Data(logits);
     x.fill(-Infinity);

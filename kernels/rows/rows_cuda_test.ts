@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
@@ -70,6 +70,22 @@ Deno.test("storeRows() on CUDA rounds as the reference does and touches no other
     }
   }
   assertEquals(runs, 7 * 3);
+});
+
+Deno.test("storeRows() on CUDA keeps NaN a NaN whatever its bits", async () => {
+  const bits = [0x7F800001, 0xFF800001, 0x7FBFFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F80FFFF];
+  const x = hostTensor(
+    "f32",
+    [5, 7],
+    new Float32Array(Uint32Array.from({ length: 35 }, (_, i) => bits[i % 7]!).buffer),
+  );
+  const device = await openDevice();
+  for (const dtype of FLOATS) {
+    const out = device.backend.alloc(dtype, [5, 7]);
+    device.backend.storeRows(device.on(x), out, 0);
+    const found = device.values(device.backend.dequantize(out));
+    assert(found.every(Number.isNaN), `${dtype}: ${found}`);
+  }
 });
 
 Deno.test("rowNorms() on CUDA equals the reference on all cases, for huge and tiny rows too", async () => {

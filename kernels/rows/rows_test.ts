@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openCpu } from "../../ffi/mod.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
@@ -91,6 +91,23 @@ Deno.test("storeRows() rounds as the reference does, touches no other row, at ev
     }
   }
   assertEquals(runs, backends.length * 7 * 3);
+});
+
+Deno.test("storeRows() keeps NaN a NaN whatever its bits", async () => {
+  const bits = [0x7F800001, 0xFF800001, 0x7FBFFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F80FFFF];
+  const x = hostTensor(
+    "f32",
+    [5, 7],
+    new Float32Array(Uint32Array.from({ length: 35 }, (_, i) => bits[i % 7]!).buffer),
+  );
+  for (const backend of await openEveryWay()) {
+    for (const dtype of FLOATS) {
+      const out = emptyTensor(dtype, [5, 7]);
+      backend.storeRows(x, out, 0);
+      const found = f32Data(backend.dequantize(out));
+      assert(found.every(Number.isNaN), `${backend.description}, ${dtype}: ${found}`);
+    }
+  }
 });
 
 Deno.test("rowNorms() equals the reference on all cases, for huge and tiny rows too, at every level", async () => {

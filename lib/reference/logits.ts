@@ -28,13 +28,13 @@ export function compareLogits(base: Tensor, other: Tensor, targets: Tensor): Log
     const first = summarise(a), second = summarise(b);
     let kl = 0;
     for (let i = 0; i < width; i++) {
-      const logP = a[i]! - first.logSum;
-      kl += Math.exp(logP) * (logP - (b[i]! - second.logSum));
+      const logP = a[i]! - first.logSum, share = Math.exp(logP);
+      if (share !== 0) kl += share * (logP - (b[i]! - second.logSum)); // what both rule out adds nothing
     }
     result.kl[row] = kl;
     result.nll[row] = second.logSum - b[target(row)]!;
     result.baseNll[row] = first.logSum - a[target(row)]!;
-    result.agree[row] = first.best === second.best ? 1 : 0;
+    result.agree[row] = first.best === second.best && first.best >= 0 ? 1 : 0;
   }
   return result;
 }
@@ -52,11 +52,11 @@ function rowsAndTargets(logits: Tensor, targets: Tensor) {
   return { rows, width, target };
 }
 
-/** Largest entry (lowest index on ties) and log of the sum of exponentials. */
+/** Index of the largest entry (the lowest on ties, -1 where one is NaN), and log of the sum of exponentials. */
 function summarise(line: Float32Array): { best: number; logSum: number } {
   let best = 0;
   for (let i = 1; i < line.length; i++) if (line[i]! > line[best]!) best = i;
   let sum = 0;
   for (const value of line) sum += Math.exp(value - line[best]!);
-  return { best, logSum: line[best]! + Math.log(sum) };
+  return { best: line.some(Number.isNaN) ? -1 : best, logSum: line[best]! + Math.log(sum) };
 }
