@@ -8,8 +8,10 @@ import {
   assertThrows,
 } from "@std/assert";
 import { inChild } from "../kernels/testing/child.ts";
+import { numbers, randomTensor, unwritten } from "../kernels/testing/inputs.ts";
 import { cacheDir } from "../lib/cache.ts";
 import { NativeLibraryError } from "../lib/errors.ts";
+import { f32Data } from "../lib/tensor.ts";
 import { findCompiler, run } from "./build/command.ts";
 import { manifestPath } from "./cache.ts";
 import { CUDA_SYMBOLS } from "./cuda/symbols.ts";
@@ -173,6 +175,29 @@ Deno.test("openCpu() describes itself in one line, and takes level and BLAS from
     description,
     /^cpu: (x86-64-v2|base), 1 thread, built-in matrix product \(TOKENFILTER_BLAS=none\)$/,
   );
+});
+
+Deno.test({
+  name: "cpuLevels() are all that the processor has",
+  ignore: `${Deno.build.os}-${Deno.build.arch}` !== "linux-x86_64", // where it says what it has
+  fn: async () => {
+    const flags = (await Deno.readTextFile("/proc/cpuinfo")).match(/^flags\s*: (.*)$/m)![1]!.split(" ");
+    const has = (...names: string[]) => names.every((name) => flags.includes(name));
+    const avx2 = has("avx2", "fma", "f16c"),
+      avx512 = avx2 && has("avx512f", "avx512bw", "avx512dq", "avx512vl");
+    assertEquals(await cpuLevels(), ["base", ...avx2 ? ["avx2"] : [], ...avx512 ? ["avx512"] : []]);
+  },
+});
+
+Deno.test("every level has kernels of its own: each adds in an order of its own", async () => {
+  const levels = await cpuLevels(), next = numbers(1);
+  const x = randomTensor([1, 4096], next), weight = randomTensor([64, 4096], next);
+  const sums = await Promise.all(levels.map(async (level) => {
+    const out = unwritten([1, 64]);
+    (await openCpu({ level, threads: 1, blas: "none" })).linear(x, weight, out);
+    return f32Data(out).join();
+  }));
+  assertEquals(new Set(sums).size, levels.length);
 });
 
 Deno.test({

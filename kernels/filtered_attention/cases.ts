@@ -18,8 +18,11 @@ export interface AttentionCase {
   readonly headDim: number;
   readonly dtype: "f32" | "f16" | "bf16";
   readonly recent: number;
-  /** `ties`: all keys are equal; `zeros`: some queries, keys and values are 0; `outliers`: some are large. */
-  readonly data: "plain" | "outliers" | "ties" | "zeros";
+  /**
+   * `ties`: all keys are equal; `zeros`: some queries, keys and values are 0; `outliers`: some are large; `peak`: the
+   * middle key's scores are more than 127 powers of two above or below all others, further than a float's exponent.
+   */
+  readonly data: "plain" | "outliers" | "ties" | "zeros" | "peak";
 }
 
 const BASE: AttentionCase = {
@@ -61,6 +64,8 @@ function* list(): Generator<AttentionCase> {
   // Keys cut into stretches, and a group larger than a register block.
   yield { ...BASE, tokens: 1500, phase: "decode", keep: "all", dtype: "bf16", headDim: 80 };
   yield { ...BASE, tokens: 1500, phase: "chunk", keep: "all", numKvHeads: 1, group: 1 };
+  yield { ...BASE, tokens: 1500, phase: "decode", keep: "all", data: "peak" };
+  yield { ...BASE, tokens: 1500, phase: "chunk", keep: "all", numKvHeads: 1, group: 1, data: "peak" };
   yield { ...BASE, tokens: 600, phase: "decode", keep: "all", numKvHeads: 1, group: 71, headDim: 16 };
 }
 
@@ -132,7 +137,11 @@ export function attentionArgs(c: AttentionCase): AttentionArgs {
     return normal() * (data === "outliers" && at % 5 === 2 ? 20 : 1);
   };
   const tie = Array.from({ length: row }, normal);
-  const key = data === "ties" ? (index: number) => tie[index % row]! : value(row);
+  const key = {
+    ties: (index: number) => tie[index % row]!,
+    peak: (index: number) => normal() * (Math.floor(index / row) === tokens >> 1 ? 400 : 1),
+    ...{ plain: value(row), outliers: value(row), zeros: value(row) },
+  }[data];
   const positions = (list: readonly number[], spare: number) =>
     hostTensor("i32", [list.length + spare], Int32Array.from([...list, ...Array(spare).fill(-9)]));
   const rows = (list: readonly number[], f: (index: number) => number) =>

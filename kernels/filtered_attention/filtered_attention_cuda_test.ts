@@ -32,7 +32,7 @@ function sizes(tensor: Tensor, rows = tensor.shape[0]!): { value: number; norm: 
 
 /** The type's bar; where values and scores are large, what it allows of them (see filtered_attention_test.ts). */
 function tolerance(c: AttentionCase, a: AttentionArgs): number {
-  if (c.data !== "outliers") return BAR[c.dtype];
+  if (c.data !== "outliers" && c.data !== "peak") return BAR[c.dtype];
   const keys = Math.max(sizes(a.keys, a.numKeys).norm, sizes(a.recentKeys, a.numRecent).norm);
   const values = Math.max(sizes(a.values, a.numKeys).value, sizes(a.recentValues, a.numRecent).value);
   return (BAR[c.dtype] + 1.5e-7 * sizes(a.queries).norm * keys * a.scale) * values;
@@ -75,5 +75,5 @@ Deno.test("attention() on CUDA equals the reference on all cases", async () => {
       runs++;
     }
   });
-  assertEquals(runs, 5 * 234);
+  assertEquals(runs, 5 * 236);
 });

@@ -13,7 +13,7 @@ import {
 import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
-import { advance, countFlips, expectSame, REFERENCE } from "./testing.ts";
+import { advance, countFlips, expectSame, expectState, float64Exactness, REFERENCE } from "./testing.ts";
 
 const LEVELS = await cpuLevels();
 const open = (level: string, threads = 2) => openCpu({ level, threads, blas: "none" });
@@ -136,24 +136,37 @@ Deno.test("kvFilterScan() refuses rows and tensors that are not there, before it
 });
 
 Deno.test("kvFilterScan() stops before a token that is not finite, and can go on", async () => {
-  const c = filterCase(0);
-  const width = c.input.keys.data.length / c.tokens, bad = 5;
-  assert(c.tokens > bad + 1);
-  const keys: HostTensor = { ...c.input.keys, data: c.input.keys.data.slice() };
-  keys.data[bad * width] = keys.dtype === "f32" ? Infinity : 0xFFFF;
-  for (const level of LEVELS) {
-    const backend = await open(level);
-    const state = createLayerState(c.spec), output = createScanOutput(c.tokens);
-    assertThrows(
-      () => backend.kvFilterScan(c.spec, state, { ...c.input, keys }, 0, c.tokens, output),
-      KernelError,
-      `not finite at token ${bad}`,
-    );
-    assertEquals(state.numbers[SLOT.seen], bad);
-    advance(() => backend, c, state, output, bad, c.tokens, c.tokens);
-    const whole = createScanOutput(c.tokens);
-    advance(() => backend, c, createLayerState(c.spec), whole, 0, c.tokens, c.tokens);
-    for (let t = bad; t < c.tokens; t++) expectSame(level, t, output, whole);
+  // Anchors that take in every token go ahead of the decisions, and have to be taken back; others follow them.
+  const cases = Array.from({ length: NUM_FILTER_CASES }, (_, i) => filterCase(i)).filter((c) =>
+    c.spec.threshold !== "topk" && c.spec.headDim > 1 && c.spec.gamma > 0 && c.tokens > 40
+  );
+  const chosen = [
+    cases.find(({ spec }) => spec.fusion !== "learned" && spec.absorb === "all")!,
+    cases.find(({ spec }) => spec.absorb === "kept")!,
+    cases.find(({ spec }) => spec.fusion === "learned")!,
+  ];
+  for (const c of chosen) {
+    const width = c.input.keys.data.length / c.tokens, bad = 5;
+    const keys: HostTensor = { ...c.input.keys, data: c.input.keys.data.slice() };
+    keys.data[bad * width] = keys.dtype === "f32" ? Infinity : 0xFFFF;
+    for (const level of LEVELS) {
+      const backend = await open(level), name = `${level}, ${c.name}`;
+      const state = createLayerState(c.spec), output = createScanOutput(c.tokens);
+      advance(() => backend, c, state, output, 0, 2, 2); // the first token makes the anchors, whatever they were
+      assertThrows(
+        () => backend.kvFilterScan(c.spec, state, { ...c.input, keys }, 2, c.tokens - 2, output),
+        KernelError,
+        `not finite at token ${bad}`,
+      );
+      assertEquals(state.numbers[SLOT.seen], bad, name);
+      const expected = createLayerState(c.spec), whole = createScanOutput(c.tokens);
+      advance(() => REFERENCE, c, expected, whole, 0, bad, c.tokens);
+      if (c.spec.fusion === "learned") backend.kvFilterObserve(c.spec, state, c.outcomes.slice(2, bad)); // all kept
+      expectState(name, state, expected, float64Exactness(c));
+      advance(() => backend, c, state, output, bad, c.tokens, c.tokens);
+      advance(() => REFERENCE, c, expected, whole, bad, c.tokens, c.tokens);
+      for (let t = bad; t < c.tokens; t++) expectSame(name, t, output, whole, float64Exactness(c).decision);
+    }
   }
 });
 

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { openCpu } from "../../ffi/mod.ts";
+import { cpuLevels, openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
@@ -29,6 +29,19 @@ Deno.test("rope() equals the reference on all cases, at every level", async () =
     }
   });
   assertEquals(runs, backends.length * 3 * 5 * 3);
+});
+
+Deno.test("rope() of many rows is the same on three threads as on one", async () => {
+  const x = randomTensor([4000, 3, 64], numbers(1));
+  const positions = hostTensor("i32", [4000], Int32Array.from({ length: 4000 }, (_, i) => 7 * i));
+  for (const level of await cpuLevels()) {
+    const [one, three] = await Promise.all([1, 3].map(async (threads) => {
+      const out = { ...x, data: x.data.slice() };
+      (await openCpu({ level, threads, blas: "none" })).rope(out, positions, 1e4);
+      return f32Data(out);
+    }));
+    assertNear(one!, three!, 0, level);
+  }
 });
 
 Deno.test("rope() refuses an odd head size and a theta that is not positive", async () => {
