@@ -1,0 +1,101 @@
+/** What differs between two digests. */
+import type { Facet } from "./summarize.ts";
+
+/** A digest of behaviour: the content of its file. */
+export interface Digest {
+  readonly format: 1;
+  /** Platform and instruction-set level of the native code: digests of others are not compared. */
+  readonly level: string;
+  /** What some runs need and a machine may lack. */
+  readonly has: readonly string[];
+  /** What computed; another one may round differently. */
+  readonly madeWith: { readonly [tool: string]: string };
+  /** Facets of every run, by its name. */
+  readonly runs: { readonly [name: string]: { readonly [facet: string]: Facet } };
+}
+
+/** One difference. */
+export interface Difference {
+  readonly run: string;
+  readonly facet: string;
+  /** The first part of the facet that differs; "" = the facet itself. */
+  readonly path: string;
+  readonly before: string;
+  readonly after: string;
+}
+
+/** Relative and absolute difference of two numbers that counts as rounding. */
+const ROUNDING = { relative: 1e-3, absolute: 1e-6 };
+
+/**
+ * Differences of two lists of runs, one a facet.
+ *
+ * @param rounded Whether numbers may differ by rounding; hashes of their digits are not compared then.
+ */
+export function compareRuns(before: Digest["runs"], after: Digest["runs"], rounded: boolean): Difference[] {
+  const differences: Difference[] = [];
+  for (const run of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    const a = before[run], b = after[run];
+    if (a === undefined || b === undefined) {
+      const [was, is] = [a, b].map((facets) => facets === undefined ? "no such run" : "a run");
+      differences.push({ run, facet: "", path: "", before: was!, after: is! });
+      continue;
+    }
+    for (const facet of new Set([...Object.keys(a), ...Object.keys(b)])) {
+      const found = firstDifference(a[facet], b[facet], rounded);
+      if (found !== undefined) differences.push({ run, facet, ...found });
+    }
+  }
+  return differences;
+}
+
+function firstDifference(
+  a: Facet | undefined,
+  b: Facet | undefined,
+  rounded: boolean,
+  path = "",
+): Omit<Difference, "run" | "facet"> | undefined {
+  if (!isTree(a) || !isTree(b) || Array.isArray(a) !== Array.isArray(b)) {
+    return isSame(a, b, rounded) ? undefined : { path, before: show(a, b), after: show(b, a) };
+  }
+  for (const part of new Set([...Object.keys(a), ...Object.keys(b)])) {
+    const found = firstDifference(a[part], b[part], rounded, path === "" ? part : `${path} ${part}`);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function isTree(facet: Facet | undefined): facet is { readonly [part: string]: Facet } {
+  return typeof facet === "object" && facet !== null;
+}
+
+/** Numbers that come from arithmetic, and hashes, in a text. */
+const DECIMAL = /-?\d+\.\d+(?:e[-+]?\d+)?/g, HASH = /#[0-9a-f]{12}/g;
+
+function isSame(a: Facet | undefined, b: Facet | undefined, rounded: boolean): boolean {
+  if (a === b) return true;
+  if (!rounded || a === undefined || b === undefined) return false;
+  if (typeof a === "number" && typeof b === "number") return isNear(a, b);
+  if (typeof a !== "string" || typeof b !== "string") return false;
+  const frame = (text: string) => text.replaceAll(HASH, "#").replaceAll(DECIMAL, "0").replaceAll(/ +/g, " ");
+  const numbers = (text: string) => (text.match(DECIMAL) ?? []).map(Number);
+  const others = numbers(b);
+  return frame(a) === frame(b) && numbers(a).every((x, i) => isNear(x, others[i]!));
+}
+
+function isNear(a: number, b: number): boolean {
+  return Math.abs(a - b) <= ROUNDING.absolute + ROUNDING.relative * Math.max(Math.abs(a), Math.abs(b));
+}
+
+/** Longest part of a value that is shown. */
+const MAX_SHOWN = 160;
+
+/** A value, or the part of it from where it leaves another one. */
+function show(facet: Facet | undefined, other: Facet | undefined): string {
+  if (facet === undefined) return "nothing";
+  const text = JSON.stringify(facet), beside = JSON.stringify(other) ?? "";
+  let at = 0;
+  while (at < text.length && text[at] === beside[at]) at++;
+  const from = text.length <= MAX_SHOWN ? 0 : Math.max(0, at - 60), to = from + MAX_SHOWN;
+  return `${from > 0 ? "…" : ""}${text.slice(from, to)}${to < text.length ? "…" : ""}`;
+}
