@@ -21,8 +21,15 @@ import {
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 /** The exit code where too few were noticed, or the list is out of date. */
 const EXIT_FAILED = 1;
-const DEFAULTS = { scope: SCOPES.join(","), seed: "1", count: "300", least: "0.95", limit: "120" } as const;
-const TEXTS = ["scope", "seed", "count", "jobs", "least", "limit"] as const;
+const DEFAULTS = {
+  scope: SCOPES.join(","),
+  seed: "1",
+  count: "300",
+  least: "0.95",
+  limit: "120",
+  tests: "20",
+} as const;
+const TEXTS = ["scope", "seed", "count", "jobs", "least", "limit", "tests"] as const;
 const SWITCHES = ["all", "list", "json", "quiet", "help"] as const;
 /** Outcomes between two lines of progress where there is no terminal. */
 const LINE_EVERY = 10;
@@ -46,6 +53,8 @@ Exit code 0: enough were noticed; 1: too few, or the list is out of date, or a t
       share of the valid ones that must be noticed (${DEFAULTS.least})
   --limit SECONDS
       what a test file may take before that counts as noticed, until it has passed once (${DEFAULTS.limit})
+  --tests N
+      test files to run for a mutant, the nearest ones (${DEFAULTS.tests})
   --jobs N
       mutants at once, each in a copy of its own (half the cores and at least 2)
   --list
@@ -69,7 +78,7 @@ function readFlags(args: readonly string[]): Asked | "help" {
   const values = parseOwnFlags(args, TEXTS, SWITCHES);
   if (values.help) return "help";
   const number = (
-    name: "count" | "jobs" | "least" | "limit",
+    name: "count" | "jobs" | "least" | "limit" | "tests",
     text: string,
     expected: string,
     most = Infinity,
@@ -82,7 +91,7 @@ function readFlags(args: readonly string[]): Asked | "help" {
   if (values.all && values.count !== undefined) {
     throw new UsageError("Cannot use --count beside --all: expected one of them");
   }
-  const { scope, seed, count, least, limit } = { ...DEFAULTS, ...values };
+  const { scope, seed, count, least, limit, tests } = { ...DEFAULTS, ...values };
   const jobs = values.jobs ?? String(Math.max(2, navigator.hardwareConcurrency >> 1));
   return {
     scope: scope.split(","),
@@ -90,6 +99,7 @@ function readFlags(args: readonly string[]): Asked | "help" {
     count: values.all ? Infinity : number("count", count, "a number of mutants"),
     least: number("least", least, "a share from 0 to 1", 1),
     limit: number("limit", limit, "whole seconds"),
+    tests: number("tests", tests, "a number of test files"),
     jobs: number("jobs", jobs, "a number of mutants at once"),
     list: values.list,
     json: values.json,
@@ -111,20 +121,20 @@ async function judge(
 ): Promise<{ outcomes: Outcome[]; broken: string[] }> {
   const progress = new Progress(asked.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
   await buildLibraries((message) => progress.line(message));
-  progress.start();
-  let survived = 0;
+  const counts = { noticed: 0, survived: 0, invalid: 0 };
   const broken = await judgeSample(sample, asked, signal, (outcome) => {
     outcomes.push(outcome);
-    if (outcome.result === "survived") {
-      survived++;
+    counts[outcome.result]++;
+    if (outcome.result === "survived" && !asked.json) {
       progress.clear();
-      if (!asked.json) writeLine(Deno.stdout, `survived: ${describe(outcome.mutant)}`);
+      writeLine(Deno.stdout, `survived: ${describe(outcome.mutant)}`);
     }
-    const all = sample.mutants.length, share = outcomes.length / all;
-    const label = `${outcomes.length} of ${all}, ${survived} survived`;
-    progress.bar(share, label);
-    if (!progress.isTerminal && outcomes.length % LINE_EVERY === 0) {
-      progress.line(`${label}, ${progress.eta(share)}`);
+    const done = counts.noticed + counts.survived, all = sample.mutants.length - counts.invalid;
+    if (done === 0) return progress.start(); // types are checked
+    const label = `${done} of ${all}, ${counts.survived} survived`;
+    progress.bar(done / all, label);
+    if (!progress.isTerminal && done % LINE_EVERY === 0) {
+      progress.line(`${label}, ${progress.eta(done / all)}`);
     }
   });
   progress.clear();

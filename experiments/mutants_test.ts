@@ -1,12 +1,15 @@
 /** `deno task mutants`: its operators, what it draws, and what it says of a small tree. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { UsageError } from "../mod.ts";
 import { main } from "./mutants.ts";
 import { findKernelTests, findTests } from "./mutants/dependents.ts";
 import { drawMutants, findStale, isMutableTypeScript, listMutants } from "./mutants/draw.ts";
 import { listMutations } from "./mutants/operators.ts";
+import { findMistyped } from "./mutants/run.ts";
 import { drawSample, judgeSample } from "./mutants/tree.ts";
-import { withFolder } from "./testing.ts";
+import { Workplace } from "./mutants/workplace.ts";
+import { readStdFlags } from "./cli/std_flags.ts";
+import { listFolder, runTask, withFolder } from "./testing.ts";
 
 /** `before → after` of all mutations of a text, and that each makes the text it says. */
 async function changes(path: string, source: string): Promise<string[]> {
@@ -123,18 +126,28 @@ Deno.test("findTests() puts the nearest first, and findKernelTests() those of th
     ["lib/a.ts", new Set(["lib/b.ts", "ffi/a_test.ts", "lib/c_test.ts", "lib/a_test.ts"])],
     ["lib/b.ts", new Set(["lib/b_test.ts"])],
   ]);
-  assertEquals(findTests("lib/a.ts", importers), [
+  assertEquals(findTests("lib/a.ts", importers, 9), [
     "lib/a_test.ts",
     "lib/c_test.ts",
     "lib/b_test.ts",
     "ffi/a_test.ts",
   ]);
   assertEquals(
-    findTests("lib/a.ts", importers, new Map([["lib/c_test.ts", 60]])),
+    findTests("lib/a.ts", importers, 9, new Map([["lib/c_test.ts", 60]])),
     ["lib/a_test.ts", "lib/b_test.ts", "ffi/a_test.ts", "lib/c_test.ts"],
   );
-  const paths = ["ffi/x_test.ts", "kernels/a/a_test.ts", "kernels/b/b_test.ts", "kernels/b/b_cuda_test.ts"];
-  assertEquals(findKernelTests("kernels/b/b.cpp", paths), [
+  assertEquals(findTests("lib/a.ts", importers, 2, new Map([["lib/a_test.ts", 60]])), [
+    "lib/a_test.ts",
+    "lib/c_test.ts",
+  ]);
+  const paths = [
+    "ffi/x_test.ts",
+    "kernels/a/a_test.ts",
+    "kernels/b/b_test.ts",
+    "kernels/b/b_cuda_test.ts",
+    "ffi/y_test.ts",
+  ];
+  assertEquals(findKernelTests("kernels/b/b.cpp", paths, 3), [
     "kernels/b/b_test.ts",
     "kernels/a/a_test.ts",
     "ffi/x_test.ts",
@@ -176,26 +189,17 @@ Deno.test("mutants that a test fails on are noticed, others are told; listed one
   withFolder(async (root) => {
     const equivalent = { file: "lib/a.ts", source: "if (x < 0) return 0;", before: "x < 0", after: "x <= 0" };
     await makeTree(root, [equivalent, { ...equivalent, source: "gone" }]);
-    const asked = {
-      scope: ["lib/a.ts:3", "lib/a.ts:4", "lib/a.ts"],
-      seed: "1",
-      count: 9,
-      limit: 60,
-      jobs: 2,
-    };
+    const asked = { scope: ["lib/a.ts:3", "lib/a.ts:4"], seed: "1", count: 9, limit: 60, jobs: 2, tests: 9 };
     const found = new Map<string, string>();
-    const judge = async (scope: string[]) => {
-      const sample = await drawSample({ ...asked, scope }, root);
-      const broken = await judgeSample(
-        sample,
-        asked,
-        new AbortController().signal,
-        ({ mutant: { before, after }, result }) => found.set(`${before} → ${after}`, result),
-      );
-      assertEquals(broken, []);
-      return sample;
-    };
-    assertEquals((await judge(["lib/a.ts:3", "lib/a.ts:4"])).equivalent, 1);
+    const sample = await drawSample(asked, root);
+    assertEquals([sample.equivalent, sample.stale.length], [1, 0]);
+    const { signal } = new AbortController();
+    const broken = await judgeSample(sample, asked, signal, ({ mutant: { before, after }, result, by }) => {
+      found.set(`${before} → ${after}`, result);
+      assertEquals(by, result === "noticed" ? "lib/a_test.ts" : "");
+    });
+    assertEquals(broken, []);
+    assertEquals(found.get("return x; → return (x) + 1;"), undefined); // of another line
     assertEquals(found.get("x < 0 → x >= 0"), "noticed");
     assertEquals(found.get("if (x < 0) → if (false)"), "noticed");
     assertEquals(found.get("x < 0 → x <= 0"), undefined);
@@ -206,10 +210,106 @@ Deno.test("mutants that a test fails on are noticed, others are told; listed one
     ]);
   }));
 
+Deno.test("a test that fails without a mutant notices nothing, and one that does not end notices the mutant", () =>
+  withFolder(async (root) => {
+    await makeTree(root, []);
+    await Deno.writeTextFile(`${root}/lib/b_test.ts`, `import "./a.ts"; Deno.test("b", () => { throw 1; });`);
+    await Deno.writeTextFile(
+      `${root}/lib/a_test.ts`,
+      `import { clip } from "./a.ts"; Deno.test("clip()", () => { for (let i = 0; clip(i) !== 100; i += 70); });`,
+    );
+    assert((await new Deno.Command("git", { args: ["add", "."], cwd: root }).output()).success);
+    const asked = { scope: ["lib/a.ts:4"], seed: "1", count: 9, limit: 5, jobs: 1, tests: 9 };
+    const found = new Map<string, string>();
+    const sample = await drawSample(asked, root), { signal } = new AbortController();
+    const mutants = ["if (true)", "101"].map((text) =>
+      sample.mutants.findLast(({ after }) => after === text)!
+    );
+    const broken = await judgeSample(
+      { ...sample, mutants },
+      asked,
+      signal,
+      ({ mutant: { after }, result }) => {
+        found.set(after, result);
+      },
+    );
+    assertEquals(found, new Map([["if (true)", "survived"], ["101", "noticed"]]));
+    assertEquals(broken, ["lib/b_test.ts"]);
+  }));
+
+Deno.test("findMistyped() finds what does not type-check, not what is left unused", () =>
+  withFolder(async (root) => {
+    await makeTree(root, []);
+    const source = `import { clip } from "./a.ts";
+export function f(x: number | string): number {
+  if (typeof x === "string") return 0;
+  clip(x);
+  return x;
+}
+`;
+    await Deno.writeTextFile(`${root}/lib/c.ts`, source);
+    const place = await makePlace(root, [
+      "deno.json",
+      "lib/a.ts",
+      "lib/c.ts",
+      ".std/npm.json",
+      ".std/npm.lock",
+    ]);
+    const mutants = await listMutants(["lib/c.ts"], ["lib/c.ts"], () => Promise.resolve(source));
+    const mistyped = await findMistyped(mutants, place, await readStdFlags());
+    assertEquals([...mistyped].map(({ after }) => after), [
+      ...["if (true)", "if (false)", 'typeof x !== "string"'],
+    ]);
+  }));
+
+/** A copy of some files, in the same folder. */
+function makePlace(root: string, paths: readonly string[]): Promise<Workplace> {
+  const tree = paths.map((to) => ({ from: `${root}/${to}`, to }));
+  return Workplace.make(`${root}/place`, { tree, cache: root, denoDir: root });
+}
+
+Deno.test("a workplace runs commands in its copy, and ends all that they have started", () =>
+  withFolder(async (root) => {
+    await Deno.writeTextFile(`${root}/a.txt`, "text");
+    const place = await makePlace(root, ["a.txt"]);
+    const { success, said, timedOut, seconds } = await place.run([
+      "sh",
+      "-c",
+      "cat a.txt; sleep 0.3; cat b.txt",
+    ], 60);
+    assert(!success && !timedOut);
+    assertMatch(said, /^text.*b\.txt/s);
+    assert(seconds >= 0.3 && seconds < 60, `${seconds}`);
+
+    const slow = await place.run(["sh", "-c", "(sleep 2; touch late) & wait"], 0.5);
+    assert(!slow.success && slow.timedOut);
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    assert(!listFolder(place.root).includes("late"));
+
+    const stopped = place.run(["sleep", "50"], 60);
+    place.stop();
+    assertEquals((await stopped).timedOut, false);
+    assert((await stopped).seconds < 40);
+  }));
+
+Deno.test("mutants --list says which it would make", async () => {
+  const { code, stdout } = await runTask(
+    "mutants",
+    "--list",
+    "--scope",
+    "lib/nearest.ts:11",
+    "--least",
+    "0.5",
+  );
+  assertEquals(code, 0);
+  assertMatch(stdout, /^lib\/nearest\.ts:11: i \* width → i \/ width$/m);
+});
+
 Deno.test("mutants refuses what it does not know, in one line", async () => {
   for (
     const [args, words] of [
       [["--count", "0"], "--count"],
+      [["--count", "1.5"], "--count"],
       [["--least", "2"], "--least"],
       [["--all", "--count", "3"], "--all"],
       [["--scope", "nowhere"], "nowhere"],

@@ -80,13 +80,15 @@ interface Dependency {
 }
 
 /**
- * Tests of a TypeScript file: by steps in the graph, then those beside it, then by name.
+ * The nearest tests of a TypeScript file: by steps in the graph, then those beside it, then by name.
  *
- * @param seconds What tests take, as far as it is known: twice as long counts like one step more.
+ * @param most How many.
+ * @param seconds What tests take, as far as it is known: one that takes twice as long comes as if one step farther.
  */
 export function findTests(
   file: string,
   importers: Importers,
+  most: number,
   seconds: ReadonlyMap<string, number> = new Map(),
 ): string[] {
   const steps = new Map([[file, 0]]), queue = [file];
@@ -99,22 +101,26 @@ export function findTests(
   }
   const folder = file.replace(/[^/]*$/, ""), room = file.split("/")[0]!;
   const ranks = new Map([...steps].map(([test, away]) => {
-    if (test === file.replace(".ts", "_test.ts")) return [test, 0];
-    const place = (test.startsWith(`${room}/`) ? 0 : OTHER_ROOM) - (test.startsWith(folder) ? 0.5 : 0);
-    return [test, away + place + Math.max(0, Math.log2(seconds.get(test) ?? 1))];
+    if (test === file.replace(".ts", "_test.ts")) return [test, -Infinity];
+    return [
+      test,
+      away + (test.startsWith(`${room}/`) ? 0 : OTHER_ROOM) - (test.startsWith(folder) ? 0.5 : 0),
+    ];
   }));
-  const rank = (test: string) => ranks.get(test)!;
-  return [...steps.keys()].filter((path) => path.endsWith("_test.ts"))
-    .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+  const by = (rank: (test: string) => number) => (a: string, b: string) =>
+    rank(a) - rank(b) || (a < b ? -1 : 1);
+  return [...steps.keys()].filter((path) => path.endsWith("_test.ts")).sort(by((test) => ranks.get(test)!))
+    .slice(0, most)
+    .sort(by((test) => ranks.get(test)! + Math.max(0, Math.log2(seconds.get(test) ?? 1))));
 }
 
-/** Tests of a source of the CPU library: those of its folder, of all kernels, then those of its wrapper. */
-export function findKernelTests(file: string, paths: readonly string[]): string[] {
+/** The nearest tests of a source of the CPU library: those of its folder, of all kernels, then those of its wrapper. */
+export function findKernelTests(file: string, paths: readonly string[], most: number): string[] {
   const folder = file.replace(/[^/]*$/, "");
   const rank = (test: string) => test.startsWith(folder) ? 0 : test.startsWith("kernels/") ? 1 : 2;
   return paths.filter((path) =>
     /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt|simt|mutants/.test(path)
-  ).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+  ).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)).slice(0, most);
 }
 
 /** Sources that the CPU library is made of: what its two translation units include. */

@@ -22,6 +22,8 @@ export interface Run {
   readonly flags: readonly string[];
   /** Seconds that a test file may take while nothing is known of it. */
   readonly limit: number;
+  /** Test files to run for a mutant, at most. */
+  readonly tests: number;
   readonly signal: AbortSignal;
   /** Seconds of test files that passed. */
   readonly passed: Map<string, number>;
@@ -129,21 +131,23 @@ export class Judge {
 
   /** Tests of a file: `FILE` itself stands for the examples of its documentation. */
   #tests({ file }: Mutant, source: string): string[] {
-    if (!file.endsWith(".ts")) return findKernelTests(file, this.#run.paths);
-    const tests = findTests(file, this.#run.importers, this.#run.passed);
+    if (!file.endsWith(".ts")) return findKernelTests(file, this.#run.paths, this.#run.tests);
+    const tests = findTests(file, this.#run.importers, this.#run.tests, this.#run.passed);
     return /^\s*\* ```ts$/m.test(source) ? [...tests.slice(0, 1), file, ...tests.slice(1)] : tests;
   }
 
   async #test(test: string): Promise<"passed" | "failed" | "took too long"> {
     const known = this.#run.passed.get(test);
-    const limit = known === undefined ? this.#run.limit : Math.max(LEAST_LIMIT, PATIENCE * known);
+    const limit = known === undefined
+      ? this.#run.limit
+      : Math.max(Math.min(LEAST_LIMIT, this.#run.limit), PATIENCE * known);
     const { success, seconds, timedOut } = await this.#place.run([
       ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", "--preload=.std/strict_assert.ts"],
       ...(test.endsWith("_test.ts") ? [] : ["--doc"]),
       ...this.#run.flags,
       test,
     ], limit);
-    if (success) this.#run.passed.set(test, Math.max(seconds, known ?? 0));
+    if (success) this.#run.passed.set(test, seconds);
     return success ? "passed" : timedOut ? "took too long" : "failed";
   }
 

@@ -29,6 +29,8 @@ export interface Asked {
   readonly count: number;
   /** Seconds for a test file of which nothing is known. */
   readonly limit: number;
+  /** Test files to run for a mutant, at most. */
+  readonly tests: number;
   readonly jobs: number;
 }
 
@@ -74,7 +76,7 @@ async function findDenoDir(): Promise<string> {
  */
 export async function judgeSample(
   { mutants, tree }: Sample,
-  { jobs, limit }: Asked,
+  { jobs, limit, tests }: Asked,
   signal: AbortSignal,
   onOutcome: (outcome: Outcome) => void,
 ): Promise<string[]> {
@@ -94,7 +96,7 @@ export async function judgeSample(
     mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
     const queue = mutants.filter((mutant) => !mistyped.has(mutant));
     await Promise.all(places.map(async (place) => {
-      const judge = new Judge(place, { paths, importers, flags, limit, signal, passed, broken });
+      const judge = new Judge(place, { paths, importers, flags, limit, tests, signal, passed, broken });
       for (let mutant = queue.shift(); mutant !== undefined && !signal.aborted; mutant = queue.shift()) {
         const outcome = await judge.judge(mutant);
         if (outcome !== undefined) onOutcome(outcome);
