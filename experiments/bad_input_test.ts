@@ -7,6 +7,7 @@ import { main as filter } from "./filter.ts";
 import { main as score } from "./score.ts";
 import { main as sweep } from "./sweep.ts";
 import { listFolder, runTask, withFolder } from "./testing.ts";
+import { NEEDS_LINUX, unless } from "../lib/testing.ts";
 
 const tiny = new URL("../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
 
@@ -177,8 +178,7 @@ Deno.test("filter names what is wrong with its input", () =>
   }));
 
 Deno.test({
-  name: "explainError() says in one line that a device is full",
-  ignore: Deno.build.os !== "linux",
+  ...unless(NEEDS_LINUX, "explainError() says in one line that a device is full"),
   fn: () => {
     using full = Deno.openSync("/dev/full", { write: true });
     try {

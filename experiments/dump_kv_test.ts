@@ -17,6 +17,7 @@ model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, gguf
 model.load_state_dict(weights)
 model.save_pretrained(out)
 `;
+import { unless } from "../lib/testing.ts";
 const PACKAGES = ["torch", "transformers", "safetensors", "gguf", "accelerate"];
 
 /** Why the script cannot run here; undefined where it can. */
@@ -37,13 +38,8 @@ async function runPython(...args: string[]): Promise<void> {
   assert(success, new TextDecoder().decode(stderr));
 }
 
-const why = obstacle();
-
 Deno.test({
-  name: `dump_kv.py writes a dump that filter decides as the model's own layer${
-    why === undefined ? "" : ` (${why})`
-  }`,
-  ignore: why !== undefined,
+  ...unless(obstacle(), "dump_kv.py writes a dump that filter decides as the model's own layer"),
   fn: () =>
     withFolder(async (folder) => {
       const text = "It was a dark night, and the rain fell upon the roofs of the town without ceasing. "

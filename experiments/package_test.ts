@@ -1,5 +1,6 @@
 /** The package as it would be published: what is in it, and that a project elsewhere can use it. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { NOT_ON_WINDOWS, unless } from "../lib/testing.ts";
 import { finish, type Finished, withFolder } from "./testing.ts";
 
 const ROOT = new URL("../", import.meta.url);
@@ -127,8 +128,10 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
   }));
 
 Deno.test({
-  name: "a project that imports the packed files over http builds them, and runs README's program",
-  ignore: Deno.build.os === "windows",
+  ...unless(
+    NOT_ON_WINDOWS,
+    "a project that imports the packed files over http builds them, and runs README's program",
+  ),
   fn: () =>
     withFolder(async (folder) => {
       await using server = Deno.serve(

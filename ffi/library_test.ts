@@ -18,6 +18,7 @@ import { CUDA_SYMBOLS } from "./cuda/symbols.ts";
 import { buildCommand, findLibrary, loadLibrary } from "./library.ts";
 import { cpuLevels, openCpu } from "./mod.ts";
 import { ABI_VERSION, SYMBOLS } from "./symbols.ts";
+import { NEEDS_LINUX, NOT_ON_WINDOWS, unless } from "../lib/testing.ts";
 
 /** `threads()` in a child. Threads of a pool bear the name of the one that made them, the runtime's own bear others. */
 const THREADS = `
@@ -133,8 +134,7 @@ Deno.test("openCpu() refuses unknown levels, thread counts and a BLAS that is no
 });
 
 Deno.test({
-  name: "openCpu({ build: true }) builds what is not there, once, and opens it",
-  ignore: Deno.build.os === "windows",
+  ...unless(NOT_ON_WINDOWS, "openCpu({ build: true }) builds what is not there, once, and opens it"),
   fn: async () => {
     const folder = await Deno.makeTempDir(), CXX = `${folder}/c++`, TOKENFILTER_CACHE = `${folder}/cache`;
     const { path } = await findLibrary("cpu");
@@ -178,8 +178,10 @@ Deno.test("openCpu() describes itself in one line, and takes level and BLAS from
 });
 
 Deno.test({
-  name: "cpuLevels() are all that the processor has",
-  ignore: `${Deno.build.os}-${Deno.build.arch}` !== "linux-x86_64", // where it says what it has
+  ...unless(
+    `${Deno.build.os}-${Deno.build.arch}` !== "linux-x86_64" && "needs /proc/cpuinfo of x86-64",
+    "cpuLevels() are all that the processor has",
+  ),
   fn: async () => {
     const flags = (await Deno.readTextFile("/proc/cpuinfo")).match(/^flags\s*: (.*)$/m)![1]!.split(" ");
     const has = (...names: string[]) => names.every((name) => flags.includes(name));
@@ -201,8 +203,7 @@ Deno.test("every level has kernels of its own: each adds in an order of its own"
 });
 
 Deno.test({
-  name: "openCpu() ends a backend's threads once nobody holds it",
-  ignore: Deno.build.os !== "linux", // where threads can be counted
+  ...unless(NEEDS_LINUX, "openCpu() ends a backend's threads once nobody holds it"),
   fn: async () => {
     const { most, left, description } = await inChild(
       {},
@@ -226,8 +227,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "openCpu() ends a backend's threads after `using`, and refuses any use then",
-  ignore: Deno.build.os !== "linux", // where threads can be counted
+  ...unless(NEEDS_LINUX, "openCpu() ends a backend's threads after `using`, and refuses any use then"),
   fn: async () => {
     const result = await inChild(
       {},
@@ -291,8 +291,7 @@ Deno.test("openCpu() works in Workers, and outlives one that was the first to op
 });
 
 Deno.test({
-  name: "a library that made a context stays loaded: its threads may outlive the handle",
-  ignore: Deno.build.os !== "linux", // where what is loaded can be read
+  ...unless(NEEDS_LINUX, "a library that made a context stays loaded: its threads may outlive the handle"),
   fn: async () => {
     const loaded = await inChild(
       {},

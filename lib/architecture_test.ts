@@ -42,7 +42,11 @@ const LIB_ARROWS: { readonly [folder: string]: readonly string[] } = {
 const OUTPUTS = ["results", "build", "artifacts"];
 
 const imports = new Map<string, string[]>();
-for await (const file of sourceFiles("")) imports.set(file, await importsOf(file));
+const tests: string[] = [];
+for await (const file of sourceFiles("")) {
+  if (file.endsWith("_test.ts")) tests.push(file);
+  else imports.set(file, await importsOf(file));
+}
 
 async function* sourceFiles(folder: string): AsyncGenerator<string> {
   for await (const entry of Deno.readDir(new URL(folder, root))) {
@@ -50,7 +54,7 @@ async function* sourceFiles(folder: string): AsyncGenerator<string> {
     if (entry.isDirectory) {
       if (/^(\.|node_modules$)/.test(entry.name) || OUTPUTS.includes(path)) continue;
       yield* sourceFiles(`${path}/`);
-    } else if (entry.name.endsWith(".ts") && !entry.name.endsWith("_test.ts")) yield path;
+    } else if (entry.name.endsWith(".ts")) yield path;
   }
 }
 
@@ -184,4 +188,15 @@ Deno.test("source files stay under 400 lines", async () => {
     const lines = (await Deno.readTextFile(new URL(file, root))).split("\n").length;
     assert(lines <= 400, `"${file}" has ${lines} lines: split it where a second idea begins`);
   }
+});
+
+Deno.test("a test that is not run says why: unless() of lib/testing.ts puts the reason in its name", async () => {
+  const silent: string[] = [];
+  for (const file of [...tests, ...imports.keys()].filter((file) => file !== "lib/testing.ts")) {
+    const text = await Deno.readTextFile(new URL(file, root));
+    if (/^ *(Deno\.test\.ignore|(Deno\.test\(\{.*)?\bignore\b *[:,}])/m.test(text)) silent.push(file);
+  }
+  assert(tests.length > 100, `${tests.length}`);
+  // a child's test, left out to be counted
+  assertEquals(silent, ["experiments/test_gpu_test.ts"]);
 });

@@ -5,8 +5,7 @@ import { readBuiltinText } from "../../lib/eval/mod.ts";
 import { readTrace } from "../build/table.ts";
 import { finish, withFolder } from "../testing.ts";
 import { readStdFlags } from "./std_flags.ts";
-
-const IGNORE = Deno.build.os !== "linux";
+import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 
 /** Losses of a text's tokens, and what was said meanwhile. */
 async function score(
@@ -27,9 +26,10 @@ async function score(
 }
 
 Deno.test({
-  name:
+  ...unless(
+    NEEDS_LINUX,
     "--backend auto takes a GPU where there is one, with the library that is named, and else says why not",
-  ignore: IGNORE,
+  ),
   fn: () =>
     withFolder(async (folder) => {
       const driver = `${folder}/libcuda.so`, text = `${folder}/text`;

@@ -11,8 +11,7 @@ const python = (await runProgram(["python3", "-m", "pip", "--version"]))?.succes
 /** A test that needs python3 with pip. */
 function test(name: string, fn: (folder: string) => Promise<void>): void {
   Deno.test({
-    name: `${name}${python ? "" : ": not run, found no python3 with pip"}`,
-    ignore: !python,
+    ...unless(!python && "found no python3 with pip", name),
     fn: () => withFolder(fn),
   });
 }
@@ -80,6 +79,7 @@ client.kc = SimpleNamespace(iopub_channel=SimpleNamespace(get_msg=get_msg))
 asyncio.run(client._async_poll_output_msg("own", cell, 0))
 print(json.dumps([output.text for output in cell.outputs]))
 `;
+import { unless } from "../../lib/testing.ts";
 
 test("execute.py gives a cell its own messages alone, those after its idle too", async () => {
   const { python } = await ensureJupyter();

@@ -1,6 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
-import { Figure, findChromium, renderImages } from "../../lib/plot/mod.ts";
+import { Figure, renderImages } from "../../lib/plot/mod.ts";
+import { NO_CHROMIUM } from "../../lib/plot/figure/testing.ts";
 import { shrinkSvg } from "./svg.ts";
+import { unless } from "../../lib/testing.ts";
 
 Deno.test("shrinkSvg() says a shared style once and keeps a rare one where it is", () => {
   const point = (x: number) =>
@@ -19,12 +21,8 @@ Deno.test("shrinkSvg() leaves a drawing alone that has nothing to share", () => 
   assertEquals(shrinkSvg("<svg><g/></svg>"), "<svg><g/></svg>");
 });
 
-const chromium = findChromium() !== undefined;
 Deno.test({
-  name: `shrinkSvg() makes a real scatter plot smaller by four tenths, points and all${
-    chromium ? "" : ": not run, found no Chromium"
-  }`,
-  ignore: !chromium,
+  ...unless(NO_CHROMIUM, "shrinkSvg() makes a real scatter plot smaller by four tenths, points and all"),
   async fn() {
     const x = Array.from({ length: 200 }, (_, i) => i);
     const trace = {

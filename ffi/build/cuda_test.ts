@@ -5,8 +5,7 @@ import { buildCommand } from "../library.ts";
 import { CUDA_ARCHS } from "../sources.ts";
 import { buildEmulated } from "./emulated_testing.ts";
 import { oldestDriver } from "./nvcc.ts";
-
-const IGNORE = Deno.build.os !== "linux";
+import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 
 /** A folder with stand-ins for nvcc (of a version, that says something of each file) and for g++. */
 async function fakeTools(
@@ -52,8 +51,10 @@ const BUILD = `
 const build = (options: object) => BUILD.replace("OPTIONS", JSON.stringify(options));
 
 Deno.test({
-  name: "buildCuda() compiles for what it is asked for, notes each kernel's registers, and builds once",
-  ignore: IGNORE,
+  ...unless(
+    NEEDS_LINUX,
+    "buildCuda() compiles for what it is asked for, notes each kernel's registers, and builds once",
+  ),
   fn: async () => {
     const { folder, env } = await fakeTools("13.0.88", SPILLS.replaceAll("4 bytes", "0 bytes"));
     const first = await inChild(env, build({}));
@@ -84,8 +85,10 @@ Deno.test({
 });
 
 Deno.test({
-  name: "buildCuda() refuses kernels that spill or lose speed with the pinned nvcc, and warns with another",
-  ignore: IGNORE,
+  ...unless(
+    NEEDS_LINUX,
+    "buildCuda() refuses kernels that spill or lose speed with the pinned nvcc, and warns with another",
+  ),
   fn: async () => {
     const pinned = await fakeTools("13.0.88", SPILLS);
     const { error } = await inChild(pinned.env, build({}));
@@ -110,8 +113,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "buildCuda() names an nvcc that is too old, and what pip says where there is none",
-  ignore: IGNORE,
+  ...unless(NEEDS_LINUX, "buildCuda() names an nvcc that is too old, and what pip says where there is none"),
   fn: async () => {
     const { folder, env } = await fakeTools("12.4.99", "");
     const old = await inChild(env, build({}));
@@ -127,8 +129,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "openCuda({ build: true }) builds for the device at hand, once, and opens it",
-  ignore: IGNORE,
+  ...unless(NEEDS_LINUX, "openCuda({ build: true }) builds for the device at hand, once, and opens it"),
   fn: async () => {
     const { folder, env } = await fakeTools("13.0.88", "");
     const stand = {

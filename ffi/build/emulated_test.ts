@@ -1,7 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { inChild } from "../../kernels/testing/child.ts";
-
-const IGNORE = Deno.build.os === "windows";
+import { NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
 
 /** A stand-in for g++: notes what it compiles in "calls", and writes the unit's name where -o points. */
 async function fakeCompiler(folder: string): Promise<string> {
@@ -25,8 +24,10 @@ if [ -f "${folder}/broken" ] && [ "$unit" = "$(cat "${folder}/broken")" ]; then 
 }
 
 Deno.test({
-  name: "buildEmulated() compiles again what a change touches, and nothing where nothing changed",
-  ignore: IGNORE,
+  ...unless(
+    NOT_ON_WINDOWS,
+    "buildEmulated() compiles again what a change touches, and nothing where nothing changed",
+  ),
   fn: async () => {
     const folder = await Deno.makeTempDir();
     const env = {
@@ -61,9 +62,10 @@ Deno.test({
 });
 
 Deno.test({
-  name:
+  ...unless(
+    NOT_ON_WINDOWS,
     "buildEmulated() passes on what a failing compiler says, keeps what was compiled, and obeys the environment",
-  ignore: IGNORE,
+  ),
   fn: async () => {
     const folder = await Deno.makeTempDir();
     const env = {

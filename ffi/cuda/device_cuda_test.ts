@@ -10,8 +10,7 @@ import type { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
 import { openCuda } from "./open.ts";
 import { type OpenDevice, openTestDevice, testsOnGpu } from "./testing.ts";
-
-const onGpu = testsOnGpu();
+import { unless } from "../../lib/testing.ts";
 
 /** Registers a test that a GPU alone can pass. */
 function testOnGpu(
@@ -19,8 +18,7 @@ function testOnGpu(
   work: (device: OpenDevice & { memory: CudaMemory }) => void | Promise<void>,
 ): void {
   Deno.test({
-    name: `${name} (needs a GPU)`,
-    ignore: !onGpu,
+    ...unless(!testsOnGpu() && "needs a GPU: deno task test:gpu", name),
     fn: async () => await work(await openTestDevice() as OpenDevice & { memory: CudaMemory }),
   });
 }

@@ -1,12 +1,12 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { inChild } from "../../kernels/testing/child.ts";
 import { openEmulated, openTestDevice, testsOnGpu } from "./testing.ts";
+import { unless } from "../../lib/testing.ts";
 
 const onGpu = testsOnGpu();
 
 Deno.test({
-  name: `the CUDA kernels on a GPU${onGpu ? "" : " (not run here: that is what deno task test:gpu does)"}`,
-  ignore: !onGpu,
+  ...unless(!onGpu && "needs a GPU: deno task test:gpu", "the CUDA kernels on a GPU"),
   fn: async () => {
     const { backend, memory, symbols } = await openTestDevice({ order: "shuffled" });
     assertMatch(memory.description, /sm_\d+/);
@@ -23,10 +23,7 @@ Deno.test("CudaBackend.useWgmma() says whether the device has it, and never turn
 });
 
 Deno.test({
-  name: `CudaBackend.useWgmma() turns on wgmma on sm_90 alone${
-    onGpu ? " (not on a GPU: that has one number)" : ""
-  }`,
-  ignore: onGpu,
+  ...unless(onGpu && "a GPU has one number", "CudaBackend.useWgmma() turns on wgmma on sm_90 alone"),
   fn: async () => {
     const { symbols } = await openEmulated();
     try {

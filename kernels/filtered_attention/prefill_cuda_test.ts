@@ -15,6 +15,7 @@ import { inEveryOrder } from "../testing/device.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./cuda_cases.ts";
 import { BAR, difference, packBuffers } from "./cuda_testing.ts";
+import { unless } from "../../lib/testing.ts";
 
 /** A prefill of a case: its tensors on the host, as the call wants them. */
 interface Prefill {
@@ -294,7 +295,7 @@ Deno.test("tkf_attention_prefill shows NaN and infinity to the queries that see 
   assert(reached > 400 && spared > 400, `${reached} reached, ${spared} spared`);
 });
 
-const WGMMA = hasWgmma(await openTestDevice());
+const NO_WGMMA = !hasWgmma(await openTestDevice()) && "needs the emulator or sm_90";
 
 /** A prefill with NaN and infinity among the values that only some queries see. */
 function withSpecialValues(c: BatchCase): Prefill {
@@ -307,9 +308,7 @@ function withSpecialValues(c: BatchCase): Prefill {
 }
 
 Deno.test({
-  name:
-    "tkf_attention_prefill by wgmma equals the reference over many key tiles (needs the emulator or sm_90)",
-  ignore: !WGMMA,
+  ...unless(NO_WGMMA, "tkf_attention_prefill by wgmma equals the reference over many key tiles"),
   fn: async () => {
     const tokens = testsOnGpu() ? [989, 300] : [420, 150], turns = testsOnGpu() ? 20 : 1;
     let runs = 0;
@@ -336,9 +335,7 @@ Deno.test({
 });
 
 Deno.test({
-  name:
-    "tkf_attention_prefill by wgmma shows NaN as mma.sync does, in all thread orders (needs the emulator or sm_90)",
-  ignore: !WGMMA,
+  ...unless(NO_WGMMA, "tkf_attention_prefill by wgmma shows NaN as mma.sync does, in all thread orders"),
   fn: async () => {
     for (const [headDim, dtype] of [[64, "bf16"], [128, "f16"]] as const) {
       const c: BatchCase = { ...prefillCases()[0]!, tokens: [150, 290], numKvHeads: 1, headDim, dtype };

@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { findCompiler, run } from "../../../ffi/build/command.ts";
 import { EMULATOR_UNITS } from "../../../ffi/build/emulated_testing.ts";
+import { NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
 
 const KERNELS = new URL("../../", import.meta.url);
-const IGNORE = Deno.build.os !== "linux" && Deno.build.os !== "darwin";
 
 async function compile(...flags: string[]): Promise<string> {
   const program = await Deno.makeTempFile({ prefix: "selftest-" });
@@ -31,8 +31,10 @@ async function runCase(program: string, name: string, order = 0) {
 }
 
 Deno.test({
-  name: "the emulator shows a race in one order of threads at least, and names who waits for ever",
-  ignore: IGNORE,
+  ...unless(
+    NOT_ON_WINDOWS,
+    "the emulator shows a race in one order of threads at least, and names who waits for ever",
+  ),
   fn: async () => {
     const program = await compile("-O2");
     const results = async (name: string) =>
@@ -52,8 +54,10 @@ Deno.test({
 });
 
 Deno.test({
-  name: "the emulator lets the sanitizers see accesses outside of shared, global and stack memory",
-  ignore: IGNORE,
+  ...unless(
+    NOT_ON_WINDOWS,
+    "the emulator lets the sanitizers see accesses outside of shared, global and stack memory",
+  ),
   fn: async () => {
     const sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
     const program = await compile("-O1", "-g1", "-fno-var-tracking", ...sanitize);

@@ -1,9 +1,10 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { findChromium } from "./chromium.ts";
+import { NO_CHROMIUM } from "./testing.ts";
 import { axis, baseLayout, emptyFigure, Figure } from "./figure.ts";
 import { renderImages } from "./image.ts";
 import { DARK } from "./theme.ts";
 import { collectTokenMap, plotTokenMap } from "../plots/token_map.ts";
+import { unless } from "../../testing.ts";
 
 const figure = new Figure({
   title: "Loss",
@@ -25,8 +26,7 @@ const figure = new Figure({
 
 /** Declares a test that runs where there is a Chromium. */
 function chromiumTest(name: string, fn: () => Promise<void>): void {
-  const ignore = findChromium() === undefined;
-  Deno.test({ name: ignore ? `${name} (ignored: no Chromium here)` : name, ignore, fn });
+  Deno.test({ ...unless(NO_CHROMIUM, name), fn });
 }
 
 chromiumTest("renderImages() draws figures with plotly, titles and legends included", async () => {
