@@ -17,7 +17,8 @@
  * ```
  * @module
  */
-import { parseArgs } from "node:util";
+import { expectArchs } from "./ffi/build/cuda.ts";
+import { FLAGS, readFlags } from "./ffi/build/flags.ts";
 import { buildCpu, buildCuda, type BuiltLibrary, type CudaManifest, ensureBlas } from "./ffi/build/mod.ts";
 import { NativeLibraryError, UsageError } from "./lib/errors.ts";
 
@@ -41,8 +42,9 @@ export interface BuildFlags {
  * @throws As {@linkcode buildCpu} and {@linkcode buildCuda} do.
  */
 export async function runBuild(flags: BuildFlags): Promise<BuiltLibrary<CudaManifest> | undefined> {
-  const { force, cuda, arch } = flags;
+  const { force, cuda, arch } = flags, asked = arch?.split(",");
   if (arch !== undefined && !cuda) throw new UsageError("Cannot use --arch: expected --cuda beside it");
+  if (asked !== undefined) expectArchs(asked);
   const options = { force, onProgress: (message: string) => console.error(message) };
   const { path, manifest, cached } = await buildCpu(options);
   console.log(`${cached ? "found" : "built"} ${path} (${manifest.levels.join(", ")})`);
@@ -50,7 +52,7 @@ export async function runBuild(flags: BuildFlags): Promise<BuiltLibrary<CudaMani
   const blas = await ensureBlas(options);
   console.log(`matrix products: ${blas.path ?? "built-in"} (${blas.reason})`);
   if (!cuda) return undefined;
-  const built = await buildCuda({ ...options, archs: arch?.split(",") });
+  const built = await buildCuda({ ...options, archs: asked });
   const { nvcc, oldestDriver, kernels, archs } = built.manifest;
   console.log(
     `${built.cached ? "found" : "built"} ${built.path} (${archs.map((name) => `sm_${name}`).join(", ")})`,
@@ -61,14 +63,9 @@ export async function runBuild(flags: BuildFlags): Promise<BuiltLibrary<CudaMani
 
 if (import.meta.main) {
   try {
-    const options = {
-      force: { type: "boolean" },
-      cuda: { type: "boolean" },
-      arch: { type: "string" },
-    } as const;
-    await runBuild(parseArgs({ args: Deno.args, options }).values);
+    await runBuild(readFlags(Deno.args, FLAGS));
   } catch (error) {
-    const isUsage = error instanceof TypeError || error instanceof RangeError || error instanceof UsageError;
+    const isUsage = error instanceof RangeError || error instanceof UsageError;
     if (!isUsage && !(error instanceof NativeLibraryError)) throw error;
     console.error(error.message);
     Deno.exit(isUsage ? 2 : 1);

@@ -102,6 +102,35 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then cat common/*.cpp include/*.h > "$2
   },
 });
 
+Deno.test("the build commands refuse what they do not know in one line, with exit code 2", async () => {
+  const cases = [
+    ["build.ts", "--fast", /^Cannot build: .*'--fast'.* expected some of --force, --cuda, --arch$/],
+    ["build.ts", "--arch 80", /^Cannot use --arch: expected --cuda beside it$/],
+    [
+      "build.ts",
+      "--cuda --arch 75",
+      /^Cannot build the CUDA library: found architecture "75", expected some/,
+    ],
+    ["build.ts", "--emulated", /'--emulated'/], // the package holds no emulator
+    ["experiments/build.ts", "--fast", /'--fast'.* --arch, --emulated, --table, --trace$/],
+    [
+      "experiments/build.ts",
+      "--cuda --arch 80 --table",
+      /^Cannot use --table: expected --cuda, and no --arch/,
+    ],
+    ["experiments/build.ts", "--cuda --trace file", /^Cannot use --trace: expected --cuda and --table/],
+  ] as const;
+  for (const [script, flags, line] of cases) {
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-lock", script, ...flags.split(" ")],
+      cwd: new URL(".", import.meta.url),
+      env: { TOKENFILTER_BLAS: "none" },
+    }).output();
+    assertEquals([code, stdout.length], [2, 0], flags); // nothing was begun
+    assertMatch(new TextDecoder().decode(stderr).trimEnd(), line);
+  }
+});
+
 Deno.test("buildCpu() names both compilers and the fix where there is none", async () => {
   const none = await inEmptyCache({ PATH: "/nonexistent" }, BUILD);
   assertMatch(

@@ -7,25 +7,23 @@
  * deno task build --cuda --table   # and renews the table in kernels/README.md; exit status 1 where it was old
  * ```
  */
-import { parseArgs } from "node:util";
 import { runBuild } from "../build.ts";
 import { buildEmulated } from "../ffi/build/emulated_testing.ts";
+import { FLAGS, readFlags } from "../ffi/build/flags.ts";
 import { UsageError } from "../lib/errors.ts";
 import { describeKernels, readTrace, renewTable } from "./build/table.ts";
 import { runTask } from "./cli/task.ts";
 
 const OPTIONS = {
-  force: { type: "boolean" },
+  ...FLAGS,
   emulated: { type: "boolean" },
-  cuda: { type: "boolean" },
-  arch: { type: "string" },
   table: { type: "boolean" },
   trace: { type: "string" },
 } as const;
 
 /** Runs the task; its exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { force, emulated, table, trace, ...flags } = readFlags(args);
+  const { force, emulated, table, trace, ...flags } = readFlags(args, OPTIONS);
   if (table && (!flags.cuda || flags.arch !== undefined)) {
     throw new UsageError("Cannot use --table: expected --cuda, and no --arch, beside it");
   }
@@ -48,17 +46,6 @@ export async function main(args: readonly string[]): Promise<number> {
   const upToDate = await renewTable(cuda.manifest, launches);
   console.log(`kernels/README.md: ${upToDate ? "its table is up to date" : "its table was old; renewed"}`);
   return upToDate || trace !== undefined ? 0 : 1;
-}
-
-function readFlags(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options: OPTIONS }).values;
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    throw new UsageError(`${error.message} (known: --${Object.keys(OPTIONS).join(", --")})`, {
-      cause: error,
-    });
-  }
 }
 
 if (import.meta.main) await runTask(main);

@@ -36,14 +36,7 @@ export interface CudaBuildOptions extends BuildOptions {
  */
 export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLibrary<CudaManifest>> {
   const { archs = CUDA_ARCHS, force = false, onProgress = () => {} } = options;
-  const unknown = archs.find((arch) => !CUDA_ARCHS.includes(arch));
-  if (unknown !== undefined || archs.length === 0) {
-    throw new RangeError(
-      `Cannot build the CUDA library: found architecture "${unknown ?? ""}", expected some of ${
-        CUDA_ARCHS.join(", ")
-      }`,
-    );
-  }
+  expectArchs(archs);
   const cached = force ? undefined : await findBuilt<CudaManifest>("cuda");
   if (cached !== undefined && archs.every((arch) => cached.manifest.archs.includes(arch))) return cached;
   const sources = await readSources(UNITS.cuda);
@@ -76,6 +69,18 @@ export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLi
     const { version } = nvcc;
     return { bytes, more: { nvcc: version, oldestDriver: oldestDriver(version), archs, kernels } };
   });
+}
+
+/** @throws {RangeError} If an architecture is not known, or there is none. */
+export function expectArchs(archs: readonly string[]): void {
+  const unknown = archs.find((arch) => !CUDA_ARCHS.includes(arch));
+  if (unknown !== undefined || archs.length === 0) {
+    throw new RangeError(
+      `Cannot build the CUDA library: found architecture "${unknown ?? ""}", expected some of ${
+        CUDA_ARCHS.join(", ")
+      }`,
+    );
+  }
 }
 
 /** Code for each architecture; with sm_80 also PTX, which later devices compile for themselves. */
