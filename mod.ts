@@ -32,7 +32,7 @@
  */
 export * from "./lib/backend.ts";
 export * from "./lib/cost.ts";
-export * from "./lib/decode.ts";
+export * from "./lib/batch_ops.ts";
 export * from "./lib/dtype.ts";
 export * from "./lib/errors.ts";
 export * from "./lib/eval/mod.ts";

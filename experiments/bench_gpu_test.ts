@@ -1,7 +1,7 @@
 /** The races of `bench:gpu` on the emulator, with small sizes: every benchCase verifies, and every row is whole. */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import type { DecodeOps } from "../lib/decode.ts";
 import { openEmulated } from "../ffi/cuda/testing.ts";
+import type { BatchOps } from "../lib/batch_ops.ts";
 import { benchGpu, type GpuBenchSizes } from "./bench_gpu.ts";
 import { decodeCase } from "./bench_gpu/attention.ts";
 import { floorOf, type Gpu, raceOnDevice } from "./bench_gpu/device.ts";
@@ -76,11 +76,11 @@ Deno.test("benchGpu() verifies and times every race", async () => {
   }
 });
 
-/** A GPU on which operations of decode are others. */
-function withDecode(changed: Partial<DecodeOps>, gpu: Gpu): Gpu {
+/** A GPU on which some ops are others. */
+function withOps(changed: Partial<BatchOps>, gpu: Gpu): Gpu {
   const backend = new Proxy(gpu.backend, {
     get(target, name) {
-      if (name === "decode") return { ...target.decode, ...changed };
+      if (name in changed) return changed[name as keyof BatchOps];
       const value = Reflect.get(target, name, target);
       return typeof value === "function" ? value.bind(target) : value;
     },
@@ -89,16 +89,15 @@ function withDecode(changed: Partial<DecodeOps>, gpu: Gpu): Gpu {
 }
 
 Deno.test("a benchCase that computes something else is not timed", async () => {
-  const gpu = withDecode({ attention: () => {} }, await emulatedGpu());
+  const gpu = withOps({ attentionDecode: () => {} }, await emulatedGpu());
   const sizes = { batch: 2, rows: 64, kept: 2, near: 0 };
   const benchCase = decodeCase(gpu, SIZES.attention, "bf16", sizes);
   assertThrows(() => benchCase.verify(), Error, "Cannot trust decode attention");
 
-  const { filterObserve } = gpu.backend.decode,
-    sizesOfFilter = { numKvHeads: 2, headDim: 32, hiddenSize: 64 };
-  const confused = withDecode({
-    filterObserve: (states, decisions, output, residual) =>
-      filterObserve(states, decisions, residual, output),
+  const sizesOfFilter = { numKvHeads: 2, headDim: 32, hiddenSize: 64 };
+  const confused = withOps({
+    kvFilterObserveBatch: (states, decisions, output, residual) =>
+      gpu.backend.kvFilterObserveBatch(states, decisions, residual, output),
   }, gpu);
   const step = stepCase(confused, sizesOfFilter, 2, { fusion: "learned" });
   assertThrows(() => step.verify(), Error, "Cannot trust kv_filter_step");
@@ -107,7 +106,7 @@ Deno.test("a benchCase that computes something else is not timed", async () => {
 Deno.test("benchGpu() tells of a race that fails, and goes on; what is known is told after each race", async () => {
   const told: string[] = [], known: [number, number][] = [];
   const { rows, failures, floor } = await benchGpu(
-    withDecode({ attention: () => {} }, await emulatedGpu()),
+    withOps({ attentionDecode: () => {} }, await emulatedGpu()),
     SIZES,
     {
       torch: false,

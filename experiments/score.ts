@@ -159,7 +159,7 @@ export async function main(args: readonly string[]): Promise<number> {
   });
   progress.clear();
   const { layers, fedByHost } = scores[0]!;
-  if (fedByHost !== undefined && backend.decode !== undefined) {
+  if (fedByHost !== undefined && backend.record !== undefined) {
     progress.line(`Decoded token by token from the host, not by recorded steps of the device: ${fedByHost}.`);
   }
   const result = {

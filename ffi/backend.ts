@@ -1,7 +1,16 @@
 /** The backend that computes with the native CPU library, on tensors in this process's memory. */
 import type { Backend } from "../lib/backend.ts";
+import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
 import type { DType } from "../lib/dtype.ts";
-import { emptyTensor, hostData, type HostTensor, resizedRows, type Tensor } from "../lib/tensor.ts";
+import { batchOps, onKept } from "../lib/reference/batch.ts";
+import {
+  emptyTensor,
+  hostData,
+  type HostTensor,
+  hostTensor,
+  resizedRows,
+  type Tensor,
+} from "../lib/tensor.ts";
 import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";
 import { NativeBackend } from "./native_backend.ts";
@@ -15,7 +24,10 @@ export class CpuBackend extends NativeBackend {
   override readonly kvFilterScan: Backend["kvFilterScan"];
   /** See {@linkcode Backend.kvFilterObserve}. */
   override readonly kvFilterObserve: Backend["kvFilterObserve"];
+  /** Each sequence by the ops of one. */
+  protected override readonly batch: BatchOps = batchOps(this);
   readonly #note: string;
+  #numbers: Int32Array<ArrayBuffer> = new Int32Array(0);
 
   /** Use {@linkcode openCpu}. `note` is added to the description. */
   constructor(context: NativeContext, note = "") {
@@ -51,6 +63,26 @@ export class CpuBackend extends NativeBackend {
   /** See {@linkcode Backend.read}. */
   override read(tensor: Tensor): HostTensor {
     return { dtype: tensor.dtype, shape: tensor.shape, data: hostData(tensor) };
+  }
+
+  /** See {@linkcode Backend.linear}. */
+  override linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void {
+    if (only === undefined) super.linear(x, weight, out);
+    else onKept(only, out, [x], (out, x) => this.linear(x, weight, out));
+  }
+
+  /** See {@linkcode Backend.rope}. */
+  override rope(x: Tensor, positions: Tensor, theta: number, only?: BatchDecisions): void {
+    if (only === undefined) super.rope(x, positions, theta);
+    else onKept(only, x, [positions], (x, positions) => this.rope(x, positions, theta));
+  }
+
+  /** See {@linkcode Backend.add}. */
+  override add(x: Tensor, delta: Tensor, only?: BatchDecisions): void {
+    if (only !== undefined) return onKept(only, x, [delta], (x, delta) => this.add(x, delta));
+    const rows = x.shape[0]!;
+    if (this.#numbers.length < rows) this.#numbers = Int32Array.from({ length: rows }, (_, row) => row);
+    this.scatterAddRows(x, hostTensor("i32", [rows], this.#numbers.subarray(0, rows)), delta);
   }
 
   /** See {@linkcode Backend.dequantize}. */

@@ -11,6 +11,7 @@ import {
   type LayerState,
   learnedLayout,
   NUM_SLOTS,
+  SCAN_COLUMNS,
   type ScanInput,
   type ScanOutput,
   scoreCapacity,
@@ -22,8 +23,6 @@ import { type Buffer, setInts } from "./symbols.ts";
 
 /** Bytes of `tkf_filter_spec`. */
 export const SPEC_BYTES = 144;
-/** Columns of the output, in the order of the C ABI. */
-const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
 
 /** Packs a spec as `tkf_filter_spec`. */
 export function packSpec(spec: LayerSpec, queriesSize: number): DataView<ArrayBuffer> {
@@ -193,7 +192,7 @@ export function callScan(
 }
 
 /** Number of columns of a scan's output. */
-export const NUM_COLUMNS = COLUMNS.length;
+export const NUM_COLUMNS = SCAN_COLUMNS.length;
 
 /** Puts the columns [{@linkcode NUM_COLUMNS}, count] of the rows taken into an output, from row `start` on. */
 export function storeColumns(
@@ -203,7 +202,7 @@ export function storeColumns(
   output: ScanOutput,
   start: number,
 ): void {
-  COLUMNS.forEach((name, i) => {
+  SCAN_COLUMNS.forEach((name, i) => {
     const column: ScanOutput[typeof name] = output[name];
     column.set(columns.subarray(i * count, i * count + taken), start);
   });

@@ -6,6 +6,7 @@ import type { TokenFilterOptions } from "../lib/filter/mod.ts";
 import { createPruner } from "../lib/methods/mod.ts";
 import { loadModel } from "../lib/model/mod.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
+import { f32Data } from "../lib/tensor.ts";
 import { openCpu } from "./mod.ts";
 
 await buildCpu();
@@ -27,6 +28,34 @@ function assertSame(got: SequenceScore, want: SequenceScore, tolerance: number):
   got.keep.forEach((mask, i) => assertEquals([...mask], [...want.keep[i]!], `layer ${got.layers[i]}`));
   got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, tolerance));
 }
+
+Deno.test("a batch on native code decodes as its sequences do", () => {
+  const pruner = createPruner("token-filtering", config, {
+    fusion: "learned",
+    recent: 4,
+    warmup: 8,
+    block: 8,
+  });
+  const texts = [ids.slice(0, 40), ids.slice(100, 140)], start = 12;
+  using decoder = llama.startBatch(pruner, { batch: 3, capacity: 40 });
+  const alone = texts.map((text, i) => {
+    const [admitted, sequence] = [llama.start(pruner), llama.start(pruner)];
+    for (const one of [admitted, sequence]) one.feed(text.slice(0, start));
+    decoder.admit(2 * i, admitted);
+    return sequence;
+  });
+  for (let t = start; t < 40; t++) {
+    const logits = f32Data(decoder.step(Int32Array.of(texts[0]![t]!, 0, texts[1]![t]!)));
+    alone.forEach((sequence, i) => {
+      const want = f32Data(llama.logits(sequence.feed(texts[i]!.slice(t, t + 1))));
+      const row = logits.subarray(2 * i * config.vocabSize, (2 * i + 1) * config.vocabSize);
+      assert(want.every((logit, j) => Math.abs(row[j]! - logit) < 1e-3), `token ${t} of sequence ${i}`);
+      const kept = [...sequence.keep].map(([, mask]) => mask[t]!);
+      assertEquals([...decoder.keep()].filter((_, j) => j % 3 === 2 * i).slice(-kept.length), kept);
+    });
+  }
+  assert(alone.every(({ keep }) => [...keep.values()].some((mask) => mask.includes(0))));
+});
 
 for (const options of CASES) {
   Deno.test(`chunks and decode take prefill's decisions and losses: ${name(options)}`, () => {

@@ -1,5 +1,6 @@
 /** The ops of {@linkcode Backend} over the C ABI, wherever its tensors lie. */
 import type { AttentionArgs, Backend, LogitComparison } from "../lib/backend.ts";
+import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
 import { type DType, DTYPES } from "../lib/dtype.ts";
 import { countOf, expectTensor, type HostTensor, type Tensor } from "../lib/tensor.ts";
 import { callAttention } from "./attention.ts";
@@ -7,7 +8,9 @@ import type { KernelContext } from "./context.ts";
 import type { Buffer } from "./symbols.ts";
 
 /** Element types that `linear` and `embedding` take as weights. */
-const WEIGHTS = (Object.keys(DTYPES) as DType[]).filter((dtype) => DTYPES[dtype].code < 100);
+export const WEIGHTS: readonly DType[] = (Object.keys(DTYPES) as DType[]).filter((dtype) =>
+  DTYPES[dtype].code < 100
+);
 const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
 
 /**
@@ -19,7 +22,9 @@ export abstract class NativeBackend implements Backend, Disposable {
   abstract readonly description: string;
   abstract readonly kvFilterScan: Backend["kvFilterScan"];
   abstract readonly kvFilterObserve: Backend["kvFilterObserve"];
-  readonly decode?: Backend["decode"];
+  /** The ops of {@linkcode BatchOps}. */
+  protected abstract readonly batch: BatchOps;
+  abstract add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;
   abstract alloc(dtype: DType, shape: readonly number[]): Tensor;
   abstract upload(tensor: HostTensor): Tensor;
   abstract read(tensor: Tensor): HostTensor;
@@ -41,6 +46,51 @@ export abstract class NativeBackend implements Backend, Disposable {
 
   /** Where a tensor lies, and how many bytes it has. @throws {TypeError} If it is of another backend. */
   protected abstract at(tensor: Tensor): Buffer;
+
+  /** See {@linkcode Backend.kvFilterSigns}. */
+  get kvFilterSigns(): BatchOps["kvFilterSigns"] {
+    return this.batch.kvFilterSigns;
+  }
+
+  /** See {@linkcode Backend.kvFilterStep}. */
+  get kvFilterStep(): BatchOps["kvFilterStep"] {
+    return this.batch.kvFilterStep;
+  }
+
+  /** See {@linkcode Backend.kvFilterObserveBatch}. */
+  get kvFilterObserveBatch(): BatchOps["kvFilterObserveBatch"] {
+    return this.batch.kvFilterObserveBatch;
+  }
+
+  /** See {@linkcode Backend.attentionDecode}. */
+  get attentionDecode(): BatchOps["attentionDecode"] {
+    return this.batch.attentionDecode;
+  }
+
+  /** See {@linkcode Backend.advance}. */
+  get advance(): BatchOps["advance"] {
+    return this.batch.advance;
+  }
+
+  /** See {@linkcode Backend.argmax}. */
+  get argmax(): BatchOps["argmax"] {
+    return this.batch.argmax;
+  }
+
+  /** See {@linkcode Backend.row}. */
+  get row(): BatchOps["row"] {
+    return this.batch.row;
+  }
+
+  /** See {@linkcode Backend.write}. */
+  get write(): BatchOps["write"] {
+    return this.batch.write;
+  }
+
+  /** See {@linkcode Backend.copyRows}. */
+  get copyRows(): BatchOps["copyRows"] {
+    return this.batch.copyRows;
+  }
 
   /** Makes a call and throws where its status is not 0. */
   protected run(op: string, call: () => number): void {

@@ -2,7 +2,7 @@
  * The operations that a model and the filter need, one method each. `lib/reference/` does them in plain
  * TypeScript (the truth for tests), `ffi/` in native code; all take and fill tensors that the caller allocated.
  */
-import type { DecodeOps } from "./decode.ts";
+import type { BatchDecisions, BatchOps, RecordedWork } from "./batch_ops.ts";
 import type { DType } from "./dtype.ts";
 import type { FilterObserve, FilterScan } from "./filter/layer.ts";
 import type { HostTensor, Tensor } from "./tensor.ts";
@@ -30,7 +30,7 @@ export interface AttentionArgs {
   readonly keyPositions: Tensor;
   /** Cached rows in use, n. A query sees those at its own position or before it. */
   readonly numKeys: number;
-  /** Keys of skipped tokens that are still near, [>= m, numKvHeads, headDim], dtype of `keys`. */
+  /** Keys of recently skipped tokens, [>= m, numKvHeads, headDim], dtype of `keys`. */
   readonly recentKeys: Tensor;
   /** Values of skipped tokens, like `recentKeys`. */
   readonly recentValues: Tensor;
@@ -58,8 +58,11 @@ export interface LogitComparison {
   readonly agree: Uint8Array<ArrayBuffer>;
 }
 
-/** One method per op. Shapes in brackets; f32 where nothing is said. */
-export interface Backend {
+/**
+ * One method per op. Shapes in brackets; f32 where nothing is said. Where an op takes `only`, rows are the slots of a
+ * batch, and it reads and writes those of the kept sequences alone; without it, all rows.
+ */
+export interface Backend extends BatchOps {
   /** Short name, as `--backend` takes it. */
   readonly name: string;
   /** One line for logs: instruction set, threads, libraries. */
@@ -83,18 +86,20 @@ export interface Backend {
   /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]. */
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void;
   /** out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are never quantised. */
-  linear(x: Tensor, weight: Tensor, out: Tensor): void;
+  linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void;
   /**
-   * Rotary embedding in place on adjacent pairs (GGUF's row order): x[t, h, 2i], x[t, h, 2i+1] turn by
+   * Rotary embedding in place on adjacent pairs (GGUF's row order): (x[t, h, 2i], x[t, h, 2i+1]) is rotated by the angle
    * positions[t] * theta^(-2i/headDim). `x` [T, heads, headDim], `positions` [T] i32.
    */
-  rope(x: Tensor, positions: Tensor, theta: number): void;
+  rope(x: Tensor, positions: Tensor, theta: number, only?: BatchDecisions): void;
   /** out = silu(gate) * up, all [T, n]; `out` may be `gate`. */
   swiglu(gate: Tensor, up: Tensor, out: Tensor): void;
   /** out[i] = x[rows[i]]: `x` [T, n] f32, f16 or bf16, `rows` [R] i32, `out` [R, n] of f32, or of x's dtype. */
   gatherRows(x: Tensor, rows: Tensor, out: Tensor): void;
   /** x[rows[i]] += delta[i], the residual scatter: `x` [T, n], `rows` [R] i32 without repeats, `delta` [R, n]. */
   scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void;
+  /** x += delta, both [T, n]. */
+  add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;
   /** Copies `x` [T, n] f32 into rows [at, at + T) of `out` [>= at + T, n], rounding to out's dtype (f32, f16, bf16). */
   storeRows(x: Tensor, out: Tensor, at: number): void;
   /** Euclidean norm of each row, summed in float64: `x` [T, n]. */
@@ -110,6 +115,9 @@ export interface Backend {
   readonly kvFilterScan: FilterScan<Tensor>;
   /** The `learned` rule's regression. */
   readonly kvFilterObserve: FilterObserve;
-  /** Operations of a decode that needs no host; where a backend has none, tokens are fed one by one. */
-  readonly decode?: DecodeOps | undefined;
+  /**
+   * Records what `work` enqueues, without running it; `work` must not allocate, read or write. Not there where calls
+   * have done their work when they return.
+   */
+  record?(work: () => void): RecordedWork;
 }

@@ -1,6 +1,6 @@
 /** Races of filtered attention on a GPU: decode over a cache of a batch, and prefill. */
 import type { AttentionArgs } from "../../lib/backend.ts";
-import type { BatchCache, BatchDecisions } from "../../lib/decode.ts";
+import type { BatchCache, BatchDecisions } from "../../lib/batch_ops.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
 import type { DeviceTensor } from "../../ffi/mod.ts";
@@ -55,7 +55,7 @@ export function decodeCase(
   const out = backend.alloc("f32", queries.shape);
   const positions = repeat([position]);
   const scale = 1 / Math.sqrt(headDim);
-  const run = () => backend.decode.attention(cache, queries, positions, decisions, scale, out);
+  const run = () => backend.attentionDecode(cache, queries, positions, decisions, scale, out);
   return {
     op: "attention_decode",
     impl: "tokenfilter",
@@ -70,7 +70,7 @@ export function decodeCase(
       run();
       const found = f32Data(backend.read(out)), width = numHeads * headDim;
       for (const b of [list[0]!, list.at(-1)!]) {
-        const row = (tensor: Tensor) => backend.read(backend.decode.row(tensor, b));
+        const row = (tensor: Tensor) => backend.read(backend.row(tensor, b));
         const expected = emptyTensor("f32", [1, numHeads, headDim]);
         new ReferenceBackend().attention({
           queries: rowsOf(backend.read(queries), b, b + 1),

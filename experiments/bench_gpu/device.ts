@@ -115,7 +115,7 @@ export interface Floor {
 /** Measures the floor of all short times. */
 export function floorOf(gpu: Gpu, turns = TURNS): Floor {
   const one = i32(gpu.backend, [0]);
-  const run = () => gpu.backend.decode.advance(one);
+  const run = () => gpu.backend.advance(one);
   const [emptyMs, kernelMs] = raceOnDevice(gpu, [{ run: () => {} }, { run }], turns).medians;
   return { emptyMs: emptyMs!, kernelMs: kernelMs! };
 }

@@ -46,7 +46,7 @@ export function stepCase(
   recorded?: number,
 ): GpuBenchCase {
   const { backend } = gpu, { numKvHeads, headDim, hiddenSize } = sizes, spec = specOf(sizes, options);
-  const { decode } = backend, capacity = 1024, recent = 16;
+  const capacity = 1024, recent = 16;
   const learned = spec.fusion === "learned";
   const states = createBatchStates(backend, spec, batch);
   const cache = createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype: "bf16" });
@@ -63,23 +63,23 @@ export function stepCase(
   const step = () => {
     const { keys, values, residual, normed } = sets[steps++ % SETS]!;
     const rows = { filterKeys: keys, keys, values, residual, normed, queries: undefined, positions };
-    decode.filterStep(states, cache, rows, false, decisions);
-    if (learned) decode.filterObserve(states, decisions, output, residual);
+    backend.kvFilterStep(states, cache, rows, false, decisions);
+    if (learned) backend.kvFilterObserveBatch(states, decisions, output, residual);
   };
   let launched = 0;
   const before = () => {
-    if (steps > 0) decode.advance(positions);
+    if (steps > 0) backend.advance(positions);
     // A batch that goes on for ever: the cache begins anew before it is full.
     launched += recorded ?? 1;
     if (launched < capacity) return;
-    decode.write(cache.counts, hostTensor("i32", [batch], new Int32Array(batch)));
+    backend.write(cache.counts, hostTensor("i32", [batch], new Int32Array(batch)));
     launched = recorded ?? 1;
   };
-  let graph: ReturnType<typeof decode.record> | undefined;
+  let graph: ReturnType<typeof backend.record> | undefined;
   const run = () => {
     if (recorded === undefined) step();
     else {
-      graph ??= decode.record(() => {
+      graph ??= backend.record(() => {
         for (let i = 0; i < recorded; i++) step();
       });
       graph.launch();
@@ -129,7 +129,7 @@ function expectDecisions(
   for (const [step, keep] of kept.entries()) {
     const set = sets[step % SETS]!;
     const row = (tensor: Tensor) => {
-      const host = backend.read(backend.decode.row(tensor, sequence));
+      const host = backend.read(backend.row(tensor, sequence));
       return { ...host, shape: [1, ...host.shape] };
     };
     const residual = row(set.residual), input = { keys: row(set.keys), values: row(set.values) };

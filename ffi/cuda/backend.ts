@@ -1,6 +1,6 @@
 /** The backend that computes with the CUDA library, on tensors in a device's memory. */
 import type { Backend } from "../../lib/backend.ts";
-import type { DecodeOps } from "../../lib/decode.ts";
+import type { BatchDecisions, BatchOps, RecordedWork } from "../../lib/batch_ops.ts";
 import { byteSize, type DType } from "../../lib/dtype.ts";
 import type { LayerState } from "../../lib/filter/layer.ts";
 import { countOf, emptyTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
@@ -16,7 +16,7 @@ import {
 import { NativeBackend } from "../native_backend.ts";
 import type { Buffer } from "../symbols.ts";
 import type { CudaContext } from "./context.ts";
-import { decodeOps } from "./decode.ts";
+import { type DecodeOps, decodeOps } from "./decode.ts";
 import { addressAt, type DeviceBuffer, type DeviceMemory } from "./memory.ts";
 
 /** A tensor in device memory, from a byte of a buffer on. */
@@ -39,8 +39,9 @@ export class CudaBackend extends NativeBackend {
   override readonly name = "cuda";
   /** Memory and stream. */
   readonly memory: DeviceMemory;
-  /** Operations of a decode that needs no host. */
-  override readonly decode: DecodeOps;
+  /** Over the calls of `tokenfilter_cuda.h`. */
+  protected override readonly batch: BatchOps;
+  readonly #decode: DecodeOps;
   readonly #cuda: CudaContext;
 
   /** Use {@linkcode openCuda}. Takes the context and the memory over. */
@@ -48,7 +49,7 @@ export class CudaBackend extends NativeBackend {
     super(context);
     this.#cuda = context;
     this.memory = memory;
-    this.decode = decodeOps(context, this);
+    this.batch = this.#decode = decodeOps(context, this);
   }
 
   /** See {@linkcode Backend.description}. */
@@ -113,6 +114,28 @@ export class CudaBackend extends NativeBackend {
    */
   override [Symbol.dispose](): void {
     this.memory[Symbol.dispose](); // the library's context ends with it
+  }
+
+  /** See {@linkcode Backend.linear}. */
+  override linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void {
+    if (only === undefined) super.linear(x, weight, out);
+    else this.#decode.linear(x, weight, out, only);
+  }
+
+  /** See {@linkcode Backend.rope}. */
+  override rope(x: Tensor, positions: Tensor, theta: number, only?: BatchDecisions): void {
+    if (only === undefined) super.rope(x, positions, theta);
+    else this.#decode.rope(x, positions, theta, only);
+  }
+
+  /** See {@linkcode Backend.add}. */
+  override add(x: Tensor, delta: Tensor, only?: BatchDecisions): void {
+    this.#decode.add(x, delta, only);
+  }
+
+  /** See {@linkcode Backend.record}. */
+  record(work: () => void): RecordedWork {
+    return this.memory.capture(work);
   }
 
   /** See {@linkcode NativeBackend.at}. */

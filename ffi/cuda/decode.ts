@@ -1,9 +1,11 @@
-/** {@linkcode DecodeOps} over the functions of `tokenfilter_cuda.h`: tensors packed into its structs. */
-import type { BatchCache, BatchDecisions, BatchRows, BatchStates, DecodeOps } from "../../lib/decode.ts";
-import { byteSize, type DType, DTYPES } from "../../lib/dtype.ts";
+/** The ops of a batch over the functions of `tokenfilter_cuda.h`: tensors packed into its structs. */
+import type { Backend } from "../../lib/backend.ts";
+import type { BatchCache, BatchDecisions, BatchOps, BatchRows, BatchStates } from "../../lib/batch_ops.ts";
+import { byteSize, DTYPES } from "../../lib/dtype.ts";
 import type { LayerSpec } from "../../lib/filter/layer.ts";
 import { countOf, expectTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import { packSpec, SPEC_BYTES } from "../filter.ts";
+import { WEIGHTS } from "../native_backend.ts";
 import { setInts } from "../symbols.ts";
 import type { CudaBackend, DeviceTensor } from "./backend.ts";
 import type { CudaContext } from "./context.ts";
@@ -11,7 +13,6 @@ import { addressAt } from "./memory.ts";
 
 /** Bytes of a `tkf_buffer`: address and length. */
 const BUFFER_BYTES = 16;
-const WEIGHTS = (Object.keys(DTYPES) as DType[]).filter((dtype) => DTYPES[dtype].code < 100);
 
 /** A struct that begins with buffers, followed by numbers of its own. */
 function packStruct(tensors: readonly (Tensor | undefined)[], more: number): DataView<ArrayBuffer> {
@@ -66,7 +67,10 @@ function packDecisions({ keep, kept, keptCount, columns }: BatchDecisions): Data
 /** Width of the queries that a spec reads; 0 where it reads none. */
 const queriesSize = (queries: Tensor | undefined) => queries?.shape[1] ?? 0;
 
-/** Makes the operations for a backend. */
+/** The ops of a batch, and `linear`, `rope` and `add` for its kept sequences. */
+export type DecodeOps = BatchOps & Pick<Backend, "linear" | "rope" | "add">;
+
+/** Makes the ops for a backend. */
 export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps {
   const { symbols } = context;
   const run = (op: string, call: () => number) => context.run(op, call);
@@ -89,9 +93,10 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
   return {
     row,
 
-    signs(spec: LayerSpec): Tensor {
-      const out = backend.alloc("f32", [spec.projections, spec.hiddenSize]);
-      if (spec.projections > 0) {
+    kvFilterSigns(spec: LayerSpec): Tensor {
+      const projections = spec.fusion === "learned" ? spec.projections : 0;
+      const out = backend.alloc("f32", [projections, spec.hiddenSize]);
+      if (projections > 0) {
         run(
           "tkf_filter_signs",
           () => symbols.tkf_filter_signs(context.pointer, packSpec(spec, 0), SPEC_BYTES, ...at(out)),
@@ -100,7 +105,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       return out;
     },
 
-    filterStep(states, cache, rows: BatchRows, cacheSkipped, decisions) {
+    kvFilterStep(states, cache, rows: BatchRows, cacheSkipped, decisions) {
       const { filterKeys, keys, values, residual, normed, queries, positions } = rows;
       const packed = packStruct(
         [filterKeys, keys, values, residual, normed, queries, positions, undefined],
@@ -126,7 +131,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
         ));
     },
 
-    filterObserve(states, decisions, output, residual) {
+    kvFilterObserveBatch(states, decisions, output, residual) {
       const s = packStates(states), d = packDecisions(decisions), batch = output.shape[0]!;
       expectTensor("output", output, "f32", [batch, states.spec.hiddenSize]);
       expectTensor("residual", residual, "f32", output.shape);
@@ -139,7 +144,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
         ));
     },
 
-    attention(cache, queries, positions, decisions, scale, out) {
+    attentionDecode(cache, queries, positions, decisions, scale, out) {
       expectTensor("queries", queries, "f32", [-1, -1, -1]);
       expectTensor("out", out, "f32", queries.shape);
       const rows = packStruct([queries, out, positions, decisions.keep], 16);
@@ -152,7 +157,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
       );
     },
 
-    linear(x, weight, decisions, out) {
+    linear(x, weight, out, decisions) {
       expectTensor("weight", weight, WEIGHTS, [-1, -1]);
       const [n, k] = weight.shape as readonly [number, number];
       expectTensor("x", x, "f32", [-1, k]);
@@ -217,7 +222,5 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
         to: (target.offset ?? 0) + toRow * rowBytes,
       });
     },
-
-    record: (work) => backend.memory.capture(work),
   };
 }

@@ -171,15 +171,15 @@ Deno.test("CudaBackend refuses any use once it was disposed, on a device and emu
   const backends: CudaBackend[] = [openEmulatedLibrary(library).backend];
   await withFakeDriver(async () => void backends.push(await openCuda({ library })));
   for (const backend of backends) {
-    const x = backend.upload(numbers), none = backend.alloc("f32", [0, 4]), { decode } = backend;
+    const x = backend.upload(numbers), none = backend.alloc("f32", [0, 4]);
     const positions = backend.alloc("i32", [1]);
-    const graph = backend.memory.capture(() => decode.advance(positions));
+    const graph = backend.memory.capture(() => backend.advance(positions));
     backend[Symbol.dispose]();
     backend[Symbol.dispose]();
     for (const work of [() => backend.alloc("f32", [1]), () => backend.upload(numbers)]) {
       assertThrows(work, Error, "disposed");
     }
-    for (const work of [() => backend.read(x), () => backend.swiglu(x, x, x), () => decode.argmax(x, x)]) {
+    for (const work of [() => backend.read(x), () => backend.swiglu(x, x, x), () => backend.argmax(x, x)]) {
       assertThrows(work, Error);
     }
     assertThrows(() => backend.read(x), Error, "Cannot use device memory: it was freed");

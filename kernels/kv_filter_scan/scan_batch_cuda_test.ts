@@ -58,7 +58,7 @@ function scanBatch(
     backend.alloc(one[name] instanceof Float32Array ? "f32" : "f64", [batch, one[name].length])
   );
   const learned = spec.fusion === "learned";
-  const signs = learned ? backend.decode.signs(spec) : undefined;
+  const signs = learned ? backend.kvFilterSigns(spec) : undefined;
   const part = (tensor: Tensor | undefined) => tensor && on(rowsOf(tensor as HostTensor, 0, rows));
   const ints = (values: readonly number[]) => on(hostTensor("i32", [values.length], Int32Array.from(values)));
   const keep = backend.alloc("u8", [rows]),

@@ -40,7 +40,7 @@ function shortCase(i: number, most: number): FilterCase {
 }
 
 testOnDevice(
-  "filterStep() on CUDA decides a batch as the reference does, and keeps its cache",
+  "kvFilterStep() on CUDA decides a batch as the reference does, and keeps its cache",
   (backend) => {
     const device = deviceOf(backend);
     let runs = 0, flips = 0, decisions = 0;
@@ -64,7 +64,7 @@ testOnDevice(
   },
 );
 
-Deno.test("filterStep() on CUDA decides the same in every thread order", async () => {
+Deno.test("kvFilterStep() on CUDA decides the same in every thread order", async () => {
   const chosen = [0, 9, 13, 23, 33, 52].map((i) => shortCase(i, 45));
   let runs = 0;
   await inEveryOrder((device) => {
@@ -78,8 +78,8 @@ Deno.test("filterStep() on CUDA decides the same in every thread order", async (
   assertEquals(runs, 5 * 6);
 });
 
-testOnDevice("filterStep() on CUDA can be recorded once and launched for every token", (backend) => {
-  const device = deviceOf(backend), c = shortCase(0, 20), { decode } = backend;
+testOnDevice("kvFilterStep() on CUDA can be recorded once and launched for every token", (backend) => {
+  const device = deviceOf(backend), c = shortCase(0, 20);
   const sequences = sequencesOf(c), kept: number[][] = [];
   for (const recorded of [false, true]) {
     const batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
@@ -97,14 +97,14 @@ testOnDevice("filterStep() on CUDA can be recorded once and launched for every t
       normed: none,
       queries: undefined,
     };
-    const step = () => decode.filterStep(batch.states, batch.cache, rows, false, batch.decisions);
-    const work = recorded ? decode.record(step) : { launch: step };
+    const step = () => backend.kvFilterStep(batch.states, batch.cache, rows, false, batch.decisions);
+    const work = recorded ? backend.record(step) : { launch: step };
     kept.push([]);
     for (let t = 0; t < 20; t++) {
       const next = stepRows(c, sequences, t);
-      decode.write(keys, next.keys);
-      decode.write(values, next.values);
-      decode.write(positions, next.positions);
+      backend.write(keys, next.keys);
+      backend.write(values, next.values);
+      backend.write(positions, next.positions);
       work.launch();
       kept.at(-1)!.push(...device.backend.read(batch.decisions.keep).data as Uint8Array);
     }
@@ -113,14 +113,14 @@ testOnDevice("filterStep() on CUDA can be recorded once and launched for every t
   assert(kept[0]!.includes(0) && kept[0]!.includes(1));
 });
 
-Deno.test("filterStep() without a filter keeps every sequence that is not idle", async () => {
+Deno.test("kvFilterStep() without a filter keeps every sequence that is not idle", async () => {
   const device = await openDevice(), c = shortCase(0, 20), sequences = sequencesOf(c);
   const batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
   const rows = stepRows(c, sequences, 0), none = device.backend.alloc("f32", [sequences.length, 0]);
   const keys = device.on(rows.keys), values = device.on(rows.values), positions = device.on(rows.positions);
-  const { decode } = device.backend;
+  const { backend } = device;
   const on = { filterKeys: keys, keys, values, positions, residual: none, normed: none, queries: undefined };
-  decode.filterStep(undefined, batch.cache, on, false, batch.decisions);
+  backend.kvFilterStep(undefined, batch.cache, on, false, batch.decisions);
   assertEquals([...device.backend.read(batch.decisions.keep).data as Uint8Array], [1, 1, 0]);
   assertEquals([...device.backend.read(batch.cache.counts).data as Int32Array], [1, 1, 0]);
   assertEquals([...device.backend.read(batch.decisions.keptCount).data as Int32Array], [2, 0]);
@@ -140,7 +140,7 @@ function faultOf(
   return [batch, error.message];
 }
 
-Deno.test("filterStep() on CUDA keeps a token that is not finite, and leaves its state alone", async () => {
+Deno.test("kvFilterStep() on CUDA keeps a token that is not finite, and leaves its state alone", async () => {
   const device = await openDevice(), c = shortCase(0, 20);
   const [batch, message] = faultOf(
     device,
@@ -154,7 +154,7 @@ Deno.test("filterStep() on CUDA keeps a token that is not finite, and leaves its
   assertEquals([...device.backend.read(batch.cache.counts).data as Int32Array], [1, 1, 0]);
 });
 
-Deno.test("filterStep() on CUDA keeps a token whose state does not allow the step", async () => {
+Deno.test("kvFilterStep() on CUDA keeps a token whose state does not allow the step", async () => {
   const device = await openDevice(), c = shortCase(0, 20);
   for (const value of [NaN, -1, 0.5, Infinity]) {
     const [batch, message] = faultOf(device, c, ({ states }) => {
@@ -166,7 +166,7 @@ Deno.test("filterStep() on CUDA keeps a token whose state does not allow the ste
   }
 });
 
-Deno.test("filterStep() on CUDA writes nothing where a cache is full", async () => {
+Deno.test("kvFilterStep() on CUDA writes nothing where a cache is full", async () => {
   const device = await openDevice(), c = shortCase(0, 20);
   for (const count of [20, 21, -1]) {
     const [batch, message] = faultOf(device, c, ({ cache }) => {
@@ -179,7 +179,7 @@ Deno.test("filterStep() on CUDA writes nothing where a cache is full", async () 
   }
 });
 
-Deno.test("filterStep() refuses topk", async () => {
+Deno.test("kvFilterStep() refuses topk", async () => {
   const device = await openDevice(), c = shortCase(40, 20);
   assertEquals(c.spec.threshold, "topk");
   const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
@@ -190,14 +190,14 @@ Deno.test("filterStep() refuses topk", async () => {
   );
 });
 
-Deno.test("filterObserve() on CUDA takes nothing from an outcome that is not finite, and goes on", async () => {
-  const device = await openDevice(), c = shortCase(9, 20), { decode } = device.backend;
+Deno.test("kvFilterObserveBatch() on CUDA takes nothing from an outcome that is not finite, and goes on", async () => {
+  const device = await openDevice(), c = shortCase(9, 20), { backend } = device;
   assertEquals(c.spec.fusion, "learned");
   const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
   const rows = stepRows(c, sequences, 0), output = gather(rows.residual!, [0, 1, 1]);
   output.data[0] = NaN;
   runStep(device, batch, rows);
-  decode.filterObserve(batch.states, batch.decisions, device.on(output), device.on(rows.residual!));
+  backend.kvFilterObserveBatch(batch.states, batch.decisions, device.on(output), device.on(rows.residual!));
   const error = assertThrows(() => device.context.synchronize(), KernelError);
   assertStringIncludes(error.message, "not finite");
   const { outcome } = learnedLayout(c.spec);
@@ -210,7 +210,7 @@ Deno.test("filterObserve() on CUDA takes nothing from an outcome that is not fin
   device.context.synchronize();
 });
 
-Deno.test("filterStep() on CUDA writes to the pages of a paged cache alone", async () => {
+Deno.test("kvFilterStep() on CUDA writes to the pages of a paged cache alone", async () => {
   const device = await openDevice(), c = shortCase(0, 20), sequences = sequencesOf(c);
   const { numKvHeads, headDim } = c.spec,
     pageRows = 3,

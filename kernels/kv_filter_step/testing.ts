@@ -1,6 +1,6 @@
 /** A batch in decode, token by token: several sequences of one case on a device, and the reference beside them. */
 import { assert, assertEquals } from "@std/assert";
-import type { BatchCache, BatchDecisions, BatchStates } from "../../lib/decode.ts";
+import type { BatchCache, BatchDecisions, BatchStates } from "../../lib/batch_ops.ts";
 import { byteSize } from "../../lib/dtype.ts";
 import {
   createLayerState,
@@ -93,7 +93,6 @@ export function createBatch(
   const { spec } = c, one = createLayerState(spec);
   const row = [spec.numKvHeads, spec.headDim];
   const alloc = (dtype: "f32" | "f64", part: ArrayLike<number>) => backend.alloc(dtype, [batch, part.length]);
-  const learns = spec.fusion === "learned" && spec.projections > 0;
   return {
     states: {
       spec,
@@ -102,7 +101,7 @@ export function createBatch(
       numbers: alloc("f64", one.numbers),
       scores: alloc("f64", one.scores),
       learned: alloc("f64", one.learned),
-      signs: learns ? backend.decode.signs(spec) : backend.alloc("f32", [0, spec.hiddenSize]),
+      signs: backend.kvFilterSigns(spec),
     },
     cache: {
       keys: backend.alloc(dtype, [batch, capacity, ...row]),
@@ -137,8 +136,8 @@ function writeState({ backend }: FilterDevice, { states }: Batch, b: number, sta
     const size = state[name].length;
     if (size === 0) continue;
     const dtype = states[name].dtype as "f32";
-    const row = backend.decode.row(states[name], b);
-    backend.decode.write(row, hostTensor(dtype, [size], state[name] as Float32Array<ArrayBuffer>));
+    const row = backend.row(states[name], b);
+    backend.write(row, hostTensor(dtype, [size], state[name] as Float32Array<ArrayBuffer>));
   }
 }
 
@@ -177,7 +176,7 @@ export function runStep(
   const none = device.backend.alloc("f32", [rows.rows.length, 0]);
   const on = (tensor: HostTensor | undefined) => tensor === undefined ? none : device.on(tensor);
   const keys = on(rows.keys);
-  device.backend.decode.filterStep(
+  device.backend.kvFilterStep(
     batch.states,
     batch.cache,
     {
@@ -234,7 +233,7 @@ export function followBatch(
     const columns = backend.read(batch.decisions.columns!).data as Float64Array;
     const learned = c.spec.fusion === "learned" ? outputsOf(c, rows) : undefined;
     if (learned !== undefined) {
-      backend.decode.filterObserve(
+      backend.kvFilterObserveBatch(
         batch.states,
         batch.decisions,
         device.on(learned.output),

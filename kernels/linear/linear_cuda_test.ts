@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
-import type { BatchDecisions } from "../../lib/decode.ts";
+import type { BatchDecisions } from "../../lib/batch_ops.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { f32Data, hostTensor, type Tensor } from "../../lib/tensor.ts";
@@ -86,7 +86,7 @@ const DTYPES: readonly DType[] = [
   "q6_k",
 ];
 
-Deno.test("decode.linear() multiplies the kept slots alone: none, one, some, all, for all weight types", async () => {
+Deno.test("linear() multiplies the kept slots alone: none, one, some, all, for all weight types", async () => {
   const device = await openDevice();
   let runs = 0;
   for (const dtype of DTYPES) {
@@ -96,31 +96,26 @@ Deno.test("decode.linear() multiplies the kept slots alone: none, one, some, all
       const all = Array.from({ length: batch }, (_, i) => i);
       for (const slots of [[], [batch - 1], all.filter((i) => i % 3 !== 1), all]) {
         const out = device.empty(batch, c.n);
-        device.backend.decode.linear(xOn, weightOn, decisionsOf(device, batch, slots), out);
+        device.backend.linear(xOn, weightOn, out, decisionsOf(device, batch, slots));
         checkSlots(device, c, out, slots, batch);
         runs++;
       }
       const out = device.empty(batch, c.n);
-      device.backend.decode.linear(xOn, weightOn, undefined, out);
+      device.backend.linear(xOn, weightOn, out);
       checkSlots(device, c, out, all, batch);
     }
   }
   assertEquals(runs, 10 * 4 * 4);
 });
 
-Deno.test("decode.linear() reports slots that are not there, and stays inside its buffers", async () => {
+Deno.test("linear() of kept slots reports slots that are not there, and stays inside its buffers", async () => {
   const device = await openDevice();
   for (const dtype of ["f32", "f16", "bf16", "q4_1"] as const) {
     for (const batch of [3, 40]) {
       const c = { dtype, rows: batch, n: 7, k: 64 }, { x, weight } = prepare(c, 1);
       for (const bad of [-1, batch, 2 ** 31 - 1]) {
         const out = device.empty(batch, c.n);
-        device.backend.decode.linear(
-          device.on(x),
-          device.on(weight),
-          decisionsOf(device, batch, [bad, 1], 2),
-          out,
-        );
+        device.backend.linear(device.on(x), device.on(weight), out, decisionsOf(device, batch, [bad, 1], 2));
         assertThrows(() => device.context.synchronize(), KernelError, "found an index outside its table");
         checkSlots(device, c, out, [1], 1);
       }
@@ -131,11 +126,11 @@ Deno.test("decode.linear() reports slots that are not there, and stays inside it
         ]] as const
       ) {
         const out = device.empty(batch, c.n);
-        device.backend.decode.linear(
+        device.backend.linear(
           device.on(x),
           device.on(weight),
-          decisionsOf(device, batch, slots, length),
           out,
+          decisionsOf(device, batch, slots, length),
         );
         checkSlots(device, c, out, slots, 1);
       }
@@ -143,14 +138,14 @@ Deno.test("decode.linear() reports slots that are not there, and stays inside it
   }
 });
 
-Deno.test("decode.linear() is recorded once and reads the list anew each time", async () => {
-  const device = await openDevice(), { decode, memory } = device.backend;
+Deno.test("linear() of kept slots is recorded once and reads the list anew each time", async () => {
+  const device = await openDevice(), { backend } = device, { memory } = backend;
   for (const [dtype, batch] of [["q8_0", 4], ["f16", 33], ["f32", 33]] as const) {
     const c = { dtype, rows: batch, n: 9, k: 96 }, { x, weight } = prepare(c, 7);
     const decisions = decisionsOf(device, batch, [], batch);
     const xOn = device.on(x), weightOn = device.on(weight), out = device.empty(batch, c.n);
-    decode.linear(xOn, weightOn, decisions, out); // makes room in the workspace
-    using graph = decode.record(() => decode.linear(xOn, weightOn, decisions, out));
+    backend.linear(xOn, weightOn, out, decisions); // makes room in the workspace
+    using graph = backend.record(() => backend.linear(xOn, weightOn, out, decisions));
     for (const slots of [[2], [0, 1, 3], []]) {
       const empty = new Float32Array(batch * c.n).fill(NaN);
       memory.write((out as DeviceTensor).buffer, empty);

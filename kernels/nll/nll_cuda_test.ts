@@ -10,7 +10,7 @@ function check(device: TestDevice, c: LogitsCase, seed: number): void {
   const prepared = prepare(c, seed), { other, what } = prepared, { rows, vocabSize } = c;
   checkLogits(device.order, device.backend, prepared, device.on);
   const ids = device.on(hostTensor("i32", [rows], new Int32Array(rows).fill(-7)));
-  device.backend.decode.argmax(device.on(other), ids);
+  device.backend.argmax(device.on(other), ids);
   const largest = Array.from({ length: rows }, (_, row) => {
     const line = f32Data(other).subarray(row * vocabSize, (row + 1) * vocabSize);
     return line.indexOf(line.reduce((most, value) => Math.max(most, value)));
@@ -72,7 +72,7 @@ Deno.test("compareLogits() on CUDA: a row with itself is 0 and agrees; ties go t
   row[6000 + 1777] = NaN;
   row[8000] = NaN;
   const ids = device.on(hostTensor("i32", [5], new Int32Array(5).fill(-7)));
-  device.backend.decode.argmax(device.on(hostTensor("f32", [5, 2000], row)), ids);
+  device.backend.argmax(device.on(hostTensor("f32", [5, 2000], row)), ids);
   assertEquals([...device.backend.read(ids).data as Int32Array], [567, 0, 0, 0, 1]);
 });
 

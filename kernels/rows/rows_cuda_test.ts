@@ -129,9 +129,9 @@ Deno.test("gatherRows() and scatterAddRows() on CUDA report rows that are not th
   }
 });
 
-Deno.test("decode.add() adds at the kept slots alone, decode.advance() moves all but idle positions", async () => {
+Deno.test("add() adds at the kept slots alone, advance() moves all but idle positions", async () => {
   const device = await openDevice();
-  const { decode } = device.backend;
+  const { backend } = device;
   const x = randomTensor([5, 1030], numbers(1)), delta = randomTensor([5, 1030], numbers(2));
   const decisionsOf = (slots: readonly number[], count = slots.length) => ({
     keep: device.on(hostTensor("u8", [5], new Uint8Array(5))),
@@ -140,18 +140,18 @@ Deno.test("decode.add() adds at the kept slots alone, decode.advance() moves all
   });
   for (const slots of [undefined, [], [4], [0, 2, 3]]) {
     const sum = device.on(x);
-    decode.add(sum, device.on(delta), slots === undefined ? undefined : decisionsOf(slots));
+    backend.add(sum, device.on(delta), slots === undefined ? undefined : decisionsOf(slots));
     const expected = f32Data(x).map((value, i) => {
       return slots === undefined || slots.includes(Math.floor(i / 1030)) ? value + f32Data(delta)[i]! : value;
     });
     assertEquals(device.values(sum), expected, `${slots}`);
   }
   const sum = device.on(x);
-  decode.add(sum, device.on(delta), decisionsOf([-1, 5], 2));
+  backend.add(sum, device.on(delta), decisionsOf([-1, 5], 2));
   assertThrows(() => device.context.synchronize(), KernelError, "found an index outside its table");
   assertEquals(device.values(sum), f32Data(x));
 
   const positions = device.on(hostTensor("i32", [4], new Int32Array([0, -1, 99_999, 2 ** 31 - 1])));
-  decode.advance(positions);
+  backend.advance(positions);
   assertEquals([...device.backend.read(positions).data as Int32Array], [1, -1, 100_000, 2 ** 31 - 1]);
 });

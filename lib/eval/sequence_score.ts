@@ -74,7 +74,9 @@ export function scoreSequence(
     ? undefined
     : model.startBatch === undefined
     ? "the model decodes no batches"
-    : batchUnsupportedReason(model.backend, pruner);
+    : model.backend.record === undefined
+    ? `backend "${model.backend.name}" has no recorded steps`
+    : batchUnsupportedReason(pruner);
   const onDevice = options.phase === "decode" && fedByHost === undefined;
   const run = onDevice
     ? stepThrough(model, ids, pruner, options.onFeed)
@@ -134,7 +136,7 @@ function stepThrough(
   const keep = Array.from({ length: numLayers }, () => new Uint8Array(count));
   for (let t = 0; t < count; t++) {
     const logits = decoder.step(ids.slice(t, t + 1));
-    if (t + 1 < count) nll.set(backend.nll(logits, backend.decode!.row(targets, t)), t);
+    if (t + 1 < count) nll.set(backend.nll(logits, backend.row(targets, t)), t);
     decoder.keep().forEach((kept, layer) => keep[layer]![t] = kept);
     onFeed?.(t + 1);
   }

@@ -251,6 +251,9 @@ export interface ScanOutput {
   readonly wK: Float64Array<ArrayBuffer>;
 }
 
+/** The columns of a {@linkcode ScanOutput} that hold numbers, in the order of the C ABI. */
+export const SCAN_COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
+
 /** Room for the output of `count` tokens. */
 export function createScanOutput(count: number): ScanOutput {
   const column = () => new Float64Array(count).fill(NaN);

@@ -1,16 +1,10 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
 import type { Backend } from "../backend.ts";
-import type { BatchCache, BatchDecisions, BatchStates, DecodeOps, RecordedWork } from "../decode.ts";
+import type { BatchCache, BatchDecisions, BatchStates, RecordedWork } from "../batch_ops.ts";
 import { byteSize, type CacheDType } from "../dtype.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
-import {
-  type BatchBackend,
-  createBatchCache,
-  createBatchDecisions,
-  createBatchStates,
-  tensorsOfLayer,
-} from "./batch_state.ts";
+import { createBatchCache, createBatchDecisions, createBatchStates, tensorsOfLayer } from "./batch_state.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import type { Llama } from "./llama.ts";
 import type { LlamaSequence } from "./llama_sequence.ts";
@@ -31,11 +25,7 @@ export interface BatchOptions {
  *
  * @param pruner Dense where left out.
  */
-export function batchUnsupportedReason(
-  backend: Pick<Backend, "name" | "decode">,
-  pruner: Pruner | undefined,
-): string | undefined {
-  if (backend.decode === undefined) return `backend "${backend.name}" has no recorded steps`;
+export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
   if (pruner === undefined || pruner.layers.length === 0) return undefined;
   if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
   if (pruner.specs === undefined) return `the method "${pruner.name}" decides on the host, or is traced`;
@@ -56,7 +46,7 @@ interface BatchLayer {
  */
 export class BatchDecoder implements Disposable {
   readonly #llama: Llama;
-  readonly #ops: DecodeOps;
+  readonly #ops: Backend;
   readonly #pruner: Pruner | undefined;
   readonly #options: Required<BatchOptions>;
   readonly #layers: readonly BatchLayer[];
@@ -73,24 +63,19 @@ export class BatchDecoder implements Disposable {
    * Allocates caches and states; all slots are idle.
    *
    * @param pruner Takes its decisions on the device; without one all attention is computed.
-   * @throws {TypeError} If the model's backend has no operations for it.
    * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
    */
   constructor(llama: Llama, pruner: Pruner | undefined, options: BatchOptions) {
     const { batch, capacity, cacheDType = llama.cacheDType } = options;
-    const ops = llama.backend.decode;
-    if (ops === undefined) {
-      throw new TypeError(`Cannot decode a batch on backend "${llama.backend.name}": expected "cuda"`);
-    }
     if (!Number.isInteger(batch) || batch < 1 || !Number.isInteger(capacity) || capacity < 1) {
       throw new RangeError(
         `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
       );
     }
-    const reason = batchUnsupportedReason(llama.backend, pruner);
+    const reason = batchUnsupportedReason(pruner);
     if (reason !== undefined) throw new RangeError(`Cannot decode a batch on a device: ${reason}`);
     this.#llama = llama;
-    this.#ops = ops;
+    this.#ops = llama.backend;
     this.#pruner = pruner;
     this.#options = { batch, capacity, cacheDType };
     const { backend, config } = llama;
@@ -206,6 +191,7 @@ export class BatchDecoder implements Disposable {
     }
     // The first step runs as it is: a device loads kernels when they are first launched, which no recording allows.
     if (this.#steps === 0) this.#enqueue();
+    else if (this.#ops.record === undefined) this.#enqueue();
     else (this.#recorded ??= this.#ops.record(() => this.#enqueue())).launch();
     this.#steps++;
     this.#lengths.forEach((length, slot) => length >= 0 && this.#lengths[slot]!++);
@@ -250,7 +236,7 @@ export class BatchDecoder implements Disposable {
       this.#mlp(layer);
     }
     backend.rmsNorm(x!, weights.outputNorm, config.rmsNormEps, hidden!);
-    ops.linear(hidden!, weights.output, undefined, logits!);
+    ops.linear(hidden!, weights.output, logits!);
     ops.advance(this.#positions);
   }
 
@@ -264,17 +250,17 @@ export class BatchDecoder implements Disposable {
     const pruner = this.#pruner, positions = this.#positions;
     const turn = (rows: Tensor) => backend.rope(this.#heads(rows), positions, config.ropeTheta);
     backend.rmsNorm(x!, own.attnNorm, config.rmsNormEps, h!);
-    ops.linear(h!, own.k, undefined, keys!);
-    ops.linear(h!, own.v, undefined, values!);
+    ops.linear(h!, own.k, keys!);
+    ops.linear(h!, own.v, values!);
     const before = states !== undefined && pruner?.keyState === "pre-rope";
     if (before) backend.storeRows(keys!, unturned!, 0);
     turn(keys!);
     const ahead = states !== undefined && pruner!.wantsQueries;
     if (ahead) {
-      ops.linear(h!, own.q, undefined, queries!);
+      ops.linear(h!, own.q, queries!);
       turn(queries!);
     }
-    ops.filterStep(
+    ops.kvFilterStep(
       states,
       cache,
       {
@@ -290,13 +276,15 @@ export class BatchDecoder implements Disposable {
       decisions,
     );
     if (!ahead) {
-      ops.linear(h!, own.q, decisions, queries!);
+      ops.linear(h!, own.q, queries!, decisions);
       ops.rope(this.#heads(queries!), positions, config.ropeTheta, decisions);
     }
     const scale = 1 / Math.sqrt(config.headDim);
-    ops.attention(cache, this.#heads(queries!), positions, decisions, scale, this.#heads(attended!));
-    ops.linear(attended!, own.o, decisions, output!);
-    if (states !== undefined && pruner!.wantsOutputs) ops.filterObserve(states, decisions, output!, x!);
+    ops.attentionDecode(cache, this.#heads(queries!), positions, decisions, scale, this.#heads(attended!));
+    ops.linear(attended!, own.o, output!, decisions);
+    if (states !== undefined && pruner!.wantsOutputs) {
+      ops.kvFilterObserveBatch(states, decisions, output!, x!);
+    }
     ops.add(x!, output!, decisions);
   }
 
@@ -305,11 +293,11 @@ export class BatchDecoder implements Disposable {
     const ops = this.#ops, own = weights.layers[layer]!;
     const { x, h, gate, up, output } = this.#scratch as Record<string, Tensor>;
     backend.rmsNorm(x!, own.ffnNorm, config.rmsNormEps, h!);
-    ops.linear(h!, own.gate, undefined, gate!);
-    ops.linear(h!, own.up, undefined, up!);
+    ops.linear(h!, own.gate, gate!);
+    ops.linear(h!, own.up, up!);
     backend.swiglu(gate!, up!, gate!);
-    ops.linear(gate!, own.down, undefined, output!);
-    ops.add(x!, output!, undefined);
+    ops.linear(gate!, own.down, output!);
+    ops.add(x!, output!);
   }
 
   #heads(rows: Tensor): Tensor {
@@ -320,7 +308,7 @@ export class BatchDecoder implements Disposable {
   #createLayer(layer: number): BatchLayer {
     const { numKvHeads, headDim } = this.#llama.config;
     const { batch, capacity, cacheDType: dtype } = this.#options;
-    const backend = this.#llama.backend as BatchBackend; // it has `decode`: the constructor saw to that
+    const { backend } = this.#llama;
     const recent = this.#pruner?.recent ?? 0, index = this.#pruner?.layers.indexOf(layer) ?? -1;
     return {
       cache: createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype }),

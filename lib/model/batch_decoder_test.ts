@@ -1,69 +1,86 @@
-/** What a batch decoder refuses and enqueues, on a device that computes nothing; its numbers: `ffi/cuda/`. */
-import { assertEquals, assertThrows } from "@std/assert";
-import type { DecodeOps } from "../decode.ts";
+/** A batch on the reference, held to the same sequences fed one by one; and what a batch decoder refuses and records. */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { RecordedWork } from "../batch_ops.ts";
+import type { TokenFilterOptions } from "../filter/mod.ts";
 import { createPruner } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
-import { emptyTensor, type Tensor } from "../tensor.ts";
+import { f32Data } from "../tensor.ts";
 import { BatchDecoder, batchUnsupportedReason } from "./batch_decoder.ts";
 import { Llama } from "./llama.ts";
-import { config, ids, llama, patternPruner } from "./testing.ts";
+import { LayerTally } from "./usage.ts";
+import { backend, config, firstLayers, ids, llama, patternPruner } from "./testing.ts";
 
 const shape = { ...config, numLayers: 2 };
+const model = firstLayers(2);
 
-/** A backend whose operations of a batch note what they are given, and a model of two layers on it. */
-function fakeDevice() {
-  const calls: { readonly op: keyof DecodeOps | "launch" | "dispose"; readonly args: readonly unknown[] }[] =
-    [];
-  const note = (op: (typeof calls)[number]["op"]) => (...args: unknown[]) => void calls.push({ op, args });
-  const decode: DecodeOps = {
-    signs: ({ hiddenSize }) => emptyTensor("f32", [0, hiddenSize]),
-    filterStep: note("filterStep"),
-    filterObserve: note("filterObserve"),
-    attention: note("attention"),
-    linear: note("linear"),
-    rope: note("rope"),
-    add: note("add"),
-    advance: note("advance"),
-    argmax: note("argmax"),
-    row: (tensor, index) => {
-      if (!(index >= 0 && index < tensor.shape[0]!)) throw new Error(`row ${index} of ${tensor.shape}`);
-      return { ...tensor, shape: tensor.shape.slice(1) };
-    },
-    write: note("write"),
-    copyRows: note("copyRows"),
-    record: (work) => {
-      note("record")();
-      work();
-      return { launch: note("launch"), [Symbol.dispose]: note("dispose") };
-    },
-  };
-  const backend = Object.assign(new ReferenceBackend(), { decode });
-  const count = (op: (typeof calls)[number]["op"]) => calls.filter((call) => call.op === op).length;
-  return { backend, calls, count, model: new Llama(shape, llama.weights, backend) };
+const CASES: readonly (TokenFilterOptions | undefined)[] = [
+  undefined,
+  { fusion: "variance", recent: 0 },
+  { fusion: "variance", recent: 5, keyState: "pre-rope" },
+  { fusion: "learned", recent: 4, block: 8 },
+  { fusion: "learned", recent: 3, block: 8, features: ["similarity", "norm", "query"] },
+  { fusion: "mean", recent: 4, cacheSkipped: true, threshold: "robbins-monro" },
+];
+
+for (const options of CASES) {
+  for (const cacheDType of ["f32", "bf16"] as const) {
+    Deno.test(`a batch decodes as its sequences do: ${JSON.stringify(options)}, cache of ${cacheDType}`, () => {
+      const pruner = options && createPruner("token-filtering", shape, { warmup: 8, tail: 1, ...options });
+      const texts = [ids(30), ids(33).toReversed()], starts = [11, 0], slots = [0, 2], steps = 19;
+      const decoder = model.startBatch(pruner, { batch: 3, capacity: 40, cacheDType });
+      const alone = texts.map(() => model.start(pruner, { cacheDType }));
+      texts.forEach((text, i) => {
+        if (starts[i] === 0) return decoder.begin(slots[i]!);
+        const prefill = model.start(pruner, { cacheDType });
+        for (const sequence of [prefill, alone[i]!]) sequence.feed(text.slice(0, starts[i]));
+        decoder.admit(slots[i]!, prefill);
+      });
+      const keep = texts.map(() => Array.from({ length: 2 }, () => [] as number[]));
+      for (let step = 0; step < steps; step++) {
+        const at = texts.map((_, i) => starts[i]! + step);
+        const fed = new Int32Array(3).fill(99999); // what an idle slot is given is not looked at
+        texts.forEach((text, i) => fed[slots[i]!] = text[at[i]!]!);
+        const logits = f32Data(decoder.step(fed)), kept = decoder.keep();
+        texts.forEach((text, i) => {
+          const want = f32Data(model.logits(alone[i]!.feed(text.slice(at[i], at[i]! + 1))));
+          const row = slots[i]! * config.vocabSize;
+          assertEquals(logits.subarray(row, row + config.vocabSize), want, `step ${step}, sequence ${i}`);
+          keep[i]!.forEach((mask, layer) => mask.push(kept[3 * layer + slots[i]!]!));
+        });
+        assertEquals([kept[1], kept[4]], [0, 0]);
+      }
+      assertEquals([...decoder.lengths], [30, -1, 19]);
+      texts.forEach((_, i) => {
+        for (const [layer, mask] of alone[i]!.keep) {
+          assertEquals(keep[i]![layer], [...mask.subarray(starts[i])], `sequence ${i}, layer ${layer}`);
+          if (i === 1) assert(mask.includes(0) && mask.subarray(8).includes(1), "nothing to tell apart");
+        }
+      });
+      const tallies = keep[1]!.map((mask) => {
+        const tally = new LayerTally(pruner);
+        tally.take(Uint8Array.from(mask));
+        return tally;
+      });
+      const rowBytes = 2 * config.numKvHeads * config.headDim * (cacheDType === "f32" ? 4 : 2);
+      const kvBytesAllocated = 2 * (40 + (options?.recent ?? 0)) * rowBytes;
+      assertEquals(decoder.usageOf(tallies, steps), { ...alone[1]!.usage(), kvBytesAllocated });
+    });
+  }
 }
 
 Deno.test("batchUnsupportedReason() names what keeps a method from a device", () => {
-  const device = fakeDevice().backend;
   const filtering = createPruner("token-filtering", shape, { warmup: 8 });
-  assertEquals(
-    batchUnsupportedReason(new ReferenceBackend(), undefined),
-    'backend "reference" has no recorded steps',
-  );
-  assertEquals(batchUnsupportedReason(device, undefined), undefined);
-  assertEquals(batchUnsupportedReason(device, createPruner("dense", shape, {})), undefined);
-  assertEquals(batchUnsupportedReason(device, filtering), undefined);
-  assertEquals(
-    batchUnsupportedReason(device, createPruner("oracle", shape, {})),
-    'the method "oracle" looks ahead',
-  );
+  assertEquals(batchUnsupportedReason(undefined), undefined);
+  assertEquals(batchUnsupportedReason(createPruner("dense", shape, {})), undefined);
+  assertEquals(batchUnsupportedReason(filtering), undefined);
+  assertEquals(batchUnsupportedReason(createPruner("oracle", shape, {})), 'the method "oracle" looks ahead');
   const reason = (name: string) => `the method "${name}" decides on the host, or is traced`;
-  assertEquals(batchUnsupportedReason(device, patternPruner([1], () => true)), reason("pattern"));
+  assertEquals(batchUnsupportedReason(patternPruner([1], () => true)), reason("pattern"));
   const traced = createPruner("token-filtering", shape, { warmup: 8 }, { trace: () => {} });
-  assertEquals(batchUnsupportedReason(device, traced), reason("token-filtering"));
+  assertEquals(batchUnsupportedReason(traced), reason("token-filtering"));
 });
 
-Deno.test("BatchDecoder() refuses sizes, methods and backends that it has no steps for", () => {
-  const { model } = fakeDevice();
+Deno.test("BatchDecoder() refuses sizes and methods that it has no steps for", () => {
   for (const [batch, capacity] of [[0, 8], [1.5, 8], [1, 0], [1, NaN]] as const) {
     assertThrows(
       () => new BatchDecoder(model, undefined, { batch, capacity }),
@@ -73,11 +90,9 @@ Deno.test("BatchDecoder() refuses sizes, methods and backends that it has no ste
   }
   const oracle = createPruner("oracle", shape, {});
   assertThrows(() => new BatchDecoder(model, oracle, { batch: 1, capacity: 8 }), RangeError, "looks ahead");
-  assertThrows(() => new BatchDecoder(llama, undefined, { batch: 1, capacity: 8 }), TypeError, '"reference"');
 });
 
 Deno.test("BatchDecoder.admit() takes an idle slot that is there, and a sequence with room to grow", () => {
-  const { model } = fakeDevice();
   const decoder = model.startBatch(undefined, { batch: 2, capacity: 4 });
   for (const slot of [-1, 2, 0.5, NaN]) {
     assertThrows(() => decoder.begin(slot), RangeError, `slot ${slot}: expected an idle one of 0 to 1`);
@@ -99,55 +114,53 @@ Deno.test("BatchDecoder.admit() takes an idle slot that is there, and a sequence
   assertEquals([...decoder.lengths], [0, 0]);
 });
 
-Deno.test("BatchDecoder.step() runs once, is recorded once, then launched, and feeds itself from there on", () => {
-  const { model, calls, count } = fakeDevice();
+Deno.test("BatchDecoder.step() feeds its own likeliest tokens, and ends at the capacity", () => {
   const decoder = model.startBatch(undefined, { batch: 2, capacity: 4 });
   decoder.begin(1);
   assertThrows(() => decoder.step(), RangeError, "expected ids for the first step");
-  const before = calls.length;
-  assertEquals(decoder.step(Int32Array.of(9, 5)).shape, [2, config.vocabSize]);
-  const [written] = calls.slice(before).filter(({ op }) => op === "write");
-  assertEquals((written!.args[1] as { data: unknown }).data, Int32Array.of(0, 5)); // slot 0 is idle
-  assertEquals([count("record"), count("launch"), count("argmax"), count("advance")], [0, 0, 0, 1]);
-  decoder.step();
-  assertEquals([count("record"), count("launch"), count("argmax"), count("advance")], [1, 1, 1, 2]);
-  decoder.step(Int32Array.of(0, 7));
-  decoder.step();
-  assertEquals([count("record"), count("launch"), count("argmax"), count("advance")], [1, 3, 2, 2]);
+  let next = 5;
+  const alone = model.start();
+  for (let step = 0; step < 4; step++) {
+    const logits = f32Data(step === 0 ? decoder.step(Int32Array.of(9, next)) : decoder.step());
+    const want = f32Data(model.logits(alone.feed(Int32Array.of(next))));
+    assertEquals(logits.subarray(config.vocabSize), want);
+    next = want.indexOf(Math.max(...want));
+  }
   assertEquals([...decoder.lengths], [-1, 4]);
   assertThrows(() => decoder.step(), RangeError, "a sequence has reached the capacity of 4 tokens");
   decoder[Symbol.dispose]();
   decoder[Symbol.dispose]();
-  assertEquals(count("dispose"), 1);
   assertThrows(() => decoder.step(), Error, "it was disposed");
 });
 
-Deno.test("BatchDecoder hands each operation tensors of the sizes that it takes", () => {
-  const { numHeads, numKvHeads, headDim, hiddenSize, vocabSize } = config;
-  const learned = { fusion: "learned", features: ["similarity", "query"], warmup: 8, tail: 1 } as const;
-  for (const options of [undefined, { keyState: "pre-rope", warmup: 8, tail: 1 } as const, learned]) {
-    const { model, calls } = fakeDevice();
-    const pruner = options && createPruner("token-filtering", shape, options);
-    const decoder = model.startBatch(pruner, { batch: 3, capacity: 4 });
-    decoder.begin(0);
-    decoder.step(Int32Array.of(1, 2, 3));
-    const argsOf = (op: keyof DecodeOps) =>
-      calls.filter((call) => call.op === op).map(({ args }) => args as (Tensor | undefined)[]);
-    const linear = argsOf("linear").map(([x, weight, _, out]) => [x!.shape, weight!.shape, out!.shape]);
-    assertEquals(linear.length, 7 * 2 + 1);
-    for (const [x, [n, k], out] of linear) assertEquals([x, out], [[3, k], [3, n]]);
-    assertEquals(linear.at(-1)![2], [3, vocabSize]);
-    const attention = argsOf("attention").map((args) => [args[1]!.shape, args[5]!.shape]);
-    assertEquals(attention, Array(2).fill([[3, numHeads, headDim], [3, numHeads, headDim]]));
-    const steps = argsOf("filterStep").map((args) => args[2] as unknown as Record<string, Tensor>);
-    assertEquals(steps.length, 2);
-    for (const { filterKeys, keys, values, residual, normed, queries } of steps) {
-      assertEquals(
-        [filterKeys, keys, values].map((rows) => rows!.shape),
-        Array(3).fill([3, numKvHeads, headDim]),
-      );
-      assertEquals([residual!.shape, normed!.shape], [[3, hiddenSize], [3, hiddenSize]]);
-      assertEquals(queries?.shape, options === learned ? [3, numHeads * headDim] : undefined);
+Deno.test("BatchDecoder.step() runs once, is recorded once, then launched", () => {
+  const calls: string[] = [];
+  let allowed = true;
+  const device = new class extends ReferenceBackend {
+    override readonly alloc: ReferenceBackend["alloc"] = (...args) => {
+      assert(allowed, "allocates while work is recorded");
+      return backend.alloc(...args);
+    };
+    record(work: () => void): RecordedWork {
+      calls.push("record");
+      return {
+        launch() {
+          calls.push("launch");
+          allowed = false;
+          work();
+          allowed = true;
+        },
+        [Symbol.dispose]: () => calls.push("dispose"),
+      };
     }
+  }();
+  const decoder = new Llama(shape, llama.weights, device).startBatch(undefined, { batch: 1, capacity: 9 });
+  decoder.begin(0);
+  const tokens = ids(4), alone = model.start();
+  for (const id of tokens) {
+    const logits = f32Data(decoder.step(Int32Array.of(id)));
+    assertEquals(logits, f32Data(model.logits(alone.feed(Int32Array.of(id)))));
   }
+  decoder[Symbol.dispose]();
+  assertEquals(calls, ["record", "launch", "launch", "launch", "dispose"]);
 });

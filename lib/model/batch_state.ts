@@ -1,12 +1,9 @@
-/** What a layer of a batch remembers on a device: its cache, the filter's states, and the last decisions. */
+/** What a layer of a batch remembers: its cache, the filter's states, and the last decisions. */
 import type { Backend } from "../backend.ts";
-import type { BatchCache, BatchDecisions, BatchStates, DecodeOps } from "../decode.ts";
+import type { BatchCache, BatchDecisions, BatchStates } from "../batch_ops.ts";
 import type { CacheDType } from "../dtype.ts";
 import { type LayerSpec, learnedLayout, NUM_SLOTS, scoreCapacity } from "../filter/layer.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
-
-/** A backend that can decode a batch. */
-export type BatchBackend = Pick<Backend, "alloc" | "upload"> & { readonly decode: DecodeOps };
 
 /** Sizes of a {@linkcode BatchCache}. */
 export interface BatchCacheSizes {
@@ -26,7 +23,7 @@ export interface BatchCacheSizes {
 
 /** An empty cache of a batch. */
 export function createBatchCache(
-  backend: BatchBackend,
+  backend: Backend,
   { batch, capacity, recent, numKvHeads, headDim, dtype }: BatchCacheSizes,
 ): BatchCache {
   const rows = (count: number) => backend.alloc(dtype, [batch, count, numKvHeads, headDim]);
@@ -43,7 +40,7 @@ export function createBatchCache(
 }
 
 /** States of a filtered layer before the first token of every sequence. */
-export function createBatchStates(backend: BatchBackend, spec: LayerSpec, batch: number): BatchStates {
+export function createBatchStates(backend: Backend, spec: LayerSpec, batch: number): BatchStates {
   const learned = spec.fusion === "learned";
   const anchors = [batch, spec.numKvHeads, spec.headDim];
   return {
@@ -53,13 +50,13 @@ export function createBatchStates(backend: BatchBackend, spec: LayerSpec, batch:
     numbers: backend.alloc("f64", [batch, NUM_SLOTS]),
     scores: backend.alloc("f64", [batch, scoreCapacity(spec)]),
     learned: backend.alloc("f64", [batch, learned ? learnedLayout(spec).length : 0]),
-    signs: learned ? backend.decode.signs(spec) : backend.alloc("f32", [0, spec.hiddenSize]),
+    signs: backend.kvFilterSigns(spec),
   };
 }
 
 /** Room for decisions: nobody is kept. @param keep `[batch]` u8, where it is part of a larger tensor */
 export function createBatchDecisions(
-  backend: BatchBackend,
+  backend: Backend,
   batch: number,
   keep: Tensor = backend.alloc("u8", [batch]),
 ): BatchDecisions {

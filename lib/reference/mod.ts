@@ -5,6 +5,7 @@ import type { Backend } from "../backend.ts";
 import { observeLayer, scanLayer } from "../filter/mod.ts";
 import { emptyTensor, type HostTensor, resizedRows, type Tensor } from "../tensor.ts";
 import { attention } from "./attention.ts";
+import { batchOps, onKept } from "./batch.ts";
 import { linear } from "./linear.ts";
 import { compareLogits, nll } from "./logits.ts";
 import * as rows from "./rows.ts";
@@ -44,15 +45,26 @@ export class ReferenceBackend implements Backend {
   /** See {@linkcode Backend.rmsNorm}. */
   readonly rmsNorm: Backend["rmsNorm"] = rows.rmsNorm;
   /** See {@linkcode Backend.linear}. */
-  readonly linear: Backend["linear"] = linear;
+  readonly linear: Backend["linear"] = (x, weight, out, only) => {
+    if (only === undefined) linear(x, weight, out);
+    else onKept(only, out, [x], (out, x) => linear(x, weight, out));
+  };
   /** See {@linkcode Backend.rope}. */
-  readonly rope: Backend["rope"] = rows.rope;
+  readonly rope: Backend["rope"] = (x, positions, theta, only) => {
+    if (only === undefined) rows.rope(x, positions, theta);
+    else onKept(only, x, [positions], (x, positions) => rows.rope(x, positions, theta));
+  };
   /** See {@linkcode Backend.swiglu}. */
   readonly swiglu: Backend["swiglu"] = rows.swiglu;
   /** See {@linkcode Backend.gatherRows}. */
   readonly gatherRows: Backend["gatherRows"] = rows.gatherRows;
   /** See {@linkcode Backend.scatterAddRows}. */
   readonly scatterAddRows: Backend["scatterAddRows"] = rows.scatterAddRows;
+  /** See {@linkcode Backend.add}. */
+  readonly add: Backend["add"] = (x, delta, only) => {
+    if (only === undefined) rows.add(x, delta);
+    else onKept(only, x, [delta], rows.add);
+  };
   /** See {@linkcode Backend.storeRows}. */
   readonly storeRows: Backend["storeRows"] = rows.storeRows;
   /** See {@linkcode Backend.rowNorms}. */
@@ -68,4 +80,23 @@ export class ReferenceBackend implements Backend {
     scanLayer(spec, state, input as Parameters<typeof scanLayer>[2], start, count, output);
   /** See {@linkcode Backend.kvFilterObserve}. */
   readonly kvFilterObserve: Backend["kvFilterObserve"] = observeLayer;
+  readonly #batch = batchOps(this);
+  /** See {@linkcode Backend.kvFilterSigns}. */
+  readonly kvFilterSigns: Backend["kvFilterSigns"] = this.#batch.kvFilterSigns;
+  /** See {@linkcode Backend.kvFilterStep}. */
+  readonly kvFilterStep: Backend["kvFilterStep"] = this.#batch.kvFilterStep;
+  /** See {@linkcode Backend.kvFilterObserveBatch}. */
+  readonly kvFilterObserveBatch: Backend["kvFilterObserveBatch"] = this.#batch.kvFilterObserveBatch;
+  /** See {@linkcode Backend.attentionDecode}. */
+  readonly attentionDecode: Backend["attentionDecode"] = this.#batch.attentionDecode;
+  /** See {@linkcode Backend.advance}. */
+  readonly advance: Backend["advance"] = this.#batch.advance;
+  /** See {@linkcode Backend.argmax}. */
+  readonly argmax: Backend["argmax"] = this.#batch.argmax;
+  /** See {@linkcode Backend.row}. */
+  readonly row: Backend["row"] = this.#batch.row;
+  /** See {@linkcode Backend.write}. */
+  readonly write: Backend["write"] = this.#batch.write;
+  /** See {@linkcode Backend.copyRows}. */
+  readonly copyRows: Backend["copyRows"] = this.#batch.copyRows;
 }

@@ -88,6 +88,13 @@ export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
   });
 }
 
+/** See {@linkcode Backend.add}. */
+export function add(x: Tensor, delta: Tensor): void {
+  expectTensor("delta", delta, "f32", x.shape);
+  const target = f32Data(x), added = f32Data(delta);
+  for (let i = 0; i < target.length; i++) target[i]! += added[i]!;
+}
+
 /** See {@linkcode Backend.storeRows}. */
 export function storeRows(x: Tensor, out: Tensor, at: number): void {
   const [rows, width] = x.shape as [number, number];

@@ -1,8 +1,7 @@
 /**
- * Decoding many sequences at once where the host takes no part: the tensors of a batch, and the operations on them. A
- * backend on a device has them ({@linkcode Backend.decode}); `lib/model/batch_decoder.ts` makes a model's step of them.
+ * The tensors of a batch of sequences in decode, one token of each a step, and the ops that {@linkcode Backend} has for it.
  *
- * A batch has slots; a slot whose position is negative is idle, and nothing of it is read or written.
+ * A batch has slots, one a sequence; a slot whose position is negative is idle: nothing of it is read or written.
  */
 import type { LayerSpec } from "./filter/layer.ts";
 import type { HostTensor, Tensor } from "./tensor.ts";
@@ -17,7 +16,7 @@ export interface BatchCache {
   readonly positions: Tensor;
   /** Rows in use, [batch] i32. */
   readonly counts: Tensor;
-  /** Keys of skipped tokens that are still near, [batch, recent, numKvHeads, headDim]: token t lies at t % recent. */
+  /** Keys of recently skipped tokens, [batch, recent, numKvHeads, headDim]: token t lies at t % recent. */
   readonly recentKeys: Tensor;
   /** Values, like `recentKeys`. */
   readonly recentValues: Tensor;
@@ -43,15 +42,15 @@ export interface BatchStates {
   readonly signs: Tensor;
 }
 
-/** Who goes on in a layer. */
+/** Which sequences' attention is computed in a layer. */
 export interface BatchDecisions {
   /** 1 = its attention is computed, [batch] u8; 0 where skipped or idle. */
   readonly keep: Tensor;
   /** Slots of the kept sequences, ascending, [batch] i32. */
   readonly kept: Tensor;
-  /** Their number, and a counter of the step's own that is 0 before the first, [2] i32. */
+  /** Their number, and a counter that is 0 before the first step, [2] i32. */
   readonly keptCount: Tensor;
-  /** What led to them, where asked for, [7, batch] f64: the columns of `ScanOutput`, in the order of the C ABI. */
+  /** What led to them, where asked for, [7, batch] f64: the columns of `ScanOutput` in the order of `SCAN_COLUMNS`. */
   readonly columns?: Tensor;
 }
 
@@ -79,16 +78,17 @@ export interface RecordedWork extends Disposable {
   launch(): void;
 }
 
-/** What a device does for a batch in decode. None of it waits for the device, but {@linkcode Backend.read}. */
-export interface DecodeOps {
-  /** The signs of a spec's projections, [projections, hiddenSize] f32. */
-  signs(spec: LayerSpec): Tensor;
+/** What every backend does for a decode step of a batch, beside the ops that take `only`. None waits for a device. */
+export interface BatchOps {
+  /** Random signs of a spec's projections, [projections, hiddenSize]; no rows where its rule has none. */
+  kvFilterSigns(spec: LayerSpec): Tensor;
   /**
-   * Decides one token of every sequence and appends it to the cache or the recent window. Without states all are kept.
+   * Decides one token of every sequence of a layer and appends it to the cache or the recent window. Without states all
+   * are kept.
    *
    * @param cacheSkipped whether skipped tokens enter the cache all the same
    */
-  filterStep(
+  kvFilterStep(
     states: BatchStates | undefined,
     cache: BatchCache,
     rows: BatchRows,
@@ -96,9 +96,14 @@ export interface DecodeOps {
     decisions: BatchDecisions,
   ): void;
   /** `learned`: takes in the kept sequences' outcomes, `output` and `residual` [batch, hiddenSize]. */
-  filterObserve(states: BatchStates, decisions: BatchDecisions, output: Tensor, residual: Tensor): void;
-  /** Attention of the kept sequences: `queries`, `out` [batch, numHeads, headDim] f32. */
-  attention(
+  kvFilterObserveBatch(
+    states: BatchStates,
+    decisions: BatchDecisions,
+    output: Tensor,
+    residual: Tensor,
+  ): void;
+  /** Attention of the kept sequences: `queries`, `out` [batch, numHeads, headDim], `positions` [batch] i32. */
+  attentionDecode(
     cache: BatchCache,
     queries: Tensor,
     positions: Tensor,
@@ -106,22 +111,14 @@ export interface DecodeOps {
     scale: number,
     out: Tensor,
   ): void;
-  /** out = x W' for the kept sequences, or for all: `x` [batch, k], `weight` [n, k] of any type, `out` [batch, n]. */
-  linear(x: Tensor, weight: Tensor, decisions: BatchDecisions | undefined, out: Tensor): void;
-  /** Rotary embedding of the kept sequences' rows, as {@linkcode Backend.rope}: `x` [batch, heads, headDim]. */
-  rope(x: Tensor, positions: Tensor, theta: number, decisions: BatchDecisions): void;
-  /** x += delta for the kept sequences, or for all, [batch, n] f32. */
-  add(x: Tensor, delta: Tensor, decisions: BatchDecisions | undefined): void;
   /** positions += 1 where not negative, [batch] i32. */
   advance(positions: Tensor): void;
-  /** ids[i] = index of the largest of logits [batch, vocabSize], the lowest on ties. */
+  /** ids[i] = index of the largest of logits [T, vocabSize], the lowest on ties; `ids` [T] i32. */
   argmax(logits: Tensor, ids: Tensor): void;
   /** Row `index` of a tensor's first dimension, without a copy; shares its memory. */
   row(tensor: Tensor, index: number): Tensor;
-  /** Overwrites a tensor, or a row of one, with values of its size. */
+  /** Overwrites a tensor, or a row of one, with values of its type and shape. */
   write(to: Tensor, values: HostTensor): void;
   /** Copies `count` rows [n] of `from`, from row `fromRow` on, to rows of `to` from `toRow` on; same type and width. */
   copyRows(from: Tensor, fromRow: number, to: Tensor, toRow: number, count: number): void;
-  /** Records what `work` enqueues, without running it. `work` must not allocate, read or write. */
-  record(work: () => void): RecordedWork;
 }

@@ -1,0 +1,234 @@
+/**
+ * The ops of a decode step of a batch, in this process's memory: every sequence by the ops of one, which is their
+ * definition. A backend whose tensors lie in this process can take them as they are.
+ */
+import type { Backend } from "../backend.ts";
+import type { BatchCache, BatchDecisions, BatchOps, BatchRows, BatchStates } from "../batch_ops.ts";
+import { createScanOutput, type LayerSpec, type LayerState, SCAN_COLUMNS } from "../filter/layer.ts";
+import { outcomeOf } from "../filter/learned.ts";
+import { projectionSigns } from "../random.ts";
+import {
+  countOf,
+  emptyTensor,
+  expectTensor,
+  f32Data,
+  hostData,
+  type HostTensor,
+  hostTensor,
+  rowsOf,
+  type Tensor,
+  type TensorData,
+} from "../tensor.ts";
+
+/** What the ops of a batch are made of. */
+type SequenceOps = Pick<Backend, "attention" | "kvFilterScan" | "kvFilterObserve" | "rowNorms" | "storeRows">;
+
+/**
+ * An op on the rows of the kept sequences alone: they are gathered, and `out`'s go back to their places.
+ *
+ * @param apply gets the kept rows of `out` and of `inputs`
+ */
+export function onKept(
+  only: BatchDecisions,
+  out: Tensor,
+  inputs: readonly Tensor[],
+  apply: (out: HostTensor, ...inputs: HostTensor[]) => void,
+): void {
+  const slots = keptSlots(only);
+  const own = take(out, slots);
+  apply(own, ...inputs.map((tensor) => take(tensor, slots)));
+  slots.forEach((slot, i) => copyRows(own, i, out, slot, 1));
+}
+
+/** The ops of a batch, made of those of a sequence. */
+export function batchOps(ops: SequenceOps): BatchOps {
+  /** One sequence's decision in a filtered layer, written to row `slot` of the columns. */
+  function decide(
+    states: BatchStates,
+    slot: number,
+    rows: BatchRows,
+    columns: Float64Array | undefined,
+  ): number {
+    const one = (tensor: Tensor) => rowsOf(asHost(tensor), slot, slot + 1);
+    const { filterKeys, values, residual, normed, queries } = rows;
+    const input = {
+      keys: one(filterKeys),
+      values: one(values),
+      residual: one(residual),
+      normed: one(normed),
+      ...(queries && { queries: one(queries) }),
+    };
+    const output = createScanOutput(1);
+    ops.kvFilterScan(states.spec, stateOf(states, slot), input, 0, 1, output);
+    const batch = filterKeys.shape[0]!;
+    if (columns !== undefined) {
+      SCAN_COLUMNS.forEach((name, i) => columns[i * batch + slot] = output[name][0]!);
+    }
+    return output.keep[0]!;
+  }
+
+  /** Puts one token into a sequence's cache, or into its recent window. */
+  function append(cache: BatchCache, slot: number, { keys, values }: BatchRows, at: number, kept: boolean) {
+    const store = (from: Tensor, to: Tensor, row: number) =>
+      ops.storeRows(asMatrix(rowsOf(asHost(from), slot, slot + 1)), asMatrix(to, 2), row);
+    const [, capacity] = cache.positions.shape as [number, number];
+    const [, recent] = cache.recentPositions.shape as [number, number];
+    if (kept) {
+      const counts = hostData(cache.counts);
+      if (counts[slot]! >= capacity) {
+        throw new RangeError(`Cannot append to slot ${slot}: found its capacity of ${capacity} rows used up`);
+      }
+      const row = slot * capacity + counts[slot]!++;
+      store(keys, cache.keys, row);
+      store(values, cache.values, row);
+      hostData(cache.positions)[row] = at;
+    } else if (recent > 0) {
+      const row = slot * recent + at % recent;
+      store(keys, cache.recentKeys, row);
+      store(values, cache.recentValues, row);
+      hostData(cache.recentPositions)[row] = at;
+    }
+  }
+
+  return {
+    kvFilterSigns({ seed, layer, hiddenSize, projections, fusion }: LayerSpec): HostTensor {
+      const count = fusion === "learned" ? projections : 0;
+      const out = emptyTensor("f32", [count, hiddenSize]);
+      projectionSigns(seed, layer, hiddenSize, count).forEach((sign, i) =>
+        out.data[(i % count) * hiddenSize + Math.floor(i / count)] = sign
+      );
+      return out;
+    },
+
+    kvFilterStep(states, cache, rows, cacheSkipped, decisions): void {
+      const keep = hostData(decisions.keep), kept = hostData(decisions.kept);
+      const columns = decisions.columns && hostData(decisions.columns) as Float64Array;
+      let count = 0;
+      for (const [slot, position] of hostData(rows.positions).entries()) {
+        const idle = position < 0;
+        keep[slot] = idle ? 0 : states === undefined ? 1 : decide(states, slot, rows, columns);
+        if (idle) continue;
+        append(cache, slot, rows, position, keep[slot] === 1 || cacheSkipped);
+        if (keep[slot] === 1) kept[count++] = slot;
+      }
+      hostData(decisions.keptCount)[0] = count;
+    },
+
+    kvFilterObserveBatch(states, decisions, output, residual): void {
+      const outputNorms = ops.rowNorms(output), residualNorms = ops.rowNorms(residual);
+      for (const slot of keptSlots(decisions)) {
+        const y = outcomeOf(outputNorms[slot]!, residualNorms[slot]!);
+        ops.kvFilterObserve(states.spec, stateOf(states, slot), Float64Array.of(y));
+      }
+    },
+
+    attentionDecode(cache, queries, positions, decisions, scale, out): void {
+      const recent = cache.recentPositions.shape[1]!;
+      for (const slot of keptSlots(decisions)) {
+        const one = (tensor: Tensor) => rowsOf(asHost(tensor), slot, slot + 1);
+        const position = hostData(positions)[slot]!, ring = row(cache.recentPositions, slot).data;
+        const seen = Array.from(ring.keys())
+          .filter((i) => ring[i]! >= 0 && position - ring[i]! <= recent)
+          .sort((a, b) => ring[a]! - ring[b]!);
+        ops.attention({
+          queries: one(queries),
+          queryPositions: one(positions),
+          keys: row(cache.keys, slot),
+          values: row(cache.values, slot),
+          keyPositions: row(cache.positions, slot),
+          numKeys: hostData(cache.counts)[slot]!,
+          recentKeys: take(row(cache.recentKeys, slot), seen),
+          recentValues: take(row(cache.recentValues, slot), seen),
+          recentPositions: take(row(cache.recentPositions, slot), seen),
+          numRecent: seen.length,
+          recent,
+          scale,
+          out: one(out),
+        });
+      }
+    },
+
+    advance(positions): void {
+      const at = hostData(positions);
+      at.forEach((position, slot) => position >= 0 && at[slot]!++);
+    },
+
+    argmax(logits, ids): void {
+      expectTensor("logits", logits, "f32", [-1, -1]);
+      const [rows, width] = logits.shape as [number, number];
+      expectTensor("ids", ids, "i32", [rows]);
+      const values = f32Data(logits), found = hostData(ids);
+      for (let i = 0; i < rows; i++) {
+        let best = 0;
+        for (let j = 1; j < width; j++) if (values[i * width + j]! > values[i * width + best]!) best = j;
+        found[i] = best;
+      }
+    },
+
+    row,
+
+    write(to, values): void {
+      expectTensor("values", values, to.dtype, to.shape);
+      hostData(to).set(values.data as never);
+    },
+
+    copyRows,
+  };
+}
+
+function copyRows(from: Tensor, fromRow: number, to: Tensor, toRow: number, count: number): void {
+  const width = countOf(from.shape.slice(1));
+  if (countOf(to.shape.slice(1)) !== width) {
+    throw new RangeError(`Cannot copy rows of shape [${from.shape.slice(1)}] to [${to.shape.slice(1)}]`);
+  }
+  expectTensor("to", to, from.dtype, to.shape);
+  for (const [tensor, first] of [[from, fromRow], [to, toRow]] as const) {
+    if (!(first >= 0 && count >= 0 && first + count <= tensor.shape[0]!)) {
+      throw new RangeError(`Cannot copy ${count} rows from ${first} on: found ${tensor.shape[0]} rows`);
+    }
+  }
+  const rows = hostData(from).subarray(fromRow * width, (fromRow + count) * width);
+  hostData(to).set(rows as never, toRow * width);
+}
+
+function row(tensor: Tensor, index: number): HostTensor {
+  if (!(index >= 0 && index < tensor.shape[0]!)) {
+    throw new RangeError(`Cannot take row ${index} of a tensor of shape [${tensor.shape}]`);
+  }
+  const { dtype, shape, data } = rowsOf(asHost(tensor), index, index + 1);
+  return { dtype, shape: shape.slice(1), data };
+}
+
+/** Copies of the given rows. */
+function take(tensor: Tensor, rows: readonly number[]): HostTensor {
+  const out = emptyTensor(tensor.dtype, [rows.length, ...tensor.shape.slice(1)]);
+  rows.forEach((row, i) => copyRows(tensor, row, out, i, 1));
+  return out;
+}
+
+/** Slots of the sequences that are kept. */
+function keptSlots({ kept, keptCount }: BatchDecisions): readonly number[] {
+  return Array.from(hostData(kept).subarray(0, hostData(keptCount)[0]!));
+}
+
+/** A sequence's state of a layer, in the batch's memory. */
+function stateOf(states: BatchStates, slot: number): LayerState {
+  const part = <T extends TensorData>(tensor: Tensor) => row(tensor, slot).data as T;
+  return {
+    anchorK: part(states.anchorK),
+    anchorV: part(states.anchorV),
+    numbers: part(states.numbers),
+    scores: part(states.scores),
+    learned: part(states.learned),
+  };
+}
+
+/** A tensor as a matrix whose rows are its innermost parts, after `outer` dimensions. */
+function asMatrix(tensor: Tensor, outer = 1): HostTensor {
+  const { shape } = tensor;
+  return { ...asHost(tensor), shape: [countOf(shape.slice(0, outer)), countOf(shape.slice(outer))] };
+}
+
+function asHost(tensor: Tensor): HostTensor {
+  return hostTensor(tensor.dtype, tensor.shape, hostData(tensor));
+}
