@@ -30,6 +30,8 @@ export const BAD_LINES: readonly (readonly [task: string, args: string])[] = [
   ["sweep", "--context 1"],
   ["sweep", "--context 100000 --out TMP/none"],
   ["sweep", "--text TMP/short.txt --out TMP/none"],
+  ["heads", "--text TMP/short.txt --out TMP/none"],
+  ["compare", "--text TMP/short.txt --out TMP/none"],
   ["sweep", "--text TMP/none.txt"],
   ["sweep", "--text TMP/latin.txt"],
   ["sweep", "--text TMP/nothing"],

@@ -27,26 +27,48 @@ export interface Difference {
 /** Relative and absolute difference of two numbers that counts as rounding. */
 const ROUNDING = { relative: 1e-3, absolute: 1e-6 };
 
+/** What a comparison found. */
+export interface Comparison {
+  readonly differences: readonly Difference[];
+  /** Runs that both digests could hold. */
+  readonly compared: number;
+  /** What some runs of one digest need and the other one's machine lacks. */
+  readonly lacking: readonly string[];
+  /** What computed otherwise: numbers were compared to rounding. */
+  readonly otherTools: readonly string[];
+}
+
 /**
- * Differences of two lists of runs, one a facet.
+ * Compares two digests of the same level, one difference a facet at most.
  *
- * @param rounded Whether numbers may differ by rounding; hashes of their digits are not compared then.
+ * @param only Compare runs alone whose names hold this.
+ * @param rounded Let numbers differ by rounding, and do not compare hashes of their digits; so it is anyway where other
+ * tools made the other digest.
  */
-export function compareRuns(before: Digest["runs"], after: Digest["runs"], rounded: boolean): Difference[] {
+export function compareDigests(before: Digest, after: Digest, only = "", rounded = false): Comparison {
+  const otherTools = Object.keys(after.madeWith).filter((tool) =>
+    before.madeWith[tool] !== after.madeWith[tool]
+  );
+  const lacking = [...before.has, ...after.has].filter((what) =>
+    !before.has.includes(what) || !after.has.includes(what)
+  );
   const differences: Difference[] = [];
-  for (const run of new Set([...Object.keys(before), ...Object.keys(after)])) {
-    const a = before[run], b = after[run];
+  let compared = 0;
+  for (const run of new Set([...Object.keys(before.runs), ...Object.keys(after.runs)])) {
+    const a = before.runs[run], b = after.runs[run];
+    if (!run.includes(only) || lacking.includes(String((a ?? b)!.needs))) continue;
+    compared++;
     if (a === undefined || b === undefined) {
       const [was, is] = [a, b].map((facets) => facets === undefined ? "no such run" : "a run");
       differences.push({ run, facet: "", path: "", before: was!, after: is! });
       continue;
     }
     for (const facet of new Set([...Object.keys(a), ...Object.keys(b)])) {
-      const found = firstDifference(a[facet], b[facet], rounded);
+      const found = firstDifference(a[facet], b[facet], rounded || otherTools.length > 0);
       if (found !== undefined) differences.push({ run, facet, ...found });
     }
   }
-  return differences;
+  return { differences, compared, lacking, otherTools };
 }
 
 function firstDifference(

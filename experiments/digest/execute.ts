@@ -22,11 +22,17 @@ export class Tasks {
   readonly #stdFlags: readonly string[];
   readonly #commands: { readonly [task: string]: string };
   readonly #env: Env;
+  readonly #root: string;
   /** The package's version. */
   readonly version: string;
 
   /** Use {@linkcode Tasks.open}. */
-  private constructor(config: { tasks: { [task: string]: string }; version: string }, stdFlags: string[]) {
+  private constructor(
+    root: string,
+    config: { tasks: { [task: string]: string }; version: string },
+    stdFlags: string[],
+  ) {
+    this.#root = root;
     this.#commands = config.tasks;
     this.version = config.version;
     this.#stdFlags = stdFlags;
@@ -34,9 +40,9 @@ export class Tasks {
     this.#env = { ...Object.fromEntries(inherited), NO_COLOR: "1" };
   }
 
-  /** Reads deno.json. */
-  static async open(): Promise<Tasks> {
-    return new Tasks(JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`)), await readStdFlags());
+  /** Reads deno.json. @param root folder of the project, with a slash at its end */
+  static async open(root = ROOT): Promise<Tasks> {
+    return new Tasks(root, JSON.parse(await Deno.readTextFile(`${root}deno.json`)), await readStdFlags());
   }
 
   /** Arguments of Deno for a target. @throws {RangeError} If a task is not one `deno` command and the flags of `@std`. */
@@ -58,7 +64,7 @@ export class Tasks {
     const all = [...this.#arguments(target), ...args], signal = AbortSignal.timeout(1000 * patienceS);
     const command = new Deno.Command(Deno.execPath(), {
       args: all,
-      cwd: ROOT,
+      cwd: this.#root,
       clearEnv: true,
       env: { ...this.#env, ...env },
       stdin: "null",

@@ -13,7 +13,9 @@ export interface Machine {
   readonly madeWith: { readonly [tool: string]: string };
   /** Variables for all runs. */
   readonly env: Env;
-  /** Variables for runs with a BLAS: one that rounds alike on all machines. */
+  /** A BLAS that rounds alike on all machines, as `has` names it; undefined where there is none. */
+  readonly blas: string | undefined;
+  /** Variables for runs with it. */
   readonly blasEnv: Env;
 }
 
@@ -46,13 +48,15 @@ export async function openMachine(tasks: Tasks, folder: string): Promise<Machine
   const blas = await ensureBlas();
   const levels = await cpuLevels({ library: path });
   const level = PREFERRED.find((name) => levels.includes(name)) ?? levels[0]!;
-  const hasPinned = blas.path !== undefined && blas.reason.includes("==") && level === "avx2";
+  const pinned = blas.path !== undefined && blas.reason.includes("==") && level === "avx2"
+    ? blas.reason
+    : undefined;
   return {
     level: `${Deno.build.os} ${Deno.build.arch} ${level}`,
     has: [
       ...levels.map((name) => `level ${name}`),
       ...(isLinux ? ["emulated CUDA"] : []),
-      ...(hasPinned ? [blas.reason] : []),
+      ...(pinned === undefined ? [] : [pinned]),
     ],
     madeWith: { deno: Deno.version.deno, compiler: manifest.compiler },
     env: {
@@ -62,6 +66,7 @@ export async function openMachine(tasks: Tasks, folder: string): Promise<Machine
       TOKENFILTER_CUDA_DRIVER: isLinux ? await buildDriver(`${folder}/libcuda.so`) : "none",
       ...(emulated !== undefined && { TOKENFILTER_CUDA_LIBRARY: emulated }),
     },
+    blas: pinned,
     blasEnv: { TOKENFILTER_BLAS: blas.path ?? "none", OPENBLAS_CORETYPE: "Haswell" },
   };
 }

@@ -31,21 +31,25 @@ export function facetsOfProcess({ code, stdout, stderr }: Finished, names: Names
   return facets;
 }
 
-/** Facets of the files in a folder: their names, and the content of those whose kind is known. */
-export async function facetsOfFolder(folder: string, names: Names): Promise<Facets> {
-  const files = [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
-  const facets: Facets = { files };
-  for (const name of files) {
-    const content = await facetsOfFile(`${folder}/${name}`, names);
-    for (const [part, facet] of Object.entries(content)) {
-      facets[`file ${name}${part === "" ? "" : `: ${part}`}`] = facet;
-    }
-  }
-  return facets;
+/** Facets of a file, or of all files of a folder. */
+export async function facetsOfPath(path: string, names: Names): Promise<Facets> {
+  if (!Deno.statSync(path).isDirectory) return await facetsOfFile(path, names, "");
+  const files = [...Deno.readDirSync(path)].map(({ name }) => name).sort();
+  const contents = await Promise.all(files.map((file) => facetsOfFile(`${path}/${file}`, names, file)));
+  return Object.assign({ files }, ...contents);
 }
 
-/** Facets of a file by part; none for a file of unknown kind. */
-export async function facetsOfFile(path: string, names: Names): Promise<Facets> {
+/** Facets of a file, their names behind a prefix; none for a file of unknown kind. */
+async function facetsOfFile(path: string, names: Names, prefix: string): Promise<Facets> {
+  const content = await contentOfFile(path, names);
+  return Object.fromEntries(
+    Object.entries(content).map((
+      [part, facet],
+    ) => [[prefix, part].filter((word) => word !== "").join(": "), facet]),
+  );
+}
+
+async function contentOfFile(path: string, names: Names): Promise<Facets> {
   const read = async () => await Deno.readTextFile(path);
   const json = (text: string) => normalizeJson(JSON.parse(text), names);
   if (path.endsWith(".json")) return { "": summarizeJson(json(await read())) };

@@ -4,8 +4,8 @@ import { createHash } from "node:crypto";
 /** A value of a digest; names of parts to parts. */
 export type Facet = string | number | boolean | null | readonly Facet[] | { readonly [part: string]: Facet };
 
-/** Longest list and text that are kept as they stand, in characters of JSON. */
-const MAX_LIST = 64, MAX_WORDS = 300, MAX_TEXT = 6000;
+/** Longest list, words and text that are kept as they stand, in characters of JSON; most rows of a table. */
+const MAX_LIST = 64, MAX_WORDS = 300, MAX_TEXT = 6000, MAX_ROWS = 16;
 
 /** What all digits and letters of a value come to. A digest holds no other `#`. */
 export function hash(text: string): string {
@@ -19,10 +19,7 @@ export function summarizeText(text: string, longest = MAX_TEXT): Facet {
   return `${lines.length} lines ${hash(text)}: ${lines[0]!.slice(0, 80)}`;
 }
 
-/**
- * A JSON document: the values below each path, in their order. A list's elements share a path, except that lists of
- * lists keep the index of the outer one.
- */
+/** A JSON document: the values below each path, in their order. A list's elements share a path. */
 export function summarizeJson(document: unknown): { readonly [path: string]: Facet } {
   const leaves = new Map<string, unknown[]>();
   const add = (path: string, value: unknown) => {
@@ -33,20 +30,25 @@ export function summarizeJson(document: unknown): { readonly [path: string]: Fac
     if (typeof value !== "object" || value === null) add(path, value);
     else if (Array.isArray(value)) {
       if (value.length === 0) add(path, "[]");
-      const keepsIndex = value.length <= 16 && value.every(Array.isArray);
-      value.forEach((item, i) => collect(item, `${path}[${keepsIndex ? i : ""}]`));
+      for (const item of value) {
+        if (Array.isArray(item) && !item.some((x) => typeof x === "object" && x !== null)) {
+          add(`${path}[][]`, item);
+        } else collect(item, `${path}[]`);
+      }
     } else {
       if (Object.keys(value).length === 0) add(path, "{}");
       for (const [key, item] of Object.entries(value)) collect(item, path === "" ? key : `${path}.${key}`);
     }
   };
   collect(document, "");
-  return Object.fromEntries(
-    [...leaves].map(([path, values]) => [
-      path,
-      values.length === 1 && !path.includes("[") ? summarizeScalar(values[0]) : summarizeList(values),
-    ]),
-  );
+  return Object.fromEntries([...leaves].map(([path, values]) => [path, summarizeLeaves(path, values)]));
+}
+
+/** Values of a path; lists among them are rows of a table. */
+function summarizeLeaves(path: string, values: readonly unknown[]): Facet {
+  if (values.length <= MAX_ROWS && values.every(Array.isArray)) return values.map(summarizeList);
+  if (values.length === 1 && !path.includes("[")) return summarizeScalar(values[0]);
+  return summarizeList(values.flat());
 }
 
 function summarizeScalar(value: unknown): Facet {
@@ -67,7 +69,7 @@ function summarizeList(values: readonly unknown[]): Facet {
   return `${values.length} values ${hash(text)}: ${text.slice(0, 80)}`;
 }
 
-/** Bits as hexadecimal digits, the first one highest. */
+/** How many of so many bits are set, and all of them as hexadecimal digits, the first one highest. */
 function summarizeBits(values: readonly boolean[]): string {
   let digits = "";
   for (let i = 0; i < values.length; i += 4) {
@@ -75,9 +77,8 @@ function summarizeBits(values: readonly boolean[]): string {
     for (let j = 0; j < 4; j++) digit = 2 * digit + (values[i + j] ? 1 : 0);
     digits += digit.toString(16);
   }
-  return `${values.filter(Boolean).length} of ${values.length}: ${
-    digits.length > MAX_WORDS ? hash(digits) : digits
-  }`;
+  if (digits.length > MAX_WORDS) digits = hash(digits);
+  return `${values.filter(Boolean).length}/${values.length} ${digits}`;
 }
 
 /**
