@@ -71,6 +71,12 @@ Deno.test("listMutations() puts each fault into TypeScript, and leaves types and
   );
 });
 
+Deno.test("listMutations() leaves the sizes of figures alone, not their conditions, and those of other code", async () => {
+  const source = "f({ height: 40 + 2 * n, marker: { size: a ? 1 : 2 }, x: 1 });";
+  assertEquals(await changes("lib/plot/a.ts", source), [`${source} → ;`, "a → true", "a → false", "1 → 2"]);
+  assertEquals((await changes("lib/a.ts", source)).length, 10);
+});
+
 Deno.test("listMutations() puts the same faults into C++, and leaves the preprocessor alone", async () => {
   assertEquals(
     await changes(
@@ -125,7 +131,10 @@ Deno.test("findTests() puts the nearest first, and findKernelTests() those of th
   const importers = new Map([
     ["lib/a.ts", new Set(["lib/b.ts", "ffi/a_test.ts", "lib/c_test.ts", "lib/a_test.ts"])],
     ["lib/b.ts", new Set(["lib/b_test.ts"])],
+    ["ffi/a.ts", new Set(["ffi/b.ts", "lib/c_test.ts"])],
+    ["ffi/b.ts", new Set(["kernels/a_test.ts"])],
   ]);
+  assertEquals(findTests("ffi/a.ts", importers, 9), ["kernels/a_test.ts", "lib/c_test.ts"]);
   assertEquals(findTests("lib/a.ts", importers, 9), [
     "lib/a_test.ts",
     "lib/c_test.ts",

@@ -32,7 +32,7 @@ export async function readImporters(
     for (const [, name] of text.matchAll(/["'`]([\w./-]+)["'`]/g)) {
       if (name!.endsWith(".ts")) {
         if (/^\.\.?\//.test(name!)) add(new URL(name!, `file:///${from}`).pathname.slice(1), from);
-        else if (name!.startsWith("experiments/")) add(name!, from);
+        else if (from.startsWith("experiments/")) add(name!, from);
       } else if (/^experiments\/.*test(ing)?\.ts$/.test(from)) add(`experiments/${name}.ts`, from); // runTask("score")
     }
     if (from.endsWith("_test.ts")) add(from.replace("_test.ts", ".ts"), from);
@@ -79,6 +79,11 @@ interface Dependency {
   readonly type?: { readonly specifier?: string };
 }
 
+/** The top-level folder; those of the native code are one. */
+function roomOf(path: string): string {
+  return path.split("/")[0]!.replace("kernels", "ffi");
+}
+
 /**
  * The nearest tests of a TypeScript file: by steps in the graph, then those beside it, then by name.
  *
@@ -99,12 +104,12 @@ export function findTests(
       queue.push(from);
     }
   }
-  const folder = file.replace(/[^/]*$/, ""), room = file.split("/")[0]!;
+  const folder = file.replace(/[^/]*$/, ""), room = roomOf(file);
   const ranks = new Map([...steps].map(([test, away]) => {
     if (test === file.replace(".ts", "_test.ts")) return [test, -Infinity];
     return [
       test,
-      away + (test.startsWith(`${room}/`) ? 0 : OTHER_ROOM) - (test.startsWith(folder) ? 0.5 : 0),
+      away + (roomOf(test) === room ? 0 : OTHER_ROOM) - (test.startsWith(folder) ? 0.5 : 0),
     ];
   }));
   const by = (rank: (test: string) => number) => (a: string, b: string) =>

@@ -77,6 +77,34 @@ const SKIPPED = new Set([
 ]);
 /** Calls that tell a human how far things are. */
 const MESSAGES = /^(await )?(\w+[.!?]+)*#?(onProgress|(this\.)?#?progress\??\.\w+)\(/;
+/** Properties of figures, under `lib/plot/`, whose sizes and places nothing but the eye goes by. */
+const LOOKS = new Set([
+  ...[
+    "height",
+    "width",
+    "size",
+    "font",
+    "margin",
+    "legend",
+    "line",
+    "marker",
+    "colorbar",
+    "opacity",
+    "thickness",
+  ],
+  ...[
+    "standoff",
+    "pad",
+    "padding",
+    "zeroline",
+    "nticks",
+    "ticklen",
+    "outlinewidth",
+    "showgrid",
+    "showlegend",
+  ],
+  ...["xgap", "ygap", "xshift", "yshift", "showarrow"],
+]);
 const FUNCTIONS = new Set([
   ...["function_declaration", "function_expression", "arrow_function", "method_definition"],
   ...["generator_function_declaration", "function_definition", "lambda_expression"],
@@ -85,14 +113,18 @@ const FUNCTIONS = new Set([
 /** All mutations of a source, in the order of its text. */
 export async function listMutations(path: string, source: string): Promise<Mutation[]> {
   const found: Mutation[] = [];
-  const visit = (node: Node) => {
+  const visit = (node: Node, inLooks: boolean) => {
     if (SKIPPED.has(node.type) || isMessage(node)) return;
-    for (const [part, text] of mutate(node)) found.push(describe(node, part, text));
+    const looks = inLooks ||
+      (path.startsWith("lib/plot/") && node.type === "pair" && LOOKS.has(field(node, "key")));
+    if (!looks || !isSize(node)) {
+      for (const [part, text] of mutate(node)) found.push(describe(node, part, text));
+    }
     const condition = node.type === "preproc_if" ? node.childForFieldName("condition")?.id : undefined;
-    for (const child of node.namedChildren) if (child !== null && child.id !== condition) visit(child);
+    for (const child of node.namedChildren) if (child !== null && child.id !== condition) visit(child, looks);
   };
   const root = await parseSource(path, source);
-  visit(root);
+  visit(root, false);
   root.tree.delete();
   return found.sort((a, b) => a.start - b.start);
 }
@@ -112,6 +144,11 @@ function describe(node: Node, part: Node, text: string): Mutation {
     before: oneLine(shown),
     after: oneLine(shown.slice(0, from) + text + shown.slice(to)),
   };
+}
+
+/** Whether a node is a number, a flag or arithmetic. */
+function isSize(node: Node): boolean {
+  return /^(number|true|false)$/.test(node.type) || /^[-+*/]$/.test(field(node, "operator"));
 }
 
 /** Whether a node makes an error or tells of progress: its words are not behaviour. */
