@@ -4,7 +4,8 @@
  */
 import { UsageError } from "../lib/errors.ts";
 import type { ModelConfig } from "../lib/model/mod.ts";
-import { buildArchOf, type CudaBackend, type CudaMemory, openCuda, openDriver } from "../ffi/mod.ts";
+import { buildArchOf, type CudaMemory, openDriver } from "../ffi/cuda/mod.ts";
+import { type CudaBackend, openCuda } from "../ffi/mod.ts";
 import { buildCuda } from "../build.ts";
 import { type AttentionSizes, decodeCase, prefillCase } from "./bench_gpu/attention.ts";
 import {

@@ -3,7 +3,7 @@
  * See `deno task test:gpu --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { buildArchOf, openDriver } from "../ffi/mod.ts";
+import { buildArchOf, openDriver } from "../ffi/cuda/mod.ts";
 import { buildCuda } from "../build.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";

@@ -90,7 +90,10 @@ export class CpuBackend extends NativeBackend {
     return this.read(super.dequantize(values));
   }
 
-  /** See {@linkcode NativeBackend.at}. */
+  /**
+   * See {@linkcode NativeBackend.at}.
+   * @internal
+   */
   protected override at(tensor: Tensor): Buffer {
     const data = hostData(tensor) as ReturnType<typeof hostData> & BufferSource;
     return [data, data.byteLength];

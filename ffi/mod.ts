@@ -14,24 +14,11 @@ import { NativeContext, supportedLevels } from "./context.ts";
 import { namedLibrary, openCpuLibrary } from "./library.ts";
 
 export { CpuBackend } from "./backend.ts";
-export { KernelContext } from "./context.ts";
 export { CudaBackend, type DeviceTensor } from "./cuda/backend.ts";
-export { CudaMemory } from "./cuda/device_memory.ts";
-export { type CudaDevice, CudaDriver, CudaError, openDriver } from "./cuda/driver.ts";
-export { DRIVER_SYMBOLS, type DriverSymbols } from "./cuda/driver_symbols.ts";
-export type { CopyOffsets, DeviceBuffer, DeviceGraph, DeviceMemory } from "./cuda/memory.ts";
-export { buildArchOf, type CudaOptions, openCuda } from "./cuda/open.ts";
-export { CudaEvent } from "./cuda/stream.ts";
+export { CudaError } from "./cuda/driver.ts";
+export type { DeviceBuffer } from "./cuda/memory.ts";
+export { type CudaOptions, openCuda } from "./cuda/open.ts";
 export { NativeBackend } from "./native_backend.ts";
-export { Owned, Scope } from "./owned.ts";
-export {
-  type Address,
-  type Buffer,
-  type Callable,
-  type Parameter,
-  SYMBOLS,
-  type Symbols,
-} from "./symbols.ts";
 
 /** Options of {@linkcode openCpu}. */
 export interface CpuOptions {

@@ -31,7 +31,10 @@ export abstract class NativeBackend implements Backend, Disposable {
   abstract resizeRows(tensor: Tensor, rows: number): Tensor;
   abstract free(tensor: Tensor): void;
 
-  /** The library and the context that it is called with. */
+  /**
+   * The library and the context that it is called with.
+   * @internal
+   */
   protected readonly context: KernelContext;
 
   /** Keeps the context. @param context Of the library whose tensors the subclass makes. */
@@ -44,7 +47,10 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context[Symbol.dispose]();
   }
 
-  /** Where a tensor lies, and how many bytes it has. @throws {TypeError} If it is of another backend. */
+  /**
+   * Where a tensor lies, and how many bytes it has. @throws {TypeError} If it is of another backend.
+   * @internal
+   */
   protected abstract at(tensor: Tensor): Buffer;
 
   /** See {@linkcode Backend.kvFilterSigns}. */

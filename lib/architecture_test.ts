@@ -7,7 +7,7 @@ const root = new URL("../", import.meta.url);
 const ARROWS: { readonly [room: string]: readonly string[] } = {
   "mod.ts": ["lib"],
   "build.ts": ["lib/errors.ts", "ffi/build"],
-  "experiments": ["lib/*.ts", "lib/*/mod.ts", "ffi/mod.ts", "ffi/build", "build.ts"],
+  "experiments": ["lib/*.ts", "lib/*/mod.ts", "ffi/mod.ts", "ffi/cuda/mod.ts", "ffi/build", "build.ts"],
   "ffi": [
     "lib/tensor.ts",
     "lib/dtype.ts",

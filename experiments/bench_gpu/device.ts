@@ -1,7 +1,8 @@
 /** What the races on a GPU share: numbers on the device, timing by events with a cold L2, nominal tensor-core rates. */
 import { toBf16, toF16 } from "../../lib/half.ts";
 import { hostTensor, type Tensor } from "../../lib/tensor.ts";
-import type { CudaBackend, CudaDevice, CudaMemory } from "../../ffi/mod.ts";
+import type { CudaDevice, CudaMemory } from "../../ffi/cuda/mod.ts";
+import type { CudaBackend } from "../../ffi/mod.ts";
 import { median, numbers } from "../bench/run.ts";
 import type { GpuBenchCase } from "./row.ts";
 

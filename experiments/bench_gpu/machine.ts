@@ -1,5 +1,5 @@
 /** What figures of a GPU are worth nothing without: the driver's release, clocks, power. */
-import type { CudaDevice, CudaDriver } from "../../ffi/mod.ts";
+import type { CudaDevice, CudaDriver } from "../../ffi/cuda/mod.ts";
 
 /** A driver, and the device at the time. */
 export interface DriverState {

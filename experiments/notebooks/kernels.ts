@@ -1,6 +1,6 @@
 /** What notebooks run on, built before they need it. */
 import { buildCpu, buildCuda, ensureBlas } from "../../build.ts";
-import { buildArchOf, openDriver } from "../../ffi/mod.ts";
+import { buildArchOf, openDriver } from "../../ffi/cuda/mod.ts";
 import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
 
 /**

@@ -37,7 +37,10 @@ const ALIGNMENT = 256;
 export class CudaBackend extends NativeBackend {
   /** See {@linkcode Backend.name}. */
   override readonly name = "cuda";
-  /** Memory and stream. */
+  /**
+   * Memory and stream.
+   * @internal
+   */
   readonly memory: DeviceMemory;
   /** Over the calls of `tokenfilter_cuda.h`. */
   protected override readonly batch: BatchOps;
@@ -138,7 +141,10 @@ export class CudaBackend extends NativeBackend {
     return this.memory.capture(work);
   }
 
-  /** See {@linkcode NativeBackend.at}. */
+  /**
+   * See {@linkcode NativeBackend.at}.
+   * @internal
+   */
   protected override at(tensor: Tensor): Buffer {
     const bytes = byteSize(tensor.dtype, countOf(tensor.shape));
     return [bytes === 0 ? null : addressAt(bufferOf(tensor).address, offsetOf(tensor)), bytes];
