@@ -4,7 +4,7 @@
  */
 import { cacheDir, isMissing } from "../lib/cache.ts";
 import { buildCommand } from "./library.ts";
-import { sha256 } from "./sources.ts";
+import { sha256 } from "../lib/sha256.ts";
 
 /** A BLAS to load, and how it came about. */
 export interface FoundBlas {

@@ -1,6 +1,7 @@
 /** What the cache holds of built libraries, and what is noted beside each. */
 import { cacheDir, isMissing } from "../lib/cache.ts";
-import { sha256, sourceKey, type Sources } from "./sources.ts";
+import { sha256 } from "../lib/sha256.ts";
+import { sourceKey, type Sources } from "./sources.ts";
 
 /** What a build notes of a library. */
 export interface LibraryManifest {

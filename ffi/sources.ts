@@ -1,5 +1,6 @@
 /** What the native libraries are made of: files, compiler flags, targets; and the key of the build that belongs to them. */
 import { NativeLibraryError } from "../lib/errors.ts";
+import { sha256 } from "../lib/sha256.ts";
 
 /** Folder of the kernels, with a slash at its end. */
 export const KERNELS_URL = new URL("../kernels/", import.meta.url);
@@ -138,12 +139,6 @@ async function readSource(path: string): Promise<string> {
     if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
     throw new NativeLibraryError(`Cannot read ${url}: ${error.message}`, { cause: error });
   }
-}
-
-/** Lower-case hexadecimal SHA-256. */
-export async function sha256(data: string | Uint8Array<ArrayBuffer>): Promise<string> {
-  const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
 /**

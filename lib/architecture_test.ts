@@ -13,6 +13,7 @@ const ARROWS: { readonly [room: string]: readonly string[] } = {
     "lib/dtype.ts",
     "lib/errors.ts",
     "lib/cache.ts",
+    "lib/sha256.ts",
     "lib/backend.ts",
     "lib/batch_ops.ts",
     "lib/filter/layer.ts",

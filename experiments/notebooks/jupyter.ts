@@ -1,6 +1,7 @@
 /** Jupyter in a folder of its own in the project's cache: nothing of the user's Python or kernels is touched. */
 import { cacheDir, prepareCacheDir } from "../../lib/cache.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { sha256 } from "../../lib/sha256.ts";
 
 /** A Python that has Jupyter. */
 export interface Jupyter {
@@ -46,8 +47,7 @@ export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyt
       Deno.readTextFile(new URL(name, import.meta.url))
     ),
   );
-  const bytes = new TextEncoder().encode([version.stdout, ...texts.slice(0, lab ? 2 : 1)].join("\n"));
-  const key = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 16);
+  const key = (await sha256([version.stdout, ...texts.slice(0, lab ? 2 : 1)].join("\n"))).slice(0, 16);
   const folder = `${cache}/${lab ? "jupyterlab" : "jupyter"}-${key}`;
   const jupyter = { python: `${folder}/bin/python`, folder };
   if (await isFolder(folder)) return jupyter;

@@ -1,5 +1,6 @@
 /** A notebook's file: cells, what they must be like, and the module that they make together. */
 import { UsageError } from "../../lib/errors.ts";
+import { sha256 } from "../../lib/sha256.ts";
 import { readJson } from "../cli/files.ts";
 
 /** One output of a code cell; keys as in the file. */
@@ -136,6 +137,5 @@ export function joinCells({ cells }: Notebook): JoinedCells {
 
 /** Digest of what decides a notebook's outputs: the sources of its code cells. */
 export async function digestCells(notebook: Notebook): Promise<string> {
-  const bytes = new TextEncoder().encode(joinCells(notebook).text);
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 16);
+  return (await sha256(joinCells(notebook).text)).slice(0, 16);
 }

@@ -1,7 +1,7 @@
 /** Fetches the pinned OpenBLAS from the Python package index that pip is set up with. */
 import { prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { findBlas, type FoundBlas, PINNED_BLAS, pinnedPath } from "../blas.ts";
-import { sha256 } from "../sources.ts";
+import { sha256 } from "../../lib/sha256.ts";
 import { type BuildOptions, run } from "./command.ts";
 
 /**

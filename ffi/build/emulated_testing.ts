@@ -1,7 +1,8 @@
 /** Builds the CUDA library for the CPU: the same sources, on the emulator of `kernels/testing/emulator`. For tests. */
 import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { LIBRARY_SUFFIX } from "../cache.ts";
-import { LINUX_LINK_FLAGS, readSources, sha256, type Sources, UNITS } from "../sources.ts";
+import { sha256 } from "../../lib/sha256.ts";
+import { LINUX_LINK_FLAGS, readSources, type Sources, UNITS } from "../sources.ts";
 import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { buildObjects } from "./objects.ts";
 import { unitKey } from "./units.ts";

@@ -1,7 +1,8 @@
 /** Builds of a library in the cache: found there, or made and stored. */
 import { cacheDir, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { LIBRARY_SUFFIX, type LibraryManifest, manifestPath, readCache } from "../cache.ts";
-import { sha256, type Sources } from "../sources.ts";
+import { sha256 } from "../../lib/sha256.ts";
+import type { Sources } from "../sources.ts";
 import { type Compiler, findCompiler, gitHash } from "./command.ts";
 
 /** A library that is ready to load. */

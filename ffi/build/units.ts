@@ -1,5 +1,6 @@
 /** Translation units, each with the headers that it includes: a change compiles again what it touches, nothing else. */
-import { localIncludes, sha256, type Sources } from "../sources.ts";
+import { sha256 } from "../../lib/sha256.ts";
+import { localIncludes, type Sources } from "../sources.ts";
 
 /**
  * A source file and all that it includes, directly or not, sorted. Files of the system are left out, and so are those

@@ -2,6 +2,7 @@
 import { cacheDir } from "../cache.ts";
 import { UsageError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
+import { sha256 } from "../sha256.ts";
 import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
 import { type ModelProgress, readWithDigest } from "./_read_file.ts";
 
@@ -87,19 +88,18 @@ export async function resolveModel(nameOrPath: string, options: ResolveOptions =
 }
 
 async function readTiny({ onProgress }: ResolveOptions): Promise<ResolvedModel> {
-  const { name, file, sha256 } = TINY;
+  const { name, file, sha256: expected } = TINY;
   if (file.protocol !== "file:") {
     // Imported over the network: the file lies beside this module there.
     const response = await fetch(file);
     if (!response.ok) throw new UsageError(`Cannot get "${file}": found HTTP status ${response.status}`);
     const bytes = new Uint8Array(await response.arrayBuffer());
-    const found = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-    expectDigest(name, file.href, found, sha256);
-    return { name, path: file.href, bytes, sha256 };
+    expectDigest(name, file.href, await sha256(bytes), expected);
+    return { name, path: file.href, bytes, sha256: expected };
   }
   const read = await readWithDigest(file, onProgress);
   const path = decodeURIComponent(file.pathname);
-  expectDigest(name, path, read.sha256, sha256);
+  expectDigest(name, path, read.sha256, expected);
   return { name, path, ...read };
 }
 

@@ -4,7 +4,6 @@
  */
 export * from "./comparison.ts";
 export * from "./default_grid.ts";
-export * from "./digest.ts";
 export * from "./importance.ts";
 export * from "./pareto.ts";
 export * from "./run_log.ts";

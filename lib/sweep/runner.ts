@@ -1,7 +1,7 @@
 /** Runs the trials of a sweep one after the other. */
 import type { PerplexityEvaluation } from "../eval/perplexity.ts";
 import type { Pruner } from "../methods/pruner.ts";
-import { sha256Hex } from "./digest.ts";
+import { sha256 } from "../sha256.ts";
 import type { LoggedRun, RunLog } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordTrialOptions, type ResolvedTrialOptions } from "./trial_options.ts";
 import type { RunConditions, Trial } from "./trial.ts";
@@ -38,12 +38,12 @@ export interface SweepArguments {
 
 /** Digest of the conditions: runs that share it may be compared. */
 export function digestConditions(conditions: RunConditions & Pick<LoggedRun, "options">): Promise<string> {
-  return sha256Hex(JSON.stringify(Object.entries(conditions).sort(([a], [b]) => a < b ? -1 : 1)));
+  return sha256(JSON.stringify(Object.entries(conditions).sort(([a], [b]) => a < b ? -1 : 1)));
 }
 
 /** Short digest of the options that have an effect. */
 export async function digestTrialOptions(method: ResolvedTrialOptions): Promise<string> {
-  return (await sha256Hex(effectiveKey(method))).slice(0, 12);
+  return (await sha256(effectiveKey(method))).slice(0, 12);
 }
 
 /**

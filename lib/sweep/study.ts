@@ -5,7 +5,7 @@ import { type DenseResult, PerplexityEvaluation } from "../eval/perplexity.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import { compareMethods, type Comparison, type ComparisonArguments, type NamedMethod } from "./comparison.ts";
-import { sha256Hex } from "./digest.ts";
+import { sha256 } from "../sha256.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
@@ -69,7 +69,7 @@ export async function describeConditions(
     model: model.name,
     modelSha256: model.sha256,
     text: textName,
-    textSha256: await sha256Hex(text),
+    textSha256: await sha256(text),
     context,
     textTokens: Math.floor(encodeStudy(study).length / context) * context,
     bos: model.tokenizer.addsBos,
