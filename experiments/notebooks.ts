@@ -7,6 +7,7 @@ import { UsageError } from "../lib/errors.ts";
 import { nearest } from "../lib/nearest.ts";
 import { findChromium } from "../lib/plot/mod.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
+import { Interrupt } from "./cli/interrupt.ts";
 import { expectSwitches } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -130,26 +131,14 @@ export async function main(args: readonly string[]): Promise<number> {
     return EXIT.ok;
   }
   const progress = new Progress(request.quiet ? undefined : Deno.stderr);
-  const interrupt = new AbortController();
-  const signals = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
-  let code: number = EXIT.interrupted;
-  const listeners = (["SIGINT", "SIGTERM"] as const).map((signal) => {
-    const listener = () => {
-      code = signals[signal];
-      interrupt.abort();
-    };
-    Deno.addSignalListener(signal, listener);
-    return () => Deno.removeSignalListener(signal, listener);
-  });
+  using interrupt = new Interrupt();
   try {
     return await work(request, progress, interrupt.signal);
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
     progress.clear();
     writeLine(Deno.stderr, "Interrupted: nothing is half-written");
-    return code;
-  } finally {
-    listeners.forEach((remove) => remove());
+    return interrupt.code;
   }
 }
 
@@ -219,7 +208,7 @@ async function processAll(
 }
 
 /** `4.1 s`, or of several runs the median and the longest. */
-function describeTimes(seconds: readonly number[]): string {
+export function describeTimes(seconds: readonly number[]): string {
   if (seconds.length === 0) return "no run finished";
   if (seconds.length === 1) {
     return seconds[0]! < 60 ? `${seconds[0]!.toFixed(1)} s` : formatDuration(1000 * seconds[0]!);

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../lib/errors.ts";
 import { describeKernel } from "./lab.ts";
-import { chooseNotebooks, main } from "./notebooks.ts";
+import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
 import { runTask } from "./testing.ts";
 
 const known = ["01_quickstart", "02_anatomy", "03_variance_fusion"];
@@ -17,6 +17,13 @@ Deno.test("describeKernel() starts the given Deno", () => {
   const { argv, language } = JSON.parse(describeKernel("/bin/deno"));
   assertEquals(argv, ["/bin/deno", "jupyter", "--kernel", "--conn", "{connection_file}"]);
   assertEquals(language, "typescript");
+});
+
+Deno.test("describeTimes() gives one time in words, and of several the median and the longest", () => {
+  assertEquals(describeTimes([]), "no run finished");
+  assertEquals([[59.94], [60.5]].map(describeTimes), ["59.9 s", "1 min 1 s"]);
+  assertEquals(describeTimes([7, 1.25, 3]), "3 runs, median 3.0 s, longest 7.0 s");
+  assertEquals(describeTimes([2, 1, 70, 3]), "4 runs, median 3.0 s, longest 70.0 s");
 });
 
 const WRONG: readonly [args: string[], says: string][] = [

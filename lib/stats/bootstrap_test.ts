@@ -84,6 +84,16 @@ Deno.test("drawMovingBlocks() gives the normal interval of a mean, and the same 
   assert(interval(3).low !== low);
 });
 
+Deno.test("drawMovingBlocks() draws for a seed what it always drew, so that kept reports can be made again", () => {
+  const blocks = drawMovingBlocks([12], { blockSize: 4, resamples: 2, seed: 5 }),
+    counts = new Float64Array(12);
+  const drawn = [0, 1].map((resample) => {
+    blocks.fill(resample, counts);
+    return counts.join("");
+  });
+  assertEquals(drawn, ["122111111001", "111111101112"]); // from 1, 5 and 11; from 3, 11 and 8
+});
+
 Deno.test("drawMovingBlocks() and percentileInterval() refuse what cannot be", () => {
   assertThrows(() => drawMovingBlocks([]), RangeError, "length 0: expected a positive integer");
   assertThrows(() => drawMovingBlocks([5], { blockSize: 0 }), RangeError, "blockSize 0");

@@ -3,7 +3,7 @@
  * attention would have come to is computed beside them, as for the oracle. AUROC for the lowest rho share of r in each
  * layer, over tokens past the warm-up; means over filtered layers. Prints one line a rule.
  *
- *     deno run -A … experiments/heads/filtered_stream.ts MODEL TEXT TOKENS RULE…
+ *     deno run -A … experiments/verify/filtered_stream.ts MODEL TEXT TOKENS RULE…
  */
 import { cutChunks } from "../../lib/eval/mod.ts";
 import { type FusionRule, TokenFilter } from "../../lib/filter/mod.ts";
