@@ -105,6 +105,8 @@ const LOOKS = new Set([
   ],
   ...["xgap", "ygap", "xshift", "yshift", "showarrow"],
 ]);
+/** Characters of what a constant is shown with. */
+const SHORT = 80;
 const FUNCTIONS = new Set([
   ...["function_declaration", "function_expression", "arrow_function", "method_definition"],
   ...["generator_function_declaration", "function_definition", "lambda_expression"],
@@ -133,16 +135,21 @@ function oneLine(text: string): string {
   return text.replaceAll(/\s+/g, " ").trim();
 }
 
+/** A constant is shown with what it belongs to, a condition without what depends on it. */
 function describe(node: Node, part: Node, text: string): Mutation {
-  const from = part.startIndex - node.startIndex, to = part.endIndex - node.startIndex;
-  const shown = node.childForFieldName("condition")?.id === part.id ? node.text.slice(0, to) : node.text;
+  const isList = /^arguments$|^argument_list$|^initializer_list$/.test(node.parent?.type ?? "");
+  const around = isList ? node.parent!.parent : node.parent, isShort = around!.text.length <= SHORT;
+  const shown = /^(number|number_literal|true|false)$/.test(node.type) && isShort ? around! : node;
+  const isHead = node.childForFieldName("condition")?.id === part.id;
+  const from = part.startIndex - shown.startIndex, to = part.endIndex - shown.startIndex;
+  const before = isHead ? shown.text.slice(0, to) : shown.text;
   return {
     line: part.startPosition.row + 1,
     start: part.startIndex,
     end: part.endIndex,
     text,
-    before: oneLine(shown),
-    after: oneLine(shown.slice(0, from) + text + shown.slice(to)),
+    before: oneLine(before),
+    after: oneLine(before.slice(0, from) + text + before.slice(to)),
   };
 }
 
