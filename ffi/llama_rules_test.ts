@@ -4,7 +4,7 @@ import { buildCpu } from "../build.ts";
 import { readBuiltinText, scoreSequence } from "../lib/eval/mod.ts";
 import type { TokenFilterOptions } from "../lib/filter/mod.ts";
 import { createPruner, type Pruner } from "../lib/methods/mod.ts";
-import { Llama, loadModel } from "../lib/model/mod.ts";
+import { loadModel, Model } from "../lib/model/mod.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { openCpu } from "./mod.ts";
 
@@ -18,8 +18,8 @@ Deno.test("native decisions and losses equal the reference's, rule by rule", () 
   const short = text.slice(0, 100);
   // Half the layers: the reference takes most of the time, and every layer is alike.
   const shape = { ...config, numLayers: 5 };
-  const native = new Llama(shape, llama.weights, llama.backend);
-  const plain = new Llama(shape, reference.weights, reference.backend);
+  const native = new Model(shape, llama.weights, llama.backend);
+  const plain = new Model(shape, reference.weights, reference.backend);
   const filtering = (options: TokenFilterOptions) => createPruner("token-filtering", shape, options);
   const pruners: [string, Pruner][] = [
     ...(["variance", "mean", "key", "value", "min", "max", "product", "random", "learned"] as const).map((

@@ -1,17 +1,17 @@
 /** Decode steps of a whole model on a GPU: dense, with a filter that keeps everything, and with half skipped. */
 import { createPruner, type Pruner } from "../../lib/methods/mod.ts";
-import { BatchDecoder, Llama, type LlamaWeights, type ModelConfig } from "../../lib/model/mod.ts";
+import { BatchDecoder, Model, type ModelConfig, type ModelWeights } from "../../lib/model/mod.ts";
 import type { Tensor } from "../../lib/tensor.ts";
 import { type Gpu, randomTensor } from "./device.ts";
 import type { GpuBenchCase } from "./row.ts";
 
 /** A model of random bf16 weights; only times are of interest. */
-export function randomModel(gpu: Gpu, config: ModelConfig): Llama {
+export function randomModel(gpu: Gpu, config: ModelConfig): Model {
   const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
   let seed = 100;
   const matrix = (rows: number, cols: number): Tensor => randomTensor(gpu, "bf16", [rows, cols], seed++);
   const norm = (): Tensor => randomTensor(gpu, "f32", [hiddenSize], seed++);
-  const weights: LlamaWeights = {
+  const weights: ModelWeights = {
     embedding: matrix(vocabSize, hiddenSize),
     layers: Array.from({ length: numLayers }, () => ({
       attnNorm: norm(),
@@ -27,7 +27,7 @@ export function randomModel(gpu: Gpu, config: ModelConfig): Llama {
     outputNorm: norm(),
     output: matrix(vocabSize, hiddenSize),
   };
-  return new Llama(config, weights, gpu.backend);
+  return new Model(config, weights, gpu.backend);
 }
 
 /**
@@ -36,7 +36,7 @@ export function randomModel(gpu: Gpu, config: ModelConfig): Llama {
  */
 export function decodeStepCases(
   gpu: Gpu,
-  llama: Llama,
+  llama: Model,
   { batch, capacity }: { batch: number; capacity: number },
 ): GpuBenchCase[] {
   const { config } = llama, { backend } = gpu;

@@ -2,8 +2,8 @@
 import type { Backend } from "../../lib/backend.ts";
 import type { CacheDType } from "../../lib/dtype.ts";
 import {
-  Llama,
-  loadLlamaWeights,
+  loadWeights,
+  Model,
   type ModelConfig,
   type ModelProgress,
   parseGguf,
@@ -22,7 +22,7 @@ export interface ModelFile {
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
   /** Puts its weights on a backend. @param cacheDType element type of KV caches */
-  open(backend: Backend, cacheDType: CacheDType): Llama;
+  open(backend: Backend, cacheDType: CacheDType): Model;
 }
 
 /** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
@@ -46,9 +46,9 @@ export async function readModel(nameOrPath: string, progress: Progress): Promise
   const gguf = parseGguf(bytes, path);
   const config = readModelConfig(gguf);
   const tokenizer = Tokenizer.fromGguf(gguf);
-  const weights = loadLlamaWeights(gguf, config);
+  const weights = loadWeights(gguf, config);
   const open = (backend: Backend, cacheDType: CacheDType) =>
-    new Llama(config, uploadWeights(weights, backend), backend, { cacheDType });
+    new Model(config, uploadWeights(weights, backend), backend, { cacheDType });
   return { name, sha256, config, tokenizer, open };
 }
 

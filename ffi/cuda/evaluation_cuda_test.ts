@@ -4,7 +4,7 @@ import type { Environment, RunConditions } from "../../lib/environment.ts";
 import { measureLengths, PerplexityEvaluation, scoreSequence } from "../../lib/eval/mod.ts";
 import { HeadCollection } from "../../lib/heads/mod.ts";
 import { createScored, type Pruner, type TokenScore } from "../../lib/methods/mod.ts";
-import type { Llama } from "../../lib/model/mod.ts";
+import type { Model } from "../../lib/model/mod.ts";
 import {
   createTrialPruner,
   type ResolvedTrialOptions,
@@ -22,7 +22,7 @@ const TOKENS = ids(80), CONTEXT = 40;
 const SMALL = { warmup: 8, tail: 1, pruneRatio: 0.4, recent: 3, block: 8 };
 
 /** Runs trials of a model, on the backend that the model is on. */
-async function sweep(llama: Llama, methods: readonly ResolvedTrialOptions[]): Promise<Trial[]> {
+async function sweep(llama: Model, methods: readonly ResolvedTrialOptions[]): Promise<Trial[]> {
   const log = { finished: [] as Trial[], append: (trial: Trial) => void log.finished.push(trial) };
   return await runSweep({
     methods,
@@ -104,7 +104,7 @@ testOnDevice("evaluation on CUDA gives a sequence's memory back when it has ende
 });
 
 /** Describes heads of a model, on the backend that the model is on. */
-async function describeHeads(llama: Llama) {
+async function describeHeads(llama: Model) {
   const filter = { ...SMALL, pruneRatio: 0.3, tail: 0.6, features: ["similarity", "norm", "query"] as const };
   const heads = new HeadCollection(llama, TOKENS, { context: CONTEXT, filter, bootstrap: { resamples: 20 } });
   await heads.run();
@@ -155,7 +155,7 @@ testOnDevice("createScored() on CUDA reads the model's tensors through the backe
 testOnDevice(
   "measureLengths() on CUDA holds as many bytes as on the reference, and waits for the device",
   (backend) => {
-    const measure = (llama: Llama) => {
+    const measure = (llama: Model) => {
       const method = resolveTrialOptions({ ...SMALL, fusion: "variance" });
       const pruner = createTrialPruner(CONFIG, method, { backend: llama.backend });
       const methods = [{ name: "dense" }, { name: "half", pruner }];

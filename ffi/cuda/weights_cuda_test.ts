@@ -3,10 +3,10 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { byteSize } from "../../lib/dtype.ts";
 import { scoreSequence } from "../../lib/eval/mod.ts";
 import {
-  Llama,
-  type LlamaWeights,
-  loadLlamaWeights,
   loadModel,
+  loadWeights,
+  Model,
+  type ModelWeights,
   parseGguf,
   resolveModel,
   uploadWeights,
@@ -32,7 +32,7 @@ function counting(backend: CudaBackend): { backend: CudaBackend; uploads: HostTe
 }
 
 /** Every matrix and norm of a model. */
-function* tensorsOf(all: LlamaWeights): Generator<Tensor> {
+function* tensorsOf(all: ModelWeights): Generator<Tensor> {
   yield all.embedding;
   for (const layer of all.layers) yield* Object.values(layer) as Tensor[];
   yield all.outputNorm;
@@ -43,7 +43,7 @@ testOnDevice("loadModel() on CUDA uploads each weight once, as it is in the file
   const { backend: counted, uploads } = counting(backend);
   const { llama, config } = await loadModel("tiny", counted);
   const { bytes, path } = await resolveModel("tiny");
-  const gguf = parseGguf(bytes, path), own = [...tensorsOf(loadLlamaWeights(gguf, config))] as HostTensor[];
+  const gguf = parseGguf(bytes, path), own = [...tensorsOf(loadWeights(gguf, config))] as HostTensor[];
   assertEquals(uploads.length, own.length);
   const found = [...tensorsOf(llama.weights)] as DeviceTensor[];
   found.forEach((tensor, i) => {
@@ -57,9 +57,9 @@ testOnDevice("loadModel() on CUDA uploads each weight once, as it is in the file
   // A layer of it, as the reference computes it; a run uploads ids and positions, no weight.
   const before = uploads.length, tokens = Int32Array.of(1, 300, 17, 42, 900);
   const cut = { ...config, numLayers: 1 };
-  const truth = new Llama(cut, loadLlamaWeights(gguf, config), new ReferenceBackend());
+  const truth = new Model(cut, loadWeights(gguf, config), new ReferenceBackend());
   const want = scoreSequence(truth, tokens),
-    got = scoreSequence(new Llama(cut, llama.weights, counted), tokens);
+    got = scoreSequence(new Model(cut, llama.weights, counted), tokens);
   got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
   const later = uploads.slice(before);
   assert(later.length > 0 && later.every(({ dtype }) => dtype === "i32" || dtype === "f32"));
@@ -82,11 +82,11 @@ testOnDevice(
       up: matrix("q4_1", layer.up),
       down: matrix("q8_0", layer.down),
     }));
-    const mixed: LlamaWeights<HostTensor> = { ...weights, layers, output: matrix("q4_0", weights.output) };
+    const mixed: ModelWeights<HostTensor> = { ...weights, layers, output: matrix("q4_0", weights.output) };
     const config = { ...CONFIG, numLayers: 2 },
       tokens = Int32Array.from({ length: 20 }, (_, i) => (i * 37) % 131);
-    const truth = new Llama(config, mixed, new ReferenceBackend());
-    const llama = new Llama(config, uploadWeights(mixed, backend), backend);
+    const truth = new Model(config, mixed, new ReferenceBackend());
+    const llama = new Model(config, uploadWeights(mixed, backend), backend);
     for (const name of ["q", "k", "v", "o", "gate", "up", "down"] as const) {
       const { dtype, buffer } = llama.weights.layers[0]![name] as DeviceTensor;
       assertEquals([dtype, buffer.bytes], [layers[0]![name].dtype, layers[0]![name].data.byteLength]);

@@ -1,14 +1,14 @@
-/** What evaluation asks of a model. `Llama` fits it; so does a small fake in a test. */
+/** What evaluation asks of a model. `Model` fits it; so does a small fake in a test. */
 import type { Backend } from "../backend.ts";
 import type { BatchDecoder, BatchOptions } from "../model/batch_decoder.ts";
-import type { LlamaSequence } from "../model/llama_sequence.ts";
+import type { ModelSequence } from "../model/sequence.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** One sequence at work in a model. */
 export type EvaluatedSequence =
-  & Pick<LlamaSequence, "feed" | "feedResidual" | "keep" | "usage">
-  & Partial<Pick<LlamaSequence, "free">>;
+  & Pick<ModelSequence, "feed" | "feedResidual" | "keep" | "usage">
+  & Partial<Pick<ModelSequence, "free">>;
 
 /** A batch of sequences at work on a device. */
 export type EvaluatedBatch = Pick<

@@ -6,7 +6,7 @@ import type { Environment } from "../environment.ts";
 import { FEATURE_GROUPS, hasFeature, type LayerSpec } from "../filter/layer.ts";
 import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "../filter/options.ts";
 import { TokenFilter } from "../filter/token_filter.ts";
-import type { Llama } from "../model/llama.ts";
+import type { Model } from "../model/model.ts";
 import { drawMovingBlocks } from "../stats/bootstrap.ts";
 import type { HeadOptions, HeadReport, ViewLayer } from "./report.ts";
 import { cutChunks } from "../eval/chunks.ts";
@@ -77,7 +77,7 @@ export class HeadCollection {
   readonly options: ResolvedOptions;
   /** How intervals are made. */
   readonly bootstrap: HeadOptions["bootstrap"];
-  readonly #llama: Llama;
+  readonly #llama: Model;
   readonly #columns: readonly LayerColumns[];
   #open: number[];
   #store: ChunkStore | undefined;
@@ -90,7 +90,7 @@ export class HeadCollection {
    * @throws {RangeError} If the text or the context is too short, or an option is out of range. The warm-up must be at
    * least 8, since `learned` is measured beside the other rules, and `absorb` must be `all`, since no token is skipped.
    */
-  constructor(llama: Llama, ids: Int32Array, options: HeadCollectionOptions = {}) {
+  constructor(llama: Model, ids: Int32Array, options: HeadCollectionOptions = {}) {
     const { config } = llama;
     this.#llama = llama;
     this.options = resolveOptions(options.filter);

@@ -1,13 +1,13 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
-import type { Backend } from "../backend.ts";
-import type { BatchCache, BatchDecisions, BatchStates, RecordedWork } from "../batch_ops.ts";
+import type { BatchCache, BatchDecisions, BatchRows, BatchStates, RecordedWork } from "../batch_ops.ts";
 import { byteSize, type CacheDType } from "../dtype.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import { createBatchCache, createBatchDecisions, createBatchStates, tensorsOfLayer } from "./batch_state.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
-import type { Llama } from "./llama.ts";
-import type { LlamaSequence } from "./llama_sequence.ts";
+import { ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
+import type { Model } from "./model.ts";
+import type { ModelSequence } from "./sequence.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
 /** What a {@linkcode BatchDecoder} is made for. */
@@ -45,15 +45,17 @@ interface BatchLayer {
  * otherwise they are freed some time after nobody holds the decoder.
  */
 export class BatchDecoder implements Disposable {
-  readonly #llama: Llama;
-  readonly #ops: Backend;
+  readonly #model: Model;
+  readonly #pass: ForwardPass;
   readonly #pruner: Pruner | undefined;
   readonly #options: Required<BatchOptions>;
   readonly #layers: readonly BatchLayer[];
   readonly #keep: Tensor;
   readonly #ids: Tensor;
   readonly #positions: Tensor;
-  readonly #scratch: { readonly [name: string]: Tensor };
+  readonly #x: Tensor;
+  readonly #hidden: Tensor;
+  readonly #logits: Tensor;
   readonly #lengths: Int32Array<ArrayBuffer>;
   #steps = 0;
   #recorded: RecordedWork | undefined;
@@ -65,8 +67,8 @@ export class BatchDecoder implements Disposable {
    * @param pruner Takes its decisions on the device; without one all attention is computed.
    * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
    */
-  constructor(llama: Llama, pruner: Pruner | undefined, options: BatchOptions) {
-    const { batch, capacity, cacheDType = llama.cacheDType } = options;
+  constructor(model: Model, pruner: Pruner | undefined, options: BatchOptions) {
+    const { batch, capacity, cacheDType = model.cacheDType } = options;
     if (!Number.isInteger(batch) || batch < 1 || !Number.isInteger(capacity) || capacity < 1) {
       throw new RangeError(
         `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
@@ -74,32 +76,20 @@ export class BatchDecoder implements Disposable {
     }
     const reason = batchUnsupportedReason(pruner);
     if (reason !== undefined) throw new RangeError(`Cannot decode a batch on a device: ${reason}`);
-    this.#llama = llama;
-    this.#ops = llama.backend;
+    this.#model = model;
+    this.#pass = new ForwardPass(model);
     this.#pruner = pruner;
     this.#options = { batch, capacity, cacheDType };
-    const { backend, config } = llama;
-    const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
-    const f32 = (width: number) => backend.alloc("f32", [batch, width]);
+    const { backend, config } = model;
+    const { numLayers, hiddenSize, vocabSize } = config;
     this.#keep = backend.alloc("u8", [numLayers, batch]);
     this.#layers = Array.from({ length: numLayers }, (_, layer) => this.#createLayer(layer));
     this.#ids = backend.alloc("i32", [batch]);
     this.#positions = backend.upload(hostTensor("i32", [batch], new Int32Array(batch).fill(-1)));
     this.#lengths = new Int32Array(batch).fill(-1);
-    this.#scratch = {
-      x: f32(hiddenSize),
-      h: f32(hiddenSize),
-      keys: f32(numKvHeads * headDim),
-      unturned: f32(pruner?.keyState === "pre-rope" ? numKvHeads * headDim : 0),
-      values: f32(numKvHeads * headDim),
-      queries: f32(numHeads * headDim),
-      attended: f32(numHeads * headDim),
-      output: f32(hiddenSize),
-      gate: f32(intermediateSize),
-      up: f32(intermediateSize),
-      hidden: f32(hiddenSize),
-      logits: f32(vocabSize),
-    };
+    this.#x = backend.alloc("f32", [batch, hiddenSize]);
+    this.#hidden = backend.alloc("f32", [batch, hiddenSize]);
+    this.#logits = backend.alloc("f32", [batch, vocabSize]);
   }
 
   /** Tokens of each sequence, -1 where the slot is idle. */
@@ -115,7 +105,7 @@ export class BatchDecoder implements Disposable {
    * @param tokens tokens of the sequence
    */
   usageOf(tallies: readonly LayerTally[], tokens: number): SequenceUsage {
-    const { config } = this.#llama, { capacity, cacheDType } = this.#options;
+    const { config } = this.#model, { capacity, cacheDType } = this.#options;
     const rowBytes = LayerCache.rowBytes(cacheDType, config.numKvHeads * config.headDim);
     const allocatedBytes = config.numLayers * (capacity + (this.#pruner?.recent ?? 0)) * rowBytes;
     return usageOf(config, tallies, { rowBytes, allocatedBytes }, tokens);
@@ -128,7 +118,7 @@ export class BatchDecoder implements Disposable {
    * @param sequence of this model and this pruner, with this cache type
    * @throws {RangeError} If the slot is taken or not there, or the sequence is too long.
    */
-  admit(slot: number, sequence: LlamaSequence): void {
+  admit(slot: number, sequence: ModelSequence): void {
     this.#expectOpen();
     const { batch, capacity } = this.#options;
     if (this.#lengths[slot] !== -1) {
@@ -141,9 +131,9 @@ export class BatchDecoder implements Disposable {
         `Cannot admit a sequence of ${sequence.length} tokens: expected fewer than the capacity of ${capacity}`,
       );
     }
-    const { caches, states } = sequence.carried;
+    const { caches, states } = sequence.exportState();
     for (const [layer, { cache, states: own }] of this.#layers.entries()) {
-      this.#admitCache(slot, cache, caches[layer]!.kept, caches[layer]!.near);
+      this.#admitCache(slot, cache, caches[layer]!.kept, caches[layer]!.recent);
       const state = states?.[this.#pruner?.layers.indexOf(layer) ?? -1];
       if (own === undefined || state === undefined) continue;
       for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
@@ -157,7 +147,7 @@ export class BatchDecoder implements Disposable {
 
   /** Begins a sequence of no tokens yet in a slot. @throws {RangeError} If the slot is taken or not there. */
   begin(slot: number): void {
-    this.admit(slot, this.#llama.start(this.#pruner, { cacheDType: this.#options.cacheDType }));
+    this.admit(slot, this.#model.start(this.#pruner, { cacheDType: this.#options.cacheDType }));
   }
 
   /** Makes a slot idle. */
@@ -176,7 +166,7 @@ export class BatchDecoder implements Disposable {
    */
   step(ids?: Int32Array<ArrayBuffer>): Tensor {
     this.#expectOpen();
-    const { batch, capacity } = this.#options;
+    const { batch, capacity } = this.#options, { backend } = this.#model;
     if (this.#lengths.some((length) => length >= capacity)) {
       throw new RangeError(`Cannot feed a token: a sequence has reached the capacity of ${capacity} tokens`);
     }
@@ -184,24 +174,24 @@ export class BatchDecoder implements Disposable {
       if (this.#steps === 0) {
         throw new RangeError("Cannot feed likeliest tokens: expected ids for the first step");
       }
-      this.#ops.argmax(this.#scratch.logits!, this.#ids);
+      backend.argmax(this.#logits, this.#ids);
     } else {
       const known = ids.map((id, slot) => this.#lengths[slot]! < 0 ? 0 : id);
-      this.#ops.write(this.#ids, hostTensor("i32", [batch], known));
+      backend.write(this.#ids, hostTensor("i32", [batch], known));
     }
     // The first step runs as it is: a device loads kernels when they are first launched, which no recording allows.
     if (this.#steps === 0) this.#enqueue();
-    else if (this.#ops.record === undefined) this.#enqueue();
-    else (this.#recorded ??= this.#ops.record(() => this.#enqueue())).launch();
+    else if (backend.record === undefined) this.#enqueue();
+    else (this.#recorded ??= backend.record(() => this.#enqueue())).launch();
     this.#steps++;
     this.#lengths.forEach((length, slot) => length >= 0 && this.#lengths[slot]!++);
-    return this.#scratch.logits!;
+    return this.#logits;
   }
 
   /** The decisions of the last step, [numLayers, batch]: 1 = computed. Waits for the device. */
   keep(): Uint8Array {
     this.#expectOpen();
-    return this.#llama.backend.read(this.#keep).data as Uint8Array;
+    return this.#model.backend.read(this.#keep).data as Uint8Array;
   }
 
   /**
@@ -215,11 +205,9 @@ export class BatchDecoder implements Disposable {
     const ofLayers = this.#layers.flatMap(({ cache, states, decisions }) =>
       tensorsOfLayer(cache, states, decisions)
     );
-    for (
-      const tensor of [...ofLayers, this.#keep, this.#ids, this.#positions, ...Object.values(this.#scratch)]
-    ) {
-      this.#llama.backend.free(tensor);
-    }
+    const own = [this.#keep, this.#ids, this.#positions, this.#x, this.#hidden, this.#logits];
+    for (const tensor of [...ofLayers, ...own]) this.#model.backend.free(tensor);
+    this.#pass.free();
   }
 
   #expectOpen(): void {
@@ -228,103 +216,67 @@ export class BatchDecoder implements Disposable {
 
   /** Everything that one step enqueues. */
   #enqueue(): void {
-    const { backend, config, weights } = this.#llama;
-    const ops = this.#ops, { x, hidden, logits } = this.#scratch as Record<string, Tensor>;
-    backend.embedding(weights.embedding, this.#ids, x!);
-    for (let layer = 0; layer < config.numLayers; layer++) {
-      this.#attention(layer);
-      this.#mlp(layer);
-    }
-    backend.rmsNorm(x!, weights.outputNorm, config.rmsNormEps, hidden!);
-    ops.linear(hidden!, weights.output, logits!);
-    ops.advance(this.#positions);
+    const { backend, config } = this.#model;
+    this.#pass.embed(this.#ids, this.#x);
+    this.#pass.run(this.#x, 0, config.numLayers, {
+      positions: this.#positions,
+      prunerOf: (layer) => this.#layers[layer]!.states && this.#pruner,
+      decide: (rows) => this.#decide(rows),
+    });
+    this.#pass.finish(this.#x, this.#hidden);
+    this.#pass.logits(this.#hidden, this.#logits);
+    backend.advance(this.#positions);
   }
 
-  #attention(layer: number): void {
-    const { backend, config, weights } = this.#llama;
-    const ops = this.#ops, own = weights.layers[layer]!, { cache, states, decisions } = this.#layers[layer]!;
-    const { x, h, keys, unturned, values, queries, attended, output } = this.#scratch as Record<
-      string,
-      Tensor
-    >;
-    const pruner = this.#pruner, positions = this.#positions;
-    const turn = (rows: Tensor) => backend.rope(this.#heads(rows), positions, config.ropeTheta);
-    backend.rmsNorm(x!, own.attnNorm, config.rmsNormEps, h!);
-    ops.linear(h!, own.k, keys!);
-    ops.linear(h!, own.v, values!);
-    const before = states !== undefined && pruner?.keyState === "pre-rope";
-    if (before) backend.storeRows(keys!, unturned!, 0);
-    turn(keys!);
-    const ahead = states !== undefined && pruner!.wantsQueries;
-    if (ahead) {
-      ops.linear(h!, own.q, queries!);
-      turn(queries!);
-    }
-    ops.kvFilterStep(
-      states,
-      cache,
-      {
-        filterKeys: this.#heads(before ? unturned! : keys!),
-        keys: this.#heads(keys!),
-        values: this.#heads(values!),
-        residual: x!,
-        normed: h!,
-        queries: ahead ? queries! : undefined,
-        positions,
+  /** Decides the next token of every sequence; those that are kept stay in their rows. */
+  #decide({ layer, x, normed, filterKeys, keys, values, queries }: LayerRows): [KeptRows] {
+    const { backend } = this.#model, pass = this.#pass, pruner = this.#pruner, positions = this.#positions;
+    const { cache, states, decisions } = this.#layers[layer]!;
+    const rows: BatchRows = {
+      filterKeys: pass.byHead(filterKeys),
+      keys: pass.byHead(keys),
+      values: pass.byHead(values),
+      residual: x,
+      normed,
+      queries,
+      positions,
+    };
+    backend.kvFilterStep(states, cache, rows, pruner?.cacheSkipped ?? false, decisions);
+    return [{
+      positions,
+      only: decisions,
+      select: (_, x) => x,
+      attend: (queries, out, scale) =>
+        backend.attentionDecode(cache, queries, positions, decisions, scale, out),
+      add(output) {
+        if (states !== undefined && pruner!.wantsOutputs) {
+          backend.kvFilterObserveBatch(states, decisions, output, x);
+        }
+        backend.add(x, output, decisions);
       },
-      pruner?.cacheSkipped ?? false,
-      decisions,
-    );
-    if (!ahead) {
-      ops.linear(h!, own.q, queries!, decisions);
-      ops.rope(this.#heads(queries!), positions, config.ropeTheta, decisions);
-    }
-    const scale = 1 / Math.sqrt(config.headDim);
-    ops.attentionDecode(cache, this.#heads(queries!), positions, decisions, scale, this.#heads(attended!));
-    ops.linear(attended!, own.o, output!, decisions);
-    if (states !== undefined && pruner!.wantsOutputs) {
-      ops.kvFilterObserveBatch(states, decisions, output!, x!);
-    }
-    ops.add(x!, output!, decisions);
-  }
-
-  #mlp(layer: number): void {
-    const { backend, config, weights } = this.#llama;
-    const ops = this.#ops, own = weights.layers[layer]!;
-    const { x, h, gate, up, output } = this.#scratch as Record<string, Tensor>;
-    backend.rmsNorm(x!, own.ffnNorm, config.rmsNormEps, h!);
-    ops.linear(h!, own.gate, gate!);
-    ops.linear(h!, own.up, up!);
-    backend.swiglu(gate!, up!, gate!);
-    ops.linear(gate!, own.down, output!);
-    ops.add(x!, output!);
-  }
-
-  #heads(rows: Tensor): Tensor {
-    const { headDim } = this.#llama.config;
-    return { ...rows, shape: [rows.shape[0]!, rows.shape[1]! / headDim, headDim] };
+    }];
   }
 
   #createLayer(layer: number): BatchLayer {
-    const { numKvHeads, headDim } = this.#llama.config;
+    const { numKvHeads, headDim } = this.#model.config;
     const { batch, capacity, cacheDType: dtype } = this.#options;
-    const { backend } = this.#llama;
+    const { backend } = this.#model;
     const recent = this.#pruner?.recent ?? 0, index = this.#pruner?.layers.indexOf(layer) ?? -1;
     return {
       cache: createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype }),
       states: index < 0 ? undefined : createBatchStates(backend, this.#pruner!.specs![index]!, batch),
-      decisions: createBatchDecisions(backend, batch, this.#ops.row(this.#keep, layer)),
+      decisions: createBatchDecisions(backend, batch, this.#model.backend.row(this.#keep, layer)),
     };
   }
 
-  #admitCache(slot: number, cache: BatchCache, kept: CachedRows, near: CachedRows): void {
-    const ops = this.#ops, { capacity } = this.#options, recent = this.#pruner?.recent ?? 0;
+  #admitCache(slot: number, cache: BatchCache, kept: CachedRows, skipped: CachedRows): void {
+    const { backend } = this.#model, { capacity } = this.#options, recent = this.#pruner?.recent ?? 0;
     const wide = (tensor: Tensor, rows: number): Tensor => ({
       ...tensor,
       shape: [rows, tensor.shape.slice(-2).reduce((a, b) => a * b, 1)],
     });
     const copy = (from: Tensor, fromRow: number, to: Tensor, rows: number, toRow: number, count: number) =>
-      ops.copyRows(from, fromRow, wide(to, this.#options.batch * rows), slot * rows + toRow, count);
+      backend.copyRows(from, fromRow, wide(to, this.#options.batch * rows), slot * rows + toRow, count);
     copy(kept.keys, 0, cache.keys, capacity, 0, kept.count);
     copy(kept.values, 0, cache.values, capacity, 0, kept.count);
     const positions = new Int32Array(capacity);
@@ -333,10 +285,10 @@ export class BatchDecoder implements Disposable {
     this.#writeRow(cache.counts, slot, "i32", Int32Array.of(kept.count));
     if (recent === 0) return;
     const ring = new Int32Array(recent).fill(-1);
-    for (let i = 0; i < near.count; i++) {
-      const position = near.positions[i]!;
-      copy(near.keys, i, cache.recentKeys, recent, position % recent, 1);
-      copy(near.values, i, cache.recentValues, recent, position % recent, 1);
+    for (let i = 0; i < skipped.count; i++) {
+      const position = skipped.positions[i]!;
+      copy(skipped.keys, i, cache.recentKeys, recent, position % recent, 1);
+      copy(skipped.values, i, cache.recentValues, recent, position % recent, 1);
       ring[position % recent] = position;
     }
     this.#writeRow(cache.recentPositions, slot, "i32", ring);
@@ -353,6 +305,6 @@ export class BatchDecoder implements Disposable {
     if (values.byteLength !== bytes) {
       throw new RangeError(`Cannot admit this sequence: found ${values.byteLength} bytes for ${bytes}`);
     }
-    this.#ops.write(this.#ops.row(to, slot), hostTensor(dtype, shape, values));
+    this.#model.backend.write(this.#model.backend.row(to, slot), hostTensor(dtype, shape, values));
   }
 }

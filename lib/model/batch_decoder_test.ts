@@ -6,7 +6,7 @@ import { createPruner } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data } from "../tensor.ts";
 import { BatchDecoder, batchUnsupportedReason } from "./batch_decoder.ts";
-import { Llama } from "./llama.ts";
+import { Model } from "./model.ts";
 import { LayerTally } from "./usage.ts";
 import { backend, config, firstLayers, ids, llama, patternPruner } from "./testing.ts";
 
@@ -154,7 +154,7 @@ Deno.test("BatchDecoder.step() runs once, is recorded once, then launched", () =
       };
     }
   }();
-  const decoder = new Llama(shape, llama.weights, device).startBatch(undefined, { batch: 1, capacity: 9 });
+  const decoder = new Model(shape, llama.weights, device).startBatch(undefined, { batch: 1, capacity: 9 });
   decoder.begin(0);
   const tokens = ids(4), alone = model.start();
   for (const id of tokens) {

@@ -29,7 +29,7 @@ export class LayerCache {
   readonly #recent: number;
   #kept: CachedRows;
   #ring: CachedRows;
-  /** What the last {@linkcode pass} made anew. */
+  /** What the last {@linkcode appendSkipped} made anew. */
   #joined: CachedRows | undefined;
 
   /**
@@ -52,7 +52,7 @@ export class LayerCache {
   }
 
   /** The recent window's rows: skipped tokens that later queries can still see. */
-  get near(): CachedRows {
+  get recent(): CachedRows {
     return this.#ring;
   }
 
@@ -92,10 +92,12 @@ export class LayerCache {
   }
 
   /**
-   * The recent window's rows for queries up to now: those left of earlier tokens, then newly skipped ones, [S, width]
-   * f32. Afterwards the window holds what a query at position `next` or later can still see.
+   * Appends newly skipped tokens, [S, width] f32, to the recent window, which afterwards holds what a query at position
+   * `next` or later can still see.
+   *
+   * @returns the rows that queries up to now see: those left of earlier tokens, then the new ones
    */
-  pass(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, next: number): CachedRows {
+  appendSkipped(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, next: number): CachedRows {
     const ring = this.#ring;
     if (this.#recent === 0 || ring.count + positions.length === 0) return this.#empty();
     if (positions.length === 0) return this.#slide(ring, next);
@@ -117,7 +119,7 @@ export class LayerCache {
     return this.#slide(this.#joined, next);
   }
 
-  /** Gives rows of {@linkcode pass} back once queries have seen them, unless the window still holds them. */
+  /** Gives rows of {@linkcode appendSkipped} back once queries have seen them, unless the window still holds them. */
   release(rows: CachedRows): void {
     if (rows !== this.#joined || rows === this.#ring) return;
     this.#joined = undefined;

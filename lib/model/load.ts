@@ -4,9 +4,9 @@ import type { CacheDType } from "../dtype.ts";
 import { type ModelConfig, readModelConfig } from "./config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { resolveModel, type ResolveOptions } from "./hub.ts";
-import { Llama } from "./llama.ts";
+import { Model } from "./model.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import { loadLlamaWeights, uploadWeights } from "./weights.ts";
+import { loadWeights, uploadWeights } from "./weights.ts";
 
 /** A model, its tokenizer, and what to call them in reports. */
 export interface LoadedModel {
@@ -19,7 +19,7 @@ export interface LoadedModel {
   /** Text to token ids and back. */
   readonly tokenizer: Tokenizer;
   /** The model on its backend. */
-  readonly llama: Llama;
+  readonly llama: Model;
 }
 
 /** Options of {@linkcode loadModel}. */
@@ -50,6 +50,6 @@ export async function loadModel(
   const gguf = parseGguf(bytes, path);
   const config = readModelConfig(gguf);
   const tokenizer = Tokenizer.fromGguf(gguf);
-  const weights = uploadWeights(loadLlamaWeights(gguf, config), backend);
-  return { name, sha256, config, tokenizer, llama: new Llama(config, weights, backend, options) };
+  const weights = uploadWeights(loadWeights(gguf, config), backend);
+  return { name, sha256, config, tokenizer, llama: new Model(config, weights, backend, options) };
 }

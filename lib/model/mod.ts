@@ -9,8 +9,8 @@ export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGgu
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./hub.ts";
 export { type CachedRows, LayerCache } from "./kv_cache.ts";
-export * from "./llama.ts";
-export { LlamaSequence } from "./llama_sequence.ts";
+export * from "./model.ts";
+export { ModelSequence } from "./sequence.ts";
 export * from "./load.ts";
 export * from "./tokenizer.ts";
 export { LayerTally, type SequenceUsage, type TallyRules } from "./usage.ts";

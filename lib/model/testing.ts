@@ -6,17 +6,17 @@ import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import { readModelConfig } from "./config.ts";
 import { parseGguf } from "./formats/gguf.ts";
-import { Llama } from "./llama.ts";
-import { loadLlamaWeights } from "./weights.ts";
+import { Model } from "./model.ts";
+import { loadWeights } from "./weights.ts";
 
 const file = new URL("tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
 const gguf = parseGguf(await Deno.readFile(file) as Uint8Array<ArrayBuffer>, file.pathname);
 export const config = readModelConfig(gguf);
 export const backend = new ReferenceBackend();
-export const llama = new Llama(config, loadLlamaWeights(gguf, config), backend);
+export const llama = new Model(config, loadWeights(gguf, config), backend);
 
 /** The first layers of the model, which cost less. */
-export const firstLayers = (numLayers: number) => new Llama({ ...config, numLayers }, llama.weights, backend);
+export const firstLayers = (numLayers: number) => new Model({ ...config, numLayers }, llama.weights, backend);
 
 /** Some ids, BOS first. */
 export const ids = (count: number) =>

@@ -4,7 +4,7 @@ import { type FeedOptions, scoreSequence } from "../eval/sequence_score.ts";
 import { createDense } from "../methods/dense.ts";
 import type { LayerInput, Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
-import type { Llama } from "./llama.ts";
+import type { Model } from "./model.ts";
 import golden from "./testdata/tiny_golden.json" with { type: "json" };
 
 export { golden };
@@ -26,7 +26,7 @@ export function goldenIds(text: number, count = Infinity): Int32Array<ArrayBuffe
 }
 
 /** A method that keeps all tokens of all layers, and what it saw in each layer. */
-function createObserver(llama: Llama) {
+function createObserver(llama: Model) {
   const seen = Array.from({ length: llama.config.numLayers }, () => ({
     residual: [] as number[],
     keys: [] as number[],
@@ -51,7 +51,7 @@ function createObserver(llama: Llama) {
   return { pruner, seen };
 }
 
-function read(llama: Llama, tensor: Tensor): number[] {
+function read(llama: Model, tensor: Tensor): number[] {
   return Array.from(llama.backend.read(tensor).data, Number);
 }
 
@@ -107,7 +107,7 @@ export function assertGoldenLogits(logits: readonly number[], position: number):
  * values, hidden states and logits.
  */
 export function assertGoldenStates(
-  llama: Llama,
+  llama: Model,
   { tokens = Infinity, chunk = Infinity }: { readonly tokens?: number; readonly chunk?: number } = {},
 ): void {
   const { hiddenSize, headDim, numKvHeads, numLayers, vocabSize } = llama.config;
@@ -143,7 +143,7 @@ export function assertGoldenStates(
 
 /** Compares the losses of a text's first tokens. */
 export function assertGoldenLosses(
-  llama: Llama,
+  llama: Model,
   text: number,
   { tokens = Infinity, ...feed }: FeedOptions & { readonly tokens?: number } = {},
 ): void {

@@ -49,7 +49,7 @@ Deno.test("usage() says what the caches hold, in pieces and token by token", () 
       const sequence = model.start(patternPruner([1], (t) => keep[t] === 1, options));
       for (let at = 0; at < 24; at += piece) sequence.feed(ids(24).slice(at, at + piece));
       const { kvBytesAllocated, ...usage } = sequence.usage();
-      const { caches } = sequence.carried;
+      const { caches } = sequence.exportState();
       assertEquals(usage.kvBytesHeld, caches.reduce((sum, cache) => sum + cache.heldBytes, 0));
       assertEquals(kvBytesAllocated, caches.reduce((sum, cache) => sum + cache.allocatedBytes, 0));
       return usage;

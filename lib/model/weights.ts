@@ -1,4 +1,4 @@
-/** A Llama model's weights, by what they do, with every shape checked. */
+/** A model's weights, by what they do, with every shape checked. */
 import type { Backend } from "../backend.ts";
 import { ModelFormatError } from "../errors.ts";
 import type { HostTensor, Tensor } from "../tensor.ts";
@@ -6,7 +6,7 @@ import type { ModelConfig } from "./config.ts";
 import type { GgufFile } from "./formats/gguf.ts";
 
 /** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */
-export interface LlamaLayerWeights<T extends Tensor = Tensor> {
+export interface LayerWeights<T extends Tensor = Tensor> {
   /** RMSNorm before the attention, [hiddenSize] f32. */
   readonly attnNorm: T;
   /** Query projection, [numHeads * headDim, hiddenSize], rows in GGUF's order: rotary pairs side by side. */
@@ -28,11 +28,11 @@ export interface LlamaLayerWeights<T extends Tensor = Tensor> {
 }
 
 /** Weights of a model, in the file's bytes (`HostTensor`) or wherever a backend keeps them. */
-export interface LlamaWeights<T extends Tensor = Tensor> {
+export interface ModelWeights<T extends Tensor = Tensor> {
   /** Token embedding, [vocabSize, hiddenSize]. */
   readonly embedding: T;
   /** The blocks, first to last. */
-  readonly layers: readonly LlamaLayerWeights<T>[];
+  readonly layers: readonly LayerWeights<T>[];
   /** RMSNorm after the last block, [hiddenSize] f32. */
   readonly outputNorm: T;
   /** Output projection, [vocabSize, hiddenSize]; the very tensor `embedding` where the two are tied. */
@@ -50,21 +50,21 @@ const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
 ];
 
 /**
- * Takes a Llama's weights out of a GGUF file, as views of its bytes.
+ * Takes a model's weights out of a GGUF file, as views of its bytes.
  *
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place here
  * (biases, experts, rotary factors, ...); the message names the tensor.
  *
  * @example
  * ```ts
- * import { loadLlamaWeights, parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter";
+ * import { loadWeights, parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter";
  * const { bytes, path } = await resolveModel("tiny");
  * const gguf = parseGguf(bytes, path), config = readModelConfig(gguf);
- * const { k } = loadLlamaWeights(gguf, config).layers[0]!;
+ * const { k } = loadWeights(gguf, config).layers[0]!;
  * console.assert(k.shape[0] === config.numKvHeads * config.headDim && k.shape[1] === config.hiddenSize);
  * ```
  */
-export function loadLlamaWeights(gguf: GgufFile, config: ModelConfig): LlamaWeights<HostTensor> {
+export function loadWeights(gguf: GgufFile, config: ModelConfig): ModelWeights<HostTensor> {
   const { hiddenSize, intermediateSize, vocabSize } = config;
   const queryWidth = config.numHeads * config.headDim, kvWidth = config.numKvHeads * config.headDim;
   const taken = new Set<string>();
@@ -92,7 +92,7 @@ export function loadLlamaWeights(gguf: GgufFile, config: ModelConfig): LlamaWeig
   };
 
   const embedding = take("token_embd.weight", [vocabSize, hiddenSize]);
-  const layers: LlamaLayerWeights<HostTensor>[] = [];
+  const layers: LayerWeights<HostTensor>[] = [];
   for (let i = 0; i < config.numLayers; i++) {
     const of = (part: string) => `blk.${i}.${part}.weight`;
     layers.push({
@@ -127,7 +127,7 @@ function strangerError(gguf: GgufFile, config: ModelConfig, name: string): Model
 }
 
 /** The same weights in a backend's keeping (no copy where it computes in this process's memory). */
-export function uploadWeights(weights: LlamaWeights<HostTensor>, backend: Backend): LlamaWeights {
+export function uploadWeights(weights: ModelWeights<HostTensor>, backend: Backend): ModelWeights {
   const embedding = backend.upload(weights.embedding);
   return {
     embedding,

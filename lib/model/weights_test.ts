@@ -6,15 +6,15 @@ import { readModelConfig } from "./config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { buildGguf, type GgufParts, type TensorEntry } from "./testdata/gguf_builder.ts";
 import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";
-import { type LlamaLayerWeights, loadLlamaWeights, uploadWeights } from "./weights.ts";
+import { type LayerWeights, loadWeights, uploadWeights } from "./weights.ts";
 
 function weightsOf(parts: GgufParts) {
   const gguf = parseGguf(buildGguf(parts), "m.gguf");
-  return loadLlamaWeights(gguf, readModelConfig(gguf));
+  return loadWeights(gguf, readModelConfig(gguf));
 }
 const withTensor = (name: string, tensor: TensorEntry | undefined) => smallLlamaParts({}, { [name]: tensor });
 
-Deno.test("loadLlamaWeights() finds every tensor's role", () => {
+Deno.test("loadWeights() finds every tensor's role", () => {
   const { embedding, layers, outputNorm, output } = weightsOf(smallLlamaParts());
   assertEquals(embedding.shape, [SMALL_VOCAB_SIZE, 8]);
   assertEquals(outputNorm.shape, [8]);
@@ -33,7 +33,7 @@ Deno.test("loadLlamaWeights() finds every tensor's role", () => {
   });
 });
 
-Deno.test("loadLlamaWeights() takes an output projection of its own", () => {
+Deno.test("loadWeights() takes an output projection of its own", () => {
   const { embedding, output } = weightsOf(
     withTensor("output.weight", f32Tensor("output.weight", [8, SMALL_VOCAB_SIZE])),
   );
@@ -41,17 +41,17 @@ Deno.test("loadLlamaWeights() takes an output projection of its own", () => {
   assertEquals(output.shape, [SMALL_VOCAB_SIZE, 8]);
 });
 
-Deno.test("loadLlamaWeights() leaves tiny's weights in the file's bytes", async () => {
+Deno.test("loadWeights() leaves tiny's weights in the file's bytes", async () => {
   const bytes = await Deno.readFile(new URL("./tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url));
   const gguf = parseGguf(bytes, "tiny");
-  const { layers, output } = loadLlamaWeights(gguf, readModelConfig(gguf));
+  const { layers, output } = loadWeights(gguf, readModelConfig(gguf));
   assertEquals(layers.length, 10);
   assertEquals([layers[9]!.down.dtype, layers[9]!.down.shape], ["q8_0", [192, 512]]);
   assertStrictEquals(output.data.buffer, bytes.buffer);
   assertStrictEquals(layers[3]!.ffnNorm.data.buffer, bytes.buffer);
 });
 
-Deno.test("loadLlamaWeights() names a tensor that is missing or of another shape or type", () => {
+Deno.test("loadWeights() names a tensor that is missing or of another shape or type", () => {
   for (const { name, dims } of smallLlamaParts().tensors!) {
     assertThrows(() => weightsOf(withTensor(name, undefined)), ModelFormatError, `found no tensor "${name}"`);
     const wrong = f32Tensor(name, [Number(dims[0]) + 1, ...dims.slice(1).map(Number)]);
@@ -65,7 +65,7 @@ Deno.test("loadLlamaWeights() names a tensor that is missing or of another shape
   assertThrows(() => weightsOf(withTensor(norm.name, norm)), ModelFormatError, "in f16, expected f32");
 });
 
-Deno.test("loadLlamaWeights() names tensors that it does not know", () => {
+Deno.test("loadWeights() names tensors that it does not know", () => {
   const cases: [string, string][] = [
     ["blk.0.attn_q.bias", "(a bias)"],
     ["blk.0.ffn_gate_exps.weight", "(experts)"],
@@ -100,7 +100,7 @@ Deno.test("uploadWeights() hands every tensor to the backend, tied ones once", (
   );
   assertEquals(uploaded.length, 11);
   assertStrictEquals(there.output, there.embedding);
-  for (const role of Object.keys(weights.layers[0]!) as (keyof LlamaLayerWeights)[]) {
+  for (const role of Object.keys(weights.layers[0]!) as (keyof LayerWeights)[]) {
     assertEquals(there.layers[0]![role].shape, weights.layers[0]![role].shape);
   }
 });

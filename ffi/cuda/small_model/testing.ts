@@ -2,7 +2,7 @@
 import type { TokenFilterOptions } from "../../../lib/filter/mod.ts";
 import { toF16 } from "../../../lib/half.ts";
 import { createPruner, type Pruner } from "../../../lib/methods/mod.ts";
-import { Llama, type LlamaWeights, type ModelConfig, uploadWeights } from "../../../lib/model/mod.ts";
+import { Model, type ModelConfig, type ModelWeights, uploadWeights } from "../../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../../lib/tensor.ts";
 import type { CudaBackend } from "../backend.ts";
@@ -23,7 +23,7 @@ export const CONFIG: ModelConfig = {
 };
 
 /** Weights of variance 1 / inputs, from a seed; the MLP's in f16. */
-function randomWeights(): LlamaWeights<HostTensor> {
+function randomWeights(): ModelWeights<HostTensor> {
   let state = 7;
   const next = () => {
     let sum = -6;
@@ -56,14 +56,14 @@ function randomWeights(): LlamaWeights<HostTensor> {
 }
 
 /** Its weights, in this process. */
-export const weights: LlamaWeights<HostTensor> = randomWeights();
+export const weights: ModelWeights<HostTensor> = randomWeights();
 /** The model on the reference. */
-export const truth = new Llama(CONFIG, weights, new ReferenceBackend());
+export const truth = new Model(CONFIG, weights, new ReferenceBackend());
 /** Token ids that depend on the seed. */
 export const ids = (count: number, seed = 0) =>
   Int32Array.from({ length: count }, (_, i) => (i * i * 7 + i * 31 + seed * 17) % CONFIG.vocabSize);
 /** The model on a device. */
-export const modelOn = (backend: CudaBackend) => new Llama(CONFIG, uploadWeights(weights, backend), backend);
+export const modelOn = (backend: CudaBackend) => new Model(CONFIG, uploadWeights(weights, backend), backend);
 /** Token Filtering for the model: all layers, a warm-up of 8. */
 export const filtering = (options: TokenFilterOptions, backend?: CudaBackend): Pruner =>
   createPruner("token-filtering", CONFIG, { warmup: 8, tail: 1, ...options }, { backend });

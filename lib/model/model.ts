@@ -1,14 +1,15 @@
-/** A Llama-architecture model: weights on a backend, and sequences that run on them. */
+/** A model: weights on a backend, and sequences that run on them. */
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 import type { ModelConfig } from "./config.ts";
-import { LlamaSequence } from "./llama_sequence.ts";
-import type { LlamaWeights } from "./weights.ts";
+import { ForwardPass } from "./forward_pass.ts";
+import { ModelSequence } from "./sequence.ts";
+import type { ModelWeights } from "./weights.ts";
 
-/** Options of {@linkcode Llama.start}. */
+/** Options of {@linkcode Model.start}. */
 export interface SequenceOptions {
   /** 0-based index of the sequence in a text that is scored in chunks; the `random` rule reads it. Default 0. */
   readonly chunk?: number;
@@ -27,25 +28,26 @@ export interface SequenceOptions {
  * console.assert(llama.logits(hidden).shape[1] === llama.config.vocabSize);
  * ```
  */
-export class Llama {
+export class Model {
   /** Sizes and constants of the model. */
   readonly config: ModelConfig;
   /** Where it runs. */
   readonly backend: Backend;
   /** Its weights, on the backend. */
-  readonly weights: LlamaWeights;
+  readonly weights: ModelWeights;
   /** Element type of KV caches, where a sequence does not say otherwise. */
   readonly cacheDType: CacheDType;
+  readonly #pass: ForwardPass;
 
   /**
    * Joins sizes, weights and backend.
    *
-   * @param weights Made for these sizes, see `loadLlamaWeights`.
+   * @param weights Made for these sizes, see `loadModelWeights`.
    * @param cacheDType Element type of KV caches. A GPU's tensor cores take f16 and bf16 alone.
    */
   constructor(
     config: ModelConfig,
-    weights: LlamaWeights,
+    weights: ModelWeights,
     backend: Backend,
     { cacheDType = "f32" }: { readonly cacheDType?: CacheDType } = {},
   ) {
@@ -53,6 +55,7 @@ export class Llama {
     this.weights = weights;
     this.backend = backend;
     this.cacheDType = cacheDType;
+    this.#pass = new ForwardPass(this);
   }
 
   /**
@@ -61,8 +64,8 @@ export class Llama {
    * @param pruner decides whose attention is computed; without one all is (dense)
    * @throws {RangeError} If the pruner names a layer that the model does not have.
    */
-  start(pruner?: Pruner, options: SequenceOptions = {}): LlamaSequence {
-    return new LlamaSequence(this, pruner, options);
+  start(pruner?: Pruner, options: SequenceOptions = {}): ModelSequence {
+    return new ModelSequence(this, pruner, options);
   }
 
   /**
@@ -77,7 +80,7 @@ export class Llama {
 
   /**
    * The residual stream that enters `layer` after a dense pass through the layers below it, [T, hiddenSize] f32.
-   * With {@linkcode LlamaSequence.feedResidual} it spares the layers that no filter touches.
+   * With {@linkcode ModelSequence.feedResidual} it spares the layers that no filter touches.
    */
   residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor {
     const sequence = this.start();
@@ -92,7 +95,7 @@ export class Llama {
   embed(ids: Int32Array<ArrayBuffer>): Tensor {
     const out = this.backend.alloc("f32", [ids.length, this.config.hiddenSize]);
     const rows = this.backend.upload(hostTensor("i32", [ids.length], ids));
-    this.backend.embedding(this.weights.embedding, rows, out);
+    this.#pass.embed(rows, out);
     this.backend.free(rows);
     return out;
   }
@@ -101,7 +104,7 @@ export class Llama {
   logits(hidden: Tensor): Tensor {
     expectTensor("hidden", hidden, "f32", [-1, this.config.hiddenSize]);
     const out = this.backend.alloc("f32", [hidden.shape[0]!, this.config.vocabSize]);
-    this.backend.linear(hidden, this.weights.output, out);
+    this.#pass.logits(hidden, out);
     return out;
   }
 }

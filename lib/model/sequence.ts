@@ -4,28 +4,12 @@ import type { LayerState } from "../filter/layer.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
-import type { Llama, SequenceOptions } from "./llama.ts";
-import { LlamaBlock } from "./llama_block.ts";
+import { ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
+import type { Model, SequenceOptions } from "./model.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
 const FEED_ROWS = 512;
-
-/** Rows of one layer on their way: T tokens. */
-interface LayerRows {
-  readonly layer: number;
-  /** Residual stream, [T, hiddenSize]. */
-  readonly x: Tensor;
-  /** Its normed copy, [T, hiddenSize]. */
-  readonly h: Tensor;
-  /** Rotated keys, [T, numKvHeads * headDim]. */
-  readonly keys: Tensor;
-  /** Values, like `keys`. */
-  readonly values: Tensor;
-  /** Rotated queries of all rows, where they are known already, [T, numHeads * headDim]. */
-  readonly queries: Tensor | undefined;
-  readonly positions: Int32Array<ArrayBuffer>;
-}
 
 /** What one layer has seen: its cache, its decisions, and the counts that costs follow from. */
 interface LayerRecord {
@@ -34,35 +18,35 @@ interface LayerRecord {
   tally: LayerTally;
 }
 
-/** A sequence; made by {@linkcode Llama.start}. */
-export class LlamaSequence {
-  readonly #llama: Llama;
+/** A sequence; made by {@linkcode Model.start}. */
+export class ModelSequence {
+  readonly #model: Model;
   readonly #pruner: Pruner | undefined;
   readonly #cacheDType: CacheDType;
   readonly #options: SequenceOptions;
-  readonly #block: LlamaBlock;
+  readonly #pass: ForwardPass;
   #decider: PrunerSequence | undefined;
   #layers: LayerRecord[];
   #length = 0;
   /** Layers below this one were run elsewhere: they have no cache here. */
   #lowest = 0;
 
-  /** Use {@linkcode Llama.start}. */
-  constructor(llama: Llama, pruner: Pruner | undefined, options: SequenceOptions) {
-    const { numLayers, numKvHeads, headDim } = llama.config;
+  /** Use {@linkcode Model.start}. */
+  constructor(model: Model, pruner: Pruner | undefined, options: SequenceOptions) {
+    const { numLayers, numKvHeads, headDim } = model.config;
     const unknown = pruner?.layers.find((layer) => !(layer >= 0 && layer < numLayers));
     if (unknown !== undefined) {
       throw new RangeError(`Cannot filter layer ${unknown}: the model's layers are 0 to ${numLayers - 1}`);
     }
-    this.#llama = llama;
+    this.#model = model;
     this.#pruner = pruner;
     this.#options = options;
-    this.#cacheDType = options.cacheDType ?? llama.cacheDType;
-    this.#block = new LlamaBlock(llama);
+    this.#cacheDType = options.cacheDType ?? model.cacheDType;
+    this.#pass = new ForwardPass(model);
     this.#decider = pruner?.start(options.chunk ?? 0);
     this.#layers = Array.from({ length: numLayers }, () => {
       const cache = new LayerCache(
-        llama.backend,
+        model.backend,
         this.#cacheDType,
         numKvHeads * headDim,
         pruner?.recent ?? 0,
@@ -89,41 +73,41 @@ export class LlamaSequence {
   /**
    * Feeds the next tokens.
    *
-   * @returns hidden states after the final norm, [T, hiddenSize] f32, for {@linkcode Llama.logits}
+   * @returns hidden states after the final norm, [T, hiddenSize] f32, for {@linkcode Model.logits}
    * @throws {RangeError} On an unknown id, or if the pruner looks ahead and this is not the first feed.
    */
   feed(ids: Int32Array<ArrayBuffer>): Tensor {
     if (this.#lowest > 0) {
       throw new RangeError("Cannot feed tokens after a residual stream: the layers below it have no cache");
     }
-    return this.#throughLayers(this.#llama.embed(ids), 0);
+    return this.#throughLayers(this.#model.embed(ids), 0);
   }
 
   /**
    * Feeds a whole sequence as the residual stream that enters `layer`, [T, hiddenSize] f32, from
-   * {@linkcode Llama.residualAt}. The stream is left as it is.
+   * {@linkcode Model.residualAt}. The stream is left as it is.
    *
    * @throws {RangeError} If tokens were fed before, or a layer below `layer` is filtered.
    */
   feedResidual(residual: Tensor, layer: number): Tensor {
-    expectTensor("residual", residual, "f32", [-1, this.#llama.config.hiddenSize]);
+    expectTensor("residual", residual, "f32", [-1, this.#model.config.hiddenSize]);
     if (this.#length > 0) throw new RangeError("Cannot feed a residual stream: the sequence has begun");
     if (this.#pruner?.layers.some((filtered) => filtered < layer)) {
       throw new RangeError(`Cannot start at layer ${layer}: a layer below it is filtered`);
     }
     this.#lowest = layer;
-    const copy = this.#llama.backend.resizeRows(residual, residual.shape[0]!);
+    const copy = this.#model.backend.resizeRows(residual, residual.shape[0]!);
     return this.#throughLayers(copy, layer);
   }
 
   /** The residual stream that enters `layer`, of the first tokens, [T, hiddenSize]. The sequence ends with it. */
   residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor {
-    this.#lowest = this.#llama.config.numLayers;
-    return this.#run(this.#llama.embed(ids), 0, layer);
+    this.#lowest = this.#model.config.numLayers;
+    return this.#run(this.#model.embed(ids), 0, layer);
   }
 
   /** The layers' caches, and the filter's states where the method has them; to go on in a batch. Shared, not copied. */
-  get carried(): {
+  exportState(): {
     readonly caches: readonly LayerCache[];
     readonly states: readonly LayerState[] | undefined;
   } {
@@ -132,7 +116,7 @@ export class LlamaSequence {
 
   /** What was spent and saved so far. */
   usage(): SequenceUsage {
-    const { config } = this.#llama;
+    const { config } = this.#model;
     const rowBytes = LayerCache.rowBytes(this.#cacheDType, config.numKvHeads * config.headDim);
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
@@ -141,8 +125,8 @@ export class LlamaSequence {
   }
 
   /** An independent copy, to branch a sequence. */
-  fork(): LlamaSequence {
-    const copy = new LlamaSequence(this.#llama, this.#pruner, this.#options);
+  fork(): ModelSequence {
+    const copy = new ModelSequence(this.#model, this.#pruner, this.#options);
     copy.#decider = this.#decider?.fork();
     copy.#layers = this.#layers.map((layer) => ({
       ...layer,
@@ -161,19 +145,19 @@ export class LlamaSequence {
    */
   free(): void {
     this.#layers.forEach(({ cache }) => cache.free());
-    this.#block.free();
+    this.#pass.free();
   }
 
-  #filters(layer: number): boolean {
-    return this.#pruner?.layers.includes(layer) ?? false;
+  #prunerOf(layer: number): Pruner | undefined {
+    return this.#pruner?.layers.includes(layer) ? this.#pruner : undefined;
   }
 
   /** Hidden states of rows of the residual stream, which it takes over, after the layers from `from` on. */
   #throughLayers(rows: Tensor, from: number): Tensor {
-    const { backend, config, weights } = this.#llama;
+    const { backend, config } = this.#model;
     const x = this.#run(rows, from, config.numLayers);
     const out = backend.alloc("f32", x.shape);
-    backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, out);
+    this.#pass.finish(x, out);
     backend.free(x);
     if (x !== rows) backend.free(rows);
     return out;
@@ -194,113 +178,145 @@ export class LlamaSequence {
       this.#runPiece(x, from, to);
       return x;
     }
-    const out = this.#llama.backend.alloc("f32", x.shape);
+    const out = this.#model.backend.alloc("f32", x.shape);
     for (let at = 0; at < total; at += FEED_ROWS) {
       const rows = Int32Array.from({ length: Math.min(FEED_ROWS, total - at) }, (_, i) => at + i);
-      const piece = this.#block.rows("piece", x, rows);
+      const piece = this.#pass.gather("piece", x, rows);
       this.#runPiece(piece, from, to);
-      this.#llama.backend.storeRows(piece, out, at);
+      this.#model.backend.storeRows(piece, out, at);
     }
     return out;
   }
 
   #runPiece(x: Tensor, from: number, to: number): void {
-    const positions = Int32Array.from({ length: x.shape[0]! }, (_, i) => this.#length + i);
-    for (let layer = from; layer < to; layer++) {
-      this.#attention(layer, x, positions);
-      this.#block.mlp(layer, x);
-    }
-    this.#length += positions.length;
+    const at = Int32Array.from({ length: x.shape[0]! }, (_, i) => this.#length + i);
+    const positions = this.#pass.i32(at);
+    this.#pass.run(x, from, to, {
+      positions,
+      prunerOf: (layer) => this.#prunerOf(layer),
+      decide: (rows) => this.#decide(rows, at, positions),
+    });
+    this.#length += at.length;
   }
 
-  /** The attention block of one layer: project keys and values, decide, and attend for the kept rows. */
-  #attention(layer: number, x: Tensor, positions: Int32Array<ArrayBuffer>): void {
-    const block = this.#block;
-    const count = positions.length;
-    const h = block.attentionInput(layer, x);
-    const { keys, values } = block.keysAndValues(layer, h);
-    if (!this.#filters(layer)) {
-      block.rotate(keys, positions);
-      const rows = { layer, x, h, keys, values, queries: undefined, positions };
-      this.#attend(rows, 0, new Uint8Array(count).fill(1));
+  /** The tokens of one layer at positions `at`, which are `positions` on the backend. */
+  *#decide(rows: LayerRows, at: Positions, positions: Tensor): Generator<KeptRows> {
+    const { layer, x, normed, queries } = rows, count = at.length;
+    const pruner = this.#prunerOf(layer);
+    if (pruner === undefined) {
+      yield* this.#append(rows, at, positions, 0, new Uint8Array(count).fill(1));
       return;
     }
-    const pruner = this.#pruner!, decider = this.#decider!;
-    const seen = pruner.keyState === "pre-rope" ? this.#llama.backend.resizeRows(keys, count) : keys;
-    block.rotate(keys, positions);
-    const ahead = pruner.looksAhead === "outputs";
-    const queries = pruner.wantsQueries || ahead ? block.queries(layer, h, positions) : undefined;
-    const rows: LayerRows = { layer, x, h, keys, values, queries, positions };
     const input: LayerInput = {
       layer,
       count,
-      keys: block.heads(seen),
-      values: block.heads(values),
+      keys: this.#pass.byHead(rows.filterKeys),
+      values: this.#pass.byHead(rows.values),
       residual: x,
-      normed: h,
+      normed,
       ...(pruner.wantsQueries ? { queries: queries! } : {}),
-      ...(ahead ? { trueRedundancy: this.#trueRedundancy(rows) } : {}),
+      ...(pruner.looksAhead === "outputs"
+        ? { trueRedundancy: this.#trueRedundancy(rows, at, positions) }
+        : {}),
     };
     for (let start = 0; start < count;) {
-      const { taken, keep } = decider.decide(input, start);
+      const { taken, keep } = this.#decider!.decide(input, start);
       this.#layers[layer]!.keep.push(keep.slice(0, taken));
-      this.#attend(rows, start, keep.subarray(0, taken));
+      yield* this.#append(rows, at, positions, start, keep.subarray(0, taken));
       start += taken;
     }
-    if (seen !== keys) this.#llama.backend.free(seen);
   }
 
-  /** Adds the attention of the kept rows of [start, start + keep.length) to the residual stream. */
-  #attend(rows: LayerRows, start: number, keep: Uint8Array<ArrayBuffer>): void {
-    const { layer, x, h, keys, values } = rows;
-    const block = this.#block, backend = this.#llama.backend;
-    const record = this.#layers[layer]!;
-    const at = (index: Int32Array<ArrayBuffer>) => index.map((row) => rows.positions[row]!);
-    const kept = indicesOf(keep, 1, start);
-    const skipped = indicesOf(keep, 0, start);
-    const every = Int32Array.from({ length: keep.length }, (_, i) => start + i);
-    const [cached, near] = this.#pruner?.cacheSkipped ? [every, new Int32Array(0)] : [kept, skipped];
+  /** Caches the tokens of [start, start + keep.length), and gives those that are kept, if any. */
+  *#append(
+    rows: LayerRows,
+    at: Positions,
+    positions: Tensor,
+    start: number,
+    keep: Uint8Array<ArrayBuffer>,
+  ): Generator<KeptRows> {
+    const { layer, x, keys, values } = rows, pass = this.#pass, { backend } = this.#model;
+    const { cache, tally } = this.#layers[layer]!;
+    const kept = indicesOf(keep, 1, start), all = kept.length === at.length;
+    const skipped = indicesOf(keep, 0, start), none = new Int32Array(0);
+    const every = all ? kept : Int32Array.from(keep, (_, i) => start + i);
+    const [cached, recent] = this.#pruner?.cacheSkipped ? [every, none] : [kept, skipped];
+    const take = (name: string, x: Tensor, of: Int32Array<ArrayBuffer>) => pass.gather(name, x, of);
     if (cached.length > 0) {
-      record.cache.append(
-        block.rows("cachedKeys", keys, cached),
-        block.rows("cachedValues", values, cached),
-        at(cached),
-      );
+      cache.append(take("cachedKeys", keys, cached), take("cachedValues", values, cached), pick(at, cached));
     }
-    const recent = record.cache.pass(
-      block.rows("nearKeys", keys, near),
-      block.rows("nearValues", values, near),
-      at(near),
-      rows.positions[start]! + keep.length,
+    const window = cache.appendSkipped(
+      take("skippedKeys", keys, recent),
+      take("skippedValues", values, recent),
+      pick(at, recent),
+      at[start]! + keep.length,
     );
-    record.tally.take(keep);
-    if (kept.length === 0) {
-      record.cache.release(recent);
-      return;
+    tally.take(keep);
+    if (kept.length > 0) {
+      const own = all ? positions : pass.i32(pick(at, kept));
+      yield {
+        positions: own,
+        select: (name, x) => take(name, x, kept),
+        attend: (queries, out, scale) => this.#attend(queries, own, cache.kept, window, scale, out),
+        add: (output) => {
+          const pruner = this.#prunerOf(layer);
+          if (pruner?.wantsOutputs) {
+            const residualNorms = backend.rowNorms(take("keptResidual", x, kept));
+            this.#decider!.observe!(layer, backend.rowNorms(output), residualNorms);
+          }
+          if (all) backend.add(x, output);
+          else backend.scatterAddRows(x, pass.i32(kept), output);
+        },
+      };
     }
+    cache.release(window);
+  }
 
-    const positions = at(kept);
-    const window = this.#pruner?.recent ?? 0;
-    const queries = rows.queries === undefined
-      ? block.queries(layer, block.rows("keptNormed", h, kept), positions)
-      : block.rows("keptQueries", rows.queries, kept);
-    const output = block.attend(layer, queries, positions, record.cache.kept, recent, window);
-    if (this.#filters(layer) && this.#pruner!.wantsOutputs) {
-      const residualNorms = backend.rowNorms(block.rows("keptResidual", x, kept));
-      this.#decider!.observe!(layer, backend.rowNorms(output), residualNorms);
-    }
-    backend.scatterAddRows(x, block.i32(kept), output);
-    record.cache.release(recent);
+  #attend(
+    queries: Tensor,
+    queryPositions: Tensor,
+    kept: CachedRows,
+    recent: CachedRows,
+    scale: number,
+    out: Tensor,
+  ): void {
+    const pass = this.#pass;
+    this.#model.backend.attention({
+      queries,
+      queryPositions,
+      keys: pass.byHead(kept.keys),
+      values: pass.byHead(kept.values),
+      keyPositions: pass.i32(kept.positions),
+      numKeys: kept.count,
+      recentKeys: pass.byHead(recent.keys),
+      recentValues: pass.byHead(recent.values),
+      recentPositions: pass.i32(recent.positions),
+      numRecent: recent.count,
+      recent: this.#pruner?.recent ?? 0,
+      scale,
+      out,
+    });
   }
 
   /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
-  #trueRedundancy({ layer, x, keys, values, queries, positions }: LayerRows): Float64Array<ArrayBuffer> {
-    const backend = this.#llama.backend;
-    const all: CachedRows = { keys, values, positions, count: positions.length };
-    const output = this.#block.attend(layer, queries!, positions, all, { ...all, count: 0 }, 0);
+  #trueRedundancy(rows: LayerRows, at: Positions, positions: Tensor): Float64Array<ArrayBuffer> {
+    const { backend } = this.#model, { layer, x, keys, values, queries } = rows;
+    const all: CachedRows = { keys, values, positions: at, count: at.length };
+    const output = this.#pass.attend(layer, queries!, {
+      attend: (queries, out, scale) =>
+        this.#attend(queries, positions, all, { ...all, count: 0 }, scale, out),
+    });
     const residual = backend.rowNorms(x);
     return backend.rowNorms(output).map((norm, row) => norm / residual[row]!);
   }
+}
+
+/** Positions of tokens, in this process. */
+type Positions = Int32Array<ArrayBuffer>;
+
+/** The values at the given indices. */
+function pick(values: Positions, indices: Int32Array<ArrayBuffer>): Positions {
+  return indices.map((index) => values[index]!);
 }
 
 /** Indices, from `start` on, at which `keep` has a value. */

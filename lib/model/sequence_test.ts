@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import { createDense } from "../methods/dense.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { f32Data, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
-import type { LlamaSequence } from "./llama_sequence.ts";
+import type { ModelSequence } from "./sequence.ts";
 import { backend, config, firstLayers, ids, maxDifference, patternPruner } from "./testing.ts";
 
 const model = firstLayers(2);
@@ -26,7 +26,7 @@ Deno.test("fork() makes sequences that do not touch each other, whichever goes o
       sequence.feed(tokens.slice(0, 21));
       return [sequence.feed(rest.slice(21, 24)), sequence.feed(rest.slice(24)), ...seen(sequence)];
     };
-    const seen = (sequence: LlamaSequence) => [sequence.keep, sequence.usage(), sequence.length];
+    const seen = (sequence: ModelSequence) => [sequence.keep, sequence.usage(), sequence.length];
     const trunk = start();
     trunk.feed(tokens.slice(0, 21));
     const branch = trunk.fork();

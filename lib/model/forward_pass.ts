@@ -1,0 +1,200 @@
+/**
+ * The forward pass of a model, written once: for the tokens of a sequence, whose kept rows are gathered, and for a step
+ * of a batch, whose kept rows are marked. What remembers the tokens and decides about them: {@linkcode Tokens}.
+ */
+import type { Backend } from "../backend.ts";
+import type { BatchDecisions } from "../batch_ops.ts";
+import type { Pruner } from "../methods/pruner.ts";
+import { hostTensor, type Tensor } from "../tensor.ts";
+import type { ModelConfig } from "./config.ts";
+import type { LayerWeights, ModelWeights } from "./weights.ts";
+
+/** A layer's tokens on their way to its attention, T rows. */
+export interface LayerRows {
+  /** 0-based index of the layer. */
+  readonly layer: number;
+  /** Residual stream, [T, hiddenSize]. */
+  readonly x: Tensor;
+  /** The attention's input after its norm, [T, hiddenSize]. */
+  readonly normed: Tensor;
+  /** Keys that the method looks at, [T, numKvHeads * headDim]: those before rotary embedding where it asked for them. */
+  readonly filterKeys: Tensor;
+  /** Keys after rotary embedding, [T, numKvHeads * headDim]. */
+  readonly keys: Tensor;
+  /** Values, like `keys`. */
+  readonly values: Tensor;
+  /** Queries after rotary embedding, [T, numHeads * headDim], where the method needs them to decide. */
+  readonly queries: Tensor | undefined;
+}
+
+/** Tokens of a layer that are kept, R rows, and what is done with them. */
+export interface KeptRows {
+  /** Positions of the rows that {@linkcode select} gives, [R] i32. */
+  readonly positions: Tensor;
+  /** Which of those rows take part; all where it is left out. */
+  readonly only?: BatchDecisions;
+  /** The kept rows of a matrix [T, n], [R, n]. @param name names the scratch that they may be copied to */
+  select(name: string, x: Tensor): Tensor;
+  /** Attention of rotated queries over what the layer has cached: `queries`, `out` [R, numHeads, headDim]. */
+  attend(queries: Tensor, out: Tensor, scale: number): void;
+  /** Adds the attention block's output, [R, hiddenSize], to the residual stream, and lets the method observe it. */
+  add(output: Tensor): void;
+}
+
+/** The tokens of a pass: T of one sequence, or the next one of every sequence of a batch. */
+export interface Tokens {
+  /** Their positions, [T] i32. */
+  readonly positions: Tensor;
+  /** The method that filters a layer; undefined where it runs dense. */
+  prunerOf(layer: number): Pruner | undefined;
+  /** Decides the tokens of a layer and caches them; gives the kept ones, in pieces where a method decides in pieces. */
+  decide(rows: LayerRows): Iterable<KeptRows>;
+}
+
+/** What a forward pass needs of a model. */
+export interface ModelParts {
+  /** Sizes and constants. */
+  readonly config: ModelConfig;
+  /** Weights, on the backend. */
+  readonly weights: ModelWeights;
+  /** Where it computes. */
+  readonly backend: Backend;
+}
+
+/**
+ * Pre-norm blocks of rotary attention with grouped heads and a SwiGLU MLP: the Llama architecture; others override what
+ * is different in them. Results lie in scratch tensors and last until the same part runs again.
+ */
+export class ForwardPass {
+  /** The model. */
+  protected readonly model: ModelParts;
+  readonly #scratch = new Map<string, Tensor>();
+
+  constructor(model: ModelParts) {
+    this.model = model;
+  }
+
+  /** Fills `out` [T, hiddenSize], the residual stream before the first layer, for ids [T] i32. */
+  embed(ids: Tensor, out: Tensor): void {
+    this.model.backend.embedding(this.model.weights.embedding, ids, out);
+  }
+
+  /** Runs rows of the residual stream, [T, hiddenSize], through layers [from, to), in place. */
+  run(x: Tensor, from: number, to: number, tokens: Tokens): void {
+    for (let layer = from; layer < to; layer++) {
+      this.attention(layer, x, tokens);
+      this.mlp(layer, x);
+    }
+  }
+
+  /** Fills `out` [T, hiddenSize] with the residual stream after the final norm. */
+  finish(x: Tensor, out: Tensor): void {
+    const { backend, weights, config } = this.model;
+    backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, out);
+  }
+
+  /** Fills `out` [R, vocabSize] with the logits of hidden states after the final norm, [R, hiddenSize]. */
+  logits(hidden: Tensor, out: Tensor): void {
+    this.model.backend.linear(hidden, this.model.weights.output, out);
+  }
+
+  /** Output of a layer's attention block for rotated queries, [R, hiddenSize]. */
+  attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
+    const attended = this.scratch("attended", queries.shape);
+    kept.attend(this.byHead(queries), this.byHead(attended), 1 / Math.sqrt(this.model.config.headDim));
+    return this.project(layer, "o", attended, kept.only);
+  }
+
+  /** The given rows of a matrix; the matrix itself where that is all of them. */
+  gather(name: string, x: Tensor, rows: Int32Array<ArrayBuffer>): Tensor {
+    if (rows.length === x.shape[0]) return x;
+    const out = this.scratch(name, [rows.length, x.shape[1]!]);
+    if (rows.length > 0) this.model.backend.gatherRows(x, this.i32(rows), out);
+    return out;
+  }
+
+  /** A matrix of rows seen head by head, [T, heads, headDim]. */
+  byHead(x: Tensor): Tensor {
+    const { headDim } = this.model.config;
+    return { ...x, shape: [x.shape[0]!, x.shape[1]! / headDim, headDim] };
+  }
+
+  /** Integers on the backend. */
+  i32(values: Int32Array<ArrayBuffer>): Tensor {
+    return this.model.backend.upload(hostTensor("i32", [values.length], values));
+  }
+
+  /** Gives all scratch back at once. */
+  free(): void {
+    for (const tensor of this.#scratch.values()) this.model.backend.free(tensor);
+    this.#scratch.clear();
+  }
+
+  /** Adds a layer's attention to the residual stream: keys and values of all tokens, the rest for those that are kept. */
+  protected attention(layer: number, x: Tensor, tokens: Tokens): void {
+    const pruner = tokens.prunerOf(layer);
+    const normed = this.norm(layer, "attnNorm", x);
+    const keys = this.project(layer, "k", normed), values = this.project(layer, "v", normed);
+    const filterKeys = pruner?.keyState === "pre-rope" ? this.#copy("preRopeKeys", keys) : keys;
+    this.rotate(layer, keys, tokens.positions);
+    const early = pruner !== undefined && (pruner.wantsQueries || pruner.looksAhead === "outputs");
+    const queries = early ? this.#queries(layer, normed, tokens) : undefined;
+    for (const kept of tokens.decide({ layer, x, normed, filterKeys, keys, values, queries })) {
+      const own = queries === undefined
+        ? this.#queries(layer, kept.select("keptNormed", normed), kept)
+        : kept.select("keptQueries", queries);
+      kept.add(this.attend(layer, own, kept));
+    }
+  }
+
+  /** Adds a layer's MLP to the residual stream. */
+  protected mlp(layer: number, x: Tensor): void {
+    const normed = this.norm(layer, "ffnNorm", x);
+    const gate = this.project(layer, "gate", normed);
+    this.model.backend.swiglu(gate, this.project(layer, "up", normed), gate);
+    this.model.backend.add(x, this.project(layer, "down", gate));
+  }
+
+  /** RMSNorm of rows, [T, hiddenSize]. */
+  protected norm(layer: number, name: "attnNorm" | "ffnNorm", x: Tensor): Tensor {
+    const { backend, config, weights } = this.model;
+    const out = this.scratch("normed", x.shape);
+    backend.rmsNorm(x, weights.layers[layer]![name], config.rmsNormEps, out);
+    return out;
+  }
+
+  /** Rows times one of a layer's matrices. */
+  protected project(layer: number, name: keyof LayerWeights, x: Tensor, only?: BatchDecisions): Tensor {
+    const weight = this.model.weights.layers[layer]![name];
+    const out = this.scratch(name, [x.shape[0]!, weight.shape[0]!]);
+    this.model.backend.linear(x, weight, out, only);
+    return out;
+  }
+
+  /** Rotary embedding of keys or queries in place, [T, heads * headDim]. */
+  protected rotate(_layer: number, x: Tensor, positions: Tensor, only?: BatchDecisions): void {
+    this.model.backend.rope(this.byHead(x), positions, this.model.config.ropeTheta, only);
+  }
+
+  /** Scratch of f32 by name; its values last until the name is taken again. */
+  protected scratch(name: string, shape: readonly number[]): Tensor {
+    const old = this.#scratch.get(name);
+    if (old?.shape.length === shape.length && old.shape.every((n, i) => n === shape[i])) return old;
+    if (old !== undefined) this.model.backend.free(old);
+    const fresh = this.model.backend.alloc("f32", shape);
+    this.#scratch.set(name, fresh);
+    return fresh;
+  }
+
+  #queries(layer: number, x: Tensor, { positions, only }: Pick<KeptRows, "positions" | "only">): Tensor {
+    const queries = this.project(layer, "q", x, only);
+    this.rotate(layer, queries, positions, only);
+    return queries;
+  }
+
+  #copy(name: string, x: Tensor): Tensor {
+    const out = this.scratch(name, x.shape);
+    this.model.backend.storeRows(x, out, 0);
+    return out;
+  }
+}
