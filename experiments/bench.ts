@@ -121,7 +121,7 @@ function describe({ kernels, lengths }: BenchReport): string {
 }
 
 /** What the attention rows say: the saving, and how we stand beside PyTorch. */
-function* compare(rows: readonly KernelRow[]): Generator<string> {
+export function* compare(rows: readonly KernelRow[]): Generator<string> {
   for (const phase of ["prefill", "decode"]) {
     const of = rows.filter((r) => r.op === "filtered_attention" && r.phase === phase);
     const own = of.filter((r) => !r.impl.startsWith("torch"));

@@ -4,8 +4,10 @@ import { openEmulated } from "../ffi/cuda/testing.ts";
 import type { BatchOps } from "../lib/batch_ops.ts";
 import { benchGpu, type GpuBenchSizes } from "./bench_gpu.ts";
 import { decodeCase } from "./bench_gpu/attention.ts";
-import { floorOf, type Gpu, raceOnDevice } from "./bench_gpu/device.ts";
+import { floorOf, type Gpu, raceOnDevice, TURNS } from "./bench_gpu/device.ts";
 import { stepCase } from "./bench_gpu/filter.ts";
+import { gpuRow } from "./bench_gpu/row.ts";
+import { timeTorch } from "./bench_gpu/torch.ts";
 
 const SIZES: GpuBenchSizes = {
   attention: { numHeads: 4, numKvHeads: 2, headDim: 32 },
@@ -73,6 +75,66 @@ Deno.test("benchGpu() verifies and times every race", async () => {
       assert(row[name] > 0, `${row.op} ${name}`);
     }
     assert(row.spreadMs >= 0);
+  }
+});
+
+Deno.test("benchGpu() runs one op alone where it is asked to", async () => {
+  const gpu = await emulatedGpu();
+  for (const [only, title] of [["decode", "decode attention, bf16"], ["filter", "filter"]] as const) {
+    const titles: string[] = [];
+    await benchGpu(gpu, SIZES, { only, torch: false, onRace: (title) => void titles.push(title) });
+    assertEquals(titles, [title]);
+  }
+});
+
+Deno.test("gpuRow() holds a prefill in 16 bits against tensor cores where they are known, others against f32", () => {
+  const roof = { f32Flops: 1e12, tensorFlops: 100e12, copyBytes: 1e15 };
+  const work = {
+    op: "op",
+    impl: "",
+    phase: "prefill",
+    shape: "",
+    dtype: "bf16",
+    skip: 0,
+    flops: 1e9,
+    bytes: 1,
+  } as const;
+  const roofOf = (of: Partial<typeof work> | { dtype: "f32" } | { phase: "decode" }, roofs = roof) =>
+    gpuRow({ ...work, ...of }, 1, 0.25, roofs).roof.toPrecision(3);
+  assertEquals([roofOf({}), roofOf({ dtype: "f32" }), roofOf({ phase: "decode" })], [
+    "0.0100",
+    "1.00",
+    "1.00",
+  ]);
+  const unknown = gpuRow(work, 1, 0.25, { ...roof, tensorFlops: undefined, copyBytes: 2000 });
+  assertEquals([unknown.roof, unknown.spreadMs], [0.5, 0.25]); // memory alone
+});
+
+Deno.test("timeTorch() asks PyTorch for a job, and says why there are no times", async () => {
+  const folder = await Deno.makeTempDir(),
+    python = `${folder}/python`,
+    before = Deno.env.get("TOKENFILTER_PYTHON");
+  const job = { phase: "decode", dtype: "bf16", batch: 2, rows: 64, heads: 4, kv_heads: 2, dim: 32 } as const;
+  const answer = async (script: string) => {
+    await Deno.writeTextFile(python, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    return await timeTorch(await emulatedGpu(), job);
+  };
+  try {
+    Deno.env.set("TOKENFILTER_PYTHON", python);
+    const times = { version: "2.9", times: [{ backend: "flash", time_ms: 1, spread_ms: 0 }], missing: [] };
+    assertEquals(await answer(`cat > ${folder}/asked; echo '${JSON.stringify(times)}'`), times);
+    assertEquals(JSON.parse(await Deno.readTextFile(`${folder}/asked`)), { ...job, turns: TURNS });
+    assertEquals(await answer(`echo '{"error": "no GPU"}'`), `${python} says: no GPU`);
+    assertEquals(
+      await answer("echo first >&2; echo ImportError: torch >&2; exit 1"),
+      `${python} says: ImportError: torch`,
+    );
+    Deno.env.set("TOKENFILTER_PYTHON", `${folder}/none`);
+    assertEquals(await timeTorch(await emulatedGpu(), job), `found no "${folder}/none"`);
+  } finally {
+    if (before === undefined) Deno.env.delete("TOKENFILTER_PYTHON");
+    else Deno.env.set("TOKENFILTER_PYTHON", before);
+    await Deno.remove(folder, { recursive: true });
   }
 });
 
@@ -150,6 +212,8 @@ Deno.test("raceOnDevice() times the work alone, and keeps the device busy until 
   const last = calls.slice(calls.lastIndexOf("slow") - 1);
   assertEquals(last.slice(0, 4), ["begin", "slow", "end", "before"]);
   assertEquals(last.slice(4).filter((call) => call !== "copy"), ["begin", "run", "end"]);
+  const order = calls.filter((call) => call === "run" || call === "before");
+  assertEquals(order, order.map((_, i) => i % 2 === 0 ? "before" : "run")); // in warm-ups too
   // 0.2 ms at least, and thrice what the host takes: a copy takes 0.1 ms.
   const copiesBefore = (at: number) => calls.slice(0, at).reverse().findIndex((call) => call !== "copy");
   assert(copiesBefore(calls.lastIndexOf("slow") - 1) >= 14);

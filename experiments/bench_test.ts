@@ -1,6 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { listFolder, runTask, withFolder } from "./testing.ts";
+import { openCpu } from "../ffi/mod.ts";
+import { compare } from "./bench.ts";
+import { linearRaces } from "./bench/linear.ts";
 import { type BenchCase, expectClose, median, race, rowOf } from "./bench/run.ts";
+import { scanRace } from "./bench/scan.ts";
 
 const BASE: BenchCase = {
   op: "op",
@@ -53,6 +57,54 @@ Deno.test("expectClose() takes what is within its tolerance alone", () => {
   assertThrows(() => expectClose("it", [1], [1, 2], 1e-3), Error, "found 1 numbers");
 });
 
+Deno.test("linearRaces() and scanRace() count what is computed and moved, and trust no other result", async () => {
+  const backend = await openCpu({ threads: 1 });
+  const [first, second] = linearRaces(backend, "cpu");
+  for (
+    const [benchCase, rows, phase] of [[first![0]!, 1, "decode"], [second![0]!, 512, "prefill"]] as const
+  ) {
+    assertEquals([benchCase.phase, benchCase.flops], [phase, 2 * rows * 576 * 576]);
+    assertEquals(benchCase.bytes, 4 * (576 * 576 + rows * (576 + 576)));
+    benchCase.verify();
+  }
+  const wrong = (op: "linear" | "kvFilterScan", call: (...args: never[]) => void) =>
+    new Proxy(backend, {
+      get(target, name) {
+        const value = name === op ? call : Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+  const silent = wrong("linear", () => {});
+  assertThrows(
+    () => [...linearRaces(silent, "cpu").take(2)].at(-1)![0]!.verify(),
+    Error,
+    "Cannot trust linear",
+  );
+
+  for (const [phase, tokens] of [["prefill", 4096], ["decode", 1]] as const) {
+    const [benchCase] = scanRace(backend, "cpu", phase), elements = 2 * tokens * 3 * 64; // 3 heads of 64, K and V
+    assertEquals([benchCase!.flops, benchCase!.bytes], [9 * elements, 4 * elements]);
+    benchCase!.verify();
+    const none = scanRace(wrong("kvFilterScan", () => {}), "cpu", phase)[0]!;
+    assertThrows(() => none.verify(), Error, "Cannot trust the filter");
+  }
+});
+
+Deno.test("compare() says what skipping saves, and how dense attention stands beside PyTorch's best", () => {
+  const attention = { ...rowOf(BASE, 8, { flopsPerSecond: 1, bytesPerSecond: 1 }), op: "filtered_attention" };
+  const rows = [
+    attention,
+    { ...attention, skip: 0.5, recent: 16, timeMs: 5 },
+    { ...attention, impl: "torch flash", timeMs: 10 },
+    { ...attention, impl: "torch math", timeMs: 20 },
+    { ...attention, op: "linear", timeMs: 1 },
+  ];
+  assertEquals([...compare(rows)], [
+    "prefill: 0.625 of dense at 0.5 skipped, recent 16; dense at 1.25 times PyTorch's speed",
+  ]);
+  assertEquals([...compare(rows.slice(1))], []);
+});
+
 Deno.test("deno task bench refuses what it does not know, in one line", async () => {
   const bench = `${import.meta.dirname}/bench.ts`;
   const flags = new Deno.Command(Deno.execPath(), {
@@ -88,11 +140,10 @@ Deno.test("deno task bench --out writes what it measured, and its report", () =>
       "--only",
       "lengths",
       "--json",
-      "--quiet",
       "--out",
       folder,
     );
-    assertEquals([code, stderr], [0, ""]);
+    assertEquals([code, /PyTorch|linear|attention/.test(stderr)], [0, false], stderr);
     assertEquals(listFolder(folder), ["bench.html", "bench.json"]);
     const report = JSON.parse(stdout);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/bench.json`)), report);

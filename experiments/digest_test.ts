@@ -32,6 +32,12 @@ Deno.test("summarizeJson() keeps short values, and masks row by row", () => {
   assert(JSON.stringify(turned) !== JSON.stringify(summarizeJson({ keep })));
 });
 
+Deno.test("summarizeJson() tells long lists of words by their hash", () => {
+  const words = Array.from({ length: 2000 }, (_, i) => `word ${i}`);
+  const of = (list: string[]) => String(summarizeJson({ words: list })["words[]"]);
+  assert(of(words).startsWith("2000 values ") && of(words) !== of(words.with(1999, "x")), of(words));
+});
+
 Deno.test("summarizeText() keeps lines, and hashes what is long", () => {
   assertEquals(summarizeText("a\nb\n"), ["a", "b"]);
   const long = "line\n".repeat(2000);

@@ -73,6 +73,7 @@ Deno.test("sweep takes a grid from a file, with flags in place of its axes, and 
     assertStringIncludes(table[0]!, "recent");
     assertStringIncludes(stderr, "[3/3]");
     assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");
+    assertMatch(stdout, /: 1 chunk of 520 tokens, dense perplexity \d+\.\d\d\.\n/);
     assertStringIncludes(stdout, `Report: ${folder}/out/report.html`);
   }));
 

@@ -103,7 +103,7 @@ const LOOKS = new Set([
     "showgrid",
     "showlegend",
   ],
-  ...["xgap", "ygap", "xshift", "yshift", "showarrow"],
+  ...["title", "xgap", "ygap", "xshift", "yshift", "showarrow"],
 ]);
 /** Characters of what a constant is shown with. */
 const SHORT = 80;

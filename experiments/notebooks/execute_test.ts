@@ -1,7 +1,8 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { UsageError } from "../../lib/errors.ts";
 import { withFolder } from "../testing.ts";
 import { CellError, convertNotebook, executeNotebook } from "./execute.ts";
-import { ensureJupyter, runProgram } from "./jupyter.ts";
+import { ensureJupyter, type Jupyter, runProgram } from "./jupyter.ts";
 import { formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
 import { checkOutputs, compareRuns } from "./outputs.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
@@ -122,3 +123,20 @@ test("convertNotebook() makes a page that holds what it is given and asks for no
     [],
   );
 });
+
+Deno.test("convertNotebook() says the last line of what the converter says", () =>
+  withFolder(async (folder) => {
+    const python = `${folder}/python`;
+    await Deno.writeTextFile(
+      python,
+      "#!/bin/sh\nprintf 'Traceback\\n  line 1\\n  line 2\\nKeyError: cells\\n' >&2; exit 1\n",
+      {
+        mode: 0o755,
+      },
+    );
+    await assertRejects(
+      () => convertNotebook({ python } as Jupyter, "a.ipynb", "a.html", "head.html"),
+      UsageError,
+      'Cannot convert "a.ipynb": KeyError: cells',
+    );
+  }));

@@ -93,6 +93,8 @@ Deno.test("nll() and compareLogits() give losses, divergence and agreement of kn
   assertAlmostEquals(result.kl[1]!, Math.log(0.5) - (Math.log(other[0]!) + Math.log(other[1]!)) / 2, 1e-6);
   assertEquals([...result.agree], [1, 0]);
   assertThrows(() => backend.nll(p, i32([4, 0])), RangeError, "target 4");
+  const narrow = f32([2, 2], [0, 0, 0, 0]);
+  assertThrows(() => backend.compareLogits(p, narrow, i32([2, 1])), RangeError, "other");
 });
 
 /** Attention over keys [n, 1, 2] at given positions, two query heads on one KV head. */

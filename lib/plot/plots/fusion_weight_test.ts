@@ -28,6 +28,8 @@ Deno.test("collectFusionWeights() wants a window with a middle", () => {
 Deno.test("plotFusionWeights() draws tokens and median, and says so where a rule has no weights", () => {
   const figure = plotFusionWeights(collectFusionWeights([trace]));
   assertEquals(figure.data.map(({ name }) => name), [undefined, undefined, "token", "median of 33 tokens"]);
+  const lines = figure.layout.shapes as { y0: number; y1: number }[];
+  assertEquals(lines.map(({ y0, y1 }) => [y0, y1]), [[0.5, 0.5]]); // keys and values alike
   assertEquals(figure.data[2]!.text, ["token", "token", "token", "token"]);
   assertEquals(plotFusionWeights(collectFusionWeights([{ ...trace, wK: [NaN] }])).data, []);
 });

@@ -25,6 +25,8 @@ Deno.test("plotScoreTimeline() marks skipped tokens, and the warm-up where it is
   const figure = plotScoreTimeline(collectScoreTimeline(traces, { texts: excerpt.texts, warmup: 2 }));
   const skipped = figure.data.find(({ name, visible }) => name === "skipped" && visible === true)!;
   assertEquals([skipped.x, skipped.y, skipped.text], [[2, 3], [0.5, 0.625], ["␣&#64;x", "⏎"]]);
+  const kept = figure.data.find(({ name, visible }) => name === "kept" && visible === true)!;
+  assertEquals([kept.x, kept.y], [[1], [0.375]]);
   const shapes = (warmup: number) =>
     plotScoreTimeline(collectScoreTimeline(traces, { warmup })).layout.shapes as { x0: number; x1: number }[];
   assertEquals(shapes(2).map(({ x0, x1 }) => [x0, x1]), [[-0.5, 1.5]]);
