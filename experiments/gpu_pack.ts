@@ -3,12 +3,13 @@
  * See `deno task pack:gpu --help`.
  */
 import { UsageError } from "../lib/errors.ts";
+import { run } from "../ffi/build/command.ts";
+import { listTree, type PackedFile, readCommit } from "./cli/checkout.ts";
+import { findDenoCaches, runDeno } from "./cli/deno.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
-import { writeArchive, writeCompressed } from "./gpu_pack/archive.ts";
-import { listPackages, listTree, lockedPackages, readCommit } from "./gpu_pack/content.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 const SWITCHES = ["quiet", "help"] as const;
@@ -53,35 +54,61 @@ export async function writePack(
     onProgress("fetching packages");
     await fetchPackages();
   }
-  const { files, missing } = await listPackages(npmCache, wanted);
+  const { folders, missing } = await listPackages(npmCache, wanted);
   if (missing.length > 0) {
     throw new UsageError(`Cannot pack ${missing.join(", ")}: found no copy in "${npmCache}"`);
   }
   makeFolder(out);
-  onProgress(`packing ${tree.length} files of the tree`);
-  await writeArchive(`${out}/tree.tar.gz`, tree);
-  onProgress(`packing ${wanted.length} packages`);
-  await writeArchive(`${out}/packages.tar.gz`, files);
-  onProgress("packing Deno");
-  await writeCompressed(`${out}/deno.xz`, deno);
+  onProgress(`packing ${tree.length} files of the tree, ${wanted.length} packages and Deno`);
+  await writeArchive(`${out}/pack.tar.xz`, [
+    ...tree.map(({ from, to }) => ({ from, to: `tree/${to}` })),
+    ...folders,
+    { from: deno, to: "bin/deno" },
+  ]);
   await Deno.writeTextFile(`${out}/COMMIT`, `${commit}\n`);
   await Deno.copyFile(`${root}/experiments/gpu_pack/run.sh`, `${out}/run.sh`);
   await Deno.chmod(`${out}/run.sh`, 0o755);
 }
 
-/** Runs Deno in the repository. @throws {UsageError} If it fails. */
-async function runDeno(what: string, ...args: string[]): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args,
-    cwd: ROOT,
-    env: { NO_COLOR: "1" },
-    stdin: "null",
-  }).output();
-  if (success) return new TextDecoder().decode(stdout);
-  const said = new TextDecoder().decode(stderr);
-  throw new UsageError(
-    `Cannot ${what}: ${said.match(/^error: (.*)$/m)?.[1] ?? said.trim().split("\n").at(-1)}`,
-  );
+/** Writes files and folders as a `.tar.xz`, in the order given. @throws {UsageError} If there is no python3 that can. */
+export async function writeArchive(path: string, files: readonly PackedFile[]): Promise<void> {
+  const script = new URL("gpu_pack/pack.py", import.meta.url).pathname;
+  const { success, stderr } = await run("python3", [
+    script,
+    path,
+    ...files.flatMap(({ from, to }) => [from, to]),
+  ]);
+  if (!success) throw new UsageError(`Cannot pack by python3's lzma: ${stderr.trim().split("\n").at(-1)}`);
+}
+
+/** Packages, `name@version`, of a lock file's text, sorted. */
+export function lockedPackages(lock: string): string[] {
+  return Object.keys((JSON.parse(lock) as { npm: Record<string, unknown> }).npm).sort();
+}
+
+/** Where Deno looks for packages of a registry on `localhost:9`, which `run.sh` names: nothing listens there. */
+const OFFLINE_REGISTRY = "npm/localhost_9";
+
+/**
+ * Folders of packages in Deno's cache, to be unpacked as a `DENO_DIR`.
+ *
+ * @param cache Deno's `npmCache`: a folder for each registry.
+ * @param packages `name@version` each.
+ * @returns the folders, and the packages that are not there
+ */
+export async function listPackages(
+  cache: string,
+  packages: readonly string[],
+): Promise<{ folders: PackedFile[]; missing: string[] }> {
+  const registries = exists(cache) ? await Array.fromAsync(Deno.readDir(cache), ({ name }) => name) : [];
+  const folders: PackedFile[] = [], missing: string[] = [];
+  for (const id of packages) {
+    const path = id.replace(/@(?=[^@]*$)/, "/");
+    const from = registries.sort().map((registry) => `${cache}/${registry}/${path}`).find(exists);
+    if (from === undefined) missing.push(id);
+    else folders.push({ from, to: `deno/${OFFLINE_REGISTRY}/${path}` });
+  }
+  return { folders, missing };
 }
 
 /** Runs the task. @returns The exit code. */
@@ -98,7 +125,7 @@ export async function main(args: readonly string[]): Promise<number> {
   if (exists(out)) throw new UsageError(`Cannot write to "${out}": it is there already (take another --out)`);
   expectWritable(out);
   const progress = new Progress(quiet ? undefined : Deno.stderr);
-  const { npmCache } = JSON.parse(await runDeno("find Deno's cache", "info", "--json"));
+  const { npmCache } = await findDenoCaches();
   const part = `${out.replace(/\/+$/, "")}.part`;
   try {
     await writePack(part, {

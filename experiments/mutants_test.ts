@@ -8,7 +8,7 @@ import { listMutations } from "./mutants/operators.ts";
 import { findMistyped } from "./mutants/run.ts";
 import { drawSample, judgeSample } from "./mutants/tree.ts";
 import { Workplace } from "./mutants/workplace.ts";
-import { readStdFlags } from "./cli/std_flags.ts";
+import { readStdFlags } from "./cli/deno.ts";
 import { listFolder, runTask, withFolder } from "./testing.ts";
 
 /** `before → after` of all mutations of a text, and that each makes the text it says. */

@@ -7,7 +7,7 @@ import { buildArchOf, openDriver } from "../ffi/cuda/mod.ts";
 import { buildCuda } from "../build.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
-import { readStdFlags } from "./cli/std_flags.ts";
+import { readStdFlags } from "./cli/deno.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { describeDriver } from "./bench_gpu/machine.ts";
 import {

@@ -202,7 +202,7 @@ Deno.test("test:gpu refuses flags that it does not know", async () => {
 
 Deno.test("test:gpu ends with one line and code 2 where there is no driver", async () => {
   const script = new URL("test_gpu.ts", import.meta.url).pathname;
-  const flags = (await import("./cli/std_flags.ts")).readStdFlags();
+  const flags = (await import("./cli/deno.ts")).readStdFlags();
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--no-check", ...await flags, script],
     cwd: new URL("../", import.meta.url),

@@ -1,4 +1,6 @@
 /** Runs tasks as a user does, for tests. */
+import { readStdFlags } from "./cli/deno.ts";
+
 const root = new URL("../", import.meta.url);
 
 /** What a run left. */
@@ -10,21 +12,10 @@ export interface Finished {
 
 let flags: Promise<string[]> | undefined;
 
-/** The flags that make `@std` resolve here. */
-function stdFlags(): Promise<string[]> {
-  flags ??= new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-config", "--no-lock", ".std/flags.ts"],
-    cwd: root,
-  }).output().then(({ stdout }) =>
-    new TextDecoder().decode(stdout).split(/\s+/).filter((flag) => flag !== "")
-  );
-  return flags;
-}
-
 /** Starts a task. Paths in `args` are taken from the project's folder. */
 export async function spawnTask(task: string, args: readonly string[]): Promise<Deno.ChildProcess> {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", ...await stdFlags(), `experiments/${task}.ts`, ...args],
+    args: ["run", "-A", ...await (flags ??= readStdFlags()), `experiments/${task}.ts`, ...args],
     cwd: root,
     stdin: "null",
     stdout: "piped",

@@ -4,7 +4,7 @@ import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { readBuiltinText } from "../../lib/eval/mod.ts";
 import { readTrace } from "../build/table.ts";
 import { finish, withFolder } from "../testing.ts";
-import { readStdFlags } from "./std_flags.ts";
+import { readStdFlags } from "./deno.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 
 /** Losses of a text's tokens, and what was said meanwhile. */

@@ -1,5 +1,5 @@
 /** Running the project's tasks as deno.json defines them, wherever their files lie. */
-import { readStdFlags } from "../cli/std_flags.ts";
+import { readStdFlags } from "../cli/deno.ts";
 import { finish, type Finished } from "../testing.ts";
 
 /** Variables that change what a task does: no run takes them from outside. */

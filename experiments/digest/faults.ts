@@ -6,7 +6,7 @@
  * deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/digest/faults.ts   # or: … faults.ts rope
  * ```
  */
-import { listTree } from "../gpu_pack/content.ts";
+import { listTree } from "../cli/checkout.ts";
 import { ROOT, Tasks } from "./execute.ts";
 
 /** A fault. It is found by its text, which stands once in the sources, wherever they lie. */

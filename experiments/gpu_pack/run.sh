@@ -1,6 +1,6 @@
 #!/bin/sh
 # Tests and times the CUDA library on this machine, without a network. Needed: an NVIDIA GPU with its driver, nvcc,
-# g++, python3, tar and gzip. Beside this script: deno.xz, packages.tar.gz, tree.tar.gz, COMMIT.
+# g++ and python3. Beside this script: pack.tar.xz, COMMIT.
 #
 #   ./run.sh [folder to unpack into; work, beside this script, where left out] [task and flags]
 #
@@ -12,23 +12,20 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:-$here/work}
 [ $# -eq 0 ] || shift
-mkdir -p "$work/bin" "$work/deno" "$work/tree"
+mkdir -p "$work"
 work=$(cd "$work" && pwd)
 
 echo "unpacking to $work" >&2
-python3 -c 'import lzma, shutil, sys
-shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], "wb"), 1 << 20)' "$here/deno.xz" "$work/bin/deno.part"
-chmod +x "$work/bin/deno.part"
-mv "$work/bin/deno.part" "$work/bin/deno"
-tar -xzf "$here/packages.tar.gz" -C "$work/deno"
-tar -xzf "$here/tree.tar.gz" -C "$work/tree"
+rm -f "$work/bin/deno" # it may be running: a new file takes its place
+python3 -W ignore -c 'import sys, tarfile
+tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/pack.tar.xz" "$work"
 
 PATH="$work/bin:$PATH"
 DENO_DIR="$work/deno"
 DENO_NO_UPDATE_CHECK=1
 TOKENFILTER_CACHE="$work/cache"
 TOKENFILTER_COMMIT=$(cat "$here/COMMIT")
-# Nobody answers on this port: all is here already, and what asks for more fails at once.
+# Nothing listens on this port: all is here already, and what asks for more fails at once.
 JSR_URL=http://localhost:9/
 export PATH DENO_DIR DENO_NO_UPDATE_CHECK TOKENFILTER_CACHE TOKENFILTER_COMMIT JSR_URL
 if [ -z "${CUDA_HOME:-}" ] && [ -d /usr/local/cuda ]; then

@@ -3,8 +3,8 @@ import { buildCpu, ensureBlas } from "../../build.ts";
 import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { cacheDir } from "../../lib/cache.ts";
 import { readJson } from "../cli/files.ts";
-import { readStdFlags } from "../cli/std_flags.ts";
-import { listTree, type PackedFile } from "../gpu_pack/content.ts";
+import { findDenoCaches, readStdFlags } from "../cli/deno.ts";
+import { listTree, type PackedFile } from "../cli/checkout.ts";
 import { listCpuSources, readImporters } from "./dependents.ts";
 import {
   drawMutants,
@@ -62,13 +62,6 @@ export async function drawSample({ scope, seed, count }: Asked, root: string): P
   return { tree, mutants, equivalent: drawn.length - mutants.length, stale };
 }
 
-/** The folder of Deno's caches. */
-async function findDenoDir(): Promise<string> {
-  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"], stdin: "null" })
-    .output();
-  return JSON.parse(new TextDecoder().decode(stdout)).denoDir;
-}
-
 /**
  * Judges a sample in `jobs` copies of the tree, and removes them, also where it is interrupted.
  *
@@ -86,7 +79,9 @@ export async function judgeSample(
   signal.addEventListener("abort", stop);
   const broken = new Set<string>(), passed = new Map<string, number>();
   try {
-    const flags = await readStdFlags(), denoDir = await findDenoDir(), paths = tree.map(({ to }) => to);
+    const flags = await readStdFlags(),
+      { denoDir } = await findDenoCaches(),
+      paths = tree.map(({ to }) => to);
     for (let job = 0; job < Math.min(jobs, mutants.length) && !signal.aborted; job++) {
       places.push(await Workplace.make(`${base}/${job}`, { tree, cache: cacheDir(), denoDir }));
     }

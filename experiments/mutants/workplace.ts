@@ -1,5 +1,5 @@
 /** Copies of the tree in which faults are put, one for each job, and the commands that run there. */
-import type { PackedFile } from "../gpu_pack/content.ts";
+import type { PackedFile } from "../cli/checkout.ts";
 
 /** What became of a command. */
 export interface Ran {

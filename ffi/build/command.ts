@@ -13,16 +13,13 @@ export interface BuildOptions {
 /** What became of a command. */
 export interface Finished {
   readonly success: boolean;
+  readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
 /** Where and how a command runs. */
-export interface RunOptions {
-  readonly cwd?: string | URL;
-  /** Added to the environment. */
-  readonly env?: Record<string, string>;
-}
+export type RunOptions = Pick<Deno.CommandOptions, "cwd" | "env" | "clearEnv" | "signal">;
 
 /** Runs a command; a missing program, or a file that is none, is a failure like any other. */
 export async function run(
@@ -32,14 +29,14 @@ export async function run(
 ): Promise<Finished> {
   try {
     const child = new Deno.Command(command, { args: [...args], ...options, stdin: "null" });
-    const { success, stdout, stderr } = await child.output();
+    const { success, code, stdout, stderr } = await child.output();
     const decoder = new TextDecoder();
-    return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+    return { success, code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied)) {
       throw error;
     }
-    return { success: false, stdout: "", stderr: `${command}: found no program of this name` };
+    return { success: false, code: 127, stdout: "", stderr: `${command}: found no program of this name` };
   }
 }
 
