@@ -119,7 +119,15 @@ Deno.test({
     const old = await inChild(env, build({}));
     assertMatch(old.error, /^NativeLibraryError: .*found nvcc 12\.4\.99 in PATH, expected 12\.8 or later/);
     await Deno.remove(`${folder}/bin/nvcc`);
-    await Deno.writeTextFile(`${folder}/bin/python3`, `#!/bin/sh\necho "no such index" >&2\nexit 1\n`);
+    const python = `#!/bin/sh
+for word; do
+  if [ "$before" = --target ]; then : > "$word/part"; fi
+  before=$word
+done
+echo "no such index" >&2
+exit 1
+`;
+    await Deno.writeTextFile(`${folder}/bin/python3`, python);
     await Deno.chmod(`${folder}/bin/python3`, 0o755);
     const none = await inChild({ ...env, PATH: `${folder}/bin` }, build({}));
     assertMatch(none.error, /^NativeLibraryError: .*no nvcc in PATH or CUDA_HOME.*pip.*: no such index$/);

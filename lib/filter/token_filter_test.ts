@@ -115,6 +115,8 @@ Deno.test("TokenFilter.start() draws other random scores for another chunk", () 
     new TokenFilter(shape, { fusion: "random", seed: 3 }).start().scan(1, keys, values).redundancy,
   );
   assertThrows(() => filter.start({ chunk: -1 }), RangeError, "Cannot start chunk -1");
+  assertThrows(() => filter.start({ chunk: 2 ** 31 }), RangeError, "Cannot start chunk 2147483648");
+  assert(of(2 ** 31 - 1)[5] !== of(0)[5]);
 });
 
 Deno.test("TokenFilter computes by the functions it is given", () => {

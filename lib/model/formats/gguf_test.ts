@@ -183,6 +183,19 @@ Deno.test("parseGguf() refuses tensors that make no sense", () => {
     "F32, F16",
     "quantise",
   );
+  const names = {
+    16: "IQ2_XXS",
+    23: "IQ4_XS",
+    24: "I8",
+    28: "F64",
+    29: "IQ1_M",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
+  };
+  for (const [type, name] of Object.entries(names)) {
+    expectRefusal({ tensors: [tensor("a", { type: Number(type) })] }, `type ${type} (${name})`);
+  }
   expectRefusal({ tensors: [tensor("a", { type: 777 })] }, "type 777 (unknown)");
   expectRefusal({ tensors: [tensor("a", { type: 100 })] }, "type 100 (unknown)");
   expectRefusal({ tensors: [tensor("a", { dims: [] })] }, "found 0 dimensions");

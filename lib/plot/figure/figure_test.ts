@@ -48,6 +48,8 @@ Deno.test("Figure.saveHtml() writes a page that loads nothing", async () => {
 Deno.test("emptyFigure() says in its place what is missing, in lines that fit a narrow page", () => {
   const figure = emptyFigure("Loss", "No trial here <yet>: run deno task sweep with two ratios to get some");
   assertEquals([figure.title, figure.data.length], ["Loss", 0]);
+  const axes = [figure.layout.xaxis, figure.layout.yaxis] as { visible: boolean }[];
+  assertEquals(axes.map(({ visible }) => visible), [false, false]);
   const [note] = figure.layout.annotations as { text: string }[];
   assertStringIncludes(note!.text, "&lt;yet&gt;");
   assert(note!.text.split("<br>").every((line) => line.length <= 48));

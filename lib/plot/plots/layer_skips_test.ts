@@ -21,6 +21,18 @@ Deno.test("collectLayerSkips() has a row a configuration and averages seeds", ()
   });
 });
 
+Deno.test("plotLayerSkips() draws shares from 0 to 1, and names them", () => {
+  const { data } = plotLayerSkips(
+    collectLayerSkips(makeSummary([makeTrial({ pruneRatio: 0.25 }, 0.25, 50)])),
+  );
+  const { z, text, zmin, zmax } = data[0]!;
+  assertEquals([z, zmin, zmax], [[[0, 0.5]], 0, 1]);
+  assertEquals((text as string[][])[0]!.map((each) => each.replace(/^.*<br>/, "")), [
+    "layer 0: 0.000",
+    "layer 1: 0.500",
+  ]);
+});
+
 Deno.test("plotLayerSkips() says what it leaves out of a long sweep", () => {
   const trials = Array.from({ length: 130 }, (_, i) => makeTrial({ pruneRatio: i / 200 }, i / 200, 50));
   const figure = plotLayerSkips(collectLayerSkips(makeSummary(trials)));

@@ -30,5 +30,12 @@ Deno.test("plotVariancePosition() leaves out bands without tokens", () => {
   assertEquals(ticktext, ["1–3"]);
   const keys = figure.data.find(({ name, visible }) => name === "keys" && visible === true)!;
   assertEquals([keys.x, keys.y], [[0], [0.05]]);
+  const some = { low: [null, 1], middle: [null, 1], high: [null, 1] },
+    none = { low: [null, null], middle: [null, null], high: [null, null] };
+  const { layout } = plotVariancePosition({
+    bands: [{ from: 0, to: 1 }, { from: 1, to: 2 }],
+    layers: [{ layer: 0, keys: none, values: some }],
+  });
+  assertEquals((layout.xaxis as { ticktext: string[] }).ticktext, ["1"]);
   assertEquals(plotVariancePosition(collectTraceVariance([])).data, []);
 });
