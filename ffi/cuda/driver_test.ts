@@ -1,11 +1,26 @@
 /** The driver's wrapper on a stand-in for libcuda, compiled here: figures, ownership, and every way to fail. */
-import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import { buildEmulated } from "../build/emulated_testing.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
 import { openEmulatedLibrary } from "./emulated_testing.ts";
-import { compiler, driverWith, fake, folder, memoryWith, withFakeDriver } from "./fake_driver_testing.ts";
+import {
+  compiler,
+  driverWith,
+  fake,
+  folder,
+  memoryWith,
+  path,
+  withFakeDriver,
+} from "./fake_driver_testing.ts";
 import { pieceBytes } from "./free_list.ts";
 import { openCuda } from "./open.ts";
 
@@ -29,6 +44,11 @@ Deno.test("openDriver() gives the version of a driver that lacks functions of la
     assert(success);
     assertThrows(() => openDriver(old), NativeLibraryError, `${says}`);
   }
+});
+
+Deno.test("openDriver() opens a library once", () => {
+  driverWith(); // with its defaults
+  assertStrictEquals(openDriver(path), openDriver(path));
 });
 
 Deno.test("CudaDriver gives version and devices with their figures", () => {
