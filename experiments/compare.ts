@@ -23,7 +23,7 @@ import { openBackend, readBackend } from "./cli/backend.ts";
 import { makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
-import { readAxes } from "./cli/method.ts";
+import { readAxes, tellHostRules } from "./cli/method.ts";
 import { knownLayers, readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -99,6 +99,7 @@ export async function main(args: readonly string[]): Promise<number> {
     await digestConditions(await describeConditions(plan, backend, request.cacheDType));
   if (request.choice !== "auto") RunLog.read(logPath, await digestOn(request.choice), COMPARED_LINES);
   const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, methods.map(({ options }) => options));
   const study = { ...plan, model: { ...file, llama: file.open(backend, request.cacheDType) } };
   const runDigest = await digestOn(backend.name);
   const chunks = cutChunks(encodeStudy(study), context).length;

@@ -54,7 +54,7 @@ Deno.test("compare prints a table and how long it will take", () =>
 Deno.test("compare refuses what it cannot run, in one line and before it writes", () =>
   withFolder(async (folder) => {
     const cases: [string[], RegExp][] = [
-      [["--methods", "magic"], /^Cannot compare "magic": expected some of random, /],
+      [["--methods", "magic"], /^Cannot compare "magic": expected some of variance, /],
       [["--seeds", "0"], /^Cannot use --seeds 0/],
       [["--prune-ratio", "0.9"], /^Cannot .*0\.9/],
       [["--prune-ratio", "0.3,0.5"], /^Cannot use --prune-ratio 0\.3,0\.5: found 2 values/],

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { ScanOutput } from "../lib/filter/mod.ts";
-import { createTokenFiltering } from "../lib/methods/mod.ts";
+import { createPruner } from "../lib/methods/mod.ts";
 import { loadModel } from "../lib/model/mod.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { runTask, withFolder } from "./testing.ts";
@@ -71,7 +71,7 @@ Deno.test({
       const skipRatios = Array.from({ length: config.numLayers }, (_, layer) => layer === 2 ? 0.5 : 0);
       const trace = (decisions: ScanOutput) =>
         traced.push({ muK: decisions.muK.slice(), muV: decisions.muV.slice() });
-      const sequence = llama.start(createTokenFiltering(config, { skipRatios }, { trace }));
+      const sequence = llama.start(createPruner("token-filtering", config, { skipRatios }, { trace }));
       sequence.feed(ids);
       assertEquals([rows.keep!.length, traced.length], [ids.length, 1]);
       assertEquals(rows.keep, [...sequence.keep.get(2)!]);

@@ -4,15 +4,22 @@
  * `experiments/dump_kv.py` shows how to write such a dump. See `deno task filter --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { createLayerState, createScanOutput, type LayerSpec, TokenFilter } from "../lib/filter/mod.ts";
+import { createLayerState, createScanOutput, filterOps, type LayerSpec } from "../lib/filter/mod.ts";
 import { fromBf16, fromF16 } from "../lib/half.ts";
+import {
+  isRule,
+  methodOf,
+  readsOf,
+  type ResolvedOptions,
+  resolveOptions,
+  RuleFilter,
+} from "../lib/methods/mod.ts";
 import { parseSafetensors } from "../lib/model/mod.ts";
-import { type ResolvedTrialOptions, resolveTrialOptions } from "../lib/sweep/mod.ts";
 import type { HostTensor } from "../lib/tensor.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, makeFolder, readBytes, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
-import { readMethod } from "./cli/method.ts";
+import { readMethod, tellHostRules } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
@@ -68,7 +75,7 @@ function expectFinite(path: string, name: string, { dtype, data, shape }: HostTe
 }
 
 /** The share to skip: of `--skip-ratio`, else of `--prune-ratio`, else one half. */
-function readSkipRatio(values: FlagValues, method: ResolvedTrialOptions): number {
+function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
   const ratio = values.get("skip-ratio")?.[0] as number | undefined;
   if (ratio !== undefined && !(ratio >= 0 && ratio <= 1)) {
     throw new UsageError(`Cannot use --skip-ratio ${ratio}: expected a number in [0, 1]`);
@@ -76,17 +83,20 @@ function readSkipRatio(values: FlagValues, method: ResolvedTrialOptions): number
   return ratio ?? method.pruneRatio;
 }
 
+/** What a rule can look at in a dump. */
+const DUMPED: readonly string[] = ["similarity", "key", "value"];
+
 /** The dump's layer as the filter sees it. */
-function planDump({ keys }: Dump, method: ResolvedTrialOptions, skipRatio: number, layer: number): LayerSpec {
-  const { fusion, ...options } = method;
-  if (fusion === "oracle" || fusion === "learned") {
+function planDump({ keys }: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
+  const { fusion } = method, rule = methodOf(fusion);
+  if (!isRule(rule) || readsOf(rule, method).some((what) => !DUMPED.includes(what))) {
     throw new UsageError(
       `Cannot run --fusion ${fusion} on a dump: it needs more than keys and values (use deno task score)`,
     );
   }
   const [, numKvHeads, headDim] = keys.shape as [number, number, number];
   const shape = { numLayers: 1, numHeads: numKvHeads, numKvHeads, headDim, hiddenSize: numKvHeads * headDim };
-  const filter = new TokenFilter(shape, { ...options, fusion, schedule: "explicit", skipRatios: [1] });
+  const filter = new RuleFilter(shape, rule, { ...method, schedule: "explicit", skipRatios: [1] });
   return { ...filter.specs[0]!, skipRatio, layer };
 }
 
@@ -99,7 +109,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
-  const method = await readMethod("filter", values) ?? resolveTrialOptions();
+  const method = await readMethod("filter", values) ?? resolveOptions();
   const skipRatio = readSkipRatio(values, method);
   const layer = readCount(values, "layer", 0) ?? 0;
   if (layer > MAX_LAYER) throw new UsageError(`Cannot use --layer ${layer}: expected at most ${MAX_LAYER}`);
@@ -110,12 +120,13 @@ export async function main(args: readonly string[]): Promise<number> {
   const spec = planDump(dump, method, skipRatio, layer);
 
   const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, [method]);
   const count = Math.min(tokens ?? Infinity, dump.keys.shape[0]!);
   const output = createScanOutput(count);
   const input = { keys: backend.upload(dump.keys), values: backend.upload(dump.values) };
-  const state = createLayerState(spec);
+  const state = createLayerState(spec), { scan } = filterOps(spec.rule, backend);
   for (let start = 0; start < count;) {
-    start += backend.kvFilterScan(spec, state, input, start, count - start, output);
+    start += scan(spec, state, input, start, count - start, output);
   }
 
   const column = (numbers: Float64Array) => Array.from(numbers, (x) => Number.isNaN(x) ? null : x);

@@ -6,21 +6,22 @@ import type { Environment } from "../lib/environment.ts";
 import { UsageError } from "../lib/errors.ts";
 import { cutChunks } from "../lib/eval/mod.ts";
 import { HeadCollection, type HeadReport } from "../lib/heads/mod.ts";
-import { readPlotly, renderHeadsReport } from "../lib/plot/mod.ts";
 import {
-  describeConditions,
-  describeStudy,
   effectiveOptions,
-  encodeStudy,
-  type ResolvedTrialOptions,
-  resolveTrialOptions,
-  type TrialOptions,
-} from "../lib/sweep/mod.ts";
+  isRule,
+  looksAhead,
+  methodOf,
+  type ResolvedOptions,
+  resolveOptions,
+  type TokenFilterOptions,
+} from "../lib/methods/mod.ts";
+import { readPlotly, renderHeadsReport } from "../lib/plot/mod.ts";
+import { describeConditions, describeStudy, encodeStudy } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
-import { readAxes } from "./cli/method.ts";
+import { readAxes, tellHostRules } from "./cli/method.ts";
 import { type ModelFile, readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -57,7 +58,7 @@ const MODEL_SHARE = 0.6;
 
 /** What was asked for, checked. */
 interface Request {
-  readonly method: ResolvedTrialOptions;
+  readonly method: ResolvedOptions;
   readonly context: number;
   readonly tokens: number | undefined;
   readonly resamples: number;
@@ -68,11 +69,15 @@ async function readRequest(values: FlagValues): Promise<Request> {
   const axes = Object.entries(await readAxes("heads", values)).map((
     [name, list],
   ) => [name, (list as unknown[])[0]]);
-  const method = checkFlags(() =>
-    resolveTrialOptions({ tail: 1, ...Object.fromEntries(axes) } as TrialOptions)
-  );
-  if (method.fusion === "oracle") {
+  const method = checkFlags(() => resolveOptions({ tail: 1, ...Object.fromEntries(axes) }));
+  const { fusion } = method;
+  if (fusion === "oracle") {
     throw new UsageError("Cannot use --fusion oracle: the oracle is what the rules are measured against");
+  }
+  if (!isRule(methodOf(fusion))) {
+    throw new UsageError(
+      `Cannot use --fusion ${fusion}: expected a rule, since heads measures what rules score`,
+    );
   }
   return {
     method,
@@ -108,15 +113,15 @@ export async function main(args: readonly string[]): Promise<number> {
   const warning = warningOfMemory(decisions, Deno.systemMemoryInfo().available);
   if (warning !== undefined) writeLine(Deno.stderr, warning);
   const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, [method]);
   const llama = model.open(backend, request.cacheDType);
   const environment = {
     ...await describeStudy({ ...plan, model: { ...model, llama } }),
     protocol: PROTOCOL,
   };
-  const { fusion, ...options } = method;
   const heads = checkFlags(() =>
     new HeadCollection(llama, ids, {
-      filter: { ...options, fusion: fusion as Exclude<typeof fusion, "oracle"> },
+      filter: method as TokenFilterOptions,
       context,
       bootstrap: { resamples: asked.resamples },
     })
@@ -183,7 +188,7 @@ export function warningOfMemory(decisions: number, available: number): string | 
 
 function traceInfo(
   model: ModelFile,
-  method: ResolvedTrialOptions,
+  method: ResolvedOptions,
   { version, cacheDType }: Environment,
 ): TraceInfo {
   return {
@@ -196,7 +201,7 @@ function traceInfo(
     warmup: method.warmup,
     recent: method.recent,
     cacheSkipped: method.cacheSkipped,
-    whole: method.threshold === "topk",
+    whole: looksAhead(method),
     queries: false,
     phase: "prefill",
     piece: null,

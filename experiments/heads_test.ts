@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "
 import { openCpu } from "../ffi/mod.ts";
 import { scoreSequence } from "../lib/eval/mod.ts";
 import { HEAD_RULES, type HeadReport, replayTable } from "../lib/heads/mod.ts";
-import { createPruner } from "../lib/methods/mod.ts";
+import { createReplay } from "../lib/methods/mod.ts";
 import { loadModel } from "../lib/model/mod.ts";
 import { exists } from "./cli/files.ts";
 import { explainError } from "./cli/task.ts";
@@ -68,7 +68,7 @@ Deno.test("heads writes a report, a page and a trace that score replays", () =>
     const { llama, config } = await loadModel("tiny", await openCpu(), { cacheDType: "f16" });
     const losses = replayTable(table).map((
       { ids, keep },
-    ) => [...scoreSequence(llama, ids, createPruner("replay", config, { keep, warmup: 32, recent: 5 })).nll]);
+    ) => [...scoreSequence(llama, ids, createReplay(config, { keep, warmup: 32, recent: 5 })).nll]);
     assertEquals(replayed.nll, losses.flat());
     const means = losses.map((nll) => nll.reduce((a, b) => a + b) / nll.length);
     assertAlmostEquals(Math.log(replayed.perplexity), means.reduce((a, b) => a + b) / 3, 1e-9);

@@ -7,11 +7,12 @@ import { UsageError } from "../lib/errors.ts";
 import { scoreSequence } from "../lib/eval/mod.ts";
 import { DecisionRecorder } from "../lib/heads/mod.ts";
 import type { Tokenizer } from "../lib/model/mod.ts";
-import { createTrialPruner, effectiveOptions, looksAhead, readVersion } from "../lib/sweep/mod.ts";
+import { effectiveOptions, looksAhead } from "../lib/methods/mod.ts";
+import { createTrialPruner, readVersion } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
-import { readMethod } from "./cli/method.ts";
+import { readMethod, tellHostRules } from "./cli/method.ts";
 import { readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -136,6 +137,7 @@ export async function main(args: readonly string[]): Promise<number> {
   warnOfLength(longest, model.config, `${longest} tokens`);
 
   const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const llama = model.open(backend, cacheDType);
   const recorder = new DecisionRecorder();
   if (method !== undefined) {

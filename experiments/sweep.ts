@@ -23,7 +23,7 @@ import {
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { makeFolder, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
-import { readSweepGrids, readTrials } from "./cli/method.ts";
+import { readSweepGrids, readTrials, tellHostRules } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { knownLayers, readModel, warnOfLength } from "./cli/model.ts";
 import { parseFlags } from "./cli/parse.ts";
@@ -96,6 +96,7 @@ export async function main(args: readonly string[]): Promise<number> {
   warnOfLength(context, model.config);
 
   const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, methods);
   const llama = model.open(backend, request.cacheDType);
   const environment = await describeStudy({ ...plan, model: { ...model, llama } });
   progress.line(

@@ -4,7 +4,9 @@
  * seed too. One call again: `deno run -A --no-config --no-check ffi/abi_fuzz_test.ts calls SEED 1`.
  */
 import { byteSize, type DType, DTYPES } from "../lib/dtype.ts";
-import { type LayerSpec, learnedLayout, NUM_SLOTS, scoreCapacity } from "../lib/filter/layer.ts";
+import { type LayerSpec, NUM_SLOTS } from "../lib/filter/layer.ts";
+import { policyOf } from "../lib/filter/threshold.ts";
+import { learnedLayout } from "../lib/methods/learned.ts";
 import { NativeContext, supportedLevels } from "./context.ts";
 import { openCpuLibrary } from "./library.ts";
 import { setInts, STATUS, SYMBOLS } from "./symbols.ts";
@@ -115,7 +117,11 @@ function filterState(d: Draw, fusion: number) {
   return {
     spec,
     open: pending - settled,
-    state: [...d.buffer(numbers), ...d.buffer(d.doubles(scoreCapacity(layer))), ...d.buffer(learned)],
+    state: [
+      ...d.buffer(numbers),
+      ...d.buffer(d.doubles(policyOf(layer).capacity(layer))),
+      ...d.buffer(learned),
+    ],
     packed: d.buffer(view),
   };
 }

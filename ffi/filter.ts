@@ -1,21 +1,15 @@
 /** The wrappers of `tkf_filter_scan` and `tkf_filter_observe`. */
 import { type DType, DTYPES } from "../lib/dtype.ts";
 import {
-  ABSORBS,
-  ANCHORS,
-  FEATURE_GROUPS,
+  codeOf,
   type FilterObserve,
   type FilterScan,
-  FUSION_RULES,
   type LayerSpec,
   type LayerState,
-  learnedLayout,
-  NUM_SLOTS,
   SCAN_COLUMNS,
   type ScanInput,
   type ScanOutput,
-  scoreCapacity,
-  THRESHOLD_POLICIES,
+  stateSizes,
 } from "../lib/filter/layer.ts";
 import { expectTensor, hostData, rowsOf, type Tensor } from "../lib/tensor.ts";
 import type { KernelContext } from "./context.ts";
@@ -23,48 +17,38 @@ import { type Buffer, setInts } from "./symbols.ts";
 
 /** Bytes of `tkf_filter_spec`. */
 export const SPEC_BYTES = 144;
+/** Its 32-bit integers, then its doubles, then the seed: options by the names that the spec gives them, in its order. */
+export const SPEC_INTS = [
+  ...["layer", "numKvHeads", "headDim", "hiddenSize"],
+  ...["fusion", "invert", "anchor", "absorb", "warmup", "threshold", "window", "chunk"],
+  ...["block", "projections", "features", "queriesSize"],
+];
+/** Its doubles. */
+export const SPEC_DOUBLES = ["skipRatio", "tau", "lambda", "eps", "alpha", "gamma", "theta", "eta", "ridge"];
 
-/** Packs a spec as `tkf_filter_spec`. */
+/**
+ * Packs a spec as `tkf_filter_spec`.
+ *
+ * @throws {RangeError} If the kernels do not have its rule.
+ */
 export function packSpec(spec: LayerSpec, queriesSize: number): DataView<ArrayBuffer> {
-  const view = new DataView(new ArrayBuffer(SPEC_BYTES));
-  const { layer, numKvHeads, headDim, hiddenSize, warmup, window, chunk, block, projections, features } =
-    spec;
-  setInts(view, 0, {
-    layer,
-    numKvHeads,
-    headDim,
-    hiddenSize,
-    fusion: FUSION_RULES.indexOf(spec.fusion),
-    invert: spec.invert ? 1 : 0,
-    anchor: ANCHORS.indexOf(spec.anchor),
-    absorb: ABSORBS.indexOf(spec.absorb),
-    warmup,
-    threshold: THRESHOLD_POLICIES.indexOf(spec.threshold),
-    window,
-    chunk,
-    block,
-    projections,
-    features,
-    queriesSize,
-  });
-  const { skipRatio, tau, lambda, eps, alpha, gamma, theta, eta, ridge } = spec;
-  [skipRatio, tau, lambda, eps, alpha, gamma, theta, eta, ridge]
-    .forEach((number, i) => view.setFloat64(64 + 8 * i, number, true));
-  view.setBigUint64(136, spec.seed, true);
+  const { name, native } = spec.rule;
+  if (native === undefined) {
+    throw new RangeError(
+      `Cannot run the rule "${name}" in native code: expected a rule that the kernels have`,
+    );
+  }
+  const view = new DataView(new ArrayBuffer(SPEC_BYTES)), own = { ...spec, fusion: native, queriesSize };
+  setInts(view, 0, Object.fromEntries(SPEC_INTS.map((field) => [field, codeOf(own, field)])));
+  SPEC_DOUBLES.forEach((field, i) => view.setFloat64(4 * SPEC_INTS.length + 8 * i, codeOf(own, field), true));
+  view.setBigUint64(SPEC_BYTES - 8, (spec as LayerSpec & { readonly seed: bigint }).seed, true);
   return view;
 }
 
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
 export function expectState(spec: LayerSpec, state: LayerState): void {
-  const size = spec.numKvHeads * spec.headDim;
-  const expected = {
-    anchorK: size,
-    anchorV: size,
-    numbers: NUM_SLOTS,
-    scores: scoreCapacity(spec),
-    learned: spec.fusion === "learned" ? learnedLayout(spec).length : 0,
-  };
-  for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
+  const expected = stateSizes(spec);
+  for (const name of STATE_PARTS) {
     if (state[name].length !== expected[name]) {
       throw new RangeError(
         `Cannot use this state: found ${state[name].length} numbers in "${name}", expected ${expected[name]}`,
@@ -124,20 +108,22 @@ export function expectScan(
   };
   check("keys", input.keys, ["f32", "f16", "bf16"], [-1, numKvHeads, headDim]);
   check("values", input.values, input.keys.dtype, [-1, numKvHeads, headDim]);
-  let { residual, normed, queries } = input;
-  if (spec.fusion !== "learned") {
-    return { ...input, residual: undefined, normed: undefined, queries: undefined };
-  }
-  if (residual === undefined || normed === undefined) {
-    throw new TypeError('Cannot scan with "learned": found no residual and normed, expected both');
-  }
-  check("residual", residual, "f32", [-1, hiddenSize]);
-  check("normed", normed, "f32", [-1, hiddenSize]);
-  if (((spec.features >> FEATURE_GROUPS.indexOf("query")) & 1) === 0) queries = undefined;
-  else if (queries === undefined) {
-    throw new TypeError('Cannot scan with the "query" feature: found no queries, expected them');
-  } else check("queries", queries, "f32", [-1, -1]);
-  return { keys: input.keys, values: input.values, residual, normed, queries };
+  const read = (name: "residual" | "normed" | "queries", width: number) => {
+    if (!spec.reads.includes(name)) return undefined;
+    const tensor = input[name];
+    if (tensor === undefined) {
+      throw new TypeError(`Cannot scan with "${spec.rule.name}": found no ${name}, expected a tensor of f32`);
+    }
+    check(name, tensor, "f32", [-1, width]);
+    return tensor;
+  };
+  return {
+    keys: input.keys,
+    values: input.values,
+    residual: read("residual", hiddenSize),
+    normed: read("normed", hiddenSize),
+    queries: read("queries", -1),
+  };
 }
 
 /** Where everything lies that a scan reads and writes. */

@@ -2,8 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildCpu } from "../build.ts";
 import { readBuiltinText, scoreSequence } from "../lib/eval/mod.ts";
-import type { TokenFilterOptions } from "../lib/filter/mod.ts";
-import { createPruner, type Pruner } from "../lib/methods/mod.ts";
+import { createPruner, type Pruner, type TokenFilterOptions } from "../lib/methods/mod.ts";
 import { loadModel, Model } from "../lib/model/mod.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { openCpu } from "./mod.ts";

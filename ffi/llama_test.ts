@@ -2,8 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildCpu } from "../build.ts";
 import { readBuiltinText, scoreSequence, type SequenceScore } from "../lib/eval/mod.ts";
-import type { TokenFilterOptions } from "../lib/filter/mod.ts";
-import { createPruner } from "../lib/methods/mod.ts";
+import { createPruner, createReplay, type TokenFilterOptions } from "../lib/methods/mod.ts";
 import { loadModel } from "../lib/model/mod.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { f32Data } from "../lib/tensor.ts";
@@ -71,7 +70,7 @@ for (const options of CASES) {
   Deno.test(`replaying the masks in plain TypeScript gives the filtered losses: ${name(options)}`, () => {
     const native = scoreSequence(llama, ids.slice(0, 200), filtering(options));
     const keep = new Map(native.layers.map((layer, i) => [layer, native.keep[i]!]));
-    const replay = createPruner("replay", config, { keep, recent: options.recent ?? 16 });
+    const replay = createReplay(config, { keep, recent: options.recent ?? 16 });
     assertSame(scoreSequence(reference, ids.slice(0, 200), replay), native, 2e-3);
   });
 

@@ -2,7 +2,10 @@ import { assertEquals } from "@std/assert";
 import { ABI_VERSION, STATUS, SYMBOLS } from "./symbols.ts";
 import { prototypes } from "./testing.ts";
 import { DTYPES } from "../lib/dtype.ts";
-import { ABSORBS, ANCHORS, FUSION_RULES, NUM_SLOTS, SLOT, THRESHOLD_POLICIES } from "../lib/filter/layer.ts";
+import { NUM_SLOTS, SLOT } from "../lib/filter/layer.ts";
+import { FILTER_OPTIONS } from "../lib/filter/options.ts";
+import { RULES } from "../lib/methods/list.ts";
+import { SPEC_BYTES, SPEC_DOUBLES, SPEC_INTS } from "./filter.ts";
 
 const header = await Deno.readTextFile(new URL("../kernels/include/tokenfilter.h", import.meta.url));
 const source = await Deno.readTextFile(new URL("symbols.ts", import.meta.url));
@@ -54,13 +57,30 @@ Deno.test("numbers of the C ABI equal those of TypeScript", () => {
   assertEquals(Object.keys(defines("DTYPE")).length, weights);
   const numbered = (names: readonly string[]) =>
     Object.fromEntries(names.map((name, i) => [name.replaceAll("-", "_"), i]));
-  assertEquals(defines("FUSION"), numbered(FUSION_RULES));
-  assertEquals(defines("THRESHOLD"), numbered(THRESHOLD_POLICIES));
-  assertEquals(defines("ANCHOR"), numbered(ANCHORS));
-  assertEquals(defines("ABSORB"), numbered(ABSORBS));
+  const native = RULES.filter(({ native }) => native !== undefined);
+  assertEquals(defines("FUSION"), Object.fromEntries(native.map(({ name, native }) => [name, native])));
+  for (const name of ["threshold", "anchor", "absorb"] as const) {
+    assertEquals(defines(name.toUpperCase()), numbered(FILTER_OPTIONS[name].names));
+  }
   assertEquals(Number(header.match(/#define TKF_NUM_SLOTS (\d+)/)![1]), NUM_SLOTS);
   assertEquals(
     defines("SLOT"),
     Object.fromEntries(Object.entries(SLOT).map(([name, slot]) => [name.toLowerCase(), slot])),
   );
+});
+
+Deno.test("a packed spec has the fields of tkf_filter_spec, in their order", () => {
+  const body = header.match(/typedef struct tkf_filter_spec \{([^}]*)\}/)![1]!.replaceAll(/\/\*.*?\*\//g, "");
+  const fields = [...body.matchAll(/(int32_t|double|uint64_t) ([\w, ]+);/g)].flatMap(([, type, names]) =>
+    names!.split(", ").map((name) => `${type} ${name}`)
+  );
+  /** `numKvHeads` as `kv_heads`. */
+  const snake = (name: string) =>
+    name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replace(/^num_/, "");
+  assertEquals(fields, [
+    ...SPEC_INTS.map((name) => `int32_t ${snake(name)}`),
+    ...SPEC_DOUBLES.map((name) => `double ${snake(name)}`),
+    "uint64_t seed",
+  ]);
+  assertEquals(SPEC_BYTES, 4 * SPEC_INTS.length + 8 * SPEC_DOUBLES.length + 8);
 });

@@ -37,7 +37,7 @@ const LIB_ARROWS: { readonly [folder: string]: readonly string[] } = {
   heads: ["eval", "filter", "model", "methods", "stats"],
   stats: ["filter"],
   sweep: ["eval", "filter", "model", "methods", "stats"],
-  plot: ["sweep", "stats", "eval", "heads"],
+  plot: ["sweep", "stats", "eval", "heads", "methods"],
 };
 
 /** Folders of outputs at the root, as .gitignore has them. */

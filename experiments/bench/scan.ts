@@ -5,8 +5,8 @@ import {
   createScanOutput,
   type LayerSpec,
   scanLayer,
-  TokenFilter,
 } from "../../lib/filter/mod.ts";
+import { TokenFilter } from "../../lib/methods/mod.ts";
 import { emptyTensor, type HostTensor } from "../../lib/tensor.ts";
 import type { CpuBackend } from "../../ffi/mod.ts";
 import { type BenchCase, expectClose, numbers, timed } from "./run.ts";

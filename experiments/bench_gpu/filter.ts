@@ -1,14 +1,14 @@
 /** Races of the decisions on a GPU: one step of a batch, and chunks of a prefill. */
 import type { Backend } from "../../lib/backend.ts";
 import {
+  codeOf,
   createLayerState,
   createScanOutput,
   observeLayer,
   scanLayer,
   type ScanOutput,
-  TokenFilter,
-  type TokenFilterOptions,
 } from "../../lib/filter/mod.ts";
+import { TokenFilter, type TokenFilterOptions } from "../../lib/methods/mod.ts";
 import { createBatchCache, createBatchDecisions, createBatchStates } from "../../lib/model/mod.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { numbers } from "../bench/run.ts";
@@ -47,7 +47,7 @@ export function stepCase(
 ): GpuBenchCase {
   const { backend } = gpu, { numKvHeads, headDim, hiddenSize } = sizes, spec = specOf(sizes, options);
   const capacity = 1024, recent = 16;
-  const learned = spec.fusion === "learned";
+  const learned = spec.reads.includes("outputs");
   const states = createBatchStates(backend, spec, batch);
   const cache = createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype: "bf16" });
   const decisions = createBatchDecisions(backend, batch);
@@ -90,7 +90,8 @@ export function stepCase(
     op: "kv_filter_step",
     impl: "tokenfilter",
     phase: "decode",
-    shape: `batch=${batch} kvHeads=${numKvHeads} d=${headDim} ${spec.fusion}${learned ? " + observe" : ""}` +
+    shape:
+      `batch=${batch} kvHeads=${numKvHeads} d=${headDim} ${spec.rule.name}${learned ? " + observe" : ""}` +
       (recorded === undefined ? "" : `, of ${recorded} in a graph, warm`),
     dtype: "f32",
     skip: 0.5,
@@ -195,7 +196,7 @@ export function scanCase(
       "host's copies included",
     dtype: "f32",
     skip: 0.5,
-    flops: 9 * elements + 2 * spec.projections * wide,
+    flops: 9 * elements + 2 * codeOf(spec, "projections") * wide,
     bytes: 4 * elements + 8 * wide,
     run,
     verify() {

@@ -1,13 +1,8 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
-import {
-  ABSORBS,
-  ANCHORS,
-  FEATURE_GROUPS,
-  KEY_STATES,
-  SCHEDULES,
-  THRESHOLD_POLICIES,
-} from "../../lib/filter/mod.ts";
-import { COMPARED_METHODS, FUSION_CHOICES, type TrialOptions } from "../../lib/sweep/mod.ts";
+import type { Option } from "../../lib/filter/mod.ts";
+import { METHODS, OPTIONS } from "../../lib/methods/mod.ts";
+import { COMPARED_METHODS } from "../../lib/sweep/mod.ts";
+import { flagName } from "./task.ts";
 
 /** The tasks that take flags from the table. */
 export type Task = "sweep" | "score" | "filter" | "heads" | "compare";
@@ -20,7 +15,7 @@ export type FlagKind =
   | "boolean" // `--x`, `--x true`, `--x false`
   | "switch" // `--x` alone
   | "optional text" // `--x` or `--x TEXT`
-  | "features" // names joined by +
+  | "names" // joined by +
   | "ratios file"; // path of a JSON list of numbers
 
 /** One flag. */
@@ -30,148 +25,66 @@ export interface Flag {
   readonly value?: string;
   readonly help: string;
   /** The option of the method that it sets. */
-  readonly option?: keyof TrialOptions;
+  readonly option?: string;
   /** Tasks that take it; all where left out. */
   readonly tasks?: readonly Task[];
 }
 
-const names = (list: readonly string[]) => list.join("|");
+/** A number as a person would write it. */
+const shown = (x: number) => x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential() : String(x);
+
+/** An option's default in words; undefined where it has none. */
+function describeDefault(option: Option): string | undefined {
+  switch (option.type) {
+    case "number":
+    case "integer":
+      return shown(option.default);
+    case "flag":
+      return option.default ? "on" : "off";
+    case "names":
+      return `all but ${option.names.filter((name) => !option.default.includes(name)).join(", ")}`;
+    default:
+      return "default" in option ? String(option.default) : undefined;
+  }
+}
+
+/** How an option's text becomes a value, and what stands for it. */
+function readAs(option: Option): Pick<Flag, "kind" | "value"> {
+  switch (option.type) {
+    case "number":
+      return { kind: "number", value: option.value ?? "X" };
+    case "integer":
+    case "seed":
+      return { kind: "integer", value: "N" };
+    case "flag":
+      return { kind: "boolean" };
+    case "name":
+      return { kind: "text", value: option.names.join("|") };
+    case "names":
+      return { kind: "names", value: "A+B" };
+    case "ratios":
+      return { kind: "ratios file", value: "FILE.json" };
+  }
+}
+
+/** The flag of an option: what it belongs to, what it does, and its default. */
+function flagOf(name: string, option: Option): Flag {
+  const owners = Object.values(option.of ?? {}).flat(), note = option.note === undefined ? [] : [option.note];
+  const said = option.help.replace("{range}", "range" in option ? option.range! : "")
+    .replace("{names}", "names" in option ? option.names.join(", ") : "");
+  const byDefault = [describeDefault(option) ?? [], note].flat().join("; ");
+  return {
+    ...readAs(option),
+    option: name,
+    help: `${owners.length > 0 ? `${owners.join(", ")}: ` : ""}${said}${byDefault && ` (${byDefault})`}` +
+      (name === "fusion" ? METHODS.map(({ name, help }) => `\n      ${name}: ${help}`).join("") : ""),
+  };
+}
 
 /** Flags of the method: options of the same names, in camel case. */
-const METHOD_FLAGS: { readonly [name: string]: Flag } = {
-  "preset": {
-    kind: "text",
-    value: "paper",
-    option: "preset",
-    help: "options to start from; others given beside it win",
-  },
-  "fusion": {
-    kind: "text",
-    value: names(FUSION_CHOICES),
-    option: "fusion",
-    help: "how similarities become a score (variance)",
-  },
-  "prune-ratio": {
-    kind: "number",
-    value: "P",
-    option: "pruneRatio",
-    help: "share of attention to skip after warm-up, over all layers, [0, 1) (0.5)",
-  },
-  "tail": {
-    kind: "number",
-    value: "X",
-    option: "tail",
-    help: "share of the layers that is filtered, the last ones (0.75; heads: 1, all are measured)",
-  },
-  "warmup": {
-    kind: "integer",
-    value: "N",
-    option: "warmup",
-    help: "tokens kept at the start of a sequence (32)",
-  },
-  "recent": {
-    kind: "integer",
-    value: "N",
-    option: "recent",
-    help: "tokens for which a skipped token's key and value stay visible (16)",
-  },
-  "threshold": {
-    kind: "text",
-    value: names(THRESHOLD_POLICIES),
-    option: "threshold",
-    help: "how the threshold comes about (budget)",
-  },
-  "window": {
-    kind: "integer",
-    value: "N",
-    option: "window",
-    help: "budget, window: scores to look back on (256)",
-  },
-  "theta": { kind: "number", value: "X", option: "theta", help: "fixed: the threshold (0)" },
-  "eta": { kind: "number", value: "X", option: "eta", help: "robbins-monro: step size (0.1)" },
-  "gamma": { kind: "number", value: "X", option: "gamma", help: "decay of the ema anchor, [0, 1) (0.9)" },
-  "anchor": {
-    kind: "text",
-    value: names(ANCHORS),
-    option: "anchor",
-    help: "how anchors follow the past (ema)",
-  },
-  "absorb": {
-    kind: "text",
-    value: names(ABSORBS),
-    option: "absorb",
-    help: "which tokens move the anchors (all)",
-  },
-  "key-state": {
-    kind: "text",
-    value: names(KEY_STATES),
-    option: "keyState",
-    help: "which keys the filter looks at (post-rope)",
-  },
-  "tau": {
-    kind: "number",
-    value: "X",
-    option: "tau",
-    help: "variance: sharpness of the weights, [0, 64] (1)",
-  },
-  "lambda": {
-    kind: "number",
-    value: "X",
-    option: "lambda",
-    help: "variance: how much disagreement of heads lowers the score (0)",
-  },
-  "eps": {
-    kind: "number",
-    value: "X",
-    option: "eps",
-    help: "variance: added to variances before weighing (1e-6)",
-  },
-  "alpha": { kind: "number", value: "X", option: "alpha", help: "static: weight of the keys (0.5)" },
-  "invert": { kind: "boolean", option: "invert", help: "negate the score: a control (off)" },
-  "cache-skipped": {
-    kind: "boolean",
-    option: "cacheSkipped",
-    help: "skipped tokens enter the KV cache all the same (off)",
-  },
-  "schedule": {
-    kind: "text",
-    value: names(SCHEDULES),
-    option: "schedule",
-    help: "how the ratio is spread over filtered layers (uniform)",
-  },
-  "slope": {
-    kind: "number",
-    value: "X",
-    option: "slope",
-    help: "ramp: relative rise to the last layer, [0, 1] (0.5)",
-  },
-  "skip-ratios": {
-    kind: "ratios file",
-    value: "FILE.json",
-    option: "skipRatios",
-    help: "explicit: a list of one ratio a layer",
-  },
-  "block": { kind: "integer", value: "N", option: "block", help: "learned: tokens per block (32)" },
-  "ridge": { kind: "number", value: "X", option: "ridge", help: "learned: ridge of the regression (1)" },
-  "projections": {
-    kind: "integer",
-    value: "N",
-    option: "projections",
-    help: "learned: number of random projections (16)",
-  },
-  "features": {
-    kind: "features",
-    value: "A+B",
-    option: "features",
-    help: `learned: some of ${FEATURE_GROUPS.join(", ")} (all but query)`,
-  },
-  "seed": {
-    kind: "integer",
-    value: "N",
-    option: "seed",
-    help: "seed of random and of learned's projections (0)",
-  },
-};
+const METHOD_FLAGS: { readonly [name: string]: Flag } = Object.fromEntries(
+  Object.entries(OPTIONS).map(([name, option]) => [flagName(name), flagOf(name, option)]),
+);
 
 /** Flags of the surroundings. */
 const COMMON_FLAGS: { readonly [name: string]: Flag } = {

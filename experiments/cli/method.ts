@@ -1,16 +1,12 @@
 /** From flags to options of the method, for one trial or for a grid. */
+import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
-import {
-  expandGrids,
-  type Grid,
-  readGrids,
-  type ResolvedTrialOptions,
-  resolveTrialOptions,
-  type TrialOptions,
-} from "../../lib/sweep/mod.ts";
+import { isRule, methodOf, type ResolvedOptions, resolveOptions } from "../../lib/methods/mod.ts";
+import { expandGrids, type Grid, readGrids } from "../../lib/sweep/mod.ts";
 import { readJson } from "./files.ts";
 import { type Flag, flagsOf, type Task } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";
+import type { Progress } from "./progress.ts";
 import { checkFlags } from "./task.ts";
 
 /** Alternatives of every option of the method that was given, files read. */
@@ -39,13 +35,13 @@ async function readAxis(flag: Flag, given: readonly unknown[]): Promise<unknown>
  *
  * @returns Options with defaults filled in, or undefined where no flag of the method was given (dense).
  */
-export async function readMethod(task: Task, values: FlagValues): Promise<ResolvedTrialOptions | undefined> {
+export async function readMethod(task: Task, values: FlagValues): Promise<ResolvedOptions | undefined> {
   const axes = await readAxes(task, values);
   const options = Object.fromEntries(
     Object.entries(axes).map(([name, list]) => [name, (list as unknown[])[0]]),
   );
   if (Object.keys(options).length === 0) return undefined;
-  return checkFlags(() => resolveTrialOptions(options as TrialOptions));
+  return checkFlags(() => resolveOptions(options));
 }
 
 /**
@@ -61,7 +57,7 @@ export async function readSweepGrids(values: FlagValues): Promise<Grid[] | undef
 }
 
 /** The trials of a sweep's grids. @throws {UsageError} If an axis, or a combination, cannot be. */
-export function readTrials(values: FlagValues, grids: readonly Grid[]): ResolvedTrialOptions[] {
+export function readTrials(values: FlagValues, grids: readonly Grid[]): ResolvedOptions[] {
   return checkGrid(values.get("grid")?.[0] as string | undefined, () => expandGrids(grids));
 }
 
@@ -72,5 +68,19 @@ function checkGrid<T>(path: string | undefined, check: () => T): T {
   } catch (error) {
     if (path === undefined || !(error instanceof UsageError)) throw error;
     throw new UsageError(`${error.message} (in "${path}")`);
+  }
+}
+
+/** Says which rules run in TypeScript on the host, since the backend's kernels do not have them. */
+export function tellHostRules(
+  progress: Progress,
+  { name }: Backend,
+  methods: readonly ResolvedOptions[],
+): void {
+  if (name === "reference") return;
+  const rules = new Set(methods.map(({ fusion }) => methodOf(fusion)).filter((method) => isRule(method)));
+  for (const rule of rules) {
+    if (rule.native !== undefined) continue;
+    progress.line(`"${rule.name}" decides in TypeScript on the host: the kernels do not have this rule.`);
   }
 }

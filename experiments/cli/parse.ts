@@ -152,7 +152,7 @@ function parseValue(name: string, flag: Flag, text: string): unknown {
     case "boolean":
       if (text !== "true" && text !== "false") throw refuse("true or false");
       return text === "true";
-    case "features":
+    case "names":
       return text.split("+");
     default:
       return text;

@@ -1,5 +1,6 @@
 /** What a user of the package gets from its public names: a JSON document on stdout. A run of the digest. */
 import {
+  createDense,
   createPruner,
   createScored,
   f32Data,
@@ -29,7 +30,7 @@ async function feedModel(backend: Parameters<typeof loadModel>[1]) {
   const { llama, tokenizer, config } = await loadModel("tiny", backend);
   const ids = tokenizer.encode((await readBuiltinText()).slice(0, 160), { bos: true });
   const methods: Record<string, Pruner> = {
-    dense: createPruner("dense", config, {}),
+    dense: createDense(),
     learned: createPruner("token-filtering", config, { fusion: "learned", warmup: 8, block: 8 }, { backend }),
     oracle: createPruner("oracle", config, { warmup: 8 }, { backend }),
     scored: createScored(config, ({ value }) => -Math.hypot(...value), { warmup: 8 }, { backend }),

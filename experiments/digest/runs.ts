@@ -1,6 +1,6 @@
 /** The fixed list of runs. */
 import { THRESHOLD_POLICIES } from "../../lib/filter/mod.ts";
-import { FUSION_CHOICES } from "../../lib/sweep/mod.ts";
+import { METHOD_NAMES } from "../../lib/methods/mod.ts";
 import { BAD_LINES } from "./bad_lines.ts";
 import type { Machine } from "./machine.ts";
 import { line, type Run, taskRun } from "./run.ts";
@@ -15,7 +15,7 @@ const SMALL = "--context 48 --tokens 96 --warmup 8 --threads 1 --out TMP/";
 
 /** Commands that leave a folder of results, by its name. */
 const STUDIES = Object.entries({
-  sweep_rules: `sweep --json --quiet --fusion ${FUSION_CHOICES.join()} --prune-ratio 0.25,0.5`,
+  sweep_rules: `sweep --json --quiet --fusion ${METHOD_NAMES.join()} --prune-ratio 0.25,0.5`,
   sweep_grid: "sweep --grid TMP/grid.json --cache-dtype bf16",
   sweep_reference: "sweep --json --quiet --backend reference --fusion learned,random",
   heads: "heads",
@@ -39,7 +39,7 @@ const TRACES = ["--fusion learned", "--preset paper --phase decode", "--fusion o
 
 const DUMP = "--kv TMP/dump.safetensors";
 const FILTERS = [
-  ...FUSION_CHOICES.map((rule) => `${DUMP} --fusion ${rule}`),
+  ...METHOD_NAMES.map((rule) => `${DUMP} --fusion ${rule}`),
   ...THRESHOLD_POLICIES.map((policy) => `${DUMP} --threshold ${policy}`),
   DUMP,
   `${DUMP} --invert --skip-ratio 0.25 --layer 3 --fusion random`,

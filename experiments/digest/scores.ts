@@ -1,6 +1,6 @@
 /** Runs of `score`: every rule, policy, option, feed, type of cache, backend and level. */
 import { THRESHOLD_POLICIES } from "../../lib/filter/mod.ts";
-import { FUSION_CHOICES } from "../../lib/sweep/mod.ts";
+import { METHOD_NAMES } from "../../lib/methods/mod.ts";
 import type { Machine } from "./machine.ts";
 import { line, type Run, words } from "./run.ts";
 
@@ -60,7 +60,7 @@ function cross(...lists: readonly (readonly string[])[]): string[] {
 
 const flags = (flag: string, values: readonly string[]) => values.map((value) => `--${flag} ${value}`);
 
-const RULES = flags("fusion", FUSION_CHOICES), FEW = flags("fusion", ["variance", "learned"]);
+const RULES = flags("fusion", METHOD_NAMES), FEW = flags("fusion", ["variance", "learned"]);
 const LOOKS_AHEAD = /oracle|topk/;
 const HALF = "--cache-dtype bf16", DECODE = "--phase decode";
 /** Other ways to feed a sequence than all at once. */

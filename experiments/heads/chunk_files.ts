@@ -1,14 +1,8 @@
 /** Measured chunks of `heads`, a file each, so that an interrupted run can go on. */
 import type { RunConditions } from "../../lib/environment.ts";
 import type { ChunkStore } from "../../lib/heads/mod.ts";
-import {
-  digestConditions,
-  type LineKind,
-  type LoggedRun,
-  recordTrialOptions,
-  type ResolvedTrialOptions,
-  RunLog,
-} from "../../lib/sweep/mod.ts";
+import { recordOptions, type ResolvedOptions } from "../../lib/methods/mod.ts";
+import { digestConditions, type LineKind, type LoggedRun, RunLog } from "../../lib/sweep/mod.ts";
 import { makeFolder, writeWhole } from "../cli/files.ts";
 
 /** The one line of a file. */
@@ -35,9 +29,9 @@ export class ChunkFiles implements ChunkStore {
   static async open(
     folder: string,
     conditions: RunConditions,
-    method: ResolvedTrialOptions,
+    method: ResolvedOptions,
   ): Promise<ChunkFiles> {
-    const options = recordTrialOptions(method);
+    const options = recordOptions(method);
     const runDigest = await digestConditions({ ...conditions, options });
     makeFolder(folder);
     return new ChunkFiles(folder, { ...conditions, options, runDigest });

@@ -6,8 +6,7 @@
  *     deno run -A … experiments/verify/filtered_stream.ts MODEL TEXT TOKENS RULE…
  */
 import { cutChunks } from "../../lib/eval/mod.ts";
-import { type FusionRule, TokenFilter } from "../../lib/filter/mod.ts";
-import { createPruner, type Pruner } from "../../lib/methods/mod.ts";
+import { createPruner, type Pruner, type RuleName, TokenFilter } from "../../lib/methods/mod.ts";
 import { loadModel } from "../../lib/model/mod.ts";
 import { auroc, spearman } from "../../lib/stats/mod.ts";
 import { openCpu } from "../../ffi/mod.ts";
@@ -47,7 +46,7 @@ const ids = tokenizer.encode(await Deno.readTextFile(text!), { bos: tokenizer.ad
 );
 const chunks = cutChunks(Int32Array.from(ids), CONTEXT);
 
-for (const fusion of rules as FusionRule[]) {
+for (const fusion of rules as RuleName[]) {
   const { specs, options } = new TokenFilter(config, { fusion });
   const ranked = new Map<number, Ranked>(specs.map(({ layer }) => [layer, { scores: [], r: [] }]));
   const pruner = createPruner("token-filtering", config, { fusion }, {

@@ -55,7 +55,7 @@ function run(pruner?: Pruner): { nll: Float64Array[]; ratio: number } {
   return { nll, ratio: skipped / (chunks.length * (context - 32) * config.numLayers) };
 }
 
-const filtering = (options: Parameters<typeof createPruner<"token-filtering">>[2]) =>
+const filtering = (options: Parameters<typeof createPruner>[2]) =>
   createPruner("token-filtering", config, { pruneRatio, ...options }, { backend });
 const runs = {
   dense: run(),

@@ -2,7 +2,7 @@
 import type { Backend } from "../../lib/backend.ts";
 import type { BatchCache, BatchDecisions, BatchOps, BatchRows, BatchStates } from "../../lib/batch_ops.ts";
 import { byteSize, DTYPES } from "../../lib/dtype.ts";
-import type { LayerSpec } from "../../lib/filter/layer.ts";
+import { type LayerSpec, projectionsOf } from "../../lib/filter/layer.ts";
 import { countOf, expectTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import { packSpec, SPEC_BYTES } from "../filter.ts";
 import { WEIGHTS } from "../native_backend.ts";
@@ -94,9 +94,8 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): DecodeOps
     row,
 
     kvFilterSigns(spec: LayerSpec): Tensor {
-      const projections = spec.fusion === "learned" ? spec.projections : 0;
-      const out = backend.alloc("f32", [projections, spec.hiddenSize]);
-      if (projections > 0) {
+      const { count } = projectionsOf(spec), out = backend.alloc("f32", [count, spec.hiddenSize]);
+      if (count > 0) {
         run(
           "tkf_filter_signs",
           () => symbols.tkf_filter_signs(context.pointer, packSpec(spec, 0), SPEC_BYTES, ...at(out)),

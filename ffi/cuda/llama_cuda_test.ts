@@ -1,8 +1,7 @@
 /** The whole model on the CUDA library: as the reference, and in a batch's recorded steps as token by token. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { scoreSequence } from "../../lib/eval/mod.ts";
-import type { TokenFilterOptions } from "../../lib/filter/mod.ts";
-import { createPruner } from "../../lib/methods/mod.ts";
+import { createPruner, createReplay, type TokenFilterOptions } from "../../lib/methods/mod.ts";
 import { BatchDecoder } from "../../lib/model/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";
@@ -42,7 +41,7 @@ testOnDevice(
   (backend) => {
     const tokens = ids(24), llama = modelOn(backend), options = { fusion: "mean", recent: 3 } as const;
     const want = scoreSequence(truth, tokens, filtering(options));
-    const replay = createPruner("replay", CONFIG, {
+    const replay = createReplay(CONFIG, {
       keep: new Map(want.layers.map((layer, i) => [layer, want.keep[i]!])),
       recent: 3,
     });

@@ -2,8 +2,9 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { NativeContext } from "../../ffi/context.ts";
 import { openCpuLibrary } from "../../ffi/library.ts";
 import { STATUS, SYMBOLS } from "../../ffi/symbols.ts";
-import { createLayerState, learnedLayout } from "../../lib/filter/layer.ts";
-import { TokenFilter } from "../../lib/filter/token_filter.ts";
+import { createLayerState } from "../../lib/filter/layer.ts";
+import { learnedLayout } from "../../lib/methods/learned.ts";
+import { TokenFilter } from "../../lib/methods/token_filter.ts";
 
 const symbols = await openCpuLibrary();
 const context = new NativeContext(symbols, { threads: 1 });

@@ -1,14 +1,9 @@
 /** The cases that every execution of the filter's recurrence is held to, and the inputs that belong to them. */
-import {
-  ABSORBS,
-  ANCHORS,
-  FUSION_RULES,
-  type LayerSpec,
-  type ScanInput,
-  THRESHOLD_POLICIES,
-} from "../../lib/filter/layer.ts";
-import type { TokenFilterOptions } from "../../lib/filter/options.ts";
-import { TokenFilter } from "../../lib/filter/token_filter.ts";
+import type { LayerSpec, ScanInput } from "../../lib/filter/layer.ts";
+import { FILTER_OPTIONS } from "../../lib/filter/options.ts";
+import { RULES } from "../../lib/methods/list.ts";
+import type { TokenFilterOptions } from "../../lib/methods/options.ts";
+import { TokenFilter } from "../../lib/methods/token_filter.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
 
@@ -38,12 +33,16 @@ function chooser(seed: number) {
 
 const DTYPES = ["f32", "f16", "bf16"] as const;
 
+/** The rules that the kernels have. */
+const NATIVE = RULES.filter(({ native }) => native !== undefined);
+const POLICIES = FILTER_OPTIONS.threshold.names;
+
 /** Case `i`: rule and policy go round, the rest is drawn. */
 export function filterCase(i: number): FilterCase {
   const { normal, uniform, of } = chooser(1000 + i);
-  const fusion = FUSION_RULES[i % FUSION_RULES.length]!;
+  const { name: fusion } = NATIVE[i % NATIVE.length]!;
   const learned = fusion === "learned";
-  const threshold = learned ? of(["budget", "window"] as const) : THRESHOLD_POLICIES[Math.floor(i / 10) % 5]!;
+  const threshold = learned ? of(["budget", "window"] as const) : POLICIES[Math.floor(i / 10) % 5]!;
   const options: TokenFilterOptions = {
     fusion,
     threshold,
@@ -53,9 +52,9 @@ export function filterCase(i: number): FilterCase {
     tau: of([0, 0.5, 1, 4, 64]),
     lambda: of([0, 0.7]),
     alpha: uniform(),
-    anchor: of(ANCHORS),
+    anchor: of(FILTER_OPTIONS.anchor.names),
     gamma: of([0, 0.9, 0.99]),
-    absorb: learned ? "all" : of(ABSORBS),
+    absorb: learned ? "all" : of(FILTER_OPTIONS.absorb.names),
     warmup: learned ? of([8, 13, 32]) : of([0, 1, 2, 13, 32]),
     window: of([1, 7, 64, 256]),
     theta: of([-0.2, 0.3, 0.6]),

@@ -6,10 +6,10 @@ import {
   createLayerState,
   createScanOutput,
   type LayerState,
-  learnedLayout,
   SLOT,
 } from "../../lib/filter/layer.ts";
-import { blockLength } from "../../lib/filter/learned.ts";
+import { learnedLayout, type LearnedSpec } from "../../lib/methods/learned.ts";
+import { blockLength } from "../../lib/methods/learned_fit.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { inEveryOrder, openDevice } from "../testing/device.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
@@ -203,7 +203,7 @@ Deno.test("kvFilterScan() on CUDA stops before a token that is not finite, and c
   for (const [i, absorb] of [[0, "all"], [22, "kept"], [9, "all"]] as const) {
     const c = filterCase(i);
     assertEquals(c.spec.absorb, absorb);
-    const count = Math.min(c.tokens, c.spec.fusion === "learned" ? c.spec.warmup : 60);
+    const count = Math.min(c.tokens, c.spec.reads.includes("outputs") ? c.spec.warmup : 60);
     for (const bad of [0, 5, count - 1]) {
       const { kvFilterScan, input } = executorOf(device, spoilt(c, bad));
       const state = createLayerState(c.spec), output = createScanOutput(c.tokens);
@@ -227,7 +227,7 @@ Deno.test("kvFilterScan() on CUDA stops before a token that is not finite, and c
 Deno.test("kvFilterScan() on CUDA refuses a state that it cannot go on from", async () => {
   const device = await openDevice();
   const c = filterCase(9); // learned
-  assertEquals(c.spec.fusion, "learned");
+  assertEquals(c.spec.rule.name, "learned");
   const { kvFilterScan, input } = executorOf(device, c);
   const scan = (change: (state: LayerState) => void) => {
     const state = createLayerState(c.spec);
@@ -267,7 +267,7 @@ Deno.test("kvFilterObserve() on CUDA refuses what is too much or not finite", as
   const { A, F } = learnedLayout(c.spec),
     executor = executorOf(device, c),
     output = createScanOutput(c.tokens);
-  const end = taken + blockLength(c.spec, taken); // the next fit
+  const end = taken + blockLength(c.spec as LearnedSpec, taken); // the next fit
   assert(end <= c.tokens);
   for (const [index, value] of [[0, -1e6], [F * F - 1, -1e6], [F + 1, NaN]] as const) { // not positive definite
     const broken = cloneLayerState(state);

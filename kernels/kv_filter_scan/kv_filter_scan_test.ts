@@ -5,11 +5,10 @@ import {
   cloneLayerState,
   createLayerState,
   createScanOutput,
-  hasFeature,
   type LayerState,
-  learnedLayout,
   SLOT,
 } from "../../lib/filter/layer.ts";
+import { learnedLayout } from "../../lib/methods/learned.ts";
 import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
@@ -60,7 +59,9 @@ Deno.test("kvFilterScan() of a long sequence, on one thread and on two, is that 
 });
 
 function learnedCase(): FilterCase {
-  const found = Array.from({ length: 20 }, (_, i) => filterCase(i)).find((c) => c.spec.fusion === "learned");
+  const found = Array.from({ length: 20 }, (_, i) => filterCase(i)).find((c) =>
+    c.spec.rule.name === "learned"
+  );
   return found!;
 }
 
@@ -100,7 +101,7 @@ Deno.test("kvFilterScan() refuses a state or a number that it cannot go on from"
 
 Deno.test("kvFilterScan() refuses rows and tensors that are not there, before it calls the library", async () => {
   const backend = await open(LEVELS.at(-1)!), c = learnedCase(), { tokens, spec, input } = c;
-  assert(hasFeature(spec, "query"));
+  assert(spec.reads.includes("queries"));
   const state = createLayerState(spec),
     before = cloneLayerState(state),
     output = createScanOutput(tokens + 1);
@@ -141,9 +142,9 @@ Deno.test("kvFilterScan() stops before a token that is not finite, and can go on
     c.spec.threshold !== "topk" && c.spec.headDim > 1 && c.spec.gamma > 0 && c.tokens > 40
   );
   const chosen = [
-    cases.find(({ spec }) => spec.fusion !== "learned" && spec.absorb === "all")!,
+    cases.find(({ spec }) => spec.rule.name !== "learned" && spec.absorb === "all")!,
     cases.find(({ spec }) => spec.absorb === "kept")!,
-    cases.find(({ spec }) => spec.fusion === "learned")!,
+    cases.find(({ spec }) => spec.rule.name === "learned")!,
   ];
   for (const c of chosen) {
     const width = c.input.keys.data.length / c.tokens, bad = 5;
@@ -161,7 +162,7 @@ Deno.test("kvFilterScan() stops before a token that is not finite, and can go on
       assertEquals(state.numbers[SLOT.seen], bad, name);
       const expected = createLayerState(c.spec), whole = createScanOutput(c.tokens);
       advance(() => REFERENCE, c, expected, whole, 0, bad, c.tokens);
-      if (c.spec.fusion === "learned") backend.kvFilterObserve(c.spec, state, c.outcomes.slice(2, bad)); // all kept
+      if (c.spec.rule.name === "learned") backend.kvFilterObserve(c.spec, state, c.outcomes.slice(2, bad)); // all kept
       expectState(name, state, expected, float64Exactness(c));
       advance(() => backend, c, state, output, bad, c.tokens, c.tokens);
       advance(() => REFERENCE, c, expected, whole, bad, c.tokens, c.tokens);

@@ -57,7 +57,7 @@ function scanBatch(
   const states = STATE_PARTS.map((name) =>
     backend.alloc(one[name] instanceof Float32Array ? "f32" : "f64", [batch, one[name].length])
   );
-  const learned = spec.fusion === "learned";
+  const learned = spec.reads.includes("outputs");
   const signs = learned ? backend.kvFilterSigns(spec) : undefined;
   const part = (tensor: Tensor | undefined) => tensor && on(rowsOf(tensor as HostTensor, 0, rows));
   const ints = (values: readonly number[]) => on(hostTensor("i32", [values.length], Int32Array.from(values)));
@@ -200,7 +200,7 @@ testOnDevice("tkf_filter_scan_batch() gives the same whatever a tile of the anch
 
 Deno.test("tkf_filter_scan_batch() reports starts that it cannot use", async () => {
   const device = deviceOf((await openTestDevice()).backend), c = filterCase(3);
-  assert(c.tokens >= 20 && c.spec.fusion === "key");
+  assert(c.tokens >= 20 && c.spec.rule.name === "key");
   const good = [0, 5, 9, 20];
   assertEquals(scanBatch(device, c, good).taken, [5, 4, 11]);
   for (const longest of [10, 1]) {

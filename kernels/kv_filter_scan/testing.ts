@@ -4,6 +4,7 @@ import type { CudaBackend } from "../../ffi/cuda/backend.ts";
 import type { Backend } from "../../lib/backend.ts";
 import {
   cloneLayerState,
+  codeOf,
   createLayerState,
   createScanOutput,
   type LayerSpec,
@@ -12,8 +13,7 @@ import {
   type ScanOutput,
   SLOT,
 } from "../../lib/filter/layer.ts";
-import { observeLayer } from "../../lib/filter/learned.ts";
-import { scanLayer } from "../../lib/filter/scan.ts";
+import { observeLayer, scanLayer } from "../../lib/filter/scan.ts";
 import type { HostTensor, Tensor } from "../../lib/tensor.ts";
 import type { FilterCase } from "./cases.ts";
 
@@ -58,7 +58,7 @@ export function advance(
   for (let at = from, call = 0; at < to; call++) {
     const { kvFilterScan, kvFilterObserve, input = c.input } = executor(call);
     const taken = kvFilterScan(c.spec, state, input, at, Math.min(chunk, to - at), output);
-    if (c.spec.fusion === "learned") {
+    if (c.spec.reads.includes("outputs")) {
       const kept = Array.from({ length: taken }, (_, i) => at + i).filter((t) => output.keep[t]);
       kvFilterObserve(c.spec, state, Float64Array.from(kept, (t) => c.outcomes[t]!));
     }
@@ -93,17 +93,17 @@ export interface Exactness {
 
 /** Sums in float64, which differ by the order of additions alone; the fit of `learned` solves a system of equations. */
 export function float64Exactness({ spec }: FilterCase): Exactness {
-  return { decision: spec.fusion === "learned" ? 1e-9 : 1e-12, anchor: 0 };
+  return { decision: spec.reads.includes("outputs") ? 1e-9 : 1e-12, anchor: 0 };
 }
 
 /** Sums and anchors in float32, but for `learned`. */
 export function float32Exactness(c: FilterCase): Exactness {
-  return c.spec.fusion === "learned" ? float64Exactness(c) : { decision: bandOf(c.spec), anchor: 1e-6 };
+  return c.spec.reads.includes("outputs") ? float64Exactness(c) : { decision: bandOf(c.spec), anchor: 1e-6 };
 }
 
 /** Distance of a score from its threshold within which rounding may decide. */
 export function bandOf(spec: LayerSpec): number {
-  return 2e-5 * Math.max(1, spec.tau);
+  return 2e-5 * Math.max(1, codeOf(spec, "tau"));
 }
 
 /** The states agree. */

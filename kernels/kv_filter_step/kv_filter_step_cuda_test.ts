@@ -3,7 +3,8 @@ import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
 import { testOnDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { DTYPES } from "../../lib/dtype.ts";
-import { createLayerState, learnedLayout, SLOT } from "../../lib/filter/layer.ts";
+import { createLayerState, SLOT } from "../../lib/filter/layer.ts";
+import { learnedLayout } from "../../lib/methods/learned.ts";
 import { hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { inEveryOrder, openDevice, type TestDevice } from "../testing/device.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "../kv_filter_scan/cases.ts";
@@ -192,7 +193,7 @@ Deno.test("kvFilterStep() refuses topk", async () => {
 
 Deno.test("kvFilterObserveBatch() on CUDA takes nothing from an outcome that is not finite, and goes on", async () => {
   const device = await openDevice(), c = shortCase(9, 20), { backend } = device;
-  assertEquals(c.spec.fusion, "learned");
+  assertEquals(c.spec.rule.name, "learned");
   const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
   const rows = stepRows(c, sequences, 0), output = gather(rows.residual!, [0, 1, 1]);
   output.data[0] = NaN;

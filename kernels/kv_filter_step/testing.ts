@@ -9,7 +9,7 @@ import {
   type ScanInput,
   type ScanOutput,
 } from "../../lib/filter/layer.ts";
-import { outcomeOf } from "../../lib/filter/learned.ts";
+import { outcomeOf } from "../../lib/filter/rule.ts";
 import { norm } from "../../lib/filter/similarity.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import {
@@ -161,7 +161,7 @@ export function stepRows(c: FilterCase, sequences: readonly Sequence[], step: nu
     values: take(values)!,
     residual: take(residual),
     normed: take(normed),
-    queries: (c.spec.features & 8) ? take(queries) : undefined,
+    queries: c.spec.reads.includes("queries") ? take(queries) : undefined,
     positions: hostTensor("i32", [rows.length], Int32Array.from(tokens, (t) => t ?? -1)),
   };
 }
@@ -231,7 +231,7 @@ export function followBatch(
     runStep(device, batch, rows, cacheSkipped);
     const keep = backend.read(batch.decisions.keep).data as Uint8Array;
     const columns = backend.read(batch.decisions.columns!).data as Float64Array;
-    const learned = c.spec.fusion === "learned" ? outputsOf(c, rows) : undefined;
+    const learned = c.spec.reads.includes("outputs") ? outputsOf(c, rows) : undefined;
     if (learned !== undefined) {
       backend.kvFilterObserveBatch(
         batch.states,

@@ -1,31 +1,32 @@
 /**
- * The method: anchors, similarity, fusion, thresholds, layer plan, and the learned rule. No model is needed here.
+ * The recurrence: anchors, similarity, thresholds and the layer plan. It scores tokens by the rule that it is given, and
+ * needs no model.
  * @module
  */
 export {
-  type Absorb,
-  ABSORBS,
-  type Anchor,
-  ANCHORS,
   cloneLayerState,
+  codeOf,
   createLayerState,
   createScanOutput,
-  FEATURE_GROUPS,
-  type FeatureGroup,
   type FilterObserve,
   type FilterScan,
-  FUSION_RULES,
-  type FusionRule,
   type LayerSpec,
   type LayerState,
   type ScanInput,
   type ScanOutput,
+} from "./layer.ts";
+export * from "./option.ts";
+export * from "./options.ts";
+export type { Reads, Rule, RuleMemory, RuleToken, Scorer } from "./rule.ts";
+export { observeLayer, scanLayer } from "./scan.ts";
+export { planLayers, type PlannedLayer, type PlanOptions } from "./schedule.ts";
+export type { Moments } from "./similarity.ts";
+export * from "./sequence.ts";
+export {
+  chooseHighest,
+  POLICIES,
+  type Policy,
+  type Threshold,
   THRESHOLD_POLICIES,
   type ThresholdPolicy,
-} from "./layer.ts";
-export { observeLayer } from "./learned.ts";
-export * from "./options.ts";
-export { scanLayer } from "./scan.ts";
-export { planLayers, type PlannedLayer } from "./schedule.ts";
-export { chooseHighest } from "./threshold.ts";
-export * from "./token_filter.ts";
+} from "./threshold.ts";

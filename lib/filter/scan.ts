@@ -5,28 +5,27 @@
 import { fromBf16, fromF16 } from "../half.ts";
 import { countOf, expectTensor, f32Data, hostData, type Tensor } from "../tensor.ts";
 import { absorb, decayOf } from "./anchor.ts";
-import { FUSION } from "./fusion.ts";
 import {
+  type FilterObserve,
   type FilterScan,
-  hasFeature,
   type LayerSpec,
   type LayerState,
   type ScanInput,
   type ScanOutput,
   SLOT,
 } from "./layer.ts";
-import { fitIfComplete, type LearnedRows, Learner, roomInBlock } from "./learned.ts";
-import { cosines, mean, type Moments, variance } from "./similarity.ts";
-import { chooseHighest, firstDecided, openThreshold } from "./threshold.ts";
+import { RowToken, type RuleToken, type TokenRows } from "./rule.ts";
+import { cosines, mean, variance } from "./similarity.ts";
+import { chooseHighest, firstDecided, policyOf } from "./threshold.ts";
 
 /**
- * Decides tokens in order; see {@linkcode FilterScan} and method.md for what each step means. Per token: cosines
- * with the anchors, their moments, the fused score, the threshold, then the anchors and the threshold move on.
+ * Decides tokens in order; see {@linkcode FilterScan}. Per token: cosines with the anchors, their moments, the rule's
+ * score, the threshold, then the anchors and the threshold move on.
  *
  * @param input Tensors in this process's memory; `keys` and `values` of f32, f16 or bf16.
  * @throws {TypeError} If a tensor is of another type, keys and values are not alike, or one is on a device.
  * @throws {RangeError} If shapes do not fit, an input is not finite (the tokens before it are then taken), `topk`
- * does not start a sequence, or `learned` has outcomes to observe first.
+ * does not start a sequence, or a rule that learns has outcomes to observe first.
  *
  * @example
  * ```ts
@@ -42,35 +41,32 @@ import { chooseHighest, firstDecided, openThreshold } from "./threshold.ts";
  */
 export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, output): number => {
   checkScan(spec, state, input, start, count, output);
-  const taken = spec.fusion === "learned" ? Math.min(count, roomInBlock(spec, state)) : count;
-  const { numbers } = state;
+  const { rule } = spec, { memory } = rule, { numbers } = state;
+  const taken = memory === undefined ? count : Math.min(count, memory.room(spec, state));
   const size = spec.numKvHeads * spec.headDim, end = start + taken;
   const keys = readFloats(input.keys, size, start, end), values = readFloats(input.values, size, start, end);
-  const learner = spec.fusion === "learned"
-    ? new Learner(spec, state, learnedRows(spec, input, keys, values))
-    : undefined;
-  const threshold = openThreshold(spec, state);
-  const looksAhead = spec.threshold === "topk"; // no token is skipped, and all are absorbed, until all are scored
+  const rows = readableRows(spec, input, { key: keys, value: values });
+  const scorer = memory?.open(spec, state), own = spec as never;
+  const policy = policyOf(spec), threshold = policy.open(spec, state);
   const heads = new Float64Array(spec.numKvHeads);
-  const moments: Moments = { muK: 0, varK: 0, muV: 0, varV: 0 };
 
   for (let row = start; row < end; row++) {
     const t = numbers[SLOT.seen]!, at = row * size;
-    if (t > 0) {
-      measure(moments, heads, state, keys, values, at);
-    }
-    expectFinite(spec, t, t > 0 ? moments.muK + moments.muV : sum(keys, at, size) + sum(values, at, size));
-    const score = scoreOf(spec, learner, moments, row, t);
+    const token = new RowToken(spec, t, rows, row);
+    if (t > 0) measure(token, heads, state, keys, values, at);
+    expectFinite(spec, t, t > 0 ? token.muK + token.muV : sum(keys, at, size) + sum(values, at, size));
+    const raw = scorer === undefined ? rule.score!(token, own) : scorer.score(token);
+    const score = spec.invert ? -raw : raw;
     const theta = threshold.next();
     const decided = t >= firstDecided(spec.warmup);
     const skip = decided && score > theta;
 
-    record(spec, output, row, t > 0 ? moments : undefined, score, skip, theta);
+    record(output, row, token, score, skip, theta, rule.keyWeight?.(token, own) ?? NaN);
     numbers[SLOT.seen] = t + 1;
     if (decided) numbers[SLOT.decided]! += 1;
     if (skip) numbers[SLOT.skipped]! += 1;
     if (!Number.isNaN(score)) threshold.push(score);
-    learner?.settle(skip);
+    scorer?.settle(skip);
     if (spec.absorb === "all" || !skip) {
       const decay = decayOf(spec, numbers[SLOT.absorbed]!);
       absorb(state.anchorK, keys, at, decay);
@@ -79,18 +75,27 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
     }
   }
 
-  if (looksAhead) {
+  if (policy.whole) { // No token was skipped, and all were absorbed, until all are scored.
     const keep = chooseHighest(output.redundancy.subarray(start, end), spec.skipRatio, spec.warmup);
     output.keep.set(keep, start);
     numbers[SLOT.skipped] = keep.reduce((skipped, kept) => skipped + 1 - kept, 0);
   }
-  if (learner !== undefined) fitIfComplete(spec, state);
+  scorer?.close();
   return taken;
+};
+
+/** Takes in outcomes; see {@linkcode FilterObserve}. */
+export const observeLayer: FilterObserve = (spec, state, y) => {
+  const { layer, rule: { name, memory } } = spec;
+  if (memory === undefined) {
+    throw new RangeError(`Cannot observe layer ${layer}: found the rule "${name}", expected one that learns`);
+  }
+  memory.observe(spec, state, y);
 };
 
 /** Moments of the token at offset `at`; `heads` is scratch for one cosine a head. */
 function measure(
-  moments: Moments,
+  token: RowToken,
   heads: Float64Array,
   { anchorK, anchorV }: LayerState,
   keys: Float32Array,
@@ -98,45 +103,31 @@ function measure(
   at: number,
 ): void {
   cosines(keys, at, anchorK, heads);
-  moments.muK = mean(heads);
-  moments.varK = variance(heads, moments.muK);
+  token.muK = mean(heads);
+  token.varK = variance(heads, token.muK);
   cosines(values, at, anchorV, heads);
-  moments.muV = mean(heads);
-  moments.varV = variance(heads, moments.muV);
+  token.muV = mean(heads);
+  token.varV = variance(heads, token.muV);
 }
 
-/** Redundancy S of a token; NaN where it has none. */
-function scoreOf(
-  spec: LayerSpec,
-  learner: Learner | undefined,
-  moments: Moments,
-  row: number,
-  t: number,
-): number {
-  let score = NaN;
-  if (learner !== undefined) score = learner.score(row, moments);
-  else if (spec.fusion !== "learned" && t > 0) score = FUSION[spec.fusion].score(moments, spec, t);
-  return spec.invert ? -score : score;
-}
-
-/** Writes one row of the output; no moments = the first token of a sequence. */
+/** Writes one row of the output. */
 function record(
-  spec: LayerSpec,
   output: ScanOutput,
   row: number,
-  moments: Moments | undefined,
+  { muK, varK, muV, varV }: RuleToken,
   score: number,
   skip: boolean,
   theta: number,
+  wK: number,
 ): void {
   output.redundancy[row] = score;
   output.keep[row] = skip ? 0 : 1;
   output.threshold[row] = theta;
-  output.muK[row] = moments?.muK ?? NaN;
-  output.varK[row] = moments?.varK ?? NaN;
-  output.muV[row] = moments?.muV ?? NaN;
-  output.varV[row] = moments?.varV ?? NaN;
-  output.wK[row] = spec.fusion === "learned" ? NaN : FUSION[spec.fusion].keyWeight(moments, spec);
+  output.muK[row] = muK;
+  output.varK[row] = varK;
+  output.muV[row] = muV;
+  output.varV[row] = varV;
+  output.wK[row] = wK;
 }
 
 /** Values of a tensor of rows as float32; rows outside [start, end) may be left out (zeros). */
@@ -149,21 +140,17 @@ function readFloats(tensor: Tensor, size: number, start: number, end: number): F
   return out;
 }
 
-function learnedRows(
-  spec: LayerSpec,
+/** The rows that the rule says it reads. */
+function readableRows(
+  { reads, numKvHeads, headDim }: LayerSpec,
   input: ScanInput<Tensor>,
-  keys: Float32Array,
-  values: Float32Array,
-): LearnedRows {
-  const queries = hasFeature(spec, "query") ? input.queries : undefined;
-  return {
-    keys,
-    values,
-    residual: f32Data(input.residual!),
-    normed: f32Data(input.normed!),
-    queries: queries && f32Data(queries),
-    queriesSize: queries === undefined ? 0 : queries.shape[1]!,
-  };
+  own: { readonly key: Float32Array; readonly value: Float32Array },
+): { readonly [name: string]: TokenRows } {
+  return Object.fromEntries(reads.flatMap((name): [string, TokenRows][] => {
+    if (name === "key" || name === "value") return [[name, { data: own[name], width: numKvHeads * headDim }]];
+    if (name === "similarity" || name === "outputs") return [];
+    return [[name, { data: f32Data(input[name]!), width: input[name]!.shape[1]! }]];
+  }));
 }
 
 function sum(x: Float32Array, from: number, size: number): number {
@@ -192,10 +179,20 @@ function checkScan(
   const rows = input.keys.shape[0] ?? 0;
   expectTensor("keys", input.keys, ["f32", "f16", "bf16"], [rows, spec.numKvHeads, spec.headDim]);
   expectTensor("values", input.values, input.keys.dtype, [rows, spec.numKvHeads, spec.headDim]);
-  if (spec.fusion === "learned") {
-    checkFeature("residual", input.residual, [rows, spec.hiddenSize]);
-    checkFeature("normed", input.normed, [rows, spec.hiddenSize]);
-    if (hasFeature(spec, "query")) checkFeature("queries", input.queries, [rows, -1]);
+  for (
+    const [name, width] of [["residual", spec.hiddenSize], ["normed", spec.hiddenSize], [
+      "queries",
+      -1,
+    ]] as const
+  ) {
+    if (!spec.reads.includes(name)) continue;
+    const tensor = input[name];
+    if (tensor === undefined || countOf(tensor.shape) === 0) {
+      throw new TypeError(
+        `Cannot use the rule "${spec.rule.name}": found no "${name}", expected a tensor of f32`,
+      );
+    }
+    expectTensor(name, tensor, "f32", [rows, width]);
   }
   const room = Math.min(rows, output.keep.length);
   if (
@@ -207,18 +204,11 @@ function checkScan(
       }) of layer ${spec.layer}: expected at least one of [0, ${room})`,
     );
   }
-  if (spec.threshold === "topk" && state.numbers[SLOT.seen]! > 0) {
+  if (policyOf(spec).whole && state.numbers[SLOT.seen]! > 0) {
     throw new RangeError(
       `Cannot scan layer ${spec.layer}: found ${
         state.numbers[SLOT.seen]
-      } tokens before, expected none, since "topk" looks at a whole sequence at once`,
+      } tokens before, expected none, since "${spec.threshold}" looks at a whole sequence at once`,
     );
   }
-}
-
-function checkFeature(name: string, tensor: Tensor | undefined, shape: readonly number[]): void {
-  if (tensor === undefined || countOf(tensor.shape) === 0) {
-    throw new TypeError(`Cannot use the rule "learned": found no "${name}", expected a tensor of f32`);
-  }
-  expectTensor(name, tensor, "f32", shape);
 }

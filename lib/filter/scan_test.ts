@@ -1,17 +1,16 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toBf16, toF16 } from "../half.ts";
 import { type HostTensor, hostTensor, rowsOf } from "../tensor.ts";
+import { RULES } from "../methods/list.ts";
 import {
   createLayerState,
   createScanOutput,
-  FUSION_RULES,
   type LayerSpec,
   type LayerState,
   type ScanOutput,
   SLOT,
 } from "./layer.ts";
-import { observeLayer } from "./learned.ts";
-import { scanLayer } from "./scan.ts";
+import { observeLayer, scanLayer } from "./scan.ts";
 import { drawSpec, makeSpec, makeStream, type Stream, uniform } from "./testing.ts";
 
 function streamFor(spec: LayerSpec, seed: number, count: number, drift = 1, noise = 1): Stream {
@@ -35,7 +34,7 @@ function runInPieces(spec: LayerSpec, stream: Stream, ends: readonly number[]): 
     const rows = createScanOutput(end - at);
     for (let start = 0; start < end - at;) {
       const taken = scanLayer(spec, state, input, start, end - at - start, rows);
-      if (spec.fusion === "learned") {
+      if (spec.reads.includes("outputs")) {
         const y: number[] = [];
         for (let row = start; row < start + taken; row++) {
           if (rows.keep[row] === 0) continue;
@@ -109,7 +108,7 @@ Deno.test("scanLayer() decides the same however a sequence is cut, for 200 rando
   const seen = new Set<string>();
   let cases = 0;
   for (let i = 0; cases < 200; i++) {
-    const spec = drawSpec(next, FUSION_RULES[i % FUSION_RULES.length]);
+    const spec = drawSpec(next, RULES[i % RULES.length]!.name);
     if (spec.threshold === "topk") continue;
     const count = 40 + Math.floor(next() * 120);
     const stream = streamFor(spec, i, count);
@@ -126,7 +125,7 @@ Deno.test("scanLayer() decides the same however a sequence is cut, for 200 rando
 Deno.test("scanLayer() does not let a late token change an earlier decision", () => {
   const next = uniform(5);
   for (let i = 0; i < 60; i++) {
-    const spec = { ...drawSpec(next, FUSION_RULES[i % FUSION_RULES.length]), headDim: 5 };
+    const spec = { ...drawSpec(next, RULES[i % RULES.length]!.name), headDim: 5 };
     if (spec.threshold === "topk") continue;
     const stream = streamFor(spec, i, 100), changed = streamFor(spec, i, 100);
     const at = 70;
@@ -142,7 +141,7 @@ Deno.test("scanLayer() does not let a late token change an earlier decision", ()
 });
 
 Deno.test("scanLayer() keeps the warm-up and, at ratio 0, everything", () => {
-  for (const rule of FUSION_RULES) {
+  for (const { name: rule } of RULES) {
     for (const threshold of ["budget", "window", "robbins-monro", "topk"] as const) {
       if (rule === "learned" && threshold !== "budget" && threshold !== "window") continue;
       const spec = makeSpec({ fusion: rule, threshold, warmup: 20, skipRatio: 0.6 });
@@ -157,7 +156,7 @@ Deno.test("scanLayer() keeps the warm-up and, at ratio 0, everything", () => {
 });
 
 Deno.test("scanLayer() skips nothing in a text no longer than the warm-up", () => {
-  for (const rule of FUSION_RULES) {
+  for (const { name: rule } of RULES) {
     const spec = makeSpec({ fusion: rule });
     const [output, state] = runInPieces(spec, streamFor(spec, 1, 32), [32]);
     assertEquals(output.keep, new Uint8Array(32).fill(1));

@@ -1,5 +1,6 @@
 /** The layer plan: which layers are filtered, and how much of each is to be skipped. */
-import type { ResolvedOptions } from "./options.ts";
+import type { FilterOptions } from "./options.ts";
+import { policyOf } from "./threshold.ts";
 
 /** One filtered layer. */
 export interface PlannedLayer {
@@ -8,6 +9,12 @@ export interface PlannedLayer {
   /** Share of its tokens to skip after warm-up, in [0, 1]. */
   readonly skipRatio: number;
 }
+
+/** The options that a plan depends on. */
+export type PlanOptions = Pick<
+  FilterOptions,
+  "schedule" | "skipRatios" | "tail" | "slope" | "pruneRatio" | "threshold"
+>;
 
 /** Products of decimal fractions and small integers are off by rounding, never by this much. */
 const ROUNDING = 1e-9;
@@ -26,7 +33,7 @@ export function countFiltered(tail: number, numLayers: number): number {
  * The filtered layers, ascending. `uniform`: p*L/F each; `ramp`: m*(1 + slope*(2*i/(F-1) - 1)) with m = p*L/F;
  * `explicit`: as listed, 0 = not filtered. L = layers, F = filtered layers, p = pruneRatio.
  *
- * The policy `fixed` asks for no ratio: what would be above 1 is 1 there.
+ * A policy that aims at no ratio (`fixed`) has 1 where it would be above.
  *
  * @throws {RangeError} If a layer needs a skip ratio above 1, or the list's length is not L.
  *
@@ -37,7 +44,7 @@ export function countFiltered(tail: number, numLayers: number): number {
  * console.assert(plan.length === 4 && plan[0]!.layer === 4 && plan[0]!.skipRatio === 0.75);
  * ```
  */
-export function planLayers(numLayers: number, options: ResolvedOptions): PlannedLayer[] {
+export function planLayers(numLayers: number, options: PlanOptions): PlannedLayer[] {
   if (options.schedule === "explicit") return planExplicit(numLayers, options.skipRatios!);
   const count = countFiltered(options.tail, numLayers);
   const rise = options.schedule === "ramp" && count > 1 ? options.slope : 0;
@@ -47,10 +54,26 @@ export function planLayers(numLayers: number, options: ResolvedOptions): Planned
     return { layer: numLayers - count + i, skipRatio };
   });
   const highest = plan[count - 1]!;
-  if (options.threshold !== "fixed" && highest.skipRatio > 1 + ROUNDING) {
+  if (policyOf(options).aims && highest.skipRatio > 1 + ROUNDING) {
     throw unreachable(numLayers, options, highest);
   }
   return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
+}
+
+/**
+ * Checks an `explicit` schedule as far as that can be done without a model.
+ *
+ * @throws {RangeError} If it has no list, or a ratio is out of range.
+ */
+export function checkRatios({ schedule, skipRatios }: Pick<PlanOptions, "schedule" | "skipRatios">): void {
+  const refuse = (found: string, expected: string) => {
+    throw new RangeError(`Cannot use option "skipRatios": found ${found}, expected ${expected}`);
+  };
+  if (schedule === "explicit" && skipRatios === undefined) {
+    refuse("undefined", "one number a layer, since the schedule is explicit");
+  }
+  const layer = skipRatios?.findIndex((ratio) => !(ratio >= 0 && ratio <= 1)) ?? -1;
+  if (layer >= 0) refuse(`${skipRatios![layer]} for layer ${layer}`, "a number in [0, 1]");
 }
 
 function planExplicit(numLayers: number, skipRatios: readonly number[]): PlannedLayer[] {
@@ -63,7 +86,7 @@ function planExplicit(numLayers: number, skipRatios: readonly number[]): Planned
 }
 
 /** The error for a plan that asks too much, with the nearest plans that do not. */
-function unreachable(numLayers: number, options: ResolvedOptions, highest: PlannedLayer): RangeError {
+function unreachable(numLayers: number, options: PlanOptions, highest: PlannedLayer): RangeError {
   const { pruneRatio, schedule, slope, tail } = options;
   const steepest = (count: number) => schedule === "ramp" && count > 1 ? 1 + slope : 1;
   const fits = (count: number) => pruneRatio * numLayers / count * steepest(count) <= 1 + ROUNDING;

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { resolveOptions, type TokenFilterOptions } from "./options.ts";
+import { resolveOptions, type TokenFilterOptions } from "../methods/options.ts";
 import { countFiltered, planLayers } from "./schedule.ts";
 
 const plan = (numLayers: number, options: TokenFilterOptions) =>

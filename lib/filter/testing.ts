@@ -1,14 +1,10 @@
 /** Synthetic streams and random specifications for tests; the same on every run. */
 import { type HostTensor, hostTensor } from "../tensor.ts";
-import {
-  ABSORBS,
-  ANCHORS,
-  FEATURE_GROUPS,
-  FUSION_RULES,
-  type FusionRule,
-  type LayerSpec,
-  THRESHOLD_POLICIES,
-} from "./layer.ts";
+import { type OwnOptions, type RuleName, RULES } from "../methods/list.ts";
+import { OPTIONS, readsOf, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
+import type { LayerSpec } from "./layer.ts";
+import type { Packed } from "./option.ts";
+import { FILTER_OPTIONS } from "./options.ts";
 
 /** Uniform numbers in [0, 1): mulberry32. */
 export function uniform(seed: number): () => number {
@@ -77,42 +73,35 @@ export function makeStream(seed: number, options: StreamOptions): Stream {
   return { keys, values, residual, normed, queries, outputNorms, residualNorms };
 }
 
-/** A specification for tests, with the toolkit's defaults. */
-export function makeSpec(options: Partial<LayerSpec> = {}): LayerSpec {
+/** A specification with all options of all rules. */
+export type TestSpec = LayerSpec & Packed<OwnOptions> & { readonly fusion: RuleName };
+
+/** A specification for tests, with the toolkit's defaults but for few projections. */
+export function makeSpec(options: Partial<Omit<TestSpec, "rule" | "reads">> = {}): TestSpec {
+  const { fusion = "variance", features = 7 } = options, rule = RULES.find(({ name }) => name === fusion)!;
+  const { names } = OPTIONS.features as { readonly names: ResolvedOptions["features"] };
+  const asked = { ...resolveOptions(), features: names.filter((_, i) => (features >> i) & 1) };
   return {
+    ...asked,
     layer: 0,
     numKvHeads: 2,
     headDim: 4,
     hiddenSize: 12,
     skipRatio: 0.5,
-    fusion: "variance",
-    invert: false,
-    tau: 1,
-    lambda: 0,
-    eps: 1e-6,
-    alpha: 0.5,
-    anchor: "ema",
-    gamma: 0.9,
-    absorb: "all",
-    warmup: 32,
-    threshold: "budget",
-    window: 256,
-    theta: 0,
-    eta: 0.1,
-    seed: 0n,
     chunk: 0,
-    block: 32,
-    ridge: 1,
     projections: 4,
-    features: 7,
     ...options,
+    features,
+    fusion,
+    rule,
+    reads: readsOf(rule, asked),
   };
 }
 
 /** A specification drawn at random, of a given rule or of any; always one that the method defines. */
-export function drawSpec(next: () => number, rule?: FusionRule): LayerSpec {
+export function drawSpec(next: () => number, rule?: RuleName): TestSpec {
   const pick = <T>(choices: readonly T[]): T => choices[Math.floor(next() * choices.length)]!;
-  const fusion = rule ?? pick(FUSION_RULES);
+  const fusion = rule ?? pick(RULES).name;
   const learned = fusion === "learned";
   return makeSpec({
     fusion,
@@ -124,11 +113,11 @@ export function drawSpec(next: () => number, rule?: FusionRule): LayerSpec {
     tau: pick([0, 0.5, 1, 4, 64]),
     lambda: pick([0, 0, 0.5, 2]),
     alpha: next(),
-    anchor: pick(ANCHORS),
+    anchor: pick(FILTER_OPTIONS.anchor.names),
     gamma: pick([0, 0.5, 0.9, 0.99]),
-    absorb: learned ? "all" : pick(ABSORBS),
+    absorb: learned ? "all" : pick(FILTER_OPTIONS.absorb.names),
     warmup: learned ? pick([8, 12, 32, 40]) : pick([0, 1, 2, 8, 32]),
-    threshold: learned ? pick(["budget", "window"] as const) : pick(THRESHOLD_POLICIES),
+    threshold: learned ? pick(["budget", "window"] as const) : pick(FILTER_OPTIONS.threshold.names),
     window: pick([1, 2, 16, 64, 256]),
     theta: next() - 0.25,
     eta: pick([0.01, 0.1, 1]),
@@ -137,6 +126,6 @@ export function drawSpec(next: () => number, rule?: FusionRule): LayerSpec {
     block: pick([1, 5, 16, 32]),
     ridge: pick([0.1, 1, 10]),
     projections: pick([0, 1, 4]),
-    features: 1 + Math.floor(next() * (2 ** FEATURE_GROUPS.length - 1)),
+    features: 1 + Math.floor(next() * 15),
   });
 }

@@ -1,6 +1,7 @@
-/** Thresholds: from which score on a token is skipped. Definitions: {@linkcode ThresholdPolicy} and method.md. */
-import { type LayerSpec, type LayerState, SLOT, type ThresholdPolicy } from "./layer.ts";
+/** Thresholds: from which score on a token is skipped. A policy is one row of {@linkcode POLICIES}. */
+import type { LayerSpec, LayerState } from "./layer.ts";
 import { mean, variance } from "./similarity.ts";
+import { SLOT } from "./slots.ts";
 
 /** Tokens by which `budget` is paid back: a surplus of one skip moves the aimed ratio by 1/16. */
 const BUDGET_HORIZON = 16;
@@ -95,29 +96,49 @@ export interface Threshold {
   push(score: number): void;
 }
 
+/** How the threshold of a token comes about. */
+export interface Policy {
+  /** Whether it aims at the asked ratio. */
+  readonly aims: boolean;
+  /** Whether it looks ahead: it decides a whole sequence at once, and its anchors absorb all tokens. */
+  readonly whole?: true;
+  /** Scores that it looks back on: the length of the state's ring. */
+  capacity(spec: LayerSpec): number;
+  /** Puts it to work on a state, for one run of tokens. */
+  open(spec: LayerSpec, state: LayerState): Threshold;
+}
+
 /** The (1 - ratio) quantile of a window; none where the ratio is 0 or no score is there yet. */
 function upperQuantile(window: ScoreWindow, ratio: number): number {
   return ratio === 0 || window.size === 0 ? NaN : window.quantile(1 - ratio);
 }
 
-/** `budget` and `window`: a quantile of the last scores. */
-function windowed(state: LayerState, ratio: () => number): Threshold {
-  const window = new ScoreWindow(state);
+/** A quantile of the last scores. */
+function windowed(ratio: (spec: LayerSpec, numbers: Float64Array) => number): Policy {
   return {
-    next: () => upperQuantile(window, ratio()),
-    push: (score) => window.push(score),
+    aims: true,
+    capacity: ({ window }) => window,
+    open(spec, state) {
+      const window = new ScoreWindow(state);
+      return {
+        next: () => upperQuantile(window, ratio(spec, state.numbers)),
+        push: (score) => window.push(score),
+      };
+    },
   };
 }
 
-/** The policies. `topk` has no threshold: {@linkcode chooseHighest} decides when all scores are known. */
-const POLICIES: { readonly [P in ThresholdPolicy]: (spec: LayerSpec, state: LayerState) => Threshold } = {
-  budget: (spec, state) =>
-    windowed(state, () => {
-      const owed = spec.skipRatio * state.numbers[SLOT.decided]! - state.numbers[SLOT.skipped]!;
-      return Math.min(1, Math.max(0, spec.skipRatio + owed / BUDGET_HORIZON));
-    }),
-  window: (spec, state) => windowed(state, () => spec.skipRatio),
-  "robbins-monro": (spec, state) => {
+const budget: Policy = windowed(({ skipRatio }, numbers) => {
+  const owed = skipRatio * numbers[SLOT.decided]! - numbers[SLOT.skipped]!;
+  return Math.min(1, Math.max(0, skipRatio + owed / BUDGET_HORIZON));
+});
+
+const window: Policy = windowed(({ skipRatio }) => skipRatio);
+
+const robbinsMonro: Policy = {
+  aims: true,
+  capacity: ({ warmup }) => Math.max(warmup, 2),
+  open(spec, state) {
     const { numbers } = state;
     const window = new ScoreWindow(state);
     const first = Math.max(spec.warmup, 2);
@@ -144,13 +165,34 @@ const POLICIES: { readonly [P in ThresholdPolicy]: (spec: LayerSpec, state: Laye
       },
     };
   },
-  fixed: (spec) => ({ next: () => spec.theta, push: () => {} }),
-  topk: () => ({ next: () => NaN, push: () => {} }),
 };
 
-/** Puts the spec's policy to work on a state, for one run of tokens. */
-export function openThreshold(spec: LayerSpec, state: LayerState): Threshold {
-  return POLICIES[spec.threshold](spec, state);
+const fixed: Policy = {
+  aims: false,
+  capacity: () => 0,
+  open: ({ theta }) => ({ next: () => theta, push: () => {} }),
+};
+
+/** No threshold: {@linkcode chooseHighest} decides when all scores are known. */
+const topk: Policy = {
+  aims: true,
+  whole: true,
+  capacity: () => 0,
+  open: () => ({ next: () => NaN, push: () => {} }),
+};
+
+/** The policies. A policy's place is its number in the C ABI. */
+export const POLICIES = { budget, window, "robbins-monro": robbinsMonro, fixed, topk } as const;
+
+/** A policy's name. */
+export type ThresholdPolicy = keyof typeof POLICIES;
+
+/** Names of the policies. */
+export const THRESHOLD_POLICIES: readonly ThresholdPolicy[] = Object.keys(POLICIES) as ThresholdPolicy[];
+
+/** The policy of a spec. */
+export function policyOf({ threshold }: { readonly threshold: ThresholdPolicy }): Policy {
+  return POLICIES[threshold];
 }
 
 /** Index of the first token that may be skipped: the warm-up is kept, and a first token has no score. */
@@ -162,7 +204,7 @@ export function firstDecided(warmup: number): number {
  * The choice of `topk` and of the oracle over a whole sequence: of its E tokens past the warm-up the
  * min(E, floor(skipRatio * max(T - warmup, 0) + 0.5)) of highest score are skipped, ties to the earlier token.
  *
- * @param scores [T]; those of the warm-up and of the first token are not read.
+ * @param scores [T]; those of the warm-up and of the first token are not read. NaN = no score: the token is kept.
  * @returns keep, [T]: 1 = compute, 0 = skip.
  *
  * @example
@@ -179,7 +221,8 @@ export function chooseHighest(
 ): Uint8Array<ArrayBuffer> {
   const count = scores.length, first = firstDecided(warmup);
   const keep = new Uint8Array(count).fill(1);
-  const able = Array.from({ length: Math.max(count - first, 0) }, (_, i) => first + i);
+  const able = Array.from({ length: Math.max(count - first, 0) }, (_, i) => first + i)
+    .filter((t) => !Number.isNaN(scores[t]!));
   able.sort((a, b) => scores[b]! - scores[a]! || a - b);
   const skipped = Math.min(able.length, Math.floor(skipRatio * Math.max(count - warmup, 0) + 0.5));
   for (const t of able.slice(0, skipped)) keep[t] = 0;

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { createLayerState, type LayerSpec, SLOT } from "./layer.ts";
 import { makeSpec, uniform } from "./testing.ts";
-import { chooseHighest, firstDecided, openThreshold, quantile } from "./threshold.ts";
+import { chooseHighest, firstDecided, policyOf, quantile } from "./threshold.ts";
 
 Deno.test("quantile() interpolates linearly, as numpy does", () => {
   // numpy.quantile([1, 2, 4, 8], [0, 0.1, 0.25, 0.5, 0.6, 0.9, 1])
@@ -17,9 +17,9 @@ Deno.test("quantile() interpolates linearly, as numpy does", () => {
 /** Feeds scores to a policy and returns theta before each; decisions are counted as a scan would. */
 function thetas(spec: LayerSpec, scores: readonly number[], reopen = false): number[] {
   const state = createLayerState(spec), { numbers } = state;
-  let threshold = openThreshold(spec, state);
+  let threshold = policyOf(spec).open(spec, state);
   return scores.map((score, t) => {
-    if (reopen) threshold = openThreshold(spec, state);
+    if (reopen) threshold = policyOf(spec).open(spec, state);
     const theta = threshold.next();
     const decided = t >= firstDecided(spec.warmup);
     numbers[SLOT.seen] = t + 1;
@@ -67,7 +67,7 @@ Deno.test("budget aims higher while it owes skips and lower while it has too man
 Deno.test("budget keeps where it aims at 0", () => {
   const spec = makeSpec({ threshold: "budget", skipRatio: 0.1, warmup: 1 });
   const state = createLayerState(spec);
-  const threshold = openThreshold(spec, state);
+  const threshold = policyOf(spec).open(spec, state);
   threshold.push(0.5);
   state.numbers[SLOT.decided] = 10;
   state.numbers[SLOT.skipped] = 3; // owed -2: 0.1 - 2/16 < 0

@@ -3,9 +3,12 @@
  * makes of it finds the tokens whose attention does little.
  */
 import type { Environment } from "../environment.ts";
-import { FEATURE_GROUPS, hasFeature, type LayerSpec } from "../filter/layer.ts";
-import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "../filter/options.ts";
-import { TokenFilter } from "../filter/token_filter.ts";
+import { policyOf } from "../filter/threshold.ts";
+import { learned, type LearnedSpec, nameFeatures } from "../methods/learned.ts";
+import { RULES } from "../methods/list.ts";
+import type { AnyRule } from "../methods/method.ts";
+import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "../methods/options.ts";
+import { TokenFilter } from "../methods/token_filter.ts";
 import type { Model } from "../model/model.ts";
 import { drawMovingBlocks } from "../stats/bootstrap.ts";
 import type { HeadOptions, HeadReport, ViewLayer } from "./report.ts";
@@ -93,27 +96,30 @@ export class HeadCollection {
   constructor(llama: Model, ids: Int32Array, options: HeadCollectionOptions = {}) {
     const { config } = llama;
     this.#llama = llama;
-    this.options = resolveOptions(options.filter);
+    const filter = new TokenFilter(config, options.filter);
+    this.options = filter.options;
     this.context = options.context ?? 512;
     this.bootstrap = { blockSize: 64, resamples: 1000, confidence: 0.95, seed: 0, ...options.bootstrap };
-    const { warmup, absorb, threshold } = this.options;
+    const { warmup, absorb } = this.options;
     if (absorb !== "all") {
       throw new RangeError(
         `Cannot use option "absorb": found "${absorb}", expected "all", since no token is skipped`,
       );
     }
     const view = { keyState: this.options.keyState, anchor: this.options.anchor };
-    const method = new TokenFilter(config, this.options).specs;
-    const learned = listViews(view).map((other) =>
-      new TokenFilter(config, {
-        ...this.options,
-        ...other,
-        fusion: "learned",
-        invert: false,
-        threshold: threshold === "window" ? "window" : "budget",
-      }).specs
-    );
-    if (method.length === 0) {
+    const shadows = RULES.filter((rule) => !isOfMoments(rule, this.options)).map((rule) => ({
+      rule: rule.name,
+      views: listViews(view).map((other) =>
+        new TokenFilter(config, {
+          ...this.options,
+          ...other,
+          fusion: rule.name,
+          invert: false,
+          threshold: fitPolicy(rule, this.options),
+        }).specs
+      ),
+    }));
+    if (filter.specs.length === 0) {
       throw new RangeError(
         'Cannot use option "skipRatios": found 0 for every layer, expected a layer to measure',
       );
@@ -129,9 +135,13 @@ export class HeadCollection {
     }
     const count = this.chunks.length;
     this.#open = [...this.chunks.keys()];
-    this.#columns = method.map((spec, i) =>
+    this.#columns = filter.specs.map((method, i) =>
       new LayerColumns(
-        { method: spec, view, learned: learned.map((specs) => specs[i]!) },
+        {
+          method,
+          view,
+          shadows: new Map(shadows.map(({ rule, views }) => [rule, views.map((specs) => specs[i]!)])),
+        },
         count,
         count * this.context,
       )
@@ -168,13 +178,13 @@ export class HeadCollection {
   async run({ signal, onProgress }: HeadControl = {}): Promise<void> {
     const { backend, config } = this.#llama, count = this.chunks.length, work = this.#open.length;
     const ofLayer = new Map(this.#columns.map((columns) => [columns.plan.method.layer, columns]));
-    const { fusion, features, threshold } = this.options;
+    const { method, shadows } = this.#columns[0]!.plan;
     let first = 0;
     const probe = createProbe(backend, {
       layers: this.layers,
       ropeTheta: config.ropeTheta,
-      wantsQueries: features.includes("query"),
-      whole: threshold === "topk" && fusion !== "learned",
+      wantsQueries: [method, ...[...shadows.values()].flat()].some(({ reads }) => reads.includes("queries")),
+      whole: policyOf(method).whole === true,
       onRows: (rows) => ofLayer.get(rows.layer)!.take(backend, rows, first + rows.start),
     });
     while (this.#open.length > 0) {
@@ -259,7 +269,7 @@ export class HeadCollection {
         rules: withIntervals(all, this.bootstrap.confidence),
         comparisons: compareRules(all, this.bootstrap.confidence),
       },
-      learnedFeatures: nameFeatures(this.#columns[0]!.plan.learned[0]!),
+      learnedFeatures: nameFeatures(this.#columns[0]!.plan.shadows.get(learned.name)![0] as LearnedSpec),
       sample: tokenColumns(
         this.#columns,
         chooseSample(layout.tokens, context, this.#columns.length),
@@ -280,16 +290,13 @@ export class HeadCollection {
   }
 }
 
-/** Names of the features of `learned`, in their order. */
-function nameFeatures(spec: LayerSpec): string[] {
-  const names: { readonly [group: string]: readonly string[] } = {
-    similarity: ["muK", "muV", "sdK", "sdV"],
-    norm: ["ln norm(k)", "ln norm(v)", "ln norm(x)"],
-    projection: Array.from({ length: spec.projections }, (_, j) => `projection ${j}`),
-    query: ["ln norm(q)"],
-  };
-  return [
-    ...FEATURE_GROUPS.filter((group) => hasFeature(spec, group)).flatMap((group) => names[group]!),
-    "bias",
-  ];
+/** Whether a rule's scores follow from the moments alone; the others' recurrence must run beside. */
+function isOfMoments(rule: AnyRule, options: ResolvedOptions): boolean {
+  return rule.memory === undefined && readsOf(rule, options).every((what) => what === "similarity");
+}
+
+/** The policy asked for, or one that the rule takes. */
+function fitPolicy({ narrows }: AnyRule, { threshold }: ResolvedOptions): ResolvedOptions["threshold"] {
+  const taken = narrows?.threshold as { readonly names: readonly (typeof threshold)[] } | undefined;
+  return taken === undefined || taken.names.includes(threshold) ? threshold : taken.names[0]!;
 }

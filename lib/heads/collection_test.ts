@@ -1,8 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Environment } from "../environment.ts";
-import { FUSION_RULES, type FusionRule } from "../filter/layer.ts";
-import type { TokenFilterOptions } from "../filter/options.ts";
-import { TokenFilter } from "../filter/token_filter.ts";
+import { RULES } from "../methods/list.ts";
+import type { TokenFilterOptions } from "../methods/options.ts";
+import { TokenFilter } from "../methods/token_filter.ts";
 import { loadModel } from "../model/load.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { HEAD_RULES, type HeadReport } from "./report.ts";
@@ -65,11 +65,7 @@ const { report, heads } = await collect(options);
 Deno.test("HeadCollection scores as TokenFilter does on the same keys and values, in every view", () => {
   const seen = probe();
   for (const [view, { keyState, anchor }] of report.views.entries()) {
-    for (
-      const fusion of FUSION_RULES.filter((rule): rule is Exclude<FusionRule, "learned"> =>
-        rule !== "learned"
-      )
-    ) {
+    for (const { name: fusion } of RULES.filter(({ memory }) => memory === undefined)) {
       const filter = new TokenFilter(config, { ...options, fusion, keyState, anchor });
       const scores: number[] = [], sums = { muK: 0, varV: 0 };
       let count = 0;

@@ -1,20 +1,16 @@
 /** What is measured of every token in one layer of the dense stream, as columns; filled sequence by sequence. */
 import type { Backend } from "../backend.ts";
 import { absorb, decayOf } from "../filter/anchor.ts";
-import {
-  type Anchor,
-  ANCHORS,
-  createLayerState,
-  createScanOutput,
-  type LayerSpec,
-  type LayerState,
-  learnedLayout,
-} from "../filter/layer.ts";
-import { outcomeOf } from "../filter/learned.ts";
-import { KEY_STATES, type KeyState } from "../filter/options.ts";
-import { cosines, mean, type Moments, variance } from "../filter/similarity.ts";
+import { createLayerState, createScanOutput, type LayerSpec, type LayerState } from "../filter/layer.ts";
+import { type Anchor, FILTER_OPTIONS, type KeyState } from "../filter/options.ts";
+import { outcomeOf, RowToken, type RuleToken } from "../filter/rule.ts";
+import { type FilterBackend, filterOps } from "../filter/sequence.ts";
+import { cosines, mean, variance } from "../filter/similarity.ts";
+import { learned, learnedLayout } from "../methods/learned.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import type { ProbedRows } from "./probe.ts";
+
+const ANCHORS = FILTER_OPTIONS.anchor.names, KEY_STATES = FILTER_OPTIONS.keyState.names;
 
 /** Which keys, and which anchors. */
 export interface ViewKey {
@@ -84,7 +80,7 @@ export class SideColumns {
   }
 }
 
-/** A rule's recurrence over the dense stream: it decides, and hears outcomes of what it would keep, but nothing is skipped. */
+/** A rule's recurrence over the dense stream: it decides, and is told outcomes of what it would keep, but nothing is skipped. */
 class ShadowFilter {
   readonly redundancy: Float64Array<ArrayBuffer>;
   readonly threshold: Float64Array<ArrayBuffer>;
@@ -104,7 +100,7 @@ class ShadowFilter {
     this.threshold = new Float64Array(tokens).fill(NaN);
     this.wK = new Float64Array(tokens).fill(NaN);
     this.keep = new Uint8Array(tokens).fill(1);
-    this.#weights = new Float64Array(spec.fusion === "learned" ? chunks * learnedLayout(spec).F : 0);
+    this.#weights = new Float64Array(isLearned(spec) ? chunks * learnedLayout(spec).F : 0);
   }
 
   /** All that is measured. */
@@ -126,20 +122,21 @@ class ShadowFilter {
     this.#state = createLayerState(this.#spec);
   }
 
-  take(backend: Backend, rows: ProbedRows, at: number): void {
+  take(backend: FilterBackend, rows: ProbedRows, at: number): void {
     const { count, values, residual, normed, queries, outputNorms, residualNorms } = rows;
-    // The signs of `learned` are cached by specification; only `random` reads the chunk.
-    const spec = this.#spec.fusion === "random" ? { ...this.#spec, chunk: this.#chunk } : this.#spec;
+    const { rule, reads } = this.#spec, { scan, observe } = filterOps(rule, backend);
+    // What a rule remembers may be cached by specification; a function of the token may read the chunk.
+    const spec = rule.memory === undefined ? { ...this.#spec, chunk: this.#chunk } : this.#spec;
     const state = this.#state!, output = createScanOutput(count);
     const input = { keys: rows.keys[this.keyState], values, residual, normed, ...(queries && { queries }) };
     for (let start = 0; start < count;) {
-      const end = start + backend.kvFilterScan(spec, state, input, start, count - start, output);
-      if (spec.fusion === "learned") {
+      const end = start + scan(spec, state, input, start, count - start, output);
+      if (reads.includes("outputs")) {
         const y: number[] = [];
         for (let row = start; row < end; row++) {
           if (output.keep[row]) y.push(outcomeOf(outputNorms[row]!, residualNorms[row]!));
         }
-        backend.kvFilterObserve(spec, state, Float64Array.from(y));
+        observe(spec, state, Float64Array.from(y));
       }
       start = end;
     }
@@ -151,11 +148,13 @@ class ShadowFilter {
 
   /** Ends a sequence. */
   end(): void {
-    if (this.#spec.fusion !== "learned") return;
+    if (!isLearned(this.#spec)) return;
     const { w, F } = learnedLayout(this.#spec), { learned } = this.#state!;
     this.#weights.set(learned.subarray(w, w + F), this.#chunk * F);
   }
 }
+
+const isLearned = ({ rule }: LayerSpec) => rule.name === learned.name;
 
 /** How one layer is to be measured. */
 export interface LayerPlan {
@@ -163,8 +162,8 @@ export interface LayerPlan {
   readonly method: LayerSpec;
   /** The method's own view. */
   readonly view: ViewKey;
-  /** The `learned` rule in each view, in the order of `listViews(view)`. */
-  readonly learned: readonly LayerSpec[];
+  /** By rule: those that are no functions of the moments, in each view, in the order of `listViews(view)`. */
+  readonly shadows: ReadonlyMap<string, readonly LayerSpec[]>;
 }
 
 /** All columns of one layer. */
@@ -174,16 +173,19 @@ export class LayerColumns {
   readonly r: Float64Array<ArrayBuffer>;
   /** The method's own decisions. */
   readonly method: ShadowFilter;
-  /** The `learned` rule, in the order of `listViews`. */
-  readonly learned: readonly ShadowFilter[];
+  /** By rule: those that are no functions of the moments, in the order of `listViews`. */
+  readonly shadows: ReadonlyMap<string, readonly ShadowFilter[]>;
   readonly #sides: ReadonlyMap<string, SideColumns>;
+  readonly #filters: readonly ShadowFilter[];
 
   constructor(plan: LayerPlan, chunks: number, tokens: number) {
     this.plan = plan;
     this.r = new Float64Array(tokens);
     this.method = new ShadowFilter(plan.method, plan.view.keyState, chunks, tokens);
     const views = listViews(plan.view);
-    this.learned = plan.learned.map((spec, i) => new ShadowFilter(spec, views[i]!.keyState, chunks, tokens));
+    const shadow = (spec: LayerSpec, i: number) => new ShadowFilter(spec, views[i]!.keyState, chunks, tokens);
+    this.shadows = new Map([...plan.shadows].map(([rule, specs]) => [rule, specs.map(shadow)]));
+    this.#filters = [this.method, ...[...this.shadows.values()].flat()];
     const side = (source: KeyState | "values", anchor: Anchor) =>
       [`${source} ${anchor}`, new SideColumns({ ...plan.method, anchor }, tokens)] as const;
     this.#sides = new Map(
@@ -195,7 +197,7 @@ export class LayerColumns {
   get columns(): readonly Column[] {
     return [
       this.r,
-      ...[this.method, ...this.learned, ...this.#sides.values()].flatMap(({ columns }) => columns),
+      ...[...this.#filters, ...this.#sides.values()].flatMap(({ columns }) => columns),
     ];
   }
 
@@ -209,22 +211,24 @@ export class LayerColumns {
     return this.#sides.get(`values ${anchor}`)!;
   }
 
-  /** Moments of each token in a view, [N]; undefined for the first of a sequence. */
-  moments(view: ViewKey): (Moments | undefined)[] {
-    const keys = this.keys(view), values = this.values(view);
-    return Array.from(keys.mu, (muK, token) =>
-      Number.isNaN(muK) ? undefined : {
+  /** Each token as a rule sees it in a view, [N], but for its rows. @param context Tokens a sequence. */
+  tokens(view: ViewKey, context: number): RuleToken[] {
+    const keys = this.keys(view), values = this.values(view), { layer } = this.plan.method;
+    return Array.from(keys.mu, (muK, at) => {
+      const token = new RowToken({ layer, chunk: Math.floor(at / context) }, at % context);
+      return Object.assign(token, {
         muK,
-        varK: keys.variance[token]!,
-        muV: values.mu[token]!,
-        varV: values.variance[token]!,
+        varK: keys.variance[at]!,
+        muV: values.mu[at]!,
+        varV: values.variance[at]!,
       });
+    });
   }
 
   /** Begins a sequence, the chunk of that index. */
   restart(chunk: number): void {
     this.#sides.forEach((side) => side.restart());
-    [this.method, ...this.learned].forEach((filter) => filter.restart(chunk));
+    this.#filters.forEach((filter) => filter.restart(chunk));
   }
 
   /**
@@ -247,11 +251,11 @@ export class LayerColumns {
       const x = numbers(source === "values" ? rows.values : rows.keys[source]);
       for (const anchor of ANCHORS) this.#sides.get(`${source} ${anchor}`)!.take(x, rows.count, at);
     }
-    for (const filter of [this.method, ...this.learned]) filter.take(backend, rows, at);
+    for (const filter of this.#filters) filter.take(backend, rows, at);
   }
 
   /** Ends the sequence. */
   end(): void {
-    [this.method, ...this.learned].forEach((filter) => filter.end());
+    this.#filters.forEach((filter) => filter.end());
   }
 }

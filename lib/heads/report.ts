@@ -7,15 +7,18 @@
  * x = the residual stream before it; small r = the attention did little. The oracle is r itself.
  */
 import type { Environment } from "../environment.ts";
-import { type Anchor, FUSION_RULES, type FusionRule } from "../filter/layer.ts";
-import type { KeyState } from "../filter/options.ts";
+import type { Anchor, KeyState } from "../filter/options.ts";
+import { type RuleName, RULES } from "../methods/list.ts";
 import type { Interval } from "../stats/bootstrap.ts";
 import type { Distribution } from "../stats/distribution.ts";
 
-/** Rules that are compared: every fusion rule, and `variance` with its sign turned. */
-export const HEAD_RULES = [...FUSION_RULES, "variance inverted"] as const;
 /** A rule in the report. */
-export type HeadRule = FusionRule | "variance inverted";
+export type HeadRule = RuleName | `${RuleName} inverted`;
+/** Rules that are compared: every rule, and the inverses that serve as controls. */
+export const HEAD_RULES: readonly HeadRule[] = [
+  ...RULES.map(({ name }) => name),
+  ...RULES.filter(({ inverted }) => inverted).map(({ name }) => `${name} inverted` as const),
+];
 
 /** False positive rates at which {@linkcode RuleQuality.roc} is given: 0, 1/32, …, 1. */
 export const ROC_GRID: readonly number[] = Array.from({ length: 33 }, (_, i) => i / 32);
@@ -129,7 +132,7 @@ export interface MainLayer {
   readonly r: BandedDistribution;
   /** In the order of {@linkcode HEAD_RULES}. */
   readonly rules: readonly RuleQualityWithIntervals[];
-  /** Each rule against `random`, then `variance` against `key`, `value`, `mean`, and `learned` against `variance`. */
+  /** Each rule against `random`, then against those that it claims to rank better than. */
   readonly comparisons: readonly RuleComparison[];
   /** Weights of the `learned` rule on its standardised features, mean over the sequences' last fits; empty if none. */
   readonly learnedWeights: readonly number[];

@@ -1,6 +1,6 @@
 /** How well each rule ranks a layer's tokens by their true redundancy. */
-import { FUSION } from "../filter/fusion.ts";
-import { FUSION_RULES, type FusionRule } from "../filter/layer.ts";
+import type { RuleToken } from "../filter/rule.ts";
+import { RULES } from "../methods/list.ts";
 import { type Interval, type MovingBlocks, percentileInterval } from "../stats/bootstrap.ts";
 import {
   HEAD_RULES,
@@ -17,35 +17,28 @@ import { type LayerColumns, listViews, type ViewKey } from "./columns.ts";
 /** Scores of all rules of the filter on all tokens, by rule; NaN where undefined. */
 export type RuleScores = ReadonlyMap<HeadRule, Float64Array<ArrayBuffer>>;
 
-/** Scores of every rule in one view, by the filter's own formulas. */
+/** Scores of every rule in one view, by its own formula. @param tokens The layer's tokens in that view. */
 export function scoreRules(
   columns: LayerColumns,
   view: ViewKey,
-  random: Float64Array<ArrayBuffer>,
+  tokens: readonly RuleToken[],
 ): RuleScores {
-  const { plan } = columns, moments = columns.moments(view);
+  const { plan, shadows } = columns;
   const own = listViews(plan.view).findIndex(({ keyState, anchor }) =>
     keyState === view.keyState && anchor === view.anchor
   );
-  const score = (rule: FusionRule): Float64Array<ArrayBuffer> => {
-    if (rule === "learned") return columns.learned[own]!.redundancy;
-    if (rule === "random") return random;
-    const entry = FUSION[rule];
-    return Float64Array.from(moments, (m) => m === undefined ? NaN : entry.score(m, plan.method, 0));
-  };
-  const scores = new Map<HeadRule, Float64Array<ArrayBuffer>>(
-    FUSION_RULES.map((rule) => [rule, score(rule)]),
-  );
-  return scores.set("variance inverted", scores.get("variance")!.map((one) => -one));
-}
-
-/** Scores of the `random` rule, which no view changes; NaN for the first token of a sequence. */
-export function scoreRandom({ plan, r }: LayerColumns, context: number): Float64Array<ArrayBuffer> {
-  const none = { muK: 0, varK: 0, muV: 0, varV: 0 };
-  return Float64Array.from(r, (_, token) => {
-    const position = token % context, chunk = Math.floor(token / context);
-    return position === 0 ? NaN : FUSION.random.score(none, { ...plan.method, chunk }, position);
-  });
+  const scores = new Map<HeadRule, Float64Array<ArrayBuffer>>();
+  for (const rule of RULES) {
+    const shadow = shadows.get(rule.name)?.[own];
+    scores.set(
+      rule.name,
+      shadow?.redundancy ?? Float64Array.from(tokens, (token) => rule.score!(token, plan.method as never)),
+    );
+  }
+  for (const { name } of RULES.filter(({ inverted }) => inverted)) {
+    scores.set(`${name} inverted`, scores.get(name)!.map((one) => -one));
+  }
+  return scores;
 }
 
 /** What scores are held against: the decided tokens of a layer. */
@@ -91,13 +84,10 @@ export function rateRules(scores: RuleScores, { tokens, labels, target }: Rankin
   }));
 }
 
-/** Pairs of rules that are compared: each against `random`, then those that the method's claims are about. */
+/** Pairs of rules that are compared: each against `random`, then those that the methods' claims are about. */
 const PAIRS: readonly (readonly [HeadRule, HeadRule])[] = [
   ...HEAD_RULES.filter((rule) => rule !== "random").map((rule) => [rule, "random"] as const),
-  ["variance", "key"],
-  ["variance", "value"],
-  ["variance", "mean"],
-  ["learned", "variance"],
+  ...RULES.flatMap(({ name, rivals = [] }) => rivals.map((rival) => [name, rival as HeadRule] as const)),
 ];
 
 /** Ratings with their resamples. */
@@ -107,18 +97,24 @@ export interface RatedRules {
   readonly draws: readonly RankingDraws[];
 }
 
-/** Resamples the ratings of every rule; the inverted rule's follow from the other's. */
+/** Resamples the ratings of every rule; an inverted rule's follow from the other's. */
 export function resampleRules(
   scores: RuleScores,
   { tokens, labels, target }: RankingTask,
   blocks: MovingBlocks,
   onResample?: (done: number) => void,
 ): RankingDraws[] {
-  const drawn = HEAD_RULES.filter((rule) => rule !== "variance inverted");
+  const drawn = RULES.map(({ name }) => name);
   const series = drawn.map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
   const draws = resampleRankings(series, labels, target, blocks, onResample);
-  const { auroc, spearman } = draws[drawn.indexOf("variance")]!;
-  return [...draws, { auroc: auroc.map((a) => 1 - a), spearman: spearman.map((s) => -s) }];
+  const inverses = RULES.flatMap(({ inverted }, i) => inverted ? [draws[i]!] : []);
+  return [
+    ...draws,
+    ...inverses.map(({ auroc, spearman }) => ({
+      auroc: auroc.map((a) => 1 - a),
+      spearman: spearman.map((s) => -s),
+    })),
+  ];
 }
 
 /** Means of ratings over layers, resample by resample. */

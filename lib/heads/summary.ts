@@ -1,5 +1,7 @@
 /** From the columns of one layer to what the report says of it. */
-import { FUSION } from "../filter/fusion.ts";
+import type { RuleToken } from "../filter/rule.ts";
+import { learned } from "../methods/learned.ts";
+import { type VarianceSpec, varianceWeight } from "../methods/variance.ts";
 import type { MovingBlocks } from "../stats/bootstrap.ts";
 import { DistributionBuilder } from "../stats/distribution.ts";
 import {
@@ -18,7 +20,6 @@ import {
   rateRules,
   resampleRules,
   type RuleScores,
-  scoreRandom,
   scoreRules,
   withIntervals,
 } from "./rule_quality.ts";
@@ -70,12 +71,11 @@ export interface DescribedLayer {
 export function describeLayer(columns: LayerColumns, layout: HeadLayout): DescribedLayer {
   const { method, view } = columns.plan, { decided, blocks, confidence } = layout;
   const task = poseRanking(columns.r, decided, method.skipRatio);
-  const random = scoreRandom(columns, layout.context);
-  const scored = listViews(view).map((other) => ({
-    view: other,
-    scores: scoreRules(columns, other, random),
-  }));
-  const views = scored.map(({ view, scores }) => describeView(columns, view, scores, task, layout));
+  const scored = listViews(view).map((other) => {
+    const tokens = columns.tokens(other, layout.context);
+    return { view: other, tokens, scores: scoreRules(columns, other, tokens) };
+  });
+  const views = scored.map((one) => describeView(columns, one, task, layout));
   const { scores } = scored[0]!;
   const rated: RatedRules = { rules: views[0]!.rules, draws: resampleRules(scores, task, blocks) };
   const skipped = decided.reduce((sum, token) => sum + (columns.method.keep[token] === 0 ? 1 : 0), 0);
@@ -89,20 +89,23 @@ export function describeLayer(columns: LayerColumns, layout: HeadLayout): Descri
       r: describeByPosition(columns.r, layout),
       rules: withIntervals(rated, confidence, { scores, task }),
       comparisons: compareRules(rated, confidence),
-      learnedWeights: columns.learned[0]!.learnedWeights,
+      learnedWeights: columns.shadows.get(learned.name)![0]!.learnedWeights,
     },
   };
 }
 
 function describeView(
   columns: LayerColumns,
-  view: ViewKey,
-  scores: RuleScores,
+  { view, tokens, scores }: {
+    readonly view: ViewKey;
+    readonly tokens: readonly RuleToken[];
+    readonly scores: RuleScores;
+  },
   task: RankingTask,
   layout: HeadLayout,
 ): ViewLayer {
   const { method } = columns.plan, keys = columns.keys(view), values = columns.values(view);
-  const weights = columns.moments(view).map((moments) => FUSION.variance.keyWeight(moments, method));
+  const weights = tokens.map((token) => varianceWeight(token, method as VarianceSpec));
   const describe = (column: ArrayLike<number>) => describeByPosition(column, layout);
   return {
     layer: method.layer,

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { createPruner } from "../methods/mod.ts";
+import { createPruner, createReplay } from "../methods/mod.ts";
 import { loadModel } from "../model/load.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { scoreSequence } from "../eval/sequence_score.ts";
@@ -28,7 +28,7 @@ Deno.test("a recorded run is replayed bit for bit, blocks included", () => {
   replayed.forEach(({ ids, keep, cuts }, i) => {
     assertEquals([ids, keep], [texts[i], runs[i]!.keep]);
     assertEquals(cuts.get(9)!.slice(0, 3), [8, 16, 24]);
-    const again = llama.start(createPruner("replay", config, { keep, cuts, warmup: 8, recent: 16 }, {}));
+    const again = llama.start(createReplay(config, { keep, cuts, warmup: 8, recent: 16 }, {}));
     assertEquals(again.feed(ids), runs[i]!.hidden);
     assert(again.keep.get(9)!.includes(0));
   });
@@ -36,7 +36,7 @@ Deno.test("a recorded run is replayed bit for bit, blocks included", () => {
 
 Deno.test("a replay is cut in decode as in a prefill", () => {
   const ids = sequence(30, 7), keep = new Map([[9, Uint8Array.from(ids, (_, i) => i % 3 === 2 ? 0 : 1)]]);
-  const pruner = createPruner("replay", config, { keep, cuts: new Map([[9, [10, 20]]]) }, {});
+  const pruner = createReplay(config, { keep, cuts: new Map([[9, [10, 20]]]) }, {});
   const whole = scoreSequence(llama, ids, pruner), pieces = scoreSequence(llama, ids, pruner, { chunk: 7 });
   assertEquals([whole.keep, pieces.keep], [[keep.get(9)], [keep.get(9)]]);
 });

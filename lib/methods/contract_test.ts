@@ -1,14 +1,20 @@
 /**
- * What every pruning method owes to a model, checked on all of them. A new method gets these tests by being in
- * METHODS; if it needs options, add them to VARIANTS.
+ * What every method owes to a model, checked on all of them. A new method gets these tests by being in METHODS: with its
+ * defaults, and with each of its own options changed.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { Option } from "../filter/option.ts";
 import { makeStream, type Stream, uniform } from "../filter/testing.ts";
 import { rowsOf, type Tensor } from "../tensor.ts";
 import {
+  createDense,
   createPruner,
+  createReplay,
   type Method,
+  type MethodName,
+  type MethodOptions,
   METHODS,
+  OPTIONS,
   type Pruner,
   type PrunerContext,
   type PrunerSequence,
@@ -39,33 +45,70 @@ function withTail(stream: Stream, other: Stream, at: number): Stream {
   return copy;
 }
 
-type Variant = (context?: PrunerContext) => Pruner;
-/** The ways in which each method is tried. */
-const VARIANTS: { readonly [M in Method]: { readonly [name: string]: Variant } } = {
-  "token-filtering": Object.fromEntries([
-    ...["variance", "mean", "static", "key", "value", "min", "max", "product", "random", "learned"].map((
-      fusion,
-    ) => ({
-      fusion,
-    })),
-    { threshold: "window" },
-    { threshold: "robbins-monro", eta: 0.3 },
-    { threshold: "topk" },
-    { anchor: "mean", absorb: "kept" },
-    { fusion: "learned", features: ["similarity", "norm", "projection", "query"], block: 8 },
-  ].map((options) => [
-    JSON.stringify(options),
-    (context) => createPruner("token-filtering", shape, { ...plan, ...options } as typeof plan, context),
-  ])),
-  oracle: {
-    default: (context) => createPruner("oracle", shape, plan, context),
-    inverted: (context) => createPruner("oracle", shape, { ...plan, invert: true }, context),
+/** Values of an option that are not its default. */
+function others(option: Option): unknown[] {
+  switch (option.type) {
+    case "number":
+      return [option.default === 0 ? 1 : option.default / 2];
+    case "integer":
+      return [option.default > 1 ? Math.floor(option.default / 2) : option.default + 1];
+    case "flag":
+      return [!option.default];
+    case "name":
+      return option.names.filter((name) => name !== option.default);
+    case "names":
+      return [option.names];
+    case "seed":
+      return [5n];
+    case "ratios":
+      return [];
+  }
+}
+
+/** Options of the plan, which is the same in all variants, and those that say which method it is. */
+const PLANNED = ["preset", "fusion", "pruneRatio", "tail", "schedule", "slope", "skipRatios", "warmup"];
+
+/** A method's defaults, and each option by itself changed: its own, or for the first method the shared ones. */
+function variantsOf(method: Method, index: number): MethodOptions[] {
+  const changed = Object.entries(OPTIONS).filter(([name, { of }]) =>
+    !PLANNED.includes(name) && (of?.fusion?.includes(method.name) ?? index === 0)
+  );
+  return [
+    {},
+    ...changed.flatMap(([name, option]) => {
+      const { fusion: _, ...policies } = option.of ?? {};
+      const owner = Object.entries(policies).map(([policy, [first]]) => [policy, first]);
+      return others(option).map((value) => ({ ...Object.fromEntries(owner), [name]: value }));
+    }),
+  ];
+}
+
+/** A way in which a method is tried. */
+interface Variant {
+  readonly title: string;
+  /** What the pruner is called. */
+  readonly name: string;
+  /** Whether it aims at the plan's ratio. */
+  readonly aims: boolean;
+  make(context?: PrunerContext): Pruner;
+}
+
+const VARIANTS: readonly Variant[] = [
+  ...METHODS.flatMap((method: Method, index) =>
+    variantsOf(method, index).map((options): Variant => ({
+      title: `${method.name} ${JSON.stringify(options, (_, x) => typeof x === "bigint" ? String(x) : x)}`,
+      name: "create" in method ? method.name : "token-filtering",
+      aims: options.threshold !== "fixed",
+      make: (context) => createPruner(method.name as MethodName, shape, { ...plan, ...options }, context),
+    }))
+  ),
+  {
+    title: "replay",
+    name: "replay",
+    aims: true,
+    make: (context) => createReplay(shape, { keep: masks, warmup: WARMUP, recent: 4 }, context),
   },
-  dense: { default: (context) => createPruner("dense", shape, {}, context) },
-  replay: {
-    default: (context) => createPruner("replay", shape, { keep: masks, warmup: WARMUP, recent: 4 }, context),
-  },
-};
+];
 
 /** One stream a layer: what the layers of a model would show. */
 const streams = Array.from(
@@ -123,110 +166,104 @@ function run(pruner: Pruner, ends: readonly number[], data = streams, sequence =
   return decisions;
 }
 
-for (const method of Object.keys(METHODS) as Method[]) {
-  for (const [name, make] of Object.entries(VARIANTS[method])) {
-    const title = `${method} ${name}`;
-    const causal = make().looksAhead === "nothing";
-
-    if (method === "dense") {
-      Deno.test(`${title} asks for nothing and decides nothing`, () => {
-        const pruner = make({ trace: () => assert(false, "a decision was traced") });
-        const { name, keyState: _, start: __, ...rest } = pruner;
-        assertEquals([name, rest], ["dense", {
-          layers: [],
-          warmup: 0,
-          wantsQueries: false,
-          wantsOutputs: false,
-          looksAhead: "nothing",
-          cacheSkipped: false,
-          recent: 0,
-        }]);
-        for (const sequence of [pruner.start(3), pruner.start().fork()]) {
-          for (const [layer, stream] of streams.entries()) {
-            const error = `Cannot filter layer ${layer}: the dense method filters none`;
-            assertThrows(() => feed(pruner, sequence, layer, stream, 0, 8), RangeError, error);
-          }
-        }
-      });
-      continue;
+Deno.test("dense asks for nothing and decides nothing", () => {
+  const pruner = createDense();
+  const { name, keyState: _, start: __, ...rest } = pruner;
+  assertEquals([name, rest], ["dense", {
+    layers: [],
+    warmup: 0,
+    wantsQueries: false,
+    wantsOutputs: false,
+    looksAhead: "nothing",
+    cacheSkipped: false,
+    recent: 0,
+  }]);
+  for (const sequence of [pruner.start(3), pruner.start().fork()]) {
+    for (const [layer, stream] of streams.entries()) {
+      const error = `Cannot filter layer ${layer}: the dense method filters none`;
+      assertThrows(() => feed(pruner, sequence, layer, stream, 0, 8), RangeError, error);
     }
-
-    Deno.test(`${title} says what it is`, () => {
-      const pruner = make();
-      assertEquals(pruner.name, method);
-      assert(pruner.layers.length > 0, "every test below loops over its layers");
-      assertEquals([...pruner.layers].sort((a, b) => a - b), [...pruner.layers]);
-      assert(
-        pruner.layers.every((layer) => Number.isInteger(layer) && layer >= 0 && layer < shape.numLayers),
-      );
-      assertEquals(pruner.wantsOutputs, pruner.wantsOutputs && pruner.start().observe !== undefined);
-    });
-
-    Deno.test(`${title} keeps the warm-up and comes near the asked ratio`, () => {
-      const pruner = make();
-      const decisions = run(pruner, [COUNT]);
-      assertEquals(pruner.warmup, WARMUP);
-      let skipped = 0;
-      for (const keep of decisions.values()) {
-        assertEquals(keep.length, COUNT);
-        assert(keep.every((kept) => kept === 0 || kept === 1));
-        assert(keep.slice(0, WARMUP).every((kept) => kept === 1), "a token of the warm-up was skipped");
-        skipped += keep.filter((kept) => kept === 0).length;
-      }
-      const ratio = skipped / (shape.numLayers * (COUNT - WARMUP));
-      assert(Math.abs(ratio - PRUNE_RATIO) < 0.02, `skipped ${ratio}, asked for ${PRUNE_RATIO}`);
-    });
-
-    Deno.test(`${title} decides anew in every sequence`, () => {
-      const pruner = make();
-      assertEquals(run(pruner, [COUNT]), run(pruner, [COUNT]));
-    });
-
-    Deno.test(`${title} traces the decisions it makes`, () => {
-      const traced = new Map<number, number[]>();
-      const pruner = make({
-        trace(rows, layer, chunk) {
-          assertEquals(chunk, 3);
-          assertEquals(rows.redundancy.length, rows.keep.length);
-          traced.set(layer, [...traced.get(layer) ?? [], ...rows.keep]);
-        },
-      });
-      assertEquals(run(pruner, [COUNT], streams, pruner.start(3)), traced);
-    });
-
-    if (!causal) {
-      Deno.test(`${title} refuses to go on with a sequence, since it looks ahead`, () => {
-        const pruner = make(), sequence = pruner.start();
-        run(pruner, [300], streams, sequence);
-        assertThrows(() => run(pruner, [COUNT], streams, sequence, 300), RangeError, "a whole sequence");
-      });
-      continue;
-    }
-
-    Deno.test(`${title} decides the same in any chunks`, () => {
-      const pruner = make(), whole = run(pruner, [COUNT]);
-      assertEquals(run(pruner, Array.from({ length: COUNT }, (_, t) => t + 1)), whole);
-      assertEquals(run(pruner, [1, 8, 31, 33, 97, 98, 350, COUNT]), whole);
-    });
-
-    Deno.test(`${title} looks at nothing that comes later`, () => {
-      const pruner = make(), before = run(pruner, [COUNT]), at = 300;
-      const changed = streams.map((stream, layer) => withTail(stream, streams.at(layer - 1)!, at));
-      const after = run(pruner, [COUNT], changed);
-      for (const layer of pruner.layers) {
-        assertEquals(after.get(layer)!.slice(0, at), before.get(layer)!.slice(0, at));
-      }
-    });
-
-    Deno.test(`${title} forks into independent sequences`, () => {
-      const pruner = make(), straight = run(pruner, [200, COUNT]);
-      const trunk = pruner.start();
-      run(pruner, [200], streams, trunk);
-      const branch = trunk.fork();
-      run(pruner, [COUNT], [...streams].reverse(), branch, 200); // goes elsewhere
-      const rest = run(pruner, [COUNT], streams, trunk.fork(), 200);
-      for (const layer of pruner.layers) assertEquals(rest.get(layer), straight.get(layer)!.slice(200));
-      assertEquals(run(pruner, [COUNT], streams, trunk, 200), rest);
-    });
   }
+});
+
+for (const { title, name, aims, make } of VARIANTS) {
+  const causal = make().looksAhead === "nothing";
+
+  Deno.test(`${title} says what it is`, () => {
+    const pruner = make();
+    assertEquals(pruner.name, name);
+    assert(pruner.layers.length > 0, "every test below loops over its layers");
+    assertEquals([...pruner.layers].sort((a, b) => a - b), [...pruner.layers]);
+    assert(
+      pruner.layers.every((layer) => Number.isInteger(layer) && layer >= 0 && layer < shape.numLayers),
+    );
+    assertEquals(pruner.wantsOutputs, pruner.wantsOutputs && pruner.start().observe !== undefined);
+  });
+
+  Deno.test(`${title} keeps the warm-up and comes near the asked ratio`, () => {
+    const pruner = make();
+    const decisions = run(pruner, [COUNT]);
+    assertEquals(pruner.warmup, WARMUP);
+    let skipped = 0;
+    for (const keep of decisions.values()) {
+      assertEquals(keep.length, COUNT);
+      assert(keep.every((kept) => kept === 0 || kept === 1));
+      assert(keep.slice(0, WARMUP).every((kept) => kept === 1), "a token of the warm-up was skipped");
+      skipped += keep.filter((kept) => kept === 0).length;
+    }
+    const ratio = skipped / (shape.numLayers * (COUNT - WARMUP));
+    assert(!aims || Math.abs(ratio - PRUNE_RATIO) < 0.02, `skipped ${ratio}, asked for ${PRUNE_RATIO}`);
+  });
+
+  Deno.test(`${title} decides anew in every sequence`, () => {
+    const pruner = make();
+    assertEquals(run(pruner, [COUNT]), run(pruner, [COUNT]));
+  });
+
+  Deno.test(`${title} traces the decisions it makes`, () => {
+    const traced = new Map<number, number[]>();
+    const pruner = make({
+      trace(rows, layer, chunk) {
+        assertEquals(chunk, 3);
+        assertEquals(rows.redundancy.length, rows.keep.length);
+        traced.set(layer, [...traced.get(layer) ?? [], ...rows.keep]);
+      },
+    });
+    assertEquals(run(pruner, [COUNT], streams, pruner.start(3)), traced);
+  });
+
+  if (!causal) {
+    Deno.test(`${title} refuses to go on with a sequence, since it looks ahead`, () => {
+      const pruner = make(), sequence = pruner.start();
+      run(pruner, [300], streams, sequence);
+      assertThrows(() => run(pruner, [COUNT], streams, sequence, 300), RangeError, "a whole sequence");
+    });
+    continue;
+  }
+
+  Deno.test(`${title} decides the same in any chunks`, () => {
+    const pruner = make(), whole = run(pruner, [COUNT]);
+    assertEquals(run(pruner, Array.from({ length: COUNT }, (_, t) => t + 1)), whole);
+    assertEquals(run(pruner, [1, 8, 31, 33, 97, 98, 350, COUNT]), whole);
+  });
+
+  Deno.test(`${title} looks at nothing that comes later`, () => {
+    const pruner = make(), before = run(pruner, [COUNT]), at = 300;
+    const changed = streams.map((stream, layer) => withTail(stream, streams.at(layer - 1)!, at));
+    const after = run(pruner, [COUNT], changed);
+    for (const layer of pruner.layers) {
+      assertEquals(after.get(layer)!.slice(0, at), before.get(layer)!.slice(0, at));
+    }
+  });
+
+  Deno.test(`${title} forks into independent sequences`, () => {
+    const pruner = make(), straight = run(pruner, [200, COUNT]);
+    const trunk = pruner.start();
+    run(pruner, [200], streams, trunk);
+    const branch = trunk.fork();
+    run(pruner, [COUNT], [...streams].reverse(), branch, 200); // goes elsewhere
+    const rest = run(pruner, [COUNT], streams, trunk.fork(), 200);
+    for (const layer of pruner.layers) assertEquals(rest.get(layer), straight.get(layer)!.slice(200));
+    assertEquals(run(pruner, [COUNT], streams, trunk, 200), rest);
+  });
 }

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
-import { createOracle, createPruner, createReplay, createTokenFiltering } from "./mod.ts";
-import type { DecisionTrace, LayerInput, Method, PrunerSequence } from "./mod.ts";
+import { createPruner, createReplay } from "./mod.ts";
+import type { DecisionTrace, LayerInput, MethodName, PrunerSequence } from "./mod.ts";
 
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
 
@@ -22,8 +22,8 @@ function inputOf(layer: number, count: number, trueRedundancy?: number[]): Layer
 
 const keepOf = (sequence: PrunerSequence, input: LayerInput) => sequence.decide(input, 0).keep.join("");
 
-Deno.test("createTokenFiltering() passes its options on to the model", () => {
-  const pruner = createTokenFiltering(shape, {
+Deno.test("createPruner() of a rule passes its options on to the model", () => {
+  const pruner = createPruner("token-filtering", shape, {
     keyState: "pre-rope",
     cacheSkipped: true,
     recent: 3,
@@ -41,24 +41,27 @@ Deno.test("createTokenFiltering() passes its options on to the model", () => {
     ],
     ["pre-rope", true, 3, [3], false, false],
   );
-  assertEquals(createTokenFiltering(shape, { threshold: "topk" }).looksAhead, "scores");
-  const learned = createTokenFiltering(shape, { fusion: "learned", features: ["query"] });
+  assertEquals(createPruner("token-filtering", shape, { threshold: "topk" }).looksAhead, "scores");
+  const learned = createPruner("token-filtering", shape, { fusion: "learned", features: ["query"] });
   assertEquals([learned.wantsOutputs, learned.wantsQueries, learned.looksAhead], [true, true, "nothing"]);
-  assertEquals(createTokenFiltering(shape, { features: ["query"] }).wantsQueries, false);
+  assertEquals(createPruner("token-filtering", shape, { features: ["query"] }).wantsQueries, false);
 });
 
-Deno.test("createTokenFiltering() gives every chunk random scores of its own", () => {
+Deno.test("createPruner() of a rule gives every chunk random scores of its own", () => {
   const of = (seed: number, chunk: number) => {
     const scores: number[] = [];
     const trace: DecisionTrace = (rows) => scores.push(...rows.redundancy);
-    createTokenFiltering(shape, { fusion: "random", seed }, { trace }).start(chunk).decide(inputOf(1, 9), 0);
+    createPruner("token-filtering", shape, { fusion: "random", seed }, { trace }).start(chunk).decide(
+      inputOf(1, 9),
+      0,
+    );
     return scores;
   };
   assert(of(0, 1)[1] !== of(0, 0)[1]);
   assertEquals(of(0, 1), of(1, 0)); // seed + chunk
 });
 
-Deno.test("createTokenFiltering() computes on the backend it is given", () => {
+Deno.test("createPruner() of a rule computes on the backend it is given", () => {
   let scans = 0;
   const backend = {
     kvFilterScan: (_spec: unknown, _state: unknown, _input: unknown, _start: number, count: number) => {
@@ -70,30 +73,35 @@ Deno.test("createTokenFiltering() computes on the backend it is given", () => {
       throw new Error("nothing is to be read");
     },
   };
-  const sequence = createTokenFiltering(shape, {}, { backend }).start();
+  const sequence = createPruner("token-filtering", shape, {}, { backend }).start();
   assertEquals(sequence.decide(inputOf(1, 5), 2).taken, 3);
   assertEquals(scans, 1);
 });
 
-Deno.test("createOracle() skips the tokens whose attention adds least", () => {
+Deno.test("the oracle skips the tokens whose attention adds least", () => {
   const options = { pruneRatio: 0.5, tail: 1, warmup: 2 };
   const r = [0, 0, 5, 1, 4, 1]; // half of four: tokens 3 and 5
-  assertEquals(keepOf(createOracle(shape, options).start(), inputOf(0, 6, r)), "111010");
-  assertEquals(keepOf(createOracle(shape, { ...options, invert: true }).start(), inputOf(0, 6, r)), "110101");
-  const quarter = createOracle(shape, { skipRatios: [0, 0.25, 0, 0], warmup: 0 });
+  assertEquals(keepOf(createPruner("oracle", shape, options).start(), inputOf(0, 6, r)), "111010");
+  assertEquals(
+    keepOf(createPruner("oracle", shape, { ...options, invert: true }).start(), inputOf(0, 6, r)),
+    "110101",
+  );
+  const quarter = createPruner("oracle", shape, { skipRatios: [0, 0.25, 0, 0], warmup: 0 });
   assertEquals(quarter.layers, [1]);
   assertEquals(keepOf(quarter.start(), inputOf(1, 4, [0, 1, 1, 1])), "1011"); // token 0 is kept; the earlier of equals
 });
 
-Deno.test("createOracle() traces -r as redundancy", () => {
+Deno.test("the oracle traces -r as redundancy", () => {
   const seen: number[][] = [];
-  const pruner = createOracle(shape, { tail: 1 }, { trace: (rows) => seen.push([...rows.redundancy]) });
+  const pruner = createPruner("oracle", shape, { tail: 1 }, {
+    trace: (rows) => seen.push([...rows.redundancy]),
+  });
   pruner.start().decide(inputOf(0, 2, [3, 4]), 0);
   assertEquals(seen, [[-3, -4]]);
 });
 
-Deno.test("createOracle() refuses what it cannot decide", () => {
-  const pruner = createOracle(shape);
+Deno.test("the oracle refuses what it cannot decide", () => {
+  const pruner = createPruner("oracle", shape);
   assertThrows(() => pruner.start().decide(inputOf(0, 2, [1, 2]), 0), RangeError, "expected one of 1, 2, 3");
   assertThrows(
     () => pruner.start().decide(inputOf(1, 2), 0),
@@ -115,7 +123,11 @@ Deno.test("createOracle() refuses what it cannot decide", () => {
   trunk.decide(inputOf(1, 2, [1, 2]), 0);
   assertThrows(() => trunk.fork().decide(inputOf(1, 2, [1, 2]), 0), RangeError, "tokens decided before");
   trunk.decide(inputOf(2, 2, [1, 2]), 0); // another layer has not begun
-  assertThrows(() => createOracle(shape, { pruneRatio: 0.9 }), RangeError, "Cannot plan a uniform schedule");
+  assertThrows(
+    () => createPruner("oracle", shape, { pruneRatio: 0.9 }),
+    RangeError,
+    "Cannot plan a uniform schedule",
+  );
 });
 
 Deno.test("createReplay() gives the masks back, chunk by chunk", () => {
@@ -155,11 +167,14 @@ Deno.test("createReplay() refuses masks that are none", () => {
 });
 
 Deno.test("createPruner() makes methods by name", () => {
-  assertEquals(createPruner("dense", shape, {}).name, "dense");
+  assertEquals(createPruner("oracle", shape).looksAhead, "outputs");
+  assertEquals(createPruner("token-filtering", shape, { fusion: "oracle" }).name, "oracle");
+  const learned = createPruner("learned", shape, { fusion: "key", warmup: 9 });
+  assert(learned.wantsOutputs && learned.warmup === 9);
   const pruner = createPruner("token-filtering", shape, { preset: "paper" });
   assert(pruner.name === "token-filtering" && pruner.recent === 0);
   assertThrows(
-    () => createPruner("orcale" as Method, shape, {}),
+    () => createPruner("orcale" as MethodName, shape, {}),
     RangeError,
     'Cannot prune by "orcale": no such method, the nearest is "oracle"',
   );

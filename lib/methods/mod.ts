@@ -1,44 +1,39 @@
 /**
- * Pruning methods by name. A new method is a file of its own and one line in {@linkcode METHODS}; the contract test
- * then runs over it.
+ * Methods: what decides whose attention is skipped. A new one is a file of its own and one line in `list.ts`; flags,
+ * grids, records, reports and the contract test then know it.
  * @module
  */
-import type { FilterShape } from "../filter/token_filter.ts";
+import type { FilterShape } from "../filter/sequence.ts";
 import { nearest } from "../nearest.ts";
-import { createDense } from "./dense.ts";
-import { createOracle } from "./oracle.ts";
+import { METHOD_NAMES, type MethodName, methodOf } from "./list.ts";
+import { isRule } from "./method.ts";
+import { type MethodOptions, resolveOptions } from "./options.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
-import { createReplay } from "./replay.ts";
-import { createTokenFiltering } from "./token_filtering.ts";
+import { createRulePruner } from "./rule_pruner.ts";
 
-export * from "./pruner.ts";
 export { createDense } from "./dense.ts";
-export { createOracle, type OracleOptions } from "./oracle.ts";
+export {
+  METHOD_NAMES,
+  type MethodName,
+  methodOf,
+  METHODS,
+  type OwnOptions,
+  type RuleName,
+  RULES,
+} from "./list.ts";
+export * from "./method.ts";
+export * from "./options.ts";
+export * from "./pruner.ts";
 export { createReplay, type ReplayOptions } from "./replay.ts";
 export { createScored, type ScoredOptions, type ScoredToken, type TokenScore } from "./scored.ts";
-export { createTokenFiltering } from "./token_filtering.ts";
-
-/** Every method: binds its options to a model's shape. */
-export const METHODS = {
-  "token-filtering": createTokenFiltering,
-  oracle: createOracle,
-  dense: (_shape: FilterShape, _options?: Record<never, never>, _context?: PrunerContext): Pruner =>
-    createDense(),
-  replay: createReplay,
-} as const;
-
-/** A method's name. */
-export type Method = keyof typeof METHODS;
-
-/** Options of every method. */
-export type MethodOptions = {
-  readonly [M in Method]: NonNullable<Parameters<(typeof METHODS)[M]>[1]>;
-};
+export * from "./token_filter.ts";
 
 /**
  * Makes a method by name.
  *
- * @throws {RangeError} If there is no such method; else as the method.
+ * @param name A method's, or "token-filtering" for the one that `options.fusion` names.
+ * @throws {TypeError} If an option is unknown or of the wrong type.
+ * @throws {RangeError} If there is no such method, an option is out of range, or the schedule is unreachable.
  *
  * @example
  * ```ts
@@ -48,18 +43,20 @@ export type MethodOptions = {
  * console.assert(pruner.recent === 0);
  * ```
  */
-export function createPruner<M extends Method>(
-  method: M,
+export function createPruner(
+  name: MethodName | "token-filtering",
   shape: FilterShape,
-  options: MethodOptions[M],
+  options: MethodOptions = {},
   context: PrunerContext = {},
 ): Pruner {
-  if (!Object.hasOwn(METHODS, method)) {
-    const known = nearest(method, Object.keys(METHODS));
-    throw new RangeError(`Cannot prune by "${method}": no such method, the nearest is "${known}"`);
+  const isNamed = name !== "token-filtering";
+  if (isNamed && !METHOD_NAMES.includes(name)) {
+    const known = nearest(name, ["token-filtering", ...METHOD_NAMES]);
+    throw new RangeError(`Cannot prune by "${name}": no such method, the nearest is "${known}"`);
   }
-  const factories: {
-    readonly [N in Method]: (shape: FilterShape, options: MethodOptions[N], context: PrunerContext) => Pruner;
-  } = METHODS;
-  return factories[method](shape, options, context);
+  const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
+  const method = methodOf(resolved.fusion);
+  return isRule(method)
+    ? createRulePruner("token-filtering", method, shape, resolved, context)
+    : method.create(shape, resolved as never, context);
 }

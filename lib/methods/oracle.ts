@@ -3,36 +3,26 @@
  * would. It looks ahead at the attention's own output, so it is an upper bound for tables, not a method to use.
  */
 import { createScanOutput } from "../filter/layer.ts";
-import { resolveOptions, type TokenFilterOptions } from "../filter/options.ts";
+import type { FilterOptions } from "../filter/options.ts";
 import { planLayers } from "../filter/schedule.ts";
+import type { FilterShape } from "../filter/sequence.ts";
 import { chooseHighest } from "../filter/threshold.ts";
-import type { FilterShape } from "../filter/token_filter.ts";
+import type { PrunerMethod } from "./method.ts";
 import type { LayerInput, Pruner, PrunerContext, PrunerDecision, PrunerSequence } from "./pruner.ts";
 
-/** Token Filtering's options; those of its score and its threshold have no effect here. */
-export type OracleOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "threshold">;
+/** What it traces as redundancy is -r. */
+export const oracle: PrunerMethod<"oracle"> = {
+  name: "oracle",
+  help: "the attention's own output, looked at ahead: an upper bound",
+  looksAhead: true,
+  looks: { place: 2 },
+  create,
+};
 
-/**
- * Binds the oracle to a model's shape. Warm-up, layer plan, `recent`, `cacheSkipped` and `invert` are as in Token
- * Filtering; what it traces as redundancy is -r.
- *
- * @throws {TypeError | RangeError} If an option is wrong or the schedule is unreachable.
- *
- * @example
- * ```ts
- * import { createOracle } from "@tokenfilter/tokenfilter";
- * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
- * console.assert(createOracle(shape, { pruneRatio: 0.3 }).looksAhead === "outputs");
- * ```
- */
-export function createOracle(
-  shape: FilterShape,
-  options: OracleOptions = {},
-  { trace }: PrunerContext = {},
-): Pruner {
-  const resolved = resolveOptions({ ...options, fusion: "variance", threshold: "topk" });
-  const plan = new Map(planLayers(shape.numLayers, resolved).map((l) => [l.layer, l.skipRatio]));
-  const { warmup, invert, recent, cacheSkipped } = resolved;
+function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerContext): Pruner {
+  const planned = planLayers(shape.numLayers, { ...options, threshold: "topk" });
+  const plan = new Map(planned.map(({ layer, skipRatio }) => [layer, skipRatio]));
+  const { warmup, invert, recent, cacheSkipped } = options;
 
   function decide(input: LayerInput, start: number, seen: Set<number>, chunk: number): PrunerDecision {
     const { layer, count, trueRedundancy } = input, skipRatio = plan.get(layer);

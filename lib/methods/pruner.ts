@@ -2,9 +2,9 @@
  * What a model asks of a pruning method: per sequence and layer, which tokens' attention to compute.
  * A model knows no method by name; a method knows no model.
  */
-import type { Backend } from "../backend.ts";
 import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { KeyState } from "../filter/options.ts";
+import type { FilterBackend } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** What a method may look at before a layer's attention: T tokens, one row each. */
@@ -95,7 +95,7 @@ export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => 
 /** What a method is given besides the model's shape and its own options. */
 export interface PrunerContext {
   /** Computes the filter's recurrence, and reads the model's tensors; the plain TypeScript reference by default. */
-  readonly backend?: Pick<Backend, "kvFilterScan" | "kvFilterObserve" | "read">;
+  readonly backend?: FilterBackend;
   /** Hears the decisions of all sequences, forks included. */
   readonly trace?: DecisionTrace;
 }

@@ -1,6 +1,6 @@
 /** Takes the decisions of another run again, to check what followed from them. */
 import { createScanOutput } from "../filter/layer.ts";
-import type { FilterShape } from "../filter/token_filter.ts";
+import type { FilterShape } from "../filter/sequence.ts";
 import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
 
 /** Decisions to take, and what skipped tokens leave behind. */

@@ -1,8 +1,7 @@
 /** A batch on the reference, held to the same sequences fed one by one; and what a batch decoder refuses and records. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { RecordedWork } from "../batch_ops.ts";
-import type { TokenFilterOptions } from "../filter/mod.ts";
-import { createPruner } from "../methods/mod.ts";
+import { createDense, createPruner, type TokenFilterOptions } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data } from "../tensor.ts";
 import { BatchDecoder, batchUnsupportedReason } from "./batch_decoder.ts";
@@ -71,7 +70,7 @@ for (const options of CASES) {
 Deno.test("batchUnsupportedReason() names what keeps a method from a device", () => {
   const filtering = createPruner("token-filtering", shape, { warmup: 8 });
   assertEquals(batchUnsupportedReason(undefined), undefined);
-  assertEquals(batchUnsupportedReason(createPruner("dense", shape, {})), undefined);
+  assertEquals(batchUnsupportedReason(createDense()), undefined);
   assertEquals(batchUnsupportedReason(filtering), undefined);
   assertEquals(batchUnsupportedReason(createPruner("oracle", shape, {})), 'the method "oracle" looks ahead');
   const reason = (name: string) => `the method "${name}" decides on the host, or is traced`;

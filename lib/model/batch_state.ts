@@ -2,7 +2,7 @@
 import type { Backend } from "../backend.ts";
 import type { BatchCache, BatchDecisions, BatchStates } from "../batch_ops.ts";
 import type { CacheDType } from "../dtype.ts";
-import { type LayerSpec, learnedLayout, NUM_SLOTS, scoreCapacity } from "../filter/layer.ts";
+import { type LayerSpec, stateSizes } from "../filter/layer.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 
 /** Sizes of a {@linkcode BatchCache}. */
@@ -41,15 +41,15 @@ export function createBatchCache(
 
 /** States of a filtered layer before the first token of every sequence. */
 export function createBatchStates(backend: Backend, spec: LayerSpec, batch: number): BatchStates {
-  const learned = spec.fusion === "learned";
+  const sizes = stateSizes(spec);
   const anchors = [batch, spec.numKvHeads, spec.headDim];
   return {
     spec,
     anchorK: backend.alloc("f32", anchors),
     anchorV: backend.alloc("f32", anchors),
-    numbers: backend.alloc("f64", [batch, NUM_SLOTS]),
-    scores: backend.alloc("f64", [batch, scoreCapacity(spec)]),
-    learned: backend.alloc("f64", [batch, learned ? learnedLayout(spec).length : 0]),
+    numbers: backend.alloc("f64", [batch, sizes.numbers]),
+    scores: backend.alloc("f64", [batch, sizes.scores]),
+    learned: backend.alloc("f64", [batch, sizes.learned]),
     signs: backend.kvFilterSigns(spec),
   };
 }

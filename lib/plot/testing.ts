@@ -2,12 +2,7 @@
 import { type BandedDistribution, HEAD_RULES, type HeadReport } from "../heads/report.ts";
 import type { Distribution } from "../stats/distribution.ts";
 import { summarizeSweep } from "../sweep/summary.ts";
-import {
-  looksAhead,
-  recordTrialOptions,
-  resolveTrialOptions,
-  type TrialOptions,
-} from "../sweep/trial_options.ts";
+import { looksAhead, type MethodOptions, recordOptions, resolveOptions } from "../methods/options.ts";
 import type { Environment, SweepSummary, Trial } from "../sweep/trial.ts";
 
 /** The run that all trials belong to. */
@@ -26,11 +21,11 @@ const RUN = {
 };
 
 /** A trial with given options, ratio and perplexity. */
-export function makeTrial(options: TrialOptions, achievedRatio: number | null, perplexity: number): Trial {
-  const method = resolveTrialOptions(options);
+export function makeTrial(options: MethodOptions, achievedRatio: number | null, perplexity: number): Trial {
+  const method = resolveOptions(options);
   return {
     trial: JSON.stringify(options, (_, value) => typeof value === "bigint" ? String(value) : value),
-    ...recordTrialOptions(method),
+    ...recordOptions(method),
     achievedRatio,
     achievedRatioWithWarmup: achievedRatio ?? 0,
     skipRatioPerLayer: [0, achievedRatio === null ? null : achievedRatio * 2],

@@ -4,8 +4,14 @@
  */
 import type { Backend } from "../backend.ts";
 import type { BatchCache, BatchDecisions, BatchOps, BatchRows, BatchStates } from "../batch_ops.ts";
-import { createScanOutput, type LayerSpec, type LayerState, SCAN_COLUMNS } from "../filter/layer.ts";
-import { outcomeOf } from "../filter/learned.ts";
+import {
+  createScanOutput,
+  type LayerSpec,
+  type LayerState,
+  projectionsOf,
+  SCAN_COLUMNS,
+} from "../filter/layer.ts";
+import { outcomeOf } from "../filter/rule.ts";
 import { projectionSigns } from "../random.ts";
 import {
   countOf,
@@ -91,8 +97,8 @@ export function batchOps(ops: SequenceOps): BatchOps {
   }
 
   return {
-    kvFilterSigns({ seed, layer, hiddenSize, projections, fusion }: LayerSpec): HostTensor {
-      const count = fusion === "learned" ? projections : 0;
+    kvFilterSigns(spec: LayerSpec): HostTensor {
+      const { layer, hiddenSize } = spec, { seed, count } = projectionsOf(spec);
       const out = emptyTensor("f32", [count, hiddenSize]);
       projectionSigns(seed, layer, hiddenSize, count).forEach((sign, i) =>
         out.data[(i % count) * hiddenSize + Math.floor(i / count)] = sign

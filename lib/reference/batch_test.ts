@@ -2,7 +2,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { BatchCache, BatchDecisions, BatchStates } from "../batch_ops.ts";
 import { createLayerState, createScanOutput, SCAN_COLUMNS } from "../filter/layer.ts";
-import { scanLayer, TokenFilter } from "../filter/mod.ts";
+import { projectionsOf } from "../filter/layer.ts";
+import { scanLayer } from "../filter/scan.ts";
+import { TokenFilter } from "../methods/token_filter.ts";
 import { projectionSigns } from "../random.ts";
 import { emptyTensor, f32Data, hostData, hostTensor, rowsOf } from "../tensor.ts";
 import { ReferenceBackend } from "./mod.ts";
@@ -108,7 +110,8 @@ Deno.test("kvFilterStep() writes the columns of each sequence's scan, its cache 
 Deno.test("kvFilterSigns() has a row for each projection of the learned rule, and none for other rules", () => {
   const shape = { numLayers: 1, numHeads: 1, numKvHeads: 1, headDim: 2, hiddenSize: 3 };
   const [learned] = new TokenFilter(shape, { fusion: "learned", projections: 2, tail: 1 }).specs;
-  const signs = projectionSigns(learned!.seed, 0, 3, 2), found = backend.kvFilterSigns(learned!);
+  const signs = projectionSigns(projectionsOf(learned!).seed, 0, 3, 2),
+    found = backend.kvFilterSigns(learned!);
   assertEquals(found.shape, [2, 3]);
   assertEquals([...f32Data(found)], [0, 2, 4, 1, 3, 5].map((i) => signs[i]));
   const [other] = new TokenFilter(shape, { tail: 1 }).specs;

@@ -1,25 +1,28 @@
 /** Several methods at the same ratio on the same text, with intervals of their differences. */
 import type { PerplexityEvaluation } from "../eval/perplexity.ts";
+import { METHODS } from "../methods/list.ts";
+import { isRule, type Method } from "../methods/method.ts";
+import {
+  looksAhead,
+  type MethodOptions,
+  type OptionsRecord,
+  PRESETS,
+  recordOptions,
+  type ResolvedOptions,
+  resolveOptions,
+} from "../methods/options.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
 import type { LineKind, RunLog } from "./run_log.ts";
 import { digestTrialOptions } from "./runner.ts";
 import type { Environment } from "./trial.ts";
-import {
-  looksAhead,
-  recordTrialOptions,
-  type ResolvedTrialOptions,
-  resolveTrialOptions,
-  type TrialOptions,
-  type TrialOptionsRecord,
-} from "./trial_options.ts";
 
 /** A method with a name; methods of one name differ in the seed alone, and count as one. */
 export interface NamedMethod {
   /** What tables and plots call it. */
   readonly name: string;
   /** Its options. */
-  readonly options: ResolvedTrialOptions;
+  readonly options: ResolvedOptions;
 }
 
 /** One method on the text. */
@@ -27,7 +30,7 @@ export interface ComparedMethod {
   /** Its name; `dense` is the model without a filter. */
   readonly name: string;
   /** Its options, those of the first seed; null for `dense`. */
-  readonly options: TrialOptionsRecord | null;
+  readonly options: OptionsRecord | null;
   /** Seeds whose losses were averaged, token by token. */
   readonly seeds: number;
   /** Share of attention computations skipped after the warm-up, over all layers; mean over seeds; null if none could be. */
@@ -70,24 +73,28 @@ export interface Comparison {
   readonly environment: Environment;
 }
 
-/** Options of each method that a comparison knows; `random` is run over several seeds. */
-const METHODS = {
-  "random": { fusion: "random" },
-  "key": { fusion: "key" },
-  "value": { fusion: "value" },
-  "mean": { fusion: "mean" },
-  "variance": { fusion: "variance" },
-  "variance inverted": { fusion: "variance", invert: true },
-  "paper": { preset: "paper" },
-  "learned": { fusion: "learned" },
-  "oracle": { fusion: "oracle" },
-} as const satisfies { readonly [name: string]: TrialOptions };
+/** Options of each method that a comparison knows: the main ones, inverses that serve as controls, and presets. */
+const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
+  (METHODS as readonly Method[]).filter(({ looks }) => looks?.main ?? true).flatMap((method) => {
+    const fusion = method.name as NonNullable<MethodOptions["fusion"]>;
+    const presets = Object.entries(PRESETS).filter(([, options]) => options.fusion === fusion);
+    return [
+      [fusion, { fusion }],
+      ...(isRule(method) && method.inverted ? [[`${fusion} inverted`, { fusion, invert: true }]] : []),
+      ...presets.map(([preset, options]) => [preset, options]),
+    ];
+  }),
+);
 
 /** Names of the methods that {@linkcode comparedMethods} knows. */
-export const COMPARED_METHODS: readonly string[] = Object.keys(METHODS);
+export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
+
+/** Whether a method stands for chance, so that one seed is not enough. */
+const isChance = (name: string) =>
+  METHODS.some((method: Method) => method.name === name && method.looks?.chance);
 
 /**
- * The methods of a comparison, with all else alike; but `paper` keeps its recent window of 0.
+ * The methods of a comparison, with all else alike; but a preset keeps what it sets, as `paper` its recent window of 0.
  *
  * @param names Some of {@linkcode COMPARED_METHODS}.
  * @param base Options that all share, such as `pruneRatio`; not `fusion`, `invert` or `preset`.
@@ -103,7 +110,7 @@ export const COMPARED_METHODS: readonly string[] = Object.keys(METHODS);
  */
 export function comparedMethods(
   names: readonly string[],
-  base: Omit<TrialOptions, "fusion" | "invert" | "preset"> = {},
+  base: Omit<MethodOptions, "fusion" | "invert" | "preset"> = {},
   seeds: number = 5,
 ): NamedMethod[] {
   if (!(Number.isInteger(seeds) && seeds >= 1)) {
@@ -111,16 +118,14 @@ export function comparedMethods(
   }
   const first = BigInt(base.seed ?? 0);
   return [...new Set(names)].flatMap((name) => {
-    if (!Object.hasOwn(METHODS, name)) {
+    if (!Object.hasOwn(COMPARED, name)) {
       throw new RangeError(`Cannot compare "${name}": expected some of ${COMPARED_METHODS.join(", ")}`);
     }
-    const own: TrialOptions = METHODS[name as keyof typeof METHODS];
-    const { recent: _, ...shared } = base;
-    const options = { ...(name === "paper" ? shared : base), ...own };
-    if (name !== "random") return [{ name, options: resolveTrialOptions(options) }];
+    const options = { ...base, ...COMPARED[name] };
+    if (!isChance(name)) return [{ name, options: resolveOptions(options) }];
     return Array.from(
       { length: seeds },
-      (_, i) => ({ name, options: resolveTrialOptions({ ...options, seed: first + BigInt(i) }) }),
+      (_, i) => ({ name, options: resolveOptions({ ...options, seed: first + BigInt(i) }) }),
     );
   });
 }
@@ -147,7 +152,7 @@ export interface ComparisonArguments {
   /** Model and text. */
   readonly evaluation: PerplexityEvaluation;
   /** Binds a method to the model. */
-  readonly createPruner: (method: ResolvedTrialOptions) => Pruner;
+  readonly createPruner: (method: ResolvedOptions) => Pruner;
   /** What it runs on, for the record. */
   readonly environment: Environment;
   /** Of the intervals: default 64 tokens a block, 2000 resamples. */
@@ -165,7 +170,7 @@ export interface ComparisonArguments {
 /** Losses of one method, and what else its runs said. */
 interface Measured {
   readonly name: string;
-  readonly options: ResolvedTrialOptions | undefined;
+  readonly options: ResolvedOptions | undefined;
   readonly losses: Float64Array;
   readonly means: readonly number[];
   readonly ratios: readonly (number | null)[];
@@ -253,7 +258,7 @@ function describe(
     const own = name !== "dense" && name !== "random";
     return {
       name,
-      options: method === undefined ? null : recordTrialOptions(method),
+      options: method === undefined ? null : recordOptions(method),
       seeds: means.length,
       achievedRatio: ratios.includes(null) ? null : average(ratios as number[]),
       looksAhead: method !== undefined && looksAhead(method),

@@ -40,7 +40,7 @@ Deno.test("comparedMethods() gives all the same options, and the paper's rule it
   assertThrows(
     () => comparedMethods(["magic"]),
     RangeError,
-    'Cannot compare "magic": expected some of random, key',
+    'Cannot compare "magic": expected some of variance, variance inverted, paper',
   );
   assertThrows(() => comparedMethods(["key"], {}, 0), RangeError, "0 seeds");
 });

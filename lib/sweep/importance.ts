@@ -1,7 +1,7 @@
 /** Which options decide a sweep's results: shares of the variance over its trials. */
-import { solveCholesky } from "../filter/learned.ts";
+import { solveCholesky } from "../cholesky.ts";
+import { effectiveOptions, readRecord } from "../methods/options.ts";
 import type { Trial } from "./trial.ts";
-import { effectiveOptions } from "./trial_options.ts";
 
 /** What one option, or two together, explain. */
 export interface OptionEffect {
@@ -77,11 +77,7 @@ function collectPoints(
 ): { points: Point[]; names: string[]; counts: number[] } {
   const finite = trials.filter((trial) => Number.isFinite(measure(trial)));
   const described = finite.map((trial) => {
-    const { seed: _, ...options } = effectiveOptions({
-      ...trial,
-      seed: BigInt(trial.seed),
-      skipRatios: trial.skipRatios ?? undefined,
-    });
+    const { seed: _, ...options } = effectiveOptions(readRecord(trial));
     return { options: options as { readonly [name: string]: unknown }, value: measure(trial) };
   });
   const levels = new Map<string, string[]>();

@@ -12,15 +12,4 @@ export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
 export { summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
-export {
-  createTrialPruner,
-  effectiveOptions,
-  FUSION_CHOICES,
-  type FusionChoice,
-  looksAhead,
-  recordTrialOptions,
-  type ResolvedTrialOptions,
-  resolveTrialOptions,
-  type TrialOptions,
-  type TrialOptionsRecord,
-} from "./trial_options.ts";
+export * from "./trial_options.ts";

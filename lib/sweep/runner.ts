@@ -3,7 +3,7 @@ import type { PerplexityEvaluation } from "../eval/perplexity.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
 import type { LoggedRun, RunLog } from "./run_log.ts";
-import { effectiveKey, looksAhead, recordTrialOptions, type ResolvedTrialOptions } from "./trial_options.ts";
+import { effectiveKey, looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 
 /** How far a sweep has come. */
@@ -21,11 +21,11 @@ export interface SweepProgress {
 /** Arguments of {@linkcode runSweep}. */
 export interface SweepArguments {
   /** The trials to run. */
-  readonly methods: readonly ResolvedTrialOptions[];
+  readonly methods: readonly ResolvedOptions[];
   /** Model and text. */
   readonly evaluation: PerplexityEvaluation;
   /** Binds a method to the model. */
-  readonly createPruner: (method: ResolvedTrialOptions) => Pruner;
+  readonly createPruner: (method: ResolvedOptions) => Pruner;
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
   /** Where trials go as they end, and where finished ones are found. */
@@ -42,7 +42,7 @@ export function digestConditions(conditions: RunConditions & Pick<LoggedRun, "op
 }
 
 /** Short digest of the options that have an effect. */
-export async function digestTrialOptions(method: ResolvedTrialOptions): Promise<string> {
+export async function digestTrialOptions(method: ResolvedOptions): Promise<string> {
   return (await sha256(effectiveKey(method))).slice(0, 12);
 }
 
@@ -82,7 +82,7 @@ export async function runSweep(args: SweepArguments): Promise<Trial[]> {
     );
     const trial: Trial = {
       trial: digests[i]!,
-      ...recordTrialOptions(method),
+      ...recordOptions(method),
       ...result,
       looksAhead: looksAhead(method),
       ...conditions,

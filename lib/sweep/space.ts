@@ -1,12 +1,12 @@
 /** Grids of options: what `--grid FILE.json` and comma lists of flags stand for. */
-import { OPTION_NAMES } from "../filter/mod.ts";
-import { nearest } from "../nearest.ts";
 import {
   effectiveKey,
-  type ResolvedTrialOptions,
-  resolveTrialOptions,
-  type TrialOptions,
-} from "./trial_options.ts";
+  OPTION_NAMES,
+  OPTIONS,
+  type ResolvedOptions,
+  resolveOptions,
+} from "../methods/options.ts";
+import { nearest } from "../nearest.ts";
 
 /** One grid: each option has one value or a list of alternatives. */
 export type Grid = { readonly [name: string]: unknown };
@@ -14,17 +14,15 @@ export type Grid = { readonly [name: string]: unknown };
 /** More trials than this are a mistake in a grid rather than a wish: a week at a minute each. */
 export const MAX_TRIALS = 10_000;
 
-/** Options whose single value is a list already: alternatives are a list of lists. */
-const LIST_OPTIONS = new Set(["skipRatios", "features"]);
-
 /** `prune-ratio` and `prune_ratio` as `pruneRatio`. */
 function optionName(name: string): string {
   return name.replaceAll(/[-_]([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
-/** Alternatives of one axis. */
+/** Alternatives of one axis; of an option whose single value is a list already, a list of lists. */
 function axis(name: string, value: unknown): readonly unknown[] {
-  if (!LIST_OPTIONS.has(name)) {
+  const { type } = OPTIONS[name]!;
+  if (type !== "names" && type !== "ratios") {
     if (!Array.isArray(value)) return [value];
     if (value.length === 0) {
       throw new RangeError(
@@ -33,9 +31,9 @@ function axis(name: string, value: unknown): readonly unknown[] {
     }
     return value;
   }
-  const one = (item: unknown) => name === "features" && typeof item === "string" ? item.split("+") : item;
+  const one = (item: unknown) => type === "names" && typeof item === "string" ? item.split("+") : item;
   if (!Array.isArray(value)) return [one(value)];
-  const many = name === "features"
+  const many = type === "names"
     ? value.some((item) => Array.isArray(item) || /\+/.test(item))
     : value.some(Array.isArray);
   return many ? value.map(one) : [value];
@@ -59,7 +57,7 @@ export function readGrids(value: unknown): Grid[] {
     const axes = new Map<string, unknown>();
     for (const [name, alternatives] of Object.entries(grid)) {
       const option = optionName(name);
-      if (!(OPTION_NAMES as readonly string[]).includes(option)) {
+      if (!OPTION_NAMES.includes(option)) {
         throw new TypeError(
           `Cannot use grid axis "${name}": no such option, the nearest is "${nearest(name, OPTION_NAMES)}"`,
         );
@@ -87,8 +85,8 @@ export function readGrids(value: unknown): Grid[] {
  * console.assert(trials.length === 4); // tau means nothing to `mean`
  * ```
  */
-export function expandGrids(grids: readonly Grid[]): ResolvedTrialOptions[] {
-  const trials = new Map<string, ResolvedTrialOptions>();
+export function expandGrids(grids: readonly Grid[]): ResolvedOptions[] {
+  const trials = new Map<string, ResolvedOptions>();
   for (const grid of grids) {
     const axes = Object.entries(grid).map(([name, value]) => [name, axis(name, value)] as const);
     const size = axes.reduce((product, [, values]) => product * values.length, 1);
@@ -102,7 +100,7 @@ export function expandGrids(grids: readonly Grid[]): ResolvedTrialOptions[] {
         options[name] = values[rest % values.length];
         rest = Math.floor(rest / values.length);
       }
-      const method = resolveTrialOptions(options as TrialOptions);
+      const method = resolveOptions(options);
       const key = effectiveKey(method);
       if (!trials.has(key)) trials.set(key, method);
     }

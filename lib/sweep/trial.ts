@@ -1,12 +1,12 @@
 /** What a sweep records. All of it is plain JSON. */
 import type { Environment, RunConditions } from "../environment.ts";
 import type { DenseResult, FilteredResult } from "../eval/perplexity.ts";
-import type { TrialOptionsRecord } from "./trial_options.ts";
+import type { OptionsRecord } from "../methods/options.ts";
 
 export type { Environment, RunConditions };
 
 /** One finished trial: options, results, and what they depend on. */
-export interface Trial extends TrialOptionsRecord, FilteredResult, RunConditions {
+export interface Trial extends OptionsRecord, FilteredResult, RunConditions {
   /** Short digest of the options that have an effect: the same trial always has the same one. */
   readonly trial: string;
   /** SHA-256 of the conditions. */

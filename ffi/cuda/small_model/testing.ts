@@ -1,7 +1,6 @@
 /** A small model of random weights, on the reference and on a device. */
-import type { TokenFilterOptions } from "../../../lib/filter/mod.ts";
 import { toF16 } from "../../../lib/half.ts";
-import { createPruner, type Pruner } from "../../../lib/methods/mod.ts";
+import { createPruner, type Pruner, type TokenFilterOptions } from "../../../lib/methods/mod.ts";
 import { Model, type ModelConfig, type ModelWeights, uploadWeights } from "../../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../../lib/tensor.ts";

@@ -1,8 +1,9 @@
-/** How a fusion rule looks: the same colour and mark in every plot. */
+/** How a method looks: the same colour and mark in every plot. */
+import { METHODS } from "../../methods/list.ts";
+import type { Method } from "../../methods/method.ts";
+import { PRESETS } from "../../methods/options.ts";
 import { NUM_SERIES_COLORS } from "./theme.ts";
 
-/** Rules in the order of a legend; a rule's place gives its colour and its mark. */
-const RULES = ["learned", "variance", "oracle", "mean", "key", "value", "static", "min", "max", "product"];
 const SYMBOLS = [
   "circle",
   "square",
@@ -16,17 +17,11 @@ const SYMBOLS = [
   "star",
 ];
 
-/** The rules that the method is judged by; plots show the others when they are asked for. */
-const MAIN = new Set([
-  "learned",
-  "variance",
-  "variance inverted",
-  "key",
-  "value",
-  "mean",
-  "random",
-  "oracle",
-]);
+const BY_NAME: ReadonlyMap<string, Method> = new Map(METHODS.map((method) => [method.name, method]));
+
+/** Names of methods in the order of a legend; a place gives colour and mark. Chance has none. */
+const LEGEND: readonly string[] = [...BY_NAME.values()].filter(({ looks }) => !looks?.chance)
+  .sort((a, b) => (a.looks?.place ?? Infinity) - (b.looks?.place ?? Infinity) || 0).map(({ name }) => name);
 
 /** Looks of a rule. */
 export interface RuleStyle {
@@ -42,17 +37,20 @@ export interface RuleStyle {
   readonly main: boolean;
 }
 
-/** Looks of a rule, `… inverted` and rules of a reader's own included. */
+/** Looks of a method; of `… inverted`, of presets, and of rules of a reader's own too. */
 export function styleRule(rule: string): RuleStyle {
+  const preset = Object.hasOwn(PRESETS, rule) ? PRESETS[rule as keyof typeof PRESETS] : undefined;
+  if (preset !== undefined) return { ...styleRule(preset.fusion), symbol: "square-x-open" };
   const plain = rule.replace(/ inverted$/, ""), inverted = plain !== rule;
-  const place = RULES.indexOf(plain), own = place < 0 ? RULES.length : place;
-  const random = plain === "random";
+  const method = BY_NAME.get(plain), chance = method?.looks?.chance === true;
+  const place = LEGEND.indexOf(plain), own = place < 0 ? LEGEND.length : place;
+  const isControl = !inverted || method === undefined || ("inverted" in method && method.inverted === true);
   return {
-    rank: 2 * (random ? RULES.length + 1 : own) + Number(inverted),
-    color: random ? "@muted" : `@series${own % NUM_SERIES_COLORS}`,
-    symbol: `${random ? "hourglass" : SYMBOLS[own % SYMBOLS.length]}${inverted ? "-open" : ""}`,
-    dash: random ? "dot" : inverted ? "dash" : own < NUM_SERIES_COLORS ? "solid" : "dashdot",
-    main: MAIN.has(rule) || place < 0 && !random,
+    rank: 2 * (chance ? LEGEND.length + 1 : own) + Number(inverted),
+    color: chance ? "@muted" : `@series${own % NUM_SERIES_COLORS}`,
+    symbol: `${chance ? "hourglass" : SYMBOLS[own % SYMBOLS.length]}${inverted ? "-open" : ""}`,
+    dash: chance ? "dot" : inverted ? "dash" : own < NUM_SERIES_COLORS ? "solid" : "dashdot",
+    main: (method?.looks?.main ?? true) && isControl,
   };
 }
 

@@ -1,5 +1,5 @@
 /** Names for trials: short ones that say how a trial differs from its neighbours, and whole ones for hovering. */
-import { effectiveOptions, resolveTrialOptions, type TrialOptionsRecord } from "../../sweep/trial_options.ts";
+import { effectiveOptions, type OptionsRecord, readRecord, resolveOptions } from "../../methods/options.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { escapeText } from "./figure.ts";
 
@@ -7,12 +7,8 @@ import { escapeText } from "./figure.ts";
 const ALONG = new Set(["pruneRatio", "theta", "seed"]);
 
 /** The options that decide something in a trial. */
-export function trialOptions(trial: Trial): Partial<TrialOptionsRecord> {
-  return effectiveOptions({
-    ...trial,
-    seed: BigInt(trial.seed),
-    skipRatios: trial.skipRatios ?? undefined,
-  });
+export function trialOptions(trial: Trial): Partial<OptionsRecord> {
+  return effectiveOptions(readRecord(trial));
 }
 
 /** A key that trials of one curve share: all that decides but the ratio asked for and the seed. */
@@ -40,7 +36,7 @@ function shown(name: string, value: unknown): string {
 
 /** Whether a trial is the paper's rule with the defaults of `--preset paper`. */
 function isPaper(trial: Trial): boolean {
-  const paper = resolveTrialOptions({ preset: "paper" });
+  const paper = resolveOptions({ preset: "paper" });
   const options = trialOptions(trial);
   return !trial.invert &&
     Object.entries(options).every(([name, value]) =>

@@ -28,11 +28,6 @@ export interface ComparisonRows {
 
 const ROW_PIXELS = 34;
 
-/** Looks of a method; `paper` is the rule `variance` without a recent window. */
-function styleMethod(name: string): { readonly color: string; readonly symbol: string } {
-  return name === "paper" ? { ...styleRule("variance"), symbol: "square-x-open" } : styleRule(name);
-}
-
 /** Gathers the differences to the dense model, or to the random control. */
 export function collectComparison(comparison: Comparison, base: "dense" | "random"): ComparisonRows {
   const { methods, intervals } = comparison;
@@ -93,7 +88,7 @@ export function plotComparison({ base, rows, confidence }: ComparisonRows): Figu
       ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.`,
     height: 96 + ROW_PIXELS * rows.length,
     data: shown.map(({ name, difference, hover, looksAhead }) => {
-      const { color, symbol } = styleMethod(name);
+      const { color, symbol } = styleRule(name);
       return {
         type: "scatter",
         mode: "markers",

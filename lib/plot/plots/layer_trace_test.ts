@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { TokenFilter } from "../../filter/token_filter.ts";
+import { TokenFilter } from "../../methods/token_filter.ts";
 import {
   definedOf,
   medianOf,

@@ -1,6 +1,6 @@
 /** Time and memory against the length of a sequence, a curve a method. */
 import type { LengthRow } from "../../eval/lengths.ts";
-import { FUSION_CHOICES } from "../../sweep/trial_options.ts";
+import { METHOD_NAMES } from "../../methods/list.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
@@ -74,7 +74,7 @@ const WORDS = {
 function colorOf(name: string, i: number): string {
   const rule = name.split(/[ ,]/)[0]!;
   if (name === "dense") return "@muted";
-  return FUSION_CHOICES.some((known) => known === rule)
+  return METHOD_NAMES.some((known) => known === rule)
     ? styleRule(rule).color
     : `@series${i % NUM_SERIES_COLORS}`;
 }

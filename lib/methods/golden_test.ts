@@ -38,7 +38,7 @@ const golden: {
   datasets: Record<string, Dataset>;
   moments: Record<"muK" | "varK" | "muV" | "varV", Column>[];
   cases: Case[];
-} = JSON.parse(await Deno.readTextFile(new URL("testdata/golden.json", import.meta.url)));
+} = JSON.parse(await Deno.readTextFile(new URL("../filter/testdata/golden.json", import.meta.url)));
 
 /** The inputs of a dataset, made as make_golden.py describes. */
 function makeInputs(

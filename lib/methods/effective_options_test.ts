@@ -1,44 +1,52 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import {
-  createTrialPruner,
+  createPruner,
   effectiveKey,
   effectiveOptions,
   looksAhead,
-  recordTrialOptions,
-  resolveTrialOptions,
-  type TrialOptions,
-} from "./trial_options.ts";
+  type MethodOptions,
+  readRecord,
+  recordOptions,
+  resolveOptions,
+} from "./mod.ts";
 
-const key = (options: TrialOptions) => effectiveKey(resolveTrialOptions(options));
+const key = (options: MethodOptions) => effectiveKey(resolveOptions(options));
 
-Deno.test("resolveTrialOptions() takes oracle beside the filter's rules", () => {
-  const oracle = resolveTrialOptions({ fusion: "oracle", pruneRatio: 0.3 });
+Deno.test("resolveOptions() takes oracle beside the filter's rules", () => {
+  const oracle = resolveOptions({ fusion: "oracle", pruneRatio: 0.3 });
   assertEquals([oracle.fusion, oracle.pruneRatio, oracle.recent], ["oracle", 0.3, 16]);
-  assertEquals(resolveTrialOptions({ preset: "paper" }).recent, 0);
+  assertEquals(resolveOptions({ preset: "paper" }).recent, 0);
   assertThrows(
-    () => resolveTrialOptions({ fusion: "orcle" as "oracle" }),
+    () => resolveOptions({ fusion: "orcle" as "oracle" }),
     RangeError,
     'oracle: the nearest is "oracle"',
   );
-  assertThrows(() => resolveTrialOptions({ fusion: "oracle", pruneRatio: 1 }), RangeError, "pruneRatio");
+  assertThrows(() => resolveOptions({ fusion: "oracle", pruneRatio: 1 }), RangeError, "pruneRatio");
 });
 
-Deno.test("recordTrialOptions() is plain JSON that keeps every option", () => {
-  const record = recordTrialOptions(resolveTrialOptions({ seed: 7 }));
+Deno.test("recordOptions() is plain JSON that keeps every option", () => {
+  const record = recordOptions(resolveOptions({ seed: 7 }));
   assertEquals(JSON.parse(JSON.stringify(record)), record);
   assertEquals([record.seed, record.skipRatios, record.pruneRatio], [7, null, 0.5]);
   assertEquals(
-    recordTrialOptions(resolveTrialOptions({ skipRatios: [0, 0.25, 0.5, 0.25] })).pruneRatio,
+    recordOptions(resolveOptions({ skipRatios: [0, 0.25, 0.5, 0.25] })).pruneRatio,
     0.25,
   );
   assertEquals(
-    recordTrialOptions(resolveTrialOptions({ seed: 2n ** 64n - 1n })).seed,
+    recordOptions(resolveOptions({ seed: 2n ** 64n - 1n })).seed,
     "18446744073709551615",
   );
 });
 
+Deno.test("readRecord() gives the options that a record stands for", () => {
+  for (const options of [{}, { seed: 2n ** 64n - 1n }, { fusion: "oracle", skipRatios: [0, 0.5] }] as const) {
+    const resolved = resolveOptions(options), { pruneRatio } = recordOptions(resolved);
+    assertEquals(readRecord(recordOptions(resolved)), { ...resolved, pruneRatio });
+  }
+});
+
 Deno.test("effectiveKey() is blind to options without effect and sees all others", () => {
-  const same: [TrialOptions, TrialOptions][] = [
+  const same: [MethodOptions, MethodOptions][] = [
     [{ fusion: "mean", tau: 1 }, { fusion: "mean", tau: 4, lambda: 2, alpha: 0.1, seed: 9 }],
     [{ fusion: "random", gamma: 0.9 }, {
       fusion: "random",
@@ -62,10 +70,10 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
     [{ fusion: "oracle", window: 8 }, { fusion: "oracle", window: 16 }],
   ];
   for (const [a, b] of same) assertEquals(key(a), key(b), JSON.stringify([a, b]));
-  const resolved = resolveTrialOptions();
+  const resolved = resolveOptions();
   const reversed = Object.fromEntries(Object.entries(resolved).reverse()) as typeof resolved;
   assertEquals(effectiveKey(reversed), effectiveKey(resolved));
-  const different: [TrialOptions, TrialOptions][] = [
+  const different: [MethodOptions, MethodOptions][] = [
     [{ tau: 1 }, { tau: 2 }],
     [{ fusion: "random", seed: 0 }, { fusion: "random", seed: 1 }],
     [{ fusion: "learned" }, { fusion: "learned", seed: 1 }],
@@ -75,7 +83,7 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
     [{ fusion: "oracle" }, { fusion: "mean", threshold: "topk" }],
     [{ skipRatios: [0, 0.5] }, { skipRatios: [0.5, 0] }],
     ...["budget", "window"].map((threshold) =>
-      [{ threshold, window: 8 }, { threshold, window: 9 }] as [TrialOptions, TrialOptions]
+      [{ threshold, window: 8 }, { threshold, window: 9 }] as [MethodOptions, MethodOptions]
     ),
     [{ threshold: "robbins-monro", eta: 0.1 }, { threshold: "robbins-monro", eta: 0.2 }],
     [{ threshold: "fixed", theta: 0.1 }, { threshold: "fixed", theta: 0.2 }],
@@ -94,7 +102,7 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
       ["threshold", "budget", "window"],
       ["cacheSkipped", false, true],
       ["invert", false, true],
-    ] as const).map(([name, a, b]) => [{ [name]: a }, { [name]: b }] as [TrialOptions, TrialOptions]),
+    ] as const).map(([name, a, b]) => [{ [name]: a }, { [name]: b }] as [MethodOptions, MethodOptions]),
     ...([
       ["block", 32, 16],
       ["ridge", 1, 2],
@@ -102,7 +110,7 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
       ["features", ["norm"], ["norm", "similarity"]],
       ["gamma", 0.9, 0.8],
       ["keyState", "post-rope", "pre-rope"],
-    ] as const).map(([name, a, b]): [TrialOptions, TrialOptions] => [
+    ] as const).map(([name, a, b]): [MethodOptions, MethodOptions] => [
       { fusion: "learned", [name]: a },
       { fusion: "learned", [name]: b },
     ]),
@@ -111,18 +119,18 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
 });
 
 Deno.test("effectiveOptions() of an explicit schedule leaves tail and ratio out", () => {
-  const names = Object.keys(effectiveOptions(resolveTrialOptions({ skipRatios: [0, 0.5] })));
+  const names = Object.keys(effectiveOptions(resolveOptions({ skipRatios: [0, 0.5] })));
   assert(names.includes("skipRatios") && !names.includes("tail") && !names.includes("pruneRatio"));
 });
 
 Deno.test("looksAhead() names oracle and topk", () => {
-  const ahead = (options: TrialOptions) => looksAhead(resolveTrialOptions(options));
+  const ahead = (options: MethodOptions) => looksAhead(resolveOptions(options));
   assertEquals([ahead({ fusion: "oracle" }), ahead({ threshold: "topk" }), ahead({})], [true, true, false]);
 });
 
-Deno.test("createTrialPruner() binds either kind to a model, and names an unreachable layer", () => {
+Deno.test("createPruner() binds either kind to a model, and names an unreachable layer", () => {
   const shape = { numLayers: 8, numHeads: 2, numKvHeads: 1, headDim: 4, hiddenSize: 8 };
-  const make = (options: TrialOptions) => createTrialPruner(shape, resolveTrialOptions(options));
+  const make = (options: MethodOptions) => createPruner("token-filtering", shape, resolveOptions(options));
   assertEquals(make({ fusion: "oracle", tail: 0.5, pruneRatio: 0.2 }).looksAhead, "outputs");
   assertEquals(make({ fusion: "learned" }).layers, [2, 3, 4, 5, 6, 7]);
   assertThrows(() => make({ tail: 0.25 }), RangeError, "tail of at least 0.5");

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { OPTION_NAMES, resolveOptions, type TokenFilterOptions } from "./options.ts";
+import { type MethodOptions, OPTION_NAMES, resolveOptions } from "./options.ts";
 
 Deno.test("resolveOptions() fills in the documented defaults", () => {
   assertEquals(resolveOptions(), {
@@ -45,7 +45,7 @@ Deno.test("resolveOptions() reads skipRatios as an explicit schedule", () => {
 });
 
 Deno.test("resolveOptions() takes the ends of every range", () => {
-  const ends: TokenFilterOptions[] = [
+  const ends: MethodOptions[] = [
     { gamma: 0 },
     { tau: 0 },
     { tau: 64 },
@@ -105,9 +105,10 @@ Deno.test("resolveOptions() names option, value and range", () => {
       'Cannot use option "threshold": found "topK", expected one of budget, window, robbins-monro, fixed, topk',
     ],
     [
-      { fusion: "oracle" },
+      { fusion: "orcle" },
       RangeError,
-      'Cannot use option "fusion": found "oracle", expected one of variance, mean',
+      'Cannot use option "fusion": found "orcle", expected one of variance, mean, static, key, value, min, max, ' +
+      'product, random, learned, oracle: the nearest is "oracle"',
     ],
     [{ fusion: null }, TypeError, 'Cannot use option "fusion": found null, expected one of'],
     [
@@ -143,13 +144,13 @@ Deno.test("resolveOptions() names option, value and range", () => {
     [{ preset: "papers" }, RangeError, 'Cannot use option "preset": found "papers", expected one of paper'],
   ];
   for (const [options, type, message] of cases) {
-    const error = assertThrows(() => resolveOptions(options as TokenFilterOptions), type, message);
+    const error = assertThrows(() => resolveOptions(options as MethodOptions), type, message);
     assertEquals(error.message.includes("\n"), false);
   }
 });
 
 Deno.test("resolveOptions() refuses what the method does not define for learned", () => {
-  const cases: [TokenFilterOptions, string][] = [
+  const cases: [MethodOptions, string][] = [
     [
       { warmup: 7 },
       'Cannot use option "warmup": found 7, expected an integer from 8 to 65536 since the rule is "learned"',
@@ -171,5 +172,5 @@ Deno.test("resolveOptions() refuses what the method does not define for learned"
 
 Deno.test("OPTION_NAMES lists every option once", () => {
   const resolved = [...Object.keys(resolveOptions()), "preset"].sort();
-  assertEquals([...OPTION_NAMES].sort(), resolved as typeof OPTION_NAMES[number][]);
+  assertEquals([...OPTION_NAMES].sort(), resolved);
 });

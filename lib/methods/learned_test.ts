@@ -1,19 +1,20 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { projectionSigns } from "../random.ts";
 import { hostTensor, rowsOf } from "../tensor.ts";
+import { solveCholesky } from "../cholesky.ts";
 import {
   createLayerState,
   createScanOutput,
   type LayerSpec,
   type LayerState,
-  learnedLayout,
   SLOT,
-} from "./layer.ts";
-import { blockLength, observeLayer, roomInBlock, solveCholesky } from "./learned.ts";
-import { scanLayer } from "./scan.ts";
-import { makeSpec, makeStream, type Stream } from "./testing.ts";
+} from "../filter/layer.ts";
+import { observeLayer, scanLayer } from "../filter/scan.ts";
+import { makeSpec, makeStream, type Stream } from "../filter/testing.ts";
+import { learnedLayout } from "./learned.ts";
+import { blockLength } from "./learned_fit.ts";
 
-const learned = (options: Partial<LayerSpec> = {}) =>
+const learned = (options: Parameters<typeof makeSpec>[0] = {}) =>
   makeSpec({ fusion: "learned", warmup: 8, block: 4, ...options });
 const streamOf = (count: number) => makeStream(9, { count, numKvHeads: 2, headDim: 4, hiddenSize: 12 });
 const outcome = (stream: Stream, t: number) =>
@@ -53,7 +54,7 @@ Deno.test("scanLayer() of learned stops at each block's end and goes on after al
   const spec = learned(), state = createLayerState(spec), stream = streamOf(40);
   const output = createScanOutput(40);
   assertEquals(scanLayer(spec, state, stream, 0, 5, output), 5); // a chunk may end inside a block
-  assertEquals(roomInBlock(spec, state), 3);
+  assertEquals(spec.rule.memory!.room(spec, state), 3);
   observeLayer(spec, state, Float64Array.from([0, 1], (t) => outcome(stream, t))); // two of five
   assertEquals(scanLayer(spec, state, stream, 5, 35, output), 3);
   assertThrows(
@@ -156,7 +157,7 @@ Deno.test("observeLayer() refuses what does not fit", () => {
   assertThrows(
     () => observeLayer(plain, createLayerState(plain), new Float64Array(1)),
     RangeError,
-    'Cannot observe layer 0: found the rule "variance", expected "learned"',
+    'Cannot observe layer 0: found the rule "variance", expected one that learns',
   );
 });
 

@@ -1,10 +1,9 @@
-/** Token Filtering for a model: options bound to its shape, and the state of one sequence. */
-import { hostTensor, type Tensor } from "../tensor.ts";
+/** The recurrence for a model: a specification a filtered layer, and the state of one sequence. */
+import { type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import {
   cloneLayerState,
   createLayerState,
   createScanOutput,
-  FEATURE_GROUPS,
   type FilterObserve,
   type FilterScan,
   type LayerSpec,
@@ -12,10 +11,11 @@ import {
   type ScanInput,
   type ScanOutput,
 } from "./layer.ts";
-import { observeLayer, outcomeOf } from "./learned.ts";
-import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "./options.ts";
-import { scanLayer } from "./scan.ts";
+import type { FilterOptions } from "./options.ts";
+import { outcomeOf, type Reads, type Rule } from "./rule.ts";
+import { observeLayer, scanLayer } from "./scan.ts";
 import { planLayers } from "./schedule.ts";
+import { policyOf } from "./threshold.ts";
 
 /** What the filter must know of a model. All whole numbers, at least 1. */
 export interface FilterShape {
@@ -31,18 +31,42 @@ export interface FilterShape {
   readonly hiddenSize: number;
 }
 
-/** Who computes the recurrence: the reference unless a backend's own functions are given. */
+/** What the filter needs of a backend. */
+export interface FilterBackend {
+  /** Decides tokens. */
+  readonly kvFilterScan: FilterScan<Tensor>;
+  /** Takes in outcomes. */
+  readonly kvFilterObserve: FilterObserve;
+  /** A tensor in this process's memory. */
+  read(tensor: Tensor): HostTensor;
+}
+
+/** Who computes the recurrence. */
 export interface FilterOps {
-  /** A backend's `kvFilterScan`. */
-  readonly scan?: FilterScan<Tensor>;
-  /** A backend's `kvFilterObserve`. */
-  readonly observe?: FilterObserve;
+  /** Decides tokens. */
+  readonly scan: FilterScan<Tensor>;
+  /** Takes in outcomes. */
+  readonly observe: FilterObserve;
+}
+
+/** The recurrence of a rule: the backend's own where the kernels have the rule, else in TypeScript on the host. */
+export function filterOps({ native }: Rule, backend?: FilterBackend): FilterOps {
+  if (backend === undefined) return { scan: scanLayer, observe: observeLayer };
+  if (native !== undefined) return { scan: backend.kvFilterScan, observe: backend.kvFilterObserve };
+  const here = (input: ScanInput<Tensor>) =>
+    Object.fromEntries(
+      Object.entries(input).map(([name, tensor]) => [name, backend.read(tensor)]),
+    ) as unknown as ScanInput<Tensor>;
+  return {
+    scan: (spec, state, input, ...rows) => scanLayer(spec, state, here(input), ...rows),
+    observe: observeLayer,
+  };
 }
 
 /** Rows of numbers: a tensor, or its values in row-major order. */
 export type Rows = Tensor | Float32Array<ArrayBuffer>;
 
-/** What `learned` reads besides keys and values; see {@linkcode ScanInput} for shapes. */
+/** What rules may read besides keys and values; see {@linkcode ScanInput} for shapes. */
 export interface LearnedInput {
   /** Residual stream before the attention block, [T, hiddenSize] f32. */
   readonly residual?: Rows;
@@ -58,77 +82,20 @@ export interface FilterDecisions extends ScanOutput {
   readonly taken: number;
 }
 
-/**
- * The method, bound to a model's shape: which layers are filtered, and how.
- *
- * @example
- * ```ts
- * import { TokenFilter } from "@tokenfilter/tokenfilter";
- * const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
- * const filter = new TokenFilter(shape, { pruneRatio: 0.25, tail: 0.5, warmup: 1 });
- * console.assert(filter.layers.join() === "2,3" && filter.specs[0]!.skipRatio === 0.5);
- *
- * const sequence = filter.start();
- * const first = sequence.step(2, new Float32Array([1, 0]), new Float32Array([0, 1]));
- * console.assert(first.keep[0] === 1 && Number.isNaN(first.redundancy[0])); // nothing to compare with yet
- * const second = sequence.step(2, new Float32Array([2, 0]), new Float32Array([0, 3]));
- * console.assert(second.redundancy[0] === 1); // keys and values point where the first ones did
- * ```
- */
-export class TokenFilter {
-  /** The model's sizes. */
-  readonly shape: FilterShape;
-  /** All options, defaults filled in. */
-  readonly options: ResolvedOptions;
-  /** One specification per filtered layer, in the order of `layers`. */
-  readonly specs: readonly LayerSpec[];
-  readonly #ops: Required<FilterOps>;
-
-  /**
-   * Binds options to a model's shape.
-   *
-   * @param shape The model's sizes.
-   * @param options Everything may be left out.
-   * @param ops Functions of a backend, to compute there.
-   * @throws {TypeError} If an option is unknown or of the wrong type.
-   * @throws {RangeError} If a size or an option is out of range, or the schedule is unreachable.
-   */
-  constructor(shape: FilterShape, options: TokenFilterOptions = {}, ops: FilterOps = {}) {
-    this.shape = expectShape(shape);
-    this.options = resolveOptions(options);
-    this.specs = specsOf(shape, this.options);
-    this.#ops = { scan: ops.scan ?? scanLayer, observe: ops.observe ?? observeLayer };
-  }
-
-  /** 0-based indices of the filtered layers, ascending. */
-  get layers(): readonly number[] {
-    return this.specs.map((spec) => spec.layer);
-  }
-
-  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks (`random` reads it). */
-  start({ chunk = 0 }: { readonly chunk?: number } = {}): FilterSequence {
-    if (!Number.isSafeInteger(chunk) || chunk < 0 || chunk > 0x7fffffff) {
-      throw new RangeError(`Cannot start chunk ${chunk}: expected an integer from 0 to ${0x7fffffff}`);
-    }
-    const specs = chunk === 0 ? this.specs : this.specs.map((spec) => ({ ...spec, chunk }));
-    return new FilterSequence(this.shape, specs, this.#ops);
-  }
-}
-
-/** What the filter remembers of one sequence, and its decisions; made by {@linkcode TokenFilter.start}. */
+/** What the filter remembers of one sequence, and its decisions; made by `TokenFilter.start`. */
 export class FilterSequence {
   readonly #shape: FilterShape;
   readonly #specs: readonly LayerSpec[];
-  readonly #ops: Required<FilterOps>;
+  readonly #ops: FilterOps;
   readonly #states: readonly LayerState[];
   /** Room for a scan's output, reused while large enough. */
   #output: ScanOutput = createScanOutput(0);
 
-  /** Use {@linkcode TokenFilter.start}. */
+  /** Use `TokenFilter.start`. */
   constructor(
     shape: FilterShape,
     specs: readonly LayerSpec[],
-    ops: Required<FilterOps>,
+    ops: FilterOps,
     states: readonly LayerState[] = specs.map(createLayerState),
   ) {
     this.#shape = shape;
@@ -147,14 +114,15 @@ export class FilterSequence {
    *
    * @param k Its keys, [H, d]: numbers, or a tensor [1, H, d] of f32, f16 or bf16.
    * @param v Its values, like `k`.
-   * @param extra For `learned`, one row each.
+   * @param extra What the rule reads, one row each.
    * @returns One row.
    * @throws {RangeError} If the policy is `topk`, which looks at a whole sequence at once; else as `scan`.
    */
   step(layer: number, k: Rows, v: Rows, extra: LearnedInput = {}): FilterDecisions {
-    if (this.#specs[this.#indexOf(layer)]!.threshold === "topk") {
+    const spec = this.#specs[this.#indexOf(layer)]!;
+    if (policyOf(spec).whole) {
       throw new RangeError(
-        `Cannot step layer ${layer}: the policy "topk" looks at a whole sequence at once, expected scan()`,
+        `Cannot step layer ${layer}: the policy "${spec.threshold}" looks at a whole sequence at once, expected scan()`,
       );
     }
     const input = this.#input(k, v, extra);
@@ -165,23 +133,23 @@ export class FilterSequence {
   }
 
   /**
-   * Decides the next tokens of a filtered layer, rows [start, T) of the input. `learned` stops where its block ends:
-   * observe the kept tokens, then scan again from `start + taken` on. Every other rule takes all.
+   * Decides the next tokens of a filtered layer, rows [start, T) of the input. A rule that learns stops where its block
+   * ends: observe the kept tokens, then scan again from `start + taken` on. Every other rule takes all.
    *
    * @param keys Keys, [T, H, d]: numbers, or a tensor of f32, f16 or bf16.
    * @param values Values, like `keys`.
-   * @param extra For `learned`, T rows each.
+   * @param extra What the rule reads, T rows each.
    * @returns `taken` rows. NaN = undefined.
-   * @throws {TypeError} If a tensor is of the wrong type, or one that `learned` reads is missing.
+   * @throws {TypeError} If a tensor is of the wrong type, or one that the rule reads is missing.
    * @throws {RangeError} If the layer is not filtered, a shape does not fit, a number is not finite, `topk` is asked
-   * to go on, or `learned` has outcomes to observe first.
+   * to go on, or a rule that learns has outcomes to observe first.
    */
   scan(layer: number, keys: Rows, values: Rows, extra: LearnedInput = {}, start = 0): FilterDecisions {
     return this.#decide(layer, this.#input(keys, values, extra), start);
   }
 
   /**
-   * `learned`: takes in what the attention of kept tokens came to. Kept tokens of the current block that were not
+   * A rule that learns: takes in what the attention of kept tokens came to. Kept tokens of the current block that were not
    * observed yet come in order, all or the first of them.
    *
    * @param outputNorms norm(o) of each, o = the attention block's output after its projection, float64.
@@ -295,36 +263,26 @@ function expectShape(shape: FilterShape): FilterShape {
   return shape;
 }
 
-/** One specification for every layer of the plan. */
-function specsOf(
-  { numLayers, numKvHeads, headDim, hiddenSize }: FilterShape,
-  o: ResolvedOptions,
+/**
+ * One specification for every layer of the plan.
+ *
+ * @param options Options of the recurrence, and the rule's own, as the recurrence reads them.
+ * @throws {TypeError | RangeError} If a size is no whole number from 1 on, or the schedule is unreachable.
+ */
+export function createSpecs<Own>(
+  shape: FilterShape,
+  rule: Rule<Own>,
+  reads: readonly Reads[],
+  options: FilterOptions & Own,
 ): LayerSpec[] {
-  return planLayers(numLayers, o).map(({ layer, skipRatio }) => ({
-    layer,
-    numKvHeads,
-    headDim,
-    hiddenSize,
-    skipRatio,
-    fusion: o.fusion,
-    invert: o.invert,
-    tau: o.tau,
-    lambda: o.lambda,
-    eps: o.eps,
-    alpha: o.alpha,
-    anchor: o.anchor,
-    gamma: o.gamma,
-    absorb: o.absorb,
-    warmup: o.warmup,
-    threshold: o.threshold,
-    window: o.window,
-    theta: o.theta,
-    eta: o.eta,
-    seed: o.seed,
+  const { numLayers, numKvHeads, headDim, hiddenSize } = expectShape(shape);
+  const sizes = { numKvHeads, headDim, hiddenSize };
+  return planLayers(numLayers, options).map((planned) => ({
+    ...options,
+    ...sizes,
+    ...planned,
     chunk: 0,
-    block: o.block,
-    ridge: o.ridge,
-    projections: o.projections,
-    features: o.features.reduce((set, group) => set | (1 << FEATURE_GROUPS.indexOf(group)), 0),
+    rule,
+    reads,
   }));
 }

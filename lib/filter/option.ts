@@ -1,0 +1,191 @@
+/** One option, one row: its type, default and range, what it belongs to, and one line on what it does. */
+import { nearest } from "../nearest.ts";
+
+/** Values of the other options. */
+export type Others = { readonly [option: string]: unknown };
+
+/** What every row says. */
+export interface OptionInfo {
+  /** What it does, in one line; `{range}` and `{names}` stand for the row's own. The help adds default and owners. */
+  readonly help: string;
+  /** What stands for its value in the help. */
+  readonly value?: string;
+  /** What the help adds to the default. */
+  readonly note?: string;
+  /** It has an effect only where these options have one of these values. */
+  readonly of?: { readonly [option: string]: readonly string[] };
+  /** It has an effect only under methods that read similarities, or that hold scores against a threshold. */
+  readonly uses?: "similarity" | "threshold";
+  /** Whether it has an effect beside the other options; default: always. */
+  matters?(others: Others): boolean;
+}
+
+/** An option: a number, an integer, a flag, one of some names, a set of them, one ratio a layer, or a seed. */
+export type Option =
+  & OptionInfo
+  & (
+    | { readonly type: "number" | "integer"; readonly default: number; readonly range?: string }
+    | { readonly type: "flag"; readonly default: boolean }
+    | { readonly type: "name"; readonly names: readonly string[]; readonly default?: string }
+    | { readonly type: "names"; readonly names: readonly string[]; readonly default: readonly string[] }
+    | { readonly type: "ratios" }
+    | { readonly type: "seed"; readonly default: bigint }
+  );
+
+/** Options by name. */
+export type OptionTable = { readonly [name: string]: Option };
+
+/** The value of an option with its default filled in; of `ratios`, undefined where none are given. */
+export type ValueOf<O> = O extends { type: "number" | "integer" } ? number
+  : O extends { type: "flag" } ? boolean
+  : O extends { type: "name"; names: readonly (infer Name)[] } ? Name
+  : O extends { type: "names"; names: readonly (infer Name)[] } ? readonly Name[]
+  : O extends { type: "ratios" } ? readonly number[] | undefined
+  : O extends { type: "seed" } ? bigint
+  : never;
+
+/** What a user gives: every option may be left out, and a seed may be a number. */
+export type Given<T> = {
+  readonly [K in keyof T]?: T[K] extends { type: "seed" } ? number | bigint : NonNullable<ValueOf<T[K]>>;
+};
+
+/** All options, defaults filled in. */
+export type Resolved<T> = { readonly [K in keyof T]: ValueOf<T[K]> };
+
+/** Options as plain JSON: a seed is a number where that is safe, else a decimal string; ratios not given are null. */
+export type Recorded<T> = {
+  readonly [K in keyof T]: T[K] extends { type: "seed" } ? number | string
+    : T[K] extends { type: "ratios" } ? readonly number[] | null
+    : ValueOf<T[K]>;
+};
+
+/** Options as the recurrence reads them: a set of names is a number, whose bit i stands for name i. */
+export type Packed<T> = {
+  readonly [K in keyof T]: T[K] extends { type: "names" } ? number : ValueOf<T[K]>;
+};
+
+/** Packs a value as {@linkcode Packed} has it. */
+export function packValue(option: Option, value: unknown): unknown {
+  if (option.type !== "names") return value;
+  return (value as readonly string[]).reduce((set, name) => set | (1 << option.names.indexOf(name)), 0);
+}
+
+/** A value that a user gave, as an error message shows it. */
+export function showValue(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(showValue).join(", ")}]`;
+  return typeof value === "object" && value !== null ? "an object" : String(value);
+}
+
+/** Interval notation, such as "[0, 1)". */
+function parseRange(range: string | undefined): { low: number; high: number; holds(x: number): boolean } {
+  const [low, high] = range === undefined
+    ? [-Infinity, Infinity]
+    : range.slice(1, -1).split(", ").map(Number);
+  return {
+    low: low!,
+    high: high!,
+    holds: (x) =>
+      Number.isFinite(x) && (range?.startsWith("(") ? x > low! : x >= low!) &&
+      (range?.endsWith(")") ? x < high! : x <= high!),
+  };
+}
+
+const isNumber = (value: unknown) => typeof value === "number";
+
+/** What a value must be, in words, and whether it has that type and lies in that range. */
+function describe(option: Option): {
+  expected: string;
+  hasType(value: unknown): boolean;
+  inRange(value: never): boolean;
+} {
+  switch (option.type) {
+    case "number":
+    case "integer": {
+      const { low, high, holds } = parseRange(option.range);
+      const whole = option.type === "integer";
+      return {
+        expected: whole
+          ? `an integer from ${low} to ${high}`
+          : option.range === undefined
+          ? "a finite number"
+          : `a number in ${option.range}`,
+        hasType: isNumber,
+        inRange: (value: number) => holds(value) && (!whole || Number.isInteger(value)),
+      };
+    }
+    case "flag":
+      return {
+        expected: "true or false",
+        hasType: (value) => typeof value === "boolean",
+        inRange: () => true,
+      };
+    case "name":
+      return {
+        expected: `one of ${option.names.join(", ")}`,
+        hasType: (value) => typeof value === "string",
+        inRange: (value: string) => option.names.includes(value),
+      };
+    case "names":
+      return {
+        expected: `a list of some of ${option.names.join(", ")}, each once`,
+        hasType: (value) => Array.isArray(value) && value.every((item) => typeof item === "string"),
+        inRange: (value: readonly string[]) =>
+          value.length > 0 && new Set(value).size === value.length &&
+          value.every((name) => option.names.includes(name)),
+      };
+    case "ratios":
+      return {
+        expected: "a list of numbers in [0, 1], one a layer",
+        hasType: (value) => Array.isArray(value) && value.every(isNumber),
+        inRange: () => true, // planLayers() names the layer
+      };
+    case "seed":
+      return {
+        expected: "an integer in [0, 2^64)",
+        hasType: (value) => typeof value === "number" || typeof value === "bigint",
+        inRange: (value: number | bigint) =>
+          typeof value === "bigint"
+            ? value >= 0n && value < 1n << 64n
+            : Number.isSafeInteger(value) && value >= 0,
+      };
+  }
+}
+
+/**
+ * Checks a value.
+ *
+ * @throws {TypeError} If it is of the wrong type.
+ * @throws {RangeError} If it is out of range.
+ */
+export function checkOption(name: string, option: Option, value: unknown): void {
+  const { expected, hasType, inRange } = describe(option);
+  const refuse = (hint = "") =>
+    `Cannot use option "${name}": found ${showValue(value)}, expected ${expected}${hint}`;
+  if (!hasType(value)) throw new TypeError(refuse());
+  if (inRange(value as never)) return;
+  const isLong = option.type === "name" && option.names.length > 5;
+  throw new RangeError(refuse(isLong ? `: the nearest is "${nearest(value as string, option.names)}"` : ""));
+}
+
+/** A narrower choice of an option. */
+export type Narrower = { readonly names: readonly string[] } | { readonly range: string };
+
+/**
+ * Checks a value against a narrower choice than the option's.
+ *
+ * @param why Why it is narrower.
+ * @throws {RangeError} If it is not among them.
+ */
+export function checkNarrower(
+  name: string,
+  option: Option,
+  narrower: Narrower,
+  value: unknown,
+  why: string,
+): void {
+  const { expected, inRange } = describe({ ...option, ...narrower } as Option);
+  if (inRange(value as never)) return;
+  const choices = "names" in narrower ? narrower.names.join(" or ") : expected;
+  throw new RangeError(`Cannot use option "${name}": found ${showValue(value)}, expected ${choices} ${why}`);
+}

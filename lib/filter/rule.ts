@@ -1,0 +1,152 @@
+/** What a rule is to the recurrence: something that gives a token its score. The recurrence knows no rule by name. */
+import type { FilterObserve, LayerSpec, LayerState } from "./layer.ts";
+import type { Moments } from "./similarity.ts";
+
+/**
+ * What a rule looks at: the similarities' moments; rows of the token itself; the outcomes of kept tokens, which only
+ * a rule with a memory is given.
+ */
+export type Reads = "similarity" | "key" | "value" | "residual" | "normed" | "queries" | "outputs";
+
+/** One token in one layer, before its attention. Rows are views, valid during the call. */
+export interface RuleToken extends Readonly<Moments> {
+  /** 0-based index of the layer in the model. */
+  readonly layer: number;
+  /** 0-based index of the sequence in a text that is scored in chunks. */
+  readonly chunk: number;
+  /** Index of the token in its sequence. The moments are NaN for the first one. */
+  readonly position: number;
+  /** Keys, [numKvHeads * headDim]. */
+  readonly key: Float32Array;
+  /** Values, likewise. */
+  readonly value: Float32Array;
+  /** Residual stream before the attention block, [hiddenSize]. */
+  readonly residual: Float32Array;
+  /** Attention's input after its RMSNorm, likewise. */
+  readonly normed: Float32Array;
+  /** Queries, [numHeads * headDim]. */
+  readonly queries: Float32Array;
+}
+
+/** A rule with a memory at work on one layer of one sequence, for one run of tokens. */
+export interface Scorer {
+  /** Takes in the next token. @returns Its score before `invert`; NaN = none: the token is kept. */
+  score(token: RuleToken): number;
+  /** Is told what became of the token scored last. */
+  settle(skip: boolean): void;
+  /** Is told that the run is over. */
+  close(): void;
+}
+
+/** What a rule remembers of one layer of one sequence beside anchors and thresholds: `LayerState.learned`. */
+export interface RuleMemory {
+  /** Numbers that it holds; they do not grow with the sequence. */
+  size(spec: LayerSpec): number;
+  /**
+   * Tokens that may be decided before the outcomes of the kept ones are due.
+   *
+   * @throws {RangeError} If none.
+   */
+  room(spec: LayerSpec, state: LayerState): number;
+  /** Puts the rule to work. */
+  open(spec: LayerSpec, state: LayerState): Scorer;
+  /** Takes in outcomes. */
+  readonly observe: FilterObserve;
+}
+
+/**
+ * A rule: a function of a token, or something that remembers.
+ *
+ * @typeParam Own Values of its own options, which it finds in the spec.
+ */
+export type Rule<Own = never> =
+  & {
+    /** Its name. */
+    readonly name: string;
+    /** Its number in the C ABI. Without one the recurrence runs in TypeScript on the host, whatever the backend. */
+    readonly native?: number;
+    /** Weight of the key side, to be recorded. */
+    keyWeight?(token: RuleToken, options: LayerSpec & Own): number;
+  }
+  & ({
+    /** The score before `invert`: high = redundant, skip; NaN = none: the token is kept, and no threshold looks at it. */
+    score(token: RuleToken, options: LayerSpec & Own): number;
+    readonly memory?: undefined;
+  } | {
+    readonly score?: undefined;
+    /** What it remembers. */
+    readonly memory: RuleMemory;
+  });
+
+/** Added to norms before their logarithm. */
+export const NORM_EPS = 1e-6;
+
+/** What a rule learns of a kept token: ln((norm(o)+1e-6)/(norm(x)+1e-6)). */
+export function outcomeOf(outputNorm: number, residualNorm: number): number {
+  return Math.log((outputNorm + NORM_EPS) / (residualNorm + NORM_EPS));
+}
+
+/** Rows of numbers, one a token. */
+export interface TokenRows {
+  readonly data: Float32Array;
+  /** Numbers in a row. */
+  readonly width: number;
+}
+
+/** A token whose rows are looked up when a rule asks for them. */
+export class RowToken implements RuleToken {
+  readonly layer: number;
+  readonly chunk: number;
+  readonly position: number;
+  muK = NaN;
+  varK = NaN;
+  muV = NaN;
+  varV = NaN;
+  readonly #rows: { readonly [name: string]: TokenRows | undefined };
+  readonly #row: number;
+
+  /**
+   * @param rows What there is to be looked up.
+   * @param row The token's row in them.
+   */
+  constructor(
+    { layer, chunk }: Pick<RuleToken, "layer" | "chunk">,
+    position: number,
+    rows: { readonly [name: string]: TokenRows | undefined } = {},
+    row = 0,
+  ) {
+    this.layer = layer;
+    this.chunk = chunk;
+    this.position = position;
+    this.#rows = rows;
+    this.#row = row;
+  }
+
+  get key(): Float32Array {
+    return this.#find("key");
+  }
+
+  get value(): Float32Array {
+    return this.#find("value");
+  }
+
+  get residual(): Float32Array {
+    return this.#find("residual");
+  }
+
+  get normed(): Float32Array {
+    return this.#find("normed");
+  }
+
+  get queries(): Float32Array {
+    return this.#find("queries");
+  }
+
+  #find(name: Reads): Float32Array {
+    const rows = this.#rows[name];
+    if (rows === undefined) {
+      throw new TypeError(`Cannot score a token by its "${name}": expected a rule that says it reads that`);
+    }
+    return rows.data.subarray(this.#row * rows.width, (this.#row + 1) * rows.width);
+  }
+}

@@ -1,0 +1,210 @@
+/** All options in one table: those that methods share and each method's own. Everything else about options follows. */
+import {
+  checkNarrower,
+  checkOption,
+  type Given,
+  type Option,
+  type OptionTable,
+  type Recorded,
+  type Resolved,
+  showValue,
+} from "../filter/option.ts";
+import { FILTER_OPTIONS } from "../filter/options.ts";
+import type { Reads } from "../filter/rule.ts";
+import { checkRatios } from "../filter/schedule.ts";
+import { policyOf } from "../filter/threshold.ts";
+import { nearest } from "../nearest.ts";
+import { METHOD_NAMES, type MethodName, methodOf, METHODS, type OwnOptions, type RuleName } from "./list.ts";
+import { type AnyRule, isRule, type Method } from "./method.ts";
+
+/** Named sets of options. `paper` = the rule `variance` with no recent window. */
+export const PRESETS = { paper: { fusion: "variance", recent: 0 } } as const satisfies {
+  readonly [name: string]: Given<typeof FILTER_OPTIONS & OwnOptions> & { readonly fusion?: MethodName };
+};
+/** A preset's name. */
+export type Preset = keyof typeof PRESETS;
+const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
+
+/** The options that say where to start. */
+export const CHOICES = {
+  preset: { type: "name", names: PRESET_NAMES, help: "options to start from; others given beside it win" },
+  fusion: {
+    type: "name",
+    names: METHOD_NAMES,
+    default: "variance",
+    help: "how similarities become a score",
+  },
+} as const satisfies OptionTable;
+
+/** The table's type. */
+export type Options = typeof CHOICES & typeof FILTER_OPTIONS & OwnOptions;
+
+/** Options of some methods, each with the methods that have it. */
+function ownOptions(methods: readonly Method[]): OptionTable {
+  const table: { [name: string]: Option } = {};
+  for (const { name: method, options = {} } of methods) {
+    for (const [name, option] of Object.entries(options)) {
+      const owners = table[name]?.of?.fusion ?? [];
+      table[name] = { ...option, of: { fusion: [...owners, method] } };
+    }
+  }
+  return table;
+}
+
+const isPlainRule = (method: Method) => isRule(method) && method.memory === undefined;
+
+/** Every option, in the order of records and of the help. */
+export const OPTIONS: OptionTable = {
+  ...CHOICES,
+  invert: FILTER_OPTIONS.invert,
+  ...ownOptions(METHODS.filter(isPlainRule)),
+  ...FILTER_OPTIONS as OptionTable,
+  ...ownOptions(METHODS.filter((method) => !isPlainRule(method))),
+};
+
+/** Names of all options. */
+export const OPTION_NAMES: readonly string[] = Object.keys(OPTIONS);
+
+/** Options of a method, `fusion` saying which; all may be left out. Those without effect under it are accepted. */
+export type MethodOptions = Given<Options>;
+/** Options of Token Filtering; `fusion` is one of the rules. */
+export type TokenFilterOptions = Omit<MethodOptions, "fusion"> & { readonly fusion?: RuleName };
+/** Options with every default filled in. */
+export type ResolvedOptions = Resolved<Omit<Options, "preset">>;
+/** Options as they stand in a record: plain JSON. */
+export type OptionsRecord = Recorded<Omit<Options, "preset">>;
+
+type Row = readonly [name: string, option: Option];
+const ROWS: readonly Row[] = Object.entries(OPTIONS).filter(([name]) => name !== "preset");
+const DEFAULTS = Object.fromEntries(
+  ROWS.map(([name, option]) => [name, "default" in option ? option.default : undefined]),
+);
+
+/**
+ * Fills in defaults and checks everything that can be checked without a model.
+ *
+ * @throws {TypeError} If an option is unknown or of the wrong type.
+ * @throws {RangeError} If a value is out of range, or the method does not define the combination.
+ *
+ * @example
+ * ```ts
+ * import { resolveOptions } from "@tokenfilter/tokenfilter";
+ * const options = resolveOptions({ fusion: "learned", pruneRatio: 0.3 });
+ * console.assert(options.recent === 16 && options.warmup === 32);
+ * ```
+ */
+export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new TypeError(`Cannot use options: found ${showValue(options)}, expected an object`);
+  }
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  for (const [name, value] of given) {
+    if (!Object.hasOwn(OPTIONS, name)) {
+      throw new TypeError(
+        `Cannot use option "${name}": no such option, the nearest is "${nearest(name, OPTION_NAMES)}"`,
+      );
+    }
+    checkOption(name, OPTIONS[name]!, value);
+  }
+  const { preset, ...chosen } = Object.fromEntries(given) as MethodOptions;
+  const asked: Omit<MethodOptions, "preset"> = { ...(preset && PRESETS[preset]), ...chosen };
+  const schedule = asked.schedule ?? (asked.skipRatios === undefined ? DEFAULTS.schedule : "explicit");
+  const merged = Object.entries({ ...DEFAULTS, ...asked, schedule }).map(([name, value]) =>
+    [name, OPTIONS[name]!.type === "seed" ? BigInt(value as bigint) : value] as const
+  );
+  const resolved = Object.fromEntries(merged) as unknown as ResolvedOptions;
+  checkRatios(resolved);
+  checkNarrows(methodOf(resolved.fusion), resolved);
+  return resolved;
+}
+
+/** Refuses the combinations that a method does not define. */
+function checkNarrows(method: Method, options: ResolvedOptions): void {
+  if (!isRule(method)) return;
+  for (const [name, narrower] of Object.entries(method.narrows ?? {})) {
+    checkNarrower(
+      name,
+      OPTIONS[name]!,
+      narrower,
+      valueOf(options, name),
+      `since the rule is "${method.name}"`,
+    );
+  }
+}
+
+function valueOf(options: ResolvedOptions, name: string): unknown {
+  return options[name as keyof ResolvedOptions];
+}
+
+/** What a rule looks at under these options. */
+export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads[] {
+  return rule.reads?.(options as never) ?? ["similarity"];
+}
+
+/** Whether a method needs the whole sequence before its first decision. */
+export function looksAhead(options: ResolvedOptions): boolean {
+  const method = methodOf(options.fusion);
+  return isRule(method) ? policyOf(options).whole === true : method.looksAhead;
+}
+
+/** Seeds and lists that may be missing come last in a record. */
+const RECORDED: readonly Row[] = ["", "seed", "ratios"].flatMap((last) =>
+  ROWS.filter(([, { type }]) => (type === "seed" || type === "ratios" ? type : "") === last)
+);
+
+/**
+ * Options as plain JSON. The ratio asked for by an `explicit` schedule is the mean of its list, since `pruneRatio`
+ * itself has no effect there.
+ */
+export function recordOptions(options: ResolvedOptions): OptionsRecord {
+  const { schedule, skipRatios } = options;
+  const mean = schedule === "explicit" &&
+    skipRatios!.reduce((sum, ratio) => sum + ratio, 0) / skipRatios!.length;
+  const plain = (name: string, { type }: Option, value: unknown) => {
+    if (type === "seed") return (value as bigint) <= MAX_SAFE ? Number(value) : String(value);
+    if (type === "ratios") return value ?? null;
+    return name === "pruneRatio" && mean !== false ? mean : value;
+  };
+  return Object.fromEntries(
+    RECORDED.map(([name, option]) => [name, plain(name, option, valueOf(options, name))]),
+  ) as unknown as OptionsRecord;
+}
+
+const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
+
+/** The options that decide something under a method and its policies; all others change nothing. */
+export function effectiveOptions(options: ResolvedOptions): Partial<OptionsRecord> {
+  const record = recordOptions(options);
+  return Object.fromEntries(Object.entries(record).filter(([name]) => hasEffect(name, options))) as Partial<
+    OptionsRecord
+  >;
+}
+
+function hasEffect(name: string, options: ResolvedOptions): boolean {
+  const method = methodOf(options.fusion),
+    isOwn = method.options !== undefined && Object.hasOwn(method.options, name);
+  const { of = {}, uses, matters }: Option = isOwn ? method.options[name]! : OPTIONS[name]!;
+  if (uses === "similarity" && !(isRule(method) && readsOf(method, options).includes("similarity"))) {
+    return false;
+  }
+  if (uses === "threshold" && !isRule(method)) return false;
+  const others = isRule(method) ? options : { ...options, threshold: undefined };
+  return Object.entries(of).every(([option, values]) =>
+    values.includes(String(others[option as "fusion"]))
+  ) &&
+    (matters?.(others) ?? true);
+}
+
+/** The options that a record stands for. */
+export function readRecord(record: OptionsRecord): ResolvedOptions {
+  return Object.fromEntries(ROWS.map(([name, { type }]) => {
+    const value = record[name as keyof OptionsRecord];
+    return [name, type === "seed" ? BigInt(value as string) : value ?? undefined];
+  })) as unknown as ResolvedOptions;
+}
+
+/** A key by which options that share it decide alike. */
+export function effectiveKey(options: ResolvedOptions): string {
+  const entries = Object.entries(effectiveOptions(options));
+  return JSON.stringify(entries.sort(([a], [b]) => a < b ? -1 : 1));
+}

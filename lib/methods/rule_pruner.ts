@@ -1,0 +1,53 @@
+/** A rule as a pruner: the filter's recurrence decides by it. */
+import type { FilterSequence, FilterShape } from "../filter/sequence.ts";
+import { policyOf } from "../filter/threshold.ts";
+import type { AnyRule } from "./method.ts";
+import { readsOf, type ResolvedOptions } from "./options.ts";
+import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
+import { RuleFilter } from "./token_filter.ts";
+
+/**
+ * Binds a rule to a model's shape.
+ *
+ * @param name What the pruner is called.
+ * @throws {TypeError | RangeError} If a size is no whole number from 1 on, or the schedule is unreachable.
+ */
+export function createRulePruner(
+  name: string,
+  rule: AnyRule,
+  shape: FilterShape,
+  options: ResolvedOptions,
+  { backend, trace }: PrunerContext,
+): Pruner {
+  const filter = new RuleFilter(shape, rule, options, backend);
+  const { warmup, keyState, cacheSkipped, recent } = options, reads = readsOf(rule, options);
+
+  function wrap(sequence: FilterSequence, chunk: number): PrunerSequence {
+    return {
+      decide({ layer, keys, values, residual, normed, queries }, start) {
+        const extra = { residual, normed, ...(queries && { queries }) };
+        const decisions = sequence.scan(layer, keys, values, extra, start);
+        trace?.(decisions, layer, chunk);
+        return { taken: decisions.taken, keep: decisions.keep };
+      },
+      observe: (layer, outputNorms, residualNorms) => sequence.observe(layer, outputNorms, residualNorms),
+      states: sequence.states,
+      fork: () => wrap(sequence.fork(), chunk),
+    };
+  }
+
+  return {
+    name,
+    layers: filter.layers,
+    warmup,
+    keyState,
+    wantsQueries: reads.includes("queries"),
+    wantsOutputs: reads.includes("outputs"),
+    looksAhead: policyOf(options).whole ? "scores" : "nothing",
+    cacheSkipped,
+    recent,
+    // A device decides by itself where it has the rule, and then nobody is told its decisions.
+    ...(trace === undefined && rule.native !== undefined && { specs: filter.specs }),
+    start: (chunk = 0) => wrap(filter.start({ chunk }), chunk),
+  };
+}

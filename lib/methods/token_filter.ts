@@ -1,0 +1,109 @@
+/** Token Filtering without a model: a rule and options bound to a model's shape. */
+import type { LayerSpec } from "../filter/layer.ts";
+import { packValue } from "../filter/option.ts";
+import type { Rule } from "../filter/rule.ts";
+import {
+  createSpecs,
+  type FilterBackend,
+  type FilterOps,
+  filterOps,
+  FilterSequence,
+  type FilterShape,
+} from "../filter/sequence.ts";
+import { methodOf, RULES } from "./list.ts";
+import { type AnyRule, isRule } from "./method.ts";
+import {
+  OPTIONS,
+  readsOf,
+  type ResolvedOptions,
+  resolveOptions,
+  type TokenFilterOptions,
+} from "./options.ts";
+
+/** A rule, bound to a model's shape. */
+export class RuleFilter {
+  /** The model's sizes. */
+  readonly shape: FilterShape;
+  /** All options, defaults filled in. */
+  readonly options: ResolvedOptions;
+  /** One specification per filtered layer, in the order of `layers`. */
+  readonly specs: readonly LayerSpec[];
+  readonly #ops: FilterOps;
+
+  /**
+   * Binds a rule and its options to a model's shape.
+   *
+   * @param backend Computes the recurrence, where its kernels have the rule.
+   * @throws {TypeError | RangeError} If a size is no whole number from 1 on, or the schedule is unreachable.
+   */
+  constructor(shape: FilterShape, rule: AnyRule, options: ResolvedOptions, backend?: FilterBackend) {
+    const packed = Object.entries(options).map(([name, value]) => [name, packValue(OPTIONS[name]!, value)]);
+    this.shape = shape;
+    this.options = options;
+    this.specs = createSpecs(
+      shape,
+      rule as Rule,
+      readsOf(rule, options),
+      Object.fromEntries(packed) as never,
+    );
+    this.#ops = filterOps(rule, backend);
+  }
+
+  /** 0-based indices of the filtered layers, ascending. */
+  get layers(): readonly number[] {
+    return this.specs.map((spec) => spec.layer);
+  }
+
+  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks (`random` reads it). */
+  start({ chunk = 0 }: { readonly chunk?: number } = {}): FilterSequence {
+    if (!Number.isSafeInteger(chunk) || chunk < 0 || chunk > 0x7fffffff) {
+      throw new RangeError(`Cannot start chunk ${chunk}: expected an integer from 0 to ${0x7fffffff}`);
+    }
+    const specs = chunk === 0 ? this.specs : this.specs.map((spec) => ({ ...spec, chunk }));
+    return new FilterSequence(this.shape, specs, this.#ops);
+  }
+}
+
+/**
+ * Token Filtering, bound to a model's shape: which layers are filtered, and how.
+ *
+ * @example
+ * ```ts
+ * import { TokenFilter } from "@tokenfilter/tokenfilter";
+ * const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
+ * const filter = new TokenFilter(shape, { pruneRatio: 0.25, tail: 0.5, warmup: 1 });
+ * console.assert(filter.layers.join() === "2,3" && filter.specs[0]!.skipRatio === 0.5);
+ *
+ * const sequence = filter.start();
+ * const first = sequence.step(2, new Float32Array([1, 0]), new Float32Array([0, 1]));
+ * console.assert(first.keep[0] === 1 && Number.isNaN(first.redundancy[0])); // nothing to compare with yet
+ * const second = sequence.step(2, new Float32Array([2, 0]), new Float32Array([0, 3]));
+ * console.assert(second.redundancy[0] === 1); // keys and values point where the first ones did
+ * ```
+ */
+export class TokenFilter extends RuleFilter {
+  /**
+   * Binds options to a model's shape.
+   *
+   * @param shape The model's sizes.
+   * @param options Everything may be left out.
+   * @param backend Computes the recurrence; default: plain TypeScript.
+   * @throws {TypeError} If an option is unknown or of the wrong type.
+   * @throws {RangeError} If a size or an option is out of range, or the schedule is unreachable.
+   */
+  constructor(shape: FilterShape, options: TokenFilterOptions = {}, backend?: FilterBackend) {
+    const resolved = resolveOptions(options);
+    super(shape, ruleOf(resolved), resolved, backend);
+  }
+}
+
+/** The rule that options name. @throws {RangeError} If they name a method that is none. */
+function ruleOf({ fusion }: ResolvedOptions): AnyRule {
+  const method = methodOf(fusion);
+  if (isRule(method)) return method;
+  throw new RangeError(
+    `Cannot use option "fusion": found "${fusion}", expected one of ${
+      RULES.map(({ name }) => name).join(", ")
+    }`,
+  );
+}
