@@ -1,44 +1,32 @@
-/** Guards the import arrows: who may import whom, and that nothing goes round in circles. */
+/** Guards the picture of docs/architecture.md: which room imports which, and that nothing goes round in circles. */
 import { assert, assertEquals } from "@std/assert";
 
 const root = new URL("../", import.meta.url);
 
-/** Rooms in the order of CONTRIBUTING's picture, each with the rooms that its files may import. */
-const ARROWS: { readonly [room: string]: readonly string[] } = {
-  "mod.ts": ["lib"],
-  "build.ts": ["lib/errors.ts", "ffi/build"],
-  "experiments": ["lib/*.ts", "lib/*/mod.ts", "ffi/mod.ts", "ffi/cuda/mod.ts", "ffi/build", "build.ts"],
-  "ffi": [
-    "lib/tensor.ts",
-    "lib/dtype.ts",
-    "lib/errors.ts",
-    "lib/cache.ts",
-    "lib/sha256.ts",
-    "lib/backend.ts",
-    "lib/batch_ops.ts",
-    "lib/filter/layer.ts",
-    "lib/reference/batch.ts",
-  ],
-  "kernels": ["lib/tensor.ts", "lib/dtype.ts"],
-  "lib": [],
-};
+/** An arrow of the picture: from room to room, perhaps to some of its files alone. */
+interface Arrow {
+  readonly from: string;
+  readonly to: string;
+  readonly files: readonly string[] | undefined;
+}
 
-/**
- * Inside lib: what each folder may import besides itself and the foundations (the files right below lib/), and what the
- * foundations may import besides each other.
- */
-const LIB_ARROWS: { readonly [folder: string]: readonly string[] } = {
-  "": ["filter/layer.ts"],
-  filter: [],
-  methods: ["filter"],
-  reference: ["filter"],
-  model: ["methods/pruner.ts", "filter/layer.ts"],
-  eval: ["filter", "model", "methods", "stats"],
-  heads: ["eval", "filter", "model", "methods", "stats"],
-  stats: ["filter"],
-  sweep: ["eval", "filter", "model", "methods", "stats"],
-  plot: ["sweep", "stats", "eval", "heads", "methods"],
-};
+/** The picture of `docs/architecture.md`. */
+const PICTURE: readonly Arrow[] = Array.from(
+  (await Deno.readTextFile(new URL("docs/architecture.md", root)))
+    .match(/^```mermaid\n(.*?)^```/ms)![1]!
+    .matchAll(/^ +([\w.]+) -->(?:\|([^|]+)\|)? ([\w.]+)$/gm),
+  ([, from, files, to]) => ({ from: from!, to: to!, files: files?.split(", ") }),
+);
+
+/** What experiments may import of `lib/` and `ffi/`: what a room shows, not what it is made of. */
+const FOR_EXPERIMENTS = [
+  "lib/*.ts",
+  "lib/*/mod.ts",
+  "ffi/mod.ts",
+  "ffi/cuda/mod.ts",
+  "ffi/build",
+  "build.ts",
+];
 
 /** Folders of outputs at the root, as .gitignore has them. */
 const OUTPUTS = ["results", "build", "artifacts"];
@@ -100,35 +88,53 @@ Deno.test("every entry of the package, every task, and all that they import were
   assertEquals([...new Set(wanted)].filter((file) => file.endsWith(".ts") && !imports.has(file)), []);
 });
 
-Deno.test("imports go only along the arrows between the top-level rooms", () => {
+/** The room that a file lies in, as the picture calls it, and its path there. */
+function roomOf(file: string): { room: string; path: string } {
+  const [top, ...rest] = file.split("/") as [string, ...string[]];
+  if (top !== "lib") return { room: top, path: rest.join("/") };
+  if (rest.length === 1) return { room: "foundations", path: rest[0]! };
+  return rest[0] === "entries"
+    ? { room: "mod.ts", path: file }
+    : { room: rest[0]!, path: rest.slice(1).join("/") };
+}
+
+Deno.test("imports go along the arrows of docs/architecture.md, and along all of them", () => {
+  const rooms = new Set(PICTURE.flatMap(({ from, to }) => [from, to]));
+  assert(PICTURE.length > 20 && rooms.size > 10, `${PICTURE.length} arrows, ${rooms.size} rooms`);
+  const used = new Map<Arrow, Set<string>>(PICTURE.map((arrow) => [arrow, new Set()]));
   const broken: string[] = [];
   for (const [file, targets] of imports) {
     if (isHelper(file)) continue;
-    const room = file.split("/")[0]!;
-    const allowed = ARROWS[room];
-    assert(allowed !== undefined, `"${file}" lies in a room that the arrows do not know`);
+    const { room: from } = roomOf(file);
     for (const target of targets) {
-      if (target.split("/")[0] === room || allowed.some((place) => within(target, place))) continue;
-      broken.push(`${file} -> ${target}`);
+      const { room, path } = roomOf(target);
+      if (room === from) continue;
+      const inLib = target.startsWith("lib/");
+      const arrow = PICTURE.find((arrow) =>
+        arrow.from === from && (arrow.to === room || (arrow.to === "lib" && inLib)) &&
+        (arrow.files?.includes(path) ?? true)
+      );
+      if (arrow !== undefined) used.get(arrow)!.add(path);
+      else if (room !== "foundations") broken.push(`${file} -> ${target}`);
     }
   }
-  assertEquals(broken, []);
+  assertEquals(broken, [], "imports that are not drawn");
+  const idle = PICTURE.filter((arrow) =>
+    (arrow.files ?? [""]).some((path) => {
+      return path === "" ? used.get(arrow)!.size === 0 : !used.get(arrow)!.has(path);
+    })
+  );
+  assertEquals(idle, [], "arrows that no import needs");
 });
 
-Deno.test("imports go only along the arrows inside lib", () => {
-  const broken: string[] = [];
-  for (const [file, targets] of imports) {
-    if (!within(file, "lib") || isHelper(file)) continue;
-    const folder = file.split("/").slice(1, -1)[0] ?? "";
-    const allowed = LIB_ARROWS[folder];
-    assert(allowed !== undefined, `"lib/${folder}" is a folder that the arrows do not know`);
-    for (const target of targets) {
-      const inner = target.slice("lib/".length);
-      const foundation = !inner.includes("/");
-      if (foundation || within(inner, folder) || allowed.some((place) => within(inner, place))) continue;
-      broken.push(`${file} -> ${target}`);
-    }
-  }
+Deno.test("experiments import what rooms show", () => {
+  const broken = [...imports].flatMap(([file, targets]) =>
+    roomOf(file).room !== "experiments" || isHelper(file)
+      ? []
+      : targets.filter((target) =>
+        roomOf(target).room !== "experiments" && !FOR_EXPERIMENTS.some((place) => within(target, place))
+      ).map((target) => `${file} -> ${target}`)
+  );
   assertEquals(broken, []);
 });
 
