@@ -13,7 +13,7 @@ import {
 } from "../methods/options.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
-import type { LineKind, RunLog } from "./run_log.ts";
+import type { FinishedRuns, LineKind } from "./run_log.ts";
 import { digestTrialOptions } from "./runner.ts";
 import type { Environment } from "./trial.ts";
 
@@ -103,7 +103,7 @@ const isChance = (name: string) =>
  *
  * @example
  * ```ts
- * import { comparedMethods } from "@tokenfilter/tokenfilter";
+ * import { comparedMethods } from "@tokenfilter/tokenfilter/sweep";
  * const methods = comparedMethods(["random", "paper"], { pruneRatio: 0.3 }, 5);
  * console.assert(methods.length === 6 && methods[5]!.options.recent === 0);
  * ```
@@ -160,7 +160,7 @@ export interface ComparisonArguments {
   /** Resamples of the intervals. */
   readonly resamples?: number;
   /** Where runs go as they end, and where finished ones are found; default: nowhere. */
-  readonly log?: Pick<RunLog<ComparedRun>, "finished" | "append">;
+  readonly log?: FinishedRuns<ComparedRun>;
   /** Stops between two chunks; the run at work is dropped. */
   readonly signal?: AbortSignal;
   /** Hears of every chunk: the finished share of this call's work, in [0, 1], and the method at work. */

@@ -28,8 +28,16 @@ interface Found<T> {
   readonly length: number;
 }
 
+/** What was finished before, and where the next record goes. */
+export interface FinishedRuns<T> {
+  /** What was finished before, in its order. */
+  readonly finished: readonly T[];
+  /** Keeps a record; it is safe when this returns. */
+  append(record: T): void;
+}
+
 /** A file of finished work, open for appending. */
-export class RunLog<T extends LoggedRun> implements Disposable {
+export class RunLog<T extends LoggedRun> implements FinishedRuns<T>, Disposable {
   /** What was finished before, in the order of the file. */
   readonly finished: readonly T[];
   readonly #file: Deno.FsFile;

@@ -2,7 +2,7 @@
 import type { PerplexityEvaluation } from "../eval/perplexity.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
-import type { LoggedRun, RunLog } from "./run_log.ts";
+import type { FinishedRuns, LoggedRun } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 
@@ -29,7 +29,7 @@ export interface SweepArguments {
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
   /** Where trials go as they end, and where finished ones are found. */
-  readonly log: Pick<RunLog<Trial>, "finished" | "append">;
+  readonly log: FinishedRuns<Trial>;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
   /** Hears of every chunk and trial. */
