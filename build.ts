@@ -1,6 +1,13 @@
 /**
  * Builds the native library into the user's cache, where `openCpu` and `openCuda` find it, and fetches a BLAS for it.
- * Compilers are g++ or clang++; nvcc is fetched with pip where there is none.
+ *
+ * ```ts
+ * import { buildCpu } from "@tokenfilter/tokenfilter/build";
+ * const { path } = await buildCpu();
+ * console.assert(path.includes("tokenfilter"));
+ * ```
+ *
+ * As a command (in a checkout: `deno task build`, with the same flags):
  *
  * ```sh
  * deno run -A jsr:@tokenfilter/tokenfilter/build           # what is missing
@@ -9,12 +16,7 @@
  * deno run -A jsr:@tokenfilter/tokenfilter/build --cuda --arch 90a # for one architecture, or several: 80,90a
  * ```
  *
- * In a checkout: `deno task build`, with the same flags. From a program, which does the same:
- *
- * ```ts ignore
- * import { buildCpu } from "@tokenfilter/tokenfilter/build";
- * const { path, cached } = await buildCpu({ onProgress: console.error });
- * ```
+ * Compilers are g++ or clang++; nvcc is fetched with pip where there is none.
  * @module
  */
 import { expectArchs } from "./ffi/build/cuda.ts";

@@ -1,7 +1,15 @@
 /**
- * Token Filtering: online structured pruning of attention by KV similarity, a research toolkit.
+ * Token Filtering: attention is skipped for tokens that are like what came before. Load a model, run and score it.
  *
- * The method alone (no model, plain TypeScript or native kernels):
+ * ```ts
+ * import { createPruner, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const sequence = llama.start(createPruner("token-filtering", config, { fusion: "learned", warmup: 8 }));
+ * const hidden = sequence.feed(tokenizer.encode("The sea was calm, and the boat went out.", { bos: true }));
+ * console.assert(hidden.shape[0] === sequence.length && sequence.keep.size === 8);
+ * ```
+ *
+ * The filter alone, on the keys and values of another engine:
  *
  * ```ts
  * import { TokenFilter } from "@tokenfilter/tokenfilter";
@@ -15,19 +23,9 @@
  * }
  * ```
  *
- * A model with the method in it:
- *
- * ```ts
- * import { createPruner, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
- * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
- * const sequence = llama.start(createPruner("token-filtering", config, { fusion: "learned", warmup: 8 }));
- * const hidden = sequence.feed(tokenizer.encode("The sea was calm, and the boat went out.", { bos: true }));
- * console.assert(hidden.shape[0] === sequence.length && sequence.keep.size === 8);
- * ```
- *
- * Native speed: `openCpu()` of `@tokenfilter/tokenfilter/ffi` in place of the reference backend. Importing this
- * module opens nothing; the built-in model is read from the package when it is asked for.
- *
+ * Native speed: `openCpu()` of `./ffi` in place of the reference backend. What skipping costs: `./eval`; many
+ * configurations: `./sweep`; drawn: `./plot`. Methods of one's own: {@linkcode createScored}, `./methods`. Importing
+ * opens nothing; the built-in model is read from the package when it is asked for.
  * @module
  */
 export * from "./lib/backend.ts";

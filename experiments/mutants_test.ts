@@ -1,6 +1,6 @@
 /** `deno task mutants`: its operators, what it draws, and what it says of a small tree. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { UsageError } from "../mod.ts";
+import { UsageError } from "../lib/errors.ts";
 import { main } from "./mutants.ts";
 import { findKernelTests, findTests } from "./mutants/dependents.ts";
 import { drawMutants, findStale, isMutableTypeScript, listMutants } from "./mutants/draw.ts";

@@ -25,7 +25,6 @@ function enderOf<T>(
  *
  * @example
  * ```ts
- * import { Owned, Scope } from "@tokenfilter/tokenfilter/ffi";
  * const ended: string[] = [];
  * const scope = new Scope("Cannot use the stream: it was disposed", () => ended.push("stream"));
  * new Owned("Cannot use the buffer: it was freed", 7, () => ended.push("buffer"), scope);

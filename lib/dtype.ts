@@ -46,7 +46,6 @@ export const DTYPES: { readonly [K in DType]: DTypeInfo } = {
  *
  * @example
  * ```ts
- * import { byteSize } from "@tokenfilter/tokenfilter";
  * console.assert(byteSize("q8_0", 64) === 68);
  * ```
  */

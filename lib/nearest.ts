@@ -24,7 +24,6 @@ function distance(a: string, b: string): number {
  *
  * @example
  * ```ts
- * import { nearest } from "@tokenfilter/tokenfilter";
  * console.assert(nearest("gama", ["alpha", "gamma"]) === "gamma");
  * ```
  */

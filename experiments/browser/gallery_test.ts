@@ -1,6 +1,7 @@
 /** Every plot of the toolkit on one page, made of small real runs, in a real browser. */
 import { assert, assertEquals, assertMatch, assertNotEquals, assertStringIncludes } from "@std/assert";
-import * as toolkit from "../../mod.ts";
+import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "../../mod.ts";
+import * as toolkit from "../../lib/entries/plot.ts";
 import { type LengthRow, measureLengths } from "../../lib/eval/mod.ts";
 import { type HeadReport, ROC_GRID } from "../../lib/heads/mod.ts";
 import {
@@ -126,9 +127,9 @@ async function run<T>(task: string, ...args: string[]): Promise<T> {
 }
 
 async function measure(): Promise<readonly LengthRow[]> {
-  const { llama, tokenizer, config } = await toolkit.loadModel("tiny", new toolkit.ReferenceBackend());
-  const ids = Int32Array.from(tokenizer.encode(await toolkit.readBuiltinText()));
-  const pruner = toolkit.createPruner("token-filtering", config, { warmup: 4 });
+  const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+  const ids = Int32Array.from(tokenizer.encode(await readBuiltinText()));
+  const pruner = createPruner("token-filtering", config, { warmup: 4 });
   const methods = [{ name: "dense" }, { name: "variance, half skipped", pruner }];
   return measureLengths(llama, ids, methods, { lengths: [8, 16, 32], turns: 1, decodes: 1 });
 }

@@ -1,6 +1,5 @@
 /** What a user of the package gets from its public names: a JSON document on stdout. A run of the digest. */
 import {
-  createDense,
   createPruner,
   createScored,
   f32Data,
@@ -10,6 +9,7 @@ import {
   ReferenceBackend,
   TokenFilter,
 } from "../../mod.ts";
+import { createDense } from "../../lib/entries/methods.ts";
 import { openCpu } from "../../ffi/mod.ts";
 
 /** The filter on keys and values of one's own, token by token. */

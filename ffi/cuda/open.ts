@@ -39,8 +39,8 @@ export interface CudaOptions {
  *
  * @example
  * ```ts ignore
- * import { openCuda } from "@tokenfilter/tokenfilter/ffi";
  * import { hostTensor } from "@tokenfilter/tokenfilter";
+ * import { openCuda } from "@tokenfilter/tokenfilter/ffi";
  * using backend = await openCuda();
  * const x = backend.upload(hostTensor("f32", [1, 2], Float32Array.of(0, 1)));
  * backend.swiglu(x, x, x);

@@ -11,7 +11,7 @@
  *
  * @example
  * ```ts
- * import { cutChunks } from "@tokenfilter/tokenfilter";
+ * import { cutChunks } from "@tokenfilter/tokenfilter/eval";
  * console.assert(cutChunks(Int32Array.of(1, 2, 3, 4, 5), 2).length === 2);
  * ```
  */

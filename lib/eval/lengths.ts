@@ -50,7 +50,8 @@ export interface LengthOptions {
  *
  * @example
  * ```ts
- * import { createPruner, loadModel, measureLengths, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { measureLengths } from "@tokenfilter/tokenfilter/eval";
  * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = Int32Array.from(tokenizer.encode(await readBuiltinText()));
  * const pruner = createPruner("token-filtering", config, { warmup: 4, recent: 0 });

@@ -106,8 +106,8 @@ const meanOf = (chunks: readonly Float64Array[]) => mean(Float64Array.from(chunk
  *
  * @example
  * ```ts
- * import { createPruner, loadModel, PerplexityEvaluation } from "@tokenfilter/tokenfilter";
- * import { readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { PerplexityEvaluation } from "@tokenfilter/tokenfilter/eval";
  * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
  * const evaluation = new PerplexityEvaluation(llama, ids, { context: 32 });

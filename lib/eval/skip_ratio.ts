@@ -19,7 +19,7 @@ export interface SkipRatios {
  *
  * @example
  * ```ts
- * import { countSkips } from "@tokenfilter/tokenfilter";
+ * import { countSkips } from "@tokenfilter/tokenfilter/eval";
  * const keep = new Map([[1, Uint8Array.of(1, 1, 0, 1)]]);
  * const { achievedRatio, skipRatioPerLayer } = countSkips(2, 2, [{ length: 4, keep }]);
  * console.assert(achievedRatio === 0.25 && skipRatioPerLayer[1] === 0.5);

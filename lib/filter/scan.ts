@@ -29,7 +29,8 @@ import { chooseHighest, firstDecided, policyOf } from "./threshold.ts";
  *
  * @example
  * ```ts
- * import { createLayerState, createScanOutput, hostTensor, scanLayer, TokenFilter } from "@tokenfilter/tokenfilter";
+ * import { hostTensor, TokenFilter } from "@tokenfilter/tokenfilter";
+ * import { createLayerState, createScanOutput } from "./layer.ts";
  * const shape = { numLayers: 1, numHeads: 1, numKvHeads: 1, headDim: 2, hiddenSize: 2 };
  * const options = { fusion: "key", threshold: "fixed", theta: 0.5, warmup: 0, pruneRatio: 0.5, tail: 1 } as const;
  * const [spec] = new TokenFilter(shape, options).specs;

@@ -39,7 +39,7 @@ export function countFiltered(tail: number, numLayers: number): number {
  *
  * @example
  * ```ts
- * import { planLayers, resolveOptions } from "@tokenfilter/tokenfilter";
+ * import { resolveOptions } from "@tokenfilter/tokenfilter";
  * const plan = planLayers(8, resolveOptions({ pruneRatio: 0.375, tail: 0.5 }));
  * console.assert(plan.length === 4 && plan[0]!.layer === 4 && plan[0]!.skipRatio === 0.75);
  * ```

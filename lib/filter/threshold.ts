@@ -209,7 +209,6 @@ export function firstDecided(warmup: number): number {
  *
  * @example
  * ```ts
- * import { chooseHighest } from "@tokenfilter/tokenfilter";
  * const keep = chooseHighest(new Float64Array([9, 1, 3, 3, 2]), 0.25, 1);
  * console.assert(keep.join("") === "11011"); // one of four: the earlier of the two highest
  * ```

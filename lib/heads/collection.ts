@@ -63,7 +63,8 @@ const LEAST_DECIDED = 8;
  *
  * @example
  * ```ts
- * import { HeadCollection, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { HeadCollection } from "@tokenfilter/tokenfilter/eval";
  * const { llama, tokenizer } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
  * const heads = new HeadCollection(llama, ids, { context: 32, filter: { tail: 0.1, pruneRatio: 0.05, warmup: 8 } });

@@ -83,7 +83,8 @@ interface DecidedPiece {
  *
  * @example
  * ```ts
- * import { createPruner, DecisionRecorder, loadModel, ReferenceBackend, replayTable } from "@tokenfilter/tokenfilter";
+ * import { createPruner, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { DecisionRecorder, replayTable } from "@tokenfilter/tokenfilter/eval";
  * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode("It was a dark night, and the rain fell in torrents.", { bos: true });
  * const recorder = new DecisionRecorder();

@@ -6,7 +6,7 @@ import type { Pruner } from "./pruner.ts";
  *
  * @example
  * ```ts
- * import { createDense } from "@tokenfilter/tokenfilter";
+ * import { createDense } from "@tokenfilter/tokenfilter/methods";
  * console.assert(createDense().layers.length === 0);
  * ```
  */

@@ -31,7 +31,7 @@ export interface ReplayOptions {
  *
  * @example
  * ```ts
- * import { createReplay } from "@tokenfilter/tokenfilter";
+ * import { createReplay } from "@tokenfilter/tokenfilter/methods";
  * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
  * const pruner = createReplay(shape, { keep: new Map([[7, Uint8Array.of(1, 0, 1)]]) });
  * console.assert(pruner.layers.join() === "7");

@@ -103,6 +103,7 @@ export class BatchDecoder implements Disposable {
    *
    * @param tallies one a layer
    * @param tokens tokens of the sequence
+   * @internal
    */
   usageOf(tallies: readonly LayerTally[], tokens: number): SequenceUsage {
     const { config } = this.#model, { capacity, cacheDType } = this.#options;

@@ -66,7 +66,7 @@ const MAX_SIZE = 2 ** 24;
  *
  * @example
  * ```ts
- * import { parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter";
+ * import { parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter/model";
  * const { bytes, path } = await resolveModel("tiny");
  * console.assert(readModelConfig(parseGguf(bytes, path)).numLayers === 10);
  * ```

@@ -73,7 +73,7 @@ export interface ResolvedModel {
  *
  * @example
  * ```ts
- * import { resolveModel } from "@tokenfilter/tokenfilter";
+ * import { resolveModel } from "@tokenfilter/tokenfilter/model";
  * const { sha256, bytes } = await resolveModel("tiny");
  * console.assert(bytes.length === 5_257_920 && sha256.startsWith("5caf80a8"));
  * ```

@@ -106,7 +106,10 @@ export class ModelSequence {
     return this.#run(this.#model.embed(ids), 0, layer);
   }
 
-  /** The layers' caches, and the filter's states where the method has them; to go on in a batch. Shared, not copied. */
+  /**
+   * The layers' caches, and the filter's states where the method has them; to go on in a batch. Shared, not copied.
+   * @internal
+   */
   exportState(): {
     readonly caches: readonly LayerCache[];
     readonly states: readonly LayerState[] | undefined;

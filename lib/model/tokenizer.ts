@@ -76,7 +76,8 @@ const SPACE = "\u2581";
  *
  * @example
  * ```ts
- * import { parseGguf, resolveModel, Tokenizer } from "@tokenfilter/tokenfilter";
+ * import { Tokenizer } from "@tokenfilter/tokenfilter";
+ * import { parseGguf, resolveModel } from "@tokenfilter/tokenfilter/model";
  * const { bytes, path } = await resolveModel("tiny");
  * const tokenizer = Tokenizer.fromGguf(parseGguf(bytes, path));
  * const ids = tokenizer.encode("Hello world", { bos: true });

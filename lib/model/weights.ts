@@ -57,7 +57,7 @@ const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
  *
  * @example
  * ```ts
- * import { loadWeights, parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter";
+ * import { parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter/model";
  * const { bytes, path } = await resolveModel("tiny");
  * const gguf = parseGguf(bytes, path), config = readModelConfig(gguf);
  * const { k } = loadWeights(gguf, config).layers[0]!;

@@ -34,7 +34,7 @@ export interface BootstrapOptions {
  *
  * @example
  * ```ts
- * import { blockBootstrap } from "@tokenfilter/tokenfilter";
+ * import { blockBootstrap } from "@tokenfilter/tokenfilter/stats";
  * const a = [Float64Array.of(1, 2, 3, 4)], b = [Float64Array.of(2, 3, 4, 5)];
  * const { estimate, low, high } = blockBootstrap([a, b], ([x, y]) => y! - x!, { blockSize: 1 });
  * console.assert(estimate === 1 && low === 1 && high === 1);
@@ -108,7 +108,7 @@ export interface MovingBlocks {
  *
  * @example
  * ```ts
- * import { drawMovingBlocks } from "@tokenfilter/tokenfilter";
+ * import { drawMovingBlocks } from "@tokenfilter/tokenfilter/stats";
  * const blocks = drawMovingBlocks([6, 6], { blockSize: 3, resamples: 10 });
  * const counts = new Float64Array(blocks.length);
  * blocks.fill(0, counts);

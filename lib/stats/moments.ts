@@ -7,7 +7,7 @@
  *
  * @example
  * ```ts
- * import { StreamingMoments } from "@tokenfilter/tokenfilter";
+ * import { StreamingMoments } from "@tokenfilter/tokenfilter/stats";
  * const left = new StreamingMoments(), right = new StreamingMoments();
  * [1, 2, 3].forEach((x) => left.add(x));
  * [4, 5].forEach((x) => right.add(x));

@@ -20,7 +20,7 @@ export interface PairedMean {
  *
  * @example
  * ```ts
- * import { pairedMean } from "@tokenfilter/tokenfilter";
+ * import { pairedMean } from "@tokenfilter/tokenfilter/stats";
  * const { mean, standardError } = pairedMean([Float64Array.of(1, 1, 3, 3)], 2);
  * console.assert(mean === 2 && standardError === 1);
  * ```

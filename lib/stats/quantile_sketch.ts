@@ -14,7 +14,7 @@ const BUFFER = 4096;
  *
  * @example
  * ```ts
- * import { QuantileSketch } from "@tokenfilter/tokenfilter";
+ * import { QuantileSketch } from "@tokenfilter/tokenfilter/stats";
  * const sketch = new QuantileSketch();
  * for (let i = 0; i <= 100_000; i++) sketch.add((i * 7919) % 100_001);
  * console.assert(Math.abs(sketch.quantile(0.5) - 50_000) < 500);

@@ -47,7 +47,7 @@ function sortIndices(values: Float64Array): Int32Array<ArrayBuffer> {
  *
  * @example
  * ```ts
- * import { midranks } from "@tokenfilter/tokenfilter";
+ * import { midranks } from "@tokenfilter/tokenfilter/stats";
  * console.assert(midranks(Float64Array.of(30, 10, 30, 20)).join() === "3.5,1,3.5,2");
  * ```
  */
@@ -70,7 +70,7 @@ export function midranks(values: Float64Array): Float64Array<ArrayBuffer> {
  *
  * @example
  * ```ts
- * import { spearman } from "@tokenfilter/tokenfilter";
+ * import { spearman } from "@tokenfilter/tokenfilter/stats";
  * console.assert(spearman(Float64Array.of(1, 2, 3), Float64Array.of(10, 100, 1000)) === 1);
  * ```
  */
@@ -97,7 +97,7 @@ export function spearman(a: Float64Array, b: Float64Array): number {
  *
  * @example
  * ```ts
- * import { auroc } from "@tokenfilter/tokenfilter";
+ * import { auroc } from "@tokenfilter/tokenfilter/stats";
  * console.assert(auroc(Float64Array.of(0.1, 0.4, 0.35, 0.8), Uint8Array.of(0, 0, 1, 1)) === 0.75);
  * ```
  */
@@ -123,7 +123,7 @@ export function auroc(scores: Float64Array, labels: Uint8Array): number {
  *
  * @example
  * ```ts
- * import { rocCurve } from "@tokenfilter/tokenfilter";
+ * import { rocCurve } from "@tokenfilter/tokenfilter/stats";
  * const curve = rocCurve(Float64Array.of(0.1, 0.4, 0.35, 0.8), Uint8Array.of(0, 0, 1, 1), [0, 0.5, 1]);
  * console.assert(curve.join() === "0.5,1,1");
  * ```

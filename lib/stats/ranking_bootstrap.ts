@@ -22,7 +22,7 @@ export interface RankingDraws {
  *
  * @example
  * ```ts
- * import { drawMovingBlocks, resampleRankings } from "@tokenfilter/tokenfilter";
+ * import { drawMovingBlocks, resampleRankings } from "@tokenfilter/tokenfilter/stats";
  * const target = Float64Array.of(4, 3, 2, 1), labels = Uint8Array.of(1, 1, 0, 0);
  * const blocks = drawMovingBlocks([4], { blockSize: 2, resamples: 5 });
  * const [draws] = resampleRankings([target], labels, target, blocks);

@@ -45,7 +45,7 @@ interface Point {
  *
  * @example
  * ```ts
- * import { measureImportance, type Trial } from "@tokenfilter/tokenfilter";
+ * import { measureImportance, type Trial } from "@tokenfilter/tokenfilter/sweep";
  * const trials: Trial[] = []; // of summary.json
  * console.assert(measureImportance(trials) === undefined);
  * ```

@@ -116,7 +116,8 @@ export interface SweepControl {
  *
  * @example
  * ```ts
- * import { loadModel, readBuiltinText, ReferenceBackend, sweepStudy } from "@tokenfilter/tokenfilter";
+ * import { loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { sweepStudy } from "@tokenfilter/tokenfilter/sweep";
  * const model = await loadModel("tiny", new ReferenceBackend());
  * const study = { model, text: await readBuiltinText(), context: 32, tokens: 32 };
  * const { trials, dense } = await sweepStudy(study, [{ fusion: ["key", "value"], tail: 0.1, pruneRatio: 0.05, warmup: 8 }]);
@@ -162,7 +163,8 @@ export type ComparisonControl = Pick<
  *
  * @example
  * ```ts
- * import { comparedMethods, compareStudy, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { comparedMethods, compareStudy } from "@tokenfilter/tokenfilter/sweep";
  * const model = await loadModel("tiny", new ReferenceBackend());
  * const study = { model, text: await readBuiltinText(), context: 32, tokens: 32 };
  * const base = { tail: 0.1, pruneRatio: 0.05, warmup: 8 };

@@ -79,7 +79,7 @@ const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
  *
  * @example
  * ```ts
- * import { parseGguf, resolveModel } from "@tokenfilter/tokenfilter";
+ * import { parseGguf, resolveModel } from "@tokenfilter/tokenfilter/model";
  * const { bytes, path } = await resolveModel("tiny");
  * const gguf = parseGguf(bytes, path);
  * console.assert(gguf.string("general.architecture") === "llama");

@@ -46,7 +46,8 @@ interface Place {
  *
  * @example
  * ```ts
- * import { hostTensor, parseSafetensors, writeSafetensors } from "@tokenfilter/tokenfilter";
+ * import { hostTensor } from "@tokenfilter/tokenfilter";
+ * import { parseSafetensors, writeSafetensors } from "@tokenfilter/tokenfilter/model";
  * const keys = hostTensor("f32", [2, 1, 4], new Float32Array(8));
  * const bytes = writeSafetensors(new Map([["keys", keys]]));
  * console.assert(parseSafetensors(bytes, "dump").tensors.get("keys")!.shape[2] === 4);

@@ -1,0 +1,22 @@
+/**
+ * What skipping costs on a text: perplexity, and how far the filtered model is from the dense one.
+ *
+ * ```ts
+ * import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { PerplexityEvaluation } from "@tokenfilter/tokenfilter/eval";
+ * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
+ * const result = await new PerplexityEvaluation(llama, ids, { context: 64 }).run(createPruner("key", config));
+ * console.assert(result.perplexity > result.densePerplexity);
+ * ```
+ *
+ * Also: time and memory against length, what the heads of the dense model see, and records of decisions, which can be
+ * taken again.
+ * @module
+ */
+export * from "../eval/chunks.ts";
+export * from "../eval/language_model.ts";
+export * from "../eval/lengths.ts";
+export * from "../eval/perplexity.ts";
+export * from "../eval/skip_ratio.ts";
+export * from "../heads/mod.ts";

@@ -1,0 +1,69 @@
+/**
+ * What methods are made of: the list of them, the table of their options, rules, and what a model asks of a method.
+ *
+ * ```ts
+ * import { createDense, type PrunerSequence } from "@tokenfilter/tokenfilter/methods";
+ * const everyOther = (count: number) => Uint8Array.from({ length: count }, (_, i) => i % 2);
+ * const decide = ({ count }: { count: number }) => ({ taken: count, keep: everyOther(count) });
+ * const sequence: PrunerSequence = { decide, fork: () => sequence };
+ * const pruner = { ...createDense(), name: "every-other", layers: [9], start: () => sequence };
+ * console.assert(pruner.start().decide({ count: 4 } as never, 0).keep.join() === "0,1,0,1");
+ * ```
+ *
+ * {@linkcode createScored} of the main entry is the short way to a rule of one's own.
+ * @module
+ */
+export type {
+  FilterObserve,
+  FilterScan,
+  LayerSpec,
+  LayerState,
+  ScanInput,
+  ScanOutput,
+} from "../filter/layer.ts";
+export type {
+  Given,
+  Narrower,
+  Option,
+  OptionInfo,
+  OptionTable,
+  Others,
+  Packed,
+  Recorded,
+  Resolved,
+  ValueOf,
+} from "../filter/option.ts";
+export { type Anchor, FILTER_OPTIONS, type FilterOptions, type KeyState } from "../filter/options.ts";
+export type { Reads, Rule, RuleMemory, RuleToken, Scorer } from "../filter/rule.ts";
+export type { FilterBackend, LearnedInput, Rows } from "../filter/sequence.ts";
+export type { Moments } from "../filter/similarity.ts";
+export { createDense } from "../methods/dense.ts";
+export { METHODS, type OwnOptions, type RuleName } from "../methods/list.ts";
+export type {
+  AnyRule,
+  Looks,
+  Method,
+  MethodInfo,
+  None,
+  PrunerMethod,
+  RuleMethod,
+} from "../methods/method.ts";
+export {
+  CHOICES,
+  OPTIONS,
+  type Options,
+  type OptionsRecord,
+  type Preset,
+  PRESETS,
+  type ResolvedOptions,
+} from "../methods/options.ts";
+export type {
+  DecisionTrace,
+  LayerInput,
+  PrunerContext,
+  PrunerDecision,
+  PrunerSequence,
+} from "../methods/pruner.ts";
+export { createReplay, type ReplayOptions } from "../methods/replay.ts";
+export type { ScoredOptions } from "../methods/scored.ts";
+export { RuleFilter } from "../methods/token_filter.ts";

@@ -1,0 +1,44 @@
+/**
+ * What a model is made of and runs on: its file, sizes and weights; tensors, and the ops of a backend.
+ *
+ * ```ts
+ * import { parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter/model";
+ * const { bytes, path } = await resolveModel("tiny");
+ * const { numLayers, numHeads } = readModelConfig(parseGguf(bytes, path));
+ * console.assert(numLayers === 10 && numHeads % 2 === 0);
+ * ```
+ * @module
+ */
+export type { AttentionArgs, LogitComparison } from "../backend.ts";
+export type {
+  BatchCache,
+  BatchDecisions,
+  BatchOps,
+  BatchRows,
+  BatchStates,
+  RecordedWork,
+} from "../batch_ops.ts";
+export type { CostShape } from "../cost.ts";
+export type { CacheDType, DenseDType, DType, QuantDType } from "../dtype.ts";
+export {
+  type BatchOptions,
+  GgufFile,
+  type GgufScalar,
+  type GgufValue,
+  type GgufValueType,
+  type LayerWeights,
+  MODEL_NAMES,
+  type ModelProgress,
+  type ModelWeights,
+  parseGguf,
+  parseSafetensors,
+  readModelConfig,
+  type ResolvedModel,
+  resolveModel,
+  type ResolveOptions,
+  type RunCommand,
+  type SafetensorsFile,
+  type SequenceOptions,
+  writeSafetensors,
+} from "../model/mod.ts";
+export type { TensorData } from "../tensor.ts";

@@ -1,0 +1,40 @@
+/**
+ * Many configurations on one text: grids of options, methods compared with intervals, and which options matter.
+ *
+ * ```ts
+ * import { loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { sweepStudy } from "@tokenfilter/tokenfilter/sweep";
+ * const model = await loadModel("tiny", new ReferenceBackend());
+ * const study = { model, text: await readBuiltinText(), context: 32, tokens: 32 };
+ * const { trials } = await sweepStudy(study, [{ fusion: ["key", "value"], pruneRatio: 0.3, warmup: 8 }]);
+ * console.assert(trials.length === 2);
+ * ```
+ * @module
+ */
+export {
+  COMPARED_METHODS,
+  type ComparedMethod,
+  comparedMethods,
+  type ComparedRun,
+  compareMethods,
+  type Comparison,
+  type ComparisonArguments,
+  type NamedMethod,
+} from "../sweep/comparison.ts";
+export { DEFAULT_GRID } from "../sweep/default_grid.ts";
+export * from "../sweep/importance.ts";
+export * from "../sweep/pareto.ts";
+export { expandGrids, type Grid, readGrids } from "../sweep/space.ts";
+export {
+  compareStudy,
+  type ComparisonControl,
+  describeStudy,
+  encodeStudy,
+  type Study,
+  type StudyPlan,
+  type SweepControl,
+  sweepStudy,
+} from "../sweep/study.ts";
+export * from "../sweep/trial.ts";
+export type { SweepProgress } from "../sweep/runner.ts";
+export type { FinishedRuns } from "../sweep/run_log.ts";
