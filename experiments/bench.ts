@@ -22,14 +22,12 @@ import { type BenchCase, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { TorchProcess } from "./bench/torch.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
-import { parseOwnFlags } from "./cli/parse.ts";
+import { expectChoice, parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
-const OPS = ["attention", "filter", "linear", "lengths"];
-const SWITCHES = ["json", "quiet", "help"] as const;
-const TEXTS = ["threads", "level", "only", "out"] as const;
+const OPS = ["attention", "filter", "linear", "lengths"] as const;
 const USAGE = `Usage: deno task bench [flags]
 
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
@@ -51,38 +49,29 @@ torch), the filter's recurrence, SmolLM2's linear layers, and the model tiny at 
   --help
       print this`;
 
-interface Request {
-  readonly threads: number;
-  readonly level: string | undefined;
-  readonly only: string | undefined;
-  readonly out: string | undefined;
-  readonly json: boolean;
-  readonly quiet: boolean;
-  readonly help: boolean;
-}
+type Options = ReturnType<typeof readOptions>;
 
-function readRequest(args: readonly string[]): Request {
-  const parsed = parseOwnFlags(args, TEXTS, SWITCHES);
-  const threads = parsed.threads === undefined ? navigator.hardwareConcurrency : Number(parsed.threads);
-  if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
-    throw new UsageError(`Cannot use --threads ${parsed.threads}: expected an integer from 1 to 1024`);
+function readOptions(args: readonly string[]) {
+  const { threads, only, out, ...rest } = parseOwnFlags(
+    args,
+    ["threads", "level", "only", "out"],
+    ["json", "quiet"],
+  );
+  if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
+  if (out !== undefined && exists(`${out}/bench.json`)) {
+    throw new UsageError(`Cannot write to "${out}": it holds a benchmark (take another --out)`);
   }
-  const { level, only, out, json, quiet, help } = parsed;
-  if (only !== undefined && !OPS.includes(only)) {
-    throw new UsageError(`Cannot use --only "${only}": expected one of ${OPS.join(", ")}`);
-  }
-  if (out !== undefined) {
-    if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
-    if (exists(`${out}/bench.json`)) {
-      throw new UsageError(`Cannot write to "${out}": it holds a benchmark (take another --out)`);
-    }
-    expectWritable(out);
-  }
-  return { threads, level, only, out, json, quiet, help };
+  if (out !== undefined) expectWritable(out);
+  return {
+    ...rest,
+    out,
+    threads: readInteger("threads", threads ?? String(navigator.hardwareConcurrency), 1, 1024),
+    only: only === undefined ? undefined : expectChoice("only", only, OPS),
+  };
 }
 
 /** The backend at the asked level, and the level's name. */
-async function open({ threads, level }: Request, progress: Progress): Promise<[CpuBackend, string]> {
+async function open({ threads, level }: Options, progress: Progress): Promise<[CpuBackend, string]> {
   const onProgress = (message: string) => progress.line(message);
   await Promise.all([buildCpu({ onProgress }), ensureBlas({ onProgress })]);
   const levels = await cpuLevels();
@@ -95,12 +84,12 @@ async function open({ threads, level }: Request, progress: Progress): Promise<[C
 
 /** All races, one after the other: each is made when its turn comes, so that its memory can go before the next. */
 async function* races(
-  { only }: Request,
+  { only }: Options,
   backend: CpuBackend,
   impl: string,
   torch: TorchProcess | undefined,
 ): AsyncGenerator<BenchCase[]> {
-  const wants = (op: string) => only === undefined || only === op;
+  const wants = (op: typeof OPS[number]) => only === undefined || only === op;
   if (wants("attention")) {
     const inputs = attentionInputs();
     for (const phase of ["prefill", "decode"] as const) {
@@ -139,24 +128,20 @@ export function* compare(rows: readonly KernelRow[]): Generator<string> {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const request = readRequest(args);
-  if (request.help) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
-  const progress = new Progress(request.quiet ? undefined : Deno.stderr);
+  const options = readOptions(args);
+  const progress = new Progress(options.quiet ? undefined : Deno.stderr);
   const startedAt = new Date().toISOString();
-  const [backend, level] = await open(request, progress);
+  const [backend, level] = await open(options, progress);
   progress.line(backend.description);
-  const started = request.only === undefined || request.only === "attention"
-    ? await TorchProcess.start(request.threads)
+  const started = options.only === undefined || options.only === "attention"
+    ? await TorchProcess.start(options.threads)
     : undefined;
   if (typeof started === "string") progress.line(`no PyTorch beside us: ${started}`);
   const torch = typeof started === "string" ? undefined : started;
   const measured: [Parameters<typeof rowOf>[0], number][] = [];
   const roofs: MachineRoof[] = [backend.measureMachine()];
   try {
-    for await (const cases of races(request, backend, `cpu ${level}`, torch)) {
+    for await (const cases of races(options, backend, `cpu ${level}`, torch)) {
       const { op, phase, shape, dtype } = cases[0]!;
       progress.line(`${op}, ${phase}, ${shape}, ${dtype}`);
       const times = await race(cases);
@@ -177,7 +162,7 @@ async function main(args: readonly string[]): Promise<number> {
       `${(roof.bytesPerSecond / 1e9).toFixed(1)} GB/s from memory`,
   );
   const kernels = measured.map(([benchCase, timeMs]) => rowOf(benchCase, timeMs, roof));
-  const lengths = request.only === undefined || request.only === "lengths"
+  const lengths = options.only === undefined || options.only === "lengths"
     ? await measureTiny(backend, progress)
     : [];
   const report: BenchReport = {
@@ -186,13 +171,13 @@ async function main(args: readonly string[]): Promise<number> {
     roof,
     environment: await describeMachine(backend, startedAt),
   };
-  if (request.out !== undefined) {
-    makeFolder(request.out);
-    await writeWhole(`${request.out}/bench.json`, JSON.stringify(report, null, 2) + "\n");
-    await writeWhole(`${request.out}/bench.html`, renderBenchReport(report, { plotly: await readPlotly() }));
-    progress.line(`report: ${request.out}/bench.html`);
+  if (options.out !== undefined) {
+    makeFolder(options.out);
+    await writeWhole(`${options.out}/bench.json`, JSON.stringify(report, null, 2) + "\n");
+    await writeWhole(`${options.out}/bench.html`, renderBenchReport(report, { plotly: await readPlotly() }));
+    progress.line(`report: ${options.out}/bench.html`);
   }
-  writeLine(Deno.stdout, request.json ? JSON.stringify(report, null, 2) : describe(report));
+  writeLine(Deno.stdout, options.json ? JSON.stringify(report, null, 2) : describe(report));
   return EXIT.ok;
 }
 
@@ -206,4 +191,4 @@ async function describeMachine(backend: CpuBackend, startedAt: string): Promise<
   };
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -22,7 +22,7 @@ import { describeDriver } from "./bench_gpu/machine.ts";
 import { type GpuBenchCase, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
 import { expectWritableFile, writeWhole } from "./cli/files.ts";
-import { parseOwnFlags } from "./cli/parse.ts";
+import { expectChoice, parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -30,7 +30,6 @@ import { EXIT, runTask, writeLine } from "./cli/task.ts";
 /** The exit code where a race failed. */
 const EXIT_FAILED = 1;
 const OPS = ["decode", "prefill", "filter", "step"] as const;
-const SWITCHES = ["json", "quiet", "help"] as const;
 const USAGE = `Usage: deno task bench:gpu [flags]
 
 Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
@@ -264,29 +263,19 @@ function describe(rows: readonly GpuRow[]): string {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const { json, quiet, help, only, out, device: asked } = parseOwnFlags(
+  const { json, quiet, only, out, device: ordinal = "0" } = parseOwnFlags(
     args,
     ["device", "only", "out"],
-    SWITCHES,
+    ["json", "quiet"],
   );
-  if (help) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
-  if (only !== undefined && !(OPS as readonly string[]).includes(only)) {
-    throw new UsageError(`Cannot use --only "${only}": expected one of ${OPS.join(", ")}`);
-  }
+  if (only !== undefined) expectChoice("only", only, OPS);
   if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out FILE.json");
   if (out !== undefined) expectWritableFile(out);
-  const ordinal = asked === undefined ? 0 : Number(asked);
-  if (!Number.isInteger(ordinal) || ordinal < 0) {
-    throw new UsageError(`Cannot use --device ${asked}: expected an integer from 0 on`);
-  }
   const progress = new Progress(quiet ? undefined : Deno.stderr);
-  const driver = openDriver(), device = driver.device(ordinal);
+  const driver = openDriver(), device = driver.device(readInteger("device", ordinal, 0));
   const onProgress = (message: string) => progress.line(message);
   const { manifest } = await buildCuda({ archs: [buildArchOf(device.arch)], onProgress });
-  using backend: CudaBackend = await openCuda({ device: ordinal });
+  using backend: CudaBackend = await openCuda({ device: device.ordinal });
   progress.line(backend.description);
   const memory = backend.memory as CudaMemory;
   const gpu: Gpu = { backend, device, time: (work) => memory.time(work) };
@@ -338,4 +327,4 @@ async function main(args: readonly string[]): Promise<number> {
   return found.failures.length > 0 ? EXIT_FAILED : EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -70,10 +70,6 @@ function checkPlans(methods: readonly NamedMethod[], shape: Parameters<typeof cr
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("compare", args, false);
-  if (values.has("help")) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
   // Everything that a user gave is checked before anything is obtained, built or written.
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
@@ -149,4 +145,4 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -114,12 +114,11 @@ function tell({ differences, compared, lacking, otherTools }: Comparison): void 
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const flags = parseOwnFlags(args, ["out", "against", "only"], ["rounded", "help"]);
-  if (flags.help) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
-  const { out = "results/digest.json", against, only = "", rounded } = flags;
+  const { out = "results/digest.json", against, only = "", rounded } = parseOwnFlags(
+    args,
+    ["out", "against", "only"],
+    ["rounded"],
+  );
   if (out.includes("/")) makeFolder(out.replace(/\/[^/]*$/, "") || "/");
   expectWritableFile(out);
   if (against !== undefined && !exists(against)) {
@@ -149,4 +148,4 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -103,10 +103,6 @@ function planDump({ keys }: Dump, method: ResolvedOptions, skipRatio: number, la
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("filter", args, false);
-  if (values.has("help")) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const method = await readMethod("filter", values) ?? resolveOptions();
@@ -174,4 +170,4 @@ export async function main(args: readonly string[]): Promise<number> {
 /** Layer numbers are 32-bit in the native code; `random` hashes 24 bits of them. */
 const MAX_LAYER = 2 ** 24 - 1;
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

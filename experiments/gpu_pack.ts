@@ -12,7 +12,6 @@ import { Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
-const SWITCHES = ["quiet", "help"] as const;
 const USAGE = `Usage: deno task pack:gpu [flags]
 
 Writes a folder of about 40 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
@@ -113,11 +112,7 @@ export async function listPackages(
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { out = "results/gpu_pack", quiet, help } = parseOwnFlags(args, ["out"], SWITCHES);
-  if (help) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
+  const { out = "results/gpu_pack", quiet } = parseOwnFlags(args, ["out"], ["quiet"]);
   if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
   if (Deno.build.os !== "linux") {
     throw new UsageError(`Cannot pack on ${Deno.build.os}: expected Linux, since the pack holds this Deno`);
@@ -145,4 +140,4 @@ export async function main(args: readonly string[]): Promise<number> {
   return EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

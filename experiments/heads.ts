@@ -91,10 +91,6 @@ async function readRequest(values: FlagValues): Promise<Request> {
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("heads", args, false);
-  if (values.has("help")) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
   // Everything that a user gave is checked before anything is obtained, built or written.
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
@@ -229,4 +225,4 @@ function summarize(report: HeadReport, folder: string): string {
   } of tokens of least r; Spearman's correlation with -r. 1 = as the oracle.\nReport: ${folder}/heads.html`;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -1,7 +1,7 @@
 /** `deno task lab`: JupyterLab on the notebooks, with the Deno kernel that runs this task. See `deno task lab --help`. */
 import { makeFolder, writeWhole } from "./cli/files.ts";
 import { Progress } from "./cli/progress.ts";
-import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { runTask } from "./cli/task.ts";
 import { ensureJupyter } from "./notebooks/jupyter.ts";
 import { prepareKernels } from "./notebooks/kernels.ts";
 
@@ -27,10 +27,6 @@ export function describeKernel(deno: string): string {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  if (args.includes("--help") || args.includes("-h")) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
   const progress = new Progress(Deno.stderr);
   const onProgress = (message: string) => progress.line(message);
   const [{ python, folder }] = await Promise.all([
@@ -57,4 +53,4 @@ export async function main(args: readonly string[]): Promise<number> {
   return code;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

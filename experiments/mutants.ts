@@ -4,19 +4,12 @@
  */
 import { UsageError } from "../lib/errors.ts";
 import { Interrupt } from "./cli/interrupt.ts";
-import { parseOwnFlags } from "./cli/parse.ts";
+import { parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { type Mutant, SCOPES } from "./mutants/draw.ts";
 import type { Outcome } from "./mutants/run.ts";
-import {
-  type Asked as AskedOfTree,
-  buildLibraries,
-  drawSample,
-  judgeSample,
-  LIST,
-  type Sample,
-} from "./mutants/tree.ts";
+import { buildLibraries, drawSample, judgeSample, LIST, type Sample } from "./mutants/tree.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 /** The exit code where too few were noticed, or the list is out of date. */
@@ -28,9 +21,9 @@ const DEFAULTS = {
   least: "0.95",
   limit: "120",
   tests: "20",
+  jobs: String(Math.max(2, navigator.hardwareConcurrency >> 1)),
 } as const;
 const TEXTS = ["scope", "seed", "count", "jobs", "least", "limit", "tests"] as const;
-const SWITCHES = ["all", "list", "json", "quiet", "help"] as const;
 /** Outcomes between two lines of progress where there is no terminal. */
 const LINE_EVERY = 10;
 const USAGE = `Usage: deno task mutants [flags]
@@ -66,44 +59,26 @@ Exit code 0: enough were noticed; 1: too few, or the list is out of date, or a t
   --help
       print this`;
 
-/** What is asked for. */
-interface Asked extends AskedOfTree {
-  readonly least: number;
-  readonly list: boolean;
-  readonly json: boolean;
-  readonly quiet: boolean;
-}
+type Options = ReturnType<typeof readOptions>;
 
-function readFlags(args: readonly string[]): Asked | "help" {
-  const values = parseOwnFlags(args, TEXTS, SWITCHES);
-  if (values.help) return "help";
-  const number = (
-    name: "count" | "jobs" | "least" | "limit" | "tests",
-    text: string,
-    expected: string,
-    most = Infinity,
-  ) => {
-    const value = Number(text);
-    const isWhole = name === "least" || Number.isSafeInteger(value);
-    if (text !== "" && isWhole && value >= (name === "least" ? 0 : 1) && value <= most) return value;
-    throw new UsageError(`Cannot use --${name}: found "${text}", expected ${expected}`);
-  };
-  if (values.all && values.count !== undefined) {
+function readOptions(args: readonly string[]) {
+  const { all, ...values } = parseOwnFlags(args, TEXTS, ["all", "list", "json", "quiet"]);
+  if (all && values.count !== undefined) {
     throw new UsageError("Cannot use --count beside --all: expected one of them");
   }
-  const { scope, seed, count, least, limit, tests } = { ...DEFAULTS, ...values };
-  const jobs = values.jobs ?? String(Math.max(2, navigator.hardwareConcurrency >> 1));
+  const { scope, count, least, limit, tests, jobs, ...rest } = { ...DEFAULTS, ...values };
+  const share = Number(least);
+  if (least === "" || !(share >= 0 && share <= 1)) {
+    throw new UsageError(`Cannot use --least ${least}: expected a share from 0 to 1`);
+  }
   return {
+    ...rest,
     scope: scope.split(","),
-    seed,
-    count: values.all ? Infinity : number("count", count, "a number of mutants"),
-    least: number("least", least, "a share from 0 to 1", 1),
-    limit: number("limit", limit, "whole seconds"),
-    tests: number("tests", tests, "a number of test files"),
-    jobs: number("jobs", jobs, "a number of mutants at once"),
-    list: values.list,
-    json: values.json,
-    quiet: values.quiet,
+    count: all ? Infinity : readInteger("count", count, 1),
+    least: share,
+    limit: readInteger("limit", limit, 1),
+    tests: readInteger("tests", tests, 1),
+    jobs: readInteger("jobs", jobs, 1),
   };
 }
 
@@ -116,16 +91,16 @@ function describe({ file, line, before, after }: Mutant): string {
 /** Judges a sample, and prints survivors as they are found. */
 async function judge(
   sample: Sample,
-  asked: Asked,
+  options: Options,
   signal: AbortSignal,
 ): Promise<{ outcomes: Outcome[]; broken: string[] }> {
-  const progress = new Progress(asked.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
+  const progress = new Progress(options.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
   await buildLibraries((message) => progress.line(message));
   const counts = { noticed: 0, survived: 0, invalid: 0 };
-  const broken = await judgeSample(sample, asked, signal, (outcome) => {
+  const broken = await judgeSample(sample, options, signal, (outcome) => {
     outcomes.push(outcome);
     counts[outcome.result]++;
-    if (outcome.result === "survived" && !asked.json) {
+    if (outcome.result === "survived" && !options.json) {
       progress.clear();
       writeLine(Deno.stdout, `survived: ${describe(outcome.mutant)}`);
     }
@@ -143,25 +118,21 @@ async function judge(
 
 /** Runs the task on the tree at `root`. @returns The exit code. */
 export async function main(args: readonly string[], root = ROOT): Promise<number> {
-  const asked = readFlags(args);
-  if (asked === "help") {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
-  const sample = await drawSample(asked, root);
-  if (asked.list) {
+  const options = readOptions(args);
+  const sample = await drawSample(options, root);
+  if (options.list) {
     sample.mutants.forEach((mutant) => writeLine(Deno.stdout, describe(mutant)));
     return EXIT.ok;
   }
   using interrupt = new Interrupt();
-  const { outcomes, broken } = await judge(sample, asked, interrupt.signal);
+  const { outcomes, broken } = await judge(sample, options, interrupt.signal);
   if (interrupt.signal.aborted) return interrupt.code;
 
   const of = (result: Outcome["result"]) => outcomes.filter((outcome) => outcome.result === result);
   const noticed = of("noticed").length, valid = noticed + of("survived").length;
   const { equivalent, stale } = sample, invalid = of("invalid").length;
   const share = valid === 0 ? 1 : noticed / valid;
-  if (asked.json) {
+  if (options.json) {
     const mutants = outcomes.map(({ mutant: { file, line, source, before, after }, result, by }) => (
       { file, line, source, before, after, result, by }
     ));
@@ -177,12 +148,12 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
     writeLine(
       Deno.stdout,
       `${noticed} of ${valid} valid mutants noticed (${(100 * share).toFixed(1)}%, expected ${
-        100 * asked.least
+        100 * options.least
       }%); ` +
         `${invalid} invalid, ${equivalent} listed as equivalent`,
     );
   }
-  return share < asked.least || stale.length > 0 || broken.length > 0 ? EXIT_FAILED : EXIT.ok;
+  return share < options.least || stale.length > 0 || broken.length > 0 ? EXIT_FAILED : EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -277,22 +277,26 @@ export function f(x: number | string): number {
   }));
 
 /** A copy of some files, in the same folder. */
-function makePlace(root: string, paths: readonly string[]): Promise<Workplace> {
+function makePlace(
+  root: string,
+  paths: readonly string[],
+  { signal } = new AbortController(),
+): Promise<Workplace> {
   const tree = paths.map((to) => ({ from: `${root}/${to}`, to }));
-  return Workplace.make(`${root}/place`, { tree, cache: root, denoDir: root });
+  return Workplace.make(`${root}/place`, { tree, cache: root, denoDir: root, signal });
 }
 
 Deno.test("a workplace runs commands in its copy, and ends all that they have started", () =>
   withFolder(async (root) => {
     await Deno.writeTextFile(`${root}/a.txt`, "text");
-    const place = await makePlace(root, ["a.txt"]);
-    const { success, said, timedOut, seconds } = await place.run([
+    const stop = new AbortController(), place = await makePlace(root, ["a.txt"], stop);
+    const { success, output, timedOut, seconds } = await place.run([
       "sh",
       "-c",
       "cat a.txt; sleep 0.3; cat b.txt",
     ], 60);
     assert(!success && !timedOut);
-    assertMatch(said, /^text.*b\.txt/s);
+    assertMatch(output, /^text.*b\.txt/s);
     assert(seconds >= 0.3 && seconds < 60, `${seconds}`);
 
     const slow = await place.run(["sh", "-c", "(sleep 2; touch late) & wait"], 0.5);
@@ -301,7 +305,7 @@ Deno.test("a workplace runs commands in its copy, and ends all that they have st
     assert(!listFolder(place.root).includes("late"));
 
     const stopped = place.run(["sleep", "50"], 60);
-    place.stop();
+    stop.abort();
     assertEquals((await stopped).timedOut, false);
     assert((await stopped).seconds < 40);
   }));

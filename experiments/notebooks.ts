@@ -2,13 +2,12 @@
  * `deno task notebooks`: runs the notebooks headless, checks what came of them, and makes pages of them.
  * See `deno task notebooks --help`.
  */
-import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../lib/errors.ts";
 import { nearest } from "../lib/nearest.ts";
 import { findChromium } from "../lib/plot/mod.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
 import { Interrupt } from "./cli/interrupt.ts";
-import { expectSwitches } from "./cli/parse.ts";
+import { parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { ensureJupyter } from "./notebooks/jupyter.ts";
@@ -18,8 +17,6 @@ import { type ProcessArguments, processNotebook, withBrowser } from "./notebooks
 import { checkNotebooks, formatCells, type NamedNotebook } from "./notebooks/static_checks.ts";
 
 const FOLDER = decodeURIComponent(new URL("../notebooks/", import.meta.url).pathname);
-const SWITCHES = ["check", "update", "browser", "quiet", "help"];
-const FLAGS = ["model", "repeat", "out", ...SWITCHES];
 const USAGE = `Usage: deno task notebooks [NAMES] [flags]
 
 Checks the cells of each notebook (form, format, types, lint), runs them with the Deno kernel, fails on any error, missing
@@ -43,46 +40,26 @@ NAMES are beginnings of names, such as 01 or 04_sweep; all notebooks where left 
   --help
       print this`;
 
-interface Request {
-  readonly names: readonly string[];
-  readonly model: string;
-  readonly repeat: number;
-  readonly out: string;
-  readonly check: boolean;
-  readonly update: boolean;
-  readonly browser: boolean;
-  readonly quiet: boolean;
-  readonly help: boolean;
-}
+type Options = ReturnType<typeof readOptions>;
 
-function readRequest(args: readonly string[]): Request {
-  expectSwitches(args, SWITCHES);
-  const parsed = parseArgs([...args], {
-    string: ["model", "repeat", "out", "_"],
-    boolean: SWITCHES,
-    alias: { help: "h" },
-    unknown: (argument: string, name?: string) => {
-      if (name === undefined) return true;
-      throw new UsageError(
-        `Cannot use "${argument}": the nearest is "--${nearest(name, FLAGS)}" (see --help)`,
-      );
-    },
-  });
-  for (const name of ["model", "repeat", "out"] as const) {
+function readOptions(args: readonly string[]) {
+  const { _: names, repeat = "1", ...parsed } = parseOwnFlags(
+    args,
+    ["model", "repeat", "out"],
+    ["check", "update", "browser", "quiet"],
+    true,
+  );
+  for (const name of ["model", "out"] as const) {
     if (parsed[name] === "") throw new UsageError(`Cannot use --${name}: found no value (see --help)`);
   }
-  const { out = "results/notebooks", check, update, browser, quiet, help } = parsed;
+  const { out = "results/notebooks", check, update, browser, quiet } = parsed;
   const model = absolute(parsed.model ?? "tiny");
-  const repeat = Number(parsed.repeat ?? 1);
-  if (!Number.isInteger(repeat) || repeat < 1) {
-    throw new UsageError(`Cannot use --repeat ${parsed.repeat}: expected an integer of at least 1`);
-  }
   if (update && model !== "tiny") {
     throw new UsageError(
       `Cannot use --update with --model ${model}: notebooks are kept with the outputs of tiny`,
     );
   }
-  return { names: parsed._.map(String), model, repeat, out, check, update, browser, quiet, help };
+  return { names, model, repeat: readInteger("repeat", repeat, 1), out, check, update, browser, quiet };
 }
 
 /** A model as the notebooks find it from their own folder. @throws {UsageError} If it is a path and no file is there. */
@@ -125,15 +102,11 @@ function report(problems: readonly string[]): number {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const request = readRequest(args);
-  if (request.help) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
-  const progress = new Progress(request.quiet ? undefined : Deno.stderr);
+  const options = readOptions(args);
+  const progress = new Progress(options.quiet ? undefined : Deno.stderr);
   using interrupt = new Interrupt();
   try {
-    return await work(request, progress, interrupt.signal);
+    return await work(options, progress, interrupt.signal);
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
     progress.clear();
@@ -142,38 +115,38 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-async function work(request: Request, progress: Progress, signal: AbortSignal): Promise<number> {
+async function work(options: Options, progress: Progress, signal: AbortSignal): Promise<number> {
   const hasChromium = findChromium() !== undefined;
-  if ((request.browser || request.update) && !hasChromium) {
+  if ((options.browser || options.update) && !hasChromium) {
     throw new UsageError(
       "Cannot draw figures and look at pages: found no Chromium, expected one (install it, or set TOKENFILTER_CHROMIUM)",
     );
   }
-  expectWritable(request.out);
-  let notebooks = await readNotebooks(request.names);
-  if (request.update) {
+  expectWritable(options.out);
+  let notebooks = await readNotebooks(options.names);
+  if (options.update) {
     const formatted = await formatCells(notebooks.map(({ notebook }) => notebook));
     notebooks = notebooks.map(({ name }, i) => ({ name, notebook: formatted[i]! }));
   }
   progress.line(`checking the cells of ${count(notebooks.length)}`);
   const wrong = await checkNotebooks(notebooks);
   signal.throwIfAborted();
-  if (wrong.length > 0 || request.check) return report(wrong);
+  if (wrong.length > 0 || options.check) return report(wrong);
 
   const onProgress = (message: string) => progress.line(message);
   const [jupyter] = await Promise.all([ensureJupyter({ onProgress }), prepareKernels(onProgress)]);
   signal.throwIfAborted();
-  makeFolder(request.out);
+  makeFolder(options.out);
   const problems = await withBrowser(
     hasChromium,
-    (browser) => processAll(request, notebooks, { jupyter, browser, progress, signal }),
+    (browser) => processAll(options, notebooks, { jupyter, browser, progress, signal }),
   );
   progress.clear();
   if (!hasChromium) {
     progress.line("Not checked, for want of Chromium: static images of the figures, and pages in a browser");
   }
   const code = report(problems);
-  if (code === EXIT.ok) writeLine(Deno.stdout, `Pages of ${count(notebooks.length)}: ${request.out}`);
+  if (code === EXIT.ok) writeLine(Deno.stdout, `Pages of ${count(notebooks.length)}: ${options.out}`);
   return code;
 }
 
@@ -183,7 +156,7 @@ function count(notebooks: number): string {
 
 /** Runs one notebook after the other. @returns What is wrong, one line each. */
 async function processAll(
-  request: Request,
+  options: Options,
   notebooks: readonly NamedNotebook[],
   { progress, ...tools }: Pick<ProcessArguments, "jupyter" | "browser" | "signal"> & {
     readonly progress: Progress;
@@ -193,7 +166,7 @@ async function processAll(
   progress.start();
   for (const [i, { name, notebook }] of notebooks.entries()) {
     const done = await processNotebook({
-      ...request,
+      ...options,
       ...tools,
       name,
       notebook,
@@ -218,4 +191,4 @@ export function describeTimes(seconds: readonly number[]): string {
   return `${seconds.length} runs, median ${median.toFixed(1)} s, longest ${sorted.at(-1)!.toFixed(1)} s`;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -2,12 +2,10 @@
  * `deno task report`: a static site of the results of other tasks, to be opened from a folder or put on a server.
  * See `deno task report --help`.
  */
-import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../lib/errors.ts";
-import { nearest } from "../lib/nearest.ts";
 import { readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../lib/plot/mod.ts";
 import { exists, expectWritable, makeFolder, readJson, readText, writeWhole } from "./cli/files.ts";
-import { expectSwitches } from "./cli/parse.ts";
+import { parseOwnFlags } from "./cli/parse.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const USAGE = `Usage: deno task report DIR… [--out DIR]
@@ -28,35 +26,15 @@ const FILES = {
   "bench.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
 } as const;
 
-const SWITCHES = ["help"];
-
-interface Request {
-  readonly folders: readonly string[];
-  readonly out: string;
-  readonly help: boolean;
-}
-
-function readRequest(args: readonly string[]): Request {
-  expectSwitches(args, SWITCHES);
-  const parsed = parseArgs([...args], {
-    string: ["out"],
-    boolean: SWITCHES,
-    alias: { help: "h" },
-    unknown: (argument: string, name?: string) => {
-      if (name === undefined) return true;
-      throw new UsageError(
-        `Cannot use "${argument}": the nearest is "--${nearest(name, ["out", "help"])}" (see --help)`,
-      );
-    },
-  });
-  const folders = parsed._.map((folder: string | number) => String(folder).replace(/(?<=.)\/+$/, ""));
-  if (parsed.out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
-  if (folders.length === 0 && !parsed.help) {
+function readOptions(args: readonly string[]) {
+  const { out = "results/report", _ } = parseOwnFlags(args, ["out"], [], true);
+  if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
+  if (_.length === 0) {
     throw new UsageError(
       "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",
     );
   }
-  return { folders, out: parsed.out ?? "results/report", help: parsed.help };
+  return { folders: _.map((folder) => folder.replace(/(?<=.)\/+$/, "")), out };
 }
 
 /** Folders that may hold results: the given one and those right below it, in their order. */
@@ -108,11 +86,7 @@ async function checkOut(out: string): Promise<void> {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { folders, out, help } = readRequest(args);
-  if (help) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
+  const { folders, out } = readOptions(args);
   const entries = await readEntries(folders);
   await checkOut(out);
   const pages = renderSite(entries);
@@ -127,4 +101,4 @@ export async function main(args: readonly string[]): Promise<number> {
   return EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

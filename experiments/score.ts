@@ -86,10 +86,6 @@ function readPhase(values: FlagValues): "prefill" | "decode" {
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("score", args, false);
-  if (values.has("help")) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const replayed = values.get("replay")?.[0] as string | undefined;
@@ -224,4 +220,4 @@ export async function main(args: readonly string[]): Promise<number> {
   return EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

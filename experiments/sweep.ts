@@ -59,10 +59,6 @@ function tellProgress(progress: Progress): (state: SweepProgress) => void {
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("sweep", args, true);
-  if (values.has("help")) {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
   // Everything that a user gave is checked before anything is obtained, built or written.
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
@@ -154,4 +150,4 @@ function checkPlans(
   checkFlags(() => methods.forEach((method) => createTrialPruner(shape, method)));
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -5,7 +5,9 @@
 import { UsageError } from "../lib/errors.ts";
 import { buildArchOf, openDriver } from "../ffi/cuda/mod.ts";
 import { buildCuda } from "../build.ts";
-import { parseOwnFlags } from "./cli/parse.ts";
+import { inParallel } from "../ffi/build/command.ts";
+import { Interrupt } from "./cli/interrupt.ts";
+import { expectChoice, parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
 import { readStdFlags } from "./cli/deno.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -19,11 +21,10 @@ import {
   type Part,
   PARTS,
 } from "./test_gpu/plan.ts";
-import { readFailures, runTests, type TestCounts } from "./test_gpu/run.ts";
+import { addCounts, NO_TESTS, readFailures, runTests, type TestCounts } from "./test_gpu/run.ts";
 
 /** The exit code where a test failed. */
 const EXIT_FAILED = 1;
-const SWITCHES = ["help"] as const;
 /** Seconds that a test file may take: by itself, and under compute-sanitizer. */
 const LIMITS: { readonly [P in Part]: number } = { tests: 300, memcheck: 900, racecheck: 900 };
 /** Files at once: their references are computed on the CPU, a core each, beside the library's own threads. */
@@ -47,33 +48,14 @@ short at the end. Exit code 0: all passed; 1: a test failed or a check found som
   --help
       print this`;
 
-/** What is asked for. */
-interface Asked {
-  readonly only: Part | undefined;
-  readonly files: string;
-  readonly limit: number | undefined;
-  readonly jobs: number;
-}
-
-function readFlags(args: readonly string[]): Asked | "help" {
-  const { only, files = "", limit, jobs, help } = parseOwnFlags(
-    args,
-    ["only", "files", "limit", "jobs"],
-    SWITCHES,
-  );
-  if (help) return "help";
-  const part = PARTS.find((part) => part === only);
-  if (only !== undefined && part === undefined) {
-    throw new UsageError(`Cannot use --only "${only}": expected one of ${PARTS.join(", ")}`);
-  }
-  const whole = (name: string, text: string | undefined) => {
-    const value = Number(text);
-    if (text !== undefined && !(Number.isInteger(value) && value > 0)) {
-      throw new UsageError(`Cannot use --${name} ${text}: expected a whole number from 1 on`);
-    }
-    return text === undefined ? undefined : value;
+function readOptions(args: readonly string[]) {
+  const { only, files = "", limit, jobs } = parseOwnFlags(args, ["only", "files", "limit", "jobs"], []);
+  return {
+    only: only === undefined ? undefined : expectChoice("only", only, PARTS),
+    files,
+    limit: limit === undefined ? undefined : readInteger("limit", limit, 1),
+    jobs: jobs === undefined ? AT_ONCE : readInteger("jobs", jobs, 1),
   };
-  return { only: part, files, limit: whole("limit", limit), jobs: whole("jobs", jobs) ?? AT_ONCE };
 }
 
 /** Counts in words. */
@@ -85,61 +67,54 @@ export function describeCounts({ passed, failed, ignored }: TestCounts): string 
 async function runPart(
   part: Part,
   jobs: readonly Job[],
-  { limit = LIMITS[part], jobs: atOnce }: Asked,
+  { limit = LIMITS[part], jobs: atOnce }: ReturnType<typeof readOptions>,
   sanitizer: string,
   progress: Progress,
+  signal: AbortSignal,
 ): Promise<{ total: TestCounts; failures: string[] }> {
-  const stdFlags = await readStdFlags(), queue = [...jobs], failures: string[] = [];
-  const total = { passed: 0, failed: 0, ignored: 0 };
-  let ended = 0;
+  const stdFlags = await readStdFlags(), failures: string[] = [];
+  let total = NO_TESTS, ended = 0;
   progress.start();
-  const work = async () => {
-    for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
-      const started = performance.now(), said: Uint8Array[] = [];
-      const counts = await runTests({
-        command: commandOf(part, job.file, stdFlags, sanitizer),
-        cwd: new URL("../", import.meta.url),
-        env: { TOKENFILTER_TEST_DEVICE: "cuda", ...job.env },
-        limitMs: 1000 * limit,
-        onOutput: (bytes) => said.push(bytes),
-      });
-      for (const name of ["passed", "failed", "ignored"] as const) total[name] += counts[name];
-      const text = new TextDecoder().decode(await new Blob(said as Uint8Array<ArrayBuffer>[]).arrayBuffer());
-      const line = `${part}, ${job.words}: ${describeCounts(counts)} in ${
-        formatDuration(performance.now() - started)
-      }`;
-      progress.clear();
-      if (counts.failed > 0) {
-        writeLine(Deno.stdout, `==== ${line}\n${text.trimEnd()}\n==== end of ${job.words}`);
-        failures.push(...readFailures(text).map((failure) => `${part}, ${job.words}: ${failure}`));
-      }
-      ended++;
-      const left = ended < jobs.length ? `, ${progress.eta(ended / jobs.length)}` : "";
-      progress.line(`[${ended} of ${jobs.length}] ${line}${left}`);
+  await inParallel(jobs, async ({ file, words, env }) => {
+    if (signal.aborted) return;
+    const started = performance.now();
+    const { counts, output } = await runTests(commandOf(part, file, stdFlags, sanitizer), {
+      cwd: new URL("../", import.meta.url),
+      env: { TOKENFILTER_TEST_DEVICE: "cuda", ...env },
+      limit,
+      signal,
+    });
+    if (signal.aborted) return;
+    total = addCounts(total, counts);
+    const line = `${part}, ${words}: ${describeCounts(counts)} in ${
+      formatDuration(performance.now() - started)
+    }`;
+    progress.clear();
+    if (counts.failed > 0) {
+      writeLine(Deno.stdout, `==== ${line}\n${output.trimEnd()}\n==== end of ${words}`);
+      failures.push(...readFailures(output).map((failure) => `${part}, ${words}: ${failure}`));
     }
-  };
-  await Promise.all(Array.from({ length: Math.min(atOnce, jobs.length) }, work));
+    ended++;
+    const left = ended < jobs.length ? `, ${progress.eta(ended / jobs.length)}` : "";
+    progress.line(`[${ended} of ${jobs.length}] ${line}${left}`);
+  }, atOnce);
   return { total, failures };
 }
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const asked = readFlags(args);
-  if (asked === "help") {
-    writeLine(Deno.stdout, USAGE);
-    return EXIT.ok;
-  }
+  const options = readOptions(args);
   const files = await listGpuTests();
-  const matches = ({ file }: Job) => file.includes(asked.files);
+  const matches = ({ file }: Job) => file.includes(options.files);
   const wanted: { part: Part; jobs: Job[] }[] = [];
   for (const part of PARTS) {
-    if (asked.only !== undefined && asked.only !== part) continue;
+    if (options.only !== undefined && options.only !== part) continue;
     const jobs = (await jobsOf(part, files)).filter(matches);
     if (jobs.length > 0) wanted.push({ part, jobs });
   }
   if (wanted.length === 0) {
     throw new UsageError(
-      `Cannot use --files ${asked.files}: found no test file with it, such as ${files.kernels[0]}`,
+      `Cannot use --files ${options.files}: found no test file with it, such as ${files.kernels[0]}`,
     );
   }
   const progress = new Progress(Deno.stderr);
@@ -156,14 +131,16 @@ export async function main(args: readonly string[]): Promise<number> {
     `${device.name}, sm_${device.arch}, driver ${release ?? "of unknown release"} for CUDA ${cuda}, ` +
       `nvcc ${manifest.nvcc}, commit ${manifest.git ?? "unknown"}`,
   );
-  const sanitizer = await findSanitizer();
+  const sanitizer = findSanitizer();
   const parts = wanted.filter(({ part }) => part === "tests" || sanitizer !== undefined);
-  const sum = { passed: 0, failed: 0, ignored: 0 };
   const lines: string[] = [], failures: string[] = [];
+  let sum = NO_TESTS;
+  using interrupt = new Interrupt();
   for (const { part, jobs } of parts) {
     const started = performance.now();
-    const done = await runPart(part, jobs, asked, sanitizer ?? "", progress);
-    for (const name of ["passed", "failed", "ignored"] as const) sum[name] += done.total[name];
+    const done = await runPart(part, jobs, options, sanitizer ?? "", progress, interrupt.signal);
+    if (interrupt.signal.aborted) return interrupt.code;
+    sum = addCounts(sum, done.total);
     failures.push(...done.failures);
     lines.push(`${part}: ${describeCounts(done.total)} in ${formatDuration(performance.now() - started)}`);
   }
@@ -180,4 +157,4 @@ export async function main(args: readonly string[]): Promise<number> {
   return sum.failed > 0 || sum.passed === 0 ? EXIT_FAILED : EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -9,28 +9,16 @@ import { readFailures, readSummary, runTests } from "./test_gpu/run.ts";
 const decoder = new TextDecoder();
 
 /** Runs a test file of the given text, under the given program if any. */
-async function runText(text: string, around: readonly string[] = [], limitMs = 60_000) {
+async function runText(text: string, around: readonly string[] = [], limit = 60) {
   const folder = await Deno.makeTempDir();
   try {
     await Deno.writeTextFile(`${folder}/some_test.ts`, text);
-    let said = "";
-    const counts = await runTests({
-      command: [
-        ...around,
-        Deno.execPath(),
-        "test",
-        "-A",
-        "--no-check",
-        "--no-config",
-        "--no-lock",
-        "some_test.ts",
-      ],
+    const test = [Deno.execPath(), "test", "-A", "--no-check", "--no-config", "--no-lock", "some_test.ts"];
+    return await runTests([...around, ...test] as [string, ...string[]], {
       cwd: new URL(`file://${folder}/`),
       env: { TOKENFILTER_TEST_DEVICE: "cuda" },
-      limitMs,
-      onOutput: (bytes) => said += decoder.decode(bytes),
+      limit,
     });
-    return { counts, said };
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -95,13 +83,13 @@ Deno.test("findSanitizer() looks on PATH, then in CUDA_HOME, for a program", asy
   try {
     await Deno.mkdir(`${folder}/compute-sanitizer`);
     await Deno.mkdir(`${folder}/bin`);
-    assertEquals(await findSanitizer(`${folder}:/no/such/folder`, folder), undefined);
+    assertEquals(findSanitizer(`${folder}:/no/such/folder`, folder), undefined);
     const path = `${folder}/bin/compute-sanitizer`;
     await Deno.writeTextFile(path, "#!/bin/sh\n");
-    assertEquals(await findSanitizer("", folder), undefined); // not a program yet
+    assertEquals(findSanitizer("", folder), undefined); // not a program yet
     await Deno.chmod(path, 0o755);
-    assertEquals(await findSanitizer("", folder), path);
-    assertEquals(await findSanitizer(`/no/such/folder:${folder}/bin`, ""), path);
+    assertEquals(findSanitizer("", folder), path);
+    assertEquals(findSanitizer(`/no/such/folder:${folder}/bin`, ""), path);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -117,13 +105,13 @@ Deno.test("readSummary() reads what deno test says last", () => {
   assertEquals(describeCounts({ passed: 3, failed: 0, ignored: 1 }), "3 passed, 0 failed, 1 ignored");
 });
 
-Deno.test("runTests() counts, shows what is said, and hands the device on", async () => {
-  const { counts, said } = await runText(`
+Deno.test("runTests() counts, shows what is printed, and hands the device on", async () => {
+  const { counts, output } = await runText(`
     Deno.test("on " + Deno.env.get("TOKENFILTER_TEST_DEVICE"), () => {});
     Deno.test("breaks", () => { throw new Error("broken"); });
     Deno.test({ name: "left out", ignore: true, fn() {} });`);
   assertEquals(counts, { passed: 1, failed: 1, ignored: 1 });
-  assertMatch(said, /on cuda \.\.\. ok/);
+  assertMatch(output, /on cuda \.\.\. ok/);
 });
 
 Deno.test("runTests() counts a crash, and what a checker found, as a failure", async () => {
@@ -144,20 +132,20 @@ Deno.test("runTests() ends what does not end, with what it has started", async (
       console.log("child " + child.pid + " sleeps");
       while (true);
     });`;
-  const { counts, said } = await runText(hangs, [], 3000);
+  const { counts, output } = await runText(hangs, [], 3);
   assertEquals(counts, { passed: 0, failed: 1, ignored: 0 });
   assert(performance.now() - began < 30_000);
-  assertEquals(readFailures(said), ["found no end after 3 s"]);
-  const pid = Number(said.match(/child (\d+) sleeps/)![1]);
+  assertEquals(readFailures(output), ["found no end after 3 s"]);
+  const pid = Number(output.match(/child (\d+) sleeps/)![1]);
   const state = await Deno.readTextFile(`/proc/${pid}/stat`).catch(() => ") gone");
   assert(!/\) [SR] /.test(state), state);
 });
 
 Deno.test("readFailures() tells failed tests, a checker's findings, or the last words", async () => {
-  const { said } = await runText(`
+  const { output } = await runText(`
     Deno.test("passes", () => {});
     Deno.test("breaks", () => { throw new Error("it is broken\\nand more"); });`);
-  assertEquals(readFailures(said), ["breaks: Error: it is broken"]);
+  assertEquals(readFailures(output), ["breaks: Error: it is broken"]);
   const checker = `========= COMPUTE-SANITIZER
 ok | 3 passed | 0 failed (2s)
 ========= Invalid __global__ read of size 4 bytes
@@ -191,7 +179,7 @@ Deno.test("test:gpu refuses flags that it does not know", async () => {
   await assertRejects(
     () => main(["--limit", "0"]),
     UsageError,
-    "Cannot use --limit 0: expected a whole number",
+    "Cannot use --limit 0: expected an integer of at least 1",
   );
   await assertRejects(
     () => main(["--files", "nosuch"]),

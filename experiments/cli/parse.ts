@@ -1,4 +1,4 @@
-/** From the command line to values: every mistake is one line that names the flag and the mend. */
+/** From the command line to values: every mistake is one line that names the flag and the fix. */
 import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../../lib/errors.ts";
 import { nearest } from "../../lib/nearest.ts";
@@ -55,24 +55,42 @@ export function expectSwitches(args: readonly string[], switches: readonly strin
 /**
  * Reads the arguments of a task that has nothing to do with the method: flags with one text each, and switches.
  *
- * @throws {UsageError} If a flag is unknown, a switch has a value, or a word is no flag.
+ * @param takesWords Whether words that are no flags are taken, as `_`.
+ * @throws {UsageError} If a flag is unknown, a switch has a value, or a word is no flag and none are taken.
  */
 export function parseOwnFlags<T extends string, S extends string>(
   args: readonly string[],
   texts: readonly T[],
   switches: readonly S[],
-): { readonly [K in T]?: string } & { readonly [K in S]: boolean } {
-  expectSwitches(args, switches);
-  const known = [...texts, ...switches];
+  takesWords = false,
+): { readonly [K in T]?: string } & { readonly [K in S]: boolean } & { readonly _: readonly string[] } {
+  const known = [...texts, ...switches, "help"];
+  expectSwitches(args, [...switches, "help"]);
   return parseArgs([...args], {
-    string: [...texts],
-    boolean: [...switches],
+    string: [...texts, "_"],
+    boolean: [...switches, "help"],
     alias: { help: "h" },
     unknown: (argument: string, name?: string) => {
-      const mend = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, known)}"`;
-      throw new UsageError(`Cannot use "${argument}": ${mend} (see --help)`);
+      if (name === undefined && takesWords) return true;
+      const fix = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, known)}"`;
+      throw new UsageError(`Cannot use "${argument}": ${fix} (see --help)`);
     },
-  }) as unknown as { readonly [K in T]?: string } & { readonly [K in S]: boolean };
+  }) as unknown as ReturnType<typeof parseOwnFlags<T, S>>;
+}
+
+/** A whole number that a flag gives. @throws {UsageError} If it is none, or out of range. */
+export function readInteger(flag: string, text: string, least: number, most = Infinity): number {
+  const value = Number(text);
+  if (text !== "" && Number.isSafeInteger(value) && value >= least && value <= most) return value;
+  const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+  throw new UsageError(`Cannot use --${flag} ${text}: expected an integer ${range}`);
+}
+
+/** One of the words that a flag takes. @throws {UsageError} If it is none of them. */
+export function expectChoice<T extends string>(flag: string, text: string, choices: readonly T[]): T {
+  const choice = choices.find((choice) => choice === text);
+  if (choice !== undefined) return choice;
+  throw new UsageError(`Cannot use --${flag} "${text}": expected one of ${choices.join(", ")}`);
 }
 
 /**

@@ -38,7 +38,7 @@ Deno.test("parseFlags() keeps commas and spaces of paths", () => {
   });
 });
 
-Deno.test("parseFlags() names the flag and the mend", () => {
+Deno.test("parseFlags() names the flag and the fix", () => {
   const cases: [Task, string[], string][] = [
     ["sweep", ["--gama", "1"], 'flag "--gama": "sweep" has no such flag, the nearest is "--gamma"'],
     ["sweep", ["--prune_ratio=0.5"], 'nearest is "--prune-ratio"'],

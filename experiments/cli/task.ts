@@ -1,10 +1,10 @@
-/** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can mend. */
+/** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can fix. */
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../lib/errors.ts";
 
 /** Exit codes. */
 export const EXIT = { ok: 0, usage: 2, interrupted: 130, terminated: 143 } as const;
 
-/** The line for an error that a user can mend; undefined for a defect of the program, which keeps its trace. */
+/** The line for an error that a user can fix; undefined for a defect of the program, which keeps its trace. */
 export function explainError(error: unknown): string | undefined {
   if (isFileError(error)) {
     return `Cannot read or write a file: ${error.message.replace(/ \(os error \d+\)/, "").trim()}`;
@@ -25,9 +25,16 @@ function isFileError(error: unknown): error is Error {
     .some((kind) => error instanceof kind);
 }
 
-/** Runs a task and leaves with its exit code. */
-export async function runTask(main: (args: readonly string[]) => Promise<number>): Promise<never> {
+/** Runs a task, or says how it is used where that is asked for, and leaves with the exit code. */
+export async function runTask(
+  main: (args: readonly string[]) => Promise<number>,
+  usage?: string,
+): Promise<never> {
   try {
+    if (usage !== undefined && Deno.args.some((arg) => arg === "--help" || arg === "-h")) {
+      writeLine(Deno.stdout, usage);
+      Deno.exit(EXIT.ok);
+    }
     Deno.exit(await main(Deno.args));
   } catch (error) {
     // The reader of a pipe went away, as `head` does: nothing is wrong.

@@ -61,13 +61,13 @@ export async function findMistyped(
     await Deno.writeTextFile(`${place.root}/${file}`, mutate(source, mutant));
   }
   if (files.size === 0) return new Set();
-  const { success, said } = await place.run(
+  const { success, output } = await place.run(
     [Deno.execPath(), "check", ...flags, ...files.keys()],
     BUILD_LIMIT,
   );
   await Promise.all([...files.keys()].map((file) => Deno.remove(`${place.root}/${file}`)));
   const mistyped = new Set<Mutant>();
-  const blocks = success ? [] : said.split(/^(?=TS\d+ \[ERROR\])/m).slice(1);
+  const blocks = success ? [] : output.split(/^(?=TS\d+ \[ERROR\])/m).slice(1);
   for (const block of blocks) {
     const file = block.match(/^ +at file:\/\/(.*?):\d+:\d+$/m)?.[1]?.slice(place.root.length + 1);
     const mutant = files.get(file ?? "");
@@ -76,7 +76,7 @@ export async function findMistyped(
     }
     if (!UNUSED.test(block)) mistyped.add(mutant);
   }
-  if (!success && blocks.length === 0) throw new Error(`Cannot check types: ${said.trim()}`);
+  if (!success && blocks.length === 0) throw new Error(`Cannot check types: ${output.trim()}`);
   return mistyped;
 }
 
@@ -153,13 +153,13 @@ export class Judge {
 
   /** Builds the CPU library. @returns Its name, a digest of its bytes; "" where it does not compile. */
   async #build(): Promise<string> {
-    const { success, said } = await this.#place.run(
+    const { success, output } = await this.#place.run(
       [Deno.execPath(), "run", "-A", "--no-lock", "--no-check", "build.ts", "--force"],
       BUILD_LIMIT,
       { CXX: this.#place.compiler },
     );
-    if (success) return said.match(/^built (\S+)/m)![1]!;
-    if (said.includes("the compiler failed")) return "";
-    throw new Error(`Cannot build the CPU library: ${said.trim()}`);
+    if (success) return output.match(/^built (\S+)/m)![1]!;
+    if (output.includes("the compiler failed")) return "";
+    throw new Error(`Cannot build the CPU library: ${output.trim()}`);
   }
 }

@@ -22,8 +22,8 @@ import { Workplace } from "./workplace.ts";
 /** Where equivalent mutants are listed. */
 export const LIST = "experiments/mutants/equivalent.json";
 
-/** What is asked for. */
-export interface Asked {
+/** What is drawn, and how it is judged. */
+export interface SampleOptions {
   readonly scope: readonly string[];
   readonly seed: string;
   readonly count: number;
@@ -46,7 +46,7 @@ export interface Sample {
 }
 
 /** Draws from the tracked files at `root` as they are now. */
-export async function drawSample({ scope, seed, count }: Asked, root: string): Promise<Sample> {
+export async function drawSample({ scope, seed, count }: SampleOptions, root: string): Promise<Sample> {
   const tree = await listTree(root), listed = await readJson(`${root}/${LIST}`) as Equivalent[];
   const read = (path: string) => Deno.readTextFile(`${root}/${path}`);
   const kernels = scope.some((part) => part === "cpu" || part.startsWith("kernels"));
@@ -69,21 +69,26 @@ export async function drawSample({ scope, seed, count }: Asked, root: string): P
  */
 export async function judgeSample(
   { mutants, tree }: Sample,
-  { jobs, limit, tests }: Asked,
+  { jobs, limit, tests }: SampleOptions,
   signal: AbortSignal,
   onOutcome: (outcome: Outcome) => void,
 ): Promise<string[]> {
   const base = await Deno.makeTempDir({ prefix: "tokenfilter-mutants-" });
-  const places: Workplace[] = [];
-  const stop = () => places.forEach((place) => place.stop());
-  signal.addEventListener("abort", stop);
+  const places: Workplace[] = [], stop = new AbortController();
   const broken = new Set<string>(), passed = new Map<string, number>();
   try {
     const flags = await readStdFlags(),
       { denoDir } = await findDenoCaches(),
       paths = tree.map(({ to }) => to);
     for (let job = 0; job < Math.min(jobs, mutants.length) && !signal.aborted; job++) {
-      places.push(await Workplace.make(`${base}/${job}`, { tree, cache: cacheDir(), denoDir }));
+      places.push(
+        await Workplace.make(`${base}/${job}`, {
+          tree,
+          cache: cacheDir(),
+          denoDir,
+          signal: AbortSignal.any([signal, stop.signal]),
+        }),
+      );
     }
     if (signal.aborted || places.length === 0) return [];
     const importers = await readImporters(places[0]!.root, paths, flags);
@@ -100,8 +105,7 @@ export async function judgeSample(
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    signal.removeEventListener("abort", stop);
-    stop();
+    stop.abort();
     await Deno.remove(base, { recursive: true });
   }
   return [...broken];

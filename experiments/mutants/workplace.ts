@@ -1,15 +1,6 @@
 /** Copies of the tree in which faults are put, one for each job, and the commands that run there. */
 import type { PackedFile } from "../cli/checkout.ts";
-
-/** What became of a command. */
-export interface Ran {
-  readonly success: boolean;
-  /** What it wrote on both streams. */
-  readonly said: string;
-  /** Whether it was ended because it took too long. */
-  readonly timedOut: boolean;
-  readonly seconds: number;
-}
+import { type Ran, runGroup } from "../cli/process_group.ts";
 
 /** Bytes of writable memory a process may ask for: a fault may ask for all there is. */
 const MEMORY_KIB = 8 << 20;
@@ -35,11 +26,12 @@ export class Workplace {
   /** Root of the copy. */
   readonly root: string;
   readonly #env: Record<string, string>;
-  readonly #running = new Set<number>();
+  readonly #signal: AbortSignal;
 
-  private constructor(folder: string, env: Record<string, string>) {
+  private constructor(folder: string, env: Record<string, string>, signal: AbortSignal) {
     this.root = `${folder}/tree`;
     this.#env = env;
+    this.#signal = signal;
   }
 
   /**
@@ -49,10 +41,16 @@ export class Workplace {
    * @param tree Files of the tree.
    * @param cache Folder of built libraries, copied so that nothing is built twice.
    * @param denoDir Deno's cache, of which packages are used.
+   * @param signal Ends what runs here.
    */
   static async make(
     folder: string,
-    { tree, cache, denoDir }: { tree: readonly PackedFile[]; cache: string; denoDir: string },
+    { tree, cache, denoDir, signal }: {
+      tree: readonly PackedFile[];
+      cache: string;
+      denoDir: string;
+      signal: AbortSignal;
+    },
   ): Promise<Workplace> {
     for (const name of ["tree", "cache", "deno", "tmp"]) {
       await Deno.mkdir(`${folder}/${name}`, { recursive: true });
@@ -80,12 +78,12 @@ export class Workplace {
       REAL_CXX: Deno.env.get("CXX")?.trim() ?? "",
       NO_COLOR: "1",
       DENO_NO_UPDATE_CHECK: "1",
-    });
+    }, signal);
     // Tests of the pack and of the commit's name want a checkout.
     const author = ["-c", "user.name=mutants", "-c", "user.email=mutants@localhost"];
     for (const args of [["init", "-q"], ["add", "-A", "-f"], [...author, "commit", "-q", "-m", "copy"]]) {
-      const { success, said } = await workplace.run(["git", ...args], 120);
-      if (!success) throw new Error(`Cannot copy the tree: git ${args.join(" ")}: ${said}`);
+      const { success, output } = await workplace.run(["git", ...args], 120);
+      if (!success) throw new Error(`Cannot copy the tree: git ${args.join(" ")}: ${output}`);
     }
     return workplace;
   }
@@ -95,45 +93,11 @@ export class Workplace {
     return this.root.replace(/tree$/, "compiler");
   }
 
-  /** Runs a command in the copy, in a process group of its own, which is ended as a whole. */
+  /** Runs a command in the copy. @param limit seconds */
   async run(command: readonly string[], limit: number, env: Record<string, string> = {}): Promise<Ran> {
-    const began = performance.now();
-    const child = new Deno.Command("sh", {
-      args: ["-c", `ulimit -d ${MEMORY_KIB} 2>/dev/null; exec "$@"`, "sh", ...command],
-      cwd: this.root,
-      env: { ...this.#env, ...env },
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-      detached: true,
-    }).spawn();
-    this.#running.add(child.pid);
-    let timedOut = false;
-    const timer = setTimeout(() => {
-      timedOut = true;
-      killGroup(child.pid);
-    }, limit * 1000);
-    try {
-      const { success, stdout, stderr } = await child.output();
-      const decoder = new TextDecoder(), seconds = (performance.now() - began) / 1000;
-      return { success, said: decoder.decode(stdout) + decoder.decode(stderr), timedOut, seconds };
-    } finally {
-      clearTimeout(timer);
-      killGroup(child.pid);
-      this.#running.delete(child.pid);
-    }
-  }
-
-  /** Ends what runs here. */
-  stop(): void {
-    this.#running.forEach(killGroup);
-  }
-}
-
-function killGroup(pid: number): void {
-  try {
-    Deno.kill(-pid, "SIGKILL");
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error; // ended by itself
+    return await runGroup(
+      ["sh", "-c", `ulimit -d ${MEMORY_KIB} 2>/dev/null; exec "$@"`, "sh", ...command],
+      { cwd: this.root, env: { ...this.#env, ...env }, limit, signal: this.#signal },
+    );
   }
 }

@@ -14,7 +14,6 @@ const ERRORS_FOUND = "99";
 const SMALL_TESTS = /thread order|order of threads/;
 /** The products that cuBLASLt takes over where it is loaded. */
 const PRODUCTS = "kernels/linear/linear_cuda_test.ts";
-const WITHOUT_CUBLASLT = { TOKENFILTER_CUBLASLT: "none" };
 
 /** Test files, relative to the repository. */
 export interface GpuTests {
@@ -58,25 +57,19 @@ export async function listGpuTests(root: URL = ROOT): Promise<GpuTests> {
  * @param root The repository.
  */
 export async function jobsOf(part: Part, { kernels, driver }: GpuTests, root: URL = ROOT): Promise<Job[]> {
-  const plain = (file: string): Job => ({ file, words: file, env: {} });
-  const without = (file: string): Job => ({ file, words: `${file} without cuBLASLt`, env: WITHOUT_CUBLASLT });
-  if (part === "tests") {
-    return [...driver, ...kernels].flatMap((file) =>
-      file === PRODUCTS ? [plain(file), without(file)] : plain(file)
-    );
-  }
-  if (part === "memcheck") {
-    return kernels.flatMap((file) => file === PRODUCTS ? [plain(file), without(file)] : plain(file));
-  }
   const jobs: Job[] = [];
-  for (const file of kernels) {
-    const text = await Deno.readTextFile(new URL(file, root));
-    const names = text.matchAll(/Deno\.test\(\s*(["'`])(.*?)\1/gs);
-    if ([...names].some(([, , name]) => SMALL_TESTS.test(name!))) {
-      jobs.push(file === PRODUCTS ? without(file) : { ...plain(file), env: WITHOUT_CUBLASLT });
-    }
+  for (const file of part === "tests" ? [...driver, ...kernels] : kernels) {
+    const isSmall = part === "racecheck";
+    if (isSmall && !hasSmallTest(await Deno.readTextFile(new URL(file, root)))) continue;
+    if (!isSmall) jobs.push({ file, words: file, env: {} });
+    const words = file === PRODUCTS ? `${file} without cuBLASLt` : file;
+    if (isSmall || file === PRODUCTS) jobs.push({ file, words, env: { TOKENFILTER_CUBLASLT: "none" } });
   }
   return jobs;
+}
+
+function hasSmallTest(text: string): boolean {
+  return [...text.matchAll(/Deno\.test\(\s*(["'`])(.*?)\1/gs)].some(([, , name]) => SMALL_TESTS.test(name!));
 }
 
 /**
@@ -90,8 +83,8 @@ export function commandOf(
   file: string,
   stdFlags: readonly string[],
   sanitizer: string,
-): string[] {
-  const test = [Deno.execPath(), "test", "-A", "--no-check", ...stdFlags];
+): [string, ...string[]] {
+  const test: [string, ...string[]] = [Deno.execPath(), "test", "-A", "--no-check", ...stdFlags];
   if (part === "tests") return [...test, file];
   const checks = ["--error-exitcode", ERRORS_FOUND, "--target-processes", "all"];
   // Memory that is not there is refused by a call, which tests provoke: only what kernels do is an error.
@@ -101,21 +94,17 @@ export function commandOf(
 }
 
 /** Path of compute-sanitizer: from PATH, or from `CUDA_HOME` (/usr/local/cuda); undefined where it is in neither. */
-export async function findSanitizer(
+export function findSanitizer(
   path = Deno.env.get("PATH") ?? "",
   home = Deno.env.get("CUDA_HOME") ?? "/usr/local/cuda",
-): Promise<string | undefined> {
+): string | undefined {
   const folders = [...path.split(":"), ...(home === "" ? [] : [`${home}/bin`, `${home}/compute-sanitizer`])];
-  for (const folder of folders) {
-    const file = `${folder}/compute-sanitizer`;
+  return folders.map((folder) => `${folder}/compute-sanitizer`).find((file) => {
     try {
-      const { isFile, mode } = await Deno.stat(file);
-      if (isFile && ((mode ?? 0) & 0o111) !== 0) return file;
-    } catch (error) {
-      const missing = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory ||
-        error instanceof Deno.errors.PermissionDenied;
-      if (!missing) throw error;
+      const { isFile, mode } = Deno.statSync(file);
+      return isFile && ((mode ?? 0) & 0o111) !== 0;
+    } catch {
+      return false;
     }
-  }
-  return undefined;
+  });
 }

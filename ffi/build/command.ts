@@ -117,10 +117,11 @@ export async function gitHash(): Promise<string | null> {
   return head.stdout.trim() + (changed.stdout === "" ? "" : "-dirty");
 }
 
-/** Works through jobs, as many at once as there are cores; the first failure is thrown when all have ended. */
+/** Works through jobs, at most `most` at once (default: the cores); the first failure is thrown when all have ended. */
 export async function inParallel<Job>(
   jobs: readonly Job[],
   work: (job: Job) => Promise<void>,
+  most = navigator.hardwareConcurrency,
 ): Promise<void> {
   const queue = [...jobs];
   let failed = false;
@@ -134,6 +135,6 @@ export async function inParallel<Job>(
       }
     }
   };
-  const workers = await Promise.allSettled(Array.from({ length: navigator.hardwareConcurrency }, worker));
+  const workers = await Promise.allSettled(Array.from({ length: most }, worker));
   for (const result of workers) if (result.status === "rejected") throw result.reason;
 }
