@@ -34,7 +34,7 @@ import { createScanOutput } from "../filter/layer.ts";
 import type { OptionTable } from "../filter/option.ts";
 import { planLayers } from "../filter/schedule.ts";
 import type { PrunerMethod } from "./method.ts";
-import type { PrunerSequence } from "./pruner.ts";
+import { definePruner, type PrunerSequence } from "./pruner.ts";
 
 const options = {
   evenShift: { type: "integer", default: 1, range: "[0, 9]", help: "tokens by which all is shifted" },
@@ -62,18 +62,8 @@ export const even: PrunerMethod<"even", typeof options> = {
       },
       fork: () => wrap(new Map(seen), chunk),
     });
-    return {
-      name: "even",
-      layers: [...plan.keys()],
-      warmup,
-      keyState: "post-rope",
-      wantsQueries: false,
-      wantsOutputs: false,
-      looksAhead: "nothing",
-      cacheSkipped,
-      recent,
-      start: (chunk = 0) => wrap(new Map(), chunk),
-    };
+    const layers = [...plan.keys()], start = (chunk = 0) => wrap(new Map(), chunk);
+    return definePruner({ name: "even", layers, warmup, cacheSkipped, recent, start });
   },
 };
 `;

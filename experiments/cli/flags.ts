@@ -33,35 +33,22 @@ export interface Flag {
 /** A number as a person would write it. */
 const shown = (x: number) => x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential() : String(x);
 
-/** An option's default in words; undefined where it has none. */
-function describeDefault(option: Option): string | undefined {
+/** How an option's text becomes a value, what stands for it, and its default in words. */
+function readAs(option: Option): Pick<Flag, "kind" | "value"> & { readonly byDefault?: string } {
   switch (option.type) {
     case "number":
-    case "integer":
-      return shown(option.default);
-    case "flag":
-      return option.default ? "on" : "off";
-    case "names":
-      return `all but ${option.names.filter((name) => !option.default.includes(name)).join(", ")}`;
-    default:
-      return "default" in option ? String(option.default) : undefined;
-  }
-}
-
-/** How an option's text becomes a value, and what stands for it. */
-function readAs(option: Option): Pick<Flag, "kind" | "value"> {
-  switch (option.type) {
-    case "number":
-      return { kind: "number", value: option.value ?? "X" };
+      return { kind: "number", value: option.value ?? "X", byDefault: shown(option.default) };
     case "integer":
     case "seed":
-      return { kind: "integer", value: "N" };
+      return { kind: "integer", value: "N", byDefault: String(option.default) };
     case "flag":
-      return { kind: "boolean" };
+      return { kind: "boolean", byDefault: option.default ? "on" : "off" };
     case "name":
-      return { kind: "text", value: option.names.join("|") };
-    case "names":
-      return { kind: "names", value: "A+B" };
+      return { kind: "text", value: option.names.join("|"), byDefault: option.default };
+    case "names": {
+      const left = option.names.filter((name) => !option.default.includes(name));
+      return { kind: "names", value: "A+B", byDefault: `all but ${left.join(", ")}` };
+    }
     case "ratios":
       return { kind: "ratios file", value: "FILE.json" };
   }
@@ -69,16 +56,13 @@ function readAs(option: Option): Pick<Flag, "kind" | "value"> {
 
 /** The flag of an option: what it belongs to, what it does, and its default. */
 function flagOf(name: string, option: Option): Flag {
-  const owners = Object.values(option.of ?? {}).flat(), note = option.note === undefined ? [] : [option.note];
+  const { byDefault, ...read } = readAs(option), owners = Object.values(option.of ?? {}).flat().join(", ");
   const said = option.help.replace("{range}", "range" in option ? option.range! : "")
     .replace("{names}", "names" in option ? option.names.join(", ") : "");
-  const byDefault = [describeDefault(option) ?? [], note].flat().join("; ");
-  return {
-    ...readAs(option),
-    option: name,
-    help: `${owners.length > 0 ? `${owners.join(", ")}: ` : ""}${said}${byDefault && ` (${byDefault})`}` +
-      (name === "fusion" ? METHODS.map(({ name, help }) => `\n      ${name}: ${help}`).join("") : ""),
-  };
+  const defaults = [byDefault, option.note].filter((part) => part !== undefined).join("; ");
+  const choices = name === "fusion" ? METHODS.map((method) => `\n      ${method.name}: ${method.help}`) : [];
+  const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`, ...choices].join("");
+  return { ...read, option: name, help };
 }
 
 /** Flags of the method: options of the same names, in camel case. */
@@ -86,120 +70,95 @@ const METHOD_FLAGS: { readonly [name: string]: Flag } = Object.fromEntries(
   Object.entries(OPTIONS).map(([name, option]) => [flagName(name), flagOf(name, option)]),
 );
 
+function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: readonly Task[]): Flag {
+  return { kind, help, ...(value !== undefined && { value }), ...(tasks && { tasks }) };
+}
+
+/** Tasks that run a model. */
+const MODEL: readonly Task[] = ["sweep", "score", "heads", "compare"];
+
 /** Flags of the surroundings. */
 const COMMON_FLAGS: { readonly [name: string]: Flag } = {
-  "model": { kind: "text", value: "tiny|smollm2-135m|FILE.gguf", help: "the model (tiny)" },
-  "backend": {
-    kind: "text",
-    value: "cpu|cuda|reference|auto",
-    help: "native code, a GPU, plain TypeScript, or the fastest of them that can be had (cpu)",
-  },
-  "threads": { kind: "integer", value: "N", help: "threads of the native code (all cores)" },
-  "cache-dtype": {
-    kind: "text",
-    value: "f32|f16|bf16",
-    tasks: ["sweep", "score", "heads", "compare"],
-    help: "element type of the KV cache (f32); a GPU's tensor cores take f16 and bf16 alone",
-  },
-  "wgmma": {
-    kind: "switch",
-    tasks: ["sweep", "score", "heads", "compare"],
-    help: "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
-  },
-  "text": {
-    kind: "text",
-    value: "FILE",
-    tasks: ["sweep", "score", "heads", "compare"],
-    help: "text to evaluate (score: none; else the built-in one)",
-  },
-  "ids": {
-    kind: "text",
-    value: "FILE.json",
-    tasks: ["score"],
-    help: "token ids as they are, instead of --text",
-  },
-  "context": { kind: "integer", value: "N", help: "tokens a chunk, in all but score (512)" },
-  "tokens": { kind: "integer", value: "N", help: "use the first N tokens alone" },
-  "phase": {
-    kind: "text",
-    value: "prefill|decode",
-    tasks: ["score"],
-    help:
-      "how the sequence is fed (prefill); decode: token by token, on a GPU by recorded steps without the host",
-  },
-  "chunk": {
-    kind: "integer",
-    value: "N",
-    tasks: ["score"],
-    help: "tokens a piece of a prefill (all at once)",
-  },
-  "trace": {
-    kind: "text",
-    value: "FILE.parquet",
-    tasks: ["score"],
-    help: "keep every decision, to be replayed",
-  },
-  "replay": {
-    kind: "text",
-    value: "FILE.parquet",
-    tasks: ["score"],
-    help: "take the decisions of a trace again, on its tokens, instead of a method",
-  },
-  "resamples": { kind: "integer", value: "N", tasks: ["heads"], help: "resamples of an interval (1000)" },
-  "kv": {
-    kind: "text",
-    value: "DUMP.safetensors",
-    tasks: ["filter"],
-    help: "tensors keys and values, [T, H, d], f32, f16 or bf16",
-  },
-  "skip-ratio": {
-    kind: "number",
-    value: "R",
-    tasks: ["filter"],
-    help: "share of this layer's tokens to skip, [0, 1] (0.5)",
-  },
-  "layer": { kind: "integer", value: "N", tasks: ["filter"], help: "the dump's layer; random reads it (0)" },
-  "methods": {
-    kind: "text",
-    value: "A,B,…",
-    tasks: ["compare"],
-    help: `some of ${COMPARED_METHODS.join(", ")} (all)`,
-  },
-  "seeds": { kind: "integer", value: "N", tasks: ["compare"], help: "seeds of random (5)" },
-  "grid": {
-    kind: "text",
-    value: "FILE.json",
-    tasks: ["sweep"],
-    help: "axes as in the flags, {option: [values]}, or a list of such objects",
-  },
-  "out": {
-    kind: "text",
-    value: "DIR",
-    help: "folder for results (sweep, heads, compare: results/<time>; else none)",
-  },
-  "resume": {
-    kind: "optional text",
-    value: "[DIR]",
-    tasks: ["sweep", "heads", "compare"],
-    help: "go on with the interrupted run in DIR, or in --out",
-  },
-  "json": { kind: "switch", help: "print JSON alone on stdout" },
-  "quiet": { kind: "switch", help: "no progress on stderr" },
-  "help": { kind: "switch", help: "print this" },
+  "model": flag("text", "tiny|smollm2-135m|FILE.gguf", "the model (tiny)"),
+  "backend": flag(
+    "text",
+    "cpu|cuda|reference|auto",
+    "native code, a GPU, plain TypeScript, or the fastest of them that can be had (cpu)",
+  ),
+  "threads": flag("integer", "N", "threads of the native code (all cores)"),
+  "cache-dtype": flag(
+    "text",
+    "f32|f16|bf16",
+    "element type of the KV cache (f32); a GPU's tensor cores take f16 and bf16 alone",
+    MODEL,
+  ),
+  "wgmma": flag(
+    "switch",
+    undefined,
+    "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
+    MODEL,
+  ),
+  "text": flag("text", "FILE", "text to evaluate (score: none; else the built-in one)", MODEL),
+  "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
+  "context": flag("integer", "N", "tokens a chunk, in all but score (512)"),
+  "tokens": flag("integer", "N", "use the first N tokens alone"),
+  "phase": flag(
+    "text",
+    "prefill|decode",
+    "how the sequence is fed (prefill); decode: token by token, on a GPU by recorded steps without the host",
+    ["score"],
+  ),
+  "chunk": flag("integer", "N", "tokens a piece of a prefill (all at once)", ["score"]),
+  "trace": flag("text", "FILE.parquet", "keep every decision, to be replayed", ["score"]),
+  "replay": flag(
+    "text",
+    "FILE.parquet",
+    "take the decisions of a trace again, on its tokens, instead of a method",
+    ["score"],
+  ),
+  "resamples": flag("integer", "N", "resamples of an interval (1000)", ["heads"]),
+  "kv": flag(
+    "text",
+    "DUMP.safetensors",
+    "tensors keys and values, [T, H, d], f32, f16 or bf16",
+    ["filter"],
+  ),
+  "skip-ratio": flag("number", "R", "share of this layer's tokens to skip, [0, 1] (0.5)", ["filter"]),
+  "layer": flag("integer", "N", "the dump's layer; random reads it (0)", ["filter"]),
+  "methods": flag("text", "A,B,…", `some of ${COMPARED_METHODS.join(", ")} (all)`, ["compare"]),
+  "seeds": flag("integer", "N", "seeds of random (5)", ["compare"]),
+  "grid": flag(
+    "text",
+    "FILE.json",
+    "axes as in the flags, {option: [values]}, or a list of such objects",
+    ["sweep"],
+  ),
+  "out": flag("text", "DIR", "folder for results (sweep, heads, compare: results/<time>; else none)"),
+  "resume": flag(
+    "optional text",
+    "[DIR]",
+    "go on with the interrupted run in DIR, or in --out",
+    ["sweep", "heads", "compare"],
+  ),
+  "json": flag("switch", undefined, "print JSON alone on stdout"),
+  "quiet": flag("switch", undefined, "no progress on stderr"),
+  "help": flag("switch", undefined, "print this"),
 };
 
+type Flags = { readonly [name: string]: Flag };
+
+const takenBy = (task: Task, flags: Flags): Flags =>
+  Object.fromEntries(Object.entries(flags).filter(([, flag]) => flag.tasks?.includes(task) ?? true));
+
 /** Flags that a task takes, by name. */
-export function flagsOf(task: Task): { readonly [name: string]: Flag } {
-  const all = { ...METHOD_FLAGS, ...COMMON_FLAGS };
-  return Object.fromEntries(Object.entries(all).filter(([, flag]) => flag.tasks?.includes(task) ?? true));
+export function flagsOf(task: Task): Flags {
+  return takenBy(task, { ...METHOD_FLAGS, ...COMMON_FLAGS });
 }
 
 /** One line of the help a flag, wrapped under its name. */
 export function describeFlags(task: Task): string {
-  const section = (flags: { readonly [name: string]: Flag }) =>
-    Object.entries(flags).filter(([, flag]) => flag.tasks?.includes(task) ?? true)
-      .map(([name, flag]) => `  --${name}${flag.value ? ` ${flag.value}` : ""}\n      ${flag.help}`).join(
-        "\n",
-      );
+  const line = ([name, { value, help }]: [string, Flag]) =>
+    `  --${name}${value ? ` ${value}` : ""}\n      ${help}`;
+  const section = (flags: Flags) => Object.entries(takenBy(task, flags)).map(line).join("\n");
   return `Method:\n${section(METHOD_FLAGS)}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
 }

@@ -1,9 +1,12 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { NativeContext } from "../../ffi/context.ts";
 import { openCpuLibrary } from "../../ffi/library.ts";
+import { SPEC_DOUBLES, SPEC_INTS } from "../../ffi/filter.ts";
 import { STATUS, SYMBOLS } from "../../ffi/symbols.ts";
 import { createLayerState } from "../../lib/filter/layer.ts";
+import type { Option } from "../../lib/filter/option.ts";
 import { learnedLayout } from "../../lib/methods/learned.ts";
+import { OPTIONS } from "../../lib/methods/options.ts";
 import { TokenFilter } from "../../lib/methods/token_filter.ts";
 
 const symbols = await openCpuLibrary();
@@ -131,4 +134,55 @@ Deno.test("tkf_filter_scan() refuses every number of a spec that is out of its r
     }
   }
   assertEquals(runs, 32 + 13 + 27);
+});
+
+/** Numbers just in and just out of an option's range, as the spec carries it. */
+function edgesOf(
+  option: Option,
+): { readonly inside: readonly number[]; readonly outside: readonly number[] } {
+  switch (option.type) {
+    case "flag":
+      return { inside: [0, 1], outside: [-1, 2] };
+    case "name":
+      return { inside: [0, option.names.length - 1], outside: [-1, option.names.length] };
+    case "names":
+      return { inside: [0, 2 ** option.names.length - 1], outside: [-1, 2 ** option.names.length] };
+    case "integer":
+    case "number": {
+      const { range = `[${-Number.MAX_VALUE}, ${Number.MAX_VALUE}]` } = option;
+      const [low, high] = range.slice(1, -1).split(", ").map(Number) as [number, number];
+      if (option.type === "integer") return { inside: [low, high], outside: [low - 1, high + 1] };
+      const below = range.startsWith("(") ? low : low - 1, above = range.endsWith(")") ? high : high * 1.001;
+      return {
+        inside: [
+          range.startsWith("(") ? Number.MIN_VALUE : low,
+          range.endsWith(")") ? high * (1 - 2 ** -53) : high,
+        ],
+        outside: [below, above].filter((x) => Math.abs(x) < 1e300),
+      };
+    }
+    default:
+      return { inside: [], outside: [] };
+  }
+}
+
+Deno.test("tkf_filter_scan() takes the ranges of the table of options, and nothing beyond", () => {
+  let fields = 0;
+  for (const [name, option] of Object.entries(OPTIONS)) {
+    const int = SPEC_INTS.indexOf(name), double = SPEC_DOUBLES.indexOf(name);
+    if (name === "fusion" || int < 0 && double < 0) continue;
+    fields++;
+    const tryOut = (value: number) => {
+      const args = GOOD.tkf_filter_scan!.make(), bytes = specBytes(), view = new DataView(bytes.buffer);
+      view.setInt32(4 * SPEC_INTS.indexOf("fusion"), 0, true); // `learned` takes less
+      if (int >= 0) view.setInt32(4 * int, value, true);
+      else view.setFloat64(4 * SPEC_INTS.length + 8 * double, value, true);
+      args[1] = bytes;
+      return call("tkf_filter_scan", args) === STATUS.value;
+    };
+    const { inside, outside } = edgesOf(option);
+    for (const value of inside) assertEquals(tryOut(value), false, `${name} ${value}: ${message()}`);
+    for (const value of outside) assertEquals(tryOut(value), true, `${name} ${value}`);
+  }
+  assertEquals(fields, SPEC_INTS.length + SPEC_DOUBLES.length - 8); // sizes, places and the layer's ratio are no options
 });

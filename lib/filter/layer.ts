@@ -72,25 +72,20 @@ export function stateSizes(spec: LayerSpec): { readonly [Part in keyof LayerStat
 
 /** The state of a layer before its first token. */
 export function createLayerState(spec: LayerSpec): LayerState {
-  const sizes = stateSizes(spec);
+  const { anchorK, anchorV, numbers, scores, learned } = stateSizes(spec);
   return {
-    anchorK: new Float32Array(sizes.anchorK),
-    anchorV: new Float32Array(sizes.anchorV),
-    numbers: new Float64Array(sizes.numbers),
-    scores: new Float64Array(sizes.scores),
-    learned: new Float64Array(sizes.learned),
+    anchorK: new Float32Array(anchorK),
+    anchorV: new Float32Array(anchorV),
+    numbers: new Float64Array(numbers),
+    scores: new Float64Array(scores),
+    learned: new Float64Array(learned),
   };
 }
 
 /** An independent copy. */
 export function cloneLayerState(state: LayerState): LayerState {
-  return {
-    anchorK: state.anchorK.slice(),
-    anchorV: state.anchorV.slice(),
-    numbers: state.numbers.slice(),
-    scores: state.scores.slice(),
-    learned: state.learned.slice(),
-  };
+  const copies = Object.entries(state).map(([part, numbers]) => [part, numbers.slice()]);
+  return Object.fromEntries(copies) as unknown as LayerState;
 }
 
 /**
@@ -139,17 +134,8 @@ export const SCAN_COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "v
 
 /** Room for the output of `count` tokens. */
 export function createScanOutput(count: number): ScanOutput {
-  const column = () => new Float64Array(count).fill(NaN);
-  return {
-    redundancy: column(),
-    keep: new Uint8Array(count).fill(1),
-    threshold: column(),
-    muK: column(),
-    varK: column(),
-    muV: column(),
-    varV: column(),
-    wK: column(),
-  };
+  const columns = SCAN_COLUMNS.map((name) => [name, new Float64Array(count).fill(NaN)]);
+  return { keep: new Uint8Array(count).fill(1), ...Object.fromEntries(columns) };
 }
 
 /**

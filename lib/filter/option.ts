@@ -24,7 +24,8 @@ export interface OptionInfo {
 export type Option =
   & OptionInfo
   & (
-    | { readonly type: "number" | "integer"; readonly default: number; readonly range?: string }
+    | { readonly type: "number"; readonly default: number; readonly range?: string }
+    | { readonly type: "integer"; readonly default: number; readonly range: string }
     | { readonly type: "flag"; readonly default: boolean }
     | { readonly type: "name"; readonly names: readonly string[]; readonly default?: string }
     | { readonly type: "names"; readonly names: readonly string[]; readonly default: readonly string[] }
@@ -77,78 +78,58 @@ export function showValue(value: unknown): string {
   return typeof value === "object" && value !== null ? "an object" : String(value);
 }
 
-/** Interval notation, such as "[0, 1)". */
-function parseRange(range: string | undefined): { low: number; high: number; holds(x: number): boolean } {
-  const [low, high] = range === undefined
-    ? [-Infinity, Infinity]
-    : range.slice(1, -1).split(", ").map(Number);
-  return {
-    low: low!,
-    high: high!,
-    holds: (x) =>
-      Number.isFinite(x) && (range?.startsWith("(") ? x > low! : x >= low!) &&
-      (range?.endsWith(")") ? x < high! : x <= high!),
-  };
+/** Whether a finite number lies in an interval such as "[0, 1)"; in any where there is none. */
+function liesIn(x: number, interval = "[-Infinity, Infinity]"): boolean {
+  const [low, high] = boundsOf(interval);
+  return Number.isFinite(x) && (interval.startsWith("(") ? x > low : x >= low) &&
+    (interval.endsWith(")") ? x < high : x <= high);
 }
 
-const isNumber = (value: unknown) => typeof value === "number";
+const boundsOf = (interval: string) => interval.slice(1, -1).split(", ").map(Number) as [number, number];
 
-/** What a value must be, in words, and whether it has that type and lies in that range. */
-function describe(option: Option): {
-  expected: string;
-  hasType(value: unknown): boolean;
-  inRange(value: never): boolean;
-} {
+/** What a value must be in words, whether it has that type, and whether it then lies in range. */
+type Check = readonly [
+  expected: string,
+  hasType: (value: unknown) => boolean,
+  inRange: (value: never) => boolean,
+];
+
+const isNumber = (value: unknown): boolean => typeof value === "number";
+const isText = (value: unknown): boolean => typeof value === "string";
+const isListOf = (isItem: (value: unknown) => boolean) => (value: unknown): boolean =>
+  Array.isArray(value) && value.every(isItem);
+
+function checkOf(option: Option): Check {
   switch (option.type) {
-    case "number":
+    case "number": {
+      const expected = option.range === undefined ? "a finite number" : `a number in ${option.range}`;
+      return [expected, isNumber, (x: number) => liesIn(x, option.range)];
+    }
     case "integer": {
-      const { low, high, holds } = parseRange(option.range);
-      const whole = option.type === "integer";
-      return {
-        expected: whole
-          ? `an integer from ${low} to ${high}`
-          : option.range === undefined
-          ? "a finite number"
-          : `a number in ${option.range}`,
-        hasType: isNumber,
-        inRange: (value: number) => holds(value) && (!whole || Number.isInteger(value)),
-      };
+      const expected = `an integer from ${boundsOf(option.range).join(" to ")}`;
+      return [expected, isNumber, (x: number) => Number.isInteger(x) && liesIn(x, option.range)];
     }
     case "flag":
-      return {
-        expected: "true or false",
-        hasType: (value) => typeof value === "boolean",
-        inRange: () => true,
-      };
+      return ["true or false", (value) => typeof value === "boolean", () => true];
     case "name":
-      return {
-        expected: `one of ${option.names.join(", ")}`,
-        hasType: (value) => typeof value === "string",
-        inRange: (value: string) => option.names.includes(value),
-      };
-    case "names":
-      return {
-        expected: `a list of some of ${option.names.join(", ")}, each once`,
-        hasType: (value) => Array.isArray(value) && value.every((item) => typeof item === "string"),
-        inRange: (value: readonly string[]) =>
-          value.length > 0 && new Set(value).size === value.length &&
-          value.every((name) => option.names.includes(name)),
-      };
-    case "ratios":
-      return {
-        expected: "a list of numbers in [0, 1], one a layer",
-        hasType: (value) => Array.isArray(value) && value.every(isNumber),
-        inRange: () => true, // planLayers() names the layer
-      };
-    case "seed":
-      return {
-        expected: "an integer in [0, 2^64)",
-        hasType: (value) => typeof value === "number" || typeof value === "bigint",
-        inRange: (value: number | bigint) =>
-          typeof value === "bigint"
-            ? value >= 0n && value < 1n << 64n
-            : Number.isSafeInteger(value) && value >= 0,
-      };
+      return [
+        `one of ${option.names.join(", ")}`,
+        isText,
+        (name: string) => option.names.includes(name),
+      ];
+    case "names": {
+      const expected = `a list of some of ${option.names.join(", ")}, each once`;
+      const isSet = (list: readonly string[]) => list.length > 0 && new Set(list).size === list.length;
+      const areKnown = (list: readonly string[]) => list.every((name) => option.names.includes(name));
+      return [expected, isListOf(isText), (list: readonly string[]) => isSet(list) && areKnown(list)];
+    }
+    case "ratios": // planLayers() names the layer of one that is out of range
+      return ["a list of numbers in [0, 1], one a layer", isListOf(isNumber), () => true];
+    case "seed": {
+      const fits = (x: number | bigint) => typeof x === "bigint" ? x < 1n << 64n : Number.isSafeInteger(x);
+      const hasType = (value: unknown) => isNumber(value) || typeof value === "bigint";
+      return ["an integer in [0, 2^64)", hasType, (x: number | bigint) => x >= 0 && fits(x)];
+    }
   }
 }
 
@@ -159,7 +140,7 @@ function describe(option: Option): {
  * @throws {RangeError} If it is out of range.
  */
 export function checkOption(name: string, option: Option, value: unknown): void {
-  const { expected, hasType, inRange } = describe(option);
+  const [expected, hasType, inRange] = checkOf(option);
   const refuse = (hint = "") =>
     `Cannot use option "${name}": found ${showValue(value)}, expected ${expected}${hint}`;
   if (!hasType(value)) throw new TypeError(refuse());
@@ -184,7 +165,7 @@ export function checkNarrower(
   value: unknown,
   why: string,
 ): void {
-  const { expected, inRange } = describe({ ...option, ...narrower } as Option);
+  const [expected, , inRange] = checkOf({ ...option, ...narrower } as Option);
   if (inRange(value as never)) return;
   const choices = "names" in narrower ? narrower.names.join(" or ") : expected;
   throw new RangeError(`Cannot use option "${name}": found ${showValue(value)}, expected ${choices} ${why}`);

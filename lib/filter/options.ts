@@ -107,11 +107,7 @@ export const FILTER_OPTIONS = {
     uses: "similarity",
     help: "which keys the filter looks at",
   },
-  cacheSkipped: {
-    type: "flag",
-    default: false,
-    help: "skipped tokens enter the KV cache all the same",
-  },
+  cacheSkipped: { type: "flag", default: false, help: "skipped tokens enter the KV cache all the same" },
   recent: {
     type: "integer",
     default: 16,

@@ -95,6 +95,11 @@ export interface TokenRows {
 
 /** A token whose rows are looked up when a rule asks for them. */
 export class RowToken implements RuleToken {
+  declare readonly key: Float32Array;
+  declare readonly value: Float32Array;
+  declare readonly residual: Float32Array;
+  declare readonly normed: Float32Array;
+  declare readonly queries: Float32Array;
   readonly layer: number;
   readonly chunk: number;
   readonly position: number;
@@ -122,31 +127,21 @@ export class RowToken implements RuleToken {
     this.#row = row;
   }
 
-  get key(): Float32Array {
-    return this.#find("key");
-  }
-
-  get value(): Float32Array {
-    return this.#find("value");
-  }
-
-  get residual(): Float32Array {
-    return this.#find("residual");
-  }
-
-  get normed(): Float32Array {
-    return this.#find("normed");
-  }
-
-  get queries(): Float32Array {
-    return this.#find("queries");
-  }
-
   #find(name: Reads): Float32Array {
     const rows = this.#rows[name];
     if (rows === undefined) {
       throw new TypeError(`Cannot score a token by its "${name}": expected a rule that says it reads that`);
     }
     return rows.data.subarray(this.#row * rows.width, (this.#row + 1) * rows.width);
+  }
+
+  static {
+    for (const name of ["key", "value", "residual", "normed", "queries"] as const) {
+      Object.defineProperty(this.prototype, name, {
+        get(this: RowToken) {
+          return this.#find(name);
+        },
+      });
+    }
   }
 }

@@ -1,6 +1,6 @@
 /** Looks at every attention block of a dense run: what a filter would have seen, and what the attention came to. */
 import type { Backend } from "../backend.ts";
-import type { LayerInput, Pruner } from "../methods/pruner.ts";
+import { definePruner, type LayerInput, type Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 
 /** T consecutive tokens of one sequence in one layer. */
@@ -36,16 +36,13 @@ export interface ProbeOptions {
 /** A pruner that skips nothing. */
 export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
   const { layers, ropeTheta, wantsQueries, whole, onRows } = options;
-  return {
+  return definePruner({
     name: "probe",
     layers,
-    warmup: 0,
     keyState: "pre-rope",
     wantsQueries,
     wantsOutputs: true,
     looksAhead: whole ? "scores" : "nothing",
-    cacheSkipped: false,
-    recent: 0,
     start() {
       const seen = new Map<number, number>();
       let input: LayerInput | undefined;
@@ -83,5 +80,5 @@ export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
         },
       };
     },
-  };
+  });
 }

@@ -1,5 +1,5 @@
 /**
- * The content of `heads.json`: how alike keys and values are to the past, head by head, and how well each fusion rule
+ * The content of `heads.json`: how alike keys and values are to the past, head by head, and how well each rule
  * ranks the tokens whose attention does little. Plain data: numbers, strings, null where a number is undefined.
  *
  * Everything is measured in the **dense stream**: no token is skipped, so all rules see the same tokens. The true

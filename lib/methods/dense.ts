@@ -1,5 +1,5 @@
 /** The null method: filters no layer, so a model runs as it is. */
-import type { Pruner } from "./pruner.ts";
+import { definePruner, type Pruner } from "./pruner.ts";
 
 /**
  * Skips nothing.
@@ -17,16 +17,5 @@ export function createDense(): Pruner {
     },
     fork: () => sequence,
   };
-  return {
-    name: "dense",
-    layers: [],
-    warmup: 0,
-    keyState: "post-rope",
-    wantsQueries: false,
-    wantsOutputs: false,
-    looksAhead: "nothing",
-    cacheSkipped: false,
-    recent: 0,
-    start: () => sequence,
-  };
+  return definePruner({ name: "dense", layers: [], start: () => sequence });
 }

@@ -9,7 +9,7 @@ import { NORM_EPS, type Reads, type RuleToken } from "../filter/rule.ts";
 import { norm } from "../filter/similarity.ts";
 import { SLOT } from "../filter/slots.ts";
 import { projectionSigns } from "../random.ts";
-import { Fit, type FitLayout, layOut } from "./learned_fit.ts";
+import { type FitLayout, layOut, openFit } from "./learned_fit.ts";
 import { type RuleMethod, SEED } from "./method.ts";
 
 /** Feature groups, in their order. */
@@ -64,7 +64,7 @@ export function learnedLayout(spec: LayerSpec): FitLayout {
 }
 
 const fitOf = (spec: LayerSpec, state: LayerState) =>
-  new Fit(spec as LearnedSpec, state, learnedLayout(spec));
+  openFit(spec as LearnedSpec, state, learnedLayout(spec));
 
 /** Random signs by spec: they cost a hash an entry, and every sequence uses the same. */
 const signsOf = new WeakMap<LayerSpec, Int8Array<ArrayBuffer>>();
@@ -125,13 +125,13 @@ export const learned: RuleMethod<"learned", typeof options> = {
   rivals: ["variance"],
   memory: {
     size: (spec) => learnedLayout(spec).length,
-    room: (spec, state) => fitOf(spec, state).room,
+    room: (spec, state) => fitOf(spec, state).room(),
     observe: (spec, state, y) => fitOf(spec, state).observe(y),
     open(spec, state) {
       const fit = fitOf(spec, state), own = spec as LearnedSpec;
       return {
         score(token) {
-          const features = fit.next;
+          const features = fit.next();
           fill(features, own, token);
           if (!features.every(Number.isFinite)) {
             throw new RangeError(

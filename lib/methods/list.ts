@@ -50,3 +50,8 @@ export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS
 export function methodOf(name: MethodName): Method {
   return BY_NAME.get(name)!;
 }
+
+/** The method that a text names, if any. */
+export function findMethod(name: string): Method | undefined {
+  return BY_NAME.get(name);
+}

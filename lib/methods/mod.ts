@@ -12,15 +12,7 @@ import type { Pruner, PrunerContext } from "./pruner.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 
 export { createDense } from "./dense.ts";
-export {
-  METHOD_NAMES,
-  type MethodName,
-  methodOf,
-  METHODS,
-  type OwnOptions,
-  type RuleName,
-  RULES,
-} from "./list.ts";
+export * from "./list.ts";
 export * from "./method.ts";
 export * from "./options.ts";
 export * from "./pruner.ts";

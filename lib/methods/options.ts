@@ -28,12 +28,7 @@ const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 /** The options that say where to start. */
 export const CHOICES = {
   preset: { type: "name", names: PRESET_NAMES, help: "options to start from; others given beside it win" },
-  fusion: {
-    type: "name",
-    names: METHOD_NAMES,
-    default: "variance",
-    help: "how similarities become a score",
-  },
+  fusion: { type: "name", names: METHOD_NAMES, default: "variance", help: "how similarities become a score" },
 } as const satisfies OptionTable;
 
 /** The table's type. */

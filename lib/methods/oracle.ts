@@ -8,7 +8,14 @@ import { planLayers } from "../filter/schedule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import { chooseHighest } from "../filter/threshold.ts";
 import type { PrunerMethod } from "./method.ts";
-import type { LayerInput, Pruner, PrunerContext, PrunerDecision, PrunerSequence } from "./pruner.ts";
+import {
+  definePruner,
+  type LayerInput,
+  type Pruner,
+  type PrunerContext,
+  type PrunerDecision,
+  type PrunerSequence,
+} from "./pruner.ts";
 
 /** What it traces as redundancy is -r. */
 export const oracle: PrunerMethod<"oracle"> = {
@@ -63,16 +70,13 @@ function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerCon
     };
   }
 
-  return {
+  return definePruner({
     name: "oracle",
     layers: [...plan.keys()],
     warmup,
-    keyState: "post-rope",
-    wantsQueries: false,
-    wantsOutputs: false,
     looksAhead: "outputs",
     cacheSkipped,
     recent,
     start: (chunk = 0) => wrap(new Set(), chunk),
-  };
+  });
 }

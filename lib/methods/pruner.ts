@@ -1,5 +1,5 @@
 /**
- * What a model asks of a pruning method: per sequence and layer, which tokens' attention to compute.
+ * What a model asks of a method: per sequence and layer, which tokens' attention to compute.
  * A model knows no method by name; a method knows no model.
  */
 import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
@@ -57,9 +57,9 @@ export interface PrunerSequence {
   fork(): PrunerSequence;
 }
 
-/** A pruning method with its options, bound to a model's shape. */
+/** A method with its options, bound to a model's shape. */
 export interface Pruner {
-  /** The method's name in the registry. */
+  /** The method's name; of every rule "token-filtering". */
   readonly name: string;
   /** 0-based indices of the layers it filters, ascending. The other layers run dense. */
   readonly layers: readonly number[];
@@ -78,7 +78,7 @@ export interface Pruner {
   /** For how many tokens a skipped token's key and value stay visible. */
   readonly recent: number;
   /**
-   * What decides each of `layers`, in their order, where the method is the filter's own recurrence and no trace hears its
+   * What decides each of `layers`, in their order, where the method is the filter's own recurrence and no trace is told its
    * decisions: a device can then take those of a decode by itself.
    */
   readonly specs?: readonly LayerSpec[];
@@ -86,8 +86,22 @@ export interface Pruner {
   start(chunk?: number): PrunerSequence;
 }
 
+/** A pruner from what it must say; what is left out is as where a method asks for nothing and skips for good. */
+export function definePruner(own: Pick<Pruner, "name" | "layers" | "start"> & Partial<Pruner>): Pruner {
+  return {
+    warmup: 0,
+    keyState: "post-rope",
+    wantsQueries: false,
+    wantsOutputs: false,
+    looksAhead: "nothing",
+    cacheSkipped: false,
+    recent: 0,
+    ...own,
+  };
+}
+
 /**
- * Hears every decision as it is made: one row a token, in order, the numbers behind it in the columns. A method
+ * Called with every decision as it is made: one row a token, in order, the numbers behind it in the columns. A method
  * leaves NaN in the columns that it has no number for.
  */
 export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => void;
@@ -96,6 +110,6 @@ export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => 
 export interface PrunerContext {
   /** Computes the filter's recurrence, and reads the model's tensors; the plain TypeScript reference by default. */
   readonly backend?: FilterBackend;
-  /** Hears the decisions of all sequences, forks included. */
+  /** Called with the decisions of all sequences, forks included. */
   readonly trace?: DecisionTrace;
 }

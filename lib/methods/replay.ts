@@ -1,7 +1,7 @@
 /** Takes the decisions of another run again, to check what followed from them. */
 import { createScanOutput } from "../filter/layer.ts";
 import type { FilterShape } from "../filter/sequence.ts";
-import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
+import { definePruner, type Pruner, type PrunerContext, type PrunerSequence } from "./pruner.ts";
 
 /** Decisions to take, and what skipped tokens leave behind. */
 export interface ReplayOptions {
@@ -88,16 +88,14 @@ export function createReplay(
     };
   }
 
-  return {
+  return definePruner({
     name: "replay",
     layers: [...keep.keys()].sort((a, b) => a - b),
     warmup,
-    keyState: "post-rope",
     wantsQueries: queries,
-    wantsOutputs: false,
     looksAhead: whole ? "scores" : "nothing",
     cacheSkipped,
     recent,
     start: (chunk = 0) => wrap(new Map(), chunk),
-  };
+  });
 }

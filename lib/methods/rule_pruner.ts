@@ -46,7 +46,7 @@ export function createRulePruner(
     looksAhead: policyOf(options).whole ? "scores" : "nothing",
     cacheSkipped,
     recent,
-    // A device decides by itself where it has the rule, and then nobody is told its decisions.
+    // A device decides by itself where it has the rule, and then no trace is told its decisions.
     ...(trace === undefined && rule.native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) => wrap(filter.start({ chunk }), chunk),
   };

@@ -1,6 +1,6 @@
 /** Several methods at the same ratio on the same text, with intervals of their differences. */
 import type { PerplexityEvaluation } from "../eval/perplexity.ts";
-import { METHODS } from "../methods/list.ts";
+import { findMethod, METHODS } from "../methods/list.ts";
 import { isRule, type Method } from "../methods/method.ts";
 import {
   looksAhead,
@@ -89,10 +89,6 @@ const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
 /** Names of the methods that {@linkcode comparedMethods} knows. */
 export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
 
-/** Whether a method stands for chance, so that one seed is not enough. */
-const isChance = (name: string) =>
-  METHODS.some((method: Method) => method.name === name && method.looks?.chance);
-
 /**
  * The methods of a comparison, with all else alike; but a preset keeps what it sets, as `paper` its recent window of 0.
  *
@@ -122,7 +118,7 @@ export function comparedMethods(
       throw new RangeError(`Cannot compare "${name}": expected some of ${COMPARED_METHODS.join(", ")}`);
     }
     const options = { ...base, ...COMPARED[name] };
-    if (!isChance(name)) return [{ name, options: resolveOptions(options) }];
+    if (!findMethod(name)?.looks?.chance) return [{ name, options: resolveOptions(options) }];
     return Array.from(
       { length: seeds },
       (_, i) => ({ name, options: resolveOptions({ ...options, seed: first + BigInt(i) }) }),

@@ -1,5 +1,5 @@
 /** How a method looks: the same colour and mark in every plot. */
-import { METHODS } from "../../methods/list.ts";
+import { findMethod, METHODS } from "../../methods/list.ts";
 import type { Method } from "../../methods/method.ts";
 import { PRESETS } from "../../methods/options.ts";
 import { NUM_SERIES_COLORS } from "./theme.ts";
@@ -17,11 +17,11 @@ const SYMBOLS = [
   "star",
 ];
 
-const BY_NAME: ReadonlyMap<string, Method> = new Map(METHODS.map((method) => [method.name, method]));
+const placeOf = ({ looks }: Method) => looks?.place ?? METHODS.length;
 
 /** Names of methods in the order of a legend; a place gives colour and mark. Chance has none. */
-const LEGEND: readonly string[] = [...BY_NAME.values()].filter(({ looks }) => !looks?.chance)
-  .sort((a, b) => (a.looks?.place ?? Infinity) - (b.looks?.place ?? Infinity) || 0).map(({ name }) => name);
+const LEGEND: readonly string[] = (METHODS as readonly Method[]).filter(({ looks }) => !looks?.chance)
+  .sort((a, b) => placeOf(a) - placeOf(b)).map(({ name }) => name);
 
 /** Looks of a rule. */
 export interface RuleStyle {
@@ -42,7 +42,7 @@ export function styleRule(rule: string): RuleStyle {
   const preset = Object.hasOwn(PRESETS, rule) ? PRESETS[rule as keyof typeof PRESETS] : undefined;
   if (preset !== undefined) return { ...styleRule(preset.fusion), symbol: "square-x-open" };
   const plain = rule.replace(/ inverted$/, ""), inverted = plain !== rule;
-  const method = BY_NAME.get(plain), chance = method?.looks?.chance === true;
+  const method = findMethod(plain), chance = method?.looks?.chance === true;
   const place = LEGEND.indexOf(plain), own = place < 0 ? LEGEND.length : place;
   const isControl = !inverted || method === undefined || ("inverted" in method && method.inverted === true);
   return {
