@@ -34,27 +34,32 @@ export const CHOICES = {
 /** The table's type. */
 export type Options = typeof CHOICES & typeof FILTER_OPTIONS & OwnOptions;
 
-/** Options of some methods, each with the methods that have it. */
-function ownOptions(methods: readonly Method[]): OptionTable {
+/** The methods' own options, each with all methods that have it. */
+function ownOptions(): OptionTable {
   const table: { [name: string]: Option } = {};
-  for (const { name: method, options = {} } of methods) {
+  for (const { name: method, options = {} } of METHODS as readonly Method[]) {
     for (const [name, option] of Object.entries(options)) {
-      const owners = table[name]?.of?.fusion ?? [];
-      table[name] = { ...option, of: { fusion: [...owners, method] } };
+      const { of, ...first } = table[name] ?? option;
+      table[name] = { ...first, of: { fusion: [...(of?.fusion ?? []), method] } };
     }
   }
   return table;
 }
 
-const isPlainRule = (method: Method) => isRule(method) && method.memory === undefined;
+const OWN = ownOptions();
+/** Options of rules that are functions of the token stand by the score, those of others at the end. */
+const OF_SCORES = Object.entries(OWN).filter(([, { of }]) => {
+  const method = methodOf(of!.fusion![0] as MethodName);
+  return isRule(method) && method.memory === undefined;
+});
 
 /** Every option, in the order of records and of the help. */
 export const OPTIONS: OptionTable = {
   ...CHOICES,
   invert: FILTER_OPTIONS.invert,
-  ...ownOptions(METHODS.filter(isPlainRule)),
+  ...Object.fromEntries(OF_SCORES),
   ...FILTER_OPTIONS as OptionTable,
-  ...ownOptions(METHODS.filter((method) => !isPlainRule(method))),
+  ...OWN,
 };
 
 /** Names of all options. */

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { type MethodOptions, OPTION_NAMES, resolveOptions } from "./options.ts";
+import { type MethodOptions, OPTION_NAMES, OPTIONS, resolveOptions } from "./options.ts";
 
 Deno.test("resolveOptions() fills in the documented defaults", () => {
   assertEquals(resolveOptions(), {
@@ -173,4 +173,17 @@ Deno.test("resolveOptions() refuses what the method does not define for learned"
 Deno.test("OPTION_NAMES lists every option once", () => {
   const resolved = [...Object.keys(resolveOptions()), "preset"].sort();
   assertEquals([...OPTION_NAMES].sort(), resolved);
+});
+
+Deno.test("OPTIONS says of each method's own options whose they are, and puts those of scores before the anchors", () => {
+  const owners = Object.entries(OPTIONS).flatMap(([name, { of }]) =>
+    of?.fusion ? [[name, of.fusion.join()]] : []
+  );
+  assertEquals(owners, [
+    ...["tau", "lambda", "eps"].map((name) => [name, "variance"]),
+    ["alpha", "static"],
+    ["seed", "random,learned"],
+    ...["block", "ridge", "projections", "features"].map((name) => [name, "learned"]),
+  ]);
+  assertEquals([OPTION_NAMES.indexOf("anchor"), OPTION_NAMES.indexOf("block")], [8, 24]);
 });
