@@ -8,7 +8,14 @@ import { exists, expectWritableFile, makeFolder, readJson, writeWhole } from "./
 import { parseOwnFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
-import { compareDigests, type Comparison, type Difference, type Digest } from "./digest/compare.ts";
+import {
+  compareDigests,
+  type Comparison,
+  type Difference,
+  differingTools,
+  type Digest,
+  FORMAT,
+} from "./digest/compare.ts";
 import { ROOT, Tasks } from "./digest/execute.ts";
 import { formatDigest } from "./digest/format.ts";
 import { writeInputs } from "./digest/inputs.ts";
@@ -26,11 +33,11 @@ With --against says what differs from an earlier file: run, facet, first part th
   --out FILE.json
       where the digest goes (results/digest.json)
   --against FILE.json|DIR
-      a digest to compare with; of a folder the one of this machine's instruction-set level, where there is one
+      a digest to compare with; of a folder the one of this instruction-set level, compiler and arithmetic, if any
   --only TEXT
       runs alone whose names hold TEXT, and those that they need
   --rounded
-      let numbers differ by rounding; so it is anyway where another compiler or Deno made the other digest
+      let numbers differ by rounding; so it is anyway where another compiler or arithmetic made FILE.json
   --help
       print this
 
@@ -73,7 +80,7 @@ async function makeDigest(
   progress.clear();
   const runs = stages.flat().filter(isMeant).map(({ name }) => [name, found.get(name)!] as const);
   return {
-    format: 1,
+    format: FORMAT,
     level: machine.level,
     has: machine.has,
     madeWith: machine.madeWith,
@@ -81,15 +88,32 @@ async function makeDigest(
   };
 }
 
-/** The digest to compare with; undefined where a folder has none of this level. */
-async function readDigest(path: string, level: string): Promise<Digest | undefined> {
-  const isFolder = exists(path) && Deno.statSync(path).isDirectory;
+/** The digest to compare with; of a folder undefined, with a line, where it has none that must be equal. */
+async function readDigest(path: string, { level, madeWith }: Machine): Promise<Digest | undefined> {
+  const isFolder = Deno.statSync(path).isDirectory, none = `Nothing to compare with in "${path}"`;
   const file = isFolder ? `${path}/${level.replaceAll(" ", "_")}.json` : path;
-  if (isFolder && !exists(file)) return undefined;
+  if (isFolder && !exists(file)) {
+    writeLine(Deno.stdout, `${none}: found no digest of ${level}`);
+    return undefined;
+  }
   const digest = await readJson(file) as Digest | null;
-  if (digest?.format !== 1) throw new UsageError(`Cannot use "${file}": expected a file of deno task digest`);
-  if (digest.level === level) return digest;
-  throw new UsageError(`Cannot compare with "${file}": found a digest of ${digest.level}, expected ${level}`);
+  if (digest?.format !== FORMAT) {
+    throw new UsageError(
+      `Cannot use "${file}": found format ${digest?.format}, expected a digest of format ${FORMAT}`,
+    );
+  }
+  if (digest.level !== level) {
+    throw new UsageError(
+      `Cannot compare with "${file}": found a digest of ${digest.level}, expected ${level}`,
+    );
+  }
+  const others = differingTools(digest.madeWith, madeWith);
+  if (!isFolder || others.length === 0) return digest;
+  const [was, is] = [digest.madeWith, madeWith].map((tools) =>
+    others.map((tool) => `${tool} ${tools[tool]}`).join(", ")
+  );
+  writeLine(Deno.stdout, `${none}: found a digest of ${was}, expected ${is}`);
+  return undefined;
 }
 
 function describe({ run, facet, path, before, after }: Difference): string {
@@ -130,16 +154,11 @@ export async function main(args: readonly string[]): Promise<number> {
     const tasks = await Tasks.open();
     progress.line("Building what is missing.");
     const machine = await openMachine(tasks, folder);
-    const before = against === undefined ? undefined : await readDigest(against, machine.level);
+    const before = against === undefined ? undefined : await readDigest(against, machine);
     const digest = await makeDigest(tasks, machine, folder, only, progress);
     await writeWhole(out, formatDigest(digest));
     writeLine(Deno.stdout, `${Object.keys(digest.runs).length} runs on ${digest.level}: ${out}`);
-    if (before === undefined) {
-      if (against !== undefined) {
-        writeLine(Deno.stdout, `Nothing to compare with in "${against}": found no ${digest.level}`);
-      }
-      return EXIT.ok;
-    }
+    if (before === undefined) return EXIT.ok;
     const comparison = compareDigests(before, digest, only, rounded);
     tell(comparison);
     return comparison.differences.length > 0 ? DIFFERS : EXIT.ok;

@@ -1,14 +1,17 @@
 /** What differs between two digests. */
 import type { Facet } from "./summarize.ts";
 
+/** Version of the file's format: digests of others are not compared. */
+export const FORMAT = 2;
+
 /** A digest of behaviour: the content of its file. */
 export interface Digest {
-  readonly format: 1;
+  readonly format: typeof FORMAT;
   /** Platform and instruction-set level of the native code: digests of others are not compared. */
   readonly level: string;
   /** What some runs need and a machine may lack. */
   readonly has: readonly string[];
-  /** What computed; another one may round differently. */
+  /** What computed: others may round differently. */
   readonly madeWith: { readonly [tool: string]: string };
   /** Facets of every run, by its name. */
   readonly runs: { readonly [name: string]: { readonly [facet: string]: Facet } };
@@ -36,6 +39,11 @@ export interface Comparison {
   readonly lacking: readonly string[];
   /** What computed otherwise: numbers were compared to rounding. */
   readonly otherTools: readonly string[];
+}
+
+/** Names of the tools that differ. */
+export function differingTools(before: Digest["madeWith"], after: Digest["madeWith"]): string[] {
+  return Object.keys(after).filter((tool) => before[tool] !== after[tool]);
 }
 
 /**
@@ -92,7 +100,7 @@ function isTree(facet: Facet | undefined): facet is { readonly [part: string]: F
 }
 
 /** Numbers that come from arithmetic, and hashes, in a text. */
-const DECIMAL = /-?\d+\.\d+(?:e[-+]?\d+)?/g, HASH = /#[0-9a-f]{12}/g;
+const DECIMAL = /-?\d+\.\d+(?:e[-+]?\d+)?/g, HASH = /#[0-9a-f]{8}/g;
 
 function isSame(a: Facet | undefined, b: Facet | undefined, rounded: boolean): boolean {
   if (a === b) return true;

@@ -2,6 +2,7 @@
 import { buildCpu, ensureBlas } from "../../build.ts";
 import { cpuLevels } from "../../ffi/mod.ts";
 import { type Env, ROOT, type Tasks } from "./execute.ts";
+import { hash } from "./summarize.ts";
 
 /** What runs need, ready to be used. */
 export interface Machine {
@@ -9,7 +10,7 @@ export interface Machine {
   readonly level: string;
   /** What runs may need and this machine has. */
   readonly has: readonly string[];
-  /** What rounds. */
+  /** What rounds, as `Digest` has it. */
   readonly madeWith: { readonly [tool: string]: string };
   /** Variables for all runs. */
   readonly env: Env;
@@ -58,7 +59,7 @@ export async function openMachine(tasks: Tasks, folder: string): Promise<Machine
       ...(isLinux ? ["emulated CUDA"] : []),
       ...(pinned === undefined ? [] : [pinned]),
     ],
-    madeWith: { deno: Deno.version.deno, compiler: manifest.compiler },
+    madeWith: { compiler: manifest.compiler, arithmetic: fingerprintMath() },
     env: {
       TOKENFILTER_LEVEL: level,
       TOKENFILTER_BLAS: "none",
@@ -69,6 +70,16 @@ export async function openMachine(tasks: Tasks, folder: string): Promise<Machine
     blas: pinned,
     blasEnv: { TOKENFILTER_BLAS: blas.path ?? "none", OPENBLAS_CORETYPE: "Haswell" },
   };
+}
+
+/** A hash of what functions of JavaScript give: they are not the same in every version of V8. */
+function fingerprintMath(): string {
+  const points = Array.from({ length: 500 }, (_, i) => (i + 1) / 37);
+  const { exp, log, sin, cos, tanh, pow, hypot } = Math;
+  return hash(
+    [exp, log, sin, cos, tanh, (x: number) => pow(x, 1.7), (x: number) => hypot(x, 3)]
+      .map((of) => points.map(of)).join(),
+  );
 }
 
 /** Compiles the stand-in for the driver. */

@@ -9,7 +9,7 @@ const MAX_LIST = 64, MAX_WORDS = 300, MAX_TEXT = 6000, MAX_ROWS = 16;
 
 /** What all digits and letters of a value come to. A digest holds no other `#`. */
 export function hash(text: string): string {
-  return `#${createHash("sha256").update(text).digest("hex").slice(0, 12)}`;
+  return `#${createHash("sha256").update(text).digest("hex").slice(0, 8)}`;
 }
 
 /** A text by its lines; one of more than `longest` characters by their number, a hash and the first one. */
