@@ -1,15 +1,25 @@
 /** Anchors: the running averages of keys and values that stand for the past. */
 import type { LayerSpec } from "./layer.ts";
 
+/** How an anchor follows the past: the share of it that stays when another token is absorbed after `absorbed` others. */
+export const ANCHORS = {
+  ema: ({ gamma }: { readonly gamma: number }): number => gamma,
+  mean: (_: unknown, absorbed: number): number => absorbed / (absorbed + 1),
+} as const;
+
+/** Names of anchors. An anchor's place is its number in the C ABI. */
+export const ANCHOR_NAMES: readonly (keyof typeof ANCHORS)[] = Object.keys(
+  ANCHORS,
+) as (keyof typeof ANCHORS)[];
+
 /**
  * Share of the old anchor that stays when another token is absorbed.
  *
  * @param absorbed Tokens absorbed before, m.
- * @returns 0 for the first token, which sets the anchor to itself; then `gamma` (ema) or m/(m+1) (mean).
+ * @returns 0 for the first token, which sets the anchor to itself; then what the kind of anchor says.
  */
 export function decayOf(spec: LayerSpec, absorbed: number): number {
-  if (absorbed === 0) return 0;
-  return spec.anchor === "ema" ? spec.gamma : absorbed / (absorbed + 1);
+  return absorbed === 0 ? 0 : ANCHORS[spec.anchor](spec, absorbed);
 }
 
 /**

@@ -1,8 +1,10 @@
 /** The options of the recurrence and of the layer plan: what every method shares. A method's own are in its file. */
+import { ANCHOR_NAMES } from "./anchor.ts";
 import type { OptionTable, Others, Resolved } from "./option.ts";
+import { SCHEDULE_NAMES, SCHEDULES } from "./schedule.ts";
 import { POLICIES, THRESHOLD_POLICIES } from "./threshold.ts";
 
-const isPlanned = ({ schedule }: Others): boolean => schedule !== "explicit";
+const isPlanned = ({ schedule }: Others): boolean => SCHEDULES[schedule as keyof typeof SCHEDULES] !== null;
 /** Whether the policy aims at a ratio; it does where a method has none. */
 const isAimed = ({ threshold }: Others): boolean =>
   POLICIES[threshold as keyof typeof POLICIES]?.aims ?? true;
@@ -12,7 +14,7 @@ export const FILTER_OPTIONS = {
   invert: { type: "flag", default: false, help: "negate the score: a control" },
   anchor: {
     type: "name",
-    names: ["ema", "mean"],
+    names: ANCHOR_NAMES,
     default: "ema",
     uses: "similarity",
     help: "how anchors follow the past",
@@ -50,7 +52,7 @@ export const FILTER_OPTIONS = {
   },
   schedule: {
     type: "name",
-    names: ["uniform", "ramp", "explicit"],
+    names: SCHEDULE_NAMES,
     default: "uniform",
     matters: (others: Others): boolean => !isPlanned(others) || isAimed(others),
     help: "how the ratio is spread over filtered layers",

@@ -10,6 +10,21 @@ export interface PlannedLayer {
   readonly skipRatio: number;
 }
 
+/**
+ * How the asked ratio is spread: what filtered layer i of F takes of their mean; null = as listed, layer by layer.
+ */
+export const SCHEDULES = {
+  uniform: (): number => 1,
+  ramp: (i: number, F: number, { slope }: { readonly slope: number }): number =>
+    F === 1 ? 1 : 1 + slope * (2 * i / (F - 1) - 1),
+  explicit: null,
+} as const;
+
+/** Names of schedules. */
+export const SCHEDULE_NAMES: readonly (keyof typeof SCHEDULES)[] = Object.keys(
+  SCHEDULES,
+) as (keyof typeof SCHEDULES)[];
+
 /** The options that a plan depends on. */
 export type PlanOptions = Pick<
   FilterOptions,
@@ -45,14 +60,13 @@ export function countFiltered(tail: number, numLayers: number): number {
  * ```
  */
 export function planLayers(numLayers: number, options: PlanOptions): PlannedLayer[] {
-  if (options.schedule === "explicit") return planExplicit(numLayers, options.skipRatios!);
-  const count = countFiltered(options.tail, numLayers);
-  const rise = options.schedule === "ramp" && count > 1 ? options.slope : 0;
-  const mean = options.pruneRatio * numLayers / count;
-  const plan = Array.from({ length: count }, (_, i) => {
-    const skipRatio = mean * (1 + (rise === 0 ? 0 : rise * (2 * i / (count - 1) - 1)));
-    return { layer: numLayers - count + i, skipRatio };
-  });
+  const weigh = SCHEDULES[options.schedule];
+  if (weigh === null) return planExplicit(numLayers, options.skipRatios!);
+  const count = countFiltered(options.tail, numLayers), mean = options.pruneRatio * numLayers / count;
+  const plan = Array.from({ length: count }, (_, i) => ({
+    layer: numLayers - count + i,
+    skipRatio: mean * weigh(i, count, options),
+  }));
   const highest = plan[count - 1]!;
   if (policyOf(options).aims && highest.skipRatio > 1 + ROUNDING) {
     throw unreachable(numLayers, options, highest);
@@ -69,7 +83,7 @@ export function checkRatios({ schedule, skipRatios }: Pick<PlanOptions, "schedul
   const refuse = (found: string, expected: string) => {
     throw new RangeError(`Cannot use option "skipRatios": found ${found}, expected ${expected}`);
   };
-  if (schedule === "explicit" && skipRatios === undefined) {
+  if (SCHEDULES[schedule] === null && skipRatios === undefined) {
     refuse("undefined", "one number a layer, since the schedule is explicit");
   }
   const layer = skipRatios?.findIndex((ratio) => !(ratio >= 0 && ratio <= 1)) ?? -1;
@@ -87,8 +101,8 @@ function planExplicit(numLayers: number, skipRatios: readonly number[]): Planned
 
 /** The error for a plan that asks too much, with the nearest plans that do not. */
 function unreachable(numLayers: number, options: PlanOptions, highest: PlannedLayer): RangeError {
-  const { pruneRatio, schedule, slope, tail } = options;
-  const steepest = (count: number) => schedule === "ramp" && count > 1 ? 1 + slope : 1;
+  const { pruneRatio, schedule, tail } = options;
+  const steepest = (count: number) => SCHEDULES[schedule]!(count - 1, count, options);
   const fits = (count: number) => pruneRatio * numLayers / count * steepest(count) <= 1 + ROUNDING;
   const down = (x: number) => Math.floor((x + ROUNDING) * 1e4) / 1e4;
 
