@@ -5,7 +5,10 @@ import { type Ran, runGroup } from "../cli/process_group.ts";
 /** Bytes of writable memory a process may ask for: a fault may ask for all there is. */
 const MEMORY_KIB = 8 << 20;
 
-/** A compiler that is quick rather than its code, and compiles no preprocessed text twice: a mutant is in few units. */
+/**
+ * A compiler that is quick rather than its code, and compiles no preprocessed text twice: a mutant is in few units. What
+ * reaches beyond an array ends at once, as it does in .ci/sanitize.
+ */
 const COMPILER = `#!/bin/sh
 set -e
 cxx=\${REAL_CXX:-g++}
@@ -15,7 +18,7 @@ objects=$(dirname "$0")/../objects
 $cxx "$@" -E -P
 key=$({ echo "$*"; cat "$out"; } | sha256sum | cut -c 1-32)
 if [ ! -f "$objects/$key" ]; then
-  $cxx "$@" -O1
+  $cxx "$@" -O1 -fsanitize=bounds -fsanitize-undefined-trap-on-error
   cp "$out" "$objects/$key.$$" && mv "$objects/$key.$$" "$objects/$key"
 fi
 cp "$objects/$key" "$out"
