@@ -2,7 +2,8 @@ import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from 
 import { UsageError } from "../lib/errors.ts";
 import { describeKernel } from "./lab.ts";
 import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
-import { runTask } from "./testing.ts";
+import { readStdFlags } from "./cli/deno.ts";
+import { finish, listFolder, runTask, withFolder } from "./testing.ts";
 
 const known = ["01_quickstart", "02_anatomy", "03_variance_fusion"];
 
@@ -49,6 +50,28 @@ Deno.test("deno task notebooks leaves with exit code 2 where it refuses", async 
   assertEquals([code, stdout], [2, ""]);
   assertEquals(stderr.trim().split("\n").length, 1);
 });
+
+Deno.test("deno task notebooks --check passes a notebook as it is kept, and leaves no temporary files", () =>
+  withFolder(async (folder) => {
+    const { code, stderr } = await finish(
+      new Deno.Command(Deno.execPath(), {
+        args: [
+          "run",
+          "-A",
+          "--no-check",
+          ...await readStdFlags(),
+          "experiments/notebooks.ts",
+          "--check",
+          "01",
+        ],
+        cwd: new URL("../", import.meta.url),
+        env: { TMPDIR: folder },
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn(),
+    );
+    assertEquals([code, listFolder(folder)], [0, []], stderr);
+  }));
 
 Deno.test("deno task notebooks --help and deno task lab --help say how", async () => {
   for (const task of ["notebooks", "lab"]) {

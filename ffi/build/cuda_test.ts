@@ -78,6 +78,17 @@ Deno.test({
     assertEquals((await inChild(env, build({ archs: ["90a"] }))).cached, true);
     assertEquals((await inChild(env, build({ archs: ["90a"], force: true }))).archs, ["90a"]);
     assertEquals((await inChild(env, build({ archs: ["80"] }))).cached, false);
+    // Objects outlive their library, and those that nothing has used for long go.
+    const list = async (place: string) =>
+      (await Array.fromAsync(Deno.readDir(place))).map(({ name }) => name);
+    const cache = `${folder}/cache`, before = await list(`${cache}/objects`), long = new Date("2020-01-01");
+    for (const name of before) await Deno.utime(`${cache}/objects/${name}`, long, long);
+    for (const name of await list(cache)) if (name !== "objects") await Deno.remove(`${cache}/${name}`);
+    const compiled = async () => (await Deno.readTextFile(`${folder}/calls`)).match(/ -c /g)!.length;
+    const times = await compiled();
+    assertEquals((await inChild(env, build({ archs: ["80"] }))).cached, false);
+    const kept = await list(`${cache}/objects`);
+    assertEquals([await compiled(), kept.length], [times, before.length / 3]); // of three selections
     const { error } = await inChild(env, build({ archs: ["75"] }));
     assertMatch(error, /^RangeError: .*found architecture "75", expected some of 80, 86/);
     await Deno.remove(folder, { recursive: true });

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { firstLayers, ids, patternPruner } from "./testing.ts";
 import { LayerTally } from "./usage.ts";
 
@@ -50,6 +50,13 @@ Deno.test("usage() says what the caches hold, in pieces and token by token", () 
       for (let at = 0; at < 24; at += piece) sequence.feed(ids(24).slice(at, at + piece));
       const { kvBytesAllocated, ...usage } = sequence.usage();
       const { caches } = sequence.exportState();
+      const rows = caches.map((cache) =>
+        cache.allocatedBytes / (8 * model.config.numKvHeads * model.config.headDim)
+      );
+      assert(
+        rows.every((count) => Number.isInteger(count)) && kvBytesAllocated >= usage.kvBytesHeld,
+        `${rows}`,
+      );
       assertEquals(usage.kvBytesHeld, caches.reduce((sum, cache) => sum + cache.heldBytes, 0));
       assertEquals(kvBytesAllocated, caches.reduce((sum, cache) => sum + cache.allocatedBytes, 0));
       return usage;

@@ -64,6 +64,19 @@ Deno.test("QuantileSketch.merge() stays within 0.5% of rank, and small, for part
   }
 });
 
+Deno.test("QuantileSketch knows both ends exactly, also where their clusters hold several numbers", () => {
+  const size = 500_000;
+  for (const order of [(i: number) => (i * 7919) % size, (i: number) => size - 1 - i]) {
+    const sketch = new QuantileSketch();
+    for (let i = 0; i < size; i++) sketch.add(order(i));
+    assertEquals([sketch.quantile(0), sketch.quantile(1)], [0, size - 1]);
+    for (const rank of [0.25, 0.5, 1]) { // straight from the end to the nearest cluster's middle
+      assertAlmostEquals(sketch.quantile(rank / (size - 1)), rank, 0.6);
+      assertAlmostEquals(sketch.quantile(1 - rank / (size - 1)), size - 1 - rank, 0.6);
+    }
+  }
+});
+
 Deno.test("QuantileSketch equals numpy while it is exact", () => {
   for (const { name, scores, quantiles } of golden) {
     const sketch = new QuantileSketch();
