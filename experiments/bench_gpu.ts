@@ -73,6 +73,7 @@ const SIZES: GpuBenchSizes = {
   step: { batch: 64, hiddenSize: 4096 },
   scan: { tokens: 4096, chunks: [32, 128, 512] },
   model: {
+    architecture: "llama",
     numLayers: 2,
     numHeads: 32,
     numKvHeads: 8,

@@ -17,6 +17,7 @@ const SIZES: GpuBenchSizes = {
   step: { batch: 2, hiddenSize: 64 },
   scan: { tokens: 48, chunks: [16, 48] },
   model: {
+    architecture: "llama",
     numLayers: 1,
     numHeads: 2,
     numKvHeads: 1,

@@ -1,33 +1,20 @@
 /** Decode steps of a whole model on a GPU: dense, with a filter that keeps everything, and with half skipped. */
 import { createPruner, type Pruner } from "../../lib/methods/mod.ts";
-import { BatchDecoder, Model, type ModelConfig, type ModelWeights } from "../../lib/model/mod.ts";
-import type { Tensor } from "../../lib/tensor.ts";
+import {
+  BatchDecoder,
+  createWeights,
+  Model,
+  type ModelConfig,
+  type TensorSpec,
+} from "../../lib/model/mod.ts";
 import { type Gpu, randomTensor } from "./device.ts";
 import type { GpuBenchCase } from "./row.ts";
 
 /** A model of random bf16 weights; only times are of interest. */
 export function randomModel(gpu: Gpu, config: ModelConfig): Model {
-  const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
   let seed = 100;
-  const matrix = (rows: number, cols: number): Tensor => randomTensor(gpu, "bf16", [rows, cols], seed++);
-  const norm = (): Tensor => randomTensor(gpu, "f32", [hiddenSize], seed++);
-  const weights: ModelWeights = {
-    embedding: matrix(vocabSize, hiddenSize),
-    layers: Array.from({ length: numLayers }, () => ({
-      attnNorm: norm(),
-      q: matrix(numHeads * headDim, hiddenSize),
-      k: matrix(numKvHeads * headDim, hiddenSize),
-      v: matrix(numKvHeads * headDim, hiddenSize),
-      o: matrix(hiddenSize, numHeads * headDim),
-      ffnNorm: norm(),
-      gate: matrix(intermediateSize, hiddenSize),
-      up: matrix(intermediateSize, hiddenSize),
-      down: matrix(hiddenSize, intermediateSize),
-    })),
-    outputNorm: norm(),
-    output: matrix(vocabSize, hiddenSize),
-  };
-  return new Model(config, weights, gpu.backend);
+  const make = ({ shape, dtype }: TensorSpec) => randomTensor(gpu, dtype ?? "bf16", shape, seed++);
+  return new Model(config, createWeights(config, make), gpu.backend);
 }
 
 /**

@@ -5,7 +5,8 @@ import type { Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import { createBatchCache, createBatchDecisions, createBatchStates, tensorsOfLayer } from "./batch_state.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
-import { ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
+import { createForwardPass } from "./architectures/mod.ts";
+import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
 import type { Model } from "./model.ts";
 import type { ModelSequence } from "./sequence.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
@@ -77,7 +78,7 @@ export class BatchDecoder implements Disposable {
     const reason = batchUnsupportedReason(pruner);
     if (reason !== undefined) throw new RangeError(`Cannot decode a batch on a device: ${reason}`);
     this.#model = model;
-    this.#pass = new ForwardPass(model);
+    this.#pass = createForwardPass(model);
     this.#pruner = pruner;
     this.#options = { batch, capacity, cacheDType };
     const { backend, config } = model;

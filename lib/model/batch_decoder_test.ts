@@ -7,10 +7,8 @@ import { f32Data } from "../tensor.ts";
 import { BatchDecoder, batchUnsupportedReason } from "./batch_decoder.ts";
 import { Model } from "./model.ts";
 import { LayerTally } from "./usage.ts";
-import { backend, config, firstLayers, ids, llama, patternPruner } from "./testing.ts";
-
-const shape = { ...config, numLayers: 2 };
-const model = firstLayers(2);
+import { CONFIG, filtering, ids, truth as model, weights } from "./small_testing.ts";
+import { patternPruner } from "./testing.ts";
 
 const CASES: readonly (TokenFilterOptions | undefined)[] = [
   undefined,
@@ -24,8 +22,8 @@ const CASES: readonly (TokenFilterOptions | undefined)[] = [
 for (const options of CASES) {
   for (const cacheDType of ["f32", "bf16"] as const) {
     Deno.test(`a batch decodes as its sequences do: ${JSON.stringify(options)}, cache of ${cacheDType}`, () => {
-      const pruner = options && createPruner("token-filtering", shape, { warmup: 8, tail: 1, ...options });
-      const texts = [ids(30), ids(33).toReversed()], starts = [11, 0], slots = [0, 2], steps = 19;
+      const pruner = options && filtering(options);
+      const texts = [ids(30), ids(33, 5)], starts = [11, 0], slots = [0, 2], steps = 19;
       const decoder = model.startBatch(pruner, { batch: 3, capacity: 40, cacheDType });
       const alone = texts.map(() => model.start(pruner, { cacheDType }));
       texts.forEach((text, i) => {
@@ -34,7 +32,7 @@ for (const options of CASES) {
         for (const sequence of [prefill, alone[i]!]) sequence.feed(text.slice(0, starts[i]));
         decoder.admit(slots[i]!, prefill);
       });
-      const keep = texts.map(() => Array.from({ length: 2 }, () => [] as number[]));
+      const keep = texts.map(() => Array.from({ length: CONFIG.numLayers }, () => [] as number[]));
       for (let step = 0; step < steps; step++) {
         const at = texts.map((_, i) => starts[i]! + step);
         const fed = new Int32Array(3).fill(99999); // what an idle slot is given is not looked at
@@ -42,11 +40,11 @@ for (const options of CASES) {
         const logits = f32Data(decoder.step(fed)), kept = decoder.keep();
         texts.forEach((text, i) => {
           const want = f32Data(model.logits(alone[i]!.feed(text.slice(at[i], at[i]! + 1))));
-          const row = slots[i]! * config.vocabSize;
-          assertEquals(logits.subarray(row, row + config.vocabSize), want, `step ${step}, sequence ${i}`);
+          const row = slots[i]! * CONFIG.vocabSize;
+          assertEquals(logits.subarray(row, row + CONFIG.vocabSize), want, `step ${step}, sequence ${i}`);
           keep[i]!.forEach((mask, layer) => mask.push(kept[3 * layer + slots[i]!]!));
         });
-        assertEquals([kept[1], kept[4]], [0, 0]);
+        assertEquals([kept[1], kept[4], kept[7]], [0, 0, 0]);
       }
       assertEquals([...decoder.lengths], [30, -1, 19]);
       texts.forEach((_, i) => {
@@ -60,22 +58,21 @@ for (const options of CASES) {
         tally.take(Uint8Array.from(mask));
         return tally;
       });
-      const rowBytes = 2 * config.numKvHeads * config.headDim * (cacheDType === "f32" ? 4 : 2);
-      const kvBytesAllocated = 2 * (40 + (options?.recent ?? 0)) * rowBytes;
+      const rowBytes = 2 * CONFIG.numKvHeads * CONFIG.headDim * (cacheDType === "f32" ? 4 : 2);
+      const kvBytesAllocated = CONFIG.numLayers * (40 + (options?.recent ?? 0)) * rowBytes;
       assertEquals(decoder.usageOf(tallies, steps), { ...alone[1]!.usage(), kvBytesAllocated });
     });
   }
 }
 
 Deno.test("batchUnsupportedReason() names what keeps a method from a device", () => {
-  const filtering = createPruner("token-filtering", shape, { warmup: 8 });
   assertEquals(batchUnsupportedReason(undefined), undefined);
   assertEquals(batchUnsupportedReason(createDense()), undefined);
-  assertEquals(batchUnsupportedReason(filtering), undefined);
-  assertEquals(batchUnsupportedReason(createPruner("oracle", shape, {})), 'the method "oracle" looks ahead');
+  assertEquals(batchUnsupportedReason(filtering({})), undefined);
+  assertEquals(batchUnsupportedReason(createPruner("oracle", CONFIG, {})), 'the method "oracle" looks ahead');
   const reason = (name: string) => `the method "${name}" decides on the host, or is traced`;
   assertEquals(batchUnsupportedReason(patternPruner([1], () => true)), reason("pattern"));
-  const traced = createPruner("token-filtering", shape, { warmup: 8 }, { trace: () => {} });
+  const traced = createPruner("token-filtering", CONFIG, { warmup: 8 }, { trace: () => {} });
   assertEquals(batchUnsupportedReason(traced), reason("token-filtering"));
 });
 
@@ -87,7 +84,7 @@ Deno.test("BatchDecoder() refuses sizes and methods that it has no steps for", (
       `Cannot decode ${batch} sequences of ${capacity} tokens`,
     );
   }
-  const oracle = createPruner("oracle", shape, {});
+  const oracle = createPruner("oracle", CONFIG, {});
   assertThrows(() => new BatchDecoder(model, oracle, { batch: 1, capacity: 8 }), RangeError, "looks ahead");
 });
 
@@ -122,7 +119,7 @@ Deno.test("BatchDecoder.step() feeds its own likeliest tokens, and ends at the c
   for (let step = 0; step < 4; step++) {
     const logits = f32Data(step === 0 ? decoder.step(Int32Array.of(9, next)) : decoder.step());
     const want = f32Data(model.logits(alone.feed(Int32Array.of(next))));
-    assertEquals(logits.subarray(config.vocabSize), want);
+    assertEquals(logits.subarray(CONFIG.vocabSize), want);
     next = want.indexOf(Math.max(...want));
   }
   assertEquals([...decoder.lengths], [-1, 4]);
@@ -138,7 +135,7 @@ Deno.test("BatchDecoder.step() runs once, is recorded once, then launched", () =
   const device = new class extends ReferenceBackend {
     override readonly alloc: ReferenceBackend["alloc"] = (...args) => {
       assert(allowed, "allocates while work is recorded");
-      return backend.alloc(...args);
+      return model.backend.alloc(...args) as ReturnType<ReferenceBackend["alloc"]>;
     };
     record(work: () => void): RecordedWork {
       calls.push("record");
@@ -153,7 +150,7 @@ Deno.test("BatchDecoder.step() runs once, is recorded once, then launched", () =
       };
     }
   }();
-  const decoder = new Model(shape, llama.weights, device).startBatch(undefined, { batch: 1, capacity: 9 });
+  const decoder = new Model(CONFIG, weights, device).startBatch(undefined, { batch: 1, capacity: 9 });
   decoder.begin(0);
   const tokens = ids(4), alone = model.start();
   for (const id of tokens) {

@@ -18,6 +18,7 @@ function expectRefusal(parts: Parameters<typeof buildGguf>[0], ...messages: stri
 
 Deno.test("readModelConfig() reads a model's sizes", () => {
   assertEquals(configOf(smallLlamaParts()), {
+    architecture: "llama",
     numLayers: 1,
     numHeads: 2,
     numKvHeads: 1,
@@ -65,7 +66,7 @@ Deno.test("readModelConfig() reads tiny", async () => {
 Deno.test("readModelConfig() refuses other architectures", () => {
   expectRefusal(
     withEntry("general.architecture", "string", "qwen2"),
-    '"general.architecture": found "qwen2"',
+    '"general.architecture": found "qwen2", expected "llama", which runs here',
   );
   expectRefusal(withEntry("general.type", "string", "adapter"), '"general.type": found "adapter"');
 });

@@ -7,7 +7,7 @@ import type { BatchDecisions } from "../batch_ops.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
-import type { LayerWeights, ModelWeights } from "./weights.ts";
+import type { ModelWeights } from "./weights.ts";
 
 /** A layer's tokens on their way to its attention, T rows. */
 export interface LayerRows {
@@ -164,8 +164,8 @@ export class ForwardPass {
   }
 
   /** Rows times one of a layer's matrices. */
-  protected project(layer: number, name: keyof LayerWeights, x: Tensor, only?: BatchDecisions): Tensor {
-    const weight = this.model.weights.layers[layer]![name];
+  protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions): Tensor {
+    const weight = this.model.weights.layers[layer]![name]!;
     const out = this.scratch(name, [x.shape[0]!, weight.shape[0]!]);
     this.model.backend.linear(x, weight, out, only);
     return out;

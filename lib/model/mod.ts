@@ -3,6 +3,7 @@
  * @module
  */
 export { BatchDecoder, type BatchOptions, batchUnsupportedReason } from "./batch_decoder.ts";
+export { type TensorSpec } from "./architectures/architecture.ts";
 export * from "./batch_state.ts";
 export * from "./config.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";

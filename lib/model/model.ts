@@ -3,9 +3,10 @@ import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
+import { createForwardPass } from "./architectures/mod.ts";
 import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 import type { ModelConfig } from "./config.ts";
-import { ForwardPass } from "./forward_pass.ts";
+import type { ForwardPass } from "./forward_pass.ts";
 import { ModelSequence } from "./sequence.ts";
 import type { ModelWeights } from "./weights.ts";
 
@@ -55,7 +56,7 @@ export class Model {
     this.weights = weights;
     this.backend = backend;
     this.cacheDType = cacheDType;
-    this.#pass = new ForwardPass(this);
+    this.#pass = createForwardPass(this);
   }
 
   /**

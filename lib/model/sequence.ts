@@ -4,7 +4,8 @@ import type { LayerState } from "../filter/layer.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
-import { ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
+import { createForwardPass } from "./architectures/mod.ts";
+import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
@@ -42,7 +43,7 @@ export class ModelSequence {
     this.#pruner = pruner;
     this.#options = options;
     this.#cacheDType = options.cacheDType ?? model.cacheDType;
-    this.#pass = new ForwardPass(model);
+    this.#pass = createForwardPass(model);
     this.#decider = pruner?.start(options.chunk ?? 0);
     this.#layers = Array.from({ length: numLayers }, () => {
       const cache = new LayerCache(

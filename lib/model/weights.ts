@@ -2,6 +2,8 @@
 import type { Backend } from "../backend.ts";
 import { ModelFormatError } from "../errors.ts";
 import type { HostTensor, Tensor } from "../tensor.ts";
+import type { TensorSpec } from "./architectures/architecture.ts";
+import { architectureOf } from "./architectures/mod.ts";
 import type { ModelConfig } from "./config.ts";
 import type { GgufFile } from "./formats/gguf.ts";
 
@@ -25,6 +27,8 @@ export interface LayerWeights<T extends Tensor = Tensor> {
   readonly up: T;
   /** Down projection, [hiddenSize, intermediateSize]. */
   readonly down: T;
+  /** What an architecture has beside these. */
+  readonly [own: string]: T;
 }
 
 /** Weights of a model, in the file's bytes (`HostTensor`) or wherever a backend keeps them. */
@@ -49,11 +53,39 @@ const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
   ["ffn_gate_inp.weight", "an expert router"],
 ];
 
+/** Makes a model's weights, each tensor of its architecture by `make`: the embedding, the blocks' in order, the output's. */
+export function createWeights<T extends Tensor>(
+  config: ModelConfig,
+  make: (tensor: TensorSpec) => T,
+): ModelWeights<T> {
+  const architecture = architectureOf(config), layerTensors = architecture.layerTensors(config);
+  const { embedding, outputNorm, output } = architecture.modelTensors(config);
+  const table = make(embedding);
+  return {
+    embedding: table,
+    layers: Array.from(
+      { length: config.numLayers },
+      (_, layer) => mapTensors(layerTensors, (spec) => make({ ...spec, gguf: `blk.${layer}.${spec.gguf}` })),
+    ),
+    outputNorm: make(outputNorm),
+    output: config.tieWordEmbeddings ? table : make(output),
+  };
+}
+
+/** Each of a block's tensors by `make`. */
+function mapTensors<A, T extends Tensor>(
+  tensors: { readonly [name in keyof LayerWeights]: A },
+  make: (tensor: A) => T,
+): LayerWeights<T> {
+  const entries = Object.entries<A>(tensors).map(([name, tensor]) => [name, make(tensor)]);
+  return Object.fromEntries(entries) as LayerWeights<T>;
+}
+
 /**
  * Takes a model's weights out of a GGUF file, as views of its bytes.
  *
- * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place here
- * (biases, experts, rotary factors, ...); the message names the tensor.
+ * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
+ * architecture (biases, experts, rotary factors, ...); the message names the tensor.
  *
  * @example
  * ```ts
@@ -65,11 +97,8 @@ const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
  * ```
  */
 export function loadWeights(gguf: GgufFile, config: ModelConfig): ModelWeights<HostTensor> {
-  const { hiddenSize, intermediateSize, vocabSize } = config;
-  const queryWidth = config.numHeads * config.headDim, kvWidth = config.numKvHeads * config.headDim;
   const taken = new Set<string>();
-
-  const take = (name: string, shape: readonly number[]): HostTensor => {
+  const weights = createWeights(config, ({ gguf: name, shape, dtype }) => {
     const tensor = gguf.tensors.get(name);
     if (tensor === undefined) {
       throw new ModelFormatError(gguf.file, `found no tensor "${name}", expected one of shape [${shape}]`);
@@ -80,69 +109,36 @@ export function loadWeights(gguf: GgufFile, config: ModelConfig): ModelWeights<H
         `found tensor "${name}" with shape [${tensor.shape}], expected [${shape}]`,
       );
     }
+    if (dtype !== undefined && tensor.dtype !== dtype) {
+      throw new ModelFormatError(gguf.file, `found tensor "${name}" in ${tensor.dtype}, expected ${dtype}`);
+    }
     taken.add(name);
     return tensor;
-  };
-  const takeNorm = (name: string): HostTensor => {
-    const tensor = take(name, [hiddenSize]);
-    if (tensor.dtype !== "f32") {
-      throw new ModelFormatError(gguf.file, `found tensor "${name}" in ${tensor.dtype}, expected f32`);
-    }
-    return tensor;
-  };
-
-  const embedding = take("token_embd.weight", [vocabSize, hiddenSize]);
-  const layers: LayerWeights<HostTensor>[] = [];
-  for (let i = 0; i < config.numLayers; i++) {
-    const of = (part: string) => `blk.${i}.${part}.weight`;
-    layers.push({
-      attnNorm: takeNorm(of("attn_norm")),
-      q: take(of("attn_q"), [queryWidth, hiddenSize]),
-      k: take(of("attn_k"), [kvWidth, hiddenSize]),
-      v: take(of("attn_v"), [kvWidth, hiddenSize]),
-      o: take(of("attn_output"), [hiddenSize, queryWidth]),
-      ffnNorm: takeNorm(of("ffn_norm")),
-      gate: take(of("ffn_gate"), [intermediateSize, hiddenSize]),
-      up: take(of("ffn_up"), [intermediateSize, hiddenSize]),
-      down: take(of("ffn_down"), [hiddenSize, intermediateSize]),
-    });
-  }
-  const outputNorm = takeNorm("output_norm.weight");
-  const output = config.tieWordEmbeddings ? embedding : take("output.weight", [vocabSize, hiddenSize]);
-
+  });
   for (const name of gguf.tensors.keys()) {
-    if (!taken.has(name)) throw strangerError(gguf, config, name);
+    if (!taken.has(name)) throw unknownTensorError(gguf, config, name);
   }
-  return { embedding, layers, outputNorm, output };
+  return weights;
 }
 
-function strangerError(gguf: GgufFile, config: ModelConfig, name: string): ModelFormatError {
+function unknownTensorError(gguf: GgufFile, config: ModelConfig, name: string): ModelFormatError {
   const what = UNSUPPORTED_TENSORS.find(([suffix]) => name.endsWith(suffix))?.[1];
   const layer = /^blk\.(\d+)\./.exec(name)?.[1];
   const found = what === undefined ? `tensor "${name}"` : `tensor "${name}" (${what})`;
   const why = layer !== undefined && Number(layer) >= config.numLayers
-    ? `expected ${config.numLayers} blocks, as llama.block_count says`
+    ? `expected ${config.numLayers} blocks, as ${config.architecture}.block_count says`
     : "expected only tensors that this project knows, as its results could be wrong";
   return new ModelFormatError(gguf.file, `found ${found}, ${why}`);
 }
 
 /** The same weights in a backend's keeping (no copy where it computes in this process's memory). */
 export function uploadWeights(weights: ModelWeights<HostTensor>, backend: Backend): ModelWeights {
-  const embedding = backend.upload(weights.embedding);
+  const upload = (tensor: HostTensor) => backend.upload(tensor);
+  const embedding = upload(weights.embedding);
   return {
     embedding,
-    layers: weights.layers.map((layer) => ({
-      attnNorm: backend.upload(layer.attnNorm),
-      q: backend.upload(layer.q),
-      k: backend.upload(layer.k),
-      v: backend.upload(layer.v),
-      o: backend.upload(layer.o),
-      ffnNorm: backend.upload(layer.ffnNorm),
-      gate: backend.upload(layer.gate),
-      up: backend.upload(layer.up),
-      down: backend.upload(layer.down),
-    })),
-    outputNorm: backend.upload(weights.outputNorm),
-    output: weights.output === weights.embedding ? embedding : backend.upload(weights.output),
+    layers: weights.layers.map((layer) => mapTensors(layer, upload)),
+    outputNorm: upload(weights.outputNorm),
+    output: weights.output === weights.embedding ? embedding : upload(weights.output),
   };
 }

@@ -1,0 +1,54 @@
+/** A small model of random weights, for tests of what does not need a trained one. */
+import { toF16 } from "../half.ts";
+import { createPruner, type Pruner, type PrunerContext, type TokenFilterOptions } from "../methods/mod.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { countOf, type HostTensor, hostTensor } from "../tensor.ts";
+import type { ModelConfig } from "./config.ts";
+import { Model } from "./model.ts";
+import { createWeights, type ModelWeights } from "./weights.ts";
+
+/** Its sizes. */
+export const CONFIG: ModelConfig = {
+  architecture: "llama",
+  numLayers: 3,
+  numHeads: 4,
+  numKvHeads: 2,
+  headDim: 32,
+  hiddenSize: 64,
+  intermediateSize: 96,
+  vocabSize: 131,
+  ropeTheta: 10000,
+  rmsNormEps: 1e-5,
+  contextLength: 256,
+  tieWordEmbeddings: false,
+};
+
+/** Weights of variance 1 / inputs, from a seed; norms near 1; the MLP's matrices in f16. */
+export function randomWeights(config: ModelConfig): ModelWeights<HostTensor> {
+  let state = 7;
+  const next = () => {
+    let sum = -6;
+    for (let i = 0; i < 12; i++) sum += (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+    return sum;
+  };
+  return createWeights(config, ({ gguf, shape, dtype }) => {
+    const scale = Math.sqrt(shape.at(-1)!), norm = dtype === "f32";
+    const draw = () => norm ? 1 + next() / 10 : next() / scale;
+    const values = Float32Array.from({ length: countOf(shape) }, draw);
+    if (!/\.ffn_(gate|up|down)\./.test(gguf)) return hostTensor("f32", shape, values);
+    return hostTensor("f16", shape, Uint16Array.from(values, (x) => toF16(x)));
+  });
+}
+
+/** Its weights. */
+export const weights: ModelWeights<HostTensor> = randomWeights(CONFIG);
+/** The model on the reference. */
+export const truth = new Model(CONFIG, weights, new ReferenceBackend());
+/** Token ids that depend on the seed. */
+export const ids = (count: number, seed = 0) =>
+  Int32Array.from({ length: count }, (_, i) => (i * i * 7 + i * 31 + seed * 17) % CONFIG.vocabSize);
+/** Token Filtering for the model: all layers, a warm-up of 8. */
+export const filtering = (options: TokenFilterOptions, backend?: PrunerContext["backend"]): Pruner =>
+  createPruner("token-filtering", CONFIG, { warmup: 8, tail: 1, ...options }, {
+    ...(backend && { backend }),
+  });
