@@ -83,7 +83,7 @@ export interface Backend extends BatchOps {
 
   /** out[i] = table[ids[i]]: `table` [vocabSize, hiddenSize] of any dtype, `ids` [T] i32, `out` [T, hiddenSize]. */
   embedding(table: Tensor, ids: Tensor, out: Tensor): void;
-  /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]. */
+  /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]; `out` may be `x`. */
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void;
   /** out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are never quantised. */
   linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void;
