@@ -20,7 +20,7 @@ import { linearRaces } from "./bench/linear.ts";
 import { measureTiny } from "./bench/lengths.ts";
 import { type BenchCase, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
-import { TorchProcess } from "./bench/torch.ts";
+import { startTorch, type Torch } from "./bench/torch.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import { expectChoice, parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -87,7 +87,7 @@ async function* races(
   { only }: Options,
   backend: CpuBackend,
   impl: string,
-  torch: TorchProcess | undefined,
+  torch: Torch | undefined,
 ): AsyncGenerator<BenchCase[]> {
   const wants = (op: typeof OPS[number]) => only === undefined || only === op;
   if (wants("attention")) {
@@ -134,7 +134,7 @@ async function main(args: readonly string[]): Promise<number> {
   const [backend, level] = await open(options, progress);
   progress.line(backend.description);
   const started = options.only === undefined || options.only === "attention"
-    ? await TorchProcess.start(options.threads)
+    ? await startTorch(options.threads)
     : undefined;
   if (typeof started === "string") progress.line(`no PyTorch beside us: ${started}`);
   const torch = typeof started === "string" ? undefined : started;

@@ -4,7 +4,7 @@ import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import type { CpuBackend } from "../../ffi/mod.ts";
 import { type BenchCase, expectClose, numbers, timed } from "./run.ts";
-import type { TorchProcess } from "./torch.ts";
+import type { Torch } from "./torch.ts";
 
 /** SmolLM2-135M's attention over 4,096 tokens. */
 export const SHAPE = { tokens: 4096, numHeads: 9, numKvHeads: 3, headDim: 64 };
@@ -179,7 +179,7 @@ export async function attentionRace(
   impl: string,
   inputs: AttentionInputs,
   phase: "prefill" | "decode",
-  torch: TorchProcess | undefined,
+  torch: Torch | undefined,
 ): Promise<BenchCase[]> {
   const dense = ours(backend, impl, inputs, phase, 0, 0);
   const cases = [

@@ -1,4 +1,5 @@
 /** What figures of a GPU are worth nothing without: the driver's release, clocks, power. */
+import { run } from "../../ffi/build/command.ts";
 import type { CudaDevice, CudaDriver } from "../../ffi/cuda/mod.ts";
 
 /** A driver, and the device at the time. */
@@ -11,8 +12,8 @@ export interface DriverState {
   readonly state: { readonly [name: string]: string };
 }
 
-/** What nvidia-smi is asked. Nothing is set. */
-const ASKED = [
+/** What nvidia-smi is queried for. Nothing is set. */
+const QUERIED = [
   "driver_version",
   "clocks.sm",
   "clocks.mem",
@@ -28,31 +29,23 @@ const ASKED = [
 /** Reads one answer of nvidia-smi, in `--format=csv,noheader`. */
 export function readState(answer: string): { readonly [name: string]: string } {
   const values = answer.trim().split("\n")[0]!.split(",").map((value) => value.trim());
-  if (values.length !== ASKED.length) return {};
+  if (values.length !== QUERIED.length) return {};
   return Object.fromEntries(
-    ASKED.flatMap((name, i) => /^\[|^N\/A|^$/.test(values[i]!) ? [] : [[name, values[i]!]]),
+    QUERIED.flatMap((name, i) => /^\[|^N\/A|^$/.test(values[i]!) ? [] : [[name, values[i]!]]),
   );
 }
 
-/** Asks the driver and nvidia-smi, where it is there. */
+/** Queries the driver, and nvidia-smi where it is there. */
 export async function describeDriver(driver: CudaDriver, device: CudaDevice): Promise<DriverState> {
   const cuda = `${Math.floor(driver.version / 1000)}.${Math.floor(driver.version % 1000 / 10)}`;
-  const state = await askSmi(driver.busId(device.ordinal));
+  const state = await querySmi(driver.busId(device.ordinal));
   return { cuda, release: state.driver_version ?? await releaseOfModule(), state };
 }
 
-async function askSmi(busId: string): Promise<{ readonly [name: string]: string }> {
-  try {
-    const { success, stdout } = await new Deno.Command("nvidia-smi", {
-      args: ["-i", busId, `--query-gpu=${ASKED.join(",")}`, "--format=csv,noheader"],
-      stdin: "null",
-      stderr: "null",
-    }).output();
-    return success ? readState(new TextDecoder().decode(stdout)) : {};
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return {};
-    throw error;
-  }
+async function querySmi(busId: string): Promise<{ readonly [name: string]: string }> {
+  const query = ["-i", busId, `--query-gpu=${QUERIED.join(",")}`, "--format=csv,noheader"];
+  const { success, stdout } = await run("nvidia-smi", query);
+  return success ? readState(stdout) : {};
 }
 
 /** The release of the kernel's module, which is the driver's. */

@@ -79,7 +79,8 @@ export function expectWritableFile(path: string): void {
   expectWritable(folder);
 }
 
-function isFolder(path: string): boolean {
+/** Whether a path is that of a folder. */
+export function isFolder(path: string): boolean {
   return exists(path) && Deno.statSync(path).isDirectory;
 }
 

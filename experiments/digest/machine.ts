@@ -1,4 +1,5 @@
 /** What this machine computes with: everything that is built for the runs, and the level that all of them use. */
+import { run } from "../../ffi/build/command.ts";
 import { buildCpu, ensureBlas } from "../../build.ts";
 import { cpuLevels } from "../../ffi/mod.ts";
 import { type Env, ROOT, type Tasks } from "./execute.ts";
@@ -85,10 +86,8 @@ function fingerprintMath(): string {
 /** Compiles the stand-in for the driver. */
 async function buildDriver(path: string): Promise<string> {
   const source = findFile(ROOT, "fake_driver.c");
-  const { success, stderr } = await new Deno.Command("gcc", {
-    args: ["-shared", "-fPIC", source, "-o", path],
-  }).output();
-  if (!success) throw new Error(`Cannot compile ${source}: ${new TextDecoder().decode(stderr)}`);
+  const { success, stderr } = await run("gcc", ["-shared", "-fPIC", source, "-o", path]);
+  if (!success) throw new Error(`Cannot compile ${source}: ${stderr}`);
   return path;
 }
 

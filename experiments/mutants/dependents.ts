@@ -1,4 +1,5 @@
 /** Which tests a file can make fail, nearest first. */
+import { run } from "../../ffi/build/command.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 /** For each module, the modules that import it, name it or start it. Paths from the root. */
@@ -49,16 +50,12 @@ async function readImports(
   const all = `${root}/every_module.ts`;
   await Deno.writeTextFile(all, modules.map((path) => `import ${JSON.stringify(`./${path}`)};\n`).join(""));
   try {
-    const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["info", "--json", ...flags, all],
+    const { success, stdout, stderr } = await run(Deno.execPath(), ["info", "--json", ...flags, all], {
       cwd: root,
-      stdin: "null",
-    }).output();
-    if (!success) throw new UsageError(`Cannot read the imports: ${new TextDecoder().decode(stderr).trim()}`);
+    });
+    if (!success) throw new UsageError(`Cannot read the imports: ${stderr.trim()}`);
     const base = new URL(`file://${root}/`).href;
-    const graph: { modules: { specifier: string; dependencies?: Dependency[] }[] } = JSON.parse(
-      new TextDecoder().decode(stdout),
-    );
+    const graph: { modules: { specifier: string; dependencies?: Dependency[] }[] } = JSON.parse(stdout);
     return new Map(
       graph.modules.filter(({ specifier }) =>
         specifier.startsWith(base) && !specifier.endsWith("/every_module.ts")

@@ -1,5 +1,6 @@
 /** Runs a notebook's cells with the Deno kernel that runs us, and converts what came of them. */
-import { TextLineStream } from "./lines.ts";
+import { TextLineStream } from "@std/streams/text-line-stream";
+import { run } from "../../ffi/build/command.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { Jupyter } from "./jupyter.ts";
 
@@ -16,7 +17,7 @@ export interface ExecuteOptions {
   readonly repeat: number;
   /** Value of `TOKENFILTER_MODEL` for the notebook. */
   readonly model: string;
-  /** Hears of every cell: finished share of all runs. */
+  /** Called after each cell with the finished share of all runs. */
   readonly onProgress?: (fraction: number, run: number, cell: number) => void;
   /** Ends the runs. */
   readonly signal?: AbortSignal;
@@ -47,15 +48,8 @@ export async function executeNotebook(options: ExecuteOptions): Promise<number[]
   const { jupyter, path, folder, out, repeat, model, onProgress, signal } = options;
   const child = new Deno.Command(jupyter.python, {
     args: [
-      script("execute.py"),
-      path,
-      out,
-      "--folder",
-      folder,
-      "--deno",
-      Deno.execPath(),
-      "--repeat",
-      String(repeat),
+      ...[script("execute.py"), path, out, "--folder", folder],
+      ...["--deno", Deno.execPath(), "--repeat", String(repeat)],
     ],
     // Outputs without colours are the same everywhere.
     env: { NO_COLOR: "1", TOKENFILTER_MODEL: model, ...CLEAN },
@@ -70,7 +64,7 @@ export async function executeNotebook(options: ExecuteOptions): Promise<number[]
   for await (
     const line of child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream())
   ) {
-    const event: Event = JSON.parse(line);
+    const event: Event = JSON.parse(line as string);
     if (event.event === "cell") {
       onProgress?.((event.run - 1 + event.cell / event.cells) / repeat, event.run, event.cell + 1);
     } else if (event.event === "run") seconds.push(event.seconds);
@@ -98,12 +92,7 @@ export async function convertNotebook(
   page: string,
   head: string,
 ): Promise<void> {
-  const { success, stderr } = await new Deno.Command(jupyter.python, {
-    args: [script("convert.py"), path, page, "--head", head],
-    env: CLEAN,
-    stdin: "null",
-  }).output();
-  if (success) return;
-  const last = new TextDecoder().decode(stderr).trim().split("\n").at(-1);
-  throw new UsageError(`Cannot convert "${path}": ${last}`);
+  const args = [script("convert.py"), path, page, "--head", head];
+  const { success, stderr } = await run(jupyter.python, args, { env: CLEAN });
+  if (!success) throw new UsageError(`Cannot convert "${path}": ${stderr.trim().split("\n").at(-1)}`);
 }

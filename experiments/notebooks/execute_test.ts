@@ -2,12 +2,13 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { withFolder } from "../testing.ts";
 import { CellError, convertNotebook, executeNotebook } from "./execute.ts";
-import { ensureJupyter, type Jupyter, runProgram } from "./jupyter.ts";
+import { run as runProgram } from "../../ffi/build/command.ts";
+import { ensureJupyter, type Jupyter } from "./jupyter.ts";
 import { formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
 import { checkOutputs, compareRuns } from "./outputs.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
 
-const python = (await runProgram(["python3", "-m", "pip", "--version"]))?.success ?? false;
+const python = (await runProgram("python3", ["-m", "pip", "--version"])).success;
 
 /** A test that needs python3 with pip. */
 function test(name: string, fn: (folder: string) => Promise<void>): void {
@@ -84,13 +85,9 @@ import { unless } from "../../lib/testing.ts";
 
 test("execute.py gives a cell its own messages alone, those after its idle too", async () => {
   const { python } = await ensureJupyter();
-  const run = await runProgram([
-    python,
-    "-c",
-    MESSAGES,
-    decodeURIComponent(new URL(".", import.meta.url).pathname),
-  ]);
-  assertEquals([run!.stdout, run!.stderr], ['["own", "late"]\n', ""]);
+  const folder = decodeURIComponent(new URL(".", import.meta.url).pathname);
+  const { stdout, stderr } = await runProgram(python, ["-c", MESSAGES, folder]);
+  assertEquals([stdout, stderr], ['["own", "late"]\n', ""]);
 });
 
 test("executeNotebook() names the cell that fails, and what it threw", async (folder) => {

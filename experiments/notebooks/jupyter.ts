@@ -1,7 +1,9 @@
 /** Jupyter in a folder of its own in the project's cache: nothing of the user's Python or kernels is touched. */
 import { cacheDir, prepareCacheDir } from "../../lib/cache.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { run as runProgram } from "../../ffi/build/command.ts";
 import { sha256 } from "../../lib/sha256.ts";
+import { isFolder } from "../cli/files.ts";
 
 /** A Python that has Jupyter. */
 export interface Jupyter {
@@ -11,11 +13,6 @@ export interface Jupyter {
   readonly folder: string;
 }
 
-/** Runs a program to its end; `undefined` where there is no such program. */
-export type RunProgram = (
-  command: readonly [string, ...string[]],
-) => Promise<{ readonly success: boolean; readonly stdout: string; readonly stderr: string } | undefined>;
-
 /** Options of {@linkcode ensureJupyter}. */
 export interface JupyterOptions {
   /** Whether JupyterLab is wanted too. */
@@ -23,7 +20,7 @@ export interface JupyterOptions {
   /** Is told what goes on, in short lines, only where something has to be done. */
   readonly onProgress?: (message: string) => void;
   /** In place of running programs. */
-  readonly run?: RunProgram;
+  readonly run?: typeof runProgram;
   /** In place of the project's cache folder. */
   readonly cache?: string;
 }
@@ -37,73 +34,48 @@ const FIX = "install Python 3.10 or newer with pip (for example: apt-get install
  */
 export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyter> {
   const { lab = false, onProgress = () => {}, run = runProgram, cache = cacheDir() } = options;
-  const file = new URL(lab ? "requirements_lab.txt" : "requirements.txt", import.meta.url);
-  const version = await run(["python3", "-c", "import sys; print(sys.version, sys.base_prefix)"]);
-  if (!version?.success) {
+  const version = await run("python3", ["-c", "import sys; print(sys.version, sys.base_prefix)"]);
+  if (!version.success) {
     throw new UsageError(`Cannot set up Jupyter: found no python3, expected one: ${FIX}`);
   }
-  const texts = await Promise.all(
-    ["requirements.txt", "requirements_lab.txt"].map((name) =>
-      Deno.readTextFile(new URL(name, import.meta.url))
-    ),
-  );
-  const key = (await sha256([version.stdout, ...texts.slice(0, lab ? 2 : 1)].join("\n"))).slice(0, 16);
+  const files = ["requirements.txt", ...lab ? ["requirements_lab.txt"] : []]
+    .map((name) => decodeURIComponent(new URL(name, import.meta.url).pathname));
+  const texts = await Promise.all(files.map((file) => Deno.readTextFile(file)));
+  const key = (await sha256([version.stdout, ...texts].join("\n"))).slice(0, 16);
   const folder = `${cache}/${lab ? "jupyterlab" : "jupyter"}-${key}`;
   const jupyter = { python: `${folder}/bin/python`, folder };
-  if (await isFolder(folder)) return jupyter;
+  if (isFolder(folder)) return jupyter;
 
   if (options.cache === undefined) await prepareCacheDir();
   const part = `${folder}.${Deno.pid}.partial`;
   try {
     onProgress(`getting ${lab ? "JupyterLab" : "Jupyter"} with pip, once`);
-    const pip = await makeEnvironment(part, run);
+    const [pip, ...args] = await makeEnvironment(part, run);
     const flags = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"];
-    const installed = await run([...pip, "install", ...flags, "-r", decodeURIComponent(file.pathname)]);
-    if (!installed?.success) {
-      throw new UsageError(`Cannot set up Jupyter: pip said "${lastLine(installed?.stderr)}"; ${FIX}`);
+    const installed = await run(pip, [...args, "install", ...flags, "-r", files.at(-1)!]);
+    if (!installed.success) {
+      throw new UsageError(`Cannot set up Jupyter: pip said "${lastLine(installed.stderr)}"; ${FIX}`);
     }
     await Deno.rename(part, folder); // its programs are run as modules, which a new path does not harm
   } catch (error) {
     await Deno.remove(part, { recursive: true }).catch(() => {});
-    if (!await isFolder(folder)) throw error; // another process was faster
+    if (!isFolder(folder)) throw error; // another process was faster
   }
   return jupyter;
 }
 
 /** Makes a virtual environment; returns the command of a pip that installs into it. */
-async function makeEnvironment(folder: string, run: RunProgram): Promise<[string, ...string[]]> {
-  const whole = await run(["python3", "-m", "venv", folder]);
-  if (whole?.success) return [`${folder}/bin/python`, "-m", "pip"];
+async function makeEnvironment(folder: string, run: typeof runProgram): Promise<[string, ...string[]]> {
+  const whole = await run("python3", ["-m", "venv", folder]);
+  if (whole.success) return [`${folder}/bin/python`, "-m", "pip"];
   // Debian's python3 has no pip to copy unless python3-venv is there; its own pip can serve.
-  const bare = await run(["python3", "-m", "venv", "--clear", "--without-pip", folder]);
-  const pip = await run(["python3", "-m", "pip", "--version"]);
-  if (bare?.success && pip?.success) return ["python3", "-m", "pip", "--python", `${folder}/bin/python`];
-  const said = lastLine(bare?.success ? pip?.stderr : bare?.stderr);
-  throw new UsageError(`Cannot set up Jupyter: python3 said "${said}"; ${FIX}`);
+  const bare = await run("python3", ["-m", "venv", "--clear", "--without-pip", folder]);
+  const pip = await run("python3", ["-m", "pip", "--version"]);
+  if (bare.success && pip.success) return ["python3", "-m", "pip", "--python", `${folder}/bin/python`];
+  const reason = lastLine((bare.success ? pip : bare).stderr);
+  throw new UsageError(`Cannot set up Jupyter: python3 said "${reason}"; ${FIX}`);
 }
 
-function lastLine(text = ""): string {
+function lastLine(text: string): string {
   return text.trim().split("\n").at(-1) || "nothing";
 }
-
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
-    throw error;
-  }
-}
-
-/** Runs a program without input. */
-export const runProgram: RunProgram = async ([program, ...args]) => {
-  try {
-    const child = new Deno.Command(program, { args, stdin: "null" });
-    const { success, stdout, stderr } = await child.output();
-    const decoder = new TextDecoder();
-    return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-};

@@ -1,39 +1,37 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { listFolder, withFolder } from "../testing.ts";
-import { ensureJupyter, type RunProgram } from "./jupyter.ts";
+import { ensureJupyter, type JupyterOptions } from "./jupyter.ts";
 
-const said = (stdout: string) => ({ success: true, stdout, stderr: "" });
-const failed = (stderr: string) => ({ success: false, stdout: "", stderr });
+const printed = (stdout: string) => ({ success: true, code: 0, stdout, stderr: "" });
+const failed = (stderr: string) => ({ success: false, code: 1, stdout: "", stderr });
 
-/** A machine where each command answers as `answer` says; what it was asked is in `asked`. */
-function machine(
-  answer: (command: string) => ReturnType<typeof said> | undefined,
-): { run: RunProgram; asked: string[] } {
-  const asked: string[] = [];
-  const run: RunProgram = async (words) => {
-    const command = words.join(" ");
-    asked.push(command);
+/** A machine where each command answers as `answer` says; what was run is in `commands`. */
+function machine(answer: (command: string) => ReturnType<typeof printed>) {
+  const commands: string[] = [];
+  const run: JupyterOptions["run"] = async (program, args) => {
+    const command = [program, ...args].join(" ");
+    commands.push(command);
     const result = answer(command);
-    if (result?.success && command.includes("-m venv")) await Deno.mkdir(words.at(-1)!, { recursive: true });
+    if (result.success && command.includes("-m venv")) await Deno.mkdir(args.at(-1)!, { recursive: true });
     return result;
   };
-  return { run, asked };
+  return { run, commands };
 }
 
 Deno.test("ensureJupyter() sets up once, and again for another Python or for the lab", async () => {
   await withFolder(async (cache) => {
     let version = "3.11";
-    const { run, asked } = machine((command) => said(command.includes("sys.version") ? version : ""));
+    const { run, commands } = machine((command) => printed(command.includes("sys.version") ? version : ""));
     const first = await ensureJupyter({ run, cache });
-    assertEquals(asked.filter((command) => command.includes(" install ")).length, 1);
-    assert(asked.some((command) => command.endsWith("/requirements.txt")));
+    assertEquals(commands.filter((command) => command.includes(" install ")).length, 1);
+    assert(commands.some((command) => command.endsWith("/requirements.txt")));
     assertEquals(await ensureJupyter({ run, cache }), first);
-    assertEquals(asked.filter((command) => command.includes(" install ")).length, 1);
+    assertEquals(commands.filter((command) => command.includes(" install ")).length, 1);
     version = "3.12";
     await ensureJupyter({ run, cache });
     await ensureJupyter({ run, cache, lab: true });
-    assert(asked.some((command) => command.endsWith("/requirements_lab.txt")));
+    assert(commands.some((command) => command.endsWith("/requirements_lab.txt")));
     assertEquals(listFolder(cache).length, 3);
     assert(listFolder(cache).every((name) => !name.endsWith(".partial")));
   });
@@ -41,21 +39,22 @@ Deno.test("ensureJupyter() sets up once, and again for another Python or for the
 
 Deno.test("ensureJupyter() takes the system's pip where venv has none", async () => {
   await withFolder(async (cache) => {
-    const { run, asked } = machine((command) =>
-      /-m venv (?!--clear)/.test(command) ? failed("ensurepip is not available") : said("")
+    const { run, commands } = machine((command) =>
+      /-m venv (?!--clear)/.test(command) ? failed("ensurepip is not available") : printed("")
     );
     await ensureJupyter({ run, cache });
-    assert(asked.some((command) => /^python3 -m pip --python \S+\/bin\/python install /.test(command)));
+    assert(commands.some((command) => /^python3 -m pip --python \S+\/bin\/python install /.test(command)));
   });
 });
 
 const CASES = {
-  "there is no python3": () => undefined,
-  "venv fails": (command: string) => command.includes("-m venv") ? failed("No module named venv") : said(""),
+  "there is no python3": () => failed("python3: found no program of this name"),
+  "venv fails": (command: string) =>
+    command.includes("-m venv") ? failed("No module named venv") : printed(""),
   "there is no pip": (command: string) =>
-    /-m venv (?!--clear)|-m pip/.test(command) ? failed("No module named pip") : said(""),
+    /-m venv (?!--clear)|-m pip/.test(command) ? failed("No module named pip") : printed(""),
   "pip finds nothing": (command: string) =>
-    command.includes(" install ") ? failed("a\nERROR: no network") : said(""),
+    command.includes(" install ") ? failed("a\nERROR: no network") : printed(""),
 };
 for (const [name, answer] of Object.entries(CASES)) {
   Deno.test(`ensureJupyter() says in one line what is missing and leaves nothing when ${name}`, async () => {

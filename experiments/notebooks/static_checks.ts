@@ -1,6 +1,6 @@
 /** Checks of notebooks that run no cell: form, format, types and lint. */
-import type { Notebook } from "./notebook.ts";
-import { checkForm, joinCells, type JoinedCells } from "./notebook.ts";
+import { run } from "../../ffi/build/command.ts";
+import { checkForm, joinCells, type JoinedCells, type Notebook } from "./notebook.ts";
 
 const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
 
@@ -70,13 +70,8 @@ export async function formatCells(notebooks: readonly Notebook[]): Promise<Noteb
 }
 
 async function runDeno(args: readonly string[]): Promise<{ success: boolean; text: string }> {
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [...args],
-    env: { NO_COLOR: "1" },
-    stdin: "null",
-  }).output();
-  const decoder = new TextDecoder();
-  return { success, text: decoder.decode(stdout) + decoder.decode(stderr) };
+  const { success, stdout, stderr } = await run(Deno.execPath(), args, { env: { NO_COLOR: "1" } });
+  return { success, text: stdout + stderr };
 }
 
 /** Puts cells in place of lines of the joined modules: `…/01_quickstart.ts:12:5` is `01_quickstart, cell 3, line 2`. */
