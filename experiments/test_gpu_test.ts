@@ -1,6 +1,11 @@
 /** `test:gpu` without a GPU: what it would run, how it counts, and how it ends where there is no driver. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { buildEmulated } from "../ffi/build/emulated_testing.ts";
+import { fakeTools } from "../ffi/build/fake_tools_testing.ts";
+import * as driver from "../ffi/cuda/fake_driver_testing.ts";
 import { UsageError } from "../lib/errors.ts";
+import { NEEDS_LINUX, unless } from "../lib/testing.ts";
+import { readStdFlags } from "./cli/deno.ts";
 import { describeCounts, main } from "./test_gpu.ts";
 import { readState } from "./bench_gpu/machine.ts";
 import { commandOf, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";
@@ -190,9 +195,8 @@ Deno.test("test:gpu refuses flags that it does not know", async () => {
 
 Deno.test("test:gpu ends with one line and code 2 where there is no driver", async () => {
   const script = new URL("test_gpu.ts", import.meta.url).pathname;
-  const flags = (await import("./cli/deno.ts")).readStdFlags();
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", ...await flags, script],
+    args: ["run", "-A", "--no-check", ...await readStdFlags(), script],
     cwd: new URL("../", import.meta.url),
     env: { TOKENFILTER_CUDA_DRIVER: "no-such-driver.so" },
   }).output();
@@ -201,4 +205,45 @@ Deno.test("test:gpu ends with one line and code 2 where there is no driver", asy
     decoder.decode(stderr),
     /^Cannot use CUDA: found no driver .*no-such-driver\.so.*\n$/,
   );
+});
+
+Deno.test({
+  ...unless(
+    NEEDS_LINUX,
+    "test:gpu says what ran on which device, and leaves with code 1 where a test failed",
+  ),
+  fn: async () => {
+    const { folder, env } = await fakeTools("13.0.88", "");
+    driver.driverWith(); // with its defaults
+    const run = async (files: string, library: string) => {
+      const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: [
+          ...["run", "-A", "--no-check", ...await readStdFlags(), "experiments/test_gpu.ts"],
+          ...["--only", "tests", "--files", files],
+        ],
+        cwd: new URL("../", import.meta.url),
+        env: {
+          ...env,
+          TOKENFILTER_CUDA_DRIVER: driver.path,
+          TOKENFILTER_CUBLASLT: "none",
+          TOKENFILTER_CACHE: `${folder}/${files.replace("/", "_")}`,
+          LINKED: library,
+        },
+      }).output();
+      return { code, lines: decoder.decode(stdout).trim().split("\n"), stderr: decoder.decode(stderr) };
+    };
+    try {
+      const whole = await run("machine", (await buildEmulated()).path);
+      assertEquals(whole.code, 0, whole.stderr);
+      assertMatch(whole.lines[0]!, /^Stand-in 0, sm_90, driver .* for CUDA 13\.0, nvcc 13\.0\.88, commit /);
+      assertMatch(whole.lines[1]!, /^tests: 1 passed, 0 failed in \d+ s$/);
+      assertEquals(whole.lines.slice(2), ["1 passed, 0 failed"]);
+      const broken = await run("rms_norm", "/dev/null");
+      assertEquals(broken.code, 1, broken.stderr);
+      assertMatch(broken.lines.at(-1)!, /^0 passed, [1-9] failed$/);
+      assertMatch(broken.lines.join("\n"), /^failed: tests, kernels\/rms_norm\/rms_norm_cuda_test\.ts: /m);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
 });
