@@ -1,6 +1,6 @@
 /**
  * `deno task mutants`: mutation testing of TypeScript and of the CPU kernels. See `deno task mutants --help`.
- * (Faults that are put by hand into CUDA kernels are `kernels/common/mutants/`.)
+ * (Faults that are put by hand into CUDA kernels are `kernels/testing/mutants/`.)
  */
 import { UsageError } from "../lib/errors.ts";
 import { Interrupt } from "./cli/interrupt.ts";

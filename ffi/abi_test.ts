@@ -1,124 +1,313 @@
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { readCalls } from "../kernels/testing/fuzz/fuzz.ts";
+import { Draw } from "../kernels/testing/fuzz/draw.ts";
+import { createLayerState } from "../lib/filter/layer.ts";
+import type { Option } from "../lib/filter/option.ts";
+import { learnedLayout } from "../lib/methods/learned.ts";
+import { OPTIONS } from "../lib/methods/options.ts";
+import { TokenFilter } from "../lib/methods/token_filter.ts";
+import {
+  ABI_VERSION,
+  type Argument,
+  type Arguments,
+  type Layout,
+  parseAbi,
+  type Scalar,
+  STATUS,
+} from "./abi.ts";
 import { NativeContext } from "./context.ts";
-import { openCpuLibrary } from "./library.ts";
-import { STATUS, SYMBOLS } from "./symbols.ts";
+import { openEmulated } from "./cuda/testing.ts";
+import { specArgs, statesArgs } from "./filter.ts";
+import { findLibrary, openCpuLibrary } from "./library.ts";
 
-const symbols = await openCpuLibrary();
-const context = new NativeContext(symbols, { threads: 2 });
+const library = await openCpuLibrary(), { symbols, ops } = library;
+const context = new NativeContext(library, { threads: 2 });
+const calls = await readCalls();
 
-type Argument = number | bigint | null | BufferSource | Deno.PointerObject;
-const call = (name: keyof typeof SYMBOLS, args: readonly Argument[]): number =>
-  (symbols[name] as (...args: readonly Argument[]) => number)(...args);
-const message = () => new Deno.UnsafePointerView(symbols.tkf_context_message(context.pointer)!).getCString();
+const shape = { numLayers: 1, numHeads: 2, numKvHeads: 1, headDim: 4, hiddenSize: 6 };
+const [spec] = new TokenFilter(shape, {
+  tail: 1,
+  fusion: "learned",
+  features: ["similarity", "norm", "projection", "query"],
+}).specs;
+const floats = (count: number) => new Float32Array(count).fill(0.5);
 
-const floats = (count: number) => new Float32Array(count);
-const ints = (count: number) => new Int32Array(count);
-const doubles = (count: number) => new Float64Array(count);
-
-/** A good call of every op of few arguments: buffers of more than 0 bytes, sizes of 2 to 4. */
-const GOOD: { readonly [name: string]: () => Argument[] } = {
-  tkf_tensor_dequantize: () => [context.pointer, 0, floats(4), 16, 4, floats(4), 16],
-  tkf_embedding_gather: () => [context.pointer, 0, floats(6), 24, 2, 3, ints(2), 8, 2, floats(6), 24],
-  tkf_rms_norm_apply: () => [context.pointer, floats(6), 24, floats(3), 12, 1e-5, 2, 3, floats(6), 24],
-  tkf_linear_apply: () => [context.pointer, floats(6), 24, 0, floats(12), 48, 2, 4, 3, floats(8), 32],
-  tkf_rope_apply: () => [context.pointer, floats(8), 32, ints(2), 8, 1e4, 2, 1, 4],
-  tkf_swiglu_apply: () => [context.pointer, floats(4), 16, floats(4), 16, 4, floats(4), 16],
-  tkf_rows_gather: () => [context.pointer, 0, floats(6), 24, 2, 3, ints(2), 8, 2, 0, floats(6), 24],
-  tkf_rows_scatter_add: () => [context.pointer, floats(6), 24, 2, 3, ints(2), 8, 2, floats(6), 24],
-  tkf_rows_store: () => [context.pointer, floats(6), 24, 2, 3, 0, floats(9), 36, 1],
-  tkf_rows_norm: () => [context.pointer, floats(6), 24, 2, 3, doubles(2), 16],
-  tkf_nll_compute: () => [context.pointer, floats(6), 24, ints(2), 8, 2, 3, doubles(2), 16],
-  tkf_logits_compare: () => [
-    ...[context.pointer, floats(6), 24, floats(6), 24, ints(2), 8, 2, 3],
-    ...[doubles(2), 16, doubles(2), 16, doubles(2), 16, new Uint8Array(2), 2],
-  ],
+/** Good arguments of ops whose random ones do not read everything: two tokens of `learned`. */
+const FILTER: { readonly [op: string]: () => Arguments } = {
+  tkf_filter_scan: () => ({
+    spec: specArgs(spec!, 8),
+    states: statesArgs(createLayerState(spec!)),
+    ...{ keys: floats(8), values: floats(8), residual: floats(12), normed: floats(12), queries: floats(16) },
+    ...{ keep: new Uint8Array(2), columns: new Float64Array(14), taken: new BigInt64Array(1) },
+    ...{ count: 2, kv_dtype: "f32" },
+  }),
+  tkf_filter_observe() {
+    const state = createLayerState(spec!);
+    state.numbers.set([2, 2, 0, 0, 0, 0, 0, 2]); // two tokens seen, absorbed, pending
+    state.learned.fill(1, learnedLayout(spec!).outcome);
+    return { spec: specArgs(spec!, 8), states: statesArgs(state), y: new Float64Array(2), count: 2 };
+  },
 };
+/** Good arguments of an op: buffers of more than 0 bytes, sizes of 2 or more, the same at each call. */
+const good = (name: string): Arguments =>
+  FILTER[name]?.() ?? calls[name]!(new Draw(3, { least: 2, odd: false }));
+/** Buffers that these do not need. */
+const UNREAD: { readonly [op: string]: readonly string[] } = {
+  tkf_linear_apply: ["kept", "kept_count"],
+  tkf_rope_apply: ["kept", "kept_count"],
+  tkf_filter_scan: ["states.signs"],
+  tkf_filter_observe: ["states.anchor_k", "states.anchor_v", "states.signs"],
+};
+/** All but the one whose good call takes a second. */
+const NAMES = [...ops.keys()].filter((name) => name !== "tkf_machine_measure");
 
-/** Every op with its arguments changed one at a time; fails unless the status is one of `allowed`. */
+/** Paths of an op's fields of the given types, such as "states.scores". */
+function pathsOf(layout: Layout, types: readonly Scalar[], prefix = ""): string[] {
+  return layout.fields.flatMap(({ name, type }) => {
+    if (typeof type === "object") return pathsOf(type, types, `${prefix}${name}.`);
+    return types.includes(type) ? [prefix + name] : [];
+  });
+}
+
+/** Arguments with one field changed. */
+function changed(args: Arguments, path: string, change: (value: Argument) => Argument): Arguments {
+  const [name, ...rest] = path.split("."), value = args[name!]!;
+  const next = rest.length > 0 ? changed(value as Arguments, rest.join("."), change) : change(value);
+  return { ...args, [name!]: next };
+}
+
+/** Calls each op with each field of a type changed; fails unless the status is one of `allowed`. */
 function refuseEach(
-  wanted: "buffer" | "u64" | "i64" | "i32",
-  change: (argument: Argument) => Argument,
-  allowed: readonly number[],
+  types: readonly Scalar[],
+  change: (value: Argument) => Argument,
+  allowed: (value: Argument) => readonly number[],
+  wanted = (_path: string) => true,
 ): number {
   let runs = 0;
-  for (const [name, make] of Object.entries(GOOD)) {
-    const symbol = name as keyof typeof SYMBOLS;
-    SYMBOLS[symbol].parameters.forEach((type, i) => {
-      if (type !== wanted) return;
-      const args = make();
-      args[i] = change(args[i]!);
-      const status = call(symbol, args);
-      if (!allowed.includes(status)) {
-        throw new Error(`${name} with argument ${i} changed: found status ${status}, expected ${allowed}`);
-      }
-      assertMatch(message(), /^found .+/);
+  for (const name of NAMES) {
+    for (const path of pathsOf(ops.get(name)!.layout, types)) {
+      if (UNREAD[name]?.includes(path) || !wanted(path)) continue;
+      let value: Argument = null;
+      const status = context.invoke(name, changed(good(name), path, (old) => change(value = old)));
+      assert(
+        allowed(value).includes(status),
+        `${name} with ${path} changed: status ${status}, ${context.message}`,
+      );
+      if (status !== STATUS.ok) assertMatch(context.message, /^found .+/);
       runs++;
-    });
+    }
   }
   return runs;
 }
 
-/** How often a type occurs among the parameters of all these ops. */
-const countOfType = (wanted: string) =>
-  Object.keys(GOOD).flatMap((name) => [...SYMBOLS[name as keyof typeof SYMBOLS].parameters] as string[])
-    .filter((type) => type === wanted).length;
+const bytesOf = (value: Argument) => {
+  const { buffer, byteOffset, byteLength } = value as ArrayBufferView;
+  return new Uint8Array(buffer, byteOffset, byteLength);
+};
+function misaligned(value: Argument): Uint8Array {
+  const bytes = bytesOf(value), shifted = new Uint8Array(new ArrayBuffer(bytes.length + 8), 1, bytes.length);
+  shifted.set(bytes);
+  return shifted;
+}
 
-Deno.test("the C ABI takes a good call of every op", () => {
-  for (const [name, make] of Object.entries(GOOD)) {
-    assertEquals(call(name as keyof typeof SYMBOLS, make()), STATUS.ok, name);
+Deno.test("parseAbi() lays fields out as C does, and refuses what it does not know", () => {
+  const ops = parseAbi(
+    "struct tkf_pair int32_t a; double b;\nop tkf_x int32_t n, m; tkf_pair p; tkf_buffer out; int32_t z;\n",
+  );
+  const { fields, bytes } = ops.get("tkf_x")!;
+  assertEquals(fields.map(({ name, at }) => [name, at]), [["n", 0], ["m", 4], ["p", 8], ["out", 24], [
+    "z",
+    40,
+  ]]);
+  assertEquals(bytes, 48);
+  assertThrows(() => parseAbi("op tkf_x float a;"), TypeError, 'found type "float" in "tkf_x"');
+});
+
+Deno.test("the libraries name the same ops and structs, the CUDA library more ops", async () => {
+  assertEquals(symbols.tkf_abi_version(), ABI_VERSION);
+  const emulated = (await openEmulated()).context.library.ops;
+  assertEquals([ops.size, emulated.size], [16, 25]);
+  for (const [name, { layout }] of ops) assertEquals(emulated.get(name)?.layout, layout, name);
+});
+
+Deno.test("the C ABI takes a good call of every op", async () => {
+  const emulated = (await openEmulated()).context;
+  for (const context of [new NativeContext(library, { threads: 1 }), emulated]) {
+    for (const name of context.library.ops.keys()) {
+      if (name !== "tkf_machine_measure") assertEquals(context.invoke(name, good(name)), STATUS.ok, name);
+    }
   }
+});
+
+Deno.test("Op.call() refuses fields that are missing, unknown, or no whole numbers", () => {
+  const { x, ...rest } = good("tkf_rms_norm_apply");
+  for (const args of [rest, { x, ...rest, y: 1 }, { y: x, ...rest }] as Arguments[]) {
+    assertThrows(
+      () => context.invoke("tkf_rms_norm_apply", args),
+      TypeError,
+      "expected x,weight,out,rows,cols,eps",
+    );
+  }
+  for (const rows of [0.5, NaN, Infinity, 2 ** 53]) {
+    const args = { x, ...rest, rows } as Arguments;
+    assertThrows(
+      () => context.invoke("tkf_rms_norm_apply", args),
+      RangeError,
+      `found ${rows}, expected a whole`,
+    );
+  }
+  const attention = { ...good("tkf_attention_filtered"), heads: 2 ** 31 };
+  assertThrows(
+    () => context.invoke("tkf_attention_filtered", attention),
+    RangeError,
+    "whole number of 32 bits",
+  );
+  assertThrows(() => context.invoke("tkf_none", {}), RangeError, "no such op");
 });
 
 Deno.test("the C ABI refuses NULL buffers, short ones and misaligned ones", () => {
-  assertEquals(refuseEach("buffer", () => null, [STATUS.null]), countOfType("buffer"));
-  assertEquals(refuseEach("u64", (bytes) => Number(bytes) - 1, [STATUS.buffer]), countOfType("u64"));
-  assertEquals(refuseEach("u64", () => 0, [STATUS.buffer]), countOfType("u64"));
-});
-
-Deno.test("the C ABI refuses misaligned buffers, but for single bytes", () => {
-  let refused = 0;
-  for (const [name, make] of Object.entries(GOOD)) {
-    const symbol = name as keyof typeof SYMBOLS;
-    SYMBOLS[symbol].parameters.forEach((type, i) => {
-      if (type !== "buffer") return;
-      const args = make(), buffer = args[i] as ArrayBufferView;
-      const bytes = buffer instanceof Uint8Array;
-      args[i] = new Uint8Array(new ArrayBuffer(buffer.byteLength + 8), 1, buffer.byteLength);
-      assertEquals(call(symbol, args), bytes ? STATUS.ok : STATUS.buffer, `${name}, argument ${i}`);
-      if (!bytes) refused++;
-    });
-  }
-  assertEquals(refused, countOfType("buffer") - 1);
+  assertEquals(refuseEach(["tkf_buffer"], () => null, () => [STATUS.null]), 62);
+  assertEquals(refuseEach(["tkf_buffer"], (old) => bytesOf(old).slice(1), () => [STATUS.buffer]), 62);
+  assertEquals(refuseEach(["tkf_buffer"], () => ({ address: 64, bytes: 0 }), () => [STATUS.buffer]), 62);
+  // Single bytes and blocks lie anywhere.
+  const allowed = (old: Argument) => [old instanceof Uint8Array ? STATUS.ok : STATUS.buffer];
+  assertEquals(refuseEach(["tkf_buffer"], misaligned, allowed), 62);
 });
 
 Deno.test("the C ABI refuses negative sizes, and sizes whose product overflows", () => {
-  const sizes = [STATUS.shape, STATUS.buffer];
-  assertEquals(refuseEach("i64", () => -1, [STATUS.shape]), countOfType("i64"));
-  assertEquals(refuseEach("i64", () => -(2n ** 63n), [STATUS.shape]), countOfType("i64"));
-  assertEquals(refuseEach("i64", () => 2n ** 63n - 1n, sizes), countOfType("i64"));
-  assertEquals(refuseEach("i64", () => 2n ** 62n, sizes), countOfType("i64"));
-  assertEquals(refuseEach("i64", () => 2n ** 31n, sizes), countOfType("i64"));
+  for (const size of [-1, -(2n ** 63n)]) {
+    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape]), 33);
+  }
+  for (const size of [2n ** 63n - 1n, 2n ** 62n, 2n ** 31n]) {
+    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape, STATUS.buffer]), 33);
+  }
 });
 
 Deno.test("the C ABI refuses unknown element types, and rows that are no whole number of blocks", () => {
   for (const code of [-1, 4, 99, 102, 2 ** 31 - 1]) {
-    assertEquals(refuseEach("i32", () => code, [STATUS.dtype]), countOfType("i32"));
+    assertEquals(
+      refuseEach(["int32_t"], () => code, () => [STATUS.dtype], (path) => path.endsWith("dtype")),
+      8,
+    );
   }
-  const args = GOOD.tkf_linear_apply!();
-  args[3] = 8;
-  assertEquals(call("tkf_linear_apply", args), STATUS.shape);
-  assertMatch(message(), /multiple of the block of 32/);
+  const args = { ...good("tkf_linear_apply"), dtype: "q8_0" as const, k: 33 };
+  assertEquals(context.invoke("tkf_linear_apply", args), STATUS.shape);
+  assertMatch(context.message, /multiple of the block of 32/);
+});
+
+Deno.test("the C ABI refuses lists of kept rows on the CPU", () => {
+  for (const name of ["tkf_linear_apply", "tkf_rope_apply"]) {
+    const args = { ...good(name), kept: new Int32Array(99), kept_count: new Int32Array(1) };
+    assertEquals(context.invoke(name, args), STATUS.unsupported);
+  }
+});
+
+Deno.test("tkf_filter_scan refuses every number of a spec that is out of its range", () => {
+  let runs = 0;
+  const refuse = (name: string, value: number) => {
+    const args = changed(good("tkf_filter_scan"), `spec.${name}`, () => value);
+    const status = context.invoke("tkf_filter_scan", args);
+    assert(([STATUS.value, STATUS.shape, STATUS.buffer] as number[]).includes(status), `${name}: ${status}`);
+    runs++;
+  };
+  const { type } = ops.get("tkf_filter_scan")!.layout.fields[0]!;
+  const ints = pathsOf(type as Layout, ["int32_t"]), doubles = pathsOf(type as Layout, ["double"]);
+  for (const name of ints) for (const value of [-1, -(2 ** 31)]) refuse(name, value);
+  for (const name of ints) if (!["layer", "chunk", "queries_size"].includes(name)) refuse(name, 2 ** 31 - 1);
+  for (const name of doubles) for (const value of [NaN, Infinity, -Infinity]) refuse(name, value);
+  assertEquals(runs, 32 + 13 + 27);
+});
+
+/** Numbers just in and just out of an option's range, as the spec carries it. */
+function edgesOf(
+  option: Option,
+): { readonly inside: readonly number[]; readonly outside: readonly number[] } {
+  switch (option.type) {
+    case "flag":
+      return { inside: [0, 1], outside: [-1, 2] };
+    case "name":
+      return { inside: [0, option.names.length - 1], outside: [-1, option.names.length] };
+    case "names":
+      return { inside: [0, 2 ** option.names.length - 1], outside: [-1, 2 ** option.names.length] };
+    case "integer":
+    case "number": {
+      const { range = `[${-Number.MAX_VALUE}, ${Number.MAX_VALUE}]` } = option;
+      const [low, high] = range.slice(1, -1).split(", ").map(Number) as [number, number];
+      if (option.type === "integer") return { inside: [low, high], outside: [low - 1, high + 1] };
+      const below = range.startsWith("(") ? low : low - 1, above = range.endsWith(")") ? high : high * 1.001;
+      return {
+        inside: [
+          range.startsWith("(") ? Number.MIN_VALUE : low,
+          range.endsWith(")") ? high * (1 - 2 ** -53) : high,
+        ],
+        outside: [below, above].filter((x) => Math.abs(x) < 1e300),
+      };
+    }
+    default:
+      return { inside: [], outside: [] };
+  }
+}
+
+Deno.test("tkf_filter_scan takes the ranges of the table of options, and nothing beyond", () => {
+  const spec = good("tkf_filter_scan").spec as Arguments;
+  let fields = 0;
+  for (const [name, option] of Object.entries(OPTIONS)) {
+    const field = name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    if (["fusion", "seed"].includes(name) || !(field in spec)) continue;
+    fields++;
+    const refused = (value: number) => {
+      const args = { ...good("tkf_filter_scan"), spec: { ...spec, fusion: 0, [field]: value } }; // `learned` takes less
+      return context.invoke("tkf_filter_scan", args) === STATUS.value;
+    };
+    const { inside, outside } = edgesOf(option);
+    for (const value of inside) assertEquals(refused(value), false, `${name} ${value}: ${context.message}`);
+    for (const value of outside) assertEquals(refused(value), true, `${name} ${value}`);
+  }
+  assertEquals(fields, 17);
+});
+
+Deno.test("tkf_attention_filtered refuses sizes and numbers out of their ranges", () => {
+  const name = "tkf_attention_filtered", args = good(name);
+  const refuse = (status: number, field: string, values: readonly Argument[]) => {
+    for (const value of values) {
+      assertEquals(context.invoke(name, { ...args, [field]: value }), status, field);
+    }
+  };
+  const heads = Number(args.heads);
+  for (const field of ["num_queries", "num_keys", "num_recent"]) refuse(STATUS.buffer, field, [100]);
+  refuse(STATUS.shape, "heads", [-1, 0, 2 ** 31 - 1]);
+  refuse(STATUS.shape, "kv_heads", [-1, 0, 2 * heads, 2 ** 31 - 1]);
+  refuse(STATUS.shape, "head_dim", [-1, 0, 257, 2 ** 31 - 1]);
+  refuse(STATUS.dtype, "kv_dtype", [-1, 2, 99]);
+  refuse(STATUS.shape, "recent_window", [-1]);
+  refuse(STATUS.value, "scale", [NaN, Infinity]);
 });
 
 Deno.test("the C ABI takes NULL for buffers of no bytes", () => {
-  const none = [null, 0] as const;
-  assertEquals(call("tkf_swiglu_apply", [context.pointer, ...none, ...none, 0, ...none]), STATUS.ok);
-  assertEquals(call("tkf_linear_apply", [context.pointer, ...none, 0, ...none, 0, 4, 0, ...none]), STATUS.ok);
+  const none = { address: 0, bytes: 0 };
+  assertEquals(context.invoke("tkf_swiglu_apply", { gate: none, up: null, out: none, count: 0 }), STATUS.ok);
+  const buffers = { x: null, weight: none, out: null, kept: null, kept_count: null };
+  assertEquals(
+    context.invoke("tkf_linear_apply", { ...buffers, rows: 0, n: 4, k: 0, dtype: "f32" }),
+    STATUS.ok,
+  );
 });
 
-Deno.test("the C ABI refuses a NULL context", () => {
-  for (const [name, make] of Object.entries(GOOD)) {
-    assertEquals(call(name as keyof typeof SYMBOLS, [null, ...make().slice(1)]), STATUS.null, name);
+Deno.test("the C ABI refuses a NULL context, and arguments that are NULL, short or misaligned", async () => {
+  const signature = { parameters: ["pointer", "buffer", "u64"], result: "i32" } as const;
+  const { path } = await findLibrary("cpu");
+  const raw = Deno.dlopen(path, Object.fromEntries(NAMES.map((name) => [name, signature]))).symbols;
+  const { pointer } = context;
+  for (const name of NAMES) {
+    const op = ops.get(name)!, { bytes } = op.layout, call = raw[name]!;
+    assertEquals(op.call(null, good(name), context.locate), STATUS.null, name);
+    assertEquals(call(pointer, null, BigInt(bytes)), STATUS.null, name);
+    assertEquals(call(pointer, new Uint8Array(bytes), BigInt(bytes - 1)), STATUS.buffer, name);
+    assertEquals(
+      call(pointer, new Uint8Array(new ArrayBuffer(bytes + 8), 4), BigInt(bytes)),
+      STATUS.buffer,
+      name,
+    );
   }
   assertEquals(symbols.tkf_context_destroy(null), STATUS.null);
   assertEquals(symbols.tkf_blas_load(null, new Uint8Array([47, 0])), STATUS.null);
@@ -139,5 +328,13 @@ Deno.test("tkf_context_destroy() ends a context's threads, many times over", () 
     const out = new BigUint64Array(1);
     assertEquals(symbols.tkf_context_create(4, 0, out), STATUS.ok);
     assertEquals(symbols.tkf_context_destroy(Deno.UnsafePointer.create(out[0]!)), STATUS.ok);
+  }
+});
+
+Deno.test("tkf_blas_load() refuses what is no BLAS, and says what it found", () => {
+  for (const name of ["such", "\u20ac".repeat(400), "%s%n"]) {
+    const path = new TextEncoder().encode(`/no/${name}\0`);
+    assertEquals(symbols.tkf_blas_load(context.pointer, path), STATUS.unsupported);
+    assert(context.message.length > 5);
   }
 });

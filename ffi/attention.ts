@@ -1,12 +1,7 @@
 /** The wrapper of `tkf_attention_filtered`. */
 import type { AttentionArgs } from "../lib/backend.ts";
-import { DTYPES } from "../lib/dtype.ts";
 import { expectTensor, type Tensor } from "../lib/tensor.ts";
 import type { KernelContext } from "./context.ts";
-import { type Buffer, setInts } from "./symbols.ts";
-
-/** Bytes of `tkf_attention_shape`. */
-const SHAPE_BYTES = 56;
 
 /** Checks a cache or ring of `used` rows: keys, values and positions with room for at least that many. */
 function expectCache(
@@ -26,47 +21,37 @@ function expectCache(
   }
 }
 
-/**
- * {@linkcode Backend.attention} over the C ABI.
- *
- * @param at where a tensor lies
- * @param run makes the call, and throws where it fails
- */
-export function callAttention(
-  context: KernelContext,
-  args: AttentionArgs,
-  at: (tensor: Tensor) => Buffer,
-  run: (call: () => number) => void,
-): void {
+/** {@linkcode Backend.attention} over the C ABI. */
+export function callAttention(context: KernelContext, args: AttentionArgs): void {
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
   const { recentKeys, recentValues, recentPositions } = args;
   expectTensor("queries", queries, "f32", [-1, -1, -1]);
-  const [numQueries, numHeads, headDim] = queries.shape;
+  const [numQueries, heads, headDim] = queries.shape;
   expectTensor("queryPositions", queryPositions, "i32", [numQueries]);
   expectTensor("out", out, "f32", queries.shape);
   const numKvHeads = keys.shape[1];
   expectCache("cached", keys, values, keyPositions, numKeys, [numKvHeads, headDim]);
   expectCache("recent", recentKeys, recentValues, recentPositions, numRecent, [numKvHeads, headDim]);
   expectTensor("recentKeys", recentKeys, keys.dtype, recentKeys.shape);
-
-  const shape = new DataView(new ArrayBuffer(SHAPE_BYTES));
-  [numQueries, numKeys, numRecent].forEach((size, i) => shape.setBigInt64(8 * i, BigInt(size), true));
-  setInts(shape, 24, {
-    numHeads,
-    numKvHeads,
-    headDim,
-    kvDtype: DTYPES[keys.dtype].code,
-    recent,
-    reserved: 0,
+  context.call("tkf_attention_filtered", {
+    queries,
+    query_positions: queryPositions,
+    keys,
+    values,
+    key_positions: keyPositions,
+    recent_keys: recentKeys,
+    recent_values: recentValues,
+    recent_positions: recentPositions,
+    out,
+    num_queries: numQueries,
+    num_keys: numKeys,
+    num_recent: numRecent,
+    heads,
+    kv_heads: numKvHeads,
+    head_dim: headDim,
+    kv_dtype: keys.dtype,
+    recent_window: recent,
+    scale,
   });
-  shape.setFloat64(48, scale, true);
-
-  const { symbols, pointer } = context;
-  const cached = [...at(keys), ...at(values), ...at(keyPositions)] as const;
-  const near = [...at(recentKeys), ...at(recentValues), ...at(recentPositions)] as const;
-  const q = at(queries), p = at(queryPositions), o = at(out);
-  run(() =>
-    symbols.tkf_attention_filtered(pointer, shape, SHAPE_BYTES, ...q, ...p, ...cached, ...near, ...o)
-  );
 }

@@ -14,7 +14,6 @@ import {
 import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";
 import { NativeBackend } from "./native_backend.ts";
-import type { Buffer } from "./symbols.ts";
 
 /** {@linkcode Backend} over the native CPU library; make one with {@linkcode openCpu}. */
 export class CpuBackend extends NativeBackend {
@@ -88,14 +87,5 @@ export class CpuBackend extends NativeBackend {
   /** See {@linkcode Backend.dequantize}. */
   override dequantize(values: Tensor): HostTensor {
     return this.read(super.dequantize(values));
-  }
-
-  /**
-   * See {@linkcode NativeBackend.at}.
-   * @internal
-   */
-  protected override at(tensor: Tensor): Buffer {
-    const data = hostData(tensor) as ReturnType<typeof hostData> & BufferSource;
-    return [data, data.byteLength];
   }
 }

@@ -1,8 +1,11 @@
 /** Native contexts: what every call of a library is made with. */
 import { KernelError, NativeLibraryError } from "../lib/errors.ts";
+import { hostData } from "../lib/tensor.ts";
 import { Owned, type Scope } from "./owned.ts";
+import { type Arguments, type Locate, STATUS } from "./abi.ts";
+import { text } from "./library.ts";
 import { LEVELS } from "./sources.ts";
-import { STATUS, type Symbols } from "./symbols.ts";
+import type { NativeLibrary } from "./symbols.ts";
 
 /** What {@linkcode NativeContext} is made with. */
 export interface ContextOptions {
@@ -13,28 +16,49 @@ export interface ContextOptions {
 }
 
 /** Levels that this machine runs, lowest first. */
-export function supportedLevels(symbols: Symbols): string[] {
+export function supportedLevels({ symbols }: NativeLibrary): string[] {
   const best = symbols.tkf_context_best_level();
   return (LEVELS[Deno.build.arch] ?? []).filter(({ code }) => code <= best).map(({ name }) => name);
 }
 
-/** Owns a `tkf_context` of either library; turns a failed call into an error. */
-export class KernelContext implements Disposable {
-  /** The library's functions. */
-  readonly symbols: Symbols;
+/** Owns a `tkf_context` of either library; calls its ops, and turns a failed call into an error. */
+export abstract class KernelContext<Library extends NativeLibrary = NativeLibrary> implements Disposable {
+  /** The library that made it. */
+  readonly library: Library;
   readonly #owned: Owned<Deno.PointerObject>;
 
   /**
    * Takes a context over.
    *
-   * @param symbols The library that made it.
+   * @param library The library that made it.
    * @param pointer `tkf_context*`.
    * @param scope What must outlive it, such as its stream.
    */
-  constructor(symbols: Symbols, pointer: Deno.PointerObject, scope?: Scope) {
+  constructor(library: Library, pointer: Deno.PointerObject, scope?: Scope) {
     const gone = "Cannot use this backend: it was disposed";
-    this.symbols = symbols;
-    this.#owned = new Owned(gone, pointer, (own) => symbols.tkf_context_destroy(own), scope);
+    this.library = library;
+    this.#owned = new Owned(gone, pointer, (own) => library.symbols.tkf_context_destroy(own), scope);
+  }
+
+  /** Where a tensor lies. @throws {TypeError} If it is of another backend. */
+  abstract readonly locate: Locate;
+
+  /**
+   * Calls an op of the library; see {@linkcode Op.call}.
+   *
+   * @param name Such as `tkf_linear_apply`.
+   * @returns Its status.
+   * @throws {RangeError} If the library has no such op.
+   */
+  invoke(name: string, args: Arguments): number {
+    const op = this.library.ops.get(name);
+    if (op === undefined) throw new RangeError(`Cannot call ${name}: this library has no such op`);
+    return op.call(this.pointer, args, this.locate);
+  }
+
+  /** Calls an op of the library. @throws {KernelError} If it fails. */
+  call(name: string, args: Arguments): void {
+    this.check(name, this.invoke(name, args));
   }
 
   /** `tkf_context*`. @throws {Error} After it was disposed. */
@@ -49,24 +73,32 @@ export class KernelContext implements Disposable {
 
   /** One line: level, threads and BLAS, or the device. */
   get description(): string {
-    return text(this.symbols.tkf_context_description(this.pointer));
+    return text(this.library.symbols.tkf_context_description(this.pointer));
   }
 
   /** Checks a status. @throws {KernelError} If it is not 0; the message is the context's. */
   check(op: string, status: number): void {
     if (status !== STATUS.ok) {
-      throw new KernelError(op, status, text(this.symbols.tkf_context_message(this.pointer)));
+      throw new KernelError(op, status, this.message);
     }
+  }
+
+  /** What the last call that failed found. */
+  get message(): string {
+    return text(this.library.symbols.tkf_context_message(this.pointer));
   }
 }
 
 /** Owns a `tkf_context` of the CPU library: threads and an instruction-set level. */
 export class NativeContext extends KernelContext {
+  /** A tensor's array. */
+  override readonly locate: Locate = hostData;
+
   /**
    * @throws {RangeError} If `threads` is not a whole number from 1 to 1024, or `level` is unknown.
    * @throws {NativeLibraryError} If this machine lacks the level.
    */
-  constructor(symbols: Symbols, options: ContextOptions = {}) {
+  constructor(library: NativeLibrary, options: ContextOptions = {}) {
     const { threads = navigator.hardwareConcurrency, level } = options;
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
       throw new RangeError(`Cannot make a context: found ${threads} threads, expected 1 to 1024`);
@@ -78,32 +110,26 @@ export class NativeContext extends KernelContext {
       throw new RangeError(`Cannot make a context: found level "${level}", expected one of ${names}`);
     }
     const out = new BigUint64Array(1);
-    const status = symbols.tkf_context_create(threads, code, out);
+    const status = library.symbols.tkf_context_create(threads, code, out);
     if (status === STATUS.unsupported) {
       throw new NativeLibraryError(
-        `Cannot use level "${level}": this machine has ${supportedLevels(symbols).join(", ")}`,
+        `Cannot use level "${level}": this machine has ${supportedLevels(library).join(", ")}`,
       );
     }
     const pointer = status === STATUS.ok ? Deno.UnsafePointer.create(out[0]) : null;
     if (pointer === null) {
       throw new KernelError("tkf_context_create", status, `found status ${status} for ${threads} threads`);
     }
-    super(symbols, pointer);
+    super(library, pointer);
   }
 
   /** Loads the BLAS at a path. @throws {NativeLibraryError} If that cannot be. */
   loadBlas(path: string): void {
-    const status = this.symbols.tkf_blas_load(this.pointer, new TextEncoder().encode(path + "\0"));
-    if (status !== STATUS.ok) {
-      const message = text(this.symbols.tkf_context_message(this.pointer));
+    const bytes = new TextEncoder().encode(path + "\0");
+    if (this.library.symbols.tkf_blas_load(this.pointer, bytes) !== STATUS.ok) {
       throw new NativeLibraryError(
-        `Cannot load the BLAS "${path}": ${message}; set TOKENFILTER_BLAS to another OpenBLAS, or to "none"`,
+        `Cannot load the BLAS "${path}": ${this.message}; set TOKENFILTER_BLAS to another OpenBLAS, or to "none"`,
       );
     }
   }
-}
-
-/** The text at an address; empty at NULL. */
-export function text(pointer: Deno.PointerValue): string {
-  return pointer === null ? "" : new Deno.UnsafePointerView(pointer).getCString();
 }

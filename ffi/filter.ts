@@ -1,48 +1,64 @@
 /** The wrappers of `tkf_filter_scan` and `tkf_filter_observe`. */
-import { type DType, DTYPES } from "../lib/dtype.ts";
+import type { DType } from "../lib/dtype.ts";
 import {
   codeOf,
   type FilterObserve,
   type FilterScan,
   type LayerSpec,
   type LayerState,
+  projectionsOf,
   SCAN_COLUMNS,
   type ScanInput,
   type ScanOutput,
   stateSizes,
 } from "../lib/filter/layer.ts";
 import { expectTensor, hostData, rowsOf, type Tensor } from "../lib/tensor.ts";
+import type { Argument, Arguments } from "./abi.ts";
 import type { KernelContext } from "./context.ts";
-import { type Buffer, setInts } from "./symbols.ts";
 
-/** Bytes of `tkf_filter_spec`. */
-export const SPEC_BYTES = 144;
-/** Its 32-bit integers, then its doubles, then the seed: options by the names that the spec gives them, in its order. */
-export const SPEC_INTS = [
-  ...["layer", "numKvHeads", "headDim", "hiddenSize"],
-  ...["fusion", "invert", "anchor", "absorb", "warmup", "threshold", "window", "chunk"],
-  ...["block", "projections", "features", "queriesSize"],
-];
-/** Its doubles. */
-export const SPEC_DOUBLES = ["skipRatio", "tau", "lambda", "eps", "alpha", "gamma", "theta", "eta", "ridge"];
+/** Fields of `tkf_filter_spec`: properties of a spec, by their names there. */
+const SPEC_FIELDS = [
+  ...[
+    "layer",
+    "kvHeads",
+    "headDim",
+    "hiddenSize",
+    "fusion",
+    "invert",
+    "anchor",
+    "absorb",
+    "warmup",
+    "threshold",
+  ],
+  ...["window", "chunk", "block", "projections", "features", "queriesSize"],
+  ...["skipRatio", "tau", "lambda", "eps", "alpha", "gamma", "theta", "eta", "ridge"],
+].map((name) => [name, name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] as const);
 
 /**
- * Packs a spec as `tkf_filter_spec`.
+ * A spec as `tkf_filter_spec`.
  *
+ * @param queriesSize Width of the queries, 0 where there are none.
  * @throws {RangeError} If the kernels do not have its rule.
  */
-export function packSpec(spec: LayerSpec, queriesSize: number): DataView<ArrayBuffer> {
+export function specArgs(spec: LayerSpec, queriesSize: number): Arguments {
   const { name, native } = spec.rule;
   if (native === undefined) {
     throw new RangeError(
       `Cannot run the rule "${name}" in native code: expected a rule that the kernels have`,
     );
   }
-  const view = new DataView(new ArrayBuffer(SPEC_BYTES)), own = { ...spec, fusion: native, queriesSize };
-  setInts(view, 0, Object.fromEntries(SPEC_INTS.map((field) => [field, codeOf(own, field)])));
-  SPEC_DOUBLES.forEach((field, i) => view.setFloat64(4 * SPEC_INTS.length + 8 * i, codeOf(own, field), true));
-  view.setBigUint64(SPEC_BYTES - 8, (spec as LayerSpec & { readonly seed: bigint }).seed, true);
-  return view;
+  const own = { ...spec, kvHeads: spec.numKvHeads, fusion: native, queriesSize };
+  const args: { [field: string]: Argument } = { seed: projectionsOf(spec).seed };
+  for (const [name, field] of SPEC_FIELDS) args[field] = codeOf(own, name);
+  return args;
+}
+
+/** The parts of a state as `tkf_filter_states`, wherever they lie. @param signs of a batch, null otherwise */
+export function statesArgs(
+  { anchorK, anchorV, numbers, scores, learned }: Readonly<Record<typeof STATE_PARTS[number], Argument>>,
+  signs: Argument = null,
+): Arguments {
+  return { anchor_k: anchorK, anchor_v: anchorV, numbers, scores, learned, signs };
 }
 
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
@@ -126,55 +142,28 @@ export function expectScan(
   };
 }
 
-/** Where everything lies that a scan reads and writes. */
-export interface ScanBuffers {
-  readonly state: readonly Buffer[];
-  readonly keys: Buffer;
-  readonly values: Buffer;
-  readonly residual: Buffer;
-  readonly normed: Buffer;
-  readonly queries: Buffer;
-  readonly keep: Buffer;
-  readonly columns: Buffer;
-  readonly taken: Buffer;
-}
-
-/** Calls `tkf_filter_scan` on `count` rows. @returns its status */
-export function callScan(
-  { symbols, pointer }: KernelContext,
+/** The arguments of `tkf_filter_scan`. @param at where rows of a tensor lie @param out where the results go */
+export function scanArgs(
   spec: LayerSpec,
-  tensors: ScanTensors,
+  states: Arguments,
+  { keys, values, residual, normed, queries }: ScanTensors,
   count: number,
-  buffers: ScanBuffers,
-): number {
-  const [anchorK, anchorV, numbers, scores, learned] = buffers.state as readonly [
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-  ];
-  const { keys, values, residual, normed, queries, keep, columns, taken } = buffers;
-  return symbols.tkf_filter_scan(
-    pointer,
-    packSpec(spec, tensors.queries?.shape[1] ?? 0),
-    SPEC_BYTES,
-    ...anchorK,
-    ...anchorV,
-    ...numbers,
-    ...scores,
-    ...learned,
-    DTYPES[tensors.keys.dtype].code,
-    ...keys,
-    ...values,
-    ...residual,
-    ...normed,
-    ...queries,
+  at: (tensor: Tensor) => Argument,
+  out: { readonly keep: Argument; readonly columns: Argument; readonly taken: Argument },
+): Arguments {
+  const rows = (tensor: Tensor | undefined) => tensor === undefined ? null : at(tensor);
+  return {
+    spec: specArgs(spec, queries?.shape[1] ?? 0),
+    states,
+    keys: at(keys),
+    values: at(values),
+    residual: rows(residual),
+    normed: rows(normed),
+    queries: rows(queries),
+    ...out,
     count,
-    ...keep,
-    ...columns,
-    ...taken,
-  );
+    kv_dtype: keys.dtype,
+  };
 }
 
 /** Number of columns of a scan's output. */
@@ -194,52 +183,15 @@ export function storeColumns(
   });
 }
 
-/** Calls `tkf_filter_observe`. @returns its status */
-export function callObserve(
-  { symbols, pointer }: KernelContext,
-  spec: LayerSpec,
-  state: readonly Buffer[],
-  y: Buffer,
-  count: number,
-): number {
-  const [numbers, scores, learned] = state.slice(2) as [Buffer, Buffer, Buffer];
-  return symbols.tkf_filter_observe(
-    pointer,
-    packSpec(spec, 0),
-    SPEC_BYTES,
-    ...numbers,
-    ...scores,
-    ...learned,
-    ...y,
-    count,
-  );
-}
-
-const bufferOf = (data: ArrayBufferView<ArrayBuffer>): Buffer => [data, data.byteLength];
-
 /** {@linkcode Backend.kvFilterScan} on host tensors. */
 export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
   return (spec, state, input, start, count, output) => {
     const tensors = expectScan(spec, state, input, start, count, output);
-    const rows = (tensor: Tensor | undefined): Buffer => {
-      if (tensor === undefined) return [null, 0];
-      const part = rowsOf({ ...tensor, data: hostData(tensor) }, start, start + count);
-      return bufferOf(part.data as ArrayBufferView<ArrayBuffer>);
-    };
-    const columns = new Float64Array(NUM_COLUMNS * count);
-    const taken = new BigInt64Array(1);
-    const status = callScan(context, spec, tensors, count, {
-      state: STATE_PARTS.map((name) => bufferOf(state[name])),
-      keys: rows(tensors.keys),
-      values: rows(tensors.values),
-      residual: rows(tensors.residual),
-      normed: rows(tensors.normed),
-      queries: rows(tensors.queries),
-      keep: bufferOf(output.keep.subarray(start, start + count)),
-      columns: bufferOf(columns),
-      taken: bufferOf(taken),
-    });
-    context.check("tkf_filter_scan", status);
+    const at = (tensor: Tensor) => rowsOf({ ...tensor, data: hostData(tensor) }, start, start + count);
+    const keep = output.keep.subarray(start, start + count);
+    const columns = new Float64Array(NUM_COLUMNS * count), taken = new BigInt64Array(1);
+    const args = scanArgs(spec, statesArgs(state), tensors, count, at, { keep, columns, taken });
+    context.call("tkf_filter_scan", args);
     storeColumns(columns, count, Number(taken[0]), output, start);
     return Number(taken[0]);
   };
@@ -249,7 +201,7 @@ export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
 export function kvFilterObserve(context: KernelContext): FilterObserve {
   return (spec, state, y) => {
     expectState(spec, state);
-    const parts = STATE_PARTS.map((name) => bufferOf(state[name]));
-    context.check("tkf_filter_observe", callObserve(context, spec, parts, bufferOf(y), y.length));
+    const args = { spec: specArgs(spec, 0), states: statesArgs(state), y, count: y.length };
+    context.call("tkf_filter_observe", args);
   };
 }

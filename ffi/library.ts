@@ -2,8 +2,9 @@
 import { fileURLToPath } from "node:url";
 import { isMissing } from "../lib/cache.ts";
 import { NativeLibraryError } from "../lib/errors.ts";
+import { ABI_VERSION, Op, type OpFunction, parseAbi } from "./abi.ts";
 import { type LibraryManifest, manifestPath, readCache } from "./cache.ts";
-import { ABI_VERSION, SYMBOLS, type Symbols } from "./symbols.ts";
+import { IDENTITY, type NativeLibrary, SYMBOLS } from "./symbols.ts";
 
 /** How messages call a library, the variable that may name another one, and the flags that build it. */
 const LIBRARIES = {
@@ -12,7 +13,7 @@ const LIBRARIES = {
 } as const;
 
 /** Libraries that this process has open, by path. */
-const open = new Map<string, Deno.DynamicLibrary<Deno.ForeignLibraryInterface>["symbols"]>();
+const open = new Map<string, NativeLibrary<Deno.ForeignLibraryInterface>>();
 
 /**
  * The command that builds what is missing: of this version of the package where it is from JSR, else of the `build.ts`
@@ -80,35 +81,58 @@ async function isFile(path: string): Promise<boolean> {
 /**
  * Opens a library and checks its ABI version; for the CUDA library no driver is needed.
  *
+ * @param table Its functions about contexts.
  * @throws {NativeLibraryError} If the system cannot load it, or its ABI is another.
  */
 export function loadLibrary<const Table extends Deno.ForeignLibraryInterface>(
   library: "cpu" | "cuda",
   path: string,
   table: Table,
-): Deno.DynamicLibrary<Table>["symbols"] {
-  type Loaded = Deno.DynamicLibrary<Table>["symbols"];
+): NativeLibrary<Table> {
   const known = open.get(path);
-  if (known !== undefined) return known as Loaded;
+  if (known !== undefined) return known as NativeLibrary<Table>;
   const fix = `run: ${buildCommand(LIBRARIES[library].flags)}`;
-  let symbols: Loaded;
   try {
-    symbols = Deno.dlopen(path, table).symbols;
+    const { tkf_abi_version } = IDENTITY; // all that a library of another version has for certain
+    const found = Deno.dlopen(path, { tkf_abi_version }).symbols.tkf_abi_version();
+    if (found !== ABI_VERSION) {
+      throw new NativeLibraryError(
+        `Cannot use "${path}": found ABI version ${found}, expected ${ABI_VERSION}; ${fix} --force`,
+      );
+    }
+    const { symbols: identity } = Deno.dlopen(path, IDENTITY);
+    const opened = { symbols: Deno.dlopen(path, table).symbols, ops: openOps(path, identity) };
+    open.set(path, opened);
+    return opened;
   } catch (error) {
-    if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
+    const own = error instanceof NativeLibraryError || error instanceof Deno.errors.NotCapable;
+    if (own || !(error instanceof Error)) throw error;
     throw new NativeLibraryError(`Cannot load "${path}": ${error.message}; ${fix}`, { cause: error });
   }
-  const found = (symbols as { tkf_abi_version(): number }).tkf_abi_version();
-  if (found !== ABI_VERSION) {
-    throw new NativeLibraryError(
-      `Cannot use "${path}": found ABI version ${found}, expected ${ABI_VERSION}; ${fix} --force`,
-    );
-  }
-  open.set(path, symbols);
-  return symbols;
+}
+
+/** The ops of a library, as it describes them itself. */
+export function openOps(
+  path: string,
+  identity: Deno.DynamicLibrary<typeof IDENTITY>["symbols"],
+): ReadonlyMap<string, Op> {
+  const layouts = [...parseAbi(text(identity.tkf_abi_describe())).values()];
+  const signature = { parameters: ["pointer", "buffer", "u64"], result: "i32" } as const;
+  const { symbols } = Deno.dlopen(path, Object.fromEntries(layouts.map(({ name }) => [name, signature])));
+  return new Map(layouts.map((layout) => {
+    return [
+      layout.name,
+      new Op(layout, symbols[layout.name] as unknown as OpFunction, identity.tkf_abi_address),
+    ];
+  }));
+}
+
+/** The text at an address; empty at NULL. */
+export function text(pointer: Deno.PointerValue): string {
+  return pointer === null ? "" : new Deno.UnsafePointerView(pointer).getCString();
 }
 
 /** Finds and opens the CPU library. */
-export async function openCpuLibrary(explicit?: string): Promise<Symbols> {
-  return loadLibrary("cpu", (await findLibrary("cpu", explicit)).path, SYMBOLS) as Symbols;
+export async function openCpuLibrary(explicit?: string): Promise<NativeLibrary> {
+  return loadLibrary("cpu", (await findLibrary("cpu", explicit)).path, SYMBOLS);
 }

@@ -14,10 +14,10 @@ import { NativeLibraryError } from "../lib/errors.ts";
 import { f32Data } from "../lib/tensor.ts";
 import { findCompiler, run } from "./build/command.ts";
 import { manifestPath } from "./cache.ts";
-import { CUDA_SYMBOLS } from "./cuda/symbols.ts";
 import { buildCommand, findLibrary, loadLibrary } from "./library.ts";
 import { cpuLevels, openCpu } from "./mod.ts";
-import { ABI_VERSION, SYMBOLS } from "./symbols.ts";
+import { ABI_VERSION } from "./abi.ts";
+import { CUDA_SYMBOLS, SYMBOLS } from "./symbols.ts";
 import { NEEDS_LINUX, NOT_ON_WINDOWS, unless } from "../lib/testing.ts";
 
 /**
@@ -100,27 +100,37 @@ Deno.test("loadLibrary() refuses what is no library", async () => {
 Deno.test("loadLibrary() refuses another ABI version, and a library without all functions", async () => {
   const folder = await Deno.makeTempDir(), { command, args } = await findCompiler();
   let libraries = 0;
-  /** A library of functions that all return `version`. */
+  /** A library of functions that all return `version`, but for the description of an op. */
   const build = async (names: readonly string[], version: number) => {
     const path = `${folder}/${libraries++}.so`;
-    const functions = names.map((name) => `extern "C" int ${name}() { return ${version}; }`);
+    const functions = names.map((name) =>
+      name === "tkf_abi_describe"
+        ? `extern "C" const char* ${name}() { return "op tkf_swiglu_apply int64_t count;\\n"; }`
+        : `extern "C" int ${name}() { return ${version}; }`
+    );
     await Deno.writeTextFile(`${path}.cpp`, functions.join("\n"));
     const { success, stderr } = await run(command, [...args, "-shared", "-fPIC", `${path}.cpp`, "-o", path]);
     assert(success, stderr);
     return path;
   };
   for (const [library, symbols] of [["cpu", SYMBOLS], ["cuda", CUDA_SYMBOLS]] as const) {
-    const names = Object.keys(symbols);
+    const names = [...Object.keys(symbols), "tkf_swiglu_apply"];
     const load = (path: string) => loadLibrary<Deno.ForeignLibraryInterface>(library, path, symbols);
     for (const version of [ABI_VERSION - 1, ABI_VERSION + 1]) {
-      const path = await build(names, version);
-      const message = `Cannot use "${path}": found ABI version ${version}, expected ${ABI_VERSION}; run: `;
-      assertThrows(() => load(path), NativeLibraryError, message);
+      // A library of another version need not have today's functions.
+      for (const known of [names, ["tkf_abi_version"]]) {
+        const path = await build(known, version);
+        const message = `Cannot use "${path}": found ABI version ${version}, expected ${ABI_VERSION}; run: `;
+        assertThrows(() => load(path), NativeLibraryError, message);
+      }
     }
-    const lacking = await build(names.filter((name) => name !== "tkf_nll_compute"), ABI_VERSION);
-    assertThrows(() => load(lacking), NativeLibraryError, "tkf_nll_compute");
-    const whole = await build(names, ABI_VERSION);
-    assert("tkf_nll_compute" in load(whole));
+    for (const name of ["tkf_blas_load", "tkf_swiglu_apply", "tkf_abi_describe"]) {
+      const lacking = await build(names.filter((other) => other !== name), ABI_VERSION);
+      assertThrows(() => load(lacking), NativeLibraryError, name);
+    }
+    const { symbols: functions, ops } = load(await build(names, ABI_VERSION));
+    assert("tkf_blas_load" in functions);
+    assertEquals([...ops.keys()], ["tkf_swiglu_apply"]);
   }
   await Deno.remove(folder, { recursive: true });
 });

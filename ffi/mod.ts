@@ -14,9 +14,9 @@ import { NativeContext, supportedLevels } from "./context.ts";
 import { namedLibrary, openCpuLibrary } from "./library.ts";
 
 export { CpuBackend } from "./backend.ts";
-export { CudaBackend, type DeviceTensor } from "./cuda/backend.ts";
+export { CudaBackend } from "./cuda/backend.ts";
 export { CudaError } from "./cuda/driver.ts";
-export type { DeviceBuffer } from "./cuda/memory.ts";
+export type { DeviceBuffer, DeviceTensor } from "./cuda/memory.ts";
 export { type CudaOptions, openCuda } from "./cuda/open.ts";
 export { NativeBackend } from "./native_backend.ts";
 

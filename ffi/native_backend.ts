@@ -5,13 +5,17 @@ import { type DType, DTYPES } from "../lib/dtype.ts";
 import { countOf, expectTensor, type HostTensor, type Tensor } from "../lib/tensor.ts";
 import { callAttention } from "./attention.ts";
 import type { KernelContext } from "./context.ts";
-import type { Buffer } from "./symbols.ts";
 
 /** Element types that `linear` and `embedding` take as weights. */
-export const WEIGHTS: readonly DType[] = (Object.keys(DTYPES) as DType[]).filter((dtype) =>
+const WEIGHTS: readonly DType[] = (Object.keys(DTYPES) as DType[]).filter((dtype) =>
   DTYPES[dtype].code < 100
 );
 const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
+
+/** A list of kept rows as ops take it; all rows where there is none. */
+export function keptRows(only?: BatchDecisions): { kept: Tensor | null; kept_count: Tensor | null } {
+  return { kept: only?.kept ?? null, kept_count: only?.keptCount ?? null };
+}
 
 /**
  * What the backends of both libraries share: all methods check shapes and types first (`TypeError`, `RangeError`), and
@@ -46,12 +50,6 @@ export abstract class NativeBackend implements Backend, Disposable {
   [Symbol.dispose](): void {
     this.context[Symbol.dispose]();
   }
-
-  /**
-   * Where a tensor lies, and how many bytes it has. @throws {TypeError} If it is of another backend.
-   * @internal
-   */
-  protected abstract at(tensor: Tensor): Buffer;
 
   /** See {@linkcode Backend.kvFilterSigns}. */
   get kvFilterSigns(): BatchOps["kvFilterSigns"] {
@@ -98,38 +96,21 @@ export abstract class NativeBackend implements Backend, Disposable {
     return this.batch.copyRows;
   }
 
-  /** Makes a call and throws where its status is not 0. */
-  protected run(op: string, call: () => number): void {
-    const status = call();
-    if (status !== 0) this.context.check(op, status);
-  }
-
   /** `values` of any weight type as f32, in the same shape. */
   dequantize(values: Tensor): Tensor {
     expectTensor("values", values, WEIGHTS, values.shape);
-    const out = this.alloc("f32", values.shape);
-    const { symbols, pointer } = this.context;
-    const code = DTYPES[values.dtype].code, count = countOf(values.shape);
-    this.run(
-      "tkf_tensor_dequantize",
-      () => symbols.tkf_tensor_dequantize(pointer, code, ...this.at(values), count, ...this.at(out)),
-    );
+    const out = this.alloc("f32", values.shape), { dtype } = values, count = countOf(values.shape);
+    this.context.call("tkf_tensor_dequantize", { values, dtype, count, out });
     return out;
   }
 
   embedding(table: Tensor, ids: Tensor, out: Tensor): void {
     expectTensor("table", table, WEIGHTS, [-1, -1]);
-    const [vocab, cols] = table.shape;
+    const [vocab, cols] = table.shape, { dtype } = table;
     expectTensor("ids", ids, "i32", [-1]);
     const rows = ids.shape[0];
     expectTensor("out", out, "f32", [rows, cols]);
-    const { symbols, pointer } = this.context;
-    const code = DTYPES[table.dtype].code;
-    const t = this.at(table), i = this.at(ids), o = this.at(out);
-    this.run(
-      "tkf_embedding_gather",
-      () => symbols.tkf_embedding_gather(pointer, code, ...t, vocab, cols, ...i, rows, ...o),
-    );
+    this.context.call("tkf_embedding_gather", { table, dtype, vocab, cols, ids, rows, out });
   }
 
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void {
@@ -137,77 +118,48 @@ export abstract class NativeBackend implements Backend, Disposable {
     const [rows, cols] = x.shape;
     expectTensor("weight", weight, "f32", [cols]);
     expectTensor("out", out, "f32", [rows, cols]);
-    const { symbols, pointer } = this.context;
-    const a = this.at(x), w = this.at(weight), o = this.at(out);
-    this.run(
-      "tkf_rms_norm_apply",
-      () => symbols.tkf_rms_norm_apply(pointer, ...a, ...w, eps, rows, cols, ...o),
-    );
+    this.context.call("tkf_rms_norm_apply", { x, weight, eps, rows, cols, out });
   }
 
-  linear(x: Tensor, weight: Tensor, out: Tensor): void {
+  linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void {
     expectTensor("weight", weight, WEIGHTS, [-1, -1]);
     const [n, k] = weight.shape;
     expectTensor("x", x, "f32", [-1, k]);
-    const rows = x.shape[0];
+    const rows = x.shape[0], { dtype } = weight;
     expectTensor("out", out, "f32", [rows, n]);
-    const { symbols, pointer } = this.context;
-    const code = DTYPES[weight.dtype].code;
-    const a = this.at(x), w = this.at(weight), o = this.at(out);
-    this.run(
-      "tkf_linear_apply",
-      () => symbols.tkf_linear_apply(pointer, ...a, code, ...w, rows, n, k, ...o),
-    );
+    this.context.call("tkf_linear_apply", { x, weight, dtype, rows, n, k, out, ...keptRows(only) });
   }
 
-  rope(x: Tensor, positions: Tensor, theta: number): void {
+  rope(x: Tensor, positions: Tensor, theta: number, only?: BatchDecisions): void {
     expectTensor("x", x, "f32", [-1, -1, -1]);
-    const [rows, heads, headDim] = x.shape;
+    const [rows, heads, head_dim] = x.shape;
     expectTensor("positions", positions, "i32", [rows]);
-    const { symbols, pointer } = this.context;
-    const a = this.at(x), p = this.at(positions);
-    this.run(
-      "tkf_rope_apply",
-      () => symbols.tkf_rope_apply(pointer, ...a, ...p, theta, rows, heads, headDim),
-    );
+    this.context.call("tkf_rope_apply", { x, positions, theta, rows, heads, head_dim, ...keptRows(only) });
   }
 
   swiglu(gate: Tensor, up: Tensor, out: Tensor): void {
     expectTensor("gate", gate, "f32", [-1, -1]);
     expectTensor("up", up, "f32", gate.shape);
     expectTensor("out", out, "f32", gate.shape);
-    const { symbols, pointer } = this.context;
-    const g = this.at(gate), u = this.at(up), o = this.at(out), count = countOf(gate.shape);
-    this.run("tkf_swiglu_apply", () => symbols.tkf_swiglu_apply(pointer, ...g, ...u, count, ...o));
+    this.context.call("tkf_swiglu_apply", { gate, up, count: countOf(gate.shape), out });
   }
 
   gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
     expectTensor("x", x, FLOATS, [-1, -1]);
-    const [count, cols] = x.shape;
+    const [x_rows, cols] = x.shape;
     expectTensor("rows", rows, "i32", [-1]);
-    const picked = rows.shape[0];
+    const picked = rows.shape[0], types = { dtype: x.dtype, out_dtype: out.dtype };
     expectTensor("out", out, ["f32", x.dtype], [picked, cols]);
-    const { symbols, pointer } = this.context;
-    const from = DTYPES[x.dtype].code, to = DTYPES[out.dtype].code;
-    const a = this.at(x), r = this.at(rows), o = this.at(out);
-    this.run(
-      "tkf_rows_gather",
-      () => symbols.tkf_rows_gather(pointer, from, ...a, count, cols, ...r, picked, to, ...o),
-    );
+    this.context.call("tkf_rows_gather", { x, x_rows, cols, indices: rows, rows: picked, out, ...types });
   }
 
   scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
     expectTensor("x", x, "f32", [-1, -1]);
-    const [count, cols] = x.shape;
+    const [x_rows, cols] = x.shape;
     expectTensor("rows", rows, "i32", [-1]);
     const picked = rows.shape[0];
     expectTensor("delta", delta, "f32", [picked, cols]);
-    const { symbols, pointer } = this.context;
-    const a = this.at(x), r = this.at(rows), d = this.at(delta);
-    this.run(
-      "tkf_rows_scatter_add",
-      () => symbols.tkf_rows_scatter_add(pointer, ...a, count, cols, ...r, picked, ...d),
-    );
+    this.context.call("tkf_rows_scatter_add", { x, x_rows, cols, indices: rows, rows: picked, delta });
   }
 
   storeRows(x: Tensor, out: Tensor, at: number): void {
@@ -219,39 +171,28 @@ export abstract class NativeBackend implements Backend, Disposable {
         `Cannot store ${rows} rows at ${at}: expected them to fit into the ${out.shape[0]} of "out"`,
       );
     }
-    const { symbols, pointer } = this.context;
-    const code = DTYPES[out.dtype].code, a = this.at(x), o = this.at(out);
-    this.run("tkf_rows_store", () => symbols.tkf_rows_store(pointer, ...a, rows, cols, code, ...o, at));
+    this.context.call("tkf_rows_store", { x, rows, cols, out_dtype: out.dtype, out, at });
   }
 
   rowNorms(x: Tensor): Float64Array<ArrayBuffer> {
     expectTensor("x", x, "f32", [-1, -1]);
     const [rows, cols] = x.shape;
-    const norms = this.alloc("f64", [rows]);
-    const { symbols, pointer } = this.context;
-    const a = this.at(x), o = this.at(norms);
-    this.run("tkf_rows_norm", () => symbols.tkf_rows_norm(pointer, ...a, rows, cols, ...o));
-    return this.#doubles(norms);
+    const out = this.alloc("f64", [rows]);
+    this.context.call("tkf_rows_norm", { x, rows, cols, out });
+    return this.#take(out) as Float64Array<ArrayBuffer>;
   }
 
   attention(args: AttentionArgs): void {
-    callAttention(
-      this.context,
-      args,
-      (tensor) => this.at(tensor),
-      (call) => this.run("tkf_attention_filtered", call),
-    );
+    callAttention(this.context, args);
   }
 
   nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer> {
     expectTensor("logits", logits, "f32", [-1, -1]);
     const [rows, vocab] = logits.shape;
     expectTensor("targets", targets, "i32", [rows]);
-    const losses = this.alloc("f64", [rows]);
-    const { symbols, pointer } = this.context;
-    const l = this.at(logits), t = this.at(targets), o = this.at(losses);
-    this.run("tkf_nll_compute", () => symbols.tkf_nll_compute(pointer, ...l, ...t, rows, vocab, ...o));
-    return this.#doubles(losses);
+    const nll = this.alloc("f64", [rows]);
+    this.context.call("tkf_nll_compute", { logits, targets, rows, vocab, nll });
+    return this.#take(nll) as Float64Array<ArrayBuffer>;
   }
 
   compareLogits(base: Tensor, other: Tensor, targets: Tensor): LogitComparison {
@@ -259,20 +200,15 @@ export abstract class NativeBackend implements Backend, Disposable {
     const [rows, vocab] = base.shape;
     expectTensor("other", other, "f32", [rows, vocab]);
     expectTensor("targets", targets, "i32", [rows]);
-    const nll = this.alloc("f64", [rows]), baseNll = this.alloc("f64", [rows]);
+    const nll = this.alloc("f64", [rows]), base_nll = this.alloc("f64", [rows]);
     const kl = this.alloc("f64", [rows]), agree = this.alloc("u8", [rows]);
-    const { symbols, pointer } = this.context;
-    const p = this.at(base), q = this.at(other), t = this.at(targets);
-    const out = [...this.at(nll), ...this.at(baseNll), ...this.at(kl), ...this.at(agree)] as const;
-    this.run(
-      "tkf_logits_compare",
-      () => symbols.tkf_logits_compare(pointer, ...p, ...q, ...t, rows, vocab, ...out),
-    );
+    const args = { base, other, targets, rows, vocab, nll, base_nll, kl, agree };
+    this.context.call("tkf_logits_compare", args);
     return {
-      nll: this.#doubles(nll),
-      baseNll: this.#doubles(baseNll),
-      kl: this.#doubles(kl),
-      agree: this.#taken(agree) as Uint8Array<ArrayBuffer>,
+      nll: this.#take(nll) as Float64Array<ArrayBuffer>,
+      baseNll: this.#take(base_nll) as Float64Array<ArrayBuffer>,
+      kl: this.#take(kl) as Float64Array<ArrayBuffer>,
+      agree: this.#take(agree) as Uint8Array<ArrayBuffer>,
     };
   }
 
@@ -282,17 +218,12 @@ export abstract class NativeBackend implements Backend, Disposable {
    */
   measureMachine(): { flopsPerSecond: number; bytesPerSecond: number } {
     const out = new Float64Array(2);
-    const { symbols, pointer } = this.context;
-    this.run("tkf_machine_measure", () => symbols.tkf_machine_measure(pointer, out, out.byteLength));
+    this.context.call("tkf_machine_measure", { out });
     return { flopsPerSecond: out[0]!, bytesPerSecond: out[1]! };
   }
 
-  #doubles(tensor: Tensor): Float64Array<ArrayBuffer> {
-    return this.#taken(tensor) as Float64Array<ArrayBuffer>;
-  }
-
   /** The values of a tensor that nobody else has; its memory is given back. */
-  #taken(tensor: Tensor): HostTensor["data"] {
+  #take(tensor: Tensor): HostTensor["data"] {
     const { data } = this.read(tensor);
     this.free(tensor);
     return data;

@@ -8,31 +8,15 @@ export const KERNELS_URL = new URL("../kernels/", import.meta.url);
 /** Source texts by path, relative to {@linkcode KERNELS_URL}. */
 export type Sources = ReadonlyMap<string, string>;
 
-/** Translation units of each library. The files that they include, directly or not, are the rest of its sources. */
-export const UNITS = {
+/** The list of ops: it names a .def file for each, and that the op's sources. */
+const OPS = "ops.def";
+/** Translation units of each library, but for the launchers of ops (.cu), which are units of the CUDA library too. */
+const UNITS = {
   cpu: ["common/entries.cpp", "common/level.cpp"],
-  cuda: [
-    "common/cuda_context.cu",
-    "common/cuda_table.cu",
-    "embedding/embedding.cu",
-    "filtered_attention/decode.cu",
-    "filtered_attention/prefill.cu",
-    "filtered_attention/prefill_wgmma.cu",
-    "kv_filter_observe/kv_filter_observe.cu",
-    "kv_filter_scan/kv_filter_scan.cu",
-    "kv_filter_step/kv_filter_step.cu",
-    "linear/cublaslt.cu",
-    "linear/few_rows.cu",
-    "linear/linear.cu",
-    "machine/machine.cu",
-    "nll/nll.cu",
-    "rms_norm/rms_norm.cu",
-    "rope/rope.cu",
-    "rows/rows.cu",
-    "swiglu/swiglu.cu",
-    "common/cuda_entries.cpp",
-  ],
+  cuda: ["common/cuda_context.cu", "common/cuda_entries.cpp"],
 } as const satisfies { readonly [library: string]: readonly string[] };
+/** Other sources that a .def file names are included where these macros are defined. */
+const PARTS = [["TKF_CHECKS", /(?<!_cpu)\.cpp$/], ["TKF_BODIES", /_cpu\.cpp$/]] as const;
 
 /** Where the emulator, fuzzers and mutants lie: no part of the package, included only by units that lie there too. */
 const TESTING = "testing/";
@@ -110,23 +94,66 @@ export function localIncludes(path: string, text: string): string[] {
 }
 
 /**
- * Units and all that they include, from disk or, where the package lies on the network, from there.
+ * A unit and all that it includes, directly or not, sorted. Files of the system are left out, and so are those that are
+ * not there: the compiler says so.
  *
+ * @param missing Gets the paths of those that are not there.
+ */
+export function includesOf(sources: Sources, unit: string, missing?: Set<string>): string[] {
+  const found = new Set<string>(), parts = new Set<string>();
+  const visit = (path: string) => {
+    const text = sources.get(path);
+    if (text === undefined) missing?.add(path);
+    if (text === undefined || found.has(path)) return;
+    found.add(path);
+    for (const name of localIncludes(path, text)) {
+      if (path.endsWith(".def") && !name.endsWith(".def")) parts.add(name);
+      else visit(name);
+    }
+  };
+  visit(unit);
+  for (const [macro, pattern] of PARTS) {
+    if (![...found].some((path) => sources.get(path)!.includes(`#define ${macro}\n`))) continue;
+    for (const part of parts) if (pattern.test(part)) visit(part);
+  }
+  return [...found].sort();
+}
+
+/** What a library is made of. */
+export interface LibrarySources {
+  /** Its translation units. */
+  readonly units: readonly string[];
+  /** Their texts, and those of all that they include. */
+  readonly texts: Map<string, string>;
+}
+
+/**
+ * Reads the sources of a library from disk or, where the package lies on the network, from there.
+ *
+ * @param more Units beside its own.
+ * @param read Gives the text of a source.
  * @throws {NativeLibraryError} If one cannot be read.
  */
-export async function readSources(units: readonly string[]): Promise<Map<string, string>> {
+export async function readSources(
+  library: keyof typeof UNITS,
+  more: readonly string[] = [],
+  read: (path: string) => Promise<string> = readSource,
+): Promise<LibrarySources> {
   const texts = new Map<string, string>();
-  const isTest = units.some((path) => path.startsWith(TESTING));
-  const seen = new Set<string>();
-  const visit = async (path: string): Promise<void> => {
-    if (seen.has(path) || (!isTest && path.startsWith(TESTING))) return;
-    seen.add(path);
-    const text = await readSource(path);
-    texts.set(path, text);
-    await Promise.all(localIncludes(path, text).map(visit));
-  };
-  await Promise.all(units.map(visit));
-  return new Map([...texts].sort(([a], [b]) => a < b ? -1 : 1));
+  const isTest = more.some((path) => path.startsWith(TESTING));
+  for (;;) {
+    const lists = includesOf(texts, OPS).filter((path) => path !== OPS);
+    const launchers = lists.flatMap((path) => localIncludes(path, texts.get(path)!))
+      .filter((path) => path.endsWith(".cu"));
+    const units = [...UNITS[library], ...library === "cuda" ? launchers : [], ...more];
+    const missing = new Set<string>();
+    const found = new Set(units.flatMap((unit) => includesOf(texts, unit, missing)));
+    if (!isTest) missing.forEach((path) => path.startsWith(TESTING) && missing.delete(path));
+    if (missing.size === 0) {
+      return { units, texts: new Map([...found].sort().map((path) => [path, texts.get(path)!])) };
+    }
+    await Promise.all([...missing].map(async (path) => texts.set(path, await read(path))));
+  }
 }
 
 async function readSource(path: string): Promise<string> {
@@ -149,7 +176,7 @@ async function readSource(path: string): Promise<string> {
  */
 export async function sourceKey(library: keyof typeof UNITS, texts?: Sources): Promise<string> {
   const sources = KERNELS_URL.protocol === "file:"
-    ? [...texts ?? await readSources(UNITS[library])]
+    ? [...texts ?? (await readSources(library)).texts]
     : KERNELS_URL.href;
   const recipe = library === "cpu" ? [FLAGS, LINUX_LINK_FLAGS, LEVELS] : [CUDA_FLAGS, CUDA_LINK_FLAGS];
   return (await sha256(JSON.stringify([sources, recipe]))).slice(0, 16);

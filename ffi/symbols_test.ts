@@ -1,21 +1,31 @@
 import { assertEquals } from "@std/assert";
-import { ABI_VERSION, STATUS, SYMBOLS } from "./symbols.ts";
-import { prototypes } from "./testing.ts";
+import { ABI_VERSION, STATUS } from "./abi.ts";
+import { CUDA_SYMBOLS, SYMBOLS } from "./symbols.ts";
 import { DTYPES } from "../lib/dtype.ts";
 import { NUM_SLOTS, SLOT } from "../lib/filter/layer.ts";
 import { FILTER_OPTIONS } from "../lib/filter/options.ts";
 import { RULES } from "../lib/methods/list.ts";
-import { SPEC_BYTES, SPEC_DOUBLES, SPEC_INTS } from "./filter.ts";
 
-const header = await Deno.readTextFile(new URL("../kernels/include/tokenfilter.h", import.meta.url));
-const source = await Deno.readTextFile(new URL("symbols.ts", import.meta.url));
+const read = (name: string) => Deno.readTextFile(new URL(`../kernels/include/${name}`, import.meta.url));
+const header = await read("tokenfilter.h");
 
-/** How a C type crosses FFI. */
-function ffiType(declaration: string): string {
-  if (/^tkf_context\* \w+$/.test(declaration)) return "pointer";
-  if (declaration.includes("*")) return "buffer";
-  const types: Record<string, string> = { int32_t: "i32", int64_t: "i64", uint64_t: "u64", double: "f64" };
-  return types[declaration.split(" ")[0]!] ?? "unknown";
+/** The functions that a header declares, but for its ops, as `Deno.dlopen` wants them. */
+function declared(header: string): Deno.ForeignLibraryInterface {
+  const types: Record<string, string> = {
+    int32_t: "i32",
+    uint64_t: "u64",
+    double: "f64",
+    "const char*": "pointer",
+  };
+  const kind = (declaration: string) => {
+    if (/^(tkf_context|void)\* \w+$/.test(declaration)) return "pointer";
+    return declaration.includes("*") ? "buffer" : types[declaration.split(" ")[0]!];
+  };
+  const functions = header.matchAll(/^TKF_API ([\w *]+?) ?(tkf_\w+)\((.*)\);/gm);
+  return Object.fromEntries(Array.from(functions, ([, result, name, list]) => {
+    const parameters = list === "void" ? [] : list!.split(", ").map(kind);
+    return [name, { parameters, result: types[result!] }];
+  })) as Deno.ForeignLibraryInterface;
 }
 
 /** Numbers of all `#define TKF_<group>_<NAME> n` of a group, by lower-case name. */
@@ -27,24 +37,11 @@ function defines(group: string): Record<string, number> {
   return found;
 }
 
-Deno.test("SYMBOLS declares exactly the functions of tokenfilter.h, with their types", () => {
-  const expected = prototypes(header);
-  assertEquals(expected.size, 23);
-  assertEquals(Object.keys(SYMBOLS).toSorted(), [...expected.keys()].toSorted());
-  for (const [name, { parameters, result }] of expected) {
-    const found = SYMBOLS[name as keyof typeof SYMBOLS];
-    assertEquals([...found.parameters] as string[], parameters.map(ffiType), name);
-    assertEquals(found.result, result.endsWith("*") ? "pointer" : "i32", name);
-    assertEquals(result.endsWith("*") || result === "int32_t", true, name);
-  }
-});
-
-Deno.test("SYMBOLS carries every parameter's C declaration as its comment", () => {
-  for (const [name, { parameters }] of prototypes(header)) {
-    const entry = source.match(new RegExp(`\n  ${name}: \\{\n([^]*?)\n  \\},`))![1]!;
-    const comments = [...entry.matchAll(/^ {6}"\w+", \/\/ (.+)$/gm)].map(([, comment]) => comment);
-    assertEquals(comments, parameters, name);
-  }
+Deno.test("SYMBOLS declares exactly the functions of the headers that are no ops, with their types", async () => {
+  const common: Deno.ForeignLibraryInterface = SYMBOLS, all: Deno.ForeignLibraryInterface = CUDA_SYMBOLS;
+  assertEquals(common, declared(header));
+  assertEquals(all, { ...common, ...declared(await read("tokenfilter_cuda.h")) });
+  assertEquals([Object.keys(common).length, Object.keys(all).length], [9, 15]);
 });
 
 Deno.test("numbers of the C ABI equal those of TypeScript", () => {
@@ -67,20 +64,4 @@ Deno.test("numbers of the C ABI equal those of TypeScript", () => {
     defines("SLOT"),
     Object.fromEntries(Object.entries(SLOT).map(([name, slot]) => [name.toLowerCase(), slot])),
   );
-});
-
-Deno.test("a packed spec has the fields of tkf_filter_spec, in their order", () => {
-  const body = header.match(/typedef struct tkf_filter_spec \{([^}]*)\}/)![1]!.replaceAll(/\/\*.*?\*\//g, "");
-  const fields = [...body.matchAll(/(int32_t|double|uint64_t) ([\w, ]+);/g)].flatMap(([, type, names]) =>
-    names!.split(", ").map((name) => `${type} ${name}`)
-  );
-  /** `numKvHeads` as `kv_heads`. */
-  const snake = (name: string) =>
-    name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replace(/^num_/, "");
-  assertEquals(fields, [
-    ...SPEC_INTS.map((name) => `int32_t ${snake(name)}`),
-    ...SPEC_DOUBLES.map((name) => `double ${snake(name)}`),
-    "uint64_t seed",
-  ]);
-  assertEquals(SPEC_BYTES, 4 * SPEC_INTS.length + 8 * SPEC_DOUBLES.length + 8);
 });

@@ -1,5 +1,6 @@
 /** Which tests a file can make fail, nearest first. */
 import { run } from "../../ffi/build/command.ts";
+import { readSources } from "../../ffi/sources.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 /** For each module, the modules that import it, name it or start it. Paths from the root. */
@@ -125,13 +126,8 @@ export function findKernelTests(file: string, paths: readonly string[], most: nu
   ).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)).slice(0, most);
 }
 
-/** Sources that the CPU library is made of: what its two translation units include. */
+/** Sources that the CPU library is made of, but for its declarations. */
 export async function listCpuSources(read: (path: string) => Promise<string>): Promise<string[]> {
-  const found = new Set(["kernels/common/entries.cpp", "kernels/common/level.cpp"]);
-  for (const path of found) {
-    for (const [, name] of (await read(path)).matchAll(/^\s*#include "([^"]+)"/gm)) {
-      found.add(new URL(name!, `file:///${path}`).pathname.slice(1));
-    }
-  }
-  return [...found].sort();
+  const { texts } = await readSources("cpu", [], (path) => read(`kernels/${path}`));
+  return Array.from(texts.keys(), (path) => `kernels/${path}`).filter((path) => !path.endsWith(".def"));
 }

@@ -1,7 +1,7 @@
 /** Builds the CPU library: one object an instruction-set level, and one with the entry points. */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import type { LibraryManifest } from "../cache.ts";
-import { FLAGS, type Level, LEVELS, LINUX_LINK_FLAGS, readSources, UNITS } from "../sources.ts";
+import { FLAGS, type Level, LEVELS, LINUX_LINK_FLAGS, readSources } from "../sources.ts";
 import { type BuildOptions, type Compiler, findCompiler, inParallel, link, runCompiler } from "./command.ts";
 import { type BuiltLibrary, findBuilt, storeLibrary } from "./store.ts";
 import { writeSources } from "./units.ts";
@@ -39,9 +39,9 @@ export async function buildCpu(options: BuildOptions = {}): Promise<BuiltLibrary
     const compiler = await findCompiler().catch(() => undefined); // a machine without one can still run a build
     if (compiler === undefined || compiler.version === cached.manifest.compiler) return cached;
   }
-  const sources = await readSources(UNITS.cpu);
-  return await storeLibrary("cpu", sources, FLAGS, async (compiler, work) => {
-    await writeSources(sources, work);
+  const { texts } = await readSources("cpu");
+  return await storeLibrary("cpu", texts, FLAGS, async (compiler, work) => {
+    await writeSources(texts, work);
     const { bytes, warnings } = await compile(compiler, levels, work, onProgress);
     return { bytes, more: { levels: levels.map(({ name }) => name), warnings } };
   });

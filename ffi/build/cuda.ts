@@ -1,7 +1,7 @@
 /** Builds the CUDA library: one object a file, for all architectures, linked with the static runtime. */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import type { LibraryManifest } from "../cache.ts";
-import { CUDA_ARCHS, CUDA_FLAGS, CUDA_LINK_FLAGS, readSources, UNITS } from "../sources.ts";
+import { CUDA_ARCHS, CUDA_FLAGS, CUDA_LINK_FLAGS, readSources } from "../sources.ts";
 import { type BuildOptions, link } from "./command.ts";
 import { ensureNvcc, oldestDriver, PINNED } from "./nvcc.ts";
 import { buildObjects } from "./objects.ts";
@@ -39,13 +39,13 @@ export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLi
   expectArchs(archs);
   const cached = force ? undefined : await findBuilt<CudaManifest>("cuda");
   if (cached !== undefined && archs.every((arch) => cached.manifest.archs.includes(arch))) return cached;
-  const sources = await readSources(UNITS.cuda);
-  return await storeLibrary("cuda", sources, CUDA_FLAGS, async (compiler, work) => {
+  const { units, texts } = await readSources("cuda");
+  return await storeLibrary("cuda", texts, CUDA_FLAGS, async (compiler, work) => {
     const nvcc = await ensureNvcc(onProgress);
     const host = ["-ccbin", compiler.command];
     const objects = await buildObjects(
-      sources,
-      UNITS.cuda,
+      texts,
+      units,
       {
         compiler: `nvcc ${nvcc.version} for ${archs.join(", ")}`,
         key: { nvcc: nvcc.version, compiler: compiler.version, CUDA_FLAGS, archs },

@@ -2,7 +2,7 @@
 import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { LIBRARY_SUFFIX } from "../cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { LINUX_LINK_FLAGS, readSources, type Sources, UNITS } from "../sources.ts";
+import { type LibrarySources, LINUX_LINK_FLAGS, readSources, type Sources } from "../sources.ts";
 import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { buildObjects } from "./objects.ts";
 import { unitKey } from "./units.ts";
@@ -17,8 +17,8 @@ export const EMULATOR_UNITS: readonly string[] = [
   "warp",
   "wgmma",
 ].map((name) => `testing/emulator/${name}.cpp`);
-/** Translation units of the emulated library. */
-export const EMULATED_UNITS: readonly string[] = [...UNITS.cuda, ...EMULATOR_UNITS];
+/** Reads the sources of the emulated library. */
+export const readEmulated = (): Promise<LibrarySources> => readSources("cuda", EMULATOR_UNITS);
 
 /** Kernels read vectors through pointers of other types, as device compilers allow: no strict aliasing. */
 const EMULATED_FLAGS: readonly string[] = [
@@ -64,11 +64,11 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   if (given && patch === undefined) return { path: given, cached: true, warnings: "" };
   const compiler = await findCompiler();
   await prepareCacheDir();
-  const sources = await readSources(EMULATED_UNITS);
-  patch?.(sources);
+  const { units, texts } = await readEmulated();
+  patch?.(texts);
   const flags = [...EMULATED_FLAGS, ...compiler.args]; // CXX has the last word
   const key = { compiler: compiler.command, version: compiler.version, flags };
-  const name = await libraryName(sources, key);
+  const name = await libraryName(units, texts, key);
   const path = `${cacheDir()}/${name}`;
   if (!force) {
     const warnings = await noted(`${path}.txt`);
@@ -77,8 +77,8 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
   try {
     const objects = await buildObjects(
-      sources,
-      EMULATED_UNITS,
+      texts,
+      units,
       {
         compiler: compiler.version,
         key,
@@ -105,9 +105,8 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
 }
 
 /** Named by all that decides its content, so that a library in use is never overwritten by another. */
-async function libraryName(sources: Sources, key: unknown): Promise<string> {
-  const units = EMULATED_UNITS;
-  const keys = await Promise.all(units.map((unit) => unitKey(sources, unit, key)));
+async function libraryName(units: readonly string[], texts: Sources, key: unknown): Promise<string> {
+  const keys = await Promise.all(units.map((unit) => unitKey(texts, unit, key)));
   const digest = await sha256(JSON.stringify([keys, LINUX_LINK_FLAGS]));
   return `libtokenfilter_emulated-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;
 }

@@ -1,8 +1,8 @@
 /** Compiled objects in the cache, named by what they were compiled from. */
 import { cacheDir, isMissing, writeAtomically } from "../../lib/cache.ts";
-import type { Sources } from "../sources.ts";
+import { includesOf, type Sources } from "../sources.ts";
 import { type BuildOptions, inParallel, runCompiler } from "./command.ts";
-import { includesOf, unitKey, writeSources } from "./units.ts";
+import { unitKey, writeSources } from "./units.ts";
 
 /** Objects that no build has used for so long are removed. */
 const KEEP_DAYS = 14;

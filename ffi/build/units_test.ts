@@ -1,19 +1,34 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { KERNELS_URL, readSources, UNITS } from "../sources.ts";
-import { EMULATED_UNITS } from "./emulated_testing.ts";
-import { includesOf, unitKey } from "./units.ts";
+import { includesOf, KERNELS_URL, readSources } from "../sources.ts";
+import { readEmulated } from "./emulated_testing.ts";
+import { unitKey } from "./units.ts";
 
 const SOURCES = new Map([
   ["a/a.cu", '#include "a.cuh"\n#include <vector>\n  #  include "../common/x.h"\n// #include "b.h"\n'],
   ["a/a.cuh", '#include "a.cuh"\n#include "missing.h"\n'],
   ["b/b.cu", '#include "../common/x.h"\n'],
   ["common/x.h", "#pragma once\n"],
+  ["all.cpp", '#include "ops.def"\n#define TKF_CHECKS\n#include "ops.def"\n'],
+  ["level.cpp", '#define TKF_BODIES\n#include "ops.def"\n'],
+  ["ops.def", '#include "a/a.def"\n'],
+  ["a/a.def", '#include "a.cpp"\n#include "a_cpu.cpp"\n#include "a.cu"\nTKF_OP(a)\n'],
+  ["a/a.cpp", '#include "../common/x.h"\n'],
+  ["a/a_cpu.cpp", ""],
 ]);
 
 Deno.test("includesOf() follows local includes, from the file's own folder, once each", () => {
   assertEquals(includesOf(SOURCES, "a/a.cu"), ["a/a.cu", "a/a.cuh", "common/x.h"]);
   assertEquals(includesOf(SOURCES, "b/b.cu"), ["b/b.cu", "common/x.h"]);
   assertEquals(includesOf(SOURCES, "none.cu"), []);
+  const missing = new Set<string>();
+  includesOf(SOURCES, "a/a.cu", missing);
+  assertEquals([...missing], ["a/missing.h"]);
+});
+
+Deno.test("includesOf() follows a .def file to the parts that the unit asks for", () => {
+  assertEquals(includesOf(SOURCES, "ops.def"), ["a/a.def", "ops.def"]);
+  assertEquals(includesOf(SOURCES, "all.cpp"), ["a/a.cpp", "a/a.def", "all.cpp", "common/x.h", "ops.def"]);
+  assertEquals(includesOf(SOURCES, "level.cpp"), ["a/a.def", "a/a_cpu.cpp", "level.cpp", "ops.def"]);
 });
 
 Deno.test("unitKey() changes with a header for the units that include it alone, and with the flags", async () => {
@@ -23,7 +38,7 @@ Deno.test("unitKey() changes with a header for the units that include it alone, 
   assertNotEquals(await unitKey(SOURCES, "b/b.cu", 1), await unitKey(SOURCES, "b/b.cu", 0));
 });
 
-Deno.test("UNITS names every .cu file once; only the emulated library holds the emulator", async () => {
+Deno.test("the list of ops names every .cu file once; only the emulated library holds the emulator", async () => {
   const found: string[] = [];
   for (const folder of Deno.readDirSync(KERNELS_URL)) {
     if (!folder.isDirectory) continue;
@@ -31,12 +46,14 @@ Deno.test("UNITS names every .cu file once; only the emulated library holds the 
       if (name.endsWith(".cu")) found.push(`${folder.name}/${name}`);
     }
   }
-  assertEquals(UNITS.cuda.filter((path) => path.endsWith(".cu")).toSorted(), found.sort());
+  const cuda = await readSources("cuda"), cpu = await readSources("cpu");
+  assertEquals(cuda.units.filter((path) => path.endsWith(".cu")).toSorted(), found.sort());
   const isTest = (path: string) => path.startsWith("testing/");
-  const emulated = await readSources(EMULATED_UNITS);
-  assert([...emulated.keys()].some(isTest));
-  const packed = [...await readSources(UNITS.cpu), ...await readSources(UNITS.cuda)];
-  assertEquals(packed.filter(([path]) => isTest(path)), []);
+  assert([...(await readEmulated()).texts.keys()].some(isTest));
+  assertEquals([...cpu.texts.keys(), ...cuda.texts.keys()].filter(isTest), []);
+  // A change on one side does not make the other's library old.
+  assertEquals([...cpu.texts.keys()].filter((path) => /\.cuh?$/.test(path)), []);
+  assertEquals([...cuda.texts.keys()].filter((path) => path.endsWith("_cpu.cpp")), []);
 });
 
 Deno.test("kernels neither wait nor allocate outside the named places, so that a step can be captured", async () => {
@@ -45,7 +62,7 @@ Deno.test("kernels neither wait nor allocate outside the named places, so that a
   // The context itself, the measurement of the machine, and the emulator's own runtime.
   const allowed = /^(common\/cuda_context\.cu|machine\/machine\.cu|testing\/emulator\/.*)$/;
   const found: string[] = [];
-  for (const [path, text] of await readSources(EMULATED_UNITS)) {
+  for (const [path, text] of (await readEmulated()).texts) {
     if (allowed.test(path)) continue;
     for (const [, name] of text.matchAll(forbidden)) found.push(`${path}: ${name}`);
   }

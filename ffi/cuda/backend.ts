@@ -3,29 +3,22 @@ import type { Backend } from "../../lib/backend.ts";
 import type { BatchDecisions, BatchOps, RecordedWork } from "../../lib/batch_ops.ts";
 import { byteSize, type DType } from "../../lib/dtype.ts";
 import type { LayerState } from "../../lib/filter/layer.ts";
-import { countOf, emptyTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
+import { countOf, emptyTensor, expectTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
+import type { Place } from "../abi.ts";
 import {
-  callObserve,
-  callScan,
   expectScan,
   expectState,
   NUM_COLUMNS,
+  scanArgs,
+  specArgs,
   STATE_PARTS,
+  statesArgs,
   storeColumns,
 } from "../filter.ts";
-import { NativeBackend } from "../native_backend.ts";
-import type { Buffer } from "../symbols.ts";
+import { keptRows, NativeBackend } from "../native_backend.ts";
 import type { CudaContext } from "./context.ts";
-import { type DecodeOps, decodeOps } from "./decode.ts";
-import { addressAt, type DeviceBuffer, type DeviceMemory } from "./memory.ts";
-
-/** A tensor in device memory, from a byte of a buffer on. */
-export interface DeviceTensor extends Tensor {
-  /** The memory. */
-  readonly buffer: DeviceBuffer;
-  /** Byte of the buffer at which the tensor begins, 0 by default. */
-  readonly offset?: number;
-}
+import { decodeOps } from "./decode.ts";
+import { bufferOf, type DeviceBuffer, type DeviceMemory, type DeviceTensor, placeAt } from "./memory.ts";
 
 /** Bytes that pieces of one buffer begin at a multiple of. */
 const ALIGNMENT = 256;
@@ -44,7 +37,6 @@ export class CudaBackend extends NativeBackend {
   readonly memory: DeviceMemory;
   /** Over the calls of `tokenfilter_cuda.h`. */
   protected override readonly batch: BatchOps;
-  readonly #decode: DecodeOps;
   readonly #cuda: CudaContext;
 
   /** Use {@linkcode openCuda}. Takes the context and the memory over. */
@@ -52,7 +44,7 @@ export class CudaBackend extends NativeBackend {
     super(context);
     this.#cuda = context;
     this.memory = memory;
-    this.batch = this.#decode = decodeOps(context, this);
+    this.batch = decodeOps(context, this);
   }
 
   /** See {@linkcode Backend.description}. */
@@ -77,7 +69,8 @@ export class CudaBackend extends NativeBackend {
   override read(tensor: Tensor): HostTensor {
     const { dtype, shape } = tensor;
     const out = emptyTensor(dtype, shape);
-    const bytes = this.memory.read(bufferOf(tensor), out.data.byteLength, offsetOf(tensor));
+    const { buffer, offset = 0 } = bufferOf(tensor);
+    const bytes = this.memory.read(buffer, out.data.byteLength, offset);
     this.#cuda.synchronize();
     new Uint8Array(out.data.buffer).set(bytes);
     return out;
@@ -87,7 +80,8 @@ export class CudaBackend extends NativeBackend {
   override resizeRows(tensor: Tensor, rows: number): DeviceTensor {
     const out = this.alloc(tensor.dtype, [rows, ...tensor.shape.slice(1)]);
     const bytes = Math.min(byteSize(tensor.dtype, countOf(tensor.shape)), out.buffer.bytes);
-    this.memory.copy(bufferOf(tensor), out.buffer, bytes, { from: offsetOf(tensor), to: 0 });
+    const { buffer, offset = 0 } = bufferOf(tensor);
+    this.memory.copy(buffer, out.buffer, bytes, { from: offset, to: 0 });
     return out;
   }
 
@@ -108,7 +102,7 @@ export class CudaBackend extends NativeBackend {
 
   /** See {@linkcode Backend.free}. */
   override free(tensor: Tensor): void {
-    bufferOf(tensor)[Symbol.dispose]();
+    bufferOf(tensor).buffer[Symbol.dispose]();
   }
 
   /**
@@ -119,21 +113,12 @@ export class CudaBackend extends NativeBackend {
     this.memory[Symbol.dispose](); // the library's context ends with it
   }
 
-  /** See {@linkcode Backend.linear}. */
-  override linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void {
-    if (only === undefined) super.linear(x, weight, out);
-    else this.#decode.linear(x, weight, out, only);
-  }
-
-  /** See {@linkcode Backend.rope}. */
-  override rope(x: Tensor, positions: Tensor, theta: number, only?: BatchDecisions): void {
-    if (only === undefined) super.rope(x, positions, theta);
-    else this.#decode.rope(x, positions, theta, only);
-  }
-
   /** See {@linkcode Backend.add}. */
   override add(x: Tensor, delta: Tensor, only?: BatchDecisions): void {
-    this.#decode.add(x, delta, only);
+    expectTensor("x", x, "f32", [-1, -1]);
+    const [rows, cols] = x.shape;
+    expectTensor("delta", delta, "f32", x.shape);
+    this.context.call("tkf_rows_add_kept", { x, delta, rows, cols, ...keptRows(only) });
   }
 
   /** See {@linkcode Backend.record}. */
@@ -141,113 +126,84 @@ export class CudaBackend extends NativeBackend {
     return this.memory.capture(work);
   }
 
-  /**
-   * See {@linkcode NativeBackend.at}.
-   * @internal
-   */
-  protected override at(tensor: Tensor): Buffer {
-    const bytes = byteSize(tensor.dtype, countOf(tensor.shape));
-    return [bytes === 0 ? null : addressAt(bufferOf(tensor).address, offsetOf(tensor)), bytes];
-  }
-
-  /** As in the base class; a call that lacks workspace gets it and is made once more. */
-  protected override run(op: string, call: () => number): void {
-    this.#cuda.run(op, call);
-  }
-
   /** See {@linkcode Backend.kvFilterScan}. */
   override readonly kvFilterScan: Backend["kvFilterScan"] = (spec, state, input, start, count, output) => {
     const tensors = expectScan(spec, state, input, start, count, output);
-    const parts: [bytes: number, data: ArrayBufferView | undefined][] = [
+    using pack = new Pack(this.memory, {
       ...stateParts(state),
-      [count, undefined], // keep
-      [8 * NUM_COLUMNS * count, undefined], // columns
-      [8, undefined], // taken
-    ];
-    using pack = new Pack(this.memory, parts);
-    const rows = (tensor: Tensor | undefined): Buffer => {
-      if (tensor === undefined) return [null, 0];
-      const address = addressAt(bufferOf(tensor).address, offsetOf(tensor));
+      keep: count,
+      columns: 8 * NUM_COLUMNS * count,
+      taken: 8,
+    });
+    const at = (tensor: Tensor) => {
+      const { buffer, offset = 0 } = bufferOf(tensor);
       const rowBytes = byteSize(tensor.dtype, countOf(tensor.shape.slice(1)));
-      return [addressAt(address, start * rowBytes), count * rowBytes];
+      return placeAt(buffer, offset + start * rowBytes, count * rowBytes);
     };
-    const places = parts.map((_, i) => pack.at(i));
-    this.run("tkf_filter_scan", () =>
-      callScan(this.context, spec, tensors, count, {
-        state: places.slice(0, 5),
-        keys: rows(tensors.keys),
-        values: rows(tensors.values),
-        residual: rows(tensors.residual),
-        normed: rows(tensors.normed),
-        queries: rows(tensors.queries),
-        keep: places[5]!,
-        columns: places[6]!,
-        taken: places[7]!,
-      }));
-    const bytes = pack.read();
-    storeState(state, pack, bytes); // up to a token that is not finite, which is told of below
-    const taken = Number(new DataView(bytes.buffer).getBigInt64(pack.offset(7), true));
-    output.keep.set(bytes.subarray(pack.offset(5), pack.offset(5) + taken), start);
-    const columns = new Float64Array(bytes.buffer, pack.offset(6), NUM_COLUMNS * count);
-    storeColumns(columns, count, taken, output, start);
+    const { keep, columns, taken, ...states } = pack.places;
+    this.context.call(
+      "tkf_filter_scan",
+      scanArgs(spec, statesArgs(states), tensors, count, at, { keep, columns, taken }),
+    );
+    const parts = pack.read();
+    storeState(state, parts); // up to a token that is not finite, which is told of below
+    const done = Number(new DataView(parts.taken.buffer, parts.taken.byteOffset).getBigInt64(0, true));
+    output.keep.set(parts.keep.subarray(0, done), start);
+    const found = new Float64Array(parts.columns.buffer, parts.columns.byteOffset, NUM_COLUMNS * count);
+    storeColumns(found, count, done, output, start);
     this.#cuda.synchronize();
-    return taken;
+    return done;
   };
 
   /** See {@linkcode Backend.kvFilterObserve}. */
   override readonly kvFilterObserve: Backend["kvFilterObserve"] = (spec, state, y) => {
     expectState(spec, state);
-    const parts: [number, ArrayBufferView | undefined][] = [...stateParts(state), [y.byteLength, y]];
-    using pack = new Pack(this.memory, parts);
-    const places = parts.map((_, i) => pack.at(i));
-    this.run(
-      "tkf_filter_observe",
-      () => callObserve(this.context, spec, places.slice(0, 5), places[5]!, y.length),
-    );
-    const bytes = pack.read();
+    using pack = new Pack(this.memory, { ...stateParts(state), y });
+    const { y: outcomes, ...states } = pack.places;
+    const args = { spec: specArgs(spec, 0), states: statesArgs(states), y: outcomes, count: y.length };
+    this.context.call("tkf_filter_observe", args);
+    const parts = pack.read();
     this.#cuda.synchronize();
-    storeState(state, pack, bytes);
+    storeState(state, parts);
   };
 }
 
-/** Several arrays in one device buffer, so that they cross in one copy. */
-class Pack implements Disposable {
+/** Several arrays in one device buffer, so that they cross in one copy; a number is the bytes of an array to fill. */
+class Pack<Name extends string> implements Disposable {
+  /** Where they lie. */
+  readonly places: Readonly<Record<Name, Place>>;
   readonly #memory: DeviceMemory;
   readonly #buffer: DeviceBuffer;
-  readonly #offsets: number[] = [];
-  readonly #sizes: number[];
+  readonly #parts: [name: Name, offset: number, bytes: number][] = [];
 
-  constructor(memory: DeviceMemory, parts: readonly [bytes: number, data: ArrayBufferView | undefined][]) {
+  constructor(memory: DeviceMemory, parts: Readonly<Record<Name, ArrayBufferView | number>>) {
+    const entries = Object.entries(parts) as [Name, ArrayBufferView | number][];
     let total = 0;
-    for (const [bytes] of parts) {
-      this.#offsets.push(total);
+    for (const [name, part] of entries) {
+      const bytes = typeof part === "number" ? part : part.byteLength;
+      this.#parts.push([name, total, bytes]);
       total += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
     }
-    this.#sizes = parts.map(([bytes]) => bytes);
     this.#memory = memory;
-    this.#buffer = memory.alloc(total);
+    const buffer = this.#buffer = memory.alloc(total);
     const host = new Uint8Array(total);
-    for (const [i, [, data]] of parts.entries()) {
-      if (data === undefined) continue;
-      host.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#offsets[i]!);
+    for (const [i, [, part]] of entries.entries()) {
+      if (typeof part === "number") continue;
+      host.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), this.#parts[i]![1]);
     }
-    memory.write(this.#buffer, host);
-  }
-
-  /** Byte at which part `i` begins. */
-  offset(i: number): number {
-    return this.#offsets[i]!;
-  }
-
-  /** Part `i` on the device. */
-  at(i: number): Buffer {
-    const bytes = this.#sizes[i]!;
-    return bytes === 0 ? [null, 0] : [addressAt(this.#buffer.address, this.#offsets[i]!), bytes];
+    memory.write(buffer, host);
+    this.places = this.#each((offset, bytes) => placeAt(buffer, offset, bytes));
   }
 
   /** All parts, after the stream's work. */
-  read(): Uint8Array<ArrayBuffer> {
-    return this.#memory.read(this.#buffer);
+  read(): Readonly<Record<Name, Uint8Array<ArrayBuffer>>> {
+    const all = this.#memory.read(this.#buffer);
+    return this.#each((offset, bytes) => all.subarray(offset, offset + bytes));
+  }
+
+  #each<T>(of: (offset: number, bytes: number) => T): Record<Name, T> {
+    const all = this.#parts.map(([name, offset, bytes]) => [name, of(offset, bytes)]);
+    return Object.fromEntries(all) as Record<Name, T>;
   }
 
   [Symbol.dispose](): void {
@@ -255,28 +211,16 @@ class Pack implements Disposable {
   }
 }
 
-function stateParts(state: LayerState): [number, ArrayBufferView][] {
-  return STATE_PARTS.map((name) => [state[name].byteLength, state[name]]);
+type StateParts<T> = Record<typeof STATE_PARTS[number], T>;
+
+function stateParts(state: LayerState): StateParts<ArrayBufferView> {
+  const { anchorK, anchorV, numbers, scores, learned } = state;
+  return { anchorK, anchorV, numbers, scores, learned };
 }
 
-/** Takes the first parts of a pack back into a state. */
-function storeState(state: LayerState, pack: Pack, bytes: Uint8Array<ArrayBuffer>): void {
-  for (const [i, name] of STATE_PARTS.entries()) {
-    const part = state[name];
-    const size = part.byteLength, offset = pack.offset(i);
-    new Uint8Array(part.buffer, part.byteOffset, size).set(bytes.subarray(offset, offset + size));
+function storeState(state: LayerState, parts: Readonly<StateParts<Uint8Array>>): void {
+  for (const name of STATE_PARTS) {
+    const { buffer, byteOffset, byteLength } = state[name];
+    new Uint8Array(buffer, byteOffset, byteLength).set(parts[name]);
   }
-}
-
-function offsetOf(tensor: Tensor): number {
-  return (tensor as DeviceTensor).offset ?? 0;
-}
-
-/** @throws {TypeError} If the tensor is of another backend. */
-function bufferOf(tensor: Tensor): DeviceBuffer {
-  const { buffer } = tensor as Partial<DeviceTensor>;
-  if (buffer === undefined) {
-    throw new TypeError("Cannot use a tensor of this process on a device: upload it with its backend");
-  }
-  return buffer;
 }

@@ -1,25 +1,32 @@
 /** A context of the CUDA library: one stream, a workspace, and what kernels found wrong. */
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
-import { KernelContext, text } from "../context.ts";
-import { STATUS } from "../symbols.ts";
-import type { DeviceMemory } from "./memory.ts";
-import type { CudaSymbols } from "./symbols.ts";
+import { byteSize } from "../../lib/dtype.ts";
+import { countOf } from "../../lib/tensor.ts";
+import { type Arguments, type Locate, STATUS } from "../abi.ts";
+import { KernelContext } from "../context.ts";
+import { text } from "../library.ts";
+import type { CudaLibrary } from "../symbols.ts";
+import { bufferOf, type DeviceMemory, placeAt } from "./memory.ts";
 
 /** Bytes of workspace that a context begins with: enough for most calls, so that few are made twice. */
 const FIRST_WORKSPACE = 32 * 2 ** 20;
 
 /** Owns a `tkf_context` of the CUDA library. */
-export class CudaContext extends KernelContext {
-  /** The library's functions, those of decode and prefill in batches among them. */
-  declare readonly symbols: CudaSymbols;
+export class CudaContext extends KernelContext<CudaLibrary> {
+  /** Where a tensor lies on the device. */
+  override readonly locate: Locate = (tensor) => {
+    const { buffer, offset = 0 } = bufferOf(tensor);
+    return placeAt(buffer, offset, byteSize(tensor.dtype, countOf(tensor.shape)));
+  };
   readonly #memory: DeviceMemory;
 
   /**
-   * @param symbols The library.
+   * @param library The library.
    * @param memory Its stream is the context's, which ends with it; the device must be current.
    * @throws {NativeLibraryError} If the library cannot use the device.
    */
-  constructor(symbols: CudaSymbols, memory: DeviceMemory) {
+  constructor(library: CudaLibrary, memory: DeviceMemory) {
+    const { symbols } = library;
     const out = new BigUint64Array(1);
     const status = symbols.tkf_cuda_context_create(memory.stream, out);
     const pointer = status === STATUS.ok ? Deno.UnsafePointer.create(out[0]!) : null;
@@ -28,7 +35,7 @@ export class CudaContext extends KernelContext {
         `Cannot use ${memory.description}: ${text(symbols.tkf_cuda_create_message())}; use --backend cpu`,
       );
     }
-    super(symbols, pointer, memory.scope);
+    super(library, pointer, memory.scope);
     this.#memory = memory;
     this.reserve(FIRST_WORKSPACE);
   }
@@ -39,21 +46,22 @@ export class CudaContext extends KernelContext {
   }
 
   #reserve(bytes: bigint): number {
-    const status = this.symbols.tkf_cuda_workspace_reserve(this.pointer, bytes);
+    const status = this.library.symbols.tkf_cuda_workspace_reserve(this.pointer, bytes);
     if (status !== STATUS.memory) return status;
     this.#memory.trim(); // what is kept for tensors may be what lacks here
-    return this.symbols.tkf_cuda_workspace_reserve(this.pointer, bytes);
+    return this.library.symbols.tkf_cuda_workspace_reserve(this.pointer, bytes);
   }
 
-  /** Makes a call; one that lacks workspace gets it and is made once more. @throws {KernelError} If it fails. */
-  run(op: string, call: () => number): void {
-    const status = call();
+  /** Calls an op; one that lacks workspace gets it and is called once more. @throws {KernelError} If it fails. */
+  override call(name: string, args: Arguments): void {
+    const status = this.invoke(name, args);
     if (status === STATUS.ok) return;
-    const wanted = status === STATUS.state ? this.symbols.tkf_cuda_workspace_wanted(this.pointer) : 0n;
-    if (wanted === 0n) throw this.#failure(op, status);
-    const failure = this.#failure(op, status);
-    if (this.#reserve(wanted) !== STATUS.ok) throw failure;
-    this.check(op, call());
+    const failure = new KernelError(name, status, this.message);
+    const wanted = status === STATUS.state
+      ? this.library.symbols.tkf_cuda_workspace_wanted(this.pointer)
+      : 0n;
+    if (wanted === 0n || this.#reserve(wanted) !== STATUS.ok) throw failure;
+    super.call(name, args);
   }
 
   /**
@@ -62,7 +70,7 @@ export class CudaContext extends KernelContext {
    * @returns Whether it does now: false where the device or the build has it not.
    */
   useWgmma(use: boolean): boolean {
-    const status = this.symbols.tkf_cuda_wgmma_use(this.pointer, use ? 1 : 0);
+    const status = this.library.symbols.tkf_cuda_wgmma_use(this.pointer, use ? 1 : 0);
     if (status === STATUS.unsupported) return false;
     this.check("tkf_cuda_wgmma_use", status);
     return use;
@@ -70,10 +78,6 @@ export class CudaContext extends KernelContext {
 
   /** Waits for the stream. @throws {KernelError} If a kernel found something wrong since the last time. */
   synchronize(): void {
-    this.check("tkf_cuda_synchronize", this.symbols.tkf_cuda_synchronize(this.pointer));
-  }
-
-  #failure(op: string, status: number): KernelError {
-    return new KernelError(op, status, text(this.symbols.tkf_context_message(this.pointer)));
+    this.check("tkf_cuda_synchronize", this.library.symbols.tkf_cuda_synchronize(this.pointer));
   }
 }

@@ -1,7 +1,6 @@
 /** NVIDIA's cuBLASLt for products of many rows: where it may lie. Without it the library's own kernels serve. */
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { text } from "../context.ts";
-import { STATUS } from "../symbols.ts";
+import { STATUS } from "../abi.ts";
 import type { CudaContext } from "./context.ts";
 
 /** Names of the versions whose interface the library knows, the newest first. */
@@ -69,12 +68,12 @@ export function loadCublasLt(
   const asked = Deno.env.get("TOKENFILTER_CUBLASLT");
   if (asked === "none") return undefined;
   for (const path of asked ? [asked] : places) {
-    const { symbols, pointer } = context;
+    const { library: { symbols }, pointer } = context;
     const status = symbols.tkf_blas_load(pointer, new TextEncoder().encode(path + "\0"));
     if (status === STATUS.ok) return path;
     if (asked) {
       throw new NativeLibraryError(
-        `Cannot load cuBLASLt from "${path}": ${text(symbols.tkf_context_message(pointer))}; ` +
+        `Cannot load cuBLASLt from "${path}": ${context.message}; ` +
           'set TOKENFILTER_CUBLASLT to another one, or to "none"',
       );
     }

@@ -102,22 +102,25 @@ testOnGpu("a graph runs when it is launched, and a failed recording leaves the s
   }
 });
 
-testOnGpu("a kernel's first launch can be recorded, and graphs by the hundred", ({ memory, symbols }) => {
-  // Kernels are loaded when they are first launched: here within a recording, in a context of its own.
-  const context = new CudaContext(symbols, memory), backend = new CudaBackend(context, memory);
-  const ids = backend.upload(hostTensor("i32", [1], new Int32Array(1))),
-    logits = backend.alloc("f32", [1, 5]);
-  for (let i = 0; i < 100; i++) {
-    using graph = memory.capture(() => backend.argmax(logits, ids));
-    graph.launch();
-  }
-  assertEquals([...backend.read(ids).data], [0]);
-});
+testOnGpu(
+  "a kernel's first launch can be recorded, and graphs by the hundred",
+  ({ memory, context: { library } }) => {
+    // Kernels are loaded when they are first launched: here within a recording, in a context of its own.
+    const context = new CudaContext(library, memory), backend = new CudaBackend(context, memory);
+    const ids = backend.upload(hostTensor("i32", [1], new Int32Array(1))),
+      logits = backend.alloc("f32", [1, 5]);
+    for (let i = 0; i < 100; i++) {
+      using graph = memory.capture(() => backend.argmax(logits, ids));
+      graph.launch();
+    }
+    assertEquals([...backend.read(ids).data], [0]);
+  },
+);
 
 testOnGpu(
   "cuBLASLt and the library's own products agree, and both can be recorded",
-  ({ memory, symbols }) => {
-    const own = new CudaContext(symbols, memory), lt = new CudaContext(symbols, memory);
+  ({ memory, context: { library } }) => {
+    const own = new CudaContext(library, memory), lt = new CudaContext(library, memory);
     const path = Deno.env.get("TOKENFILTER_CUBLASLT") === "none" ? undefined : loadCublasLt(lt);
     for (const context of path === undefined ? [own] : [own, lt]) {
       const backend = new CudaBackend(context, memory);

@@ -4,7 +4,9 @@
  */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { Scope } from "../owned.ts";
-import { STATUS } from "../symbols.ts";
+import { STATUS } from "../abi.ts";
+import { openOps } from "../library.ts";
+import { CUDA_SYMBOLS, type NativeLibrary } from "../symbols.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
 import {
@@ -17,7 +19,6 @@ import {
   OwnedBuffer,
   OwnedGraph,
 } from "./memory.ts";
-import { CUDA_SYMBOLS, type CudaSymbols } from "./symbols.ts";
 
 /** Orders in which the emulator gives threads their turns; the index is the number in the C ABI. */
 export const THREAD_ORDERS = ["ascending", "descending", "shuffled", "interleaved", "reversed"] as const;
@@ -25,6 +26,7 @@ export const THREAD_ORDERS = ["ascending", "descending", "shuffled", "interleave
 export type ThreadOrder = typeof THREAD_ORDERS[number];
 
 const EMULATOR_SYMBOLS = {
+  ...CUDA_SYMBOLS,
   tkf_emulator_order: { parameters: ["i32", "u64"], result: "i32" },
   tkf_emulator_num_launches: { parameters: [], result: "u64" },
   tkf_emulator_num_threads: { parameters: [], result: "u64" },
@@ -44,13 +46,13 @@ const HEAP_SYMBOLS = {
   memmove: { parameters: ["pointer", "pointer", "usize"], result: "pointer" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-const opened = new Map<string, CudaSymbols & EmulatorSymbols>();
+const opened = new Map<string, NativeLibrary<typeof EMULATOR_SYMBOLS>>();
 let heap: Deno.DynamicLibrary<typeof HEAP_SYMBOLS>["symbols"] | undefined;
 
 /** The emulated library at work. */
 export interface Emulated {
   /** Its functions. */
-  readonly symbols: CudaSymbols & EmulatorSymbols;
+  readonly symbols: EmulatorSymbols;
   /** Its memory. */
   readonly memory: DeviceMemory;
   /** One context of it. */
@@ -63,23 +65,23 @@ export interface Emulated {
 
 /** Opens an emulated library. @param path as `buildEmulated` gives it */
 export function openEmulatedLibrary(path: string): Emulated {
-  let symbols = opened.get(path);
-  if (symbols === undefined) {
-    const library = Deno.dlopen(path, { ...CUDA_SYMBOLS, ...EMULATOR_SYMBOLS });
-    symbols = library.symbols as unknown as CudaSymbols & EmulatorSymbols;
-    opened.set(path, symbols);
+  let library = opened.get(path);
+  if (library === undefined) {
+    const { symbols } = Deno.dlopen(path, EMULATOR_SYMBOLS);
+    library = { symbols, ops: openOps(path, symbols) };
+    opened.set(path, library);
   }
+  const { symbols } = library;
   heap ??= Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "libc.so.6", HEAP_SYMBOLS).symbols;
   const memory = new HeapMemory(symbols, heap);
-  const context = new CudaContext(symbols, memory);
-  const own = symbols;
+  const context = new CudaContext(library, memory);
   return {
     symbols,
     memory,
     context,
     backend: new CudaBackend(context, memory),
     setOrder(order, seed = 0n) {
-      own.tkf_emulator_order(THREAD_ORDERS.indexOf(order), seed);
+      symbols.tkf_emulator_order(THREAD_ORDERS.indexOf(order), seed);
     },
   };
 }

@@ -14,7 +14,8 @@ import {
   type TrialOptions,
 } from "../../lib/sweep/mod.ts";
 import { CONFIG, ids, modelOn, truth } from "./small_model/testing.ts";
-import type { CudaBackend, DeviceTensor } from "./backend.ts";
+import type { CudaBackend } from "./backend.ts";
+import type { DeviceTensor } from "./memory.ts";
 import type { DeviceBuffer } from "./memory.ts";
 import { testOnDevice } from "./testing.ts";
 

@@ -5,7 +5,7 @@ import { createPruner, createReplay, type TokenFilterOptions } from "../../lib/m
 import { BatchDecoder } from "../../lib/model/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";
-import { type Emulated, testOnDevice } from "./testing.ts";
+import { testOnDevice, wgmmaProducts } from "./testing.ts";
 
 const CASES: readonly TokenFilterOptions[] = [
   { fusion: "variance", recent: 0 },
@@ -125,8 +125,7 @@ for (const options of CASES) {
 testOnDevice("a cache of f16 or bf16 gives the reference's logits, in prefill and in decode", (backend) => {
   const llama = modelOn(backend), tokens = ids(160), start = 150;
   const random = { fusion: "random", recent: 4 } as const; // decides whatever the cache rounds
-  const { symbols } = backend["context"] as unknown as Partial<Emulated>;
-  const products = () => symbols?.tkf_emulator_num_products?.() ?? -1n; // by wgmma; -1: on a GPU
+  const products = () => wgmmaProducts(backend["context"].library) ?? -1n;
   let runs = 0;
   for (const cacheDType of ["f16", "bf16"] as const) {
     for (const options of [undefined, random]) {

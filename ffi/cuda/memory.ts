@@ -1,4 +1,6 @@
 /** Device memory as the CUDA backend sees it: the driver's on a GPU, this process's own under the emulator. */
+import type { Tensor } from "../../lib/tensor.ts";
+import type { Place } from "../abi.ts";
 import { Owned, type Scope } from "../owned.ts";
 
 /** A piece of device memory. Owned: freed by `using`, or some time after nobody holds it any more. */
@@ -7,6 +9,22 @@ export interface DeviceBuffer extends Disposable {
   readonly address: Deno.PointerValue;
   /** Its size. */
   readonly bytes: number;
+}
+
+/** A tensor in device memory, from a byte of a buffer on. */
+export interface DeviceTensor extends Tensor {
+  /** The memory. */
+  readonly buffer: DeviceBuffer;
+  /** Byte of the buffer at which the tensor begins, 0 by default. */
+  readonly offset?: number;
+}
+
+/** A tensor as one of a device. @throws {TypeError} If it is of another backend. */
+export function bufferOf(tensor: Tensor): DeviceTensor {
+  if ((tensor as Partial<DeviceTensor>).buffer === undefined) {
+    throw new TypeError("Cannot use a tensor of this process on a device: upload it with its backend");
+  }
+  return tensor as DeviceTensor;
 }
 
 /** Bytes at which a copy begins. */
@@ -62,6 +80,14 @@ export function expectPiece(buffer: DeviceBuffer, offset: number, bytes: number)
       `Cannot use bytes ${offset} to ${offset + bytes}: found a device buffer of ${buffer.bytes} bytes`,
     );
   }
+}
+
+/** A part of a buffer as ops of the library take it. */
+export function placeAt(buffer: DeviceBuffer, offset: number, bytes: number): Place {
+  const { address } = buffer; // throws where it was freed
+  return bytes === 0
+    ? { address: 0, bytes }
+    : { address: Number(Deno.UnsafePointer.value(address)) + offset, bytes };
 }
 
 /** An address `offset` bytes after another. */

@@ -8,7 +8,7 @@ import { CudaContext } from "./context.ts";
 import { loadCublasLt } from "./cublaslt.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
-import { CUDA_SYMBOLS, type CudaSymbols } from "./symbols.ts";
+import { CUDA_SYMBOLS, type CudaLibrary } from "../symbols.ts";
 
 /** Options of {@linkcode openCuda}. */
 export interface CudaOptions {
@@ -82,6 +82,6 @@ export function buildArchOf(arch: number): string {
 }
 
 /** Opens a CUDA library; no driver is needed for that. */
-export function loadCudaLibrary(path: string): CudaSymbols {
-  return loadLibrary("cuda", path, CUDA_SYMBOLS) as unknown as CudaSymbols;
+export function loadCudaLibrary(path: string): CudaLibrary {
+  return loadLibrary("cuda", path, CUDA_SYMBOLS);
 }

@@ -191,7 +191,7 @@ Deno.test("CudaBackend refuses any use once it was disposed, on a device and emu
     backend.free(x); // as before: once more does nothing
   }
   assertEquals(leftOvers(), NOTHING);
-  assertEquals(loadCudaLibrary(library).tkf_abi_version() > 0, true); // the library itself stays
+  assertEquals(loadCudaLibrary(library).symbols.tkf_abi_version() > 0, true); // the library itself stays
 });
 
 Deno.test("BatchDecoder and scoreSequence() give back at once what they took", async () => {

@@ -7,15 +7,13 @@ import type { CudaBackend } from "./backend.ts";
 import type { CudaContext } from "./context.ts";
 import { type Emulated, openEmulatedLibrary, type ThreadOrder } from "./emulated_testing.ts";
 import type { DeviceMemory } from "./memory.ts";
+import type { NativeLibrary } from "../symbols.ts";
 import { openCuda } from "./open.ts";
-import type { CudaSymbols } from "./symbols.ts";
 
 export { type Emulated, THREAD_ORDERS, type ThreadOrder } from "./emulated_testing.ts";
 
 /** A device under test. */
 export interface OpenDevice {
-  /** The library's functions. */
-  readonly symbols: CudaSymbols;
   /** The device's memory. */
   readonly memory: DeviceMemory;
   /** A context. */
@@ -59,10 +57,16 @@ export async function openTestDevice(options: { readonly order?: ThreadOrder } =
 async function openGpu(): Promise<OpenDevice> {
   const backend = await openCuda({ reuse: false, build: true });
   const context = backend["context"] as CudaContext; // what a backend hides, tests may use
-  return { symbols: context.symbols, memory: backend.memory, context, backend };
+  return { memory: backend.memory, context, backend };
 }
 
 /** Registers a test that gets a backend on the device of {@linkcode openTestDevice}. */
 export function testOnDevice(name: string, work: (backend: CudaBackend) => void | Promise<void>): void {
   Deno.test(name, async () => await work((await openTestDevice()).backend));
+}
+
+/** Products by wgmma that the emulator has made so far; undefined on a GPU. */
+export function wgmmaProducts(library: NativeLibrary): bigint | undefined {
+  const { symbols } = library as unknown as { readonly symbols: Partial<Emulated["symbols"]> };
+  return symbols.tkf_emulator_num_products?.();
 }

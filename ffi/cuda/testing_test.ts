@@ -8,10 +8,10 @@ const onGpu = testsOnGpu();
 Deno.test({
   ...unless(!onGpu && "needs a GPU: deno task test:gpu", "the CUDA kernels on a GPU"),
   fn: async () => {
-    const { backend, memory, symbols } = await openTestDevice({ order: "shuffled" });
+    const { backend, memory, context } = await openTestDevice({ order: "shuffled" });
     assertMatch(memory.description, /sm_\d+/);
     assertMatch(backend.description, /^cuda: /);
-    assertEquals("tkf_emulator_order" in symbols, false);
+    assertEquals("tkf_emulator_order" in context.library.symbols, false);
   },
 });
 

@@ -14,7 +14,8 @@ import {
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import { numbers, randomWeight } from "../../kernels/testing/inputs.ts";
-import type { CudaBackend, DeviceTensor } from "./backend.ts";
+import type { CudaBackend } from "./backend.ts";
+import type { DeviceTensor } from "./memory.ts";
 import { CONFIG, weights } from "./small_model/testing.ts";
 import { testOnDevice } from "./testing.ts";
 

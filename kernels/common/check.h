@@ -57,9 +57,8 @@ class Check {
     return status_;
   }
   // The status after the work was handed on: the body's own, else that of its launches, where kernels are launched.
-  int32_t done(int32_t status = TKF_STATUS_OK) {
-    if (!ok()) return status_;
-    if (status == TKF_STATUS_MEMORY) return fail_memory();
+  int32_t done(int32_t status) {
+    if (status == TKF_STATUS_MEMORY && context_->launch_status == TKF_STATUS_OK) return fail_memory();
     status_ = status != TKF_STATUS_OK ? status : context_->launch_status;
     context_->launch_status = TKF_STATUS_OK;
     return status_;
@@ -76,7 +75,8 @@ class Check {
   void require(bool condition, int32_t status, const char* message) {
     if (ok() && !condition) fail(status, "%s", message);
   }
-  void dtype(const char* name, int32_t found, std::initializer_list<int32_t> allowed) {
+  void dtype(const char* name, int32_t found,
+             std::initializer_list<int32_t> allowed = {TKF_DTYPE_F32, TKF_DTYPE_F16, TKF_DTYPE_BF16}) {
     if (!ok()) return;
     for (int32_t code : allowed) {
       if (code == found) return;
@@ -110,28 +110,43 @@ class Check {
     const BlockSize block = block_size(dtype);
     return product({count / block.values, block.bytes});
   }
-  // A buffer of at least `need` bytes. It may be NULL where it is not needed at all.
-  void buffer(const char* name, const void* pointer, uint64_t bytes, int64_t need, int64_t alignment) {
+  // At least `need` bytes. A buffer may be NULL where it is not needed at all.
+  void buffer(const char* name, const tkf_buffer& buffer, int64_t need, int64_t alignment) {
     if (!ok() || need == 0) return;
-    if (pointer == nullptr) {
+    if (buffer.data == nullptr) {
       fail(TKF_STATUS_NULL, "found NULL for \"%s\", expected %" PRId64 " bytes", name, need);
-    } else if (bytes < static_cast<uint64_t>(need)) {
-      fail(TKF_STATUS_BUFFER, "found %" PRIu64 " bytes in \"%s\", expected %" PRId64, bytes, name, need);
-    } else if (reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(alignment) != 0) {
+    } else if (buffer.bytes < static_cast<uint64_t>(need)) {
+      fail(TKF_STATUS_BUFFER, "found %" PRIu64 " bytes in \"%s\", expected %" PRId64, buffer.bytes, name, need);
+    } else if (reinterpret_cast<uintptr_t>(buffer.data) % static_cast<uintptr_t>(alignment) != 0) {
       fail(TKF_STATUS_BUFFER, "found \"%s\" misaligned, expected an address divisible by %" PRId64, name, alignment);
     }
   }
-  void buffer(const char* name, const void* pointer, uint64_t bytes, int64_t need) {
-    buffer(name, pointer, bytes, need, 4);
+  // An array of T of a shape.
+  template <class T>
+  void array(const char* name, const tkf_buffer& found, std::initializer_list<int64_t> shape) {
+    buffer(name, found, product({product(shape), sizeof(T)}), sizeof(T));
+  }
+  // Values of an element type, of a shape whose last size is whole blocks (see `blocks`).
+  void values(const char* name, const tkf_buffer& found, int32_t dtype, std::initializer_list<int64_t> shape) {
+    buffer(name, found, bytes_of(dtype, product(shape)), alignment_of(dtype));
   }
   // Numbers of a checked buffer, each within [0, end).
-  void indices(const char* name, const int32_t* numbers, int64_t count, int64_t end) {
+  void indices(const char* name, const tkf_buffer& checked, int64_t count, int64_t end) {
+    const int32_t* numbers = as<int32_t>(checked);
     for (int64_t i = 0; readable() && i < count; i++) {
       if (numbers[i] < 0 || numbers[i] >= end) {
         fail(TKF_STATUS_VALUE, "found %d at index %" PRId64 " of \"%s\", expected 0 to %" PRId64, numbers[i], i, name,
              end - 1);
       }
     }
+  }
+
+  // The list of a decode step's kept slots and its length, or neither: all. The CUDA library alone has such lists.
+  void kept(const tkf_buffer& list, const tkf_buffer& count, int64_t rows) {
+    if (!ok() || (list.data == nullptr && count.data == nullptr)) return;
+    require(context_->on_device, TKF_STATUS_UNSUPPORTED, "found a list of kept rows, expected it on a device alone");
+    array<int32_t>("kept", list, {rows});
+    array<int32_t>("kept_count", count, {1});
   }
 
  private:

@@ -102,8 +102,6 @@ SgemmFunction context_sgemm(const tkf_context* context) { return cpu(context)->s
 
 }  // namespace tkf
 
-int32_t tkf_abi_version(void) { return TKF_ABI_VERSION; }
-
 int32_t tkf_context_best_level(void) { return tkf::best_level(); }
 
 int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
@@ -122,16 +120,6 @@ int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
   } catch (...) {
     return TKF_STATUS_MEMORY;  // of threads, or of bytes
   }
-}
-
-int32_t tkf_context_destroy(tkf_context* context) {
-  if (context == nullptr) return TKF_STATUS_NULL;
-  delete context;
-  return TKF_STATUS_OK;
-}
-
-const char* tkf_context_message(tkf_context* context) {
-  return context == nullptr ? "found no context" : context->message;
 }
 
 const char* tkf_context_description(tkf_context* context) {

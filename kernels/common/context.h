@@ -1,5 +1,5 @@
-// What entry points know of a context: the kernels to call, where tensors lie, and the message of the last failure.
-// The CPU library's contexts (cpu_context.h) and the CUDA library's (cuda_context.h) hold more.
+// What entry points know of a context: where tensors lie, and the message of the last failure. The CPU library's contexts
+// (cpu_context.h) and the CUDA library's (cuda_context.h) hold more.
 #pragma once
 #include <cstdint>
 
@@ -8,7 +8,6 @@
 struct tkf_context {
   virtual ~tkf_context() = default;
 
-  const tkf::Kernels* kernels = nullptr;
   bool on_device = false;                   // tensors lie in device memory: entry points cannot read them
   int32_t launch_status = TKF_STATUS_OK;    // of kernels that could not be launched; the message is below
   char message[512] = "";

@@ -30,6 +30,7 @@ struct CpuContext final : tkf_context {
 
   Pool pool;
   int level = TKF_LEVEL_BASE;
+  const Kernels* kernels = nullptr;
   SgemmFunction sgemm = nullptr;
   char blas_name[64] = "built-in matrix product";
 

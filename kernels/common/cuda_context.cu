@@ -6,10 +6,8 @@
 #include <new>
 
 #include "../filtered_attention/prefill_wgmma.h"
-#include "../include/tokenfilter_cuda.h"
 #include "../linear/cublaslt.h"
 #include "check.h"
-#include "cuda_table.h"
 
 namespace tkf {
 namespace {
@@ -117,8 +115,6 @@ int32_t cuda_launched(tkf_context* context, const char* what) {
 
 }  // namespace tkf
 
-int32_t tkf_abi_version(void) { return TKF_ABI_VERSION; }
-
 int32_t tkf_context_create(int32_t, int32_t, tkf_context** out) {
   if (out == nullptr) return TKF_STATUS_NULL;
   *out = nullptr;
@@ -138,16 +134,6 @@ int32_t tkf_blas_load(tkf_context* context, const char* path) {
   if (own != nullptr) tkf::cublaslt_free(own);
   own = loaded;
   return TKF_STATUS_OK;
-}
-
-int32_t tkf_context_destroy(tkf_context* context) {
-  if (context == nullptr) return TKF_STATUS_NULL;
-  delete context;
-  return TKF_STATUS_OK;
-}
-
-const char* tkf_context_message(tkf_context* context) {
-  return context == nullptr ? "found no context" : context->message;
 }
 
 const char* tkf_context_description(tkf_context* context) {
@@ -179,7 +165,6 @@ int32_t tkf_cuda_context_create(void* stream, tkf_context** out) {
     delete context;
     return TKF_STATUS_UNSUPPORTED;
   }
-  context->kernels = &tkf::kKernelsCuda;
   context->on_device = true;
   context->stream = static_cast<cudaStream_t>(stream);
   error = cudaMalloc(reinterpret_cast<void**>(&context->fault), sizeof(int));

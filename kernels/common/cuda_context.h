@@ -35,6 +35,8 @@ int cuda_arch(const tkf_context* context);  // 10 * major + minor, such as 90; 0
 
 bool cuda_wgmma(const tkf_context* context);  // whether tkf_cuda_wgmma_use has asked for wgmma and TMA
 
+// What serves matrix products of many rows: one word or two for the context's description.
+const char* cuda_products(const tkf_context* context);
 // cuBLASLt, where tkf_blas_load has loaded it, else NULL (linear/cublaslt.h).
 CublasLt* cuda_cublaslt(const tkf_context* context);
 

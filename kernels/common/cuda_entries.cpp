@@ -1,9 +1,4 @@
-// The entry points that the CUDA library shares with the CPU library: they check arguments and call the table.
-#include "../embedding/embedding.cpp"
-#include "../filtered_attention/filtered_attention.cpp"
-#include "../linear/linear.cpp"
-#include "../nll/nll.cpp"
-#include "../rms_norm/rms_norm.cpp"
-#include "../rope/rope.cpp"
-#include "../rows/rows.cpp"
-#include "../swiglu/swiglu.cpp"
+// The entry points of the CUDA library; those that are about its contexts alone: cuda_context.cu.
+#define TKF_ON_CUDA
+#define TKF_BODY_OF(name) tkf::on_cuda::name
+#include "entry.h"

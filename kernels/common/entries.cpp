@@ -1,15 +1,8 @@
-// Everything that is compiled once, for the lowest level: contexts, threads, and the entry points of all ops.
+// Everything of the CPU library that is compiled once, for the lowest level: contexts, threads, and the entry points.
 #include "blas.cpp"
 #include "context.cpp"
 #include "pool.cpp"
 
-#include "../embedding/embedding.cpp"
-#include "../filtered_attention/filtered_attention.cpp"
-#include "../kv_filter_scan/kv_filter_scan.cpp"
-#include "../linear/linear.cpp"
-#include "../machine/machine.cpp"
-#include "../nll/nll.cpp"
-#include "../rms_norm/rms_norm.cpp"
-#include "../rope/rope.cpp"
-#include "../rows/rows.cpp"
-#include "../swiglu/swiglu.cpp"
+#define TKF_BODY_OF(name) \
+  [](tkf_context* own, const tkf_##name##_args& a) { return tkf::cpu(own)->kernels->name(own, a); }
+#include "entry.h"

@@ -1,19 +1,22 @@
-// The table of kernels: one entry an op, one table an instruction-set level. An entry point (<op>.cpp) checks its
-// arguments and calls through context->kernels; the bodies (<op>_cpu.cpp) are compiled once per level.
+// The bodies of ops, and what they see of a context. The ABI's functions (entry.h) check their arguments and call the
+// body: in the CPU library through the table of the context's level, in the CUDA library by name.
 //
-// Bodies see the context through the functions below alone. They use no class or template of the standard library:
-// the linker keeps one copy of such code for all levels, and it could be one that this machine cannot run.
+// Bodies of the CPU (<op>_cpu.cpp) are compiled once for each level of instructions, and see the context through the
+// functions below alone. They use no class or template of the standard library: the linker keeps one copy of such code
+// for all levels, and it could be one that this machine cannot run.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
-#include "../include/tokenfilter.h"
+#include "../include/tokenfilter_cuda.h"
 
 namespace tkf {
 
-struct AttentionJob;    // filtered_attention/filtered_attention.h
-struct FilterMeasure;   // kv_filter_scan/kv_filter_scan.h
-struct FilterFeatures;  // kv_filter_scan/kv_filter_scan.h
+// The memory of a buffer, as an array of T.
+template <class T>
+inline T* as(const tkf_buffer& buffer) {
+  return static_cast<T*>(buffer.data);
+}
 
 // One task of a job: `task` counts from 0, `thread` is the index of the thread that runs it (0 = the caller).
 using TaskFunction = void (*)(void* argument, int64_t task, int thread);
@@ -33,38 +36,24 @@ void* context_shared(const tkf_context* context);
 // The loaded BLAS, or NULL.
 SgemmFunction context_sgemm(const tkf_context* context);
 
-// Every function may assume checked arguments, and runs on the context's pool. A status where memory may be short.
+// A level's bodies. Each may assume checked arguments, and returns a status.
+#define TKF_BODY(name, Job) struct Job;
+#include "../ops.def"
 struct Kernels {
-  void (*dequantize)(tkf_context* context, int dtype, const uint8_t* values, int64_t count, float* out);
-  void (*embedding)(tkf_context* context, int dtype, const uint8_t* table, int64_t vocab, int64_t cols,
-                    const int32_t* ids, int64_t rows, float* out);
-  void (*rms_norm)(tkf_context* context, const float* x, const float* weight, double eps, int64_t rows, int64_t cols,
-                   float* out);
-  int (*linear)(tkf_context* context, const float* x, int dtype, const uint8_t* weight, int64_t rows, int64_t n,
-                int64_t k, float* out);
-  int (*rope)(tkf_context* context, float* x, const int32_t* positions, double theta, int64_t rows, int64_t heads,
-              int64_t head_dim);
-  void (*swiglu)(tkf_context* context, const float* gate, const float* up, int64_t count, float* out);
-  void (*rows_gather)(tkf_context* context, int dtype, const uint8_t* x, int64_t x_rows, int64_t cols,
-                      const int32_t* indices, int64_t rows, int out_dtype, uint8_t* out);
-  void (*rows_scatter_add)(tkf_context* context, float* x, int64_t x_rows, int64_t cols, const int32_t* indices,
-                           int64_t rows, const float* delta);
-  void (*rows_store)(tkf_context* context, const float* x, int64_t rows, int64_t cols, int out_dtype, uint8_t* out);
-  void (*rows_norm)(tkf_context* context, const float* x, int64_t rows, int64_t cols, double* out);
-  void (*nll)(tkf_context* context, const float* logits, const int32_t* targets, int64_t rows, int64_t vocab,
-              double* nll);
-  void (*logits_compare)(tkf_context* context, const float* base, const float* other, const int32_t* targets,
-                         int64_t rows, int64_t vocab, double* nll, double* base_nll, double* kl, uint8_t* agree);
-  int (*filtered_attention)(tkf_context* context, const AttentionJob* job);
-  void (*filter_measure)(tkf_context* context, const FilterMeasure* job);
-  void (*filter_features)(tkf_context* context, const FilterFeatures* job);
-  double (*machine_multiply)(tkf_context* context, int64_t rounds);
-  void (*machine_read)(tkf_context* context, const float* data, int64_t count);
+#define TKF_OP(name, ...) int32_t (*name)(tkf_context * context, const tkf_##name##_args& a);
+#define TKF_BODY(name, Job) int32_t (*name)(tkf_context * context, const Job& job);
+#include "../ops.def"
 };
+// What an op does once for all levels, where it has no body at each.
+#define TKF_OP(name, ...) int32_t name(tkf_context* context, const tkf_##name##_args& a);
+#include "../ops.def"
+extern const Kernels kKernelsBase, kKernelsAvx2, kKernelsAvx512;  // those above base: in x86-64 builds only
 
-// The table of each level; those above base exist in x86-64 builds only.
-extern const Kernels kKernelsBase;
-extern const Kernels kKernelsAvx2;
-extern const Kernels kKernelsAvx512;
+// The bodies of the CUDA library launch on the context's stream; each is defined in kernels/<op>/.
+namespace on_cuda {
+#define TKF_OP(name, ...) int32_t name(tkf_context* context, const tkf_##name##_args& a);
+#define TKF_CUDA_OP TKF_OP
+#include "../ops.def"
+}  // namespace on_cuda
 
 }  // namespace tkf

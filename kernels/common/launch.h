@@ -33,12 +33,4 @@ inline int32_t cuda_misaligned(tkf_context* context, const char* name, uintptr_t
   return TKF_STATUS_BUFFER;
 }
 
-// The list of a decode step's kept slots and its length; both NULL: all slots.
-inline void check_kept(Check& check, const int32_t* kept, uint64_t kept_bytes, const int32_t* kept_count,
-                       uint64_t kept_count_bytes, int64_t batch) {
-  if (kept == nullptr && kept_count == nullptr) return;
-  check.buffer("kept", kept, kept_bytes, check.product({batch, 4}));
-  check.buffer("kept_count", kept_count, kept_count_bytes, 4);
-}
-
 }  // namespace tkf

@@ -1,46 +1,27 @@
 // Everything that is compiled once per instruction-set level: the bodies of all ops, and the table of them.
 #include "simd.h"
 
-#include "../embedding/embedding_cpu.cpp"
-#include "../filtered_attention/filtered_attention_cpu.cpp"
-#include "../kv_filter_scan/kv_filter_scan_cpu.cpp"
-#include "../linear/linear_cpu.cpp"
-#include "../machine/machine_cpu.cpp"
-#include "../nll/nll_cpu.cpp"
-#include "../rms_norm/rms_norm_cpu.cpp"
-#include "../rope/rope_cpu.cpp"
-#include "../rows/rows_cpu.cpp"
-#include "../swiglu/swiglu_cpu.cpp"
+#define TKF_BODIES
+#include "../ops.def"
 
 namespace tkf {
+namespace TKF_NAMESPACE {
+
+// A name that this level does not have is found in `tkf`: what an op does once for all levels.
+static constexpr Kernels kTable = {
+#define TKF_OP(name, ...) name,
+#define TKF_BODY(name, Job) name,
+#include "../ops.def"
+};
+
+}  // namespace TKF_NAMESPACE
 
 #if TKF_LEVEL == TKF_LEVEL_AVX512
-#define TKF_TABLE kKernelsAvx512
+extern const Kernels kKernelsAvx512 = TKF_NAMESPACE::kTable;
 #elif TKF_LEVEL == TKF_LEVEL_AVX2
-#define TKF_TABLE kKernelsAvx2
+extern const Kernels kKernelsAvx2 = TKF_NAMESPACE::kTable;
 #else
-#define TKF_TABLE kKernelsBase
+extern const Kernels kKernelsBase = TKF_NAMESPACE::kTable;
 #endif
-
-// In the order of kernels.h.
-extern const Kernels TKF_TABLE = {
-    TKF_NAMESPACE::dequantize,
-    TKF_NAMESPACE::embedding,
-    TKF_NAMESPACE::rms_norm,
-    TKF_NAMESPACE::linear,
-    TKF_NAMESPACE::rope,
-    TKF_NAMESPACE::swiglu,
-    TKF_NAMESPACE::rows_gather,
-    TKF_NAMESPACE::rows_scatter_add,
-    TKF_NAMESPACE::rows_store,
-    TKF_NAMESPACE::rows_norm,
-    TKF_NAMESPACE::nll,
-    TKF_NAMESPACE::logits_compare,
-    TKF_NAMESPACE::filtered_attention,
-    TKF_NAMESPACE::filter_measure,
-    TKF_NAMESPACE::filter_features,
-    TKF_NAMESPACE::machine_multiply,
-    TKF_NAMESPACE::machine_read,
-};
 
 }  // namespace tkf

@@ -1,5 +1,6 @@
 /** The cases of `embedding` and of `dequantize`; the largest tables are cut into ranges for several threads. */
 import type { DType } from "../../lib/dtype.ts";
+import { type Calls, WEIGHTS } from "../testing/fuzz/draw.ts";
 
 /** A table [vocabSize, hiddenSize] and the ids to look up. */
 export interface EmbeddingCase {
@@ -24,3 +25,15 @@ export const EMBEDDING_CASES: readonly EmbeddingCase[] = [
   ...casesOf(BLOCKS_OF_32, 67, [32, 96, 576]),
   ...casesOf(BLOCKS_OF_256, 67, [256, 512]),
 ];
+
+export const CALLS: Calls = {
+  tkf_tensor_dequantize(d) {
+    const dtype = d.pick(WEIGHTS), count = d.columns(dtype);
+    return { values: d.values(dtype, count), out: d.room("f32", count), count, dtype };
+  },
+  tkf_embedding_gather(d) {
+    const dtype = d.pick(WEIGHTS), vocab = d.size(6, 1), cols = d.columns(dtype), rows = d.size(9);
+    const table = d.values(dtype, vocab * cols), ids = d.indices(rows, vocab);
+    return { table, ids, out: d.room("f32", rows * cols), vocab, cols, rows, dtype };
+  },
+};

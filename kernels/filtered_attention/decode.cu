@@ -2,10 +2,10 @@
 #include "decode.cuh"
 
 #include <algorithm>
-#include <cfloat>
-#include <cmath>
 
 #include "../common/check_cache.h"
+#include "../common/launch.h"
+#include "check_attention.h"
 #include "decode.h"
 
 namespace tkf {
@@ -46,8 +46,6 @@ void launch_sizes(cudaStream_t stream, const DecodeJob& job) {
   }
 }
 
-bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 // Splits for a grid of `blocks` blocks over up to `rows` rows: a function of shapes alone, so that a graph can hold it.
 int plan_splits(const tkf_context* context, int64_t blocks, int64_t rows) {
   const int64_t wanted = (int64_t{cuda_num_sms(context)} * kBlocksOfSm + blocks - 1) / blocks;
@@ -76,8 +74,8 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype, int64_t rows
     job.active = reinterpret_cast<int32_t*>(job.partial + int64_t{job.splits} * job.batch * job.heads *
                                                               (2 + job.head_dim));
   }
-  job.wide = static_cast<int64_t>(block_size(dtype).bytes) * job.head_dim % 16 == 0 && aligned(job.keys) &&
-             aligned(job.values) && aligned(job.recent_keys) && aligned(job.recent_values);
+  job.wide = block_size(dtype).bytes * job.head_dim % 16 == 0;
+  for (const void* rows : {job.keys, job.values, job.recent_keys, job.recent_values}) job.wide &= is_aligned(rows, 16);
   const cudaStream_t stream = cuda_stream(context);
   if (dtype == TKF_DTYPE_F32) {
     launch_sizes<float>(stream, job);
@@ -95,86 +93,73 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype, int64_t rows
 
 unsigned reach_of(int window) { return window > 0 ? static_cast<unsigned>(window - 1) : kNoLimit; }
 
+// What both functions have alike.
+template <class Args>
+DecodeJob job_of(const Args& a, int64_t batch, int32_t kv_heads, int32_t head_dim, unsigned key_reach, int32_t recent) {
+  DecodeJob job = {};
+  job.queries = as<float>(a.queries);
+  job.out = as<float>(a.out);
+  job.key_reach = key_reach;
+  job.recent_reach = std::min(static_cast<unsigned>(recent), key_reach);
+  job.batch = static_cast<int>(batch);
+  job.heads = a.heads;
+  job.kv_heads = kv_heads;
+  job.head_dim = head_dim;
+  job.group = a.heads / kv_heads;
+  job.factor = static_cast<float>(a.scale) * kLog2E;
+  return job;
+}
+
 }  // namespace
 
-int32_t decode_few(tkf_context* context, const AttentionJob& job) {
-  DecodeJob decode = {};
-  decode.queries = job.queries;
-  decode.out = job.out;
-  decode.positions = job.query_positions;
-  decode.keys = job.keys;
-  decode.values = job.values;
-  decode.key_positions = job.key_positions;
-  decode.recent_keys = job.recent_keys;
-  decode.recent_values = job.recent_values;
-  decode.recent_positions = job.recent_positions;
-  decode.num_keys = static_cast<int>(job.num_keys);
-  decode.num_recent = static_cast<int>(job.num_recent);
-  decode.key_reach = kNoLimit;
-  decode.recent_reach = static_cast<unsigned>(job.recent_window);
-  decode.batch = static_cast<int>(job.num_queries);
-  decode.heads = job.heads;
-  decode.kv_heads = job.kv_heads;
-  decode.head_dim = job.head_dim;
-  decode.group = job.heads / job.kv_heads;
-  decode.factor = job.scale * kLog2E;
-  decode.recent_ascends = true;
-  return run_decode(context, decode, job.kv_dtype, job.num_keys + job.num_recent);
+int32_t decode_few(tkf_context* context, const tkf_attention_filtered_args& a) {
+  DecodeJob job = job_of(a, a.num_queries, a.kv_heads, a.head_dim, kNoLimit, a.recent_window);
+  job.positions = as<int32_t>(a.query_positions);
+  job.keys = a.keys.data;
+  job.values = a.values.data;
+  job.key_positions = as<int32_t>(a.key_positions);
+  job.recent_keys = a.recent_keys.data;
+  job.recent_values = a.recent_values.data;
+  job.recent_positions = as<int32_t>(a.recent_positions);
+  job.num_keys = static_cast<int>(a.num_keys);
+  job.num_recent = static_cast<int>(a.num_recent);
+  job.recent_ascends = true;
+  return run_decode(context, job, a.kv_dtype, a.num_keys + a.num_recent);
 }
 
 }  // namespace attention
-}  // namespace tkf
 
-uint64_t tkf_attention_decode_workspace(tkf_context* context, const tkf_kv_cache* cache, uint64_t cache_bytes,
-                                        int32_t heads) {
-  tkf::Check check(context);
-  tkf::check_cache(check, cache, cache_bytes);
-  if (!check.ok() || heads < 1 || heads % cache->kv_heads != 0) return 0;
-  const int splits = tkf::attention::splits_of(context, cache->batch, cache->kv_heads, heads / cache->kv_heads,
-                                               cache->capacity + cache->recent);
-  return tkf::attention::workspace_of(splits, cache->batch, heads, cache->head_dim);
+bool check_args(Check& check, const tkf_attention_decode_args& a) {
+  const tkf_kv_cache& c = a.cache;
+  check_cache(check, c);
+  check_heads(check, a.heads, c.kv_heads, a.scale);
+  check.size("window", a.window, 0, INT32_MAX);
+  check.size("capacity + recent", c.capacity + c.recent, 0, INT32_MAX);
+  check.array<float>("queries", a.queries, {c.batch, a.heads, c.head_dim});
+  check.array<float>("out", a.out, {c.batch, a.heads, c.head_dim});
+  check.array<int32_t>("positions", a.positions, {c.batch});
+  check.array<uint8_t>("keep", a.keep, {c.batch});
+  return c.batch > 0;
 }
 
-int32_t tkf_attention_decode(tkf_context* context, const tkf_kv_cache* cache, uint64_t cache_bytes,
-                             const tkf_decode_rows* rows, uint64_t rows_bytes) {
-  tkf::Check check(context);
-  const tkf::CacheShape shape = tkf::check_cache(check, cache, cache_bytes);
-  check.buffer("rows", rows, rows_bytes, sizeof(tkf_decode_rows), 8);
-  if (!check.ok()) return check.status();
-  const tkf_kv_cache& c = *cache;
-  const tkf_decode_rows& r = *rows;
-  check.size("heads", r.heads, 1, 65536);
-  check.size("window", r.window, 0, INT32_MAX);
-  check.size("capacity + recent", c.capacity + c.recent, 0, INT32_MAX);
-  if (check.ok() && r.heads % c.kv_heads != 0) {
-    check.fail(TKF_STATUS_SHAPE, "found %d query heads over %d KV heads, expected a multiple", r.heads, c.kv_heads);
-  }
-  check.require(std::fabs(r.scale) <= FLT_MAX, TKF_STATUS_VALUE,
-                "found a scale that is not finite in f32, expected a number");
-  const int64_t bytes = check.product({c.batch, r.heads, c.head_dim, 4});
-  check.buffer("queries", r.queries.data, r.queries.bytes, bytes);
-  check.buffer("out", r.out.data, r.out.bytes, bytes);
-  check.buffer("positions", r.positions.data, r.positions.bytes, int64_t{c.batch} * 4);
-  check.buffer("keep", r.keep.data, r.keep.bytes, c.batch, 1);
-  if (!check.ok() || c.batch == 0) return check.status();
-
-  tkf::attention::DecodeJob job = {};
-  job.queries = static_cast<const float*>(r.queries.data);
-  job.out = static_cast<float*>(r.out.data);
-  job.positions = static_cast<const int32_t*>(r.positions.data);
-  job.keep = static_cast<const uint8_t*>(r.keep.data);
+int32_t on_cuda::attention_decode(tkf_context* context, const tkf_attention_decode_args& a) {
+  const tkf_kv_cache& c = a.cache;
+  attention::DecodeJob job =
+      attention::job_of(a, c.batch, c.kv_heads, c.head_dim, attention::reach_of(a.window), c.recent);
+  job.positions = as<int32_t>(a.positions);
+  job.keep = as<uint8_t>(a.keep);
   job.keys = c.keys.data;
   job.values = c.values.data;
-  job.key_positions = static_cast<const int32_t*>(c.positions.data);
-  job.counts = static_cast<const int32_t*>(c.counts.data);
-  job.pages = static_cast<const int32_t*>(c.pages.data);
+  job.key_positions = as<int32_t>(c.positions);
+  job.counts = as<int32_t>(c.counts);
+  job.pages = as<int32_t>(c.pages);
   job.recent_keys = c.recent_keys.data;
   job.recent_values = c.recent_values.data;
-  job.recent_positions = static_cast<const int32_t*>(c.recent_positions.data);
+  job.recent_positions = as<int32_t>(c.recent_positions);
   job.key_stride = c.capacity;
   job.recent_stride = c.recent;
-  job.num_pages = shape.num_pages;
-  job.pages_per_sequence = shape.pages_per_sequence;
+  job.num_pages = pages_of(c).in_pool;
+  job.pages_per_sequence = pages_of(c).of_sequence;
   job.num_keys = static_cast<int>(c.capacity);
   job.num_recent = c.recent;
   job.page_rows = c.page_rows;
@@ -182,13 +167,7 @@ int32_t tkf_attention_decode(tkf_context* context, const tkf_kv_cache* cache, ui
   for (int shift = 0; shift < 31; shift++) {
     if (c.page_rows == 1 << shift) job.page_shift = shift;
   }
-  job.key_reach = tkf::attention::reach_of(r.window);
-  job.recent_reach = std::min(static_cast<unsigned>(c.recent), job.key_reach);
-  job.batch = c.batch;
-  job.heads = r.heads;
-  job.kv_heads = c.kv_heads;
-  job.head_dim = c.head_dim;
-  job.group = r.heads / c.kv_heads;
-  job.factor = static_cast<float>(r.scale) * tkf::attention::kLog2E;
-  return check.done(tkf::attention::run_decode(context, job, c.dtype, c.capacity + c.recent));
+  return attention::run_decode(context, job, c.dtype, c.capacity + c.recent);
 }
+
+}  // namespace tkf

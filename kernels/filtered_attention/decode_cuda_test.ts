@@ -1,12 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type OpenDevice, openTestDevice, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
-import { setInts } from "../../ffi/symbols.ts";
-import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { inEveryOrder } from "../testing/device.ts";
 import { roundTo, tensorOf } from "./cases.ts";
-import { BAR, difference, packBuffers } from "./cuda_testing.ts";
+import { BAR, difference } from "./cuda_testing.ts";
 import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./cuda_cases.ts";
 
 /** A decode of a case: its tensors on the host, as the call wants them. */
@@ -94,38 +92,25 @@ function prepare(c: BatchCase): Decode {
 
 /** Puts a decode on the device; `run` makes the call, `read` gives the output and reports faults. */
 function place({ context, backend }: OpenDevice, d: Decode) {
-  const on = (tensor: HostTensor | undefined) => tensor && backend.upload(tensor);
-  const out = backend.upload(d.out), counts = backend.upload(d.counts);
-  const cache = packBuffers([
-    on(d.keys),
-    on(d.values),
-    on(d.keyPositions),
+  const { c } = d, on = (tensor: HostTensor) => backend.upload(tensor);
+  const out = on(d.out), counts = on(d.counts);
+  const cache = {
+    keys: on(d.keys),
+    values: on(d.values),
+    positions: on(d.keyPositions),
     counts,
-    on(d.pages),
-    on(d.recentKeys),
-    on(d.recentValues),
-    on(d.recentPositions),
-  ], 32);
-  cache.setBigInt64(128, BigInt(d.capacity), true);
-  setInts(cache, 136, {
-    batch: d.c.tokens.length,
-    pageRows: d.c.pageRows,
-    kvHeads: d.c.numKvHeads,
-    headDim: d.c.headDim,
-    dtype: DTYPES[d.c.dtype].code,
-    recent: d.c.recent,
-  });
-  const rows = packBuffers([on(d.queries), out, on(d.positions), on(d.keep)], 16);
-  setInts(rows, 64, { heads: d.c.numKvHeads * d.c.group, window: d.c.window });
-  rows.setFloat64(72, scaleOf(d.c), true);
-  const { symbols, pointer } = context;
+    pages: d.pages ? on(d.pages) : null,
+    recent_keys: on(d.recentKeys),
+    recent_values: on(d.recentValues),
+    recent_positions: on(d.recentPositions),
+    ...{ capacity: d.capacity, batch: c.tokens.length, page_rows: c.pageRows, kv_heads: c.numKvHeads },
+    ...{ head_dim: c.headDim, dtype: c.dtype, recent: c.recent },
+  };
+  const rows = { queries: on(d.queries), out, positions: on(d.positions), keep: on(d.keep) };
+  const numbers = { heads: c.numKvHeads * c.group, window: c.window, scale: scaleOf(c) };
   return {
     counts,
-    run: () =>
-      context.run(
-        "tkf_attention_decode",
-        () => symbols.tkf_attention_decode(pointer, cache, cache.byteLength, rows, rows.byteLength),
-      ),
+    run: () => context.call("tkf_attention_decode", { cache, ...rows, ...numbers }),
     read: () => f32Data(backend.read(out)),
   };
 }

@@ -1,7 +1,6 @@
 // How an attention call is cut into tasks, and one task: a tile of queries of one KV head over a stretch of the keys.
 #pragma once
 #include "few_rows.h"
-#include "filtered_attention.h"
 #include "tile.h"
 
 namespace tkf {
@@ -37,14 +36,14 @@ struct Sight {
   const int32_t *keys, *recent_begin, *recent_end;  // [num_queries] each
 };
 
-inline Sight find_sight(const AttentionJob& job, int32_t* memory) {
+inline Sight find_sight(const tkf_attention_filtered_args& job, int32_t* memory) {
   int32_t *keys = memory, *begin = keys + job.num_queries, *end = begin + job.num_queries;
   for (int64_t i = 0; i < job.num_queries; i++) {
-    const int64_t position = job.query_positions[i];
-    keys[i] = static_cast<int32_t>(count_until(job.key_positions, job.num_keys, position));
+    const int64_t position = as<int32_t>(job.query_positions)[i];
+    keys[i] = static_cast<int32_t>(count_until(as<int32_t>(job.key_positions), job.num_keys, position));
     begin[i] = static_cast<int32_t>(
-        count_until(job.recent_positions, job.num_recent, position - job.recent_window - 1));
-    end[i] = static_cast<int32_t>(count_until(job.recent_positions, job.num_recent, position));
+        count_until(as<int32_t>(job.recent_positions), job.num_recent, position - job.recent_window - 1));
+    end[i] = static_cast<int32_t>(count_until(as<int32_t>(job.recent_positions), job.num_recent, position));
   }
   return {keys, begin, end};
 }
@@ -64,7 +63,7 @@ struct Plan {
 };
 
 // `keys`: cache rows that the last query sees.
-inline Plan plan_attention(const AttentionJob& job, int64_t keys, int threads) {
+inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys, int threads) {
   Plan plan;
   plan.group = job.heads / job.kv_heads;
   plan.padded = round_up(job.head_dim, W);
@@ -100,7 +99,7 @@ struct Workspace {
   Span* seen;
 };
 
-inline size_t workspace_floats(const AttentionJob& job, const Plan& plan, Workspace* w, float* memory) {
+inline size_t workspace_floats(const tkf_attention_filtered_args& job, const Plan& plan, Workspace* w, float* memory) {
   size_t used = 0;
   auto part = [&](size_t floats) {
     float* at = memory == nullptr ? nullptr : memory + used;
@@ -149,7 +148,7 @@ class Task {
   using Value = typename Type::Value;
 
  public:
-  Task(const AttentionJob& job, const Plan& plan, float* memory, int64_t tile, int kv_head)
+  Task(const tkf_attention_filtered_args& job, const Plan& plan, float* memory, int64_t tile, int kv_head)
       : job_(job), plan_(plan), kv_head_(kv_head), first_query_(tile * plan.queries) {
     workspace_floats(job, plan, &w_, memory);
     const int64_t left = job.num_queries - first_query_;
@@ -160,7 +159,7 @@ class Task {
   int64_t last_query() const { return first_query_ + rows_ / plan_.group - 1; }
 
   void start() {
-    const float factor = job_.scale * 1.44269504088896341f;  // log2(e)
+    const float factor = static_cast<float>(job_.scale) * 1.44269504088896341f;  // log2(e)
     const int d = job_.head_dim;
     memset(w_.out, 0, sizeof(float) * static_cast<size_t>(plan_.rows * plan_.padded));
     memset(w_.sum, 0, sizeof(float) * static_cast<size_t>(plan_.rows * W));
@@ -170,7 +169,7 @@ class Task {
       const int block = r / plan_.block;
       float* to = plan_.few ? w_.queries + r * plan_.padded : w_.queries + block * d * plan_.block + r % plan_.block;
       const int step = plan_.few ? 1 : plan_.block;
-      const float* from = r < rows_ ? job_.queries + row_offset(r) : nullptr;
+      const float* from = r < rows_ ? as<float>(job_.queries) + row_offset(r) : nullptr;
       for (int c = 0; c < d; c++) to[c * step] = from == nullptr ? 0.0f : from[c] * factor;
       if (plan_.few) {
         for (int c = d; c < plan_.padded; c++) to[c] = 0.0f;
@@ -201,7 +200,7 @@ class Task {
     for (int r = 0; r < rows_; r++) {
       const float total = sum(load(w_.sum + r * W)), factor = total == 0.0f ? 0.0f : 1.0f / total;
       const float* from = w_.out + r * plan_.padded;
-      float* to = job_.out + row_offset(r);
+      float* to = as<float>(job_.out) + row_offset(r);
       for (int c = 0; c < job_.head_dim; c++) to[c] = from[c] * factor;
     }
   }
@@ -300,7 +299,7 @@ class Task {
                         all.end - all.begin, d, plan_.padded, w_.factor, w_.out + first * plan_.padded);
   }
 
-  const AttentionJob& job_;
+  const tkf_attention_filtered_args& job_;
   const Plan& plan_;
   Workspace w_;
   int kv_head_;

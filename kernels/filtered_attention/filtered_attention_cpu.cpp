@@ -9,7 +9,7 @@ namespace attention {
 
 struct Call {
   tkf_context* context;
-  const AttentionJob* job;
+  const tkf_attention_filtered_args* job;
   Plan plan;
   Sight sight;
   float* partial;  // [stretches, num_queries * heads, 2 + head_dim] where there are several stretches
@@ -18,7 +18,7 @@ struct Call {
 template <class Type>
 void run_task(void* argument, int64_t index, int thread) {
   const Call& call = *static_cast<const Call*>(argument);
-  const AttentionJob& job = *call.job;
+  const tkf_attention_filtered_args& job = *call.job;
   const Plan& plan = call.plan;
   const Sight& sight = call.sight;
   // The longest tiles, those of the last queries, go first.
@@ -29,10 +29,10 @@ void run_task(void* argument, int64_t index, int thread) {
                   static_cast<int>(index % job.kv_heads));
   task.start();
   const int64_t first = tile * plan.queries, last = task.last_query(), seen = sight.keys[last];
-  task.attend(job.keys, job.values, seen * stretch / plan.stretches, seen * (stretch + 1) / plan.stretches, nullptr,
+  task.attend(job.keys.data, job.values.data, seen * stretch / plan.stretches, seen * (stretch + 1) / plan.stretches, nullptr,
               sight.keys);
   if (stretch == plan.stretches - 1) {
-    task.attend(job.recent_keys, job.recent_values, sight.recent_begin[first], sight.recent_end[last],
+    task.attend(job.recent_keys.data, job.recent_values.data, sight.recent_begin[first], sight.recent_end[last],
                 sight.recent_begin, sight.recent_end);
   }
   if (plan.stretches == 1) {
@@ -45,14 +45,14 @@ void run_task(void* argument, int64_t index, int thread) {
 // Puts the stretches of one query's rows together.
 inline void run_merge(void* argument, int64_t query, int) {
   const Call& call = *static_cast<const Call*>(argument);
-  const AttentionJob& job = *call.job;
+  const tkf_attention_filtered_args& job = *call.job;
   const int d = job.head_dim;
   const int64_t step = job.num_queries * job.heads * (2 + d);
   for (int64_t row = query * job.heads; row < (query + 1) * job.heads; row++) {
     const float* parts = call.partial + row * (2 + d);
     float top = -INFINITY, total = 0.0f;
     for (int s = 0; s < call.plan.stretches; s++) top = larger(top, parts[s * step]);
-    float* out = job.out + row * d;
+    float* out = as<float>(job.out) + row * d;
     memset(out, 0, sizeof(float) * static_cast<size_t>(d));
     for (int s = 0; s < call.plan.stretches; s++) {
       const float* part = parts + s * step;
@@ -66,34 +66,33 @@ inline void run_merge(void* argument, int64_t query, int) {
   }
 }
 
-inline int run(tkf_context* context, const AttentionJob* job) {
-  const int32_t last = job->query_positions[job->num_queries - 1];
-  Call call = {context, job, plan_attention(*job, count_until(job->key_positions, job->num_keys, last),
-                                            context_threads(context)), {}, nullptr};
+}  // namespace attention
+
+static int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_args& job) {
+  using namespace attention;
+  const int32_t last = as<int32_t>(job.query_positions)[job.num_queries - 1];
+  const int64_t keys = count_until(as<int32_t>(job.key_positions), job.num_keys, last);
+  Call call = {context, &job, plan_attention(job, keys, context_threads(context)), {}, nullptr};
   const Plan& plan = call.plan;
   Workspace unused;
-  const size_t queries = static_cast<size_t>(job->num_queries), rows = queries * static_cast<size_t>(job->heads);
+  const size_t queries = static_cast<size_t>(job.num_queries), rows = queries * static_cast<size_t>(job.heads);
   const size_t partial = plan.stretches == 1 ? 0
                                              : static_cast<size_t>(plan.stretches) * rows *
-                                                   static_cast<size_t>(2 + job->head_dim) * sizeof(float);
-  if (!context_reserve(context, workspace_floats(*job, plan, &unused, nullptr) * sizeof(float),
+                                                   static_cast<size_t>(2 + job.head_dim) * sizeof(float);
+  if (!context_reserve(context, workspace_floats(job, plan, &unused, nullptr) * sizeof(float),
                        partial + 3 * queries * sizeof(int32_t))) {
     return TKF_STATUS_MEMORY;
   }
   call.partial = static_cast<float*>(context_shared(context));
-  call.sight = find_sight(*job, reinterpret_cast<int32_t*>(static_cast<char*>(context_shared(context)) + partial));
-  context_run(context, plan.tiles * plan.stretches * job->kv_heads,
-              job->kv_dtype == TKF_DTYPE_F32   ? run_task<F32>
-              : job->kv_dtype == TKF_DTYPE_F16 ? run_task<F16>
+  call.sight = find_sight(job, reinterpret_cast<int32_t*>(static_cast<char*>(context_shared(context)) + partial));
+  context_run(context, plan.tiles * plan.stretches * job.kv_heads,
+              job.kv_dtype == TKF_DTYPE_F32   ? run_task<F32>
+              : job.kv_dtype == TKF_DTYPE_F16 ? run_task<F16>
                                                : run_task<Bf16>,
               &call);
-  if (plan.stretches > 1) context_run(context, job->num_queries, run_merge, &call);
+  if (plan.stretches > 1) context_run(context, job.num_queries, run_merge, &call);
   return TKF_STATUS_OK;
 }
-
-}  // namespace attention
-
-static int filtered_attention(tkf_context* context, const AttentionJob* job) { return attention::run(context, job); }
 
 }  // namespace TKF_NAMESPACE
 }  // namespace tkf

@@ -1,20 +1,18 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
-  type Emulated,
   type OpenDevice,
   openTestDevice,
   testsOnGpu,
   THREAD_ORDERS,
+  wgmmaProducts,
 } from "../../ffi/cuda/testing.ts";
-import { setInts } from "../../ffi/symbols.ts";
-import { DTYPES } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { inEveryOrder } from "../testing/device.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./cuda_cases.ts";
-import { BAR, difference, packBuffers } from "./cuda_testing.ts";
+import { BAR, difference } from "./cuda_testing.ts";
 import { unless } from "../../lib/testing.ts";
 
 /** A prefill of a case: its tensors on the host, as the call wants them. */
@@ -86,49 +84,49 @@ function variantsOf(device: OpenDevice, p: Prefill): boolean[] {
   return fitsWgmma(p) && hasWgmma(device) ? [false, true] : [false];
 }
 
-/** Products by wgmma that the emulator has made; undefined on a GPU. */
-function wgmmaProducts({ symbols }: OpenDevice): bigint | undefined {
-  return "tkf_emulator_num_products" in symbols
-    ? (symbols as Emulated["symbols"]).tkf_emulator_num_products()
-    : undefined;
-}
-
 /** @param wgmma Whether wgmma must do it; where it must not, it must not */
 function run(device: OpenDevice, p: Prefill, wgmma = false): Float32Array {
-  const { context, backend } = device;
+  const { context, backend } = device, { c } = p;
   const on = (tensor: HostTensor) => backend.upload(tensor);
-  const { c, queries } = p, out = on(tensorOf(queries.dtype as "f32", queries.shape, () => NaN));
-  const [kept, recent] = p.rows.map((row) => row.map(on));
-  const rows = packBuffers(
-    [on(queries), out, on(p.queryPositions), ...kept!, ...recent!, ...p.starts.map(on)],
-    72,
-  );
-  [p.queryPositions, p.rows[0]![2], p.rows[1]![2]].forEach(({ shape }, i) => {
-    rows.setBigInt64(192 + 8 * i, BigInt(shape[0]!), true);
-  });
-  rows.setBigInt64(216, BigInt(p.longest), true);
-  setInts(rows, 224, {
-    batch: c.tokens.length,
-    heads: c.numKvHeads * c.group,
-    kvHeads: c.numKvHeads,
-    headDim: c.headDim,
-    dtype: DTYPES[c.dtype].code,
-    queryDtype: DTYPES[queries.dtype].code,
-    recent: c.recent,
-    window: c.window,
-  });
-  rows.setFloat64(256, scaleOf(c), true);
-  const { symbols, pointer } = context, before = wgmmaProducts(device);
+  const queries = on(p.queries), out = on(tensorOf(p.queries.dtype as "f32", queries.shape, () => NaN));
+  const [[keys, values, keyPositions], [recentKeys, recentValues, recentPositions]] = p.rows;
+  const [queryStarts, keyStarts, recentStarts] = p.starts;
+  const before = wgmmaProducts(context.library);
   assertEquals(context.useWgmma(wgmma), wgmma);
   try {
-    context.run(
-      "tkf_attention_prefill",
-      () => symbols.tkf_attention_prefill(pointer, rows, rows.byteLength),
-    );
+    context.call("tkf_attention_prefill", {
+      queries,
+      out,
+      query_positions: on(p.queryPositions),
+      keys: on(keys),
+      values: on(values),
+      key_positions: on(keyPositions),
+      recent_keys: on(recentKeys),
+      recent_values: on(recentValues),
+      recent_positions: on(recentPositions),
+      ...{ query_starts: on(queryStarts), key_starts: on(keyStarts), recent_starts: on(recentStarts) },
+      ...{ num_queries: p.queryPositions.shape[0]!, longest_queries: p.longest },
+      ...{ num_keys: keyPositions.shape[0]!, num_recent: recentPositions.shape[0]! },
+      ...{
+        batch: c.tokens.length,
+        heads: c.numKvHeads * c.group,
+        kv_heads: c.numKvHeads,
+        head_dim: c.headDim,
+      },
+      ...{
+        dtype: c.dtype,
+        query_dtype: queries.dtype,
+        recent: c.recent,
+        window: c.window,
+        scale: scaleOf(c),
+      },
+    });
   } finally {
     context.useWgmma(false);
   }
-  if (before !== undefined) assertEquals(wgmmaProducts(device)! > before, wgmma, `wgmma: ${nameOf(c)}`);
+  if (before !== undefined) {
+    assertEquals(wgmmaProducts(context.library)! > before, wgmma, `wgmma: ${nameOf(c)}`);
+  }
   return Float32Array.from(dequantize(backend.read(out), 0, p.expected.length));
 }
 

@@ -1,11 +1,14 @@
 /** The cases that every execution of the filter's recurrence is held to, and the inputs that belong to them. */
-import type { LayerSpec, ScanInput } from "../../lib/filter/layer.ts";
+import { specArgs } from "../../ffi/filter.ts";
+import { type LayerSpec, NUM_SLOTS, type ScanInput, stateSizes } from "../../lib/filter/layer.ts";
 import { FILTER_OPTIONS } from "../../lib/filter/options.ts";
+import { learnedLayout } from "../../lib/methods/learned.ts";
 import { RULES } from "../../lib/methods/list.ts";
 import type { TokenFilterOptions } from "../../lib/methods/options.ts";
 import { TokenFilter } from "../../lib/methods/token_filter.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
+import { type Calls, type Draw, FLOATS } from "../testing/fuzz/draw.ts";
 
 /** One sequence through one layer. */
 export interface FilterCase {
@@ -111,3 +114,103 @@ export function filterCase(i: number): FilterCase {
 
 /** How many cases the tests run: each rule meets each policy three times. */
 export const NUM_FILTER_CASES = 150;
+
+/** A spec, as `tkf_filter_spec` and as a layer's; `learns`: of `learned`. */
+export function drawSpec(d: Draw, learns: boolean) {
+  const { anchor, absorb } = FILTER_OPTIONS;
+  const drawn = {
+    ...{ layer: d.below(4), numKvHeads: d.from(1, 3), headDim: d.pick([1, 4, 17, 32]) },
+    ...{ hiddenSize: d.from(1, 20), chunk: d.below(3), skipRatio: d.odd(0.5), seed: 7n },
+    rule: d.pick(NATIVE.filter(({ name }) => (name === "learned") === learns)),
+    ...{ invert: d.once(2), anchor: d.pick(anchor.names), absorb: learns ? "all" : d.pick(absorb.names) },
+    ...{ warmup: learns ? d.from(8, 13) : d.below(6), threshold: d.pick(POLICIES.slice(0, learns ? 2 : 5)) },
+    ...{
+      window: d.pick([1, 2, 5, 40]),
+      block: d.from(1, 6),
+      projections: d.below(20),
+      features: d.below(16),
+    },
+    ...{ tau: d.odd(1), lambda: d.odd(0.5), eps: d.odd(1e-6), alpha: d.odd(0.5), gamma: d.odd(0.9) },
+    ...{ theta: d.odd(0.3), eta: d.odd(0.1), ridge: d.odd(1) },
+  };
+  const layer = drawn as unknown as LayerSpec & typeof drawn, queriesSize = d.from(1, 9);
+  return { layer, queriesSize, spec: specArgs(layer, queriesSize) };
+}
+
+/** The states of a batch, in the middle of their work; `open`: kept tokens whose outcomes are not known, of the last. */
+export function drawStates(d: Draw, spec: ReturnType<typeof drawSpec>["layer"], batch: number) {
+  const learns = spec.rule.name === "learned", size = batch * spec.numKvHeads * spec.headDim;
+  const { P, length } = learnedLayout(spec), numbers = new Float64Array(NUM_SLOTS * batch);
+  const learned = d.doubles(learns ? batch * length : 0);
+  let open = 0;
+  for (let b = 0; b < batch; b++) {
+    // `learned`: a block that began at 0 or at a multiple of `block` past the warm-up, and how far it has come.
+    const first = d.once(2) ? 0 : spec.block * (Math.ceil(spec.warmup / spec.block) + d.below(3));
+    const pending = learns ? d.below((first === 0 ? spec.warmup : spec.block) + 1) : 0,
+      settled = d.below(pending + 1);
+    const seen = learns ? first + pending : d.once(2) || spec.threshold === "topk" ? 0 : d.below(50);
+    const decided = d.below(seen + 1), scored = d.below(60);
+    numbers.set(
+      [seen, d.below(seen + 1), scored, decided, d.below(decided + 1), 0.1, d.below(2)],
+      b * NUM_SLOTS,
+    );
+    numbers.set([pending, settled, d.below(2)], b * NUM_SLOTS + 7);
+    numbers[b * NUM_SLOTS + d.below(10)] = d.odd(numbers[b * NUM_SLOTS]!);
+    for (let i = 0; learns && i < P; i++) learned[(b + 1) * length - P + i] = d.below(3);
+    open = pending - settled;
+  }
+  const scores = d.doubles(batch * stateSizes(spec).scores),
+    signs = d.floats(spec.projections * spec.hiddenSize);
+  return {
+    states: { anchor_k: d.floats(size), anchor_v: d.floats(size), numbers, scores, learned, signs },
+    open,
+  };
+}
+
+/** What a scan or a step reads of `rows` tokens. */
+export function drawTensors(d: Draw, spec: LayerSpec, queriesSize: number, rows: number) {
+  const kv_dtype = d.pick(FLOATS), size = rows * spec.numKvHeads * spec.headDim;
+  return {
+    keys: d.values(kv_dtype, size),
+    values: d.values(kv_dtype, size),
+    residual: d.floats(rows * spec.hiddenSize),
+    normed: d.floats(rows * spec.hiddenSize),
+    queries: d.floats(rows * queriesSize),
+    kv_dtype,
+  };
+}
+
+/** Room for what a scan gives. */
+const results = (rows: number, batch: number) => ({
+  ...{ keep: new Uint8Array(rows), columns: new Float64Array(7 * rows), taken: new BigInt64Array(batch) },
+});
+
+export const CALLS: Calls = {
+  tkf_filter_scan(d) {
+    const { layer, spec, queriesSize } = drawSpec(d, d.once(3)), count = d.size(30, 1);
+    const { states } = drawStates(d, layer, 1), tensors = drawTensors(d, layer, queriesSize, count);
+    return { spec, states, ...tensors, ...results(count, 1), count };
+  },
+  tkf_filter_signs(d) {
+    const { layer, spec } = drawSpec(d, d.once(2));
+    return { spec, signs: d.room("f32", layer.projections * layer.hiddenSize) };
+  },
+  tkf_filter_scan_batch(d) {
+    const { layer, spec, queriesSize } = drawSpec(d, d.once(3)), batch = d.size(4);
+    const num_rows = batch === 0 ? 0 : d.size(20, 1), { starts, longest } = d.starts(batch, num_rows);
+    const { states } = drawStates(d, layer, batch), tensors = drawTensors(d, layer, queriesSize, num_rows);
+    const chunks = d.once(3) ? d.indices(batch, 5) : null, tile = d.pick([0, 1, 7, 32, 128]);
+    return {
+      spec,
+      states,
+      ...tensors,
+      ...results(num_rows, batch),
+      starts,
+      chunks,
+      num_rows,
+      batch,
+      longest,
+      tile,
+    };
+  },
+};

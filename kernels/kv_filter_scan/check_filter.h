@@ -1,4 +1,4 @@
-// Checks of a filter's options and of its memory, which comes back from the caller at every call.
+// Checks of a filter's options, of its memory, which comes back from the caller at every call, and of what it reads.
 #pragma once
 #include <cmath>
 
@@ -14,10 +14,7 @@ inline void check_number(Check& check, const char* name, double found, double le
 }
 
 // The ranges of lib/filter/options.ts.
-inline void check_spec(Check& check, const tkf_filter_spec* spec, uint64_t bytes) {
-  check.buffer("spec", spec, bytes, sizeof(tkf_filter_spec), 8);
-  if (!check.ok()) return;
-  const tkf_filter_spec& s = *spec;
+inline void check_spec(Check& check, const tkf_filter_spec& s) {
   const double largest = 1.7976931348623157e308;
   check.size("layer", s.layer, 0, INT32_MAX);
   check.size("kv_heads", s.kv_heads, 1, 65536);
@@ -49,6 +46,18 @@ inline void check_spec(Check& check, const tkf_filter_spec* spec, uint64_t bytes
   check_number(check, "absorb under \"learned\"", s.absorb, TKF_ABSORB_ALL, TKF_ABSORB_ALL);
 }
 
+inline bool learns(const tkf_filter_spec& spec) { return spec.fusion == TKF_FUSION_LEARNED; }
+inline bool projects(const tkf_filter_spec& spec) {
+  return learns(spec) && (spec.features & kProjection) && spec.projections > 0;
+}
+inline void check_learns(Check& check, const tkf_filter_spec& spec) {
+  check.require(learns(spec), TKF_STATUS_STATE, "found a rule that learns nothing, expected \"learned\"");
+}
+
+inline int32_t fail_fit(Check& check) {
+  return check.fail(TKF_STATUS_STATE, "found a matrix in the state that is not positive definite");
+}
+
 // A whole number in slot `slot`, in [0, most].
 inline void check_slot(Check& check, const double* numbers, int slot, double most) {
   if (check.ok() && !(numbers[slot] >= 0 && numbers[slot] <= most && numbers[slot] == std::floor(numbers[slot]))) {
@@ -57,35 +66,68 @@ inline void check_slot(Check& check, const double* numbers, int slot, double mos
   }
 }
 
-// The arrays of a state but its anchors; call after check_spec.
-inline void check_state(Check& check, const tkf_filter_spec* spec, const double* numbers, uint64_t numbers_bytes,
-                        const double* scores, uint64_t scores_bytes, const double* learned, uint64_t learned_bytes) {
-  if (!check.ok()) return;
-  const int64_t capacity = score_capacity(*spec);
-  check.buffer("numbers", numbers, numbers_bytes, TKF_NUM_SLOTS * 8, 8);
-  check.buffer("scores", scores, scores_bytes, capacity * 8, 8);
-  const bool learns = spec->fusion == TKF_FUSION_LEARNED;
-  if (learns) check.buffer("learned", learned, learned_bytes, LearnedLayout(*spec).length * 8, 8);
-  if (!check.ok()) return;
+// What a state of one sequence holds, where it can be read.
+inline void check_contents(Check& check, const tkf_filter_spec& spec, const tkf_filter_states& states) {
+  if (!check.readable()) return;
+  double* numbers = as<double>(states.numbers);
   const double most = 9007199254740991;
   check_slot(check, numbers, TKF_SLOT_SEEN, most);
   check_slot(check, numbers, TKF_SLOT_SCORED, most);
   check_slot(check, numbers, TKF_SLOT_ABSORBED, numbers[TKF_SLOT_SEEN]);
   check_slot(check, numbers, TKF_SLOT_DECIDED, numbers[TKF_SLOT_SEEN]);
   check_slot(check, numbers, TKF_SLOT_SKIPPED, numbers[TKF_SLOT_DECIDED]);
-  const int64_t held = check.ok() ? std::min(capacity, static_cast<int64_t>(numbers[TKF_SLOT_SCORED])) : 0;
-  bool finite = true;
-  for (int64_t i = 0; i < held; i++) finite &= std::isfinite(scores[i]);
-  finite = finite && std::isfinite(numbers[TKF_SLOT_THETA]) && std::isfinite(numbers[TKF_SLOT_SDW]);
+  const int64_t held =
+      check.ok() ? std::min(score_capacity(spec), static_cast<int64_t>(numbers[TKF_SLOT_SCORED])) : 0;
+  bool finite = std::isfinite(numbers[TKF_SLOT_THETA]) && std::isfinite(numbers[TKF_SLOT_SDW]);
+  for (int64_t i = 0; i < held; i++) finite &= std::isfinite(as<double>(states.scores)[i]);
   check.require(finite, TKF_STATUS_STATE, "found a score or threshold in the state that is not finite");
-  if (!learns || !check.ok()) return;
+  if (!learns(spec)) return;
   check_slot(check, numbers, TKF_SLOT_FITTED, 1);
   check_slot(check, numbers, TKF_SLOT_PENDING,
-             std::min(numbers[TKF_SLOT_SEEN], static_cast<double>(LearnedLayout(*spec).P)));
+             std::min(numbers[TKF_SLOT_SEEN], static_cast<double>(LearnedLayout(spec).P)));
   check_slot(check, numbers, TKF_SLOT_SETTLED, numbers[TKF_SLOT_PENDING]);
   if (!check.ok()) return;
-  const Learner learner(*spec, const_cast<double*>(numbers), const_cast<double*>(learned));
+  const Learner learner(spec, numbers, as<double>(states.learned));
   check.require(learner.room() >= 0, TKF_STATUS_STATE, "found more pending tokens in the state than a block has");
+}
+
+// The arrays of a batch's states but anchors and signs. Call after check_spec, as all below.
+inline void check_memory(Check& check, const tkf_filter_spec& spec, const tkf_filter_states& states, int64_t batch) {
+  if (!check.ok()) return;
+  check.array<double>("numbers", states.numbers, {batch, TKF_NUM_SLOTS});
+  check.array<double>("scores", states.scores, {batch, score_capacity(spec)});
+  if (learns(spec)) check.array<double>("learned", states.learned, {batch, LearnedLayout(spec).length});
+}
+
+// All of them. `signs`: those too.
+inline void check_states(Check& check, const tkf_filter_spec& spec, const tkf_filter_states& states, int64_t batch,
+                         bool signs) {
+  check_memory(check, spec, states, batch);
+  check.array<float>("anchor_k", states.anchor_k, {batch, spec.kv_heads, spec.head_dim});
+  check.array<float>("anchor_v", states.anchor_v, {batch, spec.kv_heads, spec.head_dim});
+  if (signs && projects(spec)) check.array<float>("signs", states.signs, {spec.projections, spec.hidden_size});
+}
+
+// The tensors [rows, ...] that a scan or a step reads.
+template <class Args>
+inline void check_tensors(Check& check, const Args& a, int64_t rows) {
+  const tkf_filter_spec& spec = a.spec;
+  check.dtype("keys", a.kv_dtype);
+  check.values("keys", a.keys, a.kv_dtype, {rows, spec.kv_heads, spec.head_dim});
+  check.values("values", a.values, a.kv_dtype, {rows, spec.kv_heads, spec.head_dim});
+  if (!learns(spec)) return;
+  check.array<float>("residual", a.residual, {rows, spec.hidden_size});
+  check.array<float>("normed", a.normed, {rows, spec.hidden_size});
+  if ((spec.features & kQuery) == 0) return;
+  check.size("queries_size", spec.queries_size, 1);
+  check.array<float>("queries", a.queries, {rows, spec.queries_size});
+}
+// What a scan of `rows` rows and `batch` sequences gives.
+template <class Args>
+inline void check_results(Check& check, const Args& a, int64_t rows, int64_t batch) {
+  check.array<uint8_t>("keep", a.keep, {rows});
+  check.array<double>("columns", a.columns, {rows, 7});
+  check.array<int64_t>("taken", a.taken, {batch});
 }
 
 }  // namespace tkf

@@ -11,6 +11,11 @@ struct State {
   double *numbers, *scores, *learned;
 };
 
+inline State state_of(const tkf_filter_states& states) {
+  return {as<float>(states.anchor_k), as<float>(states.anchor_v), as<double>(states.numbers), as<double>(states.scores),
+          as<double>(states.learned)};
+}
+
 // State of sequence b.
 __device__ inline State state_of(const tkf_filter_spec& spec, const State& first, int64_t b) {
   const int64_t size = int64_t{spec.kv_heads} * spec.head_dim;

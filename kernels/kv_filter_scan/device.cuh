@@ -1,5 +1,6 @@
 // What the filter's kernels share: reading rows, cosines, the anchors' step, a state's numbers, block-wide helpers.
 #pragma once
+#include "../common/check.h"
 #include "../common/cuda_context.h"
 #include "learned_layout.h"
 
@@ -210,6 +211,14 @@ __device__ void write_features(const tkf_filter_spec& spec, const FeatureRows<T>
     if (lane_index() == 0) out[i] = value;
   }
   if (threadIdx.x == 0) out[norms + projections + query] = 1;
+}
+
+// Host: what these kernels can take of a spec.
+inline void check_limits(Check& check, const tkf_filter_spec& spec) {
+  if (check.ok() && (spec.kv_heads > kMaxHeads || spec.head_dim > kMaxHeadDim)) {
+    check.fail(TKF_STATUS_UNSUPPORTED, "found %d KV heads of %d, expected at most %d of %d on a device", spec.kv_heads,
+               spec.head_dim, kMaxHeads, kMaxHeadDim);
+  }
 }
 
 }  // namespace filter

@@ -1,9 +1,8 @@
-// Entry points of tkf_filter_scan and tkf_filter_observe: the recurrence of lib/filter/scan.ts.
+// tkf_filter_scan of the CPU library: the recurrence of lib/filter/scan.ts.
 #include "kv_filter_scan.h"
 
 #include <cstring>
 
-#include "../common/check.h"
 #include "../common/cpu_context.h"
 #include "check_filter.h"
 #include "decide.h"
@@ -16,34 +15,23 @@ namespace {
 // Rows measured at once where anchors do not wait for decisions: bounds the scratch memory of a long prefill.
 constexpr int64_t kChunk = 512;
 
-// Arguments of tkf_filter_scan, checked.
-struct ScanCall {
-  tkf_context* context;
-  const tkf_filter_spec& spec;
-  float *anchor_k, *anchor_v;
-  double *numbers, *scores, *learned;
-  int32_t kv_dtype;
-  const char *keys, *values;
-  const float *residual, *normed, *queries;
-  int64_t count;
-  uint8_t* keep;
-  double* columns;
-};
-
 class Scan {
  public:
   // May throw std::bad_alloc, as all of this class.
-  explicit Scan(const ScanCall& call)
-      : call_(call),
-        spec_(call.spec),
-        learns_(call.spec.fusion == TKF_FUSION_LEARNED),
-        size_(int64_t{call.spec.kv_heads} * call.spec.head_dim),
-        learner_(call.spec, call.numbers, call.learned),
-        threshold_(call.spec, call.scores, call.numbers, call.count == 1) {}
+  Scan(tkf_context* context, const tkf_filter_scan_args& a)
+      : context_(context),
+        a_(a),
+        spec_(a.spec),
+        numbers_(as<double>(a.states.numbers)),
+        scores_(as<double>(a.states.scores)),
+        learns_(learns(a.spec)),
+        size_(int64_t{a.spec.kv_heads} * a.spec.head_dim),
+        learner_(a.spec, numbers_, as<double>(a.states.learned)),
+        threshold_(a.spec, scores_, numbers_, a.count == 1) {}
 
   // Decides rows until all are done, or a block ends, or a number is not finite: then `taken` rows are done.
   int32_t run(Check& check, int64_t* taken) {
-    int64_t rows = call_.count;
+    int64_t rows = a_.count;
     if (learns_) {
       rows = std::min(rows, learner_.room());
       if (rows == 0) {
@@ -61,18 +49,14 @@ class Scan {
     }
     if (!finite) {
       return check.fail(TKF_STATUS_VALUE, "found a number that is not finite at token %.0f, expected finite inputs",
-                        call_.numbers[TKF_SLOT_SEEN]);
+                        numbers_[TKF_SLOT_SEEN]);
     }
     if (spec_.threshold == TKF_THRESHOLD_TOPK) {
-      call_.numbers[TKF_SLOT_SKIPPED] =
-          static_cast<double>(skip_highest(spec_, call_.columns, rows, call_.keep));
+      numbers_[TKF_SLOT_SKIPPED] =
+          static_cast<double>(skip_highest(spec_, as<double>(a_.columns), rows, as<uint8_t>(a_.keep)));
     }
-    if (learns_ && !learner_.fit_if_complete(call_.scores)) return fail_fit(check);
+    if (learns_ && !learner_.fit_if_complete(scores_)) return fail_fit(check);
     return TKF_STATUS_OK;
-  }
-
-  static int32_t fail_fit(Check& check) {
-    return check.fail(TKF_STATUS_STATE, "found a matrix in the state that is not positive definite");
   }
 
  private:
@@ -80,18 +64,18 @@ class Scan {
   bool run_chunk(int64_t rows, int64_t* taken) {
     const size_t bytes = static_cast<size_t>(size_) * sizeof(float);
     saved_.resize(2 * static_cast<size_t>(size_));
-    memcpy(saved_.data(), call_.anchor_k, bytes);
-    memcpy(saved_.data() + size_, call_.anchor_v, bytes);
+    memcpy(saved_.data(), a_.states.anchor_k.data, bytes);
+    memcpy(saved_.data() + size_, a_.states.anchor_v.data, bytes);
     const int64_t first = *taken;
     measure(first, rows, true, true);
     int64_t done = 0;
     while (done < rows && decide(first + done, row_cosines(done))) done++;
     if (done < rows) {  // the anchors went too far
-      memcpy(call_.anchor_k, saved_.data(), bytes);
-      memcpy(call_.anchor_v, saved_.data() + size_, bytes);
+      memcpy(a_.states.anchor_k.data, saved_.data(), bytes);
+      memcpy(a_.states.anchor_v.data, saved_.data() + size_, bytes);
       measure(first, done, false, true);
     }
-    call_.numbers[TKF_SLOT_ABSORBED] += static_cast<double>(done);
+    numbers_[TKF_SLOT_ABSORBED] += static_cast<double>(done);
     *taken += done;
     return done == rows;
   }
@@ -100,9 +84,9 @@ class Scan {
   bool step(int64_t* taken) {
     measure(*taken, 1, true, false);
     if (!decide(*taken, row_cosines(0))) return false;
-    if (call_.keep[*taken]) {
+    if (as<uint8_t>(a_.keep)[*taken]) {
       measure(*taken, 1, false, true);
-      call_.numbers[TKF_SLOT_ABSORBED]++;
+      numbers_[TKF_SLOT_ABSORBED]++;
     }
     ++*taken;
     return true;
@@ -111,31 +95,31 @@ class Scan {
   const double* row_cosines(int64_t row) const { return cosines_.data() + row * 2 * spec_.kv_heads; }
 
   void measure(int64_t first, int64_t rows, bool cosines, bool absorb) {
-    const int64_t bytes = first * size_ * (call_.kv_dtype == TKF_DTYPE_F32 ? 4 : 2);
-    const FilterMeasure job = {rows, spec_.kv_heads, spec_.head_dim, call_.kv_dtype, call_.keys + bytes,
-                               call_.values + bytes, call_.anchor_k, call_.anchor_v, cosines, absorb,
-                               spec_.anchor == TKF_ANCHOR_MEAN, spec_.gamma, call_.numbers[TKF_SLOT_ABSORBED],
-                               cosines ? cosines_.data() : nullptr};
-    call_.context->kernels->filter_measure(call_.context, &job);
+    const int64_t bytes = first * size_ * (a_.kv_dtype == TKF_DTYPE_F32 ? 4 : 2);
+    kernels().filter_measure(
+        context_, {rows, spec_.kv_heads, spec_.head_dim, a_.kv_dtype, as<char>(a_.keys) + bytes,
+                   as<char>(a_.values) + bytes, as<float>(a_.states.anchor_k), as<float>(a_.states.anchor_v), cosines,
+                   absorb, spec_.anchor == TKF_ANCHOR_MEAN, spec_.gamma, numbers_[TKF_SLOT_ABSORBED],
+                   cosines ? cosines_.data() : nullptr});
   }
 
   void measure_features(int64_t rows) {
     const int groups = spec_.features;
     const int64_t F = learner_.layout().F;
-    const bool project = (groups & kProjection) && spec_.projections > 0;
     features_.resize(static_cast<size_t>(rows * F));
-    const float* signs = project ? cpu(call_.context)->signs.get(spec_) : nullptr;
-    const FilterFeatures job = {rows, static_cast<int>(size_), call_.kv_dtype, spec_.hidden_size, spec_.projections,
-                                spec_.queries_size, static_cast<int>(F), (groups & kNorm) != 0, project,
-                                (groups & kQuery) != 0, call_.keys, call_.values, call_.residual, call_.normed,
-                                call_.queries, signs, features_.data()};
-    call_.context->kernels->filter_features(call_.context, &job);
+    kernels().filter_features(
+        context_, {rows, static_cast<int>(size_), a_.kv_dtype, spec_.hidden_size, spec_.projections,
+                   spec_.queries_size, static_cast<int>(F), (groups & kNorm) != 0, projects(spec_),
+                   (groups & kQuery) != 0, a_.keys.data, a_.values.data, as<float>(a_.residual), as<float>(a_.normed),
+                   as<float>(a_.queries), projects(spec_) ? cpu(context_)->signs.get(spec_) : nullptr,
+                   features_.data()});
   }
+
+  const Kernels& kernels() const { return *cpu(context_)->kernels; }
 
   // One token, but for its anchors. False, with nothing changed, where a number is not finite.
   bool decide(int64_t row, const double* cosines) {
-    double* numbers = call_.numbers;
-    const double t = numbers[TKF_SLOT_SEEN];
+    const double t = numbers_[TKF_SLOT_SEEN];
     Moments m;
     moments_of(cosines, spec_.kv_heads, &m.mu_k, &m.var_k);
     moments_of(cosines + spec_.kv_heads, spec_.kv_heads, &m.mu_v, &m.var_v);
@@ -153,18 +137,20 @@ class Scan {
     const bool moments = t > 0;
     const double column[7] = {score, theta, moments ? m.mu_k : kUndefined, moments ? m.var_k : kUndefined,
                               moments ? m.mu_v : kUndefined, moments ? m.var_v : kUndefined, fused.key_weight};
-    for (int i = 0; i < 7; i++) call_.columns[i * call_.count + row] = column[i];
-    call_.keep[row] = !skip;
-    numbers[TKF_SLOT_SEEN] = t + 1;
-    if (decided) numbers[TKF_SLOT_DECIDED]++;
-    if (skip) numbers[TKF_SLOT_SKIPPED]++;
+    for (int i = 0; i < 7; i++) as<double>(a_.columns)[i * a_.count + row] = column[i];
+    as<uint8_t>(a_.keep)[row] = !skip;
+    numbers_[TKF_SLOT_SEEN] = t + 1;
+    if (decided) numbers_[TKF_SLOT_DECIDED]++;
+    if (skip) numbers_[TKF_SLOT_SKIPPED]++;
     if (!std::isnan(score)) threshold_.push(score);
     if (learns_) learner_.settle(skip);
     return true;
   }
 
-  const ScanCall& call_;
+  tkf_context* const context_;
+  const tkf_filter_scan_args& a_;
   const tkf_filter_spec& spec_;
+  double *const numbers_, *const scores_;
   const bool learns_;
   const int64_t size_;
   Learner learner_;
@@ -175,84 +161,31 @@ class Scan {
 };
 
 }  // namespace
-}  // namespace tkf
 
-int32_t tkf_filter_scan(tkf_context* context, const tkf_filter_spec* spec, uint64_t spec_bytes, float* anchor_k,
-                        uint64_t anchor_k_bytes, float* anchor_v, uint64_t anchor_v_bytes, double* numbers,
-                        uint64_t numbers_bytes, double* scores, uint64_t scores_bytes, double* learned,
-                        uint64_t learned_bytes, int32_t kv_dtype, const void* keys, uint64_t keys_bytes,
-                        const void* values, uint64_t values_bytes, const float* residual, uint64_t residual_bytes,
-                        const float* normed, uint64_t normed_bytes, const float* queries, uint64_t queries_bytes,
-                        int64_t count, uint8_t* keep, uint64_t keep_bytes, double* columns, uint64_t columns_bytes,
-                        int64_t* taken, uint64_t taken_bytes) {
-  tkf::Check check(context);
-  tkf::check_spec(check, spec, spec_bytes);
-  tkf::check_state(check, spec, numbers, numbers_bytes, scores, scores_bytes, learned, learned_bytes);
-  if (!check.ok()) return check.status();
-  const int64_t size = check.product({spec->kv_heads, spec->head_dim});
-  check.size("kv_heads * head_dim", size, 1, INT32_MAX);
-  check.buffer("anchor_k", anchor_k, anchor_k_bytes, check.product({size, 4}));
-  check.buffer("anchor_v", anchor_v, anchor_v_bytes, check.product({size, 4}));
-  check.dtype("keys", kv_dtype, {TKF_DTYPE_F32, TKF_DTYPE_F16, TKF_DTYPE_BF16});
-  check.size("count", count, 1);
-  const int64_t alignment = tkf::alignment_of(kv_dtype);
-  const int64_t kv_bytes = check.bytes_of(kv_dtype, check.product({count, size}));
-  check.buffer("keys", keys, keys_bytes, kv_bytes, alignment);
-  check.buffer("values", values, values_bytes, kv_bytes, alignment);
-  if (spec->fusion == TKF_FUSION_LEARNED) {
-    const int64_t hidden_bytes = check.product({count, spec->hidden_size, 4});
-    check.buffer("residual", residual, residual_bytes, hidden_bytes);
-    check.buffer("normed", normed, normed_bytes, hidden_bytes);
-    if (spec->features & tkf::kQuery) {
-      check.size("queries_size", spec->queries_size, 1);
-      check.buffer("queries", queries, queries_bytes, check.product({count, spec->queries_size, 4}));
-    }
-  }
-  check.buffer("keep", keep, keep_bytes, count, 1);
-  check.buffer("columns", columns, columns_bytes, check.product({count, 7, 8}), 8);
-  check.buffer("taken", taken, taken_bytes, 8, 8);
-  if (check.ok() && spec->threshold == TKF_THRESHOLD_TOPK && numbers[TKF_SLOT_SEEN] > 0) {
+bool check_args(Check& check, const tkf_filter_scan_args& a) {
+  check_spec(check, a.spec);
+  check_states(check, a.spec, a.states, 1, false);
+  check.size("kv_heads * head_dim", check.product({a.spec.kv_heads, a.spec.head_dim}), 1, INT32_MAX);
+  check.size("count", a.count, 1);
+  check_tensors(check, a, a.count);
+  check_results(check, a, a.count, 1);
+  check_contents(check, a.spec, a.states);
+  if (check.ok() && a.spec.threshold == TKF_THRESHOLD_TOPK && as<double>(a.states.numbers)[TKF_SLOT_SEEN] > 0) {
     check.fail(TKF_STATUS_STATE, "found %.0f tokens before, expected none, since \"topk\" looks at a whole sequence",
-               numbers[TKF_SLOT_SEEN]);
+               as<double>(a.states.numbers)[TKF_SLOT_SEEN]);
   }
-  if (!check.ok()) return check.status();
+  return true;
+}
+
+int32_t filter_scan(tkf_context* context, const tkf_filter_scan_args& a) {
+  Check check(context);
+  int64_t* taken = as<int64_t>(a.taken);
   *taken = 0;
-  const tkf::ScanCall call = {context, *spec, anchor_k, anchor_v, numbers, scores, learned, kv_dtype,
-                              static_cast<const char*>(keys), static_cast<const char*>(values), residual, normed,
-                              queries, count, keep, columns};
   try {
-    return tkf::Scan(call).run(check, taken);
+    return Scan(context, a).run(check, taken);
   } catch (...) {  // of memory alone, but nothing may cross the ABI
-    return check.fail_memory();
+    return TKF_STATUS_MEMORY;
   }
 }
 
-int32_t tkf_filter_observe(tkf_context* context, const tkf_filter_spec* spec, uint64_t spec_bytes, double* numbers,
-                           uint64_t numbers_bytes, double* scores, uint64_t scores_bytes, double* learned,
-                           uint64_t learned_bytes, const double* y, uint64_t y_bytes, int64_t count) {
-  tkf::Check check(context);
-  tkf::check_spec(check, spec, spec_bytes);
-  if (check.ok() && spec->fusion != TKF_FUSION_LEARNED) {
-    check.fail(TKF_STATUS_STATE, "found a rule that learns nothing, expected \"learned\"");
-  }
-  tkf::check_state(check, spec, numbers, numbers_bytes, scores, scores_bytes, learned, learned_bytes);
-  check.size("count", count);
-  check.buffer("y", y, y_bytes, check.product({count, 8}), 8);
-  if (!check.ok()) return check.status();
-  tkf::Learner learner(*spec, numbers, learned);
-  if (count > learner.open()) {
-    return check.fail(TKF_STATUS_STATE, "found %" PRId64 " outcomes, expected at most %" PRId64, count,
-                      learner.open());
-  }
-  for (int64_t i = 0; i < count; i++) {
-    if (!std::isfinite(y[i])) {
-      return check.fail(TKF_STATUS_VALUE, "found an outcome that is not finite, expected finite numbers");
-    }
-  }
-  try {
-    learner.observe(y, count);
-    return learner.fit_if_complete(scores) ? TKF_STATUS_OK : tkf::Scan::fail_fit(check);
-  } catch (...) {  // of memory alone, but nothing may cross the ABI
-    return check.fail_memory();
-  }
-}
+}  // namespace tkf

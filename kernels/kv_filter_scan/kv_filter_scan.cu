@@ -1,7 +1,7 @@
-// Entry points of tkf_filter_scan (of the CUDA library), tkf_filter_scan_batch and tkf_filter_signs.
+// tkf_filter_scan of the CUDA library, tkf_filter_scan_batch and tkf_filter_signs: checks and launchers.
 #include "../kv_filter_observe/kv_filter_observe.h"
 #include "anchors.cuh"
-#include "check_states.h"
+#include "check_filter.h"
 #include "choose.cuh"
 #include "scores.cuh"
 
@@ -144,131 +144,73 @@ int32_t run_scan(tkf_context* context, ScanArguments a, int32_t kv_dtype, int64_
   return cuda_launched(context, "tkf_filter_scan");
 }
 
-// Tensors of a scan: [count, …].
-void check_tensors(Check& check, const tkf_filter_spec* spec, int32_t kv_dtype, int64_t count, const tkf_buffer& keys,
-                   const tkf_buffer& values, const tkf_buffer& residual, const tkf_buffer& normed,
-                   const tkf_buffer& queries) {
-  check.dtype("keys", kv_dtype, {TKF_DTYPE_F32, TKF_DTYPE_F16, TKF_DTYPE_BF16});
-  if (!check.ok()) return;
-  const int64_t bytes = check.bytes_of(kv_dtype, check.product({count, spec->kv_heads, spec->head_dim}));
-  check_buffer(check, "keys", keys, bytes, alignment_of(kv_dtype));
-  check_buffer(check, "values", values, bytes, alignment_of(kv_dtype));
-  if (!learns(spec)) return;
-  const int64_t hidden_bytes = check.product({count, spec->hidden_size, 4});
-  check_buffer(check, "residual", residual, hidden_bytes, 4);
-  check_buffer(check, "normed", normed, hidden_bytes, 4);
-  if (spec->features & kQuery) {
-    check.size("queries_size", spec->queries_size, 1);
-    check_buffer(check, "queries", queries, check.product({count, spec->queries_size, 4}), 4);
-  }
+template <class Args>
+ScanArguments arguments_of(const Args& a, int64_t rows, int64_t batch, int64_t longest) {
+  ScanArguments arguments = {};
+  arguments.spec = a.spec;
+  arguments.states = state_of(a.states);
+  arguments.signs = as<float>(a.states.signs);
+  arguments.keys = a.keys.data;
+  arguments.values = a.values.data;
+  arguments.residual = as<float>(a.residual);
+  arguments.normed = as<float>(a.normed);
+  arguments.queries = as<float>(a.queries);
+  arguments.keep = as<uint8_t>(a.keep);
+  arguments.columns = as<double>(a.columns);
+  arguments.taken = as<int64_t>(a.taken);
+  arguments.rows = rows;
+  arguments.batch = static_cast<int32_t>(batch);
+  arguments.longest = static_cast<int32_t>(longest);
+  arguments.size = a.spec.kv_heads * a.spec.head_dim;
+  return arguments;
 }
-
-ScanArguments arguments_of(const tkf_filter_spec* spec, const tkf_filter_states& states, const tkf_buffer& keys,
-                           const tkf_buffer& values, const tkf_buffer& residual, const tkf_buffer& normed,
-                           const tkf_buffer& queries, const tkf_buffer& keep, const tkf_buffer& columns,
-                           const tkf_buffer& taken) {
-  ScanArguments a = {};
-  a.spec = *spec;
-  a.states = {static_cast<float*>(states.anchor_k.data), static_cast<float*>(states.anchor_v.data),
-              static_cast<double*>(states.numbers.data), static_cast<double*>(states.scores.data),
-              static_cast<double*>(states.learned.data)};
-  a.signs = static_cast<const float*>(states.signs.data);
-  a.keys = keys.data;
-  a.values = values.data;
-  a.residual = static_cast<const float*>(residual.data);
-  a.normed = static_cast<const float*>(normed.data);
-  a.queries = static_cast<const float*>(queries.data);
-  a.keep = static_cast<uint8_t*>(keep.data);
-  a.columns = static_cast<double*>(columns.data);
-  a.taken = static_cast<int64_t*>(taken.data);
-  a.size = spec->kv_heads * spec->head_dim;
-  return a;
-}
-
-tkf_buffer buffer_of(const void* data, uint64_t bytes) { return {const_cast<void*>(data), bytes}; }
 
 }  // namespace
 }  // namespace filter
+
+bool check_args(Check& check, const tkf_filter_signs_args& a) {
+  check_spec(check, a.spec);
+  check.size("hidden_size", a.spec.hidden_size, 1, 16777216);
+  check.array<float>("signs", a.signs, {a.spec.projections, a.spec.hidden_size});
+  return a.spec.projections > 0;
+}
+int32_t on_cuda::filter_signs(tkf_context* context, const tkf_filter_signs_args& a) {
+  filter::launch_signs(context, a.spec, as<float>(a.signs));
+  return cuda_launched(context, "tkf_filter_signs");
+}
+
+bool check_args(Check& check, const tkf_filter_scan_args& a) {
+  check_spec(check, a.spec);
+  filter::check_limits(check, a.spec);
+  check.size("count", a.count, 1, INT32_MAX);
+  check_states(check, a.spec, a.states, 1, false);
+  check_tensors(check, a, a.count);
+  check_results(check, a, a.count, 1);
+  return true;
+}
+int32_t on_cuda::filter_scan(tkf_context* context, const tkf_filter_scan_args& a) {
+  return filter::run_scan(context, filter::arguments_of(a, a.count, 1, a.count), a.kv_dtype, 0, projects(a.spec));
+}
+
+bool check_args(Check& check, const tkf_filter_scan_batch_args& a) {
+  check_spec(check, a.spec);
+  filter::check_limits(check, a.spec);
+  check.size("batch", a.batch, 0, filter::kMaxBatch);
+  check.size("num_rows", a.num_rows, 0, INT32_MAX);
+  check.size("longest", a.longest, a.batch > 0 ? 1 : 0, a.num_rows);
+  check.size("tile", a.tile, 0, INT32_MAX);
+  check_states(check, a.spec, a.states, a.batch, true);
+  check_tensors(check, a, a.num_rows);
+  check.array<int32_t>("starts", a.starts, {int64_t{a.batch} + 1});
+  if (a.chunks.data != nullptr) check.array<int32_t>("chunks", a.chunks, {a.batch});
+  check_results(check, a, a.num_rows, a.batch);
+  return a.batch > 0;
+}
+int32_t on_cuda::filter_scan_batch(tkf_context* context, const tkf_filter_scan_batch_args& a) {
+  filter::ScanArguments arguments = filter::arguments_of(a, a.num_rows, a.batch, a.longest);
+  arguments.starts = as<int32_t>(a.starts);
+  arguments.chunks = as<int32_t>(a.chunks);
+  return filter::run_scan(context, arguments, a.kv_dtype, a.tile, false);
+}
+
 }  // namespace tkf
-
-int32_t tkf_filter_signs(tkf_context* context, const tkf_filter_spec* spec, uint64_t spec_bytes, float* signs,
-                         uint64_t signs_bytes) {
-  tkf::Check check(context);
-  tkf::check_spec(check, spec, spec_bytes);
-  if (check.ok()) check.size("hidden_size", spec->hidden_size, 1, 16777216);
-  const int64_t count = check.ok() ? check.product({spec->projections, spec->hidden_size}) : 0;
-  check.buffer("signs", signs, signs_bytes, check.product({count, 4}));
-  if (!check.ok() || count == 0) return check.status();
-  tkf::filter::launch_signs(context, *spec, signs);
-  return check.done(tkf::cuda_launched(context, "tkf_filter_signs"));
-}
-
-int32_t tkf_filter_scan(tkf_context* context, const tkf_filter_spec* spec, uint64_t spec_bytes, float* anchor_k,
-                        uint64_t anchor_k_bytes, float* anchor_v, uint64_t anchor_v_bytes, double* numbers,
-                        uint64_t numbers_bytes, double* scores, uint64_t scores_bytes, double* learned,
-                        uint64_t learned_bytes, int32_t kv_dtype, const void* keys, uint64_t keys_bytes,
-                        const void* values, uint64_t values_bytes, const float* residual, uint64_t residual_bytes,
-                        const float* normed, uint64_t normed_bytes, const float* queries, uint64_t queries_bytes,
-                        int64_t count, uint8_t* keep, uint64_t keep_bytes, double* columns, uint64_t columns_bytes,
-                        int64_t* taken, uint64_t taken_bytes) {
-  using namespace tkf;
-  using filter::buffer_of;
-  Check check(context);
-  check_spec(check, spec, spec_bytes);
-  check_device_limits(check, spec);
-  check.size("count", count, 1, INT32_MAX);
-  const tkf_filter_states states = {
-      buffer_of(anchor_k, anchor_k_bytes), buffer_of(anchor_v, anchor_v_bytes), buffer_of(numbers, numbers_bytes),
-      buffer_of(scores, scores_bytes),     buffer_of(learned, learned_bytes),   {nullptr, 0}};
-  check_states(check, spec, &states, 1, false);
-  if (!check.ok()) return check.status();
-  const tkf_buffer k = buffer_of(keys, keys_bytes), v = buffer_of(values, values_bytes),
-                   x = buffer_of(residual, residual_bytes), h = buffer_of(normed, normed_bytes),
-                   q = buffer_of(queries, queries_bytes);
-  filter::check_tensors(check, spec, kv_dtype, count, k, v, x, h, q);
-  check.buffer("keep", keep, keep_bytes, count, 1);
-  check.buffer("columns", columns, columns_bytes, check.product({count, 7, 8}), 8);
-  check.buffer("taken", taken, taken_bytes, 8, 8);
-  if (!check.ok()) return check.status();
-  filter::ScanArguments a = filter::arguments_of(spec, states, k, v, x, h, q, buffer_of(keep, keep_bytes),
-                                                 buffer_of(columns, columns_bytes), buffer_of(taken, taken_bytes));
-  a.rows = count;
-  a.batch = 1;
-  a.longest = static_cast<int32_t>(count);
-  return check.done(filter::run_scan(context, a, kv_dtype, 0, projects(spec)));
-}
-
-int32_t tkf_filter_scan_batch(tkf_context* context, const tkf_filter_spec* spec, uint64_t spec_bytes,
-                              const tkf_filter_states* states, uint64_t states_bytes, const tkf_scan_rows* rows,
-                              uint64_t rows_bytes) {
-  using namespace tkf;
-  Check check(context);
-  check_spec(check, spec, spec_bytes);
-  check_device_limits(check, spec);
-  check.buffer("states", states, states_bytes, sizeof(tkf_filter_states), 8);
-  check.buffer("rows", rows, rows_bytes, sizeof(tkf_scan_rows), 8);
-  if (!check.ok()) return check.status();
-  const tkf_scan_rows& r = *rows;
-  check.size("batch", r.batch, 0, filter::kMaxBatch);
-  check.size("num_rows", r.num_rows, 0, INT32_MAX);
-  check.size("longest", r.longest, 0, r.num_rows);
-  check.size("tile", r.tile, 0, INT32_MAX);
-  check_states(check, spec, states, r.batch, true);
-  if (!check.ok()) return check.status();
-  filter::check_tensors(check, spec, r.kv_dtype, r.num_rows, r.keys, r.values, r.residual, r.normed, r.queries);
-  check_buffer(check, "starts", r.starts, check.product({int64_t{r.batch} + 1, 4}), 4);
-  if (r.chunks.data != nullptr) check_buffer(check, "chunks", r.chunks, check.product({r.batch, 4}), 4);
-  check_buffer(check, "keep", r.keep, r.num_rows, 1);
-  check_buffer(check, "columns", r.columns, check.product({r.num_rows, 7, 8}), 8);
-  check_buffer(check, "taken", r.taken, check.product({r.batch, 8}), 8);
-  if (check.ok() && r.batch > 0 && r.longest == 0) check.size("longest", r.longest, 1);
-  if (!check.ok() || r.batch == 0) return check.status();
-  filter::ScanArguments a = filter::arguments_of(spec, *states, r.keys, r.values, r.residual, r.normed, r.queries,
-                                                 r.keep, r.columns, r.taken);
-  a.starts = static_cast<const int32_t*>(r.starts.data);
-  a.chunks = static_cast<const int32_t*>(r.chunks.data);
-  a.rows = r.num_rows;
-  a.batch = r.batch;
-  a.longest = r.longest;
-  return check.done(filter::run_scan(context, a, r.kv_dtype, r.tile, false));
-}

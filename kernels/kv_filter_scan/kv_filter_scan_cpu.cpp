@@ -186,16 +186,26 @@ void features(tkf_context* context, const FilterFeatures& job) {
 
 }  // namespace filter
 
-static void filter_measure(tkf_context* context, const FilterMeasure* job) {
-  if (job->kv_dtype == TKF_DTYPE_F32) return filter::measure<TKF_DTYPE_F32>(context, *job);
-  if (job->kv_dtype == TKF_DTYPE_F16) return filter::measure<TKF_DTYPE_F16>(context, *job);
-  filter::measure<TKF_DTYPE_BF16>(context, *job);
+static int32_t filter_measure(tkf_context* context, const FilterMeasure& job) {
+  if (job.kv_dtype == TKF_DTYPE_F32) {
+    filter::measure<TKF_DTYPE_F32>(context, job);
+  } else if (job.kv_dtype == TKF_DTYPE_F16) {
+    filter::measure<TKF_DTYPE_F16>(context, job);
+  } else {
+    filter::measure<TKF_DTYPE_BF16>(context, job);
+  }
+  return TKF_STATUS_OK;
 }
 
-static void filter_features(tkf_context* context, const FilterFeatures* job) {
-  if (job->kv_dtype == TKF_DTYPE_F32) return filter::features<TKF_DTYPE_F32>(context, *job);
-  if (job->kv_dtype == TKF_DTYPE_F16) return filter::features<TKF_DTYPE_F16>(context, *job);
-  filter::features<TKF_DTYPE_BF16>(context, *job);
+static int32_t filter_features(tkf_context* context, const FilterFeatures& job) {
+  if (job.kv_dtype == TKF_DTYPE_F32) {
+    filter::features<TKF_DTYPE_F32>(context, job);
+  } else if (job.kv_dtype == TKF_DTYPE_F16) {
+    filter::features<TKF_DTYPE_F16>(context, job);
+  } else {
+    filter::features<TKF_DTYPE_BF16>(context, job);
+  }
+  return TKF_STATUS_OK;
 }
 
 }  // namespace TKF_NAMESPACE

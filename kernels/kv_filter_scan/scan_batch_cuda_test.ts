@@ -1,12 +1,10 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
 import type { CudaContext } from "../../ffi/cuda/context.ts";
-import { packSpec, SPEC_BYTES, storeColumns } from "../../ffi/filter.ts";
+import { specArgs, statesArgs, storeColumns } from "../../ffi/filter.ts";
 import { openTestDevice, testOnDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, createScanOutput, type LayerState } from "../../lib/filter/layer.ts";
-import { byteSize, DTYPES } from "../../lib/dtype.ts";
-import { countOf, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
+import { type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
 import {
@@ -21,20 +19,6 @@ import {
 } from "./testing.ts";
 
 const STATE_PARTS = ["anchorK", "anchorV", "numbers", "scores", "learned"] as const;
-
-/** A `tkf_…` struct that begins with buffers: of device tensors, or not given. */
-function pack(tensors: readonly (Tensor | undefined)[], numbers: readonly number[]): Uint8Array<ArrayBuffer> {
-  const view = new DataView(new ArrayBuffer(16 * tensors.length + 4 * numbers.length));
-  for (const [i, tensor] of tensors.entries()) {
-    const bytes = tensor === undefined ? 0 : byteSize(tensor.dtype, countOf(tensor.shape));
-    if (bytes === 0) continue;
-    const { buffer, offset = 0 } = tensor as DeviceTensor;
-    view.setBigUint64(16 * i, BigInt(Deno.UnsafePointer.value(buffer.address)) + BigInt(offset), true);
-    view.setBigUint64(16 * i + 8, BigInt(bytes), true);
-  }
-  numbers.forEach((number, i) => view.setInt32(16 * tensors.length + 4 * i, number, true));
-  return new Uint8Array(view.buffer);
-}
 
 /** What a batch's scan left behind. */
 interface Scanned {
@@ -57,47 +41,33 @@ function scanBatch(
   const states = STATE_PARTS.map((name) =>
     backend.alloc(one[name] instanceof Float32Array ? "f32" : "f64", [batch, one[name].length])
   );
-  const learned = spec.reads.includes("outputs");
-  const signs = learned ? backend.kvFilterSigns(spec) : undefined;
+  const signs = spec.reads.includes("outputs") ? backend.kvFilterSigns(spec) : null;
   const part = (tensor: Tensor | undefined) => tensor && on(rowsOf(tensor as HostTensor, 0, rows));
   const ints = (values: readonly number[]) => on(hostTensor("i32", [values.length], Int32Array.from(values)));
   const keep = backend.alloc("u8", [rows]),
     columns = backend.alloc("f64", [7, rows]),
     taken = backend.alloc("f64", [batch]);
-  const packed = pack(
-    [
-      part(input.keys),
-      part(input.values),
-      part(input.residual),
-      part(input.normed),
-      part(input.queries),
-      ints(starts),
-      options.chunks && ints(options.chunks),
-      keep,
-      columns,
-      taken,
-    ],
-    [
-      rows,
-      0,
-      batch,
-      DTYPES[input.keys.dtype].code,
-      options.longest ?? Math.max(...lengths),
-      options.tile ?? 0,
-    ],
-  );
-  const packedStates = pack([...states, signs], []);
   const context = backend["context"] as CudaContext; // no op of a backend scans a batch
-  context.run("tkf_filter_scan_batch", () =>
-    context.symbols.tkf_filter_scan_batch(
-      context.pointer,
-      packSpec(spec, input.queries?.shape[1] ?? 0),
-      SPEC_BYTES,
-      packedStates,
-      packedStates.length,
-      packed,
-      packed.length,
-    ));
+  const [anchorK, anchorV, numbers, scores, learned] = states;
+  context.call("tkf_filter_scan_batch", {
+    spec: specArgs(spec, input.queries?.shape[1] ?? 0),
+    states: statesArgs({
+      anchorK: anchorK!,
+      anchorV: anchorV!,
+      numbers: numbers!,
+      scores: scores!,
+      learned: learned!,
+    }, signs),
+    keys: part(input.keys)!,
+    values: part(input.values)!,
+    residual: part(input.residual) ?? null,
+    normed: part(input.normed) ?? null,
+    queries: part(input.queries) ?? null,
+    starts: ints(starts),
+    chunks: options.chunks ? ints(options.chunks) : null,
+    ...{ keep, columns, taken, num_rows: rows, batch, kv_dtype: input.keys.dtype },
+    ...{ longest: options.longest ?? Math.max(...lengths), tile: options.tile ?? 0 },
+  });
   const parts = states.map((tensor) => backend.read(tensor).data);
   return {
     keep: backend.read(keep).data as Uint8Array,

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
 import { testOnDevice } from "../../ffi/cuda/testing.ts";
+import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
+import { specArgs, statesArgs } from "../../ffi/filter.ts";
 import { KernelError } from "../../lib/errors.ts";
-import { DTYPES } from "../../lib/dtype.ts";
 import { createLayerState, SLOT } from "../../lib/filter/layer.ts";
 import { learnedLayout } from "../../lib/methods/learned.ts";
 import { hostTensor, type Tensor } from "../../lib/tensor.ts";
@@ -21,18 +21,6 @@ import {
 } from "./testing.ts";
 
 type StepRows = ReturnType<typeof stepRows>;
-
-/** A struct that begins with buffers: device tensors, not given where empty. */
-function packBuffers(tensors: readonly Tensor[], more: number): DataView<ArrayBuffer> {
-  const view = new DataView(new ArrayBuffer(16 * tensors.length + more));
-  for (const [i, tensor] of tensors.entries()) {
-    const { buffer } = tensor as DeviceTensor;
-    if (buffer.bytes === 0) continue;
-    view.setBigUint64(16 * i, Deno.UnsafePointer.value(buffer.address), true);
-    view.setBigUint64(16 * i + 8, BigInt(buffer.bytes), true);
-  }
-  return view;
-}
 
 /** A case of at most `most` tokens. */
 function shortCase(i: number, most: number): FilterCase {
@@ -222,20 +210,22 @@ Deno.test("kvFilterStep() on CUDA writes to the pages of a paged cache alone", a
   const alloc = () => device.backend.alloc(dtype, [numPages * pageRows, numKvHeads, headDim]);
   const ints = (values: number[]) => device.on(hostTensor("i32", [values.length], Int32Array.from(values)));
   const keys = alloc(), values = alloc(), positions = ints(new Array(numPages * pageRows).fill(-9));
-  const none = device.backend.alloc(dtype, [0]), decisions = createBatch(device, c, 3, 1, 0, "f32").decisions;
+  const decisions = createBatch(device, c, 3, 1, 0, "f32").decisions;
   const step = (counts: Tensor, pages: number[]) => {
-    const cache = packBuffers([keys, values, positions, counts, ints(pages), none, none, none], 32);
-    cache.setBigInt64(128, BigInt(capacity), true);
-    [3, pageRows, numKvHeads, headDim, DTYPES[dtype].code, 0].forEach((x, i) =>
-      cache.setInt32(136 + 4 * i, x, true)
-    );
-    const k = device.on(rows.keys), v = device.on(rows.values), at = device.on(rows.positions);
-    const packed = packBuffers([none, k, v, none, none, none, at, none], 8);
-    packed.setInt32(128, DTYPES[dtype].code, true);
-    const lists = packBuffers([decisions.keep, decisions.kept, decisions.keptCount, none], 0);
-    const structs = [null, null, cache, packed, lists].flatMap((view) => [view, view?.byteLength ?? 0]);
-    const call = device.symbols.tkf_filter_step as unknown as (...args: unknown[]) => number;
-    assertEquals(call(device.context.pointer, ...structs), 0);
+    const recent = { recent_keys: null, recent_values: null, recent_positions: null, recent: 0 };
+    const cache = { keys, values, positions, counts, pages: ints(pages), ...recent, capacity, batch: 3 };
+    const { keep, kept, keptCount } = decisions, none = null;
+    device.context.call("tkf_filter_step", {
+      spec: specArgs(c.spec, 0), // of which nothing is read
+      states: statesArgs({ anchorK: none, anchorV: none, numbers: none, scores: none, learned: none }),
+      cache: { ...cache, page_rows: pageRows, kv_heads: numKvHeads, head_dim: headDim, dtype },
+      decisions: { keep, kept, kept_count: keptCount, columns: none },
+      ...{ filter_keys: none, residual: none, normed: none, queries: none, chunks: none },
+      keys: device.on(rows.keys),
+      values: device.on(rows.values),
+      positions: device.on(rows.positions),
+      ...{ kv_dtype: dtype, cache_skipped: 0, filtered: 0 },
+    });
   };
   const counts = ints([0, 4, 0]);
   step(counts, [5, 1, 2, 6, 3, 4, 0, 7, 7]); // row 0 of sequence 0: page 5; row 4 of sequence 1: row 1 of page 3

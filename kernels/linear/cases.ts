@@ -3,6 +3,7 @@
  * 2,048 values whose scales are made at once.
  */
 import type { DType } from "../../lib/dtype.ts";
+import { type Calls, WEIGHTS } from "../testing/fuzz/draw.ts";
 
 /** One product: x [rows, k] times the transpose of weight [n, k]. */
 export interface LinearCase {
@@ -26,3 +27,11 @@ export const LINEAR_CASES: readonly LinearCase[] = [
   ...casesOf(BLOCKS_OF_32, [[1, 32], [0, 32], [3, 0], [33, 96], [127, 64], [3, 2112], [66, 1056]]),
   ...casesOf(BLOCKS_OF_256, [[1, 256], [0, 256], [3, 0], [33, 256], [5, 2304], [31, 1280]]),
 ];
+
+export const CALLS: Calls = {
+  tkf_linear_apply(d) {
+    const dtype = d.pick(WEIGHTS), k = d.columns(dtype), n = d.size(20), rows = d.size(d.pick([4, 30]));
+    const x = d.floats(rows * k), weight = d.values(dtype, n * k), out = d.room("f32", rows * n);
+    return { x, weight, out, ...d.kept(rows), rows, n, k, dtype };
+  },
+};

@@ -36,7 +36,8 @@ const openDevice = async () => withTensors(await openEmulated());
 
 function load(device: TestDevice, path: string): void {
   const bytes = new TextEncoder().encode(`${path}\0`);
-  device.context.check("tkf_blas_load", device.symbols.tkf_blas_load(device.context.pointer, bytes));
+  const { context } = device;
+  context.check("tkf_blas_load", context.library.symbols.tkf_blas_load(context.pointer, bytes));
 }
 
 function check(device: TestDevice, c: LinearCase, seed: number): void {

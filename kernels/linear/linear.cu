@@ -1,4 +1,4 @@
-// Launchers of tkf_linear_apply and tkf_linear_rows: which kernel serves which product, and where its parts lie.
+// Launcher of tkf_linear_apply: which kernel serves which product, and where its parts lie.
 //
 // Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu. Many rows: f32 weights in
 // float32; f16 and quantised weights as f16 parts, bf16 weights as bf16 parts (split.cuh), whose products are added in
@@ -6,10 +6,7 @@
 // always our own: cuBLASLt takes its shapes from the host.
 #include <cstdio>
 
-#include "../common/check.h"
-#include "../common/cuda_table.h"
 #include "../common/launch.h"
-#include "../include/tokenfilter_cuda.h"
 #include "cublaslt.h"
 #include "linear.h"
 #include "products.cuh"
@@ -196,18 +193,6 @@ int many_rows_f32(tkf_context* context, const float* x, const uint8_t* weight, c
   return cuda_launched(context, "linear");
 }
 
-int multiply(tkf_context* context, const float* x, int dtype, const uint8_t* weight, const RowList& list, int64_t n,
-             int64_t k, float* out) {
-  const uintptr_t alignment = weight_alignment(dtype);
-  if (!is_aligned(weight, alignment)) return cuda_misaligned(context, "weight", alignment);
-  if (!is_dense(dtype) && !is_aligned(x, 16)) return cuda_misaligned(context, "x", 16);
-  if (list.rows <= (is_dense(dtype) ? kFewRows : kFewRowsOfBlocks) || k == 0) {
-    return linear_few_rows(context, x, dtype, weight, list, n, k, out);
-  }
-  return dtype == TKF_DTYPE_F32 ? many_rows_f32(context, x, weight, list, n, k, out)
-                                : many_rows_in_parts(context, x, dtype, weight, list, n, k, out);
-}
-
 }  // namespace
 
 const char* cuda_products(const tkf_context* context) {
@@ -215,33 +200,19 @@ const char* cuda_products(const tkf_context* context) {
   return lt == nullptr ? "built-in matrix products" : cublaslt_name(lt);
 }
 
-namespace on_cuda {
-
-int linear(tkf_context* context, const float* x, int dtype, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
-           float* out) {
-  const RowList list = {nullptr, nullptr, rows, 0, static_cast<int32_t>(rows)};
-  return multiply(context, x, dtype, weight, list, n, k, out);
+int32_t on_cuda::linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
+  const float* x = as<float>(a.x);
+  const uint8_t* weight = as<uint8_t>(a.weight);
+  float* out = as<float>(a.out);
+  const uintptr_t alignment = weight_alignment(a.dtype);
+  if (!is_aligned(weight, alignment)) return cuda_misaligned(context, "weight", alignment);
+  if (!is_dense(a.dtype) && !is_aligned(x, 16)) return cuda_misaligned(context, "x", 16);
+  const RowList list = {as<int32_t>(a.kept), as<int32_t>(a.kept_count), a.rows, 0, static_cast<int32_t>(a.rows)};
+  if (a.rows <= (is_dense(a.dtype) ? kFewRows : kFewRowsOfBlocks) || a.k == 0) {
+    return linear_few_rows(context, x, a.dtype, weight, list, a.n, a.k, out);
+  }
+  return a.dtype == TKF_DTYPE_F32 ? many_rows_f32(context, x, weight, list, a.n, a.k, out)
+                                  : many_rows_in_parts(context, x, a.dtype, weight, list, a.n, a.k, out);
 }
 
-}  // namespace on_cuda
 }  // namespace tkf
-
-int32_t tkf_linear_rows(tkf_context* context, const float* x, uint64_t x_bytes, int32_t dtype, const void* weight,
-                        uint64_t weight_bytes, int32_t batch, int64_t n, int64_t k, const int32_t* kept,
-                        uint64_t kept_bytes, const int32_t* kept_count, uint64_t kept_count_bytes, float* out,
-                        uint64_t out_bytes) {
-  tkf::Check check(context);
-  constexpr int64_t most = INT32_MAX;
-  check.size("batch", batch);
-  check.size("n", n, 0, most);
-  check.size("k", k, 0, most);
-  check.blocks("weight", dtype, k);
-  const int64_t bytes = check.product({batch, n, 4});
-  check.buffer("x", x, x_bytes, check.product({batch, k, 4}));
-  check.buffer("weight", weight, weight_bytes, check.bytes_of(dtype, check.product({n, k})), tkf::alignment_of(dtype));
-  tkf::check_kept(check, kept, kept_bytes, kept_count, kept_count_bytes, batch);
-  check.buffer("out", out, out_bytes, bytes);
-  if (!check.ok() || bytes == 0) return check.status();
-  const tkf::RowList list = {kept, kept_count, batch, 0, batch};
-  return check.done(tkf::multiply(context, x, dtype, static_cast<const uint8_t*>(weight), list, n, k, out));
-}

@@ -231,15 +231,16 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
   return TKF_STATUS_OK;
 }
 
-static int linear(tkf_context* context, const float* x, int dtype, const uint8_t* weight, int64_t rows, int64_t n,
-                  int64_t k, float* out) {
-  int status = TKF_STATUS_OK;
-  with_format(dtype, [&](auto format) {
+static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
+  const float* x = as<float>(a.x);
+  const uint8_t* weight = as<uint8_t>(a.weight);
+  int32_t status = TKF_STATUS_OK;
+  with_format(a.dtype, [&](auto format) {
     using Format = decltype(format);
-    if (rows <= kFewRows) {
-      few_rows<Format>(context, x, weight, rows, n, k, out);
+    if (a.rows <= kFewRows) {
+      few_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
     } else {
-      status = many_rows<Format>(context, x, weight, rows, n, k, out);
+      status = many_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
     }
   });
   return status;

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
+import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
 import type { BatchDecisions } from "../../lib/batch_ops.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";

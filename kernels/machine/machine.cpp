@@ -1,8 +1,18 @@
-// Entry point of tkf_machine_measure: the roof that other kernels are measured against.
+// tkf_machine_measure of the CPU library: the roof that other kernels are measured against.
+#include "machine.h"
+
 #include <chrono>
 #include <cstdlib>
 
 #include "../common/check.h"
+#include "../common/cpu_context.h"
+
+namespace tkf {
+
+bool check_args(Check& check, const tkf_machine_measure_args& a) {
+  check.array<double>("out", a.out, {2});
+  return true;
+}
 
 namespace {
 
@@ -25,21 +35,22 @@ double best_time(Work work) {
 
 }  // namespace
 
-int32_t tkf_machine_measure(tkf_context* context, double* out, uint64_t out_bytes) {
-  tkf::Check check(context);
-  check.buffer("out", out, out_bytes, 16, 8);
-  if (!check.ok()) return check.status();
+int32_t machine_measure(tkf_context* context, const tkf_machine_measure_args& a) {
   constexpr int64_t kRounds = 2000000;         // some 10 milliseconds
   constexpr int64_t kFloats = int64_t{1} << 25;  // 128 MB: more than the caches hold
   void* memory = nullptr;
-  if (posix_memalign(&memory, 64, kFloats * sizeof(float)) != 0) return check.fail_memory();
+  if (posix_memalign(&memory, 64, kFloats * sizeof(float)) != 0) return TKF_STATUS_MEMORY;
   float* data = static_cast<float*>(memory);
   for (int64_t i = 0; i < kFloats; i++) data[i] = 1;
   double operations = 0;
-  const double multiply = best_time([&] { operations = context->kernels->machine_multiply(context, kRounds); });
-  const double read = best_time([&] { context->kernels->machine_read(context, data, kFloats); });
+  const Kernels& kernels = *cpu(context)->kernels;
+  const double multiply = best_time([&] { kernels.machine_multiply(context, {kRounds, &operations}); });
+  const double read = best_time([&] { kernels.machine_read(context, {data, kFloats}); });
   free(memory);
+  double* out = as<double>(a.out);
   out[0] = operations / multiply;
   out[1] = static_cast<double>(kFloats * 4) / read;
   return TKF_STATUS_OK;
 }
+
+}  // namespace tkf

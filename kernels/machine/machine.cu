@@ -6,7 +6,6 @@
 #include <chrono>
 #endif
 
-#include "../common/check.h"
 #include "../common/launch.h"
 
 namespace tkf {
@@ -49,39 +48,43 @@ double best_seconds(cudaStream_t stream, Launch launch) {
 }
 
 }  // namespace
-}  // namespace tkf
 
-int32_t tkf_machine_measure(tkf_context* context, double* out, uint64_t out_bytes) {
-  tkf::Check check(context);
-  check.buffer("out", out, out_bytes, 16, 8);
-  if (!check.ok()) return check.status();
-  const bool emulated = tkf::cuda_arch(context) == 0;
+bool check_args(Check& check, const tkf_machine_measure_args& a) {
+  check.array<double>("out", a.out, {2});
+  return true;
+}
+
+int32_t on_cuda::machine_measure(tkf_context* context, const tkf_machine_measure_args& a) {
+  const bool emulated = cuda_arch(context) == 0;
   // More than a cache holds.
   const int64_t bytes = emulated ? int64_t{1} << 18 : int64_t{1} << 28;
   const int rounds = emulated ? 100 : 20000;
-  void* const memory = tkf::cuda_workspace(context, static_cast<size_t>(2 * bytes));
-  if (memory == nullptr) return tkf::cuda_short(context, static_cast<size_t>(2 * bytes));
-  const cudaStream_t stream = tkf::cuda_stream(context);
-  const int blocks = 8 * tkf::cuda_num_sms(context);
+  void* const memory = cuda_workspace(context, static_cast<size_t>(2 * bytes));
+  if (memory == nullptr) return cuda_short(context, static_cast<size_t>(2 * bytes));
+  const cudaStream_t stream = cuda_stream(context);
+  const int blocks = 8 * cuda_num_sms(context);
   float4* const data = static_cast<float4*>(memory);
   const int64_t count = bytes / static_cast<int64_t>(sizeof(float4));
   cudaMemsetAsync(memory, 0, static_cast<size_t>(2 * bytes), stream);
 
-  const double multiply = tkf::best_seconds(stream, [&] {
-    TKF_LAUNCH(stream, (tkf::multiply_kernel), static_cast<unsigned>(blocks), tkf::kMultiplyThreads, 0, rounds,
+  const double multiply = best_seconds(stream, [&] {
+    TKF_LAUNCH(stream, (multiply_kernel), static_cast<unsigned>(blocks), kMultiplyThreads, 0, rounds,
                static_cast<float*>(memory));
   });
-  const double copy = tkf::best_seconds(stream, [&] {
-    TKF_LAUNCH(stream, (tkf::copy_kernel), tkf::grid_of(count, 4 * 256), 256, 0, data, data + count, count);
+  const double copy = best_seconds(stream, [&] {
+    TKF_LAUNCH(stream, (copy_kernel), grid_of(count, 4 * 256), 256, 0, data, data + count, count);
   });
-  tkf::cuda_launched(context, "machine_measure");
-  const int32_t status = check.done();
+  const int32_t status = cuda_launched(context, "machine_measure");
   if (status != TKF_STATUS_OK) return status;
   if (multiply <= 0 || copy <= 0) {
-    return check.fail(TKF_STATUS_UNSUPPORTED, "found a stream that cannot be timed, expected none that is captured");
+    return Check(context).fail(TKF_STATUS_UNSUPPORTED,
+                               "found a stream that cannot be timed, expected none that is captured");
   }
-  const double operations = 2.0 * rounds * tkf::kMultiplyChains * tkf::kMultiplyThreads * blocks;
+  const double operations = 2.0 * rounds * kMultiplyChains * kMultiplyThreads * blocks;
+  double* out = as<double>(a.out);
   out[0] = operations / multiply;
   out[1] = 2.0 * static_cast<double>(bytes) / copy;
   return TKF_STATUS_OK;
 }
+
+}  // namespace tkf

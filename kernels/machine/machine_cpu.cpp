@@ -1,18 +1,18 @@
 // What the machine can do at this level at most: multiply-adds in registers, and reading from memory.
 #include "../common/simd.h"
+#include "machine.h"
 
 namespace tkf {
 namespace TKF_NAMESPACE {
 
-// Rounds of independent multiply-adds on every thread; returns the floating-point operations of all.
-static double machine_multiply(tkf_context* context, int64_t rounds) {
+static int32_t machine_multiply(tkf_context* context, const MachineMultiply& job) {
   constexpr int kChains = 12;
   const int threads = context_threads(context);
   parallel(context, threads, [&](int64_t, int) {
     const vf a = set1(0.999f), b = set1(0.001f);
     vf x[kChains];
     for (int i = 0; i < kChains; i++) x[i] = set1(static_cast<float>(i));
-    for (int64_t round = 0; round < rounds; round++) {
+    for (int64_t round = 0; round < job.rounds; round++) {
 #pragma GCC unroll 12
       for (int i = 0; i < kChains; i++) x[i] = fma(x[i], a, b);
     }
@@ -21,13 +21,14 @@ static double machine_multiply(tkf_context* context, int64_t rounds) {
     volatile float sink = sum(total);
     (void)sink;
   });
-  return 2.0 * W * kChains * static_cast<double>(rounds) * threads;
+  *job.operations = 2.0 * W * kChains * static_cast<double>(job.rounds) * threads;
+  return TKF_STATUS_OK;
 }
 
-// Reads `count` floats, a multiple of 8 * W, once.
-static void machine_read(tkf_context* context, const float* data, int64_t count) {
+static int32_t machine_read(tkf_context* context, const MachineRead& job) {
   constexpr int kChains = 8;
-  parallel_ranges(context, count / (kChains * W), 4096, [&](int64_t begin, int64_t end, int) {
+  const float* data = job.data;
+  parallel_ranges(context, job.count / (kChains * W), 4096, [&](int64_t begin, int64_t end, int) {
     vf x[kChains] = {};
     for (int64_t i = begin; i < end; i++) {
 #pragma GCC unroll 8
@@ -38,6 +39,7 @@ static void machine_read(tkf_context* context, const float* data, int64_t count)
     volatile float sink = sum(total);
     (void)sink;
   });
+  return TKF_STATUS_OK;
 }
 
 }  // namespace TKF_NAMESPACE

@@ -88,9 +88,12 @@ struct LogSum {
   TKF_INLINE double value() const { return static_cast<double>(shift) + log(sum); }
 };
 
-static void nll(tkf_context* context, const float* logits, const int32_t* targets, int64_t rows, int64_t vocab,
-                double* nll) {
-  parallel_ranges(context, rows, larger(int64_t{1}, 8192 / vocab), [&](int64_t begin, int64_t end, int) {
+static int32_t nll_compute(tkf_context* context, const tkf_nll_compute_args& a) {
+  const float* logits = as<float>(a.logits);
+  const int32_t* targets = as<int32_t>(a.targets);
+  double* nll = as<double>(a.nll);
+  const int64_t vocab = a.vocab;
+  parallel_ranges(context, a.rows, larger(int64_t{1}, 8192 / vocab), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
       const float* x = logits + row * vocab;
       LogSum total;
@@ -98,6 +101,7 @@ static void nll(tkf_context* context, const float* logits, const int32_t* target
       nll[row] = total.value() - static_cast<double>(x[targets[row]]);
     }
   });
+  return TKF_STATUS_OK;
 }
 
 // First index of the largest value, given that value.
@@ -108,9 +112,13 @@ static TKF_INLINE int64_t first_index_of(const float* x, int64_t count, float va
   return -1;  // a row with NaN agrees with nothing
 }
 
-static void logits_compare(tkf_context* context, const float* base, const float* other, const int32_t* targets,
-                           int64_t rows, int64_t vocab, double* nll, double* base_nll, double* kl, uint8_t* agree) {
-  parallel_ranges(context, rows, larger(int64_t{1}, 8192 / vocab), [&](int64_t begin, int64_t end, int) {
+static int32_t logits_compare(tkf_context* context, const tkf_logits_compare_args& a) {
+  const float *base = as<float>(a.base), *other = as<float>(a.other);
+  const int32_t* targets = as<int32_t>(a.targets);
+  double *nll = as<double>(a.nll), *base_nll = as<double>(a.base_nll), *kl = as<double>(a.kl);
+  uint8_t* agree = as<uint8_t>(a.agree);
+  const int64_t vocab = a.vocab;
+  parallel_ranges(context, a.rows, larger(int64_t{1}, 8192 / vocab), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
       const float *p = base + row * vocab, *q = other + row * vocab;
       LogSum of_base, of_other;
@@ -128,6 +136,7 @@ static void logits_compare(tkf_context* context, const float* base, const float*
       agree[row] = top >= 0 && top == first_index_of(q, vocab, of_other.shift);
     }
   });
+  return TKF_STATUS_OK;
 }
 
 }  // namespace TKF_NAMESPACE

@@ -1,4 +1,5 @@
 /** The cases of `rmsNorm`: x [rows, cols]; `scale` multiplies the inputs. */
+import type { Calls } from "../testing/fuzz/draw.ts";
 export interface RmsNormCase {
   readonly rows: number;
   readonly cols: number;
@@ -10,3 +11,10 @@ export const RMS_NORM_CASES: readonly RmsNormCase[] = [0, 1, 2, 33].flatMap((row
     [0, 1e-20, 1, 1e15].map((scale) => ({ rows, cols, scale }))
   )
 );
+
+export const CALLS: Calls = {
+  tkf_rms_norm_apply(d) {
+    const rows = d.size(9), cols = d.size(100), x = d.floats(rows * cols);
+    return { x, weight: d.floats(cols), out: d.room("f32", rows * cols), rows, cols, eps: 1e-5 };
+  },
+};

@@ -1,18 +1,16 @@
-// Entry point of tkf_rms_norm_apply.
+// Checks of tkf_rms_norm_apply.
 #include "../common/check.h"
 
-int32_t tkf_rms_norm_apply(tkf_context* context, const float* x, uint64_t x_bytes, const float* weight,
-                           uint64_t weight_bytes, double eps, int64_t rows, int64_t cols, float* out,
-                           uint64_t out_bytes) {
-  tkf::Check check(context);
-  check.size("rows", rows);
-  check.size("cols", cols);
-  check.require(eps >= 0, TKF_STATUS_VALUE, "found a negative or undefined eps, expected 0 or more");
-  const int64_t bytes = check.product({rows, cols, 4});
-  check.buffer("x", x, x_bytes, bytes);
-  check.buffer("weight", weight, weight_bytes, check.product({cols, 4}));
-  check.buffer("out", out, out_bytes, bytes);
-  if (!check.ok() || bytes == 0) return check.status();
-  context->kernels->rms_norm(context, x, weight, eps, rows, cols, out);
-  return check.done();
+namespace tkf {
+
+bool check_args(Check& check, const tkf_rms_norm_apply_args& a) {
+  check.size("rows", a.rows);
+  check.size("cols", a.cols);
+  check.require(a.eps >= 0, TKF_STATUS_VALUE, "found a negative or undefined eps, expected 0 or more");
+  check.array<float>("x", a.x, {a.rows, a.cols});
+  check.array<float>("weight", a.weight, {a.cols});
+  check.array<float>("out", a.out, {a.rows, a.cols});
+  return a.rows > 0 && a.cols > 0;
 }
+
+}  // namespace tkf

@@ -6,9 +6,12 @@
 namespace tkf {
 namespace TKF_NAMESPACE {
 
-static void rms_norm(tkf_context* context, const float* x, const float* weight, double eps, int64_t rows, int64_t cols,
-                     float* out) {
-  parallel_ranges(context, rows, larger(int64_t{1}, 16384 / cols), [&](int64_t begin, int64_t end, int) {
+static int32_t rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_args& a) {
+  const float *x = as<float>(a.x), *weight = as<float>(a.weight);
+  float* out = as<float>(a.out);
+  const int64_t cols = a.cols;
+  const double eps = a.eps;
+  parallel_ranges(context, a.rows, larger(int64_t{1}, 16384 / cols), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
       const float* in = x + row * cols;
       float* to = out + row * cols;
@@ -20,6 +23,7 @@ static void rms_norm(tkf_context* context, const float* x, const float* weight, 
       for (; i < cols; i++) to[i] = in[i] * factor * weight[i];
     }
   });
+  return TKF_STATUS_OK;
 }
 
 }  // namespace TKF_NAMESPACE

@@ -1,4 +1,5 @@
 /** The cases of `rope`: x [rows, heads, headDim], positions from `first` on in steps of `step`. */
+import type { Calls } from "../testing/fuzz/draw.ts";
 export interface RopeCase {
   readonly rows: number;
   readonly heads: number;
@@ -20,3 +21,11 @@ export const ROPE_CASES: readonly RopeCase[] = [0, 1, 33].flatMap((rows) =>
     }))
   )
 );
+
+export const CALLS: Calls = {
+  tkf_rope_apply(d) {
+    const rows = d.size(6), heads = d.size(5), head_dim = 2 * d.size(20);
+    const x = d.floats(rows * heads * head_dim), positions = d.indices(rows, 5000);
+    return { x, positions, ...d.kept(rows), rows, heads, head_dim, theta: 1e4 };
+  },
+};

@@ -1,20 +1,21 @@
-// Entry point of tkf_rope_apply.
+// Checks of tkf_rope_apply.
 #include <cmath>
 
 #include "../common/check.h"
 
-int32_t tkf_rope_apply(tkf_context* context, float* x, uint64_t x_bytes, const int32_t* positions,
-                       uint64_t positions_bytes, double theta, int64_t rows, int64_t heads, int64_t head_dim) {
-  tkf::Check check(context);
-  check.size("rows", rows);
-  check.size("heads", heads);
-  check.size("head_dim", head_dim, 0, 65536);
-  check.require(head_dim % 2 == 0, TKF_STATUS_SHAPE, "found an odd head_dim, expected an even one");
-  check.require(theta > 0 && std::isfinite(theta), TKF_STATUS_VALUE, "found theta not above 0, expected a number > 0");
-  const int64_t bytes = check.product({rows, heads, head_dim, 4});
-  check.buffer("x", x, x_bytes, bytes);
-  check.buffer("positions", positions, positions_bytes, check.product({rows, 4}));
-  if (!check.ok() || bytes == 0) return check.status();
-  const int status = context->kernels->rope(context, x, positions, theta, rows, heads, head_dim);
-  return check.done(status);
+namespace tkf {
+
+bool check_args(Check& check, const tkf_rope_apply_args& a) {
+  check.size("rows", a.rows);
+  check.size("heads", a.heads);
+  check.size("head_dim", a.head_dim, 0, 65536);
+  check.require(a.head_dim % 2 == 0, TKF_STATUS_SHAPE, "found an odd head_dim, expected an even one");
+  check.require(a.theta > 0 && std::isfinite(a.theta), TKF_STATUS_VALUE,
+                "found theta not above 0, expected a number > 0");
+  check.array<float>("x", a.x, {a.rows, a.heads, a.head_dim});
+  check.array<int32_t>("positions", a.positions, {a.rows});
+  check.kept(a.kept, a.kept_count, a.rows);
+  return a.rows > 0 && a.heads > 0 && a.head_dim > 0;
 }
+
+}  // namespace tkf

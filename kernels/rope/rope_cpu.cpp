@@ -7,9 +7,10 @@
 namespace tkf {
 namespace TKF_NAMESPACE {
 
-static int rope(tkf_context* context, float* x, const int32_t* positions, double theta, int64_t rows, int64_t heads,
-                int64_t head_dim) {
-  const int64_t pairs = head_dim / 2;
+static int32_t rope_apply(tkf_context* context, const tkf_rope_apply_args& a) {
+  float* x = as<float>(a.x);
+  const int32_t* positions = as<int32_t>(a.positions);
+  const int64_t heads = a.heads, head_dim = a.head_dim, pairs = head_dim / 2;
   // Shared: the angles of position 1. Per thread: the cosine and sine of each pair at one position, in x's order.
   if (!context_reserve(context, static_cast<size_t>(head_dim) * sizeof(float),
                        static_cast<size_t>(pairs) * sizeof(double))) {
@@ -17,10 +18,10 @@ static int rope(tkf_context* context, float* x, const int32_t* positions, double
   }
   double* frequency = static_cast<double*>(context_shared(context));
   for (int64_t i = 0; i < pairs; i++) {
-    frequency[i] = pow(theta, -2 * static_cast<double>(i) / static_cast<double>(head_dim));
+    frequency[i] = pow(a.theta, -2 * static_cast<double>(i) / static_cast<double>(head_dim));
   }
   const int64_t grain = larger(int64_t{1}, 8192 / (heads * head_dim + 16 * pairs));
-  parallel_ranges(context, rows, grain, [&](int64_t begin, int64_t end, int thread) {
+  parallel_ranges(context, a.rows, grain, [&](int64_t begin, int64_t end, int thread) {
     float* cosine = static_cast<float*>(context_scratch(context, thread));
     float* sine = cosine + pairs;
     for (int64_t row = begin; row < end; row++) {
@@ -32,9 +33,9 @@ static int rope(tkf_context* context, float* x, const int32_t* positions, double
       float* head = x + row * heads * head_dim;
       for (int64_t h = 0; h < heads; h++, head += head_dim) {
         for (int64_t i = 0; i < pairs; i++) {
-          const float a = head[2 * i], b = head[2 * i + 1];
-          head[2 * i] = a * cosine[i] - b * sine[i];
-          head[2 * i + 1] = a * sine[i] + b * cosine[i];
+          const float p = head[2 * i], q = head[2 * i + 1];
+          head[2 * i] = p * cosine[i] - q * sine[i];
+          head[2 * i + 1] = p * sine[i] + q * cosine[i];
         }
       }
     }

@@ -1,9 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { byteSize } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { countOf, f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
-import type { DeviceTensor } from "../../ffi/cuda/backend.ts";
+import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { openDevice, type TestDevice } from "../testing/device.ts";
 import { assertNear, numbers, randomTensor } from "../testing/inputs.ts";
 import { ROPE_CASES } from "./cases.ts";
@@ -44,39 +42,21 @@ Deno.test("rope() on CUDA turns heads of more pairs than a launch takes, and eve
   assertNear(device.values(out), turned(x, positions, 1e4), 3e-7, "600", length);
 });
 
-/** tkf_rope_kept over a list of slots. */
+/** rope() over a list of slots. */
 function ropeKept(
-  device: TestDevice,
+  { backend, on }: TestDevice,
   x: Tensor,
   positions: Tensor,
   slots: readonly number[],
   count: number,
 ): void {
-  const [batch, heads, headDim] = x.shape as [number, number, number];
-  const list = device.on(
-    hostTensor("i32", [batch], Int32Array.from({ length: batch }, (_, i) => slots[i] ?? 0)),
-  );
-  const length = device.on(hostTensor("i32", [1], new Int32Array([count])));
-  const at = (tensor: Tensor) =>
-    [(tensor as DeviceTensor).buffer.address, byteSize(tensor.dtype, countOf(tensor.shape))] as const;
-  const { pointer } = device.context;
-  device.context.run("tkf_rope_kept", () =>
-    device.symbols.tkf_rope_kept(
-      ...[
-        pointer,
-        ...at(x),
-        ...at(positions),
-        1e4,
-        batch,
-        heads,
-        headDim,
-        ...at(list),
-        ...at(length),
-      ] as const,
-    ));
+  const list = Int32Array.from({ length: x.shape[0]! }, (_, i) => slots[i] ?? 0);
+  const kept = on(hostTensor("i32", [list.length], list));
+  const keptCount = on(hostTensor("i32", [1], new Int32Array([count])));
+  backend.rope(x, positions, 1e4, { keep: kept, kept, keptCount });
 }
 
-Deno.test("tkf_rope_kept turns the kept slots alone, none where none is kept", async () => {
+Deno.test("rope() on CUDA turns the kept slots alone, none where none is kept", async () => {
   const device = await openDevice();
   const x = randomTensor([5, 9, 64], numbers(4)), values = f32Data(x);
   const positions = hostTensor("i32", [5], new Int32Array([3, 100, 7, 99_999, 0]));

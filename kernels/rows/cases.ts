@@ -1,4 +1,5 @@
 /** The cases of the row ops: tensors [count, cols], of which `picked` rows are taken. */
+import { type Calls, FLOATS } from "../testing/fuzz/draw.ts";
 export interface RowsCase {
   readonly count: number;
   readonly cols: number;
@@ -14,3 +15,34 @@ export const ROWS_CASES: readonly RowsCase[] = [
   { count: 127, cols: 127, picked: 1 },
   { count: 989, cols: 192, picked: 501 },
 ];
+
+export const CALLS: Calls = {
+  tkf_rows_gather(d) {
+    const dtype = d.pick(FLOATS), out_dtype = d.pick(["f32" as const, dtype]);
+    const x_rows = d.size(6, 1), cols = d.size(40), rows = d.size(9);
+    const x = d.values(dtype, x_rows * cols), out = d.room(out_dtype, rows * cols);
+    return { x, indices: d.indices(rows, x_rows), out, x_rows, cols, rows, dtype, out_dtype };
+  },
+  tkf_rows_scatter_add(d) {
+    const x_rows = d.size(9, 2), cols = d.size(40), rows = d.size(x_rows + 1);
+    const x = d.floats(x_rows * cols), delta = d.floats(rows * cols);
+    return { x, indices: d.places(rows, x_rows), delta, x_rows, cols, rows };
+  },
+  tkf_rows_store(d) {
+    const out_dtype = d.pick(FLOATS), rows = d.size(9), cols = d.size(40), at = d.size(4);
+    const x = d.floats(rows * cols), out = d.room(out_dtype, (at + rows) * cols);
+    return { x, out, rows, cols, at, out_dtype };
+  },
+  tkf_rows_norm(d) {
+    const rows = d.size(9), cols = d.size(40);
+    return { x: d.floats(rows * cols), out: new Float64Array(rows), rows, cols };
+  },
+  tkf_rows_add_kept(d) {
+    const rows = d.size(7), cols = d.size(60), x = d.floats(rows * cols), delta = d.floats(rows * cols);
+    return { x, delta, ...d.kept(rows), rows, cols };
+  },
+  tkf_positions_advance(d) {
+    const batch = d.size(40);
+    return { positions: d.indices(batch, 100, -1), batch };
+  },
+};

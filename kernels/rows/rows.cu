@@ -1,99 +1,85 @@
-// Launchers of tkf_rows_gather, tkf_rows_scatter_add, tkf_rows_store, tkf_rows_norm, tkf_rows_add_kept and
-// tkf_positions_advance.
+// Launchers of the ops on rows, and the checks of those that only the CUDA library has.
 #include "rows.cuh"
 
-#include "../common/check.h"
-#include "../common/cuda_table.h"
 #include "../common/launch.h"
-#include "../include/tokenfilter_cuda.h"
 
 namespace tkf {
 namespace {
 
 template <class From, class To, class Convert>
-void launch_gather(tkf_context* context, const uint8_t* x, int64_t x_rows, int64_t cols, const int32_t* indices,
-                   int64_t rows, uint8_t* out) {
-  TKF_LAUNCH(cuda_stream(context), (gather_kernel<From, To, Convert>), grid_of(rows, 1), row_threads(4 * cols, 256), 0,
-             reinterpret_cast<const From*>(x), x_rows, cols, indices, rows, reinterpret_cast<To*>(out),
-             cuda_fault(context));
+void launch_gather(tkf_context* context, const tkf_rows_gather_args& a, int64_t cols) {
+  TKF_LAUNCH(cuda_stream(context), (gather_kernel<From, To, Convert>), grid_of(a.rows, 1), row_threads(4 * cols, 256), 0,
+             as<From>(a.x), a.x_rows, cols, as<int32_t>(a.indices), a.rows, as<To>(a.out), cuda_fault(context));
 }
 
 template <class To, class Convert>
-void launch_store(tkf_context* context, const float* x, int64_t count, uint8_t* out) {
-  TKF_LAUNCH(cuda_stream(context), (store_kernel<To, Convert>), grid_of(count, 256), 256, 0, x, count,
-             reinterpret_cast<To*>(out));
+void launch_store(tkf_context* context, const tkf_rows_store_args& a) {
+  const int64_t count = a.rows * a.cols;
+  TKF_LAUNCH(cuda_stream(context), (store_kernel<To, Convert>), grid_of(count, 256), 256, 0, as<float>(a.x), count,
+             as<To>(a.out) + a.at * a.cols);
 }
 
 }  // namespace
 
-namespace on_cuda {
-
-void rows_gather(tkf_context* context, int dtype, const uint8_t* x, int64_t x_rows, int64_t cols,
-                 const int32_t* indices, int64_t rows, int out_dtype, uint8_t* out) {
-  const int64_t bytes = cols * (dtype == TKF_DTYPE_F32 ? 4 : 2);
-  if (dtype != out_dtype) {
-    dtype == TKF_DTYPE_F16
-        ? launch_gather<uint16_t, float, FromF16>(context, x, x_rows, cols, indices, rows, out)
-        : launch_gather<uint16_t, float, FromBf16>(context, x, x_rows, cols, indices, rows, out);
-  } else if (bytes % 16 == 0 && is_aligned(x, 16) && is_aligned(out, 16)) {
-    launch_gather<uint4, uint4, Copied<uint4>>(context, x, x_rows, bytes / 16, indices, rows, out);
-  } else if (dtype == TKF_DTYPE_F32) {
-    launch_gather<uint32_t, uint32_t, Copied<uint32_t>>(context, x, x_rows, cols, indices, rows, out);
+int32_t on_cuda::rows_gather(tkf_context* context, const tkf_rows_gather_args& a) {
+  const int64_t bytes = a.cols * (a.dtype == TKF_DTYPE_F32 ? 4 : 2);
+  if (a.dtype != a.out_dtype) {
+    a.dtype == TKF_DTYPE_F16 ? launch_gather<uint16_t, float, FromF16>(context, a, a.cols)
+                             : launch_gather<uint16_t, float, FromBf16>(context, a, a.cols);
+  } else if (bytes % 16 == 0 && is_aligned(a.x.data, 16) && is_aligned(a.out.data, 16)) {
+    launch_gather<uint4, uint4, Copied<uint4>>(context, a, bytes / 16);
+  } else if (a.dtype == TKF_DTYPE_F32) {
+    launch_gather<uint32_t, uint32_t, Copied<uint32_t>>(context, a, a.cols);
   } else {
-    launch_gather<uint16_t, uint16_t, Copied<uint16_t>>(context, x, x_rows, cols, indices, rows, out);
+    launch_gather<uint16_t, uint16_t, Copied<uint16_t>>(context, a, a.cols);
   }
-  cuda_launched(context, "rows_gather");
+  return cuda_launched(context, "rows_gather");
 }
 
-void rows_scatter_add(tkf_context* context, float* x, int64_t x_rows, int64_t cols, const int32_t* indices,
-                      int64_t rows, const float* delta) {
-  TKF_LAUNCH(cuda_stream(context), (scatter_add_kernel), grid_of(rows, 1), row_threads(cols, 256), 0, x, x_rows, cols,
-             indices, rows, delta, cuda_fault(context));
-  cuda_launched(context, "rows_scatter_add");
+int32_t on_cuda::rows_scatter_add(tkf_context* context, const tkf_rows_scatter_add_args& a) {
+  TKF_LAUNCH(cuda_stream(context), (scatter_add_kernel), grid_of(a.rows, 1), row_threads(a.cols, 256), 0,
+             as<float>(a.x), a.x_rows, a.cols, as<int32_t>(a.indices), a.rows, as<float>(a.delta), cuda_fault(context));
+  return cuda_launched(context, "rows_scatter_add");
 }
 
-void rows_store(tkf_context* context, const float* x, int64_t rows, int64_t cols, int out_dtype, uint8_t* out) {
-  const int64_t count = rows * cols;
-  switch (out_dtype) {
-    case TKF_DTYPE_F16: launch_store<uint16_t, ToF16>(context, x, count, out); break;
-    case TKF_DTYPE_BF16: launch_store<uint16_t, ToBf16>(context, x, count, out); break;
-    default: launch_store<float, Copied<float>>(context, x, count, out); break;
+int32_t on_cuda::rows_store(tkf_context* context, const tkf_rows_store_args& a) {
+  switch (a.out_dtype) {
+    case TKF_DTYPE_F16: launch_store<uint16_t, ToF16>(context, a); break;
+    case TKF_DTYPE_BF16: launch_store<uint16_t, ToBf16>(context, a); break;
+    default: launch_store<float, Copied<float>>(context, a); break;
   }
-  cuda_launched(context, "rows_store");
+  return cuda_launched(context, "rows_store");
 }
 
-void rows_norm(tkf_context* context, const float* x, int64_t rows, int64_t cols, double* out) {
-  TKF_LAUNCH(cuda_stream(context), (row_norms_kernel), grid_of(rows, 1), row_threads(cols, 256), 0, x, rows, cols, out);
-  cuda_launched(context, "rows_norm");
+int32_t on_cuda::rows_norm(tkf_context* context, const tkf_rows_norm_args& a) {
+  TKF_LAUNCH(cuda_stream(context), (row_norms_kernel), grid_of(a.rows, 1), row_threads(a.cols, 256), 0, as<float>(a.x),
+             a.rows, a.cols, as<double>(a.out));
+  return cuda_launched(context, "rows_norm");
 }
 
-}  // namespace on_cuda
+bool check_args(Check& check, const tkf_rows_add_kept_args& a) {
+  check.size("rows", a.rows, 0, INT32_MAX);
+  check.size("cols", a.cols);
+  check.array<float>("x", a.x, {a.rows, a.cols});
+  check.array<float>("delta", a.delta, {a.rows, a.cols});
+  check.kept(a.kept, a.kept_count, a.rows);
+  return a.rows > 0 && a.cols > 0;
+}
+int32_t on_cuda::rows_add_kept(tkf_context* context, const tkf_rows_add_kept_args& a) {
+  const dim3 grid(grid_of(a.cols, 1024), static_cast<unsigned>(a.rows < 65535 ? a.rows : 65535));
+  TKF_LAUNCH(cuda_stream(context), (add_kept_kernel), grid, 256, 0, as<float>(a.x), as<float>(a.delta), a.rows, a.cols,
+             as<int32_t>(a.kept), as<int32_t>(a.kept_count), cuda_fault(context));
+  return cuda_launched(context, "rows_add_kept");
+}
+
+bool check_args(Check& check, const tkf_positions_advance_args& a) {
+  check.size("batch", a.batch, 0, INT32_MAX);
+  check.array<int32_t>("positions", a.positions, {a.batch});
+  return a.batch > 0;
+}
+int32_t on_cuda::positions_advance(tkf_context* context, const tkf_positions_advance_args& a) {
+  TKF_LAUNCH(cuda_stream(context), (advance_kernel), grid_of(a.batch, 256), 256, 0, as<int32_t>(a.positions), a.batch);
+  return cuda_launched(context, "positions_advance");
+}
+
 }  // namespace tkf
-
-int32_t tkf_rows_add_kept(tkf_context* context, float* x, uint64_t x_bytes, const float* delta, uint64_t delta_bytes,
-                          int32_t batch, int64_t cols, const int32_t* kept, uint64_t kept_bytes,
-                          const int32_t* kept_count, uint64_t kept_count_bytes) {
-  tkf::Check check(context);
-  check.size("batch", batch);
-  check.size("cols", cols);
-  const int64_t bytes = check.product({batch, cols, 4});
-  check.buffer("x", x, x_bytes, bytes);
-  check.buffer("delta", delta, delta_bytes, bytes);
-  tkf::check_kept(check, kept, kept_bytes, kept_count, kept_count_bytes, batch);
-  if (!check.ok() || bytes == 0) return check.status();
-  const dim3 grid(tkf::grid_of(cols, 1024), static_cast<unsigned>(batch < 65535 ? batch : 65535));
-  TKF_LAUNCH(tkf::cuda_stream(context), (tkf::add_kept_kernel), grid, 256, 0, x, delta, batch, cols, kept, kept_count,
-             tkf::cuda_fault(context));
-  tkf::cuda_launched(context, "rows_add_kept");
-  return check.done();
-}
-
-int32_t tkf_positions_advance(tkf_context* context, int32_t* positions, uint64_t positions_bytes, int32_t batch) {
-  tkf::Check check(context);
-  check.size("batch", batch);
-  check.buffer("positions", positions, positions_bytes, check.product({batch, 4}));
-  if (!check.ok() || batch == 0) return check.status();
-  TKF_LAUNCH(tkf::cuda_stream(context), (tkf::advance_kernel), tkf::grid_of(batch, 256), 256, 0, positions, batch);
-  tkf::cuda_launched(context, "positions_advance");
-  return check.done();
-}

@@ -36,10 +36,13 @@ static void narrow(int dtype, const float* in, int64_t count, uint8_t* out) {
   }
 }
 
-static void rows_gather(tkf_context* context, int dtype, const uint8_t* x, int64_t, int64_t cols,
-                        const int32_t* indices, int64_t rows, int out_dtype, uint8_t* out) {
-  const int64_t in_row = cols * value_bytes(dtype), out_row = cols * value_bytes(out_dtype);
-  parallel_ranges(context, rows, larger(int64_t{1}, 32768 / cols), [&](int64_t begin, int64_t end, int) {
+static int32_t rows_gather(tkf_context* context, const tkf_rows_gather_args& a) {
+  const uint8_t* x = as<uint8_t>(a.x);
+  const int32_t* indices = as<int32_t>(a.indices);
+  uint8_t* out = as<uint8_t>(a.out);
+  const int dtype = a.dtype, out_dtype = a.out_dtype;
+  const int64_t cols = a.cols, in_row = cols * value_bytes(dtype), out_row = cols * value_bytes(out_dtype);
+  parallel_ranges(context, a.rows, larger(int64_t{1}, 32768 / cols), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
       const uint8_t* from = x + indices[row] * in_row;
       uint8_t* to = out + row * out_row;
@@ -50,11 +53,15 @@ static void rows_gather(tkf_context* context, int dtype, const uint8_t* x, int64
       }
     }
   });
+  return TKF_STATUS_OK;
 }
 
-static void rows_scatter_add(tkf_context* context, float* x, int64_t, int64_t cols, const int32_t* indices,
-                             int64_t rows, const float* delta) {
-  parallel_ranges(context, rows, larger(int64_t{1}, 16384 / cols), [&](int64_t begin, int64_t end, int) {
+static int32_t rows_scatter_add(tkf_context* context, const tkf_rows_scatter_add_args& a) {
+  float* x = as<float>(a.x);
+  const float* delta = as<float>(a.delta);
+  const int32_t* indices = as<int32_t>(a.indices);
+  const int64_t cols = a.cols;
+  parallel_ranges(context, a.rows, larger(int64_t{1}, 16384 / cols), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
       float* to = x + indices[row] * cols;
       const float* from = delta + row * cols;
@@ -63,11 +70,15 @@ static void rows_scatter_add(tkf_context* context, float* x, int64_t, int64_t co
       for (; i < cols; i++) to[i] += from[i];
     }
   });
+  return TKF_STATUS_OK;
 }
 
-static void rows_store(tkf_context* context, const float* x, int64_t rows, int64_t cols, int out_dtype, uint8_t* out) {
-  const int64_t out_row = cols * value_bytes(out_dtype);
-  parallel_ranges(context, rows, larger(int64_t{1}, 32768 / cols), [&](int64_t begin, int64_t end, int) {
+static int32_t rows_store(tkf_context* context, const tkf_rows_store_args& a) {
+  const float* x = as<float>(a.x);
+  const int out_dtype = a.out_dtype;
+  const int64_t cols = a.cols, out_row = cols * value_bytes(out_dtype);
+  uint8_t* out = as<uint8_t>(a.out) + a.at * out_row;
+  parallel_ranges(context, a.rows, larger(int64_t{1}, 32768 / cols), [&](int64_t begin, int64_t end, int) {
     const float* from = x + begin * cols;
     const int64_t count = (end - begin) * cols;
     if (out_dtype == TKF_DTYPE_F32) {
@@ -76,13 +87,18 @@ static void rows_store(tkf_context* context, const float* x, int64_t rows, int64
       narrow(out_dtype, from, count, out + begin * out_row);
     }
   });
+  return TKF_STATUS_OK;
 }
 
-static void rows_norm(tkf_context* context, const float* x, int64_t rows, int64_t cols, double* out) {
+static int32_t rows_norm(tkf_context* context, const tkf_rows_norm_args& a) {
+  const float* x = as<float>(a.x);
+  double* out = as<double>(a.out);
+  const int64_t cols = a.cols;
   const int64_t grain = larger(int64_t{1}, 8192 / larger(cols, int64_t{1}));
-  parallel_ranges(context, rows, grain, [&](int64_t begin, int64_t end, int) {
+  parallel_ranges(context, a.rows, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) out[row] = sqrt(sum_of_squares(x + row * cols, cols));
   });
+  return TKF_STATUS_OK;
 }
 
 }  // namespace TKF_NAMESPACE

@@ -1,16 +1,14 @@
 // Launcher of tkf_swiglu_apply.
 #include "swiglu.cuh"
 
-#include "../common/cuda_table.h"
 #include "../common/launch.h"
 
 namespace tkf {
-namespace on_cuda {
 
-void swiglu(tkf_context* context, const float* gate, const float* up, int64_t count, float* out) {
-  TKF_LAUNCH(cuda_stream(context), (swiglu_kernel), grid_of(count, 256), 256, 0, gate, up, count, out);
-  cuda_launched(context, "swiglu");
+int32_t on_cuda::swiglu_apply(tkf_context* context, const tkf_swiglu_apply_args& a) {
+  TKF_LAUNCH(cuda_stream(context), (swiglu_kernel), grid_of(a.count, 256), 256, 0, as<float>(a.gate), as<float>(a.up),
+             a.count, as<float>(a.out));
+  return cuda_launched(context, "swiglu");
 }
 
-}  // namespace on_cuda
 }  // namespace tkf

@@ -1,12 +1,11 @@
 import { assert, assertThrows } from "@std/assert";
-import { EMULATED_UNITS } from "../../../ffi/build/emulated_testing.ts";
-import { readSources } from "../../../ffi/sources.ts";
+import { readEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { MUTANTS } from "./cases.ts";
 import { mutate } from "./run.ts";
 
 Deno.test("MUTANTS fit the sources as they are, and their tests exist", async () => {
   assert(MUTANTS.length >= 6);
-  const sources = await readSources(EMULATED_UNITS);
+  const { texts: sources } = await readEmulated();
   for (const mutant of MUTANTS) {
     const broken = new Map(sources);
     mutate(broken, mutant);
@@ -16,7 +15,7 @@ Deno.test("MUTANTS fit the sources as they are, and their tests exist", async ()
 });
 
 Deno.test("mutate() refuses a text that is not there", async () => {
-  const sources = await readSources(EMULATED_UNITS);
+  const { texts: sources } = await readEmulated();
   const mutant = { ...MUTANTS[0]!, from: "no such text" };
   assertThrows(() => mutate(sources, mutant), RangeError, "found the text 0 times, expected once");
 });

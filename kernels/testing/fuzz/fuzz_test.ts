@@ -1,0 +1,24 @@
+import { assert, assertEquals } from "@std/assert";
+
+const LIMIT_MS = 600_000;
+
+for (const [library, calls, least] of [["cpu", 20_000, 150], ["emulated", 10_000, 40]] as const) {
+  Deno.test(`the C ABI of the ${library} library survives ${calls} random calls`, async () => {
+    const script = new URL("fuzz.ts", import.meta.url).href;
+    const { success, signal, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-config", "--no-lock", "--no-check", script, library, "1", `${calls}`],
+      stdin: "null",
+      signal: AbortSignal.timeout(LIMIT_MS),
+    }).output();
+    const lines = new TextDecoder().decode(stdout).trim().split("\n");
+    const said = new TextDecoder().decode(stderr).slice(0, 8000);
+    assert(success, `Died (${signal}) at seed ${lines.at(-1)}:\n${said}`);
+    assertEquals(lines.length, calls + 1);
+    const tally: { [name: string]: [number, number] } = JSON.parse(lines.at(-1)!);
+    for (const [name, [taken, refused]] of Object.entries(tally)) {
+      if (name === "tkf_machine_measure") assertEquals(taken, 0); // bad calls alone
+      else assert(taken >= least, `${name} took ${taken} calls`);
+      assert(refused >= least, `${name} refused ${refused} calls`);
+    }
+  });
+}
