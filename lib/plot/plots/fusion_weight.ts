@@ -1,6 +1,7 @@
 /** Weight of the key side under the fusion rule, token by token. */
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
+import { bandTraces, dashedLine, LEGEND } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf, quantileOf, shorten } from "./layer_trace.ts";
 import { hoverToken } from "./score_timeline.ts";
 
@@ -90,34 +91,16 @@ export function plotFusionWeights({ window, layers }: FusionWeights): Figure {
       ...layout,
       xaxis: axis("token, index in its sequence", { tickformat: "d" }),
       yaxis: axis("weight of the keys, wK", { range: [-0.03, 1.03] }),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
-      shapes: [{
-        type: "line",
-        layer: "below",
-        xref: "paper",
-        x0: 0,
-        x1: 1,
-        y0: 0.5,
-        y1: 0.5,
-        line: { color: "@muted", width: 1, dash: "dash" },
-      }],
+      shapes: [dashedLine("y", 0.5, "@muted")],
     }),
   });
 }
 
 function tracesOf({ position, wK, texts, low, middle, high }: WeightLayer, window: number): JsonObject[] {
-  const edge = {
-    type: "scatter",
-    mode: "lines",
-    x: position,
-    line: { width: 0 },
-    hoverinfo: "skip",
-    showlegend: false,
-  };
   return [
-    { ...edge, y: shorten(high) },
-    { ...edge, y: shorten(low), fill: "tonexty", fillcolor: "@band" },
+    ...bandTraces(position, { low: shorten(low), high: shorten(high) }, "@band"),
     {
       name: "token",
       type: "scatter",

@@ -1,16 +1,13 @@
 /** Heat maps layer x head: how alike each head's keys and values are to the past, and how much that varies. */
+import type { Distribution } from "../../stats/distribution.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
 import { layerAxis } from "../figure/layer_axis.ts";
+import { colorScale } from "../figure/parts.ts";
 import { shorten } from "./layer_trace.ts";
 
 /** Moments of one head's similarities over tokens. */
-export interface HeadMoments {
-  /** Mean. */
-  readonly mean: number | null;
-  /** Population variance. */
-  readonly variance: number | null;
-}
+export type HeadMoments = Pick<Distribution, "mean" | "variance">;
 
 /** Heads of one layer; a layer of a view of `deno task heads` is one. */
 export interface HeadLayer {
@@ -162,7 +159,7 @@ export function plotHeadMaps({ moment, layers, numKvHeads, grids }: HeadMaps): F
       coloraxis: {
         cmin: Math.min(...numbers),
         cmax: Math.max(...numbers),
-        colorscale: [0, 1, 2, 3, 4].map((i) => [i / 4, `@heat${i}`]),
+        colorscale: colorScale("heat"),
         colorbar: {
           title: { text: label, side: "top", font: { size: 11 } },
           orientation: "h",

@@ -1,6 +1,7 @@
 /** Share of attention skipped per layer, as a heat map: a row a configuration. */
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, Figure, titleUnderScale } from "../figure/figure.ts";
+import { colorScale, rowAxis, scaleAbove } from "../figure/parts.ts";
 import { curveKey, nameCurves, pointKey } from "../figure/trial_label.ts";
 
 /** The numbers of the plot. */
@@ -76,27 +77,12 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
       zmax: 1,
       xgap: 1,
       ygap: 1,
-      colorscale: [0, 1, 2, 3, 4].map((i) => [i / 4, `@heat${i}`]),
-      colorbar: {
-        orientation: "h",
-        y: 1,
-        yanchor: "bottom",
-        thickness: 8,
-        outlinewidth: 0,
-        tickformat: ".0%",
-        tickfont: { size: 11 },
-      },
+      colorscale: colorScale("heat"),
+      colorbar: scaleAbove({ tickformat: ".0%" }),
     }],
     layout: baseLayout({
       xaxis: axis("", { title: titleUnderScale("layer"), showgrid: false, dtick: layers > 12 ? 5 : 1 }),
-      yaxis: axis("", {
-        showgrid: false,
-        autorange: "reversed",
-        tickmode: "array",
-        tickvals: names.map((_, row) => row),
-        ticktext: [...names],
-        tickfont: { size: 11 },
-      }),
+      yaxis: rowAxis(names, { autorange: "reversed" }),
     }),
   });
 }

@@ -1,5 +1,7 @@
 /** What a filter said of the tokens of a layer, as the plots of the method take it. */
 
+import type { TokenColumns } from "../../heads/report.ts";
+
 /** Numbers, one a token; null or NaN = undefined. */
 export type Column = ArrayLike<number | null>;
 
@@ -30,30 +32,7 @@ export interface LayerTrace {
 }
 
 /** Columns of tokens of all layers, as a report of `deno task heads` holds them. */
-export interface TraceColumns {
-  /** 0-based index of the layer of each entry, ascending. */
-  readonly layer: ArrayLike<number>;
-  /** Index in its sequence. */
-  readonly position: ArrayLike<number>;
-  /** Score S. */
-  readonly S: Column;
-  /** Threshold. */
-  readonly theta: Column;
-  /** 1 = compute, 0 = skip. */
-  readonly keep: ArrayLike<number>;
-  /** As in {@linkcode LayerTrace}. */
-  readonly muK: Column;
-  /** As in {@linkcode LayerTrace}. */
-  readonly varK: Column;
-  /** As in {@linkcode LayerTrace}. */
-  readonly muV: Column;
-  /** As in {@linkcode LayerTrace}. */
-  readonly varV: Column;
-  /** As in {@linkcode LayerTrace}. */
-  readonly wK: Column;
-  /** True redundancy. */
-  readonly r: Column;
-}
+export type TraceColumns = Omit<TokenColumns, "token">;
 
 /** Cuts columns of all layers into one trace a layer. */
 export function splitLayers(columns: TraceColumns): LayerTrace[] {
@@ -81,9 +60,9 @@ export function splitLayers(columns: TraceColumns): LayerTrace[] {
 
 /** Gathers the decisions of a run, one trace a layer: hand `trace` to a pruner's context. */
 export interface TraceRecorder {
-  /** Hears decisions as they are made ({@linkcode DecisionTrace}). */
+  /** Is called with decisions as they are made ({@linkcode DecisionTrace}). */
   readonly trace: (rows: Omit<LayerTrace, "layer" | "position" | "r">, layer: number, chunk: number) => void;
-  /** What was heard of one chunk, layers ascending; `chunk` is 0 where nothing is said. */
+  /** The decisions of one chunk, layers ascending; `chunk` is 0 by default. */
   layers(chunk?: number): LayerTrace[];
 }
 
@@ -103,26 +82,19 @@ const RECORDED = ["redundancy", "keep", "threshold", "muK", "varK", "muV", "varV
  * ```
  */
 export function recordTrace(): TraceRecorder {
-  const chunks = new Map<number, Map<number, Record<typeof RECORDED[number], (number | null)[]>>>();
+  type Recorded = Record<typeof RECORDED[number], (number | null)[]>;
+  const chunks = new Map<number, Map<number, Recorded>>();
   return {
     trace(rows, layer, chunk) {
-      const layers = chunks.get(chunk) ?? chunks.set(chunk, new Map()).get(chunk)!;
-      const heard = layers.get(layer) ??
-        Object.fromEntries(RECORDED.map((name) => [name, []])) as unknown as Record<
-          typeof RECORDED[number],
-          (number | null)[]
-        >;
-      layers.set(layer, heard);
-      for (const name of RECORDED) {
-        for (const value of numbersOf(rows[name])) heard[name].push(value);
-      }
+      const layers = chunks.get(chunk) ?? new Map<number, Recorded>();
+      const columns = layers.get(layer) ??
+        Object.fromEntries(RECORDED.map((name) => [name, []])) as unknown as Recorded;
+      chunks.set(chunk, layers.set(layer, columns));
+      for (const name of RECORDED) for (const value of numbersOf(rows[name])) columns[name].push(value);
     },
     layers(chunk = 0) {
-      return [...chunks.get(chunk) ?? []].sort(([a], [b]) => a - b).map(([layer, heard]) => ({
-        layer,
-        ...heard,
-        keep: heard.keep as number[],
-      }));
+      return [...chunks.get(chunk) ?? []].sort(([a], [b]) => a - b)
+        .map(([layer, columns]) => ({ layer, ...columns, keep: columns.keep as number[] }));
     },
   };
 }

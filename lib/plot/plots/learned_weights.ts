@@ -1,6 +1,7 @@
 /** What the `learned` rule goes by: its weights on standardised features, layer by layer. */
-import { axis, baseLayout, emptyFigure, Figure, titleUnderScale } from "../figure/figure.ts";
+import { baseLayout, emptyFigure, Figure, titleUnderScale } from "../figure/figure.ts";
 import { layerAxis } from "../figure/layer_axis.ts";
+import { colorScale, rowAxis, scaleAbove } from "../figure/parts.ts";
 import { shorten } from "./layer_trace.ts";
 
 /** The numbers of the plot. */
@@ -65,28 +66,12 @@ export function plotLearnedWeights({ layers, features, weights }: LearnedWeights
       ygap: 1,
       zmin: -most,
       zmax: most,
-      colorscale: [0, 1, 2, 3, 4].map((i) => [i / 4, `@diverge${i}`]),
-      colorbar: {
-        orientation: "h",
-        y: 1,
-        yanchor: "bottom",
-        thickness: 8,
-        outlinewidth: 0,
-        nticks: 5,
-        tickfont: { size: 11 },
-      },
+      colorscale: colorScale("diverge"),
+      colorbar: scaleAbove({ nticks: 5 }),
     }],
     layout: baseLayout({
       xaxis: layerAxis(layers, { title: titleUnderScale("layer") }),
-      yaxis: axis("", {
-        title: { text: "" },
-        showgrid: false,
-        autorange: "reversed",
-        tickmode: "array",
-        tickvals: features.map((_, row) => row),
-        ticktext: [...features],
-        tickfont: { size: 11 },
-      }),
+      yaxis: rowAxis(features, { title: { text: "" }, autorange: "reversed" }),
     }),
   });
 }

@@ -2,6 +2,7 @@
 import type { LengthRow } from "../../eval/lengths.ts";
 import { METHOD_NAMES } from "../../methods/list.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
+import { LEGEND } from "../figure/parts.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
@@ -124,7 +125,7 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
         ticktext: thin(lengths).map(String),
       }),
       yaxis: axis(words.axis, logarithmic ? { type: "log", dtick: 1 } : { rangemode: "tozero" }),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
     }),
   });

@@ -1,6 +1,7 @@
 /** ROC curves: how well each rule's score finds the tokens whose attention does little. */
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
+import { LEGEND } from "../figure/parts.ts";
 import { type Column, numbersOf, shorten } from "./layer_trace.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
 
@@ -123,7 +124,7 @@ export function plotRoc({ layers }: Roc): Figure {
         range: [-0.01, 1.01],
         tickformat: ".0%",
       }),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
     }),
   });

@@ -1,5 +1,6 @@
 /** Measured kernels under the roof that the machine's arithmetic and memory allow. */
 import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
+import { LEGEND } from "../figure/parts.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
 /** What a machine can do. */
@@ -138,7 +139,7 @@ export function plotRoofline({ groups, roof }: Roofline): Figure {
     layout: baseLayout({
       xaxis: axis("operations a byte (FLOP/B)", { type: "log", dtick: 1 }),
       yaxis: axis("GFLOP/s", { type: "log", dtick: 1 }),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
     }),
   });

@@ -1,21 +1,17 @@
 /** Which rule ranks better than which, over all layers: differences with intervals. */
+import type { RuleComparison } from "../../heads/report.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { axis, baseLayout, emptyFigure, Figure } from "../figure/figure.ts";
+import { dashedLine, rowAxis } from "../figure/parts.ts";
 import { shorten } from "./layer_trace.ts";
 import type { RankMeasure } from "./rule_ranks.ts";
 import { styleRule } from "../figure/rule_style.ts";
 
 /** A comparison of two rules on the same resamples; those of a report of `deno task heads` are such. */
-export interface RuleDifference {
-  /** The rule. */
+export type RuleDifference = Omit<RuleComparison, "rule" | "against"> & {
   readonly rule: string;
-  /** What it is compared with. */
   readonly against: string;
-  /** Difference in AUROC, `rule` minus `against`. */
-  readonly auroc: Interval | null;
-  /** Difference in Spearman's correlation. */
-  readonly spearman: Interval | null;
-}
+};
 
 /** The numbers of the plot. */
 export interface RuleDifferences {
@@ -96,27 +92,14 @@ export function plotRuleDifferences({ measure, rows }: RuleDifferences): Figure 
     }],
     layout: baseLayout({
       xaxis: axis(measure === "auroc" ? "difference in AUROC" : "difference (Spearman)"),
-      yaxis: axis("", {
-        title: { text: "" },
-        showgrid: false,
-        range: [places.at(-1)! + 0.6, -0.6],
-        tickmode: "array",
-        tickvals: places,
-        ticktext: rows.map(({ rule, against }) => `${rule} − ${against}`),
-        tickfont: { size: 11 },
-      }),
+      yaxis: rowAxis(
+        rows.map(({ rule, against }) => `${rule} − ${against}`),
+        { title: { text: "" }, range: [places.at(-1)! + 0.6, -0.6] },
+        places,
+      ),
       hovermode: "closest",
       showlegend: false,
-      shapes: [{
-        type: "line",
-        layer: "below",
-        yref: "paper",
-        x0: 0,
-        x1: 0,
-        y0: 0,
-        y1: 1,
-        line: { color: "@ink", width: 1, dash: "dash" },
-      }],
+      shapes: [dashedLine("x", 0)],
     }),
   });
 }

@@ -1,26 +1,19 @@
 /** AUROC and Spearman's correlation of each rule, layer by layer, with intervals. */
-import type { Interval } from "../../stats/bootstrap.ts";
+import type { RuleQualityWithIntervals } from "../../heads/report.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
 import { layerAxis } from "../figure/layer_axis.ts";
+import { dashedLine, LEGEND } from "../figure/parts.ts";
 import { shorten } from "./layer_trace.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
 
 /** What is measured of a rule. */
 export type RankMeasure = "auroc" | "spearman";
 
-/** A rule's quality in one layer; rules of a report of `deno task heads` are such. */
-export interface RankedRule {
-  /** The rule. */
-  readonly rule: string;
-  /** Area under the ROC curve. */
-  readonly auroc: number | null;
-  /** Its interval, where there is one. */
-  readonly aurocInterval?: Interval | null;
-  /** Spearman's correlation of S with -r. */
-  readonly spearman: number | null;
-  /** Its interval, where there is one. */
-  readonly spearmanInterval?: Interval | null;
-}
+/** A rule's quality in one layer, with intervals where there are some; rules of a report of `deno task heads` are such. */
+export type RankedRule =
+  & { readonly rule: string }
+  & Pick<RuleQualityWithIntervals, RankMeasure>
+  & Partial<Pick<RuleQualityWithIntervals, `${RankMeasure}Interval`>>;
 
 /** One rule over the layers. */
 export interface RankCurve {
@@ -109,18 +102,9 @@ export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
         range: [layers[0]! - 0.6, layers.at(-1)! + 0.6],
       }),
       yaxis: axis(words.axis),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
-      shapes: [{
-        type: "line",
-        layer: "below",
-        xref: "paper",
-        x0: 0,
-        x1: 1,
-        y0: words.chance,
-        y1: words.chance,
-        line: { color: "@ink", width: 1, dash: "dash" },
-      }],
+      shapes: [dashedLine("y", words.chance)],
     }),
   });
 }

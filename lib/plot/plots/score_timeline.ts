@@ -1,6 +1,7 @@
 /** Score and threshold, token by token, with the skipped tokens marked. */
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
+import { LEGEND } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf, shorten } from "./layer_trace.ts";
 
 /** One layer's decisions. */
@@ -92,7 +93,7 @@ export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
       ...layout,
       xaxis: axis("token, index in its sequence", { tickformat: "d" }),
       yaxis: axis("score S"),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
       shapes: warmup <= first ? [] : [{
         type: "rect",

@@ -1,6 +1,7 @@
 /** Key against value similarity of tokens, kept and skipped ones, with the line where the rule decides. */
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
+import { LEGEND } from "../figure/parts.ts";
 import {
   definedOf,
   type LayerTrace,
@@ -184,7 +185,7 @@ export function plotSimilarityScatter({ layers, inverted }: SimilarityScatter): 
       ...layout,
       xaxis: axis("key similarity, mean over heads (cosine)", { range: rangeOf(drawn[shown]!.muK) }),
       yaxis: axis("value similarity, mean over heads (cosine)", { range: rangeOf(drawn[shown]!.muV) }),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
     }),
   });

@@ -1,16 +1,13 @@
 /** Variance across heads against the position in the sequence, with bands. */
-import { QUANTILE_LEVELS } from "../../stats/distribution.ts";
+import type { PositionBand } from "../../heads/report.ts";
+import { type Distribution, QUANTILE_LEVELS } from "../../stats/distribution.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
+import { bandTraces, LEGEND } from "../figure/parts.ts";
 import { definedOf, type LayerTrace, positionsOf, quantileOf, shorten } from "./layer_trace.ts";
 
-/** Positions [from, to). */
-export interface Positions {
-  /** First. */
-  readonly from: number;
-  /** The one after the last. */
-  readonly to: number;
-}
+/** Numbers of one band. */
+export type BandQuantiles = Pick<Distribution, "count" | "quantiles">;
 
 /** Quantiles by band of position; a layer of a view of `deno task heads` is one. */
 export interface BandedLayer {
@@ -20,14 +17,6 @@ export interface BandedLayer {
   readonly varK: { readonly bands: readonly BandQuantiles[] };
   /** Likewise of the values'. */
   readonly varV: { readonly bands: readonly BandQuantiles[] };
-}
-
-/** Numbers of one band. */
-export interface BandQuantiles {
-  /** How many numbers. */
-  readonly count: number;
-  /** At {@linkcode QUANTILE_LEVELS}; null of nothing. */
-  readonly quantiles: readonly (number | null)[];
 }
 
 /** Quartiles of one side, one entry a band; null where a band has no token. */
@@ -43,7 +32,7 @@ export interface VarianceCurve {
 /** The numbers of the plot. */
 export interface VariancePosition {
   /** Bands of position, ascending. */
-  readonly bands: readonly Positions[];
+  readonly bands: readonly PositionBand[];
   /** Layers, ascending. */
   readonly layers: readonly {
     readonly layer: number;
@@ -55,7 +44,7 @@ export interface VariancePosition {
 /** Gathers quartiles from a report's layers. */
 export function collectVariancePosition(
   layers: readonly BandedLayer[],
-  bands: readonly Positions[],
+  bands: readonly PositionBand[],
 ): VariancePosition {
   const curve = (own: readonly BandQuantiles[]): VarianceCurve => {
     const at = (level: typeof QUANTILE_LEVELS[number]) =>
@@ -79,7 +68,7 @@ export function collectVariancePosition(
  */
 export function collectTraceVariance(
   traces: readonly LayerTrace[],
-  bands: readonly Positions[] = doublingBands(
+  bands: readonly PositionBand[] = doublingBands(
     traces.flatMap(positionsOf).reduce((most, position) => Math.max(most, position), 0),
   ),
 ): VariancePosition {
@@ -102,7 +91,7 @@ export function collectTraceVariance(
   );
 }
 
-function doublingBands(last: number): Positions[] {
+function doublingBands(last: number): PositionBand[] {
   const bands = [{ from: 0, to: 1 }];
   for (let from = 1; from <= last; from *= 2) bands.push({ from, to: 2 * from });
   return bands;
@@ -146,7 +135,7 @@ export function plotVariancePosition({ bands, layers }: VariancePosition): Figur
         ticktext: names,
       }),
       yaxis: axis("variance across heads (cosine²)", { rangemode: "tozero" }),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
     }),
   });
@@ -160,18 +149,8 @@ function tracesOf(
 ): JsonObject[] {
   const [color, band] = side === "keys" ? ["@series0", "@band0"] : ["@series1", "@band1"];
   const at = (curve: VarianceCurve["low"]) => shorten(seen.map((i) => curve[i]!));
-  const edge = {
-    type: "scatter",
-    mode: "lines",
-    x: seen.map((_, n) => n),
-    line: { width: 0 },
-    hoverinfo: "skip",
-    showlegend: false,
-    legendgroup: side,
-  };
   return [
-    { ...edge, y: at(high) },
-    { ...edge, y: at(low), fill: "tonexty", fillcolor: band },
+    ...bandTraces(seen.map((_, n) => n), { low: at(low), high: at(high) }, band, { legendgroup: side }),
     {
       name: side,
       legendgroup: side,
