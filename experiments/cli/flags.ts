@@ -65,9 +65,12 @@ function flagOf(name: string, option: Option): Flag {
   return { ...read, option: name, help };
 }
 
-/** Flags of the method: options of the same names, in camel case. */
+const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);
+
+/** Flags of the method: options of the same names, in camel case; those that belong to a value of another come last. */
 const METHOD_FLAGS: { readonly [name: string]: Flag } = Object.fromEntries(
-  Object.entries(OPTIONS).map(([name, option]) => [flagName(name), flagOf(name, option)]),
+  Object.entries(OPTIONS).sort((a, b) => belongs(a) - belongs(b))
+    .map(([name, option]) => [flagName(name), flagOf(name, option)]),
 );
 
 function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: readonly Task[]): Flag {

@@ -82,4 +82,4 @@ export function isRule(method: Method): method is AnyRule {
 }
 
 /** Seed of whatever a method draws. */
-export const SEED = { type: "seed", default: 0n, help: "seed" } as const satisfies Option;
+export const SEED = { type: "seed", default: 0n, help: "seed of what is drawn" } as const satisfies Option;
