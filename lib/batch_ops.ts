@@ -54,7 +54,7 @@ export interface BatchDecisions {
   readonly columns?: Tensor;
 }
 
-/** One token of every sequence on its way through a layer. */
+/** What a layer has of one token of every sequence before its attention. */
 export interface BatchRows {
   /** Keys that the filter looks at, [batch, numKvHeads, headDim] f32. */
   readonly filterKeys: Tensor;

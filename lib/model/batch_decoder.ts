@@ -1,5 +1,5 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
-import type { BatchCache, BatchDecisions, BatchRows, BatchStates, RecordedWork } from "../batch_ops.ts";
+import type { BatchCache, BatchDecisions, BatchStates, RecordedWork } from "../batch_ops.ts";
 import { byteSize, type CacheDType } from "../dtype.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
@@ -43,7 +43,7 @@ interface BatchLayer {
 /**
  * Runs decode steps of a batch. Every kernel of a skipped token reads the decision on the device and leaves at once;
  * from the second step on, the whole step is one graph. `using` frees that, and the tensors of all slots, at once;
- * otherwise they are freed some time after nobody holds the decoder.
+ * otherwise they are freed with the decoder, some time after its last use.
  */
 export class BatchDecoder implements Disposable {
   readonly #model: Model;
@@ -162,7 +162,7 @@ export class BatchDecoder implements Disposable {
   /**
    * Feeds one token to every sequence that is not idle.
    *
-   * @param ids [batch]; those of idle slots are not looked at. Without ids the likeliest tokens of the last step are fed.
+   * @param ids [batch]; those of idle slots are ignored. Without ids the likeliest tokens of the last step are fed.
    * @returns logits [batch, vocabSize] f32, overwritten by the next step; rows of idle slots mean nothing
    * @throws {RangeError} If a sequence has reached the capacity, or there is no step whose tokens could be fed.
    */
@@ -231,18 +231,9 @@ export class BatchDecoder implements Disposable {
   }
 
   /** Decides the next token of every sequence; those that are kept stay in their rows. */
-  #decide({ layer, x, normed, filterKeys, keys, values, queries }: LayerRows): [KeptRows] {
-    const { backend } = this.#model, pass = this.#pass, pruner = this.#pruner, positions = this.#positions;
-    const { cache, states, decisions } = this.#layers[layer]!;
-    const rows: BatchRows = {
-      filterKeys: pass.byHead(filterKeys),
-      keys: pass.byHead(keys),
-      values: pass.byHead(values),
-      residual: x,
-      normed,
-      queries,
-      positions,
-    };
+  #decide(rows: LayerRows): [KeptRows] {
+    const { backend } = this.#model, pruner = this.#pruner, { residual, positions } = rows;
+    const { cache, states, decisions } = this.#layers[rows.layer]!;
     backend.kvFilterStep(states, cache, rows, pruner?.cacheSkipped ?? false, decisions);
     return [{
       positions,
@@ -252,9 +243,9 @@ export class BatchDecoder implements Disposable {
         backend.attentionDecode(cache, queries, positions, decisions, scale, out),
       add(output) {
         if (states !== undefined && pruner!.wantsOutputs) {
-          backend.kvFilterObserveBatch(states, decisions, output, x);
+          backend.kvFilterObserveBatch(states, decisions, output, residual);
         }
-        backend.add(x, output, decisions);
+        backend.add(residual, output, decisions);
       },
     }];
   }

@@ -54,7 +54,7 @@ export function createBatchStates(backend: Backend, spec: LayerSpec, batch: numb
   };
 }
 
-/** Room for decisions: nobody is kept. @param keep `[batch]` u8, where it is part of a larger tensor */
+/** Room for decisions; no sequence is kept. @param keep `[batch]` u8, where it is part of a larger tensor */
 export function createBatchDecisions(
   backend: Backend,
   batch: number,

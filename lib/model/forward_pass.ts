@@ -3,28 +3,16 @@
  * of a batch, whose kept rows are marked. What remembers the tokens and decides about them: {@linkcode Tokens}.
  */
 import type { Backend } from "../backend.ts";
-import type { BatchDecisions } from "../batch_ops.ts";
+import type { BatchDecisions, BatchRows } from "../batch_ops.ts";
 import type { Pruner } from "../methods/pruner.ts";
-import { hostTensor, type Tensor } from "../tensor.ts";
+import { countOf, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ModelWeights } from "./weights.ts";
 
-/** A layer's tokens on their way to its attention, T rows. */
-export interface LayerRows {
+/** What a layer has of each token before its attention: T rows, in a batch one a slot. */
+export interface LayerRows extends BatchRows {
   /** 0-based index of the layer. */
   readonly layer: number;
-  /** Residual stream, [T, hiddenSize]. */
-  readonly x: Tensor;
-  /** The attention's input after its norm, [T, hiddenSize]. */
-  readonly normed: Tensor;
-  /** Keys that the method looks at, [T, numKvHeads * headDim]: those before rotary embedding where it asked for them. */
-  readonly filterKeys: Tensor;
-  /** Keys after rotary embedding, [T, numKvHeads * headDim]. */
-  readonly keys: Tensor;
-  /** Values, like `keys`. */
-  readonly values: Tensor;
-  /** Queries after rotary embedding, [T, numHeads * headDim], where the method needs them to decide. */
-  readonly queries: Tensor | undefined;
 }
 
 /** Tokens of a layer that are kept, R rows, and what is done with them. */
@@ -47,7 +35,7 @@ export interface Tokens {
   readonly positions: Tensor;
   /** The method that filters a layer; undefined where it runs dense. */
   prunerOf(layer: number): Pruner | undefined;
-  /** Decides the tokens of a layer and caches them; gives the kept ones, in pieces where a method decides in pieces. */
+  /** Decides the tokens of a layer and caches them; gives the kept ones, piece by piece where a method decides so. */
   decide(rows: LayerRows): Iterable<KeptRows>;
 }
 
@@ -105,11 +93,12 @@ export class ForwardPass {
     return this.project(layer, "o", attended, kept.only);
   }
 
-  /** The given rows of a matrix; the matrix itself where that is all of them. */
+  /** The given rows of a tensor as a matrix; those of the tensor itself where that is all of them. */
   gather(name: string, x: Tensor, rows: Int32Array<ArrayBuffer>): Tensor {
-    if (rows.length === x.shape[0]) return x;
-    const out = this.scratch(name, [rows.length, x.shape[1]!]);
-    if (rows.length > 0) this.model.backend.gatherRows(x, this.i32(rows), out);
+    const all = asMatrix(x);
+    if (rows.length === x.shape[0]) return all;
+    const out = this.scratch(name, [rows.length, all.shape[1]!]);
+    if (rows.length > 0) this.model.backend.gatherRows(all, this.i32(rows), out);
     return out;
   }
 
@@ -139,7 +128,17 @@ export class ForwardPass {
     this.rotate(layer, keys, tokens.positions);
     const early = pruner !== undefined && (pruner.wantsQueries || pruner.looksAhead === "outputs");
     const queries = early ? this.#queries(layer, normed, tokens) : undefined;
-    for (const kept of tokens.decide({ layer, x, normed, filterKeys, keys, values, queries })) {
+    const rows: LayerRows = {
+      layer,
+      filterKeys: this.byHead(filterKeys),
+      keys: this.byHead(keys),
+      values: this.byHead(values),
+      residual: x,
+      normed,
+      queries,
+      positions: tokens.positions,
+    };
+    for (const kept of tokens.decide(rows)) {
       const own = queries === undefined
         ? this.#queries(layer, kept.select("keptNormed", normed), kept)
         : kept.select("keptQueries", queries);
@@ -197,4 +196,9 @@ export class ForwardPass {
     this.model.backend.storeRows(x, out, 0);
     return out;
   }
+}
+
+/** The same rows, each in one dimension, [T, n]. */
+export function asMatrix(x: Tensor): Tensor {
+  return { ...x, shape: [x.shape[0]!, countOf(x.shape.slice(1))] };
 }

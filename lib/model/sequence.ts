@@ -1,11 +1,11 @@
-/** One sequence on its way through a model: KV caches, the pruner's state, and what has been spent so far. */
+/** One sequence in a model: KV caches, the pruner's state, and what has been spent so far. */
 import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
-import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
+import { asMatrix, type ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
@@ -184,8 +184,7 @@ export class ModelSequence {
     }
     const out = this.#model.backend.alloc("f32", x.shape);
     for (let at = 0; at < total; at += FEED_ROWS) {
-      const rows = Int32Array.from({ length: Math.min(FEED_ROWS, total - at) }, (_, i) => at + i);
-      const piece = this.#pass.gather("piece", x, rows);
+      const piece = this.#pass.gather("piece", x, range(at, Math.min(FEED_ROWS, total - at)));
       this.#runPiece(piece, from, to);
       this.#model.backend.storeRows(piece, out, at);
     }
@@ -193,96 +192,91 @@ export class ModelSequence {
   }
 
   #runPiece(x: Tensor, from: number, to: number): void {
-    const at = Int32Array.from({ length: x.shape[0]! }, (_, i) => this.#length + i);
-    const positions = this.#pass.i32(at);
     this.#pass.run(x, from, to, {
-      positions,
+      positions: this.#pass.i32(this.#positionsOf(range(0, x.shape[0]!))),
       prunerOf: (layer) => this.#prunerOf(layer),
-      decide: (rows) => this.#decide(rows, at, positions),
+      decide: (rows) => this.#decide(rows),
     });
-    this.#length += at.length;
+    this.#length += x.shape[0]!;
   }
 
-  /** The tokens of one layer at positions `at`, which are `positions` on the backend. */
-  *#decide(rows: LayerRows, at: Positions, positions: Tensor): Generator<KeptRows> {
-    const { layer, x, normed, queries } = rows, count = at.length;
+  /** Positions of rows of the piece that is being fed. */
+  #positionsOf(rows: Rows): Int32Array<ArrayBuffer> {
+    return rows.map((row) => this.#length + row);
+  }
+
+  /** Decides a layer's rows, in the method's pieces. */
+  *#decide(rows: LayerRows): Generator<KeptRows> {
+    const { layer, filterKeys, values, residual, normed, queries } = rows, count = residual.shape[0]!;
     const pruner = this.#prunerOf(layer);
     if (pruner === undefined) {
-      yield* this.#append(rows, at, positions, 0, new Uint8Array(count).fill(1));
+      yield* this.#append(rows, 0, new Uint8Array(count).fill(1));
       return;
     }
     const input: LayerInput = {
       layer,
       count,
-      keys: this.#pass.byHead(rows.filterKeys),
-      values: this.#pass.byHead(rows.values),
-      residual: x,
+      keys: filterKeys,
+      values,
+      residual,
       normed,
       ...(pruner.wantsQueries ? { queries: queries! } : {}),
-      ...(pruner.looksAhead === "outputs"
-        ? { trueRedundancy: this.#trueRedundancy(rows, at, positions) }
-        : {}),
+      ...(pruner.looksAhead === "outputs" ? { trueRedundancy: this.#trueRedundancy(rows) } : {}),
     };
     for (let start = 0; start < count;) {
       const { taken, keep } = this.#decider!.decide(input, start);
       this.#layers[layer]!.keep.push(keep.slice(0, taken));
-      yield* this.#append(rows, at, positions, start, keep.subarray(0, taken));
+      yield* this.#append(rows, start, keep.subarray(0, taken));
       start += taken;
     }
   }
 
-  /** Caches the tokens of [start, start + keep.length), and gives those that are kept, if any. */
-  *#append(
-    rows: LayerRows,
-    at: Positions,
-    positions: Tensor,
-    start: number,
-    keep: Uint8Array<ArrayBuffer>,
-  ): Generator<KeptRows> {
-    const { layer, x, keys, values } = rows, pass = this.#pass, { backend } = this.#model;
+  /** Caches rows [start, start + keep.length), and gives those that are kept, if any. */
+  *#append(rows: LayerRows, start: number, keep: Uint8Array<ArrayBuffer>): Generator<KeptRows> {
+    const { layer, keys, values, residual } = rows, pass = this.#pass, { backend } = this.#model;
     const { cache, tally } = this.#layers[layer]!;
-    const kept = indicesOf(keep, 1, start), all = kept.length === at.length;
-    const skipped = indicesOf(keep, 0, start), none = new Int32Array(0);
-    const every = all ? kept : Int32Array.from(keep, (_, i) => start + i);
-    const [cached, recent] = this.#pruner?.cacheSkipped ? [every, none] : [kept, skipped];
-    const take = (name: string, x: Tensor, of: Int32Array<ArrayBuffer>) => pass.gather(name, x, of);
+    const kept = indicesOf(keep, 1, start), all = kept.length === residual.shape[0];
+    const [cached, skipped] = this.#pruner?.cacheSkipped
+      ? [range(start, keep.length), range(0, 0)]
+      : [kept, indicesOf(keep, 0, start)];
     if (cached.length > 0) {
-      cache.append(take("cachedKeys", keys, cached), take("cachedValues", values, cached), pick(at, cached));
+      cache.append(
+        pass.gather("cachedKeys", keys, cached),
+        pass.gather("cachedValues", values, cached),
+        this.#positionsOf(cached),
+      );
     }
-    const window = cache.appendSkipped(
-      take("skippedKeys", keys, recent),
-      take("skippedValues", values, recent),
-      pick(at, recent),
-      at[start]! + keep.length,
+    const recent = cache.appendSkipped(
+      pass.gather("skippedKeys", keys, skipped),
+      pass.gather("skippedValues", values, skipped),
+      this.#positionsOf(skipped),
+      this.#length + start + keep.length,
     );
     tally.take(keep);
     if (kept.length > 0) {
-      const own = all ? positions : pass.i32(pick(at, kept));
+      const positions = all ? rows.positions : pass.i32(this.#positionsOf(kept));
       yield {
-        positions: own,
-        select: (name, x) => take(name, x, kept),
-        attend: (queries, out, scale) => this.#attend(queries, own, cache.kept, window, scale, out),
+        positions,
+        select: (name, x) => pass.gather(name, x, kept),
+        attend: (...args) => this.#attend(positions, cache.kept, recent, ...args),
         add: (output) => {
-          const pruner = this.#prunerOf(layer);
-          if (pruner?.wantsOutputs) {
-            const residualNorms = backend.rowNorms(take("keptResidual", x, kept));
+          if (this.#prunerOf(layer)?.wantsOutputs) {
+            const residualNorms = backend.rowNorms(pass.gather("keptResidual", residual, kept));
             this.#decider!.observe!(layer, backend.rowNorms(output), residualNorms);
           }
-          if (all) backend.add(x, output);
-          else backend.scatterAddRows(x, pass.i32(kept), output);
+          if (all) backend.add(residual, output);
+          else backend.scatterAddRows(residual, pass.i32(kept), output);
         },
       };
     }
-    cache.release(window);
+    cache.release(recent);
   }
 
   #attend(
-    queries: Tensor,
     queryPositions: Tensor,
     kept: CachedRows,
     recent: CachedRows,
-    scale: number,
-    out: Tensor,
+    ...[queries, out, scale]: Parameters<KeptRows["attend"]>
   ): void {
     const pass = this.#pass;
     this.#model.backend.attention({
@@ -303,28 +297,34 @@ export class ModelSequence {
   }
 
   /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
-  #trueRedundancy(rows: LayerRows, at: Positions, positions: Tensor): Float64Array<ArrayBuffer> {
-    const { backend } = this.#model, { layer, x, keys, values, queries } = rows;
-    const all: CachedRows = { keys, values, positions: at, count: at.length };
-    const output = this.#pass.attend(layer, queries!, {
-      attend: (queries, out, scale) =>
-        this.#attend(queries, positions, all, { ...all, count: 0 }, scale, out),
+  #trueRedundancy(
+    { layer, keys, values, queries, positions, residual }: LayerRows,
+  ): Float64Array<ArrayBuffer> {
+    const { backend } = this.#model, pass = this.#pass, every = range(0, residual.shape[0]!);
+    const all: CachedRows = {
+      keys: asMatrix(keys),
+      values: asMatrix(values),
+      positions: this.#positionsOf(every),
+      count: every.length,
+    };
+    const output = pass.attend(layer, queries!, {
+      attend: (...args) => this.#attend(positions, all, { ...all, count: 0 }, ...args),
     });
-    const residual = backend.rowNorms(x);
-    return backend.rowNorms(output).map((norm, row) => norm / residual[row]!);
+    const norms = backend.rowNorms(residual);
+    return backend.rowNorms(output).map((norm, row) => norm / norms[row]!);
   }
 }
 
-/** Positions of tokens, in this process. */
-type Positions = Int32Array<ArrayBuffer>;
+/** Indices of rows of a piece, ascending. */
+type Rows = Int32Array<ArrayBuffer>;
 
-/** The values at the given indices. */
-function pick(values: Positions, indices: Int32Array<ArrayBuffer>): Positions {
-  return indices.map((index) => values[index]!);
+/** `count` indices from `start` on. */
+function range(start: number, count: number): Rows {
+  return Int32Array.from({ length: count }, (_, i) => start + i);
 }
 
 /** Indices, from `start` on, at which `keep` has a value. */
-function indicesOf(keep: Uint8Array, value: number, start: number): Int32Array<ArrayBuffer> {
+function indicesOf(keep: Uint8Array, value: number, start: number): Rows {
   const found: number[] = [];
   keep.forEach((kept, i) => kept === value && found.push(start + i));
   return Int32Array.from(found);

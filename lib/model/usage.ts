@@ -35,7 +35,7 @@ export class LayerTally {
   #tokens = 0;
   #cached = 0;
   /** Positions of skipped tokens that the next query still sees, ascending. */
-  #near: number[] = [];
+  #recent: number[] = [];
   #kept = 0;
   #pairs = 0;
 
@@ -64,7 +64,7 @@ export class LayerTally {
 
   /** Rows of the cache and of the recent window in use. */
   get heldRows(): number {
-    return this.#cached + this.#near.length;
+    return this.#cached + this.#recent.length;
   }
 
   /** Takes the decisions on the next tokens, 1 = computed. */
@@ -74,10 +74,10 @@ export class LayerTally {
       if (kept === 1 || cacheSkipped) this.#cached++;
       if (kept === 1) {
         this.#kept++;
-        this.#pairs += this.#cached + this.#near.length;
-      } else if (!cacheSkipped && recent > 0) this.#near.push(this.#tokens);
+        this.#pairs += this.#cached + this.#recent.length;
+      } else if (!cacheSkipped && recent > 0) this.#recent.push(this.#tokens);
       this.#tokens++;
-      while (this.#near.length > 0 && this.#tokens - this.#near[0]! > recent) this.#near.shift();
+      while (this.#recent.length > 0 && this.#tokens - this.#recent[0]! > recent) this.#recent.shift();
     }
   }
 
@@ -86,7 +86,7 @@ export class LayerTally {
     const copy = new LayerTally(this.#rules);
     copy.#tokens = this.#tokens;
     copy.#cached = this.#cached;
-    copy.#near = [...this.#near];
+    copy.#recent = [...this.#recent];
     copy.#kept = this.#kept;
     copy.#pairs = this.#pairs;
     return copy;

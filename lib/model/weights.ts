@@ -131,7 +131,7 @@ function unknownTensorError(gguf: GgufFile, config: ModelConfig, name: string): 
   return new ModelFormatError(gguf.file, `found ${found}, ${why}`);
 }
 
-/** The same weights in a backend's keeping (no copy where it computes in this process's memory). */
+/** The same weights on a backend (no copy where it computes in this process's memory). */
 export function uploadWeights(weights: ModelWeights<HostTensor>, backend: Backend): ModelWeights {
   const upload = (tensor: HostTensor) => backend.upload(tensor);
   const embedding = upload(weights.embedding);

@@ -3,7 +3,7 @@
  * Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  *
  * A parser of its own, because `@huggingface/gguf` reads from URLs, checks no tensor's place in the file, and
- * says neither byte nor mend when a file is broken.
+ * says neither byte nor remedy when a file is broken.
  */
 import { byteSize, type DType, DTYPES } from "../../dtype.ts";
 import type { HostTensor, TensorData } from "../../tensor.ts";
@@ -113,12 +113,12 @@ function readHeader(reader: ByteReader): number {
   reader.skip(4, "the magic number");
   const version = reader.u32("the version");
   if (version === 2 || version === 3) return version;
-  const mend = version === 1
+  const remedy = version === 1
     ? "convert the model again with a newer llama.cpp"
     : (version & 0xffff) === 0
     ? "this looks like a big-endian file: convert the model again without --bigendian"
     : "convert the model to version 3";
-  throw reader.error(`found GGUF version ${version}, expected 2 or 3; ${mend}`, 4);
+  throw reader.error(`found GGUF version ${version}, expected 2 or 3; ${remedy}`, 4);
 }
 
 function readString(reader: ByteReader, what: string, limit: number = GGUF_LIMITS.stringBytes): string {
