@@ -206,6 +206,21 @@ Deno.test("digest refuses bad input before it builds or runs anything", async ()
   }
 });
 
+Deno.test("digest runs tasks on inputs that are there", () =>
+  withFolder(async (folder) => {
+    const path = `${folder}/digest.json`;
+    const { code, stderr } = await runTask(
+      "digest",
+      "--only",
+      "dump.safetensors --fusion mean",
+      "--out",
+      path,
+    );
+    assertEquals(code, 0, stderr);
+    const { runs } = JSON.parse(Deno.readTextFileSync(path)) as Digest;
+    assertEquals(Object.values(runs).map((run) => run.code), [0]);
+  }));
+
 Deno.test("digest writes a file, finds no difference to itself, and one to another", () =>
   withFolder(async (folder) => {
     const first = `${folder}/first.json`,
