@@ -123,7 +123,7 @@ Deno.test("timeTorch() asks PyTorch for a job, and says why there are no times",
   try {
     Deno.env.set("TOKENFILTER_PYTHON", python);
     const times = { version: "2.9", times: [{ backend: "flash", time_ms: 1, spread_ms: 0 }], missing: [] };
-    assertEquals(await answer(`cat > ${folder}/asked; echo '${JSON.stringify(times)}'`), times);
+    assertEquals(await answer(`echo "$2" > ${folder}/asked; echo '${JSON.stringify(times)}'`), times);
     assertEquals(JSON.parse(await Deno.readTextFile(`${folder}/asked`)), { ...job, turns: TURNS });
     assertEquals(await answer(`echo '{"error": "no GPU"}'`), `${python} says: no GPU`);
     assertEquals(
@@ -131,7 +131,10 @@ Deno.test("timeTorch() asks PyTorch for a job, and says why there are no times",
       `${python} says: ImportError: torch`,
     );
     Deno.env.set("TOKENFILTER_PYTHON", `${folder}/none`);
-    assertEquals(await timeTorch(await emulatedGpu(), job), `found no "${folder}/none"`);
+    assertEquals(
+      await timeTorch(await emulatedGpu(), job),
+      `${folder}/none says: ${folder}/none: found no program of this name`,
+    );
   } finally {
     if (before === undefined) Deno.env.delete("TOKENFILTER_PYTHON");
     else Deno.env.set("TOKENFILTER_PYTHON", before);

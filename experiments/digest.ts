@@ -71,10 +71,7 @@ async function makeDigest(
     const files = exists(path) ? await facetsOfPath(path, names) : {};
     const needs: Facets = run.needs === undefined ? {} : { needs: run.needs };
     found.set(run.name, withoutRepeats({ ...needs, ...facetsOfProcess(finished, names), ...files }));
-    const count = `${found.size}/${total} runs`, done = found.size / total;
-    progress.bar(done, count);
-    const tenth = Math.floor(10 * done) > Math.floor(10 * (found.size - 1) / total);
-    if (tenth && !progress.isTerminal) progress.line(`${count}, ${progress.eta(done)}`);
+    progress.step(found.size / total, `${found.size}/${total} runs`);
   };
   for (const stage of [first, last]) await inParallel(stage, work);
   progress.clear();

@@ -2,14 +2,12 @@
  * `deno task heads`: which heads are like the past, and whether the filter's rules find the tokens whose attention does
  * little. Writes `heads.json`, `trace.parquet` and `heads.html` to a folder. See `deno task heads --help`.
  */
-import type { Environment } from "../lib/environment.ts";
 import { UsageError } from "../lib/errors.ts";
 import { cutChunks } from "../lib/eval/mod.ts";
 import { HeadCollection, type HeadReport } from "../lib/heads/mod.ts";
 import {
   effectiveOptions,
   isRule,
-  looksAhead,
   methodOf,
   type ResolvedOptions,
   resolveOptions,
@@ -22,7 +20,7 @@ import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes, tellHostRules } from "./cli/method.ts";
-import { type ModelFile, readModel, warnOfLength } from "./cli/model.ts";
+import { readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { readDestination, tellInterrupted } from "./cli/resume.ts";
@@ -31,7 +29,7 @@ import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
 import { ChunkFiles } from "./heads/chunk_files.ts";
 import { tabulateRules } from "./heads/rule_table.ts";
-import { type TraceInfo, writeTrace } from "./heads/trace_file.ts";
+import { traceInfo, writeTrace } from "./heads/trace_file.ts";
 
 const USAGE = `Usage: deno task heads [flags]
 
@@ -132,16 +130,8 @@ export async function main(args: readonly string[]): Promise<number> {
     `${heads.layers.length} layers on ${chunks * context} tokens of ${textName}; ${backend.description}`,
   );
   progress.start();
-  const watch = (from: number, to: number) => {
-    let tenth = 0;
-    return (fraction: number, label: string) => {
-      const done = from + (to - from) * fraction;
-      progress.bar(done, label);
-      if (progress.isTerminal || Math.floor(10 * done) === tenth) return;
-      tenth = Math.floor(10 * done);
-      progress.line(`${label}, ${progress.eta(done)}`);
-    };
-  };
+  const watch = (from: number, to: number) => (fraction: number, label: string) =>
+    progress.step(from + (to - from) * fraction, label);
   try {
     const { signal } = interrupt;
     await heads.run({ signal, onProgress: watch(0, share) });
@@ -152,11 +142,16 @@ export async function main(args: readonly string[]): Promise<number> {
       { signal, onProgress: watch(share, 1) },
     );
     const page = renderHeadsReport(report, { plotly: await readPlotly() });
-    await writeTrace(
-      `${folder}/trace.parquet`,
-      heads.decisions(),
-      traceInfo(model, method, environment),
-    );
+    const { version, cacheDType } = environment;
+    const rest = {
+      version,
+      cacheDType,
+      stream: "dense",
+      queries: false,
+      phase: "prefill",
+      piece: null,
+    } as const;
+    await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, rest));
     await writeWhole(`${folder}/heads.html`, page);
     await writeWhole(`${folder}/heads.json`, formatReport(report));
     await store.remove();
@@ -180,29 +175,6 @@ export function warningOfMemory(decisions: number, available: number): string | 
   if (needed < available) return undefined;
   const [more, less] = [needed, available].map((bytes) => `${(bytes / 1e9).toFixed(1)} GB`);
   return `Warning: this takes some ${more} of memory, and ${less} are free (take fewer --tokens)`;
-}
-
-function traceInfo(
-  model: ModelFile,
-  method: ResolvedOptions,
-  { version, cacheDType }: Environment,
-): TraceInfo {
-  return {
-    format: 1,
-    version,
-    stream: "dense",
-    model: model.name,
-    modelSha256: model.sha256,
-    method: effectiveOptions(method),
-    warmup: method.warmup,
-    recent: method.recent,
-    cacheSkipped: method.cacheSkipped,
-    whole: looksAhead(method),
-    queries: false,
-    phase: "prefill",
-    piece: null,
-    cacheDType,
-  };
 }
 
 /** A report as JSON, numbers to nine digits. */

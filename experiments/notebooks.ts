@@ -5,6 +5,7 @@
 import { UsageError } from "../lib/errors.ts";
 import { nearest } from "../lib/nearest.ts";
 import { findChromium } from "../lib/plot/mod.ts";
+import { openBrowser } from "./browser/mod.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { parseOwnFlags, readInteger } from "./cli/parse.ts";
@@ -13,7 +14,7 @@ import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { ensureJupyter } from "./notebooks/jupyter.ts";
 import { prepareKernels } from "./notebooks/kernels.ts";
 import { readNotebook } from "./notebooks/notebook.ts";
-import { type ProcessArguments, processNotebook, withBrowser } from "./notebooks/process.ts";
+import { type ProcessArguments, processNotebook } from "./notebooks/process.ts";
 import { checkNotebooks, formatCells, type NamedNotebook } from "./notebooks/static_checks.ts";
 
 const FOLDER = decodeURIComponent(new URL("../notebooks/", import.meta.url).pathname);
@@ -137,10 +138,8 @@ async function work(options: Options, progress: Progress, signal: AbortSignal): 
   const [jupyter] = await Promise.all([ensureJupyter({ onProgress }), prepareKernels(onProgress)]);
   signal.throwIfAborted();
   makeFolder(options.out);
-  const problems = await withBrowser(
-    hasChromium,
-    (browser) => processAll(options, notebooks, { jupyter, browser, progress, signal }),
-  );
+  await using browser = hasChromium ? await openBrowser() : undefined;
+  const problems = await processAll(options, notebooks, { jupyter, browser, progress, signal });
   progress.clear();
   if (!hasChromium) {
     progress.line("Not checked, for want of Chromium: static images of the figures, and pages in a browser");

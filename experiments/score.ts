@@ -7,7 +7,7 @@ import { UsageError } from "../lib/errors.ts";
 import { scoreSequence } from "../lib/eval/mod.ts";
 import { DecisionRecorder } from "../lib/heads/mod.ts";
 import type { Tokenizer } from "../lib/model/mod.ts";
-import { effectiveOptions, looksAhead } from "../lib/methods/mod.ts";
+import { looksAhead } from "../lib/methods/mod.ts";
 import { createTrialPruner, readVersion } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
@@ -20,7 +20,7 @@ import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
-import { writeTrace } from "./heads/trace_file.ts";
+import { traceInfo, writeTrace } from "./heads/trace_file.ts";
 
 const USAGE = `Usage: deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
 
@@ -172,22 +172,15 @@ export async function main(args: readonly string[]): Promise<number> {
     ...(scores.length > 1 && { lengths: scores.map(({ ids }) => ids.length) }),
   };
   if (tracePath !== undefined && method !== undefined) {
-    await writeTrace(tracePath, recorder.table(runs.map(({ ids }) => ids)), {
-      format: 1,
+    const rest = {
       version: await readVersion(),
       stream: "filtered",
-      model: model.name,
-      modelSha256: model.sha256,
-      method: effectiveOptions(method),
-      warmup: method.warmup,
-      recent: method.recent,
-      cacheSkipped: method.cacheSkipped,
-      whole: looksAhead(method),
       queries: runs.some(({ pruner }) => pruner!.wantsQueries || pruner!.looksAhead === "outputs"),
       phase,
       piece: chunk ?? null,
       cacheDType,
-    });
+    } as const;
+    await writeTrace(tracePath, recorder.table(runs.map(({ ids }) => ids)), traceInfo(model, method, rest));
   }
   if (folder !== undefined) {
     makeFolder(folder);

@@ -1,4 +1,5 @@
 /** PyTorch's attention on the same GPU, through a Python process. */
+import { run } from "../../ffi/build/command.ts";
 import { f32Data, type Tensor } from "../../lib/tensor.ts";
 import { expectClose } from "../bench/run.ts";
 import { type Gpu, TURNS } from "./device.ts";
@@ -57,31 +58,18 @@ export async function timeTorch(
       );
     }
     const script = new URL("torch_attention.py", import.meta.url).pathname;
-    const child = new Deno.Command(python, {
-      args: [script],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-      signal: AbortSignal.timeout(LIMIT_MS),
-    })
-      .spawn();
-    const writer = child.stdin.getWriter();
-    const line = JSON.stringify({ ...job, turns: TURNS, ...(check && { folder }) }) + "\n";
-    await writer.write(new TextEncoder().encode(line)).then(() => writer.close()).catch(() => {});
-    const { success, stdout, stderr, signal } = await child.output();
-    if (signal === "SIGTERM") return `${python} has not answered for ${LIMIT_MS / 1000} s`;
-    const said = new TextDecoder().decode(stderr).trim().split("\n").at(-1);
-    if (!success) return `${python} says: ${said}`;
-    const answer = JSON.parse(new TextDecoder().decode(stdout)) as TorchTimes & { error?: string };
+    const line = JSON.stringify({ ...job, turns: TURNS, ...(check && { folder }) });
+    const signal = AbortSignal.timeout(LIMIT_MS);
+    const { success, stdout, stderr } = await run(python, [script, line], { signal });
+    if (signal.aborted) return `${python} has not answered for ${LIMIT_MS / 1000} s`;
+    if (!success) return `${python} says: ${stderr.trim().split("\n").at(-1)}`;
+    const answer = JSON.parse(stdout) as TorchTimes & { error?: string };
     if (answer.error !== undefined) return `${python} says: ${answer.error}`;
     if (check !== undefined) {
       const found = new Float32Array((await Deno.readFile(`${folder}/out`)).buffer);
       expectClose("PyTorch's prefill", found, f32Data(backend.read(check.out)), 3e-2);
     }
     return answer;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return `found no "${python}"`;
-    throw error;
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -1,6 +1,6 @@
 """PyTorch's scaled_dot_product_attention on the GPU, beside this project's kernels.
 
-Reads one JSON object a line: {"phase", "dtype", "batch", "rows", "heads", "kv_heads", "dim", "turns", "folder"}. For a
+Takes one JSON object as its argument: {"phase", "dtype", "batch", "rows", "heads", "kv_heads", "dim", "turns", "folder"}. For a
 prefill with a folder, queries (f32), keys and values (16-bit patterns) come from there and the output goes there.
 Tensors are [batch, heads, rows, dim], contiguous. Answers {"version", "times": [{"backend", "time_ms", "spread_ms"}],
 "missing"}: median and 10-90 percentile distance of the turns by CUDA events, the level-2 cache overwritten before each,
@@ -85,8 +85,7 @@ def first_line(error):
 warnings.filterwarnings("ignore")
 if not torch.cuda.is_available():
     sys.exit("torch has no CUDA device")
-for line in sys.stdin:
-    try:
-        print(json.dumps(attend(json.loads(line))), flush=True)
-    except Exception as error:  # the caller reports it in its own words
-        print(json.dumps({"error": first_line(error)}), flush=True)
+try:
+    print(json.dumps(attend(json.loads(sys.argv[1]))))
+except Exception as error:  # the caller reports it in its own words
+    print(json.dumps({"error": first_line(error)}))

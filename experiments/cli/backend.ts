@@ -4,7 +4,7 @@ import type { CacheDType } from "../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { openCpu, openCuda } from "../../ffi/mod.ts";
-import type { FlagValues } from "./parse.ts";
+import { expectChoice, type FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 
 const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
@@ -27,20 +27,13 @@ const MAX_THREADS = 1024;
 
 /** Reads `--backend`, `--threads`, `--cache-dtype` and `--wgmma`. @throws {UsageError} If they are not known or out of range. */
 export function readBackend(values: FlagValues): BackendRequest {
-  const choice = (values.get("backend")?.[0] ?? "cpu") as BackendChoice;
-  if (!CHOICES.includes(choice)) {
-    throw new UsageError(`Cannot use --backend "${choice}": expected one of ${CHOICES.join(", ")}`);
-  }
+  const choice = expectChoice("backend", values.get("backend")?.[0] as string ?? "cpu", CHOICES);
   const threads = values.get("threads")?.[0] as number | undefined;
   if (threads !== undefined && !(threads >= 1 && threads <= MAX_THREADS)) {
     throw new UsageError(`Cannot use --threads ${threads}: expected an integer from 1 to ${MAX_THREADS}`);
   }
-  const cacheDType = (values.get("cache-dtype")?.[0] ?? "f32") as CacheDType;
-  if (!CACHE_DTYPES.includes(cacheDType)) {
-    throw new UsageError(
-      `Cannot use --cache-dtype "${cacheDType}": expected one of ${CACHE_DTYPES.join(", ")}`,
-    );
-  }
+  const dtype = values.get("cache-dtype")?.[0] as string ?? "f32";
+  const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
   const wgmma = values.has("wgmma");
   if (wgmma && choice !== "cuda") {
     throw new UsageError(`Cannot use --wgmma with --backend ${choice}: expected --backend cuda`);

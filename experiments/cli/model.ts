@@ -56,25 +56,22 @@ export async function readModel(nameOrPath: string, progress: Progress): Promise
 export function warnOfLength(
   tokens: number,
   { contextLength }: Pick<ModelConfig, "contextLength">,
-  said: string = `chunks of ${tokens} tokens`,
+  what: string = `chunks of ${tokens} tokens`,
   stream: Parameters<typeof writeLine>[0] = Deno.stderr,
 ): void {
   if (tokens > contextLength) {
-    writeLine(stream, `Warning: ${said}; the model was trained on ${contextLength}`);
+    writeLine(stream, `Warning: ${what}; the model was trained on ${contextLength}`);
   }
 }
 
 /** A reader of downloads and long reads: a bar on a terminal, a line each tenth of a download elsewhere. */
 function showProgress(progress: Progress): (state: ModelProgress) => void {
-  let tenth = -1;
   return ({ stage, source, doneBytes, totalBytes }) => {
     const fraction = totalBytes === 0 ? 1 : doneBytes / totalBytes;
     const size = `${(doneBytes / 1e6).toFixed(0)} of ${(totalBytes / 1e6).toFixed(0)} MB`;
     const what = stage === "download" ? `Downloading from ${source}` : `Reading ${source.split("/").at(-1)}`;
     const label = `${what}: ${size}`;
-    progress.bar(fraction, label);
-    if (stage !== "download" || Math.floor(fraction * 10) === tenth) return;
-    tenth = Math.floor(fraction * 10);
-    if (!progress.isTerminal) progress.line(label);
+    if (stage === "download") progress.step(fraction, label);
+    else progress.bar(fraction, label);
   };
 }

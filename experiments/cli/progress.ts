@@ -22,6 +22,7 @@ export class Progress {
   readonly isTerminal: boolean;
   #began: number | undefined;
   #barShown = false;
+  #tenth = -1;
 
   /**
    * @param stream Where to write; undefined = nowhere (`--quiet`).
@@ -36,6 +37,7 @@ export class Progress {
   /** Starts the clock of the time left. */
   start(): void {
     this.#began = this.#now();
+    this.#tenth = 0;
   }
 
   /** Time left in words, from the finished share of the work; empty while nothing is known. */
@@ -56,6 +58,15 @@ export class Progress {
     const { columns } = this.#columns();
     this.#write(`\r\x1b[K${text.slice(0, columns - 1)}`);
     this.#barShown = true;
+  }
+
+  /** Redraws the bar, or, where there is no terminal, writes a line at each tenth of the work. */
+  step(fraction: number, label: string): void {
+    this.bar(fraction, label);
+    const tenth = Math.floor(10 * fraction);
+    if (this.isTerminal || tenth === this.#tenth) return;
+    this.#tenth = tenth;
+    this.line([label, this.eta(fraction)].filter((part) => part !== "").join(", "));
   }
 
   /** Writes a line that stays. */

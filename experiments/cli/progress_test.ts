@@ -78,3 +78,16 @@ Deno.test("formatDuration() chooses its units", () => {
   const words = [7600, 59_400, 60_000, 200_000, 3_599_000, 3_600_000, 7_559_000].map(formatDuration);
   assertEquals(words, ["8 s", "59 s", "1 min 0 s", "3 min 20 s", "59 min 59 s", "1 h 0 min", "2 h 5 min"]);
 });
+
+Deno.test("step() writes a line at each tenth where there is no terminal, and redraws the bar where there is one", () => {
+  for (const isTerminal of [false, true]) {
+    const { stream, text } = makeStream(isTerminal);
+    let now = 0;
+    const progress = new Progress(stream, () => now);
+    progress.step(0, "begun"); // before the clock: nothing is known of the time
+    progress.start();
+    for (const tenths of [0.5, 1, 1.9, 2]) progress.step(tenths / 10, `${now = 1000 * tenths} ms`);
+    if (isTerminal) assertEquals(text().split("\r").length, 6);
+    else assertEquals(text(), "begun\n1000 ms, 9 s left\n2000 ms, 8 s left\n");
+  }
+});

@@ -3,8 +3,15 @@ import { parquetMetadata, parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import type { CacheDType } from "../../lib/dtype.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { createDecisionTable, type DecisionTable } from "../../lib/heads/mod.ts";
+import {
+  createDecisionTable,
+  DECISION_NUMBERS,
+  DECISION_PLACES,
+  type DecisionTable,
+} from "../../lib/heads/mod.ts";
+import { effectiveOptions, looksAhead, type ResolvedOptions } from "../../lib/methods/mod.ts";
 import { readBytes, writeWhole } from "../cli/files.ts";
+import type { ModelFile } from "../cli/model.ts";
 
 /** What a table of decisions comes from. */
 export interface TraceInfo {
@@ -38,12 +45,31 @@ export interface TraceInfo {
   readonly cacheDType: CacheDType;
 }
 
+/** What a model and a method come to in it; the rest is the task's. */
+export function traceInfo(
+  { name, sha256 }: ModelFile,
+  method: ResolvedOptions,
+  rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType">,
+): TraceInfo {
+  const { warmup, recent, cacheSkipped } = method, options = effectiveOptions(method);
+  const whole = looksAhead(method);
+  return {
+    format: 1,
+    model: name,
+    modelSha256: sha256,
+    method: options,
+    warmup,
+    recent,
+    cacheSkipped,
+    whole,
+    ...rest,
+  };
+}
+
 /** Key of {@linkcode TraceInfo} in the file's metadata. */
 const KEY = "tokenfilter.trace";
 
-const INTEGERS = ["chunk", "position", "token", "id", "layer", "step"] as const;
-const SINGLES = ["muK", "varK", "muV", "varV", "wK"] as const;
-const DOUBLES = ["score", "threshold"] as const;
+const isDouble = (name: string) => name === "score" || name === "threshold";
 
 /** Columns of a table, in their order in the file. Cosines, moments and r in 32 bits, scores and thresholds in 64. */
 function columnsOf(table: DecisionTable): ColumnSource[] {
@@ -57,11 +83,17 @@ function columnsOf(table: DecisionTable): ColumnSource[] {
     statistics: false,
   });
   return [
-    ...INTEGERS.map((name): ColumnSource => ({ name, data: table[name], type: "INT32", nullable: false })),
+    ...DECISION_PLACES.map((name): ColumnSource => ({
+      name,
+      data: table[name],
+      type: "INT32",
+      nullable: false,
+    })),
     ...table.sK.map((data, head) => single(`sK_${head}`, data)),
     ...table.sV.map((data, head) => single(`sV_${head}`, data)),
-    ...SINGLES.map((name) => single(name, table[name])),
-    ...DOUBLES.map((name): ColumnSource => ({ ...single(name, []), data: table[name], type: "DOUBLE" })),
+    ...DECISION_NUMBERS.map((name): ColumnSource =>
+      isDouble(name) ? { ...single(name, []), data: table[name], type: "DOUBLE" } : single(name, table[name])
+    ),
     { name: "keep", data: Array.from(table.keep, (keep) => keep !== 0), type: "BOOLEAN", nullable: false },
     ...(table.r === undefined ? [] : [single("r", table.r)]),
   ];
@@ -96,7 +128,7 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
       throw new Error(`found a cache of ${info.cacheDType}, expected f32, f16 or bf16`);
     }
     const names = metadata.schema.slice(1).map(({ name }) => name);
-    const missing = [...INTEGERS, ...SINGLES, ...DOUBLES, "keep"].find((name) => !names.includes(name));
+    const missing = [...DECISION_PLACES, ...DECISION_NUMBERS, "keep"].find((name) => !names.includes(name));
     if (missing !== undefined) throw new Error(`found no column "${missing}"`);
     const table = createDecisionTable(Number(metadata.num_rows), {
       heads: names.filter((name) => name.startsWith("sK_")).length,
@@ -110,7 +142,7 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
         const [name, head] = columnName.split("_");
         const column = table[name as "sK" | "score"];
         const target = Array.isArray(column) ? column[Number(head)] : column;
-        const isWhole = INTEGERS.includes(name as typeof INTEGERS[number]) || name === "keep";
+        const isWhole = [...DECISION_PLACES, "keep"].some((whole) => whole === name);
         for (let i = 0; i < columnData.length; i++) {
           const value = Number(columnData[i]);
           if (columnData[i] === null || isWhole && !Number.isInteger(value)) {

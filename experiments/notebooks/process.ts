@@ -1,7 +1,7 @@
 /** One notebook from its file to a page that was looked at. */
 import { writeWhole } from "../cli/files.ts";
 import type { Browser } from "playwright-core";
-import { checkPage, openBrowser } from "../browser/mod.ts";
+import { checkPage } from "../browser/mod.ts";
 import { CellError, convertNotebook, executeNotebook } from "./execute.ts";
 import type { Jupyter } from "./jupyter.ts";
 import { digestCells, formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
@@ -35,19 +35,6 @@ export interface Processed {
   readonly figures: number;
   /** Of each finished run. */
   readonly seconds: readonly number[];
-}
-
-/** Opens a browser for the time of `use`. */
-export async function withBrowser<T>(
-  wanted: boolean,
-  use: (browser: Browser | undefined) => Promise<T>,
-): Promise<T> {
-  const browser = wanted ? await openBrowser() : undefined;
-  try {
-    return await use(browser);
-  } finally {
-    await browser?.close();
-  }
 }
 
 /** Runs a notebook, and leaves `NAME.ipynb`, `NAME.html` and screenshots in `out`. */

@@ -2,73 +2,60 @@
 import type { ReplayOptions } from "../methods/replay.ts";
 import type { DecisionTrace } from "../methods/pruner.ts";
 
-/** Decisions as columns of one length; NaN where a number is undefined. */
-export interface DecisionTable {
-  /** Rows. */
-  readonly rows: number;
-  /** 0-based index of the sequence. */
-  readonly chunk: Int32Array<ArrayBuffer>;
-  /** Index of the token in its sequence. */
-  readonly position: Int32Array<ArrayBuffer>;
-  /** Index of the token in the token stream. */
-  readonly token: Int32Array<ArrayBuffer>;
-  /** The token's id in the vocabulary. */
-  readonly id: Int32Array<ArrayBuffer>;
-  /** 0-based index of the layer in the model. */
-  readonly layer: Int32Array<ArrayBuffer>;
-  /** Number of the decision within its layer and sequence: tokens that were decided together share it. */
-  readonly step: Int32Array<ArrayBuffer>;
-  /** Cosine of each KV head's key with its anchor; no columns where they were not recorded. */
-  readonly sK: readonly Float32Array<ArrayBuffer>[];
-  /** Like `sK`, of the values. */
-  readonly sV: readonly Float32Array<ArrayBuffer>[];
-  /** Mean over heads of sK. */
-  readonly muK: Float64Array<ArrayBuffer>;
-  /** Population variance over heads of sK. */
-  readonly varK: Float64Array<ArrayBuffer>;
-  /** Mean over heads of sV. */
-  readonly muV: Float64Array<ArrayBuffer>;
-  /** Population variance over heads of sV. */
-  readonly varV: Float64Array<ArrayBuffer>;
-  /** Weight of the key side. */
-  readonly wK: Float64Array<ArrayBuffer>;
-  /** Score S. */
-  readonly score: Float64Array<ArrayBuffer>;
-  /** Threshold before the token. */
-  readonly threshold: Float64Array<ArrayBuffer>;
-  /** 1 = compute, 0 = skip. */
-  readonly keep: Uint8Array<ArrayBuffer>;
-  /** True redundancy norm(o) / norm(x); undefined where it was not recorded. */
-  readonly r?: Float64Array<ArrayBuffer>;
-}
+/** Columns of whole numbers that say which decision a row is. */
+export const DECISION_PLACES = [
+  "chunk", // 0-based index of the sequence
+  "position", // index of the token in its sequence
+  "token", // index of the token in the token stream
+  "id", // the token's id in the vocabulary
+  "layer", // 0-based index of the layer in the model
+  "step", // number of the decision within its layer and sequence: tokens that were decided together share it
+] as const;
+
+/** Columns of the numbers behind a decision. */
+export const DECISION_NUMBERS = [
+  "muK", // mean over heads of sK
+  "varK", // population variance over heads of sK
+  "muV", // mean over heads of sV
+  "varV", // population variance over heads of sV
+  "wK", // weight of the key side
+  "score", // score S
+  "threshold", // threshold before the token
+] as const;
+
+/** Decisions as columns of one length ({@linkcode DECISION_PLACES}, {@linkcode DECISION_NUMBERS}); NaN where undefined. */
+export type DecisionTable =
+  & { readonly [name in typeof DECISION_PLACES[number]]: Int32Array<ArrayBuffer> }
+  & { readonly [name in typeof DECISION_NUMBERS[number]]: Float64Array<ArrayBuffer> }
+  & {
+    /** Rows. */
+    readonly rows: number;
+    /** Cosine of each KV head's key with its anchor; no columns where they were not recorded. */
+    readonly sK: readonly Float32Array<ArrayBuffer>[];
+    /** Like `sK`, of the values. */
+    readonly sV: readonly Float32Array<ArrayBuffer>[];
+    /** 1 = compute, 0 = skip. */
+    readonly keep: Uint8Array<ArrayBuffer>;
+    /** True redundancy norm(o) / norm(x); undefined where it was not recorded. */
+    readonly r?: Float64Array<ArrayBuffer>;
+  };
 
 /** Room for decisions; numbers are NaN, all tokens kept. */
 export function createDecisionTable(
   rows: number,
   { heads = 0, hasRedundancy = false }: { readonly heads?: number; readonly hasRedundancy?: boolean } = {},
 ): DecisionTable {
-  const integers = () => new Int32Array(rows), numbers = () => new Float64Array(rows).fill(NaN);
+  const numbers = () => new Float64Array(rows).fill(NaN);
   const perHead = () => Array.from({ length: heads }, () => new Float32Array(rows).fill(NaN));
   return {
+    ...Object.fromEntries(DECISION_PLACES.map((name) => [name, new Int32Array(rows)])),
+    ...Object.fromEntries(DECISION_NUMBERS.map((name) => [name, numbers()])),
     rows,
-    chunk: integers(),
-    position: integers(),
-    token: integers(),
-    id: integers(),
-    layer: integers(),
-    step: integers(),
     sK: perHead(),
     sV: perHead(),
-    muK: numbers(),
-    varK: numbers(),
-    muV: numbers(),
-    varV: numbers(),
-    wK: numbers(),
-    score: numbers(),
-    threshold: numbers(),
     keep: new Uint8Array(rows).fill(1),
     ...(hasRedundancy && { r: numbers() }),
-  };
+  } as unknown as DecisionTable;
 }
 
 /** What was decided at once. */

@@ -42,23 +42,14 @@ export class DistributionBuilder {
   /** What is known so far. */
   describe(): Distribution {
     const { count, mean, variance, min, max } = this.#moments;
-    if (count === 0) {
-      return {
-        count,
-        mean: null,
-        variance: null,
-        min: null,
-        max: null,
-        quantiles: QUANTILE_LEVELS.map(() => null),
-      };
-    }
+    const orNull = (x: number) => count === 0 ? null : x;
     return {
       count,
-      mean,
-      variance,
-      min,
-      max,
-      quantiles: QUANTILE_LEVELS.map((level) => this.#sketch.quantile(level)),
+      mean: orNull(mean),
+      variance: orNull(variance),
+      min: orNull(min),
+      max: orNull(max),
+      quantiles: QUANTILE_LEVELS.map((level) => orNull(this.#sketch.quantile(level))),
     };
   }
 }
