@@ -1,4 +1,4 @@
-// Where the numbers of the `learned` rule lie in a state's array `learned`; see learnedLayout in lib/filter/layer.ts.
+// Where the numbers of the `learned` rule lie in a state's array `learned`; see layOut in lib/methods/learned_fit.ts.
 #pragma once
 #include "score.h"
 

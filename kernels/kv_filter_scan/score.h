@@ -1,5 +1,5 @@
 // What a score is made of, and the numbers of a threshold: the same lines for the CPU and for device code. Formulas and
-// names as in lib/filter/{similarity,fusion,threshold}.ts, whose results they must equal.
+// names as in lib/filter/{similarity,threshold}.ts and lib/methods/, whose results they must equal.
 #pragma once
 #include <cmath>
 
@@ -90,7 +90,7 @@ TKF_BOTH inline double interpolate(double a, double b, double t) {
   return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
 }
 
-// Length of the ring of scores; see scoreCapacity in lib/filter/layer.ts.
+// Length of the ring of scores; see Policy.capacity in lib/filter/threshold.ts.
 TKF_BOTH inline int64_t score_capacity(const tkf_filter_spec& spec) {
   switch (spec.threshold) {
     case TKF_THRESHOLD_BUDGET:
