@@ -6,11 +6,9 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { writeSafetensors } from "../lib/model/mod.ts";
 import { type HostTensor, hostTensor } from "../lib/tensor.ts";
 import { readStdFlags } from "./cli/deno.ts";
-import { finish, type Finished } from "./testing.ts";
+import { copyProject, finish, type Finished } from "./testing.ts";
 
-const root = new URL("../", import.meta.url).pathname;
-const copy = await Deno.makeTempDir({ prefix: "tokenfilter-methods-" });
-addEventListener("unload", () => Deno.removeSync(copy, { recursive: true }));
+const copy = copyProject("lib/methods");
 
 const TOY = `/** A rule. */
 import type { OptionTable } from "../filter/option.ts";
@@ -68,22 +66,6 @@ export const even: PrunerMethod<"even", typeof options> = {
 };
 `;
 
-/** Links all entries of a folder of the project into the copy's, but for one. */
-function linkAll(folder: string, but: string): void {
-  Deno.mkdirSync(`${copy}/${folder}`, { recursive: true });
-  for (const { name } of Deno.readDirSync(`${root}${folder}`)) {
-    if (name !== but && name !== ".git") {
-      Deno.symlinkSync(`${root}${folder}/${name}`, `${copy}/${folder}/${name}`);
-    }
-  }
-}
-
-linkAll("", "lib");
-linkAll("lib", "methods");
-Deno.mkdirSync(`${copy}/lib/methods`);
-for (const { name } of Deno.readDirSync(`${root}lib/methods`)) {
-  Deno.copyFileSync(`${root}lib/methods/${name}`, `${copy}/lib/methods/${name}`);
-}
 Deno.writeTextFileSync(`${copy}/lib/methods/toy.ts`, TOY);
 Deno.writeTextFileSync(`${copy}/lib/methods/even.ts`, EVEN);
 const list = Deno.readTextFileSync(`${copy}/lib/methods/list.ts`);

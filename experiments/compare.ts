@@ -5,7 +5,7 @@
  * `deno task compare --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { cutChunks } from "../lib/eval/mod.ts";
+import { cutChunks, findTask } from "../lib/eval/mod.ts";
 import { readPlotly, renderComparisonReport, tabulateComparison } from "../lib/plot/mod.ts";
 import {
   COMPARED_LINES,
@@ -73,6 +73,7 @@ export async function main(args: readonly string[]): Promise<number> {
   // Everything that a user gave is checked before anything is obtained, built or written.
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
+  const task = checkFlags(() => findTask(values.get("task")?.[0] as string | undefined));
   const context = readCount(values, "context", 2) ?? 512;
   const tokens = readCount(values, "tokens", 2);
   const methods = await readMethods(values);
@@ -89,7 +90,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const file = await readModel(modelName, progress);
   checkPlans(methods, file.config);
   warnOfLength(context, file.config);
-  const plan = { model: file, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const plan = { model: file, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
   const logPath = `${folder}/${WORK}`;
   const digestOn = async (backend: string) =>
     await digestConditions(await describeConditions(plan, backend, request.cacheDType));

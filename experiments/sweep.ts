@@ -4,7 +4,7 @@
  * Runs a grid of options on one model and text, and writes `trials.jsonl` (a line a trial, as it ends),
  * `summary.json` and `report.html` to a folder. See `deno task sweep --help`.
  */
-import { cutChunks, PerplexityEvaluation } from "../lib/eval/mod.ts";
+import { cutChunks, type EvaluationTask, findTask, formatMetric, readMetric } from "../lib/eval/mod.ts";
 import { readPlotly, renderSweepReport, ruleName, tabulateTrials } from "../lib/plot/mod.ts";
 import {
   createTrialPruner,
@@ -13,12 +13,13 @@ import {
   describeStudy,
   digestConditions,
   encodeStudy,
+  openStudy,
   type ResolvedTrialOptions,
   RunLog,
   runSweep,
   summarizeSweep,
   type SweepProgress,
-  TRIAL_LINES,
+  trialLines,
 } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { makeFolder, writeWhole } from "./cli/files.ts";
@@ -42,14 +43,15 @@ trials; --resume goes on.
 
 ${describeFlags("sweep")}`;
 
-function tellProgress(progress: Progress): (state: SweepProgress) => void {
+function tellProgress(progress: Progress, { headline }: EvaluationTask): (state: SweepProgress) => void {
   return ({ done, total, fraction, trial }) => {
     const count = `${done}/${total} trials`;
     if (trial === undefined) {
       progress.bar(fraction, count);
       return;
     }
-    const result = `${ruleName(trial)} ${trial.pruneRatio}: perplexity ${trial.perplexity.toFixed(2)}`;
+    const value = formatMetric(headline, readMetric(trial, headline.name));
+    const result = `${ruleName(trial)} ${trial.pruneRatio}: ${headline.name} ${value}`;
     progress.bar(fraction, `${count}  ${result}`);
     const left = fraction < 1 ? `, ${progress.eta(fraction)}` : "";
     if (!progress.isTerminal) progress.line(`[${done}/${total}] ${result}${left}`);
@@ -62,6 +64,7 @@ export async function main(args: readonly string[]): Promise<number> {
   // Everything that a user gave is checked before anything is obtained, built or written.
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
+  const task = checkFlags(() => findTask(values.get("task")?.[0] as string | undefined));
   const context = readCount(values, "context", 2) ?? 512;
   const tokens = readCount(values, "tokens", 2);
   const grids = await readSweepGrids(values) ?? DEFAULT_GRID;
@@ -78,15 +81,14 @@ export async function main(args: readonly string[]): Promise<number> {
 
   const model = await readModel(modelName, progress);
   checkPlans(methods, model.config);
-  const plan = { model, text, textName, context, ...(tokens !== undefined && { tokens }) };
-  const ids = encodeStudy(plan);
-  const chunks = cutChunks(ids, context);
-  const logPath = `${folder}/trials.jsonl`;
+  const plan = { model, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const chunks = cutChunks(encodeStudy(plan), context);
+  const logPath = `${folder}/trials.jsonl`, lines = trialLines(task);
   if (request.choice !== "auto") {
     RunLog.read(
       logPath,
       await digestConditions(await describeConditions(plan, request.choice, request.cacheDType)),
-      TRIAL_LINES,
+      lines,
     );
   }
   warnOfLength(context, model.config);
@@ -94,18 +96,19 @@ export async function main(args: readonly string[]): Promise<number> {
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, methods);
   const llama = model.open(backend, request.cacheDType);
-  const environment = await describeStudy({ ...plan, model: { ...model, llama } });
+  const study = { ...plan, model: { ...model, llama } };
+  const environment = await describeStudy(study);
   progress.line(
     `${methods.length} ${methods.length === 1 ? "trial" : "trials"} on ${
       chunks.length * context
     } tokens of ${textName}; ${backend.description}`,
   );
   makeFolder(folder);
-  const evaluation = new PerplexityEvaluation(llama, ids, { context });
+  const evaluation = openStudy(study);
   progress.start();
   using interrupt = new Interrupt();
   try {
-    using log = RunLog.open(logPath, environment.runDigest, TRIAL_LINES);
+    using log = RunLog.open(logPath, environment.runDigest, lines);
     const trials = await runSweep({
       methods,
       evaluation,
@@ -113,7 +116,7 @@ export async function main(args: readonly string[]): Promise<number> {
       conditions: await describeConditions(plan, backend.name, request.cacheDType),
       log,
       signal: interrupt.signal,
-      onProgress: tellProgress(progress),
+      onProgress: tellProgress(progress, task),
     });
     const summary = summarizeSweep(trials, await evaluation.dense(), environment);
     await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");
@@ -128,7 +131,9 @@ export async function main(args: readonly string[]): Promise<number> {
         `\n* on the Pareto front, ^ looks ahead (an upper bound). ${model.name} on ${textName}: ` +
           `${chunks.length} ${
             chunks.length === 1 ? "chunk" : "chunks"
-          } of ${context} tokens, dense perplexity ${summary.dense.perplexity.toFixed(2)}.\n` +
+          } of ${context} tokens, dense ${task.headline.name} ${
+            formatMetric(task.headline, readMetric(summary.dense, task.headline.name))
+          }.\n` +
           `Report: ${folder}/report.html`,
       );
     }
@@ -136,7 +141,7 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (!interrupt.caused(error)) throw error;
     progress.clear();
-    const finished = RunLog.read(logPath, environment.runDigest, TRIAL_LINES).length;
+    const finished = RunLog.read(logPath, environment.runDigest, lines).length;
     tellInterrupted({ task: "sweep", args, folder, work: "trials.jsonl", finished, noun: "trial" });
     return interrupt.code;
   }

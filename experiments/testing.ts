@@ -45,6 +45,28 @@ export async function withFolder(test: (folder: string) => Promise<void>): Promi
   }
 }
 
+/**
+ * A copy of the project for a test file, made of links, in which one folder is a true copy that may be changed. It is
+ * removed at the end.
+ */
+export function copyProject(folder: string): string {
+  const copy = Deno.makeTempDirSync({ prefix: "tokenfilter-copy-" });
+  addEventListener("unload", () => Deno.removeSync(copy, { recursive: true }));
+  const parts = folder.split("/");
+  parts.forEach((part, depth) => {
+    const above = parts.slice(0, depth).map((name) => `${name}/`).join("");
+    for (const { name } of Deno.readDirSync(new URL(above, root))) {
+      if (name === part || name === ".git" || name === "results") continue;
+      Deno.symlinkSync(new URL(above + name, root), `${copy}/${above}${name}`);
+    }
+    Deno.mkdirSync(`${copy}/${above}${part}`);
+  });
+  for (const { name } of Deno.readDirSync(new URL(folder, root))) {
+    Deno.copyFileSync(new URL(`${folder}/${name}`, root), `${copy}/${folder}/${name}`);
+  }
+  return copy;
+}
+
 /** Names of everything in a folder, sorted. */
 export function listFolder(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();

@@ -4,6 +4,8 @@ import type { CacheDType } from "./dtype.ts";
 
 /** What a run's numbers depend on besides its options. Runs with different conditions cannot be compared. */
 export interface RunConditions {
+  /** Name of the evaluation task; left out for perplexity. */
+  readonly task?: string;
   /** Version of this package. */
   readonly version: string;
   /** Name of the model, as given. */

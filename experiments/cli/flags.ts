@@ -1,4 +1,5 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
+import { TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
 import { METHODS, OPTIONS } from "../../lib/methods/mod.ts";
 import { COMPARED_METHODS } from "../../lib/sweep/mod.ts";
@@ -103,6 +104,14 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   ),
   "text": flag("text", "FILE", "text to evaluate (score: none; else the built-in one)", MODEL),
   "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
+  "task": flag(
+    "text",
+    TASKS.map(({ name }) => name).join("|"),
+    `what is evaluated (${TASKS[0].name})${
+      TASKS.map(({ name, help }) => `\n      ${name}: ${help}`).join("")
+    }`,
+    ["sweep", "compare"],
+  ),
   "context": flag("integer", "N", "tokens a chunk, in all but score (512)"),
   "tokens": flag("integer", "N", "use the first N tokens alone"),
   "phase": flag(

@@ -1,7 +1,12 @@
 /** What tasks do with a model (perplexity, sweeps, head statistics, rules of one's own) on the CUDA library. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Environment, RunConditions } from "../../lib/environment.ts";
-import { measureLengths, PerplexityEvaluation, scoreSequence } from "../../lib/eval/mod.ts";
+import {
+  measureLengths,
+  PerplexityEvaluation,
+  type PerplexityTypes,
+  scoreSequence,
+} from "../../lib/eval/mod.ts";
 import { HeadCollection } from "../../lib/heads/mod.ts";
 import { createScored, type Pruner, type TokenScore } from "../../lib/methods/mod.ts";
 import type { Model } from "../../lib/model/mod.ts";
@@ -10,7 +15,7 @@ import {
   type ResolvedTrialOptions,
   resolveTrialOptions,
   runSweep,
-  type Trial,
+  type Trial as AnyTrial,
   type TrialOptions,
 } from "../../lib/sweep/mod.ts";
 import { CONFIG, ids, modelOn, truth } from "./small_model/testing.ts";
@@ -22,10 +27,12 @@ import { testOnDevice } from "./testing.ts";
 const TOKENS = ids(80), CONTEXT = 40;
 const SMALL = { warmup: 8, tail: 1, pruneRatio: 0.4, recent: 3, block: 8 };
 
+type Trial = AnyTrial<PerplexityTypes>;
+
 /** Runs trials of a model, on the backend that the model is on. */
 async function sweep(llama: Model, methods: readonly ResolvedTrialOptions[]): Promise<Trial[]> {
   const log = { finished: [] as Trial[], append: (trial: Trial) => void log.finished.push(trial) };
-  return await runSweep({
+  return await runSweep<PerplexityTypes>({
     methods,
     evaluation: new PerplexityEvaluation(llama, TOKENS, { context: CONTEXT }),
     createPruner: (method) => createTrialPruner(CONFIG, method, { backend: llama.backend }),

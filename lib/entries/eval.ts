@@ -14,9 +14,11 @@
  * taken again.
  * @module
  */
+export * from "../eval/chunk_evaluation.ts";
 export * from "../eval/chunks.ts";
 export * from "../eval/language_model.ts";
 export * from "../eval/lengths.ts";
-export * from "../eval/perplexity.ts";
 export * from "../eval/skip_ratio.ts";
+export * from "../eval/task.ts";
+export * from "../eval/tasks/mod.ts";
 export * from "../heads/mod.ts";

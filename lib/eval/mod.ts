@@ -2,10 +2,13 @@
  * Evaluation: losses, perplexity, and how far a filtered model is from the dense one.
  * @module
  */
+export * from "./chunk_evaluation.ts";
 export * from "./chunks.ts";
 export * from "./language_model.ts";
 export * from "./lengths.ts";
-export * from "./perplexity.ts";
+export * from "./metrics.ts";
 export * from "./sequence_score.ts";
 export * from "./skip_ratio.ts";
+export * from "./task.ts";
+export * from "./tasks/mod.ts";
 export * from "./text/mod.ts";

@@ -1,4 +1,5 @@
 /** A summary for tests, made of numbers that can be checked by eye. */
+import type { PerplexityTypes } from "../eval/tasks/mod.ts";
 import { type BandedDistribution, HEAD_RULES, type HeadReport } from "../heads/report.ts";
 import type { Distribution } from "../stats/distribution.ts";
 import { summarizeSweep } from "../sweep/summary.ts";
@@ -21,7 +22,11 @@ const RUN = {
 };
 
 /** A trial with given options, ratio and perplexity. */
-export function makeTrial(options: MethodOptions, achievedRatio: number | null, perplexity: number): Trial {
+export function makeTrial(
+  options: MethodOptions,
+  achievedRatio: number | null,
+  perplexity: number,
+): Trial<PerplexityTypes> {
   const method = resolveOptions(options);
   return {
     trial: JSON.stringify(options, (_, value) => typeof value === "bigint" ? String(value) : value),
@@ -54,7 +59,7 @@ export function makeTrial(options: MethodOptions, achievedRatio: number | null, 
 }
 
 /** A summary of trials. */
-export function makeSummary(trials: readonly Trial[]): SweepSummary {
+export function makeSummary(trials: readonly Trial<PerplexityTypes>[]): SweepSummary<PerplexityTypes> {
   const dense = {
     perplexity: 40,
     nll: Math.log(40),

@@ -1,5 +1,7 @@
 /** Several methods at the same ratio on the same text, with intervals of their differences. */
-import type { PerplexityEvaluation } from "../eval/perplexity.ts";
+import { readMetric } from "../eval/metrics.ts";
+import type { Evaluation, Headline, TaskTypes } from "../eval/task.ts";
+import { findTask } from "../eval/tasks/mod.ts";
 import { findMethod, METHODS } from "../methods/list.ts";
 import { isRule, type Method } from "../methods/method.ts";
 import {
@@ -25,8 +27,8 @@ export interface NamedMethod {
   readonly options: ResolvedOptions;
 }
 
-/** One method on the text. */
-export interface ComparedMethod {
+/** What a comparison says of a method under any task; losses are those of the task, nats a token for perplexity. */
+export interface ComparedLosses {
   /** Its name; `dense` is the model without a filter. */
   readonly name: string;
   /** Its options, those of the first seed; null for `dense`. */
@@ -37,10 +39,8 @@ export interface ComparedMethod {
   readonly achievedRatio: number | null;
   /** Whether it needs the whole sequence before its first decision. */
   readonly looksAhead: boolean;
-  /** Mean loss in nats a token; mean over seeds. */
+  /** Mean loss; mean over seeds. */
   readonly loss: number;
-  /** exp of `loss`. */
-  readonly perplexity: number;
   /** Lowest and highest mean loss of a seed. */
   readonly seedLosses: readonly [low: number, high: number];
   /** Its loss less the dense model's; null for `dense`. */
@@ -54,15 +54,18 @@ export interface ComparedMethod {
   readonly closed: Interval | null;
 }
 
+/** One method on the data, with the task's headline metric (`perplexity`) by its name. */
+export type ComparedMethod<T extends TaskTypes = TaskTypes> = ComparedLosses & T["compared"];
+
 /** The content of `compare.json`. */
-export interface Comparison {
+export interface Comparison<T extends TaskTypes = TaskTypes> {
   /** `dense`, then the methods by their loss. */
-  readonly methods: readonly ComparedMethod[];
+  readonly methods: readonly ComparedMethod<T>[];
   /** How intervals were made. */
   readonly intervals: {
     /** Share of resamples inside. */
     readonly confidence: number;
-    /** Tokens a moving block. */
+    /** Units (tokens) a moving block. */
     readonly blockSize: number;
     /** Resamples. */
     readonly resamples: number;
@@ -134,7 +137,7 @@ export interface ComparedRun extends Environment {
   readonly method: string;
   /** Share of attention computations skipped after the warm-up, over all layers; null if none could be. */
   readonly achievedRatio: number | null;
-  /** Losses in nats, chunk by chunk, [chunks * (context - 1)]. */
+  /** Losses of all scored units, chunk by chunk. */
   readonly losses: readonly number[];
 }
 
@@ -142,16 +145,16 @@ export interface ComparedRun extends Environment {
 export const COMPARED_LINES: LineKind<ComparedRun> = { noun: "run", keys: ["trial", "losses"] };
 
 /** How a comparison is run. */
-export interface ComparisonArguments {
+export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   /** Methods; those of one name are seeds of one. */
   readonly methods: readonly NamedMethod[];
-  /** Model and text. */
-  readonly evaluation: PerplexityEvaluation;
+  /** A task on model and data; the environment names the task. */
+  readonly evaluation: Evaluation<T>;
   /** Binds a method to the model. */
   readonly createPruner: (method: ResolvedOptions) => Pruner;
   /** What it runs on, for the record. */
   readonly environment: Environment;
-  /** Of the intervals: default 64 tokens a block, 2000 resamples. */
+  /** Of the intervals: default 64 units a block, 2000 resamples. */
   readonly blockSize?: number;
   /** Resamples of the intervals. */
   readonly resamples?: number;
@@ -173,33 +176,35 @@ interface Measured {
 }
 
 /**
- * Runs methods on one text and compares their losses token by token. Intervals are percentiles over resamples of moving
+ * Runs methods on the same data and compares their losses unit by unit. Intervals are percentiles over resamples of moving
  * blocks, the same blocks for every method, so that what a passage does to all of them cancels.
  *
  * @throws {DOMException} The signal's reason, if it is aborted.
  */
-export async function compareMethods(args: ComparisonArguments): Promise<Comparison> {
+export async function compareMethods<T extends TaskTypes>(
+  args: ComparisonArguments<T>,
+): Promise<Comparison<T>> {
   const { evaluation, log, signal, onProgress, blockSize = 64, resamples = 2000 } = args;
-  const { chunks } = evaluation, width = evaluation.context - 1;
   const finished = new Map(log?.finished.map((run) => [run.trial, run]));
   const digests = new Map<NamedMethod, string>();
   for (const method of args.methods) digests.set(method, await digestTrialOptions(method.options));
   const total = [...digests.values()].filter((digest) => !finished.has(digest)).length + 1;
-  const dense = new Float64Array(chunks.length * width);
+  const chunks: Float64Array[] = [];
   let done = 0;
   onProgress?.(0, "dense");
-  await evaluation.dense({
+  const denseResult = await evaluation.dense({
     signal,
     onChunk: (chunk, of) => onProgress?.(chunk / of / total, "dense"),
-    onLosses: (chunk, nll) => dense.set(nll, chunk * width),
+    onLosses: (_, losses) => chunks.push(losses),
   });
   done++;
+  const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
   const run = async (method: NamedMethod): Promise<ComparedRun> => {
     const losses: number[] = [];
     const { achievedRatio } = await evaluation.run(args.createPruner(method.options), {
       signal,
       onChunk: (chunk, of) => onProgress?.((done + chunk / of) / total, method.name),
-      onLosses: (_, nll) => nll.forEach((loss) => losses.push(loss)),
+      onLosses: (_, own) => own.forEach((loss) => losses.push(loss)),
     });
     const trial = digests.get(method)!;
     const ended = { trial, method: method.name, achievedRatio, ...args.environment, losses };
@@ -218,12 +223,16 @@ export async function compareMethods(args: ComparisonArguments): Promise<Compari
     }
     measured.push({ name, options: group[0]!.options, losses, means, ratios });
   }
-  const mean = (await evaluation.dense()).nll;
+  const task = findTask(args.environment.task);
+  const mean = readMetric(denseResult, task.loss.name);
   const all: Measured[] = [
     { name: "dense", options: undefined, losses: dense, means: [mean], ratios: [0] },
     ...measured.sort((a, b) => average(a.means) - average(b.means)),
   ];
-  const methods = describe(all, chunks.map(() => width), { blockSize, resamples });
+  const methods = describe<T>(all, task.headline, chunks.map(({ length }) => length), {
+    blockSize,
+    resamples,
+  });
   return {
     methods,
     intervals: { confidence: 0.95, blockSize, resamples, seed: 0 },
@@ -236,11 +245,12 @@ const ROUNDING = 1e-6;
 
 const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
-function describe(
+function describe<T extends TaskTypes>(
   all: readonly Measured[],
+  headline: Headline,
   lengths: readonly number[],
   options: { readonly blockSize: number; readonly resamples: number },
-): ComparedMethod[] {
+): ComparedMethod<T>[] {
   const draws = resampleMeans(all.map(({ losses }) => losses), lengths, options);
   const at = (name: string) => all.findIndex((method) => method.name === name);
   const random = at("random"), oracle = at("oracle");
@@ -259,7 +269,7 @@ function describe(
       achievedRatio: ratios.includes(null) ? null : average(ratios as number[]),
       looksAhead: method !== undefined && looksAhead(method),
       loss: average(means),
-      perplexity: Math.exp(average(means)),
+      [headline.name]: headline.fromLoss(average(means)),
       seedLosses: [Math.min(...means), Math.max(...means)],
       toDense: i === 0 ? null : interval((m) => m[i]! - m[0]!),
       toRandom: own && random > 0 ? interval((m) => m[i]! - m[random]!) : null,

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { PerplexityEvaluation } from "../eval/perplexity.ts";
+import { PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
 import { comparedMethods, type ComparedRun, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";

@@ -1,5 +1,7 @@
 /** Which options decide a sweep's results: shares of the variance over its trials. */
 import { solveCholesky } from "../cholesky.ts";
+import { excessKeys, readMetric } from "../eval/metrics.ts";
+import { findTask } from "../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../methods/options.ts";
 import type { Trial } from "./trial.ts";
 
@@ -40,7 +42,7 @@ interface Point {
  * the mean squared error that permuting the option's column among the trials would add, on average. Where options go
  * together in the trials, shares need not add up to 1.
  *
- * @param measure Default: the loss above the dense model's, `nllDelta`. Trials without a finite value are left out.
+ * @param measure Default: the loss above the dense model's (`nllDelta`). Trials without a finite value are left out.
  * @returns Undefined where fewer than two points, or no option, or nothing in the measure varies.
  *
  * @example
@@ -50,9 +52,9 @@ interface Point {
  * console.assert(measureImportance(trials) === undefined);
  * ```
  */
-export function measureImportance(
-  trials: readonly Trial[],
-  measure: (trial: Trial) => number = (trial) => trial.nllDelta,
+export function measureImportance<T extends Trial>(
+  trials: readonly T[],
+  measure: (trial: T) => number = excessLoss,
 ): OptionImportance | undefined {
   const { points, names, counts } = collectPoints(trials, measure);
   if (points.length < 2 || names.length === 0) return undefined;
@@ -71,9 +73,14 @@ export function measureImportance(
   };
 }
 
-function collectPoints(
-  trials: readonly Trial[],
-  measure: (trial: Trial) => number,
+/** A trial's mean loss above the dense model's. */
+export function excessLoss(trial: Trial): number {
+  return readMetric(trial, excessKeys(findTask(trial.task)).delta);
+}
+
+function collectPoints<T extends Trial>(
+  trials: readonly T[],
+  measure: (trial: T) => number,
 ): { points: Point[]; names: string[]; counts: number[] } {
   const finite = trials.filter((trial) => Number.isFinite(measure(trial)));
   const described = finite.map((trial) => {

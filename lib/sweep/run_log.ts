@@ -1,5 +1,6 @@
 /** What a run has finished, one line of JSON each, on disk before the next piece of work begins. */
 import type { RunConditions } from "../environment.ts";
+import type { EvaluationTask, TaskTypes } from "../eval/task.ts";
 import type { Trial } from "./trial.ts";
 
 /** What every line holds. */
@@ -18,8 +19,10 @@ export interface LineKind<T extends LoggedRun> {
   readonly keys: readonly (keyof T & string)[];
 }
 
-/** Lines of a sweep. */
-export const TRIAL_LINES: LineKind<Trial> = { noun: "trial", keys: ["trial", "perplexity"] };
+/** Lines of a sweep of a task. */
+export function trialLines<T extends TaskTypes>({ headline }: EvaluationTask<T>): LineKind<Trial<T>> {
+  return { noun: "trial", keys: ["trial", headline.name as keyof Trial<T> & string] };
+}
 
 /** What a log held when it was opened. */
 interface Found<T> {
@@ -96,16 +99,19 @@ function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: Li
   const length = bytes.lastIndexOf(10) + 1;
   const lines = new TextDecoder().decode(bytes.subarray(0, length)).split("\n").slice(0, -1);
   const finished = lines.map((line, i) => {
-    const record = parseLine(line, kind);
-    if (record === undefined) {
+    const record = parseLine<T>(line);
+    const whole = record?.runDigest !== runDigest || kind.keys.every((key) => record[key] !== undefined);
+    if (record === undefined || !whole) {
       throw new RangeError(
         `Cannot go on with "${path}": line ${i + 1} is no ${kind.noun} (mend the line or delete it)`,
       );
     }
     if (record.runDigest !== runDigest) {
-      const { model, text, context, textTokens, backend, version, options } = record;
+      const { model, text, context, textTokens, backend, version, options, task } = record;
       throw new RangeError(
-        `Cannot go on with "${path}": its ${kind.noun}s ran with model ${model}, text ${text}, context ${context}, ` +
+        `Cannot go on with "${path}": its ${kind.noun}s ran with ${
+          task === undefined ? "" : `task ${task}, `
+        }model ${model}, text ${text}, context ${context}, ` +
           `${textTokens} tokens, backend ${backend}, version ${version}` +
           `${options === undefined ? "" : `, options ${JSON.stringify(options)}`}, ` +
           "expected the same ones (repeat those flags, or take another --out)",
@@ -116,11 +122,11 @@ function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: Li
   return { finished, length };
 }
 
-function parseLine<T extends LoggedRun>(line: string, { keys }: LineKind<T>): T | undefined {
+/** A line's record, of whatever kind it is; undefined where it is none. */
+function parseLine<T extends LoggedRun>(line: string): T | undefined {
   try {
     const value = JSON.parse(line);
-    const whole = typeof value?.runDigest === "string" && keys.every((key) => value[key] !== undefined);
-    return whole ? value : undefined;
+    return typeof value?.runDigest === "string" ? value : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;

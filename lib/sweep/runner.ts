@@ -1,5 +1,5 @@
 /** Runs the trials of a sweep one after the other. */
-import type { PerplexityEvaluation } from "../eval/perplexity.ts";
+import type { Evaluation, TaskTypes } from "../eval/task.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
 import type { FinishedRuns, LoggedRun } from "./run_log.ts";
@@ -19,17 +19,17 @@ export interface SweepProgress {
 }
 
 /** Arguments of {@linkcode runSweep}. */
-export interface SweepArguments {
+export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   /** The trials to run. */
   readonly methods: readonly ResolvedOptions[];
-  /** Model and text. */
-  readonly evaluation: PerplexityEvaluation;
+  /** A task on model and data. */
+  readonly evaluation: Evaluation<T>;
   /** Binds a method to the model. */
   readonly createPruner: (method: ResolvedOptions) => Pruner;
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
   /** Where trials go as they end, and where finished ones are found. */
-  readonly log: FinishedRuns<Trial>;
+  readonly log: FinishedRuns<Trial<T>>;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
   /** Hears of every chunk and trial. */
@@ -52,7 +52,7 @@ export async function digestTrialOptions(method: ResolvedOptions): Promise<strin
  * @returns The trials of all methods, in their order.
  * @throws {DOMException} The signal's reason, if it is aborted.
  */
-export async function runSweep(args: SweepArguments): Promise<Trial[]> {
+export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Promise<Trial<T>[]> {
   const { methods, evaluation, conditions, log, signal, onProgress } = args;
   const runDigest = await digestConditions(conditions);
   const finished = new Map(log.finished.map((trial) => [trial.trial, trial]));
@@ -69,7 +69,7 @@ export async function runSweep(args: SweepArguments): Promise<Trial[]> {
   report(0, 1);
   await evaluation.dense({ signal, onChunk: report });
   worked++;
-  const trials: Trial[] = [];
+  const trials: Trial<T>[] = [];
   for (const [i, method] of methods.entries()) {
     const known = finished.get(digests[i]!);
     if (known !== undefined) {
@@ -80,7 +80,7 @@ export async function runSweep(args: SweepArguments): Promise<Trial[]> {
       args.createPruner(method),
       { signal, onChunk: (chunk, of) => chunk < of && report(chunk, of) },
     );
-    const trial: Trial = {
+    const trial: Trial<T> = {
       trial: digests[i]!,
       ...recordOptions(method),
       ...result,

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { PerplexityEvaluation } from "../eval/perplexity.ts";
+import { perplexity, PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
-import { RunLog, TRIAL_LINES } from "./run_log.ts";
+import { RunLog, trialLines } from "./run_log.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "./space.ts";
 import { sortTrials, summarizeSweep } from "./summary.ts";
@@ -33,7 +33,7 @@ function start(path: string, signal?: AbortSignal, runDigest = "") {
   const evaluation = new PerplexityEvaluation(model, ids, { context: 100 });
   const seen: SweepProgress[] = [];
   const run = async (onTrial?: (trial: Trial) => void) => {
-    using log = RunLog.open(path, runDigest || await digestConditions(conditions), TRIAL_LINES);
+    using log = RunLog.open(path, runDigest || await digestConditions(conditions), trialLines(perplexity));
     const onProgress = (progress: SweepProgress) => {
       seen.push(progress);
       if (progress.trial) onTrial?.(progress.trial);
@@ -112,12 +112,16 @@ Deno.test("RunLog refuses other conditions and broken lines, and leaves the file
   withFolder(async (path) => {
     await start(path).run();
     const text = await Deno.readTextFile(path);
-    assertThrows(() => RunLog.open(path, "other", TRIAL_LINES), RangeError, "its trials ran with model fake");
+    assertThrows(
+      () => RunLog.open(path, "other", trialLines(perplexity)),
+      RangeError,
+      "its trials ran with model fake",
+    );
     await Deno.writeTextFile(path, text.replace('{"trial"', '{"trail"'));
     const digest = await digestConditions(conditions);
-    assertThrows(() => RunLog.open(path, digest, TRIAL_LINES), RangeError, "line 1 is no trial");
+    assertThrows(() => RunLog.open(path, digest, trialLines(perplexity)), RangeError, "line 1 is no trial");
     assertEquals(await Deno.readTextFile(path), text.replace('{"trial"', '{"trail"'));
-    assertEquals(RunLog.read(`${path}.none`, digest, TRIAL_LINES), []);
+    assertEquals(RunLog.read(`${path}.none`, digest, trialLines(perplexity)), []);
   }));
 
 Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front of on-line trials", () =>

@@ -1,7 +1,8 @@
 /** A model on a text, in a few lines: what the run is, and a sweep without a folder of results. */
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
-import { type DenseResult, PerplexityEvaluation } from "../eval/perplexity.ts";
+import type { Evaluation, EvaluationTask, TaskTypes } from "../eval/task.ts";
+import { findTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import { compareMethods, type Comparison, type ComparisonArguments, type NamedMethod } from "./comparison.ts";
@@ -12,14 +13,10 @@ import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary } from "./trial.ts";
 import { createTrialPruner } from "./trial_options.ts";
 
-/** How perplexities come about, in words. */
-export const PROTOCOL: string =
-  "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context " +
-  "length, the tail dropped, each a sequence of its own, one prefill; perplexity = exp of the mean of the chunks' mean " +
-  "losses, softmax over float32 logits; KL and top-1 on the same positions.";
-
 /** A model and the text that it is to read. */
-export interface Study {
+export interface Study<T extends TaskTypes = PerplexityTypes> {
+  /** What is evaluated: one of `TASKS`; default perplexity. */
+  readonly task?: EvaluationTask<T>;
   /** The model, on its backend. */
   readonly model: LoadedModel;
   /** The text. */
@@ -33,7 +30,7 @@ export interface Study {
 }
 
 /** A study whose model is read, but not yet on a backend. */
-export interface StudyPlan extends Omit<Study, "model"> {
+export interface StudyPlan extends Omit<Study<TaskTypes>, "model"> {
   /** The model's file. */
   readonly model: Pick<LoadedModel, "name" | "sha256" | "tokenizer">;
 }
@@ -63,8 +60,9 @@ export async function describeConditions(
   backend: string,
   cacheDType: CacheDType = "f32",
 ): Promise<RunConditions> {
-  const { model, text, textName = "text", context = 512 } = study;
+  const { model, text, textName = "text", context = 512, task } = study;
   return {
+    ...(task !== undefined && task.name !== TASKS[0].name && { task: task.name }),
     version: await readVersion(),
     model: model.name,
     modelSha256: model.sha256,
@@ -79,13 +77,13 @@ export async function describeConditions(
 }
 
 /** What a study's numbers depend on, and where they were measured. */
-export async function describeStudy(study: Study): Promise<Environment> {
+export async function describeStudy(study: Study<TaskTypes>): Promise<Environment> {
   const { backend, cacheDType } = study.model.llama;
   const conditions = await describeConditions(study, backend.name, cacheDType);
   return {
     ...conditions,
     runDigest: await digestConditions(conditions),
-    protocol: PROTOCOL,
+    protocol: findTask(conditions.task).protocol,
     backendDescription: backend.description,
     deno: Deno.version.deno,
     platform: `${Deno.build.os} ${Deno.build.arch}`,
@@ -97,6 +95,13 @@ export async function describeStudy(study: Study): Promise<Environment> {
 export async function readVersion(): Promise<string> {
   const response = await fetch(new URL("../../deno.json", import.meta.url));
   return (await response.json()).version;
+}
+
+/** Opens a study's task on its model and text. */
+export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>): Evaluation<T> {
+  const { model, context = 512, task = TASKS[0] } = study;
+  const data = { ids: encodeStudy(study), context, tokenizer: model.tokenizer };
+  return task.open(model.llama, data) as Evaluation<T>;
 }
 
 /** How a sweep may be watched and stopped. */
@@ -124,18 +129,18 @@ export interface SweepControl {
  * console.assert(trials.length === 2 && dense.tokens === 32);
  * ```
  */
-export async function sweepStudy(
-  study: Study,
+export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
+  study: Study<T>,
   grids: readonly Grid[],
   control: SweepControl = {},
-): Promise<SweepSummary> {
+): Promise<SweepSummary<T>> {
   const { llama, config } = study.model;
   const methods = expandGrids(grids);
   const pruners = new Map(
     methods.map((method) => [method, createTrialPruner(config, method, { backend: llama.backend })]),
   );
   const environment = await describeStudy(study);
-  const evaluation = new PerplexityEvaluation(llama, encodeStudy(study), { context: environment.context });
+  const evaluation = openStudy(study);
   const trials = await runSweep({
     ...control,
     methods,
@@ -144,8 +149,7 @@ export async function sweepStudy(
     conditions: await describeConditions(study, llama.backend.name, llama.cacheDType),
     log: { finished: [], append: () => {} },
   });
-  const dense: DenseResult = await evaluation.dense();
-  return summarizeSweep(trials, dense, environment);
+  return summarizeSweep<T>(trials, await evaluation.dense(), environment);
 }
 
 /** How methods are compared, and how that may be watched and stopped. */
@@ -172,11 +176,11 @@ export type ComparisonControl = Pick<
  * console.assert(methods.length === 3 && methods[0]!.name === "dense");
  * ```
  */
-export async function compareStudy(
-  study: Study,
+export async function compareStudy<T extends TaskTypes = PerplexityTypes>(
+  study: Study<T>,
   methods: readonly NamedMethod[],
   control: ComparisonControl = {},
-): Promise<Comparison> {
+): Promise<Comparison<T>> {
   const { llama, config } = study.model;
   const pruners = new Map(
     methods.map(({ options }) => [options, createTrialPruner(config, options, { backend: llama.backend })]),
@@ -185,7 +189,7 @@ export async function compareStudy(
   return await compareMethods({
     ...control,
     methods,
-    evaluation: new PerplexityEvaluation(llama, encodeStudy(study), { context: environment.context }),
+    evaluation: openStudy(study),
     createPruner: (options) => pruners.get(options)!,
     environment,
   });

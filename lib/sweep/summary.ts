@@ -1,26 +1,34 @@
 /** From finished trials to a summary: order and Pareto front. */
-import type { DenseResult } from "../eval/perplexity.ts";
+import { costOf, readMetric } from "../eval/metrics.ts";
+import type { TaskTypes } from "../eval/task.ts";
+import { findTask } from "../eval/tasks/mod.ts";
 import { paretoFront } from "./pareto.ts";
 import type { Environment, SweepSummary, Trial } from "./trial.ts";
 
-/** Trials sorted by pruneRatio, then perplexity. */
+/** A trial's headline metric as a cost. */
+function costOfTrial(trial: Trial): number {
+  const { headline } = findTask(trial.task);
+  return costOf(headline, readMetric(trial, headline.name));
+}
+
+/** Trials of one task sorted by pruneRatio, then by its headline metric, best first. */
 export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
-  return trials.toSorted((a, b) => a.pruneRatio - b.pruneRatio || a.perplexity - b.perplexity);
+  return trials.toSorted((a, b) => a.pruneRatio - b.pruneRatio || costOfTrial(a) - costOfTrial(b));
 }
 
 /**
- * Summarises a sweep. The Pareto front is that of achieved ratio (high) against perplexity (low) over on-line
+ * Summarises a sweep. The Pareto front is that of achieved ratio (high) against the headline metric (best) over on-line
  * trials: those that look ahead are upper bounds and stand outside. Ratios count in whole percent, since those that
  * were asked for as one come out a little apart.
  */
-export function summarizeSweep(
-  trials: readonly Trial[],
-  dense: DenseResult,
+export function summarizeSweep<T extends TaskTypes>(
+  trials: readonly Trial<T>[],
+  dense: T["dense"],
   environment: Environment,
-): SweepSummary {
+): SweepSummary<T> {
   const sorted = sortTrials(trials);
   const gain = (trial: Trial) =>
     trial.looksAhead || trial.achievedRatio === null ? NaN : Math.round(100 * trial.achievedRatio);
-  const front = paretoFront(sorted.map(gain), sorted.map((trial) => trial.perplexity));
+  const front = paretoFront(sorted.map(gain), sorted.map(costOfTrial));
   return { trials: sorted.map((trial, i) => ({ ...trial, pareto: front[i]! })), dense, environment };
 }

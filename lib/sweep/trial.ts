@@ -1,12 +1,12 @@
 /** What a sweep records. All of it is plain JSON. */
 import type { Environment, RunConditions } from "../environment.ts";
-import type { DenseResult, FilteredResult } from "../eval/perplexity.ts";
+import type { TaskTypes } from "../eval/task.ts";
 import type { OptionsRecord } from "../methods/options.ts";
 
 export type { Environment, RunConditions };
 
-/** One finished trial: options, results, and what they depend on. */
-export interface Trial extends OptionsRecord, FilteredResult, RunConditions {
+/** What a finished trial says besides its options and results. */
+export interface TrialFacts extends RunConditions {
   /** Short digest of the options that have an effect: the same trial always has the same one. */
   readonly trial: string;
   /** SHA-256 of the conditions. */
@@ -19,18 +19,21 @@ export interface Trial extends OptionsRecord, FilteredResult, RunConditions {
   readonly finishedAt: string;
 }
 
+/** One finished trial: options, results of its task, and what they depend on. */
+export type Trial<T extends TaskTypes = TaskTypes> = OptionsRecord & T["filtered"] & TrialFacts;
+
 /** A trial in a summary. */
-export interface RankedTrial extends Trial {
-  /** Whether no other on-line trial skips at least as much at a perplexity at most as high. */
+export type RankedTrial<T extends TaskTypes = TaskTypes> = Trial<T> & {
+  /** Whether no other on-line trial skips at least as much at a headline metric (perplexity) at least as good. */
   readonly pareto: boolean;
-}
+};
 
 /** The content of `summary.json`. */
-export interface SweepSummary {
-  /** Sorted by pruneRatio, then perplexity. */
-  readonly trials: readonly RankedTrial[];
+export interface SweepSummary<T extends TaskTypes = TaskTypes> {
+  /** Sorted by pruneRatio, then by the task's headline metric (perplexity), best first. */
+  readonly trials: readonly RankedTrial<T>[];
   /** The model without a filter. */
-  readonly dense: DenseResult;
+  readonly dense: T["dense"];
   /** What the trials ran on. */
   readonly environment: Environment;
 }

@@ -1,4 +1,6 @@
 /** Names for trials: short ones that say how a trial differs from its neighbours, and whole ones for hovering. */
+import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, type OptionsRecord, readRecord, resolveOptions } from "../../methods/options.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { escapeText } from "./figure.ts";
@@ -76,20 +78,33 @@ function wrapParts(parts: readonly string[]): string[] {
 }
 
 const decimals = (value: number | null, digits: number) => value === null ? "none" : value.toFixed(digits);
-const percent = (value: number) => `${(100 * value).toFixed(1)}%`;
+
+/** Lines of what a task measured in a trial, in few decimals: main metric, difference to dense, the rest. */
+export function resultLines(trial: Trial): string[] {
+  const task = findTask(trial.task), { headline, loss, metrics } = task, keys = excessKeys(task);
+  const shown = (name: string) => formatMetric(headline, readMetric(trial, name));
+  const se = readMetric(trial, keys.standardError);
+  return [
+    `${headline.name} ${shown(headline.name)} (dense ${shown(keys.dense)})`,
+    `${loss.label} ${signed(readMetric(trial, keys.delta), 3)}${
+      Number.isNaN(se) ? "" : ` ± ${se.toFixed(3)}`
+    }`,
+    metrics.map((metric) => `${metric.label} ${formatMetric(metric, readMetric(trial, metric.name), 3)}`)
+      .join(
+        " · ",
+      ),
+  ].filter((line) => line !== "");
+}
 
 /** Lines that say everything about a trial: results first, then its configuration. */
 export function hoverLines(trial: Trial): string[] {
   const options = trialOptions(trial);
   const { fusion: _, invert: __, pruneRatio: ___, ...rest } = options;
   const lines = wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value))));
-  const se = trial.nllDeltaSe === null ? "" : ` ± ${trial.nllDeltaSe.toFixed(3)}`;
   return [
     `<b>${escapeText(ruleName(trial))}</b>`,
     `skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "by another rule"})`,
-    `perplexity ${trial.perplexity.toFixed(2)} (dense ${trial.densePerplexity.toFixed(2)})`,
-    `NLL ${trial.nllDelta < 0 ? "" : "+"}${trial.nllDelta.toFixed(3)}${se}`,
-    `KL ${trial.kl.toFixed(3)} · top-1 ${percent(trial.top1Agreement)}`,
+    ...resultLines(trial),
     ...lines,
   ];
 }

@@ -1,4 +1,6 @@
 /** Methods side by side: differences in loss with their intervals. */
+import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
@@ -8,7 +10,7 @@ import { styleRule } from "../figure/rule_style.ts";
 export interface ComparisonRow {
   /** The method. */
   readonly name: string;
-  /** Its difference, nats a token. */
+  /** Its difference in mean loss. */
   readonly difference: Interval;
   /** Results, lines of plotly's HTML. */
   readonly hover: string;
@@ -20,6 +22,8 @@ export interface ComparisonRow {
 export interface ComparisonRows {
   /** What the losses are held against. */
   readonly base: "dense" | "random";
+  /** Unit of the losses: `nats a token`. */
+  readonly unit: string;
   /** Rows, best first. */
   readonly rows: readonly ComparisonRow[];
   /** Share of resamples inside an interval. */
@@ -30,15 +34,18 @@ const ROW_PIXELS = 34;
 
 /** Gathers the differences to the dense model, or to the random control. */
 export function collectComparison(comparison: Comparison, base: "dense" | "random"): ComparisonRows {
-  const { methods, intervals } = comparison;
+  const { methods, intervals, environment } = comparison;
+  const task = findTask(environment.task), { headline } = task;
   const rows = methods.flatMap((method): ComparisonRow[] => {
     const difference = base === "dense" ? method.toDense : method.toRandom;
     if (difference === null) return [];
-    const { name, looksAhead, achievedRatio, loss, perplexity, closed, seeds } = method;
+    const { name, looksAhead, achievedRatio, loss, closed, seeds } = method;
     const hover = [
       `<b>${escapeText(name)}</b>${seeds > 1 ? `, mean over ${seeds} seeds` : ""}`,
-      `${formatInterval(difference, 4)} nats above ${base}`,
-      `loss ${loss.toFixed(4)}, perplexity ${perplexity.toFixed(2)}`,
+      `${formatInterval(difference, 4)} ${task.loss.unit} above ${base}`,
+      `loss ${loss.toFixed(4)}, ${headline.name} ${
+        formatMetric(headline, readMetric(method, headline.name))
+      }`,
       `skipped ${achievedRatio === null ? "none" : achievedRatio.toFixed(3)}`,
       ...(closed === null ? [] : [`closes ${formatPercent(closed)} of the gap from random to oracle`]),
       ...(looksAhead ? ["looks ahead: an upper bound"] : []),
@@ -47,6 +54,7 @@ export function collectComparison(comparison: Comparison, base: "dense" | "rando
   });
   return {
     base,
+    unit: lossUnit(task),
     rows: rows.sort((a, b) => a.difference.estimate - b.difference.estimate),
     confidence: intervals.confidence,
   };
@@ -70,7 +78,7 @@ export function formatPercent({ estimate, low, high }: Interval): string {
 }
 
 /** Draws a mark and an interval a method. */
-export function plotComparison({ base, rows, confidence }: ComparisonRows): Figure {
+export function plotComparison({ base, unit, rows, confidence }: ComparisonRows): Figure {
   const title = base === "dense" ? "What each method costs" : "Better or worse than chance";
   if (rows.length === 0) {
     return emptyFigure(
@@ -83,8 +91,8 @@ export function plotComparison({ base, rows, confidence }: ComparisonRows): Figu
   return new Figure({
     title,
     caption: (base === "dense"
-      ? "Loss above the dense model's at the same ratio, nats a token; lower is better."
-      : "Loss above that of the random control at the same ratio, nats a token; left of 0 is better than chance.") +
+      ? `Loss above the dense model's at the same ratio, ${unit}; lower is better.`
+      : `Loss above that of the random control at the same ratio, ${unit}; left of 0 is better than chance.`) +
       ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.`,
     height: 96 + ROW_PIXELS * rows.length,
     data: shown.map(({ name, difference, hover, looksAhead }) => {
@@ -117,7 +125,7 @@ export function plotComparison({ base, rows, confidence }: ComparisonRows): Figu
     }),
     layout: baseLayout({
       margin: { l: 58, r: 14, t: 14, b: 52 },
-      xaxis: axis(`loss above ${base} (nats a token)`, {
+      xaxis: axis(`loss above ${base} (${unit})`, {
         zeroline: true,
         zerolinecolor: "@muted",
         nticks: 6,

@@ -1,11 +1,16 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
+import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
 import { collectComparison, formatInterval, plotComparison } from "./comparison.ts";
 import { renderComparisonReport, tabulateComparison } from "../reports/comparison.ts";
 import { makeSummary } from "../testing.ts";
 
 const interval = (estimate: number) => ({ estimate, low: estimate - 0.25, high: estimate + 0.5 });
-const method = (name: string, loss: number, more: Partial<ComparedMethod> = {}): ComparedMethod => ({
+const method = (
+  name: string,
+  loss: number,
+  more: Partial<ComparedMethod> = {},
+): ComparedMethod<PerplexityTypes> => ({
   name,
   options: null,
   seeds: 1,
@@ -72,7 +77,7 @@ Deno.test("plotComparison() draws a mark with its interval a method, the best on
   assertEquals([data[1]!.x, bar.array, bar.arrayminus], [[0.5], [0.5], [0.25]]);
   assertEquals(data.map(({ y }) => y), [["random"], ["learned"], ["oracle ^"]]);
   assertStringIncludes(caption, "95% intervals");
-  const empty = plotComparison({ base: "random", rows: [], confidence: 0.95 });
+  const empty = plotComparison({ base: "random", unit: "nats a token", rows: [], confidence: 0.95 });
   assertStringIncludes(JSON.stringify(empty.layout), "hold against");
 });
 

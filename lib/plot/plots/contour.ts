@@ -1,5 +1,7 @@
 /** Loss over two options of a sweep, as contours. */
-import { measureImportance } from "../../sweep/importance.ts";
+import { lossUnit } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
+import { excessLoss, measureImportance } from "../../sweep/importance.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure, titleUnderScale } from "../figure/figure.ts";
 import { trialOptions } from "../figure/trial_label.ts";
@@ -10,7 +12,9 @@ export interface LossContour {
   readonly x: { readonly name: string; readonly values: readonly number[] };
   /** Option along the vertical axis. */
   readonly y: { readonly name: string; readonly values: readonly number[] };
-  /** Mean loss above dense in nats, [y][x]; null where no trial has both values. */
+  /** Unit of the loss: `nats a token`. */
+  readonly unit: string;
+  /** Mean loss above dense, [y][x]; null where no trial has both values. */
   readonly loss: readonly (readonly (number | null)[])[];
   /** Trials behind each mean, [y][x]. */
   readonly trials: readonly (readonly number[])[];
@@ -34,9 +38,9 @@ const TITLE = "Loss over two options";
  * @throws {RangeError} If a named option is not one of them.
  */
 export function collectContour(summary: SweepSummary, options: ContourOptions = {}): LossContour | undefined {
-  const rows = summary.trials.filter(({ nllDelta }) => Number.isFinite(nllDelta)).map((trial) => ({
+  const rows = summary.trials.filter((trial) => Number.isFinite(excessLoss(trial))).map((trial) => ({
     options: trialOptions(trial) as { readonly [name: string]: unknown },
-    loss: trial.nllDelta,
+    loss: excessLoss(trial),
   }));
   const valuesOf = (name: string) =>
     [...new Set(rows.map((row) => row.options[name]).filter((value) => typeof value === "number"))]
@@ -63,6 +67,7 @@ export function collectContour(summary: SweepSummary, options: ContourOptions = 
   return {
     x: { name: x, values: xs },
     y: { name: y, values: ys },
+    unit: lossUnit(findTask(summary.environment.task)),
     loss: cells.map((line) =>
       line.map((cell) => cell.length === 0 ? null : cell.reduce((a, b) => a + b, 0) / cell.length)
     ),
@@ -78,7 +83,7 @@ export function plotContour(contour: LossContour | undefined): Figure {
       "No two options vary by number: give two a list, as in --tau 0,1,4 --prune-ratio 0.3,0.5",
     );
   }
-  const { x, y, loss, trials } = contour;
+  const { x, y, unit, loss, trials } = contour;
   const points = y.values.flatMap((b, j) =>
     x.values.flatMap((a, i) =>
       loss[j]![i] === null ? [] : [{ a, b, loss: loss[j]![i]!, trials: trials[j]![i]! }]
@@ -87,7 +92,7 @@ export function plotContour(contour: LossContour | undefined): Figure {
   return new Figure({
     title: `Loss over ${x.name} and ${y.name}`,
     caption:
-      "Mean loss above dense in nats a token, over all other options and seeds; lower is better. Marks show where " +
+      `Mean loss above dense in ${unit}, over all other options and seeds; lower is better. Marks show where ` +
       "there are trials: between them the colours are interpolated.",
     height: 400,
     data: [

@@ -15,6 +15,7 @@ const summary = makeSummary([
 
 Deno.test("collectContour() takes the two numbers that explain most, and averages over the rest", () => {
   assertEquals(collectContour(summary, { x: "tau", y: "recent" }), {
+    unit: "nats a token",
     x: { name: "tau", values: [1, 2] },
     y: { name: "recent", values: [0, 16] },
     loss: [[2, 1.5], [0.25, null]],

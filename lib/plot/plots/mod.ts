@@ -28,6 +28,7 @@ export { collectParallel, type ParallelAxis, type ParallelTrials, plotParallel }
 export {
   type BandPoint,
   collectQuality,
+  type DrawnMetric,
   plotQuality,
   type Quality,
   type QualityCurve,

@@ -1,8 +1,12 @@
 /** Parallel coordinates of a sweep: a line a trial, an axis an option that varies or a result. */
+import { readMetric } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
+import { excessLoss } from "../../sweep/importance.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { hoverLines, ruleName, trialOptions } from "../figure/trial_label.ts";
+import { drawnMetrics } from "./quality.ts";
 
 /** One axis: a row of the plot. */
 export interface ParallelAxis {
@@ -16,6 +20,8 @@ export interface ParallelAxis {
 export interface ParallelTrials {
   /** Axes, top first. */
   readonly axes: readonly ParallelAxis[];
+  /** How many of the axes, the first ones, are options. */
+  readonly options: number;
   /** Trials, in the summary's order. */
   readonly trials: readonly {
     readonly rule: string;
@@ -24,17 +30,25 @@ export interface ParallelTrials {
     /** Results and configuration, lines of plotly's HTML. */
     readonly hover: string;
   }[];
-  /** Trials without a decided token or a finite perplexity. */
+  /** Trials without a decided token or a finite result. */
   readonly dropped: number;
   /** Trials that were left out, so that lines can be told apart: those of highest loss. */
   readonly worse: number;
 }
 
-const RESULTS: readonly [name: string, value: (trial: Trial) => number, digits: number][] = [
-  ["skipped", (trial) => trial.achievedRatio!, 2],
-  ["loss above dense", (trial) => trial.nllDelta, 2],
-  ["KL", (trial) => trial.kl, 2],
-];
+/** Results that have an axis each: the share skipped, the loss, and metrics that have figures of their own. */
+function listResults(task: string | undefined): [name: string, value: (trial: Trial) => number][] {
+  const [, ...metrics] = drawnMetrics(findTask(task));
+  return [
+    ["skipped", (trial) => trial.achievedRatio ?? NaN],
+    ["loss above dense", excessLoss],
+    ...metrics.map(({ name, label }): [string, (trial: Trial) => number] => [
+      label,
+      (trial) => readMetric(trial, name),
+    ]),
+  ];
+}
+const DIGITS = 2;
 /** More lines than this are a smear. */
 const MAX_TRIALS = 400;
 /** Options with more values than this show the ends alone. */
@@ -43,10 +57,13 @@ const TITLE = "Trials across options and results";
 
 /** Gathers places on the axes: values of an option in their order, evenly spaced; results to scale. */
 export function collectParallel(summary: SweepSummary): ParallelTrials {
+  const results = listResults(summary.environment.task);
   const drawable = summary.trials.filter((trial) =>
-    trial.achievedRatio !== null && Number.isFinite(trial.nllDelta) && Number.isFinite(trial.kl)
+    results.every(([, value]) => Number.isFinite(value(trial)))
   );
-  const best = new Set(drawable.toSorted((a, b) => a.nllDelta - b.nllDelta).slice(0, MAX_TRIALS));
+  const best = new Set(
+    drawable.toSorted((a, b) => excessLoss(a) - excessLoss(b)).slice(0, MAX_TRIALS),
+  );
   const trials = drawable.filter((trial) => best.has(trial));
   const options = trials.map((trial) => trialOptions(trial) as { readonly [name: string]: unknown });
   const skip = new Set(["fusion", "invert", "seed"]);
@@ -63,18 +80,19 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
     const ticks = levels.map((level, i) => ({ at: step(i), text: [level].flat().join("+") }));
     return { name, ticks: ticks.length <= MAX_TICKS ? ticks : [ticks[0]!, ticks.at(-1)!] };
   });
-  for (const [name, value, digits] of RESULTS) {
+  for (const [name, value] of results) {
     const values = trials.map(value), low = Math.min(...values), high = Math.max(...values);
     places.push((i) => high > low ? (values[i]! - low) / (high - low) : 0.5);
     const ticks = high > low
-      ? [{ at: 0, text: low.toFixed(digits) }, { at: 1, text: high.toFixed(digits) }]
+      ? [{ at: 0, text: low.toFixed(DIGITS) }, { at: 1, text: high.toFixed(DIGITS) }]
       : [
-        { at: 0.5, text: low.toFixed(digits) },
+        { at: 0.5, text: low.toFixed(DIGITS) },
       ];
     axes.push({ name, ticks });
   }
   return {
     axes: trials.length === 0 ? [] : axes,
+    options: names.length,
     trials: trials.map((trial, i) => ({
       rule: ruleName(trial),
       at: places.map((place) => place(i)),
@@ -110,7 +128,7 @@ function spreadLevels(places: readonly (readonly (number | null)[])[], options: 
 }
 
 /** Draws the axes one below the other, so that a narrow page has room for them too. */
-export function plotParallel({ axes, trials, dropped, worse }: ParallelTrials): Figure {
+export function plotParallel({ axes, options, trials, dropped, worse }: ParallelTrials): Figure {
   if (trials.length === 0) {
     return emptyFigure(
       TITLE,
@@ -119,7 +137,7 @@ export function plotParallel({ axes, trials, dropped, worse }: ParallelTrials): 
   }
   const rules = [...Map.groupBy(trials, ({ rule }) => rule)]
     .sort(([a], [b]) => styleRule(a).rank - styleRule(b).rank);
-  const spread = spreadLevels(trials.map(({ at }) => at), axes.length - RESULTS.length);
+  const spread = spreadLevels(trials.map(({ at }) => at), options);
   const place = new Map(trials.map((trial, i) => [trial, spread[i]!]));
   const lines = rules.map(([rule, group]): JsonObject => {
     const { color, symbol, dash } = styleRule(rule);

@@ -1,17 +1,18 @@
-/** Perplexity and KL divergence against the achieved skip ratio, one curve a configuration. */
+/** A task's metrics (perplexity, KL divergence) against the achieved skip ratio, one curve a configuration. */
+import { formatMetric, readMetric } from "../../eval/metrics.ts";
+import type { EvaluationTask, Metric } from "../../eval/task.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, Figure, type Json } from "../figure/figure.ts";
 import { styleRule } from "../figure/rule_style.ts";
-import { curveKey, hoverLines, nameCurves, pointKey, ruleName } from "../figure/trial_label.ts";
+import { curveKey, hoverLines, nameCurves, pointKey, resultLines, ruleName } from "../figure/trial_label.ts";
 
 /** One trial in a plot. */
 export interface QualityPoint {
   /** Achieved skip ratio. */
   readonly ratio: number;
-  /** Perplexity of the filtered model. */
-  readonly perplexity: number;
-  /** Mean KL divergence, nats. */
-  readonly kl: number;
+  /** The drawn metrics of the filtered model, by name. */
+  readonly values: { readonly [metric: string]: number };
   /** Results and configuration, lines of plotly's HTML. */
   readonly hover: string;
 }
@@ -36,10 +37,8 @@ export interface BandPoint {
   readonly ratio: number;
   /** Number of seeds. */
   readonly seeds: number;
-  /** Perplexity over the seeds. */
-  readonly perplexity: Range;
-  /** Mean KL divergence over the seeds, nats. */
-  readonly kl: Range;
+  /** The drawn metrics over the seeds, by name. */
+  readonly values: { readonly [metric: string]: Range };
   /** Results and configuration, lines of plotly's HTML. */
   readonly hover: string;
 }
@@ -54,24 +53,43 @@ export interface Range {
   readonly high: number;
 }
 
+/** A metric as the plot draws it. */
+export interface DrawnMetric extends Pick<Metric, "name" | "label" | "better" | "digits" | "percent"> {
+  /** Title of its figure, name of its axis. */
+  readonly figure: NonNullable<Metric["figure"]>;
+}
+
 /** The numbers of the plot. */
 export interface Quality {
+  /** The metrics that can be drawn; the first is the headline. */
+  readonly metrics: readonly DrawnMetric[];
   /** Curves, in the order of the legend. */
   readonly curves: readonly QualityCurve[];
   /** The random control, a band a configuration. */
   readonly bands: readonly { readonly name: string; readonly points: readonly BandPoint[] }[];
   /** Trials on the Pareto front. */
   readonly front: readonly QualityPoint[];
-  /** Of the model without a filter. */
-  readonly densePerplexity: number;
+  /** The headline of the model without a filter. */
+  readonly dense: number;
   /** Trials that have no finite place in the plot. */
   readonly dropped: number;
 }
 
-const point = (trial: Trial): QualityPoint => ({
+/** What can be drawn of a task: its headline, and the metrics that have a figure. */
+export function drawnMetrics({ headline, metrics }: EvaluationTask): DrawnMetric[] {
+  const { name } = headline, title = name[0]!.toUpperCase() + name.slice(1);
+  return [
+    { ...headline, label: name, figure: { title, axis: name, caption: "" } },
+    ...metrics.flatMap((metric) => metric.figure === undefined ? [] : [{ ...metric, figure: metric.figure }]),
+  ];
+}
+
+const valuesOf = <V>(metrics: readonly DrawnMetric[], value: (name: string) => V) =>
+  Object.fromEntries(metrics.map(({ name }) => [name, value(name)]));
+
+const point = (trial: Trial, metrics: readonly DrawnMetric[]): QualityPoint => ({
   ratio: trial.achievedRatio!,
-  perplexity: trial.perplexity,
-  kl: trial.kl,
+  values: valuesOf(metrics, (name) => readMetric(trial, name)),
   hover: hoverLines(trial).join("<br>"),
 });
 
@@ -82,8 +100,9 @@ function range(values: readonly number[]): Range {
 
 /** Gathers what the plot shows; the random control becomes a band over its seeds. */
 export function collectQuality(summary: SweepSummary): Quality {
+  const metrics = drawnMetrics(findTask(summary.environment.task));
   const drawable = summary.trials.filter((trial) =>
-    trial.achievedRatio !== null && Number.isFinite(trial.perplexity) && Number.isFinite(trial.kl)
+    trial.achievedRatio !== null && metrics.every(({ name }) => Number.isFinite(readMetric(trial, name)))
   );
   const groups = [...Map.groupBy(drawable, curveKey).values()];
   const names = nameCurves(groups.map((group) => group[0]!));
@@ -93,41 +112,48 @@ export function collectQuality(summary: SweepSummary): Quality {
     const { fusion, invert } = group[0]!;
     if (fusion === "random") {
       const points = [...Map.groupBy(group, pointKey).values()];
-      bands.push({ name: names[i]!, points: points.map(bandPoint).sort((a, b) => a.ratio - b.ratio) });
+      bands.push({
+        name: names[i]!,
+        points: points.map((seeds) => bandPoint(seeds, metrics)).sort((a, b) => a.ratio - b.ratio),
+      });
     } else {
-      const points = group.map(point).sort((a, b) => a.ratio - b.ratio);
+      const points = group.map((trial) => point(trial, metrics)).sort((a, b) => a.ratio - b.ratio);
       curves.push({ name: names[i]!, rule: ruleName(group[0]!), fusion, invert, points });
     }
   }
-  const front = drawable.filter((trial) => trial.pareto).map(point).sort((a, b) => a.ratio - b.ratio);
+  const front = drawable.filter((trial) => trial.pareto).map((trial) => point(trial, metrics)).sort((a, b) =>
+    a.ratio - b.ratio
+  );
   curves.sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank);
   return {
+    metrics,
     curves,
     bands,
     front,
-    densePerplexity: summary.dense.perplexity,
+    dense: readMetric(summary.dense, metrics[0]!.name),
     dropped: summary.trials.length - drawable.length,
   };
 }
 
-function bandPoint(trials: readonly Trial[]): BandPoint {
-  const perplexity = range(trials.map((trial) => trial.perplexity));
-  const kl = range(trials.map((trial) => trial.kl));
+function bandPoint(trials: readonly Trial[], metrics: readonly DrawnMetric[]): BandPoint {
+  const values = valuesOf(metrics, (name) => range(trials.map((trial) => readMetric(trial, name))));
   const seeds = [...new Set(trials.map((trial) => trial.seed))].sort((a, b) => Number(a) - Number(b));
   const [title, ...lines] = hoverLines(trials[0]!);
-  const spread = ({ mean, low, high }: Range, digits: number) =>
-    `${mean.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;
+  const spread = (metric: DrawnMetric) => {
+    const { mean, low, high } = values[metric.name]!,
+      shown = (value: number) => formatMetric(metric, value, 3);
+    return `${metric.label} ${shown(mean)} (${shown(low)} to ${shown(high)})`;
+  };
   return {
     ratio: range(trials.map((trial) => trial.achievedRatio!)).mean,
     seeds: seeds.length,
-    perplexity,
-    kl,
+    values,
     hover: [
       `${title}, mean (range) over seeds ${seeds.join(", ")}`,
-      `perplexity ${spread(perplexity, 2)}`,
-      `KL ${spread(kl, 3)}`,
+      ...metrics.map(spread),
       lines[0],
-      ...lines.slice(4).map((line) => line.replace(/( · )?seed \d+/, "")).filter((line) => line !== ""),
+      ...lines.slice(1 + resultLines(trials[0]!).length).map((line) => line.replace(/( · )?seed \d+/, ""))
+        .filter((line) => line !== ""),
     ].join("<br>"),
   };
 }
@@ -136,13 +162,21 @@ const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 /** More curves than this share one legend entry a rule. */
 const MAX_LEGEND = 14;
 
-/** Draws one of the two measures. */
-export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Figure {
-  const { curves, bands, front, densePerplexity, dropped } = quality;
-  const isPerplexity = measure === "perplexity";
-  const title = isPerplexity
-    ? "Perplexity against skipped attention"
-    : "Distance from the dense model against skipped attention";
+/**
+ * Draws one metric.
+ *
+ * @param measure Its name; default: the headline.
+ * @throws {RangeError} If the task has no such metric to draw.
+ */
+export function plotQuality(quality: Quality, measure: string = quality.metrics[0]!.name): Figure {
+  const { metrics, curves, bands, front, dense, dropped } = quality;
+  const metric = metrics.find(({ name }) => name === measure), headline = metrics[0]!;
+  if (metric === undefined) {
+    const names = metrics.map(({ name }) => name).join(", ");
+    throw new RangeError(`Cannot draw "${measure}": expected one of ${names}`);
+  }
+  const isHeadline = metric === headline;
+  const title = `${metric.figure.title} against skipped attention`;
   if (curves.length === 0 && bands.length === 0) {
     return emptyFigure(
       title,
@@ -163,17 +197,17 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
     type: "scatter",
     mode: "lines+markers",
     x: front.map((p) => p.ratio),
-    y: front.map((p) => p[measure]),
+    y: front.map((p) => p.values[measure]!),
     hoverinfo: "skip",
     line: { color: "@ink", width: 1, dash: "dot" },
     marker: { symbol: "circle-open", size: 17, line: { width: 1.5 }, color: "@ink" },
   });
   const values = [
-    ...curves.flatMap((curve) => curve.points.map((p) => p[measure])),
-    ...bands.flatMap((band) => band.points.map((p) => p[measure].high)),
+    ...curves.flatMap((curve) => curve.points.map((p) => p.values[measure]!)),
+    ...bands.flatMap((band) => band.points.map((p) => p.values[measure]!.high)),
   ];
-  const wide = isPerplexity && Math.max(...values) > 8 * densePerplexity;
-  if (isPerplexity) data.push(denseTrace(quality));
+  const wide = isHeadline && !metric.percent && Math.max(...values) > 8 * dense;
+  if (isHeadline) data.push(denseTrace(quality));
   const lost = dropped === 0
     ? ""
     : ` ${
@@ -181,15 +215,18 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
     } without a finite value or a decided token left out.`;
   return new Figure({
     title,
-    caption: (isPerplexity
-      ? "Lower is better. " +
+    caption: (isHeadline
+      ? `${metric.better === "lower" ? "Lower" : "Higher"} is better. ` +
         (bands.length === 0
           ? ""
-          : "A rule is worth something where it lies below the grey band of the random control " +
+          : `A rule is worth something where it lies ${
+            metric.better === "lower" ? "below" : "above"
+          } the grey band ` +
+            "of the random control " +
             "(mean and range over its seeds) with the same recent window. ") +
         "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
-      : "Mean KL(dense || filtered) of the next-token distributions, in nats; lower is better. Rings mark the trials " +
-        "on the Pareto front of perplexity.") + lost,
+      : `${metric.figure.caption}; ${metric.better} is better. Rings mark the trials ` +
+        `on the Pareto front of ${headline.name}.`) + lost,
     height: 430,
     data,
     layout: baseLayout({
@@ -197,8 +234,9 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
         rangemode: "tozero",
         tickformat: ".0%",
       }),
-      yaxis: axis(isPerplexity ? `perplexity${wide ? " (log scale)" : ""}` : "KL divergence (nats)", {
-        ...(wide ? { type: "log" } : isPerplexity ? {} : { rangemode: "tozero" }),
+      yaxis: axis(`${metric.figure.axis}${wide ? " (log scale)" : ""}`, {
+        ...(wide ? { type: "log" } : isHeadline ? {} : { rangemode: "tozero" }),
+        ...(metric.percent ? { tickformat: ".0%" } : {}),
       }),
       legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
       hovermode: "closest",
@@ -208,7 +246,7 @@ export function plotQuality(quality: Quality, measure: "perplexity" | "kl"): Fig
 
 function curveTrace(
   curve: QualityCurve,
-  measure: "perplexity" | "kl",
+  measure: string,
   nth: number,
   single: boolean,
 ): { [key: string]: Json } {
@@ -219,7 +257,7 @@ function curveTrace(
     type: "scatter",
     mode: curve.points.length > 1 ? "lines+markers" : "markers",
     x: curve.points.map((p) => p.ratio),
-    y: curve.points.map((p) => p[measure]),
+    y: curve.points.map((p) => p.values[measure]!),
     text: curve.points.map((p) => p.hover),
     hovertemplate: "%{text}<extra></extra>",
     line: { color, width: 2, dash: DASHES[(nth + (curve.invert ? 2 : 0)) % DASHES.length]! },
@@ -234,20 +272,20 @@ function curveTrace(
 
 function bandTraces(
   band: Quality["bands"][number],
-  measure: "perplexity" | "kl",
+  measure: string,
   nth: number,
 ): { [key: string]: Json }[] {
   const x = band.points.map((p) => p.ratio);
   const group = { legendgroup: band.name, type: "scatter" };
   const edge = { ...group, x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
   return [
-    { ...edge, y: band.points.map((p) => p[measure].high) },
-    { ...edge, y: band.points.map((p) => p[measure].low), fill: "tonexty", fillcolor: "@band" },
+    { ...edge, y: band.points.map((p) => p.values[measure]!.high) },
+    { ...edge, y: band.points.map((p) => p.values[measure]!.low), fill: "tonexty", fillcolor: "@band" },
     {
       ...group,
       name: band.name,
       x,
-      y: band.points.map((p) => p[measure].mean),
+      y: band.points.map((p) => p.values[measure]!.mean),
       mode: "lines+markers",
       text: band.points.map((p) => p.hover),
       hovertemplate: "%{text}<extra></extra>",
@@ -257,16 +295,16 @@ function bandTraces(
   ];
 }
 
-function denseTrace({ curves, bands, densePerplexity }: Quality): { [key: string]: Json } {
+function denseTrace({ metrics, curves, bands, dense }: Quality): { [key: string]: Json } {
   const ratios = [...curves, ...bands].flatMap((curve) =>
     curve.points.map((p: { ratio: number }) => p.ratio)
   );
   return {
-    name: `dense (${densePerplexity.toFixed(2)})`,
+    name: `dense (${formatMetric(metrics[0]!, dense)})`,
     type: "scatter",
     mode: "lines",
     x: [0, Math.max(0.1, ...ratios)],
-    y: [densePerplexity, densePerplexity],
+    y: [dense, dense],
     hoverinfo: "skip",
     line: { color: "@ink", width: 1 },
   };

@@ -15,9 +15,9 @@ const summary = makeSummary([
 ]);
 
 Deno.test("collectQuality() makes a curve of trials that differ in the ratio alone", () => {
-  const { curves, front, dropped, densePerplexity } = collectQuality(summary);
+  const { curves, front, dropped, dense } = collectQuality(summary);
   assertEquals(
-    curves.map((curve) => [curve.name, curve.points.map((p) => [p.ratio, p.perplexity, p.kl])]),
+    curves.map((curve) => [curve.name, curve.points.map((p) => [p.ratio, p.values.perplexity, p.values.kl])]),
     [
       ["learned", [[0.299, 50, 0.5], [0.501, 60, 0.6]]],
       ["variance · recent 16", [[0.3, 58, 0.58]]],
@@ -25,15 +25,15 @@ Deno.test("collectQuality() makes a curve of trials that differ in the ratio alo
       ["oracle", [[0.3, 45, 0.45]]],
     ],
   );
-  assertEquals(front.map((p) => p.perplexity), [50, 60]);
-  assertEquals([dropped, densePerplexity], [1, 40]);
+  assertEquals(front.map((p) => p.values.perplexity), [50, 60]);
+  assertEquals([dropped, dense], [1, 40]);
 });
 
 Deno.test("collectQuality() makes the random control a band over its seeds", () => {
   const { bands } = collectQuality(summary);
   assertEquals(bands.length, 1);
   const [point] = bands[0]!.points;
-  assertEquals(point!.perplexity, { low: 54, mean: 56, high: 58 });
+  assertEquals(point!.values.perplexity, { low: 54, mean: 56, high: 58 });
   assertEquals([point!.seeds, Math.round(1000 * point!.ratio)], [3, 301]);
   assertStringIncludes(point!.hover, "seeds 0, 1, 2");
 });

@@ -1,4 +1,6 @@
 /** The report of a comparison: its figures and its table on one page. */
+import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
 import { escapeHtml } from "../figure/draw.ts";
@@ -12,23 +14,24 @@ export function plotComparisons(comparison: Comparison): Figure[] {
 }
 
 /** Lays a comparison out: one row a method. Shared by the terminal and the report. */
-export function tabulateComparison({ methods }: Comparison): TrialTable {
+export function tabulateComparison({ methods, environment }: Comparison): TrialTable {
+  const task = findTask(environment.task), { headline } = task;
   const rows = methods.map((method) => [
     `${method.name}${method.looksAhead ? " ^" : ""}${method.seeds > 1 ? ` (${method.seeds} seeds)` : ""}`,
     method.achievedRatio === null ? "-" : method.achievedRatio.toFixed(3),
     method.loss.toFixed(4),
-    method.perplexity.toFixed(2),
+    formatMetric(headline, readMetric(method, headline.name)),
     method.toDense === null ? "-" : formatInterval(method.toDense, 4),
     method.toRandom === null ? "-" : formatInterval(method.toRandom, 4),
     method.closed === null ? "-" : formatPercent(method.closed),
   ]);
   return {
-    columns: ["method", "skipped", "loss", "ppl", "to dense", "to random", "gap closed"],
+    columns: ["method", "skipped", "loss", headline.label, "to dense", "to random", "gap closed"],
     hints: [
       "^ = looks ahead: an upper bound",
       "achieved share of attention computations skipped, after warm-up, over all layers",
-      "mean loss, nats a token",
-      "exp of the mean loss",
+      `mean loss, ${lossUnit(task)}`,
+      headline.formula,
       "loss above the dense model's, with its interval",
       "loss above the random control's, with its interval",
       "share of the way from random to oracle, with its interval",
@@ -61,7 +64,9 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
             "intervals",
             `${
               100 * intervals.confidence
-            }%, ${intervals.resamples} resamples of moving blocks of ${intervals.blockSize} tokens`,
+            }%, ${intervals.resamples} resamples of moving blocks of ${intervals.blockSize} ${
+              findTask(environment.task).loss.of
+            }s`,
           ],
           ["backend", environment.backendDescription],
           ["KV cache", environment.cacheDType ?? "f32"],

@@ -1,4 +1,6 @@
 /** A static site of reports: an index, and a page a result, all with links to each other and one plotly beside them. */
+import { formatMetric, readMetric } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import type { HeadReport } from "../../heads/report.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
@@ -127,10 +129,10 @@ const count = (number: number, noun: string) => `${number} ${noun}${number === 1
 function headline(entry: SiteEntry): string {
   switch (entry.kind) {
     case "sweep": {
-      const { trials, dense } = entry.data;
+      const { trials, dense, environment } = entry.data, task = findTask(environment.task);
       const front = trials.filter(({ pareto }) => pareto).length;
-      return `${count(trials.length, "trial")}, ${front} on the Pareto front; dense perplexity ${
-        dense.perplexity.toFixed(2)
+      return `${count(trials.length, "trial")}, ${front} on the Pareto front; dense ${task.headline.name} ${
+        formatMetric(task.headline, readMetric(dense, task.headline.name))
       }.`;
     }
     case "heads": {

@@ -1,4 +1,6 @@
 /** The report of a sweep: one HTML page that needs nothing but itself. */
+import { formatMetric, readMetric } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";
 import { collectContour, plotContour } from "../plots/contour.ts";
@@ -14,8 +16,7 @@ import { tabulateTrials } from "./trial_table.ts";
 export function plotSweep(summary: SweepSummary): Figure[] {
   const quality = collectQuality(summary);
   return [
-    plotQuality(quality, "perplexity"),
-    plotQuality(quality, "kl"),
+    ...quality.metrics.map(({ name }) => plotQuality(quality, name)),
     plotParallel(collectParallel(summary)),
     plotImportance(collectImportance(summary)),
     plotContour(collectContour(summary)),
@@ -24,7 +25,7 @@ export function plotSweep(summary: SweepSummary): Figure[] {
 }
 
 /**
- * Renders a sweep as a self-contained page: perplexity and KL against the achieved ratio, skips per layer, the table.
+ * Renders a sweep as a self-contained page: metrics against the achieved ratio, skips per layer, the table.
  *
  * @returns HTML that loads nothing from anywhere.
  */
@@ -57,8 +58,9 @@ function count(number: number, noun: string): string {
 }
 
 function facts({ dense, environment }: SweepSummary): string {
+  const { headline } = findTask(environment.task);
   return renderFacts([
-    ["dense perplexity", dense.perplexity.toFixed(2)],
+    [`dense ${headline.name}`, formatMetric(headline, readMetric(dense, headline.name))],
     [
       "text",
       `${environment.text}, ${dense.tokens} tokens in ${count(dense.chunks, "chunk")} of ${dense.context}`,

@@ -1,4 +1,7 @@
 /** Trials as a table: the options that vary, then what came out. Shared by the terminal and the report. */
+import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
+import type { EvaluationTask } from "../../eval/task.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import type { RankedTrial } from "../../sweep/trial.ts";
 import { ruleName, trialOptions } from "../figure/trial_label.ts";
 
@@ -21,29 +24,28 @@ interface Column {
   readonly left?: boolean;
 }
 
-const RESULTS: readonly Column[] = [
+const RATIO: readonly Column[] = [
   {
     name: "skipped",
     hint: "achieved share of attention computations skipped, after warm-up, over all layers",
     cell: (t) => t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3),
   },
-  { name: "ppl", hint: "perplexity of the filtered model", cell: (t) => t.perplexity.toFixed(2) },
-  {
-    name: "dNLL",
-    hint: "mean loss above the dense model's, nats a token",
-    cell: (t) => `${t.nllDelta < 0 ? "" : "+"}${t.nllDelta.toFixed(4)}`,
-  },
-  {
-    name: "se",
-    hint: "standard error of dNLL: paired, over blocks of 64 tokens",
-    cell: (t) => t.nllDeltaSe === null ? "-" : t.nllDeltaSe.toFixed(4),
-  },
-  { name: "KL", hint: "mean KL(dense || filtered), nats", cell: (t) => t.kl.toFixed(4) },
-  {
-    name: "top-1",
-    hint: "share of positions where both models find the same token likeliest",
-    cell: (t) => `${(100 * t.top1Agreement).toFixed(1)}%`,
-  },
+];
+
+/** What the task measured. */
+function listMeasured(task: EvaluationTask): Column[] {
+  const { delta } = excessKeys(task);
+  return listMetrics(task).map((metric) => ({
+    name: metric.label,
+    hint: metric.help,
+    cell: (t) => {
+      const value = readMetric(t, metric.name);
+      return metric.name === delta ? signed(value, metric.digits) : formatMetric(metric, value);
+    },
+  }));
+}
+
+const COSTS: readonly Column[] = [
   {
     name: "KV held",
     hint: "bytes of the KV cache at the end of a chunk, against dense",
@@ -91,7 +93,9 @@ export function tabulateTrials(trials: readonly RankedTrial[]): TrialTable {
         return v === undefined ? "-" : Array.isArray(v) ? v.join("+") : String(v);
       },
     })),
-    ...RESULTS,
+    ...RATIO,
+    ...listMeasured(findTask(trials[0]?.task)),
+    ...COSTS,
   ];
   return {
     columns: columns.map((column) => column.name),

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { fakeLogits, fakeModel, fakePruner } from "./testing.ts";
-import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
+import { fakeLogits, fakeModel, fakePruner } from "../testing.ts";
+import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { PerplexityEvaluation } from "./perplexity.ts";
 
 /** A clock that goes on when told to. */

@@ -1,0 +1,254 @@
+/** Evaluation chunk by chunk: the dense model once, then any number of pruners on the same chunks. */
+import type { Pruner } from "../methods/pruner.ts";
+import type { SequenceUsage } from "../model/usage.ts";
+import { pairedMean } from "../stats/paired.ts";
+import type { Tensor } from "../tensor.ts";
+import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
+import { countSkips } from "./skip_ratio.ts";
+import {
+  BLOCK_UNITS,
+  type Evaluation,
+  type EvaluationTask,
+  type RunControl,
+  type TaskTypes,
+} from "./task.ts";
+import { excessKeys } from "./metrics.ts";
+import { TensorCache } from "./tensor_cache.ts";
+
+/** Losses of one chunk, one a scored unit, of the filtered and of the dense model. */
+export interface ChunkScores {
+  /** Of the filtered model. */
+  readonly losses: Float64Array;
+  /** Of the dense model, as many. */
+  readonly denseLosses: Float64Array;
+}
+
+/** How a task scores a chunk. Hidden states are those after the final norm, [T, hiddenSize] f32. */
+export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
+  /** Losses of a chunk, one a scored unit. */
+  score(model: EvaluatedModel, ids: Int32Array, hidden: Tensor, chunk: number): Float64Array;
+  /** Scores with both models' states at hand, where further metrics need them; else `score` of the filtered one's. */
+  compare?(model: EvaluatedModel, ids: Int32Array, dense: Tensor, hidden: Tensor, chunk: number): S;
+  /** Further metrics, of the scores of all chunks. */
+  summarize?(scores: readonly S[]): { readonly [metric: string]: number };
+}
+
+/** Lets signals, timers and progress run: chunks are computed synchronously. */
+const yieldToEventLoop = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+
+const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** Mean of the means of chunks. */
+export const meanOfChunks = (chunks: readonly Float64Array[]): number =>
+  mean(Float64Array.from(chunks, mean));
+
+/**
+ * Evaluates pruners against the dense model on chunks of token ids, each a sequence of its own. What is dense is
+ * computed once: the final hidden states, and per distinct first filtered layer the residual stream that enters it.
+ */
+export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkScores = ChunkScores>
+  implements Evaluation<T> {
+  /** The chunks, each [tokens]. */
+  readonly chunks: readonly Int32Array<ArrayBuffer>[];
+  /** Tokens a chunk; of the longest where they differ. */
+  readonly context: number;
+  readonly #task: Pick<EvaluationTask, "loss" | "headline">;
+  readonly #model: EvaluatedModel;
+  readonly #scorer: ChunkScorer<S>;
+  readonly #states: TensorCache;
+  readonly #belowMs = new Map<number, number>();
+  readonly #timed = new Set<string>();
+  #dense: T["dense"] | undefined;
+  #denseLosses: readonly Float64Array[] = [];
+
+  /**
+   * Prepares an evaluation; nothing is computed yet.
+   *
+   * @param task What the losses and the main metric are called.
+   * @param chunks At least one.
+   * @param cacheBytes Bytes of dense states that are kept for reuse.
+   */
+  constructor(
+    task: Pick<EvaluationTask, "loss" | "headline">,
+    model: EvaluatedModel,
+    chunks: readonly Int32Array<ArrayBuffer>[],
+    scorer: ChunkScorer<S>,
+    cacheBytes: number = 2 ** 30,
+  ) {
+    this.#task = task;
+    this.#model = model;
+    this.chunks = chunks;
+    this.context = chunks.reduce((most, { length }) => Math.max(most, length), 0);
+    this.#scorer = scorer;
+    this.#states = new TensorCache(cacheBytes);
+  }
+
+  /**
+   * Runs the dense model, once; later calls return the first result, and call `onLosses` with its losses again.
+   *
+   * @throws {RangeError} If a loss is not finite: the model's weights are broken.
+   */
+  async dense(control: RunControl = {}): Promise<T["dense"]> {
+    const result = this.#dense ??= await this.#runDense(control);
+    this.#denseLosses.forEach((losses, chunk) => control.onLosses?.(chunk, losses, losses));
+    return result;
+  }
+
+  async #runDense(control: RunControl): Promise<T["dense"]> {
+    // Untimed: the first pass of a process pays for page faults and compilation that later ones do not.
+    const first = this.#model.start();
+    this.#model.backend.free(first.feed(this.chunks[0]!));
+    first.free?.();
+    const losses: Float64Array[] = [];
+    const usages: SequenceUsage[] = [];
+    let timeMs = 0;
+    for (const [chunk, ids] of this.chunks.entries()) {
+      await yieldToEventLoop();
+      control.signal?.throwIfAborted();
+      const sequence = this.#model.start(undefined, { chunk });
+      const begin = performance.now();
+      const hidden = sequence.feed(ids);
+      this.#model.backend.synchronize?.();
+      timeMs += performance.now() - begin;
+      this.#states.put(`hidden ${chunk}`, hidden);
+      losses.push(this.#scorer.score(this.#model, ids, hidden, chunk));
+      usages.push(sequence.usage());
+      sequence.free?.();
+      this.#release(`hidden ${chunk}`, hidden);
+      control.onChunk?.(chunk + 1, this.chunks.length);
+    }
+    const { loss, headline } = this.#task;
+    const meanLoss = expectFinite(meanOfChunks(losses));
+    this.#denseLosses = losses;
+    return {
+      [headline.name]: headline.fromLoss(meanLoss),
+      [loss.name]: meanLoss,
+      ...this.#size(losses),
+      chunks: this.chunks.length,
+      context: this.context,
+      timeMs,
+      kvBytesHeld: sum(usages, "kvBytesHeld") / this.chunks.length,
+      attentionFlops: sum(usages, "attentionFlopsDense"),
+      totalFlops: sum(usages, "totalFlopsDense"),
+    };
+  }
+
+  /**
+   * Runs a pruner on every chunk and compares it with the dense model.
+   *
+   * @throws {DOMException} The signal's reason, if it is aborted between two chunks.
+   * @throws {RangeError} If a loss is not finite.
+   */
+  async run(pruner: Pruner, control: RunControl = {}): Promise<T["filtered"]> {
+    const dense = await this.dense({ signal: control.signal });
+    const first = pruner.layers.length === 0 ? 0 : pruner.layers[0]!;
+    const scores: S[] = [], differences: Float64Array[] = [];
+    const usages: SequenceUsage[] = [];
+    const masks: { length: number; keep: ReadonlyMap<number, Uint8Array> }[] = [];
+    let timeMs = 0;
+    for (const [chunk, ids] of this.chunks.entries()) {
+      await yieldToEventLoop();
+      control.signal?.throwIfAborted();
+      const sequence = this.#model.start(pruner, { chunk });
+      const { hidden, ms } = this.#feed(sequence, chunk, first);
+      timeMs += ms;
+      const scored = this.#score(chunk, hidden);
+      this.#model.backend.free(hidden);
+      scores.push(scored);
+      differences.push(scored.losses.map((value, i) => value - scored.denseLosses[i]!));
+      control.onLosses?.(chunk, scored.losses, scored.denseLosses);
+      usages.push(sequence.usage());
+      masks.push({ length: ids.length, keep: sequence.keep });
+      sequence.free?.();
+      control.onChunk?.(chunk + 1, this.chunks.length);
+    }
+    const { headline } = this.#task;
+    const losses = scores.map((scored) => scored.losses);
+    const { mean, standardError } = pairedMean(differences, BLOCK_UNITS);
+    const keys = excessKeys(this.#task);
+    return {
+      ...countSkips(this.#model.config.numLayers, pruner.warmup, masks),
+      [headline.name]: headline.fromLoss(expectFinite(meanOfChunks(losses))),
+      [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
+      [keys.delta]: mean,
+      [keys.standardError]: standardError,
+      ...this.#scorer.summarize?.(scores),
+      ...this.#size(losses),
+      kvBytesHeld: sum(usages, "kvBytesHeld") / this.chunks.length,
+      kvBytesAvoided: sum(usages, "kvBytesAvoided") / this.chunks.length,
+      kvBytesAllocated: sum(usages, "kvBytesAllocated") / this.chunks.length,
+      attentionFlopsDense: sum(usages, "attentionFlopsDense"),
+      attentionFlopsAvoided: sum(usages, "attentionFlopsAvoided"),
+      totalFlopsDense: sum(usages, "totalFlopsDense"),
+      totalFlopsAvoided: sum(usages, "totalFlopsAvoided"),
+      timeMs: timeMs + (this.#belowMs.get(first) ?? 0),
+      denseTimeMs: dense.timeMs,
+    };
+  }
+
+  #size(losses: readonly Float64Array[]): { tokens: number; scoredTokens: number } {
+    const count = (all: readonly { readonly length: number }[]) =>
+      all.reduce((n, { length }) => n + length, 0);
+    return { tokens: count(this.chunks), scoredTokens: count(losses) };
+  }
+
+  #score(chunk: number, hidden: Tensor): S {
+    const ids = this.chunks[chunk]!, model = this.#model, scorer = this.#scorer;
+    if (scorer.compare === undefined) {
+      const losses = scorer.score(model, ids, hidden, chunk);
+      return { losses, denseLosses: this.#denseLosses[chunk]! } as S;
+    }
+    const denseHidden = this.#denseHidden(chunk);
+    const scored = scorer.compare(model, ids, denseHidden, hidden, chunk);
+    this.#release(`hidden ${chunk}`, denseHidden);
+    return scored;
+  }
+
+  /** Feeds a chunk, from the residual stream that enters the first filtered layer where dense layers lie below it. */
+  #feed(sequence: EvaluatedSequence, chunk: number, first: number): { hidden: Tensor; ms: number } {
+    const ids = this.chunks[chunk]!;
+    const residual = first === 0 ? undefined : this.#residual(chunk, first);
+    const begin = performance.now();
+    const hidden = residual === undefined ? sequence.feed(ids) : sequence.feedResidual(residual, first);
+    this.#model.backend.synchronize?.();
+    const ms = performance.now() - begin;
+    if (residual !== undefined) this.#release(`residual ${first} ${chunk}`, residual);
+    return { hidden, ms };
+  }
+
+  /** Frees a tensor that nothing keeps for reuse. */
+  #release(key: string, tensor: Tensor): void {
+    if (!this.#states.has(key)) this.#model.backend.free(tensor);
+  }
+
+  #residual(chunk: number, layer: number): Tensor {
+    return this.#states.get(`residual ${layer} ${chunk}`, () => {
+      const begin = performance.now();
+      const residual = this.#model.residualAt(this.chunks[chunk]!, layer);
+      this.#model.backend.synchronize?.();
+      const ms = performance.now() - begin;
+      const key = `${layer} ${chunk}`;
+      if (!this.#timed.has(key)) this.#belowMs.set(layer, (this.#belowMs.get(layer) ?? 0) + ms);
+      this.#timed.add(key);
+      return residual;
+    });
+  }
+
+  #denseHidden(chunk: number): Tensor {
+    return this.#states.get(`hidden ${chunk}`, () => {
+      const sequence = this.#model.start(), hidden = sequence.feed(this.chunks[chunk]!);
+      sequence.free?.();
+      return hidden;
+    });
+  }
+}
+
+/** A model whose loss is no number is broken: nothing said of it would mean anything. */
+function expectFinite(loss: number): number {
+  if (Number.isFinite(loss)) return loss;
+  throw new RangeError(`Cannot evaluate the model: found a mean loss of ${loss}, expected a finite one`);
+}
+
+function sum(usages: readonly SequenceUsage[], key: keyof SequenceUsage): number {
+  return usages.reduce((total, usage) => total + usage[key], 0);
+}

@@ -1,0 +1,159 @@
+/** What an evaluation task is: it opens on a model and data, runs the dense model once, and then any pruner. */
+import type { Pruner } from "../methods/pruner.ts";
+import type { Tokenizer } from "../model/tokenizer.ts";
+import type { SequenceUsage } from "../model/usage.ts";
+import type { EvaluatedModel } from "./language_model.ts";
+import type { SkipRatios } from "./skip_ratio.ts";
+
+/** How a run may be watched and stopped. A chunk is what is computed without a break: of a text, or an item. */
+export interface RunControl {
+  /** Stops the run between two chunks; the run then throws the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Called after each chunk. */
+  readonly onChunk?: (done: number, total: number) => void;
+  /**
+   * Called with each chunk's losses, one a scored unit (a token, or an item), and the dense model's of the same units;
+   * ascending. Paired statistics are made of them.
+   */
+  readonly onLosses?: (chunk: number, losses: Float64Array, denseLosses: Float64Array) => void;
+}
+
+/** What any task says of the dense model. Its own metrics stand beside it: the headline and the mean loss. */
+export interface DenseTaskResult {
+  /** Tokens fed. */
+  readonly tokens: number;
+  /** Units whose loss counts: tokens, or items. */
+  readonly scoredTokens: number;
+  /** Chunks of the data. */
+  readonly chunks: number;
+  /** Tokens a chunk; of the longest where they differ. */
+  readonly context: number;
+  /** Wall time of the forward passes of all chunks, without logits. */
+  readonly timeMs: number;
+  /** Bytes of keys and values that one chunk's cache holds at its end; mean over chunks. */
+  readonly kvBytesHeld: number;
+  /** FLOPs of attention over all chunks. */
+  readonly attentionFlops: number;
+  /** FLOPs of everything over all chunks. */
+  readonly totalFlops: number;
+}
+
+/**
+ * What any task says of a filtered model. Of the usage, bytes are those of one chunk's cache at its end (mean over
+ * chunks), and operations are summed over all chunks. Beside it stand, with the names of the task, the headline
+ * (`perplexity`), the dense model's (`densePerplexity`), the paired difference of the mean loss and its standard error
+ * (`nllDelta`, `nllDeltaSe`; null where there are fewer than two blocks), and further metrics.
+ */
+export interface TaskResult extends SkipRatios, SequenceUsage {
+  /** Tokens fed. */
+  readonly tokens: number;
+  /** Units whose loss counts: tokens, or items. */
+  readonly scoredTokens: number;
+  /**
+   * Wall time of the filtered forward passes, without logits: the dense layers below the first filtered one (timed
+   * once, reused by every run) and the layers from there on.
+   */
+  readonly timeMs: number;
+  /** The dense model's wall time on the same chunks. */
+  readonly denseTimeMs: number;
+}
+
+/** A number of a task's results: what it is called and how it is shown. */
+export interface Metric {
+  /** Its key in records. */
+  readonly name: string;
+  /** Its column in tables. */
+  readonly label: string;
+  /** What it is, in a line. */
+  readonly help: string;
+  /** Which way is good. */
+  readonly better: "lower" | "higher";
+  /** Decimals. */
+  readonly digits: number;
+  /** Whether it is a share, shown in percent. */
+  readonly percent?: boolean;
+  /** Where it is drawn against the skipped share: the figure's title, its axis, and what the caption says of it. */
+  readonly figure?: { readonly title: string; readonly axis: string; readonly caption: string };
+}
+
+/** The metric that a task is known by: a function of the mean loss. */
+export interface Headline extends Omit<Metric, "figure"> {
+  /** From a mean loss to the metric. */
+  readonly fromLoss: (loss: number) => number;
+  /** The same in words. */
+  readonly formula: string;
+}
+
+/** The losses of a task. */
+export interface Loss {
+  /** Key of the mean loss in the dense model's record; differences of it are `<name>Delta` and `<name>DeltaSe`. */
+  readonly name: string;
+  /** What tables and plots call it. */
+  readonly label: string;
+  /** Unit, plural: `nats`. */
+  readonly unit: string;
+  /** What has a loss each, singular: `token`. */
+  readonly of: string;
+}
+
+/** Units a block of the paired standard error; blocks do not cross chunks. */
+export const BLOCK_UNITS = 64;
+
+/** What a task is opened on. */
+export interface TaskData {
+  /** Token ids of the whole text, [N], BOS at the front where the tokenizer adds one. */
+  readonly ids: Int32Array;
+  /** Tokens a chunk. */
+  readonly context: number;
+  /** The model's tokenizer, for a task that brings its own texts. */
+  readonly tokenizer: Tokenizer;
+}
+
+/** The types of a task's records. */
+export interface TaskTypes {
+  /** Of the dense model. */
+  readonly dense: DenseTaskResult;
+  /** Of a filtered one. */
+  readonly filtered: TaskResult;
+  /** What it adds to a method's row in a comparison. */
+  readonly compared: object;
+}
+
+/** A task on a model and data. */
+export interface Evaluation<T extends TaskTypes = TaskTypes> {
+  /**
+   * Runs the dense model, once; later calls return the first result, and call `onLosses` with its losses again.
+   *
+   * @throws {RangeError} If a loss is not finite: the model's weights are broken.
+   */
+  dense(control?: RunControl): Promise<T["dense"]>;
+  /**
+   * Runs a pruner on every chunk and compares it with the dense model.
+   *
+   * @throws {DOMException} The signal's reason, if it is aborted between two chunks.
+   * @throws {RangeError} If a loss is not finite.
+   */
+  run(pruner: Pruner, control?: RunControl): Promise<T["filtered"]>;
+}
+
+/** An evaluation task. Adding one is a file in `tasks/` and a line in `tasks/mod.ts`. */
+export interface EvaluationTask<T extends TaskTypes = TaskTypes> {
+  /** Its name: that of `--task`, and of `task` in records. */
+  readonly name: string;
+  /** One line of help. */
+  readonly help: string;
+  /** How its numbers come about, in words. */
+  readonly protocol: string;
+  /** Its losses. */
+  readonly loss: Loss;
+  /** Its main metric: that of the Pareto front and of the order of trials. */
+  readonly headline: Headline;
+  /** Further metrics of its results. */
+  readonly metrics: readonly Metric[];
+  /**
+   * Prepares an evaluation; nothing is computed yet.
+   *
+   * @throws {RangeError} If the data do not suffice.
+   */
+  open(model: EvaluatedModel, data: TaskData): Evaluation<T>;
+}

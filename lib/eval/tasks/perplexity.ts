@@ -1,0 +1,151 @@
+/**
+ * Perplexity of a filtered model beside the dense one, on the same positions.
+ *
+ * Protocol (GPTQ, Wanda, SLEB): one token stream with one BOS at its very start where the tokenizer adds one, cut
+ * into disjoint chunks of `context` tokens; the tail is dropped; every chunk is a sequence of its own with an empty
+ * cache and fresh filter state; losses of tokens 1..context-1 of each chunk; perplexity = exp of the mean of the
+ * chunks' mean losses.
+ */
+import { ChunkEvaluation, type ChunkScorer, type ChunkScores, meanOfChunks } from "../chunk_evaluation.ts";
+import { cutChunks } from "../chunks.ts";
+import type { EvaluatedModel } from "../language_model.ts";
+import { compareNextTokens, nextTokenNll } from "../next_token.ts";
+import type { DenseTaskResult, EvaluationTask, TaskResult } from "../task.ts";
+
+/** Options of {@linkcode PerplexityEvaluation}. */
+export interface PerplexityOptions {
+  /** Tokens a chunk, default 512. */
+  readonly context?: number;
+  /**
+   * Bytes of dense states (final hidden states, residual streams below the first filtered layer) that are kept for
+   * reuse, default 1 GiB. What does not fit is computed again for each run: slower, equal results.
+   */
+  readonly cacheBytes?: number;
+}
+
+/** The dense model on a text. */
+export interface DenseResult extends DenseTaskResult {
+  /** exp of `nll`. */
+  readonly perplexity: number;
+  /** Mean loss in nats a token. */
+  readonly nll: number;
+}
+
+/** A filtered model on a text, and how it differs from the dense one. */
+export interface FilteredResult extends TaskResult {
+  /** Of the filtered model. */
+  readonly perplexity: number;
+  /** Of the dense model. */
+  readonly densePerplexity: number;
+  /** Mean of (filtered - dense) loss in nats a token. */
+  readonly nllDelta: number;
+  /** Its standard error: paired, over blocks of 64 tokens; null where there are fewer than two blocks. */
+  readonly nllDeltaSe: number | null;
+  /** Mean KL(dense || filtered) of the next-token distributions, nats. */
+  readonly kl: number;
+  /** Share of positions where both have the same likeliest token. */
+  readonly top1Agreement: number;
+}
+
+/** The types of its records. */
+export interface PerplexityTypes {
+  /** Of the dense model. */
+  readonly dense: DenseResult;
+  /** Of a filtered one. */
+  readonly filtered: FilteredResult;
+  /** Of a comparison: exp of the mean loss. */
+  readonly compared: { readonly perplexity: number };
+}
+
+/** Losses of a chunk, [context - 1] each, in nats, and how far the two models are apart. */
+export interface PerplexityScores extends ChunkScores {
+  /** KL(dense || filtered) of every position, nats. */
+  readonly kl: Float64Array;
+  /** 1 where both have the same likeliest token. */
+  readonly agree: Uint8Array;
+}
+
+const scorer: ChunkScorer<PerplexityScores> = {
+  score: nextTokenNll,
+  compare(model, ids, dense, hidden) {
+    const { nll, baseNll, kl, agree } = compareNextTokens(model, ids, dense, hidden);
+    return { losses: nll, denseLosses: baseNll, kl, agree };
+  },
+  summarize: (scores) => ({
+    kl: meanOfChunks(scores.map(({ kl }) => kl)),
+    top1Agreement: sum(scores.map(({ agree }) => agree.reduce((a, b) => a + b, 0))) /
+      sum(scores.map(({ agree }) => agree.length)),
+  }),
+};
+
+const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+
+/** Perplexity: the default task. */
+export const perplexity: EvaluationTask<PerplexityTypes> = {
+  name: "perplexity",
+  help: "loss of every next token of a text, in chunks",
+  protocol:
+    "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context " +
+    "length, the tail dropped, each a sequence of its own, one prefill; perplexity = exp of the mean of the chunks' mean " +
+    "losses, softmax over float32 logits; KL and top-1 on the same positions.",
+  loss: { name: "nll", label: "NLL", unit: "nats", of: "token" },
+  headline: {
+    name: "perplexity",
+    label: "ppl",
+    help: "perplexity of the filtered model",
+    better: "lower",
+    digits: 2,
+    fromLoss: Math.exp,
+    formula: "exp of the mean loss",
+  },
+  metrics: [
+    {
+      name: "kl",
+      label: "KL",
+      help: "mean KL(dense || filtered), nats",
+      better: "lower",
+      digits: 4,
+      figure: {
+        title: "Distance from the dense model",
+        axis: "KL divergence (nats)",
+        caption: "Mean KL(dense || filtered) of the next-token distributions, in nats",
+      },
+    },
+    {
+      name: "top1Agreement",
+      label: "top-1",
+      help: "share of positions where both models find the same token likeliest",
+      better: "higher",
+      digits: 1,
+      percent: true,
+    },
+  ],
+  open: (model, { ids, context }) => new PerplexityEvaluation(model, ids, { context }),
+};
+
+/**
+ * Evaluates any number of pruners against the dense model on one text.
+ *
+ * @example
+ * ```ts
+ * import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { PerplexityEvaluation } from "@tokenfilter/tokenfilter/eval";
+ * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
+ * const evaluation = new PerplexityEvaluation(llama, ids, { context: 32 });
+ * const pruner = createPruner("token-filtering", config, { warmup: 8, pruneRatio: 0.5 });
+ * const { perplexity, densePerplexity, achievedRatio } = await evaluation.run(pruner);
+ * console.assert(perplexity > densePerplexity && Math.abs(achievedRatio! - 0.5) < 0.1);
+ * ```
+ */
+export class PerplexityEvaluation extends ChunkEvaluation<PerplexityTypes, PerplexityScores> {
+  /**
+   * Cuts the text; nothing is computed yet.
+   *
+   * @param ids Token ids of the whole text, [N], BOS at the front where the tokenizer adds one.
+   * @throws {RangeError} If the text is shorter than the context.
+   */
+  constructor(model: EvaluatedModel, ids: Int32Array, options: PerplexityOptions = {}) {
+    super(perplexity, model, cutChunks(ids, options.context ?? 512), scorer, options.cacheBytes);
+  }
+}
