@@ -1,5 +1,5 @@
 /** Every plot of the toolkit on one page, made of small real runs, in a real browser. */
-import { assert, assertEquals, assertMatch, assertNotEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "../../mod.ts";
 import * as toolkit from "../../lib/entries/plot.ts";
 import { type LengthRow, measureLengths } from "../../lib/eval/mod.ts";
@@ -7,14 +7,10 @@ import { type HeadReport, ROC_GRID } from "../../lib/heads/mod.ts";
 import {
   type BenchReport,
   collectComparison,
-  collectContour,
   collectFusionWeights,
   collectHeadMaps,
-  collectImportance,
-  collectLayerSkips,
   collectLearnedWeights,
   collectLengths,
-  collectParallel,
   collectQuality,
   collectRidgelines,
   collectRoc,
@@ -53,7 +49,10 @@ interface Results {
 
 type Plot = Figure | TokenMap;
 
-/** Every function that draws a plot, called with numbers of results. Those that draw whole reports call these. */
+/**
+ * Every function that draws a plot, called with numbers of results. Those that draw whole reports call these, and those
+ * whose `collectX` takes a result as it is are found by themselves: see {@linkcode drawOthers}.
+ */
 function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name: string]: readonly Plot[] } {
   const traces = splitLayers(heads.excerpt.columns), { texts } = heads.excerpt, { warmup } = heads.options;
   const views = heads.views.map(({ keyState, anchor, layers }) => ({
@@ -68,10 +67,6 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
     plotQuality: (["perplexity", "kl"] as const).map((measure) =>
       toolkit.plotQuality(collectQuality(sweep), measure)
     ),
-    plotParallel: [toolkit.plotParallel(collectParallel(sweep))],
-    plotImportance: [toolkit.plotImportance(collectImportance(sweep))],
-    plotContour: [toolkit.plotContour(collectContour(sweep))],
-    plotLayerSkips: [toolkit.plotLayerSkips(collectLayerSkips(sweep))],
     plotComparison: (["dense", "random"] as const).map((base) =>
       toolkit.plotComparison(collectComparison(comparison, base))
     ),
@@ -109,6 +104,33 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
 
 /** Functions that draw the plots of a whole report, each in its own page's test. */
 const REPORTS = ["plotSweep", "plotComparisons", "plotBench", "plotHeads", "plotHeadsText"];
+
+/** Names of functions that draw a plot, and that the gallery does not call by name. */
+function listOthers(): string[] {
+  const source = String(drawAll);
+  return Object.keys(toolkit).filter((name) =>
+    /^plot[A-Z]/.test(name) && !REPORTS.includes(name) && !new RegExp(`^ *${name}: `, "m").test(source)
+  );
+}
+
+/** Draws them with `plotX(collectX(result))`, for every result that `collectX` understands. */
+function drawOthers(results: Results): Plot[] {
+  const functions = toolkit as unknown as Record<string, (argument: unknown) => unknown>;
+  return listOthers().flatMap((name) => {
+    const collect = functions[name.replace("plot", "collect")]!, plot = functions[name]!;
+    const drawn = Object.values(results).flatMap((result) => {
+      try {
+        const figure = plot(collect(result)) as Plot;
+        return figure instanceof TokenMap || figure.data.length > 0 ? [figure] : [];
+      } catch (error) {
+        if (error instanceof TypeError) return []; // another result
+        throw error;
+      }
+    });
+    assert(drawn.length > 0, `${name} draws none of the results: call it in drawAll`);
+    return drawn;
+  });
+}
 
 /** A task with small work: chunks of 64 tokens of the built-in text on the built-in model. */
 async function run<T>(task: string, ...args: string[]): Promise<T> {
@@ -157,9 +179,10 @@ async function gather(folder: string): Promise<Results> {
 const sectionOf = (plot: Plot) => plot instanceof TokenMap ? plot.toSection() : plot;
 
 Deno.test("the gallery knows every function that draws a plot", () => {
-  const source = String(drawAll);
-  for (const name of Object.keys(toolkit).filter((name) => /^plot[A-Z]/.test(name))) {
-    if (!REPORTS.includes(name)) assertMatch(source, new RegExp(`^ *${name}: `, "m"));
+  const others = listOthers();
+  assertEquals(others.filter((name) => !(name.replace("plot", "collect") in toolkit)), []);
+  for (const name of ["plotParallel", "plotImportance", "plotContour", "plotLayerSkips"]) {
+    assert(others.includes(name));
   }
 });
 
@@ -168,7 +191,7 @@ browserTest(
   () =>
     withFolder(async (folder) => {
       const results = await gather(folder);
-      const plots = Object.values(drawAll(results)).flat();
+      const plots = [...Object.values(drawAll(results)).flat(), ...drawOthers(results)];
       const figures = plots.filter((plot): plot is Figure => !(plot instanceof TokenMap));
       for (const { title, data } of figures) assertNotEquals(data, [], `"${title}" is empty`);
       const path = `${folder}/gallery.html`;
