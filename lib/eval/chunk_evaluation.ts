@@ -25,7 +25,7 @@ export interface ChunkScores {
 
 /** How a task scores a chunk. Hidden states are those after the final norm, [T, hiddenSize] f32. */
 export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
-  /** Losses of a chunk, one a scored unit. */
+  /** Losses of a chunk, one a scored unit; as many of every chunk. */
   score(model: EvaluatedModel, ids: Int32Array, hidden: Tensor, chunk: number): Float64Array;
   /** Scores with both models' states at hand, where further metrics need them; else `score` of the filtered one's. */
   compare?(model: EvaluatedModel, ids: Int32Array, dense: Tensor, hidden: Tensor, chunk: number): S;
@@ -86,7 +86,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   /**
    * Runs the dense model, once; later calls return the first result, and call `onLosses` with its losses again.
    *
-   * @throws {RangeError} If a loss is not finite: the model's weights are broken.
+   * @throws {RangeError} If a loss is not finite (the model's weights are broken), or chunks have unlike many losses.
    */
   async dense(control: RunControl = {}): Promise<T["dense"]> {
     const result = this.#dense ??= await this.#runDense(control);
@@ -117,7 +117,13 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       this.#release(`hidden ${chunk}`, hidden);
       control.onChunk?.(chunk + 1, this.chunks.length);
     }
-    const { loss, headline } = this.#task;
+    const { loss, headline } = this.#task, counts = new Set(losses.map(({ length }) => length));
+    if (counts.size > 1) {
+      // The mean of chunks' means would not be that of all losses, which paired statistics take.
+      throw new RangeError(
+        `Cannot average: found chunks of ${[...counts].join(", ")} losses, expected as many in each`,
+      );
+    }
     const meanLoss = expectFinite(meanOfChunks(losses));
     this.#denseLosses = losses;
     return {

@@ -1,0 +1,63 @@
+import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { ChunkEvaluation, type ChunkScorer } from "./chunk_evaluation.ts";
+import { fakeModel, fakePruner } from "./testing.ts";
+
+const task = {
+  loss: { name: "error", label: "error", unit: "errors", of: "item" },
+  headline: {
+    name: "accuracy",
+    label: "acc",
+    help: "share of items answered",
+    better: "higher" as const,
+    digits: 1,
+    percent: true,
+    fromLoss: (loss: number) => 1 - loss,
+    formula: "1 - the mean loss",
+  },
+};
+
+Deno.test("ChunkEvaluation runs items of any length with a loss each, in the task's own names", async () => {
+  const { model } = fakeModel();
+  const items = [12, 20, 30, 9].map((length) => Int32Array.from({ length }, (_, i) => i % 5));
+  // The dense pass comes first: items 0 and 2 are answered dense; the filtered model loses item 2 alone.
+  const answers = [0, 1, 0, 1, 0, 1, 1, 1];
+  const asked: number[] = [];
+  const scorer: ChunkScorer = {
+    score(_, ids, hidden, chunk) {
+      assertEquals([ids, hidden.shape[0]], [items[chunk], items[chunk]!.length]);
+      asked.push(chunk);
+      return Float64Array.of(answers[asked.length - 1]!);
+    },
+  };
+  const evaluation = new ChunkEvaluation(task, model, items, scorer);
+  const heard: [number, number[], number[]][] = [];
+  const onLosses = (chunk: number, own: Float64Array, dense: Float64Array) =>
+    void heard.push([chunk, [...own], [...dense]]);
+  const dense: object = await evaluation.dense({ onLosses });
+  const { timeMs: _, kvBytesHeld: __, attentionFlops: ___, totalFlops: ____, ...counted } = dense as {
+    [name: string]: number;
+  };
+  assertEquals(counted, { accuracy: 0.5, error: 0.5, tokens: 71, scoredTokens: 4, chunks: 4, context: 30 });
+  assertEquals(heard.splice(0), [[0, [0], [0]], [1, [1], [1]], [2, [0], [0]], [3, [1], [1]]]);
+
+  const result = await evaluation.run(fakePruner([2], (t) => t === 10, { warmup: 4 }), { onLosses });
+  const own = result as unknown as { [name: string]: number };
+  assertEquals([own.accuracy, own.denseAccuracy, own.errorDelta], [0.25, 0.5, 0.25]);
+  // Four blocks of one: sqrt(4/3 * (3 * 0.25^2 + 0.75^2)) / 4.
+  assertAlmostEquals(own.errorDeltaSe!, Math.sqrt(4 / 3 * 0.75) / 4, 1e-12);
+  assertEquals(heard, [[0, [0], [0]], [1, [1], [1]], [2, [1], [0]], [3, [1], [1]]]);
+  assertEquals([asked, result.tokens, result.scoredTokens], [[0, 1, 2, 3, 0, 1, 2, 3], 71, 4]);
+  // One token of each of the three items that are long enough, in one of the model's layers.
+  assertAlmostEquals(result.skipRatioPerLayer[2]!, 3 / (71 - 4 * 4), 1e-12);
+});
+
+Deno.test("ChunkEvaluation.dense() refuses chunks with unlike many losses", async () => {
+  const chunks = [new Int32Array(3), new Int32Array(4)];
+  const scorer: ChunkScorer = { score: (_, ids) => new Float64Array(ids.length) };
+  const evaluation = new ChunkEvaluation(task, fakeModel().model, chunks, scorer);
+  await assertRejects(
+    () => evaluation.dense(),
+    RangeError,
+    "found chunks of 3, 4 losses, expected as many in each",
+  );
+});
