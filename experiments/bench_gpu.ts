@@ -3,6 +3,7 @@
  * before it is timed. See `deno task bench:gpu --help`.
  */
 import { UsageError } from "../lib/errors.ts";
+import { tabulate } from "../lib/plot/mod.ts";
 import type { ModelConfig } from "../lib/model/mod.ts";
 import { buildArchOf, type CudaMemory, openDriver } from "../ffi/cuda/mod.ts";
 import { type CudaBackend, openCuda } from "../ffi/mod.ts";
@@ -245,22 +246,18 @@ async function runRace(
 }
 
 function describe(rows: readonly GpuRow[]): string {
-  return formatTable({
-    columns: ["op", "impl", "shape", "dtype", "skip", "ms", "± ms", "GFLOP/s", "GB/s", "roof"],
-    left: [true, true, true, true, false, false, false, false, false, false],
-    rows: rows.map((r) => [
-      r.op,
-      r.impl,
-      r.shape,
-      r.dtype,
-      r.skip.toString(),
-      r.timeMs.toPrecision(4),
-      r.spreadMs.toPrecision(2),
-      r.gflops.toFixed(0),
-      r.gbps.toFixed(0),
-      r.roof.toFixed(2),
-    ]),
-  });
+  return formatTable(tabulate(rows, [
+    ["op", "", (row) => row.op, true],
+    ["impl", "", (row) => row.impl, true],
+    ["shape", "", (row) => row.shape, true],
+    ["dtype", "", (row) => row.dtype, true],
+    ["skip", "", (row) => row.skip.toString()],
+    ["ms", "", (row) => row.timeMs.toPrecision(4)],
+    ["± ms", "", (row) => row.spreadMs.toPrecision(2)],
+    ["GFLOP/s", "", (row) => row.gflops.toFixed(0)],
+    ["GB/s", "", (row) => row.gbps.toFixed(0)],
+    ["roof", "", (row) => row.roof.toFixed(2)],
+  ]));
 }
 
 async function main(args: readonly string[]): Promise<number> {

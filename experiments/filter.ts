@@ -100,6 +100,9 @@ function planDump({ keys }: Dump, method: ResolvedOptions, skipRatio: number, la
   return { ...filter.specs[0]!, skipRatio, layer };
 }
 
+/** What is told of every token, in its order. */
+const COLUMNS = ["redundancy", "threshold", "keep", "muK", "varK", "muV", "varV", "wK"] as const;
+
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("filter", args, false);
@@ -125,17 +128,8 @@ export async function main(args: readonly string[]): Promise<number> {
     start += scan(spec, state, input, start, count - start, output);
   }
 
-  const column = (numbers: Float64Array) => Array.from(numbers, (x) => Number.isNaN(x) ? null : x);
-  const result = {
-    redundancy: column(output.redundancy),
-    threshold: column(output.threshold),
-    keep: [...output.keep],
-    muK: column(output.muK),
-    varK: column(output.varK),
-    muV: column(output.muV),
-    varV: column(output.varV),
-    wK: column(output.wK),
-  };
+  const orNull = (x: number) => Number.isNaN(x) ? null : x;
+  const result = Object.fromEntries(COLUMNS.map((name) => [name, Array.from(output[name], orNull)]));
   if (folder !== undefined) {
     makeFolder(folder);
     await writeWhole(`${folder}/filter.json`, JSON.stringify(result) + "\n");
@@ -144,22 +138,21 @@ export async function main(args: readonly string[]): Promise<number> {
     writeLine(Deno.stdout, JSON.stringify(result));
     return EXIT.ok;
   }
-  const names = Object.keys(result) as (keyof typeof result)[];
   const shown = (x: number | null, name: string) =>
     x === null ? "-" : name === "keep" ? String(x) : x.toFixed(6);
   writeLine(
     Deno.stdout,
     formatTable({
-      columns: ["token", ...names],
+      columns: ["token", ...COLUMNS],
       rows: Array.from(
         { length: count },
-        (_, t) => [String(t), ...names.map((name) => shown(result[name][t]!, name))],
+        (_, t) => [String(t), ...COLUMNS.map((name) => shown(result[name]![t]!, name))],
       ),
       left: [],
     }),
   );
   const decided = Math.max(count - Math.max(spec.warmup, 1), 0);
-  const skipped = result.keep.filter((keep) => keep === 0).length;
+  const skipped = result.keep!.filter((keep) => keep === 0).length;
   writeLine(
     Deno.stdout,
     `\nSkipped ${skipped} of ${decided} tokens after the warm-up; asked for ${skipRatio}`,

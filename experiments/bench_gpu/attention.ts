@@ -3,8 +3,8 @@ import type { AttentionArgs } from "../../lib/backend.ts";
 import type { BatchCache, BatchDecisions } from "../../lib/batch_ops.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
-import type { DeviceTensor } from "../../ffi/mod.ts";
-import { expectClose, numbers } from "../bench/run.ts";
+import { attentionArgs, chooseKept, countPairs, expectQueries } from "../bench/attention_call.ts";
+import { expectClose } from "../bench/run.ts";
 import { bytesOf, type FloatType, type Gpu, i32, randomTensor } from "./device.ts";
 import type { GpuBenchCase } from "./row.ts";
 
@@ -134,38 +134,19 @@ export function prefillCase(
     keys: randomTensor(gpu, dtype, [tokens, numKvHeads * headDim], 7),
     values: randomTensor(gpu, dtype, [tokens, numKvHeads * headDim], 8),
   };
-  const next = numbers(9);
-  const kept: number[] = [], skipped: number[] = [];
-  for (let t = 0; t < tokens; t++) (t < 32 || next() >= 2 * skip - 1 ? kept : skipped).push(t);
-  const near = recent > 0 ? skipped : [];
-  const gathers: (() => void)[] = [];
-  const gather = (from: Tensor, rows: readonly number[], heads: number): DeviceTensor => {
-    if (rows.length === tokens) return { ...from as DeviceTensor, shape: [tokens, heads, headDim] };
-    const to = backend.alloc(from.dtype, [rows.length, heads * headDim]), list = i32(backend, rows);
-    if (rows.length > 0) gathers.push(() => backend.gatherRows(from, list, to));
-    return { ...to, shape: [rows.length, heads, headDim] };
-  };
-  const queries = gather(all.queries, kept, numHeads);
-  const args: AttentionArgs = {
-    queries,
-    queryPositions: i32(backend, kept),
-    keys: gather(all.keys, kept, numKvHeads),
-    values: gather(all.values, kept, numKvHeads),
-    keyPositions: i32(backend, kept),
-    numKeys: kept.length,
-    recentKeys: gather(all.keys, near, numKvHeads),
-    recentValues: gather(all.values, near, numKvHeads),
-    recentPositions: i32(backend, near),
-    numRecent: near.length,
-    recent,
-    scale: 1 / Math.sqrt(headDim),
-    out: backend.alloc("f32", queries.shape),
-  };
-  let pairs = 0, low = 0, high = 0;
-  kept.forEach((position, i) => {
-    while (high < near.length && near[high]! <= position) high++;
-    while (low < high && position - near[low]! > recent) low++;
-    pairs += i + 1 + high - low;
+  const { kept, skipped } = chooseKept(tokens, skip, 9);
+  const selection = { asking: kept, cached: kept, skipped: recent > 0 ? skipped : [], recent };
+  const near = selection.skipped, gathers: (() => void)[] = [];
+  const args = attentionArgs(selection, {
+    gather: (name, rows) => {
+      const from = all[name], shape = [rows.length, from.shape[1]! / headDim, headDim];
+      if (rows.length === tokens) return { ...from, shape };
+      const to = backend.alloc(from.dtype, [rows.length, from.shape[1]!]), list = i32(backend, rows);
+      if (rows.length > 0) gathers.push(() => backend.gatherRows(from, list, to));
+      return { ...to, shape };
+    },
+    i32: (list) => i32(backend, list),
+    alloc: (shape) => backend.alloc("f32", shape),
   });
   const run = () => {
     for (const work of gathers) work();
@@ -180,7 +161,7 @@ export function prefillCase(
     shape: `T=${tokens} ${words(sizes)}${recent > 0 ? ` recent=${recent}` : ""}`,
     dtype,
     skip,
-    flops: 4 * pairs * numHeads * headDim,
+    flops: 4 * countPairs(selection) * numHeads * headDim,
     bytes: kept.length * numHeads * headDim * 8 +
       (kept.length + near.length) * 2 * numKvHeads * headDim * bytesOf(dtype),
     run,
@@ -193,19 +174,7 @@ export function prefillCase(
           typeof value === "number" ? value : backend.read(value),
         ]),
       ) as unknown as AttentionArgs;
-      const found = f32Data(host.out), width = numHeads * headDim, count = kept.length;
-      for (let sample = 0; sample < SAMPLES; sample++) {
-        const i = Math.floor(sample * (count - 1) / Math.max(1, SAMPLES - 1));
-        const expected = emptyTensor("f32", [1, numHeads, headDim]);
-        new ReferenceBackend().attention({
-          ...host,
-          queries: rowsOf(backend.read(queries), i, i + 1),
-          queryPositions: hostTensor("i32", [1], Int32Array.of(kept[i]!)),
-          out: expected,
-        });
-        const got = found.subarray(i * width, (i + 1) * width);
-        expectClose(`prefill attention, ${dtype}, query ${i}`, got, f32Data(expected), TOLERANCE[dtype]);
-      }
+      expectQueries(`prefill attention, ${dtype}`, host, SAMPLES, TOLERANCE[dtype]);
     },
   };
 }

@@ -13,18 +13,9 @@ export interface DriverState {
 }
 
 /** What nvidia-smi is queried for. Nothing is set. */
-const QUERIED = [
-  "driver_version",
-  "clocks.sm",
-  "clocks.mem",
-  "clocks.max.sm",
-  "clocks.max.mem",
-  "power.limit",
-  "temperature.gpu",
-  "ecc.mode.current",
-  "mig.mode.current",
-  "compute_mode",
-];
+const QUERIED =
+  ("driver_version clocks.sm clocks.mem clocks.max.sm clocks.max.mem power.limit temperature.gpu " +
+    "ecc.mode.current mig.mode.current compute_mode").split(" ");
 
 /** Reads one answer of nvidia-smi, in `--format=csv,noheader`. */
 export function readState(answer: string): { readonly [name: string]: string } {

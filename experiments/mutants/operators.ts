@@ -62,55 +62,25 @@ const CALLS: { readonly [name: string]: string } = {
 };
 const METHODS: { readonly [name: string]: string } = { some: "every", every: "some" };
 
+const words = (text: string): ReadonlySet<string> => new Set(text.match(/\S+/g));
+
 /** Subtrees without behaviour: types, imports, strings, and what a preprocessor decides. */
-const SKIPPED = new Set([
-  ...[
-    "type_annotation",
-    "type_arguments",
-    "type_parameters",
-    "interface_declaration",
-    "type_alias_declaration",
-  ],
-  ...["import_statement", "literal_type", "string", "regex", "comment", "preproc_include"],
-  ...["preproc_def", "preproc_function_def", "string_literal", "char_literal", "static_assert_declaration"],
-  ...["ambient_declaration", "template_argument_list", "attribute_declaration"],
-]);
+const SKIPPED = words(`
+  type_annotation type_arguments type_parameters interface_declaration type_alias_declaration
+  import_statement literal_type string regex comment preproc_include preproc_def preproc_function_def
+  string_literal char_literal static_assert_declaration ambient_declaration template_argument_list
+  attribute_declaration`);
 /** Calls that tell a human how far things are. */
 const MESSAGES = /^(await )?(\w+[.!?]+)*#?(onProgress|(this\.)?#?progress\??\.\w+)\(/;
 /** Properties of figures, under `lib/plot/`, whose sizes and places nothing but the eye goes by. */
-const LOOKS = new Set([
-  ...[
-    "height",
-    "width",
-    "size",
-    "font",
-    "margin",
-    "legend",
-    "line",
-    "marker",
-    "colorbar",
-    "opacity",
-    "thickness",
-  ],
-  ...[
-    "standoff",
-    "pad",
-    "padding",
-    "zeroline",
-    "nticks",
-    "ticklen",
-    "outlinewidth",
-    "showgrid",
-    "showlegend",
-  ],
-  ...["title", "xgap", "ygap", "xshift", "yshift", "showarrow"],
-]);
+const LOOKS = words(`
+  height width size font margin legend line marker colorbar opacity thickness standoff pad padding
+  zeroline nticks ticklen outlinewidth showgrid showlegend title xgap ygap xshift yshift showarrow`);
 /** Characters of what a constant is shown with. */
 const SHORT = 80;
-const FUNCTIONS = new Set([
-  ...["function_declaration", "function_expression", "arrow_function", "method_definition"],
-  ...["generator_function_declaration", "function_definition", "lambda_expression"],
-]);
+const FUNCTIONS = words(`
+  function_declaration function_expression arrow_function method_definition generator_function_declaration
+  function_definition lambda_expression`);
 
 /** All mutations of a source, in the order of its text. */
 export async function listMutations(path: string, source: string): Promise<Mutation[]> {

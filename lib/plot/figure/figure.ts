@@ -12,18 +12,7 @@ export type Json = string | number | boolean | null | readonly Json[] | { readon
 export type JsonObject = { readonly [key: string]: Json };
 
 /** What a figure is made of. */
-export interface FigureParts {
-  /** What the plot shows, one line; drawn by the page, not by plotly. */
-  readonly title: string;
-  /** How to read it. */
-  readonly caption: string;
-  /** Height of the drawing area in pixels, axes included, legend not. */
-  readonly height: number;
-  /** Traces of plotly; colours are names of a theme, such as `@ink`. */
-  readonly data: readonly JsonObject[];
-  /** Layout of plotly, likewise. */
-  readonly layout: JsonObject;
-}
+export type FigureParts = Pick<Figure, "title" | "caption" | "height" | "data" | "layout">;
 
 /**
  * A plot: traces and layout for plotly, and the words around them. It shows itself as the last value of a notebook's
@@ -42,7 +31,7 @@ export interface FigureParts {
  * console.assert(figure.toJson().data[0]!.type === "scatter");
  * ```
  */
-export class Figure implements FigureParts {
+export class Figure {
   /** What the plot shows, one line; drawn by the page, not by plotly. */
   readonly title: string;
   /** How to read it. */

@@ -166,6 +166,22 @@ export interface PageTable {
   readonly marked?: (row: number) => boolean;
 }
 
+/** A column: its name, what it means, the cell of a row, and whether it holds text. */
+export type Column<Row> = readonly [name: string, hint: string, cell: (row: Row) => string, left?: boolean];
+
+/** Lays things out in columns, one row each. */
+export function tabulate<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+): Required<Omit<PageTable, "marked">> {
+  return {
+    columns: columns.map(([name]) => name),
+    hints: columns.map(([, hint]) => hint),
+    rows: rows.map((row) => columns.map(([, , cell]) => cell(row))),
+    left: columns.map(([, , , left = false]) => left),
+  };
+}
+
 /** A table whose columns sort when their heads are pressed. */
 export function renderTable({ columns, hints, rows, left, marked }: PageTable): string {
   const side = (i: number) => left[i] ? ' class="left"' : "";

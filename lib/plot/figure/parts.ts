@@ -1,6 +1,11 @@
 /** Pieces of layouts and traces that several plots share. */
 import { axis, type Json, type JsonObject } from "./figure.ts";
 
+/** What is missing where no token has the numbers of a plot. */
+export function missingTokens(what: "a score" | "similarities"): string {
+  return `No token has ${what}: a sequence's first token has none. Score a longer text.`;
+}
+
 /** Five colours of a theme, evenly spaced. */
 export function colorScale(name: "heat" | "diverge"): Json {
   return [0, 1, 2, 3, 4].map((i) => [i / 4, `@${name}${i}`]);

@@ -4,18 +4,7 @@ import type { Method } from "../../methods/method.ts";
 import { PRESETS } from "../../methods/options.ts";
 import { NUM_SERIES_COLORS } from "./theme.ts";
 
-const SYMBOLS = [
-  "circle",
-  "square",
-  "diamond",
-  "triangle-up",
-  "triangle-down",
-  "cross",
-  "x",
-  "pentagon",
-  "hexagram",
-  "star",
-];
+const SYMBOLS = "circle square diamond triangle-up triangle-down cross x pentagon hexagram star".split(" ");
 
 const placeOf = ({ looks }: Method) => looks?.place ?? METHODS.length;
 

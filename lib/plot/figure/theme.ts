@@ -7,15 +7,8 @@ export type Theme = { readonly [name: string]: string };
 /** Number of series colours, `@series0` on. */
 export const NUM_SERIES_COLORS = 8;
 
-const seriesColors = (colors: readonly string[]) =>
-  Object.fromEntries(colors.map((color, i) => [`@series${i}`, color]));
-
-const heatColors = (colors: readonly string[]) =>
-  Object.fromEntries(colors.map((color, i) => [`@heat${i}`, color]));
-
-/** Below 0, 0, above 0. */
-const divergingColors = (colors: readonly string[]) =>
-  Object.fromEntries(colors.map((color, i) => [`@diverge${i}`, color]));
+const numbered = (name: string, colors: string) =>
+  Object.fromEntries(colors.split(" ").map((color, i) => [`@${name}${i}`, color]));
 
 /** Colours on white; `@band0` and `@band1` are those of series 0 and 1, to be seen through; the hues of the series are about those of Okabe and Ito, their lightness such that no two look alike to anyone. */
 export const LIGHT: Theme = {
@@ -26,9 +19,9 @@ export const LIGHT: Theme = {
   "@band": "rgba(89, 99, 110, 0.20)",
   "@band0": "rgba(0, 114, 178, 0.16)",
   "@band1": "rgba(200, 80, 10, 0.16)",
-  ...seriesColors(["#0072b2", "#c8500a", "#009f77", "#a22e6d", "#684700", "#7485b0", "#4d3483", "#945c46"]),
-  ...heatColors(["#f4f7fb", "#c9dcee", "#86b4da", "#3c82bb", "#0b4a80"]),
-  ...divergingColors(["#0b4a80", "#86b4da", "#f4f5f7", "#eeb182", "#a34700"]),
+  ...numbered("series", "#0072b2 #c8500a #009f77 #a22e6d #684700 #7485b0 #4d3483 #945c46"),
+  ...numbered("heat", "#f4f7fb #c9dcee #86b4da #3c82bb #0b4a80"),
+  ...numbered("diverge", "#0b4a80 #86b4da #f4f5f7 #eeb182 #a34700"), // below 0, 0, above 0
 };
 
 /** Colours on near-black. */
@@ -40,9 +33,9 @@ export const DARK: Theme = {
   "@band": "rgba(154, 164, 175, 0.26)",
   "@band0": "rgba(90, 180, 240, 0.20)",
   "@band1": "rgba(255, 148, 87, 0.20)",
-  ...seriesColors(["#5ab4f0", "#ff9457", "#06e2ba", "#d079ba", "#ffd865", "#a7d0ed", "#6d77ce", "#caa18e"]),
-  ...heatColors(["#1a222b", "#1e4164", "#2b6ca3", "#5ba3dc", "#c3e1fb"]),
-  ...divergingColors(["#9bd0fb", "#2f6796", "#23292f", "#8f5023", "#ffb27c"]),
+  ...numbered("series", "#5ab4f0 #ff9457 #06e2ba #d079ba #ffd865 #a7d0ed #6d77ce #caa18e"),
+  ...numbered("heat", "#1a222b #1e4164 #2b6ca3 #5ba3dc #c3e1fb"),
+  ...numbered("diverge", "#9bd0fb #2f6796 #23292f #8f5023 #ffb27c"),
 };
 
 /**

@@ -1,5 +1,6 @@
 /** How scores are spread in each layer: one ridge a layer. */
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
+import { missingTokens } from "../figure/parts.ts";
 import { definedOf, type LayerTrace, medianOf, quantileOf, shorten } from "./layer_trace.ts";
 
 /** The scores of one layer. */
@@ -105,7 +106,7 @@ export type RidgeQuantity = "score" | "true redundancy";
 const WORDS = {
   score: {
     title: "Scores per layer",
-    missing: "No token has a score: a sequence's first token has none. Score a longer text.",
+    missing: missingTokens("a score"),
     caption:
       "Density of the scores in each layer, each scaled to one height. The stronger blue lies above the layer's " +
       "median threshold: such tokens are skipped. The tick is the median score. Where two groups of tokens stand " +

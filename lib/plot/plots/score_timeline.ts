@@ -1,7 +1,7 @@
 /** Score and threshold, token by token, with the skipped tokens marked. */
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
-import { LEGEND } from "../figure/parts.ts";
+import { LEGEND, missingTokens } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf, shorten } from "./layer_trace.ts";
 
 /** One layer's decisions. */
@@ -72,10 +72,7 @@ export function collectScoreTimeline(
 export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
   const { layers, warmup } = timeline, title = "Score and threshold over time";
   if (layers.every(({ redundancy }) => redundancy.every((s) => s === null))) {
-    return emptyFigure(
-      title,
-      "No token has a score: a sequence's first token has none. Score a longer text.",
-    );
+    return emptyFigure(title, missingTokens("a score"));
   }
   const { data, layout } = choose(
     "layer",

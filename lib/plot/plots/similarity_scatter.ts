@@ -1,7 +1,7 @@
 /** Key against value similarity of tokens, kept and skipped ones, with the line where the rule decides. */
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { LEGEND } from "../figure/parts.ts";
+import { LEGEND, missingTokens } from "../figure/parts.ts";
 import {
   definedOf,
   type LayerTrace,
@@ -156,10 +156,7 @@ export function plotSimilarityScatter({ layers, inverted }: SimilarityScatter): 
   const bounded = layers.some(({ boundaries }) => boundaries.some(({ x }) => x.length > 0));
   const title = `Key against value similarity${bounded ? ", and where the rule decides" : ""}`;
   if (layers.every(({ muK }) => muK.length === 0)) {
-    return emptyFigure(
-      title,
-      "No token has similarities: a sequence's first token has none. Score a longer text.",
-    );
+    return emptyFigure(title, missingTokens("similarities"));
   }
   const drawn = layers.filter(({ muK }) => muK.length > 0);
   const shown = drawn.length >> 1;

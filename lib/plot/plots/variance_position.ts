@@ -3,7 +3,7 @@ import type { PositionBand } from "../../heads/report.ts";
 import { type Distribution, QUANTILE_LEVELS } from "../../stats/distribution.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { bandTraces, LEGEND } from "../figure/parts.ts";
+import { bandTraces, LEGEND, missingTokens } from "../figure/parts.ts";
 import { definedOf, type LayerTrace, positionsOf, quantileOf, shorten } from "./layer_trace.ts";
 
 /** Numbers of one band. */
@@ -102,10 +102,7 @@ export function plotVariancePosition({ bands, layers }: VariancePosition): Figur
   const title = "Disagreement of heads against position";
   const all = layers.flatMap(({ keys, values }) => [...keys.high, ...values.high]).filter((x) => x !== null);
   if (all.length === 0) {
-    return emptyFigure(
-      title,
-      "No token has similarities: a sequence's first token has none. Score a longer text.",
-    );
+    return emptyFigure(title, missingTokens("similarities"));
   }
   const seen = bands.map((_, i) => i)
     .filter((i) => layers.some(({ keys, values }) => keys.middle[i] !== null || values.middle[i] !== null));

@@ -2,7 +2,7 @@
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Figure } from "../figure/figure.ts";
 import { collectLengths, plotLengths } from "../plots/lengths.ts";
-import { renderFacts, renderPage, renderTable, type ReportOptions } from "../figure/page.ts";
+import { renderFacts, renderPage, renderTable, type ReportOptions, tabulate } from "../figure/page.ts";
 import { collectRoofline, type KernelRow, type MachineRoof, plotRoofline } from "../plots/roofline.ts";
 import type { TrialTable } from "./trial_table.ts";
 
@@ -41,60 +41,37 @@ export function plotBench({ kernels, lengths, roof }: BenchReport): Figure[] {
 
 /** Lays kernels out: one row each. Shared by the terminal and the report. */
 export function tabulateKernels(kernels: readonly KernelRow[]): TrialTable {
-  return {
-    columns: ["op", "impl", "phase", "shape", "dtype", "skip", "recent", "ms", "GFLOP/s", "GB/s", "roof"],
-    hints: [
-      "what is computed",
-      "who computes",
-      "prefill: many tokens at once; decode: one",
-      "sizes",
-      "type of the data",
-      "share of tokens skipped",
-      "recent window",
-      "median time, milliseconds",
-      "billions of needed operations a second",
-      "billions of bytes a second that must move once",
-      "time at the roof over the measured time",
-    ],
-    left: [true, true, true, true, true, false, false, false, false, false, false],
-    rows: kernels.map((r) => [
-      r.op,
-      r.impl,
-      r.phase,
-      r.shape,
-      r.dtype,
-      r.skip.toString(),
-      r.recent?.toString() ?? "",
-      r.timeMs.toPrecision(4),
-      r.gflops.toFixed(1),
-      r.gbps.toFixed(1),
-      r.roof.toFixed(2),
-    ]),
-  };
+  return tabulate(kernels, [
+    ["op", "what is computed", (row) => row.op, true],
+    ["impl", "who computes", (row) => row.impl, true],
+    ["phase", "prefill: many tokens at once; decode: one", (row) => row.phase, true],
+    ["shape", "sizes", (row) => row.shape, true],
+    ["dtype", "type of the data", (row) => row.dtype, true],
+    ["skip", "share of tokens skipped", (row) => row.skip.toString()],
+    ["recent", "recent window", (row) => row.recent?.toString() ?? ""],
+    ["ms", "median time, milliseconds", (row) => row.timeMs.toPrecision(4)],
+    ["GFLOP/s", "billions of needed operations a second", (row) => row.gflops.toFixed(1)],
+    ["GB/s", "billions of bytes a second that must move once", (row) => row.gbps.toFixed(1)],
+    ["roof", "time at the roof over the measured time", (row) => row.roof.toFixed(2)],
+  ]);
 }
 
 /** Lays lengths out: one row a length and method. */
 export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
-  return {
-    columns: ["tokens", "method", "prefill ms", "decode ms", "KV MB", "KV held"],
-    hints: [
-      "tokens of the sequence",
-      "what decides whose attention is skipped",
+  const share = ({ kvBytesHeld, kvBytesDense }: LengthRow) => (100 * kvBytesHeld / kvBytesDense).toFixed(0);
+  const decode = ({ decodeMs }: LengthRow) => decodeMs === null ? "-" : decodeMs.toPrecision(3);
+  return tabulate(lengths, [
+    ["tokens", "tokens of the sequence", (row) => String(row.tokens)],
+    ["method", "what decides whose attention is skipped", (row) => row.name, true],
+    [
+      "prefill ms",
       "median time of the prefill, without the output layer",
-      "median time of one more token",
-      "megabytes of keys and values in use",
-      "the same against the dense cache",
+      (row) => row.prefillMs.toPrecision(4),
     ],
-    left: [false, true, false, false, false, false],
-    rows: lengths.map((row) => [
-      String(row.tokens),
-      row.name,
-      row.prefillMs.toPrecision(4),
-      row.decodeMs === null ? "-" : row.decodeMs.toPrecision(3),
-      (row.kvBytesHeld / 1e6).toFixed(2),
-      `${(100 * row.kvBytesHeld / row.kvBytesDense).toFixed(0)}%`,
-    ]),
-  };
+    ["decode ms", "median time of one more token", decode],
+    ["KV MB", "megabytes of keys and values in use", (row) => (row.kvBytesHeld / 1e6).toFixed(2)],
+    ["KV held", "the same against the dense cache", (row) => `${share(row)}%`],
+  ]);
 }
 
 /**
