@@ -15,7 +15,14 @@ export {
   type JsonObject,
 } from "./figure.ts";
 export { type ImageOptions, renderImages } from "./image.ts";
-export { type PlotlySource, renderFigurePage, type ReportOptions, tabulate } from "./page.ts";
+export {
+  type PageTable,
+  type PlotlySource,
+  renderFigurePage,
+  type ReportOptions,
+  type TableColumn,
+  tabulate,
+} from "./page.ts";
 export { PLOTLY_INTEGRITY, PLOTLY_URL, PLOTLY_VERSION, readPlotly } from "./plotly.ts";
 export { applyTheme, DARK, LIGHT, type Theme } from "./theme.ts";
 export { ruleName } from "./trial_label.ts";

@@ -167,12 +167,17 @@ export interface PageTable {
 }
 
 /** A column: its name, what it means, the cell of a row, and whether it holds text. */
-export type Column<Row> = readonly [name: string, hint: string, cell: (row: Row) => string, left?: boolean];
+export type TableColumn<Row> = readonly [
+  name: string,
+  hint: string,
+  cell: (row: Row) => string,
+  left?: boolean,
+];
 
 /** Lays things out in columns, one row each. */
 export function tabulate<Row>(
   rows: readonly Row[],
-  columns: readonly Column<Row>[],
+  columns: readonly TableColumn<Row>[],
 ): Required<Omit<PageTable, "marked">> {
   return {
     columns: columns.map(([name]) => name),
