@@ -21,20 +21,20 @@ interface Fault {
 const FAULTS: readonly Fault[] = [
   {
     name: "attention scale 1/headDim",
-    changes: [["scale: 1 / Math.sqrt(this.#llama.config.headDim)", "scale: 1 / this.#llama.config.headDim"]],
+    changes: [["1 / Math.sqrt(this.model.config.headDim)", "1 / this.model.config.headDim"]],
     runs: "score --chunk 7",
   },
   {
     name: "norms of attention and MLP swapped",
-    changes: [['attnNorm: takeNorm(of("attn_norm"))', 'attnNorm: takeNorm(of("ffn_norm"))'], [
-      'ffnNorm: takeNorm(of("ffn_norm"))',
-      'ffnNorm: takeNorm(of("attn_norm"))',
+    changes: [['attnNorm: norm("attn_norm.weight",', 'attnNorm: norm("ffn_norm.weight",'], [
+      'ffnNorm: norm("ffn_norm.weight",',
+      'ffnNorm: norm("attn_norm.weight",',
     ]],
     runs: "score --chunk 7",
   },
   {
     name: "rope base 9,999",
-    changes: [["ropeTheta: positive(gguf,", "ropeTheta: 0.9999 * positive(gguf,"]],
+    changes: [["ropeTheta: reader.positive(", "ropeTheta: 0.9999 * reader.positive("]],
     runs: "score --chunk 7",
   },
   {
