@@ -3,8 +3,8 @@
  *
  * ```ts
  * import { createPruner, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
- * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
- * const sequence = llama.start(createPruner("token-filtering", config, { fusion: "learned", warmup: 8 }));
+ * const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const sequence = model.start(createPruner("token-filtering", config, { fusion: "learned", warmup: 8 }));
  * const hidden = sequence.feed(tokenizer.encode("The sea was calm, and the boat went out.", { bos: true }));
  * console.assert(hidden.shape[0] === sequence.length && sequence.keep.size === 8);
  * ```

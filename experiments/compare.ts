@@ -97,7 +97,7 @@ export async function main(args: readonly string[]): Promise<number> {
   if (request.choice !== "auto") RunLog.read(logPath, await digestOn(request.choice), COMPARED_LINES);
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, methods.map(({ options }) => options));
-  const study = { ...plan, model: { ...file, llama: file.open(backend, request.cacheDType) } };
+  const study = { ...plan, model: { ...file, model: file.open(backend, request) } };
   const runDigest = await digestOn(backend.name);
   const chunks = cutChunks(encodeStudy(study), context).length;
   // Listens before the first line is out: who reads it may stop the task.

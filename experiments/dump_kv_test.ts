@@ -65,13 +65,13 @@ Deno.test({
       const rows = JSON.parse(filtered.stdout) as Record<string, (number | null)[]>;
 
       // The same layer inside the toolkit. The keys' rotary pairs lie in another order there, which no cosine sees.
-      const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+      const { model: loaded, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
       const ids = tokenizer.encode(text, { bos: true });
       const traced: Partial<ScanOutput>[] = [];
       const skipRatios = Array.from({ length: config.numLayers }, (_, layer) => layer === 2 ? 0.5 : 0);
       const trace = (decisions: ScanOutput) =>
         traced.push({ muK: decisions.muK.slice(), muV: decisions.muV.slice() });
-      const sequence = llama.start(createPruner("token-filtering", config, { skipRatios }, { trace }));
+      const sequence = loaded.start(createPruner("token-filtering", config, { skipRatios }, { trace }));
       sequence.feed(ids);
       assertEquals([rows.keep!.length, traced.length], [ids.length, 1]);
       assertEquals(rows.keep, [...sequence.keep.get(2)!]);

@@ -98,23 +98,23 @@ export async function main(args: readonly string[]): Promise<number> {
   // A token takes at least one byte: what is too short in bytes is too short in tokens.
   cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
 
-  const model = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
-  const plan = { model, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
+  const plan = { model: file, text, textName, context, ...(tokens !== undefined && { tokens }) };
   const ids = encodeStudy(plan);
   const chunks = cutChunks(ids, context).length;
-  warnOfLength(context, model.config);
-  const decisions = chunks * context * model.config.numLayers;
+  warnOfLength(context, file.config);
+  const decisions = chunks * context * file.config.numLayers;
   const warning = warningOfMemory(decisions, Deno.systemMemoryInfo().available);
   if (warning !== undefined) writeLine(Deno.stderr, warning);
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, [method]);
-  const llama = model.open(backend, request.cacheDType);
+  const model = file.open(backend, request);
   const environment = {
-    ...await describeStudy({ ...plan, model: { ...model, llama } }),
+    ...await describeStudy({ ...plan, model: { ...file, model } }),
     protocol: PROTOCOL,
   };
   const heads = checkFlags(() =>
-    new HeadCollection(llama, ids, {
+    new HeadCollection(model, ids, {
       filter: method as TokenFilterOptions,
       context,
       bootstrap: { resamples: asked.resamples },
@@ -138,7 +138,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const report = await heads.report(
       environment,
       effectiveOptions(method),
-      (piece) => model.tokenizer.texts(piece),
+      (piece) => file.tokenizer.texts(piece),
       { signal, onProgress: watch(share, 1) },
     );
     const page = renderHeadsReport(report, { plotly: await readPlotly() });
@@ -151,7 +151,7 @@ export async function main(args: readonly string[]): Promise<number> {
       phase: "prefill",
       piece: null,
     } as const;
-    await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, rest));
+    await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(file, method, rest));
     await writeWhole(`${folder}/heads.html`, page);
     await writeWhole(`${folder}/heads.json`, formatReport(report));
     await store.remove();

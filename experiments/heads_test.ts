@@ -65,10 +65,10 @@ Deno.test("heads writes a report, a page and a trace that score replays", () =>
     assertEquals(replayed.keep[1], [...table.keep.subarray(300)]);
     assertEquals(replayed.ids, [...table.id.subarray(0, 300)]);
     // The losses under these masks, with the window and the cache that were asked for.
-    const { llama, config } = await loadModel("tiny", await openCpu(), { cacheDType: "f16" });
+    const { model, config } = await loadModel("tiny", await openCpu(), { cacheDType: "f16" });
     const losses = replayTable(table).map((
       { ids, keep },
-    ) => [...scoreSequence(llama, ids, createReplay(config, { keep, warmup: 32, recent: 5 })).nll]);
+    ) => [...scoreSequence(model, ids, createReplay(config, { keep, warmup: 32, recent: 5 })).nll]);
     assertEquals(replayed.nll, losses.flat());
     const means = losses.map((nll) => nll.reduce((a, b) => a + b) / nll.length);
     assertAlmostEquals(Math.log(replayed.perplexity), means.reduce((a, b) => a + b) / 3, 1e-9);

@@ -109,19 +109,19 @@ export async function main(args: readonly string[]): Promise<number> {
     );
   }
 
-  const model = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
+  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
   let runs: readonly ScoreRun[], cacheDType = request.cacheDType;
   if (source === undefined) {
-    const { runs: read, info } = await readReplay(replayed!, model);
+    const { runs: read, info } = await readReplay(replayed!, file);
     runs = read;
     phase = info.phase;
     if (!values.has("cache-dtype")) cacheDType = info.cacheDType;
     chunk = info.piece ?? undefined;
   } else {
-    const ids = encodeSource(source, model.tokenizer, tokens);
+    const ids = encodeSource(source, file.tokenizer, tokens);
     runs = [{ ids, pruner: undefined }];
     if (method !== undefined) {
-      checkFlags(() => createTrialPruner(model.config, method));
+      checkFlags(() => createTrialPruner(file.config, method));
       if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {
         throw new UsageError(
           `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} looks ahead (leave --chunk out)`,
@@ -130,24 +130,24 @@ export async function main(args: readonly string[]): Promise<number> {
     }
   }
   const longest = Math.max(...runs.map(({ ids }) => ids.length));
-  warnOfLength(longest, model.config, `${longest} tokens`);
+  warnOfLength(longest, file.config, `${longest} tokens`);
 
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const llama = model.open(backend, cacheDType);
+  const model = file.open(backend, { cacheDType });
   const recorder = new DecisionRecorder();
   if (method !== undefined) {
     const trace = tracePath === undefined ? {} : { trace: recorder.trace };
     runs = runs.map(({ ids }) => ({
       ids,
-      pruner: createTrialPruner(model.config, method, { backend, ...trace }),
+      pruner: createTrialPruner(file.config, method, { backend, ...trace }),
     }));
   }
   progress.start();
   const total = runs.reduce((sum, { ids }) => sum + ids.length, 0);
   let fed = 0;
   const scores = runs.map(({ ids, pruner }) => {
-    const score = scoreSequence(llama, ids, pruner, {
+    const score = scoreSequence(model, ids, pruner, {
       phase,
       ...(chunk !== undefined && { chunk }),
       onFeed: (done) => progress.bar((fed + done) / total, `${fed + done}/${total} tokens`),
@@ -180,7 +180,7 @@ export async function main(args: readonly string[]): Promise<number> {
       piece: chunk ?? null,
       cacheDType,
     } as const;
-    await writeTrace(tracePath, recorder.table(runs.map(({ ids }) => ids)), traceInfo(model, method, rest));
+    await writeTrace(tracePath, recorder.table(runs.map(({ ids }) => ids)), traceInfo(file, method, rest));
   }
   if (folder !== undefined) {
     makeFolder(folder);
@@ -198,7 +198,7 @@ export async function main(args: readonly string[]): Promise<number> {
         Array.from(ids, (id, t) => [
           String(t),
           String(id),
-          JSON.stringify(model.tokenizer.piece(id)),
+          JSON.stringify(file.tokenizer.piece(id)),
           t === 0 ? "-" : nll[t - 1]!.toFixed(4),
           layers.filter((_, i) => keep[i]![t] === 0).join(" "),
         ])
@@ -208,7 +208,7 @@ export async function main(args: readonly string[]): Promise<number> {
   );
   writeLine(
     Deno.stdout,
-    `\nPerplexity ${result.perplexity.toFixed(4)} over ${result.nll.length} tokens of ${model.name}`,
+    `\nPerplexity ${result.perplexity.toFixed(4)} over ${result.nll.length} tokens of ${file.name}`,
   );
   return EXIT.ok;
 }

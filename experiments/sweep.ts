@@ -79,9 +79,9 @@ export async function main(args: readonly string[]): Promise<number> {
   // A token takes at least one byte: what is too short in bytes is too short in tokens.
   cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
 
-  const model = await readModel(modelName, progress);
-  checkPlans(methods, model.config);
-  const plan = { model, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const file = await readModel(modelName, progress);
+  checkPlans(methods, file.config);
+  const plan = { model: file, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
   const chunks = cutChunks(encodeStudy(plan), context);
   const logPath = `${folder}/trials.jsonl`, lines = trialLines(task);
   if (request.choice !== "auto") {
@@ -91,12 +91,12 @@ export async function main(args: readonly string[]): Promise<number> {
       lines,
     );
   }
-  warnOfLength(context, model.config);
+  warnOfLength(context, file.config);
 
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, methods);
-  const llama = model.open(backend, request.cacheDType);
-  const study = { ...plan, model: { ...model, llama } };
+  const model = file.open(backend, request);
+  const study = { ...plan, model: { ...file, model } };
   const environment = await describeStudy(study);
   progress.line(
     `${methods.length} ${methods.length === 1 ? "trial" : "trials"} on ${
@@ -128,7 +128,7 @@ export async function main(args: readonly string[]): Promise<number> {
       writeLine(Deno.stdout, formatTable(tabulateTrials(summary.trials)));
       writeLine(
         Deno.stdout,
-        `\n* on the Pareto front, ^ looks ahead (an upper bound). ${model.name} on ${textName}: ` +
+        `\n* on the Pareto front, ^ looks ahead (an upper bound). ${file.name} on ${textName}: ` +
           `${chunks.length} ${
             chunks.length === 1 ? "chunk" : "chunks"
           } of ${context} tokens, dense ${task.headline.name} ${

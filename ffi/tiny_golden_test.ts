@@ -7,16 +7,16 @@ import { openCpu } from "./mod.ts";
 await buildCpu();
 
 for (const [name, options] of [["", {}], [" without a BLAS", { blas: "none" }]] as const) {
-  const { llama } = await loadModel("tiny", await openCpu({ threads: 2, ...options }));
+  const { model } = await loadModel("tiny", await openCpu({ threads: 2, ...options }));
 
   Deno.test(`the CPU library has transformers' states and logits${name}`, () => {
-    for (const feed of [{}, { chunk: 7 }, { chunk: 1 }]) assertGoldenStates(llama, feed);
+    for (const feed of [{}, { chunk: 7 }, { chunk: 1 }]) assertGoldenStates(model, feed);
   });
 
   Deno.test(`the CPU library has transformers' losses in prefill, chunks and decode${name}`, () => {
     golden.texts.forEach((_, text) => {
       for (const feed of [{}, { chunk: 64 }, { phase: "decode" }] as const) {
-        assertGoldenLosses(llama, text, feed);
+        assertGoldenLosses(model, text, feed);
       }
     });
   });

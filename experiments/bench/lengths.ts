@@ -10,7 +10,7 @@ const RULES = ["learned", "variance"] as const;
 
 /** Measures dense, `learned` and `variance` in turns. */
 export async function measureTiny(backend: Backend, progress: Progress): Promise<LengthRow[]> {
-  const { llama, tokenizer, config } = await loadModel("tiny", backend);
+  const { model, tokenizer, config } = await loadModel("tiny", backend);
   const ids = Int32Array.from(tokenizer.encode(await readBuiltinText(), { bos: tokenizer.addsBos }));
   const filtered = RULES.map((fusion): MeasuredMethod => ({
     name: `${fusion}, half skipped`,
@@ -18,7 +18,7 @@ export async function measureTiny(backend: Backend, progress: Progress): Promise
   }));
   progress.line(`tiny at ${LENGTHS.join(", ")} tokens`);
   progress.start();
-  const rows = measureLengths(llama, ids, [{ name: "dense" }, ...filtered], {
+  const rows = measureLengths(model, ids, [{ name: "dense" }, ...filtered], {
     lengths: LENGTHS,
     onProgress: (fraction) => progress.bar(fraction, "lengths"),
   });

@@ -23,10 +23,10 @@ export function randomModel(gpu: Gpu, config: ModelConfig): Model {
  */
 export function decodeStepCases(
   gpu: Gpu,
-  llama: Model,
+  model: Model,
   { batch, capacity }: { batch: number; capacity: number },
 ): GpuBenchCase[] {
-  const { config } = llama, { backend } = gpu;
+  const { config } = model, { backend } = gpu;
   const filter = (warmup: number): Pruner =>
     createPruner("token-filtering", config, { pruneRatio: 0.5, tail: 1, warmup }, { backend });
   const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
@@ -37,8 +37,8 @@ export function decodeStepCases(
     { words: "filtered, nothing skipped", skip: 0, pruner: filter(capacity) },
     { words: "filtered", skip: 0.5, pruner: filter(0) },
   ].map(({ words, skip, pruner }) => {
-    const decoder = new BatchDecoder(llama, pruner, { batch, capacity, cacheDType: "bf16" });
-    for (let slot = 0; slot < batch; slot++) decoder.admit(slot, llama.start(pruner, { cacheDType: "bf16" }));
+    const decoder = new BatchDecoder(model, pruner, { batch, capacity, cacheDType: "bf16" });
+    for (let slot = 0; slot < batch; slot++) decoder.admit(slot, model.start(pruner, { cacheDType: "bf16" }));
     const ids = Int32Array.from({ length: batch }, (_, i) => (i * 37) % vocabSize);
     return {
       op: "decode_step",

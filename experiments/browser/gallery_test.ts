@@ -149,11 +149,11 @@ async function run<T>(task: string, ...args: string[]): Promise<T> {
 }
 
 async function measure(): Promise<readonly LengthRow[]> {
-  const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+  const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
   const ids = Int32Array.from(tokenizer.encode(await readBuiltinText()));
   const pruner = createPruner("token-filtering", config, { warmup: 4 });
   const methods = [{ name: "dense" }, { name: "variance, half skipped", pruner }];
-  return measureLengths(llama, ids, methods, { lengths: [8, 16, 32], turns: 1, decodes: 1 });
+  return measureLengths(model, ids, methods, { lengths: [8, 16, 32], turns: 1, decodes: 1 });
 }
 
 async function gather(folder: string): Promise<Results> {

@@ -1,29 +1,7 @@
 /** A model's file, read and checked before anything is built. */
-import type { Backend } from "../../lib/backend.ts";
-import type { CacheDType } from "../../lib/dtype.ts";
-import {
-  loadWeights,
-  Model,
-  type ModelConfig,
-  type ModelProgress,
-  parseGguf,
-  readModelConfig,
-  resolveModel,
-  Tokenizer,
-  uploadWeights,
-} from "../../lib/model/mod.ts";
+import { type ModelConfig, type ModelFile, type ModelProgress, readModelFile } from "../../lib/model/mod.ts";
 import type { Progress } from "./progress.ts";
 import { writeLine } from "./task.ts";
-
-/** A model that is ready to run on a backend. */
-export interface ModelFile {
-  readonly name: string;
-  readonly sha256: string;
-  readonly config: ModelConfig;
-  readonly tokenizer: Tokenizer;
-  /** Puts its weights on a backend. @param cacheDType element type of KV caches */
-  open(backend: Backend, cacheDType: CacheDType): Model;
-}
 
 /** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
 const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30]]);
@@ -39,17 +17,9 @@ export function knownLayers(name: string): number | undefined {
  * @throws {UsageError | ModelFormatError} As `loadModel`.
  */
 export async function readModel(nameOrPath: string, progress: Progress): Promise<ModelFile> {
-  const { name, path, bytes, sha256 } = await resolveModel(nameOrPath, {
-    onProgress: showProgress(progress),
-  });
+  const file = await readModelFile(nameOrPath, { onProgress: showProgress(progress) });
   progress.clear();
-  const gguf = parseGguf(bytes, path);
-  const config = readModelConfig(gguf);
-  const tokenizer = Tokenizer.fromGguf(gguf);
-  const weights = loadWeights(gguf, config);
-  const open = (backend: Backend, cacheDType: CacheDType) =>
-    new Model(config, uploadWeights(weights, backend), backend, { cacheDType });
-  return { name, sha256, config, tokenizer, open };
+  return file;
 }
 
 /** Says it on stderr where sequences are longer than those that a model was trained on. */

@@ -27,7 +27,7 @@ function stepFilter() {
 
 /** A model with a method in it. */
 async function feedModel(backend: Parameters<typeof loadModel>[1]) {
-  const { llama, tokenizer, config } = await loadModel("tiny", backend);
+  const { model, tokenizer, config } = await loadModel("tiny", backend);
   const ids = tokenizer.encode((await readBuiltinText()).slice(0, 160), { bos: true });
   const methods: Record<string, Pruner> = {
     dense: createDense(),
@@ -36,7 +36,7 @@ async function feedModel(backend: Parameters<typeof loadModel>[1]) {
     scored: createScored(config, ({ value }) => -Math.hypot(...value), { warmup: 8 }, { backend }),
   };
   const results = Object.entries(methods).map(([name, pruner]) => {
-    const sequence = llama.start(pruner);
+    const sequence = model.start(pruner);
     const hidden = sequence.feed(ids);
     return [name, {
       hidden: [...f32Data(backend.read(hidden))],

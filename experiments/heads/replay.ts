@@ -3,7 +3,7 @@ import { UsageError } from "../../lib/errors.ts";
 import { replayTable } from "../../lib/heads/mod.ts";
 import { createReplay, type Pruner } from "../../lib/methods/mod.ts";
 import { flagsOf } from "../cli/flags.ts";
-import type { ModelFile } from "../cli/model.ts";
+import type { ModelFile } from "../../lib/model/mod.ts";
 import type { FlagValues } from "../cli/parse.ts";
 import { readTrace, type TraceInfo } from "./trace_file.ts";
 

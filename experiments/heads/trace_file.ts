@@ -11,7 +11,7 @@ import {
 } from "../../lib/heads/mod.ts";
 import { effectiveOptions, looksAhead, type ResolvedOptions } from "../../lib/methods/mod.ts";
 import { readBytes, writeWhole } from "../cli/files.ts";
-import type { ModelFile } from "../cli/model.ts";
+import type { ModelFile } from "../../lib/model/mod.ts";
 
 /** What a table of decisions comes from. */
 export interface TraceInfo {

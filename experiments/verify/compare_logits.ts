@@ -27,8 +27,8 @@ const ids = Int32Array.from(allIds.slice(0, count));
 const backend = args.backend === "reference"
   ? new ReferenceBackend()
   : await openCpu(args.threads === undefined ? {} : { threads: Number(args.threads) });
-const { llama } = await loadModel(args.model, backend);
-const logits = f32Data(backend.read(llama.logits(llama.start().feed(ids))));
+const { model } = await loadModel(args.model, backend);
+const logits = f32Data(backend.read(model.logits(model.start().feed(ids))));
 if (logits.length !== count * vocabSize) {
   throw new RangeError(
     `Cannot compare: found ${logits.length / count} logits a token, expected ${vocabSize}`,

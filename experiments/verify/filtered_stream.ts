@@ -37,9 +37,9 @@ function watch(pruner: Pruner, note: (layer: number, r: Float64Array) => void): 
   };
 }
 
-const [model, text, tokens, ...rules] = Deno.args;
+const [name, text, tokens, ...rules] = Deno.args;
 const backend = await openCpu();
-const { llama, tokenizer, config } = await loadModel(model!, backend);
+const { model, tokenizer, config } = await loadModel(name!, backend);
 const ids = tokenizer.encode(await Deno.readTextFile(text!), { bos: tokenizer.addsBos }).slice(
   0,
   Number(tokens),
@@ -54,7 +54,7 @@ for (const fusion of rules as RuleName[]) {
     trace: ({ redundancy }, layer) => ranked.get(layer)!.scores.push(...redundancy),
   });
   const watched = watch(pruner, (layer, r) => ranked.get(layer)!.r.push(...r));
-  chunks.forEach((chunk, i) => llama.start(watched, { chunk: i }).feed(chunk));
+  chunks.forEach((chunk, i) => model.start(watched, { chunk: i }).feed(chunk));
   const rated = specs.map(({ layer, skipRatio }) => {
     const { scores, r } = ranked.get(layer)!;
     const decided = [...r.keys()].filter((t) => t % CONTEXT >= options.warmup);

@@ -26,7 +26,7 @@ const pruneRatio = Number(args["prune-ratio"] ?? 0.5);
 
 const threads = args.threads === undefined ? undefined : Number(args.threads);
 const backend = await openCpu({ threads, build: true });
-const { llama, tokenizer, config, name, sha256 } = await loadModel(args.model ?? "tiny", backend);
+const { model, tokenizer, config, name, sha256 } = await loadModel(args.model ?? "tiny", backend);
 const text = await Deno.readTextFile(args.text);
 const ids = tokenizer.encode(args.unwrap ? unwrap(text) : text).slice(0, tokens);
 const chunks = Array.from(
@@ -48,7 +48,7 @@ function run(pruner?: Pruner): { nll: Float64Array[]; ratio: number } {
   let skipped = 0;
   const nll = chunks.map((chunk, index) => {
     const own = pruner && { ...pruner, start: () => pruner.start(index) };
-    const score = scoreSequence(llama, chunk, own);
+    const score = scoreSequence(model, chunk, own);
     for (const mask of score.keep) skipped += mask.filter((kept) => kept === 0).length;
     return score.nll;
   });

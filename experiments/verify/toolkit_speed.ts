@@ -16,16 +16,16 @@ const args = parseArgs(Deno.args, {
 });
 const [prompt, decode, runs] = [args.prompt, args.decode, args.runs].map(Number) as [number, number, number];
 const backend = await openCpu({ threads: Number(args.threads) });
-const { llama } = await loadModel(String(args._[0]), backend);
-const { vocabSize } = llama.config;
+const { model } = await loadModel(String(args._[0]), backend);
+const { vocabSize } = model.config;
 const ids = Int32Array.from({ length: prompt }, (_, i) => 300 + (i * 7919) % (vocabSize - 300));
 
 /** The likeliest token after the last row of hidden states. */
-function nextToken(hidden: ReturnType<typeof llama.logits>): number {
-  const last = backend.alloc("f32", [1, llama.config.hiddenSize]);
+function nextToken(hidden: ReturnType<typeof model.logits>): number {
+  const last = backend.alloc("f32", [1, model.config.hiddenSize]);
   const row = backend.upload(hostTensor("i32", [1], Int32Array.of(hidden.shape[0]! - 1)));
   backend.gatherRows(hidden, row, last);
-  const logits = f32Data(backend.read(llama.logits(last)));
+  const logits = f32Data(backend.read(model.logits(last)));
   let best = 0;
   for (let i = 1; i < vocabSize; i++) if (logits[i]! > logits[best]!) best = i;
   return best;
@@ -33,7 +33,7 @@ function nextToken(hidden: ReturnType<typeof llama.logits>): number {
 
 /** Milliseconds of a prefill to its first new token, and of the `decode` tokens after it. */
 function run(): [number, number] {
-  const start = performance.now(), sequence = llama.start();
+  const start = performance.now(), sequence = model.start();
   let token = nextToken(sequence.feed(ids));
   const first = performance.now();
   for (let i = 0; i < decode; i++) token = nextToken(sequence.feed(Int32Array.of(token)));
@@ -43,7 +43,7 @@ function run(): [number, number] {
 /** Milliseconds of a prefill with the logits of all tokens. */
 function score(): number {
   const start = performance.now();
-  llama.logits(llama.start().feed(ids));
+  model.logits(model.start().feed(ids));
   return performance.now() - start;
 }
 

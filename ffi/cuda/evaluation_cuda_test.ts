@@ -30,12 +30,12 @@ const SMALL = { warmup: 8, tail: 1, pruneRatio: 0.4, recent: 3, block: 8 };
 type Trial = AnyTrial<PerplexityTypes>;
 
 /** Runs trials of a model, on the backend that the model is on. */
-async function sweep(llama: Model, methods: readonly ResolvedTrialOptions[]): Promise<Trial[]> {
+async function sweep(model: Model, methods: readonly ResolvedTrialOptions[]): Promise<Trial[]> {
   const log = { finished: [] as Trial[], append: (trial: Trial) => void log.finished.push(trial) };
   return await runSweep<PerplexityTypes>({
     methods,
-    evaluation: new PerplexityEvaluation(llama, TOKENS, { context: CONTEXT }),
-    createPruner: (method) => createTrialPruner(CONFIG, method, { backend: llama.backend }),
+    evaluation: new PerplexityEvaluation(model, TOKENS, { context: CONTEXT }),
+    createPruner: (method) => createTrialPruner(CONFIG, method, { backend: model.backend }),
     conditions: { model: "small" } as RunConditions,
     log,
   });
@@ -92,15 +92,15 @@ function watched(backend: CudaBackend): { backend: CudaBackend; live: () => numb
 
 testOnDevice("evaluation on CUDA gives a sequence's memory back when it has ended", async (backend) => {
   const { backend: counted, live } = watched(backend);
-  const llama = modelOn(counted), evaluation = new PerplexityEvaluation(llama, TOKENS, { context: CONTEXT });
+  const model = modelOn(counted), evaluation = new PerplexityEvaluation(model, TOKENS, { context: CONTEXT });
   const pruner = createTrialPruner(CONFIG, resolveTrialOptions(SMALL), { backend: counted });
   await evaluation.run(pruner);
   const grown: number[] = [];
   for (
     const work of [
       () => evaluation.run(pruner),
-      () => scoreSequence(llama, TOKENS, pruner, { chunk: 20 }),
-      () => new HeadCollection(llama, TOKENS, { context: CONTEXT, filter: SMALL }).run(),
+      () => scoreSequence(model, TOKENS, pruner, { chunk: 20 }),
+      () => new HeadCollection(model, TOKENS, { context: CONTEXT, filter: SMALL }).run(),
     ]
   ) {
     const before = live();
@@ -112,9 +112,9 @@ testOnDevice("evaluation on CUDA gives a sequence's memory back when it has ende
 });
 
 /** Describes heads of a model, on the backend that the model is on. */
-async function describeHeads(llama: Model) {
+async function describeHeads(model: Model) {
   const filter = { ...SMALL, pruneRatio: 0.3, tail: 0.6, features: ["similarity", "norm", "query"] as const };
-  const heads = new HeadCollection(llama, TOKENS, { context: CONTEXT, filter, bootstrap: { resamples: 20 } });
+  const heads = new HeadCollection(model, TOKENS, { context: CONTEXT, filter, bootstrap: { resamples: 20 } });
   await heads.run();
   const report = await heads.report(
     { model: "small" } as Environment,
@@ -163,11 +163,11 @@ testOnDevice("createScored() on CUDA reads the model's tensors through the backe
 testOnDevice(
   "measureLengths() on CUDA holds as many bytes as on the reference, and waits for the device",
   (backend) => {
-    const measure = (llama: Model) => {
+    const measure = (model: Model) => {
       const method = resolveTrialOptions({ ...SMALL, fusion: "variance" });
-      const pruner = createTrialPruner(CONFIG, method, { backend: llama.backend });
+      const pruner = createTrialPruner(CONFIG, method, { backend: model.backend });
       const methods = [{ name: "dense" }, { name: "half", pruner }];
-      return measureLengths(llama, TOKENS, methods, { lengths: [12, 24], turns: 1, decodes: 2 });
+      return measureLengths(model, TOKENS, methods, { lengths: [12, 24], turns: 1, decodes: 2 });
     };
     const found = measure(modelOn(backend)), expected = measure(truth);
     const bytes = (rows: typeof found) =>

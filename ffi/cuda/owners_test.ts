@@ -198,17 +198,17 @@ Deno.test("BatchDecoder and scoreSequence() give back at once what they took", a
   driverWith();
   await withFakeDriver(async () => {
     using backend = await openCuda({ library, reuse: false });
-    const llama = modelOn(backend), before = leftOvers();
+    const model = modelOn(backend), before = leftOvers();
     for (const rule of ["mean", "learned"] as const) {
       const pruner = filtering({ fusion: rule, recent: 3 }, backend);
       {
-        using decoder = llama.startBatch(pruner, { batch: 2, capacity: 8 });
+        using decoder = model.startBatch(pruner, { batch: 2, capacity: 8 });
         for (const slot of [0, 1]) decoder.begin(slot);
         for (const id of [1, 2, 3]) decoder.step(Int32Array.of(id, id)); // recorded from the second on
         assert(leftOvers().left[0]! > before.left[0]! + 20);
       }
       assertEquals(leftOvers(), before, rule);
-      scoreSequence(llama, ids(12), pruner, { phase: "decode" });
+      scoreSequence(model, ids(12), pruner, { phase: "decode" });
       assertEquals(leftOvers(), before, rule);
     }
   });

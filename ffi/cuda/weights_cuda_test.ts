@@ -42,11 +42,11 @@ function* tensorsOf(all: ModelWeights): Generator<Tensor> {
 
 testOnDevice("loadModel() on CUDA uploads each weight once, as it is in the file", async (backend) => {
   const { backend: counted, uploads } = counting(backend);
-  const { llama, config } = await loadModel("tiny", counted);
+  const { model, config } = await loadModel("tiny", counted);
   const { bytes, path } = await resolveModel("tiny");
   const gguf = parseGguf(bytes, path), own = [...tensorsOf(loadWeights(gguf, config))] as HostTensor[];
   assertEquals(uploads.length, own.length);
-  const found = [...tensorsOf(llama.weights)] as DeviceTensor[];
+  const found = [...tensorsOf(model.weights)] as DeviceTensor[];
   found.forEach((tensor, i) => {
     const { dtype, shape, data } = own[i]!;
     assertEquals([tensor.dtype, tensor.shape], [dtype, shape]);
@@ -60,7 +60,7 @@ testOnDevice("loadModel() on CUDA uploads each weight once, as it is in the file
   const cut = { ...config, numLayers: 1 };
   const truth = new Model(cut, loadWeights(gguf, config), new ReferenceBackend());
   const want = scoreSequence(truth, tokens),
-    got = scoreSequence(new Model(cut, llama.weights, counted), tokens);
+    got = scoreSequence(new Model(cut, model.weights, counted), tokens);
   got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
   const later = uploads.slice(before);
   assert(later.length > 0 && later.every(({ dtype }) => dtype === "i32" || dtype === "f32"));
@@ -87,18 +87,18 @@ testOnDevice(
     const config = { ...CONFIG, numLayers: 2 },
       tokens = Int32Array.from({ length: 20 }, (_, i) => (i * 37) % 131);
     const truth = new Model(config, mixed, new ReferenceBackend());
-    const llama = new Model(config, uploadWeights(mixed, backend), backend);
+    const model = new Model(config, uploadWeights(mixed, backend), backend);
     for (const name of ["q", "k", "v", "o", "gate", "up", "down"] as const) {
-      const { dtype, buffer } = llama.weights.layers[0]![name] as DeviceTensor;
+      const { dtype, buffer } = model.weights.layers[0]![name] as DeviceTensor;
       assertEquals([dtype, buffer.bytes], [layers[0]![name].dtype, layers[0]![name].data.byteLength]);
     }
     const want = scoreSequence(truth, tokens);
     for (const phase of ["prefill", "decode"] as const) {
-      const got = scoreSequence(llama, tokens, undefined, { phase });
+      const got = scoreSequence(model, tokens, undefined, { phase });
       assertEquals(got.fedByHost, undefined);
       got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-3));
     }
-    const logits = f32Data(backend.read(llama.logits(llama.start().feed(tokens))));
+    const logits = f32Data(backend.read(model.logits(model.start().feed(tokens))));
     const expected = f32Data(truth.logits(truth.start().feed(tokens)));
     logits.forEach((logit, i) =>
       assertAlmostEquals(logit, expected[i]!, 1e-3 * Math.max(1, Math.abs(expected[i]!)))

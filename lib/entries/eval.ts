@@ -4,9 +4,9 @@
  * ```ts
  * import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * import { PerplexityEvaluation } from "@tokenfilter/tokenfilter/eval";
- * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
- * const result = await new PerplexityEvaluation(llama, ids, { context: 64 }).run(createPruner("key", config));
+ * const result = await new PerplexityEvaluation(model, ids, { context: 64 }).run(createPruner("key", config));
  * console.assert(result.perplexity > result.densePerplexity);
  * ```
  *

@@ -52,10 +52,10 @@ export interface LengthOptions {
  * ```ts
  * import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * import { measureLengths } from "@tokenfilter/tokenfilter/eval";
- * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = Int32Array.from(tokenizer.encode(await readBuiltinText()));
  * const pruner = createPruner("token-filtering", config, { warmup: 4, recent: 0 });
- * const rows = measureLengths(llama, ids, [{ name: "dense" }, { name: "half", pruner }], { lengths: [16], turns: 1 });
+ * const rows = measureLengths(model, ids, [{ name: "dense" }, { name: "half", pruner }], { lengths: [16], turns: 1 });
  * console.assert(rows.length === 2 && rows[1]!.kvBytesHeld < rows[0]!.kvBytesHeld);
  * ```
  */

@@ -46,10 +46,10 @@ export interface SequenceScore {
  * @example
  * ```ts
  * import { createPruner, loadModel, ReferenceBackend, scoreSequence } from "@tokenfilter/tokenfilter";
- * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode("It was a dark night, and the rain fell in torrents.", { bos: true });
  * const pruner = createPruner("token-filtering", config, { warmup: 8 });
- * const { nll, layers, keep } = scoreSequence(llama, ids, pruner, { phase: "decode" });
+ * const { nll, layers, keep } = scoreSequence(model, ids, pruner, { phase: "decode" });
  * console.assert(nll.length === ids.length - 1 && keep[layers.indexOf(9)]!.length === ids.length);
  * ```
  */

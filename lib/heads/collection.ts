@@ -65,9 +65,9 @@ const LEAST_DECIDED = 8;
  * ```ts
  * import { loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * import { HeadCollection } from "@tokenfilter/tokenfilter/eval";
- * const { llama, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+ * const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
- * const heads = new HeadCollection(llama, ids, { context: 32, filter: { tail: 0.1, pruneRatio: 0.05, warmup: 8 } });
+ * const heads = new HeadCollection(model, ids, { context: 32, filter: { tail: 0.1, pruneRatio: 0.05, warmup: 8 } });
  * await heads.run();
  * console.assert(heads.layers.join() === "9" && heads.decisions().rows === 64);
  * ```
@@ -81,7 +81,7 @@ export class HeadCollection {
   readonly options: ResolvedOptions;
   /** How intervals are made. */
   readonly bootstrap: HeadOptions["bootstrap"];
-  readonly #llama: Model;
+  readonly #model: Model;
   readonly #columns: readonly LayerColumns[];
   #open: number[];
   #store: ChunkStore | undefined;
@@ -94,9 +94,9 @@ export class HeadCollection {
    * @throws {RangeError} If the text or the context is too short, or an option is out of range. The warm-up must be at
    * least 8, since `learned` is measured beside the other rules, and `absorb` must be `all`, since no token is skipped.
    */
-  constructor(llama: Model, ids: Int32Array, options: HeadCollectionOptions = {}) {
-    const { config } = llama;
-    this.#llama = llama;
+  constructor(model: Model, ids: Int32Array, options: HeadCollectionOptions = {}) {
+    const { config } = model;
+    this.#model = model;
     const filter = new TokenFilter(config, options.filter);
     this.options = filter.options;
     this.context = options.context ?? 512;
@@ -177,7 +177,7 @@ export class HeadCollection {
    * @throws The signal's reason, if it is aborted between two chunks.
    */
   async run({ signal, onProgress }: HeadControl = {}): Promise<void> {
-    const { backend, config } = this.#llama, count = this.chunks.length, work = this.#open.length;
+    const { backend, config } = this.#model, count = this.chunks.length, work = this.#open.length;
     const ofLayer = new Map(this.#columns.map((columns) => [columns.plan.method.layer, columns]));
     const { method, shadows } = this.#columns[0]!.plan;
     let first = 0;
@@ -194,7 +194,7 @@ export class HeadCollection {
       signal?.throwIfAborted();
       first = chunk * this.context;
       this.#columns.forEach((columns) => columns.restart(chunk));
-      const sequence = this.#llama.start(probe, { chunk });
+      const sequence = this.#model.start(probe, { chunk });
       backend.free(sequence.feed(this.chunks[chunk]!));
       sequence.free();
       this.#columns.forEach((columns) => columns.end());
@@ -225,7 +225,7 @@ export class HeadCollection {
   ): Promise<HeadReport> {
     this.#expectDone();
     const { warmup, seed } = this.options, { context } = this;
-    const { numLayers, numHeads, numKvHeads, headDim, hiddenSize } = this.#llama.config;
+    const { numLayers, numHeads, numKvHeads, headDim, hiddenSize } = this.#model.config;
     const first = Math.max(warmup, 1), count = this.chunks.length;
     const layout: HeadLayout = {
       tokens: count * context,

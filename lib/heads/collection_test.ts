@@ -13,7 +13,7 @@ import { createProbe, type ProbedRows } from "./probe.ts";
 import { readBuiltinText } from "../eval/text/mod.ts";
 
 const backend = new ReferenceBackend();
-const { llama, tokenizer, config } = await loadModel("tiny", backend);
+const { model, tokenizer, config } = await loadModel("tiny", backend);
 const CONTEXT = 80, WARMUP = 16;
 const ids = Int32Array.from(tokenizer.encode(await readBuiltinText()).slice(0, 2 * CONTEXT));
 const options: TokenFilterOptions = {
@@ -47,12 +47,12 @@ function probe(): ProbedRows[] {
         normed: copy(rows.normed),
       }),
   });
-  for (let at = 0; at < ids.length; at += CONTEXT) llama.start(pruner).feed(ids.slice(at, at + CONTEXT));
+  for (let at = 0; at < ids.length; at += CONTEXT) model.start(pruner).feed(ids.slice(at, at + CONTEXT));
   return seen;
 }
 
 async function collect(filter: TokenFilterOptions): Promise<{ report: HeadReport; heads: HeadCollection }> {
-  const heads = new HeadCollection(llama, ids, { context: CONTEXT, filter, bootstrap: { resamples: 40 } });
+  const heads = new HeadCollection(model, ids, { context: CONTEXT, filter, bootstrap: { resamples: 40 } });
   await heads.run();
   return {
     heads,
@@ -191,7 +191,7 @@ Deno.test("createProbe() goes on where a sequence was cut", () => {
     onRows: (rows) =>
       pieces.push({ ...rows, keys: { ...rows.keys, "post-rope": copy(rows.keys["post-rope"]) } }),
   });
-  const sequence = llama.start(pruner);
+  const sequence = model.start(pruner);
   sequence.feed(ids.slice(0, 30));
   sequence.feed(ids.slice(30, CONTEXT));
   assertEquals(pieces.map(({ start, count }) => [start, count]), [[0, 30], [30, 50]]);
@@ -205,7 +205,7 @@ Deno.test("createProbe() goes on where a sequence was cut", () => {
 
 Deno.test("HeadCollection refuses what it cannot measure, and stops when told to", async () => {
   const make = (filter: TokenFilterOptions, context = CONTEXT) =>
-    new HeadCollection(llama, ids, { context, filter });
+    new HeadCollection(model, ids, { context, filter });
   assertThrows(() => make({ absorb: "kept" }), RangeError, '"absorb": found "kept"');
   assertThrows(() => make({ warmup: 7 }), RangeError, '"warmup": found 7');
   assertThrows(() => make(options, WARMUP + 7), RangeError, "expected at least 24");
@@ -223,7 +223,7 @@ Deno.test("HeadCollection keeps chunks as they end, and goes on to the result of
     const filter = { ...options, fusion };
     const whole = await collect(filter);
     const make = () =>
-      new HeadCollection(llama, ids, { context: CONTEXT, filter, bootstrap: { resamples: 40 } });
+      new HeadCollection(model, ids, { context: CONTEXT, filter, bootstrap: { resamples: 40 } });
     const kept = new Map<number, Uint8Array<ArrayBuffer>>(), stop = new AbortController();
     const store = {
       read: (chunk: number) => kept.get(chunk),

@@ -72,11 +72,11 @@ interface DecidedPiece {
  * ```ts
  * import { createPruner, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * import { DecisionRecorder, replayTable } from "@tokenfilter/tokenfilter/eval";
- * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode("It was a dark night, and the rain fell in torrents.", { bos: true });
  * const recorder = new DecisionRecorder();
  * const pruner = createPruner("token-filtering", config, { warmup: 8 }, { trace: recorder.trace });
- * const sequence = llama.start(pruner);
+ * const sequence = model.start(pruner);
  * sequence.feed(ids);
  * const [first] = replayTable(recorder.table([ids]));
  * console.assert(first!.keep.get(9)!.join() === sequence.keep.get(9)!.join());

@@ -5,7 +5,7 @@ import { ReferenceBackend } from "../reference/mod.ts";
 import { scoreSequence } from "../eval/sequence_score.ts";
 import { createDecisionTable, DecisionRecorder, replayTable } from "./trace.ts";
 
-const { llama, config } = await loadModel("tiny", new ReferenceBackend());
+const { model, config } = await loadModel("tiny", new ReferenceBackend());
 const sequence = (count: number, step: number) =>
   Int32Array.from({ length: count }, (_, i) => 300 + (i * step + i * i) % 900);
 
@@ -15,7 +15,7 @@ Deno.test("a recorded run is replayed bit for bit, blocks included", () => {
   const pruner = createPruner("token-filtering", config, options, { trace: recorder.trace });
   const texts = [sequence(50, 37), sequence(40, 11)];
   const runs = texts.map((ids, chunk) => {
-    const run = llama.start(pruner, { chunk });
+    const run = model.start(pruner, { chunk });
     return { ids, hidden: run.feed(ids), keep: run.keep };
   });
   const table = recorder.table(texts);
@@ -28,7 +28,7 @@ Deno.test("a recorded run is replayed bit for bit, blocks included", () => {
   replayed.forEach(({ ids, keep, cuts }, i) => {
     assertEquals([ids, keep], [texts[i], runs[i]!.keep]);
     assertEquals(cuts.get(9)!.slice(0, 3), [8, 16, 24]);
-    const again = llama.start(createReplay(config, { keep, cuts, warmup: 8, recent: 16 }, {}));
+    const again = model.start(createReplay(config, { keep, cuts, warmup: 8, recent: 16 }, {}));
     assertEquals(again.feed(ids), runs[i]!.hidden);
     assert(again.keep.get(9)!.includes(0));
   });
@@ -37,7 +37,7 @@ Deno.test("a recorded run is replayed bit for bit, blocks included", () => {
 Deno.test("a replay is cut in decode as in a prefill", () => {
   const ids = sequence(30, 7), keep = new Map([[9, Uint8Array.from(ids, (_, i) => i % 3 === 2 ? 0 : 1)]]);
   const pruner = createReplay(config, { keep, cuts: new Map([[9, [10, 20]]]) }, {});
-  const whole = scoreSequence(llama, ids, pruner), pieces = scoreSequence(llama, ids, pruner, { chunk: 7 });
+  const whole = scoreSequence(model, ids, pruner), pieces = scoreSequence(model, ids, pruner, { chunk: 7 });
   assertEquals([whole.keep, pieces.keep], [[keep.get(9)], [keep.get(9)]]);
 });
 
@@ -57,7 +57,7 @@ Deno.test("replayTable() and DecisionRecorder.table() refuse rows that do not fi
 
   const recorder = new DecisionRecorder();
   const pruner = createPruner("token-filtering", config, {}, { trace: recorder.trace });
-  llama.start(pruner).feed(sequence(5, 3));
+  model.start(pruner).feed(sequence(5, 3));
   assertThrows(
     () => recorder.table([sequence(6, 3)]),
     RangeError,

@@ -18,21 +18,21 @@ async function withFile(bytes: Uint8Array, test: (path: string) => Promise<void>
 }
 
 Deno.test("loadModel() loads tiny", async () => {
-  const { name, sha256, config, tokenizer, llama } = await loadModel("tiny", backend);
+  const { name, sha256, config, tokenizer, model } = await loadModel("tiny", backend);
   assertEquals([name, sha256.slice(0, 8)], ["tiny", "5caf80a8"]);
   assertEquals([config.numLayers, tokenizer.vocabSize], [10, 4096]);
-  assertStrictEquals(llama.config, config);
-  assertStrictEquals(llama.backend, backend);
-  const hidden = llama.start().feed(tokenizer.encode("It was"));
-  assertEquals(llama.logits(hidden).shape, [3, 4096]);
+  assertStrictEquals(model.config, config);
+  assertStrictEquals(model.backend, backend);
+  const hidden = model.start().feed(tokenizer.encode("It was"));
+  assertEquals(model.logits(hidden).shape, [3, 4096]);
 });
 
 Deno.test("loadModel() loads a file by its path", async () => {
   await withFile(buildGguf(smallLlamaParts()), async (path) => {
-    const { name, config, tokenizer, llama } = await loadModel(path, backend);
+    const { name, config, tokenizer, model } = await loadModel(path, backend);
     assertEquals(`${name}.gguf`, path.split("/").at(-1));
-    const hidden = llama.start().feed(tokenizer.encode("ab ab"));
-    assertEquals(llama.logits(hidden).shape, [5, config.vocabSize]);
+    const hidden = model.start().feed(tokenizer.encode("ab ab"));
+    assertEquals(model.logits(hidden).shape, [5, config.vocabSize]);
   });
 });
 

@@ -24,9 +24,9 @@ export interface SequenceOptions {
  * @example
  * ```ts
  * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
- * const { llama, tokenizer } = await loadModel("tiny", new ReferenceBackend());
- * const hidden = llama.start().feed(tokenizer.encode("It was a dark night.", { bos: true }));
- * console.assert(llama.logits(hidden).shape[1] === llama.config.vocabSize);
+ * const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+ * const hidden = model.start().feed(tokenizer.encode("It was a dark night.", { bos: true }));
+ * console.assert(model.logits(hidden).shape[1] === model.config.vocabSize);
  * ```
  */
 export class Model {

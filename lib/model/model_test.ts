@@ -2,14 +2,14 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import type { Pruner } from "../methods/pruner.ts";
 import { hostData, rowsOf } from "../tensor.ts";
 import { PAGE_ROWS } from "./kv_cache.ts";
-import { backend, config, firstLayers, ids, llama, maxDifference, patternPruner } from "./testing.ts";
+import { backend, config, firstLayers, ids, maxDifference, patternPruner, tiny } from "./testing.ts";
 
 Deno.test("feed() gives the same states in one prefill, in chunks and token by token", () => {
   const tokens = ids(40);
   for (const pruner of [undefined, patternPruner([3, 4, 9], (t) => t % 3 !== 1, { recent: 4 })]) {
-    const whole = backend.read(llama.start(pruner).feed(tokens));
+    const whole = backend.read(tiny.start(pruner).feed(tokens));
     for (const size of [1, 7]) {
-      const sequence = llama.start(pruner);
+      const sequence = tiny.start(pruner);
       for (let at = 0; at < tokens.length; at += size) {
         const part = sequence.feed(tokens.slice(at, at + size));
         assert(maxDifference(part, rowsOf(whole, at, Math.min(tokens.length, at + size))) < 1e-4);
@@ -54,9 +54,9 @@ Deno.test("a skipped token adds nothing to the stream and is seen by no later qu
 Deno.test("feedResidual() from residualAt() equals feed()", () => {
   const tokens = ids(30);
   const pruner = patternPruner([6, 7, 8, 9], (t) => t % 2 === 0, { recent: 3 });
-  const whole = llama.start(pruner), upper = llama.start(pruner);
+  const whole = tiny.start(pruner), upper = tiny.start(pruner);
   const want = whole.feed(tokens);
-  const got = upper.feedResidual(llama.residualAt(tokens, 6), 6);
+  const got = upper.feedResidual(tiny.residualAt(tokens, 6), 6);
   assertEquals(maxDifference(got, want), 0);
   assertEquals(upper.keep, whole.keep);
   const { kvBytesAllocated: _a, kvBytesAvoided: _b, kvBytesHeld: _c, ...flops } = upper.usage();
@@ -65,7 +65,7 @@ Deno.test("feedResidual() from residualAt() equals feed()", () => {
   assertEquals([upper.usage().kvBytesHeld, upper.usage().kvBytesAvoided], [kvBytesHeld, kvBytesAvoided]);
   assertThrows(() => upper.feed(tokens), RangeError, "have no cache");
   assertThrows(
-    () => llama.start(pruner).feedResidual(llama.residualAt(tokens, 7), 7),
+    () => tiny.start(pruner).feedResidual(tiny.residualAt(tokens, 7), 7),
     RangeError,
     "filtered",
   );
@@ -140,7 +140,7 @@ Deno.test("trueRedundancy is norm(o)/norm(x) of the dense pass, and looking ahea
 });
 
 Deno.test("start() refuses a layer that the model does not have", () => {
-  assertThrows(() => llama.start(patternPruner([10], () => true)), RangeError, "Cannot filter layer 10");
-  assertThrows(() => llama.embed(Int32Array.of(4096)), RangeError, "4096");
-  assertEquals(hostData(llama.embed(Int32Array.of(1))).length, config.hiddenSize);
+  assertThrows(() => tiny.start(patternPruner([10], () => true)), RangeError, "Cannot filter layer 10");
+  assertThrows(() => tiny.embed(Int32Array.of(4096)), RangeError, "4096");
+  assertEquals(hostData(tiny.embed(Int32Array.of(1))).length, config.hiddenSize);
 });

@@ -13,10 +13,10 @@ const file = new URL("tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
 const gguf = parseGguf(await Deno.readFile(file) as Uint8Array<ArrayBuffer>, file.pathname);
 export const config = readModelConfig(gguf);
 export const backend = new ReferenceBackend();
-export const llama = new Model(config, loadWeights(gguf, config), backend);
+export const tiny = new Model(config, loadWeights(gguf, config), backend);
 
 /** The first layers of the model, which cost less. */
-export const firstLayers = (numLayers: number) => new Model({ ...config, numLayers }, llama.weights, backend);
+export const firstLayers = (numLayers: number) => new Model({ ...config, numLayers }, tiny.weights, backend);
 
 /** Some ids, BOS first. */
 export const ids = (count: number) =>

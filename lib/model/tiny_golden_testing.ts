@@ -26,8 +26,8 @@ export function goldenIds(text: number, count = Infinity): Int32Array<ArrayBuffe
 }
 
 /** A method that keeps all tokens of all layers, and what it saw in each layer. */
-function createObserver(llama: Model) {
-  const seen = Array.from({ length: llama.config.numLayers }, () => ({
+function createObserver(model: Model) {
+  const seen = Array.from({ length: model.config.numLayers }, () => ({
     residual: [] as number[],
     keys: [] as number[],
     values: [] as number[],
@@ -36,7 +36,7 @@ function createObserver(llama: Model) {
     decide(input: LayerInput) {
       for (const name of ["residual", "keys", "values"] as const) {
         const rows = seen[input.layer]!;
-        rows[name] = rows[name].concat(read(llama, input[name]));
+        rows[name] = rows[name].concat(read(model, input[name]));
       }
       return { taken: input.count, keep: new Uint8Array(input.count).fill(1) };
     },
@@ -51,8 +51,8 @@ function createObserver(llama: Model) {
   return { pruner, seen };
 }
 
-function read(llama: Model, tensor: Tensor): number[] {
-  return Array.from(llama.backend.read(tensor).data, Number);
+function read(model: Model, tensor: Tensor): number[] {
+  return Array.from(model.backend.read(tensor).data, Number);
 }
 
 function assertNear(got: number, want: number, bar: number, what: string): void {
@@ -107,18 +107,18 @@ export function assertGoldenLogits(logits: readonly number[], position: number):
  * values, hidden states and logits.
  */
 export function assertGoldenStates(
-  llama: Model,
+  model: Model,
   { tokens = Infinity, chunk = Infinity }: { readonly tokens?: number; readonly chunk?: number } = {},
 ): void {
-  const { hiddenSize, headDim, numKvHeads, numLayers, vocabSize } = llama.config;
+  const { hiddenSize, headDim, numKvHeads, numLayers, vocabSize } = model.config;
   const ids = goldenIds(states.text, tokens), positions = states.positions.filter((at) => at < ids.length);
-  const { pruner, seen } = createObserver(llama);
-  const sequence = llama.start(pruner);
+  const { pruner, seen } = createObserver(model);
+  const sequence = model.start(pruner);
   let hidden: number[] = [];
   for (let at = 0; at < ids.length; at += chunk) {
     const part = sequence.feed(ids.slice(at, at + chunk));
-    hidden = hidden.concat(read(llama, part));
-    const logits = read(llama, llama.logits(part));
+    hidden = hidden.concat(read(model, part));
+    const logits = read(model, model.logits(part));
     for (const position of positions) {
       if (position < at || position >= at + chunk) continue;
       assertGoldenLogits(
@@ -143,11 +143,11 @@ export function assertGoldenStates(
 
 /** Compares the losses of a text's first tokens. */
 export function assertGoldenLosses(
-  llama: Model,
+  model: Model,
   text: number,
   { tokens = Infinity, ...feed }: FeedOptions & { readonly tokens?: number } = {},
 ): void {
-  const { nll } = scoreSequence(llama, goldenIds(text, tokens), undefined, feed);
+  const { nll } = scoreSequence(model, goldenIds(text, tokens), undefined, feed);
   const want = golden.texts[text]!.nll;
   assertEquals(nll.length, Math.min(want.length, tokens - 1));
   nll.forEach((loss, i) => assertNear(loss, want[i]!, LOSS_BAR, `text ${text}, loss of token ${i + 1}`));

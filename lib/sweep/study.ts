@@ -78,7 +78,7 @@ export async function describeConditions(
 
 /** What a study's numbers depend on, and where they were measured. */
 export async function describeStudy(study: Study<TaskTypes>): Promise<Environment> {
-  const { backend, cacheDType } = study.model.llama;
+  const { backend, cacheDType } = study.model.model;
   const conditions = await describeConditions(study, backend.name, cacheDType);
   return {
     ...conditions,
@@ -101,7 +101,7 @@ export async function readVersion(): Promise<string> {
 export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>): Evaluation<T> {
   const { model, context = 512, task = TASKS[0] } = study;
   const data = { ids: encodeStudy(study), context, tokenizer: model.tokenizer };
-  return task.open(model.llama, data) as Evaluation<T>;
+  return task.open(model.model, data) as Evaluation<T>;
 }
 
 /** How a sweep may be watched and stopped. */
@@ -134,10 +134,10 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   grids: readonly Grid[],
   control: SweepControl = {},
 ): Promise<SweepSummary<T>> {
-  const { llama, config } = study.model;
+  const { model, config } = study.model;
   const methods = expandGrids(grids);
   const pruners = new Map(
-    methods.map((method) => [method, createTrialPruner(config, method, { backend: llama.backend })]),
+    methods.map((method) => [method, createTrialPruner(config, method, { backend: model.backend })]),
   );
   const environment = await describeStudy(study);
   const evaluation = openStudy(study);
@@ -146,7 +146,7 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
     methods,
     evaluation,
     createPruner: (method) => pruners.get(method)!,
-    conditions: await describeConditions(study, llama.backend.name, llama.cacheDType),
+    conditions: await describeConditions(study, model.backend.name, model.cacheDType),
     log: { finished: [], append: () => {} },
   });
   return summarizeSweep<T>(trials, await evaluation.dense(), environment);
@@ -181,9 +181,9 @@ export async function compareStudy<T extends TaskTypes = PerplexityTypes>(
   methods: readonly NamedMethod[],
   control: ComparisonControl = {},
 ): Promise<Comparison<T>> {
-  const { llama, config } = study.model;
+  const { model, config } = study.model;
   const pruners = new Map(
-    methods.map(({ options }) => [options, createTrialPruner(config, options, { backend: llama.backend })]),
+    methods.map(({ options }) => [options, createTrialPruner(config, options, { backend: model.backend })]),
   );
   const environment = await describeStudy(study);
   return await compareMethods({

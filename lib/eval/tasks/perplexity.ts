@@ -130,9 +130,9 @@ export const perplexity: EvaluationTask<PerplexityTypes> = {
  * ```ts
  * import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";
  * import { PerplexityEvaluation } from "@tokenfilter/tokenfilter/eval";
- * const { llama, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+ * const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const ids = tokenizer.encode(await readBuiltinText()).slice(0, 64);
- * const evaluation = new PerplexityEvaluation(llama, ids, { context: 32 });
+ * const evaluation = new PerplexityEvaluation(model, ids, { context: 32 });
  * const pruner = createPruner("token-filtering", config, { warmup: 8, pruneRatio: 0.5 });
  * const { perplexity, densePerplexity, achievedRatio } = await evaluation.run(pruner);
  * console.assert(perplexity > densePerplexity && Math.abs(achievedRatio! - 0.5) < 0.1);

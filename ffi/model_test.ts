@@ -9,8 +9,8 @@ import { f32Data } from "../lib/tensor.ts";
 import { openCpu } from "./mod.ts";
 
 await buildCpu();
-const { llama, tokenizer, config } = await loadModel("tiny", await openCpu({ threads: 2 }));
-const reference = (await loadModel("tiny", new ReferenceBackend())).llama;
+const { model, tokenizer, config } = await loadModel("tiny", await openCpu({ threads: 2 }));
+const reference = (await loadModel("tiny", new ReferenceBackend())).model;
 const ids = tokenizer.encode(await readBuiltinText()).slice(0, 360);
 
 const CASES: readonly TokenFilterOptions[] = [
@@ -36,9 +36,9 @@ Deno.test("a batch on native code decodes as its sequences do", () => {
     block: 8,
   });
   const texts = [ids.slice(0, 40), ids.slice(100, 140)], start = 12;
-  using decoder = llama.startBatch(pruner, { batch: 3, capacity: 40 });
+  using decoder = model.startBatch(pruner, { batch: 3, capacity: 40 });
   const alone = texts.map((text, i) => {
-    const [admitted, sequence] = [llama.start(pruner), llama.start(pruner)];
+    const [admitted, sequence] = [model.start(pruner), model.start(pruner)];
     for (const one of [admitted, sequence]) one.feed(text.slice(0, start));
     decoder.admit(2 * i, admitted);
     return sequence;
@@ -46,7 +46,7 @@ Deno.test("a batch on native code decodes as its sequences do", () => {
   for (let t = start; t < 40; t++) {
     const logits = f32Data(decoder.step(Int32Array.of(texts[0]![t]!, 0, texts[1]![t]!)));
     alone.forEach((sequence, i) => {
-      const want = f32Data(llama.logits(sequence.feed(texts[i]!.slice(t, t + 1))));
+      const want = f32Data(model.logits(sequence.feed(texts[i]!.slice(t, t + 1))));
       const row = logits.subarray(2 * i * config.vocabSize, (2 * i + 1) * config.vocabSize);
       assert(want.every((logit, j) => Math.abs(row[j]! - logit) < 1e-3), `token ${t} of sequence ${i}`);
       const kept = [...sequence.keep].map(([, mask]) => mask[t]!);
@@ -58,17 +58,17 @@ Deno.test("a batch on native code decodes as its sequences do", () => {
 
 for (const options of CASES) {
   Deno.test(`chunks and decode take prefill's decisions and losses: ${name(options)}`, () => {
-    const whole = scoreSequence(llama, ids, filtering(options));
+    const whole = scoreSequence(model, ids, filtering(options));
     const skipped = whole.keep.reduce((sum, mask) => sum + mask.filter((kept) => kept === 0).length, 0);
     assert(Math.abs(skipped / (config.numLayers * (ids.length - 32)) - 0.5) < 0.02);
     for (const chunk of [1, 7, 64]) {
-      assertSame(scoreSequence(llama, ids, filtering(options), { chunk }), whole, 1e-4);
+      assertSame(scoreSequence(model, ids, filtering(options), { chunk }), whole, 1e-4);
     }
-    assertSame(scoreSequence(llama, ids, filtering(options), { phase: "decode" }), whole, 1e-4);
+    assertSame(scoreSequence(model, ids, filtering(options), { phase: "decode" }), whole, 1e-4);
   });
 
   Deno.test(`replaying the masks in plain TypeScript gives the filtered losses: ${name(options)}`, () => {
-    const native = scoreSequence(llama, ids.slice(0, 200), filtering(options));
+    const native = scoreSequence(model, ids.slice(0, 200), filtering(options));
     const keep = new Map(native.layers.map((layer, i) => [layer, native.keep[i]!]));
     const replay = createReplay(config, { keep, recent: options.recent ?? 16 });
     assertSame(scoreSequence(reference, ids.slice(0, 200), replay), native, 2e-3);
@@ -77,11 +77,11 @@ for (const options of CASES) {
   Deno.test(`a changed late token leaves earlier losses and decisions as they were: ${name(options)}`, () => {
     const late = 150, short = ids.slice(0, 170), changed = short.slice();
     changed[late] = changed[late]! === 500 ? 501 : 500;
-    for (const [model, tolerance] of [[llama, 1e-5], [reference, 0]] as const) {
-      const a = scoreSequence(model, short, filtering(options)),
-        b = scoreSequence(model, changed, filtering(options));
+    for (const [on, tolerance] of [[model, 1e-5], [reference, 0]] as const) {
+      const a = scoreSequence(on, short, filtering(options)),
+        b = scoreSequence(on, changed, filtering(options));
       for (let i = 0; i < late - 1; i++) {
-        assert(Math.abs(a.nll[i]! - b.nll[i]!) <= tolerance, `${model.backend.name} ${i}`);
+        assert(Math.abs(a.nll[i]! - b.nll[i]!) <= tolerance, `${on.backend.name} ${i}`);
       }
       a.keep.forEach((mask, i) => assertEquals([...mask.slice(0, late)], [...b.keep[i]!.slice(0, late)]));
       assert(a.nll[late - 1] !== b.nll[late - 1]);
@@ -91,7 +91,7 @@ for (const options of CASES) {
 
 Deno.test("a filtered sequence allocates less cache by the skip ratio, but for the ring and one page a layer", () => {
   const tail = { tail: 1, pruneRatio: 0.5, recent: 16, warmup: 0 };
-  const dense = scoreSequence(llama, ids).usage, half = scoreSequence(llama, ids, filtering(tail)).usage;
+  const dense = scoreSequence(model, ids).usage, half = scoreSequence(model, ids, filtering(tail)).usage;
   const row = 2 * config.numKvHeads * config.headDim * 4;
   const slack = config.numLayers * (64 + 16) * row;
   assert(half.kvBytesAllocated <= 0.5 * dense.kvBytesAllocated + slack);

@@ -17,18 +17,18 @@ const CASES: readonly TokenFilterOptions[] = [
 const words = (options: TokenFilterOptions) => JSON.stringify(options);
 
 testOnDevice("scoreSequence() decodes on the device as by feeds: losses, decisions and usage", (backend) => {
-  const tokens = ids(40), llama = modelOn(backend);
+  const tokens = ids(40), model = modelOn(backend);
   for (const options of [undefined, ...CASES]) {
     const pruner = (on?: typeof backend) => options && filtering(options, on);
     const want = scoreSequence(truth, tokens, pruner(), { phase: "decode" });
     const fed: number[] = [];
-    const got = scoreSequence(llama, tokens, pruner(backend), {
+    const got = scoreSequence(model, tokens, pruner(backend), {
       phase: "decode",
       onFeed: (n) => fed.push(n),
     });
     got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
     assertEquals([got.layers, got.keep], [want.layers, want.keep]);
-    const held = llama.config.numLayers * (40 + (options?.recent ?? 0)) * 2 * 2 * 32 * 4;
+    const held = model.config.numLayers * (40 + (options?.recent ?? 0)) * 2 * 2 * 32 * 4;
     assertEquals(got.usage, { ...want.usage, kvBytesAllocated: held });
     assertEquals([got.fedByHost, want.fedByHost], [undefined, 'backend "reference" has no recorded steps']);
     assertEquals(fed, Array.from(tokens, (_, i) => i + 1));
@@ -39,7 +39,7 @@ testOnDevice("scoreSequence() decodes on the device as by feeds: losses, decisio
 testOnDevice(
   "scoreSequence() feeds tokens from the host where a method decides there, and says why",
   (backend) => {
-    const tokens = ids(24), llama = modelOn(backend), options = { fusion: "mean", recent: 3 } as const;
+    const tokens = ids(24), model = modelOn(backend), options = { fusion: "mean", recent: 3 } as const;
     const want = scoreSequence(truth, tokens, filtering(options));
     const replay = createReplay(CONFIG, {
       keep: new Map(want.layers.map((layer, i) => [layer, want.keep[i]!])),
@@ -51,7 +51,7 @@ testOnDevice(
       trace: (rows) => traced += rows.keep.length,
     });
     for (const pruner of [replay, listened]) {
-      const got = scoreSequence(llama, tokens, pruner, { phase: "decode" });
+      const got = scoreSequence(model, tokens, pruner, { phase: "decode" });
       got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
       assertEquals(got.keep, want.keep);
       assertEquals(got.fedByHost, `the method "${pruner.name}" decides on the host, or is traced`);
@@ -82,13 +82,13 @@ for (const options of CASES) {
   );
 
   testOnDevice(`BatchDecoder decides and scores as the reference: ${words(options)}`, (backend) => {
-    const llama = modelOn(backend);
+    const model = modelOn(backend);
     const starts = [11, 20], steps = 17;
     const pruner = filtering(options, backend);
-    const decoder = new BatchDecoder(llama, pruner, { batch: 3, capacity: 48 });
+    const decoder = new BatchDecoder(model, pruner, { batch: 3, capacity: 48 });
     const sequences = starts.map((start, i) => ({ slot: 2 * i, tokens: ids(start + steps, i), start }));
     for (const { slot, tokens, start } of sequences) {
-      const prefill = llama.start(pruner);
+      const prefill = model.start(pruner);
       prefill.feed(tokens.slice(0, start));
       decoder.admit(slot, prefill);
     }
@@ -123,7 +123,7 @@ for (const options of CASES) {
 }
 
 testOnDevice("a cache of f16 or bf16 gives the reference's logits, in prefill and in decode", (backend) => {
-  const llama = modelOn(backend), tokens = ids(160), start = 150;
+  const model = modelOn(backend), tokens = ids(160), start = 150;
   const random = { fusion: "random", recent: 4 } as const; // decides whatever the cache rounds
   const products = () => wgmmaProducts(backend["context"].library) ?? -1n;
   let runs = 0;
@@ -134,12 +134,12 @@ testOnDevice("a cache of f16 or bf16 gives the reference's logits, in prefill an
       const pruner = options && filtering(options, backend);
       for (const wgmma of [false, true]) {
         if (backend.useWgmma(wgmma) !== wgmma) continue;
-        const sequence = llama.start(pruner, { cacheDType }), before = products();
+        const sequence = model.start(pruner, { cacheDType }), before = products();
         const hidden = sequence.feed(tokens.slice(0, start));
         backend.useWgmma(false);
         assertEquals(products() > before, wgmma && before >= 0n);
-        const found = [...f32Data(backend.read(llama.logits(hidden)))];
-        const decoder = llama.startBatch(pruner, { batch: 1, capacity: 170, cacheDType });
+        const found = [...f32Data(backend.read(model.logits(hidden)))];
+        const decoder = model.startBatch(pruner, { batch: 1, capacity: 170, cacheDType });
         decoder.admit(0, sequence);
         for (const id of tokens.subarray(start)) {
           found.push(...f32Data(backend.read(decoder.step(Int32Array.of(id)))));
@@ -161,11 +161,11 @@ testOnDevice("a cache of f16 or bf16 gives the reference's logits, in prefill an
 });
 
 testOnDevice("BatchDecoder feeds its own likeliest tokens without the host", (backend) => {
-  const llama = modelOn(backend);
-  const decoder = new BatchDecoder(llama, undefined, { batch: 2, capacity: 24 });
+  const model = modelOn(backend);
+  const decoder = new BatchDecoder(model, undefined, { batch: 2, capacity: 24 });
   const prompts = [ids(6), ids(9, 3)];
   prompts.forEach((prompt, slot) => {
-    const sequence = llama.start();
+    const sequence = model.start();
     sequence.feed(prompt.slice(0, -1));
     decoder.admit(slot, sequence);
   });
@@ -191,18 +191,18 @@ testOnDevice("BatchDecoder feeds its own likeliest tokens without the host", (ba
 });
 
 testOnDevice("BatchDecoder refuses what it cannot do, and a slot can be used again", (backend) => {
-  const llama = modelOn(backend);
+  const model = modelOn(backend);
   const error = (work: () => void, says: string) => assertThrows(work, Error, says);
-  error(() => new BatchDecoder(llama, undefined, { batch: 0, capacity: 8 }), "expected positive integers");
+  error(() => new BatchDecoder(model, undefined, { batch: 0, capacity: 8 }), "expected positive integers");
   error(
     () =>
-      new BatchDecoder(llama, createPruner("oracle", CONFIG, { pruneRatio: 0.5 }), { batch: 1, capacity: 8 }),
+      new BatchDecoder(model, createPruner("oracle", CONFIG, { pruneRatio: 0.5 }), { batch: 1, capacity: 8 }),
     '"oracle"',
   );
-  const decoder = new BatchDecoder(llama, undefined, { batch: 1, capacity: 8 });
+  const decoder = new BatchDecoder(model, undefined, { batch: 1, capacity: 8 });
   error(() => decoder.step(), "expected ids for the first step");
   const sequence = (count: number) => {
-    const started = llama.start();
+    const started = model.start();
     started.feed(ids(count));
     return started;
   };
@@ -222,9 +222,9 @@ testOnDevice("BatchDecoder refuses what it cannot do, and a slot can be used aga
 testOnDevice(
   "BatchDecoder refuses any use once it was disposed, and leaves its backend usable",
   (backend) => {
-    const llama = modelOn(backend);
+    const model = modelOn(backend);
     for (const pruner of [undefined, filtering({ fusion: "learned", recent: 3 }, backend)]) {
-      const decoder = llama.startBatch(pruner, { batch: 2, capacity: 8 });
+      const decoder = model.startBatch(pruner, { batch: 2, capacity: 8 });
       decoder.begin(0);
       const logits = [1, 2, 3].map((id) => decoder.step(Int32Array.of(id, 0)))[0]!;
       decoder[Symbol.dispose]();
@@ -235,12 +235,12 @@ testOnDevice(
           () => decoder.step(),
           () => decoder.keep(),
           () => decoder.begin(1),
-          () => decoder.admit(1, llama.start(pruner)),
+          () => decoder.admit(1, model.start(pruner)),
           () => decoder.release(0),
         ]
       ) assertThrows(work, Error, "Cannot use this batch decoder: it was disposed");
       assertThrows(() => backend.read(logits), Error, "Cannot use device memory: it was freed");
-      assertEquals(backend.read(llama.logits(llama.start().feed(ids(3)))).shape, [3, CONFIG.vocabSize]);
+      assertEquals(backend.read(model.logits(model.start().feed(ids(3)))).shape, [3, CONFIG.vocabSize]);
     }
   },
 );

@@ -8,8 +8,8 @@ import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { openCpu } from "./mod.ts";
 
 await buildCpu();
-const { llama, tokenizer, config } = await loadModel("tiny", await openCpu({ threads: 2 }));
-const reference = (await loadModel("tiny", new ReferenceBackend())).llama;
+const { model, tokenizer, config } = await loadModel("tiny", await openCpu({ threads: 2 }));
+const reference = (await loadModel("tiny", new ReferenceBackend())).model;
 const text = tokenizer.encode(await readBuiltinText());
 const filtering = (options: TokenFilterOptions) => createPruner("token-filtering", config, options);
 
@@ -17,7 +17,7 @@ Deno.test("native decisions and losses equal the reference's, rule by rule", () 
   const short = text.slice(0, 100);
   // Half the layers: the reference takes most of the time, and every layer is alike.
   const shape = { ...config, numLayers: 5 };
-  const native = new Model(shape, llama.weights, llama.backend);
+  const native = new Model(shape, model.weights, model.backend);
   const plain = new Model(shape, reference.weights, reference.backend);
   const filtering = (options: TokenFilterOptions) => createPruner("token-filtering", shape, options);
   const pruners: [string, Pruner][] = [
@@ -45,7 +45,7 @@ Deno.test("budget holds the asked ratio on real keys, in every layer and at ever
     for (const pruneRatio of [0.3, 0.5]) {
       const options = { fusion, pruneRatio };
       const rho = pruneRatio * config.numLayers / filtering(options).layers.length;
-      for (const mask of scoreSequence(llama, text.slice(0, 2048), filtering(options)).keep) {
+      for (const mask of scoreSequence(model, text.slice(0, 2048), filtering(options)).keep) {
         let skipped = 0;
         mask.subarray(32).forEach((kept, i) => {
           skipped += 1 - kept;
