@@ -19,7 +19,7 @@ Deno.test("resolveOptions() takes oracle beside the filter's rules", () => {
   assertThrows(
     () => resolveOptions({ fusion: "orcle" as "oracle" }),
     RangeError,
-    'oracle: the nearest is "oracle"',
+    ': the nearest is "oracle"',
   );
   assertThrows(() => resolveOptions({ fusion: "oracle", pruneRatio: 1 }), RangeError, "pruneRatio");
 });
