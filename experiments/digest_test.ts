@@ -1,5 +1,8 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { listTree } from "./cli/checkout.ts";
 import { compareDigests, type Digest, FORMAT } from "./digest/compare.ts";
+import { ROOT } from "./digest/execute.ts";
+import { applyFault, FAULTS, readSources } from "./digest/faults.ts";
 import { formatDigest } from "./digest/format.ts";
 import { normalizeJson, normalizeText } from "./digest/normalize.ts";
 import { facetsOfPath, facetsOfProcess, withoutRepeats } from "./digest/outputs.ts";
@@ -190,6 +193,23 @@ Deno.test("the list of runs has every method on every backend", () => {
           names.some((name) => name.startsWith(slow) && name.endsWith(`--fusion ${rule}`)),
       );
     }
+  }
+});
+
+Deno.test("the faults that a digest must see fit the sources as they are", async () => {
+  const paths = (await listTree(ROOT.slice(0, -1))).map(({ to }) => to),
+    sources = await readSources(ROOT, paths);
+  for (const fault of FAULTS) {
+    const changed = applyFault(fault, sources);
+    assert(changed.size > 0);
+    for (const [path, text] of changed) assert(text !== sources.get(path), fault.name);
+  }
+  for (const wrong of ["no such text", "const"]) {
+    assertThrows(
+      () => applyFault({ ...FAULTS[0]!, changes: [[wrong, ""]] }, sources),
+      RangeError,
+      "expected it once",
+    );
   }
 });
 

@@ -34,7 +34,7 @@ export async function readImporters(
     for (const [, name] of text.matchAll(/["'`]([\w./-]+)["'`]/g)) {
       if (name!.endsWith(".ts")) {
         if (/^\.\.?\//.test(name!)) add(new URL(name!, `file:///${from}`).pathname.slice(1), from);
-        else if (from.startsWith("experiments/")) add(name!, from);
+        else if (/_test\.ts$|^experiments\//.test(from)) add(name!, from);
       } else if (/^experiments\/.*test(ing)?\.ts$/.test(from)) add(`experiments/${name}.ts`, from); // runTask("score")
     }
     if (from.endsWith("_test.ts")) add(from.replace("_test.ts", ".ts"), from);
