@@ -50,7 +50,7 @@ export function readMetric(record: object, name: string): number {
 export function formatMetric(
   { digits, percent }: Pick<Metric, "digits" | "percent">,
   value: number,
-  most = digits,
+  most: number = digits,
 ): string {
   if (Number.isNaN(value)) return "-";
   return percent ? `${(100 * value).toFixed(digits)}%` : value.toFixed(Math.min(digits, most));
