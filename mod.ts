@@ -24,33 +24,38 @@
  * ```
  *
  * Native speed: `openCpu()` of `./ffi` in place of the reference backend. What skipping costs: `./eval`; many
- * configurations: `./sweep`; drawn: `./plot`. Methods of one's own: {@linkcode createScored}, `./methods`. Importing
+ * configurations: `./sweep`; drawn: `./plot`. Rules of one's own: {@linkcode createScored}, `./methods`. Importing
  * opens nothing; the built-in model is read from the package when it is asked for.
  * @module
  */
-export * from "./lib/backend.ts";
-export * from "./lib/cost.ts";
-export * from "./lib/batch_ops.ts";
-export * from "./lib/dtype.ts";
-export * from "./lib/errors.ts";
-export * from "./lib/eval/mod.ts";
-export * from "./lib/filter/mod.ts";
-export * from "./lib/half.ts";
-export * from "./lib/heads/mod.ts";
-export * from "./lib/model/mod.ts";
-export * from "./lib/nearest.ts";
-export * from "./lib/plot/mod.ts";
-export * from "./lib/methods/mod.ts";
-export * from "./lib/reference/mod.ts";
-export * from "./lib/stats/mod.ts";
-export * from "./lib/sweep/mod.ts";
+export type { Backend } from "./lib/backend.ts";
+export { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "./lib/errors.ts";
+export { type FeedOptions, scoreSequence, type SequenceScore } from "./lib/eval/sequence_score.ts";
+export { readBuiltinText } from "./lib/eval/text/mod.ts";
+export { type FilterDecisions, FilterSequence, type FilterShape } from "./lib/filter/sequence.ts";
 export {
-  emptyTensor,
-  f32Data,
-  hostData,
-  type HostTensor,
-  hostTensor,
-  rowsOf,
-  type Tensor,
-  type TensorData,
-} from "./lib/tensor.ts";
+  createPruner,
+  createScored,
+  METHOD_NAMES,
+  type MethodName,
+  type MethodOptions,
+  type Pruner,
+  resolveOptions,
+  type ScoredToken,
+  TokenFilter,
+  type TokenFilterOptions,
+  type TokenScore,
+} from "./lib/methods/mod.ts";
+export {
+  BatchDecoder,
+  type LoadedModel,
+  loadModel,
+  type LoadOptions,
+  Model,
+  type ModelConfig,
+  ModelSequence,
+  type SequenceUsage,
+  Tokenizer,
+} from "./lib/model/mod.ts";
+export { ReferenceBackend } from "./lib/reference/mod.ts";
+export { f32Data, type HostTensor, hostTensor, type Tensor } from "./lib/tensor.ts";

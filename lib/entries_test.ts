@@ -49,8 +49,20 @@ Deno.test("the entries are mod.ts, ffi/mod.ts, build.ts and the files of lib/ent
   assert(tasks.gates!.includes("deno doc --lint mod.ts lib/entries/*.ts ffi/mod.ts build.ts"));
 });
 
-Deno.test("every entry says what it is for, with a sample, in its first ten lines", () => {
-  for (const [specifier, { module_doc: { doc } }] of entries) {
+Deno.test("a user of . has at most 40 names to learn, and no name comes from two entries", () => {
+  const front = namesOf(NAME);
+  assert(front.length >= 20 && front.length <= 40, `${front.length} names`);
+  const homes = Map.groupBy(
+    [...entries.keys()].flatMap((specifier) => namesOf(specifier).map((name) => ({ name, specifier }))),
+    ({ name }) => name,
+  );
+  assertEquals([...homes.values()].filter((found) => found.length > 1), []);
+});
+
+Deno.test("every name has its docs, and every entry says what it is for, with a sample, in its first ten lines", () => {
+  for (const [specifier, { module_doc: { doc }, symbols }] of entries) {
+    const mute = symbols.filter(({ declarations }) => !declarations.some(({ jsDoc }) => jsDoc?.doc));
+    assertEquals(mute, [], specifier);
     const [, sample] = doc.split("\n").slice(0, 10).join("\n").match(/^\w.*?^```ts\n(.*?)^```$/ms) ?? [];
     assert(sample?.includes("console.assert(") && sample.includes(`from "${specifier}"`), specifier);
   }

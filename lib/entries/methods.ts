@@ -2,11 +2,11 @@
  * What methods are made of: the list of them, the table of their options, rules, and what a model asks of a method.
  *
  * ```ts
- * import { createDense, type PrunerSequence } from "@tokenfilter/tokenfilter/methods";
+ * import { definePruner, type PrunerSequence } from "@tokenfilter/tokenfilter/methods";
  * const everyOther = (count: number) => Uint8Array.from({ length: count }, (_, i) => i % 2);
  * const decide = ({ count }: { count: number }) => ({ taken: count, keep: everyOther(count) });
  * const sequence: PrunerSequence = { decide, fork: () => sequence };
- * const pruner = { ...createDense(), name: "every-other", layers: [9], start: () => sequence };
+ * const pruner = definePruner({ name: "every-other", layers: [9], start: () => sequence });
  * console.assert(pruner.start().decide({ count: 4 } as never, 0).keep.join() === "0,1,0,1");
  * ```
  *
@@ -57,12 +57,13 @@ export {
   PRESETS,
   type ResolvedOptions,
 } from "../methods/options.ts";
-export type {
-  DecisionTrace,
-  LayerInput,
-  PrunerContext,
-  PrunerDecision,
-  PrunerSequence,
+export {
+  type DecisionTrace,
+  definePruner,
+  type LayerInput,
+  type PrunerContext,
+  type PrunerDecision,
+  type PrunerSequence,
 } from "../methods/pruner.ts";
 export { createReplay, type ReplayOptions } from "../methods/replay.ts";
 export type { ScoredOptions } from "../methods/scored.ts";

@@ -13,6 +13,7 @@
  */
 export {
   COMPARED_METHODS,
+  type ComparedLosses,
   type ComparedMethod,
   comparedMethods,
   type ComparedRun,
@@ -30,6 +31,7 @@ export {
   type ComparisonControl,
   describeStudy,
   encodeStudy,
+  openStudy,
   type Study,
   type StudyPlan,
   type SweepControl,
