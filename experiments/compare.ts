@@ -6,13 +6,14 @@
  */
 import { UsageError } from "../lib/errors.ts";
 import { cutChunks, findTask } from "../lib/eval/mod.ts";
+import type { FilterShape } from "../lib/filter/mod.ts";
 import { readPlotly, renderComparisonReport, tabulateComparison } from "../lib/plot/mod.ts";
+import { createPruner } from "../lib/methods/mod.ts";
 import {
   COMPARED_LINES,
   COMPARED_METHODS,
   comparedMethods,
   compareStudy,
-  createTrialPruner,
   describeConditions,
   digestConditions,
   encodeStudy,
@@ -63,8 +64,8 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
 }
 
 /** Binds every method to a model's shape, to find schedules that it cannot reach. */
-function checkPlans(methods: readonly NamedMethod[], shape: Parameters<typeof createTrialPruner>[0]): void {
-  checkFlags(() => methods.forEach(({ options }) => createTrialPruner(shape, options)));
+function checkPlans(methods: readonly NamedMethod[], shape: FilterShape): void {
+  checkFlags(() => methods.forEach(({ options }) => createPruner("token-filtering", shape, options)));
 }
 
 /** Runs the task. @returns The exit code. */

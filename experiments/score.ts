@@ -7,8 +7,8 @@ import { UsageError } from "../lib/errors.ts";
 import { scoreSequence } from "../lib/eval/mod.ts";
 import { DecisionRecorder } from "../lib/heads/mod.ts";
 import type { Tokenizer } from "../lib/model/mod.ts";
-import { looksAhead } from "../lib/methods/mod.ts";
-import { createTrialPruner, readVersion } from "../lib/sweep/mod.ts";
+import { createPruner, looksAhead } from "../lib/methods/mod.ts";
+import { readVersion } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
@@ -121,7 +121,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const ids = encodeSource(source, file.tokenizer, tokens);
     runs = [{ ids, pruner: undefined }];
     if (method !== undefined) {
-      checkFlags(() => createTrialPruner(file.config, method));
+      checkFlags(() => createPruner("token-filtering", file.config, method));
       if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {
         throw new UsageError(
           `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} looks ahead (leave --chunk out)`,
@@ -140,7 +140,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const trace = tracePath === undefined ? {} : { trace: recorder.trace };
     runs = runs.map(({ ids }) => ({
       ids,
-      pruner: createTrialPruner(file.config, method, { backend, ...trace }),
+      pruner: createPruner("token-filtering", file.config, method, { backend, ...trace }),
     }));
   }
   progress.start();

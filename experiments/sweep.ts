@@ -5,16 +5,16 @@
  * `summary.json` and `report.html` to a folder. See `deno task sweep --help`.
  */
 import { cutChunks, type EvaluationTask, findTask, formatMetric, readMetric } from "../lib/eval/mod.ts";
+import type { FilterShape } from "../lib/filter/mod.ts";
 import { readPlotly, renderSweepReport, ruleName, tabulateTrials } from "../lib/plot/mod.ts";
+import { createPruner, type ResolvedOptions } from "../lib/methods/mod.ts";
 import {
-  createTrialPruner,
   DEFAULT_GRID,
   describeConditions,
   describeStudy,
   digestConditions,
   encodeStudy,
   openStudy,
-  type ResolvedTrialOptions,
   RunLog,
   runSweep,
   summarizeSweep,
@@ -112,7 +112,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const trials = await runSweep({
       methods,
       evaluation,
-      createPruner: (method) => createTrialPruner(model.config, method, { backend }),
+      createPruner: (method) => createPruner("token-filtering", model.config, method, { backend }),
       conditions: await describeConditions(plan, backend.name, request.cacheDType),
       log,
       signal: interrupt.signal,
@@ -149,10 +149,10 @@ export async function main(args: readonly string[]): Promise<number> {
 
 /** Binds every method to a model's shape, to find schedules that it cannot reach. */
 function checkPlans(
-  methods: readonly ResolvedTrialOptions[],
-  shape: Parameters<typeof createTrialPruner>[0],
+  methods: readonly ResolvedOptions[],
+  shape: FilterShape,
 ): void {
-  checkFlags(() => methods.forEach((method) => createTrialPruner(shape, method)));
+  checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));
 }
 
 if (import.meta.main) await runTask(main, USAGE);

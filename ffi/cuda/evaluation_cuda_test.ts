@@ -8,16 +8,17 @@ import {
   scoreSequence,
 } from "../../lib/eval/mod.ts";
 import { HeadCollection } from "../../lib/heads/mod.ts";
-import { createScored, type Pruner, type TokenScore } from "../../lib/methods/mod.ts";
-import type { Model } from "../../lib/model/mod.ts";
 import {
-  createTrialPruner,
-  type ResolvedTrialOptions,
-  resolveTrialOptions,
-  runSweep,
-  type Trial as AnyTrial,
-  type TrialOptions,
-} from "../../lib/sweep/mod.ts";
+  createPruner,
+  createScored,
+  type MethodOptions,
+  type Pruner,
+  type ResolvedOptions,
+  resolveOptions,
+  type TokenScore,
+} from "../../lib/methods/mod.ts";
+import type { Model } from "../../lib/model/mod.ts";
+import { runSweep, type Trial as AnyTrial } from "../../lib/sweep/mod.ts";
 import { CONFIG, ids, modelOn, truth } from "./small_model/testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import type { DeviceTensor } from "./memory.ts";
@@ -30,25 +31,25 @@ const SMALL = { warmup: 8, tail: 1, pruneRatio: 0.4, recent: 3, block: 8 };
 type Trial = AnyTrial<PerplexityTypes>;
 
 /** Runs trials of a model, on the backend that the model is on. */
-async function sweep(model: Model, methods: readonly ResolvedTrialOptions[]): Promise<Trial[]> {
+async function sweep(model: Model, methods: readonly ResolvedOptions[]): Promise<Trial[]> {
   const log = { finished: [] as Trial[], append: (trial: Trial) => void log.finished.push(trial) };
   return await runSweep<PerplexityTypes>({
     methods,
     evaluation: new PerplexityEvaluation(model, TOKENS, { context: CONTEXT }),
-    createPruner: (method) => createTrialPruner(CONFIG, method, { backend: model.backend }),
+    createPruner: (method) => createPruner("token-filtering", CONFIG, method, { backend: model.backend }),
     conditions: { model: "small" } as RunConditions,
     log,
   });
 }
 
 testOnDevice("runSweep() on CUDA comes to the reference's trials", async (backend) => {
-  const options: TrialOptions[] = [
+  const options: MethodOptions[] = [
     { fusion: "variance" },
     { fusion: "learned", tail: 0.6, pruneRatio: 0.3 },
     { fusion: "key", threshold: "topk" },
     { fusion: "oracle" },
   ];
-  const methods = options.map((own) => resolveTrialOptions({ ...SMALL, ...own }));
+  const methods = options.map((own) => resolveOptions({ ...SMALL, ...own }));
   const found = await sweep(modelOn(backend), methods), expected = await sweep(truth, methods);
   assertEquals(found.length, 4);
   for (const [i, want] of expected.entries()) {
@@ -93,7 +94,7 @@ function watched(backend: CudaBackend): { backend: CudaBackend; live: () => numb
 testOnDevice("evaluation on CUDA gives a sequence's memory back when it has ended", async (backend) => {
   const { backend: counted, live } = watched(backend);
   const model = modelOn(counted), evaluation = new PerplexityEvaluation(model, TOKENS, { context: CONTEXT });
-  const pruner = createTrialPruner(CONFIG, resolveTrialOptions(SMALL), { backend: counted });
+  const pruner = createPruner("token-filtering", CONFIG, resolveOptions(SMALL), { backend: counted });
   await evaluation.run(pruner);
   const grown: number[] = [];
   for (
@@ -164,8 +165,8 @@ testOnDevice(
   "measureLengths() on CUDA holds as many bytes as on the reference, and waits for the device",
   (backend) => {
     const measure = (model: Model) => {
-      const method = resolveTrialOptions({ ...SMALL, fusion: "variance" });
-      const pruner = createTrialPruner(CONFIG, method, { backend: model.backend });
+      const method = resolveOptions({ ...SMALL, fusion: "variance" });
+      const pruner = createPruner("token-filtering", CONFIG, method, { backend: model.backend });
       const methods = [{ name: "dense" }, { name: "half", pruner }];
       return measureLengths(model, TOKENS, methods, { lengths: [12, 24], turns: 1, decodes: 2 });
     };

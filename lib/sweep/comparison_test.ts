@@ -3,12 +3,12 @@ import { PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
 import { comparedMethods, type ComparedRun, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";
-import type { ResolvedTrialOptions } from "./trial_options.ts";
+import type { ResolvedOptions } from "../methods/mod.ts";
 
 const environment = { model: "fake" } as Environment;
 const names = ["random", "key", "oracle", "learned"];
 /** The oracle skips in one layer, `learned` in two, `random` in three or two by its seed, `key` in all four. */
-const createPruner = ({ fusion, seed }: ResolvedTrialOptions) => {
+const createPruner = ({ fusion, seed }: ResolvedOptions) => {
   const layers = { oracle: 1, learned: 2, random: seed % 2n === 0n ? 3 : 2, key: 4 }[fusion as string]!;
   return fakePruner([0, 1, 2, 3].slice(0, layers), (t) => t >= 10 && t % 2 === 0, { warmup: 10 });
 };

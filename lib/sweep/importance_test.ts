@@ -1,10 +1,10 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { makeTrial } from "../plot/testing.ts";
 import { measureImportance } from "./importance.ts";
-import type { TrialOptions } from "./trial_options.ts";
+import type { MethodOptions } from "../methods/mod.ts";
 
 /** A trial whose loss above dense is a given number. */
-const trial = (options: TrialOptions, loss: number) => ({ ...makeTrial(options, 0.5, 50), nllDelta: loss });
+const trial = (options: MethodOptions, loss: number) => ({ ...makeTrial(options, 0.5, 50), nllDelta: loss });
 
 Deno.test("measureImportance() is the functional ANOVA of a whole grid", () => {
   // loss = a + 2 b + 3 a b over a, b in {-1, 1}: variances 1, 4 and 9.

@@ -12,4 +12,3 @@ export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
 export { summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
-export * from "./trial_options.ts";

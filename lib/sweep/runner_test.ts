@@ -6,7 +6,7 @@ import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "./space.ts";
 import { sortTrials, summarizeSweep } from "./summary.ts";
 import type { Environment, RunConditions, Trial } from "./trial.ts";
-import type { ResolvedTrialOptions } from "./trial_options.ts";
+import type { ResolvedOptions } from "../methods/mod.ts";
 
 const conditions: RunConditions = {
   version: "0.0.0",
@@ -22,7 +22,7 @@ const conditions: RunConditions = {
 };
 const methods = expandGrids([{ fusion: ["variance", "key", "oracle"], pruneRatio: [0.25, 0.5], warmup: 10 }]);
 /** Skips the asked share of two layers after the warm-up; `key` at an even share of layers does less harm. */
-const createPruner = ({ pruneRatio, fusion }: ResolvedTrialOptions) =>
+const createPruner = ({ pruneRatio, fusion }: ResolvedOptions) =>
   fakePruner(fusion === "key" ? [3] : [2, 3], (t) => t >= 10 && (t % 4) < pruneRatio * 4, {
     warmup: 10,
   });

@@ -11,7 +11,7 @@ import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary } from "./trial.ts";
-import { createTrialPruner } from "./trial_options.ts";
+import { createPruner } from "../methods/mod.ts";
 
 /** A model and the text that it is to read. */
 export interface Study<T extends TaskTypes = PerplexityTypes> {
@@ -137,7 +137,9 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   const { model, config } = study.model;
   const methods = expandGrids(grids);
   const pruners = new Map(
-    methods.map((method) => [method, createTrialPruner(config, method, { backend: model.backend })]),
+    methods.map((
+      method,
+    ) => [method, createPruner("token-filtering", config, method, { backend: model.backend })]),
   );
   const environment = await describeStudy(study);
   const evaluation = openStudy(study);
@@ -183,7 +185,9 @@ export async function compareStudy<T extends TaskTypes = PerplexityTypes>(
 ): Promise<Comparison<T>> {
   const { model, config } = study.model;
   const pruners = new Map(
-    methods.map(({ options }) => [options, createTrialPruner(config, options, { backend: model.backend })]),
+    methods.map((
+      { options },
+    ) => [options, createPruner("token-filtering", config, options, { backend: model.backend })]),
   );
   const environment = await describeStudy(study);
   return await compareMethods({
