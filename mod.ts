@@ -24,7 +24,7 @@
  * ```
  *
  * Native speed: `openCpu()` of `./ffi` in place of the reference backend. What skipping costs: `./eval`; many
- * configurations: `./sweep`; drawn: `./plot`. Rules of one's own: {@linkcode createScored}, `./methods`. Importing
+ * configurations: `./sweep`; drawn: `./plot`. Rules of one's own: {@linkcode createCustomRule}, `./methods`. Importing
  * opens nothing; the built-in model is read from the package when it is asked for.
  * @module
  */
@@ -34,8 +34,8 @@ export { type FeedOptions, scoreSequence, type SequenceScore } from "./lib/eval/
 export { readBuiltinText } from "./lib/eval/text/mod.ts";
 export { type FilterDecisions, FilterSequence, type FilterShape } from "./lib/filter/sequence.ts";
 export {
+  createCustomRule,
   createPruner,
-  createScored,
   METHOD_NAMES,
   type MethodName,
   type MethodOptions,

@@ -1,7 +1,7 @@
 /** What a user of the package gets from its public names: a JSON document on stdout. A run of the digest. */
 import {
+  createCustomRule,
   createPruner,
-  createScored,
   f32Data,
   loadModel,
   type Pruner,
@@ -33,7 +33,7 @@ async function feedModel(backend: Parameters<typeof loadModel>[1]) {
     dense: createDense(),
     learned: createPruner("token-filtering", config, { fusion: "learned", warmup: 8, block: 8 }, { backend }),
     oracle: createPruner("oracle", config, { warmup: 8 }, { backend }),
-    scored: createScored(config, ({ value }) => -Math.hypot(...value), { warmup: 8 }, { backend }),
+    scored: createCustomRule(config, ({ value }) => -Math.hypot(...value), { warmup: 8 }, { backend }),
   };
   const results = Object.entries(methods).map(([name, pruner]) => {
     const sequence = model.start(pruner);

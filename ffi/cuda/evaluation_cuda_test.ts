@@ -9,8 +9,8 @@ import {
 } from "../../lib/eval/mod.ts";
 import { HeadCollection } from "../../lib/heads/mod.ts";
 import {
+  createCustomRule,
   createPruner,
-  createScored,
   type MethodOptions,
   type Pruner,
   type ResolvedOptions,
@@ -148,12 +148,12 @@ testOnDevice("HeadCollection on CUDA measures what the reference measures", asyn
   assert(compared > 2000, `${compared}`);
 });
 
-testOnDevice("createScored() on CUDA reads the model's tensors through the backend", (backend) => {
+testOnDevice("createCustomRule() on CUDA reads the model's tensors through the backend", (backend) => {
   const rule: TokenScore = ({ muK, value, residual, normed, key }) =>
     muK + Math.hypot(...value) / (1 + Math.hypot(...residual)) - 0.1 * key[0]! * normed[1]!;
   const { warmup, tail, pruneRatio, recent } = SMALL;
   const own = (on?: typeof backend): Pruner =>
-    createScored(CONFIG, rule, { warmup, tail, pruneRatio, recent }, { backend: on });
+    createCustomRule(CONFIG, rule, { warmup, tail, pruneRatio, recent }, { backend: on });
   const want = scoreSequence(truth, TOKENS, own()),
     got = scoreSequence(modelOn(backend), TOKENS, own(backend));
   assert(want.keep.some((mask) => mask.includes(0)));

@@ -10,7 +10,7 @@
  * console.assert(pruner.start().decide({ count: 4 } as never, 0).keep.join() === "0,1,0,1");
  * ```
  *
- * {@linkcode createScored} of the main entry is the short way to a rule of one's own.
+ * {@linkcode createCustomRule} of the main entry is the short way to a rule of one's own.
  * @module
  */
 export type {
@@ -66,5 +66,5 @@ export {
   type PrunerSequence,
 } from "../methods/pruner.ts";
 export { createReplay, type ReplayOptions } from "../methods/replay.ts";
-export type { ScoredOptions } from "../methods/scored.ts";
+export type { CustomRuleOptions } from "../methods/custom_rule.ts";
 export { RuleFilter } from "../methods/token_filter.ts";

@@ -17,7 +17,12 @@ export * from "./method.ts";
 export * from "./options.ts";
 export * from "./pruner.ts";
 export { createReplay, type ReplayOptions } from "./replay.ts";
-export { createScored, type ScoredOptions, type ScoredToken, type TokenScore } from "./scored.ts";
+export {
+  createCustomRule,
+  type CustomRuleOptions,
+  type ScoredToken,
+  type TokenScore,
+} from "./custom_rule.ts";
 export * from "./token_filter.ts";
 
 /**

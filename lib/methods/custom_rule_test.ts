@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { makeStream } from "../filter/testing.ts";
 import type { ScanOutput } from "../filter/layer.ts";
 import { rowsOf } from "../tensor.ts";
-import { createPruner, createScored, type Pruner, type ScoredToken } from "./mod.ts";
+import { createCustomRule, createPruner, type Pruner, type ScoredToken } from "./mod.ts";
 
 const COUNT = 300;
 const shape = { numLayers: 4, numHeads: 4, numKvHeads: 2, headDim: 8, hiddenSize: 16 };
@@ -49,8 +49,8 @@ const POLICIES = [
   { invert: true },
 ] as const;
 for (const options of POLICIES) {
-  Deno.test(`createScored() decides as the rule "mean" does where it is given that score: ${JSON.stringify(options)}`, () => {
-    const own = run(createScored(shape, meanOf, { ...plan, ...options }), [COUNT]);
+  Deno.test(`createCustomRule() decides as the rule "mean" does where it is given that score: ${JSON.stringify(options)}`, () => {
+    const own = run(createCustomRule(shape, meanOf, { ...plan, ...options }), [COUNT]);
     assertEquals(
       own,
       run(createPruner("token-filtering", shape, { ...plan, ...options, fusion: "mean" }), [COUNT]),
@@ -59,8 +59,8 @@ for (const options of POLICIES) {
   });
 }
 
-Deno.test("createScored() decides alike however a sequence is cut, and forks apart", () => {
-  const pruner = createScored(shape, ({ value }) => -Math.hypot(...value), plan);
+Deno.test("createCustomRule() decides alike however a sequence is cut, and forks apart", () => {
+  const pruner = createCustomRule(shape, ({ value }) => -Math.hypot(...value), plan);
   const whole = run(pruner, [COUNT]);
   assertEquals(run(pruner, [1, 20, 21, 150, COUNT]), whole);
   const sequence = pruner.start();
@@ -69,10 +69,10 @@ Deno.test("createScored() decides alike however a sequence is cut, and forks apa
   assertEquals(head + run(pruner, [COUNT], fork, 150), whole);
 });
 
-Deno.test("createScored() shows each token's own rows, in order", () => {
+Deno.test("createCustomRule() shows each token's own rows, in order", () => {
   const seen: number[] = [];
   run(
-    createScored(shape, ({ layer, position, key, value, residual, normed, muK }) => {
+    createCustomRule(shape, ({ layer, position, key, value, residual, normed, muK }) => {
       assertEquals(layer, 2);
       assertEquals(Number.isNaN(muK), position === 0);
       for (const [row, tensor] of [[key, stream.keys], [value, stream.values]] as const) {
@@ -89,16 +89,16 @@ Deno.test("createScored() shows each token's own rows, in order", () => {
   assertEquals(seen, Array.from({ length: 41 }, (_, t) => t));
 });
 
-Deno.test("createScored() keeps what has no score, and traces what it decided", () => {
+Deno.test("createCustomRule() keeps what has no score, and traces what it decided", () => {
   const rows: ScanOutput[] = [];
-  const pruner = createScored(shape, () => NaN, plan, { trace: (row) => void rows.push(row) });
+  const pruner = createCustomRule(shape, () => NaN, plan, { trace: (row) => void rows.push(row) });
   assertEquals(run(pruner, [50]), "1".repeat(50));
-  assertEquals(run(createScored(shape, () => NaN, { ...plan, threshold: "topk" }), [50]), "1".repeat(50));
+  assertEquals(run(createCustomRule(shape, () => NaN, { ...plan, threshold: "topk" }), [50]), "1".repeat(50));
   assertEquals(rows.length, 1);
   assert(rows[0]!.redundancy.every(Number.isNaN) && rows[0]!.muK.length === 50);
 });
 
-Deno.test("createScored() refuses options that are not its own", () => {
-  assertThrows(() => createScored(shape, meanOf, { pruneRatio: 1.5 }), RangeError, "pruneRatio");
-  assertThrows(() => createScored(shape, meanOf, { pruneRatio: 0.9, tail: 0.5 }), RangeError);
+Deno.test("createCustomRule() refuses options that are not its own", () => {
+  assertThrows(() => createCustomRule(shape, meanOf, { pruneRatio: 1.5 }), RangeError, "pruneRatio");
+  assertThrows(() => createCustomRule(shape, meanOf, { pruneRatio: 0.9, tail: 0.5 }), RangeError);
 });

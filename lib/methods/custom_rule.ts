@@ -12,7 +12,7 @@ export type ScoredToken = Omit<RuleToken, "queries">;
 export type TokenScore = (token: ScoredToken) => number;
 
 /** Token Filtering's options; those of its rules have no effect, and anchors absorb all tokens. */
-export type ScoredOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "absorb">;
+export type CustomRuleOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "absorb">;
 
 /**
  * Binds a rule of one's own to a model's shape. Layer plan, warm-up, thresholds, anchors and the recent window are those
@@ -23,16 +23,16 @@ export type ScoredOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "abso
  *
  * @example
  * ```ts
- * import { createScored } from "@tokenfilter/tokenfilter";
+ * import { createCustomRule } from "@tokenfilter/tokenfilter";
  * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
- * const pruner = createScored(shape, ({ value }) => -Math.hypot(...value), { pruneRatio: 0.3 });
+ * const pruner = createCustomRule(shape, ({ value }) => -Math.hypot(...value), { pruneRatio: 0.3 });
  * console.assert(pruner.name === "scored" && pruner.layers.length === 6);
  * ```
  */
-export function createScored(
+export function createCustomRule(
   shape: FilterShape,
   score: TokenScore,
-  options: ScoredOptions = {},
+  options: CustomRuleOptions = {},
   context: PrunerContext = {},
 ): Pruner {
   const rule = { name: "scored", help: "", reads: () => READS, score };
