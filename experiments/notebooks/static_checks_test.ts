@@ -3,13 +3,13 @@ import { checkNotebooks, formatCells } from "./static_checks.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
 
 const first = textCell("**Question.** ?\n**Inputs.** -\n**Run time.** 1 s");
-const IMPORT = 'import { LIGHT } from "@tokenfilter/tokenfilter/plot";';
+const IMPORT = 'import { METHOD_NAMES } from "@tokenfilter/tokenfilter";';
 
 Deno.test("checkNotebooks() passes cells that share their names", async () => {
   const notebook = notebookOf(
     first,
-    codeCell(`${IMPORT}\nconst theme = LIGHT;`, "quiet"),
-    codeCell("theme;"),
+    codeCell(`${IMPORT}\nconst names = METHOD_NAMES;`, "quiet"),
+    codeCell("names;"),
   );
   assertEquals(await checkNotebooks([{ name: "01_good", notebook }]), []);
 });
@@ -17,7 +17,7 @@ Deno.test("checkNotebooks() passes cells that share their names", async () => {
 Deno.test("checkNotebooks() names the cell and line of each mistake", async () => {
   const notebook = (...code: string[]) => notebookOf(first, ...code.map((source) => codeCell(source)));
   const found = await checkNotebooks([
-    { name: "01_type", notebook: notebook(IMPORT, "const size: number = LIGHT;\nsize;") },
+    { name: "01_type", notebook: notebook(IMPORT, "const size: number = METHOD_NAMES;\nsize;") },
     { name: "02_lint", notebook: notebook("let a = 1;\na;") },
     { name: "03_form", notebook: notebook("const  a = 1;", "a;") },
   ]);

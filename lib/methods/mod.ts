@@ -16,13 +16,8 @@ export * from "./list.ts";
 export * from "./method.ts";
 export * from "./options.ts";
 export * from "./pruner.ts";
-export { createReplay, type ReplayOptions } from "./replay.ts";
-export {
-  createCustomRule,
-  type CustomRuleOptions,
-  type ScoredToken,
-  type TokenScore,
-} from "./custom_rule.ts";
+export { createReplay } from "./replay.ts";
+export { createCustomRule, type ScoredToken, type TokenScore } from "./custom_rule.ts";
 export * from "./token_filter.ts";
 
 /**

@@ -2,17 +2,16 @@
  * Models: from a file or a name to one that runs.
  * @module
  */
-export { BatchDecoder, type BatchOptions, batchUnsupportedReason } from "./batch_decoder.ts";
+export { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 export { type TensorSpec } from "./architectures/architecture.ts";
 export * from "./batch_state.ts";
 export * from "./config.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./hub.ts";
-export { type CachedRows, LayerCache } from "./kv_cache.ts";
 export * from "./model.ts";
 export { ModelSequence } from "./sequence.ts";
 export * from "./load.ts";
 export * from "./tokenizer.ts";
-export { LayerTally, type SequenceUsage, type TallyRules } from "./usage.ts";
+export { type SequenceUsage } from "./usage.ts";
 export * from "./weights.ts";

@@ -8,7 +8,6 @@ export {
   axis,
   baseLayout,
   emptyFigure,
-  escapeText,
   Figure,
   type FigureParts,
   type Json,
@@ -23,6 +22,6 @@ export {
   type TableColumn,
   tabulate,
 } from "./page.ts";
-export { PLOTLY_INTEGRITY, PLOTLY_URL, PLOTLY_VERSION, readPlotly } from "./plotly.ts";
-export { applyTheme, DARK, LIGHT, type Theme } from "./theme.ts";
+export { PLOTLY_URL, readPlotly } from "./plotly.ts";
+export { DARK, LIGHT, type Theme } from "./theme.ts";
 export { ruleName } from "./trial_label.ts";
