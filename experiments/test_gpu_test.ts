@@ -37,7 +37,7 @@ Deno.test("listGpuTests() finds the tests of every op and of the driver", async 
   for (const name of ["filtered_attention", "decode", "prefill"]) {
     assert(kernels.includes(`kernels/filtered_attention/${name}_cuda_test.ts`), name);
   }
-  for (const name of ["device_cuda", "llama_cuda", "evaluation_cuda", "testing"]) {
+  for (const name of ["device_cuda", "model_cuda", "evaluation_cuda", "testing"]) {
     assert(driver.includes(`ffi/cuda/${name}_test.ts`), name);
   }
   assertEquals(kernels.toSorted(), kernels);
