@@ -1,9 +1,11 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { ABI_VERSION, STATUS } from "./abi.ts";
+import { specArgs } from "./filter.ts";
 import { CUDA_SYMBOLS, SYMBOLS } from "./symbols.ts";
 import { DTYPES } from "../lib/dtype.ts";
 import { NUM_SLOTS, SLOT } from "../lib/filter/layer.ts";
 import { FILTER_OPTIONS } from "../lib/filter/options.ts";
+import { makeSpec } from "../lib/filter/testing.ts";
 import { RULES } from "../lib/methods/list.ts";
 
 const read = (name: string) => Deno.readTextFile(new URL(`../kernels/include/${name}`, import.meta.url));
@@ -64,4 +66,10 @@ Deno.test("numbers of the C ABI equal those of TypeScript", () => {
     defines("SLOT"),
     Object.fromEntries(Object.entries(SLOT).map(([name, slot]) => [name.toLowerCase(), slot])),
   );
+});
+
+Deno.test("specArgs() refuses a rule that the kernels do not have", () => {
+  const spec = makeSpec(), rule = { name: "own", score: () => 0 };
+  const refused = 'Cannot run the rule "own" in native code: expected a rule that the kernels have';
+  assertThrows(() => specArgs({ ...spec, rule }, 0), RangeError, refused);
 });

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { makeStream } from "../filter/testing.ts";
 import type { ScanOutput } from "../filter/layer.ts";
-import { rowsOf } from "../tensor.ts";
+import { type HostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import { createCustomRule, createPruner, type Pruner, type ScoredToken } from "./mod.ts";
 
 const COUNT = 300;
@@ -87,6 +87,21 @@ Deno.test("createCustomRule() shows each token's own rows, in order", () => {
     [40, 41],
   );
   assertEquals(seen, Array.from({ length: 41 }, (_, t) => t));
+});
+
+Deno.test("createCustomRule() computes here, on what the backend reads, since no kernel has the rule", () => {
+  const read: Tensor[] = [];
+  const none = () => {
+    throw new Error("the kernels are not to be called");
+  };
+  const backend = {
+    kvFilterScan: none,
+    kvFilterObserve: none,
+    read: (tensor: Tensor) => (read.push(tensor), tensor as HostTensor),
+  };
+  const pruner = createCustomRule(shape, meanOf, plan, { backend });
+  assertEquals(run(pruner, [COUNT]), run(createCustomRule(shape, meanOf, plan), [COUNT]));
+  assertEquals([read.length, pruner.specs], [4, undefined]); // keys, values, residual, normed
 });
 
 Deno.test("createCustomRule() keeps what has no score, and traces what it decided", () => {
