@@ -115,7 +115,9 @@ async function readDigest(path: string, { level, madeWith }: Machine): Promise<D
 
 function describe({ run, facet, path, before, after }: Difference): string {
   const place = [facet, path].filter((part) => part !== "").join(", ");
-  return `${run}\n  ${place}\n    before: ${before}\n    after:  ${after}`;
+  return [run, ...(place === "" ? [] : [`  ${place}`]), `    before: ${before}`, `    after:  ${after}`].join(
+    "\n",
+  );
 }
 
 function tell({ differences, compared, lacking, otherTools }: Comparison): void {

@@ -196,6 +196,15 @@ Deno.test("the list of runs has every method on every backend", () => {
   }
 });
 
+Deno.test("the list of runs asks every task for its help", async () => {
+  const { tasks } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
+  const scripts = Object.entries<string>(tasks).filter(([, line]) => /^deno run [^&]*$/.test(line))
+    .map(([name]) => name);
+  const names = listRuns({ blas: undefined, blasEnv: {} }).flat().map(({ name }) => name);
+  assert(scripts.length > 10);
+  assertEquals(scripts.filter((task) => !names.includes(`${task} --help`)), []);
+});
+
 Deno.test("the faults that a digest must see fit the sources as they are", async () => {
   const paths = (await listTree(ROOT.slice(0, -1))).map(({ to }) => to),
     sources = await readSources(ROOT, paths);

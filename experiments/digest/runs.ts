@@ -8,7 +8,7 @@ import { listScores, score } from "./scores.ts";
 
 const HELPS = [
   ...["sweep", "score", "heads", "filter", "compare", "report"],
-  ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "lab"],
+  ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "lab", "build", "mutants", "digest"],
 ];
 
 const SMALL = "--context 48 --tokens 96 --warmup 8 --threads 1 --out TMP/";
