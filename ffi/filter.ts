@@ -34,6 +34,20 @@ const SPEC_FIELDS = [
   ...["skipRatio", "tau", "lambda", "eps", "alpha", "gamma", "theta", "eta", "ridge"],
 ].map((name) => [name, name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] as const);
 
+/** A function of a spec, computed once for each: a decode step asks for it twice a filtered layer. */
+function once<T>(make: (spec: LayerSpec) => T): (spec: LayerSpec) => T {
+  const made = new WeakMap<LayerSpec, T>();
+  return (spec) => {
+    const known = made.get(spec) ?? make(spec);
+    made.set(spec, known);
+    return known;
+  };
+}
+
+const sizesOf = once(stateSizes);
+/** Arguments of a spec, by the width of its queries. */
+const argsOf = once(() => new Map<number, Arguments>());
+
 /**
  * A spec as `tkf_filter_spec`.
  *
@@ -41,6 +55,8 @@ const SPEC_FIELDS = [
  * @throws {RangeError} If the kernels do not have its rule.
  */
 export function specArgs(spec: LayerSpec, queriesSize: number): Arguments {
+  const known = argsOf(spec).get(queriesSize);
+  if (known !== undefined) return known;
   const { name, native } = spec.rule;
   if (native === undefined) {
     throw new RangeError(
@@ -50,6 +66,7 @@ export function specArgs(spec: LayerSpec, queriesSize: number): Arguments {
   const own = { ...spec, kvHeads: spec.numKvHeads, fusion: native, queriesSize };
   const args: { [field: string]: Argument } = { seed: projectionsOf(spec).seed };
   for (const [name, field] of SPEC_FIELDS) args[field] = codeOf(own, name);
+  argsOf(spec).set(queriesSize, args);
   return args;
 }
 
@@ -63,7 +80,7 @@ export function statesArgs(
 
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
 export function expectState(spec: LayerSpec, state: LayerState): void {
-  const expected = stateSizes(spec);
+  const expected = sizesOf(spec);
   for (const name of STATE_PARTS) {
     if (state[name].length !== expected[name]) {
       throw new RangeError(
