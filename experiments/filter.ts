@@ -12,7 +12,8 @@ import {
   readsOf,
   type ResolvedOptions,
   resolveOptions,
-  RuleFilter,
+  TokenFilter,
+  type TokenFilterOptions,
 } from "../lib/methods/mod.ts";
 import { parseSafetensors } from "../lib/model/mod.ts";
 import type { HostTensor } from "../lib/tensor.ts";
@@ -96,7 +97,8 @@ function planDump({ keys }: Dump, method: ResolvedOptions, skipRatio: number, la
   }
   const [, numKvHeads, headDim] = keys.shape as [number, number, number];
   const shape = { numLayers: 1, numHeads: numKvHeads, numKvHeads, headDim, hiddenSize: numKvHeads * headDim };
-  const filter = new RuleFilter(shape, rule, { ...method, schedule: "explicit", skipRatios: [1] });
+  const options = { ...method, schedule: "explicit", skipRatios: [1] } as TokenFilterOptions;
+  const filter = new TokenFilter(shape, options);
   return { ...filter.specs[0]!, skipRatio, layer };
 }
 

@@ -67,4 +67,3 @@ export {
 } from "../methods/pruner.ts";
 export { createReplay, type ReplayOptions } from "../methods/replay.ts";
 export type { CustomRuleOptions } from "../methods/custom_rule.ts";
-export { RuleFilter } from "../methods/token_filter.ts";

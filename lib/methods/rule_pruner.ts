@@ -2,9 +2,9 @@
 import type { FilterSequence, FilterShape } from "../filter/sequence.ts";
 import { policyOf } from "../filter/threshold.ts";
 import type { AnyRule } from "./method.ts";
-import { readsOf, type ResolvedOptions } from "./options.ts";
+import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
 import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
-import { RuleFilter } from "./token_filter.ts";
+import { TokenFilter } from "./token_filter.ts";
 
 /**
  * Binds a rule to a model's shape.
@@ -19,7 +19,7 @@ export function createRulePruner(
   options: ResolvedOptions,
   { backend, trace }: PrunerContext,
 ): Pruner {
-  const filter = new RuleFilter(shape, rule, options, backend);
+  const filter = new TokenFilter(shape, options as TokenFilterOptions, backend, rule);
   const { warmup, keyState, cacheSkipped, recent } = options, reads = readsOf(rule, options);
 
   function wrap(sequence: FilterSequence, chunk: number): PrunerSequence {

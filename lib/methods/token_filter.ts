@@ -20,50 +20,6 @@ import {
   type TokenFilterOptions,
 } from "./options.ts";
 
-/** A rule, bound to a model's shape. */
-export class RuleFilter {
-  /** The model's sizes. */
-  readonly shape: FilterShape;
-  /** All options, defaults filled in. */
-  readonly options: ResolvedOptions;
-  /** One specification per filtered layer, in the order of `layers`. */
-  readonly specs: readonly LayerSpec[];
-  readonly #ops: FilterOps;
-
-  /**
-   * Binds a rule and its options to a model's shape.
-   *
-   * @param backend Computes the recurrence, where its kernels have the rule.
-   * @throws {TypeError | RangeError} If a size is no whole number from 1 on, or the schedule is unreachable.
-   */
-  constructor(shape: FilterShape, rule: AnyRule, options: ResolvedOptions, backend?: FilterBackend) {
-    const packed = Object.entries(options).map(([name, value]) => [name, packValue(OPTIONS[name]!, value)]);
-    this.shape = shape;
-    this.options = options;
-    this.specs = createSpecs(
-      shape,
-      rule as Rule,
-      readsOf(rule, options),
-      Object.fromEntries(packed) as never,
-    );
-    this.#ops = filterOps(rule, backend);
-  }
-
-  /** 0-based indices of the filtered layers, ascending. */
-  get layers(): readonly number[] {
-    return this.specs.map((spec) => spec.layer);
-  }
-
-  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks (`random` reads it). */
-  start({ chunk = 0 }: { readonly chunk?: number } = {}): FilterSequence {
-    if (!Number.isSafeInteger(chunk) || chunk < 0 || chunk > 0x7fffffff) {
-      throw new RangeError(`Cannot start chunk ${chunk}: expected an integer from 0 to ${0x7fffffff}`);
-    }
-    const specs = chunk === 0 ? this.specs : this.specs.map((spec) => ({ ...spec, chunk }));
-    return new FilterSequence(this.shape, specs, this.#ops);
-  }
-}
-
 /**
  * Token Filtering, bound to a model's shape: which layers are filtered, and how.
  *
@@ -81,19 +37,53 @@ export class RuleFilter {
  * console.assert(second.redundancy[0] === 1); // keys and values point where the first ones did
  * ```
  */
-export class TokenFilter extends RuleFilter {
+export class TokenFilter {
+  /** The model's sizes. */
+  readonly shape: FilterShape;
+  /** All options, defaults filled in. */
+  readonly options: ResolvedOptions;
+  /** One specification per filtered layer, in the order of `layers`. */
+  readonly specs: readonly LayerSpec[];
+  readonly #ops: FilterOps;
+
   /**
    * Binds options to a model's shape.
    *
    * @param shape The model's sizes.
    * @param options Everything may be left out.
-   * @param backend Computes the recurrence; default: plain TypeScript.
+   * @param backend Computes the recurrence, where its kernels have the rule; default: plain TypeScript.
+   * @param rule In place of the one that the options name.
    * @throws {TypeError} If an option is unknown or of the wrong type.
    * @throws {RangeError} If a size or an option is out of range, or the schedule is unreachable.
    */
-  constructor(shape: FilterShape, options: TokenFilterOptions = {}, backend?: FilterBackend) {
-    const resolved = resolveOptions(options);
-    super(shape, ruleOf(resolved), resolved, backend);
+  constructor(shape: FilterShape, options: TokenFilterOptions = {}, backend?: FilterBackend, rule?: AnyRule) {
+    this.shape = shape;
+    this.options = resolveOptions(options);
+    const own = rule ?? ruleOf(this.options);
+    const packed = Object.entries(this.options).map((
+      [name, value],
+    ) => [name, packValue(OPTIONS[name]!, value)]);
+    this.specs = createSpecs(
+      shape,
+      own as Rule,
+      readsOf(own, this.options),
+      Object.fromEntries(packed) as never,
+    );
+    this.#ops = filterOps(own, backend);
+  }
+
+  /** 0-based indices of the filtered layers, ascending. */
+  get layers(): readonly number[] {
+    return this.specs.map((spec) => spec.layer);
+  }
+
+  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks (`random` reads it). */
+  start({ chunk = 0 }: { readonly chunk?: number } = {}): FilterSequence {
+    if (!Number.isSafeInteger(chunk) || chunk < 0 || chunk > 0x7fffffff) {
+      throw new RangeError(`Cannot start chunk ${chunk}: expected an integer from 0 to ${0x7fffffff}`);
+    }
+    const specs = chunk === 0 ? this.specs : this.specs.map((spec) => ({ ...spec, chunk }));
+    return new FilterSequence(this.shape, specs, this.#ops);
   }
 }
 
