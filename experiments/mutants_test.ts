@@ -159,6 +159,7 @@ Deno.test("findTests() puts the nearest first, and findKernelTests() those of th
     "kernels/a/a_test.ts",
     "kernels/b/b_test.ts",
     "kernels/b/b_cuda_test.ts",
+    "kernels/a/emulator/emulator_test.ts",
     "ffi/y_test.ts",
   ];
   assertEquals(findKernelTests("kernels/b/b.cpp", paths, 3), [

@@ -122,7 +122,7 @@ export function findKernelTests(file: string, paths: readonly string[], most: nu
   const folder = file.replace(/[^/]*$/, "");
   const rank = (test: string) => test.startsWith(folder) ? 0 : test.startsWith("kernels/") ? 1 : 2;
   return paths.filter((path) =>
-    /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt|simt|mutants/.test(path)
+    /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt|emulator|mutants/.test(path)
   ).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)).slice(0, most);
 }
 
