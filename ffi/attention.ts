@@ -26,6 +26,11 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
   const { recentKeys, recentValues, recentPositions } = args;
+  if (args.keyEnds !== undefined || args.windows !== undefined) {
+    throw new RangeError(
+      "Cannot attend with keyEnds or windows: the native libraries have neither, expected none",
+    );
+  }
   expectTensor("queries", queries, "f32", [-1, -1, -1]);
   const [numQueries, heads, headDim] = queries.shape;
   expectTensor("queryPositions", queryPositions, "i32", [numQueries]);

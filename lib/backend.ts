@@ -30,6 +30,18 @@ export interface AttentionArgs {
   readonly keyPositions: Tensor;
   /** Cached rows in use, n. A query sees those at its own position or before it. */
   readonly numKeys: number;
+  /**
+   * Where each cached row ends, [>= n] i32: a query at position p sees row r where keyPositions[r] <= p < keyEnds[r].
+   * Without it no row ends; nor does one of 2^31 - 1.
+   */
+  readonly keyEnds?: Tensor;
+  /**
+   * Window of each query, [R] i32. Negative: it is full, and sees what is said above. w >= 0: it is local, and of the
+   * cached rows sees those alone whose position is below `sinks`, or at most w before its own. Without it all are full.
+   */
+  readonly windows?: Tensor;
+  /** Positions below it are seen by local queries however far they are; 0 by default. Of no use without `windows`. */
+  readonly sinks?: number;
   /** Keys of recently skipped tokens, [>= m, numKvHeads, headDim], dtype of `keys`. */
   readonly recentKeys: Tensor;
   /** Values of skipped tokens, like `recentKeys`. */

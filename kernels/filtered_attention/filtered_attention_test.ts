@@ -228,6 +228,9 @@ Deno.test("attention() refuses what it cannot compute", async () => {
   refuses(heads(7, 64), "7 query heads over 2 KV heads");
   refuses({ scale: NaN }, "scale that is not finite");
   refuses({ recent: -1 }, "recent_window");
+  for (const name of ["keyEnds", "windows"]) {
+    assertThrows(() => run(backend, { ...args, [name]: args.keyPositions }), RangeError, "have neither");
+  }
   for (const recent of [1.5, 2 ** 32 + 5]) {
     assertThrows(() => run(backend, { ...args, recent }), RangeError, `found ${recent}`);
   }

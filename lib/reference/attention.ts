@@ -19,7 +19,11 @@ export function attention(args: AttentionArgs): void {
     expectTensor(name, args[name], kvTypes, [-1, numKvHeads, headDim]);
   }
   expectTensor("out", args.out, "f32", [rows, numHeads, headDim]);
-  if (args.numKeys > args.keys.shape[0]! || args.numRecent > args.recentKeys.shape[0]!) {
+  const { keyEnds, windows, sinks = 0 } = args;
+  if (keyEnds !== undefined) expectTensor("keyEnds", keyEnds, "i32", [-1]);
+  if (windows !== undefined) expectTensor("windows", windows, "i32", [rows]);
+  const room = Math.min(args.keys.shape[0]!, keyEnds?.shape[0] ?? Infinity);
+  if (args.numKeys > room || args.numRecent > args.recentKeys.shape[0]!) {
     throw new RangeError(`Cannot attend to ${args.numKeys} + ${args.numRecent} keys: found fewer rows`);
   }
 
@@ -29,15 +33,21 @@ export function attention(args: AttentionArgs): void {
     part(args.recentKeys, args.recentValues, args.recentPositions, args.numRecent, width),
   ];
   const queries = f32Data(args.queries), out = f32Data(args.out), positions = hostData(args.queryPositions);
+  const ends = keyEnds && hostData(keyEnds), reach = windows && hostData(windows);
   const sums = new Float64Array(headDim);
   for (let row = 0; row < rows; row++) {
-    const position = positions[row]!;
+    const position = positions[row]!, window = reach?.[row] ?? -1;
+    const seesCached = (j: number, distance: number) =>
+      position < (ends?.[j] ?? Infinity) &&
+      (window < 0 || distance <= window || position - distance < sinks);
     // [part, row] of every key that this query sees
     const seen: [number, number][] = [];
     parts.forEach((source, which) => {
       for (let j = 0; j < source.count; j++) {
         const distance = position - source.positions[j]!;
-        if (distance >= 0 && (which === 0 || distance <= args.recent)) seen.push([which, j]);
+        if (distance >= 0 && (which === 0 ? seesCached(j, distance) : distance <= args.recent)) {
+          seen.push([which, j]);
+        }
       }
     });
     for (let head = 0; head < numHeads; head++) {

@@ -135,8 +135,39 @@ Deno.test("attention() sees recent rows within the window alone", () => {
   assertEquals(attend({ ...seen, recent: 1, rows: 2 }).slice(4), [0, 0, 0, 0]);
 });
 
+/** What queries at 2 and 3 get from the keys at 0, 2 and 3 that they see: the mean of 2, 10 and 36, or of some. */
+function attendMeans(change: Partial<AttentionArgs>): number[] {
+  const keys = f32([3, 1, 2], [0, 0, 0, 0, 0, 0]), values = f32([3, 1, 2], [2, 2, 10, 10, 36, 36]);
+  return attend({ rows: 2, keys, values, ...change }).filter((_, i) => i % 4 === 0);
+}
+
+Deno.test("attention() sees a cached row up to the position before its end", () => {
+  assertEquals(attendMeans({}), [6, 16]);
+  assertEquals(attendMeans({ keyEnds: i32([3, 4, 2 ** 31 - 1]) }), [6, 23]);
+  assertEquals(attendMeans({ keyEnds: i32([2, 3, 4]) }), [10, 36]);
+  assertEquals(attendMeans({ keyEnds: i32([0, 0, 0]) }), [0, 0]);
+});
+
+Deno.test("attention() of a local query sees its window and the sinks, beside a full query", () => {
+  assertEquals(attendMeans({ windows: i32([-1, 3]) }), [6, 16]);
+  assertEquals(attendMeans({ windows: i32([-1, 2]) }), [6, 23]);
+  assertEquals(attendMeans({ windows: i32([1, 0]) }), [10, 36]);
+  assertEquals(attendMeans({ windows: i32([0, 0]), sinks: 1 }), [6, 19]);
+  assertEquals(attendMeans({ windows: i32([0, -1]), sinks: 1, keyEnds: i32([2, 3, 4]) }), [10, 36]);
+  const far = { recentKeys: f32([1, 1, 2], [0, 0]), recentValues: f32([1, 1, 2], [20, 20]) };
+  const recent = { ...far, recentPositions: i32([1]), numRecent: 1, recent: 2 };
+  assertEquals(
+    attendMeans({ windows: i32([0, 0]), ...recent }),
+    [15, 28],
+    "recent rows have their own window",
+  );
+});
+
 Deno.test("attention() refuses heads that do not divide and keys that are not there", () => {
   const three = f32([1, 3, 2], [0, 0, 0, 0, 0, 0]), two = emptyTensor("f32", [3, 2, 2]);
   assertThrows(() => attend({ queries: three, keys: two, values: two }), RangeError, "expected a multiple");
   assertThrows(() => attend({ numKeys: 4 }), RangeError, "found fewer rows");
+  assertThrows(() => attend({ keyEnds: i32([9, 9]) }), RangeError, "found fewer rows");
+  assertThrows(() => attend({ keyEnds: f32([3], [9, 9, 9]) }), TypeError, '"keyEnds"');
+  assertThrows(() => attend({ windows: i32([0, 0]) }), RangeError, '"windows"');
 });
