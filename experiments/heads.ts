@@ -3,7 +3,6 @@
  * little. Writes `heads.json`, `trace.parquet` and `heads.html` to a folder. See `deno task heads --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { cutChunks } from "../lib/eval/mod.ts";
 import { HeadCollection, type HeadReport } from "../lib/heads/mod.ts";
 import {
   effectiveOptions,
@@ -13,20 +12,20 @@ import {
   resolveOptions,
   type TokenFilterOptions,
 } from "../lib/methods/mod.ts";
-import { readPlotly, renderHeadsReport } from "../lib/plot/mod.ts";
-import { describeConditions, describeStudy, encodeStudy } from "../lib/sweep/mod.ts";
-import { openBackend, readBackend } from "./cli/backend.ts";
+import { plural, readPlotly, renderHeadsReport } from "../lib/plot/mod.ts";
+import { describeStudy, encodeStudy } from "../lib/sweep/mod.ts";
+import { readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
-import { readAxes, tellHostRules } from "./cli/method.ts";
-import { readModel, warnOfLength } from "./cli/model.ts";
+import { readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { readDestination, tellInterrupted } from "./cli/resume.ts";
+import { countTokens, describePlan, type Plan, readPlan, startStudy } from "./cli/study.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
-import { readCount, readNamedText } from "./cli/text.ts";
+import { readCount } from "./cli/text.ts";
 import { ChunkFiles } from "./heads/chunk_files.ts";
 import { tabulateRules } from "./heads/rule_table.ts";
 import { traceInfo, writeTrace } from "./heads/trace_file.ts";
@@ -54,80 +53,47 @@ const WORK = "chunks";
 /** Share of the work that is the model's; the rest is statistics. */
 const MODEL_SHARE = 0.6;
 
-/** What was asked for, checked. */
-interface Request {
-  readonly method: ResolvedOptions;
-  readonly context: number;
-  readonly tokens: number | undefined;
-  readonly resamples: number;
-  readonly folder: string;
-}
-
-async function readRequest(values: FlagValues): Promise<Request> {
-  const axes = Object.entries(await readAxes("heads", values)).map((
-    [name, list],
-  ) => [name, (list as unknown[])[0]]);
+async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
+  const axes = Object.entries(await readAxes("heads", values))
+    .map(([name, list]) => [name, (list as unknown[])[0]]);
   const method = checkFlags(() => resolveOptions({ tail: 1, ...Object.fromEntries(axes) }));
   const { fusion } = method;
   if (fusion === "oracle") {
     throw new UsageError("Cannot use --fusion oracle: the oracle is what the rules are measured against");
   }
-  if (!isRule(methodOf(fusion))) {
-    throw new UsageError(
-      `Cannot use --fusion ${fusion}: expected a rule, since heads measures what rules score`,
-    );
-  }
-  return {
-    method,
-    context: readCount(values, "context", 2) ?? 512,
-    tokens: readCount(values, "tokens", 2),
-    resamples: readCount(values, "resamples", 1) ?? 1000,
-    folder: readDestination(values, { noun: "chunks of a run", work: WORK, result: "heads.json" }),
-  };
+  if (isRule(methodOf(fusion))) return method;
+  throw new UsageError(
+    `Cannot use --fusion ${fusion}: expected a rule, since heads measures what rules score`,
+  );
 }
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("heads", args, false);
-  // Everything that a user gave is checked before anything is obtained, built or written.
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
-  const asked = await readRequest(values);
-  const { method, context, tokens, folder } = asked;
-  const { name: textName, text } = await readNamedText(values);
-  // A token takes at least one byte: what is too short in bytes is too short in tokens.
-  cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
-
-  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
-  const plan = { model: file, text, textName, context, ...(tokens !== undefined && { tokens }) };
-  const ids = encodeStudy(plan);
-  const chunks = cutChunks(ids, context).length;
-  warnOfLength(context, file.config);
-  const decisions = chunks * context * file.config.numLayers;
-  const warning = warningOfMemory(decisions, Deno.systemMemoryInfo().available);
+  const method = await readMethod(values), resamples = readCount(values, "resamples", 1) ?? 1000;
+  const folder = readDestination(values, { noun: "chunks of a run", work: WORK, result: "heads.json" });
+  const plan = await readPlan(values, [method], progress), { model, context } = plan;
+  const tokens = countTokens(plan);
+  const warning = warningOfMemory(tokens * model.config.numLayers, Deno.systemMemoryInfo().available);
   if (warning !== undefined) writeLine(Deno.stderr, warning);
-  const backend = await openBackend(request, progress);
-  tellHostRules(progress, backend, [method]);
-  const model = file.open(backend, request);
-  const environment = {
-    ...await describeStudy({ ...plan, model: { ...file, model } }),
-    protocol: PROTOCOL,
-  };
+  const { backend, study, conditions } = await startStudy(plan, request, [method], progress);
+  const environment = { ...await describeStudy(study), protocol: PROTOCOL };
   const heads = checkFlags(() =>
-    new HeadCollection(model, ids, {
+    new HeadCollection(study.model.model, encodeStudy(plan), {
       filter: method as TokenFilterOptions,
       context,
-      bootstrap: { resamples: asked.resamples },
+      bootstrap: { resamples },
     })
   );
   using interrupt = new Interrupt();
-  const conditions = await describeConditions(plan, backend.name, request.cacheDType);
   const store = await ChunkFiles.open(`${folder}/${WORK}`, conditions, method);
-  const work = MODEL_SHARE * (1 - heads.resume(store) / chunks);
+  const work = MODEL_SHARE * (1 - heads.resume(store) * context / tokens);
   /** The model's share of what is left. */
   const share = work / (work + 1 - MODEL_SHARE);
   progress.line(
-    `${heads.layers.length} layers on ${chunks * context} tokens of ${textName}; ${backend.description}`,
+    `${heads.layers.length} layers on ${tokens} tokens of ${plan.textName}; ${backend.description}`,
   );
   progress.start();
   const watch = (from: number, to: number) => (fraction: number, label: string) =>
@@ -156,7 +122,10 @@ export async function main(args: readonly string[]): Promise<number> {
     await writeWhole(`${folder}/heads.json`, formatReport(report));
     await store.remove();
     progress.clear();
-    writeLine(Deno.stdout, values.has("json") ? formatReport(report).trimEnd() : summarize(report, folder));
+    writeLine(
+      Deno.stdout,
+      values.has("json") ? formatReport(report).trimEnd() : summarize(report, plan, folder),
+    );
     return EXIT.ok;
   } catch (error) {
     if (!interrupt.caused(error)) throw error;
@@ -184,15 +153,12 @@ function formatReport(report: HeadReport): string {
   return JSON.stringify(report, short) + "\n";
 }
 
-function summarize(report: HeadReport, folder: string): string {
-  const { environment, layers } = report;
-  const chunks = environment.textTokens / environment.context;
+function summarize(report: HeadReport, plan: Plan, folder: string): string {
+  const { layers } = report;
   const shares = [...new Set(layers.map(({ skipRatio }) => `${(100 * skipRatio).toFixed(0)}%`))];
-  return `${formatTable(tabulateRules(report))}\n\nMeans over ${layers.length} ${
-    layers.length === 1 ? "layer" : "layers"
-  } of ${environment.model} on ${environment.text}: ${chunks} ${
-    chunks === 1 ? "chunk" : "chunks"
-  } of ${environment.context} tokens. AUROC of finding the ${
+  return `${formatTable(tabulateRules(report))}\n\nMeans over ${plural(layers.length, "layer")} of ${
+    describePlan(plan)
+  }. AUROC of finding the ${
     shares.length === 1 ? shares[0] : `${shares[0]} to ${shares.at(-1)} (by layer)`
   } of tokens of least r; Spearman's correlation with -r. 1 = as the oracle.\nReport: ${folder}/heads.html`;
 }

@@ -4,7 +4,7 @@
  */
 import { UsageError } from "../lib/errors.ts";
 import { nearest } from "../lib/nearest.ts";
-import { findChromium } from "../lib/plot/mod.ts";
+import { findChromium, plural } from "../lib/plot/mod.ts";
 import { openBrowser } from "./browser/mod.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
 import { Interrupt } from "./cli/interrupt.ts";
@@ -129,7 +129,7 @@ async function work(options: Options, progress: Progress, signal: AbortSignal): 
     const formatted = await formatCells(notebooks.map(({ notebook }) => notebook));
     notebooks = notebooks.map(({ name }, i) => ({ name, notebook: formatted[i]! }));
   }
-  progress.line(`checking the cells of ${count(notebooks.length)}`);
+  progress.line(`checking the cells of ${plural(notebooks.length, "notebook")}`);
   const wrong = await checkNotebooks(notebooks);
   signal.throwIfAborted();
   if (wrong.length > 0 || options.check) return report(wrong);
@@ -145,12 +145,10 @@ async function work(options: Options, progress: Progress, signal: AbortSignal): 
     progress.line("Not checked, for want of Chromium: static images of the figures, and pages in a browser");
   }
   const code = report(problems);
-  if (code === EXIT.ok) writeLine(Deno.stdout, `Pages of ${count(notebooks.length)}: ${options.out}`);
+  if (code === EXIT.ok) {
+    writeLine(Deno.stdout, `Pages of ${plural(notebooks.length, "notebook")}: ${options.out}`);
+  }
   return code;
-}
-
-function count(notebooks: number): string {
-  return notebooks === 1 ? "1 notebook" : `${notebooks} notebooks`;
 }
 
 /** Runs one notebook after the other. @returns What is wrong, one line each. */

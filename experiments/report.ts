@@ -3,7 +3,7 @@
  * See `deno task report --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../lib/plot/mod.ts";
+import { plural, readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../lib/plot/mod.ts";
 import { exists, expectWritable, makeFolder, readJson, readText, writeWhole } from "./cli/files.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -96,7 +96,7 @@ export async function main(args: readonly string[]): Promise<number> {
   for (const [file, html] of [...pages].reverse()) await writeWhole(`${out}/${file}`, html);
   writeLine(
     Deno.stdout,
-    `${entries.length} ${entries.length === 1 ? "result" : "results"}: ${out}/${SITE_FILES.index}`,
+    `${plural(entries.length, "result")}: ${out}/${SITE_FILES.index}`,
   );
   return EXIT.ok;
 }

@@ -7,7 +7,7 @@ import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import { compareMethods, type Comparison, type ComparisonArguments, type NamedMethod } from "./comparison.ts";
 import { sha256 } from "../sha256.ts";
-import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
+import { digestConditions, runSweep, type SweepArguments, type SweepProgress } from "./runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary } from "./trial.ts";
@@ -105,7 +105,9 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
 }
 
 /** How a sweep may be watched and stopped. */
-export interface SweepControl {
+export interface SweepControl<T extends TaskTypes = TaskTypes> {
+  /** Where trials go as they end, and where finished ones are found; default: nothing is kept. */
+  readonly log?: SweepArguments<T>["log"];
   /** Stops between two chunks; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
   /** Hears of every chunk and trial. */
@@ -113,7 +115,7 @@ export interface SweepControl {
 }
 
 /**
- * Runs every trial of a grid and summarises them, as `deno task sweep` does, but keeps nothing on disk.
+ * Runs every trial of a grid and summarises them, as `deno task sweep` does.
  *
  * @param grids Axes as in {@linkcode expandGrids}; the trials of several grids run one after the other.
  * @throws {TypeError | RangeError} If an option is not known or out of range, or the text is shorter than a chunk.
@@ -132,7 +134,7 @@ export interface SweepControl {
 export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   study: Study<T>,
   grids: readonly Grid[],
-  control: SweepControl = {},
+  control: SweepControl<T> = {},
 ): Promise<SweepSummary<T>> {
   const { model, config } = study.model;
   const methods = expandGrids(grids);
@@ -149,7 +151,7 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
     evaluation,
     createPruner: (method) => pruners.get(method)!,
     conditions: await describeConditions(study, model.backend.name, model.cacheDType),
-    log: { finished: [], append: () => {} },
+    log: control.log ?? { finished: [], append: () => {} },
   });
   return summarizeSweep<T>(trials, await evaluation.dense(), environment);
 }

@@ -17,6 +17,7 @@ export { type ImageOptions, renderImages } from "./image.ts";
 export {
   type PageTable,
   type PlotlySource,
+  plural,
   renderFigurePage,
   type ReportOptions,
   type TableColumn,

@@ -1,4 +1,5 @@
 /** Pages of figures: style, sections, and how plotly gets in. Every report is one of them. */
+import type { Environment } from "../../environment.ts";
 import { DRAW, escapeHtml, inlineScript, scriptJson } from "./draw.ts";
 import type { Figure } from "./figure.ts";
 import { DARK, LIGHT } from "./theme.ts";
@@ -150,6 +151,28 @@ export function renderFacts(facts: readonly (readonly [name: string, value: stri
     `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`
   );
   return `<dl class="facts">${items.join("")}</dl>`;
+}
+
+/** A number and what it counts: `1 chunk`, `2 chunks`. */
+export function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** When a run began, as readers see it. */
+export function formatTime(startedAt: string): string {
+  return `${startedAt.slice(0, 16).replace("T", " ")} UTC`;
+}
+
+/** On what and when a run took place. */
+export function runFacts(
+  { backendDescription, cacheDType, version, startedAt }: Environment,
+): [string, string][] {
+  return [
+    ["backend", backendDescription],
+    ["KV cache", cacheDType ?? "f32"],
+    ["version", version],
+    ["when", formatTime(startedAt)],
+  ];
 }
 
 /** A table as a page shows it. */

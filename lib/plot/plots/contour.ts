@@ -4,6 +4,8 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { excessLoss, measureImportance } from "../../sweep/importance.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure, titleUnderScale } from "../figure/figure.ts";
+import { plural } from "../figure/page.ts";
+import { colorScale, scaleAbove } from "../figure/parts.ts";
 import { trialOptions } from "../figure/trial_label.ts";
 
 /** The numbers of the plot. */
@@ -103,18 +105,10 @@ export function plotContour(contour: LossContour | undefined): Figure {
         z: loss,
         connectgaps: false,
         hoverinfo: "skip",
-        colorscale: [0, 1, 2, 3, 4].map((i) => [i / 4, `@heat${i}`]),
+        colorscale: colorScale("heat"),
         contours: { coloring: "heatmap" },
         line: { color: "@muted", width: 0.7 },
-        colorbar: {
-          orientation: "h",
-          y: 1,
-          yanchor: "bottom",
-          thickness: 8,
-          outlinewidth: 0,
-          nticks: 5,
-          tickfont: { size: 11 },
-        },
+        colorbar: scaleAbove({ nticks: 5 }),
       },
       {
         type: "scatter",
@@ -126,7 +120,7 @@ export function plotContour(contour: LossContour | undefined): Figure {
           `${escapeText(x.name)} ${a}, ${escapeText(y.name)} ${b}<br>loss above dense ${
             loss.toFixed(4)
           }<br>` +
-          `${trials} ${trials === 1 ? "trial" : "trials"}`
+          plural(trials, "trial")
         ),
         hovertemplate: "%{text}<extra></extra>",
         marker: { color: "@card", size: 9, line: { color: "@ink", width: 1.5 } },

@@ -4,6 +4,7 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { excessLoss } from "../../sweep/importance.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
+import { LEGEND } from "../figure/parts.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { hoverLines, ruleName, trialOptions } from "../figure/trial_label.ts";
 import { drawnMetrics } from "./quality.ts";
@@ -192,7 +193,7 @@ export function plotParallel({ axes, options, trials, dropped, worse }: Parallel
         borderpad: 1,
         font: { color: "@muted", size: 10 },
       })),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
     }),
   });

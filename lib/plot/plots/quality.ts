@@ -4,6 +4,8 @@ import type { EvaluationTask, Metric } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, Figure, type Json } from "../figure/figure.ts";
+import { plural } from "../figure/page.ts";
+import { LEGEND } from "../figure/parts.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { curveKey, hoverLines, nameCurves, pointKey, resultLines, ruleName } from "../figure/trial_label.ts";
 
@@ -210,9 +212,7 @@ export function plotQuality(quality: Quality, measure: string = quality.metrics[
   if (isHeadline) data.push(denseTrace(quality));
   const lost = dropped === 0
     ? ""
-    : ` ${
-      dropped === 1 ? "1 trial" : `${dropped} trials`
-    } without a finite value or a decided token left out.`;
+    : ` ${plural(dropped, "trial")} without a finite value or a decided token left out.`;
   return new Figure({
     title,
     caption: (isHeadline
@@ -238,7 +238,7 @@ export function plotQuality(quality: Quality, measure: string = quality.metrics[
         ...(wide ? { type: "log" } : isHeadline ? {} : { rangemode: "tozero" }),
         ...(metric.percent ? { tickformat: ".0%" } : {}),
       }),
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },
+      legend: LEGEND,
       hovermode: "closest",
     }),
   });

@@ -2,7 +2,14 @@
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Figure } from "../figure/figure.ts";
 import { collectLengths, plotLengths } from "../plots/lengths.ts";
-import { renderFacts, renderPage, renderTable, type ReportOptions, tabulate } from "../figure/page.ts";
+import {
+  formatTime,
+  renderFacts,
+  renderPage,
+  renderTable,
+  type ReportOptions,
+  tabulate,
+} from "../figure/page.ts";
 import { collectRoofline, type KernelRow, type MachineRoof, plotRoofline } from "../plots/roofline.ts";
 import type { TrialTable } from "./trial_table.ts";
 
@@ -92,7 +99,7 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
         ],
         ["platform", environment.platform],
         ["version", environment.version],
-        ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
+        ["when", formatTime(environment.startedAt)],
       ])
     }`,
     nav,

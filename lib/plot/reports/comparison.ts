@@ -5,7 +5,7 @@ import type { Comparison } from "../../sweep/comparison.ts";
 import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
 import { escapeHtml } from "../figure/draw.ts";
 import type { Figure } from "../figure/figure.ts";
-import { renderFacts, renderPage, renderTable, type ReportOptions } from "../figure/page.ts";
+import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } from "../figure/page.ts";
 import type { TrialTable } from "./trial_table.ts";
 
 /** The figures of a comparison's report, in order. */
@@ -68,10 +68,7 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
               findTask(environment.task).loss.of
             }s`,
           ],
-          ["backend", environment.backendDescription],
-          ["KV cache", environment.cacheDType ?? "f32"],
-          ["version", environment.version],
-          ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
+          ...runFacts(environment),
         ])
       }`,
     nav,

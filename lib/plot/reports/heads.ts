@@ -7,7 +7,14 @@ import { collectFusionWeights, plotFusionWeights } from "../plots/fusion_weight.
 import { collectHeadMaps, plotHeadMaps } from "../plots/head_maps.ts";
 import { splitLayers } from "../plots/layer_trace.ts";
 import { collectLearnedWeights, plotLearnedWeights } from "../plots/learned_weights.ts";
-import { renderFacts, renderPage, renderTable, type ReportOptions } from "../figure/page.ts";
+import {
+  plural,
+  renderFacts,
+  renderPage,
+  renderTable,
+  type ReportOptions,
+  runFacts,
+} from "../figure/page.ts";
 import { collectRidgelines, collectTrueRedundancy, plotRidgelines } from "../plots/ridgelines.ts";
 import { collectRoc, plotRoc } from "../plots/roc.ts";
 import { collectRuleDifferences, plotRuleDifferences } from "../plots/rule_differences.ts";
@@ -77,10 +84,7 @@ ${
             "text",
             `${environment.text}, ${environment.textTokens} tokens in chunks of ${environment.context}`,
           ],
-          ["backend", environment.backendDescription],
-          ["KV cache", environment.cacheDType ?? "f32"],
-          ["version", environment.version],
-          ["when", `${environment.startedAt.slice(0, 16).replace("T", " ")} UTC`],
+          ...runFacts(environment),
         ])
       }`,
     sections: [
@@ -117,7 +121,7 @@ function tableOfRules({ overall, options, layers }: HeadReport): string {
   const rules = [...overall.rules].sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank);
   const { blockSize, confidence } = options.bootstrap;
   return `<h2>How well each rule finds redundant tokens</h2>
-<p class="muted">Means over ${layers.length} ${layers.length === 1 ? "layer" : "layers"}, with ${
+<p class="muted">Means over ${plural(layers.length, "layer")}, with ${
     100 * confidence
   }% intervals by resampling moving blocks of ${blockSize}
 tokens. AUROC: 1 = as the oracle, 0.5 = chance. Spearman: 1 = as the oracle, 0 = chance.</p>${

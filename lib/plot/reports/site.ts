@@ -9,7 +9,7 @@ import { formatPercent } from "../plots/comparison.ts";
 import { renderComparisonReport } from "./comparison.ts";
 import { escapeHtml } from "../figure/draw.ts";
 import { renderHeadsReport } from "./heads.ts";
-import { renderPage, type ReportOptions } from "../figure/page.ts";
+import { formatTime, plural, renderPage, type ReportOptions } from "../figure/page.ts";
 import { renderSweepReport } from "./sweep.ts";
 
 /** One result of a task. */
@@ -105,7 +105,7 @@ function renderEntry(entry: SiteEntry, options: ReportOptions): string {
 function renderSummary(entry: SiteEntry, file: string): string {
   const { environment } = entry.data;
   const where = "model" in environment ? `${environment.model} on ${environment.text}` : environment.platform;
-  const when = `${environment.startedAt.slice(0, 16).replace("T", " ")} UTC`;
+  const when = formatTime(environment.startedAt);
   const facts = [where, environment.backendDescription, `version ${environment.version}`, when];
   return `<h2><a href="${escapeHtml(file)}">${TITLES[entry.kind]}: ${escapeHtml(entry.name)}</a></h2>
 <p>${escapeHtml(headline(entry))}</p>
@@ -115,15 +115,12 @@ function renderSummary(entry: SiteEntry, file: string): string {
 function renderIndex(sections: readonly string[], nav: string): string {
   return renderPage({
     title: "Token Filtering: results",
-    intro: `<p class="muted">${count(sections.length, "result")}.</p>`,
+    intro: `<p class="muted">${plural(sections.length, "result")}.</p>`,
     nav,
     sections,
     plotly: { src: SITE_FILES.plotly },
   });
 }
-
-/** `1 trial`, `2 trials`. */
-const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 /** What a result says, in a line. */
 function headline(entry: SiteEntry): string {
@@ -131,7 +128,7 @@ function headline(entry: SiteEntry): string {
     case "sweep": {
       const { trials, dense, environment } = entry.data, task = findTask(environment.task);
       const front = trials.filter(({ pareto }) => pareto).length;
-      return `${count(trials.length, "trial")}, ${front} on the Pareto front; dense ${task.headline.name} ${
+      return `${plural(trials.length, "trial")}, ${front} on the Pareto front; dense ${task.headline.name} ${
         formatMetric(task.headline, readMetric(dense, task.headline.name))
       }.`;
     }
@@ -148,16 +145,16 @@ function headline(entry: SiteEntry): string {
       const { methods } = entry.data;
       const best = methods.filter(({ closed, looksAhead }) => closed !== null && !looksAhead)[0];
       return best === undefined
-        ? `${count(methods.length - 1, "method")}.`
+        ? `${plural(methods.length - 1, "method")}.`
         : `${
-          count(methods.length - 1, "method")
+          plural(methods.length - 1, "method")
         }; ${best.name} is the best that does not look ahead and closes ${
           formatPercent(best.closed!)
         } of the gap from random to oracle.`;
     }
     case "bench":
-      return `${count(entry.data.kernels.length, "kernel measurement")}; ${
-        count(new Set(entry.data.lengths.map(({ tokens }) => tokens)).size, "length")
-      } of ${count(new Set(entry.data.lengths.map(({ name }) => name)).size, "method")}.`;
+      return `${plural(entry.data.kernels.length, "kernel measurement")}; ${
+        plural(new Set(entry.data.lengths.map(({ tokens }) => tokens)).size, "length")
+      } of ${plural(new Set(entry.data.lengths.map(({ name }) => name)).size, "method")}.`;
   }
 }

@@ -9,7 +9,14 @@ import { collectLayerSkips, plotLayerSkips } from "../plots/layer_skips.ts";
 import { collectParallel, plotParallel } from "../plots/parallel.ts";
 import { collectQuality, plotQuality } from "../plots/quality.ts";
 import { escapeHtml } from "../figure/draw.ts";
-import { renderFacts, renderPage, renderTable, type ReportOptions } from "../figure/page.ts";
+import {
+  plural,
+  renderFacts,
+  renderPage,
+  renderTable,
+  type ReportOptions,
+  runFacts,
+} from "../figure/page.ts";
 import { tabulateTrials } from "./trial_table.ts";
 
 /** The figures of a sweep's report, in order. */
@@ -31,7 +38,7 @@ export function plotSweep(summary: SweepSummary): Figure[] {
  */
 export function renderSweepReport(summary: SweepSummary, options: ReportOptions): string {
   const { model, text } = summary.environment;
-  const configurations = count(summary.trials.length, "configuration");
+  const configurations = plural(summary.trials.length, "configuration");
   return renderPage({
     title: `Token Filtering sweep: ${model} on ${text}`,
     intro: `<p class="muted">How much skipped attention costs, for ${configurations} of the filter.</p>
@@ -52,22 +59,14 @@ ${renderTable({ ...tabulateTrials(summary.trials), marked: (row) => summary.tria
   });
 }
 
-/** A number and what it counts: `1 chunk`, `2 chunks`. */
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
-}
-
 function facts({ dense, environment }: SweepSummary): string {
   const { headline } = findTask(environment.task);
   return renderFacts([
     [`dense ${headline.name}`, formatMetric(headline, readMetric(dense, headline.name))],
     [
       "text",
-      `${environment.text}, ${dense.tokens} tokens in ${count(dense.chunks, "chunk")} of ${dense.context}`,
+      `${environment.text}, ${dense.tokens} tokens in ${plural(dense.chunks, "chunk")} of ${dense.context}`,
     ],
-    ["backend", environment.backendDescription],
-    ["KV cache", environment.cacheDType ?? "f32"],
-    ["version", environment.version],
-    ["when", environment.startedAt.slice(0, 16).replace("T", " ") + " UTC"],
+    ...runFacts(environment),
   ]);
 }

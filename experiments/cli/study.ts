@@ -1,0 +1,82 @@
+/** What sweep, compare and heads share: methods on a text in chunks, from flags to a model on its backend. */
+import { cutChunks, findTask } from "../../lib/eval/mod.ts";
+import type { FilterShape } from "../../lib/filter/mod.ts";
+import { createPruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
+import { plural } from "../../lib/plot/mod.ts";
+import {
+  describeConditions,
+  digestConditions,
+  encodeStudy,
+  type LineKind,
+  type LoggedRun,
+  RunLog,
+} from "../../lib/sweep/mod.ts";
+import { type BackendRequest, openBackend } from "./backend.ts";
+import { tellHostRules } from "./method.ts";
+import { knownLayers, readModel, warnOfLength } from "./model.ts";
+import type { FlagValues } from "./parse.ts";
+import type { Progress } from "./progress.ts";
+import { checkFlags } from "./task.ts";
+import { readCount, readNamedText } from "./text.ts";
+
+/** A model's file and the text that it is to read. */
+export type Plan = Awaited<ReturnType<typeof readPlan>>;
+
+/**
+ * Reads what is to be run. Everything that a user gave is checked before anything is obtained, built or written.
+ *
+ * @throws {UsageError} If a flag is out of range, the text is too short, or the model cannot have a method's schedule.
+ */
+export async function readPlan(
+  values: FlagValues,
+  methods: readonly ResolvedOptions[],
+  progress: Progress,
+) {
+  const task = checkFlags(() => findTask(values.get("task")?.[0] as string | undefined));
+  const context = readCount(values, "context", 2) ?? 512, tokens = readCount(values, "tokens", 2);
+  const { name: textName, text } = await readNamedText(values);
+  const check = (shape: FilterShape) =>
+    checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));
+  const name = (values.get("model")?.[0] ?? "tiny") as string, numLayers = knownLayers(name);
+  if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
+  // A token takes at least one byte: what is too short in bytes is too short in tokens.
+  cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
+  const model = await readModel(name, progress);
+  check(model.config);
+  warnOfLength(context, model.config);
+  return { model, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
+}
+
+/** Tokens in all chunks of a plan. */
+export function countTokens(plan: Plan): number {
+  return Math.floor(encodeStudy(plan).length / plan.context) * plan.context;
+}
+
+/** The plan in words: `tiny on prose.txt: 2 chunks of 512 tokens`. */
+export function describePlan(plan: Plan): string {
+  const { model, textName, context } = plan;
+  return `${model.name} on ${textName}: ${plural(countTokens(plan) / context, "chunk")} of ${context} tokens`;
+}
+
+/**
+ * Puts the model on its backend.
+ *
+ * @param log finished runs, which must be of the same conditions: seen before anything is built where that can be
+ */
+export async function startStudy<T extends LoggedRun>(
+  plan: Plan,
+  request: BackendRequest,
+  methods: readonly ResolvedOptions[],
+  progress: Progress,
+  log?: { readonly path: string; readonly lines: LineKind<T> },
+) {
+  const conditionsOn = async (backend: string) => await describeConditions(plan, backend, request.cacheDType);
+  if (log !== undefined && request.choice !== "auto") {
+    RunLog.read(log.path, await digestConditions(await conditionsOn(request.choice)), log.lines);
+  }
+  const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, methods);
+  const model = plan.model.open(backend, request), conditions = await conditionsOn(backend.name);
+  const runDigest = await digestConditions(conditions);
+  return { backend, study: { ...plan, model: { ...plan.model, model } }, conditions, runDigest };
+}
