@@ -16,7 +16,7 @@ import {
   type Digest,
   FORMAT,
 } from "./digest/compare.ts";
-import { ROOT, Tasks } from "./digest/execute.ts";
+import { openTasks, ROOT, type Tasks } from "./digest/execute.ts";
 import { formatDigest } from "./digest/format.ts";
 import { writeInputs } from "./digest/inputs.ts";
 import { type Machine, openMachine } from "./digest/machine.ts";
@@ -150,7 +150,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(Deno.stderr);
   const folder = await Deno.makeTempDir({ prefix: "tokenfilter-digest-" });
   try {
-    const tasks = await Tasks.open();
+    const tasks = await openTasks();
     progress.line("Building what is missing.");
     const machine = await openMachine(tasks, folder);
     const before = against === undefined ? undefined : await readDigest(against, machine);

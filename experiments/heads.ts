@@ -26,7 +26,7 @@ import { countTokens, describePlan, type Plan, readPlan, startStudy } from "./cl
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
-import { ChunkFiles } from "./heads/chunk_files.ts";
+import { openChunkFiles } from "./heads/chunk_files.ts";
 import { tabulateRules } from "./heads/rule_table.ts";
 import { traceInfo, writeTrace } from "./heads/trace_file.ts";
 
@@ -88,7 +88,7 @@ export async function main(args: readonly string[]): Promise<number> {
     })
   );
   using interrupt = new Interrupt();
-  const store = await ChunkFiles.open(`${folder}/${WORK}`, conditions, method);
+  const store = await openChunkFiles(`${folder}/${WORK}`, conditions, method);
   const work = MODEL_SHARE * (1 - heads.resume(store) * context / tokens);
   /** The model's share of what is left. */
   const share = work / (work + 1 - MODEL_SHARE);
@@ -104,7 +104,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const report = await heads.report(
       environment,
       effectiveOptions(method),
-      (piece) => file.tokenizer.texts(piece),
+      (piece) => model.tokenizer.texts(piece),
       { signal, onProgress: watch(share, 1) },
     );
     const page = renderHeadsReport(report, { plotly: await readPlotly() });
@@ -117,7 +117,7 @@ export async function main(args: readonly string[]): Promise<number> {
       phase: "prefill",
       piece: null,
     } as const;
-    await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(file, method, rest));
+    await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, rest));
     await writeWhole(`${folder}/heads.html`, page);
     await writeWhole(`${folder}/heads.json`, formatReport(report));
     await store.remove();

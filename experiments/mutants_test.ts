@@ -7,7 +7,7 @@ import { drawMutants, findStale, isMutableTypeScript, listMutants } from "./muta
 import { listMutations } from "./mutants/operators.ts";
 import { findMistyped } from "./mutants/run.ts";
 import { drawSample, judgeSample } from "./mutants/tree.ts";
-import { Workplace } from "./mutants/workplace.ts";
+import { makeWorkplace, type Workplace } from "./mutants/workplace.ts";
 import { readStdFlags } from "./cli/deno.ts";
 import { listFolder, runTask, withFolder } from "./testing.ts";
 
@@ -284,7 +284,7 @@ function makePlace(
   { signal } = new AbortController(),
 ): Promise<Workplace> {
   const tree = paths.map((to) => ({ from: `${root}/${to}`, to }));
-  return Workplace.make(`${root}/place`, { tree, cache: root, denoDir: root, signal });
+  return makeWorkplace(`${root}/place`, { tree, cache: root, denoDir: root, signal });
 }
 
 Deno.test("a workplace runs commands in its copy, and ends all that they have started", () =>

@@ -30,15 +30,23 @@ run, or of heads, again: with the same backend it gives the same losses.
 
 ${describeFlags("score")}`;
 
-/** What is to be scored: a text, or ids as they are. */
-type Source = { readonly text: string } | { readonly ids: readonly number[]; readonly path: string };
-
-async function readSource(values: FlagValues): Promise<Source> {
+/** What is to be scored, a text or ids as they are: its ids by a model's tokenizer. */
+async function readSource(
+  values: FlagValues,
+  tokens: number | undefined,
+): Promise<(tokenizer: Tokenizer) => Int32Array<ArrayBuffer>> {
   const path = values.get("ids")?.[0] as string | undefined;
   if ((path === undefined) === !values.has("text")) {
     throw new UsageError("Cannot tell what to score: expected either --text FILE or --ids FILE.json");
   }
-  if (path === undefined) return { text: (await readNamedText(values)).text };
+  if (path === undefined) {
+    const { text } = await readNamedText(values);
+    return (tokenizer) => {
+      const ids = tokenizer.encode(text, { bos: tokenizer.addsBos }).slice(0, tokens);
+      if (ids.length >= 2) return Int32Array.from(ids);
+      throw new UsageError(`Cannot score a text of ${ids.length} tokens: expected at least 2`);
+    };
+  }
   const ids = await readJson(path);
   if (!Array.isArray(ids)) throw new UsageError(`Cannot use "${path}": expected a list of token ids`);
   const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0);
@@ -50,31 +58,13 @@ async function readSource(values: FlagValues): Promise<Source> {
   if (ids.length < 2) {
     throw new UsageError(`Cannot score "${path}": found ${ids.length} ids, expected at least 2`);
   }
-  return { ids, path };
-}
-
-function encodeSource(
-  source: Source,
-  tokenizer: Tokenizer,
-  tokens: number | undefined,
-): Int32Array<ArrayBuffer> {
-  if ("ids" in source) {
-    const wrong = source.ids.findIndex((id) => id >= tokenizer.vocabSize);
-    if (wrong >= 0) {
-      throw new UsageError(
-        `Cannot use "${source.path}": found id ${
-          source.ids[wrong]
-        } at ${wrong}, expected ids below the model's ` +
-          `${tokenizer.vocabSize}`,
-      );
-    }
-    return Int32Array.from(source.ids.slice(0, tokens));
-  }
-  const ids = tokenizer.encode(source.text, { bos: tokenizer.addsBos }).slice(0, tokens);
-  if (ids.length < 2) {
-    throw new UsageError(`Cannot score a text of ${ids.length} tokens: expected at least 2`);
-  }
-  return Int32Array.from(ids);
+  return ({ vocabSize }) => {
+    const high = ids.findIndex((id) => id >= vocabSize);
+    if (high < 0) return Int32Array.from(ids.slice(0, tokens));
+    throw new UsageError(
+      `Cannot use "${path}": found id ${ids[high]} at ${high}, expected ids below the model's ${vocabSize}`,
+    );
+  };
 }
 
 function readPhase(values: FlagValues): "prefill" | "decode" {
@@ -95,7 +85,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const tokens = readCount(values, "tokens", 2);
   readCount(values, "context", 2);
   const method = await readMethod("score", values);
-  const source = replayed === undefined ? await readSource(values) : undefined;
+  const source = replayed === undefined ? await readSource(values, tokens) : undefined;
   const folder = values.get("out")?.[0] as string | undefined;
   if (folder !== undefined) expectWritable(folder);
   const tracePath = values.get("trace")?.[0] as string | undefined;
@@ -118,7 +108,7 @@ export async function main(args: readonly string[]): Promise<number> {
     if (!values.has("cache-dtype")) cacheDType = info.cacheDType;
     chunk = info.piece ?? undefined;
   } else {
-    const ids = encodeSource(source, file.tokenizer, tokens);
+    const ids = source(file.tokenizer);
     runs = [{ ids, pruner: undefined }];
     if (method !== undefined) {
       checkFlags(() => createPruner("token-filtering", file.config, method));

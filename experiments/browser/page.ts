@@ -49,45 +49,42 @@ export async function openBrowser(): Promise<Browser> {
  */
 export async function checkPage(path: string, options: CheckOptions = {}): Promise<PageCheck> {
   const { widths = [360, 1280], schemes = ["light", "dark"], screenshots: folder } = options;
-  const browser = options.browser ?? await openBrowser();
+  await using own = options.browser === undefined ? await openBrowser() : undefined;
+  const browser = options.browser ?? own!;
   const problems: string[] = [], pictures: string[] = [], requests = new Set<string>();
   let plots = Infinity;
-  try {
-    if (folder !== undefined) await Deno.mkdir(folder, { recursive: true });
-    const address = new URL(`file://${encodeURI(await Deno.realPath(path))}`).href;
-    const name = options.name ?? path.split(/[/\\]/).at(-1)!.replace(/\.html?$/, "");
-    for (const width of widths) {
-      let view = `${width} px`;
-      const page = await browser.newPage({
-        viewport: { width, height: 900 },
-        colorScheme: schemes[0] ?? null,
-      });
-      page.on("console", (message) => {
-        if (message.type() === "error") problems.push(`${view}: console: ${message.text()}`);
-      });
-      page.on("pageerror", (error) => problems.push(`${view}: error: ${error.message}`));
-      page.on("request", (request) => {
-        if (!/^(file|data|blob):/.test(request.url())) requests.add(request.url());
-      });
-      // Opened once a width: readers switch between light and dark with the page before them.
-      for (const [i, colorScheme] of schemes.entries()) {
-        view = `${width} px, ${colorScheme}`;
-        if (i === 0) await page.goto(address, { waitUntil: "load" });
-        else await page.emulateMedia({ colorScheme });
-        await settle(page, options.timeoutMs ?? 30_000);
-        const seen = await page.evaluate(inspectPage);
-        plots = Math.min(plots, seen.drawn);
-        problems.push(...seen.problems.map((problem: string) => `${view}: ${problem}`));
-        if (folder !== undefined) {
-          const picture = `${folder}/${name}_${width}_${colorScheme}.png`;
-          await page.screenshot({ path: picture, fullPage: true });
-          pictures.push(picture);
-        }
+  if (folder !== undefined) await Deno.mkdir(folder, { recursive: true });
+  const address = new URL(`file://${encodeURI(await Deno.realPath(path))}`).href;
+  const name = options.name ?? path.split(/[/\\]/).at(-1)!.replace(/\.html?$/, "");
+  for (const width of widths) {
+    let view = `${width} px`;
+    const page = await browser.newPage({
+      viewport: { width, height: 900 },
+      colorScheme: schemes[0] ?? null,
+    });
+    page.on("console", (message) => {
+      if (message.type() === "error") problems.push(`${view}: console: ${message.text()}`);
+    });
+    page.on("pageerror", (error) => problems.push(`${view}: error: ${error.message}`));
+    page.on("request", (request) => {
+      if (!/^(file|data|blob):/.test(request.url())) requests.add(request.url());
+    });
+    // Opened once a width: readers switch between light and dark with the page before them.
+    for (const [i, colorScheme] of schemes.entries()) {
+      view = `${width} px, ${colorScheme}`;
+      if (i === 0) await page.goto(address, { waitUntil: "load" });
+      else await page.emulateMedia({ colorScheme });
+      await settle(page, options.timeoutMs ?? 30_000);
+      const seen = await page.evaluate(inspectPage);
+      plots = Math.min(plots, seen.drawn);
+      problems.push(...seen.problems.map((problem: string) => `${view}: ${problem}`));
+      if (folder !== undefined) {
+        const picture = `${folder}/${name}_${width}_${colorScheme}.png`;
+        await page.screenshot({ path: picture, fullPage: true });
+        pictures.push(picture);
       }
-      await page.close();
     }
-  } finally {
-    if (options.browser === undefined) await browser.close();
+    await page.close();
   }
   return { plots, problems, requests: [...requests], screenshots: pictures };
 }

@@ -122,21 +122,14 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
   });
   const values = new Map<string, readonly unknown[]>();
   for (const name of known) {
-    const given = (parsed as unknown as Record<string, unknown>)[name];
-    if (given === false || given === undefined || (Array.isArray(given) && given.length === 0)) continue;
-    if (given === true) {
-      values.set(name, [true]);
-      continue;
+    const given = (parsed as unknown as Record<string, boolean | string[] | undefined>)[name];
+    if (given === true) values.set(name, [true]);
+    if (!Array.isArray(given) || given.length === 0) continue;
+    if (given.length > 1) {
+      const comma = lists ? ", with values separated by commas" : "";
+      throw new UsageError(`Cannot use --${name} ${given.length} times: expected once${comma}`);
     }
-    const texts = given as string[];
-    if (texts.length > 1) {
-      throw new UsageError(
-        `Cannot use --${name} ${texts.length} times: expected once${
-          lists ? ", with values separated by commas" : ""
-        }`,
-      );
-    }
-    values.set(name, parseValues(name, flags[name]!, texts[0]!, lists));
+    values.set(name, parseValues(name, flags[name]!, given[0]!, lists));
   }
   return values;
 }

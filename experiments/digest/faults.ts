@@ -7,7 +7,7 @@
  * ```
  */
 import { listTree } from "../cli/checkout.ts";
-import { ROOT, Tasks } from "./execute.ts";
+import { openTasks, ROOT } from "./execute.ts";
 
 /** A fault. It is found by its text, which stands once in the sources, wherever they lie. */
 export interface Fault {
@@ -132,7 +132,7 @@ async function plantFaults(part: string): Promise<string[]> {
       await Deno.mkdir(`${root}/${to}`.replace(/[^/]*$/, ""), { recursive: true });
       await Deno.copyFile(from, `${root}/${to}`);
     }
-    const tasks = await Tasks.open(`${root}/`), sources = await readSources(root, tree.map(({ to }) => to));
+    const tasks = await openTasks(`${root}/`), sources = await readSources(root, tree.map(({ to }) => to));
     const digest = async (...args: string[]) => await tasks.run({ task: "digest" }, args, {}, 3600);
     for (const fault of FAULTS.filter(({ name }) => name.includes(part))) {
       const changed = applyFault(fault, sources), before = `${folder}/before.json`;

@@ -15,54 +15,40 @@ interface ChunkLine extends LoggedRun {
 const CHUNK_LINES: LineKind<ChunkLine> = { noun: "chunk", keys: ["columns"] };
 
 /** A folder of chunks that share their conditions and options. */
-export class ChunkFiles implements ChunkStore {
-  readonly #folder: string;
-  readonly #conditions: LoggedRun;
-  #finished = 0;
-
-  private constructor(folder: string, conditions: LoggedRun) {
-    this.#folder = folder;
-    this.#conditions = conditions;
-  }
-
-  /** Opens a folder, or makes it. @throws {UsageError} If it cannot be made. */
-  static async open(
-    folder: string,
-    conditions: RunConditions,
-    method: ResolvedOptions,
-  ): Promise<ChunkFiles> {
-    const options = recordOptions(method);
-    const runDigest = await digestConditions({ ...conditions, options });
-    makeFolder(folder);
-    return new ChunkFiles(folder, { ...conditions, options, runDigest });
-  }
-
+export interface ChunkFiles extends ChunkStore {
   /** Chunks that were found or written. */
-  get finished(): number {
-    return this.#finished;
-  }
-
-  /** What an earlier run kept of a chunk. @throws {RangeError} If it ran under other conditions or options. */
-  read(chunk: number): Uint8Array | undefined {
-    const [line] = RunLog.read(this.#path(chunk), this.#conditions.runDigest, CHUNK_LINES);
-    if (line === undefined) return undefined;
-    this.#finished++;
-    return Uint8Array.fromBase64(line.columns);
-  }
-
-  /** Keeps a chunk, whole or not at all. @throws {UsageError} If it cannot be written. */
-  async write(chunk: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    const line = { ...this.#conditions, columns: bytes.toBase64() };
-    await writeWhole(this.#path(chunk), `${JSON.stringify(line)}\n`);
-    this.#finished++;
-  }
-
+  readonly finished: number;
   /** Removes the folder. */
-  async remove(): Promise<void> {
-    await Deno.remove(this.#folder, { recursive: true });
-  }
+  remove(): Promise<void>;
+}
 
-  #path(chunk: number): string {
-    return `${this.#folder}/${chunk}.json`;
-  }
+/** Opens a folder, or makes it. @throws {UsageError} If it cannot be made. */
+export async function openChunkFiles(
+  folder: string,
+  conditions: RunConditions,
+  method: ResolvedOptions,
+): Promise<ChunkFiles> {
+  const options = recordOptions(method);
+  const shared = { ...conditions, options, runDigest: await digestConditions({ ...conditions, options }) };
+  const pathOf = (chunk: number) => `${folder}/${chunk}.json`;
+  let finished = 0;
+  makeFolder(folder);
+  return {
+    get finished() {
+      return finished;
+    },
+    /** @throws {RangeError} If it ran under other conditions or options. */
+    read(chunk) {
+      const [line] = RunLog.read(pathOf(chunk), shared.runDigest, CHUNK_LINES);
+      if (line === undefined) return undefined;
+      finished++;
+      return Uint8Array.fromBase64(line.columns);
+    },
+    /** Keeps a chunk, whole or not at all. @throws {UsageError} If it cannot be written. */
+    async write(chunk, bytes) {
+      await writeWhole(pathOf(chunk), `${JSON.stringify({ ...shared, columns: bytes.toBase64() })}\n`);
+      finished++;
+    },
+    remove: () => Deno.remove(folder, { recursive: true }),
+  };
 }

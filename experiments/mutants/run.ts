@@ -80,44 +80,72 @@ export async function findMistyped(
   return mistyped;
 }
 
-/** Judges mutants in one copy of the tree. */
-export class Judge {
-  readonly #place: Workplace;
-  readonly #run: Run;
-  #wholeLibrary: string | undefined;
+/**
+ * Judges mutants in one copy of the tree.
+ *
+ * @returns Runs the tests that depend on a mutant's file until one fails; undefined where it was interrupted.
+ */
+export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Promise<Outcome | undefined> {
+  const { flags, passed, broken, signal } = run;
+  let wholeLibrary: string | undefined;
 
-  constructor(place: Workplace, run: Run) {
-    this.#place = place;
-    this.#run = run;
+  /** Builds the CPU library. @returns Its name, a digest of its bytes; "" where it does not compile. */
+  async function build(): Promise<string> {
+    const command = [Deno.execPath(), "run", "-A", "--no-lock", "--no-check", "build.ts", "--force"];
+    const { success, output } = await place.run(command, BUILD_LIMIT, { CXX: place.compiler });
+    if (success) return output.match(/^built (\S+)/m)![1]!;
+    if (output.includes("the compiler failed")) return "";
+    throw new Error(`Cannot build the CPU library: ${output.trim()}`);
   }
 
-  /** Runs the tests that depend on the mutant's file until one fails; undefined where it was interrupted. */
-  async judge(mutant: Mutant): Promise<Outcome | undefined> {
+  /** Tests of a file: `FILE` itself stands for the examples of its documentation. */
+  function testsOf({ file }: Mutant, source: string): string[] {
+    if (!file.endsWith(".ts")) return findKernelTests(file, run.paths, run.tests);
+    const tests = findTests(file, run.importers, run.tests, passed);
+    return /^\s*\* ```ts$/m.test(source) ? [...tests.slice(0, 1), file, ...tests.slice(1)] : tests;
+  }
+
+  async function runTest(test: string): Promise<"passed" | "failed" | "took too long"> {
+    const known = passed.get(test);
+    const limit = known === undefined
+      ? run.limit
+      : Math.max(Math.min(LEAST_LIMIT, run.limit), PATIENCE * known);
+    const { success, seconds, timedOut } = await place.run([
+      ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", "--preload=.std/strict_assert.ts"],
+      ...(test.endsWith("_test.ts") ? [] : ["--doc"]),
+      ...flags,
+      test,
+    ], limit);
+    if (success) passed.set(test, seconds);
+    return success ? "passed" : timedOut ? "took too long" : "failed";
+  }
+
+  return async (mutant) => {
     const began = performance.now();
-    const path = `${this.#place.root}/${mutant.file}`, source = await Deno.readTextFile(path);
+    const path = `${place.root}/${mutant.file}`, source = await Deno.readTextFile(path);
     const isKernel = !mutant.file.endsWith(".ts");
     let result: Outcome["result"] = "survived", by = "";
-    if (isKernel) this.#wholeLibrary ??= await this.#build();
-    if (this.#wholeLibrary === "") throw new Error("Cannot build the CPU library: it does not compile");
+    if (isKernel) wholeLibrary ??= await build();
+    if (wholeLibrary === "") throw new Error("Cannot build the CPU library: it does not compile");
     try {
       const put = () => Deno.writeTextFile(path, mutate(source, mutant));
       await put();
-      const library = isKernel ? await this.#build() : "";
-      if (isKernel && (library === "" || library === this.#wholeLibrary)) result = "invalid";
-      for (const [i, test] of (result === "invalid" ? [] : this.#tests(mutant, source)).entries()) {
-        if (this.#run.signal.aborted) return undefined;
-        if (this.#run.broken.has(test)) continue;
-        let ran = await this.#test(test);
+      const library = isKernel ? await build() : "";
+      if (isKernel && (library === "" || library === wholeLibrary)) result = "invalid";
+      for (const [i, test] of (result === "invalid" ? [] : testsOf(mutant, source)).entries()) {
+        if (signal.aborted) return undefined;
+        if (broken.has(test)) continue;
+        let ran = await runTest(test);
         if (ran === "passed") continue;
-        const isKnown = this.#run.passed.has(test);
+        const isKnown = passed.has(test);
         if (!isKnown) { // is it the mutant that it fails on?
           await Deno.writeTextFile(path, source);
-          if (await this.#test(test) !== "passed" && !this.#run.signal.aborted) this.#run.broken.add(test);
+          if (await runTest(test) !== "passed" && !signal.aborted) broken.add(test);
           await put();
-          if (this.#run.broken.has(test)) continue;
+          if (broken.has(test)) continue;
         }
         // A test from afar, or one whose limit was not known yet, may fail for another reason.
-        if (i >= NEAR || (!isKnown && ran === "took too long")) ran = await this.#test(test);
+        if (i >= NEAR || (!isKnown && ran === "took too long")) ran = await runTest(test);
         if (ran === "passed") continue;
         [result, by] = ["noticed", test];
         break;
@@ -125,41 +153,7 @@ export class Judge {
     } finally {
       await Deno.writeTextFile(path, source);
     }
-    if (this.#run.signal.aborted) return undefined;
+    if (signal.aborted) return undefined;
     return { mutant, result, by, seconds: (performance.now() - began) / 1000 };
-  }
-
-  /** Tests of a file: `FILE` itself stands for the examples of its documentation. */
-  #tests({ file }: Mutant, source: string): string[] {
-    if (!file.endsWith(".ts")) return findKernelTests(file, this.#run.paths, this.#run.tests);
-    const tests = findTests(file, this.#run.importers, this.#run.tests, this.#run.passed);
-    return /^\s*\* ```ts$/m.test(source) ? [...tests.slice(0, 1), file, ...tests.slice(1)] : tests;
-  }
-
-  async #test(test: string): Promise<"passed" | "failed" | "took too long"> {
-    const known = this.#run.passed.get(test);
-    const limit = known === undefined
-      ? this.#run.limit
-      : Math.max(Math.min(LEAST_LIMIT, this.#run.limit), PATIENCE * known);
-    const { success, seconds, timedOut } = await this.#place.run([
-      ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", "--preload=.std/strict_assert.ts"],
-      ...(test.endsWith("_test.ts") ? [] : ["--doc"]),
-      ...this.#run.flags,
-      test,
-    ], limit);
-    if (success) this.#run.passed.set(test, seconds);
-    return success ? "passed" : timedOut ? "took too long" : "failed";
-  }
-
-  /** Builds the CPU library. @returns Its name, a digest of its bytes; "" where it does not compile. */
-  async #build(): Promise<string> {
-    const { success, output } = await this.#place.run(
-      [Deno.execPath(), "run", "-A", "--no-lock", "--no-check", "build.ts", "--force"],
-      BUILD_LIMIT,
-      { CXX: this.#place.compiler },
-    );
-    if (success) return output.match(/^built (\S+)/m)![1]!;
-    if (output.includes("the compiler failed")) return "";
-    throw new Error(`Cannot build the CPU library: ${output.trim()}`);
-  }
+  };
 }

@@ -16,8 +16,8 @@ import {
   listMutants,
   type Mutant,
 } from "./draw.ts";
-import { findMistyped, Judge, type Outcome } from "./run.ts";
-import { Workplace } from "./workplace.ts";
+import { createJudge, findMistyped, type Outcome } from "./run.ts";
+import { makeWorkplace, type Workplace } from "./workplace.ts";
 
 /** Where equivalent mutants are listed. */
 export const LIST = "experiments/mutants/equivalent.json";
@@ -82,7 +82,7 @@ export async function judgeSample(
       paths = tree.map(({ to }) => to);
     for (let job = 0; job < Math.min(jobs, mutants.length) && !signal.aborted; job++) {
       places.push(
-        await Workplace.make(`${base}/${job}`, {
+        await makeWorkplace(`${base}/${job}`, {
           tree,
           cache: cacheDir(),
           denoDir,
@@ -96,9 +96,9 @@ export async function judgeSample(
     mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
     const queue = mutants.filter((mutant) => !mistyped.has(mutant));
     await Promise.all(places.map(async (place) => {
-      const judge = new Judge(place, { paths, importers, flags, limit, tests, signal, passed, broken });
+      const judge = createJudge(place, { paths, importers, flags, limit, tests, signal, passed, broken });
       for (let mutant = queue.shift(); mutant !== undefined && !signal.aborted; mutant = queue.shift()) {
-        const outcome = await judge.judge(mutant);
+        const outcome = await judge(mutant);
         if (outcome !== undefined) onOutcome(outcome);
       }
     }));

@@ -25,82 +25,67 @@ cp "$objects/$key" "$out"
 `;
 
 /** A copy of the tree with caches and a folder for temporary files of its own. */
-export class Workplace {
+export interface Workplace {
   /** Root of the copy. */
   readonly root: string;
-  readonly #env: Record<string, string>;
-  readonly #signal: AbortSignal;
-
-  private constructor(folder: string, env: Record<string, string>, signal: AbortSignal) {
-    this.root = `${folder}/tree`;
-    this.#env = env;
-    this.#signal = signal;
-  }
-
-  /**
-   * Makes one.
-   *
-   * @param folder Where: is made, and removed by who made the folder above it.
-   * @param tree Files of the tree.
-   * @param cache Folder of built libraries, copied so that nothing is built twice.
-   * @param denoDir Deno's cache, of which packages are used.
-   * @param signal Ends what runs here.
-   */
-  static async make(
-    folder: string,
-    { tree, cache, denoDir, signal }: {
-      tree: readonly PackedFile[];
-      cache: string;
-      denoDir: string;
-      signal: AbortSignal;
-    },
-  ): Promise<Workplace> {
-    for (const name of ["tree", "cache", "deno", "tmp"]) {
-      await Deno.mkdir(`${folder}/${name}`, { recursive: true });
-    }
-    for (const folderOf of new Set(tree.map(({ to }) => to.replace(/[^/]*$/, "")))) {
-      await Deno.mkdir(`${folder}/tree/${folderOf}`, { recursive: true });
-    }
-    for (const { from, to } of tree) await Deno.copyFile(from, `${folder}/tree/${to}`);
-    for await (const { name, isFile } of Deno.readDir(cache)) {
-      if (isFile) await Deno.copyFile(`${cache}/${name}`, `${folder}/cache/${name}`);
-      else if (name.startsWith("jupyter-")) await Deno.symlink(`${cache}/${name}`, `${folder}/cache/${name}`);
-    }
-    for await (const { name } of Deno.readDir(denoDir)) {
-      if (/^(npm|remote|registries)$/.test(name)) {
-        await Deno.symlink(`${denoDir}/${name}`, `${folder}/deno/${name}`);
-      }
-    }
-    await Deno.mkdir(`${folder}/../objects`, { recursive: true });
-    await Deno.writeTextFile(`${folder}/compiler`, COMPILER);
-    await Deno.chmod(`${folder}/compiler`, 0o755);
-    const workplace = new Workplace(folder, {
-      TOKENFILTER_CACHE: `${folder}/cache`,
-      DENO_DIR: `${folder}/deno`,
-      TMPDIR: `${folder}/tmp`,
-      REAL_CXX: Deno.env.get("CXX")?.trim() ?? "",
-      NO_COLOR: "1",
-      DENO_NO_UPDATE_CHECK: "1",
-    }, signal);
-    // Tests of the pack and of the commit's name want a checkout.
-    const author = ["-c", "user.name=mutants", "-c", "user.email=mutants@localhost"];
-    for (const args of [["init", "-q"], ["add", "-A", "-f"], [...author, "commit", "-q", "-m", "copy"]]) {
-      const { success, output } = await workplace.run(["git", ...args], 120);
-      if (!success) throw new Error(`Cannot copy the tree: git ${args.join(" ")}: ${output}`);
-    }
-    return workplace;
-  }
-
   /** The compiler that builds libraries here. */
-  get compiler(): string {
-    return this.root.replace(/tree$/, "compiler");
-  }
-
+  readonly compiler: string;
   /** Runs a command in the copy. @param limit seconds */
-  async run(command: readonly string[], limit: number, env: Record<string, string> = {}): Promise<Ran> {
-    return await runGroup(
-      ["sh", "-c", `ulimit -d ${MEMORY_KIB} 2>/dev/null; exec "$@"`, "sh", ...command],
-      { cwd: this.root, env: { ...this.#env, ...env }, limit, signal: this.#signal },
-    );
+  run(command: readonly string[], limit: number, env?: Record<string, string>): Promise<Ran>;
+}
+
+/** What a copy is made of. */
+export interface WorkplaceSource {
+  /** Files of the tree. */
+  readonly tree: readonly PackedFile[];
+  /** Folder of built libraries, copied so that nothing is built twice. */
+  readonly cache: string;
+  /** Deno's cache, of which packages are used. */
+  readonly denoDir: string;
+  /** Ends what runs in the copy. */
+  readonly signal: AbortSignal;
+}
+
+/** Makes a copy. @param folder Where: is made, and removed by who made the folder above it. */
+export async function makeWorkplace(
+  folder: string,
+  { tree, cache, denoDir, signal }: WorkplaceSource,
+): Promise<Workplace> {
+  for (const name of ["tree", "cache", "deno", "tmp"]) {
+    await Deno.mkdir(`${folder}/${name}`, { recursive: true });
   }
+  for (const folderOf of new Set(tree.map(({ to }) => to.replace(/[^/]*$/, "")))) {
+    await Deno.mkdir(`${folder}/tree/${folderOf}`, { recursive: true });
+  }
+  for (const { from, to } of tree) await Deno.copyFile(from, `${folder}/tree/${to}`);
+  for await (const { name, isFile } of Deno.readDir(cache)) {
+    if (isFile) await Deno.copyFile(`${cache}/${name}`, `${folder}/cache/${name}`);
+    else if (name.startsWith("jupyter-")) await Deno.symlink(`${cache}/${name}`, `${folder}/cache/${name}`);
+  }
+  for await (const { name } of Deno.readDir(denoDir)) {
+    if (/^(npm|remote|registries)$/.test(name)) {
+      await Deno.symlink(`${denoDir}/${name}`, `${folder}/deno/${name}`);
+    }
+  }
+  await Deno.mkdir(`${folder}/../objects`, { recursive: true });
+  await Deno.writeTextFile(`${folder}/compiler`, COMPILER);
+  await Deno.chmod(`${folder}/compiler`, 0o755);
+  const own = {
+    TOKENFILTER_CACHE: `${folder}/cache`,
+    DENO_DIR: `${folder}/deno`,
+    TMPDIR: `${folder}/tmp`,
+    REAL_CXX: Deno.env.get("CXX")?.trim() ?? "",
+    NO_COLOR: "1",
+    DENO_NO_UPDATE_CHECK: "1",
+  };
+  const root = `${folder}/tree`, limited = `ulimit -d ${MEMORY_KIB} 2>/dev/null; exec "$@"`;
+  const run: Workplace["run"] = (command, limit, env = {}) =>
+    runGroup(["sh", "-c", limited, "sh", ...command], { cwd: root, env: { ...own, ...env }, limit, signal });
+  // Tests of the pack and of the commit's name want a checkout.
+  const author = ["-c", "user.name=mutants", "-c", "user.email=mutants@localhost"];
+  for (const args of [["init", "-q"], ["add", "-A", "-f"], [...author, "commit", "-q", "-m", "copy"]]) {
+    const { success, output } = await run(["git", ...args], 120);
+    if (!success) throw new Error(`Cannot copy the tree: git ${args.join(" ")}: ${output}`);
+  }
+  return { root, compiler: `${folder}/compiler`, run };
 }

@@ -2,29 +2,20 @@
 import { writeWhole } from "../cli/files.ts";
 import type { Browser } from "playwright-core";
 import { checkPage } from "../browser/mod.ts";
-import { CellError, convertNotebook, executeNotebook } from "./execute.ts";
-import type { Jupyter } from "./jupyter.ts";
+import { CellError, convertNotebook, executeNotebook, type ExecuteOptions } from "./execute.ts";
 import { digestCells, formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
 import { checkOutputs, checkSize, compareRuns, PLOTLY_MIME } from "./outputs.ts";
 import { addStaticImages, writeHead } from "./publish.ts";
 
-/** What is done with a notebook. */
-export interface ProcessArguments {
+/** What is done with a notebook: run in the folder of the notebooks, to which `update` writes. */
+export interface ProcessArguments extends Omit<ExecuteOptions, "path" | "onProgress"> {
   readonly name: string;
   /** The notebook as it is to be run. */
   readonly notebook: Notebook;
-  /** Folder of the notebooks: kernels run there, and `update` writes there. */
-  readonly folder: string;
-  readonly model: string;
-  readonly repeat: number;
-  readonly out: string;
   readonly update: boolean;
-  readonly jupyter: Jupyter;
   /** Draws static images and looks at pages; where there is none, neither is done. */
   readonly browser: Browser | undefined;
   readonly onProgress: (fraction: number, label: string) => void;
-  /** Ends the work. */
-  readonly signal: AbortSignal;
 }
 
 /** What came of it. */
@@ -74,19 +65,15 @@ export async function processNotebook(args: ProcessArguments): Promise<Processed
 
 /** Runs the notebook as given, in its folder: the file that lies there may be older. */
 async function execute(
-  { name, notebook, folder, model, repeat, jupyter, signal, onProgress }: ProcessArguments,
+  { name, notebook, onProgress, ...options }: ProcessArguments,
   work: string,
 ): Promise<{ runs: Notebook[]; seconds: number[] }> {
-  const source = `${work}/${name}.ipynb`;
-  await Deno.writeTextFile(source, formatNotebook(notebook));
+  const path = `${work}/${name}.ipynb`, { repeat } = options;
+  await Deno.writeTextFile(path, formatNotebook(notebook));
   const seconds = await executeNotebook({
-    jupyter,
-    path: source,
-    folder,
+    ...options,
+    path,
     out: work,
-    repeat,
-    model,
-    signal,
     onProgress: (fraction, run, cell) =>
       onProgress(0.9 * fraction, repeat === 1 ? `cell ${cell}` : `run ${run} of ${repeat}, cell ${cell}`),
   });
