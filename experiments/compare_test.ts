@@ -36,7 +36,7 @@ Deno.test("compare --json prints the comparison alone and writes everything", ()
     assertEquals(listFolder(out), ["compare.html", "compare.json"]);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/compare.json`)), comparison);
     const page = Deno.readTextFileSync(`${out}/compare.html`);
-    assertStringIncludes(page, "plotly.js v");
+    assertStringIncludes(page, "plotly.js (cartesian");
     assertEquals(page.match(/<tr[ >]/g)!.length, 6);
   }));
 

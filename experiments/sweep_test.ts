@@ -52,7 +52,7 @@ Deno.test("sweep --json prints the summary alone and writes everything", () =>
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/summary.json`)), summary);
     assertEquals(readLines(`${out}/trials.jsonl`).length, 10);
     const report = Deno.readTextFileSync(`${out}/report.html`);
-    assertStringIncludes(report, "plotly.js v");
+    assertStringIncludes(report, "plotly.js (cartesian");
     assertEquals(report.match(/<tr[ >]/g)!.length, 11);
   }));
 

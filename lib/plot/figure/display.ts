@@ -18,7 +18,7 @@ let displayed = 0;
  * Says where the figures of a notebook get plotly from.
  *
  * @param source `"cdn"` (the default): the page loads the pinned version once, and checks its digest. `"inline"`: the
- * next figure that is displayed holds it (4.8 MB) for all that follow, for machines without a network; run again, it
+ * next figure that is displayed holds it (1.5 MB) for all that follow, for machines without a network; run again, it
  * is held anew.
  * @throws {RangeError} If the source is another word.
  *

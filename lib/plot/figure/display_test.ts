@@ -87,7 +87,7 @@ Deno.test("setStaticImage() puts an image where the table was, and the drawing g
 });
 
 Deno.test("setPlotly() puts plotly in the next figure alone, and again when it is called again", async () => {
-  const carries = () => htmlOf().includes("plotly.js v4");
+  const carries = () => htmlOf().includes("plotly.js (cartesian");
   await setPlotly("inline");
   assertEquals([carries(), carries()], [true, false]);
   await setPlotly("inline");

@@ -101,7 +101,7 @@ export class Figure {
   }
 
   /**
-   * Writes a page that needs nothing but itself, plotly included (4.8 MB).
+   * Writes a page that needs nothing but itself, plotly included (1.5 MB).
    *
    * @throws {Deno.errors.NotFound} If the folder does not exist.
    */

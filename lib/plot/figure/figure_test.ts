@@ -38,7 +38,7 @@ Deno.test("Figure.saveHtml() writes a page that loads nothing", async () => {
     await new Figure(parts).saveHtml(path);
     const html = await Deno.readTextFile(path);
     assertStringIncludes(html, "<title>Loss &amp; &lt;steps&gt;</title>");
-    assertStringIncludes(html, "plotly.js v");
+    assertStringIncludes(html, "plotly.js (cartesian");
     assertStringIncludes(html, "default-src 'none'");
   } finally {
     await Deno.remove(path);

@@ -1,19 +1,20 @@
 /** Which plotly draws: its version, where browsers find it, and its text from the npm package. */
 
-/** Version of `plotly.js-dist-min`, as pinned in deno.json. */
-export const PLOTLY_VERSION = "4.1.2";
+/** Version of `plotly.js-cartesian-dist-min`, as pinned in deno.json. */
+export const PLOTLY_VERSION = "4.1.1";
 
 /** Where a notebook's page loads plotly from: the npm package's own file, byte for byte. */
-export const PLOTLY_URL = `https://cdn.jsdelivr.net/npm/plotly.js-dist-min@${PLOTLY_VERSION}/plotly.min.js`;
+export const PLOTLY_URL =
+  `https://cdn.jsdelivr.net/npm/plotly.js-cartesian-dist-min@${PLOTLY_VERSION}/plotly-cartesian.min.js`;
 
 /** Digest of that file: a browser runs nothing else in its place. */
-export const PLOTLY_INTEGRITY = "sha384-hHv6D3tTUUBpp4tVv6t2Dc3oGuRhphmWOTKUR8jWyN0Pnon1g3iebKCNDNmKmxo8";
+export const PLOTLY_INTEGRITY = "sha384-zc4SwKObGL/W0M3RUI09UPWjlgIZHfbwMgcZO6713mRh78tfUmIQKhzCyE2LIiUg";
 
 let text: Promise<string> | undefined;
 
-/** The text of plotly's browser bundle (4.8 MB), from the npm package. */
+/** The text of plotly's browser bundle (1.5 MB: traces on two axes, such as scatter, bar, heatmap and contour), from the npm package. */
 export function readPlotly(): Promise<string> {
-  text ??= import("plotly.js-dist-min/plotly.min.js", { with: { type: "text" } })
+  text ??= import("plotly.js-cartesian-dist-min/plotly-cartesian.min.js", { with: { type: "text" } })
     .then(({ default: source }) => source as unknown as string);
   return text;
 }

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { scriptJson } from "../figure/draw.ts";
+import { readPlotly } from "../figure/plotly.ts";
 import { renderSweepReport } from "./sweep.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
 
@@ -37,4 +38,13 @@ Deno.test("renderSweepReport() lets no text end a script or become markup", () =
   assertStringIncludes(html, "numbers &lt;1&gt;");
   assert(!html.includes("numbers <1>"));
   assertMatch(html, /^<!DOCTYPE html>/);
+});
+
+Deno.test("renderSweepReport() of a default sweep takes less than 2 MB, plotly included", async () => {
+  const trials = Array.from(
+    { length: 42 },
+    (_, seed) => makeTrial({ fusion: "random", seed }, 0.5, 50 + seed),
+  );
+  const page = renderSweepReport(makeSummary(trials), { plotly: await readPlotly() });
+  assert(page.includes("plotly.js (cartesian") && new TextEncoder().encode(page).length < 2e6);
 });
