@@ -7,10 +7,11 @@ import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import { compareMethods, type Comparison, type ComparisonArguments, type NamedMethod } from "./comparison.ts";
 import { sha256 } from "../sha256.ts";
-import { digestConditions, runSweep, type SweepArguments, type SweepProgress } from "./runner.ts";
+import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
-import type { SweepSummary } from "./trial.ts";
+import type { FinishedRuns } from "./run_log.ts";
+import type { SweepSummary, Trial } from "./trial.ts";
 import { createPruner } from "../methods/mod.ts";
 
 /** A model and the text that it is to read. */
@@ -107,7 +108,7 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
 /** How a sweep may be watched and stopped. */
 export interface SweepControl<T extends TaskTypes = TaskTypes> {
   /** Where trials go as they end, and where finished ones are found; default: nothing is kept. */
-  readonly log?: SweepArguments<T>["log"];
+  readonly log?: FinishedRuns<Trial<T>>;
   /** Stops between two chunks; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
   /** Hears of every chunk and trial. */
