@@ -15,13 +15,13 @@ import {
   RunLog,
 } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
-import { makeFolder, writeWhole } from "./cli/files.ts";
+import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { readDestination, tellInterrupted } from "./cli/resume.ts";
+import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
 import { countTokens, describePlan, readPlan, startStudy } from "./cli/study.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -63,9 +63,9 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const methods = await readMethods(values), options = methods.map(({ options }) => options);
-  const folder = readDestination(values, { noun: "a comparison", work: WORK, result: "compare.json" });
+  const destination = readDestination(values, { noun: "a comparison", work: WORK, result: "compare.json" });
   const plan = await readPlan(values, options, progress);
-  const log = { path: `${folder}/${WORK}`, lines: COMPARED_LINES };
+  const lines = COMPARED_LINES, log = { folder: destination.named, file: WORK, lines };
   const { backend, study, runDigest } = await startStudy(plan, request, options, progress, log);
   // Listens before the first line is out: who reads it may stop the task.
   using interrupt = new Interrupt();
@@ -73,9 +73,10 @@ export async function main(args: readonly string[]): Promise<number> {
   progress.line(`${runs} on ${countTokens(plan)} tokens of ${plan.textName}; ${backend.description}`);
   progress.start();
   let before = "";
-  makeFolder(folder);
+  using claimed = claimFolder(destination);
+  const { folder } = claimed, path = `${folder}/${WORK}`;
   try {
-    using finished = RunLog.open(log.path, runDigest, log.lines);
+    using finished = RunLog.open(path, runDigest, lines);
     const comparison = await compareStudy(study, methods, {
       log: finished,
       signal: interrupt.signal,
@@ -91,7 +92,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const html = renderComparisonReport(comparison, { plotly: await readPlotly() });
     await writeWhole(`${folder}/compare.html`, html);
     await writeWhole(`${folder}/compare.json`, JSON.stringify(comparison, null, 2) + "\n");
-    await Deno.remove(log.path);
+    await Deno.remove(path);
     if (values.has("json")) {
       writeLine(Deno.stdout, JSON.stringify(comparison, null, 2));
       return EXIT.ok;
@@ -106,7 +107,7 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (!interrupt.caused(error)) throw error;
     progress.clear();
-    const finished = RunLog.read(log.path, runDigest, log.lines).length;
+    const finished = RunLog.read(path, runDigest, lines).length;
     tellInterrupted({ task: "compare", args, folder, work: WORK, finished, noun: "run" });
     return interrupt.code;
   }

@@ -21,7 +21,7 @@ import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { readDestination, tellInterrupted } from "./cli/resume.ts";
+import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
 import { countTokens, describePlan, type Plan, readPlan, startStudy } from "./cli/study.ts";
 import { formatTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -73,7 +73,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const method = await readMethod(values), resamples = readCount(values, "resamples", 1) ?? 1000;
-  const folder = readDestination(values, { noun: "chunks of a run", work: WORK, result: "heads.json" });
+  const destination = readDestination(values, { noun: "chunks of a run", work: WORK, result: "heads.json" });
   const plan = await readPlan(values, [method], progress), { model, context } = plan;
   const tokens = countTokens(plan);
   const warning = warningOfMemory(tokens * model.config.numLayers, Deno.systemMemoryInfo().available);
@@ -88,6 +88,8 @@ export async function main(args: readonly string[]): Promise<number> {
     })
   );
   using interrupt = new Interrupt();
+  using claimed = claimFolder(destination);
+  const { folder } = claimed;
   const store = await openChunkFiles(`${folder}/${WORK}`, conditions, method);
   const work = MODEL_SHARE * (1 - heads.resume(store) * context / tokens);
   /** The model's share of what is left. */

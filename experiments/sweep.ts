@@ -8,13 +8,13 @@ import { type EvaluationTask, formatMetric, readMetric } from "../lib/eval/mod.t
 import { plural, readPlotly, renderSweepReport, ruleName, tabulateTrials } from "../lib/plot/mod.ts";
 import { DEFAULT_GRID, RunLog, type SweepProgress, sweepStudy, trialLines } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
-import { makeFolder, writeWhole } from "./cli/files.ts";
+import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { readDestination, tellInterrupted } from "./cli/resume.ts";
+import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
 import { countTokens, describePlan, readPlan, startStudy } from "./cli/study.ts";
 import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -27,6 +27,9 @@ a grid of all main rules runs. Options without effect under a rule do not multip
 trials; --resume goes on.
 
 ${describeFlags("sweep")}`;
+
+/** File of finished trials. */
+const WORK = "trials.jsonl";
 
 function tellProgress(progress: Progress, { headline }: EvaluationTask): (state: SweepProgress) => void {
   return ({ done, total, fraction, trial }) => {
@@ -49,16 +52,17 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const grids = await readSweepGrids(values) ?? DEFAULT_GRID, methods = readTrials(values, grids);
-  const folder = readDestination(values, { noun: "a sweep", work: "trials.jsonl" });
+  const destination = readDestination(values, { noun: "a sweep", work: WORK });
   const plan = await readPlan(values, methods, progress), { task } = plan;
-  const path = `${folder}/trials.jsonl`, lines = trialLines(task);
-  const { backend, study, runDigest } = await startStudy(plan, request, methods, progress, { path, lines });
+  const lines = trialLines(task), log = { folder: destination.named, file: WORK, lines };
+  const { backend, study, runDigest } = await startStudy(plan, request, methods, progress, log);
   progress.line(
     `${plural(methods.length, "trial")} on ${
       countTokens(plan)
     } tokens of ${plan.textName}; ${backend.description}`,
   );
-  makeFolder(folder);
+  using claimed = claimFolder(destination);
+  const { folder } = claimed, path = `${folder}/${WORK}`;
   progress.start();
   using interrupt = new Interrupt();
   try {
@@ -89,7 +93,7 @@ export async function main(args: readonly string[]): Promise<number> {
     if (!interrupt.caused(error)) throw error;
     progress.clear();
     const finished = RunLog.read(path, runDigest, lines).length;
-    tellInterrupted({ task: "sweep", args, folder, work: "trials.jsonl", finished, noun: "trial" });
+    tellInterrupted({ task: "sweep", args, folder, work: WORK, finished, noun: "trial" });
     return interrupt.code;
   }
 }

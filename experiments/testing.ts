@@ -67,9 +67,9 @@ export function copyProject(folder: string): string {
   return copy;
 }
 
-/** Names of everything in a folder, sorted. */
+/** Names of everything in a folder that is not hidden, sorted. */
 export function listFolder(folder: string): string[] {
-  return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
+  return [...Deno.readDirSync(folder)].map((entry) => entry.name).filter((name) => name[0] !== ".").sort();
 }
 
 /** The arguments of the command that an interrupted task says to go on with. */

@@ -93,6 +93,22 @@ export function makeFolder(folder: string): void {
   }
 }
 
+/**
+ * Locks a folder for this process, by a hidden file that stays there: the lock goes when the file is closed, or with the
+ * process, however it ends.
+ *
+ * @returns The file, open.
+ * @throws {UsageError} If another process, or another part of this one, has locked it.
+ */
+export function lockFolder(folder: string): Deno.FsFile {
+  const file = Deno.openSync(`${folder}/.lock`, { write: true, create: true });
+  if (file.tryLockSync(true)) return file;
+  file.close();
+  throw new UsageError(
+    `Cannot write to "${folder}": another run is at work there (wait for its end, or take another --out)`,
+  );
+}
+
 /** Writes a file that is there as a whole or not at all. @throws {UsageError} If it cannot be written. */
 export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
   const part = `${path}.part`;

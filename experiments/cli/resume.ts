@@ -1,9 +1,9 @@
 /** Runs that survive an interruption: where their results go, and the command that goes on. */
 import { UsageError } from "../../lib/errors.ts";
-import { exists, expectWritable } from "./files.ts";
+import { exists, expectWritable, lockFolder, makeFolder } from "./files.ts";
 import type { Task } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";
-import { newResultsFolder } from "./results.ts";
+import { makeResultsFolder, RESULTS } from "./results.ts";
 import { writeLine } from "./task.ts";
 
 /** What a task leaves in its folder. */
@@ -16,36 +16,75 @@ export interface RunFiles {
   readonly result?: string;
 }
 
+/** Where a run's results are to go, before anything is written. */
+export interface Destination extends RunFiles {
+  /** The folder that a user named, if any. */
+  readonly named: string | undefined;
+  /** Whether the run goes on with one that was interrupted. */
+  readonly resumes: boolean;
+}
+
 /**
- * The folder for results: `--resume DIR`, `--out DIR`, or one named by the time.
+ * The folder for results: `--resume DIR`, `--out DIR`, or one that is to be named by the time.
  *
  * @throws {UsageError} If it holds a run that is over, one that is to go on without `--resume`, or none to go on with;
  * or if it cannot be written to.
  */
-export function readDestination(values: FlagValues, { noun, work, result }: RunFiles): string {
+export function readDestination(values: FlagValues, files: RunFiles): Destination {
   const out = values.get("out")?.[0] as string | undefined;
   const resume = values.get("resume")?.[0] as string | undefined;
   if (resume && out && resume !== out) {
     throw new UsageError(`Cannot use --resume "${resume}" with --out "${out}": expected one folder`);
   }
-  const folder = resume || out || (resume === undefined ? newResultsFolder() : "");
-  if (folder === "") throw new UsageError("Cannot use --resume: found no folder, expected --resume DIR");
+  const named = resume || out, resumes = resume !== undefined;
+  if (named === undefined && resumes) {
+    throw new UsageError("Cannot use --resume: found no folder, expected --resume DIR");
+  }
+  if (named !== undefined) expectPlace(named, resumes, files);
+  expectWritable(named ?? RESULTS);
+  return { ...files, named, resumes };
+}
+
+/** Checks that a folder holds what a run starts from. */
+function expectPlace(folder: string, resumes: boolean, { noun, work, result }: RunFiles): void {
   if (result !== undefined && exists(`${folder}/${result}`)) {
     throw new UsageError(
       `Cannot write to "${folder}": it holds ${result}, a finished run (take another --out)`,
     );
   }
   const held = exists(`${folder}/${work}`);
-  if (resume !== undefined && !held) {
+  if (resumes && !held) {
     throw new UsageError(`Cannot go on with "${folder}": found no ${work} there (leave --resume out)`);
   }
-  if (resume === undefined && held) {
+  if (!resumes && held) {
     throw new UsageError(
       `Cannot write to "${folder}": it holds ${noun} (go on with --resume, or take another --out)`,
     );
   }
-  expectWritable(folder);
-  return folder;
+}
+
+/** A folder that one run alone writes to, until it is disposed of or the process ends. */
+export interface ClaimedFolder extends Disposable {
+  readonly folder: string;
+}
+
+/**
+ * Makes a run's folder and claims it. What it holds is looked at once more: another run may have begun there, and even
+ * ended, since the flags were read.
+ *
+ * @throws {UsageError} If another run is at work there, or as {@linkcode readDestination}.
+ */
+export function claimFolder({ named, resumes, ...files }: Destination): ClaimedFolder {
+  const folder = named ?? makeResultsFolder();
+  makeFolder(folder);
+  const lock = lockFolder(folder);
+  try {
+    expectPlace(folder, resumes, files);
+  } catch (error) {
+    lock.close();
+    throw error;
+  }
+  return { folder, [Symbol.dispose]: () => lock.close() };
 }
 
 /** The command that goes on with an interrupted run. */

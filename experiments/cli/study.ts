@@ -68,11 +68,15 @@ export async function startStudy<T extends LoggedRun>(
   request: BackendRequest,
   methods: readonly ResolvedOptions[],
   progress: Progress,
-  log?: { readonly path: string; readonly lines: LineKind<T> },
+  log?: { readonly folder: string | undefined; readonly file: string; readonly lines: LineKind<T> },
 ) {
   const conditionsOn = async (backend: string) => await describeConditions(plan, backend, request.cacheDType);
-  if (log !== undefined && request.choice !== "auto") {
-    RunLog.read(log.path, await digestConditions(await conditionsOn(request.choice)), log.lines);
+  if (log?.folder !== undefined && request.choice !== "auto") {
+    RunLog.read(
+      `${log.folder}/${log.file}`,
+      await digestConditions(await conditionsOn(request.choice)),
+      log.lines,
+    );
   }
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, methods);

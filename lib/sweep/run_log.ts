@@ -63,15 +63,15 @@ export class RunLog<T extends LoggedRun> implements FinishedRuns<T>, Disposable 
 
   /**
    * Opens a log to go on with it, or a new one. A last line that was torn by a crash is cut off, and is not among the
-   * finished ones.
+   * finished ones. Records go to the end of the file, whoever else writes to it; that nobody does is for the caller to
+   * see to.
    *
    * @throws {RangeError} As {@linkcode RunLog.read}.
    */
   static open<T extends LoggedRun>(path: string, runDigest: string, kind: LineKind<T>): RunLog<T> {
     const { finished, length } = parseLog(path, runDigest, kind);
-    const file = Deno.openSync(path, { write: true, create: true });
+    const file = Deno.openSync(path, { append: true, create: true });
     file.truncateSync(length);
-    file.seekSync(0, Deno.SeekMode.End);
     return new RunLog(file, finished);
   }
 

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { perplexity, PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
-import { RunLog, trialLines } from "./run_log.ts";
+import { type LoggedRun, RunLog, trialLines } from "./run_log.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "./space.ts";
 import { sortTrials, summarizeSweep } from "./summary.ts";
@@ -107,6 +107,19 @@ Deno.test("digestConditions() depends on every condition and not on their order"
     assert(await digestConditions({ ...conditions, [name]: other }) !== digest, name);
   }
 });
+
+Deno.test("RunLog adds to the end, over nothing that another has written since", () =>
+  withFolder(async (path) => {
+    const record = (model: string) => ({ runDigest: "d", model }) as LoggedRun;
+    await Deno.writeTextFile(path, `${JSON.stringify(record("before"))}\ntorn`);
+    const kind = { noun: "trial", keys: ["model"] } as const;
+    using log = RunLog.open<LoggedRun>(path, "d", kind);
+    log.append(record("first"));
+    await Deno.writeTextFile(path, `${JSON.stringify(record("other"))}\n`, { append: true });
+    log.append(record("second"));
+    const models = RunLog.read<LoggedRun>(path, "d", kind).map(({ model }) => model);
+    assertEquals(models, ["before", "first", "other", "second"]);
+  }));
 
 Deno.test("RunLog refuses other conditions and broken lines, and leaves the file as it was", () =>
   withFolder(async (path) => {

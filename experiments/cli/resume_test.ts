@@ -1,0 +1,127 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { UsageError } from "../../lib/errors.ts";
+import { type LoggedRun, RunLog } from "../../lib/sweep/mod.ts";
+import { listFolder, readLines, withFolder } from "../testing.ts";
+import { lockFolder } from "./files.ts";
+import type { FlagValues } from "./parse.ts";
+import { makeResultsFolder } from "./results.ts";
+import { claimFolder, readDestination, type RunFiles } from "./resume.ts";
+
+const SWEEP: RunFiles = { noun: "a sweep", work: "trials.jsonl" };
+const COMPARE: RunFiles = { noun: "a comparison", work: "methods.jsonl", result: "compare.json" };
+const KIND = { noun: "trial", keys: ["model"] } as const;
+
+const flags = (values: { readonly [name: string]: string }): FlagValues =>
+  new Map(Object.entries(values).map(([name, value]) => [name, [value]]));
+const step = () => new Promise((resolve) => setTimeout(resolve, 0));
+
+/** A run of four trials, as a sweep does it. @returns What refused it, if anything did. */
+async function run(values: FlagValues, writer: number): Promise<string> {
+  try {
+    const destination = readDestination(values, SWEEP);
+    await step(); // the model is loaded, the backend built
+    using claimed = claimFolder(destination);
+    using log = RunLog.open<LoggedRun>(`${claimed.folder}/trials.jsonl`, "d", KIND);
+    for (let i = 0; i < 4; i++) {
+      await step();
+      log.append({ runDigest: "d", model: `${writer}`, text: "x".repeat(5000) } as LoggedRun);
+    }
+    return "";
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    return error.message;
+  }
+}
+
+Deno.test("of two runs in one folder one is refused, and the other's trials are all there, 100 times", () =>
+  withFolder(async (parent) => {
+    const folders = Array.from({ length: 100 }, (_, pair) => `${parent}/${pair}`);
+    const refusals = await Promise.all(folders.map(async (out) => {
+      const [first, second] = await Promise.all([0, 1].map((writer) => run(flags({ out }), writer)));
+      const writers = readLines(`${out}/trials.jsonl`).map((line) => JSON.parse(line).model);
+      assertEquals(writers, Array(4).fill(first === "" ? "0" : "1"));
+      return [first, second].filter((line) => line !== "");
+    }));
+    assertEquals(
+      refusals,
+      folders.map((out) => [
+        `Cannot write to "${out}": another run is at work there (wait for its end, or take another --out)`,
+      ]),
+    );
+  }));
+
+Deno.test("claimFolder() looks again at what the folder holds, and lets go of one that it refuses", () =>
+  withFolder((out) => {
+    const first = readDestination(flags({ out }), COMPARE), second = readDestination(flags({ out }), COMPARE);
+    const refuse = (message: string) => assertThrows(() => claimFolder(second), UsageError, message);
+    {
+      using claimed = claimFolder(first);
+      assertEquals(claimed.folder, out);
+      refuse("another run is at work there");
+      Deno.writeTextFileSync(`${out}/methods.jsonl`, "");
+    }
+    refuse("it holds a comparison (go on with --resume");
+    Deno.renameSync(`${out}/methods.jsonl`, `${out}/compare.json`);
+    refuse("it holds compare.json, a finished run");
+    Deno.renameSync(`${out}/compare.json`, `${out}/methods.jsonl`);
+    claimFolder(readDestination(flags({ resume: out }), COMPARE))[Symbol.dispose]();
+    return Promise.resolve();
+  }));
+
+Deno.test("readDestination() takes one folder, and writes nothing", () =>
+  withFolder((folder) => {
+    const out = `${folder}/a/b`;
+    assertEquals(readDestination(flags({ out }), SWEEP), { ...SWEEP, named: out, resumes: false });
+    assertEquals(readDestination(flags({}), SWEEP).named, undefined);
+    assertEquals(listFolder(folder), []);
+    const refuse = (values: { readonly [name: string]: string }, message: string) =>
+      assertThrows(() => readDestination(flags(values), SWEEP), UsageError, message);
+    refuse({ resume: "" }, "Cannot use --resume: found no folder");
+    refuse({ resume: folder, out }, "expected one folder");
+    refuse({ resume: "", out: folder }, "found no trials.jsonl there");
+    Deno.writeTextFileSync(`${folder}/trials.jsonl`, "");
+    assertEquals(readDestination(flags({ resume: "", out: folder }), SWEEP), {
+      ...SWEEP,
+      named: folder,
+      resumes: true,
+    });
+    return Promise.resolve();
+  }));
+
+Deno.test("runs that begin in one second have folders of their own", () =>
+  withFolder((parent) => {
+    const now = new Date("2026-01-02T03:04:05.678Z");
+    const made = Array.from({ length: 20 }, () => makeResultsFolder(`${parent}/results`, now));
+    assertEquals(
+      made.slice(0, 3),
+      ["", "-2", "-3"].map((end) => `${parent}/results/2026-01-02T03-04-05${end}`),
+    );
+    assertEquals(new Set(made).size, 20);
+    Deno.writeTextFileSync(`${parent}/file`, "");
+    assertThrows(() => makeResultsFolder(`${parent}/file`), UsageError);
+    return Promise.resolve();
+  }));
+
+Deno.test("a process that is killed lets go of its folder", () =>
+  withFolder(async (folder) => {
+    const files = new URL("files.ts", import.meta.url);
+    const child = new Deno.Command(Deno.execPath(), {
+      args: [
+        "eval",
+        "--no-config",
+        `const { lockFolder } = await import("${files}");
+        const file = lockFolder(${JSON.stringify(folder)});
+        console.log("locked");
+        setTimeout(() => file.close(), 60_000);`,
+      ],
+      stdin: "null",
+      stdout: "piped",
+    }).spawn();
+    const reader = child.stdout.getReader();
+    assertEquals(new TextDecoder().decode((await reader.read()).value), "locked\n");
+    assertThrows(() => lockFolder(folder), UsageError, "another run is at work there");
+    child.kill("SIGKILL");
+    await child.status;
+    await reader.cancel();
+    lockFolder(folder).close();
+  }));
