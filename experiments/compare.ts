@@ -22,9 +22,9 @@ import { readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
-import { countTokens, describePlan, readPlan, startStudy } from "./cli/study.ts";
-import { formatTable } from "./cli/table.ts";
-import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
+import { countTokens, describePlan, readPlan, readTaskName, startStudy } from "./cli/study.ts";
+import { printTable, readTable } from "./cli/table.ts";
+import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
 
 const USAGE = `Usage: deno task compare [flags]
@@ -38,6 +38,9 @@ ${describeFlags("compare")}`;
 
 /** File of finished runs; gone when the comparison is over. */
 const WORK = "methods.jsonl";
+
+/** Columns that a narrow terminal does without, the first one first. */
+const SPARE_COLUMNS = ["loss", "to dense", "ppl", "gap closed"];
 
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];
@@ -63,6 +66,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const methods = await readMethods(values), options = methods.map(({ options }) => options);
+  const table = readTable(
+    values,
+    checkFlags(() => tabulateComparison({ methods: [], environment: readTaskName(values) })).columns,
+  );
   const destination = readDestination(values, { noun: "a comparison", work: WORK, result: "compare.json" });
   const plan = await readPlan(values, options, progress);
   const lines = COMPARED_LINES, log = { folder: destination.named, file: WORK, lines };
@@ -93,16 +100,15 @@ export async function main(args: readonly string[]): Promise<number> {
     await writeWhole(`${folder}/compare.html`, html);
     await writeWhole(`${folder}/compare.json`, JSON.stringify(comparison, null, 2) + "\n");
     await Deno.remove(path);
-    if (values.has("json")) {
-      writeLine(Deno.stdout, JSON.stringify(comparison, null, 2));
-      return EXIT.ok;
-    }
-    writeLine(Deno.stdout, formatTable(tabulateComparison(comparison)));
-    writeLine(
-      Deno.stdout,
-      `\n95% intervals in brackets; ^ looks ahead (an upper bound). ${describePlan(plan)}.\n` +
+    await printTable(tabulateComparison(comparison), table, {
+      spare: SPARE_COLUMNS,
+      json: () => JSON.stringify(comparison, null, 2),
+      records: comparison.methods,
+      notes: [
+        `95% intervals in brackets. ${describePlan(plan)}.`,
         `Report: ${folder}/compare.html`,
-    );
+      ],
+    });
     return EXIT.ok;
   } catch (error) {
     if (!interrupt.caused(error)) throw error;

@@ -23,8 +23,8 @@ import { describeFlags } from "./cli/flags.ts";
 import { readMethod, tellHostRules } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { formatTable } from "./cli/table.ts";
-import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { printTable, readTable } from "./cli/table.ts";
+import { EXIT, runTask } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
 
 const USAGE = `Usage: deno task filter --kv DUMP.safetensors [flags]
@@ -112,6 +112,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const request = readBackend(values);
   const method = await readMethod("filter", values) ?? resolveOptions();
   const skipRatio = readSkipRatio(values, method);
+  const table = readTable(values, ["token", ...COLUMNS]);
   const layer = readCount(values, "layer", 0) ?? 0;
   if (layer > MAX_LAYER) throw new UsageError(`Cannot use --layer ${layer}: expected at most ${MAX_LAYER}`);
   const tokens = readCount(values, "tokens", 1);
@@ -136,28 +137,28 @@ export async function main(args: readonly string[]): Promise<number> {
     makeFolder(folder);
     await writeWhole(`${folder}/filter.json`, JSON.stringify(result) + "\n");
   }
-  if (values.has("json")) {
-    writeLine(Deno.stdout, JSON.stringify(result));
-    return EXIT.ok;
-  }
   const shown = (x: number | null, name: string) =>
-    x === null ? "-" : name === "keep" ? String(x) : x.toFixed(6);
-  writeLine(
-    Deno.stdout,
-    formatTable({
-      columns: ["token", ...COLUMNS],
-      rows: Array.from(
-        { length: count },
-        (_, t) => [String(t), ...COLUMNS.map((name) => shown(result[name]![t]!, name))],
-      ),
-      left: [],
-    }),
-  );
+    x === null ? "-" : name === "keep" ? String(x) : x.toFixed(4);
   const decided = Math.max(count - Math.max(spec.warmup, 1), 0);
   const skipped = result.keep!.filter((keep) => keep === 0).length;
-  writeLine(
-    Deno.stdout,
-    `\nSkipped ${skipped} of ${decided} tokens after the warm-up; asked for ${skipRatio}`,
+  const records = Array.from({ length: count }, (_, t) => ({
+    token: t,
+    ...Object.fromEntries(COLUMNS.map((name) => [name, result[name]![t]!])),
+  }));
+  await printTable(
+    {
+      columns: ["token", ...COLUMNS],
+      rows: records.map((record) =>
+        Object.entries(record).map(([name, x]) => name === "token" ? String(x) : shown(x, name))
+      ),
+      left: [],
+    },
+    table,
+    {
+      json: () => JSON.stringify(result),
+      records,
+      notes: [`Skipped ${skipped} of ${decided} tokens after the warm-up; asked for ${skipRatio}`],
+    },
   );
   return EXIT.ok;
 }

@@ -23,11 +23,11 @@ import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
 import { countTokens, describePlan, type Plan, readPlan, startStudy } from "./cli/study.ts";
-import { formatTable } from "./cli/table.ts";
+import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
 import { openChunkFiles } from "./heads/chunk_files.ts";
-import { tabulateRules } from "./heads/rule_table.ts";
+import { RULE_COLUMNS, tabulateRules } from "./heads/rule_table.ts";
 import { traceInfo, writeTrace } from "./heads/trace_file.ts";
 
 const USAGE = `Usage: deno task heads [flags]
@@ -73,6 +73,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const method = await readMethod(values), resamples = readCount(values, "resamples", 1) ?? 1000;
+  const table = readTable(values, RULE_COLUMNS);
   const destination = readDestination(values, { noun: "chunks of a run", work: WORK, result: "heads.json" });
   const plan = await readPlan(values, [method], progress), { model, context } = plan;
   const tokens = countTokens(plan);
@@ -124,10 +125,12 @@ export async function main(args: readonly string[]): Promise<number> {
     await writeWhole(`${folder}/heads.json`, formatReport(report));
     await store.remove();
     progress.clear();
-    writeLine(
-      Deno.stdout,
-      values.has("json") ? formatReport(report).trimEnd() : summarize(report, plan, folder),
-    );
+    await printTable(tabulateRules(report), table, {
+      spare: ["Spearman"],
+      json: () => formatReport(report).trimEnd(),
+      records: report.overall.rules,
+      notes: [...explainTable(report, plan), `Report: ${folder}/heads.html`],
+    });
     return EXIT.ok;
   } catch (error) {
     if (!interrupt.caused(error)) throw error;
@@ -155,14 +158,16 @@ function formatReport(report: HeadReport): string {
   return JSON.stringify(report, short) + "\n";
 }
 
-function summarize(report: HeadReport, plan: Plan, folder: string): string {
-  const { layers } = report;
+/** What the table's numbers are, line by line. */
+function explainTable({ layers }: HeadReport, plan: Plan): string[] {
   const shares = [...new Set(layers.map(({ skipRatio }) => `${(100 * skipRatio).toFixed(0)}%`))];
-  return `${formatTable(tabulateRules(report))}\n\nMeans over ${plural(layers.length, "layer")} of ${
-    describePlan(plan)
-  }. AUROC of finding the ${
-    shares.length === 1 ? shares[0] : `${shares[0]} to ${shares.at(-1)} (by layer)`
-  } of tokens of least r; Spearman's correlation with -r. 1 = as the oracle.\nReport: ${folder}/heads.html`;
+  return [
+    `Means over ${plural(layers.length, "layer")} of ${describePlan(plan)}.`,
+    `AUROC of finding the ${
+      shares.length === 1 ? shares[0] : `${shares[0]} to ${shares.at(-1)} (by layer)`
+    } of tokens of least r; above random: layers where its interval is; Spearman: correlation with -r. ` +
+    "1 = as the oracle.",
+  ];
 }
 
 if (import.meta.main) await runTask(main, USAGE);

@@ -16,8 +16,8 @@ import { readMethod, tellHostRules } from "./cli/method.ts";
 import { readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { formatTable } from "./cli/table.ts";
-import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
+import { printTable, readTable } from "./cli/table.ts";
+import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
 import { traceInfo, writeTrace } from "./heads/trace_file.ts";
@@ -73,6 +73,20 @@ function readPhase(values: FlagValues): "prefill" | "decode" {
   throw new UsageError(`Cannot use --phase "${phase}": expected prefill or decode`);
 }
 
+/** What is printed of every token. */
+const COLUMNS = ["position", "id", "piece", "nll", "skipped layers"];
+
+/** Ascending whole numbers, runs of them as `first-last`: `2-5 7`. */
+export function formatRanges(numbers: readonly number[]): string {
+  const runs: [first: number, last: number][] = [];
+  for (const number of numbers) {
+    const run = runs.at(-1);
+    if (run !== undefined && run[1] === number - 1) run[1] = number;
+    else runs.push([number, number]);
+  }
+  return runs.map(([first, last]) => first === last ? String(first) : `${first}-${last}`).join(" ");
+}
+
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("score", args, false);
@@ -83,6 +97,7 @@ export async function main(args: readonly string[]): Promise<number> {
   let phase = readPhase(values);
   let chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
+  const table = readTable(values, COLUMNS);
   readCount(values, "context", 2);
   const method = await readMethod("score", values);
   const source = replayed === undefined ? await readSource(values, tokens) : undefined;
@@ -176,29 +191,33 @@ export async function main(args: readonly string[]): Promise<number> {
     makeFolder(folder);
     await writeWhole(`${folder}/score.json`, JSON.stringify(result) + "\n");
   }
-  if (values.has("json")) {
-    writeLine(Deno.stdout, JSON.stringify(result));
-    return EXIT.ok;
-  }
-  writeLine(
-    Deno.stdout,
-    formatTable({
-      columns: ["position", "id", "piece", "nll", "skipped layers"],
-      rows: scores.flatMap(({ ids, nll, keep }) =>
-        Array.from(ids, (id, t) => [
-          String(t),
-          String(id),
-          JSON.stringify(file.tokenizer.piece(id)),
-          t === 0 ? "-" : nll[t - 1]!.toFixed(4),
-          layers.filter((_, i) => keep[i]![t] === 0).join(" "),
-        ])
-      ),
-      left: [false, false, true, false, true],
-    }),
+  const rows = scores.flatMap(({ ids, nll, keep }) =>
+    Array.from(ids, (id, t) => ({
+      position: t,
+      id,
+      piece: file.tokenizer.piece(id),
+      nll: t === 0 ? null : nll[t - 1]!,
+      skippedLayers: layers.filter((_, i) => keep[i]![t] === 0),
+    }))
   );
-  writeLine(
-    Deno.stdout,
-    `\nPerplexity ${result.perplexity.toFixed(4)} over ${result.nll.length} tokens of ${file.name}`,
+  await printTable(
+    {
+      columns: COLUMNS,
+      rows: rows.map(({ position, id, piece, nll, skippedLayers }) => [
+        String(position),
+        String(id),
+        JSON.stringify(piece),
+        nll?.toFixed(4) ?? "-",
+        formatRanges(skippedLayers),
+      ]),
+      left: COLUMNS.map((name) => name === "piece" || name === "skipped layers"),
+    },
+    table,
+    {
+      json: () => JSON.stringify(result),
+      records: rows,
+      notes: [`Perplexity ${result.perplexity.toFixed(4)} over ${result.nll.length} tokens of ${file.name}`],
+    },
   );
   return EXIT.ok;
 }

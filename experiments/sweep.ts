@@ -6,6 +6,7 @@
  */
 import { type EvaluationTask, formatMetric, readMetric } from "../lib/eval/mod.ts";
 import { plural, readPlotly, renderSweepReport, ruleName, tabulateTrials } from "../lib/plot/mod.ts";
+import { OPTIONS } from "../lib/methods/mod.ts";
 import { DEFAULT_GRID, RunLog, type SweepProgress, sweepStudy, trialLines } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
@@ -15,9 +16,9 @@ import { Interrupt } from "./cli/interrupt.ts";
 import { parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
-import { countTokens, describePlan, readPlan, startStudy } from "./cli/study.ts";
-import { formatTable } from "./cli/table.ts";
-import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { countTokens, describePlan, readPlan, readTaskName, startStudy } from "./cli/study.ts";
+import { printTable, readTable } from "./cli/table.ts";
+import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
 const USAGE = `Usage: deno task sweep [flags]
 
@@ -31,6 +32,9 @@ ${describeFlags("sweep")}`;
 /** File of finished trials. */
 const WORK = "trials.jsonl";
 
+/** Columns that a narrow terminal does without, the first one first. */
+const SPARE_COLUMNS = ["time", "FLOPs", "se", "KV held", "top-1", "KL"];
+
 function tellProgress(progress: Progress, { headline }: EvaluationTask): (state: SweepProgress) => void {
   return ({ done, total, fraction, trial }) => {
     const count = `${done}/${total} trials`;
@@ -39,8 +43,9 @@ function tellProgress(progress: Progress, { headline }: EvaluationTask): (state:
       return;
     }
     const value = formatMetric(headline, readMetric(trial, headline.name));
-    const result = `${ruleName(trial)} ${trial.pruneRatio}: ${headline.name} ${value}`;
-    progress.bar(fraction, `${count}  ${result}`);
+    const say = (name: string) => `${ruleName(trial)} ${trial.pruneRatio}: ${name} ${value}`;
+    const result = say(headline.name);
+    progress.bar(fraction, `${count}  ${say(headline.label)}`);
     const left = fraction < 1 ? `, ${progress.eta(fraction)}` : "";
     if (!progress.isTerminal) progress.line(`[${done}/${total}] ${result}${left}`);
   };
@@ -52,6 +57,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const grids = await readSweepGrids(values) ?? DEFAULT_GRID, methods = readTrials(values, grids);
+  const table = readTable(values, [
+    ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment: readTaskName(values) })).columns,
+    ...Object.keys(OPTIONS),
+  ]);
   const destination = readDestination(values, { noun: "a sweep", work: WORK });
   const plan = await readPlan(values, methods, progress), { task } = plan;
   const lines = trialLines(task), log = { folder: destination.named, file: WORK, lines };
@@ -75,19 +84,17 @@ export async function main(args: readonly string[]): Promise<number> {
     await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");
     await writeWhole(`${folder}/report.html`, renderSweepReport(summary, { plotly: await readPlotly() }));
     progress.clear();
-    if (values.has("json")) {
-      writeLine(Deno.stdout, JSON.stringify(summary, null, 2));
-    } else {
-      writeLine(Deno.stdout, formatTable(tabulateTrials(summary.trials)));
-      writeLine(
-        Deno.stdout,
-        `\n* on the Pareto front, ^ looks ahead (an upper bound). ${describePlan(plan)}, dense ` +
-          `${task.headline.name} ${
-            formatMetric(task.headline, readMetric(summary.dense, task.headline.name))
-          }.\n` +
-          `Report: ${folder}/report.html`,
-      );
-    }
+    await printTable(tabulateTrials(summary, table.columns), table, {
+      spare: SPARE_COLUMNS,
+      json: () => JSON.stringify(summary, null, 2),
+      records: summary.trials,
+      notes: [
+        `${describePlan(plan)}, dense ${task.headline.name} ${
+          formatMetric(task.headline, readMetric(summary.dense, task.headline.name))
+        }.`,
+        `Report: ${folder}/report.html`,
+      ],
+    });
     return EXIT.ok;
   } catch (error) {
     if (!interrupt.caused(error)) throw error;

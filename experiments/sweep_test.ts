@@ -53,7 +53,7 @@ Deno.test("sweep --json prints the summary alone and writes everything", () =>
     assertEquals(readLines(`${out}/trials.jsonl`).length, 10);
     const report = Deno.readTextFileSync(`${out}/report.html`);
     assertStringIncludes(report, "plotly.js (cartesian");
-    assertEquals(report.match(/<tr[ >]/g)!.length, 11);
+    assertEquals(report.match(/<tr[ >]/g)!.length, 12);
   }));
 
 Deno.test("sweep takes a grid from a file, with flags in place of its axes, and prints a table", () =>
@@ -71,6 +71,7 @@ Deno.test("sweep takes a grid from a file, with flags in place of its axes, and 
     const table = stdout.split("\n");
     assertEquals(table.filter((line) => /^ +0\.4 /.test(line)).length, 3);
     assertStringIncludes(table[0]!, "recent");
+    assertMatch(table[2]!, /^ +- +dense +-/);
     assertStringIncludes(stderr, "[3/3]");
     assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");
     assertMatch(stdout, /: 1 chunk of 520 tokens, dense perplexity \d+\.\d\d\.\n/);

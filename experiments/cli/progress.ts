@@ -1,4 +1,5 @@
 /** Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere. */
+import { fitWords, terminalColumns, wrapLines } from "./terminal.ts";
 
 /** Where progress goes. */
 export interface ProgressStream {
@@ -50,13 +51,13 @@ export class Progress {
   /** Redraws the bar, on a terminal alone. */
   bar(fraction: number, label: string): void {
     if (!this.isTerminal || this.#stream === undefined) return;
-    const width = 24, filled = Math.round(width * Math.min(1, Math.max(0, fraction)));
+    const columns = terminalColumns(), width = columns < 100 ? 12 : 24;
+    const filled = Math.round(width * Math.min(1, Math.max(0, fraction)));
     const bar = "#".repeat(filled) + ".".repeat(width - filled);
     const text = [`[${bar}] ${(100 * fraction).toFixed(0)}%`, this.eta(fraction), label].filter((s) =>
       s !== ""
     ).join("  ");
-    const { columns } = this.#columns();
-    this.#write(`\r\x1b[K${text.slice(0, columns - 1)}`);
+    this.#write(`\r\x1b[K${fitWords(text, columns - 1)}`);
     this.#barShown = true;
   }
 
@@ -73,21 +74,13 @@ export class Progress {
   line(text: string): void {
     if (this.#stream === undefined) return;
     this.clear();
-    this.#write(`${text}\n`);
+    this.#write(`${this.isTerminal ? wrapLines(text, terminalColumns()) : text}\n`);
   }
 
   /** Takes the bar away. */
   clear(): void {
     if (this.#barShown) this.#write("\r\x1b[K");
     this.#barShown = false;
-  }
-
-  #columns(): { columns: number } {
-    try {
-      return Deno.consoleSize();
-    } catch {
-      return { columns: 80 };
-    }
   }
 
   /** Writes while somebody reads: who closes the pipe wants no progress, and the work goes on. */

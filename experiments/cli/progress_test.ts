@@ -1,5 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { formatDuration, Progress } from "./progress.ts";
+import { terminalColumns } from "./terminal.ts";
 
 function makeStream(terminal: boolean) {
   let text = "";
@@ -21,24 +22,34 @@ Deno.test("Progress draws a bar with the time left on a terminal", () => {
   progress.start();
   now = 11_000;
   progress.bar(0.25, "6/24 trials");
-  assertStringIncludes(text(), "[######..................] 25%  30 s left  6/24 trials");
+  assertStringIncludes(text(), "[###.........] 25%  30 s left  6/24 trials");
   progress.line("done");
   assertEquals(text().endsWith("\r\x1b[Kdone\n"), true);
 });
 
-Deno.test("Progress keeps the bar within the terminal", () => {
+Deno.test("Progress keeps the bar and its lines within the terminal, and cuts no word", () => {
   const { consoleSize } = Deno;
   try {
     for (
-      const [size, width] of [[() => ({ columns: 50, rows: 9 }), 49], [
-        () => raise("no terminal"),
-        79,
-      ]] as const
+      const [size, bar] of [
+        [() => ({ columns: 50, rows: 9 }), 12],
+        [() => ({ columns: 99, rows: 9 }), 12],
+        [() => ({ columns: 100, rows: 9 }), 24],
+        [() => raise("no terminal"), 12],
+      ] as const
     ) {
       Deno.consoleSize = size;
-      const { stream, text } = makeStream(true);
-      new Progress(stream).bar(0.5, "a label ".repeat(20));
-      assertEquals([text().length, text().slice(0, 4)], [4 + width, "\r\x1b[K"]);
+      const { stream, text } = makeStream(true), progress = new Progress(stream);
+      progress.bar(0.5, "a label ".repeat(20));
+      const [, drawn] = text().split("\r\x1b[K");
+      assertEquals(drawn!.indexOf("]") - 1, bar);
+      assertEquals(drawn!.replace(/^\S+ 50% {2}/, "").replace(/^(a label )*(a|a label)…$/, ""), "", drawn);
+      assertEquals(drawn!.length <= terminalColumns() - 1 && drawn!.length >= terminalColumns() - 9, true);
+      progress.line("word ".repeat(30).trim());
+      assertEquals(
+        text().split("\n").every((line) => line.split("\x1b[K").at(-1)!.length <= terminalColumns()),
+        true,
+      );
     }
   } finally {
     Deno.consoleSize = consoleSize;

@@ -22,6 +22,12 @@ import { readCount, readNamedText } from "./text.ts";
 /** A model's file and the text that it is to read. */
 export type Plan = Awaited<ReturnType<typeof readPlan>>;
 
+/** The name of the task that was asked for, as an environment has it. */
+export function readTaskName(values: FlagValues): { readonly task?: string } {
+  const task = values.get("task")?.[0] as string | undefined;
+  return task === undefined ? {} : { task };
+}
+
 /**
  * Reads what is to be run. Everything that a user gave is checked before anything is obtained, built or written.
  *
@@ -32,7 +38,7 @@ export async function readPlan(
   methods: readonly ResolvedOptions[],
   progress: Progress,
 ) {
-  const task = checkFlags(() => findTask(values.get("task")?.[0] as string | undefined));
+  const task = checkFlags(() => findTask(readTaskName(values).task));
   const context = readCount(values, "context", 2) ?? 512, tokens = readCount(values, "tokens", 2);
   const { name: textName, text } = await readNamedText(values);
   const check = (shape: FilterShape) =>

@@ -9,11 +9,14 @@ function shown(interval: Interval | null): string {
   return `${estimate.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
 }
 
+/** Columns of the table. */
+export const RULE_COLUMNS = ["rule", "AUROC", "minus random", "above random", "Spearman"] as const;
+
 /** One row a rule, best first: AUROC, its difference to `random`, and Spearman's correlation, over all layers. */
 export function tabulateRules({ overall, layers }: HeadReport): PlainTable {
   const rules = overall.rules.toSorted((a, b) => (b.auroc ?? 0) - (a.auroc ?? 0));
   return {
-    columns: ["rule", "AUROC", "minus random", "layers above random", "Spearman"],
+    columns: [...RULE_COLUMNS],
     left: [true, false, false, false, false],
     rows: rules.map(({ rule, aurocInterval, spearmanInterval }) => {
       const toRandom = (comparisons: typeof overall.comparisons) =>

@@ -12,6 +12,7 @@ export {
   type FigureParts,
   type Json,
   type JsonObject,
+  wrapText,
 } from "./figure.ts";
 export { type ImageOptions, renderImages } from "./image.ts";
 export {

@@ -2,6 +2,7 @@
 import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
+import type { Environment } from "../../sweep/trial.ts";
 import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
 import { escapeHtml } from "../figure/draw.ts";
 import type { Figure } from "../figure/figure.ts";
@@ -14,7 +15,9 @@ export function plotComparisons(comparison: Comparison): Figure[] {
 }
 
 /** Lays a comparison out: one row a method. Shared by the terminal and the report. */
-export function tabulateComparison({ methods, environment }: Comparison): TrialTable {
+export function tabulateComparison(
+  { methods, environment }: Pick<Comparison, "methods"> & { readonly environment: Pick<Environment, "task"> },
+): TrialTable {
   const task = findTask(environment.task), { headline } = task;
   const rows = methods.map((method) => [
     `${method.name}${method.looksAhead ? " ^" : ""}${method.seeds > 1 ? ` (${method.seeds} seeds)` : ""}`,

@@ -49,7 +49,7 @@ ${facts(summary)}`,
       `<h2>All trials</h2>
 <p class="muted">* and a tinted row: on the Pareto front of on-line trials. ^ looks ahead: an upper bound. A column's
 head sorts by it and says what it holds when pointed at.</p>
-${renderTable({ ...tabulateTrials(summary.trials), marked: (row) => summary.trials[row]!.pareto })}`,
+${renderTable({ ...tabulateTrials(summary), marked: (row) => summary.trials[row - 1]?.pareto === true })}`,
       `<details><summary>Environment and protocol</summary>
 <p class="muted">${escapeHtml(summary.environment.protocol)}</p>
 <pre>${escapeHtml(JSON.stringify({ dense: summary.dense, environment: summary.environment }, null, 2))}</pre>

@@ -11,11 +11,11 @@ const summary = makeSummary([
 const plotly = 'window.Plotly = { react() {} }; var s = "</script><!-- x";';
 const html = renderSweepReport(summary, { plotly });
 
-Deno.test("renderSweepReport() holds plotly once, the data, and a row a trial", () => {
+Deno.test("renderSweepReport() holds plotly once, the data, and a row a trial and for dense", () => {
   assertEquals(html.split("window.Plotly = ").length, 2);
   const figures = JSON.parse(html.match(/id="figures">(.*?)<\/script>/s)![1]!);
   assertEquals(figures.length, 6);
-  assertEquals(html.match(/<tr[ >]/g)!.length, 1 + summary.trials.length);
+  assertEquals(html.match(/<tr[ >]/g)!.length, 2 + summary.trials.length);
   for (let i = 0; i < 6; i++) assertStringIncludes(html, `id="figure${i}"`);
   assertStringIncludes(html, "prefers-color-scheme: dark");
 });

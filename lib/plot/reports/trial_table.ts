@@ -2,7 +2,7 @@
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { EvaluationTask } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import type { RankedTrial } from "../../sweep/trial.ts";
+import type { Environment, RankedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { ruleName, trialOptions } from "../figure/trial_label.ts";
 
 /** A table as text. */
@@ -21,6 +21,8 @@ interface Column {
   readonly name: string;
   readonly hint: string;
   readonly cell: (trial: RankedTrial) => string;
+  /** The dense model's cell; default `-`. */
+  readonly dense?: string;
   readonly left?: boolean;
 }
 
@@ -29,15 +31,17 @@ const RATIO: readonly Column[] = [
     name: "skipped",
     hint: "achieved share of attention computations skipped, after warm-up, over all layers",
     cell: (t) => t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3),
+    dense: "0.000",
   },
 ];
 
 /** What the task measured. */
-function listMeasured(task: EvaluationTask): Column[] {
+function listMeasured(task: EvaluationTask, dense: object): Column[] {
   const { delta } = excessKeys(task);
   return listMetrics(task).map((metric) => ({
     name: metric.label,
     hint: metric.help,
+    dense: formatMetric(metric, readMetric(dense, metric.name)),
     cell: (t) => {
       const value = readMetric(t, metric.name);
       return metric.name === delta ? signed(value, metric.digits) : formatMetric(metric, value);
@@ -49,16 +53,19 @@ const COSTS: readonly Column[] = [
   {
     name: "KV held",
     hint: "bytes of the KV cache at the end of a chunk, against dense",
+    dense: "100%",
     cell: (t) => `${(100 * t.kvBytesHeld / (t.kvBytesHeld + t.kvBytesAvoided)).toFixed(0)}%`,
   },
   {
     name: "FLOPs",
     hint: "operations of the whole forward pass, against dense",
+    dense: "100%",
     cell: (t) => `${(100 * (1 - t.totalFlopsAvoided / t.totalFlopsDense)).toFixed(0)}%`,
   },
   {
     name: "time",
     hint: "wall time of the filtered forward passes, against dense",
+    dense: "100%",
     cell: (t) => `${(100 * t.timeMs / t.denseTimeMs).toFixed(0)}%`,
   },
 ];
@@ -66,41 +73,59 @@ const COSTS: readonly Column[] = [
 /** Options that have columns of their own already. */
 const SHOWN = new Set(["fusion", "invert", "pruneRatio"]);
 
-/** Lays trials out: one row each, columns for the rule, the ratio and every option that varies, then results. */
-export function tabulateTrials(trials: readonly RankedTrial[]): TrialTable {
+/** What {@linkcode tabulateTrials} needs of a summary; without trials it gives the columns alone that all tables have. */
+export interface TabulatedTrials extends Pick<SweepSummary, "trials"> {
+  /** The model without a filter. */
+  readonly dense: object;
+  /** What the trials ran on. */
+  readonly environment: Pick<Environment, "task">;
+}
+
+/**
+ * Lays a sweep out: the dense model's row, then one a trial; columns for the rule, the ratio and every option that
+ * varies, then results.
+ *
+ * @param named Options that have a column though they do not vary.
+ */
+export function tabulateTrials(
+  { trials, dense, environment }: TabulatedTrials,
+  named: readonly string[] = [],
+): TrialTable {
   const options = new Map(trials.map((trial) => [trial, trialOptions(trial)]));
   const names = [...new Set([...options.values()].flatMap(Object.keys))].filter((name) => !SHOWN.has(name));
   const value = (trial: RankedTrial, name: string) => (options.get(trial)! as Record<string, unknown>)[name];
-  const varying = names.filter((name) =>
+  const varies = (name: string) =>
     new Set(
       trials.map((trial) => value(trial, name)).filter((v) => v !== undefined).map((v) => JSON.stringify(v)),
-    )
-      .size > 1
-  );
+    ).size > 1;
   const columns: Column[] = [
     { name: "asked", hint: "pruneRatio", cell: (t) => String(options.get(t)!.pruneRatio ?? "-") },
     {
       name: "rule",
-      hint: "fusion rule; * = on the Pareto front of on-line trials, ^ = looks ahead",
+      hint: "fusion rule (* = on the Pareto front of on-line trials, ^ = looks ahead)",
       cell: (t) => `${ruleName(t)}${t.pareto ? " *" : ""}${t.looksAhead ? " ^" : ""}`,
+      dense: "dense",
       left: true,
     },
-    ...varying.map((name): Column => ({
+    ...names.filter((name) => named.includes(name) || varies(name)).map((name): Column => ({
       name,
-      hint: `option ${name}; - = without effect under this rule`,
+      hint: `option ${name} (- = without effect under this rule)`,
       cell: (t) => {
         const v = value(t, name);
         return v === undefined ? "-" : Array.isArray(v) ? v.join("+") : String(v);
       },
     })),
     ...RATIO,
-    ...listMeasured(findTask(trials[0]?.task)),
+    ...listMeasured(findTask(environment.task), dense),
     ...COSTS,
   ];
   return {
     columns: columns.map((column) => column.name),
     hints: columns.map((column) => column.hint),
-    rows: trials.map((trial) => columns.map((column) => column.cell(trial))),
+    rows: [
+      columns.map((column) => column.dense ?? "-"),
+      ...trials.map((trial) => columns.map((column) => column.cell(trial))),
+    ],
     left: columns.map((column) => column.left === true),
   };
 }

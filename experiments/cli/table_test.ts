@@ -1,0 +1,208 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { UsageError } from "../../lib/errors.ts";
+import { tabulateComparison, tabulateTrials } from "../../lib/plot/mod.ts";
+import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
+import { DEFAULT_GRID, expandGrids } from "../../lib/sweep/mod.ts";
+import { parseFlags } from "./parse.ts";
+import {
+  fitColumns,
+  formatCsv,
+  formatLatex,
+  formatMarkdown,
+  formatTable,
+  printTable,
+  readTable,
+} from "./table.ts";
+
+const table = {
+  columns: ["asked", "rule", "loss", "KL"],
+  hints: ["the ratio", "the rule", "nats", "divergence"],
+  left: [false, true, false, false],
+  rows: [["0.5", "key", "1.25", "0.1"], ["0.25", "a|b_c", "12.5", "10%"]],
+};
+
+Deno.test("formatTable() lines columns up, and goes on below itself where it is too wide", () => {
+  assertEquals(
+    formatTable(table),
+    [
+      "asked  rule   loss   KL",
+      "-----  -----  ----  ---",
+      "  0.5  key    1.25  0.1",
+      " 0.25  a|b_c  12.5  10%",
+    ].join("\n"),
+  );
+  assertEquals(formatTable(table, 23), formatTable(table));
+  const [first, second] = formatTable(table, 22).split("\n\n");
+  assertEquals(first!.split("\n")[0], "asked  rule   loss");
+  assertEquals(second!.split("\n"), [
+    "asked  rule    KL",
+    "-----  -----  ---",
+    "  0.5  key    0.1",
+    " 0.25  a|b_c  10%",
+  ]);
+  // A column that does not fit beside those that name the rows stands there all the same, alone.
+  assertEquals(formatTable(table, 5).split("\n\n").map((part) => part.split("\n")[0]), [
+    "asked  rule   loss",
+    "asked  rule    KL",
+  ]);
+  const numbers = { columns: ["token", "a", "b"], rows: [["0", "1", "2"]], left: [] };
+  assertEquals(formatTable(numbers, 8).split("\n\n").map((part) => part.split("\n")[0]), [
+    "token  a",
+    "token  b",
+  ]);
+});
+
+Deno.test("fitColumns() leaves out no more than it must, in the given order", () => {
+  const names = (width: number) => fitColumns(table, width, ["KL", "none", "asked"]).columns;
+  assertEquals(names(23), table.columns);
+  assertEquals(names(22), ["asked", "rule", "loss"]);
+  assertEquals(names(17), ["rule", "loss"]);
+  assertEquals(names(1), ["rule", "loss"]);
+  assertEquals(fitColumns(table, 17, ["KL", "asked"]).hints, ["the rule", "nats"]);
+});
+
+Deno.test("formatMarkdown() and formatLatex() let no cell become markup", () => {
+  assertEquals(formatMarkdown(table).split("\n"), [
+    "| asked | rule | loss | KL |",
+    "| ---: | --- | ---: | ---: |",
+    "| 0.5 | key | 1.25 | 0.1 |",
+    "| 0.25 | a\\|b_c | 12.5 | 10% |",
+  ]);
+  const latex = formatLatex({ ...table, columns: ["asked", "^ ~ \\", "{loss}", "KL"] });
+  assertEquals(latex.split("\n"), [
+    "\\begin{tabular}{rlrr}",
+    "\\toprule",
+    "asked & \\textasciicircum{} \\textasciitilde{} \\textbackslash{} & \\{loss\\} & KL \\\\",
+    "\\midrule",
+    "0.5 & key & 1.25 & 0.1 \\\\",
+    "0.25 & a|b\\_c & 12.5 & 10\\% \\\\",
+    "\\bottomrule",
+    "\\end{tabular}",
+  ]);
+});
+
+Deno.test("formatCsv() has a column a field, and quotes what needs it", () => {
+  const records = [{ name: 'a "b", c', gap: { low: 0.1, high: null }, layers: [1, 2] }, {
+    name: "d\ne",
+    nll: NaN,
+  }];
+  assertEquals(
+    formatCsv(records),
+    'name,gap.low,gap.high,layers,nll\n"a ""b"", c",0.1,,1 2,\n"d\ne",,,,\n',
+  );
+});
+
+const read = (...args: string[]) => readTable(parseFlags("score", args, false), ["rule", "KV held"]);
+
+Deno.test("readTable() takes columns by name, and refuses what contradicts itself", () => {
+  assertEquals(read(), { columns: undefined, format: "text", csv: undefined });
+  assertEquals(read("--columns", "kv-held, RULE,rule", "--latex"), {
+    columns: ["KV held", "rule"],
+    format: "latex",
+    csv: undefined,
+  });
+  assertEquals(read("--columns", "all", "--json").columns, ["rule", "KV held"]);
+  const cases: [string[], string][] = [
+    [["--columns", "magic"], "Cannot use --columns magic: expected all, or some of rule, kv-held"],
+    [["--json", "--markdown"], "Cannot use --json with --markdown: expected one of them"],
+    [["--latex", "--markdown"], "Cannot use --markdown with --latex: expected one of them"],
+    [["--csv", "/nowhere/a.csv"], 'Cannot write "/nowhere/a.csv"'],
+  ];
+  for (const [args, expected] of cases) assertThrows(() => read(...args), UsageError, expected);
+});
+
+/** What is printed on a terminal of so many columns; undefined = into a pipe. */
+async function print(columns: number | undefined, shown: typeof table, args: string[], spare: string[] = []) {
+  const { consoleSize } = Deno;
+  let text = "";
+  const stream = {
+    isTerminal: () => columns !== undefined,
+    writeSync: (bytes: Uint8Array) => (text += new TextDecoder().decode(bytes), bytes.length),
+  };
+  Deno.consoleSize = () => ({ columns: columns!, rows: 40 });
+  try {
+    const request = readTable(parseFlags("score", args, false), shown.columns);
+    await printTable(
+      shown,
+      request,
+      { spare, json: () => "{}", records: [{ a: 1 }], notes: ["Report: x"] },
+      stream as typeof Deno.stdout,
+    );
+  } finally {
+    Deno.consoleSize = consoleSize;
+  }
+  return text;
+}
+
+Deno.test("printTable() fits the terminal, says what it leaves out, and explains what it shows", async () => {
+  const piped = await print(undefined, table, [], ["KL"]);
+  assertEquals(
+    piped,
+    `${formatTable(table)}\n\nasked: the ratio; rule: the rule; loss: nats; KL: divergence.\nReport: x\n`,
+  );
+  const narrow = await print(22, table, [], ["KL"]);
+  assertEquals(narrow.split("\n")[0], "asked  rule   loss");
+  assertEquals(
+    narrow.split("\n\n")[1],
+    [
+      "asked: the ratio;",
+      "rule: the rule; loss:",
+      "nats.",
+      "Left out at 22",
+      "columns: KL (--columns",
+      "all, --csv FILE).",
+      "Report: x\n",
+    ].join("\n"),
+  );
+  const chosen = await print(22, table, ["--columns", "rule,KL"], ["KL"]);
+  assertEquals(chosen.split("\n")[0], "rule    KL");
+  assert(!chosen.includes("Left out"));
+  assertEquals(await print(22, table, ["--json"]), "{}\n");
+  assertEquals(
+    await print(5, table, ["--markdown", "--columns", "KL"]),
+    "| KL |\n| ---: |\n| 0.1 |\n| 10% |\n",
+  );
+  assertStringIncludes(await print(22, table, ["--latex"]), "\\begin{tabular}");
+  const path = await Deno.makeTempFile();
+  await print(80, table, ["--csv", path, "--json"]);
+  assertEquals(await Deno.readTextFile(path), "a\n1\n");
+  await Deno.remove(path);
+});
+
+Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns", async () => {
+  const trials = expandGrids(DEFAULT_GRID).map((options) =>
+    makeTrial({ ...options, preset: undefined } as never, 0.5, 1234.5)
+  );
+  const summary = makeSummary(trials);
+  const interval = { estimate: -12.3456, low: -12.3456, high: 12.3456 };
+  const methods = ["dense", "variance inverted"].map((name) => ({
+    ...{
+      name,
+      options: null,
+      seeds: 5,
+      achievedRatio: 0.5,
+      looksAhead: true,
+      loss: 12.3456,
+      seedLosses: [1, 2] as const,
+    },
+    ...{
+      perplexity: 1234.5,
+      toDense: interval,
+      toRandom: interval,
+      closed: { estimate: -1.234, low: -1.234, high: 1.234 },
+    },
+  }));
+  const tables = [
+    [tabulateTrials(summary), ["time", "FLOPs", "se", "KV held", "top-1", "KL"]],
+    [tabulateComparison({ methods, environment: {} }), ["loss", "to dense", "ppl", "gap closed"]],
+  ] as const;
+  for (const width of [80, 120]) {
+    for (const [wide, spare] of tables) {
+      const text = await print(width, wide as unknown as typeof table, [], [...spare]);
+      const lines = text.split("\n");
+      assert(lines.every((line) => line.length <= width), lines.find((line) => line.length > width));
+      assertEquals(text.split("\n\n").length, 2, "a table in parts");
+    }
+  }
+  assertEquals(tabulateTrials(summary).rows.length, 43);
+});

@@ -1,0 +1,31 @@
+/** The width of a terminal, and texts that fit it. */
+import { wrapText } from "../../lib/plot/mod.ts";
+
+/** Columns where a terminal does not say how many it has. */
+const DEFAULT_COLUMNS = 80;
+
+/** Columns of the terminal that the process writes to. */
+export function terminalColumns(): number {
+  try {
+    return Deno.consoleSize().columns || DEFAULT_COLUMNS;
+  } catch {
+    return DEFAULT_COLUMNS;
+  }
+}
+
+/** Columns that a line of output may take: those of the terminal; no limit where a stream goes to a file or a pipe. */
+export function lineWidth(stream: { isTerminal(): boolean }): number {
+  return stream.isTerminal() ? terminalColumns() : Infinity;
+}
+
+/** A text's lines, cut between words where they are longer than the width. */
+export function wrapLines(text: string, width: number): string {
+  return text.split("\n").flatMap((line) => line.length > width ? wrapText(line, width) : [line]).join("\n");
+}
+
+/** A text's first words that fit the width; a first word that does not fit alone is left out too. */
+export function fitWords(text: string, width: number): string {
+  if (text.length <= width) return text;
+  const end = text.lastIndexOf(" ", width - 1);
+  return end < 0 ? "" : `${text.slice(0, end).trimEnd()}…`;
+}

@@ -1,0 +1,34 @@
+import { assertEquals } from "@std/assert";
+import { fitWords, lineWidth, terminalColumns, wrapLines } from "./terminal.ts";
+
+Deno.test("fitWords() cuts between words", () => {
+  assertEquals(fitWords("one two three", 13), "one two three");
+  assertEquals(fitWords("one two three", 12), "one two…");
+  assertEquals(fitWords("one two three", 8), "one two…");
+  assertEquals(fitWords("one two three", 7), "one…");
+  assertEquals(fitWords("one  two", 6), "one…");
+  assertEquals(fitWords("seventeen", 5), "");
+});
+
+Deno.test("wrapLines() keeps lines that fit as they are", () => {
+  assertEquals(wrapLines("a  b\nlonger than ten", 10), "a  b\nlonger\nthan ten");
+  assertEquals(wrapLines("a  b c", 6), "a  b c");
+  assertEquals(wrapLines("a b", Infinity), "a b");
+});
+
+Deno.test("lineWidth() is that of the terminal, 80 where it says none, and no limit for a pipe", () => {
+  const { consoleSize } = Deno;
+  const size = (columns: number) => () => ({ columns, rows: 1 });
+  const none = () => {
+    throw new Error("no terminal");
+  };
+  try {
+    for (const [ask, columns] of [[size(101), 101], [size(0), 80], [none, 80]] as const) {
+      Deno.consoleSize = ask;
+      assertEquals([terminalColumns(), lineWidth({ isTerminal: () => true })], [columns, columns]);
+      assertEquals(lineWidth({ isTerminal: () => false }), Infinity);
+    }
+  } finally {
+    Deno.consoleSize = consoleSize;
+  }
+});
