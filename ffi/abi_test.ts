@@ -55,6 +55,7 @@ const good = (name: string): Arguments =>
 const UNREAD: { readonly [op: string]: readonly string[] } = {
   tkf_linear_apply: ["kept", "kept_count"],
   tkf_rope_apply: ["kept", "kept_count"],
+  tkf_attention_filtered: ["key_ends", "windows"],
   tkf_filter_scan: ["states.signs"],
   tkf_filter_observe: ["states.anchor_k", "states.anchor_v", "states.signs"],
 };
@@ -279,7 +280,12 @@ Deno.test("tkf_attention_filtered refuses sizes and numbers out of their ranges"
   refuse(STATUS.shape, "kv_heads", [-1, 0, 2 * heads, 2 ** 31 - 1]);
   refuse(STATUS.shape, "head_dim", [-1, 0, 257, 2 ** 31 - 1]);
   refuse(STATUS.dtype, "kv_dtype", [-1, 2, 99]);
-  refuse(STATUS.shape, "recent_window", [-1]);
+  for (const field of ["recent_window", "sinks"]) refuse(STATUS.shape, field, [-1]);
+  for (const [field, count] of [["key_ends", args.num_keys], ["windows", args.num_queries]] as const) {
+    const right = new Int32Array(Number(count) + 1).subarray(1);
+    refuse(STATUS.ok, field, [null, right]);
+    refuse(STATUS.buffer, field, [right.subarray(1), misaligned(right)]);
+  }
   refuse(STATUS.value, "scale", [NaN, Infinity]);
 });
 

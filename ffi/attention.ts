@@ -3,7 +3,7 @@ import type { AttentionArgs } from "../lib/backend.ts";
 import { expectTensor, type Tensor } from "../lib/tensor.ts";
 import type { KernelContext } from "./context.ts";
 
-/** Checks a cache or ring of `used` rows: keys, values and positions with room for at least that many. */
+/** Checks a cache or ring of `used` rows: keys, values, positions and ends with room for at least that many. */
 function expectCache(
   name: string,
   keys: Tensor,
@@ -11,11 +11,13 @@ function expectCache(
   positions: Tensor,
   used: number,
   [numKvHeads, headDim]: readonly number[],
+  ends: Tensor = positions,
 ): void {
   expectTensor(`${name}Keys`, keys, ["f32", "f16", "bf16"], [-1, numKvHeads, headDim]);
   expectTensor(`${name}Values`, values, keys.dtype, [-1, numKvHeads, headDim]);
   expectTensor(`${name}Positions`, positions, "i32", [-1]);
-  const room = Math.min(keys.shape[0], values.shape[0], positions.shape[0]);
+  expectTensor(`${name}Ends`, ends, "i32", [-1]);
+  const room = Math.min(...[keys, values, positions, ends].map(({ shape }) => shape[0]!));
   if (!Number.isSafeInteger(used) || used < 0 || used > room) {
     throw new RangeError(`Cannot use ${used} ${name} rows: expected 0 to ${room}, the rows of its tensors`);
   }
@@ -25,20 +27,16 @@ function expectCache(
 export function callAttention(context: KernelContext, args: AttentionArgs): void {
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
-  const { recentKeys, recentValues, recentPositions } = args;
-  if (args.keyEnds !== undefined || args.windows !== undefined) {
-    throw new RangeError(
-      "Cannot attend with keyEnds or windows: the native libraries have neither, expected none",
-    );
-  }
+  const { recentKeys, recentValues, recentPositions, keyEnds, windows, sinks = 0 } = args;
   expectTensor("queries", queries, "f32", [-1, -1, -1]);
   const [numQueries, heads, headDim] = queries.shape;
   expectTensor("queryPositions", queryPositions, "i32", [numQueries]);
   expectTensor("out", out, "f32", queries.shape);
   const numKvHeads = keys.shape[1];
-  expectCache("cached", keys, values, keyPositions, numKeys, [numKvHeads, headDim]);
+  expectCache("cached", keys, values, keyPositions, numKeys, [numKvHeads, headDim], keyEnds);
   expectCache("recent", recentKeys, recentValues, recentPositions, numRecent, [numKvHeads, headDim]);
   expectTensor("recentKeys", recentKeys, keys.dtype, recentKeys.shape);
+  if (windows !== undefined) expectTensor("windows", windows, "i32", [numQueries]);
   context.call("tkf_attention_filtered", {
     queries,
     query_positions: queryPositions,
@@ -49,6 +47,8 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
     recent_values: recentValues,
     recent_positions: recentPositions,
     out,
+    key_ends: keyEnds ?? null,
+    windows: windows ?? null,
     num_queries: numQueries,
     num_keys: numKeys,
     num_recent: numRecent,
@@ -57,6 +57,7 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
     head_dim: headDim,
     kv_dtype: keys.dtype,
     recent_window: recent,
+    sinks,
     scale,
   });
 }

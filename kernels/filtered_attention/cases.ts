@@ -3,7 +3,7 @@ import type { AttentionArgs } from "../../lib/backend.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { toBf16, toF16 } from "../../lib/half.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
-import { countOf, emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { countOf, emptyTensor, f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { type Calls, type Draw, FLOATS } from "../testing/fuzz/draw.ts";
 
 /** One call of filtered attention, in words. */
@@ -25,6 +25,15 @@ export interface AttentionCase {
    * middle key's scores are more than 127 powers of two above or below all others, further than a float's exponent.
    */
   readonly data: "plain" | "outliers" | "ties" | "zeros" | "peak";
+  /**
+   * Where cached rows end: `blocks`: half of them at the first multiple of 32 more than 8 tokens on, as when they are
+   * judged in blocks; `odd`: anywhere, some before they begin; none of them otherwise.
+   */
+  readonly ends?: "blocks" | "odd";
+  /** Half of the queries are local, with windows of 0 to 63, or all are, with one of 20. */
+  readonly local?: "half" | "all";
+  /** Positions that local queries see from anywhere. */
+  readonly sinks?: number;
 }
 
 const BASE: AttentionCase = {
@@ -69,6 +78,41 @@ function* list(): Generator<AttentionCase> {
   yield { ...BASE, tokens: 1500, phase: "decode", keep: "all", data: "peak" };
   yield { ...BASE, tokens: 1500, phase: "chunk", keep: "all", numKvHeads: 1, group: 1, data: "peak" };
   yield { ...BASE, tokens: 600, phase: "decode", keep: "all", numKvHeads: 1, group: 71, headDim: 16 };
+  // Keys that end, and local queries.
+  for (const phase of ["prefill", "chunk", "decode"] as const) {
+    for (const ends of ["blocks", "odd"] as const) {
+      yield { ...BASE, phase, ends };
+      yield { ...BASE, phase, ends, local: "half", sinks: 4, dtype: "f16", headDim: 64 };
+      yield { ...BASE, phase, ends, local: "all", sinks: 3, dtype: "bf16", headDim: 80, keep: "all" };
+    }
+    yield { ...BASE, phase, local: "all", keep: "all" };
+    yield { ...BASE, phase, local: "half", sinks: 40, recent: 3, headDim: 128, dtype: "bf16" };
+    yield { ...BASE, phase, local: "half", sinks: 7, keep: "all", tokens: 400, headDim: 20 };
+    yield {
+      ...BASE,
+      phase,
+      ends: "blocks",
+      local: "half",
+      sinks: 4,
+      keep: "all",
+      tokens: 989,
+      numKvHeads: 1,
+    };
+  }
+  yield { ...BASE, tokens: 1500, phase: "decode", keep: "all", ends: "blocks" };
+  yield {
+    ...BASE,
+    tokens: 1500,
+    phase: "chunk",
+    keep: "all",
+    numKvHeads: 1,
+    group: 1,
+    ends: "blocks",
+    local: "half",
+  };
+  for (const local of ["half", "all"] as const) { // few rows of several queries
+    yield { ...BASE, tokens: 7, keep: "all", group: 1, ends: "odd", local, sinks: 1 };
+  }
 }
 
 /** The list. */
@@ -77,7 +121,7 @@ export const ATTENTION_CASES: readonly AttentionCase[] = [...list()];
 /** A case's name in a failure. */
 export function nameOf(c: AttentionCase): string {
   return `${c.phase} of ${c.tokens} tokens, ${c.keep} kept, ${c.numKvHeads}x${c.group} heads of ${c.headDim}, ` +
-    `${c.dtype}, recent ${c.recent}, ${c.data}`;
+    `${c.dtype}, recent ${c.recent}, ${c.data}, ends ${c.ends}, local ${c.local}, ${c.sinks} sinks`;
 }
 
 /** A stream of normal numbers (Box and Muller over a 32-bit generator). */
@@ -122,6 +166,22 @@ function keptTokens({ tokens, keep }: AttentionCase, normal: () => number): bool
   });
 }
 
+/** Ends of cached rows and windows of queries, as a case says; two ends of rows that are not in use too. */
+function gapsOf(c: AttentionCase, cached: readonly number[], asking: readonly number[]) {
+  const normal = normals(c.tokens * 31 + c.headDim),
+    below = (end: number) => Math.floor(end * 1e4 * normal() ** 2) % end;
+  const end = {
+    blocks: (t: number) => below(2) === 0 ? Math.ceil((t + 9) / 32) * 32 : 2 ** 31 - 1,
+    odd: (t: number) => t - 3 + below(90),
+  };
+  const window = { half: () => below(2) === 0 ? below(64) : -1, all: () => 20 };
+  const i32 = (list: readonly number[]) => hostTensor("i32", [list.length], Int32Array.from(list));
+  return {
+    ...c.ends && { keyEnds: i32([...cached.map(end[c.ends]), 2 ** 31 - 1, 0]) },
+    ...c.local && { windows: i32(asking.map(window[c.local])), sinks: c.sinks },
+  };
+}
+
 /** Makes the arguments of a case. `out` holds NaN. */
 export function attentionArgs(c: AttentionCase): AttentionArgs {
   const { tokens, phase, numKvHeads, group, headDim, dtype, data } = c;
@@ -163,7 +223,17 @@ export function attentionArgs(c: AttentionCase): AttentionArgs {
     recent: c.recent,
     scale: 1 / Math.sqrt(headDim),
     out: tensorOf("f32", shape, () => NaN),
+    ...gapsOf(c, cached, asking),
   };
+}
+
+/** Whether query `i` of a call sees cached row `row`. */
+export function seesCached(args: AttentionArgs, i: number, row: number): boolean {
+  const number = (tensor: Tensor | undefined, at: number) => (tensor as HostTensor | undefined)?.data[at];
+  const query = number(args.queryPositions, i)!, key = number(args.keyPositions, row)!;
+  const window = number(args.windows, i) ?? -1;
+  return key <= query && query < (number(args.keyEnds, row) ?? Infinity) &&
+    (window < 0 || query - key <= window || key < (args.sinks ?? 0));
 }
 
 /** Values that a type can hold: kernels for tensor cores round queries to the keys' type. */
@@ -227,7 +297,8 @@ export const CALLS: Calls = {
     };
     const { dtype, rows } = drawRows(d, sizes), count = rows.num_queries * rows.heads * rows.head_dim;
     const queries = d.floats(count), out = d.room("f32", count);
-    return { ...rows, queries, out, kv_dtype: dtype, recent_window: d.below(20) };
+    const gaps = { key_ends: null, windows: null, sinks: d.below(6) };
+    return { ...rows, queries, out, ...gaps, kv_dtype: dtype, recent_window: d.below(20) };
   },
   tkf_attention_decode(d) {
     const batch = d.size(4), kv_heads = d.from(1, 2), head_dim = d.pick([1, 3, 16, 33, 64, 80, 128, 256]);

@@ -16,43 +16,13 @@ constexpr int kLeastStretch = 256;  // keys that are worth a task of their own
 
 TKF_INLINE int round_up(int x, int to) { return (x + to - 1) / to * to; }
 
-// Number of ascending positions that are at most `limit`.
-inline int64_t count_until(const int32_t* positions, int64_t count, int64_t limit) {
-  int64_t low = 0;
-  while (count > 0) {
-    const int64_t half = count / 2;
-    if (positions[low + half] <= limit) {
-      low += half + 1;
-      count -= half + 1;
-    } else {
-      count = half;
-    }
-  }
-  return low;
-}
-
-// What each query sees: cache rows [0, keys) and recent rows [recent_begin, recent_end).
-struct Sight {
-  const int32_t *keys, *recent_begin, *recent_end;  // [num_queries] each
-};
-
-inline Sight find_sight(const tkf_attention_filtered_args& job, int32_t* memory) {
-  int32_t *keys = memory, *begin = keys + job.num_queries, *end = begin + job.num_queries;
-  for (int64_t i = 0; i < job.num_queries; i++) {
-    const int64_t position = as<int32_t>(job.query_positions)[i];
-    keys[i] = static_cast<int32_t>(count_until(as<int32_t>(job.key_positions), job.num_keys, position));
-    begin[i] = static_cast<int32_t>(
-        count_until(as<int32_t>(job.recent_positions), job.num_recent, position - job.recent_window - 1));
-    end[i] = static_cast<int32_t>(count_until(as<int32_t>(job.recent_positions), job.num_recent, position));
-  }
-  return {keys, begin, end};
-}
-
 // Plan of a call; see plan_attention.
 struct Plan {
   int group;           // query heads of a KV head
   int queries;         // of a tile
-  int64_t tiles;       // of a KV head
+  int64_t local;       // local queries
+  int64_t local_tiles; // of them
+  int64_t tiles;       // of a KV head: those of local queries, then those of full ones
   int stretches;       // pieces that a tile's keys are cut into
   bool few;            // few rows: read keys in place
   int block;           // rows of a register block
@@ -62,9 +32,10 @@ struct Plan {
   int padded;          // head_dim, rounded up to W
 };
 
-// `keys`: cache rows that the last query sees.
+// `keys`: cache rows up to the last query's position.
 inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys, int threads) {
   Plan plan;
+  plan.local = count_local(job);
   plan.group = job.heads / job.kv_heads;
   plan.padded = round_up(job.head_dim, W);
   const int64_t all_rows = job.num_queries * plan.group;
@@ -75,7 +46,8 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
   // Whole blocks where the group allows; fewer rows where there would be too few tasks to balance.
   const int64_t wanted = int64_t{4} * threads;
   int64_t queries = kTileRows / plan.group < 1 ? 1 : kTileRows / plan.group;
-  const auto tiles = [&] { return (job.num_queries + queries - 1) / queries; };
+  const auto tiles_of = [&](int64_t some) { return (some + queries - 1) / queries; };
+  const auto tiles = [&] { return tiles_of(plan.local) + tiles_of(job.num_queries - plan.local); };
   while (queries > 1 && queries * plan.group > 4 * plan.block && tiles() * job.kv_heads < wanted) {
     queries = (queries + 1) / 2;
   }
@@ -84,6 +56,7 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
   if (queries > step) queries = queries / step * step;
   if (queries > job.num_queries) queries = job.num_queries;
   plan.queries = static_cast<int>(queries);
+  plan.local_tiles = tiles_of(plan.local);
   plan.tiles = tiles();
   plan.rows = round_up(plan.queries * plan.group, plan.block);
   const int64_t most = keys / kLeastStretch;
@@ -96,7 +69,8 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
 // Scratch of one thread, in floats, each part a multiple of W.
 struct Workspace {
   float *queries, *out, *keys, *values, *scores, *maximum, *sum, *factor;
-  Span* seen;
+  void* seen;                            // a block's rows' Seen
+  int32_t *picked, *positions, *last;   // see PickedKeys: all rows of the cache, and columns of a tile
 };
 
 inline size_t workspace_floats(const tkf_attention_filtered_args& job, const Plan& plan, Workspace* w, float* memory) {
@@ -116,30 +90,40 @@ inline size_t workspace_floats(const tkf_attention_filtered_args& job, const Pla
   w->maximum = part(rows / static_cast<size_t>(plan.block) * static_cast<size_t>(plan.block_stride));
   w->sum = part(rows * W);
   w->factor = part(static_cast<size_t>(plan.block_stride));
-  w->seen = reinterpret_cast<Span*>(part(static_cast<size_t>(plan.block) * 2));
+  const size_t seen = larger(sizeof(RunOfKeys<float>::Seen), sizeof(PickedKeys<float>::Seen));
+  w->seen = part(static_cast<size_t>(plan.block) * seen / sizeof(float));
+  const bool gaps = has_gaps(job);
+  w->picked = reinterpret_cast<int32_t*>(part(gaps ? static_cast<size_t>(job.num_keys) : 0));
+  w->positions = reinterpret_cast<int32_t*>(part(gaps ? columns : 0));
+  w->last = reinterpret_cast<int32_t*>(part(gaps ? columns : 0));
   return used;
 }
 
-// The block of rows that begins at row `first`: its rows' spans in the tile of `count` keys that begins at `begin`;
-// returns their union.
-inline Span block_spans(const Plan& plan, const int32_t* from, const int32_t* to, int rows, int first, int64_t begin,
-                        int count, Span* seen) {
-  Span all = {count, 0};
+// The block of rows that begins at row `first`: what its rows see of a tile of keys; returns their union.
+template <class Keys>
+inline Columns block_columns(const Plan& plan, const Keys& tile, int rows, int first, typename Keys::Seen* seen) {
+  Columns all = {tile.count, 0};
+  int last = -1;  // query of the row before
   for (int r = 0; r < plan.block; r++) {
-    seen[r] = {0, 0};
-    if (first + r >= rows) continue;
-    const int query = (first + r) / plan.group;
-    const int64_t low = from == nullptr ? 0 : from[query] - begin, high = to[query] - begin;
-    seen[r].begin = static_cast<int>(low < 0 ? 0 : low > count ? count : low);
-    seen[r].end = static_cast<int>(high < 0 ? 0 : high > count ? count : high);
-    if (seen[r].begin >= seen[r].end) {
-      seen[r] = {0, 0};
-      continue;
-    }
-    if (seen[r].begin < all.begin) all.begin = seen[r].begin;
-    if (seen[r].end > all.end) all.end = seen[r].end;
+    const int query = smaller(first + r, rows - 1) / plan.group;
+    seen[r] = query == last ? seen[r - 1] : tile.seen(query);
+    last = query;
+    const Columns run = seen[r].run;
+    if (run.begin < run.end) all = {smaller(all.begin, run.begin), larger(all.end, run.end)};
   }
   return all;
+}
+
+// Calls add(run of columns, factor) for each run that a row sees, but at least once: with its factor for what was summed
+// before, then with 1.
+template <class Seen, class Add>
+inline void each_run(const Seen& seen, Columns all, float factor, const Add& add) {
+  Columns run = seen.next(all.begin, all.end);
+  do {
+    add(run, &factor);
+    factor = 1.0f;
+    run = seen.next(run.end, all.end);
+  } while (run.begin < run.end);
 }
 
 // Work of one task.
@@ -148,15 +132,15 @@ class Task {
   using Value = typename Type::Value;
 
  public:
-  Task(const tkf_attention_filtered_args& job, const Plan& plan, float* memory, int64_t tile, int kv_head)
-      : job_(job), plan_(plan), kv_head_(kv_head), first_query_(tile * plan.queries) {
+  Task(const tkf_attention_filtered_args& job, const Plan& plan, const Sight& sight, float* memory, int64_t tile,
+       int kv_head)
+      : job_(job), plan_(plan), sight_(sight), kv_head_(kv_head) {
     workspace_floats(job, plan, &w_, memory);
-    const int64_t left = job.num_queries - first_query_;
-    rows_ = static_cast<int>(left < plan.queries ? left : plan.queries) * plan.group;
+    const bool local = tile < plan.local_tiles;
+    first_query_ = local ? tile * plan.queries : plan.local + (tile - plan.local_tiles) * plan.queries;
+    queries_ = static_cast<int>(smaller<int64_t>((local ? plan.local : job.num_queries) - first_query_, plan.queries));
+    rows_ = queries_ * plan.group;
   }
-
-  int rows() const { return rows_; }
-  int64_t last_query() const { return first_query_ + rows_ / plan_.group - 1; }
 
   void start() {
     const float factor = static_cast<float>(job_.scale) * 1.44269504088896341f;  // log2(e)
@@ -177,22 +161,40 @@ class Task {
     }
   }
 
-  // Rows [begin, end) of a store of keys and values; query q sees [from[q], to[q]) of them (from: NULL for 0).
-  void attend(const void* keys, const void* values, int64_t begin, int64_t end, const int32_t* from,
-              const int32_t* to) {
-    from = from == nullptr ? nullptr : from + first_query_;
-    to += first_query_;
-    const int64_t stride = int64_t{job_.kv_heads} * job_.head_dim, head = int64_t{kv_head_} * job_.head_dim;
+  // A share of the cache: part `share` of `shares`.
+  void attend_cache(int64_t share, int64_t shares) {
+    const int64_t first = first_query_, last = first + queries_ - 1;
+    const bool gaps = has_gaps(job_);
+    const int64_t seen = gaps ? pick() : sight_.keys[last];
+    const int64_t begin = seen * share / shares, end = seen * (share + 1) / shares;
+    if (!gaps) return attend_run(job_.keys.data, job_.values.data, begin, end, nullptr, sight_.keys + first);
+    PickedKeys<Value> tile = {};
+    tile.keys = static_cast<const Value*>(job_.keys.data) + head_offset();
+    tile.values = static_cast<const Value*>(job_.values.data) + head_offset();
+    tile.stride = row_width();
+    tile.positions = w_.positions;
+    tile.last = w_.last;
+    tile.queries = sight_.position + first;
+    tile.reach = sight_.from + first;
+    tile.sinks = job_.sinks;
     for (int64_t j = begin; j < end; j += plan_.columns) {
-      const int count = static_cast<int>(end - j < plan_.columns ? end - j : plan_.columns);
-      const Value* k = static_cast<const Value*>(keys) + j * stride + head;
-      const Value* v = static_cast<const Value*>(values) + j * stride + head;
-      if (plan_.few) {
-        for (int r = 0; r < rows_; r += kFewBlock) few_block<kFewBlock>(k, v, stride, count, from, to, j, r);
-      } else {
-        many_blocks(k, v, stride, count, from, to, j);
+      tile.picked = w_.picked + j;
+      tile.count = static_cast<int>(smaller<int64_t>(end - j, plan_.columns));
+      tile.least_last = INT32_MAX;
+      for (int c = 0; c < round_up(tile.count, W); c++) {
+        const bool none = c >= tile.count;
+        tile.positions[c] = none ? INT32_MAX : as<int32_t>(job_.key_positions)[tile.picked[c]];
+        tile.last[c] = none ? INT32_MIN : last_to_see(tile.picked[c]);
+        if (!none) tile.least_last = smaller(tile.least_last, tile.last[c]);
       }
+      attend(tile);
     }
+  }
+
+  void attend_recent() {
+    attend_run(job_.recent_keys.data, job_.recent_values.data, sight_.recent_begin[first_query_],
+               sight_.recent_end[first_query_ + queries_ - 1], sight_.recent_begin + first_query_,
+               sight_.recent_end + first_query_);
   }
 
   // Where the whole row was done in one task: its output.
@@ -216,31 +218,75 @@ class Task {
   }
 
  private:
-  // Row r of the tile is query first_query_ + r / group, head r % group of the KV head's group.
+  // Row r of the tile is that of its query r / group, head r % group of the KV head's group.
   int64_t row_offset(int r) const {
-    return ((first_query_ + r / plan_.group) * job_.heads + kv_head_ * plan_.group + r % plan_.group) *
-           job_.head_dim;
+    return (int64_t{sight_.order[first_query_ + r / plan_.group]} * job_.heads + kv_head_ * plan_.group +
+            r % plan_.group) * job_.head_dim;
   }
+  int64_t row_width() const { return int64_t{job_.kv_heads} * job_.head_dim; }
+  int64_t head_offset() const { return int64_t{kv_head_} * job_.head_dim; }
   Softmax softmax_at(int first) const {
     return {w_.maximum + first / plan_.block * plan_.block_stride, w_.sum + first * W};
   }
 
+  // The last position whose query sees a row of the cache.
+  int32_t last_to_see(int64_t row) const {
+    return job_.key_ends.data == nullptr ? INT32_MAX : as<int32_t>(job_.key_ends)[row] - 1;
+  }
+
+  // Picks the rows of the cache that some query of the tile may see; returns their number.
+  int64_t pick() {
+    const int32_t* positions = as<int32_t>(job_.key_positions);
+    const int64_t seen = sight_.keys[first_query_ + queries_ - 1];
+    int32_t from = INT32_MAX;
+    for (int q = 0; q < queries_; q++) from = smaller(from, sight_.from[first_query_ + q]);
+    const int64_t sinks = count_until(positions, seen, int64_t{job_.sinks} - 1);
+    const int64_t near = larger(sinks, count_until(positions, seen, int64_t{from} - 1));
+    int64_t picked = 0;
+    for (int64_t row = sinks > 0 ? 0 : near; row < seen; row = row + 1 == sinks ? near : row + 1) {
+      w_.picked[picked] = static_cast<int32_t>(row);
+      picked += job_.key_ends.data == nullptr || as<int32_t>(job_.key_ends)[row] > sight_.position[first_query_];
+    }
+    return picked;
+  }
+
+  // Rows [begin, end) of a store; query q of the tile sees [from[q], to[q]) of them (from: NULL for 0).
+  void attend_run(const void* keys, const void* values, int64_t begin, int64_t end, const int32_t* from,
+                  const int32_t* to) {
+    const int64_t stride = row_width();
+    for (int64_t j = begin; j < end; j += plan_.columns) {
+      const Value* k = static_cast<const Value*>(keys) + j * stride + head_offset();
+      const Value* v = static_cast<const Value*>(values) + j * stride + head_offset();
+      const int count = static_cast<int>(smaller<int64_t>(end - j, plan_.columns));
+      attend(RunOfKeys<Value>{k, v, stride, j, from, to, count});
+    }
+  }
+
+  template <class Keys>
+  void attend(const Keys& tile) {
+    if (plan_.few) {
+      for (int r = 0; r < rows_; r += kFewBlock) few_block<kFewBlock>(tile, r);
+    } else {
+      many_blocks(tile);
+    }
+  }
+
   // A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN: where a tile holds such a value and
   // not every row sees all of it, rows are summed one by one, each over what it sees.
-  void many_blocks(const Value* keys, const Value* values, int64_t stride, int count, const int32_t* from,
-                   const int32_t* to, int64_t begin) {
+  template <class Keys>
+  void many_blocks(const Keys& tile) {
     constexpr int MR = kManyBlock, NR = kManyVectors;
     const int d = job_.head_dim, columns = plan_.columns, padded = plan_.padded;
+    typename Keys::Seen* const seen = static_cast<typename Keys::Seen*>(w_.seen);
     bool packed = false, finite = true;
     for (int first = 0; first < rows_; first += MR) {
-      const Span all = block_spans(plan_, from, to, rows_, first, begin, count, w_.seen);
+      const Columns all = block_columns(plan_, tile, rows_, first, seen);
       if (all.begin >= all.end) continue;
       if (!packed) {
-        pack_keys<Type>(keys, stride, count, d, w_.keys, columns);
-        pack_values<Type>(values, stride, count, d, w_.values, padded);
+        pack_keys<Type>(tile, d, w_.keys, columns);
+        pack_values<Type>(tile, d, w_.values, padded);
         packed = true;
-        const bool all_seen = from == nullptr && to[0] - begin >= count;
-        finite = all_seen || all_finite(w_.values, count * padded);
+        finite = tile.whole() || all_finite(w_.values, tile.count * padded);
       }
       const float* queries = w_.queries + first * d;
       const int left = all.begin / W * W, right = round_up(all.end, W);
@@ -249,14 +295,15 @@ class Task {
         score_block<MR, NR>(queries, w_.keys + c, d, columns, w_.scores + c, columns);
       }
       if (c < right) score_block<MR, 1>(queries, w_.keys + c, d, columns, w_.scores + c, columns);
-      softmax_rows(w_.scores, columns, MR, w_.seen, left, right, softmax_at(first), w_.factor);
+      softmax_rows(w_.scores, columns, MR, seen, left, right, softmax_at(first), w_.factor);
       if (!finite) {
         for (int r = 0; r < MR && first + r < rows_; r++) {
-          const Span span = w_.seen[r];
-          for (int i = 0; i < padded; i += W) {
-            value_block<1, 1>(w_.scores + r * columns + span.begin, columns, w_.values + span.begin * padded + i,
-                              span.end - span.begin, padded, w_.factor + r, w_.out + (first + r) * padded + i);
-          }
+          each_run(seen[r], all, w_.factor[r], [&](Columns run, const float* factor) {
+            for (int i = 0; i < padded; i += W) {
+              value_block<1, 1>(w_.scores + r * columns + run.begin, columns, w_.values + run.begin * padded + i,
+                                run.end - run.begin, padded, factor, w_.out + (first + r) * padded + i);
+            }
+          });
         }
         continue;
       }
@@ -272,39 +319,35 @@ class Task {
     }
   }
 
-  template <int RB>
-  void few_block(const Value* keys, const Value* values, int64_t stride, int count, const int32_t* from,
-                 const int32_t* to, int64_t begin, int first) {
+  template <int RB, class Keys>
+  void few_block(const Keys& tile, int first) {
     if constexpr (RB > 1) {
-      if (rows_ - first < RB) return few_block<RB - 1>(keys, values, stride, count, from, to, begin, first);
+      if (rows_ - first < RB) return few_block<RB - 1>(tile, first);
     }
-    const Span all = block_spans(plan_, from, to, rows_, first, begin, count, w_.seen);
+    typename Keys::Seen* const seen = static_cast<typename Keys::Seen*>(w_.seen);
+    const Columns all = block_columns(plan_, tile, rows_, first, seen);
     if (all.begin >= all.end) return;
-    const int d = job_.head_dim, left = all.begin / W * W;
-    score_few<Type, RB>(w_.queries + first * plan_.padded, plan_.padded, keys + left * stride, stride,
-                        all.end - left, d, w_.scores + left, plan_.columns);
-    softmax_rows(w_.scores, plan_.columns, RB, w_.seen, left, round_up(all.end, W), softmax_at(first), w_.factor);
+    const int d = job_.head_dim, padded = plan_.padded, columns = plan_.columns, left = all.begin / W * W;
+    score_few<Type, RB>(w_.queries + first * padded, padded, tile, left, all.end, d, w_.scores, columns);
+    softmax_rows(w_.scores, columns, RB, seen, left, round_up(all.end, W), softmax_at(first), w_.factor);
+    float* out = w_.out + first * padded;
     bool same = true;  // all rows see the same keys, as in a decode step
-    for (int r = 0; r < RB; r++) same &= w_.seen[r].begin == all.begin && w_.seen[r].end == all.end;
-    if (!same) {  // one by one: see many_blocks
-      for (int r = 0; r < RB; r++) {
-        const Span span = w_.seen[r];
-        value_few<Type, 1>(w_.scores + r * plan_.columns + span.begin, plan_.columns, values + span.begin * stride,
-                           stride, span.end - span.begin, d, plan_.padded, w_.factor + r,
-                           w_.out + (first + r) * plan_.padded);
-      }
-      return;
+    for (int r = 0; r < RB; r++) same &= seen[r].all(all.begin, all.end);
+    if (same) return value_few<Type, RB>(w_.scores, columns, tile, all.begin, all.end, d, padded, w_.factor, out);
+    for (int r = 0; r < RB; r++) {  // one by one: see many_blocks
+      each_run(seen[r], all, w_.factor[r], [&](Columns run, const float* factor) {
+        value_few<Type, 1>(w_.scores + r * columns, columns, tile, run.begin, run.end, d, padded, factor,
+                           out + r * padded);
+      });
     }
-    value_few<Type, RB>(w_.scores + all.begin, plan_.columns, values + all.begin * stride, stride,
-                        all.end - all.begin, d, plan_.padded, w_.factor, w_.out + first * plan_.padded);
   }
 
   const tkf_attention_filtered_args& job_;
   const Plan& plan_;
+  const Sight& sight_;
   Workspace w_;
-  int kv_head_;
-  int64_t first_query_;
-  int rows_;
+  int kv_head_, queries_, rows_;
+  int64_t first_query_;  // of the order in which queries stand
 };
 
 }  // namespace attention

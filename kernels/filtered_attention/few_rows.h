@@ -1,6 +1,6 @@
 // Attention of few rows (a decode step): keys and values are read where they lie, each once.
 #pragma once
-#include "vector.h"
+#include "sight.h"
 
 namespace tkf {
 namespace TKF_NAMESPACE {
@@ -13,14 +13,14 @@ constexpr int kFewBlock = 4;
 constexpr int kFewBlock = 3;
 #endif
 
-// scores [RB, stride], columns [0, count rounded up to W) = queries [RB, padded] times keys [count, d] at `key_stride`.
-// Columns past `count` repeat the last key.
-template <class Type, int RB>
-inline void score_few(const float* queries, int padded, const typename Type::Value* keys, int64_t key_stride,
-                      int count, int d, float* scores, int stride) {
+// scores [RB, stride], columns [begin, end rounded up to W) = queries [RB, padded] times keys of a tile [.., d]; `begin`
+// is a multiple of W. Columns past `end` repeat the last key.
+template <class Type, int RB, class Keys>
+inline void score_few(const float* queries, int padded, const Keys& tile, int begin, int end, int d, float* scores,
+                      int stride) {
   constexpr int kQuads = W / 4;
   const int whole = d / W * W;
-  for (int j = 0; j < count; j += W) {
+  for (int j = begin; j < end; j += W) {
     vf folded[RB][kQuads];
 #pragma GCC unroll 4
     for (int quad = 0; quad < kQuads; quad++) {
@@ -28,7 +28,7 @@ inline void score_few(const float* queries, int padded, const typename Type::Val
       const typename Type::Value* at[4];
       for (int g = 0; g < 4; g++) {
         const int key = j + quad + kQuads * g;
-        at[g] = keys + (key < count ? key : count - 1) * key_stride;
+        at[g] = tile.key(key < end ? key : end - 1);
       }
       vf sum[RB][4] = {};
       for (int c = 0; c < whole; c += W) {
@@ -54,10 +54,10 @@ inline void score_few(const float* queries, int padded, const typename Type::Val
   }
 }
 
-// out [RB, padded] = out * factor + weights [RB, stride] times values [count, d] at `value_stride`.
-template <class Type, int RB>
-inline void value_few(const float* weights, int stride, const typename Type::Value* values, int64_t value_stride,
-                      int count, int d, int padded, const float* factor, float* out) {
+// out [RB, padded] = out * factor + weights [RB, stride] times values of a tile [.., d], columns [begin, end).
+template <class Type, int RB, class Keys>
+inline void value_few(const float* weights, int stride, const Keys& tile, int begin, int end, int d, int padded,
+                      const float* factor, float* out) {
   constexpr int NV = W == 16 ? 4 : 3;
   int c = 0;
   for (; c + NV * W <= d; c += NV * W) {
@@ -67,10 +67,10 @@ inline void value_few(const float* weights, int stride, const typename Type::Val
 #pragma GCC unroll 4
       for (int i = 0; i < NV; i++) sum[r][i] = load(out + r * padded + c + i * W) * factor[r];
     }
-    for (int j = 0; j < count; j++) {
+    for (int j = begin; j < end; j++) {
       vf v[NV];
 #pragma GCC unroll 4
-      for (int i = 0; i < NV; i++) v[i] = Type::load(values + j * value_stride + c + i * W);
+      for (int i = 0; i < NV; i++) v[i] = Type::load(tile.value(j) + c + i * W);
 #pragma GCC unroll 4
       for (int r = 0; r < RB; r++) {
         const vf p = set1(weights[r * stride + j]);
@@ -87,8 +87,8 @@ inline void value_few(const float* weights, int stride, const typename Type::Val
   for (; c < d; c += W) {
     vf sum[RB];
     for (int r = 0; r < RB; r++) sum[r] = load(out + r * padded + c) * factor[r];
-    for (int j = 0; j < count; j++) {
-      const auto* at = values + j * value_stride + c;
+    for (int j = begin; j < end; j++) {
+      const auto* at = tile.value(j) + c;
       const vf v = c + W <= d ? Type::load(at) : Type::load_part(at, d - c);
       for (int r = 0; r < RB; r++) sum[r] += v * weights[r * stride + j];
     }

@@ -20,21 +20,15 @@ void run_task(void* argument, int64_t index, int thread) {
   const Call& call = *static_cast<const Call*>(argument);
   const tkf_attention_filtered_args& job = *call.job;
   const Plan& plan = call.plan;
-  const Sight& sight = call.sight;
-  // The longest tiles, those of the last queries, go first.
+  // The longest tiles, those of the last full queries, go first.
   const int64_t per_tile = int64_t{plan.stretches} * job.kv_heads;
   const int64_t tile = plan.tiles - 1 - index / per_tile;
   const int64_t stretch = index % per_tile / job.kv_heads;
-  Task<Type> task(job, plan, static_cast<float*>(context_scratch(call.context, thread)), tile,
+  Task<Type> task(job, plan, call.sight, static_cast<float*>(context_scratch(call.context, thread)), tile,
                   static_cast<int>(index % job.kv_heads));
   task.start();
-  const int64_t first = tile * plan.queries, last = task.last_query(), seen = sight.keys[last];
-  task.attend(job.keys.data, job.values.data, seen * stretch / plan.stretches, seen * (stretch + 1) / plan.stretches, nullptr,
-              sight.keys);
-  if (stretch == plan.stretches - 1) {
-    task.attend(job.recent_keys.data, job.recent_values.data, sight.recent_begin[first], sight.recent_end[last],
-                sight.recent_begin, sight.recent_end);
-  }
+  task.attend_cache(stretch, plan.stretches);
+  if (stretch == plan.stretches - 1) task.attend_recent();
   if (plan.stretches == 1) {
     task.finish();
   } else {
@@ -80,11 +74,11 @@ static int32_t attention_filtered(tkf_context* context, const tkf_attention_filt
                                              : static_cast<size_t>(plan.stretches) * rows *
                                                    static_cast<size_t>(2 + job.head_dim) * sizeof(float);
   if (!context_reserve(context, workspace_floats(job, plan, &unused, nullptr) * sizeof(float),
-                       partial + 3 * queries * sizeof(int32_t))) {
+                       partial + Sight::kNumbers * queries * sizeof(int32_t))) {
     return TKF_STATUS_MEMORY;
   }
   call.partial = static_cast<float*>(context_shared(context));
-  call.sight = find_sight(job, reinterpret_cast<int32_t*>(static_cast<char*>(context_shared(context)) + partial));
+  call.sight = find_sight(job, plan.local, reinterpret_cast<int32_t*>(static_cast<char*>(context_shared(context)) + partial));
   context_run(context, plan.tiles * plan.stretches * job.kv_heads,
               job.kv_dtype == TKF_DTYPE_F32   ? run_task<F32>
               : job.kv_dtype == TKF_DTYPE_F16 ? run_task<F16>

@@ -5,7 +5,7 @@ import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
-import { ATTENTION_CASES, attentionArgs, type AttentionCase, nameOf, tensorOf } from "./cases.ts";
+import { ATTENTION_CASES, attentionArgs, type AttentionCase, nameOf, seesCached, tensorOf } from "./cases.ts";
 
 const LEVELS = await cpuLevels();
 const reference = new ReferenceBackend();
@@ -76,7 +76,7 @@ Deno.test("attention() equals the reference on all cases, at every level, on one
       }
     }
   }
-  assertEquals(runs, 236 * LEVELS.length * 2);
+  assertEquals(runs, ATTENTION_CASES.length * LEVELS.length * 2);
 });
 
 const COMMON: AttentionCase = {
@@ -143,6 +143,9 @@ Deno.test("attention() shows NaN and infinity to the queries that see them, and 
     { keep: "half", tokens: 12, group: 1, headDim: 40 },
     { keep: "half", headDim: 80, dtype: "bf16" },
     { keep: "all", tokens: 39, headDim: 16, part: 1 }, // the last key, in what no whole vectors hold
+    { keep: "all", ends: "odd", local: "half", sinks: 2, headDim: 40 },
+    { keep: "all", ends: "odd", local: "half", sinks: 2, part: 0.01 }, // a sink
+    { keep: "all", tokens: 8, group: 1, ends: "odd", local: "half", sinks: 2 },
   ];
   const tensors = ["keys", "values", "recentKeys", "recentValues"] as const;
   let reached = 0, spared = 0;
@@ -164,7 +167,10 @@ Deno.test("attention() shows NaN and infinity to the queries that see them, and 
           const row = countOf(args.out.shape.slice(1));
           ((args.queryPositions as HostTensor).data as Int32Array).forEach((query, i) => {
             const found = after.slice(i * row, (i + 1) * row);
-            if (query < position || recent && query - position > args.recent) {
+            const sees = recent
+              ? query >= position && query - position <= args.recent
+              : seesCached(args, i, at);
+            if (!sees) {
               assertEquals(
                 found,
                 before.slice(i * row, (i + 1) * row),
@@ -228,19 +234,21 @@ Deno.test("attention() refuses what it cannot compute", async () => {
   refuses(heads(7, 64), "7 query heads over 2 KV heads");
   refuses({ scale: NaN }, "scale that is not finite");
   refuses({ recent: -1 }, "recent_window");
-  for (const name of ["keyEnds", "windows"]) {
-    assertThrows(() => run(backend, { ...args, [name]: args.keyPositions }), RangeError, "have neither");
-  }
+  refuses({ sinks: -1 }, "sinks");
+  const empty = hostTensor("i32", [0], new Int32Array(0));
+  assertThrows(() => run(backend, { ...args, windows: empty }), RangeError, '"windows": found shape [0]');
+  const floats = tensorOf("f32", [args.numKeys], () => 0);
+  assertThrows(() => run(backend, { ...args, keyEnds: floats }), TypeError, '"cachedEnds"');
   for (const recent of [1.5, 2 ** 32 + 5]) {
     assertThrows(() => run(backend, { ...args, recent }), RangeError, `found ${recent}`);
   }
   for (const [name, used] of [["cached", "numKeys"], ["recent", "numRecent"]] as const) {
     const count = args[used];
     const tensors = name === "cached"
-      ? ["keys", "values", "keyPositions"] as const
+      ? ["keys", "values", "keyPositions", "keyEnds"] as const
       : ["recentKeys", "recentValues", "recentPositions"] as const;
     for (const tensor of tensors) { // a store has as many rows as its shortest tensor
-      const short = { [tensor]: rowsOf(args[tensor] as HostTensor, 0, count - 1) };
+      const short = { [tensor]: rowsOf((args[tensor] ?? args.keyPositions) as HostTensor, 0, count - 1) };
       const message = `Cannot use ${count} ${name} rows: expected 0 to ${count - 1}, the rows of its tensors`;
       assertThrows(() => run(backend, { ...args, ...short }), RangeError, message);
     }

@@ -1,16 +1,11 @@
 // One tile of attention: rows of queries over a stretch of keys, with the softmax kept running (online softmax).
 // Scores are in units of log2: the queries carry the factor scale * log2(e).
 #pragma once
-#include "vector.h"
+#include "sight.h"
 
 namespace tkf {
 namespace TKF_NAMESPACE {
 namespace attention {
-
-// Which of a tile's key columns a row sees: [begin, end).
-struct Span {
-  int begin, end;
-};
 
 // Running softmax of a block of rows.
 struct Softmax {
@@ -19,8 +14,9 @@ struct Softmax {
 };
 
 // Turns scores [rows, stride], columns [begin, end) (multiples of W), into weights in place, given what each row sees;
-// updates the running softmax, and gives the factor [rows, rounded up] for each row's older sums.
-inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, int begin, int end, Softmax state,
+// updates the running softmax, and gives the factor [rows, rounded up] for each row's older sums. Seen: see sight.h.
+template <class Seen>
+inline void softmax_rows(float* scores, int stride, int rows, const Seen* seen, int begin, int end, Softmax state,
                          float* factor) {
   const vf none = set1(-INFINITY);
   for (int first = 0; first < rows; first += W) {
@@ -30,8 +26,7 @@ inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, 
       vf top = none;
       if (r < last) {
         float* row = scores + r * stride;
-        const Span span = seen[r];
-        if (span.begin <= begin && span.end >= end) {
+        if (seen[r].all(begin, end)) {
           vf other = none;
           int c = begin;
           for (; c + 2 * W <= end; c += 2 * W) {
@@ -42,8 +37,7 @@ inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, 
           top = maximum(top, other);
         } else {
           for (int c = begin; c < end; c += W) {
-            const vi column = lane_numbers() + c;
-            const vf x = ((column >= span.begin) & (column < span.end)) ? load(row + c) : none;
+            const vf x = seen[r].lanes(c) ? load(row + c) : none;
             store(row + c, x);
             top = maximum(top, x);
           }
@@ -58,10 +52,9 @@ inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, 
     store(factor + first, exp2_vector(before - base));
     for (int r = first; r < last; r++) {
       float* row = scores + r * stride;
-      const Span span = seen[r];
       const float maximum = base[r - first];
       vf sum = load(state.sum + r * W) * factor[r];
-      if (span.begin <= begin && span.end >= end) {
+      if (seen[r].all(begin, end)) {
         for (int c = begin; c < end; c += W) {
           const vf p = exp2_vector(load(row + c) - maximum);
           store(row + c, p);
@@ -69,9 +62,7 @@ inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, 
         }
       } else {
         for (int c = begin; c < end; c += W) {
-          const vi column = lane_numbers() + c;
-          const vi sees = (column >= span.begin) & (column < span.end);
-          const vf p = sees ? exp2_vector(load(row + c) - maximum) : set1(0.0f);
+          const vf p = seen[r].lanes(c) ? exp2_vector(load(row + c) - maximum) : set1(0.0f);
           store(row + c, p);
           sum += p;
         }
@@ -83,17 +74,21 @@ inline void softmax_rows(float* scores, int stride, int rows, const Span* seen, 
 
 // ---- Many rows: keys and values packed, shared by all rows of the tile.
 
-// keys [count, d] at `stride` -> packed [d, columns] transposed, columns past `count` (up to a multiple of W) zero.
-template <class Type>
-void pack_keys(const typename Type::Value* keys, int64_t stride, int count, int d, float* packed, int columns) {
-  for (int j = 0; j < count; j += W) {
-    const int rows = count - j < W ? count - j : W;
+// Keys of a tile [count, d] -> packed [d, columns] transposed, columns past `count` (up to a multiple of W) zero.
+template <class Type, class Keys>
+void pack_keys(const Keys& tile, int d, float* packed, int columns) {
+  for (int j = 0; j < tile.count; j += W) {
+    const int rows = tile.count - j < W ? tile.count - j : W;
     for (int c = 0; c < d; c += W) {
       const int width = d - c < W ? d - c : W;
       vf block[W];
       for (int r = 0; r < W; r++) {
-        const auto* at = keys + (j + r) * stride + c;
-        block[r] = r >= rows ? set1(0.0f) : width == W ? Type::load(at) : Type::load_part(at, width);
+        if (r >= rows) {
+          block[r] = set1(0.0f);
+          continue;
+        }
+        const auto* at = tile.key(j + r) + c;
+        block[r] = width == W ? Type::load(at) : Type::load_part(at, width);
       }
       transpose(block);
       for (int r = 0; r < width; r++) store(packed + (c + r) * columns + j, block[r]);
@@ -101,11 +96,11 @@ void pack_keys(const typename Type::Value* keys, int64_t stride, int count, int 
   }
 }
 
-// values [count, d] at `stride` -> packed [count, padded], zero past d.
-template <class Type>
-void pack_values(const typename Type::Value* values, int64_t stride, int count, int d, float* packed, int padded) {
-  for (int j = 0; j < count; j++) {
-    const auto* row = values + j * stride;
+// Values of a tile [count, d] -> packed [count, padded], zero past d.
+template <class Type, class Keys>
+void pack_values(const Keys& tile, int d, float* packed, int padded) {
+  for (int j = 0; j < tile.count; j++) {
+    const auto* row = tile.value(j);
     int c = 0;
     for (; c + W <= d; c += W) store(packed + j * padded + c, Type::load(row + c));
     if (c < d) store(packed + j * padded + c, Type::load_part(row + c, d - c));
