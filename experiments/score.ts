@@ -19,13 +19,24 @@ import { Progress } from "./cli/progress.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
+import {
+  describeOutcome,
+  meanPerplexity,
+  measureOutcome,
+  renderScorePage,
+  SCORE_COLUMNS,
+  type Scored,
+  tabulateScores,
+} from "./score/outcome.ts";
+import { recordTrace } from "../lib/plot/mod.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
 import { traceInfo, writeTrace } from "./heads/trace_file.ts";
 
 const USAGE = `Usage: deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
 
-Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the model runs dense.
-The sequence is not cut: --context has no effect here. --trace keeps the decisions, --replay takes those of an earlier
+Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the model runs dense;
+with one it runs both ways, and the end says what was skipped, what it cost and what it saved; --out keeps a page of the
+text with the tokens that were skipped. The sequence is not cut: --context has no effect here. --trace keeps the decisions, --replay takes those of an earlier
 run, or of heads, again: with the same backend it gives the same losses.
 
 ${describeFlags("score")}`;
@@ -73,20 +84,6 @@ function readPhase(values: FlagValues): "prefill" | "decode" {
   throw new UsageError(`Cannot use --phase "${phase}": expected prefill or decode`);
 }
 
-/** What is printed of every token. */
-const COLUMNS = ["position", "id", "piece", "nll", "skipped layers"];
-
-/** Ascending whole numbers, runs of them as `first-last`: `2-5 7`. */
-export function formatRanges(numbers: readonly number[]): string {
-  const runs: [first: number, last: number][] = [];
-  for (const number of numbers) {
-    const run = runs.at(-1);
-    if (run !== undefined && run[1] === number - 1) run[1] = number;
-    else runs.push([number, number]);
-  }
-  return runs.map(([first, last]) => first === last ? String(first) : `${first}-${last}`).join(" ");
-}
-
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = parseFlags("score", args, false);
@@ -97,7 +94,7 @@ export async function main(args: readonly string[]): Promise<number> {
   let phase = readPhase(values);
   let chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
-  const table = readTable(values, COLUMNS);
+  const table = readTable(values, SCORE_COLUMNS);
   readCount(values, "context", 2);
   const method = await readMethod("score", values);
   const source = replayed === undefined ? await readSource(values, tokens) : undefined;
@@ -140,41 +137,48 @@ export async function main(args: readonly string[]): Promise<number> {
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const model = file.open(backend, { cacheDType });
-  const recorder = new DecisionRecorder();
+  const recorder = new DecisionRecorder(), record = recordTrace();
   if (method !== undefined) {
-    const trace = tracePath === undefined ? {} : { trace: recorder.trace };
+    // A device that decodes by itself tells nobody what it decides: a page of masks is no reason to decode on the host.
+    const listeners = [
+      ...tracePath === undefined ? [] : [recorder.trace],
+      ...folder === undefined || phase === "decode" ? [] : [record.trace],
+    ];
+    const trace: typeof recorder.trace = (...decided) => listeners.forEach((listen) => listen(...decided));
+    const context = { backend, ...(listeners.length > 0 && { trace }) };
     runs = runs.map(({ ids }) => ({
       ids,
-      pruner: createPruner("token-filtering", file.config, method, { backend, ...trace }),
+      pruner: createPruner("token-filtering", file.config, method, context),
     }));
   }
   progress.start();
-  const total = runs.reduce((sum, { ids }) => sum + ids.length, 0);
+  const feed = { phase, ...(chunk !== undefined && { chunk }) };
+  const isFiltered = runs[0]!.pruner !== undefined;
+  const total = (isFiltered ? 2 : 1) * runs.reduce((sum, { ids }) => sum + ids.length, 0);
   let fed = 0;
-  const scores = runs.map(({ ids, pruner }) => {
-    const score = scoreSequence(model, ids, pruner, {
-      phase,
-      ...(chunk !== undefined && { chunk }),
-      onFeed: (done) => progress.bar((fed + done) / total, `${fed + done}/${total} tokens`),
+  const scoreAll = (pruned: boolean) =>
+    runs.map(({ ids, pruner }) => {
+      const onFeed = (done: number) => progress.bar((fed + done) / total, `${fed + done}/${total} tokens`);
+      const score = scoreSequence(model, ids, pruned ? pruner : undefined, { ...feed, onFeed });
+      fed += ids.length;
+      return score;
     });
-    fed += ids.length;
-    return { ...score, ids };
-  });
+  const scores = scoreAll(true),
+    scored: Scored = { file, runs, scores, dense: isFiltered ? scoreAll(false) : undefined };
   progress.clear();
   const { layers, fedByHost } = scores[0]!;
   if (fedByHost !== undefined && backend.record !== undefined) {
     progress.line(`Decoded token by token from the host, not by recorded steps of the device: ${fedByHost}.`);
   }
   const result = {
-    ids: scores.flatMap(({ ids }) => [...ids]),
+    ids: runs.flatMap(({ ids }) => [...ids]),
     nll: scores.flatMap(({ nll }) => [...nll]),
-    perplexity: Math.exp(
-      scores.reduce((sum, { perplexity }) => sum + Math.log(perplexity), 0) / scores.length,
-    ),
+    perplexity: meanPerplexity(scores),
     keep: layers.map((_, i) => scores.flatMap(({ keep }) => [...keep[i]!])),
     layers,
     ...(phase === "decode" && { decodedOn: fedByHost === undefined ? "device" : "host" }),
-    ...(scores.length > 1 && { lengths: scores.map(({ ids }) => ids.length) }),
+    ...(runs.length > 1 && { lengths: runs.map(({ ids }) => ids.length) }),
+    ...measureOutcome(scored),
   };
   if (tracePath !== undefined && method !== undefined) {
     const rest = {
@@ -190,35 +194,19 @@ export async function main(args: readonly string[]): Promise<number> {
   if (folder !== undefined) {
     makeFolder(folder);
     await writeWhole(`${folder}/score.json`, JSON.stringify(result) + "\n");
+    if (isFiltered) {
+      await writeWhole(`${folder}/score.html`, renderScorePage(scored, method, record.layers()));
+    }
   }
-  const rows = scores.flatMap(({ ids, nll, keep }) =>
-    Array.from(ids, (id, t) => ({
-      position: t,
-      id,
-      piece: file.tokenizer.piece(id),
-      nll: t === 0 ? null : nll[t - 1]!,
-      skippedLayers: layers.filter((_, i) => keep[i]![t] === 0),
-    }))
-  );
-  await printTable(
-    {
-      columns: COLUMNS,
-      rows: rows.map(({ position, id, piece, nll, skippedLayers }) => [
-        String(position),
-        String(id),
-        JSON.stringify(piece),
-        nll?.toFixed(4) ?? "-",
-        formatRanges(skippedLayers),
-      ]),
-      left: COLUMNS.map((name) => name === "piece" || name === "skipped layers"),
-    },
-    table,
-    {
-      json: () => JSON.stringify(result),
-      records: rows,
-      notes: [`Perplexity ${result.perplexity.toFixed(4)} over ${result.nll.length} tokens of ${file.name}`],
-    },
-  );
+  const { table: shown, records } = tabulateScores(scored);
+  await printTable(shown, table, {
+    json: () => JSON.stringify(result),
+    records,
+    notes: [
+      ...describeOutcome(scored, method),
+      ...(isFiltered && folder !== undefined ? [`Report: ${folder}/score.html`] : []),
+    ],
+  });
   return EXIT.ok;
 }
 

@@ -1,5 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import golden from "../lib/model/testdata/tiny_golden.json" with { type: "json" };
+import { formatRanges } from "./score/outcome.ts";
 import { runTask, withFolder } from "./testing.ts";
 
 const ids = Array.from({ length: 150 }, (_, i) => i === 0 ? 1 : 300 + (i * 37 + i * i) % 900);
@@ -22,6 +23,11 @@ async function score(folder: string, ...args: string[]) {
     keep: number[][];
     layers: number[];
     decodedOn?: "device" | "host";
+    denseNll: number[];
+    densePerplexity: number;
+    achievedRatio: number | null;
+    kvBytesHeld: number;
+    kvBytesAvoided: number;
   };
 }
 
@@ -34,6 +40,7 @@ Deno.test("score --json is dense without a flag of the method", () =>
     assertEquals([result.ids, result.nll.length, result.keep, result.layers], [ids, 149, [], []]);
     assertAlmostEquals(Math.log(result.perplexity), result.nll.reduce((a, b) => a + b) / 149, 1e-12);
     const keepsAll = await score(folder, "--prune-ratio", "0");
+    assertEquals([keepsAll.achievedRatio, keepsAll.kvBytesAvoided, keepsAll.denseNll], [0, 0, result.nll]);
     assert(furthest(keepsAll.nll, result.nll) < 1e-5);
     assert(keepsAll.keep.flat().every((keep) => keep === 1));
   }));
@@ -44,6 +51,11 @@ Deno.test("score decides alike in prefill, in pieces and in decode", () =>
       const whole = await score(folder, ...method);
       assertEquals(whole.layers, [2, 3, 4, 5, 6, 7, 8, 9]);
       assertEquals(whole.keep.map((mask) => mask.length), Array(8).fill(150));
+      const skipped = whole.keep.flat().filter((keep) => keep === 0).length;
+      assertAlmostEquals(whole.achievedRatio!, skipped / (10 * (150 - 32)), 1e-12);
+      // A row of tiny's cache: keys and values of its heads in f32; skipped rows of the recent window are held.
+      assert(whole.kvBytesAvoided > 0 && whole.kvBytesAvoided <= skipped * 1024);
+      assert(whole.densePerplexity < whole.perplexity);
       assert(whole.keep.every((mask) => mask.slice(0, 32).every((keep) => keep === 1) && mask.includes(0)));
       for (const feed of [["--chunk", "7"], ["--chunk", "64"], ["--phase", "decode"]]) {
         const fed = await score(folder, ...method, ...feed);
@@ -88,3 +100,47 @@ Deno.test("score gives transformers' ids and losses of tiny", () =>
       assertAlmostEquals(result.perplexity / perplexity, 1, 1e-5);
     }
   }));
+
+const SOURCE = "The old sea captain looked at the harbour and said nothing. ".repeat(4);
+
+Deno.test("score with a method ends with what was skipped, what it cost and saved, and keeps a page", () =>
+  withFolder(async (folder) => {
+    Deno.writeTextFileSync(`${folder}/text.txt`, SOURCE);
+    const args = ["--text", `${folder}/text.txt`, "--prune-ratio", "0.4", "--warmup", "16"];
+    const { code, stdout, stderr } = await runTask("score", ...args, "--out", `${folder}/out`);
+    assertEquals(code, 0, stderr);
+    const saved = JSON.parse(Deno.readTextFileSync(`${folder}/out/score.json`));
+    const lines = stdout.trimEnd().split("\n"), head = lines[0]!.split(/ {2,}/);
+    assertEquals(head, ["position", "id", "piece", "nll", "dense", "skipped layers"]);
+    assertEquals(lines[2]!.trim().split(/ +/).slice(-2), ["-", "-"]);
+    const second = lines[3]!.trim().split(/ +/);
+    assertEquals(second.slice(3, 5), [saved.nll[0].toFixed(4), saved.denseNll[0].toFixed(4)]);
+    const cost = Math.log(saved.perplexity / saved.densePerplexity), { kvBytesHeld, kvBytesAvoided } = saved;
+    assertEquals(lines.slice(-3), [
+      `Perplexity ${saved.perplexity.toFixed(4)} over ${saved.nll.length} tokens of tiny; dense ` +
+      `${saved.densePerplexity.toFixed(4)}: ${cost < 0 ? "" : "+"}${cost.toFixed(4)} nats a token.`,
+      `Skipped ${(100 * saved.achievedRatio).toFixed(1)}% of attention after the warm-up, over all layers ` +
+      `(asked: 40%). KV cache: ${kvBytesHeld} bytes, ${
+        (100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(0)
+      }% of dense.`,
+      `Report: ${folder}/out/score.html`,
+    ]);
+    const page = Deno.readTextFileSync(`${folder}/out/score.html`);
+    assertStringIncludes(page, "Which tokens were skipped");
+    assertStringIncludes(page, "dense " + saved.densePerplexity.toFixed(4));
+    const map = JSON.parse(page.match(/var map = (.*?);\n/)![1]!);
+    assertEquals(map.layers.map(({ keep }: { keep: number[] }) => keep), saved.keep);
+    assert(map.layers[0].redundancy.some((score: number | null) => score !== null));
+    assert(!page.includes("plotly.js"), "no plot, no plotly");
+    // A replay has masks alone, and says the same.
+    const trace = `${folder}/trace.parquet`;
+    assertEquals((await runTask("score", ...args, "--trace", trace, "--quiet")).code, 0);
+    const again = await runTask("score", "--replay", trace, "--out", `${folder}/again`, "--json", "--quiet");
+    assertEquals(JSON.parse(again.stdout), saved);
+    assertStringIncludes(Deno.readTextFileSync(`${folder}/again/score.html`), "decisions of a trace");
+  }));
+
+Deno.test("formatRanges() joins neighbours", () => {
+  assertEquals(formatRanges([]), "");
+  assertEquals(formatRanges([2, 3, 4, 6, 8, 9]), "2-4 6 8-9");
+});

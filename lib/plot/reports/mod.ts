@@ -8,3 +8,4 @@ export { plotHeads, plotHeadsText, renderHeadsReport } from "./heads.ts";
 export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { plotSweep, renderSweepReport } from "./sweep.ts";
 export { tabulateTrials, type TrialTable } from "./trial_table.ts";
+export { renderTokenReport } from "./tokens.ts";
