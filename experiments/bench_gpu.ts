@@ -82,7 +82,7 @@ const SIZES: GpuBenchSizes = {
     hiddenSize: 4096,
     intermediateSize: 14336,
     vocabSize: 256,
-    ropeTheta: 500000,
+    rope: { theta: 500000 },
     rmsNormEps: 1e-5,
     contextLength: 8192,
     tieWordEmbeddings: false,

@@ -25,7 +25,7 @@ const SIZES: GpuBenchSizes = {
     hiddenSize: 64,
     intermediateSize: 64,
     vocabSize: 50,
-    ropeTheta: 10000,
+    rope: { theta: 10000 },
     rmsNormEps: 1e-5,
     contextLength: 64,
     tieWordEmbeddings: false,

@@ -71,9 +71,9 @@ export class CpuBackend extends NativeBackend {
   }
 
   /** See {@linkcode Backend.rope}. */
-  override rope(x: Tensor, positions: Tensor, theta: number, only?: BatchDecisions): void {
-    if (only === undefined) super.rope(x, positions, theta);
-    else onKept(only, x, [positions], (x, positions) => this.rope(x, positions, theta));
+  override rope(x: Tensor, positions: Tensor, turns: Tensor, only?: BatchDecisions): void {
+    if (only === undefined) super.rope(x, positions, turns);
+    else onKept(only, x, [positions], (x, positions) => this.rope(x, positions, turns));
   }
 
   /** See {@linkcode Backend.add}. */

@@ -130,18 +130,20 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context.call("tkf_linear_apply", { x, weight, dtype, rows, n, k, out, ...keptRows(only) });
   }
 
-  rope(x: Tensor, positions: Tensor, theta: number, only?: BatchDecisions): void {
+  rope(x: Tensor, positions: Tensor, turns: Tensor, only?: BatchDecisions): void {
     expectTensor("x", x, "f32", [-1, -1, -1]);
     const [rows, heads, head_dim] = x.shape;
     expectTensor("positions", positions, "i32", [rows]);
-    this.context.call("tkf_rope_apply", { x, positions, theta, rows, heads, head_dim, ...keptRows(only) });
+    expectTensor("turns", turns, "f64", [Math.floor(head_dim! / 2), 2]);
+    this.context.call("tkf_rope_apply", { x, positions, turns, rows, heads, head_dim, ...keptRows(only) });
   }
 
   swiglu(gate: Tensor, up: Tensor, out: Tensor): void {
-    expectTensor("gate", gate, "f32", [-1, -1]);
-    expectTensor("up", up, "f32", gate.shape);
-    expectTensor("out", out, "f32", gate.shape);
-    this.context.call("tkf_swiglu_apply", { gate, up, count: countOf(gate.shape), out });
+    this.#applyGate("tkf_swiglu_apply", gate, up, out);
+  }
+
+  geglu(gate: Tensor, up: Tensor, out: Tensor): void {
+    this.#applyGate("tkf_geglu_apply", gate, up, out);
   }
 
   gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
@@ -220,6 +222,13 @@ export abstract class NativeBackend implements Backend, Disposable {
     const out = new Float64Array(2);
     this.context.call("tkf_machine_measure", { out });
     return { flopsPerSecond: out[0]!, bytesPerSecond: out[1]! };
+  }
+
+  #applyGate(op: string, gate: Tensor, up: Tensor, out: Tensor): void {
+    expectTensor("gate", gate, "f32", [-1, -1]);
+    expectTensor("up", up, "f32", gate.shape);
+    expectTensor("out", out, "f32", gate.shape);
+    this.context.call(op, { gate, up, count: countOf(gate.shape), out });
   }
 
   /** The values of a tensor that nobody else has; its memory is given back. */

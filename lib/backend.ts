@@ -101,11 +101,14 @@ export interface Backend extends BatchOps {
   linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void;
   /**
    * Rotary embedding in place on adjacent pairs (GGUF's row order): (x[t, h, 2i], x[t, h, 2i+1]) is rotated by the angle
-   * positions[t] * theta^(-2i/headDim). `x` [T, heads, headDim], `positions` [T] i32.
+   * positions[t] * turns[i, 0] and stretched by the factor turns[i, 1]. `x` [T, heads, headDim], `positions` [T] i32,
+   * `turns` [headDim / 2, 2] f64.
    */
-  rope(x: Tensor, positions: Tensor, theta: number, only?: BatchDecisions): void;
+  rope(x: Tensor, positions: Tensor, turns: Tensor, only?: BatchDecisions): void;
   /** out = silu(gate) * up, all [T, n]; `out` may be `gate`. */
   swiglu(gate: Tensor, up: Tensor, out: Tensor): void;
+  /** out = gelu(gate) * up with gelu(x) = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, else like `swiglu`. */
+  geglu(gate: Tensor, up: Tensor, out: Tensor): void;
   /** out[i] = x[rows[i]]: `x` [T, n] f32, f16 or bf16, `rows` [R] i32, `out` [R, n] of f32, or of x's dtype. */
   gatherRows(x: Tensor, rows: Tensor, out: Tensor): void;
   /** x[rows[i]] += delta[i], the residual scatter: `x` [T, n], `rows` [R] i32 without repeats, `delta` [R, n]. */

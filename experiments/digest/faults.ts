@@ -35,7 +35,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "rope base 9,999",
-    changes: [["ropeTheta: reader.positive(", "ropeTheta: 0.9999 * reader.positive("]],
+    changes: [["theta: reader.positive(", "theta: 0.9999 * reader.positive("]],
     runs: "score --chunk 7",
   },
   {

@@ -1,4 +1,5 @@
 /** The cases of `rope`: x [rows, heads, headDim], positions from `first` on in steps of `step`. */
+import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import type { Calls } from "../testing/fuzz/draw.ts";
 export interface RopeCase {
   readonly rows: number;
@@ -22,10 +23,18 @@ export const ROPE_CASES: readonly RopeCase[] = [0, 1, 33].flatMap((rows) =>
   )
 );
 
+/** Angles of base `theta`; lengths from 0.5 on, each pair's 1/8 more than the last one's. */
+export function turnsOf(theta: number, headDim: number): HostTensor {
+  const turns = Float64Array.from({ length: headDim }, (_, i) => {
+    return i % 2 === 0 ? theta ** (-i / headDim) : 0.5 + (i >> 1) / 8;
+  });
+  return hostTensor("f64", [headDim / 2, 2], turns);
+}
+
 export const CALLS: Calls = {
   tkf_rope_apply(d) {
     const rows = d.size(6), heads = d.size(5), head_dim = 2 * d.size(20);
     const x = d.floats(rows * heads * head_dim), positions = d.indices(rows, 5000);
-    return { x, positions, ...d.kept(rows), rows, heads, head_dim, theta: 1e4 };
+    return { x, positions, turns: d.doubles(head_dim), ...d.kept(rows), rows, heads, head_dim };
   },
 };

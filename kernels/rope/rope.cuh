@@ -1,5 +1,5 @@
-// Adjacent pairs (x[2i], x[2i+1]) turn by position * theta^(-2i/head_dim). Angles are in double: a float would be off
-// by 1e-3 rad at position 16,000.
+// Adjacent pairs (x[2i], x[2i+1]) turn by position * turns[i, 0] and are stretched by turns[i, 1]. Angles are in double:
+// a float would be off by 1e-3 rad at position 16,000.
 #pragma once
 #include "../common/cuda_context.h"
 
@@ -7,11 +7,6 @@ namespace tkf {
 
 // Pairs of one launch, and heads that share the work for an angle.
 constexpr int kRopePairs = 128, kRopeHeads = 8;
-
-// Angles of position 1, of consecutive pairs.
-struct RopeFrequencies {
-  double values[kRopePairs];
-};
 
 // Cosine and sine, each to 1e-9: the angle less whole quarter turns, then Taylor's series on [-pi/4, pi/4]. The angle
 // is at most 2^31, so that a quarter turn in two doubles is exact enough; the library's own functions would take a slow
@@ -40,16 +35,18 @@ __device__ __forceinline__ void cosine_and_sine(double angle, float* cosine, flo
   *sine = (quadrant & 2) != 0 ? -d : d;
 }
 
-// A thread a pair, a block kRopeHeads heads of a row. pairs <= blockDim.x: those of this launch, from `first_pair` on.
+// A thread a pair, a block kRopeHeads heads of a row. pairs <= blockDim.x: those of this launch, from `first_pair` on,
+// which `turns` begins with.
 // kept and kept_count: the rows to turn, as slots below `rows`; NULL for all.
 __global__ void __launch_bounds__(kRopePairs)
-    rope_kernel(float* x, const int32_t* positions, const __grid_constant__ RopeFrequencies frequencies, int first_pair,
-                int pairs, int64_t rows, int64_t heads, int64_t head_dim, const int32_t* kept,
-                const int32_t* kept_count, int* fault) {
+    rope_kernel(float* x, const int32_t* positions, const double* turns, int first_pair, int pairs, int64_t rows, int64_t heads,
+                int64_t head_dim, const int32_t* kept, const int32_t* kept_count, int* fault) {
   const int64_t groups = (heads + kRopeHeads - 1) / kRopeHeads;
   const int64_t count = kept_count == nullptr ? rows : min(static_cast<int64_t>(*kept_count), rows);
   const int pair = static_cast<int>(threadIdx.x);
   if (pair >= pairs) return;
+  const double frequency = __ldg(turns + 2 * pair);
+  const float length = static_cast<float>(__ldg(turns + 2 * pair + 1));
   for (int64_t i = blockIdx.x; i < count * groups; i += gridDim.x) {
     const int64_t number = i / groups, first_head = (i - number * groups) * kRopeHeads;
     const int64_t row = kept == nullptr ? number : kept[number];
@@ -58,7 +55,8 @@ __global__ void __launch_bounds__(kRopePairs)
       continue;
     }
     float cosine, sine;
-    cosine_and_sine(positions[row] * frequencies.values[pair], &cosine, &sine);
+    cosine_and_sine(positions[row] * frequency, &cosine, &sine);
+    cosine *= length, sine *= length;
     float* at = x + (row * heads + first_head) * head_dim + 2 * (first_pair + pair);
     const int64_t here = min(heads - first_head, static_cast<int64_t>(kRopeHeads));
     for (int64_t head = 0; head < here; head++, at += head_dim) {

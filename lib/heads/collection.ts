@@ -177,13 +177,13 @@ export class HeadCollection {
    * @throws The signal's reason, if it is aborted between two chunks.
    */
   async run({ signal, onProgress }: HeadControl = {}): Promise<void> {
-    const { backend, config } = this.#model, count = this.chunks.length, work = this.#open.length;
+    const { backend } = this.#model, count = this.chunks.length, work = this.#open.length;
     const ofLayer = new Map(this.#columns.map((columns) => [columns.plan.method.layer, columns]));
     const { method, shadows } = this.#columns[0]!.plan;
     let first = 0;
     const probe = createProbe(backend, {
       layers: this.layers,
-      ropeTheta: config.ropeTheta,
+      turnsOf: (layer) => this.#model.turnsOf(layer),
       wantsQueries: [method, ...[...shadows.values()].flat()].some(({ reads }) => reads.includes("queries")),
       whole: policyOf(method).whole === true,
       onRows: (rows) => ofLayer.get(rows.layer)!.take(backend, rows, first + rows.start),

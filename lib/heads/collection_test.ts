@@ -35,7 +35,7 @@ function probe(): ProbedRows[] {
   const seen: ProbedRows[] = [];
   const pruner = createProbe(backend, {
     layers: [9],
-    ropeTheta: config.ropeTheta,
+    turnsOf: (layer) => model.turnsOf(layer),
     wantsQueries: false,
     whole: false,
     onRows: (rows) =>
@@ -185,7 +185,7 @@ Deno.test("createProbe() goes on where a sequence was cut", () => {
   const [whole] = probe(), pieces: ProbedRows[] = [];
   const pruner = createProbe(backend, {
     layers: [9],
-    ropeTheta: config.ropeTheta,
+    turnsOf: (layer) => model.turnsOf(layer),
     wantsQueries: true,
     whole: false,
     onRows: (rows) =>

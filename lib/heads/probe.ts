@@ -23,8 +23,8 @@ export interface ProbedRows extends Pick<LayerInput, "values" | "residual" | "no
 export interface ProbeOptions {
   /** 0-based indices of the layers, ascending. */
   readonly layers: readonly number[];
-  /** Base of the rotary embedding's frequencies. */
-  readonly ropeTheta: number;
+  /** What `Backend.rope` takes for a layer. */
+  readonly turnsOf: (layer: number) => Tensor;
   /** Whether queries are wanted. */
   readonly wantsQueries: boolean;
   /** Whether a sequence is to come as one piece. */
@@ -35,7 +35,7 @@ export interface ProbeOptions {
 
 /** A pruner that skips nothing. */
 export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
-  const { layers, ropeTheta, wantsQueries, whole, onRows } = options;
+  const { layers, turnsOf, wantsQueries, whole, onRows } = options;
   return definePruner({
     name: "probe",
     layers,
@@ -59,7 +59,7 @@ export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
           const positions = backend.upload(
             hostTensor("i32", [count], Int32Array.from({ length: count }, (_, i) => start + i)),
           );
-          backend.rope(rotated, positions, ropeTheta);
+          backend.rope(rotated, positions, turnsOf(layer));
           backend.free(positions);
           onRows({
             layer,

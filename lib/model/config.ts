@@ -3,13 +3,14 @@ import type { CostShape } from "../cost.ts";
 import type { ModelFormatError } from "../errors.ts";
 import { ARCHITECTURES, findArchitecture } from "./architectures/mod.ts";
 import type { GgufFile } from "./formats/gguf.ts";
+import type { Rope } from "./rope.ts";
 
 /** Sizes and constants of a model. `numKvHeads` divides `numHeads`, and `headDim` is even. */
 export interface ModelConfig extends CostShape {
   /** Name of its architecture, as GGUF files have it. */
   readonly architecture: string;
-  /** Base of the rotary embedding's frequencies. */
-  readonly ropeTheta: number;
+  /** Rotary embedding of the layers that do not say otherwise. */
+  readonly rope: Rope;
   /** Added to the mean square in RMSNorm. */
   readonly rmsNormEps: number;
   /** Positions that the model was trained on. */

@@ -26,7 +26,7 @@ Deno.test("readModelConfig() reads a model's sizes", () => {
     hiddenSize: 8,
     intermediateSize: 16,
     vocabSize: SMALL_VOCAB_SIZE,
-    ropeTheta: 5000,
+    rope: { theta: 5000 },
     rmsNormEps: 2 ** -16,
     contextLength: 64,
     tieWordEmbeddings: true,
@@ -40,7 +40,7 @@ Deno.test("readModelConfig() knows the defaults of keys that may be missing", ()
     "llama.rope.freq_base": undefined,
     "llama.vocab_size": undefined,
   }, { "output.weight": f32Tensor("output.weight", [8, SMALL_VOCAB_SIZE]) }));
-  assertEquals([config.numKvHeads, config.headDim, config.ropeTheta], [2, 4, 10_000]);
+  assertEquals([config.numKvHeads, config.headDim, config.rope], [2, 4, { theta: 10_000 }]);
   assertEquals([config.vocabSize, config.tieWordEmbeddings], [SMALL_VOCAB_SIZE, false]);
 });
 

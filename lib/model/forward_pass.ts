@@ -47,6 +47,8 @@ export interface ModelParts {
   readonly weights: ModelWeights;
   /** Where it computes. */
   readonly backend: Backend;
+  /** What {@linkcode Backend.rope} takes for a layer. */
+  turnsOf(layer: number): Tensor;
 }
 
 /**
@@ -171,8 +173,8 @@ export class ForwardPass {
   }
 
   /** Rotary embedding of keys or queries in place, [T, heads * headDim]. */
-  protected rotate(_layer: number, x: Tensor, positions: Tensor, only?: BatchDecisions): void {
-    this.model.backend.rope(this.byHead(x), positions, this.model.config.ropeTheta, only);
+  protected rotate(layer: number, x: Tensor, positions: Tensor, only?: BatchDecisions): void {
+    this.model.backend.rope(this.byHead(x), positions, this.model.turnsOf(layer), only);
   }
 
   /** Scratch of f32 by name; its values last until the name is taken again. */

@@ -10,6 +10,7 @@ export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGgu
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./hub.ts";
 export * from "./model.ts";
+export { createTurns, type Rope } from "./rope.ts";
 export { ModelSequence } from "./sequence.ts";
 export * from "./load.ts";
 export * from "./tokenizer.ts";

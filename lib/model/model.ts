@@ -7,6 +7,7 @@ import { createForwardPass } from "./architectures/mod.ts";
 import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ForwardPass } from "./forward_pass.ts";
+import { createTurns } from "./rope.ts";
 import { ModelSequence } from "./sequence.ts";
 import type { ModelWeights } from "./weights.ts";
 
@@ -38,6 +39,7 @@ export class Model {
   readonly weights: ModelWeights;
   /** Element type of KV caches, where a sequence does not say otherwise. */
   readonly cacheDType: CacheDType;
+  readonly #turns: Tensor;
   readonly #pass: ForwardPass;
 
   /**
@@ -56,7 +58,16 @@ export class Model {
     this.weights = weights;
     this.backend = backend;
     this.cacheDType = cacheDType;
+    this.#turns = backend.upload(createTurns(config.rope, config.headDim));
     this.#pass = createForwardPass(this);
+  }
+
+  /**
+   * What {@linkcode Backend.rope} takes for a layer.
+   * @internal
+   */
+  turnsOf(_layer: number): Tensor {
+    return this.#turns;
   }
 
   /**

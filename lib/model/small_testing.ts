@@ -17,7 +17,7 @@ export const CONFIG: ModelConfig = {
   hiddenSize: 64,
   intermediateSize: 96,
   vocabSize: 131,
-  ropeTheta: 10000,
+  rope: { theta: 10000 },
   rmsNormEps: 1e-5,
   contextLength: 256,
   tieWordEmbeddings: false,

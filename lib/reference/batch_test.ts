@@ -42,7 +42,7 @@ Deno.test("linear(), rope() and add() with kept slots leave the others as they a
   backend.add(x, f32([3, 2], 1, 1, 1, 1, 1, 1));
   assertEquals([...f32Data(x)], [2, 3, 7, 9, 6, 7]);
   const heads = f32([2, 1, 2], 1, 0, 1, 0);
-  backend.rope(heads, i32(1, 1), 1e4, decisionsOf(2, 1));
+  backend.rope(heads, i32(1, 1), hostTensor("f64", [1, 2], Float64Array.of(1, 1)), decisionsOf(2, 1));
   assertEquals([...f32Data(heads)], [1, 0, Math.cos(1), Math.sin(1)].map(Math.fround));
   assertThrows(() => backend.add(x, f32([2, 2], 1, 1, 1, 1)), RangeError, "delta");
 });

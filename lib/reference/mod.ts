@@ -50,12 +50,14 @@ export class ReferenceBackend implements Backend {
     else onKept(only, out, [x], (out, x) => linear(x, weight, out));
   };
   /** See {@linkcode Backend.rope}. */
-  readonly rope: Backend["rope"] = (x, positions, theta, only) => {
-    if (only === undefined) rows.rope(x, positions, theta);
-    else onKept(only, x, [positions], (x, positions) => rows.rope(x, positions, theta));
+  readonly rope: Backend["rope"] = (x, positions, turns, only) => {
+    if (only === undefined) rows.rope(x, positions, turns);
+    else onKept(only, x, [positions], (x, positions) => rows.rope(x, positions, turns));
   };
   /** See {@linkcode Backend.swiglu}. */
   readonly swiglu: Backend["swiglu"] = rows.swiglu;
+  /** See {@linkcode Backend.geglu}. */
+  readonly geglu: Backend["geglu"] = rows.geglu;
   /** See {@linkcode Backend.gatherRows}. */
   readonly gatherRows: Backend["gatherRows"] = rows.gatherRows;
   /** See {@linkcode Backend.scatterAddRows}. */

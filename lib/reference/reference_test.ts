@@ -45,14 +45,20 @@ Deno.test("linear() multiplies by the transpose, of q8_0 weights too", () => {
 
 Deno.test("rope() turns adjacent pairs by position times frequency", () => {
   const x = f32([1, 1, 4], [1, 0, 0, 1]);
-  backend.rope(x, i32([3]), 100);
-  near(x, [Math.cos(3), Math.sin(3), -Math.sin(0.3), Math.cos(0.3)]);
+  backend.rope(x, i32([3]), hostTensor("f64", [2, 2], Float64Array.of(1, 1, 0.1, 2)));
+  near(x, [Math.cos(3), Math.sin(3), -2 * Math.sin(0.3), 2 * Math.cos(0.3)]);
 });
 
 Deno.test("swiglu() is silu(gate) * up, also in place", () => {
   const gate = f32([1, 3], [0, 1, -100]);
   backend.swiglu(gate, f32([1, 3], [5, 2, 3]), gate);
   near(gate, [0, 2 / (1 + Math.exp(-1)), 0]);
+});
+
+Deno.test("geglu() is gelu(gate) * up by the tanh formula, also in place", () => {
+  const gate = f32([1, 3], [1, -2, 100]);
+  backend.geglu(gate, f32([1, 3], [2, 10, 3]), gate);
+  near(gate, [2 * 0.8411919906, -10 * 0.0454023059, 300]);
 });
 
 Deno.test("gatherRows(), scatterAddRows() and storeRows() move rows and round to 16 bits", () => {

@@ -33,15 +33,16 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): vo
 }
 
 /** See {@linkcode Backend.rope}. */
-export function rope(x: Tensor, positions: Tensor, theta: number): void {
+export function rope(x: Tensor, positions: Tensor, turns: Tensor): void {
   const [rows, heads, headDim] = x.shape as [number, number, number];
   expectTensor("positions", positions, "i32", [rows]);
   if (headDim % 2 !== 0) throw new RangeError(`Cannot rotate heads of ${headDim}: expected an even size`);
-  const values = f32Data(x), at = hostData(positions);
+  expectTensor("turns", turns, "f64", [headDim / 2, 2]);
+  const values = f32Data(x), at = hostData(positions), turn = hostData(turns);
   for (let pair = 0; pair < headDim / 2; pair++) {
-    const frequency = theta ** (-2 * pair / headDim);
+    const frequency = turn[2 * pair]!, length = turn[2 * pair + 1]!;
     for (let row = 0; row < rows; row++) {
-      const cos = Math.cos(at[row]! * frequency), sin = Math.sin(at[row]! * frequency);
+      const angle = at[row]! * frequency, cos = length * Math.cos(angle), sin = length * Math.sin(angle);
       for (let head = 0; head < heads; head++) {
         const i = (row * heads + head) * headDim + 2 * pair;
         const a = values[i]!, b = values[i + 1]!;
@@ -54,10 +55,20 @@ export function rope(x: Tensor, positions: Tensor, theta: number): void {
 
 /** See {@linkcode Backend.swiglu}. */
 export function swiglu(gate: Tensor, up: Tensor, out: Tensor): void {
+  applyGate(gate, up, out, (x) => x / (1 + Math.exp(-x)));
+}
+
+/** See {@linkcode Backend.geglu}. */
+export function geglu(gate: Tensor, up: Tensor, out: Tensor): void {
+  const root = Math.sqrt(2 / Math.PI);
+  applyGate(gate, up, out, (x) => x * (1 + Math.tanh(root * (x + 0.044715 * x ** 3))) / 2);
+}
+
+function applyGate(gate: Tensor, up: Tensor, out: Tensor, activate: (x: number) => number): void {
   expectTensor("up", up, "f32", gate.shape);
   expectTensor("out", out, "f32", gate.shape);
   const g = f32Data(gate), u = f32Data(up), target = f32Data(out);
-  for (let i = 0; i < g.length; i++) target[i] = g[i]! / (1 + Math.exp(-g[i]!)) * u[i]!;
+  for (let i = 0; i < g.length; i++) target[i] = activate(g[i]!) * u[i]!;
 }
 
 /** See {@linkcode Backend.gatherRows}. */

@@ -69,7 +69,7 @@ function readConfig(reader: ConfigReader): ModelConfig {
     hiddenSize,
     intermediateSize: reader.size("feed_forward_length"),
     vocabSize: readVocabSize(reader),
-    ropeTheta: reader.positive("rope.freq_base", 10_000),
+    rope: { theta: reader.positive("rope.freq_base", 10_000) },
     rmsNormEps: reader.positive("attention.layer_norm_rms_epsilon"),
     contextLength: reader.size("context_length"),
     tieWordEmbeddings: !reader.gguf.tensors.has("output.weight"),
