@@ -1,7 +1,9 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { UsageError } from "../lib/errors.ts";
 import { toBf16, toF16 } from "../lib/half.ts";
 import { writeSafetensors } from "../lib/model/mod.ts";
 import { hostTensor } from "../lib/tensor.ts";
+import { main } from "./filter.ts";
 import { runTask, withFolder } from "./testing.ts";
 
 const T = 120, H = 2, D = 8;
@@ -113,12 +115,110 @@ Deno.test("filter --skip-ratio 0 keeps all, and --prune-ratio stands in for it",
     assert(String(other.keep) !== String((await filter("--kv", path, "--fusion", "random")).keep));
   }));
 
-Deno.test("filter prints a table and saves its result", () =>
+/** A dump of several layers: layer N turns at its own phase. */
+function writeLayers(folder: string, layers: readonly number[], more: readonly string[] = []): string {
+  const names = [...layers.flatMap((layer) => [`keys.${layer}`, `values.${layer}`]), ...more];
+  const tensor = (name: string) =>
+    hostTensor("f32", [T, H, D], makeRows(name.startsWith("keys") ? Number(name.slice(5)) : 1));
+  const path = `${folder}/layers.safetensors`;
+  Deno.writeFileSync(path, writeSafetensors(new Map(names.map((name) => [name, tensor(name)]))));
+  return path;
+}
+
+Deno.test("filter takes all layers of a dump at once, or one of them, and makes a page", () =>
   withFolder(async (folder) => {
-    const args = ["--kv", writeDump(folder, "f32"), "--tokens", "50", "--out", `${folder}/out`, "--quiet"];
+    const path = writeLayers(folder, [12, 3]), flags = ["--kv", path, "--fusion", "random", "--warmup", "16"];
+    const run = async (...args: string[]) => await runTask("filter", ...flags, ...args, "--quiet");
+    const { code, stdout, stderr } = await run("--out", `${folder}/out`, "--skip-ratio", "0.25");
+    assertEquals(code, 0, stderr);
+    const { layers } = JSON.parse(Deno.readTextFileSync(`${folder}/out/filter.json`)) as {
+      layers: (Rows & { layer: number })[];
+    };
+    assertEquals(layers.map(({ layer }) => layer), [3, 12]);
+    const lines = stdout.split("\n");
+    assertEquals(lines[0]!.trim().split(/ {2,}/), [
+      "layer",
+      "tokens",
+      "decided",
+      "skipped",
+      "share",
+      "mean score",
+      "mean threshold",
+    ]);
+    const skips = layers.map(({ keep }) => keep!.filter((kept) => kept === 0).length);
+    assert(String(layers[0]!.keep) !== String(layers[1]!.keep));
+    for (const [i, { layer, redundancy, threshold }] of layers.entries()) {
+      const mean = (values: (number | null)[]) => {
+        const known = values.slice(16).filter((x) => x !== null) as number[];
+        return (known.reduce((a, b) => a + b) / known.length).toFixed(4);
+      };
+      assertEquals(lines[2 + i]!.trim().split(/ +/), [
+        ...[String(layer), "120", "104", String(skips[i]), (skips[i]! / 104).toFixed(4)],
+        ...[mean(redundancy!), mean(threshold!)],
+      ]);
+    }
+    assertStringIncludes(
+      stdout,
+      `\nSkipped ${skips[0]! + skips[1]!} of 208 tokens after the warm-up; asked for 0.25\n`,
+    );
+    assertStringIncludes(stdout, "mean threshold: score above which a token is skipped.");
+    assertStringIncludes(stdout, `\nReport: ${folder}/out/filter.html\n`);
+    const page = Deno.readTextFileSync(`${folder}/out/filter.html`);
+    assertStringIncludes(page, "Token Filtering of layers.safetensors: random");
+    assertEquals(
+      JSON.parse(page.match(/id="figures">(.*?)<\/script>/s)![1]!)[0].layout.sliders[0].steps.length,
+      2,
+    );
+    const one = JSON.parse((await run("--layer", "12", "--json", "--skip-ratio", "0.25")).stdout);
+    assertEquals(one, { layers: [layers[1]] });
+    const missing = await run("--layer", "4");
+    assertEquals([missing.code, missing.stderr], [
+      2,
+      `Cannot use --layer 4: found layers 3, 12 in "${path}", expected one of them\n`,
+    ]);
+    writeLayers(folder, [3], ["keys.5"]);
+    assertStringIncludes((await run()).stderr, 'found no tensor "values.5"');
+  }));
+
+Deno.test("filter refuses flags that contradict each other, or that mean nothing for keys and values alone", () =>
+  withFolder(async (folder) => {
+    const path = writeDump(folder, "f32");
+    const cases = [
+      [["--skip-ratio", "0.3", "--prune-ratio", "0.3"], "Cannot use --skip-ratio with --prune-ratio"],
+      ...["tail", "schedule", "slope", "skip-ratios", "key-state", "cache-skipped", "recent", "context"].map((
+        name,
+      ) => [[`--${name}`, "1"], `Cannot use flag "--${name}": "filter" has no such flag`] as const),
+    ] as const;
+    for (const [args, expected] of cases) {
+      await assertRejects(() => main(["--kv", path, ...args]), UsageError, expected);
+    }
+  }));
+
+Deno.test("filter --all prints every token, and explains its columns", () =>
+  withFolder(async (folder) => {
+    const args = [
+      "--kv",
+      writeDump(folder, "f32"),
+      "--tokens",
+      "50",
+      "--out",
+      `${folder}/out`,
+      "--quiet",
+      "--all",
+    ];
     const { code, stdout } = await runTask("filter", ...args);
     assertEquals(code, 0);
-    assertStringIncludes(stdout, "redundancy");
+    const lines = stdout.split("\n");
+    assertEquals(lines[0]!.trim().split(/ +/).slice(0, 5), [
+      "layer",
+      "token",
+      "redundancy",
+      "threshold",
+      "keep",
+    ]);
+    assertEquals(lines[2]!.trim().split(/ +/).slice(0, 5), ["0", "0", "-", "-", "1"]);
+    assertEquals(lines.findIndex((line) => line === ""), 52);
+    assertStringIncludes(stdout, "redundancy: score S of the rule, high = like the past;");
     assertStringIncludes(stdout, "of 18 tokens after the warm-up");
     assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/out/filter.json`)).keep.length, 50);
   }));

@@ -63,8 +63,22 @@ function flagOf(name: string, option: Option): Flag {
   const defaults = [byDefault, option.note].filter((part) => part !== undefined).join("; ");
   const choices = name === "fusion" ? METHODS.map((method) => `\n      ${method.name}: ${method.help}`) : [];
   const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`, ...choices].join("");
-  return { ...read, option: name, help };
+  return { ...read, option: name, help, ...(NEEDS_MODEL.has(name) && { tasks: MODEL }) };
 }
+
+/** Tasks that run a model. */
+const MODEL: readonly Task[] = ["sweep", "score", "heads", "compare"];
+
+/** Options that spread a ratio over a model's layers, or say what it caches: they mean nothing for keys and values alone. */
+const NEEDS_MODEL = new Set([
+  "tail",
+  "schedule",
+  "slope",
+  "skipRatios",
+  "keyState",
+  "cacheSkipped",
+  "recent",
+]);
 
 const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);
 
@@ -77,9 +91,6 @@ const METHOD_FLAGS: { readonly [name: string]: Flag } = Object.fromEntries(
 function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: readonly Task[]): Flag {
   return { kind, help, ...(value !== undefined && { value }), ...(tasks && { tasks }) };
 }
-
-/** Tasks that run a model. */
-const MODEL: readonly Task[] = ["sweep", "score", "heads", "compare"];
 
 /** Flags of the surroundings. */
 const COMMON_FLAGS: { readonly [name: string]: Flag } = {
@@ -112,7 +123,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     }`,
     ["sweep", "compare"],
   ),
-  "context": flag("integer", "N", "tokens a chunk, in all but score (512)"),
+  "context": flag("integer", "N", "tokens a chunk, in all but score (512)", MODEL),
   "tokens": flag("integer", "N", "use the first N tokens alone"),
   "phase": flag(
     "text",
@@ -132,11 +143,17 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "kv": flag(
     "text",
     "DUMP.safetensors",
-    "tensors keys and values, [T, H, d], f32, f16 or bf16",
+    "tensors keys and values, or keys.N and values.N, [T, H, d], f32, f16 or bf16",
     ["filter"],
   ),
   "skip-ratio": flag("number", "R", "share of this layer's tokens to skip, [0, 1] (0.5)", ["filter"]),
-  "layer": flag("integer", "N", "the dump's layer; random reads it (0)", ["filter"]),
+  "layer": flag(
+    "integer",
+    "N",
+    "the only layer wanted of several; else the layer's number, which random reads (0)",
+    ["filter"],
+  ),
+  "all": flag("switch", undefined, "print every token", ["filter"]),
   "methods": flag("text", "A,B,…", `some of ${COMPARED_METHODS.join(", ")} (all)`, ["compare"]),
   "seeds": flag("integer", "N", "seeds of random (5)", ["compare"]),
   "grid": flag(

@@ -23,6 +23,8 @@ const NAME_OF_DTYPE: { readonly [K in DType]?: string } = { f32: "F32", f16: "F1
 export interface SafetensorsFile {
   /** Tensors by name; data are views of the file's bytes where these are aligned, else copies. */
   readonly tensors: ReadonlyMap<string, HostTensor>;
+  /** Names of all tensors of the file, wanted or not. */
+  readonly names: readonly string[];
   /** The header's `__metadata__`: free text. */
   readonly metadata: ReadonlyMap<string, string>;
 }
@@ -83,7 +85,7 @@ export function parseSafetensors(
     }
   }
   const tensors = new Map(places.map((place) => [place.name, viewOf(bytes, dataStart, place)]));
-  return { tensors, metadata };
+  return { tensors, names: entries.map(([name]) => name), metadata };
 }
 
 function readHeader(bytes: Uint8Array<ArrayBuffer>, file: string) {
