@@ -153,7 +153,7 @@ export async function main(args: readonly string[]): Promise<number> {
       `not run: ${left.join(", ")} (found no compute-sanitizer on PATH or in CUDA_HOME)`,
     );
   }
-  writeLine(Deno.stdout, `${sum.passed} passed, ${sum.failed} failed`);
+  writeLine(Deno.stdout, describeCounts(sum));
   return sum.failed > 0 || sum.passed === 0 ? EXIT_FAILED : EXIT.ok;
 }
 

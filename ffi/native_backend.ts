@@ -231,7 +231,7 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context.call(op, { gate, up, count: countOf(gate.shape), out });
   }
 
-  /** The values of a tensor that nobody else has; its memory is given back. */
+  /** The values of a tensor that has no other owner; its memory is given back. */
   #take(tensor: Tensor): HostTensor["data"] {
     const { data } = this.read(tensor);
     this.free(tensor);

@@ -33,7 +33,7 @@ export const CUDA_SYMBOLS = {
   tkf_cuda_synchronize: { parameters: ["pointer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** An opened library. It is never closed: its threads may outlive whoever opened it. */
+/** An opened library. It is never closed: its threads may outlive what opened it. */
 export interface NativeLibrary<Table extends Deno.ForeignLibraryInterface = typeof SYMBOLS> {
   /** Functions about the library and its contexts. */
   readonly symbols: Deno.DynamicLibrary<Table>["symbols"];

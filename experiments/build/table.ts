@@ -1,12 +1,8 @@
-/** The table of kernels in `kernels/README.md`: registers, shared memory, and the occupancy that follows. */
+/** The table of CUDA kernels: registers, shared memory, and the occupancy that follows. */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { CUDA_ARCHS, type CudaManifest, type KernelResources } from "../../build.ts";
 import { run } from "../../ffi/build/command.ts";
 import { occupancy } from "../../ffi/build/resources.ts";
-
-const README = new URL("../../kernels/README.md", import.meta.url);
-const BEGIN = "<!-- kernels: begin, written by deno task build --cuda --table -->";
-const END = "<!-- kernels: end -->";
 
 /** The largest block that a kernel was launched with. */
 export interface Launch {
@@ -76,15 +72,6 @@ export function formatTable(
   return lines.join("\n");
 }
 
-/** What a table says of launches, by kernel. */
-export function parseLaunches(table: string): Map<string, Launch> {
-  const found = new Map<string, Launch>();
-  for (const [, name, threads, bytes] of table.matchAll(/^\| `([^`]+)` \| (\d+) \| \d+ \+ (\d+) \|/gm)) {
-    found.set(name!, { threads: Number(threads), dynamicBytes: Number(bytes) });
-  }
-  return found;
-}
-
 /** Names of mangled symbols, by c++filt. */
 async function demangle(symbols: readonly string[]): Promise<Map<string, string>> {
   const { success, stdout, stderr } = await run("c++filt", symbols);
@@ -96,7 +83,7 @@ async function demangle(symbols: readonly string[]): Promise<Map<string, string>
 /**
  * Launches that a run of the emulated library has traced (`TKF_EMULATOR_TRACE`), by short name.
  *
- * @param library The library that wrote the trace: its symbols say which kernel lies at which offset.
+ * @param library The library whose lines count: its symbols say which kernel lies at which offset.
  */
 export async function readTrace(trace: string, library: string): Promise<Map<string, Launch>> {
   const { success, stdout, stderr } = await run("nm", ["--defined-only", library]);
@@ -106,9 +93,9 @@ export async function readTrace(trace: string, library: string): Promise<Map<str
     symbols.set(parseInt(offset!, 16), symbol!);
   }
   const most = new Map<string, Launch>();
-  for (const [, offset, threads, bytes] of trace.matchAll(/^([0-9a-f]+) (\d+) (\d+)$/gm)) {
+  for (const [, offset, threads, bytes, path] of trace.matchAll(/^([0-9a-f]+) (\d+) (\d+) (.*)$/gm)) {
     const symbol = symbols.get(parseInt(offset!, 16));
-    if (symbol === undefined) continue;
+    if (path !== library || symbol === undefined) continue;
     const known = most.get(symbol) ?? { threads: 0, dynamicBytes: 0 };
     most.set(symbol, {
       threads: Math.max(known.threads, Number(threads)),
@@ -119,33 +106,17 @@ export async function readTrace(trace: string, library: string): Promise<Map<str
   return new Map(Array.from(most, ([symbol, launch]) => [names.get(symbol)!, launch]));
 }
 
-/** The table of a build's own kernels and architectures, with the launches that `kernels/README.md` knows. */
-export async function describeKernels({ kernels, archs }: CudaManifest): Promise<string> {
-  const names = await demangle([...new Set(kernels.map(({ symbol }) => symbol))]);
-  return formatTable(kernels, names, parseLaunches(await Deno.readTextFile(README)), archs);
-}
-
 /**
- * Renews the table of `kernels/README.md`.
+ * The table of a build's kernels and architectures.
  *
- * @param launches Launches that were traced; where left out, those that the table already knows.
- * @returns Whether the file was up to date.
+ * @param launches That were traced; none: registers alone.
+ * @returns It, and the kernels that were not launched.
  */
-export async function renewTable(
-  manifest: CudaManifest,
-  launches?: ReadonlyMap<string, Launch>,
-): Promise<boolean> {
-  const text = await Deno.readTextFile(README);
-  const begin = text.indexOf(BEGIN), end = text.indexOf(END);
-  if (begin < 0 || end < begin) {
-    throw new NativeLibraryError(
-      `Cannot renew the table of kernels: found no "${BEGIN}" in ${README.pathname}`,
-    );
-  }
-  const names = await demangle([...new Set(manifest.kernels.map(({ symbol }) => symbol))]);
-  const table = formatTable(manifest.kernels, names, launches ?? parseLaunches(text.slice(begin, end)));
-  const renewed = `${text.slice(0, begin)}${BEGIN}\n${table}\n${text.slice(end)}`;
-  if (renewed === text) return true;
-  await Deno.writeTextFile(README, renewed);
-  return false;
+export async function describeKernels(
+  { kernels, archs }: CudaManifest,
+  launches: ReadonlyMap<string, Launch> = new Map(),
+): Promise<{ readonly table: string; readonly idle: readonly string[] }> {
+  const names = await demangle([...new Set(kernels.map(({ symbol }) => symbol))]);
+  const idle = [...new Set(names.values())].filter((name) => !launches.has(name));
+  return { table: formatTable(kernels, names, launches, archs), idle };
 }

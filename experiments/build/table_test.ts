@@ -1,6 +1,7 @@
-import { assert, assertEquals } from "@std/assert";
-import { KERNELS_URL } from "../../ffi/sources.ts";
-import { formatTable, parseLaunches, shortName } from "./table.ts";
+import { assertEquals } from "@std/assert";
+import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
+import { inChild } from "../../kernels/testing/child.ts";
+import { formatTable, readTrace, shortName } from "./table.ts";
 
 Deno.test("shortName() leaves the kernel and its template arguments", () => {
   assertEquals(
@@ -11,7 +12,7 @@ Deno.test("shortName() leaves the kernel and its template arguments", () => {
   assertEquals(shortName("plain"), "plain");
 });
 
-Deno.test("formatTable() gives registers and occupancy by architecture; parseLaunches() reads launches back", () => {
+Deno.test("formatTable() gives registers and occupancy by architecture; of what a build is for", () => {
   const kernel = { symbol: "_k", registers: 32, sharedBytes: 128, stackBytes: 0, spillBytes: 0 };
   const kernels = [
     { ...kernel, arch: "sm_80" },
@@ -25,18 +26,28 @@ Deno.test("formatTable() gives registers and occupancy by architecture; parseLau
     "| `k<4>` | 256 | 128 + 1024 | 32 · 100% | 40 · 100%, 8 B local |  |  |  |  |",
     "| `only` |  | 128 |  |  |  | 32 |  |  |",
   ]);
-  assertEquals(parseLaunches(table), launches);
-  assertEquals(formatTable(kernels, names, parseLaunches(table)), table);
   assertEquals(formatTable(kernels, names, launches, ["86"]).split("\n").slice(2), [
     "| `k<4>` | 256 | 128 + 1024 | 40 · 100%, 8 B local |",
     "| `only` |  | 128 |  |",
   ]);
 });
 
-Deno.test("the table of kernels/README.md: an emulated test launches every kernel", async () => {
-  const table = await Deno.readTextFile(new URL("README.md", KERNELS_URL));
-  const kernels = Array.from(table.matchAll(/^\| `([\w:]+)[<`]/gm), ([, name]) => name!);
-  const idle = [...table.matchAll(/^\| `([\w:]+)[^`]*` \| {2}\|/gm)].map(([, name]) => name!);
-  assert(kernels.length > 200, `${kernels.length} kernels`);
-  assertEquals(idle, []);
+Deno.test("readTrace() names the kernels that a library launched, with their largest blocks", async () => {
+  const trace = await Deno.makeTempFile();
+  try {
+    await inChild(
+      { TKF_EMULATOR_TRACE: trace },
+      `const { openEmulated } = await load("ffi/cuda/testing.ts");
+       const { backend } = await openEmulated();
+       for (const cols of [40, 1000]) {
+         const x = backend.alloc("f32", [2, cols]);
+         backend.rmsNorm(x, backend.alloc("f32", [cols]), 1e-5, x);
+       }`,
+    );
+    const text = await Deno.readTextFile(trace), { path } = await buildEmulated();
+    const launches = await readTrace(`${text}10 1 1 /another/library.so\n`, path);
+    assertEquals(launches, new Map([["rms_norm_kernel", { threads: 256, dynamicBytes: 0 }]]));
+  } finally {
+    await Deno.remove(trace);
+  }
 });

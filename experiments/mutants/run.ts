@@ -105,17 +105,24 @@ export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Pro
     return /^\s*\* ```ts$/m.test(source) ? [...tests.slice(0, 1), file, ...tests.slice(1)] : tests;
   }
 
-  async function runTest(test: string): Promise<"passed" | "failed" | "took too long"> {
+  async function runTest(
+    test: string,
+    env: Record<string, string>,
+  ): Promise<"passed" | "failed" | "took too long"> {
     const known = passed.get(test);
     const limit = known === undefined
       ? run.limit
       : Math.max(Math.min(LEAST_LIMIT, run.limit), PATIENCE * known);
-    const { success, seconds, timedOut } = await place.run([
-      ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", "--preload=.std/strict_assert.ts"],
-      ...(test.endsWith("_test.ts") ? [] : ["--doc"]),
-      ...flags,
-      test,
-    ], limit);
+    const { success, seconds, timedOut } = await place.run(
+      [
+        ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", "--preload=.std/strict_assert.ts"],
+        ...(test.endsWith("_test.ts") ? [] : ["--doc"]),
+        ...flags,
+        test,
+      ],
+      limit,
+      env,
+    );
     if (success) passed.set(test, seconds);
     return success ? "passed" : timedOut ? "took too long" : "failed";
   }
@@ -135,17 +142,18 @@ export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Pro
       for (const [i, test] of (result === "invalid" ? [] : testsOf(mutant, source)).entries()) {
         if (signal.aborted) return undefined;
         if (broken.has(test)) continue;
-        let ran = await runTest(test);
+        const run = () => runTest(test, isKernel ? { TOKENFILTER_TEST_DEVICE: "cpu" } : {});
+        let ran = await run();
         if (ran === "passed") continue;
         const isKnown = passed.has(test);
         if (!isKnown) { // is it the mutant that it fails on?
           await Deno.writeTextFile(path, source);
-          if (await runTest(test) !== "passed" && !signal.aborted) broken.add(test);
+          if (await run() !== "passed" && !signal.aborted) broken.add(test);
           await put();
           if (broken.has(test)) continue;
         }
         // A test from afar, or one whose limit was not known yet, may fail for another reason.
-        if (i >= NEAR || (!isKnown && ran === "took too long")) ran = await runTest(test);
+        if (i >= NEAR || (!isKnown && ran === "took too long")) ran = await run();
         if (ran === "passed") continue;
         [result, by] = ["noticed", test];
         break;

@@ -10,10 +10,13 @@ export type Part = typeof PARTS[number];
 /** A device that cannot be used ends compute-sanitizer with other codes than this one. */
 const ERRORS_FOUND = "99";
 
+/** Tests beside the kernels that a device runs, and those of all thread orders: calls of `kernels/testing/ways.ts`. */
+const DEVICE_TEST = /\btest(OnDevice|InEvery|SameInEvery|Cases)/;
+const ORDERS_TEST = /\btest(InEveryOrder|SameInEveryOrder|Cases)\(/;
 /** Racecheck takes the tests that the emulator runs in all thread orders: their cases are small. */
 const SMALL_TESTS = /thread order|order of threads/;
 /** The products that cuBLASLt takes over where it is loaded. */
-const PRODUCTS = "kernels/linear/linear_cuda_test.ts";
+const PRODUCTS = "kernels/linear/linear_test.ts";
 
 /** Test files, relative to the repository. */
 export interface GpuTests {
@@ -39,7 +42,10 @@ export async function listGpuTests(root: URL = ROOT): Promise<GpuTests> {
   for await (const op of Deno.readDir(new URL("kernels/", root))) {
     if (!op.isDirectory) continue;
     for await (const { name } of Deno.readDir(new URL(`kernels/${op.name}/`, root))) {
-      if (name.endsWith("_cuda_test.ts")) kernels.push(`kernels/${op.name}/${name}`);
+      const path = `kernels/${op.name}/${name}`;
+      if (name.endsWith("_test.ts") && DEVICE_TEST.test(await Deno.readTextFile(new URL(path, root)))) {
+        kernels.push(path);
+      }
     }
   }
   for await (const { name } of Deno.readDir(new URL("ffi/cuda/", root))) {
@@ -60,16 +66,12 @@ export async function jobsOf(part: Part, { kernels, driver }: GpuTests, root: UR
   const jobs: Job[] = [];
   for (const file of part === "tests" ? [...driver, ...kernels] : kernels) {
     const isSmall = part === "racecheck";
-    if (isSmall && !hasSmallTest(await Deno.readTextFile(new URL(file, root)))) continue;
+    if (isSmall && !ORDERS_TEST.test(await Deno.readTextFile(new URL(file, root)))) continue;
     if (!isSmall) jobs.push({ file, words: file, env: {} });
     const words = file === PRODUCTS ? `${file} without cuBLASLt` : file;
     if (isSmall || file === PRODUCTS) jobs.push({ file, words, env: { TOKENFILTER_CUBLASLT: "none" } });
   }
   return jobs;
-}
-
-function hasSmallTest(text: string): boolean {
-  return [...text.matchAll(/Deno\.test\(\s*(["'`])(.*?)\1/gs)].some(([, , name]) => SMALL_TESTS.test(name!));
 }
 
 /**

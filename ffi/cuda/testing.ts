@@ -27,15 +27,23 @@ let built: ReturnType<typeof buildEmulated> | undefined;
 /** The GPU, opened once: a process needs no second stream. */
 let gpu: Promise<OpenDevice> | undefined;
 
+/** What tests of native code run on. */
+export type TestedDevice = "cpu" | "emulated" | "cuda";
+
 /**
- * Whether tests run on a GPU, as `TOKENFILTER_TEST_DEVICE` says.
+ * What `TOKENFILTER_TEST_DEVICE` names; undefined: the CPU and the emulator.
  *
- * @throws {RangeError} If it says something else.
+ * @throws {RangeError} If it names something else.
  */
+export function testedDevice(): TestedDevice | undefined {
+  const name = Deno.env.get("TOKENFILTER_TEST_DEVICE") || undefined;
+  if (name === undefined || name === "cpu" || name === "emulated" || name === "cuda") return name;
+  throw new RangeError(`Cannot test on TOKENFILTER_TEST_DEVICE "${name}": expected cpu, emulated or cuda`);
+}
+
+/** Whether the tests of the CUDA library run on a GPU. */
 export function testsOnGpu(): boolean {
-  const name = Deno.env.get("TOKENFILTER_TEST_DEVICE") || "emulated";
-  if (name === "cuda" || name === "emulated") return name === "cuda";
-  throw new RangeError(`Cannot test on TOKENFILTER_TEST_DEVICE "${name}": expected cuda or emulated`);
+  return testedDevice() === "cuda";
 }
 
 /** Opens the emulated library with threads in the given order, ascending by default. */

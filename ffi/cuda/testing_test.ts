@@ -50,6 +50,6 @@ Deno.test("openTestDevice() takes the device that TOKENFILTER_TEST_DEVICE names,
   const strange = await open({ TOKENFILTER_TEST_DEVICE: "gpu" });
   assertEquals(
     strange.error,
-    'RangeError: Cannot test on TOKENFILTER_TEST_DEVICE "gpu": expected cuda or emulated',
+    'RangeError: Cannot test on TOKENFILTER_TEST_DEVICE "gpu": expected cpu, emulated or cuda',
   );
 });

@@ -1,5 +1,3 @@
-#include "blas.h"
-
 #include "cpu_context.h"
 
 #include <dlfcn.h>

@@ -1,12 +1,11 @@
 // Element types of weights, 32 values at a time: how each is laid out (as in GGUF) and made float.
 // A `Format` has VALUES and BYTES of one block; prepare(blocks, count, scales) makes the scales of up to CHUNK blocks,
 // SCALES floats each; and decode(block, scales, part, w) the values 32*part .. 32*part+31 of one, into w[32 / W].
-// A dense format pretends to blocks of 32; what is left at the end of a row goes through `scalar`.
+// A dense format counts as blocks of 32; what is left at the end of a row goes through `scalar`.
 #pragma once
 #include "simd.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 constexpr int kVectors = 32 / W;  // vectors of one part
 
@@ -38,36 +37,17 @@ struct LeadingScales {
   }
 };
 
-struct FormatF32 : NoScales {
-  static constexpr int VALUES = 32, BYTES = 128;
+template <class Type>
+struct DenseFormat : NoScales {
+  using Value = typename Type::Value;
+  static constexpr int VALUES = 32, BYTES = 32 * sizeof(Value);
   static constexpr bool DENSE = true;
   static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
-    for (int i = 0; i < kVectors; i++) w[i] = load(reinterpret_cast<const float*>(block) + i * W);
+    for (int i = 0; i < kVectors; i++) w[i] = Type::load(reinterpret_cast<const Value*>(block) + i * W);
   }
-  static TKF_INLINE float scalar(const uint8_t* p) {
-    float value;
-    memcpy(&value, p, 4);
-    return value;
-  }
+  static TKF_INLINE float scalar(const uint8_t* p) { return Type::one(reinterpret_cast<const Value*>(p)); }
 };
-
-struct FormatF16 : NoScales {
-  static constexpr int VALUES = 32, BYTES = 64;
-  static constexpr bool DENSE = true;
-  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
-    for (int i = 0; i < kVectors; i++) w[i] = load_f16(block + 2 * W * i);
-  }
-  static TKF_INLINE float scalar(const uint8_t* p) { return f16_to_float(read_u16(p)); }
-};
-
-struct FormatBf16 : NoScales {
-  static constexpr int VALUES = 32, BYTES = 64;
-  static constexpr bool DENSE = true;
-  static TKF_INLINE void decode(const uint8_t* block, const float*, int, vf* w) {
-    for (int i = 0; i < kVectors; i++) w[i] = load_bf16(block + 2 * W * i);
-  }
-  static TKF_INLINE float scalar(const uint8_t* p) { return bf16_to_float(read_u16(p)); }
-};
+using FormatF32 = DenseFormat<F32>;
 
 // d*q: d f16, q i8[32].
 struct FormatQ8_0 : LeadingScales<34> {
@@ -224,15 +204,12 @@ template <class F>
 TKF_INLINE void with_format(int dtype, F&& body) {
   switch (dtype) {
     case TKF_DTYPE_F32: body(FormatF32()); break;
-    case TKF_DTYPE_F16: body(FormatF16()); break;
-    case TKF_DTYPE_BF16: body(FormatBf16()); break;
-    case TKF_DTYPE_Q4_0: body(FormatQ4_0()); break;
-    case TKF_DTYPE_Q4_1: body(FormatQ4_1()); break;
-    case TKF_DTYPE_Q5_0: body(FormatQ5_0()); break;
-    case TKF_DTYPE_Q5_1: body(FormatQ5_1()); break;
-    case TKF_DTYPE_Q8_0: body(FormatQ8_0()); break;
-    case TKF_DTYPE_Q4_K: body(FormatQ4_K()); break;
-    case TKF_DTYPE_Q6_K: body(FormatQ6_K()); break;
+    case TKF_DTYPE_F16: body(DenseFormat<F16>()); break;
+    case TKF_DTYPE_BF16: body(DenseFormat<Bf16>()); break;
+#define TKF_CASE(name) \
+  case TKF_DTYPE_##name: body(Format##name()); break;
+    TKF_BLOCK_TYPES(TKF_CASE)
+#undef TKF_CASE
     default: break;
   }
 }
@@ -271,5 +248,4 @@ static void decode_row(const uint8_t* row, int64_t k, float* out) {
   }
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

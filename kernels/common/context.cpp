@@ -12,7 +12,6 @@
 #include <cpuid.h>
 #endif
 
-#include "blas.h"
 #include "check.h"
 #include "kernels.h"
 

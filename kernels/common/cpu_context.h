@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "../kv_filter_scan/signs.h"
-#include "context.h"
+#include "check.h"
 #include "pool.h"
 
 namespace tkf {
@@ -44,5 +44,9 @@ struct CpuContext final : tkf_context {
 
 inline CpuContext* cpu(tkf_context* context) { return static_cast<CpuContext*>(context); }
 inline const CpuContext* cpu(const tkf_context* context) { return static_cast<const CpuContext*>(context); }
+
+// Loads the BLAS at `path` and takes its sgemm; each call of it must stay on the calling thread, since the pool calls it
+// from all threads at once.
+int32_t load_blas(tkf_context* context, const char* path, Check& check);
 
 }  // namespace tkf

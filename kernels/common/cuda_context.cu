@@ -4,8 +4,9 @@
 #include <cinttypes>
 #include <cstdio>
 #include <new>
+#include <vector>
 
-#include "../filtered_attention/prefill_wgmma.h"
+#include "../filtered_attention/launchers.h"
 #include "../linear/cublaslt.h"
 #include "check.h"
 
@@ -23,19 +24,13 @@ const char* const kFaultMessages[kNumFaults] = {
     "found a filter state that does not allow this call",
 };
 
-// A workspace that a graph may still use.
-struct OldWorkspace {
-  void* memory;
-  OldWorkspace* next;
-};
-
 struct CudaContext final : tkf_context {
   cudaStream_t stream = nullptr;
   int* fault = nullptr;
   void* workspace = nullptr;
   size_t workspace_bytes = 0, workspace_wanted = 0;
   bool recorded = false;  // a graph was recorded that uses `workspace`
-  OldWorkspace* old_workspaces = nullptr;
+  std::vector<void*> old_workspaces;  // that graphs may still use
   int num_sms = 0, arch = 0;
   bool wgmma = false;
   CublasLt* cublaslt = nullptr;
@@ -44,13 +39,8 @@ struct CudaContext final : tkf_context {
     if (cublaslt != nullptr) cublaslt_free(cublaslt);
     cudaFree(fault);
     cudaFree(workspace);
-    while (old_workspaces != nullptr) {
-      OldWorkspace* const old = old_workspaces;
-      old_workspaces = old->next;
-      cudaFree(old->memory);
-      delete old;
-    }
-    cudaGetLastError();  // nobody to tell; the next launch of another context did not fail
+    for (void* old : old_workspaces) cudaFree(old);
+    cudaGetLastError();  // not reported: the next launch of another context did not fail
   }
 };
 
@@ -66,7 +56,7 @@ int32_t fail_create(CudaContext* context, int32_t status, const char* what, cuda
   return status;
 }
 
-// A failure of the CUDA runtime as a status, with its message. It is told here, so the runtime is to forget it: the
+// A failure of the CUDA runtime as a status, with its message. It is reported here, so the runtime is to forget it: the
 // next launch would be taken for failed.
 int32_t fail_runtime(tkf_context* context, const char* what, cudaError_t error) {
   cudaGetLastError();
@@ -191,13 +181,12 @@ int32_t tkf_cuda_workspace_reserve(tkf_context* context, uint64_t bytes) {
     return TKF_STATUS_MEMORY;
   }
   if (own->recorded) {
-    tkf::OldWorkspace* const old = new (std::nothrow) tkf::OldWorkspace{own->workspace, own->old_workspaces};
-    if (old == nullptr) {
+    try {
+      own->old_workspaces.push_back(own->workspace);
+    } catch (...) {  // of memory alone, but nothing may cross the ABI
       cudaFree(fresh);
-      snprintf(context->message, sizeof context->message, "found too little memory to note a workspace");
-      return TKF_STATUS_MEMORY;
+      return tkf::Check(context).fail_memory();
     }
-    own->old_workspaces = old;
   } else {
     cudaFree(own->workspace);
   }

@@ -12,9 +12,18 @@
 
 namespace tkf {
 
+#if defined(__CUDACC__)
+#define TKF_BOTH __host__ __device__
+#else
+#define TKF_BOTH
+#endif
+
+// Element types in blocks: X(name) for each.
+#define TKF_BLOCK_TYPES(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q4_K) X(Q6_K)
+
 // The memory of a buffer, as an array of T.
 template <class T>
-inline T* as(const tkf_buffer& buffer) {
+TKF_BOTH inline T* as(const tkf_buffer& buffer) {
   return static_cast<T*>(buffer.data);
 }
 

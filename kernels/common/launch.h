@@ -25,6 +25,34 @@ inline bool is_aligned(const void* address, uintptr_t alignment) {
   return reinterpret_cast<uintptr_t>(address) % alignment == 0;
 }
 
+// Memory that a call divides into pieces, each at an address that suits all kernels.
+class Pieces {
+ public:
+  explicit Pieces(void* memory) : at_(static_cast<uint8_t*>(memory)) {}
+  template <class T>
+  T* take(int64_t count) {
+    T* const piece = reinterpret_cast<T*>(at_);
+    at_ += bytes_of(count * static_cast<int64_t>(sizeof(T)));
+    return piece;
+  }
+  // How far they go; of no memory: how many bytes they need.
+  uint8_t* end() const { return at_; }
+  static int64_t bytes_of(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+ private:
+  uint8_t* at_;
+};
+
+// Calls body(T()) with the element type of a code that was checked before: float, __half or __nv_bfloat16.
+template <class F>
+void with_type(int dtype, F&& body) {
+  switch (dtype) {
+    case TKF_DTYPE_F32: body(float()); break;
+    case TKF_DTYPE_F16: body(__half()); break;
+    default: body(__nv_bfloat16());
+  }
+}
+
 // Notes a buffer that lies where the device cannot load it from; TKF_STATUS_BUFFER.
 inline int32_t cuda_misaligned(tkf_context* context, const char* name, uintptr_t alignment) {
   snprintf(context->message, sizeof context->message,

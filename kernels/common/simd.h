@@ -25,8 +25,7 @@
 
 #define TKF_INLINE inline __attribute__((always_inline))
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 // Scalars -----------------------------------------------------------------------------------------------------------
 
@@ -97,7 +96,6 @@ typedef int32_t vi __attribute__((vector_size(64), may_alias));
 TKF_INLINE vf load(const float* p) { return _mm512_loadu_ps(p); }
 TKF_INLINE void store(float* p, vf v) { _mm512_storeu_ps(p, v); }
 TKF_INLINE vf set1(float value) { return _mm512_set1_ps(value); }
-TKF_INLINE vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 TKF_INLINE vf maximum(vf a, vf b) { return _mm512_max_ps(a, b); }
 TKF_INLINE vf minimum(vf a, vf b) { return _mm512_min_ps(a, b); }
 TKF_INLINE float sum(vf v) { return _mm512_reduce_add_ps(v); }
@@ -131,7 +129,6 @@ typedef int32_t vi __attribute__((vector_size(32), may_alias));
 TKF_INLINE vf load(const float* p) { return _mm256_loadu_ps(p); }
 TKF_INLINE void store(float* p, vf v) { _mm256_storeu_ps(p, v); }
 TKF_INLINE vf set1(float value) { return _mm256_set1_ps(value); }
-TKF_INLINE vf fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 TKF_INLINE vf maximum(vf a, vf b) { return _mm256_max_ps(a, b); }
 TKF_INLINE vf minimum(vf a, vf b) { return _mm256_min_ps(a, b); }
 TKF_INLINE float sum(vf v) {
@@ -176,7 +173,6 @@ TKF_INLINE vf load(const float* p) {
 }
 TKF_INLINE void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
 TKF_INLINE vf set1(float value) { return vf{value, value, value, value}; }
-TKF_INLINE vf fma(vf a, vf b, vf c) { return a * b + c; }
 TKF_INLINE vf choose(vi mask, vf yes, vf no) {
   return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
 }
@@ -231,6 +227,36 @@ TKF_INLINE vi load_u8(const void* p) {
 }
 
 #endif
+
+TKF_INLINE vf fma(vf a, vf b, vf c) { return a * b + c; }
+
+// Element types of tensors: W of them, widened to float; the first `count` <= W, the other lanes 0; or one.
+struct F32 {
+  using Value = float;
+  static TKF_INLINE vf load(const float* p) { return TKF_NAMESPACE::load(p); }
+  static TKF_INLINE vf load_part(const float* p, int count) { return TKF_NAMESPACE::load_part(p, count); }
+  static TKF_INLINE float one(const float* p) { return *p; }
+};
+template <vf (*load_halves)(const void*), float (*to_float)(uint16_t)>
+struct Half {
+  using Value = uint16_t;
+  static TKF_INLINE vf load(const uint16_t* p) { return load_halves(p); }
+  static TKF_INLINE vf load_part(const uint16_t* p, int count) {
+    uint16_t values[W] = {};
+    memcpy(values, p, sizeof(uint16_t) * static_cast<size_t>(count));
+    return load_halves(values);
+  }
+  static TKF_INLINE float one(const uint16_t* p) { return to_float(read_u16(p)); }
+};
+using F16 = Half<load_f16, f16_to_float>;
+using Bf16 = Half<load_bf16, bf16_to_float>;
+// Calls body(Type()) with the element type of a code that was checked before.
+template <class F>
+TKF_INLINE void with_type(int dtype, F&& body) {
+  if (dtype == TKF_DTYPE_F32) body(F32());
+  else if (dtype == TKF_DTYPE_F16) body(F16());
+  else body(Bf16());
+}
 
 // Integer lanes. `vi` has arithmetic, shift and comparison operators; a cast between vf and vi keeps the bits.
 TKF_INLINE vi set1_int(int32_t value) { return vi{} + value; }
@@ -331,5 +357,4 @@ TKF_INLINE void parallel_ranges(tkf_context* context, int64_t count, int64_t gra
   });
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

@@ -3,8 +3,8 @@
 // decode(block, part, w) gives those of lane `part`; run r starts at value offset(part, r) of the block.
 // Blocks must lie at addresses divisible by ALIGN. Dense types come in whole 16 bytes, or value by value.
 #pragma once
-#include "../include/tokenfilter.h"
 #include "cuda.h"
+#include "kernels.h"
 
 namespace tkf {
 
@@ -243,13 +243,10 @@ struct WeightQ6_K {
 template <class F>
 void with_blocks(int dtype, F&& body) {
   switch (dtype) {
-    case TKF_DTYPE_Q4_0: body(WeightQ4_0()); break;
-    case TKF_DTYPE_Q4_1: body(WeightQ4_1()); break;
-    case TKF_DTYPE_Q5_0: body(WeightQ5_0()); break;
-    case TKF_DTYPE_Q5_1: body(WeightQ5_1()); break;
-    case TKF_DTYPE_Q8_0: body(WeightQ8_0()); break;
-    case TKF_DTYPE_Q4_K: body(WeightQ4_K()); break;
-    case TKF_DTYPE_Q6_K: body(WeightQ6_K()); break;
+#define TKF_CASE(name) \
+  case TKF_DTYPE_##name: body(Weight##name()); break;
+    TKF_BLOCK_TYPES(TKF_CASE)
+#undef TKF_CASE
     default: break;
   }
 }

@@ -1,9 +1,54 @@
-// Launchers of tkf_tensor_dequantize and tkf_embedding_gather.
-#include "embedding.cuh"
-
+// Rows of a table, and whole tensors, as floats.
 #include "../common/launch.h"
+#include "../common/weights.cuh"
 
 namespace tkf {
+
+// One lane's values of one block, at their places in `out`, which begins where the block does.
+template <class Weight>
+__device__ __forceinline__ void dequantize_part(const uint8_t* block, int part, float* out) {
+  float w[Weight::RUNS * Weight::RUN];
+  Weight::decode(block, part, w);
+#pragma unroll
+  for (int run = 0; run < Weight::RUNS; run++) {
+    const int at = Weight::offset(part, run);
+#pragma unroll
+    for (int i = 0; i < Weight::RUN; i++) out[at + i] = w[run * Weight::RUN + i];
+  }
+}
+
+// parts: lanes' shares in all blocks.
+template <class Weight>
+__global__ void __launch_bounds__(256) dequantize_kernel(const uint8_t* values, int64_t parts, float* out) {
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < parts; i += stride) {
+    const int64_t block = i / Weight::LANES;
+    dequantize_part<Weight>(values + block * Weight::BYTES, static_cast<int>(i % Weight::LANES),
+                            out + block * Weight::VALUES);
+  }
+}
+
+// A block of threads a row. A row of an id outside the table becomes 0.
+template <class Weight>
+__global__ void __launch_bounds__(256) embedding_kernel(const uint8_t* table, int64_t vocab, int64_t cols,
+                                                        const int32_t* ids, int64_t rows, float* out, int* fault) {
+  const int64_t blocks = cols / Weight::VALUES, parts = blocks * Weight::LANES;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const int64_t id = ids[row];
+    float* to = out + row * cols;
+    if (id < 0 || id >= vocab) {
+      for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) to[i] = 0;
+      if (threadIdx.x == 0) tkf_fault(fault, kFaultIndex);
+      continue;
+    }
+    const uint8_t* from = table + id * blocks * Weight::BYTES;
+    for (int64_t i = threadIdx.x; i < parts; i += blockDim.x) {
+      const int64_t block = i / Weight::LANES;
+      dequantize_part<Weight>(from + block * Weight::BYTES, static_cast<int>(i % Weight::LANES),
+                              to + block * Weight::VALUES);
+    }
+  }
+}
 
 int32_t on_cuda::tensor_dequantize(tkf_context* context, const tkf_tensor_dequantize_args& a) {
   const uint8_t* values = as<uint8_t>(a.values);

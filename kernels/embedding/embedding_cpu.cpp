@@ -1,8 +1,7 @@
 // Rows of a table, and whole tensors, as floats.
 #include "../common/blocks.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 static int32_t tensor_dequantize(tkf_context* context, const tkf_tensor_dequantize_args& a) {
   const uint8_t* values = as<uint8_t>(a.values);
@@ -34,5 +33,4 @@ static int32_t embedding_gather(tkf_context* context, const tkf_embedding_gather
   return TKF_STATUS_OK;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

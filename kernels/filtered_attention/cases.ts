@@ -136,7 +136,7 @@ export function normals(seed: number): () => number {
   return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }
 
-/** Values as a tensor of a type; `spare` rows more than the shape says hold NaN: nobody may read them. */
+/** Values as a tensor of a type; `spare` rows more than the shape says hold NaN: they must not be read. */
 export function tensorOf(
   dtype: "f32" | "f16" | "bf16",
   shape: readonly number[],

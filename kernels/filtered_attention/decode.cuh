@@ -7,34 +7,22 @@
 // keys and values are read once for them). Segments, then warps, are put together at the end, splits by a second
 // kernel.
 #pragma once
-#include "splits.cuh"
+#include "device.cuh"
 
-namespace tkf {
-namespace attention {
+namespace tkf::attention {
 
-struct DecodeJob {
-  const float* queries;      // [batch, heads, head_dim]
-  float* out;                // the same
-  const int32_t* positions;  // [batch]; negative: idle
-  const uint8_t* keep;       // [batch]; NULL: all
-  const void *keys, *values;
-  const int32_t* key_positions;
-  const int32_t* counts;  // [batch]; NULL: num_keys rows
+// queries, out: [batch, heads, head_dim] f32, one query of a sequence, whose position is negative where it is idle;
+// num_rows: that a sequence can hold; partial: [splits, batch * heads, 2 + head_dim].
+struct DecodeJob : AttentionJob {
+  const uint8_t* keep;    // [batch]; NULL: all
+  const int32_t* counts;  // [batch]; NULL: num_rows[0] rows
   const int32_t* pages;   // [batch, pages_per_sequence]; NULL: contiguous
-  const void *recent_keys, *recent_values;
-  const int32_t* recent_positions;
-  int64_t key_stride, recent_stride;  // rows from one sequence to the next; 0: all share them
+  int64_t stride[2];      // rows from one sequence to the next; 0: all share them
   int64_t num_pages, pages_per_sequence;
-  int num_keys, num_recent;  // rows that a sequence can hold
   int page_rows, page_shift;  // page_shift: page_rows = 2^page_shift, or -1
-  unsigned key_reach, recent_reach;
-  int batch, heads, kv_heads, head_dim, group, splits;
-  float factor;         // scale * log2(e)
-  bool wide;            // rows are whole pieces of 16 bytes, aligned
-  bool recent_ascends;  // else a ring: any order, negative positions are empty
-  float* partial;       // [splits, batch * heads, 2 + head_dim] (splits.cuh)
-  int32_t* active;      // [batch]: splits that have rows
-  int* fault;
+  bool wide;                  // rows are whole pieces of 16 bytes, aligned
+  bool recent_ascends;        // else a ring: any order, negative positions are empty
+  int32_t* active;            // [batch]: splits that have rows
 };
 
 constexpr int kDecodeWarps = 4, kDecodeThreads = kDecodeWarps * 32, kDecodeStages = 3, kDecodePieces = 4;
@@ -66,32 +54,32 @@ __device__ __forceinline__ int64_t cached_row(const DecodeJob& job, const Decode
 // Warp-wide, the same in all warps of the grid's blocks of this sequence. `step`: rows that the block takes at once.
 __device__ inline DecodeRows decode_rows(const DecodeJob& job, int b, int step) {
   DecodeRows rows;
-  rows.position = job.positions[b];
-  rows.key_base = b * job.key_stride;
-  rows.recent_base = b * job.recent_stride;
+  rows.position = job.query_positions[b];
+  rows.key_base = b * job.stride[0];
+  rows.recent_base = b * job.stride[1];
   rows.pages = job.pages == nullptr ? nullptr : job.pages + b * job.pages_per_sequence;
-  int count = job.counts == nullptr ? job.num_keys : job.counts[b];
-  if (count < 0 || count > job.num_keys) {
+  int count = job.counts == nullptr ? job.num_rows[0] : job.counts[b];
+  if (count < 0 || count > job.num_rows[0]) {
     tkf_fault(job.fault, kFaultIndex);
-    count = count < 0 ? 0 : job.num_keys;
+    count = count < 0 ? 0 : job.num_rows[0];
   }
   const auto key_position = [&](int r) {
     const int64_t row = cached_row(job, rows, r);
-    return row < 0 ? 0 : job.key_positions[row];
+    return row < 0 ? 0 : job.positions[0][row];
   };
   int end = count;
   if (count > 0 && key_position(count - 1) > rows.position) end = first_after(key_position, 0, count, rows.position);
   rows.first = 0;
-  if (job.key_reach != kNoLimit) {
-    rows.first = first_after(key_position, 0, end, int64_t{rows.position} - job.key_reach - 1);
+  if (job.reach[0] != kNoLimit) {
+    rows.first = first_after(key_position, 0, end, int64_t{rows.position} - job.reach[0] - 1);
   }
   rows.cached = end - rows.first;
   rows.near = 0;
-  rows.recent = job.num_recent;
+  rows.recent = job.num_rows[1];
   if (job.recent_ascends) {
-    const auto recent_position = [&](int r) { return job.recent_positions[rows.recent_base + r]; };
-    end = first_after(recent_position, 0, job.num_recent, rows.position);
-    rows.near = first_after(recent_position, 0, end, int64_t{rows.position} - job.recent_reach - 1);
+    const auto recent_position = [&](int r) { return job.positions[1][rows.recent_base + r]; };
+    end = first_after(recent_position, 0, job.num_rows[1], rows.position);
+    rows.near = first_after(recent_position, 0, end, int64_t{rows.position} - job.reach[1] - 1);
     rows.recent = end - rows.near;
   }
   const int64_t share = (int64_t{rows.total()} + job.splits - 1) / job.splits;
@@ -102,8 +90,8 @@ __device__ inline DecodeRows decode_rows(const DecodeJob& job, int b, int step) 
 // Whether the query sees row v of `rows`, which is below total().
 __device__ __forceinline__ bool sees_row(const DecodeJob& job, const DecodeRows& rows, int v) {
   if (v < rows.cached) return true;
-  const int j = job.recent_positions[rows.recent_base + rows.near + v - rows.cached];
-  return j >= 0 && sees(rows.position, j, job.recent_reach);
+  const int j = job.positions[1][rows.recent_base + rows.near + v - rows.cached];
+  return j >= 0 && sees(rows.position, j, job.reach[1]);
 }
 
 // Starts the copy of this lane's piece, columns [c, c + kPiece) of a row, or writes zeros where there is none.
@@ -127,8 +115,8 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
   TKF_DYNAMIC_SHARED(uint4, shared);
 
   const int b = static_cast<int>(blockIdx.z), split = static_cast<int>(blockIdx.y);
-  if (job.positions[b] < 0 || (job.keep != nullptr && job.keep[b] == 0)) return;
-  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+  if (job.query_positions[b] < 0 || (job.keep != nullptr && job.keep[b] == 0)) return;
+  const int lane = lane_index(), warp = warp_index();
   const int segment = lane / kLanes, column = lane % kLanes * kPiece<T>;
   const int head_chunks = (job.group + G - 1) / G;
   const int kv_head = static_cast<int>(blockIdx.x) / head_chunks;
@@ -142,7 +130,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
 
   // Queries, scaled: columns column + 32 * kPiece * part + e of head first_head + g.
   float q[G][kWidth], sums[G][kWidth], maximum[G], total[G];
-  const float* query = job.queries + (int64_t{b} * job.heads + kv_head * job.group + first_head) * job.head_dim;
+  const float* query = static_cast<const float*>(job.queries) + (int64_t{b} * job.heads + kv_head * job.group + first_head) * job.head_dim;
 #pragma unroll
   for (int g = 0; g < G; g++) {
     maximum[g] = -INFINITY;
@@ -169,13 +157,13 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
         if (v < end && v < rows.cached) {
           const int64_t row = cached_row(job, rows, rows.first + v);
           if (row >= 0) {
-            k = static_cast<const T*>(job.keys) + (row * row_width + offset);
-            value = static_cast<const T*>(job.values) + (row * row_width + offset);
+            k = static_cast<const T*>(job.keys[0]) + (row * row_width + offset);
+            value = static_cast<const T*>(job.values[0]) + (row * row_width + offset);
           }
         } else if (v < end && sees_row(job, rows, v)) {
           const int64_t row = rows.recent_base + rows.near + v - rows.cached;
-          k = static_cast<const T*>(job.recent_keys) + (row * row_width + offset);
-          value = static_cast<const T*>(job.recent_values) + (row * row_width + offset);
+          k = static_cast<const T*>(job.keys[1]) + (row * row_width + offset);
+          value = static_cast<const T*>(job.values[1]) + (row * row_width + offset);
         }
 #pragma unroll
         for (int part = 0; part < kPer; part++) {
@@ -294,22 +282,15 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
   const float* parts = reinterpret_cast<const float*>(shared);
   for (int i = static_cast<int>(threadIdx.x); i < num_heads * job.head_dim; i += kDecodeThreads) {
     const int g = i / job.head_dim, c = i % job.head_dim;
-    float top = -INFINITY, sum = 0.0f, x = 0.0f;
-    for (int w = 0; w < kDecodeWarps; w++) top = fmaxf(top, parts[(w * G + g) * (2 + D)]);
-    for (int w = 0; w < kDecodeWarps; w++) {
-      const float* part = parts + (w * G + g) * (2 + D);
-      const float factor = exp2_fast(part[0] - (top == -INFINITY ? 0.0f : top));
-      sum = fmaf(part[1], factor, sum);
-      x = fmaf(part[2 + c], factor, x);
-    }
+    const Merged all(parts + g * (2 + D), int64_t{G} * (2 + D), kDecodeWarps, c);
     if (alone) {
-      job.out[(first_row + g) * job.head_dim + c] = sum == 0.0f ? 0.0f : x / sum;
+      static_cast<float*>(job.out)[(first_row + g) * job.head_dim + c] = all.result();
     } else {
       float* to = job.partial + ((int64_t{split} * job.batch * job.heads) + first_row + g) * (2 + job.head_dim);
-      to[2 + c] = x;
+      to[2 + c] = all.x;
       if (c == 0) {
-        to[0] = top;
-        to[1] = sum;
+        to[0] = all.top;
+        to[1] = all.sum;
       }
     }
   }
@@ -318,13 +299,12 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
 // Puts the splits together: block (head, sequence).
 __global__ void __launch_bounds__(kMergeThreads) decode_merge_kernel(const DecodeJob job) {
   const int b = static_cast<int>(blockIdx.y);
-  if (job.positions[b] < 0 || (job.keep != nullptr && job.keep[b] == 0)) return;
+  if (job.query_positions[b] < 0 || (job.keep != nullptr && job.keep[b] == 0)) return;
   const int active = job.active[b];
   if (active == 1) return;  // the one split has written the output
   const int64_t row = int64_t{b} * job.heads + blockIdx.x, width = 2 + job.head_dim;
   const int64_t stride = int64_t{job.batch} * job.heads * width;
-  merge_splits(job.partial + row * width, stride, active, job.head_dim, job.out + row * job.head_dim);
+  merge_splits(job.partial + row * width, stride, active, job.head_dim, static_cast<float*>(job.out) + row * job.head_dim);
 }
 
-}  // namespace attention
-}  // namespace tkf
+}  // namespace tkf::attention

@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type OpenDevice, openTestDevice, THREAD_ORDERS } from "../../ffi/cuda/testing.ts";
+import type { OpenDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder } from "../testing/device.ts";
+import { testInEveryOrder, testOnDevice, testSameInEveryOrder } from "../testing/ways.ts";
 import { roundTo, tensorOf } from "./cases.ts";
-import { BAR, difference } from "./cuda_testing.ts";
-import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./cuda_cases.ts";
+import { BAR, difference } from "./testing.ts";
+import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./batch_cases.ts";
 
 /** A decode of a case: its tensors on the host, as the call wants them. */
 interface Decode {
@@ -115,41 +115,39 @@ function place({ context, backend }: OpenDevice, d: Decode) {
   };
 }
 
-Deno.test("tkf_attention_decode equals the reference for every sequence of a batch, and leaves the others alone", async () => {
-  const decodes = decodeCases().map(prepare);
-  let runs = 0, written = 0, left = 0;
-  await inEveryOrder((device) => {
+let decodes: Decode[] | undefined;
+
+testInEveryOrder(
+  "tkf_attention_decode equals the reference for every sequence of a batch, and leaves the others alone",
+  5 * 92,
+  (device) => {
+    let written = 0, left = 0;
+    decodes ??= decodeCases().map(prepare);
     for (const d of decodes) {
       const call = place(device, d);
       call.run();
       const worst = difference(call.read(), d.expected);
-      assert(worst <= BAR[d.c.dtype], `${device.order}, ${nameOf(d.c)}: off by ${worst}`);
-      runs++;
+      assert(worst <= BAR[d.c.dtype], `${device.name}, ${nameOf(d.c)}: off by ${worst}`);
+      for (const x of d.expected) Number.isNaN(x) ? left++ : written++;
     }
-  });
-  for (const d of decodes) for (const x of d.expected) Number.isNaN(x) ? left++ : written++;
-  assertEquals(runs, 5 * 92);
-  assert(written > 80_000 && left > 30_000, `${written} written, ${left} left alone`);
-});
+    assert(written > 80_000 && left > 30_000, `${written} written, ${left} left alone`);
+    return decodes.length;
+  },
+);
 
-Deno.test("tkf_attention_decode is the same in all thread orders", async () => {
+testSameInEveryOrder("tkf_attention_decode is the same in all thread orders", 3, (device) => {
   const base = decodeCases()[0]!;
   const cases = [base, { ...base, dtype: "f32" as const, headDim: 256, group: 1 }, { ...base, pageRows: 16 }];
-  for (const c of cases) {
-    const d = prepare(c);
-    const outputs: Float32Array[] = [];
-    for (const order of THREAD_ORDERS) {
-      const call = place(await openTestDevice({ order }), d);
-      call.run();
-      outputs.push(call.read());
-    }
-    for (const output of outputs) assertEquals(output, outputs[0]);
-    assert(difference(outputs[0]!, d.expected) <= BAR[c.dtype]);
-  }
+  return cases.map((c) => {
+    const d = prepare(c), call = place(device, d);
+    call.run();
+    const found = call.read();
+    assert(difference(found, d.expected) <= BAR[c.dtype]);
+    return [found];
+  });
 });
 
-Deno.test("tkf_attention_decode can be recorded once and run again over a cache that grew", async () => {
-  const device = await openTestDevice();
+testOnDevice("tkf_attention_decode can be recorded once and run again over a cache that grew", (device) => {
   const c: BatchCase = { ...decodeCases()[0]!, kept: 1, recent: 0 };
   const d = prepare(c), call = place(device, d);
   call.run(); // takes the workspace
@@ -163,30 +161,31 @@ Deno.test("tkf_attention_decode can be recorded once and run again over a cache 
   assert(difference(call.read(), d.expected) <= BAR[c.dtype]);
 });
 
-Deno.test("tkf_attention_decode reports a page outside the pool, and more rows than there are", async () => {
-  const device = await openTestDevice();
-  const c: BatchCase = { ...decodeCases()[0]!, pageRows: 16 };
-  for (const page of [-1, 1_000_000]) {
-    const d = prepare(c);
-    (d.pages!.data as Int32Array)[0] = page;
-    const call = place(device, d);
+testOnDevice(
+  "tkf_attention_decode reports a page outside the pool, and more rows than there are",
+  (device) => {
+    const c: BatchCase = { ...decodeCases()[0]!, pageRows: 16 };
+    for (const page of [-1, 1_000_000]) {
+      const d = prepare(c);
+      (d.pages!.data as Int32Array)[0] = page;
+      const call = place(device, d);
+      call.run();
+      assertThrows(call.read, KernelError, "page outside the pool");
+    }
+    for (const count of [-1, 100_000]) {
+      const d = prepare({ ...c, pageRows: 0 });
+      (d.counts.data as Int32Array)[0] = count;
+      const call = place(device, d);
+      call.run();
+      assertThrows(call.read, KernelError, "index outside");
+    }
+    const d = prepare(c), call = place(device, d); // what was reported is over
     call.run();
-    assertThrows(call.read, KernelError, "page outside the pool");
-  }
-  for (const count of [-1, 100_000]) {
-    const d = prepare({ ...c, pageRows: 0 });
-    (d.counts.data as Int32Array)[0] = count;
-    const call = place(device, d);
-    call.run();
-    assertThrows(call.read, KernelError, "index outside");
-  }
-  const d = prepare(c), call = place(device, d); // what was reported is over
-  call.run();
-  assert(difference(call.read(), d.expected) <= BAR[c.dtype]);
-});
+    assert(difference(call.read(), d.expected) <= BAR[c.dtype]);
+  },
+);
 
-Deno.test("tkf_attention_decode shows NaN and infinity to the sequences that see them alone", async () => {
-  const device = await openTestDevice();
+testOnDevice("tkf_attention_decode shows NaN and infinity to the sequences that see them alone", (device) => {
   const c: BatchCase = {
     ...decodeCases()[0]!,
     tokens: [50, 60],
@@ -208,8 +207,7 @@ Deno.test("tkf_attention_decode shows NaN and infinity to the sequences that see
   }
 });
 
-Deno.test("tkf_attention_decode takes an empty batch", async () => {
-  const device = await openTestDevice();
+testOnDevice("tkf_attention_decode takes an empty batch", (device) => {
   const d = prepare({ ...decodeCases()[0]!, tokens: [1], skipping: [] });
   const empty = (tensor: HostTensor) => emptyTensor(tensor.dtype, [0, ...tensor.shape.slice(1)]);
   const call = place(device, {
@@ -222,15 +220,17 @@ Deno.test("tkf_attention_decode takes an empty batch", async () => {
   assertEquals(call.read().length, 0);
 });
 
-Deno.test("tkf_attention_decode, once recorded, keeps its workspace where a larger one is reserved", async () => {
-  const device = await openTestDevice();
-  const d = prepare({ ...decodeCases()[0]!, tokens: [989], skipping: [], kept: 0.7 }),
-    call = place(device, d);
-  call.run();
-  using graph = device.memory.capture(call.run);
-  device.context.reserve(64 * 2 ** 20);
-  graph.launch();
-  assert(difference(call.read(), d.expected) <= BAR[d.c.dtype]);
-  call.run(); // in the larger one
-  assert(difference(call.read(), d.expected) <= BAR[d.c.dtype]);
-});
+testOnDevice(
+  "tkf_attention_decode, once recorded, keeps its workspace where a larger one is reserved",
+  (device) => {
+    const d = prepare({ ...decodeCases()[0]!, tokens: [989], skipping: [], kept: 0.7 }),
+      call = place(device, d);
+    call.run();
+    using graph = device.memory.capture(call.run);
+    device.context.reserve(64 * 2 ** 20);
+    graph.launch();
+    assert(difference(call.read(), d.expected) <= BAR[d.c.dtype]);
+    call.run(); // in the larger one
+    assert(difference(call.read(), d.expected) <= BAR[d.c.dtype]);
+  },
+);

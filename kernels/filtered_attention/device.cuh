@@ -1,16 +1,68 @@
-// What the attention kernels share: element types, the exponential, and searches in ascending positions.
+// What the attention kernels share: the job, element types, the exponential, and searches in ascending positions.
 #pragma once
+#include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "../common/cuda_context.h"
+#include "../common/reduce.cuh"
 
-namespace tkf {
-namespace attention {
+namespace tkf::attention {
 
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr float kLog2E = 1.44269504088896341f;
 // Scores are scaled by `scale` times log2(e), so that weights are powers of 2.
 constexpr float kSmallestFactor = 1e-30f;  // in place of 0: -infinity times 0 is NaN, and all weights come out as 1
+
+// Arguments that all attention kernels have. Of two: kept rows (0) and recent ones (1).
+struct AttentionJob {
+  const void* queries;
+  void* out;
+  const int32_t* query_positions;
+  const void *keys[2], *values[2];  // [rows, kv_heads, head_dim]
+  const int32_t* positions[2];      // of those rows
+  unsigned reach[2];
+  int num_rows[2];
+  int batch, heads, kv_heads, head_dim, group;
+  int splits;      // blocks that share the keys of a row
+  float* partial;  // what they find; see Merged
+  float factor;    // scale * log2(e)
+  int* fault;
+};
+
+constexpr unsigned kNoLimit = 0xffffffffu;
+
+// Host: the job of an op. `rows`: what holds its keys and values. `window`, `recent`: tokens that a query sees of the
+// kept and of the recent ones, 0: all of the kept ones.
+template <class Job, class Args, class Rows>
+Job job_of(tkf_context* context, const Args& a, const Rows& rows, const tkf_buffer& query_positions,
+           const tkf_buffer& key_positions, int32_t window, int32_t recent) {
+  Job job = {};
+  job.queries = a.queries.data;
+  job.out = a.out.data;
+  job.query_positions = as<int32_t>(query_positions);
+  job.keys[0] = rows.keys.data;
+  job.keys[1] = rows.recent_keys.data;
+  job.values[0] = rows.values.data;
+  job.values[1] = rows.recent_values.data;
+  job.positions[0] = as<int32_t>(key_positions);
+  job.positions[1] = as<int32_t>(rows.recent_positions);
+  job.reach[0] = window > 0 ? static_cast<unsigned>(window - 1) : kNoLimit;
+  job.reach[1] = std::min(static_cast<unsigned>(recent), job.reach[0]);
+  job.heads = a.heads;
+  job.kv_heads = rows.kv_heads;
+  job.head_dim = rows.head_dim;
+  job.group = a.heads / rows.kv_heads;
+  job.factor = static_cast<float>(a.scale) * kLog2E;
+  job.fault = cuda_fault(context);
+  return job;
+}
+
+// Host: calls body(size) with the first of SIZES that a head fits in, as a type.
+template <int... SIZES, class F>
+void with_head_dim(int head_dim, F&& body) {
+  bool done = false;
+  ((done || head_dim > SIZES ? void() : (body(std::integral_constant<int, SIZES>()), void(done = true))), ...);
+}
 
 // 2^x, within 2 units of the last place; 0 for -infinity.
 __device__ __forceinline__ float exp2_fast(float x) {
@@ -46,46 +98,39 @@ struct Element<float> {
   static __device__ __forceinline__ float to_float(float x) { return x; }
   static __device__ __forceinline__ float from_float(float x) { return x; }
 };
+template <class T>
+struct Pairs {
+  static __device__ __forceinline__ void expand(const uint4& piece, float x[8]) {
+    Element<T>::expand2(piece.x, x);
+    Element<T>::expand2(piece.y, x + 2);
+    Element<T>::expand2(piece.z, x + 4);
+    Element<T>::expand2(piece.w, x + 6);
+  }
+};
 template <>
-struct Element<__half> {
+struct Element<__half> : Pairs<__half> {
   static constexpr uint32_t kExponents = 0x7c007c00u;  // of a pair
   static __device__ __forceinline__ void expand2(uint32_t pair, float x[2]) {
     x[0] = __half2float(__ushort_as_half(static_cast<unsigned short>(pair)));
     x[1] = __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)));
   }
-  static __device__ __forceinline__ void expand(const uint4& piece, float x[8]) {
-    expand2(piece.x, x);
-    expand2(piece.y, x + 2);
-    expand2(piece.z, x + 4);
-    expand2(piece.w, x + 6);
-  }
   static __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
   static __device__ __forceinline__ __half from_float(float x) { return __float2half_rn(x); }
-  static __device__ __forceinline__ uint32_t pack(float a, float b) {
-    return bits(__floats2half2_rn(a, b));
-  }
+  static __device__ __forceinline__ uint32_t pack(float a, float b) { return bits(__floats2half2_rn(a, b)); }
   static __device__ __forceinline__ void multiply(float d[4], const uint32_t a[4], const uint32_t b[2]) {
     mma_m16n8k16_f16(d, a, b, d);
   }
 };
 template <>
-struct Element<__nv_bfloat16> {
+struct Element<__nv_bfloat16> : Pairs<__nv_bfloat16> {
   static constexpr uint32_t kExponents = 0x7f807f80u;
   static __device__ __forceinline__ void expand2(uint32_t pair, float x[2]) {
     x[0] = __uint_as_float(pair << 16);
     x[1] = __uint_as_float(pair & 0xffff0000u);
   }
-  static __device__ __forceinline__ void expand(const uint4& piece, float x[8]) {
-    expand2(piece.x, x);
-    expand2(piece.y, x + 2);
-    expand2(piece.z, x + 4);
-    expand2(piece.w, x + 6);
-  }
   static __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
   static __device__ __forceinline__ __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(x); }
-  static __device__ __forceinline__ uint32_t pack(float a, float b) {
-    return bits(__floats2bfloat162_rn(a, b));
-  }
+  static __device__ __forceinline__ uint32_t pack(float a, float b) { return bits(__floats2bfloat162_rn(a, b)); }
   static __device__ __forceinline__ void multiply(float d[4], const uint32_t a[4], const uint32_t b[2]) {
     mma_m16n8k16_bf16(d, a, b, d);
   }
@@ -99,7 +144,7 @@ constexpr int kPiece = 16 / static_cast<int>(sizeof(T));
 // position of a row; they ascend. Each round looks at 32 rows at once.
 template <class At>
 __device__ __forceinline__ int first_after(const At& at, int begin, int end, int64_t value) {
-  const int lane = static_cast<int>(threadIdx.x & 31);
+  const int lane = lane_index();
   while (begin < end) {
     const int64_t step = (int64_t{end} - begin + 31) / 32, row = begin + (lane + 1) * step - 1;
     const unsigned after = __ballot_sync(kAllLanes, row >= end || at(static_cast<int>(row)) > value);
@@ -115,8 +160,6 @@ __device__ __forceinline__ int first_after(const At& at, int begin, int end, int
 __device__ __forceinline__ bool sees(int i, int j, unsigned reach) {
   return j <= i && static_cast<unsigned>(i) - static_cast<unsigned>(j) <= reach;
 }
-constexpr unsigned kNoLimit = 0xffffffffu;
-
 // Faults where positions [begin, end) do not ascend; `share` of `shares` does its part of the rows.
 __device__ inline void check_ascending(const int32_t* positions, int begin, int end, int share, int shares,
                                        int* fault) {
@@ -126,5 +169,36 @@ __device__ inline void check_ascending(const int32_t* positions, int begin, int 
   }
 }
 
-}  // namespace attention
-}  // namespace tkf
+// ---- what blocks find that share the keys of a row ----
+//
+// A split leaves [2 + head_dim] numbers for each row: the largest score, times log2(e); the sum of weights, 2 to the
+// power of a score less the largest; the weighted sums of values. A row that sees none of a split's keys: sum 0.
+
+constexpr unsigned kMergeThreads = 128;
+
+// Largest score, sum of weights and weighted sum of column c of `splits` parts that lie `stride` numbers apart.
+struct Merged {
+  float top = -INFINITY, sum = 0.0f, x = 0.0f;
+
+  __device__ __forceinline__ Merged(const float* parts, int64_t stride, int splits, int c) {
+    for (int s = 0; s < splits; s++) top = fmaxf(top, parts[s * stride]);
+    const float base = top == -INFINITY ? 0.0f : top;
+    for (int s = 0; s < splits; s++) {
+      const float* part = parts + s * stride;
+      const float factor = exp2_fast(part[0] - base);
+      sum = fmaf(part[1], factor, sum);
+      x = fmaf(part[2 + c], factor, x);
+    }
+  }
+  __device__ __forceinline__ float result() const { return sum == 0.0f ? 0.0f : x / sum; }
+};
+
+// Block-wide: writes a row's output, in T.
+template <class T>
+__device__ __forceinline__ void merge_splits(const float* parts, int64_t stride, int splits, int head_dim, T* out) {
+  for (int c = static_cast<int>(threadIdx.x); c < head_dim; c += static_cast<int>(blockDim.x)) {
+    out[c] = Element<T>::from_float(Merged(parts, stride, splits, c).result());
+  }
+}
+
+}  // namespace tkf::attention

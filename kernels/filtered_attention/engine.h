@@ -3,9 +3,7 @@
 #include "few_rows.h"
 #include "tile.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
-namespace attention {
+namespace tkf::TKF_NAMESPACE::attention {
 
 // Rows of a register block where there are many rows, vectors of its other side, keys of a tile.
 constexpr int kManyBlock = W == 16 ? 14 : 6;
@@ -350,6 +348,4 @@ class Task {
   int64_t first_query_;  // of the order in which queries stand
 };
 
-}  // namespace attention
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE::attention

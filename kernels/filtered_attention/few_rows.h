@@ -2,9 +2,7 @@
 #pragma once
 #include "sight.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
-namespace attention {
+namespace tkf::TKF_NAMESPACE::attention {
 
 // Most rows that share one pass over the keys.
 #if defined(__AVX512F__)
@@ -96,6 +94,4 @@ inline void value_few(const float* weights, int stride, const Keys& tile, int be
   }
 }
 
-}  // namespace attention
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE::attention

@@ -3,8 +3,7 @@
 
 #include "engine.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 namespace attention {
 
 struct Call {
@@ -79,14 +78,11 @@ static int32_t attention_filtered(tkf_context* context, const tkf_attention_filt
   }
   call.partial = static_cast<float*>(context_shared(context));
   call.sight = find_sight(job, plan.local, reinterpret_cast<int32_t*>(static_cast<char*>(context_shared(context)) + partial));
-  context_run(context, plan.tiles * plan.stretches * job.kv_heads,
-              job.kv_dtype == TKF_DTYPE_F32   ? run_task<F32>
-              : job.kv_dtype == TKF_DTYPE_F16 ? run_task<F16>
-                                               : run_task<Bf16>,
-              &call);
+  with_type(job.kv_dtype, [&](auto type) {
+    context_run(context, plan.tiles * plan.stretches * job.kv_heads, run_task<decltype(type)>, &call);
+  });
   if (plan.stretches > 1) context_run(context, job.num_queries, run_merge, &call);
   return TKF_STATUS_OK;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

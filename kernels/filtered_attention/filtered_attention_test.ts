@@ -1,83 +1,84 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
-import type { AttentionArgs } from "../../lib/backend.ts";
+import type { AttentionArgs, Backend } from "../../lib/backend.ts";
 import { KernelError } from "../../lib/errors.ts";
-import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
-import { ATTENTION_CASES, attentionArgs, type AttentionCase, nameOf, seesCached, tensorOf } from "./cases.ts";
+import { cpuWays, testCases, testOnCpu, type Way, wayOf } from "../testing/ways.ts";
+import {
+  ATTENTION_CASES,
+  attentionArgs,
+  type AttentionCase,
+  nameOf,
+  roundQueries,
+  seesCached,
+  tensorOf,
+} from "./cases.ts";
+import { BAR, difference } from "./testing.ts";
 
-const LEVELS = await cpuLevels();
-const reference = new ReferenceBackend();
+const REFERENCE = wayOf("reference", new ReferenceBackend());
 
-function open(level: string, threads: number): Promise<CpuBackend> {
-  return openCpu({ level, threads, blas: "none" });
-}
-
-/** Largest |x| in a tensor, and largest Euclidean norm of its vectors along the last dimension. */
+/** Largest |x| of a tensor's first rows, and largest Euclidean norm of its vectors along the last dimension. */
 function sizes(tensor: Tensor, rows = tensor.shape[0]!): { value: number; norm: number } {
-  const width = tensor.shape.at(-1)!;
-  const count = rows * countOf(tensor.shape.slice(1));
+  const width = tensor.shape.at(-1)!, count = rows * countOf(tensor.shape.slice(1));
   const x = dequantize(tensor as HostTensor, 0, count);
   let value = 0, norm = 0;
   for (let i = 0; i < count; i += width) {
-    let sum = 0;
-    for (let c = i; c < i + width; c++) {
-      value = Math.max(value, Math.abs(x[c]!));
-      sum += x[c]! ** 2;
-    }
-    norm = Math.max(norm, Math.sqrt(sum));
+    const vector = x.subarray(i, i + width);
+    norm = Math.max(norm, Math.hypot(...vector));
+    value = vector.reduce((most, a) => Math.max(most, Math.abs(a)), value);
   }
   return { value, norm };
 }
 
-/**
- * What float32 allows: an error of a score moves its weight by that share, and a score may be as large as
- * |q| |k| scale; the weights then mix values.
- */
-function tolerance(a: AttentionArgs): number {
+/** Largest value, and error of a weight that float32 allows: a score may be as large as |q| |k| scale. */
+function limits(a: AttentionArgs): { values: number; weight: number } {
   const keys = Math.max(sizes(a.keys, a.numKeys).norm, sizes(a.recentKeys, a.numRecent).norm);
   const values = Math.max(sizes(a.values, a.numKeys).value, sizes(a.recentValues, a.numRecent).value);
-  return 1.5e-7 * (1 + sizes(a.queries).norm * keys * a.scale) * values;
+  return { values, weight: 1.5e-7 * sizes(a.queries).norm * keys * a.scale };
 }
 
-/** Largest difference of two results; NaN anywhere counts as infinite. */
-function difference(a: Float32Array, b: Float32Array): number {
-  let worst = 0;
-  for (let i = 0; i < a.length; i++) {
-    const d = Math.abs(a[i]! - b[i]!);
-    worst = d <= worst ? worst : Number.isNaN(d) ? Infinity : d;
-  }
-  return worst;
+/** What float32 allows: an error of a score moves its weight by that share; the weights then mix values. */
+function tolerance(a: AttentionArgs): number {
+  const { values, weight } = limits(a);
+  return (1.5e-7 + weight) * values;
 }
 
-function run(backend: { attention(args: AttentionArgs): void }, args: AttentionArgs): Float32Array {
-  const out = tensorOf("f32", args.out.shape, () => NaN);
-  backend.attention({ ...args, out });
-  return f32Data(out);
+/** On a device the type's bar; where values and scores are large, what it allows of them. */
+function deviceTolerance(c: AttentionCase, a: AttentionArgs): number {
+  if (c.data !== "outliers" && c.data !== "peak") return BAR[c.dtype];
+  const { values, weight } = limits(a);
+  return (BAR[c.dtype] + weight) * values;
 }
 
-Deno.test("attention() equals the reference on all cases, at every level, on one and two threads", async () => {
-  const cases = ATTENTION_CASES.map((c) => {
-    const args = attentionArgs(c);
-    return { c, args, expected: run(reference, args), allowed: tolerance(args) };
-  });
-  let runs = 0;
-  for (const level of LEVELS) {
-    for (const threads of [1, 2]) {
-      const backend = await open(level, threads);
-      for (const { c, args, expected, allowed } of cases) {
-        const worst = difference(run(backend, args), expected);
-        assert(
-          worst <= allowed,
-          `${level}, ${threads} threads, ${nameOf(c)}: off by ${worst}, allowed ${allowed}`,
-        );
-        runs++;
-      }
-    }
-  }
-  assertEquals(runs, ATTENTION_CASES.length * LEVELS.length * 2);
-});
+function run({ backend, on, values }: Way<Backend>, args: AttentionArgs): Float32Array {
+  const out = on(tensorOf("f32", args.out.shape, () => NaN));
+  const placed = Object.entries(args).map(([name, x]) => [name, typeof x === "object" ? on(x) : x]);
+  backend.attention({ ...Object.fromEntries(placed), out });
+  return values(out);
+}
+
+/** Keys that end and local queries are the CPU's alone so far. */
+function onEveryBackend({ ends, local }: AttentionCase): boolean {
+  return !ends && !local;
+}
+
+testCases(
+  "attention() equals the reference on all cases",
+  ATTENTION_CASES,
+  [270, 236],
+  (c) => {
+    const exact = attentionArgs(c), rounded = roundQueries(exact, c.dtype);
+    const expected = run(REFERENCE, exact), onDevice = run(REFERENCE, rounded);
+    return (way) => {
+      if (way.backend.name !== "cpu" && !onEveryBackend(c)) return;
+      const cpu = way.backend.name === "cpu", allowed = cpu ? tolerance(exact) : deviceTolerance(c, rounded);
+      const worst = difference(run(way, cpu ? exact : rounded), cpu ? expected : onDevice);
+      assert(worst <= allowed, `${way.name}, ${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
+    };
+  },
+  onEveryBackend,
+);
 
 const COMMON: AttentionCase = {
   tokens: 200,
@@ -91,10 +92,10 @@ const COMMON: AttentionCase = {
   data: "plain",
 };
 
-Deno.test("attention() gives a query 0 when it sees nothing", async () => {
-  const args = attentionArgs({ ...COMMON, tokens: 1 });
-  for (const level of LEVELS) {
-    const out = run(await open(level, 2), { ...args, numKeys: 0, numRecent: 0 });
+testOnCpu("attention() gives a query 0 when it sees nothing", async () => {
+  const args = attentionArgs({ ...COMMON, tokens: 1 }), ways = await cpuWays();
+  for (const way of ways) {
+    const out = run(way, { ...args, numKeys: 0, numRecent: 0 });
     assert(out.length > 0 && out.every((x) => x === 0));
   }
   // Also beside a query that sees so many keys that they are cut into stretches.
@@ -114,27 +115,26 @@ Deno.test("attention() gives a query 0 when it sees nothing", async () => {
     out: tensorOf("f32", shape, () => NaN),
   };
   const expected = new Float32Array(128);
-  expected.set(run(reference, long), 64);
-  for (const level of LEVELS) {
-    const out = run(await open(level, 3), two);
-    assert(out.subarray(0, 64).every((x) => x === 0), level);
-    assert(difference(out, expected) <= tolerance(long), level);
+  expected.set(run(REFERENCE, long), 64);
+  for (const way of ways) {
+    const out = run(way, two);
+    assert(out.subarray(0, 64).every((x) => x === 0), way.name);
+    assert(difference(out, expected) <= tolerance(long), way.name);
   }
 });
 
-Deno.test("attention() lets no later key or value reach an earlier query", async () => {
+testOnCpu("attention() lets no later key or value reach an earlier query", async () => {
   const args = attentionArgs({ ...COMMON, keep: "all" });
   const positions = args.queryPositions.shape[0]!, row = args.out.shape[1]! * args.out.shape[2]!;
-  for (const level of LEVELS) {
-    const backend = await open(level, 2);
-    const before = run(backend, args).slice(0, (positions - 1) * row);
+  for (const way of await cpuWays()) {
+    const before = run(way, args).slice(0, (positions - 1) * row);
     f32Data(args.keys).fill(50, (args.numKeys - 1) * 128, args.numKeys * 128);
     f32Data(args.values).fill(-1e6, (args.numKeys - 1) * 128, args.numKeys * 128);
-    assertEquals(run(backend, args).slice(0, (positions - 1) * row), before);
+    assertEquals(run(way, args).slice(0, (positions - 1) * row), before);
   }
 });
 
-Deno.test("attention() shows NaN and infinity to the queries that see them, and to no others", async () => {
+testOnCpu("attention() shows NaN and infinity to the queries that see them, and to no others", async () => {
   /** `part`: how far into the store the key lies. */
   const shapes: (Partial<AttentionCase> & { part?: number })[] = [
     { keep: "all" },
@@ -149,20 +149,19 @@ Deno.test("attention() shows NaN and infinity to the queries that see them, and 
   ];
   const tensors = ["keys", "values", "recentKeys", "recentValues"] as const;
   let reached = 0, spared = 0;
-  for (const level of LEVELS) {
-    const backend = await open(level, 2);
+  for (const way of await cpuWays()) {
     for (const shape of shapes) {
       for (const what of tensors) {
         for (const poison of [NaN, Infinity]) {
           const args = attentionArgs({ ...COMMON, ...shape });
           const recent = what.startsWith("recent"), used = recent ? args.numRecent : args.numKeys;
           if (used === 0) continue;
-          const before = run(backend, args);
+          const before = run(way, args);
           const { data } = args[what] as HostTensor, width = countOf(args.keys.shape.slice(1));
           const at = Math.ceil(used * (shape.part ?? 2 / 3)) - 1;
           const bits = Number.isNaN(poison) ? 0x7fc0 : 0x7f80; // of bf16
           data.fill(args.keys.dtype === "bf16" ? bits : poison, at * width, (at + 1) * width);
-          const after = run(backend, args);
+          const after = run(way, args);
           const position = ((recent ? args.recentPositions : args.keyPositions) as HostTensor).data[at]!;
           const row = countOf(args.out.shape.slice(1));
           ((args.queryPositions as HostTensor).data as Int32Array).forEach((query, i) => {
@@ -174,11 +173,11 @@ Deno.test("attention() shows NaN and infinity to the queries that see them, and 
               assertEquals(
                 found,
                 before.slice(i * row, (i + 1) * row),
-                `${level}, ${what} ${poison}, query ${i}`,
+                `${way.name}, ${what} ${poison}, query ${i}`,
               );
               spared++;
             } else {
-              assert(found.every((x) => !Number.isFinite(x)), `${level}, ${what} ${poison}, query ${i}`);
+              assert(found.every((x) => !Number.isFinite(x)), `${way.name}, ${what} ${poison}, query ${i}`);
               reached++;
             }
           });
@@ -186,32 +185,29 @@ Deno.test("attention() shows NaN and infinity to the queries that see them, and 
       }
     }
   }
-  assert(
-    reached > 500 * LEVELS.length && spared > 1000 * LEVELS.length,
-    `${reached} reached, ${spared} spared`,
-  );
+  const { length } = await cpuWays();
+  assert(reached > 500 * length && spared > 1000 * length, `${reached} reached, ${spared} spared`);
 });
 
-Deno.test("attention() of one query over a long cache that holds NaN is NaN", async () => {
+testOnCpu("attention() of one query over a long cache that holds NaN is NaN", async () => {
   const args = attentionArgs({ ...COMMON, phase: "decode", tokens: 3000, keep: "all" });
   f32Data(args.keys)[5 * 128 + 3] = NaN;
-  for (const level of LEVELS) {
-    const half = args.out.shape[1]! / 2 * 64, out = run(await open(level, 2), args).slice(-2 * half);
+  for (const way of await cpuWays()) {
+    const half = args.out.shape[1]! / 2 * 64, out = run(way, args).slice(-2 * half);
     assert(out.slice(0, half).every(Number.isNaN));
     assert(out.slice(half).every(Number.isFinite));
   }
 });
 
-Deno.test("attention() of one query at a time equals attention of all", async () => {
+testOnCpu("attention() of one query at a time equals attention of all", async () => {
   const args = attentionArgs(COMMON);
   const [count, heads, headDim] = args.queries.shape as [number, number, number];
   const row = heads * headDim, queries = f32Data(args.queries);
   const positions = (args.queryPositions as HostTensor).data as Int32Array;
-  for (const level of LEVELS) {
-    const backend = await open(level, 2);
-    const all = run(backend, args);
+  for (const way of await cpuWays()) {
+    const all = run(way, args);
     for (let i = 0; i < count; i++) {
-      const one = run(backend, {
+      const one = run(way, {
         ...args,
         queries: hostTensor("f32", [1, heads, headDim], queries.subarray(i * row, (i + 1) * row)),
         queryPositions: hostTensor("i32", [1], positions.subarray(i, i + 1)),
@@ -222,11 +218,11 @@ Deno.test("attention() of one query at a time equals attention of all", async ()
   }
 });
 
-Deno.test("attention() refuses what it cannot compute", async () => {
-  const backend = await open(LEVELS.at(-1)!, 1);
+testOnCpu("attention() refuses what it cannot compute", async () => {
+  const way = (await cpuWays()).at(-1)!;
   const args = attentionArgs({ ...COMMON, tokens: 33 });
   const refuses = (change: Partial<AttentionArgs>, says: string) =>
-    assertThrows(() => run(backend, { ...args, ...change }), KernelError, says);
+    assertThrows(() => run(way, { ...args, ...change }), KernelError, says);
   const heads = (count: number, headDim: number) => {
     const queries = tensorOf("f32", [args.queries.shape[0]!, count, headDim], () => 0);
     return { queries, out: queries };
@@ -236,11 +232,11 @@ Deno.test("attention() refuses what it cannot compute", async () => {
   refuses({ recent: -1 }, "recent_window");
   refuses({ sinks: -1 }, "sinks");
   const empty = hostTensor("i32", [0], new Int32Array(0));
-  assertThrows(() => run(backend, { ...args, windows: empty }), RangeError, '"windows": found shape [0]');
+  assertThrows(() => run(way, { ...args, windows: empty }), RangeError, '"windows": found shape [0]');
   const floats = tensorOf("f32", [args.numKeys], () => 0);
-  assertThrows(() => run(backend, { ...args, keyEnds: floats }), TypeError, '"cachedEnds"');
+  assertThrows(() => run(way, { ...args, keyEnds: floats }), TypeError, '"cachedEnds"');
   for (const recent of [1.5, 2 ** 32 + 5]) {
-    assertThrows(() => run(backend, { ...args, recent }), RangeError, `found ${recent}`);
+    assertThrows(() => run(way, { ...args, recent }), RangeError, `found ${recent}`);
   }
   for (const [name, used] of [["cached", "numKeys"], ["recent", "numRecent"]] as const) {
     const count = args[used];
@@ -250,11 +246,11 @@ Deno.test("attention() refuses what it cannot compute", async () => {
     for (const tensor of tensors) { // a store has as many rows as its shortest tensor
       const short = { [tensor]: rowsOf((args[tensor] ?? args.keyPositions) as HostTensor, 0, count - 1) };
       const message = `Cannot use ${count} ${name} rows: expected 0 to ${count - 1}, the rows of its tensors`;
-      assertThrows(() => run(backend, { ...args, ...short }), RangeError, message);
+      assertThrows(() => run(way, { ...args, ...short }), RangeError, message);
     }
     for (const wrong of [-1, 0.5, NaN]) {
       const message = `Cannot use ${wrong} ${name} rows`;
-      assertThrows(() => run(backend, { ...args, [used]: wrong }), RangeError, message);
+      assertThrows(() => run(way, { ...args, [used]: wrong }), RangeError, message);
     }
   }
   refuses({ scale: 1e300 }, "scale that is not finite in f32");

@@ -3,8 +3,7 @@
 #pragma once
 #include "prefill.cuh"
 
-namespace tkf {
-namespace attention {
+namespace tkf::attention {
 
 // The softmax of 16 rows, of which a lane has columns of rows lane / 4 (0) and lane / 4 + 8 (1).
 struct Softmax16 {
@@ -14,9 +13,9 @@ struct Softmax16 {
     maximum[0] = maximum[1] = -INFINITY;
     total[0] = total[1] = 0.0f;
   }
-  // Scores [16, 8 * N] -> weights in place; older[2]: factor for what was summed before.
-  template <int N>
-  __device__ __forceinline__ void update(float (&scores)[N][4], float factor, float older[2]) {
+  // Scores [16, 8 * N] -> weights in place; scales what was summed before, [16, 8 * M].
+  template <int N, int M>
+  __device__ __forceinline__ void update(float (&scores)[N][4], float factor, float (&sums)[M][4]) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float top = maximum[half];
@@ -25,7 +24,7 @@ struct Softmax16 {
       top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
       top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
       const float base = top == -INFINITY ? 0.0f : top * factor;  // nothing seen yet: no -inf - -inf
-      older[half] = exp2_fast(fmaf(maximum[half], factor, -base));
+      const float older = exp2_fast(fmaf(maximum[half], factor, -base));
       maximum[half] = top;
       float sum = 0.0f;
 #pragma unroll
@@ -36,7 +35,9 @@ struct Softmax16 {
           sum += scores[n][i];
         }
       }
-      total[half] = fmaf(total[half], older[half], sum);
+      total[half] = fmaf(total[half], older, sum);
+#pragma unroll
+      for (int n = 0; n < M; n++) sums[n][2 * half] *= older, sums[n][2 * half + 1] *= older;
     }
   }
   // The sum of a row's weights, 0 where it saw nothing.
@@ -46,6 +47,13 @@ struct Softmax16 {
     return sum + __shfl_xor_sync(kAllLanes, sum, 2);
   }
 };
+
+// Weights of columns 16 k .. 16 k + 15 as the first factor of a product.
+template <class T, int N>
+__device__ __forceinline__ void pack_weights(const float (&weights)[N][4], int k, uint32_t a[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) a[i] = Element<T>::pack(weights[2 * k + i / 2][i % 2 * 2], weights[2 * k + i / 2][i % 2 * 2 + 1]);
+}
 
 // Scores of keys that a row does not see become -infinity. `positions`: of the tile's keys; row_positions: of the two
 // rows, as in Softmax16.
@@ -141,7 +149,7 @@ template <class T, int D>
 __device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& tile, int kv_head, int split, int first,
                                            const Softmax16& softmax, const float (&sums)[D / 8][4]) {
   const RowPlaces places(job, tile, kv_head);
-  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int lane = lane_index();
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const float sum = softmax.sum(half);
@@ -170,5 +178,4 @@ __device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& ti
   }
 }
 
-}  // namespace attention
-}  // namespace tkf
+}  // namespace tkf::attention

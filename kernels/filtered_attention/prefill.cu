@@ -3,11 +3,9 @@
 
 #include "../common/launch.h"
 #include "check_attention.h"
-#include "decode.h"
-#include "prefill_grid.h"
+#include "launchers.h"
 #include "prefill_mma.cuh"
 #include "prefill_plain.cuh"
-#include "prefill_wgmma.h"
 
 namespace tkf {
 namespace attention {
@@ -17,60 +15,37 @@ namespace {
 
 constexpr int64_t kFewQueries = 16;  // up to so many, every query reads its keys itself: decode
 
-template <class T, int D>
+template <class T>
 void launch_mma(tkf_context* context, PrefillJob& job) {
-  using Shape = MmaShape<D>;
-  if (!plan_splits(context, job, Shape::kRows)) return;
-  if (TKF_ALLOW_SHARED((prefill_mma_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
-  TKF_LAUNCH(cuda_stream(context), (prefill_mma_kernel<T, D>), prefill_grid(job, Shape::kRows), dim3(kMmaThreads),
-             Shape::kShared, job);
+  with_head_dim<64, 96, 128, 256>(job.head_dim, [&](auto size) {
+    constexpr int D = decltype(size)::value;
+    using Shape = MmaShape<D>;
+    if (!plan_splits(context, job, Shape::kRows)) return;
+    if (TKF_ALLOW_SHARED((prefill_mma_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
+    TKF_LAUNCH(cuda_stream(context), (prefill_mma_kernel<T, D>), prefill_grid(job, Shape::kRows), dim3(kMmaThreads),
+               Shape::kShared, job);
+  });
 }
 
 template <class T>
-void launch_mma_sizes(tkf_context* context, PrefillJob& job) {
-  if (job.head_dim <= 64) {
-    launch_mma<T, 64>(context, job);
-  } else if (job.head_dim <= 96) {
-    launch_mma<T, 96>(context, job);
-  } else if (job.head_dim <= 128) {
-    launch_mma<T, 128>(context, job);
-  } else {
-    launch_mma<T, 256>(context, job);
-  }
-}
-
-template <class T, int D>
 void launch_plain(tkf_context* context, PrefillJob& job) {
-  using Shape = PlainShape<D>;
-  if (!plan_splits(context, job, Shape::kRows)) return;
-  if (TKF_ALLOW_SHARED((prefill_plain_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
-  TKF_LAUNCH(cuda_stream(context), (prefill_plain_kernel<T, D>), prefill_grid(job, Shape::kRows), dim3(kPlainThreads),
-             Shape::kShared, job);
-}
-
-template <class T>
-void launch_plain_sizes(tkf_context* context, PrefillJob& job) {
-  if (job.head_dim <= 64) {
-    launch_plain<T, 64>(context, job);
-  } else if (job.head_dim <= 128) {
-    launch_plain<T, 128>(context, job);
-  } else {
-    launch_plain<T, 256>(context, job);
-  }
+  with_head_dim<64, 128, 256>(job.head_dim, [&](auto size) {
+    constexpr int D = decltype(size)::value;
+    using Shape = PlainShape<D>;
+    if (!plan_splits(context, job, Shape::kRows)) return;
+    if (TKF_ALLOW_SHARED((prefill_plain_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
+    TKF_LAUNCH(cuda_stream(context), (prefill_plain_kernel<T, D>), prefill_grid(job, Shape::kRows),
+               dim3(kPlainThreads), Shape::kShared, job);
+  });
 }
 
 // Puts the splits together, where there are several.
 void merge(tkf_context* context, const PrefillJob& job, int dtype) {
   const int64_t rows = int64_t{job.longest_queries} * job.heads;
   const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(job.batch));
-  const cudaStream_t stream = cuda_stream(context);
-  if (job.queries_f32) {
-    TKF_LAUNCH(stream, (prefill_merge_kernel<float>), grid, dim3(kMergeThreads), 0, job);
-  } else if (dtype == TKF_DTYPE_F16) {
-    TKF_LAUNCH(stream, (prefill_merge_kernel<__half>), grid, dim3(kMergeThreads), 0, job);
-  } else {
-    TKF_LAUNCH(stream, (prefill_merge_kernel<__nv_bfloat16>), grid, dim3(kMergeThreads), 0, job);
-  }
+  with_type(job.queries_f32 ? TKF_DTYPE_F32 : dtype, [&](auto zero) {
+    TKF_LAUNCH(cuda_stream(context), (prefill_merge_kernel<decltype(zero)>), grid, dim3(kMergeThreads), 0, job);
+  });
 }
 
 // Whether the tensor-core kernels can read and write a job's tensors: in pieces of 16 bytes, and in pairs.
@@ -80,45 +55,27 @@ bool fits_mma(const PrefillJob& job) {
   return fits;
 }
 
-int32_t run_prefill(tkf_context* context, PrefillJob& job, int dtype, double scale) {
-  job.fault = cuda_fault(context);
-  job.group = job.heads / job.kv_heads;
-  job.negative = scale < 0;
-  job.factor = max(static_cast<float>(std::fabs(scale)) * kLog2E, kSmallestFactor);
-  if (dtype == TKF_DTYPE_F32) {
-    launch_plain_sizes<float>(context, job);
-  } else if (!fits_mma(job)) {
-    dtype == TKF_DTYPE_F16 ? launch_plain_sizes<__half>(context, job) : launch_plain_sizes<__nv_bfloat16>(context, job);
+int32_t run_prefill(tkf_context* context, PrefillJob& job, int dtype) {
+  job.negative = job.factor < 0;
+  job.factor = std::max(std::fabs(job.factor), kSmallestFactor);
+  const bool f16 = dtype == TKF_DTYPE_F16;
+  if (dtype == TKF_DTYPE_F32 || !fits_mma(job)) {
+    with_type(dtype, [&](auto zero) { launch_plain<decltype(zero)>(context, job); });
   } else if (!launch_wgmma(context, job, dtype)) {
-    dtype == TKF_DTYPE_F16 ? launch_mma_sizes<__half>(context, job) : launch_mma_sizes<__nv_bfloat16>(context, job);
+    f16 ? launch_mma<__half>(context, job) : launch_mma<__nv_bfloat16>(context, job);
   }
   if (job.splits == 0) return TKF_STATUS_STATE;  // cuda_short
   if (job.splits > 1) merge(context, job, dtype);
   return cuda_launched(context, "found an attention kernel that cannot run");
 }
 
-// What both functions have alike.
 template <class Args>
-PrefillJob job_of(const Args& a, unsigned key_reach, int32_t recent) {
-  PrefillJob job = {};
-  job.queries = a.queries.data;
-  job.out = a.out.data;
-  job.query_positions = as<int32_t>(a.query_positions);
-  job.keys[0] = a.keys.data;
-  job.keys[1] = a.recent_keys.data;
-  job.values[0] = a.values.data;
-  job.values[1] = a.recent_values.data;
-  job.positions[0] = as<int32_t>(a.key_positions);
-  job.positions[1] = as<int32_t>(a.recent_positions);
-  job.reach[0] = key_reach;
-  job.reach[1] = std::min(static_cast<unsigned>(recent), key_reach);
+PrefillJob prefill_of(tkf_context* context, const Args& a, int32_t window, int32_t recent) {
+  PrefillJob job = job_of<PrefillJob>(context, a, a, a.query_positions, a.key_positions, window, recent);
   job.num_queries = job.longest_queries = static_cast<int>(a.num_queries);
   job.num_rows[0] = static_cast<int>(a.num_keys);
   job.num_rows[1] = static_cast<int>(a.num_recent);
   job.batch = 1;
-  job.heads = a.heads;
-  job.kv_heads = a.kv_heads;
-  job.head_dim = a.head_dim;
   job.queries_f32 = true;
   return job;
 }
@@ -128,8 +85,8 @@ PrefillJob job_of(const Args& a, unsigned key_reach, int32_t recent) {
 
 int32_t on_cuda::attention_filtered(tkf_context* context, const tkf_attention_filtered_args& a) {
   if (a.num_queries <= attention::kFewQueries) return attention::decode_few(context, a);
-  attention::PrefillJob job = attention::job_of(a, attention::kNoLimit, a.recent_window);
-  return attention::run_prefill(context, job, a.kv_dtype, a.scale);
+  attention::PrefillJob job = attention::prefill_of(context, a, 0, a.recent_window);
+  return attention::run_prefill(context, job, a.kv_dtype);
 }
 
 bool check_args(Check& check, const tkf_attention_prefill_args& a) {
@@ -146,15 +103,14 @@ bool check_args(Check& check, const tkf_attention_prefill_args& a) {
 }
 
 int32_t on_cuda::attention_prefill(tkf_context* context, const tkf_attention_prefill_args& a) {
-  const unsigned reach = a.window > 0 ? static_cast<unsigned>(a.window - 1) : attention::kNoLimit;
-  attention::PrefillJob job = attention::job_of(a, reach, a.recent);
+  attention::PrefillJob job = attention::prefill_of(context, a, a.window, a.recent);
   job.query_starts = as<int32_t>(a.query_starts);
   job.starts[0] = as<int32_t>(a.key_starts);
   job.starts[1] = as<int32_t>(a.recent_starts);
   job.longest_queries = static_cast<int>(a.longest_queries);
   job.batch = a.batch;
   job.queries_f32 = a.query_dtype == TKF_DTYPE_F32;
-  return attention::run_prefill(context, job, a.dtype, a.scale);
+  return attention::run_prefill(context, job, a.dtype);
 }
 
 }  // namespace tkf

@@ -5,29 +5,18 @@
 // is a stretch each; key tiles inside the part that every row sees need no mask.
 //
 // Where tiles are few and keys are many, the keys of each tile are split among blocks, and what these find is put
-// together by a second kernel (splits.cuh).
+// together by a second kernel (device.cuh).
 #pragma once
-#include "splits.cuh"
+#include "device.cuh"
 
-namespace tkf {
-namespace attention {
+namespace tkf::attention {
 
-struct PrefillJob {
-  const void* queries;  // [num_queries, heads, head_dim] f32, or of the keys' type
-  void* out;            // the same
-  const int32_t* query_positions;
-  const void* keys[2];    // kept, recent: [rows, kv_heads, head_dim]
-  const void* values[2];
-  const int32_t* positions[2];
+// queries, out: [num_queries, heads, head_dim] f32, or of the keys' type; partial: [splits, num_queries * heads, 2 +
+// head_dim], where there are several splits.
+struct PrefillJob : AttentionJob {
   const int32_t *query_starts, *starts[2];  // [batch + 1]; NULL: a batch of one, of all rows
-  unsigned reach[2];                        // kept, recent
-  int num_queries, num_rows[2], longest_queries;
-  int batch, heads, kv_heads, head_dim, group;
-  int splits;      // blocks that share the keys of a tile
-  float* partial;  // [splits, num_queries * heads, 2 + head_dim] (splits.cuh), where there are several
-  float factor;    // scale * log2(e)
+  int num_queries, longest_queries;
   bool queries_f32, negative;  // negative: `factor` is the absolute value of a negative one
-  int* fault;
 };
 
 // Rows [begin, end) of kept (0) or recent (1) keys that some row of the tile sees; all rows see [full_begin, full_end).
@@ -82,7 +71,7 @@ __device__ inline void sequence_rows(const int32_t* starts, int rows, int b, int
 // Block-wide, with at least 2 warps: what rows [first, first + size) of sequence b's rows see. `shared` is the block's;
 // ends with a barrier. num_rows <= 0: nothing to do.
 __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, int size, Tile* shared) {
-  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  const int warp = warp_index();
   int query_begin, query_end;
   sequence_rows(job.query_starts, job.num_queries, b, job.fault, &query_begin, &query_end);
   if (query_end - query_begin > job.longest_queries) tkf_fault(job.fault, kFaultStarts);
@@ -110,7 +99,7 @@ __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, in
       found.begin = first_after(at, begin, found.end, lowest - reach - 1);
       found.full_begin = first_after(at, found.begin, found.end, highest - reach - 1);
     }
-    if (lane == 0) shared->stretch[warp] = found;
+    if (lane_index() == 0) shared->stretch[warp] = found;
   }
   __syncthreads();
 }
@@ -177,5 +166,4 @@ __global__ void __launch_bounds__(kMergeThreads) prefill_merge_kernel(const Pref
                static_cast<T*>(job.out) + row * job.head_dim);
 }
 
-}  // namespace attention
-}  // namespace tkf
+}  // namespace tkf::attention

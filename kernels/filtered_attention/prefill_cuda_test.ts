@@ -9,10 +9,10 @@ import {
 import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder } from "../testing/device.ts";
+import { NO_DEVICE, testInEveryOrder, testOnDevice, testSameInEveryOrder } from "../testing/ways.ts";
 import { roundTo, tensorOf } from "./cases.ts";
-import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./cuda_cases.ts";
-import { BAR, difference } from "./cuda_testing.ts";
+import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./batch_cases.ts";
+import { BAR, difference } from "./testing.ts";
 import { unless } from "../../lib/testing.ts";
 
 /** A prefill of a case: its tensors on the host, as the call wants them. */
@@ -130,28 +130,30 @@ function run(device: OpenDevice, p: Prefill, wgmma = false): Float32Array {
   return Float32Array.from(dequantize(backend.read(out), 0, p.expected.length));
 }
 
-Deno.test("tkf_attention_prefill equals the reference for all sequences of a batch", async () => {
-  const prefills = prefillCases().flatMap((c) => [0, 0.6].map((from) => prepare(c, from)));
-  let runs = 0, byWgmma = 0;
-  await inEveryOrder((device) => {
+let prefills: Prefill[] | undefined;
+
+testInEveryOrder(
+  "tkf_attention_prefill equals the reference for all sequences of a batch",
+  5 * 84,
+  (device) => {
+    prefills ??= prefillCases().flatMap((c) => [0, 0.6].map((from) => prepare(c, from)));
+    let byWgmma = 0, values = 0;
     for (const p of prefills) {
       for (const wgmma of variantsOf(device, p)) {
-        const worst = difference(run(device, p, wgmma), p.expected);
-        assert(
-          worst <= BAR[p.c.dtype],
-          `${device.order}, ${nameOf(p.c)}, ${p.queries.shape[0]} queries, wgmma ${wgmma}: off by ${worst}`,
-        );
-        wgmma ? byWgmma++ : runs++;
+        const worst = difference(run(device, p, wgmma), p.expected), { name } = device;
+        const what = `${name}, ${nameOf(p.c)}, ${p.queries.shape[0]} queries, wgmma ${wgmma}`;
+        assert(worst <= BAR[p.c.dtype], `${what}: off by ${worst}`);
+        byWgmma += wgmma ? 1 : 0;
       }
+      values += p.expected.length;
     }
-  });
-  assertEquals([runs, byWgmma], [5 * 84, hasWgmma(await openTestDevice()) ? 5 * 26 : 0]);
-  const values = prefills.reduce((sum, { expected }) => sum + expected.length, 0);
-  assert(values > 1_000_000, `${values} values`);
-});
+    assertEquals(byWgmma, hasWgmma(device) ? 26 : 0);
+    assert(values > 1_000_000, `${values} values`);
+    return prefills.length;
+  },
+);
 
-Deno.test("tkf_attention_prefill reads and writes the keys' own type", async () => {
-  const device = await openTestDevice();
+testOnDevice("tkf_attention_prefill reads and writes the keys' own type", (device) => {
   for (const dtype of ["f16", "bf16"] as const) {
     for (const headDim of [64, 20]) {
       const p = prepare({ ...prefillCases()[0]!, dtype, headDim }, 0, dtype);
@@ -162,17 +164,19 @@ Deno.test("tkf_attention_prefill reads and writes the keys' own type", async () 
   }
 });
 
-Deno.test("tkf_attention_prefill is the same in all thread orders", async () => {
-  for (const dtype of ["f32", "bf16"] as const) {
-    const p = prepare({ ...prefillCases()[0]!, tokens: [90, 0, 31], dtype }, 0);
-    for (const wgmma of variantsOf(await openTestDevice(), p)) {
-      const outputs: Float32Array[] = [];
-      for (const order of THREAD_ORDERS) outputs.push(run(await openTestDevice({ order }), p, wgmma));
-      for (const output of outputs) assertEquals(output, outputs[0]);
-      assert(difference(outputs[0]!, p.expected) <= BAR[dtype]);
-    }
-  }
-});
+testSameInEveryOrder(
+  "tkf_attention_prefill is the same in all thread orders",
+  2,
+  (device) =>
+    (["f32", "bf16"] as const).map((dtype) => {
+      const p = prepare({ ...prefillCases()[0]!, tokens: [90, 0, 31], dtype }, 0);
+      return variantsOf(device, p).map((wgmma) => {
+        const found = run(device, p, wgmma);
+        assert(difference(found, p.expected) <= BAR[dtype]);
+        return found;
+      });
+    }),
+);
 
 /** Few queries after a long past: their keys are split among blocks. */
 const AFTER_LONG_PAST: BatchCase = {
@@ -183,8 +187,7 @@ const AFTER_LONG_PAST: BatchCase = {
   kept: 0.7,
 };
 
-Deno.test("tkf_attention_prefill of few queries after a long past equals the reference", async () => {
-  const device = await openTestDevice();
+testOnDevice("tkf_attention_prefill of few queries after a long past equals the reference", (device) => {
   const cases: BatchCase[] = [
     { ...AFTER_LONG_PAST, tokens: [700, 0, 600] },
     { ...AFTER_LONG_PAST, recent: 0, kept: 1 },
@@ -212,17 +215,12 @@ Deno.test("tkf_attention_prefill of few queries after a long past equals the ref
   assertEquals([cases.length, byWgmma], [22, hasWgmma(device) ? 4 : 0]);
 });
 
-Deno.test("tkf_attention_prefill of few queries is the same in all thread orders", async () => {
+testSameInEveryOrder("tkf_attention_prefill of few queries is the same in all thread orders", 1, (device) => {
   const p = prepare({ ...AFTER_LONG_PAST, kept: 0.9, group: 5 }, 0.96);
-  for (const wgmma of variantsOf(await openTestDevice(), p)) {
-    const outputs: Float32Array[] = [];
-    for (const order of THREAD_ORDERS) outputs.push(run(await openTestDevice({ order }), p, wgmma));
-    for (const output of outputs) assertEquals(output, outputs[0]);
-  }
+  return [variantsOf(device, p).map((wgmma) => run(device, p, wgmma))];
 });
 
-Deno.test("tkf_attention_prefill takes a scale of 0, and a negative one", async () => {
-  const device = await openTestDevice();
+testOnDevice("tkf_attention_prefill takes a scale of 0, and a negative one", (device) => {
   for (const dtype of ["f32", "bf16"] as const) {
     for (const scale of [0, -0.125, 0.5]) {
       const p = prepare({ ...prefillCases()[0]!, tokens: [80], dtype, scale }, 0);
@@ -236,8 +234,7 @@ Deno.test("tkf_attention_prefill takes a scale of 0, and a negative one", async 
   }
 });
 
-Deno.test("tkf_attention_prefill reports starts and positions that do not ascend", async () => {
-  const device = await openTestDevice();
+testOnDevice("tkf_attention_prefill reports starts and positions that do not ascend", (device) => {
   const c: BatchCase = { ...prefillCases()[0]!, tokens: [60, 50] };
   for (const which of [0, 1, 2]) {
     for (const wrong of [-1, 1_000_000]) {
@@ -253,47 +250,49 @@ Deno.test("tkf_attention_prefill reports starts and positions that do not ascend
   assertThrows(() => run(device, { ...prepare(c, 0), longest: 3 }), KernelError, "starts that do not ascend");
 });
 
-Deno.test("tkf_attention_prefill shows NaN and infinity to the queries that see them, and to no others", async () => {
-  const device = await openTestDevice();
-  let reached = 0, spared = 0;
-  for (const [dtype, headDim] of [["f32", 64], ["f16", 64], ["bf16", 128], ["bf16", 20]] as const) {
-    const c: BatchCase = { ...prefillCases()[0]!, tokens: [100], dtype, headDim };
-    const width = c.numKvHeads * headDim, row = width * c.group;
-    for (const which of [0, 1]) {
-      for (const what of [0, 1]) {
-        for (const poison of [NaN, Infinity]) {
-          const p = prepare(c, 0), [, , positions] = p.rows[which]!, at = positions.shape[0]! >> 1;
-          const bad = tensorOf(dtype, [1], () => poison).data[0]!;
-          (p.rows[which]![what]!.data as Float32Array).fill(bad, at * width, (at + 1) * width);
-          const j = (positions.data as Int32Array)[at]!, queries = p.queryPositions.data as Int32Array;
-          const runs = variantsOf(device, p).map((wgmma) => run(device, p, wgmma));
-          for (
-            const [found, q] of runs.flatMap((run) => Array.from(queries.keys(), (q) => [run, q] as const))
-          ) {
-            const i = queries[q]!,
-              [output, clean] = [found, p.expected].map((x) => x.subarray(q * row, (q + 1) * row));
-            if (j <= i && (which === 0 || i - j <= c.recent)) {
-              assert(
-                output!.every((x) => !Number.isFinite(x)),
-                `${dtype}, ${which}, ${what}, ${poison}, query ${i}`,
-              );
-              reached++;
-            } else {
-              assert(
-                difference(output!, clean!) <= BAR[dtype],
-                `${dtype}, ${which}, ${what}, ${poison}, query ${i}`,
-              );
-              spared++;
+testOnDevice(
+  "tkf_attention_prefill shows NaN and infinity to the queries that see them, and to no others",
+  (device) => {
+    let reached = 0, spared = 0;
+    for (const [dtype, headDim] of [["f32", 64], ["f16", 64], ["bf16", 128], ["bf16", 20]] as const) {
+      const c: BatchCase = { ...prefillCases()[0]!, tokens: [100], dtype, headDim };
+      const width = c.numKvHeads * headDim, row = width * c.group;
+      for (const which of [0, 1]) {
+        for (const what of [0, 1]) {
+          for (const poison of [NaN, Infinity]) {
+            const p = prepare(c, 0), [, , positions] = p.rows[which]!, at = positions.shape[0]! >> 1;
+            const bad = tensorOf(dtype, [1], () => poison).data[0]!;
+            (p.rows[which]![what]!.data as Float32Array).fill(bad, at * width, (at + 1) * width);
+            const j = (positions.data as Int32Array)[at]!, queries = p.queryPositions.data as Int32Array;
+            const runs = variantsOf(device, p).map((wgmma) => run(device, p, wgmma));
+            for (
+              const [found, q] of runs.flatMap((run) => Array.from(queries.keys(), (q) => [run, q] as const))
+            ) {
+              const i = queries[q]!,
+                [output, clean] = [found, p.expected].map((x) => x.subarray(q * row, (q + 1) * row));
+              if (j <= i && (which === 0 || i - j <= c.recent)) {
+                assert(
+                  output!.every((x) => !Number.isFinite(x)),
+                  `${dtype}, ${which}, ${what}, ${poison}, query ${i}`,
+                );
+                reached++;
+              } else {
+                assert(
+                  difference(output!, clean!) <= BAR[dtype],
+                  `${dtype}, ${which}, ${what}, ${poison}, query ${i}`,
+                );
+                spared++;
+              }
             }
           }
         }
       }
     }
-  }
-  assert(reached > 400 && spared > 400, `${reached} reached, ${spared} spared`);
-});
+    assert(reached > 400 && spared > 400, `${reached} reached, ${spared} spared`);
+  },
+);
 
-const NO_WGMMA = !hasWgmma(await openTestDevice()) && "needs the emulator or sm_90";
+const NO_WGMMA = NO_DEVICE || !hasWgmma(await openTestDevice()) && "needs the emulator or sm_90";
 
 /** A prefill with NaN and infinity among the values that only some queries see. */
 function withSpecialValues(c: BatchCase): Prefill {

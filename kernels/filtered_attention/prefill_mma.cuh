@@ -6,8 +6,7 @@
 #pragma once
 #include "fragments.cuh"
 
-namespace tkf {
-namespace attention {
+namespace tkf::attention {
 
 constexpr int kMmaWarps = 4, kMmaThreads = kMmaWarps * 32;
 
@@ -53,7 +52,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   const KeyTiles<kKeys> tiles(tile, BlockShare(job, kRows).split, job.splits);
   const int num_rows = tile.num_rows, head_dim = job.head_dim;
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
-  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+  const int lane = lane_index(), warp = warp_index();
 
   const RowPlaces places(job, tile, kv_head);
 
@@ -75,7 +74,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
 
   int row_positions[kTiles][2];
   Softmax16 softmax[kTiles];
-  float sums[kTiles][D / 8][4];
+  float sums[kTiles][D / 8][4] = {};
 #pragma unroll
   for (int m = 0; m < kTiles; m++) {
     softmax[m].start();
@@ -84,8 +83,6 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
       const int r = (warp * kTiles + m) * 16 + half * 8 + lane / 4;
       row_positions[m][half] = job.query_positions[places.query(min(r, num_rows - 1))];
     }
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) sums[m][n][0] = sums[m][n][1] = sums[m][n][2] = sums[m][n][3] = 0.0f;
   }
   const T* const query_rows = queries + (warp * kTiles * 16 + lane % 16) * kStride + lane / 16 * 8;
   const T* const key_rows = keys + (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
@@ -94,15 +91,10 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   for (int t = tiles.begin; t < tiles.end; t++) {
     const KeyTile at = tiles.at(t);
     cp_async_wait<0>();
-    __syncthreads();  // the keys are there, and nobody reads the last values any more
+    __syncthreads();  // the keys have come, and the last values are no longer read
     copy_tile(values, job.values, t);
 
-    float scores[kTiles][kKeys / 8][4];
-#pragma unroll
-    for (int m = 0; m < kTiles; m++) {
-#pragma unroll
-      for (int n = 0; n < kKeys / 8; n++) scores[m][n][0] = scores[m][n][1] = scores[m][n][2] = scores[m][n][3] = 0.0f;
-    }
+    float scores[kTiles][kKeys / 8][4] = {};
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
       uint32_t a[kTiles][4];
@@ -120,7 +112,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
       }
     }
     cp_async_wait<0>();
-    __syncthreads();  // the values are there, and nobody reads these keys any more
+    __syncthreads();  // the values have come, and these keys are no longer read
     copy_tile(keys, job.keys, t + 1);
 
     const int32_t* positions = job.positions[at.which] + at.begin;
@@ -132,13 +124,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
     }
 #pragma unroll
     for (int m = 0; m < kTiles; m++) {
-      float older[2];
-      softmax[m].update(scores[m], job.factor, older);
-#pragma unroll
-      for (int n = 0; n < D / 8; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) sums[m][n][i] *= older[i / 2];
-      }
+      softmax[m].update(scores[m], job.factor, sums[m]);
     }
     if (!at.full) {
       const auto pairs = [&](int r, int c) { return reinterpret_cast<uint32_t*>(values + r * kStride + c); };
@@ -150,10 +136,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
       uint32_t a[kTiles][4];
 #pragma unroll
       for (int m = 0; m < kTiles; m++) {
-        a[m][0] = Element<T>::pack(scores[m][2 * k][0], scores[m][2 * k][1]);
-        a[m][1] = Element<T>::pack(scores[m][2 * k][2], scores[m][2 * k][3]);
-        a[m][2] = Element<T>::pack(scores[m][2 * k + 1][0], scores[m][2 * k + 1][1]);
-        a[m][3] = Element<T>::pack(scores[m][2 * k + 1][2], scores[m][2 * k + 1][3]);
+        pack_weights<T>(scores[m], k, a[m]);
       }
 #pragma unroll
       for (int n = 0; n < D / 16; n++) {
@@ -175,5 +158,4 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   }
 }
 
-}  // namespace attention
-}  // namespace tkf
+}  // namespace tkf::attention

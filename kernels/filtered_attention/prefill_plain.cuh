@@ -6,8 +6,7 @@
 #pragma once
 #include "prefill.cuh"
 
-namespace tkf {
-namespace attention {
+namespace tkf::attention {
 
 constexpr int kPlainThreads = 256;
 
@@ -19,7 +18,7 @@ struct PlainShape {
   static constexpr size_t kShared = sizeof(float) * (size_t{kStride} * (kRows + kKeys) + kRows * kWeightStride);
 };
 
-// The weight of a key that a row does not see: 0, told apart by its sign.
+// The weight of a key that a row does not see: 0, marked by its sign.
 constexpr float kUnseen = -0.0f;
 __device__ __forceinline__ bool is_unseen(float weight) { return __float_as_uint(weight) == 0x80000000u; }
 
@@ -103,15 +102,12 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
   }
 
   int row_positions[kMine];
-  float maximum[kMine], total[kMine], sums[kMine][D / 16];
+  float maximum[kMine], total[kMine] = {}, sums[kMine][D / 16] = {};
 #pragma unroll
   for (int i = 0; i < kMine; i++) {
     const int r = min(ty + 16 * i, num_rows - 1);
     row_positions[i] = job.query_positions[places.query(r)];
     maximum[i] = -INFINITY;
-    total[i] = 0.0f;
-#pragma unroll
-    for (int c = 0; c < D / 16; c++) sums[i][c] = 0.0f;
   }
 
   for (int t = tiles.begin; t < tiles.end; t++) {
@@ -119,17 +115,12 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
     const int64_t from = at.begin * row_width + offset;
     const int32_t* positions = job.positions[at.which] + at.begin;
     const unsigned reach = job.reach[at.which];
-    __syncthreads();  // nobody reads the last values any more
+    __syncthreads();  // the last values are no longer read
     load_rows<T, D, kKeys>(others, static_cast<const T*>(job.keys[at.which]) + from, row_width, at.count, head_dim);
     if (threadIdx.x == 0) special = 0;
     __syncthreads();
 
-    float scores[kMine][kKeys / 16];
-#pragma unroll
-    for (int i = 0; i < kMine; i++) {
-#pragma unroll
-      for (int j = 0; j < kKeys / 16; j++) scores[i][j] = 0.0f;
-    }
+    float scores[kMine][kKeys / 16] = {};
 #pragma unroll 4
     for (int c = 0; c < D; c += 4) {
       float4 k[kKeys / 16];
@@ -149,7 +140,7 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
         }
       }
     }
-    __syncthreads();  // nobody reads these keys any more
+    __syncthreads();  // these keys are no longer read
     if (!load_rows<T, D, kKeys>(others, static_cast<const T*>(job.values[at.which]) + from, row_width, at.count,
                                 head_dim)) {
       atomicExch(&special, 1);
@@ -221,5 +212,4 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
   }
 }
 
-}  // namespace attention
-}  // namespace tkf
+}  // namespace tkf::attention

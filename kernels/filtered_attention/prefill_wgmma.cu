@@ -1,11 +1,163 @@
-// Launches prefill with wgmma and TMA.
-#include "prefill_wgmma.h"
+// Prefill on the tensor cores of sm_90a: wgmma, with keys and values loaded by TMA. The same job as prefill_mma.cuh,
+// which stands in for it on other devices.
+//
+// Two warpgroups take 64 rows each; one warp loads key tiles ahead, two stages deep. They meet at barriers in shared
+// memory: `full` when a tile has come, `empty` when all 8 warps are done with it.
+#include "../common/hopper.h"
+#include "fragments.cuh"
+#include "launchers.h"
 
-#include "prefill_grid.h"
-#include "prefill_wgmma.cuh"
+namespace tkf::attention {
 
-namespace tkf {
-namespace attention {
+constexpr int kWgmmaRows = 128, kWgmmaKeys = 128, kWgmmaStages = 2;
+constexpr int kWgmmaConsumers = 256, kWgmmaThreads = kWgmmaConsumers + 32;
+
+// Queries, then keys and values of each stage: [D / 64, 128 rows, 128 bytes] each, at a multiple of 1024.
+template <int D>
+constexpr int kWgmmaMatrix = 128 * D * 2;
+template <int D>
+constexpr size_t kWgmmaShared = size_t{1 + 2 * kWgmmaStages} * kWgmmaMatrix<D> + 1024;
+
+// Keys and values, kept and recent, as tensors [rows, kv_heads, head_dim] that TMA reads in boxes [128, 1, 64].
+struct PrefillMaps {
+  CUtensorMap keys[2], values[2];
+};
+
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define TKF_HAS_WGMMA 1
+#endif
+
+template <class T, int D>
+__global__ void __launch_bounds__(kWgmmaThreads, 1)
+    prefill_wgmma_kernel(const PrefillJob job, const __grid_constant__ PrefillMaps maps) {
+#if defined(TKF_HAS_WGMMA)
+  using namespace hopper;
+  constexpr int kMatrix = kWgmmaMatrix<D>, kBlock = 128 * 128;  // bytes of a matrix; of 64 columns of it
+  TKF_DYNAMIC_SHARED(unsigned char, dynamic);
+  unsigned char* const shared = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024;
+  TKF_SHARED(Tile, tile);
+  TKF_SHARED(int[kWgmmaStages], flags);  // of a tile and the next: one warpgroup may be a tile ahead of the other
+  TKF_SHARED(uint64_t[2][kWgmmaStages], full);  // keys, values
+  TKF_SHARED(uint64_t[2][kWgmmaStages], empty);
+
+  const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
+  const BlockShare share(job, kWgmmaRows);
+  if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kWgmmaStages; s++) {
+      flags[s] = 0;
+      for (int which = 0; which < 2; which++) {
+        barrier_start(&full[which][s], 1);
+        barrier_start(&empty[which][s], kWgmmaConsumers / 32);
+      }
+    }
+    fence_async();
+  }
+  find_tile(job, b, share.first_row, kWgmmaRows, &tile);
+  if (tile.num_rows <= 0) return;
+  const KeyTiles<kWgmmaKeys> tiles(tile, share.split, job.splits);
+  const auto matrix = [&](int which, int stage) { return shared + (1 + stage * 2 + which) * kMatrix; };
+
+  const int warp = warp_index(), lane = lane_index();
+  if (warp == kWgmmaConsumers / 32) {
+    if (lane != 0) return;
+    for (int t = 0; t < tiles.end - tiles.begin; t++) {
+      const int stage = t % kWgmmaStages;
+      const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
+      const KeyTile at = tiles.at(tiles.begin + t);
+      for (int which = 0; which < 2; which++) {
+        const CUtensorMap* map = which == 0 ? &maps.keys[at.which] : &maps.values[at.which];
+        barrier_wait(&empty[which][stage], parity ^ 1);  // the first round finds all empty
+        barrier_expect(&full[which][stage], kMatrix);
+        for (int c = 0; c < D / 64; c++) {
+          load_box(matrix(which, stage) + c * kBlock, map, c * 64, kv_head, at.begin, &full[which][stage]);
+        }
+      }
+    }
+    return;
+  }
+
+  const auto meet = [] { sync_named<1, kWgmmaConsumers>(); };
+  const int num_rows = tile.num_rows;
+  const RowPlaces places(job, tile, kv_head);
+  for (int i = static_cast<int>(threadIdx.x); i < kWgmmaRows * (D / 2); i += kWgmmaConsumers) {
+    const int r = i / (D / 2), c = i % (D / 2) * 2;
+    const uint32_t pair = r < num_rows && c < job.head_dim ? load_query<T>(job, places.offset(r), c) : 0;
+    *reinterpret_cast<uint32_t*>(shared + c / 64 * kBlock + swizzled(r, c % 64)) = pair;
+  }
+  fence_async();
+  meet();
+
+  const int first = warp * 16;  // row of this warp's 16
+  int row_positions[1][2];
+  Softmax16 softmax;
+  softmax.start();
+  float sums[1][D / 8][4] = {};
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    row_positions[0][half] = job.query_positions[places.query(min(first + half * 8 + lane / 4, num_rows - 1))];
+  }
+  const uint64_t query_matrix = describe(shared + warp / 4 * 64 * 128);
+
+  for (int t = 0; t < tiles.end - tiles.begin; t++) {
+    const KeyTile at = tiles.at(tiles.begin + t);
+    const int stage = t % kWgmmaStages;
+    const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
+    float scores[kWgmmaKeys / 8][4];
+    barrier_wait(&full[0][stage], parity);
+    const uint64_t key_matrix = describe(matrix(0, stage));
+    wgmma_fence(scores);
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+      const uint64_t step = static_cast<uint64_t>((k / 4 * kBlock + k % 4 * 32) >> 4);
+      Wgmma<T>::scores(scores, query_matrix + step, key_matrix + step, k > 0);
+    }
+    wgmma_commit();
+    wgmma_wait(scores);
+    if (lane == 0) barrier_arrive(&empty[0][stage]);
+
+    const int32_t* positions = job.positions[at.which] + at.begin;
+    if (!at.full) mask_scores(scores, positions, at.count, job.reach[at.which], row_positions[0]);
+    softmax.update(scores, job.factor, sums[0]);
+    uint32_t weights[kWgmmaKeys / 16][4];
+#pragma unroll
+    for (int k = 0; k < kWgmmaKeys / 16; k++) {
+      pack_weights<T>(scores, k, weights[k]);
+    }
+
+    barrier_wait(&full[1][stage], parity);
+    unsigned char* const values = matrix(1, stage);
+    if (!at.full) {
+      const auto pairs = [&](int r, int c) {
+        return reinterpret_cast<uint32_t*>(values + c / 64 * kBlock + swizzled(r, c % 64));
+      };
+      guard_values<T, D, kWgmmaKeys, kWgmmaConsumers>(
+          pairs,
+          [&] {
+            fence_async();
+            meet();
+          },
+          positions, at.count, job.reach[at.which], row_positions, sums, &flags[stage]);
+    }
+    const uint64_t value_matrix = describe(values, kBlock);
+    wgmma_fence(sums[0]);
+#pragma unroll
+    for (int k = 0; k < kWgmmaKeys / 16; k++) {
+      Wgmma<T>::values(sums[0], weights[k], value_matrix + static_cast<uint64_t>(k * 16 * 128 >> 4));
+    }
+    wgmma_commit();
+    wgmma_wait(sums[0]);
+    wgmma_keep(weights);
+    if (lane == 0) barrier_arrive(&empty[1][stage]);
+  }
+  store_sums<T, D>(job, tile, kv_head, share.split, first, softmax, sums[0]);
+#else
+  __trap();  // never launched: has_wgmma
+#endif
+}
+
+#undef TKF_HAS_WGMMA
+
 namespace {
 
 constexpr int64_t kFewestRows = kWgmmaRows;  // of the longest sequence: fewer leave half of a tile empty
@@ -29,11 +181,14 @@ bool make_map(hopper::EncodeFunction encode, CUtensorMap* map, const PrefillJob&
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-template <class T, int D>
+template <class T>
 void launch(cudaStream_t stream, const PrefillJob& job, const PrefillMaps& maps) {
-  if (TKF_ALLOW_SHARED((prefill_wgmma_kernel<T, D>), kWgmmaShared<D>) != cudaSuccess) return;
-  TKF_LAUNCH(stream, (prefill_wgmma_kernel<T, D>), prefill_grid(job, kWgmmaRows), dim3(kWgmmaThreads),
-             kWgmmaShared<D>, job, maps);
+  with_head_dim<64, 128>(job.head_dim, [&](auto size) {
+    constexpr int D = decltype(size)::value;
+    if (TKF_ALLOW_SHARED((prefill_wgmma_kernel<T, D>), kWgmmaShared<D>) != cudaSuccess) return;
+    TKF_LAUNCH(stream, (prefill_wgmma_kernel<T, D>), prefill_grid(job, kWgmmaRows), dim3(kWgmmaThreads),
+               kWgmmaShared<D>, job, maps);
+  });
 }
 
 }  // namespace
@@ -43,7 +198,7 @@ bool has_wgmma(const tkf_context* context) {
   if ((arch != 90 && arch != 0) || encode_function() == nullptr) return false;  // 0: emulated
   cudaFuncAttributes found = {};
   const cudaError_t error = cudaFuncGetAttributes(&found, prefill_wgmma_kernel<__nv_bfloat16, 128>);
-  if (error != cudaSuccess) cudaGetLastError();  // told by our answer
+  if (error != cudaSuccess) cudaGetLastError();  // the result reports it
   return error == cudaSuccess && found.ptxVersion >= 90;
 }
 
@@ -59,15 +214,10 @@ bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype) {
       return false;
     }
   }
-  if (!plan_splits(context, job, kWgmmaRows)) return true;  // told by the caller
+  if (!plan_splits(context, job, kWgmmaRows)) return true;  // reported by the caller
   const cudaStream_t stream = cuda_stream(context);
-  if (dtype == TKF_DTYPE_F16) {
-    job.head_dim <= 64 ? launch<__half, 64>(stream, job, maps) : launch<__half, 128>(stream, job, maps);
-  } else {
-    job.head_dim <= 64 ? launch<__nv_bfloat16, 64>(stream, job, maps) : launch<__nv_bfloat16, 128>(stream, job, maps);
-  }
+  dtype == TKF_DTYPE_F16 ? launch<__half>(stream, job, maps) : launch<__nv_bfloat16>(stream, job, maps);
   return true;
 }
 
-}  // namespace attention
-}  // namespace tkf
+}  // namespace tkf::attention

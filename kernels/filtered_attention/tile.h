@@ -3,9 +3,7 @@
 #pragma once
 #include "sight.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
-namespace attention {
+namespace tkf::TKF_NAMESPACE::attention {
 
 // Running softmax of a block of rows.
 struct Softmax {
@@ -119,26 +117,34 @@ inline bool all_finite(const float* x, int count) {
   return sum(sums[0] + sums[1] + sums[2] + sums[3]) == 0.0f;
 }
 
-// scores [MR, stride] = queries [d, MR] (transposed) times NR * W columns of keys [d, columns].
+// sum [MR, NR * W] += a [MR, depth] (entry (i, c) at a[i * row + c * step]) times b [depth, NR * W] of row stride
+// `stride`, into out [MR, NR * W] of row stride `out_stride`.
 template <int MR, int NR>
-inline void score_block(const float* queries, const float* keys, int d, int columns, float* scores, int stride) {
-  vf sum[MR][NR] = {};
-  for (int c = 0; c < d; c++) {
-    vf k[NR];
+TKF_INLINE void multiply_block(vf (&sum)[MR][NR], const float* a, int row, int step, const float* b, int stride,
+                               int depth, float* out, int out_stride) {
+  for (int c = 0; c < depth; c++) {
+    vf v[NR];
 #pragma GCC unroll 4
-    for (int j = 0; j < NR; j++) k[j] = load(keys + c * columns + j * W);
+    for (int j = 0; j < NR; j++) v[j] = load(b + c * stride + j * W);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
-      const vf q = set1(queries[c * MR + i]);
+      const vf p = set1(a[i * row + c * step]);
 #pragma GCC unroll 4
-      for (int j = 0; j < NR; j++) sum[i][j] += q * k[j];
+      for (int j = 0; j < NR; j++) sum[i][j] += p * v[j];
     }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++) {
 #pragma GCC unroll 4
-    for (int j = 0; j < NR; j++) store(scores + i * stride + j * W, sum[i][j]);
+    for (int j = 0; j < NR; j++) store(out + i * out_stride + j * W, sum[i][j]);
   }
+}
+
+// scores [MR, stride] = queries [d, MR] (transposed) times NR * W columns of keys [d, columns].
+template <int MR, int NR>
+inline void score_block(const float* queries, const float* keys, int d, int columns, float* scores, int stride) {
+  vf sum[MR][NR] = {};
+  multiply_block(sum, queries, 1, MR, keys, columns, d, scores, stride);
 }
 
 // out [MR, padded], NR * W columns of it: out = out * factor + weights [MR, stride] times values [count, padded].
@@ -152,24 +158,7 @@ inline void value_block(const float* weights, int stride, const float* values, i
 #pragma GCC unroll 4
     for (int j = 0; j < NR; j++) sum[i][j] = load(out + i * padded + j * W) * f;
   }
-  for (int c = 0; c < count; c++) {
-    vf v[NR];
-#pragma GCC unroll 4
-    for (int j = 0; j < NR; j++) v[j] = load(values + c * padded + j * W);
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; i++) {
-      const vf p = set1(weights[i * stride + c]);
-#pragma GCC unroll 4
-      for (int j = 0; j < NR; j++) sum[i][j] += p * v[j];
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < MR; i++) {
-#pragma GCC unroll 4
-    for (int j = 0; j < NR; j++) store(out + i * padded + j * W, sum[i][j]);
-  }
+  multiply_block(sum, weights, stride, 1, values, padded, count, out, padded);
 }
 
-}  // namespace attention
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE::attention

@@ -2,10 +2,14 @@
 #pragma once
 #include "../common/simd.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
-namespace attention {
+namespace tkf::TKF_NAMESPACE::attention {
 
+// Lanes of two vectors by number, from template arguments.
+#if defined(__clang__)
+#define TKF_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define TKF_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, vi{__VA_ARGS__})
+#endif
 // Lane numbers as template arguments, at compile time alone.
 template <int... L>
 struct LaneList {};
@@ -20,20 +24,13 @@ using Lanes = MakeLanes<W>::List;
 // One step of a W x W transposition: lanes of `a` and `b` without bit h, then those with it.
 template <int H, int... L>
 TKF_INLINE vf lanes_without(vf a, vf b, LaneList<L...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, ((L & H) ? W + L - H : L)...);
-#else
-  return __builtin_shuffle(a, b, vi{((L & H) ? W + L - H : L)...});
-#endif
+  return TKF_SHUFFLE(a, b, ((L & H) ? W + L - H : L)...);
 }
 template <int H, int... L>
 TKF_INLINE vf lanes_with(vf a, vf b, LaneList<L...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, ((L & H) ? W + L : L + H)...);
-#else
-  return __builtin_shuffle(a, b, vi{((L & H) ? W + L : L + H)...});
-#endif
+  return TKF_SHUFFLE(a, b, ((L & H) ? W + L : L + H)...);
 }
+#undef TKF_SHUFFLE
 // Transposes the W x W floats in `r`.
 template <int H = W / 2>
 TKF_INLINE void transpose(vf* r) {
@@ -93,25 +90,4 @@ TKF_INLINE vf exp2_vector(vf x) {
   return p * reinterpret_cast<vf>(reinterpret_cast<vi>(shifted) << 23);
 }
 
-// Element types of keys and values: W of them, widened to float; or the first `count` < W, the other lanes 0.
-struct F32 {
-  using Value = float;
-  static TKF_INLINE vf load(const float* p) { return TKF_NAMESPACE::load(p); }
-  static TKF_INLINE vf load_part(const float* p, int count) { return TKF_NAMESPACE::load_part(p, count); }
-};
-template <vf (*load_halves)(const void*)>
-struct Half {
-  using Value = uint16_t;
-  static TKF_INLINE vf load(const uint16_t* p) { return load_halves(p); }
-  static TKF_INLINE vf load_part(const uint16_t* p, int count) {
-    uint16_t values[W] = {};
-    memcpy(values, p, sizeof(uint16_t) * static_cast<size_t>(count));
-    return load_halves(values);
-  }
-};
-using F16 = Half<load_f16>;
-using Bf16 = Half<load_bf16>;
-
-}  // namespace attention
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE::attention

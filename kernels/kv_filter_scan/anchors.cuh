@@ -3,8 +3,7 @@
 #pragma once
 #include "scan.cuh"
 
-namespace tkf {
-namespace filter {
+namespace tkf::filter {
 
 constexpr int kTileRows = 32;     // rows of a tile, unless the caller says otherwise
 constexpr int kMeasureWarps = 4;  // of a block of measure_kernel: a head's keys or values each
@@ -15,7 +14,7 @@ template <class T, class Real>
 __device__ float absorb_rows(const ScanArguments& a, const Plan& plan, int64_t first, int64_t end, int64_t e,
                              float anchor, Real* decays, Real* rests) {
   const bool mine = e < 2 * int64_t{a.size};
-  const T* x = static_cast<const T*>(e < a.size ? a.keys : a.values) + plan.first * a.size + e % a.size;
+  const T* x = as<T>(e < a.size ? a.keys : a.values) + plan.first * a.size + e % a.size;
   for (int64_t base = first; base < end; base += kThreads) {
     const int64_t count = end - base < kThreads ? end - base : kThreads;
     __syncthreads();
@@ -112,7 +111,7 @@ __global__ void __launch_bounds__(32 * kMeasureWarps, 4) measure_kernel(ScanArgu
   const bool keys = head < H;
   const int64_t offset = int64_t{keys ? head : head - H} * d;
   const float* start = tile_start(a, plan, b, j, keys) + offset;
-  const T* rows = static_cast<const T*>(keys ? a.keys : a.values) + plan.first * a.size + offset;
+  const T* rows = as<T>(keys ? a.keys : a.values) + plan.first * a.size + offset;
   const int lane = lane_index();
   float anchor[K], x[K], next[K];
 #pragma unroll
@@ -141,7 +140,7 @@ __global__ void __launch_bounds__(32 * kMeasureWarps, 4) measure_kernel(ScanArgu
         xx = sums[1];
         aa = sums[2];
       }
-      const Real keep = __shfl_sync(kAll, decays, row), rest = __shfl_sync(kAll, rests, row);
+      const Real keep = __shfl_sync(kAllLanes, decays, row), rest = __shfl_sync(kAllLanes, rests, row);
 #pragma unroll
       for (int k = 0; k < K; k++) anchor[k] = absorb(anchor[k], x[k], keep, rest);
     }
@@ -165,5 +164,4 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(ScanArguments a) {
   if (e < 2 * size) (e < size ? state.anchor_k + e : state.anchor_v + e - size)[0] = anchor;
 }
 
-}  // namespace filter
-}  // namespace tkf
+}  // namespace tkf::filter

@@ -58,37 +58,23 @@ inline int32_t fail_fit(Check& check) {
   return check.fail(TKF_STATUS_STATE, "found a matrix in the state that is not positive definite");
 }
 
-// A whole number in slot `slot`, in [0, most].
-inline void check_slot(Check& check, const double* numbers, int slot, double most) {
-  if (check.ok() && !(numbers[slot] >= 0 && numbers[slot] <= most && numbers[slot] == std::floor(numbers[slot]))) {
-    check.fail(TKF_STATUS_STATE, "found %g in slot %d of the state, expected a whole number from 0 to %g",
-               numbers[slot], slot, most);
-  }
-}
-
 // What a state of one sequence holds, where it can be read.
 inline void check_contents(Check& check, const tkf_filter_spec& spec, const tkf_filter_states& states) {
   if (!check.readable()) return;
-  double* numbers = as<double>(states.numbers);
-  const double most = 9007199254740991;
-  check_slot(check, numbers, TKF_SLOT_SEEN, most);
-  check_slot(check, numbers, TKF_SLOT_SCORED, most);
-  check_slot(check, numbers, TKF_SLOT_ABSORBED, numbers[TKF_SLOT_SEEN]);
-  check_slot(check, numbers, TKF_SLOT_DECIDED, numbers[TKF_SLOT_SEEN]);
-  check_slot(check, numbers, TKF_SLOT_SKIPPED, numbers[TKF_SLOT_DECIDED]);
-  const int64_t held =
-      check.ok() ? std::min(score_capacity(spec), static_cast<int64_t>(numbers[TKF_SLOT_SCORED])) : 0;
-  bool finite = std::isfinite(numbers[TKF_SLOT_THETA]) && std::isfinite(numbers[TKF_SLOT_SDW]);
+  const Numbers& n = *as<Numbers>(states.numbers);
+  double most = 0;
+  const int slot = wrong_slot(spec, n, &most);
+  if (slot >= 0) {
+    check.fail(TKF_STATUS_STATE, "found %g in slot %d of the state, expected a whole number from 0 to %g",
+               as<double>(states.numbers)[slot], slot, most);
+    return;
+  }
+  const int64_t held = std::min(score_capacity(spec), static_cast<int64_t>(n.scored));
+  bool finite = std::isfinite(n.theta) && std::isfinite(n.sdw);
   for (int64_t i = 0; i < held; i++) finite &= std::isfinite(as<double>(states.scores)[i]);
   check.require(finite, TKF_STATUS_STATE, "found a score or threshold in the state that is not finite");
-  if (!learns(spec)) return;
-  check_slot(check, numbers, TKF_SLOT_FITTED, 1);
-  check_slot(check, numbers, TKF_SLOT_PENDING,
-             std::min(numbers[TKF_SLOT_SEEN], static_cast<double>(LearnedLayout(spec).P)));
-  check_slot(check, numbers, TKF_SLOT_SETTLED, numbers[TKF_SLOT_PENDING]);
-  if (!check.ok()) return;
-  const Learner learner(spec, numbers, as<double>(states.learned));
-  check.require(learner.room() >= 0, TKF_STATUS_STATE, "found more pending tokens in the state than a block has");
+  check.require(!learns(spec) || room_of(spec, n) >= 0, TKF_STATUS_STATE,
+                "found more pending tokens in the state than a block has");
 }
 
 // The arrays of a batch's states but anchors and signs. Call after check_spec, as all below.
@@ -108,13 +94,16 @@ inline void check_states(Check& check, const tkf_filter_spec& spec, const tkf_fi
   if (signs && projects(spec)) check.array<float>("signs", states.signs, {spec.projections, spec.hidden_size});
 }
 
-// The tensors [rows, ...] that a scan or a step reads.
+// The tensors [rows, ...] that a scan or a step reads: keys and values, and those of `learned`.
 template <class Args>
-inline void check_tensors(Check& check, const Args& a, int64_t rows) {
-  const tkf_filter_spec& spec = a.spec;
+inline void check_keys(Check& check, const Args& a, int64_t rows, int64_t kv_heads, int64_t head_dim) {
   check.dtype("keys", a.kv_dtype);
-  check.values("keys", a.keys, a.kv_dtype, {rows, spec.kv_heads, spec.head_dim});
-  check.values("values", a.values, a.kv_dtype, {rows, spec.kv_heads, spec.head_dim});
+  check.values("keys", a.keys, a.kv_dtype, {rows, kv_heads, head_dim});
+  check.values("values", a.values, a.kv_dtype, {rows, kv_heads, head_dim});
+}
+template <class Args>
+inline void check_features(Check& check, const Args& a, int64_t rows) {
+  const tkf_filter_spec& spec = a.spec;
   if (!learns(spec)) return;
   check.array<float>("residual", a.residual, {rows, spec.hidden_size});
   check.array<float>("normed", a.normed, {rows, spec.hidden_size});
@@ -122,9 +111,11 @@ inline void check_tensors(Check& check, const Args& a, int64_t rows) {
   check.size("queries_size", spec.queries_size, 1);
   check.array<float>("queries", a.queries, {rows, spec.queries_size});
 }
-// What a scan of `rows` rows and `batch` sequences gives.
+// What a scan of `rows` rows and `batch` sequences reads and gives.
 template <class Args>
-inline void check_results(Check& check, const Args& a, int64_t rows, int64_t batch) {
+inline void check_scan(Check& check, const Args& a, int64_t rows, int64_t batch) {
+  check_keys(check, a, rows, a.spec.kv_heads, a.spec.head_dim);
+  check_features(check, a, rows);
   check.array<uint8_t>("keep", a.keep, {rows});
   check.array<double>("columns", a.columns, {rows, 7});
   check.array<int64_t>("taken", a.taken, {batch});

@@ -2,8 +2,7 @@
 #pragma once
 #include "scan.cuh"
 
-namespace tkf {
-namespace filter {
+namespace tkf::filter {
 
 constexpr int kChainRows = 1024;  // rows that a chain of decisions holds in shared memory
 
@@ -35,7 +34,7 @@ __device__ inline void choose_budget(const ScanArguments& a, const Plan& plan, C
     }
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-      a.keep[plan.first + first + i] = s.skips[i] > s.bounds[i];
+      a.kept(plan.first + first + i) = s.skips[i] > s.bounds[i];
       bounds[i] = s.skips[i];
     }
     __syncthreads();
@@ -47,9 +46,9 @@ __device__ inline void choose_alone(const ScanArguments& a, const Plan& plan, Ch
   int64_t skipped = 0;
   for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) {
     const int64_t row = plan.first + t;
-    if (a.spec.threshold == TKF_THRESHOLD_FIXED) a.columns[a.rows + row] = a.spec.theta;
-    const bool skip = is_decided(a.spec, plan.before, t) && a.columns[row] > a.columns[a.rows + row];
-    a.keep[row] = !skip;
+    if (a.spec.threshold == TKF_THRESHOLD_FIXED) a.theta(row) = a.spec.theta;
+    const bool skip = is_decided(a.spec, plan.before, t) && a.scores()[row] > a.theta(row);
+    a.kept(row) = !skip;
     skipped += skip;
   }
   const double sum = block_sum(static_cast<double>(skipped), s.sums);
@@ -68,18 +67,14 @@ __device__ inline int64_t moving_from(const tkf_filter_spec& spec, const Plan& p
 // `robbins-monro`: s.theta and s.sdw from all scores before row t.
 __device__ inline void start_moving(const ScanArguments& a, const Plan& plan, const State& state, int64_t t,
                                     ChooseShared& s) {
-  const Window window(a.spec, plan, state.scores, a.columns, t);
+  const Window window(a.spec, plan, state.scores, a.scores(), t);
   const int64_t n = window.count();
-  double sum = 0, squares = 0;
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) sum += window.at(i);
-  const double mean = block_sum(sum, s.sums) / static_cast<double>(n);
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) squares += (window.at(i) - mean) * (window.at(i) - mean);
-  squares = block_sum(squares, s.sums);
+  const double sdw = deviation(n, s.sums, [&](int64_t i) { return window.at(i); });
   const Place place = place_of(1 - a.spec.skip_ratio, n);
   pick_by_radix(n, place, s.radix, s.statistics, [&](int64_t i) { return window.at(i); });
   if (threadIdx.x == 0) {
     s.theta = interpolate(s.statistics[0], s.statistics[1], place.part);
-    s.sdw = larger_of(1e-3, sqrt(squares / static_cast<double>(n)));
+    s.sdw = sdw;
   }
 }
 
@@ -91,12 +86,12 @@ __device__ inline void choose_moving(const ScanArguments& a, const Plan& plan, c
   }
   const int64_t start = moving_from(spec, plan);
   if (start < plan.taken && !(plan.before.sdw > 0)) start_moving(a, plan, state, start, s);
-  for (int64_t t = threadIdx.x; t < start; t += kThreads) a.keep[plan.first + t] = 1;
+  for (int64_t t = threadIdx.x; t < start; t += kThreads) a.kept(plan.first + t) = 1;
   for (int64_t first = start; first < plan.taken; first += kChainRows) {
     const int count = static_cast<int>(plan.taken - first < kChainRows ? plan.taken - first : kChainRows);
     const int64_t row = plan.first + first;
     __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) s.scores[i] = a.columns[row + i];
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) s.scores[i] = a.scores()[row + i];
     __syncthreads();
     if (threadIdx.x == 0) {
       double theta = s.theta;
@@ -113,8 +108,8 @@ __device__ inline void choose_moving(const ScanArguments& a, const Plan& plan, c
     }
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-      if (spec.skip_ratio > 0) a.columns[a.rows + row + i] = s.scores[i];
-      a.keep[row + i] = s.skips[i] == 0;
+      if (spec.skip_ratio > 0) a.theta(row + i) = s.scores[i];
+      a.kept(row + i) = s.skips[i] == 0;
     }
   }
   __syncthreads();
@@ -123,12 +118,12 @@ __device__ inline void choose_moving(const ScanArguments& a, const Plan& plan, c
 // `topk`: of the rows past the warm-up those of highest score, ties to the earlier.
 __device__ inline void choose_highest(const ScanArguments& a, const Plan& plan, ChooseShared& s) {
   const int64_t first = first_decided(a.spec), able = plan.taken - first;
-  for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) a.keep[plan.first + t] = 1;
+  for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) a.kept(plan.first + t) = 1;
   if (able <= 0) return;
   const double wanted = floor(a.spec.skip_ratio * static_cast<double>(plan.taken - a.spec.warmup) + 0.5);
   const int64_t skipped = able < wanted ? able : static_cast<int64_t>(wanted);
   if (skipped <= 0) return;
-  const double* scores = a.columns + plan.first + first;
+  const double* scores = a.scores() + plan.first + first;
   const auto key_at = [&](int64_t i) { return ordered(-scores[i]); };  // ascending: highest score first
   const unsigned long long last = radix_select(able, skipped - 1, s.radix, key_at);
   int64_t before = 0;  // keys of `last` among the rows before
@@ -140,7 +135,7 @@ __device__ inline void choose_highest(const ScanArguments& a, const Plan& plan, 
     const unsigned long long key = i < able ? key_at(i) : ~0ull;
     int found;
     const int64_t rank = before + block_rank(i < able && key == last, s.counts, &found);
-    if (i < able && (key < last || (key == last && rank < ties))) a.keep[plan.first + first + i] = 0;
+    if (i < able && (key < last || (key == last && rank < ties))) a.kept(plan.first + first + i) = 0;
     before += found;
   }
   if (threadIdx.x == 0) s.skipped = skipped;
@@ -155,7 +150,7 @@ static __global__ void __launch_bounds__(kThreads, 2) decide_kernel(ScanArgument
   const Plan& plan = a.plans[b];
   const State state = state_of(spec, a.states, b);
   if (threadIdx.x == 0) {
-    a.taken[b] = plan.taken;
+    as<int64_t>(a.taken)[b] = plan.taken;
     s.skipped = 0;
     if (plan.taken < plan.count) tkf_fault(a.fault, kFaultNumber);
   }
@@ -170,7 +165,7 @@ static __global__ void __launch_bounds__(kThreads, 2) decide_kernel(ScanArgument
   __syncthreads();
   if (spec.fusion == TKF_FUSION_LEARNED) {
     double* outcome = state.learned + LearnedLayout(spec).outcome + static_cast<int64_t>(plan.before.pending);
-    for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) outcome[t] = a.keep[plan.first + t] ? kKept : kSkipped;
+    for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) outcome[t] = a.kept(plan.first + t) ? kKept : kSkipped;
   }
   if (threadIdx.x != 0) return;
   const Numbers& before = plan.before;
@@ -195,5 +190,4 @@ static __global__ void __launch_bounds__(kThreads, 2) decide_kernel(ScanArgument
   }
 }
 
-}  // namespace filter
-}  // namespace tkf
+}  // namespace tkf::filter

@@ -2,8 +2,7 @@
 #pragma once
 #include "select.cuh"
 
-namespace tkf {
-namespace filter {
+namespace tkf::filter {
 
 // State of one layer of one sequence, in device memory.
 struct State {
@@ -11,18 +10,13 @@ struct State {
   double *numbers, *scores, *learned;
 };
 
-inline State state_of(const tkf_filter_states& states) {
-  return {as<float>(states.anchor_k), as<float>(states.anchor_v), as<double>(states.numbers), as<double>(states.scores),
-          as<double>(states.learned)};
-}
-
-// State of sequence b.
-__device__ inline State state_of(const tkf_filter_spec& spec, const State& first, int64_t b) {
+// Of sequence b.
+__device__ inline State state_of(const tkf_filter_spec& spec, const tkf_filter_states& first, int64_t b) {
   const int64_t size = int64_t{spec.kv_heads} * spec.head_dim;
   const bool learns = spec.fusion == TKF_FUSION_LEARNED;
-  return {first.anchor_k + b * size, first.anchor_v + b * size, first.numbers + b * TKF_NUM_SLOTS,
-          first.scores + b * score_capacity(spec),
-          learns ? first.learned + b * LearnedLayout(spec).length : nullptr};
+  return {as<float>(first.anchor_k) + b * size, as<float>(first.anchor_v) + b * size,
+          as<double>(first.numbers) + b * TKF_NUM_SLOTS, as<double>(first.scores) + b * score_capacity(spec),
+          learns ? as<double>(first.learned) + b * LearnedLayout(spec).length : nullptr};
 }
 
 // The token, and where its results go.
@@ -54,7 +48,7 @@ inline size_t decide_shared_bytes(const tkf_filter_spec& spec) {
 __device__ inline void warp_sum2(double& a, double& b) {
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) {
-    const double x = __shfl_xor_sync(kAll, a, lanes), y = __shfl_xor_sync(kAll, b, lanes);
+    const double x = __shfl_xor_sync(kAllLanes, a, lanes), y = __shfl_xor_sync(kAllLanes, b, lanes);
     a += x;
     b += y;
   }
@@ -119,7 +113,7 @@ __device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n
       mine = mine && isfinite(f[i]);
       if (n.fitted != 0) sum += at.standardised(learned, f, i) * learned[at.w + i];
     }
-    finite = __all_sync(kAll, finite && mine);
+    finite = __all_sync(kAllLanes, finite && mine);
     sum = warp_sum(sum);
     if (n.fitted != 0) fused.score = -sum;
   } else if (n.seen > 0) {
@@ -133,14 +127,14 @@ __device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n
   }
 }
 
-// robbins-monro starts: the standard deviation of all scores so far.
-__device__ inline void measure_deviation(const double* scores, int64_t n, DecideShared& s) {
+// robbins-monro starts: the step size, from the standard deviation of all n scores so far; at(i) gives one. For the block.
+template <class At>
+__device__ double deviation(int64_t n, double* scratch, const At& at) {
   double sum = 0, squares = 0;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += scores[i];
-  const double mean = block_sum(sum, s.sums) / static_cast<double>(n);
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) squares += (scores[i] - mean) * (scores[i] - mean);
-  squares = block_sum(squares, s.sums);
-  if (threadIdx.x == 0) s.sdw = larger_of(1e-3, sqrt(squares / static_cast<double>(n)));
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += at(i);
+  const double mean = block_sum(sum, scratch) / static_cast<double>(n);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) squares += (at(i) - mean) * (at(i) - mean);
+  return larger_of(1e-3, sqrt(block_sum(squares, scratch) / static_cast<double>(n)));
 }
 
 // By one thread: threshold, decision, and what the state remembers of them. `ratio`, `place`: of the quantile.
@@ -160,15 +154,7 @@ __device__ void settle(const tkf_filter_spec& spec, const State& state, const To
   const bool decided = n.seen >= first_decided(spec), skip = decided && s.score > theta;
   s.skip = skip;
   if (token.columns != nullptr) {
-    const bool first = n.seen == 0;
-    const double column[7] = {s.score,
-                              theta,
-                              first ? kUndefined : s.moments.mu_k,
-                              first ? kUndefined : s.moments.var_k,
-                              first ? kUndefined : s.moments.mu_v,
-                              first ? kUndefined : s.moments.var_v,
-                              s.key_weight};
-    for (int i = 0; i < 7; i++) token.columns[i * token.stride] = column[i];
+    write_columns(token.columns, token.stride, s.score, theta, n.seen == 0, s.moments, s.key_weight);
   }
   numbers[TKF_SLOT_SEEN] = n.seen + 1;
   if (spec.absorb == TKF_ABSORB_ALL || !skip) numbers[TKF_SLOT_ABSORBED] = n.absorbed + 1;
@@ -188,13 +174,13 @@ __device__ void settle(const tkf_filter_spec& spec, const State& state, const To
   }
 }
 
-// Decides a token and updates the state; s.skip says how, and tell() is called as soon as it does, before the anchors
-// follow. False, with a fault and nothing changed or told that counts, where a number is not finite or the state does
+// Decides a token and updates the state; s.skip says how, and publish() is called as soon as it does, before the anchors
+// follow. False, with a fault and no lasting change, where a number is not finite or the state does
 // not allow it. For the whole block; `shared`: decide_shared_bytes.
-template <class T, class Real, class Tell>
+template <class T, class Real, class Publish>
 __device__ bool decide(const tkf_filter_spec& spec, const State& state, const Token<T>& token, int* fault,
-                       double* shared, DecideShared& s, const Tell& tell) {
-  // What a step waits for is memory: all that can be loaded at once is, before anything hangs on it.
+                       double* shared, DecideShared& s, const Publish& publish) {
+  // A step waits for memory above all: whatever can be loaded at once is, before its first use.
   const Numbers n = read_numbers(state.numbers);
   const double own_score = threadIdx.x < score_capacity(spec) ? state.scores[threadIdx.x] : 0;
   const int H = spec.kv_heads, d = spec.head_dim;
@@ -240,7 +226,10 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
     } else {
       pick_by_radix(held, place, s.radix, s.statistics, [&](int64_t i) { return state.scores[i]; });
     }
-    if (spec.threshold == TKF_THRESHOLD_ROBBINS_MONRO) measure_deviation(state.scores, held, s);
+    if (spec.threshold == TKF_THRESHOLD_ROBBINS_MONRO) {
+      const double sdw = deviation(held, s.sums, [&](int64_t i) { return state.scores[i]; });
+      if (threadIdx.x == 0) s.sdw = sdw;
+    }
   }
   __syncthreads();
   if (!s.finite) {
@@ -250,7 +239,7 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
   }
   if (threadIdx.x == 0) settle(spec, state, token, n, ratio, place, s);
   __syncthreads();
-  tell();
+  publish();
   if (spec.absorb == TKF_ABSORB_ALL || !s.skip) {
     const double decay = decay_of(spec, n.absorbed);
     const Real keep = static_cast<Real>(decay), rest = static_cast<Real>(1 - decay);
@@ -264,5 +253,4 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
   return true;
 }
 
-}  // namespace filter
-}  // namespace tkf
+}  // namespace tkf::filter

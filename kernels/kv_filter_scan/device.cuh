@@ -2,44 +2,24 @@
 #pragma once
 #include "../common/check.h"
 #include "../common/cuda_context.h"
+#include "../common/reduce.cuh"
 #include "learned_layout.h"
 
-namespace tkf {
-namespace filter {
+namespace tkf::filter {
 
 constexpr int kThreads = 256;           // of a block that serves one sequence
-constexpr unsigned kAll = 0xffffffffu;  // lanes of a warp
 constexpr int kMaxHeads = 1024;         // KV heads: their cosines lie in shared memory
 constexpr int kMaxHeadDim = 256;        // a lane of the scan holds 8 numbers of a head
 
-__device__ inline int lane_index() { return static_cast<int>(threadIdx.x % 32); }
-__device__ inline int warp_index() { return static_cast<int>(threadIdx.x / 32); }
 __device__ inline int num_warps() { return static_cast<int>(blockDim.x / 32); }
 
 __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(__half x) { return __half2float(x); }
 __device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 
-template <class Real>
-__device__ Real warp_sum(Real x) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kAll, x, lanes);
-  return x;
-}
-
-// Sum over the block, for all its threads. `scratch`: [num_warps] in shared memory, free before and after.
-__device__ inline double block_sum(double x, double* scratch) {
-  x = warp_sum(x);
-  __syncthreads();
-  if (lane_index() == 0) scratch[warp_index()] = x;
-  __syncthreads();
-  double sum = 0;
-  for (int i = 0; i < num_warps(); i++) sum += scratch[i];
-  return sum;
-}
-
 // Of the threads before this one, those that raise `flag`; *total: of all. `scratch`: [num_warps] in shared memory.
 __device__ inline int block_rank(bool flag, int* scratch, int* total) {
-  const unsigned lanes = __ballot_sync(kAll, flag);
+  const unsigned lanes = __ballot_sync(kAllLanes, flag);
   __syncthreads();
   if (lane_index() == 0) scratch[warp_index()] = __popc(lanes);
   __syncthreads();
@@ -63,27 +43,9 @@ __device__ inline double cosine_of(double dot, double xx, double aa) {
   return norms == 0 ? 0.0 : dot / norms;
 }
 
-// Cosine of x [d] with its anchor, by a warp; for all its lanes. `Real`: what sums are accumulated in; a float32 sum
-// out of range is done again in float64.
-template <class T, class Real>
-__device__ double warp_cosine(const T* x, const float* anchor, int d) {
-  Real dot = 0, xx = 0, aa = 0;
-  for (int i = lane_index(); i < d; i += 32) {
-    const Real v = to_float(x[i]), a = anchor[i];
-    dot += v * a;
-    xx += v * v;
-    aa += a * a;
-  }
-  dot = warp_sum(dot);
-  xx = warp_sum(xx);
-  aa = warp_sum(aa);
-  if constexpr (sizeof(Real) == sizeof(float)) {
-    if (!(in_range(xx) && in_range(aa))) return warp_cosine<T, double>(x, anchor, d);
-  }
-  return cosine_of(dot, xx, aa);
-}
-
-// Cosines of the keys and of the values of a head, as above: both are loaded before one is summed up.
+// Cosines of the keys and of the values of a head with their anchors, by a warp; for all its lanes. `Real`: what sums are
+// accumulated in; where a float32 sum is out of range, both are done again in float64. Both are loaded before one is
+// summed up.
 template <class T, class Real>
 __device__ void warp_cosines(const T* k, const float* anchor_k, const T* v, const float* anchor_v, int d,
                              double* cosine_k, double* cosine_v) {
@@ -101,13 +63,11 @@ __device__ void warp_cosines(const T* k, const float* anchor_k, const T* v, cons
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) {
 #pragma unroll
-    for (int i = 0; i < 6; i++) sums[i] += __shfl_xor_sync(kAll, sums[i], lanes);
+    for (int i = 0; i < 6; i++) sums[i] += __shfl_xor_sync(kAllLanes, sums[i], lanes);
   }
   if constexpr (sizeof(Real) == sizeof(float)) {
     if (!(in_range(sums[1]) && in_range(sums[2]) && in_range(sums[4]) && in_range(sums[5]))) {
-      *cosine_k = warp_cosine<T, float>(k, anchor_k, d);
-      *cosine_v = warp_cosine<T, float>(v, anchor_v, d);
-      return;
+      return warp_cosines<T, double>(k, anchor_k, v, anchor_v, d, cosine_k, cosine_v);
     }
   }
   *cosine_k = cosine_of(sums[0], sums[1], sums[2]);
@@ -135,33 +95,13 @@ __device__ double warp_square_sum(const T* x, int64_t size) {
 
 // ---- a state's numbers ----
 
-struct Numbers {
-  double seen, absorbed, scored, decided, skipped, theta, sdw, pending, settled, fitted;
-};
-
-__device__ inline Numbers read_numbers(const double* numbers) {
-  return {numbers[TKF_SLOT_SEEN],    numbers[TKF_SLOT_ABSORBED], numbers[TKF_SLOT_SCORED], numbers[TKF_SLOT_DECIDED],
-          numbers[TKF_SLOT_SKIPPED], numbers[TKF_SLOT_THETA],    numbers[TKF_SLOT_SDW],    numbers[TKF_SLOT_PENDING],
-          numbers[TKF_SLOT_SETTLED], numbers[TKF_SLOT_FITTED]};
-}
-
-__device__ inline bool whole(double x, double most) { return x >= 0 && x <= most && x == floor(x); }
+__device__ inline Numbers read_numbers(const double* numbers) { return *reinterpret_cast<const Numbers*>(numbers); }
 
 // What check_filter.h asks of a state in host memory, but for its scores, which are checked where they are read.
 __device__ inline bool valid_numbers(const tkf_filter_spec& spec, const Numbers& n) {
-  const double most = 9007199254740991;
-  bool valid = whole(n.seen, most) && whole(n.scored, most) && whole(n.absorbed, n.seen) &&
-               whole(n.decided, n.seen) && whole(n.skipped, n.decided) && isfinite(n.theta) && isfinite(n.sdw);
-  if (spec.fusion != TKF_FUSION_LEARNED || !valid) return valid;
-  const LearnedLayout at(spec);
-  valid = whole(n.fitted, 1) && whole(n.pending, smaller_of(n.seen, static_cast<double>(at.P))) &&
-          whole(n.settled, n.pending);
-  return valid && block_length(spec, static_cast<int64_t>(n.seen - n.pending)) >= n.pending;
-}
-
-// Tokens that may still be decided before the next fit.
-__device__ inline int64_t room_of(const tkf_filter_spec& spec, const Numbers& n) {
-  return block_length(spec, static_cast<int64_t>(n.seen - n.pending)) - static_cast<int64_t>(n.pending);
+  double most;
+  if (wrong_slot(spec, n, &most) >= 0 || !isfinite(n.theta) || !isfinite(n.sdw)) return false;
+  return spec.fusion != TKF_FUSION_LEARNED || room_of(spec, n) >= 0;
 }
 
 // Scores that a policy holds before the next token.
@@ -175,13 +115,30 @@ __device__ inline int64_t ring_slot(double score_number, int64_t capacity) {
 
 // ---- the features of `learned` that need no anchor ----
 
-// The rows of one token.
+// The rows of one token; those that its rule does not read mean nothing.
 template <class T>
 struct FeatureRows {
   const T *keys, *values;                  // [kv_size]
   const float *residual, *normed, *queries;  // [hidden_size], likewise, [queries_size]
   const float* signs;                      // [projections, hidden_size]
 };
+
+template <class T>
+__device__ const T* row_of(const tkf_buffer& rows, int64_t row, int64_t width) {
+  return rows.data == nullptr ? nullptr : as<T>(rows) + row * width;
+}
+
+// Row `row` of a scan's or a step's tensors.
+template <class T, class Args>
+__device__ FeatureRows<T> feature_rows(const Args& a, const tkf_buffer& keys, int64_t row) {
+  const int64_t size = int64_t{a.spec.kv_heads} * a.spec.head_dim, hidden = a.spec.hidden_size;
+  return {row_of<T>(keys, row, size),
+          row_of<T>(a.values, row, size),
+          row_of<float>(a.residual, row, hidden),
+          row_of<float>(a.normed, row, hidden),
+          row_of<float>(a.queries, row, a.spec.queries_size),
+          as<float>(a.states.signs)};
+}
 
 // Writes them to `out`, behind the place of the similarities; a warp a feature. Bias included.
 template <class T>
@@ -221,5 +178,4 @@ inline void check_limits(Check& check, const tkf_filter_spec& spec) {
   }
 }
 
-}  // namespace filter
-}  // namespace tkf
+}  // namespace tkf::filter

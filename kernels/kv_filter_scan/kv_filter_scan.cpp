@@ -134,10 +134,7 @@ class Scan {
     }
     const double score = spec_.invert ? -fused.score : fused.score, theta = threshold_.next();
     const bool decided = t >= first_decided(spec_), skip = decided && score > theta;
-    const bool moments = t > 0;
-    const double column[7] = {score, theta, moments ? m.mu_k : kUndefined, moments ? m.var_k : kUndefined,
-                              moments ? m.mu_v : kUndefined, moments ? m.var_v : kUndefined, fused.key_weight};
-    for (int i = 0; i < 7; i++) as<double>(a_.columns)[i * a_.count + row] = column[i];
+    write_columns(as<double>(a_.columns) + row, a_.count, score, theta, t == 0, m, fused.key_weight);
     as<uint8_t>(a_.keep)[row] = !skip;
     numbers_[TKF_SLOT_SEEN] = t + 1;
     if (decided) numbers_[TKF_SLOT_DECIDED]++;
@@ -167,8 +164,7 @@ bool check_args(Check& check, const tkf_filter_scan_args& a) {
   check_states(check, a.spec, a.states, 1, false);
   check.size("kv_heads * head_dim", check.product({a.spec.kv_heads, a.spec.head_dim}), 1, INT32_MAX);
   check.size("count", a.count, 1);
-  check_tensors(check, a, a.count);
-  check_results(check, a, a.count, 1);
+  check_scan(check, a, a.count, 1);
   check_contents(check, a.spec, a.states);
   if (check.ok() && a.spec.threshold == TKF_THRESHOLD_TOPK && as<double>(a.states.numbers)[TKF_SLOT_SEEN] > 0) {
     check.fail(TKF_STATUS_STATE, "found %.0f tokens before, expected none, since \"topk\" looks at a whole sequence",

@@ -1,4 +1,5 @@
 // tkf_filter_scan of the CUDA library, tkf_filter_scan_batch and tkf_filter_signs: checks and launchers.
+#include "../common/launch.h"
 #include "../kv_filter_observe/kv_filter_observe.h"
 #include "anchors.cuh"
 #include "check_filter.h"
@@ -84,85 +85,42 @@ void launch_scan(tkf_context* context, const ScanArguments& a) {
   }
 }
 
-template <class T>
-void launch_scan_of(tkf_context* context, const ScanArguments& a) {
-  if (a.spec.fusion == TKF_FUSION_LEARNED) {
-    launch_scan<T, double>(context, a);
-  } else {
-    launch_scan<T, float>(context, a);
-  }
-}
-
-// A workspace is handed out from its start.
-template <class T>
-T* take(char*& at, int64_t count) {
-  T* const taken = reinterpret_cast<T*>(at);
-  at += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
-  return taken;
-}
-
 // Fills in what the caller left open, and launches. `own_signs`: they are made in the workspace.
-int32_t run_scan(tkf_context* context, ScanArguments a, int32_t kv_dtype, int64_t tile, bool own_signs) {
+int32_t run_scan(tkf_context* context, const tkf_filter_scan_batch_args& args, bool own_signs) {
+  ScanArguments a = {};
+  static_cast<tkf_filter_scan_batch_args&>(a) = args;
   const tkf_filter_spec& spec = a.spec;
   const bool learned = spec.fusion == TKF_FUSION_LEARNED;
-  if (tile == 0) tile = kTileRows;
+  int64_t tile = a.tile == 0 ? kTileRows : a.tile;
   const int64_t least = (a.longest + kMaxTiles - 1) / kMaxTiles;
   if (tile < least) tile = least;
   if (learned) tile = a.longest;  // so that anchors come out as in steps, bit for bit
   a.tile = static_cast<int32_t>(tile < a.longest ? tile : a.longest);
+  a.size = spec.kv_heads * spec.head_dim;
   a.fault = cuda_fault(context);
   const int64_t signs = own_signs ? int64_t{spec.projections} * spec.hidden_size : 0;
-  const auto lay_out = [&](char* at) {
-    char* const base = at;
-    a.plans = take<Plan>(at, a.batch);
-    a.cosines = take<double>(at, a.rows * 2 * spec.kv_heads);
-    a.tiles = take<float>(at, num_tile_slots(a.rows, a.batch, a.tile) * 2 * a.size);
-    a.bounds = take<int32_t>(at, a.rows);
-    float* const table = take<float>(at, signs);
-    if (own_signs) a.signs = table;
-    return static_cast<size_t>(at - base);
+  const auto lay_out = [&](void* memory) {
+    Pieces pieces(memory);
+    a.plans = pieces.take<Plan>(a.batch);
+    a.cosines = pieces.take<double>(a.num_rows * 2 * spec.kv_heads);
+    a.tiles = pieces.take<float>(num_tile_slots(a.num_rows, a.batch, a.tile) * 2 * a.size);
+    a.bounds = pieces.take<int32_t>(a.num_rows);
+    float* const table = pieces.take<float>(signs);
+    if (own_signs) a.states.signs.data = table;
+    return reinterpret_cast<size_t>(pieces.end());
   };
   const size_t bytes = lay_out(nullptr);
   void* const workspace = cuda_workspace(context, bytes);
   if (workspace == nullptr) return cuda_short(context, bytes);
-  lay_out(static_cast<char*>(workspace));
-  if (own_signs) launch_signs(context, spec, const_cast<float*>(a.signs));
-  switch (kv_dtype) {
-    case TKF_DTYPE_F32: launch_scan_of<float>(context, a); break;
-    case TKF_DTYPE_F16: launch_scan_of<__half>(context, a); break;
-    default: launch_scan_of<__nv_bfloat16>(context, a);
-  }
-  if (learned) {  // a block whose last kept token was observed before, or that has none
-    ObserveArguments fit = {};
-    fit.spec = spec;
-    fit.numbers = a.states.numbers;
-    fit.scores = a.states.scores;
-    fit.learned = a.states.learned;
-    fit.fault = a.fault;
-    launch_observe(context, fit, a.batch);
-  }
+  lay_out(workspace);
+  if (own_signs) launch_signs(context, spec, as<float>(a.states.signs));
+  with_type(a.kv_dtype, [&](auto zero) {
+    using T = decltype(zero);
+    learned ? launch_scan<T, double>(context, a) : launch_scan<T, float>(context, a);
+  });
+  // A block whose last kept token was observed before, or that has none.
+  if (learned) launch_observe(context, {spec, a.states, {}, {}, {}, {}, 0, a.fault}, a.batch);
   return cuda_launched(context, "tkf_filter_scan");
-}
-
-template <class Args>
-ScanArguments arguments_of(const Args& a, int64_t rows, int64_t batch, int64_t longest) {
-  ScanArguments arguments = {};
-  arguments.spec = a.spec;
-  arguments.states = state_of(a.states);
-  arguments.signs = as<float>(a.states.signs);
-  arguments.keys = a.keys.data;
-  arguments.values = a.values.data;
-  arguments.residual = as<float>(a.residual);
-  arguments.normed = as<float>(a.normed);
-  arguments.queries = as<float>(a.queries);
-  arguments.keep = as<uint8_t>(a.keep);
-  arguments.columns = as<double>(a.columns);
-  arguments.taken = as<int64_t>(a.taken);
-  arguments.rows = rows;
-  arguments.batch = static_cast<int32_t>(batch);
-  arguments.longest = static_cast<int32_t>(longest);
-  arguments.size = a.spec.kv_heads * a.spec.head_dim;
-  return arguments;
 }
 
 }  // namespace
@@ -184,12 +142,15 @@ bool check_args(Check& check, const tkf_filter_scan_args& a) {
   filter::check_limits(check, a.spec);
   check.size("count", a.count, 1, INT32_MAX);
   check_states(check, a.spec, a.states, 1, false);
-  check_tensors(check, a, a.count);
-  check_results(check, a, a.count, 1);
+  check_scan(check, a, a.count, 1);
   return true;
 }
 int32_t on_cuda::filter_scan(tkf_context* context, const tkf_filter_scan_args& a) {
-  return filter::run_scan(context, filter::arguments_of(a, a.count, 1, a.count), a.kv_dtype, 0, projects(a.spec));
+  const int32_t count = static_cast<int32_t>(a.count);
+  const tkf_filter_scan_batch_args batch = {a.spec,    a.states, a.keys,    a.values, a.residual, a.normed,   a.queries,
+                                            a.keep,    a.columns, a.taken,  {},       {},         count,      1,
+                                            a.kv_dtype, count,   0};
+  return filter::run_scan(context, batch, projects(a.spec));
 }
 
 bool check_args(Check& check, const tkf_filter_scan_batch_args& a) {
@@ -200,17 +161,13 @@ bool check_args(Check& check, const tkf_filter_scan_batch_args& a) {
   check.size("longest", a.longest, a.batch > 0 ? 1 : 0, a.num_rows);
   check.size("tile", a.tile, 0, INT32_MAX);
   check_states(check, a.spec, a.states, a.batch, true);
-  check_tensors(check, a, a.num_rows);
   check.array<int32_t>("starts", a.starts, {int64_t{a.batch} + 1});
   if (a.chunks.data != nullptr) check.array<int32_t>("chunks", a.chunks, {a.batch});
-  check_results(check, a, a.num_rows, a.batch);
+  check_scan(check, a, a.num_rows, a.batch);
   return a.batch > 0;
 }
 int32_t on_cuda::filter_scan_batch(tkf_context* context, const tkf_filter_scan_batch_args& a) {
-  filter::ScanArguments arguments = filter::arguments_of(a, a.num_rows, a.batch, a.longest);
-  arguments.starts = as<int32_t>(a.starts);
-  arguments.chunks = as<int32_t>(a.chunks);
-  return filter::run_scan(context, arguments, a.kv_dtype, a.tile, false);
+  return filter::run_scan(context, a, false);
 }
 
 }  // namespace tkf

@@ -5,8 +5,7 @@
 #include "../common/simd.h"
 #include "kv_filter_scan.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 namespace filter {
 
 // Half as many doubles as a vf has floats.
@@ -59,26 +58,15 @@ TKF_INLINE double sum_lanes(vd x) {
 #endif
 }
 
-// `count` <= W values from index i on; other lanes 0.
-template <int Dtype>
-TKF_INLINE vf load_values(const void* x, int64_t i, int count) {
-  if constexpr (Dtype == TKF_DTYPE_F32) {
-    const float* at = static_cast<const float*>(x) + i;
-    return count == W ? load(at) : load_part(at, count);
-  } else {
-    const uint16_t* at = static_cast<const uint16_t*>(x) + i;
-    uint16_t part[W] = {};
-    if (count < W) {
-      memcpy(part, at, sizeof(uint16_t) * static_cast<size_t>(count));
-      at = part;
-    }
-    return Dtype == TKF_DTYPE_F16 ? load_f16(at) : load_bf16(at);
-  }
+// `count` <= W values at `p`; other lanes 0.
+template <class Type>
+TKF_INLINE vf load_values(const typename Type::Value* p, int count) {
+  return count == W ? Type::load(p) : Type::load_part(p, count);
 }
 
 // One head of keys or of values through all rows.
-template <int Dtype>
-void follow_head(const FilterMeasure& job, const void* x, float* anchor, int head, double* cosines) {
+template <class Type>
+void follow_head(const FilterMeasure& job, const typename Type::Value* x, float* anchor, int head, double* cosines) {
   const int d = job.head_dim;
   const int64_t stride = int64_t{job.kv_heads} * d;
   for (int64_t row = 0; row < job.rows; row++) {
@@ -88,8 +76,7 @@ void follow_head(const FilterMeasure& job, const void* x, float* anchor, int hea
     Wide dot = {}, xx = {}, aa = {};
     for (int i = 0; i < d; i += W) {
       const int count = smaller(W, d - i);
-      const Wide v = widen(load_values<Dtype>(x, at + i, count));
-      const Wide a = widen(count == W ? load(anchor + i) : load_part(anchor + i, count));
+      const Wide v = widen(load_values<Type>(x + at + i, count)), a = widen(load_values<F32>(anchor + i, count));
       dot = {dot.low + v.low * a.low, dot.high + v.high * a.high};
       xx = {xx.low + v.low * v.low, xx.high + v.high * v.high};
       aa = {aa.low + a.low * a.low, aa.high + a.high * a.high};
@@ -110,15 +97,15 @@ void follow_head(const FilterMeasure& job, const void* x, float* anchor, int hea
   }
 }
 
-template <int Dtype>
+template <class Type>
 void measure(tkf_context* context, const FilterMeasure& job) {
   // A head is a chain from token to token; heads are independent.
   const auto unit = [&](int64_t index, int) {
     const int head = static_cast<int>(index % job.kv_heads);
     const bool keys = index < job.kv_heads;
     double* cosines = job.cosines == nullptr ? nullptr : job.cosines + index;
-    follow_head<Dtype>(job, keys ? job.keys : job.values,
-                       (keys ? job.anchor_k : job.anchor_v) + int64_t{head} * job.head_dim, head, cosines);
+    follow_head<Type>(job, static_cast<const typename Type::Value*>(keys ? job.keys : job.values),
+                      (keys ? job.anchor_k : job.anchor_v) + int64_t{head} * job.head_dim, head, cosines);
   };
   const int64_t units = int64_t{2} * job.kv_heads;
   if (job.rows * units * job.head_dim < 32768) {  // not worth waking threads
@@ -128,12 +115,13 @@ void measure(tkf_context* context, const FilterMeasure& job) {
   }
 }
 
-template <int Dtype>
-double log_norm(const void* x, int64_t from, int64_t size) {
+template <class Type>
+double log_norm(const void* rows, int64_t row, int64_t size) {
+  const auto* x = static_cast<const typename Type::Value*>(rows) + row * size;
   Wide squares = {};
   for (int64_t i = 0; i < size; i += W) {
     const int count = static_cast<int>(smaller(int64_t{W}, size - i));
-    const Wide v = widen(load_values<Dtype>(x, from + i, count));
+    const Wide v = widen(load_values<Type>(x + i, count));
     squares = {squares.low + v.low * v.low, squares.high + v.high * v.high};
   }
   return log(sqrt(sum_lanes(squares.low + squares.high)) + 1e-6);
@@ -146,7 +134,7 @@ inline void project(const FilterFeatures& job, const float* h, double* out) {
     const float* signs = job.signs + j;
     const auto signs_of = [&](int a) {
       const float* at = signs + int64_t{a} * job.projections;
-      return widen(count == W ? load(at) : load_part(at, count));
+      return widen(load_values<F32>(at, count));
     };
     Wide even = {}, odd = {};  // two chains of additions
     int a = 0;
@@ -165,21 +153,21 @@ inline void project(const FilterFeatures& job, const float* h, double* out) {
   }
 }
 
-template <int Dtype>
+template <class Type>
 void features(tkf_context* context, const FilterFeatures& job) {
   parallel_ranges(context, job.rows, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
       double* out = job.features + row * job.stride;
       if (job.norms) {
-        *out++ = log_norm<Dtype>(job.keys, row * job.kv_size, job.kv_size);
-        *out++ = log_norm<Dtype>(job.values, row * job.kv_size, job.kv_size);
-        *out++ = log_norm<TKF_DTYPE_F32>(job.residual, row * job.hidden_size, job.hidden_size);
+        *out++ = log_norm<Type>(job.keys, row, job.kv_size);
+        *out++ = log_norm<Type>(job.values, row, job.kv_size);
+        *out++ = log_norm<F32>(job.residual, row, job.hidden_size);
       }
       if (job.project) {
         project(job, job.normed + row * job.hidden_size, out);
         out += job.projections;
       }
-      if (job.query) *out = log_norm<TKF_DTYPE_F32>(job.queries, row * job.queries_size, job.queries_size);
+      if (job.query) *out = log_norm<F32>(job.queries, row, job.queries_size);
     }
   });
 }
@@ -187,26 +175,13 @@ void features(tkf_context* context, const FilterFeatures& job) {
 }  // namespace filter
 
 static int32_t filter_measure(tkf_context* context, const FilterMeasure& job) {
-  if (job.kv_dtype == TKF_DTYPE_F32) {
-    filter::measure<TKF_DTYPE_F32>(context, job);
-  } else if (job.kv_dtype == TKF_DTYPE_F16) {
-    filter::measure<TKF_DTYPE_F16>(context, job);
-  } else {
-    filter::measure<TKF_DTYPE_BF16>(context, job);
-  }
+  with_type(job.kv_dtype, [&](auto type) { filter::measure<decltype(type)>(context, job); });
   return TKF_STATUS_OK;
 }
 
 static int32_t filter_features(tkf_context* context, const FilterFeatures& job) {
-  if (job.kv_dtype == TKF_DTYPE_F32) {
-    filter::features<TKF_DTYPE_F32>(context, job);
-  } else if (job.kv_dtype == TKF_DTYPE_F16) {
-    filter::features<TKF_DTYPE_F16>(context, job);
-  } else {
-    filter::features<TKF_DTYPE_BF16>(context, job);
-  }
+  with_type(job.kv_dtype, [&](auto type) { filter::features<decltype(type)>(context, job); });
   return TKF_STATUS_OK;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { testOnDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
 import {
   cloneLayerState,
@@ -11,17 +10,15 @@ import {
 import { learnedLayout, type LearnedSpec } from "../../lib/methods/learned.ts";
 import { blockLength } from "../../lib/filter/blocks.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice } from "../testing/device.ts";
+import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
 import {
   advance,
   countFlips,
-  deviceOf,
   executorOf,
   expectSame,
   expectState,
-  type FilterDevice,
   float32Exactness,
   REFERENCE,
 } from "./testing.ts";
@@ -33,8 +30,8 @@ interface Flips {
   ofTies: number;
 }
 
-function follow(device: FilterDevice, c: FilterCase, chunk: number, count: Flips): void {
-  const executor = executorOf(device, c), name = `${device.order}, chunks of ${chunk}, ${c.name}`;
+function follow(device: DeviceWay, c: FilterCase, chunk: number, count: Flips): void {
+  const executor = executorOf(device, c), name = `${device.name}, chunks of ${chunk}, ${c.name}`;
   const flips = countFlips(name, () => executor, c, chunk, float32Exactness(c));
   if (c.spec.headDim === 1) count.ofTies += flips;
   else {
@@ -62,15 +59,14 @@ function longPast(i: number, window: number): { c: FilterCase; past: LayerState 
   return { c, past };
 }
 
-testOnDevice("kvFilterScan() on CUDA finds quantiles of windows of any length", (backend) => {
-  const device = deviceOf(backend);
+testOnDevice("kvFilterScan() finds quantiles of windows of any length", (device) => {
   let runs = 0, flips = 0;
   for (const i of [0, 3, 11, 15, 21, 24]) { // budget, window and robbins-monro, about to begin, of absorb "all" and "kept"
     for (const window of [31, 32, 33, 1023, 1024, 1025, 3001]) {
       const { c, past } = longPast(i, window), executor = executorOf(device, c);
       const short = { ...c, tokens: Math.min(c.tokens, 40) };
       for (const chunk of [40, 1]) {
-        const name = `${device.order}, window ${window}, chunks of ${chunk}, ${c.name}`;
+        const name = `${device.name}, window ${window}, chunks of ${chunk}, ${c.name}`;
         flips += countFlips(name, () => executor, short, chunk, float32Exactness(c), past);
         runs++;
       }
@@ -80,8 +76,8 @@ testOnDevice("kvFilterScan() on CUDA finds quantiles of windows of any length", 
   assert(flips <= 3, `${flips} decisions differed`);
 });
 
-testOnDevice("kvFilterScan() on CUDA decides as the reference does: whole and in chunks", (backend) => {
-  const device = deviceOf(backend), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+testOnDevice("kvFilterScan() decides as the reference does: whole and in chunks", (device) => {
+  const count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
   let runs = 0;
   for (let i = 0; i < NUM_FILTER_CASES; i++) {
     const c = filterCase(i);
@@ -111,8 +107,8 @@ function withHeads(c: FilterCase, headDim: number, dtype: "f32" | "f16" | "bf16"
   };
 }
 
-testOnDevice("kvFilterScan() on CUDA measures heads of every size in every type", (backend) => {
-  const device = deviceOf(backend), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+testOnDevice("kvFilterScan() measures heads of every size in every type", (device) => {
+  const count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
   for (const base of [0, 10, 9].map(filterCase)) { // absorb "all" and "kept"; `learned`, whose anchors are float64
     for (const headDim of [32, 64, 80, 96, 128, 256]) {
       for (const dtype of ["f32", "f16", "bf16"] as const) {
@@ -125,26 +121,20 @@ testOnDevice("kvFilterScan() on CUDA measures heads of every size in every type"
   assert(count.flips <= 2, `${count.flips} of ${count.decisions} decisions differed`);
 });
 
-Deno.test("kvFilterScan() on CUDA decides the same in every thread order, in steps too", async () => {
-  const chosen = [0, 4, 9, 11, 20, 22, 33, 38, 40, 59].map(filterCase).map((c) => ({
-    ...c,
-    tokens: Math.min(c.tokens, 75),
-  }));
-  let runs = 0;
-  await inEveryOrder((device) => {
-    const count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
-    for (const c of chosen) {
-      if (c.spec.threshold !== "topk") follow(device, c, 1, count);
-      follow(device, c, c.tokens, count);
-      runs++;
-    }
-    assert(count.flips <= 2, `${count.flips} of ${count.decisions} decisions differed`);
-  });
-  assertEquals(runs, 5 * 10);
+testInEveryOrder("kvFilterScan() decides the same in every thread order, in steps too", 5 * 10, (device) => {
+  const chosen = [0, 4, 9, 11, 20, 22, 33, 38, 40, 59].map(filterCase);
+  const count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+  for (const whole of chosen) {
+    const c = { ...whole, tokens: Math.min(whole.tokens, 75) };
+    if (c.spec.threshold !== "topk") follow(device, c, 1, count);
+    follow(device, c, c.tokens, count);
+  }
+  assert(count.flips <= 2, `${count.flips} of ${count.decisions} decisions differed`);
+  return chosen.length;
 });
 
-Deno.test("kvFilterScan() on CUDA goes on from a state of the reference, and the other way round", async () => {
-  const device = await openDevice(), count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
+testOnDevice("kvFilterScan() goes on from a state of the reference, and the other way round", (device) => {
+  const count: Flips = { decisions: 0, flips: 0, ofTies: 0 };
   let runs = 0;
   for (let i = 1; i < NUM_FILTER_CASES; i += 7) {
     const c = filterCase(i), executor = executorOf(device, c);
@@ -182,8 +172,7 @@ function wideCase(projections: number): FilterCase {
   return { name: `learned, ${projections} projections`, tokens, spec, input, outcomes };
 }
 
-testOnDevice("kvFilterObserve() on CUDA solves regressions of any width", (backend) => {
-  const device = deviceOf(backend);
+testOnDevice("kvFilterObserve() solves regressions of any width", (device) => {
   for (const projections of [0, 55, 56, 120, 256]) { // 64 features are the most whose factor lies in shared memory
     const c = wideCase(projections), executor = executorOf(device, c);
     assertEquals(countFlips(c.name, () => executor, c, c.tokens, float32Exactness(c)), 0);
@@ -197,8 +186,7 @@ function spoilt(c: FilterCase, bad: number): FilterCase {
   return { ...c, input: { ...c.input, keys } };
 }
 
-Deno.test("kvFilterScan() on CUDA stops before a token that is not finite, and can go on", async () => {
-  const device = await openDevice();
+testOnDevice("kvFilterScan() stops before a token that is not finite, and can go on", (device) => {
   let runs = 0;
   for (const [i, absorb] of [[0, "all"], [22, "kept"], [9, "all"]] as const) {
     const c = filterCase(i);
@@ -224,8 +212,7 @@ Deno.test("kvFilterScan() on CUDA stops before a token that is not finite, and c
   assertEquals(runs, 9);
 });
 
-Deno.test("kvFilterScan() on CUDA refuses a state that it cannot go on from", async () => {
-  const device = await openDevice();
+testOnDevice("kvFilterScan() refuses a state that it cannot go on from", (device) => {
   const c = filterCase(9); // learned
   assertEquals(c.spec.rule.name, "learned");
   const { kvFilterScan, input } = executorOf(device, c);
@@ -252,8 +239,7 @@ Deno.test("kvFilterScan() on CUDA refuses a state that it cannot go on from", as
   assertEquals(runs, 20);
 });
 
-Deno.test("kvFilterObserve() on CUDA refuses what is too much or not finite", async () => {
-  const device = await openDevice();
+testOnDevice("kvFilterObserve() refuses what is too much or not finite", (device) => {
   const c = filterCase(9), { kvFilterScan, kvFilterObserve, input } = executorOf(device, c);
   const state = createLayerState(c.spec);
   const taken = kvFilterScan(c.spec, state, input!, 0, c.tokens, createScanOutput(c.tokens));

@@ -11,52 +11,59 @@ import {
 import { learnedLayout } from "../../lib/methods/learned.ts";
 import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
+import { testOnCpu } from "../testing/ways.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
 import { advance, countFlips, expectSame, expectState, float64Exactness, REFERENCE } from "./testing.ts";
 
 const LEVELS = await cpuLevels();
 const open = (level: string, threads = 2) => openCpu({ level, threads, blas: "none" });
 
-Deno.test("kvFilterScan() decides as the reference does: whole, in chunks, in steps, and in turns with it", async () => {
-  const cases = Array.from({ length: NUM_FILTER_CASES }, (_, i) => filterCase(i));
-  const backends = await Promise.all(LEVELS.map((level) => open(level)));
-  let runs = 0, flips = 0, decisions = 0;
-  for (const c of cases) {
-    const looksAhead = c.spec.threshold === "topk";
-    for (const backend of backends) {
-      const name = `${backend.description}, ${c.name}`;
-      for (const chunk of looksAhead ? [c.tokens] : [c.tokens, 41, 1]) {
-        flips += countFlips(name, () => backend, c, chunk);
+testOnCpu(
+  "kvFilterScan() decides as the reference does: whole, in chunks, in steps, and in turns with it",
+  async () => {
+    const cases = Array.from({ length: NUM_FILTER_CASES }, (_, i) => filterCase(i));
+    const backends = await Promise.all(LEVELS.map((level) => open(level)));
+    let runs = 0, flips = 0, decisions = 0;
+    for (const c of cases) {
+      const looksAhead = c.spec.threshold === "topk";
+      for (const backend of backends) {
+        const name = `${backend.description}, ${c.name}`;
+        for (const chunk of looksAhead ? [c.tokens] : [c.tokens, 41, 1]) {
+          flips += countFlips(name, () => backend, c, chunk);
+          runs++;
+          decisions += c.tokens;
+        }
+        if (looksAhead) continue;
+        flips += countFlips(`${name}, in turns`, (call) => call % 2 === 0 ? backend : REFERENCE, c, 17);
         runs++;
-        decisions += c.tokens;
       }
-      if (looksAhead) continue;
-      flips += countFlips(`${name}, in turns`, (call) => call % 2 === 0 ? backend : REFERENCE, c, 17);
-      runs++;
     }
-  }
-  const ahead = cases.filter((c) => c.spec.threshold === "topk").length;
-  assertEquals(runs, LEVELS.length * (4 * (cases.length - ahead) + ahead));
-  assert(ahead >= 20 && decisions > 10_000);
-  assert(flips <= decisions / 5000, `${flips} of ${decisions} decisions lay within rounding and differed`);
-});
+    const ahead = cases.filter((c) => c.spec.threshold === "topk").length;
+    assertEquals(runs, LEVELS.length * (4 * (cases.length - ahead) + ahead));
+    assert(ahead >= 20 && decisions > 10_000);
+    assert(flips <= decisions / 5000, `${flips} of ${decisions} decisions lay within rounding and differed`);
+  },
+);
 
-Deno.test("kvFilterScan() of a long sequence, on one thread and on two, is that of the reference", async () => {
-  const one = await open(LEVELS.at(-1)!, 1), two = await open(LEVELS.at(-1)!, 2);
-  const base = filterCase(0);
-  const c: FilterCase = {
-    ...base,
-    tokens: 1200,
-    spec: { ...base.spec, numKvHeads: 4, headDim: 64 },
-    input: {
-      keys: tensorOf("f32", [1200, 4, 64], (i) => Math.sin(i * i % 1009)),
-      values: tensorOf("f32", [1200, 4, 64], (i) => Math.cos(i * i % 1013)),
-    },
-  };
-  for (const backend of [one, two]) {
-    assertEquals(countFlips(backend.description, () => backend, c, c.tokens), 0);
-  }
-});
+testOnCpu(
+  "kvFilterScan() of a long sequence, on one thread and on two, is that of the reference",
+  async () => {
+    const one = await open(LEVELS.at(-1)!, 1), two = await open(LEVELS.at(-1)!, 2);
+    const base = filterCase(0);
+    const c: FilterCase = {
+      ...base,
+      tokens: 1200,
+      spec: { ...base.spec, numKvHeads: 4, headDim: 64 },
+      input: {
+        keys: tensorOf("f32", [1200, 4, 64], (i) => Math.sin(i * i % 1009)),
+        values: tensorOf("f32", [1200, 4, 64], (i) => Math.cos(i * i % 1013)),
+      },
+    };
+    for (const backend of [one, two]) {
+      assertEquals(countFlips(backend.description, () => backend, c, c.tokens), 0);
+    }
+  },
+);
 
 function learnedCase(): FilterCase {
   const found = Array.from({ length: 20 }, (_, i) => filterCase(i)).find((c) =>
@@ -65,7 +72,7 @@ function learnedCase(): FilterCase {
   return found!;
 }
 
-Deno.test("kvFilterScan() refuses a state or a number that it cannot go on from", async () => {
+testOnCpu("kvFilterScan() refuses a state or a number that it cannot go on from", async () => {
   const backend = await open(LEVELS.at(-1)!);
   const c = learnedCase();
   const scan = (change: (state: LayerState) => void, input = c.input, spec = c.spec) => {
@@ -99,44 +106,51 @@ Deno.test("kvFilterScan() refuses a state or a number that it cannot go on from"
   assertThrows(() => scan(() => {}, { ...c.input, keys: broken }), KernelError, "not finite at token 0");
 });
 
-Deno.test("kvFilterScan() refuses rows and tensors that are not there, before it calls the library", async () => {
-  const backend = await open(LEVELS.at(-1)!), c = learnedCase(), { tokens, spec, input } = c;
-  assert(spec.reads.includes("queries"));
-  const state = createLayerState(spec),
-    before = cloneLayerState(state),
-    output = createScanOutput(tokens + 1);
-  const refuses = (start: number, count: number, says: string, change = {}, into = output) =>
-    assertThrows(
-      () => backend.kvFilterScan(spec, state, { ...input, ...change }, start, count, into),
-      RangeError,
-      says,
-    );
-  for (
-    const [start, count] of [[-1, 1], [-1, 2], [0.5, 1], [NaN, 1], [0, 0], [0, -1], [0, 1.5], [2 ** 53, 1]]
-  ) {
-    refuses(start!, count!, `Cannot scan ${count} rows from ${start}: expected at least 1, from 0 or later`);
-  }
-  refuses(1, tokens, `Cannot scan to row ${tokens + 1}: found room for 2`, {}, createScanOutput(2));
-  for (const name of ["keys", "values", "residual", "normed", "queries"] as const) {
-    refuses(0, 2, `Cannot scan rows 0 to 2: found 1 rows of "${name}"`, {
-      [name]: rowsOf(input[name]!, 0, 1),
-    });
-  }
-  for (const name of ["residual", "normed", "queries"] as const) {
-    assertThrows(
-      () => backend.kvFilterScan(spec, state, { ...input, [name]: undefined }, 0, 1, output),
-      TypeError,
-      "Cannot scan with",
-    );
-  }
-  for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
-    const short = { ...state, [name]: state[name].slice(1) };
-    assertThrows(() => backend.kvFilterScan(spec, short, input, 0, 1, output), RangeError, `in "${name}"`);
-  }
-  assertEquals(state, before);
-});
+testOnCpu(
+  "kvFilterScan() refuses rows and tensors that are not there, before it calls the library",
+  async () => {
+    const backend = await open(LEVELS.at(-1)!), c = learnedCase(), { tokens, spec, input } = c;
+    assert(spec.reads.includes("queries"));
+    const state = createLayerState(spec),
+      before = cloneLayerState(state),
+      output = createScanOutput(tokens + 1);
+    const refuses = (start: number, count: number, says: string, change = {}, into = output) =>
+      assertThrows(
+        () => backend.kvFilterScan(spec, state, { ...input, ...change }, start, count, into),
+        RangeError,
+        says,
+      );
+    for (
+      const [start, count] of [[-1, 1], [-1, 2], [0.5, 1], [NaN, 1], [0, 0], [0, -1], [0, 1.5], [2 ** 53, 1]]
+    ) {
+      refuses(
+        start!,
+        count!,
+        `Cannot scan ${count} rows from ${start}: expected at least 1, from 0 or later`,
+      );
+    }
+    refuses(1, tokens, `Cannot scan to row ${tokens + 1}: found room for 2`, {}, createScanOutput(2));
+    for (const name of ["keys", "values", "residual", "normed", "queries"] as const) {
+      refuses(0, 2, `Cannot scan rows 0 to 2: found 1 rows of "${name}"`, {
+        [name]: rowsOf(input[name]!, 0, 1),
+      });
+    }
+    for (const name of ["residual", "normed", "queries"] as const) {
+      assertThrows(
+        () => backend.kvFilterScan(spec, state, { ...input, [name]: undefined }, 0, 1, output),
+        TypeError,
+        "Cannot scan with",
+      );
+    }
+    for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
+      const short = { ...state, [name]: state[name].slice(1) };
+      assertThrows(() => backend.kvFilterScan(spec, short, input, 0, 1, output), RangeError, `in "${name}"`);
+    }
+    assertEquals(state, before);
+  },
+);
 
-Deno.test("kvFilterScan() stops before a token that is not finite, and can go on", async () => {
+testOnCpu("kvFilterScan() stops before a token that is not finite, and can go on", async () => {
   // Anchors that take in every token go ahead of the decisions, and have to be taken back; others follow them.
   const cases = Array.from({ length: NUM_FILTER_CASES }, (_, i) => filterCase(i)).filter((c) =>
     c.spec.threshold !== "topk" && c.spec.headDim > 1 && c.spec.gamma > 0 && c.tokens > 40
@@ -171,7 +185,7 @@ Deno.test("kvFilterScan() stops before a token that is not finite, and can go on
   }
 });
 
-Deno.test("kvFilterScan() holds `learned` to its blocks", async () => {
+testOnCpu("kvFilterScan() holds `learned` to its blocks", async () => {
   const backend = await open(LEVELS.at(-1)!);
   const c = learnedCase();
   const state = createLayerState(c.spec), output = createScanOutput(c.tokens);
@@ -203,7 +217,7 @@ Deno.test("kvFilterScan() holds `learned` to its blocks", async () => {
   );
 });
 
-Deno.test("kvFilterScan() wants a whole sequence for topk", async () => {
+testOnCpu("kvFilterScan() wants a whole sequence for topk", async () => {
   const backend = await open(LEVELS.at(-1)!);
   const c = filterCase(40);
   assertEquals(c.spec.threshold, "topk");

@@ -16,10 +16,8 @@ class Learner {
 
   const LearnedLayout& layout() const { return at_; }
 
-  // Length of the block that is pending, or about to begin.
-  int64_t pending_length() const { return block_length(spec_, number(TKF_SLOT_SEEN) - number(TKF_SLOT_PENDING)); }
   // Tokens that may still be decided before the next fit.
-  int64_t room() const { return pending_length() - number(TKF_SLOT_PENDING); }
+  int64_t room() const { return room_of(spec_, *reinterpret_cast<const Numbers*>(numbers_)); }
   // Kept tokens of the pending block whose outcomes are not yet known.
   int64_t open() const { return number(TKF_SLOT_PENDING) - number(TKF_SLOT_SETTLED); }
 
@@ -68,13 +66,14 @@ class Learner {
   // matrix of the fit is not positive definite. `scores`: the state's ring.
   bool fit_if_complete(double* scores) {
     const int64_t pending = number(TKF_SLOT_PENDING);
-    if (number(TKF_SLOT_SETTLED) != pending || pending != pending_length()) return true;
+    if (number(TKF_SLOT_SETTLED) != pending || room() != 0) return true;
     const bool first = numbers_[TKF_SLOT_FITTED] == 0;
-    if (first) start_fit(pending);
+    if (first) start_fit(spec_, at_, learned_, pending, 0, 1);
     std::vector<double> z(static_cast<size_t>(at_.F));
     for (int64_t row = 0; row < pending; row++) {
       if (learned_[at_.outcome + row] != kObserved) continue;
-      for (int64_t i = 0; i < at_.F; i++) z[i] = standardised(at_.f + row * at_.F, i);
+      const double* f = learned_ + at_.f + row * at_.F;
+      for (int64_t i = 0; i < at_.F; i++) z[i] = at_.standardised(learned_, f, i);
       for (int64_t i = 0; i < at_.F; i++) {
         double* A = learned_ + at_.A + i * at_.F;
         for (int64_t j = 0; j < at_.F; j++) A[j] += z[i] * z[j];
@@ -98,29 +97,8 @@ class Learner {
  private:
   int64_t number(int slot) const { return static_cast<int64_t>(numbers_[slot]); }
 
-  double standardised(int64_t f, int64_t i) const { return at_.standardised(learned_, learned_ + f, i); }
-
-  double predict(int64_t f) const {
-    double sum = 0;
-    for (int64_t i = 0; i < at_.F; i++) sum += standardised(f, i) * learned_[at_.w + i];
-    return sum;
-  }
-
-  // Mean and population standard deviation of each feature over the warm-up, and an empty fit: A = ridge*I.
-  void start_fit(int64_t count) {
-    const double n = static_cast<double>(count);
-    for (int64_t i = 0; i < at_.F; i++) {
-      const double* f = learned_ + at_.f + i;
-      double sum = 0, squares = 0;
-      for (int64_t row = 0; row < count; row++) sum += f[row * at_.F];
-      const double mean = sum / n;
-      for (int64_t row = 0; row < count; row++) squares += (f[row * at_.F] - mean) * (f[row * at_.F] - mean);
-      const bool bias = i == at_.F - 1;
-      learned_[at_.mean + i] = bias ? 0 : mean;
-      learned_[at_.sd + i] = bias ? 1 : std::sqrt(squares / n);
-      learned_[at_.A + i * at_.F + i] = spec_.ridge;
-    }
-  }
+  // Of the row of features at `f` of the state.
+  double predict(int64_t f) const { return at_.predict(learned_, learned_ + f); }
 
   // w = solve(A, b) by Cholesky's decomposition A = L L'.
   bool solve() {

@@ -15,8 +15,7 @@
 #pragma once
 #include "decide.cuh"
 
-namespace tkf {
-namespace filter {
+namespace tkf::filter {
 
 // What a scan does to one sequence; numbers as they were before.
 struct Plan {
@@ -27,38 +26,21 @@ struct Plan {
   int32_t chunk, reserved;
 };
 
-struct ScanArguments {
-  tkf_filter_spec spec;
-  State states;  // of sequence 0; the others follow
-  const float* signs;
-  const void *keys, *values;                 // [rows, size]
-  const float *residual, *normed, *queries;  // [rows, …]
-  const int32_t *starts, *chunks;            // or nullptr: one sequence; the spec's chunk
-  uint8_t* keep;
-  double* columns;  // [7, rows]
-  int64_t* taken;
+// What is asked for, of a batch of one too; starts and chunks not given: one sequence, the spec's chunk. Here `tile` is
+// that which was chosen.
+struct ScanArguments : tkf_filter_scan_batch_args {
+  int32_t size;  // kv_heads * head_dim
   int* fault;
-  int64_t rows;
-  int32_t batch, longest, size, tile;  // size: kv_heads * head_dim; tile: rows of a tile
   // Workspace:
   Plan* plans;      // [batch]
   double* cosines;  // [rows, 2, kv_heads]
   float* tiles;     // [slots of tiles, 2, size]: what a tile adds, then the anchors before it
   int32_t* bounds;  // [rows]: of `budget`; then the skips in this call before each row
-};
 
-// A row of the tensors.
-template <class T>
-__device__ FeatureRows<T> feature_rows(const ScanArguments& a, int64_t row) {
-  FeatureRows<T> rows;
-  rows.keys = static_cast<const T*>(a.keys) + row * a.size;
-  rows.values = static_cast<const T*>(a.values) + row * a.size;
-  rows.residual = a.residual == nullptr ? nullptr : a.residual + row * a.spec.hidden_size;
-  rows.normed = a.normed == nullptr ? nullptr : a.normed + row * a.spec.hidden_size;
-  rows.queries = a.queries == nullptr ? nullptr : a.queries + row * a.spec.queries_size;
-  rows.signs = a.signs;
-  return rows;
-}
+  __device__ double* scores() const { return as<double>(columns); }  // the first column
+  __device__ double& theta(int64_t row) const { return scores()[num_rows + row]; }
+  __device__ uint8_t& kept(int64_t row) const { return as<uint8_t>(keep)[row]; }
+};
 
 // Slot in `tiles` of tile j of sequence b: no two sequences share one.
 __device__ inline int64_t tile_slot(const ScanArguments& a, const Plan& plan, int64_t b, int64_t j) {
@@ -133,13 +115,13 @@ __device__ inline bool is_decided(const tkf_filter_spec& spec, const Numbers& be
 __device__ inline Plan plan_of(const ScanArguments& a, int64_t b) {
   const tkf_filter_spec& spec = a.spec;
   Plan plan = {};
-  plan.before = read_numbers(a.states.numbers + b * TKF_NUM_SLOTS);
-  plan.chunk = a.chunks == nullptr ? spec.chunk : a.chunks[b];
-  int64_t first = 0, end = a.rows;
-  if (a.starts != nullptr) {
-    first = a.starts[b];
-    end = a.starts[b + 1];
-    if (first < 0 || end < first || end > a.rows || end - first > a.longest) {
+  plan.before = read_numbers(as<double>(a.states.numbers) + b * TKF_NUM_SLOTS);
+  plan.chunk = a.chunks.data == nullptr ? spec.chunk : as<int32_t>(a.chunks)[b];
+  int64_t first = 0, end = a.num_rows;
+  if (a.starts.data != nullptr) {
+    first = as<int32_t>(a.starts)[b];
+    end = as<int32_t>(a.starts)[b + 1];
+    if (first < 0 || end < first || end > a.num_rows || end - first > a.longest) {
       tkf_fault(a.fault, kFaultStarts);
       return plan;
     }
@@ -194,18 +176,17 @@ __global__ void __launch_bounds__(kThreads, 2) steps_kernel(ScanArguments a) {
   int32_t row = 0;
   for (; row < plan.count; row++) {
     Token<T> token;
-    token.rows = feature_rows<T>(a, plan.first + row);
+    token.rows = feature_rows<T>(a, a.keys, plan.first + row);
     token.chunk = plan.chunk;
-    token.columns = a.columns + plan.first + row;
-    token.stride = a.rows;
-    const auto tell = [&] {
-      if (threadIdx.x == 0) a.keep[plan.first + row] = !s.skip;
+    token.columns = a.scores() + plan.first + row;
+    token.stride = a.num_rows;
+    const auto publish = [&] {
+      if (threadIdx.x == 0) a.kept(plan.first + row) = !s.skip;
     };
-    if (!decide<T, Real>(a.spec, state, token, a.fault, shared, s, tell)) break;
+    if (!decide<T, Real>(a.spec, state, token, a.fault, shared, s, publish)) break;
     __syncthreads();  // the state is whole again
   }
-  if (threadIdx.x == 0) a.taken[b] = row;
+  if (threadIdx.x == 0) as<int64_t>(a.taken)[b] = row;
 }
 
-}  // namespace filter
-}  // namespace tkf
+}  // namespace tkf::filter

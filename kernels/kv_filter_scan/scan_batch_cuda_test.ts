@@ -1,22 +1,12 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import type { CudaContext } from "../../ffi/cuda/context.ts";
 import { specArgs, statesArgs, storeColumns } from "../../ffi/filter.ts";
-import { openTestDevice, testOnDevice } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, createScanOutput, type LayerState } from "../../lib/filter/layer.ts";
 import { type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
-import {
-  bandOf,
-  deviceOf,
-  distanceOf,
-  expectSame,
-  expectState,
-  type FilterDevice,
-  float32Exactness,
-  REFERENCE,
-} from "./testing.ts";
+import { bandOf, distanceOf, expectSame, expectState, float32Exactness, REFERENCE } from "./testing.ts";
+import { type DeviceWay, testOnDevice } from "../testing/ways.ts";
 
 const STATE_PARTS = ["anchorK", "anchorV", "numbers", "scores", "learned"] as const;
 
@@ -30,7 +20,7 @@ interface Scanned {
 
 /** Scans rows [starts[b], starts[b + 1]) of a case's input for every sequence b, from empty states. */
 function scanBatch(
-  { backend, on }: FilterDevice,
+  { backend, context, on }: DeviceWay,
   c: FilterCase,
   starts: readonly number[],
   options: { tile?: number; longest?: number; chunks?: readonly number[] } = {},
@@ -47,7 +37,6 @@ function scanBatch(
   const keep = backend.alloc("u8", [rows]),
     columns = backend.alloc("f64", [7, rows]),
     taken = backend.alloc("f64", [batch]);
-  const context = backend["context"] as CudaContext; // no op of a backend scans a batch
   const [anchorK, anchorV, numbers, scores, learned] = states;
   context.call("tkf_filter_scan_batch", {
     spec: specArgs(spec, input.queries?.shape[1] ?? 0),
@@ -139,8 +128,7 @@ function longCase(i: number, tokens: number, d: number): FilterCase {
 
 testOnDevice(
   "tkf_filter_scan_batch() decides sequences of different lengths as the reference does",
-  (backend) => {
-    const device = deviceOf(backend);
+  (device) => {
     let runs = 0, flips = 0;
     for (let i = 0; i < NUM_FILTER_CASES; i++) {
       const c = filterCase(i);
@@ -155,8 +143,7 @@ testOnDevice(
   },
 );
 
-testOnDevice("tkf_filter_scan_batch() gives the same whatever a tile of the anchors' scan is", (backend) => {
-  const device = deviceOf(backend);
+testOnDevice("tkf_filter_scan_batch() gives the same whatever a tile of the anchors' scan is", (device) => {
   let runs = 0;
   for (const [i, d] of [[0, 32], [1, 64], [12, 80], [34, 96], [41, 128], [24, 256]] as const) {
     const c = longCase(i, 260, d), starts = [0, 127, 127, 260];
@@ -168,8 +155,8 @@ testOnDevice("tkf_filter_scan_batch() gives the same whatever a tile of the anch
   assertEquals(runs, 30);
 });
 
-Deno.test("tkf_filter_scan_batch() reports starts that it cannot use", async () => {
-  const device = deviceOf((await openTestDevice()).backend), c = filterCase(3);
+testOnDevice("tkf_filter_scan_batch() reports starts that it cannot use", (device) => {
+  const c = filterCase(3);
   assert(c.tokens >= 20 && c.spec.rule.name === "key");
   const good = [0, 5, 9, 20];
   assertEquals(scanBatch(device, c, good).taken, [5, 4, 11]);

@@ -3,13 +3,7 @@
 #pragma once
 #include <cmath>
 
-#include "../include/tokenfilter.h"
-
-#if defined(__CUDACC__)
-#define TKF_BOTH __host__ __device__
-#else
-#define TKF_BOTH
-#endif
+#include "../common/kernels.h"
 
 namespace tkf {
 
@@ -42,6 +36,13 @@ TKF_BOTH inline void moments_of(const double* cosines, int count, double* mean, 
   *mean = sum / count;
   for (int i = 0; i < count; i++) squares += (cosines[i] - *mean) * (cosines[i] - *mean);
   *variance = squares / count;
+}
+
+// The columns of one token's results, `stride` apart; the `first` token of a sequence has no moments.
+TKF_BOTH inline void write_columns(double* columns, int64_t stride, double score, double theta, bool first,
+                                   const Moments& m, double key_weight) {
+  const double found[7] = {score, theta, m.mu_k, m.var_k, m.mu_v, m.var_v, key_weight};
+  for (int i = 0; i < 7; i++) columns[i * stride] = first && i >= 2 && i < 6 ? kUndefined : found[i];
 }
 
 // Score before `invert` and the weight of the key side, of every rule but `learned`.

@@ -2,8 +2,7 @@
 #pragma once
 #include "scan.cuh"
 
-namespace tkf {
-namespace filter {
+namespace tkf::filter {
 
 constexpr int kRowThreads = 128;  // of blocks that take rows by thread or by warp
 
@@ -15,20 +14,8 @@ __global__ void __launch_bounds__(kRowThreads) features_kernel(ScanArguments a) 
   if (t >= plan.count) return;
   const LearnedLayout at(a.spec);
   double* learned = state_of(a.spec, a.states, b).learned;
-  write_features(a.spec, feature_rows<T>(a, plan.first + t),
+  write_features(a.spec, feature_rows<T>(a, a.keys, plan.first + t),
                  learned + at.f + (static_cast<int64_t>(plan.before.pending) + t) * at.F);
-}
-
-// `learned`: score of a row of features; *finite: whether they all are.
-__device__ inline double predict(const tkf_filter_spec& spec, const double* learned, const double* f, bool fitted,
-                                 bool* finite) {
-  const LearnedLayout at(spec);
-  double sum = 0;
-  for (int64_t i = 0; i < at.F; i++) {
-    *finite = *finite && isfinite(f[i]);
-    if (fitted) sum += at.standardised(learned, f, i) * learned[at.w + i];
-  }
-  return fitted ? -sum : kUndefined;
 }
 
 // Moments and score, and which row is the first that is not finite. A thread a row; grid: rows, sequences.
@@ -50,31 +37,26 @@ static __global__ void __launch_bounds__(kRowThreads) score_kernel(ScanArguments
     double* learned = state_of(spec, a.states, b).learned;
     double* f = learned + at.f + (static_cast<int64_t>(plan.before.pending) + t) * at.F;
     write_similarities(spec, seen == 0 ? Moments{0, 0, 0, 0} : m, f);
-    fused.score = predict(spec, learned, f, plan.before.fitted != 0, &finite);
+    for (int64_t i = 0; i < at.F; i++) finite = finite && isfinite(f[i]);
+    if (plan.before.fitted != 0) fused.score = -at.predict(learned, f);
   } else if (seen > 0) {
     fused = fuse(spec, m, static_cast<uint64_t>(seen), plan.chunk);
   }
   if (!finite) atomicMin(&plan.taken, static_cast<int32_t>(t));
-  const bool first = seen == 0;
-  a.columns[row] = spec.invert ? -fused.score : fused.score;
-  a.columns[a.rows + row] = kUndefined;
-  a.columns[2 * a.rows + row] = first ? kUndefined : m.mu_k;
-  a.columns[3 * a.rows + row] = first ? kUndefined : m.var_k;
-  a.columns[4 * a.rows + row] = first ? kUndefined : m.mu_v;
-  a.columns[5 * a.rows + row] = first ? kUndefined : m.var_v;
-  a.columns[6 * a.rows + row] = fused.key_weight;
+  write_columns(a.scores() + row, a.num_rows, spec.invert ? -fused.score : fused.score, kUndefined, seen == 0,
+                m, fused.key_weight);
 }
 
 // `budget`: a row is skipped if and only if at most so many of this call's rows were skipped before it, for the more
-// were skipped, the higher is the threshold; -1: never. So decisions, each of which hangs on those before it, need one
+// were skipped, the higher is the threshold; -1: never. So decisions, each of which depends on those before it, need one
 // comparison a row. A warp a row; grid: rows, sequences.
 static __global__ void __launch_bounds__(kRowThreads) bound_kernel(ScanArguments a) {
   const tkf_filter_spec& spec = a.spec;
   const int64_t t = int64_t{blockIdx.x} * (kRowThreads / 32) + warp_index(), b = blockIdx.y;
   const Plan& plan = a.plans[b];
   if (t >= plan.taken) return;
-  const double score = a.columns[plan.first + t];
-  const Window window(spec, plan, state_of(spec, a.states, b).scores, a.columns, t);
+  const double score = a.scores()[plan.first + t];
+  const Window window(spec, plan, state_of(spec, a.states, b).scores, a.scores(), t);
   const int64_t n = window.count();
   int64_t bound = -1;
   if (is_decided(spec, plan.before, t) && score == score && n > 0) {
@@ -88,10 +70,8 @@ static __global__ void __launch_bounds__(kRowThreads) bound_kernel(ScanArguments
         above = smaller_of(above, x);
       }
     });
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
-      below = larger_of(below, __shfl_xor_sync(kAll, below, lanes));
-      above = smaller_of(above, __shfl_xor_sync(kAll, above, lanes));
-    }
+    below = warp_reduce<Max>(below);
+    above = warp_reduce<Min>(above);
     less = warp_sum(static_cast<long long>(less));
     // The ratio aimed at falls from 1 to 0 while the skips grow by 16: each lane tries a number of them.
     const double decided = decided_before(spec, plan.before, t);
@@ -103,7 +83,7 @@ static __global__ void __launch_bounds__(kRowThreads) bound_kernel(ScanArguments
       skip = less > place.above ||
              (less > place.below && score > interpolate(below, above, place.part));
     }
-    const unsigned keeps = ~__ballot_sync(kAll, skip);
+    const unsigned keeps = ~__ballot_sync(kAllLanes, skip);
     const int skips = keeps == 0 ? 32 : __ffs(static_cast<int>(keeps)) - 1;
     const double most = skips == 0 ? -1 : first + skips - 1 - plan.before.skipped;
     bound = most < -1 ? -1 : most > INT32_MAX ? INT32_MAX : static_cast<int64_t>(most);
@@ -119,7 +99,7 @@ static __global__ void __launch_bounds__(kRowThreads) theta_kernel(ScanArguments
   const Plan& plan = a.plans[b];
   if (t >= plan.taken) return;
   const int64_t row = plan.first + t;
-  const Window window(spec, plan, state_of(spec, a.states, b).scores, a.columns, t);
+  const Window window(spec, plan, state_of(spec, a.states, b).scores, a.scores(), t);
   double ratio = spec.skip_ratio;
   if (spec.threshold == TKF_THRESHOLD_BUDGET) {
     ratio = budget_ratio(spec, decided_before(spec, plan.before, t), plan.before.skipped + a.bounds[row]);
@@ -127,7 +107,7 @@ static __global__ void __launch_bounds__(kRowThreads) theta_kernel(ScanArguments
   const int64_t n = window.count();
   if (ratio == 0 || n == 0) return;  // no threshold
   const double theta = warp_quantile(1 - ratio, n, [&](const auto& f) { window.for_each(f); });
-  if (lane_index() == 0) a.columns[a.rows + row] = theta;
+  if (lane_index() == 0) a.theta(row) = theta;
 }
 
 // The last scores go into the state's ring. A thread a score; grid: scores, sequences.
@@ -142,8 +122,7 @@ static __global__ void __launch_bounds__(kRowThreads) ring_kernel(ScanArguments 
   const int64_t i = first + int64_t{blockIdx.x} * kRowThreads + threadIdx.x;
   if (i >= made) return;
   const int64_t row = plan.first + scoreless(spec, plan.before, plan.count) + i;
-  state.scores[ring_slot(before + static_cast<double>(i), capacity)] = a.columns[row];
+  state.scores[ring_slot(before + static_cast<double>(i), capacity)] = a.scores()[row];
 }
 
-}  // namespace filter
-}  // namespace tkf
+}  // namespace tkf::filter

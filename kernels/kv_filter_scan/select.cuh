@@ -2,8 +2,7 @@
 #pragma once
 #include "device.cuh"
 
-namespace tkf {
-namespace filter {
+namespace tkf::filter {
 
 constexpr int kMaxRuns = 32;               // sorted runs of 32 in shared memory
 constexpr int kFewScores = 32 * kMaxRuns;  // windows up to here are sorted there
@@ -34,7 +33,7 @@ __device__ inline double sort_warp(double x) {
   const int lane = lane_index();
   for (int size = 2; size <= 32; size *= 2) {
     for (int stride = size / 2; stride > 0; stride /= 2) {
-      const double other = __shfl_xor_sync(kAll, x, stride);
+      const double other = __shfl_xor_sync(kAllLanes, x, stride);
       const bool low = (lane & stride) == 0, ascending = (lane & size) == 0;
       x = low == ascending ? (other < x ? other : x) : (x < other ? other : x);
     }
@@ -115,7 +114,7 @@ __device__ unsigned long long radix_select(int64_t n, int64_t rank, RadixShared&
       for (int i = 0; i < 8; i++) sum += own[i] = s.bins[8 * lane_index() + i];
       int up_to = sum;
       for (int lanes = 1; lanes < 32; lanes *= 2) {
-        const int other = __shfl_up_sync(kAll, up_to, lanes);
+        const int other = __shfl_up_sync(kAllLanes, up_to, lanes);
         if (lane_index() >= lanes) up_to += other;
       }
       int64_t before = up_to - sum;
@@ -173,11 +172,8 @@ __device__ double warp_quantile(double q, int64_t n, const ForEach& for_each) {
     least = key < least ? key : least;
     most = key > most ? key : most;
   });
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    const unsigned long long a = __shfl_xor_sync(kAll, least, lanes), b = __shfl_xor_sync(kAll, most, lanes);
-    least = a < least ? a : least;
-    most = b > most ? b : most;
-  }
+  least = warp_reduce<Min>(least);
+  most = warp_reduce<Max>(most);
   // The key of rank `below`: the largest that at most `below` keys lie under. Bits that all share are known.
   unsigned long long below = least;
   if (least != most) {
@@ -198,13 +194,9 @@ __device__ double warp_quantile(double q, int64_t n, const ForEach& for_each) {
     else if (key < next) next = key;
   });
   up_to = warp_sum(up_to);
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    const unsigned long long other = __shfl_xor_sync(kAll, next, lanes);
-    next = other < next ? other : next;
-  }
+  next = warp_reduce<Min>(next);
   const double a = from_ordered(below);
   return interpolate(a, place.above < up_to ? a : from_ordered(next), place.part);
 }
 
-}  // namespace filter
-}  // namespace tkf
+}  // namespace tkf::filter

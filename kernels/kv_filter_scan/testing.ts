@@ -1,6 +1,5 @@
 /** Holds an execution of the filter's recurrence against the reference. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import type { CudaBackend } from "../../ffi/cuda/backend.ts";
 import type { Backend } from "../../lib/backend.ts";
 import {
   cloneLayerState,
@@ -14,24 +13,12 @@ import {
   SLOT,
 } from "../../lib/filter/layer.ts";
 import { observeLayer, scanLayer } from "../../lib/filter/scan.ts";
-import type { HostTensor, Tensor } from "../../lib/tensor.ts";
+import type { Tensor } from "../../lib/tensor.ts";
+import type { Way } from "../testing/ways.ts";
 import type { FilterCase } from "./cases.ts";
 
-/** A device that runs the filter: the emulator in some order of threads, or a GPU. */
-export interface FilterDevice {
-  readonly order: string;
-  readonly backend: CudaBackend;
-  /** A copy of a host tensor on the device. */
-  on(tensor: Tensor): Tensor;
-}
-
-/** A backend as such a device. */
-export function deviceOf(backend: CudaBackend): FilterDevice {
-  return { order: backend.description, backend, on: (tensor) => backend.upload(tensor as HostTensor) };
-}
-
-/** The device as an executor of one case. */
-export function executorOf({ backend, on }: FilterDevice, c: FilterCase): Executor {
+/** A way as an executor of one case. */
+export function executorOf({ backend, on }: Way<Backend>, c: FilterCase): Executor {
   const { kvFilterScan, kvFilterObserve } = backend;
   const input = Object.fromEntries(Object.entries(c.input).map(([name, x]) => [name, on(x)]));
   return { kvFilterScan, kvFilterObserve, input: input as unknown as ScanInput<Tensor> };

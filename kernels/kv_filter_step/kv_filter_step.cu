@@ -1,26 +1,139 @@
-// tkf_filter_step: checks and launcher.
-#include "kv_filter_step.cuh"
-
+// Decode: one token of every sequence of a batch, decided and appended to the cache by a block each.
 #include "../common/check_cache.h"
+#include "../common/launch.h"
 #include "../kv_filter_scan/check_filter.h"
+#include "../kv_filter_scan/decide.cuh"
 
 namespace tkf {
 namespace filter {
-namespace {
+
+struct StepArguments : tkf_filter_step_args {
+  int64_t num_pages;  // of the pool; 0: contiguous
+  int32_t size;       // kv_heads * head_dim
+  int* fault;
+};
+
+template <class T, class Real, class Publish>
+__device__ bool decide_step(const StepArguments& a, int64_t b, double* shared, DecideShared& s, const Publish& publish) {
+  double* const columns = as<double>(a.decisions.columns);
+  const Token<T> token = {feature_rows<T>(a, a.filter_keys, b),
+                          a.chunks.data == nullptr ? a.spec.chunk : as<int32_t>(a.chunks)[b],
+                          columns == nullptr ? nullptr : columns + b, a.cache.batch};
+  return decide<T, Real>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, publish);
+}
+
+template <class To, class From>
+__device__ inline void copy_row(void* to, int64_t at, const From* from, int size) {
+  To* row = static_cast<To*>(to) + at * size;
+  for (int i = static_cast<int>(threadIdx.x); i < size; i += kThreads) row[i] = To(to_float(from[i]));
+}
 
 template <class T>
-void launch_step(tkf_context* context, const StepArguments& a) {
-  const cudaStream_t stream = cuda_stream(context);
-  const unsigned grid = static_cast<unsigned>(a.batch);
-  const size_t bytes = a.filtered ? decide_shared_bytes(a.spec) : 0;
-  if (a.filtered && a.spec.fusion == TKF_FUSION_LEARNED) {
-    TKF_LAUNCH(stream, (filter_step_kernel<T, double>), grid, kThreads, bytes, a);
+__device__ void copy_rows(const StepArguments& a, const tkf_buffer& keys, const tkf_buffer& values, int64_t at,
+                          int64_t b) {
+  const T *k = as<T>(a.keys) + b * a.size, *v = as<T>(a.values) + b * a.size;
+  if (a.cache.dtype == TKF_DTYPE_F32) {
+    copy_row<float>(keys.data, at, k, a.size);
+    copy_row<float>(values.data, at, v, a.size);
+  } else if (a.cache.dtype == TKF_DTYPE_F16) {
+    copy_row<__half>(keys.data, at, k, a.size);
+    copy_row<__half>(values.data, at, v, a.size);
   } else {
-    TKF_LAUNCH(stream, (filter_step_kernel<T, float>), grid, kThreads, bytes, a);
+    copy_row<__nv_bfloat16>(keys.data, at, k, a.size);
+    copy_row<__nv_bfloat16>(values.data, at, v, a.size);
   }
 }
 
-}  // namespace
+// Row of the cache that the next token of sequence b, which holds `count`, takes; -1, with a fault, where there is
+// none.
+__device__ inline int64_t free_row(const StepArguments& a, int64_t b, int64_t count) {
+  const tkf_kv_cache& cache = a.cache;
+  if (count < 0 || count >= cache.capacity) {
+    if (threadIdx.x == 0) tkf_fault(a.fault, kFaultCacheFull);
+    return -1;
+  }
+  if (cache.pages.data == nullptr) return b * cache.capacity + count;
+  const int64_t per_sequence = (cache.capacity + cache.page_rows - 1) / cache.page_rows;
+  const int64_t page = as<int32_t>(cache.pages)[b * per_sequence + count / cache.page_rows];
+  if (page < 0 || page >= a.num_pages) {
+    if (threadIdx.x == 0) tkf_fault(a.fault, kFaultPage);
+    return -1;
+  }
+  return page * cache.page_rows + count % cache.page_rows;
+}
+
+// The cache takes a kept token. A skipped one goes to slot `position % recent` of the ring, in place of the token
+// `recent` before it, which no later query sees; a kept one leaves that slot as it is: its own query still sees it.
+template <class T>
+__device__ void append(const StepArguments& a, int64_t b, int32_t position, int32_t count, bool skip) {
+  const tkf_kv_cache& cache = a.cache;
+  if (!skip || a.cache_skipped) {
+    const int64_t row = free_row(a, b, count);
+    if (row < 0) return;
+    copy_rows<T>(a, cache.keys, cache.values, row, b);
+    if (threadIdx.x == 0) {
+      as<int32_t>(cache.positions)[row] = position;
+      as<int32_t>(cache.counts)[b] = count + 1;
+    }
+  } else if (cache.recent > 0) {
+    const int64_t row = b * cache.recent + position % cache.recent;
+    copy_rows<T>(a, cache.recent_keys, cache.recent_values, row, b);
+    if (threadIdx.x == 0) as<int32_t>(cache.recent_positions)[row] = position;
+  }
+}
+
+// Thread 32, which has no loads or stores under way for its fence to wait for.
+__device__ inline bool publishes() { return threadIdx.x == 32; }
+
+// By thread 32: publishes the decision for the block that lists them all. Returns the number published before.
+__device__ inline int publish_kept(const StepArguments& a, bool keep) {
+  as<uint8_t>(a.decisions.keep)[blockIdx.x] = keep;
+  __threadfence();
+  return atomicAdd(as<int32_t>(a.decisions.kept_count) + 1, 1);
+}
+
+// The last block to publish its decision lists the kept sequences. `before`: what publish_kept gave thread 32.
+__device__ inline void list_kept(const StepArguments& a, int before, int* scratch) {
+  TKF_SHARED(bool, last);
+  if (publishes()) last = before == a.cache.batch - 1;
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  int32_t *kept = as<int32_t>(a.decisions.kept), *kept_count = as<int32_t>(a.decisions.kept_count), total = 0;
+  for (int first = 0; first < a.cache.batch; first += static_cast<int>(blockDim.x)) {
+    const int b = first + static_cast<int>(threadIdx.x);
+    const bool keep = b < a.cache.batch && __ldcg(as<uint8_t>(a.decisions.keep) + b) != 0;
+    int count;
+    const int rank = block_rank(keep, scratch, &count);
+    if (keep) kept[total + rank] = b;
+    total += count;
+  }
+  if (threadIdx.x == 0) {
+    kept_count[0] = total;
+    kept_count[1] = 0;  // blocks that are done: 0 between launches
+  }
+}
+
+template <class T, class Real>
+__global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments a) {
+  TKF_DYNAMIC_SHARED(double, shared);
+  TKF_SHARED(DecideShared, s);
+  TKF_SHARED(int[kThreads / 32], counts);
+  const int64_t b = blockIdx.x;
+  const int32_t position = as<int32_t>(a.positions)[b], count = as<int32_t>(a.cache.counts)[b];
+  int before = 0;  // of thread 32; it comes while the cache is written
+  bool skip = false, published = false;
+  const auto publish = [&] {
+    published = true;
+    if (publishes()) before = publish_kept(a, !s.skip);
+  };
+  if (position >= 0 && a.filtered && decide_step<T, Real>(a, b, shared, s, publish)) skip = s.skip;
+  if (!published && publishes()) before = publish_kept(a, position >= 0);
+  __syncthreads();  // all have read the count
+  if (position >= 0) append<T>(a, b, position, count, skip);
+  list_kept(a, before, counts);
+}
+
 }  // namespace filter
 
 bool check_args(Check& check, const tkf_filter_step_args& a) {
@@ -35,14 +148,11 @@ bool check_args(Check& check, const tkf_filter_step_args& a) {
     check.size("head_dim of the cache", cache.head_dim, a.spec.head_dim, a.spec.head_dim);
   }
   check_cache(check, cache);
+  check_keys(check, a, batch, cache.kv_heads, cache.head_dim);
   if (a.filtered) {
-    check_tensors(check, a, batch);
     check.values("filter_keys", a.filter_keys, a.kv_dtype, {batch, cache.kv_heads, cache.head_dim});
+    check_features(check, a, batch);
     check_states(check, a.spec, a.states, batch, true);
-  } else {
-    check.dtype("keys", a.kv_dtype);
-    check.values("keys", a.keys, a.kv_dtype, {batch, cache.kv_heads, cache.head_dim});
-    check.values("values", a.values, a.kv_dtype, {batch, cache.kv_heads, cache.head_dim});
   }
   check.array<int32_t>("positions", a.positions, {batch});
   if (a.chunks.data != nullptr) check.array<int32_t>("chunks", a.chunks, {batch});
@@ -54,48 +164,18 @@ bool check_args(Check& check, const tkf_filter_step_args& a) {
 }
 
 int32_t on_cuda::filter_step(tkf_context* context, const tkf_filter_step_args& args) {
-  const tkf_kv_cache& cache = args.cache;
-  filter::StepArguments a = {};
-  a.filtered = args.filtered != 0;
-  if (a.filtered) {
-    a.spec = args.spec;
-    a.states = filter::state_of(args.states);
-    a.signs = as<float>(args.states.signs);
-  }
-  a.filter_keys = args.filter_keys.data;
-  a.keys = args.keys.data;
-  a.values = args.values.data;
-  a.residual = as<float>(args.residual);
-  a.normed = as<float>(args.normed);
-  a.queries = as<float>(args.queries);
-  a.positions = as<int32_t>(args.positions);
-  a.chunks = as<int32_t>(args.chunks);
-  a.cache_skipped = args.cache_skipped != 0;
-  a.cache = {cache.keys.data,
-             cache.values.data,
-             cache.recent_keys.data,
-             cache.recent_values.data,
-             as<int32_t>(cache.positions),
-             as<int32_t>(cache.counts),
-             as<int32_t>(cache.recent_positions),
-             as<int32_t>(cache.pages),
-             cache.capacity,
-             pages_of(cache).in_pool,
-             cache.page_rows,
-             cache.dtype,
-             cache.recent};
-  a.keep = as<uint8_t>(args.decisions.keep);
-  a.kept = as<int32_t>(args.decisions.kept);
-  a.kept_count = as<int32_t>(args.decisions.kept_count);
-  a.columns = as<double>(args.decisions.columns);
-  a.fault = cuda_fault(context);
-  a.batch = cache.batch;
-  a.size = cache.kv_heads * cache.head_dim;
-  switch (args.kv_dtype) {
-    case TKF_DTYPE_F32: filter::launch_step<float>(context, a); break;
-    case TKF_DTYPE_F16: filter::launch_step<__half>(context, a); break;
-    default: filter::launch_step<__nv_bfloat16>(context, a);
-  }
+  const filter::StepArguments a = {args, pages_of(args.cache).in_pool, args.cache.kv_heads * args.cache.head_dim,
+                                   cuda_fault(context)};
+  const unsigned grid = static_cast<unsigned>(a.cache.batch);
+  const size_t bytes = a.filtered ? filter::decide_shared_bytes(a.spec) : 0;
+  with_type(a.kv_dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if (a.filtered && learns(a.spec)) {
+      TKF_LAUNCH(cuda_stream(context), (filter::filter_step_kernel<T, double>), grid, filter::kThreads, bytes, a);
+    } else {
+      TKF_LAUNCH(cuda_stream(context), (filter::filter_step_kernel<T, float>), grid, filter::kThreads, bytes, a);
+    }
+  });
   return cuda_launched(context, "tkf_filter_step");
 }
 

@@ -1,14 +1,13 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { testOnDevice } from "../../ffi/cuda/testing.ts";
 import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
 import { specArgs, statesArgs } from "../../ffi/filter.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, SLOT } from "../../lib/filter/layer.ts";
 import { learnedLayout } from "../../lib/methods/learned.ts";
 import { hostTensor, type Tensor } from "../../lib/tensor.ts";
-import { inEveryOrder, openDevice, type TestDevice } from "../testing/device.ts";
+import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES } from "../kv_filter_scan/cases.ts";
-import { deviceOf, float32Exactness } from "../kv_filter_scan/testing.ts";
+import { float32Exactness } from "../kv_filter_scan/testing.ts";
 import {
   type Batch,
   createBatch,
@@ -29,9 +28,8 @@ function shortCase(i: number, most: number): FilterCase {
 }
 
 testOnDevice(
-  "kvFilterStep() on CUDA decides a batch as the reference does, and keeps its cache",
-  (backend) => {
-    const device = deviceOf(backend);
+  "kvFilterStep() decides a batch as the reference does, and keeps its cache",
+  (device) => {
     let runs = 0, flips = 0, decisions = 0;
     for (let i = 0; i < NUM_FILTER_CASES; i++) {
       const c = shortCase(i, 60), dtype = c.input.keys.dtype as "f32" | "f16" | "bf16";
@@ -53,22 +51,18 @@ testOnDevice(
   },
 );
 
-Deno.test("kvFilterStep() on CUDA decides the same in every thread order", async () => {
+testInEveryOrder("kvFilterStep() decides the same in every thread order", 5 * 6, (device) => {
   const chosen = [0, 9, 13, 23, 33, 52].map((i) => shortCase(i, 45));
-  let runs = 0;
-  await inEveryOrder((device) => {
-    for (const c of chosen) {
-      const dtype = c.input.keys.dtype as "f32";
-      const { flips } = followBatch(device, c, { exactness: float32Exactness(c), recent: 4, dtype });
-      assertEquals(flips, 0, c.name);
-      runs++;
-    }
-  });
-  assertEquals(runs, 5 * 6);
+  for (const c of chosen) {
+    const dtype = c.input.keys.dtype as "f32";
+    const { flips } = followBatch(device, c, { exactness: float32Exactness(c), recent: 4, dtype });
+    assertEquals(flips, 0, c.name);
+  }
+  return chosen.length;
 });
 
-testOnDevice("kvFilterStep() on CUDA can be recorded once and launched for every token", (backend) => {
-  const device = deviceOf(backend), c = shortCase(0, 20);
+testOnDevice("kvFilterStep() can be recorded once and launched for every token", (device) => {
+  const { backend } = device, c = shortCase(0, 20);
   const sequences = sequencesOf(c), kept: number[][] = [];
   for (const recorded of [false, true]) {
     const batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
@@ -102,8 +96,8 @@ testOnDevice("kvFilterStep() on CUDA can be recorded once and launched for every
   assert(kept[0]!.includes(0) && kept[0]!.includes(1));
 });
 
-Deno.test("kvFilterStep() without a filter keeps every sequence that is not idle", async () => {
-  const device = await openDevice(), c = shortCase(0, 20), sequences = sequencesOf(c);
+testOnDevice("kvFilterStep() without a filter keeps every sequence that is not idle", (device) => {
+  const c = shortCase(0, 20), sequences = sequencesOf(c);
   const batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
   const rows = stepRows(c, sequences, 0), none = device.backend.alloc("f32", [sequences.length, 0]);
   const keys = device.on(rows.keys), values = device.on(rows.values), positions = device.on(rows.positions);
@@ -117,7 +111,7 @@ Deno.test("kvFilterStep() without a filter keeps every sequence that is not idle
 
 /** A batch after one step of case 0 whose rows `change` has changed; the fault that it ended in. */
 function faultOf(
-  device: TestDevice,
+  device: DeviceWay,
   c: FilterCase,
   change: (batch: Batch, rows: StepRows) => void,
 ): [Batch, string] {
@@ -129,8 +123,8 @@ function faultOf(
   return [batch, error.message];
 }
 
-Deno.test("kvFilterStep() on CUDA keeps a token that is not finite, and leaves its state alone", async () => {
-  const device = await openDevice(), c = shortCase(0, 20);
+testOnDevice("kvFilterStep() keeps a token that is not finite, and leaves its state alone", (device) => {
+  const c = shortCase(0, 20);
   const [batch, message] = faultOf(
     device,
     c,
@@ -143,8 +137,8 @@ Deno.test("kvFilterStep() on CUDA keeps a token that is not finite, and leaves i
   assertEquals([...device.backend.read(batch.cache.counts).data as Int32Array], [1, 1, 0]);
 });
 
-Deno.test("kvFilterStep() on CUDA keeps a token whose state does not allow the step", async () => {
-  const device = await openDevice(), c = shortCase(0, 20);
+testOnDevice("kvFilterStep() keeps a token whose state does not allow the step", (device) => {
+  const c = shortCase(0, 20);
   for (const value of [NaN, -1, 0.5, Infinity]) {
     const [batch, message] = faultOf(device, c, ({ states }) => {
       device.memory.write((states.numbers as DeviceTensor).buffer, new Float64Array([value]));
@@ -155,8 +149,8 @@ Deno.test("kvFilterStep() on CUDA keeps a token whose state does not allow the s
   }
 });
 
-Deno.test("kvFilterStep() on CUDA writes nothing where a cache is full", async () => {
-  const device = await openDevice(), c = shortCase(0, 20);
+testOnDevice("kvFilterStep() writes nothing where a cache is full", (device) => {
+  const c = shortCase(0, 20);
   for (const count of [20, 21, -1]) {
     const [batch, message] = faultOf(device, c, ({ cache }) => {
       device.memory.write((cache.counts as DeviceTensor).buffer, new Int32Array([count]));
@@ -168,8 +162,8 @@ Deno.test("kvFilterStep() on CUDA writes nothing where a cache is full", async (
   }
 });
 
-Deno.test("kvFilterStep() refuses topk", async () => {
-  const device = await openDevice(), c = shortCase(40, 20);
+testOnDevice("kvFilterStep() refuses topk", (device) => {
+  const c = shortCase(40, 20);
   assertEquals(c.spec.threshold, "topk");
   const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
   assertThrows(
@@ -179,28 +173,31 @@ Deno.test("kvFilterStep() refuses topk", async () => {
   );
 });
 
-Deno.test("kvFilterObserveBatch() on CUDA takes nothing from an outcome that is not finite, and goes on", async () => {
-  const device = await openDevice(), c = shortCase(9, 20), { backend } = device;
-  assertEquals(c.spec.rule.name, "learned");
-  const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
-  const rows = stepRows(c, sequences, 0), output = gather(rows.residual!, [0, 1, 1]);
-  output.data[0] = NaN;
-  runStep(device, batch, rows);
-  backend.kvFilterObserveBatch(batch.states, batch.decisions, device.on(output), device.on(rows.residual!));
-  const error = assertThrows(() => device.context.synchronize(), KernelError);
-  assertStringIncludes(error.message, "not finite");
-  const { outcome } = learnedLayout(c.spec);
-  for (const [b, expected] of [[0, 0], [1, 2]] as const) { // skipped; observed
-    const { numbers, learned } = readState(device, batch, b);
-    assertEquals([numbers[SLOT.pending], numbers[SLOT.settled], learned[outcome]], [1, 1, expected]);
-  }
-  assertEquals(readState(device, batch, 2), createLayerState(c.spec));
-  runStep(device, batch, stepRows(c, sequences, 1));
-  device.context.synchronize();
-});
+testOnDevice(
+  "kvFilterObserveBatch() takes nothing from an outcome that is not finite, and goes on",
+  (device) => {
+    const c = shortCase(9, 20), { backend } = device;
+    assertEquals(c.spec.rule.name, "learned");
+    const sequences = sequencesOf(c), batch = createBatch(device, c, sequences.length, c.tokens, 4, "f32");
+    const rows = stepRows(c, sequences, 0), output = gather(rows.residual!, [0, 1, 1]);
+    output.data[0] = NaN;
+    runStep(device, batch, rows);
+    backend.kvFilterObserveBatch(batch.states, batch.decisions, device.on(output), device.on(rows.residual!));
+    const error = assertThrows(() => device.context.synchronize(), KernelError);
+    assertStringIncludes(error.message, "not finite");
+    const { outcome } = learnedLayout(c.spec);
+    for (const [b, expected] of [[0, 0], [1, 2]] as const) { // skipped; observed
+      const { numbers, learned } = readState(device, batch, b);
+      assertEquals([numbers[SLOT.pending], numbers[SLOT.settled], learned[outcome]], [1, 1, expected]);
+    }
+    assertEquals(readState(device, batch, 2), createLayerState(c.spec));
+    runStep(device, batch, stepRows(c, sequences, 1));
+    device.context.synchronize();
+  },
+);
 
-Deno.test("kvFilterStep() on CUDA writes to the pages of a paged cache alone", async () => {
-  const device = await openDevice(), c = shortCase(0, 20), sequences = sequencesOf(c);
+testOnDevice("kvFilterStep() writes to the pages of a paged cache alone", (device) => {
+  const c = shortCase(0, 20), sequences = sequencesOf(c);
   const { numKvHeads, headDim } = c.spec,
     pageRows = 3,
     numPages = 8,

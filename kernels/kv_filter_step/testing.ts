@@ -22,14 +22,8 @@ import {
   type Tensor,
 } from "../../lib/tensor.ts";
 import type { FilterCase } from "../kv_filter_scan/cases.ts";
-import {
-  bandOf,
-  type Exactness,
-  expectSame,
-  expectState,
-  type FilterDevice,
-  REFERENCE,
-} from "../kv_filter_scan/testing.ts";
+import type { DeviceWay } from "../testing/ways.ts";
+import { bandOf, type Exactness, expectSame, expectState, REFERENCE } from "../kv_filter_scan/testing.ts";
 
 const STATE_PARTS = ["anchorK", "anchorV", "numbers", "scores", "learned"] as const;
 const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
@@ -63,7 +57,7 @@ export function sequencesOf(c: FilterCase): Sequence[] {
   return [make(rows, 0), make(rows.toReversed().slice(0, Math.ceil(c.tokens / 2)), 0), make(mixed, 3)];
 }
 
-/** Rows of a host tensor, one for each index; row 0 where it is undefined (nobody may read it). */
+/** Rows of a host tensor, one for each index; row 0 where it is undefined (it must not be read). */
 export function gather(tensor: HostTensor, rows: readonly (number | undefined)[]): HostTensor {
   const width = countOf(tensor.shape.slice(1));
   const data = tensor.data.slice(0, 0).constructor as new (length: number) => typeof tensor.data;
@@ -83,7 +77,7 @@ export interface Batch {
 
 /** An empty batch. @param dtype of the cache */
 export function createBatch(
-  { backend, on }: FilterDevice,
+  { backend, on }: DeviceWay,
   c: FilterCase,
   batch: number,
   capacity: number,
@@ -122,7 +116,7 @@ export function createBatch(
 }
 
 /** Sequence b's state as it is on the device. */
-export function readState({ backend }: FilterDevice, { states }: Batch, b: number): LayerState {
+export function readState({ backend }: DeviceWay, { states }: Batch, b: number): LayerState {
   const read = (name: typeof STATE_PARTS[number]) => {
     const data = backend.read(states[name]).data, size = states[name].shape[1]!;
     return data.slice(b * size, (b + 1) * size);
@@ -131,7 +125,7 @@ export function readState({ backend }: FilterDevice, { states }: Batch, b: numbe
 }
 
 /** Overwrites sequence b's state on the device. */
-function writeState({ backend }: FilterDevice, { states }: Batch, b: number, state: LayerState): void {
+function writeState({ backend }: DeviceWay, { states }: Batch, b: number, state: LayerState): void {
   for (const name of STATE_PARTS) {
     const size = state[name].length;
     if (size === 0) continue;
@@ -168,7 +162,7 @@ export function stepRows(c: FilterCase, sequences: readonly Sequence[], step: nu
 
 /** One step of the batch on the device: the filter and, for `learned`, its outcomes. */
 export function runStep(
-  device: FilterDevice,
+  device: DeviceWay,
   batch: Batch,
   rows: ReturnType<typeof stepRows>,
   cacheSkipped = false,
@@ -217,7 +211,7 @@ export interface Followed {
  * otherwise, the device goes on from the reference's state. At the end states, cache, ring and lists must be right.
  */
 export function followBatch(
-  device: FilterDevice,
+  device: DeviceWay,
   c: FilterCase,
   options: { exactness: Exactness; recent: number; dtype: "f32" | "f16" | "bf16"; cacheSkipped?: boolean },
 ): Followed {
@@ -241,7 +235,7 @@ export function followBatch(
       );
     }
     for (const [b, sequence] of sequences.entries()) {
-      const t = rows.tokens[b], name = `${device.order}, ${c.name}, sequence ${b}`;
+      const t = rows.tokens[b], name = `${device.name}, ${c.name}, sequence ${b}`;
       if (t === undefined) {
         assertEquals(keep[b], 0, name);
         continue;
@@ -292,7 +286,7 @@ function decideReference(
 
 /** Cache and ring of sequence b hold the rows of its tokens, as they were decided. */
 function expectCache(
-  { backend }: FilterDevice,
+  { backend }: DeviceWay,
   c: FilterCase,
   { cache }: Batch,
   b: number,

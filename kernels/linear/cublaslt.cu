@@ -34,25 +34,31 @@ static_assert(sizeof(Heuristic) == 96, "as in cublasLt.h");
 
 using Opaque = void*;
 
-// Functions of the library.
+// Functions of the library: result, name, parameters.
+#define TKF_CUBLASLT(F)                                                                                            \
+  F(size_t, GetVersion, ())                                                                                        \
+  F(int, Create, (Opaque* handle))                                                                                 \
+  F(int, Destroy, (Opaque handle))                                                                                 \
+  F(int, MatmulDescCreate, (Opaque* desc, int compute_type, int scale_type))                                       \
+  F(int, MatmulDescDestroy, (Opaque desc))                                                                         \
+  F(int, MatmulDescSetAttribute, (Opaque desc, int attribute, const void* value, size_t bytes))                    \
+  F(int, MatrixLayoutCreate, (Opaque* layout, int type, uint64_t rows, uint64_t cols, int64_t stride))             \
+  F(int, MatrixLayoutDestroy, (Opaque layout))                                                                     \
+  F(int, MatmulPreferenceCreate, (Opaque* preference))                                                             \
+  F(int, MatmulPreferenceDestroy, (Opaque preference))                                                             \
+  F(int, MatmulPreferenceSetAttribute, (Opaque preference, int attribute, const void* value, size_t bytes))        \
+  F(int, MatmulAlgoGetHeuristic,                                                                                   \
+    (Opaque handle, Opaque desc, Opaque a, Opaque b, Opaque c, Opaque d, Opaque preference, int requested,         \
+     Heuristic* results, int* found))                                                                              \
+  F(int, Matmul,                                                                                                   \
+    (Opaque handle, Opaque desc, const void* alpha, const void* a, Opaque a_layout, const void* b,                 \
+     Opaque b_layout, const void* beta, const void* c, Opaque c_layout, void* d, Opaque d_layout,                  \
+     const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream))
 struct Functions {
-  size_t (*GetVersion)();
+#define TKF_FUNCTION(result, name, parameters) result(*name) parameters;
+  TKF_CUBLASLT(TKF_FUNCTION)
+#undef TKF_FUNCTION
   const char* (*GetStatusName)(int status);
-  int (*Create)(Opaque* handle);
-  int (*Destroy)(Opaque handle);
-  int (*MatmulDescCreate)(Opaque* desc, int compute_type, int scale_type);
-  int (*MatmulDescDestroy)(Opaque desc);
-  int (*MatmulDescSetAttribute)(Opaque desc, int attribute, const void* value, size_t bytes);
-  int (*MatrixLayoutCreate)(Opaque* layout, int type, uint64_t rows, uint64_t cols, int64_t stride);
-  int (*MatrixLayoutDestroy)(Opaque layout);
-  int (*MatmulPreferenceCreate)(Opaque* preference);
-  int (*MatmulPreferenceDestroy)(Opaque preference);
-  int (*MatmulPreferenceSetAttribute)(Opaque preference, int attribute, const void* value, size_t bytes);
-  int (*MatmulAlgoGetHeuristic)(Opaque handle, Opaque desc, Opaque a, Opaque b, Opaque c, Opaque d, Opaque preference,
-                                int requested, Heuristic* results, int* found);
-  int (*Matmul)(Opaque handle, Opaque desc, const void* alpha, const void* a, Opaque a_layout, const void* b,
-                Opaque b_layout, const void* beta, const void* c, Opaque c_layout, void* d, Opaque d_layout,
-                const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream);
 };
 
 template <class Function>
@@ -102,18 +108,8 @@ class CublasLt {
     }
     Functions& f = functions_;
     find(library, "cublasLtGetStatusName", &f.GetStatusName);  // where there is none, numbers must do
-    if (!find(library, "cublasLtGetVersion", &f.GetVersion) || !find(library, "cublasLtCreate", &f.Create) ||
-        !find(library, "cublasLtDestroy", &f.Destroy) ||
-        !find(library, "cublasLtMatmulDescCreate", &f.MatmulDescCreate) ||
-        !find(library, "cublasLtMatmulDescDestroy", &f.MatmulDescDestroy) ||
-        !find(library, "cublasLtMatmulDescSetAttribute", &f.MatmulDescSetAttribute) ||
-        !find(library, "cublasLtMatrixLayoutCreate", &f.MatrixLayoutCreate) ||
-        !find(library, "cublasLtMatrixLayoutDestroy", &f.MatrixLayoutDestroy) ||
-        !find(library, "cublasLtMatmulPreferenceCreate", &f.MatmulPreferenceCreate) ||
-        !find(library, "cublasLtMatmulPreferenceDestroy", &f.MatmulPreferenceDestroy) ||
-        !find(library, "cublasLtMatmulPreferenceSetAttribute", &f.MatmulPreferenceSetAttribute) ||
-        !find(library, "cublasLtMatmulAlgoGetHeuristic", &f.MatmulAlgoGetHeuristic) ||
-        !find(library, "cublasLtMatmul", &f.Matmul)) {
+#define TKF_FIND(result, name, parameters) &&find(library, "cublasLt" #name, &f.name)
+    if (!(true TKF_CUBLASLT(TKF_FIND))) {
       snprintf(why, why_bytes, "found no cuBLASLt in %s", path);
       return false;
     }

@@ -30,7 +30,7 @@ CublasLt* cublaslt_load(const char* path, char* why, size_t why_bytes);
 void cublaslt_free(CublasLt* lt);
 // Its version, as in "cuBLASLt 13.0.2".
 const char* cublaslt_name(const CublasLt* lt);
-// What the last product that failed was told, in words.
+// The failure of the last product, in words.
 void cublaslt_failure(const CublasLt* lt, char* words, size_t words_bytes);
 // False where cuBLASLt has no algorithm for such a product: *status is then TKF_STATUS_OK; else what went wrong.
 bool cublaslt_multiply(CublasLt* lt, const LtProduct& product, void* workspace, cudaStream_t stream, int32_t* status);

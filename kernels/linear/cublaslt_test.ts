@@ -3,7 +3,7 @@ import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
 import { openEmulated } from "../../ffi/cuda/testing.ts";
-import { type TestDevice, withTensors } from "../testing/device.ts";
+import { type DeviceWay, deviceWay } from "../testing/ways.ts";
 import { assertNear } from "../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
 import { prepare } from "./testing.ts";
@@ -32,15 +32,15 @@ function counts(): number[] {
 const since = (before: readonly number[]) => counts().map((count, i) => count - before[i]!);
 
 /** The emulator: the stand-in computes in this process's memory. */
-const openDevice = async () => withTensors(await openEmulated());
+const openDevice = async () => deviceWay(await openEmulated());
 
-function load(device: TestDevice, path: string): void {
+function load(device: DeviceWay, path: string): void {
   const bytes = new TextEncoder().encode(`${path}\0`);
   const { context } = device;
   context.check("tkf_blas_load", context.library.symbols.tkf_blas_load(context.pointer, bytes));
 }
 
-function check(device: TestDevice, c: LinearCase, seed: number): void {
+function check(device: DeviceWay, c: LinearCase, seed: number): void {
   const { x, weight, expected, sizes } = prepare(c, seed);
   const out = device.empty(c.rows, c.n);
   device.backend.linear(device.on(x), device.on(weight), out);

@@ -1,10 +1,128 @@
-// Launcher of matrix products of few rows.
-#include "few_rows.cuh"
-
+// out = x W' for few rows of x, where reading the weights is what takes time: each weight is read once, made float in a
+// register and used for all rows. Four warps share a few rows of weights along k; their sums meet in shared memory.
 #include "../common/launch.h"
+#include "../common/reduce.cuh"
+#include "../common/weights.cuh"
 #include "linear.h"
 
 namespace tkf {
+
+constexpr int kFewRowsWarps = 4, kFewRowsThreads = 32 * kFewRowsWarps;
+
+// Rows of weights that a block takes, so that a load of x serves all of them.
+template <class Weight>
+constexpr int kWeightRows = Weight::RUNS * Weight::RUN > 16 ? 2 : 4;
+
+// Blocks that a multiprocessor is to hold, which bounds a thread's registers: as many as do without spilling.
+template <class Weight, int M>
+constexpr int kFewRowsBlocks = kWeightRows<Weight> == 2 ? (M <= 2 ? 3 : 2) : (M == 2 ? 4 : 3);
+
+// The sums over a warp's lanes of C values a lane, for less than C sums of one: each step halves the values, and lanes
+// part on which half they go on with. Lane l gets the sum of value l / (32 / C).
+template <int C, int LANES = 16>
+__device__ __forceinline__ float warp_sums(float* values) {
+  if constexpr (C > 1) {
+    const bool upper = (lane_index() & LANES) != 0;
+#pragma unroll
+    for (int i = 0; i < C / 2; i++) {
+      const float sent = upper ? values[i] : values[C / 2 + i], own = upper ? values[C / 2 + i] : values[i];
+      values[i] = own + __shfl_xor_sync(kAllLanes, sent, LANES);
+    }
+    return warp_sums<C / 2, LANES / 2>(values);
+  } else {
+#pragma unroll
+    for (int lanes = LANES; lanes > 0; lanes /= 2) values[0] += __shfl_xor_sync(kAllLanes, values[0], lanes);
+    return values[0];
+  }
+}
+
+// RUN values of x.
+template <int RUN>
+__device__ __forceinline__ void load_run(const float* at, float* x) {
+  if constexpr (RUN == 4) {
+    const float4 v = __ldg(reinterpret_cast<const float4*>(at));
+    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+  } else {
+    x[0] = __ldg(at);
+  }
+}
+
+// M rows of x at most, R rows of weights. A block's job: one tile of R weight rows and one group of M rows of x; the
+// groups of a tile are neighbours, so that its weights come from memory once and then from the cache.
+template <class Weight, int M>
+__global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
+    few_rows_kernel(const float* x, const uint8_t* weight, RowList list, int64_t n, int64_t k, float* out, int* fault) {
+  constexpr int R = kWeightRows<Weight>, C = R * M, VALUES = Weight::RUNS * Weight::RUN;
+  static_assert(C <= 32, "a lane must not hold more sums than a warp has lanes");
+  TKF_SHARED(float[kFewRowsWarps][32], partial);
+  const int32_t count = list.count();
+  const int64_t groups = (list.rows + M - 1) / M, jobs = (n + R - 1) / R * groups;
+  const int64_t row_bytes = k / Weight::VALUES * Weight::BYTES;
+  const int64_t parts = k / Weight::VALUES * Weight::LANES;
+
+  for (int64_t job = blockIdx.x; job < jobs; job += gridDim.x) {
+    const int64_t tile = job / groups;
+    const int32_t first = static_cast<int32_t>(job - tile * groups) * M;
+    if (first >= count) continue;  // the same for all threads of the block
+    const int valid = min(M, count - first);
+    const float* rows[M];
+    const uint8_t* weights[R];
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+      // A row that is not there: any other, to no effect.
+      const int64_t row = list.row(first + min(m, valid - 1), fault);
+      rows[m] = x + max(row, static_cast<int64_t>(0)) * k;
+    }
+#pragma unroll
+    for (int r = 0; r < R; r++) weights[r] = weight + min(tile * R + r, n - 1) * row_bytes;
+
+    float sums[C] = {};
+#pragma unroll(VALUES > 8 ? 1 : 2)
+    for (int64_t i = threadIdx.x; i < parts; i += kFewRowsThreads) {
+      const int64_t block = i / Weight::LANES;
+      const int part = static_cast<int>(i % Weight::LANES);
+      float w[R][VALUES];
+#pragma unroll
+      for (int r = 0; r < R; r++) Weight::decode(weights[r] + block * Weight::BYTES, part, w[r]);
+#pragma unroll
+      for (int m = 0; m < M; m++) {
+        if (m < valid) {
+#pragma unroll
+          for (int run = 0; run < Weight::RUNS; run++) {
+            float v[Weight::RUN];
+            load_run<Weight::RUN>(rows[m] + block * Weight::VALUES + Weight::offset(part, run), v);
+#pragma unroll
+            for (int r = 0; r < R; r++) {
+#pragma unroll
+              for (int j = 0; j < Weight::RUN; j++) {
+                sums[m * R + r] = fmaf(w[r][run * Weight::RUN + j], v[j], sums[m * R + r]);
+              }
+            }
+          }
+        }
+      }
+    }
+
+    const float sum = warp_sums<C>(sums);
+    const int lane = lane_index(), each = 32 / C;
+    if (lane % each == 0) partial[warp_index()][lane / each] = sum;
+    __syncthreads();
+    const int entry = static_cast<int>(threadIdx.x);
+    if (entry < C) {
+      const int m = entry / R;
+      const int64_t column = tile * R + entry % R;
+      const int64_t row = m < valid ? list.row(first + m, fault) : -1;
+      if (row >= 0 && column < n) {
+        float total = partial[0][entry];
+#pragma unroll
+        for (int warp = 1; warp < kFewRowsWarps; warp++) total += partial[warp][entry];
+        out[row * n + column] = total;
+      }
+    }
+    __syncthreads();
+  }
+}
+
 namespace {
 
 template <class Weight, int M>

@@ -3,7 +3,7 @@
 // Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu. Many rows: f32 weights in
 // float32; f16 and quantised weights as f16 parts, bf16 weights as bf16 parts (split.cuh), whose products are added in
 // float32, by cuBLASLt where it was loaded, else by the tiles of products.cuh. A product for a list of kept slots is
-// always our own: cuBLASLt takes its shapes from the host.
+// always by the tiles: cuBLASLt takes its shapes from the host.
 #include <cstdio>
 
 #include "../common/launch.h"
@@ -27,22 +27,6 @@ int32_t cublaslt_failed(tkf_context* context, int32_t status) {
   context->launch_status = status;
   return status;
 }
-
-// Memory that a call divides into pieces, each at an address that suits all kernels.
-class Pieces {
- public:
-  explicit Pieces(void* memory) : at_(static_cast<uint8_t*>(memory)) {}
-  template <class T>
-  T* take(int64_t count) {
-    T* const piece = reinterpret_cast<T*>(at_);
-    at_ += bytes_of(count * static_cast<int64_t>(sizeof(T)));
-    return piece;
-  }
-  static int64_t bytes_of(int64_t bytes) { return (bytes + 255) / 256 * 256; }
-
- private:
-  uint8_t* at_;
-};
 
 // A product of many rows in 16-bit parts.
 struct PartPlan {

@@ -2,11 +2,18 @@
 // panel of weights is made float in scratch memory, then multiplied by a BLAS or by the tiles below (compute-bound).
 #include "../common/blocks.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 // Up to so many rows of x, making floats of the weights once per four of them is cheaper than storing them.
 constexpr int64_t kFewRows = 8;
+
+// The sums of N vectors.
+template <int N>
+static TKF_INLINE void sums_of(const vf* v, float* sums) {
+  if constexpr (N == 4) return sum4(v, sums);
+#pragma GCC unroll 4
+  for (int i = 0; i < N; i++) sums[i] = sum(v[i]);
+}
 
 // Few rows -----------------------------------------------------------------------------------------------------------
 
@@ -57,17 +64,10 @@ static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int 
 #pragma GCC unroll 4
   for (int m = 0; m < M; m++) {
     float dots[R];
-    if constexpr (R == 4) {
-      vf totals[R];
+    vf totals[R];
 #pragma GCC unroll 4
-      for (int r = 0; r < R; r++) totals[r] = chains == 2 ? sums[r][m][0] + sums[r][m][chains - 1] : sums[r][m][0];
-      sum4(totals, dots);
-    } else {
-#pragma GCC unroll 4
-      for (int r = 0; r < R; r++) {
-        dots[r] = sum(chains == 2 ? sums[r][m][0] + sums[r][m][chains - 1] : sums[r][m][0]);
-      }
-    }
+    for (int r = 0; r < R; r++) totals[r] = chains == 2 ? sums[r][m][0] + sums[r][m][chains - 1] : sums[r][m][0];
+    sums_of<R>(totals, dots);
     for (int r = 0; r < smaller(R, valid); r++) {
       if constexpr (Format::DENSE) {
         constexpr int value_bytes = Format::BYTES / 32;
@@ -144,12 +144,7 @@ static void tile(const float* x, int64_t x_stride, const float* w, int64_t w_str
 #pragma GCC unroll 8
   for (int i = 0; i < MR; i++) {
     float dots[NR];
-    if constexpr (NR == 4) {
-      sum4(sums[i], dots);
-    } else {
-#pragma GCC unroll 4
-      for (int j = 0; j < NR; j++) dots[j] = sum(sums[i][j]);
-    }
+    sums_of<NR>(sums[i], dots);
     for (int j = 0; j < NR; j++) out[i * n + j] = add ? out[i * n + j] + dots[j] : dots[j];
   }
 }
@@ -246,5 +241,4 @@ static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a
   return status;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

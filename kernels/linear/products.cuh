@@ -1,7 +1,7 @@
 // out = x W' for many rows of x, without cuBLASLt: float32 tiles, and tensor-core tiles of 16-bit parts (split.cuh).
 #pragma once
 #include "../common/reduce.cuh"
-#include "row_list.cuh"
+#include "linear.h"
 
 namespace tkf {
 

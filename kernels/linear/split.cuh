@@ -7,7 +7,7 @@
 #pragma once
 #include "../common/reduce.cuh"
 #include "../common/weights.cuh"
-#include "row_list.cuh"
+#include "linear.h"
 
 namespace tkf {
 

@@ -2,8 +2,7 @@
 #include "../common/simd.h"
 #include "machine.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 static int32_t machine_multiply(tkf_context* context, const MachineMultiply& job) {
   constexpr int kChains = 12;
@@ -42,5 +41,4 @@ static int32_t machine_read(tkf_context* context, const MachineRead& job) {
   return TKF_STATUS_OK;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

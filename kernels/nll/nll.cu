@@ -1,9 +1,134 @@
-// Launchers of the ops on logits, and the checks of the one that only the CUDA library has.
-#include "nll.cuh"
-
+// Losses, divergence and agreement straight from logits, and the largest of them: a block of threads a row, read once.
 #include "../common/launch.h"
+#include "../common/reduce.cuh"
 
 namespace tkf {
+
+constexpr unsigned kLogitsThreads = 512;
+
+// The largest value and its first index; `poisoned` where one value is NaN.
+struct Largest {
+  float value;
+  int32_t index;
+  int32_t poisoned;
+
+  __device__ __forceinline__ void add(float other, int32_t at) {
+    if (other > value || (other == value && at < index)) value = other, index = at;
+    if (other != other) poisoned = 1;
+  }
+};
+
+// A thread's, then a block's, sum of e^(x - shift) and of e^(x - shift) * (x - other); terms of e^... = 0 are 0.
+struct LogSum {
+  float shift;
+  double sum, weighted;
+
+  __device__ __forceinline__ void add(float value, float other) {
+    if (value == -INFINITY) return;
+    if (!(value <= shift)) {
+      const double factor = sum == 0 ? 0.0 : exp(static_cast<double>(shift) - static_cast<double>(value));
+      sum *= factor;
+      weighted *= factor;
+      shift = value;
+    }
+    const float e = expf(value - shift);
+    sum += static_cast<double>(e);
+    if (e != 0) weighted += static_cast<double>(e) * (static_cast<double>(value) - static_cast<double>(other));
+  }
+  __device__ __forceinline__ double value() const { return static_cast<double>(shift) + log(sum); }
+};
+
+struct LogitsShared {
+  double sums[kLogitsThreads / 32];
+  float values[kLogitsThreads / 32];
+  int32_t indices[kLogitsThreads / 32];
+};
+
+__device__ __forceinline__ LogSum block_log_sum(LogSum mine, LogitsShared& shared) {
+  const float shift = block_max(mine.shift, shared.values);
+  const double factor = mine.sum == 0 ? 0.0 : exp(static_cast<double>(mine.shift) - static_cast<double>(shift));
+  LogSum all;
+  all.shift = shift;
+  all.sum = block_sum(mine.sum * factor, shared.sums);
+  all.weighted = block_sum(mine.weighted * factor, shared.sums);
+  return all;
+}
+
+__device__ __forceinline__ Largest block_largest(Largest mine, LogitsShared& shared) {
+  Largest all;
+  all.value = block_max(mine.value, shared.values);
+  // The lowest index wins: the largest of its negative.
+  all.index = -block_max(mine.value == all.value ? -mine.index : -INT32_MAX, shared.indices);
+  all.poisoned = block_max(mine.poisoned, shared.indices);
+  return all;
+}
+
+// The loss of a target, or NaN and a fault where it is outside the row.
+__device__ __forceinline__ double loss_of(const float* x, int32_t target, int64_t vocab, double log_sum, int* fault) {
+  if (target < 0 || target >= vocab) {
+    tkf_fault(fault, kFaultIndex);
+    return NAN;
+  }
+  return log_sum - static_cast<double>(x[target]);
+}
+
+__global__ void __launch_bounds__(kLogitsThreads) nll_kernel(const float* logits, const int32_t* targets, int64_t rows,
+                                                             int64_t vocab, double* nll, int* fault) {
+  TKF_SHARED(LogitsShared, shared);
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const float* x = logits + row * vocab;
+    LogSum mine = {-INFINITY, 0, 0};
+    for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x) mine.add(x[i], x[i]);
+    const LogSum all = block_log_sum(mine, shared);
+    if (threadIdx.x == 0) nll[row] = loss_of(x, targets[row], vocab, all.value(), fault);
+  }
+}
+
+__global__ void __launch_bounds__(kLogitsThreads)
+    logits_compare_kernel(const float* base, const float* other, const int32_t* targets, int64_t rows, int64_t vocab,
+                          double* nll, double* base_nll, double* kl, uint8_t* agree, int* fault) {
+  TKF_SHARED(LogitsShared, shared);
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const float *p = base + row * vocab, *q = other + row * vocab;
+    LogSum of_base = {-INFINITY, 0, 0}, of_other = {-INFINITY, 0, 0};
+    Largest top = {-INFINITY, INT32_MAX, 0}, other_top = {-INFINITY, INT32_MAX, 0};
+    for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x) {
+      const float a = p[i], b = q[i];
+      of_base.add(a, b);
+      of_other.add(b, b);
+      top.add(a, static_cast<int32_t>(i));
+      other_top.add(b, static_cast<int32_t>(i));
+    }
+    of_base = block_log_sum(of_base, shared);
+    of_other = block_log_sum(of_other, shared);
+    top = block_largest(top, shared);
+    other_top = block_largest(other_top, shared);
+    if (threadIdx.x == 0) {
+      const double log_p = of_base.value(), log_q = of_other.value();
+      base_nll[row] = loss_of(p, targets[row], vocab, log_p, fault);
+      nll[row] = loss_of(q, targets[row], vocab, log_q, fault);
+      // sum of P*(ln P - ln Q) = E_P[p - q] - ln Z_p + ln Z_q, never below 0 but for rounding.
+      // The quotient by way of the logarithm, which does without a division's slow path.
+      const double mean = of_base.weighted * exp(-log(of_base.sum));
+      const double divergence = mean - log_p + log_q;
+      kl[row] = divergence < 0 ? 0.0 : divergence;
+      agree[row] = top.poisoned == 0 && other_top.poisoned == 0 && top.index == other_top.index;
+    }
+  }
+}
+
+// ids [rows] = first index of the largest of a row; 0 where all of it is NaN.
+__global__ void __launch_bounds__(kLogitsThreads) argmax_kernel(const float* logits, int64_t rows, int64_t vocab,
+                                                                int32_t* ids) {
+  TKF_SHARED(LogitsShared, shared);
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const float* x = logits + row * vocab;
+    Largest mine = {-INFINITY, INT32_MAX, 0};
+    for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x) mine.add(x[i], static_cast<int32_t>(i));
+    const Largest all = block_largest(mine, shared);
+    if (threadIdx.x == 0) ids[row] = all.index == INT32_MAX ? 0 : all.index;
+  }
+}
 
 int32_t on_cuda::nll_compute(tkf_context* context, const tkf_nll_compute_args& a) {
   TKF_LAUNCH(cuda_stream(context), (nll_kernel), grid_of(a.rows, 1), row_threads(a.vocab, kLogitsThreads), 0,

@@ -5,8 +5,7 @@
 
 #include "../common/simd.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 constexpr int64_t kStretch = 1024;
 
@@ -109,7 +108,7 @@ static TKF_INLINE int64_t first_index_of(const float* x, int64_t count, float va
   for (int64_t i = 0; i < count; i++) {
     if (x[i] == value) return i;
   }
-  return -1;  // a row with NaN agrees with nothing
+  return -1;  // a row with NaN never agrees
 }
 
 static int32_t logits_compare(tkf_context* context, const tkf_logits_compare_args& a) {
@@ -139,5 +138,4 @@ static int32_t logits_compare(tkf_context* context, const tkf_logits_compare_arg
   return TKF_STATUS_OK;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

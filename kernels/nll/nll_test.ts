@@ -1,73 +1,97 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../testing/inputs.ts";
+import { assertNear, numbers, randomTensor, unwritten } from "../testing/inputs.ts";
+import { testCases, testInEveryWay, testOnDevice, wayOf } from "../testing/ways.ts";
 import { LOGITS_CASES } from "./cases.ts";
 import { checkLogits, prepare } from "./testing.ts";
 
-Deno.test("nll() and compareLogits() equal the reference on all cases, at every level", async () => {
-  const backends = await openEveryWay();
-  let runs = 0;
-  for (const [i, c] of LOGITS_CASES.entries()) {
-    const prepared = prepare(c, i + 1);
-    for (const backend of backends) {
-      checkLogits(backend.description, backend, prepared, (tensor) => tensor);
-      runs++;
+const REFERENCE = wayOf("reference", new ReferenceBackend());
+const ints = (...list: number[]) => hostTensor("i32", [list.length], Int32Array.from(list));
+const floats = (rows: number, ...list: number[]) =>
+  hostTensor("f32", [rows, list.length / rows], Float32Array.from(list));
+
+testCases(
+  "nll(), compareLogits() and argmax() equal the reference on all cases",
+  LOGITS_CASES,
+  [11 * 3 + 2, 3],
+  (c, i) => {
+    const prepared = prepare(c, i + 1), { other, what } = prepared, { rows, vocabSize } = c;
+    const largest = Array.from({ length: rows }, (_, row) => {
+      const line = f32Data(other).subarray(row * vocabSize, (row + 1) * vocabSize);
+      return line.indexOf(line.reduce((most, value) => Math.max(most, value)));
+    });
+    return ({ name, backend, on }) => {
+      checkLogits(name, backend, prepared, on);
+      const ids = on(ints(...Array(rows).fill(-7)));
+      backend.argmax(on(other), ids);
+      assertEquals([...backend.read(ids).data as Int32Array], largest, `${name}, ${what}`);
+    };
+  },
+  ({ vocabSize, scale }) => [33, 989, 4099].includes(vocabSize) && scale === 10,
+);
+
+testInEveryWay(
+  "compareLogits() of a row with itself is 0 and agrees; ties go to the lowest index",
+  (ways) => {
+    for (const { name, backend, on } of [REFERENCE, ...ways]) {
+      const logits = on(randomTensor([3, 1000], numbers(5)));
+      const same = backend.compareLogits(logits, logits, on(ints(0, 500, 999)));
+      assertNear(same.kl, new Float64Array(3), 1e-12, name, () => 1);
+      assertEquals([...same.agree], [1, 1, 1]);
+      assertEquals(same.nll, same.baseNll);
+      const tied = on(floats(2, 2, 2, 1, 1, 2, 2)), late = on(floats(2, 2, 1, 2, 1, 1, 2));
+      assertEquals([...backend.compareLogits(tied, late, on(ints(0, 0))).agree], [1, 0]);
+      // A row with NaN agrees with nothing, not even itself.
+      const poisoned = on(floats(3, NaN, 1, 1, NaN, 1, 2));
+      assertEquals([...backend.compareLogits(poisoned, poisoned, on(ints(0, 0, 0))).agree], [0, 0, 1]);
     }
-  }
-  assertEquals(runs, backends.length * (11 * 3 + 2));
-});
+  },
+);
 
-Deno.test("compareLogits() of a row with itself is 0 and agrees; ties go to the lowest index", async () => {
-  for (const backend of [new ReferenceBackend(), ...await openEveryWay()]) {
-    const logits = randomTensor([3, 1000], numbers(5));
-    const targets = hostTensor("i32", [3], new Int32Array([0, 500, 999]));
-    const same = backend.compareLogits(logits, logits, targets);
-    assertNear(same.kl, new Float64Array(3), 1e-12, backend.description, () => 1);
-    assertEquals([...same.agree], [1, 1, 1]);
-    assertEquals(same.nll, same.baseNll);
-    const tied = hostTensor("f32", [2, 3], new Float32Array([2, 2, 1, 1, 2, 2]));
-    const late = hostTensor("f32", [2, 3], new Float32Array([2, 1, 2, 1, 1, 2]));
-    const found = backend.compareLogits(tied, late, hostTensor("i32", [2], new Int32Array(2)));
-    assertEquals([...found.agree], [1, 0]);
-    // A row with NaN agrees with nothing, not even itself.
-    const poisoned = hostTensor("f32", [3, 2], new Float32Array([NaN, 1, 1, NaN, 1, 2]));
-    const none = backend.compareLogits(poisoned, poisoned, hostTensor("i32", [3], new Int32Array(3)));
-    assertEquals([...none.agree], [0, 0, 1]);
-  }
-});
+testOnDevice(
+  "argmax() gives the lowest index of ties, and 0 of nothing but -Infinity or NaN",
+  ({ backend, on }) => {
+    const row = new Float32Array(5 * 2000).fill(-1);
+    for (const i of [1999, 1234, 567]) row[i] = 4;
+    row.fill(-Infinity, 2000, 4000).fill(NaN, 4000, 6000);
+    row[6000 + 1777] = NaN;
+    row[8000] = NaN;
+    const ids = on(ints(-7, -7, -7, -7, -7));
+    backend.argmax(on(hostTensor("f32", [5, 2000], row)), ids);
+    assertEquals([...backend.read(ids).data as Int32Array], [567, 0, 0, 0, 1]);
+  },
+);
 
-Deno.test("nll() takes minus infinity, far logits and NaN as arithmetic does", async () => {
-  for (const backend of [new ReferenceBackend(), ...await openEveryWay()]) {
-    const vocabSize = 2500;
-    const logits = unwritten([4, vocabSize]), x = f32Data(logits);
+testInEveryWay("nll() takes minus infinity, far logits and NaN as arithmetic does", (ways) => {
+  for (const { name, backend, on } of [REFERENCE, ...ways]) {
+    const vocabSize = 2500, logits = unwritten([4, vocabSize]), x = f32Data(logits);
     x.fill(-Infinity);
     x[2000] = 3; // all probability on one token, in a late stretch
     x.fill(-1e30, vocabSize, 2 * vocabSize);
     x[vocabSize] = 1e30;
     x.fill(0, 2 * vocabSize, 4 * vocabSize);
     x[3 * vocabSize + 1500] = NaN;
-    const found = backend.nll(logits, hostTensor("i32", [4], new Int32Array([2000, 0, 9, 9])));
-    assertEquals([...found.subarray(0, 2)], [0, 0], backend.description);
+    const found = backend.nll(on(logits), on(ints(2000, 0, 9, 9)));
+    assertEquals([...found.subarray(0, 2)], [0, 0], name);
     assert(Math.abs(found[2]! - Math.log(vocabSize)) < 1e-6);
     assertEquals(found[3], NaN);
     // Tokens that both rule out, or the first alone, add nothing to the divergence; the second alone, infinity.
-    const base = hostTensor("f32", [2, 3], new Float32Array([0, 0, -Infinity, 0, 0, 0]));
-    const other = hostTensor("f32", [2, 3], new Float32Array([0, 0, 0, 0, 0, -Infinity]));
-    const { kl } = backend.compareLogits(base, other, hostTensor("i32", [2], new Int32Array(2)));
+    const base = on(floats(2, 0, 0, -Infinity, 0, 0, 0)), other = on(floats(2, 0, 0, 0, 0, 0, -Infinity));
+    const { kl } = backend.compareLogits(base, other, on(ints(0, 0)));
     assert(Math.abs(kl[0]! - Math.log(1.5)) < 1e-6);
     assertEquals(kl[1], Infinity);
   }
 });
 
-Deno.test("nll() refuses a target outside the vocabulary", async () => {
-  const backend = await openCpu({ threads: 1, blas: "none" });
-  const logits = unwritten([1, 7]);
-  for (const id of [-1, 7]) {
-    const targets = hostTensor("i32", [1], new Int32Array([id]));
-    assertThrows(() => backend.nll(logits, targets), KernelError, "expected 0 to 6");
-    assertThrows(() => backend.compareLogits(logits, logits, targets), KernelError, "expected 0 to 6");
+testInEveryWay("nll() refuses a target outside the vocabulary; a device reports it", (ways) => {
+  for (const { backend, on, empty } of ways) {
+    const says = backend.name === "cpu" ? "expected 0 to 6" : "found an index outside its table";
+    const logits = empty(1, 7);
+    for (const id of [-1, 7]) {
+      assertThrows(() => backend.nll(logits, on(ints(id))), KernelError, says);
+      assertThrows(() => backend.compareLogits(logits, logits, on(ints(id))), KernelError, says);
+    }
   }
 });

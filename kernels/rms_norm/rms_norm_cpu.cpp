@@ -3,8 +3,7 @@
 
 #include "../common/simd.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 static int32_t rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_args& a) {
   const float *x = as<float>(a.x), *weight = as<float>(a.weight);
@@ -26,5 +25,4 @@ static int32_t rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_arg
   return TKF_STATUS_OK;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

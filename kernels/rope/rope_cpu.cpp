@@ -4,8 +4,7 @@
 
 #include "../common/simd.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 static int32_t rope_apply(tkf_context* context, const tkf_rope_apply_args& a) {
   float* x = as<float>(a.x);
@@ -37,5 +36,4 @@ static int32_t rope_apply(tkf_context* context, const tkf_rope_apply_args& a) {
   return TKF_STATUS_OK;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

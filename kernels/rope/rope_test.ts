@@ -1,60 +1,94 @@
-import { assertEquals, assertThrows } from "@std/assert";
-import { cpuLevels, openCpu } from "../../ffi/mod.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, openEveryWay, randomTensor, unwritten } from "../testing/inputs.ts";
+import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
+import { assertNear, numbers, randomTensor, unwritten } from "../testing/inputs.ts";
+import { cpuWays, decisionsOf, testCases, testInEveryWay, testOnCpu, testOnDevice } from "../testing/ways.ts";
 import { ROPE_CASES, turnsOf } from "./cases.ts";
 
 const reference = new ReferenceBackend();
+const positionsOf = (list: ArrayLike<number>) => hostTensor("i32", [list.length], Int32Array.from(list));
 
-Deno.test("rope() equals the reference on all cases, at every level", async () => {
-  const backends = await openEveryWay();
-  let runs = 0;
-  ROPE_CASES.forEach(({ rows, heads, headDim, theta, first, step }, i) => {
+/** What the reference makes of x, and the length of each pair: its parts may cancel. */
+function turn(x: HostTensor, positions: HostTensor, turns: HostTensor) {
+  const out = { ...x, data: x.data.slice() }, values = f32Data(out);
+  reference.rope(out, positions, turns);
+  return { expected: values, length: (j: number) => Math.hypot(values[j]!, values[j ^ 1]!) };
+}
+
+testCases(
+  "rope() equals the reference on all cases",
+  ROPE_CASES,
+  [3 * 5 * 3, 2],
+  ({ rows, heads, headDim, theta, first, step }, i) => {
     const x = randomTensor([rows, heads, headDim], numbers(i + 1));
-    const at = Int32Array.from({ length: rows }, (_, row) => first + step * row);
-    const positions = hostTensor("i32", [rows], at), turns = turnsOf(theta, headDim);
-    const expected = { ...x, data: x.data.slice() };
-    reference.rope(expected, positions, turns);
-    // The parts of a pair may cancel. At position 2e9 an angle of 2e9 rad has 2e-7 rad of double noise.
-    const values = f32Data(expected);
-    const length = (j: number) => Math.hypot(values[j]!, values[j ^ 1]!);
-    for (const backend of backends) {
-      const out = { ...x, data: x.data.slice() };
-      backend.rope(out, positions, turns);
-      const tolerance = first > 1e9 ? 1e-6 : 3e-7;
-      assertNear(f32Data(out), f32Data(expected), tolerance, `${backend.description}, case ${i}`, length);
-      runs++;
-    }
-  });
-  assertEquals(runs, backends.length * 3 * 5 * 3);
+    const positions = positionsOf(Array.from({ length: rows }, (_, row) => first + step * row));
+    const turns = turnsOf(theta, headDim), { expected, length } = turn(x, positions, turns);
+    // At position 2e9 an angle of 2e9 rad has 2e-7 rad of double noise.
+    const tolerance = first > 1e9 ? 1e-6 : 3e-7;
+    return ({ name, backend, on, values }) => {
+      const out = on(x);
+      backend.rope(out, on(positions), on(turns));
+      assertNear(values(out), expected, tolerance, `${name}, case ${i}`, length);
+    };
+  },
+  ({ rows, headDim, first }) => rows === 33 && headDim === 64 && first < 1e9,
+);
+
+testInEveryWay("rope() turns heads of many pairs, and every quarter of a turn", (ways) => {
+  const x = randomTensor([400, 1, 600], numbers(3));
+  const positions = positionsOf(Array.from({ length: 400 }, (_, i) => i - 200));
+  const turns = turnsOf(1e4, 600), { expected, length } = turn(x, positions, turns);
+  for (const { name, backend, on, values } of ways) {
+    const out = on(x);
+    backend.rope(out, on(positions), on(turns));
+    assertNear(values(out), expected, 3e-7, name, length);
+  }
 });
 
-Deno.test("rope() of many rows is the same on three threads as on one", async () => {
+testOnCpu("rope() of many rows is the same on three threads as on one", async () => {
   const x = randomTensor([4000, 3, 64], numbers(1));
-  const positions = hostTensor("i32", [4000], Int32Array.from({ length: 4000 }, (_, i) => 7 * i));
-  for (const level of await cpuLevels()) {
-    const [one, three] = await Promise.all([1, 3].map(async (threads) => {
-      const out = { ...x, data: x.data.slice() };
-      (await openCpu({ level, threads, blas: "none" })).rope(out, positions, turnsOf(1e4, 64));
-      return f32Data(out);
-    }));
-    assertNear(one!, three!, 0, level);
+  const positions = positionsOf(Array.from({ length: 4000 }, (_, i) => 7 * i));
+  const found = (await cpuWays()).map(({ backend, on, values }) => {
+    const out = on(x);
+    backend.rope(out, positions, turnsOf(1e4, 64));
+    return values(out);
+  });
+  for (let i = 0; i < found.length; i += 2) assertEquals(found[i], found[i + 1]); // of one level
+});
+
+testInEveryWay("rope() refuses an odd head size and a table of another size", (ways) => {
+  for (const { backend, on, empty } of ways) {
+    const positions = on(positionsOf([0])), x = empty(1, 1, 4);
+    assertThrows(() => backend.rope(empty(1, 1, 3), positions, on(turnsOf(1e4, 2))), KernelError, "odd");
+    for (const headDim of [2, 6]) {
+      assertThrows(() => backend.rope(x, positions, on(turnsOf(1e4, headDim))), RangeError, '"turns"');
+    }
+    assertThrows(() => backend.rope(x, positions, on(unwritten([2, 2]))), TypeError, '"turns"');
   }
 });
 
-Deno.test("rope() refuses an odd head size and a table of another size", async () => {
-  const backend = await openCpu({ threads: 1, blas: "none" });
-  const positions = hostTensor("i32", [1], new Int32Array(1));
-  assertThrows(() => backend.rope(unwritten([1, 1, 3]), positions, turnsOf(1e4, 2)), KernelError, "odd");
-  for (const headDim of [2, 6]) {
-    const turns = turnsOf(1e4, headDim);
-    assertThrows(() => backend.rope(unwritten([1, 1, 4]), positions, turns), RangeError, '"turns"');
+testOnDevice("rope() turns the kept slots alone, none where none is kept", (device) => {
+  const { backend, context, on, values } = device;
+  const x = randomTensor([5, 9, 64], numbers(4)), positions = positionsOf([3, 100, 7, 99_999, 0]);
+  const turns = turnsOf(1e4, 64), { expected, length: turned } = turn(x, positions, turns);
+  const length = (j: number) => Math.max(turned(j), Math.hypot(f32Data(x)[j]!, f32Data(x)[j ^ 1]!));
+  const ropeKept = (out: Tensor, slots: readonly number[], count?: number) =>
+    backend.rope(out, on(positions), on(turns), decisionsOf(device, 5, slots, count));
+  for (const slots of [[], [3], [0, 2, 4], [0, 1, 2, 3, 4]]) {
+    const out = on(x);
+    ropeKept(out, slots);
+    const found = values(out);
+    for (let slot = 0; slot < 5; slot++) {
+      const [from, to] = [slot * 576, (slot + 1) * 576];
+      const want = (slots.includes(slot) ? expected : f32Data(x)).subarray(from, to);
+      assertNear(found.subarray(from, to), want, 3e-7, `${slots}`, (j) => length(from + j));
+    }
   }
-  assertThrows(
-    () => backend.rope(unwritten([1, 1, 4]), positions, unwritten([2, 2])),
-    TypeError,
-    '"turns"',
-  );
+  const out = on(x);
+  ropeKept(out, [0, 5]);
+  assertThrows(() => context.synchronize(), KernelError, "found an index outside its table");
+  ropeKept(out, [], -3);
+  ropeKept(out, [0, 1, 2, 3, 4], 1000);
+  assert(values(out).every(Number.isFinite));
 });

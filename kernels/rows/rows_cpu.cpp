@@ -3,36 +3,28 @@
 
 #include "../common/simd.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 static int64_t value_bytes(int dtype) { return dtype == TKF_DTYPE_F32 ? 4 : 2; }
 
 // count values of f16 or bf16 as floats.
 static void widen(int dtype, const uint8_t* in, int64_t count, float* out) {
-  int64_t i = 0;
-  if (dtype == TKF_DTYPE_F16) {
-    for (; i + W <= count; i += W) store(out + i, load_f16(in + 2 * i));
-    for (; i < count; i++) out[i] = f16_to_float(read_u16(in + 2 * i));
-  } else {
-    for (; i + W <= count; i += W) store(out + i, load_bf16(in + 2 * i));
-    for (; i < count; i++) out[i] = bf16_to_float(read_u16(in + 2 * i));
-  }
+  with_type(dtype, [&](auto type) {
+    using Type = decltype(type);
+    const auto* from = reinterpret_cast<const typename Type::Value*>(in);
+    int64_t i = 0;
+    for (; i + W <= count; i += W) store(out + i, Type::load(from + i));
+    for (; i < count; i++) out[i] = Type::one(from + i);
+  });
 }
 
 static void narrow(int dtype, const float* in, int64_t count, uint8_t* out) {
+  const bool f16 = dtype == TKF_DTYPE_F16;
   int64_t i = 0;
-  if (dtype == TKF_DTYPE_F16) {
-    for (; i + W <= count; i += W) store_f16(out + 2 * i, load(in + i));
-    for (; i < count; i++) {
-      const uint16_t half = float_to_f16(in[i]);
-      memcpy(out + 2 * i, &half, 2);
-    }
-  } else {
-    for (; i < count; i++) {
-      const uint16_t half = float_to_bf16(in[i]);
-      memcpy(out + 2 * i, &half, 2);
-    }
+  for (; f16 && i + W <= count; i += W) store_f16(out + 2 * i, load(in + i));
+  for (; i < count; i++) {
+    const uint16_t half = f16 ? float_to_f16(in[i]) : float_to_bf16(in[i]);
+    memcpy(out + 2 * i, &half, 2);
   }
 }
 
@@ -101,5 +93,4 @@ static int32_t rows_norm(tkf_context* context, const tkf_rows_norm_args& a) {
   return TKF_STATUS_OK;
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

@@ -1,142 +1,166 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { openCpu } from "../../ffi/mod.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import {
-  assertNear,
-  numbers,
-  openEveryWay,
-  randomTensor,
-  randomWeight,
-  unwritten,
-} from "../testing/inputs.ts";
-import { ROWS_CASES } from "./cases.ts";
+import { assertNear, numbers, randomTensor, randomWeight } from "../testing/inputs.ts";
+import { cpuWays, decisionsOf, testCases, testInEveryWay, testOnCpu, testOnDevice } from "../testing/ways.ts";
+import { ROWS_CASES, type RowsCase } from "./cases.ts";
 
 const reference = new ReferenceBackend();
 const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
+const isSmall = ({ count, cols }: RowsCase) => count <= 33 && cols > 30;
+const ints = (list: readonly number[]) => hostTensor("i32", [list.length], Int32Array.from(list));
+const copyOf = (tensor: HostTensor): HostTensor => ({ ...tensor, data: tensor.data.slice() });
 
 /** `picked` different rows of `count`, not in order. */
 function pick(count: number, picked: number, next: () => number): HostTensor {
   const order = Array.from({ length: count }, (_, i) => [next(), i]).sort(([a], [b]) => a! - b!);
-  return hostTensor("i32", [picked], Int32Array.from(order.slice(0, picked), ([, i]) => i!));
+  return ints(order.slice(0, picked).map(([, i]) => i!));
 }
 
-/** The same bytes in memory of its own. */
-function copyOf(tensor: HostTensor): HostTensor {
-  return { ...tensor, data: tensor.data.slice() };
-}
+testCases(
+  "gatherRows() equals the reference bit by bit on all cases",
+  ROWS_CASES.flatMap((c) =>
+    FLOATS.flatMap((from) =>
+      (from === "f32" ? [from] : ["f32" as const, from]).map((to) => ({ ...c, from, to }))
+    )
+  ),
+  [7 * 5, 3 * 5],
+  ({ count, cols, picked, from, to }, i) => {
+    const next = numbers(i + 1),
+      x = randomWeight(from, [count, cols], next),
+      rows = pick(count, picked, next);
+    const expected = emptyTensor(to, [picked, cols]);
+    reference.gatherRows(x, rows, expected);
+    return ({ name, backend, on }) => {
+      const out = backend.alloc(to, [picked, cols]);
+      backend.gatherRows(on(x), on(rows), out);
+      assertEquals(backend.read(out).data, expected.data, `${name}, ${from} to ${to}, case ${i}`);
+    };
+  },
+  isSmall,
+);
 
-Deno.test("gatherRows() equals the reference bit by bit on all cases, at every level", async () => {
-  const backends = await openEveryWay();
-  let runs = 0;
-  for (const [i, { count, cols, picked }] of ROWS_CASES.entries()) {
-    for (const dtype of FLOATS) {
-      const next = numbers(i + 1);
-      const x = randomWeight(dtype, [count, cols], next), rows = pick(count, picked, next);
-      for (const outType of dtype === "f32" ? [dtype] : ["f32" as const, dtype]) {
-        const expected = emptyTensor(outType, [picked, cols]);
-        reference.gatherRows(x, rows, expected);
-        for (const backend of backends) {
-          const out = emptyTensor(outType, [picked, cols]);
-          backend.gatherRows(x, rows, out);
-          assertEquals(out.data, expected.data, `${backend.description}, ${dtype} to ${outType}, case ${i}`);
-          runs++;
-        }
-      }
-    }
-  }
-  assertEquals(runs, backends.length * 7 * 5);
-});
-
-Deno.test("scatterAddRows() equals the reference on all cases, at every level", async () => {
-  const backends = await openEveryWay();
-  let runs = 0;
-  for (const [i, { count, cols, picked }] of ROWS_CASES.entries()) {
-    const next = numbers(i + 1);
-    const x = randomTensor([count, cols], next), rows = pick(count, picked, next);
-    const delta = randomTensor([picked, cols], next);
-    const expected = copyOf(x);
+testCases(
+  "scatterAddRows() equals the reference on all cases",
+  ROWS_CASES,
+  [7, 3],
+  ({ count, cols, picked }, i) => {
+    const next = numbers(i + 1), x = randomTensor([count, cols], next), rows = pick(count, picked, next);
+    const delta = randomTensor([picked, cols], next), expected = copyOf(x);
     reference.scatterAddRows(expected, rows, delta);
-    for (const backend of backends) {
-      const out = copyOf(x);
-      backend.scatterAddRows(out, rows, delta);
-      assertNear(f32Data(out), f32Data(expected), 1e-7, `${backend.description}, case ${i}`);
-      runs++;
-    }
-  }
-  assertEquals(runs, backends.length * 7);
-});
+    return ({ name, backend, on, values }) => {
+      const out = on(x);
+      backend.scatterAddRows(out, on(rows), on(delta));
+      assertNear(values(out), f32Data(expected), 1e-7, `${name}, case ${i}`);
+    };
+  },
+  isSmall,
+);
 
-Deno.test("storeRows() rounds as the reference does, touches no other row, at every level", async () => {
-  const backends = await openEveryWay();
-  let runs = 0;
-  for (const [i, { count, cols }] of ROWS_CASES.entries()) {
-    for (const dtype of FLOATS) {
-      const x = randomTensor([count, cols], numbers(i + 1));
-      // Ties, the edge of infinity, subnormals of f16, and what is no number.
-      const odd = [65519.996, 65520, -65520, 2049 / 2048, 2051 / 2048, 2 ** -25, 3 * 2 ** -25, 5e-8, 6.1e-5];
-      f32Data(x).set([...odd, NaN, Infinity, -Infinity, 257 / 256, 259 / 256, -0].slice(0, count * cols));
-      const expected = emptyTensor(dtype, [count + 5, cols]);
-      new Uint8Array(expected.data.buffer).fill(0x55);
-      const before = copyOf(expected);
-      reference.storeRows(x, expected, 3);
-      for (const backend of backends) {
-        const out = copyOf(before);
-        backend.storeRows(x, out, 3);
-        assertEquals(out.data, expected.data, `${backend.description}, ${dtype}, case ${i}`);
-        runs++;
-      }
-    }
-  }
-  assertEquals(runs, backends.length * 7 * 3);
-});
+testCases(
+  "storeRows() rounds as the reference does and touches no other row",
+  ROWS_CASES.flatMap((c) => FLOATS.map((dtype) => ({ ...c, dtype }))),
+  [7 * 3, 3 * 3],
+  ({ count, cols, dtype }, i) => {
+    const x = randomTensor([count, cols], numbers(i + 1));
+    // Ties, the edge of infinity, subnormals of f16, and what is no number.
+    const odd = [65519.996, 65520, -65520, 2049 / 2048, 2051 / 2048, 2 ** -25, 3 * 2 ** -25, 5e-8, 6.1e-5];
+    f32Data(x).set([...odd, NaN, Infinity, -Infinity, 257 / 256, 259 / 256, -0].slice(0, count * cols));
+    const before = emptyTensor(dtype, [count + 5, cols]);
+    new Uint8Array(before.data.buffer).fill(0x55);
+    const expected = copyOf(before);
+    reference.storeRows(x, expected, 3);
+    return ({ name, backend, on }) => {
+      const out = on(before);
+      backend.storeRows(on(x), out, 3);
+      assertEquals(backend.read(out).data, expected.data, `${name}, ${dtype}, case ${i}`);
+    };
+  },
+  isSmall,
+);
 
-Deno.test("storeRows() keeps NaN a NaN whatever its bits", async () => {
+testInEveryWay("storeRows() keeps NaN a NaN whatever its bits", (ways) => {
   const bits = [0x7F800001, 0xFF800001, 0x7FBFFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F80FFFF];
-  const x = hostTensor(
-    "f32",
-    [5, 7],
-    new Float32Array(Uint32Array.from({ length: 35 }, (_, i) => bits[i % 7]!).buffer),
-  );
-  for (const backend of await openEveryWay()) {
+  const data = new Float32Array(Uint32Array.from({ length: 35 }, (_, i) => bits[i % 7]!).buffer);
+  for (const { name, backend, on, values } of ways) {
     for (const dtype of FLOATS) {
-      const out = emptyTensor(dtype, [5, 7]);
-      backend.storeRows(x, out, 0);
-      const found = f32Data(backend.dequantize(out));
-      assert(found.every(Number.isNaN), `${backend.description}, ${dtype}: ${found}`);
+      const out = backend.alloc(dtype, [5, 7]);
+      backend.storeRows(on(hostTensor("f32", [5, 7], data)), out, 0);
+      const found = values(backend.dequantize(out));
+      assert(found.every(Number.isNaN), `${name}, ${dtype}: ${found}`);
     }
   }
 });
 
-Deno.test("rowNorms() equals the reference on all cases, for huge and tiny rows too, at every level", async () => {
-  const backends = await openEveryWay();
-  let runs = 0;
-  for (const [i, { count, cols }] of ROWS_CASES.entries()) {
-    for (const scale of [1e-30, 1, 1e30]) {
-      const next = numbers(i + 1);
-      const x = randomTensor([count, cols], () => scale * next());
-      f32Data(x).fill(0, 0, cols);
-      const expected = reference.rowNorms(x);
-      for (const backend of backends) {
-        assertNear(backend.rowNorms(x), expected, 1e-14, `${backend.description}, case ${i}`);
-        runs++;
-      }
+testCases(
+  "rowNorms() equals the reference on all cases, for huge and tiny rows too",
+  ROWS_CASES.flatMap((c) => [1e-30, 1, 1e30].map((scale) => ({ ...c, scale }))),
+  [7 * 3, 3],
+  ({ count, cols, scale }, i) => {
+    const next = numbers(i + 1), x = randomTensor([count, cols], () => scale * next());
+    f32Data(x).fill(0, 0, cols);
+    const expected = reference.rowNorms(x);
+    return ({ name, backend, on }) =>
+      assertNear(backend.rowNorms(on(x)), expected, 1e-14, `${name}, case ${i}`);
+  },
+  (c) => isSmall(c) && c.scale === 1,
+);
+
+testOnCpu("gatherRows() and scatterAddRows() refuse rows that are not there", async () => {
+  for (const { backend, empty } of await cpuWays()) {
+    const x = empty(4, 3);
+    for (const row of [-1, 4]) {
+      assertThrows(() => backend.gatherRows(x, ints([row]), empty(1, 3)), KernelError, "expected 0 to 3");
+      assertThrows(() => backend.scatterAddRows(x, ints([row]), empty(1, 3)), KernelError, "expected 0 to 3");
     }
   }
-  assertEquals(runs, backends.length * 7 * 3);
 });
 
-Deno.test("gatherRows(), scatterAddRows() and storeRows() refuse rows that are not there", async () => {
-  const backend = await openCpu({ threads: 1, blas: "none" });
-  const x = unwritten([4, 3]);
-  for (const row of [-1, 4]) {
-    const rows = hostTensor("i32", [1], new Int32Array([row]));
-    assertThrows(() => backend.gatherRows(x, rows, unwritten([1, 3])), KernelError, "expected 0 to 3");
-    assertThrows(() => backend.scatterAddRows(x, rows, unwritten([1, 3])), KernelError, "expected 0 to 3");
+testInEveryWay("storeRows() refuses rows that are not there", (ways) => {
+  for (const { backend, empty } of ways) {
+    for (const at of [-1, 2, 0.5, NaN]) {
+      const store = () => backend.storeRows(empty(3, 3), empty(4, 3), at);
+      assertThrows(store, RangeError, "expected them to fit");
+    }
   }
-  for (const at of [-1, 2, 0.5, NaN]) {
-    assertThrows(() => backend.storeRows(unwritten([3, 3]), x, at), RangeError, "expected them to fit");
+});
+
+testOnDevice(
+  "gatherRows() and scatterAddRows() report rows that are not there and do the others",
+  (device) => {
+    const { backend, context, on, empty, values } = device;
+    const x = hostTensor("f32", [4, 3], Float32Array.from({ length: 12 }, (_, i) => i));
+    for (const row of [-1, 4]) {
+      const rows = on(ints([row, 1])), out = empty(2, 3), sum = on(x);
+      backend.gatherRows(sum, rows, out);
+      assertThrows(() => context.synchronize(), KernelError, "found an index outside its table");
+      assertEquals([...values(out)], [0, 0, 0, 3, 4, 5]);
+      backend.scatterAddRows(sum, rows, on(hostTensor("f32", [2, 3], new Float32Array(6).fill(100))));
+      assertThrows(() => context.synchronize(), KernelError, "found an index outside its table");
+      assertEquals([...values(sum)], [0, 1, 2, 103, 104, 105, 6, 7, 8, 9, 10, 11]);
+    }
+  },
+);
+
+testOnDevice("add() adds at the kept slots alone, advance() moves all but idle positions", (device) => {
+  const { backend, context, on, values } = device;
+  const x = randomTensor([5, 1030], numbers(1)), delta = randomTensor([5, 1030], numbers(2));
+  for (const slots of [undefined, [], [4], [0, 2, 3]]) {
+    const sum = on(x);
+    backend.add(sum, on(delta), slots && decisionsOf(device, 5, slots));
+    const expected = f32Data(x).map((value, i) => {
+      return slots === undefined || slots.includes(Math.floor(i / 1030)) ? value + f32Data(delta)[i]! : value;
+    });
+    assertEquals(values(sum), expected, `${slots}`);
   }
+  const sum = on(x);
+  backend.add(sum, on(delta), decisionsOf(device, 5, [-1, 5]));
+  assertThrows(() => context.synchronize(), KernelError, "found an index outside its table");
+  assertEquals(values(sum), f32Data(x));
+
+  const positions = on(ints([0, -1, 99_999, 2 ** 31 - 1]));
+  backend.advance(positions);
+  assertEquals([...backend.read(positions).data as Int32Array], [1, -1, 100_000, 2 ** 31 - 1]);
 });

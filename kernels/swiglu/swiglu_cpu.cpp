@@ -2,8 +2,7 @@
 // since (1 + tanh(x)) / 2 = 1 / (1 + e^-2x).
 #include "../common/simd.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE {
 
 // e^-slope overflows to infinity for slope < -88.7: the quotient is then -0, and the true value below 1e-36.
 static TKF_INLINE vf gated(vf gate, vf slope, vf up) { return gate / (set1(1) + exponential(set1(0) - slope)) * up; }
@@ -37,5 +36,4 @@ static int32_t geglu_apply(tkf_context* context, const tkf_geglu_apply_args& a) 
   return apply_gate(context, a, [](vf gate, vf up) { return geglu_lanes(gate, up); });
 }
 
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE

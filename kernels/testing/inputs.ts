@@ -1,16 +1,6 @@
-/** What the tests of native ops share: backends at every level, seeded inputs, distances. */
-import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
+/** What the tests of native ops share: seeded inputs, distances. */
 import { type DType, DTYPES } from "../../lib/dtype.ts";
 import { countOf, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-
-/** Every level of this machine on one thread and on three, which no case divides evenly among. */
-export async function openEveryWay(blas = "none"): Promise<CpuBackend[]> {
-  const backends: CpuBackend[] = [];
-  for (const level of await cpuLevels()) {
-    for (const threads of [1, 3]) backends.push(await openCpu({ level, threads, blas }));
-  }
-  return backends;
-}
 
 /** A stream of numbers in [-1, 1) (xorshift32). */
 export function numbers(seed: number): () => number {
@@ -71,7 +61,7 @@ export function randomWeight(dtype: DType, shape: readonly [number, number], nex
   return hostTensor(dtype, shape, bytes);
 }
 
-/** A tensor that a test fills: NaN everywhere, so that a value nobody wrote shows. */
+/** A tensor that a test fills: NaN everywhere, so that a value that was not written shows. */
 export function unwritten(shape: readonly number[]): HostTensor {
   return hostTensor("f32", shape, new Float32Array(countOf(shape)).fill(NaN));
 }

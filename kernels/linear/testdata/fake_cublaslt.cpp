@@ -55,6 +55,19 @@ float value_at(int type, const void* data, int64_t i) {
   return bits & 0x8000 ? -value : value;
 }
 
+template <class T>
+int make(void** out, T object) {
+  counts[3]++;
+  *out = new T(object);
+  return kOk;
+}
+template <class T>
+int destroy(void* object) {
+  counts[3]--;
+  delete static_cast<T*>(object);
+  return kOk;
+}
+
 bool aligned(const void* address, uint32_t alignment) { return reinterpret_cast<uintptr_t>(address) % alignment == 0; }
 
 }  // namespace
@@ -70,26 +83,12 @@ const char* cublasLtGetStatusName(int status) {
                               : "?";
 }
 size_t cublasLtGetVersion(void) { return 130002; }
-int cublasLtCreate(void** handle) {
-  counts[3]++;
-  *handle = new int(42);
-  return kOk;
-}
-int cublasLtDestroy(void* handle) {
-  counts[3]--;
-  delete static_cast<int*>(handle);
-  return kOk;
-}
+int cublasLtCreate(void** handle) { return make(handle, 42); }
+int cublasLtDestroy(void* handle) { return destroy<int>(handle); }
 int cublasLtMatmulDescCreate(void** desc, int compute_type, int scale_type) {
-  counts[3]++;
-  *desc = new Desc{compute_type, scale_type, 0, 0};
-  return kOk;
+  return make(desc, Desc{compute_type, scale_type, 0, 0});
 }
-int cublasLtMatmulDescDestroy(void* desc) {
-  counts[3]--;
-  delete static_cast<Desc*>(desc);
-  return kOk;
-}
+int cublasLtMatmulDescDestroy(void* desc) { return destroy<Desc>(desc); }
 int cublasLtMatmulDescSetAttribute(void* desc, int attribute, const void* value, size_t bytes) {
   if (bytes != 4 || (attribute != 3 && attribute != 4)) return kInvalid;
   memcpy(attribute == 3 ? &static_cast<Desc*>(desc)->transpose_a : &static_cast<Desc*>(desc)->transpose_b, value, 4);
@@ -97,25 +96,11 @@ int cublasLtMatmulDescSetAttribute(void* desc, int attribute, const void* value,
 }
 int cublasLtMatrixLayoutCreate(void** layout, int type, uint64_t rows, uint64_t cols, int64_t stride) {
   if ((type != kF32 && type != kF16 && type != kBf16) || stride < static_cast<int64_t>(rows)) return kInvalid;
-  counts[3]++;
-  *layout = new Layout{type, rows, cols, stride};
-  return kOk;
+  return make(layout, Layout{type, rows, cols, stride});
 }
-int cublasLtMatrixLayoutDestroy(void* layout) {
-  counts[3]--;
-  delete static_cast<Layout*>(layout);
-  return kOk;
-}
-int cublasLtMatmulPreferenceCreate(void** preference) {
-  counts[3]++;
-  *preference = new Preference{0, {256, 256, 256, 256}};
-  return kOk;
-}
-int cublasLtMatmulPreferenceDestroy(void* preference) {
-  counts[3]--;
-  delete static_cast<Preference*>(preference);
-  return kOk;
-}
+int cublasLtMatrixLayoutDestroy(void* layout) { return destroy<Layout>(layout); }
+int cublasLtMatmulPreferenceCreate(void** preference) { return make(preference, Preference{0, {256, 256, 256, 256}}); }
+int cublasLtMatmulPreferenceDestroy(void* preference) { return destroy<Preference>(preference); }
 int cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute, const void* value, size_t bytes) {
   Preference* const p = static_cast<Preference*>(preference);
   if (attribute == 1 && bytes == 8) {
@@ -166,7 +151,7 @@ int cublasLtMatmul(void* handle, void* desc, const void* alpha, const void* a, v
   const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
   counts[1]++;
   if (keep != 0) counts[2]++;
-  memset(workspace, 0xff, 1024);  // it is ours to write
+  memset(workspace, 0xff, 1024);  // a product may write to it
   float* const out = static_cast<float*>(d);
   for (uint64_t column = 0; column < ld->cols; column++) {
     for (uint64_t row = 0; row < ld->rows; row++) {

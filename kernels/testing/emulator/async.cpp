@@ -155,12 +155,6 @@ void Async::load(void* shared, const CUtensorMap* map, const int (&at)[3], uint6
   if (!barrier.shown) die("%s: found no fence_async since barrier_start", name);
   const BoxCopy copy{read_map(name, map), address_of(shared), {at[0], at[1], at[2]}};
   const TensorMap& m = copy.map;
-  if (m.rank != 3) die("%s: found a tensor of %u dimensions, expected 3", name, m.rank);
-  if (m.stepped) die("%s: found steps other than 1: they are not modelled", name);
-  if (m.swizzle != CU_TENSOR_MAP_SWIZZLE_128B || m.box[0] * m.element_bytes != 128) {
-    die("%s: found swizzle %u and rows of %u bytes, expected 128 bytes in both: no other is modelled", name, m.swizzle,
-        m.box[0] * m.element_bytes);
-  }
   if (copy.to % 128 != 0) die("%s: found shared address %u, expected 128-byte alignment", name, copy.to);
   const size_t bytes = size_t{128} * m.box[1] * m.box[2], offset = offset_of(name, copy.to, bytes);
   if (memcmp(view() + offset, memory_ + offset, bytes) != 0) {
@@ -181,7 +175,6 @@ void Async::load(void* shared, const CUtensorMap* map, const int (&at)[3], uint6
 // the tensor is 0.
 void Async::land(const BoxCopy& copy) {
   const TensorMap& m = copy.map;
-  const int size = m.element_bytes, each = 16 / size;
   const auto inside = [&](int64_t at, int dimension) {
     return at >= 0 && static_cast<uint64_t>(at) < m.sizes[dimension];
   };
@@ -189,10 +182,10 @@ void Async::land(const BoxCopy& copy) {
     const int64_t y = int64_t{copy.at[1]} + row % m.box[1], z = int64_t{copy.at[2]} + row / m.box[1];
     for (int piece = 0; piece < 8; piece++) {
       unsigned char values[16] = {};
-      for (int i = 0; i < each && inside(y, 1) && inside(z, 2); i++) {
-        const int64_t x = int64_t{copy.at[0]} + piece * each + i;
+      for (int i = 0; i < 8 && inside(y, 1) && inside(z, 2); i++) {
+        const int64_t x = int64_t{copy.at[0]} + piece * 8 + i;
         if (!inside(x, 0)) continue;
-        memcpy(values + i * size, m.address + z * m.strides[1] + y * m.strides[0] + x * size, size);
+        memcpy(values + 2 * i, m.address + z * m.strides[1] + y * m.strides[0] + 2 * x, 2);
       }
       const uint32_t straight = copy.to + static_cast<uint32_t>(row * 128 + piece * 16);
       const size_t offset = (straight ^ (straight >> 3 & 0x70)) - kDynamicAddress;
@@ -202,16 +195,24 @@ void Async::land(const BoxCopy& copy) {
   }
 }
 
-// ---- as kernels call it ----
-
-void mbarrier_start(uint64_t* barrier, int arrivals) { machine().async().start(barrier, arrivals); }
-void mbarrier_arrive(uint64_t* barrier) { machine().async().arrive("barrier_arrive", barrier, 0); }
-void mbarrier_expect(uint64_t* barrier, uint32_t bytes) { machine().async().arrive("barrier_expect", barrier, bytes); }
-void mbarrier_wait(uint64_t* barrier, uint32_t parity, Place place) { machine().async().wait(barrier, parity, place); }
-void fence_proxy_async() { machine().async().fence(); }
-void load_box(void* shared, const CUtensorMap* map, int column, int head, int row, uint64_t* barrier) {
-  machine().async().load(shared, map, {column, head, row}, barrier);
-}
 uint32_t shared_address(const void* shared) { return machine().async().address_of(shared); }
 
 }  // namespace tkf::simt
+
+namespace tkf::hopper {
+
+using simt::machine;
+
+void barrier_start(uint64_t* barrier, int arrivals) { machine().async().start(barrier, arrivals); }
+void barrier_arrive(uint64_t* barrier) { machine().async().arrive("barrier_arrive", barrier, 0); }
+void barrier_expect(uint64_t* barrier, uint32_t bytes) { machine().async().arrive("barrier_expect", barrier, bytes); }
+void barrier_wait(uint64_t* barrier, uint32_t parity, const char* file, int line) {
+  machine().async().wait(barrier, parity, {file, line});
+}
+void fence_async() { machine().async().fence(); }
+void load_box(void* shared, const CUtensorMap* map, int column, int head, int row, uint64_t* barrier) {
+  machine().async().load(shared, map, {column, head, row}, barrier);
+}
+void wgmma_commit() { machine().async().commit(); }
+
+}  // namespace tkf::hopper

@@ -33,7 +33,7 @@ struct Mbarrier : Event {
   uint32_t expected = 0, pending = 0;  // arrivals
   int64_t bytes = 0;                   // announced, and not of a copy that was issued
   uint64_t phase = 0;
-  bool observed = true;  // somebody has waited for the phase before this one
+  bool observed = true;  // a thread has waited for the phase before this one
   bool shown = false;    // to TMA, by a fence_async
   unsigned waiting = 0;
   std::vector<BoxCopy> copies;  // of this phase

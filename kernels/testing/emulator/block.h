@@ -67,7 +67,6 @@ class Machine {
   void wait_for(const Event& event, const char* name, Place place);
   void wake(const Event& event);
   Async& async() { return async_; }
-  void yield();
   void* variable(const void* key, size_t bytes, size_t alignment);
   void* dynamic() const { return dynamic_; }
   bool is_shared(const void* address, size_t bytes) const;

@@ -1,4 +1,4 @@
-// Fibers: a switch of stacks in a few instructions (x86-64, arm64), or by ucontext elsewhere. Announced to the address
+// Fibers: a switch of stacks in a few instructions (x86-64, arm64). Announced to the address
 // sanitizer, which otherwise takes a foreign stack for a stray pointer.
 #pragma once
 #include <sys/mman.h>
@@ -25,16 +25,15 @@
 #define TKF_SIMT_SYMBOL "tkf_simt_switch"
 #endif
 
-#if defined(__x86_64__)
 // Saves what a callee must keep and the stack pointer at *save, then goes on where `to` was saved.
 extern "C" __attribute__((visibility("hidden"))) void tkf_simt_switch(void** save, void* to);
+#if defined(__x86_64__)
 asm(".text\n.p2align 4\n" TKF_SIMT_SYMBOL
     ":\n"
     "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
     "mov %rsp, (%rdi)\nmov %rsi, %rsp\n"
     "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n");
 #elif defined(__aarch64__)
-extern "C" __attribute__((visibility("hidden"))) void tkf_simt_switch(void** save, void* to);
 asm(".text\n.p2align 4\n" TKF_SIMT_SYMBOL
     ":\n"
     "sub sp, sp, #160\n"
@@ -47,19 +46,14 @@ asm(".text\n.p2align 4\n" TKF_SIMT_SYMBOL
     "ldp d8, d9, [sp, #96]\nldp d10, d11, [sp, #112]\nldp d12, d13, [sp, #128]\nldp d14, d15, [sp, #144]\n"
     "add sp, sp, #160\nret\n");
 #else
-#include <ucontext.h>
-#define TKF_SIMT_UCONTEXT 1
+#error "the emulator runs on x86-64 and arm64"
 #endif
 
 namespace tkf::simt {
 
 // A place where execution can go on, and the stack it uses.
 struct Context {
-#if defined(TKF_SIMT_UCONTEXT)
-  ucontext_t saved;
-#else
   void* saved = nullptr;
-#endif
   const void* stack = nullptr;  // lowest address; of the operating system's thread: known after the first switch away
   size_t stack_bytes = 0;
   void* fake_stack = nullptr;  // the sanitizer's
@@ -83,11 +77,7 @@ inline void switch_context(Context& from, Context& to, Context** left) {
 #if defined(TKF_SIMT_ASAN)
   __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_bytes);
 #endif
-#if defined(TKF_SIMT_UCONTEXT)
-  swapcontext(&from.saved, &to.saved);
-#else
   tkf_simt_switch(&from.saved, to.saved);
-#endif
   arrive(from, **left);
 }
 
@@ -95,13 +85,6 @@ inline void switch_context(Context& from, Context& to, Context** left) {
 inline void make_context(Context& context, char* stack, size_t bytes, size_t used, void (*entry)()) {
   context.stack = stack;
   context.stack_bytes = bytes;
-#if defined(TKF_SIMT_UCONTEXT)
-  getcontext(&context.saved);
-  context.saved.uc_stack.ss_sp = stack;
-  context.saved.uc_stack.ss_size = bytes - used;
-  context.saved.uc_link = nullptr;
-  makecontext(&context.saved, entry, 0);
-#else
   void** top = reinterpret_cast<void**>(stack + bytes - used);  // 16-byte aligned
 #if defined(__x86_64__)
   *--top = nullptr;                         // no caller
@@ -112,7 +95,6 @@ inline void make_context(Context& context, char* stack, size_t bytes, size_t use
   top[11] = reinterpret_cast<void*>(entry);  // x30
 #endif
   context.saved = top;
-#endif
 }
 
 // Stacks with a page below each that cannot be touched, so that an overflow is a fault and not a wrong number.

@@ -12,13 +12,6 @@ struct Place {
   int line;
 };
 
-void mbarrier_start(uint64_t* barrier, int arrivals);
-void mbarrier_arrive(uint64_t* barrier);
-void mbarrier_expect(uint64_t* barrier, uint32_t bytes);
-void mbarrier_wait(uint64_t* barrier, uint32_t parity, Place place);
-void fence_proxy_async();
-void load_box(void* shared, const CUtensorMap* map, int column, int head, int row, uint64_t* barrier);
-
 // d [64, columns] of f32 from a [64, 16] and b [16, columns].
 struct ProductShape {
   int columns;
@@ -31,35 +24,28 @@ struct ProductShape {
 // `fragments`: of a, where it is in registers; else `a` describes it.
 void wgmma(ProductShape shape, float* d, const uint32_t* fragments, uint64_t a, uint64_t b, bool add);
 void wgmma_fence();
-void wgmma_commit();
 void wgmma_wait(Place place);
 
 }  // namespace simt
 
 namespace hopper {
 
-inline void barrier_start(uint64_t* barrier, int arrivals) { simt::mbarrier_start(barrier, arrivals); }
-inline void barrier_arrive(uint64_t* barrier) { simt::mbarrier_arrive(barrier); }
-inline void barrier_expect(uint64_t* barrier, uint32_t bytes) { simt::mbarrier_expect(barrier, bytes); }
-inline void barrier_wait(uint64_t* barrier, uint32_t parity, const char* file = __builtin_FILE(),
-                         int line = __builtin_LINE()) {
-  simt::mbarrier_wait(barrier, parity, {file, line});
-}
-inline void fence_async() { simt::fence_proxy_async(); }
-inline void load_box(void* shared, const CUtensorMap* map, int column, int head, int row, uint64_t* barrier) {
-  simt::load_box(shared, map, column, head, row, barrier);
-}
+void barrier_start(uint64_t* barrier, int arrivals);
+void barrier_arrive(uint64_t* barrier);
+void barrier_expect(uint64_t* barrier, uint32_t bytes);
+void barrier_wait(uint64_t* barrier, uint32_t parity, const char* file = __builtin_FILE(), int line = __builtin_LINE());
+void fence_async();
+void load_box(void* shared, const CUtensorMap* map, int column, int head, int row, uint64_t* barrier);
+void wgmma_commit();
 
 template <int N>
 inline void wgmma_fence(float (&)[N][4]) {
   simt::wgmma_fence();
 }
-inline void wgmma_commit() { simt::wgmma_commit(); }
 template <int N>
 inline void wgmma_wait(float (&)[N][4], const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   simt::wgmma_wait({file, line});
 }
-
 template <int N>
 inline void wgmma_keep(const uint32_t (&)[N][4]) {}  // products have their own copies
 

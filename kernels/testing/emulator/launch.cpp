@@ -33,7 +33,7 @@ size_t allowed_shared(const void* kernel) {
 }
 
 // Launches of each kernel: where TKF_EMULATOR_TRACE names a file, it gets, when the process ends, a line a kernel: its
-// offset in this library, and the most threads and bytes of dynamic shared memory that a block of it had.
+// offset in this library, the most threads and bytes of dynamic shared memory that a block of it had, and the library.
 class Trace {
  public:
   Trace() : path_(getenv("TKF_EMULATOR_TRACE")) {}
@@ -44,7 +44,7 @@ class Trace {
       Dl_info info;
       if (dladdr(kernel, &info) == 0) continue;
       const auto offset = static_cast<const char*>(kernel) - static_cast<const char*>(info.dli_fbase);
-      fprintf(file, "%zx %zu %zu\n", static_cast<size_t>(offset), most.threads, most.shared);
+      fprintf(file, "%zx %zu %zu %s\n", static_cast<size_t>(offset), most.threads, most.shared, info.dli_fname);
     }
     fclose(file);
   }
@@ -167,13 +167,17 @@ void launch(const char* name, const void* kernel, dim3 grid, dim3 block, size_t 
   if (shared_bytes > allowed_shared(kernel)) return static_cast<void>(note_error(cudaErrorInvalidValue));
   if (machine().running()) die("found a launch within a kernel, expected launches by the host");
   g_trace.add(kernel, threads, shared_bytes);
-  const auto work = [=] { machine().run(name, grid, block, shared_bytes, body); };
-  if (!record(work)) work();
+  perform([=] { machine().run(name, grid, block, shared_bytes, body); });
 }
+
+}  // namespace tkf::simt
+
+namespace tkf {
+using namespace simt;
 
 // ---- cp.async ----
 
-void copy_async(void* shared, const void* global, bool full) {
+void cp_async_16(void* shared, const void* global, bool full) {
   check_shared("cp_async_16", shared, 16);
   if (full && reinterpret_cast<uintptr_t>(global) % 16 != 0) {
     die("cp_async_16: found source %p, expected 16-byte alignment", global);
@@ -182,12 +186,12 @@ void copy_async(void* shared, const void* global, bool full) {
   static_cast<Fiber*>(current)->copies.push_back({shared, global, full});
 }
 
-void copy_async_commit() {
+void cp_async_commit() {
   Fiber& me = *static_cast<Fiber*>(current);
   me.groups.push_back(me.copies.size());
 }
 
-void copy_async_wait(unsigned newest) {
+void cp_async_wait(unsigned newest) {
   Fiber& me = *static_cast<Fiber*>(current);
   if (me.groups.size() <= newest) return;
   const size_t groups = me.groups.size() - newest, end = me.groups[groups - 1];
@@ -201,7 +205,7 @@ void copy_async_wait(unsigned newest) {
   for (size_t& group : me.groups) group -= end;
 }
 
-}  // namespace tkf::simt
+}  // namespace tkf
 
 int32_t tkf_emulator_order(int32_t order, uint64_t seed) {
   if (order < 0 || order >= TKF_NUM_ORDERS) return TKF_STATUS_VALUE;

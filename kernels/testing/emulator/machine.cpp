@@ -109,14 +109,6 @@ void Machine::go_on() {
   switch_context(me.context, next->context, &left_);
 }
 
-void Machine::yield() {
-  Fiber& me = self();
-  Fiber* next = next_ready(me.rank + 1);
-  if (next == &me || next == nullptr) return;
-  current = next;
-  switch_context(me.context, next->context, &left_);
-}
-
 // Performs the operation if all live lanes of the mask are there, and lets them go on.
 bool Machine::complete_meeting(unsigned warp, uint32_t mask, Perform perform) {
   const uint32_t lanes = mask & warps_[warp].live;
@@ -299,9 +291,7 @@ void meet(const char* name, uint32_t mask, void* data, Perform perform) { machin
 void sync_named(unsigned id, unsigned threads, const char* file, int line) {
   machine().sync_named(id, threads, file, line);
 }
-void sync_block(const char* file, int line) { machine().sync_block(file, line, false); }
-int sync_block_count(const char* file, int line, bool predicate) { return machine().sync_block(file, line, predicate); }
-void yield() { machine().yield(); }
+int sync_block(const char* file, int line, bool predicate) { return machine().sync_block(file, line, predicate); }
 void* shared_variable(const void* key, size_t bytes, size_t alignment) {
   return machine().variable(key, bytes, alignment);
 }

@@ -34,14 +34,10 @@ TKF_SIMT_THREAD Thread* current;
 
 // Waits until all live lanes of `mask` are at this operation; the last to come performs it for all.
 void meet(const char* name, uint32_t mask, void* data, Perform perform);
-// Waits for all live threads of the block, who must be at the same line.
-void sync_block(const char* file, int line);
+// Waits for all live threads of the block, who must be at the same line. Counts those whose predicate holds.
+int sync_block(const char* file, int line, bool predicate = false);
 // Waits for `threads` threads of the block, in whole warps, at one of 15 further barriers.
 void sync_named(unsigned id, unsigned threads, const char* file, int line);
-// Counts the live threads of the block whose predicate holds.
-int sync_block_count(const char* file, int line, bool predicate);
-// Lets others go first, in a loop that waits for them.
-void yield();
 
 // ---- shared memory ----
 
@@ -85,18 +81,13 @@ void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_
 #define blockIdx (::tkf::simt::current->block_index)
 #define blockDim (::tkf::simt::current->block_dim)
 #define gridDim (::tkf::simt::current->grid_dim)
-constexpr int warpSize = 32;
 
 #define __syncthreads() ::tkf::simt::sync_block(__FILE__, __LINE__)
-#define __syncthreads_count(predicate) ::tkf::simt::sync_block_count(__FILE__, __LINE__, predicate)
-#define __syncthreads_or(predicate) (::tkf::simt::sync_block_count(__FILE__, __LINE__, predicate) != 0)
-#define __syncthreads_and(predicate) (::tkf::simt::sync_block_count(__FILE__, __LINE__, !(predicate)) == 0)
+#define __syncthreads_and(predicate) (::tkf::simt::sync_block(__FILE__, __LINE__, !(predicate)) == 0)
 inline void __syncwarp(unsigned mask = tkf::simt::kAllLanes) {
   tkf::simt::meet("__syncwarp", mask, nullptr, [](tkf::simt::Meeting&) {});
 }
 inline void __threadfence() {}
-inline void __threadfence_block() {}
-inline void __nanosleep(unsigned) { tkf::simt::yield(); }
 
 // ---- shuffles and votes: a lane that takes no part gives NaN (all bits set) ----
 
@@ -158,12 +149,6 @@ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
   const unsigned lane = tkf::simt::current->lane, w = static_cast<unsigned>(width);
   return tkf::simt::exchange("__shfl_up_sync", mask, value, (lane & (w - 1)) >= delta ? lane - delta : lane);
 }
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-  tkf::simt::check_width(width);
-  const unsigned lane = tkf::simt::current->lane, w = static_cast<unsigned>(width);
-  return tkf::simt::exchange("__shfl_down_sync", mask, value, (lane & (w - 1)) + delta < w ? lane + delta : lane);
-}
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
   tkf::simt::Vote mine{predicate != 0, 0};
   tkf::simt::meet("__ballot_sync", mask, &mine, [](tkf::simt::Meeting& meeting) {
@@ -177,7 +162,6 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
   });
   return mine.result;
 }
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
 
 // ---- atomics: threads run one at a time, so that these are plain ----
@@ -199,14 +183,8 @@ using Same = std::common_type_t<T>;  // takes no part in deduction: atomicAdd(&u
     return tkf::simt::atomic(at, [value](T old) -> T { return expression; });   \
   }
 TKF_ATOMIC(atomicAdd, old + value)
-TKF_ATOMIC(atomicSub, old - value)
-TKF_ATOMIC(atomicMax, old < value ? value : old)
 TKF_ATOMIC(atomicMin, value < old ? value : old)
-TKF_ATOMIC(atomicAnd, old & value)
-TKF_ATOMIC(atomicOr, old | value)
-TKF_ATOMIC(atomicXor, old ^ value)
 TKF_ATOMIC(atomicExch, (static_cast<void>(old), value))
-TKF_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
 #undef TKF_ATOMIC
 template <class T>
 inline T atomicCAS(T* at, tkf::simt::Same<T> compare, tkf::simt::Same<T> value) {

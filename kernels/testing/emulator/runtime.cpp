@@ -28,22 +28,6 @@ cudaError_t forbid_in_capture() {
   return note_error(cudaErrorStreamCaptureUnsupported);
 }
 
-cudaError_t allocate(void** out, size_t bytes) {
-  if (const cudaError_t error = forbid_in_capture()) return error;
-  *out = nullptr;
-  if (bytes == 0) return cudaSuccess;
-  if (bytes >> 40 != 0) return note_error(cudaErrorMemoryAllocation);  // no machine has so much
-  if (posix_memalign(out, 256, bytes) != 0) return note_error(cudaErrorMemoryAllocation);
-  memset(*out, 0xff, bytes);
-  return cudaSuccess;
-}
-
-cudaError_t release(void* memory) {
-  if (const cudaError_t error = forbid_in_capture()) return error;
-  free(memory);
-  return cudaSuccess;
-}
-
 }  // namespace
 
 cudaError_t note_error(cudaError_t error) {
@@ -51,39 +35,23 @@ cudaError_t note_error(cudaError_t error) {
   return error;
 }
 
-bool record(const std::function<void()>& work) {
-  if (t_capture == nullptr) return false;
-  t_capture->work.push_back(work);
-  return true;
+cudaError_t perform(const std::function<void()>& work) {
+  if (t_capture != nullptr) t_capture->work.push_back(work);
+  else work();
+  return cudaSuccess;
 }
 
 }  // namespace tkf::simt
 
 using namespace tkf::simt;
 
-const char* cudaGetErrorName(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
-    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
-  }
-  return "cudaErrorUnknown";
-}
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
     case cudaSuccess: return "no error";
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
-    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
   }
   return "unknown error";
 }
@@ -92,10 +60,7 @@ cudaError_t cudaGetLastError() {
   t_error = cudaSuccess;
   return error;
 }
-cudaError_t cudaPeekAtLastError() { return t_error; }
-cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
-cudaError_t cudaDriverGetVersion(int* version) { return *version = 0, cudaSuccess; }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   return *attributes = {90}, cudaSuccess;
 }
@@ -108,26 +73,27 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMalloc(void** out, size_t bytes) { return allocate(out, bytes); }
-cudaError_t cudaFree(void* memory) { return release(memory); }
-cudaError_t cudaMallocHost(void** out, size_t bytes) { return allocate(out, bytes); }
-cudaError_t cudaFreeHost(void* memory) { return release(memory); }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  const auto work = [=] {
-    if (bytes != 0) memmove(to, from, bytes);
-  };
-  if (!record(work)) work();
+cudaError_t cudaMalloc(void** out, size_t bytes) {
+  if (const cudaError_t error = forbid_in_capture()) return error;
+  *out = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  if (bytes >> 40 != 0) return note_error(cudaErrorMemoryAllocation);  // no machine has so much
+  if (posix_memalign(out, 256, bytes) != 0) return note_error(cudaErrorMemoryAllocation);
+  memset(*out, 0xff, bytes);
   return cudaSuccess;
+}
+cudaError_t cudaFree(void* memory) {
+  if (const cudaError_t error = forbid_in_capture()) return error;
+  free(memory);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  return perform([=] { if (bytes != 0) memmove(to, from, bytes); });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  const auto work = [=] {
-    if (bytes != 0) memset(to, value, bytes);
-  };
-  if (!record(work)) work();
-  return cudaSuccess;
+  return perform([=] { if (bytes != 0) memset(to, value, bytes); });
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return forbid_in_capture(); }
-cudaError_t cudaDeviceSynchronize() { return forbid_in_capture(); }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   *status = t_capture == nullptr ? cudaStreamCaptureStatusNone
             : t_broken           ? cudaStreamCaptureStatusInvalidated

@@ -10,13 +10,9 @@ enum cudaError_t : int {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
-  cudaErrorInsufficientDriver = 35,
-  cudaErrorNoDevice = 100,
   cudaErrorStreamCaptureUnsupported = 900,
-  cudaErrorStreamCaptureInvalidated = 901,
 };
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice,
-                      cudaMemcpyDefault };
+enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive,
                                cudaStreamCaptureStatusInvalidated };
 enum cudaDeviceAttr {
@@ -29,33 +25,22 @@ struct cudaFuncAttributes {
   int ptxVersion;  // no more of it is emulated
 };
 
-const char* cudaGetErrorName(cudaError_t error);
 const char* cudaGetErrorString(cudaError_t error);
-cudaError_t cudaGetLastError();   // and forgets it
-cudaError_t cudaPeekAtLastError();
-cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetLastError();  // and forgets it
 cudaError_t cudaGetDevice(int* device);
 // An emulated device has 2 multiprocessors, and the compute capability of tkf_emulator_arch, 0.0 by default.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
-cudaError_t cudaDriverGetVersion(int* version);
 // Of a kernel: PTX of 9.0, as if compiled for sm_90.
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
 
 cudaError_t cudaMalloc(void** out, size_t bytes);  // filled with NaN (all bits set)
 cudaError_t cudaFree(void* memory);
-cudaError_t cudaMallocHost(void** out, size_t bytes);
-cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream = nullptr);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream = nullptr);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
-cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
 
-template <class T>
-inline cudaError_t cudaMalloc(T** out, size_t bytes) {
-  return cudaMalloc(reinterpret_cast<void**>(out), bytes);
-}
 template <class... P>
 inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(P...)) {
   return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
@@ -66,6 +51,6 @@ namespace tkf::simt {
 cudaError_t allow_shared(const void* kernel, size_t bytes);
 // Remembers the first error until cudaGetLastError; returns it.
 cudaError_t note_error(cudaError_t error);
-// What the runtime does while a capture is going on: true = recorded instead of run.
-bool record(const std::function<void()>& work);
+// Runs the work, or records it while a capture is going on.
+cudaError_t perform(const std::function<void()>& work);
 }  // namespace tkf::simt

@@ -18,10 +18,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __constant__
 #define __forceinline__ inline __attribute__((always_inline))
-// After the headers above: some of the standard library use this name within an attribute.
-#define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __grid_constant__
@@ -34,25 +31,19 @@ struct dim3 {
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
-#define TKF_VECTORS(T, name)                                                                              \
-  struct alignas(2 * sizeof(T)) name##2 {                                                                 \
-    T x, y;                                                                                               \
-  };                                                                                                      \
-  struct alignas(sizeof(T) == 8 ? 16 : 4 * sizeof(T)) name##4 {                                           \
-    T x, y, z, w;                                                                                         \
-  };                                                                                                      \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                                              \
-  inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
-TKF_VECTORS(float, float)
-TKF_VECTORS(double, double)
-TKF_VECTORS(int, int)
-TKF_VECTORS(unsigned, uint)
-TKF_VECTORS(short, short)
-TKF_VECTORS(unsigned short, ushort)
-TKF_VECTORS(signed char, char)
-TKF_VECTORS(unsigned char, uchar)
-TKF_VECTORS(long long, longlong)
-#undef TKF_VECTORS
+struct alignas(8) float2 {
+  float x, y;
+};
+inline float2 make_float2(float x, float y) { return {x, y}; }
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 
 // ---- 16-bit floats: bits, and conversions that round to nearest even ----
 
@@ -109,42 +100,19 @@ inline uint16_t float_to_bfloat16(float value) {
     T x, y;                                                                                                \
     T2() = default;                                                                                        \
     T2(T x, T y) : x(x), y(y) {}                                                                           \
-  };                                                                                                       \
-  inline T __hadd(T a, T b) { return T(float(a) + float(b)); }                                             \
-  inline T __hsub(T a, T b) { return T(float(a) - float(b)); }                                             \
-  inline T __hmul(T a, T b) { return T(float(a) * float(b)); }                                             \
-  inline T __hmax(T a, T b) { return T(fmaxf(float(a), float(b))); }                                       \
-  inline T2 __hadd2(T2 a, T2 b) { return {__hadd(a.x, b.x), __hadd(a.y, b.y)}; }                           \
-  inline T2 __hmul2(T2 a, T2 b) { return {__hmul(a.x, b.x), __hmul(a.y, b.y)}; }                           \
-  inline float __low2float(T2 a) { return float(a.x); }                                                    \
-  inline float __high2float(T2 a) { return float(a.y); }
+  };
 TKF_FLOAT16(__half, __half2, float_to_half, half_to_float)
 TKF_FLOAT16(__nv_bfloat16, __nv_bfloat162, float_to_bfloat16, bfloat16_to_float)
 #undef TKF_FLOAT16
-using half = __half;
-using half2 = __half2;
-using nv_bfloat16 = __nv_bfloat16;
-using nv_bfloat162 = __nv_bfloat162;
 
 inline float __half2float(__half a) { return float(a); }
-inline __half __float2half(float a) { return __half(a); }
 inline __half __float2half_rn(float a) { return __half(a); }
 inline __half2 __floats2half2_rn(float a, float b) { return {__half(a), __half(b)}; }
-inline __half2 __float22half2_rn(float2 a) { return {__half(a.x), __half(a.y)}; }
-inline __half2 __float2half2_rn(float a) { return {__half(a), __half(a)}; }
-inline __half2 __halves2half2(__half a, __half b) { return {a, b}; }
-inline float2 __half22float2(__half2 a) { return {float(a.x), float(a.y)}; }
 inline uint16_t __half_as_ushort(__half a) { return a.bits; }
 inline __half __ushort_as_half(uint16_t a) { return tkf::simt::bits_of<__half>(a); }
 inline float __bfloat162float(__nv_bfloat16 a) { return float(a); }
-inline __nv_bfloat16 __float2bfloat16(float a) { return __nv_bfloat16(a); }
 inline __nv_bfloat16 __float2bfloat16_rn(float a) { return __nv_bfloat16(a); }
 inline __nv_bfloat162 __floats2bfloat162_rn(float a, float b) { return {__nv_bfloat16(a), __nv_bfloat16(b)}; }
-inline __nv_bfloat162 __float22bfloat162_rn(float2 a) { return {__nv_bfloat16(a.x), __nv_bfloat16(a.y)}; }
-inline __nv_bfloat162 __halves2bfloat162(__nv_bfloat16 a, __nv_bfloat16 b) { return {a, b}; }
-inline float2 __bfloat1622float2(__nv_bfloat162 a) { return {float(a.x), float(a.y)}; }
-inline uint16_t __bfloat16_as_ushort(__nv_bfloat16 a) { return a.bits; }
-inline __nv_bfloat16 __ushort_as_bfloat16(uint16_t a) { return tkf::simt::bits_of<__nv_bfloat16>(a); }
 
 // ---- intrinsics ----
 
@@ -161,66 +129,23 @@ constexpr std::common_type_t<A, B> max(A a, B b) {
   else return static_cast<C>(a) > static_cast<C>(b) ? static_cast<C>(a) : static_cast<C>(b);
 }
 
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
-inline float __expf(float x) { return std::exp(x); }
-inline float __logf(float x) { return std::log(x); }
-inline float __log2f(float x) { return std::log2(x); }
-inline float __sinf(float x) { return std::sin(x); }
-inline float __cosf(float x) { return std::cos(x); }
-inline float __fdividef(float a, float b) { return a / b; }
-inline float __saturatef(float x) { return std::fmin(std::fmax(x, 0.0f), 1.0f); }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-inline float __frcp_rn(float a) { return 1.0f / a; }
 inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
-inline double __ddiv_rn(double a, double b) { return a / b; }
-inline double __dsqrt_rn(double a) { return std::sqrt(a); }
-inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 
-inline int __float_as_int(float x) { return tkf::simt::bits_of<int>(x); }
 inline unsigned __float_as_uint(float x) { return tkf::simt::bits_of<unsigned>(x); }
-inline float __int_as_float(int x) { return tkf::simt::bits_of<float>(x); }
 inline float __uint_as_float(unsigned x) { return tkf::simt::bits_of<float>(x); }
 inline long long __double_as_longlong(double x) { return tkf::simt::bits_of<long long>(x); }
 inline double __longlong_as_double(long long x) { return tkf::simt::bits_of<double>(x); }
-inline int __float2int_rn(float x) { return static_cast<int>(std::nearbyint(x)); }
-inline int __float2int_rd(float x) { return static_cast<int>(std::floor(x)); }
 
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
-inline int __ffsll(long long x) { return __builtin_ffsll(x); }
-inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
 inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x)); }
-inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(uint64_t(a) * b >> 32); }
-inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
-  return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
-}
 
 template <class T>
 inline T __ldg(const T* at) {
   return *at;
 }
 template <class T>
-inline T __ldcs(const T* at) {
-  return *at;
-}
-template <class T>
 inline T __ldcg(const T* at) {
   return *at;
-}
-template <class T>
-inline void __stcs(T* at, T value) {
-  *at = value;
-}
-template <class T>
-inline void __stcg(T* at, T value) {
-  *at = value;
 }

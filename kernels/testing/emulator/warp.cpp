@@ -59,8 +59,8 @@ void load_matrices(const char* name, Meeting& meeting, unsigned matrices, bool t
 
 }  // namespace
 
-void perform_mma_f16(Meeting& meeting) { perform_mma<half_to_float>("mma_m16n8k16_f16", meeting); }
-void perform_mma_bf16(Meeting& meeting) { perform_mma<bfloat16_to_float>("mma_m16n8k16_bf16", meeting); }
+void perform_mma_m16n8k16_f16(Meeting& meeting) { perform_mma<half_to_float>("mma_m16n8k16_f16", meeting); }
+void perform_mma_m16n8k16_bf16(Meeting& meeting) { perform_mma<bfloat16_to_float>("mma_m16n8k16_bf16", meeting); }
 void perform_ldmatrix_x4(Meeting& meeting) { load_matrices("ldmatrix_x4", meeting, 4, false); }
 void perform_ldmatrix_x4_trans(Meeting& meeting) { load_matrices("ldmatrix_x4_trans", meeting, 4, true); }
 void perform_ldmatrix_x2(Meeting& meeting) { load_matrices("ldmatrix_x2", meeting, 2, false); }

@@ -227,7 +227,6 @@ void wgmma(ProductShape shape, float* d, const uint32_t* fragments, uint64_t a, 
   machine().async().issue(shape, d, fragments, a, b, add);
 }
 void wgmma_fence() { machine().async().fence_products(); }
-void wgmma_commit() { machine().async().commit(); }
 void wgmma_wait(Place place) { machine().async().wait_products(place); }
 
 }  // namespace tkf::simt

@@ -148,7 +148,7 @@ export class Draw {
     this.#guarded.push({ bytes, length: length + shift });
     return bytes.subarray(GUARD + shift, GUARD + shift + length);
   }
-  /** Whether nobody wrote outside the buffers. */
+  /** Whether all writes were inside the buffers. */
   guardsHold(): boolean {
     return this.#guarded.every(({ bytes, length }) =>
       [...bytes.subarray(0, GUARD), ...bytes.subarray(GUARD + length)].every((byte) => byte === 0xA5)

@@ -1,6 +1,6 @@
 /**
  * Kernels broken on purpose: each is a change of the sources that a test of the emulated library must notice. What is
- * not noticed here would not be noticed in a kernel that somebody breaks by mistake. None writes outside its buffers:
+ * not noticed here would not be noticed in a kernel that is broken by mistake. None writes outside its buffers:
  * that can end the process before a test says anything.
  */
 
@@ -19,12 +19,12 @@ export interface Mutant {
 }
 
 const ATTENTION = {
-  test: "filtered_attention/filtered_attention_cuda_test.ts",
-  filter: "equals the reference",
+  test: "filtered_attention/filtered_attention_test.ts",
+  filter: "every order of threads",
 };
 const DECODE = { test: "filtered_attention/decode_cuda_test.ts", filter: "thread orders" };
 const WGMMA = {
-  file: "filtered_attention/prefill_wgmma.cuh",
+  file: "filtered_attention/prefill_wgmma.cu",
   test: "filtered_attention/prefill_cuda_test.ts",
   filter: "by wgmma",
 };
@@ -33,8 +33,8 @@ const SCAN = {
   filter: "/as the reference does|every thread order/",
 };
 const LINEAR = {
-  test: "linear/linear_cuda_test.ts",
-  filter: "/kept slots alone|does not depend on the order/",
+  test: "linear/linear_test.ts",
+  filter: "/kept slots alone|every order of threads/",
 };
 
 /** All of them. */
@@ -42,14 +42,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "prefill reads keys without the barrier that other threads' copies need",
     file: "filtered_attention/prefill_mma.cuh",
-    from: "__syncthreads();  // the keys are there, and nobody reads the last values any more",
+    from: "__syncthreads();  // the keys have come, and the last values are no longer read",
     to: "",
     ...ATTENTION,
   },
   {
     name: "prefill overwrites keys that other warps still read",
     file: "filtered_attention/prefill_mma.cuh",
-    from: `    __syncthreads();  // the values are there, and nobody reads these keys any more
+    from: `    __syncthreads();  // the values have come, and these keys are no longer read
     copy_tile(keys, job.keys, t + 1);`,
     to: `    copy_tile(keys, job.keys, t + 1);
     __syncthreads();`,
@@ -64,9 +64,9 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "prefill hands weights to mma.sync in the wrong registers",
-    file: "filtered_attention/prefill_mma.cuh",
-    from: "a[m][1] = Element<T>::pack(scores[m][2 * k][2], scores[m][2 * k][3]);",
-    to: "a[m][1] = Element<T>::pack(scores[m][2 * k + 1][0], scores[m][2 * k + 1][1]);",
+    file: "filtered_attention/fragments.cuh",
+    from: "pack(weights[2 * k + i / 2][i % 2 * 2], weights[2 * k + i / 2][i % 2 * 2 + 1])",
+    to: "pack(weights[2 * k + i % 2][i / 2 * 2], weights[2 * k + i % 2][i / 2 * 2 + 1])",
     ...ATTENTION,
   },
   {
@@ -93,8 +93,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "decode's recent band is one token too short",
     file: "filtered_attention/decode.cuh",
-    from: "return j >= 0 && sees(rows.position, j, job.recent_reach);",
-    to: "return j >= 0 && sees(rows.position, j, job.recent_reach - 1);",
+    from: "return j >= 0 && sees(rows.position, j, job.reach[1]);",
+    to: "return j >= 0 && sees(rows.position, j, job.reach[1] - 1);",
     ...DECODE,
   },
   {
@@ -106,7 +106,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "the splits of decode are put together without the last",
-    file: "filtered_attention/splits.cuh",
+    file: "filtered_attention/device.cuh",
     from: "for (int s = 0; s < splits; s++) {\n      const float* part",
     to: "for (int s = 0; s < splits - 1; s++) {\n      const float* part",
     ...DECODE,
@@ -196,23 +196,23 @@ export const MUTANTS: readonly Mutant[] = [
     ...WGMMA,
   },
   {
-    name: "a sum over the filter's block begins before the last one was read",
-    file: "kv_filter_scan/device.cuh",
-    from: "  x = warp_sum(x);\n  __syncthreads();\n",
-    to: "  x = warp_sum(x);\n",
+    name: "a sum over a block begins before the last one was read",
+    file: "common/reduce.cuh",
+    from: "  __syncthreads();\n  return total;",
+    to: "  return total;",
     ...SCAN,
     filter: "windows of any length",
   },
   {
-    name: "a sum over the filter's block reads what other warps have not written",
-    file: "kv_filter_scan/device.cuh",
-    from: "  if (lane_index() == 0) scratch[warp_index()] = x;\n  __syncthreads();\n  double sum = 0;",
-    to: "  if (lane_index() == 0) scratch[warp_index()] = x;\n  double sum = 0;",
+    name: "a sum over a block reads what other warps have not written",
+    file: "common/reduce.cuh",
+    from: "shared[warp_index()] = value;\n  __syncthreads();",
+    to: "shared[warp_index()] = value;",
     ...SCAN,
   },
   {
     name: "a step of the filter leaves out slot 0 of the ring",
-    file: "kv_filter_step/kv_filter_step.cuh",
+    file: "kv_filter_step/kv_filter_step.cu",
     from: "b * cache.recent + position % cache.recent;",
     to: "b * cache.recent + max(position % cache.recent, min(cache.recent - 1, 1));",
     test: "kv_filter_step/kv_filter_step_cuda_test.ts",
@@ -220,7 +220,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "few rows of a product are added before all warps have written",
-    file: "linear/few_rows.cuh",
+    file: "linear/few_rows.cu",
     from: "if (lane % each == 0) partial[warp_index()][lane / each] = sum;\n    __syncthreads();",
     to: "if (lane % each == 0) partial[warp_index()][lane / each] = sum;",
     ...LINEAR,

@@ -32,7 +32,7 @@ async function runTest(
       ...(filter === "" ? [] : ["--filter", filter]),
       new URL(`../../${test}`, import.meta.url).pathname,
     ],
-    env: { TOKENFILTER_EMULATED: library, NO_COLOR: "1" },
+    env: { TOKENFILTER_EMULATED: library, TOKENFILTER_TEST_DEVICE: "emulated", NO_COLOR: "1" },
     signal: AbortSignal.timeout(LIMIT_MS),
   }).output();
   const decoder = new TextDecoder();

@@ -1,4 +1,4 @@
-/** What tests of the CUDA library's attention share. */
+/** What tests of attention share. */
 
 /** Largest errors allowed against the reference, for values around 1 and inputs that the type holds exactly. */
 export const BAR = { f32: 1e-5, f16: 1e-3, bf16: 8e-3 } as const;

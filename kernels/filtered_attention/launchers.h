@@ -1,11 +1,11 @@
-// The grid of a prefill kernel: blocks for tiles of rows and, where these are few, for splits of the keys.
+// What the launchers of attention share: the grid of a prefill kernel, which has blocks for tiles of rows and, where
+// these are few, for splits of the keys; and which launcher takes what.
 #pragma once
 #include <algorithm>
 
 #include "prefill.cuh"
 
-namespace tkf {
-namespace attention {
+namespace tkf::attention {
 
 constexpr int64_t kMostPrefillSplits = 32;
 constexpr int64_t kKeysOfPrefillSplit = 256;  // fewer are not worth a block
@@ -37,5 +37,16 @@ inline dim3 prefill_grid(const PrefillJob& job, int rows) {
               static_cast<unsigned>(job.batch));
 }
 
-}  // namespace attention
-}  // namespace tkf
+// Calls of tkf_attention_filtered with few queries (decode.cu): every query reads all that it sees; the rows are split
+// among blocks.
+int32_t decode_few(tkf_context* context, const tkf_attention_filtered_args& a);
+
+// Whether the device is an sm_90 and this library holds code made for it. (What sm_90 compiles from PTX of compute_80
+// has no wgmma.) The emulator has it too.
+bool has_wgmma(const tkf_context* context);
+
+// Launches it, where tkf_cuda_wgmma_use asks for it, for heads of at most 128; `job` fits the tensor-core kernels.
+// False where prefill_mma.cuh has to do it. Plans the job's splits.
+bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype);
+
+}  // namespace tkf::attention

@@ -1,0 +1,165 @@
+/**
+ * The ways to run an op: at every level of the CPU library, by the emulated CUDA library in every order of threads, and
+ * on a GPU; and tests that go through them. `TOKENFILTER_TEST_DEVICE` takes one alone: cpu, emulated or cuda.
+ */
+import { assert, assertEquals } from "@std/assert";
+import {
+  type OpenDevice,
+  openTestDevice,
+  testedDevice,
+  THREAD_ORDERS,
+  type ThreadOrder,
+} from "../../ffi/cuda/testing.ts";
+import type { Backend } from "../../lib/backend.ts";
+import { cpuLevels, type NativeBackend, openCpu } from "../../ffi/mod.ts";
+import type { BatchDecisions } from "../../lib/batch_ops.ts";
+import { type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
+import { unless } from "../../lib/testing.ts";
+import { unwritten } from "./inputs.ts";
+
+/** One way to run ops. */
+export interface Way<B extends Backend = NativeBackend> {
+  /** In a failure. */
+  readonly name: string;
+  readonly backend: B;
+  /** A copy of a host tensor where the backend computes. */
+  on<T extends Tensor>(tensor: T): Tensor;
+  /** An f32 tensor there that an op is to fill: NaN everywhere. */
+  empty(...shape: number[]): Tensor;
+  /** Values of a tensor of the backend. */
+  values(tensor: Tensor): Float32Array;
+}
+
+/** A device, and the order of threads that its launches follow; a GPU has its own. */
+export type DeviceWay = OpenDevice & Way<OpenDevice["backend"]>;
+
+/** A backend as a way. */
+export function wayOf<B extends Backend>(name: string, backend: B): Way<B> {
+  const on = (tensor: Tensor) => {
+    const { dtype, shape, data } = tensor as HostTensor;
+    return backend.upload({ dtype, shape, data: data.slice() } as HostTensor);
+  };
+  return {
+    name,
+    backend,
+    on,
+    empty: (...shape) => on(unwritten(shape)),
+    values: (tensor) => backend.read(tensor).data as Float32Array,
+  };
+}
+
+/** Every level of this machine on one thread and on three, which no case divides evenly among. */
+export async function cpuWays(blas = "none"): Promise<Way[]> {
+  const ways: Way[] = [];
+  for (const level of await cpuLevels()) {
+    for (const threads of [1, 3]) {
+      const backend = await openCpu({ level, threads, blas });
+      ways.push(wayOf(backend.description, backend));
+    }
+  }
+  assert(ways.length >= 2);
+  return ways;
+}
+
+/** A device as a way. */
+export function deviceWay(device: OpenDevice, order: ThreadOrder = "ascending"): DeviceWay {
+  return { ...device, ...wayOf(`${device.backend.description}, threads ${order}`, device.backend) };
+}
+
+/** The device that tests run on, with threads in an order. */
+async function openDevice(order?: ThreadOrder): Promise<DeviceWay> {
+  return deviceWay(await openTestDevice(order === undefined ? {} : { order }), order);
+}
+
+/** A step's decisions to keep some slots of a batch; `count` is what kernels read as their number. */
+export function decisionsOf(
+  { on }: Way<Backend>,
+  batch: number,
+  slots: readonly number[],
+  count: number = slots.length,
+): BatchDecisions {
+  return {
+    keep: on(hostTensor("u8", [batch], new Uint8Array(batch))),
+    kept: on(hostTensor("i32", [batch], Int32Array.from({ length: batch }, (_, i) => slots[i] ?? 0))),
+    keptCount: on(hostTensor("i32", [1], Int32Array.of(count))),
+  };
+}
+
+const MODE = testedDevice();
+const CHOSEN = `TOKENFILTER_TEST_DEVICE is ${MODE}`;
+const NO_CPU = MODE !== undefined && MODE !== "cpu" && CHOSEN;
+/** Why tests of a device are not run, if so. */
+export const NO_DEVICE = MODE === "cpu" && CHOSEN;
+const NO_GPU = MODE !== "cuda" && "needs a GPU: deno task test:gpu";
+
+/** Registers a test of the CPU library. @param why it cannot run, if so */
+export function testOnCpu(name: string, fn: () => void | Promise<void>, why?: string | false): void {
+  Deno.test({ ...unless(NO_CPU || why, name), fn });
+}
+
+/** Registers a test of the CUDA library: on the emulator, or on a GPU. */
+export function testOnDevice(name: string, work: (device: DeviceWay) => void | Promise<void>): void {
+  Deno.test({ ...unless(NO_DEVICE, name), fn: async () => await work(await openDevice()) });
+}
+
+/** The same once for every order of threads (a GPU: as many times). @param count Times that `work` counts, of all. */
+export function testInEveryOrder(name: string, count: number, work: (device: DeviceWay) => number): void {
+  Deno.test({
+    ...unless(NO_DEVICE, name),
+    fn: async () => {
+      let runs = 0;
+      for (const order of THREAD_ORDERS) runs += work(await openDevice(order));
+      assertEquals(runs, count);
+    },
+  });
+}
+
+/** The same for work whose outputs, lists of `count` cases, are to be equal in all of them. */
+export function testSameInEveryOrder(
+  name: string,
+  count: number,
+  outputs: (device: DeviceWay) => Float32Array[][],
+): void {
+  let first: Float32Array[][] | undefined;
+  testInEveryOrder(name, THREAD_ORDERS.length * count, (device) => {
+    const found = outputs(device);
+    assertEquals(found, first ??= found, device.name);
+    return found.length;
+  });
+}
+
+/** Registers a test for the levels of the CPU library, for the emulator, and for a GPU. */
+export function testInEveryWay(name: string, work: (ways: readonly Way[]) => void): void {
+  testOnCpu(`${name}, at every level of the CPU`, async () => work(await cpuWays()));
+  const onDevice = async () => work([await openDevice()]);
+  Deno.test({ ...unless(MODE === "cuda" ? CHOSEN : NO_DEVICE, `${name}, emulated`), fn: onDevice });
+  Deno.test({ ...unless(NO_GPU, `${name}, on a GPU`), fn: onDevice });
+}
+
+/**
+ * Registers tests of all cases in every way, and of the small ones in every order of threads.
+ *
+ * @param counts Of cases, and of small ones: none may be lost.
+ * @param prepare Makes a case's inputs, and what holds a way to them.
+ */
+export function testCases<Case>(
+  name: string,
+  cases: readonly Case[],
+  counts: readonly [all: number, small: number],
+  prepare: (c: Case, index: number) => (way: Way) => void,
+  isSmall: (c: Case) => boolean,
+): void {
+  testInEveryWay(name, (ways) => {
+    let runs = 0;
+    for (const [i, c] of cases.entries()) {
+      const check = prepare(c, i);
+      for (const way of ways) check(way), runs++;
+    }
+    assertEquals(runs, ways.length * counts[0]);
+  });
+  testInEveryOrder(`${name}, in every order of threads`, THREAD_ORDERS.length * counts[1], (device) => {
+    const small = [...cases.entries()].filter(([, c]) => isSmall(c));
+    for (const [i, c] of small) prepare(c, i)(device);
+    return small.length;
+  });
+}
