@@ -102,7 +102,10 @@ export interface BatchOps {
     output: Tensor,
     residual: Tensor,
   ): void;
-  /** Attention of the kept sequences: `queries`, `out` [batch, numHeads, headDim], `positions` [batch] i32. */
+  /**
+   * Attention of the kept sequences: `queries`, `out` [batch, numHeads, headDim], `positions` [batch] i32. A query at
+   * position i sees keys at j > i - window, those of the recent window too; at window 0, the default, all.
+   */
   attentionDecode(
     cache: BatchCache,
     queries: Tensor,
@@ -110,6 +113,7 @@ export interface BatchOps {
     decisions: BatchDecisions,
     scale: number,
     out: Tensor,
+    window?: number,
   ): void;
   /** positions += 1 where not negative, [batch] i32. */
   advance(positions: Tensor): void;

@@ -89,7 +89,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps 
       context.call("tkf_filter_observe_batch", { ...args, batch, output, residual });
     },
 
-    attentionDecode(cache, queries, positions, decisions, scale, out) {
+    attentionDecode(cache, queries, positions, decisions, scale, out, window = 0) {
       expectTensor("queries", queries, "f32", [-1, -1, -1]);
       expectTensor("out", out, "f32", queries.shape);
       const rows = {
@@ -98,7 +98,7 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps 
         positions,
         keep: decisions.keep,
         heads: queries.shape[1]!,
-        window: 0,
+        window,
         scale,
       };
       context.call("tkf_attention_decode", { cache: cacheArgs(cache), ...rows });

@@ -24,7 +24,7 @@ export interface ProbeOptions {
   /** 0-based indices of the layers, ascending. */
   readonly layers: readonly number[];
   /** What `Backend.rope` takes for a layer. */
-  readonly turnsOf: (layer: number) => Tensor;
+  readonly turnsOf: (layer: number) => Tensor | undefined;
   /** Whether queries are wanted. */
   readonly wantsQueries: boolean;
   /** Whether a sequence is to come as one piece. */
@@ -59,7 +59,8 @@ export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
           const positions = backend.upload(
             hostTensor("i32", [count], Int32Array.from({ length: count }, (_, i) => start + i)),
           );
-          backend.rope(rotated, positions, turnsOf(layer));
+          const turns = turnsOf(layer);
+          if (turns !== undefined) backend.rope(rotated, positions, turns);
           backend.free(positions);
           onRows({
             layer,

@@ -4,6 +4,7 @@ import { byteSize, type CacheDType } from "../dtype.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import { createBatchCache, createBatchDecisions, createBatchStates, tensorsOfLayer } from "./batch_state.ts";
+import { expectPositions, layerConfig } from "./config.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
@@ -27,7 +28,6 @@ export interface BatchOptions {
  * @param pruner Dense where left out.
  */
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
-  if (pruner?.keySide !== undefined) return "keys and values are judged on the host";
   if (pruner === undefined || pruner.layers.length === 0) return undefined;
   if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
   if (pruner.specs === undefined) return `the method "${pruner.name}" decides on the host, or is traced`;
@@ -76,6 +76,7 @@ export class BatchDecoder implements Disposable {
         `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
       );
     }
+    expectPositions(model.config, capacity);
     const reason = batchUnsupportedReason(pruner);
     if (reason !== undefined) throw new RangeError(`Cannot decode a batch on a device: ${reason}`);
     this.#model = model;
@@ -235,13 +236,14 @@ export class BatchDecoder implements Disposable {
   #decide(rows: LayerRows): [KeptRows] {
     const { backend } = this.#model, pruner = this.#pruner, { residual, positions } = rows;
     const { cache, states, decisions } = this.#layers[rows.layer]!;
+    const { window } = layerConfig(this.#model.config, rows.layer);
     backend.kvFilterStep(states, cache, rows, pruner?.cacheSkipped ?? false, decisions);
     return [{
       positions,
       only: decisions,
       select: (_, x) => x,
       attend: (queries, out, scale) =>
-        backend.attentionDecode(cache, queries, positions, decisions, scale, out),
+        backend.attentionDecode(cache, queries, positions, decisions, scale, out, window),
       add(output) {
         if (states !== undefined && pruner!.wantsOutputs) {
           backend.kvFilterObserveBatch(states, decisions, output, residual);

@@ -1,85 +1,63 @@
 /** A model's sizes: the keys that files use, and what this project calls them. */
 import type { CostShape } from "../cost.ts";
-import type { ModelFormatError } from "../errors.ts";
-import { ARCHITECTURES, findArchitecture } from "./architectures/mod.ts";
-import type { GgufFile } from "./formats/gguf.ts";
+import type { Architecture } from "./architectures/architecture.ts";
+import { ARCHITECTURES } from "./architectures/mod.ts";
+import { ConfigReader, type KeyValue } from "./config_reader.ts";
+import { GgufFile } from "./formats/gguf.ts";
+import type { HfFolder } from "./formats/hf_folder.ts";
 import type { Rope } from "./rope.ts";
+
+/** What sets a layer apart from what the model says for all. */
+export interface LayerConfig {
+  /** Its rotary embedding; null where it has none. Default: the model's. */
+  readonly rope?: Rope | null;
+  /** Its attention reaches back over so many positions, a token's own included. Default: over all. */
+  readonly window?: number;
+}
 
 /** Sizes and constants of a model. `numKvHeads` divides `numHeads`, and `headDim` is even. */
 export interface ModelConfig extends CostShape {
-  /** Name of its architecture, as GGUF files have it. */
+  /** Name of its architecture, as {@linkcode ARCHITECTURES} has it. */
   readonly architecture: string;
   /** Rotary embedding of the layers that do not say otherwise. */
   readonly rope: Rope;
   /** Added to the mean square in RMSNorm. */
   readonly rmsNormEps: number;
-  /** Positions that the model was trained on. */
+  /** Positions that the model was trained on, or that its rotary embedding was stretched for. */
   readonly contextLength: number;
   /** Whether the output projection is the embedding. */
   readonly tieWordEmbeddings: boolean;
+  /** What sets layers apart, one entry a layer. Default: nothing. */
+  readonly layers?: readonly LayerConfig[];
+  /** Projections with a bias, such as "q" or "down". Default: none. */
+  readonly biases?: readonly string[];
+  /** Factor on the products of queries and keys. Default: 1 / sqrt(headDim). */
+  readonly attentionScale?: number;
+  /** Positions from this one on are refused, where the rotary embedding is not right for them. Default: none. */
+  readonly maxPositions?: number;
 }
 
-/** Value of a key that is no list. */
-export type KeyValue = string | number | boolean;
+/** A file or folder that holds a model. */
+export type ModelSource = GgufFile | HfFolder;
 
-/** Keys outside an architecture's prefix that change what a model computes; see `Architecture.neutralKeys`. */
-const NEUTRAL_KEYS: { readonly [key: string]: KeyValue } = { "general.type": "model", "split.count": 1 };
-
-/** Memory that one layer's shapes could ask for stays countable: the largest models have 2^14 or 2^18 of each. */
-const MAX_SIZE = 2 ** 24;
-
-/** The keys of a file that begin with its architecture's name, given here without it. */
-export class ConfigReader {
-  /** The file. */
-  readonly gguf: GgufFile;
-  /** The architecture's name. */
-  readonly architecture: string;
-  /** Keys that were asked for, in full. */
-  readonly asked: Set<string> = new Set();
-
-  /** Reads keys of a file. */
-  constructor(gguf: GgufFile, architecture: string) {
-    this.gguf = gguf;
-    this.architecture = architecture;
-  }
-
-  /** Whether the file has a key. */
-  has(key: string): boolean {
-    return this.gguf.has(this.#full(key));
-  }
-
-  /** An integer from 1 to 2^24. @throws {ModelFormatError} If it is another value, or missing without a fallback. */
-  size(key: string, fallback?: number): number {
-    const value = this.gguf.integer(this.#full(key), fallback);
-    if (value < 1 || value > MAX_SIZE) throw this.error(key, `found ${value}, expected 1 to ${MAX_SIZE}`);
-    return value;
-  }
-
-  /** A positive number. @throws {ModelFormatError} If it is another value, or missing without a fallback. */
-  positive(key: string, fallback?: number): number {
-    const value = this.gguf.number(this.#full(key), fallback);
-    if (value <= 0) throw this.error(key, `found ${value}, expected a positive number`);
-    return value;
-  }
-
-  /** An error about a key, which names it in full. */
-  error(key: string, says: string): ModelFormatError {
-    return this.gguf.error(this.#full(key), says);
-  }
-
-  #full(key: string): string {
-    const full = `${this.architecture}.${key}`;
-    this.asked.add(full);
-    return full;
-  }
+/** Options of {@linkcode readModelConfig}. */
+export interface ConfigOptions {
+  /**
+   * Positions that the rotary embedding is to be made for, where its kind depends on that ("dynamic", "longrope").
+   * Default: those that the model was first trained on, at which neither stretches anything.
+   */
+  readonly contextLength?: number;
 }
+
+/** Keys of a GGUF file outside an architecture's prefix that change what a model computes; see `neutralKeys`. */
+const GGUF_NEUTRAL: { readonly [key: string]: KeyValue } = { "general.type": "model", "split.count": 1 };
 
 /**
- * Reads a model's sizes from a GGUF file's metadata.
+ * Reads a model's sizes from a GGUF file's metadata or the config.json of a Hugging Face folder.
  *
- * Whatever could change the model's results and is not known here is an error: every key that begins with the name of
- * the architecture must be one that its entry in `architectures/` reads or lists. (Keys under other prefixes,
- * `tokenizer.` aside, are notes about the file.)
+ * Whatever could change the model's results and is not known here is an error: every key of a config.json, and of a GGUF
+ * file every one that begins with the name of the architecture, must be one that its entry in `architectures/` reads or
+ * lists. (Keys of a GGUF file under other prefixes, `tokenizer.` aside, are notes about the file.)
  *
  * @throws {ModelFormatError} If the architecture does not run here, a key is missing, of a wrong type, out of range or
  * not known; the message names the key.
@@ -91,30 +69,59 @@ export class ConfigReader {
  * console.assert(readModelConfig(parseGguf(bytes, path)).numLayers === 10);
  * ```
  */
-export function readModelConfig(gguf: GgufFile): ModelConfig {
-  const name = gguf.string("general.architecture"), architecture = findArchitecture(name);
-  if (architecture === undefined) {
-    const names = ARCHITECTURES.map(({ name }) => `"${name}"`).join(" or ");
-    throw gguf.error("general.architecture", `found "${name}", expected ${names}, which runs here`);
-  }
-  const reader = new ConfigReader(gguf, name);
+export function readModelConfig(source: ModelSource, options: ConfigOptions = {}): ModelConfig {
+  const isGguf = source instanceof GgufFile, file = isGguf ? source : source.config;
+  const architecture = isGguf ? findGguf(source) : findHf(source);
+  const form = isGguf ? architecture.gguf! : architecture.hf,
+    prefix = isGguf ? `${architecture.gguf!.name}.` : "";
+  const reader = new ConfigReader(source, architecture.name, prefix, options);
   const config = architecture.readConfig(reader);
-  const { neutralKeys, informativeKeys } = architecture;
-  const withPrefix = (key: string) => `${name}.${key}`;
-  const own = Object.entries(neutralKeys).map(([key, value]) => [withPrefix(key), value] as const);
-  const neutral = new Map([...Object.entries(NEUTRAL_KEYS), ...own]);
-  const known = new Set([...reader.asked, ...informativeKeys.map(withPrefix)]);
-  for (const [key, { value }] of gguf.metadata) {
-    const found = typeof value === "bigint" ? Number(value) : value, want = neutral.get(key);
+  const own = Object.entries(form.neutralKeys).map(([key, value]) => [prefix + key, value] as const);
+  const neutral = new Map([...(isGguf ? Object.entries(GGUF_NEUTRAL) : []), ...own]);
+  const known = new Set([...reader.asked, ...form.informativeKeys.map((key) => prefix + key)]);
+  for (const [key, found] of file.entries()) {
+    const want = neutral.get(key);
+    if (known.has(key)) continue;
     if (want !== undefined && found !== want) {
-      throw gguf.error(
+      throw file.error(
         key,
         `found ${JSON.stringify(found)}, expected ${JSON.stringify(want)} or no such key`,
       );
     }
-    if (want === undefined && key.startsWith(withPrefix("")) && !known.has(key)) {
-      throw gguf.error(key, "found a key that this project does not know, so its results could be wrong");
+    if (want === undefined && key.startsWith(prefix)) {
+      throw file.error(key, "found a key that this project does not know, so its results could be wrong");
     }
   }
   return config;
+}
+
+/** Checks that a sequence may grow to so many tokens. @throws {RangeError} If its last position is one too far. */
+export function expectPositions({ maxPositions = Infinity }: ModelConfig, tokens: number): void {
+  if (tokens > maxPositions) {
+    throw new RangeError(
+      `Cannot feed a sequence of ${tokens} tokens: the model's rotary embedding was made for ${maxPositions}; ` +
+        "load it with a longer contextLength",
+    );
+  }
+}
+
+/** What a layer has of its own. */
+export function layerConfig({ layers }: Pick<ModelConfig, "layers">, layer: number): LayerConfig {
+  return layers?.[layer] ?? {};
+}
+
+function findGguf(file: GgufFile): Architecture {
+  const name = file.string("general.architecture");
+  const found = ARCHITECTURES.find(({ gguf }) => gguf?.name === name);
+  if (found !== undefined) return found;
+  const names = ARCHITECTURES.flatMap(({ gguf }) => gguf === undefined ? [] : [`"${gguf.name}"`]).join(", ");
+  throw file.error("general.architecture", `found "${name}", expected one that runs here: ${names}`);
+}
+
+function findHf({ config }: HfFolder): Architecture {
+  const names = config.strings("architectures");
+  const found = ARCHITECTURES.find(({ hf }) => names.includes(hf.name));
+  if (found !== undefined) return found;
+  const known = ARCHITECTURES.map(({ hf }) => `"${hf.name}"`).join(", ");
+  throw config.error("architectures", `found "${names}", expected one that runs here: ${known}`);
 }

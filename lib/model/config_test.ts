@@ -65,18 +65,16 @@ Deno.test("readModelConfig() reads tiny", async () => {
 
 Deno.test("readModelConfig() refuses other architectures", () => {
   expectRefusal(
-    withEntry("general.architecture", "string", "qwen2"),
-    '"general.architecture": found "qwen2", expected "llama", which runs here',
+    withEntry("general.architecture", "string", "bert"),
+    '"general.architecture": found "bert", expected one that runs here: "llama", "qwen2", "qwen3", "phi3", "gemma3", "smollm3"',
   );
   expectRefusal(withEntry("general.type", "string", "adapter"), '"general.type": found "adapter"');
 });
 
 Deno.test("readModelConfig() refuses keys that would change the result, and names them", () => {
   const cases: Entry[] = [
-    ["llama.rope.scaling.type", "string", "yarn"],
-    ["llama.rope.scaling.factor", "float32", 8],
-    ["llama.rope.scale_linear", "float32", 2],
-    ["llama.rope.scaling.original_context_length", "uint32", 8192],
+    ["llama.rope.scaling.type", "string", "longrope"],
+    ["llama.rope.scaling.yarn_log_multiplier", "float32", 0.1],
     ["llama.expert_count", "uint32", 8],
     ["llama.attention.sliding_window", "uint32", 4096],
     ["llama.logit_scale", "float32", 0.5],
@@ -110,7 +108,8 @@ Deno.test("readModelConfig() refuses sizes that do not fit together, and names t
     [["llama.attention.head_count", ["uint32"], [2]], "found a list of uint32, expected an integer"],
     [["llama.attention.head_count_kv", "uint32", 4], "expected a divisor of the 2 heads"],
     [["llama.attention.value_length", "uint32", 8], "found 8, expected the head size 4"],
-    [["llama.rope.dimension_count", "uint32", 2], "found 2, expected the head size 4"],
+    [["llama.rope.dimension_count", "uint32", 3], "found 3, expected an even part of the head size 4"],
+    [["llama.rope.dimension_count", "uint32", 6], "found 6, expected an even part of the head size 4"],
     [["llama.rope.freq_base", "float32", 0], "found 0, expected a positive number"],
     [["llama.attention.layer_norm_rms_epsilon", "float32", -1], "expected a positive number"],
     [["llama.vocab_size", "uint32", 100], "of tokenizer.ggml.tokens"],

@@ -33,8 +33,8 @@ export interface KeptRows {
 export interface Tokens {
   /** Their positions, [T] i32. */
   readonly positions: Tensor;
-  /** What the method that filters a layer wants to see of it; undefined where it runs dense. */
-  prunerOf(layer: number): Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> | undefined;
+  /** The method that filters a layer; undefined where it runs dense. */
+  prunerOf(layer: number): Pruner | undefined;
   /** Decides the tokens of a layer and caches them; gives the kept ones, piece by piece where a method decides so. */
   decide(rows: LayerRows): Iterable<KeptRows>;
 }
@@ -48,7 +48,7 @@ export interface ModelParts {
   /** Where it computes. */
   readonly backend: Backend;
   /** What {@linkcode Backend.rope} takes for a layer. */
-  turnsOf(layer: number): Tensor;
+  turnsOf(layer: number): Tensor | undefined;
 }
 
 /**
@@ -91,7 +91,8 @@ export class ForwardPass {
   /** Output of a layer's attention block for rotated queries, [R, hiddenSize]. */
   attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
     const attended = this.scratch("attended", queries.shape);
-    kept.attend(this.byHead(queries), this.byHead(attended), 1 / Math.sqrt(this.model.config.headDim));
+    const scale = this.model.config.attentionScale ?? 1 / Math.sqrt(this.model.config.headDim);
+    kept.attend(this.byHead(queries), this.byHead(attended), scale);
     return this.project(layer, "o", attended, kept.only);
   }
 
@@ -156,33 +157,40 @@ export class ForwardPass {
     this.model.backend.add(x, this.project(layer, "down", gate));
   }
 
-  /** RMSNorm of rows, [T, hiddenSize]. */
-  protected norm(layer: number, name: "attnNorm" | "ffnNorm", x: Tensor): Tensor {
+  /** RMSNorm of rows by one of a layer's weights, [T, hiddenSize]. @param to names the scratch that it fills */
+  protected norm(layer: number, name: string, x: Tensor, to = "normed"): Tensor {
     const { backend, config, weights } = this.model;
-    const out = this.scratch("normed", x.shape);
-    backend.rmsNorm(x, weights.layers[layer]![name], config.rmsNormEps, out);
+    const out = this.scratch(to, x.shape);
+    backend.rmsNorm(x, weights.layers[layer]![name]!, config.rmsNormEps, out);
     return out;
   }
 
-  /** Rows times one of a layer's matrices. */
+  /** Rows times one of a layer's matrices; its bias and its norm of heads too, where the layer has them. */
   protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions): Tensor {
-    const weight = this.model.weights.layers[layer]![name]!;
+    const { backend, config, weights } = this.model, own = weights.layers[layer]!;
+    const weight = own[name]!, bias = own[`${name}Bias`], norm = own[`${name}Norm`];
     const out = this.scratch(name, [x.shape[0]!, weight.shape[0]!]);
-    this.model.backend.linear(x, weight, out, only);
+    backend.linear(x, weight, out, only);
+    if (bias !== undefined) backend.add(out, this.#repeat(bias, x.shape[0]!), only);
+    if (norm !== undefined) {
+      const heads = { ...out, shape: [countOf(out.shape) / config.headDim, config.headDim] };
+      backend.rmsNorm(heads, norm, config.rmsNormEps, heads);
+    }
     return out;
   }
 
-  /** Rotary embedding of keys or queries in place, [T, heads * headDim]. */
+  /** Rotary embedding of keys or queries in place, [T, heads * headDim], where the layer has one. */
   protected rotate(layer: number, x: Tensor, positions: Tensor, only?: BatchDecisions): void {
-    this.model.backend.rope(this.byHead(x), positions, this.model.turnsOf(layer), only);
+    const turns = this.model.turnsOf(layer);
+    if (turns !== undefined) this.model.backend.rope(this.byHead(x), positions, turns, only);
   }
 
-  /** Scratch of f32 by name; its values last until the name is taken again. */
-  protected scratch(name: string, shape: readonly number[]): Tensor {
+  /** Scratch by name; its values last until the name is taken again. */
+  protected scratch(name: string, shape: readonly number[], dtype: "f32" | "i32" = "f32"): Tensor {
     const old = this.#scratch.get(name);
     if (old?.shape.length === shape.length && old.shape.every((n, i) => n === shape[i])) return old;
     if (old !== undefined) this.model.backend.free(old);
-    const fresh = this.model.backend.alloc("f32", shape);
+    const fresh = this.model.backend.alloc(dtype, shape);
     this.#scratch.set(name, fresh);
     return fresh;
   }
@@ -191,6 +199,14 @@ export class ForwardPass {
     const queries = this.project(layer, "q", x, only);
     this.rotate(layer, queries, positions, only);
     return queries;
+  }
+
+  /** A vector as so many rows. */
+  #repeat(x: Tensor, rows: number): Tensor {
+    const out = this.scratch(`row of ${x.shape[0]}`, [rows, x.shape[0]!]),
+      zeros = this.scratch("zeros", [rows], "i32");
+    this.model.backend.gatherRows({ ...x, shape: [1, x.shape[0]!] }, zeros, out);
+    return out;
   }
 
   #copy(name: string, x: Tensor): Tensor {

@@ -6,6 +6,8 @@ export { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 export { type TensorSpec } from "./architectures/architecture.ts";
 export * from "./batch_state.ts";
 export * from "./config.ts";
+export { type KeyedFile } from "./formats/_keyed_file.ts";
+export { type HfFolder, readHfFolder } from "./formats/hf_folder.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./hub.ts";

@@ -5,9 +5,9 @@ import type { Pruner } from "../methods/pruner.ts";
 import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
-import type { ModelConfig } from "./config.ts";
+import { layerConfig, type ModelConfig } from "./config.ts";
 import type { ForwardPass } from "./forward_pass.ts";
-import { createTurns } from "./rope.ts";
+import { createTurns, type Rope } from "./rope.ts";
 import { ModelSequence } from "./sequence.ts";
 import type { ModelWeights } from "./weights.ts";
 
@@ -39,7 +39,7 @@ export class Model {
   readonly weights: ModelWeights;
   /** Element type of KV caches, where a sequence does not say otherwise. */
   readonly cacheDType: CacheDType;
-  readonly #turns: Tensor;
+  readonly #turns: readonly (Tensor | undefined)[];
   readonly #pass: ForwardPass;
 
   /**
@@ -58,16 +58,16 @@ export class Model {
     this.weights = weights;
     this.backend = backend;
     this.cacheDType = cacheDType;
-    this.#turns = backend.upload(createTurns(config.rope, config.headDim));
+    this.#turns = uploadTurns(config, backend);
     this.#pass = createForwardPass(this);
   }
 
   /**
-   * What {@linkcode Backend.rope} takes for a layer.
+   * What {@linkcode Backend.rope} takes for a layer; undefined where it has no rotary embedding.
    * @internal
    */
-  turnsOf(_layer: number): Tensor {
-    return this.#turns;
+  turnsOf(layer: number): Tensor | undefined {
+    return this.#turns[layer];
   }
 
   /**
@@ -119,4 +119,15 @@ export class Model {
     this.#pass.logits(hidden, out);
     return out;
   }
+}
+
+/** Tables of rotary embeddings, one entry a layer; layers with the same one share it. */
+function uploadTurns(config: ModelConfig, backend: Backend): (Tensor | undefined)[] {
+  const tables = new Map<Rope, Tensor>();
+  return Array.from({ length: config.numLayers }, (_, layer) => {
+    const { rope = config.rope } = layerConfig(config, layer);
+    if (rope === null) return undefined;
+    if (!tables.has(rope)) tables.set(rope, backend.upload(createTurns(rope, config.headDim)));
+    return tables.get(rope);
+  });
 }

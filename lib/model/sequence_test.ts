@@ -95,7 +95,7 @@ Deno.test("decide() sees keys before rotary embedding where asked, and attention
   const keys = hostTensor("f32", shape, Float32Array.from(before.keys.get(0)!));
   const rotated = hostTensor("f32", shape, Float32Array.from(after.keys.get(0)!));
   assert(maxDifference(keys, rotated) > 0.1);
-  backend.rope(keys, hostTensor("i32", [6], Int32Array.from([0, 1, 2, 3, 4, 5])), model.turnsOf(0));
+  backend.rope(keys, hostTensor("i32", [6], Int32Array.from([0, 1, 2, 3, 4, 5])), model.turnsOf(0)!);
   assert(maxDifference(keys, rotated) < 1e-6);
 });
 
@@ -134,7 +134,7 @@ Deno.test("decide() sees queries after rotary embedding where asked, and none el
   const want = backend.alloc("f32", [5, config.numHeads * config.headDim]);
   backend.linear(h, model.weights.layers[0]!.q, want);
   const rows = { ...want, shape: [5, config.numHeads, config.headDim] };
-  backend.rope(rows, hostTensor("i32", [5], Int32Array.from([0, 1, 2, 3, 4])), model.turnsOf(0));
+  backend.rope(rows, hostTensor("i32", [5], Int32Array.from([0, 1, 2, 3, 4])), model.turnsOf(0)!);
   assertEquals(maxDifference(queries[0]!, want), 0);
   assertEquals(queries[1], undefined);
 });

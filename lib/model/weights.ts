@@ -1,11 +1,14 @@
 /** A model's weights, by what they do, with every shape checked. */
 import type { Backend } from "../backend.ts";
+import { DTYPES } from "../dtype.ts";
 import { ModelFormatError } from "../errors.ts";
 import type { HostTensor, Tensor } from "../tensor.ts";
 import type { TensorSpec } from "./architectures/architecture.ts";
 import { architectureOf } from "./architectures/mod.ts";
-import type { ModelConfig } from "./config.ts";
-import type { GgufFile } from "./formats/gguf.ts";
+import { ROPE_TENSORS } from "./architectures/rope_config.ts";
+import type { ModelConfig, ModelSource } from "./config.ts";
+import { GgufFile } from "./formats/gguf.ts";
+import { halvesToPairs, takeRows, widen } from "./_stored_tensor.ts";
 
 /** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */
 export interface LayerWeights<T extends Tensor = Tensor> {
@@ -45,13 +48,16 @@ export interface ModelWeights<T extends Tensor = Tensor> {
 
 /** Trailing parts of tensor names that change the computation, and what they are. */
 const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
-  ["rope_freqs.weight", "rotary factors"],
-  ["rope_factors_long.weight", "rotary factors"],
-  ["rope_factors_short.weight", "rotary factors"],
   [".bias", "a bias"],
   ["_exps.weight", "experts"],
   ["ffn_gate_inp.weight", "an expert router"],
+  ["_scale_inv", "scales of quantised weights"],
 ];
+
+/** Tensors that say again what a config says, or that reading a config has taken in. */
+const KNOWN_TENSORS = new RegExp(
+  `^(${ROPE_TENSORS.join("|")})$|\\.rotary_emb\\.inv_freq$`.replaceAll(".weight", "\\.weight"),
+);
 
 /** Makes a model's weights, each tensor of its architecture by `make`: the embedding, the blocks' in order, the output's. */
 export function createWeights<T extends Tensor>(
@@ -65,7 +71,12 @@ export function createWeights<T extends Tensor>(
     embedding: table,
     layers: Array.from(
       { length: config.numLayers },
-      (_, layer) => mapTensors(layerTensors, (spec) => make({ ...spec, gguf: `blk.${layer}.${spec.gguf}` })),
+      (_, layer) =>
+        mapTensors(
+          layerTensors,
+          (spec) =>
+            make({ ...spec, gguf: `blk.${layer}.${spec.gguf}`, hf: `model.layers.${layer}.${spec.hf}` }),
+        ),
     ),
     outputNorm: make(outputNorm),
     output: config.tieWordEmbeddings ? table : make(output),
@@ -82,10 +93,10 @@ function mapTensors<A, T extends Tensor>(
 }
 
 /**
- * Takes a model's weights out of a GGUF file, as views of its bytes.
+ * Takes a model's weights out of a file or folder: as views of its bytes, copied where kernels take another order.
  *
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
- * architecture (biases, experts, rotary factors, ...); the message names the tensor.
+ * architecture (experts, ...); the message names the tensor.
  *
  * @example
  * ```ts
@@ -96,39 +107,56 @@ function mapTensors<A, T extends Tensor>(
  * console.assert(k.shape[0] === config.numKvHeads * config.headDim && k.shape[1] === config.hiddenSize);
  * ```
  */
-export function loadWeights(gguf: GgufFile, config: ModelConfig): ModelWeights<HostTensor> {
-  const taken = new Set<string>();
-  const weights = createWeights(config, ({ gguf: name, shape, dtype }) => {
-    const tensor = gguf.tensors.get(name);
-    if (tensor === undefined) {
-      throw new ModelFormatError(gguf.file, `found no tensor "${name}", expected one of shape [${shape}]`);
+export function loadWeights(source: ModelSource, config: ModelConfig): ModelWeights<HostTensor> {
+  const isGguf = source instanceof GgufFile, taken = new Set<string>();
+  const inHalves = !isGguf || architectureOf(config).gguf!.rotary === "halves";
+  const weights = createWeights(config, (spec) => {
+    const { shape, dtype, fused, rotaryHeads, hfOffset = 0 } = spec, name = isGguf ? spec.gguf : spec.hf;
+    const whole = fused === undefined ? shape : [fused[1], ...shape.slice(1)];
+    let tensor = findTensor(source, name, whole);
+    taken.add(name);
+    if (fused !== undefined) tensor = takeRows(tensor, fused[0], shape[0]!);
+    if (rotaryHeads !== undefined && inHalves) {
+      tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim);
     }
-    if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
+    const offset = isGguf ? 0 : hfOffset;
+    if (dtype === "f32" && DTYPES[tensor.dtype].blockSize > 1) {
       throw new ModelFormatError(
-        gguf.file,
-        `found tensor "${name}" with shape [${tensor.shape}], expected [${shape}]`,
+        source.file,
+        `found tensor "${name}" in ${tensor.dtype}, expected f32, f16 or bf16`,
       );
     }
-    if (dtype !== undefined && tensor.dtype !== dtype) {
-      throw new ModelFormatError(gguf.file, `found tensor "${name}" in ${tensor.dtype}, expected ${dtype}`);
-    }
-    taken.add(name);
-    return tensor;
+    return dtype === "f32" && (tensor.dtype !== "f32" || offset !== 0) ? widen(tensor, offset) : tensor;
   });
-  for (const name of gguf.tensors.keys()) {
-    if (!taken.has(name)) throw unknownTensorError(gguf, config, name);
+  if (config.tieWordEmbeddings) taken.add(architectureOf(config).modelTensors(config).output.hf);
+  for (const name of source.tensors.keys()) {
+    if (!taken.has(name) && !KNOWN_TENSORS.test(name)) throw unknownTensorError(source, config, name);
   }
   return weights;
 }
 
-function unknownTensorError(gguf: GgufFile, config: ModelConfig, name: string): ModelFormatError {
+function findTensor(source: ModelSource, name: string, shape: readonly number[]): HostTensor {
+  const tensor = source.tensors.get(name);
+  if (tensor === undefined) {
+    throw new ModelFormatError(source.file, `found no tensor "${name}", expected one of shape [${shape}]`);
+  }
+  if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
+    throw new ModelFormatError(
+      source.file,
+      `found tensor "${name}" with shape [${tensor.shape}], expected [${shape}]`,
+    );
+  }
+  return tensor;
+}
+
+function unknownTensorError(source: ModelSource, config: ModelConfig, name: string): ModelFormatError {
   const what = UNSUPPORTED_TENSORS.find(([suffix]) => name.endsWith(suffix))?.[1];
-  const layer = /^blk\.(\d+)\./.exec(name)?.[1];
+  const layer = /^(?:blk|model\.layers)\.(\d+)\./.exec(name)?.[1];
   const found = what === undefined ? `tensor "${name}"` : `tensor "${name}" (${what})`;
   const why = layer !== undefined && Number(layer) >= config.numLayers
-    ? `expected ${config.numLayers} blocks, as ${config.architecture}.block_count says`
+    ? `expected ${config.numLayers} blocks, as the config says`
     : "expected only tensors that this project knows, as its results could be wrong";
-  return new ModelFormatError(gguf.file, `found ${found}, ${why}`);
+  return new ModelFormatError(source.file, `found ${found}, ${why}`);
 }
 
 /** The same weights on a backend (no copy where it computes in this process's memory). */

@@ -1,9 +1,10 @@
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import { ModelFormatError } from "../errors.ts";
-import type { HostTensor } from "../tensor.ts";
+import { type HostTensor, hostTensor } from "../tensor.ts";
 import { readModelConfig } from "./config.ts";
 import { parseGguf } from "./formats/gguf.ts";
+import { hfFolder } from "./testdata/checkpoints.ts";
 import { buildGguf, type GgufParts, type TensorEntry } from "./testdata/gguf_builder.ts";
 import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";
 import { type LayerWeights, loadWeights, uploadWeights } from "./weights.ts";
@@ -61,16 +62,23 @@ Deno.test("loadWeights() names a tensor that is missing or of another shape or t
       `found tensor "${name}" with shape`,
     );
   }
-  const norm: TensorEntry = { name: "output_norm.weight", dims: [8], type: 1, data: new Uint8Array(16) };
-  assertThrows(() => weightsOf(withTensor(norm.name, norm)), ModelFormatError, "in f16, expected f32");
+});
+
+Deno.test("loadWeights() widens norms of 16 bits, and refuses quantised ones", () => {
+  const folder = hfFolder("llama"), name = "model.norm.weight", config = readModelConfig(folder);
+  const withNorm = (norm: HostTensor) =>
+    loadWeights({ ...folder, tensors: new Map([...folder.tensors, [name, norm]]) }, config).outputNorm;
+  const half = withNorm(hostTensor("f16", [32], new Uint16Array(32).fill(0x3e00)));
+  assertEquals([half.dtype, [...new Set(half.data)]], ["f32", [1.5]]);
+  const quantised = hostTensor("q8_0", [32], new Uint8Array(34));
+  assertThrows(() => withNorm(quantised), ModelFormatError, `"${name}" in q8_0, expected f32, f16 or bf16`);
 });
 
 Deno.test("loadWeights() names tensors that it does not know", () => {
   const cases: [string, string][] = [
-    ["blk.0.attn_q.bias", "(a bias)"],
+    ["output.bias", "(a bias)"],
     ["blk.0.ffn_gate_exps.weight", "(experts)"],
     ["blk.0.ffn_gate_inp.weight", "(an expert router)"],
-    ["rope_freqs.weight", "(rotary factors)"],
     ["blk.1.attn_q.weight", "expected 1 blocks"],
     ["blk.0.attn_q_norm.weight", "only tensors that this project knows"],
   ];

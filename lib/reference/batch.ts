@@ -128,8 +128,9 @@ export function batchOps(ops: SequenceOps): BatchOps {
       }
     },
 
-    attentionDecode(cache, queries, positions, decisions, scale, out): void {
-      const recent = cache.recentPositions.shape[1]!;
+    attentionDecode(cache, queries, positions, decisions, scale, out, window = 0): void {
+      const recent = Math.min(cache.recentPositions.shape[1]!, window === 0 ? Infinity : window - 1);
+      const reach = hostTensor("i32", [1], Int32Array.of(window - 1)); // -1: all
       for (const slot of keptSlots(decisions)) {
         const one = (tensor: Tensor) => rowsOf(asHost(tensor), slot, slot + 1);
         const position = hostData(positions)[slot]!, ring = row(cache.recentPositions, slot).data;
@@ -148,6 +149,7 @@ export function batchOps(ops: SequenceOps): BatchOps {
           recentPositions: take(row(cache.recentPositions, slot), seen),
           numRecent: seen.length,
           recent,
+          windows: reach,
           scale,
           out: one(out),
         });

@@ -1,28 +1,51 @@
 /** What sets a model architecture apart. */
-import type { ConfigReader, KeyValue, ModelConfig } from "../config.ts";
+import type { ModelConfig } from "../config.ts";
+import type { ConfigReader, KeyValue } from "../config_reader.ts";
 import type { ForwardPass } from "../forward_pass.ts";
 import type { LayerWeights, ModelWeights } from "../weights.ts";
 
-/** A tensor of a file. */
+/** Rows of a larger tensor of a file: where they begin, and its rows in all. */
+export type FusedRows = readonly [first: number, total: number];
+
+/** A tensor, by its place in files. */
 export interface TensorSpec {
   /** Its name in GGUF files; of a block's tensor what follows `blk.<layer>.`. */
   readonly gguf: string;
+  /** Its name in Hugging Face folders; of a block's tensor what follows `model.layers.<layer>.`. */
+  readonly hf: string;
   /** Its shape, outermost dimension first. */
   readonly shape: readonly number[];
-  /** Its element type, where only one will do. */
+  /** Its element type, where only one will do; files may have 16-bit floats instead. */
   readonly dtype?: "f32";
+  /** Where the file's tensor holds others as well: its rows there. */
+  readonly fused?: FusedRows;
+  /** Where rotary embedding turns its first dimension: the heads that lie there. Files may have pairs or halves. */
+  readonly rotaryHeads?: number;
+  /** What a Hugging Face folder's values lack: 1 for norms that are stored as the difference from 1. */
+  readonly hfOffset?: number;
+}
+
+/** How an architecture's files of one format look. */
+export interface FileForm {
+  /** The architecture's name there: `general.architecture` or an entry of `architectures`. */
+  readonly name: string;
+  /** Keys, without a prefix, that change what a model computes, and the one value of each that changes nothing. */
+  readonly neutralKeys: { readonly [key: string]: KeyValue };
+  /** Keys, without a prefix, that say how a model was made, not what it computes. */
+  readonly informativeKeys: readonly string[];
 }
 
 /** An architecture: keys of its config, names of its tensors, and what its blocks compute. */
 export interface Architecture {
-  /** As `general.architecture` of a GGUF file says it; its keys begin with it and a dot. */
+  /** Its name in this project. */
   readonly name: string;
-  /** Reads the sizes. Keys that it asks for count as known; every other one is an error, but for those below. */
+  /** Its GGUF files, where it has any; `rotary` says how their rows of queries and keys lie: rotary pairs side by side,
+   * or first all first halves of a head's pairs. */
+  readonly gguf?: FileForm & { readonly rotary: "pairs" | "halves" };
+  /** Its Hugging Face folders. */
+  readonly hf: FileForm;
+  /** Reads the sizes. Keys that it asks for count as known; every other one is an error, but for those listed. */
   readConfig(reader: ConfigReader): ModelConfig;
-  /** Keys, without the prefix, that change what a model computes, and the one value of each that changes nothing. */
-  readonly neutralKeys: { readonly [key: string]: KeyValue };
-  /** Keys, without the prefix, that say how a model was made, not what it computes. */
-  readonly informativeKeys: readonly string[];
   /** Tensors outside the blocks; the output projection is the embedding where the config says so. */
   modelTensors(config: ModelConfig): { readonly [name in Exclude<keyof ModelWeights, "layers">]: TensorSpec };
   /** Tensors of one block. */

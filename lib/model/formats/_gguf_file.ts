@@ -1,6 +1,7 @@
 /** What a parsed GGUF file offers: metadata and tensors, and getters that check types. */
 import { ModelFormatError } from "../../errors.ts";
 import type { HostTensor } from "../../tensor.ts";
+import type { KeyedFile } from "./_keyed_file.ts";
 
 /** Types of metadata values; the index is the format's number. */
 export const VALUE_TYPES: readonly GgufValueType[] = [
@@ -62,7 +63,7 @@ const INTEGER_TYPES: readonly GgufValueType[] = [
 ];
 
 /** A parsed file: metadata and tensors. The getters throw a {@linkcode ModelFormatError} that names the key. */
-export class GgufFile {
+export class GgufFile implements KeyedFile {
   /** The file's path or URL, as given. */
   readonly file: string;
   /** Version of the format. */
@@ -91,6 +92,13 @@ export class GgufFile {
   /** Whether the file has the key. */
   has(key: string): boolean {
     return this.metadata.has(key);
+  }
+
+  /** All keys with their values, 64-bit integers as numbers. */
+  *entries(): Generator<[key: string, value: unknown]> {
+    for (const [key, { value }] of this.metadata) {
+      yield [key, typeof value === "bigint" ? Number(value) : value];
+    }
   }
 
   /** An error that names a key, and points at its value where there is one. */

@@ -1,0 +1,36 @@
+/** From a tensor as a file has it to one as the kernels take it: cut out, reordered, widened. */
+import { byteSize } from "../dtype.ts";
+import { dequantize } from "../reference/dequantize.ts";
+import { countOf, type HostTensor, hostTensor } from "../tensor.ts";
+
+/** Rows [first, first + count) of a matrix of any type, as a view. */
+export function takeRows(tensor: HostTensor, first: number, count: number): HostTensor {
+  const shape = [count, ...tensor.shape.slice(1)], width = rowLength(tensor);
+  return hostTensor(tensor.dtype, shape, tensor.data.subarray(first * width, (first + count) * width));
+}
+
+/**
+ * Rows of heads (or values, where there is one dimension) from the order of halves, in which value i of a head turns
+ * with value i + dims / 2, to that of pairs. Values past `dims` of a head stay.
+ */
+export function halvesToPairs(tensor: HostTensor, heads: number, dims: number): HostTensor {
+  const width = rowLength(tensor), headDim = tensor.shape[0]! / heads, data = tensor.data.slice();
+  for (let head = 0; head < heads; head++) {
+    for (let i = 0; i < dims; i++) {
+      const from = head * headDim + (i >> 1) + (i & 1) * dims / 2, to = head * headDim + i;
+      data.set(tensor.data.subarray(from * width, (from + 1) * width), to * width);
+    }
+  }
+  return hostTensor(tensor.dtype, tensor.shape, data);
+}
+
+/** Values as f32, each with `offset` added. */
+export function widen(tensor: HostTensor, offset: number): HostTensor {
+  const values = dequantize(tensor, 0, countOf(tensor.shape));
+  return hostTensor("f32", tensor.shape, values.map((value) => value + offset));
+}
+
+/** Elements of a typed array that a row takes. */
+function rowLength({ dtype, shape, data }: HostTensor): number {
+  return byteSize(dtype, countOf(shape.slice(1))) / data.BYTES_PER_ELEMENT;
+}

@@ -1,0 +1,116 @@
+/** Gemma 3, text alone: norms of heads and after blocks, GeGLU, a scaled embedding, local layers between global ones. */
+import type { Tensor } from "../../tensor.ts";
+import type { ConfigReader } from "../config_reader.ts";
+import { ForwardPass, type KeptRows } from "../forward_pass.ts";
+import { createTurns } from "../rope.ts";
+import type { Architecture, TensorSpec } from "./architecture.ts";
+import { llama, norm, readBiases, readSizes } from "./llama.ts";
+import { headNorms } from "./qwen3.ts";
+import { readGgufRope, readHfRope } from "./rope_config.ts";
+import { readLocalLayers, readWindow } from "./windows.ts";
+
+/** Bases of local and global layers, where a file does not say them. */
+const LOCAL_THETA = 10_000, GLOBAL_THETA = 1_000_000;
+/** Of so many layers, the last is global, where a file does not say which. */
+const PATTERN = 6;
+
+class Gemma3ForwardPass extends ForwardPass {
+  override embed(ids: Tensor, out: Tensor): void {
+    const { backend, config: { hiddenSize } } = this.model;
+    super.embed(ids, out);
+    // Pairs that turn by nothing and become sqrt(hiddenSize) times as long.
+    this.#scale ??= backend.upload(
+      createTurns({
+        theta: 1,
+        factors: Array(hiddenSize / 2).fill(Infinity),
+        magnitude: Math.sqrt(hiddenSize),
+      }, hiddenSize),
+    );
+    backend.rope({ ...out, shape: [out.shape[0]!, 1, hiddenSize] }, ids, this.#scale);
+  }
+
+  override attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
+    return this.norm(layer, "attnPostNorm", super.attend(layer, queries, kept), "o");
+  }
+
+  protected override mlp(layer: number, x: Tensor): void {
+    const { backend } = this.model, normed = this.norm(layer, "ffnNorm", x);
+    const gate = this.project(layer, "gate", normed);
+    backend.geglu(gate, this.project(layer, "up", normed), gate);
+    backend.add(x, this.norm(layer, "ffnPostNorm", this.project(layer, "down", gate), "down"));
+  }
+
+  #scale: Tensor | undefined;
+}
+
+/** Gemma 3. */
+export const gemma3: Architecture = {
+  ...llama,
+  name: "gemma3",
+  gguf: { ...llama.gguf!, name: "gemma3", rotary: "halves" },
+  hf: {
+    ...llama.hf,
+    name: "Gemma3ForCausalLM",
+    neutralKeys: {
+      ...llama.hf.neutralKeys,
+      "hidden_activation": "gelu_pytorch_tanh",
+      "hidden_act": "gelu_pytorch_tanh",
+    },
+    informativeKeys: [...llama.hf.informativeKeys, "cache_implementation"],
+  },
+  readConfig(reader) {
+    const config = readSizes(
+      reader,
+      (reader, headDim) =>
+        reader.isGguf ? readGgufRope(reader, headDim) : readHfRope(reader, headDim, {
+          parameters: "rope_parameters.full_attention.",
+          defaultTheta: GLOBAL_THETA,
+        }),
+    );
+    const local = readLocal(reader, config.numLayers), window = readWindow(reader);
+    if (window === undefined) {
+      throw reader.error("sliding_window", "found no such key, expected the window's size");
+    }
+    const rope = readLocalRope(reader, config.headDim);
+    const layers = local.map((isLocal) => isLocal ? { rope, window } : {});
+    const scalar = reader.isGguf ? config.headDim : reader.positive("query_pre_attn_scalar", config.headDim);
+    return { ...config, layers, attentionScale: 1 / Math.sqrt(scalar), ...readBiases(reader) };
+  },
+  modelTensors(config) {
+    const tensors = llama.modelTensors(config);
+    return { ...tensors, outputNorm: { ...tensors.outputNorm, hfOffset: 1 } };
+  },
+  layerTensors(config) {
+    const { hiddenSize } = config;
+    const norms = {
+      attnNorm: norm("attn_norm.weight", "input_layernorm.weight", hiddenSize),
+      attnPostNorm: norm("post_attention_norm.weight", "post_attention_layernorm.weight", hiddenSize),
+      ffnNorm: norm("ffn_norm.weight", "pre_feedforward_layernorm.weight", hiddenSize),
+      ffnPostNorm: norm("post_ffw_norm.weight", "post_feedforward_layernorm.weight", hiddenSize),
+      ...headNorms(config),
+    };
+    const offset = Object.entries<TensorSpec>(norms).map(([name, spec]) => [name, { ...spec, hfOffset: 1 }]);
+    return { ...llama.layerTensors(config), ...Object.fromEntries(offset) };
+  },
+  ForwardPass: Gemma3ForwardPass,
+};
+
+/** Which layers are local. */
+function readLocal(reader: ConfigReader, numLayers: number): boolean[] {
+  const keys = reader.isGguf
+    ? ["attention.sliding_window_pattern"]
+    : ["sliding_window_pattern", "_sliding_window_pattern"];
+  const pattern = keys.reduce((pattern, key) => reader.size(key, pattern), PATTERN);
+  const listed = reader.isGguf ? undefined : readLocalLayers(reader, numLayers);
+  return listed ?? Array.from({ length: numLayers }, (_, layer) => (layer + 1) % pattern !== 0);
+}
+
+function readLocalRope(reader: ConfigReader, headDim: number) {
+  if (reader.isGguf) return { theta: reader.positive("rope.freq_base_swa", LOCAL_THETA) };
+  const place = {
+    parameters: "rope_parameters.sliding_attention.",
+    theta: "rope_local_base_freq",
+    defaultTheta: LOCAL_THETA,
+  };
+  return readHfRope(reader, headDim, place).rope;
+}

@@ -1,0 +1,105 @@
+/** Reads a config's keys for an architecture, whichever of the two formats a file has. */
+import type { ModelFormatError } from "../errors.ts";
+import type { ConfigOptions, ModelSource } from "./config.ts";
+import type { KeyedFile } from "./formats/_keyed_file.ts";
+import { GgufFile } from "./formats/gguf.ts";
+
+/** Value of a key that is no list. */
+export type KeyValue = string | number | boolean;
+
+/** A key by its name in each format, without a GGUF file's prefix; or one name for both. */
+export type Key = string | { readonly gguf: string; readonly hf: string };
+
+/** Memory that one layer's shapes could ask for stays countable: the largest models have 2^14 or 2^18 of each. */
+const MAX_SIZE = 2 ** 24;
+
+/** The keys of a file, those of a GGUF file without the architecture's name in front. */
+export class ConfigReader {
+  /** The file or folder. */
+  readonly source: ModelSource;
+  /** The architecture's name. */
+  readonly architecture: string;
+  /** What is asked of the config. */
+  readonly options: ConfigOptions;
+  /** Whether it is a GGUF file. */
+  readonly isGguf: boolean;
+  /** Keys that were asked for, in full. */
+  readonly asked: Set<string> = new Set();
+  readonly #file: KeyedFile;
+  readonly #prefix: string;
+
+  /** Reads keys of a file. @param prefix of the keys, with its dot; empty where there is none */
+  constructor(source: ModelSource, architecture: string, prefix: string, options: ConfigOptions = {}) {
+    this.source = source;
+    this.architecture = architecture;
+    this.options = options;
+    this.isGguf = source instanceof GgufFile;
+    this.#file = source instanceof GgufFile ? source : source.config;
+    this.#prefix = prefix;
+  }
+
+  /** Whether the file has a key. */
+  has(key: Key): boolean {
+    return this.#file.has(this.#full(key));
+  }
+
+  /** An integer from 1 to 2^24. @throws {ModelFormatError} If it is another value, or missing without a fallback. */
+  size(key: Key, fallback?: number): number {
+    const value = this.#file.integer(this.#full(key), fallback);
+    if (value < 1 || value > MAX_SIZE) throw this.error(key, `found ${value}, expected 1 to ${MAX_SIZE}`);
+    return value;
+  }
+
+  /** An integer. */
+  integer(key: Key, fallback?: number): number {
+    return this.#file.integer(this.#full(key), fallback);
+  }
+
+  /** A positive number. @throws {ModelFormatError} If it is another value, or missing without a fallback. */
+  positive(key: Key, fallback?: number): number {
+    const value = this.#file.number(this.#full(key), fallback);
+    if (value <= 0) throw this.error(key, `found ${value}, expected a positive number`);
+    return value;
+  }
+
+  /** A list of positive numbers of a length. @throws {ModelFormatError} If it is something else. */
+  positives(key: Key, length: number): readonly number[] {
+    const values = this.#file.numbers(this.#full(key));
+    if (values.length !== length || !values.every((value) => value > 0)) {
+      throw this.error(key, `found ${values.length} numbers, expected ${length}, all positive`);
+    }
+    return values;
+  }
+
+  /** A truth value. */
+  boolean(key: Key, fallback?: boolean): boolean {
+    return this.#file.boolean(this.#full(key), fallback);
+  }
+
+  /** A string. */
+  string(key: Key, fallback?: string): string {
+    return this.#file.string(this.#full(key), fallback);
+  }
+
+  /** A list of strings. */
+  strings(key: Key): readonly string[] {
+    return this.#file.strings(this.#full(key));
+  }
+
+  /** A list of numbers. */
+  numbers(key: Key): readonly number[] {
+    return this.#file.numbers(this.#full(key));
+  }
+
+  /** An error about a key, which names it in full. */
+  error(key: Key, says: string): ModelFormatError {
+    return this.#file.error(this.#full(key), says);
+  }
+
+  #full(key: Key): string {
+    const name = typeof key === "string" ? key : this.isGguf ? key.gguf : key.hf;
+    const full = this.#prefix + name;
+    this.asked.add(full);
+    return full;
+  }
+}

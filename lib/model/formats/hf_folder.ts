@@ -1,0 +1,113 @@
+/** A folder as Hugging Face transformers saves a model: config.json, and tensors in one or several safetensors files. */
+import { isMissing } from "../../cache.ts";
+import { ModelFormatError } from "../../errors.ts";
+import { sha256 } from "../../sha256.ts";
+import type { HostTensor } from "../../tensor.ts";
+import { type ModelProgress, readWithDigest } from "../_read_file.ts";
+import { JsonKeys } from "./_json_keys.ts";
+import type { KeyedFile } from "./_keyed_file.ts";
+import { parseSafetensors } from "./safetensors.ts";
+
+/** Files of tensors that an index may name: the largest published models have some 200. */
+const MAX_SHARDS = 1024;
+
+/** A folder, read. */
+export interface HfFolder {
+  /** The folder's path. */
+  readonly file: string;
+  /** Its config.json. */
+  readonly config: KeyedFile;
+  /** Tensors of all its files by name. */
+  readonly tensors: ReadonlyMap<string, HostTensor>;
+  /** SHA-256 in hex, of a line of digest and name for each file. */
+  readonly sha256: string;
+}
+
+/**
+ * Reads a folder: `config.json`, and `model.safetensors` or what `model.safetensors.index.json` names.
+ *
+ * @throws {ModelFormatError} If a file is missing or broken, the index names a tensor that its file has not, or two files
+ * have the same tensor.
+ */
+export async function readHfFolder(
+  folder: string,
+  onProgress?: (progress: ModelProgress) => void,
+): Promise<HfFolder> {
+  const path = (name: string) => `${folder}/${name}`;
+  const text = await readText(path("config.json"));
+  if (text === undefined) {
+    throw new ModelFormatError(folder, "found no config.json, expected a folder that transformers has saved");
+  }
+  const config = new JsonKeys(path("config.json"), text);
+  const index = await readText(path("model.safetensors.index.json"));
+  const places = index === undefined ? undefined : readIndex(path("model.safetensors.index.json"), index);
+  const names = places === undefined ? ["model.safetensors"] : [...new Set(places.values())].toSorted();
+  const tensors = new Map<string, HostTensor>(),
+    digests = [`${await sha256(new TextEncoder().encode(text))} config.json`];
+  for (const name of names) {
+    const file = await read(path(name), onProgress);
+    digests.push(`${file.sha256} ${name}`);
+    for (const [tensor, value] of parseSafetensors(file.bytes, path(name)).tensors) {
+      if (tensors.has(tensor) || (places !== undefined && places.get(tensor) !== name)) {
+        throw new ModelFormatError(path(name), `found tensor "${tensor}", expected it where the index says`);
+      }
+      tensors.set(tensor, value);
+    }
+  }
+  const lost = [...places?.keys() ?? []].find((tensor) => !tensors.has(tensor));
+  if (lost !== undefined) {
+    throw new ModelFormatError(
+      path(places!.get(lost)!),
+      `found no tensor "${lost}", expected it as the index says`,
+    );
+  }
+  return {
+    file: folder,
+    config,
+    tensors,
+    sha256: await sha256(new TextEncoder().encode(digests.join("\n") + "\n")),
+  };
+}
+
+/** The file of each tensor. */
+function readIndex(file: string, text: string): Map<string, string> {
+  let map: unknown;
+  try {
+    map = JSON.parse(text)?.weight_map;
+  } catch {
+    throw new ModelFormatError(file, "found no JSON text, expected an index");
+  }
+  if (typeof map !== "object" || map === null) {
+    throw new ModelFormatError(file, '"weight_map": found no object, expected the file of each tensor');
+  }
+  const places = new Map(Object.entries(map)), files = new Set(places.values());
+  const odd = [...files].find((name) => typeof name !== "string" || !/^[\w.-]+\.safetensors$/.test(name));
+  if (odd !== undefined || files.size > MAX_SHARDS) {
+    const found = odd === undefined ? `${files.size} files` : JSON.stringify(odd);
+    throw new ModelFormatError(
+      file,
+      `"weight_map": found ${found}, expected at most ${MAX_SHARDS} names of files`,
+    );
+  }
+  return places;
+}
+
+async function read(path: string, onProgress?: (progress: ModelProgress) => void) {
+  try {
+    return await readWithDigest(path, onProgress);
+  } catch (error) {
+    if (isMissing(error)) {
+      throw new ModelFormatError(path, "found no such file, expected the model's tensors");
+    }
+    throw error;
+  }
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
