@@ -46,7 +46,7 @@ export const even: PrunerMethod<"even", typeof options> = {
   looksAhead: false,
   create(shape, { evenShift, ...shared }, { trace }) {
     const plan = new Map(planLayers(shape.numLayers, shared).map((one) => [one.layer, one.skipRatio]));
-    const { warmup, recent, cacheSkipped } = shared;
+    const { warmup, recent } = shared;
     const wrap = (seen: Map<number, number>, chunk: number): PrunerSequence => ({
       decide({ layer, count }, start) {
         const first = seen.get(layer) ?? 0, taken = count - start, rows = createScanOutput(taken);
@@ -61,7 +61,7 @@ export const even: PrunerMethod<"even", typeof options> = {
       fork: () => wrap(new Map(seen), chunk),
     });
     const layers = [...plan.keys()], start = (chunk = 0) => wrap(new Map(), chunk);
-    return definePruner({ name: "even", layers, warmup, cacheSkipped, recent, start });
+    return definePruner({ name: "even", layers, warmup, recent, start });
   },
 };
 `;

@@ -166,7 +166,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const scores = scoreAll(true),
     scored: Scored = { file, runs, scores, dense: isFiltered ? scoreAll(false) : undefined };
   progress.clear();
-  const { layers, fedByHost } = scores[0]!;
+  const { layers, kvLayers, fedByHost } = scores[0]!;
   if (fedByHost !== undefined && backend.record !== undefined) {
     progress.line(`Decoded token by token from the host, not by recorded steps of the device: ${fedByHost}.`);
   }
@@ -176,6 +176,8 @@ export async function main(args: readonly string[]): Promise<number> {
     perplexity: meanPerplexity(scores),
     keep: layers.map((_, i) => scores.flatMap(({ keep }) => [...keep[i]!])),
     layers,
+    kvKeep: kvLayers.map((_, i) => scores.flatMap(({ kvKeep }) => [...kvKeep[i]!])),
+    kvLayers,
     ...(phase === "decode" && { decodedOn: fedByHost === undefined ? "device" : "host" }),
     ...(runs.length > 1 && { lengths: runs.map(({ ids }) => ids.length) }),
     ...measureOutcome(scored),

@@ -22,6 +22,8 @@ async function score(folder: string, ...args: string[]) {
     perplexity: number;
     keep: number[][];
     layers: number[];
+    kvKeep: number[][];
+    kvLayers: number[];
     decodedOn?: "device" | "host";
     denseNll: number[];
     densePerplexity: number;
@@ -36,7 +38,7 @@ const furthest = (a: number[], b: number[]) => Math.max(...a.map((x, i) => Math.
 Deno.test("score --json is dense without a flag of the method", () =>
   withFolder(async (folder) => {
     const result = await score(folder);
-    assertEquals(Object.keys(result), ["ids", "nll", "perplexity", "keep", "layers"]);
+    assertEquals(Object.keys(result), ["ids", "nll", "perplexity", "keep", "layers", "kvKeep", "kvLayers"]);
     assertEquals([result.ids, result.nll.length, result.keep, result.layers], [ids, 149, [], []]);
     assertAlmostEquals(Math.log(result.perplexity), result.nll.reduce((a, b) => a + b) / 149, 1e-12);
     const keepsAll = await score(folder, "--prune-ratio", "0");
@@ -61,6 +63,35 @@ Deno.test("score decides alike in prefill, in pieces and in decode", () =>
         const fed = await score(folder, ...method, ...feed);
         assertEquals(fed.keep, whole.keep, feed.join(" "));
         assertEquals(fed.decodedOn, feed.includes("decode") ? "host" : undefined);
+        assert(furthest(fed.nll, whole.nll) < 1e-4, feed.join(" "));
+      }
+    }
+  }));
+
+Deno.test("score drops the same keys and values in prefill, in pieces and in decode", () =>
+  withFolder(async (folder) => {
+    for (
+      const rule of [["--preset", "keys"], [
+        "--side",
+        "key",
+        "--kv-fusion",
+        "received",
+        "--kv-tail",
+        "0.2",
+        "--kv-ratio",
+        "0.1",
+      ]]
+    ) {
+      const keys = [...rule, "--warmup", "16"], whole = await score(folder, ...keys);
+      const layers = rule.includes("keys") ? [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] : [8, 9];
+      assertEquals([whole.layers, whole.keep, whole.kvLayers], [[], [], layers]);
+      const bounds = whole.kvKeep.map((
+        mask,
+      ) => [mask.length, mask.indexOf(0) >= 16, mask.lastIndexOf(0) < 112]);
+      assertEquals(bounds, layers.map(() => [150, true, true])); // judged last at 128
+      for (const feed of [rule.includes("keys") ? ["--phase", "decode"] : ["--chunk", "37"]]) {
+        const fed = await score(folder, ...keys, ...feed);
+        assertEquals(fed.kvKeep, whole.kvKeep, feed.join(" "));
         assert(furthest(fed.nll, whole.nll) < 1e-4, feed.join(" "));
       }
     }

@@ -38,7 +38,11 @@ const shown = (x: number) => x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential() :
 function readAs(option: Option): Pick<Flag, "kind" | "value"> & { readonly byDefault?: string } {
   switch (option.type) {
     case "number":
-      return { kind: "number", value: option.value ?? "X", byDefault: shown(option.default) };
+      return {
+        kind: "number",
+        value: option.value ?? "X",
+        ...(option.default !== undefined && { byDefault: shown(option.default) }),
+      };
     case "integer":
     case "seed":
       return { kind: "integer", value: "N", byDefault: String(option.default) };

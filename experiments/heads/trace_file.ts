@@ -51,7 +51,7 @@ export function traceInfo(
   method: ResolvedOptions,
   rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType">,
 ): TraceInfo {
-  const { warmup, recent, cacheSkipped } = method, options = effectiveOptions(method);
+  const { warmup, recent } = method, options = effectiveOptions(method);
   const whole = looksAhead(method);
   return {
     format: 1,
@@ -60,7 +60,7 @@ export function traceInfo(
     method: options,
     warmup,
     recent,
-    cacheSkipped,
+    cacheSkipped: method.kvFusion !== "same",
     whole,
     ...rest,
   };

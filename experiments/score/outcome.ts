@@ -72,7 +72,7 @@ export function describeOutcome(scored: Scored, method: ResolvedOptions | undefi
 }
 
 /** What is said of every token. */
-export const SCORE_COLUMNS = ["position", "id", "piece", "nll", "dense", "skipped layers"];
+export const SCORE_COLUMNS = ["position", "id", "piece", "nll", "dense", "skipped layers", "dropped layers"];
 
 /** Ascending whole numbers, runs of them as `first-last`: `2-5 7`. */
 export function formatRanges(numbers: readonly number[]): string {
@@ -91,8 +91,9 @@ export function tabulateScores({ file, runs, scores, dense }: Scored): {
   readonly records: readonly object[];
 } {
   const losses = (of: SequenceScore | undefined, t: number) => t === 0 ? null : of?.nll[t - 1] ?? null;
+  const hasKeySide = scores.some(({ kvLayers }) => kvLayers.length > 0);
   const records = runs.flatMap(({ ids }, i) => {
-    const { layers, keep } = scores[i]!;
+    const { layers, keep, kvLayers, kvKeep } = scores[i]!;
     return Array.from(ids, (id, t) => ({
       position: t,
       id,
@@ -100,19 +101,23 @@ export function tabulateScores({ file, runs, scores, dense }: Scored): {
       nll: losses(scores[i], t),
       ...(dense && { dense: losses(dense[i], t) }),
       skippedLayers: layers.filter((_, j) => keep[j]![t] === 0),
+      ...(hasKeySide && { droppedLayers: kvLayers.filter((_, j) => kvKeep[j]![t] === 0) }),
     }));
   });
   const shown = (loss: number | null | undefined) => loss?.toFixed(4) ?? "-";
-  const columns = SCORE_COLUMNS.filter((name) => name !== "dense" || dense !== undefined);
-  const rows = records.map(({ position, id, piece, nll, dense: loss, skippedLayers }) => [
+  const columns = SCORE_COLUMNS.filter((name) =>
+    name === "dense" ? dense !== undefined : name !== "dropped layers" || hasKeySide
+  );
+  const rows = records.map(({ position, id, piece, nll, dense: loss, skippedLayers, droppedLayers }) => [
     String(position),
     String(id),
     JSON.stringify(piece),
     shown(nll),
     ...(dense ? [shown(loss)] : []),
     formatRanges(skippedLayers),
+    ...(droppedLayers === undefined ? [] : [formatRanges(droppedLayers)]),
   ]);
-  const left = columns.map((name) => name === "piece" || name === "skipped layers");
+  const left = columns.map((name) => name === "piece" || name.endsWith(" layers"));
   return { table: { columns, rows, left }, records };
 }
 

@@ -8,7 +8,7 @@ import {
   SLOT,
 } from "../../lib/filter/layer.ts";
 import { learnedLayout, type LearnedSpec } from "../../lib/methods/learned.ts";
-import { blockLength } from "../../lib/methods/learned_fit.ts";
+import { blockLength } from "../../lib/filter/blocks.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";

@@ -60,10 +60,14 @@ export {
 export {
   type DecisionTrace,
   definePruner,
+  type KeyInput,
+  type KeySequence,
+  type KeySide,
   type LayerInput,
   type PrunerContext,
   type PrunerDecision,
   type PrunerSequence,
 } from "../methods/pruner.ts";
 export { createReplay, type ReplayOptions } from "../methods/replay.ts";
+export { KEY_OPTIONS } from "../methods/sides.ts";
 export type { CustomRuleOptions } from "../methods/custom_rule.ts";

@@ -1,5 +1,5 @@
 /** Evaluation chunk by chunk: the dense model once, then any number of pruners on the same chunks. */
-import type { Pruner } from "../methods/pruner.ts";
+import { filteredLayers, type Pruner } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
@@ -147,7 +147,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
    */
   async run(pruner: Pruner, control: RunControl = {}): Promise<T["filtered"]> {
     const dense = await this.dense({ signal: control.signal });
-    const first = pruner.layers.length === 0 ? 0 : pruner.layers[0]!;
+    const first = filteredLayers(pruner)[0] ?? 0;
     const scores: S[] = [], differences: Float64Array[] = [];
     const usages: SequenceUsage[] = [];
     const masks: { length: number; keep: ReadonlyMap<number, Uint8Array> }[] = [];

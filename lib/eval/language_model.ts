@@ -8,7 +8,7 @@ import type { Tensor } from "../tensor.ts";
 /** One sequence at work in a model. */
 export type EvaluatedSequence =
   & Pick<ModelSequence, "feed" | "feedResidual" | "keep" | "usage">
-  & Partial<Pick<ModelSequence, "free">>;
+  & Partial<Pick<ModelSequence, "kvKeep" | "free">>;
 
 /** A batch of sequences at work on a device. */
 export type EvaluatedBatch = Pick<

@@ -29,6 +29,10 @@ export interface SequenceScore {
   readonly layers: readonly number[];
   /** Per filtered layer, in the order of `layers`: 1 = kept, 0 = skipped, [T]. */
   readonly keep: readonly Uint8Array[];
+  /** Layers whose keys and values are dropped by a rule of their own, ascending. */
+  readonly kvLayers: readonly number[];
+  /** In their order: 1 = the token's key and value stay, or were not judged yet, 0 = they have gone, [T]. */
+  readonly kvKeep: readonly Uint8Array[];
   /** Work and memory of the run. Where it was decoded on a device, the memory allocated is that of its fixed caches. */
   readonly usage: SequenceUsage;
   /** Of a `decode`: why tokens were fed one by one from the host; undefined where the device took its own steps. */
@@ -117,8 +121,9 @@ function feedThrough(
   }
   const layers = [...sequence.keep.keys()].sort((a, b) => a - b);
   const keep = layers.map((layer) => sequence.keep.get(layer)!), usage = sequence.usage();
+  const kvMasks = [...sequence.kvKeep ?? []], kvLayers = kvMasks.map(([layer]) => layer);
   sequence.free?.();
-  return { nll, layers, keep, usage };
+  return { nll, layers, keep, kvLayers, kvKeep: kvMasks.map(([, mask]) => mask), usage };
 }
 
 /** Decodes a sequence by the recorded steps of a device. */
@@ -147,5 +152,6 @@ function stepThrough(
     tally.take(mask);
     return tally;
   });
-  return { nll, layers, keep: layers.map((layer) => keep[layer]!), usage: decoder.usageOf(tallies, count) };
+  const usage = decoder.usageOf(tallies, count);
+  return { nll, layers, keep: layers.map((layer) => keep[layer]!), kvLayers: [], kvKeep: [], usage };
 }

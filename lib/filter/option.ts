@@ -14,8 +14,11 @@ export interface OptionInfo {
   readonly note?: string;
   /** It has an effect only where these options have one of these values. */
   readonly of?: { readonly [option: string]: readonly string[] };
-  /** It has an effect only under methods that read similarities, or that hold scores against a threshold. */
-  readonly uses?: "similarity" | "threshold";
+  /**
+   * It has an effect only under methods that read similarities, that hold scores against a threshold, that go in
+   * blocks, or where keys and values go.
+   */
+  readonly uses?: "similarity" | "threshold" | "blocks" | "window";
   /** Whether it has an effect beside the other options; default: always. */
   matters?(others: Others): boolean;
 }
@@ -24,7 +27,7 @@ export interface OptionInfo {
 export type Option =
   & OptionInfo
   & (
-    | { readonly type: "number"; readonly default: number; readonly range?: string }
+    | { readonly type: "number"; readonly default?: number; readonly range?: string }
     | { readonly type: "integer"; readonly default: number; readonly range: string }
     | { readonly type: "flag"; readonly default: boolean }
     | { readonly type: "name"; readonly names: readonly string[]; readonly default?: string }

@@ -109,13 +109,19 @@ export const FILTER_OPTIONS = {
     uses: "similarity",
     help: "which keys the filter looks at",
   },
-  cacheSkipped: { type: "flag", default: false, help: "skipped tokens enter the KV cache all the same" },
   recent: {
     type: "integer",
     default: 16,
     range: "[0, 65536]",
-    matters: ({ cacheSkipped }: Others): boolean => !cacheSkipped,
-    help: "tokens for which a skipped token's key and value stay visible",
+    uses: "window",
+    help: "tokens for which a key and value stay visible, whatever was decided",
+  },
+  block: {
+    type: "integer",
+    default: 32,
+    range: "[1, 65536]",
+    uses: "blocks",
+    help: "tokens that a rule learns from at once, and after which keys and values are judged",
   },
 } as const satisfies OptionTable;
 

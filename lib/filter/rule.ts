@@ -4,9 +4,17 @@ import type { Moments } from "./similarity.ts";
 
 /**
  * What a rule looks at: the similarities' moments; rows of the token itself; the outcomes of kept tokens, which only
- * a rule with a memory is given.
+ * a rule with a memory is given; the attention that the token has received, which only the key side knows.
  */
-export type Reads = "similarity" | "key" | "value" | "residual" | "normed" | "queries" | "outputs";
+export type Reads =
+  | "similarity"
+  | "key"
+  | "value"
+  | "residual"
+  | "normed"
+  | "queries"
+  | "outputs"
+  | "attention";
 
 /** One token in one layer, before its attention. Rows are views, valid during the call. */
 export interface RuleToken extends Readonly<Moments> {
@@ -26,6 +34,11 @@ export interface RuleToken extends Readonly<Moments> {
   readonly normed: Float32Array;
   /** Queries, [numHeads * headDim]. */
   readonly queries: Float32Array;
+  /**
+   * On the key side: mean over the computed queries after the token, until it is judged, of the mean over heads of the
+   * probability that they gave it; 0 where there were none.
+   */
+  readonly attention: number;
 }
 
 /** A rule with a memory at work on one layer of one sequence, for one run of tokens. */
@@ -50,8 +63,8 @@ export interface RuleMemory {
   room(spec: LayerSpec, state: LayerState): number;
   /** Puts the rule to work. */
   open(spec: LayerSpec, state: LayerState): Scorer;
-  /** Takes in outcomes. */
-  readonly observe: FilterObserve;
+  /** Takes in outcomes, where it learns from them. */
+  readonly observe?: FilterObserve;
 }
 
 /**
@@ -107,6 +120,7 @@ export class RowToken implements RuleToken {
   varK = NaN;
   muV = NaN;
   varV = NaN;
+  attention = NaN;
   readonly #rows: { readonly [name: string]: TokenRows | undefined };
   readonly #row: number;
 

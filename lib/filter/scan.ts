@@ -16,7 +16,7 @@ import {
 } from "./layer.ts";
 import { RowToken, type RuleToken, type TokenRows } from "./rule.ts";
 import { cosines, mean, variance } from "./similarity.ts";
-import { chooseHighest, firstDecided, policyOf } from "./threshold.ts";
+import { chooseHighest, openDecisions, policyOf } from "./threshold.ts";
 
 /**
  * Decides tokens in order; see {@linkcode FilterScan}. Per token: cosines with the anchors, their moments, the rule's
@@ -48,7 +48,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
   const keys = readFloats(input.keys, size, start, end), values = readFloats(input.values, size, start, end);
   const rows = readableRows(spec, input, { key: keys, value: values });
   const scorer = memory?.open(spec, state), own = spec as never;
-  const policy = policyOf(spec), threshold = policy.open(spec, state);
+  const decisions = openDecisions(spec, state);
   const heads = new Float64Array(spec.numKvHeads);
 
   for (let row = start; row < end; row++) {
@@ -58,15 +58,8 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
     expectFinite(spec, t, t > 0 ? token.muK + token.muV : sum(keys, at, size) + sum(values, at, size));
     const raw = scorer === undefined ? rule.score!(token, own) : scorer.score(token);
     const score = spec.invert ? -raw : raw;
-    const theta = threshold.next();
-    const decided = t >= firstDecided(spec.warmup);
-    const skip = decided && score > theta;
-
+    const { skip, theta } = decisions.decide(score);
     record(output, row, token, score, skip, theta, rule.keyWeight?.(token, own) ?? NaN);
-    numbers[SLOT.seen] = t + 1;
-    if (decided) numbers[SLOT.decided]! += 1;
-    if (skip) numbers[SLOT.skipped]! += 1;
-    if (!Number.isNaN(score)) threshold.push(score);
     scorer?.settle(skip);
     if (spec.absorb === "all" || !skip) {
       const decay = decayOf(spec, numbers[SLOT.absorbed]!);
@@ -76,7 +69,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
     }
   }
 
-  if (policy.whole) { // No token was skipped, and all were absorbed, until all are scored.
+  if (policyOf(spec).whole) { // No token was skipped, and all were absorbed, until all are scored.
     const keep = chooseHighest(output.redundancy.subarray(start, end), spec.skipRatio, spec.warmup);
     output.keep.set(keep, start);
     numbers[SLOT.skipped] = keep.reduce((skipped, kept) => skipped + 1 - kept, 0);
@@ -88,7 +81,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
 /** Takes in outcomes; see {@linkcode FilterObserve}. */
 export const observeLayer: FilterObserve = (spec, state, y) => {
   const { layer, rule: { name, memory } } = spec;
-  if (memory === undefined) {
+  if (memory?.observe === undefined) {
     throw new RangeError(`Cannot observe layer ${layer}: found the rule "${name}", expected one that learns`);
   }
   memory.observe(spec, state, y);
@@ -149,7 +142,7 @@ function readableRows(
 ): { readonly [name: string]: TokenRows } {
   return Object.fromEntries(reads.flatMap((name): [string, TokenRows][] => {
     if (name === "key" || name === "value") return [[name, { data: own[name], width: numKvHeads * headDim }]];
-    if (name === "similarity" || name === "outputs") return [];
+    if (name === "similarity" || name === "outputs" || name === "attention") return [];
     return [[name, { data: f32Data(input[name]!), width: input[name]!.shape[1]! }]];
   }));
 }

@@ -195,6 +195,33 @@ export function policyOf({ threshold }: { readonly threshold: ThresholdPolicy })
   return POLICIES[threshold];
 }
 
+/** Thresholds at work on scores, one token after the other. */
+export interface Decisions {
+  /** Tokens decided or kept for the warm-up so far. */
+  readonly seen: number;
+  /** Decides the next token by its score (NaN = none) and moves on. */
+  decide(score: number): { readonly skip: boolean; readonly theta: number };
+}
+
+/** Puts a spec's policy to work on a state: a token is skipped past the warm-up where its score is above theta. */
+export function openDecisions(spec: LayerSpec, state: LayerState): Decisions {
+  const { numbers } = state, threshold = policyOf(spec).open(spec, state);
+  return {
+    get seen() {
+      return numbers[SLOT.seen]!;
+    },
+    decide(score) {
+      const theta = threshold.next(), t = numbers[SLOT.seen]!;
+      const decided = t >= firstDecided(spec.warmup), skip = decided && score > theta;
+      numbers[SLOT.seen] = t + 1;
+      if (decided) numbers[SLOT.decided]! += 1;
+      if (skip) numbers[SLOT.skipped]! += 1;
+      if (!Number.isNaN(score)) threshold.push(score);
+      return { skip, theta };
+    },
+  };
+}
+
 /** Index of the first token that may be skipped: the warm-up is kept, and a first token has no score. */
 export function firstDecided(warmup: number): number {
   return Math.max(warmup, 1);

@@ -49,7 +49,7 @@ function withTail(stream: Stream, other: Stream, at: number): Stream {
 function others(option: Option): unknown[] {
   switch (option.type) {
     case "number":
-      return [option.default === 0 ? 1 : option.default / 2];
+      return [option.default === 0 ? 1 : (option.default ?? 1) / 2];
     case "integer":
       return [option.default > 1 ? Math.floor(option.default / 2) : option.default + 1];
     case "flag":
@@ -66,7 +66,17 @@ function others(option: Option): unknown[] {
 }
 
 /** Options of the plan, which is the same in all variants, and those that say which method it is. */
-const PLANNED = ["preset", "fusion", "pruneRatio", "tail", "schedule", "slope", "skipRatios", "warmup"];
+const PLANNED = [
+  "preset",
+  "side",
+  "fusion",
+  "pruneRatio",
+  "tail",
+  "schedule",
+  "slope",
+  "skipRatios",
+  "warmup",
+];
 
 /** A method's defaults, and each option by itself changed: its own, or for the first method the shared ones. */
 function variantsOf(method: Method, index: number): MethodOptions[] {

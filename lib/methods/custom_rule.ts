@@ -3,6 +3,8 @@ import type { RuleToken } from "../filter/rule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "./options.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
+import { filtersQueries } from "./sides.ts";
+import { withKeySide } from "./key_side.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 
 /** What a rule of one's own may look at: one token in one layer, before its attention. */
@@ -12,7 +14,7 @@ export type ScoredToken = Omit<RuleToken, "queries">;
 export type TokenScore = (token: ScoredToken) => number;
 
 /** Token Filtering's options; those of its rules have no effect, and anchors absorb all tokens. */
-export type CustomRuleOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "absorb">;
+export type CustomRuleOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "absorb" | "side">;
 
 /**
  * Binds a rule of one's own to a model's shape. Layer plan, warm-up, thresholds, anchors and the recent window are those
@@ -37,7 +39,13 @@ export function createCustomRule(
 ): Pruner {
   const rule = { name: "scored", help: "", reads: () => READS, score };
   const resolved: ResolvedOptions = resolveOptions({ ...options, absorb: "all" });
-  return createRulePruner(rule.name, rule, shape, resolved, context);
+  if (!filtersQueries(resolved)) {
+    throw new RangeError(
+      "Cannot bind a rule of one's own to keys and values alone: expected a pruneRatio above 0",
+    );
+  }
+  const queries = () => createRulePruner(rule.name, rule, shape, resolved, context);
+  return withKeySide(queries, shape, resolved, context);
 }
 
 const READS = ["similarity", "key", "value", "residual", "normed"] as const;

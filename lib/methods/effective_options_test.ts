@@ -63,7 +63,27 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
       seed: 3,
     }],
     [{ fusion: "oracle" }, { fusion: "oracle", threshold: "topk" }],
-    [{ cacheSkipped: true, recent: 0 }, { cacheSkipped: true, recent: 16 }],
+    [{ cacheSkipped: true, recent: 0 }, { side: "query", recent: 16 }],
+    [{ kvRatio: 0.1, kvTail: 0.5, block: 8 }, { kvRatio: 0.2, kvTail: 1, block: 4 }],
+    [{ side: "key", fusion: "mean", pruneRatio: 0.3, tail: 0.5 }, {
+      fusion: "learned",
+      pruneRatio: 0,
+      tail: 0.75,
+      kvFusion: "mean",
+      kvRatio: 0.3,
+      kvTail: 0.5,
+      tau: 3,
+      ridge: 4,
+    }],
+    [{ side: "key", threshold: "fixed" }, { side: "key", threshold: "fixed", kvRatio: 0.1 }],
+    [{ side: "key", skipRatios: [0, 0.5] }, { side: "key", skipRatios: [0, 0.5], kvTail: 0.5 }],
+    [{ side: "key", kvFusion: "knorm" }, {
+      side: "key",
+      kvFusion: "knorm",
+      gamma: 0.1,
+      keyState: "pre-rope",
+      seed: 4,
+    }],
     [{ threshold: "fixed" }, { threshold: "fixed", schedule: "ramp", slope: 1 }],
     [{ slope: 0.1 }, { slope: 0.9 }],
     [{ skipRatios: [0, 0.5], tail: 0.5 }, { skipRatios: [0, 0.5], tail: 1 }],
@@ -103,6 +123,25 @@ Deno.test("effectiveKey() is blind to options without effect and sees all others
       ["cacheSkipped", false, true],
       ["invert", false, true],
     ] as const).map(([name, a, b]) => [{ [name]: a }, { [name]: b }] as [MethodOptions, MethodOptions]),
+    [{ side: "key" }, { side: "query" }],
+    [{ side: "key" }, { kvFusion: "variance" }],
+    [{ kvFusion: "key" }, { kvFusion: "value" }],
+    [{ kvFusion: "key", fusion: "mean" }, { kvFusion: "key", fusion: "min" }],
+    [{ kvFusion: "random" }, { kvFusion: "random", seed: 1 }],
+    [{ kvFusion: "static", fusion: "random" }, { kvFusion: "static", fusion: "random", alpha: 0.1 }],
+    ...([
+      ["block", 32, 16],
+      ["kvRatio", 0.1, 0.2],
+      ["kvTail", 1, 0.5],
+      ["warmup", 32, 16],
+      ["recent", 0, 16],
+      ["invert", false, true],
+      ["tau", 1, 2],
+      ["keyState", "post-rope", "pre-rope"],
+    ] as const).map(([name, a, b]): [MethodOptions, MethodOptions] => [
+      { side: "key", [name]: a },
+      { side: "key", [name]: b },
+    ]),
     ...([
       ["block", 32, 16],
       ["ridge", 1, 2],
@@ -123,8 +162,22 @@ Deno.test("effectiveOptions() of an explicit schedule leaves tail and ratio out"
   assert(names.includes("skipRatios") && !names.includes("tail") && !names.includes("pruneRatio"));
 });
 
+Deno.test("effectiveOptions() of the key side alone are its own", () => {
+  const effective = effectiveOptions(resolveOptions({ preset: "keys" }));
+  assertEquals(effective, {
+    ...{ invert: false, tau: 1, lambda: 0, eps: 1e-6, anchor: "ema", gamma: 0.9, absorb: "all" },
+    ...{ schedule: "uniform", warmup: 64, threshold: "budget", window: 256, keyState: "post-rope" },
+    ...{ recent: 32, block: 32, kvFusion: "variance", kvRatio: 0.5, kvTail: 1 },
+  });
+  const list = recordOptions(resolveOptions({ side: "key", skipRatios: [0, 0.5] }));
+  assertEquals([list.pruneRatio, list.kvRatio], [0, 0.25]);
+});
+
 Deno.test("looksAhead() names oracle and topk", () => {
   const ahead = (options: MethodOptions) => looksAhead(resolveOptions(options));
+  assertEquals([ahead({ side: "key" }), ahead({ side: "key", threshold: "topk" })], [false, true]);
+  assertEquals(ahead({ side: "key", fusion: "oracle", kvFusion: "key" }), false);
+  assertEquals(ahead({ fusion: "oracle", kvFusion: "key", threshold: "topk" }), true);
   assertEquals([ahead({ fusion: "oracle" }), ahead({ threshold: "topk" }), ahead({})], [true, true, false]);
 });
 

@@ -20,7 +20,6 @@ export type FeatureGroup = (typeof FEATURE_GROUPS)[number];
 const projects = ({ features }: Others): boolean => (features as readonly string[]).includes("projection");
 
 const options = {
-  block: { type: "integer", default: 32, range: "[1, 65536]", help: "tokens per block" },
   ridge: { type: "number", default: 1, range: "(0, 1e12]", help: "ridge of the regression" },
   projections: {
     type: "integer",

@@ -3,6 +3,7 @@
  * Tokens wait in a pending block until all their outcomes are known, then enter the fit together.
  */
 import { solveCholesky } from "../cholesky.ts";
+import { blockLength, type Blocks } from "../filter/blocks.ts";
 import type { LayerSpec, LayerState } from "../filter/layer.ts";
 import { SLOT } from "../filter/slots.ts";
 import { policyOf } from "../filter/threshold.ts";
@@ -15,8 +16,6 @@ const OUTCOME = { skipped: 0, kept: 1, observed: 2 } as const;
 
 /** What the regression must know of its options. */
 export interface FitSpec extends LayerSpec {
-  /** Tokens per block. */
-  readonly block: number;
   /** Ridge of the regression. */
   readonly ridge: number;
 }
@@ -39,16 +38,6 @@ export function layOut(F: number, { warmup, block }: Blocks): FitLayout {
 export type FitLayout = Readonly<
   Record<"F" | "P" | "mean" | "sd" | "A" | "b" | "w" | "f" | "y" | "outcome" | "length", number>
 >;
-
-type Blocks = Pick<FitSpec, "warmup" | "block">;
-
-/**
- * Tokens from the first of a block to the first of the next. Blocks begin at 0, at `warmup`, and at every multiple
- * of `block` above it.
- */
-export function blockLength({ warmup, block }: Blocks, first: number): number {
-  return first < warmup ? warmup - first : block - first % block;
-}
 
 /** The regression of one layer of one sequence. */
 export interface Fit {

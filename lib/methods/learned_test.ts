@@ -12,7 +12,6 @@ import {
 import { observeLayer, scanLayer } from "../filter/scan.ts";
 import { makeSpec, makeStream, type Stream } from "../filter/testing.ts";
 import { learnedLayout } from "./learned.ts";
-import { blockLength } from "./learned_fit.ts";
 
 const learned = (options: Parameters<typeof makeSpec>[0] = {}) =>
   makeSpec({ fusion: "learned", warmup: 8, block: 4, ...options });
@@ -41,13 +40,6 @@ Deno.test("solveCholesky() solves a system", () => {
     RangeError,
     "not positive definite",
   );
-});
-
-Deno.test("blockLength() begins blocks at 0, at the warm-up and at every multiple of block above it", () => {
-  const spec = learned({ warmup: 40, block: 32 });
-  assertEquals([0, 40, 64, 96].map((first) => blockLength(spec, first)), [40, 24, 32, 32]);
-  assertEquals(blockLength(learned({ warmup: 32, block: 32 }), 32), 32);
-  assertEquals(blockLength(learned({ warmup: 8, block: 1 }), 8), 1);
 });
 
 Deno.test("scanLayer() of learned stops at each block's end and goes on after all outcomes", () => {

@@ -1,7 +1,10 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
 import { type AnyRule, isRule, type Method } from "./method.ts";
+import { cur } from "./cur.ts";
 import { fixedWeight } from "./static.ts";
 import { key } from "./key.ts";
+import { keydiff } from "./keydiff.ts";
+import { knorm } from "./knorm.ts";
 import { learned } from "./learned.ts";
 import { max } from "./max.ts";
 import { mean } from "./mean.ts";
@@ -9,6 +12,7 @@ import { min } from "./min.ts";
 import { oracle } from "./oracle.ts";
 import { product } from "./product.ts";
 import { random } from "./random.ts";
+import { received } from "./received.ts";
 import { value } from "./value.ts";
 import { variance } from "./variance.ts";
 
@@ -27,10 +31,15 @@ export const METHODS = [
   oracle,
 ] as const;
 
+/** Rules of the key side alone: they say whose key and value go, never whose attention is skipped. */
+export const KEY_RULES = [received, keydiff, cur, knorm] as const;
+
 /** A method's name. */
 export type MethodName = (typeof METHODS)[number]["name"];
 /** A rule's name. */
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
+/** A rule's name that the key side takes. */
+export type KeyRuleName = Exclude<RuleName, "learned"> | (typeof KEY_RULES)[number]["name"];
 /** Every method's own options. */
 export type OwnOptions =
   ((typeof METHODS)[number] extends infer M
@@ -38,16 +47,23 @@ export type OwnOptions =
     : never) extends (tables: infer All) => void ? All : never;
 
 /** The methods by name. */
-const BY_NAME: ReadonlyMap<string, Method> = new Map(METHODS.map((method) => [method.name, method]));
+const BY_NAME: ReadonlyMap<string, Method> = new Map(
+  [...METHODS, ...KEY_RULES].map((method) => [method.name, method]),
+);
 /** Names of all methods. */
 export const METHOD_NAMES: readonly MethodName[] = METHODS.map(({ name }) => name);
 /** The rules. */
 export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS.filter((method) =>
   isRule(method)
 );
+/** Names of the rules that the key side takes: those that do not learn from what attention came to, and its own. */
+export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
+  ...RULES.filter(({ memory }) => memory === undefined),
+  ...KEY_RULES,
+].map(({ name }) => name as KeyRuleName);
 
 /** A method by its name. */
-export function methodOf(name: MethodName): Method {
+export function methodOf(name: MethodName | KeyRuleName): Method {
   return BY_NAME.get(name)!;
 }
 

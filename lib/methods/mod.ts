@@ -6,6 +6,7 @@
 import type { FilterShape } from "../filter/sequence.ts";
 import { nearest } from "../nearest.ts";
 import { METHOD_NAMES, type MethodName, methodOf } from "./list.ts";
+import { withKeySide } from "./key_side.ts";
 import { isRule } from "./method.ts";
 import { type MethodOptions, resolveOptions } from "./options.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
@@ -16,6 +17,7 @@ export * from "./list.ts";
 export * from "./method.ts";
 export * from "./options.ts";
 export * from "./pruner.ts";
+export * from "./sides.ts";
 export { createReplay } from "./replay.ts";
 export { createCustomRule, type ScoredToken, type TokenScore } from "./custom_rule.ts";
 export * from "./token_filter.ts";
@@ -48,7 +50,9 @@ export function createPruner(
   }
   const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
   const method = methodOf(resolved.fusion);
-  return isRule(method)
-    ? createRulePruner("token-filtering", method, shape, resolved, context)
-    : method.create(shape, resolved as never, context);
+  const queries = () =>
+    isRule(method)
+      ? createRulePruner("token-filtering", method, shape, resolved, context)
+      : method.create(shape, resolved as never, context);
+  return withKeySide(queries, shape, resolved, context);
 }

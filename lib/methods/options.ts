@@ -16,10 +16,26 @@ import { policyOf } from "../filter/threshold.ts";
 import { nearest } from "../nearest.ts";
 import { METHOD_NAMES, type MethodName, methodOf, METHODS, type OwnOptions, type RuleName } from "./list.ts";
 import { type AnyRule, isRule, type Method } from "./method.ts";
+import {
+  filtersQueries,
+  KEY_OPTIONS,
+  keyRuleOf,
+  keySideOptions,
+  settleSides,
+  SIDE_CHOICES,
+} from "./sides.ts";
 
-/** Named sets of options. `paper` = the rule `variance` with no recent window. */
-export const PRESETS = { paper: { fusion: "variance", recent: 0 } } as const satisfies {
-  readonly [name: string]: Given<typeof FILTER_OPTIONS & OwnOptions> & { readonly fusion?: MethodName };
+/**
+ * Named sets of options. `paper` = the rule `variance` with no recent window; `keys` = the same rule on keys and values
+ * alone, where it costs little.
+ */
+export const PRESETS = {
+  paper: { fusion: "variance", recent: 0 },
+  keys: { side: "key", fusion: "variance", recent: 32, warmup: 64, tail: 1 },
+} as const satisfies {
+  readonly [name: string]:
+    & Given<typeof FILTER_OPTIONS & typeof SIDE_CHOICES & OwnOptions>
+    & { readonly fusion?: MethodName };
 };
 /** A preset's name. */
 export type Preset = keyof typeof PRESETS;
@@ -28,11 +44,14 @@ const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 /** The options that say where to start. */
 export const CHOICES = {
   preset: { type: "name", names: PRESET_NAMES, help: "options to start from; others given beside it win" },
+  ...SIDE_CHOICES,
   fusion: { type: "name", names: METHOD_NAMES, default: "variance", help: "how similarities become a score" },
 } as const satisfies OptionTable;
 
 /** The table's type. */
-export type Options = typeof CHOICES & typeof FILTER_OPTIONS & OwnOptions;
+export type Options = typeof CHOICES & typeof FILTER_OPTIONS & typeof KEY_OPTIONS & OwnOptions;
+/** Options that stand for others. */
+const SHORT: readonly string[] = ["preset", ...Object.keys(SIDE_CHOICES)];
 
 /** The methods' own options, each with all methods that have it. */
 function ownOptions(): OptionTable {
@@ -59,6 +78,7 @@ export const OPTIONS: OptionTable = {
   invert: FILTER_OPTIONS.invert,
   ...Object.fromEntries(OF_SCORES),
   ...FILTER_OPTIONS as OptionTable,
+  ...KEY_OPTIONS,
   ...OWN,
 };
 
@@ -70,15 +90,19 @@ export type MethodOptions = Given<Options>;
 /** Options of Token Filtering; `fusion` is one of the rules. */
 export type TokenFilterOptions = Omit<MethodOptions, "fusion"> & { readonly fusion?: RuleName };
 /** Options with every default filled in. */
-export type ResolvedOptions = Resolved<Omit<Options, "preset">>;
+export type ResolvedOptions = Resolved<Omit<Options, "preset" | "side" | "cacheSkipped">>;
 /** Options as they stand in a record: plain JSON. */
-export type OptionsRecord = Recorded<Omit<Options, "preset">>;
+export type OptionsRecord = Recorded<Omit<Options, "preset" | "side" | "cacheSkipped">>;
 
 type Row = readonly [name: string, option: Option];
-const ROWS: readonly Row[] = Object.entries(OPTIONS).filter(([name]) => name !== "preset");
+const ROWS: readonly Row[] = Object.entries(OPTIONS).filter(([name]) => !SHORT.includes(name));
 const DEFAULTS = Object.fromEntries(
   ROWS.map(([name, option]) => [name, "default" in option ? option.default : undefined]),
-);
+) as { readonly [name: string]: unknown } & {
+  readonly fusion: MethodName;
+  readonly pruneRatio: number;
+  readonly schedule: ResolvedOptions["schedule"];
+};
 
 /**
  * Fills in defaults and checks everything that can be checked without a model.
@@ -107,27 +131,39 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
     checkOption(name, OPTIONS[name]!, value);
   }
   const { preset, ...chosen } = Object.fromEntries(given) as MethodOptions;
-  const asked: Omit<MethodOptions, "preset"> = { ...(preset && PRESETS[preset]), ...chosen };
+  const asked = settleSides({ ...(preset && PRESETS[preset]), ...chosen }, DEFAULTS);
   const schedule = asked.schedule ?? (asked.skipRatios === undefined ? DEFAULTS.schedule : "explicit");
   const merged = Object.entries({ ...DEFAULTS, ...asked, schedule }).map(([name, value]) =>
     [name, OPTIONS[name]!.type === "seed" ? BigInt(value as bigint) : value] as const
   );
   const resolved = Object.fromEntries(merged) as unknown as ResolvedOptions;
   checkRatios(resolved);
-  checkNarrows(methodOf(resolved.fusion), resolved);
+  const keyRule = keyRuleOf(resolved), rules: Method[] = [methodOf(resolved.fusion)];
+  if (!filtersQueries(resolved)) rules.pop();
+  for (const rule of rules) checkNarrows(rule, resolved, isRule(rule) ? rule.narrows : {});
+  if (keyRule !== undefined) {
+    const rule = methodOf(keyRule) as AnyRule;
+    // Which tokens it keeps is not known when the next one's similarity is.
+    const absorb = readsOf(rule, resolved).includes("similarity") && { absorb: { names: ["all"] } };
+    checkNarrows(rule, resolved, { ...rule.narrows, ...absorb }, "of keys and values ");
+  }
   return resolved;
 }
 
 /** Refuses the combinations that a method does not define. */
-function checkNarrows(method: Method, options: ResolvedOptions): void {
-  if (!isRule(method)) return;
-  for (const [name, narrower] of Object.entries(method.narrows ?? {})) {
+function checkNarrows(
+  { name: rule }: Method,
+  options: ResolvedOptions,
+  narrows: AnyRule["narrows"] = {},
+  of = "",
+): void {
+  for (const [name, narrower] of Object.entries(narrows)) {
     checkNarrower(
       name,
       OPTIONS[name]!,
       narrower,
       valueOf(options, name),
-      `since the rule is "${method.name}"`,
+      `since the rule ${of}is "${rule}"`,
     );
   }
 }
@@ -143,8 +179,9 @@ export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads
 
 /** Whether a method needs the whole sequence before its first decision. */
 export function looksAhead(options: ResolvedOptions): boolean {
-  const method = methodOf(options.fusion);
-  return isRule(method) ? policyOf(options).whole === true : method.looksAhead;
+  const method = methodOf(options.fusion), isWhole = policyOf(options).whole === true;
+  return keyRuleOf(options) !== undefined && isWhole ||
+    filtersQueries(options) && (isRule(method) ? isWhole : method.looksAhead);
 }
 
 /** Seeds and lists that may be missing come last in a record. */
@@ -154,16 +191,20 @@ const RECORDED: readonly Row[] = ["", "seed", "ratios"].flatMap((last) =>
 
 /**
  * Options as plain JSON. The ratio asked for by an `explicit` schedule is the mean of its list, since `pruneRatio`
- * itself has no effect there.
+ * and `kvRatio` themselves have no effect there.
  */
 export function recordOptions(options: ResolvedOptions): OptionsRecord {
   const { schedule, skipRatios } = options;
   const mean = schedule === "explicit" &&
     skipRatios!.reduce((sum, ratio) => sum + ratio, 0) / skipRatios!.length;
+  const planned = [
+    ...(filtersQueries(options) ? ["pruneRatio"] : []),
+    ...(keyRuleOf(options) === undefined ? [] : ["kvRatio"]),
+  ];
   const plain = (name: string, { type }: Option, value: unknown) => {
     if (type === "seed") return (value as bigint) <= MAX_SAFE ? Number(value) : String(value);
     if (type === "ratios") return value ?? null;
-    return name === "pruneRatio" && mean !== false ? mean : value;
+    return planned.includes(name) && mean !== false ? mean : value;
   };
   return Object.fromEntries(
     RECORDED.map(([name, option]) => [name, plain(name, option, valueOf(options, name))]),
@@ -180,10 +221,25 @@ export function effectiveOptions(options: ResolvedOptions): Partial<OptionsRecor
   >;
 }
 
+/** The names of the key side's options on the query side. */
+const QUERY_NAMES: { readonly [name: string]: string } = { kvRatio: "pruneRatio", kvTail: "tail" };
+
 function hasEffect(name: string, options: ResolvedOptions): boolean {
+  if (name === "kvFusion") return true;
+  const onQueries = filtersQueries(options) && !Object.hasOwn(KEY_OPTIONS, name) &&
+    hasEffectOn("query", name, options);
+  const queryName = QUERY_NAMES[name] ?? name, ofQueries = ["fusion", "pruneRatio", "tail"].includes(name);
+  return onQueries || !ofQueries && keyRuleOf(options) !== undefined &&
+      hasEffectOn("key", queryName, keySideOptions(options));
+}
+
+/** Whether an option has an effect on one side; the key side's come by the names of the query side. */
+function hasEffectOn(side: "query" | "key", name: string, options: ResolvedOptions): boolean {
   const method = methodOf(options.fusion),
     isOwn = method.options !== undefined && Object.hasOwn(method.options, name);
   const { of = {}, uses, matters }: Option = isOwn ? method.options[name]! : OPTIONS[name]!;
+  if (uses === "window") return side === "key" || options.kvFusion === "same";
+  if (uses === "blocks") return side === "key" || isRule(method) && method.memory !== undefined;
   if (uses === "similarity" && !(isRule(method) && readsOf(method, options).includes("similarity"))) {
     return false;
   }

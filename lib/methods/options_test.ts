@@ -23,8 +23,10 @@ Deno.test("resolveOptions() fills in the documented defaults", () => {
     theta: 0,
     eta: 0.1,
     keyState: "post-rope",
-    cacheSkipped: false,
     recent: 16,
+    kvFusion: "same",
+    kvRatio: 0.5,
+    kvTail: 1,
     block: 32,
     ridge: 1,
     projections: 16,
@@ -37,6 +39,70 @@ Deno.test("resolveOptions() fills in the documented defaults", () => {
 Deno.test("resolveOptions() starts from a preset, and lets options beside it win", () => {
   assertEquals(resolveOptions({ preset: "paper" }), { ...resolveOptions(), recent: 0 });
   assertEquals(resolveOptions({ preset: "paper", recent: 4, fusion: "key" }).recent, 4);
+});
+
+Deno.test("resolveOptions() fills the key side in: side and cacheSkipped are short for its options", () => {
+  const sides = (options: MethodOptions) => {
+    const { fusion, pruneRatio, tail, kvFusion, kvRatio, kvTail } = resolveOptions(options);
+    return [fusion, pruneRatio, tail, kvFusion, kvRatio, kvTail];
+  };
+  const common = ["variance", 0.5, 0.75] as const;
+  assertEquals(sides({}), [...common, "same", 0.5, 1]);
+  for (const options of [{ side: "query" }, { cacheSkipped: true }, { kvFusion: "none" }] as const) {
+    assertEquals(sides(options), [...common, "none", 0.5, 1]);
+    assertEquals(sides({ ...options, kvFusion: "none" }), sides(options));
+  }
+  assertEquals(sides({ side: "both", cacheSkipped: false }), sides({}));
+  assertEquals(sides({ side: "key" }), ["variance", 0, 0.75, "variance", 0.5, 1]);
+  const key = { side: "key", fusion: "mean", pruneRatio: 0.3, tail: 0.5 } as const;
+  assertEquals(sides(key), ["mean", 0, 0.5, "mean", 0.3, 0.5]);
+  assertEquals(sides({ ...key, kvFusion: "knorm", kvRatio: 0.7, kvTail: 0.25 }), [
+    ...["mean", 0, 0.5],
+    ...["knorm", 0.7, 0.25],
+  ]);
+  assertEquals(sides({ kvFusion: "random", pruneRatio: 0.2, tail: 1 }), [
+    ...["variance", 0.2, 1],
+    ...["random", 0.2, 1],
+  ]);
+  const { recent, warmup, kvFusion, kvRatio, kvTail, pruneRatio } = resolveOptions({ preset: "keys" });
+  assertEquals([recent, warmup, kvFusion, kvRatio, kvTail, pruneRatio], [32, 64, "variance", 0.5, 1, 0]);
+  assertEquals(resolveOptions({ preset: "keys", kvRatio: 0.75, fusion: "mean" }).kvFusion, "mean");
+});
+
+Deno.test("resolveOptions() refuses sides that contradict each other, and what a rule of keys does not define", () => {
+  const keyRules =
+    "variance, mean, static, key, value, min, max, product, random, received, keydiff, cur, knorm";
+  const cases: [MethodOptions, string][] = [
+    [{ side: "query", kvFusion: "key" }, 'found "key", expected none since the side is query'],
+    [{ side: "query", kvFusion: "same" }, 'found "same", expected none since'],
+    [{ cacheSkipped: true, kvFusion: "key" }, 'found "key", expected none since skipped tokens are cached'],
+    [{ side: "key", kvFusion: "none" }, `found "none", expected one of ${keyRules} since the side is key`],
+    [{ side: "key", cacheSkipped: true }, 'found "none", expected one of'],
+    [{ side: "key", fusion: "learned" }, 'Cannot use option "kvFusion": found "learned", expected one of'],
+    [{ side: "key", fusion: "oracle" }, 'found "oracle", expected one of'],
+    [
+      { kvFusion: "oracle" as "key" },
+      'Cannot use option "kvFusion": found "oracle", expected one of same, none,',
+    ],
+    [
+      { side: "key", absorb: "kept" },
+      'Cannot use option "absorb": found "kept", expected all since the rule of keys and values is "variance"',
+    ],
+    [
+      { kvFusion: "received", threshold: "topk" },
+      'Cannot use option "threshold": found "topk", expected budget or window or robbins-monro or fixed since',
+    ],
+    [{ kvRatio: 1 }, 'Cannot use option "kvRatio": found 1, expected a number in [0, 1)'],
+    [{ kvTail: 0 }, 'Cannot use option "kvTail": found 0, expected a number in (0, 1]'],
+  ];
+  for (const [options, message] of cases) {
+    const error = assertThrows(() => resolveOptions(options), RangeError, message);
+    assertEquals(error.message.includes("\n"), false);
+  }
+  resolveOptions({ kvFusion: "knorm", absorb: "kept" }); // looks at no similarity
+  resolveOptions({ side: "key", threshold: "topk" });
+  // What a query rule does not define is no matter where no query is filtered.
+  resolveOptions({ side: "key", fusion: "learned", kvFusion: "key", warmup: 0 });
 });
 
 Deno.test("resolveOptions() reads skipRatios as an explicit schedule", () => {
@@ -141,7 +207,11 @@ Deno.test("resolveOptions() names option, value and range", () => {
     [{ gama: 0.5 }, TypeError, 'Cannot use option "gama": no such option, the nearest is "gamma"'],
     [{ toString: 1 }, TypeError, 'Cannot use option "toString": no such option'],
     [[], TypeError, "Cannot use options: found [], expected an object"],
-    [{ preset: "papers" }, RangeError, 'Cannot use option "preset": found "papers", expected one of paper'],
+    [
+      { preset: "papers" },
+      RangeError,
+      'Cannot use option "preset": found "papers", expected one of paper, keys',
+    ],
   ];
   for (const [options, type, message] of cases) {
     const error = assertThrows(() => resolveOptions(options as MethodOptions), type, message);
@@ -171,7 +241,7 @@ Deno.test("resolveOptions() refuses what the method does not define for learned"
 });
 
 Deno.test("OPTION_NAMES lists every option once", () => {
-  const resolved = [...Object.keys(resolveOptions()), "preset"].sort();
+  const resolved = [...Object.keys(resolveOptions()), "preset", "side", "cacheSkipped"].sort();
   assertEquals([...OPTION_NAMES].sort(), resolved);
 });
 
@@ -181,7 +251,7 @@ Deno.test("OPTIONS says of each method's own options whose they are, and puts th
   );
   assertObjectMatch(Object.fromEntries(owners), {
     ...{ tau: "variance", lambda: "variance", eps: "variance", alpha: "static", seed: "random,learned" },
-    ...{ block: "learned", ridge: "learned", projections: "learned", features: "learned" },
+    ...{ ridge: "learned", projections: "learned", features: "learned" },
   });
   const placed = ["invert", "tau", "alpha", "anchor", "recent", "block"].map((name) =>
     OPTION_NAMES.indexOf(name)

@@ -29,7 +29,7 @@ export const oracle: PrunerMethod<"oracle"> = {
 function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerContext): Pruner {
   const planned = planLayers(shape.numLayers, { ...options, threshold: "topk" });
   const plan = new Map(planned.map(({ layer, skipRatio }) => [layer, skipRatio]));
-  const { warmup, invert, recent, cacheSkipped } = options;
+  const { warmup, invert, recent } = options;
 
   function decide(input: LayerInput, start: number, seen: Set<number>, chunk: number): PrunerDecision {
     const { layer, count, trueRedundancy } = input, skipRatio = plan.get(layer);
@@ -75,7 +75,6 @@ function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerCon
     layers: [...plan.keys()],
     warmup,
     looksAhead: "outputs",
-    cacheSkipped,
     recent,
     start: (chunk = 0) => wrap(new Set(), chunk),
   });

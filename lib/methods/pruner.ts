@@ -57,6 +57,52 @@ export interface PrunerSequence {
   fork(): PrunerSequence;
 }
 
+/** What the key side may look at: some tokens of a layer, one row each. */
+export interface KeyInput {
+  /** 0-based index of the layer. */
+  readonly layer: number;
+  /** Rows. */
+  readonly count: number;
+  /** As they come: keys as {@linkcode LayerInput} has them. */
+  readonly keys?: Tensor;
+  /** As they come: values. */
+  readonly values?: Tensor;
+  /** When they are judged, where the rule asked for it: the attention that each has received, [count]. */
+  readonly attention?: Float64Array;
+}
+
+/** The key side at work on one sequence. */
+export interface KeySequence {
+  /**
+   * Decides the next tokens of a layer, all of them, in order: as they come, or where attention is asked for when they are
+   * judged. 1 = key and value stay, 0 = they go when they are judged, [count].
+   */
+  decide(input: KeyInput): Uint8Array<ArrayBuffer>;
+  /** An independent copy. */
+  fork(): KeySequence;
+}
+
+/**
+ * Whose key and value go, decided apart from whose attention is computed. A token is judged at the first block start b
+ * (`judgedAt`) with t < b - recent: from b on no query sees what was dropped.
+ */
+export interface KeySide {
+  /** 0-based indices of its layers, ascending. In the others every key and value stays. */
+  readonly layers: readonly number[];
+  /** Tokens at the start of a sequence that stay; the second block begins behind them. */
+  readonly warmup: number;
+  /** Tokens per block after that. */
+  readonly block: number;
+  /** For how many tokens a key and value stay visible at least. */
+  readonly recent: number;
+  /** Whether it judges by the attention that tokens have received. */
+  readonly wantsAttention: boolean;
+  /** Whether it looks ahead: then a whole sequence must come as one prefill. */
+  readonly looksAhead: boolean;
+  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
+  start(chunk?: number): KeySequence;
+}
+
 /** A method with its options, bound to a model's shape. */
 export interface Pruner {
   /** The method's name; of every rule "token-filtering". */
@@ -77,6 +123,8 @@ export interface Pruner {
   readonly cacheSkipped: boolean;
   /** For how many tokens a skipped token's key and value stay visible. */
   readonly recent: number;
+  /** What drops keys and values by a rule of its own. Skipped tokens then enter the cache like all others. */
+  readonly keySide?: KeySide;
   /**
    * What decides each of `layers`, in their order, where the method is the filter's own recurrence and no trace is told its
    * decisions: a device can then take those of a decode by itself.
@@ -84,6 +132,11 @@ export interface Pruner {
   readonly specs?: readonly LayerSpec[];
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
   start(chunk?: number): PrunerSequence;
+}
+
+/** 0-based indices of the layers that a pruner touches on either side, ascending. */
+export function filteredLayers({ layers, keySide }: Pick<Pruner, "layers" | "keySide">): number[] {
+  return [...new Set([...layers, ...keySide?.layers ?? []])].sort((a, b) => a - b);
 }
 
 /** A pruner from what it must say; what is left out is as where a method asks for nothing and skips for good. */
@@ -112,4 +165,6 @@ export interface PrunerContext {
   readonly backend?: FilterBackend;
   /** Called with the decisions of all sequences, forks included. */
   readonly trace?: DecisionTrace;
+  /** The same of the key side's decisions, where it has a rule of its own. */
+  readonly keyTrace?: DecisionTrace;
 }

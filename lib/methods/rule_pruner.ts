@@ -20,7 +20,7 @@ export function createRulePruner(
   { backend, trace }: PrunerContext,
 ): Pruner {
   const filter = new TokenFilter(shape, options as TokenFilterOptions, backend, rule);
-  const { warmup, keyState, cacheSkipped, recent } = options, reads = readsOf(rule, options);
+  const { warmup, keyState, recent } = options, reads = readsOf(rule, options);
 
   function wrap(sequence: FilterSequence, chunk: number): PrunerSequence {
     return {
@@ -44,7 +44,7 @@ export function createRulePruner(
     wantsQueries: reads.includes("queries"),
     wantsOutputs: reads.includes("outputs"),
     looksAhead: policyOf(options).whole ? "scores" : "nothing",
-    cacheSkipped,
+    cacheSkipped: false,
     recent,
     // A device decides by itself where it has the rule, and then no trace is told its decisions.
     ...(trace === undefined && rule.native !== undefined && { specs: filter.specs }),

@@ -19,9 +19,12 @@ import {
   resolveOptions,
   type TokenFilterOptions,
 } from "./options.ts";
+import { filtersQueries, keySideOptions } from "./sides.ts";
 
 /**
- * Token Filtering, bound to a model's shape: which layers are filtered, and how.
+ * Token Filtering, bound to a model's shape: which layers are filtered, and how. Where options filter keys and values
+ * alone (`side: "key"`), its decisions are theirs: 1 = they stay, 0 = they go at the next block start beyond the recent
+ * window.
  *
  * @example
  * ```ts
@@ -59,14 +62,15 @@ export class TokenFilter {
   constructor(shape: FilterShape, options: TokenFilterOptions = {}, backend?: FilterBackend, rule?: AnyRule) {
     this.shape = shape;
     this.options = resolveOptions(options);
-    const own = rule ?? ruleOf(this.options);
-    const packed = Object.entries(this.options).map((
+    const decided = filtersQueries(this.options) ? this.options : keySideOptions(this.options);
+    const own = rule ?? ruleOf(decided);
+    const packed = Object.entries(decided).map((
       [name, value],
     ) => [name, packValue(OPTIONS[name]!, value)]);
     this.specs = createSpecs(
       shape,
       own as Rule,
-      readsOf(own, this.options),
+      readsOf(own, decided),
       Object.fromEntries(packed) as never,
     );
     this.#ops = filterOps(own, backend);

@@ -28,6 +28,7 @@ export interface BatchOptions {
  * @param pruner Dense where left out.
  */
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
+  if (pruner?.keySide !== undefined) return "keys and values are judged on the host";
   if (pruner === undefined || pruner.layers.length === 0) return undefined;
   if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
   if (pruner.specs === undefined) return `the method "${pruner.name}" decides on the host, or is traced`;

@@ -33,8 +33,8 @@ export interface KeptRows {
 export interface Tokens {
   /** Their positions, [T] i32. */
   readonly positions: Tensor;
-  /** The method that filters a layer; undefined where it runs dense. */
-  prunerOf(layer: number): Pruner | undefined;
+  /** What the method that filters a layer wants to see of it; undefined where it runs dense. */
+  prunerOf(layer: number): Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> | undefined;
   /** Decides the tokens of a layer and caches them; gives the kept ones, piece by piece where a method decides so. */
   decide(rows: LayerRows): Iterable<KeptRows>;
 }

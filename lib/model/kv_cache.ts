@@ -9,6 +9,9 @@ import { hostTensor, type Tensor } from "../tensor.ts";
 /** Rows by which a cache grows: small enough to waste little, large enough that copying stays under 2% of the reading. */
 export const PAGE_ROWS = 64;
 
+/** Empty rows from which on a cache that has dropped some is made anew, as large as it must be. */
+const SLACK_ROWS = 2 * PAGE_ROWS;
+
 /** Rows of keys and values with their original positions, ascending. */
 export interface CachedRows {
   /** Keys, [>= count, numKvHeads * headDim] */
@@ -79,16 +82,32 @@ export class LayerCache {
   append(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>): void {
     const { count } = this.#kept;
     const next = count + positions.length;
-    if (next > this.#kept.positions.length) {
-      const old = this.#kept;
-      this.#kept = this.#copy(old, Math.ceil(next / PAGE_ROWS) * PAGE_ROWS);
-      this.#backend.free(old.keys);
-      this.#backend.free(old.values);
-    }
+    if (next > this.#kept.positions.length) this.#resize(Math.ceil(next / PAGE_ROWS) * PAGE_ROWS);
     this.#kept.positions.set(positions, count);
     this.#kept = { ...this.#kept, count: next };
     this.#backend.storeRows(keys, this.#kept.keys, count);
     this.#backend.storeRows(values, this.#kept.values, count);
+  }
+
+  /**
+   * Drops cached rows for good, and gives their memory back where much of it is empty: rows behind the first of them move.
+   *
+   * @param gone Their positions, ascending; all are cached.
+   */
+  drop(gone: readonly number[]): void {
+    if (gone.length === 0) return;
+    const { positions, count } = this.#kept, first = positions.indexOf(gone[0]!);
+    const rows = new Set(gone);
+    const stay = Array.from({ length: count - first }, (_, i) => first + i)
+      .filter((row) => !rows.has(positions[row]!));
+    for (const part of stay.length === 0 ? [] : ["keys", "values"] as const) {
+      const moved = this.#gather(this.#kept[part], stay, "f32");
+      this.#backend.storeRows(moved, this.#kept[part], first);
+      this.#backend.free(moved);
+    }
+    positions.set(stay.map((row) => positions[row]!), first);
+    this.#kept = { ...this.#kept, count: first + stay.length };
+    if (positions.length - this.#kept.count >= SLACK_ROWS) this.#resize(this.#kept.count);
   }
 
   /**
@@ -151,26 +170,33 @@ export class LayerCache {
   }
 
   #tail(rows: CachedRows, first: number): CachedRows {
-    const count = rows.count - first;
-    const take = this.#backend.upload(
-      hostTensor("i32", [count], Int32Array.from({ length: count }, (_, i) => first + i)),
-    );
-    const gather = (from: Tensor) => {
-      const out = this.#backend.alloc(this.#dtype, [count, this.#width]);
-      this.#backend.gatherRows(from, take, out);
-      return out;
-    };
+    const count = rows.count - first, take = Array.from({ length: count }, (_, i) => first + i);
     return {
-      keys: gather(rows.keys),
-      values: gather(rows.values),
+      keys: this.#gather(rows.keys, take, this.#dtype),
+      values: this.#gather(rows.values, take, this.#dtype),
       positions: rows.positions.slice(first),
       count,
     };
   }
 
+  #gather(from: Tensor, rows: readonly number[], dtype: CacheDType): Tensor {
+    const take = this.#backend.upload(hostTensor("i32", [rows.length], Int32Array.from(rows)));
+    const out = this.#backend.alloc(dtype, [rows.length, this.#width]);
+    this.#backend.gatherRows(from, take, out);
+    return out;
+  }
+
+  /** Gives the cached rows another capacity, in which they fit. */
+  #resize(capacity: number): void {
+    const old = this.#kept;
+    this.#kept = this.#copy(old, capacity);
+    this.#backend.free(old.keys);
+    this.#backend.free(old.values);
+  }
+
   #copy(rows: CachedRows, capacity: number): CachedRows {
     const positions = new Int32Array(capacity);
-    positions.set(rows.positions);
+    positions.set(rows.positions.subarray(0, capacity));
     return {
       keys: this.#backend.resizeRows(rows.keys, capacity),
       values: this.#backend.resizeRows(rows.values, capacity),

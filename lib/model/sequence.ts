@@ -1,11 +1,14 @@
 /** One sequence in a model: KV caches, the pruner's state, and what has been spent so far. */
+import type { AttentionArgs } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
-import type { LayerInput, Pruner, PrunerSequence } from "../methods/pruner.ts";
+import { filteredLayers, type LayerInput, type Pruner, type PrunerSequence } from "../methods/pruner.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { expectPositions, layerConfig } from "./config.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
+import { KeyJudge } from "./key_judge.ts";
+import { meanProbabilities } from "./probabilities.ts";
 import { asMatrix, type ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
@@ -28,6 +31,7 @@ export class ModelSequence {
   readonly #options: SequenceOptions;
   readonly #pass: ForwardPass;
   #decider: PrunerSequence | undefined;
+  #judge: KeyJudge | undefined;
   #layers: LayerRecord[];
   #length = 0;
   /** Layers below this one were run elsewhere: they have no cache here. */
@@ -36,7 +40,7 @@ export class ModelSequence {
   /** Use {@linkcode Model.start}. */
   constructor(model: Model, pruner: Pruner | undefined, options: SequenceOptions) {
     const { numLayers, numKvHeads, headDim } = model.config;
-    const unknown = pruner?.layers.find((layer) => !(layer >= 0 && layer < numLayers));
+    const unknown = pruner && filteredLayers(pruner).find((layer) => !(layer >= 0 && layer < numLayers));
     if (unknown !== undefined) {
       throw new RangeError(`Cannot filter layer ${unknown}: the model's layers are 0 to ${numLayers - 1}`);
     }
@@ -46,6 +50,8 @@ export class ModelSequence {
     this.#cacheDType = options.cacheDType ?? model.cacheDType;
     this.#pass = createForwardPass(model);
     this.#decider = pruner?.start(options.chunk ?? 0);
+    const side = pruner?.keySide;
+    this.#judge = side && new KeyJudge(side, side.start(options.chunk ?? 0));
     this.#layers = Array.from({ length: numLayers }, () => {
       const cache = new LayerCache(
         model.backend,
@@ -72,6 +78,11 @@ export class ModelSequence {
     }));
   }
 
+  /** Per layer of the method's key side, one entry for each token so far: 0 = its key and value have gone. */
+  get kvKeep(): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
+    return this.#judge?.keep(this.#length) ?? new Map();
+  }
+
   /**
    * Feeds the next tokens.
    *
@@ -94,7 +105,7 @@ export class ModelSequence {
   feedResidual(residual: Tensor, layer: number): Tensor {
     expectTensor("residual", residual, "f32", [-1, this.#model.config.hiddenSize]);
     if (this.#length > 0) throw new RangeError("Cannot feed a residual stream: the sequence has begun");
-    if (this.#pruner?.layers.some((filtered) => filtered < layer)) {
+    if (this.#pruner !== undefined && filteredLayers(this.#pruner).some((filtered) => filtered < layer)) {
       throw new RangeError(`Cannot start at layer ${layer}: a layer below it is filtered`);
     }
     this.#lowest = layer;
@@ -133,6 +144,7 @@ export class ModelSequence {
   fork(): ModelSequence {
     const copy = new ModelSequence(this.#model, this.#pruner, this.#options);
     copy.#decider = this.#decider?.fork();
+    copy.#judge = this.#judge?.fork();
     copy.#layers = this.#layers.map((layer) => ({
       ...layer,
       cache: layer.cache.fork(),
@@ -155,6 +167,10 @@ export class ModelSequence {
 
   #prunerOf(layer: number): Pruner | undefined {
     return this.#pruner?.layers.includes(layer) ? this.#pruner : undefined;
+  }
+
+  #judgeOf(layer: number): KeyJudge | undefined {
+    return this.#pruner?.keySide?.layers.includes(layer) ? this.#judge : undefined;
   }
 
   /** Hidden states of rows of the residual stream, which it takes over, after the layers from `from` on. */
@@ -196,7 +212,8 @@ export class ModelSequence {
   #runPiece(x: Tensor, from: number, to: number): void {
     this.#pass.run(x, from, to, {
       positions: this.#pass.i32(this.#positionsOf(range(0, x.shape[0]!))),
-      prunerOf: (layer) => this.#prunerOf(layer),
+      prunerOf: (layer) =>
+        this.#prunerOf(layer) ?? (this.#judgeOf(layer) && { ...this.#pruner!, ...SEES_KEYS }),
       decide: (rows) => this.#decide(rows),
     });
     this.#length += x.shape[0]!;
@@ -207,12 +224,34 @@ export class ModelSequence {
     return rows.map((row) => this.#length + row);
   }
 
-  /** Decides a layer's rows, in the method's pieces. */
+  /** Decides a layer's rows, in the method's pieces; keys and values are judged where blocks begin. */
   *#decide(rows: LayerRows): Generator<KeptRows> {
+    const { layer, filterKeys, values, residual } = rows, count = residual.shape[0]!;
+    const judge = this.#judgeOf(layer);
+    judge?.take({ layer, count, keys: filterKeys, values });
+    for (const { start, keep } of this.#decideQueries(rows)) {
+      const first = this.#length + start, end = first + keep.length;
+      const cuts = judge === undefined ? [] : judge.starts(first, end);
+      for (const [i, from] of [first, ...cuts].entries()) {
+        if (judge !== undefined) this.#drop(judge, layer, from);
+        yield* this.#append(rows, from - this.#length, keep.subarray(from - first, (cuts[i] ?? end) - first));
+      }
+    }
+  }
+
+  /** Drops what was judged up to a token. */
+  #drop(judge: KeyJudge, layer: number, token: number): void {
+    const { cache, tally } = this.#layers[layer]!, gone = judge.judge(layer, token + 1);
+    cache.drop(gone.map(({ position }) => position));
+    tally.drop(gone.length);
+  }
+
+  /** Whose attention is computed: the decisions on a layer's rows, piece by piece. */
+  *#decideQueries(rows: LayerRows): Generator<{ start: number; keep: Uint8Array<ArrayBuffer> }> {
     const { layer, filterKeys, values, residual, normed, queries } = rows, count = residual.shape[0]!;
     const pruner = this.#prunerOf(layer);
     if (pruner === undefined) {
-      yield* this.#append(rows, 0, new Uint8Array(count).fill(1));
+      yield { start: 0, keep: new Uint8Array(count).fill(1) };
       return;
     }
     const input: LayerInput = {
@@ -228,7 +267,7 @@ export class ModelSequence {
     for (let start = 0; start < count;) {
       const { taken, keep } = this.#decider!.decide(input, start);
       this.#layers[layer]!.keep.push(keep.slice(0, taken));
-      yield* this.#append(rows, start, keep.subarray(0, taken));
+      yield { start, keep: keep.subarray(0, taken) };
       start += taken;
     }
   }
@@ -260,7 +299,11 @@ export class ModelSequence {
       yield {
         positions,
         select: (name, x) => pass.gather(name, x, kept),
-        attend: (...args) => this.#attend(layer, positions, cache.kept, recent, ...args),
+        attend: (...args) => {
+          const asked = this.#attentionArgs(layer, positions, cache.kept, recent, ...args);
+          backend.attention(asked);
+          this.#observe(layer, kept, asked);
+        },
         add: (output) => {
           if (this.#prunerOf(layer)?.wantsOutputs) {
             const residualNorms = backend.rowNorms(pass.gather("keptResidual", residual, kept));
@@ -274,16 +317,27 @@ export class ModelSequence {
     cache.release(recent);
   }
 
-  #attend(
+  /** Shows the key side what computed queries gave to the tokens that are not yet judged, where it asked for it. */
+  #observe(layer: number, kept: Rows, asked: AttentionArgs): void {
+    const judge = this.#judgeOf(layer);
+    if (!this.#pruner?.keySide?.wantsAttention || judge === undefined) return;
+    // They are the last rows of the cache: one a token, since none of them went.
+    const last = this.#layers[layer]!.cache.kept.positions[asked.numKeys - 1]!;
+    const from = asked.numKeys - (last + 1 - judge.judged(layer));
+    const probabilities = meanProbabilities(this.#model.backend, asked, from);
+    judge.observe(layer, this.#positionsOf(kept), probabilities);
+  }
+
+  #attentionArgs(
     layer: number,
     queryPositions: Tensor,
     kept: CachedRows,
     recent: CachedRows,
     ...[queries, out, scale]: Parameters<KeptRows["attend"]>
-  ): void {
+  ): AttentionArgs {
     const pass = this.#pass, { window } = layerConfig(this.#model.config, layer);
     const reach = window === undefined ? Infinity : window - 1;
-    this.#model.backend.attention({
+    return {
       ...(window !== undefined && { windows: pass.i32(new Int32Array(queries.shape[0]!).fill(reach)) }),
       queries,
       queryPositions,
@@ -298,7 +352,7 @@ export class ModelSequence {
       recent: Math.min(this.#pruner?.recent ?? 0, reach),
       scale,
       out,
-    });
+    };
   }
 
   /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
@@ -313,12 +367,16 @@ export class ModelSequence {
       count: every.length,
     };
     const output = pass.attend(layer, queries!, {
-      attend: (...args) => this.#attend(layer, positions, all, { ...all, count: 0 }, ...args),
+      attend: (...args) =>
+        backend.attention(this.#attentionArgs(layer, positions, all, { ...all, count: 0 }, ...args)),
     });
     const norms = backend.rowNorms(residual);
     return backend.rowNorms(output).map((norm, row) => norm / norms[row]!);
   }
 }
+
+/** What a layer shows where keys and values alone are filtered. */
+const SEES_KEYS = { wantsQueries: false, looksAhead: "nothing" } as const;
 
 /** Indices of rows of a piece, ascending. */
 type Rows = Int32Array<ArrayBuffer>;

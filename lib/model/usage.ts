@@ -67,6 +67,11 @@ export class LayerTally {
     return this.#cached + this.#recent.length;
   }
 
+  /** Forgets cached rows that were dropped. */
+  drop(rows: number): void {
+    this.#cached -= rows;
+  }
+
   /** Takes the decisions on the next tokens, 1 = computed. */
   take(keep: Uint8Array): void {
     const { recent, cacheSkipped } = this.#rules;

@@ -1,0 +1,32 @@
+/** Blocks of tokens: those that a rule learns from at once, and those at whose starts keys and values are judged. */
+
+/** What blocks depend on. */
+export interface Blocks {
+  /** Tokens before the second block. */
+  readonly warmup: number;
+  /** Tokens per block after that. */
+  readonly block: number;
+}
+
+/**
+ * Tokens from one, the first of a block or any other, to the first of the next block. Blocks begin at 0, at `warmup`,
+ * and at every multiple of `block` above it.
+ */
+export function blockLength({ warmup, block }: Blocks, first: number): number {
+  return first < warmup ? warmup - first : block - first % block;
+}
+
+/**
+ * The block start at which the key and value of token t are judged: the first one b with t < b - recent. Where they are
+ * dropped, queries at b or later do not see them.
+ *
+ * @example
+ * ```ts
+ * const blocks = { warmup: 64, block: 32, recent: 32 };
+ * console.assert([0, 31, 32, 63, 64].map((t) => judgedAt(t, blocks)).join() === "64,64,96,96,128");
+ * ```
+ */
+export function judgedAt(t: number, blocks: Blocks & { readonly recent: number }): number {
+  const from = t + blocks.recent;
+  return from + blockLength(blocks, from);
+}

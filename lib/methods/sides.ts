@@ -1,0 +1,131 @@
+/**
+ * The two sides of filtering. The query side says whose attention is skipped; the key side says whose key and value go:
+ * those of skipped tokens, none, or those that a rule of its own names.
+ */
+import type { OptionTable } from "../filter/option.ts";
+import { KEY_RULE_NAMES, type KeyRuleName, type MethodName } from "./list.ts";
+
+/** Values of `kvFusion`. */
+const KV_FUSIONS: readonly ("same" | "none" | KeyRuleName)[] = ["same", "none", ...KEY_RULE_NAMES];
+
+/** The options of the key side, in the order of records. */
+export const KEY_OPTIONS = {
+  kvFusion: {
+    type: "name",
+    names: KV_FUSIONS,
+    default: "same",
+    help: "whose key and value go: of skipped tokens (same), of none, or of those that a rule names",
+  },
+  kvRatio: {
+    type: "number",
+    range: "[0, 1)",
+    value: "P",
+    help: "share of keys and values to drop after warm-up, over all layers, {range}",
+    note: "as --prune-ratio",
+  },
+  kvTail: {
+    type: "number",
+    range: "(0, 1]",
+    help: "share of the layers whose keys and values may go, the last ones",
+    note: "--tail where given, else 1",
+  },
+} as const satisfies OptionTable;
+
+/** Short ways to say what sides are filtered; they are no options of their own, and do not stand in records. */
+export const SIDE_CHOICES = {
+  side: {
+    type: "name",
+    names: ["query", "key", "both"],
+    help:
+      "what is filtered; query: every key and value stays; key: every attention is computed, and --fusion and " +
+      "--prune-ratio decide keys and values; both: as the other flags say (both)",
+  },
+  cacheSkipped: { type: "flag", default: false, help: "short for --kv-fusion none" },
+} as const satisfies OptionTable;
+
+/** Options of both sides as a user may give them. */
+interface Asked {
+  readonly side?: "query" | "key" | "both";
+  readonly cacheSkipped?: boolean;
+  readonly fusion?: string;
+  readonly pruneRatio?: number;
+  readonly tail?: number;
+  readonly kvFusion?: string;
+  readonly kvRatio?: number;
+  readonly kvTail?: number;
+}
+
+/**
+ * Options without the short ways: what `side` and `cacheSkipped` stand for, and the key side's ratio and tail filled in.
+ *
+ * @throws {RangeError} If they say one thing and the other options another.
+ */
+export function settleSides<A extends Asked>(
+  { side, cacheSkipped, ...asked }: A,
+  defaults: { readonly fusion: string; readonly pruneRatio: number },
+): Omit<A, "side" | "cacheSkipped"> & Required<Pick<Asked, "kvFusion" | "kvRatio" | "kvTail">> {
+  const { fusion = defaults.fusion, pruneRatio = defaults.pruneRatio, tail = 1 } = asked;
+  const short = side === "query"
+    ? "the side is query"
+    : cacheSkipped
+    ? "skipped tokens are cached"
+    : undefined;
+  const {
+    kvFusion = short ? "none" : side === "key" ? fusion : "same",
+    kvRatio = pruneRatio,
+    kvTail = tail,
+  } = asked;
+  const refuse = (expected: string, why: string) => {
+    throw new RangeError(
+      `Cannot use option "kvFusion": found "${kvFusion}", expected ${expected} since ${why}`,
+    );
+  };
+  if (side === "key" && !(KEY_RULE_NAMES as readonly string[]).includes(kvFusion)) {
+    refuse(`one of ${KEY_RULE_NAMES.join(", ")}`, "the side is key");
+  }
+  if (short !== undefined && kvFusion !== "none") refuse("none", short);
+  return { ...asked, kvFusion, kvRatio, kvTail, ...(side === "key" && { pruneRatio: 0 }) };
+}
+
+/** The options that say which sides are filtered. */
+export interface SideOptions {
+  /** Whose attention is skipped. */
+  readonly fusion: MethodName;
+  /** Whose key and value go. */
+  readonly kvFusion: (typeof KV_FUSIONS)[number];
+  /** Share of queries to skip. */
+  readonly pruneRatio: number;
+  /** Share of keys and values to drop. */
+  readonly kvRatio: number;
+  /** Share of layers whose queries are filtered. */
+  readonly tail: number;
+  /** The same of keys and values. */
+  readonly kvTail: number;
+  /** Of what is drawn. */
+  readonly seed: bigint;
+}
+
+/** The rule of the key side; undefined where it has none of its own. */
+export function keyRuleOf({ kvFusion }: Pick<SideOptions, "kvFusion">): KeyRuleName | undefined {
+  return kvFusion === "same" || kvFusion === "none" ? undefined : kvFusion;
+}
+
+/** Whether attention is to be skipped: where keys and values have a rule of their own, only if a share is asked for. */
+export function filtersQueries(options: Pick<SideOptions, "kvFusion" | "pruneRatio">): boolean {
+  return keyRuleOf(options) === undefined || options.pruneRatio > 0;
+}
+
+/** Added to the seed of what the key side draws, so that it is not what the query side draws. */
+const KEY_SEED = 1_000_003n;
+
+/** The key side's options by the names of the query side: its rule, ratio, tail and seed in their places. */
+export function keySideOptions<O extends SideOptions>(options: O): O {
+  const { kvFusion, kvRatio, kvTail, seed } = options;
+  return {
+    ...options,
+    fusion: kvFusion as MethodName,
+    pruneRatio: kvRatio,
+    tail: kvTail,
+    seed: BigInt.asUintN(64, seed + KEY_SEED),
+  };
+}

@@ -1,0 +1,117 @@
+/** What a sequence knows of its keys and values: which were judged, and which of them went. */
+import { judgedAt } from "../filter/blocks.ts";
+import type { KeyInput, KeySequence, KeySide } from "../methods/pruner.ts";
+
+/** One layer's tokens. */
+interface Judged {
+  /** Decisions so far, 1 = stays; of rules that see tokens as they come, also on those that are not yet judged. */
+  readonly keep: number[];
+  /** Tokens judged, the first of the sequence. */
+  count: number;
+  /** Of each token behind them, where attention is asked for: what later queries gave it, and their number. */
+  readonly received: { sum: number; queries: number }[];
+}
+
+/** Judges the keys and values of one sequence. */
+export class KeyJudge {
+  readonly #side: KeySide;
+  readonly #sequence: KeySequence;
+  readonly #layers: ReadonlyMap<number, Judged>;
+
+  /**
+   * A sequence before its first token.
+   *
+   * @param sequence Started by `side`.
+   * @param layers What is known already, by layer.
+   */
+  constructor(
+    side: KeySide,
+    sequence: KeySequence,
+    layers: ReadonlyMap<number, Judged> = new Map(
+      side.layers.map((layer) => [layer, { keep: [], count: 0, received: [] }]),
+    ),
+  ) {
+    this.#side = side;
+    this.#sequence = sequence;
+    this.#layers = layers;
+  }
+
+  /** Takes in the next tokens of a layer. */
+  take(input: KeyInput & Required<Pick<KeyInput, "keys" | "values">>): void {
+    if (this.#side.wantsAttention) return;
+    const { keep } = this.#layers.get(input.layer)!;
+    for (const kept of this.#sequence.decide(input)) keep.push(kept);
+  }
+
+  /** Tokens of a layer that were judged, the first of the sequence. */
+  judged(layer: number): number {
+    return this.#layers.get(layer)!.count;
+  }
+
+  /**
+   * Takes in the attention of computed queries.
+   *
+   * @param positions Of the queries, [R].
+   * @param probabilities Mean over heads, [R, U], for the U tokens from {@linkcode judged} on; 0 for what a query does not
+   * see.
+   */
+  observe(layer: number, positions: Int32Array, probabilities: Float64Array): void {
+    const { count, received } = this.#layers.get(layer)!, tokens = probabilities.length / positions.length;
+    while (received.length < tokens) received.push({ sum: 0, queries: 0 });
+    positions.forEach((position, row) => {
+      for (let i = 0; i < tokens && count + i < position; i++) {
+        received[i]!.sum += probabilities[row * tokens + i]!;
+        received[i]!.queries += 1;
+      }
+    });
+  }
+
+  /** Block starts in (from, to), ascending. */
+  starts(from: number, to: number): number[] {
+    const next = (at: number) => judgedAt(at, { ...this.#side, recent: 0 }), starts: number[] = [];
+    for (let at = next(from); at < to; at = next(at)) starts.push(at);
+    return starts;
+  }
+
+  /**
+   * Judges a layer's tokens at all block starts below `end`.
+   *
+   * @returns the tokens whose key and value go, ascending, and from which position on no query sees them
+   */
+  judge(layer: number, end: number): { readonly position: number; readonly end: number }[] {
+    const own = this.#layers.get(layer)!, first = own.count;
+    while (judgedAt(own.count, this.#side) < end) own.count++;
+    const count = own.count - first;
+    if (this.#side.wantsAttention && count > 0) {
+      const due = own.received.splice(0, count);
+      const attention = Float64Array.from(
+        { length: count },
+        (_, i) => due[i] === undefined || due[i].queries === 0 ? 0 : due[i].sum / due[i].queries,
+      );
+      own.keep.push(...this.#sequence.decide({ layer, count, attention }));
+    }
+    return Array.from({ length: count }, (_, i) => first + i)
+      .filter((position) => own.keep[position] === 0)
+      .map((position) => ({ position, end: judgedAt(position, this.#side) }));
+  }
+
+  /** Per layer, one entry for each of `length` tokens: 0 = its key and value have gone. */
+  keep(length: number): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
+    return new Map([...this.#layers].map(([layer, { keep, count }]) => {
+      const all = new Uint8Array(length).fill(1);
+      all.set(keep.slice(0, count));
+      return [layer, all];
+    }));
+  }
+
+  /** An independent copy. */
+  fork(): KeyJudge {
+    const copy = ({ keep, count, received }: Judged): Judged => ({
+      keep: [...keep],
+      count,
+      received: structuredClone(received),
+    });
+    const layers = new Map([...this.#layers].map(([layer, own]) => [layer, copy(own)]));
+    return new KeyJudge(this.#side, this.#sequence.fork(), layers);
+  }
+}

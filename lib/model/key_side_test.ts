@@ -1,0 +1,350 @@
+/** Keys and values that go: what queries then see, what is held, and that it does not matter how a sequence is fed. */
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import type { AttentionArgs, Backend } from "../backend.ts";
+import { judgedAt } from "../filter/blocks.ts";
+import {
+  createPruner,
+  type KeySequence,
+  type KeySide,
+  type MethodOptions,
+  type Pruner,
+} from "../methods/mod.ts";
+import { f32Data, hostData, hostTensor, type Tensor } from "../tensor.ts";
+import { batchUnsupportedReason } from "./batch_decoder.ts";
+import { LayerCache, PAGE_ROWS } from "./kv_cache.ts";
+import { Model } from "./model.ts";
+import { meanProbabilities } from "./probabilities.ts";
+import { CONFIG as config, ids, weights } from "./small_testing.ts";
+import { backend, patternPruner } from "./testing.ts";
+
+const small = (numLayers: number, on: Backend = backend) =>
+  new Model({ ...config, numLayers }, weights as never, on);
+const model = small(2), COUNT = 70;
+const FEEDS = [[COUNT], Array<number>(COUNT).fill(1), [5, 1, 3, 40, 21], [16, 16, 16, 16, 6]];
+
+/** A key side whose decisions are known. */
+function patternKeys(keeps: (t: number) => boolean, more: Partial<KeySide> = {}): KeySide {
+  const open = (seen: ReadonlyMap<number, number>): KeySequence => {
+    const own = new Map(seen);
+    return {
+      decide({ layer, count }) {
+        const at = own.get(layer) ?? 0;
+        own.set(layer, at + count);
+        return Uint8Array.from({ length: count }, (_, i) => keeps(at + i) ? 1 : 0);
+      },
+      fork: () => open(own),
+    };
+  };
+  const plain = { warmup: 8, block: 4, recent: 3, wantsAttention: false, looksAhead: false };
+  return { layers: [1], ...plain, start: () => open(new Map()), ...more };
+}
+
+const withKeys = (keySide: KeySide, query: Pruner = patternPruner([], () => true)): Pruner => ({
+  ...query,
+  cacheSkipped: true,
+  keySide,
+});
+
+/** A model of one layer whose backend tells what each query sees: positions of its keys. */
+function watchedModel(): { model: Model; seen: Map<number, number[]> } {
+  const seen = new Map<number, number[]>(), list = (tensor: Tensor) => [...hostData(tensor)];
+  const watched: Backend = Object.assign(Object.create(backend), {
+    attention(args: AttentionArgs) {
+      const keys = list(args.keyPositions).slice(0, args.numKeys), ends = args.keyEnds && list(args.keyEnds);
+      for (const p of list(args.queryPositions)) {
+        seen.set(p, keys.filter((key, row) => key <= p && p < (ends?.[row] ?? Infinity)));
+      }
+      backend.attention(args);
+    },
+  });
+  return { model: small(1, watched), seen };
+}
+
+Deno.test("queries see a key until it is judged, and later only where it stayed", () => {
+  const keeps = (t: number) => t % 3 !== 0;
+  for (
+    const [warmup, block, recent] of [[8, 4, 3], [10, 4, 0], [0, 16, 5], [1, 1, 2], [100, 4, 0]] as const
+  ) {
+    const side = patternKeys(keeps, { layers: [0], warmup, block, recent });
+    const visible = (p: number) =>
+      Array.from({ length: p + 1 }, (_, t) => t).filter((t) => keeps(t) || p < judgedAt(t, side));
+    for (const feeds of FEEDS) {
+      const { model, seen } = watchedModel(), sequence = model.start(withKeys(side));
+      let at = 0;
+      for (const count of feeds) sequence.feed(ids(COUNT).slice(at, at += count));
+      assertEquals(seen.size, COUNT);
+      for (const [p, keys] of seen) {
+        assertEquals(
+          keys,
+          visible(p),
+          `query ${p} of ${warmup}, ${block}, ${recent}`,
+        );
+      }
+      const kept = sequence.kvKeep.get(0)!;
+      const gone = (t: number) => !keeps(t) && judgedAt(t, side) < COUNT;
+      assertEquals([...kept], Array.from({ length: COUNT }, (_, t) => gone(t) ? 0 : 1));
+      assertEquals([...sequence.kvKeep.keys()], [0]);
+    }
+  }
+});
+
+const options: readonly (MethodOptions & { readonly name: string })[] = [
+  { name: "keys alone", side: "key", warmup: 8, recent: 4, block: 8 },
+  { name: "both sides", fusion: "learned", kvFusion: "key", warmup: 8, recent: 2, block: 8, pruneRatio: 0.3 },
+  {
+    name: "received beside skips",
+    fusion: "mean",
+    kvFusion: "received",
+    warmup: 8,
+    recent: 6,
+    block: 8,
+    tail: 1,
+  },
+  {
+    name: "keydiff, pre-rope",
+    kvFusion: "keydiff",
+    pruneRatio: 0,
+    warmup: 0,
+    recent: 0,
+    keyState: "pre-rope",
+  },
+];
+
+for (const { name, ...own } of options) {
+  Deno.test(`${name}: masks and losses are those of any feed, forks go on, nothing looks ahead`, () => {
+    const pruner = createPruner("token-filtering", model.config, { kvRatio: 0.6, ...own });
+    const run = (feeds: readonly number[], tokens = ids(COUNT), sequence = model.start(pruner)) => {
+      const rows: number[] = [];
+      let at = 0;
+      for (const count of feeds) rows.push(...f32Data(sequence.feed(tokens.slice(at, at += count))));
+      const { kvBytesAllocated: _, ...usage } = sequence.usage();
+      return { rows, keep: sequence.keep, kvKeep: sequence.kvKeep, usage };
+    };
+    const whole = run([COUNT]);
+    const dropped = [...whole.kvKeep.values()].map((mask) => mask.filter((kept) => kept === 0).length);
+    assert(dropped.every((count) => count > 15), `${dropped}`);
+    for (const feeds of FEEDS.slice(1)) {
+      const { rows, ...rest } = run(feeds);
+      const { rows: want, ...others } = whole;
+      assertEquals(rest, others);
+      rows.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-3));
+    }
+    const trunk = model.start(pruner),
+      tokens = ids(COUNT),
+      other = tokens.map((id, t) => t < 50 ? id : (id + 5) % 131);
+    trunk.feed(tokens.slice(0, 50));
+    const branch = trunk.fork();
+    const [a, b] = [trunk, branch].map((sequence, i) => {
+      sequence.feed((i === 0 ? tokens : other).slice(50));
+      return sequence;
+    });
+    assertEquals([a!.keep, a!.kvKeep], [whole.keep, whole.kvKeep]);
+    const elsewhere = run([COUNT], other);
+    assertEquals([b!.keep, b!.kvKeep], [elsewhere.keep, elsewhere.kvKeep]);
+    assertEquals(
+      elsewhere.rows.slice(0, 50 * config.hiddenSize),
+      whole.rows.slice(0, 50 * config.hiddenSize),
+    );
+  });
+}
+
+Deno.test("a share of 0 on both sides is the dense model, bit for bit", () => {
+  for (const kvFusion of ["variance", "received"] as const) {
+    const pruner = createPruner("token-filtering", model.config, {
+      ...{ fusion: "key", kvFusion, pruneRatio: 0, tail: 1, warmup: 4 },
+    });
+    for (const feed of [COUNT, 1]) {
+      const [sequence, dense] = [model.start(pruner), model.start()];
+      for (let at = 0; at < 40; at += feed) {
+        const piece = ids(COUNT).slice(at, at + feed);
+        assertEquals(sequence.feed(piece), dense.feed(piece));
+      }
+      assertEquals(sequence.usage().attentionFlopsAvoided, 0);
+    }
+  }
+});
+
+Deno.test("usage() counts pairs and rows of live keys, and memory falls with them", () => {
+  const side = patternKeys((t) => t % 4 === 0, { warmup: 8, block: 8, recent: 8 });
+  const query = (t: number) => t % 5 !== 4, count = 400;
+  const pruner = withKeys(side, patternPruner([1], query));
+  const dense = model.start(), sequence = model.start(pruner);
+  for (const one of [dense, sequence]) one.feed(ids(count));
+  const alive = (t: number, p: number) => t % 4 === 0 || p < judgedAt(t, side);
+  let pairs = 0, held = 0;
+  for (let p = 0; p < count; p++) {
+    for (let t = 0; t <= p; t++) {
+      if (query(p) && alive(t, p)) pairs++;
+      if (p === count - 1 && alive(t, p)) held++;
+    }
+  }
+  const { kvBytesHeld, kvBytesAllocated, attentionFlopsAvoided } = sequence.usage();
+  const row = LayerCache.rowBytes("f32", config.numKvHeads * config.headDim);
+  assertEquals(kvBytesHeld, (count + held) * row);
+  const perHead = config.numHeads * config.headDim;
+  const skipped = Array.from({ length: count }, (_, t) => t).filter((t) => !query(t)).length;
+  assertEquals(
+    attentionFlopsAvoided,
+    4 * perHead * (count * (count + 1) / 2 - pairs) + 4 * config.hiddenSize * perHead * skipped,
+  );
+  const room = (rows: number) => Math.ceil(rows / PAGE_ROWS) * PAGE_ROWS;
+  assertEquals(dense.usage().kvBytesAllocated, 2 * room(count) * row);
+  assert(kvBytesAllocated < (room(count) + held + 2 * PAGE_ROWS) * row, `${kvBytesAllocated / row} rows`);
+  const { caches } = sequence.exportState();
+  assertEquals(caches[1]!.heldBytes, held * row);
+});
+
+Deno.test("drop() keeps the other rows as they are, in every type, and gives empty pages back", () => {
+  for (const dtype of ["f32", "f16", "bf16"] as const) {
+    const width = 4, cache = new LayerCache(backend, dtype, width, 0);
+    const rows = (first: number, count: number) => {
+      const values = Float32Array.from({ length: count * width }, (_, i) => first + i / 16 + 0.1);
+      return hostTensor("f32", [count, width], values);
+    };
+    const add = (first: number, count: number) => {
+      cache.append(
+        rows(first, count),
+        rows(first + 0.5, count),
+        Int32Array.from({ length: count }, (_, i) => first + i),
+      );
+    };
+    const read = () => {
+      const { keys, values, positions, count } = cache.kept;
+      const part = (x: Tensor) => [...hostData(x)].slice(0, count * width);
+      return { keys: part(keys), values: part(values), positions: [...positions].slice(0, count) };
+    };
+    const without = (all: ReturnType<typeof read>, gone: readonly number[]) => {
+      const stays = all.positions.map((position) => !gone.includes(position));
+      const of = (x: number[]) => x.filter((_, i) => stays[Math.floor(i / width)]);
+      return {
+        keys: of(all.keys),
+        values: of(all.values),
+        positions: all.positions.filter((_, i) => stays[i]),
+      };
+    };
+    add(10, 3 * PAGE_ROWS);
+    let want = read();
+    const fork = cache.fork();
+    for (const gone of [[], [11], [10, 12, 201], [13, 14, 15]]) {
+      cache.drop(gone);
+      assertEquals(read(), want = without(want, gone));
+    }
+    const page = PAGE_ROWS * LayerCache.rowBytes(dtype, width);
+    assertEquals(cache.allocatedBytes, 3 * page); // little is empty
+    add(300, 2);
+    want = read();
+    const most = want.positions.filter((position) => position < 152);
+    cache.drop(most.slice(0, 2 * PAGE_ROWS - 6)); // one fewer than two pages are empty
+    assertEquals([cache.allocatedBytes, cache.kept.count], [3 * page, PAGE_ROWS + 1]);
+    cache.drop([want.positions.at(-1)!]); // two are
+    assertEquals([cache.allocatedBytes, cache.kept.count], [page, PAGE_ROWS]);
+    assertEquals(read(), without(want, [...most.slice(0, 2 * PAGE_ROWS - 6), want.positions.at(-1)!]));
+    cache.drop([...cache.kept.positions]);
+    assertEquals([cache.heldBytes, cache.kept.count], [0, 0]);
+    assertEquals(fork.kept.count, 3 * PAGE_ROWS);
+  }
+});
+
+Deno.test("meanProbabilities() gives each key's share of a query, head by head averaged", () => {
+  // Two query heads share one KV head of size 2: with three rows looked at, two calls.
+  const f32 = (shape: number[], values: number[]) => hostTensor("f32", shape, Float32Array.from(values));
+  const i32 = (values: number[]) => hostTensor("i32", [values.length], Int32Array.from(values));
+  const none = f32([0, 1, 2], []);
+  const keys = [[0, 0], [1, 0], [0, 1], [2, 0], [9, 9]], queries = [[[1, 0], [0, 1]], [[0, 0], [1, 1]]];
+  const args: AttentionArgs = {
+    queries: f32([2, 2, 2], queries.flat(2)),
+    queryPositions: i32([5, 7]),
+    keys: f32([5, 1, 2], keys.flat()),
+    values: f32([5, 1, 2], Array(10).fill(3)),
+    keyPositions: i32([0, 4, 5, 6, 0]),
+    numKeys: 4,
+    recentKeys: none,
+    recentValues: none,
+    recentPositions: i32([]),
+    numRecent: 0,
+    recent: 0,
+    scale: 0.5,
+    out: f32([2, 2, 2], Array(8).fill(7)),
+  };
+  const want = [5, 7].flatMap((p, row) => {
+    const shares = queries[row]!.map((q) => {
+      const scores = keys.slice(0, 4).map((k, j) =>
+        [0, 4, 5, 6][j]! <= p ? Math.exp(0.5 * (q[0]! * k[0]! + q[1]! * k[1]!)) : 0
+      );
+      return scores.map((x) => x / scores.reduce((a, b) => a + b));
+    });
+    return [1, 2, 3].map((j) => (shares[0]![j]! + shares[1]![j]!) / 2);
+  });
+  const got = [...meanProbabilities(backend, args, 1)];
+  assertEquals(got.length, want.length);
+  got.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-7));
+  assertEquals([...f32Data(args.out)], Array(8).fill(7));
+});
+
+Deno.test("attention that tokens received is what later, computed queries gave them, until they are judged", () => {
+  const seen: number[][] = [], count = 24;
+  const side = patternKeys(() => true, {
+    ...{ layers: [0], warmup: 4, block: 4, recent: 2, wantsAttention: true },
+    start: () => {
+      const sequence: KeySequence = {
+        decide({ attention }) {
+          seen.push([...attention!]);
+          return new Uint8Array(attention!.length).fill(1);
+        },
+        fork: () => sequence,
+      };
+      return sequence;
+    },
+  });
+  const query = (t: number) => t < 9 || t % 3 === 0; // of three blocks, tokens without a later query
+  const pruner = withKeys(side, patternPruner([0], query));
+  small(1).start(pruner).feed(ids(count));
+  const got = seen.flat();
+  assertEquals(seen.map(({ length }) => length), [2, 4, 4, 4, 4]); // at 4, 8, 12, 16 and 20
+  // The same from the layer's own queries and keys.
+  const keys: number[] = [], queries: number[] = [];
+  const watching: Backend = Object.assign(Object.create(backend), {
+    attention(args: AttentionArgs) {
+      queries.push(...f32Data(args.queries));
+      keys.push(...f32Data(args.keys));
+      backend.attention(args);
+    },
+  });
+  small(1, watching).start().feed(ids(count));
+  const { numHeads, numKvHeads, headDim } = config;
+  const probability = (p: number, t: number) => {
+    let sum = 0;
+    for (let head = 0; head < numHeads; head++) {
+      const kv = Math.floor(head / (numHeads / numKvHeads));
+      const scores = Array.from({ length: p + 1 }, (_, j) => {
+        let dot = 0;
+        for (let i = 0; i < headDim; i++) {
+          dot += queries[(p * numHeads + head) * headDim + i]! * keys[(j * numKvHeads + kv) * headDim + i]!;
+        }
+        return Math.exp(dot / Math.sqrt(headDim));
+      });
+      sum += scores[t]! / scores.reduce((a, b) => a + b);
+    }
+    return sum / numHeads;
+  };
+  got.forEach((x, t) => {
+    const later = Array.from({ length: judgedAt(t, side) }, (_, p) => p).filter((p) => p > t && query(p));
+    const want = later.length === 0 ? 0 : later.reduce((sum, p) => sum + probability(p, t), 0) / later.length;
+    assertAlmostEquals(x, want, 1e-6, `token ${t}`);
+  });
+});
+
+Deno.test("a batch is not decoded on a device where keys are judged, and layers must be the model's", () => {
+  const pruner = withKeys(patternKeys(() => true));
+  assertEquals(batchUnsupportedReason(pruner), "keys and values are judged on the host");
+  assertThrows(
+    () => model.startBatch(pruner, { batch: 1, capacity: 4 }),
+    RangeError,
+    "Cannot decode a batch on a device: keys and values are judged on the host",
+  );
+  const beyond = withKeys(patternKeys(() => true, { layers: [2] }));
+  assertThrows(() => model.start(beyond), RangeError, "Cannot filter layer 2");
+  const sequence = model.start(withKeys(patternKeys(() => true, { layers: [0] })));
+  const residual = model.residualAt(ids(3), 1);
+  assertThrows(() => sequence.feedResidual(residual, 1), RangeError, "a layer below it is filtered");
+});
