@@ -26,16 +26,14 @@ Deno.test("native decisions and losses equal the reference's, rule by rule", () 
     ["queries", filtering({ fusion: "learned", features: ["similarity", "norm", "projection", "query"] })],
     ["cached", filtering({ cacheSkipped: true })],
     ["topk", filtering({ threshold: "topk" })],
+    ["keys", filtering({ side: "key", warmup: 16, recent: 8, block: 16 })],
+    ["received", filtering({ kvFusion: "received", warmup: 16, recent: 8, block: 16, kvRatio: 0.7 })],
   ];
   for (const [rule, pruner] of pruners) {
     const got = scoreSequence(native, short, pruner), want = scoreSequence(plain, short, pruner);
-    const flips = got.keep.reduce(
-      (sum, mask, i) => sum + mask.filter((kept, t) => kept !== want.keep[i]![t]).length,
-      0,
-    );
-    assertEquals(flips, 0, rule);
+    assertEquals([got.keep, got.kvKeep], [want.keep, want.kvKeep], rule);
     got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4, rule));
-    assert(got.keep.some((mask) => mask.includes(0)), rule);
+    assert([got.keep, got.kvKeep].some((masks) => masks.some((mask) => mask.includes(0))), rule);
   }
 });
 

@@ -12,6 +12,32 @@ interface Judged {
   readonly received: { sum: number; queries: number }[];
 }
 
+/** A token whose key and value go: no query at `end` or later sees them. */
+export interface EndingRow {
+  readonly position: number;
+  readonly end: number;
+}
+
+/** Never: the end of rows that stay. */
+const NEVER = 2 ** 31 - 1;
+
+/**
+ * Where rows of a cache end, one entry each.
+ *
+ * @param positions Of the rows, ascending.
+ * @param ending Ascending; those that are not cached yet come last.
+ */
+export function endsOf(positions: Int32Array, ending: readonly EndingRow[]): Int32Array<ArrayBuffer> {
+  const ends = new Int32Array(positions.length).fill(NEVER);
+  let row = 0;
+  for (const { position, end } of ending) {
+    row = positions.indexOf(position, row);
+    if (row < 0) break;
+    ends[row] = end;
+  }
+  return ends;
+}
+
 /** Judges the keys and values of one sequence. */
 export class KeyJudge {
   readonly #side: KeySide;
@@ -78,7 +104,7 @@ export class KeyJudge {
    *
    * @returns the tokens whose key and value go, ascending, and from which position on no query sees them
    */
-  judge(layer: number, end: number): { readonly position: number; readonly end: number }[] {
+  judge(layer: number, end: number): EndingRow[] {
     const own = this.#layers.get(layer)!, first = own.count;
     while (judgedAt(own.count, this.#side) < end) own.count++;
     const count = own.count - first;

@@ -7,10 +7,11 @@ import { expectTensor, type Tensor } from "../tensor.ts";
 import { expectPositions, layerConfig } from "./config.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
-import { KeyJudge } from "./key_judge.ts";
+import { type EndingRow, endsOf, KeyJudge } from "./key_judge.ts";
 import { meanProbabilities } from "./probabilities.ts";
 import { asMatrix, type ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
+import { indicesOf, range, type Rows } from "./row_indices.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
@@ -227,23 +228,32 @@ export class ModelSequence {
   /** Decides a layer's rows, in the method's pieces; keys and values are judged where blocks begin. */
   *#decide(rows: LayerRows): Generator<KeptRows> {
     const { layer, filterKeys, values, residual } = rows, count = residual.shape[0]!;
-    const judge = this.#judgeOf(layer);
+    const judge = this.#judgeOf(layer), inBlocks = this.#pruner?.keySide?.wantsAttention === true;
     judge?.take({ layer, count, keys: filterKeys, values });
+    // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
+    const ending = judge === undefined || inBlocks ? [] : this.#judgeRows(judge, layer, this.#length + count);
     for (const { start, keep } of this.#decideQueries(rows)) {
       const first = this.#length + start, end = first + keep.length;
-      const cuts = judge === undefined ? [] : judge.starts(first, end);
+      const cuts = judge === undefined || !inBlocks ? [] : judge.starts(first, end);
       for (const [i, from] of [first, ...cuts].entries()) {
-        if (judge !== undefined) this.#drop(judge, layer, from);
-        yield* this.#append(rows, from - this.#length, keep.subarray(from - first, (cuts[i] ?? end) - first));
+        if (judge !== undefined && inBlocks) this.#judgeRows(judge, layer, from + 1, from);
+        const piece = keep.subarray(from - first, (cuts[i] ?? end) - first);
+        yield* this.#append(rows, from - this.#length, piece, ending);
       }
     }
+    this.#layers[layer]!.cache.drop(ending.map(({ position }) => position));
   }
 
-  /** Drops what was judged up to a token. */
-  #drop(judge: KeyJudge, layer: number, token: number): void {
-    const { cache, tally } = this.#layers[layer]!, gone = judge.judge(layer, token + 1);
-    cache.drop(gone.map(({ position }) => position));
-    tally.drop(gone.length);
+  /**
+   * Judges a layer's keys and values at all block starts below `end`, and drops those that no query from `next` on sees.
+   *
+   * @returns the others that are to go
+   */
+  #judgeRows(judge: KeyJudge, layer: number, end: number, next = this.#length): EndingRow[] {
+    const { cache, tally } = this.#layers[layer]!, gone = judge.judge(layer, end);
+    tally.drop(gone.map((row) => row.end));
+    cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
+    return gone.filter((row) => row.end > next);
   }
 
   /** Whose attention is computed: the decisions on a layer's rows, piece by piece. */
@@ -273,7 +283,12 @@ export class ModelSequence {
   }
 
   /** Caches rows [start, start + keep.length), and gives those that are kept, if any. */
-  *#append(rows: LayerRows, start: number, keep: Uint8Array<ArrayBuffer>): Generator<KeptRows> {
+  *#append(
+    rows: LayerRows,
+    start: number,
+    keep: Uint8Array<ArrayBuffer>,
+    ending: readonly EndingRow[],
+  ): Generator<KeptRows> {
     const { layer, keys, values, residual } = rows, pass = this.#pass, { backend } = this.#model;
     const { cache, tally } = this.#layers[layer]!;
     const kept = indicesOf(keep, 1, start), all = kept.length === residual.shape[0];
@@ -300,7 +315,7 @@ export class ModelSequence {
         positions,
         select: (name, x) => pass.gather(name, x, kept),
         attend: (...args) => {
-          const asked = this.#attentionArgs(layer, positions, cache.kept, recent, ...args);
+          const asked = this.#attentionArgs(layer, positions, cache.kept, recent, ending, ...args);
           backend.attention(asked);
           this.#observe(layer, kept, asked);
         },
@@ -333,6 +348,7 @@ export class ModelSequence {
     queryPositions: Tensor,
     kept: CachedRows,
     recent: CachedRows,
+    ending: readonly EndingRow[],
     ...[queries, out, scale]: Parameters<KeptRows["attend"]>
   ): AttentionArgs {
     const pass = this.#pass, { window } = layerConfig(this.#model.config, layer);
@@ -345,6 +361,7 @@ export class ModelSequence {
       values: pass.byHead(kept.values),
       keyPositions: pass.i32(kept.positions),
       numKeys: kept.count,
+      ...(ending.length > 0 && { keyEnds: pass.i32(endsOf(kept.positions, ending)) }),
       recentKeys: pass.byHead(recent.keys),
       recentValues: pass.byHead(recent.values),
       recentPositions: pass.i32(recent.positions),
@@ -368,7 +385,7 @@ export class ModelSequence {
     };
     const output = pass.attend(layer, queries!, {
       attend: (...args) =>
-        backend.attention(this.#attentionArgs(layer, positions, all, { ...all, count: 0 }, ...args)),
+        backend.attention(this.#attentionArgs(layer, positions, all, { ...all, count: 0 }, [], ...args)),
     });
     const norms = backend.rowNorms(residual);
     return backend.rowNorms(output).map((norm, row) => norm / norms[row]!);
@@ -377,18 +394,3 @@ export class ModelSequence {
 
 /** What a layer shows where keys and values alone are filtered. */
 const SEES_KEYS = { wantsQueries: false, looksAhead: "nothing" } as const;
-
-/** Indices of rows of a piece, ascending. */
-type Rows = Int32Array<ArrayBuffer>;
-
-/** `count` indices from `start` on. */
-function range(start: number, count: number): Rows {
-  return Int32Array.from({ length: count }, (_, i) => start + i);
-}
-
-/** Indices, from `start` on, at which `keep` has a value. */
-function indicesOf(keep: Uint8Array, value: number, start: number): Rows {
-  const found: number[] = [];
-  keep.forEach((kept, i) => kept === value && found.push(start + i));
-  return Int32Array.from(found);
-}

@@ -36,6 +36,8 @@ export class LayerTally {
   #cached = 0;
   /** Positions of skipped tokens that the next query still sees, ascending. */
   #recent: number[] = [];
+  /** Where cached rows end that have not ended yet, ascending. */
+  #ends: number[] = [];
   #kept = 0;
   #pairs = 0;
 
@@ -67,15 +69,16 @@ export class LayerTally {
     return this.#cached + this.#recent.length;
   }
 
-  /** Forgets cached rows that were dropped. */
-  drop(rows: number): void {
-    this.#cached -= rows;
+  /** Notes cached rows that go: from which token on each is not seen, ascending. */
+  drop(ends: readonly number[]): void {
+    this.#ends.push(...ends);
   }
 
   /** Takes the decisions on the next tokens, 1 = computed. */
   take(keep: Uint8Array): void {
     const { recent, cacheSkipped } = this.#rules;
     for (const kept of keep) {
+      for (; this.#ends[0]! <= this.#tokens; this.#ends.shift()) this.#cached--;
       if (kept === 1 || cacheSkipped) this.#cached++;
       if (kept === 1) {
         this.#kept++;
@@ -92,6 +95,7 @@ export class LayerTally {
     copy.#tokens = this.#tokens;
     copy.#cached = this.#cached;
     copy.#recent = [...this.#recent];
+    copy.#ends = [...this.#ends];
     copy.#kept = this.#kept;
     copy.#pairs = this.#pairs;
     return copy;
