@@ -16,7 +16,7 @@ export type Reads =
   | "outputs"
   | "attention";
 
-/** One token in one layer, before its attention. Rows are views, valid during the call. */
+/** One token in one layer, before its attention. Rows are copies, a rule's own. */
 export interface RuleToken extends Readonly<Moments> {
   /** 0-based index of the layer in the model. */
   readonly layer: number;
@@ -106,7 +106,7 @@ export interface TokenRows {
   readonly width: number;
 }
 
-/** A token whose rows are looked up when a rule asks for them. */
+/** A token whose rows are copied when a rule asks for them: those of the model stay as they are. */
 export class RowToken implements RuleToken {
   declare readonly key: Float32Array;
   declare readonly value: Float32Array;
@@ -123,6 +123,7 @@ export class RowToken implements RuleToken {
   attention = NaN;
   readonly #rows: { readonly [name: string]: TokenRows | undefined };
   readonly #row: number;
+  readonly #copies: { [name: string]: Float32Array } = {};
 
   /**
    * @param rows What there is to be looked up.
@@ -142,11 +143,15 @@ export class RowToken implements RuleToken {
   }
 
   #find(name: Reads): Float32Array {
+    return this.#copies[name] ??= this.#copy(name);
+  }
+
+  #copy(name: Reads): Float32Array {
     const rows = this.#rows[name];
     if (rows === undefined) {
       throw new TypeError(`Cannot score a token by its "${name}": expected a rule that says it reads that`);
     }
-    return rows.data.subarray(this.#row * rows.width, (this.#row + 1) * rows.width);
+    return rows.data.slice(this.#row * rows.width, (this.#row + 1) * rows.width);
   }
 
   static {

@@ -1,4 +1,5 @@
 /** Token Filtering with a rule of one's own: a function of a token in place of a rule of the list. */
+import { showValue } from "../filter/option.ts";
 import type { RuleToken } from "../filter/rule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "./options.ts";
@@ -10,7 +11,7 @@ import { createRulePruner } from "./rule_pruner.ts";
 /** What a rule of one's own may look at: one token in one layer, before its attention. */
 export type ScoredToken = Omit<RuleToken, "queries">;
 
-/** Redundancy of a token: high = skip. NaN = no score: the token is kept, and no threshold looks at it. */
+/** Redundancy of a token: high = skip. A finite number; NaN for the first token of a sequence alone, which is kept. */
 export type TokenScore = (token: ScoredToken) => number;
 
 /** Token Filtering's options; those of its rules have no effect, and anchors absorb all tokens. */
@@ -21,7 +22,8 @@ export type CustomRuleOptions = Omit<TokenFilterOptions, "preset" | "fusion" | "
  * of Token Filtering, so that only the score differs.
  *
  * @param score Redundancy of a token; called once for each token and filtered layer, in order.
- * @throws {TypeError | RangeError} If an option is wrong or the schedule is unreachable.
+ * @throws {TypeError | RangeError} If an option is wrong or the schedule is unreachable. The pruner throws them at the
+ * first token that has no finite number for a score.
  *
  * @example
  * ```ts
@@ -37,7 +39,12 @@ export function createCustomRule(
   options: CustomRuleOptions = {},
   context: PrunerContext = {},
 ): Pruner {
-  const rule = { name: "scored", help: "", reads: () => READS, score };
+  const rule = {
+    name: "scored",
+    help: "",
+    reads: () => READS,
+    score: (token: ScoredToken) => expectScore(score(token), token),
+  };
   const resolved: ResolvedOptions = resolveOptions({ ...options, absorb: "all" });
   if (!filtersQueries(resolved)) {
     throw new RangeError(
@@ -46,6 +53,17 @@ export function createCustomRule(
   }
   const queries = () => createRulePruner(rule.name, rule, shape, resolved, context);
   return withKeySide(queries, shape, resolved, context);
+}
+
+/** A score as it is. A rule that gives none would skip nothing, and look better than any. */
+function expectScore(score: unknown, { layer, position }: ScoredToken): number {
+  const refuse = (found: string) =>
+    `Cannot score token ${position} of layer ${layer}: found ${found}, expected a finite number`;
+  if (typeof score !== "number") {
+    throw new TypeError(refuse(score instanceof Promise ? "a Promise" : showValue(score)));
+  }
+  if (Number.isFinite(score) || (position === 0 && Number.isNaN(score))) return score;
+  throw new RangeError(refuse(String(score)));
 }
 
 const READS = ["similarity", "key", "value", "residual", "normed"] as const;

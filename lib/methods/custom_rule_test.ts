@@ -104,13 +104,46 @@ Deno.test("createCustomRule() computes here, on what the backend reads, since no
   assertEquals([read.length, pruner.specs], [4, undefined]); // keys, values, residual, normed
 });
 
-Deno.test("createCustomRule() keeps what has no score, and traces what it decided", () => {
+Deno.test("createCustomRule() refuses the first score that is no finite number, by token and layer", () => {
+  const refuse = (score: unknown, type: typeof TypeError | typeof RangeError, found: string, at = 20) => {
+    const rule = ({ position }: ScoredToken) => (position === at ? score : 1) as number;
+    const error = `Cannot score token ${at} of layer 2: found ${found}, expected a finite number`;
+    assertThrows(() => run(createCustomRule(shape, rule, plan), [COUNT]), type, error);
+  };
+  refuse(undefined, TypeError, "undefined");
+  refuse("0.5", TypeError, '"0.5"');
+  refuse(Promise.resolve(1), TypeError, "a Promise");
+  refuse(undefined, TypeError, "undefined", 0);
+  refuse(NaN, RangeError, "NaN");
+  refuse(NaN, RangeError, "NaN", 1);
+  refuse(-Infinity, RangeError, "-Infinity");
+  refuse(Infinity, RangeError, "Infinity", 0);
+});
+
+Deno.test("createCustomRule() keeps a first token without a score, and traces what it decided", () => {
   const rows: ScanOutput[] = [];
-  const pruner = createCustomRule(shape, () => NaN, plan, { trace: (row) => void rows.push(row) });
+  const pruner = createCustomRule(shape, ({ position }) => position === 0 ? NaN : 1, plan, {
+    trace: (row) => void rows.push(row),
+  });
   assertEquals(run(pruner, [50]), "1".repeat(50));
-  assertEquals(run(createCustomRule(shape, () => NaN, { ...plan, threshold: "topk" }), [50]), "1".repeat(50));
   assertEquals(rows.length, 1);
-  assert(rows[0]!.redundancy.every(Number.isNaN) && rows[0]!.muK.length === 50);
+  assertEquals([...rows[0]!.redundancy], [NaN, ...Array(49).fill(1)]);
+});
+
+Deno.test("createCustomRule() gives copies: what a rule writes into them changes nothing", () => {
+  const parts = ["keys", "values", "residual", "normed"] as const;
+  const before = parts.map((part) => stream[part].data.slice());
+  const spoil: typeof meanOf = (token) => {
+    const { key, value, residual, normed } = token;
+    for (const row of [key, value, residual, normed]) row.fill(1e9);
+    assert(token.key === key, "copied once");
+    return meanOf(token);
+  };
+  assertEquals(
+    run(createCustomRule(shape, spoil, plan), [COUNT]),
+    run(createCustomRule(shape, meanOf, plan), [COUNT]),
+  );
+  assertEquals(parts.map((part) => stream[part].data), before);
 });
 
 Deno.test("createCustomRule() refuses options that are not its own", () => {
