@@ -42,13 +42,14 @@ function lowerBound(sorted: Float64Array, size: number, value: number): number {
  * The scores that a layer looks back on: its state's ring, and the same numbers in order.
  * Sorted once when made; each further score then costs one shift within the window.
  */
-class ScoreWindow {
+export class ScoreWindow {
   readonly #ring: Float64Array;
   readonly #numbers: Float64Array;
   readonly #sorted: Float64Array;
   #size: number;
 
-  constructor(state: LayerState) {
+  /** Goes on with the scores that a state holds, and keeps them there. */
+  constructor(state: Pick<LayerState, "scores" | "numbers">) {
     this.#ring = state.scores;
     this.#numbers = state.numbers;
     this.#size = Math.min(this.#numbers[SLOT.scored]!, this.#ring.length);

@@ -125,8 +125,8 @@ class ShadowFilter {
   take(backend: FilterBackend, rows: ProbedRows, at: number): void {
     const { count, values, residual, normed, queries, outputNorms, residualNorms } = rows;
     const { rule, reads } = this.#spec, { scan, observe } = filterOps(rule, backend);
-    // What a rule remembers may be cached by specification; a function of the token may read the chunk.
-    const spec = rule.memory === undefined ? { ...this.#spec, chunk: this.#chunk } : this.#spec;
+    // What the `learned` rule draws is cached by specification; other rules may read the chunk.
+    const spec = isLearned(this.#spec) ? this.#spec : { ...this.#spec, chunk: this.#chunk };
     const state = this.#state!, output = createScanOutput(count);
     const input = { keys: rows.keys[this.keyState], values, residual, normed, ...(queries && { queries }) };
     for (let start = 0; start < count;) {

@@ -12,6 +12,7 @@ import { min } from "./min.ts";
 import { oracle } from "./oracle.ts";
 import { product } from "./product.ts";
 import { random } from "./random.ts";
+import { randomProtected } from "./random_protected.ts";
 import { received } from "./received.ts";
 import { value } from "./value.ts";
 import { variance } from "./variance.ts";
@@ -27,6 +28,7 @@ export const METHODS = [
   max,
   product,
   random,
+  randomProtected,
   learned,
   oracle,
 ] as const;

@@ -71,7 +71,7 @@ Deno.test("resolveOptions() fills the key side in: side and cacheSkipped are sho
 
 Deno.test("resolveOptions() refuses sides that contradict each other, and what a rule of keys does not define", () => {
   const keyRules =
-    "variance, mean, static, key, value, min, max, product, random, received, keydiff, cur, knorm";
+    "variance, mean, static, key, value, min, max, product, random, random-protected, received, keydiff, cur, knorm";
   const cases: [MethodOptions, string][] = [
     [{ side: "query", kvFusion: "key" }, 'found "key", expected none since the side is query'],
     [{ side: "query", kvFusion: "same" }, 'found "same", expected none since'],
@@ -174,7 +174,7 @@ Deno.test("resolveOptions() names option, value and range", () => {
       { fusion: "orcle" },
       RangeError,
       'Cannot use option "fusion": found "orcle", expected one of variance, mean, static, key, value, min, max, ' +
-      "product, random, learned, oracle",
+      "product, random, random-protected, learned, oracle",
     ],
     [{ fusion: null }, TypeError, 'Cannot use option "fusion": found null, expected one of'],
     [
@@ -250,7 +250,8 @@ Deno.test("OPTIONS says of each method's own options whose they are, and puts th
     of?.fusion ? [[name, of.fusion.join()]] : []
   );
   assertObjectMatch(Object.fromEntries(owners), {
-    ...{ tau: "variance", lambda: "variance", eps: "variance", alpha: "static", seed: "random,learned" },
+    ...{ tau: "variance", lambda: "variance", eps: "variance", alpha: "static" },
+    ...{ seed: "random,random-protected,learned", protect: "random-protected" },
     ...{ ridge: "learned", projections: "learned", features: "learned" },
   });
   const placed = ["invert", "tau", "alpha", "anchor", "recent", "block"].map((name) =>

@@ -1,6 +1,8 @@
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { createLayerState } from "../filter/layer.ts";
 import { RowToken } from "../filter/rule.ts";
 import { makeSpec, type TestSpec } from "../filter/testing.ts";
+import { randomScore } from "../random.ts";
 import { type RuleName, RULES } from "./list.ts";
 
 /** Score and weight of a rule for a token with these moments. */
@@ -73,4 +75,27 @@ Deno.test("random depends on seed, chunk, layer and token alone", () => {
     assert(rate("random", m, { ...spec, ...other }, 9).score !== score);
   }
   assert(rate("random", m, spec, 10).score !== score);
+});
+
+Deno.test("random-protected is random, less 1 where a value's norm is above the quantile of those before it", () => {
+  const spec = makeSpec({ fusion: "random-protected", seed: 3n, layer: 2, protect: 0.25 });
+  const rule = RULES.find(({ name }) => name === "random-protected")!, { memory } = rule;
+  const state = createLayerState({ ...spec, rule });
+  let position = 0;
+  /** What the next token's score has above that of `random`. */
+  const rate = (...value: number[]) => {
+    const scorer = memory!.open(spec, state), data = Float32Array.from(value);
+    const score = scorer.score(new RowToken(spec, position, { value: { data, width: 2 } }));
+    scorer.settle(true);
+    scorer.close();
+    return score - randomScore(3n, 0, 2, position++);
+  };
+  // The 0.75 quantile of the norms before is 5, 4, 3.5, 5.0625 and 5.
+  const values = [[3, 4], [0, 1], [2, 0], [5.25, 0], [4, -3], [0, 6]];
+  assertEquals(values.map((value) => rate(...value)), [NaN, 0, 0, -1, 0, -1]);
+  // It looks back on 256 tokens: the quantile is 3, and then 1.375.
+  for (let i = 0; i < 256; i++) rate(i < 64 ? 9 : 1, 0);
+  assertEquals([rate(2.5, 0), rate(2, 0)], [0, -1]);
+  assertEquals(memory!.room(spec, state), Infinity);
+  assertThrows(() => memory!.observe(spec, state, new Float64Array(1)), RangeError, "layer 2");
 });

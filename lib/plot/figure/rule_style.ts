@@ -6,6 +6,10 @@ import { NUM_SERIES_COLORS } from "./theme.ts";
 
 const SYMBOLS = "circle square diamond triangle-up triangle-down cross x pentagon hexagram star".split(" ");
 
+/** Marks and dashes of methods that stand for chance, in their order. */
+const CHANCE = (METHODS as readonly Method[]).filter(({ looks }) => looks?.chance).map(({ name }) => name);
+const CHANCE_LOOKS = [["hourglass", "dot"], ["bowtie", "dashdot"]] as const;
+
 const placeOf = ({ looks }: Method) => looks?.place ?? METHODS.length;
 
 /** Names of methods in the order of a legend; a place gives colour and mark. Chance has none. */
@@ -31,14 +35,14 @@ export function styleRule(rule: string): RuleStyle {
   const preset = Object.hasOwn(PRESETS, rule) ? PRESETS[rule as keyof typeof PRESETS] : undefined;
   if (preset !== undefined) return { ...styleRule(preset.fusion), symbol: "square-x-open" };
   const plain = rule.replace(/ inverted$/, ""), inverted = plain !== rule;
-  const method = findMethod(plain), chance = method?.looks?.chance === true;
+  const method = findMethod(plain), chance = CHANCE_LOOKS[CHANCE.indexOf(plain) % CHANCE_LOOKS.length];
   const place = LEGEND.indexOf(plain), own = place < 0 ? LEGEND.length : place;
   const isControl = !inverted || method === undefined || ("inverted" in method && method.inverted === true);
   return {
     rank: 2 * (chance ? LEGEND.length + 1 : own) + Number(inverted),
     color: chance ? "@muted" : `@series${own % NUM_SERIES_COLORS}`,
-    symbol: `${chance ? "hourglass" : SYMBOLS[own % SYMBOLS.length]}${inverted ? "-open" : ""}`,
-    dash: chance ? "dot" : inverted ? "dash" : own < NUM_SERIES_COLORS ? "solid" : "dashdot",
+    symbol: `${chance?.[0] ?? SYMBOLS[own % SYMBOLS.length]}${inverted ? "-open" : ""}`,
+    dash: chance?.[1] ?? (inverted ? "dash" : own < NUM_SERIES_COLORS ? "solid" : "dashdot"),
     main: (method?.looks?.main ?? true) && isControl,
   };
 }
