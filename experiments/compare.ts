@@ -5,7 +5,13 @@
  * `deno task compare --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { plural, readPlotly, renderComparisonReport, tabulateComparison } from "../lib/plot/mod.ts";
+import {
+  MISSED_NOTE,
+  plural,
+  readPlotly,
+  renderComparisonReport,
+  tabulateComparison,
+} from "../lib/plot/mod.ts";
 import {
   COMPARED_LINES,
   COMPARED_METHODS,
@@ -32,7 +38,8 @@ const USAGE = `Usage: deno task compare [flags]
 Runs several methods at the same share of skipped attention on the same text, and shows their losses against the dense
 model and against chance, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
 compare.html in --out. Flags of the method are shared by all; --methods says which ones run, in place of --fusion,
---invert and --preset ("paper" keeps its recent window of 0). Ctrl-C keeps finished runs; --resume goes on.
+--invert and --preset ("paper" keeps its recent window of 0). Each method is held against the controls that have its
+own window, warm-up and cache policy. Ctrl-C keeps finished runs; --resume goes on.
 
 ${describeFlags("compare")}`;
 
@@ -40,7 +47,7 @@ ${describeFlags("compare")}`;
 const WORK = "methods.jsonl";
 
 /** Columns that a narrow terminal does without, the first one first. */
-const SPARE_COLUMNS = ["loss", "to dense", "ppl", "gap closed"];
+const SPARE_COLUMNS = ["to protected", "loss", "to dense", "ppl", "gap closed"];
 
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];
@@ -105,6 +112,7 @@ export async function main(args: readonly string[]): Promise<number> {
       json: () => JSON.stringify(comparison, null, 2),
       records: comparison.methods,
       notes: [
+        ...(comparison.methods.some(({ missed }) => missed) ? [`${MISSED_NOTE}.`] : []),
         `95% intervals in brackets. ${describePlan(plan)}.`,
         `Report: ${folder}/compare.html`,
       ],

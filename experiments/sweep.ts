@@ -5,9 +5,23 @@
  * `summary.json` and `report.html` to a folder. See `deno task sweep --help`.
  */
 import { type EvaluationTask, formatMetric, readMetric } from "../lib/eval/mod.ts";
-import { plural, readPlotly, renderSweepReport, ruleName, tabulateTrials } from "../lib/plot/mod.ts";
+import {
+  MISSED_NOTE,
+  plural,
+  readPlotly,
+  renderSweepReport,
+  ruleName,
+  tabulateTrials,
+} from "../lib/plot/mod.ts";
 import { OPTIONS } from "../lib/methods/mod.ts";
-import { DEFAULT_GRID, RunLog, type SweepProgress, sweepStudy, trialLines } from "../lib/sweep/mod.ts";
+import {
+  DEFAULT_GRID,
+  missesAsked,
+  RunLog,
+  type SweepProgress,
+  sweepStudy,
+  trialLines,
+} from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
@@ -43,7 +57,8 @@ function tellProgress(progress: Progress, { headline }: EvaluationTask): (state:
       return;
     }
     const value = formatMetric(headline, readMetric(trial, headline.name));
-    const say = (name: string) => `${ruleName(trial)} ${trial.pruneRatio}: ${name} ${value}`;
+    const missed = missesAsked(trial) ? `, but skipped ${(trial.achievedRatio ?? 0).toFixed(3)} !` : "";
+    const say = (name: string) => `${ruleName(trial)} ${trial.pruneRatio}: ${name} ${value}${missed}`;
     const result = say(headline.name);
     progress.bar(fraction, `${count}  ${say(headline.label)}`);
     const left = fraction < 1 ? `, ${progress.eta(fraction)}` : "";
@@ -89,6 +104,7 @@ export async function main(args: readonly string[]): Promise<number> {
       json: () => JSON.stringify(summary, null, 2),
       records: summary.trials,
       notes: [
+        ...(summary.trials.some(missesAsked) ? [`${MISSED_NOTE}.`] : []),
         `${describePlan(plan)}, dense ${task.headline.name} ${
           formatMetric(task.headline, readMetric(summary.dense, task.headline.name))
         }.`,

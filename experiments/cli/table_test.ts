@@ -175,7 +175,7 @@ Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns
   );
   const summary = makeSummary(trials);
   const interval = { estimate: -12.3456, low: -12.3456, high: 12.3456 };
-  const methods = ["dense", "variance inverted"].map((name) => ({
+  const methods = ["dense", "variance inverted", "random-protected for paper"].map((name) => ({
     ...{
       name,
       options: null,
@@ -189,12 +189,20 @@ Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns
       perplexity: 1234.5,
       toDense: interval,
       toRandom: interval,
+      toProtected: interval,
+      missed: false,
       closed: { estimate: -1.234, low: -1.234, high: 1.234 },
     },
   }));
   const tables = [
     [tabulateTrials(summary), ["time", "FLOPs", "se", "KV held", "top-1", "KL"]],
-    [tabulateComparison({ methods, environment: {} }), ["loss", "to dense", "ppl", "gap closed"]],
+    [tabulateComparison({ methods, environment: {} }), [
+      "to protected",
+      "loss",
+      "to dense",
+      "ppl",
+      "gap closed",
+    ]],
   ] as const;
   for (const width of [80, 120]) {
     for (const [wide, spare] of tables) {

@@ -60,7 +60,7 @@ export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS
 );
 /** Names of the rules that the key side takes: those that do not learn from what attention came to, and its own. */
 export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
-  ...RULES.filter(({ memory }) => memory === undefined),
+  ...RULES.filter(({ memory }) => memory?.observe === undefined),
   ...KEY_RULES,
 ].map(({ name }) => name as KeyRuleName);
 

@@ -213,6 +213,25 @@ export function recordOptions(options: ResolvedOptions): OptionsRecord {
 
 const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 
+/** How far from the asked ratio a run may come out and still count as one at that ratio: two points. */
+const RATIO_TOLERANCE = 0.02 + 1e-9;
+
+/** Share of attention that options ask to skip, after the warm-up and over all layers; null where a threshold decides. */
+export function askedRatio(options: ResolvedOptions): number | null {
+  const method = methodOf(options.fusion);
+  return isRule(method) && !policyOf(options).aims ? null : recordOptions(options).pruneRatio;
+}
+
+/**
+ * Whether a run skipped more than two points more or less than asked: its loss says nothing at that ratio.
+ *
+ * @param achieved Share that it skipped; null = nothing could be decided, so nothing was skipped.
+ */
+export function missesRatio(options: ResolvedOptions, achieved: number | null): boolean {
+  const asked = askedRatio(options);
+  return asked !== null && Math.abs((achieved ?? 0) - asked) > RATIO_TOLERANCE;
+}
+
 /** The options that decide something under a method and its policies; all others change nothing. */
 export function effectiveOptions(options: ResolvedOptions): Partial<OptionsRecord> {
   const record = recordOptions(options);

@@ -53,8 +53,5 @@ export const randomProtected: RuleMethod<"random-protected", typeof options> = {
         close: () => {},
       };
     },
-    observe({ layer }) {
-      throw new RangeError(`Cannot observe layer ${layer}: "random-protected" learns nothing from outcomes`);
-    },
   },
 };

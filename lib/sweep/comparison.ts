@@ -2,17 +2,20 @@
 import { readMetric } from "../eval/metrics.ts";
 import type { Evaluation, Headline, TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
-import { findMethod, METHODS } from "../methods/list.ts";
+import { methodOf, METHODS } from "../methods/list.ts";
 import { isRule, type Method } from "../methods/method.ts";
 import {
+  effectiveKey,
   looksAhead,
   type MethodOptions,
+  missesRatio,
   type OptionsRecord,
   PRESETS,
   recordOptions,
   type ResolvedOptions,
   resolveOptions,
 } from "../methods/options.ts";
+import { filtersQueries } from "../methods/sides.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
 import type { FinishedRuns, LineKind } from "./run_log.ts";
@@ -45,10 +48,17 @@ export interface ComparedLosses {
   readonly seedLosses: readonly [low: number, high: number];
   /** Its loss less the dense model's; null for `dense`. */
   readonly toDense: Interval | null;
-  /** Its loss less that of `random`; null for `dense` and `random`, and where `random` was left out. */
-  readonly toRandom: Interval | null;
+  /** Whether it skipped more than two points more or less than asked: it comes last, and is held against `dense` alone. */
+  readonly missed: boolean;
   /**
-   * Share of the way from `random` to `oracle` in loss; null for those three, where one was left out, and where the
+   * Its loss less that of `random` with the same plan, warm-up, recent window and cache policy; null for `dense` and for
+   * such a control itself, and where there is none.
+   */
+  readonly toRandom: Interval | null;
+  /** The same, less the loss of `random-protected`, the fair control. */
+  readonly toProtected: Interval | null;
+  /**
+   * Share of the way from its `random` to its `oracle` in loss; null for those three, where one is missing, and where the
    * interval of that way holds 0: a share of nothing.
    */
   readonly closed: Interval | null;
@@ -59,7 +69,7 @@ export type ComparedMethod<T extends TaskTypes = TaskTypes> = ComparedLosses & T
 
 /** The content of `compare.json`. */
 export interface Comparison<T extends TaskTypes = TaskTypes> {
-  /** `dense`, then the methods by their loss. */
+  /** `dense`, then the methods by their loss, those that missed the asked ratio last. */
   readonly methods: readonly ComparedMethod<T>[];
   /** How intervals were made. */
   readonly intervals: {
@@ -92,19 +102,38 @@ const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
 /** Names of the methods that {@linkcode comparedMethods} knows. */
 export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
 
+/** Methods that others are held against: two of chance, and the bound. */
+const CONTROLS = ["random", "random-protected", "oracle"] as const;
+type Control = (typeof CONTROLS)[number];
+
+/**
+ * A control under the plan, the warm-up, the window and the cache policy of options: on the query side, or where they
+ * filter keys and values alone, there. Undefined for the oracle of keys and values, which there is not.
+ */
+function controlFor(control: Control, options: ResolvedOptions): ResolvedOptions | undefined {
+  const own = { ...options, fusion: control, invert: false };
+  if (filtersQueries(options)) return own;
+  return control === "oracle" ? undefined : { ...own, kvFusion: control };
+}
+
+/** A key of what options decide, whatever the seed. */
+const keyOf = (options: ResolvedOptions | undefined) => options && effectiveKey({ ...options, seed: 0n });
+
 /**
  * The methods of a comparison, with all else alike; but a preset keeps what it sets, as `paper` its recent window of 0.
+ * Each control that is named comes with the options of every method that is held against it: beside `paper`, `random`
+ * comes twice, as `random` and `random for paper`.
  *
  * @param names Some of {@linkcode COMPARED_METHODS}.
  * @param base Options that all share, such as `pruneRatio`; not `fusion`, `invert` or `preset`.
- * @param seeds Seeds of `random`, from `base.seed` on.
+ * @param seeds Seeds of controls that are chance, from `base.seed` on.
  * @throws {RangeError} If a name is unknown, there are no seeds, or a method does not define the options.
  *
  * @example
  * ```ts
  * import { comparedMethods } from "@tokenfilter/tokenfilter/sweep";
  * const methods = comparedMethods(["random", "paper"], { pruneRatio: 0.3 }, 5);
- * console.assert(methods.length === 6 && methods[5]!.options.recent === 0);
+ * console.assert(methods.length === 11 && methods[10]!.options.recent === 0);
  * ```
  */
 export function comparedMethods(
@@ -115,17 +144,28 @@ export function comparedMethods(
   if (!(Number.isInteger(seeds) && seeds >= 1)) {
     throw new RangeError(`Cannot compare over ${seeds} seeds: expected a positive integer`);
   }
-  const first = BigInt(base.seed ?? 0);
-  return [...new Set(names)].flatMap((name) => {
+  const chosen = [...new Set(names)].map((name): NamedMethod => {
     if (!Object.hasOwn(COMPARED, name)) {
       throw new RangeError(`Cannot compare "${name}": expected some of ${COMPARED_METHODS.join(", ")}`);
     }
-    const options = { ...base, ...COMPARED[name] };
-    if (!findMethod(name)?.looks?.chance) return [{ name, options: resolveOptions(options) }];
-    return Array.from(
-      { length: seeds },
-      (_, i) => ({ name, options: resolveOptions({ ...options, seed: first + BigInt(i) }) }),
-    );
+    return { name, options: resolveOptions({ ...base, ...COMPARED[name] }) };
+  });
+  return chosen.flatMap((method) => {
+    const control = CONTROLS.find((control) => control === method.name);
+    if (control === undefined) return [method];
+    const count = methodOf(control).looks?.chance ? seeds : 1;
+    const bound = [method, ...chosen].map(({ name, options }) => ({
+      name,
+      options: controlFor(control, options),
+    }));
+    return [...Map.groupBy(bound, ({ options }) => keyOf(options)).values()].flatMap((alike) => {
+      const { name: user, options } = alike[0]!, name = user === control ? control : `${control} for ${user}`;
+      if (options === undefined) return [];
+      return Array.from(
+        { length: count },
+        (_, i) => ({ name, options: { ...options, seed: BigInt.asUintN(64, options.seed + BigInt(i)) } }),
+      );
+    });
   });
 }
 
@@ -172,7 +212,9 @@ interface Measured {
   readonly options: ResolvedOptions | undefined;
   readonly losses: Float64Array;
   readonly means: readonly number[];
-  readonly ratios: readonly (number | null)[];
+  /** Mean over seeds; null if nothing could be skipped. */
+  readonly ratio: number | null;
+  readonly missed: boolean;
 }
 
 /**
@@ -221,13 +263,14 @@ export async function compareMethods<T extends TaskTypes>(
       means.push(average(ended.losses));
       ratios.push(ended.achievedRatio);
     }
-    measured.push({ name, options: group[0]!.options, losses, means, ratios });
+    const { options } = group[0]!, ratio = ratios.includes(null) ? null : average(ratios as number[]);
+    measured.push({ name, options, losses, means, ratio, missed: missesRatio(options, ratio) });
   }
   const task = findTask(args.environment.task);
   const mean = readMetric(denseResult, task.loss.name);
   const all: Measured[] = [
-    { name: "dense", options: undefined, losses: dense, means: [mean], ratios: [0] },
-    ...measured.sort((a, b) => average(a.means) - average(b.means)),
+    { name: "dense", options: undefined, losses: dense, means: [mean], ratio: 0, missed: false },
+    ...measured.sort((a, b) => Number(a.missed) - Number(b.missed) || average(a.means) - average(b.means)),
   ];
   const methods = describe<T>(all, task.headline, chunks.map(({ length }) => length), {
     blockSize,
@@ -252,30 +295,40 @@ function describe<T extends TaskTypes>(
   options: { readonly blockSize: number; readonly resamples: number },
 ): ComparedMethod<T>[] {
   const draws = resampleMeans(all.map(({ losses }) => losses), lengths, options);
-  const at = (name: string) => all.findIndex((method) => method.name === name);
-  const random = at("random"), oracle = at("oracle");
   const interval = (statistic: (means: readonly number[]) => number): Interval =>
     percentileInterval(
       statistic(all.map(({ means }) => average(means))),
       Float64Array.from(draws, (means) => statistic(means)),
     );
-  const hasGap = random > 0 && oracle > 0 && interval((m) => m[random]! - m[oracle]!).low > ROUNDING;
-  return all.map(({ name, options: method, means, ratios }, i) => {
-    const own = name !== "dense" && name !== "random";
+  const keys = all.map(({ options, missed }) => missed ? undefined : keyOf(options));
+  /** Where the control of a method stands; -1 = it has none, is it itself, or one of the two missed the ratio. */
+  const controlOf = (control: Control, i: number) => {
+    const key = keys[i] && keyOf(controlFor(control, all[i]!.options!));
+    return keys.findIndex((other, j) => other !== undefined && other === key && j !== i);
+  };
+  return all.map((measured, i) => {
+    const { name, options: method, means, ratio, missed } = measured;
+    const [random, fair, oracle] = CONTROLS.map((control) => controlOf(control, i)) as [
+      number,
+      number,
+      number,
+    ];
+    const above = (control: number) => control < 0 ? null : interval((m) => m[i]! - m[control]!);
+    const hasGap = random >= 0 && oracle >= 0 && interval((m) => m[random]! - m[oracle]!).low > ROUNDING;
     return {
       name,
       options: method === undefined ? null : recordOptions(method),
       seeds: means.length,
-      achievedRatio: ratios.includes(null) ? null : average(ratios as number[]),
+      achievedRatio: ratio,
+      missed,
       looksAhead: method !== undefined && looksAhead(method),
       loss: average(means),
       [headline.name]: headline.fromLoss(average(means)),
       seedLosses: [Math.min(...means), Math.max(...means)],
       toDense: i === 0 ? null : interval((m) => m[i]! - m[0]!),
-      toRandom: own && random > 0 ? interval((m) => m[i]! - m[random]!) : null,
-      closed: own && hasGap && i !== oracle
-        ? interval((m) => (m[random]! - m[i]!) / (m[random]! - m[oracle]!))
-        : null,
+      toRandom: above(random),
+      toProtected: above(fair),
+      closed: hasGap ? interval((m) => (m[random]! - m[i]!) / (m[random]! - m[oracle]!)) : null,
     };
   });
 }

@@ -3,20 +3,24 @@ import { PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
 import { comparedMethods, type ComparedRun, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";
-import type { ResolvedOptions } from "../methods/mod.ts";
+import type { MethodOptions, ResolvedOptions } from "../methods/mod.ts";
 
 const environment = { model: "fake" } as Environment;
 const names = ["random", "key", "oracle", "learned"];
-/** The oracle skips in one layer, `learned` in two, `random` in three or two by its seed, `key` in all four. */
-const createPruner = ({ fusion, seed }: ResolvedOptions) => {
-  const layers = { oracle: 1, learned: 2, random: seed % 2n === 0n ? 3 : 2, key: 4 }[fusion as string]!;
-  return fakePruner([0, 1, 2, 3].slice(0, layers), (t) => t >= 10 && t % 2 === 0, { warmup: 10 });
+/** All skip a quarter: the oracle one layer of every token, chance all four of every fourth token, which costs most. */
+const LAYERS: { readonly [name: string]: number } = { oracle: 1, learned: 2, variance: 2, key: 3 };
+const createPruner = ({ fusion, seed, recent }: ResolvedOptions) => {
+  const layers = LAYERS[fusion] ?? 4,
+    shift = Number(seed) + Number(recent === 0) + (fusion === "random-protected" ? 2 : 0);
+  return fakePruner([0, 1, 2, 3].slice(0, layers), (t) => t >= 10 && (t + shift) % layers === 0, {
+    warmup: 10,
+  });
 };
 
 function setUp() {
   const ids = Int32Array.from({ length: 320 }, (_, i) => (i * i + i) % 5);
   const evaluation = new PerplexityEvaluation(fakeModel().model, ids, { context: 100 });
-  const methods = comparedMethods(names, { pruneRatio: 0.3, warmup: 10 }, 2);
+  const methods = comparedMethods(names, { pruneRatio: 0.25, warmup: 10 }, 2);
   return { evaluation, methods, createPruner, environment };
 }
 
@@ -33,6 +37,8 @@ Deno.test("comparedMethods() gives all the same options, and the paper's rule it
     [
       ["random", "random", false, 8, 3n, 2],
       ["random", "random", false, 8, 4n, 2],
+      ["random for paper", "random", false, 0, 3n, 2],
+      ["random for paper", "random", false, 0, 4n, 2],
       ["variance inverted", "variance", true, 8, 3n, 2],
       ["paper", "variance", false, 0, 3n, 2],
     ],
@@ -43,6 +49,41 @@ Deno.test("comparedMethods() gives all the same options, and the paper's rule it
     'Cannot compare "magic": expected some of variance, variance inverted, paper',
   );
   assertThrows(() => comparedMethods(["key"], {}, 0), RangeError, "0 seeds");
+});
+
+Deno.test("comparedMethods() gives every control the window, warm-up and cache of each method", () => {
+  const named = (names: string[], base: MethodOptions = {}) =>
+    comparedMethods(names, base, 1).map(({ name, options }) => {
+      const { fusion, recent, invert, kvFusion, threshold, warmup } = options;
+      return [name, fusion, recent, warmup, invert, kvFusion, threshold].join();
+    });
+  const all = ["paper", "random-protected", "oracle"];
+  assertEquals(named(all, { threshold: "window" }), [
+    "paper,variance,0,32,false,same,window",
+    "random-protected,random-protected,16,32,false,same,window",
+    "random-protected for paper,random-protected,0,32,false,same,window",
+    "oracle,oracle,16,32,false,same,window",
+    "oracle for paper,oracle,0,32,false,same,window",
+  ]);
+  // Where skipped tokens are cached there is no window, so that the preset's own is that of all.
+  assertEquals(named(["paper", "variance inverted", "random"], { cacheSkipped: true }), [
+    "paper,variance,0,32,false,none,budget",
+    "variance inverted,variance,16,32,true,none,budget",
+    "random,random,16,32,false,none,budget",
+  ]);
+  // Keys and values have chance of their own, and no oracle; a rule of theirs beside one of queries is a cache policy.
+  assertEquals(named(["keys", "random", "oracle"]).slice(1), [
+    "random,random,16,32,false,same,budget",
+    "random for keys,random,32,64,false,random,budget",
+    "oracle,oracle,16,32,false,same,budget",
+  ]);
+  assertEquals(named(["mean", "random"], { kvFusion: "knorm" }), [
+    "mean,mean,16,32,false,knorm,budget",
+    "random,random,16,32,false,knorm,budget",
+  ]);
+  assertEquals(named(["oracle", "oracle"]), ["oracle,oracle,16,32,false,same,budget"]);
+  const last = comparedMethods(["random"], { seed: 2n ** 64n - 1n }, 2).map(({ options }) => options.seed);
+  assertEquals(last, [2n ** 64n - 1n, 0n]);
 });
 
 Deno.test("compareMethods() averages seeds, and its differences are those of the evaluation", async () => {
@@ -88,10 +129,67 @@ Deno.test("compareMethods() averages seeds, and its differences are those of the
   ]);
 });
 
+Deno.test("compareMethods() holds every method against the controls of its own window, and against no other", async () => {
+  const base = { pruneRatio: 0.25, warmup: 10 };
+  const compare = async (names: string[]) => {
+    const { methods } = await compareMethods({
+      ...setUp(),
+      methods: comparedMethods(names, base, 2),
+      resamples: 50,
+    });
+    return (name: string) => methods.find((method) => method.name === name)!;
+  };
+  const row = await compare(["paper", "key", "random", "random-protected", "oracle"]);
+  for (const [name, end] of [["paper", " for paper"], ["key", ""]] as const) {
+    const [own, random, fair, oracle] = [name, `random${end}`, `random-protected${end}`, `oracle${end}`].map(
+      row,
+    );
+    assertAlmostEquals(own!.toRandom!.estimate, own!.loss - random!.loss, 1e-12);
+    assertAlmostEquals(own!.toProtected!.estimate, own!.loss - fair!.loss, 1e-12);
+    const share = (random!.loss - own!.loss) / (random!.loss - oracle!.loss);
+    assertAlmostEquals(own!.closed!.estimate, share, 1e-9);
+    assertAlmostEquals(fair!.toRandom!.estimate, fair!.loss - random!.loss, 1e-12);
+    assertEquals([random!.closed, oracle!.closed, fair!.toProtected, fair!.seeds], [null, null, null, 2]);
+  }
+  assert(row("random").loss !== row("random for paper").loss);
+  // Controls named by hand, of another window: none of them is the paper's.
+  const methods = comparedMethods(["random", "random-protected", "oracle"], base, 1).concat(
+    comparedMethods(["paper"], base),
+  );
+  const { methods: rows } = await compareMethods({ ...setUp(), methods, resamples: 50 });
+  const { toRandom, toProtected, closed } = rows.find(({ name }) => name === "paper")!;
+  assertEquals([toRandom, toProtected, closed], [null, null, null]);
+});
+
+Deno.test("compareMethods() ranks a run that missed the asked ratio last, and holds nothing against it", async () => {
+  const skip: { readonly [name: string]: number } = { key: 0, oracle: 1, random: 4, "random-protected": 8 };
+  const { methods: rows } = await compareMethods({
+    ...setUp(),
+    methods: comparedMethods(["key", "random", "random-protected", "oracle"], { pruneRatio: 0.25 }, 1),
+    createPruner: ({ fusion }) => {
+      const period = skip[fusion]!;
+      return fakePruner([0], (t) => t >= 10 && period > 0 && t % period === 0, { warmup: 10 });
+    },
+    resamples: 50,
+  });
+  assertEquals(rows.map(({ name, missed }) => [name, missed]), [
+    ["dense", false],
+    ["oracle", false],
+    ["key", true],
+    ["random-protected", true],
+    ["random", true],
+  ]);
+  assert(rows[2]!.loss < rows[1]!.loss, "it lost least");
+  for (const { toRandom, toProtected, closed, missed, toDense } of rows.slice(1)) {
+    assertEquals([toRandom, toProtected, closed], [null, null, null]);
+    assert(toDense !== null && typeof missed === "boolean");
+  }
+});
+
 Deno.test("compareMethods() draws the same blocks for every method, so that what they share cancels", async () => {
   const { methods: rows } = await compareMethods({
     ...setUp(),
-    methods: comparedMethods(["random", "key"], {}, 1),
+    methods: comparedMethods(["random", "key"], { pruneRatio: 0.25 }, 1),
     createPruner: () => fakePruner([0], (t) => t >= 10, { warmup: 10 }),
     resamples: 50,
   });
@@ -102,8 +200,11 @@ Deno.test("compareMethods() draws the same blocks for every method, so that what
 Deno.test("compareMethods() tells no share of a gap that is not there", async () => {
   const { methods: rows } = await compareMethods({
     ...setUp(),
-    methods: comparedMethods(["random", "key", "oracle"], {}, 3),
-    createPruner: ({ fusion }) => fakePruner([0], (t) => t >= 10 && fusion === "key", { warmup: 10 }),
+    methods: comparedMethods(["random", "key", "oracle"], { pruneRatio: 0.25 }, 3),
+    createPruner: ({ fusion }) =>
+      fusion === "key"
+        ? fakePruner([0, 1], (t) => t >= 10 && t % 2 === 0, { warmup: 10 })
+        : fakePruner([0], (t) => t >= 10, { warmup: 10 }),
     resamples: 50,
   });
   const { toRandom, closed } = rows.find(({ name }) => name === "key")!;

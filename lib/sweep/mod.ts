@@ -10,5 +10,5 @@ export * from "./run_log.ts";
 export { digestConditions, runSweep, type SweepArguments, type SweepProgress } from "./runner.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
-export { summarizeSweep } from "./summary.ts";
+export { missesAsked, summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";

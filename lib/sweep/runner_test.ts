@@ -21,9 +21,9 @@ const conditions: RunConditions = {
   backend: "reference",
 };
 const methods = expandGrids([{ fusion: ["variance", "key", "oracle"], pruneRatio: [0.25, 0.5], warmup: 10 }]);
-/** Skips the asked share of two layers after the warm-up; `key` at an even share of layers does less harm. */
+/** Skips the asked share of all layers after the warm-up, `key` other tokens than the rest. */
 const createPruner = ({ pruneRatio, fusion }: ResolvedOptions) =>
-  fakePruner(fusion === "key" ? [3] : [2, 3], (t) => t >= 10 && (t % 4) < pruneRatio * 4, {
+  fakePruner([0, 1, 2, 3], (t) => t >= 10 && ((t + (fusion === "key" ? 1 : 0)) % 4) < pruneRatio * 4, {
     warmup: 10,
   });
 
@@ -62,7 +62,7 @@ Deno.test("runSweep() writes every trial with its options, conditions and result
     assertEquals([trials[0]!.fusion, trials[0]!.pruneRatio, trials[0]!.achievedRatio], [
       "variance",
       0.25,
-      22 / 180,
+      22 / 90,
     ]);
     assertEquals(trials.map((trial) => trial.looksAhead), [false, false, false, false, true, true]);
     assertEquals(new Set(trials.map((trial) => trial.trial)).size, 6);
@@ -158,11 +158,30 @@ Deno.test("summarizeSweep() takes ratios of one percent for equal on the front",
   withFolder(async (path) => {
     const { run, evaluation } = start(path);
     const [first] = await run();
-    const trial = (achievedRatio: number, perplexity: number) => ({ ...first!, achievedRatio, perplexity });
-    const trials = [trial(0.502, 41), trial(0.498, 40), trial(0.52, 42)];
-    const summary = summarizeSweep(trials, await evaluation.dense(), { ...conditions } as Environment);
-    assertEquals(summary.trials.map((t) => [t.achievedRatio, t.pareto]), [[0.498, true], [0.502, false], [
-      0.52,
-      true,
-    ]]);
+    const trial = (achievedRatio: number | null, perplexity: number, more: Partial<Trial> = {}) => ({
+      ...first!,
+      ...more,
+      achievedRatio,
+      perplexity,
+    });
+    const front = async (trials: Trial[]) =>
+      summarizeSweep(trials, await evaluation.dense(), { ...conditions } as Environment).trials
+        .map((t) => [t.achievedRatio, t.pareto]);
+    assertEquals(await front([trial(0.252, 41), trial(0.248, 40), trial(0.26, 42)]), [
+      [0.248, true],
+      [0.252, false],
+      [0.26, true],
+    ]);
+    // One that skipped more than two points more or less than asked comes last, and is on no front.
+    const missed = [trial(0, 1), trial(0.2299, 2), trial(0.2701, 3), trial(null, 4)];
+    assertEquals(await front([...missed, trial(0.23, 41), trial(0.27, 42)]), [
+      [0.23, true],
+      [0.27, true],
+      [0, false],
+      [0.2299, false],
+      [0.2701, false],
+      [null, false],
+    ]);
+    // A threshold of its own asks for no ratio.
+    assertEquals(await front([trial(0.9, 41, { threshold: "fixed" })]), [[0.9, true]]);
   }));

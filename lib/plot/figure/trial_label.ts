@@ -2,6 +2,7 @@
 import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, type OptionsRecord, readRecord, resolveOptions } from "../../methods/options.ts";
+import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { escapeText } from "./figure.ts";
 
@@ -12,6 +13,9 @@ const ALONG = new Set(["pruneRatio", "theta", "seed"]);
 export function trialOptions(trial: Trial): Partial<OptionsRecord> {
   return effectiveOptions(readRecord(trial));
 }
+
+/** What a mark beside an achieved ratio says. */
+export const MISSED_NOTE = "! = skipped more than 2 points more or less than asked, so in no ranking";
 
 /** A key that trials of one curve share: all that decides but the ratio asked for and the seed. */
 export function curveKey(trial: Trial): string {
@@ -103,7 +107,9 @@ export function hoverLines(trial: Trial): string[] {
   const lines = wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value))));
   return [
     `<b>${escapeText(ruleName(trial))}</b>`,
-    `skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "by another rule"})`,
+    `skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "by another rule"}${
+      missesAsked(trial) ? ": missed" : ""
+    })`,
     ...resultLines(trial),
     ...lines,
   ];

@@ -4,7 +4,13 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
+import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { styleRule } from "../figure/rule_style.ts";
+
+/** What losses may be held against: the model without a filter, chance, and the fair control. */
+export type ComparisonBase = "dense" | "random" | "random-protected";
+
+const DIFFERENCES = { dense: "toDense", random: "toRandom", "random-protected": "toProtected" } as const;
 
 /** One row of the plot. */
 export interface ComparisonRow {
@@ -16,12 +22,14 @@ export interface ComparisonRow {
   readonly hover: string;
   /** Whether it needs the whole sequence before its first decision. */
   readonly looksAhead: boolean;
+  /** Whether it skipped more than two points more or less than asked. */
+  readonly missed: boolean;
 }
 
 /** The numbers of the plot. */
 export interface ComparisonRows {
   /** What the losses are held against. */
-  readonly base: "dense" | "random";
+  readonly base: ComparisonBase;
   /** Unit of the losses: `nats a token`. */
   readonly unit: string;
   /** Rows, best first. */
@@ -31,31 +39,42 @@ export interface ComparisonRows {
 }
 
 const ROW_PIXELS = 34;
+const TITLES = {
+  "dense": "What each method costs",
+  "random": "Better or worse than chance",
+  "random-protected": "Better or worse than chance that protects large values",
+} as const;
 
-/** Gathers the differences to the dense model, or to the random control. */
-export function collectComparison(comparison: Comparison, base: "dense" | "random"): ComparisonRows {
+/** Gathers the differences to the dense model, or to a control of the same window. */
+export function collectComparison(comparison: Comparison, base: ComparisonBase): ComparisonRows {
   const { methods, intervals, environment } = comparison;
   const task = findTask(environment.task), { headline } = task;
   const rows = methods.flatMap((method): ComparisonRow[] => {
-    const difference = base === "dense" ? method.toDense : method.toRandom;
+    const difference = method[DIFFERENCES[base]] ?? null; // a comparison of an older version has less
     if (difference === null) return [];
-    const { name, looksAhead, achievedRatio, loss, closed, seeds } = method;
+    const { name, looksAhead, achievedRatio, missed, loss, closed, seeds } = method;
     const hover = [
       `<b>${escapeText(name)}</b>${seeds > 1 ? `, mean over ${seeds} seeds` : ""}`,
       `${formatInterval(difference, 4)} ${task.loss.unit} above ${base}`,
       `loss ${loss.toFixed(4)}, ${headline.name} ${
         formatMetric(headline, readMetric(method, headline.name))
       }`,
-      `skipped ${achievedRatio === null ? "none" : achievedRatio.toFixed(3)}`,
-      ...(closed === null ? [] : [`closes ${formatPercent(closed)} of the gap from random to oracle`]),
+      `skipped ${achievedRatio === null ? "none" : achievedRatio.toFixed(3)}${
+        missed ? ", not what was asked: hold it against nothing" : ""
+      }`,
+      ...(closed === null
+        ? []
+        : [`closes ${formatPercent(closed)} of the gap from its random to its oracle`]),
       ...(looksAhead ? ["looks ahead: an upper bound"] : []),
     ].join("<br>");
-    return [{ name, difference, hover, looksAhead }];
+    return [{ name, difference, hover, looksAhead, missed }];
   });
   return {
     base,
     unit: lossUnit(task),
-    rows: rows.sort((a, b) => a.difference.estimate - b.difference.estimate),
+    rows: rows.sort((a, b) =>
+      Number(a.missed) - Number(b.missed) || a.difference.estimate - b.difference.estimate
+    ),
     confidence: intervals.confidence,
   };
 }
@@ -79,7 +98,7 @@ export function formatPercent({ estimate, low, high }: Interval): string {
 
 /** Draws a mark and an interval a method. */
 export function plotComparison({ base, unit, rows, confidence }: ComparisonRows): Figure {
-  const title = base === "dense" ? "What each method costs" : "Better or worse than chance";
+  const title = TITLES[base], off = rows.filter(({ missed }) => missed).length;
   if (rows.length === 0) {
     return emptyFigure(
       title,
@@ -92,18 +111,19 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
     title,
     caption: (base === "dense"
       ? `Loss above the dense model's at the same ratio, ${unit}; lower is better.`
-      : `Loss above that of the random control at the same ratio, ${unit}; left of 0 is better than chance.`) +
-      ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.`,
+      : `Loss above that of ${base} at the same ratio, with the same window, ${unit}; left of 0 is better than it.`) +
+      ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.` +
+      (off === 0 ? "" : ` THE LAST ${off}: ${MISSED_NOTE}.`),
     height: 96 + ROW_PIXELS * rows.length,
-    data: shown.map(({ name, difference, hover, looksAhead }) => {
-      const { color, symbol } = styleRule(name);
+    data: shown.map(({ name, difference, hover, looksAhead, missed }) => {
+      const { color, symbol } = styleRule(name.split(" for ")[0]!);
       return {
         type: "scatter",
         mode: "markers",
         showlegend: false,
         name: escapeText(name),
         x: [difference.estimate],
-        y: [escapeText(looksAhead ? `${name} ^` : name)],
+        y: [escapeText(`${name}${looksAhead ? " ^" : ""}${missed ? " !" : ""}`)],
         text: [hover],
         hovertemplate: "%{text}<extra></extra>",
         error_x: {

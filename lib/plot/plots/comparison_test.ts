@@ -15,12 +15,14 @@ const method = (
   options: null,
   seeds: 1,
   achievedRatio: 0.5,
+  missed: false,
   looksAhead: false,
   loss,
   perplexity: Math.exp(loss),
   seedLosses: [loss, loss],
   toDense: interval(loss - 1),
   toRandom: interval(loss - 2),
+  toProtected: null,
   closed: null,
   ...more,
 });
@@ -53,7 +55,7 @@ Deno.test("collectComparison() takes the methods that have a difference, best fi
       "+0.5000 [0.2500, 1.0000] nats above dense",
       "loss 1.5000, perplexity 4.48",
       "skipped 0.500",
-      "closes 50.0% [25.0%, 75.0%] of the gap from random to oracle",
+      "closes 50.0% [25.0%, 75.0%] of the gap from its random to its oracle",
     ],
     [
       "<b>random</b>, mean over 5 seeds",
@@ -83,7 +85,7 @@ Deno.test("plotComparison() draws a mark with its interval a method, the best on
 
 Deno.test("tabulateComparison() and renderComparisonReport() hold every method", () => {
   const { columns, rows, hints } = tabulateComparison(comparison);
-  assertEquals([columns.length, hints.length], [7, 7]);
+  assertEquals([columns.length, hints.length], [8, 8]);
   assertEquals(rows[3], [
     "learned",
     "0.500",
@@ -91,10 +93,30 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     "4.48",
     "+0.5000 [0.2500, 1.0000]",
     "-0.5000 [-0.7500, 0.0000]",
+    "-",
     "50.0% [25.0%, 75.0%]",
   ]);
   assertEquals([rows[2]![0], rows[1]![0]], ["random (5 seeds)", "oracle ^"]);
   const html = renderComparisonReport(comparison, { plotly: "0" });
   assertEquals(html.match(/<tr[ >]/g)!.length, 5);
   assertStringIncludes(html, "Methods compared: fake on numbers &lt;1&gt;");
+});
+
+Deno.test("comparisons show the fair control, and say loudly what missed the asked ratio", () => {
+  const constant = method("constant", 1, { missed: true, achievedRatio: 0, toRandom: null });
+  const fair = method("random-protected for paper", 1.75, { toProtected: interval(-0.25) });
+  const more = { ...comparison, methods: [...comparison.methods, fair, constant] };
+  const names = (base: "random" | "random-protected" | "dense") =>
+    collectComparison(more, base).rows.map(({ name, missed }) => [name, missed]);
+  assertEquals(names("dense").at(-1), ["constant", true]);
+  assertEquals(names("random").map(([name]) => name).includes("constant"), false);
+  assertEquals(names("random-protected"), [["random-protected for paper", false]]);
+  const rows = collectComparison(more, "dense"), { data, caption } = plotComparison(rows);
+  assertEquals([data[0]!.y, (data[2]!.marker as { symbol: string }).symbol], [["constant !"], "bowtie"]);
+  assertStringIncludes(rows.rows.at(-1)!.hover, "skipped 0.000, not what was asked");
+  assertStringIncludes(caption, "THE LAST 1: ! = skipped more than 2 points more or less than asked");
+  assertEquals(plotComparison(collectComparison(comparison, "dense")).caption.includes("!"), false);
+  const table = tabulateComparison(more).rows;
+  assertEquals([table[4]![6], table[5]![1]], ["-0.2500 [-0.5000, 0.2500]", "0.000 !"]);
+  assertStringIncludes(renderComparisonReport(more, { plotly: "0" }), "chance that protects large values");
 });

@@ -2,7 +2,13 @@
  * Every plot: `collectX` gathers numbers from results, `plotX` draws them. A new plot is a file and a line here.
  * @module
  */
-export { collectComparison, type ComparisonRow, type ComparisonRows, plotComparison } from "./comparison.ts";
+export {
+  collectComparison,
+  type ComparisonBase,
+  type ComparisonRow,
+  type ComparisonRows,
+  plotComparison,
+} from "./comparison.ts";
 export { collectContour, type ContourOptions, type LossContour, plotContour } from "./contour.ts";
 export * from "./fusion_weight.ts";
 export * from "./head_maps.ts";

@@ -5,7 +5,7 @@ import { makeSummary, makeTrial } from "../testing.ts";
 const summary = makeSummary([
   makeTrial({ fusion: "variance", tau: 4, pruneRatio: 0.5 }, 0.5, 60),
   makeTrial({ fusion: "variance", tau: 1, pruneRatio: 0.3 }, 0.3, 50),
-  makeTrial({ fusion: "variance", tau: 2, pruneRatio: 0.3 }, 0.35, 55),
+  makeTrial({ fusion: "variance", tau: 2, pruneRatio: 0.3 }, 0.32, 55),
   makeTrial({ fusion: "mean", pruneRatio: 0.3 }, 0.3, 60),
   makeTrial({ fusion: "mean", pruneRatio: 0.4 }, null, 60),
 ]);
@@ -20,7 +20,7 @@ Deno.test("collectParallel() places options evenly, results to scale, and leaves
   ) => [rule, ...at.map((x) => x === null ? null : Math.round(100 * x))]);
   assertEquals(rounded, [
     ["variance", 0, 0, 0, 0, 0],
-    ["variance", 50, 0, 25, 52, 50],
+    ["variance", 50, 0, 10, 52, 50],
     ["mean", null, 0, 0, 100, 100],
     ["variance", 100, 100, 100, 100, 100],
   ]);

@@ -2,7 +2,9 @@
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import type { EvaluationTask, Metric } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import type { SweepSummary, Trial } from "../../sweep/trial.ts";
+import { findMethod } from "../../methods/list.ts";
+import { missesAsked } from "../../sweep/summary.ts";
+import type { RankedTrial, SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, Figure, type Json } from "../figure/figure.ts";
 import { plural } from "../figure/page.ts";
 import { LEGEND } from "../figure/parts.ts";
@@ -71,6 +73,8 @@ export interface Quality {
   readonly bands: readonly { readonly name: string; readonly points: readonly BandPoint[] }[];
   /** Trials on the Pareto front. */
   readonly front: readonly QualityPoint[];
+  /** Trials that skipped more than two points more or less than asked: they are not on the front. */
+  readonly missed: readonly QualityPoint[];
   /** The headline of the model without a filter. */
   readonly dense: number;
   /** Trials that have no finite place in the plot. */
@@ -112,7 +116,7 @@ export function collectQuality(summary: SweepSummary): Quality {
   const bands: { name: string; points: BandPoint[] }[] = [];
   for (const [i, group] of groups.entries()) {
     const { fusion, invert } = group[0]!;
-    if (fusion === "random") {
+    if (findMethod(fusion)?.looks?.chance) {
       const points = [...Map.groupBy(group, pointKey).values()];
       bands.push({
         name: names[i]!,
@@ -123,15 +127,15 @@ export function collectQuality(summary: SweepSummary): Quality {
       curves.push({ name: names[i]!, rule: ruleName(group[0]!), fusion, invert, points });
     }
   }
-  const front = drawable.filter((trial) => trial.pareto).map((trial) => point(trial, metrics)).sort((a, b) =>
-    a.ratio - b.ratio
-  );
+  const pointsOf = (which: (trial: RankedTrial) => boolean) =>
+    drawable.filter(which).map((trial) => point(trial, metrics)).sort((a, b) => a.ratio - b.ratio);
   curves.sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank);
   return {
     metrics,
     curves,
     bands,
-    front,
+    front: pointsOf((trial) => trial.pareto),
+    missed: pointsOf(missesAsked),
     dense: readMetric(summary.dense, metrics[0]!.name),
     dropped: summary.trials.length - drawable.length,
   };
@@ -171,7 +175,7 @@ const MAX_LEGEND = 14;
  * @throws {RangeError} If the task has no such metric to draw.
  */
 export function plotQuality(quality: Quality, measure: string = quality.metrics[0]!.name): Figure {
-  const { metrics, curves, bands, front, dense, dropped } = quality;
+  const { metrics, curves, bands, front, missed, dense, dropped } = quality;
   const metric = metrics.find(({ name }) => name === measure), headline = metrics[0]!;
   if (metric === undefined) {
     const names = metrics.map(({ name }) => name).join(", ");
@@ -204,6 +208,7 @@ export function plotQuality(quality: Quality, measure: string = quality.metrics[
     line: { color: "@ink", width: 1, dash: "dot" },
     marker: { symbol: "circle-open", size: 17, line: { width: 1.5 }, color: "@ink" },
   });
+  if (missed.length > 0) data.push(missedTrace(missed, measure));
   const values = [
     ...curves.flatMap((curve) => curve.points.map((p) => p.values[measure]!)),
     ...bands.flatMap((band) => band.points.map((p) => p.values[measure]!.high)),
@@ -213,6 +218,11 @@ export function plotQuality(quality: Quality, measure: string = quality.metrics[
   const lost = dropped === 0
     ? ""
     : ` ${plural(dropped, "trial")} without a finite value or a decided token left out.`;
+  const off = missed.length === 0
+    ? ""
+    : ` CROSSED OUT: ${
+      plural(missed.length, "trial")
+    } that skipped more than 2 points more or less than asked, not to be held against others.`;
   return new Figure({
     title,
     caption: (isHeadline
@@ -226,7 +236,7 @@ export function plotQuality(quality: Quality, measure: string = quality.metrics[
             "(mean and range over its seeds) with the same recent window. ") +
         "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
       : `${metric.figure.caption}; ${metric.better} is better. Rings mark the trials ` +
-        `on the Pareto front of ${headline.name}.`) + lost,
+        `on the Pareto front of ${headline.name}.`) + lost + off,
     height: 430,
     data,
     layout: baseLayout({
@@ -293,6 +303,18 @@ function bandTraces(
       marker: { color: "@muted", symbol: "line-ew", size: 9, line: { color: "@muted", width: 2 } },
     },
   ];
+}
+
+function missedTrace(missed: readonly QualityPoint[], measure: string): { [key: string]: Json } {
+  return {
+    name: "missed the asked ratio",
+    type: "scatter",
+    mode: "markers",
+    x: missed.map((p) => p.ratio),
+    y: missed.map((p) => p.values[measure]!),
+    hoverinfo: "skip",
+    marker: { symbol: "x-thin", size: 18, line: { width: 2.5, color: "@ink" }, color: "@ink" },
+  };
 }
 
 function denseTrace({ metrics, curves, bands, dense }: Quality): { [key: string]: Json } {

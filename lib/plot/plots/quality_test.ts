@@ -98,3 +98,20 @@ Deno.test("plotQuality() says what is missing in an empty sweep", () => {
   assertEquals(figure.data, []);
   assertStringIncludes(JSON.stringify(figure.layout), "No trial here");
 });
+
+Deno.test("plotQuality() crosses out trials that missed the asked ratio, and counts them", () => {
+  const rule = makeTrial({ fusion: "key", pruneRatio: 0.5 }, 0.479, 41);
+  const quality = collectQuality(makeSummary([...summary.trials, rule]));
+  assertEquals(quality.missed.map(({ ratio }) => ratio), [0.479]);
+  assertEquals(quality.front.map(({ ratio }) => ratio), [0.299, 0.501]);
+  assertStringIncludes(quality.missed[0]!.hover, "skipped 0.479 (asked 0.5: missed)");
+  const { data, caption } = plotQuality(quality, "kl");
+  const cross = data.find(({ name }) => name === "missed the asked ratio")!;
+  assertEquals([cross.x, cross.y], [[0.479], [0.41]]);
+  assertStringIncludes(
+    caption,
+    "CROSSED OUT: 1 trial that skipped more than 2 points more or less than asked",
+  );
+  const clean = plotQuality(collectQuality(summary));
+  assert(!clean.caption.includes("CROSSED") && !clean.data.some(({ name }) => name === cross.name));
+});

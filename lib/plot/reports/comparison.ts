@@ -7,11 +7,14 @@ import { collectComparison, formatInterval, formatPercent, plotComparison } from
 import { escapeHtml } from "../figure/draw.ts";
 import type { Figure } from "../figure/figure.ts";
 import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } from "../figure/page.ts";
+import { MISSED_NOTE } from "../figure/trial_label.ts";
 import type { TrialTable } from "./trial_table.ts";
 
 /** The figures of a comparison's report, in order. */
 export function plotComparisons(comparison: Comparison): Figure[] {
-  return (["dense", "random"] as const).map((base) => plotComparison(collectComparison(comparison, base)));
+  return (["dense", "random", "random-protected"] as const).map((base) =>
+    plotComparison(collectComparison(comparison, base))
+  );
 }
 
 /** Lays a comparison out: one row a method. Shared by the terminal and the report. */
@@ -21,26 +24,38 @@ export function tabulateComparison(
   const task = findTask(environment.task), { headline } = task;
   const rows = methods.map((method) => [
     `${method.name}${method.looksAhead ? " ^" : ""}${method.seeds > 1 ? ` (${method.seeds} seeds)` : ""}`,
-    method.achievedRatio === null ? "-" : method.achievedRatio.toFixed(3),
+    `${method.achievedRatio === null ? "-" : method.achievedRatio.toFixed(3)}${method.missed ? " !" : ""}`,
     method.loss.toFixed(4),
     formatMetric(headline, readMetric(method, headline.name)),
     method.toDense === null ? "-" : formatInterval(method.toDense, 4),
-    method.toRandom === null ? "-" : formatInterval(method.toRandom, 4),
+    ...[method.toRandom, method.toProtected ?? null].map((interval) =>
+      interval === null ? "-" : formatInterval(interval, 4)
+    ),
     method.closed === null ? "-" : formatPercent(method.closed),
   ]);
   return {
-    columns: ["method", "skipped", "loss", headline.label, "to dense", "to random", "gap closed"],
+    columns: [
+      "method",
+      "skipped",
+      "loss",
+      headline.label,
+      "to dense",
+      "to random",
+      "to protected",
+      "gap closed",
+    ],
     hints: [
       "^ = looks ahead: an upper bound",
       "achieved share of attention computations skipped, after warm-up, over all layers",
       `mean loss, ${lossUnit(task)}`,
       headline.formula,
       "loss above the dense model's, with its interval",
-      "loss above the random control's, with its interval",
-      "share of the way from random to oracle, with its interval",
+      "loss above that of random with the same window, with its interval",
+      "loss above that of random-protected with the same window, with its interval",
+      "share of the way from random to oracle with the same window, with its interval",
     ],
     rows,
-    left: [true, false, false, false, false, false, false],
+    left: [true, false, false, false, false, false, false, false],
   };
 }
 
@@ -78,7 +93,7 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
     sections: [
       ...plotComparisons(comparison),
       `<h2>All methods</h2>
-<p class="muted">^ looks ahead: an upper bound. A column's head sorts by it and says what it holds when pointed at.</p>
+<p class="muted">^ looks ahead: an upper bound. ${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed at.</p>
 ${renderTable(tabulateComparison(comparison))}`,
       `<details><summary>Environment and options</summary>
 <p class="muted">${escapeHtml(environment.protocol)}</p>

@@ -17,6 +17,7 @@ import {
   type ReportOptions,
   runFacts,
 } from "../figure/page.ts";
+import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { tabulateTrials } from "./trial_table.ts";
 
 /** The figures of a sweep's report, in order. */
@@ -47,8 +48,8 @@ ${facts(summary)}`,
     sections: [
       ...plotSweep(summary),
       `<h2>All trials</h2>
-<p class="muted">* and a tinted row: on the Pareto front of on-line trials. ^ looks ahead: an upper bound. A column's
-head sorts by it and says what it holds when pointed at.</p>
+<p class="muted">* and a tinted row: on the Pareto front of on-line trials. ^ looks ahead: an upper bound.
+${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed at.</p>
 ${renderTable({ ...tabulateTrials(summary), marked: (row) => summary.trials[row - 1]?.pareto === true })}`,
       `<details><summary>Environment and protocol</summary>
 <p class="muted">${escapeHtml(summary.environment.protocol)}</p>

@@ -2,6 +2,7 @@
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { EvaluationTask } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { missesAsked } from "../../sweep/summary.ts";
 import type { Environment, RankedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { ruleName, trialOptions } from "../figure/trial_label.ts";
 
@@ -30,7 +31,8 @@ const RATIO: readonly Column[] = [
   {
     name: "skipped",
     hint: "achieved share of attention computations skipped, after warm-up, over all layers",
-    cell: (t) => t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3),
+    cell: (t) =>
+      `${t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3)}${missesAsked(t) ? " !" : ""}`,
     dense: "0.000",
   },
 ];
