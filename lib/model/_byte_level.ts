@@ -3,9 +3,19 @@ import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 
 // GPT-2's own pattern; several names below share it.
 const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
-const LLAMA3 = String
-  .raw`(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|` +
-  String.raw` ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
+const ENDINGS = String.raw`(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])`;
+const REST = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
+/** Llama 3's pattern, with so many digits a word. */
+const llama3Pattern = (digits: string) =>
+  String.raw`${ENDINGS}|[^\r\n\p{L}\p{N}]?\p{L}+|${digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|${REST}`;
+/** GPT-4o's, which parts words where capitals begin, with so many digits a word and endings that belong to it. */
+function gpt4oPattern(digits: string, endings: string): string {
+  const upper = String.raw`(?:(?=\p{L})[^a-z])`, lower = String.raw`(?:(?=\p{L})[^A-Z])`;
+  const first = String.raw`[^\r\n\p{L}\p{N}]?`;
+  return `${first}${upper}*${lower}+${endings}|${first}${upper}+${lower}*${endings}|` +
+    String.raw`${digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${REST}`;
+}
+const ONE_DIGIT = String.raw`\p{N}`, THREE_DIGITS = String.raw`\p{N}{1,3}`;
 
 /** How a `tokenizer.ggml.pre` cuts text into words before any merge. */
 export interface PreTokenizer {
@@ -13,11 +23,15 @@ export interface PreTokenizer {
   readonly patterns: readonly string[];
   /** Whether a word that is in the vocabulary is taken whole, without looking at merges. */
   readonly ignoreMerges: boolean;
+  /** Whether a BOS goes first where a file does not say. Default: no. */
+  readonly addsBos?: boolean;
 }
 
 const gpt2: PreTokenizer = { patterns: [GPT2], ignoreMerges: false };
 const smollm: PreTokenizer = { patterns: [String.raw`\p{N}`, GPT2], ignoreMerges: false };
-const llama3: PreTokenizer = { patterns: [LLAMA3], ignoreMerges: true };
+const llama3: PreTokenizer = { patterns: [llama3Pattern(THREE_DIGITS)], ignoreMerges: true, addsBos: true };
+const qwen2: PreTokenizer = { patterns: [llama3Pattern(ONE_DIGIT)], ignoreMerges: false };
+const gpt4o: PreTokenizer = { patterns: [gpt4oPattern(THREE_DIGITS, `${ENDINGS}?`)], ignoreMerges: false };
 
 /** Every `tokenizer.ggml.pre` that is known, with llama.cpp's patterns. */
 export const PRE_TOKENIZERS: { readonly [pre: string]: PreTokenizer } = {
@@ -25,10 +39,21 @@ export const PRE_TOKENIZERS: { readonly [pre: string]: PreTokenizer } = {
     patterns: [String.raw`[\p{P}\$\+<=>\^~\|]+`, GPT2, String.raw`\p{N}+`, "[0-9][0-9][0-9]"],
     ignoreMerges: false,
   },
+  "command-r": smollm,
+  "deepseek-r1-qwen": qwen2,
+  "dbrx": { patterns: [llama3Pattern(THREE_DIGITS)], ignoreMerges: false },
   "gpt-2": gpt2,
+  "gpt-4o": gpt4o,
   "llama-bpe": llama3,
+  "llama-v3": llama3,
+  "llama3": llama3,
+  "llama4": gpt4o,
+  "olmo": gpt2,
+  "qwen2": qwen2,
+  "refact": smollm,
   "smollm": smollm,
   "starcoder": smollm,
+  "tekken": { patterns: [gpt4oPattern(ONE_DIGIT, "")], ignoreMerges: true, addsBos: true },
 };
 
 const isolate = (pattern: string) => ({

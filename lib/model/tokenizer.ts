@@ -129,8 +129,8 @@ export class Tokenizer {
     const vocabulary = readVocabulary(gguf);
     const scheme = model === "llama" ? sentencePiece(gguf, vocabulary) : byteLevel(gguf, vocabulary);
     const bosId = readBosId(gguf, vocabulary.pieces.length);
-    // Without the key llama.cpp takes true for SentencePiece, and for byte-level BPE false but for Llama 3.
-    const usual = model === "llama" || gguf.string(PREFIX + "pre") === "llama-bpe";
+    // Without the key llama.cpp takes true for SentencePiece, and for byte-level BPE what the family does.
+    const usual = model === "llama" || PRE_TOKENIZERS[gguf.string(PREFIX + "pre")]!.addsBos === true;
     const addsBos = gguf.boolean(PREFIX + "add_bos_token", usual);
     if (addsBos && bosId === undefined) {
       throw gguf.error(

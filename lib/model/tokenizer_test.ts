@@ -207,7 +207,7 @@ Deno.test("Tokenizer.texts() gives a shared character to its last token, and joi
 Deno.test("Tokenizer.fromGguf() refuses what would change the ids, and names the key", () => {
   const cases: [Entry, string][] = [
     [["tokenizer.ggml.model", "string", "bert"], 'found "bert", expected "llama" or "gpt2"'],
-    [["tokenizer.ggml.pre", "string", "qwen2"], 'found "qwen2"'],
+    [["tokenizer.ggml.pre", "string", "chatglm-bpe"], 'found "chatglm-bpe"'],
     [["tokenizer.ggml.tokens", ["string"], ["a", "b", "a"]], "found"],
     [
       ["tokenizer.ggml.token_type", ["int32"], [1]],
@@ -252,8 +252,18 @@ Deno.test("Tokenizer.fromGguf() refuses a byte-level vocabulary that it does not
   };
   const ready = byteLevel({});
   assertEquals([...ready.encode("abba")], [2, 1, 0]);
+  // Without the key, families of Llama 3 and Mistral begin with a BOS, others do not.
+  for (
+    const [pre, addsBos] of [["llama3", true], ["tekken", true], ["qwen2", false], ["llama4", false]] as const
+  ) {
+    const silent = byteLevel({
+      "tokenizer.ggml.pre": ["tokenizer.ggml.pre", "string", pre],
+      "tokenizer.ggml.add_bos_token": undefined,
+    });
+    assertEquals(silent.addsBos, addsBos, pre);
+  }
   const cases: [string, Entry | undefined, string][] = [
-    ["pre", ["tokenizer.ggml.pre", "string", "qwen2"], 'found "qwen2", expected one of "default"'],
+    ["pre", ["tokenizer.ggml.pre", "string", "viking"], 'found "viking", expected one of "default"'],
     ["pre", ["tokenizer.ggml.pre", "string", "toString"], 'found "toString"'],
     ["pre", undefined, "found no such key"],
     ["merges", undefined, "found no such key"],

@@ -7,7 +7,7 @@ const FILES = {
   smollm: new URL("./smollm2_vocab.gguf.gz", import.meta.url),
 };
 const PREFIX = "tokenizer.ggml.";
-const USER_DEFINED = 4;
+const NORMAL = 1, USER_DEFINED = 4;
 
 /** How a vocabulary is made of a file's. */
 interface Change {
@@ -16,9 +16,14 @@ interface Change {
   readonly keys?: { readonly [key: string]: string | boolean };
   /** Pieces that become user-defined. */
   readonly userDefined?: readonly string[];
+  /** Merges that go first, and whose pieces are put at the end of the vocabulary. */
+  readonly merges?: readonly string[];
   /** Lists under `tokenizer.ggml.`, each with what becomes of it. */
   readonly lists?: { readonly [key: string]: (list: readonly GgufScalar[]) => readonly GgufScalar[] };
 }
+
+/** Merges across places where some families part words and others do not: digits, capitals, apostrophes, slashes. */
+const ACROSS = ["1 0", "2 3", "8 9", "5 6", "1 2", "12 3", "123 4", "x D", "e '", "\u010a /"];
 
 const CHANGES = {
   "tiny": { from: "tiny" },
@@ -42,6 +47,12 @@ const CHANGES = {
     lists: { merges: (list) => list.filter((_, i) => i % 7 !== 3) },
   },
   "starcoder": { from: "smollm", keys: { pre: "starcoder" } },
+  "command-r": { from: "smollm", keys: { pre: "command-r" }, merges: ACROSS },
+  "dbrx": { from: "smollm", keys: { pre: "dbrx" }, merges: ACROSS },
+  "gpt-4o": { from: "smollm", keys: { pre: "gpt-4o" }, merges: ACROSS },
+  "olmo": { from: "smollm", keys: { pre: "olmo" }, merges: ACROSS },
+  "qwen2": { from: "smollm", keys: { pre: "qwen2" }, merges: ACROSS },
+  "tekken": { from: "smollm", keys: { pre: "tekken" }, merges: ACROSS },
 } satisfies { readonly [name: string]: Change };
 
 /** Name of a vocabulary. */
@@ -60,7 +71,7 @@ export function vocabularyEntries(gguf: GgufFile): Entry[] {
 
 /** A vocabulary as a GGUF file without tensors. */
 export async function vocabularyBytes(name: VocabularyName): Promise<Uint8Array<ArrayBuffer>> {
-  const { from, keys = {}, userDefined = [], lists = {} }: Change = CHANGES[name];
+  const { from, keys = {}, userDefined = [], lists = {}, merges = [] }: Change = CHANGES[name];
   const file = await Deno.open(FILES[from]);
   const stream = from === "smollm"
     ? file.readable.pipeThrough(new DecompressionStream("gzip"))
@@ -71,10 +82,15 @@ export async function vocabularyBytes(name: VocabularyName): Promise<Uint8Array<
   if (missing !== undefined) {
     throw new RangeError(`Cannot make "${missing}" user-defined: found no such piece in ${from}`);
   }
+  const fresh = merges.map((merge) => merge.replace(" ", "")).filter((piece) => !pieces.includes(piece));
   const changes = {
+    tokens: (list: readonly GgufScalar[]) => [...list, ...fresh],
+    merges: (list: readonly GgufScalar[]) => [...merges, ...list],
     ...lists,
-    token_type: (types: readonly GgufScalar[]) =>
-      types.map((type, id) => userDefined.includes(pieces[id]!) ? USER_DEFINED : type),
+    token_type: (types: readonly GgufScalar[]) => [
+      ...types.map((type, id) => userDefined.includes(pieces[id]!) ? USER_DEFINED : type),
+      ...fresh.map(() => NORMAL),
+    ],
   };
   const entries = vocabularyEntries(gguf)
     .filter(([key]) => !Object.keys(keys).some((changed) => key === PREFIX + changed))
