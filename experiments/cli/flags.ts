@@ -2,7 +2,7 @@
 import { TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
 import { METHODS, OPTIONS } from "../../lib/methods/mod.ts";
-import { COMPARED_METHODS } from "../../lib/sweep/mod.ts";
+import { COMPARED_METHODS, DEFAULT_CONTEXT } from "../../lib/sweep/mod.ts";
 import { flagName } from "./task.ts";
 
 /** The tasks that take flags from the table. */
@@ -127,7 +127,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     }`,
     ["sweep", "compare"],
   ),
-  "context": flag("integer", "N", "tokens a chunk, in all but score (512)", MODEL),
+  "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, MODEL),
   "tokens": flag("integer", "N", "use the first N tokens alone"),
   "phase": flag(
     "text",

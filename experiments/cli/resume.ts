@@ -88,7 +88,7 @@ export function claimFolder({ named, resumes, ...files }: Destination): ClaimedF
 }
 
 /** The command that goes on with an interrupted run. */
-function resumeCommand(task: Task, args: readonly string[], folder: string): string {
+export function resumeCommand(task: Task, args: readonly string[], folder: string): string {
   const kept: string[] = [];
   for (let i = 0; i < args.length; i++) {
     if (/^--(out|resume)(=|$)/.test(args[i]!)) {

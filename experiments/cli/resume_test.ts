@@ -5,7 +5,7 @@ import { listFolder, readLines, withFolder } from "../testing.ts";
 import { lockFolder } from "./files.ts";
 import type { FlagValues } from "./parse.ts";
 import { makeResultsFolder } from "./results.ts";
-import { claimFolder, readDestination, type RunFiles } from "./resume.ts";
+import { claimFolder, readDestination, resumeCommand, type RunFiles } from "./resume.ts";
 
 const SWEEP: RunFiles = { noun: "a sweep", work: "trials.jsonl" };
 const COMPARE: RunFiles = { noun: "a comparison", work: "methods.jsonl", result: "compare.json" };
@@ -125,3 +125,12 @@ Deno.test("a process that is killed lets go of its folder", () =>
     await reader.cancel();
     lockFolder(folder).close();
   }));
+
+Deno.test("resumeCommand() is the command as it was, with the folder in place of --out and --resume", () => {
+  const of = (...args: string[]) => resumeCommand("sweep", args, "a b");
+  assertEquals(of(), "deno task sweep --resume 'a b'");
+  assertEquals(of("--out", "x", "--seed", "1"), "deno task sweep --seed 1 --resume 'a b'");
+  assertEquals(of("--out=x", "--quiet"), "deno task sweep --quiet --resume 'a b'");
+  assertEquals(of("--resume", "--quiet"), "deno task sweep --quiet --resume 'a b'");
+  assertEquals(of("--text", "it's", "--out"), "deno task sweep --text 'it'\\''s' --resume 'a b'");
+});

@@ -4,6 +4,7 @@ import type { FilterShape } from "../../lib/filter/mod.ts";
 import { createPruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
 import { plural } from "../../lib/plot/mod.ts";
 import {
+  DEFAULT_CONTEXT,
   describeConditions,
   digestConditions,
   encodeStudy,
@@ -39,7 +40,7 @@ export async function readPlan(
   progress: Progress,
 ) {
   const task = checkFlags(() => findTask(readTaskName(values).task));
-  const context = readCount(values, "context", 2) ?? 512, tokens = readCount(values, "tokens", 2);
+  const context = readCount(values, "context", 2) ?? DEFAULT_CONTEXT, tokens = readCount(values, "tokens", 2);
   const { name: textName, text } = await readNamedText(values);
   const check = (shape: FilterShape) =>
     checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));

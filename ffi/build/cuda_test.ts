@@ -17,7 +17,7 @@ const BUILD = `
   const { buildCuda } = await load("build.ts");
   const messages = [];
   const { cached, manifest } = await buildCuda({ onProgress: (message) => messages.push(message), ...OPTIONS });
-  return { cached, archs: manifest.archs, kernels: manifest.kernels, driver: manifest.oldestDriver, messages };`;
+  return { cached, abi: manifest.abi, archs: manifest.archs, kernels: manifest.kernels, driver: manifest.oldestDriver, messages };`;
 const build = (options: object) => BUILD.replace("OPTIONS", JSON.stringify(options));
 
 Deno.test({
@@ -29,6 +29,8 @@ Deno.test({
     const { folder, env } = await fakeTools("13.0.88", SPILLS.replaceAll("4 bytes", "0 bytes"));
     const first = await inChild(env, build({}));
     assertEquals([first.cached, first.archs, first.driver], [false, [...CUDA_ARCHS], "580.65.06"]);
+    const header = await Deno.readTextFile(new URL("../../kernels/include/tokenfilter.h", import.meta.url));
+    assertEquals(`#define TKF_ABI_VERSION ${first.abi}`, header.match(/^#define TKF_ABI_VERSION .*/m)![0]);
     const rope = {
       symbol: "rope",
       arch: "sm_80",

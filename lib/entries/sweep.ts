@@ -29,6 +29,7 @@ export { expandGrids, type Grid, readGrids } from "../sweep/space.ts";
 export {
   compareStudy,
   type ComparisonControl,
+  DEFAULT_CONTEXT,
   describeStudy,
   encodeStudy,
   openStudy,

@@ -12,6 +12,7 @@ import {
   type RunControl,
   type TaskTypes,
 } from "./task.ts";
+import { yieldToEventLoop } from "./chunks.ts";
 import { excessKeys } from "./metrics.ts";
 import { TensorCache } from "./tensor_cache.ts";
 
@@ -32,9 +33,6 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   /** Further metrics, of the scores of all chunks. */
   summarize?(scores: readonly S[]): { readonly [metric: string]: number };
 }
-
-/** Lets signals, timers and progress run: chunks are computed synchronously. */
-const yieldToEventLoop = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
 const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
 

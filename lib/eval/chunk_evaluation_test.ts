@@ -1,5 +1,6 @@
 import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { ChunkEvaluation, type ChunkScorer } from "./chunk_evaluation.ts";
+import type { RunControl } from "./task.ts";
 import { fakeModel, fakePruner } from "./testing.ts";
 
 const task = {
@@ -49,6 +50,24 @@ Deno.test("ChunkEvaluation runs items of any length with a loss each, in the tas
   assertEquals([asked, result.tokens, result.scoredTokens], [[0, 1, 2, 3, 0, 1, 2, 3], 71, 4]);
   // One token of each of the three items that are long enough, in one of the model's layers.
   assertAlmostEquals(result.skipRatioPerLayer[2]!, 3 / (71 - 4 * 4), 1e-12);
+});
+
+Deno.test("ChunkEvaluation lets timers run between chunks, of the dense pass and of a pruner's", async () => {
+  const chunks = Array.from({ length: 4 }, () => Int32Array.of(1, 2, 3));
+  const scorer: ChunkScorer = { score: () => Float64Array.of(0) };
+  const evaluation = new ChunkEvaluation(task, fakeModel().model, chunks, scorer);
+  const passes = [
+    (control: RunControl) => evaluation.dense(control),
+    (control: RunControl) => evaluation.run(fakePruner([2], () => false), control),
+  ];
+  for (const pass of passes) {
+    const stop = new AbortController();
+    let done = 0;
+    const onLosses = () => ++done === 1 && setTimeout(() => stop.abort(new Error("enough")), 0);
+    await assertRejects(() => pass({ signal: stop.signal, onLosses }), Error, "enough");
+    assertEquals(done, 1);
+    await evaluation.dense();
+  }
 });
 
 Deno.test("ChunkEvaluation.dense() refuses chunks with unlike many losses", async () => {

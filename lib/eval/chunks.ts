@@ -31,3 +31,6 @@ export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuf
     (_, i) => Int32Array.from(ids.subarray(i * context, (i + 1) * context)),
   );
 }
+
+/** Lets signals, timers and progress run between two chunks: each is computed synchronously. */
+export const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));

@@ -12,7 +12,7 @@ import { TokenFilter } from "../methods/token_filter.ts";
 import type { Model } from "../model/model.ts";
 import { drawMovingBlocks } from "../stats/bootstrap.ts";
 import type { HeadOptions, HeadReport, ViewLayer } from "./report.ts";
-import { cutChunks } from "../eval/chunks.ts";
+import { cutChunks, yieldToEventLoop } from "../eval/chunks.ts";
 import { LayerColumns, listViews } from "./columns.ts";
 import { packChunk, unpackChunk } from "./pack.ts";
 import { averageRules, compareRules, type RatedRules, withIntervals } from "./rule_quality.ts";
@@ -46,9 +46,6 @@ export interface ChunkStore {
   /** Keeps what was measured of a chunk. */
   write(chunk: number, bytes: Uint8Array<ArrayBuffer>): void | Promise<void>;
 }
-
-/** Lets signals, timers and progress run. */
-const yieldToEventLoop = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
 /** Tokens past the warm-up that a ranking needs at the least. */
 const LEAST_DECIDED = 8;

@@ -1,8 +1,13 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import type { Backend } from "../backend.ts";
+import type { DType } from "../dtype.ts";
 import { createDense } from "../methods/dense.ts";
 import type { LayerInput, Pruner, PrunerSequence } from "../methods/pruner.ts";
-import { f32Data, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { countOf, f32Data, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { Model } from "./model.ts";
 import type { ModelSequence } from "./sequence.ts";
+import { CONFIG, weights } from "./small_testing.ts";
 import { backend, config, firstLayers, ids, maxDifference, patternPruner } from "./testing.ts";
 
 const model = firstLayers(2);
@@ -35,6 +40,23 @@ Deno.test("fork() makes sequences that do not touch each other, whichever goes o
     assertEquals([a, d, ...seen(trunk)], straight(tokens));
     assertEquals([b, c, ...seen(branch)], straight(other));
   }
+});
+
+Deno.test("free() gives back all that a sequence has allocated, but for the hidden states that it gave", () => {
+  const live = new Set<Tensor>();
+  const watched: Backend = Object.assign(new ReferenceBackend(), {
+    alloc(dtype: DType, shape: readonly number[]) {
+      const tensor = backend.alloc(dtype, shape);
+      if (countOf(shape) > 0) live.add(tensor);
+      return tensor;
+    },
+    free: (tensor: Tensor) => void live.delete(tensor),
+  });
+  const sequence = new Model(CONFIG, weights, watched).start();
+  const hidden = sequence.feed(Int32Array.of(1, 2, 3));
+  assert(live.size > 5);
+  sequence.free();
+  assertEquals([...live], [hidden]);
 });
 
 Deno.test("fork() of a sequence that began above dense layers cannot be fed tokens either", () => {

@@ -14,6 +14,9 @@ import type { FinishedRuns } from "./run_log.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
 import { createPruner } from "../methods/mod.ts";
 
+/** Tokens of a chunk where nothing else is said. */
+export const DEFAULT_CONTEXT = 512;
+
 /** A model and the text that it is to read. */
 export interface Study<T extends TaskTypes = PerplexityTypes> {
   /** What is evaluated: one of `TASKS`; default perplexity. */
@@ -24,7 +27,7 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly text: string;
   /** What to call it; default `text`. */
   readonly textName?: string;
-  /** Tokens a chunk; default 512. */
+  /** Tokens a chunk; default {@linkcode DEFAULT_CONTEXT}. */
   readonly context?: number;
   /** Use the first tokens alone; default: all. */
   readonly tokens?: number;
@@ -61,7 +64,7 @@ export async function describeConditions(
   backend: string,
   cacheDType: CacheDType = "f32",
 ): Promise<RunConditions> {
-  const { model, text, textName = "text", context = 512, task } = study;
+  const { model, text, textName = "text", context = DEFAULT_CONTEXT, task } = study;
   return {
     ...(task !== undefined && task.name !== TASKS[0].name && { task: task.name }),
     version: await readVersion(),
@@ -100,7 +103,7 @@ export async function readVersion(): Promise<string> {
 
 /** Opens a study's task on its model and text. */
 export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>): Evaluation<T> {
-  const { model, context = 512, task = TASKS[0] } = study;
+  const { model, context = DEFAULT_CONTEXT, task = TASKS[0] } = study;
   const data = { ids: encodeStudy(study), context, tokenizer: model.tokenizer };
   return task.open(model.model, data) as Evaluation<T>;
 }

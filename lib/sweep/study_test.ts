@@ -41,6 +41,7 @@ Deno.test("describeStudy() counts whole chunks alone and knows the package's ver
   assertEquals(environment.modelSha256, model.sha256);
   assertEquals((await describeStudy(study)).runDigest, environment.runDigest);
   assert((await describeStudy({ ...study, tokens: 40 })).runDigest !== environment.runDigest);
+  assertEquals((await describeStudy({ ...study, context: undefined })).context, 512);
 });
 
 Deno.test("sweepStudy() runs every trial of every grid once", async () => {

@@ -66,6 +66,7 @@ Deno.test("collectQuality() shows a point's whole configuration on hover", () =>
 
 Deno.test("plotQuality() draws every curve, the band, the front and the dense line", () => {
   const figure = plotQuality(collectQuality(summary), "perplexity");
+  assertEquals(plotQuality(collectQuality(summary)).layout, figure.layout); // the headline
   const traces = figure.data.map((trace) => trace.name).filter((name) => name !== undefined);
   assertEquals(traces, [
     "random",
