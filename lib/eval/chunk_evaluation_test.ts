@@ -63,8 +63,8 @@ Deno.test("ChunkEvaluation lets timers run between chunks, of the dense pass and
   for (const pass of passes) {
     const stop = new AbortController();
     let done = 0;
-    const onLosses = () => ++done === 1 && setTimeout(() => stop.abort(new Error("enough")), 0);
-    await assertRejects(() => pass({ signal: stop.signal, onLosses }), Error, "enough");
+    const onChunk = () => ++done === 1 && setTimeout(() => stop.abort(new Error("enough")), 0);
+    await assertRejects(() => pass({ signal: stop.signal, onChunk }), Error, "enough");
     assertEquals(done, 1);
     await evaluation.dense();
   }
