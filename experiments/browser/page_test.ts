@@ -1,5 +1,14 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { axis, baseLayout, emptyFigure, Figure, readPlotly, renderFigurePage } from "../../lib/plot/mod.ts";
+import {
+  axis,
+  baseLayout,
+  emptyFigure,
+  Figure,
+  readPlotly,
+  renderFigurePage,
+  renderSweepReport,
+} from "../../lib/plot/mod.ts";
+import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
 import { withFolder } from "../testing.ts";
 import { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./mod.ts";
 import { browserTest } from "./testing.ts";
@@ -121,3 +130,59 @@ browserTest("checkPage() uses a browser that is open, and leaves it open", async
     assert(browser.isConnected());
   });
 });
+
+browserTest(
+  "a page saves its files and figures, and its tables are filtered and sorted",
+  () =>
+    withFolder(async (folder) => {
+      const trials = ["learned", "random", "key"].map((fusion, i) =>
+        makeTrial({ fusion: fusion as "key" }, 0.5, 50 + 100 * i)
+      );
+      const path = `${folder}/report.html`;
+      await Deno.writeTextFile(path, renderSweepReport(makeSummary(trials), { plotly: await readPlotly() }));
+      const browser = await openBrowser();
+      try {
+        const page = await browser.newPage({ viewport: { width: 390, height: 900 } });
+        await page.goto(`file://${path}`);
+        const save = async (name: string, at = 0) => {
+          const [download] = await Promise.all([
+            page.waitForEvent("download"),
+            page.getByRole("button", { name, exact: true }).nth(at).click(),
+          ]);
+          return [download.suggestedFilename(), await Deno.readFile(await download.path())] as const;
+        };
+        const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+        const [csvName, csv] = await save("trials.csv");
+        assertEquals([csvName, text(csv).trim().split("\n").length], ["trials.csv", 4]);
+        assertEquals(JSON.parse(text((await save("summary.json"))[1])).trials.length, 3);
+        await page.waitForSelector("svg.main-svg");
+        const [pngName, png] = await save("PNG");
+        assertEquals([pngName, [...png.slice(1, 4)]], ["perplexity_against_skipped_attention.png", [
+          80,
+          78,
+          71,
+        ]]);
+        const [svgName, svg] = await save("SVG", 1);
+        assertMatch(svgName, /^distance_from_the_dense_model.*\.svg$/);
+        assertMatch(text(svg), /^<svg [^]*KL divergence/);
+
+        const rules = () => page.locator("tbody tr:visible td:nth-child(2)").allTextContents();
+        assertEquals(await rules(), ["dense", "learned *", "random", "key"]);
+        await page.getByRole("button", { name: "ppl", exact: true }).click();
+        assertEquals(await rules(), ["dense", "learned *", "random", "key"]);
+        await page.getByRole("button", { name: "ppl", exact: true }).click();
+        assertEquals(await rules(), ["key", "random", "learned *", "dense"]);
+        assertEquals(await page.locator("th[aria-sort=descending]").allTextContents(), ["ppl"]);
+        await page.locator("input[type=search]").fill("0.5 LEARN");
+        assertEquals(await rules(), ["learned *"]);
+        await page.locator("input[type=search]").fill("");
+        assertEquals((await rules()).length, 4);
+        const note = page.getByText("it scrolls sideways");
+        assertEquals(await note.isVisible(), true);
+        await page.setViewportSize({ width: 1280, height: 900 });
+        await note.waitFor({ state: "hidden" });
+      } finally {
+        await browser.close();
+      }
+    }),
+);

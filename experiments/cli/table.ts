@@ -1,6 +1,6 @@
 /** A table on stdout: as wide as the terminal, or for a paper; and records as CSV. */
 import { UsageError } from "../../lib/errors.ts";
-import type { TrialTable } from "../../lib/plot/mod.ts";
+import { formatCsv, type TrialTable } from "../../lib/plot/mod.ts";
 import { expectWritableFile, writeWhole } from "./files.ts";
 import type { FlagValues } from "./parse.ts";
 import { writeLine } from "./task.ts";
@@ -92,28 +92,6 @@ export function formatLatex({ columns, rows, left }: PlainTable): string {
     "\\bottomrule",
     "\\end{tabular}",
   ].join("\n");
-}
-
-/** The columns of a record: those of an object in it are named `outer.inner`. */
-function flatten(record: object, prefix = ""): [string, unknown][] {
-  return Object.entries(record).flatMap(([name, value]): [string, unknown][] =>
-    typeof value === "object" && value !== null && !Array.isArray(value)
-      ? flatten(value, `${prefix}${name}.`)
-      : [[prefix + name, value]]
-  );
-}
-
-/** Records as CSV: a column a field, in all digits; a list's items are joined by spaces, what is not there is empty. */
-export function formatCsv(records: readonly object[]): string {
-  const rows = records.map((record) => new Map(flatten(record)));
-  const columns = [...new Set(rows.flatMap((row) => [...row.keys()]))];
-  const cell = (value: unknown) => {
-    const isMissing = value === null || value === undefined || Number.isNaN(value);
-    const text = isMissing ? "" : Array.isArray(value) ? value.join(" ") : String(value);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  return [columns.map(cell), ...rows.map((row) => columns.map((name) => cell(row.get(name))))]
-    .map((cells) => `${cells.join(",")}\n`).join("");
 }
 
 /** How a table was asked for. */

@@ -4,15 +4,7 @@ import { tabulateComparison, tabulateTrials } from "../../lib/plot/mod.ts";
 import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
 import { DEFAULT_GRID, expandGrids } from "../../lib/sweep/mod.ts";
 import { parseFlags } from "./parse.ts";
-import {
-  fitColumns,
-  formatCsv,
-  formatLatex,
-  formatMarkdown,
-  formatTable,
-  printTable,
-  readTable,
-} from "./table.ts";
+import { fitColumns, formatLatex, formatMarkdown, formatTable, printTable, readTable } from "./table.ts";
 
 const table = {
   columns: ["asked", "rule", "loss", "KL"],
@@ -79,17 +71,6 @@ Deno.test("formatMarkdown() and formatLatex() let no cell become markup", () => 
     "\\bottomrule",
     "\\end{tabular}",
   ]);
-});
-
-Deno.test("formatCsv() has a column a field, and quotes what needs it", () => {
-  const records = [{ name: 'a "b", c', gap: { low: 0.1, high: null }, layers: [1, 2] }, {
-    name: "d\ne",
-    nll: NaN,
-  }];
-  assertEquals(
-    formatCsv(records),
-    'name,gap.low,gap.high,layers,nll\n"a ""b"", c",0.1,,1 2,\n"d\ne",,,,\n',
-  );
 });
 
 const read = (...args: string[]) => readTable(parseFlags("score", args, false), ["rule", "KV held"]);

@@ -56,7 +56,14 @@ export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, 
     var theme = dark ? themes.dark : themes.light, layout = paint(figure.layout, theme), data = paint(figure.data, theme);
     if (hooks.theme) hooks.theme(theme);
     layout.height = figure.height;
+    var named = (layout.annotations || []).filter(function (note) { return note.name === "curve"; });
     if (narrow) {
+      // Curves have no room for their names beside them: the legend has them.
+      if (named.length > 0) {
+        layout.annotations = layout.annotations.filter(function (note) { return note.name !== "curve"; });
+        layout.showlegend = true;
+        layout.margin.r = 14;
+      }
       layout.font.size = 11;
       layout.margin.t = Math.min(layout.margin.t, 14);
       Object.keys(layout).forEach(function (key) {

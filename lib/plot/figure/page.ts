@@ -19,6 +19,8 @@ export interface PageParts {
   readonly sections: readonly (Figure | string)[];
   /** Where plotly comes from. */
   readonly plotly: PlotlySource;
+  /** Files that the page holds, to be saved from it. */
+  readonly downloads?: readonly { readonly name: string; readonly text: string }[];
 }
 
 /** What every report's page takes. */
@@ -52,6 +54,13 @@ section > p:last-child { margin-bottom: 0; }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 16px; margin: 0 0 16px; }
 .plot { width: 100%; min-height: 100px; }
+.verdict { font-size: 1.15rem; }
+.tools { display: flex; flex-wrap: wrap; gap: 6px; margin: 0 0 12px; font-size: 0.8rem; }
+.tools button, .tools input { font: inherit; color: inherit; background: none; border: 1px solid var(--line);
+  border-radius: 6px; padding: 2px 10px; }
+.tools button { cursor: pointer; }
+.tools input { flex: 0 1 24em; min-width: 0; }
+section > .tools { justify-content: flex-end; margin: 4px 0 0; }
 .detail { font-size: 0.8rem; margin: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.85rem; width: 100%; }
@@ -59,6 +68,8 @@ th, td { padding: 3px 10px; text-align: right; white-space: nowrap; border-botto
 th.left, td.left { text-align: left; }
 thead th { position: sticky; top: 0; background: var(--card); }
 th button { all: unset; cursor: pointer; font-weight: 600; }
+th[aria-sort=ascending] button::after { content: " ▲" / ""; }
+th[aria-sort=descending] button::after { content: " ▼" / ""; }
 th button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 tr.pareto td { background: var(--mark); }
 pre { overflow-x: auto; font-size: 0.8rem; margin: 8px 0 0; }
@@ -74,7 +85,38 @@ JSON.parse(read("figures")).forEach(function (figure, i) {
   var at = function (name) { return document.getElementById(name + i); };
   drawFigure(Plotly, at("figure"), at("detail"), figure, themes, {});
 });
+function save(name, url) {
+  var link = document.createElement("a");
+  link.download = name;
+  link.href = url;
+  link.click();
+}
+document.querySelectorAll("[data-save]").forEach(function (button) {
+  button.addEventListener("click", function () {
+    var file = JSON.parse(read("downloads"))[button.dataset.save], url = URL.createObjectURL(new Blob([file.text]));
+    save(file.name, url);
+    setTimeout(function () { URL.revokeObjectURL(url); }, 60000);
+  });
+});
+document.querySelectorAll("[data-image]").forEach(function (button) {
+  button.addEventListener("click", function () {
+    var place = button.closest("section").querySelector(".plot"), ground = getComputedStyle(place.parentNode).backgroundColor;
+    var layout = Object.assign({}, place.layout, { paper_bgcolor: ground, plot_bgcolor: ground });
+    var format = button.dataset.image, size = { width: place.clientWidth, height: place.layout.height };
+    Plotly.toImage({ data: place.data, layout: layout }, Object.assign({ format: format, scale: 2 }, size))
+      .then(function (url) { save(place.dataset.name + "." + format, url); });
+  });
+});
 document.querySelectorAll("table").forEach(function (table) {
+  var filter = table.closest("section").querySelector("input[type=search]"), box = table.parentNode, note = box.previousElementSibling;
+  filter.addEventListener("input", function () {
+    var words = filter.value.toLowerCase().split(/\\s+/);
+    Array.from(table.tBodies[0].rows).forEach(function (row) {
+      var cells = Array.from(row.cells).map(function (cell) { return cell.textContent.toLowerCase(); });
+      row.hidden = !words.every(function (word) { return cells.some(function (cell) { return cell.includes(word); }); });
+    });
+  });
+  new ResizeObserver(function () { note.hidden = box.scrollWidth <= box.clientWidth; }).observe(box);
   table.querySelectorAll("th button").forEach(function (button, column) {
     var descending = false;
     button.addEventListener("click", function () {
@@ -85,6 +127,8 @@ document.querySelectorAll("table").forEach(function (table) {
         var order = isNaN(x) || isNaN(y) ? value(a).localeCompare(value(b)) : x - y;
         return descending ? -order : order;
       });
+      table.querySelectorAll("th").forEach(function (head) { head.removeAttribute("aria-sort"); });
+      button.parentNode.setAttribute("aria-sort", descending ? "descending" : "ascending");
       descending = !descending;
       rows.forEach(function (row) { body.appendChild(row); });
     });
@@ -97,22 +141,33 @@ document.querySelectorAll("table").forEach(function (table) {
  *
  * @returns HTML that loads nothing from anywhere, but for plotly where it lies beside the page.
  */
-export function renderPage({ title, intro = "", nav = "", sections, plotly }: PageParts): string {
+export function renderPage(
+  { title, intro = "", nav = "", sections, plotly, downloads = [] }: PageParts,
+): string {
   const figures: Figure[] = [];
   const framed = sections.map((section) => {
     if (typeof section === "string") return `<section>${section}</section>`;
     const i = figures.push(section) - 1;
     const caption = section.caption && `<p class="muted">${escapeHtml(section.caption)}</p>`;
     return `<section><h2>${escapeHtml(section.title)}</h2>${caption}
-<div class="plot" id="figure${i}"></div>
-<p class="detail muted" id="detail${i}" hidden>Tap a point to see its values here.</p></section>`;
+<div class="plot" id="figure${i}" data-name="${escapeHtml(fileName(section.title))}"></div>
+<p class="detail muted" id="detail${i}" hidden>Tap a point to see its values here.</p>
+<div class="tools"><button type="button" data-image="png">PNG</button><button type="button" data-image="svg">SVG</button></div></section>`;
   });
+  const saves = downloads.map(({ name }, i) =>
+    `<button type="button" data-save="${i}">${escapeHtml(name)}</button>`
+  );
+  const tools = saves.length === 0 ? "" : `\n<div class="tools">Save: ${saves.join("")}</div>`;
   const inside = typeof plotly === "string";
   const scripts = figures.length === 0 && framed.every((html) => !html.includes("<button")) ? "" : `
 <script type="application/json" id="figures">${
     scriptJson(figures.map(({ data, layout, height }) => ({ data, layout, height })))
   }</script>
-<script type="application/json" id="themes">${scriptJson({ light: LIGHT, dark: DARK })}</script>
+${
+    downloads.length === 0
+      ? ""
+      : `<script type="application/json" id="downloads">${scriptJson(downloads)}</script>\n`
+  }<script type="application/json" id="themes">${scriptJson({ light: LIGHT, dark: DARK })}</script>
 ${inside ? `<script>${inlineScript(plotly)}</script>` : `<script src="${escapeHtml(plotly.src)}"></script>`}
 <script>${SCRIPT}</script>`;
   return `<!DOCTYPE html>
@@ -129,13 +184,17 @@ ${inside ? `<script>${inlineScript(plotly)}</script>` : `<script src="${escapeHt
 <body>
 <main>
 ${nav && `<nav>${nav}</nav>\n`}<h1>${escapeHtml(title)}</h1>
-${intro}
+${intro}${tools}
 ${framed.join("\n")}
 </main>${scripts}
 </body>
 </html>
 `;
 }
+
+/** A title as the name of a file: `perplexity_against_skipped_attention`. */
+const fileName = (title: string) =>
+  title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_").replaceAll(/^_|_$/g, "");
 
 /** A page of figures alone. */
 export function renderFigurePage(
@@ -210,7 +269,7 @@ export function tabulate<Row>(
   };
 }
 
-/** A table whose columns sort when their heads are pressed. */
+/** A table that is filtered by words, and sorted by the column whose head is pressed. */
 export function renderTable({ columns, hints, rows, left, marked }: PageTable): string {
   const side = (i: number) => left[i] ? ' class="left"' : "";
   const head = columns.map((name, i) =>
@@ -223,7 +282,11 @@ export function renderTable({ columns, hints, rows, left, marked }: PageTable): 
       cells.map((cell, j) => `<td${side(j)}>${escapeHtml(cell)}</td>`).join("")
     }</tr>`
   );
-  return `<div class="scroll"><table><thead><tr>${head.join("")}</tr></thead><tbody>${
+  return `<div class="tools"><input type="search" placeholder="Filter rows: ${
+    escapeHtml(rows.at(-1)?.[left.indexOf(true)] ?? "")
+  }" aria-label="Filter rows by words"></div>
+<p class="muted" hidden>The table goes on to the right: it scrolls sideways.</p>
+<div class="scroll"><table><thead><tr>${head.join("")}</tr></thead><tbody>${
     body.join("\n")
   }</tbody></table></div>`;
 }

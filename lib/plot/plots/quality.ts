@@ -5,6 +5,7 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { findMethod } from "../../methods/list.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { RankedTrial, SweepSummary, Trial } from "../../sweep/trial.ts";
+import { type CurveEnd, labelCurves } from "../figure/curve_labels.ts";
 import { axis, baseLayout, emptyFigure, Figure, type Json } from "../figure/figure.ts";
 import { plural } from "../figure/page.ts";
 import { LEGEND } from "../figure/parts.ts";
@@ -164,6 +165,7 @@ function bandPoint(trials: readonly Trial[], metrics: readonly DrawnMetric[]): B
   };
 }
 
+const HEIGHT = 430;
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 /** More curves than this share one legend entry a rule. */
 const MAX_LEGEND = 14;
@@ -211,10 +213,18 @@ export function plotQuality(quality: Quality, measure: string = quality.metrics[
   if (missed.length > 0) data.push(missedTrace(missed, measure));
   const values = [
     ...curves.flatMap((curve) => curve.points.map((p) => p.values[measure]!)),
-    ...bands.flatMap((band) => band.points.map((p) => p.values[measure]!.high)),
+    ...bands.flatMap((band) => band.points.flatMap((p) => [p.values[measure]!.low, p.values[measure]!.high])),
+    ...(isHeadline ? [dense] : [0]),
   ];
   const wide = isHeadline && !metric.percent && Math.max(...values) > 8 * dense;
   if (isHeadline) data.push(denseTrace(quality));
+  const labels = single
+    ? labelCurves(
+      curveEnds(quality, measure),
+      { x: ratiosOf(quality), y: values },
+      { height: HEIGHT, isLog: wide },
+    )
+    : undefined;
   const lost = dropped === 0
     ? ""
     : ` ${plural(dropped, "trial")} without a finite value or a decided token left out.`;
@@ -237,22 +247,44 @@ export function plotQuality(quality: Quality, measure: string = quality.metrics[
         "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
       : `${metric.figure.caption}; ${metric.better} is better. Rings mark the trials ` +
         `on the Pareto front of ${headline.name}.`) + lost + off,
-    height: 430,
+    height: HEIGHT,
     data,
     layout: baseLayout({
       xaxis: axis("attention skipped, all layers", {
-        rangemode: "tozero",
         tickformat: ".0%",
+        ...(labels ? { range: labels.x } : {}),
       }),
       yaxis: axis(`${metric.figure.axis}${wide ? " (log scale)" : ""}`, {
-        ...(wide ? { type: "log" } : isHeadline ? {} : { rangemode: "tozero" }),
+        ...(wide ? { type: "log" } : {}),
+        ...(labels ? { range: labels.y } : isHeadline ? {} : { rangemode: "tozero" }),
         ...(metric.percent ? { tickformat: ".0%" } : {}),
       }),
       legend: LEGEND,
+      ...labels?.layout,
       hovermode: "closest",
     }),
   });
 }
+
+/** Where curves end, and what they are called there. */
+function curveEnds({ metrics, curves, bands, dense }: Quality, measure: string): CurveEnd[] {
+  const ends = [
+    ...curves.map(({ name, fusion, points }) => {
+      const { ratio, values } = points.at(-1)!;
+      return { name, color: styleRule(fusion).color, x: ratio, y: values[measure]! };
+    }),
+    ...bands.map(({ name, points }) => {
+      const { ratio, values } = points.at(-1)!;
+      return { name, color: "@muted", x: ratio, y: values[measure]!.mean };
+    }),
+  ];
+  if (measure !== metrics[0]!.name) return ends;
+  const x = Math.max(...ends.map((end) => end.x));
+  return [...ends, { name: denseName(metrics, dense), color: "@ink", x, y: dense }];
+}
+
+const denseName = (metrics: Quality["metrics"], dense: number) =>
+  `dense (${formatMetric(metrics[0]!, dense)})`;
 
 function curveTrace(
   curve: QualityCurve,
@@ -288,11 +320,13 @@ function bandTraces(
   const x = band.points.map((p) => p.ratio);
   const group = { legendgroup: band.name, type: "scatter" };
   const edge = { ...group, x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+  // The mean has the lower half of the ground, so that the legend shows both as the plot does.
+  const fill = { fill: "tonexty", fillcolor: "@band" };
   return [
-    { ...edge, y: band.points.map((p) => p.values[measure]!.high) },
-    { ...edge, y: band.points.map((p) => p.values[measure]!.low), fill: "tonexty", fillcolor: "@band" },
+    { ...edge, y: band.points.map((p) => p.values[measure]!.low) },
     {
       ...group,
+      ...fill,
       name: band.name,
       x,
       y: band.points.map((p) => p.values[measure]!.mean),
@@ -302,6 +336,7 @@ function bandTraces(
       line: { color: "@muted", width: 2, dash: DASHES[(nth + 1) % DASHES.length]! },
       marker: { color: "@muted", symbol: "line-ew", size: 9, line: { color: "@muted", width: 2 } },
     },
+    { ...edge, ...fill, y: band.points.map((p) => p.values[measure]!.high) },
   ];
 }
 
@@ -317,15 +352,19 @@ function missedTrace(missed: readonly QualityPoint[], measure: string): { [key: 
   };
 }
 
-function denseTrace({ metrics, curves, bands, dense }: Quality): { [key: string]: Json } {
-  const ratios = [...curves, ...bands].flatMap((curve) =>
-    curve.points.map((p: { ratio: number }) => p.ratio)
-  );
+/** Ratios of all points; from 0 where there is but one, so that the dense line has a length. */
+function ratiosOf({ curves, bands }: Quality): number[] {
+  const ratios = [...curves, ...bands].flatMap(({ points }) => points.map((p: { ratio: number }) => p.ratio));
+  return new Set(ratios).size === 1 ? [0, ...ratios] : ratios;
+}
+
+function denseTrace(quality: Quality): { [key: string]: Json } {
+  const { metrics, dense } = quality, ratios = ratiosOf(quality);
   return {
-    name: `dense (${formatMetric(metrics[0]!, dense)})`,
+    name: denseName(metrics, dense),
     type: "scatter",
     mode: "lines",
-    x: [0, Math.max(0.1, ...ratios)],
+    x: [Math.min(...ratios), Math.max(...ratios)],
     y: [dense, dense],
     hoverinfo: "skip",
     line: { color: "@ink", width: 1 },

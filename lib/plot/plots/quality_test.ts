@@ -77,7 +77,19 @@ Deno.test("plotQuality() draws every curve, the band, the front and the dense li
     "Pareto front",
     "dense (40.00)",
   ]);
-  assert(figure.data.some((trace) => trace.fill === "tonexty"));
+  const fills = figure.data.slice(0, 3).map(({ fill, showlegend, y }) => [fill, showlegend, y]);
+  assertEquals(fills, [[undefined, false, [54]], ["tonexty", undefined, [56]], ["tonexty", false, [58]]]);
+  const notes = figure.layout.annotations as { text: string; x: number; y: number }[];
+  assertEquals(notes.map(({ text, x, y }) => [text, x, y]), [
+    ["dense (40.00)", 0.501, 40],
+    ["oracle", 0.3, 45],
+    ["random", 0.301, 56],
+    ["variance · recent 16", 0.3, 58],
+    ["learned", 0.501, 60],
+    ["variance · recent 0 (paper)", 0.3, 70],
+  ]);
+  assertEquals(figure.data.at(-1)!.x, [0.299, 0.501]);
+  assertEquals((figure.layout.yaxis as { range: number[] }).range, [38.5, 71.5]);
   assertStringIncludes(figure.caption, "1 trial without");
   assertStringIncludes(figure.caption, "grey band");
   const alone = makeSummary([makeTrial({ pruneRatio: 0.3 }, 0.3, 60)]);
@@ -91,7 +103,19 @@ Deno.test("plotQuality() takes a log scale where perplexities lie far apart", ()
     const far = makeSummary([makeTrial({ pruneRatio: 0.3 }, 0.3, high)]);
     return (plotQuality(collectQuality(far), "perplexity").layout.yaxis as Record<string, unknown>).type;
   };
-  assertEquals([yaxis(300), yaxis(400)], [undefined, "log"]);
+  assertEquals([yaxis(320), yaxis(321)], [undefined, "log"]);
+  const { layout, data } = plotQuality(
+    collectQuality(makeSummary([makeTrial({ pruneRatio: 0.3 }, 0.3, 400)])),
+  );
+  assertEquals((layout.annotations as { y: number }[]).map(({ y }) => y), [Math.log10(40), Math.log10(400)]);
+  assertEquals(data.at(-1)!.x, [0, 0.3]);
+});
+
+Deno.test("plotQuality() names rules in the legend where curves are many", () => {
+  const trials = Array.from({ length: 15 }, (_, tau) => makeTrial({ pruneRatio: 0.3, tau }, 0.3, 50 + tau));
+  const layoutOf = (count: number) => plotQuality(collectQuality(makeSummary(trials.slice(0, count)))).layout;
+  assertEquals([layoutOf(14).showlegend, layoutOf(15).showlegend], [false, undefined]);
+  assertEquals(layoutOf(15).annotations, undefined);
 });
 
 Deno.test("plotQuality() says what is missing in an empty sweep", () => {

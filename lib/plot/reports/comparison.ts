@@ -8,6 +8,7 @@ import { escapeHtml } from "../figure/draw.ts";
 import type { Figure } from "../figure/figure.ts";
 import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
+import { formatCsv } from "./csv.ts";
 import type { TrialTable } from "./trial_table.ts";
 
 /** The figures of a comparison's report, in order. */
@@ -109,5 +110,9 @@ ${renderTable(tabulateComparison(comparison))}`,
 </details>`,
     ],
     plotly,
+    downloads: [
+      { name: "compare.csv", text: formatCsv(methods) },
+      { name: "compare.json", text: JSON.stringify(comparison) },
+    ],
   });
 }

@@ -4,6 +4,7 @@
  */
 export { type BenchReport, plotBench, renderBenchReport, tabulateKernels, tabulateLengths } from "./bench.ts";
 export { plotComparisons, renderComparisonReport, tabulateComparison } from "./comparison.ts";
+export { formatCsv } from "./csv.ts";
 export { plotHeads, plotHeadsText, renderHeadsReport } from "./heads.ts";
 export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { plotSweep, renderSweepReport } from "./sweep.ts";

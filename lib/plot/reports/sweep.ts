@@ -3,7 +3,7 @@ import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";
-import { collectContour, plotContour } from "../plots/contour.ts";
+import { collectContour, type LossContour, plotContour } from "../plots/contour.ts";
 import { collectImportance, plotImportance } from "../plots/importance.ts";
 import { collectLayerSkips, plotLayerSkips } from "../plots/layer_skips.ts";
 import { collectParallel, plotParallel } from "../plots/parallel.ts";
@@ -18,18 +18,39 @@ import {
   runFacts,
 } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
+import { formatCsv } from "./csv.ts";
 import { tabulateTrials } from "./trial_table.ts";
+import { collectVerdict, describeVerdict } from "./verdict.ts";
 
-/** The figures of a sweep's report, in order. */
+/** The figures of a sweep's report, in order: those that have something to say. */
 export function plotSweep(summary: SweepSummary): Figure[] {
-  const quality = collectQuality(summary);
+  const quality = collectQuality(summary),
+    contour = collectContour(summary),
+    skips = collectLayerSkips(summary);
   return [
     ...quality.metrics.map(({ name }) => plotQuality(quality, name)),
-    plotParallel(collectParallel(summary)),
-    plotImportance(collectImportance(summary)),
-    plotContour(collectContour(summary)),
-    plotLayerSkips(collectLayerSkips(summary)),
+    ...(summary.trials.length > 1
+      ? [plotParallel(collectParallel(summary)), plotImportance(collectImportance(summary))]
+        .filter(({ data }) => data.length > 0)
+      : []),
+    ...(contour !== undefined && hasSurface(contour) ? [plotContour(contour)] : []),
+    ...(skips.ratios.some(differs) ? [plotLayerSkips(skips)] : []),
   ];
+}
+
+/** Values of each option that contours need, lest the reader see a surface where there are a few points. */
+const CONTOUR_VALUES = 3;
+
+const hasSurface = ({ x, y, loss }: LossContour) =>
+  Math.min(x.values.length, y.values.length) >= CONTOUR_VALUES && !loss.flat().includes(null);
+
+/** Shares further apart than this differ by plan, not by chance. */
+const EVEN = 0.05;
+
+/** Whether filtered layers differ in what they skip. */
+function differs(ratios: readonly number[]): boolean {
+  const filtered = ratios.filter((ratio) => ratio > 0);
+  return Math.max(...filtered) - Math.min(...filtered) > EVEN;
 }
 
 /**
@@ -40,9 +61,12 @@ export function plotSweep(summary: SweepSummary): Figure[] {
 export function renderSweepReport(summary: SweepSummary, options: ReportOptions): string {
   const { model, text } = summary.environment;
   const configurations = plural(summary.trials.length, "configuration");
+  const [first, ...rest] = describeVerdict(collectVerdict(summary), summary);
   return renderPage({
     title: `Token Filtering sweep: ${model} on ${text}`,
-    intro: `<p class="muted">How much skipped attention costs, for ${configurations} of the filter.</p>
+    intro: `<p class="verdict">${escapeHtml(first!)}</p>
+<p>${escapeHtml(rest.join(" "))}</p>
+<p class="muted">How much skipped attention costs, for ${configurations} of the filter.</p>
 ${facts(summary)}`,
     nav: options.nav,
     sections: [
@@ -57,6 +81,10 @@ ${renderTable({ ...tabulateTrials(summary), marked: (row) => summary.trials[row 
 </details>`,
     ],
     plotly: options.plotly,
+    downloads: [
+      { name: "trials.csv", text: formatCsv(summary.trials) },
+      { name: "summary.json", text: JSON.stringify(summary) },
+    ],
   });
 }
 

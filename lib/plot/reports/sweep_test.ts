@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { scriptJson } from "../figure/draw.ts";
 import { readPlotly } from "../figure/plotly.ts";
-import { renderSweepReport } from "./sweep.ts";
+import { plotSweep, renderSweepReport } from "./sweep.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
 
 const summary = makeSummary([
@@ -14,10 +14,52 @@ const html = renderSweepReport(summary, { plotly });
 Deno.test("renderSweepReport() holds plotly once, the data, and a row a trial and for dense", () => {
   assertEquals(html.split("window.Plotly = ").length, 2);
   const figures = JSON.parse(html.match(/id="figures">(.*?)<\/script>/s)![1]!);
-  assertEquals(figures.length, 6);
+  assertEquals(figures.length, 4); // two metrics, the trials, the importance
   assertEquals(html.match(/<tr[ >]/g)!.length, 2 + summary.trials.length);
-  for (let i = 0; i < 6; i++) assertStringIncludes(html, `id="figure${i}"`);
+  for (let i = 0; i < 4; i++) assertStringIncludes(html, `id="figure${i}"`);
   assertStringIncludes(html, "prefers-color-scheme: dark");
+});
+
+Deno.test("renderSweepReport() begins with the verdict, and holds what it can save", () => {
+  const [head] = html.split("<section>");
+  assertStringIncludes(
+    head!,
+    '<p class="verdict">At 30% skipped attention “learned” is the best on-line rule',
+  );
+  assertStringIncludes(head!, "Better than chance: learned.");
+  const files = JSON.parse(html.match(/id="downloads">(.*?)<\/script>/s)![1]!) as {
+    name: string;
+    text: string;
+  }[];
+  assertEquals(files.map(({ name }) => name), ["trials.csv", "summary.json"]);
+  const [csv, json] = files.map(({ text }) => text);
+  assertEquals([csv!.trim().split("\n").length, JSON.parse(json!)], [3, JSON.parse(JSON.stringify(summary))]);
+  assertEquals(html.match(/data-save="\d">/g)!.length, 2);
+  assertEquals(html.match(/data-image="(png|svg)"/g)!.length, 8);
+  assertStringIncludes(html, 'data-name="perplexity_against_skipped_attention"');
+  assertStringIncludes(html, '<input type="search"');
+});
+
+Deno.test("plotSweep() draws no panel that says nothing", () => {
+  const titles = (trials: Parameters<typeof makeSummary>[0]) =>
+    plotSweep(makeSummary(trials)).map(({ title }) => title);
+  const grid = (ratios: number[], taus: number[]) =>
+    ratios.flatMap((pruneRatio) =>
+      taus.map((tau) => makeTrial({ pruneRatio, tau }, pruneRatio, 50 + pruneRatio + tau))
+    );
+  const surface = (ratios: number[], taus: number[]) =>
+    titles(grid(ratios, taus)).includes("Loss over tau and pruneRatio");
+  assertEquals([surface([0.1, 0.2, 0.3], [0, 1]), surface([0.1, 0.2], [0, 1, 2])], [false, false]);
+  assertEquals(surface([0.1, 0.2, 0.3], [0, 1, 2]), true);
+  const gap = grid([0.1, 0.2, 0.3], [0, 1, 2]).slice(1);
+  assertEquals(titles(gap).includes("Loss over tau and pruneRatio"), false);
+  const skips = (skipRatioPerLayer: (number | null)[]) =>
+    titles([{ ...makeTrial({}, 0.5, 50), skipRatioPerLayer }]).includes("Skipped attention per layer");
+  assertEquals([skips([0, 0.5, 0.549]), skips([0, 0.5, 0.551])], [false, true]);
+  assertEquals(titles([makeTrial({}, 0.5, 50)]), [
+    "Perplexity against skipped attention",
+    "Distance from the dense model against skipped attention",
+  ]);
 });
 
 Deno.test("renderSweepReport() loads nothing from anywhere", () => {
@@ -33,7 +75,7 @@ Deno.test("scriptJson() can stand inside a script, and reads as the value", () =
 });
 
 Deno.test("renderSweepReport() lets no text end a script or become markup", () => {
-  assertEquals(html.match(/<\/script>/g)!.length, 4);
+  assertEquals(html.match(/<\/script>/g)!.length, 5);
   assertStringIncludes(html, 'var s = "<\\/script><\\!-- x"');
   assertStringIncludes(html, "numbers &lt;1&gt;");
   assert(!html.includes("numbers <1>"));

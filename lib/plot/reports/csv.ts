@@ -1,0 +1,23 @@
+/** Records as CSV: what spreadsheets and data frames read. */
+
+/** The columns of a record: those of an object in it are named `outer.inner`. */
+function flatten(record: object, prefix = ""): [string, unknown][] {
+  return Object.entries(record).flatMap(([name, value]): [string, unknown][] =>
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? flatten(value, `${prefix}${name}.`)
+      : [[prefix + name, value]]
+  );
+}
+
+/** Records as CSV: a column a field, in all digits; a list's items are joined by spaces, what is not there is empty. */
+export function formatCsv(records: readonly object[]): string {
+  const rows = records.map((record) => new Map(flatten(record)));
+  const columns = [...new Set(rows.flatMap((row) => [...row.keys()]))];
+  const cell = (value: unknown) => {
+    const isMissing = value === null || value === undefined || Number.isNaN(value);
+    const text = isMissing ? "" : Array.isArray(value) ? value.join(" ") : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [columns.map(cell), ...rows.map((row) => columns.map((name) => cell(row.get(name))))]
+    .map((cells) => `${cells.join(",")}\n`).join("");
+}

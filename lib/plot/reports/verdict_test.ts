@@ -1,0 +1,75 @@
+import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import type { MethodOptions } from "../../methods/options.ts";
+import { makeSummary, makeTrial } from "../testing.ts";
+import { collectVerdict, describeVerdict } from "./verdict.ts";
+
+/** A trial at a ratio, of so much loss above dense; standard errors are 0.01. */
+const trial = (options: MethodOptions, loss: number, achieved = options.pruneRatio ?? 0.5) =>
+  makeTrial({ pruneRatio: 0.5, ...options }, achieved, 40 * Math.exp(loss));
+
+const controls = [
+  trial({ fusion: "random", seed: 0 }, 0.58),
+  trial({ fusion: "random", seed: 1 }, 0.62),
+  trial({ fusion: "random", recent: 0 }, 0.9),
+  trial({ fusion: "oracle" }, 0.2),
+];
+
+Deno.test("collectVerdict() holds each rule against controls with its own options", () => {
+  const summary = makeSummary([
+    ...controls,
+    trial({ fusion: "learned" }, 0.4),
+    trial({ fusion: "learned", warmup: 16 }, 0.45), // another one of the same rule, worse, without control
+    trial({ fusion: "variance", invert: true }, 0.59),
+    trial({ fusion: "variance" }, 0.7),
+    trial({ fusion: "key", recent: 0 }, 0.8), // better than its own control, which has its window
+    trial({ fusion: "value", pruneRatio: 0.3 }, 0.1), // another ratio
+    trial({ fusion: "mean" }, 0.1, 0.3), // missed what was asked
+  ]);
+  const verdict = collectVerdict(summary)!;
+  assertEquals(verdict.asked, 0.5);
+  assertEquals(verdict.rules.map(({ rule, toChance }) => [rule, toChance]), [
+    ["learned", "better"],
+    ["variance inverted", "even"],
+    ["variance", "worse"],
+    ["key", "better"],
+  ]);
+  const { estimate, low, high } = verdict.rules[0]!.closed!;
+  assertAlmostEquals(estimate, 0.5, 1e-9);
+  // By hand: (0.01² + 0.5² 0.01² + 0.5² 0.01²) / 0.4², times 1.96.
+  assertAlmostEquals(high - estimate, 1.96 * Math.sqrt(1.5e-4 / 0.16), 1e-9);
+  assertAlmostEquals(estimate - low, high - estimate, 1e-12);
+  assertEquals(verdict.rules[3]!.closed, undefined); // no oracle with its window
+  const [first, second, third] = describeVerdict(verdict, summary);
+  assertEquals(
+    first,
+    "At 50% skipped attention “learned” closes 50.0% [44.0%, 56.0%] of the way from chance to the oracle: " +
+      "perplexity 59.67, dense 40.00.",
+  );
+  assertEquals(second, "Better than chance: learned, key; no different: variance inverted; worse: variance.");
+  assertStringIncludes(third!, "95% intervals");
+});
+
+Deno.test("collectVerdict() shares out no way that noise could be", () => {
+  const rules = (oracle: number) =>
+    collectVerdict(makeSummary([
+      trial({ fusion: "random" }, 0.6),
+      trial({ fusion: "oracle" }, oracle),
+      trial({ fusion: "learned" }, 0.55),
+    ]))!.rules[0]!.closed;
+  // Two standard errors of 0.01: 1.96 * 0.01414 = 0.02772.
+  assertEquals([rules(0.573), rules(0.572) === undefined], [undefined, false]);
+});
+
+Deno.test("describeVerdict() says what is missing", () => {
+  const alone = makeSummary([trial({ fusion: "learned" }, 0.4)]);
+  assertEquals(describeVerdict(collectVerdict(alone), alone), [
+    "At 50% skipped attention “learned” is the best on-line rule: perplexity 59.67, dense 40.00.",
+    "No control ran alike: give --fusion random and oracle too, to see what chance and foresight do.",
+  ]);
+  const chanceOnly = makeSummary(controls);
+  assertEquals(collectVerdict(chanceOnly), undefined);
+  assertStringIncludes(describeVerdict(undefined, chanceOnly)[0]!, "nothing to compare");
+  const near = (achieved: number | null) =>
+    collectVerdict(makeSummary([makeTrial({ pruneRatio: 0.5 }, achieved, 50)]));
+  assertEquals([near(0.519)?.asked, near(0.521), near(null)], [0.5, undefined, undefined]);
+});
