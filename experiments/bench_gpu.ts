@@ -186,9 +186,9 @@ export interface GpuBenchOptions {
   readonly only?: string;
   /** Whether to ask PyTorch. */
   readonly torch: boolean;
-  /** Hears the title of each race, and its share of all, before it begins; then what is to be told of it. */
+  /** Called with the title of each race, and its share of all, before it begins; then what is to be told of it. */
   readonly onRace: (title: string, done?: number) => void;
-  /** Hears all that is known so far, after each race. */
+  /** Called with all results so far, after each race. */
   readonly onFound?: (found: GpuBench) => Promise<void> | void;
 }
 

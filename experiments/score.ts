@@ -139,7 +139,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const model = file.open(backend, { cacheDType });
   const recorder = new DecisionRecorder(), record = recordTrace();
   if (method !== undefined) {
-    // A device that decodes by itself tells nobody what it decides: a page of masks is no reason to decode on the host.
+    // A device that decodes by itself reports no decisions: a page of masks is no reason to decode on the host.
     const listeners = [
       ...tracePath === undefined ? [] : [recorder.trace],
       ...folder === undefined || phase === "decode" ? [] : [record.trace],

@@ -143,7 +143,7 @@ Deno.test("sweep stops on SIGTERM as on Ctrl-C", () =>
     assertMatch(stderr, /Interrupted: .* To go on: deno task sweep /);
   }));
 
-Deno.test("sweep ends its work when nobody reads its progress", () =>
+Deno.test("sweep ends its work when its progress has no reader", () =>
   withFolder(async (folder) => {
     const child = await spawnTask("sweep", [...SMALL, "--fusion=random,mean", "--out", `${folder}/out`]);
     await child.stderr.cancel();

@@ -218,7 +218,7 @@ Deno.test("every level has kernels of its own: each adds in an order of its own"
 });
 
 Deno.test({
-  ...unless(NEEDS_LINUX, "openCpu() ends a backend's threads once nobody holds it"),
+  ...unless(NEEDS_LINUX, "openCpu() ends a backend's threads once there is no reference to it"),
   fn: async () => {
     const { ended, description } = await inChild(
       {},

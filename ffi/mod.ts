@@ -40,7 +40,7 @@ export interface CpuOptions {
 }
 
 /**
- * Opens the native CPU library. The backend's threads end with `using`, or once nobody holds it.
+ * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it.
  *
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
  * the level, or if the BLAS cannot be loaded. The message names every place tried and the command that helps.

@@ -1,4 +1,4 @@
-/** Owners of what a driver or a native library gives out: freed by `using`, with their scope, or once nobody holds them. */
+/** Owners of what a driver or a native library gives out: freed by `using`, with their scope, or once there is no reference to them. */
 
 /** Frees what its owners lost sight of. */
 const abandoned = new FinalizationRegistry<() => void>((free) => free());
@@ -21,7 +21,7 @@ function enderOf<T>(
 
 /**
  * What must outlive everything made in it, such as a stream and the memory that is used on it. Disposing it frees all
- * that is left, the last made first, and then itself. Where nobody disposes it, it ends after the last thing made in it.
+ * that is left, the last made first, and then itself. Where it is not disposed of, it ends after the last thing made in it.
  *
  * @example
  * ```ts

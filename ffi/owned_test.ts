@@ -30,7 +30,7 @@ Deno.test("Scope frees what is left in it, the last made first, then itself", ()
   assertEquals(ended.length, 4);
 });
 
-Deno.test("Scope ends after everything in it where nobody holds either any more", async () => {
+Deno.test("Scope ends after everything in it where there is no reference to either any more", async () => {
   const ended: string[] = [];
   const make = () => {
     const scope = new Scope("", () => ended.push("scope"));

@@ -1,6 +1,6 @@
 /** The few error classes that a caller may want to catch by name. Everything else is a built-in error. */
 
-/** The native library could not be found, built or loaded; the message lists every place tried and the mend. */
+/** The native library could not be found, built or loaded; the message lists every place tried and the fix. */
 export class NativeLibraryError extends Error {
   /** The class's name. */
   override readonly name = "NativeLibraryError";
@@ -32,7 +32,7 @@ export class ModelFormatError extends SyntaxError {
   /** Byte offset in the file where the trouble lies, where it is known. */
   readonly offset: number | undefined;
 
-  /** Made by parsers. @param file path or URL @param message what is wrong with it, and the mend @param offset byte at which */
+  /** Made by parsers. @param file path or URL @param message what is wrong with it, and the fix @param offset byte at which */
   constructor(file: string, message: string, offset?: number) {
     super(`Cannot read "${file}"${offset === undefined ? "" : ` at byte ${offset}`}: ${tidy(message)}`);
     this.file = file;
@@ -40,7 +40,7 @@ export class ModelFormatError extends SyntaxError {
   }
 }
 
-/** One line of bearable length: messages quote names out of files that nobody vouches for. */
+/** One line of bearable length: messages quote names out of untrusted files. */
 function tidy(message: string): string {
   const line = message.replaceAll(/\p{Cc}/gu, "\ufffd");
   return line.length <= 500 ? line : `${line.slice(0, 300)} … ${line.slice(-190)}`;

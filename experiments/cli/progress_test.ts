@@ -68,7 +68,7 @@ Deno.test("Progress writes plain lines elsewhere, and nothing when quiet", () =>
   quiet.line("one trial");
 });
 
-Deno.test("Progress falls silent when nobody reads any more, and the work goes on", () => {
+Deno.test("Progress stops writing when there is no reader any more, and the work goes on", () => {
   let writes = 0;
   const closed = {
     writeSync(): number {

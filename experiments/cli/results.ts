@@ -20,5 +20,5 @@ export function makeResultsFolder(parent = RESULTS, now: Date = new Date()): str
   }
 }
 
-/** Folder of results that nobody named a place for. */
+/** Folder of results that no flag named a place for. */
 export const RESULTS = "results";

@@ -134,7 +134,7 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
       heads: names.filter((name) => name.startsWith("sK_")).length,
       hasRedundancy: names.includes("r"),
     });
-    let wrong: string | undefined; // an error in the reader's callback would reach nobody
+    let wrong: string | undefined; // an error in the reader's callback would be lost
     await parquetRead({
       file,
       metadata,

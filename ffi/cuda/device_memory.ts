@@ -78,7 +78,7 @@ export class CudaMemory implements DeviceMemory {
     const { symbols } = this.#driver, kept = this.#kept;
     const size = kept === undefined || bytes === 0 ? bytes : pieceBytes(bytes);
     const own = size === 0 ? 0n : kept?.take(size) ?? this.#allocate(size);
-    // Freeing waits for what still runs. A failed free has nobody to tell: what broke the context is told by the next
+    // Freeing waits for what still runs. A failed free is not reported: what broke the context is reported by the next
     // call.
     const free = () => {
       if (own === 0n || kept?.put(size, own)) return;

@@ -3,7 +3,7 @@ import type { Tensor } from "../../lib/tensor.ts";
 import type { Place } from "../abi.ts";
 import { Owned, type Scope } from "../owned.ts";
 
-/** A piece of device memory. Owned: freed by `using`, or some time after nobody holds it any more. */
+/** A piece of device memory. Owned: freed by `using`, or some time after the last reference to it is gone. */
 export interface DeviceBuffer extends Disposable {
   /** Where it lies; NULL where it has no bytes. @throws {Error} After it was freed. */
   readonly address: Deno.PointerValue;
@@ -37,7 +37,7 @@ export interface CopyOffsets {
 
 /**
  * A stream of work on one device, and its memory. All copies are in the stream's order. Owned: `using` gives back all
- * that is left on it and the stream itself; where nobody does, it ends once nobody holds it or anything made with it.
+ * that is left on it and the stream itself; where it is not, it ends once there is no reference to it or anything made with it.
  * Any use afterwards throws an `Error`.
  */
 export interface DeviceMemory extends Disposable {

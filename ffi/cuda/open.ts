@@ -35,7 +35,7 @@ export interface CudaOptions {
 /**
  * Opens the CUDA library on a device, with a stream of its own, and cuBLASLt for its products of many rows where that is
  * installed (or lies at `TOKENFILTER_CUBLASLT`). `using` gives all that the device holds back where the block ends; any
- * use afterwards throws. Without it, that is given back some time after nobody holds the backend or a tensor of it.
+ * use afterwards throws. Without it, that is given back some time after the last reference to the backend or a tensor of it is gone.
  *
  * @example
  * ```ts ignore

@@ -100,7 +100,7 @@ Deno.test("CudaEvent gives the milliseconds since another", () => {
   assertThrows(() => ended.since(begun), Error, "Cannot use an event: it was freed");
 });
 
-Deno.test("CudaMemory gives everything back, the stream last, where nobody holds it any more", async () => {
+Deno.test("CudaMemory gives everything back, the stream last, where there is no reference to it any more", async () => {
   const make = () => {
     const memory = memoryWith();
     const kept = memory.alloc(16);
@@ -157,7 +157,7 @@ Deno.test("openCuda() leaves nothing behind where it fails", async () => {
   assertEquals(leftOvers(), NOTHING);
 });
 
-Deno.test("openCuda() leaves nothing behind where nobody holds the backend any more", async () => {
+Deno.test("openCuda() leaves nothing behind where there is no reference to the backend any more", async () => {
   driverWith();
   await withFakeDriver(async () => {
     await (async () => use(await openCuda({ library })))();

@@ -59,7 +59,7 @@ function leave({ symbols }: CudaDriver, device: number): void {
   symbols.cuDevicePrimaryCtxRelease_v2(device);
 }
 
-/** A point in a stream's work whose time is taken. Owned: freed by `using`, with the stream, or once nobody holds it. */
+/** A point in a stream's work whose time is taken. Owned: freed by `using`, with the stream, or once there is no reference to it. */
 export class CudaEvent implements Disposable {
   readonly #driver: CudaDriver;
   readonly #stream: Deno.PointerValue;

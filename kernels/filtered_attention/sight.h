@@ -129,7 +129,7 @@ struct PickedKeys {
   const Value *keys, *values;
   int64_t stride;
   const int32_t* picked;           // [count]: rows of the cache
-  int32_t *positions, *last;       // their own, and the last that sees them; up to a multiple of W nobody sees more
+  int32_t *positions, *last;       // their own, and the last that sees them; up to a multiple of W no query sees more
   const int32_t *queries, *reach;  // position of each query of the tile, and of the first key in its window
   int32_t sinks, least_last;
   int count;

@@ -31,22 +31,22 @@ Deno.test("ChunkEvaluation runs items of any length with a loss each, in the tas
     },
   };
   const evaluation = new ChunkEvaluation(task, model, items, scorer);
-  const heard: [number, number[], number[]][] = [];
+  const calls: [number, number[], number[]][] = [];
   const onLosses = (chunk: number, own: Float64Array, dense: Float64Array) =>
-    void heard.push([chunk, [...own], [...dense]]);
+    void calls.push([chunk, [...own], [...dense]]);
   const dense: object = await evaluation.dense({ onLosses });
   const { timeMs: _, kvBytesHeld: __, attentionFlops: ___, totalFlops: ____, ...counted } = dense as {
     [name: string]: number;
   };
   assertEquals(counted, { accuracy: 0.5, error: 0.5, tokens: 71, scoredTokens: 4, chunks: 4, context: 30 });
-  assertEquals(heard.splice(0), [[0, [0], [0]], [1, [1], [1]], [2, [0], [0]], [3, [1], [1]]]);
+  assertEquals(calls.splice(0), [[0, [0], [0]], [1, [1], [1]], [2, [0], [0]], [3, [1], [1]]]);
 
   const result = await evaluation.run(fakePruner([2], (t) => t === 10, { warmup: 4 }), { onLosses });
   const own = result as unknown as { [name: string]: number };
   assertEquals([own.accuracy, own.denseAccuracy, own.errorDelta], [0.25, 0.5, 0.25]);
   // Four blocks of one: sqrt(4/3 * (3 * 0.25^2 + 0.75^2)) / 4.
   assertAlmostEquals(own.errorDeltaSe!, Math.sqrt(4 / 3 * 0.75) / 4, 1e-12);
-  assertEquals(heard, [[0, [0], [0]], [1, [1], [1]], [2, [1], [0]], [3, [1], [1]]]);
+  assertEquals(calls, [[0, [0], [0]], [1, [1], [1]], [2, [1], [0]], [3, [1], [1]]]);
   assertEquals([asked, result.tokens, result.scoredTokens], [[0, 1, 2, 3, 0, 1, 2, 3], 71, 4]);
   // One token of each of the three items that are long enough, in one of the model's layers.
   assertAlmostEquals(result.skipRatioPerLayer[2]!, 3 / (71 - 4 * 4), 1e-12);

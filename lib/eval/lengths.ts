@@ -34,7 +34,7 @@ export interface LengthOptions {
   readonly turns?: number;
   /** Tokens decoded after each prefill. Default 8. */
   readonly decodes?: number;
-  /** Hears after every turn: the finished share of the work by tokens, in [0, 1]. */
+  /** Called after every turn: the finished share of the work by tokens, in [0, 1]. */
   readonly onProgress?: (fraction: number) => void;
   /** A clock in milliseconds. Default `performance.now`. */
   readonly now?: () => number;

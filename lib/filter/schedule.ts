@@ -107,14 +107,14 @@ function unreachable(numLayers: number, options: PlanOptions, highest: PlannedLa
   const down = (x: number) => Math.floor((x + ROUNDING) * 1e4) / 1e4;
 
   const count = countFiltered(tail, numLayers);
-  const mends = [`pruneRatio of at most ${down(count / numLayers / steepest(count))}`];
+  const fixes = [`pruneRatio of at most ${down(count / numLayers / steepest(count))}`];
   for (let more = count + 1; more <= numLayers; more++) {
     if (!fits(more)) continue;
-    mends.unshift(`tail of at least ${down(more / numLayers)}`);
+    fixes.unshift(`tail of at least ${down(more / numLayers)}`);
     break;
   }
   return new RangeError(
     `Cannot plan a ${schedule} schedule: layer ${highest.layer} needs a skip ratio of ${+highest.skipRatio
-      .toFixed(4)}, expected at most 1: use a ${mends.join(" or a ")}`,
+      .toFixed(4)}, expected at most 1: use a ${fixes.join(" or a ")}`,
   );
 }

@@ -29,7 +29,7 @@ export interface ProbeOptions {
   readonly wantsQueries: boolean;
   /** Whether a sequence is to come as one piece. */
   readonly whole: boolean;
-  /** Hears of each piece of each layer, in order; its tensors last until it returns. */
+  /** Called with each piece of each layer, in order; its tensors last until it returns. */
   readonly onRows: (rows: ProbedRows) => void;
 }
 

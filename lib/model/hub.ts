@@ -45,7 +45,7 @@ export interface ResolveOptions {
   readonly fetch?: typeof fetch;
   /** In place of running programs: `python3` for the package. */
   readonly run?: RunCommand;
-  /** Hears of the progress of a download and of reading. */
+  /** Called with the progress of a download and of reading. */
   readonly onProgress?: (progress: ModelProgress) => void;
 }
 

@@ -161,17 +161,17 @@ Deno.test("decide() sees queries after rotary embedding where asked, and none el
   assertEquals(queries[1], undefined);
 });
 
-Deno.test("observe() hears the norms of kept tokens alone, before their attention is added", () => {
+Deno.test("observe() is called with the norms of kept tokens alone, before their attention is added", () => {
   const tokens = ids(8);
   const all: number[][] = [], kept: number[][] = [];
-  const hearing = (heard: number[][], keeps: (t: number) => boolean): Pruner => {
+  const recording = (calls: number[][], keeps: (t: number) => boolean): Pruner => {
     const pruner = patternPruner([0], keeps, { wantsOutputs: true, cacheSkipped: true });
     const observe = (_layer: number, output: Float64Array, residual: Float64Array) =>
-      output.forEach((norm, i) => heard.push([norm, residual[i]!]));
+      output.forEach((norm, i) => calls.push([norm, residual[i]!]));
     return { ...pruner, start: () => ({ ...pruner.start(), observe }) };
   };
-  model.start(hearing(all, () => true)).feed(tokens);
-  model.start(hearing(kept, even)).feed(tokens);
+  model.start(recording(all, () => true)).feed(tokens);
+  model.start(recording(kept, even)).feed(tokens);
   const residual = backend.rowNorms(model.embed(tokens));
   assertEquals(all.map(([, norm]) => norm), [...residual]);
   assertEquals(kept.length, 4);

@@ -202,7 +202,7 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   readonly log?: FinishedRuns<ComparedRun>;
   /** Stops between two chunks; the run at work is dropped. */
   readonly signal?: AbortSignal;
-  /** Hears of every chunk: the finished share of this call's work, in [0, 1], and the method at work. */
+  /** Called after every chunk: the finished share of this call's work, in [0, 1], and the method at work. */
   readonly onProgress?: (fraction: number, name: string) => void;
 }
 

@@ -63,7 +63,7 @@ export class RunLog<T extends LoggedRun> implements FinishedRuns<T>, Disposable 
 
   /**
    * Opens a log to go on with it, or a new one. A last line that was torn by a crash is cut off, and is not among the
-   * finished ones. Records go to the end of the file, whoever else writes to it; that nobody does is for the caller to
+   * finished ones. Records go to the end of the file, whoever else writes to it; that there is no other writer is for the caller to
    * see to.
    *
    * @throws {RangeError} As {@linkcode RunLog.read}.
@@ -103,7 +103,7 @@ function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: Li
     const whole = record?.runDigest !== runDigest || kind.keys.every((key) => record[key] !== undefined);
     if (record === undefined || !whole) {
       throw new RangeError(
-        `Cannot go on with "${path}": line ${i + 1} is no ${kind.noun} (mend the line or delete it)`,
+        `Cannot go on with "${path}": line ${i + 1} is no ${kind.noun} (fix the line or delete it)`,
       );
     }
     if (record.runDigest !== runDigest) {

@@ -32,7 +32,7 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   readonly log: FinishedRuns<Trial<T>>;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
-  /** Hears of every chunk and trial. */
+  /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
 }
 

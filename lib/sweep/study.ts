@@ -114,7 +114,7 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
   readonly log?: FinishedRuns<Trial<T>>;
   /** Stops between two chunks; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
-  /** Hears of every chunk and trial. */
+  /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
 }
 

@@ -45,7 +45,7 @@ void sync_named(unsigned id, unsigned threads, const char* file, int line);
 void* shared_variable(const void* key, size_t bytes, size_t alignment);
 void* shared_dynamic();
 uint32_t shared_address(const void* shared);
-// Dies unless these bytes lie in shared memory of this block.
+// Aborts unless these bytes lie in shared memory of this block.
 void check_shared(const char* name, const void* address, size_t bytes);
 
 // Key: a type of its own for each variable.

@@ -33,7 +33,7 @@ struct TensorMap {
 };
 static_assert(sizeof(TensorMap) <= sizeof(CUtensorMap));
 
-// Dies where cuTensorMapEncodeTiled has not made it.
+// Aborts where cuTensorMapEncodeTiled has not made it.
 TensorMap read_map(const char* name, const CUtensorMap* map);
 
 }  // namespace tkf::simt

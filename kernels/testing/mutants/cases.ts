@@ -184,7 +184,7 @@ export const MUTANTS: readonly Mutant[] = [
     ...WGMMA,
   },
   {
-    name: "prefill by wgmma shows its queries to nobody but itself",
+    name: "prefill by wgmma does not share its queries",
     from: "fence_async();\n  meet();",
     to: "meet();",
     ...WGMMA,

@@ -18,7 +18,7 @@ Deno.test("findChromium() takes the named program, else the first on the PATH", 
   }
 });
 
-Deno.test("expectChromium() names the mend where there is none", () => {
+Deno.test("expectChromium() says what to do where there is none", () => {
   const error = assertThrows(() => expectChromium(variables({})), ChromiumError, "found none of chromium");
   assertStringIncludes(error.message, "TOKENFILTER_CHROMIUM");
   assert(!error.message.includes("\n"));
