@@ -112,7 +112,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const refused = await run("sweep", "--task toi");
   assertEquals([refused.code, refused.stderr], [
     2,
-    'Cannot use task "toi": the nearest is "toy", expected one of perplexity, toy\n',
+    'Cannot use task "toi": expected one of perplexity, toy, the nearest is "toy"\n',
   ]);
 });
 

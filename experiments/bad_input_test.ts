@@ -65,7 +65,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--grid", wordy], 'found "a", expected a number in [0, 64] (in "'],
       [["--grid", broken], "it is not JSON"],
       [["--model", `${folder}/none.gguf`], "no such file"],
-      [["--model", "tinny"], 'did you mean "tiny"'],
+      [["--model", "tinny"], 'the nearest is "tiny"'],
       [["--backend", "gpu"], "expected one of cpu, cuda, reference, auto"],
       [["--threads", "0"], "--threads 0"],
       [["--wgmma"], "Cannot use --wgmma with --backend cpu"],

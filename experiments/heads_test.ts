@@ -115,7 +115,7 @@ Deno.test("heads and score --replay name what is wrong with their input, and wri
       [heads, ["--text", `${folder}/none`], "there is no such file"],
       [heads, ["--resamples", "0"], "--resamples 0"],
       [heads, ["--out", `${folder}/used`], "it holds heads.json"],
-      [heads, ["--replay", text], "no such flag, the nearest is"],
+      [heads, ["--replay", text], "no such flag"],
       [score, ["--replay", text], "as a trace"],
       [score, ["--replay", `${folder}/none`], "there is no such file"],
       [score, ["--replay", text, "--text", text], "Cannot use --text with --replay"],

@@ -3,7 +3,7 @@
  * See `deno task notebooks --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { nearest } from "../lib/nearest.ts";
+import { sayNearest } from "../lib/nearest.ts";
 import { findChromium, plural } from "../lib/plot/mod.ts";
 import { openBrowser } from "./browser/mod.ts";
 import { exists, expectWritable, makeFolder } from "./cli/files.ts";
@@ -77,7 +77,9 @@ export function chooseNotebooks(known: readonly string[], names: readonly string
     const short = name.replace(/^.*[/\\]/, "").replace(/\.ipynb$/, "");
     const fitting = known.filter((own) => own.startsWith(short));
     if (fitting.length === 0) {
-      throw new UsageError(`Cannot find notebook "${name}": the nearest is "${nearest(short, known)}"`);
+      throw new UsageError(
+        `Cannot find notebook "${name}": expected one of ${known.join(", ")}${sayNearest(short, known)}`,
+      );
     }
     fitting.forEach((own) => chosen.add(own));
   }

@@ -77,7 +77,10 @@ Deno.test("report refuses what it cannot use, in one line and before it writes",
         [`${folder}/good`, "--out", `${folder}/mine`],
         /^Cannot write to ".*mine": its index\.html is no report/,
       ],
-      [[`${folder}/good`, "--uot", "x"], /^Cannot use "--uot.*": the nearest is "--out"/],
+      [
+        [`${folder}/good`, "--uot", "x"],
+        /^Cannot use "--uot.*": there is no such flag, the nearest is "--out"/,
+      ],
     ];
     for (const [args, expected] of cases) {
       const { code, stdout, stderr } = await runTask("report", ...args);

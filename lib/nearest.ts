@@ -18,21 +18,33 @@ function distance(a: string, b: string): number {
   return table[table.length - 1]!;
 }
 
+/** Edits that a name may be away for each of its letters, to be one that was meant. */
+const EDITS_A_LETTER = 1 / 3;
+
 /**
- * The name of `known` (at least one) that takes the fewest edits from `name`, upper and lower case and `-` and `_`
- * aside; the first of equals.
+ * The name of `known` that takes the fewest edits from `name`, upper and lower case and `-` and `_` aside; the first of
+ * equals. None where more than a third of the shorter one's letters, rounded up, would have to change.
  *
  * @example
  * ```ts
  * console.assert(nearest("gama", ["alpha", "gamma"]) === "gamma");
  * ```
  */
-export function nearest(name: string, known: readonly string[]): string {
+export function nearest(name: string, known: readonly string[]): string | undefined {
   const plain = (text: string) => text.toLowerCase().replaceAll(/[-_]/g, "").slice(0, 64);
-  let best = known[0]!, least = Infinity;
+  const own = plain(name);
+  let best: string | undefined, least = Infinity;
   for (const candidate of known) {
-    const edits = distance(plain(name), plain(candidate));
-    if (edits < least) [best, least] = [candidate, edits];
+    const other = plain(candidate), edits = distance(own, other);
+    if (edits < least && edits <= Math.ceil(EDITS_A_LETTER * Math.min(own.length, other.length))) {
+      [best, least] = [candidate, edits];
+    }
   }
   return best;
+}
+
+/** What an error adds of {@linkcode nearest}: `, the nearest is "gamma"`; nothing where none is near. */
+export function sayNearest(name: string, known: readonly string[], before = ", ", dashes = ""): string {
+  const found = nearest(name, known);
+  return found === undefined ? "" : `${before}the nearest is "${dashes}${found}"`;
 }

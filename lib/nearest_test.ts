@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { nearest } from "./nearest.ts";
+import { nearest, sayNearest } from "./nearest.ts";
 
 Deno.test("nearest() finds the name with the fewest edits", () => {
   const known = ["gamma", "lambda", "tail", "tau", "pruneRatio", "warmup"];
@@ -8,10 +8,22 @@ Deno.test("nearest() finds the name with the fewest edits", () => {
   assertEquals(nearest("warm_up", known), "warmup");
   assertEquals(nearest("tua", ["xya", "tau"]), "tau"); // a swap is one edit, not two
   assertEquals(nearest("LAMDA", known), "lambda");
+  assertEquals(nearest("no-json", ["quiet", "json"]), "json");
 });
 
 Deno.test("nearest() takes the first of equals and endures odd names", () => {
-  assertEquals(nearest("xyz", ["abc", "def"]), "abc");
-  assertEquals(nearest("", ["tau", "tail"]), "tau");
-  assertEquals(nearest("x".repeat(100_000), ["tau", "tail"]), "tau");
+  assertEquals(nearest("tax", ["tau", "tay"]), "tau");
+  assertEquals(nearest("", ["tau", "tail"]), undefined);
+  assertEquals(nearest("tau".repeat(100_000), ["tau", "tail"]), undefined);
+});
+
+Deno.test("nearest() finds none where none is near", () => {
+  assertEquals(nearest("magic", ["variance", "mean"]), undefined);
+  assertEquals([nearest("abxy", ["abcd"]), nearest("axyz", ["abcd"])], ["abcd", undefined]);
+  assertEquals([nearest("abx", ["abc"]), nearest("axx", ["abc"])], ["abc", undefined]);
+  assertEquals([nearest("abcxyz", ["abcd"]), nearest("abcdef", ["abcdxy"])], [undefined, "abcdxy"]);
+  assertEquals([sayNearest("gama", ["gamma"], ": ", "--"), sayNearest("x", ["gamma"])], [
+    ': the nearest is "--gamma"',
+    "",
+  ]);
 });

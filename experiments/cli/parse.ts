@@ -1,7 +1,7 @@
 /** From the command line to values: every mistake is one line that names the flag and the fix. */
 import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../../lib/errors.ts";
-import { nearest } from "../../lib/nearest.ts";
+import { sayNearest } from "../../lib/nearest.ts";
 import { type Flag, type FlagKind, flagsOf, type Task } from "./flags.ts";
 
 /** Values of the flags that were given, by flag name: each a list of alternatives, at least one. */
@@ -72,7 +72,9 @@ export function parseOwnFlags<T extends string, S extends string>(
     alias: { help: "h" },
     unknown: (argument: string, name?: string) => {
       if (name === undefined && takesWords) return true;
-      const fix = name === undefined ? "expected flags alone" : `the nearest is "--${nearest(name, known)}"`;
+      const fix = name === undefined
+        ? "expected flags alone"
+        : `there is no such flag${sayNearest(name, known, ", ", "--")}`;
       throw new UsageError(`Cannot use "${argument}": ${fix} (see --help)`);
     },
   }) as unknown as ReturnType<typeof parseOwnFlags<T, S>>;
@@ -114,9 +116,9 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
         throw new UsageError(`Cannot use argument "${argument}": expected flags alone (see --help)`);
       }
       throw new UsageError(
-        `Cannot use flag "${argument.split("=")[0]}": "${task}" has no such flag, the nearest is "--${
-          nearest(name, known)
-        }" (see --help)`,
+        `Cannot use flag "${argument.split("=")[0]}": "${task}" has no such flag${
+          sayNearest(name, known, ", ", "--")
+        } (see --help)`,
       );
     },
   });

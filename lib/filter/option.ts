@@ -1,5 +1,5 @@
 /** One option, one row: its type, default and range, what it belongs to, and one line on what it does. */
-import { nearest } from "../nearest.ts";
+import { sayNearest } from "../nearest.ts";
 
 /** Values of the other options. */
 export type Others = { readonly [option: string]: unknown };
@@ -149,7 +149,7 @@ export function checkOption(name: string, option: Option, value: unknown): void 
   if (!hasType(value)) throw new TypeError(refuse());
   if (inRange(value as never)) return;
   const isLong = option.type === "name" && option.names.length > 5;
-  throw new RangeError(refuse(isLong ? `: the nearest is "${nearest(value as string, option.names)}"` : ""));
+  throw new RangeError(refuse(isLong ? sayNearest(value as string, option.names, ": ") : ""));
 }
 
 /** A narrower choice of an option. */

@@ -4,7 +4,7 @@
  * @module
  */
 import type { FilterShape } from "../filter/sequence.ts";
-import { nearest } from "../nearest.ts";
+import { sayNearest } from "../nearest.ts";
 import { METHOD_NAMES, type MethodName, methodOf } from "./list.ts";
 import { withKeySide } from "./key_side.ts";
 import { isRule } from "./method.ts";
@@ -45,8 +45,8 @@ export function createPruner(
 ): Pruner {
   const isNamed = name !== "token-filtering";
   if (isNamed && !METHOD_NAMES.includes(name)) {
-    const known = nearest(name, ["token-filtering", ...METHOD_NAMES]);
-    throw new RangeError(`Cannot prune by "${name}": no such method, the nearest is "${known}"`);
+    const known = ["token-filtering", ...METHOD_NAMES];
+    throw new RangeError(`Cannot prune by "${name}": no such method${sayNearest(name, known)}`);
   }
   const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
   const method = methodOf(resolved.fusion);

@@ -13,7 +13,7 @@ import { FILTER_OPTIONS } from "../filter/options.ts";
 import type { Reads } from "../filter/rule.ts";
 import { checkRatios } from "../filter/schedule.ts";
 import { policyOf } from "../filter/threshold.ts";
-import { nearest } from "../nearest.ts";
+import { sayNearest } from "../nearest.ts";
 import { METHOD_NAMES, type MethodName, methodOf, METHODS, type OwnOptions, type RuleName } from "./list.ts";
 import { type AnyRule, isRule, type Method } from "./method.ts";
 import {
@@ -125,7 +125,7 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   for (const [name, value] of given) {
     if (!Object.hasOwn(OPTIONS, name)) {
       throw new TypeError(
-        `Cannot use option "${name}": no such option, the nearest is "${nearest(name, OPTION_NAMES)}"`,
+        `Cannot use option "${name}": no such option${sayNearest(name, OPTION_NAMES)}`,
       );
     }
     checkOption(name, OPTIONS[name]!, value);

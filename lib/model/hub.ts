@@ -1,7 +1,7 @@
 /** Which models there are by name, and where their files are. */
 import { cacheDir } from "../cache.ts";
 import { UsageError } from "../errors.ts";
-import { nearest } from "../nearest.ts";
+import { sayNearest } from "../nearest.ts";
 import { sha256 } from "../sha256.ts";
 import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
 import { type ModelProgress, readWithDigest } from "./_read_file.ts";
@@ -137,7 +137,7 @@ async function expectFile(path: string): Promise<void> {
   }
   const known = MODEL_NAMES.map((name) => `"${name}"`).join(", ");
   const looksLikePath = /[/\\]|\.gguf$/i.test(path);
-  const hint = looksLikePath ? "" : `; did you mean "${nearest(path, MODEL_NAMES)}"`;
+  const hint = looksLikePath ? "" : sayNearest(path, MODEL_NAMES, "; ");
   throw new UsageError(
     `Cannot load model "${path}": found ${found}, expected ${known} or the path of a .gguf file${hint}`,
   );

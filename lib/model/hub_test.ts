@@ -184,10 +184,10 @@ Deno.test("resolveModel() takes the path of a file", async () => {
 
 Deno.test("resolveModel() names the nearest model for a name that is not known", async () => {
   assertEquals(MODEL_NAMES, ["tiny", "smollm2-135m"]);
-  await assertRejects(() => resolveModel("tinny"), UsageError, 'did you mean "tiny"');
-  await assertRejects(() => resolveModel("smollm2-135M-q4"), UsageError, 'did you mean "smollm2-135m"');
+  await assertRejects(() => resolveModel("tinny"), UsageError, 'the nearest is "tiny"');
+  await assertRejects(() => resolveModel("smollm2-135M-q4"), UsageError, 'the nearest is "smollm2-135m"');
   const error = await assertRejects(() => resolveModel("no/such.gguf"), UsageError, "found no such file");
-  assert(!error.message.includes("did you mean"));
+  assert(!error.message.includes("the nearest"));
 });
 
 Deno.test("resolveModel() refuses a wrong file under a known name", async () => {

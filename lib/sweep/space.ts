@@ -6,7 +6,7 @@ import {
   type ResolvedOptions,
   resolveOptions,
 } from "../methods/options.ts";
-import { nearest } from "../nearest.ts";
+import { sayNearest } from "../nearest.ts";
 
 /** One grid: each option has one value or a list of alternatives. */
 export type Grid = { readonly [name: string]: unknown };
@@ -59,7 +59,7 @@ export function readGrids(value: unknown): Grid[] {
       const option = optionName(name);
       if (!OPTION_NAMES.includes(option)) {
         throw new TypeError(
-          `Cannot use grid axis "${name}": no such option, the nearest is "${nearest(name, OPTION_NAMES)}"`,
+          `Cannot use grid axis "${name}": no such option${sayNearest(name, OPTION_NAMES)}`,
         );
       }
       if (axes.has(option)) {

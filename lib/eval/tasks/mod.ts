@@ -2,7 +2,7 @@
  * Every evaluation task: the only list. A new task is a file beside this one and a line here.
  * @module
  */
-import { nearest } from "../../nearest.ts";
+import { sayNearest } from "../../nearest.ts";
 import type { EvaluationTask } from "../task.ts";
 import { perplexity } from "./perplexity.ts";
 
@@ -27,9 +27,7 @@ export function findTask(name: string = TASKS[0].name): EvaluationTask {
   if (task !== undefined) return task;
   const names = TASKS.map((task) => task.name);
   throw new RangeError(
-    `Cannot use task "${name}": the nearest is "${nearest(name, names)}", expected one of ${
-      names.join(", ")
-    }`,
+    `Cannot use task "${name}": expected one of ${names.join(", ")}${sayNearest(name, names)}`,
   );
 }
 
