@@ -3,7 +3,9 @@
  * See `deno task report --help`.
  */
 import { UsageError } from "../lib/errors.ts";
+import { findTask } from "../lib/eval/mod.ts";
 import { plural, readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../lib/plot/mod.ts";
+import { FIELD, findWrongField, trialFields } from "../lib/sweep/mod.ts";
 import { exists, expectWritable, makeFolder, readJson, readText, writeWhole } from "./cli/files.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -11,7 +13,8 @@ import { EXIT, runTask, writeLine } from "./cli/task.ts";
 const USAGE = `Usage: deno task report DIR… [--out DIR]
 
 Makes a static site of results: an index, and a page for each summary.json (of sweep), heads.json, compare.json and
-bench.json in the folders, or one level below them. It needs no server and no network.
+bench.json in the folders, or one level below them; one that cannot be used is named and left out. It needs no server
+and no network.
 
   --out DIR
       folder of the site (results/report); a site that is there is renewed
@@ -48,25 +51,67 @@ function candidates(folder: string): string[] {
   }
 }
 
+/** Fields of a method in a comparison. */
+const COMPARED_FIELDS = { name: FIELD.text, achievedRatio: FIELD.measured, loss: FIELD.number };
+
+type Records = readonly { readonly [field: string]: unknown }[];
+
+/** What is wrong with the records of a sweep or a comparison: `trial 3, field "tau": found …`. */
+function findWrongRecord(
+  kind: SiteEntry["kind"],
+  data: { readonly [key: string]: unknown },
+): string | undefined {
+  const task = findTask((data.environment as { readonly task?: string }).task);
+  const [key, noun, fields] = kind === "sweep"
+    ? ["trials", "trial", trialFields(task)] as const
+    : ["methods", "method", COMPARED_FIELDS] as const;
+  if (!Array.isArray(data[key])) return `found no list of "${key}"`;
+  for (const [i, record] of (data[key] as Records).entries()) {
+    const wrong = findWrongField({ ...record }, fields);
+    if (wrong !== undefined) return `${noun} ${i + 1}, ${wrong}`;
+  }
+}
+
+/** A result of a file. @throws {UsageError} If it is none, naming file and field. */
+async function readEntry(folder: string, file: keyof typeof FILES): Promise<SiteEntry> {
+  const path = `${folder}/${file}`, { kind, keys } = FILES[file];
+  const data = await readJson(path) as { readonly [key: string]: unknown } | null;
+  const missing = keys.find((key) => typeof data?.[key] !== "object" || data[key] === null);
+  const refuse = (why: string) =>
+    new UsageError(`Cannot use "${path}": ${why}, expected what deno task ${kind} writes`);
+  if (missing !== undefined) throw refuse(`found no "${missing}"`);
+  const name = (await Deno.realPath(folder)).split(/[/\\]/).at(-1)!;
+  const entry = { kind, name, data } as unknown as SiteEntry;
+  try {
+    const wrong = kind === "sweep" || kind === "compare" ? findWrongRecord(kind, data!) : undefined;
+    if (wrong !== undefined) throw refuse(wrong);
+    renderSite([entry]);
+    return entry;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw refuse(error.message);
+  }
+}
+
+/** All results in folders; those that cannot be used are left out, and said to be. */
 async function readEntries(folders: readonly string[]): Promise<SiteEntry[]> {
-  const entries: SiteEntry[] = [];
+  const entries: SiteEntry[] = [], wrong: UsageError[] = [];
   for (const folder of new Set(folders.flatMap(candidates))) {
-    for (const [file, { kind, keys }] of Object.entries(FILES)) {
-      const path = `${folder}/${file}`;
-      if (!exists(path)) continue;
-      const data = await readJson(path) as { readonly [key: string]: unknown } | null;
-      const missing = keys.find((key) => typeof data?.[key] !== "object" || data[key] === null);
-      if (missing !== undefined) {
-        throw new UsageError(
-          `Cannot use "${path}": found no "${missing}", expected what deno task ${kind} writes`,
-        );
+    for (const file of Object.keys(FILES) as (keyof typeof FILES)[]) {
+      if (!exists(`${folder}/${file}`)) continue;
+      try {
+        entries.push(await readEntry(folder, file));
+      } catch (error) {
+        if (!(error instanceof UsageError)) throw error;
+        wrong.push(error);
       }
-      const name = (await Deno.realPath(folder)).split(/[/\\]/).at(-1)!;
-      entries.push({ kind, name, data } as unknown as SiteEntry);
     }
   }
-  if (entries.length > 0) return entries;
-  throw new UsageError(
+  if (entries.length > 0) {
+    for (const { message } of wrong) writeLine(Deno.stderr, `Left out: ${message}`);
+    return entries;
+  }
+  throw wrong[0] ?? new UsageError(
     `Cannot make a report of ${folders.join(", ")}: found none of ${
       Object.keys(FILES).join(", ")
     } there or one level below`,

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { checkPage, openBrowser } from "./browser/mod.ts";
 import { browserTest } from "./browser/testing.ts";
+import { makeSummary, makeTrial } from "../lib/plot/testing.ts";
 import { listFolder, runTask, withFolder } from "./testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
@@ -41,7 +42,7 @@ browserTest(
       const plots = {
         "index.html": 0,
         "bench_bench.html": 4,
-        "compare_compare.html": 2,
+        "compare_compare.html": 3,
         "heads_heads.html": 13,
         "sweep_sweep.html": 6,
       };
@@ -54,6 +55,48 @@ browserTest(
     }),
 );
 
+Deno.test("report leaves out what it cannot use, by file and field, and makes a site of the rest", () =>
+  withFolder(async (folder) => {
+    const summary = makeSummary([makeTrial({ tau: 1 }, 0.5, 50), makeTrial({ tau: 2 }, 0.5, 51)]);
+    const [first, second] = summary.trials, { environment } = summary;
+    const spoil = (more: object) => ({ ...summary, trials: [first, { ...second, ...more }] });
+    const files: [string, object, string?][] = [
+      ["good/summary.json", summary],
+      [
+        "a/summary.json",
+        spoil({ tau: "one" }),
+        'trial 2, field "tau": found "one", expected a number in [0, 64]',
+      ],
+      ["b/summary.json", spoil({ kl: "x" }), 'trial 2, field "kl": found "x", expected a number or null'],
+      ["c/summary.json", { ...summary, trials: {} }, 'found no list of "trials"'],
+      ["d/summary.json", { ...summary, environment: { ...environment, task: "magic" } }, '"magic"'],
+      [
+        "e/summary.json",
+        { ...summary, trials: [null] },
+        'trial 1, field "trial": found nothing, expected a text',
+      ],
+      ["f/compare.json", {
+        methods: [{ name: "x", achievedRatio: 0.5, loss: "1" }],
+        intervals: {},
+        environment,
+      }, 'method 1, field "loss": found "1", expected a number'],
+      ["g/heads.json", { layers: [], overall: {}, environment }, "Cannot make a page of heads"],
+    ];
+    for (const [file, content] of files) {
+      await Deno.mkdir(`${folder}/in/${file.split("/")[0]}`, { recursive: true });
+      await Deno.writeTextFile(`${folder}/in/${file}`, JSON.stringify(content));
+    }
+    const { code, stdout, stderr } = await runTask("report", `${folder}/in`, "--out", `${folder}/out`);
+    assertEquals([code, stdout], [0, `1 result: ${folder}/out/index.html\n`], stderr);
+    const lines = stderr.trimEnd().split("\n"), wrong = files.slice(1);
+    assertEquals(lines.length, wrong.length, stderr);
+    for (const [i, [file, , error]] of wrong.entries()) {
+      assertStringIncludes(lines[i]!, `Left out: Cannot use "${folder}/in/${file}": `);
+      assertStringIncludes(lines[i]!, error!);
+    }
+    assertEquals(listFolder(`${folder}/out`), ["good_sweep.html", "index.html", "plotly.min.js"]);
+  }));
+
 Deno.test("report refuses what it cannot use, in one line and before it writes", () =>
   withFolder(async (folder) => {
     await Deno.mkdir(`${folder}/broken`);
@@ -61,10 +104,7 @@ Deno.test("report refuses what it cannot use, in one line and before it writes",
     await Deno.mkdir(`${folder}/good`);
     await Deno.writeTextFile(`${folder}/broken/heads.json`, '{"layers": []}');
     await Deno.writeTextFile(`${folder}/mine/index.html`, "<title>Mine</title>");
-    await Deno.writeTextFile(
-      `${folder}/good/bench.json`,
-      JSON.stringify({ kernels: [], lengths: [], roof: {}, environment: { startedAt: "2026" } }),
-    );
+    await Deno.writeTextFile(`${folder}/good/summary.json`, JSON.stringify(makeSummary([])));
     const cases: [string[], RegExp][] = [
       [[], /^Cannot make a report: found no folder of results/],
       [[`${folder}/none`], /^Cannot read ".*none": there is no such folder/],

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
-import { type LoggedRun, RunLog } from "../../lib/sweep/mod.ts";
+import { FIELD, type LoggedRun, RunLog } from "../../lib/sweep/mod.ts";
 import { listFolder, readLines, withFolder } from "../testing.ts";
 import { lockFolder } from "./files.ts";
 import type { FlagValues } from "./parse.ts";
@@ -9,7 +9,7 @@ import { claimFolder, readDestination, resumeCommand, type RunFiles } from "./re
 
 const SWEEP: RunFiles = { noun: "a sweep", work: "trials.jsonl" };
 const COMPARE: RunFiles = { noun: "a comparison", work: "methods.jsonl", result: "compare.json" };
-const KIND = { noun: "trial", keys: ["model"] } as const;
+const KIND = { noun: "trial", fields: { model: FIELD.text } } as const;
 
 const flags = (values: { readonly [name: string]: string }): FlagValues =>
   new Map(Object.entries(values).map(([name, value]) => [name, [value]]));

@@ -2,7 +2,7 @@
 import type { RunConditions } from "../../lib/environment.ts";
 import type { ChunkStore } from "../../lib/heads/mod.ts";
 import { recordOptions, type ResolvedOptions } from "../../lib/methods/mod.ts";
-import { digestConditions, type LineKind, type LoggedRun, RunLog } from "../../lib/sweep/mod.ts";
+import { digestConditions, FIELD, type LineKind, type LoggedRun, RunLog } from "../../lib/sweep/mod.ts";
 import { makeFolder, writeWhole } from "../cli/files.ts";
 
 /** The one line of a file. */
@@ -12,7 +12,7 @@ interface ChunkLine extends LoggedRun {
   readonly columns: string;
 }
 
-const CHUNK_LINES: LineKind<ChunkLine> = { noun: "chunk", keys: ["columns"] };
+const CHUNK_LINES: LineKind<ChunkLine> = { noun: "chunk", fields: { columns: FIELD.text } };
 
 /** A folder of chunks that share their conditions and options. */
 export interface ChunkFiles extends ChunkStore {

@@ -278,6 +278,19 @@ export function readRecord(record: OptionsRecord): ResolvedOptions {
   })) as unknown as ResolvedOptions;
 }
 
+/** What is wrong with an option as it stands in a record: `found "x", expected …`; undefined where nothing is. */
+export function findWrongOption(name: string, value: unknown): string | undefined {
+  const option = Object.hasOwn(OPTIONS, name) ? OPTIONS[name]! : undefined;
+  if (option === undefined || option.type === "ratios" && value === null) return undefined;
+  try {
+    const isLong = option.type === "seed" && typeof value === "string" && /^\d+$/.test(value);
+    checkOption(name, option, isLong ? BigInt(value) : value);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message.replace(/^.*?: /, "");
+  }
+}
+
 /** A key by which options that share it decide alike. */
 export function effectiveKey(options: ResolvedOptions): string {
   const entries = Object.entries(effectiveOptions(options));

@@ -18,6 +18,7 @@ import {
 import { filtersQueries } from "../methods/sides.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
+import { FIELD } from "./fields.ts";
 import type { FinishedRuns, LineKind } from "./run_log.ts";
 import { digestTrialOptions } from "./runner.ts";
 import type { Environment } from "./trial.ts";
@@ -182,7 +183,10 @@ export interface ComparedRun extends Environment {
 }
 
 /** Lines of a comparison. */
-export const COMPARED_LINES: LineKind<ComparedRun> = { noun: "run", keys: ["trial", "losses"] };
+export const COMPARED_LINES: LineKind<ComparedRun> = {
+  noun: "run",
+  fields: { trial: FIELD.text, method: FIELD.text, achievedRatio: FIELD.measured, losses: FIELD.numbers },
+};
 
 /** How a comparison is run. */
 export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {

@@ -4,6 +4,7 @@
  */
 export * from "./comparison.ts";
 export * from "./default_grid.ts";
+export { FIELD, findWrongField, trialFields } from "./fields.ts";
 export * from "./importance.ts";
 export * from "./pareto.ts";
 export * from "./run_log.ts";

@@ -1,6 +1,7 @@
 /** What a run has finished, one line of JSON each, on disk before the next piece of work begins. */
 import type { RunConditions } from "../environment.ts";
 import type { EvaluationTask, TaskTypes } from "../eval/task.ts";
+import { type Field, type Fields, findWrongField, trialFields } from "./fields.ts";
 import type { Trial } from "./trial.ts";
 
 /** What every line holds. */
@@ -15,13 +16,13 @@ export interface LoggedRun extends RunConditions {
 export interface LineKind<T extends LoggedRun> {
   /** What a message calls one. */
   readonly noun: string;
-  /** Keys that a line has. */
-  readonly keys: readonly (keyof T & string)[];
+  /** What a line has. */
+  readonly fields: { readonly [name in keyof T & string]?: Field };
 }
 
 /** Lines of a sweep of a task. */
-export function trialLines<T extends TaskTypes>({ headline }: EvaluationTask<T>): LineKind<Trial<T>> {
-  return { noun: "trial", keys: ["trial", headline.name as keyof Trial<T> & string] };
+export function trialLines<T extends TaskTypes>(task: EvaluationTask<T>): LineKind<Trial<T>> {
+  return { noun: "trial", fields: trialFields(task) as LineKind<Trial<T>>["fields"] };
 }
 
 /** What a log held when it was opened. */
@@ -100,12 +101,9 @@ function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: Li
   const lines = new TextDecoder().decode(bytes.subarray(0, length)).split("\n").slice(0, -1);
   const finished = lines.map((line, i) => {
     const record = parseLine<T>(line);
-    const whole = record?.runDigest !== runDigest || kind.keys.every((key) => record[key] !== undefined);
-    if (record === undefined || !whole) {
-      throw new RangeError(
-        `Cannot go on with "${path}": line ${i + 1} is no ${kind.noun} (fix the line or delete it)`,
-      );
-    }
+    const refuse = (wrong: string) =>
+      new RangeError(`Cannot go on with "${path}": line ${i + 1}${wrong} (fix the line or delete it)`);
+    if (record === undefined) throw refuse(` is no ${kind.noun}`);
     if (record.runDigest !== runDigest) {
       const { model, text, context, textTokens, backend, version, options, task } = record;
       throw new RangeError(
@@ -117,6 +115,8 @@ function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: Li
           "expected the same ones (repeat those flags, or take another --out)",
       );
     }
+    const wrong = findWrongField(record, kind.fields as Fields);
+    if (wrong !== undefined) throw refuse(`, ${wrong}`);
     return record;
   });
   return { finished, length };

@@ -1,6 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { perplexity, PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
+import { FIELD } from "./fields.ts";
 import { type LoggedRun, RunLog, trialLines } from "./run_log.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "./space.ts";
@@ -112,7 +113,7 @@ Deno.test("RunLog adds to the end, over nothing that another has written since",
   withFolder(async (path) => {
     const record = (model: string) => ({ runDigest: "d", model }) as LoggedRun;
     await Deno.writeTextFile(path, `${JSON.stringify(record("before"))}\ntorn`);
-    const kind = { noun: "trial", keys: ["model"] } as const;
+    const kind = { noun: "trial", fields: { model: FIELD.text } } as const;
     using log = RunLog.open<LoggedRun>(path, "d", kind);
     log.append(record("first"));
     await Deno.writeTextFile(path, `${JSON.stringify(record("other"))}\n`, { append: true });
@@ -132,8 +133,45 @@ Deno.test("RunLog refuses other conditions and broken lines, and leaves the file
     );
     await Deno.writeTextFile(path, text.replace('{"trial"', '{"trail"'));
     const digest = await digestConditions(conditions);
-    assertThrows(() => RunLog.open(path, digest, trialLines(perplexity)), RangeError, "line 1 is no trial");
+    assertThrows(
+      () => RunLog.open(path, digest, trialLines(perplexity)),
+      RangeError,
+      'line 1, field "trial": found nothing, expected a text (fix',
+    );
     assertEquals(await Deno.readTextFile(path), text.replace('{"trial"', '{"trail"'));
+    const cases: [string, string, string][] = [
+      [
+        '"perplexity":',
+        '"perplexity":"low","x":',
+        'line 1, field "perplexity": found "low", expected a number or null',
+      ],
+      ['"tau":1', '"tau":"1"', 'line 1, field "tau": found "1", expected a number in [0, 64]'],
+      [
+        '"fusion":"variance"',
+        '"fusion":null',
+        'line 1, field "fusion": found null, expected one of variance, ',
+      ],
+      [
+        '"achievedRatio":',
+        '"achievedRatio":[],"x":',
+        'field "achievedRatio": found [], expected a number or null',
+      ],
+      ['"looksAhead":false', '"looksAhead":0', 'field "looksAhead": found 0, expected true or false'],
+      ['"skipRatioPerLayer":[', '"skipRatioPerLayer":["",', "expected a list of numbers or nulls"],
+      ['"seed":0', '"seed":"one"', 'field "seed": found "one", expected an integer in [0, 2^64)'],
+      ['"tokens":', '"tokens":null,"x":', 'field "tokens": found null, expected a number'],
+    ];
+    for (const [from, to, error] of cases) {
+      await Deno.writeTextFile(path, text.replace(from, to));
+      assertThrows(() => RunLog.read(path, digest, trialLines(perplexity)), RangeError, error, to);
+    }
+    const legal = text.replace('"seed":0', '"seed":"18446744073709551615"').replace(
+      '"skipRatios":null',
+      '"skipRatios":[0.5]',
+    )
+      .replace(/"nllDeltaSe":[^,]*/, '"nllDeltaSe":null');
+    await Deno.writeTextFile(path, legal);
+    assertEquals(RunLog.read(path, digest, trialLines(perplexity)).length, 6);
     assertEquals(RunLog.read(`${path}.none`, digest, trialLines(perplexity)), []);
   }));
 

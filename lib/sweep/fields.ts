@@ -1,0 +1,61 @@
+/** What the fields of records must be, so that a file that was changed by hand is refused by its field. */
+import { excessKeys, listMetrics } from "../eval/metrics.ts";
+import type { EvaluationTask } from "../eval/task.ts";
+import { findWrongOption } from "../methods/options.ts";
+
+/** A field: what it must be in words, and whether a value is that. */
+export type Field = readonly [expected: string, holds: (value: unknown) => boolean];
+
+/** Fields by name. */
+export type Fields = { readonly [name: string]: Field };
+
+const isNumber = (value: unknown) => typeof value === "number";
+const isNumberOrNull = (value: unknown) => value === null || isNumber(value);
+const isListOf = (holds: Field[1]) => (value: unknown) => Array.isArray(value) && value.every(holds);
+
+/** Kinds of fields. JSON keeps no NaN: a number that could not be had is null. */
+export const FIELD = {
+  text: ["a text", (value) => typeof value === "string"],
+  flag: ["true or false", (value) => typeof value === "boolean"],
+  number: ["a number", isNumber],
+  measured: ["a number or null", isNumberOrNull],
+  numbers: ["a list of numbers", isListOf(isNumber)],
+  measuredList: ["a list of numbers or nulls", isListOf(isNumberOrNull)],
+} as const satisfies Fields;
+
+/** Numbers of any task's results that tables and plots show. */
+const COUNTS = "tokens kvBytesHeld kvBytesAvoided totalFlopsDense totalFlopsAvoided timeMs denseTimeMs".split(
+  " ",
+);
+
+/** Fields of a trial of a task, beside its options: what it is and what was measured. */
+export function trialFields(task: EvaluationTask): Fields {
+  const measured = [...listMetrics(task).map(({ name }) => name), excessKeys(task).dense, "achievedRatio"];
+  return {
+    trial: FIELD.text,
+    fusion: FIELD.text,
+    ...Object.fromEntries(COUNTS.map((name) => [name, FIELD.number])),
+    ...Object.fromEntries(measured.map((name) => [name, FIELD.measured])),
+    skipRatioPerLayer: FIELD.measuredList,
+    looksAhead: FIELD.flag,
+  };
+}
+
+/**
+ * What is wrong with a record.
+ *
+ * @param fields What it must have. Options that it has are looked at in any case.
+ * @returns `field "tau": found "x", expected a number in [0, 64]`; undefined where nothing is.
+ */
+export function findWrongField(record: object, fields: Fields): string | undefined {
+  const values = new Map(Object.entries(record));
+  for (const [name, [expected, holds]] of Object.entries(fields)) {
+    const value = values.get(name);
+    if (!holds(value)) {
+      return `field "${name}": found ${JSON.stringify(value) ?? "nothing"}, expected ${expected}`;
+    }
+  }
+  const options = values.entries().map(([name, value]) => [name, findWrongOption(name, value)]);
+  const [name, wrong] = options.find(([, wrong]) => wrong !== undefined) ?? [];
+  return wrong && `field "${name}": ${wrong}`;
+}
