@@ -148,8 +148,8 @@ Deno.test("RunLog refuses other conditions and broken lines, and leaves the file
       ['"tau":1', '"tau":"1"', 'line 1, field "tau": found "1", expected a number in [0, 64]'],
       [
         '"fusion":"variance"',
-        '"fusion":null',
-        'line 1, field "fusion": found null, expected one of variance, ',
+        '"fusion":"magic"',
+        'line 1, field "fusion": found "magic", expected one of variance, ',
       ],
       [
         '"achievedRatio":',
