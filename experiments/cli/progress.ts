@@ -1,5 +1,5 @@
 /** Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere. */
-import { fitWords, terminalColumns, wrapLines } from "./terminal.ts";
+import { escapeControls, fitWords, terminalColumns, wrapLines } from "./terminal.ts";
 
 /** Where progress goes. */
 export interface ProgressStream {
@@ -57,7 +57,7 @@ export class Progress {
     const text = [`[${bar}] ${(100 * fraction).toFixed(0)}%`, this.eta(fraction), label].filter((s) =>
       s !== ""
     ).join("  ");
-    this.#write(`\r\x1b[K${fitWords(text, columns - 1)}`);
+    this.#write(`\r\x1b[K${fitWords(escapeControls(text), columns - 1)}`);
     this.#barShown = true;
   }
 
@@ -74,7 +74,8 @@ export class Progress {
   line(text: string): void {
     if (this.#stream === undefined) return;
     this.clear();
-    this.#write(`${this.isTerminal ? wrapLines(text, terminalColumns()) : text}\n`);
+    const shown = escapeControls(text);
+    this.#write(`${this.isTerminal ? wrapLines(shown, terminalColumns()) : shown}\n`);
   }
 
   /** Takes the bar away. */

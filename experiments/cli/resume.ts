@@ -5,6 +5,7 @@ import type { Task } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";
 import { makeResultsFolder, RESULTS } from "./results.ts";
 import { writeLine } from "./task.ts";
+import { escapeControls } from "./terminal.ts";
 
 /** What a task leaves in its folder. */
 export interface RunFiles {
@@ -95,10 +96,15 @@ export function resumeCommand(task: Task, args: readonly string[], folder: strin
       if (!args[i]!.includes("=") && args[i + 1] !== undefined && !args[i + 1]!.startsWith("--")) i++;
     } else kept.push(args[i]!);
   }
-  const quoted = [...kept, "--resume", folder].map((arg) =>
-    /^[\w./=,+-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`
-  );
+  const quoted = [...kept, "--resume", folder].map(quoteArgument);
   return `deno task ${task} ${quoted.join(" ")}`;
+}
+
+/** An argument as a shell takes it; one with control characters as bash and zsh do, once they are written out. */
+function quoteArgument(arg: string): string {
+  if (/^[\w./=,+-]+$/.test(arg)) return arg;
+  if (escapeControls(arg) !== arg) return `$'${arg.replaceAll(/[\\']/g, "\\$&")}'`;
+  return `'${arg.replaceAll("'", "'\\''")}'`;
 }
 
 /** An interrupted run. */

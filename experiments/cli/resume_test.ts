@@ -134,3 +134,11 @@ Deno.test("resumeCommand() is the command as it was, with the folder in place of
   assertEquals(of("--resume", "--quiet"), "deno task sweep --quiet --resume 'a b'");
   assertEquals(of("--text", "it's", "--out"), "deno task sweep --text 'it'\\''s' --resume 'a b'");
 });
+
+Deno.test("resumeCommand() quotes what a shell would take apart, and control characters as bash has them", () => {
+  const args = ["--out", "x", "--text", "it's a.txt", "--grid", "a\x1b'\\.json", "--quiet"];
+  assertEquals(
+    resumeCommand("sweep", args, "my out"),
+    "deno task sweep --text 'it'\\''s a.txt' --grid $'a\x1b\\'\\\\.json' --quiet --resume 'my out'",
+  );
+});

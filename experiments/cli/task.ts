@@ -1,5 +1,6 @@
 /** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can fix. */
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../lib/errors.ts";
+import { escapeControls } from "./terminal.ts";
 
 /** Exit codes. */
 export const EXIT = { ok: 0, usage: 2, interrupted: 130, terminated: 143 } as const;
@@ -46,9 +47,9 @@ export async function runTask(
   }
 }
 
-/** Writes a whole text and a line end, however long it is. */
+/** Writes a whole text and a line end, however long it is; control characters in it are written out. */
 export function writeLine(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = new TextEncoder().encode(`${text}\n`);
+  const bytes = new TextEncoder().encode(`${escapeControls(text)}\n`);
   for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
 }
 
