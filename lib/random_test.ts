@@ -39,6 +39,11 @@ Deno.test("projectionSigns() takes the sign from the hash's top bit", () => {
   assert(signs.every((s) => s === 1 || s === -1));
   const at = mix64(GOLDEN + (5n << 8n) + 3n);
   assertEquals(signs[5 * 16 + 3], at >> 63n === 1n ? -1 : 1);
+  const other = projectionSigns(1n, 3, 64, 16),
+    plain = Int8Array.from(other, (_, i) => {
+      return mix64(GOLDEN + (3n << 40n) + BigInt((i >> 4) * 256 + (i & 15))) >> 63n === 1n ? -1 : 1;
+    });
+  assertEquals(other, plain);
   const sum = signs.reduce((a, b) => a + b, 0);
   assert(Math.abs(sum) < 4 * Math.sqrt(64 * 16), `${sum} of 1024 signs`);
 });

@@ -29,10 +29,13 @@ testCases(
   ({ rows, cols, scale }) => rows === 2 && cols > 100 && scale === 1,
 );
 
-testInEveryWay("rmsNorm() refuses a negative eps", (ways) => {
+testInEveryWay("rmsNorm() refuses a negative eps and an output of another shape", (ways) => {
   for (const { backend, empty } of ways) {
     const x = empty(1, 4), weight = empty(4);
     assertThrows(() => backend.rmsNorm(x, weight, -1, x), KernelError, "eps");
     assertThrows(() => backend.rmsNorm(x, weight, NaN, x), KernelError, "eps");
+    for (const out of [empty(2, 4), empty(1, 3)]) {
+      assertThrows(() => backend.rmsNorm(x, weight, 1e-5, out), RangeError, '"out"');
+    }
   }
 });

@@ -52,6 +52,19 @@ Deno.test("ChunkEvaluation runs items of any length with a loss each, in the tas
   assertAlmostEquals(result.skipRatioPerLayer[2]!, 3 / (71 - 4 * 4), 1e-12);
 });
 
+Deno.test("ChunkEvaluation waits for a device after every feed that it times", async () => {
+  const { model, calls } = fakeModel();
+  const chunks = [Int32Array.of(1, 2, 3), Int32Array.of(3, 2, 1)], fed: number[] = [];
+  const synchronize = () => void fed.push(calls.feeds + calls.fromResidual);
+  Object.assign(model.backend, { synchronize });
+  const evaluation = new ChunkEvaluation(task, model, chunks, { score: () => Float64Array.of(0) });
+  await evaluation.dense(); // the first feed is not timed
+  assertEquals(fed.splice(0), [2, 3]);
+  await evaluation.run(fakePruner([0], () => false));
+  await evaluation.run(fakePruner([2], () => false));
+  assertEquals(fed, [4, 5, 5, 6, 6, 7]); // the residual streams that enter layer 2 too
+});
+
 Deno.test("ChunkEvaluation lets timers run between chunks, of the dense pass and of a pruner's", async () => {
   const chunks = Array.from({ length: 4 }, () => Int32Array.of(1, 2, 3));
   const scorer: ChunkScorer = { score: () => Float64Array.of(0) };

@@ -41,6 +41,13 @@ Deno.test("a replay is cut in decode as in a prefill", () => {
   assertEquals([whole.keep, pieces.keep], [[keep.get(9)], [keep.get(9)]]);
 });
 
+Deno.test("replayTable() cuts where the step changes, after the first token too", () => {
+  const table = createDecisionTable(4);
+  table.position.set([0, 1, 2, 3]);
+  table.step.set([0, 1, 1, 2]);
+  assertEquals([...replayTable(table)[0]!.cuts], [[0, [1, 3]]]);
+});
+
 Deno.test("replayTable() and DecisionRecorder.table() refuse rows that do not fit", () => {
   const table = createDecisionTable(4);
   table.position.set([0, 1, 0, 1]);

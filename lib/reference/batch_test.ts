@@ -145,3 +145,12 @@ Deno.test("row(), write() and copyRows() reach rows that are there alone", () =>
   assertThrows(() => backend.copyRows(x, 0, f32([2, 1], 1, 2), 0, 1), RangeError, "rows of shape [2] to [1]");
   assertThrows(() => backend.copyRows(i32(1), 0, f32([1], 1), 0, 1), TypeError, "to");
 });
+
+Deno.test("attentionDecode() sees the recent row of position 0, and no empty one", () => {
+  const cache = cacheOf(1, 1, 3);
+  f32Data(cache.recentValues).set([7, 0, 0, 8]);
+  hostData(cache.recentPositions).set([0, 1]);
+  const out = f32([1, 1, 2], NaN, NaN);
+  backend.attentionDecode(cache, f32([1, 1, 2], 0, 0), i32(2), decisionsOf(1, 0), 1, out);
+  assertEquals([...f32Data(out)], [3.5, 4]);
+});
