@@ -171,6 +171,29 @@ Deno.test("score with a method ends with what was skipped, what it cost and save
     assertStringIncludes(Deno.readTextFileSync(`${folder}/again/score.html`), "decisions of a trace");
   }));
 
+Deno.test("score of keys alone says what went, in the table and in the end", () =>
+  withFolder(async (folder) => {
+    Deno.writeTextFileSync(`${folder}/text.txt`, SOURCE.repeat(2));
+    const args = ["--text", `${folder}/text.txt`, "--preset", "keys", "--warmup", "8", "--recent", "0"];
+    const { code, stdout, stderr } = await runTask(
+      "score",
+      ...args,
+      "--kv-ratio",
+      "0.6",
+      "--out",
+      `${folder}/out`,
+    );
+    assertEquals(code, 0, stderr);
+    const saved = JSON.parse(Deno.readTextFileSync(`${folder}/out/score.json`));
+    const lines = stdout.trimEnd().split("\n");
+    assertEquals(lines[0]!.split(/ {2,}/).slice(-2), ["skipped layers", "dropped layers"]);
+    const share = (100 * saved.kvAchievedRatio).toFixed(1);
+    assert(Math.abs(saved.kvAchievedRatio - 0.6) < 0.06, share);
+    const words =
+      `Dropped ${share}% of judged keys and values after the warm-up, over all layers (asked: 60%). KV cache: `;
+    assertEquals(lines.at(-2)!.slice(0, words.length), words);
+  }));
+
 Deno.test("formatRanges() joins neighbours", () => {
   assertEquals(formatRanges([]), "");
   assertEquals(formatRanges([2, 3, 4, 6, 8, 9]), "2-4 6 8-9");

@@ -54,11 +54,17 @@ export interface AttentionCounts {
  * console.assert(attentionFlops(shape, { tokens: 0, queried: 1, kept: 1, pairs: 3 }) === 256 + 96);
  * ```
  */
-export function attentionFlops(shape: CostShape, { tokens, queried, kept, pairs }: AttentionCounts): number {
-  const { hiddenSize, numHeads, numKvHeads, headDim } = shape;
+export function attentionFlops(shape: CostShape, counts: AttentionCounts): number {
+  return projectionFlops(shape, counts) + 4 * shape.numHeads * shape.headDim * counts.pairs;
+}
+
+/** Those of them that are projections: of keys, values, queries and outputs. */
+export function projectionFlops(
+  { hiddenSize, numHeads, numKvHeads, headDim }: CostShape,
+  { tokens, queried, kept }: Omit<AttentionCounts, "pairs">,
+): number {
   return 4 * hiddenSize * numKvHeads * headDim * tokens +
-    2 * hiddenSize * numHeads * headDim * (queried + kept) +
-    4 * numHeads * headDim * pairs;
+    2 * hiddenSize * numHeads * headDim * (queried + kept);
 }
 
 /** Operations of one layer's MLP for `tokens` tokens. */

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { attentionFlops, causalPairs, mlpFlops, outputFlops } from "./cost.ts";
+import { attentionFlops, causalPairs, mlpFlops, outputFlops, projectionFlops } from "./cost.ts";
 
 const shape = {
   numLayers: 3,
@@ -17,6 +17,8 @@ Deno.test("attentionFlops() counts each product by the tokens that need it", () 
   assertEquals(attentionFlops(shape, { ...none, queried: 7 }), 7 * (2 * 20 * 32)); // Q, 20 -> 32
   assertEquals(attentionFlops(shape, { ...none, kept: 7 }), 7 * (2 * 32 * 20)); // O, 32 -> 20
   assertEquals(attentionFlops(shape, { ...none, pairs: 7 }), 7 * 2 * (2 * 32)); // scores and value sum
+  const some = { tokens: 3, queried: 2, kept: 1 };
+  assertEquals(projectionFlops(shape, some), attentionFlops(shape, { ...some, pairs: 0 }));
 });
 
 Deno.test("mlpFlops() and outputFlops() count their matrix products", () => {

@@ -1,5 +1,5 @@
 /** What a scored sequence says: its table, the dense model beside it, and a page of the text. */
-import { countSkips, type SequenceScore } from "../../lib/eval/mod.ts";
+import { countDrops, countSkips, type SequenceScore } from "../../lib/eval/mod.ts";
 import { effectiveOptions, type ResolvedOptions } from "../../lib/methods/mod.ts";
 import type { ModelFile } from "../../lib/model/mod.ts";
 import {
@@ -30,9 +30,10 @@ export function meanPerplexity(scores: readonly SequenceScore[]): number {
 /** What a method skipped, cost and saved; nothing of a dense run. */
 export function measureOutcome({ file, runs, scores, dense }: Scored) {
   if (dense === undefined) return undefined;
+  const { numLayers } = file.config, { warmup, keySide } = runs[0]!.pruner!;
   const { achievedRatio } = countSkips(
-    file.config.numLayers,
-    runs[0]!.pruner!.warmup,
+    numLayers,
+    warmup,
     scores.map(({ layers, keep }, i) => ({
       length: runs[i]!.ids.length,
       keep: new Map(layers.map((layer, j) => [layer, keep[j]!])),
@@ -42,9 +43,25 @@ export function measureOutcome({ file, runs, scores, dense }: Scored) {
     denseNll: dense.flatMap(({ nll }) => [...nll]),
     densePerplexity: meanPerplexity(dense),
     achievedRatio,
+    ...(keySide !== undefined && {
+      kvAchievedRatio: countDrops(
+        numLayers,
+        keySide,
+        scores.map(({ kvLayers, kvKeep }, i) => ({
+          length: runs[i]!.ids.length,
+          kvKeep: new Map(kvLayers.map((layer, j) => [layer, kvKeep[j]!])),
+        })),
+      ),
+    }),
     kvBytesHeld: sum(scores.map(({ usage }) => usage.kvBytesHeld)),
     kvBytesAvoided: sum(scores.map(({ usage }) => usage.kvBytesAvoided)),
   };
+}
+
+/** A share of something, over all layers, and what was asked for. */
+function shareOf(what: string, ratio: number, asked: number | undefined): string {
+  const wish = asked === undefined ? "" : ` (asked: ${Number((100 * asked).toPrecision(6))}%)`;
+  return `${(100 * ratio).toFixed(1)}% of ${what} after the warm-up, over all layers${wish}`;
 }
 
 /** The outcome in words, a line each. */
@@ -53,18 +70,22 @@ export function describeOutcome(scored: Scored, method: ResolvedOptions | undefi
   const tokens = plural(sum(scores.map(({ nll }) => nll.length)), "token");
   const perplexity = meanPerplexity(scores);
   if (outcome === undefined) return [`Perplexity ${perplexity.toFixed(4)} over ${tokens} of ${file.name}`];
-  const { densePerplexity, achievedRatio, kvBytesHeld, kvBytesAvoided } = outcome;
-  const cost = Math.log(perplexity / densePerplexity), asked = method && effectiveOptions(method).pruneRatio;
+  const { densePerplexity, achievedRatio, kvAchievedRatio, kvBytesHeld, kvBytesAvoided } = outcome;
+  const cost = Math.log(perplexity / densePerplexity), asked = method && effectiveOptions(method);
   return [
     `Perplexity ${perplexity.toFixed(4)} over ${tokens} of ${file.name}; dense ${
       densePerplexity.toFixed(4)
     }: ` +
     `${cost < 0 ? "" : "+"}${cost.toFixed(4)} nats a token.`,
-    (achievedRatio === null
-      ? "No token came after the warm-up: nothing was decided."
-      : `Skipped ${(100 * achievedRatio).toFixed(1)}% of attention after the warm-up, over all layers${
-        asked === undefined ? "" : ` (asked: ${Number((100 * asked).toPrecision(6))}%)`
-      }.`) +
+    [
+      ...(achievedRatio === null ? ["No token came after the warm-up: nothing was decided."] : []),
+      ...(achievedRatio === null || scores[0]!.layers.length === 0
+        ? []
+        : [`Skipped ${shareOf("attention", achievedRatio, asked?.pruneRatio)}.`]),
+      ...(kvAchievedRatio === undefined || kvAchievedRatio === null
+        ? []
+        : [`Dropped ${shareOf("judged keys and values", kvAchievedRatio, asked?.kvRatio)}.`]),
+    ].join(" ") +
     ` KV cache: ${kvBytesHeld} bytes, ${
       (100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(0)
     }% of dense.`,

@@ -4,7 +4,7 @@ import type { SequenceUsage } from "../model/usage.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
-import { countSkips } from "./skip_ratio.ts";
+import { countDrops, countSkips } from "./skip_ratio.ts";
 import {
   BLOCK_UNITS,
   type Evaluation,
@@ -33,6 +33,8 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   /** Further metrics, of the scores of all chunks. */
   summarize?(scores: readonly S[]): { readonly [metric: string]: number };
 }
+
+type Masks = ReadonlyMap<number, Uint8Array>;
 
 const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
 
@@ -148,7 +150,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     const first = filteredLayers(pruner)[0] ?? 0;
     const scores: S[] = [], differences: Float64Array[] = [];
     const usages: SequenceUsage[] = [];
-    const masks: { length: number; keep: ReadonlyMap<number, Uint8Array> }[] = [];
+    const masks: { length: number; keep: Masks; kvKeep: Masks }[] = [];
     let timeMs = 0;
     for (const [chunk, ids] of this.chunks.entries()) {
       await yieldToEventLoop();
@@ -162,7 +164,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       differences.push(scored.losses.map((value, i) => value - scored.denseLosses[i]!));
       control.onLosses?.(chunk, scored.losses, scored.denseLosses);
       usages.push(sequence.usage());
-      masks.push({ length: ids.length, keep: sequence.keep });
+      masks.push({ length: ids.length, keep: sequence.keep, kvKeep: sequence.kvKeep ?? new Map() });
       sequence.free?.();
       control.onChunk?.(chunk + 1, this.chunks.length);
     }
@@ -170,8 +172,12 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     const losses = scores.map((scored) => scored.losses);
     const { mean, standardError } = pairedMean(differences, BLOCK_UNITS);
     const keys = excessKeys(this.#task);
+    const { numLayers } = this.#model.config;
+    const total = <K extends keyof SequenceUsage>(...keys: K[]) =>
+      Object.fromEntries(keys.map((key) => [key, sum(usages, key)])) as Record<K, number>;
     return {
-      ...countSkips(this.#model.config.numLayers, pruner.warmup, masks),
+      ...countSkips(numLayers, pruner.warmup, masks),
+      kvAchievedRatio: pruner.keySide === undefined ? null : countDrops(numLayers, pruner.keySide, masks),
       [headline.name]: headline.fromLoss(expectFinite(meanOfChunks(losses))),
       [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
       [keys.delta]: mean,
@@ -181,10 +187,9 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       kvBytesHeld: sum(usages, "kvBytesHeld") / this.chunks.length,
       kvBytesAvoided: sum(usages, "kvBytesAvoided") / this.chunks.length,
       kvBytesAllocated: sum(usages, "kvBytesAllocated") / this.chunks.length,
-      attentionFlopsDense: sum(usages, "attentionFlopsDense"),
-      attentionFlopsAvoided: sum(usages, "attentionFlopsAvoided"),
-      totalFlopsDense: sum(usages, "totalFlopsDense"),
-      totalFlopsAvoided: sum(usages, "totalFlopsAvoided"),
+      ...total("queriesDense", "queriesSkipped", "pairsDense", "pairsAvoided"),
+      ...total("projectionFlopsDense", "projectionFlopsAvoided"),
+      ...total("attentionFlopsDense", "attentionFlopsAvoided", "totalFlopsDense", "totalFlopsAvoided"),
       timeMs: timeMs + (this.#belowMs.get(first) ?? 0),
       denseTimeMs: dense.timeMs,
     };

@@ -1,4 +1,6 @@
-/** Shares of attention computations that were skipped, counted from the masks of a run. */
+/** Shares of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
+import type { KeySide } from "../methods/pruner.ts";
+import { judgedTokens } from "../model/key_judge.ts";
 
 /** Skipped shares; null where nothing could be decided (no token came after the warm-up). */
 export interface SkipRatios {
@@ -8,6 +10,33 @@ export interface SkipRatios {
   readonly achievedRatioWithWarmup: number;
   /** Share of each layer after the warm-up, [numLayers]; 0 for layers that are not filtered. */
   readonly skipRatioPerLayer: readonly (number | null)[];
+}
+
+/**
+ * Share of keys and values that were dropped, of those of judged tokens after the warm-up, over all layers of the model;
+ * null where none were judged.
+ *
+ * @param sequences For each sequence its length and its masks: per layer of the key side 0 = gone.
+ *
+ * @example
+ * ```ts
+ * import { countDrops } from "@tokenfilter/tokenfilter/eval";
+ * const side = { layers: [1], warmup: 1, block: 2, recent: 0, wantsAttention: false, looksAhead: false };
+ * const kvKeep = new Map([[1, Uint8Array.of(1, 0, 1, 0, 1)]]); // the last token was not judged
+ * console.assert(countDrops(2, side, [{ length: 5, kvKeep }]) === 2 / (2 * 3));
+ * ```
+ */
+export function countDrops(
+  numLayers: number,
+  side: Omit<KeySide, "start">,
+  sequences: readonly { readonly length: number; readonly kvKeep: ReadonlyMap<number, Uint8Array> }[],
+): number | null {
+  let dropped = 0, decided = 0;
+  for (const { length, kvKeep } of sequences) {
+    decided += Math.max(judgedTokens(length, side) - Math.max(side.warmup, 1), 0);
+    for (const mask of kvKeep.values()) dropped += mask.reduce((sum, kept) => sum + 1 - kept, 0);
+  }
+  return decided === 0 ? null : dropped / (numLayers * decided);
 }
 
 /**

@@ -1,5 +1,19 @@
 import { assertEquals } from "@std/assert";
-import { countSkips } from "./skip_ratio.ts";
+import { countDrops, countSkips } from "./skip_ratio.ts";
+
+Deno.test("countDrops() counts judged tokens past the warm-up, over all layers", () => {
+  const plain = { wantsAttention: false, looksAhead: false };
+  const side = { layers: [0, 2], warmup: 2, block: 4, recent: 1, ...plain };
+  const mask = (...gone: number[]) => Uint8Array.from({ length: 10 }, (_, t) => gone.includes(t) ? 0 : 1);
+  const kvKeep = new Map([[0, mask(2, 3)], [2, mask(6)]]);
+  assertEquals(countDrops(4, side, [{ length: 10, kvKeep }]), 3 / (4 * 5)); // 2 to 6, judged at 4 and 8
+  assertEquals(countDrops(4, side, [{ length: 8, kvKeep: new Map() }]), 0); // 2, judged at 4
+  assertEquals(countDrops(4, side, [{ length: 4, kvKeep: new Map() }]), null);
+  assertEquals(
+    countDrops(1, { ...side, warmup: 0, recent: 0 }, [{ length: 5, kvKeep: new Map([[0, mask(3)]]) }]),
+    1 / 3,
+  );
+});
 
 Deno.test("countSkips() counts after the warm-up over all layers", () => {
   const a = {

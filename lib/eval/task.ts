@@ -45,6 +45,11 @@ export interface DenseTaskResult {
  * (`nllDelta`, `nllDeltaSe`; null where there are fewer than two blocks), and further metrics.
  */
 export interface TaskResult extends SkipRatios, SequenceUsage {
+  /**
+   * Share of keys and values dropped by a rule of their own, of judged tokens after the warm-up, over all layers; null
+   * where there is no such rule, or none was judged.
+   */
+  readonly kvAchievedRatio: number | null;
   /** Tokens fed. */
   readonly tokens: number;
   /** Units whose loss counts: tokens, or items. */

@@ -166,7 +166,7 @@ Deno.test("a share of 0 on both sides is the dense model, bit for bit", () => {
 
 Deno.test("usage() counts pairs and rows of live keys, and memory falls with them", () => {
   const side = patternKeys((t) => t % 4 === 0, { warmup: 8, block: 8, recent: 8 });
-  const query = (t: number) => t % 5 !== 4, count = 400;
+  const query = (t: number) => t % 5 !== 4, count = 240;
   const pruner = withKeys(side, patternPruner([1], query));
   const dense = model.start(), sequence = model.start(pruner);
   for (const one of [dense, sequence]) one.feed(ids(count));
@@ -178,7 +178,7 @@ Deno.test("usage() counts pairs and rows of live keys, and memory falls with the
       if (p === count - 1 && alive(t, p)) held++;
     }
   }
-  const { kvBytesHeld, kvBytesAllocated, attentionFlopsAvoided } = sequence.usage();
+  const { kvBytesHeld, kvBytesAllocated, attentionFlopsAvoided, ...usage } = sequence.usage();
   const row = LayerCache.rowBytes("f32", config.numKvHeads * config.headDim);
   assertEquals(kvBytesHeld, (count + held) * row);
   const perHead = config.numHeads * config.headDim;
@@ -187,6 +187,11 @@ Deno.test("usage() counts pairs and rows of live keys, and memory falls with the
     attentionFlopsAvoided,
     4 * perHead * (count * (count + 1) / 2 - pairs) + 4 * config.hiddenSize * perHead * skipped,
   );
+  const causal = count * (count + 1) / 2;
+  assertEquals([usage.pairsDense, usage.pairsAvoided], [2 * causal, causal - pairs]);
+  assertEquals([usage.queriesDense, usage.queriesSkipped], [2 * count, skipped]);
+  assertEquals(usage.projectionFlopsAvoided, 4 * config.hiddenSize * perHead * skipped);
+  assertEquals(usage.projectionFlopsDense - usage.attentionFlopsDense, -4 * perHead * 2 * causal);
   const room = Math.ceil(count / PAGE_ROWS) * PAGE_ROWS;
   assertEquals([dense.usage().kvBytesAllocated, kvBytesAllocated], [2 * room * row, (room + held) * row]);
   const { caches } = sequence.exportState();

@@ -1,5 +1,5 @@
 /** What a sequence has cost and saved, counted from decisions alone: the same however and wherever it was computed. */
-import { attentionFlops, causalPairs, mlpFlops, outputFlops } from "../cost.ts";
+import { attentionFlops, causalPairs, mlpFlops, outputFlops, projectionFlops } from "../cost.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import type { ModelConfig } from "./config.ts";
 
@@ -14,7 +14,19 @@ export interface SequenceUsage {
   readonly kvBytesAvoided: number;
   /** Bytes of KV cache allocated. */
   readonly kvBytesAllocated: number;
-  /** Attention operations of the dense model for these tokens. */
+  /** Queries of the dense model, one a token and layer: attention computations. */
+  readonly queriesDense: number;
+  /** Those of them that were skipped. */
+  readonly queriesSkipped: number;
+  /** Pairs of a query and a key that it sees, in the dense model, over all layers. */
+  readonly pairsDense: number;
+  /** Those of them not computed. */
+  readonly pairsAvoided: number;
+  /** Operations of the projections of keys, values, queries and outputs in the dense model. */
+  readonly projectionFlopsDense: number;
+  /** Those of them not spent. */
+  readonly projectionFlopsAvoided: number;
+  /** Attention operations of the dense model for these tokens: projections and pairs. */
   readonly attentionFlopsDense: number;
   /** Those of them not spent. */
   readonly attentionFlopsAvoided: number;
@@ -119,18 +131,17 @@ export function usageOf(
   const { numLayers } = config, sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
   const held = ((numLayers - tallies.length) * tokens + sum(tallies.map(({ heldRows }) => heldRows))) *
     rowBytes;
-  const dense = attentionFlops(config, {
-    tokens,
-    queried: tokens,
-    kept: tokens,
-    pairs: causalPairs(tokens),
-  });
-  const avoided = sum(
-    tallies.map(({ queried, kept, pairs }) =>
-      dense - attentionFlops(config, { tokens, queried, kept, pairs })
-    ),
-  );
+  const all = { tokens, queried: tokens, kept: tokens, pairs: causalPairs(tokens) };
+  const dense = attentionFlops(config, all), projections = projectionFlops(config, all);
+  const counts = tallies.map(({ queried, kept, pairs }) => ({ tokens, queried, kept, pairs }));
+  const avoided = sum(counts.map((own) => dense - attentionFlops(config, own)));
   return {
+    queriesDense: numLayers * tokens,
+    queriesSkipped: sum(counts.map(({ kept }) => tokens - kept)),
+    pairsDense: numLayers * all.pairs,
+    pairsAvoided: sum(counts.map(({ pairs }) => all.pairs - pairs)),
+    projectionFlopsDense: numLayers * projections,
+    projectionFlopsAvoided: sum(counts.map((own) => projections - projectionFlops(config, own))),
     kvBytesHeld: held,
     kvBytesAvoided: numLayers * tokens * rowBytes - held,
     kvBytesAllocated: allocatedBytes,

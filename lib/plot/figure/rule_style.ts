@@ -30,10 +30,17 @@ export interface RuleStyle {
   readonly main: boolean;
 }
 
-/** Looks of a method; of `… inverted`, of presets, and of rules of a reader's own too. */
+/** Looks of a method; of `… inverted`, `… on keys`, of presets, and of rules of a reader's own too. */
 export function styleRule(rule: string): RuleStyle {
   const preset = Object.hasOwn(PRESETS, rule) ? PRESETS[rule as keyof typeof PRESETS] : undefined;
-  if (preset !== undefined) return { ...styleRule(preset.fusion), symbol: "square-x-open" };
+  if (preset !== undefined) {
+    return { ...styleRule(preset.fusion), symbol: "side" in preset ? "diamond-x-open" : "square-x-open" };
+  }
+  const [first] = rule.split(" + "), bare = first!.replace(/ on keys$/, "");
+  if (bare !== rule) {
+    const own = styleRule(bare);
+    return { ...own, symbol: own.symbol.startsWith("hourglass") ? "bowtie" : `${own.symbol}-dot` };
+  }
   const plain = rule.replace(/ inverted$/, ""), inverted = plain !== rule;
   const method = findMethod(plain), chance = CHANCE_LOOKS[CHANCE.indexOf(plain) % CHANCE_LOOKS.length];
   const place = LEGEND.indexOf(plain), own = place < 0 ? LEGEND.length : place;

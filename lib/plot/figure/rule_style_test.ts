@@ -15,6 +15,11 @@ Deno.test("styleRule() gives every rule looks of its own", () => {
 Deno.test("styleRule() knows inverted rules and rules of a reader's own", () => {
   const plain = styleRule("variance"), inverted = styleRule("variance inverted");
   assertEquals([inverted.color, inverted.symbol], [plain.color, `${plain.symbol}-open`]);
+  assertEquals(styleRule("variance on keys"), { ...plain, symbol: `${plain.symbol}-dot` });
+  assertEquals(styleRule("variance inverted on keys").symbol, `${plain.symbol}-open-dot`);
+  assertEquals(styleRule("variance + key on keys"), styleRule("variance on keys"));
+  assertEquals(styleRule("random on keys"), { ...styleRule("random"), symbol: "bowtie" });
+  assertEquals([styleRule("keys").symbol, styleRule("paper").symbol], ["diamond-x-open", "square-x-open"]);
   assert(styleRule("mine").main && styleRule("mine").rank < styleRule("random").rank);
   assertEquals([visibilityOf("variance"), visibilityOf("max")], [true, "legendonly"]);
 });

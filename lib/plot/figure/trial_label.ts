@@ -29,9 +29,14 @@ export function pointKey(trial: Trial): string {
   return JSON.stringify([curveKey(trial), pruneRatio, theta]);
 }
 
-/** The rule with its sign: `variance`, or `variance inverted`. */
+/** The rule with its sign, and its side where that is not queries: `variance`, `variance inverted`, `mean on keys`. */
 export function ruleName(trial: Trial): string {
-  return trial.invert ? `${trial.fusion} inverted` : trial.fusion;
+  const signed = (rule: string) => trial.invert ? `${rule} inverted` : rule;
+  const { fusion, kvFusion } = trialOptions(trial);
+  const ofKeys = kvFusion === undefined || kvFusion === "same" || kvFusion === "none"
+    ? []
+    : [`${signed(kvFusion)} on keys`];
+  return [...(fusion === undefined ? [] : [signed(fusion)]), ...ofKeys].join(" + ");
 }
 
 /** One option as text. */

@@ -30,12 +30,19 @@ interface Column {
 const RATIO: readonly Column[] = [
   {
     name: "skipped",
-    hint: "achieved share of attention computations skipped, after warm-up, over all layers",
+    hint: "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
     cell: (t) =>
       `${t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3)}${missesAsked(t) ? " !" : ""}`,
     dense: "0.000",
   },
 ];
+
+/** Where a trial's keys and values have a rule of their own. */
+const KEY_RATIO: Column = {
+  name: "dropped",
+  hint: "achieved share of keys and values dropped, of judged tokens after warm-up, over all layers",
+  cell: (t) => t.kvAchievedRatio?.toFixed(3) ?? "-",
+};
 
 /** What the task measured. */
 function listMeasured(task: EvaluationTask, dense: object): Column[] {
@@ -53,8 +60,20 @@ function listMeasured(task: EvaluationTask, dense: object): Column[] {
 
 const COSTS: readonly Column[] = [
   {
+    name: "pairs",
+    hint: "pairs of a query and a key computed, against dense",
+    dense: "100%",
+    cell: (t) => `${(100 * (1 - t.pairsAvoided / t.pairsDense)).toFixed(0)}%`,
+  },
+  {
+    name: "attn FLOPs",
+    hint: "operations of the attention block, projections and pairs, against dense",
+    dense: "100%",
+    cell: (t) => `${(100 * (1 - t.attentionFlopsAvoided / t.attentionFlopsDense)).toFixed(0)}%`,
+  },
+  {
     name: "KV held",
-    hint: "bytes of the KV cache at the end of a chunk, against dense",
+    hint: "rows of the KV cache at the end of a chunk, against dense",
     dense: "100%",
     cell: (t) => `${(100 * t.kvBytesHeld / (t.kvBytesHeld + t.kvBytesAvoided)).toFixed(0)}%`,
   },
@@ -101,7 +120,16 @@ export function tabulateTrials(
       trials.map((trial) => value(trial, name)).filter((v) => v !== undefined).map((v) => JSON.stringify(v)),
     ).size > 1;
   const columns: Column[] = [
-    { name: "asked", hint: "pruneRatio", cell: (t) => String(options.get(t)!.pruneRatio ?? "-") },
+    {
+      name: "asked",
+      hint: "pruneRatio, a share of queries; of keys and values alone: kvRatio",
+      cell(t) {
+        const { pruneRatio, kvRatio } = options.get(t)!;
+        return pruneRatio === undefined && kvRatio !== undefined
+          ? `${kvRatio} of keys`
+          : String(pruneRatio ?? "-");
+      },
+    },
     {
       name: "rule",
       hint: "fusion rule (* = on the Pareto front of on-line trials, ^ = looks ahead)",
@@ -118,6 +146,7 @@ export function tabulateTrials(
       },
     })),
     ...RATIO,
+    ...(trials.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number") ? [KEY_RATIO] : []),
     ...listMeasured(findTask(environment.task), dense),
     ...COSTS,
   ];

@@ -19,17 +19,34 @@ Deno.test("tabulateTrials() shows options that vary, where they have an effect",
     "se",
     "KL",
     "top-1",
+    "pairs",
+    "attn FLOPs",
     "KV held",
     "FLOPs",
     "time",
   ]);
+  const shares = ["75%", "60%", "60%", "90%", "80%"];
   assertEquals(rows, [
-    ["-", "dense", "-", "0.000", "40.00", "-", "-", "-", "-", "100%", "100%", "100%"],
-    ["0.3", "variance *", "1", "0.300", "50.00", "+0.2231", "0.0100", "0.5000", "75.0%", "60%", "90%", "80%"],
-    ["0.3", "variance", "2", "0.300", "60.00", "+0.4055", "0.0100", "0.6000", "75.0%", "60%", "90%", "80%"],
-    ["0.3", "oracle ^", "-", "- !", "44.00", "+0.0953", "0.0100", "0.4400", "75.0%", "60%", "90%", "80%"],
+    ["-", "dense", "-", "0.000", "40.00", "-", "-", "-", "-", ...Array(5).fill("100%")],
+    ["0.3", "variance *", "1", "0.300", "50.00", "+0.2231", "0.0100", "0.5000", "75.0%", ...shares],
+    ["0.3", "variance", "2", "0.300", "60.00", "+0.4055", "0.0100", "0.6000", "75.0%", ...shares],
+    ["0.3", "oracle ^", "-", "- !", "44.00", "+0.0953", "0.0100", "0.4400", "75.0%", ...shares],
   ]);
-  assertEquals([left.indexOf(true), hints.length], [1, 12]);
+  assertEquals([left.indexOf(true), hints.length], [1, 14]);
+});
+
+Deno.test("tabulateTrials() says of what a share is asked, and what share of keys was dropped", () => {
+  const keys = { ...makeTrial({ preset: "keys", kvRatio: 0.75 }, 0, 45), kvAchievedRatio: 0.7512 };
+  const both = {
+    ...makeTrial({ kvFusion: "random", fusion: "mean", pruneRatio: 0.25 }, 0.25, 50),
+    kvAchievedRatio: 0.25,
+  };
+  const { columns, rows } = tabulateTrials(makeSummary([keys, both, makeTrial({ fusion: "key" }, 0.5, 60)]));
+  const of = (name: string) => rows.slice(1).map((row) => row[columns.indexOf(name)]);
+  assertEquals(of("rule").map((rule) => rule!.replace(" *", "")), [
+    ...["variance on keys", "mean + random on keys", "key"],
+  ]);
+  assertEquals([of("asked"), of("dropped")], [["0.75 of keys", "0.25", "0.5"], ["0.751", "0.250", "-"]]);
 });
 
 Deno.test("tabulateTrials() shows named options though they do not vary, and columns without trials", () => {
