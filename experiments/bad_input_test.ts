@@ -4,6 +4,7 @@ import { hostTensor } from "../lib/tensor.ts";
 import { explainError } from "./cli/task.ts";
 import { main as compare } from "./compare.ts";
 import { main as filter } from "./filter.ts";
+import { main as heads } from "./heads.ts";
 import { main as score } from "./score.ts";
 import { main as sweep } from "./sweep.ts";
 import { listFolder, runTask, withFolder } from "./testing.ts";
@@ -118,6 +119,30 @@ Deno.test("every task refuses a broken model file by name", () =>
         assertEquals(listFolder(folder), ["model.gguf"]);
       }
     }
+  }));
+
+Deno.test("every task refuses a model whose logits are not finite, and writes nothing", () =>
+  withFolder(async (folder) => {
+    const bytes = await Deno.readFile(tiny);
+    bytes.fill(0xff, bytes.length - 64); // a part of the last tensor, its output norm: NaN
+    await Deno.writeFile(`${folder}/broken.gguf`, bytes);
+    const small = ["--tokens", "40", "--warmup", "8", "--quiet", "--model", `${folder}/broken.gguf`];
+    const text = ["--text", import.meta.filename!], chunks = ["--context", "32", "--out", `${folder}/out`];
+    const cases: [typeof sweep, string[]][] = [
+      [sweep, [...chunks, "--fusion", "key"]],
+      [compare, [...chunks, "--methods", "key"]],
+      [heads, chunks],
+      [score, text],
+      [score, [...text, "--fusion", "learned"]],
+    ];
+    for (const [task, args] of cases) {
+      const line = await lineOf(task, [...small, ...args]);
+      assertMatch(
+        line,
+        /^Cannot use the model "broken": found a logit of NaN after token 0, expected finite/,
+      );
+    }
+    assertEquals(listFolder(folder), ["broken.gguf"]);
   }));
 
 Deno.test("score names what is wrong with its input", () =>

@@ -13,7 +13,7 @@ import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
 import { describeFlags } from "./cli/flags.ts";
 import { readMethod, tellHostRules } from "./cli/method.ts";
-import { readModel, warnOfLength } from "./cli/model.ts";
+import { openModel, readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { printTable, readTable } from "./cli/table.ts";
@@ -136,7 +136,7 @@ export async function main(args: readonly string[]): Promise<number> {
 
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = file.open(backend, { cacheDType });
+  const model = openModel(file, backend, { cacheDType }, runs[0]!.ids);
   const recorder = new DecisionRecorder(), record = recordTrace();
   if (method !== undefined) {
     // A device that decodes by itself reports no decisions: a page of masks is no reason to decode on the host.

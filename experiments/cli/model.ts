@@ -1,5 +1,13 @@
 /** A model's file, read and checked before anything is built. */
-import { type ModelConfig, type ModelFile, type ModelProgress, readModelFile } from "../../lib/model/mod.ts";
+import type { Backend } from "../../lib/backend.ts";
+import { UsageError } from "../../lib/errors.ts";
+import {
+  type Model,
+  type ModelConfig,
+  type ModelFile,
+  type ModelProgress,
+  readModelFile,
+} from "../../lib/model/mod.ts";
 import type { Progress } from "./progress.ts";
 import { writeLine } from "./task.ts";
 
@@ -20,6 +28,36 @@ export async function readModel(nameOrPath: string, progress: Progress): Promise
   const file = await readModelFile(nameOrPath, { onProgress: showProgress(progress) });
   progress.clear();
   return file;
+}
+
+/** Tokens that a model is tried on. */
+const TRIED = 16;
+
+/**
+ * Puts a model on its backend, and tries it on the first tokens of its data.
+ *
+ * @throws {UsageError} If a logit is not finite: whatever else were said of the model would mean nothing.
+ */
+export function openModel(
+  file: ModelFile,
+  backend: Backend,
+  options: Parameters<ModelFile["open"]>[1],
+  ids: Int32Array<ArrayBuffer>,
+): Model {
+  const model = file.open(backend, options), sequence = model.start();
+  const hidden = sequence.feed(ids.slice(0, TRIED)), logits = model.logits(hidden);
+  const { data } = backend.read(logits), broken = data.findIndex((logit) => !Number.isFinite(logit));
+  backend.free(logits);
+  backend.free(hidden);
+  sequence.free();
+  if (broken < 0) return model;
+  const token = Math.floor(broken / model.config.vocabSize);
+  throw new UsageError(
+    `Cannot use the model "${file.name}": found a logit of ${
+      data[broken]
+    } after token ${token}, expected finite ` +
+      "numbers (are its weights whole?)",
+  );
 }
 
 /** Says it on stderr where sequences are longer than those that a model was trained on. */

@@ -14,7 +14,7 @@ import {
 } from "../../lib/sweep/mod.ts";
 import { type BackendRequest, openBackend } from "./backend.ts";
 import { tellHostRules } from "./method.ts";
-import { knownLayers, readModel, warnOfLength } from "./model.ts";
+import { knownLayers, openModel, readModel, warnOfLength } from "./model.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 import { checkFlags } from "./task.ts";
@@ -87,7 +87,8 @@ export async function startStudy<T extends LoggedRun>(
   }
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, methods);
-  const model = plan.model.open(backend, request), conditions = await conditionsOn(backend.name);
+  const model = openModel(plan.model, backend, request, encodeStudy(plan));
+  const conditions = await conditionsOn(backend.name);
   const runDigest = await digestConditions(conditions);
   return { backend, study: { ...plan, model: { ...plan.model, model } }, conditions, runDigest };
 }

@@ -85,6 +85,12 @@ export function scoreSequence(
   const run = onDevice
     ? stepThrough(model, ids, pruner, options.onFeed)
     : feedThrough(model, ids, pruner, chunk, options.onFeed);
+  const broken = run.nll.findIndex((loss) => !Number.isFinite(loss));
+  if (broken >= 0) {
+    throw new RangeError(
+      `Cannot score token ${broken + 1}: found a loss of ${run.nll[broken]}, expected a finite one`,
+    );
+  }
   const mean = run.nll.reduce((a, b) => a + b, 0) / run.nll.length;
   return { ...run, perplexity: Math.exp(mean), ...(fedByHost !== undefined && { fedByHost }) };
 }

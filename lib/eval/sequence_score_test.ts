@@ -1,5 +1,6 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { expectAllFreed, fakeLogits, fakeModel, fakePruner } from "./testing.ts";
+import { f32Data } from "../tensor.ts";
 import { scoreSequence } from "./sequence_score.ts";
 
 const ids = Int32Array.from({ length: 300 }, (_, i) => (i * i + 2 * i) % 5);
@@ -51,4 +52,22 @@ Deno.test("scoreSequence() refuses one token, broken chunks, and looking ahead i
   const ahead = fakePruner([1], skip, { looksAhead: "scores" });
   assertThrows(() => scoreSequence(model, ids, ahead, { phase: "decode" }), RangeError, "looks ahead");
   assertEquals(scoreSequence(model, ids, ahead).layers, [1]);
+});
+
+Deno.test("scoreSequence() refuses a loss that is not finite, by its token", () => {
+  const { model } = fakeModel();
+  const broken: typeof model = {
+    ...model,
+    start: (...args) => {
+      const sequence = model.start(...args), { feed } = sequence;
+      return Object.assign(sequence, {
+        feed: (ids: Int32Array<ArrayBuffer>) => {
+          const hidden = feed(ids);
+          f32Data(hidden)[5 * 20] = NaN;
+          return hidden;
+        },
+      });
+    },
+  };
+  assertThrows(() => scoreSequence(broken, ids), RangeError, "Cannot score token 21: found a loss of NaN");
 });
