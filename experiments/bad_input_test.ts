@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { writeSafetensors } from "../lib/model/mod.ts";
 import { hostTensor } from "../lib/tensor.ts";
 import { explainError } from "./cli/task.ts";
@@ -238,6 +238,20 @@ Deno.test("tasks print their help", async () => {
   for (const task of ["sweep", "score", "filter"]) {
     const { code, stdout, stderr } = await runTask(task, "--help");
     assertEquals([code, stderr], [0, ""]);
-    assertStringIncludes(stdout, "--prune-ratio P");
+    const lines = stdout.trimEnd().split("\n"), examples = lines.indexOf("Examples:") + 1;
+    assertEquals(lines.filter((line) => line.length > 80), []);
+    assert(lines.length < 60, `${lines.length} lines`);
+    assertEquals(lines.slice(examples, examples + 4).map((line) => line.startsWith(`  deno task ${task}`)), [
+      ...[true, true, true, false],
+    ]);
+    assertStringIncludes(stdout, "\n\nMethod:\n  --fusion ");
+    assertStringIncludes(stdout, "\n  --prune-ratio ");
+    assert(!stdout.includes("--ridge"), "an option of one rule");
+    for (const asked of [["--help", "all"], ["--help=all"], ["-h", "all"]]) {
+      const { stdout: all } = await runTask(task, ...asked);
+      assertStringIncludes(all, "--prune-ratio P");
+      assertStringIncludes(all, "--ridge X");
+    }
+    assertMatch((await runTask(task, "--version")).stdout, /^tokenfilter \d+\.\d+\.\d+\n$/);
   }
 });

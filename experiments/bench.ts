@@ -104,9 +104,21 @@ async function* races(
 
 function describe({ kernels, lengths }: BenchReport): string {
   const parts = [];
-  if (kernels.length > 0) parts.push([formatTable(tabulateKernels(kernels)), ...compare(kernels)].join("\n"));
+  if (kernels.length > 0) {
+    parts.push(
+      [formatTable(tabulateKernels(kernels)), ...explainRoof(kernels), ...compare(kernels)].join("\n"),
+    );
+  }
   if (lengths.length > 0) parts.push(formatTable(tabulateLengths(lengths)));
   return parts.join("\n\n");
+}
+
+/** Says how a kernel can be above the roof, where one is. */
+export function explainRoof(rows: readonly KernelRow[]): string[] {
+  if (rows.every(({ roof }) => roof <= 1)) return [];
+  return [
+    "A roof above 1: the kernel's data stays in a cache, which is faster than the memory that the roof measures.",
+  ];
 }
 
 /** What the attention rows say: the saving, and how we stand beside PyTorch. */

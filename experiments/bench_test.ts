@@ -1,7 +1,7 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { listFolder, runTask, withFolder } from "./testing.ts";
 import { openCpu } from "../ffi/mod.ts";
-import { compare } from "./bench.ts";
+import { compare, explainRoof } from "./bench.ts";
 import { linearRaces } from "./bench/linear.ts";
 import { type BenchCase, expectClose, median, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
@@ -88,6 +88,13 @@ Deno.test("linearRaces() and scanRace() count what is computed and moved, and tr
     const none = scanRace(wrong("kvFilterScan", () => {}), "cpu", phase)[0]!;
     assertThrows(() => none.verify(), Error, "Cannot trust the filter");
   }
+});
+
+Deno.test("explainRoof() says how a kernel can be above the roof, where one is", () => {
+  const rows = [0.5, 1].map((roof) => ({ roof }) as Parameters<typeof explainRoof>[0][number]);
+  assertEquals(explainRoof(rows), []);
+  const [line] = explainRoof([...rows, { ...rows[0]!, roof: 1.01 }]);
+  assertStringIncludes(line!, "stays in a cache");
 });
 
 Deno.test("compare() says what skipping saves, and how dense attention stands beside PyTorch's best", () => {

@@ -22,26 +22,32 @@ import {
 } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
-import { describeFlags } from "./cli/flags.ts";
+import { describeTask } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
+import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy } from "./cli/study.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
 
-const USAGE = `Usage: deno task compare [flags]
+const USAGE = describeTask(
+  "compare",
+  `deno task compare [flags]
 
 Runs several methods at the same share of skipped attention on the same text, and shows their losses against the dense
 model and against chance, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
 compare.html in --out. Flags of the method are shared by all; --methods says which ones run, in place of --fusion,
 --invert and --preset ("paper" keeps its recent window of 0). Each method is held against the controls that have its
-own window, warm-up and cache policy. Ctrl-C keeps finished runs; --resume goes on.
-
-${describeFlags("compare")}`;
+own window, warm-up and cache policy. Ctrl-C keeps finished runs; --resume goes on.`,
+  [
+    "",
+    "--methods random,oracle,learned,paper --prune-ratio 0.3",
+    "--model smollm2-135m --text FILE --seeds 10",
+  ],
+);
 
 /** File of finished runs; gone when the comparison is over. */
 const WORK = "methods.jsonl";
@@ -78,7 +84,7 @@ export async function main(args: readonly string[]): Promise<number> {
     checkFlags(() => tabulateComparison({ methods: [], environment: readTaskName(values) })).columns,
   );
   const destination = readDestination(values, { noun: "a comparison", work: WORK, result: "compare.json" });
-  const plan = await readPlan(values, options, progress);
+  const plan = await readPlan(values, options, progress, { folder: destination.named, file: WORK });
   const lines = COMPARED_LINES, log = { folder: destination.named, file: WORK, lines };
   const { backend, study, runDigest } = await startStudy(plan, request, options, progress, log);
   // Listens before the first line is out: who reads it may stop the task.
@@ -89,6 +95,10 @@ export async function main(args: readonly string[]): Promise<number> {
   let before = "";
   using claimed = claimFolder(destination);
   const { folder } = claimed, path = `${folder}/${WORK}`;
+  const kept = () => {
+    const finished = RunLog.read(path, runDigest, lines).length;
+    return { task: "compare", args, folder, work: WORK, finished, noun: "run" } as const;
+  };
   try {
     using finished = RunLog.open(path, runDigest, lines);
     const comparison = await compareStudy(study, methods, {
@@ -103,10 +113,12 @@ export async function main(args: readonly string[]): Promise<number> {
       },
     });
     progress.clear();
-    const html = renderComparisonReport(comparison, { plotly: await readPlotly() });
-    await writeWhole(`${folder}/compare.html`, html);
-    await writeWhole(`${folder}/compare.json`, JSON.stringify(comparison, null, 2) + "\n");
-    await Deno.remove(path);
+    const unsaved = await saveResults(async () => {
+      const html = renderComparisonReport(comparison, { plotly: await readPlotly() });
+      await writeWhole(`${folder}/compare.html`, html);
+      await writeWhole(`${folder}/compare.json`, JSON.stringify(comparison, null, 2) + "\n");
+      await Deno.remove(path);
+    }, kept);
     await printTable(tabulateComparison(comparison), table, {
       spare: SPARE_COLUMNS,
       json: () => JSON.stringify(comparison, null, 2),
@@ -114,16 +126,13 @@ export async function main(args: readonly string[]): Promise<number> {
       notes: [
         ...(comparison.methods.some(({ missed }) => missed) ? [`${MISSED_NOTE}.`] : []),
         `95% intervals in brackets. ${describePlan(plan)}.`,
-        `Report: ${folder}/compare.html`,
+        ...(unsaved === undefined ? [`Report: ${folder}/compare.html`] : []),
       ],
     });
-    return EXIT.ok;
+    return unsaved?.() ?? EXIT.ok;
   } catch (error) {
-    if (!interrupt.caused(error)) throw error;
     progress.clear();
-    const finished = RunLog.read(path, runDigest, lines).length;
-    tellInterrupted({ task: "compare", args, folder, work: WORK, finished, noun: "run" });
-    return interrupt.code;
+    return endEarly(error, interrupt, kept);
   }
 }
 

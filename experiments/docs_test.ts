@@ -95,7 +95,7 @@ Deno.test("every task that the docs name is a task, and takes the flags that are
 /** What names a task's flags: its help, or the error that takes the place of one. */
 async function describe(task: string): Promise<string> {
   const [, name] = tasks[task]!.match(/experiments\/(\w+)\.ts *$/)!;
-  const { stdout, stderr } = await runTask(name!, "--help");
+  const { stdout, stderr } = await runTask(name!, "--help=all");
   return stdout + stderr;
 }
 

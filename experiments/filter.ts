@@ -18,7 +18,7 @@ import {
 import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderFigurePage } from "../lib/plot/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
-import { describeFlags } from "./cli/flags.ts";
+import { describeTask } from "./cli/flags.ts";
 import { readMethod, tellHostRules } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -27,14 +27,20 @@ import { EXIT, runTask } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
 import { type Dump, readDumps } from "./filter/dump.ts";
 
-const USAGE = `Usage: deno task filter --kv DUMP.safetensors [flags]
+const USAGE = describeTask(
+  "filter",
+  `deno task filter --kv DUMP.safetensors [flags]
 
 Decides for every token of a dump whether its attention would be skipped, and prints a line a layer; --all prints every
 token. A dump holds keys and values of one sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and
 "values.N" of each layer N. Each layer skips the same share: --skip-ratio, or --prune-ratio, not both. --out keeps
-filter.json and a page of scores and thresholds.
-
-${describeFlags("filter")}`;
+filter.json and a page of scores and thresholds.`,
+  [
+    "--kv DUMP.safetensors",
+    "--kv DUMP.safetensors --skip-ratio 0.3 --out DIR",
+    "--kv DUMP.safetensors --layer 12 --all --csv FILE",
+  ],
+);
 
 /** The share to skip: of `--skip-ratio`, else of `--prune-ratio`, else one half. */
 function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {

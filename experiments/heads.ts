@@ -16,12 +16,12 @@ import { plural, readPlotly, renderHeadsReport } from "../lib/plot/mod.ts";
 import { describeStudy, encodeStudy } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
-import { describeFlags } from "./cli/flags.ts";
+import { describeTask } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
+import { claimFolder, endEarly, readDestination } from "./cli/resume.ts";
 import { countTokens, describePlan, type Plan, readPlan, startStudy } from "./cli/study.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -30,14 +30,20 @@ import { openChunkFiles } from "./heads/chunk_files.ts";
 import { RULE_COLUMNS, tabulateRules } from "./heads/rule_table.ts";
 import { traceInfo, writeTrace } from "./heads/trace_file.ts";
 
-const USAGE = `Usage: deno task heads [flags]
+const USAGE = describeTask(
+  "heads",
+  `deno task heads [flags]
 
 Runs the dense model over a text and measures, for every layer and KV head, how like the past keys and values are, and
 how well each rule's score ranks the tokens by their true redundancy: a table on stdout, and heads.json, trace.parquet
 and heads.html in --out. The method's flags say whose decisions are shown; nothing is skipped. Takes some 4 kB of memory
-for each token and layer. Ctrl-C keeps finished chunks; --resume goes on.
-
-${describeFlags("heads")}`;
+for each token and layer. Ctrl-C keeps finished chunks; --resume goes on.`,
+  [
+    "",
+    "--model smollm2-135m --tokens 4096 --out results/heads",
+    "--text FILE --fusion learned --context 256",
+  ],
+);
 
 const PROTOCOL =
   "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context length, the " +
@@ -133,10 +139,13 @@ export async function main(args: readonly string[]): Promise<number> {
     });
     return EXIT.ok;
   } catch (error) {
-    if (!interrupt.caused(error)) throw error;
     progress.clear();
-    tellInterrupted({ task: "heads", args, folder, work: WORK, finished: store.finished, noun: "chunk" });
-    return interrupt.code;
+    const { finished } = store;
+    return endEarly(
+      error,
+      interrupt,
+      () => ({ task: "heads", args, folder, work: WORK, finished, noun: "chunk" }),
+    );
   }
 }
 

@@ -125,6 +125,9 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
     const cpu = await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"]);
     const reference = await deno(project, ["run", "--no-prompt", "--allow-read", "reference.ts"]);
     assertAllClose(numbersOf(cpu), numbersOf(reference));
+    // What README shows is what its program prints: a text with tokens that were skipped.
+    const [, shown] = SAMPLE.match(/^\/\/ (It was .*) …$/m)!;
+    assert(shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!), cpu.stdout.slice(0, 200));
   }));
 
 Deno.test({

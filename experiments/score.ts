@@ -11,7 +11,7 @@ import { createPruner, looksAhead } from "../lib/methods/mod.ts";
 import { readVersion } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
-import { describeFlags } from "./cli/flags.ts";
+import { describeTask } from "./cli/flags.ts";
 import { readMethod, tellHostRules } from "./cli/method.ts";
 import { openModel, readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
@@ -32,14 +32,21 @@ import { recordTrace } from "../lib/plot/mod.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
 import { traceInfo, writeTrace } from "./heads/trace_file.ts";
 
-const USAGE = `Usage: deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
+const USAGE = describeTask(
+  "score",
+  `deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
 
 Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the model runs dense;
 with one it runs both ways, and the end says what was skipped, what it cost and what it saved; --out keeps a page of the
-text with the tokens that were skipped. The sequence is not cut: --context has no effect here. --trace keeps the decisions, --replay takes those of an earlier
-run, or of heads, again: with the same backend it gives the same losses.
-
-${describeFlags("score")}`;
+text with the tokens that were skipped. The sequence is not cut: --context has no effect here. --trace
+keeps the decisions, --replay takes those of an earlier run, or of heads, again: with the same backend it gives the same
+losses.`,
+  [
+    "--text FILE",
+    "--text FILE --fusion learned --out results/score",
+    "--ids FILE.json --preset paper --phase decode --json",
+  ],
+);
 
 /** What is to be scored, a text or ids as they are: its ids by a model's tokenizer. */
 async function readSource(

@@ -24,24 +24,30 @@ import {
 } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
-import { describeFlags } from "./cli/flags.ts";
+import { describeTask } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { claimFolder, readDestination, tellInterrupted } from "./cli/resume.ts";
+import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy } from "./cli/study.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
-const USAGE = `Usage: deno task sweep [flags]
+const USAGE = describeTask(
+  "sweep",
+  `deno task sweep [flags]
 
 Runs a grid of filter options and shows how they trade perplexity for skipped attention: a table on stdout, and
 trials.jsonl, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
 a grid of all main rules runs. Options without effect under a rule do not multiply its trials. Ctrl-C keeps finished
-trials; --resume goes on.
-
-${describeFlags("sweep")}`;
+trials; --resume goes on.`,
+  [
+    "",
+    "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
+    "--model smollm2-135m --text FILE --tokens 8192",
+  ],
+);
 
 /** File of finished trials. */
 const WORK = "trials.jsonl";
@@ -77,8 +83,8 @@ export async function main(args: readonly string[]): Promise<number> {
     ...Object.keys(OPTIONS),
   ]);
   const destination = readDestination(values, { noun: "a sweep", work: WORK });
-  const plan = await readPlan(values, methods, progress), { task } = plan;
-  const lines = trialLines(task), log = { folder: destination.named, file: WORK, lines };
+  const plan = await readPlan(values, methods, progress, { folder: destination.named, file: WORK });
+  const { task } = plan, lines = trialLines(task), log = { folder: destination.named, file: WORK, lines };
   const { backend, study, runDigest } = await startStudy(plan, request, methods, progress, log);
   progress.line(
     `${plural(methods.length, "trial")} on ${
@@ -89,6 +95,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const { folder } = claimed, path = `${folder}/${WORK}`;
   progress.start();
   using interrupt = new Interrupt();
+  const kept = () => {
+    const finished = RunLog.read(path, runDigest, lines).length;
+    return { task: "sweep", args, folder, work: WORK, finished, noun: "trial" } as const;
+  };
   try {
     using log = RunLog.open(path, runDigest, lines);
     const summary = await sweepStudy(study, grids, {
@@ -96,8 +106,10 @@ export async function main(args: readonly string[]): Promise<number> {
       signal: interrupt.signal,
       onProgress: tellProgress(progress, task),
     });
-    await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");
-    await writeWhole(`${folder}/report.html`, renderSweepReport(summary, { plotly: await readPlotly() }));
+    const unsaved = await saveResults(async () => {
+      await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");
+      await writeWhole(`${folder}/report.html`, renderSweepReport(summary, { plotly: await readPlotly() }));
+    }, kept);
     progress.clear();
     await printTable(tabulateTrials(summary, table.columns), table, {
       spare: SPARE_COLUMNS,
@@ -108,16 +120,13 @@ export async function main(args: readonly string[]): Promise<number> {
         `${describePlan(plan)}, dense ${task.headline.name} ${
           formatMetric(task.headline, readMetric(summary.dense, task.headline.name))
         }.`,
-        `Report: ${folder}/report.html`,
+        ...(unsaved === undefined ? [`Report: ${folder}/report.html`] : []),
       ],
     });
-    return EXIT.ok;
+    return unsaved?.() ?? EXIT.ok;
   } catch (error) {
-    if (!interrupt.caused(error)) throw error;
     progress.clear();
-    const finished = RunLog.read(path, runDigest, lines).length;
-    tellInterrupted({ task: "sweep", args, folder, work: WORK, finished, noun: "trial" });
-    return interrupt.code;
+    return endEarly(error, interrupt, kept);
   }
 }
 

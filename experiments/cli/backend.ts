@@ -56,9 +56,25 @@ function isUnavailable(error: unknown): error is Error {
  * @throws {NativeLibraryError} If `cpu` or `cuda` was asked for and cannot be built or loaded.
  */
 export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
-  const { choice, threads, wgmma } = request;
-  if (choice === "reference") return new ReferenceBackend();
-  const building = { build: true, onProgress: (message: string) => progress.line(message) };
+  if (request.choice === "reference") return new ReferenceBackend();
+  // The first message says that something is built: from then on a terminal sees that it is at work.
+  let ticking: Disposable | undefined;
+  const onProgress = (message: string) => {
+    progress.line(message);
+    ticking ??= progress.tick("Building the kernels, once");
+  };
+  try {
+    return await openNative(request, progress, { build: true, onProgress });
+  } finally {
+    ticking?.[Symbol.dispose]();
+  }
+}
+
+async function openNative(
+  { choice, threads, wgmma }: BackendRequest,
+  progress: Progress,
+  building: { readonly build: true; readonly onProgress: (message: string) => void },
+): Promise<Backend> {
   if (choice === "cuda") return await openCuda({ wgmma, ...building });
   if (choice === "auto") {
     try {

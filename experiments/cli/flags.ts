@@ -4,6 +4,7 @@ import type { Option } from "../../lib/filter/mod.ts";
 import { METHODS, OPTIONS } from "../../lib/methods/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT } from "../../lib/sweep/mod.ts";
 import { flagName } from "./task.ts";
+import { wrapLines } from "./terminal.ts";
 
 /** The tasks that take flags from the table. */
 export type Task = "sweep" | "score" | "filter" | "heads" | "compare";
@@ -98,7 +99,7 @@ function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: r
 
 /** Flags of the surroundings. */
 const COMMON_FLAGS: { readonly [name: string]: Flag } = {
-  "model": flag("text", "tiny|smollm2-135m|FILE.gguf", "the model (tiny)"),
+  "model": flag("text", "tiny|smollm2-135m|FILE.gguf", "the model (tiny)", MODEL),
   "backend": flag(
     "text",
     "cpu|cuda|reference|auto",
@@ -183,7 +184,8 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "latex": flag("switch", undefined, "print it in LaTeX (booktabs) alone on stdout"),
   "json": flag("switch", undefined, "print JSON alone on stdout"),
   "quiet": flag("switch", undefined, "no progress on stderr"),
-  "help": flag("switch", undefined, "print this"),
+  "help": flag("switch", undefined, "print the main flags; --help all: every flag"),
+  "version": flag("switch", undefined, "print the version"),
 };
 
 type Flags = { readonly [name: string]: Flag };
@@ -196,10 +198,70 @@ export function flagsOf(task: Task): Flags {
   return takenBy(task, { ...METHOD_FLAGS, ...COMMON_FLAGS });
 }
 
-/** One line of the help a flag, wrapped under its name. */
-export function describeFlags(task: Task): string {
+/** Every flag, its help wrapped under its name. */
+function describeAll(task: Task): string {
   const line = ([name, { value, help }]: [string, Flag]) =>
     `  --${name}${value ? ` ${value}` : ""}\n      ${help}`;
   const section = (flags: Flags) => Object.entries(takenBy(task, flags)).map(line).join("\n");
   return `Method:\n${section(METHOD_FLAGS)}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
+}
+
+/** The flags that most runs want, by what they are about. */
+const MAIN: { readonly [group: string]: readonly string[] } = {
+  "What runs": [
+    "kv",
+    "layer",
+    "text",
+    "ids",
+    "replay",
+    "model",
+    "task",
+    "methods",
+    "grid",
+    "tokens",
+    "context",
+  ],
+  "Method": ["fusion", "preset", "prune-ratio", "skip-ratio", "recent", "warmup", "threshold", "seed"],
+  "How": ["backend", "phase", "seeds"],
+  "Results": ["out", "resume", "all", "columns", "csv", "json"],
+};
+
+/** Columns of a page of help. */
+const HELP_WIDTH = 80;
+
+/** The main flags, a line each where it fits. */
+function describeMain(task: Task): string {
+  const flags = flagsOf(task);
+  const groups = Object.entries(MAIN).map(([group, names]) => {
+    const taken = names.filter((name) => Object.hasOwn(flags, name));
+    const width = Math.max(...taken.map((name) => name.length)) + 6;
+    return [
+      `${group}:`,
+      ...taken.flatMap((name) =>
+        wrapLines(flags[name]!.help.split("\n")[0]!, HELP_WIDTH - width).split("\n")
+          .map((text, i) => (i === 0 ? `  --${name}` : "").padEnd(width) + text)
+      ),
+    ].join("\n");
+  });
+  return `${groups.join("\n\n")}\n\nEvery flag, with its values and default: --help all`;
+}
+
+/** A task's flags: the main ones, or all. */
+export function describeFlags(task: Task, all: boolean): string {
+  return all ? describeAll(task) : describeMain(task);
+}
+
+/** A task's help: what it is for, examples, and its flags. */
+export function describeTask(
+  task: Task,
+  about: string,
+  examples: readonly string[],
+): (all: boolean) => string {
+  const lines = examples.map((example) => `  deno task ${task}${example === "" ? "" : ` ${example}`}`).join(
+    "\n",
+  );
+  const words = about.split("\n\n").map((part) => wrapLines(part.replaceAll("\n", " "), HELP_WIDTH)).join(
+    "\n\n",
+  );
+  return (all) => `Usage: ${words}\n\nExamples:\n${lines}\n\n${describeFlags(task, all)}`;
 }

@@ -68,16 +68,17 @@ Deno.test("parseFlags() names the flag and the fix", () => {
 Deno.test("every task takes the flags that all share", () => {
   const shared =
     "fusion gamma tau lambda alpha prune-ratio warmup threshold window theta eta anchor absorb invert " +
-    "block ridge projections features preset model backend threads tokens seed out columns csv markdown latex json quiet " +
+    "block ridge projections features preset backend threads tokens seed out columns csv markdown latex json quiet " +
     "help";
-  const modelsOwn = "tail schedule skip-ratios slope key-state cache-skipped recent context";
+  const modelsOwn = "model tail schedule skip-ratios slope key-state cache-skipped recent context";
   for (const task of ["sweep", "score", "filter"] as const) {
     const flags = flagsOf(task);
     for (const name of `${shared} ${modelsOwn}`.split(" ")) {
       const isTaken = task !== "filter" || shared.split(" ").includes(name);
       assertEquals(Object.hasOwn(flags, name), isTaken, `${task} --${name}`);
       assertEquals(
-        describeFlags(task).includes(`  --${name} `) || describeFlags(task).includes(`  --${name}\n`),
+        describeFlags(task, true).includes(`  --${name} `) ||
+          describeFlags(task, true).includes(`  --${name}\n`),
         isTaken,
       );
     }

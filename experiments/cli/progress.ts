@@ -7,6 +7,9 @@ export interface ProgressStream {
   isTerminal(): boolean;
 }
 
+/** Milliseconds between two ticks. */
+const TICK_MS = 1000;
+
 /** A duration in words: `8 s`, `3 min 20 s`, `2 h 5 min`. */
 export function formatDuration(ms: number): string {
   const seconds = Math.round(ms / 1000);
@@ -76,6 +79,26 @@ export class Progress {
     this.clear();
     const shown = escapeControls(text);
     this.#write(`${this.isTerminal ? wrapLines(shown, terminalColumns()) : shown}\n`);
+  }
+
+  /** Counts the seconds of work that cannot say how far it is, on a terminal, until it is disposed of. */
+  tick(label: string): Disposable {
+    const began = this.#now();
+    const draw = () => {
+      if (!this.isTerminal) return;
+      this.#write(
+        `\r\x1b[K${fitWords(`${label}: ${formatDuration(this.#now() - began)}`, terminalColumns() - 1)}`,
+      );
+      this.#barShown = true;
+    };
+    draw();
+    const timer = setInterval(draw, TICK_MS);
+    return {
+      [Symbol.dispose]: () => {
+        clearInterval(timer);
+        this.clear();
+      },
+    };
   }
 
   /** Takes the bar away. */

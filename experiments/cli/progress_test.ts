@@ -102,3 +102,21 @@ Deno.test("step() writes a line at each tenth where there is no terminal, and re
     else assertEquals(text(), "begun\n1000 ms, 9 s left\n2000 ms, 8 s left\n");
   }
 });
+
+Deno.test("Progress ticks while work cannot say how far it is, and only on a terminal", async () => {
+  let now = 1000;
+  const { stream, text } = makeStream(true), progress = new Progress(stream, () => now);
+  const ticking = progress.tick("Building");
+  assertEquals(text(), "\r\x1b[KBuilding: 0 s");
+  now = 3000;
+  while (!text().includes("Building: 2 s")) await new Promise((resolve) => setTimeout(resolve, 100));
+  progress.line("compiled one");
+  assertStringIncludes(text(), "Building: 2 s\r\x1b[Kcompiled one\n");
+  ticking[Symbol.dispose]();
+  const before = text();
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  assertEquals(text(), before);
+  const plain = makeStream(false);
+  new Progress(plain.stream).tick("Building")[Symbol.dispose]();
+  assertEquals(plain.text(), "");
+});

@@ -4,7 +4,8 @@ import { exists, expectWritable, lockFolder, makeFolder } from "./files.ts";
 import type { Task } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";
 import { makeResultsFolder, RESULTS } from "./results.ts";
-import { writeLine } from "./task.ts";
+import type { Interrupt } from "./interrupt.ts";
+import { EXIT, explainError, writeLine } from "./task.ts";
 import { escapeControls } from "./terminal.ts";
 
 /** What a task leaves in its folder. */
@@ -120,11 +121,50 @@ export interface Interrupted {
 }
 
 /** Says on stderr what is kept, and how to go on. */
-export function tellInterrupted({ task, args, folder, work, finished, noun }: Interrupted): void {
+function tellKept(why: string, { task, args, folder, work, finished, noun }: Interrupted): void {
   writeLine(
     Deno.stderr,
-    `Interrupted: ${finished} finished ${
+    `${why}: ${finished} finished ${
       finished === 1 ? `${noun} is` : `${noun}s are`
     } in ${folder}/${work}. To go on: ${resumeCommand(task, args, folder)}`,
   );
+}
+
+/**
+ * Ends a run whose work is kept: one that was interrupted, or that found the disk full.
+ *
+ * @returns The exit code.
+ * @throws The error, if it is neither.
+ */
+export function endEarly(error: unknown, interrupt: Interrupt, describe: () => Interrupted): number {
+  if (interrupt.caused(error)) {
+    tellKept("Interrupted", describe());
+    return interrupt.code;
+  }
+  if ((error as { code?: unknown } | null)?.code !== "ENOSPC") throw error;
+  tellKept(explainError(error)!, describe());
+  return EXIT.usage;
+}
+
+/**
+ * Writes the results of a run whose work is kept until they are there.
+ *
+ * @returns Undefined; or, where they cannot be written, what says so and how to write them later: call it when all else
+ * has been shown. It gives the exit code.
+ */
+export async function saveResults(
+  save: () => Promise<void>,
+  describe: () => Interrupted,
+): Promise<(() => number) | undefined> {
+  try {
+    await save();
+    return undefined;
+  } catch (error) {
+    const line = explainError(error);
+    if (line === undefined) throw error;
+    return () => {
+      tellKept(line, describe());
+      return EXIT.usage;
+    };
+  }
 }

@@ -1,11 +1,12 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { FIELD, type LoggedRun, RunLog } from "../../lib/sweep/mod.ts";
-import { listFolder, readLines, withFolder } from "../testing.ts";
+import { listFolder, readLines, resumeArguments, runTask, withFolder } from "../testing.ts";
 import { lockFolder } from "./files.ts";
+import { Interrupt } from "./interrupt.ts";
 import type { FlagValues } from "./parse.ts";
 import { makeResultsFolder } from "./results.ts";
-import { claimFolder, readDestination, resumeCommand, type RunFiles } from "./resume.ts";
+import { claimFolder, endEarly, readDestination, resumeCommand, type RunFiles } from "./resume.ts";
 
 const SWEEP: RunFiles = { noun: "a sweep", work: "trials.jsonl" };
 const COMPARE: RunFiles = { noun: "a comparison", work: "methods.jsonl", result: "compare.json" };
@@ -141,4 +142,52 @@ Deno.test("resumeCommand() quotes what a shell would take apart, and control cha
     resumeCommand("sweep", args, "my out"),
     "deno task sweep --text 'it'\\''s a.txt' --grid $'a\x1b\\'\\\\.json' --quiet --resume 'my out'",
   );
+});
+
+Deno.test("--resume refuses other conditions before it downloads a model", () =>
+  withFolder(async (folder) => {
+    const line = { trial: "a", runDigest: "b", model: "smollm2-135m", context: 256, version: "0" };
+    for (const [task, file] of [["sweep", "trials.jsonl"], ["compare", "methods.jsonl"]] as const) {
+      await Deno.writeTextFile(`${folder}/${file}`, `${JSON.stringify(line)}\n`);
+      const args = ["--model", "smollm2-135m", "--context", "128", "--resume", folder, "--quiet"];
+      const { code, stderr } = await runTask(task, ...args);
+      assertEquals([code, stderr], [
+        2,
+        `Cannot go on with "${folder}/${file}": its runs ran with context 256, expected the same, found 128 ` +
+        "(repeat those flags, or take another --out)\n",
+      ]);
+    }
+  }));
+
+Deno.test("results that cannot be written leave the table, what was finished, and the way on", () =>
+  withFolder(async (folder) => {
+    const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1"];
+    const runs = [
+      ["sweep", "summary.json", "2 finished trials are in OUT/trials.jsonl", ["--fusion", "key,mean"]],
+      ["compare", "compare.html", "1 finished run is in OUT/methods.jsonl", ["--methods", "key"]],
+    ] as const;
+    for (const [task, blocked, kept, flags] of runs) {
+      const out = `${folder}/${task}`;
+      await Deno.mkdir(`${out}/${blocked}.part`, { recursive: true });
+      const { code, stdout, stderr } = await runTask(task, ...small, ...flags, "--out", out, "--quiet");
+      assertEquals(code, 2);
+      assertMatch(stdout, /^ *(asked +rule|method) /);
+      assertEquals(stdout.includes("Report:"), false);
+      assertEquals(
+        stderr,
+        `Cannot write "${out}/${blocked}": it is a folder: ${kept.replace("OUT", out)}. To go on: ` +
+          `deno task ${task} ${[...small, ...flags].join(" ")} --quiet --resume ${out}\n`,
+      );
+      const again = await runTask(task, ...resumeArguments(task, stderr));
+      assertEquals([again.code, again.stderr], [0, ""]);
+      assertEquals((await Deno.stat(`${out}/${blocked}`)).isFile, true);
+    }
+  }));
+
+Deno.test("endEarly() keeps what a full disk leaves, and throws what it does not know", () => {
+  using interrupt = new Interrupt();
+  const kept = { task: "sweep", args: [], folder: "a", work: "b", finished: 1, noun: "trial" } as const;
+  const full = Object.assign(new Error("No space left on device (os error 28)"), { code: "ENOSPC" });
+  assertEquals(endEarly(full, interrupt, () => kept), 2);
+  assertThrows(() => endEarly(new Error("other"), interrupt, () => kept), Error, "other");
 });

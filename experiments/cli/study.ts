@@ -1,6 +1,8 @@
 /** What sweep, compare and heads share: methods on a text in chunks, from flags to a model on its backend. */
+import { UsageError } from "../../lib/errors.ts";
 import { cutChunks, findTask } from "../../lib/eval/mod.ts";
 import type { FilterShape } from "../../lib/filter/mod.ts";
+import { sha256 } from "../../lib/sha256.ts";
 import { createPruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
 import { plural } from "../../lib/plot/mod.ts";
 import {
@@ -10,9 +12,12 @@ import {
   encodeStudy,
   type LineKind,
   type LoggedRun,
+  readVersion,
+  type RunConditions,
   RunLog,
 } from "../../lib/sweep/mod.ts";
-import { type BackendRequest, openBackend } from "./backend.ts";
+import { type BackendRequest, openBackend, readBackend } from "./backend.ts";
+import { exists, isFolder } from "./files.ts";
 import { tellHostRules } from "./method.ts";
 import { knownLayers, openModel, readModel, warnOfLength } from "./model.ts";
 import type { FlagValues } from "./parse.ts";
@@ -30,6 +35,31 @@ export function readTaskName(values: FlagValues): { readonly task?: string } {
 }
 
 /**
+ * Refuses to go on with runs of other conditions as far as these are known before a model is obtained, which may take
+ * a download.
+ *
+ * @throws {UsageError} If the first line of a log ran under others.
+ */
+function expectSame(path: string, known: Partial<RunConditions>): void {
+  if (!exists(path) || isFolder(path)) return;
+  const [line] = Deno.readTextFileSync(path).split("\n", 1);
+  let record: { readonly [name: string]: unknown };
+  try {
+    record = JSON.parse(line!);
+  } catch {
+    return; // what is wrong with it, the log's own reader says
+  }
+  for (const [name, value] of Object.entries(known)) {
+    const ran = record?.[name];
+    if (ran === undefined || ran === value) continue;
+    throw new UsageError(
+      `Cannot go on with "${path}": its runs ran with ${name} ${ran}, expected the same, found ${value} ` +
+        "(repeat those flags, or take another --out)",
+    );
+  }
+}
+
+/**
  * Reads what is to be run. Everything that a user gave is checked before anything is obtained, built or written.
  *
  * @throws {UsageError} If a flag is out of range, the text is too short, or the model cannot have a method's schedule.
@@ -38,6 +68,7 @@ export async function readPlan(
   values: FlagValues,
   methods: readonly ResolvedOptions[],
   progress: Progress,
+  log?: { readonly folder: string | undefined; readonly file: string },
 ) {
   const task = checkFlags(() => findTask(readTaskName(values).task));
   const context = readCount(values, "context", 2) ?? DEFAULT_CONTEXT, tokens = readCount(values, "tokens", 2);
@@ -48,6 +79,20 @@ export async function readPlan(
   if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
   // A token takes at least one byte: what is too short in bytes is too short in tokens.
   cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
+  if (log?.folder !== undefined && numLayers !== undefined) {
+    const { choice, cacheDType } = readBackend(values);
+    expectSame(`${log.folder}/${log.file}`, {
+      model: name,
+      ...(choice === "auto" ? {} : { backend: choice }),
+      ...{
+        context,
+        text: textName,
+        textSha256: await sha256(text),
+        cacheDType,
+        version: await readVersion(),
+      },
+    });
+  }
   const model = await readModel(name, progress);
   check(model.config);
   warnOfLength(context, model.config);

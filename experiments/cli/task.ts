@@ -1,4 +1,5 @@
 /** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can fix. */
+import project from "../../deno.json" with { type: "json" };
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../lib/errors.ts";
 import { escapeControls } from "./terminal.ts";
 
@@ -26,14 +27,24 @@ function isFileError(error: unknown): error is Error {
     .some((kind) => error instanceof kind);
 }
 
-/** Runs a task, or says how it is used where that is asked for, and leaves with the exit code. */
+/**
+ * Runs a task, or says how it is used or its version where that is asked for, and leaves with the exit code.
+ *
+ * @param usage What `--help` prints; or what it makes of `--help all`, which wants every flag.
+ */
 export async function runTask(
   main: (args: readonly string[]) => Promise<number>,
-  usage?: string,
+  usage?: string | ((all: boolean) => string),
 ): Promise<never> {
   try {
-    if (usage !== undefined && Deno.args.some((arg) => arg === "--help" || arg === "-h")) {
-      writeLine(Deno.stdout, usage);
+    if (Deno.args.includes("--version")) {
+      writeLine(Deno.stdout, `tokenfilter ${project.version}`);
+      Deno.exit(EXIT.ok);
+    }
+    const help = Deno.args.findIndex((arg) => /^(--help|-h)(=all)?$/.test(arg));
+    if (usage !== undefined && help >= 0) {
+      const all = Deno.args[help]!.endsWith("=all") || Deno.args[help + 1] === "all";
+      writeLine(Deno.stdout, typeof usage === "string" ? usage : usage(all));
       Deno.exit(EXIT.ok);
     }
     Deno.exit(await main(Deno.args));

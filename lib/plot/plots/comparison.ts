@@ -114,7 +114,7 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
       : `Loss above that of ${base} at the same ratio, with the same window, ${unit}; left of 0 is better than it.`) +
       ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.` +
       (off === 0 ? "" : ` THE LAST ${off}: ${MISSED_NOTE}.`),
-    height: 96 + ROW_PIXELS * rows.length,
+    height: 112 + ROW_PIXELS * rows.length,
     data: shown.map(({ name, difference, hover, looksAhead, missed }) => {
       const { color, symbol } = styleRule(name.split(" for ")[0]!);
       return {
@@ -144,8 +144,9 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
       };
     }),
     layout: baseLayout({
-      margin: { l: 58, r: 14, t: 14, b: 52 },
-      xaxis: axis(`loss above ${base} (${unit})`, {
+      margin: { l: 58, r: 14, t: 14, b: 68 },
+      // Two lines: long names leave a narrow page little room for one.
+      xaxis: axis(`loss above ${base}<br>(${unit})`, {
         zeroline: true,
         zerolinecolor: "@muted",
         nticks: 6,
