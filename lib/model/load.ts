@@ -1,9 +1,12 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
-import { type ModelConfig, readModelConfig } from "./config.ts";
+import { isMissing } from "../cache.ts";
+import { ModelFormatError } from "../errors.ts";
+import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
 import { parseGguf } from "./formats/gguf.ts";
-import { resolveModel, type ResolveOptions } from "./hub.ts";
+import { readHfFolder } from "./formats/hf_folder.ts";
+import { MODEL_NAMES, resolveModel, type ResolveOptions } from "./hub.ts";
 import { Model } from "./model.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import { loadWeights, uploadWeights } from "./weights.ts";
@@ -29,7 +32,7 @@ export interface LoadedModel extends Omit<ModelFile, "open"> {
 }
 
 /** Options of {@linkcode loadModel}. */
-export interface LoadOptions extends ResolveOptions {
+export interface LoadOptions extends ResolveOptions, ConfigOptions {
   /** Element type of KV caches; default `"f32"`. */
   readonly cacheDType?: CacheDType;
 }
@@ -39,19 +42,66 @@ export interface LoadOptions extends ResolveOptions {
  *
  * @throws {UsageError | ModelFormatError} As {@linkcode loadModel}.
  */
-export async function readModelFile(nameOrPath: string, options: ResolveOptions = {}): Promise<ModelFile> {
-  const { name, path, bytes, sha256 } = await resolveModel(nameOrPath, options);
-  const gguf = parseGguf(bytes, path);
-  const config = readModelConfig(gguf);
-  const tokenizer = Tokenizer.fromGguf(gguf);
-  const weights = loadWeights(gguf, config);
+export async function readModelFile(
+  nameOrPath: string,
+  options: ResolveOptions & ConfigOptions = {},
+): Promise<ModelFile> {
+  const { name, source, tokenizer, sha256 } = !MODEL_NAMES.includes(nameOrPath) && await isFolder(nameOrPath)
+    ? await openFolder(nameOrPath, options)
+    : await openFile(nameOrPath, options);
+  const config = readModelConfig(source, options);
+  if (tokenizer.vocabSize > config.vocabSize) {
+    throw new ModelFormatError(
+      source.file,
+      `found ${tokenizer.vocabSize} tokens, expected at most the ${config.vocabSize} of the config's vocab_size`,
+    );
+  }
+  const weights = loadWeights(source, config);
   const open: ModelFile["open"] = (backend, options) =>
     new Model(config, uploadWeights(weights, backend), backend, options);
   return { name, sha256, config, tokenizer, open };
 }
 
+interface OpenedSource extends Pick<ModelFile, "name" | "sha256" | "tokenizer"> {
+  readonly source: ModelSource;
+}
+
+async function openFile(nameOrPath: string, options: ResolveOptions): Promise<OpenedSource> {
+  const { name, path, bytes, sha256 } = await resolveModel(nameOrPath, options);
+  const source = parseGguf(bytes, path);
+  return { name, source, sha256, tokenizer: Tokenizer.fromGguf(source) };
+}
+
+async function openFolder(path: string, { onProgress }: ResolveOptions): Promise<OpenedSource> {
+  const folder = path.replace(/[/\\]+$/, ""), source = await readHfFolder(folder, onProgress);
+  const tokenizer = Tokenizer.fromHf(`${folder}/tokenizer.json`, await readTokenizer(folder));
+  return { name: folder.split(/[/\\]/).at(-1)!, source, sha256: source.sha256, tokenizer };
+}
+
+async function readTokenizer(folder: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(`${folder}/tokenizer.json`);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    throw new ModelFormatError(
+      folder,
+      "found no tokenizer.json, expected one: transformers writes it with AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+    );
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isDirectory;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
+
 /**
- * Loads a model: `"tiny"`, `"smollm2-135m"` or the path of a `.gguf` file (see {@linkcode resolveModel}).
+ * Loads a model: `"tiny"`, `"smollm2-135m"`, the path of a `.gguf` file (see {@linkcode resolveModel}), or that of a folder
+ * as Hugging Face transformers saves models: config.json, safetensors, tokenizer.json.
  *
  * @throws {UsageError} If there is no such model, or it cannot be obtained.
  * @throws {ModelFormatError} If its file is broken, or holds what this project does not know.

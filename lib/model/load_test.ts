@@ -1,4 +1,7 @@
 import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { assertCheckpoint } from "./checkpoint_golden_testing.ts";
+import { writeSafetensors } from "./formats/safetensors.ts";
+import { CHECKPOINTS, hfFolder } from "./testdata/checkpoints.ts";
 import { ModelFormatError } from "../errors.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { loadModel } from "./load.ts";
@@ -43,5 +46,114 @@ Deno.test("loadModel() names the file that it cannot read", async () => {
   });
   await withFile(new TextEncoder().encode("no model"), async (path) => {
     await assertRejects(() => loadModel(path, backend), ModelFormatError, "pass a GGUF file");
+  });
+});
+
+const encoder = new TextEncoder();
+const tokenizerJson = {
+  added_tokens: [],
+  normalizer: null,
+  post_processor: null,
+  decoder: { type: "ByteLevel" },
+  pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, use_regex: false },
+  model: { type: "BPE", vocab: { a: 0, b: 1, ab: 2 }, merges: [["a", "b"]] },
+};
+
+/** A checkpoint's files: its tensors in two, which an index names. @param changes by name; undefined leaves one out */
+async function withFolder(
+  changes: { readonly [name: string]: string | Uint8Array | undefined },
+  test: (path: string) => Promise<void>,
+): Promise<void> {
+  const tensors = [...hfFolder("mistral").tensors], halves = [tensors.slice(0, 9), tensors.slice(9)];
+  const names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+  const map = halves.flatMap((half, i) => half.map(([name]) => [name, names[i]!]));
+  const files = {
+    "config.json": JSON.stringify(CHECKPOINTS.mistral.config),
+    "model.safetensors.index.json": JSON.stringify({ metadata: {}, weight_map: Object.fromEntries(map) }),
+    "tokenizer.json": JSON.stringify(tokenizerJson),
+    ...Object.fromEntries(halves.map((half, i) => [names[i]!, writeSafetensors(new Map(half))])),
+    ...changes,
+  };
+  const path = await Deno.makeTempDir();
+  try {
+    for (const [name, content] of Object.entries(files)) {
+      if (content === undefined) continue;
+      await Deno.writeFile(
+        `${path}/${name}`,
+        typeof content === "string" ? encoder.encode(content) : content,
+      );
+    }
+    await test(path);
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+}
+
+Deno.test("loadModel() loads a folder as transformers saves it, in one file or several", async () => {
+  const digests = new Set<string>();
+  await withFolder({}, async (path) => {
+    const seen: string[] = [];
+    const onProgress = ({ source }: { source: string }) => void seen.push(source.split("/").at(-1)!);
+    const { name, sha256, tokenizer, model } = await loadModel(`${path}/`, backend, { onProgress });
+    assertEquals(name, path.split("/").at(-1));
+    assertEquals([...tokenizer.encode("abba")], [2, 1, 0]);
+    assertEquals(new Set(seen).size, 2);
+    assertCheckpoint("mistral", model);
+    digests.add(sha256);
+  });
+  const all = {
+    "model.safetensors": writeSafetensors(hfFolder("mistral").tensors),
+    "model.safetensors.index.json": undefined,
+  };
+  await withFolder(all, async (path) => {
+    const { sha256, model } = await loadModel(path, backend);
+    assertCheckpoint("mistral", model);
+    digests.add(sha256);
+  });
+  await withFolder({
+    ...all,
+    "config.json": JSON.stringify({ ...CHECKPOINTS.mistral.config, sliding_window: 9 }),
+  }, async (path) => {
+    digests.add((await loadModel(path, backend)).sha256);
+  });
+  assertEquals([...digests].map((digest) => digest.length), [64, 64, 64]);
+});
+
+Deno.test("loadModel() names the file of a folder that is missing or broken, and the key or tensor", async () => {
+  const index = (map: unknown) => ({ "model.safetensors.index.json": JSON.stringify({ weight_map: map }) });
+  const first = "model-00001-of-00002.safetensors", lost = "model.layers.0.input_layernorm.weight";
+  const cases: [Record<string, string | undefined>, string, string][] = [
+    [{ "config.json": undefined }, "", "found no config.json"],
+    [{ "config.json": "{" }, "config.json", "found no JSON text"],
+    [{ "config.json": "[]" }, "config.json", "found no JSON object"],
+    [{ "tokenizer.json": undefined }, "", "found no tokenizer.json"],
+    [{ [first]: undefined }, first, "found no such file"],
+    [index(undefined), "model.safetensors.index.json", '"weight_map": found no object'],
+    [{ "model.safetensors.index.json": "x" }, "model.safetensors.index.json", "found no JSON text"],
+    [index({ a: "../x.safetensors" }), "model.safetensors.index.json", 'found "../x.safetensors"'],
+    [index({ a: 1 }), "model.safetensors.index.json", '"weight_map": found 1'],
+    [index({ [lost]: first }), first, "expected it where the index says"],
+    [
+      index(Object.fromEntries(Array.from({ length: 1025 }, (_, i) => [`${i}`, `${i}.safetensors`]))),
+      "model.safetensors.index.json",
+      "found 1025 files, expected at most 1024",
+    ],
+    [
+      { "config.json": JSON.stringify({ ...CHECKPOINTS.mistral.config, vocab_size: 2 }) },
+      "",
+      "found 3 tokens, expected at most the 2",
+    ],
+  ];
+  for (const [changes, file, message] of cases) {
+    await withFolder(changes, async (path) => {
+      const error = await assertRejects(() => loadModel(path, backend), ModelFormatError, message);
+      assertEquals(error.file, file === "" ? path : `${path}/${file}`);
+    });
+  }
+  const map = Object.fromEntries(
+    [...hfFolder("mistral").tensors.keys()].slice(0, 9).map((name) => [name, first]),
+  );
+  await withFolder(index({ ...map, "more.weight": first }), async (path) => {
+    await assertRejects(() => loadModel(path, backend), ModelFormatError, 'found no tensor "more.weight"');
   });
 });

@@ -1,5 +1,6 @@
 /** Text to token ids and back, from a GGUF file's own vocabulary, id for id as llama.cpp does it. */
 import { BYTE_CHARACTERS, createByteLevelBpe, PRE_TOKENIZERS } from "./_byte_level.ts";
+import { readHfVocabulary } from "./_hf_tokenizer.ts";
 import { encodeSentencePiece } from "./_sentencepiece.ts";
 import type { GgufFile } from "./formats/gguf.ts";
 
@@ -139,6 +140,21 @@ export class Tokenizer {
       );
     }
     return new Tokenizer(vocabulary, scheme, bosId, addsBos);
+  }
+
+  /**
+   * Reads a tokenizer from the text of a Hugging Face folder's tokenizer.json.
+   *
+   * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that is not known here.
+   */
+  static fromHf(file: string, text: string): Tokenizer {
+    const { pieces, special, bosId, ...scheme } = readHfVocabulary(file, text);
+    const idOf = new Map(pieces.map((piece, id) => [piece, id]));
+    const types = pieces.map((piece, id) => special.has(id) || piece === "" ? TYPE.control : TYPE.normal);
+    const encode: Scheme["encode"] = (text, _start, ids) => {
+      for (const id of scheme.encode(text)) ids.push(id);
+    };
+    return new Tokenizer({ pieces, types, idOf }, { ...scheme, encode }, bosId, bosId !== undefined);
   }
 
   /**

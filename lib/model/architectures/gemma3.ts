@@ -110,6 +110,7 @@ function readLocalRope(reader: ConfigReader, headDim: number) {
   const place = {
     parameters: "rope_parameters.sliding_attention.",
     theta: "rope_local_base_freq",
+    ignoresScaling: true,
     defaultTheta: LOCAL_THETA,
   };
   return readHfRope(reader, headDim, place).rope;

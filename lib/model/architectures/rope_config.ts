@@ -14,6 +14,8 @@ export interface RopePlace {
   readonly parameters?: string;
   /** The older key of the base. Default "rope_theta". */
   readonly theta?: string;
+  /** Whether the older keys' scaling is another layer's. Default: no. */
+  readonly ignoresScaling?: boolean;
   /** The base where none is said. Default 10,000. */
   readonly defaultTheta?: number;
 }
@@ -25,7 +27,12 @@ const THETA = 10_000;
 
 /** Reads the rotary embedding of a config.json. */
 export function readHfRope(reader: ConfigReader, headDim: number, place: RopePlace = {}): RopeConfig {
-  const { parameters = "rope_parameters.", theta: older = "rope_theta", defaultTheta = THETA } = place;
+  const {
+    parameters = "rope_parameters.",
+    theta: older = "rope_theta",
+    defaultTheta = THETA,
+    ignoresScaling = false,
+  } = place;
   const trained = reader.size("max_position_embeddings");
   const at = reader.has(`${parameters}rope_type`) || reader.has(`${parameters}rope_theta`)
     ? parameters
@@ -42,7 +49,8 @@ export function readHfRope(reader: ConfigReader, headDim: number, place: RopePla
   }
   const rope = { theta, ...(dims < headDim && { dims }) };
   const typeKey = reader.has(`${at}rope_type`) ? `${at}rope_type` : `${at}type`;
-  const type = reader.string(typeKey, "default"), pairs = dims / 2;
+  const type = at !== parameters && ignoresScaling ? "default" : reader.string(typeKey, "default");
+  const pairs = dims / 2;
   const factor = (fallback?: number) => reader.positive(`${at}factor`, fallback);
   const [inner, outer] = [`${at}original_max_position_embeddings`, "original_max_position_embeddings"];
   const first = reader.size(inner, reader.size(outer, trained));

@@ -1,0 +1,136 @@
+/** A tokenizer.json: what the library makes of it, and which bytes each of its tokens stands for. */
+import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
+import { ModelFormatError } from "../errors.ts";
+import { BYTE_CHARACTERS } from "./_byte_level.ts";
+
+/** What a tokenizer.json says. */
+export interface HfVocabulary {
+  /** The vocabulary's own writing of every token; "" where an id has none. */
+  readonly pieces: readonly string[];
+  /** Whether a token is special: it has no text, and none in a text is one. */
+  readonly special: ReadonlySet<number>;
+  /** Id of the token that begins every text, where one does. */
+  readonly bosId: number | undefined;
+  /** Ids of a text, special tokens neither parsed nor added. */
+  encode(text: string): number[];
+  /** The bytes of a token that is not special. */
+  bytes(id: number): Uint8Array<ArrayBuffer>;
+  /** Whether a text begins with a space that is not there. */
+  readonly addsSpace: boolean;
+}
+
+/** A part of a tokenizer.json. */
+interface Part {
+  readonly type?: string;
+  readonly [key: string]: unknown;
+}
+
+/** An entry of `added_tokens`. */
+interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  readonly special: boolean;
+}
+
+const SPACE = "\u2581";
+
+/**
+ * Reads the text of a tokenizer.json.
+ *
+ * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that the library lacks.
+ */
+export function readHfVocabulary(file: string, text: string): HfVocabulary {
+  const fail = (key: string, says: string) => new ModelFormatError(file, `"${key}": ${says}`);
+  const json = parse(file, text), { model } = json;
+  if (model?.type !== "BPE") throw fail("model.type", `found ${JSON.stringify(model?.type)}, expected "BPE"`);
+  if (typeof model.vocab !== "object" || model.vocab === null) throw fail("model.vocab", "found no object");
+  const added = (json.added_tokens ?? []) as readonly AddedToken[],
+    special = new Set<number>(),
+    pieces: string[] = [];
+  const entries = [
+    ...Object.entries(model.vocab as Record<string, number>),
+    ...added.map((t) => [t.content, t.id] as const),
+  ];
+  for (const [piece, id] of entries) {
+    if (!Number.isInteger(id) || id < 0 || id >= 2 * entries.length) {
+      throw fail(
+        "model.vocab",
+        `found ${JSON.stringify(id)} for "${piece}", expected an id near those of the others`,
+      );
+    }
+    pieces[id] = piece;
+  }
+  for (const token of added) if (token.special) special.add(token.id);
+  const plain = added.filter((token) => !token.special), whole = new Set(plain.map(({ id }) => id));
+  let tokenizer: HubTokenizer;
+  try {
+    tokenizer = new HubTokenizer({ ...json, added_tokens: plain, post_processor: null }, {});
+  } catch (error) {
+    throw new ModelFormatError(file, `found a tokenizer that cannot be made: ${(error as Error).message}`);
+  }
+  const isByteLevel = partsOf(json.pre_tokenizer).concat(partsOf(json.decoder)).some(({ type }) =>
+    type === "ByteLevel"
+  );
+  return {
+    pieces: Array.from(pieces, (piece) => piece ?? ""),
+    special,
+    bosId: findBos(json.post_processor, fail),
+    encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+    bytes: bytesOf(pieces, whole, isByteLevel),
+    addsSpace: partsOf(json.normalizer).some(({ type }) => type === "Prepend") ||
+      partsOf(json.pre_tokenizer).some(({ type, prepend_scheme: scheme }) =>
+        type === "Metaspace" && scheme !== "never"
+      ),
+  };
+}
+
+function parse(file: string, text: string): Record<string, Part | undefined> & { added_tokens?: unknown } {
+  try {
+    const json = JSON.parse(text);
+    if (typeof json === "object" && json !== null) return json;
+  } catch {
+    // told below
+  }
+  throw new ModelFormatError(file, "found no JSON object, expected a tokenizer");
+}
+
+/** A part, or those of a sequence. */
+function partsOf(part: Part | null | undefined): readonly Part[] {
+  if (part === undefined || part === null) return [];
+  const inner = part.normalizers ?? part.pretokenizers ?? part.decoders ?? part.processors;
+  return Array.isArray(inner) ? inner.flatMap((each: Part) => partsOf(each)) : [part];
+}
+
+/** The token that a template puts before a text. */
+function findBos(processor: Part | null | undefined, fail: (key: string, says: string) => ModelFormatError) {
+  const template = partsOf(processor).find(({ type }) => type === "TemplateProcessing");
+  if (template === undefined) return undefined;
+  const items = (template.single ?? []) as readonly { readonly SpecialToken?: { readonly id: string } }[];
+  const tokens = items.map((item) => item.SpecialToken?.id), [first] = tokens;
+  if (tokens.length > 2 || (tokens.length === 2 && tokens[1] !== undefined)) {
+    throw fail(
+      "post_processor.single",
+      `found ${tokens.length} items, expected a text with at most a token before it`,
+    );
+  }
+  if (first === undefined) return undefined;
+  const known = template.special_tokens as Record<string, { readonly ids: readonly number[] }> | undefined;
+  return known?.[first]?.ids[0];
+}
+
+function bytesOf(pieces: readonly string[], whole: ReadonlySet<number>, isByteLevel: boolean) {
+  const utf8 = new TextEncoder(),
+    byteOf = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
+  return (id: number): Uint8Array<ArrayBuffer> => {
+    const piece = pieces[id] ?? "";
+    if (whole.has(id)) return utf8.encode(piece);
+    if (!isByteLevel) {
+      const byte = /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1];
+      return byte === undefined
+        ? utf8.encode(piece.replaceAll(SPACE, " "))
+        : Uint8Array.of(parseInt(byte, 16));
+    }
+    const bytes = Array.from(piece, (character) => byteOf.get(character));
+    return bytes.every((byte) => byte !== undefined) ? Uint8Array.from(bytes) : utf8.encode(piece);
+  };
+}
