@@ -53,7 +53,7 @@ trials; --resume goes on.`,
 const WORK = "trials.jsonl";
 
 /** Columns that a narrow terminal does without, the first one first. */
-const SPARE_COLUMNS = ["time", "FLOPs", "se", "KV held", "top-1", "KL"];
+export const SPARE_COLUMNS = ["time", "FLOPs", "attn FLOPs", "se", "KV held", "pairs", "top-1", "KL"];
 
 function tellProgress(progress: Progress, { headline }: EvaluationTask): (state: SweepProgress) => void {
   return ({ done, total, fraction, trial }) => {

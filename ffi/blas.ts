@@ -58,8 +58,12 @@ function fromSystem(whyNotPinned: string): FoundBlas {
   return { path: undefined, reason: `no OpenBLAS in the system; ${whyNotPinned}` };
 }
 
+/** Environment variable that names the BLAS. */
+const VARIABLE = "TOKENFILTER_BLAS";
+
 /**
- * The BLAS to use: what `TOKENFILTER_BLAS` names (a path, or `none`), the fetched copy, the system's, or none.
+ * The BLAS to use: what `TOKENFILTER_BLAS` names (a path, or `none`), the fetched copy, the system's, or none. Without
+ * the permission to read the environment none is looked for.
  *
  * @param fetchPinned Fetches the copy where there is none; says why it could not. By default nothing is fetched.
  */
@@ -67,8 +71,11 @@ export async function findBlas(
   fetchPinned = (): Promise<string | undefined> =>
     Promise.resolve(`none fetched (${buildCommand()} fetches one)`),
 ): Promise<FoundBlas> {
-  const named = Deno.env.get("TOKENFILTER_BLAS");
-  if (named) return { path: named === "none" ? undefined : named, reason: `TOKENFILTER_BLAS=${named}` };
+  if (Deno.permissions.querySync({ name: "env", variable: VARIABLE }).state !== "granted") {
+    return { path: undefined, reason: "none looked for: that needs --allow-env, or its path as an option" };
+  }
+  const named = Deno.env.get(VARIABLE);
+  if (named) return { path: named === "none" ? undefined : named, reason: `${VARIABLE}=${named}` };
   const { platform, requirement } = PINNED_BLAS;
   if (`${Deno.build.os}-${Deno.build.arch}` !== platform) {
     return fromSystem(`${requirement} is pinned for ${platform} only`);

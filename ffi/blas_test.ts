@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { inChild } from "../kernels/testing/child.ts";
+import { findLibrary } from "./library.ts";
 import { unless } from "../lib/testing.ts";
 
 Deno.test("findBlas() tells of a missing permission instead of passing over the system's libraries", async () => {
@@ -13,6 +14,19 @@ Deno.test("findBlas() tells of a missing permission instead of passing over the 
   );
   await Deno.remove(cache, { recursive: true });
   assertStringIncludes(found.error ?? "", "NotCapable");
+});
+
+Deno.test("openCpu() with a library and a level needs --allow-read and --allow-ffi alone, and says what it leaves", async () => {
+  const { path } = await findLibrary("cpu");
+  const found = await inChild(
+    {},
+    `
+    const { openCpu } = await load("ffi/mod.ts");
+    for (const name of ["env", "run", "write", "net", "sys"]) await Deno.permissions.revoke({ name });
+    using backend = await openCpu({ library: ${JSON.stringify(path)}, level: "base", threads: 1 });
+    return backend.description;`,
+  );
+  assertStringIncludes(String(found), "built-in matrix product (none looked for: that needs --allow-env");
 });
 
 /** A python3 that runs a shell's line for each module: `pip` is to fill the folder $dest, `zipfile` the folder $5. */
