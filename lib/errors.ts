@@ -51,3 +51,35 @@ export class UsageError extends Error {
   /** The class's name. */
   override readonly name = "UsageError";
 }
+
+/** What a value is, as an error message says it: `null`, `number`, `Array`, `Float64Array`. */
+function kindOf(value: unknown): string {
+  return typeof value === "object" && value !== null
+    ? value.constructor?.name ?? "object"
+    : value === null
+    ? "null"
+    : typeof value;
+}
+
+/**
+ * Checks that an argument is what its type says: plain JavaScript hands in anything.
+ *
+ * @param name What the caller knows it by.
+ * @param also What else would do, in words.
+ * @throws {TypeError} If it is no instance of the class.
+ */
+export function expectInstance<T>(
+  name: string,
+  value: unknown,
+  type: abstract new (...args: never[]) => T,
+  also = "",
+): asserts value is T {
+  if (value instanceof type) return;
+  throw new TypeError(`Cannot use "${name}": found ${kindOf(value)}, expected ${type.name}${also}`);
+}
+
+/** Checks that an argument has the JavaScript type. @throws {TypeError} If it has another. */
+export function expectTypeOf(name: string, value: unknown, type: "function" | "string" | "object"): void {
+  if (typeof value === type && value !== null) return;
+  throw new TypeError(`Cannot use "${name}": found ${kindOf(value)}, expected ${type}`);
+}

@@ -1,4 +1,5 @@
 /** How a text is cut for perplexity: disjoint chunks of one length, the tail dropped. */
+import { expectInstance } from "../errors.ts";
 
 /**
  * Cuts a token stream into floor(N / context) disjoint chunks; the tail is dropped. A BOS that begins the stream
@@ -16,6 +17,7 @@
  * ```
  */
 export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuffer>[] {
+  expectInstance("ids", ids, Int32Array);
   if (!Number.isInteger(context) || context < 2) {
     throw new RangeError(`Cannot cut chunks of ${context} tokens: expected an integer of at least 2`);
   }

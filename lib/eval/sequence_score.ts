@@ -1,5 +1,6 @@
 /** Losses of one sequence of any length, token by token, as a model with or without a pruner sees it. */
 import type { Pruner } from "../methods/pruner.ts";
+import { expectInstance } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { batchUnsupportedReason } from "../model/batch_decoder.ts";
@@ -63,6 +64,7 @@ export function scoreSequence(
   pruner?: Pruner,
   options: FeedOptions = {},
 ): SequenceScore {
+  expectInstance("ids", ids, Int32Array);
   const count = ids.length;
   if (count < 2) throw new RangeError(`Cannot score a sequence of ${count} tokens: expected at least 2`);
   const chunk = options.phase === "decode" ? 1 : options.chunk ?? count;

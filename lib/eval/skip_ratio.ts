@@ -1,4 +1,5 @@
 /** Shares of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
+import { expectInstance } from "../errors.ts";
 import type { KeySide } from "../methods/pruner.ts";
 import { judgedTokens } from "../model/key_judge.ts";
 
@@ -65,6 +66,7 @@ export function countSkips(
   for (const { length, keep } of sequences) {
     tokens += length;
     decided += Math.max(length - first, 0);
+    expectInstance("keep", keep, Map);
     for (const [layer, mask] of keep) {
       mask.forEach((kept, t) => {
         if (kept) return;

@@ -1,4 +1,5 @@
 /** The recurrence for a model: a specification a filtered layer, and the state of one sequence. */
+import { expectInstance, expectTypeOf } from "../errors.ts";
 import { type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import {
   cloneLayerState,
@@ -162,6 +163,8 @@ export class FilterSequence {
     residualNorms: Float64Array<ArrayBuffer>,
   ): void {
     const index = this.#indexOf(layer);
+    expectInstance("outputNorms", outputNorms, Float64Array);
+    expectInstance("residualNorms", residualNorms, Float64Array);
     if (outputNorms.length !== residualNorms.length) {
       throw new RangeError(
         `Cannot observe layer ${layer}: found ${outputNorms.length} and ${residualNorms.length} norms, expected as ` +
@@ -228,7 +231,8 @@ function rowsOfOutput(output: ScanOutput, start: number, end: number): ScanOutpu
 
 /** Values in row-major order as a tensor of rows of the given shape; a tensor as it is. */
 function asTensor(name: string, rows: Rows, shape: readonly number[]): Tensor {
-  if (!(rows instanceof Float32Array)) return rows;
+  if (typeof rows === "object" && rows !== null && "dtype" in rows) return rows;
+  expectInstance(name, rows, Float32Array, " or a tensor");
   const width = shape.reduce((a, b) => a * b, 1);
   if (rows.length === 0 || rows.length % width !== 0) {
     throw new RangeError(
@@ -240,7 +244,14 @@ function asTensor(name: string, rows: Rows, shape: readonly number[]): Tensor {
   return hostTensor("f32", [rows.length / width, ...shape], rows);
 }
 
-function expectShape(shape: FilterShape): FilterShape {
+/**
+ * Checks a model's sizes.
+ *
+ * @throws {TypeError} If one is no number.
+ * @throws {RangeError} If one is no whole number from 1 on, or heads cannot share keys and values evenly.
+ */
+export function expectShape(shape: FilterShape): FilterShape {
+  expectTypeOf("shape", shape, "object");
   for (const name of ["numLayers", "numHeads", "numKvHeads", "headDim", "hiddenSize"] as const) {
     const value = shape[name];
     if (typeof value !== "number") {
@@ -251,6 +262,12 @@ function expectShape(shape: FilterShape): FilterShape {
         `Cannot filter a model: found ${value} for "${name}", expected an integer from 1 on`,
       );
     }
+  }
+  const { numHeads, numKvHeads } = shape;
+  if (numHeads % numKvHeads !== 0) {
+    throw new RangeError(
+      `Cannot filter a model: found ${numHeads} for "numHeads", expected a multiple of numKvHeads, ${numKvHeads}`,
+    );
   }
   return shape;
 }

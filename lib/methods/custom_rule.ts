@@ -1,4 +1,5 @@
 /** Token Filtering with a rule of one's own: a function of a token in place of a rule of the list. */
+import { expectTypeOf } from "../errors.ts";
 import { showValue } from "../filter/option.ts";
 import type { RuleToken } from "../filter/rule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
@@ -39,6 +40,7 @@ export function createCustomRule(
   options: CustomRuleOptions = {},
   context: PrunerContext = {},
 ): Pruner {
+  expectTypeOf("score", score, "function");
   const rule = {
     name: "scored",
     help: "",

@@ -3,7 +3,7 @@
  * grids, records, reports and the contract test then know it.
  * @module
  */
-import type { FilterShape } from "../filter/sequence.ts";
+import { expectShape, type FilterShape } from "../filter/sequence.ts";
 import { sayNearest } from "../nearest.ts";
 import { METHOD_NAMES, type MethodName, methodOf } from "./list.ts";
 import { withKeySide } from "./key_side.ts";
@@ -27,7 +27,7 @@ export * from "./token_filter.ts";
  *
  * @param name A method's, or "token-filtering" for the one that `options.fusion` names.
  * @throws {TypeError} If an option is unknown or of the wrong type.
- * @throws {RangeError} If there is no such method, an option is out of range, or the schedule is unreachable.
+ * @throws {RangeError} If there is no such method, a size or an option is out of range, or the schedule is unreachable.
  *
  * @example
  * ```ts
@@ -48,6 +48,7 @@ export function createPruner(
     const known = ["token-filtering", ...METHOD_NAMES];
     throw new RangeError(`Cannot prune by "${name}": no such method${sayNearest(name, known)}`);
   }
+  expectShape(shape);
   const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
   const method = methodOf(resolved.fusion);
   const queries = () =>

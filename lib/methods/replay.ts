@@ -1,4 +1,5 @@
 /** Takes the decisions of another run again, to check what followed from them. */
+import { expectInstance } from "../errors.ts";
 import { createScanOutput } from "../filter/layer.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import { definePruner, type Pruner, type PrunerContext, type PrunerSequence } from "./pruner.ts";
@@ -42,7 +43,9 @@ export function createReplay(
   { keep, cuts, whole = false, queries = false, warmup = 0, recent = 0, cacheSkipped = false }: ReplayOptions,
   { trace }: PrunerContext = {},
 ): Pruner {
+  expectInstance("keep", keep, Map);
   for (const [layer, mask] of keep) {
+    expectInstance(`keep of layer ${layer}`, mask, Uint8Array);
     if (!Number.isInteger(layer) || layer < 0 || layer >= shape.numLayers) {
       throw new RangeError(
         `Cannot replay layer ${layer}: the model's layers are 0 to ${shape.numLayers - 1}`,

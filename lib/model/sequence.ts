@@ -3,6 +3,7 @@ import type { AttentionArgs } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
 import { filteredLayers, type LayerInput, type Pruner, type PrunerSequence } from "../methods/pruner.ts";
+import { expectInstance, expectTypeOf } from "../errors.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { expectPositions, layerConfig } from "./config.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
@@ -41,6 +42,7 @@ export class ModelSequence {
   /** Use {@linkcode Model.start}. */
   constructor(model: Model, pruner: Pruner | undefined, options: SequenceOptions) {
     const { numLayers, numKvHeads, headDim } = model.config;
+    if (pruner !== undefined) expectTypeOf("start of a pruner", pruner?.start, "function");
     const unknown = pruner && filteredLayers(pruner).find((layer) => !(layer >= 0 && layer < numLayers));
     if (unknown !== undefined) {
       throw new RangeError(`Cannot filter layer ${unknown}: the model's layers are 0 to ${numLayers - 1}`);
@@ -91,6 +93,7 @@ export class ModelSequence {
    * @throws {RangeError} On an unknown id, or if the pruner looks ahead and this is not the first feed.
    */
   feed(ids: Int32Array<ArrayBuffer>): Tensor {
+    expectInstance("ids", ids, Int32Array);
     if (this.#lowest > 0) {
       throw new RangeError("Cannot feed tokens after a residual stream: the layers below it have no cache");
     }

@@ -1,4 +1,5 @@
 /** Text to token ids and back, from a GGUF file's own vocabulary, id for id as llama.cpp does it. */
+import { expectTypeOf } from "../errors.ts";
 import { BYTE_CHARACTERS, createByteLevelBpe, PRE_TOKENIZERS } from "./_byte_level.ts";
 import { readHfVocabulary } from "./_hf_tokenizer.ts";
 import { encodeSentencePiece } from "./_sentencepiece.ts";
@@ -165,6 +166,7 @@ export class Tokenizer {
    * @throws {RangeError} If a BOS is asked for and the vocabulary has none.
    */
   encode(text: string, options: { readonly bos?: boolean } = {}): Int32Array<ArrayBuffer> {
+    expectTypeOf("text", text, "string");
     const ids: number[] = [];
     if (options.bos ?? this.addsBos) {
       if (this.bosId === undefined) {
