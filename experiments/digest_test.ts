@@ -3,6 +3,7 @@ import { listTree } from "./cli/checkout.ts";
 import { compareDigests, type Digest, FORMAT } from "./digest/compare.ts";
 import { ROOT } from "./digest/execute.ts";
 import { applyFault, FAULTS, readSources } from "./digest/faults.ts";
+import { writeInputs } from "./digest/inputs.ts";
 import { formatDigest } from "./digest/format.ts";
 import { normalizeJson, normalizeText } from "./digest/normalize.ts";
 import { facetsOfPath, facetsOfProcess, withoutRepeats } from "./digest/outputs.ts";
@@ -181,7 +182,20 @@ Deno.test("formatDigest() is JSON of short lines", () => {
   const text = formatDigest(DIGEST);
   assertEquals(JSON.parse(text), DIGEST);
   assert(text.split("\n").length > 5);
+  const long = { numbers: Array.from({ length: 200 }, (_, i) => i) } as unknown as Digest;
+  assertEquals(JSON.parse(formatDigest(long)), long);
+  assertEquals(formatDigest(long).split("\n").length, 205);
 });
+
+Deno.test("writeInputs() leaves dumps of all their numbers in either type", () =>
+  withFolder((folder) => {
+    writeInputs(folder);
+    for (const [name, bytes] of [["dump", 4], ["bf16", 2]] as const) {
+      const [low, high] = [0, 400].map((header) => header + 2 * 60 * 3 * 8 * bytes);
+      const { size } = Deno.statSync(`${folder}/${name}.safetensors`);
+      assert(size > low! && size < high!, `${name}: ${size} bytes`);
+    }
+  }));
 
 Deno.test("the list of runs has every method on every backend", () => {
   const names = listRuns({ blas: undefined, blasEnv: {} }).flat().map(({ name }) => name);

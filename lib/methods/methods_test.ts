@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
+import { METHODS } from "./list.ts";
+import type { Method } from "./method.ts";
 import { createPruner, createReplay } from "./mod.ts";
 import type { DecisionTrace, LayerInput, MethodName, PrunerSequence } from "./mod.ts";
 
@@ -128,6 +130,18 @@ Deno.test("the oracle refuses what it cannot decide", () => {
     RangeError,
     "Cannot plan a uniform schedule",
   );
+});
+
+Deno.test("createReplay() traces the chunk that it was started for, the first where none is named", () => {
+  const chunks: number[] = [], keep = new Map([[1, Uint8Array.of(1, 0)]]);
+  const replay = createReplay(shape, { keep }, { trace: (_rows, _layer, chunk) => void chunks.push(chunk) });
+  for (const sequence of [replay.start(), replay.start(3)]) sequence.decide(inputOf(1, 2), 0);
+  assertEquals(chunks, [0, 3]);
+});
+
+Deno.test("methods that name their place in a legend have one each", () => {
+  const places = METHODS.flatMap(({ looks }: Method) => looks?.place ?? []);
+  assertEquals(places.toSorted((a, b) => a - b), Array.from(places.keys()));
 });
 
 Deno.test("createReplay() gives the masks back, chunk by chunk", () => {

@@ -1,5 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { LengthRow } from "../../eval/lengths.ts";
+import { styleRule } from "../figure/rule_style.ts";
 import { collectLengths, plotLengths } from "./lengths.ts";
 
 const row = (
@@ -38,6 +39,10 @@ Deno.test("plotLengths() marks the measured lengths, and says what is missing", 
   const figure = plotLengths(collectLengths(rows, "prefill"));
   assertEquals(figure.data.map(({ name }) => name), ["dense", "half", "oracle"]);
   assertEquals((figure.layout.xaxis as { tickvals: number[] }).tickvals, [128, 2048]);
+  const lines = figure.data.map(({ line }) => line as { color: string; dash: string });
+  assertEquals(lines[0], { color: "@muted", width: 2, dash: "dot" } as never);
+  assertEquals([lines[1]!.color, lines[1]!.dash], ["@series1", "solid"]);
+  assertEquals(lines[2]!.color, styleRule("oracle").color);
   assertStringIncludes((figure.data[1]!.text as string[])[0]!, "0.750 of dense");
   const many = Array.from({ length: 13 }, (_, i) => row("dense", i + 1, 1, 1, 1));
   const ticks = plotLengths(collectLengths(many, "memory")).layout.xaxis as { tickvals: number[] };
