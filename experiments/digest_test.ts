@@ -195,6 +195,7 @@ Deno.test("writeInputs() leaves dumps of all their numbers in either type", () =
       const { size } = Deno.statSync(`${folder}/${name}.safetensors`);
       assert(size > low! && size < high!, `${name}: ${size} bytes`);
     }
+    return Promise.resolve();
   }));
 
 Deno.test("the list of runs has every method on every backend", () => {
