@@ -1,16 +1,60 @@
-"""Dumps one layer's keys and values from a Hugging Face model, for `deno task filter --kv`.
+"""Dumps keys and values of layers of a Hugging Face model, for `deno task filter --kv`.
 
-    python3 experiments/dump_kv.py MODEL TEXT_FILE OUT.safetensors [--layer N] [--dtype float32|float16|bfloat16]
+    python3 experiments/dump_kv.py MODEL TEXT_FILE OUT.safetensors [--layer N[,N…]|all] [--dtype float32|float16|bfloat16]
 
 Needs torch, transformers and safetensors. The tensors `keys` (after rotary embedding) and `values` have the shape
-[T, H, d]: tokens, KV heads, head size.
+[T, H, d]: tokens, KV heads, head size. Of several layers they are named `keys.N` and `values.N`.
 """
 
 import argparse
+import os
+import sys
 
-import torch
-from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+
+def fail(message):
+    """Ends with one line, as every task does for what a user can fix."""
+    print(" ".join(str(message).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def read_text(path):
+    """The text of a file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        fail(f'Cannot read "{path}": {error.strerror}')
+    except UnicodeDecodeError:
+        fail(f'Cannot read "{path}": found bytes that are not UTF-8, expected a text')
+
+
+def parse_layers(text):
+    """Layers by their numbers, ascending; None = all."""
+    if text == "all":
+        return None
+    if not all(part.isdecimal() for part in text.split(",")):
+        fail(f'Cannot use --layer {text}: expected 0-based indices such as 0,3, or all')
+    return sorted({int(part) for part in text.split(",")})
+
+
+def import_libraries():
+    """What runs the model, imported once all else is checked: it takes seconds."""
+    try:
+        import torch
+        import transformers
+        from safetensors.torch import save_file
+    except ImportError as error:
+        fail(f'Cannot run a model: found no module "{error.name}", expected torch, transformers and safetensors')
+    return torch, transformers, save_file
+
+
+def load(transformers, name):
+    """Tokenizer and model. What is wrong with a name or a folder, transformers says in errors of many kinds."""
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        return tokenizer, transformers.AutoModelForCausalLM.from_pretrained(name).eval()
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        fail(f'Cannot load the model "{name}": {str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}')
 
 
 def layer_cache(past_key_values, layer):
@@ -25,19 +69,39 @@ def main():
     parser.add_argument("model", help="name on the hub, or a folder")
     parser.add_argument("text", help="UTF-8 text file")
     parser.add_argument("out", help="file to write")
-    parser.add_argument("--layer", type=int, default=0, help="0-based index (0)")
+    parser.add_argument("--layer", default="0", help="0-based indices, or all (0)")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
     args = parser.parse_args()
 
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForCausalLM.from_pretrained(args.model).eval()
-    with open(args.text, encoding="utf-8") as file:
-        ids = tokenizer(file.read(), return_tensors="pt").input_ids
+    text, layers = read_text(args.text), parse_layers(args.layer)
+    folder = os.path.dirname(args.out) or "."
+    if os.path.isdir(args.out) or not os.access(folder, os.W_OK):
+        fail(f'Cannot write "{args.out}": expected a file in a folder that can be written to')
+
+    torch, transformers, save_file = import_libraries()
+    tokenizer, model = load(transformers, args.model)
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    count = config.num_hidden_layers
+    layers = list(range(count)) if layers is None else layers
+    if layers[-1] >= count:
+        fail(f'Cannot use --layer {args.layer}: the layers of "{args.model}" are 0 to {count - 1}')
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    trained = getattr(config, "max_position_embeddings", None)
+    if trained is not None and ids.shape[1] > trained:
+        print(f"Warning: {ids.shape[1]} tokens; the model was trained on {trained}", file=sys.stderr)
+
     with torch.no_grad():
         cache = model(ids, use_cache=True).past_key_values
-    keys, values = (x[0].transpose(0, 1).to(getattr(torch, args.dtype)).contiguous() for x in layer_cache(cache, args.layer))
-    save_file({"keys": keys, "values": values}, args.out, metadata={"model": args.model, "layer": str(args.layer)})
-    print(f"{args.out}: {keys.shape[0]} tokens, {keys.shape[1]} KV heads of {keys.shape[2]}, layer {args.layer}")
+    tensors = {}
+    for layer in layers:
+        for name, rows in zip(("keys", "values"), layer_cache(cache, layer)):
+            name = name if len(layers) == 1 else f"{name}.{layer}"
+            tensors[name] = rows[0].transpose(0, 1).to(getattr(torch, args.dtype)).contiguous()
+    listed = ",".join(map(str, layers))
+    save_file(tensors, args.out, metadata={"model": args.model, "layer": listed})
+    tokens, heads, size = next(iter(tensors.values())).shape
+    what = "layer" if len(layers) == 1 else "layers"
+    print(f"{args.out}: {tokens} tokens, {heads} KV heads of {size}, {what} {listed}")
 
 
 if __name__ == "__main__":
