@@ -1,6 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../lib/errors.ts";
-import { describeKernel } from "./lab.ts";
+import { readPlotly } from "../lib/plot/mod.ts";
+import { describeEnvironment, describeKernel, servePlotly } from "./lab.ts";
 import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
 import { readStdFlags } from "./cli/deno.ts";
 import { finish, listFolder, runTask, withFolder } from "./testing.ts";
@@ -12,6 +13,20 @@ Deno.test("chooseNotebooks() takes beginnings, paths and nothing", () => {
   assertEquals(chooseNotebooks(known, ["03", "01_quick"]), ["01_quickstart", "03_variance_fusion"]);
   assertEquals(chooseNotebooks(known, ["notebooks/02_anatomy.ipynb", "02"]), ["02_anatomy"]);
   assertThrows(() => chooseNotebooks(known, ["anatomy"]), UsageError, '"02_anatomy"');
+});
+
+Deno.test("lab serves the project's plotly to its notebooks, byte for byte", async () => {
+  const text = await readPlotly();
+  await using server = servePlotly(text);
+  assertEquals(server.addr.hostname, "127.0.0.1");
+  const environment = describeEnvironment("/cache", server.addr);
+  assertEquals(environment.JUPYTER_PATH, "/cache/share/jupyter");
+  const response = await fetch(environment.TOKENFILTER_PLOTLY_URL!);
+  assertEquals([await response.text() === text, response.headers.get("access-control-allow-origin")], [
+    true,
+    "*",
+  ]);
+  assertEquals(response.headers.get("content-type"), "text/javascript; charset=utf-8");
 });
 
 Deno.test("describeKernel() starts the given Deno", () => {
@@ -30,7 +45,7 @@ Deno.test("describeTimes() gives one time in words, and of several the median an
 const WRONG: readonly [args: string[], says: string][] = [
   [["--repeat", "0"], "--repeat 0"],
   [["--repeat", "two"], "--repeat two"],
-  [["--rerun"], "--repeat"],
+  [["--reapet"], "--repeat"],
   [["--update=yes"], "--update"],
   [["--out", ""], "--out"],
   [["--model", "missing.gguf"], "missing.gguf"],

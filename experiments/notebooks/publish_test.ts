@@ -1,4 +1,5 @@
 /** Figures of notebooks as readers meet them: without scripts, without a network, and on pages with a module loader. */
+import { describeEnvironment, servePlotly } from "../lab.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import {
   axis,
@@ -120,11 +121,13 @@ async function openWithLoader(
   });
   const loader = `<script>window.define = function () { throw new Error("taken by the loader"); };
 window.define.amd = {};</script>`;
-  await page.route(
-    "http://page.test/",
-    (route) => route.fulfill({ contentType: "text/html", body: pageOf([show("a"), show("b")], loader) }),
+  // From this machine, as JupyterLab's pages are: a browser lets no others ask a server of this machine.
+  const html = pageOf([show("a"), show("b")], loader), headers = { "content-type": "text/html" };
+  await using server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    () => new Response(html, { headers }),
   );
-  await page.goto("http://page.test/");
+  await page.goto(`http://127.0.0.1:${server.addr.port}/`);
   await page.waitForFunction(
     `[...document.querySelectorAll(".tokenfilter-figure")].every((figure) =>
       figure.querySelector("svg.main-svg") || figure.textContent.includes("could not be loaded"))`,
@@ -141,6 +144,25 @@ browserTest("figures load the pinned plotly once from its address, past a module
   const { drawn, asked } = await openWithLoader(await readPlotly());
   assertEquals([drawn, asked], [2, 1]);
 });
+
+browserTest(
+  "figures take plotly from a server of this machine's own where there is no network, and else from the CDN",
+  async () => {
+    const { get } = Deno.env, text = await readPlotly();
+    await using server = servePlotly(text);
+    const address = describeEnvironment("", server.addr).TOKENFILTER_PLOTLY_URL!;
+    try {
+      Deno.env.get = (name) => name === "TOKENFILTER_PLOTLY_URL" ? address : get.call(Deno.env, name);
+      const near = await openWithLoader(undefined);
+      assertEquals([near.drawn, near.asked], [2, 0]);
+      await server.shutdown();
+      const far = await openWithLoader(text);
+      assertEquals([far.drawn, far.asked], [2, 1]);
+    } finally {
+      Deno.env.get = get;
+    }
+  },
+);
 
 browserTest("figures run nothing but the pinned plotly, and say what to do without it", async () => {
   for (const answer of [`${await readPlotly()}\n`, undefined]) {

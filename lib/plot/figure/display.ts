@@ -39,24 +39,38 @@ export async function setPlotly(source: "cdn" | "inline"): Promise<void> {
 /** Marks around what a page shows while no script runs. */
 const STATIC = ["<!-- static -->", "<!-- /static -->"] as const;
 
-/** Text of a program that calls `done(Plotly)`, loading it first where the page has none. */
-const LOAD = `function loadPlotly(done, failed) {
+/** Environment variable with an address of plotly that is asked before the CDN: a server of this machine's own. */
+export const PLOTLY_VARIABLE = "TOKENFILTER_PLOTLY_URL";
+
+/** Where a page gets plotly from, in the order in which it asks. */
+function plotlySources(): string[] {
+  const { state } = Deno.permissions.querySync({ name: "env", variable: PLOTLY_VARIABLE });
+  const near = state === "granted" ? Deno.env.get(PLOTLY_VARIABLE) : undefined;
+  return [...near ? [near] : [], PLOTLY_URL];
+}
+
+/** Text of a program that calls `done(Plotly)`, loading it first from the first source that has it where the page has none. */
+const LOAD = `function loadPlotly(sources, done, failed) {
   if (window.Plotly) return done(window.Plotly);
   if (!window.tokenfilterPlotly) {
     window.tokenfilterPlotly = new Promise(function (resolve, reject) {
       // An AMD loader in the page would take what is meant for the window.
-      var define = window.define, script = document.createElement("script");
+      var define = window.define;
       window.define = undefined;
-      script.src = ${JSON.stringify(PLOTLY_URL)};
-      script.integrity = ${JSON.stringify(PLOTLY_INTEGRITY)};
-      script.crossOrigin = "anonymous";
-      script.onload = function () { window.define = define; resolve(window.Plotly); };
-      script.onerror = function () {
-        window.define = define;
-        window.tokenfilterPlotly = undefined;
-        reject();
-      };
-      document.head.appendChild(script);
+      (function load(next) {
+        var script = document.createElement("script");
+        script.src = sources[next];
+        script.integrity = ${JSON.stringify(PLOTLY_INTEGRITY)};
+        script.crossOrigin = "anonymous";
+        script.onload = function () { window.define = define; resolve(window.Plotly); };
+        script.onerror = function () {
+          if (next + 1 < sources.length) return load(next + 1);
+          window.define = define;
+          window.tokenfilterPlotly = undefined;
+          reject();
+        };
+        document.head.appendChild(script);
+      })(0);
     });
   }
   window.tokenfilterPlotly.then(done, failed);
@@ -88,7 +102,7 @@ var figure = ${scriptJson({ height, data, layout })};
 var themes = ${scriptJson({ light: LIGHT, dark: DARK })};
 document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
   var place = root.querySelector(".tokenfilter-plot"), detail = root.querySelector(".tokenfilter-detail");
-  loadPlotly(function (Plotly) {
+  loadPlotly(${scriptJson(plotlySources())}, function (Plotly) {
     if (place.classList.contains("js-plotly-plot")) return;
     place.textContent = "";
     detail.textContent = "Tap a point to see its values here.";

@@ -97,6 +97,22 @@ Deno.test("setPlotly() puts plotly in the next figure alone, and again when it i
   await assertRejects(() => setPlotly("web" as "cdn"), RangeError, '"web"');
 });
 
+Deno.test("displayFigure() asks the address of the environment before the CDN, where there is one it may read", () => {
+  const { get } = Deno.env, { querySync } = Deno.permissions;
+  const sources = () => JSON.parse(htmlOf().match(/loadPlotly\((\[.*?\]), function/)![1]!);
+  const near = "http://127.0.0.1:1/plotly.min.js";
+  try {
+    assertEquals(sources(), [PLOTLY_URL]);
+    Deno.env.get = (name) => name === "TOKENFILTER_PLOTLY_URL" ? near : undefined;
+    assertEquals(sources(), [near, PLOTLY_URL]);
+    Deno.permissions.querySync = () => ({ state: "prompt" }) as Deno.PermissionStatus;
+    assertEquals(sources(), [PLOTLY_URL]);
+  } finally {
+    Deno.env.get = get;
+    Deno.permissions.querySync = querySync;
+  }
+});
+
 Deno.test("plotlyScript() hides a module loader from plotly and gives it back", () => {
   const scripts = plotlyScript("window.seen = typeof define;");
   const run = new Function(

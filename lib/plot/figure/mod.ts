@@ -3,7 +3,14 @@
  * @module
  */
 export { CHROMIUM_FLAGS, ChromiumError, expectChromium, findChromium } from "./chromium.ts";
-export { type MediaBundle, plotlyScript, readDisplayed, setPlotly, setStaticImage } from "./display.ts";
+export {
+  type MediaBundle,
+  PLOTLY_VARIABLE,
+  plotlyScript,
+  readDisplayed,
+  setPlotly,
+  setStaticImage,
+} from "./display.ts";
 export {
   axis,
   baseLayout,
