@@ -27,7 +27,21 @@ export function knownLayers(name: string): number | undefined {
 export async function readModel(nameOrPath: string, progress: Progress): Promise<ModelFile> {
   const file = await readModelFile(nameOrPath, { onProgress: showProgress(progress) });
   progress.clear();
+  noteConverted(file);
   return file;
+}
+
+/** Says it on stderr where tensors do not run as the file has them. */
+export function noteConverted(
+  { converted }: Pick<ModelFile, "converted">,
+  stream: Parameters<typeof writeLine>[0] = Deno.stderr,
+): void {
+  if (converted.size === 0) return;
+  const each = Array.from(converted, ([type, dtype]) => `${type} as ${dtype}`).join(", ");
+  writeLine(
+    stream,
+    `Note: no kernel takes some of the model's types of tensors; they run otherwise: ${each}`,
+  );
 }
 
 /** Tokens that a model is tried on. */

@@ -1,10 +1,10 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
-import type { CacheDType } from "../dtype.ts";
+import type { CacheDType, DType } from "../dtype.ts";
 import { isMissing } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
 import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
-import { parseGguf } from "./formats/gguf.ts";
+import { GgufFile, parseGguf } from "./formats/gguf.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
 import { MODEL_NAMES, resolveModel, type ResolveOptions } from "./hub.ts";
 import { Model } from "./model.ts";
@@ -21,6 +21,8 @@ export interface ModelFile {
   readonly config: ModelConfig;
   /** Text to token ids and back. */
   readonly tokenizer: Tokenizer;
+  /** Types of the file's tensors that no kernel takes, as ggml calls them, and what they became. */
+  readonly converted: ReadonlyMap<string, DType>;
   /** Puts the weights on a backend. @param cacheDType element type of KV caches; default `"f32"` */
   open(backend: Backend, options?: { readonly cacheDType?: CacheDType }): Model;
 }
@@ -59,7 +61,8 @@ export async function readModelFile(
   const weights = loadWeights(source, config);
   const open: ModelFile["open"] = (backend, options) =>
     new Model(config, uploadWeights(weights, backend), backend, options);
-  return { name, sha256, config, tokenizer, open };
+  const converted = source instanceof GgufFile ? source.converted : new Map<string, DType>();
+  return { name, sha256, config, tokenizer, converted, open };
 }
 
 interface OpenedSource extends Pick<ModelFile, "name" | "sha256" | "tokenizer"> {

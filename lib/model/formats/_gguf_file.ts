@@ -1,4 +1,5 @@
 /** What a parsed GGUF file offers: metadata and tensors, and getters that check types. */
+import type { DType } from "../../dtype.ts";
 import { ModelFormatError } from "../../errors.ts";
 import type { HostTensor } from "../../tensor.ts";
 import type { KeyedFile } from "./_keyed_file.ts";
@@ -76,17 +77,22 @@ export class GgufFile implements KeyedFile {
    */
   readonly tensors: ReadonlyMap<string, HostTensor>;
 
+  /** Types of tensors that no kernel takes, as ggml calls them, and what they became. */
+  readonly converted: ReadonlyMap<string, DType>;
+
   /** Holds what {@linkcode parseGguf} found. */
   constructor(
     file: string,
     version: number,
     metadata: ReadonlyMap<string, GgufValue>,
     tensors: ReadonlyMap<string, HostTensor>,
+    converted: ReadonlyMap<string, DType> = new Map(),
   ) {
     this.file = file;
     this.version = version;
     this.metadata = metadata;
     this.tensors = tensors;
+    this.converted = converted;
   }
 
   /** Whether the file has the key. */

@@ -5,8 +5,9 @@
  * A parser of its own, because `@huggingface/gguf` reads from URLs, checks no tensor's place in the file, and
  * says neither byte nor remedy when a file is broken.
  */
-import { byteSize, type DType, DTYPES } from "../../dtype.ts";
+import { type DType, DTYPES } from "../../dtype.ts";
 import type { HostTensor, TensorData } from "../../tensor.ts";
+import { convertStored, STORED_TYPES, type StoredType } from "./_stored_types.ts";
 import { ByteReader } from "./_byte_reader.ts";
 import { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, VALUE_TYPES } from "./_gguf_file.ts";
 
@@ -41,21 +42,16 @@ const DTYPE_OF_CODE = new Map<number, DType>(
     .map(([dtype, { code }]) => [code, dtype]),
 );
 
-/** Names of types that files hold and this project does not compute with; 4, 5, 31 to 33 are gone from ggml. */
+/** Names of types that files hold and this project does not read; 4, 5, 31 to 33 are gone from ggml. */
 const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
   9: "Q8_1",
-  10: "Q2_K",
-  11: "Q3_K",
-  13: "Q5_K",
   15: "Q8_K",
   16: "IQ2_XXS",
   17: "IQ2_XS",
   18: "IQ3_XXS",
   19: "IQ1_S",
-  20: "IQ4_NL",
   21: "IQ3_S",
   22: "IQ2_S",
-  23: "IQ4_XS",
   24: "I8",
   25: "I16",
   26: "I32",
@@ -64,7 +60,6 @@ const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
   29: "IQ1_M",
   34: "TQ1_0",
   35: "TQ2_0",
-  39: "MXFP4",
   40: "NVFP4",
 };
 
@@ -101,7 +96,8 @@ export function parseGguf(bytes: Uint8Array<ArrayBuffer>, file: string): GgufFil
     metadata.set(key, readValue(reader, key));
   }
   const alignment = alignmentOf(reader, metadata);
-  return new GgufFile(file, version, metadata, readTensors(reader, numTensors, alignment));
+  const { tensors, converted } = readTensors(reader, numTensors, alignment);
+  return new GgufFile(file, version, metadata, tensors, converted);
 }
 
 function readHeader(reader: ByteReader): number {
@@ -209,7 +205,9 @@ function alignmentOf(reader: ByteReader, metadata: ReadonlyMap<string, GgufValue
 
 interface TensorPlace {
   readonly name: string;
+  /** Its type, and what the file's is where that becomes another one. */
   readonly dtype: DType;
+  readonly stored: StoredType | undefined;
   readonly shape: number[];
   /** Bytes from the beginning of the data. */
   readonly start: number;
@@ -218,7 +216,11 @@ interface TensorPlace {
   readonly at: number;
 }
 
-function readTensors(reader: ByteReader, count: number, alignment: number): Map<string, HostTensor> {
+function readTensors(
+  reader: ByteReader,
+  count: number,
+  alignment: number,
+): Pick<GgufFile, "tensors" | "converted"> {
   const places: TensorPlace[] = [];
   const names = new Set<string>();
   for (let i = 0; i < count; i++) {
@@ -242,7 +244,13 @@ function readTensors(reader: ByteReader, count: number, alignment: number): Map<
     }
   }
   expectNoOverlap(reader, places);
-  return new Map(places.map((place) => [place.name, viewOf(reader.bytes, dataStart, place)]));
+  const converted = places.flatMap(({ stored, dtype }) =>
+    stored === undefined ? [] : [[stored.name, dtype] as const]
+  );
+  return {
+    tensors: new Map(places.map((place) => [place.name, viewOf(reader, dataStart, place)])),
+    converted: new Map(converted),
+  };
 }
 
 function readTensorPlace(reader: ByteReader, index: number, alignment: number): TensorPlace {
@@ -266,11 +274,13 @@ function readTensorPlace(reader: ByteReader, index: number, alignment: number): 
     }
     shape.unshift(size);
   }
-  const dtype = readTensorType(reader, what);
-  const row = shape.at(-1)!, { blockSize } = DTYPES[dtype];
+  const { dtype, stored } = readTensorType(reader, what);
+  const row = shape.at(-1)!, { blockSize, blockBytes } = stored ?? DTYPES[dtype];
   if (row % blockSize !== 0) {
     throw reader.error(
-      `found rows of ${row} for ${what}, expected a multiple of ${dtype}'s block of ${blockSize}`,
+      `found rows of ${row} for ${what}, expected a multiple of ${
+        stored?.name ?? dtype
+      }'s block of ${blockSize}`,
       at,
     );
   }
@@ -281,14 +291,15 @@ function readTensorPlace(reader: ByteReader, index: number, alignment: number): 
       reader.offset - 8,
     );
   }
-  return { name, dtype, shape, start, size: byteSize(dtype, values), at };
+  return { name, dtype, stored, shape, start, size: values / blockSize * blockBytes, at };
 }
 
-function readTensorType(reader: ByteReader, what: string): DType {
-  const code = reader.u32(`the type of ${what}`);
-  const dtype = DTYPE_OF_CODE.get(code);
-  if (dtype !== undefined) return dtype;
-  const known = [...DTYPE_OF_CODE.values()].map((name) => name.toUpperCase()).join(", ");
+function readTensorType(reader: ByteReader, what: string): Pick<TensorPlace, "dtype" | "stored"> {
+  const code = reader.u32(`the type of ${what}`), stored = STORED_TYPES.get(code);
+  const dtype = stored?.dtype ?? DTYPE_OF_CODE.get(code);
+  if (dtype !== undefined) return { dtype, stored };
+  const names = [...DTYPE_OF_CODE.values(), ...Array.from(STORED_TYPES.values(), ({ name }) => name)];
+  const known = names.map((name) => name.toUpperCase()).join(", ");
   const found = OTHER_TENSOR_TYPES[code] ?? "unknown";
   throw reader.error(
     `found type ${code} (${found}) for ${what}, expected one of ${known}; quantise the model to one of these`,
@@ -309,12 +320,35 @@ function expectNoOverlap(reader: ByteReader, places: readonly TensorPlace[]): vo
   }
 }
 
-function viewOf(bytes: Uint8Array<ArrayBuffer>, dataStart: number, place: TensorPlace): HostTensor {
-  const { dtype, shape, size } = place;
+function viewOf(reader: ByteReader, dataStart: number, place: TensorPlace): HostTensor {
+  const { dtype, stored, shape, size } = place, { bytes } = reader;
   const at = bytes.byteOffset + dataStart + place.start;
+  if (stored !== undefined) return convertedOf(reader, new Uint8Array(bytes.buffer, at, size), stored, place);
   let data: TensorData;
   if (dtype === "f32") data = new Float32Array(bytes.buffer, at, size / 4);
   else if (dtype === "f16" || dtype === "bf16") data = new Uint16Array(bytes.buffer, at, size / 2);
   else data = new Uint8Array(bytes.buffer, at, size);
   return { dtype, shape, data };
+}
+
+/** A tensor of a type that becomes another one, when its values are first asked for. */
+function convertedOf(
+  reader: ByteReader,
+  bytes: Uint8Array,
+  stored: StoredType,
+  place: TensorPlace,
+): HostTensor {
+  const { dtype, shape, name } = place;
+  let data: TensorData | undefined;
+  return {
+    dtype,
+    shape,
+    get data() {
+      try {
+        return data ??= convertStored(stored, bytes, shape).data;
+      } catch (error) {
+        throw reader.error(`tensor "${name}": ${(error as Error).message}`, place.at);
+      }
+    },
+  };
 }

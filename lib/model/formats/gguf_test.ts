@@ -177,21 +177,21 @@ Deno.test("parseGguf() refuses metadata that make no sense", () => {
 Deno.test("parseGguf() refuses tensors that make no sense", () => {
   expectRefusal({ tensors: [tensor("a"), tensor("a")] }, 'found tensor "a" twice');
   expectRefusal(
-    { tensors: [tensor("a", { type: 13 })] },
-    "type 13 (Q5_K)",
+    { tensors: [tensor("a", { type: 16 })] },
+    "type 16 (IQ2_XXS)",
     'tensor "a"',
     "F32, F16",
     "quantise",
   );
   const names = {
     16: "IQ2_XXS",
-    23: "IQ4_XS",
+    22: "IQ2_S",
     24: "I8",
     28: "F64",
     29: "IQ1_M",
     34: "TQ1_0",
     35: "TQ2_0",
-    39: "MXFP4",
+    40: "NVFP4",
   };
   for (const [type, name] of Object.entries(names)) {
     expectRefusal({ tensors: [tensor("a", { type: Number(type) })] }, `type ${type} (${name})`);
