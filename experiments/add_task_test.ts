@@ -70,7 +70,7 @@ Deno.test("a new task is a file and a line that type-check", async () => {
 });
 
 Deno.test("sweep, its help, table, records, front and report know a new task", async () => {
-  const { stdout: help } = await run("sweep", "--help");
+  const { stdout: help } = await run("sweep", "--help=all");
   assertStringIncludes(help, "  --task perplexity|toy\n      what is evaluated (perplexity)\n");
   assertStringIncludes(help, "      toy: whether the next token is the likeliest\n");
 
@@ -81,7 +81,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   );
   assertEquals(code, 0, stderr);
   assertMatch(stderr, /random 0.25: accuracy \d+\.\d%/);
-  assertMatch(stdout, /skipped +acc +derror +se +KV held/);
+  assertMatch(stdout, /skipped +acc +derror +se +pairs +attn FLOPs +KV held/);
   assertMatch(stdout, /: 4 chunks of 64 tokens, dense accuracy \d+\.\d%\.\n/);
   const { trials, dense, environment } = JSON.parse(Deno.readTextFileSync(`${out}/summary.json`));
   assertEquals([environment.task, trials[0].task], ["toy", "toy"]);
