@@ -1,5 +1,5 @@
 /** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can fix. */
-import project from "../../deno.json" with { type: "json" };
+import { readVersion } from "../../lib/sweep/mod.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../lib/errors.ts";
 import { escapeControls } from "./terminal.ts";
 
@@ -38,7 +38,7 @@ export async function runTask(
 ): Promise<never> {
   try {
     if (Deno.args.includes("--version")) {
-      writeLine(Deno.stdout, `tokenfilter ${project.version}`);
+      writeLine(Deno.stdout, `tokenfilter ${await readVersion()}`);
       Deno.exit(EXIT.ok);
     }
     const help = Deno.args.findIndex((arg) => /^(--help|-h)(=all)?$/.test(arg));
