@@ -5,9 +5,17 @@
  */
 import type { Backend } from "../lib/backend.ts";
 import { UsageError } from "../lib/errors.ts";
-import { createLayerState, createScanOutput, filterOps, type LayerSpec } from "../lib/filter/mod.ts";
 import {
+  createLayerState,
+  createScanOutput,
+  filterOps,
+  judgedAt,
+  type LayerSpec,
+} from "../lib/filter/mod.ts";
+import {
+  filtersQueries,
   isRule,
+  keyRuleOf,
   methodOf,
   readsOf,
   type ResolvedOptions,
@@ -33,8 +41,8 @@ const USAGE = describeTask(
 
 Decides for every token of a dump whether its attention would be skipped, and prints a line a layer; --all prints every
 token. A dump holds keys and values of one sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and
-"values.N" of each layer N. Each layer skips the same share: --skip-ratio, or --prune-ratio, not both. --out keeps
-filter.json and a page of scores and thresholds.`,
+"values.N" of each layer N. Each layer skips the same share: --skip-ratio, or --prune-ratio, not both. With --side key
+it decides whose key and value go, and when. --out keeps filter.json and a page of scores and thresholds.`,
   [
     "--kv DUMP.safetensors",
     "--kv DUMP.safetensors --skip-ratio 0.3 --out DIR",
@@ -53,18 +61,27 @@ function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
   if (ratio !== undefined && !(ratio >= 0 && ratio <= 1)) {
     throw new UsageError(`Cannot use --skip-ratio ${ratio}: expected a number in [0, 1]`);
   }
-  return ratio ?? method.pruneRatio;
+  return ratio ?? (decidesKeys(method) ? method.kvRatio : method.pruneRatio);
 }
+
+/** Whether keys and values are decided, not queries. */
+const decidesKeys = (method: ResolvedOptions) => !filtersQueries(method);
 
 /** What a rule can look at in a dump. */
 const DUMPED: readonly string[] = ["similarity", "key", "value"];
 
 /** The dump's layer as the filter sees it. */
 function planDump({ keys }: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
-  const { fusion } = method, rule = methodOf(fusion);
+  const keyRule = keyRuleOf(method);
+  if (keyRule !== undefined && !decidesKeys(method)) {
+    throw new UsageError("Cannot decide both sides of a dump: expected --side key, or no --kv-fusion");
+  }
+  const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
   if (!isRule(rule) || readsOf(rule, method).some((what) => !DUMPED.includes(what))) {
     throw new UsageError(
-      `Cannot run --fusion ${fusion} on a dump: it needs more than keys and values (use deno task score)`,
+      `Cannot run --${
+        keyRule === undefined ? "" : "kv-"
+      }fusion ${fusion} on a dump: it needs more than keys and values (use deno task score)`,
     );
   }
   const [, numKvHeads, headDim] = keys.shape as [number, number, number];
@@ -84,18 +101,36 @@ const COLUMNS = {
   muV: "as muK, of the values",
   varV: "as varK, of the values",
   wK: "weight of the keys in the score, 0 to 1",
-} as const;
+};
 
-type Column = keyof typeof COLUMNS;
-const NAMES = Object.keys(COLUMNS) as Column[];
+const { keep: _, ...OF_SCORES } = COLUMNS;
+/** The same of keys and values. */
+const KEY_COLUMNS = {
+  ...OF_SCORES,
+  threshold: "score above which key and value go, before this token; of judged tokens",
+  kvKeep: "1 = key and value stay, or were not judged yet, 0 = they go",
+  judgedAt: "position from which on no query sees what goes: the block start at which the token is judged",
+};
+
+type Values = readonly (number | null)[];
 
 /** What was decided in one layer. */
 interface Decided {
   readonly layer: number;
-  readonly columns: { readonly [name in Column]: readonly (number | null)[] };
+  /** 1 = kept, of queries or of keys and values. */
+  readonly keep: readonly number[];
+  /** Tokens past the warm-up that were decided. */
+  readonly decided: number;
+  readonly columns: { readonly [name: string]: Values };
 }
 
-function decide(dump: Dump, spec: LayerSpec, tokens: number | undefined, backend: Backend): Decided {
+function decide(
+  dump: Dump,
+  spec: LayerSpec,
+  tokens: number | undefined,
+  backend: Backend,
+  ofKeys: boolean,
+): Decided {
   const count = Math.min(tokens ?? Infinity, dump.keys.shape[0]!);
   const output = createScanOutput(count);
   const input = { keys: backend.upload(dump.keys), values: backend.upload(dump.values) };
@@ -106,23 +141,40 @@ function decide(dump: Dump, spec: LayerSpec, tokens: number | undefined, backend
   backend.free(input.keys);
   backend.free(input.values);
   const orNull = (x: number) => Number.isNaN(x) ? null : x;
-  const columns = Object.fromEntries(NAMES.map((name) => [name, Array.from(output[name], orNull)]));
-  return { layer: spec.layer, columns: columns as unknown as Decided["columns"] };
+  const { keep, ...scores } = Object.fromEntries(
+    Object.keys(COLUMNS).map((name) => [name, Array.from(output[name as "keep"], orNull)]),
+  ) as unknown as { readonly keep: number[]; readonly threshold: Values; readonly [name: string]: Values };
+  const first = Math.max(spec.warmup, 1);
+  if (!ofKeys) {
+    const { redundancy, threshold, ...rest } = scores;
+    const columns = { redundancy: redundancy!, threshold, keep, ...rest };
+    return { layer: spec.layer, keep, decided: Math.max(count - first, 0), columns };
+  }
+  const starts = keep.map((_, t) => judgedAt(t, spec)), judged = starts.map((start) => start < count);
+  const kvKeep = keep.map((kept, t) => judged[t] ? kept : 1);
+  const columns = {
+    ...scores,
+    threshold: scores.threshold.map((theta, t) => judged[t] ? theta : null),
+    kvKeep,
+    judgedAt: starts.map((start, t) => judged[t] ? start : null),
+  };
+  const decided = judged.slice(first).filter((is) => is).length;
+  return { layer: spec.layer, keep: kvKeep, decided, columns };
 }
 
 type Row = { readonly [name: string]: number | null };
 
 /** A row a layer. */
-function summarize({ layer, columns: { keep, redundancy, threshold } }: Decided, warmup: number): Row {
-  const first = Math.max(warmup, 1), decided = Math.max(keep.length - first, 0);
+function summarize({ layer, keep, decided, columns }: Decided, warmup: number): Row {
+  const first = Math.max(warmup, 1);
   const skipped = keep.filter((kept) => kept === 0).length;
-  const mean = (values: readonly (number | null)[]) => {
+  const mean = (values: Values) => {
     const known = values.slice(first).filter((x) => x !== null);
     return known.length === 0 ? null : known.reduce((a, b) => a + b, 0) / known.length;
   };
   return {
     ...{ layer, tokens: keep.length, decided, skipped, share: decided === 0 ? null : skipped / decided },
-    ...{ "mean score": mean(redundancy), "mean threshold": mean(threshold) },
+    ...{ "mean score": mean(columns.redundancy!), "mean threshold": mean(columns.threshold!) },
   };
 }
 
@@ -137,7 +189,7 @@ const SUMMARY = {
 };
 
 /** Columns that hold whole numbers. */
-const WHOLE = new Set(["layer", "token", "keep", "tokens", "decided", "skipped"]);
+const WHOLE = new Set(["layer", "token", "keep", "kvKeep", "judgedAt", "tokens", "decided", "skipped"]);
 
 function tabulateRows(rows: readonly Row[], hints: { readonly [name: string]: string }): PlainTable {
   const columns = Object.keys(hints);
@@ -164,7 +216,9 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   const tokens = readCount(values, "tokens", 1);
   const all = values.has("all"),
-    hints = all ? { layer: SUMMARY.layer, token: "its place", ...COLUMNS } : SUMMARY;
+    ofKeys = decidesKeys(method),
+    columns = ofKeys ? KEY_COLUMNS : COLUMNS,
+    hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;
   const table = readTable(values, Object.keys(hints));
   const folder = values.get("out")?.[0] as string | undefined;
   if (folder !== undefined) expectWritable(folder);
@@ -177,7 +231,7 @@ export async function main(args: readonly string[]): Promise<number> {
   tellHostRules(progress, backend, [method]);
   const layers = dumps.map((dump, i) => {
     progress.bar(i / dumps.length, `${i}/${dumps.length} layers`);
-    return decide(dump, specs[i]!, tokens, backend);
+    return decide(dump, specs[i]!, tokens, backend, ofKeys);
   });
   progress.clear();
   const isSingle = dumps[0]!.layer === undefined;
@@ -187,23 +241,26 @@ export async function main(args: readonly string[]): Promise<number> {
   if (folder !== undefined) {
     makeFolder(folder);
     await writeWhole(`${folder}/filter.json`, `${json}\n`);
-    const traces = layers.map(({ layer, columns }) => ({
+    const traces = layers.map(({ layer, keep, columns: { redundancy, threshold } }) => ({
       layer,
-      ...columns,
-      keep: columns.keep as number[],
+      redundancy: redundancy!,
+      threshold: threshold!,
+      keep,
     }));
     const figures = [plotScoreTimeline(collectScoreTimeline(traces, { warmup: method.warmup }))];
-    const title = `Token Filtering of ${path.split(/[/\\]/).at(-1)}: ${method.fusion}`;
+    const title = `Token Filtering of ${path.split(/[/\\]/).at(-1)}: ${
+      ofKeys ? `${method.kvFusion} on keys` : method.fusion
+    }`;
     await writeWhole(
       `${folder}/filter.html`,
       renderFigurePage(figures, { title, plotly: await readPlotly() }),
     );
   }
   const rows = all
-    ? layers.flatMap(({ layer, columns }) =>
-      columns.keep.map((_, token): Row => ({
+    ? layers.flatMap(({ layer, keep, columns }) =>
+      keep.map((_, token): Row => ({
         ...{ layer, token },
-        ...Object.fromEntries(NAMES.map((name) => [name, columns[name][token]!])),
+        ...Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, column[token]!])),
       }))
     )
     : layers.map((decided) => summarize(decided, method.warmup));
@@ -213,7 +270,13 @@ export async function main(args: readonly string[]): Promise<number> {
     json: () => json,
     records: rows,
     notes: [
-      `Skipped ${total("skipped")} of ${total("decided")} tokens after the warm-up; asked for ${skipRatio}`,
+      ofKeys
+        ? `Dropped keys and values of ${total("skipped")} of ${
+          total("decided")
+        } judged tokens after the warm-up; asked for ${skipRatio}`
+        : `Skipped ${total("skipped")} of ${
+          total("decided")
+        } tokens after the warm-up; asked for ${skipRatio}`,
       ...(all ? [] : ["Every token: --all."]),
       ...(folder === undefined ? [] : [`Report: ${folder}/filter.html`]),
     ],

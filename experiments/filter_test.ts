@@ -50,6 +50,47 @@ Deno.test("filter --json has one entry a token and null where nothing is defined
     });
   }));
 
+Deno.test("filter --side key says whose key and value go, and when", () =>
+  withFolder(async (folder) => {
+    const path = writeDump(folder, "f32"), sizes = ["--warmup", "16", "--recent", "5", "--block", "8"];
+    const rows = await filter(
+      "--kv",
+      path,
+      "--side",
+      "key",
+      "--skip-ratio",
+      "0.4",
+      "--fusion",
+      "mean",
+      ...sizes,
+    );
+    assertEquals(Object.keys(rows), [
+      ...["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK", "kvKeep", "judgedAt"],
+    ]);
+    const queries = await filter("--kv", path, "--skip-ratio", "0.4", "--fusion", "mean", ...sizes);
+    const starts = Array.from({ length: T }, (_, t) => t).map((t) =>
+      [16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112].find((start) => t < start - 5) ?? null
+    );
+    assertEquals(rows.judgedAt, starts);
+    assertEquals(rows.kvKeep, queries.keep!.map((keep, t) => starts[t] === null ? 1 : keep));
+    assertEquals(rows.threshold, queries.threshold!.map((theta, t) => starts[t] === null ? null : theta));
+    assertEquals([rows.redundancy, rows.wK], [queries.redundancy, queries.wK]);
+    const { stdout } = await runTask("filter", "--kv", path, "--side", "key", "--kv-ratio", "0.25", ...sizes);
+    const [, dropped, decided] = stdout.match(
+      /^Dropped keys and values of (\d+) of (\d+) judged tokens.*for 0\.25$/m,
+    )!;
+    assertEquals([Number(decided), Math.round(Number(dropped) / 91 * 4)], [91, 1]); // 16 to 106
+  }));
+
+Deno.test("filter refuses a side that a dump does not tell, or both at once", () =>
+  withFolder(async (folder) => {
+    const path = writeDump(folder, "f32");
+    const refuse = (message: string, ...args: string[]) =>
+      assertRejects(() => main(["--kv", path, "--quiet", ...args]), UsageError, message);
+    await refuse("Cannot decide both sides of a dump: expected --side key, or no", "--kv-fusion", "key");
+    await refuse("Cannot run --kv-fusion received on a dump", "--side", "key", "--kv-fusion", "received");
+  }));
+
 Deno.test("filter records a rule's constant weight for every token, the first one too", () =>
   withFolder(async (folder) => {
     const path = writeDump(folder, "f32");
@@ -185,9 +226,11 @@ Deno.test("filter refuses flags that contradict each other, or that mean nothing
     const path = writeDump(folder, "f32");
     const cases = [
       [["--skip-ratio", "0.3", "--prune-ratio", "0.3"], "Cannot use --skip-ratio with --prune-ratio"],
-      ...["tail", "schedule", "slope", "skip-ratios", "key-state", "cache-skipped", "recent", "context"].map((
-        name,
-      ) => [[`--${name}`, "1"], `Cannot use flag "--${name}": "filter" has no such flag`] as const),
+      ...["tail", "schedule", "slope", "skip-ratios", "key-state", "cache-skipped", "kv-tail", "context"].map(
+        (
+          name,
+        ) => [[`--${name}`, "1"], `Cannot use flag "--${name}": "filter" has no such flag`] as const,
+      ),
     ] as const;
     for (const [args, expected] of cases) {
       await assertRejects(() => main(["--kv", path, ...args]), UsageError, expected);

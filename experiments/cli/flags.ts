@@ -1,7 +1,7 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
 import { TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
-import { METHODS, OPTIONS } from "../../lib/methods/mod.ts";
+import { KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT } from "../../lib/sweep/mod.ts";
 import { flagName } from "./task.ts";
 import { wrapLines } from "./terminal.ts";
@@ -66,7 +66,8 @@ function flagOf(name: string, option: Option): Flag {
   const said = option.help.replace("{range}", "range" in option ? option.range! : "")
     .replace("{names}", "names" in option ? option.names.join(", ") : "");
   const defaults = [byDefault, option.note].filter((part) => part !== undefined).join("; ");
-  const choices = name === "fusion" ? METHODS.map((method) => `\n      ${method.name}: ${method.help}`) : [];
+  const listed = name === "fusion" ? METHODS : name === "kvFusion" ? KEY_RULES : [];
+  const choices = listed.map((method) => `\n      ${method.name}: ${method.help}`);
   const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`, ...choices].join("");
   return { ...read, option: name, help, ...(NEEDS_MODEL.has(name) && { tasks: MODEL }) };
 }
@@ -82,7 +83,7 @@ const NEEDS_MODEL = new Set([
   "skipRatios",
   "keyState",
   "cacheSkipped",
-  "recent",
+  "kvTail",
 ]);
 
 const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);
@@ -221,7 +222,17 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "tokens",
     "context",
   ],
-  "Method": ["fusion", "preset", "prune-ratio", "skip-ratio", "recent", "warmup", "threshold", "seed"],
+  "Method": [
+    "fusion",
+    "preset",
+    "side",
+    "prune-ratio",
+    "skip-ratio",
+    "recent",
+    "warmup",
+    "threshold",
+    "seed",
+  ],
   "How": ["backend", "phase", "seeds"],
   "Results": ["out", "resume", "all", "columns", "csv", "json"],
 };

@@ -1,7 +1,14 @@
 /** From flags to options of the method, for one trial or for a grid. */
 import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { isRule, methodOf, type ResolvedOptions, resolveOptions } from "../../lib/methods/mod.ts";
+import {
+  filtersQueries,
+  isRule,
+  keyRuleOf,
+  methodOf,
+  type ResolvedOptions,
+  resolveOptions,
+} from "../../lib/methods/mod.ts";
 import { expandGrids, type Grid, readGrids } from "../../lib/sweep/mod.ts";
 import { readJson } from "./files.ts";
 import { type Flag, flagsOf, type Task } from "./flags.ts";
@@ -78,7 +85,11 @@ export function tellHostRules(
   methods: readonly ResolvedOptions[],
 ): void {
   if (name === "reference") return;
-  const rules = new Set(methods.map(({ fusion }) => methodOf(fusion)).filter((method) => isRule(method)));
+  const names = methods.flatMap((method) => [
+    ...(filtersQueries(method) ? [method.fusion] : []),
+    ...[keyRuleOf(method) ?? []].flat(),
+  ]);
+  const rules = new Set(names.map((name) => methodOf(name)).filter((method) => isRule(method)));
   for (const rule of rules) {
     if (rule.native !== undefined) continue;
     progress.line(`"${rule.name}" decides in TypeScript on the host: the kernels do not have this rule.`);

@@ -68,9 +68,9 @@ Deno.test("parseFlags() names the flag and the fix", () => {
 Deno.test("every task takes the flags that all share", () => {
   const shared =
     "fusion gamma tau lambda alpha prune-ratio warmup threshold window theta eta anchor absorb invert " +
-    "block ridge projections features preset backend threads tokens seed out columns csv markdown latex json quiet " +
+    "block ridge projections features preset side kv-fusion kv-ratio recent backend threads tokens seed out columns csv markdown latex json quiet " +
     "help";
-  const modelsOwn = "model tail schedule skip-ratios slope key-state cache-skipped recent context";
+  const modelsOwn = "model tail schedule skip-ratios slope key-state cache-skipped kv-tail context";
   for (const task of ["sweep", "score", "filter"] as const) {
     const flags = flagsOf(task);
     for (const name of `${shared} ${modelsOwn}`.split(" ")) {

@@ -11,6 +11,7 @@ export {
   type LayerSpec,
   type ScanOutput,
 } from "./layer.ts";
+export { judgedAt } from "./blocks.ts";
 export * from "./option.ts";
 export * from "./options.ts";
 export { observeLayer, scanLayer } from "./scan.ts";
