@@ -2,6 +2,7 @@
 import { costOf, readMetric } from "../eval/metrics.ts";
 import type { TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
+import { filtersQueries } from "../methods/sides.ts";
 import { missesRatio, readRecord } from "../methods/options.ts";
 import { paretoFront } from "./pareto.ts";
 import type { Environment, SweepSummary, Trial } from "./trial.ts";
@@ -27,7 +28,8 @@ export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
 
 /**
  * Summarises a sweep. The Pareto front is that of achieved ratio (high) against the headline metric (best) over on-line
- * trials: those that look ahead are upper bounds and stand outside, and so do those that missed the asked ratio. Ratios count in whole percent, since those that
+ * trials: those that look ahead are upper bounds and stand outside, and so do those that missed the asked ratio, and those
+ * of keys and values alone, which skip no attention. Ratios count in whole percent, since those that
  * were asked for as one come out a little apart.
  */
 export function summarizeSweep<T extends TaskTypes>(
@@ -37,7 +39,7 @@ export function summarizeSweep<T extends TaskTypes>(
 ): SweepSummary<T> {
   const sorted = sortTrials(trials);
   const gain = (trial: Trial) =>
-    trial.looksAhead || trial.achievedRatio === null || missesAsked(trial)
+    trial.looksAhead || trial.achievedRatio === null || missesAsked(trial) || !filtersQueries(trial)
       ? NaN
       : Math.round(100 * trial.achievedRatio);
   const front = paretoFront(sorted.map(gain), sorted.map(costOfTrial));
