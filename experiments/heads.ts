@@ -21,6 +21,7 @@ import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
+import { withRule } from "./cli/rule.ts";
 import { claimFolder, endEarly, readDestination } from "./cli/resume.ts";
 import { countTokens, describePlan, type Plan, readPlan, startStudy } from "./cli/study.ts";
 import { printTable, readTable } from "./cli/table.ts";
@@ -75,7 +76,7 @@ async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const values = parseFlags("heads", args, false);
+  const values = await withRule(parseFlags("heads", args, false));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const method = await readMethod(values), resamples = readCount(values, "resamples", 1) ?? 1000;

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { openCpu } from "../ffi/mod.ts";
 import { scoreSequence } from "../lib/eval/mod.ts";
-import { HEAD_RULES, type HeadReport, replayTable } from "../lib/heads/mod.ts";
+import { type HeadReport, headRules, replayTable } from "../lib/heads/mod.ts";
 import { createReplay } from "../lib/methods/mod.ts";
 import { loadModel } from "../lib/model/mod.ts";
 import { exists } from "./cli/files.ts";
@@ -46,7 +46,7 @@ Deno.test("heads writes a report, a page and a trace that score replays", () =>
       ["pre-rope", "ema", 2],
       ["pre-rope", "mean", 2],
     ]);
-    assertEquals(report.overall.rules.map(({ rule }) => rule), [...HEAD_RULES]);
+    assertEquals(report.overall.rules.map(({ rule }) => rule), [...headRules()]);
     assertEquals(report.environment.textTokens, 300);
     assertEquals(report.layers[0]!.learnedWeights.length, report.learnedFeatures.length);
 

@@ -7,7 +7,7 @@ import { UsageError } from "../lib/errors.ts";
 import { scoreSequence } from "../lib/eval/mod.ts";
 import { DecisionRecorder } from "../lib/heads/mod.ts";
 import type { Tokenizer } from "../lib/model/mod.ts";
-import { createPruner, looksAhead } from "../lib/methods/mod.ts";
+import { createPruner, looksAhead, ownRule } from "../lib/methods/mod.ts";
 import { readVersion } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
@@ -16,6 +16,7 @@ import { readMethod, tellHostRules } from "./cli/method.ts";
 import { openModel, readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
+import { withRule } from "./cli/rule.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 import { readCount, readNamedText } from "./cli/text.ts";
@@ -93,7 +94,7 @@ function readPhase(values: FlagValues): "prefill" | "decode" {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const values = parseFlags("score", args, false);
+  const values = await withRule(parseFlags("score", args, false));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const replayed = values.get("replay")?.[0] as string | undefined;
@@ -173,7 +174,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const scores = scoreAll(true),
     scored: Scored = { file, runs, scores, dense: isFiltered ? scoreAll(false) : undefined };
   progress.clear();
-  const { layers, kvLayers, fedByHost } = scores[0]!;
+  const { layers, kvLayers, fedByHost } = scores[0]!, own = ownRule();
   if (fedByHost !== undefined && backend.record !== undefined) {
     progress.line(`Decoded token by token from the host, not by recorded steps of the device: ${fedByHost}.`);
   }
@@ -185,6 +186,7 @@ export async function main(args: readonly string[]): Promise<number> {
     layers,
     kvKeep: kvLayers.map((_, i) => scores.flatMap(({ kvKeep }) => [...kvKeep[i]!])),
     kvLayers,
+    ...(own !== undefined && { rule: own.rule.name, ruleSha256: own.sha256 }),
     ...(phase === "decode" && { decodedOn: fedByHost === undefined ? "device" : "host" }),
     ...(runs.length > 1 && { lengths: runs.map(({ ids }) => ids.length) }),
     ...measureOutcome(scored),

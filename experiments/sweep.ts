@@ -29,6 +29,7 @@ import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
+import { withRule } from "./cli/rule.ts";
 import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy } from "./cli/study.ts";
 import { printTable, readTable } from "./cli/table.ts";
@@ -74,7 +75,7 @@ function tellProgress(progress: Progress, { headline }: EvaluationTask): (state:
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const values = parseFlags("sweep", args, true);
+  const values = await withRule(parseFlags("sweep", args, true));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const grids = await readSweepGrids(values) ?? DEFAULT_GRID, methods = readTrials(values, grids);

@@ -24,6 +24,8 @@ export interface RunConditions {
   readonly bos: boolean;
   /** Name of the backend. */
   readonly backend: string;
+  /** SHA-256 of the file of a rule of the user's own, where one was given. */
+  readonly ruleSha256?: string;
   /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
 }

@@ -120,6 +120,12 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     MODEL,
   ),
   "text": flag("text", "FILE", "text to evaluate (score: none; else the built-in one)", MODEL),
+  "rule": flag(
+    "text",
+    "FILE.ts",
+    "a rule of your own: a module that exports { name, help, score(token), reads? }, as in CONTRIBUTING.md",
+    MODEL,
+  ),
   "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
   "task": flag(
     "text",

@@ -14,11 +14,11 @@ import type { Distribution } from "../stats/distribution.ts";
 
 /** A rule in the report. */
 export type HeadRule = RuleName | `${RuleName} inverted`;
-/** Rules that are compared: every rule, and the inverses that serve as controls. */
-export const HEAD_RULES: readonly HeadRule[] = [
-  ...RULES.map(({ name }) => name),
-  ...RULES.filter(({ inverted }) => inverted).map(({ name }) => `${name} inverted` as const),
-];
+/** Rules that are compared: every rule, one of the user's own among them, and the inverses that serve as controls. */
+export function headRules(): readonly HeadRule[] {
+  const inverted = RULES.filter(({ inverted }) => inverted);
+  return [...RULES.map(({ name }) => name), ...inverted.map(({ name }) => `${name} inverted` as const)];
+}
 
 /** False positive rates at which {@linkcode RuleQuality.roc} is given: 0, 1/32, …, 1. */
 export const ROC_GRID: readonly number[] = Array.from({ length: 33 }, (_, i) => i / 32);
@@ -104,9 +104,9 @@ export interface ViewLayer {
   readonly varV: BandedDistribution;
   /** Weight of the key side under `variance`. */
   readonly wK: BandedDistribution;
-  /** Score S of each rule, in the order of {@linkcode HEAD_RULES}. `learned` has none in the warm-up. */
+  /** Score S of each rule, in the order of {@linkcode headRules}. `learned` has none in the warm-up. */
   readonly scores: readonly { readonly rule: HeadRule; readonly score: BandedDistribution }[];
-  /** In the order of {@linkcode HEAD_RULES}. */
+  /** In the order of {@linkcode headRules}. */
   readonly rules: readonly RuleQuality[];
 }
 
@@ -130,7 +130,7 @@ export interface MainLayer {
   readonly skipped: number | null;
   /** True redundancy r over all tokens. */
   readonly r: BandedDistribution;
-  /** In the order of {@linkcode HEAD_RULES}. */
+  /** In the order of {@linkcode headRules}. */
   readonly rules: readonly RuleQualityWithIntervals[];
   /** Each rule against `random`, then against those that it claims to rank better than. */
   readonly comparisons: readonly RuleComparison[];

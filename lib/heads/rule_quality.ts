@@ -3,8 +3,8 @@ import type { RuleToken } from "../filter/rule.ts";
 import { RULES } from "../methods/list.ts";
 import { type Interval, type MovingBlocks, percentileInterval } from "../stats/bootstrap.ts";
 import {
-  HEAD_RULES,
   type HeadRule,
+  headRules,
   ROC_GRID,
   type RuleComparison,
   type RuleQuality,
@@ -73,11 +73,11 @@ const asTheyAre = (length: number): MovingBlocks => ({
 
 const orNull = (x: number) => Number.isNaN(x) ? null : x;
 
-/** AUROC and Spearman's correlation of every rule, in the order of {@linkcode HEAD_RULES}. */
+/** AUROC and Spearman's correlation of every rule, in the order of {@linkcode headRules}. */
 export function rateRules(scores: RuleScores, { tokens, labels, target }: RankingTask): RuleQuality[] {
-  const series = HEAD_RULES.map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
+  const series = headRules().map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
   const draws = resampleRankings(series, labels, target, asTheyAre(tokens.length));
-  return HEAD_RULES.map((rule, i) => ({
+  return headRules().map((rule, i) => ({
     rule,
     auroc: orNull(draws[i]!.auroc[0]!),
     spearman: orNull(draws[i]!.spearman[0]!),
@@ -85,10 +85,12 @@ export function rateRules(scores: RuleScores, { tokens, labels, target }: Rankin
 }
 
 /** Pairs of rules that are compared: each against `random`, then those that the methods' claims are about. */
-const PAIRS: readonly (readonly [HeadRule, HeadRule])[] = [
-  ...HEAD_RULES.filter((rule) => rule !== "random").map((rule) => [rule, "random"] as const),
-  ...RULES.flatMap(({ name, rivals = [] }) => rivals.map((rival) => [name, rival as HeadRule] as const)),
-];
+function listPairs(): readonly (readonly [HeadRule, HeadRule])[] {
+  return [
+    ...headRules().filter((rule) => rule !== "random").map((rule) => [rule, "random"] as const),
+    ...RULES.flatMap(({ name, rivals = [] }) => rivals.map((rival) => [name, rival as HeadRule] as const)),
+  ];
+}
 
 /** Ratings with their resamples. */
 export interface RatedRules {
@@ -124,12 +126,12 @@ export function averageRules(layers: readonly RatedRules[]): RatedRules {
   const average = (series: readonly Float64Array[]) =>
     Float64Array.from(series[0]!, (_, i) => series.reduce((sum, own) => sum + own[i]!, 0) / series.length);
   return {
-    rules: HEAD_RULES.map((rule, i) => ({
+    rules: headRules().map((rule, i) => ({
       rule,
       auroc: mean(layers.map(({ rules }) => rules[i]!.auroc)),
       spearman: mean(layers.map(({ rules }) => rules[i]!.spearman)),
     })),
-    draws: HEAD_RULES.map((_, i) => ({
+    draws: headRules().map((_, i) => ({
       auroc: average(layers.map(({ draws }) => draws[i]!.auroc)),
       spearman: average(layers.map(({ draws }) => draws[i]!.spearman)),
     })),
@@ -156,8 +158,8 @@ export function withIntervals(
 
 /** Paired differences of rules. */
 export function compareRules({ rules, draws }: RatedRules, confidence: number): RuleComparison[] {
-  return PAIRS.map(([rule, against]) => {
-    const a = HEAD_RULES.indexOf(rule), b = HEAD_RULES.indexOf(against);
+  return listPairs().map(([rule, against]) => {
+    const a = headRules().indexOf(rule), b = headRules().indexOf(against);
     const difference = (statistic: "auroc" | "spearman") => {
       const x = rules[a]![statistic], y = rules[b]![statistic];
       const apart = draws[a]![statistic].map((draw, i) => draw - draws[b]![statistic][i]!);

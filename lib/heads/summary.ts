@@ -6,7 +6,7 @@ import type { MovingBlocks } from "../stats/bootstrap.ts";
 import { DistributionBuilder } from "../stats/distribution.ts";
 import {
   type BandedDistribution,
-  HEAD_RULES,
+  headRules,
   type MainLayer,
   type PositionBand,
   type ViewLayer,
@@ -118,7 +118,7 @@ function describeView(
     muV: describe(values.mu),
     varV: describe(values.variance),
     wK: describe(weights),
-    scores: HEAD_RULES.map((rule) => ({ rule, score: describe(scores.get(rule)!) })),
+    scores: headRules().map((rule) => ({ rule, score: describe(scores.get(rule)!) })),
     rules: rateRules(scores, task),
   };
 }

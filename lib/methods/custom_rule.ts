@@ -58,7 +58,7 @@ export function createCustomRule(
 }
 
 /** A score as it is. A rule that gives none would skip nothing, and look better than any. */
-function expectScore(score: unknown, { layer, position }: ScoredToken): number {
+export function expectScore(score: unknown, { layer, position }: ScoredToken): number {
   const refuse = (found: string) =>
     `Cannot score token ${position} of layer ${layer}: found ${found}, expected a finite number`;
   if (typeof score !== "number") {

@@ -49,7 +49,7 @@ export type OwnOptions =
     : never) extends (tables: infer All) => void ? All : never;
 
 /** The methods by name. */
-const BY_NAME: ReadonlyMap<string, Method> = new Map(
+const BY_NAME: Map<string, Method> = new Map(
   [...METHODS, ...KEY_RULES].map((method) => [method.name, method]),
 );
 /** Names of all methods. */
@@ -64,9 +64,62 @@ export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
   ...KEY_RULES,
 ].map(({ name }) => name as KeyRuleName);
 
+/** A rule that a user brought in a file. */
+export interface OwnRule {
+  /** The rule; it has no options and no memory. */
+  readonly rule: AnyRule;
+  /** SHA-256 of its file. */
+  readonly sha256: string;
+}
+
+let own: OwnRule | undefined;
+
+/** The rule of the user's own that the list holds, if any. */
+export function ownRule(): OwnRule | undefined {
+  return own;
+}
+
+/**
+ * Takes a rule of the user's own into the list, after all others and in place of the one before; none takes that away.
+ * Whatever goes by the list (options, records, tables, plots) knows it from then on. For a process that runs one command.
+ *
+ * @throws {RangeError} If its name is another method's.
+ */
+export function setOwnRule(next: OwnRule | undefined): void {
+  const names = METHOD_NAMES as string[], rules = RULES as AnyRule[];
+  if (own !== undefined) {
+    BY_NAME.delete(own.rule.name);
+    names.pop();
+    rules.pop();
+    own = undefined;
+  }
+  if (next === undefined) return;
+  const { rule } = next;
+  if (BY_NAME.has(rule.name)) {
+    throw new RangeError(
+      `Cannot take the rule "${rule.name}" in: there is a method of that name, expected another`,
+    );
+  }
+  own = next;
+  BY_NAME.set(rule.name, rule);
+  names.push(rule.name);
+  rules.push(rule);
+}
+
 /** A method by its name. */
 export function methodOf(name: MethodName | KeyRuleName): Method {
-  return BY_NAME.get(name)!;
+  return BY_NAME.get(name) ?? absentRule(name);
+}
+
+/** Stands for a rule of a user's own that a record names, and whose file is not at hand. */
+function absentRule(name: string): AnyRule {
+  return {
+    name,
+    help: "",
+    score: () => {
+      throw new RangeError(`Cannot score by "${name}": its file is not here, expected --rule FILE`);
+    },
+  };
 }
 
 /** The method that a text names, if any. */

@@ -19,7 +19,7 @@ export * from "./options.ts";
 export * from "./pruner.ts";
 export * from "./sides.ts";
 export { createReplay } from "./replay.ts";
-export { createCustomRule, type ScoredToken, type TokenScore } from "./custom_rule.ts";
+export { createCustomRule, expectScore, type ScoredToken, type TokenScore } from "./custom_rule.ts";
 export * from "./token_filter.ts";
 
 /**

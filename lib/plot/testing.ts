@@ -1,6 +1,6 @@
 /** A summary for tests, made of numbers that can be checked by eye. */
 import type { PerplexityTypes } from "../eval/tasks/mod.ts";
-import { type BandedDistribution, HEAD_RULES, type HeadReport } from "../heads/report.ts";
+import { type BandedDistribution, type HeadReport, headRules } from "../heads/report.ts";
 import type { Distribution } from "../stats/distribution.ts";
 import { summarizeSweep } from "../sweep/summary.ts";
 import { looksAhead, type MethodOptions, recordOptions, resolveOptions } from "../methods/options.ts";
@@ -104,7 +104,7 @@ export function makeHeadReport(): HeadReport {
     all: point(mean),
     bands: [point(null), point(mean)],
   });
-  const rules = HEAD_RULES.map((rule, i) => ({ rule, auroc: i / 16, spearman: i / 8 - 1 }));
+  const rules = headRules().map((rule, i) => ({ rule, auroc: i / 16, spearman: i / 8 - 1 }));
   const around = (estimate: number) => ({ estimate, low: estimate - 0.125, high: estimate + 0.25 });
   const bounded = rules.map((quality) => ({
     ...quality,

@@ -2,7 +2,7 @@
 import { readMetric } from "../eval/metrics.ts";
 import type { Evaluation, Headline, TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
-import { methodOf, METHODS } from "../methods/list.ts";
+import { type MethodName, methodOf, METHODS, ownRule } from "../methods/list.ts";
 import { isRule, type Method } from "../methods/method.ts";
 import {
   effectiveKey,
@@ -146,10 +146,11 @@ export function comparedMethods(
     throw new RangeError(`Cannot compare over ${seeds} seeds: expected a positive integer`);
   }
   const chosen = [...new Set(names)].map((name): NamedMethod => {
-    if (!Object.hasOwn(COMPARED, name)) {
+    const own = ownRule()?.rule.name === name ? { fusion: name as MethodName } : undefined;
+    if (!Object.hasOwn(COMPARED, name) && own === undefined) {
       throw new RangeError(`Cannot compare "${name}": expected some of ${COMPARED_METHODS.join(", ")}`);
     }
-    return { name, options: resolveOptions({ ...base, ...COMPARED[name] }) };
+    return { name, options: resolveOptions({ ...base, ...own ?? COMPARED[name] }) };
   });
   return chosen.flatMap((method) => {
     const control = CONTROLS.find((control) => control === method.name);

@@ -12,7 +12,7 @@ import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { FinishedRuns } from "./run_log.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
-import { createPruner } from "../methods/mod.ts";
+import { createPruner, ownRule } from "../methods/mod.ts";
 
 /** Tokens of a chunk where nothing else is said. */
 export const DEFAULT_CONTEXT = 512;
@@ -64,9 +64,10 @@ export async function describeConditions(
   backend: string,
   cacheDType: CacheDType = "f32",
 ): Promise<RunConditions> {
-  const { model, text, textName = "text", context = DEFAULT_CONTEXT, task } = study;
+  const { model, text, textName = "text", context = DEFAULT_CONTEXT, task } = study, rule = ownRule();
   return {
     ...(task !== undefined && task.name !== TASKS[0].name && { task: task.name }),
+    ...(rule !== undefined && { ruleSha256: rule.sha256 }),
     version: await readVersion(),
     model: model.name,
     modelSha256: model.sha256,

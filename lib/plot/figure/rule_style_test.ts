@@ -1,15 +1,15 @@
 import { assert, assertEquals } from "@std/assert";
-import { HEAD_RULES } from "../../heads/report.ts";
+import { headRules } from "../../heads/report.ts";
 import { styleRule, visibilityOf } from "./rule_style.ts";
 
 Deno.test("styleRule() gives every rule looks of its own", () => {
-  const looks = HEAD_RULES.map((rule) => {
+  const looks = headRules().map((rule) => {
     const { color, symbol, dash } = styleRule(rule);
     return [color, symbol, dash].join();
   });
-  assertEquals(new Set(looks).size, HEAD_RULES.length);
-  const lines = HEAD_RULES.map((rule) => [styleRule(rule).color, styleRule(rule).dash].join());
-  assertEquals(new Set(lines).size, HEAD_RULES.length);
+  assertEquals(new Set(looks).size, headRules().length);
+  const lines = headRules().map((rule) => [styleRule(rule).color, styleRule(rule).dash].join());
+  assertEquals(new Set(lines).size, headRules().length);
 });
 
 Deno.test("styleRule() knows inverted rules and rules of a reader's own", () => {

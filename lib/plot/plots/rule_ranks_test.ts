@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { HEAD_RULES } from "../../heads/report.ts";
+import { headRules } from "../../heads/report.ts";
 import { collectRuleRanks, plotRuleRanks } from "./rule_ranks.ts";
 import { makeHeadReport } from "../testing.ts";
 
@@ -43,6 +43,6 @@ Deno.test("plotRuleRanks() sets the rules of a layer side by side, with whiskers
 
 Deno.test("plotRuleRanks() draws a report, and says what is missing of an empty one", () => {
   const figure = plotRuleRanks(collectRuleRanks(makeHeadReport().layers, "spearman"));
-  assertEquals(figure.data.length, HEAD_RULES.length);
+  assertEquals(figure.data.length, headRules().length);
   assertEquals(plotRuleRanks(collectRuleRanks([], "auroc")).data, []);
 });
