@@ -9,6 +9,7 @@ import type { Figure } from "../figure/figure.ts";
 import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatCsv } from "./csv.ts";
+import { describeComparison } from "./verdict.ts";
 import type { TrialTable } from "./trial_table.ts";
 
 /** The figures of a comparison's report, in order. */
@@ -69,27 +70,28 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
   const { environment, intervals, methods } = comparison;
   const { model, text } = environment;
   const chunks = environment.textTokens / environment.context;
+  const [first, ...rest] = describeComparison(comparison);
   return renderPage({
     title: `Methods compared: ${model} on ${text}`,
-    intro:
-      `<p class="muted">What methods cost at the same share of skipped attention, on the same tokens.</p>${
-        renderFacts([
-          ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`],
-          [
-            "asked ratio",
-            String(methods.find(({ options }) => options !== null)?.options?.pruneRatio ?? "none"),
-          ],
-          [
-            "intervals",
-            `${
-              100 * intervals.confidence
-            }%, ${intervals.resamples} resamples of moving blocks of ${intervals.blockSize} ${
-              findTask(environment.task).loss.of
-            }s`,
-          ],
-          ...runFacts(environment),
-        ])
-      }`,
+    intro: `<p class="verdict">${escapeHtml(first!)}</p><p>${escapeHtml(rest.join(" "))}</p>
+<p class="muted">What methods cost at the same share of skipped attention, on the same tokens.</p>${
+      renderFacts([
+        ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`],
+        [
+          "asked ratio",
+          String(methods.find(({ options }) => options !== null)?.options?.pruneRatio ?? "none"),
+        ],
+        [
+          "intervals",
+          `${
+            100 * intervals.confidence
+          }%, ${intervals.resamples} resamples of moving blocks of ${intervals.blockSize} ${
+            findTask(environment.task).loss.of
+          }s`,
+        ],
+        ...runFacts(environment),
+      ])
+    }`,
     nav,
     sections: [
       ...plotComparisons(comparison),

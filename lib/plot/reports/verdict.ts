@@ -1,12 +1,13 @@
-/** What a sweep says, in plain words: the best on-line method, and how far it comes from chance to the oracle. */
-import { costOf, excessKeys, formatMetric, readMetric } from "../../eval/metrics.ts";
+/** What a sweep or a comparison says, in plain words: the best on-line method, and how far it comes from chance to the oracle. */
+import { costOf, excessKeys, formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { findMethod } from "../../methods/list.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
+import type { Comparison } from "../../sweep/comparison.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { ruleName, trialOptions } from "../figure/trial_label.ts";
-import { formatPercent } from "../plots/comparison.ts";
+import { formatInterval, formatPercent } from "../plots/comparison.ts";
 
 /** How one rule came out beside chance. */
 export interface RuleVerdict {
@@ -124,14 +125,47 @@ export function describeVerdict(verdict: Verdict | undefined, summary: SweepSumm
       "No control ran alike: give --fusion random and oracle too, to see what chance and foresight do.",
     ];
   }
-  const named = (which: RuleVerdict["toChance"]) =>
-    rules.filter((one) => one.toChance === which).map((one) => one.rule).join(", ");
-  const parts = ([["better", "Better than chance"], ["even", "no different"], ["worse", "worse"]] as const)
-    .flatMap(([which, words]) => named(which) === "" ? [] : [`${words}: ${named(which)}`]);
   return [
     first,
-    `${parts.join("; ")}.`,
+    listToChance(rules.map(({ rule, toChance }) => [rule, toChance])),
     "Chance is the random control with the same options. 95% intervals, from standard errors over blocks of the text as " +
     "if runs were independent; deno task compare pairs them.",
   ];
+}
+
+/** `Better than chance: learned; worse: key.` */
+function listToChance(methods: readonly (readonly [name: string, RuleVerdict["toChance"]])[]): string {
+  const groups = [["better", "better than chance"], ["even", "no different"], ["worse", "worse"]] as const;
+  const parts = groups.flatMap(([which, words]) => {
+    const names = methods.filter(([, toChance]) => toChance === which).map(([name]) => name);
+    return names.length === 0 ? [] : [`${words}: ${names.join(", ")}`];
+  });
+  const text = parts.join("; ");
+  return `${text[0]!.toUpperCase()}${text.slice(1)}.`;
+}
+
+/** What a comparison says, in sentences, first the main one. */
+export function describeComparison({ methods, environment }: Comparison): string[] {
+  const online = methods.filter(({ options, looksAhead, missed }) =>
+    options !== null && !looksAhead && !missed && findMethod(options.fusion)?.looks?.chance !== true
+  );
+  const [best] = online;
+  if (best === undefined) return ["No method that decides on-line came out at the ratio that was asked for."];
+  const { name, options, toDense, closed } = best;
+  const first =
+    `At ${
+      Number((100 * options!.pruneRatio).toPrecision(4))
+    }% skipped attention “${name}” costs least of the ` +
+    `methods that do not look ahead: ${formatInterval(toDense!, 3)} ${
+      lossUnit(findTask(environment.task))
+    } above dense` +
+    `${
+      closed === null ? "" : `; it closes ${formatPercent(closed)} of the way from its random to its oracle`
+    }.`;
+  const known = online.flatMap(({ name, toRandom }) =>
+    toRandom === null
+      ? []
+      : [[name, toRandom.high < 0 ? "better" : toRandom.low > 0 ? "worse" : "even"] as const]
+  );
+  return known.length === 0 ? [first] : [first, listToChance(known)];
 }

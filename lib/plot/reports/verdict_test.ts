@@ -1,7 +1,8 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import type { MethodOptions } from "../../methods/options.ts";
+import type { MethodOptions, OptionsRecord } from "../../methods/options.ts";
+import type { Comparison } from "../../sweep/comparison.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
-import { collectVerdict, describeVerdict } from "./verdict.ts";
+import { collectVerdict, describeComparison, describeVerdict } from "./verdict.ts";
 
 /** A trial at a ratio, of so much loss above dense; standard errors are 0.01. */
 const trial = (options: MethodOptions, loss: number, achieved = options.pruneRatio ?? 0.5) =>
@@ -72,4 +73,47 @@ Deno.test("describeVerdict() says what is missing", () => {
   const near = (achieved: number | null) =>
     collectVerdict(makeSummary([makeTrial({ pruneRatio: 0.5 }, achieved, 50)]));
   assertEquals([near(0.519)?.asked, near(0.521), near(null)], [0.5, undefined, undefined]);
+});
+
+Deno.test("describeComparison() names the best method that does not look ahead, and who beats chance", () => {
+  const interval = (estimate: number) => ({ estimate, low: estimate - 0.1, high: estimate + 0.1 });
+  const method = (fusion: string, loss: number, more: Partial<Comparison["methods"][number]> = {}) => ({
+    ...{ name: fusion, options: { fusion, pruneRatio: 0.5 } as OptionsRecord, seeds: 1, achievedRatio: 0.5 },
+    ...{
+      missed: false,
+      looksAhead: false,
+      loss,
+      seedLosses: [loss, loss] as const,
+      perplexity: Math.exp(loss),
+    },
+    ...{ toDense: interval(loss - 1), toRandom: interval(loss - 2), toProtected: null, closed: null },
+    ...more,
+  });
+  const { environment } = makeSummary([]);
+  const compare = (methods: Comparison["methods"]) =>
+    describeComparison({
+      methods,
+      environment,
+      intervals: { confidence: 0.95, blockSize: 64, resamples: 9, seed: 0 },
+    });
+  const learned = method("learned", 1.5, { closed: { estimate: 0.5, low: 0.4, high: 0.6 } });
+  const methods = [
+    method("dense", 1, { options: null }),
+    method("mean", 1.1, { missed: true }),
+    method("oracle", 1.2, { looksAhead: true }),
+    learned,
+    method("variance", 1.95),
+    method("random", 2, { toRandom: null }),
+    method("key", 2.2),
+  ];
+  assertEquals(compare(methods), [
+    "At 50% skipped attention “learned” costs least of the methods that do not look ahead: +0.500 [0.400, 0.600] nats a " +
+    "token above dense; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
+    "Better than chance: learned; no different: variance; worse: key.",
+  ]);
+  assertEquals(compare([method("key", 2.2, { toRandom: null })]), [
+    "At 50% skipped attention “key” costs least of the methods that do not look ahead: +1.200 [1.100, 1.300] nats a " +
+    "token above dense.",
+  ]);
+  assertStringIncludes(compare(methods.slice(0, 3))[0]!, "No method that decides on-line");
 });
