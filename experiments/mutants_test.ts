@@ -137,7 +137,7 @@ Deno.test("findTests() puts the nearest first, and findKernelTests() those of th
     ["lib/a.ts", new Set(["lib/b.ts", "ffi/a_test.ts", "lib/c_test.ts", "lib/a_test.ts"])],
     ["lib/b.ts", new Set(["lib/b_test.ts"])],
     ["ffi/a.ts", new Set(["ffi/b.ts", "lib/c_test.ts"])],
-    ["ffi/b.ts", new Set(["kernels/a_test.ts"])],
+    ["ffi/b.ts", new Set(["kernels/a_test.ts", "kernels/testing/emulator/emulator_test.ts"])],
   ]);
   assertEquals(findTests("ffi/a.ts", importers, 9), ["kernels/a_test.ts", "lib/c_test.ts"]);
   assertEquals(findTests("lib/a.ts", importers, 9), [
@@ -159,7 +159,7 @@ Deno.test("findTests() puts the nearest first, and findKernelTests() those of th
     "kernels/a/a_test.ts",
     "kernels/b/b_test.ts",
     "kernels/b/b_cuda_test.ts",
-    "kernels/a/emulator/emulator_test.ts",
+    "kernels/testing/emulator/emulator_test.ts",
     "ffi/y_test.ts",
   ];
   assertEquals(findKernelTests("kernels/b/b.cpp", paths, 3), [

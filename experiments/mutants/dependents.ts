@@ -77,6 +77,12 @@ interface Dependency {
   readonly type?: { readonly specifier?: string };
 }
 
+/**
+ * Tests that are not run on mutants: their programs run under sanitizers, which reserve more memory than a copy of the
+ * tree may have.
+ */
+const SANITIZED = /^kernels\/testing\/emulator\//;
+
 /** The top-level folder; those of the native code are one. */
 function roomOf(path: string): string {
   return path.split("/")[0]!.replace("kernels", "ffi");
@@ -112,7 +118,8 @@ export function findTests(
   }));
   const by = (rank: (test: string) => number) => (a: string, b: string) =>
     rank(a) - rank(b) || (a < b ? -1 : 1);
-  return [...steps.keys()].filter((path) => path.endsWith("_test.ts")).sort(by((test) => ranks.get(test)!))
+  return [...steps.keys()].filter((path) => path.endsWith("_test.ts") && !SANITIZED.test(path))
+    .sort(by((test) => ranks.get(test)!))
     .slice(0, most)
     .sort(by((test) => ranks.get(test)! + Math.max(0, Math.log2(seconds.get(test) ?? 1))));
 }
@@ -122,7 +129,8 @@ export function findKernelTests(file: string, paths: readonly string[], most: nu
   const folder = file.replace(/[^/]*$/, "");
   const rank = (test: string) => test.startsWith(folder) ? 0 : test.startsWith("kernels/") ? 1 : 2;
   return paths.filter((path) =>
-    /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt|emulator|mutants/.test(path)
+    /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt|mutants/.test(path) &&
+    !SANITIZED.test(path)
   ).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)).slice(0, most);
 }
 
