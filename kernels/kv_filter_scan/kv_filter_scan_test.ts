@@ -199,6 +199,8 @@ testOnCpu("kvFilterScan() holds `learned` to its blocks", async () => {
   assertThrows(() => backend.kvFilterObserve(c.spec, state, tooMany), KernelError, "expected at most");
   const infinite = new Float64Array([Infinity]);
   assertThrows(() => backend.kvFilterObserve(c.spec, state, infinite), KernelError, "not finite");
+  const short = { ...state, learned: state.learned.slice(1) };
+  assertThrows(() => backend.kvFilterObserve(c.spec, short, c.outcomes.slice(0, 1)), RangeError, '"learned"');
   backend.kvFilterObserve(c.spec, state, c.outcomes.slice(0, c.spec.warmup));
   assertEquals(state.numbers[SLOT.fitted], 1);
   // What the fit left in the state comes back from the caller: it must still be a matrix that can be solved for.
