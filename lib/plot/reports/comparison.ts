@@ -9,7 +9,7 @@ import type { Figure } from "../figure/figure.ts";
 import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatCsv } from "./csv.ts";
-import { describeComparison } from "./verdict.ts";
+import { comparedRatio, describeComparison } from "./verdict.ts";
 import type { TrialTable } from "./trial_table.ts";
 
 /** The figures of a comparison's report, in order. */
@@ -77,10 +77,7 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
 <p class="muted">What methods cost at the same share of skipped attention, on the same tokens.</p>${
       renderFacts([
         ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`],
-        [
-          "asked ratio",
-          String(methods.find(({ options }) => options !== null)?.options?.pruneRatio ?? "none"),
-        ],
+        ["asked ratio", String(comparedRatio(methods))],
         [
           "intervals",
           `${

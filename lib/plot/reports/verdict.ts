@@ -3,7 +3,7 @@ import { costOf, excessKeys, formatMetric, lossUnit, readMetric } from "../../ev
 import { findTask } from "../../eval/tasks/mod.ts";
 import { findMethod } from "../../methods/list.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
-import type { Comparison } from "../../sweep/comparison.ts";
+import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { ruleName, trialOptions } from "../figure/trial_label.ts";
@@ -144,18 +144,23 @@ function listToChance(methods: readonly (readonly [name: string, RuleVerdict["to
   return `${text[0]!.toUpperCase()}${text.slice(1)}.`;
 }
 
-/** What a comparison says, in sentences, first the main one. */
+/** The ratio of a comparison, the highest that was asked for: a method that drops keys alone asks for none. */
+export function comparedRatio(methods: readonly Pick<ComparedMethod, "options">[]): number {
+  return Math.max(0, ...methods.map(({ options }) => options?.pruneRatio ?? 0));
+}
+
+/** What a comparison says of the methods at its ratio, in sentences, first the main one. */
 export function describeComparison({ methods, environment }: Comparison): string[] {
+  const asked = comparedRatio(methods);
   const online = methods.filter(({ options, looksAhead, missed }) =>
-    options !== null && !looksAhead && !missed && findMethod(options.fusion)?.looks?.chance !== true
+    options !== null && options.pruneRatio === asked && !looksAhead && !missed &&
+    findMethod(options.fusion)?.looks?.chance !== true
   );
   const [best] = online;
   if (best === undefined) return ["No method that decides on-line came out at the ratio that was asked for."];
-  const { name, options, toDense, closed } = best;
+  const { name, toDense, closed } = best;
   const first =
-    `At ${
-      Number((100 * options!.pruneRatio).toPrecision(4))
-    }% skipped attention “${name}” costs least of the ` +
+    `At ${Number((100 * asked).toPrecision(4))}% skipped attention “${name}” costs least of the ` +
     `methods that do not look ahead: ${formatInterval(toDense!, 3)} ${
       lossUnit(findTask(environment.task))
     } above dense` +
