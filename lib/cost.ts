@@ -81,3 +81,9 @@ export function outputFlops(shape: CostShape, tokens: number): number {
 export function causalPairs(tokens: number): number {
   return tokens * (tokens + 1) / 2;
 }
+
+/** The same where a query sees `window` positions, its own included. */
+export function windowPairs(tokens: number, window: number = Infinity): number {
+  const whole = Math.min(tokens, window);
+  return causalPairs(whole) + (tokens > whole ? (tokens - whole) * whole : 0);
+}

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { attentionFlops, causalPairs, mlpFlops, outputFlops, projectionFlops } from "./cost.ts";
+import { attentionFlops, causalPairs, mlpFlops, outputFlops, projectionFlops, windowPairs } from "./cost.ts";
 
 const shape = {
   numLayers: 3,
@@ -28,4 +28,9 @@ Deno.test("mlpFlops() and outputFlops() count their matrix products", () => {
 
 Deno.test("causalPairs() counts a query's own key and those before it", () => {
   assertEquals([0, 1, 2, 5].map(causalPairs), [0, 1, 3, 15]);
+});
+
+Deno.test("windowPairs() counts those of a window alone", () => {
+  assertEquals([0, 1, 3, 4, 6].map((tokens) => windowPairs(tokens, 3)), [0, 1, 6, 9, 15]);
+  assertEquals(windowPairs(5), 15);
 });

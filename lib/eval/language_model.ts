@@ -1,6 +1,7 @@
 /** What evaluation asks of a model. `Model` fits it; so does a small fake in a test. */
 import type { Backend } from "../backend.ts";
 import type { BatchDecoder, BatchOptions } from "../model/batch_decoder.ts";
+import type { ModelConfig } from "../model/config.ts";
 import type { ModelSequence } from "../model/sequence.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
@@ -19,7 +20,7 @@ export type EvaluatedBatch = Pick<
 /** A language model as evaluation sees it. */
 export interface EvaluatedModel {
   /** Its sizes. */
-  readonly config: { readonly numLayers: number };
+  readonly config: Pick<ModelConfig, "numLayers" | "layers">;
   /** Where it runs. */
   readonly backend: Backend;
   /** Starts a sequence; without a pruner it runs dense. `chunk` is its index in a text scored in chunks. */

@@ -141,7 +141,7 @@ function stepThrough(
   pruner: Pruner | undefined,
   onFeed: FeedOptions["onFeed"],
 ): Run {
-  const count = ids.length, { backend, config: { numLayers } } = model;
+  const count = ids.length, { backend, config } = model, { numLayers } = config;
   using decoder = model.startBatch!(pruner, { batch: 1, capacity: count });
   decoder.begin(0);
   const targets = backend.upload(hostTensor("i32", [count - 1, 1], ids.slice(1)));
@@ -155,8 +155,8 @@ function stepThrough(
   }
   backend.free(targets);
   const layers = [...pruner?.layers ?? []].sort((a, b) => a - b);
-  const tallies = keep.map((mask) => {
-    const tally = new LayerTally(pruner);
+  const tallies = keep.map((mask, layer) => {
+    const tally = new LayerTally(pruner, config.layers?.[layer]?.window);
     tally.take(mask);
     return tally;
   });

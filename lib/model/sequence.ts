@@ -55,14 +55,14 @@ export class ModelSequence {
     this.#decider = pruner?.start(options.chunk ?? 0);
     const side = pruner?.keySide;
     this.#judge = side && new KeyJudge(side, side.start(options.chunk ?? 0));
-    this.#layers = Array.from({ length: numLayers }, () => {
+    this.#layers = Array.from({ length: numLayers }, (_, layer) => {
       const cache = new LayerCache(
         model.backend,
         this.#cacheDType,
         numKvHeads * headDim,
         pruner?.recent ?? 0,
       );
-      return { cache, keep: [], tally: new LayerTally(pruner) };
+      return { cache, keep: [], tally: new LayerTally(pruner, layerConfig(model.config, layer).window) };
     });
   }
 

@@ -1,7 +1,7 @@
 /** What a sequence has cost and saved, counted from decisions alone: the same however and wherever it was computed. */
-import { attentionFlops, causalPairs, mlpFlops, outputFlops, projectionFlops } from "../cost.ts";
+import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../cost.ts";
 import type { Pruner } from "../methods/pruner.ts";
-import type { ModelConfig } from "./config.ts";
+import { layerConfig, type ModelConfig } from "./config.ts";
 
 /**
  * What a sequence has cost and saved so far, against the dense model; formulas in `lib/cost.ts`. A pruner that looks
@@ -44,6 +44,9 @@ const DENSE: TallyRules = { recent: 0, cacheSkipped: false, wantsQueries: false 
 /** Counts what one layer of one sequence computes and holds, from its decisions. */
 export class LayerTally {
   readonly #rules: TallyRules;
+  readonly #window: number;
+  /** Positions of cached rows that the next query sees through the layer's window, ascending; of a full layer none. */
+  #near: number[] = [];
   #tokens = 0;
   #cached = 0;
   /** Positions of skipped tokens that the next query still sees, ascending. */
@@ -53,9 +56,15 @@ export class LayerTally {
   #kept = 0;
   #pairs = 0;
 
-  /** Before the first token. @param rules the method's; dense where left out */
-  constructor(rules: TallyRules = DENSE) {
+  /**
+   * Before the first token.
+   *
+   * @param rules the method's; dense where left out
+   * @param window positions that the layer's queries see, their own included
+   */
+  constructor(rules: TallyRules = DENSE, window: number = Infinity) {
     this.#rules = rules;
+    this.#window = window;
   }
 
   /** Tokens whose attention was computed. */
@@ -91,10 +100,16 @@ export class LayerTally {
     const { recent, cacheSkipped } = this.#rules;
     for (const kept of keep) {
       for (; this.#ends[0]! <= this.#tokens; this.#ends.shift()) this.#cached--;
-      if (kept === 1 || cacheSkipped) this.#cached++;
+      const first = this.#tokens - this.#window + 1, isLocal = first > -Infinity;
+      if (kept === 1 || cacheSkipped) {
+        this.#cached++;
+        if (isLocal) this.#near.push(this.#tokens);
+      }
+      while (this.#near[0]! < first) this.#near.shift();
       if (kept === 1) {
         this.#kept++;
-        this.#pairs += this.#cached + this.#recent.length;
+        this.#pairs += isLocal ? Math.min(this.#near.length, this.#cached) : this.#cached;
+        this.#pairs += this.#recent.filter((position) => position >= first).length;
       } else if (!cacheSkipped && recent > 0) this.#recent.push(this.#tokens);
       this.#tokens++;
       while (this.#recent.length > 0 && this.#tokens - this.#recent[0]! > recent) this.#recent.shift();
@@ -103,7 +118,8 @@ export class LayerTally {
 
   /** An independent copy. */
   clone(): LayerTally {
-    const copy = new LayerTally(this.#rules);
+    const copy = new LayerTally(this.#rules, this.#window);
+    copy.#near = [...this.#near];
     copy.#tokens = this.#tokens;
     copy.#cached = this.#cached;
     copy.#recent = [...this.#recent];
@@ -131,23 +147,33 @@ export function usageOf(
   const { numLayers } = config, sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
   const held = ((numLayers - tallies.length) * tokens + sum(tallies.map(({ heldRows }) => heldRows))) *
     rowBytes;
-  const all = { tokens, queried: tokens, kept: tokens, pairs: causalPairs(tokens) };
-  const dense = attentionFlops(config, all), projections = projectionFlops(config, all);
+  const all = Array.from({ length: numLayers }, (_, layer) => {
+    return {
+      tokens,
+      queried: tokens,
+      kept: tokens,
+      pairs: windowPairs(tokens, layerConfig(config, layer).window),
+    };
+  });
+  const ofTallies = all.slice(numLayers - tallies.length), projections = projectionFlops(config, all[0]!);
+  const dense = sum(all.map((own) => attentionFlops(config, own)));
   const counts = tallies.map(({ queried, kept, pairs }) => ({ tokens, queried, kept, pairs }));
-  const avoided = sum(counts.map((own) => dense - attentionFlops(config, own)));
+  const avoided = sum(
+    counts.map((own, i) => attentionFlops(config, ofTallies[i]!) - attentionFlops(config, own)),
+  );
   return {
     queriesDense: numLayers * tokens,
     queriesSkipped: sum(counts.map(({ kept }) => tokens - kept)),
-    pairsDense: numLayers * all.pairs,
-    pairsAvoided: sum(counts.map(({ pairs }) => all.pairs - pairs)),
+    pairsDense: sum(all.map(({ pairs }) => pairs)),
+    pairsAvoided: sum(counts.map(({ pairs }, i) => ofTallies[i]!.pairs - pairs)),
     projectionFlopsDense: numLayers * projections,
     projectionFlopsAvoided: sum(counts.map((own) => projections - projectionFlops(config, own))),
     kvBytesHeld: held,
     kvBytesAvoided: numLayers * tokens * rowBytes - held,
     kvBytesAllocated: allocatedBytes,
-    attentionFlopsDense: numLayers * dense,
+    attentionFlopsDense: dense,
     attentionFlopsAvoided: avoided,
-    totalFlopsDense: numLayers * (dense + mlpFlops(config, tokens)) + outputFlops(config, tokens),
+    totalFlopsDense: dense + numLayers * mlpFlops(config, tokens) + outputFlops(config, tokens),
     totalFlopsAvoided: avoided,
   };
 }
