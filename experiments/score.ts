@@ -153,7 +153,8 @@ export async function main(args: readonly string[]): Promise<number> {
       ...folder === undefined || phase === "decode" ? [] : [record.trace],
     ];
     const trace: typeof recorder.trace = (...decided) => listeners.forEach((listen) => listen(...decided));
-    const context = { backend, ...(listeners.length > 0 && { trace }) };
+    const { keyTrace } = recorder, keeps = tracePath !== undefined;
+    const context = { backend, ...(listeners.length > 0 && { trace }), ...(keeps && { keyTrace }) };
     runs = runs.map(({ ids }) => ({
       ids,
       pruner: createPruner("token-filtering", file.config, method, context),

@@ -43,9 +43,9 @@ export async function readReplay(
         `of ${name} (${sha256.slice(0, 12)})`,
     );
   }
-  const { warmup, recent, cacheSkipped, whole, queries } = info;
+  const { warmup, recent, cacheSkipped, whole, queries, keySide } = info;
   try {
-    const runs = replayTable(table).map(({ ids, keep, cuts }) => {
+    const runs = replayTable(table).map(({ ids, keep, cuts, kvKeep }) => {
       const wrong = ids.find((id) => id < 0 || id >= config.vocabSize);
       if (wrong !== undefined) {
         throw new RangeError(`Cannot replay: found id ${wrong}, expected ids below ${config.vocabSize}`);
@@ -53,7 +53,10 @@ export async function readReplay(
       if (ids.length < 2) throw new RangeError("Cannot replay: found a sequence of one token, expected two");
       return {
         ids,
-        pruner: createReplay(config, { keep, cuts, whole, queries, warmup, recent, cacheSkipped }),
+        pruner: createReplay(config, {
+          ...{ keep, cuts, whole, queries, warmup, recent, cacheSkipped, kvKeep },
+          ...keySide,
+        }),
       };
     });
     return { runs, info };

@@ -9,7 +9,15 @@ import {
   DECISION_PLACES,
   type DecisionTable,
 } from "../../lib/heads/mod.ts";
-import { effectiveOptions, looksAhead, type ResolvedOptions } from "../../lib/methods/mod.ts";
+import {
+  type AnyRule,
+  effectiveOptions,
+  keyRuleOf,
+  looksAhead,
+  methodOf,
+  readsOf,
+  type ResolvedOptions,
+} from "../../lib/methods/mod.ts";
 import { readBytes, writeWhole } from "../cli/files.ts";
 import type { ModelFile } from "../../lib/model/mod.ts";
 
@@ -43,6 +51,8 @@ export interface TraceInfo {
   readonly piece: number | null;
   /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
+  /** Where keys and values were decided by a rule of their own: tokens per block, and whether by attention received. */
+  readonly keySide?: { readonly block: number; readonly wantsAttention: boolean };
 }
 
 /** What a model and a method come to in it; the rest is the task's. */
@@ -52,7 +62,7 @@ export function traceInfo(
   rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType">,
 ): TraceInfo {
   const { warmup, recent } = method, options = effectiveOptions(method);
-  const whole = looksAhead(method);
+  const whole = looksAhead(method), keyRule = keyRuleOf(method);
   return {
     format: 1,
     model: name,
@@ -62,6 +72,12 @@ export function traceInfo(
     recent,
     cacheSkipped: method.kvFusion !== "same",
     whole,
+    ...(keyRule !== undefined && {
+      keySide: {
+        block: method.block,
+        wantsAttention: readsOf(methodOf(keyRule) as AnyRule, method).includes("attention"),
+      },
+    }),
     ...rest,
   };
 }
@@ -128,7 +144,9 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
       throw new Error(`found a cache of ${info.cacheDType}, expected f32, f16 or bf16`);
     }
     const names = metadata.schema.slice(1).map(({ name }) => name);
-    const missing = [...DECISION_PLACES, ...DECISION_NUMBERS, "keep"].find((name) => !names.includes(name));
+    // Traces without a side are older than keys and values that are decided apart: they are of queries.
+    const needed = DECISION_PLACES.filter((name) => name !== "side");
+    const missing = [...needed, ...DECISION_NUMBERS, "keep"].find((name) => !names.includes(name));
     if (missing !== undefined) throw new Error(`found no column "${missing}"`);
     const table = createDecisionTable(Number(metadata.num_rows), {
       heads: names.filter((name) => name.startsWith("sK_")).length,

@@ -10,6 +10,7 @@ export const DECISION_PLACES = [
   "id", // the token's id in the vocabulary
   "layer", // 0-based index of the layer in the model
   "step", // number of the decision within its layer and sequence: tokens that were decided together share it
+  "side", // 0 = of its attention, 1 = of its key and value
 ] as const;
 
 /** Columns of the numbers behind a decision. */
@@ -63,6 +64,7 @@ interface DecidedPiece {
   readonly rows: Parameters<DecisionTrace>[0];
   readonly layer: number;
   readonly chunk: number;
+  readonly side: 0 | 1;
 }
 
 /**
@@ -87,40 +89,55 @@ export class DecisionRecorder {
 
   /** Takes decisions in; give it to a method as its `trace`. Forks of a sequence cannot be told apart. */
   readonly trace: DecisionTrace = (rows, layer, chunk) => {
-    this.#pieces.push({ rows, layer, chunk });
+    this.#pieces.push({ rows, layer, chunk, side: 0 });
+  };
+
+  /** The same of decisions on keys and values, as its `keyTrace`. */
+  readonly keyTrace: DecisionTrace = (rows, layer, chunk) => {
+    this.#pieces.push({ rows, layer, chunk, side: 1 });
   };
 
   /**
-   * All decisions so far, by layer, then by sequence and token.
+   * All decisions so far, by side, layer, sequence and token. Keys and values on which none was taken are kept.
    *
    * @param sequences Token ids of each sequence that was run.
    * @throws {RangeError} If decisions do not fit the sequences.
    */
   table(sequences: readonly Int32Array[]): DecisionTable {
-    const groups = Map.groupBy(this.#pieces, ({ layer, chunk }) => `${layer} ${chunk}`);
-    const sorted = [...groups.values()].sort(([a], [b]) => a!.layer - b!.layer || a!.chunk - b!.chunk);
+    const groups = Map.groupBy(this.#pieces, ({ side, layer, chunk }) => `${side} ${layer} ${chunk}`);
+    const sorted = [...groups.values()].sort(([a], [b]) =>
+      a!.side - b!.side || a!.layer - b!.layer || a!.chunk - b!.chunk
+    );
+    const counts = sorted.map((pieces) => {
+      const { side, chunk } = pieces[0]!,
+        decided = pieces.reduce((sum, { rows }) => sum + rows.keep.length, 0);
+      return side === 0 ? decided : Math.max(decided, sequences[chunk]?.length ?? 0);
+    });
     const firsts = sequences.map((_, i) => sequences.slice(0, i).reduce((sum, ids) => sum + ids.length, 0));
-    const table = createDecisionTable(sorted.flat().reduce((sum, { rows }) => sum + rows.keep.length, 0));
+    const table = createDecisionTable(counts.reduce((sum, count) => sum + count, 0));
     let at = 0;
-    for (const pieces of sorted) {
-      const { layer, chunk } = pieces[0]!, ids = sequences[chunk] ?? new Int32Array(0);
-      const begin = at;
+    for (const [group, pieces] of sorted.entries()) {
+      const { layer, chunk, side } = pieces[0]!, ids = sequences[chunk] ?? new Int32Array(0);
+      const begin = at, end = begin + counts[group]!;
+      for (let row = begin; row < end; row++) {
+        table.chunk[row] = chunk;
+        table.position[row] = row - begin;
+        table.token[row] = firsts[chunk]! + row - begin;
+        table.id[row] = ids[row - begin] ?? -1;
+        table.layer[row] = layer;
+        table.side[row] = side;
+        table.step[row] = pieces.length;
+      }
       pieces.forEach(({ rows }, step) => {
         const count = rows.keep.length;
-        for (let row = at; row < at + count; row++) {
-          table.chunk[row] = chunk;
-          table.position[row] = row - begin;
-          table.token[row] = firsts[chunk]! + row - begin;
-          table.id[row] = ids[row - begin] ?? -1;
-          table.layer[row] = layer;
-          table.step[row] = step;
-        }
+        table.step.fill(step, at, at + count);
         for (const name of ["muK", "varK", "muV", "varV", "wK", "threshold", "keep"] as const) {
           table[name].set(rows[name], at);
         }
         table.score.set(rows.redundancy, at);
         at += count;
       });
+      if (side === 1) at = end;
       if (at - begin !== ids.length) {
         throw new RangeError(
           `Cannot make a table of layer ${layer}: found ${
@@ -134,7 +151,7 @@ export class DecisionRecorder {
 }
 
 /** Masks and steps of one sequence, for {@linkcode createReplay}, and the ids that they belong to. */
-export type ReplayedSequence = Required<Pick<ReplayOptions, "keep" | "cuts">> & {
+export type ReplayedSequence = Required<Pick<ReplayOptions, "keep" | "cuts" | "kvKeep">> & {
   /** Token ids, [T]. */
   readonly ids: Int32Array<ArrayBuffer>;
 };
@@ -146,13 +163,16 @@ export type ReplayedSequence = Required<Pick<ReplayOptions, "keep" | "cuts">> & 
  * @throws {RangeError} If the rows of a layer are not in order, or layers differ in their tokens.
  */
 export function replayTable(table: DecisionTable): ReplayedSequence[] {
-  const sequences: Map<number, { keep: number[]; cuts: number[]; ids: number[] }>[] = [];
+  const sequences: Map<
+    string,
+    { keep: number[]; cuts: number[]; ids: number[]; layer: number; side: number }
+  >[] = [];
   let step = 0;
   for (let row = 0; row < table.rows; row++) {
-    const chunk = table.chunk[row]!, layer = table.layer[row]!;
-    const layers = sequences[chunk] ??= new Map();
-    if (!layers.has(layer)) layers.set(layer, { keep: [], cuts: [], ids: [] });
-    const own = layers.get(layer)!;
+    const chunk = table.chunk[row]!, layer = table.layer[row]!, side = table.side[row]!;
+    const layers = sequences[chunk] ??= new Map(), key = `${side} ${layer}`;
+    if (!layers.has(key)) layers.set(key, { keep: [], cuts: [], ids: [], layer, side });
+    const own = layers.get(key)!;
     if (table.position[row] !== own.keep.length) {
       throw new RangeError(
         `Cannot replay: found position ${
@@ -167,20 +187,25 @@ export function replayTable(table: DecisionTable): ReplayedSequence[] {
   }
   if (sequences.length === 0) throw new RangeError("Cannot replay: found no decision, expected at least one");
   return Array.from(sequences, (layers, chunk) => {
-    const parts = [...layers ?? []];
-    const ids = parts[0]?.[1].ids ?? [];
-    const odd = parts.find(([, part]) => part.ids.join() !== ids.join());
+    const parts = [...layers?.values() ?? []];
+    const ids = parts[0]?.ids ?? [];
+    const odd = parts.find((part) => part.ids.join() !== ids.join());
     if (ids.length === 0 || odd !== undefined) {
       throw new RangeError(
         `Cannot replay sequence ${chunk}: found ${
-          odd === undefined ? "no decision" : `other tokens in layer ${odd[0]}`
+          odd === undefined ? "no decision" : `other tokens in layer ${odd.layer}`
         }, expected the same tokens in every layer`,
       );
     }
+    const masksOf = (of: number) =>
+      new Map(
+        parts.filter(({ side }) => side === of).map(({ layer, keep }) => [layer, Uint8Array.from(keep)]),
+      );
     return {
       ids: Int32Array.from(ids),
-      keep: new Map(parts.map(([layer, part]) => [layer, Uint8Array.from(part.keep)])),
-      cuts: new Map(parts.map(([layer, part]) => [layer, part.cuts])),
+      keep: masksOf(0),
+      cuts: new Map(parts.filter(({ side }) => side === 0).map(({ layer, cuts }) => [layer, cuts])),
+      kvKeep: masksOf(1),
     };
   });
 }

@@ -34,6 +34,40 @@ Deno.test("a recorded run is replayed bit for bit, blocks included", () => {
   });
 });
 
+for (const kvFusion of ["variance", "received"] as const) {
+  Deno.test(`a recorded run of both sides is replayed bit for bit, ${kvFusion} on keys`, () => {
+    const recorder = new DecisionRecorder(), { trace, keyTrace } = recorder;
+    const sizes = { warmup: 8, block: 8, recent: 4, tail: 0.1, kvTail: 0.2, pruneRatio: 0.05, kvRatio: 0.1 };
+    const pruner = createPruner("token-filtering", config, { fusion: "key", kvFusion, ...sizes }, {
+      trace,
+      keyTrace,
+    });
+    const ids = sequence(45, 37),
+      run = model.start(pruner),
+      hidden = run.feed(ids),
+      table = recorder.table([ids]);
+    assertEquals([table.rows, table.side.indexOf(1)], [3 * 45, 45]); // layer 9, and the keys of 8 and 9
+    const [{ keep, cuts, kvKeep }] = replayTable(table) as [ReturnType<typeof replayTable>[0]];
+    assertEquals(keep, run.keep);
+    // What was decided but not yet judged is in the trace, and does not go in the replay either.
+    for (const [layer, mask] of run.kvKeep) {
+      assertEquals([...kvKeep.get(layer)!.slice(0, 36)], [...mask.slice(0, 36)]);
+    }
+    const replay = createReplay(config, {
+      ...{ keep, cuts, kvKeep, warmup: 8, recent: 4, block: 8, wantsAttention: kvFusion === "received" },
+    });
+    for (const again of [model.start(replay), model.start(replay).fork()]) {
+      assertEquals(again.feed(ids), hidden);
+      assertEquals([again.keep, again.kvKeep], [run.keep, run.kvKeep]);
+    }
+    assert([...run.kvKeep.values()].every((mask) => mask.includes(0)));
+    if (kvFusion === "variance") {
+      const error = "Cannot replay layer 8: found 45 decisions on keys, expected at least 46";
+      assertThrows(() => model.start(replay).feed(sequence(46, 37)), RangeError, error);
+    }
+  });
+}
+
 Deno.test("a replay is cut in decode as in a prefill", () => {
   const ids = sequence(30, 7), keep = new Map([[9, Uint8Array.from(ids, (_, i) => i % 3 === 2 ? 0 : 1)]]);
   const pruner = createReplay(config, { keep, cuts: new Map([[9, [10, 20]]]) }, {});

@@ -176,6 +176,12 @@ Deno.test("createReplay() refuses masks that are none", () => {
     "Cannot replay layer 0: found 2 at token 1, expected 0 or 1",
   );
   assertThrows(() => make(0, [1], -1), RangeError, "Cannot replay with recent -1");
+  for (const block of [0, 1.5]) {
+    const error = `Cannot replay with block ${block}: expected an integer from 1 on`;
+    assertThrows(() => createReplay(shape, { keep: new Map(), block }), RangeError, error);
+  }
+  const gone = { keep: new Map(), kvKeep: new Map([[0, Uint8Array.of(1, 3)]]) };
+  assertThrows(() => createReplay(shape, gone), RangeError, "found 3 at token 1, expected 0 or 1");
   const early = { keep: new Map(), warmup: 0.5 };
   assertThrows(() => createReplay(shape, early), RangeError, "Cannot replay with warmup 0.5");
 });

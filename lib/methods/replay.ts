@@ -2,7 +2,14 @@
 import { expectInstance } from "../errors.ts";
 import { createScanOutput } from "../filter/layer.ts";
 import type { FilterShape } from "../filter/sequence.ts";
-import { definePruner, type Pruner, type PrunerContext, type PrunerSequence } from "./pruner.ts";
+import {
+  definePruner,
+  type KeySequence,
+  type KeySide,
+  type Pruner,
+  type PrunerContext,
+  type PrunerSequence,
+} from "./pruner.ts";
 
 /** Decisions to take, and what skipped tokens leave behind. */
 export interface ReplayOptions {
@@ -23,6 +30,15 @@ export interface ReplayOptions {
   readonly recent?: number;
   /** Skipped tokens enter the KV cache all the same. Default false. */
   readonly cacheSkipped?: boolean;
+  /**
+   * Per layer of the other run's key side, one entry for each token: 0 = its key and value go when it is judged, as the
+   * warm-up, `recent` and `block` say. Default: none.
+   */
+  readonly kvKeep?: ReadonlyMap<number, Uint8Array>;
+  /** Tokens per block, at whose starts keys and values are judged. Default 32. */
+  readonly block?: number;
+  /** Whether the other run judged by the attention received, so block by block: a replay rounds as it did. Default false. */
+  readonly wantsAttention?: boolean;
 }
 
 /**
@@ -40,11 +56,22 @@ export interface ReplayOptions {
  */
 export function createReplay(
   shape: Pick<FilterShape, "numLayers">,
-  { keep, cuts, whole = false, queries = false, warmup = 0, recent = 0, cacheSkipped = false }: ReplayOptions,
+  {
+    keep,
+    cuts,
+    whole = false,
+    queries = false,
+    warmup = 0,
+    recent = 0,
+    cacheSkipped = false,
+    kvKeep = new Map(),
+    block = 32,
+    wantsAttention = false,
+  }: ReplayOptions,
   { trace }: PrunerContext = {},
 ): Pruner {
   expectInstance("keep", keep, Map);
-  for (const [layer, mask] of keep) {
+  for (const [layer, mask] of [...keep, ...kvKeep]) {
     expectInstance(`keep of layer ${layer}`, mask, Uint8Array);
     if (!Number.isInteger(layer) || layer < 0 || layer >= shape.numLayers) {
       throw new RangeError(
@@ -62,6 +89,10 @@ export function createReplay(
     if (!Number.isInteger(value) || value < 0) {
       throw new RangeError(`Cannot replay with ${name} ${value}: expected an integer from 0 on`);
     }
+  }
+
+  if (!Number.isInteger(block) || block < 1) {
+    throw new RangeError(`Cannot replay with block ${block}: expected an integer from 1 on`);
   }
 
   function wrap(seen: Map<number, number>, chunk: number): PrunerSequence {
@@ -97,8 +128,32 @@ export function createReplay(
     warmup,
     wantsQueries: queries,
     looksAhead: whole ? "scores" : "nothing",
-    cacheSkipped,
+    cacheSkipped: cacheSkipped || kvKeep.size > 0,
     recent,
+    ...(kvKeep.size > 0 && { keySide: createKeyReplay(kvKeep, { warmup, block, recent, wantsAttention }) }),
     start: (chunk = 0) => wrap(new Map(), chunk),
   });
+}
+
+function createKeyReplay(
+  masks: ReadonlyMap<number, Uint8Array>,
+  plan: Pick<KeySide, "warmup" | "block" | "recent" | "wantsAttention">,
+): KeySide {
+  const open = (seen: Map<number, number>): KeySequence => ({
+    decide({ layer, count }) {
+      const from = seen.get(layer) ?? 0, mask = masks.get(layer)!;
+      if (from + count > mask.length) {
+        throw new RangeError(
+          `Cannot replay layer ${layer}: found ${mask.length} decisions on keys, expected at least ${
+            from + count
+          }`,
+        );
+      }
+      seen.set(layer, from + count);
+      return Uint8Array.from(mask.subarray(from, from + count));
+    },
+    fork: () => open(new Map(seen)),
+  });
+  const layers = [...masks.keys()].sort((a, b) => a - b);
+  return { layers, ...plan, looksAhead: false, start: () => open(new Map()) };
 }
