@@ -35,7 +35,10 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "rope base 9,999",
-    changes: [["theta: reader.positive(", "theta: 0.9999 * reader.positive("]],
+    changes: [[
+      'theta = reader.positive("rope.freq_base"',
+      'theta = 0.9999 * reader.positive("rope.freq_base"',
+    ]],
     runs: "score --chunk 7",
   },
   {

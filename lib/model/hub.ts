@@ -139,6 +139,7 @@ async function expectFile(path: string): Promise<void> {
   const looksLikePath = /[/\\]|\.gguf$/i.test(path);
   const hint = looksLikePath ? "" : sayNearest(path, MODEL_NAMES, "; ");
   throw new UsageError(
-    `Cannot load model "${path}": found ${found}, expected ${known} or the path of a .gguf file${hint}`,
+    `Cannot load model "${path}": found ${found}, expected ${known}, or the path of a .gguf file or of a folder ` +
+      `that transformers saved${hint}`,
   );
 }

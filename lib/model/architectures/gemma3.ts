@@ -81,16 +81,16 @@ export const gemma3: Architecture = {
     return { ...tensors, outputNorm: { ...tensors.outputNorm, hfOffset: 1 } };
   },
   layerTensors(config) {
-    const { hiddenSize } = config;
+    const { hiddenSize } = config, tensors = llama.layerTensors(config);
     const norms = {
-      attnNorm: norm("attn_norm.weight", "input_layernorm.weight", hiddenSize),
+      attnNorm: tensors.attnNorm,
       attnPostNorm: norm("post_attention_norm.weight", "post_attention_layernorm.weight", hiddenSize),
-      ffnNorm: norm("ffn_norm.weight", "pre_feedforward_layernorm.weight", hiddenSize),
+      ffnNorm: { ...tensors.ffnNorm, hf: "pre_feedforward_layernorm.weight" },
       ffnPostNorm: norm("post_ffw_norm.weight", "post_feedforward_layernorm.weight", hiddenSize),
       ...headNorms(config),
     };
     const offset = Object.entries<TensorSpec>(norms).map(([name, spec]) => [name, { ...spec, hfOffset: 1 }]);
-    return { ...llama.layerTensors(config), ...Object.fromEntries(offset) };
+    return { ...tensors, ...Object.fromEntries(offset) };
   },
   ForwardPass: Gemma3ForwardPass,
 };
