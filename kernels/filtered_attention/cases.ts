@@ -27,9 +27,10 @@ export interface AttentionCase {
   readonly data: "plain" | "outliers" | "ties" | "zeros" | "peak";
   /**
    * Where cached rows end: `blocks`: half of them at the first multiple of 32 more than 8 tokens on, as when they are
-   * judged in blocks; `odd`: anywhere, some before they begin; none of them otherwise.
+   * judged in blocks; `odd`: anywhere, some before they begin; `last`: some at the last query, the others behind it;
+   * none of them otherwise.
    */
-  readonly ends?: "blocks" | "odd";
+  readonly ends?: "blocks" | "odd" | "last";
   /** Half of the queries are local, with windows of 0 to 63, or all are, with one of 20. */
   readonly local?: "half" | "all";
   /** Positions that local queries see from anywhere. */
@@ -85,7 +86,7 @@ function* list(): Generator<AttentionCase> {
       yield { ...BASE, phase, ends, local: "half", sinks: 4, dtype: "f16", headDim: 64 };
       yield { ...BASE, phase, ends, local: "all", sinks: 3, dtype: "bf16", headDim: 80, keep: "all" };
     }
-    yield { ...BASE, phase, local: "all", keep: "all" };
+    yield { ...BASE, phase, local: "all", keep: "all", sinks: 5 };
     yield { ...BASE, phase, local: "half", sinks: 40, recent: 3, headDim: 128, dtype: "bf16" };
     yield { ...BASE, phase, local: "half", sinks: 7, keep: "all", tokens: 400, headDim: 20 };
     yield {
@@ -99,6 +100,21 @@ function* list(): Generator<AttentionCase> {
       numKvHeads: 1,
     };
   }
+  const tiles = {
+    ...BASE,
+    tokens: 300,
+    keep: "all",
+    numKvHeads: 1,
+    group: 1,
+    dtype: "bf16",
+    headDim: 64,
+  } as const;
+  yield* [{ ...tiles, ends: "odd" }, { ...tiles, ends: "last" }, {
+    ...tiles,
+    local: "all",
+    sinks: 3,
+  }] as const;
+  yield { ...tiles, local: "half", sinks: 4 };
   yield { ...BASE, tokens: 1500, phase: "decode", keep: "all", ends: "blocks" };
   yield {
     ...BASE,
@@ -173,6 +189,7 @@ function gapsOf(c: AttentionCase, cached: readonly number[], asking: readonly nu
   const end = {
     blocks: (t: number) => below(2) === 0 ? Math.ceil((t + 9) / 32) * 32 : 2 ** 31 - 1,
     odd: (t: number) => t - 3 + below(90),
+    last: (t: number) => c.tokens - (t % 5 === 0 ? 1 : 0),
   };
   const window = { half: () => below(2) === 0 ? below(64) : -1, all: () => 20 };
   const i32 = (list: readonly number[]) => hostTensor("i32", [list.length], Int32Array.from(list));
@@ -297,7 +314,11 @@ export const CALLS: Calls = {
     };
     const { dtype, rows } = drawRows(d, sizes), count = rows.num_queries * rows.heads * rows.head_dim;
     const queries = d.floats(count), out = d.room("f32", count);
-    const gaps = { key_ends: null, windows: null, sinks: d.below(6) };
+    const gaps = {
+      key_ends: d.pick([null, d.indices(sizes.num_keys, 2 * sizes.num_keys + 9)]),
+      windows: d.pick([null, d.indices(sizes.num_queries, 20, -9)]),
+      sinks: d.below(6),
+    };
     return { ...rows, queries, out, ...gaps, kv_dtype: dtype, recent_window: d.below(20) };
   },
   tkf_attention_decode(d) {

@@ -71,6 +71,7 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype) {
 
 int32_t decode_few(tkf_context* context, const tkf_attention_filtered_args& a) {
   DecodeJob job = job_of<DecodeJob>(context, a, a, a.query_positions, a.key_positions, 0, a.recent_window);
+  set_gaps(job, a);
   job.batch = static_cast<int>(a.num_queries);
   job.num_rows[0] = static_cast<int>(a.num_keys);
   job.num_rows[1] = static_cast<int>(a.num_recent);

@@ -29,9 +29,10 @@ constexpr int kDecodeWarps = 4, kDecodeThreads = kDecodeWarps * 32, kDecodeStage
 // Slots [warp, stage, keys or values, piece, lane] of 16 bytes.
 constexpr size_t kDecodeShared = size_t{kDecodeThreads} * kDecodeStages * 2 * kDecodePieces * 16;
 
-// The rows that one sequence's query sees: cached rows [first, first + cached), then recent rows [near, near + recent).
+// The rows that one sequence's query may see: cached rows [0, sinks) and [first + sinks, first + cached), then recent
+// rows [near, near + recent).
 struct DecodeRows {
-  int position, first, cached, near, recent, chunk;
+  int position, sinks, first, cached, near, recent, chunk;
   int64_t key_base, recent_base;
   const int32_t* pages;
 
@@ -69,9 +70,14 @@ __device__ inline DecodeRows decode_rows(const DecodeJob& job, int b, int step) 
   };
   int end = count;
   if (count > 0 && key_position(count - 1) > rows.position) end = first_after(key_position, 0, count, rows.position);
-  rows.first = 0;
+  rows.sinks = rows.first = 0;
   if (job.reach[0] != kNoLimit) {
     rows.first = first_after(key_position, 0, end, int64_t{rows.position} - job.reach[0] - 1);
+  }
+  if (job.windows != nullptr && job.windows[b] >= 0) {
+    const int near = first_after(key_position, rows.first, end, int64_t{rows.position} - job.windows[b] - 1);
+    rows.sinks = first_after(key_position, 0, near, int64_t{job.sinks} - 1);
+    rows.first = near - rows.sinks;
   }
   rows.cached = end - rows.first;
   rows.near = 0;
@@ -87,9 +93,15 @@ __device__ inline DecodeRows decode_rows(const DecodeJob& job, int b, int step) 
   return rows;
 }
 
+// Where row v of `rows`, which is below `cached`, lies, if the query sees it; -1 where it does not.
+__device__ __forceinline__ int64_t seen_row(const DecodeJob& job, const DecodeRows& rows, int v) {
+  const int64_t row = cached_row(job, rows, v < rows.sinks ? v : rows.first + v);
+  return job.key_ends == nullptr || row < 0 || rows.position < job.key_ends[row] ? row : -1;
+}
+
 // Whether the query sees row v of `rows`, which is below total().
 __device__ __forceinline__ bool sees_row(const DecodeJob& job, const DecodeRows& rows, int v) {
-  if (v < rows.cached) return true;
+  if (v < rows.cached) return job.key_ends == nullptr || seen_row(job, rows, v) >= 0;
   const int j = job.positions[1][rows.recent_base + rows.near + v - rows.cached];
   return j >= 0 && sees(rows.position, j, job.reach[1]);
 }
@@ -155,7 +167,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
         const int v = v0 + u * kSegments + segment;
         const T *k = nullptr, *value = nullptr;
         if (v < end && v < rows.cached) {
-          const int64_t row = cached_row(job, rows, rows.first + v);
+          const int64_t row = seen_row(job, rows, v);
           if (row >= 0) {
             k = static_cast<const T*>(job.keys[0]) + (row * row_width + offset);
             value = static_cast<const T*>(job.values[0]) + (row * row_width + offset);
@@ -209,7 +221,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
         for (int g = 0; g < G; g++) weight[u][g] += __shfl_xor_sync(kAllLanes, weight[u][g], o);
       }
     }
-    if (v0 + kStep > min(end, rows.cached)) {  // some rows may not be seen
+    if (job.key_ends != nullptr || v0 + kStep > min(end, rows.cached)) {  // some rows may not be seen
 #pragma unroll
       for (int u = 0; u < kDepth; u++) {
         const int v = v0 + u * kSegments + segment;

@@ -21,6 +21,8 @@ struct AttentionJob {
   const void *keys[2], *values[2];  // [rows, kv_heads, head_dim]
   const int32_t* positions[2];      // of those rows
   unsigned reach[2];
+  const int32_t *key_ends, *windows;  // of kept rows, and of queries; NULL: none
+  int sinks;
   int num_rows[2];
   int batch, heads, kv_heads, head_dim, group;
   int splits;      // blocks that share the keys of a row
@@ -159,6 +161,12 @@ __device__ __forceinline__ int first_after(const At& at, int begin, int end, int
 // A query at position i sees a key at position j where j <= i and i - j <= reach.
 __device__ __forceinline__ bool sees(int i, int j, unsigned reach) {
   return j <= i && static_cast<unsigned>(i) - static_cast<unsigned>(j) <= reach;
+}
+
+// The first position that the window of a query at `position` holds; a full query's (window < 0) has no first.
+__device__ __forceinline__ int window_begin(int position, int window) {
+  const int64_t begin = int64_t{position} - window;
+  return window < 0 || begin < INT32_MIN ? INT32_MIN : static_cast<int>(begin);
 }
 // Faults where positions [begin, end) do not ascend; `share` of `shares` does its part of the rows.
 __device__ inline void check_ascending(const int32_t* positions, int begin, int end, int share, int shares,

@@ -20,8 +20,6 @@ bool check_args(Check& check, const tkf_attention_filtered_args& a) {
   check_rows(check, a, TKF_DTYPE_F32, a.kv_dtype);
   check.size("recent_window", a.recent_window, 0, INT32_MAX);
   check.size("sinks", a.sinks, 0, INT32_MAX);
-  check.require(check.readable() || (a.key_ends.data == nullptr && a.windows.data == nullptr), TKF_STATUS_UNSUPPORTED,
-                "found \"key_ends\" or \"windows\", expected them on the CPU alone");
   if (a.key_ends.data != nullptr) check.array<int32_t>("key_ends", a.key_ends, {a.num_keys});
   if (a.windows.data != nullptr) check.array<int32_t>("windows", a.windows, {a.num_queries});
   check_ascending(check, "query_positions", a.query_positions, a.num_queries);

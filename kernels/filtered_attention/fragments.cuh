@@ -55,21 +55,18 @@ __device__ __forceinline__ void pack_weights(const float (&weights)[N][4], int k
   for (int i = 0; i < 4; i++) a[i] = Element<T>::pack(weights[2 * k + i / 2][i % 2 * 2], weights[2 * k + i / 2][i % 2 * 2 + 1]);
 }
 
-// Scores of keys that a row does not see become -infinity. `positions`: of the tile's keys; row_positions: of the two
-// rows, as in Softmax16.
+// Scores of keys that a row does not see become -infinity. `rows`: the 16.
 template <int N>
-__device__ __forceinline__ void mask_scores(float (&scores)[N][4], const int32_t* positions, int count, unsigned reach,
-                                            const int row_positions[2]) {
+__device__ __forceinline__ void mask_scores(float (&scores)[N][4], const KeySight& keys, const RowSight* rows) {
+  const RowSight mine[2] = {rows[lane_index() / 4], rows[lane_index() / 4 + 8]};
   const int column = static_cast<int>(threadIdx.x % 4) * 2;
 #pragma unroll
   for (int n = 0; n < N; n++) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      const int c = 8 * n + column + i;
-      const int j = c < count ? positions[c] : 0;
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        const bool seen = c < count && sees(row_positions[half], j, reach);
+        const bool seen = keys.seen(mine[half], 8 * n + column + i);
         scores[n][2 * half + i] = seen ? scores[n][2 * half + i] : -INFINITY;
       }
     }
@@ -87,12 +84,11 @@ __device__ __forceinline__ uint32_t without_special(uint32_t pair) {
 
 // A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN. Where values [KEYS, D] hold such a
 // number and not every row sees every key, it is added to the sums of the rows that see it, and cleared. `pairs(r, c)`
-// gives the address of columns c, c + 1 of row r. For all of THREADS threads, which `sync()` brings together; `flag`,
+// gives the address of columns c, c + 1 of row r; `rows`: the TILES times 16 of this warp. For all of THREADS threads, which `sync()` brings together; `flag`,
 // in shared memory, is 0 before and after.
 template <class T, int D, int KEYS, int THREADS, int TILES, class Pairs, class Sync>
-__device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& sync, const int32_t* positions, int count,
-                                             unsigned reach, const int (&row_positions)[TILES][2],
-                                             float (&sums)[TILES][D / 8][4], int* flag) {
+__device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& sync, const KeySight& keys,
+                                             const RowSight* rows, float (&sums)[TILES][D / 8][4], int* flag) {
   bool found = false;
   for (int i = static_cast<int>(threadIdx.x) % THREADS; i < KEYS * D / 2; i += THREADS) {
     const uint32_t pair = *pairs(i / (D / 2), i % (D / 2) * 2);
@@ -102,8 +98,7 @@ __device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& syn
   sync();
   if (*flag == 0) return;
 
-  for (int r = 0; r < count; r++) {
-    const int j = positions[r];
+  for (int r = 0; r < keys.count; r++) {
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
       const uint32_t pair = *pairs(r, 8 * n + static_cast<int>(threadIdx.x % 4) * 2);
@@ -116,7 +111,8 @@ __device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& syn
         for (int i = 0; i < 4; i++) {
           const float value = x[i % 2];
           const bool finite = value - value == 0.0f;
-          if (!finite && sees(row_positions[m][i / 2], j, reach)) sums[m][n][i] += value;
+          const int row = 16 * m + i / 2 * 8 + lane_index() / 4;
+          if (!finite && keys.seen(rows[row], r)) sums[m][n][i] += value;
         }
       }
     }

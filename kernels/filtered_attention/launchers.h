@@ -37,6 +37,13 @@ inline dim3 prefill_grid(const PrefillJob& job, int rows) {
               static_cast<unsigned>(job.batch));
 }
 
+// What queries do not see of the cache, beside what lies behind them.
+inline void set_gaps(AttentionJob& job, const tkf_attention_filtered_args& a) {
+  job.key_ends = as<int32_t>(a.key_ends);
+  job.windows = as<int32_t>(a.windows);
+  job.sinks = a.sinks;
+}
+
 // Calls of tkf_attention_filtered with few queries (decode.cu): every query reads all that it sees; the rows are split
 // among blocks.
 int32_t decode_few(tkf_context* context, const tkf_attention_filtered_args& a);

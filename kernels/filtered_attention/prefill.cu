@@ -86,6 +86,7 @@ PrefillJob prefill_of(tkf_context* context, const Args& a, int32_t window, int32
 int32_t on_cuda::attention_filtered(tkf_context* context, const tkf_attention_filtered_args& a) {
   if (a.num_queries <= attention::kFewQueries) return attention::decode_few(context, a);
   attention::PrefillJob job = attention::prefill_of(context, a, 0, a.recent_window);
+  attention::set_gaps(job, a);
   return attention::run_prefill(context, job, a.kv_dtype);
 }
 

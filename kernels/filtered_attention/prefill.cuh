@@ -19,6 +19,12 @@ struct PrefillJob : AttentionJob {
   bool queries_f32, negative;  // negative: `factor` is the absolute value of a negative one
 };
 
+// A query: its position, and the first in its window. Kept keys before that are seen where they are sinks.
+struct RowSight {
+  int position, from;
+};
+constexpr int kMostRows = 128;  // of a tile
+
 // Rows [begin, end) of kept (0) or recent (1) keys that some row of the tile sees; all rows see [full_begin, full_end).
 struct Stretch {
   int begin, end, full_begin, full_end;
@@ -27,7 +33,21 @@ struct Stretch {
 // A tile's rows: (query, head in group) from (first_query, first_head) on.
 struct Tile {
   int first_query, first_head, num_rows;
+  int lowest, highest, least_from, most_from;  // of all its rows
+  RowSight rows[kMostRows];                    // past num_rows: the last one's
   Stretch stretch[2];
+};
+
+// Keys of a key tile as rows see them.
+struct KeySight {
+  const int32_t *positions, *ends;  // ends: NULL: none
+  int count, sinks;
+  unsigned reach;
+  __device__ __forceinline__ bool seen(const RowSight& row, int c) const {
+    if (c >= count) return false;
+    const int j = positions[c];
+    return sees(row.position, j, reach) && (row.from <= j || j < sinks) && (ends == nullptr || row.position < ends[c]);
+  }
 };
 
 // Where rows of a tile lie in queries and out. Numbers within a tile are small: 32 bits divide them quickly.
@@ -68,7 +88,7 @@ __device__ inline void sequence_rows(const int32_t* starts, int rows, int b, int
   }
 }
 
-// Block-wide, with at least 2 warps: what rows [first, first + size) of sequence b's rows see. `shared` is the block's;
+// Block-wide, with at least 3 warps: what rows [first, first + size) of sequence b's rows see. `shared` is the block's;
 // ends with a barrier. num_rows <= 0: nothing to do.
 __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, int size, Tile* shared) {
   const int warp = warp_index();
@@ -101,6 +121,27 @@ __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, in
     }
     if (lane_index() == 0) shared->stretch[warp] = found;
   }
+  if (warp == 2 && rows > 0) {
+    int least = INT32_MAX, most = INT32_MIN;
+    for (int r = lane_index(); r < size; r += 32) {
+      const int64_t query = query_begin + (first + min(r, rows - 1)) / job.group;
+      const int position = job.query_positions[query];
+      const int from = job.windows == nullptr ? INT32_MIN : window_begin(position, job.windows[query]);
+      shared->rows[r] = {position, from};
+      least = min(least, from);
+      most = max(most, from);
+    }
+    for (int o = 16; o > 0; o /= 2) {
+      least = min(least, __shfl_xor_sync(kAllLanes, least, o));
+      most = max(most, __shfl_xor_sync(kAllLanes, most, o));
+    }
+    if (lane_index() == 0) {
+      shared->least_from = least;
+      shared->most_from = most;
+      shared->lowest = job.query_positions[first_query];
+      shared->highest = job.query_positions[query_begin + (first + rows - 1) / job.group];
+    }
+  }
   __syncthreads();
 }
 
@@ -127,31 +168,71 @@ struct BlockShare {
   }
 };
 
-// Tiles of SIZE keys over both stretches, one after the other; a split takes [begin, end).
+// Tiles of SIZE keys over both stretches, one after the other; a split takes [begin, end), but those that no row sees.
+// Such a tile is named by a number, 2 * index + whether every row of the query tile sees all of it; -1: none is left.
 struct KeyTile {
   int which, begin, count;
-  bool full;  // every row of the query tile sees all of it
+  bool full;
 };
 template <int SIZE>
 struct KeyTiles {
+  const PrefillJob& job;
   const Tile& tile;  // in shared memory
   int num_kept, begin, end;
 
-  __device__ KeyTiles(const Tile& tile, int split, int splits) : tile(tile) {
+  __device__ KeyTiles(const PrefillJob& job, const Tile& tile, int split) : job(job), tile(tile) {
     num_kept = (tile.stretch[0].end - tile.stretch[0].begin + SIZE - 1) / SIZE;
     const int all = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;
-    const int each = (all + splits - 1) / splits;
+    const int each = (all + job.splits - 1) / job.splits;
     begin = min(split * each, all);
     end = min(begin + each, all);
   }
-  __device__ __forceinline__ KeyTile at(int t) const {
+  __device__ __forceinline__ KeyTile at(int name) const {
     KeyTile found;
+    const int t = name / 2;
     found.which = t >= num_kept;
     const Stretch& s = tile.stretch[found.which];
     found.begin = s.begin + (t - (found.which ? num_kept : 0)) * SIZE;
     found.count = min(SIZE, s.end - found.begin);
-    found.full = found.count == SIZE && found.begin >= s.full_begin && found.begin + SIZE <= s.full_end;
+    found.full = name % 2 == 1;
     return found;
+  }
+  // Warp-wide, the same in all warps of the block: the first tile, and the one after a tile.
+  __device__ __forceinline__ int first() const { return from(begin); }
+  __device__ __forceinline__ int after(int name) const { return from(name / 2 + 1); }
+
+  __device__ __forceinline__ KeySight sight(const KeyTile& at) const {
+    const int32_t* ends = at.which || job.key_ends == nullptr ? nullptr : job.key_ends + at.begin;
+    return {job.positions[at.which] + at.begin, ends, at.count, at.which ? INT32_MAX : job.sinks, job.reach[at.which]};
+  }
+
+ private:
+  __device__ __forceinline__ int from(int t) const {
+    const bool gaps = job.key_ends != nullptr || job.windows != nullptr;
+    for (; t < end; t++) {
+      const KeyTile found = at(2 * t);
+      const Stretch& s = tile.stretch[found.which];
+      bool full = found.count == SIZE && found.begin >= s.full_begin && found.begin + SIZE <= s.full_end;
+      if (gaps && found.which == 0 && !some_seen(found, &full)) continue;
+      return 2 * t + (full ? 1 : 0);
+    }
+    return -1;
+  }
+  // Whether some row may see some of a tile of kept keys; clears `full` where one does not see all of it.
+  __device__ __forceinline__ bool some_seen(const KeyTile& at, bool* full) const {
+    const int32_t* positions = job.positions[0] + at.begin;
+    const int first = positions[0], last = positions[at.count - 1];
+    *full &= tile.most_from <= first || last < job.sinks;
+    if (last < tile.least_from && first >= job.sinks) return false;
+    if (job.key_ends == nullptr) return true;
+    bool some = false, all = true;
+    for (int c = lane_index(); c < at.count; c += 32) {
+      const int end = job.key_ends[at.begin + c];
+      some |= end > tile.lowest;
+      all &= end > tile.highest;
+    }
+    *full &= __all_sync(kAllLanes, all) != 0;
+    return __ballot_sync(kAllLanes, some) != 0;
   }
 };
 

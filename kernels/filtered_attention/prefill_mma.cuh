@@ -49,22 +49,23 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   if (threadIdx.x == 0) flag = 0;
   find_tile(job, b, BlockShare(job, kRows).first_row, kRows, &tile);
   if (tile.num_rows <= 0) return;
-  const KeyTiles<kKeys> tiles(tile, BlockShare(job, kRows).split, job.splits);
+  const KeyTiles<kKeys> tiles(job, tile, BlockShare(job, kRows).split);
   const int num_rows = tile.num_rows, head_dim = job.head_dim;
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
   const int lane = lane_index(), warp = warp_index();
 
   const RowPlaces places(job, tile, kv_head);
 
-  const auto copy_tile = [&](T* to, const void* const from[2], int t) {
-    if (t < tiles.end) {
-      const KeyTile at = tiles.at(t);
+  const auto copy_tile = [&](T* to, const void* const from[2], int name) {
+    if (name >= 0) {
+      const KeyTile at = tiles.at(name);
       copy_rows<T, D, kKeys>(to, static_cast<const T*>(from[at.which]) + (at.begin * row_width + offset), row_width,
                              at.count, head_dim);
     }
     cp_async_commit();
   };
-  copy_tile(keys, job.keys, tiles.begin);
+  int now = tiles.first();
+  copy_tile(keys, job.keys, now);
 
   for (int i = static_cast<int>(threadIdx.x); i < kRows * (D / 2); i += kMmaThreads) {
     const int r = i / (D / 2), c = i % (D / 2) * 2;
@@ -72,27 +73,21 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
     *reinterpret_cast<uint32_t*>(queries + r * kStride + c) = pair;
   }
 
-  int row_positions[kTiles][2];
   Softmax16 softmax[kTiles];
   float sums[kTiles][D / 8][4] = {};
 #pragma unroll
-  for (int m = 0; m < kTiles; m++) {
-    softmax[m].start();
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int r = (warp * kTiles + m) * 16 + half * 8 + lane / 4;
-      row_positions[m][half] = job.query_positions[places.query(min(r, num_rows - 1))];
-    }
-  }
+  for (int m = 0; m < kTiles; m++) softmax[m].start();
   const T* const query_rows = queries + (warp * kTiles * 16 + lane % 16) * kStride + lane / 16 * 8;
   const T* const key_rows = keys + (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
   const T* const value_rows = values + lane % 16 * kStride + lane / 16 * 8;
 
-  for (int t = tiles.begin; t < tiles.end; t++) {
-    const KeyTile at = tiles.at(t);
+  const RowSight* const rows = tile.rows + warp * kTiles * 16;
+
+  while (now >= 0) {
+    const KeyTile at = tiles.at(now);
     cp_async_wait<0>();
     __syncthreads();  // the keys have come, and the last values are no longer read
-    copy_tile(values, job.values, t);
+    copy_tile(values, job.values, now);
 
     float scores[kTiles][kKeys / 8][4] = {};
 #pragma unroll
@@ -113,14 +108,12 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
     }
     cp_async_wait<0>();
     __syncthreads();  // the values have come, and these keys are no longer read
-    copy_tile(keys, job.keys, t + 1);
+    now = tiles.after(now);
+    copy_tile(keys, job.keys, now);
 
-    const int32_t* positions = job.positions[at.which] + at.begin;
     if (!at.full) {
 #pragma unroll
-      for (int m = 0; m < kTiles; m++) {
-        mask_scores(scores[m], positions, at.count, job.reach[at.which], row_positions[m]);
-      }
+      for (int m = 0; m < kTiles; m++) mask_scores(scores[m], tiles.sight(at), rows + m * 16);
     }
 #pragma unroll
     for (int m = 0; m < kTiles; m++) {
@@ -128,8 +121,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
     }
     if (!at.full) {
       const auto pairs = [&](int r, int c) { return reinterpret_cast<uint32_t*>(values + r * kStride + c); };
-      guard_values<T, D, kKeys, kMmaThreads>(pairs, [] { __syncthreads(); }, positions, at.count, job.reach[at.which],
-                                             row_positions, sums, &flag);
+      guard_values<T, D, kKeys, kMmaThreads>(pairs, [] { __syncthreads(); }, tiles.sight(at), rows, sums, &flag);
     }
 #pragma unroll
     for (int k = 0; k < kKeys / 16; k++) {

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
   if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
   find_tile(job, b, BlockShare(job, kRows).first_row, kRows, &tile);
   if (tile.num_rows <= 0) return;
-  const KeyTiles<kKeys> tiles(tile, BlockShare(job, kRows).split, job.splits);
+  const KeyTiles<kKeys> tiles(job, tile, BlockShare(job, kRows).split);
   const int num_rows = tile.num_rows, head_dim = job.head_dim;
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
   const int tx = static_cast<int>(threadIdx.x % 16), ty = static_cast<int>(threadIdx.x / 16);
@@ -101,20 +101,13 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
     queries[r * kStride + c] = x * factor;
   }
 
-  int row_positions[kMine];
   float maximum[kMine], total[kMine] = {}, sums[kMine][D / 16] = {};
 #pragma unroll
-  for (int i = 0; i < kMine; i++) {
-    const int r = min(ty + 16 * i, num_rows - 1);
-    row_positions[i] = job.query_positions[places.query(r)];
-    maximum[i] = -INFINITY;
-  }
+  for (int i = 0; i < kMine; i++) maximum[i] = -INFINITY;
 
-  for (int t = tiles.begin; t < tiles.end; t++) {
-    const KeyTile at = tiles.at(t);
+  for (int now = tiles.first(); now >= 0; now = tiles.after(now)) {
+    const KeyTile at = tiles.at(now);
     const int64_t from = at.begin * row_width + offset;
-    const int32_t* positions = job.positions[at.which] + at.begin;
-    const unsigned reach = job.reach[at.which];
     __syncthreads();  // the last values are no longer read
     load_rows<T, D, kKeys>(others, static_cast<const T*>(job.keys[at.which]) + from, row_width, at.count, head_dim);
     if (threadIdx.x == 0) special = 0;
@@ -152,8 +145,7 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
       float top = maximum[i];
 #pragma unroll
       for (int j = 0; j < kKeys / 16; j++) {
-        const int c = tx + 16 * j;
-        seen[j] = at.full || (c < at.count && sees(row_positions[i], positions[c], reach));
+        seen[j] = at.full || tiles.sight(at).seen(tile.rows[ty + 16 * i], tx + 16 * j);
         top = seen[j] ? fmaxf(top, scores[i][j]) : top;
       }
 #pragma unroll

@@ -55,16 +55,17 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   }
   find_tile(job, b, share.first_row, kWgmmaRows, &tile);
   if (tile.num_rows <= 0) return;
-  const KeyTiles<kWgmmaKeys> tiles(tile, share.split, job.splits);
+  const KeyTiles<kWgmmaKeys> tiles(job, tile, share.split);
   const auto matrix = [&](int which, int stage) { return shared + (1 + stage * 2 + which) * kMatrix; };
 
   const int warp = warp_index(), lane = lane_index();
   if (warp == kWgmmaConsumers / 32) {
-    if (lane != 0) return;
-    for (int t = 0; t < tiles.end - tiles.begin; t++) {
+    int now = tiles.first();
+    for (int t = 0; now >= 0; now = tiles.after(now), t++) {
+      if (lane != 0) continue;
       const int stage = t % kWgmmaStages;
       const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
-      const KeyTile at = tiles.at(tiles.begin + t);
+      const KeyTile at = tiles.at(now);
       for (int which = 0; which < 2; which++) {
         const CUtensorMap* map = which == 0 ? &maps.keys[at.which] : &maps.values[at.which];
         barrier_wait(&empty[which][stage], parity ^ 1);  // the first round finds all empty
@@ -89,18 +90,14 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   meet();
 
   const int first = warp * 16;  // row of this warp's 16
-  int row_positions[1][2];
   Softmax16 softmax;
   softmax.start();
   float sums[1][D / 8][4] = {};
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    row_positions[0][half] = job.query_positions[places.query(min(first + half * 8 + lane / 4, num_rows - 1))];
-  }
   const uint64_t query_matrix = describe(shared + warp / 4 * 64 * 128);
 
-  for (int t = 0; t < tiles.end - tiles.begin; t++) {
-    const KeyTile at = tiles.at(tiles.begin + t);
+  int now = tiles.first();
+  for (int t = 0; now >= 0; now = tiles.after(now), t++) {
+    const KeyTile at = tiles.at(now);
     const int stage = t % kWgmmaStages;
     const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
     float scores[kWgmmaKeys / 8][4];
@@ -116,8 +113,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     wgmma_wait(scores);
     if (lane == 0) barrier_arrive(&empty[0][stage]);
 
-    const int32_t* positions = job.positions[at.which] + at.begin;
-    if (!at.full) mask_scores(scores, positions, at.count, job.reach[at.which], row_positions[0]);
+    if (!at.full) mask_scores(scores, tiles.sight(at), tile.rows + first);
     softmax.update(scores, job.factor, sums[0]);
     uint32_t weights[kWgmmaKeys / 16][4];
 #pragma unroll
@@ -137,7 +133,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
             fence_async();
             meet();
           },
-          positions, at.count, job.reach[at.which], row_positions, sums, &flags[stage]);
+          tiles.sight(at), tile.rows + first, sums, &flags[stage]);
     }
     const uint64_t value_matrix = describe(values, kBlock);
     wgmma_fence(sums[0]);

@@ -143,8 +143,7 @@ struct PickedKeys {
     Columns run = {has_sinks ? 0 : static_cast<int>(count_until(positions, count, int64_t{from} - 1)),
                    static_cast<int>(count_until(positions, count, position))};
     if (run.begin >= run.end) run = {0, 0};
-    const bool joined = !has_sinks || from <= positions[0] || positions[count - 1] < sinks;
-    return {run, joined && least_last >= position, this, position, from};
+    return {run, !has_sinks && least_last >= position, this, position, from};
   }
 };
 

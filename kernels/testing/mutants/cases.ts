@@ -22,6 +22,7 @@ const ATTENTION = {
   test: "filtered_attention/filtered_attention_test.ts",
   filter: "every order of threads",
 };
+const GAPS = { file: "filtered_attention/prefill.cuh", test: ATTENTION.test, filter: "keys end" };
 const DECODE = { test: "filtered_attention/decode_cuda_test.ts", filter: "thread orders" };
 const WGMMA = {
   file: "filtered_attention/prefill_wgmma.cu",
@@ -50,8 +51,10 @@ export const MUTANTS: readonly Mutant[] = [
     name: "prefill overwrites keys that other warps still read",
     file: "filtered_attention/prefill_mma.cuh",
     from: `    __syncthreads();  // the values have come, and these keys are no longer read
-    copy_tile(keys, job.keys, t + 1);`,
-    to: `    copy_tile(keys, job.keys, t + 1);
+    now = tiles.after(now);
+    copy_tile(keys, job.keys, now);`,
+    to: `    now = tiles.after(now);
+    copy_tile(keys, job.keys, now);
     __syncthreads();`,
     ...ATTENTION,
   },
@@ -88,6 +91,76 @@ export const MUTANTS: readonly Mutant[] = [
     file: "filtered_attention/prefill.cuh",
     from: "const int all = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;",
     to: "const int all = num_kept;",
+    ...ATTENTION,
+  },
+  {
+    name: "prefill shows a key to the query at its end",
+    from: "row.position < ends[c]",
+    to: "row.position <= ends[c]",
+    ...GAPS,
+  },
+  {
+    name: "prefill shows local queries no sinks",
+    from: "(row.from <= j || j < sinks)",
+    to: "(row.from <= j)",
+    ...GAPS,
+  },
+  {
+    name: "a query's window is one token too long",
+    ...GAPS,
+    file: "filtered_attention/device.cuh",
+    from: "int64_t{position} - window;",
+    to: "int64_t{position} - window - 1;",
+  },
+  {
+    name: "prefill sees all of a key tile although some of it ends",
+    from: "*full &= __all_sync(kAllLanes, all) != 0;",
+    to: "",
+    ...GAPS,
+  },
+  {
+    name: "prefill sees all of a key tile that ends at its last query",
+    from: "all &= end > tile.highest;",
+    to: "all &= end >= tile.highest;",
+    ...GAPS,
+  },
+  {
+    name: "prefill leaves out key tiles that only its first queries see",
+    from: "some |= end > tile.lowest;",
+    to: "some |= end > tile.highest;",
+    ...GAPS,
+  },
+  {
+    name: "prefill sees all of a key tile although some of its queries are local",
+    from: "*full &= tile.most_from <= first",
+    to: "*full &= tile.least_from <= first",
+    ...GAPS,
+  },
+  {
+    name: "prefill leaves out sinks that lie before all windows",
+    from: "last < tile.least_from && first >= job.sinks",
+    to: "last < tile.least_from",
+    ...GAPS,
+  },
+  {
+    name: "decode shows a key to the query at its end",
+    file: "filtered_attention/decode.cuh",
+    from: "rows.position < job.key_ends[row] ? row",
+    to: "rows.position <= job.key_ends[row] ? row",
+    ...ATTENTION,
+  },
+  {
+    name: "decode looks for sinks beside the window",
+    file: "filtered_attention/decode.cuh",
+    from: "v < rows.sinks ? v : rows.first + v",
+    to: "rows.first + v",
+    ...ATTENTION,
+  },
+  {
+    name: "decode takes one sink too few",
+    file: "filtered_attention/decode.cuh",
+    from: "int64_t{job.sinks} - 1)",
+    to: "int64_t{job.sinks} - 2)",
     ...ATTENTION,
   },
   {
