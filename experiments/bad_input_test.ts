@@ -255,3 +255,13 @@ Deno.test("tasks print their help", async () => {
     assertMatch((await runTask(task, "--version")).stdout, /^tokenfilter \d+\.\d+\.\d+\n$/);
   }
 });
+
+Deno.test("heads refuses what decides keys and values, and the oracle", async () => {
+  for (
+    const [args, found] of [
+      [["--side", "key"], "--kv-fusion variance: heads measures whose attention matters"],
+      [["--kv-fusion", "received"], "--kv-fusion received: heads measures whose attention matters"],
+      [["--fusion", "oracle"], "--fusion oracle: the oracle is what the rules are measured against"],
+    ] as const
+  ) assertStringIncludes(await lineOf(heads, [...args]), found);
+});

@@ -54,7 +54,7 @@ own window, warm-up and cache policy. Ctrl-C keeps finished runs; --resume goes 
 const WORK = "methods.jsonl";
 
 /** Columns that a narrow terminal does without, the first one first. */
-export const SPARE_COLUMNS = ["to protected", "loss", "to dense", "ppl", "gap closed"];
+export const SPARE_COLUMNS = ["to protected", "loss", "to dense", "ppl", "gap closed", "dropped"];
 
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];

@@ -7,6 +7,7 @@ import { HeadCollection, type HeadReport } from "../lib/heads/mod.ts";
 import {
   effectiveOptions,
   isRule,
+  keyRuleOf,
   methodOf,
   type ResolvedOptions,
   resolveOptions,
@@ -65,6 +66,12 @@ async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
     .map(([name, list]) => [name, (list as unknown[])[0]]);
   const method = checkFlags(() => resolveOptions({ tail: 1, ...Object.fromEntries(axes) }));
   const { fusion } = method;
+  if (keyRuleOf(method) !== undefined) {
+    throw new UsageError(
+      `Cannot use --kv-fusion ${method.kvFusion}: heads measures whose attention matters, expected no rule of keys (leave ` +
+        `--side and --kv-fusion out)`,
+    );
+  }
   if (fusion === "oracle") {
     throw new UsageError("Cannot use --fusion oracle: the oracle is what the rules are measured against");
   }

@@ -164,6 +164,7 @@ Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns
       options: null,
       seeds: 5,
       achievedRatio: 0.5,
+      kvAchievedRatio: 0.5,
       looksAhead: true,
       loss: 12.3456,
       seedLosses: [1, 2] as const,

@@ -41,6 +41,8 @@ export interface ComparedLosses {
   readonly seeds: number;
   /** Share of attention computations skipped after the warm-up, over all layers; mean over seeds; null if none could be. */
   readonly achievedRatio: number | null;
+  /** Share of judged keys and values dropped by a rule of their own, likewise; null where there is none. */
+  readonly kvAchievedRatio: number | null;
   /** Whether it needs the whole sequence before its first decision. */
   readonly looksAhead: boolean;
   /** Mean loss; mean over seeds. */
@@ -179,6 +181,8 @@ export interface ComparedRun extends Environment {
   readonly method: string;
   /** Share of attention computations skipped after the warm-up, over all layers; null if none could be. */
   readonly achievedRatio: number | null;
+  /** Share of judged keys and values dropped by a rule of their own, likewise. */
+  readonly kvAchievedRatio: number | null;
   /** Losses of all scored units, chunk by chunk. */
   readonly losses: readonly number[];
 }
@@ -186,7 +190,10 @@ export interface ComparedRun extends Environment {
 /** Lines of a comparison. */
 export const COMPARED_LINES: LineKind<ComparedRun> = {
   noun: "run",
-  fields: { trial: FIELD.text, method: FIELD.text, achievedRatio: FIELD.measured, losses: FIELD.numbers },
+  fields: {
+    ...{ trial: FIELD.text, method: FIELD.text, losses: FIELD.numbers },
+    ...{ achievedRatio: FIELD.measured, kvAchievedRatio: FIELD.measured },
+  },
 };
 
 /** How a comparison is run. */
@@ -220,6 +227,7 @@ interface Measured {
   /** Mean over seeds; null if nothing could be skipped. */
   readonly ratio: number | null;
   readonly missed: boolean;
+  readonly kvRatio: number | null;
 }
 
 /**
@@ -248,33 +256,46 @@ export async function compareMethods<T extends TaskTypes>(
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
   const run = async (method: NamedMethod): Promise<ComparedRun> => {
     const losses: number[] = [];
-    const { achievedRatio } = await evaluation.run(args.createPruner(method.options), {
+    const { achievedRatio, kvAchievedRatio } = await evaluation.run(args.createPruner(method.options), {
       signal,
       onChunk: (chunk, of) => onProgress?.((done + chunk / of) / total, method.name),
       onLosses: (_, own) => own.forEach((loss) => losses.push(loss)),
     });
     const trial = digests.get(method)!;
-    const ended = { trial, method: method.name, achievedRatio, ...args.environment, losses };
+    const ended = { trial, method: method.name, achievedRatio, kvAchievedRatio, ...args.environment, losses };
     log?.append(ended);
     done++;
     return ended;
   };
   const measured: Measured[] = [];
   for (const [name, group] of Map.groupBy(args.methods, ({ name }) => name)) {
-    const losses = new Float64Array(dense.length), means: number[] = [], ratios: (number | null)[] = [];
+    const losses = new Float64Array(dense.length), means: number[] = [];
+    const ratios: (number | null)[] = [], kvRatios: (number | null)[] = [];
     for (const method of group) {
       const ended = finished.get(digests.get(method)!) ?? await run(method);
       ended.losses.forEach((loss, i) => losses[i]! += loss / group.length);
       means.push(average(ended.losses));
       ratios.push(ended.achievedRatio);
+      kvRatios.push(ended.kvAchievedRatio);
     }
-    const { options } = group[0]!, ratio = ratios.includes(null) ? null : average(ratios as number[]);
-    measured.push({ name, options, losses, means, ratio, missed: missesRatio(options, ratio) });
+    const { options } = group[0]!;
+    const [ratio, kvRatio] = [ratios, kvRatios].map((all) =>
+      all.includes(null) ? null : average(all as number[])
+    ) as [number | null, number | null];
+    measured.push({ name, options, losses, means, ratio, kvRatio, missed: missesRatio(options, ratio) });
   }
   const task = findTask(args.environment.task);
   const mean = readMetric(denseResult, task.loss.name);
   const all: Measured[] = [
-    { name: "dense", options: undefined, losses: dense, means: [mean], ratio: 0, missed: false },
+    {
+      name: "dense",
+      options: undefined,
+      losses: dense,
+      means: [mean],
+      ratio: 0,
+      kvRatio: null,
+      missed: false,
+    },
     ...measured.sort((a, b) => Number(a.missed) - Number(b.missed) || average(a.means) - average(b.means)),
   ];
   const methods = describe<T>(all, task.headline, chunks.map(({ length }) => length), {
@@ -312,7 +333,7 @@ function describe<T extends TaskTypes>(
     return keys.findIndex((other, j) => other !== undefined && other === key && j !== i);
   };
   return all.map((measured, i) => {
-    const { name, options: method, means, ratio, missed } = measured;
+    const { name, options: method, means, ratio, kvRatio, missed } = measured;
     const [random, fair, oracle] = CONTROLS.map((control) => controlOf(control, i)) as [
       number,
       number,
@@ -325,6 +346,7 @@ function describe<T extends TaskTypes>(
       options: method === undefined ? null : recordOptions(method),
       seeds: means.length,
       achievedRatio: ratio,
+      kvAchievedRatio: kvRatio,
       missed,
       looksAhead: method !== undefined && looksAhead(method),
       loss: average(means),

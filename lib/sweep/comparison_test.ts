@@ -1,6 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
+import type { Evaluation } from "../eval/task.ts";
+import type { PerplexityTypes } from "../eval/tasks/mod.ts";
 import { comparedMethods, type ComparedRun, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";
 import type { MethodOptions, ResolvedOptions } from "../methods/mod.ts";
@@ -104,7 +106,8 @@ Deno.test("compareMethods() averages seeds, and its differences are those of the
       ),
     );
     const delta = runs.reduce((sum, run) => sum + run.nllDelta, 0) / runs.length;
-    const { toDense, loss, seedLosses, achievedRatio } = row(name);
+    const { toDense, loss, seedLosses, achievedRatio, kvAchievedRatio } = row(name);
+    assertEquals(kvAchievedRatio, null);
     assertAlmostEquals(toDense!.estimate, delta, 1e-12);
     assertAlmostEquals(loss, rows[0]!.loss + delta, 1e-12);
     assert(toDense!.low < delta && delta < toDense!.high);
@@ -159,6 +162,36 @@ Deno.test("compareMethods() holds every method against the controls of its own w
   const { methods: rows } = await compareMethods({ ...setUp(), methods, resamples: 50 });
   const { toRandom, toProtected, closed } = rows.find(({ name }) => name === "paper")!;
   assertEquals([toRandom, toProtected, closed], [null, null, null]);
+});
+
+Deno.test("comparedMethods() holds the keys preset against chance on the same side, and reports what was dropped", async () => {
+  const methods = comparedMethods(["keys", "random"], { kvRatio: 0.75 }, 2);
+  const keys = methods.filter(({ name }) => name.endsWith("keys"));
+  assertEquals(keys.map(({ name }) => name), ["keys", "random for keys", "random for keys"]);
+  assertEquals(
+    keys.map(({ options }) => [options.kvFusion, options.kvRatio, options.recent, options.pruneRatio]),
+    [
+      ["variance", 0.75, 32, 0],
+      ["random", 0.75, 32, 0],
+      ["random", 0.75, 32, 0],
+    ],
+  );
+  const { evaluation, ...rest } = setUp(), shares = [0.75, 0.5, 0.25];
+  const counted: Evaluation<PerplexityTypes> = {
+    dense: (control) => evaluation.dense(control),
+    run: async (...args: Parameters<typeof evaluation.run>) => ({
+      ...await evaluation.run(...args),
+      kvAchievedRatio: shares.shift()!,
+    }),
+  };
+  const { methods: rows } = await compareMethods({
+    ...rest,
+    evaluation: counted,
+    methods: keys,
+    resamples: 20,
+  });
+  const dropped = new Map(rows.map(({ name, kvAchievedRatio }) => [name, kvAchievedRatio]));
+  assertEquals([...dropped].sort(), [["dense", null], ["keys", 0.75], ["random for keys", 0.375]]);
 });
 
 Deno.test("compareMethods() ranks a run that missed the asked ratio last, and holds nothing against it", async () => {

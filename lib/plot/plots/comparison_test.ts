@@ -15,6 +15,7 @@ const method = (
   options: null,
   seeds: 1,
   achievedRatio: 0.5,
+  kvAchievedRatio: null,
   missed: false,
   looksAhead: false,
   loss,
@@ -85,6 +86,10 @@ Deno.test("plotComparison() draws a mark with its interval a method, the best on
 
 Deno.test("tabulateComparison() and renderComparisonReport() hold every method", () => {
   const { columns, rows, hints } = tabulateComparison(comparison);
+  const keys = { ...comparison.methods[1]!, kvAchievedRatio: 0.7512 };
+  const withKeys = tabulateComparison({ ...comparison, methods: [...comparison.methods.slice(0, 1), keys] });
+  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["dropped", 9, 9]);
+  assertEquals(withKeys.rows.map((row) => row[2]), ["-", "0.751"]);
   assertEquals([columns.length, hints.length], [8, 8]);
   assertEquals(rows[3], [
     "learned",

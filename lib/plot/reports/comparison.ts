@@ -24,9 +24,11 @@ export function tabulateComparison(
   { methods, environment }: Pick<Comparison, "methods"> & { readonly environment: Pick<Environment, "task"> },
 ): TrialTable {
   const task = findTask(environment.task), { headline } = task;
+  const hasKeys = methods.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number");
   const rows = methods.map((method) => [
     `${method.name}${method.looksAhead ? " ^" : ""}${method.seeds > 1 ? ` (${method.seeds} seeds)` : ""}`,
     `${method.achievedRatio === null ? "-" : method.achievedRatio.toFixed(3)}${method.missed ? " !" : ""}`,
+    ...(hasKeys ? [method.kvAchievedRatio?.toFixed(3) ?? "-"] : []),
     method.loss.toFixed(4),
     formatMetric(headline, readMetric(method, headline.name)),
     method.toDense === null ? "-" : formatInterval(method.toDense, 4),
@@ -39,6 +41,7 @@ export function tabulateComparison(
     columns: [
       "method",
       "skipped",
+      ...(hasKeys ? ["dropped"] : []),
       "loss",
       headline.label,
       "to dense",
@@ -48,7 +51,8 @@ export function tabulateComparison(
     ],
     hints: [
       "^ = looks ahead: an upper bound",
-      "achieved share of attention computations skipped, after warm-up, over all layers",
+      "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
+      ...(hasKeys ? ["achieved share of judged keys and values dropped, likewise"] : []),
       `mean loss, ${lossUnit(task)}`,
       headline.formula,
       "loss above the dense model's, with its interval",
@@ -57,7 +61,7 @@ export function tabulateComparison(
       "share of the way from random to oracle with the same window, with its interval",
     ],
     rows,
-    left: [true, false, false, false, false, false, false, false],
+    left: [true],
   };
 }
 

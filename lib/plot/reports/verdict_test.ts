@@ -81,6 +81,7 @@ Deno.test("describeComparison() names the best method that does not look ahead, 
     ...{ name: fusion, options: { fusion, pruneRatio: 0.5 } as OptionsRecord, seeds: 1, achievedRatio: 0.5 },
     ...{
       missed: false,
+      kvAchievedRatio: null,
       looksAhead: false,
       loss,
       seedLosses: [loss, loss] as const,
