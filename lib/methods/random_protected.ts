@@ -39,7 +39,7 @@ export const randomProtected: RuleMethod<"random-protected", typeof options> = {
     open(spec, { learned }) {
       const { seed, protect } = spec as LayerSpec & Packed<typeof options>;
       const norms = new ScoreWindow({
-        numbers: learned.subarray(0, NUM_SLOTS),
+        numbers: learned,
         scores: learned.subarray(NUM_SLOTS),
       });
       return {
