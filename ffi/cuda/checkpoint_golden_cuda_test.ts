@@ -25,8 +25,18 @@ testOnDevice("recorded decode steps have transformers' logits of models with win
   }
 });
 
-testOnDevice("the CUDA library has transformers' logits of models without windows", (backend) => {
-  for (const name of ["llama-linear-biases", "qwen2-tied", "qwen3", "phi3-long", "smollm3"] as const) {
+testOnDevice("the CUDA library has transformers' logits of a prefill, past windows too", (backend) => {
+  for (
+    const name of [
+      "llama-linear-biases",
+      "mistral",
+      "qwen2",
+      "qwen3",
+      "phi3-short",
+      "gemma3",
+      "smollm3",
+    ] as const
+  ) {
     const distance = distanceOf(name, logitsOf(openCheckpoint(name, backend), 23));
     assert(distance <= LOGIT_BAR, `${name}: found logits ${distance} off`);
   }
