@@ -45,7 +45,7 @@ testOnDevice("loadModel() on CUDA uploads each weight once, as it is in the file
   const { model, config } = await loadModel("tiny", counted);
   const { bytes, path } = await resolveModel("tiny");
   const gguf = parseGguf(bytes, path), own = [...tensorsOf(loadWeights(gguf, config))] as HostTensor[];
-  assertEquals(uploads.length, own.length);
+  assertEquals(uploads.filter(({ dtype }) => dtype !== "f64").length, own.length); // besides, rope's angles
   const found = [...tensorsOf(model.weights)] as DeviceTensor[];
   found.forEach((tensor, i) => {
     const { dtype, shape, data } = own[i]!;
