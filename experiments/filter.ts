@@ -27,7 +27,7 @@ import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderFigurePage }
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
-import { readMethod, tellHostRules } from "./cli/method.ts";
+import { expectScoresAlone, readMethod, tellHostRules } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { type PlainTable, printTable, readTable } from "./cli/table.ts";
@@ -209,6 +209,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const method = await readMethod("filter", values) ?? resolveOptions();
+  expectScoresAlone("filter", method);
   const skipRatio = readSkipRatio(values, method);
   const asked = readCount(values, "layer", 0);
   if (asked !== undefined && asked > MAX_LAYER) {

@@ -19,7 +19,7 @@ import { readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
-import { readAxes } from "./cli/method.ts";
+import { expectScoresAlone, readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { withRule } from "./cli/rule.ts";
@@ -75,6 +75,7 @@ async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
   if (fusion === "oracle") {
     throw new UsageError("Cannot use --fusion oracle: the oracle is what the rules are measured against");
   }
+  expectScoresAlone("heads", method);
   if (isRule(methodOf(fusion))) return method;
   throw new UsageError(
     `Cannot use --fusion ${fusion}: expected a rule, since heads measures what rules score`,

@@ -69,11 +69,23 @@ function flagOf(name: string, option: Option): Flag {
   const listed = name === "fusion" ? METHODS : name === "kvFusion" ? KEY_RULES : [];
   const choices = listed.map((method) => `\n      ${method.name}: ${method.help}`);
   const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`, ...choices].join("");
-  return { ...read, option: name, help, ...(NEEDS_MODEL.has(name) && { tasks: MODEL }) };
+  return {
+    ...read,
+    option: name,
+    help,
+    ...(NEEDS_MODEL.has(name) && { tasks: MODEL }),
+    ...(NEEDS_SKIPS.has(name) && { tasks: SKIPPING }),
+  };
 }
 
 /** Tasks that run a model. */
 const MODEL: readonly Task[] = ["sweep", "score", "heads", "compare"];
+
+/** Tasks that skip attention. */
+const SKIPPING: readonly Task[] = ["sweep", "score", "compare"];
+
+/** Options of what stands for skipped outputs. */
+const NEEDS_SKIPS = new Set(["substitute", "sinks"]);
 
 /** Options that spread a ratio over a model's layers, or say what it caches: they mean nothing for keys and values alone. */
 const NEEDS_MODEL = new Set([

@@ -2,6 +2,7 @@
 import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
 import {
+  bindRule,
   filtersQueries,
   isRule,
   keyRuleOf,
@@ -78,6 +79,20 @@ function checkGrid<T>(path: string | undefined, check: () => T): T {
   }
 }
 
+/**
+ * Refuses what takes a run: a task that looks at scores alone skips nothing, so nothing is replaced, and no layer's ratio
+ * follows from what skips would have cost.
+ */
+export function expectScoresAlone(task: Task, { substitute, schedule }: ResolvedOptions): void {
+  const why = `${task} looks at scores, and skips nothing`;
+  if (substitute !== "none") {
+    throw new UsageError(`Cannot use --substitute ${substitute} in ${task}: expected none, since ${why}`);
+  }
+  if (schedule === "allocated" && task === "heads") {
+    throw new UsageError(`Cannot use --schedule allocated in ${task}: expected another, since ${why}`);
+  }
+}
+
 /** Says which rules run in TypeScript on the host, since the backend's kernels do not have them. */
 export function tellHostRules(
   progress: Progress,
@@ -85,13 +100,17 @@ export function tellHostRules(
   methods: readonly ResolvedOptions[],
 ): void {
   if (name === "reference") return;
-  const names = methods.flatMap((method) => [
-    ...(filtersQueries(method) ? [method.fusion] : []),
-    ...[keyRuleOf(method) ?? []].flat(),
-  ]);
-  const rules = new Set(names.map((name) => methodOf(name)).filter((method) => isRule(method)));
-  for (const rule of rules) {
-    if (rule.native !== undefined) continue;
-    progress.line(`"${rule.name}" decides in TypeScript on the host: the kernels do not have this rule.`);
+  const rules = methods.flatMap((options) => {
+    const names = [
+      ...(filtersQueries(options) ? [options.fusion] : []),
+      ...[keyRuleOf(options) ?? []].flat(),
+    ];
+    return names.map((name) => methodOf(name)).filter((method) => isRule(method)).flatMap((rule) => {
+      if (bindRule(rule, options).native !== undefined) return [];
+      return [rule.native === undefined ? `"${rule.name}"` : `"${rule.name}" with a local substitute`];
+    });
+  });
+  for (const rule of new Set(rules)) {
+    progress.line(`${rule} decides in TypeScript on the host: the kernels do not have this rule.`);
   }
 }

@@ -43,7 +43,7 @@ export async function readReplay(
         `of ${name} (${sha256.slice(0, 12)})`,
     );
   }
-  const { warmup, recent, cacheSkipped, whole, queries, keySide } = info;
+  const { warmup, recent, cacheSkipped, whole, queries, keySide, substitute, warmsUpFirst } = info;
   try {
     const runs = replayTable(table).map(({ ids, keep, cuts, kvKeep }) => {
       const wrong = ids.find((id) => id < 0 || id >= config.vocabSize);
@@ -55,7 +55,7 @@ export async function readReplay(
         ids,
         pruner: createReplay(config, {
           ...{ keep, cuts, whole, queries, warmup, recent, cacheSkipped, kvKeep },
-          ...keySide,
+          ...{ ...keySide, substitute, warmsUpFirst },
         }),
       };
     });

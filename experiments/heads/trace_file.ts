@@ -17,6 +17,8 @@ import {
   methodOf,
   readsOf,
   type ResolvedOptions,
+  type Substitute,
+  substituteOf,
 } from "../../lib/methods/mod.ts";
 import { readBytes, writeWhole } from "../cli/files.ts";
 import type { ModelFile } from "../../lib/model/mod.ts";
@@ -41,6 +43,10 @@ export interface TraceInfo {
   readonly recent: number;
   /** Whether skipped tokens enter the KV cache. */
   readonly cacheSkipped: boolean;
+  /** What stood for skipped outputs; nothing where it is left out. */
+  readonly substitute?: Substitute;
+  /** Whether the warm-up went through all layers first; not where it is left out. */
+  readonly warmsUpFirst?: boolean;
   /** Whether sequences were taken whole. */
   readonly whole: boolean;
   /** Whether the queries of all tokens were computed. */
@@ -71,6 +77,8 @@ export function traceInfo(
     warmup,
     recent,
     cacheSkipped: method.kvFusion !== "same",
+    substitute: substituteOf(method),
+    warmsUpFirst: method.schedule === "allocated",
     whole,
     ...(keyRule !== undefined && {
       keySide: {

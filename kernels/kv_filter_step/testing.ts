@@ -9,7 +9,7 @@ import {
   type ScanInput,
   type ScanOutput,
 } from "../../lib/filter/layer.ts";
-import { outcomeOf } from "../../lib/filter/rule.ts";
+import { outcomeOf } from "../../lib/filter/outcome.ts";
 import { norm } from "../../lib/filter/similarity.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import {
@@ -195,7 +195,7 @@ function outputsOf(c: FilterCase, rows: ReturnType<typeof stepRows>): { output: 
     if (row === undefined) return;
     const residualNorm = norm(x, b * hiddenSize, hiddenSize);
     data[b * hiddenSize + b % hiddenSize] = Math.exp(c.outcomes[row]!) * (residualNorm + 1e-6);
-    y[b] = outcomeOf(norm(data, b * hiddenSize, hiddenSize), residualNorm);
+    y[b] = outcomeOf({ substitute: "none" }, norm(data, b * hiddenSize, hiddenSize), residualNorm);
   });
   return { output: hostTensor("f32", [rows.rows.length, hiddenSize], data), y };
 }

@@ -67,6 +67,7 @@ export {
   type PrunerContext,
   type PrunerDecision,
   type PrunerSequence,
+  type Substitute,
 } from "../methods/pruner.ts";
 export { createReplay, type ReplayOptions } from "../methods/replay.ts";
 export { KEY_OPTIONS } from "../methods/sides.ts";

@@ -14,6 +14,8 @@ export { NUM_SLOTS, SLOT } from "./slots.ts";
 export interface LayerSpec extends FilterOptions {
   /** 0-based index of the layer in the model. */
   readonly layer: number;
+  /** Query heads. */
+  readonly numHeads: number;
   /** KV heads, H. */
   readonly numKvHeads: number;
   /** Head dimension, d. */

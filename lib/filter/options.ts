@@ -1,6 +1,7 @@
 /** The options of the recurrence and of the layer plan: what every method shares. A method's own are in its file. */
 import { ANCHOR_NAMES } from "./anchor.ts";
 import type { OptionTable, Others, Resolved } from "./option.ts";
+import { SUBSTITUTES } from "./outcome.ts";
 import { SCHEDULE_NAMES, SCHEDULES } from "./schedule.ts";
 import { POLICIES, THRESHOLD_POLICIES } from "./threshold.ts";
 
@@ -115,6 +116,21 @@ export const FILTER_OPTIONS = {
     range: "[0, 65536]",
     uses: "window",
     help: "tokens for which a key and value stay visible, whatever was decided",
+  },
+  substitute: {
+    type: "name",
+    names: SUBSTITUTES,
+    default: "none",
+    help:
+      "what a skipped token's attention output is: nothing, the mean of earlier ones, the last one, or that of " +
+      "attention over the first and the recent tokens alone",
+  },
+  sinks: {
+    type: "integer",
+    default: 4,
+    range: "[0, 1024]",
+    of: { substitute: ["local"] },
+    help: "tokens at the start of a sequence that such attention sees",
   },
   block: {
     type: "integer",

@@ -91,14 +91,6 @@ export type Rule<Own = never> =
     readonly memory: RuleMemory;
   });
 
-/** Added to norms before their logarithm. */
-export const NORM_EPS = 1e-6;
-
-/** What a rule learns of a kept token: ln((norm(o)+1e-6)/(norm(x)+1e-6)). */
-export function outcomeOf(outputNorm: number, residualNorm: number): number {
-  return Math.log((outputNorm + NORM_EPS) / (residualNorm + NORM_EPS));
-}
-
 /** Rows of numbers, one a token. */
 export interface TokenRows {
   readonly data: Float32Array;

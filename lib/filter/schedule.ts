@@ -17,13 +17,18 @@ export const SCHEDULES = {
   uniform: (): number => 1,
   ramp: (i: number, F: number, { slope }: { readonly slope: number }): number =>
     F === 1 ? 1 : 1 + slope * (2 * i / (F - 1) - 1),
+  /** Their mean until a sequence's warm-up has shown what each layer adds; see `allocation.ts`. */
+  allocated: (): number => 1,
   explicit: null,
 } as const;
 
+/** The largest share that the schedule `allocated` gives a layer. */
+export const MAX_ALLOCATED = 0.97;
+
+/** A schedule's name. */
+export type ScheduleName = keyof typeof SCHEDULES;
 /** Names of schedules. */
-export const SCHEDULE_NAMES: readonly (keyof typeof SCHEDULES)[] = Object.keys(
-  SCHEDULES,
-) as (keyof typeof SCHEDULES)[];
+export const SCHEDULE_NAMES: readonly ScheduleName[] = Object.keys(SCHEDULES) as ScheduleName[];
 
 /** The options that a plan depends on. */
 export type PlanOptions = Pick<
@@ -68,7 +73,7 @@ export function planLayers(numLayers: number, options: PlanOptions): PlannedLaye
     skipRatio: mean * weigh(i, count, options),
   }));
   const highest = plan[count - 1]!;
-  if (policyOf(options).aims && highest.skipRatio > 1 + ROUNDING) {
+  if (policyOf(options).aims && highest.skipRatio > highestRatio(options) + ROUNDING) {
     throw unreachable(numLayers, options, highest);
   }
   return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
@@ -99,15 +104,20 @@ function planExplicit(numLayers: number, skipRatios: readonly number[]): Planned
   return skipRatios.flatMap((skipRatio, layer) => skipRatio === 0 ? [] : [{ layer, skipRatio }]);
 }
 
+/** The largest skip ratio that a layer may be asked for. */
+function highestRatio({ schedule }: PlanOptions): number {
+  return schedule === "allocated" ? MAX_ALLOCATED : 1;
+}
+
 /** The error for a plan that asks too much, with the nearest plans that do not. */
 function unreachable(numLayers: number, options: PlanOptions, highest: PlannedLayer): RangeError {
-  const { pruneRatio, schedule, tail } = options;
+  const { pruneRatio, schedule, tail } = options, limit = highestRatio(options);
   const steepest = (count: number) => SCHEDULES[schedule]!(count - 1, count, options);
-  const fits = (count: number) => pruneRatio * numLayers / count * steepest(count) <= 1 + ROUNDING;
+  const fits = (count: number) => pruneRatio * numLayers / count * steepest(count) <= limit + ROUNDING;
   const down = (x: number) => Math.floor((x + ROUNDING) * 1e4) / 1e4;
 
   const count = countFiltered(tail, numLayers);
-  const fixes = [`pruneRatio of at most ${down(count / numLayers / steepest(count))}`];
+  const fixes = [`pruneRatio of at most ${down(limit * count / numLayers / steepest(count))}`];
   for (let more = count + 1; more <= numLayers; more++) {
     if (!fits(more)) continue;
     fixes.unshift(`tail of at least ${down(more / numLayers)}`);
@@ -115,6 +125,6 @@ function unreachable(numLayers: number, options: PlanOptions, highest: PlannedLa
   }
   return new RangeError(
     `Cannot plan a ${schedule} schedule: layer ${highest.layer} needs a skip ratio of ${+highest.skipRatio
-      .toFixed(4)}, expected at most 1: use a ${fixes.join(" or a ")}`,
+      .toFixed(4)}, expected at most ${limit}: use a ${fixes.join(" or a ")}`,
   );
 }

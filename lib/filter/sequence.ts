@@ -11,11 +11,15 @@ import {
   type LayerState,
   type ScanInput,
   type ScanOutput,
+  SLOT,
 } from "./layer.ts";
 import type { FilterOptions } from "./options.ts";
-import { outcomeOf, type Reads, type Rule } from "./rule.ts";
+import { allocate, noteOutcome, outcomesOf } from "./allocation.ts";
+import { firstOutcome, outcomeOf } from "./outcome.ts";
+import type { Reads, Rule } from "./rule.ts";
 import { observeLayer, scanLayer } from "./scan.ts";
 import { planLayers } from "./schedule.ts";
+import { HOST_SLOT } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
 
 /** What the filter must know of a model. All whole numbers, at least 1. */
@@ -86,9 +90,11 @@ export interface FilterDecisions extends ScanOutput {
 /** What the filter remembers of one sequence, and its decisions; made by `TokenFilter.start`. */
 export class FilterSequence {
   readonly #shape: FilterShape;
-  readonly #specs: readonly LayerSpec[];
+  #specs: readonly LayerSpec[];
   readonly #ops: FilterOps;
   readonly #states: readonly LayerState[];
+  /** Whether the specs are still to be given their ratios, once the warm-up has gone through all layers. */
+  #allocates: boolean;
   /** Room for a scan's output, reused while large enough. */
   #output: ScanOutput = createScanOutput(0);
 
@@ -103,6 +109,7 @@ export class FilterSequence {
     this.#specs = specs;
     this.#ops = ops;
     this.#states = states;
+    this.#allocates = specs.some(({ schedule }) => schedule === "allocated");
   }
 
   /** What it remembers, one state per filtered layer, in their order. Shared, not copied. */
@@ -150,10 +157,11 @@ export class FilterSequence {
   }
 
   /**
-   * A rule that learns: takes in what the attention of kept tokens came to. Kept tokens of the current block that were not
-   * observed yet come in order, all or the first of them.
+   * A rule that learns, or the schedule `allocated`: takes in what the attention of kept tokens came to. Kept tokens of the
+   * current block that were not observed yet come in order, all or the first of them.
    *
-   * @param outputNorms norm(o) of each, o = the attention block's output after its projection, float64.
+   * @param outputNorms norm(o) of each, o = the attention block's output after its projection, float64; with a substitute
+   * norm(o - substitute).
    * @param residualNorms norm(x) of each, x = the residual stream before the block, float64.
    * @throws {RangeError} If there are more than kept tokens, or a norm is negative or not finite.
    */
@@ -171,16 +179,46 @@ export class FilterSequence {
           `many of either`,
       );
     }
-    const y = outputNorms.map((o, i) => outcomeOf(o, residualNorms[i]!));
+    const spec = this.#specs[index]!, state = this.#states[index]!;
+    const y = outputNorms.map((o, i) => outcomeOf(spec, o, residualNorms[i]!));
     if (!outputNorms.every((o) => o >= 0) || !y.every(Number.isFinite)) {
       throw new RangeError(`Cannot observe layer ${layer}: found a norm that is negative or not finite`);
     }
-    this.#ops.observe(this.#specs[index]!, this.#states[index]!, y);
+    if (this.#allocates) {
+      for (const outcome of y) {
+        const t = state.numbers[HOST_SLOT.outcomes]!;
+        if (t < spec.warmup) noteOutcome(state, outcome, t >= firstOutcome(spec));
+      }
+    }
+    const isOfScheduleAlone = spec.schedule === "allocated" && spec.rule.memory?.observe === undefined;
+    if (!isOfScheduleAlone) this.#ops.observe(spec, state, y);
   }
 
   /** An independent copy, to branch a sequence. */
   fork(): FilterSequence {
-    return new FilterSequence(this.#shape, this.#specs, this.#ops, this.#states.map(cloneLayerState));
+    const copy = new FilterSequence(this.#shape, this.#specs, this.#ops, this.#states.map(cloneLayerState));
+    copy.#allocates = this.#allocates;
+    return copy;
+  }
+
+  /** Gives every layer its ratio, by what the warm-up has shown. */
+  #allocate(layer: number): void {
+    const open = this.#states.findIndex(({ numbers }, i) =>
+      numbers[HOST_SLOT.outcomes]! < this.#specs[i]!.warmup
+    );
+    if (open >= 0) {
+      throw new RangeError(
+        `Cannot scan layer ${layer}: found ${
+          this.#states[open]!.numbers[HOST_SLOT.outcomes]
+        } outcomes of layer ${
+          this.#specs[open]!.layer
+        }, expected those of the warm-up in all layers first, since the schedule is allocated`,
+      );
+    }
+    const asked = this.#specs.reduce((sum, { skipRatio }) => sum + skipRatio, 0) / this.#specs.length;
+    const ratios = allocate(this.#states.map(outcomesOf), asked);
+    this.#specs = this.#specs.map((spec, i) => ({ ...spec, skipRatio: ratios[i]! }));
+    this.#allocates = false;
   }
 
   #indexOf(layer: number): number {
@@ -210,13 +248,16 @@ export class FilterSequence {
 
   #decide(layer: number, input: ScanInput<Tensor>, start: number): FilterDecisions {
     const index = this.#indexOf(layer), total = input.keys.shape[0]!;
+    const { warmup } = this.#specs[index]!, seen = this.#states[index]!.numbers[SLOT.seen]!;
+    if (this.#allocates && seen >= warmup) this.#allocate(layer);
+    const count = this.#allocates ? Math.min(total - start, warmup - seen) : total - start;
     if (this.#output.keep.length < total) this.#output = createScanOutput(total);
     const taken = this.#ops.scan(
       this.#specs[index]!,
       this.#states[index]!,
       input,
       start,
-      total - start,
+      count,
       this.#output,
     );
     return { taken, ...rowsOfOutput(this.#output, start, start + taken) };
@@ -284,8 +325,8 @@ export function createSpecs<Own>(
   reads: readonly Reads[],
   options: FilterOptions & Own,
 ): LayerSpec[] {
-  const { numLayers, numKvHeads, headDim, hiddenSize } = expectShape(shape);
-  const sizes = { numKvHeads, headDim, hiddenSize };
+  const { numLayers, numHeads, numKvHeads, headDim, hiddenSize } = expectShape(shape);
+  const sizes = { numHeads, numKvHeads, headDim, hiddenSize };
   return planLayers(numLayers, options).map((planned) => ({
     ...options,
     ...sizes,

@@ -23,5 +23,16 @@ export const SLOT = {
   /** The same: 1 once the warm-up has been fitted. */
   fitted: 9,
 } as const;
+/** Slots of `LayerState.numbers` that no kernel touches. */
+export const HOST_SLOT = {
+  /** Of the schedule `allocated`: outcomes of the warm-up's tokens taken in so far. */
+  outcomes: 10,
+  /** The same: those of them that count. */
+  counted: 11,
+  /** The same: their mean. */
+  outcomeMean: 12,
+  /** The same: the sum of their squared distances from it. */
+  outcomeSquares: 13,
+} as const;
 /** Length of `LayerState.numbers`. */
 export const NUM_SLOTS = 16;

@@ -84,6 +84,7 @@ export function makeSpec(options: Partial<Omit<TestSpec, "rule" | "reads">> = {}
   return {
     ...asked,
     layer: 0,
+    numHeads: 2 * (options.numKvHeads ?? 2),
     numKvHeads: 2,
     headDim: 4,
     hiddenSize: 12,

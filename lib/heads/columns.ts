@@ -3,7 +3,8 @@ import type { Backend } from "../backend.ts";
 import { absorb, decayOf } from "../filter/anchor.ts";
 import { createLayerState, createScanOutput, type LayerSpec, type LayerState } from "../filter/layer.ts";
 import { type Anchor, FILTER_OPTIONS, type KeyState } from "../filter/options.ts";
-import { outcomeOf, RowToken, type RuleToken } from "../filter/rule.ts";
+import { outcomeOf } from "../filter/outcome.ts";
+import { RowToken, type RuleToken } from "../filter/rule.ts";
 import { type FilterBackend, filterOps } from "../filter/sequence.ts";
 import { cosines, mean, variance } from "../filter/similarity.ts";
 import { learned, learnedLayout } from "../methods/learned.ts";
@@ -134,7 +135,7 @@ class ShadowFilter {
       if (reads.includes("outputs")) {
         const y: number[] = [];
         for (let row = start; row < end; row++) {
-          if (output.keep[row]) y.push(outcomeOf(outputNorms[row]!, residualNorms[row]!));
+          if (output.keep[row]) y.push(outcomeOf(this.#spec, outputNorms[row]!, residualNorms[row]!));
         }
         observe(spec, state, Float64Array.from(y));
       }

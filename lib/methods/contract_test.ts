@@ -57,7 +57,7 @@ function others(option: Option): unknown[] {
     case "name":
       return option.names.filter((name) => name !== option.default);
     case "names":
-      return [option.names];
+      return [option.names.filter((name) => name !== "local")]; // which needs its substitute
     case "seed":
       return [5n];
     case "ratios":
@@ -112,6 +112,13 @@ const VARIANTS: readonly Variant[] = [
       make: (context) => createPruner(method.name as MethodName, shape, { ...plan, ...options }, context),
     }))
   ),
+  ...["learned", "random"].map((fusion): Variant => ({
+    title: `${fusion} beside local attention`,
+    name: "token-filtering",
+    aims: true,
+    make: (context) =>
+      createPruner(fusion as MethodName, shape, { ...plan, substitute: "local", recent: 4 }, context),
+  })),
   {
     title: "replay",
     name: "replay",

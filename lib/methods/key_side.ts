@@ -9,6 +9,7 @@ import type { AnyRule } from "./method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
 import type { DecisionTrace, KeySequence, KeySide, Pruner, PrunerContext } from "./pruner.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
+import { substituteOf } from "./substitute.ts";
 import { TokenFilter } from "./token_filter.ts";
 
 /**
@@ -24,10 +25,11 @@ export function withKeySide(
   context: PrunerContext,
 ): Pruner {
   const name = keyRuleOf(options), { warmup, keyState } = options;
-  if (name === undefined) return { ...queries(), cacheSkipped: options.kvFusion === "none" };
+  const replaced = () => ({ ...queries(), substitute: substituteOf(options) });
+  if (name === undefined) return { ...replaced(), cacheSkipped: options.kvFusion === "none" };
   const keySide = createKeySide(methodOf(name) as AnyRule, shape, options, context);
   const query = filtersQueries(options)
-    ? queries()
+    ? replaced()
     : { ...createDense(), name: "token-filtering", warmup, keyState };
   const ahead = keySide.looksAhead ? "scores" : "nothing";
   return {

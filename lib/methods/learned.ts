@@ -5,15 +5,17 @@
  */
 import type { OptionTable, Others, Packed, Resolved } from "../filter/option.ts";
 import type { LayerSpec, LayerState } from "../filter/layer.ts";
-import { NORM_EPS, type Reads, type RuleToken } from "../filter/rule.ts";
+import { NORM_EPS } from "../filter/outcome.ts";
+import type { Reads, RuleToken } from "../filter/rule.ts";
 import { norm } from "../filter/similarity.ts";
 import { SLOT } from "../filter/slots.ts";
 import { projectionSigns } from "../random.ts";
 import { type FitLayout, layOut, openFit } from "./learned_fit.ts";
+import { countLocalFeatures, localSize, nameLocalFeatures, takeLocal } from "./local_features.ts";
 import { type RuleMethod, SEED } from "./method.ts";
 
 /** Feature groups, in their order. */
-const FEATURE_GROUPS = ["similarity", "norm", "projection", "query"] as const;
+const FEATURE_GROUPS = ["similarity", "norm", "projection", "query", "local"] as const;
 /** A feature group. */
 export type FeatureGroup = (typeof FEATURE_GROUPS)[number];
 
@@ -33,6 +35,7 @@ const options = {
     names: FEATURE_GROUPS,
     default: ["similarity", "norm", "projection"],
     help: "some of {names}",
+    note: "local too with that substitute",
   },
   seed: { ...SEED, matters: projects },
 } as const satisfies OptionTable;
@@ -52,6 +55,7 @@ export function nameFeatures(spec: LearnedSpec): string[] {
     norm: ["ln norm(k)", "ln norm(v)", "ln norm(x)"],
     projection: Array.from({ length: spec.projections }, (_, j) => `projection ${j}`),
     query: ["ln norm(q)"],
+    local: nameLocalFeatures(spec.numHeads),
   };
   return [...FEATURE_GROUPS.filter((group) => has(spec, group)).flatMap((group) => names[group]), "bias"];
 }
@@ -60,6 +64,11 @@ export function nameFeatures(spec: LearnedSpec): string[] {
 export function learnedLayout(spec: LayerSpec): FitLayout {
   const own = spec as LearnedSpec;
   return layOut(nameFeatures(own).length, own);
+}
+
+/** What the `local` features remember: it stands behind the fit. */
+function localMemory(spec: LayerSpec, { learned }: LayerState): Float64Array {
+  return learned.subarray(learnedLayout(spec).length);
 }
 
 const fitOf = (spec: LayerSpec, state: LayerState) =>
@@ -78,7 +87,7 @@ function projectionsOf(spec: LearnedSpec): Int8Array<ArrayBuffer> {
 const logNorm = (x: Float32Array) => Math.log(norm(x, 0, x.length) + NORM_EPS);
 
 /** Writes a token's features; moments that it does not have count as 0. */
-function fill(out: Float64Array, spec: LearnedSpec, token: RuleToken): void {
+function fill(out: Float64Array, spec: LearnedSpec, token: RuleToken, memory: Float64Array): void {
   let at = 0;
   if (has(spec, "similarity")) {
     for (const x of [token.muK, token.muV, Math.sqrt(token.varK), Math.sqrt(token.varV)]) {
@@ -98,6 +107,10 @@ function fill(out: Float64Array, spec: LearnedSpec, token: RuleToken): void {
     at += count;
   }
   if (has(spec, "query")) out[at++] = logNorm(token.queries);
+  if (has(spec, "local")) {
+    takeLocal(spec, token, memory, out.subarray(at));
+    at += countLocalFeatures(spec.numHeads);
+  }
   out[at] = 1;
 }
 
@@ -112,7 +125,7 @@ export const learned: RuleMethod<"learned", typeof options> = {
     return [
       ...["key", "value", "residual", "normed", "outputs"] as const,
       ...also("similarity", "similarity"),
-      ...also("query", "queries"),
+      ...(features.includes("query") || features.includes("local") ? ["queries" as const] : []),
     ];
   },
   narrows: {
@@ -123,15 +136,15 @@ export const learned: RuleMethod<"learned", typeof options> = {
   looks: { place: 0 },
   rivals: ["variance"],
   memory: {
-    size: (spec) => learnedLayout(spec).length,
+    size: (spec) => learnedLayout(spec).length + (has(spec as LearnedSpec, "local") ? localSize(spec) : 0),
     room: (spec, state) => fitOf(spec, state).room(),
     observe: (spec, state, y) => fitOf(spec, state).observe(y),
     open(spec, state) {
-      const fit = fitOf(spec, state), own = spec as LearnedSpec;
+      const fit = fitOf(spec, state), own = spec as LearnedSpec, memory = localMemory(spec, state);
       return {
         score(token) {
           const features = fit.next();
-          fill(features, own, token);
+          fill(features, own, token, memory);
           if (!features.every(Number.isFinite)) {
             throw new RangeError(
               `Cannot scan layer ${spec.layer}: found a number that is not finite at token ${

@@ -5,6 +5,7 @@
 import { solveCholesky } from "../cholesky.ts";
 import { blockLength, type Blocks } from "../filter/blocks.ts";
 import type { LayerSpec, LayerState } from "../filter/layer.ts";
+import { firstOutcome } from "../filter/outcome.ts";
 import { SLOT } from "../filter/slots.ts";
 import { policyOf } from "../filter/threshold.ts";
 
@@ -97,8 +98,8 @@ export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout): Fi
     if (open() !== 0 || count !== pendingLength()) return;
     const isFirst = !numbers[SLOT.fitted];
     if (isFirst) start(count);
-    const z = new Float64Array(F);
-    for (let row = 0; row < count; row++) {
+    const z = new Float64Array(F), uncounted = firstOutcome(spec) - (numbers[SLOT.seen]! - count);
+    for (let row = Math.max(0, uncounted); row < count; row++) {
       if (learned[outcome + row] !== OUTCOME.observed) continue;
       for (let i = 0; i < F; i++) z[i] = standardised(row, i);
       for (let i = 0; i < F; i++) {

@@ -18,6 +18,7 @@ export * from "./method.ts";
 export * from "./options.ts";
 export * from "./pruner.ts";
 export * from "./sides.ts";
+export { bindRule, substituteOf } from "./substitute.ts";
 export { createReplay } from "./replay.ts";
 export { createCustomRule, expectScore, type ScoredToken, type TokenScore } from "./custom_rule.ts";
 export * from "./token_filter.ts";

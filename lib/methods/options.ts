@@ -24,17 +24,27 @@ import {
   settleSides,
   SIDE_CHOICES,
 } from "./sides.ts";
+import { checkSubstitute } from "./substitute.ts";
 
 /**
  * Named sets of options. `paper` = the rule `variance` with no recent window; `keys` = the same rule on keys and values
- * alone, where it costs little.
+ * alone, where it costs little; `local` = both sides, with local attention in place of none.
  */
 export const PRESETS = {
   paper: { fusion: "variance", recent: 0 },
   keys: { side: "key", fusion: "variance", recent: 32, warmup: 64, tail: 1 },
+  local: {
+    fusion: "learned",
+    kvFusion: "received",
+    substitute: "local",
+    recent: 64,
+    warmup: 96,
+    schedule: "allocated",
+    tail: 1,
+  },
 } as const satisfies {
   readonly [name: string]:
-    & Given<typeof FILTER_OPTIONS & typeof SIDE_CHOICES & OwnOptions>
+    & Given<typeof FILTER_OPTIONS & typeof SIDE_CHOICES & typeof KEY_OPTIONS & OwnOptions>
     & { readonly fusion?: MethodName };
 };
 /** A preset's name. */
@@ -136,11 +146,17 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   const merged = Object.entries({ ...DEFAULTS, ...asked, schedule }).map(([name, value]) =>
     [name, OPTIONS[name]!.type === "seed" ? BigInt(value as bigint) : value] as const
   );
-  const resolved = Object.fromEntries(merged) as unknown as ResolvedOptions;
+  const resolved = withLocalFeatures(
+    Object.fromEntries(merged) as unknown as ResolvedOptions,
+    asked.features === undefined,
+  );
   checkRatios(resolved);
   const keyRule = keyRuleOf(resolved), rules: Method[] = [methodOf(resolved.fusion)];
   if (!filtersQueries(resolved)) rules.pop();
-  for (const rule of rules) checkNarrows(rule, resolved, isRule(rule) ? rule.narrows : {});
+  for (const rule of rules) {
+    checkNarrows(rule, resolved, isRule(rule) ? rule.narrows : {});
+    checkSubstitute(rule, resolved);
+  }
   if (keyRule !== undefined) {
     const rule = methodOf(keyRule) as AnyRule;
     // Which tokens it keeps is not known when the next one's similarity is.
@@ -148,6 +164,12 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
     checkNarrows(rule, resolved, { ...rule.narrows, ...absorb }, "of keys and values ");
   }
   return resolved;
+}
+
+/** With a local substitute, the features that it makes known come with the others, unless those were chosen. */
+function withLocalFeatures(options: ResolvedOptions, byDefault: boolean): ResolvedOptions {
+  const { substitute, features } = options;
+  return byDefault && substitute === "local" ? { ...options, features: [...features, "local"] } : options;
 }
 
 /** Refuses the combinations that a method does not define. */
@@ -247,7 +269,8 @@ function hasEffect(name: string, options: ResolvedOptions): boolean {
   if (name === "kvFusion") return true;
   const onQueries = filtersQueries(options) && !Object.hasOwn(KEY_OPTIONS, name) &&
     hasEffectOn("query", name, options);
-  const queryName = QUERY_NAMES[name] ?? name, ofQueries = ["fusion", "pruneRatio", "tail"].includes(name);
+  const queryName = QUERY_NAMES[name] ?? name,
+    ofQueries = ["fusion", "pruneRatio", "tail", "substitute"].includes(name);
   return onQueries || !ofQueries && keyRuleOf(options) !== undefined &&
       hasEffectOn("key", queryName, keySideOptions(options));
 }
@@ -257,8 +280,12 @@ function hasEffectOn(side: "query" | "key", name: string, options: ResolvedOptio
   const method = methodOf(options.fusion),
     isOwn = method.options !== undefined && Object.hasOwn(method.options, name);
   const { of = {}, uses, matters }: Option = isOwn ? method.options[name]! : OPTIONS[name]!;
-  if (uses === "window") return side === "key" || options.kvFusion === "same";
-  if (uses === "blocks") return side === "key" || isRule(method) && method.memory !== undefined;
+  if (uses === "window") {
+    return side === "key" || options.kvFusion === "same" || options.substitute === "local";
+  }
+  if (uses === "blocks") {
+    return side === "key" || options.substitute === "mean" || isRule(method) && method.memory !== undefined;
+  }
   if (uses === "similarity" && !(isRule(method) && readsOf(method, options).includes("similarity"))) {
     return false;
   }

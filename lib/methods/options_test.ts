@@ -105,6 +105,66 @@ Deno.test("resolveOptions() refuses sides that contradict each other, and what a
   resolveOptions({ side: "key", fusion: "learned", kvFusion: "key", warmup: 0 });
 });
 
+Deno.test("resolveOptions() brings the local features with their substitute, and refuses what does not go with it", () => {
+  const features = (options: MethodOptions) => resolveOptions(options).features.join();
+  assertEquals(features({ substitute: "local" }), "similarity,norm,projection,local");
+  assertEquals(features({ substitute: "local", features: ["norm"] }), "norm");
+  assertEquals(features({ substitute: "last" }), "similarity,norm,projection");
+  const learned = { fusion: "learned", substitute: "local", recent: 4 } as const;
+  const cases: [MethodOptions, string][] = [
+    [
+      { fusion: "learned", features: ["local"] },
+      'option "substitute": found "none", expected local since the features',
+    ],
+    [
+      { ...learned, keyState: "pre-rope" },
+      'option "keyState": found "pre-rope", expected post-rope since the features',
+    ],
+    [
+      { substitute: "local", recent: 0 },
+      'option "recent": found 0, expected at least 1 since the substitute is local',
+    ],
+    [
+      { substitute: "local", warmup: 3 },
+      'option "warmup": found 3, expected at least 4 since there are 4 sinks',
+    ],
+    [
+      { ...learned, warmup: 31 },
+      'option "warmup": found 31, expected at least 32 since a local substitute of 4 sinks',
+    ],
+    [
+      { ...learned, fusion: "random", schedule: "allocated", warmup: 31 },
+      "found 31, expected at least 32 since a local",
+    ],
+    [
+      { schedule: "allocated", warmup: 7 },
+      'option "warmup": found 7, expected at least 8 since the schedule is allocated',
+    ],
+    [
+      { fusion: "oracle", schedule: "allocated" },
+      'option "schedule": found "allocated", expected another since the method',
+    ],
+    [
+      { schedule: "allocated", threshold: "topk" },
+      'option "threshold": found "topk", expected one that aims at a ratio',
+    ],
+    [
+      { schedule: "allocated", threshold: "fixed" },
+      'option "threshold": found "fixed", expected one that aims',
+    ],
+  ];
+  for (const [options, message] of cases) assertThrows(() => resolveOptions(options), RangeError, message);
+  resolveOptions({ fusion: "random", features: ["local"] }); // a rule without features
+  resolveOptions({ ...learned, features: ["norm"], keyState: "pre-rope" });
+  const { substitute, recent, warmup, schedule, tail, fusion, kvFusion, kvTail } = resolveOptions({
+    preset: "local",
+  });
+  assertEquals([substitute, recent, warmup, schedule, tail, fusion, kvFusion, kvTail], [
+    ...["local", 64, 96, "allocated", 1],
+    ...["learned", "received", 1],
+  ]);
+});
+
 Deno.test("resolveOptions() reads skipRatios as an explicit schedule", () => {
   assertEquals(resolveOptions({ skipRatios: [0, 1] }).schedule, "explicit");
   assertEquals(resolveOptions({ skipRatios: [0, 1], schedule: "ramp" }).schedule, "ramp");
@@ -133,6 +193,11 @@ Deno.test("resolveOptions() takes the ends of every range", () => {
     { projections: 256 },
     { seed: 18446744073709551615n },
     { features: ["query"] },
+    { substitute: "local", sinks: 0, warmup: 0 },
+    { substitute: "local", sinks: 32, recent: 1 },
+    { fusion: "learned", substitute: "local", recent: 4, sinks: 4 },
+    { schedule: "allocated", warmup: 8, threshold: "robbins-monro" },
+    { schedule: "allocated", substitute: "local", recent: 3, sinks: 5 },
     { fusion: "learned", warmup: 8, threshold: "window" },
   ];
   for (const options of ends) resolveOptions(options);
@@ -181,7 +246,7 @@ Deno.test("resolveOptions() names option, value and range", () => {
       { features: ["norm", "norm"] },
       RangeError,
       'Cannot use option "features": found ["norm", "norm"], expected a list of some of similarity, norm, ' +
-      "projection, query, each once",
+      "projection, query, local, each once",
     ],
     [{ features: [] }, RangeError, 'Cannot use option "features": found [], expected a list of some of'],
     [

@@ -44,7 +44,8 @@ export interface PrunerSequence {
   decide(input: LayerInput, start: number): PrunerDecision;
   /**
    * Where the method asked for them: outcomes of the kept tokens of the last decision, in order:
-   * norm(attention block's output) and norm(residual input), float64.
+   * norm(attention block's output) and norm(residual input), float64. With a substitute the first is the norm of what the
+   * output differs from it by.
    */
   observe?(
     layer: number,
@@ -103,6 +104,19 @@ export interface KeySide {
   start(chunk?: number): KeySequence;
 }
 
+/** What stands for the attention output of a skipped token. */
+export interface Substitute {
+  /**
+   * The mean of the outputs of tokens whose attention was computed, of earlier blocks and without the first four; the output
+   * of the last such token; or attention over the first `sinks` tokens, the last {@linkcode Pruner.recent} ones and itself.
+   */
+  readonly kind: "mean" | "last" | "local";
+  /** First tokens that local attention sees. */
+  readonly sinks: number;
+  /** Tokens per block after the warm-up. */
+  readonly block: number;
+}
+
 /** A method with its options, bound to a model's shape. */
 export interface Pruner {
   /** The method's name; of every rule "token-filtering". */
@@ -115,8 +129,12 @@ export interface Pruner {
   readonly keyState: KeyState;
   /** Whether it reads {@linkcode LayerInput.queries}. */
   readonly wantsQueries: boolean;
-  /** Whether it needs `observe`. */
-  readonly wantsOutputs: boolean;
+  /** Whether it needs `observe`, of all tokens or of the warm-up's alone. */
+  readonly wantsOutputs: boolean | "warmup";
+  /** Whether the warm-up must have gone through all layers before another token goes through any. */
+  readonly warmsUpFirst?: boolean;
+  /** What stands for the outputs of skipped tokens; nothing where it is left out. */
+  readonly substitute?: Substitute;
   /** What it looks ahead at, if anything: then a whole sequence must come as one prefill. */
   readonly looksAhead: "nothing" | "scores" | "outputs";
   /** Whether skipped tokens enter the KV cache all the same. */

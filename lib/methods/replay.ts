@@ -9,6 +9,7 @@ import {
   type Pruner,
   type PrunerContext,
   type PrunerSequence,
+  type Substitute,
 } from "./pruner.ts";
 
 /** Decisions to take, and what skipped tokens leave behind. */
@@ -39,6 +40,10 @@ export interface ReplayOptions {
   readonly block?: number;
   /** Whether the other run judged by the attention received, so block by block: a replay rounds as it did. Default false. */
   readonly wantsAttention?: boolean;
+  /** What stood for skipped outputs. Default: nothing. */
+  readonly substitute?: Substitute;
+  /** Whether the other run's warm-up went through all layers first, before any other token. Default false. */
+  readonly warmsUpFirst?: boolean;
 }
 
 /**
@@ -67,6 +72,8 @@ export function createReplay(
     kvKeep = new Map(),
     block = 32,
     wantsAttention = false,
+    substitute,
+    warmsUpFirst,
   }: ReplayOptions,
   { trace }: PrunerContext = {},
 ): Pruner {
@@ -131,6 +138,8 @@ export function createReplay(
     cacheSkipped: cacheSkipped || kvKeep.size > 0,
     recent,
     ...(kvKeep.size > 0 && { keySide: createKeyReplay(kvKeep, { warmup, block, recent, wantsAttention }) }),
+    substitute,
+    warmsUpFirst,
     start: (chunk = 0) => wrap(new Map(), chunk),
   });
 }

@@ -4,6 +4,7 @@ import { policyOf } from "../filter/threshold.ts";
 import type { AnyRule } from "./method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
 import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
+import { bindRule } from "./substitute.ts";
 import { TokenFilter } from "./token_filter.ts";
 
 /**
@@ -21,6 +22,7 @@ export function createRulePruner(
 ): Pruner {
   const filter = new TokenFilter(shape, options as TokenFilterOptions, backend, rule);
   const { warmup, keyState, recent } = options, reads = readsOf(rule, options);
+  const allocates = options.schedule === "allocated", { native } = bindRule(rule, options);
 
   function wrap(sequence: FilterSequence, chunk: number): PrunerSequence {
     return {
@@ -42,12 +44,13 @@ export function createRulePruner(
     warmup,
     keyState,
     wantsQueries: reads.includes("queries"),
-    wantsOutputs: reads.includes("outputs"),
+    wantsOutputs: reads.includes("outputs") || allocates && "warmup",
+    ...(allocates && { warmsUpFirst: true }),
     looksAhead: policyOf(options).whole ? "scores" : "nothing",
     cacheSkipped: false,
     recent,
     // A device decides by itself where it has the rule, and then no trace is told its decisions.
-    ...(trace === undefined && rule.native !== undefined && { specs: filter.specs }),
+    ...(trace === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) => wrap(filter.start({ chunk }), chunk),
   };
 }

@@ -3,6 +3,8 @@
  * those of skipped tokens, none, or those that a rule of its own names.
  */
 import type { OptionTable } from "../filter/option.ts";
+import type { SubstituteName } from "../filter/outcome.ts";
+import type { ScheduleName } from "../filter/schedule.ts";
 import { KEY_RULE_NAMES, type KeyRuleName, type MethodName } from "./list.ts";
 
 /** Values of `kvFusion`. */
@@ -103,6 +105,10 @@ export interface SideOptions {
   readonly kvTail: number;
   /** Of what is drawn. */
   readonly seed: bigint;
+  /** How shares are spread over layers. */
+  readonly schedule: ScheduleName;
+  /** What stands for skipped outputs. */
+  readonly substitute: SubstituteName;
 }
 
 /** The rule of the key side; undefined where it has none of its own. */
@@ -118,14 +124,19 @@ export function filtersQueries(options: Pick<SideOptions, "kvFusion" | "pruneRat
 /** Added to the seed of what the key side draws, so that it is not what the query side draws. */
 const KEY_SEED = 1_000_003n;
 
-/** The key side's options by the names of the query side: its rule, ratio, tail and seed in their places. */
+/**
+ * The key side's options by the names of the query side: its rule, ratio, tail and seed in their places. It has no outputs
+ * to replace, nor any that a layer's ratio could follow from: there `allocated` is the same ratio in all layers.
+ */
 export function keySideOptions<O extends SideOptions>(options: O): O {
-  const { kvFusion, kvRatio, kvTail, seed } = options;
+  const { kvFusion, kvRatio, kvTail, seed, schedule } = options;
   return {
     ...options,
     fusion: kvFusion as MethodName,
     pruneRatio: kvRatio,
     tail: kvTail,
+    schedule: schedule === "allocated" ? "uniform" : schedule,
+    substitute: "none",
     seed: BigInt.asUintN(64, seed + KEY_SEED),
   };
 }

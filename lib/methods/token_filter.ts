@@ -20,6 +20,7 @@ import {
   type TokenFilterOptions,
 } from "./options.ts";
 import { filtersQueries, keySideOptions } from "./sides.ts";
+import { bindRule, learns } from "./substitute.ts";
 
 /**
  * Token Filtering, bound to a model's shape: which layers are filtered, and how. Where options filter keys and values
@@ -63,8 +64,10 @@ export class TokenFilter {
     this.shape = shape;
     this.options = resolveOptions(options);
     const decided = filtersQueries(this.options) ? this.options : keySideOptions(this.options);
-    const own = rule ?? ruleOf(decided);
-    const packed = Object.entries(decided).map((
+    const own = bindRule(rule ?? ruleOf(decided), decided);
+    // The kernels know no local features, which are of no other rule's concern.
+    const features = decided.features.filter((group) => group !== "local" || learns(own));
+    const packed = Object.entries({ ...decided, features }).map((
       [name, value],
     ) => [name, packValue(OPTIONS[name]!, value)]);
     this.specs = createSpecs(

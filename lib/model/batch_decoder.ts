@@ -30,6 +30,8 @@ export interface BatchOptions {
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
   if (pruner?.keySide !== undefined) return "keys and values are judged on the host";
   if (pruner === undefined || pruner.layers.length === 0) return undefined;
+  if (pruner.substitute !== undefined) return "skipped outputs are replaced on the host";
+  if (pruner.warmsUpFirst) return "each sequence has ratios of its own";
   if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
   if (pruner.specs === undefined) return `the method "${pruner.name}" decides on the host, or is traced`;
   return undefined;

@@ -51,7 +51,6 @@ golden.cases.forEach(({ dataset, options, ...want }, number) => {
         ...{ keys: cached, values: cached, keyPositions: i32(Int32Array.from(alive)), numKeys: alive.length },
         ...{ recentKeys: none, recentValues: none, recentPositions: i32(new Int32Array(0)) },
         ...{ numRecent: 0, recent: 0, scale: 1 / Math.sqrt(d) },
-        out: emptyTensor("f32", [queries.length, numHeads, d]),
       }, alive.indexOf(judge.judged(layer)));
       judge.observe(layer, queries, probabilities);
     });

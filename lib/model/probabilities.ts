@@ -9,11 +9,15 @@ import { asMatrix } from "./forward_pass.ts";
  *
  * @param from First of those rows; U = numKeys - from.
  */
-export function meanProbabilities(backend: Backend, args: AttentionArgs, from: number): Float64Array {
+export function meanProbabilities(
+  backend: Backend,
+  args: Omit<AttentionArgs, "out">,
+  from: number,
+): Float64Array {
   const [queries, numHeads, headDim] = args.queries.shape as [number, number, number];
   const { shape, dtype } = args.values, numKvHeads = shape[1]!, width = numKvHeads * headDim;
   const tokens = args.numKeys - from, all = new Float64Array(queries * tokens);
-  const units = backend.alloc(dtype as "f32", shape), out = backend.alloc("f32", args.out.shape);
+  const units = backend.alloc(dtype as "f32", shape), out = backend.alloc("f32", args.queries.shape);
   for (let first = 0; first < tokens; first += headDim) {
     const rows = Math.min(headDim, tokens - first), block = new Float32Array(rows * width);
     for (let row = 0; row < rows; row++) {

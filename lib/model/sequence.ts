@@ -1,29 +1,22 @@
 /** One sequence in a model: KV caches, the pruner's state, and what has been spent so far. */
-import type { AttentionArgs } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
 import { filteredLayers, type LayerInput, type Pruner, type PrunerSequence } from "../methods/pruner.ts";
 import { expectInstance, expectTypeOf } from "../errors.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { expectPositions, layerConfig } from "./config.ts";
-import { type CachedRows, LayerCache } from "./kv_cache.ts";
+import { LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
-import { type EndingRow, endsOf, KeyJudge } from "./key_judge.ts";
-import { meanProbabilities } from "./probabilities.ts";
-import { asMatrix, type ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
+import { computeRows, type LayerFeed, type LayerRecord, trueRedundancy } from "./compute_rows.ts";
+import { type EndingRow, KeyJudge } from "./key_judge.ts";
+import { OutputMemory } from "./output_memory.ts";
+import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
-import { indicesOf, range, type Rows } from "./row_indices.ts";
+import { range, type Rows } from "./row_indices.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
 const FEED_ROWS = 512;
-
-/** What one layer has seen: its cache, its decisions, and the counts that costs follow from. */
-interface LayerRecord {
-  cache: LayerCache;
-  keep: Uint8Array<ArrayBuffer>[];
-  tally: LayerTally;
-}
 
 /** A sequence; made by {@linkcode Model.start}. */
 export class ModelSequence {
@@ -62,7 +55,21 @@ export class ModelSequence {
         numKvHeads * headDim,
         pruner?.recent ?? 0,
       );
-      return { cache, keep: [], tally: new LayerTally(pruner, layerConfig(model.config, layer).window) };
+      const kind = this.#prunerOf(layer)?.substitute?.kind;
+      if (kind === "local" && layerConfig(model.config, layer).window !== undefined) {
+        throw new RangeError(
+          `Cannot use local attention in layer ${layer} as a substitute: expected a layer without a window of its own`,
+        );
+      }
+      const outputs = kind === "mean" || kind === "last"
+        ? new OutputMemory(
+          kind,
+          { warmup: pruner!.warmup, block: pruner!.substitute!.block },
+          model.config.hiddenSize,
+        )
+        : undefined;
+      const tally = new LayerTally(pruner, layerConfig(model.config, layer).window);
+      return { cache, keep: [], tally, outputs };
     });
   }
 
@@ -154,6 +161,7 @@ export class ModelSequence {
       cache: layer.cache.fork(),
       keep: [...layer.keep],
       tally: layer.tally.clone(),
+      outputs: layer.outputs?.clone(),
     }));
     copy.#length = this.#length;
     copy.#lowest = this.#lowest;
@@ -200,17 +208,24 @@ export class ModelSequence {
         }"): expected one prefill of all tokens`,
       );
     }
-    if (ahead || total <= FEED_ROWS) {
+    if (ahead || total <= this.#pieceRows()) {
       this.#runPiece(x, from, to);
       return x;
     }
     const out = this.#model.backend.alloc("f32", x.shape);
-    for (let at = 0; at < total; at += FEED_ROWS) {
-      const piece = this.#pass.gather("piece", x, range(at, Math.min(FEED_ROWS, total - at)));
+    for (let at = 0; at < total;) {
+      const piece = this.#pass.gather("piece", x, range(at, Math.min(this.#pieceRows(), total - at)));
       this.#runPiece(piece, from, to);
       this.#model.backend.storeRows(piece, out, at);
+      at += piece.shape[0]!;
     }
     return out;
+  }
+
+  /** Tokens that may go through the layers together now. */
+  #pieceRows(): number {
+    const { warmsUpFirst = false, warmup } = this.#pruner ?? { warmup: 0 }, left = warmup - this.#length;
+    return warmsUpFirst && left > 0 ? Math.min(FEED_ROWS, left) : FEED_ROWS;
   }
 
   #runPiece(x: Tensor, from: number, to: number): void {
@@ -221,6 +236,20 @@ export class ModelSequence {
       decide: (rows) => this.#decide(rows),
     });
     this.#length += x.shape[0]!;
+  }
+
+  /** What computing a layer's rows takes. */
+  #feedOf(layer: number): LayerFeed {
+    return {
+      model: this.#model,
+      pass: this.#pass,
+      pruner: this.#pruner,
+      isFiltered: this.#prunerOf(layer) !== undefined,
+      decider: this.#decider,
+      judge: this.#judgeOf(layer),
+      record: this.#layers[layer]!,
+      length: this.#length,
+    };
   }
 
   /** Positions of rows of the piece that is being fed. */
@@ -241,7 +270,7 @@ export class ModelSequence {
       for (const [i, from] of [first, ...cuts].entries()) {
         if (judge !== undefined && inBlocks) this.#judgeRows(judge, layer, from + 1, from);
         const piece = keep.subarray(from - first, (cuts[i] ?? end) - first);
-        yield* this.#append(rows, from - this.#length, piece, ending);
+        yield* computeRows(this.#feedOf(layer), rows, from - this.#length, piece, ending);
       }
     }
     this.#layers[layer]!.cache.drop(ending.map(({ position }) => position));
@@ -275,7 +304,9 @@ export class ModelSequence {
       residual,
       normed,
       ...(pruner.wantsQueries ? { queries: queries! } : {}),
-      ...(pruner.looksAhead === "outputs" ? { trueRedundancy: this.#trueRedundancy(rows) } : {}),
+      ...(pruner.looksAhead === "outputs"
+        ? { trueRedundancy: trueRedundancy(this.#feedOf(layer), rows) }
+        : {}),
     };
     for (let start = 0; start < count;) {
       const { taken, keep } = this.#decider!.decide(input, start);
@@ -283,115 +314,6 @@ export class ModelSequence {
       yield { start, keep: keep.subarray(0, taken) };
       start += taken;
     }
-  }
-
-  /** Caches rows [start, start + keep.length), and gives those that are kept, if any. */
-  *#append(
-    rows: LayerRows,
-    start: number,
-    keep: Uint8Array<ArrayBuffer>,
-    ending: readonly EndingRow[],
-  ): Generator<KeptRows> {
-    const { layer, keys, values, residual } = rows, pass = this.#pass, { backend } = this.#model;
-    const { cache, tally } = this.#layers[layer]!;
-    const kept = indicesOf(keep, 1, start), all = kept.length === residual.shape[0];
-    const [cached, skipped] = this.#pruner?.cacheSkipped
-      ? [range(start, keep.length), range(0, 0)]
-      : [kept, indicesOf(keep, 0, start)];
-    if (cached.length > 0) {
-      cache.append(
-        pass.gather("cachedKeys", keys, cached),
-        pass.gather("cachedValues", values, cached),
-        this.#positionsOf(cached),
-      );
-    }
-    const recent = cache.appendSkipped(
-      pass.gather("skippedKeys", keys, skipped),
-      pass.gather("skippedValues", values, skipped),
-      this.#positionsOf(skipped),
-      this.#length + start + keep.length,
-    );
-    tally.take(keep);
-    if (kept.length > 0) {
-      const positions = all ? rows.positions : pass.i32(this.#positionsOf(kept));
-      yield {
-        positions,
-        select: (name, x) => pass.gather(name, x, kept),
-        attend: (...args) => {
-          const asked = this.#attentionArgs(layer, positions, cache.kept, recent, ending, ...args);
-          backend.attention(asked);
-          this.#observe(layer, kept, asked);
-        },
-        add: (output) => {
-          if (this.#prunerOf(layer)?.wantsOutputs) {
-            const residualNorms = backend.rowNorms(pass.gather("keptResidual", residual, kept));
-            this.#decider!.observe!(layer, backend.rowNorms(output), residualNorms);
-          }
-          if (all) backend.add(residual, output);
-          else backend.scatterAddRows(residual, pass.i32(kept), output);
-        },
-      };
-    }
-    cache.release(recent);
-  }
-
-  /** Shows the key side what computed queries gave to the tokens that are not yet judged, where it asked for it. */
-  #observe(layer: number, kept: Rows, asked: AttentionArgs): void {
-    const judge = this.#judgeOf(layer);
-    if (!this.#pruner?.keySide?.wantsAttention || judge === undefined) return;
-    // They are the last rows of the cache: one a token, since none of them went.
-    const last = this.#layers[layer]!.cache.kept.positions[asked.numKeys - 1]!;
-    const from = asked.numKeys - (last + 1 - judge.judged(layer));
-    const probabilities = meanProbabilities(this.#model.backend, asked, from);
-    judge.observe(layer, this.#positionsOf(kept), probabilities);
-  }
-
-  #attentionArgs(
-    layer: number,
-    queryPositions: Tensor,
-    kept: CachedRows,
-    recent: CachedRows,
-    ending: readonly EndingRow[],
-    ...[queries, out, scale]: Parameters<KeptRows["attend"]>
-  ): AttentionArgs {
-    const pass = this.#pass, { window } = layerConfig(this.#model.config, layer);
-    const reach = window === undefined ? Infinity : window - 1;
-    return {
-      ...(window !== undefined && { windows: pass.i32(new Int32Array(queries.shape[0]!).fill(reach)) }),
-      queries,
-      queryPositions,
-      keys: pass.byHead(kept.keys),
-      values: pass.byHead(kept.values),
-      keyPositions: pass.i32(kept.positions),
-      numKeys: kept.count,
-      ...(ending.length > 0 && { keyEnds: pass.i32(endsOf(kept.positions, ending)) }),
-      recentKeys: pass.byHead(recent.keys),
-      recentValues: pass.byHead(recent.values),
-      recentPositions: pass.i32(recent.positions),
-      numRecent: recent.count,
-      recent: Math.min(this.#pruner?.recent ?? 0, reach),
-      scale,
-      out,
-    };
-  }
-
-  /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
-  #trueRedundancy(
-    { layer, keys, values, queries, positions, residual }: LayerRows,
-  ): Float64Array<ArrayBuffer> {
-    const { backend } = this.#model, pass = this.#pass, every = range(0, residual.shape[0]!);
-    const all: CachedRows = {
-      keys: asMatrix(keys),
-      values: asMatrix(values),
-      positions: this.#positionsOf(every),
-      count: every.length,
-    };
-    const output = pass.attend(layer, queries!, {
-      attend: (...args) =>
-        backend.attention(this.#attentionArgs(layer, positions, all, { ...all, count: 0 }, [], ...args)),
-    });
-    const norms = backend.rowNorms(residual);
-    return backend.rowNorms(output).map((norm, row) => norm / norms[row]!);
   }
 }
 

@@ -37,7 +37,7 @@ export interface SequenceUsage {
 }
 
 /** What of a method decides costs. */
-export type TallyRules = Pick<Pruner, "recent" | "cacheSkipped" | "wantsQueries">;
+export type TallyRules = Pick<Pruner, "recent" | "cacheSkipped" | "wantsQueries" | "substitute">;
 
 const DENSE: TallyRules = { recent: 0, cacheSkipped: false, wantsQueries: false };
 
@@ -77,7 +77,12 @@ export class LayerTally {
    * beforehand.
    */
   get queried(): number {
-    return this.#rules.wantsQueries ? this.#tokens : this.#kept;
+    return this.#rules.wantsQueries ? this.#tokens : this.projected;
+  }
+
+  /** Tokens whose output was projected: with local attention as the substitute, all. */
+  get projected(): number {
+    return this.#rules.substitute?.kind === "local" ? this.#tokens : this.#kept;
   }
 
   /** Pairs of a query and a key that it sees. */
@@ -97,7 +102,7 @@ export class LayerTally {
 
   /** Takes the decisions on the next tokens, 1 = computed. */
   take(keep: Uint8Array): void {
-    const { recent, cacheSkipped } = this.#rules;
+    const { recent, cacheSkipped, substitute } = this.#rules;
     for (const kept of keep) {
       for (; this.#ends[0]! <= this.#tokens; this.#ends.shift()) this.#cached--;
       const first = this.#tokens - this.#window + 1, isLocal = first > -Infinity;
@@ -110,7 +115,12 @@ export class LayerTally {
         this.#kept++;
         this.#pairs += isLocal ? Math.min(this.#near.length, this.#cached) : this.#cached;
         this.#pairs += this.#recent.filter((position) => position >= first).length;
-      } else if (!cacheSkipped && recent > 0) this.#recent.push(this.#tokens);
+      } else {
+        if (!cacheSkipped && recent > 0) this.#recent.push(this.#tokens);
+        if (substitute?.kind === "local") {
+          this.#pairs += Math.min(this.#tokens, recent + substitute.sinks) + 1;
+        }
+      }
       this.#tokens++;
       while (this.#recent.length > 0 && this.#tokens - this.#recent[0]! > recent) this.#recent.shift();
     }
@@ -157,13 +167,13 @@ export function usageOf(
   });
   const ofTallies = all.slice(numLayers - tallies.length), projections = projectionFlops(config, all[0]!);
   const dense = sum(all.map((own) => attentionFlops(config, own)));
-  const counts = tallies.map(({ queried, kept, pairs }) => ({ tokens, queried, kept, pairs }));
+  const counts = tallies.map(({ queried, projected: kept, pairs }) => ({ tokens, queried, kept, pairs }));
   const avoided = sum(
     counts.map((own, i) => attentionFlops(config, ofTallies[i]!) - attentionFlops(config, own)),
   );
   return {
     queriesDense: numLayers * tokens,
-    queriesSkipped: sum(counts.map(({ kept }) => tokens - kept)),
+    queriesSkipped: sum(tallies.map(({ kept }) => tokens - kept)),
     pairsDense: sum(all.map(({ pairs }) => pairs)),
     pairsAvoided: sum(counts.map(({ pairs }, i) => ofTallies[i]!.pairs - pairs)),
     projectionFlopsDense: numLayers * projections,

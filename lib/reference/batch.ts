@@ -11,7 +11,7 @@ import {
   projectionsOf,
   SCAN_COLUMNS,
 } from "../filter/layer.ts";
-import { outcomeOf } from "../filter/rule.ts";
+import { outcomeOf } from "../filter/outcome.ts";
 import { projectionSigns } from "../random.ts";
 import {
   countOf,
@@ -123,7 +123,7 @@ export function batchOps(ops: SequenceOps): BatchOps {
     kvFilterObserveBatch(states, decisions, output, residual): void {
       const outputNorms = ops.rowNorms(output), residualNorms = ops.rowNorms(residual);
       for (const slot of keptSlots(decisions)) {
-        const y = outcomeOf(outputNorms[slot]!, residualNorms[slot]!);
+        const y = outcomeOf(states.spec, outputNorms[slot]!, residualNorms[slot]!);
         ops.kvFilterObserve(states.spec, stateOf(states, slot), Float64Array.of(y));
       }
     },

@@ -115,7 +115,10 @@ type Control = (typeof CONTROLS)[number];
  */
 function controlFor(control: Control, options: ResolvedOptions): ResolvedOptions | undefined {
   const own = { ...options, fusion: control, invert: false };
-  if (filtersQueries(options)) return own;
+  if (filtersQueries(options)) {
+    // The oracle chooses a whole sequence at once: it has no warm-up that ratios could follow from.
+    return control === "oracle" && own.schedule === "allocated" ? { ...own, schedule: "uniform" } : own;
+  }
   return control === "oracle" ? undefined : { ...own, kvFusion: control };
 }
 

@@ -74,6 +74,12 @@ Deno.test("comparedMethods() gives every control the window, warm-up and cache o
     "random,random,16,32,false,none,budget",
   ]);
   // Keys and values have chance of their own, and no oracle; a rule of theirs beside one of queries is a cache policy.
+  const oracle = comparedMethods(["local", "random", "oracle"]).filter(({ name }) =>
+    name === "oracle for local"
+  );
+  assertEquals(oracle.map(({ options }) => [options.schedule, options.substitute]), [["uniform", "local"]]);
+  const random = comparedMethods(["local", "random"], {}, 1).find(({ name }) => name === "random for local");
+  assertEquals([random?.options.schedule, random?.options.kvFusion], ["allocated", "received"]);
   assertEquals(named(["keys", "random", "oracle"]).slice(1), [
     "random,random,16,32,false,same,budget",
     "random for keys,random,32,64,false,random,budget",

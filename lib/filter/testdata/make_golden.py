@@ -13,7 +13,8 @@ cases       list of {name, dataset, moments, spec, keep, redundancy, threshold, 
   spec        the options of the layer, under the names of LayerSpec in lib/filter/layer.ts, but for the defaults:
               fusion variance, invert false, tau 1, lambda 0, eps 1e-6, alpha 0.5, anchor ema, gamma 0.9, absorb all,
               warmup 32, threshold budget, window 256, theta 0.5, eta 0.1, seed "0" (a decimal string), chunk 0,
-              layer 0, block 32, ridge 1, projections 16, features ["similarity", "norm", "projection"]
+              layer 0, block 32, ridge 1, projections 16, features ["similarity", "norm", "projection"], recent 16,
+              substitute none, sinks 4
   keep        a string of T digits, 1 = kept
   redundancy  array over T; null = undefined (t = 0; for `learned` the warm-up)
   threshold   array over T, the warm-up's included (it is kept whatever it says); null = there is none (no score yet,
@@ -32,7 +33,8 @@ from the left; all zeros for the tokens listed in zeroKeys and zeroValues. Then,
 mix[hiddenSize] by normal(); for t: size = 0.5 + 2 * next(); for a < hiddenSize: residual = float32(size * (mix[a] +
 normal())); for a < hiddenSize: normed = float32(residual / size + 0.25 * normal()); for a < numHeads * d: queries =
 float32(normal()); outputNorm[t] = (0.1 + |normed[t][0]|) * (0.5 + next()).
-y of a kept token is ln((outputNorm + 1e-6) / (norm(residual) + 1e-6)).
+y of a kept token is ln((outputNorm + 1e-6) / (norm(residual) + 1e-6)); with a substitute ln(outputNorm / norm(residual)
++ 1e-3), and with the substitute local it is fitted from token recent + sinks + 8 on.
 """
 import json
 import sys
@@ -51,7 +53,8 @@ DATASETS = {
 DEFAULTS = dict(
     fusion="variance", invert=False, tau=1, lambda_=0, eps=1e-6, alpha=0.5, anchor="ema", gamma=0.9, absorb="all",
     warmup=32, threshold="budget", window=256, theta=0.5, eta=0.1, seed="0", chunk=0, layer=0, block=32, ridge=1,
-    projections=16, features=["similarity", "norm", "projection"], skipRatio=0.5)
+    projections=16, features=["similarity", "norm", "projection"], skipRatio=0.5, recent=16, substitute="none",
+    sinks=4)
 
 
 class Draw:
@@ -88,8 +91,9 @@ def make_inputs(T, H, d, noise, drift, seed, zeroKeys=(), zeroValues=(), hiddenS
             normed[t] = residual[t].astype(np.float64) / size + 0.25 * array(hiddenSize)
             queries[t] = array(numHeads * d)
             output[t] = (0.1 + abs(float(normed[t, 0]))) * (0.5 + draw.next())
-        y = np.log((output + 1e-6) / (np.sqrt((residual.astype(np.float64) ** 2).sum(1)) + 1e-6))
-        observe = lambda start, end, keep: y[start:end]
+        size = np.sqrt((residual.astype(np.float64) ** 2).sum(1))
+        plain, error = np.log((output + 1e-6) / (size + 1e-6)), np.log(output / size + 1e-3)
+        observe = lambda start, end, keep, replaced: (error if replaced else plain)[start:end]
         data |= dict(residual=residual, normed=normed, queries=queries, observe=observe)
     return data
 
@@ -233,6 +237,23 @@ def run_topk(o, data):
     return out
 
 
+def local_features(o, data, t):
+    """From the definition: all keys are looked at anew for every token."""
+    T, H, d = data["keys"].shape
+    q = data["queries"][t].astype(np.float64).reshape(-1, d)
+    past, j = data["keys"][:t + 1].astype(np.float64), np.arange(t + 1)
+    sink, local = j < o["sinks"], (j < o["sinks"]) | (t - j <= o["recent"])
+    row, n = [], max(1, int((~local).sum()))
+    for head in range(len(q)):
+        k = past[:, head // (len(q) // H)]
+        e = np.exp(k @ q[head] / np.sqrt(d))
+        L = np.log(e[local].sum())
+        far = k[~local] if (~local).any() else np.zeros((1, d))
+        guess = q[head] @ far.mean(0) / np.sqrt(d) + (q[head] ** 2) @ far.var(0) / (2 * d) + np.log(n) - L
+        row += [L, np.log(e[sink].sum()) - L if o["sinks"] else 0.0, np.clip(guess, -12, 12)]
+    return row + [np.log(n)]
+
+
 def run_learned(o, data):
     """data["observe"](start, end, keep) gives y of those tokens; only kept ones are read."""
     T, H, d = data["keys"].shape
@@ -258,15 +279,19 @@ def run_learned(o, data):
             row += list(data["normed"][t].astype(np.float64) @ signs / np.sqrt(hidden))
         if "query" in o["features"]:
             row += [np.log(norm(data["queries"][t]) + 1e-6)]
+        if "local" in o["features"]:
+            row += local_features(o, data, t)
         rows.append(row)
         anchors.absorb(k, v)
     f = np.array(rows)
     w0 = o["warmup"]
-    y = data["observe"](0, min(w0, T), out["keep"])
+    replaced = o["substitute"] != "none"
+    first = o["recent"] + o["sinks"] + 8 if o["substitute"] == "local" else 0
+    y = data["observe"](0, min(w0, T), out["keep"], replaced)
     if T < w0:
         return out
     z = np.concatenate([(f - f[:w0].mean(0)) / (f[:w0].std(0) + 1e-3), np.ones((T, 1))], 1)
-    A, b = o["ridge"] * np.eye(z.shape[1]) + z[:w0].T @ z[:w0], z[:w0].T @ y
+    A, b = o["ridge"] * np.eye(z.shape[1]) + z[first:w0].T @ z[first:w0], z[first:w0].T @ y[first:]
     sign = 1.0 if o["invert"] else -1.0
     policy, start = Policy(o), w0
     while start < T:
@@ -279,7 +304,7 @@ def run_learned(o, data):
             skip = theta is not None and score > theta
             out["redundancy"][t], out["threshold"][t], out["keep"][t] = score, theta, int(not skip)
             policy.record(t, score, skip)
-        y = data["observe"](start, end, out["keep"])
+        y = data["observe"](start, end, out["keep"], replaced)
         kept = [t for t in range(start, end) if out["keep"][t]]
         A, b = A + z[kept].T @ z[kept], b + z[kept].T @ y[[t - start for t in kept]]
         start = end
@@ -333,6 +358,11 @@ def case_list():
     add("learned, norms alone, mean anchor", "blocks", **L, features=["norm"], anchor="mean")
     add("learned, similarity alone, inverted", "blocks", **L, features=["similarity"], invert=True)
     add("learned, warm-up longer than the text", "blocks", **L, warmup=200)
+    add("learned, error of the last output", "blocks", **L, substitute="last")
+    local = ["similarity", "norm", "projection", "local"]
+    add("learned, error of local attention", "blocks", **L, substitute="local", recent=12, warmup=40, features=local)
+    add("learned, local features alone, no sinks", "blocks", **L, substitute="local", recent=3, sinks=0, warmup=27,
+        features=["local"], block=8, ridge=0.5)
     return cases
 
 

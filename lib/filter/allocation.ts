@@ -1,0 +1,80 @@
+/** The schedule `allocated`: layers whose attention adds little, as the warm-up shows it, take more of the asked ratio. */
+import type { LayerState } from "./layer.ts";
+import { MAX_ALLOCATED } from "./schedule.ts";
+import { HOST_SLOT } from "./slots.ts";
+
+/** Added to a layer's standard deviation. */
+const SD_EPS = 0.05;
+/** Bisections: the interval is then far below a rounding error. */
+const STEPS = 100;
+
+/**
+ * Standard normal distribution function; its error is below 1e-14. A Taylor series about 0, and where that would lose
+ * digits a continued fraction of the tail.
+ *
+ * @example
+ * ```ts
+ * console.assert(normalCdf(0) === 0.5 && Math.abs(normalCdf(1.959963984540054) - 0.975) < 1e-14);
+ * ```
+ */
+export function normalCdf(x: number): number {
+  const density = Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
+  if (Math.abs(x) < 3) {
+    let term = x, sum = x;
+    for (let i = 3; Math.abs(term) > 1e-17; i += 2) sum += term *= x * x / i;
+    return 0.5 + sum * density;
+  }
+  let fraction = Math.abs(x);
+  for (let i = 60; i > 0; i--) fraction = Math.abs(x) + i / fraction;
+  return x > 0 ? 1 - density / fraction : density / fraction;
+}
+
+/** What the warm-up showed of a layer. */
+export interface LayerOutcomes {
+  /** Mean of its outcomes y. */
+  readonly mean: number;
+  /** Their population standard deviation. */
+  readonly sd: number;
+}
+
+/**
+ * Ratios per layer: clip(Phi((theta - mean) / (sd + 0.05)), 0, 0.97), theta such that their mean is `ratio`.
+ *
+ * @param ratio In [0, 0.97].
+ *
+ * @example
+ * ```ts
+ * const [a, b] = allocate([{ mean: -1, sd: 0.95 }, { mean: 1, sd: 0.95 }], 0.5);
+ * console.assert(Math.abs(a! - normalCdf(1)) < 1e-12 && Math.abs(a! + b! - 1) < 1e-12); // theta = 0
+ * ```
+ */
+export function allocate(layers: readonly LayerOutcomes[], ratio: number): number[] {
+  if (ratio === 0) return layers.map(() => 0);
+  const shares = (theta: number) =>
+    layers.map(({ mean, sd }) => Math.min(normalCdf((theta - mean) / (sd + SD_EPS)), MAX_ALLOCATED));
+  let low = Math.min(...layers.map(({ mean, sd }) => mean - 10 * (sd + SD_EPS)));
+  let high = Math.max(...layers.map(({ mean, sd }) => mean + 10 * (sd + SD_EPS)));
+  for (let step = 0; step < STEPS; step++) {
+    const theta = (low + high) / 2;
+    if (shares(theta).reduce((a, b) => a + b) < ratio * layers.length) low = theta;
+    else high = theta;
+  }
+  return shares(high);
+}
+
+/** Takes the outcome of the warm-up's next token in. @param counts Whether it counts. */
+export function noteOutcome({ numbers }: LayerState, y: number, counts: boolean): void {
+  numbers[HOST_SLOT.outcomes]! += 1;
+  if (!counts) return;
+  const count = numbers[HOST_SLOT.counted]! += 1, distance = y - numbers[HOST_SLOT.outcomeMean]!;
+  numbers[HOST_SLOT.outcomeMean]! += distance / count;
+  numbers[HOST_SLOT.outcomeSquares]! += distance * (y - numbers[HOST_SLOT.outcomeMean]!);
+}
+
+/** What the warm-up showed of a layer, by its state. */
+export function outcomesOf({ numbers }: LayerState): LayerOutcomes {
+  return {
+    mean: numbers[HOST_SLOT.outcomeMean]!,
+    sd: Math.sqrt(numbers[HOST_SLOT.outcomeSquares]! / numbers[HOST_SLOT.counted]!),
+  };
+}

@@ -1,0 +1,50 @@
+/** What a skip would have cost a token whose attention was computed: the outcome y that a rule learns to predict. */
+
+/** What a skipped token's attention output may be. */
+export const SUBSTITUTES = ["none", "mean", "last", "local"] as const;
+/** What a skipped token's attention output is. */
+export type SubstituteName = (typeof SUBSTITUTES)[number];
+
+/** Added to norms before their logarithm. */
+export const NORM_EPS = 1e-6;
+/** Added to a substitute's relative error before its logarithm: what is smaller is all the same. */
+const ERROR_EPS = 1e-3;
+/** Tokens beyond the sinks and the window from which on a local substitute's error says something. */
+const FIRST_FAR = 8;
+
+/** The options that an outcome depends on. */
+export interface OutcomeRules {
+  /** What stands for a skipped output. */
+  readonly substitute: SubstituteName;
+  /** First tokens that a local substitute sees. */
+  readonly sinks: number;
+  /** Last tokens that it sees. */
+  readonly recent: number;
+}
+
+/**
+ * The outcome of a token: ln((norm(o)+1e-6)/(norm(x)+1e-6)); with a substitute ln(norm(o - substitute)/norm(x) + 1e-3).
+ *
+ * @param norm norm(o) of the attention block's output, or of what it differs from its substitute by.
+ * @param residualNorm norm(x) of the residual stream before the block.
+ *
+ * @example
+ * ```ts
+ * console.assert(outcomeOf({ substitute: "none" }, 2, 2) === 0);
+ * console.assert(outcomeOf({ substitute: "last" }, 1.998, 2) === 0);
+ * ```
+ */
+export function outcomeOf(
+  { substitute }: Pick<OutcomeRules, "substitute">,
+  norm: number,
+  residualNorm: number,
+): number {
+  return substitute === "none"
+    ? Math.log((norm + NORM_EPS) / (residualNorm + NORM_EPS))
+    : Math.log(norm / residualNorm + ERROR_EPS);
+}
+
+/** The first token of a sequence whose outcome counts: before it a local substitute has hardly an error to be learned. */
+export function firstOutcome({ substitute, sinks, recent }: OutcomeRules): number {
+  return substitute === "local" ? recent + sinks + FIRST_FAR : 0;
+}

@@ -1,0 +1,60 @@
+/** What a substitute of skipped outputs asks of the other options, and what it comes to for a model. */
+import { firstOutcome } from "../filter/outcome.ts";
+import { policyOf } from "../filter/threshold.ts";
+import { type AnyRule, isRule, type Method } from "./method.ts";
+import type { ResolvedOptions } from "./options.ts";
+import type { Substitute } from "./pruner.ts";
+
+/** Tokens of a warm-up whose outcomes must count at least, where a local substitute's error is learned. */
+const MIN_OUTCOMES = 16;
+/** Tokens of a warm-up that must be there for a layer's ratio to follow from it. */
+const MIN_WARMUP = 8;
+
+/** Whether a method learns from what attention came to. */
+export const learns = (method: Method): method is AnyRule =>
+  isRule(method) && method.memory?.observe !== undefined;
+
+/** A rule as it runs under options: without its number where the kernels do not have what they ask for. */
+export function bindRule<R extends AnyRule>(rule: R, { substitute }: Pick<ResolvedOptions, "substitute">): R {
+  const { native: _, ...onHost } = rule;
+  return substitute === "local" && learns(rule) ? onHost as R : rule;
+}
+
+/**
+ * Checks the substitute and the schedule `allocated` against the other options of the query side.
+ *
+ * @param method What decides queries.
+ * @throws {RangeError} If they do not go together.
+ */
+export function checkSubstitute(method: Method, options: ResolvedOptions): void {
+  const { substitute, features, keyState, schedule, recent, sinks, warmup, threshold } = options;
+  const refuse = (name: string, found: unknown, expected: string, why: string) => {
+    throw new RangeError(
+      `Cannot use option "${name}": found ${JSON.stringify(found)}, expected ${expected} since ${why}`,
+    );
+  };
+  const isLocal = substitute === "local", allocates = schedule === "allocated";
+  if (learns(method) && features.includes("local")) {
+    if (!isLocal) refuse("substitute", substitute, "local", "the features include local");
+    if (keyState !== "post-rope") refuse("keyState", keyState, "post-rope", "the features include local");
+  }
+  if (isLocal && recent === 0) refuse("recent", recent, "at least 1", "the substitute is local");
+  if (isLocal && warmup < sinks) refuse("warmup", warmup, `at least ${sinks}`, `there are ${sinks} sinks`);
+  if (allocates) {
+    if (!isRule(method)) refuse("schedule", schedule, "another", `the method is "${method.name}"`);
+    if (policyOf(options).whole || !policyOf(options).aims) {
+      refuse("threshold", threshold, "one that aims at a ratio", "the schedule is allocated");
+    }
+    if (warmup < MIN_WARMUP) refuse("warmup", warmup, `at least ${MIN_WARMUP}`, "the schedule is allocated");
+  }
+  const needed = firstOutcome(options) + MIN_OUTCOMES;
+  if (isLocal && (learns(method) || allocates) && warmup < needed) {
+    const why = `a local substitute of ${sinks} sinks and ${recent} recent tokens has no error before`;
+    refuse("warmup", warmup, `at least ${needed}`, why);
+  }
+}
+
+/** What stands for skipped outputs; undefined where nothing does. */
+export function substituteOf({ substitute, sinks, block }: ResolvedOptions): Substitute | undefined {
+  return substitute === "none" ? undefined : { kind: substitute, sinks, block };
+}

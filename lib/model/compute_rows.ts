@@ -1,0 +1,195 @@
+/** Attention of a layer's rows that were decided: of the full ones, and what stands for the others. */
+import type { AttentionArgs } from "../backend.ts";
+import { firstOutcome } from "../filter/outcome.ts";
+import type { Pruner, PrunerSequence, Substitute } from "../methods/pruner.ts";
+import { f32Data, hostTensor } from "../tensor.ts";
+import { attentionArgs, narrowArgs, windowsOf } from "./attention_args.ts";
+import { asMatrix, type ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
+import type { EndingRow, KeyJudge } from "./key_judge.ts";
+import type { CachedRows, LayerCache } from "./kv_cache.ts";
+import type { Model } from "./model.ts";
+import type { OutputMemory } from "./output_memory.ts";
+import { meanProbabilities } from "./probabilities.ts";
+import { indicesOf, range, type Rows } from "./row_indices.ts";
+import type { LayerTally } from "./usage.ts";
+
+/** What one layer has seen: its cache, its decisions, and the counts that costs follow from. */
+export interface LayerRecord {
+  cache: LayerCache;
+  keep: Uint8Array<ArrayBuffer>[];
+  tally: LayerTally;
+  /** What stands for skipped outputs, where it comes from computed ones. */
+  outputs?: OutputMemory;
+}
+
+/** What computing rows of a layer takes. */
+export interface LayerFeed {
+  readonly model: Model;
+  readonly pass: ForwardPass;
+  readonly pruner: Pruner | undefined;
+  /** Whether the pruner decides the layer's queries. */
+  readonly isFiltered: boolean;
+  readonly decider: PrunerSequence | undefined;
+  /** What judges the layer's keys and values, if anything. */
+  readonly judge: KeyJudge | undefined;
+  readonly record: LayerRecord;
+  /** Tokens of the sequence before the rows that are being fed. */
+  readonly length: number;
+}
+
+/** Positions of rows. */
+const positionsOf = ({ length }: LayerFeed, rows: Rows): Int32Array<ArrayBuffer> =>
+  rows.map((row) => length + row);
+
+/** The substitute of a layer, where it is local attention. */
+function localOf({ isFiltered, pruner }: LayerFeed): Substitute | undefined {
+  return isFiltered && pruner!.substitute?.kind === "local" ? pruner!.substitute : undefined;
+}
+
+/** Whether the method is to hear of a layer's outputs now. */
+function observes({ isFiltered, pruner, length }: LayerFeed): boolean {
+  const wanted = isFiltered && pruner!.wantsOutputs;
+  return wanted === "warmup" ? length < pruner!.warmup : wanted;
+}
+
+/** Caches rows [start, start + keep.length), and gives those whose attention is computed, if any. */
+export function* computeRows(
+  feed: LayerFeed,
+  rows: LayerRows,
+  start: number,
+  keep: Uint8Array<ArrayBuffer>,
+  ending: readonly EndingRow[],
+): Generator<KeptRows> {
+  const { layer, keys, values, residual } = rows, { pass, pruner, record: { cache, tally, outputs } } = feed;
+  const { backend, config } = feed.model, local = localOf(feed), recent = pruner?.recent ?? 0;
+  const every = range(start, keep.length), skips = indicesOf(keep, 0, start);
+  const kept = indicesOf(keep, 1, start), computed = local === undefined ? kept : every;
+  const all = computed.length === residual.shape[0];
+  const [cached, passing] = pruner?.cacheSkipped ? [every, range(0, 0)] : [kept, skips];
+  if (cached.length > 0) {
+    cache.append(
+      pass.gather("cachedKeys", keys, cached),
+      pass.gather("cachedValues", values, cached),
+      positionsOf(feed, cached),
+    );
+  }
+  const skipped = cache.appendSkipped(
+    pass.gather("skippedKeys", keys, passing),
+    pass.gather("skippedValues", values, passing),
+    positionsOf(feed, passing),
+    feed.length + start + keep.length,
+  );
+  tally.take(keep);
+  const seen = { kept: cache.kept, skipped, recent, ending };
+  /** Adds what stands for skipped outputs, where it comes from computed ones; gives how far these are from it. */
+  const replace = (output: Float32Array) => {
+    const { substitutes, errors } = outputs!.take(feed.length + start, keep, output);
+    const rows = hostTensor("f32", [skips.length, config.hiddenSize], substitutes);
+    if (skips.length > 0) backend.scatterAddRows(residual, pass.i32(skips), backend.upload(rows));
+    return errors;
+  };
+  if (computed.length === 0) {
+    if (outputs !== undefined) replace(new Float32Array(0));
+  } else {
+    const positions = all ? rows.positions : pass.i32(positionsOf(feed, computed));
+    let asked: AttentionArgs;
+    yield {
+      positions,
+      select: (name, x) => pass.gather(name, x, computed),
+      attend(queries, out, scale) {
+        asked = attentionArgs(pass, config, layer, seen, { queries, queryPositions: positions, out, scale });
+        if (computed.length > kept.length) {
+          asked = { ...asked, windows: windowsOf(pass, keep, recent), sinks: local!.sinks };
+        }
+        backend.attention(asked);
+        if (kept.length > 0) showKeySide(feed, layer, kept, start, asked);
+      },
+      add(output) {
+        const norms = kept.length > 0 && observes(feed)
+          ? backend.rowNorms(pass.gather("keptResidual", residual, kept))
+          : undefined;
+        const ofOutputs = norms && local === undefined ? backend.rowNorms(output) : undefined;
+        const own = outputs !== undefined || norms && local
+          ? f32Data(backend.read(output)).slice()
+          : undefined;
+        if (all) backend.add(residual, output);
+        else backend.scatterAddRows(residual, pass.i32(computed), output);
+        const errors = outputs
+          ? replace(own!)
+          : norms && local && localErrors(feed, layer, kept, start, asked, own!);
+        if (norms) feed.decider!.observe!(layer, errors ?? ofOutputs!, norms);
+      },
+    };
+  }
+  cache.release(skipped);
+}
+
+/**
+ * Of full rows, how far their outputs are from those of local attention; 0 for those whose outcome does not count.
+ *
+ * @param outputs Of all rows from `start` on, [R, hiddenSize].
+ */
+function localErrors(
+  feed: LayerFeed,
+  layer: number,
+  kept: Rows,
+  start: number,
+  asked: AttentionArgs,
+  outputs: Float32Array,
+): Float64Array<ArrayBuffer> {
+  const { pass, model: { backend, config: { hiddenSize } } } = feed, { recent } = feed.pruner!;
+  const { sinks } = localOf(feed)!, first = firstOutcome({ substitute: "local", sinks, recent });
+  const counted = kept.filter((row) => feed.length + row >= first);
+  const errors = new Float64Array(kept.length);
+  if (counted.length === 0) return errors;
+  const chosen = { rows: counted.map((row) => row - start), positions: positionsOf(feed, counted) };
+  const some = narrowArgs(pass, asked, chosen, { recent, sinks });
+  const output = pass.attend(layer, asMatrix(some.queries), {
+    attend: (queries, out) => backend.attention({ ...some, queries, out }),
+  });
+  const theirs = f32Data(backend.read(output));
+  chosen.rows.forEach((row, i) => {
+    let sum = 0;
+    for (let a = 0; a < hiddenSize; a++) {
+      sum += (outputs[row * hiddenSize + a]! - theirs[i * hiddenSize + a]!) ** 2;
+    }
+    errors[kept.length - counted.length + i] = Math.sqrt(sum);
+  });
+  return errors;
+}
+
+/** Shows the key side what full queries gave to the tokens that are not yet judged, where it asked for it. */
+function showKeySide(feed: LayerFeed, layer: number, kept: Rows, start: number, asked: AttentionArgs): void {
+  const { judge, pass, pruner, model: { backend } } = feed;
+  if (judge === undefined || !pruner!.keySide!.wantsAttention) return;
+  // They are the last rows of the cache: one a token, since none of them went.
+  const last = feed.record.cache.kept.positions[asked.numKeys - 1]!;
+  const from = asked.numKeys - (last + 1 - judge.judged(layer)), positions = positionsOf(feed, kept);
+  const full = asked.queries.shape[0]! > kept.length
+    ? narrowArgs(pass, asked, { rows: kept.map((row) => row - start), positions })
+    : asked;
+  judge.observe(layer, positions, meanProbabilities(backend, full, from));
+}
+
+/** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
+export function trueRedundancy(
+  feed: LayerFeed,
+  { layer, keys, values, queries, positions, residual }: LayerRows,
+): Float64Array<ArrayBuffer> {
+  const { pass, model: { backend, config } } = feed, every = range(0, residual.shape[0]!);
+  const kept: CachedRows = {
+    keys: asMatrix(keys),
+    values: asMatrix(values),
+    positions: positionsOf(feed, every),
+    count: every.length,
+  };
+  const seen = { kept, skipped: { ...kept, count: 0 }, recent: feed.pruner!.recent, ending: [] };
+  const output = pass.attend(layer, queries!, {
+    attend: (queries, out, scale) =>
+      backend.attention(
+        attentionArgs(pass, config, layer, seen, { queries, queryPositions: positions, out, scale }),
+      ),
+  });
+  const norms = backend.rowNorms(residual);
+  return backend.rowNorms(output).map((norm, row) => norm / norms[row]!);
+}
