@@ -46,7 +46,7 @@ function localOf({ isFiltered, pruner }: LayerFeed): Substitute | undefined {
   return isFiltered && pruner!.substitute?.kind === "local" ? pruner!.substitute : undefined;
 }
 
-/** Whether the method is to hear of a layer's outputs now. */
+/** Whether the method is to be given a layer's outputs now. */
 function observes({ isFiltered, pruner, length }: LayerFeed): boolean {
   const wanted = isFiltered && pruner!.wantsOutputs;
   return wanted === "warmup" ? length < pruner!.warmup : wanted;
@@ -108,16 +108,15 @@ export function* computeRows(
         const norms = kept.length > 0 && observes(feed)
           ? backend.rowNorms(pass.gather("keptResidual", residual, kept))
           : undefined;
-        const ofOutputs = norms && local === undefined ? backend.rowNorms(output) : undefined;
         const own = outputs !== undefined || norms && local
           ? f32Data(backend.read(output)).slice()
           : undefined;
+        // Before the residual stream changes, which a method may still look at.
+        if (norms && own === undefined) feed.decider!.observe!(layer, backend.rowNorms(output), norms);
         if (all) backend.add(residual, output);
         else backend.scatterAddRows(residual, pass.i32(computed), output);
-        const errors = outputs
-          ? replace(own!)
-          : norms && local && localErrors(feed, layer, kept, start, asked, own!);
-        if (norms) feed.decider!.observe!(layer, errors ?? ofOutputs!, norms);
+        const errors = outputs ? replace(own!) : own && localErrors(feed, layer, kept, start, asked, own);
+        if (norms && errors) feed.decider!.observe!(layer, errors, norms);
       },
     };
   }

@@ -166,9 +166,13 @@ Deno.test("observe() is called with the norms of kept tokens alone, before their
   const all: number[][] = [], kept: number[][] = [];
   const recording = (calls: number[][], keeps: (t: number) => boolean): Pruner => {
     const pruner = patternPruner([0], keeps, { wantsOutputs: true, cacheSkipped: true });
-    const observe = (_layer: number, output: Float64Array, residual: Float64Array) =>
+    let rows: Tensor;
+    const observe = (_layer: number, output: Float64Array, residual: Float64Array) => {
       output.forEach((norm, i) => calls.push([norm, residual[i]!]));
-    return { ...pruner, start: () => ({ ...pruner.start(), observe }) };
+      assertEquals(backend.rowNorms(rows), backend.rowNorms(model.embed(tokens))); // nothing is added yet
+    };
+    const watched = watching(pruner, ({ residual }) => rows = residual);
+    return { ...watched, start: () => ({ ...watched.start(), observe }) };
   };
   model.start(recording(all, () => true)).feed(tokens);
   model.start(recording(kept, even)).feed(tokens);
