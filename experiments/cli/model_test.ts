@@ -1,5 +1,28 @@
 import { assert, assertEquals } from "@std/assert";
-import { noteConverted, warnOfLength } from "./model.ts";
+import type { Backend } from "../../lib/backend.ts";
+import type { DType } from "../../lib/dtype.ts";
+import { Model, type ModelFile } from "../../lib/model/mod.ts";
+import { CONFIG, ids, weights } from "../../lib/model/small_testing.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { countOf, type Tensor } from "../../lib/tensor.ts";
+import { noteConverted, openModel, warnOfLength } from "./model.ts";
+
+Deno.test("openModel() gives back all that it takes to try a model", () => {
+  const live = new Set<Tensor>(), reference = new ReferenceBackend();
+  let taken = 0;
+  const backend: Backend = Object.assign(new ReferenceBackend(), {
+    alloc(dtype: DType, shape: readonly number[]) {
+      const tensor = reference.alloc(dtype, shape);
+      if (countOf(shape) > 0) live.add(tensor), taken++;
+      return tensor;
+    },
+    free: (tensor: Tensor) => void live.delete(tensor),
+  });
+  const file = { name: "small", open: () => new Model(CONFIG, weights, backend) } as unknown as ModelFile;
+  openModel(file, backend, {}, ids(40));
+  assert(taken > 5);
+  assertEquals([...live], []);
+});
 
 Deno.test("warnOfLength() speaks from one token past the model's context on", () => {
   let text = "";
