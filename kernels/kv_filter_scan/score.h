@@ -41,8 +41,13 @@ TKF_BOTH inline void moments_of(const double* cosines, int count, double* mean, 
 // The columns of one token's results, `stride` apart; the `first` token of a sequence has no moments.
 TKF_BOTH inline void write_columns(double* columns, int64_t stride, double score, double theta, bool first,
                                    const Moments& m, double key_weight) {
-  const double found[7] = {score, theta, m.mu_k, m.var_k, m.mu_v, m.var_v, key_weight};
-  for (int i = 0; i < 7; i++) columns[i * stride] = first && i >= 2 && i < 6 ? kUndefined : found[i];
+  columns[0] = score;
+  columns[stride] = theta;
+  columns[2 * stride] = first ? kUndefined : m.mu_k;
+  columns[3 * stride] = first ? kUndefined : m.var_k;
+  columns[4 * stride] = first ? kUndefined : m.mu_v;
+  columns[5 * stride] = first ? kUndefined : m.var_v;
+  columns[6 * stride] = key_weight;
 }
 
 // Score before `invert` and the weight of the key side, of every rule but `learned`.
