@@ -4,6 +4,7 @@ import { distanceOf, goldenIds, LOGIT_BAR, logitsOf } from "../../lib/model/chec
 import {
   assertSame,
   decodeFiltered,
+  ONE_OF_EACH,
   openCheckpoint,
   runFiltered,
 } from "../../lib/model/checkpoint_methods_testing.ts";
@@ -26,17 +27,7 @@ testOnDevice("recorded decode steps have transformers' logits of models with win
 });
 
 testOnDevice("the CUDA library has transformers' logits of a prefill, past windows too", (backend) => {
-  for (
-    const name of [
-      "llama-linear-biases",
-      "mistral",
-      "qwen2",
-      "qwen3",
-      "phi3-short",
-      "gemma3",
-      "smollm3",
-    ] as const
-  ) {
+  for (const name of ONE_OF_EACH) {
     const distance = distanceOf(name, logitsOf(openCheckpoint(name, backend), 23));
     assert(distance <= LOGIT_BAR, `${name}: found logits ${distance} off`);
   }

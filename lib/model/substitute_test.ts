@@ -88,7 +88,7 @@ Deno.test("local queries see the sinks and the recent window, kept or not; full 
   }
 });
 
-Deno.test("a method hears how far full outputs are from local ones, where that counts", () => {
+Deno.test("a method is given how far full outputs are from local ones, where that counts", () => {
   const recent = 5, sinks = 2, first = recent + sinks + 8;
   const run = (pruner: Pruner) => {
     const { model, added } = watchedModel();
