@@ -23,7 +23,7 @@ import { expectScoresAlone, readAxes } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { withRule } from "./cli/rule.ts";
-import { claimFolder, endEarly, readDestination } from "./cli/resume.ts";
+import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
 import { countTokens, describePlan, type Plan, readPlan, startStudy } from "./cli/study.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
@@ -116,6 +116,10 @@ export async function main(args: readonly string[]): Promise<number> {
   progress.start();
   const watch = (from: number, to: number) => (fraction: number, label: string) =>
     progress.step(from + (to - from) * fraction, label);
+  const kept = () => {
+    const { finished } = store;
+    return { task: "heads", args, folder, work: WORK, finished, noun: "chunk" } as const;
+  };
   try {
     const { signal } = interrupt;
     await heads.run({ signal, onProgress: watch(0, share) });
@@ -125,7 +129,6 @@ export async function main(args: readonly string[]): Promise<number> {
       (piece) => model.tokenizer.texts(piece),
       { signal, onProgress: watch(share, 1) },
     );
-    const page = renderHeadsReport(report, { plotly: await readPlotly() });
     const { version, cacheDType } = environment;
     const rest = {
       version,
@@ -135,26 +138,26 @@ export async function main(args: readonly string[]): Promise<number> {
       phase: "prefill",
       piece: null,
     } as const;
-    await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, rest));
-    await writeWhole(`${folder}/heads.html`, page);
-    await writeWhole(`${folder}/heads.json`, formatReport(report));
-    await store.remove();
+    const unsaved = await saveResults(async () => {
+      await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, rest));
+      await writeWhole(`${folder}/heads.html`, renderHeadsReport(report, { plotly: await readPlotly() }));
+      await writeWhole(`${folder}/heads.json`, formatReport(report));
+      await store.remove();
+    }, kept);
     progress.clear();
     await printTable(tabulateRules(report), table, {
       spare: ["Spearman"],
       json: () => formatReport(report).trimEnd(),
       records: report.overall.rules,
-      notes: [...explainTable(report, plan), `Report: ${folder}/heads.html`],
+      notes: [
+        ...explainTable(report, plan),
+        ...(unsaved === undefined ? [`Report: ${folder}/heads.html`] : []),
+      ],
     });
-    return EXIT.ok;
+    return unsaved?.() ?? EXIT.ok;
   } catch (error) {
     progress.clear();
-    const { finished } = store;
-    return endEarly(
-      error,
-      interrupt,
-      () => ({ task: "heads", args, folder, work: WORK, finished, noun: "chunk" }),
-    );
+    return endEarly(error, interrupt, kept);
   }
 }
 

@@ -94,19 +94,39 @@ export function makeFolder(folder: string): void {
 }
 
 /**
- * Locks a folder for this process, by a hidden file that stays there: the lock goes when the file is closed, or with the
- * process, however it ends.
+ * Locks a folder for this process, by a hidden file that is removed when the lock is disposed of. A process that is killed
+ * lets go of the lock, and leaves the file.
  *
- * @returns The file, open.
  * @throws {UsageError} If another process, or another part of this one, has locked it.
  */
-export function lockFolder(folder: string): Deno.FsFile {
-  const file = Deno.openSync(`${folder}/.lock`, { write: true, create: true });
-  if (file.tryLockSync(true)) return file;
-  file.close();
-  throw new UsageError(
-    `Cannot write to "${folder}": another run is at work there (wait for its end, or take another --out)`,
-  );
+export function lockFolder(folder: string): Disposable {
+  const path = `${folder}/.lock`;
+  for (;;) {
+    const file = Deno.openSync(path, { write: true, create: true });
+    if (!file.tryLockSync(true)) {
+      file.close();
+      throw new UsageError(
+        `Cannot write to "${folder}": another run is at work there (wait for its end, or take another --out)`,
+      );
+    }
+    if (isAt(path, file)) {
+      return {
+        [Symbol.dispose]: () => {
+          if (isAt(path, file)) Deno.removeSync(path);
+          file.close();
+        },
+      };
+    }
+    // Between opening and locking, who held it removed it: a lock on what no path leads to keeps nobody out.
+    file.close();
+  }
+}
+
+/** Whether a path leads to an open file. */
+function isAt(path: string, file: Deno.FsFile): boolean {
+  if (!exists(path)) return false;
+  const { dev, ino } = Deno.statSync(path), open = file.statSync();
+  return dev === open.dev && ino === open.ino;
 }
 
 /** Writes a file that is there as a whole or not at all. @throws {UsageError} If it cannot be written. */
@@ -118,6 +138,6 @@ export async function writeWhole(path: string, content: string | Uint8Array): Pr
     await Deno.rename(part, path);
   } catch (error) {
     await Deno.remove(part).catch(() => {});
-    throw new UsageError(`Cannot write "${path}": ${reason(error)}`);
+    throw new UsageError(`Cannot write "${path}": ${reason(error)}`, { cause: error });
   }
 }

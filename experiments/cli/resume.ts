@@ -83,10 +83,10 @@ export function claimFolder({ named, resumes, ...files }: Destination): ClaimedF
   try {
     expectPlace(folder, resumes, files);
   } catch (error) {
-    lock.close();
+    lock[Symbol.dispose]();
     throw error;
   }
-  return { folder, [Symbol.dispose]: () => lock.close() };
+  return { folder, [Symbol.dispose]: () => lock[Symbol.dispose]() };
 }
 
 /** The command that goes on with an interrupted run. */
@@ -141,7 +141,8 @@ export function endEarly(error: unknown, interrupt: Interrupt, describe: () => I
     tellKept("Interrupted", describe());
     return interrupt.code;
   }
-  if ((error as { code?: unknown } | null)?.code !== "ENOSPC") throw error;
+  const { cause = error } = error as { readonly cause?: unknown };
+  if ((cause as { readonly code?: unknown } | null)?.code !== "ENOSPC") throw error;
   tellKept(explainError(error)!, describe());
   return EXIT.usage;
 }

@@ -103,6 +103,37 @@ Deno.test("runs that begin in one second have folders of their own", () =>
     return Promise.resolve();
   }));
 
+Deno.test("a lock leaves no file, and one whose file is gone keeps nobody out", () =>
+  withFolder((folder) => {
+    const path = `${folder}/.lock`,
+      refuse = () => assertThrows(() => lockFolder(folder), UsageError, "another run is at work there");
+    {
+      using _lock = lockFolder(folder);
+      assertEquals((Deno.statSync(path)).isFile, true);
+      refuse();
+    }
+    assertEquals([...Deno.readDirSync(folder)], []);
+    // A second run opens the file, the first one ends, and a third begins before the second has its lock.
+    const openSync = Deno.openSync;
+    const first = lockFolder(folder);
+    let third: Disposable | undefined;
+    try {
+      Deno.openSync = (...args) => {
+        Deno.openSync = openSync;
+        const file = openSync(...args);
+        first[Symbol.dispose]();
+        third = lockFolder(folder);
+        return file;
+      };
+      refuse();
+    } finally {
+      Deno.openSync = openSync;
+    }
+    third![Symbol.dispose]();
+    assertEquals([...Deno.readDirSync(folder)], []);
+    return Promise.resolve();
+  }));
+
 Deno.test("a process that is killed lets go of its folder", () =>
   withFolder(async (folder) => {
     const files = new URL("files.ts", import.meta.url);
@@ -113,7 +144,7 @@ Deno.test("a process that is killed lets go of its folder", () =>
         `const { lockFolder } = await import("${files}");
         const file = lockFolder(${JSON.stringify(folder)});
         console.log("locked");
-        setTimeout(() => file.close(), 60_000);`,
+        setTimeout(() => file[Symbol.dispose](), 60_000);`,
       ],
       stdin: "null",
       stdout: "piped",
@@ -124,7 +155,8 @@ Deno.test("a process that is killed lets go of its folder", () =>
     child.kill("SIGKILL");
     await child.status;
     await reader.cancel();
-    lockFolder(folder).close();
+    lockFolder(folder)[Symbol.dispose]();
+    assertEquals([...Deno.readDirSync(folder)], []);
   }));
 
 Deno.test("resumeCommand() is the command as it was, with the folder in place of --out and --resume", () => {
@@ -165,13 +197,14 @@ Deno.test("results that cannot be written leave the table, what was finished, an
     const runs = [
       ["sweep", "summary.json", "2 finished trials are in OUT/trials.jsonl", ["--fusion", "key,mean"]],
       ["compare", "compare.html", "1 finished run is in OUT/methods.jsonl", ["--methods", "key"]],
+      ["heads", "heads.html", "1 finished chunk is in OUT/chunks", ["--resamples", "9"]],
     ] as const;
     for (const [task, blocked, kept, flags] of runs) {
       const out = `${folder}/${task}`;
       await Deno.mkdir(`${out}/${blocked}.part`, { recursive: true });
       const { code, stdout, stderr } = await runTask(task, ...small, ...flags, "--out", out, "--quiet");
       assertEquals(code, 2);
-      assertMatch(stdout, /^ *(asked +rule|method) /);
+      assertMatch(stdout, /^ *(asked +rule|method|rule) /);
       assertEquals(stdout.includes("Report:"), false);
       assertEquals(
         stderr,
@@ -181,6 +214,7 @@ Deno.test("results that cannot be written leave the table, what was finished, an
       const again = await runTask(task, ...resumeArguments(task, stderr));
       assertEquals([again.code, again.stderr], [0, ""]);
       assertEquals((await Deno.stat(`${out}/${blocked}`)).isFile, true);
+      assertEquals([...Deno.readDirSync(out)].filter(({ name }) => name.startsWith(".")), []);
     }
   }));
 
@@ -189,5 +223,6 @@ Deno.test("endEarly() keeps what a full disk leaves, and throws what it does not
   const kept = { task: "sweep", args: [], folder: "a", work: "b", finished: 1, noun: "trial" } as const;
   const full = Object.assign(new Error("No space left on device (os error 28)"), { code: "ENOSPC" });
   assertEquals(endEarly(full, interrupt, () => kept), 2);
+  assertEquals(endEarly(new UsageError("Cannot write", { cause: full }), interrupt, () => kept), 2);
   assertThrows(() => endEarly(new Error("other"), interrupt, () => kept), Error, "other");
 });

@@ -77,7 +77,10 @@ Deno.test("resolveOptions() refuses sides that contradict each other, and what a
     [{ side: "query", kvFusion: "same" }, 'found "same", expected none since'],
     [{ cacheSkipped: true, kvFusion: "key" }, 'found "key", expected none since skipped tokens are cached'],
     [{ side: "key", kvFusion: "none" }, `found "none", expected one of ${keyRules} since the side is key`],
-    [{ side: "key", cacheSkipped: true }, 'found "none", expected one of'],
+    [
+      { preset: "keys", cacheSkipped: true },
+      'Cannot use option "cacheSkipped": found true, expected false since the side is key',
+    ],
     [{ side: "key", fusion: "learned" }, 'Cannot use option "kvFusion": found "learned", expected one of'],
     [{ side: "key", fusion: "oracle" }, 'found "oracle", expected one of'],
     [

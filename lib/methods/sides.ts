@@ -67,6 +67,11 @@ export function settleSides<A extends Asked>(
   defaults: { readonly fusion: string; readonly pruneRatio: number },
 ): Omit<A, "side" | "cacheSkipped"> & Required<Pick<Asked, "kvFusion" | "kvRatio" | "kvTail">> {
   const { fusion = defaults.fusion, pruneRatio = defaults.pruneRatio, tail = 1 } = asked;
+  if (side === "key" && cacheSkipped) {
+    throw new RangeError(
+      'Cannot use option "cacheSkipped": found true, expected false since the side is key, where no token is skipped',
+    );
+  }
   const short = side === "query"
     ? "the side is query"
     : cacheSkipped

@@ -155,7 +155,10 @@ export function comparedMethods(
     if (!Object.hasOwn(COMPARED, name) && own === undefined) {
       throw new RangeError(`Cannot compare "${name}": expected some of ${COMPARED_METHODS.join(", ")}`);
     }
-    return { name, options: resolveOptions({ ...base, ...own ?? COMPARED[name] }) };
+    const set = own ?? COMPARED[name]!;
+    // A preset that says which sides are filtered is not to be told otherwise.
+    const { side: _, cacheSkipped: __, kvFusion: ___, ...rest } = base;
+    return { name, options: resolveOptions({ ..."side" in set || "kvFusion" in set ? rest : base, ...set }) };
   });
   return chosen.flatMap((method) => {
     const control = CONTROLS.find((control) => control === method.name);

@@ -3,7 +3,7 @@ import { PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
 import type { Evaluation } from "../eval/task.ts";
 import type { PerplexityTypes } from "../eval/tasks/mod.ts";
-import { comparedMethods, type ComparedRun, compareMethods } from "./comparison.ts";
+import { COMPARED_METHODS, comparedMethods, type ComparedRun, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";
 import type { MethodOptions, ResolvedOptions } from "../methods/mod.ts";
 
@@ -92,6 +92,17 @@ Deno.test("comparedMethods() gives every control the window, warm-up and cache o
   assertEquals(named(["oracle", "oracle"]), ["oracle,oracle,16,32,false,same,budget"]);
   const last = comparedMethods(["random"], { seed: 2n ** 64n - 1n }, 2).map(({ options }) => options.seed);
   assertEquals(last, [2n ** 64n - 1n, 0n]);
+});
+
+Deno.test("comparedMethods() leaves a preset its sides, whatever the others do with keys and values", () => {
+  const presets = ["keys", "local"], alone = comparedMethods(presets, { pruneRatio: 0.3 }, 1);
+  for (const base of [{ cacheSkipped: true }, { kvFusion: "none" }, { side: "query" }] as const) {
+    const methods = comparedMethods(COMPARED_METHODS, { pruneRatio: 0.3, ...base }, 1);
+    for (const { name, options } of alone) {
+      assertEquals(methods.find((method) => method.name === name)!.options, options);
+    }
+    assertEquals(methods.find(({ name }) => name === "learned")!.options.kvFusion, "none");
+  }
 });
 
 Deno.test("compareMethods() averages seeds, and its differences are those of the evaluation", async () => {
