@@ -16,6 +16,11 @@
  */
 export * from "../eval/chunk_evaluation.ts";
 export * from "../eval/chunks.ts";
+export * from "../eval/filter_reach.ts";
+export * from "../eval/item_metrics.ts";
+export * from "../eval/item_rows.ts";
+export * from "../eval/item_scorer.ts";
+export * from "../eval/item_task.ts";
 export * from "../eval/language_model.ts";
 export * from "../eval/lengths.ts";
 export * from "../eval/skip_ratio.ts";

@@ -4,6 +4,11 @@
  */
 export * from "./chunk_evaluation.ts";
 export * from "./chunks.ts";
+export * from "./filter_reach.ts";
+export * from "./item_metrics.ts";
+export * from "./item_rows.ts";
+export * from "./item_scorer.ts";
+export * from "./item_task.ts";
 export * from "./language_model.ts";
 export * from "./lengths.ts";
 export * from "./metrics.ts";

@@ -51,6 +51,39 @@ export function nextTokenNll(
   return nll;
 }
 
+/** What a model finds of given tokens. */
+export interface TokenScores {
+  /** -ln p of each, nats. */
+  readonly nll: Float64Array<ArrayBuffer>;
+  /** 1 where it is the likeliest token, the first one of equals. */
+  readonly greedy: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Losses of the tokens of one sequence as {@linkcode nextTokenNll} has them, and whether each is the likeliest.
+ *
+ * @param ids Token ids, [T].
+ * @param hidden Hidden states after the final norm, at least [T - 1, hiddenSize] f32.
+ */
+export function scoreNextTokens(model: EvaluatedModel, ids: Int32Array, hidden: Tensor): TokenScores {
+  const nll = new Float64Array(ids.length - 1), greedy = new Uint8Array(ids.length - 1);
+  forEachBlock(model, ids, (start, end, targets) => {
+    const logits = logitsOf(model, hidden, start, end);
+    nll.set(model.backend.nll(logits, targets), start);
+    const { data, shape: [, vocabulary] } = model.backend.read(logits);
+    for (let row = start; row < end; row++) {
+      const own = (data as Float32Array).subarray(
+        (row - start) * vocabulary!,
+        (row - start + 1) * vocabulary!,
+      );
+      const target = ids[row + 1]!, highest = own[target]!;
+      greedy[row] = own.every((logit, id) => logit < highest || (logit === highest && id >= target)) ? 1 : 0;
+    }
+    model.backend.free(logits);
+  });
+  return { nll, greedy };
+}
+
 /**
  * Losses, divergence and agreement of two runs of one sequence, on the same positions.
  *

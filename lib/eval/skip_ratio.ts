@@ -13,6 +13,37 @@ export interface SkipRatios {
   readonly skipRatioPerLayer: readonly (number | null)[];
 }
 
+/** Keys and values that were dropped; counts of several sequences add up. */
+export interface DropCounts {
+  /** Tokens that were judged, after the warm-up. */
+  readonly judged: number;
+  /** Tokens whose key and value were dropped, of each layer of the model. */
+  readonly droppedPerLayer: readonly number[];
+}
+
+/** Counts drops over sequences; arguments as {@linkcode countDrops} has them. */
+export function tallyDrops(
+  numLayers: number,
+  side: Omit<KeySide, "start">,
+  sequences: readonly { readonly length: number; readonly kvKeep: ReadonlyMap<number, Uint8Array> }[],
+): DropCounts {
+  const droppedPerLayer = new Array<number>(numLayers).fill(0);
+  let judged = 0;
+  for (const { length, kvKeep } of sequences) {
+    judged += Math.max(judgedTokens(length, side) - Math.max(side.warmup, 1), 0);
+    for (const [layer, mask] of kvKeep) {
+      droppedPerLayer[layer]! += mask.reduce((sum, kept) => sum + 1 - kept, 0);
+    }
+  }
+  return { judged, droppedPerLayer };
+}
+
+/** From counts to the share over all layers; null where nothing was judged. */
+export function dropRatioOf({ judged, droppedPerLayer }: DropCounts): number | null {
+  const dropped = droppedPerLayer.reduce((a, b) => a + b, 0);
+  return judged === 0 ? null : dropped / (droppedPerLayer.length * judged);
+}
+
 /**
  * Share of keys and values that were dropped, of those of judged tokens after the warm-up, over all layers of the model;
  * null where none were judged.
@@ -32,12 +63,63 @@ export function countDrops(
   side: Omit<KeySide, "start">,
   sequences: readonly { readonly length: number; readonly kvKeep: ReadonlyMap<number, Uint8Array> }[],
 ): number | null {
-  let dropped = 0, decided = 0;
-  for (const { length, kvKeep } of sequences) {
-    decided += Math.max(judgedTokens(length, side) - Math.max(side.warmup, 1), 0);
-    for (const mask of kvKeep.values()) dropped += mask.reduce((sum, kept) => sum + 1 - kept, 0);
+  return dropRatioOf(tallyDrops(numLayers, side, sequences));
+}
+
+/** Attention computations that were skipped; counts of several sequences add up. */
+export interface SkipCounts {
+  /** Tokens of all sequences. */
+  readonly tokens: number;
+  /** Tokens after the warm-up. */
+  readonly decided: number;
+  /** Skips after the warm-up, of each layer of the model. */
+  readonly skippedPerLayer: readonly number[];
+  /** Skips before its end, over all layers. */
+  readonly early: number;
+}
+
+/**
+ * Counts skips over sequences; arguments as {@linkcode countSkips} has them.
+ *
+ * @example
+ * ```ts
+ * import { tallySkips } from "@tokenfilter/tokenfilter/eval";
+ * const keep = new Map([[1, Uint8Array.of(1, 1, 0, 1)]]);
+ * const { decided, skippedPerLayer } = tallySkips(2, 2, [{ length: 4, keep }]);
+ * console.assert(decided === 2 && skippedPerLayer.join() === "0,1");
+ * ```
+ */
+export function tallySkips(
+  numLayers: number,
+  warmup: number,
+  sequences: readonly { readonly length: number; readonly keep: ReadonlyMap<number, Uint8Array> }[],
+): SkipCounts {
+  const first = Math.max(warmup, 1);
+  const skippedPerLayer = new Array<number>(numLayers).fill(0);
+  let tokens = 0, decided = 0, early = 0;
+  for (const { length, keep } of sequences) {
+    tokens += length;
+    decided += Math.max(length - first, 0);
+    expectInstance("keep", keep, Map);
+    for (const [layer, mask] of keep) {
+      mask.forEach((kept, t) => {
+        if (kept) return;
+        if (t >= first) skippedPerLayer[layer]!++;
+        else early++;
+      });
+    }
   }
-  return decided === 0 ? null : dropped / (numLayers * decided);
+  return { tokens, decided, skippedPerLayer, early };
+}
+
+/** From counts to shares. */
+export function skipRatiosOf({ tokens, decided, skippedPerLayer, early }: SkipCounts): SkipRatios {
+  const numLayers = skippedPerLayer.length, total = skippedPerLayer.reduce((a, b) => a + b, 0);
+  return {
+    achievedRatio: decided === 0 ? null : total / (numLayers * decided),
+    achievedRatioWithWarmup: tokens === 0 ? 0 : (total + early) / (numLayers * tokens),
+    skipRatioPerLayer: skippedPerLayer.map((count) => decided === 0 ? null : count / decided),
+  };
 }
 
 /**
@@ -60,25 +142,5 @@ export function countSkips(
   warmup: number,
   sequences: readonly { readonly length: number; readonly keep: ReadonlyMap<number, Uint8Array> }[],
 ): SkipRatios {
-  const first = Math.max(warmup, 1);
-  const skipped = new Array<number>(numLayers).fill(0);
-  let tokens = 0, decided = 0, early = 0;
-  for (const { length, keep } of sequences) {
-    tokens += length;
-    decided += Math.max(length - first, 0);
-    expectInstance("keep", keep, Map);
-    for (const [layer, mask] of keep) {
-      mask.forEach((kept, t) => {
-        if (kept) return;
-        if (t >= first) skipped[layer]!++;
-        else early++;
-      });
-    }
-  }
-  const total = skipped.reduce((a, b) => a + b, 0);
-  return {
-    achievedRatio: decided === 0 ? null : total / (numLayers * decided),
-    achievedRatioWithWarmup: tokens === 0 ? 0 : (total + early) / (numLayers * tokens),
-    skipRatioPerLayer: skipped.map((count) => decided === 0 ? null : count / decided),
-  };
+  return skipRatiosOf(tallySkips(numLayers, warmup, sequences));
 }

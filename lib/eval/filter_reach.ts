@@ -1,0 +1,83 @@
+/** What a filter did to the positions that were scored: short items under a long warm-up are dense runs in disguise. */
+import type { Pruner } from "../methods/pruner.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { judgedAt } from "../filter/blocks.ts";
+
+/** Counts over scored positions: those whose hidden state gives the distribution of a scored token. */
+export interface FilterReach {
+  /** Scored positions. */
+  readonly positions: number;
+  /** Of them, those where a computed query of some layer did not see a key before it, since the key was filtered. */
+  readonly missedKeys: number;
+  /** Of them, those whose own attention was filtered in some layer. */
+  readonly ownFiltered: number;
+  /** Attentions of scored positions that were filtered, over all layers. */
+  readonly ownSkips: number;
+}
+
+/** The masks of a sequence, per layer one entry a token. */
+export interface ReachMasks {
+  /** 0 = its attention was skipped. */
+  readonly keep: ReadonlyMap<number, Uint8Array>;
+  /** 0 = its key and value have gone. */
+  readonly kvKeep?: ReadonlyMap<number, Uint8Array>;
+}
+
+/**
+ * Counts what a filter did to positions [from, to) of one sequence.
+ *
+ * @example
+ * ```ts
+ * import { reachOf } from "@tokenfilter/tokenfilter/eval";
+ * import { createDense } from "@tokenfilter/tokenfilter/methods";
+ * const pruner = { ...createDense(), layers: [0], recent: 1 }, keep = new Map([[0, Uint8Array.of(1, 0, 1, 1)]]);
+ * const { positions, missedKeys } = reachOf({ numLayers: 1 }, pruner, { keep }, 2, 4);
+ * console.assert(positions === 2 && missedKeys === 1); // token 2 still sees token 1, token 3 does not
+ * ```
+ */
+export function reachOf(
+  config: Pick<ModelConfig, "numLayers" | "layers">,
+  pruner: Pick<Pruner, "recent" | "cacheSkipped" | "keySide">,
+  { keep, kvKeep = new Map() }: ReachMasks,
+  from: number,
+  to: number,
+): FilterReach {
+  const { recent, cacheSkipped, keySide } = pruner;
+  const skippedStay = cacheSkipped || keySide !== undefined;
+  const missed = new Uint8Array(to - from), own = new Uint8Array(to - from);
+  let ownSkips = 0;
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    const queries = keep.get(layer), keys = kvKeep.get(layer);
+    const reach = config.layers?.[layer]?.window ?? Infinity;
+    // From this position on no query sees the key of token j.
+    const goneAt = (j: number) =>
+      Math.min(
+        !skippedStay && queries?.[j] === 0 ? j + recent + 1 : Infinity,
+        keys?.[j] === 0 ? judgedAt(j, keySide!) : Infinity,
+      );
+    const gone = queries === undefined && keys === undefined
+      ? []
+      : Array.from({ length: to }, (_, j) => goneAt(j));
+    for (let position = from; position < to; position++) {
+      if (queries?.[position] === 0) {
+        own[position - from] = 1;
+        ownSkips++;
+      } else if (gone.some((at, j) => at <= position && j < position && position - j < reach)) {
+        missed[position - from] = 1;
+      }
+    }
+  }
+  const count = (flags: Uint8Array) => flags.reduce((sum, flag) => sum + flag, 0);
+  return { positions: to - from, missedKeys: count(missed), ownFiltered: count(own), ownSkips };
+}
+
+/** Sums of counts. */
+export function addReach(all: readonly FilterReach[]): FilterReach {
+  const sum = (key: keyof FilterReach) => all.reduce((total, reach) => total + reach[key], 0);
+  return {
+    positions: sum("positions"),
+    missedKeys: sum("missedKeys"),
+    ownFiltered: sum("ownFiltered"),
+    ownSkips: sum("ownSkips"),
+  };
+}

@@ -1,0 +1,61 @@
+/** What is said of an item whose continuations have log-likelihoods, as lm-evaluation-harness says it. */
+import type { Item } from "./item_task.ts";
+import type { Metric } from "./task.ts";
+
+/** What a model finds of an item's continuations. */
+export interface Likelihoods {
+  /** Sum of the log-probabilities of the continuation's tokens, nats, one a request. */
+  readonly logLikelihoods: readonly number[];
+  /** Whether each of its tokens is the likeliest one where it stands, one a request. */
+  readonly greedy: readonly boolean[];
+}
+
+/** A number that every item has; the metric is the mean over items, or a function of it. */
+export interface ItemMetric extends Metric {
+  /** Of one item: 0 or 1 where the metric is a share, else nats. */
+  readonly of: (item: Pick<Item, "requests" | "gold">, found: Likelihoods) => number;
+  /** From the mean over items to the metric; default: the mean itself. */
+  readonly fromMean?: (mean: number) => number;
+}
+
+/** The first index of the largest value. */
+const argmax = (values: readonly number[]) => values.indexOf(Math.max(...values));
+
+const SHARE = { better: "higher", digits: 1, percent: true } as const;
+
+/** Share of items whose right continuation is the likeliest; the first one of equals. */
+export const ACC: ItemMetric = {
+  ...SHARE,
+  name: "acc",
+  label: "acc",
+  help: "share of items whose right choice is the likeliest",
+  of: ({ gold }, { logLikelihoods }) => argmax(logLikelihoods) === gold ? 1 : 0,
+};
+
+/** The same of log-likelihoods over characters. */
+export const ACC_NORM: ItemMetric = {
+  ...SHARE,
+  name: "acc_norm",
+  label: "acc_norm",
+  help: "the same by log-likelihood a character of the choice",
+  of: ({ gold, requests }, { logLikelihoods }) =>
+    argmax(logLikelihoods.map((sum, i) => sum / requests[i]!.characters)) === gold ? 1 : 0,
+};
+
+/** Share of items whose continuation is what greedy decoding gives. */
+export const ACC_GREEDY: ItemMetric = {
+  ...ACC,
+  help: "share of items whose word is what greedy decoding gives",
+  of: ({ gold }, { greedy }) => greedy[gold] ? 1 : 0,
+};
+
+/** exp of the mean over items of -ln p(continuation): by item, not by token. */
+export const ITEM_PERPLEXITY: ItemMetric = {
+  name: "perplexity",
+  label: "ppl",
+  help: "exp of the mean over items of the right continuation's -ln p",
+  better: "lower",
+  digits: 2,
+  of: ({ gold }, { logLikelihoods }) => -logLikelihoods[gold]!,
+  fromMean: Math.exp,
+};

@@ -1,0 +1,16 @@
+import { assertEquals } from "@std/assert";
+import { ACC, ACC_GREEDY, ACC_NORM, ITEM_PERPLEXITY } from "./item_metrics.ts";
+import { requestOf } from "./item_task.ts";
+
+const [first, ...rest] = ["yes", "no", "perhaps not"].map((choice) => requestOf("Is it?", choice));
+const item = (gold: number) => ({ requests: [first!, ...rest] as const, gold });
+
+Deno.test("acc takes the likeliest choice, acc_norm the likeliest a character; of equals the first", () => {
+  const found = { logLikelihoods: [-6, -5, -11], greedy: [false, true, false] };
+  assertEquals([0, 1, 2].map((gold) => ACC.of(item(gold), found)), [0, 1, 0]);
+  assertEquals([0, 1, 2].map((gold) => ACC_NORM.of(item(gold), found)), [0, 0, 1]); // -2, -2.5, -1 a character
+  assertEquals([0, 1, 2].map((gold) => ACC_GREEDY.of(item(gold), found)), [0, 1, 0]);
+  const equal = { ...found, logLikelihoods: [-3, -2, -2] };
+  assertEquals([0, 1, 2].map((gold) => ACC.of(item(gold), equal)), [0, 1, 0]);
+  assertEquals([ITEM_PERPLEXITY.of(item(2), found), ITEM_PERPLEXITY.fromMean!(0)], [11, 1]);
+});
