@@ -33,6 +33,7 @@ Deno.test("tasks that run methods name the permissions that they need, and these
         `${folder}/score`,
       ]],
       ["filter", ["--kv", `${folder}/kv.safetensors`, "--threads", "1", "--out", `${folder}/filter`]],
+      ["diff", [`${folder}/sweep`, `${folder}/sweep`, "--out", `${folder}/diff`]],
       ["report", [folder, "--out", `${folder}/site`]],
     ];
     for (const [task, args] of runs) {

@@ -3,11 +3,10 @@
  * See `deno task report --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { findTask } from "../lib/eval/mod.ts";
 import { plural, readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../lib/plot/mod.ts";
-import { FIELD, findWrongField, trialFields } from "../lib/sweep/mod.ts";
-import { exists, expectWritable, makeFolder, readJson, readText, writeWhole } from "./cli/files.ts";
+import { exists, expectWritable, makeFolder, readText, writeWhole } from "./cli/files.ts";
 import { parseOwnFlags } from "./cli/parse.ts";
+import { readEntry, SITE_RESULTS } from "./cli/result_files.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const USAGE = `Usage: deno task report DIR… [--out DIR]
@@ -20,14 +19,6 @@ and no network.
       folder of the site (results/report); a site that is there is renewed
   --help
       print this`;
-
-/** The file of each task, and what it must hold. */
-const FILES = {
-  "summary.json": { kind: "sweep", keys: ["trials", "dense", "environment"] },
-  "heads.json": { kind: "heads", keys: ["layers", "overall", "environment"] },
-  "compare.json": { kind: "compare", keys: ["methods", "intervals", "environment"] },
-  "bench.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
-} as const;
 
 function readOptions(args: readonly string[]) {
   const { out = "results/report", _ } = parseOwnFlags(args, ["out"], [], true);
@@ -51,53 +42,11 @@ function candidates(folder: string): string[] {
   }
 }
 
-/** Fields of a method in a comparison. */
-const COMPARED_FIELDS = { name: FIELD.text, achievedRatio: FIELD.measured, loss: FIELD.number };
-
-type Records = readonly { readonly [field: string]: unknown }[];
-
-/** What is wrong with the records of a sweep or a comparison: `trial 3, field "tau": found …`. */
-function findWrongRecord(
-  kind: SiteEntry["kind"],
-  data: { readonly [key: string]: unknown },
-): string | undefined {
-  const task = findTask((data.environment as { readonly task?: string }).task);
-  const [key, noun, fields] = kind === "sweep"
-    ? ["trials", "trial", trialFields(task)] as const
-    : ["methods", "method", COMPARED_FIELDS] as const;
-  if (!Array.isArray(data[key])) return `found no list of "${key}"`;
-  for (const [i, record] of (data[key] as Records).entries()) {
-    const wrong = findWrongField({ ...record }, fields);
-    if (wrong !== undefined) return `${noun} ${i + 1}, ${wrong}`;
-  }
-}
-
-/** A result of a file. @throws {UsageError} If it is none, naming file and field. */
-async function readEntry(folder: string, file: keyof typeof FILES): Promise<SiteEntry> {
-  const path = `${folder}/${file}`, { kind, keys } = FILES[file];
-  const data = await readJson(path) as { readonly [key: string]: unknown } | null;
-  const missing = keys.find((key) => typeof data?.[key] !== "object" || data[key] === null);
-  const refuse = (why: string) =>
-    new UsageError(`Cannot use "${path}": ${why}, expected what deno task ${kind} writes`);
-  if (missing !== undefined) throw refuse(`found no "${missing}"`);
-  const name = (await Deno.realPath(folder)).split(/[/\\]/).at(-1)!;
-  const entry = { kind, name, data } as unknown as SiteEntry;
-  try {
-    const wrong = kind === "sweep" || kind === "compare" ? findWrongRecord(kind, data!) : undefined;
-    if (wrong !== undefined) throw refuse(wrong);
-    renderSite([entry]);
-    return entry;
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    throw refuse(error.message);
-  }
-}
-
 /** All results in folders; those that cannot be used are left out, and said to be. */
 async function readEntries(folders: readonly string[]): Promise<SiteEntry[]> {
   const entries: SiteEntry[] = [], wrong: UsageError[] = [];
   for (const folder of new Set(folders.flatMap(candidates))) {
-    for (const file of Object.keys(FILES) as (keyof typeof FILES)[]) {
+    for (const file of SITE_RESULTS) {
       if (!exists(`${folder}/${file}`)) continue;
       try {
         entries.push(await readEntry(folder, file));
@@ -113,7 +62,7 @@ async function readEntries(folders: readonly string[]): Promise<SiteEntry[]> {
   }
   throw wrong[0] ?? new UsageError(
     `Cannot make a report of ${folders.join(", ")}: found none of ${
-      Object.keys(FILES).join(", ")
+      SITE_RESULTS.join(", ")
     } there or one level below`,
   );
 }

@@ -34,6 +34,8 @@ export interface RunConditions {
 export interface Environment extends RunConditions {
   /** SHA-256 of the conditions: runs that share it may be compared. */
   readonly runDigest: string;
+  /** SHA-256 of the token ids that were read: where two runs share it and the context, their losses are of the same tokens. */
+  readonly tokensSha256: string;
   /** The protocol in words. */
   readonly protocol: string;
   /** The backend's own line: instruction set, threads, libraries. */

@@ -17,6 +17,7 @@ import {
   collectRoofline,
   collectRuleDifferences,
   collectRuleRanks,
+  collectRunDifferences,
   collectScoreTimeline,
   collectSimilarityScatter,
   collectTokenMap,
@@ -30,7 +31,7 @@ import {
   TokenMap,
   traceRoc,
 } from "../../lib/plot/mod.ts";
-import type { Comparison, SweepSummary } from "../../lib/sweep/mod.ts";
+import { type Comparison, diffRuns, type SweepSummary } from "../../lib/sweep/mod.ts";
 import { scriptJson } from "../../lib/plot/figure/draw.ts";
 import { renderPage } from "../../lib/plot/figure/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../lib/plot/testing.ts";
@@ -70,6 +71,7 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
     plotComparison: (["dense", "random"] as const).map((base) =>
       toolkit.plotComparison(collectComparison(comparison, base))
     ),
+    plotRunDifferences: [toolkit.plotRunDifferences(collectRunDifferences(compareRuns(sweep)))],
     plotRoofline: [toolkit.plotRoofline(collectRoofline(bench.kernels, bench.roof))],
     plotLengths: (["prefill", "decode", "memory"] as const).map((measure) =>
       toolkit.plotLengths(collectLengths(lengths, measure))
@@ -100,6 +102,17 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
     plotTokenMap: [toolkit.plotTokenMap(collectTokenMap(traces, texts, { warmup }))],
   };
   return drawn;
+}
+
+/** A sweep beside what would be another one: the same trials in it, their losses the other way round. */
+function compareRuns(sweep: SweepSummary) {
+  const blocks = sweep.trials.map(({ lossBlocks }) => lossBlocks).reverse();
+  const trials = sweep.trials.map((trial, i) => ({ ...trial, lossBlocks: blocks[i]! }));
+  return diffRuns({ kind: "sweep", name: "a", data: sweep }, {
+    kind: "sweep",
+    name: "b",
+    data: { ...sweep, trials },
+  });
 }
 
 /** Functions that draw the plots of a whole report, each in its own page's test. */

@@ -168,6 +168,7 @@ Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns
       looksAhead: true,
       loss: 12.3456,
       seedLosses: [1, 2] as const,
+      lossBlocks: { sums: [1.5], sizes: [1] },
     },
     ...{
       perplexity: 1234.5,

@@ -23,6 +23,15 @@ export {
   type NamedMethod,
 } from "../sweep/comparison.ts";
 export { DEFAULT_GRID } from "../sweep/default_grid.ts";
+export {
+  type DifferenceRow,
+  type DifferenceSide,
+  type DifferingValue,
+  diffRuns,
+  type RunDifference,
+  type RunResult,
+  type ScoreResult,
+} from "../sweep/difference.ts";
 export * from "../sweep/importance.ts";
 export * from "../sweep/pareto.ts";
 export { expandGrids, type Grid, readGrids } from "../sweep/space.ts";

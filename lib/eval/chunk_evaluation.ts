@@ -9,6 +9,7 @@ import {
   BLOCK_UNITS,
   type Evaluation,
   type EvaluationTask,
+  recordLosses,
   type RunControl,
   type TaskTypes,
 } from "./task.ts";
@@ -136,6 +137,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       kvBytesHeld: sum(usages, "kvBytesHeld") / this.chunks.length,
       attentionFlops: sum(usages, "attentionFlopsDense"),
       totalFlops: sum(usages, "totalFlopsDense"),
+      lossBlocks: recordLosses(losses),
     };
   }
 
@@ -192,6 +194,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       ...total("attentionFlopsDense", "attentionFlopsAvoided", "totalFlopsDense", "totalFlopsAvoided"),
       timeMs: timeMs + (this.#belowMs.get(first) ?? 0),
       denseTimeMs: dense.timeMs,
+      lossBlocks: recordLosses(losses),
     };
   }
 

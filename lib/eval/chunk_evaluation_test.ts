@@ -1,6 +1,6 @@
 import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { ChunkEvaluation, type ChunkScorer } from "./chunk_evaluation.ts";
-import type { RunControl } from "./task.ts";
+import type { DenseTaskResult, RunControl } from "./task.ts";
 import { fakeModel, fakePruner } from "./testing.ts";
 
 const task = {
@@ -35,13 +35,22 @@ Deno.test("ChunkEvaluation runs items of any length with a loss each, in the tas
   const onLosses = (chunk: number, own: Float64Array, dense: Float64Array) =>
     void calls.push([chunk, [...own], [...dense]]);
   const dense: object = await evaluation.dense({ onLosses });
-  const { timeMs: _, kvBytesHeld: __, attentionFlops: ___, totalFlops: ____, ...counted } = dense as {
-    [name: string]: number;
-  };
-  assertEquals(counted, { accuracy: 0.5, error: 0.5, tokens: 71, scoredTokens: 4, chunks: 4, context: 30 });
+  const sizes = [1, 1, 1, 1];
+  const { timeMs: _, kvBytesHeld: __, attentionFlops: ___, totalFlops: ____, lossBlocks, ...counted } =
+    dense as DenseTaskResult;
+  assertEquals(lossBlocks, { sums: [0, 1, 0, 1], sizes });
+  assertEquals<object>(counted, {
+    accuracy: 0.5,
+    error: 0.5,
+    tokens: 71,
+    scoredTokens: 4,
+    chunks: 4,
+    context: 30,
+  });
   assertEquals(calls.splice(0), [[0, [0], [0]], [1, [1], [1]], [2, [0], [0]], [3, [1], [1]]]);
 
   const result = await evaluation.run(fakePruner([2], (t) => t === 10, { warmup: 4 }), { onLosses });
+  assertEquals(result.lossBlocks, { sums: [0, 1, 1, 1], sizes });
   const own = result as unknown as { [name: string]: number };
   assertEquals([own.accuracy, own.denseAccuracy, own.errorDelta], [0.25, 0.5, 0.25]);
   // Four blocks of one: sqrt(4/3 * (3 * 0.25^2 + 0.75^2)) / 4.

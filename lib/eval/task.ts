@@ -3,6 +3,7 @@ import type { Pruner } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
+import { type BlockSums, sumBlocks } from "../stats/paired.ts";
 import type { SkipRatios } from "./skip_ratio.ts";
 
 /** How a run may be watched and stopped. A chunk is what is computed without a break: of a text, or an item. */
@@ -36,6 +37,8 @@ export interface DenseTaskResult {
   readonly attentionFlops: number;
   /** FLOPs of everything over all chunks. */
   readonly totalFlops: number;
+  /** Its losses, as of {@linkcode TaskResult.lossBlocks}. */
+  readonly lossBlocks: BlockSums;
 }
 
 /**
@@ -61,6 +64,8 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
   readonly timeMs: number;
   /** The dense model's wall time on the same chunks. */
   readonly denseTimeMs: number;
+  /** Losses summed over blocks of {@linkcode BLOCK_UNITS}, to eight digits: what two runs are paired by. */
+  readonly lossBlocks: BlockSums;
 }
 
 /** A number of a task's results: what it is called and how it is shown. */
@@ -103,6 +108,12 @@ export interface Loss {
 
 /** Units a block of the paired standard error; blocks do not cross chunks. */
 export const BLOCK_UNITS = 64;
+
+/** Losses, chunk by chunk, as a record keeps them. */
+export function recordLosses(chunks: readonly Float64Array[]): BlockSums {
+  const { sums, sizes } = sumBlocks(chunks, BLOCK_UNITS);
+  return { sums: sums.map((sum) => Number(sum.toPrecision(8))), sizes };
+}
 
 /** What a task is opened on. */
 export interface TaskData {

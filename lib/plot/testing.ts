@@ -1,6 +1,7 @@
 /** A summary for tests, made of numbers that can be checked by eye. */
 import type { PerplexityTypes } from "../eval/tasks/mod.ts";
 import { type BandedDistribution, type HeadReport, headRules } from "../heads/report.ts";
+import type { BlockSums } from "../stats/paired.ts";
 import type { Distribution } from "../stats/distribution.ts";
 import { summarizeSweep } from "../sweep/summary.ts";
 import { looksAhead, type MethodOptions, recordOptions, resolveOptions } from "../methods/options.ts";
@@ -20,6 +21,13 @@ const RUN = {
   backend: "reference",
   runDigest: "cc",
 };
+
+/** Losses of two chunks of 511 tokens with a mean, in blocks that waver about it alike in all trials. */
+function makeBlocks(mean: number): BlockSums {
+  const sizes = Array.from({ length: 16 }, (_, i) => i % 8 === 7 ? 63 : 64);
+  const wave = (i: number) => i % 8 === 7 ? 0 : (i % 8 - 3) / 10;
+  return { sums: sizes.map((size, i) => size * (mean + wave(i))), sizes };
+}
 
 /** A trial with given options, ratio and perplexity. */
 export function makeTrial(
@@ -58,6 +66,7 @@ export function makeTrial(
     totalFlopsAvoided: 40,
     timeMs: 80,
     denseTimeMs: 100,
+    lossBlocks: makeBlocks(Math.log(perplexity)),
     looksAhead: looksAhead(method),
     ...RUN,
     deno: "2.0.0",
@@ -78,9 +87,11 @@ export function makeSummary(trials: readonly Trial<PerplexityTypes>[]): SweepSum
     kvBytesHeld: 1000,
     attentionFlops: 100,
     totalFlops: 400,
+    lossBlocks: makeBlocks(Math.log(40)),
   };
   const environment: Environment = {
     ...RUN,
+    tokensSha256: "dd",
     protocol: "by hand",
     backendDescription: "reference: plain TypeScript",
     deno: "2.0.0",

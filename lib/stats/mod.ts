@@ -5,7 +5,7 @@
 export * from "./bootstrap.ts";
 export * from "./distribution.ts";
 export * from "./moments.ts";
-export * from "./paired.ts";
+export { type BlockSums, pairedInterval, type PairedMean, pairedMean, sumBlocks } from "./paired.ts";
 export * from "./quantile_sketch.ts";
 export { auroc, midranks, rocCurve, spearman } from "./ranking.ts";
 export * from "./ranking_bootstrap.ts";

@@ -1,4 +1,5 @@
 /** Means of paired differences with an honest standard error: neighbouring tokens are not independent. */
+import type { Interval } from "./bootstrap.ts";
 
 /** A mean and how sure it is. */
 export interface PairedMean {
@@ -26,26 +27,112 @@ export interface PairedMean {
  * ```
  */
 export function pairedMean(segments: readonly Float64Array[], blockSize: number): PairedMean {
+  return meanOfBlocks(sumBlocks(segments, blockSize));
+}
+
+/** Values known by their sums over blocks of neighbours; of plain JSON. */
+export interface BlockSums {
+  /** Sum of each block's values. */
+  readonly sums: readonly number[];
+  /** How many values each block has. */
+  readonly sizes: readonly number[];
+}
+
+/**
+ * Sums values over blocks of neighbours; blocks do not cross segments, and the last one of a segment may be shorter.
+ *
+ * @throws {RangeError} If the block size is not a positive integer.
+ *
+ * @example
+ * ```ts
+ * import { sumBlocks } from "@tokenfilter/tokenfilter/stats";
+ * const { sums, sizes } = sumBlocks([Float64Array.of(1, 2, 3)], 2);
+ * console.assert(String(sums) === "3,3" && String(sizes) === "2,1");
+ * ```
+ */
+export function sumBlocks(segments: readonly Float64Array[], blockSize: number): BlockSums {
   if (!Number.isInteger(blockSize) || blockSize < 1) {
     throw new RangeError(`Cannot cut blocks of ${blockSize}: expected a positive integer`);
   }
-  let total = 0, count = 0;
-  for (const segment of segments) {
-    for (const value of segment) total += value;
-    count += segment.length;
-  }
-  if (count === 0) throw new RangeError("Cannot take a mean: found no value, expected at least one");
-  const mean = total / count;
-  let blocks = 0, squares = 0;
+  const sums: number[] = [], sizes: number[] = [];
   for (const segment of segments) {
     for (let start = 0; start < segment.length; start += blockSize) {
-      const end = Math.min(start + blockSize, segment.length);
-      let excess = 0;
-      for (let i = start; i < end; i++) excess += segment[i]! - mean;
-      squares += excess * excess;
-      blocks++;
+      const block = segment.subarray(start, start + blockSize);
+      sums.push(block.reduce((a, b) => a + b, 0));
+      sizes.push(block.length);
     }
   }
+  return { sums, sizes };
+}
+
+/** Mean of values known by their blocks, and its standard error: see {@linkcode pairedMean}. */
+export function meanOfBlocks({ sums, sizes }: BlockSums): PairedMean {
+  const count = sizes.reduce((a, b) => a + b, 0), blocks = sums.length;
+  if (count === 0) throw new RangeError("Cannot take a mean: found no value, expected at least one");
+  const mean = sums.reduce((a, b) => a + b, 0) / count;
+  const squares = sums.reduce((all, sum, i) => all + (sum - sizes[i]! * mean) ** 2, 0);
   const standardError = blocks < 2 ? null : Math.sqrt((blocks / (blocks - 1)) * squares) / count;
   return { mean, standardError };
+}
+
+/**
+ * Mean of the differences of two series with the same blocks, `b - a`, with its interval: Student's t over the blocks.
+ *
+ * @returns Undefined where the blocks are not the same ones; the ends are NaN where there is one block.
+ *
+ * @example
+ * ```ts
+ * import { pairedInterval } from "@tokenfilter/tokenfilter/stats";
+ * const sizes = [2, 2], a = { sums: [2, 6], sizes }, b = { sums: [4, 8], sizes };
+ * const { estimate, low, high } = pairedInterval(a, b)!;
+ * console.assert(estimate === 1 && low === 1 && high === 1);
+ * ```
+ */
+export function pairedInterval(a: BlockSums, b: BlockSums, confidence: number = 0.95): Interval | undefined {
+  if (String(a.sizes) !== String(b.sizes)) return undefined;
+  const { mean, standardError } = meanOfBlocks({
+    sums: b.sums.map((sum, i) => sum - a.sums[i]!),
+    sizes: a.sizes,
+  });
+  return intervalAround(mean, standardError, a.sizes.length, confidence);
+}
+
+/** The interval of a mean over so many blocks by Student's t; its ends are NaN where there is no standard error. */
+export function intervalAround(
+  estimate: number,
+  standardError: number | null,
+  blocks: number,
+  confidence: number = 0.95,
+): Interval {
+  const half = standardError === null ? NaN : studentT(confidence, blocks - 1) * standardError;
+  return { estimate, low: estimate - half, high: estimate + half };
+}
+
+/**
+ * How many standard errors on either side of a mean hold a share of Student's t distribution.
+ *
+ * The share between -t and t is taken from its finite series in the angle `atan(t / sqrt(degrees))` (Abramowitz and Stegun,
+ * 26.7.3 and 26.7.4), and inverted by bisection.
+ *
+ * @param confidence The share, in (0, 1).
+ * @param degrees Degrees of freedom, a positive integer.
+ */
+export function studentT(confidence: number, degrees: number): number {
+  const isOdd = degrees % 2 === 1;
+  const shareWithin = (angle: number) => {
+    const cos = Math.cos(angle);
+    let sum = 0, term = isOdd ? cos : 1;
+    for (let i = isOdd ? 1 : 0; i <= degrees - 2; i += 2) {
+      sum += term;
+      term *= cos * cos * (i + 1) / (i + 2);
+    }
+    return isOdd ? 2 / Math.PI * (angle + Math.sin(angle) * sum) : Math.sin(angle) * sum;
+  };
+  let low = 0, high = Math.PI / 2;
+  for (let i = 0; i < 60; i++) {
+    const middle = (low + high) / 2;
+    if (shareWithin(middle) < confidence) low = middle;
+    else high = middle;
+  }
+  return Math.sqrt(degrees) * Math.tan(low);
 }

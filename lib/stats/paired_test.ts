@@ -1,5 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { pairedMean } from "./paired.ts";
+import { intervalAround, pairedInterval, pairedMean, studentT, sumBlocks } from "./paired.ts";
 
 Deno.test("pairedMean() equals the spread of block means when blocks are equal", () => {
   const values = Float64Array.from({ length: 64 * 5 }, (_, i) => Math.sin(i * i) + i / 100);
@@ -29,4 +29,29 @@ Deno.test("pairedMean() has no standard error for one block", () => {
 Deno.test("pairedMean() refuses no values and broken block sizes", () => {
   assertThrows(() => pairedMean([], 64), RangeError, "found no value");
   assertThrows(() => pairedMean([Float64Array.of(1)], 0), RangeError, "positive integer");
+});
+
+Deno.test("studentT() has the values of the tables", () => {
+  const table = [[1, 12.7062], [2, 4.30265], [3, 3.18245], [4, 2.77645], [5, 2.57058], [
+    10,
+    2.22814,
+  ]] as const;
+  for (const [degrees, t] of [...table, [30, 2.04227], [120, 1.97993]] as const) {
+    assertAlmostEquals(studentT(0.95, degrees), t, 1e-5);
+  }
+  assertAlmostEquals(studentT(0.5, 1), 1, 1e-12);
+  assertAlmostEquals(studentT(0.99, 7), 3.49948, 1e-5);
+});
+
+Deno.test("pairedInterval() is that of the differences, so that what two series share cancels", () => {
+  const length = 200,
+    segments = (shift: (i: number) => number) =>
+      [0, 1].map((chunk) => Float64Array.from({ length }, (_, i) => 9 * Math.sin(i * i + chunk) + shift(i)));
+  const a = segments(() => 0), b = segments((i) => 0.5 + (i % 2) / 8);
+  const { estimate, low, high } = pairedInterval(sumBlocks(a, 32), sumBlocks(b, 32))!;
+  const { mean, standardError } = pairedMean(b.map((own, s) => own.map((x, i) => x - a[s]![i]!)), 32);
+  assertAlmostEquals(estimate, mean, 1e-12);
+  assertAlmostEquals(high - low, 2 * studentT(0.95, 13) * standardError!, 1e-12);
+  assertEquals(intervalAround(1, null, 1), { estimate: 1, low: NaN, high: NaN });
+  assertEquals(pairedInterval(sumBlocks(a, 32), sumBlocks(b, 64)), undefined);
 });

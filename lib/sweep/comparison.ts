@@ -1,6 +1,6 @@
 /** Several methods at the same ratio on the same text, with intervals of their differences. */
 import { readMetric } from "../eval/metrics.ts";
-import type { Evaluation, Headline, TaskTypes } from "../eval/task.ts";
+import { type Evaluation, type Headline, recordLosses, type TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import { type MethodName, methodOf, METHODS, ownRule } from "../methods/list.ts";
 import { isRule, type Method } from "../methods/method.ts";
@@ -18,6 +18,7 @@ import {
 import { filtersQueries } from "../methods/sides.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
+import type { BlockSums } from "../stats/paired.ts";
 import { FIELD } from "./fields.ts";
 import type { FinishedRuns, LineKind } from "./run_log.ts";
 import { digestTrialOptions } from "./runner.ts";
@@ -49,6 +50,8 @@ export interface ComparedLosses {
   readonly loss: number;
   /** Lowest and highest mean loss of a seed. */
   readonly seedLosses: readonly [low: number, high: number];
+  /** The losses summed over blocks, mean over seeds: what two runs are paired by. */
+  readonly lossBlocks: BlockSums;
   /** Its loss less the dense model's; null for `dense`. */
   readonly toDense: Interval | null;
   /** Whether it skipped more than two points more or less than asked: it comes last, and is held against `dense` alone. */
@@ -339,7 +342,7 @@ function describe<T extends TaskTypes>(
     return keys.findIndex((other, j) => other !== undefined && other === key && j !== i);
   };
   return all.map((measured, i) => {
-    const { name, options: method, means, ratio, kvRatio, missed } = measured;
+    const { name, options: method, losses, means, ratio, kvRatio, missed } = measured;
     const [random, fair, oracle] = CONTROLS.map((control) => controlOf(control, i)) as [
       number,
       number,
@@ -358,12 +361,19 @@ function describe<T extends TaskTypes>(
       loss: average(means),
       [headline.name]: headline.fromLoss(average(means)),
       seedLosses: [Math.min(...means), Math.max(...means)],
+      lossBlocks: recordLosses(splitChunks(losses, lengths)),
       toDense: i === 0 ? null : interval((m) => m[i]! - m[0]!),
       toRandom: above(random),
       toProtected: above(fair),
       closed: hasGap ? interval((m) => (m[random]! - m[i]!) / (m[random]! - m[oracle]!)) : null,
     };
   });
+}
+
+/** Losses of all chunks, apart again. */
+function splitChunks(losses: Float64Array, lengths: readonly number[]): Float64Array[] {
+  let end = 0;
+  return lengths.map((length) => losses.subarray(end, end += length));
 }
 
 /** Means of paired series over resamples of moving blocks, [resamples][series]. */

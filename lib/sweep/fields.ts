@@ -13,6 +13,13 @@ const isNumber = (value: unknown) => typeof value === "number";
 const isNumberOrNull = (value: unknown) => value === null || isNumber(value);
 const isListOf = (holds: Field[1]) => (value: unknown) => Array.isArray(value) && value.every(holds);
 
+/** Losses by blocks; records of older versions have none. */
+const isBlocks = (value: unknown) => {
+  if (value === undefined) return true;
+  const { sums, sizes } = Object(value), isList = isListOf(isNumber);
+  return isList(sums) && isList(sizes) && sums.length > 0 && sums.length === sizes.length;
+};
+
 /** Kinds of fields. JSON keeps no NaN: a number that could not be had is null. */
 export const FIELD = {
   text: ["a text", (value) => typeof value === "string"],
@@ -21,6 +28,7 @@ export const FIELD = {
   measured: ["a number or null", isNumberOrNull],
   numbers: ["a list of numbers", isListOf(isNumber)],
   measuredList: ["a list of numbers or nulls", isListOf(isNumberOrNull)],
+  blocks: ["sums and sizes of blocks, as many", isBlocks],
 } as const satisfies Fields;
 
 /** Numbers of any task's results that tables and plots show. */
@@ -37,6 +45,7 @@ export function trialFields(task: EvaluationTask): Fields {
     ...Object.fromEntries(COUNTS.map((name) => [name, FIELD.number])),
     ...Object.fromEntries(measured.map((name) => [name, FIELD.measured])),
     skipRatioPerLayer: FIELD.measuredList,
+    lossBlocks: FIELD.blocks,
     looksAhead: FIELD.flag,
   };
 }

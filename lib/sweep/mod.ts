@@ -4,6 +4,7 @@
  */
 export * from "./comparison.ts";
 export * from "./default_grid.ts";
+export * from "./difference.ts";
 export { FIELD, findWrongField, trialFields } from "./fields.ts";
 export * from "./importance.ts";
 export * from "./pareto.ts";

@@ -88,6 +88,7 @@ export async function describeStudy(study: Study<TaskTypes>): Promise<Environmen
   return {
     ...conditions,
     runDigest: await digestConditions(conditions),
+    tokensSha256: await sha256(new Uint8Array(encodeStudy(study).slice(0, conditions.textTokens).buffer)),
     protocol: findTask(conditions.task).protocol,
     backendDescription: backend.description,
     deno: Deno.version.deno,

@@ -21,6 +21,7 @@ const method = (
   loss,
   perplexity: Math.exp(loss),
   seedLosses: [loss, loss],
+  lossBlocks: { sums: [loss], sizes: [1] },
   toDense: interval(loss - 1),
   toRandom: interval(loss - 2),
   toProtected: null,

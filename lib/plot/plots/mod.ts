@@ -54,6 +54,12 @@ export {
 export * from "./rule_differences.ts";
 export * from "./rule_ranks.ts";
 export {
+  collectRunDifferences,
+  plotRunDifferences,
+  type RunDifferencePoint,
+  type RunDifferences,
+} from "./run_differences.ts";
+export {
   collectScoreTimeline,
   plotScoreTimeline,
   type ScoreTimeline,

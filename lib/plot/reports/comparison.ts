@@ -8,7 +8,7 @@ import { escapeHtml } from "../figure/draw.ts";
 import type { Figure } from "../figure/figure.ts";
 import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
-import { formatCsv } from "./csv.ts";
+import { formatCsv, formatShort } from "./csv.ts";
 import { comparedRatio, describeComparison } from "./verdict.ts";
 import type { TrialTable } from "./trial_table.ts";
 
@@ -115,7 +115,7 @@ ${renderTable(tabulateComparison(comparison))}`,
     plotly,
     downloads: [
       { name: "compare.csv", text: formatCsv(methods) },
-      { name: "compare.json", text: JSON.stringify(comparison) },
+      { name: "compare.json", text: formatShort(comparison) },
     ],
   });
 }

@@ -1,8 +1,18 @@
 /** Records as CSV: what spreadsheets and data frames read. */
 
+/** A record's field that grows with the text: neither a table nor a page needs it, and the file beside them has it. */
+const LONG = "lossBlocks";
+
+/** A result as JSON that a page can hold. @param indent spaces a level */
+export function formatShort(result: object, indent?: number): string {
+  return JSON.stringify(result, (name, value) => name === LONG ? undefined : value, indent);
+}
+
 /** The columns of a record: those of an object in it are named `outer.inner`. */
 function flatten(record: object, prefix = ""): [string, unknown][] {
-  return Object.entries(record).flatMap(([name, value]): [string, unknown][] =>
+  return Object.entries(record).filter(([name]) => name !== LONG).flatMap((
+    [name, value],
+  ): [string, unknown][] =>
     typeof value === "object" && value !== null && !Array.isArray(value)
       ? flatten(value, `${prefix}${name}.`)
       : [[prefix + name, value]]

@@ -5,6 +5,13 @@
 export { type BenchReport, plotBench, renderBenchReport, tabulateKernels, tabulateLengths } from "./bench.ts";
 export { plotComparisons, renderComparisonReport, tabulateComparison } from "./comparison.ts";
 export { formatCsv } from "./csv.ts";
+export {
+  describeDifference,
+  listDifferences,
+  recordDifference,
+  renderDifferenceReport,
+  tabulateDifference,
+} from "./difference.ts";
 export { plotHeads, plotHeadsText, renderHeadsReport } from "./heads.ts";
 export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { plotSweep, renderSweepReport } from "./sweep.ts";

@@ -18,7 +18,7 @@ import {
   runFacts,
 } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
-import { formatCsv } from "./csv.ts";
+import { formatCsv, formatShort } from "./csv.ts";
 import { tabulateTrials } from "./trial_table.ts";
 import { collectVerdict, describeVerdict } from "./verdict.ts";
 
@@ -77,13 +77,13 @@ ${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed 
 ${renderTable({ ...tabulateTrials(summary), marked: (row) => summary.trials[row - 1]?.pareto === true })}`,
       `<details><summary>Environment and protocol</summary>
 <p class="muted">${escapeHtml(summary.environment.protocol)}</p>
-<pre>${escapeHtml(JSON.stringify({ dense: summary.dense, environment: summary.environment }, null, 2))}</pre>
+<pre>${escapeHtml(formatShort({ dense: summary.dense, environment: summary.environment }, 2))}</pre>
 </details>`,
     ],
     plotly: options.plotly,
     downloads: [
       { name: "trials.csv", text: formatCsv(summary.trials) },
-      { name: "summary.json", text: JSON.stringify(summary) },
+      { name: "summary.json", text: formatShort(summary) },
     ],
   });
 }

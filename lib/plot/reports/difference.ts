@@ -1,0 +1,189 @@
+/** The report of two runs side by side: what they say of each other, and the table. */
+import { formatMetric, lossUnit } from "../../eval/metrics.ts";
+import { BLOCK_UNITS } from "../../eval/task.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
+import {
+  type DifferenceRow,
+  type DifferenceSide,
+  type RunDifference,
+  signOf,
+} from "../../sweep/difference.ts";
+import { escapeHtml } from "../figure/draw.ts";
+import {
+  formatTime,
+  plural,
+  renderFacts,
+  renderPage,
+  renderTable,
+  type ReportOptions,
+} from "../figure/page.ts";
+import { MISSED_NOTE } from "../figure/trial_label.ts";
+import { formatInterval } from "../plots/comparison.ts";
+import { collectRunDifferences, nameRows, plotRunDifferences } from "../plots/run_differences.ts";
+import { formatCsv } from "./csv.ts";
+import type { TrialTable } from "./trial_table.ts";
+
+/** What two runs say of each other, in sentences, first the main one. */
+export function describeDifference(diff: RunDifference): string[] {
+  const { rows, names: [a, b], paired, unpaired, dense, options } = diff, task = findTask(diff.task);
+  const both = rows.filter(({ difference }) => difference !== null);
+  const count = (sign: number) => both.filter(({ difference }) => signOf(difference!) === sign).length;
+  const alone = (side: "a" | "b") => rows.filter((row) => row[side] === null).length;
+  const all = nameRows(rows), nameOf = (row: DifferenceRow) => all[rows.indexOf(row)]!;
+  const widest =
+    both.toSorted((a, b) => Math.abs(b.difference!.estimate) - Math.abs(a.difference!.estimate))[0];
+  const what = diff.kind === "sweep" ? "trial" : diff.kind === "compare" ? "method" : "text";
+  const shown = (row: DifferenceRow) => `${formatInterval(row.difference!, 4)} ${lossUnit(task)}`;
+  const spread = widest && Number.isNaN(widest.difference!.low);
+  const first = widest === undefined
+    ? `No ${what} is in both runs: nothing to compare.`
+    : both.length === 1
+    ? `B's loss less A's${diff.kind === "score" ? "" : `, “${nameOf(widest)}”`}: ${shown(widest)}.`
+    : spread
+    ? `${
+      plural(both.length, what)
+    } in both runs, on one block of text: too short to tell differences from chance.`
+    : count(0) === both.length
+    ? `Of ${plural(both.length, what)} none costs more or less in B than in A.`
+    : `Of ${plural(both.length, what)}, ${count(-1)} cost less in B than in A, ${count(1)} more, and ${
+      count(0)
+    } no different beyond 95% intervals.`;
+  const missing = [["A", alone("b")], ["B", alone("a")]] as const;
+  return [
+    first,
+    ...(widest === undefined || both.length === 1
+      ? []
+      : [`Furthest apart: “${nameOf(widest)}”, ${shown(widest)}.`]),
+    ...options.map(({ name, a, b }) =>
+      `Option ${name}: ${a || "without effect"} in A, ${b || "without effect"} in B.`
+    ),
+    ...(dense?.difference && (signOf(dense.difference) !== 0) && paired
+      ? [`The dense models differ: ${shown(dense)}.`]
+      : []),
+    paired
+      ? `Paired: both read the same tokens; differences are those of ${BLOCK_UNITS} ${task.loss.of}s each, intervals by ` +
+        "Student's t over these, each by itself."
+      : `Not paired, since ${unpaired}: differences are those of the losses above each run's own dense model, with ` +
+        "intervals as if the runs were independent.",
+    ...missing.flatMap(([name, n]) => n === 0 ? [] : [`${plural(n, what)} in ${name} alone.`]),
+    `A: ${a}; B: ${b}.`,
+  ];
+}
+
+/** Lays two runs out: the dense model, then a row a method. Shared by the terminal and the report. */
+export function tabulateDifference(diff: RunDifference): TrialTable {
+  const { rows, dense, kind } = diff, { headline, loss } = findTask(diff.task);
+  const hasKeys = rows.some(({ a, b }) => (a?.kvAchievedRatio ?? b?.kvAchievedRatio ?? null) !== null);
+  const all: [string, DifferenceRow][] = [
+    ...(dense ? [["dense", dense] as [string, DifferenceRow]] : []),
+    ...nameRows(rows).map((name, i) => [name, rows[i]!] as [string, DifferenceRow]),
+  ];
+  const pair = (row: DifferenceRow, cell: (side: DifferenceSide) => string) => {
+    const cells = [row.a, row.b].map((side) => side === null ? "-" : cell(side));
+    return cells[0] === cells[1] ? cells[0]! : cells.join(" | ");
+  };
+  const ratio = (value: number | null) => value === null ? "-" : value.toFixed(3);
+  const metric = (side: DifferenceSide | null) =>
+    side === null ? "-" : formatMetric(headline, headline.fromLoss(side.loss));
+  const columns: [string, string, (row: DifferenceRow, name: string) => string, boolean?][] = [
+    [
+      kind === "score" ? "run" : kind === "compare" ? "method" : "trial",
+      "rule, options that vary, and the ratio that was asked for",
+      (_, name) => name,
+      true,
+    ],
+    [
+      "skipped",
+      "achieved share of queries skipped, in A | B where they differ",
+      (row) => pair(row, (side) => `${ratio(side.achievedRatio)}${side.missed ? " !" : ""}`),
+    ],
+    ...(hasKeys
+      ? [[
+        "dropped",
+        "achieved share of keys and values dropped, likewise",
+        (row: DifferenceRow) => pair(row, (side) => ratio(side.kvAchievedRatio)),
+      ] as [string, string, (row: DifferenceRow) => string]]
+      : []),
+    [`${headline.label} A`, `${headline.formula}, in A`, (row) => metric(row.a)],
+    [`${headline.label} B`, "the same in B", (row) => metric(row.b)],
+    [
+      "B - A",
+      `${
+        diff.paired ? `difference of mean ${loss.label}` : `difference of ${loss.label} above dense`
+      }, ${loss.unit}, with its 95% interval`,
+      ({ difference }) => difference === null ? "-" : formatInterval(difference, 4),
+    ],
+    ["sign", "< B costs less, > B costs more, beyond the interval", ({ difference }) => {
+      return difference === null ? "" : ["<", "=", ">"][signOf(difference) + 1]!;
+    }],
+  ];
+  return {
+    columns: columns.map(([name]) => name),
+    hints: columns.map(([, hint]) => hint),
+    rows: all.map(([name, row]) => columns.map(([, , cell]) => cell(row, name))),
+    left: columns.map(([, , , left = false]) => left),
+  };
+}
+
+/** Rows as flat records, for CSV. */
+export function listDifferences({ rows, dense }: RunDifference): object[] {
+  const short = (side: DifferenceSide | null) => {
+    if (side === null) return null;
+    const { blocks: _, ...rest } = side;
+    return rest;
+  };
+  const all = [...(dense ? [dense] : []), ...rows], names = [...(dense ? ["dense"] : []), ...nameRows(rows)];
+  return all.map(({ a, b, difference }, i) => ({ name: names[i], a: short(a), b: short(b), difference }));
+}
+
+/** All of it but the losses' blocks, as plain JSON; the dense model is the first row. */
+export function recordDifference(diff: RunDifference): object {
+  const { dense: _, ...rest } = diff;
+  return { ...rest, rows: listDifferences(diff) };
+}
+
+/**
+ * Renders two runs side by side as a self-contained page.
+ *
+ * @returns HTML that loads nothing from anywhere.
+ */
+export function renderDifferenceReport(diff: RunDifference, { plotly, nav }: ReportOptions): string {
+  const { names: [a, b], conditions, options, environments } = diff;
+  const [first, ...rest] = describeDifference(diff);
+  const facts = environments.flatMap((environment, i) =>
+    environment === undefined ? [] : [
+      [
+        `${"AB"[i]}: ${diff.names[i]}`,
+        `${environment.model} on ${environment.text}, ${formatTime(environment.startedAt)}`,
+      ] as const,
+    ]
+  );
+  const differing = [...options.map((value) => ({ ...value, name: `option ${value.name}` })), ...conditions];
+  const table = {
+    columns: ["", "A", "B"],
+    rows: differing.map(({ name, a, b }) => [name, a || "-", b || "-"]),
+    left: [true, true, true],
+  };
+  const records = listDifferences(diff);
+  return renderPage({
+    title: `Two runs: ${a} and ${b}`,
+    intro: `<p class="verdict">${escapeHtml(first!)}</p>
+<p>${escapeHtml(rest.slice(0, -1).join(" "))}</p>
+${renderFacts(facts)}`,
+    nav,
+    sections: [
+      plotRunDifferences(collectRunDifferences(diff)),
+      `<h2>Method by method</h2>
+<p class="muted">${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed at.</p>
+${renderTable(tabulateDifference(diff))}`,
+      differing.length === 0
+        ? `<h2>What differs in how they ran</h2><p class="muted">Nothing that the records hold.</p>`
+        : `<h2>What differs in how they ran</h2>${renderTable(table)}`,
+    ],
+    plotly,
+    downloads: [
+      { name: "diff.csv", text: formatCsv(records) },
+      { name: "diff.json", text: JSON.stringify(recordDifference(diff)) },
+    ],
+  });
+}

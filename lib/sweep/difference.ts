@@ -1,0 +1,312 @@
+/** Two runs side by side: what was asked of both alike, and how far their losses are apart. */
+import type { Environment } from "../environment.ts";
+import { excessKeys, readMetric } from "../eval/metrics.ts";
+import { BLOCK_UNITS, type EvaluationTask, recordLosses } from "../eval/task.ts";
+import { findTask } from "../eval/tasks/mod.ts";
+import { effectiveOptions, readRecord } from "../methods/options.ts";
+import type { Interval } from "../stats/bootstrap.ts";
+import { type BlockSums, intervalAround, pairedInterval } from "../stats/paired.ts";
+import type { ComparedMethod, Comparison } from "./comparison.ts";
+import { missesAsked } from "./summary.ts";
+import type { SweepSummary, Trial } from "./trial.ts";
+
+/** What a difference needs of the content of `score.json`. */
+export interface ScoreResult {
+  /** Token ids of all sequences. */
+  readonly ids: readonly number[];
+  /** Loss of each token but the first of each sequence, nats. */
+  readonly nll: readonly number[];
+  /** Tokens of each sequence, where there are several. */
+  readonly lengths?: readonly number[];
+  /** The dense model's losses, where a method was at work. */
+  readonly denseNll?: readonly number[];
+  /** Share of attention computations skipped after the warm-up, over all layers. */
+  readonly achievedRatio?: number | null;
+  /** Share of judged keys and values dropped, likewise. */
+  readonly kvAchievedRatio?: number | null;
+}
+
+/** A result of a task, and what to call it. */
+export type RunResult =
+  & { readonly name: string }
+  & (
+    | { readonly kind: "sweep"; readonly data: SweepSummary }
+    | { readonly kind: "compare"; readonly data: Comparison }
+    | { readonly kind: "score"; readonly data: ScoreResult }
+  );
+
+/** One method in one run. */
+export interface DifferenceSide {
+  /** Mean loss. */
+  readonly loss: number;
+  /** Its losses by blocks; undefined in records of versions that kept none. */
+  readonly blocks: BlockSums | undefined;
+  /** Mean loss above the run's own dense model; undefined where it is not known. */
+  readonly excess: Interval | undefined;
+  /** Share of attention computations skipped; null if none could be. */
+  readonly achievedRatio: number | null;
+  /** Share of judged keys and values dropped by a rule of their own; null where there is none. */
+  readonly kvAchievedRatio: number | null;
+  /** Whether it skipped more than two points more or less than asked. */
+  readonly missed: boolean;
+}
+
+/** The same method in both runs, or in one of them. */
+export interface DifferenceRow {
+  /** Name of a method of a comparison; of a sweep's trial its digest. */
+  readonly name: string;
+  /** The trial of a sweep: that of the first run that has it. */
+  readonly trial?: Trial;
+  /** The second run's, where both have it: it differs in {@linkcode RunDifference.options} alone. */
+  readonly match?: Trial;
+  /** In the first run; null where it is not in it. */
+  readonly a: DifferenceSide | null;
+  /** In the second run. */
+  readonly b: DifferenceSide | null;
+  /**
+   * Mean loss of the second less that of the first, where {@linkcode RunDifference.paired}; else the same of their losses
+   * above each run's own dense model. Null where a run lacks it. The ends are NaN where a text has one block alone.
+   */
+  readonly difference: Interval | null;
+}
+
+/** Something in which two runs differ. */
+export interface DifferingValue {
+  /** A condition or an option. */
+  readonly name: string;
+  /** In the first run; empty where it has none. */
+  readonly a: string;
+  /** In the second run. */
+  readonly b: string;
+}
+
+/** Two runs side by side. */
+export interface RunDifference {
+  /** What wrote them. */
+  readonly kind: RunResult["kind"];
+  /** Names of the first and the second. */
+  readonly names: readonly [a: string, b: string];
+  /** Name of the task that both evaluate. */
+  readonly task: string;
+  /** Whether the losses are of the same tokens, so that differences are those of each block. */
+  readonly paired: boolean;
+  /** Why they are not, in words. */
+  readonly unpaired: string | undefined;
+  /** Conditions that are not the same. */
+  readonly conditions: readonly DifferingValue[];
+  /** Options that each run has one value of, and the other one another: trials are matched whatever these are. */
+  readonly options: readonly DifferingValue[];
+  /** The model without a filter; undefined where a run does not have it. */
+  readonly dense: DifferenceRow | undefined;
+  /** Methods, in the first run's order; last those of the second alone. */
+  readonly rows: readonly DifferenceRow[];
+  /** Where the runs took place; undefined where a result does not say. */
+  readonly environments: readonly [a: Environment | undefined, b: Environment | undefined];
+}
+
+/** Nats a token that rounding alone may set two mean losses apart. */
+const ROUNDING = 1e-6;
+
+/** Whether a difference is one, beyond its interval and beyond rounding: of which sign; 0 = it is not. */
+export function signOf({ estimate, low, high }: Interval): -1 | 0 | 1 {
+  if (Math.abs(estimate) <= ROUNDING) return 0;
+  return low > 0 ? 1 : high < 0 ? -1 : 0;
+}
+
+type Run = ReturnType<typeof readRun>;
+
+/**
+ * Sets two results of one task side by side. Trials of sweeps are matched by their options, methods of comparisons by
+ * their names.
+ *
+ * @throws {RangeError} If they are results of different tasks.
+ */
+export function diffRuns(a: RunResult, b: RunResult): RunDifference {
+  if (a.kind !== b.kind) {
+    throw new RangeError(
+      `Cannot compare "${a.name}" with "${b.name}": found results of ${a.kind} and of ${b.kind}, expected one task's`,
+    );
+  }
+  const first = readRun(a), second = readRun(b);
+  if (first.task !== second.task) {
+    throw new RangeError(
+      `Cannot compare "${a.name}" with "${b.name}": found --task ${first.task.name} and ${second.task.name}, expected one`,
+    );
+  }
+  const options = a.kind === "sweep" && b.kind === "sweep" ? differingOptions(a.data, b.data) : [];
+  const moved = new Set(options.map(({ name }) => name));
+  const keyOf = ({ name, trial }: Row) => {
+    if (trial === undefined) return name;
+    const kept = Object.entries(trialOptions(trial)).filter(([name]) => !moved.has(name));
+    return JSON.stringify(kept.sort(([a], [b]) => a < b ? -1 : 1));
+  };
+  const unpaired = whyUnpaired(first, second);
+  const join = (a: Row | undefined, b: Row | undefined): DifferenceRow => {
+    const { name, trial } = (a ?? b)!;
+    return {
+      name,
+      ...(trial && { trial }),
+      ...(a && b?.trial && { match: b.trial }),
+      a: a?.side ?? null,
+      b: b?.side ?? null,
+      difference: a && b ? subtract(a.side, b.side, unpaired === undefined) : null,
+    };
+  };
+  const left = new Map(second.rows.map((row) => [keyOf(row), row]));
+  const rows = first.rows.map((row) => {
+    const key = keyOf(row), match = left.get(key);
+    left.delete(key);
+    return join(row, match);
+  });
+  return {
+    kind: a.kind,
+    names: [a.name, b.name],
+    task: first.task.name,
+    paired: unpaired === undefined,
+    unpaired,
+    conditions: differingConditions(first.environment, second.environment),
+    options,
+    dense: first.dense && second.dense ? join(first.dense, second.dense) : undefined,
+    rows: [...rows, ...left.values().map((row) => join(undefined, row))],
+    environments: [first.environment, second.environment],
+  };
+}
+
+interface Row {
+  readonly name: string;
+  readonly trial?: Trial;
+  readonly side: DifferenceSide;
+}
+
+const trialOptions = (trial: Trial): object => effectiveOptions(readRecord(trial));
+
+/** A difference of losses of the same tokens, or of what two runs lost above their own dense models. */
+function subtract(a: DifferenceSide, b: DifferenceSide, paired: boolean): Interval | null {
+  if (paired) return pairedInterval(a.blocks!, b.blocks!) ?? null;
+  if (a.excess === undefined || b.excess === undefined) return null;
+  // The ends of two independent intervals, added in squares (Newcombe 1998).
+  const estimate = b.excess.estimate - a.excess.estimate;
+  return {
+    estimate,
+    low: estimate - Math.hypot(b.excess.estimate - b.excess.low, a.excess.high - a.excess.estimate),
+    high: estimate + Math.hypot(b.excess.high - b.excess.estimate, a.excess.estimate - a.excess.low),
+  };
+}
+
+function whyUnpaired(a: Run, b: Run): string | undefined {
+  const sides = [a, b].flatMap(({ dense, rows }) => [...rows, ...dense ? [dense] : []]);
+  if (
+    a.tokens === undefined || b.tokens === undefined || sides.some(({ side }) => side.blocks === undefined)
+  ) {
+    return "a run was written by a version that kept no losses to pair by";
+  }
+  if (a.tokens !== b.tokens || new Set(sides.map(({ side }) => String(side.blocks!.sizes))).size !== 1) {
+    return "the runs did not read the same tokens in the same chunks";
+  }
+}
+
+/** What a difference needs of a result. */
+function readRun({ kind, data }: RunResult): {
+  readonly task: EvaluationTask;
+  /** What runs of the same tokens share. */
+  readonly tokens: string | undefined;
+  readonly environment: Environment | undefined;
+  readonly dense: Row | undefined;
+  readonly rows: readonly Row[];
+} {
+  if (kind === "score") return readScore(data);
+  const { environment } = data, task = findTask(environment.task);
+  const { tokensSha256, context } = environment;
+  const shared = { task, environment, tokens: tokensSha256 && `${tokensSha256} ${context}` };
+  if (kind === "compare") {
+    const [dense, ...rows] = data.methods.map((method) => ({ name: method.name, side: readMethod(method) }));
+    return { ...shared, dense, rows };
+  }
+  const loss = readMetric(data.dense, task.loss.name);
+  const rows = data.trials.map((trial): Row => ({
+    name: trial.trial,
+    trial,
+    side: readTrial(trial, task, loss),
+  }));
+  const side = { ...NOTHING, loss, blocks: data.dense.lossBlocks, excess: ZERO };
+  return { ...shared, dense: { name: "dense", side }, rows };
+}
+
+const NOTHING = { achievedRatio: 0, kvAchievedRatio: null, missed: false } as const;
+const ZERO: Interval = { estimate: 0, low: 0, high: 0 };
+
+function readMethod({ loss, toDense, lossBlocks, achievedRatio, kvAchievedRatio, missed }: ComparedMethod) {
+  return {
+    ...{ loss, blocks: lossBlocks, excess: toDense ?? ZERO },
+    ...{ achievedRatio, kvAchievedRatio: kvAchievedRatio ?? null, missed },
+  };
+}
+
+function readTrial(trial: Trial, task: EvaluationTask, dense: number): DifferenceSide {
+  const { delta, standardError } = excessKeys(task), above = readMetric(trial, delta);
+  const se = readMetric(trial, standardError), blocks = trial.lossBlocks;
+  const count = blocks?.sums.length ?? Math.ceil(trial.scoredTokens / BLOCK_UNITS);
+  return {
+    loss: dense + above,
+    blocks,
+    excess: intervalAround(above, Number.isNaN(se) ? null : se, count),
+    achievedRatio: trial.achievedRatio,
+    kvAchievedRatio: trial.kvAchievedRatio ?? null,
+    missed: missesAsked(trial),
+  };
+}
+
+function readScore(data: ScoreResult): Run {
+  const { ids, nll, denseNll, lengths = [ids.length], achievedRatio = 0, kvAchievedRatio = null } = data;
+  const read = (losses: readonly number[]) => {
+    let end = 0;
+    const chunks = lengths.map((length) => Float64Array.from(losses.slice(end, end += length - 1)));
+    return { loss: losses.reduce((a, b) => a + b, 0) / losses.length, blocks: recordLosses(chunks) };
+  };
+  const own = read(nll), dense = denseNll && read(denseNll);
+  const excess = dense && pairedInterval(dense.blocks, own.blocks);
+  return {
+    task: findTask(),
+    tokens: JSON.stringify([ids, lengths]),
+    environment: undefined,
+    dense: dense && { name: "dense", side: { ...NOTHING, ...dense, excess: ZERO } },
+    rows: [{ name: "score", side: { ...NOTHING, ...own, excess, achievedRatio, kvAchievedRatio } }],
+  };
+}
+
+/** Conditions that a reader wants to know of where they differ. */
+const CONDITIONS = [
+  ..."version model modelSha256 text textSha256 context textTokens tokensSha256 bos backend cacheDType".split(
+    " ",
+  ),
+  ..."ruleSha256 backendDescription platform deno".split(" "),
+];
+
+function differingConditions(a: Environment | undefined, b: Environment | undefined): DifferingValue[] {
+  const valueOf = (environment: Environment | undefined, name: string) =>
+    String((environment as Record<string, unknown> | undefined)?.[name] ?? "");
+  return CONDITIONS.map((name) => ({ name, a: valueOf(a, name), b: valueOf(b, name) }))
+    .filter(({ a, b }) => a !== b)
+    .map(({ name, ...values }) => {
+      if (!name.endsWith("Sha256")) return { name, ...values };
+      return { name, a: values.a.slice(0, 12), b: values.b.slice(0, 12) };
+    });
+}
+
+/** Options that all trials of a run have one value of, where they have it, and those of the other run another one. */
+function differingOptions(a: SweepSummary, b: SweepSummary): DifferingValue[] {
+  const [ofA, ofB] = [a, b].map(({ trials }) =>
+    trials.map((trial) => new Map(Object.entries(trialOptions(trial))))
+  );
+  const names = new Set([...ofA!, ...ofB!].flatMap((options) => [...options.keys()]));
+  const valuesOf = (all: typeof ofA, name: string) => [
+    ...new Set(
+      all!.filter((options) => options.has(name)).map((options) => JSON.stringify(options.get(name))),
+    ),
+  ];
+  return [...names].flatMap((name) => {
+    const inA = valuesOf(ofA, name), inB = valuesOf(ofB, name);
+    if (inA.length > 1 || inB.length > 1 || inA[0] === inB[0]) return [];
+    return [{ name, a: inA[0] ?? "", b: inB[0] ?? "" }];
+  });
+}
