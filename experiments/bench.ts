@@ -17,7 +17,7 @@ import { buildCpu, ensureBlas } from "../build.ts";
 import { type CpuBackend, cpuLevels, openCpu } from "../ffi/mod.ts";
 import { attentionInputs, attentionRace } from "./bench/attention.ts";
 import { linearRaces } from "./bench/linear.ts";
-import { measureTiny } from "./bench/lengths.ts";
+import { LENGTHS, measureModel } from "./bench/lengths.ts";
 import { type BenchCase, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { startTorch, type Torch } from "./bench/torch.ts";
@@ -31,7 +31,8 @@ const OPS = ["attention", "filter", "linear", "lengths"] as const;
 const USAGE = `Usage: deno task bench [flags]
 
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
-torch), the filter's recurrence, SmolLM2's linear layers, and the model tiny at growing lengths. Cases take turns; times are medians of 7 turns.
+torch), the filter's recurrence, SmolLM2's linear layers, and a model end to end at growing lengths, dense beside the
+presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
 "roof" is the share reached of what multiply-adds and memory allow on this machine, both measured first.
 
   --threads N
@@ -40,6 +41,10 @@ torch), the filter's recurrence, SmolLM2's linear layers, and the model tiny at 
       instruction-set level (the best)
   --only ${OPS.join("|")}
       one op alone
+  --model MODEL
+      whose lengths are measured: its name or path (tiny)
+  --lengths LIST
+      tokens, such as 512,4096 (${LENGTHS.join(",")})
   --out DIR
       folder for bench.json and bench.html (none)
   --json
@@ -52,9 +57,9 @@ torch), the filter's recurrence, SmolLM2's linear layers, and the model tiny at 
 type Options = ReturnType<typeof readOptions>;
 
 function readOptions(args: readonly string[]) {
-  const { threads, only, out, ...rest } = parseOwnFlags(
+  const { threads, only, out, model = "tiny", lengths, ...rest } = parseOwnFlags(
     args,
-    ["threads", "level", "only", "out"],
+    ["threads", "level", "only", "model", "lengths", "out"],
     ["json", "quiet"],
   );
   if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
@@ -65,6 +70,8 @@ function readOptions(args: readonly string[]) {
   return {
     ...rest,
     out,
+    model,
+    lengths: lengths?.split(",").map((length) => readInteger("lengths", length, 1)) ?? LENGTHS,
     threads: readInteger("threads", threads ?? String(navigator.hardwareConcurrency), 1, 1024),
     only: only === undefined ? undefined : expectChoice("only", only, OPS),
   };
@@ -175,11 +182,12 @@ async function main(args: readonly string[]): Promise<number> {
   );
   const kernels = measured.map(([benchCase, timeMs]) => rowOf(benchCase, timeMs, roof));
   const lengths = options.only === undefined || options.only === "lengths"
-    ? await measureTiny(backend, progress)
+    ? await measureModel(backend, progress, options)
     : [];
   const report: BenchReport = {
     kernels,
     lengths,
+    model: options.model,
     roof,
     environment: await describeMachine(backend, startedAt),
   };

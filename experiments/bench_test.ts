@@ -126,6 +126,7 @@ Deno.test("deno task bench refuses what it does not know, in one line", async ()
       [["--threads", "0"], "expected an integer from 1 to 1024"],
       [["--only", "tea"], "expected one of attention, filter, linear, lengths"],
       [["--out", `${import.meta.dirname}/bench.ts/x`], "Cannot write to"],
+      [["--lengths", "12,none"], "Cannot use --lengths"],
       [["tea"], "expected flags alone"],
     ] as const
   ) {
@@ -144,8 +145,7 @@ Deno.test("deno task bench --out writes what it measured, and its report", () =>
   withFolder(async (folder) => {
     const { code, stdout, stderr } = await runTask(
       "bench",
-      "--only",
-      "lengths",
+      ...["--only", "lengths", "--lengths", "256,1024"],
       "--json",
       "--out",
       folder,
@@ -156,11 +156,17 @@ Deno.test("deno task bench --out writes what it measured, and its report", () =>
     assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/bench.json`)), report);
     const { lengths, kernels, roof } = report;
     assertEquals([kernels, roof.flopsPerSecond > 0], [[], true]);
-    const last = lengths.filter(({ tokens }: { tokens: number }) => tokens === 2048);
+    const last = lengths.filter(({ tokens }: { tokens: number }) => tokens === 1024);
     assertEquals(last.map(({ name }: { name: string }) => name), [
       "dense",
       "learned, half skipped",
-      "variance, half skipped",
+      "paper, half skipped",
+      "keys, half dropped",
+      "keys, 75% dropped",
+      "local, half skipped and half dropped",
     ]);
-    assert(last[1].kvBytesHeld < 0.6 * last[0].kvBytesHeld && last[0].kvBytesHeld === last[0].kvBytesDense);
+    assert(last[1].kvBytesHeld < 0.65 * last[0].kvBytesHeld && last[0].kvBytesHeld === last[0].kvBytesDense);
+    // What is dropped is given back.
+    assert(last[3].kvBytesAllocated < 0.7 * last[0].kvBytesDense);
+    assert(last[4].kvBytesAllocated < 0.5 * last[0].kvBytesDense);
   }));

@@ -1,25 +1,44 @@
-/** The model `tiny` at growing lengths, dense and with half of all attention skipped. */
+/** A model at growing lengths, dense and with each preset, end to end. */
 import type { Backend } from "../../lib/backend.ts";
 import { type LengthRow, type MeasuredMethod, measureLengths, readBuiltinText } from "../../lib/eval/mod.ts";
-import { createPruner } from "../../lib/methods/mod.ts";
+import { createPruner, type MethodOptions } from "../../lib/methods/mod.ts";
 import { loadModel } from "../../lib/model/mod.ts";
 import type { Progress } from "../cli/progress.ts";
 
-const LENGTHS = [128, 256, 512, 1024, 2048];
-const RULES = ["learned", "variance"] as const;
+/** Lengths where none are asked for. */
+export const LENGTHS: readonly number[] = [128, 256, 512, 1024, 2048];
+const METHODS: readonly (readonly [name: string, options: MethodOptions])[] = [
+  ["learned, half skipped", { fusion: "learned" }],
+  ["paper, half skipped", { preset: "paper" }],
+  ["keys, half dropped", { preset: "keys" }],
+  ["keys, 75% dropped", { preset: "keys", kvRatio: 0.75 }],
+  ["local, half skipped and half dropped", { preset: "local" }],
+];
 
-/** Measures dense, `learned` and `variance` in turns. */
-export async function measureTiny(backend: Backend, progress: Progress): Promise<LengthRow[]> {
-  const { model, tokenizer, config } = await loadModel("tiny", backend);
+/** What is measured. */
+export interface LengthPlan {
+  /** A model as `--model` takes it. */
+  readonly model: string;
+  /** In tokens. */
+  readonly lengths: readonly number[];
+}
+
+/** Measures dense and the methods in turns. */
+export async function measureModel(
+  backend: Backend,
+  progress: Progress,
+  { model: name, lengths }: LengthPlan,
+): Promise<LengthRow[]> {
+  const { model, tokenizer, config } = await loadModel(name, backend);
   const ids = Int32Array.from(tokenizer.encode(await readBuiltinText(), { bos: tokenizer.addsBos }));
-  const filtered = RULES.map((fusion): MeasuredMethod => ({
-    name: `${fusion}, half skipped`,
-    pruner: createPruner("token-filtering", config, { fusion, pruneRatio: 0.5 }, { backend }),
+  const filtered = METHODS.map(([name, options]): MeasuredMethod => ({
+    name,
+    pruner: createPruner("token-filtering", config, { pruneRatio: 0.5, ...options }, { backend }),
   }));
-  progress.line(`tiny at ${LENGTHS.join(", ")} tokens`);
+  progress.line(`${name} at ${lengths.join(", ")} tokens`);
   progress.start();
   const rows = measureLengths(model, ids, [{ name: "dense" }, ...filtered], {
-    lengths: LENGTHS,
+    lengths,
     onProgress: (fraction) => progress.bar(fraction, "lengths"),
   });
   progress.clear();

@@ -24,6 +24,8 @@ export interface LengthRow {
   readonly kvBytesHeld: number;
   /** Those that the dense model's cache holds. */
   readonly kvBytesDense: number;
+  /** Bytes of cache allocated after the prefill. */
+  readonly kvBytesAllocated: number;
 }
 
 /** How lengths are measured. */
@@ -83,7 +85,13 @@ export function measureLengths(
   const total = ascending.reduce((sum, length) => sum + length, 0) * turns * methods.length;
   let done = 0;
   return ascending.flatMap((tokens) => {
-    const runs = methods.map(() => ({ prefill: [] as number[], decode: [] as number[], held: 0, dense: 0 }));
+    const runs = methods.map(() => ({
+      prefill: [] as number[],
+      decode: [] as number[],
+      held: 0,
+      dense: 0,
+      allocated: 0,
+    }));
     // The first turn pays for page faults and compilation: it is not counted.
     for (let turn = -1; turn < turns; turn++) {
       for (const [i, { pruner }] of methods.entries()) {
@@ -92,7 +100,7 @@ export function measureLengths(
         model.backend.free(sequence.feed(ids.slice(0, tokens)));
         model.backend.synchronize?.();
         const prefill = now() - begin;
-        const { kvBytesHeld, kvBytesAvoided } = sequence.usage();
+        const { kvBytesHeld, kvBytesAvoided, kvBytesAllocated } = sequence.usage();
         const decode: number[] = [];
         for (let t = tokens; t < tokens + decodes && (pruner?.looksAhead ?? "nothing") === "nothing"; t++) {
           const from = now();
@@ -106,6 +114,7 @@ export function measureLengths(
         run.decode.push(...decode);
         run.held = kvBytesHeld;
         run.dense = kvBytesHeld + kvBytesAvoided;
+        run.allocated = kvBytesAllocated;
         onProgress?.((done += tokens) / total);
       }
     }
@@ -116,6 +125,7 @@ export function measureLengths(
       decodeMs: median(runs[i]!.decode),
       kvBytesHeld: runs[i]!.held,
       kvBytesDense: runs[i]!.dense,
+      kvBytesAllocated: runs[i]!.allocated,
     }));
   });
 }

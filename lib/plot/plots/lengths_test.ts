@@ -16,6 +16,7 @@ const row = (
   decodeMs,
   kvBytesHeld: held,
   kvBytesDense: 2e6,
+  kvBytesAllocated: held,
 });
 const rows = [
   row("dense", 128, 4, 1, 2e6),

@@ -1,6 +1,6 @@
 /** The report of a benchmark: kernels under the roof, time and memory against length, and the table. */
 import type { LengthRow } from "../../eval/lengths.ts";
-import type { Figure } from "../figure/figure.ts";
+import { escapeText, type Figure } from "../figure/figure.ts";
 import { collectLengths, plotLengths } from "../plots/lengths.ts";
 import {
   formatTime,
@@ -17,8 +17,10 @@ import type { TrialTable } from "./trial_table.ts";
 export interface BenchReport {
   /** Measured kernels. */
   readonly kernels: readonly KernelRow[];
-  /** The model `tiny` at growing lengths, dense and filtered. */
+  /** A model at growing lengths, dense and filtered. */
   readonly lengths: readonly LengthRow[];
+  /** The model that ran at these lengths; tiny where left out. */
+  readonly model?: string;
   /** What the machine can do, as measured beside the kernels. */
   readonly roof: MachineRoof;
   /** Where it ran. */
@@ -66,7 +68,14 @@ export function tabulateKernels(kernels: readonly KernelRow[]): TrialTable {
 /** Lays lengths out: one row a length and method. */
 export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
   const share = ({ kvBytesHeld, kvBytesDense }: LengthRow) => (100 * kvBytesHeld / kvBytesDense).toFixed(0);
+  const allocated = ({ kvBytesAllocated, kvBytesDense }: LengthRow) =>
+    (100 * kvBytesAllocated / kvBytesDense).toFixed(0);
   const decode = ({ decodeMs }: LengthRow) => decodeMs === null ? "-" : decodeMs.toPrecision(3);
+  const toDense = (measure: "prefillMs" | "decodeMs") => (row: LengthRow) => {
+    const dense = lengths.find(({ name, tokens }) => name === "dense" && tokens === row.tokens)?.[measure];
+    const own = row[measure];
+    return dense == null || own === null ? "-" : (own / dense).toFixed(2);
+  };
   return tabulate(lengths, [
     ["tokens", "tokens of the sequence", (row) => String(row.tokens)],
     ["method", "what decides whose attention is skipped", (row) => row.name, true],
@@ -75,9 +84,12 @@ export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
       "median time of the prefill, without the output layer",
       (row) => row.prefillMs.toPrecision(4),
     ],
+    ["prefill/dense", "the same over the dense model's at this length", toDense("prefillMs")],
     ["decode ms", "median time of one more token", decode],
+    ["decode/dense", "the same over the dense model's at this length", toDense("decodeMs")],
     ["KV MB", "megabytes of keys and values in use", (row) => (row.kvBytesHeld / 1e6).toFixed(2)],
     ["KV held", "the same against the dense cache", (row) => `${share(row)}%`],
+    ["KV allocated", "bytes allocated against what the dense cache holds", (row) => `${allocated(row)}%`],
   ]);
 }
 
@@ -112,7 +124,7 @@ ${renderTable(tabulateKernels(kernels))}`,
       ]),
       ...(lengths.length === 0 ? [] : [
         `<h2>All lengths</h2>
-<p class="muted">The model tiny on the built-in text.</p>
+<p class="muted">The model ${escapeText(report.model ?? "tiny")} on the built-in text.</p>
 ${renderTable(tabulateLengths(lengths))}`,
       ]),
     ],

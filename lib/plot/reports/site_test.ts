@@ -11,6 +11,7 @@ const makeLength = (name: string, tokens: number): LengthRow => ({
   decodeMs: 1,
   kvBytesHeld: 1,
   kvBytesDense: 2,
+  kvBytesAllocated: 1,
 });
 const sweep = (name: string): SiteEntry => ({ kind: "sweep", name, data });
 const bench: SiteEntry = {
