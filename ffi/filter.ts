@@ -66,7 +66,7 @@ export function specArgs(spec: LayerSpec, queriesSize: number): Arguments {
   const own = { ...spec, kvHeads: spec.numKvHeads, fusion: native, queriesSize };
   const args: { [field: string]: Argument } = { seed: projectionsOf(spec).seed };
   for (const [name, field] of SPEC_FIELDS) args[field] = codeOf(own, name);
-  argsOf(spec).set(queriesSize, args);
+  argsOf(spec).set(queriesSize, Object.freeze(args));
   return args;
 }
 

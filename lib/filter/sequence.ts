@@ -264,10 +264,18 @@ export class FilterSequence {
   }
 }
 
-/** A copy of rows [start, end) of a scan's output. */
+/** A copy of rows [start, end) of a scan's output, written out: a decode asks for it in every layer. */
 function rowsOfOutput(output: ScanOutput, start: number, end: number): ScanOutput {
-  const rows = Object.entries(output).map(([name, column]) => [name, column.slice(start, end)]);
-  return Object.fromEntries(rows) as unknown as ScanOutput;
+  return {
+    redundancy: output.redundancy.slice(start, end),
+    keep: output.keep.slice(start, end),
+    threshold: output.threshold.slice(start, end),
+    muK: output.muK.slice(start, end),
+    varK: output.varK.slice(start, end),
+    muV: output.muV.slice(start, end),
+    varV: output.varV.slice(start, end),
+    wK: output.wK.slice(start, end),
+  };
 }
 
 /** Values in row-major order as a tensor of rows of the given shape; a tensor as it is. */

@@ -5,12 +5,17 @@ export type Rows = Int32Array<ArrayBuffer>;
 
 /** `count` indices from `start` on. */
 export function range(start: number, count: number): Rows {
-  return Int32Array.from({ length: count }, (_, i) => start + i);
+  const rows = new Int32Array(count);
+  for (let i = 0; i < count; i++) rows[i] = start + i;
+  return rows;
 }
 
 /** Indices, from `start` on, at which `keep` has a value. */
 export function indicesOf(keep: Uint8Array, value: number, start: number): Rows {
-  const found: number[] = [];
-  keep.forEach((kept, i) => kept === value && found.push(start + i));
-  return Int32Array.from(found);
+  const found = new Int32Array(keep.length);
+  let count = 0;
+  for (let i = 0; i < keep.length; i++) {
+    if (keep[i] === value) found[count++] = start + i;
+  }
+  return found.subarray(0, count);
 }
