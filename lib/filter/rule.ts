@@ -39,6 +39,8 @@ export interface RuleToken extends Readonly<Moments> {
    * probability that they gave it; 0 where there were none.
    */
   readonly attention: number;
+  /** The same of the queries that are more than half a recent window after it; {@linkcode attention} where none was. */
+  readonly distant: number;
 }
 
 /** A rule with a memory at work on one layer of one sequence, for one run of tokens. */
@@ -113,6 +115,7 @@ export class RowToken implements RuleToken {
   muV = NaN;
   varV = NaN;
   attention = NaN;
+  distant = NaN;
   readonly #rows: { readonly [name: string]: TokenRows | undefined };
   readonly #row: number;
   readonly #copies: { [name: string]: Float32Array } = {};
@@ -132,6 +135,12 @@ export class RowToken implements RuleToken {
     this.position = position;
     this.#rows = rows;
     this.#row = row;
+  }
+
+  /** Copies the rows that a rule reads now, so that those of the model may change. */
+  hold(reads: readonly Reads[]): this {
+    for (const name of reads) if (this.#rows[name] !== undefined) this.#find(name);
+    return this;
   }
 
   #find(name: Reads): Float32Array {

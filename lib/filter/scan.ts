@@ -44,29 +44,18 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
   checkScan(spec, state, input, start, count, output);
   const { rule } = spec, { memory } = rule, { numbers } = state;
   const taken = memory === undefined ? count : Math.min(count, memory.room(spec, state));
-  const size = spec.numKvHeads * spec.headDim, end = start + taken;
-  const keys = readFloats(input.keys, size, start, end), values = readFloats(input.values, size, start, end);
-  const rows = readableRows(spec, input, { key: keys, value: values });
+  const end = start + taken, tokens = openTokens(spec, state, input, start, end);
   const scorer = memory?.open(spec, state), own = spec as never;
   const decisions = openDecisions(spec, state);
-  const heads = new Float64Array(spec.numKvHeads);
 
   for (let row = start; row < end; row++) {
-    const t = numbers[SLOT.seen]!, at = row * size;
-    const token = new RowToken(spec, t, rows, row);
-    if (t > 0) measure(token, heads, state, keys, values, at);
-    expectFinite(spec, t, t > 0 ? token.muK + token.muV : sum(keys, at, size) + sum(values, at, size));
+    const token = tokens.look(numbers[SLOT.seen]!, row);
     const raw = scorer === undefined ? rule.score!(token, own) : scorer.score(token);
     const score = spec.invert ? -raw : raw;
     const { skip, theta } = decisions.decide(score);
     record(output, row, token, score, skip, theta, rule.keyWeight?.(token, own) ?? NaN);
     scorer?.settle(skip);
-    if (spec.absorb === "all" || !skip) {
-      const decay = decayOf(spec, numbers[SLOT.absorbed]!);
-      absorb(state.anchorK, keys, at, decay);
-      absorb(state.anchorV, values, at, decay);
-      numbers[SLOT.absorbed]! += 1;
-    }
+    if (spec.absorb === "all" || !skip) tokens.absorb(row);
   }
 
   if (policyOf(spec).whole) { // No token was skipped, and all were absorbed, until all are scored.
@@ -77,6 +66,46 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
   scorer?.close();
   return taken;
 };
+
+/** Tokens of an input as rules see them, and the anchors that follow them. */
+export interface TokenReader {
+  /**
+   * Token t, in a row of the input: its moments, and the rows that the rule reads.
+   *
+   * @throws {RangeError} If a key or value is not finite.
+   */
+  look(t: number, row: number): RowToken;
+  /** Lets the anchors absorb it. */
+  absorb(row: number): void;
+}
+
+/** Reads rows [start, end) of an input that is in this process's memory. */
+export function openTokens(
+  spec: LayerSpec,
+  state: LayerState,
+  input: ScanInput<Tensor>,
+  start: number,
+  end: number,
+): TokenReader {
+  const { numbers } = state, size = spec.numKvHeads * spec.headDim;
+  const keys = readFloats(input.keys, size, start, end), values = readFloats(input.values, size, start, end);
+  const rows = readableRows(spec, input, { key: keys, value: values });
+  const heads = new Float64Array(spec.numKvHeads);
+  return {
+    look(t, row) {
+      const token = new RowToken(spec, t, rows, row), at = row * size;
+      if (t > 0) measure(token, heads, state, keys, values, at);
+      expectFinite(spec, t, t > 0 ? token.muK + token.muV : sum(keys, at, size) + sum(values, at, size));
+      return token;
+    },
+    absorb(row) {
+      const decay = decayOf(spec, numbers[SLOT.absorbed]!), at = row * size;
+      absorb(state.anchorK, keys, at, decay);
+      absorb(state.anchorV, values, at, decay);
+      numbers[SLOT.absorbed]! += 1;
+    },
+  };
+}
 
 /** Takes in outcomes; see {@linkcode FilterObserve}. */
 export const observeLayer: FilterObserve = (spec, state, y) => {

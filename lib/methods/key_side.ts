@@ -1,13 +1,22 @@
 /** The key side at work: whose key and value go, by a rule of its own. */
-import { cloneLayerState, createLayerState, createScanOutput, type LayerSpec } from "../filter/layer.ts";
+import {
+  cloneLayerState,
+  createLayerState,
+  createScanOutput,
+  type LayerSpec,
+  type LayerState,
+} from "../filter/layer.ts";
 import { RowToken } from "../filter/rule.ts";
-import type { FilterSequence, FilterShape } from "../filter/sequence.ts";
+import { openTokens } from "../filter/scan.ts";
+import type { FilterBackend, FilterSequence, FilterShape } from "../filter/sequence.ts";
+import { SLOT } from "../filter/slots.ts";
 import { openDecisions, policyOf } from "../filter/threshold.ts";
+import type { Tensor } from "../tensor.ts";
 import { createDense } from "./dense.ts";
 import { methodOf } from "./list.ts";
 import type { AnyRule } from "./method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
-import type { DecisionTrace, KeySequence, KeySide, Pruner, PrunerContext } from "./pruner.ts";
+import type { DecisionTrace, KeyInput, KeySequence, KeySide, Pruner, PrunerContext } from "./pruner.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
 import { substituteOf } from "./substitute.ts";
 import { TokenFilter } from "./token_filter.ts";
@@ -58,7 +67,12 @@ function createKeySide(
     looksAhead: policyOf(options).whole === true,
     start: (chunk = 0) =>
       wantsAttention
-        ? openReceived(filter.specs.map((spec) => ({ ...spec, chunk })), chunk, trace)
+        ? new ReceivedSequence(
+          filter.specs.map((spec) => openWaiting({ ...spec, chunk })),
+          chunk,
+          trace,
+          backend,
+        )
         : openScan(filter.start({ chunk }), chunk, trace),
   };
 }
@@ -75,28 +89,77 @@ function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace
   };
 }
 
-/** Rules of the attention received: thresholds alone, over scores that come when tokens are judged. */
-function openReceived(
-  specs: readonly LayerSpec[],
-  chunk: number,
-  trace?: DecisionTrace,
-  states = specs.map(createLayerState),
-): KeySequence {
-  return {
-    decide({ layer, count, attention }) {
-      const index = specs.findIndex((spec) => spec.layer === layer), spec = specs[index]!;
-      const decisions = openDecisions(spec, states[index]!), rows = createScanOutput(count);
-      for (let row = 0; row < count; row++) {
-        const token = Object.assign(new RowToken(spec, decisions.seen), { attention: attention![row]! });
-        const raw = spec.rule.score!(token, spec as never);
-        const { skip, theta } = decisions.decide(spec.invert ? -raw : raw);
-        rows.redundancy[row] = spec.invert ? -raw : raw;
-        rows.threshold[row] = theta;
-        rows.keep[row] = skip ? 0 : 1;
-      }
-      trace?.(rows, layer, chunk);
-      return rows.keep;
-    },
-    fork: () => openReceived(specs, chunk, trace, states.map(cloneLayerState)),
-  };
+/** A layer of a rule that looks at the attention received: its state, and the tokens that are still to be judged. */
+interface Waiting {
+  readonly spec: LayerSpec;
+  readonly state: LayerState;
+  /** What the rule reads of them beside attention; none where it reads nothing else. */
+  readonly tokens: RowToken[];
+}
+
+const openWaiting = (spec: LayerSpec): Waiting => ({ spec, state: createLayerState(spec), tokens: [] });
+
+/** Rules of the attention received: thresholds over scores that come when tokens are judged. */
+class ReceivedSequence implements KeySequence {
+  readonly #layers: readonly Waiting[];
+  readonly #chunk: number;
+  readonly #trace: DecisionTrace | undefined;
+  readonly #backend: FilterBackend | undefined;
+
+  constructor(
+    layers: readonly Waiting[],
+    chunk: number,
+    trace: DecisionTrace | undefined,
+    backend: FilterBackend | undefined,
+  ) {
+    this.#layers = layers;
+    this.#chunk = chunk;
+    this.#trace = trace;
+    this.#backend = backend;
+  }
+
+  take({ layer, count, keys, values }: KeyInput): void {
+    const { spec, state, tokens } = this.#of(layer);
+    if (spec.reads.every((name) => name === "attention")) return;
+    const here = (tensor: Tensor) => this.#backend?.read(tensor) ?? tensor;
+    const reader = openTokens(spec, state, { keys: here(keys!), values: here(values!) }, 0, count);
+    for (let row = 0; row < count; row++) {
+      const token = reader.look(state.numbers[SLOT.absorbed]!, row);
+      tokens.push(token.hold(spec.reads));
+      reader.absorb(row);
+    }
+  }
+
+  decide({ layer, count, attention, distant }: KeyInput): Uint8Array<ArrayBuffer> {
+    const { spec, state, tokens } = this.#of(layer), scorer = spec.rule.memory?.open(spec, state);
+    const decisions = openDecisions(spec, state), rows = createScanOutput(count);
+    const due = tokens.splice(0, count);
+    for (let row = 0; row < count; row++) {
+      const token = due[row] ?? new RowToken(spec, decisions.seen);
+      token.attention = attention![row]!;
+      token.distant = distant![row]!;
+      const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
+      const { skip, theta } = decisions.decide(spec.invert ? -raw : raw);
+      rows.redundancy[row] = spec.invert ? -raw : raw;
+      rows.threshold[row] = theta;
+      rows.keep[row] = skip ? 0 : 1;
+      scorer?.settle(skip);
+    }
+    scorer?.close();
+    this.#trace?.(rows, layer, this.#chunk);
+    return rows.keep;
+  }
+
+  fork(): KeySequence {
+    const copies = this.#layers.map(({ spec, state, tokens }) => ({
+      spec,
+      state: cloneLayerState(state),
+      tokens: [...tokens],
+    }));
+    return new ReceivedSequence(copies, this.#chunk, this.#trace, this.#backend);
+  }
+
+  #of(layer: number): Waiting {
+    return this.#layers.find(({ spec }) => spec.layer === layer)!;
+  }
 }

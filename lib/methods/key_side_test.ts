@@ -33,13 +33,10 @@ function decide(
   stream = streams[layer]!,
 ) {
   return ends.flatMap((end) => {
-    const attention = stream.outputNorms.slice(from, end);
-    const input = {
-      keys: rowsOf(stream.keys, from, end),
-      values: rowsOf(stream.values, from, end),
-      attention,
-    };
-    const kept = sequence.decide({ layer, count: end - from, ...input });
+    const attention = stream.outputNorms.slice(from, end), count = end - from;
+    const rows = { keys: rowsOf(stream.keys, from, end), values: rowsOf(stream.values, from, end) };
+    sequence.take?.({ layer, count, ...rows });
+    const kept = sequence.decide({ layer, count, ...rows, attention, distant: attention });
     from = end;
     return [...kept];
   });
@@ -102,7 +99,8 @@ Deno.test("key side: attention decides by thresholds alone, the least of it goes
   const options = { kvFusion: "received", warmup: 2, threshold: "fixed", theta: -0.2 } as const;
   const judge = (more: MethodOptions) => {
     const sequence = keySideOf({ ...options, ...more }, { keyTrace: trace }).start(4);
-    return [...sequence.decide({ layer: 1, count: 4, attention: Float64Array.of(0.1, 0.3, 0.3, 0.1) })];
+    const attention = Float64Array.of(0.1, 0.3, 0.3, 0.1), distant = new Float64Array(4);
+    return [...sequence.decide({ layer: 1, count: 4, attention, distant })];
   };
   assertEquals(judge({}), [1, 1, 1, 0]);
   assertEquals(seen.splice(0), [1, 4, -0.1, -0.3, -0.3, -0.1, -0.2, -0.2, -0.2, -0.2, 1, 1, 1, 0]);
@@ -168,6 +166,7 @@ Deno.test("rules of the key side score hand-made keys and values", () => {
       const view = (x: number[]) => ({ data: Float32Array.from(x), width: 2 });
       const token = Object.assign(new RowToken(spec as never, t, { key: view(key), value: view(value) }), {
         attention: 0.25,
+        distant: 0.5,
       });
       return scorer?.score(token) ?? ("score" in rule ? rule.score!(token, spec as never) : NaN);
     });
@@ -179,6 +178,9 @@ Deno.test("rules of the key side score hand-made keys and values", () => {
   assertEquals(score("knorm", rows), [5, 0, 5, 5]);
   assertEquals(score("cur", rows).map((x) => x + 0), [-10, 0, -50, 0]);
   assertEquals(score("received", rows), [-0.25, -0.25, -0.25, -0.25]);
+  // Means so far: [0, 2], [0.5, 1], [7/3, 10/3], [7/4, 10/4].
+  const missed = [0, Math.hypot(0.5, 1) / 2, Math.hypot(11 / 3, 14 / 3) / 2, Math.hypot(7 / 4, 10 / 4) / 2];
+  score("missed", rows).forEach((own, t) => assertAlmostEquals(own, -missed[t]!, 1e-12));
   const [first, none, second, third] = score("keydiff", rows) as [number, number, number, number];
   assertAlmostEquals(first, 1, 1e-12);
   assertEquals(none, 0);

@@ -9,6 +9,7 @@ import { learned } from "./learned.ts";
 import { max } from "./max.ts";
 import { mean } from "./mean.ts";
 import { min } from "./min.ts";
+import { missed } from "./missed.ts";
 import { oracle } from "./oracle.ts";
 import { product } from "./product.ts";
 import { random } from "./random.ts";
@@ -34,7 +35,7 @@ export const METHODS = [
 ] as const;
 
 /** Rules of the key side alone: they say whose key and value go, never whose attention is skipped. */
-export const KEY_RULES = [received, keydiff, cur, knorm] as const;
+export const KEY_RULES = [received, missed, keydiff, cur, knorm] as const;
 
 /** A method's name. */
 export type MethodName = (typeof METHODS)[number]["name"];

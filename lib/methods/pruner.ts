@@ -70,10 +70,14 @@ export interface KeyInput {
   readonly values?: Tensor;
   /** When they are judged, where the rule asked for it: the attention that each has received, [count]. */
   readonly attention?: Float64Array;
+  /** The same from afar, as {@linkcode RuleToken.distant} says. */
+  readonly distant?: Float64Array;
 }
 
 /** The key side at work on one sequence. */
 export interface KeySequence {
+  /** Where attention is asked for: takes in the next tokens of a layer as they come, if it looks at keys or values too. */
+  take?(input: KeyInput): void;
   /**
    * Decides the next tokens of a layer, all of them, in order: as they come, or where attention is asked for when they are
    * judged. 1 = key and value stay, 0 = they go when they are judged, [count].

@@ -61,7 +61,7 @@ golden.cases.forEach(({ dataset, options, ...want }, number) => {
 
 Deno.test("key_golden.json has 40 cases, every rule, skips and drops", () => {
   assertEquals(golden.cases.length, 40);
-  assertEquals(new Set(golden.cases.map(({ options }) => options.kvFusion)).size, 13);
+  assertEquals(new Set(golden.cases.map(({ options }) => options.kvFusion)).size, 14);
   const has = (of: "keep" | "kvKeep") => golden.cases.filter((one) => one[of].includes("0")).length > 30;
   assertEquals([has("keep"), has("kvKeep")], [true, true]);
 });

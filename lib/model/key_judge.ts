@@ -8,9 +8,17 @@ interface Judged {
   readonly keep: number[];
   /** Tokens judged, the first of the sequence. */
   count: number;
-  /** Of each token behind them, where attention is asked for: what later queries gave it, and their number. */
-  readonly received: { sum: number; queries: number }[];
+  /** Of each token behind them, where attention is asked for: what later queries gave it. */
+  readonly received: { readonly all: Received; readonly distant: Received }[];
 }
+
+/** Attention that some queries gave to a token, and their number. */
+interface Received {
+  sum: number;
+  queries: number;
+}
+
+const meanOf = ({ sum, queries }: Received): number => queries === 0 ? 0 : sum / queries;
 
 /** A token whose key and value go: no query at `end` or later sees them. */
 export interface EndingRow {
@@ -71,7 +79,7 @@ export class KeyJudge {
 
   /** Takes in the next tokens of a layer. */
   take(input: KeyInput & Required<Pick<KeyInput, "keys" | "values">>): void {
-    if (this.#side.wantsAttention) return;
+    if (this.#side.wantsAttention) return this.#sequence.take?.(input);
     const { keep } = this.#layers.get(input.layer)!;
     for (const kept of this.#sequence.decide(input)) keep.push(kept);
   }
@@ -90,11 +98,16 @@ export class KeyJudge {
    */
   observe(layer: number, positions: Int32Array, probabilities: Float64Array): void {
     const { count, received } = this.#layers.get(layer)!, tokens = probabilities.length / positions.length;
-    while (received.length < tokens) received.push({ sum: 0, queries: 0 });
+    while (received.length < tokens) {
+      received.push({ all: { sum: 0, queries: 0 }, distant: { sum: 0, queries: 0 } });
+    }
     positions.forEach((position, row) => {
       for (let i = 0; i < tokens && count + i < position; i++) {
-        received[i]!.sum += probabilities[row * tokens + i]!;
-        received[i]!.queries += 1;
+        const { all, distant } = received[i]!;
+        for (const own of position - count - i > this.#side.recent / 2 ? [all, distant] : [all]) {
+          own.sum += probabilities[row * tokens + i]!;
+          own.queries += 1;
+        }
       }
     });
   }
@@ -116,12 +129,11 @@ export class KeyJudge {
     while (judgedAt(own.count, this.#side) < end) own.count++;
     const count = own.count - first;
     if (this.#side.wantsAttention && count > 0) {
-      const due = own.received.splice(0, count);
-      const attention = Float64Array.from(
-        { length: count },
-        (_, i) => due[i] === undefined || due[i].queries === 0 ? 0 : due[i].sum / due[i].queries,
-      );
-      own.keep.push(...this.#sequence.decide({ layer, count, attention }));
+      const due = own.received.splice(0, count), attention = new Float64Array(count);
+      due.forEach(({ all }, i) => attention[i] = meanOf(all));
+      const distant = attention.slice();
+      due.forEach((one, i) => distant[i] = meanOf(one.distant.queries > 0 ? one.distant : one.all));
+      own.keep.push(...this.#sequence.decide({ layer, count, attention, distant }));
     }
     return Array.from({ length: count }, (_, i) => first + i)
       .filter((position) => own.keep[position] === 0)

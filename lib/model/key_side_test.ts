@@ -286,13 +286,14 @@ Deno.test("meanProbabilities() gives each key's share of a query, head by head a
 });
 
 Deno.test("attention that tokens received is what later, computed queries gave them, until they are judged", () => {
-  const seen: number[][] = [], count = 24;
+  const seen: number[][] = [], afar: number[] = [], count = 24;
   const side = patternKeys(() => true, {
     ...{ layers: [0], warmup: 4, block: 4, recent: 2, wantsAttention: true },
     start: () => {
       const sequence: KeySequence = {
-        decide({ attention }) {
+        decide({ attention, distant }) {
           seen.push([...attention!]);
+          afar.push(...distant!);
           return new Uint8Array(attention!.length).fill(1);
         },
         fork: () => sequence,
@@ -333,8 +334,11 @@ Deno.test("attention that tokens received is what later, computed queries gave t
   };
   got.forEach((x, t) => {
     const later = Array.from({ length: judgedAt(t, side) }, (_, p) => p).filter((p) => p > t && query(p));
-    const want = later.length === 0 ? 0 : later.reduce((sum, p) => sum + probability(p, t), 0) / later.length;
-    assertAlmostEquals(x, want, 1e-6, `token ${t}`);
+    const mean = (queries: number[]) =>
+      queries.length === 0 ? 0 : queries.reduce((sum, p) => sum + probability(p, t), 0) / queries.length;
+    assertAlmostEquals(x, mean(later), 1e-6, `token ${t}`);
+    const distant = later.filter((p) => p - t > 1); // more than half of the window of two
+    assertAlmostEquals(afar[t]!, mean(distant.length > 0 ? distant : later), 1e-6, `token ${t}, from afar`);
   });
 });
 

@@ -18,7 +18,7 @@ import json
 import numpy as np
 from make_golden import DEFAULTS, Anchors, Policy, fuse, make_inputs, run_causal
 
-RULES = "variance mean static key value min max product random received keydiff cur knorm".split()
+RULES = "variance mean static key value min max product random received missed keydiff cur knorm".split()
 
 
 def key_side(o, data, computed):
@@ -31,6 +31,8 @@ def key_side(o, data, computed):
     anchors, policy = Anchors(o, (H, d)), Policy(o)
     score, directions, alive, keep, judged, margin = {}, np.zeros(H * d), [], [1] * T, [], np.inf
     given, asked = np.zeros(T), np.zeros(T)  # attention received, and by how many queries
+    far, distant = np.zeros(T), np.zeros(T)  # the same of queries more than half a window later
+    means = np.cumsum(values.reshape(T, -1), axis=0) / np.arange(1, T + 1)[:, None]
     waiting = []
     for t in range(T):
         if t in starts:  # judge what has left the window, in order
@@ -42,6 +44,9 @@ def key_side(o, data, computed):
                 S = score[j]
                 if o["kvFusion"] == "received":
                     S = -(given[j] / asked[j] if asked[j] else 0.0)
+                if o["kvFusion"] == "missed":
+                    mass = far[j] / distant[j] if distant[j] else given[j] / asked[j] if asked[j] else 0.0
+                    S = -mass * np.linalg.norm(values[j].ravel() - means[j])
                 if S is not None and o["invert"]:
                     S = -S
                 theta, drop = policy.limit(j), False
@@ -58,7 +63,7 @@ def key_side(o, data, computed):
         directions = directions + (k / size if size > 0 else 0)
         length = np.sqrt(directions @ directions)
         rule = o["kvFusion"]
-        if rule == "received":
+        if rule in ("received", "missed"):
             score[t] = None
         elif rule == "keydiff":
             score[t] = float(k @ directions / (size * length)) if size > 0 and length > 0 else 0.0
@@ -87,6 +92,9 @@ def key_side(o, data, computed):
                 if j < t:
                     given[j] += p
                     asked[j] += 1
+                    if t - j > o["recent"] / 2:
+                        far[j] += p
+                        distant[j] += 1
     return "".join(map(str, keep)), judged, margin
 
 
