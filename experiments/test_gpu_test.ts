@@ -37,6 +37,7 @@ Deno.test("listGpuTests() finds the tests of every op and of the driver", async 
       "rms_norm",
       "kv_filter_scan",
       "kv_filter_step",
+      "kv_key_step",
       "nll",
       "rope",
       "filtered_attention",
@@ -88,7 +89,18 @@ Deno.test("jobsOf() runs every file, products with and without cuBLASLt, and sma
   const racecheck = await jobsOf("racecheck", files);
   assert(racecheck.every(({ env }) => env.TOKENFILTER_CUBLASLT === "none"));
   const names = racecheck.map(({ file }) => file.split("/").at(-1)!.replace(/(_cuda)?_test\.ts/, ""));
-  for (const op of ["decode", "prefill", "kv_filter_scan", "kv_filter_step", "linear", "nll", "rms_norm"]) {
+  for (
+    const op of [
+      "decode",
+      "prefill",
+      "kv_filter_scan",
+      "kv_filter_step",
+      "kv_key_step",
+      "linear",
+      "nll",
+      "rms_norm",
+    ]
+  ) {
     assert(names.includes(op), `no small test of ${op} among ${names}`);
   }
   assert(!names.includes("machine"), `${names}`);

@@ -61,6 +61,11 @@ export abstract class NativeBackend implements Backend, Disposable {
     return this.batch.kvFilterStep;
   }
 
+  /** See {@linkcode Backend.kvKeyStep}. */
+  get kvKeyStep(): BatchOps["kvKeyStep"] {
+    return this.batch.kvKeyStep;
+  }
+
   /** See {@linkcode Backend.kvFilterObserveBatch}. */
   get kvFilterObserveBatch(): BatchOps["kvFilterObserveBatch"] {
     return this.batch.kvFilterObserveBatch;

@@ -54,6 +54,18 @@ export interface BatchDecisions {
   readonly columns?: Tensor;
 }
 
+/** What judges the keys and values of one layer of a batch, whose cache then takes skipped tokens too. */
+export interface BatchKeys {
+  /** What decides tokens as they come; those that go do so at the starts of its spec's blocks. */
+  readonly states: BatchStates;
+  /** Where each cached row ends, [batch, capacity] i32: no query there or later sees it; 2^31 - 1 = never. */
+  readonly ends: Tensor;
+  /** The last decisions, [batch] u8: 1 = key and value stay, 0 = they go when they are judged, or the slot is idle. */
+  readonly keep: Tensor;
+  /** What led to them, as of {@linkcode BatchDecisions}. */
+  readonly columns?: Tensor;
+}
+
 /** What a layer has of one token of every sequence before its attention. */
 export interface BatchRows {
   /** Keys that the filter looks at, [batch, numKvHeads, headDim] f32. */
@@ -95,6 +107,12 @@ export interface BatchOps {
     cacheSkipped: boolean,
     decisions: BatchDecisions,
   ): void;
+  /**
+   * Decides whether key and value of the tokens that `kvFilterStep` has just cached stay, one of every sequence of a
+   * layer. Where a block begins with a sequence's token, its rows that end there leave the cache, and those behind them
+   * move up.
+   */
+  kvKeyStep(keys: BatchKeys, cache: BatchCache, rows: BatchRows): void;
   /** `learned`: takes in the kept sequences' outcomes, `output` and `residual` [batch, hiddenSize]. */
   kvFilterObserveBatch(
     states: BatchStates,

@@ -81,6 +81,25 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps 
       });
     },
 
+    kvKeyStep({ states, ends, keep, columns }, cache, { filterKeys, values, positions }) {
+      const { spec } = states;
+      expectTensor("ends", ends, "i32", cache.positions.shape);
+      context.call("tkf_key_step", {
+        spec: specArgs(spec, 0),
+        states: statesArgs(states),
+        cache: cacheArgs(cache),
+        filter_keys: filterKeys,
+        values,
+        positions,
+        chunks: null,
+        ends,
+        keep,
+        columns: columns ?? null,
+        kv_dtype: filterKeys.dtype,
+        recent: spec.recent,
+      });
+    },
+
     kvFilterObserveBatch(states, decisions, output, residual) {
       const batch = output.shape[0]!, { spec, signs } = states;
       expectTensor("output", output, "f32", [batch, spec.hiddenSize]);

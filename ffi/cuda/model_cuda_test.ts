@@ -2,6 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { scoreSequence } from "../../lib/eval/mod.ts";
 import { createPruner, createReplay, type TokenFilterOptions } from "../../lib/methods/mod.ts";
+import { judgedTokens } from "../../lib/model/key_judge.ts";
 import { BatchDecoder } from "../../lib/model/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";
@@ -13,6 +14,8 @@ const CASES: readonly TokenFilterOptions[] = [
   { fusion: "learned", recent: 4, block: 8 },
   { fusion: "learned", recent: 3, block: 8, features: ["similarity", "norm", "query"] },
   { fusion: "mean", recent: 4, cacheSkipped: true, threshold: "robbins-monro" },
+  { side: "key", recent: 3, block: 4 },
+  { fusion: "learned", kvFusion: "value", kvRatio: 0.6, recent: 4, block: 8, keyState: "pre-rope" },
 ];
 const words = (options: TokenFilterOptions) => JSON.stringify(options);
 
@@ -28,11 +31,16 @@ testOnDevice("scoreSequence() decodes on the device as by feeds: losses, decisio
     });
     got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
     assertEquals([got.layers, got.keep], [want.layers, want.keep]);
-    const held = model.config.numLayers * (40 + (options?.recent ?? 0)) * 2 * 2 * 32 * 4;
+    assertEquals([got.kvLayers, got.kvKeep], [want.kvLayers, want.kvKeep]);
+    const { cacheSkipped = true, recent = 0 } = pruner() ?? {};
+    const held = model.config.numLayers * (40 + (cacheSkipped ? 0 : recent)) * 2 * 2 * 32 * 4;
     assertEquals(got.usage, { ...want.usage, kvBytesAllocated: held });
     assertEquals([got.fedByHost, want.fedByHost], [undefined, 'backend "reference" has no recorded steps']);
     assertEquals(fed, Array.from(tokens, (_, i) => i + 1));
-    if (options !== undefined) assert(got.keep.some((mask) => mask.includes(0)));
+    for (const masks of [got.keep, got.kvKeep]) {
+      assert(masks.length === 0 || masks.every((mask) => mask.includes(0) && mask.includes(1)));
+    }
+    if (options !== undefined) assert(got.keep.length + got.kvKeep.length > 0);
   }
 });
 
@@ -73,10 +81,11 @@ for (const options of CASES) {
     (backend) => {
       const tokens = ids(48);
       const want = scoreSequence(truth, tokens, filtering(options));
-      const skipped = want.keep.reduce((sum, mask) => sum + mask.filter((kept) => kept === 0).length, 0);
+      const masks = [...want.keep, ...want.kvKeep];
+      const skipped = masks.reduce((sum, mask) => sum + mask.filter((kept) => kept === 0).length, 0);
       assert(skipped > 20, `${skipped} skipped`);
       const got = scoreSequence(modelOn(backend), tokens, filtering(options, backend), { chunk: 20 });
-      got.keep.forEach((mask, i) => assertEquals([...mask], [...want.keep[i]!]));
+      [...got.keep, ...got.kvKeep].forEach((mask, i) => assertEquals([...mask], [...masks[i]!]));
       got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
     },
   );
@@ -92,15 +101,21 @@ for (const options of CASES) {
       prefill.feed(tokens.slice(0, start));
       decoder.admit(slot, prefill);
     }
-    const found = sequences.map(() => ({ keep: [] as number[][], logits: [] as Float32Array[] }));
+    const keySide = pruner.keySide, kvLayers = keySide?.layers ?? [];
+    const found = sequences.map(() => ({
+      keep: [] as number[][],
+      kvKeep: [] as number[][],
+      logits: [] as Float32Array[],
+    }));
     for (let step = 0; step < steps; step++) {
       const fed = new Int32Array(3).fill(99999); // what an idle slot is given is not looked at
       for (const { slot, tokens, start } of sequences) fed[slot] = tokens[start + step]!;
       const logits = f32Data(backend.read(decoder.step(fed)));
-      const keep = decoder.keep();
+      const keep = decoder.keep(), kvKeep = decoder.kvKeep();
       sequences.forEach(({ slot }, i) => {
         found[i]!.logits.push(logits.slice(slot * CONFIG.vocabSize, (slot + 1) * CONFIG.vocabSize));
         found[i]!.keep.push(Array.from({ length: CONFIG.numLayers }, (_, layer) => keep[3 * layer + slot]!));
+        found[i]!.kvKeep.push(kvLayers.map((_, k) => kvKeep[3 * k + slot]!));
       });
       assertEquals([0, 1, 2].map((layer) => keep[3 * layer + 1]), [0, 0, 0]);
     }
@@ -114,10 +129,18 @@ for (const options of CASES) {
       }
       const kept = Array.from(
         { length: steps },
-        (_, step) => [0, 1, 2].map((layer) => sequence.keep.get(layer)![start + step]!),
+        (_, step) => [0, 1, 2].map((layer) => sequence.keep.get(layer)?.[start + step] ?? 1),
       );
       assertEquals(found[i]!.keep, kept);
-      assert(kept.flat().includes(0) && kept.flat().includes(1));
+      const judged = keySide === undefined ? 0 : judgedTokens(start + steps, keySide) - start;
+      const stays = Array.from(
+        { length: judged },
+        (_, step) => kvLayers.map((layer) => sequence.kvKeep.get(layer)![start + step]!),
+      );
+      assertEquals(found[i]!.kvKeep.slice(0, judged), stays);
+      for (const masks of [pruner.layers.length > 0 ? kept : [], stays]) {
+        assert(masks.length === 0 || masks.flat().includes(0) && masks.flat().includes(1));
+      }
     });
   });
 }

@@ -3,6 +3,7 @@
 #include "../common/launch.h"
 #include "../kv_filter_scan/check_filter.h"
 #include "../kv_filter_scan/decide.cuh"
+#include "cache_rows.cuh"
 
 namespace tkf {
 namespace filter {
@@ -52,14 +53,7 @@ __device__ inline int64_t free_row(const StepArguments& a, int64_t b, int64_t co
     if (threadIdx.x == 0) tkf_fault(a.fault, kFaultCacheFull);
     return -1;
   }
-  if (cache.pages.data == nullptr) return b * cache.capacity + count;
-  const int64_t per_sequence = (cache.capacity + cache.page_rows - 1) / cache.page_rows;
-  const int64_t page = as<int32_t>(cache.pages)[b * per_sequence + count / cache.page_rows];
-  if (page < 0 || page >= a.num_pages) {
-    if (threadIdx.x == 0) tkf_fault(a.fault, kFaultPage);
-    return -1;
-  }
-  return page * cache.page_rows + count % cache.page_rows;
+  return cache_row(cache, a.num_pages, b, count, a.fault);
 }
 
 // The cache takes a kept token. A skipped one goes to slot `position % recent` of the ring, in place of the token

@@ -1,6 +1,7 @@
 /** A batch in decode, token by token: several sequences of one case on a device, and the reference beside them. */
 import { assert, assertEquals } from "@std/assert";
-import type { BatchCache, BatchDecisions, BatchStates } from "../../lib/batch_ops.ts";
+import type { Backend } from "../../lib/backend.ts";
+import type { BatchCache, BatchDecisions, BatchRows, BatchStates } from "../../lib/batch_ops.ts";
 import { byteSize } from "../../lib/dtype.ts";
 import {
   createLayerState,
@@ -22,14 +23,14 @@ import {
   type Tensor,
 } from "../../lib/tensor.ts";
 import type { FilterCase } from "../kv_filter_scan/cases.ts";
-import type { DeviceWay } from "../testing/ways.ts";
+import type { DeviceWay, Way } from "../testing/ways.ts";
 import { bandOf, type Exactness, expectSame, expectState, REFERENCE } from "../kv_filter_scan/testing.ts";
 
 const STATE_PARTS = ["anchorK", "anchorV", "numbers", "scores", "learned"] as const;
 const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
 
 /** One sequence: rows of the case in an order of its own, its reference, and what was decided. */
-interface Sequence {
+export interface Sequence {
   /** Row of the case that is token t. */
   readonly order: readonly number[];
   /** Step of the batch at which it begins; before it and after its end it is idle. */
@@ -77,7 +78,7 @@ export interface Batch {
 
 /** An empty batch. @param dtype of the cache */
 export function createBatch(
-  { backend, on }: DeviceWay,
+  { backend, on }: Way<Backend>,
   c: FilterCase,
   batch: number,
   capacity: number,
@@ -116,7 +117,11 @@ export function createBatch(
 }
 
 /** Sequence b's state as it is on the device. */
-export function readState({ backend }: DeviceWay, { states }: Batch, b: number): LayerState {
+export function readState(
+  { backend }: Way<Backend>,
+  { states }: Pick<Batch, "states">,
+  b: number,
+): LayerState {
   const read = (name: typeof STATE_PARTS[number]) => {
     const data = backend.read(states[name]).data, size = states[name].shape[1]!;
     return data.slice(b * size, (b + 1) * size);
@@ -125,7 +130,12 @@ export function readState({ backend }: DeviceWay, { states }: Batch, b: number):
 }
 
 /** Overwrites sequence b's state on the device. */
-function writeState({ backend }: DeviceWay, { states }: Batch, b: number, state: LayerState): void {
+export function writeState(
+  { backend }: Way<Backend>,
+  { states }: Pick<Batch, "states">,
+  b: number,
+  state: LayerState,
+): void {
   for (const name of STATE_PARTS) {
     const size = state[name].length;
     if (size === 0) continue;
@@ -160,31 +170,30 @@ export function stepRows(c: FilterCase, sequences: readonly Sequence[], step: nu
   };
 }
 
-/** One step of the batch on the device: the filter and, for `learned`, its outcomes. */
+/** The rows of one step where a backend computes. */
+export function rowsOn(way: Way<Backend>, rows: ReturnType<typeof stepRows>): BatchRows {
+  const none = way.backend.alloc("f32", [rows.rows.length, 0]);
+  const on = (tensor: HostTensor | undefined) => tensor === undefined ? none : way.on(tensor);
+  const keys = on(rows.keys);
+  return {
+    filterKeys: keys,
+    keys,
+    values: on(rows.values),
+    residual: on(rows.residual),
+    normed: on(rows.normed),
+    queries: rows.queries && on(rows.queries),
+    positions: on(rows.positions),
+  };
+}
+
+/** One step of the batch on the device: the filter's. */
 export function runStep(
   device: DeviceWay,
-  batch: Batch,
+  { states, cache, decisions }: Batch,
   rows: ReturnType<typeof stepRows>,
   cacheSkipped = false,
 ): void {
-  const none = device.backend.alloc("f32", [rows.rows.length, 0]);
-  const on = (tensor: HostTensor | undefined) => tensor === undefined ? none : device.on(tensor);
-  const keys = on(rows.keys);
-  device.backend.kvFilterStep(
-    batch.states,
-    batch.cache,
-    {
-      filterKeys: keys,
-      keys,
-      values: on(rows.values),
-      residual: on(rows.residual),
-      normed: on(rows.normed),
-      queries: rows.queries && on(rows.queries),
-      positions: on(rows.positions),
-    },
-    cacheSkipped,
-    batch.decisions,
-  );
+  device.backend.kvFilterStep(states, cache, rowsOn(device, rows), cacheSkipped, decisions);
 }
 
 /** Outputs whose outcomes are those of the case: one number each, rounded to float32. */
@@ -268,7 +277,7 @@ export function followBatch(
 }
 
 /** The reference decides the next token of a sequence. */
-function decideReference(
+export function decideReference(
   c: FilterCase,
   { state }: Sequence,
   row: number,
@@ -330,7 +339,7 @@ function flat(tensor: HostTensor): HostTensor {
 }
 
 /** Rows [place, row]: those of the case, in the cache's type. */
-function expectRows(
+export function expectRows(
   found: HostTensor,
   rows: HostTensor,
   places: readonly (readonly [number, number])[],

@@ -13,6 +13,7 @@ export type { AttentionArgs, LogitComparison } from "../backend.ts";
 export type {
   BatchCache,
   BatchDecisions,
+  BatchKeys,
   BatchOps,
   BatchRows,
   BatchStates,

@@ -14,7 +14,7 @@ export type EvaluatedSequence =
 /** A batch of sequences at work on a device. */
 export type EvaluatedBatch = Pick<
   BatchDecoder,
-  "begin" | "step" | "keep" | "usageOf" | typeof Symbol.dispose
+  "begin" | "step" | "keep" | "kvKeep" | "usageOf" | typeof Symbol.dispose
 >;
 
 /** A language model as evaluation sees it. */

@@ -4,6 +4,7 @@ import { expectInstance } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { batchUnsupportedReason } from "../model/batch_decoder.ts";
+import { endingOf, judgedTokens } from "../model/key_judge.ts";
 import { LayerTally, type SequenceUsage } from "../model/usage.ts";
 import { nextTokenNll } from "./next_token.ts";
 
@@ -147,19 +148,25 @@ function stepThrough(
   const targets = backend.upload(hostTensor("i32", [count - 1, 1], ids.slice(1)));
   const nll = new Float64Array(count - 1);
   const keep = Array.from({ length: numLayers }, () => new Uint8Array(count));
+  const { keySide } = pruner ?? {}, kvLayers = keySide?.layers ?? [];
+  const kvKeep = kvLayers.map(() => new Uint8Array(count).fill(1));
+  const judged = keySide === undefined ? 0 : judgedTokens(count, keySide);
   for (let t = 0; t < count; t++) {
     const logits = decoder.step(ids.slice(t, t + 1));
     if (t + 1 < count) nll.set(backend.nll(logits, backend.row(targets, t)), t);
     decoder.keep().forEach((kept, layer) => keep[layer]![t] = kept);
+    if (t < judged) decoder.kvKeep().forEach((kept, i) => kvKeep[i]![t] = kept);
     onFeed?.(t + 1);
   }
   backend.free(targets);
   const layers = [...pruner?.layers ?? []].sort((a, b) => a - b);
   const tallies = keep.map((mask, layer) => {
     const tally = new LayerTally(pruner, config.layers?.[layer]?.window);
+    const stays = kvKeep[kvLayers.indexOf(layer)];
+    if (stays !== undefined) tally.drop(endingOf(stays, keySide!).map(({ end }) => end));
     tally.take(mask);
     return tally;
   });
   const usage = decoder.usageOf(tallies, count);
-  return { nll, layers, keep: layers.map((layer) => keep[layer]!), kvLayers: [], kvKeep: [], usage };
+  return { nll, layers, keep: layers.map((layer) => keep[layer]!), kvLayers, kvKeep, usage };
 }

@@ -30,3 +30,11 @@ export function judgedAt(t: number, blocks: Blocks & { readonly recent: number }
   const from = t + blocks.recent;
   return from + blockLength(blocks, from);
 }
+
+/** Whether keys and values are judged before token t: whether a block other than the first begins with it. */
+export function beginsBlock(t: number, blocks: Blocks): boolean {
+  return t > 0 && blockLength(blocks, t - 1) === 1;
+}
+
+/** Never: the end of rows that stay. */
+export const NEVER = 2 ** 31 - 1;

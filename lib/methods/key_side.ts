@@ -58,13 +58,15 @@ function createKeySide(
   // A filter of no queries is one of keys and values.
   const filter = new TokenFilter(shape, { ...options, pruneRatio: 0 } as TokenFilterOptions, backend);
   const { warmup, recent, block } = options, wantsAttention = readsOf(rule, options).includes("attention");
+  const looksAhead = policyOf(options).whole === true, { native } = rule;
   return {
     layers: filter.layers,
     warmup,
     recent,
     block,
     wantsAttention,
-    looksAhead: policyOf(options).whole === true,
+    looksAhead,
+    ...(trace === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) =>
       wantsAttention
         ? new ReceivedSequence(
@@ -85,6 +87,7 @@ function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace
       trace?.(decisions, layer, chunk);
       return decisions.keep;
     },
+    states: sequence.states,
     fork: () => openScan(sequence.fork(), chunk, trace),
   };
 }

@@ -83,6 +83,8 @@ export interface KeySequence {
    * judged. 1 = key and value stay, 0 = they go when they are judged, [count].
    */
   decide(input: KeyInput): Uint8Array<ArrayBuffer>;
+  /** States of the side's layers, in their order, where {@linkcode KeySide.specs} says what decides them. */
+  readonly states?: readonly LayerState[];
   /** An independent copy. */
   fork(): KeySequence;
 }
@@ -104,6 +106,8 @@ export interface KeySide {
   readonly wantsAttention: boolean;
   /** Whether it looks ahead: then a whole sequence must come as one prefill. */
   readonly looksAhead: boolean;
+  /** What decides each of `layers`, as {@linkcode Pruner.specs} does: a device can then judge by itself. */
+  readonly specs?: readonly LayerSpec[];
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
   start(chunk?: number): KeySequence;
 }
@@ -159,6 +163,16 @@ export interface Pruner {
 /** 0-based indices of the layers that a pruner touches on either side, ascending. */
 export function filteredLayers({ layers, keySide }: Pick<Pruner, "layers" | "keySide">): number[] {
   return [...new Set([...layers, ...keySide?.layers ?? []])].sort((a, b) => a - b);
+}
+
+/** What a pruner looks at in a layer before its attention; undefined where it touches neither side of it. */
+export function viewOf(
+  pruner: Pruner | undefined,
+  layer: number,
+): Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> | undefined {
+  if (pruner?.layers.includes(layer)) return pruner;
+  if (!pruner?.keySide?.layers.includes(layer)) return undefined;
+  return { ...pruner, wantsQueries: false, looksAhead: "nothing" };
 }
 
 /** A pruner from what it must say; what is left out is as where a method asks for nothing and skips for good. */

@@ -1,10 +1,18 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
-import type { BatchCache, BatchDecisions, BatchStates, RecordedWork } from "../batch_ops.ts";
+import type { BatchCache, BatchStates, RecordedWork } from "../batch_ops.ts";
 import { byteSize, type CacheDType } from "../dtype.ts";
-import type { Pruner } from "../methods/pruner.ts";
+import type { LayerState } from "../filter/layer.ts";
+import { type Pruner, viewOf } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
-import { createBatchCache, createBatchDecisions, createBatchStates, tensorsOfLayer } from "./batch_state.ts";
+import {
+  type BatchLayer,
+  createBatchCache,
+  createBatchDecisions,
+  createBatchStates,
+  tensorsOfLayer,
+} from "./batch_state.ts";
 import { expectPositions, layerConfig } from "./config.ts";
+import { endsOf } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
@@ -18,6 +26,11 @@ export interface BatchOptions {
   readonly batch: number;
   /** Tokens that a sequence can grow to, those admitted included. */
   readonly capacity: number;
+  /**
+   * Rows of a slot's cache in each layer whose keys and values are judged: where they go, fewer than tokens do. A token
+   * that finds no row is an error. Default: `capacity`.
+   */
+  readonly judgedRows?: number;
   /** Element type of the KV cache; that of the sequences admitted. Default: the model's. */
   readonly cacheDType?: CacheDType;
 }
@@ -28,20 +41,17 @@ export interface BatchOptions {
  * @param pruner Dense where left out.
  */
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
-  if (pruner?.keySide !== undefined) return "keys and values are judged on the host";
-  if (pruner === undefined || pruner.layers.length === 0) return undefined;
+  if (pruner === undefined) return undefined;
   if (pruner.substitute !== undefined) return "skipped outputs are replaced on the host";
   if (pruner.warmsUpFirst) return "each sequence has ratios of its own";
   if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
-  if (pruner.specs === undefined) return `the method "${pruner.name}" decides on the host, or is traced`;
+  if (pruner.layers.length > 0 && pruner.specs === undefined) {
+    return `the method "${pruner.name}" decides on the host, or is traced`;
+  }
+  if (pruner.keySide !== undefined && pruner.keySide.specs === undefined) {
+    return "keys and values are judged on the host, or traced";
+  }
   return undefined;
-}
-
-/** One layer of a batch. */
-interface BatchLayer {
-  readonly cache: BatchCache;
-  readonly states: BatchStates | undefined;
-  readonly decisions: BatchDecisions;
 }
 
 /**
@@ -56,6 +66,7 @@ export class BatchDecoder implements Disposable {
   readonly #options: Required<BatchOptions>;
   readonly #layers: readonly BatchLayer[];
   readonly #keep: Tensor;
+  readonly #kvKeep: Tensor;
   readonly #ids: Tensor;
   readonly #positions: Tensor;
   readonly #x: Tensor;
@@ -73,10 +84,15 @@ export class BatchDecoder implements Disposable {
    * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
    */
   constructor(model: Model, pruner: Pruner | undefined, options: BatchOptions) {
-    const { batch, capacity, cacheDType = model.cacheDType } = options;
+    const { batch, capacity, judgedRows = capacity, cacheDType = model.cacheDType } = options;
     if (!Number.isInteger(batch) || batch < 1 || !Number.isInteger(capacity) || capacity < 1) {
       throw new RangeError(
         `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
+      );
+    }
+    if (!Number.isInteger(judgedRows) || judgedRows < 1 || judgedRows > capacity) {
+      throw new RangeError(
+        `Cannot hold ${judgedRows} rows of judged keys: expected an integer from 1 to the capacity of ${capacity}`,
       );
     }
     expectPositions(model.config, capacity);
@@ -85,10 +101,11 @@ export class BatchDecoder implements Disposable {
     this.#model = model;
     this.#pass = createForwardPass(model);
     this.#pruner = pruner;
-    this.#options = { batch, capacity, cacheDType };
+    this.#options = { batch, capacity, judgedRows, cacheDType };
     const { backend, config } = model;
     const { numLayers, hiddenSize, vocabSize } = config;
     this.#keep = backend.alloc("u8", [numLayers, batch]);
+    this.#kvKeep = backend.alloc("u8", [pruner?.keySide?.layers.length ?? 0, batch]);
     this.#layers = Array.from({ length: numLayers }, (_, layer) => this.#createLayer(layer));
     this.#ids = backend.alloc("i32", [batch]);
     this.#positions = backend.upload(hostTensor("i32", [batch], new Int32Array(batch).fill(-1)));
@@ -112,9 +129,10 @@ export class BatchDecoder implements Disposable {
    * @internal
    */
   usageOf(tallies: readonly LayerTally[], tokens: number): SequenceUsage {
-    const { config } = this.#model, { capacity, cacheDType } = this.#options;
+    const { config } = this.#model, { cacheDType } = this.#options;
     const rowBytes = LayerCache.rowBytes(cacheDType, config.numKvHeads * config.headDim);
-    const allocatedBytes = config.numLayers * (capacity + (this.#pruner?.recent ?? 0)) * rowBytes;
+    const rows = tallies.reduce((sum, _, layer) => sum + this.#rowsOf(layer) + this.#ringRows, 0);
+    const allocatedBytes = rows * rowBytes;
     return usageOf(config, tallies, { rowBytes, allocatedBytes }, tokens);
   }
 
@@ -138,15 +156,16 @@ export class BatchDecoder implements Disposable {
         `Cannot admit a sequence of ${sequence.length} tokens: expected fewer than the capacity of ${capacity}`,
       );
     }
-    const { caches, states } = sequence.exportState();
-    for (const [layer, { cache, states: own }] of this.#layers.entries()) {
-      this.#admitCache(slot, cache, caches[layer]!.kept, caches[layer]!.recent);
-      const state = states?.[this.#pruner?.layers.indexOf(layer) ?? -1];
-      if (own === undefined || state === undefined) continue;
-      for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
-        const dtype = own[name].dtype, values = state[name];
-        if (values.length > 0) this.#writeRow(own[name], slot, dtype, values);
-      }
+    const { caches, states, judge } = sequence.exportState(), pruner = this.#pruner;
+    for (const layer of this.#layers.keys()) {
+      expectRoom(caches[layer]!.kept.count, layer, this.#rowsOf(layer));
+    }
+    for (const [layer, { cache, states: own, keys }] of this.#layers.entries()) {
+      const positions = this.#admitCache(slot, cache, caches[layer]!.kept, caches[layer]!.recent);
+      if (own !== undefined) this.#writeState(own, slot, states![pruner!.layers.indexOf(layer)]!);
+      if (keys === undefined) continue;
+      this.#writeState(keys.states, slot, judge!.states![pruner!.keySide!.layers.indexOf(layer)]!);
+      this.#writeRow(keys.ends, slot, "i32", endsOf(positions, judge!.ending(layer)));
     }
     this.#lengths[slot] = sequence.length;
     this.#writeRow(this.#positions, slot, "i32", Int32Array.of(sequence.length));
@@ -202,6 +221,15 @@ export class BatchDecoder implements Disposable {
   }
 
   /**
+   * Of the tokens of the last step, whether key and value stay, [layers of the method's key side, batch]: 0 = they go when
+   * they are judged. Waits for the device.
+   */
+  kvKeep(): Uint8Array {
+    this.#expectOpen();
+    return this.#model.backend.read(this.#kvKeep).data as Uint8Array;
+  }
+
+  /**
    * Frees the recorded step, then caches, states and the logits that {@linkcode step} gave. What it is asked afterwards
    * throws an `Error`; once more does nothing.
    */
@@ -209,10 +237,8 @@ export class BatchDecoder implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#recorded?.[Symbol.dispose]();
-    const ofLayers = this.#layers.flatMap(({ cache, states, decisions }) =>
-      tensorsOfLayer(cache, states, decisions)
-    );
-    const own = [this.#keep, this.#ids, this.#positions, this.#x, this.#hidden, this.#logits];
+    const ofLayers = this.#layers.flatMap(tensorsOfLayer);
+    const own = [this.#keep, this.#kvKeep, this.#ids, this.#positions, this.#x, this.#hidden, this.#logits];
     for (const tensor of [...ofLayers, ...own]) this.#model.backend.free(tensor);
     this.#pass.free();
   }
@@ -227,7 +253,7 @@ export class BatchDecoder implements Disposable {
     this.#pass.embed(this.#ids, this.#x);
     this.#pass.run(this.#x, 0, config.numLayers, {
       positions: this.#positions,
-      prunerOf: (layer) => this.#layers[layer]!.states && this.#pruner,
+      prunerOf: (layer) => viewOf(this.#pruner, layer),
       decide: (rows) => this.#decide(rows),
     });
     this.#pass.finish(this.#x, this.#hidden);
@@ -238,9 +264,10 @@ export class BatchDecoder implements Disposable {
   /** Decides the next token of every sequence; those that are kept stay in their rows. */
   #decide(rows: LayerRows): [KeptRows] {
     const { backend } = this.#model, pruner = this.#pruner, { residual, positions } = rows;
-    const { cache, states, decisions } = this.#layers[rows.layer]!;
+    const { cache, states, keys, decisions } = this.#layers[rows.layer]!;
     const { window } = layerConfig(this.#model.config, rows.layer);
     backend.kvFilterStep(states, cache, rows, pruner?.cacheSkipped ?? false, decisions);
+    if (keys !== undefined) backend.kvKeyStep(keys, cache, rows);
     return [{
       positions,
       only: decisions,
@@ -258,18 +285,42 @@ export class BatchDecoder implements Disposable {
 
   #createLayer(layer: number): BatchLayer {
     const { numKvHeads, headDim } = this.#model.config;
-    const { batch, capacity, cacheDType: dtype } = this.#options;
-    const { backend } = this.#model;
-    const recent = this.#pruner?.recent ?? 0, index = this.#pruner?.layers.indexOf(layer) ?? -1;
+    const { batch, cacheDType: dtype } = this.#options, capacity = this.#rowsOf(layer);
+    const { backend } = this.#model,
+      recent = this.#ringRows,
+      { layers = [], specs, keySide } = this.#pruner ?? {};
+    const index = layers.indexOf(layer), keyIndex = keySide?.layers.indexOf(layer) ?? -1;
     return {
       cache: createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype }),
-      states: index < 0 ? undefined : createBatchStates(backend, this.#pruner!.specs![index]!, batch),
+      states: index < 0 ? undefined : createBatchStates(backend, specs![index]!, batch),
+      keys: keyIndex < 0 ? undefined : {
+        states: createBatchStates(backend, keySide!.specs![keyIndex]!, batch),
+        ends: backend.alloc("i32", [batch, capacity]),
+        keep: backend.row(this.#kvKeep, keyIndex),
+      },
       decisions: createBatchDecisions(backend, batch, this.#model.backend.row(this.#keep, layer)),
     };
   }
 
-  #admitCache(slot: number, cache: BatchCache, kept: CachedRows, skipped: CachedRows): void {
-    const { backend } = this.#model, { capacity } = this.#options, recent = this.#pruner?.recent ?? 0;
+  /** Rows of a slot's cache in a layer. */
+  #rowsOf(layer: number): number {
+    const { capacity, judgedRows } = this.#options;
+    return this.#pruner?.keySide?.layers.includes(layer) ? judgedRows : capacity;
+  }
+
+  /** Rows of the recent window: none where skipped tokens are cached. */
+  get #ringRows(): number {
+    return this.#pruner === undefined || this.#pruner.cacheSkipped ? 0 : this.#pruner.recent;
+  }
+
+  /** Copies a sequence's rows to a slot; gives their positions, [capacity]. */
+  #admitCache(
+    slot: number,
+    cache: BatchCache,
+    kept: CachedRows,
+    skipped: CachedRows,
+  ): Int32Array<ArrayBuffer> {
+    const { backend } = this.#model, recent = this.#ringRows, capacity = cache.positions.shape[1]!;
     const wide = (tensor: Tensor, rows: number): Tensor => ({
       ...tensor,
       shape: [rows, tensor.shape.slice(-2).reduce((a, b) => a * b, 1)],
@@ -282,7 +333,7 @@ export class BatchDecoder implements Disposable {
     positions.set(kept.positions.subarray(0, kept.count));
     this.#writeRow(cache.positions, slot, "i32", positions);
     this.#writeRow(cache.counts, slot, "i32", Int32Array.of(kept.count));
-    if (recent === 0) return;
+    if (recent === 0) return positions;
     const ring = new Int32Array(recent).fill(-1);
     for (let i = 0; i < skipped.count; i++) {
       const position = skipped.positions[i]!;
@@ -291,6 +342,13 @@ export class BatchDecoder implements Disposable {
       ring[position % recent] = position;
     }
     this.#writeRow(cache.recentPositions, slot, "i32", ring);
+    return positions;
+  }
+
+  #writeState(to: BatchStates, slot: number, state: LayerState): void {
+    for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
+      if (state[name].length > 0) this.#writeRow(to[name], slot, to[name].dtype, state[name]);
+    }
   }
 
   #writeRow(
@@ -306,4 +364,12 @@ export class BatchDecoder implements Disposable {
     }
     this.#model.backend.write(this.#model.backend.row(to, slot), hostTensor(dtype, shape, values));
   }
+}
+
+/** A token more than a sequence has must fit into a layer's cache. */
+function expectRoom(count: number, layer: number, rows: number): void {
+  if (count < rows) return;
+  throw new RangeError(
+    `Cannot admit a sequence of ${count} rows in layer ${layer}: expected fewer than the ${rows} of its cache`,
+  );
 }

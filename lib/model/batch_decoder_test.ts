@@ -6,6 +6,7 @@ import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data } from "../tensor.ts";
 import { BatchDecoder, batchUnsupportedReason } from "./batch_decoder.ts";
 import { Model } from "./model.ts";
+import { endingOf, judgedTokens } from "./key_judge.ts";
 import { LayerTally } from "./usage.ts";
 import { CONFIG, filtering, ids, truth as model, weights } from "./small_testing.ts";
 import { patternPruner } from "./testing.ts";
@@ -17,6 +18,10 @@ const CASES: readonly (TokenFilterOptions | undefined)[] = [
   { fusion: "learned", recent: 4, block: 8 },
   { fusion: "learned", recent: 3, block: 8, features: ["similarity", "norm", "query"] },
   { fusion: "mean", recent: 4, cacheSkipped: true, threshold: "robbins-monro" },
+  { side: "key", recent: 3, block: 4 },
+  { side: "key", fusion: "mean", recent: 0, block: 5, warmup: 0, keyState: "pre-rope", kvTail: 0.5 },
+  { fusion: "learned", kvFusion: "value", kvRatio: 0.6, recent: 4, block: 8 },
+  { fusion: "key", kvFusion: "random", kvRatio: 0.6, recent: 5, block: 4, tail: 0.5, threshold: "window" },
 ];
 
 for (const options of CASES) {
@@ -33,6 +38,8 @@ for (const options of CASES) {
         decoder.admit(slots[i]!, prefill);
       });
       const keep = texts.map(() => Array.from({ length: CONFIG.numLayers }, () => [] as number[]));
+      const keySide = pruner?.keySide, kvLayers = keySide?.layers ?? [];
+      const kvKeep = texts.map(() => kvLayers.map(() => [] as number[]));
       for (let step = 0; step < steps; step++) {
         const at = texts.map((_, i) => starts[i]! + step);
         const fed = new Int32Array(3).fill(99999); // what an idle slot is given is not looked at
@@ -45,6 +52,11 @@ for (const options of CASES) {
           keep[i]!.forEach((mask, layer) => mask.push(kept[3 * layer + slots[i]!]!));
         });
         assertEquals([kept[1], kept[4], kept[7]], [0, 0, 0]);
+        const stays = decoder.kvKeep();
+        kvLayers.forEach((_, k) => {
+          assertEquals(stays[3 * k + 1], 0);
+          kvKeep.forEach((masks, i) => masks[k]!.push(stays[3 * k + slots[i]!]!));
+        });
       }
       assertEquals([...decoder.lengths], [30, -1, 19]);
       texts.forEach((_, i) => {
@@ -53,17 +65,65 @@ for (const options of CASES) {
           if (i === 1) assert(mask.includes(0) && mask.subarray(8).includes(1), "nothing to tell apart");
         }
       });
-      const tallies = keep[1]!.map((mask) => {
+      texts.forEach((_, i) => {
+        [...alone[i]!.kvKeep.values()].forEach((mask, k) => {
+          const judged = mask.subarray(starts[i], judgedTokens(starts[i]! + steps, keySide!));
+          assertEquals(kvKeep[i]![k]!.slice(0, judged.length), [...judged]);
+          assert(judged.includes(0) && judged.includes(1), "nothing to tell apart");
+        });
+      });
+      const tallies = keep[1]!.map((mask, layer) => {
         const tally = new LayerTally(pruner);
+        const stays = kvKeep[1]![kvLayers.indexOf(layer)] ?? [];
+        tally.drop(endingOf(stays, keySide!).map(({ end }) => end));
         tally.take(Uint8Array.from(mask));
         return tally;
       });
       const rowBytes = 2 * CONFIG.numKvHeads * CONFIG.headDim * (cacheDType === "f32" ? 4 : 2);
-      const kvBytesAllocated = CONFIG.numLayers * (40 + (options?.recent ?? 0)) * rowBytes;
+      const kvBytesAllocated = CONFIG.numLayers * (40 + (pruner?.cacheSkipped ? 0 : pruner?.recent ?? 0)) *
+        rowBytes;
       assertEquals(decoder.usageOf(tallies, steps), { ...alone[1]!.usage(), kvBytesAllocated });
     });
   }
 }
+
+Deno.test("BatchDecoder holds fewer rows than tokens where keys go, and ends where one finds no row", () => {
+  const pruner = filtering({ side: "key", recent: 2, block: 4, pruneRatio: 0.6, kvTail: 0.5 });
+  const tokens = ids(40), sequence = model.start(pruner), layers = pruner.keySide!.layers;
+  sequence.feed(tokens);
+  const { caches } = sequence.exportState(),
+    most = Math.max(...layers.map((layer) => caches[layer]!.kept.count));
+  const start = (judgedRows: number) => model.startBatch(pruner, { batch: 1, capacity: 40, judgedRows });
+  using decoder = start(most + 4); // that and a block more
+  decoder.begin(0);
+  const alone = model.start(pruner);
+  for (const id of tokens) {
+    const want = f32Data(model.logits(alone.feed(Int32Array.of(id))));
+    assertEquals(f32Data(decoder.step(Int32Array.of(id))), want);
+  }
+  const tallies = Array.from({ length: CONFIG.numLayers }, () => new LayerTally(pruner));
+  const rows = layers.length * (most + 4) + (CONFIG.numLayers - layers.length) * 40;
+  assertEquals(
+    decoder.usageOf(tallies, 40).kvBytesAllocated,
+    rows * 2 * CONFIG.numKvHeads * CONFIG.headDim * 4,
+  );
+  assert(rows < 0.85 * CONFIG.numLayers * 40);
+
+  using short = start(9);
+  short.begin(0);
+  for (const id of tokens.subarray(0, 9)) short.step(Int32Array.of(id));
+  assertThrows(() => short.step(Int32Array.of(1)), RangeError, "its capacity of 9 rows used up");
+  const nine = model.start(pruner);
+  nine.feed(tokens.slice(0, 9));
+  assertThrows(
+    () => start(9).admit(0, nine),
+    RangeError,
+    `9 rows in layer ${layers[0]}: expected fewer than the 9 of its cache`,
+  );
+  for (const judgedRows of [0, 41, 1.5, NaN]) {
+    assertThrows(() => start(judgedRows), RangeError, `Cannot hold ${judgedRows} rows of judged keys`);
+  }
+});
 
 Deno.test("batchUnsupportedReason() names what keeps a method from a device", () => {
   assertEquals(batchUnsupportedReason(undefined), undefined);

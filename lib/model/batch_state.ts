@@ -1,6 +1,6 @@
 /** What a layer of a batch remembers: its cache, the filter's states, and the last decisions. */
 import type { Backend } from "../backend.ts";
-import type { BatchCache, BatchDecisions, BatchStates } from "../batch_ops.ts";
+import type { BatchCache, BatchDecisions, BatchKeys, BatchStates } from "../batch_ops.ts";
 import type { CacheDType } from "../dtype.ts";
 import { type LayerSpec, stateSizes } from "../filter/layer.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
@@ -63,12 +63,17 @@ export function createBatchDecisions(
   return { keep, kept: backend.alloc("i32", [batch]), keptCount: backend.alloc("i32", [2]) };
 }
 
+/** What one layer of a batch has. */
+export interface BatchLayer {
+  readonly cache: BatchCache;
+  readonly states: BatchStates | undefined;
+  readonly keys: BatchKeys | undefined;
+  readonly decisions: BatchDecisions;
+}
+
 /** All tensors of a layer of a batch, to be freed. */
-export function tensorsOfLayer(
-  cache: BatchCache,
-  states: BatchStates | undefined,
-  decisions: BatchDecisions,
-): Tensor[] {
-  const own = states === undefined ? [] : Object.values({ ...states, spec: undefined });
-  return [...Object.values(cache), ...own, ...Object.values(decisions)].filter((part) => part !== undefined);
+export function tensorsOfLayer({ cache, states, keys, decisions }: BatchLayer): Tensor[] {
+  const own = [cache, states, { ...keys, states: undefined }, keys?.states, decisions];
+  const parts = own.flatMap((part): unknown[] => Object.values({ ...part, spec: undefined }));
+  return parts.filter((part) => part !== undefined) as Tensor[];
 }

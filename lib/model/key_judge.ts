@@ -1,5 +1,6 @@
 /** What a sequence knows of its keys and values: which were judged, and which of them went. */
-import { judgedAt } from "../filter/blocks.ts";
+import { judgedAt, NEVER } from "../filter/blocks.ts";
+import type { LayerState } from "../filter/layer.ts";
 import type { KeyInput, KeySequence, KeySide } from "../methods/pruner.ts";
 
 /** One layer's tokens. */
@@ -26,9 +27,6 @@ export interface EndingRow {
   readonly end: number;
 }
 
-/** Never: the end of rows that stay. */
-const NEVER = 2 ** 31 - 1;
-
 /**
  * Where rows of a cache end, one entry each.
  *
@@ -44,6 +42,18 @@ export function endsOf(positions: Int32Array, ending: readonly EndingRow[]): Int
     ends[row] = end;
   }
   return ends;
+}
+
+/** Of tokens [from, to) those that are decided to go, ascending. @param keep 0 = key and value go */
+export function endingOf(
+  keep: ArrayLike<number>,
+  side: Omit<KeySide, "start">,
+  from = 0,
+  to: number = keep.length,
+): EndingRow[] {
+  return Array.from({ length: to - from }, (_, i) => from + i)
+    .filter((position) => keep[position] === 0)
+    .map((position) => ({ position, end: judgedAt(position, side) }));
 }
 
 /** Tokens of a sequence, its first, whose keys and values have been judged when so many have come. */
@@ -82,6 +92,11 @@ export class KeyJudge {
     if (this.#side.wantsAttention) return this.#sequence.take?.(input);
     const { keep } = this.#layers.get(input.layer)!;
     for (const kept of this.#sequence.decide(input)) keep.push(kept);
+  }
+
+  /** States of the key side's layers, in their order, where `KeySide.specs` says what decides them. */
+  get states(): readonly LayerState[] | undefined {
+    return this.#sequence.states;
   }
 
   /** Tokens of a layer that were judged, the first of the sequence. */
@@ -135,9 +150,13 @@ export class KeyJudge {
       due.forEach((one, i) => distant[i] = meanOf(one.distant.queries > 0 ? one.distant : one.all));
       own.keep.push(...this.#sequence.decide({ layer, count, attention, distant }));
     }
-    return Array.from({ length: count }, (_, i) => first + i)
-      .filter((position) => own.keep[position] === 0)
-      .map((position) => ({ position, end: judgedAt(position, this.#side) }));
+    return endingOf(own.keep, this.#side, first, own.count);
+  }
+
+  /** Tokens of a layer that are decided to go and were not judged yet, ascending. */
+  ending(layer: number): EndingRow[] {
+    const own = this.#layers.get(layer)!;
+    return endingOf(own.keep, this.#side, own.count);
   }
 
   /** Per layer, one entry for each of `length` tokens: 0 = its key and value have gone. */

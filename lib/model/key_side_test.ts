@@ -342,9 +342,9 @@ Deno.test("attention that tokens received is what later, computed queries gave t
   });
 });
 
-Deno.test("a batch is not decoded on a device where keys are judged, and layers must be the model's", () => {
+Deno.test("a batch is not decoded where keys are judged on the host, and layers must be the model's", () => {
   const pruner = withKeys(patternKeys(() => true));
-  assertEquals(batchUnsupportedReason(pruner), "keys and values are judged on the host");
+  assertEquals(batchUnsupportedReason(pruner), "keys and values are judged on the host, or traced");
   assertThrows(
     () => model.startBatch(pruner, { batch: 1, capacity: 4 }),
     RangeError,

@@ -1,7 +1,13 @@
 /** One sequence in a model: KV caches, the pruner's state, and what has been spent so far. */
 import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
-import { filteredLayers, type LayerInput, type Pruner, type PrunerSequence } from "../methods/pruner.ts";
+import {
+  filteredLayers,
+  type LayerInput,
+  type Pruner,
+  type PrunerSequence,
+  viewOf,
+} from "../methods/pruner.ts";
 import { expectInstance, expectTypeOf } from "../errors.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
 import { expectPositions, layerConfig } from "./config.ts";
@@ -131,14 +137,20 @@ export class ModelSequence {
   }
 
   /**
-   * The layers' caches, and the filter's states where the method has them; to go on in a batch. Shared, not copied.
+   * The layers' caches, the filter's states where the method has them, and what judges keys and values; to go on in a
+   * batch. Shared, not copied.
    * @internal
    */
   exportState(): {
     readonly caches: readonly LayerCache[];
     readonly states: readonly LayerState[] | undefined;
+    readonly judge: KeyJudge | undefined;
   } {
-    return { caches: this.#layers.map(({ cache }) => cache), states: this.#decider?.states };
+    return {
+      caches: this.#layers.map(({ cache }) => cache),
+      states: this.#decider?.states,
+      judge: this.#judge,
+    };
   }
 
   /** What was spent and saved so far. */
@@ -231,8 +243,7 @@ export class ModelSequence {
   #runPiece(x: Tensor, from: number, to: number): void {
     this.#pass.run(x, from, to, {
       positions: this.#pass.i32(this.#positionsOf(range(0, x.shape[0]!))),
-      prunerOf: (layer) =>
-        this.#prunerOf(layer) ?? (this.#judgeOf(layer) && { ...this.#pruner!, ...SEES_KEYS }),
+      prunerOf: (layer) => viewOf(this.#pruner, layer),
       decide: (rows) => this.#decide(rows),
     });
     this.#length += x.shape[0]!;
@@ -316,6 +327,3 @@ export class ModelSequence {
     }
   }
 }
-
-/** What a layer shows where keys and values alone are filtered. */
-const SEES_KEYS = { wantsQueries: false, looksAhead: "nothing" } as const;

@@ -4,6 +4,7 @@
  */
 import type { Backend } from "../backend.ts";
 import type { BatchCache, BatchDecisions, BatchOps, BatchRows, BatchStates } from "../batch_ops.ts";
+import { beginsBlock, judgedAt, NEVER } from "../filter/blocks.ts";
 import {
   createScanOutput,
   type LayerSpec,
@@ -96,6 +97,25 @@ export function batchOps(ops: SequenceOps): BatchOps {
     }
   }
 
+  /** Takes the rows that end at a position out of a sequence's cache. */
+  function drop(cache: BatchCache, ends: Int32Array, slot: number, position: number) {
+    const [, capacity] = cache.positions.shape as [number, number], counts = hostData(cache.counts);
+    const first = slot * capacity, end = first + counts[slot]!, positions = hostData(cache.positions);
+    let to = first;
+    for (let row = first; row < end; row++) {
+      if (ends[row]! <= position) continue;
+      if (to < row) {
+        for (const part of [cache.keys, cache.values]) {
+          copyRows(asMatrix(part, 2), row, asMatrix(part, 2), to, 1);
+        }
+        positions[to] = positions[row]!;
+        ends[to] = ends[row]!;
+      }
+      to++;
+    }
+    counts[slot] = to - first;
+  }
+
   return {
     kvFilterSigns(spec: LayerSpec): HostTensor {
       const { layer, hiddenSize } = spec, { seed, count } = projectionsOf(spec);
@@ -118,6 +138,19 @@ export function batchOps(ops: SequenceOps): BatchOps {
         if (keep[slot] === 1) kept[count++] = slot;
       }
       hostData(decisions.keptCount)[0] = count;
+    },
+
+    kvKeyStep({ states, ends, keep, columns }, cache, rows): void {
+      const stays = hostData(keep), own = hostData(ends) as Int32Array, { spec } = states;
+      const [, capacity] = cache.positions.shape as [number, number];
+      for (const [slot, position] of hostData(rows.positions).entries()) {
+        stays[slot] = 0;
+        if (position < 0) continue;
+        stays[slot] = decide(states, slot, rows, columns && hostData(columns) as Float64Array);
+        const row = slot * capacity + hostData(cache.counts)[slot]! - 1;
+        own[row] = stays[slot] === 1 ? NEVER : judgedAt(position, spec);
+        if (beginsBlock(position, spec)) drop(cache, own, slot, position);
+      }
     },
 
     kvFilterObserveBatch(states, decisions, output, residual): void {

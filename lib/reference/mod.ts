@@ -87,6 +87,8 @@ export class ReferenceBackend implements Backend {
   readonly kvFilterSigns: Backend["kvFilterSigns"] = this.#batch.kvFilterSigns;
   /** See {@linkcode Backend.kvFilterStep}. */
   readonly kvFilterStep: Backend["kvFilterStep"] = this.#batch.kvFilterStep;
+  /** See {@linkcode Backend.kvKeyStep}. */
+  readonly kvKeyStep: Backend["kvKeyStep"] = this.#batch.kvKeyStep;
   /** See {@linkcode Backend.kvFilterObserveBatch}. */
   readonly kvFilterObserveBatch: Backend["kvFilterObserveBatch"] = this.#batch.kvFilterObserveBatch;
   /** See {@linkcode Backend.attentionDecode}. */

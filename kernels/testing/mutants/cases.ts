@@ -33,6 +33,11 @@ const SCAN = {
   test: "kv_filter_scan/kv_filter_scan_cuda_test.ts",
   filter: "/as the reference does|every thread order/",
 };
+const KEYS = {
+  file: "kv_key_step/kv_key_step.cu",
+  test: "kv_key_step/kv_key_step_test.ts",
+  filter: "every thread order",
+};
 const LINEAR = {
   test: "linear/linear_test.ts",
   filter: "/kept slots alone|every order of threads/",
@@ -290,6 +295,54 @@ export const MUTANTS: readonly Mutant[] = [
     to: "b * cache.recent + max(position % cache.recent, min(cache.recent - 1, 1));",
     test: "kv_filter_step/kv_filter_step_cuda_test.ts",
     filter: "",
+  },
+  {
+    name: "a key that goes ends a block too late",
+    from: "end = from + block_length(a.spec, from);",
+    to: "end = from + block_length(a.spec, from) + a.spec.block;",
+    ...KEYS,
+  },
+  {
+    name: "nothing leaves the cache where the warm-up ends",
+    from: "if (position == spec.warmup) return 0;",
+    to: "if (position == spec.warmup) return -1;",
+    ...KEYS,
+  },
+  {
+    name: "keys older than the recent window are not looked at again",
+    from: "recent_rows = position - before + a.recent + 1;",
+    to: "recent_rows = position - before + 1;",
+    ...KEYS,
+  },
+  {
+    name: "a query sees the keys that end at it",
+    from: "stays = row >= 0 && end > position;",
+    to: "stays = row >= 0 && end >= position;",
+    ...KEYS,
+  },
+  {
+    name: "the newest key is looked at before its end is there",
+    from: "__syncthreads();  // the newest row has its end",
+    to: "",
+    ...KEYS,
+  },
+  {
+    name: "rows move before the list of them is there",
+    from: "__syncthreads();  // the list is there; it is read until all are at the next rank",
+    to: "",
+    ...KEYS,
+  },
+  {
+    name: "rows stay behind whose group begins where it belongs",
+    from: "if (from[i + here - 1] == to + i + here - 1) continue;",
+    to: "if (from[i] == to + i) continue;",
+    ...KEYS,
+  },
+  {
+    name: "keys move up and values do not",
+    from: "p < 2 * pieces; p += kThreads",
+    to: "p < pieces; p += kThreads",
+    ...KEYS,
   },
   {
     name: "few rows of a product are added before all warps have written",

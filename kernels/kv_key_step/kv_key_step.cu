@@ -1,0 +1,173 @@
+// Decode: whose key and value stay, decided by a block for each sequence, and the rows that end taken out of its cache.
+#include "../common/check_cache.h"
+#include "../common/launch.h"
+#include "../kv_filter_scan/check_filter.h"
+#include "../kv_filter_scan/decide.cuh"
+#include "../kv_filter_step/cache_rows.cuh"
+
+namespace tkf {
+namespace filter {
+
+struct KeyStepArguments : tkf_key_step_args {
+  int64_t num_pages;  // of the pool; 0: contiguous
+  int64_t row_bytes;  // of keys; of values as many
+  bool wide;          // rows are whole pieces of 16 bytes, aligned
+  int* fault;
+
+  __device__ int64_t row(int64_t b, int64_t r) const { return cache_row(cache, num_pages, b, r, fault); }
+};
+
+// Where a token that goes ends: the first block start beyond its recent window.
+__device__ inline int32_t end_of(const KeyStepArguments& a, int32_t position) {
+  const int64_t from = int64_t{position} + a.recent, end = from + block_length(a.spec, from);
+  return static_cast<int32_t>(end < INT32_MAX ? end : INT32_MAX);
+}
+
+// The start of the block before the one that begins with a token; -1 where none does, or the first.
+__device__ inline int64_t block_before(const tkf_filter_spec& spec, int32_t position) {
+  if (position <= 0 || position < spec.warmup) return -1;
+  if (position == spec.warmup) return 0;
+  if (position % spec.block != 0) return -1;
+  return position - spec.block > spec.warmup ? position - spec.block : spec.warmup;
+}
+
+// Rows of sequence b that stay move up: rows from[0 .. num) to rows to, to + 1, ...; from ascends, and from[i] >= to + i.
+// Every thread moves its own pieces of all rows, so none waits for another.
+template <class Piece>
+__device__ void move_rows(const KeyStepArguments& a, int64_t b, const int* from, int num, int to) {
+  constexpr int kAtOnce = 8;
+  const int pieces = static_cast<int>(a.row_bytes / static_cast<int64_t>(sizeof(Piece)));
+  for (int p = static_cast<int>(threadIdx.x); p < 2 * pieces; p += kThreads) {
+    Piece* const column = static_cast<Piece*>(p < pieces ? a.cache.keys.data : a.cache.values.data) + p % pieces;
+    for (int i = 0; i < num; i += kAtOnce) {
+      const int here = min(num - i, kAtOnce);
+      if (from[i + here - 1] == to + i + here - 1) continue;  // they are where they belong
+      Piece held[kAtOnce];
+#pragma unroll
+      for (int u = 0; u < kAtOnce; u++) {
+        const int64_t row = u < here ? a.row(b, from[i + u]) : -1;
+        if (row >= 0) held[u] = column[row * pieces];
+      }
+#pragma unroll
+      for (int u = 0; u < kAtOnce; u++) {
+        const int64_t row = u < here ? a.row(b, to + i + u) : -1;
+        if (row >= 0) column[row * pieces] = held[u];
+      }
+    }
+  }
+}
+
+// Takes the rows [first, count) of sequence b that end at `position` out of its cache.
+__device__ inline void drop_rows(const KeyStepArguments& a, int64_t b, int32_t position, int first, int count,
+                                 int* from, int* scratch) {
+  int32_t *const ends = as<int32_t>(a.ends), *const positions = as<int32_t>(a.cache.positions);
+  int to = first;
+  for (int start = first; start < count; start += kThreads) {
+    const int r = start + static_cast<int>(threadIdx.x);
+    const int64_t row = r < count ? a.row(b, r) : -1;
+    const int32_t end = row < 0 ? 0 : ends[row], own = row < 0 ? 0 : positions[row];
+    const bool stays = row >= 0 && end > position;
+    int num;
+    const int rank = block_rank(stays, scratch, &num);  // all have read theirs before one is overwritten
+    const int64_t target = stays ? a.row(b, to + rank) : -1;
+    if (stays) from[rank] = r;
+    if (target >= 0) {
+      ends[target] = end;
+      positions[target] = own;
+    }
+    __syncthreads();  // the list is there; it is read until all are at the next rank
+    if (a.wide) {
+      move_rows<uint4>(a, b, from, num, to);
+    } else {
+      move_rows<uint16_t>(a, b, from, num, to);
+    }
+    to += num;
+  }
+  if (threadIdx.x == 0) as<int32_t>(a.cache.counts)[b] = to;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads, 2) key_step_kernel(const KeyStepArguments a) {
+  TKF_DYNAMIC_SHARED(double, shared);
+  TKF_SHARED(DecideShared, s);
+  TKF_SHARED(int[kThreads / 32], scratch);
+  TKF_SHARED(int[kThreads], from);
+  const int64_t b = blockIdx.x;
+  const int32_t position = as<int32_t>(a.positions)[b], count = as<int32_t>(a.cache.counts)[b];
+  uint8_t* const keep = as<uint8_t>(a.keep) + b;
+  if (position < 0) {
+    if (threadIdx.x == 0) *keep = 0;
+    return;
+  }
+  const int64_t newest = count > 0 && count <= a.cache.capacity ? a.row(b, count - 1) : -1;
+  if (newest < 0 || as<int32_t>(a.cache.positions)[newest] != position) {
+    if (threadIdx.x == 0) {
+      tkf_fault(a.fault, kFaultState);
+      *keep = 1;
+    }
+    return;
+  }
+  double* const columns = as<double>(a.columns);
+  const int64_t size = int64_t{a.spec.kv_heads} * a.spec.head_dim;
+  const FeatureRows<T> rows = {row_of<T>(a.filter_keys, b, size), row_of<T>(a.values, b, size), nullptr, nullptr,
+                               nullptr, nullptr};
+  const Token<T> token = {rows, a.chunks.data == nullptr ? a.spec.chunk : as<int32_t>(a.chunks)[b],
+                          columns == nullptr ? nullptr : columns + b, a.cache.batch};
+  const bool decided =
+      decide<T, float>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, [] {});
+  if (threadIdx.x == 0) {
+    const bool goes = decided && s.skip;
+    *keep = !goes;
+    as<int32_t>(a.ends)[newest] = goes ? end_of(a, position) : INT32_MAX;
+  }
+  const int64_t before = block_before(a.spec, position);
+  if (before < 0) return;
+  __syncthreads();  // the newest row has its end
+  // All tokens that are judged now came at before - recent or later, and all since then are cached.
+  const int64_t recent_rows = position - before + a.recent + 1;
+  drop_rows(a, b, position, static_cast<int>(count > recent_rows ? count - recent_rows : 0), count, from, scratch);
+}
+
+}  // namespace filter
+
+bool check_args(Check& check, const tkf_key_step_args& a) {
+  const tkf_kv_cache& cache = a.cache;
+  const int64_t batch = cache.batch;
+  check_spec(check, a.spec);
+  filter::check_limits(check, a.spec);
+  check.require(a.spec.threshold != TKF_THRESHOLD_TOPK, TKF_STATUS_STATE,
+                "found the policy \"topk\", which looks at a whole sequence, expected another");
+  check.require(!learns(a.spec), TKF_STATUS_STATE, "found the rule \"learned\", expected one of keys and values alone");
+  check.size("kv_heads of the cache", cache.kv_heads, a.spec.kv_heads, a.spec.kv_heads);
+  check.size("head_dim of the cache", cache.head_dim, a.spec.head_dim, a.spec.head_dim);
+  check_cache(check, cache);
+  check.size("recent", a.recent, 0, 65536);
+  check.dtype("keys", a.kv_dtype);
+  check.values("filter_keys", a.filter_keys, a.kv_dtype, {batch, cache.kv_heads, cache.head_dim});
+  check.values("values", a.values, a.kv_dtype, {batch, cache.kv_heads, cache.head_dim});
+  check_states(check, a.spec, a.states, batch, false);
+  check.array<int32_t>("positions", a.positions, {batch});
+  if (a.chunks.data != nullptr) check.array<int32_t>("chunks", a.chunks, {batch});
+  check.array<uint8_t>("keep", a.keep, {batch});
+  if (a.columns.data != nullptr) check.array<double>("columns", a.columns, {7, batch});
+  if (!check.ok()) return false;
+  const Pages pages = pages_of(cache);
+  const int64_t rows = cache.pages.data != nullptr ? pages.in_pool * cache.page_rows : batch * cache.capacity;
+  check.array<int32_t>("ends", a.ends, {rows});
+  return batch > 0;
+}
+
+int32_t on_cuda::key_step(tkf_context* context, const tkf_key_step_args& args) {
+  const tkf_kv_cache& cache = args.cache;
+  const int64_t bytes = int64_t{cache.kv_heads} * cache.head_dim * (cache.dtype == TKF_DTYPE_F32 ? 4 : 2);
+  const bool wide = bytes % 16 == 0 && is_aligned(cache.keys.data, 16) && is_aligned(cache.values.data, 16);
+  const filter::KeyStepArguments a = {args, pages_of(cache).in_pool, bytes, wide, cuda_fault(context)};
+  with_type(a.kv_dtype, [&](auto zero) {
+    using T = decltype(zero);
+    TKF_LAUNCH(cuda_stream(context), (filter::key_step_kernel<T>), static_cast<unsigned>(cache.batch), filter::kThreads,
+               filter::decide_shared_bytes(a.spec), a);
+  });
+  return cuda_launched(context, "tkf_key_step");
+}
+
+}  // namespace tkf
