@@ -19,7 +19,7 @@ Deno.test("tasks that run methods name the permissions that they need, and these
       "It was the best of times, it was the worst of times. ".repeat(9),
     );
     const runs: [string, string[]][] = [
-      ["sweep", [...SMALL, "--fusion", "key", "--out", `${folder}/sweep`]],
+      ["sweep", [...SMALL, "--fusion", "key", "--live", "--out", `${folder}/sweep`]],
       ["compare", [...SMALL, "--methods", "key", "--out", `${folder}/compare`]],
       ["heads", [...SMALL, "--resamples", "9", "--out", `${folder}/heads`]],
       ["score", [

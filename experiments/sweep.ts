@@ -27,6 +27,7 @@ import { writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
+import { openLive, readLivePort } from "./cli/live.ts";
 import { parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { withRule } from "./cli/rule.ts";
@@ -46,7 +47,7 @@ trials; --resume goes on.`,
   [
     "",
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
-    "--model smollm2-135m --text FILE --tokens 8192",
+    "--model smollm2-135m --text FILE --tokens 8192 --live",
   ],
 );
 
@@ -83,6 +84,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment: readTaskName(values) })).columns,
     ...Object.keys(OPTIONS),
   ]);
+  const livePort = readLivePort(values);
   const destination = readDestination(values, { noun: "a sweep", work: WORK });
   const plan = await readPlan(values, methods, progress, { folder: destination.named, file: WORK });
   const { task } = plan, lines = trialLines(task), log = { folder: destination.named, file: WORK, lines };
@@ -92,9 +94,11 @@ export async function main(args: readonly string[]): Promise<number> {
       countTokens(plan)
     } tokens of ${plan.textName}; ${backend.description}`,
   );
+  await using live = await openLive(livePort);
   using claimed = claimFolder(destination);
   const { folder } = claimed, path = `${folder}/${WORK}`;
   progress.start();
+  const tell = tellProgress(progress, task);
   using interrupt = new Interrupt();
   const kept = () => {
     const finished = RunLog.read(path, runDigest, lines).length;
@@ -105,13 +109,26 @@ export async function main(args: readonly string[]): Promise<number> {
     const summary = await sweepStudy(study, grids, {
       log,
       signal: interrupt.signal,
-      onProgress: tellProgress(progress, task),
+      onProgress(state) {
+        tell(state);
+        const { done, total, fraction } = state, left = progress.eta(fraction);
+        live.tell({
+          fraction,
+          text: `${done} of ${plural(total, "trial")}${left === "" ? "" : `, ${left}`}`,
+        });
+      },
+      onSummary: live.show,
     });
     const unsaved = await saveResults(async () => {
       await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");
       await writeWhole(`${folder}/report.html`, renderSweepReport(summary, { plotly: await readPlotly() }));
     }, kept);
     progress.clear();
+    await live.end(
+      unsaved === undefined
+        ? `Finished. Report: ${folder}/report.html`
+        : "Finished, but the results could not be written.",
+    );
     await printTable(tabulateTrials(summary, table.columns), table, {
       spare: SPARE_COLUMNS,
       json: () => JSON.stringify(summary, null, 2),

@@ -193,6 +193,12 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "go on with the interrupted run in DIR, or in --out",
     ["sweep", "heads", "compare"],
   ),
+  "live": flag(
+    "optional text",
+    "[PORT]",
+    "show the report in a browser of this machine while it grows, at 127.0.0.1 (any free port)",
+    ["sweep"],
+  ),
   "columns": flag(
     "text",
     "A,B,…|all",
@@ -252,7 +258,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "seed",
   ],
   "How": ["backend", "phase", "seeds"],
-  "Results": ["out", "resume", "all", "columns", "csv", "json"],
+  "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 
 /** Columns of a page of help. */

@@ -34,6 +34,8 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
+  /** Called after the dense pass and after each trial, with the dense model and all trials that are finished. */
+  readonly onFinished?: (dense: T["dense"], trials: readonly Trial<T>[]) => void;
 }
 
 /** Digest of the conditions: runs that share it may be compared. */
@@ -67,8 +69,11 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       ...(trial && { trial }),
     });
   report(0, 1);
-  await evaluation.dense({ signal, onChunk: report });
+  const dense = await evaluation.dense({ signal, onChunk: report });
   worked++;
+  const tellFinished = () =>
+    args.onFinished?.(dense, digests.flatMap((digest) => finished.get(digest) ?? []));
+  tellFinished();
   const trials: Trial<T>[] = [];
   for (const [i, method] of methods.entries()) {
     const known = finished.get(digests[i]!);
@@ -92,6 +97,8 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
     };
     log.append(trial);
     trials.push(trial);
+    finished.set(trial.trial, trial);
+    tellFinished();
     done++;
     worked++;
     report(0, 1, trial);

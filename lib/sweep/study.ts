@@ -118,6 +118,8 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
+  /** Called after every trial, and before the first where an earlier run has some, with all that is finished. */
+  readonly onSummary?: (summary: SweepSummary<T>) => void;
 }
 
 /**
@@ -140,7 +142,7 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
 export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   study: Study<T>,
   grids: readonly Grid[],
-  control: SweepControl<T> = {},
+  { onSummary, ...control }: SweepControl<T> = {},
 ): Promise<SweepSummary<T>> {
   const { model, config } = study.model;
   const methods = expandGrids(grids);
@@ -158,6 +160,9 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
     createPruner: (method) => pruners.get(method)!,
     conditions: await describeConditions(study, model.backend.name, model.cacheDType),
     log: control.log ?? { finished: [], append: () => {} },
+    onFinished(dense, trials) {
+      if (trials.length > 0) onSummary?.(summarizeSweep<T>(trials, dense, environment));
+    },
   });
   return summarizeSweep<T>(trials, await evaluation.dense(), environment);
 }
