@@ -32,7 +32,7 @@ async function show(columns: number, task: string, args: readonly string[]): Pro
   }).output();
   const text = new TextDecoder().decode(stdout);
   assertEquals(code, 0, text);
-  return text.split(/\r?\n|\r/).map((line) => line.replaceAll("\x1b[K", ""));
+  return text.split(/\r?\n|\r/).map((line) => line.replaceAll(/\p{Cc}\[\d*[GJK]/gu, ""));
 }
 
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
@@ -53,6 +53,7 @@ Deno.test({
       );
       const runs: [string, string[], RegExp][] = [
         ["sweep", ["--context", "64", "--tokens", "64", "--threads", "1"], /^ +- +dense/],
+        ["diff", [`${folder}/sweep_80_6`, `${folder}/sweep_120_6`], /^dense /],
         ["compare", SMALL, /^random \(5 seeds\)/],
         ["heads", [...SMALL, "--resamples", "9"], /^learned /],
         ["score", ["--text", `${folder}/text.txt`, "--fusion", "learned"], /"▁capt/],
@@ -75,7 +76,7 @@ Deno.test({
         const narrow = await words(80, task, args, row), wide = await words(120, task, args, row);
         for (const word of narrow) {
           assert(
-            wide.has(word) || ["Left", "out", "columns", "all", "csv", "FILE"].includes(word),
+            wide.has(word) || ["Left", "out", "columns", "all", "csv", "FILE", "min"].includes(word),
             `${task}: "${word}"`,
           );
         }
