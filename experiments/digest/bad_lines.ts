@@ -79,6 +79,8 @@ export const BAD_LINES: readonly (readonly [task: string, args: string])[] = [
   ["filter", "--kv TMP/dump.safetensors --layer -1"],
   ["filter", "--kv TMP/dump.safetensors --layer 16777216"],
   ["filter", "--kv TMP/dump.safetensors --text TMP/text.txt"],
+  ["diff", ""],
+  ["diff", "TMP/none TMP/none"],
   ["report", ""],
   ["report", "TMP/none"],
   ["report", "TMP/nothing"],

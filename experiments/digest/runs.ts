@@ -7,7 +7,7 @@ import { line, type Run, taskRun } from "./run.ts";
 import { listScores, score } from "./scores.ts";
 
 const HELPS = [
-  ...["sweep", "score", "heads", "filter", "compare", "report"],
+  ...["sweep", "score", "heads", "filter", "compare", "diff", "report"],
   ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "lab", "build", "mutants", "digest"],
 ];
 
@@ -61,6 +61,7 @@ const AFTERWARDS = [
     "heads/trace.parquet",
     "heads_learned/trace.parquet --cache-dtype bf16",
   ].map((trace) => score(`--replay TMP/${trace}`)),
+  taskRun("diff", "TMP/sweep_rules TMP/sweep_reference --json"),
   taskRun("report", "TMP/sweep_rules TMP/heads TMP/compare --out TMP/site", { output: "site" }),
   taskRun("sweep", `--grid TMP/grid.json --cache-dtype bf16 --resume ${SMALL}sweep_grid`),
   taskRun("heads", `${SMALL}heads`),
