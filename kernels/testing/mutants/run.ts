@@ -2,11 +2,14 @@
  * Builds every kernel that is broken on purpose, and fails unless a test notices each that passes on whole ones:
  * `deno run -A kernels/testing/mutants/run.ts [part of a name]`.
  */
+import { inParallel } from "../../../ffi/build/command.ts";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { type Mutant, MUTANTS } from "./cases.ts";
 
 /** A test that ends in none of these has not come to an end by itself. */
 const NOTICED = /FAILED|emulator: kernel/;
+/** What ends a process that reaches beyond its memory, or divides by zero. */
+const CRASHES: readonly (Deno.Signal | null)[] = ["SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE"];
 const LIMIT_MS = 300_000;
 
 /** Puts the mutation into the sources. @throws {RangeError} If the text is not there just once. */
@@ -20,13 +23,13 @@ export function mutate(sources: Map<string, string>, { name, file, from, to }: M
   sources.set(file, parts.join(to));
 }
 
-/** Runs the mutant's test on a library; whether it passes, and what it printed. */
+/** Runs the mutant's test on a library; whether it passes, by which signal it ended, and what it printed. */
 async function runTest(
   { test, filter }: Pick<Mutant, "test" | "filter">,
   library: string,
   flags: readonly string[],
 ) {
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const { success, signal, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [
       ...["test", "-A", "--no-check", "--fail-fast", ...flags],
       ...(filter === "" ? [] : ["--filter", filter]),
@@ -36,7 +39,7 @@ async function runTest(
     signal: AbortSignal.timeout(LIMIT_MS),
   }).output();
   const decoder = new TextDecoder();
-  return { success, said: decoder.decode(stdout) + decoder.decode(stderr) };
+  return { success, signal, said: decoder.decode(stdout) + decoder.decode(stderr) };
 }
 
 /** Where `@std` comes from, as the README's test command asks. */
@@ -57,29 +60,29 @@ if (import.meta.main) {
   const chosen = MUTANTS.filter(({ name }) => name.includes(Deno.args[0] ?? ""));
   const flags = await resolveFlags();
   const whole = (await buildEmulated()).path;
-  for (
-    const { test, filter } of new Map(chosen.map((each) => [`${each.test} ${each.filter}`, each])).values()
-  ) {
+  const tests = [...new Map(chosen.map((each) => [`${each.test} ${each.filter}`, each])).values()];
+  await inParallel(tests, async ({ test, filter }) => {
     const { success, said } = await runTest({ test, filter }, whole, flags);
-    if (success && !said.includes(" 0 passed")) continue;
+    if (success && !said.includes(" 0 passed")) return;
     console.log(`${test} "${filter}" fails without a mutant, or runs no test:\n${said}`);
     Deno.exit(1);
-  }
-  let survivors = 0;
-  for (const [i, mutant] of chosen.entries()) {
+  });
+  let survivors = 0, done = 0;
+  await inParallel(chosen, async (mutant) => {
     const started = performance.now();
     const { path } = await buildEmulated({ patch: (sources) => mutate(sources, mutant) });
-    const { success, said } = await runTest(mutant, path, flags);
-    const noticed = !success && NOTICED.test(said) && !/NativeLibraryError/.test(said);
+    const { success, signal, said } = await runTest(mutant, path, flags);
+    const ended = NOTICED.test(said) || CRASHES.includes(signal);
+    const noticed = !success && ended && !/NativeLibraryError/.test(said);
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
     console.log(
-      `${noticed ? "noticed " : "SURVIVES"} ${i + 1}/${chosen.length} ${mutant.name} (${seconds} s)`,
+      `${noticed ? "noticed " : "SURVIVES"} ${++done}/${chosen.length} ${mutant.name} (${seconds} s)`,
     );
-    if (!noticed) console.log(said.split("\n").slice(-20).join("\n"));
+    if (!noticed) console.log(`${signal ?? ""} ${said.split("\n").slice(-20).join("\n")}`);
     if (!noticed) survivors++;
     await Deno.remove(path);
     await Deno.remove(`${path}.txt`);
-  }
+  });
   console.log(`${chosen.length - survivors} of ${chosen.length} mutants noticed`);
   Deno.exit(survivors === 0 ? 0 : 1);
 }
