@@ -45,6 +45,9 @@ Deno.test("Progress keeps the bar and its lines within the terminal, and cuts no
       assertEquals(drawn!.indexOf("]") - 1, bar);
       assertEquals(drawn!.replace(/^\S+ 50% {2}/, "").replace(/^(a label )*(a|a label)…$/, ""), "", drawn);
       assertEquals(drawn!.length <= terminalColumns() - 1 && drawn!.length >= terminalColumns() - 9, true);
+      const fits = "x".repeat(terminalColumns() - 1 - `[${"#".repeat(bar)}] 50%  `.length);
+      progress.bar(0.5, fits);
+      assertEquals(text().split("\r\x1b[K").at(-1)!.endsWith(fits), true, "a label that fits is whole");
       progress.line("word ".repeat(30).trim());
       assertEquals(
         text().split("\n").every((line) => line.split("\x1b[K").at(-1)!.length <= terminalColumns()),

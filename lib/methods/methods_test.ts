@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
-import { METHODS } from "./list.ts";
+import { METHOD_NAMES, METHODS, RULES, setOwnRule } from "./list.ts";
 import type { Method } from "./method.ts";
 import { createPruner, createReplay } from "./mod.ts";
 import type { DecisionTrace, LayerInput, MethodName, PrunerSequence } from "./mod.ts";
@@ -21,6 +21,17 @@ function inputOf(layer: number, count: number, trueRedundancy?: number[]): Layer
     ...(trueRedundancy && { trueRedundancy: Float64Array.from(trueRedundancy) }),
   };
 }
+
+Deno.test("setOwnRule() takes one rule in, and refuses a name that is taken", () => {
+  const rule = RULES.find(({ name }) => name === "mean")!, sha256 = "", count = METHOD_NAMES.length;
+  const named = (name: string) => ({ rule: { ...rule, name } as typeof rule, sha256 });
+  assertThrows(() => setOwnRule(named("mean")), RangeError, 'the rule "mean"');
+  setOwnRule(named("own"));
+  setOwnRule(named("other"));
+  assertEquals([METHOD_NAMES.length, METHOD_NAMES.at(-1)], [count + 1, "other"]);
+  setOwnRule(undefined);
+  assertEquals(METHOD_NAMES.length, count);
+});
 
 const keepOf = (sequence: PrunerSequence, input: LayerInput) => sequence.decide(input, 0).keep.join("");
 

@@ -135,7 +135,7 @@ Deno.test("readModelConfig() works YaRN's and LongRoPE's magnitudes out, and tak
   const long = (more: object) =>
     configOf("phi3-short", { rope_parameters: { ...rope_parameters, ...more } }).rope.magnitude;
   assertAlmostEquals(long({})!, Math.sqrt(1 + Math.log(64 / 48) / Math.log(48)));
-  assertEquals([long({ attention_factor: 2 }), long({ factor: 1 })], [2, 1]);
+  assertEquals([long({ attention_factor: 2 }), long({ factor: 1 }), long({ factor: 0.5 })], [2, 1, 1]);
 });
 
 Deno.test("readModelConfig() refuses what it does not know in a config.json, and names the key", () => {

@@ -279,7 +279,18 @@ Deno.test("meanProbabilities() gives each key's share of a query, head by head a
     });
     return [1, 2, 3].map((j) => (shares[0]![j]! + shares[1]![j]!) / 2);
   });
-  const got = [...meanProbabilities(backend, args, 1)];
+  const calls = { alloc: 0, upload: 0, free: 0, attention: 0 };
+  const counting = new Proxy<Backend>(backend, {
+    get(target, name) {
+      if (name in calls) calls[name as keyof typeof calls]++;
+      const member = target[name as keyof Backend];
+      return typeof member === "function" ? member.bind(target) : member;
+    },
+  });
+  const got = [...meanProbabilities(counting, args, 1)];
+  assertEquals(calls, { alloc: 2, upload: 4, free: 6, attention: 2 });
+  meanProbabilities(counting, args, 2);
+  assertEquals(calls.attention, 3, "two rows are one call");
   assertEquals(got.length, want.length);
   got.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-7));
   assertEquals([...f32Data(args.out)], Array(8).fill(7));

@@ -93,13 +93,9 @@ async function readTokenizer(folder: string): Promise<string> {
   }
 }
 
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
+/** Whether a path is a folder; what cannot be looked at is none, and is refused when it is read. */
+function isFolder(path: string): Promise<boolean> {
+  return Deno.stat(path).then(({ isDirectory }) => isDirectory, () => false);
 }
 
 /**

@@ -262,6 +262,16 @@ Deno.test("Tokenizer.fromGguf() refuses a byte-level vocabulary that it does not
     });
     assertEquals(silent.addsBos, addsBos, pre);
   }
+  // A word of the vocabulary that no merge makes is taken whole by those families that ignore merges.
+  for (
+    const [pre, ids] of [["llama3", [2]], ["tekken", [2]], ["gpt-4o", [0, 1]], ["qwen2", [0, 1]]] as const
+  ) {
+    const unmerged = byteLevel({
+      "tokenizer.ggml.pre": ["tokenizer.ggml.pre", "string", pre],
+      "tokenizer.ggml.merges": ["tokenizer.ggml.merges", ["string"], []],
+    });
+    assertEquals([...unmerged.encode("ab")], ids, pre);
+  }
   const cases: [string, Entry | undefined, string][] = [
     ["pre", ["tokenizer.ggml.pre", "string", "viking"], 'found "viking", expected one of "default"'],
     ["pre", ["tokenizer.ggml.pre", "string", "toString"], 'found "toString"'],

@@ -209,6 +209,7 @@ Deno.test("comparedMethods() holds the keys preset against chance on the same si
   });
   const dropped = new Map(rows.map(({ name, kvAchievedRatio }) => [name, kvAchievedRatio]));
   assertEquals([...dropped].sort(), [["dense", null], ["keys", 0.75], ["random for keys", 0.375]]);
+  assertEquals(rows.find(({ name }) => name === "dense")!.achievedRatio, 0);
 });
 
 Deno.test("compareMethods() ranks a run that missed the asked ratio last, and holds nothing against it", async () => {
