@@ -153,6 +153,8 @@ Deno.test("createReplay() traces the chunk that it was started for, the first wh
 Deno.test("methods that name their place in a legend have one each", () => {
   const places = METHODS.flatMap(({ looks }: Method) => looks?.place ?? []);
   assertEquals(places.toSorted((a, b) => a - b), Array.from(places.keys()));
+  const minor = METHODS.filter(({ looks }: Method) => looks?.main === false).map(({ name }) => name);
+  assertEquals(minor.sort(), ["max", "min", "product", "static"]);
 });
 
 Deno.test("createReplay() gives the masks back, chunk by chunk", () => {
