@@ -17,6 +17,7 @@ import {
 } from "./abi.ts";
 import { NativeContext } from "./context.ts";
 import { openEmulated } from "./cuda/testing.ts";
+import type { FilterBackend } from "../lib/filter/sequence.ts";
 import { specArgs, statesArgs } from "./filter.ts";
 import { findLibrary, openCpuLibrary } from "./library.ts";
 
@@ -55,7 +56,7 @@ const good = (name: string): Arguments =>
 const UNREAD: { readonly [op: string]: readonly string[] } = {
   tkf_linear_apply: ["kept", "kept_count"],
   tkf_rope_apply: ["kept", "kept_count"],
-  tkf_attention_filtered: ["key_ends", "windows"],
+  tkf_attention_filtered: ["key_ends", "windows", "shares"],
   tkf_filter_scan: ["states.signs"],
   tkf_filter_observe: ["states.anchor_k", "states.anchor_v", "states.signs"],
 };
@@ -177,10 +178,10 @@ Deno.test("the C ABI refuses NULL buffers, short ones and misaligned ones", () =
 
 Deno.test("the C ABI refuses negative sizes, and sizes whose product overflows", () => {
   for (const size of [-1, -(2n ** 63n)]) {
-    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape]), 34);
+    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape]), 35);
   }
   for (const size of [2n ** 63n - 1n, 2n ** 62n, 2n ** 31n]) {
-    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape, STATUS.buffer]), 34);
+    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape, STATUS.buffer]), 35);
   }
 });
 
@@ -212,11 +213,24 @@ Deno.test("tkf_filter_scan refuses every number of a spec that is out of its ran
     runs++;
   };
   const { type } = ops.get("tkf_filter_scan")!.layout.fields[0]!;
-  const ints = pathsOf(type as Layout, ["int32_t"]), doubles = pathsOf(type as Layout, ["double"]);
+  const ints = pathsOf(type as Layout, ["int32_t"]).filter((name) => name !== "heads");
+  const doubles = pathsOf(type as Layout, ["double"]),
+    any = ["layer", "chunk", "queries_size", "first_outcome"];
   for (const name of ints) for (const value of [-1, -(2 ** 31)]) refuse(name, value);
-  for (const name of ints) if (!["layer", "chunk", "queries_size"].includes(name)) refuse(name, 2 ** 31 - 1);
+  for (const name of ints) if (!any.includes(name)) refuse(name, 2 ** 31 - 1);
   for (const name of doubles) for (const value of [NaN, Infinity, -Infinity]) refuse(name, value);
-  assertEquals(runs, 32 + 13 + 27);
+  assertEquals(runs, 38 + 15 + 27);
+});
+
+Deno.test("tkf_filter_scan takes features of local attention, of heads that fit the queries", () => {
+  const options = { fusion: "learned", substitute: "local", recent: 2, sinks: 1, tail: 1 } as const;
+  const [local] = new TokenFilter(shape, options, { knowsLocal: true } as FilterBackend).specs;
+  const states = statesArgs(createLayerState(local!)), spec = specArgs(local!, 8);
+  const status = (change: Arguments) =>
+    context.invoke("tkf_filter_scan", { ...good("tkf_filter_scan"), states, spec: { ...spec, ...change } });
+  assertEquals(status({}), STATUS.ok, context.message);
+  for (const heads of [-1, 0, 1, 2 ** 31 - 1]) assertEquals(status({ heads }), STATUS.shape);
+  assertEquals(status({ heads: 3 }), STATUS.buffer); // whose memory is larger
 });
 
 /** Numbers just in and just out of an option's range, as the spec carries it. */
@@ -260,14 +274,11 @@ Deno.test("tkf_filter_scan takes the ranges of the table of options, and nothing
       const args = { ...good("tkf_filter_scan"), spec: { ...spec, fusion: 0, [field]: value } }; // `learned` takes less
       return context.invoke("tkf_filter_scan", args) === STATUS.value;
     };
-    // Features of the local attention are computed on the host alone.
-    const { inside, outside } = name === "features"
-      ? { inside: [0, 15], outside: [16, 31] }
-      : edgesOf(option);
+    const { inside, outside } = edgesOf(option);
     for (const value of inside) assertEquals(refused(value), false, `${name} ${value}: ${context.message}`);
     for (const value of outside) assertEquals(refused(value), true, `${name} ${value}`);
   }
-  assertEquals(fields, 17);
+  assertEquals(fields, 19);
 });
 
 Deno.test("tkf_attention_filtered refuses sizes and numbers out of their ranges", () => {
@@ -290,6 +301,8 @@ Deno.test("tkf_attention_filtered refuses sizes and numbers out of their ranges"
     refuse(STATUS.buffer, field, [right.subarray(1), misaligned(right)]);
   }
   refuse(STATUS.value, "scale", [NaN, Infinity]);
+  refuse(STATUS.null, "num_shares", [1]);
+  refuse(STATUS.shape, "num_shares", [-1, Number(args.num_keys) + 1]);
 });
 
 Deno.test("the C ABI takes NULL for buffers of no bytes", () => {

@@ -27,7 +27,7 @@ function expectCache(
 export function callAttention(context: KernelContext, args: AttentionArgs): void {
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
-  const { recentKeys, recentValues, recentPositions, keyEnds, windows, sinks = 0 } = args;
+  const { recentKeys, recentValues, recentPositions, keyEnds, windows, sinks = 0, shares } = args;
   expectTensor("queries", queries, "f32", [-1, -1, -1]);
   const [numQueries, heads, headDim] = queries.shape;
   expectTensor("queryPositions", queryPositions, "i32", [numQueries]);
@@ -37,6 +37,7 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
   expectCache("recent", recentKeys, recentValues, recentPositions, numRecent, [numKvHeads, headDim]);
   expectTensor("recentKeys", recentKeys, keys.dtype, recentKeys.shape);
   if (windows !== undefined) expectTensor("windows", windows, "i32", [numQueries]);
+  if (shares !== undefined) expectTensor("shares", shares, "f64", [numQueries, -1]);
   context.call("tkf_attention_filtered", {
     queries,
     query_positions: queryPositions,
@@ -49,6 +50,8 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
     out,
     key_ends: keyEnds ?? null,
     windows: windows ?? null,
+    shares: shares ?? null,
+    num_shares: shares?.shape[1] ?? 0,
     num_queries: numQueries,
     num_keys: numKeys,
     num_recent: numRecent,

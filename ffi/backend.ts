@@ -23,6 +23,10 @@ export class CpuBackend extends NativeBackend {
   override readonly kvFilterScan: Backend["kvFilterScan"];
   /** See {@linkcode Backend.kvFilterObserve}. */
   override readonly kvFilterObserve: Backend["kvFilterObserve"];
+  /** See {@linkcode Backend.knowsLocal}. */
+  override readonly knowsLocal = true;
+  /** See {@linkcode Backend.givesShares}. */
+  override readonly givesShares = true;
   /** Each sequence by the ops of one. */
   protected override readonly batch: BatchOps = batchOps(this);
   readonly #note: string;

@@ -4,6 +4,7 @@ import {
   codeOf,
   type FilterObserve,
   type FilterScan,
+  firstOutcomeOf,
   type LayerSpec,
   type LayerState,
   projectionsOf,
@@ -20,16 +21,15 @@ import type { KernelContext } from "./context.ts";
 const SPEC_FIELDS = [
   ...[
     "layer",
+    "heads",
     "kvHeads",
     "headDim",
     "hiddenSize",
-    "fusion",
-    "invert",
-    "anchor",
-    "absorb",
-    "warmup",
-    "threshold",
+    "recent",
+    "sinks",
+    "firstOutcome",
   ],
+  ...["fusion", "invert", "anchor", "absorb", "warmup", "threshold"],
   ...["window", "chunk", "block", "projections", "features", "queriesSize"],
   ...["skipRatio", "tau", "lambda", "eps", "alpha", "gamma", "theta", "eta", "ridge"],
 ].map((name) => [name, name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] as const);
@@ -63,7 +63,8 @@ export function specArgs(spec: LayerSpec, queriesSize: number): Arguments {
       `Cannot run the rule "${name}" in native code: expected a rule that the kernels have`,
     );
   }
-  const own = { ...spec, kvHeads: spec.numKvHeads, fusion: native, queriesSize };
+  const { numHeads: heads, numKvHeads: kvHeads } = spec;
+  const own = { ...spec, heads, kvHeads, fusion: native, queriesSize, firstOutcome: firstOutcomeOf(spec) };
   const args: { [field: string]: Argument } = { seed: projectionsOf(spec).seed };
   for (const [name, field] of SPEC_FIELDS) args[field] = codeOf(own, name);
   argsOf(spec).set(queriesSize, Object.freeze(args));

@@ -26,6 +26,8 @@ export abstract class NativeBackend implements Backend, Disposable {
   abstract readonly description: string;
   abstract readonly kvFilterScan: Backend["kvFilterScan"];
   abstract readonly kvFilterObserve: Backend["kvFilterObserve"];
+  readonly knowsLocal?: boolean;
+  readonly givesShares?: boolean;
   /** The ops of {@linkcode BatchOps}. */
   protected abstract readonly batch: BatchOps;
   abstract add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;

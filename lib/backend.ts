@@ -42,6 +42,11 @@ export interface AttentionArgs {
   readonly windows?: Tensor;
   /** Positions below it are seen by local queries however far they are; 0 by default. Of no use without `windows`. */
   readonly sinks?: number;
+  /**
+   * Where asked for, of a backend that {@linkcode Backend.givesShares}: filled with the mean over heads of the weight that
+   * each query gave to each of the last U of the n cached rows, [R, U] f64; 0 of what it does not see, and of local queries.
+   */
+  readonly shares?: Tensor;
   /** Keys of recently skipped tokens, [>= m, numKvHeads, headDim], dtype of `keys`. */
   readonly recentKeys: Tensor;
   /** Values of skipped tokens, like `recentKeys`. */
@@ -121,6 +126,8 @@ export interface Backend extends BatchOps {
   rowNorms(x: Tensor): Float64Array<ArrayBuffer>;
   /** Grouped-query causal attention of kept queries over compacted keys and the recent window. */
   attention(args: AttentionArgs): void;
+  /** Whether {@linkcode attention} fills `shares`. */
+  readonly givesShares?: boolean;
   /** Loss -log softmax(logits)[target] of each row, in nats: `logits` [T, vocabSize], `targets` [T] i32. */
   nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer>;
   /** Both losses, KL divergence and agreement of two rows of logits, without storing probabilities. */
@@ -130,6 +137,8 @@ export interface Backend extends BatchOps {
   readonly kvFilterScan: FilterScan<Tensor>;
   /** The `learned` rule's regression. */
   readonly kvFilterObserve: FilterObserve;
+  /** Whether both have what `learned` asks for with a local substitute; where not, it runs on the host. */
+  readonly knowsLocal?: boolean;
   /**
    * Records what `work` enqueues, without running it; `work` must not allocate, read or write. Not there where calls
    * have done their work when they return.

@@ -96,17 +96,17 @@ export function expectScoresAlone(task: Task, { substitute, schedule }: Resolved
 /** Says which rules run in TypeScript on the host, since the backend's kernels do not have them. */
 export function tellHostRules(
   progress: Progress,
-  { name }: Backend,
+  backend: Backend,
   methods: readonly ResolvedOptions[],
 ): void {
-  if (name === "reference") return;
+  if (backend.name === "reference") return;
   const rules = methods.flatMap((options) => {
     const names = [
       ...(filtersQueries(options) ? [options.fusion] : []),
       ...[keyRuleOf(options) ?? []].flat(),
     ];
     return names.map((name) => methodOf(name)).filter((method) => isRule(method)).flatMap((rule) => {
-      if (bindRule(rule, options).native !== undefined) return [];
+      if (bindRule(rule, options, backend).native !== undefined) return [];
       return [rule.native === undefined ? `"${rule.name}"` : `"${rule.name}" with a local substitute`];
     });
   });

@@ -42,8 +42,9 @@ class Check {
   }
 
   bool ok() const { return status_ == TKF_STATUS_OK; }
+  bool on_device() const { return context_ != nullptr && context_->on_device; }
   // Whether buffers may be read here: what lies in device memory, the kernels check.
-  bool readable() const { return ok() && !context_->on_device; }
+  bool readable() const { return ok() && !on_device(); }
   int32_t status() const { return status_; }
 
   // Records a failure; returns its status, so that an entry point can `return check.fail(...)`.

@@ -195,13 +195,14 @@ class Task {
                sight_.recent_end + first_query_);
   }
 
-  // Where the whole row was done in one task: its output.
-  void finish() const {
+  // Where the whole row was done in one task: its output, and where asked for log2 of its softmax's sum.
+  void finish(float* log_sums) const {
     for (int r = 0; r < rows_; r++) {
       const float total = sum(load(w_.sum + r * W)), factor = total == 0.0f ? 0.0f : 1.0f / total;
       const float* from = w_.out + r * plan_.padded;
       float* to = as<float>(job_.out) + row_offset(r);
       for (int c = 0; c < job_.head_dim; c++) to[c] = from[c] * factor;
+      if (log_sums != nullptr) log_sums[row_offset(r) / job_.head_dim] = maximum_of(r) + log2f(total);
     }
   }
 
@@ -209,7 +210,7 @@ class Task {
   void leave(float* partial) const {
     for (int r = 0; r < rows_; r++) {
       float* to = partial + row_offset(r) / job_.head_dim * (2 + job_.head_dim);
-      to[0] = w_.maximum[r / plan_.block * plan_.block_stride + r % plan_.block];
+      to[0] = maximum_of(r);
       to[1] = sum(load(w_.sum + r * W));
       memcpy(to + 2, w_.out + r * plan_.padded, sizeof(float) * static_cast<size_t>(job_.head_dim));
     }
@@ -223,6 +224,7 @@ class Task {
   }
   int64_t row_width() const { return int64_t{job_.kv_heads} * job_.head_dim; }
   int64_t head_offset() const { return int64_t{kv_head_} * job_.head_dim; }
+  float maximum_of(int r) const { return w_.maximum[r / plan_.block * plan_.block_stride + r % plan_.block]; }
   Softmax softmax_at(int first) const {
     return {w_.maximum + first / plan_.block * plan_.block_stride, w_.sum + first * W};
   }

@@ -22,6 +22,12 @@ bool check_args(Check& check, const tkf_attention_filtered_args& a) {
   check.size("sinks", a.sinks, 0, INT32_MAX);
   if (a.key_ends.data != nullptr) check.array<int32_t>("key_ends", a.key_ends, {a.num_keys});
   if (a.windows.data != nullptr) check.array<int32_t>("windows", a.windows, {a.num_queries});
+  check.size("num_shares", a.num_shares, 0, a.num_keys);
+  if (a.shares.data != nullptr || a.num_shares > 0) {
+    check.require(!check.on_device(), TKF_STATUS_UNSUPPORTED,
+                  "found shares, expected none: the CPU library alone gives them");
+    check.array<double>("shares", a.shares, {a.num_queries, a.num_shares});
+  }
   check_ascending(check, "query_positions", a.query_positions, a.num_queries);
   check_ascending(check, "key_positions", a.key_positions, a.num_keys);
   check_ascending(check, "recent_positions", a.recent_positions, a.num_recent);

@@ -12,6 +12,7 @@ struct Call {
   Plan plan;
   Sight sight;
   float* partial;  // [stretches, num_queries * heads, 2 + head_dim] where there are several stretches
+  float* log_sums;  // [num_queries * heads]: log2 of each softmax's sum, where shares are asked for
 };
 
 template <class Type>
@@ -29,7 +30,7 @@ void run_task(void* argument, int64_t index, int thread) {
   task.attend_cache(stretch, plan.stretches);
   if (stretch == plan.stretches - 1) task.attend_recent();
   if (plan.stretches == 1) {
-    task.finish();
+    task.finish(call.log_sums);
   } else {
     task.leave(call.partial + stretch * job.num_queries * job.heads * (2 + job.head_dim));
   }
@@ -56,6 +57,64 @@ inline void run_merge(void* argument, int64_t query, int) {
     }
     const float factor = total == 0.0f ? 0.0f : 1.0f / total;
     for (int c = 0; c < d; c++) out[c] *= factor;
+    if (call.log_sums != nullptr) call.log_sums[row] = top + log2f(total);
+  }
+}
+
+// Scores of RB rows or fewer; see few_block.
+template <class Type, int RB>
+void score_rows(const float* queries, int rows, int padded, const RunOfKeys<typename Type::Value>& tile, int d,
+                float* scores, int stride) {
+  if constexpr (RB > 1) {
+    if (rows < RB) return score_rows<Type, RB - 1>(queries, rows, padded, tile, d, scores, stride);
+  }
+  score_few<Type, RB>(queries, padded, tile, 0, tile.count, d, scores, stride);
+}
+
+// Floats of a thread in run_shares.
+inline size_t share_floats(const Plan& plan) {
+  return static_cast<size_t>(kFewBlock) * static_cast<size_t>(plan.padded + plan.columns) +
+         static_cast<size_t>(plan.columns);
+}
+
+// What one full query gave to the last keys: its weights, once more, from its scores and the sum of its softmax.
+template <class Type>
+void run_shares(void* argument, int64_t index, int thread) {
+  using Value = typename Type::Value;
+  const Call& call = *static_cast<const Call*>(argument);
+  const tkf_attention_filtered_args& job = *call.job;
+  const Plan& plan = call.plan;
+  const int64_t row = plan.local + index, query = call.sight.order[row], first = job.num_keys - job.num_shares;
+  const int32_t position = call.sight.position[row], *ends = as<int32_t>(job.key_ends);
+  const int d = job.head_dim, padded = plan.padded, columns = plan.columns, heads = job.heads, group = plan.group;
+  const float factor = static_cast<float>(job.scale) * 1.44269504088896341f;  // as in Task::start
+  double* const shares = as<double>(job.shares) + query * job.num_shares;
+  float* const queries = static_cast<float*>(context_scratch(call.context, thread));
+  float *const scores = queries + kFewBlock * padded, *const sums = scores + kFewBlock * columns;
+  const int64_t stride = int64_t{job.kv_heads} * d, end = call.sight.keys[row];
+  for (int64_t j = first; j < end; j += columns) {
+    const int count = static_cast<int>(smaller<int64_t>(end - j, columns));
+    memset(sums, 0, sizeof(float) * static_cast<size_t>(columns));
+    for (int head = 0; head < heads;) {
+      const int kv_head = head / group, rows = smaller(kFewBlock, (kv_head + 1) * group - head);
+      for (int r = 0; r < rows; r++) {
+        const float* from = as<float>(job.queries) + (query * heads + head + r) * d;
+        for (int c = 0; c < padded; c++) queries[r * padded + c] = c < d ? from[c] * factor : 0.0f;
+      }
+      const Value* keys = static_cast<const Value*>(job.keys.data) + j * stride + int64_t{kv_head} * d;
+      const RunOfKeys<Value> tile = {keys, keys, stride, j, nullptr, nullptr, count};
+      score_rows<Type, kFewBlock>(queries, rows, padded, tile, d, scores, columns);
+      for (int r = 0; r < rows; r++) {
+        const vf log_sum = set1(call.log_sums[query * heads + head + r]);
+        for (int c = 0; c < count; c += W) {
+          store(sums + c, load(sums + c) + exp2_vector(minimum(set1(0.0f), load(scores + r * columns + c) - log_sum)));
+        }
+      }
+      head += rows;
+    }
+    for (int c = 0; c < count; c++) {
+      if (ends == nullptr || ends[j + c] > position) shares[j - first + c] = static_cast<double>(sums[c]) / heads;
+    }
   }
 }
 
@@ -65,23 +124,34 @@ static int32_t attention_filtered(tkf_context* context, const tkf_attention_filt
   using namespace attention;
   const int32_t last = as<int32_t>(job.query_positions)[job.num_queries - 1];
   const int64_t keys = count_until(as<int32_t>(job.key_positions), job.num_keys, last);
-  Call call = {context, &job, plan_attention(job, keys, context_threads(context)), {}, nullptr};
+  Call call = {context, &job, plan_attention(job, keys, context_threads(context)), {}, nullptr, nullptr};
   const Plan& plan = call.plan;
   Workspace unused;
   const size_t queries = static_cast<size_t>(job.num_queries), rows = queries * static_cast<size_t>(job.heads);
   const size_t partial = plan.stretches == 1 ? 0
                                              : static_cast<size_t>(plan.stretches) * rows *
                                                    static_cast<size_t>(2 + job.head_dim) * sizeof(float);
-  if (!context_reserve(context, workspace_floats(job, plan, &unused, nullptr) * sizeof(float),
-                       partial + Sight::kNumbers * queries * sizeof(int32_t))) {
+  const size_t sight = Sight::kNumbers * queries * sizeof(int32_t), log_sums = job.num_shares > 0 ? rows : 0;
+  const size_t floats = larger(workspace_floats(job, plan, &unused, nullptr), share_floats(plan));
+  if (!context_reserve(context, floats * sizeof(float), partial + sight + log_sums * sizeof(float))) {
     return TKF_STATUS_MEMORY;
   }
-  call.partial = static_cast<float*>(context_shared(context));
-  call.sight = find_sight(job, plan.local, reinterpret_cast<int32_t*>(static_cast<char*>(context_shared(context)) + partial));
+  char* const shared = static_cast<char*>(context_shared(context));
+  call.partial = reinterpret_cast<float*>(shared);
+  call.sight = find_sight(job, plan.local, reinterpret_cast<int32_t*>(shared + partial));
+  if (log_sums > 0) {
+    call.log_sums = reinterpret_cast<float*>(shared + partial + sight);
+    memset(job.shares.data, 0, queries * static_cast<size_t>(job.num_shares) * sizeof(double));
+  }
   with_type(job.kv_dtype, [&](auto type) {
     context_run(context, plan.tiles * plan.stretches * job.kv_heads, run_task<decltype(type)>, &call);
   });
   if (plan.stretches > 1) context_run(context, job.num_queries, run_merge, &call);
+  if (log_sums > 0) {
+    with_type(job.kv_dtype, [&](auto type) {
+      context_run(context, job.num_queries - plan.local, run_shares<decltype(type)>, &call);
+    });
+  }
   return TKF_STATUS_OK;
 }
 

@@ -112,6 +112,25 @@ export function filterCase(i: number): FilterCase {
   };
 }
 
+/** A case of `learned` with a local substitute, which the CPU library alone has: four query heads a KV head. */
+export function localCase(i: number): FilterCase {
+  const base = filterCase(NATIVE.length * i + NATIVE.findIndex(({ name }) => name === "learned"));
+  const { normal, of } = chooser(5000 + i), { numKvHeads, headDim, reads } = base.spec;
+  const recent = of([1, 3, 16]), sinks = of([0, 1, 4]), numHeads = 4 * numKvHeads;
+  const spec = {
+    ...base.spec,
+    ...{ numHeads, substitute: "local", recent, sinks, warmup: recent + sinks + 24 } as const,
+    ...{ features: of([16, 17, 31]), reads: [...new Set([...reads, "queries"] as const)] },
+  };
+  const queries = tensorOf("f32", [base.tokens, numHeads * headDim], () => 4 * normal());
+  return {
+    ...base,
+    name: `local ${i}, recent ${recent}, ${sinks} sinks, features ${spec.features}, ${base.name}`,
+    spec,
+    input: { ...base.input, queries },
+  };
+}
+
 /** How many cases the tests run: each rule meets each policy three times. */
 export const NUM_FILTER_CASES = 150;
 
@@ -119,7 +138,8 @@ export const NUM_FILTER_CASES = 150;
 export function drawSpec(d: Draw, learns: boolean) {
   const { anchor, absorb } = FILTER_OPTIONS;
   const drawn = {
-    ...{ layer: d.below(4), numKvHeads: d.from(1, 3), headDim: d.pick([1, 4, 17, 32]) },
+    ...{ layer: d.below(4), numKvHeads: d.from(1, 3), headDim: d.pick([1, 4, 17, 32]), numHeads: 1 },
+    ...{ recent: d.below(9), sinks: d.below(4), substitute: "none" },
     ...{ hiddenSize: d.from(1, 20), chunk: d.below(3), skipRatio: d.odd(0.5), seed: 7n },
     rule: d.pick(NATIVE.filter(({ name }) => (name === "learned") === learns)),
     ...{ invert: d.once(2), anchor: d.pick(anchor.names), absorb: learns ? "all" : d.pick(absorb.names) },

@@ -37,13 +37,21 @@ inline void check_spec(Check& check, const tkf_filter_spec& s) {
   check_number(check, "eta", s.eta, 5e-324, 10);
   check_number(check, "block", s.block, 1, 65536);
   check_number(check, "projections", s.projections, 0, 256);
-  check_number(check, "features", s.features, 0, 15);
+  const bool local = !check.on_device();  // the CPU library alone has what `learned` asks for with local attention
+  check_number(check, "features", s.features, 0, local ? 31 : 15);
+  check_number(check, "recent", s.recent, 0, 65536);
+  check_number(check, "sinks", s.sinks, 0, 1024);
+  check_number(check, "first_outcome", s.first_outcome, 0, local ? INT32_MAX : 0);
   check_number(check, "ridge", s.ridge, 5e-324, 1e12);
   if (s.fusion != TKF_FUSION_LEARNED) return;
   check.size("hidden_size", s.hidden_size, 1, 16777216);
   check_number(check, "warmup under \"learned\"", s.warmup, 8, 65536);
   check_number(check, "threshold under \"learned\"", s.threshold, TKF_THRESHOLD_BUDGET, TKF_THRESHOLD_WINDOW);
   check_number(check, "absorb under \"learned\"", s.absorb, TKF_ABSORB_ALL, TKF_ABSORB_ALL);
+  if ((s.features & kLocal) == 0) return;
+  check.size("heads", s.heads, 1, 65536);
+  check.require(check.ok() && s.heads % s.kv_heads == 0, TKF_STATUS_SHAPE,
+                "found heads that KV heads cannot share evenly, expected a multiple");
 }
 
 inline bool learns(const tkf_filter_spec& spec) { return spec.fusion == TKF_FUSION_LEARNED; }
@@ -107,8 +115,10 @@ inline void check_features(Check& check, const Args& a, int64_t rows) {
   if (!learns(spec)) return;
   check.array<float>("residual", a.residual, {rows, spec.hidden_size});
   check.array<float>("normed", a.normed, {rows, spec.hidden_size});
-  if ((spec.features & kQuery) == 0) return;
-  check.size("queries_size", spec.queries_size, 1);
+  if ((spec.features & (kQuery | kLocal)) == 0) return;
+  const int64_t own = int64_t{spec.heads} * spec.head_dim;
+  const bool local = (spec.features & kLocal) != 0;
+  check.size("queries_size", spec.queries_size, local ? own : 1, local ? own : INT32_MAX);
   check.array<float>("queries", a.queries, {rows, spec.queries_size});
 }
 // What a scan of `rows` rows and `batch` sequences reads and gives.

@@ -113,6 +113,42 @@ class Scan {
                    (groups & kQuery) != 0, a_.keys.data, a_.values.data, as<float>(a_.residual), as<float>(a_.normed),
                    as<float>(a_.queries), projects(spec_) ? cpu(context_)->signs.get(spec_) : nullptr,
                    features_.data()});
+    if (groups & kLocal) measure_local(rows);
+  }
+
+  // Features of local attention, of the rows before one that is not finite: what is remembered cannot be taken back.
+  void measure_local(int64_t rows) {
+    const LearnedLayout& at = learner_.layout();
+    const int64_t own = 3 * int64_t{spec_.heads} + 1;
+    int64_t finite = 0;
+    while (finite < rows && is_finite(finite)) finite++;
+    kernels().filter_local(
+        context_, {finite, static_cast<int64_t>(numbers_[TKF_SLOT_SEEN]), spec_.heads, spec_.kv_heads, spec_.head_dim,
+                   a_.kv_dtype, spec_.sinks, spec_.recent, static_cast<int>(at.F), a_.keys.data, as<float>(a_.queries),
+                   as<double>(a_.states.learned) + at.local,
+                   features_.data() + at.F - 1 - own - (spec_.features & kSimilarity ? 4 : 0)});
+  }
+
+  // Whether all that a row's features come from is finite.
+  bool is_finite(int64_t row) const {
+    const auto floats = [row](const tkf_buffer& x, int64_t width) {
+      uint32_t wrong = 0;
+      const uint32_t* bits = as<uint32_t>(x) + row * width;
+      for (int64_t i = 0; i < width; i++) wrong |= (bits[i] & 0x7F800000u) == 0x7F800000u;
+      return wrong == 0;
+    };
+    const auto halves = [row](const tkf_buffer& x, int64_t width, uint16_t exponent) {
+      uint16_t wrong = 0;
+      const uint16_t* bits = as<uint16_t>(x) + row * width;
+      for (int64_t i = 0; i < width; i++) wrong |= (bits[i] & exponent) == exponent;
+      return wrong == 0;
+    };
+    const auto values = [&](const tkf_buffer& x) {
+      return a_.kv_dtype == TKF_DTYPE_F32 ? floats(x, size_)
+                                          : halves(x, size_, a_.kv_dtype == TKF_DTYPE_F16 ? 0x7C00u : 0x7F80u);
+    };
+    return values(a_.keys) && values(a_.values) && floats(a_.residual, spec_.hidden_size) &&
+           floats(a_.normed, spec_.hidden_size) && floats(a_.queries, spec_.queries_size);
   }
 
   const Kernels& kernels() const { return *cpu(context_)->kernels; }

@@ -29,4 +29,15 @@ struct FilterFeatures {
   double* features;
 };
 
+// Features of local attention, 3 * heads + 1 at `features` [rows, stride], and what they remember; see
+// lib/methods/local_features.ts, whose results they must equal.
+struct FilterLocal {
+  int64_t rows, position;  // of the first row
+  int heads, kv_heads, head_dim, kv_dtype, sinks, recent, stride;
+  const void* keys;      // [rows, kv_heads, head_dim] of kv_dtype
+  const float* queries;  // [rows, heads, head_dim]
+  double* memory;        // LearnedLayout::local
+  double* features;
+};
+
 }  // namespace tkf

@@ -173,6 +173,11 @@ void features(tkf_context* context, const FilterFeatures& job) {
 }
 
 }  // namespace filter
+}  // namespace tkf::TKF_NAMESPACE
+
+#include "local_features.h"
+
+namespace tkf::TKF_NAMESPACE {
 
 static int32_t filter_measure(tkf_context* context, const FilterMeasure& job) {
   with_type(job.kv_dtype, [&](auto type) { filter::measure<decltype(type)>(context, job); });
@@ -182,6 +187,12 @@ static int32_t filter_measure(tkf_context* context, const FilterMeasure& job) {
 static int32_t filter_features(tkf_context* context, const FilterFeatures& job) {
   with_type(job.kv_dtype, [&](auto type) { filter::features<decltype(type)>(context, job); });
   return TKF_STATUS_OK;
+}
+
+static int32_t filter_local(tkf_context* context, const FilterLocal& job) {
+  int32_t status = TKF_STATUS_OK;
+  with_type(job.kv_dtype, [&](auto type) { status = filter::local_features<decltype(type)>(context, job); });
+  return status;
 }
 
 }  // namespace tkf::TKF_NAMESPACE

@@ -12,7 +12,7 @@ import { learnedLayout } from "../../lib/methods/learned.ts";
 import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
 import { testOnCpu } from "../testing/ways.ts";
-import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
+import { type FilterCase, filterCase, localCase, NUM_FILTER_CASES } from "./cases.ts";
 import { advance, countFlips, expectSame, expectState, float64Exactness, REFERENCE } from "./testing.ts";
 
 const LEVELS = await cpuLevels();
@@ -44,6 +44,22 @@ testOnCpu(
     assert(flips <= decisions / 5000, `${flips} of ${decisions} decisions lay within rounding and differed`);
   },
 );
+
+testOnCpu("kvFilterScan() of learned knows local attention as the reference does", async () => {
+  const backends = await Promise.all(LEVELS.map((level) => open(level)));
+  let runs = 0, flips = 0, decisions = 0;
+  for (let i = 0; i < 8; i++) {
+    const c = localCase(i);
+    for (const backend of backends) {
+      const name = `${backend.description}, ${c.name}`;
+      for (const chunk of [c.tokens, 41, 1]) flips += countFlips(name, () => backend, c, chunk), runs++;
+      flips += countFlips(`${name}, in turns`, (call) => call % 2 === 0 ? backend : REFERENCE, c, 17);
+    }
+    decisions += Math.max(0, c.tokens - c.spec.warmup);
+  }
+  assertEquals([runs, flips], [3 * 8 * LEVELS.length, 0]);
+  assert(decisions > 500, `${decisions}`);
+});
 
 testOnCpu(
   "kvFilterScan() of a long sequence, on one thread and on two, is that of the reference",
@@ -159,6 +175,9 @@ testOnCpu("kvFilterScan() stops before a token that is not finite, and can go on
     cases.find(({ spec }) => spec.rule.name !== "learned" && spec.absorb === "all")!,
     cases.find(({ spec }) => spec.absorb === "kept")!,
     cases.find(({ spec }) => spec.rule.name === "learned")!,
+    Array.from({ length: 15 }, (_, i) => localCase(i)).find(({ spec, tokens }) =>
+      spec.headDim > 1 && spec.recent < 4 && tokens > 40
+    )!,
   ];
   for (const c of chosen) {
     const width = c.input.keys.data.length / c.tokens, bad = 5;

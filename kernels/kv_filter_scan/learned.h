@@ -70,7 +70,8 @@ class Learner {
     const bool first = numbers_[TKF_SLOT_FITTED] == 0;
     if (first) start_fit(spec_, at_, learned_, pending, 0, 1);
     std::vector<double> z(static_cast<size_t>(at_.F));
-    for (int64_t row = 0; row < pending; row++) {
+    const int64_t uncounted = spec_.first_outcome - (number(TKF_SLOT_SEEN) - pending);
+    for (int64_t row = std::max<int64_t>(0, uncounted); row < pending; row++) {
       if (learned_[at_.outcome + row] != kObserved) continue;
       const double* f = learned_ + at_.f + row * at_.F;
       for (int64_t i = 0; i < at_.F; i++) z[i] = at_.standardised(learned_, f, i);

@@ -6,7 +6,7 @@
 
 namespace tkf {
 
-enum FeatureGroup { kSimilarity = 1, kNorm = 2, kProjection = 4, kQuery = 8 };
+enum FeatureGroup { kSimilarity = 1, kNorm = 2, kProjection = 4, kQuery = 8, kLocal = 16 };
 
 enum Outcome { kSkipped = 0, kKept = 1, kObserved = 2 };
 
@@ -15,12 +15,14 @@ constexpr double kSdEps = 1e-3;    // added to a feature's standard deviation be
 
 struct LearnedLayout {
   int64_t F, P;  // features, the bias included; rows of the pending block at most
-  int64_t mean, sd, A, b, w, f, y, outcome, length;
+  int64_t mean, sd, A, b, w, f, y, outcome;
+  int64_t local;  // what the features of local attention remember, if asked for; see lib/methods/local_features.ts
+  int64_t length;
 
   TKF_BOTH explicit LearnedLayout(const tkf_filter_spec& spec) {
     const int groups = spec.features;
     F = (groups & kSimilarity ? 4 : 0) + (groups & kNorm ? 3 : 0) + (groups & kProjection ? spec.projections : 0) +
-        (groups & kQuery ? 1 : 0) + 1;
+        (groups & kQuery ? 1 : 0) + (groups & kLocal ? 3 * int64_t{spec.heads} + 1 : 0) + 1;
     P = spec.warmup > spec.block ? spec.warmup : spec.block;
     mean = 0;
     sd = F;
@@ -30,7 +32,9 @@ struct LearnedLayout {
     f = w + F;
     y = f + P * F;
     outcome = y + P;
-    length = outcome + P;
+    local = outcome + P;
+    const int64_t rows = groups & kLocal ? int64_t{spec.sinks} + spec.recent + 3 : 0;
+    length = local + rows * spec.kv_heads * spec.head_dim;
   }
 
   // Standardised feature i of the row of raw features `f`.

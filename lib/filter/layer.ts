@@ -4,6 +4,7 @@
  * kernels read and write alike. Nothing here grows with the sequence.
  */
 import { FILTER_OPTIONS, type FilterOptions } from "./options.ts";
+import { firstOutcome } from "./outcome.ts";
 import type { Reads, Rule } from "./rule.ts";
 import { NUM_SLOTS } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
@@ -44,6 +45,11 @@ export function codeOf(spec: LayerSpec, name: string): number {
 export function projectionsOf(spec: LayerSpec): { readonly seed: bigint; readonly count: number } {
   const { seed, projections } = spec as LayerSpec & { readonly seed: bigint; readonly projections: number };
   return { seed, count: spec.rule.memory === undefined ? 0 : projections };
+}
+
+/** The first token whose outcome a rule that learns takes in; 0 where the rule remembers nothing. */
+export function firstOutcomeOf(spec: LayerSpec): number {
+  return spec.rule.memory === undefined ? 0 : firstOutcome(spec);
 }
 
 /** What one filtered layer remembers of one sequence. */

@@ -42,6 +42,8 @@ export interface FilterBackend {
   readonly kvFilterScan: FilterScan<Tensor>;
   /** Takes in outcomes. */
   readonly kvFilterObserve: FilterObserve;
+  /** Whether these two have what `learned` asks for with a local substitute; where not, it runs on the host. */
+  readonly knowsLocal?: boolean;
   /** A tensor in this process's memory. */
   read(tensor: Tensor): HostTensor;
 }

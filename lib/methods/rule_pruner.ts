@@ -22,7 +22,7 @@ export function createRulePruner(
 ): Pruner {
   const filter = new TokenFilter(shape, options as TokenFilterOptions, backend, rule);
   const { warmup, keyState, recent } = options, reads = readsOf(rule, options);
-  const allocates = options.schedule === "allocated", { native } = bindRule(rule, options);
+  const allocates = options.schedule === "allocated", { native } = bindRule(rule, options, backend);
 
   function wrap(sequence: FilterSequence, chunk: number): PrunerSequence {
     return {

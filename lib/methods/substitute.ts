@@ -1,5 +1,6 @@
 /** What a substitute of skipped outputs asks of the other options, and what it comes to for a model. */
 import { firstOutcome } from "../filter/outcome.ts";
+import type { FilterBackend } from "../filter/sequence.ts";
 import { policyOf } from "../filter/threshold.ts";
 import { type AnyRule, isRule, type Method } from "./method.ts";
 import type { ResolvedOptions } from "./options.ts";
@@ -14,10 +15,14 @@ const MIN_WARMUP = 8;
 export const learns = (method: Method): method is AnyRule =>
   isRule(method) && method.memory?.observe !== undefined;
 
-/** A rule as it runs under options: without its number where the kernels do not have what they ask for. */
-export function bindRule<R extends AnyRule>(rule: R, { substitute }: Pick<ResolvedOptions, "substitute">): R {
+/** A rule as a backend runs it under options: without its number where the kernels do not have what they ask for. */
+export function bindRule<R extends AnyRule>(
+  rule: R,
+  { substitute }: Pick<ResolvedOptions, "substitute">,
+  backend?: Pick<FilterBackend, "knowsLocal">,
+): R {
   const { native: _, ...onHost } = rule;
-  return substitute === "local" && learns(rule) ? onHost as R : rule;
+  return substitute === "local" && learns(rule) && !backend?.knowsLocal ? onHost as R : rule;
 }
 
 /**

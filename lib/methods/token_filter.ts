@@ -64,8 +64,8 @@ export class TokenFilter {
     this.shape = shape;
     this.options = resolveOptions(options);
     const decided = filtersQueries(this.options) ? this.options : keySideOptions(this.options);
-    const own = bindRule(rule ?? ruleOf(decided), decided);
-    // The kernels know no local features, which are of no other rule's concern.
+    const own = bindRule(rule ?? ruleOf(decided), decided, backend);
+    // What other rules are told of local features is refused where kernels do not have them.
     const features = decided.features.filter((group) => group !== "local" || learns(own));
     const packed = Object.entries({ ...decided, features }).map((
       [name, value],

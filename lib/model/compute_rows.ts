@@ -101,8 +101,7 @@ export function* computeRows(
         if (computed.length > kept.length) {
           asked = { ...asked, windows: windowsOf(pass, keep, recent), sinks: local!.sinks };
         }
-        backend.attention(asked);
-        if (kept.length > 0) showKeySide(feed, layer, kept, start, asked);
+        attendShowing(feed, layer, kept, start, asked);
       },
       add(output) {
         const norms = kept.length > 0 && observes(feed)
@@ -157,17 +156,35 @@ function localErrors(
   return errors;
 }
 
-/** Shows the key side what full queries gave to the tokens that are not yet judged, where it asked for it. */
-function showKeySide(feed: LayerFeed, layer: number, kept: Rows, start: number, asked: AttentionArgs): void {
+/** Attention; shows the key side, where it asked for it, what full queries gave to tokens that are not yet judged. */
+function attendShowing(
+  feed: LayerFeed,
+  layer: number,
+  kept: Rows,
+  start: number,
+  asked: AttentionArgs,
+): void {
   const { judge, pass, pruner, model: { backend } } = feed;
-  if (judge === undefined || !pruner!.keySide!.wantsAttention) return;
+  if (judge === undefined || !pruner!.keySide!.wantsAttention || kept.length === 0) {
+    return backend.attention(asked);
+  }
   // They are the last rows of the cache: one a token, since none of them went.
-  const last = feed.record.cache.kept.positions[asked.numKeys - 1]!;
-  const from = asked.numKeys - (last + 1 - judge.judged(layer)), positions = positionsOf(feed, kept);
-  const full = asked.queries.shape[0]! > kept.length
-    ? narrowArgs(pass, asked, { rows: kept.map((row) => row - start), positions })
-    : asked;
-  judge.observe(layer, positions, meanProbabilities(backend, full, from));
+  const last = feed.record.cache.kept.positions[asked.numKeys - 1]!, open = last + 1 - judge.judged(layer);
+  const positions = positionsOf(feed, kept), queries = asked.queries.shape[0]!;
+  const rows = kept.map((row) => row - start), some = queries > kept.length;
+  if (backend.givesShares) {
+    const shares = backend.alloc("f64", [queries, open]);
+    backend.attention({ ...asked, shares });
+    const given = backend.read(shares).data as Float64Array;
+    const full = some ? new Float64Array(kept.length * open) : given;
+    if (some) rows.forEach((row, i) => full.set(given.subarray(row * open, (row + 1) * open), i * open));
+    judge.observe(layer, positions, full);
+    backend.free(shares);
+    return;
+  }
+  backend.attention(asked);
+  const full = some ? narrowArgs(pass, asked, { rows, positions }) : asked;
+  judge.observe(layer, positions, meanProbabilities(backend, full, asked.numKeys - open));
 }
 
 /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */

@@ -294,6 +294,10 @@ Deno.test("meanProbabilities() gives each key's share of a query, head by head a
   assertEquals(got.length, want.length);
   got.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-7));
   assertEquals([...f32Data(args.out)], Array(8).fill(7));
+  // The reference's attention says the same by itself.
+  const shares = hostTensor("f64", [2, 3], new Float64Array(6).fill(NaN));
+  backend.attention({ ...args, shares });
+  shares.data.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-12));
 });
 
 Deno.test("attention that tokens received is what later, computed queries gave them, until they are judged", () => {

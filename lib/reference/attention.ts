@@ -3,7 +3,7 @@ import type { AttentionArgs } from "../backend.ts";
 import { expectTensor, f32Data, hostData, type HostTensor } from "../tensor.ts";
 import { dequantize } from "./dequantize.ts";
 
-/** See {@linkcode Backend.attention}. Scores, softmax and sums in float64. */
+/** See {@linkcode Backend.attention}, `shares` too. Scores, softmax and sums in float64. */
 export function attention(args: AttentionArgs): void {
   const [rows, numHeads, headDim] = args.queries.shape as [number, number, number];
   const numKvHeads = args.keys.shape[1]!;
@@ -19,9 +19,10 @@ export function attention(args: AttentionArgs): void {
     expectTensor(name, args[name], kvTypes, [-1, numKvHeads, headDim]);
   }
   expectTensor("out", args.out, "f32", [rows, numHeads, headDim]);
-  const { keyEnds, windows, sinks = 0 } = args;
+  const { keyEnds, windows, sinks = 0, shares } = args;
   if (keyEnds !== undefined) expectTensor("keyEnds", keyEnds, "i32", [-1]);
   if (windows !== undefined) expectTensor("windows", windows, "i32", [rows]);
+  if (shares !== undefined) expectTensor("shares", shares, "f64", [rows, -1]);
   const room = Math.min(args.keys.shape[0]!, keyEnds?.shape[0] ?? Infinity);
   if (args.numKeys > room || args.numRecent > args.recentKeys.shape[0]!) {
     throw new RangeError(`Cannot attend to ${args.numKeys} + ${args.numRecent} keys: found fewer rows`);
@@ -35,6 +36,7 @@ export function attention(args: AttentionArgs): void {
   const queries = f32Data(args.queries), out = f32Data(args.out), positions = hostData(args.queryPositions);
   const ends = keyEnds && hostData(keyEnds), reach = windows && hostData(windows);
   const sums = new Float64Array(headDim);
+  const given = shares && hostData(shares).fill(0), last = shares?.shape[1] ?? 0, from = args.numKeys - last;
   for (let row = 0; row < rows; row++) {
     const position = positions[row]!, window = reach?.[row] ?? -1;
     const seesCached = (j: number, distance: number) =>
@@ -67,6 +69,12 @@ export function attention(args: AttentionArgs): void {
         for (let c = 0; c < headDim; c++) sums[c]! += weight * parts[which]!.values[j * width + kv + c]!;
       });
       for (let c = 0; c < headDim; c++) out[q + c] = total === 0 ? 0 : sums[c]! / total;
+      if (given === undefined || window >= 0) continue;
+      seen.forEach(([which, j], i) => {
+        if (which === 0 && j >= from) {
+          given[row * last + j - from]! += Math.exp(scores[i]! - top) / total / numHeads;
+        }
+      });
     }
   }
 }

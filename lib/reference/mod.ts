@@ -71,6 +71,8 @@ export class ReferenceBackend implements Backend {
   readonly storeRows: Backend["storeRows"] = rows.storeRows;
   /** See {@linkcode Backend.rowNorms}. */
   readonly rowNorms: Backend["rowNorms"] = rows.rowNorms;
+  /** See {@linkcode Backend.givesShares}. */
+  readonly givesShares = true;
   /** See {@linkcode Backend.attention}. */
   readonly attention: Backend["attention"] = attention;
   /** See {@linkcode Backend.nll}. */
