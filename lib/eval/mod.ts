@@ -8,6 +8,7 @@ export * from "./filter_reach.ts";
 export * from "./item_metrics.ts";
 export * from "./item_rows.ts";
 export * from "./item_scorer.ts";
+export * from "./item_summary.ts";
 export * from "./item_task.ts";
 export * from "./language_model.ts";
 export * from "./lengths.ts";

@@ -43,8 +43,48 @@ export interface BootstrapOptions {
 export function blockBootstrap(
   series: readonly (readonly Float64Array[])[],
   statistic: (means: readonly number[]) => number,
-  { blockSize = 64, resamples = 2000, confidence = 0.95, seed = 0 }: BootstrapOptions = {},
+  options: BootstrapOptions = {},
 ): Interval {
+  const { estimate, drawn } = drawStatistic(series, statistic, options);
+  return percentileInterval(estimate, drawn, options.confidence);
+}
+
+/** An interval of a paired difference, and a test that it is 0. */
+export interface PairedInterval extends Interval {
+  /** Two-sided: twice the smaller share of resamples on either side of 0, those at 0 on both; in (0, 1]. */
+  readonly pValue: number;
+}
+
+/**
+ * Interval of the mean of paired differences (one run's losses less another's, on the same tokens or items), by blocks as
+ * {@linkcode blockBootstrap} draws them, and a test that it is 0.
+ *
+ * @param differences Of segments; blocks do not cross them.
+ * @throws {RangeError} If there is no value.
+ *
+ * @example
+ * ```ts
+ * import { pairedBootstrap } from "@tokenfilter/tokenfilter/stats";
+ * const { estimate, pValue } = pairedBootstrap([Float64Array.of(1, 2, 1, 2, 1, 2)], { blockSize: 1, resamples: 200 });
+ * console.assert(estimate === 1.5 && pValue < 0.02);
+ * ```
+ */
+export function pairedBootstrap(
+  differences: readonly Float64Array[],
+  options: BootstrapOptions = {},
+): PairedInterval {
+  const { estimate, drawn } = drawStatistic([differences], ([mean]) => mean!, options);
+  const share = (holds: (draw: number) => boolean) => (drawn.filter(holds).length + 1) / (drawn.length + 1);
+  const pValue = Math.min(1, 2 * Math.min(share((draw) => draw <= 0), share((draw) => draw >= 0)));
+  return { ...percentileInterval(estimate, drawn, options.confidence), pValue };
+}
+
+/** A statistic of the series, and of resamples of them. */
+function drawStatistic(
+  series: readonly (readonly Float64Array[])[],
+  statistic: (means: readonly number[]) => number,
+  { blockSize = 64, resamples = 2000, seed = 0 }: BootstrapOptions,
+): { readonly estimate: number; readonly drawn: Float64Array } {
   const lengths = series.map((segments) => segments.map((segment) => segment.length).join());
   if (new Set(lengths).size !== 1 || lengths[0] === "") {
     throw new RangeError(
@@ -69,12 +109,8 @@ export function blockBootstrap(
       (_, i) => Number(mix64((BigInt(seed) << 48n) + (BigInt(resample) << 24n) + BigInt(i)) % BigInt(count)),
     );
     return statistic(meansOf((i) => picks[i]!));
-  }).sort();
-  return {
-    estimate: statistic(meansOf((i) => i)),
-    low: quantile(drawn, (1 - confidence) / 2),
-    high: quantile(drawn, (1 + confidence) / 2),
-  };
+  });
+  return { estimate: statistic(meansOf((i) => i)), drawn };
 }
 
 function sumBlocks(segment: Float64Array, blockSize: number): { sum: number; size: number }[] {

@@ -1,0 +1,196 @@
+/** What the items of a task add up to: metrics with standard errors, a filtered run beside the dense one, and budgets. */
+import { pairedBootstrap } from "../stats/bootstrap.ts";
+import { mcnemarTest } from "../stats/mcnemar.ts";
+import { benjaminiHochberg } from "../stats/multiple.ts";
+import { smallestDetectable } from "../stats/normal.ts";
+import { pairedMean } from "../stats/paired.ts";
+import { addReach, type FilterReach } from "./filter_reach.ts";
+import { addDrops, addSkips, addUsage, type ItemScore } from "./item_scorer.ts";
+import type { ItemMetric } from "./item_metrics.ts";
+import type { Item, ItemTask } from "./item_task.ts";
+import { dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
+import type { SequenceUsage } from "../model/usage.ts";
+
+/** A metric of one run. */
+export interface ItemMean {
+  /** The metric. */
+  readonly value: number;
+  /** Mean over items of what it is a function of. */
+  readonly mean: number;
+  /** Standard error of that mean: sample standard deviation over sqrt(items); null of a single item. */
+  readonly standardError: number | null;
+}
+
+/** A filtered run against the dense one, on the same items. */
+export interface ItemDifference {
+  /** Mean over items of filtered less dense: a share, or nats. */
+  readonly estimate: number;
+  /** Lower end of its 95% interval, over resampled items. */
+  readonly low: number;
+  /** Upper end. */
+  readonly high: number;
+  /** Of shares McNemar's (mid-p), else of the resamples. */
+  readonly pValue: number;
+  /** Adjusted for all rows of the table, by Benjamini and Hochberg. */
+  readonly adjustedPValue: number;
+  /** Items that the filtered run alone has right, and the dense one alone; of shares. */
+  readonly gained?: number;
+  /** See `gained`. */
+  readonly lost?: number;
+  /** The smallest true difference that would be found in 80% of such experiments; null of a single item. */
+  readonly smallestDetectable: number | null;
+  /** What may be said at 5%, after the adjustment. */
+  readonly verdict: "better" | "worse" | "not told apart";
+}
+
+/** One row of a table: a metric of a task. */
+export interface ItemResult {
+  /** The task's name. */
+  readonly task: string;
+  /** The metric's name. */
+  readonly metric: string;
+  /** Items. */
+  readonly items: number;
+  /** The dense run. */
+  readonly dense: ItemMean;
+  /** The filtered run, where there was one. */
+  readonly filtered?: ItemMean;
+  /** The two on the same items. */
+  readonly difference?: ItemDifference;
+}
+
+/** Means over items of what a filter did to their scored positions. */
+export interface MeanReach {
+  /** Share of positions that missed a filtered key. */
+  readonly missedKeys: number;
+  /** Share of positions whose own attention was filtered in some layer. */
+  readonly ownFiltered: number;
+  /** Share of the positions' attentions, over all layers, that were filtered. */
+  readonly ownSkips: number;
+}
+
+/** What a filtered run really filtered. */
+export interface ItemBudget {
+  /** Counts over the scored positions of all items. */
+  readonly reach: FilterReach;
+  /** Shares of an item's positions, mean over items. */
+  readonly meanReach: MeanReach;
+  /** Share of attention that was skipped after the warm-up, over all layers; null where no token came after it. */
+  readonly achievedRatio: number | null;
+  /** The same of each layer. */
+  readonly skipRatioPerLayer: readonly (number | null)[];
+  /** Share of judged keys and values that were dropped, over all layers; null where there is no such rule. */
+  readonly kvAchievedRatio: number | null;
+  /** Dropped keys and values of each layer over judged ones; undefined where there is no such rule. */
+  readonly kvRatioPerLayer?: readonly (number | null)[];
+  /** Work and memory, summed over requests, each counted as a whole sequence. */
+  readonly usage: SequenceUsage;
+}
+
+/** Runs of the same items. */
+export interface ItemRuns {
+  /** The task. */
+  readonly task: Pick<ItemTask, "name" | "metrics">;
+  /** Its items. */
+  readonly items: readonly Pick<Item, "requests" | "gold">[];
+  /** The dense run's scores, one an item. */
+  readonly dense: readonly ItemScore[];
+  /** The filtered run's, if there was one. */
+  readonly filtered?: readonly ItemScore[];
+}
+
+/** A metric's value of each item. */
+function valuesOf(
+  metric: ItemMetric,
+  { items }: Pick<ItemRuns, "items">,
+  scores: readonly ItemScore[],
+): Float64Array {
+  return Float64Array.from(items, (item, i) => metric.of(item, scores[i]!));
+}
+
+function meanOf({ fromMean = (mean) => mean }: ItemMetric, values: Float64Array): ItemMean {
+  const { mean, standardError } = pairedMean([values], 1);
+  return { value: fromMean(mean), mean, standardError };
+}
+
+function differenceOf(
+  { better, percent }: ItemMetric,
+  dense: Float64Array,
+  filtered: Float64Array,
+  seed: number,
+) {
+  const differences = filtered.map((value, i) => value - dense[i]!);
+  const { estimate, low, high, pValue } = pairedBootstrap([differences], { blockSize: 1, seed });
+  const { standardError } = pairedMean([differences], 1);
+  const paired = percent ? mcnemarTest([...dense], [...filtered]) : undefined;
+  return {
+    ...{ estimate, low, high },
+    pValue: paired?.pValue ?? pValue,
+    ...(paired && { gained: paired.gained, lost: paired.lost }),
+    smallestDetectable: standardError === null ? null : smallestDetectable(standardError),
+    direction: (estimate > 0) === (better === "higher") ? "better" : "worse",
+  } as const;
+}
+
+/**
+ * Rows of the table of several tasks, one a metric, p values adjusted over all of them.
+ *
+ * @param seed Of the resamples.
+ * @throws {RangeError} If a task has no items.
+ */
+export function tabulateItems(runs: readonly ItemRuns[], seed = 0): ItemResult[] {
+  const rows = runs.flatMap((run) =>
+    run.task.metrics.map((metric) => {
+      const dense = valuesOf(metric, run, run.dense);
+      const filtered = run.filtered && valuesOf(metric, run, run.filtered);
+      return {
+        row: {
+          ...{ task: run.task.name, metric: metric.name, items: run.items.length },
+          dense: meanOf(metric, dense),
+          ...(filtered && { filtered: meanOf(metric, filtered) }),
+        },
+        difference: filtered && differenceOf(metric, dense, filtered, seed),
+      };
+    })
+  );
+  const adjusted = benjaminiHochberg(rows.map(({ difference }) => difference?.pValue ?? 1));
+  return rows.map(({ row, difference }, i): ItemResult => {
+    if (difference === undefined) return row;
+    const { direction, ...rest } = difference, adjustedPValue = adjusted[i]!;
+    const verdict = adjustedPValue <= 0.05 ? direction : "not told apart";
+    return { ...row, difference: { ...rest, adjustedPValue, verdict } };
+  });
+}
+
+/**
+ * What a run really filtered, over its items.
+ *
+ * @throws {RangeError} If there are no scores.
+ */
+export function budgetOf(scores: readonly ItemScore[], numLayers: number): ItemBudget {
+  const { achievedRatio, skipRatioPerLayer } = skipRatiosOf(addSkips(scores.map(({ skips }) => skips)));
+  const judged = scores.map(({ drops }) => drops).filter((drops) => drops !== undefined);
+  const drops = judged.length === 0 ? undefined : addDrops(judged);
+  const mean = (share: (reach: FilterReach) => number) =>
+    scores.reduce((sum, { reach }) => sum + share(reach), 0) / scores.length;
+  return {
+    reach: addReach(scores.map(({ reach }) => reach)),
+    meanReach: {
+      missedKeys: mean(({ missedKeys, positions }) => missedKeys / positions),
+      ownFiltered: mean(({ ownFiltered, positions }) => ownFiltered / positions),
+      ownSkips: mean(({ ownSkips, positions }) => ownSkips / (numLayers * positions)),
+    },
+    achievedRatio,
+    skipRatioPerLayer,
+    kvAchievedRatio: drops === undefined ? null : dropRatioOf(drops),
+    ...(drops && {
+      kvRatioPerLayer: drops.droppedPerLayer.map((count) => drops.judged === 0 ? null : count / drops.judged),
+    }),
+    usage: addUsage(scores.map(({ usage }) => usage)),
+  };
+}
+
+/** Whether a filter reached no scored position at all: what is said of it is said of the dense model. */
+export function reachesNothing({ reach }: Pick<ItemBudget, "reach">): boolean {
+  return reach.missedKeys + reach.ownSkips === 0;
+}

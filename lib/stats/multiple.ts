@@ -1,0 +1,25 @@
+/** Many tests at once. */
+
+/**
+ * p values adjusted for their number as Benjamini and Hochberg (1995) do: calling those at most a level different makes
+ * the expected share of wrong calls among them at most that level (where tests are independent, or positively dependent).
+ *
+ * @param pValues In [0, 1].
+ * @returns In the same order: the smallest level at which each is called different.
+ *
+ * @example
+ * ```ts
+ * import { benjaminiHochberg } from "@tokenfilter/tokenfilter/stats";
+ * console.assert(benjaminiHochberg([0.04, 0.01, 0.5]).join() === "0.06,0.03,0.5");
+ * ```
+ */
+export function benjaminiHochberg(pValues: readonly number[]): number[] {
+  const order = pValues.map((_, i) => i).sort((a, b) => pValues[b]! - pValues[a]!);
+  const adjusted = new Array<number>(pValues.length);
+  let least = 1;
+  order.forEach((i, rank) => {
+    least = Math.min(least, pValues[i]! * pValues.length / (pValues.length - rank));
+    adjusted[i] = least;
+  });
+  return adjusted;
+}
