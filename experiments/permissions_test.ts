@@ -32,6 +32,17 @@ Deno.test("tasks that run methods name the permissions that they need, and these
         "--out",
         `${folder}/score`,
       ]],
+      ["eval", [
+        ...[
+          "--data",
+          new URL("eval/testdata/items", import.meta.url).pathname,
+          "--tasks",
+          "piqa",
+          "--threads",
+          "1",
+        ],
+        ...["--out", `${folder}/eval`],
+      ]],
       ["filter", ["--kv", `${folder}/kv.safetensors`, "--threads", "1", "--out", `${folder}/filter`]],
       ["diff", [`${folder}/sweep`, `${folder}/sweep`, "--out", `${folder}/diff`]],
       ["report", [folder, "--out", `${folder}/site`]],

@@ -1,5 +1,5 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
-import { TASKS } from "../../lib/eval/mod.ts";
+import { ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
 import { KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT } from "../../lib/sweep/mod.ts";
@@ -7,7 +7,7 @@ import { flagName } from "./task.ts";
 import { wrapLines } from "./terminal.ts";
 
 /** The tasks that take flags from the table. */
-export type Task = "sweep" | "score" | "filter" | "heads" | "compare";
+export type Task = "sweep" | "score" | "filter" | "heads" | "compare" | "eval";
 
 /** How a flag's text becomes a value. */
 export type FlagKind =
@@ -78,11 +78,14 @@ function flagOf(name: string, option: Option): Flag {
   };
 }
 
+/** Tasks that run a model on a text. */
+const TEXTS: readonly Task[] = ["sweep", "score", "heads", "compare"];
+
 /** Tasks that run a model. */
-const MODEL: readonly Task[] = ["sweep", "score", "heads", "compare"];
+const MODEL: readonly Task[] = [...TEXTS, "eval"];
 
 /** Tasks that skip attention. */
-const SKIPPING: readonly Task[] = ["sweep", "score", "compare"];
+const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval"];
 
 /** Options of what stands for skipped outputs. */
 const NEEDS_SKIPS = new Set(["substitute", "sinks"]);
@@ -131,7 +134,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
     MODEL,
   ),
-  "text": flag("text", "FILE", "text to evaluate (score: none; else the built-in one)", MODEL),
+  "text": flag("text", "FILE", "text to evaluate (score: none; else the built-in one)", TEXTS),
   "rule": flag(
     "text",
     "FILE.ts",
@@ -147,8 +150,29 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     }`,
     ["sweep", "compare"],
   ),
-  "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, MODEL),
-  "tokens": flag("integer", "N", "use the first N tokens alone"),
+  "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, TEXTS),
+  "tokens": flag("integer", "N", "use the first N tokens alone", [...TEXTS, "filter"]),
+  "data": flag("text", "DIR", "folder of JSONL files, one a task, an item a line", ["eval"]),
+  "tasks": flag(
+    "text",
+    "A,B,…",
+    `tasks of items (those whose file DIR holds)${
+      ITEM_TASKS.map(({ name, help }) => `\n      ${name}: ${help}`).join("")
+    }`,
+    ["eval"],
+  ),
+  "items": flag(
+    "integer",
+    "N",
+    "use the first N items of a task alone, of MMLU as many of each subject as can be",
+    ["eval"],
+  ),
+  "filter-from": flag(
+    "text",
+    "N|P%",
+    "filter from token N of each item, or from P% of its context on, in place of --warmup",
+    ["eval"],
+  ),
   "phase": flag(
     "text",
     "prefill|decode",
@@ -186,12 +210,12 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "axes as in the flags, {option: [values]}, or a list of such objects",
     ["sweep"],
   ),
-  "out": flag("text", "DIR", "folder for results (sweep, heads, compare: results/<time>; else none)"),
+  "out": flag("text", "DIR", "folder for results (sweep, heads, compare, eval: results/<time>; else none)"),
   "resume": flag(
     "optional text",
     "[DIR]",
     "go on with the interrupted run in DIR, or in --out",
-    ["sweep", "heads", "compare"],
+    ["sweep", "heads", "compare", "eval"],
   ),
   "live": flag(
     "optional text",
@@ -236,6 +260,9 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
   "What runs": [
     "kv",
     "layer",
+    "data",
+    "tasks",
+    "items",
     "text",
     "ids",
     "replay",
@@ -254,6 +281,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "skip-ratio",
     "recent",
     "warmup",
+    "filter-from",
     "threshold",
     "seed",
   ],

@@ -37,7 +37,7 @@ export interface ItemDifference {
   readonly gained?: number;
   /** See `gained`. */
   readonly lost?: number;
-  /** The smallest true difference that would be found in 80% of such experiments; null of a single item. */
+  /** The smallest true difference that would be found in 80% of such experiments; null where no items differ. */
   readonly smallestDetectable: number | null;
   /** What may be said at 5%, after the adjustment. */
   readonly verdict: "better" | "worse" | "not told apart";
@@ -127,7 +127,8 @@ function differenceOf(
     ...{ estimate, low, high },
     pValue: paired?.pValue ?? pValue,
     ...(paired && { gained: paired.gained, lost: paired.lost }),
-    smallestDetectable: standardError === null ? null : smallestDetectable(standardError),
+    // Where no item differs, nothing is known of how much they vary.
+    smallestDetectable: standardError ? smallestDetectable(standardError) : null,
     direction: (estimate > 0) === (better === "higher") ? "better" : "worse",
   } as const;
 }

@@ -51,7 +51,10 @@ export function blockBootstrap(
 
 /** An interval of a paired difference, and a test that it is 0. */
 export interface PairedInterval extends Interval {
-  /** Two-sided: twice the smaller share of resamples on either side of 0, those at 0 on both; in (0, 1]. */
+  /**
+   * Two-sided: twice the smaller share of resamples on either side of 0, those at 0 on both; no less than 2^(1 - blocks),
+   * the chance that so many blocks agree in sign, since resamples of a few blocks vary too little.
+   */
   readonly pValue: number;
 }
 
@@ -73,9 +76,10 @@ export function pairedBootstrap(
   differences: readonly Float64Array[],
   options: BootstrapOptions = {},
 ): PairedInterval {
-  const { estimate, drawn } = drawStatistic([differences], ([mean]) => mean!, options);
+  const { estimate, drawn, blocks } = drawStatistic([differences], ([mean]) => mean!, options);
   const share = (holds: (draw: number) => boolean) => (drawn.filter(holds).length + 1) / (drawn.length + 1);
-  const pValue = Math.min(1, 2 * Math.min(share((draw) => draw <= 0), share((draw) => draw >= 0)));
+  const resampled = Math.min(1, 2 * Math.min(share((draw) => draw <= 0), share((draw) => draw >= 0)));
+  const pValue = Math.max(resampled, 2 ** (1 - blocks));
   return { ...percentileInterval(estimate, drawn, options.confidence), pValue };
 }
 
@@ -84,7 +88,7 @@ function drawStatistic(
   series: readonly (readonly Float64Array[])[],
   statistic: (means: readonly number[]) => number,
   { blockSize = 64, resamples = 2000, seed = 0 }: BootstrapOptions,
-): { readonly estimate: number; readonly drawn: Float64Array } {
+): { readonly estimate: number; readonly drawn: Float64Array; readonly blocks: number } {
   const lengths = series.map((segments) => segments.map((segment) => segment.length).join());
   if (new Set(lengths).size !== 1 || lengths[0] === "") {
     throw new RangeError(
@@ -110,7 +114,7 @@ function drawStatistic(
     );
     return statistic(meansOf((i) => picks[i]!));
   });
-  return { estimate: statistic(meansOf((i) => i)), drawn };
+  return { estimate: statistic(meansOf((i) => i)), drawn, blocks: count };
 }
 
 function sumBlocks(segment: Float64Array, blockSize: number): { sum: number; size: number }[] {

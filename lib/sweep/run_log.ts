@@ -4,18 +4,24 @@ import type { EvaluationTask, TaskTypes } from "../eval/task.ts";
 import { type Field, type Fields, findWrongField, trialFields } from "./fields.ts";
 import type { Trial } from "./trial.ts";
 
-/** What every line holds. */
-export interface LoggedRun extends RunConditions {
+/** What every line of any log holds. */
+export interface LogLine {
   /** SHA-256 of the conditions, and of the options where all lines share them. */
   readonly runDigest: string;
+}
+
+/** What every line of a log of runs on a text holds. */
+export interface LoggedRun extends RunConditions, LogLine {
   /** Options that all lines share, if they do. */
   readonly options?: object;
 }
 
 /** What the lines of a log are. */
-export interface LineKind<T extends LoggedRun> {
+export interface LineKind<T extends LogLine> {
   /** What a message calls one. */
   readonly noun: string;
+  /** What a line ran with, in words; default: what runs on a text are told by. */
+  readonly describe?: (record: T) => string;
   /** What a line has. */
   readonly fields: { readonly [name in keyof T & string]?: Field };
 }
@@ -41,7 +47,7 @@ export interface FinishedRuns<T> {
 }
 
 /** A file of finished work, open for appending. */
-export class RunLog<T extends LoggedRun> implements FinishedRuns<T>, Disposable {
+export class RunLog<T extends LogLine> implements FinishedRuns<T>, Disposable {
   /** What was finished before, in the order of the file. */
   readonly finished: readonly T[];
   readonly #file: Deno.FsFile;
@@ -58,7 +64,7 @@ export class RunLog<T extends LoggedRun> implements FinishedRuns<T>, Disposable 
    * @returns Its records; none where the file does not exist.
    * @throws {RangeError} If a line is no record of its kind, or ran under other conditions.
    */
-  static read<T extends LoggedRun>(path: string, runDigest: string, kind: LineKind<T>): readonly T[] {
+  static read<T extends LogLine>(path: string, runDigest: string, kind: LineKind<T>): readonly T[] {
     return parseLog(path, runDigest, kind).finished;
   }
 
@@ -69,7 +75,7 @@ export class RunLog<T extends LoggedRun> implements FinishedRuns<T>, Disposable 
    *
    * @throws {RangeError} As {@linkcode RunLog.read}.
    */
-  static open<T extends LoggedRun>(path: string, runDigest: string, kind: LineKind<T>): RunLog<T> {
+  static open<T extends LogLine>(path: string, runDigest: string, kind: LineKind<T>): RunLog<T> {
     const { finished, length } = parseLog(path, runDigest, kind);
     const file = Deno.openSync(path, { append: true, create: true });
     file.truncateSync(length);
@@ -89,7 +95,7 @@ export class RunLog<T extends LoggedRun> implements FinishedRuns<T>, Disposable 
   }
 }
 
-function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: LineKind<T>): Found<T> {
+function parseLog<T extends LogLine>(path: string, runDigest: string, kind: LineKind<T>): Found<T> {
   let bytes: Uint8Array;
   try {
     bytes = Deno.readFileSync(path);
@@ -105,13 +111,9 @@ function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: Li
       new RangeError(`Cannot go on with "${path}": line ${i + 1}${wrong} (fix the line or delete it)`);
     if (record === undefined) throw refuse(` is no ${kind.noun}`);
     if (record.runDigest !== runDigest) {
-      const { model, text, context, textTokens, backend, version, options, task } = record;
+      const ran = (kind.describe ?? (describeRun as (record: unknown) => string))(record);
       throw new RangeError(
-        `Cannot go on with "${path}": its ${kind.noun}s ran with ${
-          task === undefined ? "" : `task ${task}, `
-        }model ${model}, text ${text}, context ${context}, ` +
-          `${textTokens} tokens, backend ${backend}, version ${version}` +
-          `${options === undefined ? "" : `, options ${JSON.stringify(options)}`}, ` +
+        `Cannot go on with "${path}": its ${kind.noun}s ran with ${ran}, ` +
           "expected the same ones (repeat those flags, or take another --out)",
       );
     }
@@ -122,8 +124,17 @@ function parseLog<T extends LoggedRun>(path: string, runDigest: string, kind: Li
   return { finished, length };
 }
 
+/** What a run on a text ran with. */
+function describeRun(
+  { model, text, context, textTokens, backend, version, options, task }: LoggedRun,
+): string {
+  return `${task === undefined ? "" : `task ${task}, `}model ${model}, text ${text}, context ${context}, ` +
+    `${textTokens} tokens, backend ${backend}, version ${version}` +
+    `${options === undefined ? "" : `, options ${JSON.stringify(options)}`}`;
+}
+
 /** A line's record, of whatever kind it is; undefined where it is none. */
-function parseLine<T extends LoggedRun>(line: string): T | undefined {
+function parseLine<T extends LogLine>(line: string): T | undefined {
   try {
     const value = JSON.parse(line);
     return typeof value?.runDigest === "string" ? value : undefined;

@@ -1,0 +1,202 @@
+/**
+ * `deno task eval`: tasks of items (questions with choices, words to be guessed), dense and with one method.
+ *
+ * Writes `eval.json` to a folder, and keeps finished items there until then. See `deno task eval --help`.
+ */
+import { UsageError } from "../lib/errors.ts";
+import { budgetOf, type ItemBudget, ItemScorer, reachesNothing, tabulateItems } from "../lib/eval/mod.ts";
+import { createPruner, looksAhead, ownRule, recordOptions } from "../lib/methods/mod.ts";
+import { plural } from "../lib/plot/mod.ts";
+import { readVersion, RunLog } from "../lib/sweep/mod.ts";
+import { sha256 } from "../lib/sha256.ts";
+import { openBackend, readBackend } from "./cli/backend.ts";
+import { writeWhole } from "./cli/files.ts";
+import { describeTask } from "./cli/flags.ts";
+import { Interrupt } from "./cli/interrupt.ts";
+import { readMethod, tellHostRules } from "./cli/method.ts";
+import { openModel, readModel, warnOfLength } from "./cli/model.ts";
+import { parseFlags } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
+import { withRule } from "./cli/rule.ts";
+import { printTable, readTable } from "./cli/table.ts";
+import { EXIT, runTask } from "./cli/task.ts";
+import {
+  asksToFilter,
+  bindMethod,
+  describeNothing,
+  encodeTask,
+  expectReach,
+  readFilterFrom,
+  readTasks,
+} from "./eval/plan.ts";
+import { ITEM_LINES, runItems } from "./eval/run.ts";
+import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
+
+const USAGE = describeTask(
+  "eval",
+  `deno task eval --data DIR [--tasks A,B,…] [flags]
+
+Scores tasks of items as lm-evaluation-harness does: each continuation's log-likelihood after its context, which is
+computed once. Without a flag of the method the model runs dense; with one it runs both ways, on the same items, and the
+table says better, worse or not told apart, and what was really filtered. Ctrl-C keeps finished items; --resume goes
+on.`,
+  [
+    "--data DIR --tasks arc_easy,piqa",
+    "--data DIR --items 200 --preset keys --filter-from 25%",
+    "--data DIR --model smollm2-135m --fusion learned --out results/eval",
+  ],
+);
+
+/** File of finished items; gone when the evaluation is over. */
+const WORK = "items.jsonl";
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = await withRule(parseFlags("eval", args, false));
+  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
+  const request = readBackend(values);
+  const method = await readMethod("eval", values), from = readFilterFrom(values, method);
+  const table = readTable(values, EVAL_COLUMNS);
+  const tasks = await readTasks(values);
+  const destination = readDestination(values, { noun: "an evaluation", work: WORK, result: "eval.json" });
+  const startedAt = new Date().toISOString();
+  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress), { config } = file;
+  const planned = await Promise.all(tasks.map(async (own) => ({ ...own, ...await encodeTask(own, file) })));
+  const encoded = planned.flatMap(({ encoded }) => encoded);
+  const check = method &&
+    bindMethod(method, from, encoded, (own) => createPruner("token-filtering", config, own));
+  if (check !== undefined && asksToFilter(method!)) {
+    for (const { task, encoded } of planned) expectReach(task.name, encoded, check);
+  }
+
+  const backend = await openBackend(request, progress), { cacheDType } = request, rule = ownRule();
+  const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });
+  const conditions = {
+    version: await readVersion(),
+    model: file.name,
+    modelSha256: file.sha256,
+    backend: backend.name,
+    cacheDType,
+    bos: file.tokenizer.addsBos,
+    ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...(options && { options: from === undefined ? options : { ...options, warmup: null } }),
+    ...(from && { filterFrom: from.text }),
+  };
+  const data = planned.map(({ task, sha256 }) => [task.name, sha256]);
+  const runDigest = await sha256(JSON.stringify([conditions, data]));
+  tellHostRules(progress, backend, method === undefined ? [] : [method]);
+  const model = openModel(file, backend, request, encoded[0]!.requests[0]!.context);
+  const longest = Math.max(
+    ...encoded.flatMap(({ requests }) => requests.map(({ context }) => context.length)),
+  );
+  warnOfLength(longest, config, `contexts of ${longest} tokens`);
+  using interrupt = new Interrupt();
+  using dense = new ItemScorer(model);
+  const prunerFor = method &&
+    bindMethod(method, from, encoded, (own) => createPruner("token-filtering", config, own, { backend }));
+  using filtered = prunerFor && new ItemScorer(model, prunerFor);
+  progress.line(
+    `${plural(encoded.length, "item")} of ${plural(planned.length, "task")}; ${backend.description}`,
+  );
+  progress.start();
+  using claimed = claimFolder(destination);
+  const { folder } = claimed, path = `${folder}/${WORK}`;
+  const kept = () => {
+    const finished = RunLog.read(path, runDigest, ITEM_LINES).length;
+    return { task: "eval", args, folder, work: WORK, finished, noun: "score" } as const;
+  };
+  try {
+    using log = RunLog.open(path, runDigest, ITEM_LINES);
+    const budgets: { [task: string]: ItemBudget } = {};
+    const scores = await runItems({
+      work: planned.map(({ task, encoded }) => ({ task: task.name, items: encoded })),
+      scorers: { dense, ...(filtered && { filtered }) },
+      log,
+      line: {
+        runDigest,
+        model: file.name,
+        backend: backend.name,
+        version: conditions.version,
+        method: options?.fusion ?? "dense",
+      },
+      signal: interrupt.signal,
+      onItem: (fraction, task, done, of) => progress.step(fraction, `${task} ${done}/${of}`),
+      onTask: (task, own) => {
+        if (own.length === 0) return;
+        const budget = budgets[task] = budgetOf(own, config.numLayers);
+        if (!asksToFilter(method!) || !reachesNothing(budget)) return;
+        const { encoded } = planned.find((other) => other.task.name === task)!;
+        Deno.removeSync(path);
+        throw new UsageError(
+          describeNothing(
+            task,
+            encoded,
+            encoded.map(({ requests }) => prunerFor!(requests[0]!.context.length).warmup),
+          ),
+        );
+      },
+    });
+    progress.clear();
+    const results = tabulateItems(
+      planned.map(({ task, items }) => {
+        const own = scores.get(task.name)!;
+        return {
+          task,
+          items,
+          dense: own.dense!.scores,
+          ...(own.filtered && { filtered: own.filtered.scores }),
+        };
+      }),
+    );
+    const result = {
+      results,
+      ...(method && { budgets }),
+      environment: {
+        ...conditions,
+        runDigest,
+        protocol: "lm-evaluation-harness, by log-likelihood",
+        looksAhead: method !== undefined && looksAhead(method),
+        tasks: planned.map(({ task, sha256, count, items, promptsSha256 }) => ({
+          ...{ task: task.name, protocol: task.protocol, file: task.file, sha256, promptsSha256 },
+          ...{ items: items.length, of: count },
+          denseTimeMs: scores.get(task.name)!.dense!.timeMs,
+          ...(method && { timeMs: scores.get(task.name)!.filtered!.timeMs }),
+        })),
+        backendDescription: backend.description,
+        deno: Deno.version.deno,
+        platform: `${Deno.build.os} ${Deno.build.arch}`,
+        startedAt,
+      },
+      items: planned.flatMap(({ task, items }) =>
+        items.map(({ id, gold, group }, i) => {
+          const own = scores.get(task.name)!, of = (run: "dense" | "filtered") => own[run]?.scores[i];
+          return {
+            task: task.name,
+            id,
+            gold,
+            ...(group !== undefined && { group }),
+            dense: of("dense")!,
+            filtered: of("filtered"),
+          };
+        })
+      ),
+    };
+    const unsaved = await saveResults(async () => {
+      await writeWhole(`${folder}/eval.json`, JSON.stringify(result) + "\n");
+      await Deno.remove(path);
+    }, kept);
+    await printTable(tabulateEval(results, budgets), table, {
+      spare: SPARE_COLUMNS,
+      json: () => JSON.stringify(result),
+      records: results,
+      notes: unsaved === undefined ? [`Results: ${folder}/eval.json`] : [],
+    });
+    return unsaved?.() ?? EXIT.ok;
+  } catch (error) {
+    progress.clear();
+    return endEarly(error, interrupt, kept);
+  }
+}
+
+if (import.meta.main) await runTask(main, USAGE);

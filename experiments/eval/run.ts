@@ -1,0 +1,114 @@
+/** Runs items one after the other, each on disk before the next begins. */
+import { type EncodedItem, type ItemScore, type ItemScorer, yieldToEventLoop } from "../../lib/eval/mod.ts";
+import { FIELD, type FinishedRuns, type LineKind, type LogLine } from "../../lib/sweep/mod.ts";
+import { countTokens } from "./plan.ts";
+
+/** Which run of an item. */
+export type RunName = "dense" | "filtered";
+
+/** A finished item of a run. */
+export interface ItemLine extends LogLine {
+  readonly model: string;
+  readonly backend: string;
+  readonly version: string;
+  /** The method; of a dense evaluation "dense". */
+  readonly method: string;
+  readonly run: RunName;
+  readonly task: string;
+  readonly id: string;
+  readonly score: ItemScore;
+  readonly timeMs: number;
+}
+
+const isScore = (value: unknown) => {
+  const score = value as Partial<ItemScore> | null;
+  return typeof score === "object" && Array.isArray(score?.logLikelihoods) && Array.isArray(score.greedy) &&
+    [score.reach, score.skips, score.usage].every((part) => typeof part === "object");
+};
+
+/** Lines of the log. */
+export const ITEM_LINES: LineKind<ItemLine> = {
+  noun: "item",
+  describe: ({ model, backend, version, method }) =>
+    `model ${model}, backend ${backend}, version ${version}, method ${method}, or other data or options`,
+  fields: {
+    run: FIELD.text,
+    task: FIELD.text,
+    id: FIELD.text,
+    timeMs: FIELD.number,
+    score: ["an item's score", isScore],
+  },
+};
+
+/** A task's items, and what runs them. */
+export interface ItemWork {
+  readonly task: string;
+  readonly items: readonly EncodedItem[];
+}
+
+/** How a run goes on. */
+export interface RunItems {
+  readonly work: readonly ItemWork[];
+  readonly scorers: { readonly [run in RunName]?: ItemScorer };
+  readonly log: FinishedRuns<ItemLine>;
+  /** What every line says. */
+  readonly line: Pick<ItemLine, "runDigest" | "model" | "backend" | "version" | "method">;
+  readonly signal: AbortSignal;
+  /** Called after each item with the finished share of this run's work. */
+  readonly onItem: (fraction: number, task: string, done: number, of: number) => void;
+  /** Called when a task is over. */
+  readonly onTask: (task: string, filtered: readonly ItemScore[]) => void;
+}
+
+/** Scores of a task, one an item, and how long they took. */
+export interface TaskScores {
+  readonly scores: ItemScore[];
+  readonly timeMs: number;
+}
+
+/**
+ * Runs every item that the log does not hold yet.
+ *
+ * @returns The scores of each task and run.
+ * @throws The signal's reason, if it is aborted between two items.
+ */
+export async function runItems(args: RunItems): Promise<Map<string, { [run in RunName]?: TaskScores }>> {
+  const { work, scorers, log, line, signal, onItem, onTask } = args;
+  const keyOf = (task: string, id: string, run: string) => JSON.stringify([task, id, run]);
+  const finished = new Map(log.finished.map((own) => [keyOf(own.task, own.id, own.run), own]));
+  const runs = Object.entries(scorers) as [RunName, ItemScorer][];
+  const isOpen = (task: string, { item }: EncodedItem) =>
+    runs.some(([run]) => !finished.has(keyOf(task, item.id, run)));
+  const total = work.flatMap(({ task, items }) => items.filter((own) => isOpen(task, own)).map(countTokens))
+    .reduce((a, b) => a + b, 0);
+  let worked = 0;
+  const results = new Map<string, { [run in RunName]?: TaskScores }>();
+  for (const { task, items } of work) {
+    const lines = new Map<RunName, ItemLine[]>(runs.map(([run]) => [run, []]));
+    for (const [i, encoded] of items.entries()) {
+      const { id } = encoded.item, open = isOpen(task, encoded);
+      for (const [run, scorer] of runs) {
+        let own = finished.get(keyOf(task, id, run));
+        if (own === undefined) {
+          await yieldToEventLoop();
+          signal.throwIfAborted();
+          const begin = performance.now(), score = scorer.score(encoded);
+          own = { ...line, run, task, id, score, timeMs: performance.now() - begin };
+          log.append(own);
+        }
+        lines.get(run)!.push(own);
+      }
+      if (open) worked += countTokens(encoded);
+      onItem(total === 0 ? 1 : worked / total, task, i + 1, items.length);
+    }
+    results.set(
+      task,
+      Object.fromEntries([...lines].map(([run, own]) => [run, {
+        scores: own.map(({ score }) => score),
+        timeMs: own.reduce((sum, { timeMs }) => sum + timeMs, 0),
+      }])),
+    );
+    onTask(task, lines.get("filtered")?.map(({ score }) => score) ?? []);
+  }
+  return results;
+}
