@@ -81,7 +81,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   );
   assertEquals(code, 0, stderr);
   assertMatch(stderr, /random 0.25: accuracy \d+\.\d%/);
-  assertMatch(stdout, /skipped +acc +derror +se +pairs +attn FLOPs +KV held/);
+  assertMatch(stdout, /Q skipped +acc +derror +se +pairs +attn FLOPs +KV held/);
   assertMatch(stdout, /: 4 chunks of 64 tokens, dense accuracy \d+\.\d%\.\n/);
   const { trials, dense, environment } = JSON.parse(Deno.readTextFileSync(`${out}/summary.json`));
   assertEquals([environment.task, trials[0].task], ["toy", "toy"]);
@@ -100,7 +100,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const best = Math.max(...trials.map(({ accuracy }: { accuracy: number }) => accuracy));
   assert(trials.some((t: { pareto: boolean; accuracy: number }) => t.pareto && t.accuracy === best));
   const report = Deno.readTextFileSync(`${out}/report.html`);
-  for (const part of ["Accuracy against skipped attention", "Higher is better", "lies above the grey band"]) {
+  for (const part of ["Accuracy against skipped queries", "Higher is better", "lies above the grey band"]) {
     assertStringIncludes(report, part);
   }
   const own = report.replaceAll(/<script>.*?<\/script>/gs, (script) => script.length > 1e6 ? "" : script);
@@ -123,7 +123,7 @@ Deno.test("compare, its table and report, and the site know a new task", async (
     `${SMALL} --methods key,random --seeds 1 --out ${out}`,
   );
   assertEquals(code, 0, stderr);
-  assertMatch(stdout, /method +skipped +loss +acc +to dense/);
+  assertMatch(stdout, /method +Q skipped +pairs +attn FLOPs +KV held +loss +acc +to dense/);
   const { methods } = JSON.parse(Deno.readTextFileSync(`${out}/compare.json`));
   for (const { loss, accuracy } of methods) assertAlmostEquals(accuracy, 1 - loss, 1e-12);
   assertStringIncludes(Deno.readTextFileSync(`${out}/compare.html`), "errors a token");

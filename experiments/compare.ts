@@ -38,11 +38,11 @@ const USAGE = describeTask(
   "compare",
   `deno task compare [flags]
 
-Runs several methods at the same share of skipped attention on the same text, and shows their losses against the dense
-model and against chance, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
+Runs several methods at the same share of skipped queries (or dropped keys and values) on the same text, and shows their
+losses against the dense model and against chance, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
 compare.html in --out. Flags of the method are shared by all; --methods says which ones run, in place of --fusion,
---invert and --preset ("paper" keeps its recent window of 0). Each method is held against the controls that have its
-own window, warm-up and cache policy. Ctrl-C keeps finished runs; --resume goes on.`,
+--invert and --preset (presets keep what they set, as "paper" its recent window of 0). Each method is held against the
+controls that have its own side, substitute, schedule, window and warm-up. Ctrl-C keeps finished runs; --resume goes on.`,
   [
     "",
     "--methods random,oracle,learned,paper --prune-ratio 0.3",
@@ -54,7 +54,18 @@ own window, warm-up and cache policy. Ctrl-C keeps finished runs; --resume goes 
 const WORK = "methods.jsonl";
 
 /** Columns that a narrow terminal does without, the first one first. */
-export const SPARE_COLUMNS = ["to protected", "loss", "to dense", "ppl", "gap closed", "dropped"];
+export const SPARE_COLUMNS = [
+  "to protected",
+  "gap closed",
+  "loss",
+  "ppl",
+  "pairs",
+  "KV dropped",
+  "Q skipped",
+  "KV held",
+  "attn FLOPs",
+  "to random",
+];
 
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];

@@ -1,16 +1,17 @@
 /**
- * `deno task sweep`: how the filter's options trade perplexity for skipped attention.
+ * `deno task sweep`: how the filter's options trade perplexity for skipped queries and dropped keys.
  *
  * Runs a grid of options on one model and text, and writes `trials.jsonl` (a line a trial, as it ends),
  * `summary.json` and `report.html` to a folder. See `deno task sweep --help`.
  */
 import { type EvaluationTask, formatMetric, readMetric } from "../lib/eval/mod.ts";
 import {
+  askedShares,
+  methodName,
   MISSED_NOTE,
   plural,
   readPlotly,
   renderSweepReport,
-  ruleName,
   tabulateTrials,
 } from "../lib/plot/mod.ts";
 import { OPTIONS } from "../lib/methods/mod.ts";
@@ -40,9 +41,9 @@ const USAGE = describeTask(
   "sweep",
   `deno task sweep [flags]
 
-Runs a grid of filter options and shows how they trade perplexity for skipped attention: a table on stdout, and
+Runs a grid of filter options and shows what skipped queries and dropped keys and values cost: a table on stdout, and
 trials.jsonl, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
-a grid of all main rules runs. Options without effect under a rule do not multiply its trials. Ctrl-C keeps finished
+a grid of all main rules and all presets beside their controls runs. Options without effect under a rule do not multiply its trials. Ctrl-C keeps finished
 trials; --resume goes on.`,
   [
     "",
@@ -55,7 +56,17 @@ trials; --resume goes on.`,
 const WORK = "trials.jsonl";
 
 /** Columns that a narrow terminal does without, the first one first. */
-export const SPARE_COLUMNS = ["time", "FLOPs", "attn FLOPs", "se", "KV held", "pairs", "top-1", "KL"];
+export const SPARE_COLUMNS = [
+  "time",
+  "FLOPs",
+  "se",
+  "top-1",
+  "KL",
+  "pairs",
+  "KV dropped",
+  "KV held",
+  "attn FLOPs",
+];
 
 function tellProgress(progress: Progress, { headline }: EvaluationTask): (state: SweepProgress) => void {
   return ({ done, total, fraction, trial }) => {
@@ -65,8 +76,10 @@ function tellProgress(progress: Progress, { headline }: EvaluationTask): (state:
       return;
     }
     const value = formatMetric(headline, readMetric(trial, headline.name));
-    const missed = missesAsked(trial) ? `, but skipped ${(trial.achievedRatio ?? 0).toFixed(3)} !` : "";
-    const say = (name: string) => `${ruleName(trial)} ${trial.pruneRatio}: ${name} ${value}${missed}`;
+    const missed = missesAsked(trial)
+      ? `, but ${(trial.achievedRatio ?? 0).toFixed(3)} of queries skipped !`
+      : "";
+    const say = (name: string) => `${methodName(trial)} ${askedShares(trial)}: ${name} ${value}${missed}`;
     const result = say(headline.name);
     progress.bar(fraction, `${count}  ${say(headline.label)}`);
     const left = fraction < 1 ? `, ${progress.eta(fraction)}` : "";

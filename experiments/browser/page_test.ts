@@ -157,12 +157,15 @@ browserTest(
         assertEquals(JSON.parse(text((await save("summary.json"))[1])).trials.length, 3);
         await page.waitForSelector("svg.main-svg");
         const [pngName, png] = await save("PNG");
-        assertEquals([pngName, [...png.slice(1, 4)]], ["perplexity_against_skipped_attention.png", [
-          80,
-          78,
-          71,
-        ]]);
-        const [svgName, svg] = await save("SVG", 1);
+        assertEquals([pngName, [...png.slice(1, 4)]], [
+          "loss_against_pairs_of_a_query_and_a_key_computed.png",
+          [
+            80,
+            78,
+            71,
+          ],
+        ]);
+        const [svgName, svg] = await save("SVG", 4);
         assertMatch(svgName, /^distance_from_the_dense_model.*\.svg$/);
         assertMatch(text(svg), /^<svg [^]*KL divergence/);
 

@@ -159,6 +159,7 @@ Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns
   const summary = makeSummary(trials);
   const interval = { estimate: -12.3456, low: -12.3456, high: 12.3456 };
   const methods = ["dense", "variance inverted", "random-protected for paper"].map((name) => ({
+    shares: { queries: 1, pairs: 1, attentionFlops: 1, rows: 1 },
     ...{
       name,
       options: null,
@@ -191,5 +192,13 @@ Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns
       assertEquals(text.split("\n\n").length, 2, "a table in parts");
     }
   }
-  assertEquals(tabulateTrials(summary).rows.length, 43);
+  assertEquals(tabulateTrials(summary).rows.length, 67);
+  // A preset's name says what it sets: the options that differ between presets are no columns.
+  assertEquals(tabulateTrials(summary).columns.slice(0, 4), ["asked", "rule", "seed", "Q skipped"]);
+  const narrow = (await print(80, tabulateTrials(summary) as typeof table, [], [...SPARE_IN_SWEEP])).split(
+    "\n",
+  )[0]!;
+  for (const name of ["asked", "rule", "Q skipped", "ppl", "dNLL", "attn FLOPs"]) {
+    assert(narrow.includes(name), `${name} is left out at 80 columns`);
+  }
 });

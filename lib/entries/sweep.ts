@@ -22,6 +22,7 @@ export {
   type ComparisonArguments,
   type NamedMethod,
 } from "../sweep/comparison.ts";
+export { type Budget, type BudgetName, BUDGETS, type Counted, type Shares } from "../sweep/budgets.ts";
 export { DEFAULT_GRID } from "../sweep/default_grid.ts";
 export {
   type DifferenceRow,

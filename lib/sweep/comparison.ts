@@ -5,7 +5,6 @@ import { findTask } from "../eval/tasks/mod.ts";
 import { type MethodName, methodOf, METHODS, ownRule } from "../methods/list.ts";
 import { isRule, type Method } from "../methods/method.ts";
 import {
-  effectiveKey,
   looksAhead,
   type MethodOptions,
   missesRatio,
@@ -15,9 +14,10 @@ import {
   type ResolvedOptions,
   resolveOptions,
 } from "../methods/options.ts";
-import { filtersQueries } from "../methods/sides.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
+import { mapBudgets, type Shares, sharesOf } from "./budgets.ts";
+import { type Control, controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 import type { BlockSums } from "../stats/paired.ts";
 import { FIELD } from "./fields.ts";
 import type { FinishedRuns, LineKind } from "./run_log.ts";
@@ -44,6 +44,8 @@ export interface ComparedLosses {
   readonly achievedRatio: number | null;
   /** Share of judged keys and values dropped by a rule of their own, likewise; null where there is none. */
   readonly kvAchievedRatio: number | null;
+  /** What it spends of the dense model's queries, pairs, rows and operations; mean over seeds. */
+  readonly shares: Shares;
   /** Whether it needs the whole sequence before its first decision. */
   readonly looksAhead: boolean;
   /** Mean loss; mean over seeds. */
@@ -108,30 +110,10 @@ const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
 /** Names of the methods that {@linkcode comparedMethods} knows. */
 export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
 
-/** Methods that others are held against: two of chance, and the bound. */
-const CONTROLS = ["random", "random-protected", "oracle"] as const;
-type Control = (typeof CONTROLS)[number];
-
-/**
- * A control under the plan, the warm-up, the window and the cache policy of options: on the query side, or where they
- * filter keys and values alone, there. Undefined for the oracle of keys and values, which there is not.
- */
-function controlFor(control: Control, options: ResolvedOptions): ResolvedOptions | undefined {
-  const own = { ...options, fusion: control, invert: false };
-  if (filtersQueries(options)) {
-    // The oracle chooses a whole sequence at once: it has no warm-up that ratios could follow from.
-    return control === "oracle" && own.schedule === "allocated" ? { ...own, schedule: "uniform" } : own;
-  }
-  return control === "oracle" ? undefined : { ...own, kvFusion: control };
-}
-
-/** A key of what options decide, whatever the seed. */
-const keyOf = (options: ResolvedOptions | undefined) => options && effectiveKey({ ...options, seed: 0n });
-
 /**
  * The methods of a comparison, with all else alike; but a preset keeps what it sets, as `paper` its recent window of 0.
- * Each control that is named comes with the options of every method that is held against it: beside `paper`, `random`
- * comes twice, as `random` and `random for paper`.
+ * Each control that is named comes with the options of every method that is held against it: beside `variance`
+ * and `paper`, `random` comes twice, as `random` and `random for paper`.
  *
  * @param names Some of {@linkcode COMPARED_METHODS}.
  * @param base Options that all share, such as `pruneRatio`; not `fusion`, `invert` or `preset`.
@@ -142,7 +124,7 @@ const keyOf = (options: ResolvedOptions | undefined) => options && effectiveKey(
  * ```ts
  * import { comparedMethods } from "@tokenfilter/tokenfilter/sweep";
  * const methods = comparedMethods(["random", "paper"], { pruneRatio: 0.3 }, 5);
- * console.assert(methods.length === 11 && methods[10]!.options.recent === 0);
+ * console.assert(methods.length === 6 && methods[5]!.name === "random for paper");
  * ```
  */
 export function comparedMethods(
@@ -171,16 +153,24 @@ export function comparedMethods(
       name,
       options: controlFor(control, options),
     }));
-    return [...Map.groupBy(bound, ({ options }) => keyOf(options)).values()].flatMap((alike) => {
-      const { name: user, options } = alike[0]!, name = user === control ? control : `${control} for ${user}`;
-      if (options === undefined) return [];
-      return Array.from(
-        { length: count },
-        (_, i) => ({ name, options: { ...options, seed: BigInt.asUintN(64, options.seed + BigInt(i)) } }),
-      );
-    });
+    return [...Map.groupBy(bound, ({ options }) => options && seedlessKey(options)).values()].flatMap(
+      (alike) => {
+        const { name: user, options } = alike[0]!,
+          name = user === control ? control : `${control} for ${user}`;
+        // One that no named method is held against comes only where controls alone are named.
+        const isIdle = alike.every(({ name }) => name === control) &&
+          chosen.some(({ name }) => !isControl(name));
+        if (options === undefined || isIdle) return [];
+        return Array.from(
+          { length: count },
+          (_, i) => ({ name, options: { ...options, seed: BigInt.asUintN(64, options.seed + BigInt(i)) } }),
+        );
+      },
+    );
   });
 }
+
+const isControl = (name: string) => CONTROLS.some((control) => control === name);
 
 /** A finished run of one method and seed: what a comparison needs of it. */
 export interface ComparedRun extends Environment {
@@ -192,6 +182,8 @@ export interface ComparedRun extends Environment {
   readonly achievedRatio: number | null;
   /** Share of judged keys and values dropped by a rule of their own, likewise. */
   readonly kvAchievedRatio: number | null;
+  /** What it spends of the dense model's queries, pairs, rows and operations. */
+  readonly shares: Shares;
   /** Losses of all scored units, chunk by chunk. */
   readonly losses: readonly number[];
 }
@@ -201,7 +193,7 @@ export const COMPARED_LINES: LineKind<ComparedRun> = {
   noun: "run",
   fields: {
     ...{ trial: FIELD.text, method: FIELD.text, losses: FIELD.numbers },
-    ...{ achievedRatio: FIELD.measured, kvAchievedRatio: FIELD.measured },
+    ...{ achievedRatio: FIELD.measured, kvAchievedRatio: FIELD.measured, shares: FIELD.shares },
   },
 };
 
@@ -237,6 +229,7 @@ interface Measured {
   readonly ratio: number | null;
   readonly missed: boolean;
   readonly kvRatio: number | null;
+  readonly shares: Shares;
 }
 
 /**
@@ -265,13 +258,16 @@ export async function compareMethods<T extends TaskTypes>(
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
   const run = async (method: NamedMethod): Promise<ComparedRun> => {
     const losses: number[] = [];
-    const { achievedRatio, kvAchievedRatio } = await evaluation.run(args.createPruner(method.options), {
+    const result = await evaluation.run(args.createPruner(method.options), {
       signal,
       onChunk: (chunk, of) => onProgress?.((done + chunk / of) / total, method.name),
       onLosses: (_, own) => own.forEach((loss) => losses.push(loss)),
     });
-    const trial = digests.get(method)!;
-    const ended = { trial, method: method.name, achievedRatio, kvAchievedRatio, ...args.environment, losses };
+    const { achievedRatio, kvAchievedRatio } = result,
+      trial = digests.get(method)!,
+      shares = sharesOf(result);
+    const measured = { achievedRatio, kvAchievedRatio, shares, losses };
+    const ended = { trial, method: method.name, ...args.environment, ...measured };
     log?.append(ended);
     done++;
     return ended;
@@ -279,19 +275,30 @@ export async function compareMethods<T extends TaskTypes>(
   const measured: Measured[] = [];
   for (const [name, group] of Map.groupBy(args.methods, ({ name }) => name)) {
     const losses = new Float64Array(dense.length), means: number[] = [];
-    const ratios: (number | null)[] = [], kvRatios: (number | null)[] = [];
+    const ratios: (number | null)[] = [], kvRatios: (number | null)[] = [], spent: Shares[] = [];
     for (const method of group) {
       const ended = finished.get(digests.get(method)!) ?? await run(method);
       ended.losses.forEach((loss, i) => losses[i]! += loss / group.length);
       means.push(average(ended.losses));
       ratios.push(ended.achievedRatio);
       kvRatios.push(ended.kvAchievedRatio);
+      spent.push(ended.shares);
     }
     const { options } = group[0]!;
     const [ratio, kvRatio] = [ratios, kvRatios].map((all) =>
       all.includes(null) ? null : average(all as number[])
     ) as [number | null, number | null];
-    measured.push({ name, options, losses, means, ratio, kvRatio, missed: missesRatio(options, ratio) });
+    const shares = mapBudgets((budget) => average(spent.map((own) => own[budget])));
+    measured.push({
+      name,
+      options,
+      losses,
+      means,
+      ratio,
+      kvRatio,
+      shares,
+      missed: missesRatio(options, ratio),
+    });
   }
   const task = findTask(args.environment.task);
   const mean = readMetric(denseResult, task.loss.name);
@@ -303,6 +310,7 @@ export async function compareMethods<T extends TaskTypes>(
       means: [mean],
       ratio: 0,
       kvRatio: null,
+      shares: mapBudgets(() => 1),
       missed: false,
     },
     ...measured.sort((a, b) => Number(a.missed) - Number(b.missed) || average(a.means) - average(b.means)),
@@ -335,6 +343,7 @@ function describe<T extends TaskTypes>(
       statistic(all.map(({ means }) => average(means))),
       Float64Array.from(draws, (means) => statistic(means)),
     );
+  const keyOf = (options: ResolvedOptions | undefined) => options && seedlessKey(options);
   const keys = all.map(({ options, missed }) => missed ? undefined : keyOf(options));
   /** Where the control of a method stands; -1 = it has none, is it itself, or one of the two missed the ratio. */
   const controlOf = (control: Control, i: number) => {
@@ -342,7 +351,7 @@ function describe<T extends TaskTypes>(
     return keys.findIndex((other, j) => other !== undefined && other === key && j !== i);
   };
   return all.map((measured, i) => {
-    const { name, options: method, losses, means, ratio, kvRatio, missed } = measured;
+    const { name, options: method, losses, means, ratio, kvRatio, shares, missed } = measured;
     const [random, fair, oracle] = CONTROLS.map((control) => controlOf(control, i)) as [
       number,
       number,
@@ -356,6 +365,7 @@ function describe<T extends TaskTypes>(
       seeds: means.length,
       achievedRatio: ratio,
       kvAchievedRatio: kvRatio,
+      shares,
       missed,
       looksAhead: method !== undefined && looksAhead(method),
       loss: average(means),

@@ -2,7 +2,9 @@
  * Sweeps: grids of options, trials that survive a crash, and what they add up to.
  * @module
  */
+export * from "./budgets.ts";
 export * from "./comparison.ts";
+export { presetName } from "./controls.ts";
 export * from "./default_grid.ts";
 export * from "./difference.ts";
 export { FIELD, findWrongField, trialFields } from "./fields.ts";

@@ -192,7 +192,7 @@ Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front
     assertEquals(Object.keys(summary), ["trials", "dense", "environment"]);
   }));
 
-Deno.test("summarizeSweep() takes ratios of one percent for equal on the front", () =>
+Deno.test("summarizeSweep() takes shares of one percent for equal on the front of attention's operations", () =>
   withFolder(async (path) => {
     const { run, evaluation } = start(path);
     const [first] = await run();
@@ -200,6 +200,7 @@ Deno.test("summarizeSweep() takes ratios of one percent for equal on the front",
       ...first!,
       ...more,
       achievedRatio,
+      attentionFlopsAvoided: (achievedRatio ?? 0) * first!.attentionFlopsDense,
       perplexity,
     });
     const front = async (trials: Trial[]) =>

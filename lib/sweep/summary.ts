@@ -2,8 +2,9 @@
 import { costOf, readMetric } from "../eval/metrics.ts";
 import type { TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
-import { filtersQueries } from "../methods/sides.ts";
 import { missesRatio, readRecord } from "../methods/options.ts";
+import { filtersQueries } from "../methods/sides.ts";
+import { BUDGETS } from "./budgets.ts";
 import { paretoFront } from "./pareto.ts";
 import type { Environment, SweepSummary, Trial } from "./trial.ts";
 
@@ -13,35 +14,48 @@ function costOfTrial(trial: Trial): number {
   return costOf(headline, readMetric(trial, headline.name));
 }
 
-/** Whether a trial skipped more than two points more or less than asked: it is in no ranking. */
+/** Whether a trial skipped more than two points more or fewer queries than asked: it is in no ranking. */
 export function missesAsked(trial: Trial): boolean {
   return missesRatio(readRecord(trial), trial.achievedRatio);
 }
 
-/** Trials of one task sorted by pruneRatio, then by its headline metric, best first; last those that missed the ratio. */
+/** The share that a trial was asked for: of queries, or where it drops keys and values alone, of these. */
+const askedShare = (trial: Trial) => filtersQueries(readRecord(trial)) ? trial.pruneRatio : trial.kvRatio;
+
+/**
+ * Trials of one task sorted by the share that was asked for, then by its headline metric, best first; last those that
+ * missed it.
+ */
 export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
   return trials.toSorted((a, b) =>
-    a.pruneRatio - b.pruneRatio || Number(missesAsked(a)) - Number(missesAsked(b)) ||
+    askedShare(a) - askedShare(b) || Number(missesAsked(a)) - Number(missesAsked(b)) ||
     costOfTrial(a) - costOfTrial(b)
   );
 }
 
 /**
- * Summarises a sweep. The Pareto front is that of achieved ratio (high) against the headline metric (best) over on-line
- * trials: those that look ahead are upper bounds and stand outside, and so do those that missed the asked ratio, and those
- * of keys and values alone, which skip no attention. Ratios count in whole percent, since those that
- * were asked for as one come out a little apart.
+ * Marks the Pareto front: on-line trials for which no other spends at most as much at a headline metric at least as good.
+ * Those that look ahead are upper bounds and stand outside, and so do those that missed the asked ratio. Shares count in
+ * whole percent, since those that were asked for as one come out a little apart.
+ *
+ * @param spent Share of the dense model's that a trial spends.
+ * @returns One boolean a trial.
  */
+export function frontOf(trials: readonly Trial[], spent: (trial: Trial) => number): boolean[] {
+  const saved = (trial: Trial) =>
+    trial.looksAhead || missesAsked(trial) || trial.achievedRatio === null && trial.kvAchievedRatio === null
+      ? NaN
+      : -Math.round(100 * spent(trial));
+  return paretoFront(trials.map(saved), trials.map(costOfTrial));
+}
+
+/** Summarises a sweep; `pareto` marks the front of attention's operations, which all methods have in common. */
 export function summarizeSweep<T extends TaskTypes>(
   trials: readonly Trial<T>[],
   dense: T["dense"],
   environment: Environment,
 ): SweepSummary<T> {
   const sorted = sortTrials(trials);
-  const gain = (trial: Trial) =>
-    trial.looksAhead || trial.achievedRatio === null || missesAsked(trial) || !filtersQueries(trial)
-      ? NaN
-      : Math.round(100 * trial.achievedRatio);
-  const front = paretoFront(sorted.map(gain), sorted.map(costOfTrial));
+  const front = frontOf(sorted, BUDGETS.attentionFlops.share);
   return { trials: sorted.map((trial, i) => ({ ...trial, pareto: front[i]! })), dense, environment };
 }

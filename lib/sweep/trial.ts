@@ -24,13 +24,16 @@ export type Trial<T extends TaskTypes = TaskTypes> = OptionsRecord & T["filtered
 
 /** A trial in a summary. */
 export type RankedTrial<T extends TaskTypes = TaskTypes> = Trial<T> & {
-  /** Whether no other on-line trial skips at least as much at a headline metric (perplexity) at least as good. */
+  /**
+   * Whether no other on-line trial spends at most as many operations in attention at a headline metric (perplexity) at
+   * least as good.
+   */
   readonly pareto: boolean;
 };
 
 /** The content of `summary.json`. */
 export interface SweepSummary<T extends TaskTypes = TaskTypes> {
-  /** Sorted by pruneRatio, then by the task's headline metric (perplexity), best first. */
+  /** Sorted by the share asked for, then by the task's headline metric (perplexity), best first. */
   readonly trials: readonly RankedTrial<T>[];
   /** The model without a filter. */
   readonly dense: T["dense"];

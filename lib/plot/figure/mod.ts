@@ -33,4 +33,4 @@ export {
 } from "./page.ts";
 export { PLOTLY_URL, readPlotly } from "./plotly.ts";
 export { DARK, LIGHT, type Theme } from "./theme.ts";
-export { MISSED_NOTE, ruleName } from "./trial_label.ts";
+export { askedShares, methodName, MISSED_NOTE } from "./trial_label.ts";

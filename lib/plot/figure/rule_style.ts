@@ -30,12 +30,25 @@ export interface RuleStyle {
   readonly main: boolean;
 }
 
-/** Looks of a method; of `… inverted`, `… on keys`, of presets, and of rules of a reader's own too. */
-export function styleRule(rule: string): RuleStyle {
-  const preset = Object.hasOwn(PRESETS, rule) ? PRESETS[rule as keyof typeof PRESETS] : undefined;
-  if (preset !== undefined) {
-    return { ...styleRule(preset.fusion), symbol: "side" in preset ? "diamond-x-open" : "square-x-open" };
-  }
+/** Presets have the last colours, marks and dashes of their own. */
+const PRESET_NAMES = Object.keys(PRESETS);
+const PRESET_SYMBOLS = ["square-x-open", "diamond-x-open", "circle-x-open"];
+const PRESET_DASHES = ["dash", "solid", "longdash"];
+
+function stylePreset(place: number): RuleStyle {
+  return {
+    rank: 2 * (LEGEND.length + 2) + place,
+    color: `@series${(NUM_SERIES_COLORS - PRESET_NAMES.length + place) % NUM_SERIES_COLORS}`,
+    symbol: PRESET_SYMBOLS[place % PRESET_SYMBOLS.length]!,
+    dash: PRESET_DASHES[place % PRESET_DASHES.length]!,
+    main: true,
+  };
+}
+
+/** Looks of a method; of `… inverted`, `… on keys`, `random for …`, of presets, and of rules of a reader's own too. */
+export function styleRule(name: string): RuleStyle {
+  const preset = PRESET_NAMES.indexOf(name), rule = name.split(" for ")[0]!;
+  if (preset >= 0) return stylePreset(preset);
   const [first] = rule.split(" + "), bare = first!.replace(/ on keys$/, "");
   if (bare !== rule) {
     const own = styleRule(bare);

@@ -1,13 +1,15 @@
 /** Names for trials: short ones that say how a trial differs from its neighbours, and whole ones for hovering. */
 import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { effectiveOptions, type OptionsRecord, readRecord, resolveOptions } from "../../methods/options.ts";
+import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/options.ts";
+import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf } from "../../sweep/budgets.ts";
+import { presetName } from "../../sweep/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { escapeText } from "./figure.ts";
 
 /** Options that move along a curve or within a band, so that they do not name it. */
-const ALONG = new Set(["pruneRatio", "theta", "seed"]);
+const ALONG = new Set(["pruneRatio", "kvRatio", "theta", "seed"]);
 
 /** The options that decide something in a trial. */
 export function trialOptions(trial: Trial): Partial<OptionsRecord> {
@@ -15,9 +17,10 @@ export function trialOptions(trial: Trial): Partial<OptionsRecord> {
 }
 
 /** What a mark beside an achieved ratio says. */
-export const MISSED_NOTE = "! = skipped more than 2 points more or less than asked, so in no ranking";
+export const MISSED_NOTE =
+  "! = skipped more than 2 points more or fewer queries than asked, so in no ranking";
 
-/** A key that trials of one curve share: all that decides but the ratio asked for and the seed. */
+/** A key that trials of one curve share: all that decides but the ratios asked for and the seed. */
 export function curveKey(trial: Trial): string {
   const entries = Object.entries(trialOptions(trial)).filter(([name]) => !ALONG.has(name));
   return JSON.stringify(entries.sort(([a], [b]) => a < b ? -1 : 1));
@@ -25,8 +28,8 @@ export function curveKey(trial: Trial): string {
 
 /** A key that trials of one curve share where they differ in the seed alone: the same was asked of them. */
 export function pointKey(trial: Trial): string {
-  const { pruneRatio, theta } = trialOptions(trial);
-  return JSON.stringify([curveKey(trial), pruneRatio, theta]);
+  const { pruneRatio, kvRatio, theta } = trialOptions(trial);
+  return JSON.stringify([curveKey(trial), pruneRatio, kvRatio, theta]);
 }
 
 /** The rule with its sign, and its side where that is not queries: `variance`, `variance inverted`, `mean on keys`. */
@@ -39,24 +42,66 @@ export function ruleName(trial: Trial): string {
   return [...(fusion === undefined ? [] : [signed(fusion)]), ...ofKeys].join(" + ");
 }
 
+const presets = new WeakMap<Trial, string | undefined>();
+
+/** What a trial is called: the preset that it is, or whose control it is (`random for keys`); else its rule. */
+export function methodName(trial: Trial): string {
+  if (!presets.has(trial)) presets.set(trial, presetName(readRecord(trial)));
+  return presets.get(trial) ?? ruleName(trial);
+}
+
+/** The shares that were asked for, each of what: `0.5`, a share of queries; `0.5 of KV` where only keys and values go. */
+export function askedShares(trial: Trial): string {
+  const { pruneRatio, kvRatio } = trialOptions(trial);
+  if (pruneRatio === undefined) return kvRatio === undefined ? "-" : `${kvRatio} of KV`;
+  return kvRatio === undefined || kvRatio === pruneRatio
+    ? String(pruneRatio)
+    : `${pruneRatio}, ${kvRatio} of KV`;
+}
+
+/**
+ * The options that tell trials apart, ratios and what the name says left out: those that vary among trials of one name,
+ * or among trials that are no preset and no preset's control.
+ */
+export function varyingOptions(trials: readonly Trial[]): string[] {
+  const named = new Set(["fusion", "invert", "pruneRatio"]);
+  const options = new Map(
+    trials.map((trial) => [trial, trialOptions(trial) as { readonly [name: string]: unknown }]),
+  );
+  const groups = [
+    ...Map.groupBy(trials, methodName).values(),
+    trials.filter((trial) => methodName(trial) === ruleName(trial)),
+  ];
+  const varies = (name: string) =>
+    groups.some((group) => {
+      const values = group.map((trial) => options.get(trial)![name]).filter((value) => value !== undefined);
+      return new Set(values.map((value) => JSON.stringify(value))).size > 1;
+    });
+  const asked = (name: string) =>
+    name === "kvRatio" &&
+    trials.every((trial) => {
+      const { pruneRatio, kvRatio } = options.get(trial)!;
+      return pruneRatio === undefined || kvRatio === undefined || pruneRatio === kvRatio;
+    });
+  return [...new Set([...options.values()].flatMap(Object.keys))]
+    .filter((name) => !named.has(name) && !asked(name) && varies(name));
+}
+
+/** `pairs 62%, KV held 55%, …`: what is spent, of dense. */
+export function describeShares(shares: Shares): string {
+  return `of dense: ${
+    BUDGET_NAMES.map((name) => `${BUDGETS[name].label} ${(100 * shares[name]).toFixed(0)}%`).join(", ")
+  }`;
+}
+
 /** One option as text. */
 function shown(name: string, value: unknown): string {
   if (typeof value === "boolean") return value ? name : `no ${name}`;
   return `${name} ${Array.isArray(value) ? value.join("+") : value}`;
 }
 
-/** Whether a trial is the paper's rule with the defaults of `--preset paper`. */
-function isPaper(trial: Trial): boolean {
-  const paper = resolveOptions({ preset: "paper" });
-  const options = trialOptions(trial);
-  return !trial.invert &&
-    Object.entries(options).every(([name, value]) =>
-      ALONG.has(name) || JSON.stringify(value) === JSON.stringify(paper[name as "tau"])
-    );
-}
-
 /**
- * Names curves: the rule, and the options in which curves of one rule differ. An option that some of them do not have
+ * Names curves: the method, and the options in which curves of one name differ. An option that some of them do not have
  * needs no naming for that: another one, such as the threshold, says why.
  *
  * @param trials One trial of each curve.
@@ -65,13 +110,13 @@ function isPaper(trial: Trial): boolean {
 export function nameCurves(trials: readonly Trial[]): string[] {
   return trials.map((trial) => {
     const options = trialOptions(trial);
-    const peers = trials.filter((other) => ruleName(other) === ruleName(trial)).map(trialOptions);
+    const peers = trials.filter((other) => methodName(other) === methodName(trial)).map(trialOptions);
     const differing = Object.entries(options).filter(([name, value]) =>
       !ALONG.has(name) &&
       peers.some((peer) => name in peer && JSON.stringify(peer[name as "tau"]) !== JSON.stringify(value))
     );
     const parts = differing.map(([name, value]) => shown(name, value));
-    return [ruleName(trial), ...parts].join(" · ") + (isPaper(trial) ? " (paper)" : "");
+    return [methodName(trial), ...parts].join(" · ");
   });
 }
 
@@ -109,12 +154,17 @@ export function resultLines(trial: Trial): string[] {
 export function hoverLines(trial: Trial): string[] {
   const options = trialOptions(trial);
   const { fusion: _, invert: __, pruneRatio: ___, ...rest } = options;
+  const name = methodName(trial), rule = ruleName(trial);
   const lines = wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value))));
   return [
-    `<b>${escapeText(ruleName(trial))}</b>`,
-    `skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "by another rule"}${
+    `<b>${escapeText(name)}</b>${name === rule ? "" : escapeText(` (${rule})`)}`,
+    `queries skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "none"}${
       missesAsked(trial) ? ": missed" : ""
     })`,
+    ...(typeof trial.kvAchievedRatio === "number"
+      ? [`KV dropped ${decimals(trial.kvAchievedRatio, 3)} (asked ${options.kvRatio ?? "none"})`]
+      : []),
+    describeShares(sharesOf(trial)),
     ...resultLines(trial),
     ...lines,
   ];

@@ -4,7 +4,7 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
-import { MISSED_NOTE } from "../figure/trial_label.ts";
+import { describeShares, MISSED_NOTE } from "../figure/trial_label.ts";
 import { styleRule } from "../figure/rule_style.ts";
 
 /** What losses may be held against: the model without a filter, chance, and the fair control. */
@@ -22,7 +22,7 @@ export interface ComparisonRow {
   readonly hover: string;
   /** Whether it needs the whole sequence before its first decision. */
   readonly looksAhead: boolean;
-  /** Whether it skipped more than two points more or less than asked. */
+  /** Whether it skipped more than two points more or fewer queries than asked. */
   readonly missed: boolean;
 }
 
@@ -52,16 +52,17 @@ export function collectComparison(comparison: Comparison, base: ComparisonBase):
   const rows = methods.flatMap((method): ComparisonRow[] => {
     const difference = method[DIFFERENCES[base]] ?? null; // a comparison of an older version has less
     if (difference === null) return [];
-    const { name, looksAhead, achievedRatio, missed, loss, closed, seeds } = method;
+    const { name, looksAhead, achievedRatio, shares, missed, loss, closed, seeds } = method;
     const hover = [
       `<b>${escapeText(name)}</b>${seeds > 1 ? `, mean over ${seeds} seeds` : ""}`,
       `${formatInterval(difference, 4)} ${task.loss.unit} above ${base}`,
       `loss ${loss.toFixed(4)}, ${headline.name} ${
         formatMetric(headline, readMetric(method, headline.name))
       }`,
-      `skipped ${achievedRatio === null ? "none" : achievedRatio.toFixed(3)}${
+      `queries skipped ${achievedRatio === null ? "none" : achievedRatio.toFixed(3)}${
         missed ? ", not what was asked: hold it against nothing" : ""
       }`,
+      ...(shares === undefined ? [] : [describeShares(shares)]), // a comparison of an older version has none
       ...(closed === null
         ? []
         : [`closes ${formatPercent(closed)} of the gap from its random to its oracle`]),
@@ -110,13 +111,13 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
   return new Figure({
     title,
     caption: (base === "dense"
-      ? `Loss above the dense model's at the same ratio, ${unit}; lower is better.`
-      : `Loss above that of ${base} at the same ratio, with the same window, ${unit}; left of 0 is better than it.`) +
+      ? `Loss above the dense model's, ${unit}; lower is better. What a method skips or drops, its row in the table says.`
+      : `Loss above that of ${base} with the same options, ${unit}; left of 0 is better than it.`) +
       ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.` +
       (off === 0 ? "" : ` THE LAST ${off}: ${MISSED_NOTE}.`),
     height: 112 + ROW_PIXELS * rows.length,
     data: shown.map(({ name, difference, hover, looksAhead, missed }) => {
-      const { color, symbol } = styleRule(name.split(" for ")[0]!);
+      const { color, symbol } = styleRule(name);
       return {
         type: "scatter",
         mode: "markers",

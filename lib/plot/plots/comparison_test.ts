@@ -16,6 +16,7 @@ const method = (
   seeds: 1,
   achievedRatio: 0.5,
   kvAchievedRatio: null,
+  shares: { queries: 0.5, pairs: 0.25, attentionFlops: 0.75, rows: 0.6 },
   missed: false,
   looksAhead: false,
   loss,
@@ -49,21 +50,24 @@ Deno.test("collectComparison() takes the methods that have a difference, best fi
       "<b>oracle</b>",
       "+0.2500 [0.0000, 0.7500] nats above dense",
       "loss 1.2500, perplexity 3.49",
-      "skipped 0.500",
+      "queries skipped 0.500",
+      "of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%",
       "looks ahead: an upper bound",
     ],
     [
       "<b>learned</b>",
       "+0.5000 [0.2500, 1.0000] nats above dense",
       "loss 1.5000, perplexity 4.48",
-      "skipped 0.500",
+      "queries skipped 0.500",
+      "of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%",
       "closes 50.0% [25.0%, 75.0%] of the gap from its random to its oracle",
     ],
     [
       "<b>random</b>, mean over 5 seeds",
       "+1.0000 [0.7500, 1.5000] nats above dense",
       "loss 2.0000, perplexity 7.39",
-      "skipped 0.500",
+      "queries skipped 0.500",
+      "of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%",
     ],
   ]);
 });
@@ -89,12 +93,15 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
   const { columns, rows, hints } = tabulateComparison(comparison);
   const keys = { ...comparison.methods[1]!, kvAchievedRatio: 0.7512 };
   const withKeys = tabulateComparison({ ...comparison, methods: [...comparison.methods.slice(0, 1), keys] });
-  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["dropped", 9, 9]);
+  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV dropped", 12, 12]);
   assertEquals(withKeys.rows.map((row) => row[2]), ["-", "0.751"]);
-  assertEquals([columns.length, hints.length], [8, 8]);
+  assertEquals([columns.length, hints.length], [11, 11]);
   assertEquals(rows[3], [
     "learned",
     "0.500",
+    "25%",
+    "75%",
+    "60%",
     "1.5000",
     "4.48",
     "+0.5000 [0.2500, 1.0000]",
@@ -119,10 +126,13 @@ Deno.test("comparisons show the fair control, and say loudly what missed the ask
   assertEquals(names("random-protected"), [["random-protected for paper", false]]);
   const rows = collectComparison(more, "dense"), { data, caption } = plotComparison(rows);
   assertEquals([data[0]!.y, (data[2]!.marker as { symbol: string }).symbol], [["constant !"], "bowtie"]);
-  assertStringIncludes(rows.rows.at(-1)!.hover, "skipped 0.000, not what was asked");
-  assertStringIncludes(caption, "THE LAST 1: ! = skipped more than 2 points more or less than asked");
+  assertStringIncludes(rows.rows.at(-1)!.hover, "queries skipped 0.000, not what was asked");
+  assertStringIncludes(
+    caption,
+    "THE LAST 1: ! = skipped more than 2 points more or fewer queries than asked",
+  );
   assertEquals(plotComparison(collectComparison(comparison, "dense")).caption.includes("!"), false);
   const table = tabulateComparison(more).rows;
-  assertEquals([table[4]![6], table[5]![1]], ["-0.2500 [-0.5000, 0.2500]", "0.000 !"]);
+  assertEquals([table[4]![9], table[5]![1]], ["-0.2500 [-0.5000, 0.2500]", "0.000 !"]);
   assertStringIncludes(renderComparisonReport(more, { plotly: "0" }), "chance that protects large values");
 });

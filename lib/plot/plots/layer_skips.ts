@@ -1,4 +1,6 @@
-/** Share of attention skipped per layer, as a heat map: a row a configuration. */
+/** Share of queries skipped per layer, as a heat map: a row a configuration. */
+import { readRecord } from "../../methods/options.ts";
+import { filtersQueries } from "../../methods/sides.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, Figure, titleUnderScale } from "../figure/figure.ts";
 import { colorScale, rowAxis, scaleAbove } from "../figure/parts.ts";
@@ -8,7 +10,7 @@ import { curveKey, nameCurves, pointKey } from "../figure/trial_label.ts";
 export interface LayerSkips {
   /** Row names, top first. */
   readonly names: readonly string[];
-  /** Skipped share after warm-up, [rows][numLayers]; mean over seeds where trials differ in the seed alone. */
+  /** Share of queries skipped after warm-up, [rows][numLayers]; mean over seeds where trials differ in the seed alone. */
   readonly ratios: readonly (readonly number[])[];
   /** Rows that were left out, so that the plot stays readable. */
   readonly dropped: number;
@@ -22,7 +24,9 @@ const MIN_PIXELS = 200;
 
 /** Gathers what the plot shows, in the summary's order: by ratio, then perplexity. */
 export function collectLayerSkips(summary: SweepSummary): LayerSkips {
-  const decided = summary.trials.filter((trial) => trial.achievedRatio !== null);
+  const decided = summary.trials.filter((trial) =>
+    trial.achievedRatio !== null && filtersQueries(readRecord(trial))
+  );
   const curves = [...Map.groupBy(decided, curveKey)];
   const names = new Map(
     nameCurves(curves.map(([, group]) => group[0]!)).map((name, i) => [curves[i]![0], name]),
@@ -49,7 +53,7 @@ export function collectLayerSkips(summary: SweepSummary): LayerSkips {
 
 /** Draws the heat map. */
 export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
-  const title = "Skipped attention per layer";
+  const title = "Queries skipped per layer";
   if (ratios.length === 0) {
     return emptyFigure(
       title,
@@ -60,8 +64,7 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
   const lost = dropped === 0 ? "" : ` The first ${names.length} of ${names.length + dropped} rows are shown.`;
   return new Figure({
     title,
-    caption:
-      "Share of tokens after warm-up whose attention was skipped; layers that are not filtered stay at 0. The number " +
+    caption: "Share of queries skipped after warm-up; layers that are not filtered stay at 0. The number " +
       `after a name is the ratio asked for over all layers; seeds are averaged.${lost}`,
     height: Math.max(MIN_PIXELS, 90 + ROW_PIXELS * names.length),
     data: [{

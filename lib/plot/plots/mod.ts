@@ -30,17 +30,17 @@ export {
   type LengthMeasure,
   plotLengths,
 } from "./lengths.ts";
+export { collectLossBudget, type LossBudget, plotLossBudget } from "./loss_budget.ts";
 export { collectParallel, type ParallelAxis, type ParallelTrials, plotParallel } from "./parallel.ts";
-export {
-  type BandPoint,
-  collectQuality,
-  type DrawnMetric,
-  plotQuality,
-  type Quality,
-  type QualityCurve,
-  type QualityPoint,
-  type Range as QualityRange,
-} from "./quality.ts";
+export type {
+  BandPoint,
+  CurveMetric,
+  Range as CurveRange,
+  TrialCurve,
+  TrialCurves,
+  TrialPoint,
+} from "../figure/trial_curves.ts";
+export { collectQuality, type DrawnMetric, plotQuality, type Quality } from "./quality.ts";
 export * from "./ridgelines.ts";
 export * from "./roc.ts";
 export {

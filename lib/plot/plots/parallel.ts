@@ -1,12 +1,13 @@
 /** Parallel coordinates of a sweep: a line a trial, an axis an option that varies or a result. */
 import { readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { BUDGETS } from "../../sweep/budgets.ts";
 import { excessLoss } from "../../sweep/importance.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
 import { LEGEND } from "../figure/parts.ts";
 import { styleRule } from "../figure/rule_style.ts";
-import { hoverLines, ruleName, trialOptions } from "../figure/trial_label.ts";
+import { hoverLines, methodName, trialOptions, varyingOptions } from "../figure/trial_label.ts";
 import { drawnMetrics } from "./quality.ts";
 
 /** One axis: a row of the plot. */
@@ -37,11 +38,12 @@ export interface ParallelTrials {
   readonly worse: number;
 }
 
-/** Results that have an axis each: the share skipped, the loss, and metrics that have figures of their own. */
+/** Results that have an axis each: what is skipped and spent, the loss, and metrics that have figures of their own. */
 function listResults(task: string | undefined): [name: string, value: (trial: Trial) => number][] {
   const [, ...metrics] = drawnMetrics(findTask(task));
   return [
-    ["skipped", (trial) => trial.achievedRatio ?? NaN],
+    ["queries skipped", (trial) => trial.achievedRatio ?? NaN],
+    ["attention FLOPs", BUDGETS.attentionFlops.share],
     ["loss above dense", excessLoss],
     ...metrics.map(({ name, label }): [string, (trial: Trial) => number] => [
       label,
@@ -67,9 +69,10 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
   );
   const trials = drawable.filter((trial) => best.has(trial));
   const options = trials.map((trial) => trialOptions(trial) as { readonly [name: string]: unknown });
-  const skip = new Set(["fusion", "invert", "seed"]);
+  const drawn = new Set(["pruneRatio", ...varyingOptions(trials)]);
+  if (options.some(({ pruneRatio }) => pruneRatio === undefined)) drawn.add("kvRatio");
   const names = [...new Set(options.flatMap(Object.keys))].filter((name) =>
-    !skip.has(name) && levelsOf(options, name).length > 1
+    name !== "seed" && drawn.has(name) && levelsOf(options, name).length > 1
   );
   const places: ((i: number) => number | null)[] = [];
   const axes: ParallelAxis[] = names.map((name) => {
@@ -95,7 +98,7 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
     axes: trials.length === 0 ? [] : axes,
     options: names.length,
     trials: trials.map((trial, i) => ({
-      rule: ruleName(trial),
+      rule: methodName(trial),
       at: places.map((place) => place(i)),
       hover: hoverLines(trial).join("<br>"),
     })),

@@ -12,17 +12,24 @@ const summary = makeSummary([
 
 Deno.test("collectParallel() places options evenly, results to scale, and leaves gaps where none applies", () => {
   const { axes, trials, dropped } = collectParallel(summary);
-  assertEquals(axes.map(({ name }) => name), ["tau", "pruneRatio", "skipped", "loss above dense", "KL"]);
+  assertEquals(axes.map(({ name }) => name), [
+    "tau",
+    "pruneRatio",
+    "queries skipped",
+    "attention FLOPs",
+    "loss above dense",
+    "KL",
+  ]);
   assertEquals(axes[0]!.ticks, [{ at: 0, text: "1" }, { at: 0.5, text: "2" }, { at: 1, text: "4" }]);
   assertEquals(axes[2]!.ticks, [{ at: 0, text: "0.30" }, { at: 1, text: "0.50" }]);
   const rounded = trials.map((
     { rule, at },
   ) => [rule, ...at.map((x) => x === null ? null : Math.round(100 * x))]);
   assertEquals(rounded, [
-    ["variance", 0, 0, 0, 0, 0],
-    ["variance", 50, 0, 10, 52, 50],
-    ["mean", null, 0, 0, 100, 100],
-    ["variance", 100, 100, 100, 100, 100],
+    ["variance", 0, 0, 0, 50, 0, 0],
+    ["variance", 50, 0, 10, 50, 52, 50],
+    ["mean", null, 0, 0, 50, 100, 100],
+    ["variance", 100, 100, 100, 50, 100, 100],
   ]);
   assertEquals(dropped, 1);
 });
@@ -31,7 +38,7 @@ Deno.test("plotParallel() has a trace a rule, with a gap after each trial", () =
   const figure = plotParallel(collectParallel(summary));
   assertEquals(figure.data.map(({ name }) => name), ["variance", "mean"]);
   assertEquals((figure.data[0]!.x as unknown[]).filter((x) => x === null).length, 3);
-  assertEquals((figure.layout.annotations as unknown[]).length, 3 + 2 + 3 * 2);
+  assertEquals((figure.layout.annotations as unknown[]).length, 3 + 2 + 2 + 1 + 2 * 2);
   assertStringIncludes(figure.caption, "Left out: 1");
 });
 

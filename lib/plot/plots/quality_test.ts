@@ -17,12 +17,12 @@ const summary = makeSummary([
 Deno.test("collectQuality() makes a curve of trials that differ in the ratio alone", () => {
   const { curves, front, dropped, dense } = collectQuality(summary);
   assertEquals(
-    curves.map((curve) => [curve.name, curve.points.map((p) => [p.ratio, p.values.perplexity, p.values.kl])]),
+    curves.map((curve) => [curve.name, curve.points.map((p) => [p.x, p.values.perplexity, p.values.kl])]),
     [
       ["learned", [[0.299, 50, 0.5], [0.501, 60, 0.6]]],
-      ["variance · recent 16", [[0.3, 58, 0.58]]],
-      ["variance · recent 0 (paper)", [[0.3, 70, 0.7]]],
+      ["variance", [[0.3, 58, 0.58]]],
       ["oracle", [[0.3, 45, 0.45]]],
+      ["paper", [[0.3, 70, 0.7]]],
     ],
   );
   assertEquals(front.map((p) => p.values.perplexity), [50, 60]);
@@ -34,7 +34,7 @@ Deno.test("collectQuality() makes the random control a band over its seeds", () 
   assertEquals(bands.length, 1);
   const [point] = bands[0]!.points;
   assertEquals(point!.values.perplexity, { low: 54, mean: 56, high: 58 });
-  assertEquals([point!.seeds, Math.round(1000 * point!.ratio)], [3, 301]);
+  assertEquals([point!.seeds, Math.round(1000 * point!.x)], [3, 301]);
   assertStringIncludes(point!.hover, "seeds 0, 1, 2");
 });
 
@@ -51,7 +51,8 @@ Deno.test("collectQuality() shows a point's whole configuration on hover", () =>
   for (
     const part of [
       "asked 0.3",
-      "skipped 0.300",
+      "queries skipped 0.300",
+      "of dense: queries 75%, pairs 75%, attn FLOPs 60%, KV held 60%",
       "perplexity 58.00",
       "± 0.010",
       "tau 1",
@@ -71,9 +72,9 @@ Deno.test("plotQuality() draws every curve, the band, the front and the dense li
   assertEquals(traces, [
     "random",
     "learned",
-    "variance · recent 16",
-    "variance · recent 0 (paper)",
+    "variance",
     "oracle",
+    "paper",
     "Pareto front",
     "dense (40.00)",
   ]);
@@ -84,9 +85,9 @@ Deno.test("plotQuality() draws every curve, the band, the front and the dense li
     ["dense (40.00)", 0.501, 40],
     ["oracle", 0.3, 45],
     ["random", 0.301, 56],
-    ["variance · recent 16", 0.3, 58],
+    ["variance", 0.3, 58],
     ["learned", 0.501, 60],
-    ["variance · recent 0 (paper)", 0.3, 70],
+    ["paper", 0.3, 70],
   ]);
   assertEquals(figure.data.at(-1)!.x, [0.299, 0.501]);
   assertEquals((figure.layout.yaxis as { range: number[] }).range, [38.5, 71.5]);
@@ -127,15 +128,15 @@ Deno.test("plotQuality() says what is missing in an empty sweep", () => {
 Deno.test("plotQuality() crosses out trials that missed the asked ratio, and counts them", () => {
   const rule = makeTrial({ fusion: "key", pruneRatio: 0.5 }, 0.479, 41);
   const quality = collectQuality(makeSummary([...summary.trials, rule]));
-  assertEquals(quality.missed.map(({ ratio }) => ratio), [0.479]);
-  assertEquals(quality.front.map(({ ratio }) => ratio), [0.299, 0.501]);
-  assertStringIncludes(quality.missed[0]!.hover, "skipped 0.479 (asked 0.5: missed)");
+  assertEquals(quality.missed.map(({ x }) => x), [0.479]);
+  assertEquals(quality.front.map(({ x }) => x), [0.299, 0.501]);
+  assertStringIncludes(quality.missed[0]!.hover, "queries skipped 0.479 (asked 0.5: missed)");
   const { data, caption } = plotQuality(quality, "kl");
   const cross = data.find(({ name }) => name === "missed the asked ratio")!;
   assertEquals([cross.x, cross.y], [[0.479], [0.41]]);
   assertStringIncludes(
     caption,
-    "CROSSED OUT: 1 trial that skipped more than 2 points more or less than asked",
+    "CROSSED OUT: 1 trial that skipped more than 2 points more or fewer queries than asked",
   );
   const clean = plotQuality(collectQuality(summary));
   assert(!clean.caption.includes("CROSSED") && !clean.data.some(({ name }) => name === cross.name));

@@ -1,6 +1,7 @@
 /** The report of a comparison: its figures and its table on one page. */
 import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { BUDGET_NAMES, BUDGETS } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import type { Environment } from "../../sweep/trial.ts";
 import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
@@ -19,6 +20,8 @@ export function plotComparisons(comparison: Comparison): Figure[] {
   );
 }
 
+const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
+
 /** Lays a comparison out: one row a method. Shared by the terminal and the report. */
 export function tabulateComparison(
   { methods, environment }: Pick<Comparison, "methods"> & { readonly environment: Pick<Environment, "task"> },
@@ -29,6 +32,8 @@ export function tabulateComparison(
     `${method.name}${method.looksAhead ? " ^" : ""}${method.seeds > 1 ? ` (${method.seeds} seeds)` : ""}`,
     `${method.achievedRatio === null ? "-" : method.achievedRatio.toFixed(3)}${method.missed ? " !" : ""}`,
     ...(hasKeys ? [method.kvAchievedRatio?.toFixed(3) ?? "-"] : []),
+    // A comparison of an older version has no shares.
+    ...SHOWN_BUDGETS.map((name) => method.shares ? `${(100 * method.shares[name]).toFixed(0)}%` : "-"),
     method.loss.toFixed(4),
     formatMetric(headline, readMetric(method, headline.name)),
     method.toDense === null ? "-" : formatInterval(method.toDense, 4),
@@ -40,8 +45,9 @@ export function tabulateComparison(
   return {
     columns: [
       "method",
-      "skipped",
-      ...(hasKeys ? ["dropped"] : []),
+      "Q skipped",
+      ...(hasKeys ? ["KV dropped"] : []),
+      ...SHOWN_BUDGETS.map((name) => BUDGETS[name].label),
       "loss",
       headline.label,
       "to dense",
@@ -53,12 +59,13 @@ export function tabulateComparison(
       "^ = looks ahead: an upper bound",
       "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
       ...(hasKeys ? ["achieved share of judged keys and values dropped, likewise"] : []),
+      ...SHOWN_BUDGETS.map((name) => `${BUDGETS[name].title}, against dense`),
       `mean loss, ${lossUnit(task)}`,
       headline.formula,
       "loss above the dense model's, with its interval",
-      "loss above that of random with the same window, with its interval",
-      "loss above that of random-protected with the same window, with its interval",
-      "share of the way from random to oracle with the same window, with its interval",
+      "loss above that of random with the same options, with its interval",
+      "loss above that of random-protected with the same options, with its interval",
+      "share of the way from random to oracle with the same options, with its interval",
     ],
     rows,
     left: [true],
@@ -78,10 +85,10 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
   return renderPage({
     title: `Methods compared: ${model} on ${text}`,
     intro: `<p class="verdict">${escapeHtml(first!)}</p><p>${escapeHtml(rest.join(" "))}</p>
-<p class="muted">What methods cost at the same share of skipped attention, on the same tokens.</p>${
+<p class="muted">What methods cost on the same tokens: those that skip queries at the same share, and those that drop keys and values alone.</p>${
       renderFacts([
         ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`],
-        ["asked ratio", String(comparedRatio(methods))],
+        ["asked share of queries", String(comparedRatio(methods))],
         [
           "intervals",
           `${

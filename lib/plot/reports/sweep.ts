@@ -1,12 +1,14 @@
 /** The report of a sweep: one HTML page that needs nothing but itself. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { BUDGET_NAMES } from "../../sweep/budgets.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";
 import { collectContour, type LossContour, plotContour } from "../plots/contour.ts";
 import { collectImportance, plotImportance } from "../plots/importance.ts";
 import { collectLayerSkips, plotLayerSkips } from "../plots/layer_skips.ts";
 import { collectParallel, plotParallel } from "../plots/parallel.ts";
+import { collectLossBudget, plotLossBudget } from "../plots/loss_budget.ts";
 import { collectQuality, plotQuality } from "../plots/quality.ts";
 import { escapeHtml } from "../figure/draw.ts";
 import {
@@ -20,7 +22,10 @@ import {
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { tabulateTrials } from "./trial_table.ts";
-import { collectVerdict, describeVerdict } from "./verdict.ts";
+import { collectVerdicts, describeVerdicts } from "./verdict.ts";
+
+/** What losses are drawn against; queries have a plot of their own. */
+const REPORTED_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
 
 /** The figures of a sweep's report, in order: those that have something to say. */
 export function plotSweep(summary: SweepSummary): Figure[] {
@@ -28,7 +33,10 @@ export function plotSweep(summary: SweepSummary): Figure[] {
     contour = collectContour(summary),
     skips = collectLayerSkips(summary);
   return [
-    ...quality.metrics.map(({ name }) => plotQuality(quality, name)),
+    ...REPORTED_BUDGETS.map((budget) => plotLossBudget(collectLossBudget(summary, budget))),
+    ...(quality.curves.length + quality.bands.length === 0
+      ? []
+      : quality.metrics.map(({ name }) => plotQuality(quality, name))),
     ...(summary.trials.length > 1
       ? [plotParallel(collectParallel(summary)), plotImportance(collectImportance(summary))]
         .filter(({ data }) => data.length > 0)
@@ -54,25 +62,25 @@ function differs(ratios: readonly number[]): boolean {
 }
 
 /**
- * Renders a sweep as a self-contained page: metrics against the achieved ratio, skips per layer, the table.
+ * Renders a sweep as a self-contained page: losses against what is spent and skipped, skips per layer, the table.
  *
  * @returns HTML that loads nothing from anywhere.
  */
 export function renderSweepReport(summary: SweepSummary, options: ReportOptions): string {
   const { model, text } = summary.environment;
   const configurations = plural(summary.trials.length, "configuration");
-  const [first, ...rest] = describeVerdict(collectVerdict(summary), summary);
+  const [first, ...rest] = describeVerdicts(collectVerdicts(summary), summary);
   return renderPage({
     title: `Token Filtering sweep: ${model} on ${text}`,
     intro: `<p class="verdict">${escapeHtml(first!)}</p>
 <p>${escapeHtml(rest.join(" "))}</p>
-<p class="muted">How much skipped attention costs, for ${configurations} of the filter.</p>
+<p class="muted">What skipped queries and dropped keys and values cost, for ${configurations} of the filter.</p>
 ${facts(summary)}`,
     nav: options.nav,
     sections: [
       ...plotSweep(summary),
       `<h2>All trials</h2>
-<p class="muted">* and a tinted row: on the Pareto front of on-line trials. ^ looks ahead: an upper bound.
+<p class="muted">* and a tinted row: on the Pareto front of attention FLOPs, of on-line trials. ^ looks ahead: an upper bound.
 ${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed at.</p>
 ${renderTable({ ...tabulateTrials(summary), marked: (row) => summary.trials[row - 1]?.pareto === true })}`,
       `<details><summary>Environment and protocol</summary>

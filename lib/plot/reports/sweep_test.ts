@@ -8,15 +8,20 @@ const summary = makeSummary([
   makeTrial({ fusion: "learned", pruneRatio: 0.3 }, 0.3, 50),
   makeTrial({ fusion: "random", pruneRatio: 0.3 }, 0.3, 55),
 ]);
+const BUDGETS_TITLES = [
+  "Loss against pairs of a query and a key computed",
+  "Loss against operations of attention, projections and pairs",
+  "Loss against rows of the KV cache held at the end of a chunk",
+];
 const plotly = 'window.Plotly = { react() {} }; var s = "</script><!-- x";';
 const html = renderSweepReport(summary, { plotly });
 
 Deno.test("renderSweepReport() holds plotly once, the data, and a row a trial and for dense", () => {
   assertEquals(html.split("window.Plotly = ").length, 2);
   const figures = JSON.parse(html.match(/id="figures">(.*?)<\/script>/s)![1]!);
-  assertEquals(figures.length, 4); // two metrics, the trials, the importance
+  assertEquals(figures.length, 7); // three budgets, two metrics, the trials, the importance
   assertEquals(html.match(/<tr[ >]/g)!.length, 2 + summary.trials.length);
-  for (let i = 0; i < 4; i++) assertStringIncludes(html, `id="figure${i}"`);
+  for (let i = 0; i < 7; i++) assertStringIncludes(html, `id="figure${i}"`);
   assertStringIncludes(html, "prefers-color-scheme: dark");
 });
 
@@ -24,7 +29,7 @@ Deno.test("renderSweepReport() begins with the verdict, and holds what it can sa
   const [head] = html.split("<section>");
   assertStringIncludes(
     head!,
-    '<p class="verdict">At 30% skipped attention “learned” is the best on-line rule',
+    '<p class="verdict">At 30% of queries skipped “learned” is the best on-line method',
   );
   assertStringIncludes(head!, "Better than chance: learned.");
   const files = JSON.parse(html.match(/id="downloads">(.*?)<\/script>/s)![1]!) as {
@@ -41,8 +46,8 @@ Deno.test("renderSweepReport() begins with the verdict, and holds what it can sa
   assertEquals(held.trials, trials);
   assertEquals([html, csv!].some((text) => text.includes("lossBlocks")), false);
   assertEquals(html.match(/data-save="\d">/g)!.length, 2);
-  assertEquals(html.match(/data-image="(png|svg)"/g)!.length, 8);
-  assertStringIncludes(html, 'data-name="perplexity_against_skipped_attention"');
+  assertEquals(html.match(/data-image="(png|svg)"/g)!.length, 14);
+  assertStringIncludes(html, 'data-name="perplexity_against_skipped_queries"');
   assertStringIncludes(html, '<input type="search"');
 });
 
@@ -60,12 +65,23 @@ Deno.test("plotSweep() draws no panel that says nothing", () => {
   const gap = grid([0.1, 0.2, 0.3], [0, 1, 2]).slice(1);
   assertEquals(titles(gap).includes("Loss over tau and pruneRatio"), false);
   const skips = (skipRatioPerLayer: (number | null)[]) =>
-    titles([{ ...makeTrial({}, 0.5, 50), skipRatioPerLayer }]).includes("Skipped attention per layer");
+    titles([{ ...makeTrial({}, 0.5, 50), skipRatioPerLayer }]).includes("Queries skipped per layer");
   assertEquals([skips([0, 0.5, 0.549]), skips([0, 0.5, 0.551])], [false, true]);
   assertEquals(titles([makeTrial({}, 0.5, 50)]), [
-    "Perplexity against skipped attention",
-    "Distance from the dense model against skipped attention",
+    ...BUDGETS_TITLES,
+    "Perplexity against skipped queries",
+    "Distance from the dense model against skipped queries",
   ]);
+});
+
+Deno.test("plotSweep() draws no trial of keys and values alone where queries are skipped", () => {
+  const keys = { ...makeTrial({ preset: "keys" }, 0, 41), kvAchievedRatio: 0.5 };
+  const titles = (trials: Parameters<typeof makeSummary>[0]) =>
+    plotSweep(makeSummary(trials)).map(({ title }) => title);
+  assertEquals(titles([keys]), BUDGETS_TITLES);
+  const [figure] = plotSweep(makeSummary([keys, makeTrial({ preset: "paper" }, 0.5, 90)])).slice(3);
+  const drawn = figure!.data.flatMap(({ name }) => name ?? []);
+  assertEquals(drawn, ["paper", "Pareto front", "dense (40.00)"]);
 });
 
 Deno.test("renderSweepReport() loads nothing from anywhere", () => {

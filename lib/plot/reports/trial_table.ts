@@ -2,9 +2,10 @@
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { EvaluationTask } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { BUDGET_NAMES, BUDGETS } from "../../sweep/budgets.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Environment, RankedTrial, SweepSummary } from "../../sweep/trial.ts";
-import { ruleName, trialOptions } from "../figure/trial_label.ts";
+import { askedShares, methodName, trialOptions, varyingOptions } from "../figure/trial_label.ts";
 
 /** A table as text. */
 export interface TrialTable {
@@ -27,19 +28,16 @@ interface Column {
   readonly left?: boolean;
 }
 
-const RATIO: readonly Column[] = [
-  {
-    name: "skipped",
-    hint: "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
-    cell: (t) =>
-      `${t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3)}${missesAsked(t) ? " !" : ""}`,
-    dense: "0.000",
-  },
-];
+const QUERY_RATIO: Column = {
+  name: "Q skipped",
+  hint: "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
+  cell: (t) => `${t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3)}${missesAsked(t) ? " !" : ""}`,
+  dense: "0.000",
+};
 
 /** Where a trial's keys and values have a rule of their own. */
 const KEY_RATIO: Column = {
-  name: "dropped",
+  name: "KV dropped",
   hint: "achieved share of keys and values dropped, of judged tokens after warm-up, over all layers",
   cell: (t) => t.kvAchievedRatio?.toFixed(3) ?? "-",
 };
@@ -59,24 +57,12 @@ function listMeasured(task: EvaluationTask, dense: object): Column[] {
 }
 
 const COSTS: readonly Column[] = [
-  {
-    name: "pairs",
-    hint: "pairs of a query and a key computed, against dense",
+  ...BUDGET_NAMES.filter((name) => name !== "queries").map((name): Column => ({
+    name: BUDGETS[name].label,
+    hint: `${BUDGETS[name].title}, against dense`,
     dense: "100%",
-    cell: (t) => `${(100 * (1 - t.pairsAvoided / t.pairsDense)).toFixed(0)}%`,
-  },
-  {
-    name: "attn FLOPs",
-    hint: "operations of the attention block, projections and pairs, against dense",
-    dense: "100%",
-    cell: (t) => `${(100 * (1 - t.attentionFlopsAvoided / t.attentionFlopsDense)).toFixed(0)}%`,
-  },
-  {
-    name: "KV held",
-    hint: "rows of the KV cache at the end of a chunk, against dense",
-    dense: "100%",
-    cell: (t) => `${(100 * t.kvBytesHeld / (t.kvBytesHeld + t.kvBytesAvoided)).toFixed(0)}%`,
-  },
+    cell: (t) => `${(100 * BUDGETS[name].share(t)).toFixed(0)}%`,
+  })),
   {
     name: "FLOPs",
     hint: "operations of the whole forward pass, against dense",
@@ -90,9 +76,6 @@ const COSTS: readonly Column[] = [
     cell: (t) => `${(100 * t.timeMs / t.denseTimeMs).toFixed(0)}%`,
   },
 ];
-
-/** Options that have columns of their own already. */
-const SHOWN = new Set(["fusion", "invert", "pruneRatio"]);
 
 /** What {@linkcode tabulateTrials} needs of a summary; without trials it gives the columns alone that all tables have. */
 export interface TabulatedTrials extends Pick<SweepSummary, "trials"> {
@@ -113,31 +96,23 @@ export function tabulateTrials(
   named: readonly string[] = [],
 ): TrialTable {
   const options = new Map(trials.map((trial) => [trial, trialOptions(trial)]));
-  const names = [...new Set([...options.values()].flatMap(Object.keys))].filter((name) => !SHOWN.has(name));
   const value = (trial: RankedTrial, name: string) => (options.get(trial)! as Record<string, unknown>)[name];
-  const varies = (name: string) =>
-    new Set(
-      trials.map((trial) => value(trial, name)).filter((v) => v !== undefined).map((v) => JSON.stringify(v)),
-    ).size > 1;
+  const effective = new Set([...options.values()].flatMap(Object.keys)), varying = varyingOptions(trials);
+  const shown = [...effective].filter((name) => varying.includes(name) || named.includes(name));
   const columns: Column[] = [
     {
       name: "asked",
-      hint: "pruneRatio, a share of queries; of keys and values alone: kvRatio",
-      cell(t) {
-        const { pruneRatio, kvRatio } = options.get(t)!;
-        return pruneRatio === undefined && kvRatio !== undefined
-          ? `${kvRatio} of keys`
-          : String(pruneRatio ?? "-");
-      },
+      hint: "pruneRatio, a share of queries; or kvRatio, a share of keys and values",
+      cell: askedShares,
     },
     {
       name: "rule",
-      hint: "fusion rule (* = on the Pareto front of on-line trials, ^ = looks ahead)",
-      cell: (t) => `${ruleName(t)}${t.pareto ? " *" : ""}${t.looksAhead ? " ^" : ""}`,
+      hint: "preset or fusion rule (* = on the Pareto front of attention FLOPs, ^ = looks ahead)",
+      cell: (t) => `${methodName(t)}${t.pareto ? " *" : ""}${t.looksAhead ? " ^" : ""}`,
       dense: "dense",
       left: true,
     },
-    ...names.filter((name) => named.includes(name) || varies(name)).map((name): Column => ({
+    ...shown.map((name): Column => ({
       name,
       hint: `option ${name} (- = without effect under this rule)`,
       cell: (t) => {
@@ -145,7 +120,7 @@ export function tabulateTrials(
         return v === undefined ? "-" : Array.isArray(v) ? v.join("+") : String(v);
       },
     })),
-    ...RATIO,
+    QUERY_RATIO,
     ...(trials.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number") ? [KEY_RATIO] : []),
     ...listMeasured(findTask(environment.task), dense),
     ...COSTS,

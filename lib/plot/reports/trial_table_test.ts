@@ -13,7 +13,7 @@ Deno.test("tabulateTrials() shows options that vary, where they have an effect",
     "asked",
     "rule",
     "tau",
-    "skipped",
+    "Q skipped",
     "ppl",
     "dNLL",
     "se",
@@ -38,15 +38,16 @@ Deno.test("tabulateTrials() shows options that vary, where they have an effect",
 Deno.test("tabulateTrials() says of what a share is asked, and what share of keys was dropped", () => {
   const keys = { ...makeTrial({ preset: "keys", kvRatio: 0.75 }, 0, 45), kvAchievedRatio: 0.7512 };
   const both = {
-    ...makeTrial({ kvFusion: "random", fusion: "mean", pruneRatio: 0.25 }, 0.25, 50),
+    ...makeTrial({ kvFusion: "random", fusion: "mean", pruneRatio: 0.25, kvRatio: 0.5 }, 0.25, 50),
     kvAchievedRatio: 0.25,
   };
   const { columns, rows } = tabulateTrials(makeSummary([keys, both, makeTrial({ fusion: "key" }, 0.5, 60)]));
   const of = (name: string) => rows.slice(1).map((row) => row[columns.indexOf(name)]);
   assertEquals(of("rule").map((rule) => rule!.replace(" *", "")), [
-    ...["variance on keys", "mean + random on keys", "key"],
+    ...["mean + random on keys", "key", "keys"],
   ]);
-  assertEquals([of("asked"), of("dropped")], [["0.75 of keys", "0.25", "0.5"], ["0.751", "0.250", "-"]]);
+  assertEquals(of("asked"), ["0.25, 0.5 of KV", "0.5", "0.75 of KV"]);
+  assertEquals(of("KV dropped"), ["0.250", "-", "0.751"]);
 });
 
 Deno.test("tabulateTrials() shows named options though they do not vary, and columns without trials", () => {
@@ -56,7 +57,7 @@ Deno.test("tabulateTrials() shows named options though they do not vary, and col
   assertEquals(tabulateTrials({ trials: [], dense: {}, environment: {} }).columns.slice(0, 4), [
     "asked",
     "rule",
-    "skipped",
+    "Q skipped",
     "ppl",
   ]);
 });

@@ -1,18 +1,22 @@
-/** What a sweep or a comparison says, in plain words: the best on-line method, and how far it comes from chance to the oracle. */
+/** What a sweep or a comparison says, in plain words: the best on-line method of each side, and how it does beside chance. */
 import { costOf, excessKeys, formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { findMethod } from "../../methods/list.ts";
+import { readRecord } from "../../methods/options.ts";
+import { filtersQueries } from "../../methods/sides.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
+import { sharesOf } from "../../sweep/budgets.ts";
+import { controlFor, seedlessKey } from "../../sweep/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
-import { ruleName, trialOptions } from "../figure/trial_label.ts";
+import { describeShares, methodName, trialOptions } from "../figure/trial_label.ts";
 import { formatInterval, formatPercent } from "../plots/comparison.ts";
 
-/** How one rule came out beside chance. */
-export interface RuleVerdict {
-  /** The rule with its sign. */
-  readonly rule: string;
+/** How one method came out beside chance. */
+export interface MethodVerdict {
+  /** The preset, or the rule with its sign. */
+  readonly method: string;
   /** Its best trial at the ratio. */
   readonly trial: Trial;
   /** Share of the way from the control to the oracle in loss; undefined where either did not run alike. */
@@ -21,12 +25,14 @@ export interface RuleVerdict {
   readonly toChance: "better" | "worse" | "even" | undefined;
 }
 
-/** The numbers behind the words. */
+/** The numbers behind the words, of one side. */
 export interface Verdict {
-  /** The ratio that it speaks of: the highest that was asked for. */
+  /** Of what a share was asked for: of queries; or of keys and values alone. */
+  readonly side: "query" | "key";
+  /** The share that it speaks of: the highest that was asked for. */
   readonly asked: number;
-  /** On-line rules, best first. */
-  readonly rules: readonly RuleVerdict[];
+  /** On-line methods, best first. */
+  readonly methods: readonly MethodVerdict[];
 }
 
 /** Standard errors on either side of a 95% interval. */
@@ -39,11 +45,17 @@ interface Loss {
 
 const isChance = ({ fusion }: Trial) => findMethod(fusion)?.looks?.chance === true;
 
-/** Gathers the verdict; undefined where no on-line rule came out near the ratio that was asked for. */
-export function collectVerdict({ trials, environment }: SweepSummary): Verdict | undefined {
+/** Gathers the verdicts, one a side; none of a side on which no on-line method came out near what was asked for. */
+export function collectVerdicts(summary: SweepSummary): Verdict[] {
+  return (["query", "key"] as const).flatMap((side) => collectVerdict(summary, side) ?? []);
+}
+
+function collectVerdict({ trials, environment }: SweepSummary, side: Verdict["side"]): Verdict | undefined {
   const task = findTask(environment.task), { delta, standardError } = excessKeys(task);
+  const ratio = side === "query" ? "pruneRatio" : "kvRatio";
   const near = trials.filter((trial) =>
-    trialOptions(trial).pruneRatio !== undefined && trial.achievedRatio !== null && !missesAsked(trial)
+    filtersQueries(readRecord(trial)) === (side === "query") && trialOptions(trial)[ratio] !== undefined &&
+    (side === "query" ? trial.achievedRatio : trial.kvAchievedRatio) !== null && !missesAsked(trial)
   );
   const lossOf = (alike: readonly Trial[]): Loss | undefined =>
     alike.length === 0 ? undefined : {
@@ -52,19 +64,21 @@ export function collectVerdict({ trials, environment }: SweepSummary): Verdict |
     };
   const online = near.filter((trial) => !trial.looksAhead && !isChance(trial));
   if (online.length === 0) return undefined;
-  const asked = Math.max(...online.map(({ pruneRatio }) => pruneRatio));
-  const there = near.filter(({ pruneRatio }) => pruneRatio === asked);
+  const asked = Math.max(...online.map((trial) => trial[ratio]));
+  const keyed = Map.groupBy(near, (trial) => seedlessKey(readRecord(trial)));
+  const held = (trial: Trial, control: "random" | "oracle") => {
+    const options = controlFor(control, readRecord(trial));
+    return lossOf(options === undefined ? [] : keyed.get(seedlessKey(options)) ?? []);
+  };
   const cost = (trial: Trial) => costOf(task.headline, readMetric(trial, task.headline.name));
-  const best = Map.groupBy(online.filter((trial) => trial.pruneRatio === asked), ruleName).values()
+  const best = Map.groupBy(online.filter((trial) => trial[ratio] === asked), methodName).values()
     .map((group) => group.toSorted((a, b) => cost(a) - cost(b))[0]!);
-  const rules = [...best].sort((a, b) => cost(a) - cost(b)).map((trial): RuleVerdict => {
-    const own = lossOf([trial])!,
-      chance = lossOf(there.filter((other) => other.fusion === "random" && isAlike(trial, other)));
-    const oracle = lossOf(there.filter((other) => other.fusion === "oracle" && isAlike(trial, other)));
+  const methods = [...best].sort((a, b) => cost(a) - cost(b)).map((trial): MethodVerdict => {
+    const own = lossOf([trial])!, chance = held(trial, "random"), oracle = held(trial, "oracle");
     const above = chance && own.mean - chance.mean;
     const noise = chance && Z * Math.sqrt(own.variance + chance.variance);
     return {
-      rule: ruleName(trial),
+      method: methodName(trial),
       trial,
       closed: chance && oracle && shareClosed(own, chance, oracle),
       toChance: above === undefined || Number.isNaN(noise)
@@ -76,22 +90,10 @@ export function collectVerdict({ trials, environment }: SweepSummary): Verdict |
         : "worse",
     };
   });
-  return { asked, rules };
+  return { side, asked, methods };
 }
 
 const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-
-/** Options that say which rule scores, and how: in these a control is another. */
-const RULES_OWN = new Set(["fusion", "invert", "seed"]);
-
-/** Whether a control has all its options, rule and seed aside, in common with a trial. */
-function isAlike(trial: Trial, control: Trial): boolean {
-  const own = trialOptions(trial) as { readonly [name: string]: unknown };
-  return Object.entries(trialOptions(control)).every(([name, value]) =>
-    RULES_OWN.has(name) || !(name in own) ||
-    JSON.stringify(own[name]) === JSON.stringify(value)
-  );
-}
 
 /** Share of the way from chance to the oracle, its interval by the delta method; undefined where there is no way. */
 function shareClosed(own: Loss, chance: Loss, oracle: Loss): Interval | undefined {
@@ -103,38 +105,47 @@ function shareClosed(own: Loss, chance: Loss, oracle: Loss): Interval | undefine
   return { estimate, low: estimate - half, high: estimate + half };
 }
 
-/** The verdict in sentences, first the main one. */
-export function describeVerdict(verdict: Verdict | undefined, summary: SweepSummary): string[] {
-  if (verdict === undefined) {
+/** What was left out, in words: `At 50% of queries skipped`. */
+const atShare = (side: Verdict["side"], asked: number) =>
+  `At ${Number((100 * asked).toPrecision(4))}% of ${
+    side === "query" ? "queries skipped" : "keys and values dropped, and every attention computed,"
+  }`;
+
+/** The verdicts in sentences, first the main one. */
+export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSummary): string[] {
+  if (verdicts.length === 0) {
     return ["No on-line rule came out at a ratio that was asked for: nothing to compare."];
   }
-  const { asked, rules } = verdict, { headline } = findTask(summary.environment.task);
-  const [{ rule, trial, closed, toChance }] = rules as readonly [RuleVerdict, ...RuleVerdict[]];
+  const { headline } = findTask(summary.environment.task);
   const shown = (record: object) => formatMetric(headline, readMetric(record, headline.name));
-  const percent = `${Number((100 * asked).toPrecision(4))}%`;
-  const first = closed === undefined
-    ? `At ${percent} skipped attention “${rule}” is the best on-line rule: ${headline.name} ${
-      shown(trial)
-    }, dense ${shown(summary.dense)}.`
-    : `At ${percent} skipped attention “${rule}” closes ${
-      formatPercent(closed)
-    } of the way from chance to the oracle: ${headline.name} ${shown(trial)}, dense ${shown(summary.dense)}.`;
-  if (toChance === undefined) {
-    return [
-      first,
-      "No control ran alike: give --fusion random and oracle too, to see what chance and foresight do.",
-    ];
-  }
-  return [
-    first,
-    listToChance(rules.map(({ rule, toChance }) => [rule, toChance])),
-    "Chance is the random control with the same options. 95% intervals, from standard errors over blocks of the text as " +
-    "if runs were independent; deno task compare pairs them.",
-  ];
+  const sentences = verdicts.flatMap(({ side, asked, methods }) => {
+    const [{ method, trial, closed, toChance }] = methods as readonly [MethodVerdict, ...MethodVerdict[]];
+    const numbers = `${headline.name} ${shown(trial)}, dense ${shown(summary.dense)}; ${
+      describeShares(sharesOf(trial))
+    }.`;
+    const first = closed === undefined
+      ? `${atShare(side, asked)} “${method}” is the best on-line method: ${numbers}`
+      : `${atShare(side, asked)} “${method}” closes ${
+        formatPercent(closed)
+      } of the way from chance to the oracle: ${numbers}`;
+    return toChance === undefined
+      ? [
+        first,
+        "No control ran alike: give --fusion random and oracle too, to see what chance and foresight do.",
+      ]
+      : [first, listToChance(methods.map(({ method, toChance }) => [method, toChance]))];
+  });
+  return verdicts.some(({ methods }) => methods[0]!.toChance !== undefined)
+    ? [
+      ...sentences,
+      "Chance is the random control with the same options. 95% intervals, from standard errors over blocks of the text as " +
+      "if runs were independent; deno task compare pairs them.",
+    ]
+    : sentences;
 }
 
 /** `Better than chance: learned; worse: key.` */
-function listToChance(methods: readonly (readonly [name: string, RuleVerdict["toChance"]])[]): string {
+function listToChance(methods: readonly (readonly [name: string, MethodVerdict["toChance"]])[]): string {
   const groups = [["better", "better than chance"], ["even", "no different"], ["worse", "worse"]] as const;
   const parts = groups.flatMap(([which, words]) => {
     const names = methods.filter(([, toChance]) => toChance === which).map(([name]) => name);
@@ -149,28 +160,42 @@ export function comparedRatio(methods: readonly Pick<ComparedMethod, "options">[
   return Math.max(0, ...methods.map(({ options }) => options?.pruneRatio ?? 0));
 }
 
-/** What a comparison says of the methods at its ratio, in sentences, first the main one. */
+/** What a comparison says of the methods at its ratio, side by side, in sentences, first the main one. */
 export function describeComparison({ methods, environment }: Comparison): string[] {
-  const asked = comparedRatio(methods);
-  const online = methods.filter(({ options, looksAhead, missed }) =>
-    options !== null && options.pruneRatio === asked && !looksAhead && !missed &&
-    findMethod(options.fusion)?.looks?.chance !== true
-  );
-  const [best] = online;
-  if (best === undefined) return ["No method that decides on-line came out at the ratio that was asked for."];
-  const { name, toDense, closed } = best;
-  const first =
-    `At ${Number((100 * asked).toPrecision(4))}% skipped attention “${name}” costs least of the ` +
-    `methods that do not look ahead: ${formatInterval(toDense!, 3)} ${
+  const asked = { query: comparedRatio(methods), key: 0 };
+  const online = methods.flatMap((method) => {
+    const { options, looksAhead, missed } = method;
+    if (options === null || looksAhead || missed || findMethod(options.fusion)?.looks?.chance === true) {
+      return [];
+    }
+    const side = filtersQueries(readRecord(options)) ? "query" : "key";
+    return side === "query" && options.pruneRatio !== asked.query
+      ? []
+      : [{ ...method, options, side } as const];
+  });
+  asked.key = Math.max(0, ...online.flatMap(({ side, options }) => side === "key" ? [options.kvRatio] : []));
+  const sentences = (["query", "key"] as const).flatMap((side) => {
+    const own = online.filter((method) =>
+      method.side === side && (side === "query" || method.options.kvRatio === asked.key)
+    );
+    const [best] = own;
+    if (best === undefined) return [];
+    const { name, toDense, closed, shares } = best, spent = shares && `, ${describeShares(shares)}`;
+    const first = `${
+      atShare(side, asked[side])
+    } “${name}” costs least of the methods that do not look ahead: ${formatInterval(toDense!, 3)} ${
       lossUnit(findTask(environment.task))
-    } above dense` +
-    `${
+    } above dense${spent ?? ""}${
       closed === null ? "" : `; it closes ${formatPercent(closed)} of the way from its random to its oracle`
     }.`;
-  const known = online.flatMap(({ name, toRandom }) =>
-    toRandom === null
-      ? []
-      : [[name, toRandom.high < 0 ? "better" : toRandom.low > 0 ? "worse" : "even"] as const]
-  );
-  return known.length === 0 ? [first] : [first, listToChance(known)];
+    const known = own.flatMap(({ name, toRandom }) =>
+      toRandom === null
+        ? []
+        : [[name, toRandom.high < 0 ? "better" : toRandom.low > 0 ? "worse" : "even"] as const]
+    );
+    return known.length === 0 ? [first] : [first, listToChance(known)];
+  });
+  return sentences.length === 0
+    ? ["No method that decides on-line came out at the ratio that was asked for."]
+    : sentences;
 }

@@ -1,8 +1,8 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import type { MethodOptions, OptionsRecord } from "../../methods/options.ts";
+import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/options.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
-import { collectVerdict, describeComparison, describeVerdict } from "./verdict.ts";
+import { collectVerdicts, describeComparison, describeVerdicts } from "./verdict.ts";
 
 /** A trial at a ratio, of so much loss above dense; standard errors are 0.01. */
 const trial = (options: MethodOptions, loss: number, achieved = options.pruneRatio ?? 0.5) =>
@@ -15,7 +15,7 @@ const controls = [
   trial({ fusion: "oracle" }, 0.2),
 ];
 
-Deno.test("collectVerdict() holds each rule against controls with its own options", () => {
+Deno.test("collectVerdicts() holds each rule against controls with its own options", () => {
   const summary = makeSummary([
     ...controls,
     trial({ fusion: "learned" }, 0.4),
@@ -26,59 +26,67 @@ Deno.test("collectVerdict() holds each rule against controls with its own option
     trial({ fusion: "value", pruneRatio: 0.3 }, 0.1), // another ratio
     trial({ fusion: "mean" }, 0.1, 0.3), // missed what was asked
   ]);
-  const verdict = collectVerdict(summary)!;
-  assertEquals(verdict.asked, 0.5);
-  assertEquals(verdict.rules.map(({ rule, toChance }) => [rule, toChance]), [
+  const [verdict, ...none] = collectVerdicts(summary);
+  assertEquals([verdict!.asked, verdict!.side, none], [0.5, "query", []]);
+  assertEquals(verdict!.methods.map(({ method, toChance }) => [method, toChance]), [
     ["learned", "better"],
     ["variance inverted", "even"],
     ["variance", "worse"],
     ["key", "better"],
   ]);
-  const { estimate, low, high } = verdict.rules[0]!.closed!;
+  const { estimate, low, high } = verdict!.methods[0]!.closed!;
   assertAlmostEquals(estimate, 0.5, 1e-9);
   // By hand: (0.01² + 0.5² 0.01² + 0.5² 0.01²) / 0.4², times 1.96.
   assertAlmostEquals(high - estimate, 1.96 * Math.sqrt(1.5e-4 / 0.16), 1e-9);
   assertAlmostEquals(estimate - low, high - estimate, 1e-12);
-  assertEquals(verdict.rules[3]!.closed, undefined); // no oracle with its window
-  const [first, second, third] = describeVerdict(verdict, summary);
+  assertEquals(verdict!.methods[3]!.closed, undefined); // no oracle with its window
+  const [first, second, third] = describeVerdicts([verdict!], summary);
   assertEquals(
     first,
-    "At 50% skipped attention “learned” closes 50.0% [44.0%, 56.0%] of the way from chance to the oracle: " +
-      "perplexity 59.67, dense 40.00.",
+    "At 50% of queries skipped “learned” closes 50.0% [44.0%, 56.0%] of the way from chance to the oracle: " +
+      "perplexity 59.67, dense 40.00; of dense: queries 75%, pairs 75%, attn FLOPs 60%, KV held 60%.",
   );
   assertEquals(second, "Better than chance: learned, key; no different: variance inverted; worse: variance.");
   assertStringIncludes(third!, "95% intervals");
 });
 
-Deno.test("collectVerdict() shares out no way that noise could be", () => {
+Deno.test("collectVerdicts() shares out no way that noise could be", () => {
   const rules = (oracle: number) =>
-    collectVerdict(makeSummary([
+    collectVerdicts(makeSummary([
       trial({ fusion: "random" }, 0.6),
       trial({ fusion: "oracle" }, oracle),
       trial({ fusion: "learned" }, 0.55),
-    ]))!.rules[0]!.closed;
+    ]))[0]!.methods[0]!.closed;
   // Two standard errors of 0.01: 1.96 * 0.01414 = 0.02772.
   assertEquals([rules(0.573), rules(0.572) === undefined], [undefined, false]);
 });
 
-Deno.test("describeVerdict() says what is missing", () => {
+Deno.test("describeVerdicts() says what is missing", () => {
   const alone = makeSummary([trial({ fusion: "learned" }, 0.4)]);
-  assertEquals(describeVerdict(collectVerdict(alone), alone), [
-    "At 50% skipped attention “learned” is the best on-line rule: perplexity 59.67, dense 40.00.",
+  assertEquals(describeVerdicts(collectVerdicts(alone), alone), [
+    "At 50% of queries skipped “learned” is the best on-line method: perplexity 59.67, dense 40.00; of dense: queries 75%, " +
+    "pairs 75%, attn FLOPs 60%, KV held 60%.",
     "No control ran alike: give --fusion random and oracle too, to see what chance and foresight do.",
   ]);
   const chanceOnly = makeSummary(controls);
-  assertEquals(collectVerdict(chanceOnly), undefined);
-  assertStringIncludes(describeVerdict(undefined, chanceOnly)[0]!, "nothing to compare");
+  assertEquals(collectVerdicts(chanceOnly), []);
+  assertStringIncludes(describeVerdicts([], chanceOnly)[0]!, "nothing to compare");
   const near = (achieved: number | null) =>
-    collectVerdict(makeSummary([makeTrial({ pruneRatio: 0.5 }, achieved, 50)]));
+    collectVerdicts(makeSummary([makeTrial({ pruneRatio: 0.5 }, achieved, 50)]))[0];
   assertEquals([near(0.519)?.asked, near(0.521), near(null)], [0.5, undefined, undefined]);
 });
 
 Deno.test("describeComparison() names the best method that does not look ahead, and who beats chance", () => {
   const interval = (estimate: number) => ({ estimate, low: estimate - 0.1, high: estimate + 0.1 });
+  const optionsOf = (options: MethodOptions) => recordOptions(resolveOptions(options));
   const method = (fusion: string, loss: number, more: Partial<Comparison["methods"][number]> = {}) => ({
-    ...{ name: fusion, options: { fusion, pruneRatio: 0.5 } as OptionsRecord, seeds: 1, achievedRatio: 0.5 },
+    ...{
+      name: fusion,
+      options: fusion === "dense" ? null : optionsOf({ fusion } as MethodOptions),
+      seeds: 1,
+      achievedRatio: 0.5,
+    },
+    shares: { queries: 0.5, pairs: 0.25, attentionFlops: 0.75, rows: 0.6 },
     ...{
       missed: false,
       kvAchievedRatio: null,
@@ -100,9 +108,9 @@ Deno.test("describeComparison() names the best method that does not look ahead, 
     });
   const learned = method("learned", 1.5, { closed: { estimate: 0.5, low: 0.4, high: 0.6 } });
   const methods = [
-    method("dense", 1, { options: null }),
+    method("dense", 1),
     method("mean", 1.1, { missed: true }),
-    method("keys", 1.1, { options: { fusion: "key", pruneRatio: 0 } as OptionsRecord }), // skips no attention
+    method("variance", 1.1, { name: "keys", options: optionsOf({ preset: "keys" }) }), // skips no query
     method("oracle", 1.2, { looksAhead: true }),
     learned,
     method("variance", 1.95),
@@ -110,13 +118,16 @@ Deno.test("describeComparison() names the best method that does not look ahead, 
     method("key", 2.2),
   ];
   assertEquals(compare(methods), [
-    "At 50% skipped attention “learned” costs least of the methods that do not look ahead: +0.500 [0.400, 0.600] nats a " +
-    "token above dense; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
+    "At 50% of queries skipped “learned” costs least of the methods that do not look ahead: +0.500 [0.400, 0.600] nats a " +
+    "token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
     "Better than chance: learned; no different: variance; worse: key.",
+    "At 50% of keys and values dropped, and every attention computed, “keys” costs least of the methods that do not look " +
+    "ahead: +0.100 [0.000, 0.200] nats a token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%.",
+    "Better than chance: keys.",
   ]);
   assertEquals(compare([method("key", 2.2, { toRandom: null })]), [
-    "At 50% skipped attention “key” costs least of the methods that do not look ahead: +1.200 [1.100, 1.300] nats a " +
-    "token above dense.",
+    "At 50% of queries skipped “key” costs least of the methods that do not look ahead: +1.200 [1.100, 1.300] nats a " +
+    "token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%.",
   ]);
-  assertStringIncludes(compare(methods.slice(0, 4))[0]!, "No method that decides on-line");
+  assertStringIncludes(compare(methods.slice(0, 2))[0]!, "No method that decides on-line");
 });

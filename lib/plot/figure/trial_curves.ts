@@ -1,0 +1,368 @@
+/** Trials as curves over what they skip or spend: one a configuration, a band over seeds for chance, and the front. */
+import { formatMetric, readMetric } from "../../eval/metrics.ts";
+import type { Metric } from "../../eval/task.ts";
+import { findMethod } from "../../methods/list.ts";
+import { missesAsked } from "../../sweep/summary.ts";
+import type { Trial } from "../../sweep/trial.ts";
+import { type CurveEnd, labelCurves } from "./curve_labels.ts";
+import { axis, baseLayout, emptyFigure, Figure, type Json } from "./figure.ts";
+import { plural } from "./page.ts";
+import { LEGEND } from "./parts.ts";
+import { styleRule } from "./rule_style.ts";
+import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } from "./trial_label.ts";
+
+/** A metric as curves are drawn of it. */
+export type CurveMetric = Pick<Metric, "name" | "label" | "digits" | "percent">;
+
+/** One trial in a plot. */
+export interface TrialPoint {
+  /** What it skips, or spends of the dense model's: a share. */
+  readonly x: number;
+  /** The drawn metrics of the filtered model, by name. */
+  readonly values: { readonly [metric: string]: number };
+  /** Results and configuration, lines of plotly's HTML. */
+  readonly hover: string;
+}
+
+/** Trials that differ in the asked ratios alone, from what is nearest to the dense model on. */
+export interface TrialCurve {
+  /** The method, and the options in which curves of this method differ. */
+  readonly name: string;
+  /** The preset, or the rule with its sign. */
+  readonly method: string;
+  /** Its trials. */
+  readonly points: readonly TrialPoint[];
+}
+
+/** The random control at one asked ratio or threshold: mean, lowest and highest over its seeds. */
+export interface BandPoint {
+  /** Mean of what is skipped or spent. */
+  readonly x: number;
+  /** Number of seeds. */
+  readonly seeds: number;
+  /** The drawn metrics over the seeds, by name. */
+  readonly values: { readonly [metric: string]: Range };
+  /** Results and configuration, lines of plotly's HTML. */
+  readonly hover: string;
+}
+
+/** Mean and extremes. */
+export interface Range {
+  /** Lowest. */
+  readonly low: number;
+  /** Mean. */
+  readonly mean: number;
+  /** Highest. */
+  readonly high: number;
+}
+
+/** The numbers of such a plot. */
+export interface TrialCurves {
+  /** Curves, in the order of the legend. */
+  readonly curves: readonly TrialCurve[];
+  /** The random control, a band a configuration. */
+  readonly bands: readonly { readonly name: string; readonly points: readonly BandPoint[] }[];
+  /** Trials on the Pareto front. */
+  readonly front: readonly TrialPoint[];
+  /** Trials that skipped more than two points more or fewer queries than asked: they are not on the front. */
+  readonly missed: readonly TrialPoint[];
+  /** Trials that have no finite place in the plot. */
+  readonly dropped: number;
+}
+
+/** How trials become curves. */
+export interface CurveOptions {
+  /** Metrics that are drawn. */
+  readonly metrics: readonly CurveMetric[];
+  /** Place of a trial on the horizontal axis. */
+  readonly x: (trial: Trial) => number | null;
+  /** Whether a small `x` is what one wants: curves then run from high to low. */
+  readonly falling?: boolean;
+  /** Whether trials are on the front, one a trial. */
+  readonly front: readonly boolean[];
+}
+
+const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+
+function range(values: readonly number[]): Range {
+  return { low: Math.min(...values), mean: average(values), high: Math.max(...values) };
+}
+
+/** Gathers curves; the random control becomes a band over its seeds. */
+export function collectTrialCurves(
+  trials: readonly Trial[],
+  { metrics, x, falling = false, front }: CurveOptions,
+): TrialCurves {
+  const valuesOf = <V>(value: (name: string) => V) =>
+    Object.fromEntries(metrics.map(({ name }) => [name, value(name)]));
+  const drawable = trials.filter((trial) =>
+    Number.isFinite(x(trial) ?? NaN) && metrics.every(({ name }) => Number.isFinite(readMetric(trial, name)))
+  );
+  const sorted = <P extends { readonly x: number }>(points: P[]) =>
+    points.sort((a, b) => falling ? b.x - a.x : a.x - b.x);
+  const pointsOf = (some: readonly Trial[]) =>
+    sorted(some.map((trial): TrialPoint => ({
+      x: x(trial)!,
+      values: valuesOf((name) => readMetric(trial, name)),
+      hover: hoverLines(trial).join("<br>"),
+    })));
+  const bandPoint = (seeds: readonly Trial[]): BandPoint => {
+    const values = valuesOf((name) => range(seeds.map((trial) => readMetric(trial, name))));
+    return {
+      x: average(seeds.map((trial) => x(trial)!)),
+      seeds: new Set(seeds.map(({ seed }) => seed)).size,
+      values,
+      hover: bandHover(seeds, metrics, values),
+    };
+  };
+  const groups = [...Map.groupBy(drawable, curveKey).values()];
+  const names = nameCurves(groups.map((group) => group[0]!));
+  const curves: TrialCurve[] = [], bands: { name: string; points: BandPoint[] }[] = [];
+  for (const [i, group] of groups.entries()) {
+    const name = names[i]!, { fusion } = group[0]!;
+    if (findMethod(fusion)?.looks?.chance) {
+      const points = [...Map.groupBy(group, pointKey).values()].map(bandPoint);
+      bands.push({ name, points: sorted(points) });
+    } else curves.push({ name, method: methodName(group[0]!), points: pointsOf(group) });
+  }
+  curves.sort((a, b) => styleRule(a.method).rank - styleRule(b.method).rank);
+  return {
+    curves,
+    bands,
+    front: pointsOf(drawable.filter((trial) => front[trials.indexOf(trial)])),
+    missed: pointsOf(drawable.filter(missesAsked)),
+    dropped: trials.length - drawable.length,
+  };
+}
+
+function bandHover(
+  trials: readonly Trial[],
+  metrics: readonly CurveMetric[],
+  values: BandPoint["values"],
+): string {
+  const seeds = [...new Set(trials.map((trial) => trial.seed))].sort((a, b) => Number(a) - Number(b));
+  const [title, ...lines] = hoverLines(trials[0]!);
+  const spread = (metric: CurveMetric) => {
+    const { mean, low, high } = values[metric.name]!,
+      shown = (value: number) => formatMetric(metric, value, 3);
+    return `${metric.label} ${shown(mean)} (${shown(low)} to ${shown(high)})`;
+  };
+  return [
+    `${title}, mean (range) over seeds ${seeds.join(", ")}`,
+    ...metrics.map(spread),
+    lines[0],
+    ...lines.slice(1 + resultLines(trials[0]!).length).map((line) => line.replace(/( · )?seed \d+/, ""))
+      .filter((line) => line !== ""),
+  ].join("<br>");
+}
+
+const HEIGHT = 430;
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+/** More curves than this share one legend entry a method. */
+const MAX_LEGEND = 14;
+
+/** How curves are drawn. */
+export interface CurveDrawing {
+  /** Title of the figure. */
+  readonly title: string;
+  /** What it shows, in sentences; what is left out follows by itself. */
+  readonly caption: string;
+  /** Metric along the vertical axis. */
+  readonly measure: string;
+  /** Name of the horizontal axis, whose numbers are shares. */
+  readonly xTitle: string;
+  /** Whether the horizontal axis runs from high to low. */
+  readonly falling?: boolean;
+  /** Name of the vertical axis. */
+  readonly yTitle: string;
+  /** Whether the vertical axis shows percent. */
+  readonly percent?: boolean;
+  /** Whether it is logarithmic. */
+  readonly isLog: boolean;
+  /** The model without a filter, as a line. */
+  readonly dense?: { readonly name: string; readonly y: number };
+}
+
+/** All values of a metric. */
+export function valuesOfCurves({ curves, bands }: TrialCurves, measure: string): number[] {
+  return [
+    ...curves.flatMap(({ points }) => points.map(({ values }) => values[measure]!)),
+    ...bands.flatMap(({ points }) =>
+      points.flatMap(({ values }) => [values[measure]!.low, values[measure]!.high])
+    ),
+  ];
+}
+
+/** Draws curves. */
+export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Figure {
+  const { curves, bands, front, missed, dropped } = numbers;
+  const { title, caption, measure, xTitle, falling = false, yTitle, percent, isLog, dense } = drawing;
+  if (curves.length === 0 && bands.length === 0) {
+    return emptyFigure(
+      title,
+      "No trial here decided a token: give the sweep more --tokens than its --warmup",
+    );
+  }
+  const data: { [key: string]: Json }[] = [];
+  for (const [i, band] of bands.entries()) data.push(...bandTraces(band, measure, i));
+  const single = curves.length <= MAX_LEGEND;
+  const seen = new Map<string, number>();
+  for (const curve of curves) {
+    const nth = seen.get(curve.method) ?? 0;
+    seen.set(curve.method, nth + 1);
+    data.push(curveTrace(curve, measure, nth, single));
+  }
+  data.push({
+    name: "Pareto front",
+    type: "scatter",
+    mode: "lines+markers",
+    x: front.map((p) => p.x),
+    y: front.map((p) => p.values[measure]!),
+    hoverinfo: "skip",
+    line: { color: "@ink", width: 1, dash: "dot" },
+    marker: { symbol: "circle-open", size: 17, line: { width: 1.5 }, color: "@ink" },
+  });
+  if (missed.length > 0) data.push(missedTrace(missed, measure));
+  const places = placesOf(numbers, falling);
+  if (dense) data.push(denseTrace(dense, places));
+  const labels = single
+    ? labelCurves(
+      curveEnds(numbers, drawing),
+      { x: places, y: [...valuesOfCurves(numbers, measure), ...(dense ? [dense.y] : [])] },
+      { height: HEIGHT, isLog },
+    )
+    : undefined;
+  const lost = dropped === 0
+    ? ""
+    : ` ${plural(dropped, "trial")} without a finite value or a decided token left out.`;
+  const off = missed.length === 0
+    ? ""
+    : ` CROSSED OUT: ${
+      plural(missed.length, "trial")
+    } that skipped more than 2 points more or fewer queries than asked, not to be held against others.`;
+  const xRange = labels && (falling ? labels.x.toReversed() : labels.x);
+  return new Figure({
+    title,
+    caption: caption + lost + off,
+    height: HEIGHT,
+    data,
+    layout: baseLayout({
+      xaxis: axis(xTitle, {
+        tickformat: ".0%",
+        ...(xRange ? { range: xRange } : falling ? { autorange: "reversed" } : {}),
+      }),
+      yaxis: axis(`${yTitle}${isLog ? " (log scale)" : ""}`, {
+        ...(isLog ? { type: "log" } : {}),
+        ...(labels ? { range: labels.y } : dense || isLog ? {} : { rangemode: "tozero" }),
+        ...(percent ? { tickformat: ".0%" } : {}),
+      }),
+      legend: LEGEND,
+      ...labels?.layout,
+      hovermode: "closest",
+    }),
+  });
+}
+
+/** Where curves end, and what they are called there. */
+function curveEnds({ curves, bands }: TrialCurves, { measure, falling, dense }: CurveDrawing): CurveEnd[] {
+  const ends = [
+    ...curves.map(({ name, method, points }) => {
+      const { x, values } = points.at(-1)!;
+      return { name, color: styleRule(method).color, x, y: values[measure]! };
+    }),
+    ...bands.map(({ name, points }) => {
+      const { x, values } = points.at(-1)!;
+      return { name, color: "@muted", x, y: values[measure]!.mean };
+    }),
+  ];
+  if (!dense) return ends;
+  const x = (falling ? Math.min : Math.max)(...ends.map((end) => end.x));
+  return [...ends, { name: dense.name, color: "@ink", x, y: dense.y }];
+}
+
+function curveTrace(
+  curve: TrialCurve,
+  measure: string,
+  nth: number,
+  single: boolean,
+): { [key: string]: Json } {
+  const { color, symbol, dash } = styleRule(curve.method);
+  return {
+    name: single ? curve.name : curve.method,
+    ...(single ? {} : { legendgroup: curve.method, showlegend: nth === 0 }),
+    type: "scatter",
+    mode: curve.points.length > 1 ? "lines+markers" : "markers",
+    x: curve.points.map((p) => p.x),
+    y: curve.points.map((p) => p.values[measure]!),
+    text: curve.points.map((p) => p.hover),
+    hovertemplate: "%{text}<extra></extra>",
+    line: { color, width: 2, dash: nth === 0 ? dash : DASHES[nth % DASHES.length]! },
+    marker: {
+      color,
+      symbol: nth > 0 && !symbol.endsWith("-open") ? `${symbol}-open` : symbol,
+      size: 9,
+      line: { width: 2, color },
+    },
+  };
+}
+
+function bandTraces(
+  band: TrialCurves["bands"][number],
+  measure: string,
+  nth: number,
+): { [key: string]: Json }[] {
+  const x = band.points.map((p) => p.x);
+  const group = { legendgroup: band.name, type: "scatter" };
+  const edge = { ...group, x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+  // The mean has the lower half of the ground, so that the legend shows both as the plot does.
+  const fill = { fill: "tonexty", fillcolor: "@band" };
+  return [
+    { ...edge, y: band.points.map((p) => p.values[measure]!.low) },
+    {
+      ...group,
+      ...fill,
+      name: band.name,
+      x,
+      y: band.points.map((p) => p.values[measure]!.mean),
+      mode: "lines+markers",
+      text: band.points.map((p) => p.hover),
+      hovertemplate: "%{text}<extra></extra>",
+      line: { color: "@muted", width: 2, dash: DASHES[(nth + 1) % DASHES.length]! },
+      marker: { color: "@muted", symbol: "line-ew", size: 9, line: { color: "@muted", width: 2 } },
+    },
+    { ...edge, ...fill, y: band.points.map((p) => p.values[measure]!.high) },
+  ];
+}
+
+function missedTrace(missed: readonly TrialPoint[], measure: string): { [key: string]: Json } {
+  return {
+    name: "missed the asked ratio",
+    type: "scatter",
+    mode: "markers",
+    x: missed.map((p) => p.x),
+    y: missed.map((p) => p.values[measure]!),
+    hoverinfo: "skip",
+    marker: { symbol: "x-thin", size: 18, line: { width: 2.5, color: "@ink" }, color: "@ink" },
+  };
+}
+
+/** Places of all points on the horizontal axis; from dense on where there is but one, so that its line has a length. */
+function placesOf({ curves, bands }: TrialCurves, falling: boolean): number[] {
+  const places = [...curves, ...bands].flatMap(({ points }) => points.map((p: { x: number }) => p.x));
+  return new Set(places).size === 1 ? [falling ? 1 : 0, ...places] : places;
+}
+
+function denseTrace(
+  { name, y }: NonNullable<CurveDrawing["dense"]>,
+  places: readonly number[],
+): { [key: string]: Json } {
+  return {
+    name,
+    type: "scatter",
+    mode: "lines",
+    x: [Math.min(...places), Math.max(...places)],
+    y: [y, y],
+    hoverinfo: "skip",
+    line: { color: "@ink", width: 1 },
+  };
+}

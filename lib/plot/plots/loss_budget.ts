@@ -1,0 +1,91 @@
+/** The loss above dense against what a method spends of pairs, of the cache, or of operations; one curve a configuration. */
+import { excessKeys, listMetrics, lossUnit } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
+import { type BudgetName, BUDGETS } from "../../sweep/budgets.ts";
+import { frontOf } from "../../sweep/summary.ts";
+import type { SweepSummary, Trial } from "../../sweep/trial.ts";
+import type { Figure } from "../figure/figure.ts";
+import {
+  collectTrialCurves,
+  type CurveMetric,
+  drawTrialCurves,
+  type TrialCurves,
+  type TrialPoint,
+  valuesOfCurves,
+} from "../figure/trial_curves.ts";
+
+/** The numbers of the plot; `x` is the share of the dense model's budget that is spent, warm-up included. */
+export interface LossBudget extends TrialCurves {
+  /** What is spent. */
+  readonly budget: BudgetName;
+  /** The loss above dense, as the task calls it. */
+  readonly metric: CurveMetric;
+  /** Its unit: `nats a token`. */
+  readonly unit: string;
+}
+
+/** Gathers the loss of every trial that decided something, and the Pareto front of this budget. */
+export function collectLossBudget(summary: SweepSummary, budget: BudgetName = "attentionFlops"): LossBudget {
+  const task = findTask(summary.environment.task), { delta } = excessKeys(task), { trials } = summary;
+  const metric = listMetrics(task).find(({ name }) => name === delta)!;
+  const decided = ({ achievedRatio, kvAchievedRatio }: Trial) =>
+    achievedRatio !== null || kvAchievedRatio !== null;
+  return {
+    budget,
+    metric,
+    unit: lossUnit(task),
+    ...collectTrialCurves(trials, {
+      metrics: [metric],
+      x: (trial) => decided(trial) ? BUDGETS[budget].share(trial) : null,
+      falling: true,
+      front: frontOf(trials, BUDGETS[budget].share),
+    }),
+  };
+}
+
+/** Losses that lie further apart than this are drawn on a log scale; */
+const WIDE = 8;
+/** there, what is below this share of the highest one, or below dense, is drawn at it. */
+const FLOOR = 1e-3;
+
+/** Draws the loss against the budget, the dense model's on the left. */
+export function plotLossBudget(numbers: LossBudget): Figure {
+  const { budget, metric, unit, bands } = numbers, { title } = BUDGETS[budget], { name } = metric;
+  const values = valuesOfCurves(numbers, name), high = Math.max(...values);
+  const isLog = high > 0 && high > WIDE * Math.min(...values), floor = FLOOR * high;
+  const low = isLog ? values.filter((value) => value < floor).length : 0;
+  return drawTrialCurves(low === 0 ? numbers : raiseTo(floor, numbers), {
+    title: `Loss against ${title}`,
+    caption: `Down and to the right is better: little loss for little spent. ${
+      bands.length === 0 ? "" : "Grey: random controls, each with the options of what it is named for. "
+    }Rings mark the Pareto front of on-line trials.${
+      low === 0 ? "" : ` Losses below ${floor.toPrecision(1)} are drawn there.`
+    }`,
+    measure: name,
+    xTitle: `${title}, of dense`,
+    falling: true,
+    yTitle: `loss above dense, ${unit}`,
+    isLog,
+    ...(!isLog && { dense: { name: "dense", y: 0 } }),
+  });
+}
+
+/** The same with no loss below a floor. */
+function raiseTo(floor: number, numbers: LossBudget): LossBudget {
+  const { name } = numbers.metric, raise = (value: number) => Math.max(value, floor);
+  const points = <P extends TrialPoint>(all: readonly P[]) =>
+    all.map((point) => ({ ...point, values: { [name]: raise(point.values[name]!) } }));
+  return {
+    ...numbers,
+    curves: numbers.curves.map((curve) => ({ ...curve, points: points(curve.points) })),
+    bands: numbers.bands.map((band) => ({
+      ...band,
+      points: band.points.map((point) => {
+        const { low, mean, high } = point.values[name]!;
+        return { ...point, values: { [name]: { low: raise(low), mean: raise(mean), high: raise(high) } } };
+      }),
+    })),
+    front: points(numbers.front),
+    missed: points(numbers.missed),
+  };
+}

@@ -1,0 +1,70 @@
+/** What a filtered run spends of what the dense model does: the axes that a loss is held against. */
+import type { SequenceUsage } from "../model/usage.ts";
+
+/** Counts that budgets are made of: those of a trial, or of a sequence. */
+export type Counted = Pick<
+  SequenceUsage,
+  | "queriesDense"
+  | "queriesSkipped"
+  | "pairsDense"
+  | "pairsAvoided"
+  | "kvBytesHeld"
+  | "kvBytesAvoided"
+  | "attentionFlopsDense"
+  | "attentionFlopsAvoided"
+>;
+
+/** One budget. All of them count the warm-up and the recent window too. */
+export interface Budget {
+  /** Its column in tables. */
+  readonly label: string;
+  /** What is counted, as the name of an axis. */
+  readonly title: string;
+  /** Share of the dense model's that is spent. */
+  readonly share: (counted: Counted) => number;
+}
+
+const spent = (all: number, avoided: number) => 1 - avoided / all;
+
+/** A budget's name. */
+export type BudgetName = "queries" | "pairs" | "attentionFlops" | "rows";
+
+/** The budgets, in the order of tables. */
+export const BUDGETS: { readonly [name in BudgetName]: Budget } = {
+  queries: {
+    label: "queries",
+    title: "queries whose attention is computed",
+    share: (c) => spent(c.queriesDense, c.queriesSkipped),
+  },
+  pairs: {
+    label: "pairs",
+    title: "pairs of a query and a key computed",
+    share: (c) => spent(c.pairsDense, c.pairsAvoided),
+  },
+  attentionFlops: {
+    label: "attn FLOPs",
+    title: "operations of attention, projections and pairs",
+    share: (c) => spent(c.attentionFlopsDense, c.attentionFlopsAvoided),
+  },
+  rows: {
+    label: "KV held",
+    title: "rows of the KV cache held at the end of a chunk",
+    share: (c) => spent(c.kvBytesHeld + c.kvBytesAvoided, c.kvBytesAvoided),
+  },
+};
+
+/** Names of the budgets, in their order. */
+export const BUDGET_NAMES: readonly BudgetName[] = Object.keys(BUDGETS) as BudgetName[];
+
+/** Shares of the dense model's, by budget. */
+export type Shares = { readonly [name in BudgetName]: number };
+
+/** A number for each budget. */
+export function mapBudgets(value: (name: BudgetName) => number): Shares {
+  return Object.fromEntries(BUDGET_NAMES.map((name) => [name, value(name)])) as Shares;
+}
+
+/** What a run spends of each budget. */
+export function sharesOf(counted: Counted): Shares {
+  return mapBudgets((name) => BUDGETS[name].share(counted));
+}

@@ -1,0 +1,10 @@
+import { assertEquals } from "@std/assert";
+import { sharesOf } from "./budgets.ts";
+
+Deno.test("sharesOf() gives what is spent of each of the dense model's budgets", () => {
+  const counted = {
+    ...{ queriesDense: 100, queriesSkipped: 25, pairsDense: 1000, pairsAvoided: 900 },
+    ...{ kvBytesHeld: 30, kvBytesAvoided: 10, attentionFlopsDense: 8, attentionFlopsAvoided: 3 },
+  };
+  assertEquals(sharesOf(counted), { queries: 0.75, pairs: 1 - 0.9, attentionFlops: 0.625, rows: 0.75 });
+});

@@ -1,0 +1,59 @@
+/** What a method is held against: chance, fair chance and the bound, each with the method's own options. */
+import {
+  effectiveKey,
+  type MethodOptions,
+  PRESETS,
+  type ResolvedOptions,
+  resolveOptions,
+} from "../methods/options.ts";
+import { filtersQueries } from "../methods/sides.ts";
+
+/** Methods that others are held against: two of chance, and the bound. */
+export const CONTROLS = ["random", "random-protected", "oracle"] as const;
+/** A control's name. */
+export type Control = (typeof CONTROLS)[number];
+
+/**
+ * A control under the plan, the warm-up, the window, the substitute and the cache policy of options: on the query side, or
+ * where they filter keys and values alone, there. Undefined for the oracle of keys and values, which there is not.
+ */
+export function controlFor(control: Control, options: ResolvedOptions): ResolvedOptions | undefined {
+  const own = { ...options, fusion: control, invert: false };
+  if (filtersQueries(options)) {
+    // The oracle chooses a whole sequence at once: it has no warm-up that ratios could follow from.
+    return control === "oracle" && own.schedule === "allocated" ? { ...own, schedule: "uniform" } : own;
+  }
+  return control === "oracle" ? undefined : { ...own, kvFusion: control };
+}
+
+/** A key of what options decide, whatever the seed. */
+export const seedlessKey = (options: ResolvedOptions): string => effectiveKey({ ...options, seed: 0n });
+
+/** Names of the presets and of their controls at some ratios, by what they decide. */
+const presets = new Map<string, ReadonlyMap<string, string>>();
+
+function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, string> {
+  const at = `${pruneRatio} ${kvRatio}`, known = presets.get(at);
+  if (known !== undefined) return known;
+  const names = new Map<string, string>();
+  for (const [preset, own] of Object.entries(PRESETS)) {
+    const options = resolveOptions(
+      { ...own, kvRatio, ...("side" in own ? {} : { pruneRatio }) } as MethodOptions,
+    );
+    names.set(seedlessKey(options), preset);
+    for (const control of CONTROLS) {
+      const held = controlFor(control, options);
+      if (held !== undefined) names.set(seedlessKey(held), `${control} for ${preset}`);
+    }
+  }
+  presets.set(at, names);
+  return names;
+}
+
+/**
+ * The preset that options are, ratios and seed aside, or `random for keys` where they are the control of one; undefined
+ * where they are neither.
+ */
+export function presetName(options: ResolvedOptions): string | undefined {
+  return presetsAt(options.pruneRatio, options.kvRatio).get(seedlessKey(options));
+}

@@ -1,0 +1,37 @@
+import { assert, assertEquals } from "@std/assert";
+import { type MethodOptions, PRESETS, resolveOptions } from "../methods/options.ts";
+import { presetName, seedlessKey } from "./controls.ts";
+import { DEFAULT_GRID } from "./default_grid.ts";
+import { comparedMethods } from "./comparison.ts";
+import { expandGrids } from "./space.ts";
+
+Deno.test("presetName() knows presets and their controls at any ratio and seed, and nothing else", () => {
+  const name = (options: MethodOptions) => presetName(resolveOptions(options));
+  for (const preset of Object.keys(PRESETS) as (keyof typeof PRESETS)[]) {
+    assertEquals(name({ preset, pruneRatio: 0.3, seed: 7 }), preset);
+    assertEquals(name({ preset, fusion: "random", pruneRatio: 0.2, seed: 2 }), `random for ${preset}`);
+    assertEquals(name({ preset, block: 16, warmup: 100 }), undefined);
+  }
+  assertEquals(name({ preset: "keys", kvRatio: 0.75 }), "keys");
+  assertEquals(name({ preset: "local", kvRatio: 0.75 }), "local");
+  assertEquals([name({}), name({ recent: 0 }), name({ recent: 0, invert: true })], [
+    undefined,
+    "paper",
+    undefined,
+  ]);
+  assertEquals(name({ preset: "paper", fusion: "oracle" }), "oracle for paper");
+});
+
+Deno.test("the default grid holds every preset beside chance with its own options, as compare does by default", () => {
+  const grid = expandGrids(DEFAULT_GRID),
+    compared = comparedMethods(["random", ...Object.keys(PRESETS)], {}, 3);
+  const names = grid.map(presetName);
+  for (const preset of Object.keys(PRESETS)) {
+    assertEquals(names.filter((name) => name === preset).length, 3);
+    assertEquals(names.filter((name) => name === `random for ${preset}`).length, 9);
+    const half = new Set(grid.map(seedlessKey));
+    const own = compared.filter(({ name }) => [preset, `random for ${preset}`].includes(name));
+    assertEquals(own.length, 4);
+    assert(own.every(({ options }) => half.has(seedlessKey(options))), preset);
+  }
+});
