@@ -16,5 +16,6 @@ export { type OutcomeRules, type SubstituteName } from "./outcome.ts";
 export * from "./option.ts";
 export * from "./options.ts";
 export { observeLayer, scanLayer } from "./scan.ts";
+export { planLayers } from "./schedule.ts";
 export * from "./sequence.ts";
 export { THRESHOLD_POLICIES } from "./threshold.ts";

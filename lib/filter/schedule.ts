@@ -36,6 +36,18 @@ export type PlanOptions = Pick<
   "schedule" | "skipRatios" | "tail" | "slope" | "pruneRatio" | "threshold"
 >;
 
+/** What options of a plan are called where they stand for others: the key side's. */
+export interface PlanNames {
+  /** What is planned. */
+  readonly of: string;
+  /** Name of the asked share. */
+  readonly ratio: string;
+  /** Name of the share of layers. */
+  readonly tail: string;
+}
+
+const QUERY_NAMES: PlanNames = { of: "", ratio: "pruneRatio", tail: "tail" };
+
 /** Products of decimal fractions and small integers are off by rounding, never by this much. */
 const ROUNDING = 1e-9;
 
@@ -55,6 +67,7 @@ export function countFiltered(tail: number, numLayers: number): number {
  *
  * A policy that aims at no ratio (`fixed`) has 1 where it would be above.
  *
+ * @param names What an error calls the options.
  * @throws {RangeError} If a layer needs a skip ratio above 1, or the list's length is not L.
  *
  * @example
@@ -64,7 +77,11 @@ export function countFiltered(tail: number, numLayers: number): number {
  * console.assert(plan.length === 4 && plan[0]!.layer === 4 && plan[0]!.skipRatio === 0.75);
  * ```
  */
-export function planLayers(numLayers: number, options: PlanOptions): PlannedLayer[] {
+export function planLayers(
+  numLayers: number,
+  options: PlanOptions,
+  names: PlanNames = QUERY_NAMES,
+): PlannedLayer[] {
   const weigh = SCHEDULES[options.schedule];
   if (weigh === null) return planExplicit(numLayers, options.skipRatios!);
   const count = countFiltered(options.tail, numLayers), mean = options.pruneRatio * numLayers / count;
@@ -74,7 +91,7 @@ export function planLayers(numLayers: number, options: PlanOptions): PlannedLaye
   }));
   const highest = plan[count - 1]!;
   if (policyOf(options).aims && highest.skipRatio > highestRatio(options) + ROUNDING) {
-    throw unreachable(numLayers, options, highest);
+    throw unreachable(numLayers, options, highest, names);
   }
   return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
 }
@@ -110,21 +127,27 @@ function highestRatio({ schedule }: PlanOptions): number {
 }
 
 /** The error for a plan that asks too much, with the nearest plans that do not. */
-function unreachable(numLayers: number, options: PlanOptions, highest: PlannedLayer): RangeError {
+function unreachable(
+  numLayers: number,
+  options: PlanOptions,
+  highest: PlannedLayer,
+  names: PlanNames,
+): RangeError {
   const { pruneRatio, schedule, tail } = options, limit = highestRatio(options);
   const steepest = (count: number) => SCHEDULES[schedule]!(count - 1, count, options);
   const fits = (count: number) => pruneRatio * numLayers / count * steepest(count) <= limit + ROUNDING;
   const down = (x: number) => Math.floor((x + ROUNDING) * 1e4) / 1e4;
 
   const count = countFiltered(tail, numLayers);
-  const fixes = [`pruneRatio of at most ${down(limit * count / numLayers / steepest(count))}`];
+  const fixes = [`${names.ratio} of at most ${down(limit * count / numLayers / steepest(count))}`];
   for (let more = count + 1; more <= numLayers; more++) {
     if (!fits(more)) continue;
-    fixes.unshift(`tail of at least ${down(more / numLayers)}`);
+    fixes.unshift(`${names.tail} of at least ${down(more / numLayers)}`);
     break;
   }
   return new RangeError(
-    `Cannot plan a ${schedule} schedule: layer ${highest.layer} needs a skip ratio of ${+highest.skipRatio
+    `Cannot plan a ${schedule} schedule${names.of}: layer ${highest.layer} needs a skip ratio of ${+highest
+      .skipRatio
       .toFixed(4)}, expected at most ${limit}: use a ${fixes.join(" or a ")}`,
   );
 }

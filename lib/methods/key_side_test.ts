@@ -1,4 +1,4 @@
-import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { makeSpec, makeStream } from "../filter/testing.ts";
 import { createLayerState } from "../filter/layer.ts";
 import { RowToken } from "../filter/rule.ts";
@@ -147,6 +147,16 @@ Deno.test("key side: what a pruner with one says", () => {
     RangeError,
     "needs a skip ratio of 1.5",
   );
+});
+
+Deno.test("key side: an unreachable plan is refused by the key side's own options", () => {
+  const refused = assertThrows(
+    () => createPruner("token-filtering", shape, { preset: "keys", kvRatio: 0.9, kvTail: 0.5 }),
+    RangeError,
+    "Cannot plan a uniform schedule of keys and values: layer 2 needs a skip ratio of 1.35, expected at most 1: use a kvTail",
+  );
+  assertStringIncludes(refused.message, "or a kvRatio of at most 0.6666");
+  assertEquals(/pruneRatio| tail/.test(refused.message), false);
 });
 
 Deno.test("createCustomRule() takes a key side of the list beside its own rule, not in its place", () => {

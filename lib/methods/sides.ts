@@ -126,6 +126,9 @@ export function filtersQueries(options: Pick<SideOptions, "kvFusion" | "pruneRat
   return keyRuleOf(options) === undefined || options.pruneRatio > 0;
 }
 
+/** What the plan of the key side is said of, and what its options are called. */
+export const KEY_PLAN_NAMES = { of: " of keys and values", ratio: "kvRatio", tail: "kvTail" } as const;
+
 /** Added to the seed of what the key side draws, so that it is not what the query side draws. */
 const KEY_SEED = 1_000_003n;
 

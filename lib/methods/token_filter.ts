@@ -19,7 +19,7 @@ import {
   resolveOptions,
   type TokenFilterOptions,
 } from "./options.ts";
-import { filtersQueries, keySideOptions } from "./sides.ts";
+import { filtersQueries, KEY_PLAN_NAMES, keySideOptions } from "./sides.ts";
 import { bindRule, learns } from "./substitute.ts";
 
 /**
@@ -63,7 +63,8 @@ export class TokenFilter {
   constructor(shape: FilterShape, options: TokenFilterOptions = {}, backend?: FilterBackend, rule?: AnyRule) {
     this.shape = shape;
     this.options = resolveOptions(options);
-    const decided = filtersQueries(this.options) ? this.options : keySideOptions(this.options);
+    const ofQueries = filtersQueries(this.options);
+    const decided = ofQueries ? this.options : keySideOptions(this.options);
     const own = bindRule(rule ?? ruleOf(decided), decided, backend);
     // What other rules are told of local features is refused where kernels do not have them.
     const features = decided.features.filter((group) => group !== "local" || learns(own));
@@ -75,6 +76,7 @@ export class TokenFilter {
       own as Rule,
       readsOf(own, decided),
       Object.fromEntries(packed) as never,
+      ofQueries ? undefined : KEY_PLAN_NAMES,
     );
     this.#ops = filterOps(own, backend);
   }

@@ -1,0 +1,51 @@
+/**
+ * The first table of the README: what the presets cost beside chance with their own options, from committed comparisons.
+ *
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/cheap_skips/table.ts
+ *
+ * Each file in results/ is the compare.json of
+ * `deno task compare --model MODEL --text FILE --tokens 8192 --methods paper,keys,local,random --seeds 3`.
+ */
+import { formatInterval } from "../../lib/plot/plots/comparison.ts";
+import { PRESETS } from "../../lib/methods/mod.ts";
+import { BUDGET_NAMES, BUDGETS, type Comparison } from "../../lib/sweep/mod.ts";
+import { formatMarkdown } from "../cli/table.ts";
+
+const FOLDER = new URL("results/", import.meta.url);
+
+/** The committed comparisons, by model. */
+export async function readResults(): Promise<Comparison[]> {
+  const names = await Array.fromAsync(Deno.readDir(FOLDER), ({ name }) => name);
+  return await Promise.all(
+    names.filter((name) => name.endsWith(".json")).sort().map(async (name) =>
+      JSON.parse(await Deno.readTextFile(new URL(name, FOLDER)))
+    ),
+  );
+}
+
+/** Lays out the presets of comparisons, each beside its own control. */
+export function tabulatePresets(comparisons: readonly Comparison[]) {
+  const rows = comparisons.flatMap(({ methods, environment }) =>
+    Object.keys(PRESETS).map((preset) => {
+      const own = methods.find(({ name }) => name === preset)!;
+      const chance = methods.find(({ name }) => name === `random for ${preset}`)!;
+      const shown = (interval: typeof own.toDense) => interval === null ? "-" : formatInterval(interval, 3);
+      return [
+        environment.model,
+        `\`${preset}\``,
+        ...[own.toDense, chance.toDense, own.toRandom].map(shown),
+        ...BUDGET_NAMES.map((name) => `${(100 * own.shares[name]).toFixed(0)}%`),
+      ];
+    })
+  );
+  return {
+    columns: [
+      ...["model", "preset", "costs", "chance costs", "less chance"],
+      ...BUDGET_NAMES.map((name) => BUDGETS[name].label),
+    ],
+    left: [true, true],
+    rows,
+  };
+}
+
+if (import.meta.main) console.log(formatMarkdown(tabulatePresets(await readResults())));

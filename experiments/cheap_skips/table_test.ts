@@ -1,0 +1,34 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { PRESETS } from "../../lib/methods/mod.ts";
+import { formatMarkdown } from "../cli/table.ts";
+import { tabulateCosts } from "../costs.ts";
+import { collectCosts, plotCosts } from "../costs/plots.ts";
+import { readResults, tabulatePresets } from "./table.ts";
+
+const read = (path: string) => Deno.readTextFile(new URL(`../../${path}`, import.meta.url));
+
+Deno.test("README's first table is what the committed comparisons say, every preset beside its own control", async () => {
+  const results = await readResults(), table = tabulatePresets(results);
+  assert(results.length > 0);
+  assertEquals(table.rows.length, results.length * Object.keys(PRESETS).length);
+  assert(table.rows.every((row) => !row.includes("-")), "a preset without its control");
+  const readme = await read("README.md");
+  assertStringIncludes(readme, formatMarkdown(table));
+  assertEquals(
+    readme.indexOf("\n| "),
+    readme.indexOf(`\n${formatMarkdown(table)}`),
+    "another table comes first",
+  );
+});
+
+Deno.test("the table of docs/costs.md is what shapes and options say, and its page has a figure for each measure", async () => {
+  const rows = collectCosts();
+  assertStringIncludes(await read("docs/costs.md"), formatMarkdown(tabulateCosts(rows)));
+  const figures = plotCosts(rows);
+  assertEquals(figures.length, 6);
+  assert(
+    figures.every(({ data }) =>
+      data.every(({ y }) => (y as number[]).every((share) => share > 0 && share <= 1))
+    ),
+  );
+});
