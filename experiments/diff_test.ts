@@ -47,7 +47,7 @@ Deno.test("diff pairs two sweeps of one text, block by block, and makes a page",
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/diff.json`)), JSON.parse(stdout));
     assert((await Deno.stat(`${out}/diff.html`)).size < 2e6);
     const table = await runTask("diff", ...args, "--csv", `${folder}/diff.csv`);
-    assertMatch(table.stdout, /^trial +skipped +ppl A +ppl B +B - A +sign\n/);
+    assertMatch(table.stdout, /^trial +Q skipped +ppl A +ppl B +B - A +sign\n/);
     assertStringIncludes(table.stdout, "Paired: both read the same tokens");
     assertMatch(Deno.readTextFileSync(`${folder}/diff.csv`), /^name,a\.achievedRatio,/);
   }));
@@ -134,7 +134,7 @@ Deno.test("diff names what it cannot use, in one line, and writes nothing", () =
         [`${folder}/letters`, `${folder}/letters`],
         `Cannot use "${folder}/letters/score.json": field "nll": found ["x"]`,
       ],
-      [[good, good, "--columns", "x"], "Cannot use --columns x: expected all, or some of trial, skipped"],
+      [[good, good, "--columns", "x"], "Cannot use --columns x: expected all, or some of trial, q-skipped"],
       [[good, good, "--outt", "x"], 'Cannot use "--outt'],
       [[good, good, "--json", "--latex"], "Cannot use --json with --latex: expected one of them"],
     ];

@@ -6,7 +6,7 @@
  * Each file in results/ is the compare.json of
  * `deno task compare --model MODEL --text FILE --tokens 8192 --methods paper,keys,local,random --seeds 3`.
  */
-import { formatInterval } from "../../lib/plot/plots/comparison.ts";
+import { formatInterval } from "../../lib/plot/mod.ts";
 import { PRESETS } from "../../lib/methods/mod.ts";
 import { BUDGET_NAMES, BUDGETS, type Comparison } from "../../lib/sweep/mod.ts";
 import { formatMarkdown } from "../cli/table.ts";

@@ -11,16 +11,14 @@
  * ```
  * @module
  */
+export { COMPARED_METHODS, comparedMethods, type NamedMethod } from "../sweep/compared_methods.ts";
 export {
-  COMPARED_METHODS,
   type ComparedLosses,
   type ComparedMethod,
-  comparedMethods,
   type ComparedRun,
   compareMethods,
   type Comparison,
   type ComparisonArguments,
-  type NamedMethod,
 } from "../sweep/comparison.ts";
 export { type Budget, type BudgetName, BUDGETS, type Counted, type Shares } from "../sweep/budgets.ts";
 export { DEFAULT_GRID } from "../sweep/default_grid.ts";

@@ -2,35 +2,23 @@
 import { readMetric } from "../eval/metrics.ts";
 import { type Evaluation, type Headline, recordLosses, type TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
-import { type MethodName, methodOf, METHODS, ownRule } from "../methods/list.ts";
-import { isRule, type Method } from "../methods/method.ts";
 import {
   looksAhead,
-  type MethodOptions,
   missesRatio,
   type OptionsRecord,
-  PRESETS,
   recordOptions,
   type ResolvedOptions,
-  resolveOptions,
 } from "../methods/options.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
 import { mapBudgets, type Shares, sharesOf } from "./budgets.ts";
+import type { NamedMethod } from "./compared_methods.ts";
 import { type Control, controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 import type { BlockSums } from "../stats/paired.ts";
 import { FIELD } from "./fields.ts";
 import type { FinishedRuns, LineKind } from "./run_log.ts";
 import { digestTrialOptions } from "./runner.ts";
 import type { Environment } from "./trial.ts";
-
-/** A method with a name; methods of one name differ in the seed alone, and count as one. */
-export interface NamedMethod {
-  /** What tables and plots call it. */
-  readonly name: string;
-  /** Its options. */
-  readonly options: ResolvedOptions;
-}
 
 /** What a comparison says of a method under any task; losses are those of the task, nats a token for perplexity. */
 export interface ComparedLosses {
@@ -93,84 +81,6 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
   /** What it ran on. */
   readonly environment: Environment;
 }
-
-/** Options of each method that a comparison knows: the main ones, inverses that serve as controls, and presets. */
-const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
-  (METHODS as readonly Method[]).filter(({ looks }) => looks?.main ?? true).flatMap((method) => {
-    const fusion = method.name as NonNullable<MethodOptions["fusion"]>;
-    const presets = Object.entries(PRESETS).filter(([, options]) => options.fusion === fusion);
-    return [
-      [fusion, { fusion }],
-      ...(isRule(method) && method.inverted ? [[`${fusion} inverted`, { fusion, invert: true }]] : []),
-      ...presets.map(([preset, options]) => [preset, options]),
-    ];
-  }),
-);
-
-/** Names of the methods that {@linkcode comparedMethods} knows. */
-export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
-
-/**
- * The methods of a comparison, with all else alike; but a preset keeps what it sets, as `paper` its recent window of 0.
- * Each control that is named comes with the options of every method that is held against it: beside `variance`
- * and `paper`, `random` comes twice, as `random` and `random for paper`.
- *
- * @param names Some of {@linkcode COMPARED_METHODS}.
- * @param base Options that all share, such as `pruneRatio`; not `fusion`, `invert` or `preset`.
- * @param seeds Seeds of controls that are chance, from `base.seed` on.
- * @throws {RangeError} If a name is unknown, there are no seeds, or a method does not define the options.
- *
- * @example
- * ```ts
- * import { comparedMethods } from "@tokenfilter/tokenfilter/sweep";
- * const methods = comparedMethods(["random", "paper"], { pruneRatio: 0.3 }, 5);
- * console.assert(methods.length === 6 && methods[5]!.name === "random for paper");
- * ```
- */
-export function comparedMethods(
-  names: readonly string[],
-  base: Omit<MethodOptions, "fusion" | "invert" | "preset"> = {},
-  seeds: number = 5,
-): NamedMethod[] {
-  if (!(Number.isInteger(seeds) && seeds >= 1)) {
-    throw new RangeError(`Cannot compare over ${seeds} seeds: expected a positive integer`);
-  }
-  const chosen = [...new Set(names)].map((name): NamedMethod => {
-    const own = ownRule()?.rule.name === name ? { fusion: name as MethodName } : undefined;
-    if (!Object.hasOwn(COMPARED, name) && own === undefined) {
-      throw new RangeError(`Cannot compare "${name}": expected some of ${COMPARED_METHODS.join(", ")}`);
-    }
-    const set = own ?? COMPARED[name]!;
-    // A preset that says which sides are filtered is not to be told otherwise.
-    const { side: _, cacheSkipped: __, kvFusion: ___, ...rest } = base;
-    return { name, options: resolveOptions({ ..."side" in set || "kvFusion" in set ? rest : base, ...set }) };
-  });
-  return chosen.flatMap((method) => {
-    const control = CONTROLS.find((control) => control === method.name);
-    if (control === undefined) return [method];
-    const count = methodOf(control).looks?.chance ? seeds : 1;
-    const bound = [method, ...chosen].map(({ name, options }) => ({
-      name,
-      options: controlFor(control, options),
-    }));
-    return [...Map.groupBy(bound, ({ options }) => options && seedlessKey(options)).values()].flatMap(
-      (alike) => {
-        const { name: user, options } = alike[0]!,
-          name = user === control ? control : `${control} for ${user}`;
-        // One that no named method is held against comes only where controls alone are named.
-        const isIdle = alike.every(({ name }) => name === control) &&
-          chosen.some(({ name }) => !isControl(name));
-        if (options === undefined || isIdle) return [];
-        return Array.from(
-          { length: count },
-          (_, i) => ({ name, options: { ...options, seed: BigInt.asUintN(64, options.seed + BigInt(i)) } }),
-        );
-      },
-    );
-  });
-}
-
-const isControl = (name: string) => CONTROLS.some((control) => control === name);
 
 /** A finished run of one method and seed: what a comparison needs of it. */
 export interface ComparedRun extends Environment {

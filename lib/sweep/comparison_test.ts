@@ -3,7 +3,8 @@ import { PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
 import type { Evaluation } from "../eval/task.ts";
 import type { PerplexityTypes } from "../eval/tasks/mod.ts";
-import { COMPARED_METHODS, comparedMethods, type ComparedRun, compareMethods } from "./comparison.ts";
+import { COMPARED_METHODS, comparedMethods } from "./compared_methods.ts";
+import { type ComparedRun, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";
 import type { MethodOptions, ResolvedOptions } from "../methods/mod.ts";
 

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { type MethodOptions, PRESETS, resolveOptions } from "../methods/options.ts";
 import { presetName, seedlessKey } from "./controls.ts";
 import { DEFAULT_GRID } from "./default_grid.ts";
-import { comparedMethods } from "./comparison.ts";
+import { comparedMethods } from "./compared_methods.ts";
 import { expandGrids } from "./space.ts";
 
 Deno.test("presetName() knows presets and their controls at any ratio and seed, and nothing else", () => {

@@ -3,6 +3,7 @@
  * @module
  */
 export * from "./budgets.ts";
+export * from "./compared_methods.ts";
 export * from "./comparison.ts";
 export { presetName } from "./controls.ts";
 export * from "./default_grid.ts";

@@ -7,6 +7,7 @@ export {
   type ComparisonBase,
   type ComparisonRow,
   type ComparisonRows,
+  formatInterval,
   plotComparison,
 } from "./comparison.ts";
 export { collectContour, type ContourOptions, type LossContour, plotContour } from "./contour.ts";

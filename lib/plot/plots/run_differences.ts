@@ -6,7 +6,7 @@ import { type DifferenceRow, type RunDifference, signOf } from "../../sweep/diff
 import type { Trial } from "../../sweep/trial.ts";
 import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
 import { dashedLine, rowAxis } from "../figure/parts.ts";
-import { nameCurves, ruleName } from "../figure/trial_label.ts";
+import { methodName, nameCurves, ruleName } from "../figure/trial_label.ts";
 import { formatInterval } from "./comparison.ts";
 
 /** One method of the plot. */
@@ -46,10 +46,14 @@ export function nameRows(rows: readonly DifferenceRow[]): string[] {
   if (trials.length < rows.length) return rows.map(({ name }) => name);
   const curves = nameCurves(trials);
   return rows.map((row, i) => {
-    const trial = trials[i]!, own = ruleName(trial);
-    const seeds = new Set(trials.filter((other) => ruleName(other) === own).map(({ seed }) => String(seed)));
+    const trial = trials[i]!, own = methodName(trial);
+    const seeds = new Set(
+      trials.filter((other) => methodName(other) === own).map(({ seed }) => String(seed)),
+    );
+    // What is a preset in one run and none in the other goes by its rule.
+    const called = own === methodName(row.match ?? trial) ? methodName : ruleName;
     return [
-      curves[i]!.replace(/ \(paper\)$/, "").replace(own, showBoth(row, ruleName)),
+      curves[i]!.replace(own, showBoth(row, called)),
       showBoth(row, ({ pruneRatio, kvRatio }) => String(pruneRatio > 0 ? pruneRatio : kvRatio)),
       ...(seeds.size > 1 ? [`seed ${trial.seed}`] : []),
     ].join(" · ");

@@ -93,13 +93,13 @@ export function tabulateDifference(diff: RunDifference): TrialTable {
       true,
     ],
     [
-      "skipped",
+      "Q skipped",
       "achieved share of queries skipped, in A | B where they differ",
       (row) => pair(row, (side) => `${ratio(side.achievedRatio)}${side.missed ? " !" : ""}`),
     ],
     ...(hasKeys
       ? [[
-        "dropped",
+        "KV dropped",
         "achieved share of keys and values dropped, likewise",
         (row: DifferenceRow) => pair(row, (side) => ratio(side.kvAchievedRatio)),
       ] as [string, string, (row: DifferenceRow) => string]]

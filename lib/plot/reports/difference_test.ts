@@ -57,7 +57,7 @@ Deno.test("describeDifference() says first how many trials cost less or more, th
 
 Deno.test("tabulateDifference() has the dense model first, and shows both ratios where they differ", () => {
   const { columns, rows, hints } = tabulateDifference(diff);
-  assertEquals(columns, ["trial", "skipped", "ppl A", "ppl B", "B - A", "sign"]);
+  assertEquals(columns, ["trial", "Q skipped", "ppl A", "ppl B", "B - A", "sign"]);
   assertEquals(rows.map((row) => [row[0], row[1], row[2], row[5]]), [
     ["dense", "0.000", "40.00", "="],
     ["mean · 0.5", "0.500", "51.36", "="],
