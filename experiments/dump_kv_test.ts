@@ -4,8 +4,8 @@ import { createPruner } from "../lib/methods/mod.ts";
 import { loadModel } from "../lib/model/mod.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { runTask, withFolder } from "./testing.ts";
+import { lackOfPython, python, runPython } from "./testing_python.ts";
 
-const python = Deno.env.get("TOKENFILTER_PYTHON") || "python3";
 /** Turns a GGUF file of a folder into a Hugging Face folder: FOLDER FILE OUT. */
 const UNPACK = `
 import sys
@@ -19,24 +19,6 @@ model.save_pretrained(out)
 `;
 import { unless } from "../lib/testing.ts";
 const PACKAGES = ["torch", "transformers", "safetensors", "gguf", "accelerate"];
-
-/** Why the script cannot run here; undefined where it can. */
-function obstacle(): string | undefined {
-  const code = "import importlib.util as u, sys; sys.exit(any(u.find_spec(m) is None for m in sys.argv[1:]))";
-  try {
-    if (new Deno.Command(python, { args: ["-c", code, ...PACKAGES] }).outputSync().success) return undefined;
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  return `${python} (or TOKENFILTER_PYTHON) lacks one of ${PACKAGES.join(", ")}`;
-}
-
-/** Runs python without a GPU or a network. */
-async function runPython(...args: string[]): Promise<void> {
-  const env = { CUDA_VISIBLE_DEVICES: "", HF_HUB_OFFLINE: "1" };
-  const { success, stderr } = await new Deno.Command(python, { args, env }).output();
-  assert(success, new TextDecoder().decode(stderr));
-}
 
 /** Stand-ins for the libraries that run a model: three layers of one head, trained on 6 tokens; a token a character. */
 const STAND_INS = {
@@ -167,7 +149,7 @@ Deno.test({
 });
 
 Deno.test({
-  ...unless(obstacle(), "dump_kv.py writes a dump that filter decides as the model's own layer"),
+  ...unless(lackOfPython(PACKAGES), "dump_kv.py writes a dump that filter decides as the model's own layer"),
   fn: () =>
     withFolder(async (folder) => {
       const text = "It was a dark night, and the rain fell upon the roofs of the town without ceasing. "

@@ -1,143 +1,116 @@
-"""Scores a text with a Llama and Token Filtering in numpy: a check of the toolkit from outside, short and slow.
+"""Scores texts with a Llama and Token Filtering in numpy: a check of the toolkit from outside, short and slow.
 
-usage: python3 numpy_llama.py MODEL.gguf --ids FILE.json [--fusion RULE|oracle|dense] [--ratio 0.5] [--tail 0.75]
-                              [--recent 16] [--warmup 32] [--seed 0] [--invert] [--float64]
-       (needs numpy and the Python package gguf)
+usage: python3 numpy_llama.py MODEL.gguf IDS.json OPTIONS.json OUT.json     (needs numpy 2.4.6 and gguf 0.19.0)
 
-FILE.json holds one list of token ids, or several ({"sequences": [[…], …]} or [[…], …]), each a sequence of its own.
-Prints JSON: a list of {ids, nll, perplexity, keep, layers}, one a sequence, as `deno task score --json` does: nll[i]
-is the loss of ids[i+1] in nats, keep[f][t] is 1 where filtered layer layers[f] computed the attention of token t.
-
-Attention is computed in full and masked, so nothing is saved here: only the result is that of a filtered run. The
-decisions come from lib/filter/testdata/make_golden.py, which was written from the method's text alone.
+IDS.json holds lists of token ids, each a sequence of its own; OPTIONS.json the method's options by the toolkit's names,
+`preset` too, or null: dense. OUT.json is written anew after every sequence: a list of {ids, nll (nats), keep, layers,
+kvKeep, kvLayers}, masks as `deno task score --json` gives them, a row for each filtered layer. `score_chunks.ts` is the
+toolkit's side, `compare_scores.py` compares. The decisions and the attention are those of `recurrence.py`.
 """
-import argparse
 import json
 import math
-import os
 import sys
 
 import numpy as np
+from recurrence import read_options, run_layer
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../lib/filter/testdata"))
-import make_golden as golden  # noqa: E402
+
+def plan(schedule, ratio, tail, slope, skip_ratios, layers, warm=None):
+    """rho of each layer, None where it is not filtered. warm: mean and deviation of y of the filtered layers."""
+    if skip_ratios:
+        return [r or None for r in skip_ratios]
+    filtered = math.ceil(tail * layers - 1e-9)
+    mean = ratio * layers / filtered
+    rhos = [mean] * filtered
+    if schedule == "ramp" and filtered > 1:
+        rhos = [mean * (1 + slope * (2 * i / (filtered - 1) - 1)) for i in range(filtered)]
+    if schedule == "allocated" and warm:
+        shares = lambda theta: [min(0.97, math.erfc((m - theta) / sd / math.sqrt(2)) / 2) for m, sd in warm]
+        low, high = -1e3, 1e3
+        for _ in range(200):
+            theta = (low + high) / 2
+            low, high = (theta, high) if sum(shares(theta)) < mean * filtered else (low, theta)
+        rhos = shares(high)
+    if max(rhos) > 1:
+        sys.exit(f"Cannot skip {max(rhos):.2f} of a layer: expected a larger tail")
+    return [None] * (layers - filtered) + rhos
 
 
 class Llama:
-    """Weights of a GGUF file of architecture llama, dequantised; its rotary pairs lie side by side."""
+    """Weights of a GGUF file of architecture llama, dequantised to float32; its rotary pairs lie side by side."""
 
-    def __init__(self, path, dtype):
+    def __init__(self, path):
         import gguf
         reader = gguf.GGUFReader(path)
-        get = lambda key, default=None: reader.fields[key].contents() if key in reader.fields else default
-        self.layers = get("llama.block_count")
-        self.heads = get("llama.attention.head_count")
-        self.kv_heads = get("llama.attention.head_count_kv", self.heads)
-        self.eps = get("llama.attention.layer_norm_rms_epsilon")
-        self.theta = get("llama.rope.freq_base", 10000.0)
-        self.w = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(dtype) for t in reader.tensors}
-        self.hidden = self.w["token_embd.weight"].shape[1]
-        self.head_dim = self.hidden // self.heads
-        self.dtype = dtype
+        get = lambda key: reader.fields["llama." + key].contents()
+        self.layers, self.heads, self.eps = get("block_count"), get("attention.head_count"), get(
+            "attention.layer_norm_rms_epsilon")
+        self.w = {t.name: gguf.dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors}
+        self.head_dim = len(self.w["blk.0.attn_q.weight"]) // self.heads
+        self.theta = get("rope.freq_base")
 
     def norm(self, x, name):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.eps) * self.w[name + ".weight"]
 
-    def linear(self, x, name):
-        return x @ self.w[name + ".weight"].T
-
     def rope(self, x):
-        """Turns the pairs (2i, 2i + 1) of x [T, heads, head_dim] by t * theta^(-2i / head_dim)."""
+        """Turns the pairs (2i, 2i + 1) of x [T, heads, d] by t * theta^(-2i / d)."""
         T, _, d = x.shape
         angle = np.arange(T)[:, None, None] * self.theta ** (-np.arange(0, d, 2) / d)
-        cos, sin = np.cos(angle).astype(self.dtype), np.sin(angle).astype(self.dtype)
+        cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
         a, b = x[..., 0::2], x[..., 1::2]
         return np.stack([a * cos - b * sin, a * sin + b * cos], -1).reshape(x.shape)
 
+    def run(self, ids, o, rhos, kv_rhos, chunk):
+        """Hidden states before the last norm [T, hidden], and what each layer decided."""
+        x, found = self.w["token_embd.weight"][ids], []
+        for layer in range(self.layers):
+            linear = lambda a, name: a @ self.w[f"blk.{layer}.{name}.weight"].T
+            h = self.norm(x, f"blk.{layer}.attn_norm")
+            q, k, v = (linear(h, "attn_" + kind).reshape(len(x), -1, self.head_dim) for kind in "qkv")
+            found.append(run_layer(
+                o, layer, rhos[layer], kv_rhos[layer], self.rope(k), v, chunk, k if o.keyState == "pre-rope" else None,
+                self.rope(q), x, h, self.w[f"blk.{layer}.attn_output.weight"].T))
+            x = x + found[-1].out
+            h = self.norm(x, f"blk.{layer}.ffn_norm")
+            gate = linear(h, "ffn_gate")
+            x = x + linear(gate / (1 + np.exp(-gate)) * linear(h, "ffn_up"), "ffn_down")
+        return x, found
 
-def masked_attention(q, k, v, visible):
-    """q [R, heads, d], k and v [T, kv_heads, d], visible [R, T] -> [R, heads * d]."""
-    group = q.shape[1] // k.shape[1]
-    k, v = k.repeat(group, 1).transpose(1, 2, 0), v.repeat(group, 1).transpose(1, 0, 2)
-    s = np.where(visible, q.transpose(1, 0, 2) @ k / math.sqrt(q.shape[2]), -np.inf)
-    p = np.exp(s - s.max(-1, keepdims=True))
-    return ((p / p.sum(-1, keepdims=True)) @ v).transpose(1, 0, 2).reshape(len(q), -1)
-
-
-def run(model, ids, fusion="dense", ratio=0.5, tail=0.75, recent=16, warmup=32, seed=0, invert=False):
-    """nll [T - 1], keep {layer: [T]}, log-probabilities [T, vocab]."""
-    T, H, d = len(ids), model.kv_heads, model.head_dim
-    filtered = math.ceil(tail * model.layers) if fusion != "dense" else 0
-    rho = ratio * model.layers / filtered if filtered else 0
-    if rho > 1:
-        sys.exit(f"Cannot skip {ratio} in {filtered} of {model.layers} layers: expected a larger tail")
-    now = np.arange(T)
-    row_norm = lambda x: np.sqrt((x.astype(np.float64) ** 2).sum(-1))
-    keep_of, x = {}, model.w["token_embd.weight"][ids]
-    for layer in range(model.layers):
-        name = f"blk.{layer}."
-        h = model.norm(x, name + "attn_norm")
-        project = lambda kind, heads: model.linear(h, f"{name}attn_{kind}").reshape(T, heads, d)
-        q, k, v = model.rope(project("q", model.heads)), model.rope(project("k", H)), project("v", H)
-        keep = np.ones(T, bool)
-
-        def outputs(rows):
-            """The attention block's output for these tokens, given what has been decided up to them."""
-            i, j = rows[:, None], now[None]
-            visible = (j <= i) & (keep[j] | (i - j <= recent))
-            return model.linear(masked_attention(q[rows], k, v, visible), name + "attn_output")
-
-        def observe(start, end, decided):
-            keep[start:end] = decided[start:end]
-            rows = now[start:end]
-            return np.log((row_norm(outputs(rows)) + 1e-6) / (row_norm(x[rows]) + 1e-6))
-
-        if layer >= model.layers - filtered:
-            if fusion == "oracle":
-                r = row_norm(outputs(now)) / row_norm(x)
-                able = range(max(warmup, 1), T)
-                count = min(len(able), int(math.floor(rho * max(T - warmup, 0) + 0.5)))
-                keep[sorted(able, key=lambda t: (r[t], t))[:count]] = False
-            else:
-                o = {**golden.DEFAULTS, "fusion": fusion, "skipRatio": rho, "warmup": warmup, "layer": layer,
-                     "seed": str(seed), "invert": invert}
-                data = dict(keys=k.astype(np.float32), values=v.astype(np.float32), residual=x, normed=h,
-                            queries=q.reshape(T, -1), observe=observe)
-                keep[:] = np.array(golden.decide(o, data)["keep"], bool)
-            keep_of[layer] = keep.astype(int).tolist()
-        rows = now[keep]
-        x = x.copy()
-        x[rows] += outputs(rows)
-        h = model.norm(x, name + "ffn_norm")
-        gate, up = model.linear(h, name + "ffn_gate"), model.linear(h, name + "ffn_up")
-        x = x + model.linear(gate / (1 + np.exp(-gate)) * up, name + "ffn_down")
-    head = model.w.get("output.weight", model.w["token_embd.weight"])
-    logits = (model.norm(x, "output_norm") @ head.T).astype(np.float64)
-    top = logits.max(-1, keepdims=True)
-    logp = logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
-    return -logp[now[:-1], np.array(ids[1:])], keep_of, logp
+    def score(self, ids, given, chunk=0):
+        """nll [T - 1] in nats, and the masks of the filtered layers."""
+        o, none, warm = read_options(given or {}), [None] * self.layers, None
+        rhos = kv_rhos = none
+        if given is not None:
+            plan_of = lambda *of: plan(*of, o.slope, o.skipRatios, self.layers, warm)
+            if o.schedule == "allocated" and len(ids) > o.warmup:
+                _, found = self.run(ids[:o.warmup], o, none, none, chunk)
+                warm = [(one.y.mean(), one.y.std() + 0.05) for one in found[-math.ceil(o.tail * self.layers - 1e-9):]]
+            if o.pruneRatio > 0 or o.skipRatios:
+                rhos = plan_of(o.schedule, o.pruneRatio, o.tail)
+            warm = None
+            if o.kvFusion not in ("same", "none"):
+                kv_rhos = plan_of(o.schedule, o.kvRatio, o.kvTail)
+        x, found = self.run(ids, o, rhos, kv_rhos, chunk)
+        z = self.norm(x[:-1], "output_norm") @ self.w.get("output.weight", self.w["token_embd.weight"]).T
+        z = z.astype(np.float64)
+        top = z.max(-1, keepdims=True)
+        nll = (top + np.log(np.exp(z - top).sum(-1, keepdims=True)))[:, 0] - z[np.arange(len(z)), ids[1:]]
+        layers = {side: [n for n, rho in enumerate(of) if rho is not None]
+                  for side, of in (("keep", rhos), ("kvKeep", kv_rhos))}
+        masks = {side: [getattr(found[n], side).astype(int).tolist() for n in of] for side, of in layers.items()}
+        return nll, {**masks, "layers": layers["keep"], "kvLayers": layers["kvKeep"]}
 
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    a.add_argument("model")
-    a.add_argument("--ids", required=True)
-    a.add_argument("--fusion", default="dense")
-    for flag, value in dict(ratio=0.5, tail=0.75, recent=16, warmup=32, seed=0).items():
-        a.add_argument("--" + flag, type=type(value), default=value)
-    a.add_argument("--invert", action="store_true")
-    a.add_argument("--float64", action="store_true")
-    a = a.parse_args()
-    sequences = json.load(open(a.ids))
-    sequences = sequences["sequences"] if isinstance(sequences, dict) else sequences
-    if isinstance(sequences[0], int):
-        sequences = [sequences]
-    model, results = Llama(a.model, np.float64 if a.float64 else np.float32), []
-    for ids in sequences:
-        nll, keep, _ = run(model, ids, a.fusion, a.ratio, a.tail, a.recent, a.warmup, a.seed, a.invert)
-        results.append(dict(ids=ids, nll=[round(float(v), 7) for v in nll], perplexity=math.exp(nll.mean()),
-                            keep=list(keep.values()), layers=list(keep)))
-    json.dump(results, sys.stdout)
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    path, ids_path, options_path, out = sys.argv[1:]
+    model, sequences, given, results = Llama(path), json.load(open(ids_path)), json.load(open(options_path)), []
+    for chunk, ids in enumerate(sequences):
+        nll, masks = model.score(np.array(ids), given, chunk)
+        results.append({"ids": ids, "nll": nll.tolist(), **masks})
+        with open(out, "w") as file:
+            json.dump(results, file)
 
 
 if __name__ == "__main__":
