@@ -43,6 +43,7 @@ Deno.test("tasks that run methods name the permissions that they need, and these
         ],
         ...["--out", `${folder}/eval`],
       ]],
+      ["generate", ["--prompt", "It was", "--fusion", "key", "--threads", "1", "--max-tokens", "4"]],
       ["filter", ["--kv", `${folder}/kv.safetensors`, "--threads", "1", "--out", `${folder}/filter`]],
       ["diff", [`${folder}/sweep`, `${folder}/sweep`, "--out", `${folder}/diff`]],
       ["report", [folder, "--out", `${folder}/site`]],

@@ -23,6 +23,11 @@ export function mix64(counter: bigint): bigint {
   return z ^ (z >> 31n);
 }
 
+/** The top 53 bits of a counter's mixed value over 2^53: uniform in [0, 1). */
+export function uniform(counter: bigint): number {
+  return Number(mix64(counter) >> 11n) / 2 ** 53;
+}
+
 /**
  * Score of a token under the `random` rule, uniform in [0, 1).
  *
@@ -32,8 +37,7 @@ export function mix64(counter: bigint): bigint {
  * @param t 0-based index of the token in its sequence.
  */
 export function randomScore(seed: bigint, chunk: number, layer: number, t: number): number {
-  const bits = mix64((seed + BigInt(chunk)) * GOLDEN + (BigInt(layer) << 40n) + BigInt(t));
-  return Number(bits >> 11n) / 2 ** 53;
+  return uniform((seed + BigInt(chunk)) * GOLDEN + (BigInt(layer) << 40n) + BigInt(t));
 }
 
 /**

@@ -2,12 +2,13 @@
 import { ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
 import { KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
+import { SAMPLING } from "../../lib/model/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT } from "../../lib/sweep/mod.ts";
 import { flagName } from "./task.ts";
 import { wrapLines } from "./terminal.ts";
 
 /** The tasks that take flags from the table. */
-export type Task = "sweep" | "score" | "filter" | "heads" | "compare" | "eval";
+export type Task = "sweep" | "score" | "filter" | "heads" | "compare" | "eval" | "generate";
 
 /** How a flag's text becomes a value. */
 export type FlagKind =
@@ -82,10 +83,16 @@ function flagOf(name: string, option: Option): Flag {
 const TEXTS: readonly Task[] = ["sweep", "score", "heads", "compare"];
 
 /** Tasks that run a model. */
-const MODEL: readonly Task[] = [...TEXTS, "eval"];
+const MODEL: readonly Task[] = [...TEXTS, "eval", "generate"];
 
 /** Tasks that skip attention. */
-const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval"];
+const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval", "generate"];
+
+/** Tasks that end with a table, and may keep results in a folder. */
+const TABLING: readonly Task[] = [...TEXTS, "filter", "eval"];
+
+/** Tasks that make tokens. */
+const GENERATING: readonly Task[] = ["generate"];
 
 /** Options of what stands for skipped outputs. */
 const NEEDS_SKIPS = new Set(["substitute", "sinks"]);
@@ -107,6 +114,14 @@ const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);
 const METHOD_FLAGS: { readonly [name: string]: Flag } = Object.fromEntries(
   Object.entries(OPTIONS).sort((a, b) => belongs(a) - belongs(b))
     .map(([name, option]) => [flagName(name), flagOf(name, option)]),
+);
+
+/** Flags of how tokens are chosen. */
+const SAMPLING_FLAGS: { readonly [name: string]: Flag } = Object.fromEntries(
+  Object.entries(SAMPLING).map(([name, row]) => {
+    const { option: _, ...read } = flagOf(name, row);
+    return [flagName(name), { ...read, tasks: GENERATING }];
+  }),
 );
 
 function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: readonly Task[]): Flag {
@@ -134,7 +149,12 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
     MODEL,
   ),
-  "text": flag("text", "FILE", "text to evaluate (score: none; else the built-in one)", TEXTS),
+  "text": flag(
+    "text",
+    "FILE",
+    "text to evaluate (score: none; else the built-in one); of generate the prompt",
+    [...TEXTS, ...GENERATING],
+  ),
   "rule": flag(
     "text",
     "FILE.ts",
@@ -210,7 +230,16 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "axes as in the flags, {option: [values]}, or a list of such objects",
     ["sweep"],
   ),
-  "out": flag("text", "DIR", "folder for results (sweep, heads, compare, eval: results/<time>; else none)"),
+  "prompt": flag("text", "TEXT", "what the text begins with", ["generate"]),
+  "max-tokens": flag("integer", "N", "most tokens to make (128)", ["generate"]),
+  "beside": flag("switch", undefined, "the dense model beside the filtered one", ["generate"]),
+  "ignore-end": flag("switch", undefined, "go on past a token that ends the text", ["generate"]),
+  "out": flag(
+    "text",
+    "DIR",
+    "folder for results (sweep, heads, compare, eval: results/<time>; else none)",
+    TABLING,
+  ),
   "resume": flag(
     "optional text",
     "[DIR]",
@@ -227,10 +256,11 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "text",
     "A,B,…|all",
     "columns of the table, as they are called in its head (those that fit the terminal)",
+    TABLING,
   ),
-  "csv": flag("text", "FILE", "write the table's records there, in all digits"),
-  "markdown": flag("switch", undefined, "print the table in Markdown alone on stdout"),
-  "latex": flag("switch", undefined, "print it in LaTeX (booktabs) alone on stdout"),
+  "csv": flag("text", "FILE", "write the table's records there, in all digits", TABLING),
+  "markdown": flag("switch", undefined, "print the table in Markdown alone on stdout", TABLING),
+  "latex": flag("switch", undefined, "print it in LaTeX (booktabs) alone on stdout", TABLING),
   "json": flag("switch", undefined, "print JSON alone on stdout"),
   "quiet": flag("switch", undefined, "no progress on stderr"),
   "help": flag("switch", undefined, "print the main flags; --help all: every flag"),
@@ -244,7 +274,7 @@ const takenBy = (task: Task, flags: Flags): Flags =>
 
 /** Flags that a task takes, by name. */
 export function flagsOf(task: Task): Flags {
-  return takenBy(task, { ...METHOD_FLAGS, ...COMMON_FLAGS });
+  return takenBy(task, { ...METHOD_FLAGS, ...SAMPLING_FLAGS, ...COMMON_FLAGS });
 }
 
 /** Every flag, its help wrapped under its name. */
@@ -252,7 +282,8 @@ function describeAll(task: Task): string {
   const line = ([name, { value, help }]: [string, Flag]) =>
     `  --${name}${value ? ` ${value}` : ""}\n      ${help}`;
   const section = (flags: Flags) => Object.entries(takenBy(task, flags)).map(line).join("\n");
-  return `Method:\n${section(METHOD_FLAGS)}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
+  const sampling = GENERATING.includes(task) ? `\n\nChoice of tokens:\n${section(SAMPLING_FLAGS)}` : "";
+  return `Method:\n${section(METHOD_FLAGS)}${sampling}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
 }
 
 /** The flags that most runs want, by what they are about. */
@@ -263,6 +294,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "data",
     "tasks",
     "items",
+    "prompt",
     "text",
     "ids",
     "replay",
@@ -285,7 +317,8 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "threshold",
     "seed",
   ],
-  "How": ["backend", "phase", "seeds"],
+  "Choice of tokens": Object.keys(SAMPLING_FLAGS),
+  "How": ["max-tokens", "beside", "backend", "phase", "seeds"],
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 
@@ -295,8 +328,9 @@ const HELP_WIDTH = 80;
 /** The main flags, a line each where it fits. */
 function describeMain(task: Task): string {
   const flags = flagsOf(task);
-  const groups = Object.entries(MAIN).map(([group, names]) => {
+  const groups = Object.entries(MAIN).flatMap(([group, names]) => {
     const taken = names.filter((name) => Object.hasOwn(flags, name));
+    if (taken.length === 0) return [];
     const width = Math.max(...taken.map((name) => name.length)) + 6;
     return [
       `${group}:`,

@@ -58,10 +58,15 @@ export async function runTask(
   }
 }
 
-/** Writes a whole text and a line end, however long it is; control characters in it are written out. */
-export function writeLine(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = new TextEncoder().encode(`${escapeControls(text)}\n`);
+/** Writes a whole text, however long it is; control characters in it are written out. */
+export function writeText(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(escapeControls(text));
   for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+}
+
+/** Writes a whole text and a line end, as {@linkcode writeText}. */
+export function writeLine(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  writeText(stream, `${text}\n`);
 }
 
 /** Runs a step that checks what a user gave; its type and range errors are usage errors about flags. */

@@ -23,7 +23,11 @@ export type { CostShape } from "../cost.ts";
 export type { CacheDType, DenseDType, DType, QuantDType } from "../dtype.ts";
 export {
   type BatchOptions,
+  type Candidates,
   type ConfigOptions,
+  generateTokens,
+  type GenerationOptions,
+  type GenerationStep,
   GgufFile,
   type GgufScalar,
   type GgufValue,
@@ -48,6 +52,8 @@ export {
   type Rope,
   type RunCommand,
   type SafetensorsFile,
+  Sampler,
+  type SamplingOptions,
   type SequenceOptions,
   writeSafetensors,
 } from "../model/mod.ts";

@@ -10,9 +10,18 @@ export { type KeyedFile } from "./formats/_keyed_file.ts";
 export { type HfFolder, readHfFolder } from "./formats/hf_folder.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
+export * from "./generate.ts";
 export * from "./hub.ts";
 export * from "./model.ts";
 export { createTurns, type Rope } from "./rope.ts";
+export {
+  type Candidates,
+  indexOfMax,
+  kthLargest,
+  Sampler,
+  SAMPLING,
+  type SamplingOptions,
+} from "./sampler.ts";
 export { ModelSequence } from "./sequence.ts";
 export * from "./load.ts";
 export * from "./tokenizer.ts";

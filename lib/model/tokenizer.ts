@@ -1,73 +1,16 @@
 /** Text to token ids and back, from a GGUF file's own vocabulary, id for id as llama.cpp does it. */
 import { expectTypeOf } from "../errors.ts";
-import { BYTE_CHARACTERS, createByteLevelBpe, PRE_TOKENIZERS } from "./_byte_level.ts";
+import { readGgufVocabulary } from "./_gguf_vocabulary.ts";
 import { readHfVocabulary } from "./_hf_tokenizer.ts";
-import { encodeSentencePiece } from "./_sentencepiece.ts";
+import {
+  CONTROL_TEXT,
+  END_TEXT,
+  type Scheme,
+  type TokenizerParts,
+  TYPE,
+  type Vocabulary,
+} from "./_vocabulary.ts";
 import type { GgufFile } from "./formats/gguf.ts";
-
-/** Token types in GGUF. */
-const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
-
-/** Keys that are read, each with the kinds of vocabulary in which it may stand. */
-const PREFIX = "tokenizer.ggml.";
-const READ_KEYS = new Set(
-  [
-    "model",
-    "pre",
-    "tokens",
-    "scores",
-    "token_type",
-    "merges",
-    "bos_token_id",
-    "add_bos_token",
-    "add_space_prefix",
-  ]
-    .map((key) => PREFIX + key),
-);
-
-/** Keys that do not touch how plain text becomes ids. */
-const INFORMATIVE_KEY =
-  /^tokenizer\.ggml\.((eos|eot|eom|unknown|padding|separator|seperator|cls|mask|prefix|suffix|middle|fim_[a-z]+)_token_id(s)?|token_type_count)$/;
-
-/** Keys that would change the ids, and the one value of each that changes nothing. */
-const NEUTRAL_VALUES: { readonly [key: string]: boolean } = {
-  "tokenizer.ggml.add_eos_token": false,
-  "tokenizer.ggml.add_sep_token": false,
-  "tokenizer.ggml.remove_extra_whitespaces": false,
-};
-
-/**
- * Texts that llama.cpp takes for control tokens (end of text or turn, fill-in-the-middle) even where a file calls them
- * user-defined, so that they stay plain characters.
- */
-const CONTROL_TEXT = new RegExp(
-  "^(" + [
-    String.raw`<\|(eot_id|eom_id|im_end|end|endoftext|end_of_text|return|call|flush|calls)\|>`,
-    String.raw`</s>|<eos>|_?<EOT>|\[EOT\]|\[EOS\]|<end_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>`,
-    String.raw`<\|?fim[-_](prefix|suffix|middle|pad|repo)\|?>|<｜fim▁(begin|hole|end)｜>`,
-    String.raw`▁?<(PRE|SUF|MID|PAD|REPO)>|<\|(code_)?(prefix|suffix|middle)\|>`,
-    String.raw`<\|repo_name\|>|<reponame>|<\|?file_sep\|?>`,
-  ].join("|") + ")$",
-);
-
-/** The vocabulary of a file. */
-interface Vocabulary {
-  readonly pieces: readonly string[];
-  readonly types: readonly number[];
-  readonly idOf: ReadonlyMap<string, number>;
-}
-
-/** What the two kinds of vocabulary do in their own way. */
-interface Scheme {
-  /** Appends the ids of a stretch of plain text; `start` where nothing or a user-defined token stands before it. */
-  encode(text: string, start: boolean, ids: number[]): void;
-  /** The bytes that a normal or byte token stands for. */
-  bytes(id: number): Uint8Array<ArrayBuffer>;
-  /** Whether text begins with a space that is not there. */
-  readonly addsSpace: boolean;
-}
-
-const SPACE = "\u2581";
 
 /**
  * A model's tokenizer: SentencePiece BPE (`llama`) or byte-level BPE (`gpt2`).
@@ -93,20 +36,18 @@ export class Tokenizer {
   readonly bosId: number | undefined;
   /** Whether the model expects one BOS before every text. */
   readonly addsBos: boolean;
+  /** Ids of the tokens that end a text or a turn: a model that gives one has no more to say. */
+  readonly endIds: ReadonlySet<number>;
   readonly #vocabulary: Vocabulary;
   readonly #scheme: Scheme;
   /** Texts of user-defined tokens, longest first. */
   readonly #userDefined: readonly string[];
 
-  private constructor(
-    vocabulary: Vocabulary,
-    scheme: Scheme,
-    bosId: number | undefined,
-    addsBos: boolean,
-  ) {
+  private constructor({ vocabulary, scheme, bosId, addsBos, endIds }: TokenizerParts) {
     this.vocabSize = vocabulary.pieces.length;
     this.bosId = bosId;
     this.addsBos = addsBos;
+    this.endIds = endIds;
     this.#vocabulary = vocabulary;
     this.#scheme = scheme;
     const utf8 = new TextEncoder();
@@ -123,24 +64,7 @@ export class Tokenizer {
    * of another length, or a key would change the ids in a way that is not known here; the message names the key.
    */
   static fromGguf(gguf: GgufFile): Tokenizer {
-    expectKnownKeys(gguf);
-    const model = gguf.string(PREFIX + "model");
-    if (model !== "llama" && model !== "gpt2") {
-      throw gguf.error(PREFIX + "model", `found "${model}", expected "llama" or "gpt2"`);
-    }
-    const vocabulary = readVocabulary(gguf);
-    const scheme = model === "llama" ? sentencePiece(gguf, vocabulary) : byteLevel(gguf, vocabulary);
-    const bosId = readBosId(gguf, vocabulary.pieces.length);
-    // Without the key llama.cpp takes true for SentencePiece, and for byte-level BPE what the family does.
-    const usual = model === "llama" || PRE_TOKENIZERS[gguf.string(PREFIX + "pre")]!.addsBos === true;
-    const addsBos = gguf.boolean(PREFIX + "add_bos_token", usual);
-    if (addsBos && bosId === undefined) {
-      throw gguf.error(
-        PREFIX + "bos_token_id",
-        "found no such key, expected the id that add_bos_token asks for",
-      );
-    }
-    return new Tokenizer(vocabulary, scheme, bosId, addsBos);
+    return new Tokenizer(readGgufVocabulary(gguf));
   }
 
   /**
@@ -155,7 +79,13 @@ export class Tokenizer {
     const encode: Scheme["encode"] = (text, _start, ids) => {
       for (const id of scheme.encode(text)) ids.push(id);
     };
-    return new Tokenizer({ pieces, types, idOf }, { ...scheme, encode }, bosId, bosId !== undefined);
+    return new Tokenizer({
+      vocabulary: { pieces, types, idOf },
+      scheme: { ...scheme, encode },
+      bosId,
+      addsBos: bosId !== undefined,
+      endIds: new Set([...special].filter((id) => END_TEXT.test(pieces[id]!))),
+    });
   }
 
   /**
@@ -265,122 +195,4 @@ export class Tokenizer {
     }
     return parts;
   }
-}
-
-function expectKnownKeys(gguf: GgufFile): void {
-  for (const [key, { value }] of gguf.metadata) {
-    if (!key.startsWith(PREFIX) || READ_KEYS.has(key) || INFORMATIVE_KEY.test(key)) continue;
-    if (!Object.hasOwn(NEUTRAL_VALUES, key)) {
-      throw gguf.error(key, "found a key that this project does not know, so token ids could be wrong");
-    }
-    if (value !== NEUTRAL_VALUES[key]) {
-      throw gguf.error(key, `found ${String(value)}, expected ${NEUTRAL_VALUES[key]} or no such key`);
-    }
-  }
-}
-
-function readVocabulary(gguf: GgufFile): Vocabulary {
-  const pieces = gguf.strings(PREFIX + "tokens");
-  const types = gguf.numbers(PREFIX + "token_type");
-  expectLength(gguf, "token_type", types.length, pieces.length);
-  const idOf = new Map<string, number>();
-  pieces.forEach((piece, id) => {
-    if (piece === "" || idOf.has(piece)) {
-      const found = piece === "" ? `token ${id} empty` : `"${piece}" as token ${idOf.get(piece)} and ${id}`;
-      throw gguf.error(PREFIX + "tokens", `found ${found}, expected each token once`);
-    }
-    idOf.set(piece, id);
-  });
-  const known: readonly number[] = Object.values(TYPE);
-  const odd = types.findIndex((type) => !known.includes(type));
-  if (odd >= 0) {
-    throw gguf.error(PREFIX + "token_type", `found type ${types[odd]} of token ${odd}, expected 1 to 6`);
-  }
-  return { pieces, types, idOf };
-}
-
-function expectLength(gguf: GgufFile, key: string, found: number, expected: number): void {
-  if (found !== expected) {
-    throw gguf.error(PREFIX + key, `found ${found} entries, expected one for each of the ${expected} tokens`);
-  }
-}
-
-function readBosId(gguf: GgufFile, vocabSize: number): number | undefined {
-  const key = PREFIX + "bos_token_id";
-  if (!gguf.has(key)) return undefined;
-  const id = gguf.integer(key);
-  if (id < 0 || id >= vocabSize) {
-    throw gguf.error(key, `found ${id}, expected an id from 0 to ${vocabSize - 1}`);
-  }
-  return id;
-}
-
-function sentencePiece(gguf: GgufFile, { pieces, types, idOf }: Vocabulary): Scheme {
-  const pre = gguf.string(PREFIX + "pre", "default");
-  if (pre !== "default") {
-    throw gguf.error(PREFIX + "pre", `found "${pre}", expected "default" for this vocabulary`);
-  }
-  const addsSpace = gguf.boolean(PREFIX + "add_space_prefix", true);
-  const scores = gguf.numbers(PREFIX + "scores");
-  expectLength(gguf, "scores", scores.length, pieces.length);
-  const byteIds = Array.from({ length: 256 }, (_, byte) => {
-    const piece = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
-    const id = idOf.get(piece);
-    if (id === undefined || types[id] !== TYPE.byte) {
-      throw gguf.error(PREFIX + "tokens", `found no byte token "${piece}", expected one for each byte`);
-    }
-    return id;
-  });
-  const byteOf = new Map(byteIds.map((id, byte) => [id, byte]));
-  const utf8 = new TextEncoder();
-  return {
-    addsSpace,
-    encode(text, start, ids) {
-      const escaped = ((addsSpace && start ? " " : "") + text).replaceAll(" ", SPACE);
-      encodeSentencePiece(escaped, idOf, scores, byteIds, ids);
-    },
-    bytes(id) {
-      const byte = byteOf.get(id);
-      return byte !== undefined ? Uint8Array.of(byte) : utf8.encode(pieces[id]!.replaceAll(SPACE, " "));
-    },
-  };
-}
-
-function byteLevel(gguf: GgufFile, { pieces, idOf }: Vocabulary): Scheme {
-  const pre = gguf.string(PREFIX + "pre");
-  if (!Object.hasOwn(PRE_TOKENIZERS, pre)) {
-    const known = Object.keys(PRE_TOKENIZERS).map((name) => `"${name}"`).join(", ");
-    throw gguf.error(PREFIX + "pre", `found "${pre}", expected one of ${known}`);
-  }
-  if (gguf.boolean(PREFIX + "add_space_prefix", false)) {
-    throw gguf.error(PREFIX + "add_space_prefix", "found true, expected false for this vocabulary");
-  }
-  const encode = createByteLevelBpe(idOf, readMerges(gguf), PRE_TOKENIZERS[pre]!);
-  const byteOf = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
-  const utf8 = new TextEncoder();
-  return {
-    addsSpace: false,
-    encode(text, _start, ids) {
-      for (const id of encode(text)) ids.push(id);
-    },
-    bytes(id) {
-      const characters = Array.from(pieces[id]!, (character) => byteOf.get(character));
-      const whole = characters.every((byte) => byte !== undefined);
-      return whole ? Uint8Array.from(characters) : utf8.encode(pieces[id]!);
-    },
-  };
-}
-
-function readMerges(gguf: GgufFile): [string, string][] {
-  const key = PREFIX + "merges";
-  const merges = new Map<string, [string, string]>();
-  for (const merge of gguf.strings(key)) {
-    const space = merge.indexOf(" ", 1);
-    if (space < 1 || space === merge.length - 1) {
-      throw gguf.error(key, `found ${JSON.stringify(merge)}, expected two pieces with a space between`);
-    }
-    // Of repeated merges the first counts, as in llama.cpp.
-    if (!merges.has(merge)) merges.set(merge, [merge.slice(0, space), merge.slice(space + 1)]);
-  }
-  return [...merges.values()];
 }

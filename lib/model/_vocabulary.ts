@@ -1,0 +1,54 @@
+/** What a tokenizer is made of, whatever file it comes from. */
+
+/** Token types, in GGUF and in SentencePiece's files. */
+export const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+
+/** Texts of tokens that llama.cpp takes for the end of a text or of a turn. */
+const END_TEXTS = [
+  String.raw`<\|(eot_id|eom_id|im_end|end|endoftext|end_of_text|return|call|flush|calls)\|>`,
+  String.raw`</s>|<eos>|_?<EOT>|\[EOT\]|\[EOS\]|<end_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>`,
+];
+/** Such a text. */
+export const END_TEXT = new RegExp(`^(${END_TEXTS.join("|")})$`);
+
+/**
+ * Texts that llama.cpp takes for control tokens (end of text or turn, fill-in-the-middle) even where a file calls them
+ * user-defined, so that they stay plain characters.
+ */
+export const CONTROL_TEXT = new RegExp(
+  "^(" + [
+    ...END_TEXTS,
+    String.raw`<\|?fim[-_](prefix|suffix|middle|pad|repo)\|?>|<｜fim▁(begin|hole|end)｜>`,
+    String.raw`▁?<(PRE|SUF|MID|PAD|REPO)>|<\|(code_)?(prefix|suffix|middle)\|>`,
+    String.raw`<\|repo_name\|>|<reponame>|<\|?file_sep\|?>`,
+  ].join("|") + ")$",
+);
+
+/** The vocabulary of a file. */
+export interface Vocabulary {
+  readonly pieces: readonly string[];
+  readonly types: readonly number[];
+  readonly idOf: ReadonlyMap<string, number>;
+}
+
+/** What the two kinds of vocabulary do in their own way. */
+export interface Scheme {
+  /** Appends the ids of a stretch of plain text; `start` where nothing or a user-defined token stands before it. */
+  encode(text: string, start: boolean, ids: number[]): void;
+  /** The bytes that a normal or byte token stands for. */
+  bytes(id: number): Uint8Array<ArrayBuffer>;
+  /** Whether text begins with a space that is not there. */
+  readonly addsSpace: boolean;
+}
+
+/** All that a tokenizer needs to know. */
+export interface TokenizerParts {
+  readonly vocabulary: Vocabulary;
+  readonly scheme: Scheme;
+  /** Id of the token that begins a sequence, where the vocabulary has one. */
+  readonly bosId: number | undefined;
+  /** Whether the model expects one BOS before every text. */
+  readonly addsBos: boolean;
+  /** Ids of the tokens that end a text or a turn. */
+  readonly endIds: ReadonlySet<number>;
+}
