@@ -5,7 +5,7 @@
  */
 import { UsageError } from "../lib/errors.ts";
 import { createPruner, looksAhead } from "../lib/methods/mod.ts";
-import { Sampler, type Tokenizer } from "../lib/model/mod.ts";
+import { type ChatMessage, encodeChat, Sampler, type Tokenizer } from "../lib/model/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { readText } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
@@ -29,7 +29,8 @@ const USAGE = describeTask(
 
 Goes on with a text and prints it as it grows. Without a flag of the method the model runs dense; with one it runs
 filtered, the prompt as well as every token that is made. --beside shows both, where they part, and what each took: tokens
-a second, what was filtered, and the memory of the cache. The likeliest token is taken unless --temperature is above 0.`,
+a second, what was filtered, and the memory of the cache. With --chat the prompt is a user's message, and the reply alone
+is printed. The likeliest token is taken unless --temperature is above 0.`,
   [
     '--prompt "Once upon a time"',
     "--text FILE --preset keys --beside",
@@ -50,8 +51,19 @@ async function readPrompt(values: FlagValues): Promise<string> {
   return prompt ?? await readText(path!);
 }
 
-function encodePrompt(tokenizer: Tokenizer, text: string): Int32Array<ArrayBuffer> {
-  const ids = tokenizer.encode(text);
+/** The messages of `--chat`; undefined where the prompt is a text. */
+function readChat(values: FlagValues, content: string): readonly ChatMessage[] | undefined {
+  const system = values.get("system")?.[0] as string | undefined;
+  if (!values.has("chat")) {
+    if (system === undefined) return undefined;
+    throw new UsageError("Cannot use --system: expected --chat beside it");
+  }
+  return [...system === undefined ? [] : [{ role: "system", content: system }], { role: "user", content }];
+}
+
+/** A prompt as it is, or as a message of a conversation. */
+function encodePrompt(tokenizer: Tokenizer, text: string, chat: readonly ChatMessage[] | undefined) {
+  const ids = chat === undefined ? tokenizer.encode(text) : encodeChat(tokenizer, chat);
   if (ids.length > 0) return ids;
   throw new UsageError(
     "Cannot go on with an empty prompt: the model begins no text by itself, expected words",
@@ -73,10 +85,10 @@ export async function main(args: readonly string[]): Promise<number> {
   if (isBeside && method === undefined) {
     throw new UsageError("Cannot use --beside: expected a flag of the method (--fusion, --preset)");
   }
-  const prompt = await readPrompt(values);
+  const prompt = await readPrompt(values), chat = readChat(values, prompt);
 
   const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
-  const ids = encodePrompt(file.tokenizer, prompt);
+  const ids = encodePrompt(file.tokenizer, prompt, chat);
   if (method !== undefined) checkFlags(() => createPruner("token-filtering", file.config, method));
   warnOfLength(ids.length + maxTokens, file.config, `${ids.length + maxTokens} tokens with the prompt`);
 
@@ -92,7 +104,7 @@ export async function main(args: readonly string[]): Promise<number> {
   for (const name of isBeside ? ["dense", "filtered"] as const : [method ? "filtered" : "dense"] as const) {
     if (interrupt.signal.aborted) break;
     if (isBeside) show(`${runs.length === 0 ? "" : "\n"}${name}:\n`);
-    show(prompt);
+    if (chat === undefined) show(prompt);
     progress.start();
     runs.push(
       await runGeneration(model, name === "dense" ? undefined : pruner, ids, {

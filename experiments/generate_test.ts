@@ -1,5 +1,6 @@
 /** `deno task generate` as a user runs it. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { writeChatModel } from "./chat_testing.ts";
 import { runTask, spawnTask, withFolder } from "./testing.ts";
 
 const PROMPT = "It was a dark night, and the rain fell in torrents upon the old house by the sea";
@@ -120,3 +121,19 @@ Deno.test("generate names what is wrong with its input", async () => {
     assertStringIncludes(stderr, part);
   }
 });
+
+Deno.test("generate --chat writes the message by the model's template, and prints the reply alone", () =>
+  withFolder(async (folder) => {
+    const model = await writeChatModel(folder);
+    const args = ["--model", model, "--max-tokens", "8", "--threads", "1", "--quiet"];
+    const chat = ["--prompt", "Who was there?", "--chat", "--system", "Be brief."];
+    const reply = await generate(...args, ...chat), told = "Be brief. Who was there? She said:";
+    assertEquals(await generate(...args, "--prompt", told), told + reply);
+    const { code, stderr } = await runTask("generate", "--prompt", "a", "--chat", "--quiet");
+    assertEquals([code, stderr], [
+      2,
+      "Cannot chat: the model's files have no chat template, expected those of an instruct model\n",
+    ]);
+    const alone = await runTask("generate", "--prompt", "a", "--system", "b");
+    assertEquals([alone.code, alone.stderr], [2, "Cannot use --system: expected --chat beside it\n"]);
+  }));

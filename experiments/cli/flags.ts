@@ -231,6 +231,10 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     ["sweep"],
   ),
   "prompt": flag("text", "TEXT", "what the text begins with", ["generate"]),
+  "chat": flag("switch", undefined, "the prompt is a user's message, in the model's chat template", [
+    "generate",
+  ]),
+  "system": flag("text", "TEXT", "what the system says first, with --chat", ["generate"]),
   "max-tokens": flag("integer", "N", "most tokens to make (128)", ["generate"]),
   "beside": flag("switch", undefined, "the dense model beside the filtered one", ["generate"]),
   "ignore-end": flag("switch", undefined, "go on past a token that ends the text", ["generate"]),
@@ -295,6 +299,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "tasks",
     "items",
     "prompt",
+    "chat",
     "text",
     "ids",
     "replay",

@@ -24,7 +24,9 @@ export type { CacheDType, DenseDType, DType, QuantDType } from "../dtype.ts";
 export {
   type BatchOptions,
   type Candidates,
+  type ChatMessage,
   type ConfigOptions,
+  encodeChat,
   generateTokens,
   type GenerationOptions,
   type GenerationStep,
@@ -46,6 +48,7 @@ export {
   readHfFolder,
   readModelConfig,
   readModelFile,
+  renderChat,
   type ResolvedModel,
   resolveModel,
   type ResolveOptions,

@@ -1,8 +1,11 @@
 /** A tokenizer's parts out of a GGUF file's metadata. */
 import { BYTE_CHARACTERS, createByteLevelBpe, PRE_TOKENIZERS } from "./_byte_level.ts";
-import { encodeSentencePiece } from "./_sentencepiece.ts";
+import { createSentencePiece } from "./_sentencepiece.ts";
 import { END_TEXT, type Scheme, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
 import type { GgufFile } from "./formats/gguf.ts";
+
+/** How a conversation becomes a text. */
+const CHAT_TEMPLATE = "tokenizer.chat_template";
 
 /** Keys of the tokens that end a text, a turn or a message. */
 const END_KEYS = ["eos_token_id", "eot_token_id", "eom_token_id"];
@@ -36,8 +39,6 @@ const NEUTRAL_VALUES: { readonly [key: string]: boolean } = {
   "tokenizer.ggml.remove_extra_whitespaces": false,
 };
 
-const SPACE = "\u2581";
-
 /**
  * Reads the vocabulary, and how it is applied.
  *
@@ -61,7 +62,9 @@ export function readGgufVocabulary(gguf: GgufFile): TokenizerParts {
       "found no such key, expected the id that add_bos_token asks for",
     );
   }
-  return { vocabulary, scheme, bosId, addsBos, endIds: findEnds(gguf, vocabulary) };
+  const eosId = readId(gguf, "eos_token_id", vocabulary.pieces.length), endIds = findEnds(gguf, vocabulary);
+  const chatTemplate = gguf.has(CHAT_TEMPLATE) ? gguf.string(CHAT_TEMPLATE) : undefined;
+  return { vocabulary, scheme, bosId, addsBos, eosId, endIds, chatTemplate };
 }
 
 function expectKnownKeys(gguf: GgufFile): void {
@@ -127,27 +130,10 @@ function sentencePiece(gguf: GgufFile, { pieces, types, idOf }: Vocabulary): Sch
   const addsSpace = gguf.boolean(PREFIX + "add_space_prefix", true);
   const scores = gguf.numbers(PREFIX + "scores");
   expectLength(gguf, "scores", scores.length, pieces.length);
-  const byteIds = Array.from({ length: 256 }, (_, byte) => {
-    const piece = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
-    const id = idOf.get(piece);
-    if (id === undefined || types[id] !== TYPE.byte) {
-      throw gguf.error(PREFIX + "tokens", `found no byte token "${piece}", expected one for each byte`);
-    }
-    return id;
+  return createSentencePiece({ pieces, types, idOf }, scores, addsSpace, {
+    fail: (says) => gguf.error(PREFIX + "tokens", says),
+    beginsAfter: () => true,
   });
-  const byteOf = new Map(byteIds.map((id, byte) => [id, byte]));
-  const utf8 = new TextEncoder();
-  return {
-    addsSpace,
-    encode(text, start, ids) {
-      const escaped = ((addsSpace && start ? " " : "") + text).replaceAll(" ", SPACE);
-      encodeSentencePiece(escaped, idOf, scores, byteIds, ids);
-    },
-    bytes(id) {
-      const byte = byteOf.get(id);
-      return byte !== undefined ? Uint8Array.of(byte) : utf8.encode(pieces[id]!.replaceAll(SPACE, " "));
-    },
-  };
 }
 
 function byteLevel(gguf: GgufFile, { pieces, idOf }: Vocabulary): Scheme {
@@ -164,7 +150,7 @@ function byteLevel(gguf: GgufFile, { pieces, idOf }: Vocabulary): Scheme {
   const utf8 = new TextEncoder();
   return {
     addsSpace: false,
-    encode(text, _start, ids) {
+    encode(text, _after, ids) {
       for (const id of encode(text)) ids.push(id);
     },
     bytes(id) {

@@ -11,8 +11,8 @@ export interface HfVocabulary {
   readonly special: ReadonlySet<number>;
   /** Id of the token that begins every text, where one does. */
   readonly bosId: number | undefined;
-  /** Ids of a text, special tokens neither parsed nor added. */
-  encode(text: string): number[];
+  /** Ids of a text; none is added, and special tokens in it are characters, or tokens where that is asked for. */
+  encode(text: string, special?: boolean): number[];
   /** The bytes of a token that is not special. */
   bytes(id: number): Uint8Array<ArrayBuffer>;
   /** Whether a text begins with a space that is not there. */
@@ -62,9 +62,10 @@ export function readHfVocabulary(file: string, text: string): HfVocabulary {
   }
   for (const token of added) if (token.special) special.add(token.id);
   const plain = added.filter((token) => !token.special), whole = new Set(plain.map(({ id }) => id));
-  let tokenizer: HubTokenizer;
+  let tokenizer: HubTokenizer, parser: HubTokenizer;
   try {
     tokenizer = new HubTokenizer({ ...json, added_tokens: plain, post_processor: null }, {});
+    parser = new HubTokenizer({ ...json, added_tokens: added, post_processor: null }, {});
   } catch (error) {
     throw new ModelFormatError(file, `found a tokenizer that cannot be made: ${(error as Error).message}`);
   }
@@ -75,7 +76,8 @@ export function readHfVocabulary(file: string, text: string): HfVocabulary {
     pieces: Array.from(pieces, (piece) => piece ?? ""),
     special,
     bosId: findBos(json.post_processor, fail),
-    encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+    encode: (text, special = false) =>
+      (special ? parser : tokenizer).encode(text, { add_special_tokens: false }).ids,
     bytes: bytesOf(pieces, whole, isByteLevel),
     addsSpace: partsOf(json.normalizer).some(({ type }) => type === "Prepend") ||
       partsOf(json.pre_tokenizer).some(({ type, prepend_scheme: scheme }) =>

@@ -6,6 +6,10 @@
  * ("a"+"bc", "ab"+"c") are tried in list order instead of left to right: ids would differ now and then.
  */
 
+import { type Scheme, TYPE, type Vocabulary } from "./_vocabulary.ts";
+
+const SPACE = "\u2581";
+
 /** Candidate merges: a binary heap, highest score first, leftmost of equals. */
 class MergeHeap {
   readonly #scores: number[] = [];
@@ -115,4 +119,43 @@ export function encodeSentencePiece(
     if (id !== undefined) ids.push(id);
     else for (const byte of utf8.encode(symbol)) ids.push(byteIds[byte]!);
   }
+}
+
+/**
+ * How a vocabulary of SentencePiece is applied.
+ *
+ * @param scores Score of every id.
+ * @param addsSpace Whether a space is put before a text.
+ * @param rules.beginsAfter Whether text after this token begins like a whole text.
+ * @param rules.fail The error that says what is wrong with the pieces.
+ */
+export function createSentencePiece(
+  { pieces, types, idOf }: Vocabulary,
+  scores: readonly number[],
+  addsSpace: boolean,
+  { beginsAfter, fail }: {
+    readonly beginsAfter: (id: number) => boolean;
+    readonly fail: (says: string) => Error;
+  },
+): Scheme {
+  const byteIds = Array.from({ length: 256 }, (_, byte) => {
+    const piece = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+    const id = idOf.get(piece);
+    if (id === undefined || types[id] !== TYPE.byte) {
+      throw fail(`found no byte token "${piece}", expected one for each byte`);
+    }
+    return id;
+  });
+  const byteOf = new Map(byteIds.map((id, byte) => [id, byte])), utf8 = new TextEncoder();
+  return {
+    addsSpace,
+    encode(text, after, ids) {
+      const begins = addsSpace && (after === undefined || beginsAfter(after));
+      encodeSentencePiece(((begins ? " " : "") + text).replaceAll(" ", SPACE), idOf, scores, byteIds, ids);
+    },
+    bytes(id) {
+      const byte = byteOf.get(id);
+      return byte !== undefined ? Uint8Array.of(byte) : utf8.encode(pieces[id]!.replaceAll(SPACE, " "));
+    },
+  };
 }

@@ -33,8 +33,10 @@ export interface Vocabulary {
 
 /** What the two kinds of vocabulary do in their own way. */
 export interface Scheme {
-  /** Appends the ids of a stretch of plain text; `start` where nothing or a user-defined token stands before it. */
-  encode(text: string, start: boolean, ids: number[]): void;
+  /** Appends the ids of a stretch of text; `after`: the token that it follows, undefined where it begins the text. */
+  encode(text: string, after: number | undefined, ids: number[]): void;
+  /** Like `encode`, special tokens in the text included, where it cuts those out by itself. */
+  encodeSpecial?(text: string, ids: number[]): void;
   /** The bytes that a normal or byte token stands for. */
   bytes(id: number): Uint8Array<ArrayBuffer>;
   /** Whether text begins with a space that is not there. */
@@ -49,6 +51,10 @@ export interface TokenizerParts {
   readonly bosId: number | undefined;
   /** Whether the model expects one BOS before every text. */
   readonly addsBos: boolean;
-  /** Ids of the tokens that end a text or a turn. */
+  /** Id of the token that ends a text, where one is named. */
+  readonly eosId: number | undefined;
+  /** Ids of all tokens that end a text or a turn. */
   readonly endIds: ReadonlySet<number>;
+  /** How a conversation becomes a text, in Jinja. */
+  readonly chatTemplate: string | undefined;
 }

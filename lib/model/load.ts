@@ -8,6 +8,7 @@ import { GgufFile, parseGguf } from "./formats/gguf.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
 import { MODEL_NAMES, resolveModel, type ResolveOptions } from "./hub.ts";
 import { Model } from "./model.ts";
+import { readTokenizerSettings } from "./_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import { loadWeights, uploadWeights } from "./weights.ts";
 
@@ -77,20 +78,29 @@ async function openFile(nameOrPath: string, options: ResolveOptions): Promise<Op
 
 async function openFolder(path: string, { onProgress }: ResolveOptions): Promise<OpenedSource> {
   const folder = path.replace(/[/\\]+$/, ""), source = await readHfFolder(folder, onProgress);
-  const tokenizer = Tokenizer.fromHf(`${folder}/tokenizer.json`, await readTokenizer(folder));
+  const tokenizer = await readTokenizer(folder);
   return { name: folder.split(/[/\\]/).at(-1)!, source, sha256: source.sha256, tokenizer };
 }
 
-async function readTokenizer(folder: string): Promise<string> {
-  try {
-    return await Deno.readTextFile(`${folder}/tokenizer.json`);
-  } catch (error) {
-    if (!isMissing(error)) throw error;
-    throw new ModelFormatError(
-      folder,
-      "found no tokenizer.json, expected one: transformers writes it with AutoTokenizer.from_pretrained(…).save_pretrained(…)",
-    );
-  }
+/** The tokenizer of a folder: its tokenizer.json, else its tokenizer.model. */
+async function readTokenizer(folder: string): Promise<Tokenizer> {
+  const settings = await readTokenizerSettings(folder);
+  const read = async <T>(make: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await make();
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  };
+  const json = `${folder}/tokenizer.json`, text = await read(() => Deno.readTextFile(json));
+  if (text !== undefined) return Tokenizer.fromHf(json, text, settings);
+  const model = `${folder}/tokenizer.model`, bytes = await read(() => Deno.readFile(model));
+  if (bytes !== undefined) return Tokenizer.fromSentencePiece(model, bytes, settings);
+  throw new ModelFormatError(
+    folder,
+    "found no tokenizer.json and no tokenizer.model, expected one: transformers writes it with AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+  );
 }
 
 /** Whether a path is a folder; what cannot be looked at is none, and is refused when it is read. */

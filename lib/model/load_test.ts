@@ -5,6 +5,7 @@ import { CHECKPOINTS, hfFolder } from "./testdata/checkpoints.ts";
 import { ModelFormatError } from "../errors.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { loadModel } from "./load.ts";
+import chats from "./testdata/chat_golden.json" with { type: "json" };
 import { buildGguf } from "./testdata/gguf_builder.ts";
 import { smallLlamaParts } from "./testdata/small_llama.ts";
 
@@ -91,12 +92,18 @@ async function withFolder(
 
 Deno.test("loadModel() loads a folder as transformers saves it, in one file or several", async () => {
   const digests = new Set<string>();
-  await withFolder({}, async (path) => {
+  const settings = {
+    "tokenizer_config.json": JSON.stringify({ eos_token: "b" }),
+    "generation_config.json": JSON.stringify({ eos_token_id: 2 }),
+    "chat_template.jinja": "{{ 1 }}",
+  };
+  await withFolder(settings, async (path) => {
     const seen: string[] = [];
     const onProgress = ({ source }: { source: string }) => void seen.push(source.split("/").at(-1)!);
     const { name, sha256, tokenizer, model } = await loadModel(`${path}/`, backend, { onProgress });
     assertEquals(name, path.split("/").at(-1));
     assertEquals([...tokenizer.encode("abba")], [2, 1, 0]);
+    assertEquals([tokenizer.eosId, [...tokenizer.endIds], tokenizer.chatTemplate], [1, [1, 2], "{{ 1 }}"]);
     assertEquals(new Set(seen).size, 2);
     assertCheckpoint("mistral", model);
     digests.add(sha256);
@@ -122,11 +129,22 @@ Deno.test("loadModel() loads a folder as transformers saves it, in one file or s
 Deno.test("loadModel() names the file of a folder that is missing or broken, and the key or tensor", async () => {
   const index = (map: unknown) => ({ "model.safetensors.index.json": JSON.stringify({ weight_map: map }) });
   const first = "model-00001-of-00002.safetensors", lost = "model.layers.0.input_layernorm.weight";
-  const cases: [Record<string, string | undefined>, string, string][] = [
+  const cases: [Record<string, string | Uint8Array | undefined>, string, string][] = [
     [{ "config.json": undefined }, "", "found no config.json"],
     [{ "config.json": "{" }, "config.json", "found no JSON text"],
     [{ "config.json": "[]" }, "config.json", "found no JSON object"],
-    [{ "tokenizer.json": undefined }, "", "found no tokenizer.json"],
+    [{ "tokenizer.json": undefined }, "", "found no tokenizer.json and no tokenizer.model"],
+    [
+      { "tokenizer.json": undefined, "tokenizer.model": Uint8Array.fromBase64(chats.models[0]!.model) },
+      "",
+      "found 540 tokens, expected at most the",
+    ],
+    [
+      { "tokenizer.json": undefined, "tokenizer.model": "?" },
+      "tokenizer.model",
+      "found no SentencePiece model",
+    ],
+    [{ "tokenizer_config.json": "[]" }, "tokenizer_config.json", "found no JSON object"],
     [{ [first]: undefined }, first, "found no such file"],
     [index(undefined), "model.safetensors.index.json", '"weight_map": found no object'],
     [{ "model.safetensors.index.json": "x" }, "model.safetensors.index.json", "found no JSON text"],

@@ -5,6 +5,7 @@
 export { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 export { type TensorSpec } from "./architectures/architecture.ts";
 export * from "./batch_state.ts";
+export * from "./chat.ts";
 export * from "./config.ts";
 export { type KeyedFile } from "./formats/_keyed_file.ts";
 export { type HfFolder, readHfFolder } from "./formats/hf_folder.ts";

@@ -10,13 +10,15 @@ import {
   TYPE,
   type Vocabulary,
 } from "./_vocabulary.ts";
+import { readSentencePieceModel } from "./_sentencepiece_model.ts";
+import { NO_SETTINGS, type TokenizerSettings } from "./_tokenizer_settings.ts";
 import type { GgufFile } from "./formats/gguf.ts";
 
 /**
  * A model's tokenizer: SentencePiece BPE (`llama`) or byte-level BPE (`gpt2`).
  *
  * Text is only text: what looks like a control token ("<s>", "<|im_end|>") is encoded as the characters it is made
- * of, as llama.cpp does with `parse_special` off. User-defined tokens of the vocabulary are taken whole.
+ * of, as llama.cpp does with `parse_special` off, unless `special` asks for the token. User-defined tokens of the vocabulary are taken whole.
  * Lone surrogates count as U+FFFD; a byte for which a byte-level vocabulary has no token adds none.
  *
  * @example
@@ -36,25 +38,36 @@ export class Tokenizer {
   readonly bosId: number | undefined;
   /** Whether the model expects one BOS before every text. */
   readonly addsBos: boolean;
+  /** Id of the token that ends a text, where the files name one. */
+  readonly eosId: number | undefined;
   /** Ids of the tokens that end a text or a turn: a model that gives one has no more to say. */
   readonly endIds: ReadonlySet<number>;
+  /** How a conversation becomes a text, in Jinja, where the model has been taught one. */
+  readonly chatTemplate: string | undefined;
   readonly #vocabulary: Vocabulary;
   readonly #scheme: Scheme;
   /** Texts of user-defined tokens, longest first. */
   readonly #userDefined: readonly string[];
+  /** Those of special tokens too. */
+  readonly #whole: readonly string[];
 
-  private constructor({ vocabulary, scheme, bosId, addsBos, endIds }: TokenizerParts) {
+  private constructor({ vocabulary, scheme, ...told }: TokenizerParts) {
     this.vocabSize = vocabulary.pieces.length;
-    this.bosId = bosId;
-    this.addsBos = addsBos;
-    this.endIds = endIds;
+    this.bosId = told.bosId;
+    this.addsBos = told.addsBos;
+    this.eosId = told.eosId;
+    this.endIds = told.endIds;
+    this.chatTemplate = told.chatTemplate;
     this.#vocabulary = vocabulary;
     this.#scheme = scheme;
     const utf8 = new TextEncoder();
     const size = (text: string) => utf8.encode(text).length;
-    this.#userDefined = vocabulary.pieces
-      .filter((piece, id) => vocabulary.types[id] === TYPE.userDefined && !CONTROL_TEXT.test(piece))
-      .toSorted((a, b) => size(b) - size(a));
+    const ofTypes = (types: readonly number[], holds: (piece: string) => boolean = () => true) =>
+      vocabulary.pieces
+        .filter((piece, id) => piece !== "" && types.includes(vocabulary.types[id]!) && holds(piece))
+        .toSorted((a, b) => size(b) - size(a));
+    this.#userDefined = ofTypes([TYPE.userDefined], (piece) => !CONTROL_TEXT.test(piece));
+    this.#whole = ofTypes([TYPE.userDefined, TYPE.control, TYPE.unknown]);
   }
 
   /**
@@ -70,47 +83,76 @@ export class Tokenizer {
   /**
    * Reads a tokenizer from the text of a Hugging Face folder's tokenizer.json.
    *
+   * @param settings What the folder's other files say of it, see {@linkcode readTokenizer}.
    * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that is not known here.
+   * @internal
    */
-  static fromHf(file: string, text: string): Tokenizer {
-    const { pieces, special, bosId, ...scheme } = readHfVocabulary(file, text);
+  static fromHf(file: string, text: string, settings: TokenizerSettings = NO_SETTINGS): Tokenizer {
+    const { pieces, special, bosId: first, ...hf } = readHfVocabulary(file, text);
     const idOf = new Map(pieces.map((piece, id) => [piece, id]));
     const types = pieces.map((piece, id) => special.has(id) || piece === "" ? TYPE.control : TYPE.normal);
-    const encode: Scheme["encode"] = (text, _start, ids) => {
-      for (const id of scheme.encode(text)) ids.push(id);
-    };
+    const push = (list: readonly number[], ids: number[]) => list.forEach((id) => ids.push(id));
+    const named = (token: string | undefined) => token === undefined ? undefined : idOf.get(token);
+    const bosId = first ?? named(settings.bosToken), eosId = named(settings.eosToken);
+    const ends = [...special].filter((id) => END_TEXT.test(pieces[id]!));
     return new Tokenizer({
       vocabulary: { pieces, types, idOf },
-      scheme: { ...scheme, encode },
+      scheme: {
+        ...hf,
+        encode: (text, _after, ids) => push(hf.encode(text), ids),
+        encodeSpecial: (text, ids) => push(hf.encode(text, true), ids),
+      },
       bosId,
-      addsBos: bosId !== undefined,
-      endIds: new Set([...special].filter((id) => END_TEXT.test(pieces[id]!))),
+      addsBos: bosId !== undefined && (settings.addsBos ?? first !== undefined),
+      eosId,
+      endIds: new Set([...(eosId === undefined ? [] : [eosId]), ...ends, ...settings.endIds]),
+      chatTemplate: settings.chatTemplate,
     });
+  }
+
+  /**
+   * Reads a tokenizer from a Hugging Face folder's tokenizer.model, the file of SentencePiece.
+   *
+   * @param settings As {@linkcode Tokenizer.fromHf}.
+   * @throws {ModelFormatError} If it is no such file, or would cut text in a way that is not known here.
+   * @internal
+   */
+  static fromSentencePiece(
+    file: string,
+    bytes: Uint8Array,
+    settings: TokenizerSettings = NO_SETTINGS,
+  ): Tokenizer {
+    return new Tokenizer(readSentencePieceModel(file, bytes, settings));
   }
 
   /**
    * Token ids of a text.
    *
-   * @param options.bos Whether one BOS goes first; by default where the model expects it ({@linkcode addsBos}).
+   * @param options.bos Whether a BOS goes first, by default where the model expects it ({@linkcode addsBos}); one that
+   * is there already is not doubled.
+   * @param options.special Whether special tokens that are written in the text are taken as tokens. Default: no.
    * @returns Ids, in [0, vocabSize).
    * @throws {RangeError} If a BOS is asked for and the vocabulary has none.
    */
-  encode(text: string, options: { readonly bos?: boolean } = {}): Int32Array<ArrayBuffer> {
+  encode(
+    text: string,
+    { bos = this.addsBos, special = false }: { readonly bos?: boolean; readonly special?: boolean } = {},
+  ): Int32Array<ArrayBuffer> {
     expectTypeOf("text", text, "string");
-    const ids: number[] = [];
-    if (options.bos ?? this.addsBos) {
-      if (this.bosId === undefined) {
-        throw new RangeError("Cannot begin with a BOS token: found none in the vocabulary, expected one");
+    const ids: number[] = [], formed = text.toWellFormed();
+    if (special && this.#scheme.encodeSpecial !== undefined) this.#scheme.encodeSpecial(formed, ids);
+    else {
+      let after: number | undefined;
+      for (const part of this.#cut(formed, special ? this.#whole : this.#userDefined)) {
+        if (typeof part === "number") ids.push(part);
+        else this.#scheme.encode(part, after, ids);
+        after = typeof part === "number" ? part : undefined;
       }
-      ids.push(this.bosId);
     }
-    let start = true;
-    for (const part of this.#splitUserDefined(text.toWellFormed())) {
-      if (typeof part === "number") ids.push(part);
-      else this.#scheme.encode(part, start, ids);
-      start = typeof part === "number";
+    if (bos && this.bosId === undefined) {
+      throw new RangeError("Cannot begin with a BOS token: found none in the vocabulary, expected one");
     }
-    return Int32Array.from(ids);
+    return Int32Array.from(bos && ids[0] !== this.bosId ? [this.bosId!, ...ids] : ids);
   }
 
   /**
@@ -182,10 +224,10 @@ export class Tokenizer {
     }
   }
 
-  /** Cuts out user-defined tokens, the longest first over the whole text, as llama.cpp does. */
-  #splitUserDefined(text: string): (string | number)[] {
+  /** Cuts out tokens by their texts, the longest first over the whole text, as llama.cpp does. */
+  #cut(text: string, tokens: readonly string[]): (string | number)[] {
     let parts: (string | number)[] = text === "" ? [] : [text];
-    for (const token of this.#userDefined) {
+    for (const token of tokens) {
       const id = this.#vocabulary.idOf.get(token)!;
       parts = parts.flatMap((part) =>
         typeof part === "number" || !part.includes(token)

@@ -35,6 +35,9 @@ for (const name of VOCABULARY_NAMES) {
     assertEquals(tokenizer.addsBos, want.addsBos);
     assert(want.sample.length >= 200);
     assertEquals([...tokenizer.encode(SAMPLE, { bos: false })], want.sample);
+    golden.special.forEach((text, i) =>
+      assertEquals([...tokenizer.encode(text, { bos: false, special: true })], want.special[i])
+    );
     const begin = performance.now();
     const ids = tokenizer.encode(TEXT, { bos: false });
     const timeMs = performance.now() - begin;
