@@ -235,7 +235,7 @@ Deno.test("tasks end bad input with one line, exit code 2 and an empty stdout", 
 });
 
 Deno.test("tasks print their help", async () => {
-  for (const task of ["sweep", "score", "filter", "generate"]) {
+  for (const task of ["sweep", "score", "filter", "generate", "serve"]) {
     const { code, stdout, stderr } = await runTask(task, "--help");
     assertEquals([code, stderr], [0, ""]);
     const lines = stdout.trimEnd().split("\n"), examples = lines.indexOf("Examples:") + 1;

@@ -8,7 +8,7 @@ import { flagName } from "./task.ts";
 import { wrapLines } from "./terminal.ts";
 
 /** The tasks that take flags from the table. */
-export type Task = "sweep" | "score" | "filter" | "heads" | "compare" | "eval" | "generate";
+export type Task = "sweep" | "score" | "filter" | "heads" | "compare" | "eval" | "generate" | "serve";
 
 /** How a flag's text becomes a value. */
 export type FlagKind =
@@ -83,10 +83,10 @@ function flagOf(name: string, option: Option): Flag {
 const TEXTS: readonly Task[] = ["sweep", "score", "heads", "compare"];
 
 /** Tasks that run a model. */
-const MODEL: readonly Task[] = [...TEXTS, "eval", "generate"];
+const MODEL: readonly Task[] = [...TEXTS, "eval", "generate", "serve"];
 
 /** Tasks that skip attention. */
-const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval", "generate"];
+const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval", "generate", "serve"];
 
 /** Tasks that end with a table, and may keep results in a folder. */
 const TABLING: readonly Task[] = [...TEXTS, "filter", "eval"];
@@ -238,6 +238,10 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "max-tokens": flag("integer", "N", "most tokens to make (128)", ["generate"]),
   "beside": flag("switch", undefined, "the dense model beside the filtered one", ["generate"]),
   "ignore-end": flag("switch", undefined, "go on past a token that ends the text", ["generate"]),
+  "host": flag("text", "ADDRESS", "where to listen (127.0.0.1); elsewhere a token is needed", ["serve"]),
+  "port": flag("integer", "N", "port to listen on (8080); 0: a free one", ["serve"]),
+  "token-file": flag("text", "FILE", "what requests must show (TOKENFILTER_TOKEN, else none)", ["serve"]),
+  "queue": flag("integer", "N", "most requests that wait (16)", ["serve"]),
   "out": flag(
     "text",
     "DIR",
@@ -265,7 +269,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "csv": flag("text", "FILE", "write the table's records there, in all digits", TABLING),
   "markdown": flag("switch", undefined, "print the table in Markdown alone on stdout", TABLING),
   "latex": flag("switch", undefined, "print it in LaTeX (booktabs) alone on stdout", TABLING),
-  "json": flag("switch", undefined, "print JSON alone on stdout"),
+  "json": flag("switch", undefined, "print JSON alone on stdout", [...TABLING, ...GENERATING]),
   "quiet": flag("switch", undefined, "no progress on stderr"),
   "help": flag("switch", undefined, "print the main flags; --help all: every flag"),
   "version": flag("switch", undefined, "print the version"),
@@ -323,6 +327,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "seed",
   ],
   "Choice of tokens": Object.keys(SAMPLING_FLAGS),
+  "Where": ["host", "port", "token-file", "queue"],
   "How": ["max-tokens", "beside", "backend", "phase", "seeds"],
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };

@@ -1,5 +1,5 @@
 /** A tokenizer's parts out of a tokenizer.model: the file of SentencePiece, in protocol buffers. */
-import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { BinaryReader, type WireType } from "@bufbuild/protobuf/wire";
 import { ModelFormatError } from "../errors.ts";
 import { createSentencePiece } from "./_sentencepiece.ts";
 import { END_TEXT, type TokenizerParts, TYPE } from "./_vocabulary.ts";

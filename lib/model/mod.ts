@@ -13,6 +13,7 @@ export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGgu
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./generate.ts";
 export * from "./hub.ts";
+export * from "./log_probabilities.ts";
 export * from "./model.ts";
 export { createTurns, type Rope } from "./rope.ts";
 export {
