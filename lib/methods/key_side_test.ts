@@ -110,7 +110,8 @@ Deno.test("key side: attention decides by thresholds alone, the least of it goes
 
 Deno.test("key side: what a pruner with one says", () => {
   const keys = createPruner("token-filtering", shape, { preset: "keys", keyState: "pre-rope", block: 16 });
-  const { start: _, ...side } = keys.keySide!;
+  const { start: _, specs, ...side } = keys.keySide!;
+  assertEquals(specs?.map(({ layer, skipRatio }) => [layer, skipRatio]), [[0, 0.5], [1, 0.5], [2, 0.5]]);
   const plain = { wantsAttention: false, looksAhead: false };
   assertEquals(side, { layers: [0, 1, 2], warmup: 64, recent: 32, block: 16, ...plain });
   assertEquals([keys.name, keys.layers, keys.cacheSkipped, keys.keyState, keys.warmup, keys.looksAhead], [
