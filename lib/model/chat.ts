@@ -14,9 +14,21 @@ export interface ChatMessage {
 /**
  * A conversation as the text that the model was trained on, up to where the assistant speaks next.
  *
+ * @param tokenizer The model's, or what of one is needed: its template, and how BOS and EOS are written.
  * @throws {UsageError} If the model has no template, or the template refuses the messages.
+ *
+ * @example
+ * ```ts
+ * import { renderChat } from "@tokenfilter/tokenfilter/model";
+ * const chatTemplate = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}model:";
+ * const tokenizer = { chatTemplate, bosId: 1, eosId: 2, piece: (id: number) => id === 1 ? "<s>" : "</s>" };
+ * console.assert(renderChat(tokenizer, [{ role: "user", content: "Hi" }]) === "<s>user: Hi\nmodel:");
+ * ```
  */
-export function renderChat(tokenizer: Tokenizer, messages: readonly ChatMessage[]): string {
+export function renderChat(
+  tokenizer: Pick<Tokenizer, "chatTemplate" | "bosId" | "eosId" | "piece">,
+  messages: readonly ChatMessage[],
+): string {
   const { chatTemplate, bosId, eosId } = tokenizer;
   if (chatTemplate === undefined) {
     throw new UsageError(
