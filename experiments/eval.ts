@@ -43,6 +43,7 @@ table says better, worse or not told apart, and what was really filtered. Ctrl-C
 on.`,
   [
     "--data DIR --tasks arc_easy,piqa",
+    "--tasks needle,recall --length 1000 --items 20 --preset keys",
     "--data DIR --items 200 --preset keys --filter-from 25%",
     "--data DIR --model smollm2-135m --fusion learned --out results/eval",
   ],
@@ -58,10 +59,11 @@ export async function main(args: readonly string[]): Promise<number> {
   const request = readBackend(values);
   const method = await readMethod("eval", values), from = readFilterFrom(values, method);
   const table = readTable(values, EVAL_COLUMNS);
-  const tasks = await readTasks(values);
+  await readTasks(values); // before a model is obtained
   const destination = readDestination(values, { noun: "an evaluation", work: WORK, result: "eval.json" });
   const startedAt = new Date().toISOString();
   const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress), { config } = file;
+  const tasks = await readTasks(values, file.tokenizer);
   const planned = await Promise.all(tasks.map(async (own) => ({ ...own, ...await encodeTask(own, file) })));
   const encoded = planned.flatMap(({ encoded }) => encoded);
   const check = method &&
@@ -157,8 +159,8 @@ export async function main(args: readonly string[]): Promise<number> {
         runDigest,
         protocol: "lm-evaluation-harness, by log-likelihood",
         looksAhead: method !== undefined && looksAhead(method),
-        tasks: planned.map(({ task, sha256, count, items, promptsSha256 }) => ({
-          ...{ task: task.name, protocol: task.protocol, file: task.file, sha256, promptsSha256 },
+        tasks: planned.map(({ task, source, sha256, count, items, promptsSha256 }) => ({
+          ...{ task: task.name, protocol: task.protocol, ...source, sha256, promptsSha256 },
           ...{ items: items.length, of: count },
           denseTimeMs: scores.get(task.name)!.dense!.timeMs,
           ...(method && { timeMs: scores.get(task.name)!.filtered!.timeMs }),

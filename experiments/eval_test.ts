@@ -148,6 +148,8 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
     Deno.writeTextFileSync(`${data}/openbookqa.jsonl`, `${good}\n`);
     const cases: [string[], string][] = [
       [[], "Cannot tell what to evaluate: expected --data DIR"],
+      [["--tasks", "piqa"], "Cannot tell what to evaluate: expected --data DIR"],
+      [["--tasks", "needle", "--length", "9"], "Cannot make needle of 9 tokens: its smallest context has "],
       [["--data", `${folder}/none`], "there is no such folder"],
       [["--data", folder], "found none of arc_easy.jsonl, "],
       [["--data", data, "--tasks", "pica"], 'Cannot use task "pica": expected one of '],
@@ -199,6 +201,61 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
       assertEquals(line.includes("\n"), false, line);
     }
     assertEquals(listFolder(folder).includes("out") ? listFolder(out) : [], []);
+  }));
+
+Deno.test("eval makes items of the length asked for, without data", () =>
+  withFolder(async (folder) => {
+    const args = [
+      "--tasks",
+      "copy,recall,needle",
+      "--length",
+      "120",
+      "--items",
+      "2",
+      "--threads",
+      "1",
+      "--quiet",
+    ];
+    const key = [
+      "--side",
+      "key",
+      "--kv-fusion",
+      "knorm",
+      "--kv-ratio",
+      "0.5",
+      "--warmup",
+      "16",
+      "--recent",
+      "8",
+    ];
+    const { code, stdout, stderr } = await runTask(
+      "eval",
+      ...args,
+      ...key,
+      "--out",
+      `${folder}/out`,
+      "--json",
+    );
+    assertEquals([code, stderr], [0, ""]);
+    const { results, budgets, environment } = JSON.parse(stdout);
+    assertEquals(
+      results.map(({ task, metric, items }: { task: string; metric: string; items: number }) =>
+        `${task} ${metric} ${items}`
+      ),
+      ["copy", "recall", "needle"].flatMap((task) => [`${task} acc 2`, `${task} perplexity 2`]),
+    );
+    for (
+      const { meanReach, kvAchievedRatio } of Object.values(budgets) as {
+        meanReach: { missedKeys: number };
+        kvAchievedRatio: number;
+      }[]
+    ) {
+      assert(
+        meanReach.missedKeys === 1 && kvAchievedRatio > 0.3,
+        `${meanReach.missedKeys} ${kvAchievedRatio}`,
+      );
+    }
+    assertEquals(environment.tasks[0].tokens, 120);
   }));
 
 Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted run", () =>

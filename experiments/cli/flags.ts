@@ -1,5 +1,5 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
-import { ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
+import { GENERATED_TASKS, ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
 import { KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
 import { SAMPLING } from "../../lib/model/mod.ts";
@@ -177,16 +177,18 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "text",
     "A,B,…",
     `tasks of items (those whose file DIR holds)${
-      ITEM_TASKS.map(({ name, help }) => `\n      ${name}: ${help}`).join("")
+      [...ITEM_TASKS, ...GENERATED_TASKS].map(({ name, help }) => `\n      ${name}: ${help}`).join("")
     }`,
     ["eval"],
   ),
   "items": flag(
     "integer",
     "N",
-    "use the first N items of a task alone, of MMLU as many of each subject as can be",
+    "use the first N items of a task alone, of MMLU as many of each subject as can be; make N (50)",
     ["eval"],
   ),
+  "length": flag("integer", "N", "tokens of the context of a task whose items are made (256)", ["eval"]),
+  "data-seed": flag("integer", "N", "seed of such items (0)", ["eval"]),
   "filter-from": flag(
     "text",
     "N|P%",

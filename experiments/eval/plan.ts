@@ -4,6 +4,8 @@ import {
   type EncodedItem,
   encodeItem,
   findItemTask,
+  GENERATED_TASKS,
+  type GeneratedTask,
   type Item,
   ITEM_TASKS,
   type ItemTask,
@@ -11,7 +13,7 @@ import {
   readItemRows,
 } from "../../lib/eval/mod.ts";
 import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
-import type { ModelFile } from "../../lib/model/mod.ts";
+import type { ModelFile, Tokenizer } from "../../lib/model/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { exists, isFolder, readText } from "../cli/files.ts";
 import type { FlagValues } from "../cli/parse.ts";
@@ -20,10 +22,12 @@ import { readCount } from "../cli/text.ts";
 
 /** A task and its data. */
 export interface PlannedTask {
-  readonly task: ItemTask;
-  /** SHA-256 of its file. */
+  readonly task: ItemTask | GeneratedTask;
+  /** Its file, or what its items were made from. */
+  readonly source: object;
+  /** SHA-256 of its file, or of that. */
   readonly sha256: string;
-  /** Items of the file. */
+  /** Items of the file, or made. */
   readonly count: number;
   /** Those that are used. */
   readonly items: readonly Item[];
@@ -63,22 +67,27 @@ export function readFilterFrom(
 }
 
 /**
- * Reads the tasks that were asked for, with their data.
+ * Reads the tasks that were asked for, with their data; items that are to be made are made.
  *
+ * @param tokenizer Of the model, for lengths in tokens; without one such items are left for later.
  * @throws {UsageError | RangeError} If there is no such task or file, or a line is broken; by file and line.
  */
-export async function readTasks(values: FlagValues): Promise<PlannedTask[]> {
+export async function readTasks(values: FlagValues, tokenizer?: Tokenizer): Promise<PlannedTask[]> {
   const folder = values.get("data")?.[0] as string | undefined;
-  if (folder === undefined) {
+  const named = values.get("tasks")?.[0] as string | undefined, count = readCount(values, "items", 1);
+  const tokens = readCount(values, "length", 1) ?? 256, seed = readCount(values, "data-seed", 0) ?? 0;
+  if (folder !== undefined && !isFolder(folder)) {
+    throw new UsageError(`Cannot use --data "${folder}": there is no such folder`);
+  }
+  const tasks = named === undefined
+    ? ITEM_TASKS.filter(({ file }) => folder !== undefined && exists(`${folder}/${file}`))
+    : [...new Set(named.split(",").map((name) => checkFlags(() => findItemTask(name.trim()))))];
+  if (folder === undefined && (tasks.length === 0 || tasks.some((task) => "file" in task))) {
     throw new UsageError(
-      "Cannot tell what to evaluate: expected --data DIR, a folder with a JSONL file a task",
+      "Cannot tell what to evaluate: expected --data DIR, a folder with a JSONL file a task, or " +
+        `--tasks ${GENERATED_TASKS.map(({ name }) => name).join(",")}`,
     );
   }
-  if (!isFolder(folder)) throw new UsageError(`Cannot use --data "${folder}": there is no such folder`);
-  const named = values.get("tasks")?.[0] as string | undefined, count = readCount(values, "items", 1);
-  const tasks = named === undefined
-    ? ITEM_TASKS.filter(({ file }) => exists(`${folder}/${file}`))
-    : [...new Set(named.split(",").map((name) => checkFlags(() => findItemTask(name.trim()))))];
   if (tasks.length === 0) {
     throw new UsageError(
       `Cannot use --data "${folder}": found none of ${
@@ -87,10 +96,25 @@ export async function readTasks(values: FlagValues): Promise<PlannedTask[]> {
     );
   }
   return await Promise.all(tasks.map(async (task) => {
+    if ("generate" in task) {
+      const countTokens = (text: string) => tokenizer!.encode(text).length;
+      const options = { count: count ?? 50, tokens, seed };
+      const items = tokenizer === undefined
+        ? []
+        : checkFlags(() => task.generate({ ...options, countTokens }));
+      return {
+        task,
+        source: options,
+        sha256: await sha256(JSON.stringify(options)),
+        count: items.length,
+        items,
+      };
+    }
     const path = `${folder}/${task.file}`, text = await readText(path);
     const all = checkFlags(() => task.read(readItemRows(path, text)));
     if (all.length === 0) throw new UsageError(`Cannot use "${path}": found no item to score`);
-    return { task, sha256: await sha256(text), count: all.length, items: limitItems(all, count) };
+    const source = { file: task.file };
+    return { task, source, sha256: await sha256(text), count: all.length, items: limitItems(all, count) };
   }));
 }
 

@@ -17,6 +17,7 @@
 export * from "../eval/chunk_evaluation.ts";
 export * from "../eval/chunks.ts";
 export * from "../eval/filter_reach.ts";
+export * from "../eval/generated_task.ts";
 export * from "../eval/item_metrics.ts";
 export * from "../eval/item_rows.ts";
 export * from "../eval/item_scorer.ts";

@@ -33,18 +33,22 @@ export interface Item {
   readonly stream: number;
 }
 
-/** A task of items. */
-export interface ItemTask {
+/** What every task of items says. */
+export interface ItemTaskInfo {
   /** Its name: that of `--tasks`. */
   readonly name: string;
   /** One line of help. */
   readonly help: string;
   /** How its numbers come about, in words. */
   readonly protocol: string;
-  /** Name of its JSONL file in a folder of data. */
-  readonly file: string;
   /** What is said of an item, the main one first. */
   readonly metrics: readonly [ItemMetric, ...ItemMetric[]];
+}
+
+/** A task whose items are read from a file. */
+export interface ItemTask extends ItemTaskInfo {
+  /** Name of its JSONL file in a folder of data. */
+  readonly file: string;
   /**
    * Items from the rows of its file.
    *

@@ -5,6 +5,7 @@
 export * from "./chunk_evaluation.ts";
 export * from "./chunks.ts";
 export * from "./filter_reach.ts";
+export * from "./generated_task.ts";
 export * from "./item_metrics.ts";
 export * from "./item_rows.ts";
 export * from "./item_scorer.ts";

@@ -5,7 +5,7 @@ import { type Item, limitItems } from "../item_task.ts";
 import { findItemTask, ITEM_TASKS } from "./mod.ts";
 
 const read = (name: string, ...rows: object[]): Item[] => {
-  const task = findItemTask(name);
+  const task = ITEM_TASKS.find((task) => task.name === name)!;
   return task.read(readItemRows(task.file, rows.map((row) => JSON.stringify(row)).join("\n") + "\n"));
 };
 const asked = ({ requests }: Item) => requests.map(({ context, continuation }) => [context, continuation]);

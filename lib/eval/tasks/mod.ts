@@ -7,13 +7,17 @@ import type { EvaluationTask } from "../task.ts";
 import type { ItemTask } from "../item_task.ts";
 import { arcChallenge } from "./arc_challenge.ts";
 import { arcEasy } from "./arc_easy.ts";
+import type { GeneratedTask } from "../generated_task.ts";
 import { boolq } from "./boolq.ts";
+import { copy } from "./copy.ts";
 import { hellaswag } from "./hellaswag.ts";
 import { lambada } from "./lambada.ts";
 import { mmlu, mmlu5 } from "./mmlu.ts";
+import { needle } from "./needle.ts";
 import { openbookqa } from "./openbookqa.ts";
 import { perplexity } from "./perplexity.ts";
 import { piqa } from "./piqa.ts";
+import { recall } from "./recall.ts";
 import { winogrande } from "./winogrande.ts";
 
 /** The tasks; the first is the default, and the one of records that name none. */
@@ -33,6 +37,13 @@ export const ITEM_TASKS: readonly [ItemTask, ...ItemTask[]] = [
   lambada,
   mmlu,
   mmlu5,
+];
+
+/** The tasks whose items are made. */
+export const GENERATED_TASKS: readonly [GeneratedTask, ...GeneratedTask[]] = [
+  copy,
+  recall,
+  needle,
 ];
 
 /**
@@ -58,11 +69,11 @@ export function findTask(name: string = TASKS[0].name): EvaluationTask {
  * @example
  * ```ts
  * import { findItemTask } from "@tokenfilter/tokenfilter/eval";
- * console.assert(findItemTask("piqa").file === "piqa.jsonl");
+ * console.assert("file" in findItemTask("piqa") && "generate" in findItemTask("needle"));
  * ```
  */
-export function findItemTask(name: string): ItemTask {
-  return findNamed(ITEM_TASKS, name);
+export function findItemTask(name: string): ItemTask | GeneratedTask {
+  return findNamed<ItemTask | GeneratedTask>([...ITEM_TASKS, ...GENERATED_TASKS], name);
 }
 
 function findNamed<T extends { readonly name: string }>(tasks: readonly T[], name: string): T {
@@ -77,10 +88,13 @@ function findNamed<T extends { readonly name: string }>(tasks: readonly T[], nam
 export * from "./arc_challenge.ts";
 export * from "./arc_easy.ts";
 export * from "./boolq.ts";
+export * from "./copy.ts";
 export * from "./hellaswag.ts";
 export * from "./lambada.ts";
 export * from "./mmlu.ts";
+export * from "./needle.ts";
 export * from "./openbookqa.ts";
 export * from "./perplexity.ts";
 export * from "./piqa.ts";
+export * from "./recall.ts";
 export * from "./winogrande.ts";
