@@ -1,5 +1,6 @@
 /**
- * What the presets are expected to save on large models, against the length of a prompt: a page, and its table in Markdown.
+ * What the presets are expected to save on large models, against the length of a prompt: a page, and
+ * tables in Markdown, one of what was expected beside what was measured.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/costs.ts [--out costs.html]
  */
@@ -7,6 +8,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { readPlotly, renderFigurePage } from "../lib/plot/mod.ts";
 import { writeWhole } from "./cli/files.ts";
 import { formatMarkdown } from "./cli/table.ts";
+import { tabulateMeasured } from "./costs/measured.ts";
 import { bytesRead, cacheBytes, collectCosts, type CostRow, plotCosts } from "./costs/plots.ts";
 
 /** Lengths of the table. */
@@ -50,5 +52,5 @@ if (import.meta.main) {
       plotly: await readPlotly(),
     }),
   );
-  console.log(formatMarkdown(tabulateCosts(rows)));
+  console.log(`${formatMarkdown(tabulateCosts(rows))}\n\n${formatMarkdown(tabulateMeasured())}`);
 }

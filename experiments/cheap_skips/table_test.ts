@@ -3,6 +3,7 @@ import { PRESETS } from "../../lib/methods/mod.ts";
 import { formatMarkdown } from "../cli/table.ts";
 import { tabulateCosts } from "../costs.ts";
 import { collectCosts, plotCosts } from "../costs/plots.ts";
+import { tabulateMeasured } from "../costs/measured.ts";
 import { readResults, tabulatePresets } from "./table.ts";
 
 const read = (path: string) => Deno.readTextFile(new URL(`../../${path}`, import.meta.url));
@@ -24,6 +25,13 @@ Deno.test("README's first table is what the committed comparisons say, every pre
 Deno.test("the table of docs/costs.md is what shapes and options say, and its page has a figure for each measure", async () => {
   const rows = collectCosts();
   assertStringIncludes(await read("docs/costs.md"), formatMarkdown(tabulateCosts(rows)));
+  const measured = tabulateMeasured(), performance = await read("docs/performance.md");
+  assertStringIncludes(await read("docs/costs.md"), formatMarkdown(measured));
+  for (const [name, , prefill, , decode, , cache] of measured.rows) {
+    const line = performance.split("\n").find((line) => line.startsWith(`| ${name} |`))!;
+    const cells = line.split("|").slice(2, 5).map((cell) => cell.trim().split(" ")[0]);
+    assertEquals([prefill, decode, cache], cells, name);
+  }
   const figures = plotCosts(rows);
   assertEquals(figures.length, 6);
   assert(
