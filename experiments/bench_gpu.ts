@@ -18,6 +18,7 @@ import {
   tensorRate,
 } from "./bench_gpu/device.ts";
 import { scanCase, stepCase } from "./bench_gpu/filter.ts";
+import { keyStepCase } from "./bench_gpu/keys.ts";
 import { decodeStepCases, randomModel } from "./bench_gpu/layer.ts";
 import { describeDriver } from "./bench_gpu/machine.ts";
 import { type GpuBenchCase, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
@@ -151,6 +152,7 @@ function* races(
         stepCase(gpu, filter, sizes.step.batch),
         stepCase(gpu, filter, sizes.step.batch, {}, STEPS_RECORDED),
         stepCase(gpu, filter, sizes.step.batch, { fusion: "learned" }),
+        keyStepCase(gpu, filter, sizes.step.batch),
         ...[false, true].flatMap((learned) =>
           sizes.scan.chunks.map((chunk) => scanCase(gpu, filter, sizes.scan.tokens, chunk, learned))
         ),

@@ -6,6 +6,7 @@ import { benchGpu, type GpuBenchSizes } from "./bench_gpu.ts";
 import { decodeCase } from "./bench_gpu/attention.ts";
 import { floorOf, type Gpu, raceOnDevice, TURNS } from "./bench_gpu/device.ts";
 import { stepCase } from "./bench_gpu/filter.ts";
+import { keyStepCase } from "./bench_gpu/keys.ts";
 import { gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch } from "./bench_gpu/torch.ts";
 
@@ -68,8 +69,11 @@ Deno.test("benchGpu() verifies and times every race", async () => {
   ]);
   const count = (op: string) => rows.filter((row) => row.op === op).length;
   assertEquals(
-    ["attention_decode", "attention_prefill", "kv_filter_step", "kv_filter_scan", "decode_step"].map(count),
-    [4, 6, 3, 4, 3], // prefill by mma.sync and by wgmma
+    [
+      ...["attention_decode", "attention_prefill", "kv_filter_step", "kv_key_step", "kv_filter_scan"],
+      "decode_step",
+    ].map(count),
+    [4, 6, 3, 1, 4, 3], // prefill by mma.sync and by wgmma
   );
   for (const row of rows) {
     for (const name of ["timeMs", "gflops", "gbps", "roof"] as const) {
@@ -167,6 +171,22 @@ Deno.test("a benchCase that computes something else is not timed", async () => {
   }, gpu);
   const step = stepCase(confused, sizesOfFilter, 2, { fusion: "learned" });
   assertThrows(() => step.verify(), Error, "Cannot trust kv_filter_step");
+
+  const idle = withOps({ kvKeyStep: () => {} }, gpu);
+  const keys = keyStepCase(idle, sizesOfFilter, 2);
+  assertThrows(() => keys.verify(), Error, "Cannot trust kv_key_step: found 0");
+  const held = withOps({
+    kvKeyStep: (own, cache, rows) => {
+      const counts = gpu.backend.read(cache.counts);
+      gpu.backend.kvKeyStep(own, cache, rows);
+      gpu.backend.write(cache.counts, counts); // rows that end stay
+    },
+  }, gpu);
+  assertThrows(
+    () => keyStepCase(held, sizesOfFilter, 2).verify(),
+    Error,
+    "Cannot trust kv_key_step: found the rows",
+  );
 });
 
 Deno.test("benchGpu() tells of a race that fails, and goes on; what is known is told after each race", async () => {

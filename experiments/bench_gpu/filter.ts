@@ -23,13 +23,14 @@ export interface FilterSizes {
 }
 
 /** Steps that are compared with the reference before the race. */
-const CHECKED = 64;
+export const CHECKED = 64;
 /** Rows of inputs; steps take them in turn. */
-const SETS = 8;
+export const SETS = 8;
 /** Scores this near to the threshold may fall either way. */
 const BAND = 2e-5;
 
-function specOf({ numKvHeads, headDim, hiddenSize }: FilterSizes, options: TokenFilterOptions) {
+/** The spec of a layer of such sizes: half is skipped or dropped unless told otherwise. */
+export function specOf({ numKvHeads, headDim, hiddenSize }: FilterSizes, options: TokenFilterOptions) {
   const shape = { numLayers: 1, numHeads: numKvHeads, numKvHeads, headDim, hiddenSize };
   return new TokenFilter(shape, { tail: 1, pruneRatio: 0.5, ...options }).specs[0]!;
 }
@@ -108,7 +109,7 @@ export function stepCase(
         kept.push(backend.read(decisions.keep).data as Uint8Array);
       }
       for (const sequence of new Set([0, batch - 1])) {
-        expectDecisions(gpu, spec, sets, learned ? output : undefined, sequence, kept);
+        expectDecisions("kv_filter_step", gpu, spec, sets, learned ? output : undefined, sequence, kept);
       }
     },
   };
@@ -118,10 +119,11 @@ export function stepCase(
  * Compares one sequence's decisions with the reference, up to the first that could fall either way. `attended`: for
  * `learned`, the attention's output of every step.
  */
-function expectDecisions(
+export function expectDecisions(
+  op: string,
   { backend }: Gpu,
   spec: ReturnType<typeof specOf>,
-  sets: readonly { keys: Tensor; values: Tensor; residual: Tensor; normed: Tensor }[],
+  sets: readonly { keys: Tensor; values: Tensor; residual?: Tensor; normed?: Tensor }[],
   attended: Tensor | undefined,
   sequence: number,
   kept: readonly Uint8Array[],
@@ -133,21 +135,21 @@ function expectDecisions(
       const host = backend.read(backend.row(tensor, sequence));
       return { ...host, shape: [1, ...host.shape] };
     };
-    const residual = row(set.residual), input = { keys: row(set.keys), values: row(set.values) };
-    const more = attended && { residual, normed: row(set.normed) };
+    const input = { keys: row(set.keys), values: row(set.values) };
+    const more = attended && { residual: row(set.residual!), normed: row(set.normed!) };
     scanLayer(spec, state, { ...input, ...more }, 0, 1, output);
     if (attended !== undefined) {
       const norm = (x: HostTensor) => Math.hypot(...f32Data(x)) + 1e-6;
-      const outcome = Math.log(norm(row(attended)) / norm(residual));
+      const outcome = Math.log(norm(row(attended)) / norm(more!.residual));
       observeLayer(spec, state, Float64Array.from(output.keep[0] ? [outcome] : []));
     }
     const distance = Math.abs(output.redundancy[0]! - output.threshold[0]!);
     if (distance < BAND) return;
     if (keep[sequence] !== output.keep[0]) {
       throw new Error(
-        `Cannot trust kv_filter_step: found ${
-          keep[sequence]
-        } at step ${step} of sequence ${sequence}, expected ${output.keep[0]}`,
+        `Cannot trust ${op}: found ${keep[sequence]} at step ${step} of sequence ${sequence}, expected ${
+          output.keep[0]
+        }`,
       );
     }
   }

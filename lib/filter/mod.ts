@@ -11,7 +11,7 @@ export {
   type LayerSpec,
   type ScanOutput,
 } from "./layer.ts";
-export { judgedAt } from "./blocks.ts";
+export { judgedAt, NEVER } from "./blocks.ts";
 export { type OutcomeRules, type SubstituteName } from "./outcome.ts";
 export * from "./option.ts";
 export * from "./options.ts";
