@@ -5,7 +5,15 @@ import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
-import { cpuWays, testCases, testInEveryOrder, testOnCpu, type Way, wayOf } from "../testing/ways.ts";
+import {
+  cpuWays,
+  testCases,
+  testInEveryOrder,
+  testOnCpu,
+  testOnDevice,
+  type Way,
+  wayOf,
+} from "../testing/ways.ts";
 import {
   ATTENTION_CASES,
   attentionArgs,
@@ -131,6 +139,12 @@ const COMMON: AttentionCase = {
   recent: 16,
   data: "plain",
 };
+
+testOnDevice("attention() on a device refuses to give shares", (device) => {
+  const args = attentionArgs({ ...COMMON, tokens: 8 }), rows = args.queries.shape[0]!;
+  const shares = hostTensor("f64", [rows, 2], new Float64Array(2 * rows));
+  assertThrows(() => run(device, { ...args, shares }), KernelError, "the CPU library alone gives them");
+});
 
 testOnCpu("attention() gives a query 0 when it sees nothing", async () => {
   const args = attentionArgs({ ...COMMON, tokens: 1 }), ways = await cpuWays();

@@ -12,7 +12,7 @@ import { blockLength } from "../../lib/filter/blocks.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
-import { type FilterCase, filterCase, NUM_FILTER_CASES } from "./cases.ts";
+import { type FilterCase, filterCase, localCase, NUM_FILTER_CASES } from "./cases.ts";
 import {
   advance,
   countFlips,
@@ -261,4 +261,11 @@ testOnDevice("kvFilterObserve() refuses what is too much or not finite", (device
     const goOn = () => advance(() => executor, c, broken, output, taken, end, c.tokens);
     assertThrows(goOn, KernelError, "state that does not allow");
   }
+});
+
+testOnDevice("kvFilterScan() on a device refuses features of local attention", (device) => {
+  const c = localCase(0), executor = executorOf(device, c);
+  const scan = () =>
+    advance(() => executor, c, createLayerState(c.spec), createScanOutput(c.tokens), 0, 1, 1);
+  assertThrows(scan, KernelError, "found features = ");
 });
