@@ -3,10 +3,10 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/cheap_skips/table.ts
  *
- * Each file in results/ is the compare.json of
- * `deno task compare --model MODEL --text FILE --tokens 8192 --methods paper,keys,local,random --seeds 3`.
+ * Each file in results/ is the compare.json of `deno task compare --model MODEL --text FILE --tokens N
+ * --methods paper,keys,local,random --seeds 3`, with other methods or fewer seeds where its options say so.
  */
-import { formatInterval } from "../../lib/plot/mod.ts";
+import { formatInterval, plural } from "../../lib/plot/mod.ts";
 import { PRESETS } from "../../lib/methods/mod.ts";
 import { BUDGET_NAMES, BUDGETS, type Comparison } from "../../lib/sweep/mod.ts";
 import { formatMarkdown } from "../cli/table.ts";
@@ -31,9 +31,13 @@ export function tabulatePresets(comparisons: readonly Comparison[]) {
       const chance = methods.find(({ name }) => name === `random for ${preset}`)!;
       const shown = (interval: typeof own.toDense) => interval === null ? "-" : formatInterval(interval, 3);
       return [
-        environment.model,
+        `${environment.model}, ${environment.textTokens.toLocaleString("en")} tokens`,
         `\`${preset}\``,
-        ...[own.toDense, chance.toDense, own.toRandom].map(shown),
+        ...[
+          shown(own.toDense),
+          `${shown(chance.toDense)}, ${plural(chance.seeds, "seed")}`,
+          shown(own.toRandom),
+        ],
         ...BUDGET_NAMES.map((name) => `${(100 * own.shares[name]).toFixed(0)}%`),
       ];
     })
