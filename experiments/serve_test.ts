@@ -78,7 +78,7 @@ Deno.test("serve answers OpenAI's client: completions, echo, probabilities, stre
       want.forEach((wanted, i) => {
         const found = logprobs!.token_logprobs![i + 1]!, top = Object.values(logprobs!.top_logprobs![i + 1]!);
         assertAlmostEquals(found, wanted, 1e-4);
-        assert(top.length <= 2 && Math.max(...top) >= found);
+        assert(top.length <= 2 && top.includes(found) && Math.max(...top) >= found);
       });
       logprobs!.tokens!.slice(1).forEach((token, i) => {
         const at = logprobs!.text_offset![i + 1]!;
@@ -139,11 +139,17 @@ Deno.test("serve answers OpenAI's client: completions, echo, probabilities, stre
       assertEquals([top_logprobs.length, top_logprobs[0]!.logprob], [2, logprob]);
     }
     let said = "";
+    const roles: unknown[] = [];
     for await (
       const part of await client.chat.completions.create({
         ...{ model: "chat", messages, max_tokens: 8, temperature: 0, stream: true },
       })
-    ) said += part.choices[0]!.delta.content ?? "";
+    ) {
+      said += part.choices[0]!.delta.content ?? "";
+      roles.push(part.choices[0]!.delta.role);
+    }
+    assert(roles.length > 3);
+    assertEquals(roles, ["assistant", ...roles.slice(1).fill(undefined)]);
     assertEquals(said, choice.message.content);
 
     const drawn = await client.completions.create({
@@ -189,6 +195,7 @@ Deno.test("serve refuses what it cannot do, and names the field", () =>
       [{ ...base, temperature: -1 }, 400, "temperature", "found -1"],
       [{ ...base, top_p: 0 }, 400, "top_p", '"top_p": found 0'],
       [{ ...base, n: 200 }, 400, "n", "from 1 to 128"],
+      [{ ...base, n: 65, prompt: ["It", "was"] }, 400, "prompt", "Cannot make 130 texts"],
       [{ ...base, logprobs: 21 }, 400, "logprobs", "from 0 to 20"],
       [{ ...base, stop: [""] }, 400, "stop", "at most 16 texts"],
       [{ ...base, stream: "yes" }, 400, "stream", "true or false"],

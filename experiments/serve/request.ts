@@ -182,7 +182,7 @@ export function readRequest(
 
 /** A prompt or several, each a text or token ids. */
 function readPrompts(prompt: unknown, tokenizer: Tokenizer, { vocabSize }: RequestLimits) {
-  const isIds = (value: unknown) => Array.isArray(value) && value.length > 0 && typeof value[0] === "number";
+  const isIds = (value: unknown) => Array.isArray(value) && typeof value[0] === "number";
   const list = Array.isArray(prompt) && !isIds(prompt) ? prompt : [prompt];
   if (list.length === 0) throw wrong("prompt", prompt, "at least one");
   return list.map((each) => {
