@@ -73,7 +73,7 @@ export function* computeRows(
       positionsOf(feed, cached),
     );
   }
-  const skipped = passing.length + cache.recent.count === 0 ? cache.recent : cache.appendSkipped(
+  const skipped = cache.appendSkipped(
     pass.gather("skippedKeys", keys, passing),
     pass.gather("skippedValues", values, passing),
     positionsOf(feed, passing),
