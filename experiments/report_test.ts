@@ -44,7 +44,7 @@ browserTest(
         "bench_bench.html": 4,
         "compare_compare.html": 3,
         "heads_heads.html": 13,
-        "sweep_sweep.html": 5,
+        "sweep_sweep.html": 8,
       };
       for (const [file, expected] of Object.entries(plots)) {
         const found = await checkPage(`${out}/${file}`, { browser });
