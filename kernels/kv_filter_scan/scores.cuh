@@ -18,9 +18,9 @@ __global__ void __launch_bounds__(kRowThreads) features_kernel(ScanArguments a) 
                  learned + at.f + (static_cast<int64_t>(plan.before.pending) + t) * at.F);
 }
 
-// Moments and score, and which row is the first that is not finite. A thread a row; grid: rows, sequences. Eight blocks
-// a multiprocessor leave it 64 registers: left to itself, nvcc takes 48 on sm_120 and spills.
-static __global__ void __launch_bounds__(kRowThreads, 8) score_kernel(ScanArguments a) {
+// Moments and score, and which row is the first that is not finite. A thread a row; grid: rows, sequences. Six blocks a
+// multiprocessor leave it 80 registers, of which it takes 76 at most: left to itself, nvcc takes 48 on sm_120 and spills.
+static __global__ void __launch_bounds__(kRowThreads, 6) score_kernel(ScanArguments a) {
   const tkf_filter_spec& spec = a.spec;
   const int64_t t = int64_t{blockIdx.x} * kRowThreads + threadIdx.x, b = blockIdx.y;
   Plan& plan = a.plans[b];
