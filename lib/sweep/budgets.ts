@@ -16,9 +16,9 @@ export type Counted = Pick<
 
 /** One budget. All of them count the warm-up and the recent window too. */
 export interface Budget {
-  /** Its column in tables. */
+  /** Its column in tables, and its axis. */
   readonly label: string;
-  /** What is counted, as the name of an axis. */
+  /** What is counted, in words. */
   readonly title: string;
   /** Share of the dense model's that is spent. */
   readonly share: (counted: Counted) => number;

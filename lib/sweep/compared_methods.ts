@@ -41,8 +41,8 @@ export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
  * @example
  * ```ts
  * import { comparedMethods } from "@tokenfilter/tokenfilter/sweep";
- * const methods = comparedMethods(["random", "paper"], { pruneRatio: 0.3 }, 5);
- * console.assert(methods.length === 6 && methods[5]!.name === "random for paper");
+ * const methods = comparedMethods(["variance", "paper", "random"], { pruneRatio: 0.3 }, 5);
+ * console.assert(methods.length === 12 && methods[11]!.name === "random for paper");
  * ```
  */
 export function comparedMethods(

@@ -50,7 +50,7 @@ const FLOOR = 1e-3;
 
 /** Draws the loss against the budget, the dense model's on the left. */
 export function plotLossBudget(numbers: LossBudget): Figure {
-  const { budget, metric, unit, bands } = numbers, { title } = BUDGETS[budget], { name } = metric;
+  const { budget, metric, unit, bands } = numbers, { title, label } = BUDGETS[budget], { name } = metric;
   const values = valuesOfCurves(numbers, name), high = Math.max(...values);
   const isLog = high > 0 && high > WIDE * Math.min(...values), floor = FLOOR * high;
   const low = isLog ? values.filter((value) => value < floor).length : 0;
@@ -62,7 +62,7 @@ export function plotLossBudget(numbers: LossBudget): Figure {
       low === 0 ? "" : ` Losses below ${floor.toPrecision(1)} are drawn there.`
     }`,
     measure: name,
-    xTitle: `${title}, of dense`,
+    xTitle: `${label}, of dense`,
     falling: true,
     yTitle: `loss above dense, ${unit}`,
     isLog,
