@@ -115,6 +115,7 @@ function* list(): Generator<AttentionCase> {
     sinks: 3,
   }] as const;
   yield { ...tiles, local: "half", sinks: 4 };
+  yield { ...BASE, phase: "decode", keep: "all", ends: "last" };
   yield { ...BASE, tokens: 1500, phase: "decode", keep: "all", ends: "blocks" };
   yield {
     ...BASE,
