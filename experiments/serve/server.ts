@@ -153,6 +153,7 @@ function streamAnswer(
     async pull(controller) {
       try {
         const { value, done } = await parts.next();
+        if (leaving.signal.aborted) return; // its reader left meanwhile: cancel() ends the turn
         controller.enqueue(utf8.encode(`data: ${done ? "[DONE]" : JSON.stringify(value)}\n\n`));
         if (!done) return;
         controller.close();

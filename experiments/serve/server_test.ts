@@ -7,11 +7,11 @@ import { QueueFullError, TurnQueue } from "./queue.ts";
 import { createHandler } from "./server.ts";
 
 const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
-let made = 0;
-/** Counts the tokens that are written. */
+let made = 0, onToken = () => {};
+/** Counts the tokens that are written, and tells of each. */
 const counting = new Proxy(tokenizer, {
   get(target, name) {
-    if (name === "bytes") made++;
+    if (name === "bytes") made++, onToken();
     const value = target[name as keyof Tokenizer];
     return typeof value === "function" ? value.bind(target) : value;
   },
@@ -52,6 +52,16 @@ Deno.test("a stream that is not read any more, and a request that is aborted, ma
   leaving.abort();
   assertEquals((await whole).status, 499);
   assert(made < afterStream + 20, `${made - afterStream}`);
+  const next = await ask({ max_tokens: 1 });
+  assertEquals([next.status, errors], [200, []]);
+});
+
+Deno.test("a client may leave while a part of its stream is on its way", async () => {
+  const { body } = await ask({ stream: true }), reader = body!.getReader();
+  await reader.read();
+  onToken = () => void reader.cancel();
+  assertEquals((await reader.read()).done, true);
+  onToken = () => {};
   const next = await ask({ max_tokens: 1 });
   assertEquals([next.status, errors], [200, []]);
 });
