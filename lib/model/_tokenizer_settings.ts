@@ -1,5 +1,5 @@
 /** What the files beside a tokenizer say of it in a Hugging Face folder. */
-import { isMissing } from "../cache.ts";
+import { ifThere } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
 
 /** A token that was added to a vocabulary. */
@@ -59,7 +59,8 @@ export async function readTokenizerSettings(folder: string): Promise<TokenizerSe
       `"eos_token_id": found ${JSON.stringify(odd)}, expected an id or a list of ids`,
     );
   }
-  const template = await readText(`${folder}/chat_template.jinja`) ?? findTemplate(inConfig);
+  const template = await ifThere(Deno.readTextFile(`${folder}/chat_template.jinja`)) ??
+    findTemplate(inConfig);
   if (template !== undefined && typeof template !== "string") throw fail("chat_template", template, "a text");
   return {
     addsBos: addsBos ?? undefined,
@@ -105,7 +106,7 @@ function readAdded(
 }
 
 async function readJson(path: string): Promise<Json> {
-  const text = await readText(path);
+  const text = await ifThere(Deno.readTextFile(path));
   if (text === undefined) return {};
   try {
     const json = JSON.parse(text);
@@ -114,13 +115,4 @@ async function readJson(path: string): Promise<Json> {
     // told below
   }
   throw new ModelFormatError(path, "found no JSON object, expected a tokenizer's settings");
-}
-
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
 }

@@ -1,7 +1,7 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
 import type { CacheDType, DType } from "../dtype.ts";
-import { isMissing } from "../cache.ts";
+import { ifThere } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
 import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
 import { GgufFile, parseGguf } from "./formats/gguf.ts";
@@ -85,17 +85,9 @@ async function openFolder(path: string, { onProgress }: ResolveOptions): Promise
 /** The tokenizer of a folder: its tokenizer.json, else its tokenizer.model. */
 async function readTokenizer(folder: string): Promise<Tokenizer> {
   const settings = await readTokenizerSettings(folder);
-  const read = async <T>(make: () => Promise<T>): Promise<T | undefined> => {
-    try {
-      return await make();
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
-    }
-  };
-  const json = `${folder}/tokenizer.json`, text = await read(() => Deno.readTextFile(json));
+  const json = `${folder}/tokenizer.json`, text = await ifThere(Deno.readTextFile(json));
   if (text !== undefined) return Tokenizer.fromHf(json, text, settings);
-  const model = `${folder}/tokenizer.model`, bytes = await read(() => Deno.readFile(model));
+  const model = `${folder}/tokenizer.model`, bytes = await ifThere(Deno.readFile(model));
   if (bytes !== undefined) return Tokenizer.fromSentencePiece(model, bytes, settings);
   throw new ModelFormatError(
     folder,

@@ -1,5 +1,5 @@
 /** A folder as Hugging Face transformers saves a model: config.json, and tensors in one or several safetensors files. */
-import { isMissing } from "../../cache.ts";
+import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { sha256 } from "../../sha256.ts";
 import type { HostTensor } from "../../tensor.ts";
@@ -34,12 +34,12 @@ export async function readHfFolder(
   onProgress?: (progress: ModelProgress) => void,
 ): Promise<HfFolder> {
   const path = (name: string) => `${folder}/${name}`;
-  const text = await readText(path("config.json"));
+  const text = await ifThere(Deno.readTextFile(path("config.json")));
   if (text === undefined) {
     throw new ModelFormatError(folder, "found no config.json, expected a folder that transformers has saved");
   }
   const config = new JsonKeys(path("config.json"), text);
-  const index = await readText(path("model.safetensors.index.json"));
+  const index = await ifThere(Deno.readTextFile(path("model.safetensors.index.json")));
   const places = index === undefined ? undefined : readIndex(path("model.safetensors.index.json"), index);
   const names = places === undefined ? ["model.safetensors"] : [...new Set(places.values())].toSorted();
   const tensors = new Map<string, HostTensor>(),
@@ -93,21 +93,9 @@ function readIndex(file: string, text: string): Map<string, string> {
 }
 
 async function read(path: string, onProgress?: (progress: ModelProgress) => void) {
-  try {
-    return await readWithDigest(path, onProgress);
-  } catch (error) {
-    if (isMissing(error)) {
-      throw new ModelFormatError(path, "found no such file, expected the model's tensors");
-    }
-    throw error;
+  const file = await ifThere(readWithDigest(path, onProgress));
+  if (file === undefined) {
+    throw new ModelFormatError(path, "found no such file, expected the model's tensors");
   }
-}
-
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
+  return file;
 }
