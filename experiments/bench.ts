@@ -45,6 +45,8 @@ presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
       whose lengths are measured: its name or path (tiny)
   --lengths LIST
       tokens, such as 512,4096 (${LENGTHS.join(",")})
+  --text FILE
+      whose beginnings the model reads (the built-in prose)
   --out DIR
       folder for bench.json and bench.html (none)
   --json
@@ -59,7 +61,7 @@ type Options = ReturnType<typeof readOptions>;
 function readOptions(args: readonly string[]) {
   const { threads, only, out, model = "tiny", lengths, ...rest } = parseOwnFlags(
     args,
-    ["threads", "level", "only", "model", "lengths", "out"],
+    ["threads", "level", "only", "model", "lengths", "text", "out"],
     ["json", "quiet"],
   );
   if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");

@@ -1,6 +1,9 @@
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { listFolder, runTask, withFolder } from "./testing.ts";
 import { openCpu } from "../ffi/mod.ts";
+import { UsageError } from "../lib/errors.ts";
+import { measureModel } from "./bench/lengths.ts";
+import { Progress } from "./cli/progress.ts";
 import { compare, explainRoof } from "./bench.ts";
 import { linearRaces } from "./bench/linear.ts";
 import { type BenchCase, expectClose, median, race, rowOf } from "./bench/run.ts";
@@ -140,6 +143,21 @@ Deno.test("deno task bench refuses what it does not know, in one line", async ()
     assert(text.includes(says) && !text.includes("\n"), text);
   }
 });
+
+Deno.test("measureModel() reads the asked text, and says how to go further than it reaches", () =>
+  withFolder(async (folder) => {
+    const text = `${folder}/short.txt`,
+      backend = await openCpu({ threads: 1 }),
+      progress = new Progress(undefined);
+    Deno.writeTextFileSync(text, "a river runs ".repeat(20));
+    const rows = await measureModel(backend, progress, { model: "tiny", lengths: [16], text });
+    assertEquals([rows.length, rows[0]!.tokens], [6, 16]);
+    await assertRejects(
+      () => measureModel(backend, progress, { model: "tiny", lengths: [16, 4096], text }),
+      UsageError,
+      "short.txt has",
+    );
+  }));
 
 Deno.test("deno task bench --out writes what it measured, and its report", () =>
   withFolder(async (folder) => {

@@ -12,7 +12,11 @@ export interface NamedText {
 
 /** The text of `--text`, or the built-in one. @throws {UsageError} If the file cannot be read. */
 export async function readNamedText(values: FlagValues): Promise<NamedText> {
-  const path = values.get("text")?.[0] as string | undefined;
+  return await namedText(values.get("text")?.[0] as string | undefined);
+}
+
+/** The text of a file, or the built-in one. @throws {UsageError} If the file cannot be read. */
+export async function namedText(path?: string): Promise<NamedText> {
   if (path === undefined) return { name: "built-in prose", text: await readBuiltinText() };
   return { name: path.split(/[/\\]/).at(-1)!, text: await readText(path) };
 }
