@@ -130,7 +130,7 @@ function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: r
 
 /** Flags of the surroundings. */
 const COMMON_FLAGS: { readonly [name: string]: Flag } = {
-  "model": flag("text", "tiny|smollm2-135m|FILE.gguf", "the model (tiny)", MODEL),
+  "model": flag("text", "NAME|FILE.gguf|FOLDER", "tiny, smollm2-135m, gemma3-270m, or a path (tiny)", MODEL),
   "backend": flag(
     "text",
     "cpu|cuda|reference|auto",

@@ -12,7 +12,7 @@ import type { Progress } from "./progress.ts";
 import { writeLine } from "./task.ts";
 
 /** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
-const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30]]);
+const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30], ["gemma3-270m", 18]]);
 
 /** Layers of a model that is not read yet, where they are known. */
 export function knownLayers(name: string): number | undefined {
@@ -25,7 +25,10 @@ export function knownLayers(name: string): number | undefined {
  * @throws {UsageError | ModelFormatError} As `loadModel`.
  */
 export async function readModel(nameOrPath: string, progress: Progress): Promise<ModelFile> {
-  const file = await readModelFile(nameOrPath, { onProgress: showProgress(progress) });
+  const file = await readModelFile(nameOrPath, {
+    onProgress: showProgress(progress),
+    onNotice: (notice) => (progress.clear(), writeLine(Deno.stderr, notice)),
+  });
   progress.clear();
   noteConverted(file);
   return file;

