@@ -101,8 +101,8 @@ function isFolder(path: string): Promise<boolean> {
 }
 
 /**
- * Loads a model: `"tiny"`, `"smollm2-135m"`, the path of a `.gguf` file (see {@linkcode resolveModel}), or that of a folder
- * as Hugging Face transformers saves models: config.json, safetensors, tokenizer.json.
+ * Loads a model: `"tiny"`, `"smollm2-135m"`, `"gemma3-270m"`, the path of a `.gguf` file (see {@linkcode resolveModel}),
+ * or that of a folder as Hugging Face transformers saves models: config.json, safetensors, tokenizer.json.
  *
  * @throws {UsageError} If there is no such model, or it cannot be obtained.
  * @throws {ModelFormatError} If its file is broken, or holds what this project does not know.
