@@ -76,7 +76,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       ],
       [["--cache-dtype", "f64"], 'Cannot use --cache-dtype "f64": expected one of f32, f16, bf16'],
       [["--resume"], "found no folder"],
-      [["--resume", out], "found no trials.jsonl"],
+      [["--resume", out], "found no study.db"],
       [["--out", `${folder}/used`], "it holds a sweep"],
       [["--out", `${short}/deeper`], "Cannot write to"],
       [["--out", "/proc/none/deeper"], "Cannot write to"],

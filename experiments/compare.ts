@@ -98,8 +98,10 @@ export async function main(args: readonly string[]): Promise<number> {
   );
   const destination = readDestination(values, { noun: "a comparison", work: WORK, result: "compare.json" });
   const plan = await readPlan(values, options, progress, { folder: destination.named, file: WORK });
-  const lines = COMPARED_LINES, log = { folder: destination.named, file: WORK, lines };
-  const { backend, study, runDigest } = await startStudy(plan, request, options, progress, log);
+  const lines = COMPARED_LINES;
+  const { backend, study, runDigest } = await startStudy(plan, request, options, progress, (_, digest) => {
+    if (destination.named !== undefined) RunLog.read(`${destination.named}/${WORK}`, digest, lines);
+  });
   // Listens before the first line is out: who reads it may stop the task.
   using interrupt = new Interrupt();
   const runs = plural(methods.length, "run");

@@ -4,7 +4,8 @@ import { UsageError } from "../lib/errors.ts";
 import { METHOD_NAMES, ownRule, resolveOptions, RULES, setOwnRule } from "../lib/methods/mod.ts";
 import { sha256 } from "../lib/sha256.ts";
 import { takeRule, withRule } from "./cli/rule.ts";
-import { readLines, runTask, withFolder } from "./testing.ts";
+import { readTrials } from "./study_testing.ts";
+import { runTask, withFolder } from "./testing.ts";
 
 const MINE = `export const mine = {
   name: "mine",
@@ -35,7 +36,7 @@ Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, a
     const records = [
       ...trials,
       environment,
-      ...readLines(`${folder}/sweep/trials.jsonl`).map((l) => JSON.parse(l)),
+      ...readTrials(`${folder}/sweep`),
     ];
     assertEquals(new Set(records.map(({ ruleSha256 }) => ruleSha256)), new Set([digest]));
 

@@ -1,8 +1,8 @@
 /**
  * `deno task sweep`: how the filter's options trade perplexity for skipped queries and dropped keys.
  *
- * Runs a grid of options on one model and text, and writes `trials.jsonl` (a line a trial, as it ends),
- * `summary.json` and `report.html` to a folder. See `deno task sweep --help`.
+ * Runs a grid of options on one model and text, and writes `study.db` (each trial as it ends), `summary.json` and
+ * `report.html` to a folder. See `deno task sweep --help`.
  */
 import { type EvaluationTask, formatMetric, readMetric } from "../lib/eval/mod.ts";
 import {
@@ -15,25 +15,20 @@ import {
   tabulateTrials,
 } from "../lib/plot/mod.ts";
 import { OPTIONS } from "../lib/methods/mod.ts";
-import {
-  DEFAULT_GRID,
-  missesAsked,
-  RunLog,
-  type SweepProgress,
-  sweepStudy,
-  trialLines,
-} from "../lib/sweep/mod.ts";
+import { DEFAULT_GRID, missesAsked, storedTrials, type SweepProgress, sweepStudy } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
-import { writeWhole } from "./cli/files.ts";
+import { exists, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
+import { readJobs, startWorkers } from "./cli/jobs.ts";
 import { openLive, readLivePort } from "./cli/live.ts";
 import { parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { withRule } from "./cli/rule.ts";
 import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
-import { countTokens, describePlan, readPlan, readTaskName, startStudy } from "./cli/study.ts";
+import { countTokens, describePlan, readPlan, readTaskName, startStudy, STUDY_FILE } from "./cli/study.ts";
+import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } from "./cli/study_store.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
@@ -42,18 +37,15 @@ const USAGE = describeTask(
   `deno task sweep [flags]
 
 Runs a grid of filter options and shows what skipped queries and dropped keys and values cost: a table on stdout, and
-trials.jsonl, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
+study.db, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
 a grid of all main rules and all presets beside their controls runs. Options without effect under a rule do not multiply its trials. Ctrl-C keeps finished
-trials; --resume goes on.`,
+trials; --resume goes on. --jobs works in several processes, and deno task worker joins in.`,
   [
     "",
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
     "--model smollm2-135m --text FILE --tokens 8192 --live",
   ],
 );
-
-/** File of finished trials. */
-const WORK = "trials.jsonl";
 
 /** Columns that a narrow terminal does without, the first one first. */
 export const SPARE_COLUMNS = [
@@ -91,17 +83,26 @@ function tellProgress(progress: Progress, { headline }: EvaluationTask): (state:
 export async function main(args: readonly string[]): Promise<number> {
   const values = await withRule(parseFlags("sweep", args, true));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const request = readBackend(values);
+  const { jobs, threads } = readJobs(values), request = { ...readBackend(values), threads };
   const grids = await readSweepGrids(values) ?? DEFAULT_GRID, methods = readTrials(values, grids);
   const table = readTable(values, [
     ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment: readTaskName(values) })).columns,
     ...Object.keys(OPTIONS),
   ]);
   const livePort = readLivePort(values);
-  const destination = readDestination(values, { noun: "a sweep", work: WORK });
-  const plan = await readPlan(values, methods, progress, { folder: destination.named, file: WORK });
-  const { task } = plan, lines = trialLines(task), log = { folder: destination.named, file: WORK, lines };
-  const { backend, study, runDigest } = await startStudy(plan, request, methods, progress, log);
+  const destination = readDestination(values, { noun: "a sweep", work: STUDY_FILE, older: OLD_LOG });
+  const { named } = destination, isOld = named !== undefined && !exists(`${named}/${STUDY_FILE}`);
+  const known = { folder: named, file: isOld ? OLD_LOG : STUDY_FILE };
+  const plan = await readPlan(values, methods, progress, known), { task } = plan;
+  const { backend, study, conditions, runDigest } = await startStudy(
+    plan,
+    request,
+    methods,
+    progress,
+    (...now) => {
+      if (named !== undefined) expectStudy(named, task, ...now);
+    },
+  );
   progress.line(
     `${plural(methods.length, "trial")} on ${
       countTokens(plan)
@@ -109,18 +110,21 @@ export async function main(args: readonly string[]): Promise<number> {
   );
   await using live = await openLive(livePort);
   using claimed = claimFolder(destination);
-  const { folder } = claimed, path = `${folder}/${WORK}`;
+  const { folder } = claimed, flags = { ...keepFlags(values), backend: backend.name };
+  const opened = await openStudyStore({ folder, methods, task, conditions, runDigest, flags });
+  using store = opened.store;
   progress.start();
   const tell = tellProgress(progress, task);
   using interrupt = new Interrupt();
   const kept = () => {
-    const finished = RunLog.read(path, runDigest, lines).length;
-    return { task: "sweep", args, folder, work: WORK, finished, noun: "trial" } as const;
+    const finished = store.count().complete;
+    return { task: "sweep", args, folder, work: STUDY_FILE, finished, noun: "trial" } as const;
   };
   try {
-    using log = RunLog.open(path, runDigest, lines);
+    const source = storedTrials(store, { owner: ownerName(), isDead: hasEnded, only: opened.digests });
+    await using _workers = await startWorkers(store, jobs - 1, threads, progress);
     const summary = await sweepStudy(study, grids, {
-      log,
+      source,
       signal: interrupt.signal,
       onProgress(state) {
         tell(state);

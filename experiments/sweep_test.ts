@@ -3,12 +3,12 @@ import {
   finish,
   interruptTask,
   listFolder,
-  readLines,
   resumeArguments,
   runTask,
   spawnTask,
   withFolder,
 } from "./testing.ts";
+import { prepareStudy, readResults, readTrials, runKilled } from "./study_testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
@@ -48,9 +48,9 @@ Deno.test("sweep --json prints the summary alone and writes everything", () =>
       t: { pruneRatio: number; perplexity: number },
     ) => [t.pruneRatio, t.perplexity]);
     assertEquals(order, order.toSorted((a: number[], b: number[]) => a[0]! - b[0]! || a[1]! - b[1]!));
-    assertEquals(listFolder(out), ["report.html", "summary.json", "trials.jsonl"]);
+    assertEquals(listFolder(out), ["report.html", "study.db", "summary.json"]);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/summary.json`)), summary);
-    assertEquals(readLines(`${out}/trials.jsonl`).length, 10);
+    assertEquals(readTrials(out).length, 10);
     const report = Deno.readTextFileSync(`${out}/report.html`);
     assertStringIncludes(report, "plotly.js (cartesian");
     assertEquals(report.match(/<tr[ >]/g)!.length, 12);
@@ -82,31 +82,30 @@ Deno.test("sweep takes a grid from a file, with flags in place of its axes, and 
 
 Deno.test("sweep goes on after it was killed, and keeps every finished trial", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/out`, log = `${out}/trials.jsonl`;
+    const out = `${folder}/out`;
     const args = [...SMALL, "--fusion", "random", "--seed", SEEDS, "--out", out];
     const child = await spawnTask("sweep", args);
     const ended = finish(child);
-    while (readLines(log).length < 2) await new Promise((resolve) => setTimeout(resolve, 2));
+    while (readTrials(out).length < 2) await new Promise((resolve) => setTimeout(resolve, 2));
     child.kill("SIGKILL");
     await ended;
-    const before = readLines(log);
+    const before = readTrials(out);
     assert(before.length >= 2 && before.length < 40, `${before.length} trials before the kill`);
-    assertEquals(listFolder(out), ["trials.jsonl"]);
-    Deno.writeTextFileSync(log, '{"trial": "torn', { append: true });
+    assertEquals(listFolder(out).filter((name) => !/^study\.db/.test(name)), []);
     const { code, stderr } = await runTask("sweep", ...args, "--resume");
     assertEquals(code, 0, stderr);
-    const after = readLines(log);
+    const after = readTrials(out);
     assertEquals([after.length, after.slice(0, before.length)], [40, before]);
-    assertEquals(new Set(after.map((line) => JSON.parse(line).seed)).size, 40);
+    assertEquals(new Set(after.map(({ seed }) => seed)).size, 40);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/summary.json`)).trials.length, 40);
     const mixed = await runTask("sweep", ...SMALL, "--context=32", "--out", out, "--resume");
     assertEquals(mixed.code, 2);
-    assertEquals(readLines(log), after);
+    assertEquals(readTrials(out), after);
   }));
 
 Deno.test("sweep stops on Ctrl-C, says how to go on, and that command does", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/an out`, log = `${out}/trials.jsonl`;
+    const out = `${folder}/an out`, log = `${out}/study.db`;
     const args = [
       ...SMALL,
       "--fusion=random",
@@ -115,20 +114,19 @@ Deno.test("sweep stops on Ctrl-C, says how to go on, and that command does", () 
       "--out",
       out,
     ];
-    const { code, stdout, stderr } = await interruptTask("sweep", args, () => readLines(log).length >= 1);
+    const { code, stdout, stderr } = await interruptTask("sweep", args, () => readTrials(out).length >= 1);
     assertEquals([code, stdout], [130, ""]);
-    const finished = readLines(log);
+    const finished = readTrials(out);
     assertMatch(stderr, new RegExp(`Interrupted: ${finished.length} finished trials? (is|are) in ${log}`));
-    assertEquals(listFolder(out), ["trials.jsonl"]);
+    assertEquals(listFolder(out), ["study.db"]);
     const resumed = await runTask("sweep", ...resumeArguments("sweep", stderr), "--json");
     assertEquals(resumed.code, 0, resumed.stderr);
     assertEquals(JSON.parse(resumed.stdout).trials.length, 40);
-    assertEquals(readLines(log).slice(0, finished.length), finished);
+    assertEquals(readTrials(out).slice(0, finished.length), finished);
   }));
 
 Deno.test("sweep stops on SIGTERM as on Ctrl-C", () =>
   withFolder(async (folder) => {
-    const log = `${folder}/out/trials.jsonl`;
     const child = await spawnTask("sweep", [
       ...SMALL,
       "--fusion=random",
@@ -138,7 +136,7 @@ Deno.test("sweep stops on SIGTERM as on Ctrl-C", () =>
       `${folder}/out`,
     ]);
     const ended = finish(child);
-    while (readLines(log).length < 1) await new Promise((resolve) => setTimeout(resolve, 2));
+    while (readTrials(`${folder}/out`).length < 1) await new Promise((resolve) => setTimeout(resolve, 2));
     child.kill("SIGTERM");
     const { code, stdout, stderr } = await ended;
     assertEquals([code, stdout], [143, ""]);
@@ -154,10 +152,63 @@ Deno.test("sweep ends its work when its progress has no reader", () =>
     assertStringIncludes(stdout, "Report: ");
   }));
 
-Deno.test("sweep names a trials.jsonl that is no file", () =>
+Deno.test("sweep names a study.db or a trials.jsonl that is none", () =>
   withFolder(async (folder) => {
-    Deno.mkdirSync(`${folder}/trials.jsonl`);
-    const { code, stderr } = await runTask("sweep", ...SMALL, "--resume", folder);
-    assertEquals(code, 2);
-    assertMatch(stderr, /^Cannot read or write a file: Is a directory: [^\n]*trials\.jsonl'\n$/);
+    for (const name of ["trials.jsonl", "study.db"]) {
+      Deno.mkdirSync(`${folder}/${name}/${name}`, { recursive: true });
+    }
+    const refuse = async (path: string, said: RegExp) => {
+      const { code, stderr } = await runTask("sweep", ...SMALL, "--resume", path);
+      assertEquals(code, 2);
+      assertMatch(stderr, said);
+    };
+    await refuse(
+      `${folder}/trials.jsonl`,
+      /^Cannot read or write a file: Is a directory: [^\n]*trials\.jsonl'\n$/,
+    );
+    await refuse(
+      `${folder}/study.db`,
+      /^Cannot use study [^\n]*: the file or its folder cannot be read or written\n$/,
+    );
+  }));
+
+Deno.test("sweep goes on with the log of an older version, and leaves it as it is", () =>
+  withFolder(async (folder) => {
+    const args = [...SMALL, "--fusion", "random", "--seed", "1,2,3", "--quiet"];
+    const whole = await runTask("sweep", ...args, "--out", `${folder}/whole`);
+    assertEquals(whole.code, 0, whole.stderr);
+    const trials = readTrials(`${folder}/whole`), log = `${folder}/old/trials.jsonl`;
+    Deno.mkdirSync(`${folder}/old`);
+    const lines = trials.slice(0, 2).map((trial) => `${JSON.stringify(trial)}\n`).join("") +
+      '{"trial": "torn';
+    Deno.writeTextFileSync(log, lines);
+    const { code, stderr } = await runTask("sweep", ...args, "--resume", `${folder}/old`);
+    assertEquals([code, stderr], [0, ""]);
+    assertEquals(readTrials(`${folder}/old`).slice(0, 2), trials.slice(0, 2));
+    assertEquals(readResults(`${folder}/old/study.db`), readResults(`${folder}/whole/study.db`));
+    assertEquals(Deno.readTextFileSync(log), lines);
+  }));
+
+Deno.test("workers that are killed at random leave each trial once, equal to an undisturbed run's", () =>
+  withFolder(async (folder) => {
+    const path = await prepareStudy(folder, [...SMALL, "--fusion", "random", "--seed", SEEDS]);
+    let draws = 0;
+    const killed = await runKilled(path, {
+      ...{ workers: 2, kills: 2, mostMs: 1500 },
+      random: () => 0.6 + 0.1 * (draws++ % 4),
+    });
+    assert(killed > 0);
+    assertEquals(readResults(path), readResults(`${folder}/whole/study.db`));
+    assertEquals(readResults(path).size, 40);
+  }));
+
+Deno.test("sweep --jobs comes to the same trials", () =>
+  withFolder(async (folder) => {
+    const args = [...SMALL, "--fusion", "random", "--seed", SEEDS, "--quiet"];
+    for (const jobs of ["1", "2"]) {
+      const { code, stderr } = await runTask("sweep", ...args, "--jobs", jobs, "--out", `${folder}/${jobs}`);
+      assertEquals([code, stderr], [0, ""]);
+      assertEquals(listFolder(`${folder}/${jobs}`), ["report.html", "study.db", "summary.json"]);
+    }
+    assertEquals(readResults(`${folder}/2/study.db`), readResults(`${folder}/1/study.db`));
   }));

@@ -18,6 +18,7 @@ export { CudaBackend } from "./cuda/backend.ts";
 export { CudaError } from "./cuda/driver.ts";
 export type { DeviceBuffer, DeviceTensor } from "./cuda/memory.ts";
 export { type CudaOptions, openCuda } from "./cuda/open.ts";
+export { mapFile } from "./map_file.ts";
 export { NativeBackend } from "./native_backend.ts";
 
 /** Options of {@linkcode openCpu}. */

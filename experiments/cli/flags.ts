@@ -256,6 +256,12 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "go on with the interrupted run in DIR, or in --out",
     ["sweep", "heads", "compare", "eval"],
   ),
+  "jobs": flag(
+    "integer",
+    "N",
+    "processes that work on the study, with the model's weights once in memory and the cores shared out (1)",
+    ["sweep"],
+  ),
   "live": flag(
     "optional text",
     "[PORT]",
@@ -330,7 +336,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
   ],
   "Choice of tokens": Object.keys(SAMPLING_FLAGS),
   "Where": ["host", "port", "token-file", "queue"],
-  "How": ["max-tokens", "beside", "backend", "phase", "seeds"],
+  "How": ["max-tokens", "beside", "backend", "jobs", "phase", "seeds"],
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 

@@ -8,6 +8,7 @@ import {
   type ModelProgress,
   readModelFile,
 } from "../../lib/model/mod.ts";
+import { mapFile } from "../../ffi/mod.ts";
 import type { Progress } from "./progress.ts";
 import { writeLine } from "./task.ts";
 
@@ -22,12 +23,18 @@ export function knownLayers(name: string): number | undefined {
 /**
  * Reads a model's file, obtaining it first where it is a named one; with a bar.
  *
+ * @param isShared Whether its bytes are to be shared with other processes that read it.
  * @throws {UsageError | ModelFormatError} As `loadModel`.
  */
-export async function readModel(nameOrPath: string, progress: Progress): Promise<ModelFile> {
+export async function readModel(
+  nameOrPath: string,
+  progress: Progress,
+  isShared = false,
+): Promise<ModelFile> {
   const file = await readModelFile(nameOrPath, {
     onProgress: showProgress(progress),
     onNotice: (notice) => (progress.clear(), writeLine(Deno.stderr, notice)),
+    ...(isShared && Deno.build.os !== "windows" && { mapFile }),
   });
   progress.clear();
   noteConverted(file);

@@ -14,6 +14,8 @@ export interface RunFiles {
   readonly noun: string;
   /** File or folder of finished work. */
   readonly work: string;
+  /** The same as older versions wrote it, which a run can go on with. */
+  readonly older?: string;
   /** File that is there once the run is over, and that nothing is added to; undefined = there is none. */
   readonly result?: string;
 }
@@ -48,13 +50,13 @@ export function readDestination(values: FlagValues, files: RunFiles): Destinatio
 }
 
 /** Checks that a folder holds what a run starts from. */
-function expectPlace(folder: string, resumes: boolean, { noun, work, result }: RunFiles): void {
+function expectPlace(folder: string, resumes: boolean, { noun, work, older, result }: RunFiles): void {
   if (result !== undefined && exists(`${folder}/${result}`)) {
     throw new UsageError(
       `Cannot write to "${folder}": it holds ${result}, a finished run (take another --out)`,
     );
   }
-  const held = exists(`${folder}/${work}`);
+  const held = [work, older ?? work].some((file) => exists(`${folder}/${file}`));
   if (resumes && !held) {
     throw new UsageError(`Cannot go on with "${folder}": found no ${work} there (leave --resume out)`);
   }

@@ -195,7 +195,7 @@ Deno.test("results that cannot be written leave the table, what was finished, an
   withFolder(async (folder) => {
     const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1"];
     const runs = [
-      ["sweep", "summary.json", "2 finished trials are in OUT/trials.jsonl", ["--fusion", "key,mean"]],
+      ["sweep", "summary.json", "2 finished trials are in OUT/study.db", ["--fusion", "key,mean"]],
       ["compare", "compare.html", "1 finished run is in OUT/methods.jsonl", ["--methods", "key"]],
       ["heads", "heads.html", "1 finished chunk is in OUT/chunks", ["--resamples", "9"]],
     ] as const;

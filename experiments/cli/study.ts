@@ -10,11 +10,9 @@ import {
   describeConditions,
   digestConditions,
   encodeStudy,
-  type LineKind,
-  type LoggedRun,
   readVersion,
   type RunConditions,
-  RunLog,
+  StudyStore,
 } from "../../lib/sweep/mod.ts";
 import { type BackendRequest, openBackend, readBackend } from "./backend.ts";
 import { exists, isFolder } from "./files.ts";
@@ -24,6 +22,9 @@ import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 import { checkFlags } from "./task.ts";
 import { readCount, readNamedText } from "./text.ts";
+
+/** The file of a study in its folder. */
+export const STUDY_FILE = "study.db";
 
 /** A model's file and the text that it is to read. */
 export type Plan = Awaited<ReturnType<typeof readPlan>>;
@@ -42,15 +43,28 @@ export function readTaskName(values: FlagValues): { readonly task?: string } {
  */
 function expectSame(path: string, known: Partial<RunConditions>): void {
   if (!exists(path) || isFolder(path)) return;
-  const [line] = Deno.readTextFileSync(path).split("\n", 1);
-  let record: { readonly [name: string]: unknown };
-  try {
-    record = JSON.parse(line!);
-  } catch {
-    return; // what is wrong with it, the log's own reader says
+  let record: Partial<RunConditions>;
+  if (path.endsWith(STUDY_FILE)) {
+    using store = StudyStore.open(path);
+    record = store.conditions;
+  } else {
+    try {
+      record = JSON.parse(Deno.readTextFileSync(path).split("\n", 1)[0]!);
+    } catch {
+      return; // what is wrong with it, the log's own reader says
+    }
   }
+  expectConditions(path, record, known);
+}
+
+/** Compares conditions of runs that are there with those of now, as far as both have them. @throws {UsageError} If they differ. */
+export function expectConditions(
+  path: string,
+  record: Partial<RunConditions>,
+  known: Partial<RunConditions>,
+): void {
   for (const [name, value] of Object.entries(known)) {
-    const ran = record?.[name];
+    const ran = record?.[name as keyof RunConditions];
     if (ran === undefined || ran === value) continue;
     throw new UsageError(
       `Cannot go on with "${path}": its runs ran with ${name} ${ran}, expected the same, found ${value} ` +
@@ -93,7 +107,7 @@ export async function readPlan(
       },
     });
   }
-  const model = await readModel(name, progress);
+  const model = await readModel(name, progress, values.has("jobs"));
   check(model.config);
   warnOfLength(context, model.config);
   return { model, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
@@ -113,22 +127,19 @@ export function describePlan(plan: Plan): string {
 /**
  * Puts the model on its backend.
  *
- * @param log finished runs, which must be of the same conditions: seen before anything is built where that can be
+ * @param expect looks at finished runs, which must be of the same conditions: before anything is built where that can be
  */
-export async function startStudy<T extends LoggedRun>(
+export async function startStudy(
   plan: Plan,
   request: BackendRequest,
   methods: readonly ResolvedOptions[],
   progress: Progress,
-  log?: { readonly folder: string | undefined; readonly file: string; readonly lines: LineKind<T> },
+  expect?: (conditions: RunConditions, runDigest: string) => void,
 ) {
   const conditionsOn = async (backend: string) => await describeConditions(plan, backend, request.cacheDType);
-  if (log?.folder !== undefined && request.choice !== "auto") {
-    RunLog.read(
-      `${log.folder}/${log.file}`,
-      await digestConditions(await conditionsOn(request.choice)),
-      log.lines,
-    );
+  if (expect !== undefined && request.choice !== "auto") {
+    const conditions = await conditionsOn(request.choice);
+    expect(conditions, await digestConditions(conditions));
   }
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, methods);

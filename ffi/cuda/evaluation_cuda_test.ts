@@ -18,7 +18,7 @@ import {
   type TokenScore,
 } from "../../lib/methods/mod.ts";
 import type { Model } from "../../lib/model/mod.ts";
-import { runSweep, type Trial as AnyTrial } from "../../lib/sweep/mod.ts";
+import { listedTrials, runSweep, type Trial as AnyTrial } from "../../lib/sweep/mod.ts";
 import { CONFIG, ids, modelOn, truth } from "./small_model/testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import type { DeviceTensor } from "./memory.ts";
@@ -32,13 +32,11 @@ type Trial = AnyTrial<PerplexityTypes>;
 
 /** Runs trials of a model, on the backend that the model is on. */
 async function sweep(model: Model, methods: readonly ResolvedOptions[]): Promise<Trial[]> {
-  const log = { finished: [] as Trial[], append: (trial: Trial) => void log.finished.push(trial) };
   return await runSweep<PerplexityTypes>({
-    methods,
+    source: await listedTrials(methods),
     evaluation: new PerplexityEvaluation(model, TOKENS, { context: CONTEXT }),
     createPruner: (method) => createPruner("token-filtering", CONFIG, method, { backend: model.backend }),
     conditions: { model: "small" } as RunConditions,
-    log,
   });
 }
 

@@ -48,6 +48,7 @@ export {
   readHfFolder,
   readModelConfig,
   readModelFile,
+  type ReadOptions,
   renderChat,
   type ResolvedModel,
   resolveModel,

@@ -4,10 +4,10 @@ import { UsageError } from "../errors.ts";
 import { sayNearest } from "../nearest.ts";
 import { sha256 } from "../sha256.ts";
 import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
-import { type ModelProgress, readWithDigest } from "./_read_file.ts";
+import { type ReadOptions, readWithDigest } from "./_read_file.ts";
 
 export type { RunCommand } from "./_obtain.ts";
-export type { ModelProgress } from "./_read_file.ts";
+export type { ModelProgress, ReadOptions } from "./_read_file.ts";
 
 /** The model that comes with the project; see `tiny/MODEL_CARD.md`. */
 const TINY = {
@@ -67,7 +67,7 @@ const REMOTE_MODELS: readonly RemoteModel[] = [{
 export const MODEL_NAMES: readonly string[] = [TINY.name, ...REMOTE_MODELS.map(({ name }) => name)];
 
 /** Options of {@linkcode resolveModel}. */
-export interface ResolveOptions {
+export interface ResolveOptions extends ReadOptions {
   /** Folder for downloaded models. Default: `models` in `TOKENFILTER_CACHE`, or in the user's cache folder. */
   readonly cacheDir?: string;
   /** Address of the hub. Default: `HF_ENDPOINT`, else the Hugging Face hub. */
@@ -76,8 +76,6 @@ export interface ResolveOptions {
   readonly fetch?: typeof fetch;
   /** In place of running programs: `python3` for the package. */
   readonly run?: RunCommand;
-  /** Called with the progress of a download and of reading. */
-  readonly onProgress?: (progress: ModelProgress) => void;
   /** Called with the terms of use, before a model that has some is obtained. */
   readonly onNotice?: (notice: string) => void;
 }
@@ -118,10 +116,10 @@ export async function resolveModel(nameOrPath: string, options: ResolveOptions =
   if (remote !== undefined) return await readRemote(remote, options);
   await expectFile(nameOrPath);
   const name = nameOrPath.split(/[/\\]/).at(-1)!.replace(/\.gguf$/i, "");
-  return { name, path: nameOrPath, ...await readWithDigest(nameOrPath, options.onProgress) };
+  return { name, path: nameOrPath, ...await readWithDigest(nameOrPath, options) };
 }
 
-async function readTiny({ onProgress }: ResolveOptions): Promise<ResolvedModel> {
+async function readTiny(options: ResolveOptions): Promise<ResolvedModel> {
   const { name, file, sha256: expected } = TINY;
   if (file.protocol !== "file:") {
     // Imported over the network: the file lies beside this module there.
@@ -131,7 +129,7 @@ async function readTiny({ onProgress }: ResolveOptions): Promise<ResolvedModel> 
     expectDigest(name, file.href, await sha256(bytes), expected);
     return { name, path: file.href, bytes, sha256: expected };
   }
-  const read = await readWithDigest(file, onProgress);
+  const read = await readWithDigest(file, options);
   const path = decodeURIComponent(file.pathname);
   expectDigest(name, path, read.sha256, expected);
   return { name, path, ...read };
@@ -150,11 +148,11 @@ async function readRemote(model: RemoteModel, options: ResolveOptions): Promise<
   const { name, sha256 } = model;
   const obtainOptions = { ...options, cacheDir: options.cacheDir ?? `${cacheDir()}/models` };
   let path = await obtainModel(model, obtainOptions);
-  let read = await readWithDigest(path, options.onProgress);
+  let read = await readWithDigest(path, options);
   if (read.sha256 !== sha256) {
     await Deno.remove(path);
     path = await obtainModel(model, obtainOptions);
-    read = await readWithDigest(path, options.onProgress);
+    read = await readWithDigest(path, options);
   }
   expectDigest(name, path, read.sha256, sha256);
   return { name, path, ...read };

@@ -76,8 +76,8 @@ async function openFile(nameOrPath: string, options: ResolveOptions): Promise<Op
   return { name, source, sha256, tokenizer: Tokenizer.fromGguf(source) };
 }
 
-async function openFolder(path: string, { onProgress }: ResolveOptions): Promise<OpenedSource> {
-  const folder = path.replace(/[/\\]+$/, ""), source = await readHfFolder(folder, onProgress);
+async function openFolder(path: string, options: ResolveOptions): Promise<OpenedSource> {
+  const folder = path.replace(/[/\\]+$/, ""), source = await readHfFolder(folder, options);
   const tokenizer = await readTokenizer(folder);
   return { name: folder.split(/[/\\]/).at(-1)!, source, sha256: source.sha256, tokenizer };
 }

@@ -1,9 +1,10 @@
-/** Runs the trials of a sweep one after the other. */
+/** Runs the trials of a sweep one after the other, wherever they come from. */
 import type { Evaluation, TaskTypes } from "../eval/task.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
-import type { FinishedRuns, LoggedRun } from "./run_log.ts";
+import type { LoggedRun } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
+import type { TrialSource } from "./trial_source.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 
 /** How far a sweep has come. */
@@ -12,7 +13,7 @@ export interface SweepProgress {
   readonly done: number;
   /** All trials. */
   readonly total: number;
-  /** Finished share of this run's work, in [0, 1]; the dense pass counts as one trial. */
+  /** Finished share of the work that this run began with, in [0, 1]; the dense pass counts as one trial. */
   readonly fraction: number;
   /** The trial that has just ended, if one has. */
   readonly trial?: Trial;
@@ -20,16 +21,14 @@ export interface SweepProgress {
 
 /** Arguments of {@linkcode runSweep}. */
 export interface SweepArguments<T extends TaskTypes = TaskTypes> {
-  /** The trials to run. */
-  readonly methods: readonly ResolvedOptions[];
+  /** Where trials come from, and go to as they end. */
+  readonly source: TrialSource<T>;
   /** A task on model and data. */
   readonly evaluation: Evaluation<T>;
   /** Binds a method to the model. */
   readonly createPruner: (method: ResolvedOptions) => Pruner;
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
-  /** Where trials go as they end, and where finished ones are found. */
-  readonly log: FinishedRuns<Trial<T>>;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
@@ -48,60 +47,76 @@ export async function digestTrialOptions(method: ResolvedOptions): Promise<strin
   return (await sha256(effectiveKey(method))).slice(0, 12);
 }
 
+/** Milliseconds between two looks at a source whose last trials are with others. */
+const WAIT_MS = 100;
+
 /**
- * Runs every method that the log does not hold yet; each trial is in the log before the next one begins.
+ * Runs the trials that a source gives until it has no more, and waits for those that others are at; each is with the
+ * source before the next one begins.
  *
- * @returns The trials of all methods, in their order.
+ * @returns All trials of the source, in its order.
  * @throws {DOMException} The signal's reason, if it is aborted.
  */
 export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Promise<Trial<T>[]> {
-  const { methods, evaluation, conditions, log, signal, onProgress } = args;
-  const runDigest = await digestConditions(conditions);
-  const finished = new Map(log.finished.map((trial) => [trial.trial, trial]));
-  const digests = await Promise.all(methods.map(digestTrialOptions));
-  const open = digests.filter((digest) => !finished.has(digest)).length;
-  let done = methods.length - open, worked = 0;
+  const { source, evaluation, conditions, signal, onProgress } = args, { total } = source;
+  const runDigest = await digestConditions(conditions),
+    known = source.finished().length,
+    open = total - known;
+  let done = known, hasDense = false;
   const report = (chunks: number, of: number, trial?: Trial) =>
     onProgress?.({
       done,
-      total: methods.length,
-      fraction: open === 0 ? 1 : (worked + chunks / of) / (open + 1),
+      total,
+      fraction: open === 0 ? 1 : Math.min(1, (Number(hasDense) + done - known + chunks / of) / (open + 1)),
       ...(trial && { trial }),
     });
   report(0, 1);
   const dense = await evaluation.dense({ signal, onChunk: report });
-  worked++;
-  const tellFinished = () =>
-    args.onFinished?.(dense, digests.flatMap((digest) => finished.get(digest) ?? []));
-  tellFinished();
-  const trials: Trial<T>[] = [];
-  for (const [i, method] of methods.entries()) {
-    const known = finished.get(digests[i]!);
-    if (known !== undefined) {
-      trials.push(known);
+  hasDense = true;
+  source.begin?.(dense);
+  const tell = () => args.onFinished?.(dense, source.finished());
+  const tellNews = () => {
+    const finished = source.finished(), news = source.news();
+    done = finished.length - news.length;
+    for (const trial of news) {
+      done++;
+      report(0, 1, trial);
+    }
+    if (news.length > 0) tell();
+  };
+  tell();
+  source.news();
+  for (let isOver = false; !isOver;) {
+    const taken = source.take();
+    if (taken === undefined) {
+      isOver = source.isOver();
+      if (!isOver) await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+      signal?.throwIfAborted();
+      tellNews();
       continue;
     }
-    const result = await evaluation.run(
-      args.createPruner(method),
-      { signal, onChunk: (chunk, of) => chunk < of && report(chunk, of) },
-    );
-    const trial: Trial<T> = {
-      trial: digests[i]!,
-      ...recordOptions(method),
-      ...result,
-      looksAhead: looksAhead(method),
-      ...conditions,
-      runDigest,
-      deno: Deno.version.deno,
-      finishedAt: new Date().toISOString(),
-    };
-    log.append(trial);
-    trials.push(trial);
-    finished.set(trial.trial, trial);
-    tellFinished();
-    done++;
-    worked++;
-    report(0, 1, trial);
+    const { digest, method } = taken;
+    try {
+      const result = await evaluation.run(args.createPruner(method), {
+        signal,
+        onChunk: (chunk, of) => chunk < of && report(chunk, of),
+        onLosses: (chunk, losses, dense) => source.report?.(digest, chunk, losses, dense),
+      });
+      source.finish(digest, {
+        trial: digest,
+        ...recordOptions(method),
+        ...result,
+        looksAhead: looksAhead(method),
+        ...conditions,
+        runDigest,
+        deno: Deno.version.deno,
+        finishedAt: new Date().toISOString(),
+      });
+    } catch (error) {
+      source.drop?.(digest);
+      throw error;
+    }
+    tellNews();
   }
-  return trials;
+  return [...source.finished()];
 }

@@ -1,10 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { perplexity, PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
+import { perplexity, PerplexityEvaluation, type PerplexityTypes } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
 import { FIELD } from "./fields.ts";
 import { type LoggedRun, RunLog, trialLines } from "./run_log.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "./space.ts";
+import { listedTrials } from "./trial_source.ts";
 import { sortTrials, summarizeSweep } from "./summary.ts";
 import type { Environment, RunConditions, Trial } from "./trial.ts";
 import type { ResolvedOptions } from "../methods/mod.ts";
@@ -39,7 +40,15 @@ function start(path: string, signal?: AbortSignal, runDigest = "") {
       seen.push(progress);
       if (progress.trial) onTrial?.(progress.trial);
     };
-    return await runSweep({ methods, evaluation, createPruner, conditions, log, signal, onProgress });
+    const source = await listedTrials<PerplexityTypes>(methods, log);
+    return await runSweep<PerplexityTypes>({
+      source,
+      evaluation,
+      createPruner,
+      conditions,
+      signal,
+      onProgress,
+    });
   };
   return { run, seen, evaluation };
 }

@@ -12,8 +12,10 @@ import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { FinishedRuns } from "./run_log.ts";
+import type { StudyStore } from "./store.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
-import { createPruner, ownRule } from "../methods/mod.ts";
+import { listedTrials, type TrialSource } from "./trial_source.ts";
+import { createPruner, ownRule, type ResolvedOptions } from "../methods/mod.ts";
 
 /** Tokens of a chunk where nothing else is said. */
 export const DEFAULT_CONTEXT = 512;
@@ -115,6 +117,11 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
 export interface SweepControl<T extends TaskTypes = TaskTypes> {
   /** Where trials go as they end, and where finished ones are found; default: nothing is kept. */
   readonly log?: FinishedRuns<Trial<T>>;
+  /**
+   * Where the grid's trials are taken from in place of a list in memory.
+   * @internal
+   */
+  readonly source?: TrialSource<T>;
   /** Stops between two chunks; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
@@ -143,29 +150,47 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
 export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   study: Study<T>,
   grids: readonly Grid[],
-  { onSummary, ...control }: SweepControl<T> = {},
+  { onSummary, log, source, ...control }: SweepControl<T> = {},
 ): Promise<SweepSummary<T>> {
   const { model, config } = study.model;
   const methods = expandGrids(grids);
-  const pruners = new Map(
-    methods.map((
-      method,
-    ) => [method, createPruner("token-filtering", config, method, { backend: model.backend })]),
-  );
+  const bind = (method: ResolvedOptions) =>
+    createPruner("token-filtering", config, method, { backend: model.backend });
+  methods.forEach(bind); // what cannot be run is refused before anything is
   const environment = await describeStudy(study);
   const evaluation = openStudy(study);
   const trials = await runSweep({
     ...control,
-    methods,
+    source: source ?? await listedTrials<T>(methods, log),
     evaluation,
-    createPruner: (method) => pruners.get(method)!,
+    createPruner: bind,
     conditions: await describeConditions(study, model.backend.name, model.cacheDType),
-    log: control.log ?? { finished: [], append: () => {} },
     onFinished(dense, trials) {
       if (trials.length > 0) onSummary?.(summarizeSweep<T>(trials, dense, environment));
     },
   });
   return summarizeSweep<T>(trials, await evaluation.dense(), environment);
+}
+
+/**
+ * Runs trials of a study on disk beside other workers, until none is left.
+ *
+ * @param study The model and text that the store's conditions name.
+ * @throws The signal's reason, if it is aborted.
+ */
+export async function runStudyTrials(
+  study: Study<TaskTypes>,
+  store: StudyStore,
+  control: Pick<SweepControl, "signal" | "onProgress"> & { readonly source: TrialSource },
+): Promise<void> {
+  const { model, config } = study.model;
+  if (control.source.isOver()) return;
+  await runSweep({
+    ...control,
+    evaluation: openStudy(study),
+    createPruner: (method) => createPruner("token-filtering", config, method, { backend: model.backend }),
+    conditions: store.conditions,
+  });
 }
 
 /** How methods are compared, and how that may be watched and stopped. */

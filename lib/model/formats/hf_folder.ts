@@ -3,7 +3,7 @@ import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { sha256 } from "../../sha256.ts";
 import type { HostTensor } from "../../tensor.ts";
-import { type ModelProgress, readWithDigest } from "../_read_file.ts";
+import { type ReadOptions, readWithDigest } from "../_read_file.ts";
 import { JsonKeys } from "./_json_keys.ts";
 import type { KeyedFile } from "./_keyed_file.ts";
 import { parseSafetensors } from "./safetensors.ts";
@@ -31,7 +31,7 @@ export interface HfFolder {
  */
 export async function readHfFolder(
   folder: string,
-  onProgress?: (progress: ModelProgress) => void,
+  options: ReadOptions = {},
 ): Promise<HfFolder> {
   const path = (name: string) => `${folder}/${name}`;
   const text = await ifThere(Deno.readTextFile(path("config.json")));
@@ -45,7 +45,7 @@ export async function readHfFolder(
   const tensors = new Map<string, HostTensor>(),
     digests = [`${await sha256(new TextEncoder().encode(text))} config.json`];
   for (const name of names) {
-    const file = await read(path(name), onProgress);
+    const file = await read(path(name), options);
     digests.push(`${file.sha256} ${name}`);
     for (const [tensor, value] of parseSafetensors(file.bytes, path(name)).tensors) {
       if (tensors.has(tensor) || (places !== undefined && places.get(tensor) !== name)) {
@@ -92,8 +92,8 @@ function readIndex(file: string, text: string): Map<string, string> {
   return places;
 }
 
-async function read(path: string, onProgress?: (progress: ModelProgress) => void) {
-  const file = await ifThere(readWithDigest(path, onProgress));
+async function read(path: string, options: ReadOptions) {
+  const file = await ifThere(readWithDigest(path, options));
   if (file === undefined) {
     throw new ModelFormatError(path, "found no such file, expected the model's tensors");
   }

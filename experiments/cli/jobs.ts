@@ -1,0 +1,99 @@
+/** `--jobs N`: further processes that work on a study of this one. */
+import { UsageError } from "../../lib/errors.ts";
+import type { StudyStore } from "../../lib/sweep/mod.ts";
+import { readStdFlags } from "./deno.ts";
+import type { FlagValues } from "./parse.ts";
+import type { Progress } from "./progress.ts";
+
+/** Most processes that may be asked for. */
+const MAX_JOBS = 256;
+
+/** Ends of a worker in a row, without a finished trial between them, after which no other takes its place. */
+const MAX_FAILURES = 3;
+
+const ROOT = new URL("../../", import.meta.url);
+
+/** Processes and threads a process. @throws {UsageError} If there are too few or too many. */
+export function readJobs(
+  values: FlagValues,
+): { readonly jobs: number; readonly threads: number | undefined } {
+  const jobs = (values.get("jobs")?.[0] ?? 1) as number,
+    threads = values.get("threads")?.[0] as number | undefined;
+  if (!(jobs >= 1 && jobs <= MAX_JOBS)) {
+    throw new UsageError(`Cannot use --jobs ${jobs}: expected an integer from 1 to ${MAX_JOBS}`);
+  }
+  const share = Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
+  return { jobs, threads: threads ?? (jobs === 1 ? undefined : share) };
+}
+
+/** Workers beside this process. */
+export interface Workers extends AsyncDisposable {
+  /** Ends them once they have given back what they are at. */
+  stop(): void;
+}
+
+/**
+ * Starts workers; one that dies is replaced while it is of use.
+ *
+ * @param count How many.
+ * @param threads Threads of each.
+ */
+export async function startWorkers(
+  store: StudyStore,
+  count: number,
+  threads: number | undefined,
+  progress: Progress,
+): Promise<Workers> {
+  const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  const std = count === 0 ? [] : await readStdFlags();
+  const command: string[] = tasks.worker.replace(/\$\([^)]*\)/, std.join(" ")).split(/\s+/).slice(1);
+  const args = [
+    ...command,
+    "--study",
+    store.path,
+    "--attached",
+    ...threads ? ["--threads", `${threads}`] : [],
+  ];
+  const children = new Set<Deno.ChildProcess>();
+  let isStopped = false, failures = 0, finishedBefore = 0;
+  const watch = async (): Promise<void> => {
+    while (!isStopped) {
+      const child = new Deno.Command(Deno.execPath(), {
+        args,
+        cwd: ROOT,
+        stdin: "piped", // closes as this process ends, however it does
+        stdout: "null",
+        stderr: "piped",
+      }).spawn();
+      children.add(child);
+      const said = new Response(child.stderr).text();
+      const { success } = await child.status;
+      children.delete(child);
+      if (success || isStopped) return;
+      const { complete, waiting, running } = store.count();
+      failures = complete > finishedBefore ? 1 : failures + 1;
+      finishedBefore = complete;
+      const line = (await said).trim().split("\n").at(-1);
+      progress.line(`A worker has ended${line ? `: ${line}` : ""}`);
+      if (waiting + running === 0 || failures >= MAX_FAILURES) return;
+    }
+  };
+  const watching = Array.from({ length: count }, watch);
+  const stop = () => {
+    isStopped = true;
+    children.forEach((child) => {
+      try {
+        child.kill("SIGTERM");
+      } catch (error) {
+        if (!(error instanceof TypeError || error instanceof Deno.errors.NotFound)) throw error; // has ended
+      }
+    });
+  };
+  return {
+    stop,
+    async [Symbol.asyncDispose]() {
+      stop();
+      await Promise.all(watching);
+    },
+  };
+}

@@ -1,0 +1,117 @@
+/** The study of a folder of results, made, gone on with, or taken over from an older version's log. */
+import process from "node:process";
+import { type EvaluationTask, TASKS } from "../../lib/eval/mod.ts";
+import type { ResolvedOptions } from "../../lib/methods/mod.ts";
+import {
+  proposeTrials,
+  type RunConditions,
+  RunLog,
+  type StudyFlags,
+  StudyStore,
+  trialLines,
+} from "../../lib/sweep/mod.ts";
+import { exists } from "./files.ts";
+import type { FlagValues } from "./parse.ts";
+import { expectConditions, STUDY_FILE } from "./study.ts";
+
+/** File of finished trials of older versions. */
+export const OLD_LOG = "trials.jsonl";
+
+/** Flags that say what a study runs, and those of them that are paths where a file is there. */
+const KEPT = ["model", "task", "text", "rule", "context", "tokens", "backend", "cache-dtype", "wgmma"];
+const PATHS = new Set(["model", "text", "rule"]);
+
+/** The flags by which a worker opens the same model and text. */
+export function keepFlags(values: FlagValues): StudyFlags {
+  return Object.fromEntries(
+    KEPT.filter((name) => values.has(name)).map((name) => {
+      const value = String(values.get(name)![0]);
+      return [name, PATHS.has(name) && exists(value) ? Deno.realPathSync(value) : value];
+    }),
+  );
+}
+
+/** The same as a task's flags. */
+export function flagValues(flags: StudyFlags): FlagValues {
+  const numbers = ["context", "tokens", "threads", "jobs"];
+  return new Map(
+    Object.entries(flags).map(([name, text]) => [name, [numbers.includes(name) ? Number(text) : text]]),
+  );
+}
+
+/** Whether the process that an owner names has ended. @param owner as of {@linkcode ownerName} */
+export function hasEnded(owner: string): boolean {
+  const pid = Number(owner.match(/^(\d+)-/)?.[1]);
+  if (!Number.isSafeInteger(pid)) return false;
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return (error as { readonly code?: unknown }).code === "ESRCH";
+  }
+}
+
+/** A name that no other worker has: the process and a part that is drawn. */
+export function ownerName(): string {
+  return `${Deno.pid}-${crypto.randomUUID().slice(0, 8)}`;
+}
+
+/** What a study is opened for. */
+export interface StudyRequest {
+  readonly folder: string;
+  readonly methods: readonly ResolvedOptions[];
+  readonly task: EvaluationTask;
+  readonly conditions: RunConditions;
+  readonly runDigest: string;
+  readonly flags: StudyFlags;
+}
+
+/**
+ * Refuses a study or a log of other conditions.
+ *
+ * @throws {UsageError | RangeError} If what the folder holds ran under others, or cannot be read.
+ */
+export function expectStudy(
+  folder: string,
+  task: EvaluationTask,
+  conditions: RunConditions,
+  digest: string,
+): void {
+  const path = `${folder}/${STUDY_FILE}`;
+  if (!exists(path)) {
+    RunLog.read(`${folder}/${OLD_LOG}`, digest, trialLines(task));
+    return;
+  }
+  using store = StudyStore.open(path);
+  expectSameStudy(store, conditions);
+}
+
+/** @throws {UsageError} If a study's trials ran under other conditions. */
+export function expectSameStudy(store: StudyStore, conditions: RunConditions): void {
+  const byDefault = { task: TASKS[0].name, ruleSha256: "none" };
+  expectConditions(store.path, { ...byDefault, ...store.conditions }, { ...byDefault, ...conditions });
+}
+
+/** Opens a folder's study with the trials of methods, whose digests it gives in their order. */
+export async function openStudyStore(
+  request: StudyRequest,
+): Promise<{ store: StudyStore; digests: string[] }> {
+  const { folder, methods, task, conditions, runDigest, flags } = request, path = `${folder}/${STUDY_FILE}`;
+  const isNew = !exists(path);
+  const store = isNew
+    ? StudyStore.create(path, { name: folder.split("/").at(-1)!, conditions, runDigest, flags })
+    : StudyStore.open(path);
+  try {
+    expectSameStudy(store, conditions);
+    const trials = await proposeTrials(methods);
+    store.propose(trials, true);
+    if (isNew) {
+      const old = RunLog.read(`${folder}/${OLD_LOG}`, runDigest, trialLines(task));
+      store.take(old.map((record) => ({ digest: record.trial, options: record, record })));
+    }
+    return { store, digests: trials.map(({ digest }) => digest) };
+  } catch (error) {
+    store[Symbol.dispose]();
+    throw error;
+  }
+}

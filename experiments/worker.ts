@@ -1,0 +1,86 @@
+/**
+ * `deno task worker`: runs trials of a study that another process has begun. See `deno task worker --help`.
+ */
+import { UsageError } from "../lib/errors.ts";
+import { runStudyTrials, storedTrials, StudyStore } from "../lib/sweep/mod.ts";
+import { readBackend } from "./cli/backend.ts";
+import { Interrupt } from "./cli/interrupt.ts";
+import { parseOwnFlags, readInteger } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { takeRule } from "./cli/rule.ts";
+import { readPlan, startStudy } from "./cli/study.ts";
+import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
+import { EXIT, runTask } from "./cli/task.ts";
+
+const USAGE = `Usage: deno task worker --study FILE [flags]
+
+Runs trials of a study, beside other workers, until none is left. The study is
+the study.db in a folder of deno task sweep, which says what runs. A worker that
+is killed loses the trial that it is at, which another one takes.
+
+Examples:
+  deno task worker --study results/mine/study.db
+  deno task worker --study results/mine/study.db --threads 1
+
+  --study FILE   the study
+  --model FILE   where the model is (where the study has it)
+  --text FILE    where the text is (where the study has it)
+  --threads N    threads of the native code (all cores)
+  --quiet        no progress on stderr
+  --version      print the version
+  --help         print this`;
+
+/** Aborts when stdin ends: that of a worker whose sweep has ended, however it did. */
+async function endsWithInput(controller: AbortController): Promise<void> {
+  for await (const _ of Deno.stdin.readable);
+  controller.abort();
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const texts = ["study", "model", "text", "threads"] as const;
+  const flags = parseOwnFlags(args, texts, ["quiet", "attached"]);
+  for (const name of texts) {
+    if (flags[name] === "") throw new UsageError(`Cannot use --${name}: found no value`);
+  }
+  if (flags.study === undefined) throw new UsageError("Cannot begin: expected --study FILE (see --help)");
+  if (flags.threads !== undefined) readInteger("threads", flags.threads, 1);
+  const progress = new Progress(flags.quiet || flags.attached ? undefined : Deno.stderr);
+  using store = StudyStore.open(flags.study);
+  const own = Object.fromEntries(
+    (["model", "text", "threads"] as const).filter((name) => flags[name] !== undefined).map((
+      name,
+    ) => [name, flags[name]!]),
+  );
+  const values = flagValues({ ...store.flags, jobs: "1", ...own });
+  await takeRule(values);
+  const request = readBackend(values), plan = await readPlan(values, [], progress);
+  const { study, conditions } = await startStudy(
+    { ...plan, textName: store.conditions.text },
+    request,
+    [],
+    progress,
+    (conditions) => expectSameStudy(store, { ...conditions, model: store.conditions.model }),
+  );
+  expectSameStudy(store, { ...conditions, model: store.conditions.model });
+  const attached = new AbortController();
+  if (flags.attached) void endsWithInput(attached);
+  using interrupt = new Interrupt();
+  const signal = AbortSignal.any([attached.signal, interrupt.signal]);
+  progress.start();
+  try {
+    await runStudyTrials(study, store, {
+      source: storedTrials(store, { owner: ownerName(), isDead: hasEnded }),
+      signal,
+      onProgress: ({ fraction, done, total }) => progress.step(fraction, `${done}/${total} trials`),
+    });
+    progress.clear();
+    return EXIT.ok;
+  } catch (error) {
+    progress.clear();
+    if (!signal.aborted || error !== signal.reason) throw error;
+    return attached.signal.aborted ? EXIT.ok : interrupt.code;
+  }
+}
+
+if (import.meta.main) await runTask(main, USAGE);

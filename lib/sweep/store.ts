@@ -1,0 +1,399 @@
+/** A study on disk: one SQLite file that several processes take trials from and write results to. */
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import type { RunConditions } from "../environment.ts";
+import { UsageError } from "../errors.ts";
+import { explainStoreError } from "./store_errors.ts";
+import {
+  type ChunkValue,
+  type ClaimedTrial,
+  type ProposedTrial,
+  type StoredResult,
+  type StoredTrial,
+  type StoredWorker,
+  type StudyFacts,
+  type StudyFlags,
+  TRIAL_STATES,
+  type TrialState,
+} from "./store_records.ts";
+import { type Settings, TABLES } from "./store_tables.ts";
+import type { Trial } from "./trial.ts";
+
+/** How a study is opened. */
+export interface StoreOptions {
+  /** Milliseconds to wait for another process's write; default 20 s. */
+  readonly timeoutMs?: number;
+}
+
+/** How often a trial may be taken before it counts as one that ends its workers. */
+export const MAX_ATTEMPTS = 10;
+
+/**
+ * A study's file. Every change is one transaction: a process that is killed leaves all of it or nothing. Results are on
+ * disk when {@linkcode StudyStore.finish} returns; claims and values of chunks may be lost with the machine's power, and
+ * are then made again.
+ */
+export class StudyStore implements Disposable {
+  /** The file's path. */
+  readonly path: string;
+  readonly #db: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+
+  private constructor(path: string, db: DatabaseSync) {
+    this.path = path;
+    this.#db = db;
+  }
+
+  /**
+   * Makes a study's file.
+   *
+   * @throws {UsageError} If there is one already, or it cannot be written.
+   */
+  static create(path: string, facts: StudyFacts, options: StoreOptions = {}): StudyStore {
+    return guard(path, () => {
+      const store = new StudyStore(path, openDatabase(path, options));
+      try {
+        store.#configure();
+        store.#transact(() => {
+          if (store.#isStudy()) throw new UsageError(`Cannot make "${path}": it is there already`);
+          store.#db.exec(TABLES.schema);
+          for (const [key, value] of Object.entries({ ...facts, began: new Date().toISOString() })) {
+            store.set(key as keyof Settings, value as never);
+          }
+        });
+        return store;
+      } catch (error) {
+        store[Symbol.dispose]();
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Opens a study's file.
+   *
+   * @throws {UsageError} If it is none, is damaged, locked, or of another version of the store.
+   */
+  static open(path: string, options: StoreOptions = {}): StudyStore {
+    return guard(path, () => {
+      try {
+        Deno.statSync(path);
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+        throw new UsageError(`Cannot open study "${path}": there is no such file`);
+      }
+      const store = new StudyStore(path, openDatabase(path, options));
+      try {
+        if (!store.#isStudy()) throw new UsageError(`Cannot open study "${path}": it is no study's file`);
+        const { user_version: version } = store.#get("PRAGMA user_version") as { user_version: number };
+        if (version !== TABLES.version) {
+          throw new UsageError(
+            `Cannot open study "${path}": found a store of version ${version}, expected ${TABLES.version} ` +
+              "(open it with the version of this project that made it)",
+          );
+        }
+        store.#configure();
+        store.facts;
+        return store;
+      } catch (error) {
+        store[Symbol.dispose]();
+        throw error;
+      }
+    });
+  }
+
+  #isStudy(): boolean {
+    return (this.#get("PRAGMA application_id") as { application_id: number }).application_id === TABLES.id;
+  }
+
+  #configure(): void {
+    this.#db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, statement = this.#db.prepare(sql));
+    return statement;
+  }
+
+  #get(sql: string, ...values: SQLInputValue[]): unknown {
+    return guard(this.path, () => this.#prepare(sql).get(...values));
+  }
+
+  #all(sql: string, ...values: SQLInputValue[]): unknown[] {
+    return guard(this.path, () => this.#prepare(sql).all(...values));
+  }
+
+  /** @returns How many rows changed. */
+  #run(sql: string, ...values: SQLInputValue[]): number {
+    return guard(this.path, () => Number(this.#prepare(sql).run(...values).changes));
+  }
+
+  /** Runs a change as one transaction that no other writer comes into. */
+  #transact<T>(change: () => T): T {
+    return guard(this.path, () => {
+      this.#prepare("BEGIN IMMEDIATE").run();
+      try {
+        const result = change();
+        this.#prepare("COMMIT").run();
+        return result;
+      } catch (error) {
+        if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+        throw error;
+      }
+    });
+  }
+
+  /** What was fixed when the study began. */
+  get facts(): StudyFacts {
+    const { conditions, runDigest, flags } = this;
+    return { name: this.get("name")!, conditions, runDigest, flags };
+  }
+
+  /** See {@linkcode StudyFacts.conditions}. */
+  get conditions(): RunConditions {
+    return this.get("conditions")!;
+  }
+
+  /** See {@linkcode StudyFacts.runDigest}. */
+  get runDigest(): string {
+    return this.get("runDigest")!;
+  }
+
+  /** See {@linkcode StudyFacts.flags}. */
+  get flags(): StudyFlags {
+    return this.get("flags")!;
+  }
+
+  /** A setting; undefined where it is not set yet. */
+  get<K extends keyof Settings>(key: K): Settings[K] | undefined {
+    const row = this.#get("SELECT value FROM setting WHERE key = ?", key) as { value: string } | undefined;
+    return row && JSON.parse(row.value);
+  }
+
+  /** Sets a setting. */
+  set<K extends keyof Settings>(key: K, value: Settings[K]): void {
+    this.#run("INSERT OR REPLACE INTO setting VALUES (?, ?)", key, JSON.stringify(value));
+  }
+
+  /**
+   * Adds trials that the study does not hold yet; this is where samplers put theirs.
+   *
+   * @param only Whether trials that wait and are not among these are taken out.
+   * @returns How many were added.
+   */
+  propose(trials: readonly ProposedTrial[], only = false): number {
+    return this.#transact(() => {
+      if (only) {
+        const kept = JSON.stringify(trials.map(({ digest }) => digest));
+        this.#run(
+          "DELETE FROM trial WHERE state = 'waiting' AND digest NOT IN (SELECT value FROM json_each(?)) " +
+            "AND number NOT IN (SELECT trial FROM chunk)",
+          kept,
+        );
+      }
+      let added = 0;
+      for (const { digest, options } of trials) {
+        const sql = "INSERT INTO trial (digest, options) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING";
+        added += this.#run(sql, digest, JSON.stringify(options));
+      }
+      return added;
+    });
+  }
+
+  /**
+   * Takes a trial: the first that waits, or one whose worker's lease has run out.
+   *
+   * @param owner Who takes it.
+   * @param leaseMs Milliseconds until others may take it, unless {@linkcode StudyStore.report} renews it before.
+   * @returns Undefined where there is none to be had now.
+   */
+  claim(owner: string, leaseMs: number): ClaimedTrial | undefined {
+    const now = Date.now();
+    return this.#transact(() => {
+      this.#run(
+        "UPDATE trial SET state = 'failed', error = ? WHERE state = 'running' AND lease < ? AND attempt >= ?",
+        `its worker ended ${MAX_ATTEMPTS} times`,
+        now,
+        MAX_ATTEMPTS,
+      );
+      const row = this.#get(TABLES.claim, owner, now + leaseMs, now) as
+        | { number: number; digest: string; options: string; attempt: number }
+        | undefined;
+      if (row !== undefined) this.#run("DELETE FROM chunk WHERE trial = ?", row.number);
+      this.#run(TABLES.seen, owner, now, row?.number ?? null);
+      return row && { ...row, options: JSON.parse(row.options), owner };
+    });
+  }
+
+  /**
+   * Keeps values of a claimed trial's chunks, and renews its lease.
+   *
+   * @returns Whether the trial is still its owner's; if not, nothing is kept.
+   */
+  report(claim: ClaimedTrial, values: readonly ChunkValue[], leaseMs: number): boolean {
+    const now = Date.now();
+    return this.#transact(() => {
+      if (this.#run(`UPDATE trial SET lease = ? WHERE ${HELD}`, now + leaseMs, ...heldBy(claim)) === 0) {
+        return false;
+      }
+      for (const { chunk, loss, denseLoss } of values) {
+        this.#run("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?)", claim.number, chunk, loss, denseLoss);
+      }
+      this.#run(TABLES.seen, claim.owner, now, claim.number);
+      return true;
+    });
+  }
+
+  /**
+   * Keeps the result of a claimed trial; it is on disk when this returns.
+   *
+   * @param state `pruned` for one that was stopped early.
+   * @returns Whether it was kept: not where the lease ran out and another worker has the trial, or has finished it.
+   */
+  finish(claim: ClaimedTrial, record: Trial, state: "complete" | "pruned" = "complete"): boolean {
+    return this.#durably(() => {
+      if (
+        this.#run(`UPDATE trial SET state = ?, lease = NULL WHERE ${HELD}`, state, ...heldBy(claim)) === 0
+      ) {
+        return false;
+      }
+      this.#run("INSERT INTO result (trial, record) VALUES (?, ?)", claim.number, JSON.stringify(record));
+      this.#run("UPDATE worker SET finished = finished + 1, trial = NULL WHERE owner = ?", claim.owner);
+      return true;
+    });
+  }
+
+  /** A transaction that is on disk when this returns. */
+  #durably<T>(change: () => T): T {
+    this.#db.exec("PRAGMA synchronous = FULL");
+    try {
+      return this.#transact(change);
+    } finally {
+      this.#db.exec("PRAGMA synchronous = NORMAL");
+    }
+  }
+
+  /** Says that a claimed trial cannot be run; it is not tried again. */
+  fail(claim: ClaimedTrial, error: string): void {
+    this.#durably(() =>
+      this.#run(
+        `UPDATE trial SET state = 'failed', error = ?, lease = NULL WHERE ${HELD}`,
+        error,
+        ...heldBy(claim),
+      )
+    );
+  }
+
+  /** Gives back what a worker has taken and not finished, at once. @returns How many trials wait again. */
+  release(owner: string): number {
+    return this.#transact(() => {
+      this.#run("UPDATE worker SET trial = NULL WHERE owner = ?", owner);
+      return this.#run(
+        "UPDATE trial SET state = 'waiting', lease = NULL WHERE state = 'running' AND owner = ?",
+        owner,
+      );
+    });
+  }
+
+  /** Keeps finished trials of elsewhere; those that the study holds a result of stay. @returns How many were taken in. */
+  take(trials: readonly (ProposedTrial & { readonly record: Trial })[]): number {
+    this.propose(trials);
+    return this.#durably(() => {
+      let taken = 0;
+      for (const { digest, record } of trials) {
+        const sql = "INSERT INTO result (trial, record) SELECT number, ? FROM trial WHERE digest = ? " +
+          "ON CONFLICT (trial) DO NOTHING";
+        const isNew = this.#run(sql, JSON.stringify(record), digest) > 0;
+        if (isNew) {
+          this.#run(
+            "UPDATE trial SET state = 'complete', lease = NULL, error = NULL WHERE digest = ?",
+            digest,
+          );
+        }
+        taken += Number(isNew);
+      }
+      return taken;
+    });
+  }
+
+  /** How many trials are in each state. */
+  count(): { readonly [state in TrialState]: number } {
+    const rows = this.#all("SELECT state, count(*) AS n FROM trial GROUP BY state") as {
+      state: TrialState;
+      n: number;
+    }[];
+    const counts = new Map(rows.map(({ state, n }) => [state, n]));
+    return Object.fromEntries(TRIAL_STATES.map((state) => [state, counts.get(state) ?? 0])) as ReturnType<
+      StudyStore["count"]
+    >;
+  }
+
+  /** Who has trials now. */
+  owners(): string[] {
+    const rows = this.#all("SELECT DISTINCT owner FROM trial WHERE state = 'running'") as { owner: string }[];
+    return rows.map(({ owner }) => owner);
+  }
+
+  /** Every worker there was. */
+  workers(): StoredWorker[] {
+    return this.#all(
+      "SELECT owner, seen AS seenMs, finished, trial FROM worker ORDER BY owner",
+    ) as StoredWorker[];
+  }
+
+  /** The trials, in their order. */
+  trials(): StoredTrial[] {
+    const rows = this.#all(
+      "SELECT number, digest, options, state, attempt, owner, error FROM trial ORDER BY number",
+    ) as (StoredTrial & { options: string })[];
+    return rows.map((row) => ({ ...row, options: JSON.parse(row.options) }));
+  }
+
+  /** Values of the chunks of a trial that are done, ascending. */
+  chunks(number: number): ChunkValue[] {
+    return this.#all(
+      "SELECT chunk, loss, dense AS denseLoss FROM chunk WHERE trial = ? ORDER BY chunk",
+      number,
+    ) as ChunkValue[];
+  }
+
+  /** What ended after the place in the order; from the beginning where none is given. */
+  results<T extends Trial = Trial>(after = 0): StoredResult<T>[] {
+    const rows = this.#all(
+      "SELECT sequence, record FROM result WHERE sequence > ? ORDER BY sequence",
+      after,
+    ) as { sequence: number; record: string }[];
+    return rows.map(({ sequence, record }) => ({ sequence, record: JSON.parse(record) }));
+  }
+
+  /** Some fields of every result, in the order of trials: for lists of many. */
+  fields(names: readonly string[]): { readonly [name: string]: unknown }[] {
+    const columns = names.map((name) => `record ->> '$.${name.replaceAll(/\W/g, "")}' AS "${name}"`).join(
+      ", ",
+    );
+    return this.#all(
+      `SELECT trial.number, trial.state${
+        columns && `, ${columns}`
+      } FROM trial LEFT JOIN result ON trial = number ORDER BY number`,
+    ) as { readonly [name: string]: unknown }[];
+  }
+
+  /** Closes the file. */
+  [Symbol.dispose](): void {
+    if (this.#db.isOpen) this.#db.close();
+  }
+}
+
+const HELD = "number = ? AND owner = ? AND attempt = ? AND state = 'running'";
+const heldBy = ({ number, owner, attempt }: ClaimedTrial) => [number, owner, attempt] as const;
+
+const openDatabase = (path: string, { timeoutMs = 20_000 }: StoreOptions) =>
+  new DatabaseSync(path, { timeout: timeoutMs });
+
+function guard<T>(path: string, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    throw explainStoreError(path, error);
+  }
+}

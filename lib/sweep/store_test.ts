@@ -1,0 +1,155 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { DatabaseSync } from "node:sqlite";
+import { UsageError } from "../errors.ts";
+import { MAX_ATTEMPTS, StudyStore } from "./store.ts";
+import type { ClaimedTrial, ProposedTrial, StudyFacts } from "./store_records.ts";
+import type { RunConditions, Trial } from "./trial.ts";
+
+const conditions = { version: "0.0.0", model: "fake", modelSha256: "aa" } as RunConditions;
+const facts: StudyFacts = { name: "mine", conditions, runDigest: "d", flags: { model: "tiny" } };
+const proposals = (count: number): ProposedTrial[] =>
+  Array.from({ length: count }, (_, i) => ({ digest: `d${i}`, options: { seed: i } as never }));
+const record = (trial: string, perplexity = 1) => ({ trial, perplexity }) as unknown as Trial;
+
+async function withStudy(count: number, test: (store: StudyStore, path: string) => void) {
+  const folder = await Deno.makeTempDir();
+  try {
+    using store = StudyStore.create(`${folder}/study.db`, facts);
+    store.propose(proposals(count));
+    test(store, `${folder}/study.db`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("a study keeps what it is, its trials, their chunks and results", () =>
+  withStudy(2, (store, path) => {
+    const claim = store.claim("one", 1000)!;
+    assertEquals([claim.number, claim.digest, claim.options, claim.attempt], [1, "d0", { seed: 0 }, 1]);
+    assert(
+      store.report(claim, [{ chunk: 0, loss: 3, denseLoss: 2 }, { chunk: 1, loss: 4, denseLoss: 1 }], 1000),
+    );
+    assert(store.finish(claim, record("d0", 7)));
+    store.set("dense", { tokens: 5 } as never);
+    using other = StudyStore.open(path);
+    assertEquals(other.facts, facts);
+    assertEquals(other.get("dense"), { tokens: 5 } as never);
+    assertEquals(
+      other.chunks(1),
+      [
+        { chunk: 0, loss: 3, denseLoss: 2 },
+        { chunk: 1, loss: 4, denseLoss: 1 },
+      ].map((value) => Object.assign(Object.create(null), value)),
+    );
+    assertEquals(other.results(), [{ sequence: 1, record: record("d0", 7) }]);
+    assertEquals(other.results(1), []);
+    assertEquals(other.trials().map(({ state, options }) => [state, options]), [
+      ["complete", { seed: 0 }],
+      ["waiting", { seed: 1 }],
+    ] as never);
+    assertEquals(other.count(), { waiting: 1, running: 0, complete: 1, pruned: 0, failed: 0 });
+    assertEquals(other.workers().map(({ owner, finished, trial }) => [owner, finished, trial]), [[
+      "one",
+      1,
+      null,
+    ]]);
+    assertEquals(other.fields(["perplexity"]).map((row) => ({ ...row })), [
+      { number: 1, state: "complete", perplexity: 7 },
+      { number: 2, state: "waiting", perplexity: null },
+    ]);
+  }));
+
+Deno.test("propose() adds a trial once, and with `only` takes out those that wait and are not wanted", () =>
+  withStudy(3, (store) => {
+    const claim = store.claim("one", 1000)!;
+    assertEquals(store.propose(proposals(5).slice(2), true), 2);
+    assertEquals(store.trials().map(({ digest }) => digest), ["d0", "d2", "d3", "d4"]);
+    assert(store.finish(claim, record("d0")));
+  }));
+
+Deno.test("a trial is one worker's, until its lease runs out; what comes too late is not kept", () =>
+  withStudy(2, (store, path) => {
+    using other = StudyStore.open(path);
+    const late = store.claim("one", -1)!;
+    assertEquals(other.claim("two", 60_000)!.digest, "d1");
+    assert(store.report(late, [{ chunk: 0, loss: 1, denseLoss: 1 }], -1)); // nobody has taken it yet
+    const again = other.claim("two", 60_000)!;
+    assertEquals([again.digest, again.attempt, other.chunks(1)], ["d0", 2, []]);
+    assertEquals(other.claim("three", 1), undefined);
+    assertEquals(store.report(late, [{ chunk: 0, loss: 1, denseLoss: 1 }], 1000), false);
+    assertEquals(store.finish(late, record("d0", 1)), false);
+    store.fail(late, "late");
+    assert(other.finish(again, record("d0", 2)));
+    assertEquals(store.finish(late, record("d0", 1)), false);
+    assertEquals(store.results().map(({ record }) => record), [record("d0", 2)]);
+  }));
+
+Deno.test("release() gives a worker's trial back at once, and a trial that ends its workers fails", () =>
+  withStudy(1, (store) => {
+    for (let attempt = 1; attempt < MAX_ATTEMPTS; attempt++) {
+      assertEquals(store.claim("one", 60_000)!.attempt, attempt);
+      assertEquals(store.owners(), ["one"]);
+      assertEquals([store.release("two"), store.release("one")], [0, 1]);
+    }
+    assertEquals(store.claim("one", -1)!.attempt, MAX_ATTEMPTS);
+    assertEquals(store.claim("one", -1), undefined);
+    assertEquals(store.trials()[0]!.error, `its worker ended ${MAX_ATTEMPTS} times`);
+  }));
+
+Deno.test("fail() and a pruned trial are ends, and values of chunks stay", () =>
+  withStudy(2, (store) => {
+    const [first, second] = [store.claim("one", 1000)!, store.claim("one", 1000)!] as [
+      ClaimedTrial,
+      ClaimedTrial,
+    ];
+    store.fail(first, "no number");
+    store.report(second, [{ chunk: 3, loss: 1, denseLoss: 1 }], 1000);
+    assert(store.finish(second, record("d1"), "pruned"));
+    assertEquals(store.trials().map(({ state, error }) => [state, error]), [["failed", "no number"], [
+      "pruned",
+      null,
+    ]]);
+    assertEquals(store.chunks(2).length, 1);
+    assertEquals(store.claim("two", 1000), undefined);
+  }));
+
+Deno.test("take() keeps results of elsewhere once", () =>
+  withStudy(1, (store) => {
+    const taken = proposals(2).map((trial, i) => ({ ...trial, record: record(trial.digest, i) }));
+    const claim = store.claim("one", 1000)!;
+    assertEquals([store.take(taken), store.take(taken)], [2, 0]);
+    assertEquals(store.finish(claim, record("d0", 9)), false);
+    assertEquals(store.results().map(({ record }) => record), [record("d0", 0), record("d1", 1)]);
+  }));
+
+Deno.test("a file that is none, damaged, locked or of another version is refused in one line", () =>
+  withStudy(400, (store, path) => {
+    const refuse = (at: string, part: string) =>
+      assertThrows(
+        () => {
+          using opened = StudyStore.open(at, { timeoutMs: 20 });
+          opened.trials();
+          opened.claim("two", 1);
+        },
+        UsageError,
+        part,
+      );
+    refuse(`${path}.none`, "there is no such file");
+    Deno.writeTextFileSync(`${path}.text`, "no study at all".repeat(300));
+    refuse(`${path}.text`, "it is no study's file");
+    Deno.writeTextFileSync(`${path}.empty`, "");
+    refuse(`${path}.empty`, "it is no study's file");
+    {
+      using other = new DatabaseSync(path);
+      other.exec("BEGIN IMMEDIATE");
+      refuse(path, "another process has locked it");
+    }
+    assertThrows(() => StudyStore.create(path, facts), UsageError, "it is there already");
+    store[Symbol.dispose]();
+    const bytes = Deno.readFileSync(path);
+    Deno.writeFileSync(`${path}.torn`, bytes.map((byte, i) => i > 4096 ? byte ^ 0x55 : byte));
+    refuse(`${path}.torn`, "the file is damaged");
+    bytes[63] = 9; // the last byte of user_version
+    Deno.writeFileSync(`${path}.new`, bytes);
+    refuse(`${path}.new`, "found a store of version 9, expected 1");
+  }));

@@ -1,0 +1,187 @@
+/** Where a sweep's trials come from and go to: a list in memory, or a study that several processes work on. */
+import type { DenseTaskResult, TaskTypes } from "../eval/task.ts";
+import { readRecord, recordOptions, type ResolvedOptions } from "../methods/options.ts";
+import { digestTrialOptions } from "./runner.ts";
+import type { FinishedRuns } from "./run_log.ts";
+import type { StudyStore } from "./store.ts";
+import type { ChunkValue, ClaimedTrial, ProposedTrial } from "./store_records.ts";
+import type { Trial } from "./trial.ts";
+
+/** A trial that is to be run now. */
+export interface TakenTrial {
+  /** Digest of the options that have an effect. */
+  readonly digest: string;
+  /** What to run. */
+  readonly method: ResolvedOptions;
+}
+
+/** Where trials come from and go to. */
+export interface TrialSource<T extends TaskTypes = TaskTypes> {
+  /** How many trials there are. */
+  readonly total: number;
+  /** The next trial; undefined where there is none to be had now. */
+  take(): TakenTrial | undefined;
+  /** Whether none is left, with anybody. */
+  isOver(): boolean;
+  /** Takes the dense model's result, before the first trial. */
+  begin?(dense: DenseTaskResult): void;
+  /** Takes the losses of one chunk of a trial, one a scored unit, and the dense model's. */
+  report?(digest: string, chunk: number, losses: Float64Array, denseLosses: Float64Array): void;
+  /** Takes a trial's result; it is safe when this returns. */
+  finish(digest: string, trial: Trial<T>): void;
+  /** Takes a trial back that will not be finished. */
+  drop?(digest: string): void;
+  /** All that are finished, in the order of the trials. */
+  finished(): readonly Trial<T>[];
+  /** Those that ended since this was last called, in the order in which they did. */
+  news(): readonly Trial<T>[];
+}
+
+/** The trials of methods, each once. */
+export async function proposeTrials(methods: readonly ResolvedOptions[]): Promise<ProposedTrial[]> {
+  return await Promise.all(
+    methods.map(async (method) => ({
+      digest: await digestTrialOptions(method),
+      options: recordOptions(method),
+    })),
+  );
+}
+
+/** Keeps finished trials by their digest, and in the order in which they ended. */
+class Finished<T extends TaskTypes> {
+  readonly #order: readonly string[];
+  readonly #trials = new Map<string, Trial<T>>();
+  #news: Trial<T>[] = [];
+
+  constructor(order: readonly string[]) {
+    this.#order = order;
+  }
+
+  add(trial: Trial<T>): void {
+    if (!this.#trials.has(trial.trial)) this.#news.push(trial);
+    this.#trials.set(trial.trial, trial);
+  }
+
+  has(digest: string): boolean {
+    return this.#trials.has(digest);
+  }
+
+  list(): Trial<T>[] {
+    return this.#order.flatMap((digest) => this.#trials.get(digest) ?? []);
+  }
+
+  takeNews(): Trial<T>[] {
+    const news = this.#news;
+    this.#news = [];
+    return news;
+  }
+}
+
+/** Methods one after the other, without those that a log holds; results go to the log. */
+export async function listedTrials<T extends TaskTypes>(
+  methods: readonly ResolvedOptions[],
+  log: FinishedRuns<Trial<T>> = { finished: [], append: () => {} },
+): Promise<TrialSource<T>> {
+  const digests = await Promise.all(methods.map(digestTrialOptions)), finished = new Finished<T>(digests);
+  for (const trial of log.finished) finished.add(trial);
+  let next = 0;
+  return {
+    total: methods.length,
+    take() {
+      while (next < digests.length && finished.has(digests[next]!)) next++;
+      const digest = digests[next];
+      return digest === undefined ? undefined : { digest, method: methods[next++]! };
+    },
+    isOver: () => next >= digests.length,
+    finish(_, trial) {
+      log.append(trial);
+      finished.add(trial);
+    },
+    finished: () => finished.list(),
+    news: () => finished.takeNews(),
+  };
+}
+
+/** Shortest lease, ms: a worker that is not heard of for so long, and whose process cannot be asked for, has lost its trial. */
+export const LEASE_MS = 30_000;
+
+/** A lease is so many times the longest wait between two chunks. */
+const LEASE_CHUNKS = 20;
+
+/** What a worker looks at beside the study. */
+export interface StoredOptions {
+  /** Its name: no other's. */
+  readonly owner: string;
+  /** Finds out which owners' processes have ended: their trials wait again at once. */
+  readonly isDead?: (owner: string) => boolean;
+  /** Digests of the trials that count, in their order; default: all of the study. */
+  readonly only?: readonly string[];
+}
+
+/** The trials of a study on disk. */
+export function storedTrials<T extends TaskTypes>(
+  store: StudyStore,
+  { owner, isDead = () => false, only }: StoredOptions,
+): TrialSource<T> {
+  const order = only ?? store.trials().map(({ digest }) => digest), wanted = new Set(order);
+  const finished = new Finished<T>(order);
+  let claim: ClaimedTrial | undefined, sequence = 0, values: ChunkValue[] = [];
+  let lastMs = performance.now(), longestMs = 0;
+  const lease = () => Math.max(LEASE_MS, LEASE_CHUNKS * longestMs);
+  /** Takes note of the time that a chunk took. */
+  const tick = () => {
+    const now = performance.now();
+    longestMs = Math.max(longestMs, now - lastMs);
+    lastMs = now;
+  };
+  const look = () => {
+    for (const { sequence: at, record } of store.results<Trial<T>>(sequence)) {
+      sequence = at;
+      if (wanted.has(record.trial)) finished.add(record);
+    }
+  };
+  const mean = (losses: Float64Array) => losses.reduce((a, b) => a + b, 0) / losses.length;
+  const releaseDead = () => {
+    for (const other of store.owners()) {
+      if (other !== owner && isDead(other)) store.release(other);
+    }
+  };
+  releaseDead();
+  look();
+  return {
+    total: order.length,
+    begin(dense) {
+      if (store.get("dense") === undefined) store.set("dense", dense);
+    },
+    take() {
+      claim = store.claim(owner, lease());
+      if (claim === undefined) releaseDead();
+      values = [];
+      lastMs = performance.now();
+      return claim && { digest: claim.digest, method: readRecord(claim.options) };
+    },
+    isOver() {
+      const { waiting, running } = store.count();
+      return waiting + running === 0;
+    },
+    report(_, chunk, losses, denseLosses) {
+      tick();
+      values.push({ chunk, loss: mean(losses), denseLoss: mean(denseLosses) });
+      store.report(claim!, values, lease());
+      values = [];
+    },
+    finish(_, trial) {
+      store.finish(claim!, trial as Trial);
+      claim = undefined;
+    },
+    drop() {
+      if (claim !== undefined) store.release(owner);
+      claim = undefined;
+    },
+    finished() {
+      look();
+      return finished.list();
+    },
+    news: () => finished.takeNews(),
+  };
+}
