@@ -9,7 +9,15 @@ import { Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { type Mutant, SCOPES } from "./mutants/draw.ts";
 import type { Outcome } from "./mutants/run.ts";
-import { buildLibraries, drawSample, judgeSample, LIST, type Sample } from "./mutants/tree.ts";
+import { readTimes } from "./mutants/times.ts";
+import {
+  buildLibraries,
+  drawSample,
+  judgeSample,
+  LIST,
+  type Sample,
+  type SampleOptions,
+} from "./mutants/tree.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 /** The exit code where too few were noticed, or the list is out of date. */
@@ -23,7 +31,7 @@ const DEFAULTS = {
   tests: "20",
   jobs: String(Math.max(2, navigator.hardwareConcurrency >> 1)),
 } as const;
-const TEXTS = ["scope", "seed", "count", "jobs", "least", "limit", "tests"] as const;
+const TEXTS = ["scope", "seed", "count", "jobs", "least", "limit", "tests", "times"] as const;
 /** Outcomes between two lines of progress where there is no terminal. */
 const LINE_EVERY = 10;
 const USAGE = `Usage: deno task mutants [flags]
@@ -48,6 +56,8 @@ Exit code 0: enough were noticed; 1: too few, or the list is out of date, or a t
       what a test file may take before that counts as noticed, until it has passed once (${DEFAULTS.limit})
   --tests N
       test files to run for a mutant, the nearest ones (${DEFAULTS.tests})
+  --times FILE.xml
+      what test files take, as deno test --junit-path=FILE.xml has written it: among tests as near, quick ones come first
   --jobs N
       mutants at once, each in a copy of its own (half the cores and at least 2)
   --list
@@ -66,7 +76,7 @@ function readOptions(args: readonly string[]) {
   if (all && values.count !== undefined) {
     throw new UsageError("Cannot use --count beside --all: expected one of them");
   }
-  const { scope, count, least, limit, tests, jobs, ...rest } = { ...DEFAULTS, ...values };
+  const { scope, count, least, limit, tests, jobs, times, ...rest } = { ...DEFAULTS, ...values };
   const share = Number(least);
   if (least === "" || !(share >= 0 && share <= 1)) {
     throw new UsageError(`Cannot use --least ${least}: expected a share from 0 to 1`);
@@ -79,6 +89,7 @@ function readOptions(args: readonly string[]) {
     limit: readInteger("limit", limit, 1),
     tests: readInteger("tests", tests, 1),
     jobs: readInteger("jobs", jobs, 1),
+    times,
   };
 }
 
@@ -91,7 +102,7 @@ function describe({ file, line, before, after }: Mutant): string {
 /** Judges a sample, and prints survivors as they are found. */
 async function judge(
   sample: Sample,
-  options: Options,
+  options: Options & Pick<SampleOptions, "seconds">,
   signal: AbortSignal,
 ): Promise<{ outcomes: Outcome[]; broken: string[] }> {
   const progress = new Progress(options.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
@@ -124,8 +135,9 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
     sample.mutants.forEach((mutant) => writeLine(Deno.stdout, describe(mutant)));
     return EXIT.ok;
   }
+  const seconds = options.times === undefined ? undefined : await readTimes(options.times);
   using interrupt = new Interrupt();
-  const { outcomes, broken } = await judge(sample, options, interrupt.signal);
+  const { outcomes, broken } = await judge(sample, { ...options, seconds }, interrupt.signal);
   if (interrupt.signal.aborted) return interrupt.code;
 
   const of = (result: Outcome["result"]) => outcomes.filter((outcome) => outcome.result === result);

@@ -1,4 +1,6 @@
 /** Puts mutants into copies of the tree, one after the other, and sees which a test notices. */
+import { cpuLevels } from "../../ffi/mod.ts";
+import { LEVELS } from "../../ffi/sources.ts";
 import { findKernelTests, findTests, type Importers } from "./dependents.ts";
 import type { Mutant } from "./draw.ts";
 import type { Workplace } from "./workplace.ts";
@@ -25,10 +27,16 @@ export interface Run {
   /** Test files to run for a mutant, at most. */
   readonly tests: number;
   readonly signal: AbortSignal;
-  /** Seconds of test files that passed. */
-  readonly passed: Map<string, number>;
+  /** Seconds of test files, as far as they are known. */
+  readonly seconds: Map<string, number>;
+  /** Test files, and tests of theirs as {@linkcode keyOf} names them, that pass without a mutant. */
+  readonly sound: Set<string>;
   /** Test files that fail without a mutant. */
   readonly broken: Set<string>;
+  /** The CPU library without a mutant, built by the first job that needs it. */
+  readonly whole: { library?: Promise<string> };
+  /** Codes of the levels to put a mutant of the CPU library in, one after the other. */
+  readonly levels: readonly number[];
 }
 
 /** Seconds that a build may take. */
@@ -37,6 +45,16 @@ const BUILD_LIMIT = 600;
 const PATIENCE = 5, LEAST_LIMIT = 30;
 /** So many of the tests are near; one that comes later must fail twice. */
 const NEAR = 3;
+
+/** Whether a mutant is one of the CPU library. */
+export function isKernel({ file }: Pick<Mutant, "file">): boolean {
+  return !file.endsWith(".ts");
+}
+
+/** What a set of sound tests calls a test file, or one test of it. */
+function keyOf(test: string, only?: string): string {
+  return only === undefined ? test : `${test}: ${only}`;
+}
 
 /** A source with its mutant. */
 function mutate(source: string, { start, end, text }: Mutant): string {
@@ -54,7 +72,7 @@ export async function findMistyped(
 ): Promise<Set<Mutant>> {
   const files = new Map<string, Mutant>();
   for (const [i, mutant] of mutants.entries()) {
-    if (!mutant.file.endsWith(".ts")) continue;
+    if (isKernel(mutant)) continue;
     const file = mutant.file.replace(/\.ts$/, `.mutant_${i}.ts`);
     files.set(file, mutant);
     const source = await Deno.readTextFile(`${place.root}/${mutant.file}`);
@@ -80,19 +98,38 @@ export async function findMistyped(
   return mistyped;
 }
 
+/** What became of tests. */
+interface Tested {
+  readonly result: "passed" | "failed" | "took too long";
+  /** The first test that failed, where Deno names one. */
+  readonly failing?: string;
+}
+
+/** Name of the first test that failed, which ends before its steps; undefined where Deno did not come to list it. */
+function findFailing(output: string): string | undefined {
+  return output.match(/^ FAILURES \n\n(.+?)(?: \.\.\. .+)? => \S+$/m)?.[1];
+}
+
+/** The codes of the levels to put a mutant of the CPU library in: the first mostly suffices. */
+export async function listLevelCodes(): Promise<number[]> {
+  const known = LEVELS[Deno.build.arch] ?? [];
+  // The highest is compiled the fastest.
+  return (await cpuLevels()).map((level) => known.find(({ name }) => name === level)!.code).reverse();
+}
+
 /**
  * Judges mutants in one copy of the tree.
  *
  * @returns Runs the tests that depend on a mutant's file until one fails; undefined where it was interrupted.
  */
 export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Promise<Outcome | undefined> {
-  const { flags, passed, broken, signal } = run;
-  let wholeLibrary: string | undefined;
+  const { flags, seconds, sound, broken, signal } = run;
 
   /** Builds the CPU library. @returns Its name, a digest of its bytes; "" where it does not compile. */
-  async function build(): Promise<string> {
+  async function build(level?: number): Promise<string> {
     const command = [Deno.execPath(), "run", "-A", "--no-lock", "--no-check", "build.ts", "--force"];
-    const { success, output } = await place.run(command, BUILD_LIMIT, { CXX: place.compiler });
+    const env = { CXX: place.compiler, MUTANT_LEVEL: `${level ?? ""}` };
+    const { success, output } = await place.run(command, BUILD_LIMIT, env);
     if (success) return output.match(/^built (\S+)/m)![1]!;
     if (output.includes("the compiler failed")) return "";
     throw new Error(`Cannot build the CPU library: ${output.trim()}`);
@@ -100,68 +137,101 @@ export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Pro
 
   /** Tests of a file: `FILE` itself stands for the examples of its documentation. */
   function testsOf({ file }: Mutant, source: string): string[] {
-    if (!file.endsWith(".ts")) return findKernelTests(file, run.paths, run.tests);
-    const tests = findTests(file, run.importers, run.tests, passed);
+    if (isKernel({ file })) return findKernelTests(file, run.paths, run.tests);
+    const tests = findTests(file, run.importers, run.tests, seconds);
     return /^\s*\* ```ts$/m.test(source) ? [...tests.slice(0, 1), file, ...tests.slice(1)] : tests;
   }
 
-  async function runTest(
-    test: string,
-    env: Record<string, string>,
-  ): Promise<"passed" | "failed" | "took too long"> {
-    const known = passed.get(test);
+  /** Runs a test file, or those of its tests alone whose names hold `only`. */
+  async function runTest(test: string, env: Record<string, string>, only?: string): Promise<Tested> {
+    const known = seconds.get(test);
     const limit = known === undefined
       ? run.limit
       : Math.max(Math.min(LEAST_LIMIT, run.limit), PATIENCE * known);
-    const { success, seconds, timedOut } = await place.run(
+    const ran = await place.run(
       [
         ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", "--preload=.std/strict_assert.ts"],
         ...(test.endsWith("_test.ts") ? [] : ["--doc"]),
         ...flags,
+        ...(only === undefined ? [] : [`--filter=${only}`]),
         test,
       ],
       limit,
       env,
     );
-    if (success) passed.set(test, seconds);
-    return success ? "passed" : timedOut ? "took too long" : "failed";
+    // A name that is not there any more tells nothing.
+    if (ran.success && only !== undefined && /^ok \| 0 passed/m.test(ran.output)) {
+      return await runTest(test, env);
+    }
+    if (ran.success) sound.add(keyOf(test, only));
+    if (ran.success && only === undefined) seconds.set(test, ran.seconds);
+    if (ran.success) return { result: "passed" };
+    return { result: ran.timedOut ? "took too long" : "failed", failing: findFailing(ran.output) };
+  }
+
+  /** The first of a mutant's tests that fails on it; "" where none does, undefined where it was interrupted. */
+  async function findNoticing(
+    tests: readonly string[],
+    isKernel: boolean,
+    put: (mutated: boolean) => Promise<void>,
+  ): Promise<string | undefined> {
+    const env: Record<string, string> = isKernel ? { TOKENFILTER_TEST_DEVICE: "cpu" } : {};
+    for (const [i, test] of tests.entries()) {
+      if (signal.aborted) return undefined;
+      if (broken.has(test)) continue;
+      const { result, failing } = await runTest(test, env);
+      if (result === "passed") continue;
+      const isKnown = sound.has(test) || sound.has(keyOf(test, failing));
+      if (!isKnown) { // is it the mutant that it fails on?
+        await put(false);
+        const isSound = (await runTest(test, env, failing)).result === "passed";
+        await put(true);
+        if (signal.aborted) return undefined;
+        if (!isSound) broken.add(test);
+        if (!isSound) continue;
+      }
+      // A test from afar, or one whose limit was not known yet, may fail for another reason.
+      const isUnsure = i >= NEAR || (!isKnown && result === "took too long");
+      if (isUnsure && (await runTest(test, env, failing)).result === "passed") continue;
+      return test;
+    }
+    return "";
+  }
+
+  /** As {@linkcode findNoticing}, with a library of which one level after the other has the mutant; or "invalid". */
+  async function judgeKernel(tests: readonly string[], put: (mutated: boolean) => Promise<void>) {
+    const whole = await (run.whole.library ??= build()), seen = new Set([whole]);
+    if (whole === "") throw new Error("Cannot build the CPU library: it does not compile");
+    await put(true);
+    for (const level of run.levels) {
+      const library = await build(level);
+      if (library === "") return "invalid";
+      if (seen.has(library)) continue;
+      seen.add(library);
+      const by = await findNoticing(tests, true, put);
+      if (by !== "") return by;
+    }
+    return seen.size === 1 ? "invalid" : "";
   }
 
   return async (mutant) => {
     const began = performance.now();
     const path = `${place.root}/${mutant.file}`, source = await Deno.readTextFile(path);
-    const isKernel = !mutant.file.endsWith(".ts");
-    let result: Outcome["result"] = "survived", by = "";
-    if (isKernel) wholeLibrary ??= await build();
-    if (wholeLibrary === "") throw new Error("Cannot build the CPU library: it does not compile");
+    const put = (mutated: boolean) => Deno.writeTextFile(path, mutated ? mutate(source, mutant) : source);
+    const tests = testsOf(mutant, source);
+    let by: string | undefined;
     try {
-      const put = () => Deno.writeTextFile(path, mutate(source, mutant));
-      await put();
-      const library = isKernel ? await build() : "";
-      if (isKernel && (library === "" || library === wholeLibrary)) result = "invalid";
-      for (const [i, test] of (result === "invalid" ? [] : testsOf(mutant, source)).entries()) {
-        if (signal.aborted) return undefined;
-        if (broken.has(test)) continue;
-        const run = () => runTest(test, isKernel ? { TOKENFILTER_TEST_DEVICE: "cpu" } : {});
-        let ran = await run();
-        if (ran === "passed") continue;
-        const isKnown = passed.has(test);
-        if (!isKnown) { // is it the mutant that it fails on?
-          await Deno.writeTextFile(path, source);
-          if (await run() !== "passed" && !signal.aborted) broken.add(test);
-          await put();
-          if (broken.has(test)) continue;
-        }
-        // A test from afar, or one whose limit was not known yet, may fail for another reason.
-        if (i >= NEAR || (!isKnown && ran === "took too long")) ran = await run();
-        if (ran === "passed") continue;
-        [result, by] = ["noticed", test];
-        break;
+      if (isKernel(mutant)) by = await judgeKernel(tests, put);
+      else {
+        await put(true);
+        by = await findNoticing(tests, false, put);
       }
     } finally {
-      await Deno.writeTextFile(path, source);
+      await put(false);
     }
-    if (signal.aborted) return undefined;
-    return { mutant, result, by, seconds: (performance.now() - began) / 1000 };
+    if (by === undefined || signal.aborted) return undefined;
+    const result = by === "invalid" ? by : by === "" ? "survived" : "noticed";
+    const spent = (performance.now() - began) / 1000;
+    return { mutant, result, by: result === "noticed" ? by : "", seconds: spent };
   };
 }

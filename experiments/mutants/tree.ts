@@ -16,7 +16,7 @@ import {
   listMutants,
   type Mutant,
 } from "./draw.ts";
-import { createJudge, findMistyped, type Outcome } from "./run.ts";
+import { createJudge, findMistyped, isKernel, listLevelCodes, type Outcome } from "./run.ts";
 import { makeWorkplace, type Workplace } from "./workplace.ts";
 
 /** Where equivalent mutants are listed. */
@@ -32,6 +32,8 @@ export interface SampleOptions {
   /** Test files to run for a mutant, at most. */
   readonly tests: number;
   readonly jobs: number;
+  /** Seconds of test files, as far as they are known. */
+  readonly seconds?: ReadonlyMap<string, number> | undefined;
 }
 
 /** A drawn sample. */
@@ -69,13 +71,13 @@ export async function drawSample({ scope, seed, count }: SampleOptions, root: st
  */
 export async function judgeSample(
   { mutants, tree }: Sample,
-  { jobs, limit, tests }: SampleOptions,
+  { jobs, limit, tests, seconds }: SampleOptions,
   signal: AbortSignal,
   onOutcome: (outcome: Outcome) => void,
 ): Promise<string[]> {
   const base = await Deno.makeTempDir({ prefix: "tokenfilter-mutants-" });
   const places: Workplace[] = [], stop = new AbortController();
-  const broken = new Set<string>(), passed = new Map<string, number>();
+  const broken = new Set<string>();
   try {
     const flags = await readStdFlags(),
       { denoDir } = await findDenoCaches(),
@@ -95,8 +97,11 @@ export async function judgeSample(
     const mistyped = await findMistyped(mutants, places[0]!, flags);
     mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
     const queue = mutants.filter((mutant) => !mistyped.has(mutant));
+    const known = { seconds: new Map(seconds), sound: new Set<string>(), broken, whole: {} };
+    const levels = queue.some(isKernel) ? await listLevelCodes() : [];
+    const run = { paths, importers, flags, limit, tests, signal, levels, ...known };
     await Promise.all(places.map(async (place) => {
-      const judge = createJudge(place, { paths, importers, flags, limit, tests, signal, passed, broken });
+      const judge = createJudge(place, run);
       for (let mutant = queue.shift(); mutant !== undefined && !signal.aborted; mutant = queue.shift()) {
         const outcome = await judge(mutant);
         if (outcome !== undefined) onOutcome(outcome);

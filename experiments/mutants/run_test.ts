@@ -1,0 +1,125 @@
+/** What a job does with a mutant, in a workplace whose commands are made up. */
+import { assertEquals } from "@std/assert";
+import { withFolder } from "../testing.ts";
+import type { Mutant } from "./draw.ts";
+import { createJudge, type Run } from "./run.ts";
+import type { Workplace } from "./workplace.ts";
+
+/** What a made-up command prints; it fails where the text says so. */
+type Answer = (command: string, env: Readonly<Record<string, string>>, source: string) => string;
+
+const FAILED = "\n FAILURES \n\nadds ... a step => ./a_test.ts:3:1\n\nFAILED | 0 passed | 1 failed (2ms)\n";
+
+/** Judges `a + b → a - b` of a file in a tree of its own; what became of it, and the commands in short. */
+async function judge(file: string, known: Partial<Run>, answer: Answer) {
+  const said: string[] = [];
+  let outcome: string | undefined;
+  await withFolder(async (root) => {
+    await Deno.mkdir(`${root}/${file}`.replace(/[^/]*$/, ""), { recursive: true });
+    await Deno.writeTextFile(`${root}/${file}`, "a + b");
+    const place: Workplace = {
+      root,
+      compiler: "cxx",
+      async run([_, ...words], limit, env = {}) {
+        const source = await Deno.readTextFile(`${root}/${file}`);
+        const output = answer(words.join(" "), env, source), timedOut = output === "too long";
+        const filter = words.find((word) => word.startsWith("--filter=")) ?? "";
+        said.push(
+          [words[0] === "test" ? words.at(-1) : `build ${env.MUTANT_LEVEL}`, filter, source, limit].join(),
+        );
+        return { success: !timedOut && !/FAILED|failed on/.test(output), output, timedOut, seconds: 2 };
+      },
+    };
+    const run: Run = {
+      ...{ paths: ["kernels/a/a_test.ts", "kernels/a/b_test.ts"], flags: [], limit: 50, tests: 9 },
+      ...{ importers: new Map([["lib/a.ts", new Set(["lib/a_test.ts", "lib/b_test.ts"])]]), levels: [2, 0] },
+      ...{ seconds: new Map(), sound: new Set(), broken: new Set(), whole: {} },
+      signal: new AbortController().signal,
+      ...known,
+    };
+    const mutant = { file, line: 1, source: "a + b", before: "a + b", after: "a - b" };
+    const change: Mutant = { ...mutant, start: 0, end: 5, text: "a - b" };
+    const { result, by } = (await createJudge(place, run)(change))!;
+    assertEquals(await Deno.readTextFile(`${root}/${file}`), "a + b");
+    outcome = `${result} ${by}`.trim();
+  });
+  return [outcome, ...said];
+}
+
+Deno.test("a test that fails is run alone without the mutant, once", async () => {
+  const answer: Answer = (command, _, source) =>
+    command.endsWith("b_test.ts") && source === "a - b" ? FAILED : "ok | 1 passed";
+  const run = { sound: new Set<string>(), seconds: new Map([["lib/b_test.ts", 20]]) };
+  assertEquals(await judge("lib/a.ts", run, answer), [
+    "noticed lib/b_test.ts",
+    "lib/a_test.ts,,a - b,50",
+    "lib/b_test.ts,,a - b,100", // known to take 20 s
+    "lib/b_test.ts,--filter=adds,a + b,100",
+  ]);
+  assertEquals((await judge("lib/a.ts", run, answer)).length, 3);
+});
+
+Deno.test("a test that fails without the mutant too, or is not there any more alone, is run whole, and notices nothing", async () => {
+  const broken = new Set<string>();
+  assertEquals(
+    await judge(
+      "lib/a.ts",
+      { broken },
+      (command) => command.includes("--filter") ? "ok | 0 passed | 0 failed" : FAILED,
+    ),
+    [
+      "survived",
+      ...["lib/a_test.ts", "lib/b_test.ts"].flatMap((test) => [
+        `${test},,a - b,50`,
+        `${test},--filter=adds,a + b,50`,
+        `${test},,a + b,50`,
+      ]),
+    ],
+  );
+  assertEquals([...broken], ["lib/a_test.ts", "lib/b_test.ts"]);
+});
+
+Deno.test("a test that takes too long is run whole without the mutant, and again with it", async () => {
+  assertEquals(
+    await judge("lib/a.ts", {}, (_, __, source) => source === "a - b" ? "too long" : "ok | 1 passed"),
+    [
+      "noticed lib/a_test.ts",
+      "lib/a_test.ts,,a - b,50",
+      "lib/a_test.ts,,a + b,50",
+      "lib/a_test.ts,,a - b,30",
+    ],
+  );
+});
+
+Deno.test("a mutant of the CPU library is in one level after the other, of those that it changes", async () => {
+  const noticed = await judge(
+    "kernels/a/a.cpp",
+    {},
+    (command, { MUTANT_LEVEL, TOKENFILTER_TEST_DEVICE }, source) =>
+      command.includes("build.ts")
+        ? `built ${MUTANT_LEVEL === "0" ? source : "whole"}`
+        : TOKENFILTER_TEST_DEVICE === "cpu" && source === "a - b"
+        ? FAILED
+        : "ok | 1 passed",
+  );
+  assertEquals(noticed, [
+    "noticed kernels/a/a_test.ts",
+    ...["build ,,a + b,600", "build 2,,a - b,600", "build 0,,a - b,600"],
+    ...["kernels/a/a_test.ts,,a - b,50", "kernels/a/a_test.ts,--filter=adds,a + b,50"],
+  ]);
+  const survived = await judge(
+    "kernels/a/a.cpp",
+    {},
+    (command, { MUTANT_LEVEL }) => command.includes("build.ts") ? `built ${MUTANT_LEVEL}.` : "ok | 1 passed",
+  );
+  assertEquals([survived[0], survived.length], ["survived", 8]);
+  assertEquals((await judge("kernels/a/a.cpp", {}, () => "built whole"))[0], "invalid");
+  assertEquals(
+    (await judge(
+      "kernels/a/a.cpp",
+      {},
+      (_, { MUTANT_LEVEL }) => MUTANT_LEVEL === "2" ? "the compiler failed on it" : "built whole",
+    ))[0],
+    "invalid",
+  );
+});
