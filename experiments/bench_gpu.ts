@@ -247,7 +247,8 @@ async function runRace(
   return rows;
 }
 
-function describe(rows: readonly GpuRow[]): string {
+/** The table: names to the left, numbers to the right. */
+export function describeRows(rows: readonly GpuRow[]): string {
   return formatTable(tabulate(rows, [
     ["op", "", (row) => row.op, true],
     ["impl", "", (row) => row.impl, true],
@@ -307,7 +308,7 @@ async function main(args: readonly string[]): Promise<number> {
   if (json) writeLine(Deno.stdout, documentOf(found));
   else {
     const { roof: { f32Flops, copyBytes }, floor: { emptyMs, kernelMs } } = found;
-    writeLine(Deno.stdout, describe(found.rows));
+    writeLine(Deno.stdout, describeRows(found.rows));
     writeLine(
       Deno.stdout,
       `copies ${(copyBytes / 1e9).toFixed(0)} GB/s, f32 ${

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { openEmulated } from "../ffi/cuda/testing.ts";
 import type { BatchOps } from "../lib/batch_ops.ts";
-import { benchGpu, type GpuBenchSizes } from "./bench_gpu.ts";
+import { benchGpu, describeRows, type GpuBenchSizes } from "./bench_gpu.ts";
 import { decodeCase } from "./bench_gpu/attention.ts";
 import { floorOf, type Gpu, raceOnDevice, TURNS } from "./bench_gpu/device.ts";
 import { stepCase } from "./bench_gpu/filter.ts";
@@ -256,4 +256,32 @@ Deno.test("stepCase() begins its cache anew before it is full, also where steps 
     gpu.backend.synchronize();
   }
   assert(floorOf(gpu, 2).kernelMs > 0);
+});
+
+Deno.test("describeRows() lays out a table, names to the left and numbers to the right", () => {
+  const work = {
+    op: "rope",
+    impl: "cuda",
+    shape: "8 x 4",
+    dtype: "f16",
+    skip: 0,
+    flops: 2e6,
+    bytes: 4e6,
+  } as const;
+  const roof = { f32Flops: 1e13, tensorFlops: undefined, copyBytes: 1e12 };
+  const rows = [
+    gpuRow({ ...work, phase: "decode" }, 0.008, 0.001, roof),
+    gpuRow(
+      { ...work, op: "attention", impl: "torch 2", shape: "16", dtype: "bf16", skip: 0.5, phase: "decode" },
+      10,
+      2,
+      roof,
+    ),
+  ];
+  assertEquals(describeRows(rows).split("\n"), [
+    "op         impl     shape  dtype  skip        ms    ± ms  GFLOP/s  GB/s  roof",
+    "---------  -------  -----  -----  ----  --------  ------  -------  ----  ----",
+    "rope       cuda     8 x 4  f16       0  0.008000  0.0010      250   500  0.50",
+    "attention  torch 2  16     bf16    0.5     10.00     2.0        0     0  0.00",
+  ]);
 });

@@ -1,6 +1,8 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { expectAllFreed, fakeLogits, fakeModel, fakePruner } from "./testing.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data } from "../tensor.ts";
+import type { EvaluatedModel } from "./language_model.ts";
 import { scoreSequence } from "./sequence_score.ts";
 
 const ids = Int32Array.from({ length: 300 }, (_, i) => (i * i + 2 * i) % 5);
@@ -70,4 +72,18 @@ Deno.test("scoreSequence() refuses a loss that is not finite, by its token", () 
     },
   };
   assertThrows(() => scoreSequence(broken, ids), RangeError, "Cannot score token 21: found a loss of NaN");
+});
+
+Deno.test("scoreSequence() decodes on a device that records steps, and says why it does not", () => {
+  const { model } = fakeModel();
+  const startBatch = () => {
+    throw new Error("decodes on the device");
+  };
+  const decode = (backend: EvaluatedModel["backend"]) =>
+    scoreSequence({ ...model, backend, startBatch }, ids, undefined, { phase: "decode" });
+  assertEquals(decode(model.backend).fedByHost, 'backend "reference" has no recorded steps');
+  const record = (): never => {
+    throw new Error("not called");
+  };
+  assertThrows(() => decode(Object.assign(new ReferenceBackend(), { record })), Error, "decodes on the device");
 });

@@ -1,0 +1,16 @@
+import { assertEquals } from "@std/assert";
+import { PRESETS } from "../../methods/options.ts";
+import { makeTrial } from "../testing.ts";
+import { methodName, varyingOptions } from "./trial_label.ts";
+
+Deno.test("varyingOptions() are those that differ within a name, or among trials that are no preset", () => {
+  const trial = (options: Parameters<typeof makeTrial>[0]) => makeTrial(options, 0.5, 60);
+  const rules = [trial({ fusion: "variance", warmup: 4 }), trial({ fusion: "mean", warmup: 8 })];
+  assertEquals(rules.map(methodName), ["variance", "mean"]);
+  assertEquals(varyingOptions(rules), ["warmup"]);
+  assertEquals(varyingOptions([rules[0]!, trial({ fusion: "variance", warmup: 8 })]), ["warmup"]);
+  const presets = [PRESETS.paper, PRESETS.local].map((preset) => trial({ ...preset, pruneRatio: 0.5 }));
+  assertEquals(presets.map(methodName), ["paper", "local"]);
+  assertEquals(varyingOptions(presets), []);
+  assertEquals(varyingOptions([presets[0]!, rules[0]!]), []);
+});
