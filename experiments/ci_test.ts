@@ -1,0 +1,126 @@
+/** `.ci/run` with stand-ins for its steps: whatever goes wrong in one of them is told, and makes it fail. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { NEEDS_LINUX, unless } from "../lib/testing.ts";
+import { withFolder } from "./testing.ts";
+
+const TESTED = "ok | 12 passed (3 steps) | 0 failed | 2 ignored (1s)";
+
+/** Ends as `GOES` says: lines `COMMAND: WHAT TO DO`. */
+const STEP = `#!/bin/sh
+step="$(basename "$0") $*"
+printf '%s\\n' "$step" >> steps
+what=$(printf '%s\\n' "$GOES" | while IFS= read -r line; do
+  case "$step" in *"\${line%%: *}"*) printf '%s\\n' "\${line#*: }" ;; esac
+done)
+case "$step" in *"task test "*) [ -n "$what" ] || echo "${TESTED}" ;; esac
+eval "$what"
+`;
+const PROGRAMS = ["bin/npx", ".ci/chromium", ".ci/mutants", ".ci/sanitize", ".ci/cuda"];
+
+interface Ended {
+  readonly code: number;
+  readonly lines: readonly string[];
+  /** The commands of steps that have begun. */
+  readonly steps: readonly string[];
+}
+
+/** Registers a test of what `.ci/run` says where steps go as told, `COMMAND: WHAT IT DOES`. */
+function testRun(
+  name: string,
+  goes: readonly string[],
+  check: (ended: Ended) => void,
+  meanwhile: (child: Deno.ChildProcess, folder: string) => Promise<void> = () => Promise.resolve(),
+): void {
+  const fn = () =>
+    withFolder(async (folder) => {
+      for (const part of [".ci", "bin"]) await Deno.mkdir(`${folder}/${part}`);
+      await Deno.copyFile(new URL("../.ci/run", import.meta.url), `${folder}/.ci/run`);
+      for (const program of PROGRAMS) await Deno.writeTextFile(`${folder}/${program}`, STEP, { mode: 0o755 });
+      const child = new Deno.Command(`${folder}/.ci/run`, {
+        env: { PATH: `${folder}/bin:${Deno.env.get("PATH")}`, GOES: goes.join("\n") },
+        stdin: "null",
+        stdout: "piped",
+        stderr: "null",
+      }).spawn();
+      const [{ code, stdout }] = await Promise.all([child.output(), meanwhile(child, folder)]);
+      const linesOf = (text: string) => text.trim().split("\n");
+      const steps = linesOf(await Deno.readTextFile(`${folder}/steps`));
+      check({ code, lines: linesOf(new TextDecoder().decode(stdout)), steps });
+    });
+  Deno.test({ ...unless(NEEDS_LINUX, name), fn });
+}
+
+/** The part of the output that tells of failures, and the last line. */
+function failuresOf({ lines }: Ended): string[] {
+  const first = lines.findIndex((line) => line.startsWith("failed: "));
+  return first < 0 ? [lines.at(-1)!] : lines.slice(first);
+}
+
+testRun(".ci/run prints each step apart, two at once, and counts the tests", [
+  'task test: echo one; sleep 0.3; echo two; echo times > "${5#*=}"; echo "' + TESTED + '"',
+  "sanitize: echo three; sleep 0.1; echo four",
+], (ended) => {
+  assertEquals([ended.code, failuresOf(ended)], [0, ["12 passed, 0 failed, 2 skipped"]]);
+  const text = ended.lines.join("\n");
+  assertMatch(text, /^== tests\none\ntwo\n.*\n== tests: \d+ s$/m);
+  assertMatch(text, /^== sanitizers\nthree\nfour\n== sanitizers: \d+ s$/m);
+  assert(text.indexOf("== sanitizers\n") < text.indexOf("== tests\n"), "one step waits for the other");
+  const begun = (words: string) => ended.steps.findIndex((step) => step.includes(words));
+  assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
+  assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --times \S+$/);
+  assertEquals(ended.steps.length, 11);
+});
+
+testRun(".ci/run tells of every step that fails, is killed or cannot be started, and runs the others", [
+  "task mutants: seq 100; echo survived; exit 1",
+  "sanitize: echo dying; kill -9 $$",
+  "cuda: exec ./no_such_program",
+  "task digest: echo without; kill -9 $PPID",
+], (ended) => {
+  assertEquals(ended.code, 1);
+  const told = failuresOf(ended);
+  for (
+    const [step, last] of [["sampled mutants", "survived"], ["sanitizers", "dying"], [
+      "cuda",
+      "no_such_program",
+    ]]
+  ) {
+    const at = told.indexOf(`failed: ${step}, whose last lines were:`);
+    assert(at >= 0, step);
+    assert(told.slice(at + 1, at + 41).some((line) => line.includes(last!)), step);
+  }
+  assert(!told.includes("60") && told.includes("62"), "not the last 40 lines");
+  assertEquals(told.at(-1), "12 passed, 4 failed, 2 skipped");
+  assertEquals(ended.steps.length, 11);
+});
+
+testRun(".ci/run counts failed tests, not their step once more", [
+  `task test: echo "FAILED | 10 passed | 2 failed (1s)"; exit 1`,
+  "task digest: exit 3",
+], (ended) => {
+  assertEquals([ended.code, failuresOf(ended).at(-1)], [1, "10 passed, 3 failed, 0 skipped"]);
+  assert(ended.steps.every((step) => !step.includes("--times")));
+});
+
+testRun(
+  ".ci/run fails where the tests came to no end",
+  ["task test: kill -9 $$"],
+  (ended) => assertEquals([ended.code, failuresOf(ended).at(-1)], [1, "0 passed, 1 failed, 0 skipped"]),
+);
+
+testRun(
+  ".ci/run ends what it has started where it is interrupted",
+  ["task test: (sleep 1; touch late) & wait"],
+  ({ code, steps }) => {
+    assertEquals(code, 130);
+    assert(!steps.some((step) => step.includes("mutants")));
+  },
+  async (child, folder) => {
+    while (!(await Deno.readTextFile(`${folder}/steps`).catch(() => "")).includes("task test")) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    child.kill("SIGTERM");
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    assertEquals(await Deno.stat(`${folder}/late`).catch(() => "not there"), "not there");
+  },
+);
