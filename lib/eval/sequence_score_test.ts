@@ -85,5 +85,9 @@ Deno.test("scoreSequence() decodes on a device that records steps, and says why 
   const record = (): never => {
     throw new Error("not called");
   };
-  assertThrows(() => decode(Object.assign(new ReferenceBackend(), { record })), Error, "decodes on the device");
+  assertThrows(
+    () => decode(Object.assign(new ReferenceBackend(), { record })),
+    Error,
+    "decodes on the device",
+  );
 });
