@@ -88,7 +88,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const data = planned.map(({ task, sha256 }) => [task.name, sha256]);
   const runDigest = await sha256(JSON.stringify([conditions, data]));
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = openModel(file, backend, request, encoded[0]!.requests[0]!.context);
+  const model = openModel(file, backend, request, encoded[0]!.requests[0]!.context, progress);
   const longest = Math.max(
     ...encoded.flatMap(({ requests }) => requests.map(({ context }) => context.length)),
   );

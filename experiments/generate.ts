@@ -94,7 +94,7 @@ export async function main(args: readonly string[]): Promise<number> {
 
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = openModel(file, backend, { cacheDType: request.cacheDType }, ids);
+  const model = openModel(file, backend, { cacheDType: request.cacheDType }, ids, progress);
   const pruner = method && createPruner("token-filtering", file.config, method, { backend });
 
   using interrupt = new Interrupt();

@@ -144,7 +144,7 @@ export async function main(args: readonly string[]): Promise<number> {
 
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = openModel(file, backend, { cacheDType }, runs[0]!.ids);
+  const model = openModel(file, backend, { cacheDType }, runs[0]!.ids, progress);
   const recorder = new DecisionRecorder(), record = recordTrace();
   if (method !== undefined) {
     // A device that decodes by itself reports no decisions: a page of masks is no reason to decode on the host.

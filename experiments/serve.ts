@@ -76,6 +76,7 @@ export async function main(args: readonly string[]): Promise<number> {
     backend,
     { cacheDType: request.cacheDType },
     Int32Array.of(tokenizer.bosId ?? 0),
+    progress,
   );
   const pruner = method && createPruner("token-filtering", file.config, method, { backend });
   const dense = { model, tokenizer, pruner: undefined };

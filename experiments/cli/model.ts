@@ -6,6 +6,7 @@ import {
   type ModelConfig,
   type ModelFile,
   type ModelProgress,
+  type OpenOptions,
   readModelFile,
 } from "../../lib/model/mod.ts";
 import { mapFile } from "../../ffi/mod.ts";
@@ -58,17 +59,20 @@ export function noteConverted(
 const TRIED = 16;
 
 /**
- * Puts a model on its backend, and tries it on the first tokens of its data.
+ * Puts a model on its backend, with a bar, and tries it on the first tokens of its data.
  *
  * @throws {UsageError} If a logit is not finite: whatever else were said of the model would mean nothing.
  */
 export function openModel(
   file: ModelFile,
   backend: Backend,
-  options: Parameters<ModelFile["open"]>[1],
+  { cacheDType }: Pick<OpenOptions, "cacheDType">,
   ids: Int32Array<ArrayBuffer>,
+  progress: Progress,
 ): Model {
-  const model = file.open(backend, options), sequence = model.start();
+  const model = file.open(backend, { cacheDType, onProgress: showProgress(progress) });
+  progress.clear();
+  const sequence = model.start();
   const hidden = sequence.feed(ids.slice(0, TRIED)), logits = model.logits(hidden);
   const { data } = backend.read(logits), broken = data.findIndex((logit) => !Number.isFinite(logit));
   backend.free(logits);
@@ -101,7 +105,9 @@ function showProgress(progress: Progress): (state: ModelProgress) => void {
   return ({ stage, source, doneBytes, totalBytes }) => {
     const fraction = totalBytes === 0 ? 1 : doneBytes / totalBytes;
     const size = `${(doneBytes / 1e6).toFixed(0)} of ${(totalBytes / 1e6).toFixed(0)} MB`;
-    const what = stage === "download" ? `Downloading from ${source}` : `Reading ${source.split("/").at(-1)}`;
+    const what = stage === "download"
+      ? `Downloading from ${source}`
+      : `${stage === "read" ? "Reading" : "Loading"} ${source.split("/").at(-1)}`;
     const label = `${what}: ${size}`;
     if (stage === "download") progress.step(fraction, label);
     else progress.bar(fraction, label);

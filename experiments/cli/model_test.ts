@@ -6,6 +6,7 @@ import { CONFIG, ids, weights } from "../../lib/model/small_testing.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, type Tensor } from "../../lib/tensor.ts";
 import { noteConverted, openModel, warnOfLength } from "./model.ts";
+import { Progress } from "./progress.ts";
 
 Deno.test("openModel() gives back all that it takes to try a model", () => {
   const live = new Set<Tensor>(), reference = new ReferenceBackend();
@@ -19,7 +20,7 @@ Deno.test("openModel() gives back all that it takes to try a model", () => {
     free: (tensor: Tensor) => void live.delete(tensor),
   });
   const file = { name: "small", open: () => new Model(CONFIG, weights, backend) } as unknown as ModelFile;
-  openModel(file, backend, {}, ids(40));
+  openModel(file, backend, {}, ids(40), new Progress(undefined));
   assert(taken > 5);
   assertEquals([...live], []);
 });

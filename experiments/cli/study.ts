@@ -143,7 +143,7 @@ export async function startStudy(
   }
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, methods);
-  const model = openModel(plan.model, backend, request, encodeStudy(plan));
+  const model = openModel(plan.model, backend, request, encodeStudy(plan), progress);
   const conditions = await conditionsOn(backend.name);
   const runDigest = await digestConditions(conditions);
   return { backend, study: { ...plan, model: { ...plan.model, model } }, conditions, runDigest };

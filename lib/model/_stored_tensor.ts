@@ -3,10 +3,10 @@ import { byteSize } from "../dtype.ts";
 import { dequantize } from "../reference/dequantize.ts";
 import { countOf, type HostTensor, hostTensor } from "../tensor.ts";
 
-/** Rows [first, first + count) of a matrix of any type, as a view. */
+/** Rows [first, first + count) of a matrix of any type, copied: the others need not stay in memory for them. */
 export function takeRows(tensor: HostTensor, first: number, count: number): HostTensor {
   const shape = [count, ...tensor.shape.slice(1)], width = rowLength(tensor);
-  return hostTensor(tensor.dtype, shape, tensor.data.subarray(first * width, (first + count) * width));
+  return hostTensor(tensor.dtype, shape, tensor.data.slice(first * width, (first + count) * width));
 }
 
 /**

@@ -4,10 +4,12 @@ import { UsageError } from "../errors.ts";
 import { sayNearest } from "../nearest.ts";
 import { sha256 } from "../sha256.ts";
 import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
-import { type ReadOptions, readWithDigest } from "./_read_file.ts";
+import { type ByteSource, type DigestedBytes, MemoryBytes, openBytes } from "./formats/_byte_source.ts";
+import { partPaths } from "./formats/gguf_parts.ts";
+import type { ReadOptions } from "./_progress.ts";
 
 export type { RunCommand } from "./_obtain.ts";
-export type { ModelProgress, ReadOptions } from "./_read_file.ts";
+export type { ModelProgress, ReadOptions } from "./_progress.ts";
 
 /** The model that comes with the project; see `tiny/MODEL_CARD.md`. */
 const TINY = {
@@ -111,15 +113,49 @@ export interface ResolvedModel {
  * ```
  */
 export async function resolveModel(nameOrPath: string, options: ResolveOptions = {}): Promise<ResolvedModel> {
-  if (nameOrPath === TINY.name) return await readTiny(options);
-  const remote = REMOTE_MODELS.find(({ name }) => name === nameOrPath);
-  if (remote !== undefined) return await readRemote(remote, options);
-  await expectFile(nameOrPath);
-  const name = nameOrPath.split(/[/\\]/).at(-1)!.replace(/\.gguf$/i, "");
-  return { name, path: nameOrPath, ...await readWithDigest(nameOrPath, options) };
+  const { source, more, ...found } = await locateModel(nameOrPath, options);
+  if (more !== undefined) {
+    throw new UsageError(
+      `Cannot read "${found.path}" as one file: found ${more.length + 1} parts; use loadModel()`,
+    );
+  }
+  return { ...found, bytes: source.read(0, source.size) };
 }
 
-async function readTiny(options: ResolveOptions): Promise<ResolvedModel> {
+/** A model's file, whose digest is known and whose bytes are still where they are. */
+export interface LocatedModel extends Omit<ResolvedModel, "bytes"> {
+  /** Its bytes. */
+  readonly source: ByteSource;
+  /** The other files of a model in several parts, in order; `sha256` is of a line of digest and name for each file. */
+  readonly more?: readonly ByteSource[];
+}
+
+/** Finds a model's file as {@linkcode resolveModel} does, and leaves it where it is. */
+export async function locateModel(nameOrPath: string, options: ResolveOptions): Promise<LocatedModel> {
+  if (nameOrPath === TINY.name) return await locateTiny(options);
+  const remote = REMOTE_MODELS.find(({ name }) => name === nameOrPath);
+  if (remote !== undefined) return await locateRemote(remote, options);
+  await expectFile(nameOrPath);
+  const parts = partPaths(nameOrPath), [first = nameOrPath, ...others] = parts ?? [];
+  const name = nameOrPath.split(/[/\\]/).at(-1)!.replace(/(-00001-of-\d{5})?\.gguf$/i, "");
+  const source = await openBytes(first, options), more: DigestedBytes[] = [];
+  if (parts === undefined) return located(name, source);
+  for (const path of others) {
+    await expectFile(path);
+    more.push(await openBytes(path, options));
+  }
+  const lines = [source, ...more].map((part) => `${part.sha256} ${part.file.split(/[/\\]/).at(-1)}\n`);
+  return { ...located(name, source), more, sha256: await sha256(lines.join("")) };
+}
+
+const located = (name: string, source: DigestedBytes): LocatedModel => ({
+  name,
+  path: source.file,
+  sha256: source.sha256,
+  source,
+});
+
+async function locateTiny(options: ResolveOptions): Promise<LocatedModel> {
   const { name, file, sha256: expected } = TINY;
   if (file.protocol !== "file:") {
     // Imported over the network: the file lies beside this module there.
@@ -127,12 +163,11 @@ async function readTiny(options: ResolveOptions): Promise<ResolvedModel> {
     if (!response.ok) throw new UsageError(`Cannot get "${file}": found HTTP status ${response.status}`);
     const bytes = new Uint8Array(await response.arrayBuffer());
     expectDigest(name, file.href, await sha256(bytes), expected);
-    return { name, path: file.href, bytes, sha256: expected };
+    return { name, path: file.href, source: new MemoryBytes(bytes, file.href), sha256: expected };
   }
-  const read = await readWithDigest(file, options);
-  const path = decodeURIComponent(file.pathname);
-  expectDigest(name, path, read.sha256, expected);
-  return { name, path, ...read };
+  const source = await openBytes(decodeURIComponent(file.pathname), options);
+  expectDigest(name, source.file, source.sha256, expected);
+  return located(name, source);
 }
 
 function expectDigest(name: string, path: string, found: string, expected: string): void {
@@ -143,19 +178,17 @@ function expectDigest(name: string, path: string, found: string, expected: strin
   }
 }
 
-/** Reads a downloaded model; a copy in the cache that was damaged is obtained again, once. */
-async function readRemote(model: RemoteModel, options: ResolveOptions): Promise<ResolvedModel> {
+/** Finds a downloaded model; a copy in the cache that was damaged is obtained again, once. */
+async function locateRemote(model: RemoteModel, options: ResolveOptions): Promise<LocatedModel> {
   const { name, sha256 } = model;
   const obtainOptions = { ...options, cacheDir: options.cacheDir ?? `${cacheDir()}/models` };
-  let path = await obtainModel(model, obtainOptions);
-  let read = await readWithDigest(path, options);
-  if (read.sha256 !== sha256) {
-    await Deno.remove(path);
-    path = await obtainModel(model, obtainOptions);
-    read = await readWithDigest(path, options);
+  let source = await openBytes(await obtainModel(model, obtainOptions), options);
+  if (source.sha256 !== sha256) {
+    await Deno.remove(source.file);
+    source = await openBytes(await obtainModel(model, obtainOptions), options);
   }
-  expectDigest(name, path, read.sha256, sha256);
-  return { name, path, ...read };
+  expectDigest(name, source.file, source.sha256, sha256);
+  return located(name, source);
 }
 
 async function expectFile(path: string): Promise<void> {

@@ -4,13 +4,16 @@ import type { CacheDType, DType } from "../dtype.ts";
 import { ifThere } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
 import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
-import { GgufFile, parseGguf } from "./formats/gguf.ts";
+import { GgufFile } from "./formats/gguf.ts";
+import { readGgufParts } from "./formats/gguf_parts.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
-import { MODEL_NAMES, resolveModel, type ResolveOptions } from "./hub.ts";
+import { locateModel, MODEL_NAMES, type ModelProgress, type ResolveOptions } from "./hub.ts";
 import { Model } from "./model.ts";
 import { readTokenizerSettings } from "./_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import { loadWeights, uploadWeights } from "./weights.ts";
+import { byteSize } from "../dtype.ts";
+import { countOf } from "../tensor.ts";
+import { checkWeights, loadWeights } from "./weights.ts";
 
 /** A model's file, read and checked, and what to call it in reports. */
 export interface ModelFile {
@@ -24,8 +27,18 @@ export interface ModelFile {
   readonly tokenizer: Tokenizer;
   /** Types of the file's tensors that no kernel takes, as ggml calls them, and what they became. */
   readonly converted: ReadonlyMap<string, DType>;
-  /** Puts the weights on a backend. @param cacheDType element type of KV caches; default `"f32"` */
-  open(backend: Backend, options?: { readonly cacheDType?: CacheDType }): Model;
+  /** Bytes that the weights take. */
+  readonly weightBytes: number;
+  /** Reads the weights, one tensor after the other, and puts them on a backend. */
+  open(backend: Backend, options?: OpenOptions): Model;
+}
+
+/** Options of {@linkcode ModelFile.open}. */
+export interface OpenOptions {
+  /** Element type of KV caches; default `"f32"`. */
+  readonly cacheDType?: CacheDType;
+  /** Called after each tensor, with stage `load`. */
+  readonly onProgress?: (progress: ModelProgress) => void;
 }
 
 /** A model, its tokenizer, and what to call them in reports. */
@@ -59,11 +72,18 @@ export async function readModelFile(
       `found ${tokenizer.vocabSize} tokens, expected at most the ${config.vocabSize} of the config's vocab_size`,
     );
   }
-  const weights = loadWeights(source, config);
-  const open: ModelFile["open"] = (backend, options) =>
-    new Model(config, uploadWeights(weights, backend), backend, options);
+  const weightBytes = checkWeights(source, config);
+  const open: ModelFile["open"] = (backend, options) => {
+    let doneBytes = 0;
+    const weights = loadWeights(source, config, (tensor) => {
+      doneBytes += byteSize(tensor.dtype, countOf(tensor.shape));
+      options?.onProgress?.({ stage: "load", source: name, doneBytes, totalBytes: weightBytes });
+      return backend.upload(tensor);
+    });
+    return new Model(config, weights, backend, options);
+  };
   const converted = source instanceof GgufFile ? source.converted : new Map<string, DType>();
-  return { name, sha256, config, tokenizer, converted, open };
+  return { name, sha256, config, tokenizer, converted, weightBytes, open };
 }
 
 interface OpenedSource extends Pick<ModelFile, "name" | "sha256" | "tokenizer"> {
@@ -71,8 +91,8 @@ interface OpenedSource extends Pick<ModelFile, "name" | "sha256" | "tokenizer"> 
 }
 
 async function openFile(nameOrPath: string, options: ResolveOptions): Promise<OpenedSource> {
-  const { name, path, bytes, sha256 } = await resolveModel(nameOrPath, options);
-  const source = parseGguf(bytes, path);
+  const { name, source: first, more = [], sha256 } = await locateModel(nameOrPath, options);
+  const source = readGgufParts([first, ...more]);
   return { name, source, sha256, tokenizer: Tokenizer.fromGguf(source) };
 }
 

@@ -1,12 +1,13 @@
-import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { assertCheckpoint } from "./checkpoint_golden_testing.ts";
 import { writeSafetensors } from "./formats/safetensors.ts";
 import { CHECKPOINTS, hfFolder } from "./testdata/checkpoints.ts";
-import { ModelFormatError } from "../errors.ts";
+import { ModelFormatError, UsageError } from "../errors.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
-import { loadModel } from "./load.ts";
+import type { ModelProgress } from "./hub.ts";
+import { loadModel, readModelFile } from "./load.ts";
 import chats from "./testdata/chat_golden.json" with { type: "json" };
-import { buildGguf } from "./testdata/gguf_builder.ts";
+import { buildGguf, type Entry } from "./testdata/gguf_builder.ts";
 import { smallLlamaParts } from "./testdata/small_llama.ts";
 
 const backend = new ReferenceBackend();
@@ -99,12 +100,19 @@ Deno.test("loadModel() loads a folder as transformers saves it, in one file or s
   };
   await withFolder(settings, async (path) => {
     const seen: string[] = [];
-    const onProgress = ({ source }: { source: string }) => void seen.push(source.split("/").at(-1)!);
+    const loaded: number[] = [];
+    const onProgress = ({ stage, source, doneBytes, totalBytes }: ModelProgress) =>
+      void (stage === "load" ? loaded.push(doneBytes / totalBytes) : seen.push(source.split("/").at(-1)!));
     const { name, sha256, tokenizer, model } = await loadModel(`${path}/`, backend, { onProgress });
     assertEquals(name, path.split("/").at(-1));
     assertEquals([...tokenizer.encode("abba")], [2, 1, 0]);
     assertEquals([tokenizer.eosId, [...tokenizer.endIds], tokenizer.chatTemplate], [1, [1, 2], "{{ 1 }}"]);
     assertEquals(new Set(seen).size, 2);
+    assertEquals([loaded, loaded.at(-1), loaded.length], [
+      loaded.toSorted(),
+      1,
+      hfFolder("mistral").tensors.size,
+    ]);
     assertCheckpoint("mistral", model);
     digests.add(sha256);
   });
@@ -173,5 +181,72 @@ Deno.test("loadModel() names the file of a folder that is missing or broken, and
   );
   await withFolder(index({ ...map, "more.weight": first }), async (path) => {
     await assertRejects(() => loadModel(path, backend), ModelFormatError, 'found no tensor "more.weight"');
+  });
+});
+
+/** A small model in two parts; `changes` gives entries of the second one in place of its own. */
+async function withParts(
+  changes: Parameters<typeof smallLlamaParts>[0],
+  test: (first: string, whole: Uint8Array<ArrayBuffer>) => Promise<void>,
+): Promise<void> {
+  const { entries, tensors } = smallLlamaParts(), folder = await Deno.makeTempDir();
+  const split = (no: number): Entry[] => [["split.no", "uint16", no], ["split.count", "uint16", 2]];
+  const all: Entry = ["split.tensors.count", "int32", tensors!.length];
+  const second = [
+    ...new Map([...split(1), ...Object.values(changes!) as Entry[]].map((e) => [e[0], e])).values(),
+  ];
+  try {
+    const first = `${folder}/small-00001-of-00002.gguf`;
+    await Deno.writeFile(
+      first,
+      buildGguf({ entries: [...entries!, ...split(0), all], tensors: tensors!.slice(0, 4) }),
+    );
+    await Deno.writeFile(
+      `${folder}/small-00002-of-00002.gguf`,
+      buildGguf({ entries: second, tensors: tensors!.slice(4) }),
+    );
+    await test(first, buildGguf({ entries, tensors }));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("loadModel() joins a GGUF model of several parts", async () => {
+  await withParts({}, async (first, whole) => {
+    const logits = async (path: string) => {
+      const { name, model, sha256 } = await loadModel(path, backend);
+      return { name, sha256, logits: model.logits(model.start().feed(Int32Array.of(1, 5, 9))) };
+    };
+    const parts = await logits(first);
+    assertEquals([parts.name, parts.sha256.length], ["small", 64]);
+    await withFile(whole, async (path) => assertEquals((await logits(path)).logits, parts.logits));
+    const second = first.replace("00001-of", "00002-of");
+    await assertRejects(() => loadModel(second, backend), ModelFormatError, `expected the first: "${first}"`);
+    await Deno.rename(second, `${second}.away`);
+    await assertRejects(() => loadModel(first, backend), UsageError, "found no such file");
+    await Deno.copyFile(first, second);
+    await assertRejects(() => loadModel(first, backend), ModelFormatError, '"split.no": found 0, expected 1');
+    await withFile(await Deno.readFile(first), async (path) => {
+      await assertRejects(
+        () => loadModel(path, backend),
+        ModelFormatError,
+        '"split.count": found 2, expected 1',
+      );
+    });
+  });
+  await withParts({ "split.count": ["split.count", "uint16", 3] }, async (first) => {
+    await assertRejects(
+      () => loadModel(first, backend),
+      ModelFormatError,
+      '"split.count": found 3, expected 2',
+    );
+  });
+});
+
+Deno.test("readModelFile() refuses a file that has changed before its weights are read", async () => {
+  await withFile(buildGguf(smallLlamaParts()), async (path) => {
+    const file = await readModelFile(path);
+    await Deno.writeFile(path, new Uint8Array(10_000));
+    assertThrows(() => file.open(backend), ModelFormatError, "found another file than before");
   });
 });

@@ -7,12 +7,21 @@ export { type TensorSpec } from "./architectures/architecture.ts";
 export * from "./batch_state.ts";
 export * from "./chat.ts";
 export * from "./config.ts";
+export { type FileTensor } from "./formats/_file_tensor.ts";
 export { type KeyedFile } from "./formats/_keyed_file.ts";
 export { type HfFolder, readHfFolder } from "./formats/hf_folder.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export * from "./generate.ts";
-export * from "./hub.ts";
+export {
+  MODEL_NAMES,
+  type ModelProgress,
+  type ReadOptions,
+  type ResolvedModel,
+  resolveModel,
+  type ResolveOptions,
+  type RunCommand,
+} from "./hub.ts";
 export * from "./log_probabilities.ts";
 export * from "./model.ts";
 export { createTurns, type Rope } from "./rope.ts";
@@ -28,4 +37,10 @@ export { ModelSequence } from "./sequence.ts";
 export * from "./load.ts";
 export * from "./tokenizer.ts";
 export { type SequenceUsage } from "./usage.ts";
-export * from "./weights.ts";
+export {
+  createWeights,
+  type LayerWeights,
+  loadWeights,
+  type ModelWeights,
+  uploadWeights,
+} from "./weights.ts";

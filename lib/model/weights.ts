@@ -1,12 +1,13 @@
 /** A model's weights, by what they do, with every shape checked. */
 import type { Backend } from "../backend.ts";
-import { DTYPES } from "../dtype.ts";
+import { byteSize, DTYPES } from "../dtype.ts";
 import { ModelFormatError } from "../errors.ts";
-import type { HostTensor, Tensor } from "../tensor.ts";
+import { countOf, type HostTensor, type Tensor } from "../tensor.ts";
 import type { TensorSpec } from "./architectures/architecture.ts";
 import { architectureOf } from "./architectures/mod.ts";
 import { ROPE_TENSORS } from "./architectures/rope_config.ts";
 import type { ModelConfig, ModelSource } from "./config.ts";
+import type { FileTensor } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
 import { halvesToPairs, takeRows, widen } from "./_stored_tensor.ts";
 
@@ -93,8 +94,11 @@ function mapTensors<A, T extends Tensor>(
 }
 
 /**
- * Takes a model's weights out of a file or folder: as views of its bytes, copied where kernels take another order.
+ * Takes a model's weights out of a file or folder: as views of its bytes where these are in memory, else read one by one;
+ * copied where kernels take another order.
  *
+ * @param place What becomes of each tensor, before the next is read: at no time is more of the file in memory than the
+ * tensors placed and one more.
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
  * architecture (experts, ...); the message names the tensor.
  *
@@ -107,35 +111,67 @@ function mapTensors<A, T extends Tensor>(
  * console.assert(k.shape[0] === config.numKvHeads * config.headDim && k.shape[1] === config.hiddenSize);
  * ```
  */
-export function loadWeights(source: ModelSource, config: ModelConfig): ModelWeights<HostTensor> {
-  const isGguf = source instanceof GgufFile, taken = new Set<string>();
-  const inHalves = !isGguf || architectureOf(config).gguf!.rotary === "halves";
-  const weights = createWeights(config, (spec) => {
-    const { shape, dtype, fused, rotaryHeads, hfOffset = 0 } = spec, name = isGguf ? spec.gguf : spec.hf;
-    const whole = fused === undefined ? shape : [fused[1], ...shape.slice(1)];
-    let tensor = findTensor(source, name, whole);
-    taken.add(name);
+export function loadWeights(source: ModelSource, config: ModelConfig): ModelWeights<HostTensor>;
+/** The same, each tensor as `place` makes it. */
+export function loadWeights<T extends Tensor>(
+  source: ModelSource,
+  config: ModelConfig,
+  place: (tensor: HostTensor) => T,
+): ModelWeights<T>;
+export function loadWeights(
+  source: ModelSource,
+  config: ModelConfig,
+  place: (tensor: HostTensor) => Tensor = (tensor) => tensor,
+): ModelWeights {
+  checkWeights(source, config);
+  const isGguf = source instanceof GgufFile,
+    inHalves = !isGguf || architectureOf(config).gguf!.rotary === "halves";
+  return createWeights(config, (spec) => {
+    const { shape, dtype, fused, rotaryHeads } = spec, found = findTensor(source, spec);
+    const reorders = rotaryHeads !== undefined && inHalves, offset = isGguf ? 0 : spec.hfOffset ?? 0;
+    const widens = dtype === "f32" && (found.dtype !== "f32" || offset !== 0);
+    const copies = reorders || widens || fused !== undefined;
+    let tensor = copies && found.borrow !== undefined
+      ? found.borrow()
+      : { dtype: found.dtype, shape: found.shape, data: found.data };
     if (fused !== undefined) tensor = takeRows(tensor, fused[0], shape[0]!);
-    if (rotaryHeads !== undefined && inHalves) {
-      tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim);
-    }
-    const offset = isGguf ? 0 : hfOffset;
-    if (dtype === "f32" && DTYPES[tensor.dtype].blockSize > 1) {
+    if (reorders) tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim);
+    return place(widens ? widen(tensor, offset) : tensor);
+  });
+}
+
+/**
+ * Checks, without reading any values, that a file or folder has a model's tensors and no others.
+ *
+ * @returns Bytes that its weights will take.
+ * @throws {ModelFormatError} As {@linkcode loadWeights}.
+ */
+export function checkWeights(source: ModelSource, config: ModelConfig): number {
+  const isGguf = source instanceof GgufFile, taken = new Set<string>();
+  let bytes = 0;
+  createWeights(config, (spec) => {
+    const found = findTensor(source, spec), name = isGguf ? spec.gguf : spec.hf;
+    if (spec.dtype === "f32" && DTYPES[found.dtype].blockSize > 1) {
       throw new ModelFormatError(
         source.file,
-        `found tensor "${name}" in ${tensor.dtype}, expected f32, f16 or bf16`,
+        `found tensor "${name}" in ${found.dtype}, expected f32, f16 or bf16`,
       );
     }
-    return dtype === "f32" && (tensor.dtype !== "f32" || offset !== 0) ? widen(tensor, offset) : tensor;
+    taken.add(name);
+    bytes += byteSize(spec.dtype ?? found.dtype, countOf(spec.shape));
+    return found;
   });
   if (config.tieWordEmbeddings) taken.add(architectureOf(config).modelTensors(config).output.hf);
   for (const name of source.tensors.keys()) {
     if (!taken.has(name) && !KNOWN_TENSORS.test(name)) throw unknownTensorError(source, config, name);
   }
-  return weights;
+  return bytes;
 }
 
-function findTensor(source: ModelSource, name: string, shape: readonly number[]): HostTensor {
+/** A tensor as the file has it, whole where others are fused with it. */
+function findTensor(source: ModelSource, spec: TensorSpec): FileTensor {
+  const name = source instanceof GgufFile ? spec.gguf : spec.hf;
+  const shape = spec.fused === undefined ? spec.shape : [spec.fused[1], ...spec.shape.slice(1)];
   const tensor = source.tensors.get(name);
   if (tensor === undefined) {
     throw new ModelFormatError(source.file, `found no tensor "${name}", expected one of shape [${shape}]`);

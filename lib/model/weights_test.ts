@@ -1,13 +1,16 @@
-import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import { ModelFormatError } from "../errors.ts";
-import { type HostTensor, hostTensor } from "../tensor.ts";
-import { readModelConfig } from "./config.ts";
-import { parseGguf } from "./formats/gguf.ts";
+import { byteSize } from "../dtype.ts";
+import { countOf, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
+import { type ModelSource, readModelConfig } from "./config.ts";
+import type { ByteSource } from "./formats/_byte_source.ts";
+import { parseGguf, readGguf } from "./formats/gguf.ts";
+import { readSafetensors, writeSafetensors } from "./formats/safetensors.ts";
 import { hfFolder } from "./testdata/checkpoints.ts";
 import { buildGguf, type GgufParts, type TensorEntry } from "./testdata/gguf_builder.ts";
 import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";
-import { type LayerWeights, loadWeights, uploadWeights } from "./weights.ts";
+import { checkWeights, type LayerWeights, loadWeights, uploadWeights } from "./weights.ts";
 
 function weightsOf(parts: GgufParts) {
   const gguf = parseGguf(buildGguf(parts), "m.gguf");
@@ -110,5 +113,64 @@ Deno.test("uploadWeights() hands every tensor to the backend, tied ones once", (
   assertStrictEquals(there.output, there.embedding);
   for (const role of Object.keys(weights.layers[0]!) as (keyof LayerWeights)[]) {
     assertEquals(there.layers[0]![role].shape, weights.layers[0]![role].shape);
+  }
+});
+
+/** Bytes whose reading is counted: how many are the caller's own, and how many are borrowed at most. */
+class CountedBytes implements ByteSource {
+  readonly file = "m";
+  readonly size: number;
+  kept = 0;
+  borrowed = 0;
+  constructor(readonly bytes: Uint8Array<ArrayBuffer>) {
+    this.size = bytes.length;
+  }
+  read(at: number, size: number) {
+    this.kept += size;
+    return this.bytes.slice(at, at + size);
+  }
+  borrow(at: number, size: number) {
+    this.borrowed = Math.max(this.borrowed, size);
+    return this.bytes.slice(at, at + size);
+  }
+}
+
+Deno.test("loadWeights() reads each tensor once, and has at most one in memory beside those that it gives", () => {
+  const sizeOf = ({ dtype, shape }: Tensor) => byteSize(dtype, countOf(shape));
+  for (const name of ["llama", "phi3", "gemma3", "q2_k"] as const) {
+    let source: ModelSource, counted: CountedBytes;
+    if (name === "q2_k") {
+      // Rows of 256, so that a stored type fits: the MLP's, of an otherwise small model.
+      const tensor = (name: string, dims: number[]): TensorEntry => ({
+        name,
+        dims,
+        type: 10,
+        data: new Uint8Array(dims[0]! * dims[1]! / 256 * 84),
+      });
+      const sizes = { "llama.feed_forward_length": ["llama.feed_forward_length", "uint32", 256] as const };
+      const parts = smallLlamaParts(sizes, {
+        "blk.0.ffn_down.weight": tensor("blk.0.ffn_down.weight", [256, 8]),
+        "blk.0.ffn_gate.weight": f32Tensor("blk.0.ffn_gate.weight", [8, 256]),
+        "blk.0.ffn_up.weight": f32Tensor("blk.0.ffn_up.weight", [8, 256]),
+      });
+      counted = new CountedBytes(buildGguf(parts));
+      source = readGguf(counted);
+    } else {
+      const folder = hfFolder(name);
+      counted = new CountedBytes(writeSafetensors(folder.tensors));
+      source = { ...folder, tensors: readSafetensors(counted).tensors };
+    }
+    const config = readModelConfig(source), largest = Math.max(...[...source.tensors.values()].map(sizeOf));
+    assertEquals(counted.borrowed, 0);
+    counted.kept = 0;
+    let placed = 0, peak = 0;
+    loadWeights(source, config, (tensor) => {
+      placed += sizeOf(tensor);
+      peak = Math.max(peak, placed + counted.borrowed);
+      return tensor;
+    });
+    assertEquals(placed, checkWeights(source, config));
+    assert(peak > placed && peak <= placed + largest, `${name}: ${peak} of ${placed}`);
+    assert(counted.kept < placed, `${name}: ${counted.kept} of ${placed}`);
   }
 });

@@ -1,26 +1,34 @@
 /** Reads little-endian values one after the other from a file's bytes; running off the end is a ModelFormatError. */
 import { ModelFormatError } from "../../errors.ts";
+import type { ByteSource } from "./_byte_source.ts";
 
-/** A cursor over the bytes of one file. */
+/** Bytes that are read at first; vocabularies take some megabytes more, which are read as they are come to. */
+const FIRST_BYTES = 2 ** 18;
+
+/** A cursor over the beginning of one file. */
 export class ByteReader {
-  /** The file's bytes. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The file's name, for messages. */
-  readonly file: string;
+  /** The whole file. */
+  readonly source: ByteSource;
   /** Offset of the next byte. */
   offset = 0;
-  readonly #view: DataView;
+  #bytes: Uint8Array<ArrayBuffer>;
+  #view: DataView;
   readonly #text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-  constructor(bytes: Uint8Array<ArrayBuffer>, file: string) {
-    this.bytes = bytes;
-    this.file = file;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  constructor(source: ByteSource) {
+    this.source = source;
+    this.#bytes = source.read(0, Math.min(source.size, FIRST_BYTES));
+    this.#view = viewOf(this.#bytes);
+  }
+
+  /** The file's name, for messages. */
+  get file(): string {
+    return this.source.file;
   }
 
   /** Bytes not yet read. */
   get left(): number {
-    return this.bytes.length - this.offset;
+    return this.source.size - this.offset;
   }
 
   /** An error that points at `offset`, by default at the next byte. */
@@ -37,38 +45,55 @@ export class ByteReader {
     }
     const start = this.offset;
     this.offset += size;
+    if (this.offset > this.#bytes.length) {
+      this.#bytes = this.source.read(
+        0,
+        Math.min(this.source.size, Math.max(this.offset, 2 * this.#bytes.length)),
+      );
+      this.#view = viewOf(this.#bytes);
+    }
     return start;
   }
 
   u8(what: string): number {
-    return this.#view.getUint8(this.skip(1, what));
+    const at = this.skip(1, what);
+    return this.#view.getUint8(at);
   }
   i8(what: string): number {
-    return this.#view.getInt8(this.skip(1, what));
+    const at = this.skip(1, what);
+    return this.#view.getInt8(at);
   }
   u16(what: string): number {
-    return this.#view.getUint16(this.skip(2, what), true);
+    const at = this.skip(2, what);
+    return this.#view.getUint16(at, true);
   }
   i16(what: string): number {
-    return this.#view.getInt16(this.skip(2, what), true);
+    const at = this.skip(2, what);
+    return this.#view.getInt16(at, true);
   }
   u32(what: string): number {
-    return this.#view.getUint32(this.skip(4, what), true);
+    const at = this.skip(4, what);
+    return this.#view.getUint32(at, true);
   }
   i32(what: string): number {
-    return this.#view.getInt32(this.skip(4, what), true);
+    const at = this.skip(4, what);
+    return this.#view.getInt32(at, true);
   }
   f32(what: string): number {
-    return this.#view.getFloat32(this.skip(4, what), true);
+    const at = this.skip(4, what);
+    return this.#view.getFloat32(at, true);
   }
   f64(what: string): number {
-    return this.#view.getFloat64(this.skip(8, what), true);
+    const at = this.skip(8, what);
+    return this.#view.getFloat64(at, true);
   }
   u64(what: string): bigint {
-    return this.#view.getBigUint64(this.skip(8, what), true);
+    const at = this.skip(8, what);
+    return this.#view.getBigUint64(at, true);
   }
   i64(what: string): bigint {
-    return this.#view.getBigInt64(this.skip(8, what), true);
+    const at = this.skip(8, what);
+    return this.#view.getBigInt64(at, true);
   }
 
   /** An unsigned 64-bit count of at most `limit`. */
@@ -78,13 +103,21 @@ export class ByteReader {
     return Number(value);
   }
 
+  /** The file's first bytes, as they are. */
+  first(size: number): Uint8Array {
+    return this.#bytes.subarray(0, size);
+  }
+
   /** UTF-8 text of `size` bytes. */
   text(size: number, what: string): string {
     const start = this.skip(size, what);
     try {
-      return this.#text.decode(this.bytes.subarray(start, start + size));
+      return this.#text.decode(this.#bytes.subarray(start, start + size));
     } catch {
       throw this.error(`found bytes that are not UTF-8, expected text for ${what}`, start);
     }
   }
 }
+
+const viewOf = ({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): DataView =>
+  new DataView(buffer, byteOffset, byteLength);

@@ -1,7 +1,7 @@
 /** What a parsed GGUF file offers: metadata and tensors, and getters that check types. */
 import type { DType } from "../../dtype.ts";
 import { ModelFormatError } from "../../errors.ts";
-import type { HostTensor } from "../../tensor.ts";
+import type { FileTensor } from "./_file_tensor.ts";
 import type { KeyedFile } from "./_keyed_file.ts";
 
 /** Types of metadata values; the index is the format's number. */
@@ -73,9 +73,9 @@ export class GgufFile implements KeyedFile {
   readonly metadata: ReadonlyMap<string, GgufValue>;
   /**
    * Tensors by name, in the file's order: shapes row-major ([n, k], GGUF's own dimensions reversed), data as views
-   * of the file's bytes.
+   * of the file's bytes where these are in memory, else read at each look.
    */
-  readonly tensors: ReadonlyMap<string, HostTensor>;
+  readonly tensors: ReadonlyMap<string, FileTensor>;
 
   /** Types of tensors that no kernel takes, as ggml calls them, and what they became. */
   readonly converted: ReadonlyMap<string, DType>;
@@ -85,7 +85,7 @@ export class GgufFile implements KeyedFile {
     file: string,
     version: number,
     metadata: ReadonlyMap<string, GgufValue>,
-    tensors: ReadonlyMap<string, HostTensor>,
+    tensors: ReadonlyMap<string, FileTensor>,
     converted: ReadonlyMap<string, DType> = new Map(),
   ) {
     this.file = file;

@@ -6,7 +6,9 @@
  * says neither byte nor remedy when a file is broken.
  */
 import { type DType, DTYPES } from "../../dtype.ts";
-import type { HostTensor, TensorData } from "../../tensor.ts";
+import type { TensorData } from "../../tensor.ts";
+import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
+import { type FileTensor, tensorAt } from "./_file_tensor.ts";
 import { convertStored, STORED_TYPES, type StoredType } from "./_stored_types.ts";
 import { ByteReader } from "./_byte_reader.ts";
 import { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, VALUE_TYPES } from "./_gguf_file.ts";
@@ -82,8 +84,12 @@ const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
  * ```
  */
 export function parseGguf(bytes: Uint8Array<ArrayBuffer>, file: string): GgufFile {
-  const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
-  const reader = new ByteReader(aligned, file);
+  return readGguf(new MemoryBytes(bytes, file));
+}
+
+/** Parses a GGUF file wherever its bytes are; tensors are read when they are asked for. See {@linkcode parseGguf}. */
+export function readGguf(source: ByteSource): GgufFile {
+  const reader = new ByteReader(source);
   const version = readHeader(reader);
   const numTensors = reader.count("the number of tensors", GGUF_LIMITS.tensors);
   const numEntries = reader.count("the number of metadata keys", GGUF_LIMITS.metadataEntries);
@@ -97,11 +103,11 @@ export function parseGguf(bytes: Uint8Array<ArrayBuffer>, file: string): GgufFil
   }
   const alignment = alignmentOf(reader, metadata);
   const { tensors, converted } = readTensors(reader, numTensors, alignment);
-  return new GgufFile(file, version, metadata, tensors, converted);
+  return new GgufFile(source.file, version, metadata, tensors, converted);
 }
 
 function readHeader(reader: ByteReader): number {
-  const magic = reader.bytes.subarray(0, 4);
+  const magic = reader.first(4);
   if (String.fromCharCode(...magic) !== "GGUF") {
     const hex = [...magic].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
     throw reader.error(`found the bytes [${hex}], expected "GGUF": pass a GGUF file`, 0);
@@ -233,9 +239,9 @@ function readTensors(
   }
   const dataStart = Math.ceil(reader.offset / alignment) * alignment;
   for (const { name, start, size, at } of places) {
-    if (dataStart + start + size > reader.bytes.length) {
+    if (dataStart + start + size > reader.source.size) {
       throw reader.error(
-        `found a file of ${reader.bytes.length} bytes, expected ${
+        `found a file of ${reader.source.size} bytes, expected ${
           dataStart + start + size
         } for tensor "${name}"; ` +
           "the file is cut short: get it again",
@@ -320,34 +326,22 @@ function expectNoOverlap(reader: ByteReader, places: readonly TensorPlace[]): vo
   }
 }
 
-function viewOf(reader: ByteReader, dataStart: number, place: TensorPlace): HostTensor {
-  const { dtype, stored, shape, size } = place, { bytes } = reader;
-  const at = bytes.byteOffset + dataStart + place.start;
-  if (stored !== undefined) return convertedOf(reader, new Uint8Array(bytes.buffer, at, size), stored, place);
-  let data: TensorData;
-  if (dtype === "f32") data = new Float32Array(bytes.buffer, at, size / 4);
-  else if (dtype === "f16" || dtype === "bf16") data = new Uint16Array(bytes.buffer, at, size / 2);
-  else data = new Uint8Array(bytes.buffer, at, size);
-  return { dtype, shape, data };
-}
-
-/** A tensor of a type that becomes another one, when its values are first asked for. */
-function convertedOf(
-  reader: ByteReader,
-  bytes: Uint8Array,
-  stored: StoredType,
-  place: TensorPlace,
-): HostTensor {
-  const { dtype, shape, name } = place;
-  let data: TensorData | undefined;
+function viewOf(reader: ByteReader, dataStart: number, place: TensorPlace): FileTensor {
+  const { dtype, stored, shape, size, name } = place, at = dataStart + place.start, { source } = reader;
+  if (stored === undefined) return tensorAt(source, { dtype, shape, at, size });
+  let kept: TensorData | undefined;
   return {
     dtype,
     shape,
     get data() {
+      if (kept !== undefined) return kept;
       try {
-        return data ??= convertStored(stored, bytes, shape).data;
+        const { data } = convertStored(stored, source.borrow(at, size), shape);
+        if (source instanceof MemoryBytes) kept = data;
+        return data;
       } catch (error) {
-        throw reader.error(`tensor "${name}": ${(error as Error).message}`, place.at);
+        if (!(error instanceof RangeError)) throw error;
+        throw reader.error(`tensor "${name}": ${error.message}`, place.at);
       }
     },
   };

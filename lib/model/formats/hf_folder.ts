@@ -2,11 +2,12 @@
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { sha256 } from "../../sha256.ts";
-import type { HostTensor } from "../../tensor.ts";
-import { type ReadOptions, readWithDigest } from "../_read_file.ts";
+import type { ReadOptions } from "../_progress.ts";
+import { type DigestedBytes, openBytes } from "./_byte_source.ts";
+import type { FileTensor } from "./_file_tensor.ts";
 import { JsonKeys } from "./_json_keys.ts";
 import type { KeyedFile } from "./_keyed_file.ts";
-import { parseSafetensors } from "./safetensors.ts";
+import { readSafetensors } from "./safetensors.ts";
 
 /** Files of tensors that an index may name: the largest published models have some 200. */
 const MAX_SHARDS = 1024;
@@ -18,7 +19,7 @@ export interface HfFolder {
   /** Its config.json. */
   readonly config: KeyedFile;
   /** Tensors of all its files by name. */
-  readonly tensors: ReadonlyMap<string, HostTensor>;
+  readonly tensors: ReadonlyMap<string, FileTensor>;
   /** SHA-256 in hex, of a line of digest and name for each file. */
   readonly sha256: string;
 }
@@ -42,12 +43,12 @@ export async function readHfFolder(
   const index = await ifThere(Deno.readTextFile(path("model.safetensors.index.json")));
   const places = index === undefined ? undefined : readIndex(path("model.safetensors.index.json"), index);
   const names = places === undefined ? ["model.safetensors"] : [...new Set(places.values())].toSorted();
-  const tensors = new Map<string, HostTensor>(),
+  const tensors = new Map<string, FileTensor>(),
     digests = [`${await sha256(new TextEncoder().encode(text))} config.json`];
   for (const name of names) {
-    const file = await read(path(name), options);
+    const file = await open(path(name), options);
     digests.push(`${file.sha256} ${name}`);
-    for (const [tensor, value] of parseSafetensors(file.bytes, path(name)).tensors) {
+    for (const [tensor, value] of readSafetensors(file).tensors) {
       if (tensors.has(tensor) || (places !== undefined && places.get(tensor) !== name)) {
         throw new ModelFormatError(path(name), `found tensor "${tensor}", expected it where the index says`);
       }
@@ -92,8 +93,8 @@ function readIndex(file: string, text: string): Map<string, string> {
   return places;
 }
 
-async function read(path: string, options: ReadOptions) {
-  const file = await ifThere(readWithDigest(path, options));
+async function open(path: string, options: ReadOptions): Promise<DigestedBytes> {
+  const file = await ifThere(openBytes(path, options));
   if (file === undefined) {
     throw new ModelFormatError(path, "found no such file, expected the model's tensors");
   }

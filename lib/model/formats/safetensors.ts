@@ -4,7 +4,9 @@
  */
 import { byteSize, type DType } from "../../dtype.ts";
 import { ModelFormatError } from "../../errors.ts";
-import { countOf, type HostTensor, type TensorData } from "../../tensor.ts";
+import { countOf, type HostTensor } from "../../tensor.ts";
+import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
+import { type FileTensor, tensorAt } from "./_file_tensor.ts";
 
 /** What a parser of untrusted bytes accepts, and why not more. */
 export const SAFETENSORS_LIMITS = {
@@ -22,7 +24,7 @@ const NAME_OF_DTYPE: { readonly [K in DType]?: string } = { f32: "F32", f16: "F1
 /** A parsed file. */
 export interface SafetensorsFile {
   /** Tensors by name; data are views of the file's bytes where these are aligned, else copies. */
-  readonly tensors: ReadonlyMap<string, HostTensor>;
+  readonly tensors: ReadonlyMap<string, FileTensor>;
   /** Names of all tensors of the file, wanted or not. */
   readonly names: readonly string[];
   /** The header's `__metadata__`: free text. */
@@ -60,7 +62,12 @@ export function parseSafetensors(
   file: string,
   names?: readonly string[],
 ): SafetensorsFile {
-  const { header, dataStart } = readHeader(bytes, file);
+  return readSafetensors(new MemoryBytes(bytes, file), names);
+}
+
+/** Parses a file wherever its bytes are; tensors are read when they are asked for. See {@linkcode parseSafetensors}. */
+export function readSafetensors(source: ByteSource, names?: readonly string[]): SafetensorsFile {
+  const { file } = source, { header, dataStart } = readHeader(source);
   const metadata = readMetadata(header, file);
   const entries = Object.entries(header).filter(([name]) => name !== "__metadata__");
   if (entries.length > SAFETENSORS_LIMITS.tensors) {
@@ -77,23 +84,27 @@ export function parseSafetensors(
   }
   const places = entries
     .filter(([name]) => names === undefined || names.includes(name))
-    .map(([name, entry]) => readPlace(name, entry, bytes.length - dataStart, file))
+    .map(([name, entry]) => readPlace(name, entry, source.size - dataStart, file))
     .toSorted((a, b) => a.begin - b.begin);
   for (let i = 1; i < places.length; i++) {
     if (places[i - 1]!.end > places[i]!.begin) {
       throw new ModelFormatError(file, `found tensor "${places[i]!.name}" inside "${places[i - 1]!.name}"`);
     }
   }
-  const tensors = new Map(places.map((place) => [place.name, viewOf(bytes, dataStart, place)]));
+  const tensors = new Map(places.map(({ name, dtype, shape, begin, end }) => [
+    name,
+    tensorAt(source, { dtype, shape, at: dataStart + begin, size: end - begin }),
+  ]));
   return { tensors, names: entries.map(([name]) => name), metadata };
 }
 
-function readHeader(bytes: Uint8Array<ArrayBuffer>, file: string) {
-  if (bytes.length < 8) {
-    throw new ModelFormatError(file, `found ${bytes.length} bytes, expected a safetensors file`, 0);
+function readHeader(source: ByteSource) {
+  const { file } = source;
+  if (source.size < 8) {
+    throw new ModelFormatError(file, `found ${source.size} bytes, expected a safetensors file`, 0);
   }
-  const size = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-  const limit = Math.min(SAFETENSORS_LIMITS.headerBytes, bytes.length - 8);
+  const first = source.read(0, 8), size = new DataView(first.buffer, first.byteOffset).getBigUint64(0, true);
+  const limit = Math.min(SAFETENSORS_LIMITS.headerBytes, source.size - 8);
   if (size > BigInt(limit)) {
     throw new ModelFormatError(
       file,
@@ -104,7 +115,7 @@ function readHeader(bytes: Uint8Array<ArrayBuffer>, file: string) {
   const dataStart = 8 + Number(size);
   let header: unknown;
   try {
-    header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(8, dataStart)));
+    header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(source.read(8, dataStart - 8)));
   } catch {
     throw new ModelFormatError(file, "found a header that is no JSON text: no safetensors file", 8);
   }
@@ -153,17 +164,6 @@ function readPlace(name: string, entry: unknown, dataSize: number, file: string)
     );
   }
   return { name, dtype, shape, begin, end };
-}
-
-function viewOf(bytes: Uint8Array<ArrayBuffer>, dataStart: number, place: Place): HostTensor {
-  const { dtype, shape, begin, end } = place;
-  let part = bytes.subarray(dataStart + begin, dataStart + end);
-  const width = dtype === "f32" ? 4 : 2;
-  if (part.byteOffset % width !== 0) part = part.slice();
-  const data: TensorData = dtype === "f32"
-    ? new Float32Array(part.buffer, part.byteOffset, part.length / 4)
-    : new Uint16Array(part.buffer, part.byteOffset, part.length / 2);
-  return { dtype, shape, data };
 }
 
 /**

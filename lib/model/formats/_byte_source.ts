@@ -1,0 +1,113 @@
+/** Where a file's bytes come from: memory, or the disk, piece by piece. */
+import { createHash } from "node:crypto";
+import { ModelFormatError } from "../../errors.ts";
+import type { ReadOptions } from "../_progress.ts";
+
+/** Bytes of one file, to be read at any place. */
+export interface ByteSource {
+  /** The file's path or URL, for messages. */
+  readonly file: string;
+  /** Bytes in all. */
+  readonly size: number;
+  /** Bytes [at, at + size), which are there: the caller's own, or a view of the whole file's. */
+  read(at: number, size: number): Uint8Array<ArrayBuffer>;
+  /** The same, good until the next call: for bytes that are copied anyway. */
+  borrow(at: number, size: number): Uint8Array<ArrayBuffer>;
+}
+
+/** Bytes whose SHA-256 in hex is known. */
+export type DigestedBytes = ByteSource & { readonly sha256: string };
+
+/** A file whose bytes are in memory, or mapped into it. */
+export class MemoryBytes implements ByteSource {
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly file: string;
+
+  /** Begins at a multiple of 8 of its buffer, so that views of any type are possible; copied where it does not. */
+  constructor(bytes: Uint8Array<ArrayBuffer>, file: string) {
+    this.#bytes = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
+    this.file = file;
+  }
+
+  get size(): number {
+    return this.#bytes.length;
+  }
+
+  read(at: number, size: number): Uint8Array<ArrayBuffer> {
+    return this.#bytes.subarray(at, at + size);
+  }
+
+  borrow(at: number, size: number): Uint8Array<ArrayBuffer> {
+    return this.read(at, size);
+  }
+}
+
+/** Reads so many bytes at once: often enough for a smooth progress bar. */
+const CHUNK_BYTES = 4 * 2 ** 20;
+
+/** Reads a file once through for its digest; where it is not mapped, no more than a piece of it is in memory. */
+export async function openBytes(
+  path: string,
+  { onProgress, mapFile }: ReadOptions = {},
+): Promise<DigestedBytes> {
+  using file = await Deno.open(path);
+  const info = await file.stat(), hash = createHash("sha256"), totalBytes = info.size;
+  const mapped = totalBytes > 0 ? mapFile?.(path) : undefined;
+  const piece = mapped ?? new Uint8Array(Math.min(CHUNK_BYTES, totalBytes));
+  for (let doneBytes = 0; doneBytes < totalBytes;) {
+    const from = mapped === undefined ? 0 : doneBytes;
+    const read = mapped === undefined
+      ? await file.read(piece)
+      : Math.min(CHUNK_BYTES, totalBytes - doneBytes);
+    if (read === null) throw changedError(path);
+    hash.update(piece.subarray(from, from + read));
+    doneBytes += read;
+    onProgress?.({ stage: "read", source: path, doneBytes, totalBytes });
+  }
+  const sha256 = hash.digest("hex");
+  return mapped === undefined
+    ? new FileBytes(path, info, sha256)
+    : Object.assign(new MemoryBytes(mapped, path), { sha256 });
+}
+
+/** A file on disk. It is opened for each piece, and must stay as it was. */
+class FileBytes implements DigestedBytes {
+  readonly file: string;
+  readonly size: number;
+  readonly sha256: string;
+  readonly #changed: number | undefined;
+  #scratch = new Uint8Array(0);
+
+  constructor(file: string, { size, mtime }: Deno.FileInfo, sha256: string) {
+    this.file = file;
+    this.size = size;
+    this.sha256 = sha256;
+    this.#changed = mtime?.getTime();
+  }
+
+  read(at: number, size: number): Uint8Array<ArrayBuffer> {
+    return this.#fill(at, new Uint8Array(size));
+  }
+
+  borrow(at: number, size: number): Uint8Array<ArrayBuffer> {
+    if (this.#scratch.length < size) this.#scratch = new Uint8Array(size);
+    return this.#fill(at, this.#scratch.subarray(0, size));
+  }
+
+  #fill(at: number, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    using file = Deno.openSync(this.file);
+    const { size, mtime } = file.statSync();
+    if (size !== this.size || mtime?.getTime() !== this.#changed) throw changedError(this.file);
+    file.seekSync(at, Deno.SeekMode.Start);
+    for (let done = 0; done < bytes.length;) {
+      const read = file.readSync(bytes.subarray(done));
+      if (read === null) throw changedError(this.file);
+      done += read;
+    }
+    return bytes;
+  }
+}
+
+function changedError(file: string): ModelFormatError {
+  return new ModelFormatError(file, "found another file than before, expected it to stay: load it again");
+}
