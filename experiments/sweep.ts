@@ -15,7 +15,14 @@ import {
   tabulateTrials,
 } from "../lib/plot/mod.ts";
 import { OPTIONS } from "../lib/methods/mod.ts";
-import { DEFAULT_GRID, missesAsked, storedTrials, type SweepProgress, sweepStudy } from "../lib/sweep/mod.ts";
+import {
+  DEFAULT_GRID,
+  describeStudy,
+  missesAsked,
+  storedTrials,
+  type SweepProgress,
+  sweepStudy,
+} from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
 import { exists, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
@@ -113,6 +120,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const { folder } = claimed, flags = { ...keepFlags(values), backend: backend.name };
   const opened = await openStudyStore({ folder, methods, task, conditions, runDigest, flags });
   using store = opened.store;
+  if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   progress.start();
   const tell = tellProgress(progress, task);
   using interrupt = new Interrupt();

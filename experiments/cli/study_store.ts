@@ -3,6 +3,7 @@ import process from "node:process";
 import { type EvaluationTask, TASKS } from "../../lib/eval/mod.ts";
 import type { ResolvedOptions } from "../../lib/methods/mod.ts";
 import {
+  finishedTrials,
   proposeTrials,
   type RunConditions,
   RunLog,
@@ -107,7 +108,7 @@ export async function openStudyStore(
     store.propose(trials, true);
     if (isNew) {
       const old = RunLog.read(`${folder}/${OLD_LOG}`, runDigest, trialLines(task));
-      store.take(old.map((record) => ({ digest: record.trial, options: record, record })));
+      store.take(finishedTrials(old));
     }
     return { store, digests: trials.map(({ digest }) => digest) };
   } catch (error) {

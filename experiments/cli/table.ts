@@ -40,7 +40,7 @@ export function formatTable({ columns, rows, left }: PlainTable, width = Infinit
 }
 
 const measureColumns = ({ columns, rows }: PlainTable) =>
-  columns.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]!.length)));
+  columns.map((name, i) => rows.reduce((most, row) => Math.max(most, row[i]!.length), name.length));
 
 const sumWidths = (widths: readonly number[]) =>
   widths.reduce((sum, width) => sum + width, GAP.length * (widths.length - 1));

@@ -19,4 +19,10 @@ export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
 export { missesAsked, summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
-export { listedTrials, proposeTrials, storedTrials, type TrialSource } from "./trial_source.ts";
+export {
+  finishedTrials,
+  listedTrials,
+  proposeTrials,
+  storedTrials,
+  type TrialSource,
+} from "./trial_source.ts";

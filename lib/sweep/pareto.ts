@@ -15,11 +15,16 @@
  * ```
  */
 export function paretoFront(gains: readonly number[], costs: readonly number[]): boolean[] {
-  return gains.map((gain, i) => {
-    const cost = costs[i]!;
-    if (!Number.isFinite(gain) || !Number.isFinite(cost)) return false;
-    return !gains.some((other, j) =>
-      other >= gain && costs[j]! <= cost && (other > gain || costs[j]! < cost)
-    );
-  });
+  const front = gains.map(() => false), at = (list: readonly number[]) => (i: number) => list[i]!;
+  const gain = at(gains), cost = at(costs);
+  const finite = [...gains.keys()].filter((i) => Number.isFinite(gain(i)) && Number.isFinite(cost(i)));
+  // From the highest gain down, and of equal gains from the lowest cost up: what costs less than all before is on it.
+  let least = Infinity, last = NaN;
+  for (const i of finite.sort((a, b) => gain(b) - gain(a) || cost(a) - cost(b))) {
+    front[i] = cost(i) < least || cost(i) === least && gain(i) === last;
+    if (!front[i]) continue;
+    least = cost(i);
+    last = gain(i);
+  }
+  return front;
 }

@@ -3,18 +3,8 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlit
 import type { RunConditions } from "../environment.ts";
 import { UsageError } from "../errors.ts";
 import { explainStoreError } from "./store_errors.ts";
-import {
-  type ChunkValue,
-  type ClaimedTrial,
-  type ProposedTrial,
-  type StoredResult,
-  type StoredTrial,
-  type StoredWorker,
-  type StudyFacts,
-  type StudyFlags,
-  TRIAL_STATES,
-  type TrialState,
-} from "./store_records.ts";
+import { StoreReader } from "./store_reader.ts";
+import type { ChunkValue, ClaimedTrial, ProposedTrial, StudyFacts, StudyFlags } from "./store_records.ts";
 import { type Settings, TABLES } from "./store_tables.ts";
 import type { Trial } from "./trial.ts";
 
@@ -32,13 +22,14 @@ export const MAX_ATTEMPTS = 10;
  * disk when {@linkcode StudyStore.finish} returns; claims and values of chunks may be lost with the machine's power, and
  * are then made again.
  */
-export class StudyStore implements Disposable {
+export class StudyStore extends StoreReader implements Disposable {
   /** The file's path. */
   readonly path: string;
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 
   private constructor(path: string, db: DatabaseSync) {
+    super();
     this.path = path;
     this.#db = db;
   }
@@ -119,7 +110,11 @@ export class StudyStore implements Disposable {
     return guard(this.path, () => this.#prepare(sql).get(...values));
   }
 
-  #all(sql: string, ...values: SQLInputValue[]): unknown[] {
+  /**
+   * All rows of a query.
+   * @internal
+   */
+  protected override all(sql: string, ...values: SQLInputValue[]): unknown[] {
     return guard(this.path, () => this.#prepare(sql).all(...values));
   }
 
@@ -314,68 +309,6 @@ export class StudyStore implements Disposable {
       }
       return taken;
     });
-  }
-
-  /** How many trials are in each state. */
-  count(): { readonly [state in TrialState]: number } {
-    const rows = this.#all("SELECT state, count(*) AS n FROM trial GROUP BY state") as {
-      state: TrialState;
-      n: number;
-    }[];
-    const counts = new Map(rows.map(({ state, n }) => [state, n]));
-    return Object.fromEntries(TRIAL_STATES.map((state) => [state, counts.get(state) ?? 0])) as ReturnType<
-      StudyStore["count"]
-    >;
-  }
-
-  /** Who has trials now. */
-  owners(): string[] {
-    const rows = this.#all("SELECT DISTINCT owner FROM trial WHERE state = 'running'") as { owner: string }[];
-    return rows.map(({ owner }) => owner);
-  }
-
-  /** Every worker there was. */
-  workers(): StoredWorker[] {
-    return this.#all(
-      "SELECT owner, seen AS seenMs, finished, trial FROM worker ORDER BY owner",
-    ) as StoredWorker[];
-  }
-
-  /** The trials, in their order. */
-  trials(): StoredTrial[] {
-    const rows = this.#all(
-      "SELECT number, digest, options, state, attempt, owner, error FROM trial ORDER BY number",
-    ) as (StoredTrial & { options: string })[];
-    return rows.map((row) => ({ ...row, options: JSON.parse(row.options) }));
-  }
-
-  /** Values of the chunks of a trial that are done, ascending. */
-  chunks(number: number): ChunkValue[] {
-    return this.#all(
-      "SELECT chunk, loss, dense AS denseLoss FROM chunk WHERE trial = ? ORDER BY chunk",
-      number,
-    ) as ChunkValue[];
-  }
-
-  /** What ended after the place in the order; from the beginning where none is given. */
-  results<T extends Trial = Trial>(after = 0): StoredResult<T>[] {
-    const rows = this.#all(
-      "SELECT sequence, record FROM result WHERE sequence > ? ORDER BY sequence",
-      after,
-    ) as { sequence: number; record: string }[];
-    return rows.map(({ sequence, record }) => ({ sequence, record: JSON.parse(record) }));
-  }
-
-  /** Some fields of every result, in the order of trials: for lists of many. */
-  fields(names: readonly string[]): { readonly [name: string]: unknown }[] {
-    const columns = names.map((name) => `record ->> '$.${name.replaceAll(/\W/g, "")}' AS "${name}"`).join(
-      ", ",
-    );
-    return this.#all(
-      `SELECT trial.number, trial.state${
-        columns && `, ${columns}`
-      } FROM trial LEFT JOIN result ON trial = number ORDER BY number`,
-    ) as { readonly [name: string]: unknown }[];
   }
 
   /** Closes the file. */

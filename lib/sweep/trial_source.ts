@@ -1,6 +1,12 @@
 /** Where a sweep's trials come from and go to: a list in memory, or a study that several processes work on. */
 import type { DenseTaskResult, TaskTypes } from "../eval/task.ts";
-import { readRecord, recordOptions, type ResolvedOptions } from "../methods/options.ts";
+import {
+  OPTION_NAMES,
+  type OptionsRecord,
+  readRecord,
+  recordOptions,
+  type ResolvedOptions,
+} from "../methods/options.ts";
 import { digestTrialOptions } from "./runner.ts";
 import type { FinishedRuns } from "./run_log.ts";
 import type { StudyStore } from "./store.ts";
@@ -45,6 +51,14 @@ export async function proposeTrials(methods: readonly ResolvedOptions[]): Promis
       options: recordOptions(method),
     })),
   );
+}
+
+/** Finished trials as a study takes them in. */
+export function finishedTrials(records: readonly Trial[]): (ProposedTrial & { readonly record: Trial })[] {
+  return records.map((record) => {
+    const options = Object.entries(record).filter(([name]) => OPTION_NAMES.includes(name));
+    return { digest: record.trial, options: Object.fromEntries(options) as unknown as OptionsRecord, record };
+  });
 }
 
 /** Keeps finished trials by their digest, and in the order in which they ended. */
