@@ -3,7 +3,7 @@
  *
  * Writes `eval.json` to a folder, and keeps finished items there until then. See `deno task eval --help`.
  */
-import { UsageError } from "../lib/errors.ts";
+import type { Backend } from "../lib/backend.ts";
 import { budgetOf, type ItemBudget, ItemScorer, reachesNothing, tabulateItems } from "../lib/eval/mod.ts";
 import { createPruner, looksAhead, ownRule, recordOptions } from "../lib/methods/mod.ts";
 import { plural } from "../lib/plot/mod.ts";
@@ -15,7 +15,7 @@ import { describeTask } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readMethod, tellHostRules } from "./cli/method.ts";
 import { openModel, readModel, warnOfLength } from "./cli/model.ts";
-import { parseFlags } from "./cli/parse.ts";
+import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
 import { withRule } from "./cli/rule.ts";
@@ -24,13 +24,15 @@ import { EXIT, runTask } from "./cli/task.ts";
 import {
   asksToFilter,
   bindMethod,
-  describeNothing,
-  encodeTask,
   expectReach,
+  type PlannedTask,
+  planTasks,
   readFilterFrom,
   readTasks,
+  recordTask,
+  refuseReach,
 } from "./eval/plan.ts";
-import { ITEM_LINES, runItems } from "./eval/run.ts";
+import { ITEM_LINES, runItems, type RunScores } from "./eval/run.ts";
 import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
 
 const USAGE = describeTask(
@@ -52,51 +54,76 @@ on.`,
 /** File of finished items; gone when the evaluation is over. */
 const WORK = "items.jsonl";
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const values = await withRule(parseFlags("eval", args, false));
-  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
+/** What is to be run: all that a user gave, checked before anything is built or written. */
+async function readRequest(values: FlagValues, progress: Progress) {
   const request = readBackend(values);
   const method = await readMethod("eval", values), from = readFilterFrom(values, method);
-  const table = readTable(values, EVAL_COLUMNS);
-  await readTasks(values); // before a model is obtained
+  const table = readTable(values, EVAL_COLUMNS), read = await readTasks(values);
   const destination = readDestination(values, { noun: "an evaluation", work: WORK, result: "eval.json" });
-  const startedAt = new Date().toISOString();
-  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress), { config } = file;
-  const tasks = await readTasks(values, file.tokenizer);
-  const planned = await Promise.all(tasks.map(async (own) => ({ ...own, ...await encodeTask(own, file) })));
-  const encoded = planned.flatMap(({ encoded }) => encoded);
-  const check = method &&
-    bindMethod(method, from, encoded, (own) => createPruner("token-filtering", config, own));
+  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
+  const planned = await planTasks(read, file), encoded = planned.flatMap(({ encoded }) => encoded);
+  const bind = (options: object = {}) =>
+    method &&
+    bindMethod(method, from, encoded, (own) => createPruner("token-filtering", file.config, own, options));
+  const check = bind();
   if (check !== undefined && asksToFilter(method!)) {
-    for (const { task, encoded } of planned) expectReach(task.name, encoded, check);
+    for (const own of planned) expectReach(own, check);
   }
+  return { request, method, from, table, destination, file, planned, encoded, bind };
+}
 
-  const backend = await openBackend(request, progress), { cacheDType } = request, rule = ownRule();
+type Request = Awaited<ReturnType<typeof readRequest>>;
+
+/** What the numbers depend on beside the data. */
+async function describeRun({ request, method, from, file }: Request, backend: Backend) {
+  const rule = ownRule();
   const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });
-  const conditions = {
+  return {
     version: await readVersion(),
     model: file.name,
     modelSha256: file.sha256,
     backend: backend.name,
-    cacheDType,
+    cacheDType: request.cacheDType,
     bos: file.tokenizer.addsBos,
     ...(rule !== undefined && { ruleSha256: rule.sha256 }),
     ...(options && { options: from === undefined ? options : { ...options, warmup: null } }),
     ...(from && { filterFrom: from.text }),
   };
-  const data = planned.map(({ task, sha256 }) => [task.name, sha256]);
-  const runDigest = await sha256(JSON.stringify([conditions, data]));
+}
+
+/** A row of the result an item. */
+function listItems(planned: readonly PlannedTask[], scores: ReadonlyMap<string, RunScores>) {
+  return planned.flatMap(({ task, items }) =>
+    items.map(({ id, gold, group }, i) => {
+      const { dense, filtered } = scores.get(task.name)!;
+      return {
+        ...{ task: task.name, id, gold, ...(group !== undefined && { group }) },
+        dense: dense!.scores[i]!,
+        filtered: filtered?.scores[i],
+      };
+    })
+  );
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = await withRule(parseFlags("eval", args, false));
+  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
+  const startedAt = new Date().toISOString();
+  const asked = await readRequest(values, progress);
+  const { request, method, table, destination, file, planned, encoded, bind } = asked, { config } = file;
+  const backend = await openBackend(request, progress), conditions = await describeRun(asked, backend);
+  const runDigest = await sha256(
+    JSON.stringify([conditions, planned.map(({ task, sha256 }) => [task.name, sha256])]),
+  );
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const model = openModel(file, backend, request, encoded[0]!.requests[0]!.context, progress);
-  const longest = Math.max(
-    ...encoded.flatMap(({ requests }) => requests.map(({ context }) => context.length)),
-  );
+  const contexts = encoded.flatMap(({ requests }) => requests.map(({ context }) => context.length));
+  const longest = Math.max(...contexts);
   warnOfLength(longest, config, `contexts of ${longest} tokens`);
   using interrupt = new Interrupt();
   using dense = new ItemScorer(model);
-  const prunerFor = method &&
-    bindMethod(method, from, encoded, (own) => createPruner("token-filtering", config, own, { backend }));
+  const prunerFor = bind({ backend });
   using filtered = prunerFor && new ItemScorer(model, prunerFor);
   progress.line(
     `${plural(encoded.length, "item")} of ${plural(planned.length, "task")}; ${backend.description}`,
@@ -120,37 +147,23 @@ export async function main(args: readonly string[]): Promise<number> {
         model: file.name,
         backend: backend.name,
         version: conditions.version,
-        method: options?.fusion ?? "dense",
+        method: method?.fusion ?? "dense",
       },
       signal: interrupt.signal,
       onItem: (fraction, task, done, of) => progress.step(fraction, `${task} ${done}/${of}`),
-      onTask: (task, own) => {
-        if (own.length === 0) return;
-        const budget = budgets[task] = budgetOf(own, config.numLayers);
+      onTask: (task, { filtered: own }) => {
+        if (own === undefined) return;
+        const budget = budgets[task] = budgetOf(own.scores, config.numLayers);
         if (!asksToFilter(method!) || !reachesNothing(budget)) return;
-        const { encoded } = planned.find((other) => other.task.name === task)!;
         Deno.removeSync(path);
-        throw new UsageError(
-          describeNothing(
-            task,
-            encoded,
-            encoded.map(({ requests }) => prunerFor!(requests[0]!.context.length).warmup),
-          ),
-        );
+        refuseReach(planned.find((other) => other.task.name === task)!, prunerFor!);
       },
     });
     progress.clear();
-    const results = tabulateItems(
-      planned.map(({ task, items }) => {
-        const own = scores.get(task.name)!;
-        return {
-          task,
-          items,
-          dense: own.dense!.scores,
-          ...(own.filtered && { filtered: own.filtered.scores }),
-        };
-      }),
-    );
+    const results = tabulateItems(planned.map(({ task, items }) => {
+      const { dense, filtered } = scores.get(task.name)!;
+      return { task, items, dense: dense!.scores, ...(filtered && { filtered: filtered.scores }) };
+    }));
     const result = {
       results,
       ...(method && { budgets }),
@@ -159,30 +172,17 @@ export async function main(args: readonly string[]): Promise<number> {
         runDigest,
         protocol: "lm-evaluation-harness, by log-likelihood",
         looksAhead: method !== undefined && looksAhead(method),
-        tasks: planned.map(({ task, source, sha256, count, items, promptsSha256 }) => ({
-          ...{ task: task.name, protocol: task.protocol, ...source, sha256, promptsSha256 },
-          ...{ items: items.length, of: count },
-          denseTimeMs: scores.get(task.name)!.dense!.timeMs,
-          ...(method && { timeMs: scores.get(task.name)!.filtered!.timeMs }),
+        tasks: planned.map((own) => ({
+          ...recordTask(own),
+          denseTimeMs: scores.get(own.task.name)!.dense!.timeMs,
+          ...(method && { timeMs: scores.get(own.task.name)!.filtered!.timeMs }),
         })),
         backendDescription: backend.description,
         deno: Deno.version.deno,
         platform: `${Deno.build.os} ${Deno.build.arch}`,
         startedAt,
       },
-      items: planned.flatMap(({ task, items }) =>
-        items.map(({ id, gold, group }, i) => {
-          const own = scores.get(task.name)!, of = (run: "dense" | "filtered") => own[run]?.scores[i];
-          return {
-            task: task.name,
-            id,
-            gold,
-            ...(group !== undefined && { group }),
-            dense: of("dense")!,
-            filtered: of("filtered"),
-          };
-        })
-      ),
+      items: listItems(planned, scores),
     };
     const unsaved = await saveResults(async () => {
       await writeWhole(`${folder}/eval.json`, JSON.stringify(result) + "\n");

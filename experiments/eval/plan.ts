@@ -20,17 +20,25 @@ import type { FlagValues } from "../cli/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import { readCount } from "../cli/text.ts";
 
-/** A task and its data. */
-export interface PlannedTask {
+/** A task, and where its items come from. */
+export interface ReadTask {
   readonly task: ItemTask | GeneratedTask;
-  /** Its file, or what its items were made from. */
+  /** Its file, or what its items are made from. */
   readonly source: object;
   /** SHA-256 of its file, or of that. */
   readonly sha256: string;
   /** Items of the file, or made. */
   readonly count: number;
-  /** Those that are used. */
+  /** Those that are used; a task that makes them measures lengths by the tokenizer. */
+  readonly itemsFor: (tokenizer: Tokenizer) => readonly Item[];
+}
+
+/** A task whose items are known, in tokens too. */
+export interface PlannedTask extends Omit<ReadTask, "itemsFor"> {
   readonly items: readonly Item[];
+  readonly encoded: readonly EncodedItem[];
+  /** SHA-256 of the ids of all contexts and continuations. */
+  readonly promptsSha256: string;
 }
 
 /** Where a method begins to filter an item. */
@@ -67,15 +75,40 @@ export function readFilterFrom(
 }
 
 /**
- * Reads the tasks that were asked for, with their data; items that are to be made are made.
+ * Reads the tasks that were asked for, with their data.
  *
- * @param tokenizer Of the model, for lengths in tokens; without one such items are left for later.
- * @throws {UsageError | RangeError} If there is no such task or file, or a line is broken; by file and line.
+ * @throws {UsageError} If there is no such task or file, or a line is broken; by file and line.
  */
-export async function readTasks(values: FlagValues, tokenizer?: Tokenizer): Promise<PlannedTask[]> {
-  const folder = values.get("data")?.[0] as string | undefined;
-  const named = values.get("tasks")?.[0] as string | undefined, count = readCount(values, "items", 1);
+export async function readTasks(values: FlagValues): Promise<ReadTask[]> {
+  const folder = values.get("data")?.[0] as string | undefined, count = readCount(values, "items", 1);
   const tokens = readCount(values, "length", 1) ?? 256, seed = readCount(values, "data-seed", 0) ?? 0;
+  return await Promise.all(
+    chooseTasks(values, folder).map(async (task) => {
+      if ("generate" in task) {
+        const source = { count: count ?? 50, tokens, seed };
+        return {
+          ...{ task, source, sha256: await sha256(JSON.stringify(source)), count: source.count },
+          itemsFor: (tokenizer) =>
+            checkFlags(() =>
+              task.generate({ ...source, countTokens: (text) => tokenizer.encode(text).length })
+            ),
+        } satisfies ReadTask;
+      }
+      const path = `${folder}/${task.file}`, text = await readText(path);
+      const all = checkFlags(() => task.read(readItemRows(path, text)));
+      if (all.length === 0) throw new UsageError(`Cannot use "${path}": found no item to score`);
+      const items = limitItems(all, count);
+      return {
+        ...{ task, source: { file: task.file }, sha256: await sha256(text), count: all.length },
+        itemsFor: () => items,
+      };
+    }),
+  );
+}
+
+/** The tasks that were named, or those whose file a folder holds. */
+function chooseTasks(values: FlagValues, folder: string | undefined): (ItemTask | GeneratedTask)[] {
+  const named = values.get("tasks")?.[0] as string | undefined;
   if (folder !== undefined && !isFolder(folder)) {
     throw new UsageError(`Cannot use --data "${folder}": there is no such folder`);
   }
@@ -88,41 +121,30 @@ export async function readTasks(values: FlagValues, tokenizer?: Tokenizer): Prom
         `--tasks ${GENERATED_TASKS.map(({ name }) => name).join(",")}`,
     );
   }
-  if (tasks.length === 0) {
-    throw new UsageError(
-      `Cannot use --data "${folder}": found none of ${
-        [...new Set(ITEM_TASKS.map(({ file }) => file))].join(", ")
-      }`,
-    );
-  }
-  return await Promise.all(tasks.map(async (task) => {
-    if ("generate" in task) {
-      const countTokens = (text: string) => tokenizer!.encode(text).length;
-      const options = { count: count ?? 50, tokens, seed };
-      const items = tokenizer === undefined
-        ? []
-        : checkFlags(() => task.generate({ ...options, countTokens }));
-      return {
-        task,
-        source: options,
-        sha256: await sha256(JSON.stringify(options)),
-        count: items.length,
-        items,
-      };
-    }
-    const path = `${folder}/${task.file}`, text = await readText(path);
-    const all = checkFlags(() => task.read(readItemRows(path, text)));
-    if (all.length === 0) throw new UsageError(`Cannot use "${path}": found no item to score`);
-    const source = { file: task.file };
-    return { task, source, sha256: await sha256(text), count: all.length, items: limitItems(all, count) };
+  if (tasks.length > 0) return tasks;
+  const files = new Set(ITEM_TASKS.map(({ file }) => file));
+  throw new UsageError(`Cannot use --data "${folder}": found none of ${[...files].join(", ")}`);
+}
+
+/** Items of tasks in a model's tokens. @throws {UsageError} If one cannot be made or scored. */
+export function planTasks(
+  tasks: readonly ReadTask[],
+  { tokenizer, config }: Pick<ModelFile, "tokenizer" | "config">,
+): Promise<PlannedTask[]> {
+  return Promise.all(tasks.map(async ({ itemsFor, ...read }) => {
+    const items = itemsFor(tokenizer);
+    const encoded = items.map((item) => checkFlags(() => encodeItem(tokenizer, item, config.contextLength)));
+    const ids = encoded.map(({ requests }) => requests.map((r) => [[...r.context], [...r.continuation]]));
+    return { ...read, items, encoded, promptsSha256: await sha256(JSON.stringify(ids)) };
   }));
 }
 
-/** A task's items in tokens, and the digest of these. @throws {UsageError} If an item cannot be scored. */
-export async function encodeTask({ items }: PlannedTask, { tokenizer, config }: ModelFile) {
-  const encoded = items.map((item) => checkFlags(() => encodeItem(tokenizer, item, config.contextLength)));
-  const ids = encoded.map(({ requests }) => requests.map((r) => [[...r.context], [...r.continuation]]));
-  return { encoded, promptsSha256: await sha256(JSON.stringify(ids)) };
+/** What a record says of its tasks. */
+export function recordTask({ task, source, sha256, promptsSha256, count, items }: PlannedTask) {
+  return {
+    ...{ task: task.name, protocol: task.protocol, ...source, sha256, promptsSha256 },
+    ...{ items: items.length, of: count },
+  };
 }
 
 /** Tokens that are fed for an item, at most: contexts are computed once. */
@@ -173,11 +195,7 @@ export function asksToFilter(method: ResolvedOptions): boolean {
 }
 
 /** A filter that reached nothing, in one line. */
-export function describeNothing(
-  task: string,
-  items: readonly EncodedItem[],
-  warmups: readonly number[],
-): string {
+function describeNothing(task: string, items: readonly EncodedItem[], warmups: readonly number[]): string {
   const longest = Math.max(
     ...items.flatMap(({ requests }) =>
       requests.map(({ context, continuation }) => context.length + continuation.length - 1)
@@ -190,19 +208,22 @@ export function describeNothing(
     "smaller --warmup or --recent)";
 }
 
-/** Refuses a method that can reach nothing, since every sequence ends within its warm-up. */
-export function expectReach(
-  task: string,
-  items: readonly EncodedItem[],
-  prunerFor: (contextTokens: number) => Pick<Pruner, "warmup">,
-): void {
-  const warmups = items.flatMap(({ requests }) =>
+type WarmupOf = (contextTokens: number) => Pick<Pruner, "warmup">;
+
+/** Says that a method reached no scored position of a task. @throws {UsageError} Always. */
+export function refuseReach({ task, encoded }: PlannedTask, prunerFor: WarmupOf): never {
+  const warmups = encoded.flatMap(({ requests }) =>
     requests.map(({ context }) => prunerFor(context.length).warmup)
   );
-  const reaches = items.some(({ requests }) =>
+  throw new UsageError(describeNothing(task.name, encoded, warmups));
+}
+
+/** Refuses a method that can reach nothing, since every sequence ends within its warm-up. */
+export function expectReach(planned: PlannedTask, prunerFor: WarmupOf): void {
+  const reaches = planned.encoded.some(({ requests }) =>
     requests.some(({ context, continuation }) =>
       context.length + continuation.length - 1 > Math.max(prunerFor(context.length).warmup, 1)
     )
   );
-  if (!reaches) throw new UsageError(describeNothing(task, items, warmups));
+  if (!reaches) refuseReach(planned, prunerFor);
 }

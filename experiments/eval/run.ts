@@ -3,9 +3,6 @@ import { type EncodedItem, type ItemScore, type ItemScorer, yieldToEventLoop } f
 import { FIELD, type FinishedRuns, type LineKind, type LogLine } from "../../lib/sweep/mod.ts";
 import { countTokens } from "./plan.ts";
 
-/** Which run of an item. */
-export type RunName = "dense" | "filtered";
-
 /** A finished item of a run. */
 export interface ItemLine extends LogLine {
   readonly model: string;
@@ -13,7 +10,8 @@ export interface ItemLine extends LogLine {
   readonly version: string;
   /** The method; of a dense evaluation "dense". */
   readonly method: string;
-  readonly run: RunName;
+  /** Which run of the item: "dense", "filtered", or the digest of a method among several. */
+  readonly run: string;
   readonly task: string;
   readonly id: string;
   readonly score: ItemScore;
@@ -49,7 +47,7 @@ export interface ItemWork {
 /** How a run goes on. */
 export interface RunItems {
   readonly work: readonly ItemWork[];
-  readonly scorers: { readonly [run in RunName]?: ItemScorer };
+  readonly scorers: { readonly [run: string]: ItemScorer };
   readonly log: FinishedRuns<ItemLine>;
   /** What every line says. */
   readonly line: Pick<ItemLine, "runDigest" | "model" | "backend" | "version" | "method">;
@@ -57,7 +55,7 @@ export interface RunItems {
   /** Called after each item with the finished share of this run's work. */
   readonly onItem: (fraction: number, task: string, done: number, of: number) => void;
   /** Called when a task is over. */
-  readonly onTask: (task: string, filtered: readonly ItemScore[]) => void;
+  readonly onTask: (task: string, runs: RunScores) => void;
 }
 
 /** Scores of a task, one an item, and how long they took. */
@@ -66,25 +64,28 @@ export interface TaskScores {
   readonly timeMs: number;
 }
 
+/** Those of each run. */
+export type RunScores = { readonly [run: string]: TaskScores };
+
 /**
  * Runs every item that the log does not hold yet.
  *
  * @returns The scores of each task and run.
  * @throws The signal's reason, if it is aborted between two items.
  */
-export async function runItems(args: RunItems): Promise<Map<string, { [run in RunName]?: TaskScores }>> {
+export async function runItems(args: RunItems): Promise<Map<string, RunScores>> {
   const { work, scorers, log, line, signal, onItem, onTask } = args;
   const keyOf = (task: string, id: string, run: string) => JSON.stringify([task, id, run]);
   const finished = new Map(log.finished.map((own) => [keyOf(own.task, own.id, own.run), own]));
-  const runs = Object.entries(scorers) as [RunName, ItemScorer][];
+  const runs = Object.entries(scorers);
   const isOpen = (task: string, { item }: EncodedItem) =>
     runs.some(([run]) => !finished.has(keyOf(task, item.id, run)));
   const total = work.flatMap(({ task, items }) => items.filter((own) => isOpen(task, own)).map(countTokens))
     .reduce((a, b) => a + b, 0);
   let worked = 0;
-  const results = new Map<string, { [run in RunName]?: TaskScores }>();
+  const results = new Map<string, RunScores>();
   for (const { task, items } of work) {
-    const lines = new Map<RunName, ItemLine[]>(runs.map(([run]) => [run, []]));
+    const lines = new Map<string, ItemLine[]>(runs.map(([run]) => [run, []]));
     for (const [i, encoded] of items.entries()) {
       const { id } = encoded.item, open = isOpen(task, encoded);
       for (const [run, scorer] of runs) {
@@ -101,14 +102,12 @@ export async function runItems(args: RunItems): Promise<Map<string, { [run in Ru
       if (open) worked += countTokens(encoded);
       onItem(total === 0 ? 1 : worked / total, task, i + 1, items.length);
     }
-    results.set(
-      task,
-      Object.fromEntries([...lines].map(([run, own]) => [run, {
-        scores: own.map(({ score }) => score),
-        timeMs: own.reduce((sum, { timeMs }) => sum + timeMs, 0),
-      }])),
-    );
-    onTask(task, lines.get("filtered")?.map(({ score }) => score) ?? []);
+    const scores = Object.fromEntries([...lines].map(([run, own]) => [run, {
+      scores: own.map(({ score }) => score),
+      timeMs: own.reduce((sum, { timeMs }) => sum + timeMs, 0),
+    }]));
+    results.set(task, scores);
+    onTask(task, scores);
   }
   return results;
 }
