@@ -10,18 +10,24 @@ import {
   plural,
   readPlotly,
   renderComparisonReport,
+  RESULT_COLUMNS,
   tabulateComparison,
+  tabulateResults,
 } from "../lib/plot/mod.ts";
 import {
   COMPARED_LINES,
   COMPARED_METHODS,
+  comparedAtRatios,
   comparedMethods,
   compareStudy,
+  type MethodGroup,
   type NamedMethod,
+  readVersion,
   RunLog,
 } from "../lib/sweep/mod.ts";
+import { sha256 } from "../lib/sha256.ts";
 import { readBackend } from "./cli/backend.ts";
-import { writeWhole } from "./cli/files.ts";
+import { exists, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
@@ -33,6 +39,9 @@ import { countTokens, describePlan, readPlan, readTaskName, startStudy } from ".
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
+import { asksForItems, type ItemOutcome, planItems, runComparedItems } from "./compare/items.ts";
+import { readFilterFrom, readTasks } from "./eval/plan.ts";
+import { ITEM_LINES } from "./eval/run.ts";
 
 const USAGE = describeTask(
   "compare",
@@ -42,21 +51,28 @@ Runs several methods at the same share of skipped queries (or dropped keys and v
 losses against the dense model and against chance, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
 compare.html in --out. Flags of the method are shared by all; --methods says which ones run, in place of --fusion,
 --invert and --preset (presets keep what they set, as "paper" its recent window of 0). Each method is held against the
-controls that have its own side, substitute, schedule, window and warm-up. Ctrl-C keeps finished runs; --resume goes on.`,
+controls that have its own side, substitute, schedule, window and warm-up. --ratios runs all of them at several shares.
+With --data or --tasks they answer the items of eval too, and a row is a metric of a method: better, worse or not told
+apart from dense, from its control and from the best other method. Ctrl-C keeps finished runs and items; --resume goes on.`,
   [
     "",
     "--methods random,oracle,learned,paper --prune-ratio 0.3",
     "--model smollm2-135m --text FILE --seeds 10",
+    "--ratios 0.3,0.5 --data DIR --tasks piqa,arc_easy --items 100 --filter-from 25%",
   ],
 );
 
 /** File of finished runs; gone when the comparison is over. */
 const WORK = "methods.jsonl";
 
+/** File of finished items; it stays. */
+const ITEM_WORK = "items.jsonl";
+
 /** Columns that a narrow terminal does without, the first one first. */
 export const SPARE_COLUMNS = [
   "to protected",
   "gap closed",
+  "vs control",
   "loss",
   "ppl",
   "pairs",
@@ -66,6 +82,9 @@ export const SPARE_COLUMNS = [
   "attn FLOPs",
   "to random",
 ];
+
+/** The same of the table of a comparison with items. */
+const SPARE_RESULT_COLUMNS = ["detectable", "units", "to dense", "vs dense"];
 
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];
@@ -77,13 +96,26 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
       `Cannot use --${wrong} in a comparison: expected --methods, as in --methods random,learned`,
     );
   }
-  const seeds = readCount(values, "seeds", 1) ?? 5;
+  const seeds = readCount(values, "seeds", 1) ?? 5, ratios = readRatios(values);
   const given = values.get("methods")?.[0] as string | undefined;
   const own = await takeRule(values), all = [...COMPARED_METHODS, ...own === undefined ? [] : [own]];
   const names = given === undefined ? all : given.split(",").map((name) => name.trim());
   const axes = await readAxes("compare", values);
   const base = Object.fromEntries(Object.entries(axes).map(([name, list]) => [name, (list as unknown[])[0]]));
-  return checkFlags(() => comparedMethods(names, base, seeds));
+  return checkFlags(() =>
+    ratios === undefined ? comparedMethods(names, base, seeds) : comparedAtRatios(names, base, seeds, ratios)
+  );
+}
+
+/** Reads `--ratios`. @throws {UsageError} If one is no share, or one side has a ratio of its own. */
+function readRatios(values: FlagValues): number[] | undefined {
+  const text = values.get("ratios")?.[0] as string | undefined;
+  if (text === undefined) return undefined;
+  const own = ["prune-ratio", "kv-ratio", "skip-ratios"].find((name) => values.has(name));
+  if (own !== undefined) throw new UsageError(`Cannot use --ratios with --${own}: expected one of them`);
+  const ratios = text.split(",").map((part) => /^0?\.\d+$/.test(part.trim()) ? Number(part) : NaN);
+  if (ratios.every((ratio) => ratio > 0)) return ratios;
+  throw new UsageError(`Cannot use --ratios ${text}: expected shares between 0 and 1, as in 0.3,0.5`);
 }
 
 /** Runs the task. @returns The exit code. */
@@ -92,12 +124,20 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
   const methods = await readMethods(values), options = methods.map(({ options }) => options);
+  const hasItems = asksForItems(values), read = hasItems ? await readTasks(values) : [];
+  const from = readFilterFrom(values, options[0], true), environment = readTaskName(values);
+  if (from !== undefined && !hasItems) {
+    throw new UsageError(
+      "Cannot use --filter-from: expected --data or --tasks, a text is filtered from --warmup on",
+    );
+  }
   const table = readTable(
     values,
-    checkFlags(() => tabulateComparison({ methods: [], environment: readTaskName(values) })).columns,
+    hasItems ? RESULT_COLUMNS : checkFlags(() => tabulateComparison({ methods: [], environment })).columns,
   );
   const destination = readDestination(values, { noun: "a comparison", work: WORK, result: "compare.json" });
   const plan = await readPlan(values, options, progress, { folder: destination.named, file: WORK });
+  const items = hasItems ? await planItems(read, from, plan.model, methods) : undefined;
   const lines = COMPARED_LINES;
   const { backend, study, runDigest } = await startStudy(plan, request, options, progress, (_, digest) => {
     if (destination.named !== undefined) RunLog.read(`${destination.named}/${WORK}`, digest, lines);
@@ -109,15 +149,40 @@ export async function main(args: readonly string[]): Promise<number> {
   progress.start();
   let before = "";
   using claimed = claimFolder(destination);
-  const { folder } = claimed, path = `${folder}/${WORK}`;
+  const { folder } = claimed, path = `${folder}/${WORK}`, itemPath = `${folder}/${ITEM_WORK}`;
+  const itemDigest = await sha256(
+    JSON.stringify([runDigest, from?.text, items?.planned.map(({ task, sha256 }) => [task.name, sha256])]),
+  );
   const kept = () => {
-    const finished = RunLog.read(path, runDigest, lines).length;
-    return { task: "compare", args, folder, work: WORK, finished, noun: "run" } as const;
+    const known = { task: "compare", args, folder } as const;
+    return exists(itemPath)
+      ? {
+        ...known,
+        work: ITEM_WORK,
+        finished: RunLog.read(itemPath, itemDigest, ITEM_LINES).length,
+        noun: "score",
+      }
+      : { ...known, work: WORK, finished: RunLog.read(path, runDigest, lines).length, noun: "run" };
   };
   try {
     using finished = RunLog.open(path, runDigest, lines);
-    const comparison = await compareStudy(study, methods, {
+    let itemOutcome: ItemOutcome | undefined;
+    const compared = await compareStudy(study, methods, {
       log: finished,
+      ...(items && {
+        onItems: async (groups: readonly MethodGroup[]) => {
+          itemOutcome = await runComparedItems({
+            ...{ plan: items, groups, model: study.model.model, interrupt, progress, path: itemPath },
+            line: {
+              runDigest: itemDigest,
+              model: plan.model.name,
+              backend: backend.name,
+              version: await readVersion(),
+            },
+          });
+          return itemOutcome.series;
+        },
+      }),
       signal: interrupt.signal,
       onProgress: (fraction, name) => {
         progress.bar(fraction, name);
@@ -128,16 +193,17 @@ export async function main(args: readonly string[]): Promise<number> {
       },
     });
     progress.clear();
+    const comparison = { ...compared, ...(itemOutcome && { items: itemOutcome.items }) };
     const unsaved = await saveResults(async () => {
       const html = renderComparisonReport(comparison, { plotly: await readPlotly() });
       await writeWhole(`${folder}/compare.html`, html);
       await writeWhole(`${folder}/compare.json`, JSON.stringify(comparison, null, 2) + "\n");
       await Deno.remove(path);
     }, kept);
-    await printTable(tabulateComparison(comparison), table, {
-      spare: SPARE_COLUMNS,
+    await printTable(hasItems ? tabulateResults(comparison) : tabulateComparison(comparison), table, {
+      spare: hasItems ? SPARE_RESULT_COLUMNS : SPARE_COLUMNS,
       json: () => JSON.stringify(comparison, null, 2),
-      records: comparison.methods,
+      records: hasItems ? comparison.results! : comparison.methods,
       notes: [
         ...(comparison.methods.some(({ missed }) => missed) ? [`${MISSED_NOTE}.`] : []),
         `95% intervals in brackets. ${describePlan(plan)}.`,

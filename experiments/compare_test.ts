@@ -1,4 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { explainError } from "./cli/task.ts";
+import { main } from "./compare.ts";
 import { interruptTask, listFolder, readLines, resumeArguments, runTask, withFolder } from "./testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
@@ -118,7 +120,126 @@ Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupte
     assertStringIncludes(again.stderr, "it holds compare.json, a finished run");
   }));
 
-/** Everything but when it began. */
+const DATA = new URL("eval/testdata/items", import.meta.url).pathname;
+
+Deno.test("compare answers items at several shares too, and goes on after an interrupt to the same table", () =>
+  withFolder(async (folder) => {
+    const out = `${folder}/out`, log = `${out}/items.jsonl`;
+    const args = [
+      ...[...SMALL, "--methods", "random,key", "--seeds", "2", "--ratios", "0.3,0.5", "--recent", "2"],
+      ...[
+        "--data",
+        DATA,
+        "--tasks",
+        "piqa,winogrande,recall",
+        "--length",
+        "60",
+        "--items",
+        "2",
+        "--filter-from",
+        "8",
+      ],
+    ];
+    const { code, stdout, stderr } = await interruptTask(
+      "compare",
+      [...args, "--out", out],
+      () => readLines(log).length >= 3,
+    );
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["items.jsonl", "methods.jsonl"]]);
+    const finished = readLines(log).length;
+    assert(finished < 42, `${finished} scores before the interrupt`);
+    assertStringIncludes(stderr, `Interrupted: ${finished} finished scores are in ${log}. To go on: `);
+    const other = await runTask("compare", ...args.slice(0, -1), "9", "--resume", out);
+    assertEquals([other.code, other.stdout], [2, ""]);
+    assertStringIncludes(other.stderr, "its items ran with model tiny, ");
+
+    Deno.truncateSync(log, Deno.statSync(log).size - 100);
+    const resumed = await runTask("compare", ...resumeArguments("compare", stderr), "--json", "--quiet");
+    assertEquals([resumed.code, resumed.stderr], [0, ""]);
+    assertEquals(listFolder(out), ["compare.html", "compare.json", "items.jsonl"]);
+    const whole = await runTask("compare", ...args, "--out", `${folder}/whole`, "--json", "--quiet");
+    assertEquals(withoutTime(resumed.stdout), withoutTime(whole.stdout));
+
+    const { methods, results, items } = JSON.parse(whole.stdout);
+    assertEquals(
+      methods.map(({ name, asked = 0 }: { name: string; asked?: number }) => [name, asked]).sort(),
+      [
+        ["dense", 0],
+        ["key at 0.3", 0.3],
+        ["key at 0.5", 0.5],
+        ["random at 0.3", 0.3],
+        ["random at 0.5", 0.5],
+      ],
+    );
+    const measured = "perplexity,kl,top1Agreement,acc,acc_norm,acc,acc,perplexity".split(",");
+    assertEquals(
+      results.map(({ metric }: { metric: string }) => metric),
+      measured.flatMap((metric) => Array(5).fill(metric)),
+    );
+    // Both seeds of random count, each its own 4 methods x seeds of 3 tasks x 2 items.
+    assertEquals(readLines(`${folder}/whole/items.jsonl`).length, 7 * 6);
+    for (const { method, task, reach, timeMs } of items.budgets) {
+      assert(reach.ownSkips + reach.missedKeys > 0 && timeMs > 0, `${method} ${task}`);
+    }
+    assertEquals(items.tasks.map(({ task, items }: { task: string; items: number }) => [task, items]), [
+      ["piqa", 2],
+      ["winogrande", 2],
+      ["recall", 2],
+    ]);
+    // The same numbers as eval's, which knows one method.
+    const alone = await runTask(
+      "eval",
+      ...[
+        "--data",
+        DATA,
+        "--tasks",
+        "piqa",
+        "--items",
+        "2",
+        "--threads",
+        "1",
+        "--filter-from",
+        "8",
+        "--recent",
+        "2",
+      ],
+      ...["--fusion", "key", "--prune-ratio", "0.5", "--out", `${folder}/eval`, "--json", "--quiet"],
+    );
+    const row = results.find((own: { method: string; task: string }) =>
+      own.method === "key at 0.5" && own.task === "piqa"
+    );
+    const [{ filtered, difference }] = JSON.parse(alone.stdout).results;
+    assertEquals([row.value, row.against.dense.estimate], [filtered.value, difference.estimate]);
+  }));
+
+Deno.test("compare refuses items that it cannot score, in one line and before it writes", () =>
+  withFolder(async (folder) => {
+    const data = ["--data", DATA, "--tasks", "arc_easy"], small = ["--context", "64", "--tokens", "64"];
+    const cases: [string[], string][] = [
+      [["--methods", "key", "--filter-from", "8"], "Cannot use --filter-from: expected --data or --tasks"],
+      [["--methods", "key", "--tasks", "pica"], 'Cannot use task "pica": expected one of '],
+      [["--methods", "key", "--data", folder], "found none of arc_easy.jsonl, "],
+      [
+        ["--methods", "key", "--ratios", "0.3,1"],
+        "Cannot use --ratios 0.3,1: expected shares between 0 and 1",
+      ],
+      [["--methods", "key", "--ratios", "0.3,0.3"], "Cannot compare at ratios 0.3, 0.3: expected different"],
+      [["--ratios", "0.3", "--prune-ratio", "0.3"], "Cannot use --ratios with --prune-ratio"],
+      [[...data, "--methods", "key", "--warmup", "40"], "Cannot call arc_easy with key filtered: "],
+      // Some tokens come after the warm-up, but no scored position misses one of them.
+      [[...data, "--methods", "keys", "--filter-from", "4"], "Cannot call arc_easy with keys filtered: "],
+    ];
+    for (const [args, expected] of cases) {
+      const out = `${folder}/out`;
+      const line = await main([...small, ...args, "--threads", "1", "--quiet", "--out", out])
+        .then(() => "accepted", explainError);
+      assertStringIncludes(line!, expected);
+      assertEquals(line!.includes("\n"), false, line);
+      assertEquals(listFolder(folder).filter((name) => name === "items.jsonl"), []);
+    }
+  }));
+
+/** Everything but when it began, and how long it took. */
 function withoutTime(text: string): string {
-  return text.replace(/"startedAt": "[^"]*"/, "");
+  return text.replace(/"startedAt": "[^"]*"/, "").replaceAll(/"timeMs": [\d.]+/g, "");
 }

@@ -91,6 +91,9 @@ const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval", "generat
 /** Tasks that end with a table, and may keep results in a folder. */
 const TABLING: readonly Task[] = [...TEXTS, "filter", "eval"];
 
+/** Tasks that score items. */
+const ITEMS: readonly Task[] = ["eval", "compare"];
+
 /** Tasks that make tokens. */
 const GENERATING: readonly Task[] = ["generate"];
 
@@ -172,28 +175,28 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   ),
   "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, TEXTS),
   "tokens": flag("integer", "N", "use the first N tokens alone", [...TEXTS, "filter"]),
-  "data": flag("text", "DIR", "folder of JSONL files, one a task, an item a line", ["eval"]),
+  "data": flag("text", "DIR", "folder of JSONL files, one a task, an item a line", ITEMS),
   "tasks": flag(
     "text",
     "A,B,…",
     `tasks of items (those whose file DIR holds)${
       [...ITEM_TASKS, ...GENERATED_TASKS].map(({ name, help }) => `\n      ${name}: ${help}`).join("")
     }`,
-    ["eval"],
+    ITEMS,
   ),
   "items": flag(
     "integer",
     "N",
     "use the first N items of a task alone, of MMLU as many of each subject as can be; make N (50)",
-    ["eval"],
+    ITEMS,
   ),
-  "length": flag("integer", "N", "tokens of the context of a task whose items are made (256)", ["eval"]),
-  "data-seed": flag("integer", "N", "seed of such items (0)", ["eval"]),
+  "length": flag("integer", "N", "tokens of the context of a task whose items are made (256)", ITEMS),
+  "data-seed": flag("integer", "N", "seed of such items (0)", ITEMS),
   "filter-from": flag(
     "text",
     "N|P%",
     "filter from token N of each item, or from P% of its context on, in place of --warmup",
-    ["eval"],
+    ITEMS,
   ),
   "phase": flag(
     "text",
@@ -225,6 +228,12 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   ),
   "all": flag("switch", undefined, "print every token", ["filter"]),
   "methods": flag("text", "A,B,…", `some of ${COMPARED_METHODS.join(", ")} (all)`, ["compare"]),
+  "ratios": flag(
+    "text",
+    "R,S,…",
+    "compare at several shares of queries, or of keys and values, in place of --prune-ratio and --kv-ratio",
+    ["compare"],
+  ),
   "seeds": flag("integer", "N", "seeds of random (5)", ["compare"]),
   "grid": flag(
     "text",
@@ -327,6 +336,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "preset",
     "side",
     "prune-ratio",
+    "ratios",
     "skip-ratio",
     "recent",
     "warmup",

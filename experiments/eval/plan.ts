@@ -49,15 +49,21 @@ export interface FilterFrom {
   readonly warmup: (contextTokens: number) => number;
 }
 
-/** Reads `--filter-from`. @throws {UsageError} If it is neither tokens nor a share. */
+/**
+ * Reads `--filter-from`.
+ *
+ * @param hasText Whether a text is read beside the items, which --warmup is for.
+ * @throws {UsageError} If it is neither tokens nor a share.
+ */
 export function readFilterFrom(
   values: FlagValues,
   method: ResolvedOptions | undefined,
+  hasText = false,
 ): FilterFrom | undefined {
   const text = values.get("filter-from")?.[0] as string | undefined;
   if (text === undefined) return undefined;
   if (method === undefined) throw new UsageError("Cannot use --filter-from: a dense run filters nothing");
-  if (values.has("warmup")) {
+  if (values.has("warmup") && !hasText) {
     throw new UsageError("Cannot use --filter-from with --warmup: expected one of them");
   }
   const [, number, percent] = text.match(/^(\d+(?:\.\d+)?)(%?)$/) ?? [];
@@ -211,19 +217,20 @@ function describeNothing(task: string, items: readonly EncodedItem[], warmups: r
 type WarmupOf = (contextTokens: number) => Pick<Pruner, "warmup">;
 
 /** Says that a method reached no scored position of a task. @throws {UsageError} Always. */
-export function refuseReach({ task, encoded }: PlannedTask, prunerFor: WarmupOf): never {
+export function refuseReach({ task, encoded }: PlannedTask, prunerFor: WarmupOf, method?: string): never {
   const warmups = encoded.flatMap(({ requests }) =>
     requests.map(({ context }) => prunerFor(context.length).warmup)
   );
-  throw new UsageError(describeNothing(task.name, encoded, warmups));
+  const what = method === undefined ? task.name : `${task.name} with ${method}`;
+  throw new UsageError(describeNothing(what, encoded, warmups));
 }
 
 /** Refuses a method that can reach nothing, since every sequence ends within its warm-up. */
-export function expectReach(planned: PlannedTask, prunerFor: WarmupOf): void {
+export function expectReach(planned: PlannedTask, prunerFor: WarmupOf, method?: string): void {
   const reaches = planned.encoded.some(({ requests }) =>
     requests.some(({ context, continuation }) =>
       context.length + continuation.length - 1 > Math.max(prunerFor(context.length).warmup, 1)
     )
   );
-  if (!reaches) refuseReach(planned, prunerFor);
+  if (!reaches) refuseReach(planned, prunerFor, method);
 }

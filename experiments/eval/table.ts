@@ -1,12 +1,13 @@
 /** The table of an evaluation of items. */
 import {
   findItemTask,
-  formatMetric,
+  formatChange,
+  formatMean,
+  formatSpread,
   type ItemBudget,
   type ItemMean,
   type ItemMetric,
   type ItemResult,
-  signed,
 } from "../../lib/eval/mod.ts";
 import type { PlainTable } from "../cli/table.ts";
 
@@ -21,18 +22,7 @@ interface Column {
 }
 
 const mean = (metric: ItemMetric, own: ItemMean | undefined) =>
-  own === undefined
-    ? "-"
-    : `${formatMetric(metric, own.value)}${
-      own.standardError === null ? "" : ` ±${scaled(metric, own.standardError)}`
-    }`;
-
-/** A mean over items in a metric's own digits: a share in percent, else nats. */
-const scaled = ({ percent, digits }: ItemMetric, value: number) =>
-  percent ? (100 * value).toFixed(digits) : value.toFixed(Math.max(digits, 3));
-
-const change = ({ percent }: ItemMetric, value: number) =>
-  signed(percent ? 100 * value : value, percent ? 1 : 3);
+  own === undefined ? "-" : formatMean(metric, own);
 const share = (value: number | null | undefined) => value == null ? "-" : `${(100 * value).toFixed(1)}%`;
 
 const COLUMNS: readonly Column[] = [
@@ -55,7 +45,9 @@ const COLUMNS: readonly Column[] = [
     hint: "filtered less dense in points (of ppl in nats an item), with its 95% interval over items",
     cell: ({ difference }, metric) => {
       const { estimate, low, high } = difference!;
-      return `${change(metric, estimate)} [${change(metric, low)}, ${change(metric, high)}]`;
+      return `${formatChange(metric, estimate)} [${formatChange(metric, low)}, ${
+        formatChange(metric, high)
+      }]`;
     },
   },
   {
@@ -68,7 +60,7 @@ const COLUMNS: readonly Column[] = [
     name: "detectable",
     hint: "smallest true change that 80% of such experiments find",
     cell: ({ difference: { smallestDetectable } = {} as never }, metric) =>
-      smallestDetectable == null ? "-" : scaled(metric, smallestDetectable),
+      smallestDetectable == null ? "-" : formatSpread(metric, smallestDetectable),
   },
   {
     name: "missed keys",

@@ -28,4 +28,5 @@ export * from "../eval/lengths.ts";
 export * from "../eval/skip_ratio.ts";
 export * from "../eval/task.ts";
 export * from "../eval/tasks/mod.ts";
+export * from "../eval/verdict.ts";
 export * from "../heads/mod.ts";

@@ -11,7 +11,12 @@
  * ```
  * @module
  */
-export { COMPARED_METHODS, comparedMethods, type NamedMethod } from "../sweep/compared_methods.ts";
+export {
+  COMPARED_METHODS,
+  comparedAtRatios,
+  comparedMethods,
+  type NamedMethod,
+} from "../sweep/compared_methods.ts";
 export {
   type ComparedLosses,
   type ComparedMethod,
@@ -32,6 +37,8 @@ export {
   type ScoreResult,
 } from "../sweep/difference.ts";
 export * from "../sweep/importance.ts";
+export * from "../sweep/judgement.ts";
+export type { MethodGroup } from "../sweep/measured.ts";
 export * from "../sweep/pareto.ts";
 export { expandGrids, type Grid, readGrids } from "../sweep/space.ts";
 export {

@@ -12,6 +12,7 @@ import {
   recordLosses,
   type RunControl,
   type TaskTypes,
+  type UnitMetrics,
 } from "./task.ts";
 import { yieldToEventLoop } from "./chunks.ts";
 import { excessKeys } from "./metrics.ts";
@@ -31,6 +32,8 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   score(model: EvaluatedModel, ids: Int32Array, hidden: Tensor, chunk: number): Float64Array;
   /** Scores with both models' states at hand, where further metrics need them; else `score` of the filtered one's. */
   compare?(model: EvaluatedModel, ids: Int32Array, dense: Tensor, hidden: Tensor, chunk: number): S;
+  /** Metrics of the task that every scored unit has, of a chunk's scores. */
+  metricsOf?(scores: S): UnitMetrics;
   /** Further metrics, of the scores of all chunks. */
   summarize?(scores: readonly S[]): { readonly [metric: string]: number };
 }
@@ -91,7 +94,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
    */
   async dense(control: RunControl = {}): Promise<T["dense"]> {
     const result = this.#dense ??= await this.#runDense(control);
-    this.#denseLosses.forEach((losses, chunk) => control.onLosses?.(chunk, losses, losses));
+    this.#denseLosses.forEach((losses, chunk) => control.onLosses?.(chunk, losses, losses, {}));
     return result;
   }
 
@@ -164,7 +167,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       this.#model.backend.free(hidden);
       scores.push(scored);
       differences.push(scored.losses.map((value, i) => value - scored.denseLosses[i]!));
-      control.onLosses?.(chunk, scored.losses, scored.denseLosses);
+      control.onLosses?.(chunk, scored.losses, scored.denseLosses, this.#scorer.metricsOf?.(scored) ?? {});
       usages.push(sequence.usage());
       masks.push({ length: ids.length, keep: sequence.keep, kvKeep: sequence.kvKeep ?? new Map() });
       sequence.free?.();

@@ -1,7 +1,7 @@
 /** Tasks whose items are made, of any length and from a seed: what a filter must keep to recall what stood far back. */
 import { mix64 } from "../random.ts";
-import { ACC_GREEDY, ITEM_PERPLEXITY } from "./item_metrics.ts";
-import type { Item, ItemRequest, ItemTaskInfo } from "./item_task.ts";
+import { ACC_GREEDY, FOUND, ITEM_PERPLEXITY } from "./item_metrics.ts";
+import { type Item, type ItemRequest, type ItemTaskInfo, requestOf, type Sought } from "./item_task.ts";
 
 /** What is to be made. */
 export interface GeneratedItems {
@@ -24,50 +24,91 @@ export interface GeneratedTask extends ItemTaskInfo {
   generate(options: GeneratedItems): Item[];
 }
 
+/** What an item is made of. */
+export interface Making {
+  /** Pieces: words, pairs, sentences; the same draws for any number make the same item. */
+  readonly pieces: number;
+  /** Draws of the item. */
+  readonly draw: Draw;
+  /** Tokens of a context, as they were asked for. */
+  readonly tokens: number;
+}
+
 /** What a generated task must say. */
 export type GeneratedTaskOptions = Pick<ItemTaskInfo, "name" | "help"> & {
   /** How an item is made, for the protocol. */
   readonly says: string;
-  /** The least that `make` can be asked for. */
+  /** The least number of pieces that `make` can be asked for. */
   readonly least: number;
-  /** An item of so many pieces (words, pairs, sentences); the same draws for any number would make the same item. */
-  readonly make: (pieces: number, draw: Draw) => ItemRequest;
+  /** An item of so many pieces. */
+  readonly make: (making: Making) => ItemRequest;
 };
 
 /** A task of words to be guessed, by greedy decoding; contexts hold as many pieces as fit. */
-export function defineGeneratedTask({ name, help, says, least, make }: GeneratedTaskOptions): GeneratedTask {
+export function defineGeneratedTask({ make, ...options }: GeneratedTaskOptions): GeneratedTask {
+  return define({
+    ...options,
+    metrics: [ACC_GREEDY, ITEM_PERPLEXITY],
+    acc: "acc: greedy decoding gives the answer",
+    make: (making) => ({ request: make(making) }),
+  });
+}
+
+/** What a task must say whose answers are looked for in a text that the model makes. */
+export type SoughtTaskOptions = Omit<GeneratedTaskOptions, "make"> & Pick<Sought, "maxTokens"> & {
+  /** An item of so many pieces: its context, and the texts to be found. */
+  readonly make: (making: Making) => { readonly context: string; readonly answers: readonly string[] };
+};
+
+/** A task as RULER has them: the model goes on greedily, and the answers are looked for in what it says. */
+export function defineSoughtTask({ make, maxTokens, ...options }: SoughtTaskOptions): GeneratedTask {
+  return define({
+    ...options,
+    metrics: [FOUND, ITEM_PERPLEXITY],
+    acc:
+      `found: mean share of the answers in ${maxTokens} tokens of greedy decoding, in any order and case; ppl: of all ` +
+      "answers one after the other",
+    make(making) {
+      const { context, answers } = make(making);
+      return { request: requestOf(context, answers.join(" ")), sought: { answers, maxTokens } };
+    },
+  });
+}
+
+interface Definition extends Omit<GeneratedTaskOptions, "make">, Pick<ItemTaskInfo, "metrics"> {
+  readonly acc: string;
+  readonly make: (making: Making) => { readonly request: ItemRequest; readonly sought?: Sought };
+}
+
+function define({ name, help, says, least, metrics, acc, make }: Definition): GeneratedTask {
   return {
     name,
     help,
-    metrics: [ACC_GREEDY, ITEM_PERPLEXITY],
+    metrics,
     protocol:
-      `${says}; contexts of as many tokens as asked for, at most; made from a seed; acc: greedy decoding gives ` +
-      "the answer; log-likelihoods in nats from float32 logits.",
+      `${says}; contexts of as many tokens as asked for, at most; made from a seed; ${acc}; log-likelihoods in ` +
+      "nats from float32 logits.",
     generate({ count, tokens, seed, countTokens }) {
       return Array.from({ length: count }, (_, i) => {
-        const at = (pieces: number) => make(pieces, createDraw(seed, i));
-        const fits = (pieces: number) => countTokens(at(pieces).context) <= tokens;
+        const at = (pieces: number) => make({ pieces, tokens, draw: createDraw(seed, i) });
+        const fits = (pieces: number) => countTokens(at(pieces).request.context) <= tokens;
         if (!fits(least)) {
           throw new RangeError(
             `Cannot make ${name} of ${tokens} tokens: its smallest context has ${
-              countTokens(at(least).context)
+              countTokens(at(least).request.context)
             }`,
           );
         }
-        let low = least, high = 2 * least;
+        let low = least, high = 2 * Math.max(least, 1);
         while (fits(high)) (low = high, high *= 2);
         while (high - low > 1) {
           const middle = Math.floor((low + high) / 2);
           if (fits(middle)) low = middle;
           else high = middle;
         }
-        return {
-          id: `${name}-${seed}-${i}`,
-          place: `item ${i} of ${name}`,
-          requests: [at(low)],
-          gold: 0,
-          stream: i,
-        };
+        const { request, ...rest } = at(low);
+        const id = `${name}-${seed}-${i}`, place = `item ${i} of ${name}`;
+        return { id, place, requests: [request], gold: 0, stream: i, ...rest };
       });
     },
   };
@@ -84,3 +125,22 @@ function createDraw(seed: number, item: number): Draw {
 export const WORDS: readonly string[] =
   "apple bank bear bell bird boat book bread bridge cat chair church city clock cloud coat corn cup dog door dress dust farm fire fish flag floor flower garden gate girl glass gold grass hand hat hill horse house ice iron island key king lamp land leaf letter light man market milk moon mountain night ocean paper park pen queen rain ring river road roof rose salt sand school sea ship shoe silver snow song star stone street sugar summer sun table tea train tree wall watch water wheel wind window winter wood"
     .split(" ");
+
+/** A word of its own for each number: those of the list, then pairs of them. */
+export function wordAt(number: number): string {
+  const count = WORDS.length, second = WORDS[number % count]!;
+  return number < count ? second : `${WORDS[(Math.floor(number / count) - 1) % count]}${second}`;
+}
+
+/** RULER's noise: a sentence that says nothing. */
+export const NOISE =
+  "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
+
+/** Shuffles a list in place, by draws. */
+export function shuffle<T>(list: T[], draw: Draw): T[] {
+  for (let i = list.length - 1; i > 0; i--) {
+    const j = draw(i + 1);
+    [list[i], list[j]] = [list[j]!, list[i]!];
+  }
+  return list;
+}

@@ -8,12 +8,14 @@ export interface Likelihoods {
   readonly logLikelihoods: readonly number[];
   /** Whether each of its tokens is the likeliest one where it stands, one a request. */
   readonly greedy: readonly boolean[];
+  /** What greedy decoding made of the context, of an item that looks for texts in it. */
+  readonly generated?: string;
 }
 
 /** A number that every item has; the metric is the mean over items, or a function of it. */
 export interface ItemMetric extends Metric {
   /** Of one item: 0 or 1 where the metric is a share, else nats. */
-  readonly of: (item: Pick<Item, "requests" | "gold">, found: Likelihoods) => number;
+  readonly of: (item: Pick<Item, "requests" | "gold" | "sought">, found: Likelihoods) => number;
   /** From the mean over items to the metric; default: the mean itself. */
   readonly fromMean?: (mean: number) => number;
 }
@@ -47,6 +49,18 @@ export const ACC_GREEDY: ItemMetric = {
   ...ACC,
   help: "share of items whose word is what greedy decoding gives",
   of: ({ gold }, { greedy }) => greedy[gold] ? 1 : 0,
+};
+
+/** Share of the texts looked for that are in what greedy decoding makes, as RULER's string_match_all has it. */
+export const FOUND: ItemMetric = {
+  ...SHARE,
+  name: "found",
+  label: "found",
+  help: "share of an item's answers that greedy decoding names",
+  of: ({ sought }, { generated }) => {
+    const text = generated!.toLowerCase(), { answers } = sought!;
+    return answers.filter((answer) => text.includes(answer.toLowerCase())).length / answers.length;
+  },
 };
 
 /** exp of the mean over items of -ln p(continuation): by item, not by token. */

@@ -10,7 +10,7 @@ import { addReach, type FilterReach, reachOf } from "./filter_reach.ts";
 import type { Likelihoods } from "./item_metrics.ts";
 import type { Item, ItemRequest } from "./item_task.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
-import { scoreNextTokens } from "./next_token.ts";
+import { likeliestToken, scoreNextTokens } from "./next_token.ts";
 import { type DropCounts, type SkipCounts, tallyDrops, tallySkips } from "./skip_ratio.ts";
 
 /** A sequence that can branch. */
@@ -41,6 +41,10 @@ export interface EncodedItem {
   readonly requests: readonly EncodedRequest[];
   /** Tokens at the start of its contexts that are computed for all items with the same; 0 = none. */
   readonly shared: number;
+  /** How ids become the text that answers are looked for in, where an item asks for one. */
+  readonly decode?: (ids: readonly number[]) => string;
+  /** Ids that end such a text. */
+  readonly endIds?: ReadonlySet<number>;
 }
 
 /** What scoring an item gave: sums over its requests, each counted as a whole sequence. */
@@ -92,18 +96,23 @@ export function encodeRequest(
  * @throws {RangeError} As {@linkcode encodeRequest}; the message names file and line.
  */
 export function encodeItem(
-  tokenizer: Pick<Tokenizer, "encode" | "bosId">,
+  tokenizer: Pick<Tokenizer, "encode" | "bosId"> & Partial<Pick<Tokenizer, "decode" | "endIds">>,
   item: Item,
   most = Infinity,
 ): EncodedItem {
   try {
-    const requests = item.requests.map((request) => encodeRequest(tokenizer, request, most));
+    const { sought } = item, left = most - (sought?.maxTokens ?? 0);
+    const requests = item.requests.map((request) => encodeRequest(tokenizer, request, left));
     const start = item.shared === undefined ? [] : tokenizer.encode(item.shared);
     const common = requests.map(({ context }) => {
       const end = context.findIndex((id, i) => id !== start[i]);
       return Math.min(end < 0 ? context.length : end, context.length - 1);
     });
-    return { item, requests, shared: Math.min(...common) };
+    const decode = (ids: readonly number[]) => tokenizer.decode!(Int32Array.from(ids));
+    return {
+      ...{ item, requests, shared: Math.min(...common) },
+      ...(sought && { decode, endIds: tokenizer.endIds! }),
+    };
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new RangeError(`Cannot score ${item.place}: ${error.message}`);
@@ -116,10 +125,18 @@ interface Stem {
   readonly last: HostTensor;
 }
 
+/** What is counted of a sequence. */
+type Counted = Pick<ItemScore, "reach" | "skips" | "drops" | "usage">;
+
 /** What scoring one request gave. */
-interface BranchScore extends Omit<ItemScore, "logLikelihoods" | "greedy" | "tokens"> {
+interface BranchScore extends Counted {
   readonly logLikelihood: number;
   readonly greedy: boolean;
+}
+
+/** A text that went on. */
+interface Generated extends Counted {
+  readonly text: string;
 }
 
 /** A sequence that has seen the shared start of contexts. */
@@ -167,6 +184,7 @@ export class ItemScorer implements Disposable {
     const { item, requests } = encoded;
     const contexts = Map.groupBy(requests.keys(), (i) => requests[i]!.context.join());
     const scores: BranchScore[] = [];
+    let generated: Generated | undefined;
     for (const indices of contexts.values()) {
       const { context } = requests[indices[0]!]!, pruner = this.#prunerFor(context.length);
       const ahead = pruner !== undefined &&
@@ -181,17 +199,20 @@ export class ItemScorer implements Disposable {
           }, expected a finite one`,
         );
       }
+      if (item.sought !== undefined && indices.includes(0)) generated = this.#goOn(encoded, pruner, stem);
       stem?.sequence.free?.();
     }
-    const drops = scores.map(({ drops }) => drops).filter((found) => found !== undefined);
+    const counted: readonly Counted[] = generated === undefined ? scores : [...scores, generated];
+    const drops = counted.map(({ drops }) => drops).filter((found) => found !== undefined);
     return {
       logLikelihoods: scores.map(({ logLikelihood }) => logLikelihood),
       greedy: scores.map(({ greedy }) => greedy),
+      ...(generated && { generated: generated.text }),
       tokens: requests.map(({ continuation }) => continuation.length),
-      reach: addReach(scores.map(({ reach }) => reach)),
-      skips: addSkips(scores.map(({ skips }) => skips)),
+      reach: addReach(counted.map(({ reach }) => reach)),
+      skips: addSkips(counted.map(({ skips }) => skips)),
       ...(drops.length > 0 && { drops: addDrops(drops) }),
-      usage: addUsage(scores.map(({ usage }) => usage)),
+      usage: addUsage(counted.map(({ usage }) => usage)),
     };
   }
 
@@ -233,7 +254,7 @@ export class ItemScorer implements Disposable {
     stream: number,
     stem?: Stem,
   ): BranchScore {
-    const { backend, config } = this.#model;
+    const { backend } = this.#model;
     const fed = continuation.slice(0, -1), length = context.length + fed.length;
     let sequence: BranchingSequence, states: HostTensor;
     if (stem === undefined) {
@@ -249,18 +270,46 @@ export class ItemScorer implements Disposable {
     const ids = Int32Array.of(context.at(-1)!, ...continuation);
     const { nll, greedy } = scoreNextTokens(this.#model, ids, uploaded);
     if (uploaded !== states) backend.free(uploaded);
-    const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
-    const side = pruner?.keySide, { numLayers } = config;
     const result = {
       logLikelihood: -nll.reduce((sum, loss) => sum + loss, 0),
       greedy: greedy.every((isLikeliest) => isLikeliest === 1),
-      reach: reachOf(config, pruner ?? DENSE, { keep, kvKeep }, context.length - 1, length),
+      ...this.#count(sequence, pruner, context.length - 1, length),
+    };
+    if (sequence !== stem?.sequence) sequence.free?.();
+    return result;
+  }
+
+  /** Goes on from the first context, greedily. @throws {RangeError} If the method looks ahead. */
+  #goOn({ item, requests, decode, endIds }: EncodedItem, pruner: Pruner | undefined, stem?: Stem): Generated {
+    if (stem === undefined) {
+      throw new RangeError(
+        `Cannot score ${item.place}: it asks for a text, which a method that looks ahead cannot make`,
+      );
+    }
+    const sequence = stem.sequence.fork(), { length } = requests[0]!.context, ids: number[] = [];
+    let { last } = stem;
+    while (ids.length < item.sought!.maxTokens) {
+      const id = likeliestToken(this.#model, last);
+      if (endIds!.has(id)) break;
+      ids.push(id);
+      if (ids.length < item.sought!.maxTokens) last = this.#feed(sequence, Int32Array.of(id), 1);
+    }
+    const fed = Math.min(ids.length, item.sought!.maxTokens - 1);
+    const counted = this.#count(sequence, pruner, length - 1, length + fed);
+    sequence.free?.();
+    return { text: decode!(ids), ...counted };
+  }
+
+  /** Counts what a method did to a sequence, and to its scored positions, [from, length). */
+  #count(sequence: BranchingSequence, pruner: Pruner | undefined, from: number, length: number): Counted {
+    const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
+    const { config } = this.#model, side = pruner?.keySide, { numLayers } = config;
+    return {
+      reach: reachOf(config, pruner ?? DENSE, { keep, kvKeep }, from, length),
       skips: tallySkips(numLayers, pruner?.warmup ?? 0, [{ length, keep }]),
       ...(side && { drops: tallyDrops(numLayers, side, [{ length, kvKeep }]) }),
       usage: sequence.usage(),
     };
-    if (sequence !== stem?.sequence) sequence.free?.();
-    return result;
   }
 }
 

@@ -10,6 +10,7 @@ import {
   encodeRequest,
   ItemScorer,
 } from "./item_scorer.ts";
+import { FOUND } from "./item_metrics.ts";
 import { type Item, requestOf } from "./item_task.ts";
 import { nextTokenNll } from "./next_token.ts";
 
@@ -187,6 +188,44 @@ Deno.test("ItemScorer gives a method that looks ahead each choice as a whole, an
     assertAlmostEquals(score.logLikelihoods[i]!, logLikelihood, 1e-4);
   });
   assertEquals(asked, [encoded.requests[0]!.context.length]);
+});
+
+Deno.test("ItemScorer goes on greedily where texts are sought, as its method filters, and counts those positions too", () => {
+  const sought = { answers: ["7,", "x"], maxTokens: 5 };
+  const decode = (ids: ArrayLike<number>) => Array.from(ids, (id) => `${id},`).join("");
+  const pruner = filtering({ pruneRatio: 0.5, warmup: 4, recent: 0 });
+  const encoded = encodeItem({ ...tokenizer, decode, endIds: new Set<number>() }, { ...ITEMS[0]!, sought });
+  const plain = encodeItem(tokenizer, ITEMS[0]!), { context } = encoded.requests[0]!;
+  for (const own of [undefined, pruner]) {
+    using scorer = new ItemScorer(truth, () => own);
+    const found = scorer.score(encoded), before = scorer.score(plain), ids: number[] = [];
+    const sequence = truth.start(own, { chunk: ITEMS[0]!.stream });
+    let hidden = sequence.feed(context);
+    while (ids.length < sought.maxTokens) {
+      const [rows, width] = hidden.shape as [number, number];
+      const last = hostTensor("f32", [1, width], f32Data(hidden).slice((rows - 1) * width));
+      const logits = f32Data(truth.logits(last));
+      ids.push(logits.indexOf(Math.max(...logits)));
+      if (ids.length < sought.maxTokens) hidden = sequence.feed(Int32Array.of(ids.at(-1)!));
+    }
+    assertEquals([found.generated, found.logLikelihoods], [decode(ids), before.logLikelihoods]);
+    assertEquals(found.reach.positions, before.reach.positions + sought.maxTokens);
+    assertEquals(found.skips.tokens, before.skips.tokens + context.length + sought.maxTokens - 1);
+    assertEquals(
+      FOUND.of({ ...ITEMS[0]!, sought: { ...sought, answers: [`${ids[2]},`, "X"] } }, found),
+      0.5,
+    );
+    // An id that ends the text is no part of it.
+    const ends = { ...encoded, endIds: new Set([ids[1]!]) };
+    assertEquals(scorer.score(ends).generated, decode(ids.slice(0, ids.indexOf(ids[1]!))));
+  }
+  const oracle = createPruner("oracle", CONFIG, { pruneRatio: 0.5, warmup: 8 });
+  using ahead = new ItemScorer(truth, () => oracle);
+  assertThrows(
+    () => ahead.score(encoded),
+    RangeError,
+    "asks for a text, which a method that looks ahead cannot make",
+  );
 });
 
 Deno.test("ItemScorer gives every sequence back, and refuses a model whose losses are no numbers", () => {

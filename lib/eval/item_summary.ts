@@ -1,13 +1,10 @@
 /** What the items of a task add up to: metrics with standard errors, a filtered run beside the dense one, and budgets. */
-import { pairedBootstrap } from "../stats/bootstrap.ts";
-import { mcnemarTest } from "../stats/mcnemar.ts";
-import { benjaminiHochberg } from "../stats/multiple.ts";
-import { smallestDetectable } from "../stats/normal.ts";
 import { pairedMean } from "../stats/paired.ts";
 import { addReach, type FilterReach } from "./filter_reach.ts";
 import { addDrops, addSkips, addUsage, type ItemScore } from "./item_scorer.ts";
 import type { ItemMetric } from "./item_metrics.ts";
 import type { Item, ItemTask } from "./item_task.ts";
+import { differenceOf, type JudgedDifference, judgeDifferences } from "./verdict.ts";
 import { dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 
@@ -19,28 +16,6 @@ export interface ItemMean {
   readonly mean: number;
   /** Standard error of that mean: sample standard deviation over sqrt(items); null of a single item. */
   readonly standardError: number | null;
-}
-
-/** A filtered run against the dense one, on the same items. */
-export interface ItemDifference {
-  /** Mean over items of filtered less dense: a share, or nats. */
-  readonly estimate: number;
-  /** Lower end of its 95% interval, over resampled items. */
-  readonly low: number;
-  /** Upper end. */
-  readonly high: number;
-  /** Of shares McNemar's (mid-p), else of the resamples. */
-  readonly pValue: number;
-  /** Adjusted for all rows of the table, by Benjamini and Hochberg. */
-  readonly adjustedPValue: number;
-  /** Items that the filtered run alone has right, and the dense one alone; of shares. */
-  readonly gained?: number;
-  /** See `gained`. */
-  readonly lost?: number;
-  /** The smallest true difference that would be found in 80% of such experiments; null where no items differ. */
-  readonly smallestDetectable: number | null;
-  /** What may be said at 5%, after the adjustment. */
-  readonly verdict: "better" | "worse" | "not told apart";
 }
 
 /** One row of a table: a metric of a task. */
@@ -56,7 +31,7 @@ export interface ItemResult {
   /** The filtered run, where there was one. */
   readonly filtered?: ItemMean;
   /** The two on the same items. */
-  readonly difference?: ItemDifference;
+  readonly difference?: JudgedDifference;
 }
 
 /** Means over items of what a filter did to their scored positions. */
@@ -92,7 +67,7 @@ export interface ItemRuns {
   /** The task. */
   readonly task: Pick<ItemTask, "name" | "metrics">;
   /** Its items. */
-  readonly items: readonly Pick<Item, "requests" | "gold">[];
+  readonly items: readonly Pick<Item, "requests" | "gold" | "sought">[];
   /** The dense run's scores, one an item. */
   readonly dense: readonly ItemScore[];
   /** The filtered run's, if there was one. */
@@ -100,7 +75,7 @@ export interface ItemRuns {
 }
 
 /** A metric's value of each item. */
-function valuesOf(
+export function valuesOf(
   metric: ItemMetric,
   { items }: Pick<ItemRuns, "items">,
   scores: readonly ItemScore[],
@@ -108,29 +83,10 @@ function valuesOf(
   return Float64Array.from(items, (item, i) => metric.of(item, scores[i]!));
 }
 
-function meanOf({ fromMean = (mean) => mean }: ItemMetric, values: Float64Array): ItemMean {
+/** A metric of a run, with its standard error over items. */
+export function meanOf({ fromMean = (mean) => mean }: ItemMetric, values: Float64Array): ItemMean {
   const { mean, standardError } = pairedMean([values], 1);
   return { value: fromMean(mean), mean, standardError };
-}
-
-function differenceOf(
-  { better, percent }: ItemMetric,
-  dense: Float64Array,
-  filtered: Float64Array,
-  seed: number,
-) {
-  const differences = filtered.map((value, i) => value - dense[i]!);
-  const { estimate, low, high, pValue } = pairedBootstrap([differences], { blockSize: 1, seed });
-  const { standardError } = pairedMean([differences], 1);
-  const paired = percent ? mcnemarTest([...dense], [...filtered]) : undefined;
-  return {
-    ...{ estimate, low, high },
-    pValue: paired?.pValue ?? pValue,
-    ...(paired && { gained: paired.gained, lost: paired.lost }),
-    // Where no item differs, nothing is known of how much they vary.
-    smallestDetectable: standardError ? smallestDetectable(standardError) : null,
-    direction: (estimate > 0) === (better === "higher") ? "better" : "worse",
-  } as const;
 }
 
 /**
@@ -150,17 +106,14 @@ export function tabulateItems(runs: readonly ItemRuns[], seed = 0): ItemResult[]
           dense: meanOf(metric, dense),
           ...(filtered && { filtered: meanOf(metric, filtered) }),
         },
-        difference: filtered && differenceOf(metric, dense, filtered, seed),
+        difference: filtered && differenceOf(metric, [dense], [filtered], { blockSize: 1, seed }),
       };
     })
   );
-  const adjusted = benjaminiHochberg(rows.map(({ difference }) => difference?.pValue ?? 1));
-  return rows.map(({ row, difference }, i): ItemResult => {
-    if (difference === undefined) return row;
-    const { direction, ...rest } = difference, adjustedPValue = adjusted[i]!;
-    const verdict = adjustedPValue <= 0.05 ? direction : "not told apart";
-    return { ...row, difference: { ...rest, adjustedPValue, verdict } };
-  });
+  const judged = judgeDifferences(rows.map(({ difference }) => difference));
+  return rows.map(({ row }, i): ItemResult =>
+    judged[i] === undefined ? row : { ...row, difference: judged[i] }
+  );
 }
 
 /**

@@ -15,6 +15,14 @@ export interface ItemRequest {
   readonly characters: number;
 }
 
+/** Texts that are looked for in a text that a model makes. */
+export interface Sought {
+  /** The texts, whatever their order and the case of their letters. */
+  readonly answers: readonly string[];
+  /** Tokens that are made. */
+  readonly maxTokens: number;
+}
+
 /** One item. */
 export interface Item {
   /** Its name in the data. */
@@ -25,6 +33,8 @@ export interface Item {
   readonly requests: readonly [ItemRequest, ...ItemRequest[]];
   /** 0-based index of the right one. */
   readonly gold: number;
+  /** What is looked for in the text that greedy decoding makes of the first context, where a task asks for that. */
+  readonly sought?: Sought;
   /** The part of a whole that it belongs to, such as an MMLU subject. */
   readonly group?: string;
   /** Start of its contexts that other items have too: computed once for all of them. */

@@ -56,6 +56,24 @@ export function formatMetric(
   return percent ? `${(100 * value).toFixed(digits)}%` : value.toFixed(Math.min(digits, most));
 }
 
+/** How a metric of many units is shown: as a share in percent, else with its own digits. */
+type Shown = Pick<Metric, "digits" | "percent">;
+
+/** A standard error, or another spread, in a metric's own digits: of a share in points, else of the loss behind it. */
+export const formatSpread = ({ percent, digits }: Shown, value: number): string =>
+  percent ? (100 * value).toFixed(digits) : value.toFixed(Math.max(digits, 3));
+
+/** A difference, likewise, with its sign. */
+export const formatChange = ({ percent }: Shown, value: number): string =>
+  signed(percent ? 100 * value : value, percent ? 1 : 3);
+
+/** A metric's value with its standard error: `52.0% ±3.5`. */
+export const formatMean = (
+  metric: Shown,
+  { value, standardError }: { readonly value: number; readonly standardError: number | null },
+): string =>
+  `${formatMetric(metric, value)}${standardError === null ? "" : ` ±${formatSpread(metric, standardError)}`}`;
+
 /** A number with its sign. */
 export const signed = (value: number, digits: number): string =>
   `${value < 0 ? "" : "+"}${value.toFixed(digits)}`;

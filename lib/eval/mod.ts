@@ -19,3 +19,4 @@ export * from "./skip_ratio.ts";
 export * from "./task.ts";
 export * from "./tasks/mod.ts";
 export * from "./text/mod.ts";
+export * from "./verdict.ts";

@@ -1,6 +1,6 @@
 /** Losses of a model's next-token distributions, a block of rows at a time so that logits stay small. */
 import type { LogitComparison } from "../backend.ts";
-import { hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
 /** Rows of logits that exist at a time: 128 rows of a vocabulary of 49,152 take 25 MB. */
@@ -82,6 +82,16 @@ export function scoreNextTokens(model: EvaluatedModel, ids: Int32Array, hidden: 
     model.backend.free(logits);
   });
   return { nll, greedy };
+}
+
+/** The likeliest token after hidden states of one row, [1, hiddenSize] f32; the first one of equals. */
+export function likeliestToken(model: EvaluatedModel, hidden: HostTensor): number {
+  const { backend } = model, logits = logitsOf(model, hidden, 0, 1);
+  const data = backend.read(logits).data as Float32Array;
+  let best = 0;
+  for (let id = 1; id < data.length; id++) if (data[id]! > data[best]!) best = id;
+  backend.free(logits);
+  return best;
 }
 
 /**

@@ -6,6 +6,9 @@ import type { EvaluatedModel } from "./language_model.ts";
 import { type BlockSums, sumBlocks } from "../stats/paired.ts";
 import type { SkipRatios } from "./skip_ratio.ts";
 
+/** Metrics that every scored unit has, by name: a value a unit. */
+export type UnitMetrics = { readonly [name: string]: Float64Array };
+
 /** How a run may be watched and stopped. A chunk is what is computed without a break: of a text, or an item. */
 export interface RunControl {
   /** Stops the run between two chunks; the run then throws the signal's reason. */
@@ -14,9 +17,15 @@ export interface RunControl {
   readonly onChunk?: (done: number, total: number) => void;
   /**
    * Called with each chunk's losses, one a scored unit (a token, or an item), and the dense model's of the same units;
-   * ascending. Paired statistics are made of them.
+   * ascending. Paired statistics are made of them. `metrics` are the task's others that every unit has, by name; the
+   * dense model has none.
    */
-  readonly onLosses?: (chunk: number, losses: Float64Array, denseLosses: Float64Array) => void;
+  readonly onLosses?: (
+    chunk: number,
+    losses: Float64Array,
+    denseLosses: Float64Array,
+    metrics: UnitMetrics,
+  ) => void;
 }
 
 /** What any task says of the dense model. Its own metrics stand beside it: the headline and the mean loss. */

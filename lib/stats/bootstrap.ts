@@ -107,14 +107,28 @@ function drawStatistic(
       }
       return sum / size;
     });
-  const drawn = Float64Array.from({ length: resamples }, (_, resample) => {
-    const picks = Array.from(
-      { length: count },
-      (_, i) => Number(mix64((BigInt(seed) << 48n) + (BigInt(resample) << 24n) + BigInt(i)) % BigInt(count)),
-    );
-    return statistic(meansOf((i) => picks[i]!));
-  });
+  const picks = drawBlocks(count, resamples, seed);
+  const drawn = Float64Array.from(
+    { length: resamples },
+    (_, resample) => statistic(meansOf((i) => picks[resample * count + i]!)),
+  );
   return { estimate: statistic(meansOf((i) => i)), drawn, blocks: count };
+}
+
+/** Blocks of the last resamples: a table draws the same ones for each of its rows, and drawing them takes longest. */
+let lastDrawn: { readonly key: string; readonly picks: Int32Array } | undefined;
+
+/** Numbers of blocks drawn with replacement, [resamples * count]. */
+function drawBlocks(count: number, resamples: number, seed: number): Int32Array {
+  const key = `${count} ${resamples} ${seed}`;
+  if (lastDrawn?.key === key) return lastDrawn.picks;
+  const picks = new Int32Array(resamples * count), base = BigInt(seed) << 48n, below = BigInt(count);
+  for (let resample = 0, at = 0; resample < resamples; resample++) {
+    const start = base + (BigInt(resample) << 24n);
+    for (let i = 0; i < count; i++) picks[at++] = Number(mix64(start + BigInt(i)) % below);
+  }
+  lastDrawn = { key, picks };
+  return picks;
 }
 
 function sumBlocks(segment: Float64Array, blockSize: number): { sum: number; size: number }[] {

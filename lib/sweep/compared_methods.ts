@@ -10,6 +10,8 @@ export interface NamedMethod {
   readonly name: string;
   /** Its options. */
   readonly options: ResolvedOptions;
+  /** The share that it was asked for, where a comparison has several; its name then says so too. */
+  readonly asked?: number;
 }
 
 /** Options of each method that a comparison knows: the main ones, inverses that serve as controls, and presets. */
@@ -89,3 +91,25 @@ export function comparedMethods(
 }
 
 const isControl = (name: string) => CONTROLS.some((control) => control === name);
+
+/**
+ * The methods of a comparison at several shares: each is asked to skip, or to drop, as much, on whichever side it filters.
+ * A name says its share: `paper at 0.3`.
+ *
+ * @param ratios Shares, in (0, 1).
+ * @throws {RangeError} As {@linkcode comparedMethods}, or if a share is named twice.
+ */
+export function comparedAtRatios(
+  names: readonly string[],
+  base: Omit<MethodOptions, "fusion" | "invert" | "preset">,
+  seeds: number,
+  ratios: readonly number[],
+): NamedMethod[] {
+  if (new Set(ratios).size !== ratios.length) {
+    throw new RangeError(`Cannot compare at ratios ${ratios.join(", ")}: expected different ones`);
+  }
+  return ratios.flatMap((asked) =>
+    comparedMethods(names, { ...base, pruneRatio: asked, kvRatio: asked } as typeof base, seeds)
+      .map(({ name, options }) => ({ name: `${name} at ${asked}`, options, asked }))
+  );
+}

@@ -13,7 +13,17 @@ import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
 import { mapBudgets, type Shares, sharesOf } from "./budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
-import { type Control, controlFor, CONTROLS, seedlessKey } from "./controls.ts";
+import { CONTROLS } from "./controls.ts";
+import { type ComparedItems, type ComparedResult, type ComparedSeries, judgeMethods } from "./judgement.ts";
+import {
+  contend,
+  type ControlOf,
+  controlsOf,
+  listSeries,
+  type Measured,
+  type MethodGroup,
+  splitChunks,
+} from "./measured.ts";
 import type { BlockSums } from "../stats/paired.ts";
 import { FIELD } from "./fields.ts";
 import type { FinishedRuns, LineKind } from "./run_log.ts";
@@ -24,6 +34,8 @@ import type { Environment } from "./trial.ts";
 export interface ComparedLosses {
   /** Its name; `dense` is the model without a filter. */
   readonly name: string;
+  /** The share that it was asked for, where a comparison has several. */
+  readonly asked?: number;
   /** Its options, those of the first seed; null for `dense`. */
   readonly options: OptionsRecord | null;
   /** Seeds whose losses were averaged, token by token. */
@@ -65,8 +77,15 @@ export type ComparedMethod<T extends TaskTypes = TaskTypes> = ComparedLosses & T
 
 /** The content of `compare.json`. */
 export interface Comparison<T extends TaskTypes = TaskTypes> {
-  /** `dense`, then the methods by their loss, those that missed the asked ratio last. */
+  /** `dense`, then the methods, share by share where there are several, by their loss; those that missed it last. */
   readonly methods: readonly ComparedMethod<T>[];
+  /**
+   * Every metric of every method, of items too where there are tasks of them, and what may be said of it; a comparison of an
+   * older version has none.
+   */
+  readonly results?: readonly ComparedResult[];
+  /** What was scored beside the text, where there are tasks of items. */
+  readonly items?: ComparedItems;
   /** How intervals were made. */
   readonly intervals: {
     /** Share of resamples inside. */
@@ -96,6 +115,8 @@ export interface ComparedRun extends Environment {
   readonly shares: Shares;
   /** Losses of all scored units, chunk by chunk. */
   readonly losses: readonly number[];
+  /** The task's other metrics that every unit has, likewise, by name. */
+  readonly metrics: { readonly [name: string]: readonly number[] };
 }
 
 /** Lines of a comparison. */
@@ -104,6 +125,7 @@ export const COMPARED_LINES: LineKind<ComparedRun> = {
   fields: {
     ...{ trial: FIELD.text, method: FIELD.text, losses: FIELD.numbers },
     ...{ achievedRatio: FIELD.measured, kvAchievedRatio: FIELD.measured, shares: FIELD.shares },
+    metrics: FIELD.series,
   },
 };
 
@@ -123,23 +145,12 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   readonly resamples?: number;
   /** Where runs go as they end, and where finished ones are found; default: nowhere. */
   readonly log?: FinishedRuns<ComparedRun>;
+  /** Runs the methods on tasks of items too, when the text is done: series of `dense`, then of each group, in this order. */
+  readonly onItems?: (groups: readonly MethodGroup[]) => Promise<readonly ComparedSeries[]>;
   /** Stops between two chunks; the run at work is dropped. */
   readonly signal?: AbortSignal;
   /** Called after every chunk: the finished share of this call's work, in [0, 1], and the method at work. */
   readonly onProgress?: (fraction: number, name: string) => void;
-}
-
-/** Losses of one method, and what else its runs said. */
-interface Measured {
-  readonly name: string;
-  readonly options: ResolvedOptions | undefined;
-  readonly losses: Float64Array;
-  readonly means: readonly number[];
-  /** Mean over seeds; null if nothing could be skipped. */
-  readonly ratio: number | null;
-  readonly missed: boolean;
-  readonly kvRatio: number | null;
-  readonly shares: Shares;
 }
 
 /**
@@ -167,16 +178,19 @@ export async function compareMethods<T extends TaskTypes>(
   done++;
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
   const run = async (method: NamedMethod): Promise<ComparedRun> => {
-    const losses: number[] = [];
+    const losses: number[] = [], metrics: { [name: string]: number[] } = {};
     const result = await evaluation.run(args.createPruner(method.options), {
       signal,
       onChunk: (chunk, of) => onProgress?.((done + chunk / of) / total, method.name),
-      onLosses: (_, own) => own.forEach((loss) => losses.push(loss)),
+      onLosses: (_chunk, own, _dense, others) => {
+        losses.push(...own);
+        for (const [name, values] of Object.entries(others)) (metrics[name] ??= []).push(...values);
+      },
     });
     const { achievedRatio, kvAchievedRatio } = result,
       trial = digests.get(method)!,
       shares = sharesOf(result);
-    const measured = { achievedRatio, kvAchievedRatio, shares, losses };
+    const measured = { achievedRatio, kvAchievedRatio, shares, losses, metrics };
     const ended = { trial, method: method.name, ...args.environment, ...measured };
     log?.append(ended);
     done++;
@@ -185,29 +199,38 @@ export async function compareMethods<T extends TaskTypes>(
   const measured: Measured[] = [];
   for (const [name, group] of Map.groupBy(args.methods, ({ name }) => name)) {
     const losses = new Float64Array(dense.length), means: number[] = [];
+    const metrics: { [name: string]: Float64Array } = {};
     const ratios: (number | null)[] = [], kvRatios: (number | null)[] = [], spent: Shares[] = [];
     for (const method of group) {
       const ended = finished.get(digests.get(method)!) ?? await run(method);
       ended.losses.forEach((loss, i) => losses[i]! += loss / group.length);
+      for (const [name, values] of Object.entries(ended.metrics)) {
+        const sums = metrics[name] ??= new Float64Array(dense.length);
+        values.forEach((value, i) => sums[i]! += value / group.length);
+      }
       means.push(average(ended.losses));
       ratios.push(ended.achievedRatio);
       kvRatios.push(ended.kvAchievedRatio);
       spent.push(ended.shares);
     }
-    const { options } = group[0]!;
+    const { options, asked } = group[0]!;
     const [ratio, kvRatio] = [ratios, kvRatios].map((all) =>
       all.includes(null) ? null : average(all as number[])
     ) as [number | null, number | null];
     const shares = mapBudgets((budget) => average(spent.map((own) => own[budget])));
+    const missed = missesRatio(options, ratio);
     measured.push({
       name,
+      asked,
+      methods: group,
       options,
       losses,
       means,
       ratio,
       kvRatio,
       shares,
-      missed: missesRatio(options, ratio),
+      missed,
+      metrics,
     });
   }
   const task = findTask(args.environment.task);
@@ -215,6 +238,9 @@ export async function compareMethods<T extends TaskTypes>(
   const all: Measured[] = [
     {
       name: "dense",
+      asked: undefined,
+      methods: [],
+      metrics: {},
       options: undefined,
       losses: dense,
       means: [mean],
@@ -223,14 +249,17 @@ export async function compareMethods<T extends TaskTypes>(
       shares: mapBudgets(() => 1),
       missed: false,
     },
-    ...measured.sort((a, b) => Number(a.missed) - Number(b.missed) || average(a.means) - average(b.means)),
+    ...measured.sort((a, b) =>
+      (a.asked ?? 0) - (b.asked ?? 0) || Number(a.missed) - Number(b.missed) ||
+      average(a.means) - average(b.means)
+    ),
   ];
-  const methods = describe<T>(all, task.headline, chunks.map(({ length }) => length), {
-    blockSize,
-    resamples,
-  });
+  const lengths = chunks.map(({ length }) => length), controlOf = controlsOf(all);
+  const methods = describe<T>(all, task.headline, lengths, controlOf, { blockSize, resamples });
+  const series = listSeries(all, task, lengths), contenders = all.map((own, i) => contend(own, i, controlOf));
   return {
     methods,
+    results: judgeMethods(contenders, [...series, ...await args.onItems?.(all.slice(1)) ?? []]),
     intervals: { confidence: 0.95, blockSize, resamples, seed: 0 },
     environment: args.environment,
   };
@@ -245,6 +274,7 @@ function describe<T extends TaskTypes>(
   all: readonly Measured[],
   headline: Headline,
   lengths: readonly number[],
+  controlOf: ControlOf,
   options: { readonly blockSize: number; readonly resamples: number },
 ): ComparedMethod<T>[] {
   const draws = resampleMeans(all.map(({ losses }) => losses), lengths, options);
@@ -253,13 +283,6 @@ function describe<T extends TaskTypes>(
       statistic(all.map(({ means }) => average(means))),
       Float64Array.from(draws, (means) => statistic(means)),
     );
-  const keyOf = (options: ResolvedOptions | undefined) => options && seedlessKey(options);
-  const keys = all.map(({ options, missed }) => missed ? undefined : keyOf(options));
-  /** Where the control of a method stands; -1 = it has none, is it itself, or one of the two missed the ratio. */
-  const controlOf = (control: Control, i: number) => {
-    const key = keys[i] && keyOf(controlFor(control, all[i]!.options!));
-    return keys.findIndex((other, j) => other !== undefined && other === key && j !== i);
-  };
   return all.map((measured, i) => {
     const { name, options: method, losses, means, ratio, kvRatio, shares, missed } = measured;
     const [random, fair, oracle] = CONTROLS.map((control) => controlOf(control, i)) as [
@@ -271,6 +294,7 @@ function describe<T extends TaskTypes>(
     const hasGap = random >= 0 && oracle >= 0 && interval((m) => m[random]! - m[oracle]!).low > ROUNDING;
     return {
       name,
+      ...(measured.asked !== undefined && { asked: measured.asked }),
       options: method === undefined ? null : recordOptions(method),
       seeds: means.length,
       achievedRatio: ratio,
@@ -288,12 +312,6 @@ function describe<T extends TaskTypes>(
       closed: hasGap ? interval((m) => (m[random]! - m[i]!) / (m[random]! - m[oracle]!)) : null,
     };
   });
-}
-
-/** Losses of all chunks, apart again. */
-function splitChunks(losses: Float64Array, lengths: readonly number[]): Float64Array[] {
-  let end = 0;
-  return lengths.map((length) => losses.subarray(end, end += length));
 }
 
 /** Means of paired series over resamples of moving blocks, [resamples][series]. */

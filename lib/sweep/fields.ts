@@ -35,6 +35,10 @@ export const FIELD = {
       BUDGET_NAMES.every((name) => isNumber((value as { readonly [name: string]: unknown })[name])),
   ],
   measuredList: ["a list of numbers or nulls", isListOf(isNumberOrNull)],
+  series: [
+    "an object of lists of numbers",
+    (value) => typeof value === "object" && value !== null && Object.values(value).every(isListOf(isNumber)),
+  ],
   blocks: ["sums and sizes of blocks, as many", isBlocks],
 } as const satisfies Fields;
 

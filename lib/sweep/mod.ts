@@ -10,9 +10,17 @@ export * from "./default_grid.ts";
 export * from "./difference.ts";
 export { FIELD, findWrongField, trialFields } from "./fields.ts";
 export * from "./importance.ts";
+export * from "./judgement.ts";
+export type { MethodGroup } from "./measured.ts";
 export * from "./pareto.ts";
 export * from "./run_log.ts";
-export { digestConditions, runSweep, type SweepArguments, type SweepProgress } from "./runner.ts";
+export {
+  digestConditions,
+  digestTrialOptions,
+  runSweep,
+  type SweepArguments,
+  type SweepProgress,
+} from "./runner.ts";
 export * from "./store.ts";
 export * from "./store_records.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";

@@ -196,7 +196,7 @@ export async function runStudyTrials(
 /** How methods are compared, and how that may be watched and stopped. */
 export type ComparisonControl = Pick<
   ComparisonArguments,
-  "blockSize" | "resamples" | "log" | "signal" | "onProgress"
+  "blockSize" | "resamples" | "log" | "signal" | "onProgress" | "onItems"
 >;
 
 /**

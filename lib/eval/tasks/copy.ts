@@ -9,7 +9,7 @@ export const copy: GeneratedTask = defineGeneratedTask({
   says:
     "Words drawn from a list, a full stop, and the same words up to one in their second half, which is the answer",
   least: 4,
-  make(pieces, draw) {
+  make({ pieces, draw }) {
     // Drawn first: it holds for any number of pieces.
     const share = draw(1000) / 1000;
     const words = Array.from({ length: pieces }, () => WORDS[draw(WORDS.length)]!);

@@ -3,7 +3,7 @@
  * @module
  */
 import { sayNearest } from "../../nearest.ts";
-import type { EvaluationTask } from "../task.ts";
+import type { EvaluationTask, Metric } from "../task.ts";
 import type { ItemTask } from "../item_task.ts";
 import { arcChallenge } from "./arc_challenge.ts";
 import { arcEasy } from "./arc_easy.ts";
@@ -14,11 +14,14 @@ import { hellaswag } from "./hellaswag.ts";
 import { lambada } from "./lambada.ts";
 import { mmlu, mmlu5 } from "./mmlu.ts";
 import { needle } from "./needle.ts";
+import { needleMultikey, needleMultivalue } from "./needles.ts";
 import { openbookqa } from "./openbookqa.ts";
 import { perplexity } from "./perplexity.ts";
 import { piqa } from "./piqa.ts";
 import { recall } from "./recall.ts";
+import { variableTracking } from "./variable_tracking.ts";
 import { winogrande } from "./winogrande.ts";
+import { commonWords, frequentWords } from "./word_counts.ts";
 
 /** The tasks; the first is the default, and the one of records that name none. */
 export const TASKS: readonly [EvaluationTask, ...EvaluationTask[]] = [
@@ -44,6 +47,11 @@ export const GENERATED_TASKS: readonly [GeneratedTask, ...GeneratedTask[]] = [
   copy,
   recall,
   needle,
+  needleMultikey,
+  needleMultivalue,
+  variableTracking,
+  commonWords,
+  frequentWords,
 ];
 
 /**
@@ -76,6 +84,29 @@ export function findItemTask(name: string): ItemTask | GeneratedTask {
   return findNamed<ItemTask | GeneratedTask>([...ITEM_TASKS, ...GENERATED_TASKS], name);
 }
 
+/**
+ * A metric of a task, of either kind.
+ *
+ * @throws {RangeError} If there is no such task or metric.
+ *
+ * @example
+ * ```ts
+ * import { findMetric } from "@tokenfilter/tokenfilter/eval";
+ * console.assert(findMetric("piqa", "acc_norm").percent && findMetric("perplexity", "kl").better === "lower");
+ * ```
+ */
+export function findMetric(task: string, metric: string): Metric {
+  const text = TASKS.find(({ name }) => name === task);
+  const metrics: readonly Metric[] = text ? [text.headline, ...text.metrics] : findItemTask(task).metrics;
+  const found = metrics.find(({ name }) => name === metric);
+  if (found !== undefined) return found;
+  throw new RangeError(
+    `Cannot find metric "${metric}" of ${task}: expected one of ${
+      metrics.map(({ name }) => name).join(", ")
+    }`,
+  );
+}
+
 function findNamed<T extends { readonly name: string }>(tasks: readonly T[], name: string): T {
   const task = tasks.find((task) => task.name === name);
   if (task !== undefined) return task;
@@ -93,8 +124,11 @@ export * from "./hellaswag.ts";
 export * from "./lambada.ts";
 export * from "./mmlu.ts";
 export * from "./needle.ts";
+export * from "./needles.ts";
 export * from "./openbookqa.ts";
 export * from "./perplexity.ts";
 export * from "./piqa.ts";
 export * from "./recall.ts";
+export * from "./variable_tracking.ts";
 export * from "./winogrande.ts";
+export * from "./word_counts.ts";

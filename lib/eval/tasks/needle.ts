@@ -1,8 +1,6 @@
 /** A needle in a haystack: a number that one sentence of a long text names. */
-import { defineGeneratedTask, type GeneratedTask, WORDS } from "../generated_task.ts";
+import { defineGeneratedTask, type GeneratedTask, NOISE, WORDS } from "../generated_task.ts";
 import { requestOf } from "../item_task.ts";
-
-const HAY = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
 
 /** A needle in RULER's noise; by log-likelihood, where RULER searches a generated text. */
 export const needle: GeneratedTask = defineGeneratedTask({
@@ -11,11 +9,11 @@ export const needle: GeneratedTask = defineGeneratedTask({
   says:
     "RULER's single needle in its repeated noise, at a depth that is drawn; the number's digits after the question's answer",
   least: 1,
-  make(pieces, draw) {
+  make({ pieces, draw }) {
     const share = draw(1000) / 1000,
       key = WORDS[draw(WORDS.length)]!,
       value = String(1_000_000 + draw(9_000_000));
-    const hay = Array<string>(pieces).fill(HAY);
+    const hay = Array<string>(pieces).fill(NOISE);
     hay.splice(
       Math.floor(share * (pieces + 1)),
       0,

@@ -71,6 +71,7 @@ const scorer: ChunkScorer<PerplexityScores> = {
     const { nll, baseNll, kl, agree } = compareNextTokens(model, ids, dense, hidden);
     return { losses: nll, denseLosses: baseNll, kl, agree };
   },
+  metricsOf: ({ kl, agree }) => ({ kl, top1Agreement: Float64Array.from(agree) }),
   summarize: (scores) => ({
     kl: meanOfChunks(scores.map(({ kl }) => kl)),
     top1Agreement: sum(scores.map(({ agree }) => agree.reduce((a, b) => a + b, 0))) /

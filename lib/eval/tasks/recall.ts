@@ -8,7 +8,7 @@ export const recall: GeneratedTask = defineGeneratedTask({
   help: "associative recall: the value of a key, of a list of pairs",
   says: 'Pairs "key: value." of unlike keys, and at the end one of the keys again, whose value is the answer',
   least: 2,
-  make(pieces, draw) {
+  make({ pieces, draw }) {
     const share = draw(1000) / 1000;
     const pairs = Array.from({ length: pieces }, (_, i) => {
       const value = WORDS[draw(WORDS.length)]!;

@@ -3,6 +3,7 @@ import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
 import { collectComparison, formatInterval, plotComparison } from "./comparison.ts";
 import { renderComparisonReport, tabulateComparison } from "../reports/comparison.ts";
+import { tabulateResults } from "../reports/results.ts";
 import { makeSummary } from "../testing.ts";
 
 const interval = (estimate: number) => ({ estimate, low: estimate - 0.25, high: estimate + 0.5 });
@@ -89,13 +90,15 @@ Deno.test("plotComparison() draws a mark with its interval a method, the best on
   assertStringIncludes(JSON.stringify(empty.layout), "hold against");
 });
 
+const OPPOSED = { estimate: 0, low: 0, high: 0, pValue: 1, adjustedPValue: 1, smallestDetectable: null };
+
 Deno.test("tabulateComparison() and renderComparisonReport() hold every method", () => {
   const { columns, rows, hints } = tabulateComparison(comparison);
   const keys = { ...comparison.methods[1]!, kvAchievedRatio: 0.7512 };
   const withKeys = tabulateComparison({ ...comparison, methods: [...comparison.methods.slice(0, 1), keys] });
-  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV dropped", 12, 12]);
+  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV dropped", 14, 14]);
   assertEquals(withKeys.rows.map((row) => row[2]), ["-", "0.751"]);
-  assertEquals([columns.length, hints.length], [11, 11]);
+  assertEquals([columns.length, hints.length], [13, 13]);
   assertEquals(rows[3], [
     "learned",
     "0.500",
@@ -108,6 +111,44 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     "-0.5000 [-0.7500, 0.0000]",
     "-",
     "50.0% [25.0%, 75.0%]",
+    "-",
+    "-",
+  ]);
+  const against = {
+    control: { ...OPPOSED, name: "random", verdict: "better" },
+    rival: { ...OPPOSED, name: "key", verdict: "not told apart" },
+  } as const;
+  const row = {
+    method: "learned",
+    task: "perplexity",
+    metric: "perplexity",
+    units: 9,
+    value: 4.48,
+    mean: 1.5,
+  };
+  const results = [{ ...row, standardError: 0.1, against }, {
+    ...row,
+    metric: "kl",
+    standardError: null,
+    against: {},
+  }];
+  const judged = tabulateComparison({ ...comparison, results }).rows[3]!;
+  assertEquals(judged.slice(-2), ["better", "not told apart from key"]);
+  assertEquals(tabulateResults({ ...comparison, results }).rows, [
+    [
+      "learned",
+      "perplexity",
+      "ppl",
+      "9",
+      "4.48 ±0.100",
+      "25%",
+      "-",
+      "-",
+      "better",
+      "not told apart from key",
+      "-",
+    ],
+    ["learned", "perplexity", "KL", "9", "4.4800", "25%", "-", "-", "-", "-", "-"],
   ]);
   assertEquals([rows[2]![0], rows[1]![0]], ["random (5 seeds)", "oracle ^"]);
   const html = renderComparisonReport(comparison, { plotly: "0" });

@@ -11,6 +11,7 @@ import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } fr
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { comparedRatio, describeComparison } from "./verdict.ts";
+import { describeOpposed } from "./results.ts";
 import type { TrialTable } from "./trial_table.ts";
 
 /** The figures of a comparison's report, in order. */
@@ -22,9 +23,17 @@ export function plotComparisons(comparison: Comparison): Figure[] {
 
 const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
 
+/** What a row says beside its intervals. */
+const VERDICTS = ["control", "rival"] as const;
+
 /** Lays a comparison out: one row a method. Shared by the terminal and the report. */
 export function tabulateComparison(
-  { methods, environment }: Pick<Comparison, "methods"> & { readonly environment: Pick<Environment, "task"> },
+  { methods, results = [], environment }:
+    & Pick<Comparison, "methods">
+    & Partial<Pick<Comparison, "results">>
+    & {
+      readonly environment: Pick<Environment, "task">;
+    },
 ): TrialTable {
   const task = findTask(environment.task), { headline } = task;
   const hasKeys = methods.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number");
@@ -41,6 +50,13 @@ export function tabulateComparison(
       interval === null ? "-" : formatInterval(interval, 4)
     ),
     method.closed === null ? "-" : formatPercent(method.closed),
+    ...VERDICTS.map((opponent) => {
+      // Of this task's headline; a comparison of an older version has none.
+      const row = results.find((row) =>
+        row.method === method.name && row.task === task.name && row.metric === headline.name
+      );
+      return row === undefined ? "-" : describeOpposed(row, opponent);
+    }),
   ]);
   return {
     columns: [
@@ -54,6 +70,7 @@ export function tabulateComparison(
       "to random",
       "to protected",
       "gap closed",
+      ...VERDICTS.map((opponent) => `vs ${opponent}`),
     ],
     hints: [
       "^ = looks ahead: an upper bound",
@@ -66,6 +83,8 @@ export function tabulateComparison(
       "loss above that of random with the same options, with its interval",
       "loss above that of random-protected with the same options, with its interval",
       "share of the way from random to oracle with the same options, with its interval",
+      "whether it is told apart from its fair control (else random), at 5%, adjusted for the whole table",
+      "the same against the best other on-line method at the same share",
     ],
     rows,
     left: [true],

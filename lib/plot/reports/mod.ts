@@ -13,6 +13,7 @@ export {
   tabulateDifference,
 } from "./difference.ts";
 export { plotHeads, plotHeadsText, renderHeadsReport } from "./heads.ts";
+export { describeOpposed, RESULT_COLUMNS, tabulateResults } from "./results.ts";
 export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { plotSweep, renderSweepReport } from "./sweep.ts";
 export { tabulateTrials, type TrialTable } from "./trial_table.ts";

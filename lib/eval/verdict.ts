@@ -1,0 +1,93 @@
+/** Two runs on the same items or tokens: how far they are apart, and what may be said of it. */
+import { pairedBootstrap } from "../stats/bootstrap.ts";
+import { mcnemarTest } from "../stats/mcnemar.ts";
+import { benjaminiHochberg } from "../stats/multiple.ts";
+import { smallestDetectable } from "../stats/normal.ts";
+import { meanOfBlocks, sumBlocks } from "../stats/paired.ts";
+import type { Metric } from "./task.ts";
+
+/** What may be said of a difference. */
+export type Verdict = "better" | "worse" | "not told apart";
+
+/** A run's values less another's, on the same units. */
+export interface PairedDifference {
+  /** Mean over units of the second run less the first: a share, or nats. */
+  readonly estimate: number;
+  /** Lower end of its 95% interval, over resampled blocks of units. */
+  readonly low: number;
+  /** Upper end. */
+  readonly high: number;
+  /** Two-sided: of answers that are right or wrong McNemar's (mid-p), else of the resamples. */
+  readonly pValue: number;
+  /** Units that the second run alone has right; of answers that are right or wrong. */
+  readonly gained?: number;
+  /** Those that the first alone has right. */
+  readonly lost?: number;
+  /** The smallest true difference that would be found in 80% of such experiments; null where no units differ. */
+  readonly smallestDetectable: number | null;
+  /** Which way it points. */
+  readonly direction: "better" | "worse";
+}
+
+/** A difference among those of a whole table. */
+export interface JudgedDifference extends Omit<PairedDifference, "direction"> {
+  /** Adjusted for all differences of the table, by Benjamini and Hochberg. */
+  readonly adjustedPValue: number;
+  /** What may be said at 5%, after the adjustment. */
+  readonly verdict: Verdict;
+}
+
+/**
+ * The difference of two runs' values of a metric, unit by unit.
+ *
+ * @param first Values, in segments (chunks of a text; items are one segment).
+ * @param second The same units.
+ * @param options Units a block: those near each other in a text depend on each other, items do not. Seed of resamples.
+ *
+ * @example
+ * ```ts
+ * import { ACC, differenceOf } from "@tokenfilter/tokenfilter/eval";
+ * const before = [Float64Array.of(0, 0, 1, 1)], after = [Float64Array.of(1, 1, 1, 0)];
+ * const { estimate, gained, lost, direction } = differenceOf(ACC, before, after, { blockSize: 1 });
+ * console.assert(estimate === 0.25 && gained === 2 && lost === 1 && direction === "better");
+ * ```
+ */
+export function differenceOf(
+  { better, percent }: Pick<Metric, "better" | "percent">,
+  first: readonly Float64Array[],
+  second: readonly Float64Array[],
+  options: { readonly blockSize: number; readonly seed?: number; readonly resamples?: number },
+): PairedDifference {
+  const differences = second.map((values, i) => values.map((value, j) => value - first[i]![j]!));
+  const { estimate, low, high, pValue } = pairedBootstrap(differences, options);
+  const { standardError } = meanOfBlocks(sumBlocks(differences, options.blockSize));
+  const answers = [first, second].map((all) => all.flatMap((values) => [...values]));
+  // Means over seeds are no answers; nor are neighbouring tokens independent, as McNemar has it.
+  const isTest = percent && options.blockSize === 1 && answers.flat().every((x) => x === 0 || x === 1);
+  const paired = isTest ? mcnemarTest(answers[0]!, answers[1]!) : undefined;
+  return {
+    ...{ estimate, low, high },
+    pValue: paired?.pValue ?? pValue,
+    ...(paired && { gained: paired.gained, lost: paired.lost }),
+    // Where no unit differs, nothing is known of how much they vary.
+    smallestDetectable: standardError ? smallestDetectable(standardError) : null,
+    direction: (estimate > 0) === (better === "higher") ? "better" : "worse",
+  };
+}
+
+/**
+ * What may be said of all differences of a table at once, at 5%.
+ *
+ * @param differences Undefined where a row has none: it does not count.
+ */
+export function judgeDifferences(
+  differences: readonly (PairedDifference | undefined)[],
+): (JudgedDifference | undefined)[] {
+  const adjusted = benjaminiHochberg(differences.flatMap((own) => own === undefined ? [] : [own.pValue]));
+  let next = 0;
+  return differences.map((own) => {
+    if (own === undefined) return undefined;
+    const { direction, ...rest } = own, adjustedPValue = adjusted[next++]!;
+    return { ...rest, adjustedPValue, verdict: adjustedPValue <= 0.05 ? direction : "not told apart" };
+  });
+}

@@ -1,0 +1,113 @@
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { ACC, ITEM_PERPLEXITY } from "../eval/item_metrics.ts";
+import { normals } from "../stats/testing.ts";
+import { normalQuantile } from "../stats/normal.ts";
+import { type ComparedSeries, type Contender, judgeMethods } from "./judgement.ts";
+
+/** 40 items, the first ones right. */
+const right = (count: number) => [Float64Array.from({ length: 40 }, (_, i) => i < count ? 1 : 0)];
+
+const contender = (name: string, own: Partial<Contender> = {}): Contender => ({
+  ...{ name, control: -1, isRival: true },
+  ...own,
+});
+
+Deno.test("a method is held against dense, its control, and the best other one at its share", () => {
+  const contenders = [
+    contender("dense", { isRival: false }),
+    contender("random at 0.3", { asked: 0.3, isRival: false }),
+    contender("a at 0.3", { asked: 0.3, control: 1 }),
+    contender("b at 0.3", { asked: 0.3, control: 1 }),
+    contender("c at 0.3", { asked: 0.3, control: 1, missed: true, isRival: false }),
+    contender("a at 0.5", { asked: 0.5 }),
+  ];
+  const series: ComparedSeries[] = [
+    {
+      ...{ task: "piqa", metric: ACC, blockSize: 1 },
+      values: [right(38), right(10), right(25), right(37), right(40), right(9)],
+    },
+    {
+      ...{ task: "perplexity", metric: { name: "kl", better: "lower" }, blockSize: 4, isDistance: true },
+      values: [0, 3, 2, 1, 0, 4].map((mean) => [Float64Array.from(normals(40, 5), (x) => mean + 0.1 * x)]),
+    },
+  ];
+  const rows = judgeMethods(contenders, series, { resamples: 200 });
+  const says = (task: string) =>
+    rows.filter((row) => row.task === task).map(({ method, against }) =>
+      `${method}: ${
+        Object.entries(against).map(([opponent, { name, verdict }]) => `${verdict} ${opponent} ${name}`).join(
+          "; ",
+        )
+      }`
+    );
+  assertEquals(says("piqa"), [
+    "dense: ",
+    "random at 0.3: worse dense dense; worse rival b at 0.3",
+    "a at 0.3: worse dense dense; better control random at 0.3; worse rival b at 0.3",
+    "b at 0.3: not told apart dense dense; better control random at 0.3; better rival a at 0.3",
+    "c at 0.3: not told apart dense dense; better control random at 0.3",
+    "a at 0.5: worse dense dense",
+  ]);
+  assertEquals(says("perplexity").slice(1, 4), [
+    "random at 0.3: worse rival b at 0.3",
+    "a at 0.3: better control random at 0.3; worse rival b at 0.3",
+    "b at 0.3: better control random at 0.3; better rival a at 0.3",
+  ]);
+  const { value, mean, units, against: { dense } } = rows[2]!;
+  assertEquals([value, mean, units, dense!.gained, dense!.lost], [25 / 40, 25 / 40, 40, 0, 13]);
+  assertAlmostEquals(dense!.estimate, -13 / 40);
+  // One family: no p value is adjusted by the rows of its own series alone.
+  const all = rows.flatMap(({ against }) => Object.values(against));
+  const largest = Math.max(...all.map(({ pValue }) => pValue));
+  assert(all.every(({ pValue, adjustedPValue }) => adjustedPValue >= pValue && adjustedPValue <= largest));
+});
+
+Deno.test("a metric is a function of its mean, and its verdict is about that mean", () => {
+  const values = [[Float64Array.of(1, 2, 3)], [Float64Array.of(2, 3, 4)]];
+  const contenders = [contender("dense", { isRival: false }), contender("a")];
+  const [, a] = judgeMethods(contenders, [{ task: "needle", metric: ITEM_PERPLEXITY, blockSize: 1, values }]);
+  assertEquals([a!.value, a!.mean, a!.against.dense!.estimate], [Math.exp(3), 3, 1]);
+});
+
+Deno.test("null experiment: of a method against itself with other seeds the whole table says better in 2.5% +- 2 of 200", () => {
+  const items = 200, ease = normals(items, 11).map((x) => 1 / (1 + Math.exp(-2 * x)));
+  const answers = (
+    seed: number,
+  ) => [Float64Array.from(normals(items, seed), (x, i) => x < normalQuantile(ease[i]!) ? 1 : 0)];
+  // Half of a token's loss above the text's is its block's: 50 blocks of 4.
+  const losses = (seed: number) => {
+    const blocks = normals(50, 31 * seed + 7);
+    return [normals(200, 17 * seed + 3).map((x, i) => x + blocks[Math.floor(i / 4)]!)];
+  };
+  const contenders = [contender("dense", { isRival: false }), contender("a", { control: 2 }), contender("b")];
+  const calls = { "acc rival": 0, "acc control": 0, "perplexity rival": 0, "perplexity control": 0 };
+  for (let repeat = 0; repeat < 200; repeat++) {
+    const [first, second] = [1000 + 2 * repeat, 1001 + 2 * repeat];
+    for (
+      const series of [
+        {
+          metric: ACC,
+          blockSize: 1,
+          values: [right(40).map(() => new Float64Array(items).fill(1)), answers(first), answers(second)],
+        },
+        {
+          metric: ITEM_PERPLEXITY,
+          blockSize: 4,
+          values: [[new Float64Array(200).fill(-9)], losses(first), losses(second)],
+        },
+      ]
+    ) {
+      const [, { against }] = judgeMethods(contenders, [{ task: "t", ...series }], { resamples: 200 }) as [
+        unknown,
+        ReturnType<typeof judgeMethods>[number],
+      ];
+      for (const opponent of ["rival", "control"] as const) {
+        if (against[opponent]!.verdict === "better") calls[`${series.metric.name as "acc"} ${opponent}`]++;
+      }
+      assertEquals(against.dense!.verdict, "worse");
+    }
+  }
+  for (const [what, count] of Object.entries(calls)) {
+    assert(count >= 1 && count <= 9, `${what}: ${count} of 200`);
+  }
+});

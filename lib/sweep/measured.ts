@@ -1,0 +1,84 @@
+/** What the runs of a method add up to in a comparison, and what it is held against. */
+import { BLOCK_UNITS, type EvaluationTask, type Metric } from "../eval/task.ts";
+import { looksAhead, type ResolvedOptions } from "../methods/options.ts";
+import type { Shares } from "./budgets.ts";
+import type { NamedMethod } from "./compared_methods.ts";
+import { type Control, controlFor, CONTROLS, seedlessKey } from "./controls.ts";
+import type { ComparedSeries, Contender } from "./judgement.ts";
+
+/** A method with its seeds. */
+export interface MethodGroup {
+  /** Its name. */
+  readonly name: string;
+  /** One a seed. */
+  readonly methods: readonly NamedMethod[];
+}
+
+/** Losses of one method, and what else its runs said. */
+export interface Measured extends MethodGroup {
+  /** The share that it was asked for, where a comparison has several. */
+  readonly asked: number | undefined;
+  readonly options: ResolvedOptions | undefined;
+  readonly losses: Float64Array;
+  readonly means: readonly number[];
+  /** Mean over seeds; null if nothing could be skipped. */
+  readonly ratio: number | null;
+  readonly missed: boolean;
+  readonly kvRatio: number | null;
+  readonly shares: Shares;
+  readonly metrics: { readonly [name: string]: Float64Array };
+}
+
+/** Finds where the control of a method stands; -1 = it has none, is it itself, or one of the two missed the ratio. */
+export function controlsOf(all: readonly Measured[]): (control: Control, i: number) => number {
+  const keyOf = (options: ResolvedOptions | undefined) => options && seedlessKey(options);
+  const keys = all.map(({ options, missed }) => missed ? undefined : keyOf(options));
+  return (control, i) => {
+    const key = keys[i] && keyOf(controlFor(control, all[i]!.options!));
+    return keys.findIndex((other, j) => other !== undefined && other === key && j !== i);
+  };
+}
+
+/** Gives the place of a control of the method at a place, or -1. */
+export type ControlOf = ReturnType<typeof controlsOf>;
+
+/** A method as it is judged: against the fair control where that ran, else against chance. */
+export function contend(
+  { name, asked, options, missed }: Measured,
+  i: number,
+  controlOf: ControlOf,
+): Contender {
+  const control = (["random-protected", "random"] as const).map((own) => controlOf(own, i))
+    .find((place) => place >= 0) ?? -1;
+  const isControl = options === undefined || CONTROLS.some((own) => own === options.fusion);
+  const isRival = !(missed || isControl || looksAhead(options));
+  return { name, ...(asked !== undefined && { asked }), control, isRival, missed };
+}
+
+/** The text's metrics as series: the headline, and the task's others that every unit has. */
+export function listSeries(
+  all: readonly Measured[],
+  { name: task, headline, metrics }: EvaluationTask,
+  lengths: readonly number[],
+): ComparedSeries[] {
+  const cut = (pick: (own: Measured) => Float64Array) => all.map((own) => splitChunks(pick(own), lengths));
+  const known = metrics.filter(({ name }) => all.slice(1).every((own) => own.metrics[name] !== undefined));
+  const atNoDistance = ({ better }: Metric) =>
+    new Float64Array(all[0]!.losses.length).fill(better === "higher" ? 1 : 0);
+  return [
+    {
+      ...{ task, blockSize: BLOCK_UNITS, values: cut(({ losses }) => losses) },
+      metric: { ...headline, fromMean: headline.fromLoss },
+    },
+    ...known.map((metric): ComparedSeries => ({
+      ...{ task, metric, blockSize: BLOCK_UNITS, isDistance: true },
+      values: cut((own) => own.metrics[metric.name] ?? atNoDistance(metric)),
+    })),
+  ];
+}
+
+/** Losses of all chunks, apart again. */
+export function splitChunks(losses: Float64Array, lengths: readonly number[]): Float64Array[] {
+  let end = 0;
+  return lengths.map((length) => losses.subarray(end, end += length));
+}
