@@ -1,9 +1,9 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
 import { GENERATED_TASKS, ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
-import { KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
+import { EVICTIONS, KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
 import { SAMPLING } from "../../lib/model/mod.ts";
-import { COMPARED_METHODS, DEFAULT_CONTEXT } from "../../lib/sweep/mod.ts";
+import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../lib/sweep/mod.ts";
 import { flagName } from "./task.ts";
 import { wrapLines } from "./terminal.ts";
 
@@ -67,7 +67,7 @@ function flagOf(name: string, option: Option): Flag {
   const said = option.help.replace("{range}", "range" in option ? option.range! : "")
     .replace("{names}", "names" in option ? option.names.join(", ") : "");
   const defaults = [byDefault, option.note].filter((part) => part !== undefined).join("; ");
-  const listed = name === "fusion" ? METHODS : name === "kvFusion" ? KEY_RULES : [];
+  const listed = name === "fusion" ? METHODS : name === "kvFusion" ? [...KEY_RULES, ...EVICTIONS] : [];
   const choices = listed.map((method) => `\n      ${method.name}: ${method.help}`);
   const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`, ...choices].join("");
   return {
@@ -227,7 +227,12 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     ["filter"],
   ),
   "all": flag("switch", undefined, "print every token", ["filter"]),
-  "methods": flag("text", "A,B,…", `some of ${COMPARED_METHODS.join(", ")} (all)`, ["compare"]),
+  "methods": flag(
+    "text",
+    "A,B,…",
+    `some of ${COMPARED_METHODS.join(", ")} (all); or ${RIVAL_METHODS.join(", ")}`,
+    ["compare"],
+  ),
   "ratios": flag(
     "text",
     "R,S,…",

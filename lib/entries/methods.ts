@@ -38,9 +38,13 @@ export type { Reads, Rule, RuleMemory, RuleToken, Scorer } from "../filter/rule.
 export type { FilterBackend, LearnedInput, Rows } from "../filter/sequence.ts";
 export type { Moments } from "../filter/similarity.ts";
 export { createDense } from "../methods/dense.ts";
-export { METHODS, type OwnOptions, type RuleName } from "../methods/list.ts";
+export { sayLabels } from "../methods/labels.ts";
+export { EVICTIONS, KEY_RULES, METHODS, type OwnOptions, type RuleName } from "../methods/list.ts";
+export type { LiveKeys, LiveToken } from "../methods/live_keys.ts";
 export type {
   AnyRule,
+  EvictionMethod,
+  Labels,
   Looks,
   Method,
   MethodInfo,

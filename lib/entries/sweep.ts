@@ -16,6 +16,7 @@ export {
   comparedAtRatios,
   comparedMethods,
   type NamedMethod,
+  RIVAL_METHODS,
 } from "../sweep/compared_methods.ts";
 export {
   type ComparedLosses,

@@ -13,8 +13,9 @@ import { SLOT } from "../filter/slots.ts";
 import { openDecisions, policyOf } from "../filter/threshold.ts";
 import type { Tensor } from "../tensor.ts";
 import { createDense } from "./dense.ts";
-import { methodOf } from "./list.ts";
-import type { AnyRule } from "./method.ts";
+import { createEviction } from "./eviction.ts";
+import { keyMethodOf } from "./list.ts";
+import { type AnyRule, isRule } from "./method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
 import type { DecisionTrace, KeyInput, KeySequence, KeySide, Pruner, PrunerContext } from "./pruner.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
@@ -33,17 +34,27 @@ export function withKeySide(
   options: ResolvedOptions,
   context: PrunerContext,
 ): Pruner {
-  const name = keyRuleOf(options), { warmup, keyState } = options;
+  const name = keyRuleOf(options), { warmup } = options;
   const replaced = () => ({ ...queries(), substitute: substituteOf(options) });
   if (name === undefined) return { ...replaced(), cacheSkipped: options.kvFusion === "none" };
-  const keySide = createKeySide(methodOf(name) as AnyRule, shape, options, context);
+  const method = keyMethodOf(name), isJudge = isRule(method);
+  const keySide = isJudge
+    ? createKeySide(method, shape, options, context)
+    : createEviction(method, shape, options, context);
+  const keyState = isJudge ? options.keyState : method.keyState ?? options.keyState;
   const query = filtersQueries(options)
     ? replaced()
     : { ...createDense(), name: "token-filtering", warmup, keyState };
+  if (query.keyState !== keyState) {
+    throw new RangeError(
+      `Cannot use option "keyState": found "${query.keyState}", expected "${keyState}" since keys and values go by "${name}"`,
+    );
+  }
   const ahead = keySide.looksAhead ? "scores" : "nothing";
   return {
     ...query,
     cacheSkipped: true,
+    wantsQueries: query.wantsQueries || filtersQueries(options) && (keySide.wantsQueries ?? false),
     looksAhead: query.looksAhead === "nothing" ? ahead : query.looksAhead,
     keySide,
   };

@@ -1,11 +1,17 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
-import { type AnyRule, isRule, type Method } from "./method.ts";
+import { type AnyRule, type EvictionMethod, isRule, type Method } from "./method.ts";
 import { cur } from "./cur.ts";
+import { curdkv } from "./curdkv.ts";
+import { expectedAttention } from "./expected_attention.ts";
 import { fixedWeight } from "./static.ts";
+import { h2o } from "./h2o.ts";
 import { key } from "./key.ts";
 import { keydiff } from "./keydiff.ts";
+import { keydiffCache } from "./keydiff_cache.ts";
 import { knorm } from "./knorm.ts";
+import { lagkv } from "./lagkv.ts";
 import { learned } from "./learned.ts";
+import { leverage } from "./leverage.ts";
 import { max } from "./max.ts";
 import { mean } from "./mean.ts";
 import { min } from "./min.ts";
@@ -15,6 +21,9 @@ import { product } from "./product.ts";
 import { random } from "./random.ts";
 import { randomProtected } from "./random_protected.ts";
 import { received } from "./received.ts";
+import { snapkv } from "./snapkv.ts";
+import { streaming } from "./streaming.ts";
+import { tova } from "./tova.ts";
 import { value } from "./value.ts";
 import { variance } from "./variance.ts";
 
@@ -37,12 +46,28 @@ export const METHODS = [
 /** Rules of the key side alone: they say whose key and value go, never whose attention is skipped. */
 export const KEY_RULES = [received, missed, keydiff, cur, knorm] as const;
 
+/** Methods of the key side that go through the cache again at every block start. */
+export const EVICTIONS = [
+  streaming,
+  h2o,
+  tova,
+  snapkv,
+  expectedAttention,
+  leverage,
+  lagkv,
+  curdkv,
+  keydiffCache,
+] as const;
+
 /** A method's name. */
 export type MethodName = (typeof METHODS)[number]["name"];
 /** A rule's name. */
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
 /** A rule's name that the key side takes. */
-export type KeyRuleName = Exclude<RuleName, "learned"> | (typeof KEY_RULES)[number]["name"];
+export type KeyRuleName =
+  | Exclude<RuleName, "learned">
+  | (typeof KEY_RULES)[number]["name"]
+  | (typeof EVICTIONS)[number]["name"];
 /** Every method's own options. */
 export type OwnOptions =
   ((typeof METHODS)[number] extends infer M
@@ -51,7 +76,7 @@ export type OwnOptions =
 
 /** The methods by name. */
 const BY_NAME: Map<string, Method> = new Map(
-  [...METHODS, ...KEY_RULES].map((method) => [method.name, method]),
+  [...METHODS, ...KEY_RULES, ...EVICTIONS].map((method) => [method.name, method]),
 );
 /** Names of all methods. */
 export const METHOD_NAMES: readonly MethodName[] = METHODS.map(({ name }) => name);
@@ -63,6 +88,7 @@ export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS
 export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
   ...RULES.filter(({ memory }) => memory?.observe === undefined),
   ...KEY_RULES,
+  ...EVICTIONS,
 ].map(({ name }) => name as KeyRuleName);
 
 /** A rule that a user brought in a file. */
@@ -110,6 +136,11 @@ export function setOwnRule(next: OwnRule | undefined): void {
 /** A method by its name. */
 export function methodOf(name: MethodName | KeyRuleName): Method {
   return BY_NAME.get(name) ?? absentRule(name);
+}
+
+/** What decides keys and values by its name. */
+export function keyMethodOf(name: KeyRuleName): AnyRule | EvictionMethod {
+  return methodOf(name) as AnyRule | EvictionMethod;
 }
 
 /** Stands for a rule of a user's own that a record names, and whose file is not at hand. */

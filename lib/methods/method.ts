@@ -4,9 +4,10 @@
  * records, reports, tests) reads it from here.
  */
 import type { Narrower, Option, OptionTable, Packed, Resolved } from "../filter/option.ts";
-import type { FilterOptions } from "../filter/options.ts";
+import type { FilterOptions, KeyState } from "../filter/options.ts";
 import type { Reads, Rule } from "../filter/rule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
+import type { LiveKeys, LiveToken } from "./live_keys.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
 
 /** How a method looks in plots and tables. */
@@ -19,6 +20,26 @@ export interface Looks {
   readonly chance?: true;
 }
 
+/** What a fair comparison must know of a method beside its losses. */
+export interface Labels {
+  /** Text that it is fitted on beforehand: none, or some, of the judged text's kind or of another. */
+  readonly calibration: "none" | "same domain" | "other";
+  /** Whether a token's fate depends on the queries that come after it. */
+  readonly queryAware: boolean;
+  /** Where it is defined: "both" = prefill and decode alike. */
+  readonly phase: "prefill" | "decode" | "both";
+  /** Whether weights were trained for it. */
+  readonly trained: boolean;
+}
+
+/** Of most methods here. */
+const PLAIN_LABELS: Labels = { calibration: "none", queryAware: false, phase: "both", trained: false };
+
+/** A method's labels. */
+export function labelsOf({ labels }: Pick<Method, "labels">): Labels {
+  return { ...PLAIN_LABELS, ...labels };
+}
+
 /** What every method says. */
 export interface MethodInfo<Name extends string, O extends OptionTable> {
   /** What `--fusion` calls it. */
@@ -29,6 +50,8 @@ export interface MethodInfo<Name extends string, O extends OptionTable> {
   readonly options?: O;
   /** Its looks. */
   readonly looks?: Looks;
+  /** Its labels, where they are not those of most: no calibration, query-agnostic, prefill and decode, not trained. */
+  readonly labels?: Partial<Labels>;
 }
 
 /**
@@ -69,16 +92,43 @@ export interface PrunerMethod<Name extends string, O extends OptionTable = None,
   create(shape: FilterShape, options: FilterOptions & Values, context: PrunerContext): Pruner;
 }
 
+/** A method that drops what scores lowest. */
+export interface EvictionMethod<Name extends string = string> extends MethodInfo<Name, OptionTable> {
+  /** Says what it is. */
+  readonly evicts: true;
+  /** What it reads beside keys and values. */
+  readonly reads: readonly ("query" | "attention")[];
+  /** Keys that it takes, where the option `keyState` is not to say. */
+  readonly keyState?: KeyState;
+  /** What it remembers of all tokens, gone or not. */
+  readonly memory?: {
+    /** Numbers. */
+    size(shape: FilterShape): number;
+    /** Takes the next token in. */
+    absorb(memory: Float64Array, token: LiveToken, shape: FilterShape): void;
+  };
+  /**
+   * How much each token is worth keeping, one row a KV head, or one for all; rows are averaged, and the lowest go.
+   * Infinity = not to go yet.
+   */
+  score(live: LiveKeys): readonly Float64Array[];
+}
+
 /** No options. */
 export type None = Record<never, never>;
 /** Any rule. */
 export type AnyRule = RuleMethod<string, OptionTable, never, never>;
 /** Any method. */
-export type Method = AnyRule | PrunerMethod<string, OptionTable, never>;
+export type Method = AnyRule | PrunerMethod<string, OptionTable, never> | EvictionMethod;
 
 /** Whether a method is a rule. */
 export function isRule(method: Method): method is AnyRule {
-  return !("create" in method);
+  return !("create" in method || isEviction(method));
+}
+
+/** Whether a method goes through the cache again at every block start. */
+export function isEviction(method: Method): method is EvictionMethod {
+  return "evicts" in method;
 }
 
 /** Seed of whatever a method draws. */

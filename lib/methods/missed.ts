@@ -10,6 +10,7 @@ export const missed: RuleMethod<"missed"> = {
   name: "missed",
   help: "how little attention the token gets from afar, times its value's distance from the mean value",
   reads: () => ["attention", "value"],
+  labels: { queryAware: true },
   narrows: { threshold: { names: THRESHOLD_POLICIES.filter((policy) => policy !== "topk") } },
   memory: {
     size: ({ numKvHeads, headDim }) => numKvHeads * headDim + 1,

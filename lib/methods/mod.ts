@@ -7,13 +7,16 @@ import { expectShape, type FilterShape } from "../filter/sequence.ts";
 import { sayNearest } from "../nearest.ts";
 import { METHOD_NAMES, type MethodName, methodOf } from "./list.ts";
 import { withKeySide } from "./key_side.ts";
-import { isRule } from "./method.ts";
+import type { OptionTable } from "../filter/option.ts";
+import { isRule, type PrunerMethod } from "./method.ts";
 import { type MethodOptions, resolveOptions } from "./options.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 
 export { createDense } from "./dense.ts";
+export * from "./labels.ts";
 export * from "./list.ts";
+export type { LiveKeys, LiveToken } from "./live_keys.ts";
 export * from "./method.ts";
 export * from "./options.ts";
 export * from "./pruner.ts";
@@ -55,6 +58,6 @@ export function createPruner(
   const queries = () =>
     isRule(method)
       ? createRulePruner("token-filtering", method, shape, resolved, context)
-      : method.create(shape, resolved as never, context);
+      : (method as PrunerMethod<string, OptionTable, never>).create(shape, resolved as never, context);
   return withKeySide(queries, shape, resolved, context);
 }

@@ -14,7 +14,15 @@ import type { Reads } from "../filter/rule.ts";
 import { checkRatios } from "../filter/schedule.ts";
 import { policyOf } from "../filter/threshold.ts";
 import { sayNearest } from "../nearest.ts";
-import { METHOD_NAMES, type MethodName, methodOf, METHODS, type OwnOptions, type RuleName } from "./list.ts";
+import {
+  keyMethodOf,
+  METHOD_NAMES,
+  type MethodName,
+  methodOf,
+  METHODS,
+  type OwnOptions,
+  type RuleName,
+} from "./list.ts";
 import { type AnyRule, isRule, type Method } from "./method.ts";
 import {
   filtersQueries,
@@ -157,8 +165,8 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
     checkNarrows(rule, resolved, isRule(rule) ? rule.narrows : {});
     checkSubstitute(rule, resolved);
   }
-  if (keyRule !== undefined) {
-    const rule = methodOf(keyRule) as AnyRule;
+  const rule = keyRule && keyMethodOf(keyRule);
+  if (rule !== undefined && isRule(rule)) {
     // Which tokens it keeps is not known when the next one's similarity is.
     const absorb = readsOf(rule, resolved).includes("similarity") && { absorb: { names: ["all"] } };
     checkNarrows(rule, resolved, { ...rule.narrows, ...absorb }, "of keys and values ");
@@ -201,9 +209,10 @@ export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads
 
 /** Whether a method needs the whole sequence before its first decision. */
 export function looksAhead(options: ResolvedOptions): boolean {
-  const method = methodOf(options.fusion), isWhole = policyOf(options).whole === true;
-  return keyRuleOf(options) !== undefined && isWhole ||
-    filtersQueries(options) && (isRule(method) ? isWhole : method.looksAhead);
+  const isWhole = policyOf(options).whole === true, keyRule = keyRuleOf(options);
+  const ahead = (method: Method) => isRule(method) ? isWhole : "looksAhead" in method && method.looksAhead;
+  return keyRule !== undefined && ahead(keyMethodOf(keyRule)) ||
+    filtersQueries(options) && ahead(methodOf(options.fusion));
 }
 
 /** Seeds and lists that may be missing come last in a record. */

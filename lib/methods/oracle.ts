@@ -22,6 +22,7 @@ export const oracle: PrunerMethod<"oracle"> = {
   name: "oracle",
   help: "the attention's own output, looked at ahead: an upper bound",
   looksAhead: true,
+  labels: { phase: "prefill" },
   looks: { place: 2 },
   create,
 };

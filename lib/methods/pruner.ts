@@ -68,6 +68,8 @@ export interface KeyInput {
   readonly keys?: Tensor;
   /** As they come: values. */
   readonly values?: Tensor;
+  /** As they come, where the side asked for them: queries, as {@linkcode LayerInput} has them. */
+  readonly queries?: Tensor;
   /** When they are judged, where the rule asked for it: the attention that each has received, [count]. */
   readonly attention?: Float64Array;
   /** The same from afar, as {@linkcode RuleToken.distant} says. */
@@ -83,6 +85,13 @@ export interface KeySequence {
    * judged. 1 = key and value stay, 0 = they go when they are judged, [count].
    */
   decide(input: KeyInput): Uint8Array<ArrayBuffer>;
+  /** Where the side evicts: positions of a layer's tokens that go before token `at`, a block start, ascending. */
+  evict?(layer: number, at: number): number[];
+  /**
+   * Where the side evicts and asked for attention: mean over heads of the probabilities that the next queries gave to the
+   * first so many keys that are left, [queries, keys].
+   */
+  observe?(layer: number, probabilities: Float64Array, queries: number): void;
   /** States of the side's layers, in their order, where {@linkcode KeySide.specs} says what decides them. */
   readonly states?: readonly LayerState[];
   /** An independent copy. */
@@ -104,8 +113,12 @@ export interface KeySide {
   readonly recent: number;
   /** Whether it judges by the attention that tokens have received. */
   readonly wantsAttention: boolean;
+  /** Whether it reads the queries of all tokens. Default false. */
+  readonly wantsQueries?: boolean;
   /** Whether it looks ahead: then a whole sequence must come as one prefill. */
   readonly looksAhead: boolean;
+  /** Whether tokens that stayed may still go at a later block start. Default false. */
+  readonly evicts?: boolean;
   /** What decides each of `layers`, as {@linkcode Pruner.specs} does: a device can then judge by itself. */
   readonly specs?: readonly LayerSpec[];
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
@@ -172,7 +185,7 @@ export function viewOf(
 ): Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> | undefined {
   if (pruner?.layers.includes(layer)) return pruner;
   if (!pruner?.keySide?.layers.includes(layer)) return undefined;
-  return { ...pruner, wantsQueries: false, looksAhead: "nothing" };
+  return { ...pruner, wantsQueries: pruner.keySide.wantsQueries ?? false, looksAhead: "nothing" };
 }
 
 /** A pruner from what it must say; what is left out is as where a method asks for nothing and skips for good. */

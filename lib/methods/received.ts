@@ -7,6 +7,7 @@ export const received: RuleMethod<"received"> = {
   name: "received",
   help: "how little attention the token has received",
   reads: () => ["attention"],
+  labels: { queryAware: true },
   narrows: { threshold: { names: THRESHOLD_POLICIES.filter((policy) => policy !== "topk") } },
   score: ({ attention }) => -attention,
 };

@@ -168,8 +168,8 @@ function attendShowing(
   if (judge === undefined || !pruner!.keySide!.wantsAttention || kept.length === 0) {
     return backend.attention(asked);
   }
-  // They are the last rows of the cache: one a token, since none of them went.
-  const last = feed.record.cache.kept.positions[asked.numKeys - 1]!, open = last + 1 - judge.judged(layer);
+  const last = feed.record.cache.kept.positions[asked.numKeys - 1]!;
+  const open = judge.watched(layer, asked.numKeys, last);
   const positions = positionsOf(feed, kept), queries = asked.queries.shape[0]!;
   const rows = kept.map((row) => row - start), some = queries > kept.length;
   if (backend.givesShares) {

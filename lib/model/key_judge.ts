@@ -89,7 +89,7 @@ export class KeyJudge {
 
   /** Takes in the next tokens of a layer. */
   take(input: KeyInput & Required<Pick<KeyInput, "keys" | "values">>): void {
-    if (this.#side.wantsAttention) return this.#sequence.take?.(input);
+    if (this.#side.wantsAttention || this.#side.evicts) return this.#sequence.take?.(input);
     const { keep } = this.#layers.get(input.layer)!;
     for (const kept of this.#sequence.decide(input)) keep.push(kept);
   }
@@ -105,13 +105,24 @@ export class KeyJudge {
   }
 
   /**
+   * Cached rows, the last ones, whose attention it is to be shown.
+   *
+   * @param numKeys Rows, the last of which is that of token `last`.
+   */
+  watched(layer: number, numKeys: number, last: number): number {
+    // Of those that are not yet judged there is one a token, since none of them went.
+    return this.#side.evicts ? numKeys : last + 1 - this.judged(layer);
+  }
+
+  /**
    * Takes in the attention of computed queries.
    *
    * @param positions Of the queries, [R].
-   * @param probabilities Mean over heads, [R, U], for the U tokens from {@linkcode judged} on; 0 for what a query does not
+   * @param probabilities Mean over heads, [R, U], for the U rows that {@linkcode watched} says; 0 for what a query does not
    * see.
    */
   observe(layer: number, positions: Int32Array, probabilities: Float64Array): void {
+    if (this.#side.evicts) return this.#sequence.observe?.(layer, probabilities, positions.length);
     const { count, received } = this.#layers.get(layer)!, tokens = probabilities.length / positions.length;
     while (received.length < tokens) {
       received.push({ all: { sum: 0, queries: 0 }, distant: { sum: 0, queries: 0 } });
@@ -141,6 +152,7 @@ export class KeyJudge {
    */
   judge(layer: number, end: number): EndingRow[] {
     const own = this.#layers.get(layer)!, first = own.count;
+    if (this.#side.evicts) return this.#evict(layer, own, end);
     while (judgedAt(own.count, this.#side) < end) own.count++;
     const count = own.count - first;
     if (this.#side.wantsAttention && count > 0) {
@@ -151,6 +163,19 @@ export class KeyJudge {
       own.keep.push(...this.#sequence.decide({ layer, count, attention, distant }));
     }
     return endingOf(own.keep, this.#side, first, own.count);
+  }
+
+  /** Lets tokens go at all block starts below `end` at which there are new ones beyond the recent window. */
+  #evict(layer: number, own: Judged, end: number): EndingRow[] {
+    const gone: EndingRow[] = [];
+    for (let at = judgedAt(own.count, this.#side); at < end; at = judgedAt(own.count, this.#side)) {
+      while (judgedAt(own.count, this.#side) === at) own.keep[own.count++] = 1;
+      for (const position of this.#sequence.evict!(layer, at)) {
+        own.keep[position] = 0;
+        gone.push({ position, end: at });
+      }
+    }
+    return gone.sort((a, b) => a.position - b.position);
   }
 
   /** Tokens of a layer that are decided to go and were not judged yet, ascending. */

@@ -270,9 +270,9 @@ export class ModelSequence {
 
   /** Decides a layer's rows, in the method's pieces; keys and values are judged where blocks begin. */
   *#decide(rows: LayerRows): Generator<KeptRows> {
-    const { layer, filterKeys, values, residual } = rows, count = residual.shape[0]!;
+    const { layer, filterKeys, values, residual, queries } = rows, count = residual.shape[0]!;
     const judge = this.#judgeOf(layer), inBlocks = this.#pruner?.keySide?.wantsAttention === true;
-    judge?.take({ layer, count, keys: filterKeys, values });
+    judge?.take({ layer, count, keys: filterKeys, values, ...(queries && { queries }) });
     // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
     const ending = judge === undefined || inBlocks ? [] : this.#judgeRows(judge, layer, this.#length + count);
     for (const { start, keep } of this.#decideQueries(rows)) {
@@ -294,7 +294,7 @@ export class ModelSequence {
    */
   #judgeRows(judge: KeyJudge, layer: number, end: number, next = this.#length): EndingRow[] {
     const { cache, tally } = this.#layers[layer]!, gone = judge.judge(layer, end);
-    tally.drop(gone.map((row) => row.end));
+    tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
     cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
     return gone.filter((row) => row.end > next);
   }

@@ -1,5 +1,5 @@
 /** Which methods a comparison knows by name, and the controls that come with them. */
-import { type MethodName, methodOf, METHODS, ownRule } from "../methods/list.ts";
+import { EVICTIONS, KEY_RULES, type MethodName, methodOf, METHODS, ownRule } from "../methods/list.ts";
 import { isRule, type Method } from "../methods/method.ts";
 import { type MethodOptions, PRESETS, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
 import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
@@ -27,15 +27,25 @@ const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
   }),
 );
 
-/** Names of the methods that {@linkcode comparedMethods} knows. */
+/** Names of the methods that are compared unasked. */
 export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
+
+/** Rivals that are compared where they are named: rules and methods of keys and values, each alone. */
+const RIVALS: { readonly [name: string]: MethodOptions } = Object.fromEntries(
+  [...KEY_RULES, ...EVICTIONS].map(({ name }) => [name, { side: "key", kvFusion: name }]),
+);
+
+const KNOWN: ReadonlyMap<string, MethodOptions> = new Map(Object.entries({ ...COMPARED, ...RIVALS }));
+
+/** Names of the rivals. */
+export const RIVAL_METHODS: readonly string[] = Object.keys(RIVALS);
 
 /**
  * The methods of a comparison, with all else alike; but a preset keeps what it sets, as `paper` its recent window of 0.
  * Each control that is named comes with the options of every method that is held against it: beside `variance`
  * and `paper`, `random` comes twice, as `random` and `random for paper`.
  *
- * @param names Some of {@linkcode COMPARED_METHODS}.
+ * @param names Some of {@linkcode COMPARED_METHODS} and {@linkcode RIVAL_METHODS}.
  * @param base Options that all share, such as `pruneRatio`; not `fusion`, `invert` or `preset`.
  * @param seeds Seeds of controls that are chance, from `base.seed` on.
  * @throws {RangeError} If a name is unknown, there are no seeds, or a method does not define the options.
@@ -57,10 +67,10 @@ export function comparedMethods(
   }
   const chosen = [...new Set(names)].map((name): NamedMethod => {
     const own = ownRule()?.rule.name === name ? { fusion: name as MethodName } : undefined;
-    if (!Object.hasOwn(COMPARED, name) && own === undefined) {
-      throw new RangeError(`Cannot compare "${name}": expected some of ${COMPARED_METHODS.join(", ")}`);
+    const set = own ?? KNOWN.get(name);
+    if (set === undefined) {
+      throw new RangeError(`Cannot compare "${name}": expected some of ${[...KNOWN.keys()].join(", ")}`);
     }
-    const set = own ?? COMPARED[name]!;
     // A preset that says which sides are filtered is not to be told otherwise.
     const { side: _, cacheSkipped: __, kvFusion: ___, ...rest } = base;
     return { name, options: resolveOptions({ ..."side" in set || "kvFusion" in set ? rest : base, ...set }) };

@@ -9,6 +9,7 @@ import {
   recordOptions,
   type ResolvedOptions,
 } from "../methods/options.ts";
+import { labelOptions } from "../methods/labels.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
 import { mapBudgets, type Shares, sharesOf } from "./budgets.ts";
@@ -38,6 +39,8 @@ export interface ComparedLosses {
   readonly asked?: number;
   /** Its options, those of the first seed; null for `dense`. */
   readonly options: OptionsRecord | null;
+  /** Calibration, whether it looks at queries, phases, training, in words; null for `dense`. */
+  readonly labels: string | null;
   /** Seeds whose losses were averaged, token by token. */
   readonly seeds: number;
   /** Share of attention computations skipped after the warm-up, over all layers; mean over seeds; null if none could be. */
@@ -296,6 +299,7 @@ function describe<T extends TaskTypes>(
       name,
       ...(measured.asked !== undefined && { asked: measured.asked }),
       options: method === undefined ? null : recordOptions(method),
+      labels: method === undefined ? null : labelOptions(method),
       seeds: means.length,
       achievedRatio: ratio,
       kvAchievedRatio: kvRatio,

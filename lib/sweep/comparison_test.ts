@@ -3,7 +3,7 @@ import { PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
 import type { Evaluation } from "../eval/task.ts";
 import type { PerplexityTypes } from "../eval/tasks/mod.ts";
-import { COMPARED_METHODS, comparedMethods } from "./compared_methods.ts";
+import { COMPARED_METHODS, comparedMethods, RIVAL_METHODS } from "./compared_methods.ts";
 import { type ComparedRun, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";
 import type { MethodOptions, ResolvedOptions } from "../methods/mod.ts";
@@ -97,6 +97,17 @@ Deno.test("comparedMethods() gives every control the window, warm-up and cache o
   assertEquals(last, [2n ** 64n - 1n, 0n]);
 });
 
+Deno.test("comparedMethods() knows rivals of the key side, each alone there, and chance beside them", () => {
+  const base = { pruneRatio: 0.3, warmup: 8, tail: 1 };
+  const named = comparedMethods(["h2o", "cur", "random"], base, 1).map(({ name, options }) => {
+    const { kvFusion, kvRatio, pruneRatio, warmup } = options;
+    return [name, kvFusion, kvRatio, pruneRatio, warmup].join();
+  });
+  assertEquals(named, ["h2o,h2o,0.3,0,8", "cur,cur,0.3,0,8", "random for h2o,random,0.3,0,8"]);
+  assertEquals(RIVAL_METHODS.filter((name) => COMPARED_METHODS.includes(name)), []);
+  assert(RIVAL_METHODS.length > 10);
+});
+
 Deno.test("comparedMethods() leaves a preset its sides, whatever the others do with keys and values", () => {
   const presets = ["keys", "local"], alone = comparedMethods(presets, { pruneRatio: 0.3 }, 1);
   for (const base of [{ cacheSkipped: true }, { kvFusion: "none" }, { side: "query" }] as const) {
@@ -119,6 +130,10 @@ Deno.test("compareMethods() averages seeds, and its differences are those of the
   );
   const row = (name: string) => rows.find((row) => row.name === name)!;
   assertEquals(names.map((name) => row(name).seeds), [2, 1, 1, 1]);
+  const labels = "no calibration, query-agnostic, prefill and decode, not trained";
+  assertEquals(["dense", "key", "oracle"].map((name) => row(name).labels), [
+    ...[null, labels, "no calibration, query-agnostic, prefill alone, not trained"],
+  ]);
   for (const name of names) {
     const runs = await Promise.all(
       methods.filter((method) => method.name === name).map(({ options }) =>

@@ -14,6 +14,7 @@ const method = (
 ): ComparedMethod<PerplexityTypes> => ({
   name,
   options: null,
+  labels: null,
   seeds: 1,
   achievedRatio: 0.5,
   kvAchievedRatio: null,

@@ -1,0 +1,36 @@
+/** What a comparison must say of a method beside its losses, in few words. */
+import { keyMethodOf, methodOf } from "./list.ts";
+import { type Labels, labelsOf } from "./method.ts";
+import type { ResolvedOptions } from "./options.ts";
+import { filtersQueries, keyRuleOf } from "./sides.ts";
+
+/**
+ * Labels in words.
+ *
+ * @example
+ * ```ts
+ * import { keyMethodOf } from "./list.ts";
+ * import { labelsOf } from "./method.ts";
+ * const said = sayLabels(labelsOf(keyMethodOf("h2o")));
+ * console.assert(said === "no calibration, query-aware, prefill and decode, not trained");
+ * ```
+ */
+export function sayLabels({ calibration, queryAware, phase, trained }: Labels): string {
+  const text = calibration === "other" ? "other text" : "the same domain";
+  return [
+    calibration === "none" ? "no calibration" : `calibration on ${text}`,
+    queryAware ? "query-aware" : "query-agnostic",
+    phase === "both" ? "prefill and decode" : `${phase} alone`,
+    trained ? "trained" : "not trained",
+  ].join(", ");
+}
+
+/** The labels of what decides under options, each side's where there are two and they are not the same. */
+export function labelOptions(options: ResolvedOptions): string {
+  const keyRule = keyRuleOf(options);
+  const methods = [
+    ...(filtersQueries(options) ? [methodOf(options.fusion)] : []),
+    ...(keyRule === undefined ? [] : [keyMethodOf(keyRule)]),
+  ];
+  return [...new Set(methods.map((method) => sayLabels(labelsOf(method))))].join("; keys and values: ");
+}

@@ -1,0 +1,60 @@
+/** What every method that goes through the cache again owes a model: `METHODS` have `contract_test.ts` for it. */
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { createPruner, EVICTIONS, type MethodOptions } from "../methods/mod.ts";
+import { f32Data } from "../tensor.ts";
+import { judgedTokens } from "./key_judge.ts";
+import { Model } from "./model.ts";
+import type { ModelSequence } from "./sequence.ts";
+import { CONFIG, ids, weights } from "./small_testing.ts";
+import { backend } from "./testing.ts";
+
+const model = new Model({ ...CONFIG, numLayers: 2 }, weights as never, backend);
+const COUNT = 120, RATIO = 0.5, plan = { warmup: 8, recent: 6, block: 8, tail: 1, kvRatio: RATIO };
+const FEEDS = [Array<number>(COUNT).fill(1), [5, 1, 3, 40, 21, 50], [16, 16, 16, 16, 56]];
+
+const prunerOf = (kvFusion: (typeof EVICTIONS)[number]["name"], more: MethodOptions = {}) =>
+  createPruner("token-filtering", model.config, { side: "key", kvFusion, ...plan, ...more });
+
+/** Feeds tokens in pieces, and tells all that a sequence says. */
+function run(sequence: ModelSequence, feeds: readonly number[], tokens = ids(COUNT), from = 0) {
+  const rows: number[] = [];
+  let at = from;
+  for (const count of feeds) rows.push(...f32Data(sequence.feed(tokens.slice(at, at += count))));
+  const { kvBytesAllocated: _, ...usage } = sequence.usage();
+  return { rows, kvKeep: sequence.kvKeep, usage };
+}
+
+for (const { name } of EVICTIONS) {
+  Deno.test(`${name}: the budget held, any feed, forks, nothing ahead`, () => {
+    const pruner = prunerOf(name), whole = run(model.start(pruner), [COUNT]);
+    const judged = judgedTokens(COUNT, pruner.keySide!);
+    for (const mask of whole.kvKeep.values()) {
+      assertEquals([...mask.slice(0, plan.warmup), ...mask.slice(-plan.recent)].includes(0), false);
+      const dropped = mask.filter((kept) => kept === 0).length, share = dropped / (judged - plan.warmup);
+      assert(Math.abs(share - RATIO) < 0.01, `dropped ${share}`);
+    }
+    assertEquals(run(model.start(pruner), [COUNT]), whole);
+    for (const feeds of FEEDS) {
+      const { rows, ...rest } = run(model.start(pruner), feeds), { rows: want, ...others } = whole;
+      assertEquals(rest, others);
+      rows.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-3));
+    }
+    const trunk = model.start(pruner), other = ids(COUNT).map((id, t) => t < 70 ? id : (id + 5) % 131);
+    run(trunk, [70]);
+    const branch = run(trunk.fork(), [COUNT - 70], other, 70),
+      elsewhere = run(model.start(pruner), [COUNT], other);
+    assertEquals(branch.kvKeep, elsewhere.kvKeep);
+    assertEquals(run(trunk, [COUNT - 70], ids(COUNT), 70).kvKeep, whole.kvKeep);
+    const { hiddenSize } = model.config;
+    assertEquals(elsewhere.rows.slice(0, 70 * hiddenSize), whole.rows.slice(0, 70 * hiddenSize));
+    assert(elsewhere.rows.at(-1) !== whole.rows.at(-1));
+  });
+
+  Deno.test(`${name}: a share of nothing is the dense model, bit for bit; its inverse keeps others`, () => {
+    const dense = run(model.start(), [COUNT]),
+      none = run(model.start(prunerOf(name, { kvRatio: 0 })), [COUNT]);
+    assertEquals([none.rows, none.usage], [dense.rows, dense.usage]);
+    const inverse = run(model.start(prunerOf(name, { invert: true })), [COUNT]);
+    assert(String([...inverse.kvKeep]) !== String([...run(model.start(prunerOf(name)), [COUNT]).kvKeep]));
+  });
+}
