@@ -90,6 +90,7 @@ Deno.test("describeComparison() names the best method that does not look ahead, 
     ...{
       missed: false,
       kvAchievedRatio: null,
+      labels: null,
       looksAhead: false,
       loss,
       seedLosses: [loss, loss] as const,
