@@ -163,6 +163,7 @@ Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns
     ...{
       name,
       options: null,
+      labels: null,
       seeds: 5,
       achievedRatio: 0.5,
       kvAchievedRatio: 0.5,
