@@ -28,6 +28,7 @@ const EMULATED_FLAGS: readonly string[] = [
   "-fPIC",
   "-fno-strict-aliasing",
   "-fno-math-errno",
+  "-ffp-contract=off", // the same results on every machine
   "-fvisibility=hidden",
   "-pthread",
   "-Wall",
@@ -35,6 +36,13 @@ const EMULATED_FLAGS: readonly string[] = [
   "-Wno-unknown-pragmas",
   "-Wno-psabi", // tensor maps are parameters aligned to 64 bytes
 ];
+
+/** Instructions that make the emulator faster, where this machine has them. */
+async function machineFlags(): Promise<readonly string[]> {
+  if (Deno.build.arch !== "x86_64") return [];
+  const [, has = ""] = (await ifThere(Deno.readTextFile("/proc/cpuinfo")))?.match(/^flags\s*:(.*)$/m) ?? [];
+  return ["avx2", "fma"].every((name) => has.split(" ").includes(name)) ? ["-mavx2", "-mfma"] : [];
+}
 
 /** Options of {@linkcode buildEmulated}. */
 export interface EmulatedOptions extends BuildOptions {
@@ -66,7 +74,7 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   await prepareCacheDir();
   const { units, texts } = await readEmulated();
   patch?.(texts);
-  const flags = [...EMULATED_FLAGS, ...compiler.args]; // CXX has the last word
+  const flags = [...EMULATED_FLAGS, ...await machineFlags(), ...compiler.args]; // CXX has the last word
   const key = { compiler: compiler.command, version: compiler.version, flags };
   const name = await libraryName(units, texts, key);
   const path = `${cacheDir()}/${name}`;

@@ -30,7 +30,6 @@ struct Fiber : Thread {
   Place place;       // of an event
   int line;
   uint32_t mask;  // kNamed: the barrier
-  void* data;
   Perform perform;
   const Event* event;
   // cp.async: copies in the order of issue; `groups` holds the end of each group that was committed.
@@ -40,6 +39,11 @@ struct Fiber : Thread {
 
 struct Warp {
   uint32_t live, waiting;  // waiting: in `meet`
+  bool alike;              // those that wait came with this mask, and to this operation
+  uint32_t mask;
+  Perform perform;
+  void* data[kWarp];         // of those that wait
+  uint16_t ranks[kWarp];
 };
 
 // A barrier of the block other than that of __syncthreads.
@@ -98,13 +102,15 @@ class Machine {
   std::vector<std::unique_ptr<Fiber>> fibers_;  // never fewer; each runs `entry` for ever
   std::vector<Warp> warps_;
   std::vector<Fiber*> by_rank_;
-  std::vector<uint64_t> ready_;
+  std::vector<uint64_t> ready_, alive_;  // by rank
   Context outside_;
   Context* left_ = nullptr;
 
   const char* name_ = "";
   const std::function<void()>* body_ = nullptr;
   unsigned num_threads_ = 0, live_ = 0, at_barrier_ = 0;
+  const Fiber* first_at_barrier_ = nullptr;  // the first to come
+  bool one_barrier_ = true;  // all of them are at the same line
   int count_ = 0, counted_ = 0;  // predicates at the barrier
   int order_ = 0;
   uint64_t block_number_ = 0;  // over all launches

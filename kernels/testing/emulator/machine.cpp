@@ -19,11 +19,20 @@ uint64_t mix(uint64_t x) {  // splitmix64
   return x ^ x >> 31;
 }
 
+// Whether two threads are at the barrier of one line.
+bool same_place(const Fiber& a, const Fiber& b) {
+  return a.line == b.line && (a.name == b.name || strcmp(a.name, b.name) == 0);
+}
+
 }  // namespace
 
 Machine& machine() {
-  static thread_local Machine machine;
-  return machine;
+  static __thread __attribute__((tls_model("initial-exec"))) Machine* made = nullptr;
+  if (made == nullptr) {
+    static thread_local Machine machine;
+    made = &machine;
+  }
+  return *made;
 }
 
 // Gives every thread its rank.
@@ -44,7 +53,11 @@ void Machine::arrange(uint64_t number) {
       std::swap(by_rank_[i - 1], by_rank_[random % i]);
     }
   }
-  for (unsigned i = 0; i < n; i++) by_rank_[i]->rank = i;
+  for (unsigned i = 0; i < n; i++) {
+    Fiber& fiber = *by_rank_[i];
+    fiber.rank = i;
+    warps_[fiber.warp].ranks[fiber.lane] = static_cast<uint16_t>(i);
+  }
 }
 
 void Machine::run_block(uint64_t number, uint3 index) {
@@ -53,7 +66,8 @@ void Machine::run_block(uint64_t number, uint3 index) {
   ready_.assign((num_threads_ + 63) / 64, 0);
   for (unsigned i = 0; i < warps_.size(); i++) {
     const unsigned lanes = std::min(kWarp, num_threads_ - i * kWarp);
-    warps_[i] = {lanes == kWarp ? kAllLanes : (1u << lanes) - 1, 0};
+    warps_[i].live = lanes == kWarp ? kAllLanes : (1u << lanes) - 1;
+    warps_[i].waiting = 0;
   }
   for (unsigned i = 0; i < num_threads_; i++) {
     Fiber& fiber = *fibers_[i];
@@ -62,8 +76,10 @@ void Machine::run_block(uint64_t number, uint3 index) {
     fiber.groups.clear();
     set_ready(fiber);
   }
+  alive_ = ready_;
   live_ = num_threads_;
   at_barrier_ = 0;
+  one_barrier_ = true;
   count_ = 0;
   for (NamedBarrier& barrier : named_) barrier = {0, 0};
   at_named_ = 0;
@@ -111,19 +127,20 @@ void Machine::go_on() {
 
 // Performs the operation if all live lanes of the mask are there, and lets them go on.
 bool Machine::complete_meeting(unsigned warp, uint32_t mask, Perform perform) {
-  const uint32_t lanes = mask & warps_[warp].live;
-  if (lanes == 0 || (warps_[warp].waiting & lanes) != lanes) return false;
-  Meeting meeting{lanes, {}};
-  for (unsigned lane = 0; lane < kWarp; lane++) {
+  Warp& w = warps_[warp];
+  const uint32_t lanes = mask & w.live;
+  if (lanes == 0 || (w.waiting & lanes) != lanes) return false;
+  for (unsigned lane = 0; lane < kWarp && !w.alike; lane++) {
     if (!(lanes >> lane & 1)) continue;
     const Fiber& fiber = *fibers_[warp * kWarp + lane];
     if (fiber.mask != mask || fiber.perform != perform) return false;
-    meeting.data[lane] = fiber.data;
   }
+  Meeting meeting{lanes, w.data};
   perform(meeting);
-  warps_[warp].waiting &= ~lanes;
-  for (unsigned lane = 0; lane < kWarp; lane++) {
-    if (lanes >> lane & 1) set_ready(*fibers_[warp * kWarp + lane]);
+  w.waiting &= ~lanes;
+  for (uint32_t left = lanes; left != 0; left &= left - 1) {
+    const unsigned rank = w.ranks[__builtin_ctz(left)];
+    ready_[rank / 64] |= uint64_t(1) << rank % 64;
   }
   return true;
 }
@@ -131,30 +148,33 @@ bool Machine::complete_meeting(unsigned warp, uint32_t mask, Perform perform) {
 void Machine::meet(const char* name, uint32_t mask, void* data, Perform perform) {
   Fiber& me = self();
   if (!(mask >> me.lane & 1)) simt::die("%s: found mask %08x without the lane that calls, %u", name, mask, me.lane);
-  me.name = name, me.mask = mask, me.data = data, me.perform = perform;
+  me.name = name, me.mask = mask, me.perform = perform;
   set_waiting(me, State::kWarp);
-  warps_[me.warp].waiting |= 1u << me.lane;
+  Warp& warp = warps_[me.warp];
+  warp.alike = warp.waiting == 0 || (warp.alike && warp.mask == mask && warp.perform == perform);
+  warp.mask = mask, warp.perform = perform;
+  warp.data[me.lane] = data;
+  warp.waiting |= 1u << me.lane;
   // The last to come goes on at once, except where warps take turns.
-  if (complete_meeting(me.warp, mask, perform) && order_ != TKF_ORDER_INTERLEAVED) return;
-  go_on();
+  if (!complete_meeting(me.warp, mask, perform) || order_ == TKF_ORDER_INTERLEAVED) go_on();
+  me.state = State::kReady;
 }
 
 bool Machine::complete_barrier() {
   if (at_barrier_ != live_ || live_ == 0) return false;
   const Fiber* first = nullptr;
-  for (unsigned i = 0; i < num_threads_; i++) {
-    Fiber& fiber = *fibers_[i];
+  for (unsigned i = 0; i < num_threads_ && !one_barrier_; i++) {
+    const Fiber& fiber = *fibers_[i];
     if (fiber.state != State::kBlock) continue;
     if (first == nullptr) first = &fiber;
-    if (fiber.line != first->line || strcmp(fiber.name, first->name) != 0) {
+    if (!same_place(fiber, *first)) {
       simt::die("found thread %u at the barrier of %s:%d and thread %u at that of %s:%d, expected one barrier for all",
                 first->linear, first->name, first->line, fiber.linear, fiber.name, fiber.line);
     }
   }
-  for (unsigned i = 0; i < num_threads_; i++) {
-    if (fibers_[i]->state == State::kBlock) set_ready(*fibers_[i]);
-  }
+  ready_ = alive_;
   at_barrier_ = 0;
+  one_barrier_ = true;
   counted_ = count_;
   count_ = 0;
   async_.publish();
@@ -165,10 +185,12 @@ int Machine::sync_block(const char* file, int line, bool predicate) {
   Fiber& me = self();
   me.name = file, me.line = line;
   set_waiting(me, State::kBlock);
-  at_barrier_++;
+  if (at_barrier_++ == 0) first_at_barrier_ = &me;
+  one_barrier_ = one_barrier_ && same_place(me, *first_at_barrier_);
   count_ += predicate;
   complete_barrier();
   go_on();
+  me.state = State::kReady;
   return counted_;
 }
 
@@ -231,11 +253,12 @@ void Machine::finish() {
   Fiber& me = self();
   async_.end_thread(me.linear);
   set_waiting(me, State::kDone);
+  alive_[me.rank / 64] &= ~(uint64_t(1) << me.rank % 64);
   live_--;
   if (live_ == 0) async_.end_block();
   Warp& warp = warps_[me.warp];
   warp.live &= ~(1u << me.lane);
-  for (unsigned lane = 0; lane < kWarp; lane++) {  // those who would have waited for it
+  for (unsigned lane = 0; lane < kWarp && warp.waiting != 0; lane++) {  // those who would have waited for it
     if (!(warp.waiting >> lane & 1)) continue;
     const Fiber& other = *fibers_[me.warp * kWarp + lane];
     complete_meeting(me.warp, other.mask, other.perform);

@@ -16,7 +16,7 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 // One operation of a warp, at which lanes meet: `data` points to each lane's arguments and results, on its own stack.
 struct Meeting {
   uint32_t lanes;  // those that take part
-  void* data[kWarp];
+  void* const (&data)[kWarp];
 };
 using Perform = void (*)(Meeting& meeting);
 

@@ -59,11 +59,9 @@ inline To bits_of(const From& from) {
 
 inline float half_to_float(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t rest = half & 0x7fffu;
-  if (rest >= 0x7c00u) return bits_of<float>(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
-  if (rest >= 0x0400u) return bits_of<float>(sign | ((rest << 13) + 0x38000000u));
-  const float small = static_cast<float>(rest) * 5.9604644775390625e-8f;  // 2^-24
-  return sign ? -small : small;
+  const uint32_t rest = (half & 0x7fffu) << 13;  // the exponent is too small by 112, of numbers below 2^-14 too
+  const uint32_t finite = bits_of<uint32_t>(bits_of<float>(rest) * 0x1p112f);
+  return bits_of<float>(sign | (rest >= 0x0f800000u ? rest | 0x7f800000u : finite));
 }
 
 inline uint16_t float_to_half(float value) {

@@ -4,11 +4,14 @@
 namespace tkf::simt {
 namespace {
 
+typedef float Row __attribute__((vector_size(32)));  // eight columns
+
 // Lane layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
 template <float (*kToFloat)(uint16_t)>
 void perform_mma(const char* name, Meeting& meeting) {
   if (meeting.lanes != kAllLanes) die("%s: found lanes %08x, expected a whole warp", name, meeting.lanes);
-  float a[16][16], b[8][16], d[16][8];  // b transposed
+  float a[16][16];
+  Row b[16], d[16];
   const auto low = [](uint32_t pair) { return kToFloat(static_cast<uint16_t>(pair)); };
   const auto high = [](uint32_t pair) { return kToFloat(static_cast<uint16_t>(pair >> 16)); };
   for (unsigned lane = 0; lane < kWarp; lane++) {
@@ -20,16 +23,14 @@ void perform_mma(const char* name, Meeting& meeting) {
     }
     for (unsigned i = 0; i < 2; i++) {
       const unsigned k = column + i * 8;
-      b[group][k] = low(mine.b[i]), b[group][k + 1] = high(mine.b[i]);
+      b[k][group] = low(mine.b[i]), b[k + 1][group] = high(mine.b[i]);
     }
     for (unsigned i = 0; i < 4; i++) d[group + (i >> 1) * 8][column + (i & 1)] = mine.c[i];
   }
   for (unsigned row = 0; row < 16; row++) {
-    for (unsigned column = 0; column < 8; column++) {
-      float sum = 0;
-      for (unsigned k = 0; k < 16; k++) sum += a[row][k] * b[column][k];
-      d[row][column] += sum;
-    }
+    Row sums = {};
+    for (unsigned k = 0; k < 16; k++) sums += a[row][k] * b[k];
+    d[row] += sums;
   }
   for (unsigned lane = 0; lane < kWarp; lane++) {
     const Mma& mine = *static_cast<Mma*>(meeting.data[lane]);
