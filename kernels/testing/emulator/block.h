@@ -21,16 +21,16 @@ struct Copy {
   bool full;
 };
 
-struct Fiber : Thread {
+struct alignas(64) Fiber : Thread {
   Context context;
   unsigned rank;  // place in the order
   State state;
   // What it waits for.
   const char* name;  // of the operation, or of a barrier's file
-  Place place;       // of an event
+  uint32_t mask;     // kNamed: the barrier
   int line;
-  uint32_t mask;  // kNamed: the barrier
   Perform perform;
+  Place place;  // of an event
   const Event* event;
   // cp.async: copies in the order of issue; `groups` holds the end of each group that was committed.
   std::vector<Copy> copies;

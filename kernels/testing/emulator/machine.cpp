@@ -100,7 +100,7 @@ void Machine::entry() {
   }
 }
 
-Fiber* Machine::next_ready(unsigned from) const {
+inline Fiber* Machine::next_ready(unsigned from) const {
   const size_t words = ready_.size();
   size_t word = from / 64;
   uint64_t bits = word < words ? ready_[word] & ~uint64_t(0) << from % 64 : 0;
@@ -112,7 +112,7 @@ Fiber* Machine::next_ready(unsigned from) const {
   return nullptr;
 }
 
-void Machine::go_on() {
+inline void Machine::go_on() {
   Fiber& me = self();
   Fiber* next = next_ready(order_ == TKF_ORDER_INTERLEAVED ? me.rank + 1 : 0);
   if (next == &me) return;
@@ -156,7 +156,9 @@ void Machine::meet(const char* name, uint32_t mask, void* data, Perform perform)
   warp.data[me.lane] = data;
   warp.waiting |= 1u << me.lane;
   // The last to come goes on at once, except where warps take turns.
-  if (!complete_meeting(me.warp, mask, perform) || order_ == TKF_ORDER_INTERLEAVED) go_on();
+  const uint32_t lanes = mask & warp.live;
+  const bool last = (warp.waiting & lanes) == lanes && complete_meeting(me.warp, mask, perform);
+  if (!last || order_ == TKF_ORDER_INTERLEAVED) go_on();
   me.state = State::kReady;
 }
 

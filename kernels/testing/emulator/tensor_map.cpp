@@ -6,7 +6,7 @@
 namespace tkf::simt {
 namespace {
 
-constexpr uint64_t kSignature = 0x70616d726f736e65u;
+constexpr uint64_t kMapSignature = 0x70616d726f736e65u;
 
 }  // namespace
 
@@ -16,7 +16,7 @@ TensorMap read_map(const char* name, const CUtensorMap* map) {
   }
   TensorMap found;
   memcpy(&found, map->opaque, sizeof found);
-  if (found.signature != kSignature) die("%s: found no tensor map, expected one of cuTensorMapEncodeTiled", name);
+  if (found.signature != kMapSignature) die("%s: found no tensor map, expected one of cuTensorMapEncodeTiled", name);
   return found;
 }
 
@@ -37,7 +37,7 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
     return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
   };
   if (map == nullptr || !aligned(map, 64) || !aligned(address, 16)) return CUDA_ERROR_INVALID_VALUE;
-  TensorMap made = {kSignature, static_cast<const unsigned char*>(address), {}, {}, {}};
+  TensorMap made = {kMapSignature, static_cast<const unsigned char*>(address), {}, {}, {}};
   unsigned __int128 least = 2;  // stride of this dimension without padding
   for (unsigned i = 0; i < rank; i++) {
     if (sizes[i] == 0 || sizes[i] > uint64_t{1} << 32) return CUDA_ERROR_INVALID_VALUE;
