@@ -14,12 +14,26 @@ export function linear(x: Tensor, weight: Tensor, out: Tensor): void {
   let w = dense.get(weight);
   if (w === undefined) dense.set(weight, w = dequantize(weight as HostTensor, 0, countOf(weight.shape)));
   const source = f32Data(x), target = f32Data(out);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < n; column++) {
-      const a = row * k, b = column * k;
-      let sum = 0;
-      for (let i = 0; i < k; i++) sum += source[a + i]! * w[b + i]!;
-      target[row * n + column] = sum;
+  // Four columns at a time: one sum alone waits for each of its additions. Past the end is the last column again.
+  for (let column = 0; column < n; column += 4) {
+    const c1 = Math.min(column + 1, n - 1),
+      c2 = Math.min(column + 2, n - 1),
+      c3 = Math.min(column + 3, n - 1);
+    const b0 = column * k, b1 = c1 * k, b2 = c2 * k, b3 = c3 * k;
+    for (let row = 0; row < rows; row++) {
+      const a = row * k, to = row * n;
+      let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+      for (let i = 0; i < k; i++) {
+        const value = source[a + i]!;
+        s0 += value * w[b0 + i]!;
+        s1 += value * w[b1 + i]!;
+        s2 += value * w[b2 + i]!;
+        s3 += value * w[b3 + i]!;
+      }
+      target[to + column] = s0;
+      target[to + c1] = s1;
+      target[to + c2] = s2;
+      target[to + c3] = s3;
     }
   }
 }
