@@ -56,7 +56,7 @@ const good = (name: string): Arguments =>
 const UNREAD: { readonly [op: string]: readonly string[] } = {
   tkf_linear_apply: ["kept", "kept_count"],
   tkf_rope_apply: ["kept", "kept_count"],
-  tkf_attention_filtered: ["key_ends", "windows", "shares"],
+  tkf_attention_filtered: ["key_ends", "windows", "shares", "changes", "head_weights"],
   tkf_filter_scan: ["states.signs"],
   tkf_filter_observe: ["states.anchor_k", "states.anchor_v", "states.signs"],
 };

@@ -27,7 +27,7 @@ function expectCache(
 export function callAttention(context: KernelContext, args: AttentionArgs): void {
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
-  const { recentKeys, recentValues, recentPositions, keyEnds, windows, sinks = 0, shares } = args;
+  const { recentKeys, recentValues, recentPositions, keyEnds, windows, sinks = 0, shares, changes } = args;
   expectTensor("queries", queries, "f32", [-1, -1, -1]);
   const [numQueries, heads, headDim] = queries.shape;
   expectTensor("queryPositions", queryPositions, "i32", [numQueries]);
@@ -38,6 +38,10 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
   expectTensor("recentKeys", recentKeys, keys.dtype, recentKeys.shape);
   if (windows !== undefined) expectTensor("windows", windows, "i32", [numQueries]);
   if (shares !== undefined) expectTensor("shares", shares, "f64", [numQueries, -1]);
+  if (changes !== undefined) {
+    expectTensor("changes", changes.out, "f64", shares?.shape ?? [numQueries, 0]);
+    expectTensor("headWeights", changes.headWeights, "f32", [heads]);
+  }
   context.call("tkf_attention_filtered", {
     queries,
     query_positions: queryPositions,
@@ -52,6 +56,8 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
     windows: windows ?? null,
     shares: shares ?? null,
     num_shares: shares?.shape[1] ?? 0,
+    changes: changes?.out ?? null,
+    head_weights: changes?.headWeights ?? null,
     num_queries: numQueries,
     num_keys: numKeys,
     num_recent: numRecent,

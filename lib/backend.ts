@@ -16,6 +16,21 @@ export type {
   ScanOutput,
 } from "./filter/layer.ts";
 
+/** How much the outputs of attention would change without one key or another. */
+export interface AttentionChanges {
+  /**
+   * To be filled, shape of `shares`, f64: the sum over heads of headWeight (w / (1 - w) norm(v - o))^2, with w the weight
+   * that the query gave the key in the head, 1 - w at least {@linkcode LEAST_OTHERS}, v the key's value and o the head's
+   * output. Without the key its output would be (o - w v) / (1 - w).
+   */
+  readonly out: Tensor;
+  /** Weights of the heads, [numHeads] f32. */
+  readonly headWeights: Tensor;
+}
+
+/** The least that the other keys of a query are taken to weigh together, where one is thought away. */
+export const LEAST_OTHERS = 0.02;
+
 /** Arguments of {@linkcode Backend.attention}: R queries over n cached and m recent keys. */
 export interface AttentionArgs {
   /** Queries, [R, numHeads, headDim] f32, positions ascending. */
@@ -47,6 +62,8 @@ export interface AttentionArgs {
    * each query gave to each of the last U of the n cached rows, [R, U] f64; 0 of what it does not see, and of local queries.
    */
   readonly shares?: Tensor;
+  /** Where asked for beside `shares`: filled with what would change without each of those keys. */
+  readonly changes?: AttentionChanges;
   /** Keys of recently skipped tokens, [>= m, numKvHeads, headDim], dtype of `keys`. */
   readonly recentKeys: Tensor;
   /** Values of skipped tokens, like `recentKeys`. */
@@ -126,7 +143,7 @@ export interface Backend extends BatchOps {
   rowNorms(x: Tensor): Float64Array<ArrayBuffer>;
   /** Grouped-query causal attention of kept queries over compacted keys and the recent window. */
   attention(args: AttentionArgs): void;
-  /** Whether {@linkcode attention} fills `shares`. */
+  /** Whether {@linkcode attention} fills `shares` and `changes`. */
   readonly givesShares?: boolean;
   /** Loss -log softmax(logits)[target] of each row, in nats: `logits` [T, vocabSize], `targets` [T] i32. */
   nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer>;

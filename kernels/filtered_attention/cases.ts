@@ -319,7 +319,7 @@ export const CALLS: Calls = {
       key_ends: d.pick([null, d.indices(sizes.num_keys, 2 * sizes.num_keys + 9)]),
       windows: d.pick([null, d.indices(sizes.num_queries, 20, -9)]),
       sinks: d.below(6),
-      ...{ shares: null, num_shares: 0 },
+      ...{ shares: null, num_shares: 0, changes: null, head_weights: null },
     };
     return { ...rows, queries, out, ...gaps, kv_dtype: dtype, recent_window: d.below(20) };
   },

@@ -28,6 +28,11 @@ bool check_args(Check& check, const tkf_attention_filtered_args& a) {
                   "found shares, expected none: the CPU library alone gives them");
     check.array<double>("shares", a.shares, {a.num_queries, a.num_shares});
   }
+  if (a.changes.data != nullptr || a.head_weights.data != nullptr) {
+    check.require(a.shares.data != nullptr, TKF_STATUS_NULL, "found changes without shares, expected both");
+    check.array<double>("changes", a.changes, {a.num_queries, a.num_shares});
+    check.array<float>("head_weights", a.head_weights, {a.heads});
+  }
   check_ascending(check, "query_positions", a.query_positions, a.num_queries);
   check_ascending(check, "key_positions", a.key_positions, a.num_keys);
   check_ascending(check, "recent_positions", a.recent_positions, a.num_recent);

@@ -74,10 +74,32 @@ void score_rows(const float* queries, int rows, int padded, const RunOfKeys<type
 // Floats of a thread in run_shares.
 inline size_t share_floats(const Plan& plan) {
   return static_cast<size_t>(kFewBlock) * static_cast<size_t>(plan.padded + plan.columns) +
-         static_cast<size_t>(plan.columns);
+         3 * static_cast<size_t>(plan.columns);
 }
 
-// What one full query gave to the last keys: its weights, once more, from its scores and the sum of its softmax.
+// Squared distances of values to one output, padded with zeros, [count].
+template <class Type>
+void measure_distances(const float* output, const typename Type::Value* values, int64_t stride, int count, int d,
+                       float* out) {
+  const int whole = d / W * W;
+  for (int j = 0; j < count; j++) {
+    const typename Type::Value* const value = values + j * stride;
+    vf sum = {};
+    for (int c = 0; c < whole; c += W) {
+      const vf apart = Type::load(value + c) - load(output + c);
+      sum += apart * apart;
+    }
+    if (whole < d) {
+      const vf apart = Type::load_part(value + whole, d - whole) - load(output + whole);
+      sum += apart * apart;
+    }
+    out[j] = 0.0f;
+    for (int lane = 0; lane < W; lane++) out[j] += sum[lane];
+  }
+}
+
+// What one full query gave to the last keys: its weights, once more, from its scores and the sum of its softmax; and how
+// much its output would change without each of them.
 template <class Type>
 void run_shares(void* argument, int64_t index, int thread) {
   using Value = typename Type::Value;
@@ -91,29 +113,45 @@ void run_shares(void* argument, int64_t index, int thread) {
   double* const shares = as<double>(job.shares) + query * job.num_shares;
   float* const queries = static_cast<float*>(context_scratch(call.context, thread));
   float *const scores = queries + kFewBlock * padded, *const sums = scores + kFewBlock * columns;
+  float *const changes = sums + columns, *const distances = changes + columns;
+  const float* const head_weights = as<float>(job.head_weights);
   const int64_t stride = int64_t{job.kv_heads} * d, end = call.sight.keys[row];
   for (int64_t j = first; j < end; j += columns) {
     const int count = static_cast<int>(smaller<int64_t>(end - j, columns));
-    memset(sums, 0, sizeof(float) * static_cast<size_t>(columns));
+    memset(sums, 0, sizeof(float) * 2 * static_cast<size_t>(columns));  // and changes, which stand behind them
     for (int head = 0; head < heads;) {
       const int kv_head = head / group, rows = smaller(kFewBlock, (kv_head + 1) * group - head);
       for (int r = 0; r < rows; r++) {
         const float* from = as<float>(job.queries) + (query * heads + head + r) * d;
         for (int c = 0; c < padded; c++) queries[r * padded + c] = c < d ? from[c] * factor : 0.0f;
       }
-      const Value* keys = static_cast<const Value*>(job.keys.data) + j * stride + int64_t{kv_head} * d;
+      const int64_t offset = j * stride + int64_t{kv_head} * d;
+      const Value* keys = static_cast<const Value*>(job.keys.data) + offset;
       const RunOfKeys<Value> tile = {keys, keys, stride, j, nullptr, nullptr, count};
       score_rows<Type, kFewBlock>(queries, rows, padded, tile, d, scores, columns);
       for (int r = 0; r < rows; r++) {
         const vf log_sum = set1(call.log_sums[query * heads + head + r]);
         for (int c = 0; c < count; c += W) {
-          store(sums + c, load(sums + c) + exp2_vector(minimum(set1(0.0f), load(scores + r * columns + c) - log_sum)));
+          const vf weight = exp2_vector(minimum(set1(0.0f), load(scores + r * columns + c) - log_sum));
+          store(sums + c, load(sums + c) + weight);
+          store(scores + r * columns + c, weight);
+        }
+        if (head_weights == nullptr) continue;
+        const float* const output = as<float>(job.out) + (query * heads + head + r) * d;
+        for (int c = 0; c < padded; c++) queries[c] = c < d ? output[c] : 0.0f;
+        const Value* const values = static_cast<const Value*>(job.values.data) + offset;
+        measure_distances<Type>(queries, values, stride, count, d, distances);
+        for (int c = 0; c < count; c++) {
+          const float weight = scores[r * columns + c], moved = weight / larger(1.0f - weight, 0.02f);
+          changes[c] += head_weights[head + r] * moved * moved * distances[c];
         }
       }
       head += rows;
     }
     for (int c = 0; c < count; c++) {
-      if (ends == nullptr || ends[j + c] > position) shares[j - first + c] = static_cast<double>(sums[c]) / heads;
+      if (ends != nullptr && ends[j + c] <= position) continue;
+      shares[j - first + c] = static_cast<double>(sums[c]) / heads;
+      if (head_weights != nullptr) as<double>(job.changes)[query * job.num_shares + j - first + c] = changes[c];
     }
   }
 }
@@ -141,7 +179,9 @@ static int32_t attention_filtered(tkf_context* context, const tkf_attention_filt
   call.sight = find_sight(job, plan.local, reinterpret_cast<int32_t*>(shared + partial));
   if (log_sums > 0) {
     call.log_sums = reinterpret_cast<float*>(shared + partial + sight);
-    memset(job.shares.data, 0, queries * static_cast<size_t>(job.num_shares) * sizeof(double));
+    const size_t bytes = queries * static_cast<size_t>(job.num_shares) * sizeof(double);
+    memset(job.shares.data, 0, bytes);
+    if (job.changes.data != nullptr) memset(job.changes.data, 0, bytes);
   }
   with_type(job.kv_dtype, [&](auto type) {
     context_run(context, plan.tiles * plan.stretches * job.kv_heads, run_task<decltype(type)>, &call);

@@ -83,28 +83,39 @@ testCases(
   ({ tokens, ends, local }) => tokens <= 300 || !(ends || local),
 );
 
-testOnCpu("attention() gives the shares of the last keys, which change nothing else", async () => {
-  const ways = await cpuWays();
-  let runs = 0, given = 0;
-  for (const c of ATTENTION_CASES.filter(({ tokens }) => tokens < 300)) {
-    const args = attentionArgs(c), rows = args.queries.shape[0]!, last = Math.min(args.numKeys, 150);
-    if (rows * last === 0) continue;
-    const empty = () => hostTensor("f64", [rows, last], new Float64Array(rows * last).fill(NaN));
-    const expected = empty(), out = () => tensorOf("f32", args.out.shape, () => NaN);
-    REFERENCE.backend.attention({ ...args, shares: expected, out: out() });
-    given += expected.data.filter((x) => x > 0).length;
-    const allowed = Math.min(1, 3e-7 + limits(args).weight);
-    for (const way of ways) {
-      const shares = empty(), own = out();
-      way.backend.attention({ ...args, shares, out: own });
-      const worst = difference(Float32Array.from(shares.data), Float32Array.from(expected.data));
-      assert(worst <= allowed, `${way.name}, ${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
-      assertEquals(f32Data(own), run(way, args));
-      runs++;
+testOnCpu(
+  "attention() gives the shares of the last keys and what changes without them, which change nothing else",
+  async () => {
+    const ways = await cpuWays();
+    let runs = 0, given = 0;
+    for (const c of ATTENTION_CASES.filter(({ tokens }) => tokens < 300)) {
+      const args = attentionArgs(c), rows = args.queries.shape[0]!, last = Math.min(args.numKeys, 150);
+      if (rows * last === 0) continue;
+      const empty = () => hostTensor("f64", [rows, last], new Float64Array(rows * last).fill(NaN));
+      const expected = empty(), out = () => tensorOf("f32", args.out.shape, () => NaN);
+      const headWeights = tensorOf("f32", [args.queries.shape[1]!], (head) => 0.5 + head);
+      const withChanges = (out: HostTensor) => ({ changes: { out, headWeights } });
+      const moved = empty();
+      REFERENCE.backend.attention({ ...args, shares: expected, ...withChanges(moved), out: out() });
+      given += expected.data.filter((x) => x > 0).length;
+      const allowed = Math.min(1, 3e-7 + limits(args).weight), most = Math.max(...moved.data);
+      for (const way of ways) {
+        const shares = empty(), alone = empty(), changes = empty(), own = out();
+        way.backend.attention({ ...args, shares: alone, out: out() });
+        way.backend.attention({ ...args, shares, ...withChanges(changes), out: own });
+        assertEquals(shares, alone);
+        const worst = difference(Float32Array.from(shares.data), Float32Array.from(expected.data));
+        assert(worst <= allowed, `${way.name}, ${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
+        const off = difference(Float32Array.from(changes.data), Float32Array.from(moved.data));
+        // An error of w changes (w / (1 - w))^2 by up to 2 / 0.0196 times as much, where 1 - w is least.
+        assert(off <= 110 * allowed * most, `${way.name}, ${nameOf(c)}: changes off by ${off} of ${most}`);
+        assertEquals(f32Data(own), run(way, args));
+        runs++;
+      }
     }
-  }
-  assert(runs > 100 * ways.length && given > 10_000, `${runs} runs, ${given} shares`);
-});
+    assert(runs > 100 * ways.length && given > 10_000, `${runs} runs, ${given} shares`);
+  },
+);
 
 /** Prefills of 16-bit heads, which wgmma takes where it is asked for. */
 const GAPS_BY_WGMMA = ATTENTION_CASES.filter(({ phase, dtype, ends, local }) =>

@@ -9,7 +9,7 @@
  * ```
  * @module
  */
-export type { AttentionArgs, LogitComparison } from "../backend.ts";
+export type { AttentionArgs, AttentionChanges, LogitComparison } from "../backend.ts";
 export type {
   BatchCache,
   BatchDecisions,

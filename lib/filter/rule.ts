@@ -4,7 +4,8 @@ import type { Moments } from "./similarity.ts";
 
 /**
  * What a rule looks at: the similarities' moments; rows of the token itself; the outcomes of kept tokens, which only
- * a rule with a memory is given; the attention that the token has received, which only the key side knows.
+ * a rule with a memory is given; the attention that the token has received and what would change without it, which only
+ * the key side knows.
  */
 export type Reads =
   | "similarity"
@@ -14,7 +15,8 @@ export type Reads =
   | "normed"
   | "queries"
   | "outputs"
-  | "attention";
+  | "attention"
+  | "change";
 
 /** One token in one layer, before its attention. Rows are copies, a rule's own. */
 export interface RuleToken extends Readonly<Moments> {
@@ -41,6 +43,11 @@ export interface RuleToken extends Readonly<Moments> {
   readonly attention: number;
   /** The same of the queries that are more than half a recent window after it; {@linkcode attention} where none was. */
   readonly distant: number;
+  /**
+   * Where asked for, over the queries of {@linkcode distant}: root of the mean of how much their output would change
+   * without the token, squared, summed over heads; each head's by the root mean square of what its output is projected by.
+   */
+  readonly change: number;
 }
 
 /** A rule with a memory at work on one layer of one sequence, for one run of tokens. */
@@ -116,6 +123,7 @@ export class RowToken implements RuleToken {
   varV = NaN;
   attention = NaN;
   distant = NaN;
+  change = NaN;
   readonly #rows: { readonly [name: string]: TokenRows | undefined };
   readonly #row: number;
   readonly #copies: { [name: string]: Float32Array } = {};

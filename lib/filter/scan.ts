@@ -171,7 +171,7 @@ function readableRows(
 ): { readonly [name: string]: TokenRows } {
   return Object.fromEntries(reads.flatMap((name): [string, TokenRows][] => {
     if (name === "key" || name === "value") return [[name, { data: own[name], width: numKvHeads * headDim }]];
-    if (name === "similarity" || name === "outputs" || name === "attention") return [];
+    if (name !== "residual" && name !== "normed" && name !== "queries") return [];
     return [[name, { data: f32Data(input[name]!), width: input[name]!.shape[1]! }]];
   }));
 }

@@ -68,7 +68,8 @@ function createKeySide(
 ): KeySide {
   // A filter of no queries is one of keys and values.
   const filter = new TokenFilter(shape, { ...options, pruneRatio: 0 } as TokenFilterOptions, backend);
-  const { warmup, recent, block } = options, wantsAttention = readsOf(rule, options).includes("attention");
+  const { warmup, recent, block } = options, reads = readsOf(rule, options);
+  const wantsAttention = reads.includes("attention");
   const looksAhead = policyOf(options).whole === true, { native } = rule;
   return {
     layers: filter.layers,
@@ -76,6 +77,7 @@ function createKeySide(
     recent,
     block,
     wantsAttention,
+    ...(reads.includes("change") && { wantsChange: true }),
     looksAhead,
     ...(trace === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) =>
@@ -134,7 +136,7 @@ class ReceivedSequence implements KeySequence {
 
   take({ layer, count, keys, values }: KeyInput): void {
     const { spec, state, tokens } = this.#of(layer);
-    if (spec.reads.every((name) => name === "attention")) return;
+    if (spec.reads.every((name) => name === "attention" || name === "change")) return;
     const here = (tensor: Tensor) => this.#backend?.read(tensor) ?? tensor;
     const reader = openTokens(spec, state, { keys: here(keys!), values: here(values!) }, 0, count);
     for (let row = 0; row < count; row++) {
@@ -144,7 +146,7 @@ class ReceivedSequence implements KeySequence {
     }
   }
 
-  decide({ layer, count, attention, distant }: KeyInput): Uint8Array<ArrayBuffer> {
+  decide({ layer, count, attention, distant, change }: KeyInput): Uint8Array<ArrayBuffer> {
     const { spec, state, tokens } = this.#of(layer), scorer = spec.rule.memory?.open(spec, state);
     const decisions = openDecisions(spec, state), rows = createScanOutput(count);
     const due = tokens.splice(0, count);
@@ -152,6 +154,7 @@ class ReceivedSequence implements KeySequence {
       const token = due[row] ?? new RowToken(spec, decisions.seen);
       token.attention = attention![row]!;
       token.distant = distant![row]!;
+      if (change !== undefined) token.change = change[row]!;
       const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
       const { skip, theta } = decisions.decide(spec.invert ? -raw : raw);
       rows.redundancy[row] = spec.invert ? -raw : raw;

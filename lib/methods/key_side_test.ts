@@ -38,7 +38,7 @@ function decide(
     const attention = stream.outputNorms.slice(from, end), count = end - from;
     const rows = { keys: rowsOf(stream.keys, from, end), values: rowsOf(stream.values, from, end) };
     sequence.take?.({ layer, count, ...rows });
-    const kept = sequence.decide({ layer, count, ...rows, attention, distant: attention });
+    const kept = sequence.decide({ layer, count, ...rows, attention, distant: attention, change: attention });
     from = end;
     return [...kept];
   });
@@ -180,6 +180,7 @@ Deno.test("rules of the key side score hand-made keys and values", () => {
       const token = Object.assign(new RowToken(spec as never, t, { key: view(key), value: view(value) }), {
         attention: 0.25,
         distant: 0.5,
+        change: 0.75,
       });
       return scorer?.score(token) ?? ("score" in rule ? rule.score!(token, spec as never) : NaN);
     });
@@ -191,6 +192,7 @@ Deno.test("rules of the key side score hand-made keys and values", () => {
   assertEquals(score("knorm", rows), [5, 0, 5, 5]);
   assertEquals(score("cur", rows).map((x) => x + 0), [-10, 0, -50, 0]);
   assertEquals(score("received", rows), [-0.25, -0.25, -0.25, -0.25]);
+  assertEquals(score("leave-one-out", rows), [-0.75, -0.75, -0.75, -0.75]);
   // Means so far: [0, 2], [0.5, 1], [7/3, 10/3], [7/4, 10/4].
   const missed = [0, Math.hypot(0.5, 1) / 2, Math.hypot(11 / 3, 14 / 3) / 2, Math.hypot(7 / 4, 10 / 4) / 2];
   score("missed", rows).forEach((own, t) => assertAlmostEquals(own, -missed[t]!, 1e-12));

@@ -11,6 +11,7 @@ import { keydiffCache } from "./keydiff_cache.ts";
 import { knorm } from "./knorm.ts";
 import { lagkv } from "./lagkv.ts";
 import { learned } from "./learned.ts";
+import { leaveOneOut } from "./leave_one_out.ts";
 import { leverage } from "./leverage.ts";
 import { max } from "./max.ts";
 import { mean } from "./mean.ts";
@@ -44,7 +45,7 @@ export const METHODS = [
 ] as const;
 
 /** Rules of the key side alone: they say whose key and value go, never whose attention is skipped. */
-export const KEY_RULES = [received, missed, keydiff, cur, knorm] as const;
+export const KEY_RULES = [received, missed, leaveOneOut, keydiff, cur, knorm] as const;
 
 /** Methods of the key side that go through the cache again at every block start. */
 export const EVICTIONS = [

@@ -71,7 +71,7 @@ Deno.test("resolveOptions() fills the key side in: side and cacheSkipped are sho
 
 Deno.test("resolveOptions() refuses sides that contradict each other, and what a rule of keys does not define", () => {
   const keyRules =
-    "variance, mean, static, key, value, min, max, product, random, random-protected, received, missed, keydiff, cur, knorm, streaming, h2o, " +
+    "variance, mean, static, key, value, min, max, product, random, random-protected, received, missed, leave-one-out, keydiff, cur, knorm, streaming, h2o, " +
     "tova, snapkv, expected-attention, leverage, lagkv, curdkv, keydiff-cache";
   const cases: [MethodOptions, string][] = [
     [{ side: "query", kvFusion: "key" }, 'found "key", expected none since the side is query'],

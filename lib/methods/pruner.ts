@@ -74,6 +74,8 @@ export interface KeyInput {
   readonly attention?: Float64Array;
   /** The same from afar, as {@linkcode RuleToken.distant} says. */
   readonly distant?: Float64Array;
+  /** Where the rule asked for it, as {@linkcode RuleToken.change} says. */
+  readonly change?: Float64Array;
 }
 
 /** The key side at work on one sequence. */
@@ -115,6 +117,8 @@ export interface KeySide {
   readonly wantsAttention: boolean;
   /** Whether it reads the queries of all tokens. Default false. */
   readonly wantsQueries?: boolean;
+  /** Whether it wants to know, beside that, what would change without each token. */
+  readonly wantsChange?: boolean;
   /** Whether it looks ahead: then a whole sequence must come as one prefill. */
   readonly looksAhead: boolean;
   /** Whether tokens that stayed may still go at a later block start. Default false. */

@@ -9,7 +9,8 @@ import type { EndingRow, KeyJudge } from "./key_judge.ts";
 import type { CachedRows, LayerCache } from "./kv_cache.ts";
 import type { Model } from "./model.ts";
 import type { OutputMemory } from "./output_memory.ts";
-import { meanProbabilities } from "./probabilities.ts";
+import { headWeights } from "./head_weights.ts";
+import { meanProbabilities, outputChanges } from "./probabilities.ts";
 import { indicesOf, range, type Rows } from "./row_indices.ts";
 import type { LayerTally } from "./usage.ts";
 
@@ -172,19 +173,25 @@ function attendShowing(
   const open = judge.watched(layer, asked.numKeys, last);
   const positions = positionsOf(feed, kept), queries = asked.queries.shape[0]!;
   const rows = kept.map((row) => row - start), some = queries > kept.length;
+  const weights = pruner!.keySide!.wantsChange ? headWeights(feed.model, layer) : undefined;
   if (backend.givesShares) {
-    const shares = backend.alloc("f64", [queries, open]);
-    backend.attention({ ...asked, shares });
-    const given = backend.read(shares).data as Float64Array;
-    const full = some ? new Float64Array(kept.length * open) : given;
-    if (some) rows.forEach((row, i) => full.set(given.subarray(row * open, (row + 1) * open), i * open));
-    judge.observe(layer, positions, full);
-    backend.free(shares);
+    const shares = backend.alloc("f64", [queries, open]), out = weights && backend.alloc("f64", shares.shape);
+    backend.attention({ ...asked, shares, ...(weights && { changes: { out: out!, headWeights: weights } }) });
+    const [full, changes] = [shares, out].map((tensor) => {
+      if (tensor === undefined) return undefined;
+      const given = backend.read(tensor).data as Float64Array;
+      if (!some) return given;
+      return Float64Array.from([...rows].flatMap((row) => [...given.subarray(row * open, (row + 1) * open)]));
+    });
+    judge.observe(layer, positions, full!, changes);
+    for (const tensor of [shares, out]) if (tensor !== undefined) backend.free(tensor);
     return;
   }
   backend.attention(asked);
-  const full = some ? narrowArgs(pass, asked, { rows, positions }) : asked;
-  judge.observe(layer, positions, meanProbabilities(backend, full, asked.numKeys - open));
+  const full = some ? narrowArgs(pass, asked, { rows, positions }) : asked, from = asked.numKeys - open;
+  const out = some ? pass.byHead(pass.gather("someOutputs", asked.out, rows)) : asked.out;
+  const changes = weights && outputChanges(backend, { ...full, out }, from, f32Data(backend.read(weights)));
+  judge.observe(layer, positions, meanProbabilities(backend, full, from), changes);
 }
 
 /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */

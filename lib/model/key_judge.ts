@@ -13,13 +13,14 @@ interface Judged {
   readonly received: { readonly all: Received; readonly distant: Received }[];
 }
 
-/** Attention that some queries gave to a token, and their number. */
+/** Attention that some queries gave to a token, what would change without it, and their number. */
 interface Received {
   sum: number;
+  changes: number;
   queries: number;
 }
 
-const meanOf = ({ sum, queries }: Received): number => queries === 0 ? 0 : sum / queries;
+const mean = (sum: number, { queries }: Received): number => queries === 0 ? 0 : sum / queries;
 
 /** A token whose key and value go: no query at `end` or later sees them. */
 export interface EndingRow {
@@ -120,18 +121,20 @@ export class KeyJudge {
    * @param positions Of the queries, [R].
    * @param probabilities Mean over heads, [R, U], for the U rows that {@linkcode watched} says; 0 for what a query does not
    * see.
+   * @param changes What would change without each, squared, likewise; where the side asks for it.
    */
-  observe(layer: number, positions: Int32Array, probabilities: Float64Array): void {
+  observe(layer: number, positions: Int32Array, probabilities: Float64Array, changes?: Float64Array): void {
     if (this.#side.evicts) return this.#sequence.observe?.(layer, probabilities, positions.length);
     const { count, received } = this.#layers.get(layer)!, tokens = probabilities.length / positions.length;
     while (received.length < tokens) {
-      received.push({ all: { sum: 0, queries: 0 }, distant: { sum: 0, queries: 0 } });
+      received.push({ all: { sum: 0, changes: 0, queries: 0 }, distant: { sum: 0, changes: 0, queries: 0 } });
     }
     positions.forEach((position, row) => {
       for (let i = 0; i < tokens && count + i < position; i++) {
         const { all, distant } = received[i]!;
         for (const own of position - count - i > this.#side.recent / 2 ? [all, distant] : [all]) {
           own.sum += probabilities[row * tokens + i]!;
+          own.changes += changes?.[row * tokens + i] ?? 0;
           own.queries += 1;
         }
       }
@@ -156,11 +159,17 @@ export class KeyJudge {
     while (judgedAt(own.count, this.#side) < end) own.count++;
     const count = own.count - first;
     if (this.#side.wantsAttention && count > 0) {
-      const due = own.received.splice(0, count), attention = new Float64Array(count);
-      due.forEach(({ all }, i) => attention[i] = meanOf(all));
-      const distant = attention.slice();
-      due.forEach((one, i) => distant[i] = meanOf(one.distant.queries > 0 ? one.distant : one.all));
-      own.keep.push(...this.#sequence.decide({ layer, count, attention, distant }));
+      const due = own.received.splice(0, count);
+      const far = due.map(({ all, distant }) => distant.queries > 0 ? distant : all);
+      own.keep.push(...this.#sequence.decide({
+        layer,
+        count,
+        attention: Float64Array.from(due, ({ all }) => mean(all.sum, all)),
+        distant: Float64Array.from(far, (one) => mean(one.sum, one)),
+        ...(this.#side.wantsChange && {
+          change: Float64Array.from(far, (one) => Math.sqrt(mean(one.changes, one))),
+        }),
+      }));
     }
     return endingOf(own.keep, this.#side, first, own.count);
   }

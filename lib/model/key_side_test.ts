@@ -100,6 +100,7 @@ const options: readonly (MethodOptions & { readonly name: string })[] = [
     block: 8,
     tail: 1,
   },
+  { name: "leave-one-out alone", side: "key", kvFusion: "leave-one-out", warmup: 8, recent: 4, block: 8 },
   {
     name: "keydiff, pre-rope",
     kvFusion: "keydiff",
@@ -149,7 +150,7 @@ for (const { name, ...own } of options) {
 }
 
 Deno.test("a share of 0 on both sides is the dense model, bit for bit", () => {
-  for (const kvFusion of ["variance", "received"] as const) {
+  for (const kvFusion of ["variance", "received", "leave-one-out"] as const) {
     const pruner = createPruner("token-filtering", model.config, {
       ...{ fusion: "key", kvFusion, pruneRatio: 0, tail: 1, warmup: 4 },
     });

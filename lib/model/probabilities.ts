@@ -1,22 +1,65 @@
-/** The probabilities that queries give to keys, found by the attention op itself. */
-import type { AttentionArgs, Backend } from "../backend.ts";
+/** What queries give to keys, and what would change without a key, found by the attention op itself. */
+import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../backend.ts";
+import { dequantize } from "../reference/dequantize.ts";
 import { f32Data, hostTensor } from "../tensor.ts";
 import { asMatrix } from "./forward_pass.ts";
 
+type Inputs = Omit<AttentionArgs, "out">;
+
 /**
  * Mean over heads of the probabilities that queries give to the last of the cached rows, [R, U], float64; 0 for a row that
- * a query does not see. Attention with unit vectors for values: headDim rows a call.
+ * a query does not see.
  *
  * @param from First of those rows; U = numKeys - from.
  */
-export function meanProbabilities(
+export function meanProbabilities(backend: Backend, args: Inputs, from: number): Float64Array {
+  const [queries, numHeads] = args.queries.shape as [number, number], tokens = args.numKeys - from;
+  const all = new Float64Array(queries * tokens);
+  eachProbability(backend, args, from, (query, _, row, probability) => {
+    all[query * tokens + row]! += probability / numHeads;
+  });
+  return all;
+}
+
+/**
+ * How much the outputs of queries would change without each of the last cached rows, as {@linkcode AttentionChanges} has
+ * it, [R, U].
+ *
+ * @param args With their outputs.
+ * @param headWeights [numHeads].
+ */
+export function outputChanges(
   backend: Backend,
-  args: Omit<AttentionArgs, "out">,
+  args: AttentionArgs,
   from: number,
+  headWeights: Float32Array,
 ): Float64Array {
   const [queries, numHeads, headDim] = args.queries.shape as [number, number, number];
+  const numKvHeads = args.values.shape[1]!, tokens = args.numKeys - from, width = numKvHeads * headDim;
+  const out = f32Data(backend.read(args.out));
+  const values = dequantize(backend.read(args.values), from * width, tokens * width);
+  const all = new Float64Array(queries * tokens);
+  eachProbability(backend, args, from, (query, head, row, probability) => {
+    const own = (query * numHeads + head) * headDim;
+    const value = row * width + Math.floor(head * numKvHeads / numHeads) * headDim;
+    let distance = 0;
+    for (let c = 0; c < headDim; c++) distance += (values[value + c]! - out[own + c]!) ** 2;
+    all[query * tokens + row]! += headWeights[head]! * distance *
+      (probability / Math.max(1 - probability, LEAST_OTHERS)) ** 2;
+  });
+  return all;
+}
+
+/** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */
+function eachProbability(
+  backend: Backend,
+  args: Inputs,
+  from: number,
+  visit: (query: number, head: number, row: number, probability: number) => void,
+): void {
+  const [queries, numHeads, headDim] = args.queries.shape as [number, number, number];
   const { shape, dtype } = args.values, numKvHeads = shape[1]!, width = numKvHeads * headDim;
-  const tokens = args.numKeys - from, all = new Float64Array(queries * tokens);
+  const tokens = args.numKeys - from;
   const units = backend.alloc(dtype as "f32", shape), out = backend.alloc("f32", args.queries.shape);
   for (let first = 0; first < tokens; first += headDim) {
     const rows = Math.min(headDim, tokens - first), block = new Float32Array(rows * width);
@@ -34,15 +77,12 @@ export function meanProbabilities(
     const attended = f32Data(backend.read(out));
     for (let query = 0; query < queries; query++) {
       for (let row = 0; row < rows; row++) {
-        let sum = 0;
         for (let head = 0; head < numHeads; head++) {
-          sum += attended[(query * numHeads + head) * headDim + row]!;
+          visit(query, head, first + row, attended[(query * numHeads + head) * headDim + row]!);
         }
-        all[query * tokens + first + row] = sum / numHeads;
       }
     }
   }
   backend.free(units);
   backend.free(out);
-  return all;
 }

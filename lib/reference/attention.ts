@@ -1,9 +1,9 @@
 /** Filtered attention, written as its definition reads. */
-import type { AttentionArgs } from "../backend.ts";
+import { type AttentionArgs, LEAST_OTHERS } from "../backend.ts";
 import { expectTensor, f32Data, hostData, type HostTensor } from "../tensor.ts";
 import { dequantize } from "./dequantize.ts";
 
-/** See {@linkcode Backend.attention}, `shares` too. Scores, softmax and sums in float64. */
+/** See {@linkcode Backend.attention}, `shares` and `changes` too. Scores, softmax and sums in float64. */
 export function attention(args: AttentionArgs): void {
   const [rows, numHeads, headDim] = args.queries.shape as [number, number, number];
   const numKvHeads = args.keys.shape[1]!;
@@ -19,10 +19,14 @@ export function attention(args: AttentionArgs): void {
     expectTensor(name, args[name], kvTypes, [-1, numKvHeads, headDim]);
   }
   expectTensor("out", args.out, "f32", [rows, numHeads, headDim]);
-  const { keyEnds, windows, sinks = 0, shares } = args;
+  const { keyEnds, windows, sinks = 0, shares, changes } = args;
   if (keyEnds !== undefined) expectTensor("keyEnds", keyEnds, "i32", [-1]);
   if (windows !== undefined) expectTensor("windows", windows, "i32", [rows]);
   if (shares !== undefined) expectTensor("shares", shares, "f64", [rows, -1]);
+  if (changes !== undefined) {
+    expectTensor("changes", changes.out, "f64", shares?.shape ?? [rows, 0]);
+    expectTensor("headWeights", changes.headWeights, "f32", [numHeads]);
+  }
   const room = Math.min(args.keys.shape[0]!, keyEnds?.shape[0] ?? Infinity);
   if (args.numKeys > room || args.numRecent > args.recentKeys.shape[0]!) {
     throw new RangeError(`Cannot attend to ${args.numKeys} + ${args.numRecent} keys: found fewer rows`);
@@ -37,6 +41,8 @@ export function attention(args: AttentionArgs): void {
   const ends = keyEnds && hostData(keyEnds), reach = windows && hostData(windows);
   const sums = new Float64Array(headDim);
   const given = shares && hostData(shares).fill(0), last = shares?.shape[1] ?? 0, from = args.numKeys - last;
+  const changed = changes && hostData(changes.out).fill(0),
+    headWeights = changes && f32Data(changes.headWeights);
   for (let row = 0; row < rows; row++) {
     const position = positions[row]!, window = reach?.[row] ?? -1;
     const seesCached = (j: number, distance: number) =>
@@ -71,9 +77,15 @@ export function attention(args: AttentionArgs): void {
       for (let c = 0; c < headDim; c++) out[q + c] = total === 0 ? 0 : sums[c]! / total;
       if (given === undefined || window >= 0) continue;
       seen.forEach(([which, j], i) => {
-        if (which === 0 && j >= from) {
-          given[row * last + j - from]! += Math.exp(scores[i]! - top) / total / numHeads;
+        if (which !== 0 || j < from) return;
+        const weight = Math.exp(scores[i]! - top) / total, at = row * last + j - from;
+        given[at]! += weight / numHeads;
+        if (changed === undefined) return;
+        let distance = 0;
+        for (let c = 0; c < headDim; c++) {
+          distance += (parts[which]!.values[j * width + kv + c]! - sums[c]! / total) ** 2;
         }
+        changed[at]! += headWeights![head]! * (weight / Math.max(1 - weight, LEAST_OTHERS)) ** 2 * distance;
       });
     }
   }
