@@ -60,7 +60,7 @@ async function readRequest(values: FlagValues, progress: Progress) {
   const method = await readMethod("eval", values), from = readFilterFrom(values, method);
   const table = readTable(values, EVAL_COLUMNS), read = await readTasks(values);
   const destination = readDestination(values, { noun: "an evaluation", work: WORK, result: "eval.json" });
-  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
+  const file = await readModel(values, progress);
   const planned = await planTasks(read, file), encoded = planned.flatMap(({ encoded }) => encoded);
   const bind = (options: object = {}) =>
     method &&

@@ -87,7 +87,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   const prompt = await readPrompt(values), chat = readChat(values, prompt);
 
-  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
+  const file = await readModel(values, progress);
   const ids = encodePrompt(file.tokenizer, prompt, chat);
   if (method !== undefined) checkFlags(() => createPruner("token-filtering", file.config, method));
   warnOfLength(ids.length + maxTokens, file.config, `${ids.length + maxTokens} tokens with the prompt`);

@@ -119,7 +119,7 @@ export async function main(args: readonly string[]): Promise<number> {
     );
   }
 
-  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress);
+  const file = await readModel(values, progress);
   let runs: readonly ScoreRun[], cacheDType = request.cacheDType;
   if (source === undefined) {
     const { runs: read, info } = await readReplay(replayed!, file);

@@ -66,7 +66,7 @@ export async function main(args: readonly string[]): Promise<number> {
       `Cannot serve ${method.fusion}, ${method.threshold}: it looks ahead, expected another method`,
     );
   }
-  const file = await readModel((values.get("model")?.[0] ?? "tiny") as string, progress),
+  const file = await readModel(values, progress),
     { tokenizer } = file;
   if (method !== undefined) checkFlags(() => createPruner("token-filtering", file.config, method));
   const backend = await openBackend(request, progress);

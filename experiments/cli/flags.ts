@@ -133,7 +133,13 @@ function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: r
 
 /** Flags of the surroundings. */
 const COMMON_FLAGS: { readonly [name: string]: Flag } = {
-  "model": flag("text", "NAME|FILE.gguf|FOLDER", "tiny, smollm2-135m, gemma3-270m, or a path (tiny)", MODEL),
+  "model": flag(
+    "text",
+    "NAME|PATH|ORG/NAME",
+    "a named model, a path, or one of the hub, as README says (tiny)",
+    MODEL,
+  ),
+  "offline": flag("switch", undefined, "ask no host: take what was downloaded before", MODEL),
   "backend": flag(
     "text",
     "cpu|cuda|reference|auto",

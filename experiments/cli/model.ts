@@ -10,6 +10,7 @@ import {
   readModelFile,
 } from "../../lib/model/mod.ts";
 import { mapFile } from "../../ffi/mod.ts";
+import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 import { writeLine } from "./task.ts";
 
@@ -22,24 +23,30 @@ export function knownLayers(name: string): number | undefined {
 }
 
 /**
- * Reads a model's file, obtaining it first where it is a named one; with a bar.
+ * Reads the file of `--model`, obtaining it first where it is a named one; with a bar.
  *
  * @param isShared Whether its bytes are to be shared with other processes that read it.
  * @throws {UsageError | ModelFormatError} As `loadModel`.
  */
 export async function readModel(
-  nameOrPath: string,
+  values: FlagValues,
   progress: Progress,
   isShared = false,
 ): Promise<ModelFile> {
-  const file = await readModelFile(nameOrPath, {
+  const file = await readModelFile(modelName(values), {
     onProgress: showProgress(progress),
     onNotice: (notice) => (progress.clear(), writeLine(Deno.stderr, notice)),
+    ...(values.has("offline") && { offline: true }),
     ...(isShared && Deno.build.os !== "windows" && { mapFile }),
   });
   progress.clear();
   noteConverted(file);
   return file;
+}
+
+/** What `--model` says. */
+export function modelName(values: FlagValues): string {
+  return (values.get("model")?.[0] ?? "tiny") as string;
 }
 
 /** Says it on stderr where tensors do not run as the file has them. */

@@ -17,7 +17,7 @@ import {
 import { type BackendRequest, openBackend, readBackend } from "./backend.ts";
 import { exists, isFolder } from "./files.ts";
 import { tellHostRules } from "./method.ts";
-import { knownLayers, openModel, readModel, warnOfLength } from "./model.ts";
+import { knownLayers, modelName, openModel, readModel, warnOfLength } from "./model.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 import { checkFlags } from "./task.ts";
@@ -89,7 +89,7 @@ export async function readPlan(
   const { name: textName, text } = await readNamedText(values);
   const check = (shape: FilterShape) =>
     checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));
-  const name = (values.get("model")?.[0] ?? "tiny") as string, numLayers = knownLayers(name);
+  const name = modelName(values), numLayers = knownLayers(name);
   if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
   // A token takes at least one byte: what is too short in bytes is too short in tokens.
   cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
@@ -107,7 +107,7 @@ export async function readPlan(
       },
     });
   }
-  const model = await readModel(name, progress, values.has("jobs"));
+  const model = await readModel(values, progress, values.has("jobs"));
   check(model.config);
   warnOfLength(context, model.config);
   return { model, task, text, textName, context, ...(tokens !== undefined && { tokens }) };

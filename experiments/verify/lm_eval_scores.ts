@@ -16,7 +16,7 @@ const [path, ...args] = Deno.args,
 const { dense, asked }: { dense: boolean; asked: { ids: number[]; start: number }[] } = JSON.parse(
   await Deno.readTextFile(path!),
 );
-const file = await readModel(values.get("model")?.[0] as string ?? "tiny", progress);
+const file = await readModel(values, progress);
 const request = readBackend(values), backend = await openBackend(request, progress);
 const method = await readMethod("serve", values),
   model = file.open(backend, { cacheDType: request.cacheDType });

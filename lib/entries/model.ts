@@ -36,6 +36,7 @@ export {
   type GgufValue,
   type GgufValueType,
   type HfFolder,
+  type HubOptions,
   type KeyedFile,
   type LayerConfig,
   type LayerWeights,

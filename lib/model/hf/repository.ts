@@ -1,0 +1,129 @@
+/** Models by their name on the Hugging Face hub: `org/name[@revision][:file]`. */
+import { UsageError } from "../../errors.ts";
+import { sayNearest } from "../../nearest.ts";
+import { partPaths } from "../formats/gguf_parts.ts";
+import { isCommit, RepositoryCache } from "./cache.ts";
+import { ask, endpointOf, type HubOptions, HubUnreachableError, persist } from "./request.ts";
+
+/** A model's name on the hub, taken apart. */
+export interface HubName {
+  /** `org/name` */
+  readonly repository: string;
+  /** A branch, tag or commit. */
+  readonly revision: string;
+  /** One GGUF file of it; undefined: its folder of safetensors. */
+  readonly file: string | undefined;
+}
+
+/** Takes a name apart; undefined where it is none. */
+export function parseHubName(text: string): HubName | undefined {
+  const part = String.raw`[A-Za-z0-9][\w.-]*`;
+  const found = new RegExp(`^(${part}/${part})(?:@([\\w./-]+))?(?::(.+))?$`).exec(text);
+  if (found === null || (/\.gguf$/i.test(found[1]!) && found[3] === undefined)) return undefined;
+  const [, repository, revision = "main", file] = found;
+  if (![revision, ...(file === undefined ? [] : [file])].every(isPlainPath)) return undefined;
+  return { repository: repository!, revision, file };
+}
+
+/** Files of a folder that a model is made of. */
+const FOLDER_FILES =
+  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|model\.safetensors\.index)\.json$|^tokenizer\.model$|^chat_template\.jinja$|^model(-\d{5}-of-\d{5})?\.safetensors$/;
+
+/** What is wanted of a repository, from the names of its files. */
+function choose({ repository, file }: HubName, names: readonly string[]): string[] {
+  const fail = (message: string) => new UsageError(`Cannot use "${repository}" of the hub: ${message}`);
+  if (file !== undefined) {
+    const wanted = partPaths(file) ?? [file], lost = wanted.find((name) => !names.includes(name));
+    if (lost === undefined) return wanted;
+    throw fail(
+      `found no file "${lost}"${sayNearest(lost, names.filter((name) => /\.gguf$/i.test(name)), "; ")}`,
+    );
+  }
+  const folder = names.filter((name) => FOLDER_FILES.test(name));
+  if (folder.includes("config.json") && folder.some((name) => name.endsWith(".safetensors"))) return folder;
+  const gguf = names.filter((name) => /\.gguf$/i.test(name));
+  if (gguf.length === 1) return gguf;
+  throw gguf.length === 0
+    ? fail("found neither safetensors with a config.json nor a .gguf file, expected one of these")
+    : fail(`found ${gguf.length} .gguf files, expected one: name it, as "${repository}:${gguf[0]}"`);
+}
+
+/**
+ * Path of a model's folder or file in the hub's cache, downloaded where it is not there.
+ *
+ * @throws {UsageError} If the hub refuses, cannot be reached and the cache has not got it, or has nothing that runs here.
+ */
+export async function obtainFromHub(
+  name: HubName,
+  options: HubOptions & { onNotice?: (notice: string) => void },
+) {
+  const { repository, revision } = name, cache = new RepositoryCache(repository, options);
+  const known = await cache.knownCommit(revision);
+  const cached = known === undefined ? [] : await cache.filesOf(known);
+  const offline = options.offline ?? /^(1|true|yes|on)$/i.test(Deno.env.get("HF_HUB_OFFLINE") ?? "");
+  let commit = known, files: string[] | undefined;
+  if (!offline && !(isCommit(revision) && isComplete(name, cached))) {
+    try {
+      const { sha, names } = await listFiles(name, options);
+      files = choose(name, names);
+      for (const file of files) await cache.obtain(sha, file);
+      await cache.keepCommit(revision, sha);
+      commit = sha;
+    } catch (error) {
+      if (!(error instanceof HubUnreachableError)) throw error;
+      if (!isComplete(name, cached)) {
+        throw new UsageError(
+          `Cannot get "${repository}" from the hub: ${error.message}; check the network and try again (what has come is kept)`,
+        );
+      }
+      options.onNotice?.(
+        `The hub cannot be reached (${error.message}): taking "${repository}" as it was last.`,
+      );
+      files = undefined;
+    }
+  }
+  if (files === undefined) {
+    if (commit === undefined || !isComplete(name, cached)) {
+      throw new UsageError(
+        `Cannot use "${repository}@${revision}" offline: found it not whole in the cache, expected it there; leave out ` +
+          "--offline and HF_HUB_OFFLINE once",
+      );
+    }
+    files = choose(name, cached);
+  }
+  const snapshot = cache.snapshot(commit!);
+  return /\.gguf$/i.test(files[0]!) ? `${snapshot}/${files[0]}` : snapshot;
+}
+
+/** Whether files that are there make a model; a folder's index is looked at when it is read. */
+function isComplete(name: HubName, files: readonly string[]): boolean {
+  try {
+    const chosen = choose(name, files), count = /-of-(\d{5})\.safetensors$/.exec(chosen.join("\n"))?.[1];
+    return count === undefined ||
+      chosen.filter((file) => file.endsWith(`-of-${count}.safetensors`)).length === Number(count);
+  } catch (error) {
+    if (error instanceof UsageError) return false;
+    throw error;
+  }
+}
+
+async function listFiles({ repository, revision }: HubName, options: HubOptions) {
+  const url = `${endpointOf(options)}/api/models/${repository}/revision/${encodeURIComponent(revision)}`;
+  const answer = await persist(
+    options,
+    () =>
+      ask(url, repository, options, {}, (response) => response.json() as Promise<Record<string, unknown>>),
+  );
+  const { sha, siblings } = answer;
+  const names = Array.isArray(siblings) ? siblings.map(({ rfilename }) => rfilename) : [];
+  if (typeof sha !== "string" || !isCommit(sha) || !names.every((name) => typeof name === "string")) {
+    throw new UsageError(`Cannot read ${url}: found no commit and files, expected a Hugging Face hub`);
+  }
+  return { sha, names: (names as string[]).filter(isPlainPath) };
+}
+
+/** Whether a path stays below its folder. */
+function isPlainPath(path: string): boolean {
+  return !/[\\\0]/.test(path) &&
+    path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+}

@@ -1,0 +1,309 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { UsageError } from "../../errors.ts";
+import golden from "../testdata/hub_cache_golden.json" with { type: "json" };
+import { obtainFromHub, parseHubName } from "./repository.ts";
+import type { HubOptions } from "./request.ts";
+
+const { commit, files, listing } = golden, REPOSITORY = "org/name";
+const BIG = Uint8Array.from({ length: 200_000 }, (_, i) => i * i);
+const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", BIG)).toHex();
+
+/** Contents of the hub's files by name, with their digests. */
+type Contents = ReadonlyMap<string, { readonly content: Uint8Array<ArrayBuffer>; readonly etag: string }>;
+const GOLDEN: Contents = new Map(
+  files.map(({ name, content, etag }) => [name, { content: new TextEncoder().encode(content), etag }]),
+);
+const LARGE: Contents = new Map([["big.gguf", { content: BIG, etag: digest }]]);
+
+/** An answer in place of the hub's own; undefined: the hub's own. */
+type Answer = (request: Request, count: number) => Response | undefined | Promise<Response | undefined>;
+
+/** A hub, a cache, and the requests that come: method, path, range, authorization. */
+async function withHub(
+  contents: Contents,
+  answer: Answer,
+  test: (options: HubOptions & { hubCache: string }, requests: string[]) => Promise<void>,
+): Promise<void> {
+  const hubCache = await Deno.makeTempDir(), requests: string[] = [];
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
+    const { pathname } = new URL(request.url), range = request.headers.get("range");
+    const token = request.headers.get("authorization");
+    requests.push([request.method, pathname, range, token].filter((part) => part !== null).join(" "));
+    const own = await answer(request, requests.length);
+    if (own !== undefined) return own;
+    if (pathname.startsWith(`/api/models/${REPOSITORY}/revision/`)) {
+      return Response.json({
+        sha: commit,
+        siblings: [...contents.keys()].map((rfilename) => ({ rfilename })),
+      });
+    }
+    const file = contents.get(pathname.replace(`/${REPOSITORY}/resolve/${commit}/`, ""));
+    if (file === undefined) return new Response("no", { status: 404 });
+    return bodyOf(file, range);
+  });
+  const options = {
+    hubCache,
+    endpoint: `http://127.0.0.1:${server.addr.port}`,
+    offline: false,
+    retryMs: 1,
+    stallMs: 5000,
+  };
+  try {
+    await test(options, requests);
+  } finally {
+    await server.shutdown();
+    await Deno.remove(hubCache, { recursive: true });
+  }
+}
+
+/** A file as the hub sends it: whole, or from a byte on. */
+function bodyOf(
+  { content, etag }: { content: Uint8Array<ArrayBuffer>; etag: string },
+  range: string | null,
+): Response {
+  const from = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
+  const headers = {
+    etag: `"${etag}"`,
+    "x-linked-etag": `"${etag}"`,
+    "x-linked-size": `${content.length}`,
+    ...(from > 0 && { "content-range": `bytes ${from}-${content.length - 1}/${content.length}` }),
+  };
+  return new Response(content.subarray(from), { status: from > 0 ? 206 : 200, headers });
+}
+
+/** What lies in a cache, as `make_hub_cache_golden.py` lists it. */
+async function list(folder: string, below = ""): Promise<[string, string][]> {
+  const found: [string, string][] = [];
+  for await (const { name, isDirectory, isSymlink } of Deno.readDir(`${folder}/${below}`)) {
+    const path = `${folder}/${below}${name}`;
+    if (isDirectory) found.push(...await list(folder, `${below}${name}/`));
+    else {found.push([
+        below + name,
+        isSymlink ? `-> ${await Deno.readLink(path)}` : await Deno.readTextFile(path),
+      ]);}
+  }
+  return found.toSorted(([a], [b]) => a < b ? -1 : 1);
+}
+
+const own: Answer = () => undefined;
+const name = (text: string) => parseHubName(text)!;
+
+Deno.test("parseHubName() takes names of the hub apart, and leaves paths alone", () => {
+  const cases: [string, unknown][] = [
+    ["org/name", { repository: "org/name", revision: "main", file: undefined }],
+    ["org/na.me@v1/x:sub/a.gguf", { repository: "org/na.me", revision: "v1/x", file: "sub/a.gguf" }],
+    ...[
+      "tiny",
+      "org/model.gguf",
+      "./org/name",
+      "/org/name",
+      "a/b/c",
+      "org/name:../x",
+      "org/name@../x",
+      "org/name:a//b",
+    ]
+      .map((text): [string, unknown] => [text, undefined]),
+  ];
+  for (const [text, want] of cases) assertEquals(parseHubName(text), want, text);
+});
+
+Deno.test("obtainFromHub() lays the cache out as Python's huggingface_hub does", async () => {
+  await withHub(GOLDEN, own, async (options, requests) => {
+    const folder = await obtainFromHub(name("org/name"), options);
+    assertEquals(folder, `${options.hubCache}/models--org--name/snapshots/${commit}`);
+    await obtainFromHub(name("org/name@v1/x"), options);
+    const file = await obtainFromHub(name("org/name:sub/small.Q8_0.gguf"), options);
+    assertEquals(await Deno.readTextFile(file), "GGUF");
+    const { "CACHEDIR.TAG": _, ...want } = listing;
+    assertEquals(Object.fromEntries(await list(options.hubCache)), want);
+    assertEquals(requests.filter((request) => request.startsWith("GET /org")).length, 3);
+    // A commit that is whole in the cache asks nobody.
+    const before = requests.length;
+    assertEquals(await obtainFromHub(name(`org/name@${commit}`), options), folder);
+    assertEquals(requests.length, before);
+  });
+});
+
+Deno.test("obtainFromHub() finds offline what Python has downloaded", async () => {
+  await withHub(new Map(), own, async (options, requests) => {
+    for (const [path, text] of Object.entries(listing)) {
+      const to = `${options.hubCache}/${path}`;
+      await Deno.mkdir(to.slice(0, to.lastIndexOf("/")), { recursive: true });
+      if (text.startsWith("-> ")) await Deno.symlink(text.slice(3), to);
+      else await Deno.writeTextFile(to, text);
+    }
+    const offline = { ...options, offline: true };
+    const folder = await obtainFromHub(name("org/name"), offline);
+    assertEquals(await Deno.readTextFile(`${folder}/model.safetensors`), "weights");
+    assertEquals(await obtainFromHub(name("org/name@v1/x"), offline), folder);
+    for (const lost of ["org/name@v2", "org/other", "org/name:other.gguf"]) {
+      await assertRejects(() => obtainFromHub(name(lost), offline), UsageError, "leave out --offline");
+    }
+    assertEquals(requests, []);
+    // A host that cannot be reached is no reason to refuse what is there.
+    const notices: string[] = [], nobody = { ...options, endpoint: "http://127.0.0.1:1" };
+    assertEquals(
+      await obtainFromHub(name("org/name"), { ...nobody, onNotice: (text) => notices.push(text) }),
+      folder,
+    );
+    assertStringIncludes(notices[0]!, "cannot be reached");
+    await assertRejects(() => obtainFromHub(name("org/other"), nobody), UsageError, "check the network");
+  });
+});
+
+/** The big file's first bytes, and then a broken connection, or none at all. */
+function cutAt(bytes: number, then: "break" | "stall", from = 0): Response {
+  const { headers } = bodyOf(LARGE.get("big.gguf")!, from > 0 ? `bytes=${from}-` : null);
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      controller.enqueue(BIG.slice(from, from + bytes));
+    },
+    async pull(controller) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      if (then === "break") controller.error(new Error("cut"));
+      else await new Promise((resolve) => setTimeout(resolve, 300)), controller.close();
+    },
+  });
+  return new Response(body, { status: from > 0 ? 206 : 200, headers });
+}
+
+const isBody = (request: Request) => request.method === "GET" && request.url.endsWith("/big.gguf");
+
+Deno.test("obtainFromHub() goes on where a connection broke or fell silent", async () => {
+  for (const then of ["break", "stall"] as const) {
+    const answer: Answer = (request) => {
+      const from = Number(/bytes=(\d+)/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
+      // Six cuts: more than are borne in a row without coming further.
+      return isBody(request) && from < 180_000 ? cutAt(30_000, then, from) : undefined;
+    };
+    await withHub(LARGE, answer, async (options, requests) => {
+      const path = await obtainFromHub(name("org/name"), {
+        ...options,
+        stallMs: then === "stall" ? 60 : 5000,
+      });
+      assertEquals(await Deno.readFile(path), BIG);
+      const ranges = requests.filter((request) => request.includes("bytes=")).map((request) =>
+        request.split("=")[1]
+      );
+      assertEquals(ranges, ["30000-", "60000-", "90000-", "120000-", "150000-", "180000-"]);
+    });
+  }
+});
+
+Deno.test("obtainFromHub() goes on with what an earlier process left, and starts anew where it cannot", async () => {
+  for (
+    const [left, answer, range] of [
+      [BIG.slice(0, 50_000), own, "bytes=50000-"],
+      [
+        BIG.slice(0, 50_000),
+        (request: Request) => isBody(request) ? bodyOf(LARGE.get("big.gguf")!, null) : undefined,
+        "bytes=50000-",
+      ],
+      [
+        BIG.map((byte) => byte ^ 1),
+        own,
+        undefined,
+      ],
+      [new Uint8Array(300_000), own, undefined],
+    ] as [Uint8Array, Answer, string | undefined][]
+  ) {
+    await withHub(LARGE, answer, async (options, requests) => {
+      const blobs = `${options.hubCache}/models--org--name/blobs`;
+      await Deno.mkdir(blobs, { recursive: true });
+      await Deno.writeFile(`${blobs}/${digest}.incomplete`, left);
+      assertEquals(await Deno.readFile(await obtainFromHub(name("org/name"), options)), BIG);
+      assertEquals(requests.some((request) => request.includes("bytes=")), range !== undefined);
+      assertEquals((await Array.fromAsync(Deno.readDir(blobs))).map(({ name }) => name), [digest]);
+    });
+  }
+});
+
+Deno.test("obtainFromHub() refuses a file of another digest, and keeps nothing of it", async () => {
+  const answer: Answer = (request) =>
+    isBody(request) ? bodyOf({ content: BIG.map((byte) => byte ^ 1), etag: digest }, null) : undefined;
+  await withHub(LARGE, answer, async (options) => {
+    await assertRejects(() => obtainFromHub(name("org/name"), options), UsageError, `expected ${digest}`);
+    const left = (await list(options.hubCache)).map(([path]) => path);
+    assertEquals(left, [`.locks/models--org--name/${digest}.lock`]);
+  });
+});
+
+Deno.test("obtainFromHub() says what to do where the hub refuses", async () => {
+  const cases: [number, string | undefined, string][] = [
+    [401, undefined, "accept the licence at http://127.0.0.1"],
+    [401, "hf_x", "does not accept the token"],
+    [403, "hf_x", "expected a licence that you have accepted"],
+    [404, undefined, "check repository, revision and file"],
+    [418, undefined, "found HTTP status 418, expected 200"],
+  ];
+  const before = Deno.env.get("HF_TOKEN");
+  try {
+    for (const [status, token, message] of cases) {
+      Deno.env.set("HF_TOKEN", token ?? "");
+      await withHub(LARGE, () => new Response("no", { status }), async (options, requests) => {
+        const error = await assertRejects(
+          () => obtainFromHub(name("org/name"), options),
+          UsageError,
+          message,
+        );
+        assert(!error.message.includes("\n"));
+        assertEquals([requests.length, requests[0]!.includes("Bearer hf_x")], [1, token !== undefined]);
+      });
+    }
+  } finally {
+    if (before === undefined) Deno.env.delete("HF_TOKEN");
+    else Deno.env.set("HF_TOKEN", before);
+  }
+});
+
+Deno.test("obtainFromHub() waits where the hub asks for patience, as long as it says, and not for ever", async () => {
+  for (const status of [429, 503]) {
+    const headers = { "retry-after": "0" };
+    const busy: Answer = (_, count) =>
+      count % 2 === 1 ? new Response("busy", { status, headers }) : undefined;
+    await withHub(LARGE, busy, async (options, requests) => {
+      assertEquals(
+        await Deno.readFile(await obtainFromHub(name("org/name"), { ...options, retryMs: 9e6 })),
+        BIG,
+      );
+      assertEquals(requests.length, 6);
+    });
+    await withHub(LARGE, () => new Response("busy", { status }), async (options, requests) => {
+      await assertRejects(
+        () => obtainFromHub(name("org/name"), options),
+        UsageError,
+        `found HTTP status ${status}`,
+      );
+      assertEquals(requests.length, 4);
+    });
+    const long = () => new Response("busy", { status, headers: { "retry-after": "3600" } });
+    await withHub(LARGE, long, async (options, requests) => {
+      await assertRejects(() => obtainFromHub(name("org/name"), options), UsageError, "check the network");
+      assertEquals(requests.length, 1);
+    });
+  }
+});
+
+Deno.test("obtainFromHub() downloads once for runs that want the same at once", async () => {
+  await withHub(LARGE, own, async (options, requests) => {
+    const paths = await Promise.all([1, 2, 3].map(() => obtainFromHub(name("org/name"), options)));
+    assertEquals(new Set(paths).size, 1);
+    assertEquals(await Deno.readFile(paths[0]!), BIG);
+    assertEquals(requests.filter((request) => request.startsWith("GET /org")).length, 1);
+  });
+});
+
+Deno.test("obtainFromHub() names the files that there are where it must be told which", async () => {
+  const of = (...names: string[]): Contents => new Map(names.map((file) => [file, LARGE.get("big.gguf")!]));
+  const cases: [Contents, string, string][] = [
+    [of("a.gguf", "b.gguf"), "org/name", 'name it, as "org/name:a.gguf"'],
+    [of("a-Q4_0.gguf"), "org/name:a-Q4.gguf", 'the nearest is "a-Q4_0.gguf"'],
+    [of("README.md"), "org/name", "found neither safetensors with a config.json nor a .gguf file"],
+    [of("x-00001-of-00002.gguf"), "org/name:x-00001-of-00002.gguf", 'found no file "x-00002-of-00002.gguf"'],
+  ];
+  for (const [contents, asked, message] of cases) {
+    await withHub(contents, own, async (options) => {
+      await assertRejects(() => obtainFromHub(name(asked), options), UsageError, message);
+    });
+  }
+});
