@@ -59,7 +59,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values), hostname = values.get("host")?.[0] as string ?? HOST;
   const port = readInteger("port", String(values.get("port")?.[0] ?? PORT), 0, 65535);
-  const queue = readCount(values, "queue", 0) ?? QUEUE, token = await readToken(values, hostname);
+  const queue = readCount(values, "waiting", 0) ?? QUEUE, token = await readToken(values, hostname);
   const method = await readMethod("serve", values);
   if (method !== undefined && looksAhead(method)) {
     throw new UsageError(

@@ -171,7 +171,7 @@ Deno.test("serve answers OpenAI's client: completions, echo, probabilities, stre
   }));
 
 Deno.test("serve refuses what it cannot do, and names the field", () =>
-  withServer(["--queue", "1"], async (address) => {
+  withServer(["--waiting", "1"], async (address) => {
     const post = async (body: unknown, url = "/completions", headers: Record<string, string> = {}) => {
       const response = await fetch(address + url, {
         method: "POST",
@@ -227,7 +227,7 @@ Deno.test("serve refuses what it cannot do, and names the field", () =>
   }));
 
 Deno.test("serve bounds its queue, and stops for a client that leaves", () =>
-  withServer(["--queue", "1"], async (address) => {
+  withServer(["--waiting", "1"], async (address) => {
     const long = { model: "chat", prompt: "It was", max_tokens: 500, temperature: 0, ignore_eos: true };
     const ask = (body: unknown, signal?: AbortSignal) =>
       fetch(`${address}/completions`, {

@@ -74,3 +74,6 @@ export async function runKilled(
   }));
   return killed;
 }
+
+/** Waits. */
+export const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -23,6 +23,7 @@ import {
   type SweepProgress,
   sweepStudy,
 } from "../lib/sweep/mod.ts";
+import { UsageError } from "../lib/errors.ts";
 import { readBackend } from "./cli/backend.ts";
 import { exists, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
@@ -30,13 +31,15 @@ import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readJobs, startWorkers } from "./cli/jobs.ts";
 import { openLive, readLivePort } from "./cli/live.ts";
-import { parseFlags } from "./cli/parse.ts";
+import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { withRule } from "./cli/rule.ts";
 import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy, STUDY_FILE } from "./cli/study.ts";
 import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } from "./cli/study_store.ts";
 import { printTable, readTable } from "./cli/table.ts";
+import { readAddress } from "./queue/connection.ts";
+import { submitTrials } from "./queue/submit.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
 const USAGE = describeTask(
@@ -86,6 +89,16 @@ function tellProgress(progress: Progress, { headline }: EvaluationTask): (state:
   };
 }
 
+/** Where trials are to be run, if not here. @throws {UsageError} If it is no address. */
+function readQueue(values: FlagValues) {
+  const url = values.get("queue")?.[0] as string | undefined;
+  if (url === undefined) return undefined;
+  if (values.has("jobs")) {
+    throw new UsageError("Cannot use --jobs with --queue: start deno task worker --queue there");
+  }
+  return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined);
+}
+
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = await withRule(parseFlags("sweep", args, true));
@@ -96,7 +109,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment: readTaskName(values) })).columns,
     ...Object.keys(OPTIONS),
   ]);
-  const livePort = readLivePort(values);
+  const livePort = readLivePort(values), address = readQueue(values);
   const destination = readDestination(values, { noun: "a sweep", work: STUDY_FILE, older: OLD_LOG });
   const { named } = destination, isOld = named !== undefined && !exists(`${named}/${STUDY_FILE}`);
   const known = { folder: named, file: isOld ? OLD_LOG : STUDY_FILE };
@@ -131,8 +144,9 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const source = storedTrials(store, { owner: ownerName(), isDead: hasEnded, only: opened.digests });
     await using _workers = await startWorkers(store, jobs - 1, threads, progress);
+    await using queued = address && await submitTrials(store, source, plan.text, address, progress);
     const summary = await sweepStudy(study, grids, {
-      source,
+      source: queued?.source ?? source,
       signal: interrupt.signal,
       onProgress(state) {
         tell(state);
@@ -159,6 +173,9 @@ export async function main(args: readonly string[]): Promise<number> {
       json: () => JSON.stringify(summary, null, 2),
       records: summary.trials,
       notes: [
+        ...(store.count().failed > 0
+          ? [`${plural(store.count().failed, "trial")} failed: deno task study show ${folder}`]
+          : []),
         ...(summary.trials.some(missesAsked) ? [`${MISSED_NOTE}.`] : []),
         `${describePlan(plan)}, dense ${task.headline.name} ${
           formatMetric(task.headline, readMetric(summary.dense, task.headline.name))

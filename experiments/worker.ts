@@ -11,18 +11,29 @@ import { takeRule } from "./cli/rule.ts";
 import { readPlan, startStudy } from "./cli/study.ts";
 import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
+import { readAddress } from "./queue/connection.ts";
+import { workOnQueue } from "./queue/work.ts";
 
-const USAGE = `Usage: deno task worker --study FILE [flags]
+const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
 
 Runs trials of a study, beside other workers, until none is left. The study is
 the study.db in a folder of deno task sweep, which says what runs. A worker that
 is killed loses the trial that it is at, which another one takes.
 
+With --queue it takes trials of any study from a queue on Redis or Valkey, where
+deno task sweep --queue has put them, on any machine, until Ctrl-C or SIGTERM:
+it then ends the trial that it is at. Trials whose model, text or code have
+another digest than here stay for other workers.
+
 Examples:
   deno task worker --study results/mine/study.db
   deno task worker --study results/mine/study.db --threads 1
+  deno task worker --queue redis://192.0.2.1:6379
 
   --study FILE   the study
+  --queue URL    the queue: redis://[user:password@]host[:port], rediss:// for TLS
+  --queue-prefix TEXT  what its keys begin with (tokenfilter)
+  --lease N      seconds until the queue gives a silent worker's trial away (60)
   --model FILE   where the model is (where the study has it)
   --text FILE    where the text is (where the study has it)
   --threads N    threads of the native code (all cores)
@@ -38,20 +49,29 @@ async function endsWithInput(controller: AbortController): Promise<void> {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const texts = ["study", "model", "text", "threads"] as const;
+  const texts = ["study", "queue", "queue-prefix", "lease", "model", "text", "threads"] as const;
   const flags = parseOwnFlags(args, texts, ["quiet", "attached"]);
   for (const name of texts) {
     if (flags[name] === "") throw new UsageError(`Cannot use --${name}: found no value`);
   }
-  if (flags.study === undefined) throw new UsageError("Cannot begin: expected --study FILE (see --help)");
+  if ((flags.study === undefined) === (flags.queue === undefined)) {
+    throw new UsageError("Cannot begin: expected --study FILE, or --queue redis://HOST (see --help)");
+  }
   if (flags.threads !== undefined) readInteger("threads", flags.threads, 1);
   const progress = new Progress(flags.quiet || flags.attached ? undefined : Deno.stderr);
-  using store = StudyStore.open(flags.study);
   const own = Object.fromEntries(
     (["model", "text", "threads"] as const).filter((name) => flags[name] !== undefined).map((
       name,
     ) => [name, flags[name]!]),
   );
+  if (flags.queue !== undefined) {
+    using interrupt = new Interrupt();
+    const leaseS = readInteger("lease", flags.lease ?? "60", 2);
+    const address = readAddress(flags.queue, flags["queue-prefix"]);
+    await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
+    return EXIT.ok;
+  }
+  using store = StudyStore.open(flags.study!);
   const values = flagValues({ ...store.flags, jobs: "1", ...own });
   await takeRule(values);
   const request = readBackend(values), plan = await readPlan(values, [], progress);

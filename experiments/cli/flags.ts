@@ -263,7 +263,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "host": flag("text", "ADDRESS", "where to listen (127.0.0.1); elsewhere a token is needed", ["serve"]),
   "port": flag("integer", "N", "port to listen on (8080); 0: a free one", ["serve"]),
   "token-file": flag("text", "FILE", "what requests must show (TOKENFILTER_TOKEN, else none)", ["serve"]),
-  "queue": flag("integer", "N", "most requests that wait (16)", ["serve"]),
+  "waiting": flag("integer", "N", "most requests that wait (16)", ["serve"]),
   "out": flag(
     "text",
     "DIR",
@@ -282,6 +282,13 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "processes that work on the study, with the model's weights once in memory and the cores shared out (1)",
     ["sweep"],
   ),
+  "queue": flag(
+    "text",
+    "redis://HOST",
+    "put the trials into a queue on Redis or Valkey for deno task worker --queue on any machines; redis://user:password@host:port, rediss:// for TLS",
+    ["sweep"],
+  ),
+  "queue-prefix": flag("text", "TEXT", "what the queue's keys begin with (tokenfilter)", ["sweep"]),
   "live": flag(
     "optional text",
     "[PORT]",
@@ -356,7 +363,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "seed",
   ],
   "Choice of tokens": Object.keys(SAMPLING_FLAGS),
-  "Where": ["host", "port", "token-file", "queue"],
+  "Where": ["host", "port", "token-file", "waiting", "queue"],
   "How": ["max-tokens", "beside", "backend", "jobs", "phase", "seeds"],
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };

@@ -18,6 +18,7 @@ export {
   digestConditions,
   digestTrialOptions,
   runSweep,
+  runTrial,
   type SweepArguments,
   type SweepProgress,
 } from "./runner.ts";

@@ -1,10 +1,10 @@
 /** Runs the trials of a sweep one after the other, wherever they come from. */
-import type { Evaluation, TaskTypes } from "../eval/task.ts";
+import type { Evaluation, RunControl, TaskTypes } from "../eval/task.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
 import type { LoggedRun } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
-import type { TrialSource } from "./trial_source.ts";
+import type { TakenTrial, TrialSource } from "./trial_source.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 
 /** How far a sweep has come. */
@@ -45,6 +45,27 @@ export function digestConditions(conditions: RunConditions & Pick<LoggedRun, "op
 /** Short digest of the options that have an effect. */
 export async function digestTrialOptions(method: ResolvedOptions): Promise<string> {
   return (await sha256(effectiveKey(method))).slice(0, 12);
+}
+
+/** Runs one trial. @returns Its record. @throws As {@linkcode runSweep}. */
+export async function runTrial<T extends TaskTypes>(
+  { evaluation, createPruner, conditions, runDigest, signal }:
+    & Pick<SweepArguments<T>, "evaluation" | "createPruner" | "conditions" | "signal">
+    & { readonly runDigest: string },
+  { digest, method }: TakenTrial,
+  control: Pick<RunControl, "onChunk" | "onLosses"> = {},
+): Promise<Trial<T>> {
+  const result = await evaluation.run(createPruner(method), { signal, ...control });
+  return {
+    trial: digest,
+    ...recordOptions(method),
+    ...result,
+    looksAhead: looksAhead(method),
+    ...conditions,
+    runDigest,
+    deno: Deno.version.deno,
+    finishedAt: new Date().toISOString(),
+  };
 }
 
 /** Milliseconds between two looks at a source whose last trials are with others. */
@@ -95,23 +116,13 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       tellNews();
       continue;
     }
-    const { digest, method } = taken;
+    const { digest } = taken;
     try {
-      const result = await evaluation.run(args.createPruner(method), {
-        signal,
+      const trial = await runTrial({ ...args, runDigest }, taken, {
         onChunk: (chunk, of) => chunk < of && report(chunk, of),
         onLosses: (chunk, losses, dense) => source.report?.(digest, chunk, losses, dense),
       });
-      source.finish(digest, {
-        trial: digest,
-        ...recordOptions(method),
-        ...result,
-        looksAhead: looksAhead(method),
-        ...conditions,
-        runDigest,
-        deno: Deno.version.deno,
-        finishedAt: new Date().toISOString(),
-      });
+      source.finish(digest, trial);
     } catch (error) {
       source.drop?.(digest);
       throw error;

@@ -279,6 +279,23 @@ export class StudyStore extends StoreReader implements Disposable {
     );
   }
 
+  /** Says that a trial which nobody has a result of will have none. */
+  close(digest: string, error: string): void {
+    this.#run(
+      "UPDATE trial SET state = 'failed', error = ?, lease = NULL WHERE digest = ? AND state IN ('waiting', 'running')",
+      error,
+      digest,
+    );
+  }
+
+  /** Takes note of a worker of elsewhere, and of the trial that it is at. */
+  see(owner: string, digest: string): void {
+    const { number = null } = (this.#get("SELECT number FROM trial WHERE digest = ?", digest) ?? {}) as {
+      number?: number;
+    };
+    this.#run(TABLES.seen, owner, Date.now(), number);
+  }
+
   /** Gives back what a worker has taken and not finished, at once. @returns How many trials wait again. */
   release(owner: string): number {
     return this.#transact(() => {

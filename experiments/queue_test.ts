@@ -1,0 +1,148 @@
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { UsageError } from "../lib/errors.ts";
+import { unless } from "../lib/testing.ts";
+import { Connections, readAddress, studyKey } from "./queue/connection.ts";
+import { NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
+import { delay, readResults, readTrials } from "./study_testing.ts";
+import { finish, runTask, spawnTask, withFolder } from "./testing.ts";
+
+const SMALL = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1", "--quiet"];
+const SEEDS = Array.from({ length: 24 }, (_, i) => i).join(",");
+
+Deno.test({
+  ...unless(
+    NEEDS_REDIS,
+    "a queue comes to what a sweep comes to, though its server is killed and a worker paused",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const text = `${folder}/text.txt`,
+        args = [...SMALL, "--text", text, "--fusion", "random", "--seed", SEEDS];
+      await Deno.writeTextFile(text, "It was the best of times, it was the worst of times. ".repeat(9));
+      await using server = await RedisServer.start(folder);
+      const whole = await runTask("sweep", ...args, "--out", `${folder}/whole`);
+      assertEquals([whole.code, whole.stderr], [0, ""]);
+      const out = `${folder}/queued`,
+        sweep = await spawnTask("sweep", [...args, "--queue", server.url, "--out", out]);
+      const ended = finish(sweep),
+        workers = [await startWorker(server.url, 2), await startWorker(server.url, 2)];
+      const workersEnd = workers.map(finish);
+      while (readTrials(out).length < 2) await delay(20);
+      workers[0]!.kill("SIGSTOP");
+      await server.restart(100);
+      const { code, stderr } = await ended;
+      assertEquals([code, stderr], [0, ""]);
+      workers[0]!.kill("SIGCONT");
+      for (const worker of workers) worker.kill("SIGTERM");
+      for (const end of await Promise.all(workersEnd)) {
+        assertEquals([end.code, end.stdout], [0, ""]);
+        assertStringIncludes(end.stderr, "Ends after the trial at work\n");
+      }
+      assertEquals(readResults(`${out}/study.db`), readResults(`${folder}/whole/study.db`));
+    }),
+});
+
+Deno.test({
+  ...unless(
+    NEEDS_REDIS,
+    "a worker refuses trials of other code, says so on both sides, and leaves them to others",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      await using server = await RedisServer.start(folder);
+      const address = readAddress(server.url, "own.prefix");
+      const args = [
+        ...SMALL,
+        "--fusion",
+        "random",
+        "--seed",
+        "1,2",
+        "--out",
+        `${folder}/out`,
+        "--queue",
+        server.url,
+      ];
+      const sweep = await spawnTask("sweep", [
+        ...args.filter((arg) => arg !== "--quiet"),
+        "--queue-prefix",
+        "own.prefix",
+      ]);
+      const ended = finish(sweep);
+      using connections = await Connections.open(address);
+      const redis = connections.connect();
+      let key: string | undefined;
+      while (key === undefined) [key] = await redis.keys(studyKey(address.prefix, "*"));
+      await redis.set(key, (await redis.get(key))!.replace(/"codeSha256":"\w+"/, '"codeSha256":"other"'));
+      const more = ["--queue", server.url, "--queue-prefix", "own.prefix", "--threads", "1"];
+      const worker = await spawnTask("worker", more), workerEnds = finish(worker);
+      while ((await redis.zcard(`${address.prefix}:trials:delayed`)) === 0) await delay(20);
+      await delay(300);
+      worker.kill("SIGTERM");
+      const { code, stderr } = await workerEnds;
+      assertEquals(code, 0);
+      assertMatch(
+        stderr,
+        /Refuses the trials of a study: Cannot take trials of study \w+: found code \w+, expected other\n/,
+      );
+      sweep.kill("SIGINT");
+      const submitter = await ended;
+      assertEquals(submitter.code, 130);
+      assertStringIncludes(submitter.stderr, "A worker refuses these trials: Cannot take trials");
+      assertMatch(submitter.stderr, /Interrupted: 0 finished trials are in .* To go on: deno task sweep /);
+    }),
+});
+
+Deno.test({
+  ...unless(NEEDS_REDIS, "a queue that cannot be had, or goes away, ends in one line without the password"),
+  fn: () =>
+    withFolder(async (folder) => {
+      await using server = await RedisServer.start(folder);
+      const refuse = (url: string, part: string) =>
+        assertRejects(() => Connections.open(readAddress(url)), UsageError, part);
+      const place = server.url.replace(/.*@/, "");
+      const wrong = await refuse(
+        `redis://default:secret@${place}`,
+        "the server refuses the user or password",
+      );
+      assert(!wrong.message.includes("secret"), wrong.message);
+      await refuse(`redis://${place}`, "the server refuses the user or password");
+      await refuse("redis://127.0.0.1:1", "there is no answer (connect ECONNREFUSED 127.0.0.1:1)");
+      using connections = await Connections.open(readAddress(server.url), 0.2);
+      const redis = connections.connect();
+      assertEquals(await redis.ping(), "PONG");
+      await server.kill();
+      await assertRejects(
+        () => connections.gone,
+        UsageError,
+        `Cannot reach the queue at redis://${place}: there is no answer`,
+      );
+    }),
+});
+
+Deno.test("readAddress() takes addresses of Redis alone", () => {
+  assertEquals(readAddress("rediss://u:p@host:1/2"), { url: "rediss://u:p@host:1/2", prefix: "tokenfilter" });
+  for (const url of ["host:6379", "http://host", "redis://", "redis"]) {
+    assertThrows(() => readAddress(url), UsageError, "expected redis://");
+  }
+  assertThrows(() => readAddress("redis://host", "a:b"), UsageError, "--queue-prefix");
+});
+
+Deno.test("sweep --queue takes no --jobs, and worker one source of trials", async () => {
+  for (
+    const [task, args, part] of [
+      ["sweep", ["--queue", "redis://127.0.0.1:1", "--jobs", "2"], "Cannot use --jobs with --queue"],
+      ["worker", [], "expected --study FILE, or --queue"],
+      ["worker", ["--study", "a", "--queue", "redis://b"], "expected --study FILE, or --queue"],
+    ] as const
+  ) {
+    const { main } = await import(`./${task}.ts`);
+    await assertRejects(() => main(args), UsageError, part);
+  }
+});
