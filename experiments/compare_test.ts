@@ -41,7 +41,7 @@ Deno.test("compare --json prints the comparison alone and writes everything", ()
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/compare.json`)), comparison);
     const page = Deno.readTextFileSync(`${out}/compare.html`);
     assertStringIncludes(page, "plotly.js (cartesian");
-    assertEquals(page.match(/<tr[ >]/g)!.length, 8);
+    assertEquals(page.match(/<tr[ >]/g)!.length, 8 + 1 + 3 * 7); // the losses, and three metrics of each
   }));
 
 Deno.test("compare prints a table and how long it will take", () =>

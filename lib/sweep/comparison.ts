@@ -15,7 +15,14 @@ import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bo
 import { mapBudgets, type Shares, sharesOf } from "./budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { CONTROLS } from "./controls.ts";
-import { type ComparedItems, type ComparedResult, type ComparedSeries, judgeMethods } from "./judgement.ts";
+import {
+  type ComparedItems,
+  type ComparedPair,
+  type ComparedResult,
+  type ComparedSeries,
+  judgeMethods,
+  judgePairs,
+} from "./judgement.ts";
 import {
   contend,
   type ControlOf,
@@ -87,6 +94,8 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
    * older version has none.
    */
   readonly results?: readonly ComparedResult[];
+  /** Who beats whom on each task; likewise. */
+  readonly pairs?: readonly ComparedPair[];
   /** What was scored beside the text, where there are tasks of items. */
   readonly items?: ComparedItems;
   /** How intervals were made. */
@@ -259,10 +268,12 @@ export async function compareMethods<T extends TaskTypes>(
   ];
   const lengths = chunks.map(({ length }) => length), controlOf = controlsOf(all);
   const methods = describe<T>(all, task.headline, lengths, controlOf, { blockSize, resamples });
-  const series = listSeries(all, task, lengths), contenders = all.map((own, i) => contend(own, i, controlOf));
+  const series = [...listSeries(all, task, lengths), ...await args.onItems?.(all.slice(1)) ?? []];
+  const contenders = all.map((own, i) => contend(own, i, controlOf));
   return {
     methods,
-    results: judgeMethods(contenders, [...series, ...await args.onItems?.(all.slice(1)) ?? []]),
+    results: judgeMethods(contenders, series),
+    pairs: judgePairs(contenders, series),
     intervals: { confidence: 0.95, blockSize, resamples, seed: 0 },
     environment: args.environment,
   };

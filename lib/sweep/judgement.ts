@@ -146,3 +146,54 @@ function describeRow(
   const units = values[place]!.reduce((sum, { length }) => sum + length, 0);
   return { method, task, metric: name, units, value: fromMean(mean), mean, standardError };
 }
+
+/** Two methods of one asked share on the main metric of a task. */
+export interface ComparedPair {
+  /** The share that both were asked for, where a comparison has several; the dense model is in every one. */
+  readonly asked?: number;
+  /** The task's name. */
+  readonly task: string;
+  /** Its main metric's. */
+  readonly metric: string;
+  /** A method. */
+  readonly method: string;
+  /** Another one. */
+  readonly other: string;
+  /** The method's mean less the other's. */
+  readonly estimate: number;
+  /** Adjusted for all pairs of all tasks, by Benjamini and Hochberg. */
+  readonly adjustedPValue: number;
+  /** How the method does against the other at 5%. */
+  readonly verdict: JudgedDifference["verdict"];
+}
+
+/** Each pair of contenders that came out at one asked share, the dense model among them, once a task: who beats whom. */
+export function judgePairs(
+  contenders: readonly Contender[],
+  series: readonly ComparedSeries[],
+): ComparedPair[] {
+  const main = [...Map.groupBy(series, ({ task }) => task).values()].map((own) => own[0]!);
+  const shares = new Set(contenders.slice(1).map(({ asked }) => asked));
+  const pairs = [...shares].flatMap((asked) => {
+    const members = contenders.keys().filter((i) =>
+      i === 0 || contenders[i]!.asked === asked && !contenders[i]!.missed
+    )
+      .toArray();
+    return main.flatMap(({ task, metric, blockSize, values }) =>
+      members.flatMap((i, place) =>
+        members.slice(0, place).map((j) => ({
+          pair: {
+            ...(asked !== undefined && { asked }),
+            ...{ task, metric: metric.name, method: contenders[i]!.name, other: contenders[j]!.name },
+          },
+          difference: differenceOf(metric, values[j]!, values[i]!, { blockSize }),
+        }))
+      )
+    );
+  });
+  const judged = judgeDifferences(pairs.map(({ difference }) => difference));
+  return pairs.map(({ pair }, i) => {
+    const { estimate, adjustedPValue, verdict } = judged[i]!;
+    return { ...pair, estimate, adjustedPValue, verdict };
+  });
+}

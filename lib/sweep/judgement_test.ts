@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { ACC, ITEM_PERPLEXITY } from "../eval/item_metrics.ts";
 import { normals } from "../stats/testing.ts";
 import { normalQuantile } from "../stats/normal.ts";
-import { type ComparedSeries, type Contender, judgeMethods } from "./judgement.ts";
+import { type ComparedSeries, type Contender, judgeMethods, judgePairs } from "./judgement.ts";
 
 /** 40 items, the first ones right. */
 const right = (count: number) => [Float64Array.from({ length: 40 }, (_, i) => i < count ? 1 : 0)];
@@ -56,6 +56,23 @@ Deno.test("a method is held against dense, its control, and the best other one a
   const { value, mean, units, against: { dense } } = rows[2]!;
   assertEquals([value, mean, units, dense!.gained, dense!.lost], [25 / 40, 25 / 40, 40, 0, 13]);
   assertAlmostEquals(dense!.estimate, -13 / 40);
+  const pairs = judgePairs(contenders, series);
+  assertEquals(pairs.map(({ task, method, other, verdict }) => `${task}: ${method} ${verdict} ${other}`), [
+    "piqa: random at 0.3 worse dense",
+    "piqa: a at 0.3 worse dense",
+    "piqa: a at 0.3 better random at 0.3",
+    "piqa: b at 0.3 not told apart dense",
+    "piqa: b at 0.3 better random at 0.3",
+    "piqa: b at 0.3 better a at 0.3",
+    "perplexity: random at 0.3 worse dense",
+    "perplexity: a at 0.3 worse dense",
+    "perplexity: a at 0.3 better random at 0.3",
+    "perplexity: b at 0.3 worse dense",
+    "perplexity: b at 0.3 better random at 0.3",
+    "perplexity: b at 0.3 better a at 0.3",
+    "piqa: a at 0.5 worse dense",
+    "perplexity: a at 0.5 worse dense",
+  ]);
   // One family: no p value is adjusted by the rows of its own series alone.
   const all = rows.flatMap(({ against }) => Object.values(against));
   const largest = Math.max(...all.map(({ pValue }) => pValue));

@@ -4,6 +4,7 @@
  */
 import { sayNearest } from "../../nearest.ts";
 import type { EvaluationTask, Metric } from "../task.ts";
+import type { ItemMetric } from "../item_metrics.ts";
 import type { ItemTask } from "../item_task.ts";
 import { arcChallenge } from "./arc_challenge.ts";
 import { arcEasy } from "./arc_easy.ts";
@@ -95,9 +96,11 @@ export function findItemTask(name: string): ItemTask | GeneratedTask {
  * console.assert(findMetric("piqa", "acc_norm").percent && findMetric("perplexity", "kl").better === "lower");
  * ```
  */
-export function findMetric(task: string, metric: string): Metric {
+export function findMetric(task: string, metric: string): Metric & Pick<ItemMetric, "fromMean"> {
   const text = TASKS.find(({ name }) => name === task);
-  const metrics: readonly Metric[] = text ? [text.headline, ...text.metrics] : findItemTask(task).metrics;
+  const metrics: readonly (Metric & Pick<ItemMetric, "fromMean">)[] = text
+    ? [{ ...text.headline, fromMean: text.headline.fromLoss }, ...text.metrics]
+    : findItemTask(task).metrics;
   const found = metrics.find(({ name }) => name === metric);
   if (found !== undefined) return found;
   throw new RangeError(

@@ -32,6 +32,13 @@ export {
   plotLengths,
 } from "./lengths.ts";
 export { collectLossBudget, type LossBudget, plotLossBudget } from "./loss_budget.ts";
+export * from "./method_budgets.ts";
+export {
+  collectMethodMatrix,
+  type MethodMatrix,
+  type PairCounts,
+  plotMethodMatrix,
+} from "./method_matrix.ts";
 export { collectParallel, type ParallelAxis, type ParallelTrials, plotParallel } from "./parallel.ts";
 export type {
   BandPoint,

@@ -11,14 +11,24 @@ import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } fr
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { comparedRatio, describeComparison } from "./verdict.ts";
-import { describeOpposed } from "./results.ts";
+import { collectMethodBudgets, plotMethodBudgets } from "../plots/method_budgets.ts";
+import { collectMethodMatrix, pairShares, plotMethodMatrix } from "../plots/method_matrix.ts";
+import { describeOpposed, tabulateResults } from "./results.ts";
 import type { TrialTable } from "./trial_table.ts";
 
 /** The figures of a comparison's report, in order. */
 export function plotComparisons(comparison: Comparison): Figure[] {
-  return (["dense", "random", "random-protected"] as const).map((base) =>
-    plotComparison(collectComparison(comparison, base))
-  );
+  const { results = [] } = comparison;
+  const measured = [...Map.groupBy(results, ({ task, metric }) => `${task} ${metric}`).values()].map((
+    [row],
+  ) => row!);
+  return [
+    ...pairShares(comparison).map((asked) => plotMethodMatrix(collectMethodMatrix(comparison, asked))),
+    ...measured.map(({ task, metric }) => plotMethodBudgets(collectMethodBudgets(comparison, task, metric))),
+    ...(["dense", "random", "random-protected"] as const).map((base) =>
+      plotComparison(collectComparison(comparison, base))
+    ),
+  ];
 }
 
 const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
@@ -125,6 +135,11 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
       `<h2>All methods</h2>
 <p class="muted">^ looks ahead: an upper bound. ${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed at.</p>
 ${renderTable(tabulateComparison(comparison))}`,
+      ...(comparison.results === undefined ? [] : [
+        `<h2>All results</h2>
+<p class="muted">p values adjusted over the whole table.</p>
+${renderTable(tabulateResults(comparison))}`,
+      ]),
       `<details><summary>Environment and options</summary>
 <p class="muted">${escapeHtml(environment.protocol)}</p>
 <pre>${

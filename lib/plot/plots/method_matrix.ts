@@ -1,0 +1,125 @@
+/** Who beats whom: every pair of methods of a comparison, task by task and in all. */
+import type { Comparison } from "../../sweep/comparison.ts";
+import type { ComparedPair } from "../../sweep/judgement.ts";
+import { choose } from "../figure/choice_slider.ts";
+import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
+import { plural } from "../figure/page.ts";
+import { colorScale } from "../figure/parts.ts";
+import { withoutShare } from "../figure/rule_style.ts";
+
+/** How often a row's method is told to be better or worse than a column's; null of a method and itself. */
+export type PairCounts = readonly (readonly ({ readonly better: number; readonly worse: number } | null)[])[];
+
+/** The numbers of the plot. */
+export interface MethodMatrix {
+  /** The share that all were asked for, where a comparison has several. */
+  readonly asked: number | undefined;
+  /** Methods, those that win most first. */
+  readonly names: readonly string[];
+  /** Of all tasks, then of each, [method][other]. */
+  readonly views: readonly { readonly label: string; readonly counts: PairCounts }[];
+}
+
+/** Shares of a comparison's pairs, in order. */
+export const pairShares = (
+  { pairs = [] }: Pick<Comparison, "pairs">,
+): (number | undefined)[] => [...new Set(pairs.map(({ asked }) => asked))];
+
+/** Gathers the pairs of one share; by default the first one. */
+export function collectMethodMatrix(
+  { methods, pairs = [] }: Comparison,
+  asked: number | undefined = pairShares({ pairs })[0],
+): MethodMatrix {
+  if (!Array.isArray(methods)) throw new TypeError("Cannot gather pairs: expected a comparison");
+  const own = pairs.filter((pair) => pair.asked === asked);
+  const names = [...new Set(own.flatMap(({ method, other }) => [other, method]))];
+  const countsOf = (some: readonly ComparedPair[], row: string, column: string) => {
+    const says = some.flatMap(({ method, other, verdict }) =>
+      method === row && other === column
+        ? [verdict]
+        : method === column && other === row
+        ? [OPPOSITE[verdict]]
+        : []
+    );
+    const count = (what: string) => says.filter((verdict) => verdict === what).length;
+    return { better: count("better"), worse: count("worse") };
+  };
+  const net = (name: string) =>
+    names.reduce((sum, other) => {
+      const { better, worse } = countsOf(own, name, other);
+      return sum + better - worse;
+    }, 0);
+  const sorted = names.toSorted((a, b) => net(b) - net(a));
+  const view = (label: string, some: readonly ComparedPair[]) => ({
+    label,
+    counts: sorted.map((row) => sorted.map((column) => row === column ? null : countsOf(some, row, column))),
+  });
+  const tasks = [...Map.groupBy(own, ({ task }) => task)];
+  return {
+    asked,
+    names: sorted.map(withoutShare),
+    views: [
+      view("all tasks", own),
+      ...(tasks.length > 1 ? tasks.map(([task, some]) => view(task, some)) : []),
+    ],
+  };
+}
+
+const OPPOSITE = { better: "worse", worse: "better", "not told apart": "not told apart" } as const;
+const ROW_PIXELS = 30;
+
+/** Draws a square a pair: how often the row's method beats the column's, less how often it is beaten. */
+export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure {
+  const title = `Who beats whom${asked === undefined ? "" : `, at ${asked}`}`;
+  if (names.length === 0) return emptyFigure(title, "No pairs here: run deno task compare again.");
+  const tasks = Math.max(1, views.length - 1), shown = names.map(escapeText);
+  const trace = ({ label, counts }: MethodMatrix["views"][number], most: number): JsonObject => ({
+    type: "heatmap",
+    name: escapeText(label),
+    x: shown,
+    y: shown,
+    z: counts.map((row) => row.map((cell) => cell && (cell.better - cell.worse) / most)),
+    text: counts.map((row) => row.map((cell) => cell === null ? "" : mark(cell))),
+    texttemplate: "%{text}",
+    textfont: { size: 11 },
+    zmin: -1,
+    zmax: 1,
+    colorscale: colorScale("diverge"),
+    showscale: false,
+    xgap: 1,
+    ygap: 1,
+    hoverongaps: false,
+    customdata: counts.map((row) => row.map((cell) => cell && [cell.better, cell.worse])),
+    hovertemplate:
+      "<b>%{y}</b> against %{x}<br>better %{customdata[0]}, worse %{customdata[1]}<extra></extra>",
+  });
+  const { data, layout } = choose(
+    "main metric of",
+    views.map((view, i) => ({
+      label: view.label,
+      traces: [trace(view, i === 0 ? tasks : 1)],
+    })),
+    { shown: 0 },
+  );
+  return new Figure({
+    title,
+    caption:
+      `Of ${
+        plural(tasks, "task")
+      } the number on whose main metric the row's method is told to be better (+) or worse (−) than ` +
+      "the column's, at 5%, adjusted for all pairs (Benjamini-Hochberg); an empty square: not told apart.",
+    height: 150 + ROW_PIXELS * names.length + (views.length > 1 ? 70 : 0),
+    data,
+    layout: baseLayout({
+      ...layout,
+      margin: { l: 110, r: 14, t: 14, b: 110 },
+      xaxis: axis("", { showgrid: false, tickangle: -45, ticks: "" }),
+      yaxis: axis("", { showgrid: false, autorange: "reversed", ticks: "" }),
+    }),
+  });
+}
+
+/** A square's text: `+2 −1`. */
+function mark({ better, worse }: { readonly better: number; readonly worse: number }): string {
+  return [...(better > 0 ? [`+${better}`] : []), ...(worse > 0 ? [`−${worse}`] : [])].join(" ");
+}

@@ -1,0 +1,117 @@
+import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import type { ComparedPair, ComparedResult, Comparison } from "../../sweep/mod.ts";
+import { mapBudgets } from "../../sweep/budgets.ts";
+import { collectMethodBudgets, plotMethodBudgets } from "./method_budgets.ts";
+import { collectMethodMatrix, plotMethodMatrix } from "./method_matrix.ts";
+
+const shares = (spent: number) => mapBudgets((budget) => budget === "rows" ? 1 : spent);
+const method = (name: string, asked: number | undefined, spent: number, missed = false) => ({
+  ...{ name, missed, shares: shares(spent), ...(asked !== undefined && { asked }) },
+});
+const OPPOSED = {
+  name: "dense",
+  estimate: 0,
+  low: 0,
+  high: 0,
+  pValue: 1,
+  adjustedPValue: 1,
+  smallestDetectable: null,
+};
+const against = { dense: { ...OPPOSED, verdict: "worse" as const } };
+const row = (method: string, task: string, metric: string, value: number, mean: number): ComparedResult => ({
+  ...{ method, task, metric, value, mean, units: 50, standardError: 0.1 },
+  against: method === "dense" || metric === "kl" ? {} : against,
+});
+const pair = (
+  task: string,
+  method: string,
+  other: string,
+  verdict: ComparedPair["verdict"],
+): ComparedPair => ({
+  ...{ asked: 0.3, task, metric: "acc", method, other, verdict, estimate: 0, adjustedPValue: 0 },
+});
+
+const comparison = {
+  methods: [
+    method("dense", undefined, 1),
+    method("key at 0.5", 0.5, 0.4),
+    method("key at 0.3", 0.3, 0.7),
+    method("value at 0.3", 0.3, 0.7, true),
+  ],
+  results: [
+    row("dense", "perplexity", "perplexity", Math.exp(2), 2),
+    row("key at 0.5", "perplexity", "perplexity", Math.exp(4), 4),
+    row("key at 0.3", "perplexity", "perplexity", Math.exp(3), 3),
+    row("value at 0.3", "perplexity", "perplexity", Math.exp(3), 3),
+    row("dense", "perplexity", "kl", 0, 0),
+    row("key at 0.3", "perplexity", "kl", 0.5, 0.5),
+    row("dense", "piqa", "acc", 0.7, 0.7),
+    row("key at 0.3", "piqa", "acc", 0.6, 0.6),
+  ],
+  pairs: [
+    pair("piqa", "key at 0.3", "dense", "worse"),
+    pair("piqa", "learned at 0.3", "key at 0.3", "better"),
+    pair("piqa", "learned at 0.3", "dense", "not told apart"),
+    pair("boolq", "key at 0.3", "dense", "worse"),
+    pair("boolq", "learned at 0.3", "key at 0.3", "worse"),
+    { ...pair("boolq", "key at 0.5", "dense", "worse"), asked: 0.5 },
+  ],
+  items: {
+    tasks: [],
+    budgets: [{
+      ...{ method: "key at 0.3", task: "piqa" },
+      usage: {
+        ...{ queriesDense: 10, queriesSkipped: 1, pairsDense: 10, pairsAvoided: 2, attentionFlopsDense: 10 },
+        ...{ attentionFlopsAvoided: 4, kvBytesHeld: 9, kvBytesAvoided: 1 },
+      },
+    }],
+  },
+} as unknown as Comparison;
+
+Deno.test("a metric against budgets: curves over asked shares, ends through the metric's function, what missed left out", () => {
+  const text = collectMethodBudgets(comparison);
+  assertEquals(text.curves.map(({ name, points }) => [name, points.map(({ method }) => method)]), [
+    ["key", ["key at 0.3", "key at 0.5"]],
+  ]);
+  const [first] = text.curves[0]!.points;
+  assertAlmostEquals(first!.low, Math.exp(3 - 0.196));
+  assertAlmostEquals(first!.high, Math.exp(3 + 0.196));
+  assertEquals([text.dense, text.units, first!.shares.pairs], [Math.exp(2), 50, 0.7]);
+  assertEquals(collectMethodBudgets(comparison, "perplexity", "kl").dense, undefined);
+  // Of items what was spent on them, not on the text.
+  const items = collectMethodBudgets(comparison, "piqa", "acc"), [point] = items.curves[0]!.points;
+  assertEquals(point!.shares, { queries: 0.9, pairs: 0.8, attentionFlops: 0.6, rows: 0.9 });
+  const { data, caption, layout } = plotMethodBudgets(items);
+  assertEquals(data.map(({ visible, x, y }) => [visible, x, y]), [
+    [false, [90], [60]],
+    [true, [80], [60]],
+    [false, [60], [60]],
+    [false, [90], [60]],
+  ]);
+  assertStringIncludes(caption, "Up and to the right is better");
+  assertStringIncludes(caption, "over 50 items");
+  assertStringIncludes(JSON.stringify(layout.shapes), '"y0":70');
+  assertEquals(plotMethodBudgets(collectMethodBudgets({ ...comparison, results: [] })).data, []);
+});
+
+Deno.test("who beats whom: counts over tasks, seen from both sides, those that win most first", () => {
+  const { asked, names, views } = collectMethodMatrix(comparison);
+  assertEquals([asked, names], [0.3, ["dense", "learned", "key"]]);
+  assertEquals(views.map(({ label }) => label), ["all tasks", "piqa", "boolq"]);
+  const none = { better: 0, worse: 0 }, even = { better: 1, worse: 1 };
+  assertEquals(views[0]!.counts, [
+    [null, none, { better: 2, worse: 0 }],
+    [none, null, even],
+    [{ better: 0, worse: 2 }, even, null],
+  ]);
+  assertEquals(views[1]!.counts[2], [{ better: 0, worse: 1 }, { better: 0, worse: 1 }, null]);
+  const { title, data } = plotMethodMatrix(collectMethodMatrix(comparison));
+  assertEquals([title, data.length, data[0]!.z], ["Who beats whom, at 0.3", 3, [[null, 0, 1], [0, null, 0], [
+    -1,
+    0,
+    null,
+  ]]]);
+  assertEquals(data[0]!.text, [["", "", "+2"], ["", "", "+1 −1"], ["−2", "+1 −1", ""]]);
+  assertEquals(collectMethodMatrix(comparison, 0.5).names, ["dense", "key"]);
+  assertEquals(plotMethodMatrix(collectMethodMatrix({ ...comparison, pairs: [] })).data, []);
+});
