@@ -167,6 +167,13 @@ Deno.test("findTests() puts the nearest first, and findKernelTests() those of th
     "kernels/a/a_test.ts",
     "ffi/x_test.ts",
   ]);
+  const slow = new Map([["kernels/a/a_test.ts", 9], ["ffi/x_test.ts", 2]]);
+  assertEquals(findKernelTests("kernels/common/simd.h", paths, 4, slow), [
+    "kernels/b/b_test.ts",
+    "kernels/a/a_test.ts",
+    "ffi/y_test.ts",
+    "ffi/x_test.ts",
+  ]);
 });
 
 /** A checkout with one function, half tested, and a list of equivalent mutants. */
@@ -309,6 +316,28 @@ Deno.test("a workplace runs commands in its copy, and ends all that they have st
     stop.abort();
     assertEquals((await stopped).timedOut, false);
     assert((await stopped).seconds < 40);
+  }));
+
+Deno.test("a workplace's compiler compiles the level that is asked for, and takes the others as they were", () =>
+  withFolder(async (root) => {
+    await Deno.writeTextFile(`${root}/a.cpp`, "int level = TKF_LEVEL;");
+    const place = await makePlace(root, ["a.cpp"]);
+    const compile = async (level: string) => {
+      const objects: string[] = [];
+      for (const code of [1, 2]) {
+        const args = [`-DTKF_LEVEL=${code}`, "-c", "a.cpp", "-o", `${code}.o`];
+        const { success, output } = await place.run([place.compiler, ...args], 60, { MUTANT_LEVEL: level });
+        assert(success, output);
+        objects.push(String(await Deno.readFile(`${place.root}/${code}.o`)));
+      }
+      return objects;
+    };
+    const [one, two] = await compile("none");
+    await Deno.writeTextFile(`${place.root}/a.cpp`, "int level = TKF_LEVEL + 2;");
+    const changed = await compile("all");
+    assert(one !== two && one !== changed[0] && two !== changed[1]);
+    assertEquals(await compile("1"), [changed[0]!, two!]);
+    assertEquals(await compile("2"), [one!, changed[1]!]);
   }));
 
 Deno.test("mutants --list says which it would make", async () => {

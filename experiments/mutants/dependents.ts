@@ -124,14 +124,26 @@ export function findTests(
     .sort(by((test) => ranks.get(test)! + Math.max(0, Math.log2(seconds.get(test) ?? 1))));
 }
 
-/** The nearest tests of a source of the CPU library: those of its folder, of all kernels, then those of its wrapper. */
-export function findKernelTests(file: string, paths: readonly string[], most: number): string[] {
+/**
+ * The nearest tests of a source of the CPU library: those of its folder, of all kernels, then those of its wrapper.
+ *
+ * @param most How many.
+ * @param seconds What tests take, as far as it is known: among those as near, the quickest come first.
+ */
+export function findKernelTests(
+  file: string,
+  paths: readonly string[],
+  most: number,
+  seconds: ReadonlyMap<string, number> = new Map(),
+): string[] {
   const folder = file.replace(/[^/]*$/, "");
   const rank = (test: string) => test.startsWith(folder) ? 0 : test.startsWith("kernels/") ? 1 : 2;
+  const near = (a: string, b: string) => rank(a) - rank(b) || (a < b ? -1 : 1);
   return paths.filter((path) =>
     /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt|mutants/.test(path) &&
     !SANITIZED.test(path)
-  ).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)).slice(0, most);
+  ).sort(near).slice(0, most)
+    .sort((a, b) => rank(a) - rank(b) || (seconds.get(a) ?? 0) - (seconds.get(b) ?? 0) || near(a, b));
 }
 
 /** Sources that the CPU library is made of, but for its declarations. */

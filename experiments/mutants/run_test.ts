@@ -13,7 +13,7 @@ const FAILED = "\n FAILURES \n\nadds ... a step => ./a_test.ts:3:1\n\nFAILED | 0
 /** Judges `a + b → a - b` of a file in a tree of its own; what became of it, and the commands in short. */
 async function judge(file: string, known: Partial<Run>, answer: Answer) {
   const said: string[] = [];
-  let outcome: string | undefined;
+  let outcome = "";
   await withFolder(async (root) => {
     await Deno.mkdir(`${root}/${file}`.replace(/[^/]*$/, ""), { recursive: true });
     await Deno.writeTextFile(`${root}/${file}`, "a + b");
@@ -32,7 +32,7 @@ async function judge(file: string, known: Partial<Run>, answer: Answer) {
     };
     const run: Run = {
       ...{ paths: ["kernels/a/a_test.ts", "kernels/a/b_test.ts"], flags: [], limit: 50, tests: 9 },
-      ...{ importers: new Map([["lib/a.ts", new Set(["lib/a_test.ts", "lib/b_test.ts"])]]), levels: [2, 0] },
+      ...{ importers: new Map([["lib/a.ts", new Set(["lib/a_test.ts", "lib/b_test.ts"])]]), level: 2 },
       ...{ seconds: new Map(), sound: new Set(), broken: new Set(), whole: {} },
       signal: new AbortController().signal,
       ...known,
@@ -91,35 +91,36 @@ Deno.test("a test that takes too long is run whole without the mutant, and again
   );
 });
 
-Deno.test("a mutant of the CPU library is in one level after the other, of those that it changes", async () => {
-  const noticed = await judge(
-    "kernels/a/a.cpp",
-    {},
-    (command, { MUTANT_LEVEL, TOKENFILTER_TEST_DEVICE }, source) =>
-      command.includes("build.ts")
-        ? `built ${MUTANT_LEVEL === "0" ? source : "whole"}`
-        : TOKENFILTER_TEST_DEVICE === "cpu" && source === "a - b"
-        ? FAILED
-        : "ok | 1 passed",
-  );
-  assertEquals(noticed, [
+Deno.test("a mutant of the CPU library is in one level for the nearest tests, then in all", async () => {
+  const answer =
+    (failing: string): Answer => (command, { MUTANT_LEVEL, TOKENFILTER_TEST_DEVICE }, source) => {
+      if (command.includes("build.ts")) return `built ${MUTANT_LEVEL}`;
+      assertEquals(TOKENFILTER_TEST_DEVICE, "cpu");
+      return command.endsWith(failing) && source === "a - b" ? FAILED : "ok | 1 passed";
+    };
+  assertEquals(await judge("kernels/a/a.cpp", {}, answer("a_test.ts")), [
     "noticed kernels/a/a_test.ts",
-    ...["build ,,a + b,600", "build 2,,a - b,600", "build 0,,a - b,600"],
+    ...["build none,,a + b,600", "build 2,,a - b,600"],
     ...["kernels/a/a_test.ts,,a - b,50", "kernels/a/a_test.ts,--filter=adds,a + b,50"],
   ]);
-  const survived = await judge(
-    "kernels/a/a.cpp",
-    {},
-    (command, { MUTANT_LEVEL }) => command.includes("build.ts") ? `built ${MUTANT_LEVEL}.` : "ok | 1 passed",
-  );
-  assertEquals([survived[0], survived.length], ["survived", 8]);
-  assertEquals((await judge("kernels/a/a.cpp", {}, () => "built whole"))[0], "invalid");
-  assertEquals(
-    (await judge(
+  const paths = ["a", "b", "c", "d"].map((name) => `kernels/a/${name}_test.ts`);
+  const far = await judge("kernels/a/a.cpp", { paths }, answer("d_test.ts"));
+  assertEquals([far[0], far[6]], ["noticed kernels/a/d_test.ts", "build all,,a - b,600"]);
+  assertEquals(far.filter((line) => line.startsWith("kernels/a/c_test.ts")).length, 2);
+  assertEquals(far.filter((line) => line.startsWith("kernels/a/d_test.ts")).length, 3); // from afar: once more
+  assertEquals((await judge("kernels/a/a.cpp", {}, answer("no_test.ts")))[0], "survived");
+
+  const built = (library: (level: string) => string) =>
+    judge(
       "kernels/a/a.cpp",
       {},
-      (_, { MUTANT_LEVEL }) => MUTANT_LEVEL === "2" ? "the compiler failed on it" : "built whole",
-    ))[0],
+      (command, { MUTANT_LEVEL }, source) =>
+        command.includes("build.ts") ? library(MUTANT_LEVEL!) : source === "a - b" ? FAILED : "ok | 1 passed",
+    );
+  assertEquals((await built(() => "built whole"))[0], "invalid");
+  assertEquals((await built((level) => `built ${level === "all"}`))[0], "noticed kernels/a/a_test.ts");
+  assertEquals(
+    (await built((level) => level === "2" ? "the compiler failed on it" : "built it"))[0],
     "invalid",
   );
 });

@@ -16,7 +16,7 @@ import {
   listMutants,
   type Mutant,
 } from "./draw.ts";
-import { createJudge, findMistyped, isKernel, listLevelCodes, type Outcome } from "./run.ts";
+import { createJudge, findFirstLevel, findMistyped, isKernel, type Outcome } from "./run.ts";
 import { makeWorkplace, type Workplace } from "./workplace.ts";
 
 /** Where equivalent mutants are listed. */
@@ -98,8 +98,8 @@ export async function judgeSample(
     mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
     const queue = mutants.filter((mutant) => !mistyped.has(mutant));
     const known = { seconds: new Map(seconds), sound: new Set<string>(), broken, whole: {} };
-    const levels = queue.some(isKernel) ? await listLevelCodes() : [];
-    const run = { paths, importers, flags, limit, tests, signal, levels, ...known };
+    const level = queue.some(isKernel) ? await findFirstLevel() : 0;
+    const run = { paths, importers, flags, limit, tests, signal, level, ...known };
     await Promise.all(places.map(async (place) => {
       const judge = createJudge(place, run);
       for (let mutant = queue.shift(); mutant !== undefined && !signal.aborted; mutant = queue.shift()) {

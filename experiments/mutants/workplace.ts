@@ -7,8 +7,8 @@ const MEMORY_KIB = 8 << 20;
 
 /**
  * A compiler that is quick rather than its code, and compiles no preprocessed text twice: a mutant is in few units. What
- * reaches beyond an array ends at once, as it does in .ci/sanitize. Where MUTANT_LEVEL names a level of the CPU library,
- * the others stay as they were when it named none.
+ * reaches beyond an array ends at once, as it does in .ci/sanitize. Where MUTANT_LEVEL is the code of a level of the CPU
+ * library, the others stay as they were when it was "none".
  */
 const COMPILER = `#!/bin/sh
 set -e
@@ -16,12 +16,10 @@ cxx=\${REAL_CXX:-g++}
 case " $* " in *" -c "*) ;; *) exec $cxx "$@" ;; esac
 for out; do :; done
 objects=$(dirname "$0")/../objects
-if [ -n "$MUTANT_LEVEL" ]; then
-  case " $* " in
-    *" -DTKF_LEVEL=$MUTANT_LEVEL "*) ;;
-    *" -DTKF_LEVEL="*) exec cp "$objects/$out" "$out" ;;
-  esac
-fi
+case "$MUTANT_LEVEL $* " in
+  [an]*|*" -DTKF_LEVEL=$MUTANT_LEVEL "*) ;;
+  *" -DTKF_LEVEL="*) exec cp "$objects/$out" "$out" ;;
+esac
 $cxx "$@" -E -P
 key=$({ echo "$*"; cat "$out"; } | sha256sum | cut -c 1-32)
 if [ ! -f "$objects/$key" ]; then
@@ -29,7 +27,7 @@ if [ ! -f "$objects/$key" ]; then
   cp "$out" "$objects/$key.$$" && mv "$objects/$key.$$" "$objects/$key"
 fi
 cp "$objects/$key" "$out"
-[ -n "$MUTANT_LEVEL" ] || cp "$out" "$objects/$out"
+[ "$MUTANT_LEVEL" != none ] || cp "$out" "$objects/$out"
 `;
 
 /** A copy of the tree with caches and a folder for temporary files of its own. */
