@@ -16,6 +16,7 @@
 #endif
 #endif
 #if defined(TKF_SIMT_ASAN)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -85,6 +86,9 @@ inline void switch_context(Context& from, Context& to, Context** left) {
 inline void make_context(Context& context, char* stack, size_t bytes, size_t used, void (*entry)()) {
   context.stack = stack;
   context.stack_bytes = bytes;
+#if defined(TKF_SIMT_ASAN)
+  __asan_unpoison_memory_region(stack, bytes);  // frames of a thread that ended there, whose memory this was
+#endif
   void** top = reinterpret_cast<void**>(stack + bytes - used);  // 16-byte aligned
 #if defined(__x86_64__)
   *--top = nullptr;                         // no caller
