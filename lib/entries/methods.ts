@@ -38,6 +38,7 @@ export type { Reads, Rule, RuleMemory, RuleToken, Scorer } from "../filter/rule.
 export type { FilterBackend, LearnedInput, Rows } from "../filter/sequence.ts";
 export type { Moments } from "../filter/similarity.ts";
 export { createDense } from "../methods/dense.ts";
+export { createDropped } from "../methods/dropped.ts";
 export { sayLabels } from "../methods/labels.ts";
 export { EVICTIONS, KEY_RULES, METHODS, type OwnOptions, type RuleName } from "../methods/list.ts";
 export type { LiveKeys, LiveToken } from "../methods/live_keys.ts";
@@ -64,6 +65,7 @@ export {
 export {
   type DecisionTrace,
   definePruner,
+  type DroppedParts,
   type KeyInput,
   type KeySequence,
   type KeySide,

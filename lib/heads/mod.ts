@@ -6,3 +6,4 @@
 export * from "./collection.ts";
 export * from "./report.ts";
 export * from "./trace.ts";
+export * from "./parts.ts";

@@ -11,6 +11,7 @@ import {
   createDense,
   createPruner,
   createReplay,
+  EVICTIONS,
   type Method,
   type MethodName,
   type MethodOptions,
@@ -46,6 +47,8 @@ function withTail(stream: Stream, other: Stream, at: number): Stream {
   return copy;
 }
 
+const EVICTED: readonly string[] = EVICTIONS.map(({ name }) => name);
+
 /** Values of an option that are not its default. */
 function others(option: Option): unknown[] {
   switch (option.type) {
@@ -56,7 +59,8 @@ function others(option: Option): unknown[] {
     case "flag":
       return [!option.default];
     case "name":
-      return option.names.filter((name) => name !== option.default);
+      // Nothing here looks at keys and values; what evicts has its contract in ../model/eviction_test.ts.
+      return option.names.filter((name) => name !== option.default && !EVICTED.includes(name));
     case "names":
       return [option.names.filter((name) => name !== "local")]; // which needs its substitute
     case "seed":

@@ -7,6 +7,7 @@ import { planLayers } from "../filter/schedule.ts";
 import type { FilterBackend, FilterShape } from "../filter/sequence.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import type { LiveToken } from "./live_keys.ts";
+import { mergeValues } from "./merge.ts";
 import type { EvictionMethod } from "./method.ts";
 import type { ResolvedOptions } from "./options.ts";
 import type { KeyInput, KeySequence, KeySide, PrunerContext } from "./pruner.ts";
@@ -33,9 +34,12 @@ export function createEviction(
     warmup,
     recent,
     block,
+    ...(method.keyState && { keyState: method.keyState }),
     wantsAttention: method.reads.includes("attention"),
-    wantsQueries: method.reads.includes("query"),
-    looksAhead: false,
+    wantsQueries: method.reads.includes("query") || method.looksAhead === true,
+    looksAhead: method.looksAhead === true,
+    foresees: method.looksAhead === true,
+    merges: method.merges === true,
     evicts: true,
     start: () =>
       new EvictionSequence(
@@ -64,10 +68,14 @@ interface LiveLayer {
   readonly memory: Float64Array;
   /** What the last queries gave to the first so many of `tokens`. */
   queries: Float64Array[];
+  /** Values that the last merge has changed, by position. */
+  merged: ReadonlyMap<number, Float32Array<ArrayBuffer>>;
+  /** Of a method that looks ahead: what all queries would give to all keys, [tokens, tokens]. */
+  ahead?: Float64Array;
 }
 
 const open = ({ method, shape }: Bound, ratio: number): LiveLayer => ({
-  ...{ ratio, tokens: [], count: 0, absorbed: 0, dropped: 0, queries: [] },
+  ...{ ratio, tokens: [], count: 0, absorbed: 0, dropped: 0, queries: [], merged: new Map() },
   memory: new Float64Array(method.memory?.size(shape) ?? 0),
 });
 
@@ -100,7 +108,13 @@ class EvictionSequence implements KeySequence {
   }
 
   observe(layer: number, probabilities: Float64Array, queries: number): void {
-    const own = this.#layers.get(layer)!, rows = probabilities.length / queries, { recent } = this.#bound;
+    const own = this.#layers.get(layer)!,
+      rows = probabilities.length / queries,
+      { recent, method } = this.#bound;
+    if (method.looksAhead) {
+      own.ahead = probabilities;
+      return;
+    }
     for (let query = 0; query < queries; query++) {
       const given = probabilities.slice(query * rows, (query + 1) * rows);
       given.forEach((probability, i) => own.tokens[i]!.received += probability);
@@ -118,9 +132,21 @@ class EvictionSequence implements KeySequence {
     }
     own.absorbed = at;
     const due = Math.floor(own.ratio * Math.max(0, at - recent - warmup) + 0.5) - own.dropped;
+    own.merged = new Map();
     if (due <= 0) return [];
     const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
-    const rows = method.score({ shape, at, tokens, warmup, recent, block, memory: own.memory, attention });
+    const foreseen = () => foreseeFrom(at, own);
+    const rows = method.score({
+      shape,
+      at,
+      tokens,
+      warmup,
+      recent,
+      block,
+      memory: own.memory,
+      attention,
+      foreseen,
+    });
     const worth = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
     const gone = tokens.map((_, i) => i)
       .filter((i) =>
@@ -129,10 +155,21 @@ class EvictionSequence implements KeySequence {
       .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
       .slice(0, due);
     const goes = new Set(gone);
+    if (method.merges) {
+      own.merged = mergeValues(gone.map((i) => tokens[i]!), tokens.filter((_, i) => !goes.has(i)), shape);
+      own.tokens = own.tokens.map((token) => ({
+        ...token,
+        value: own.merged.get(token.position) ?? token.value,
+      }));
+    }
     own.tokens = own.tokens.filter((_, i) => !goes.has(i));
     own.queries = own.queries.map((given) => given.filter((_, i) => !goes.has(i)));
     own.dropped += gone.length;
     return gone.map((i) => tokens[i]!.position).sort((a, b) => a - b);
+  }
+
+  merged(layer: number): ReadonlyMap<number, Float32Array<ArrayBuffer>> {
+    return this.#layers.get(layer)!.merged;
   }
 
   decide(): never {
@@ -148,6 +185,15 @@ class EvictionSequence implements KeySequence {
     }]);
     return new EvictionSequence(this.#bound, new Map(copies));
   }
+}
+
+/** Of each token left the sum of what the queries from `at` on would give it. */
+function foreseeFrom(at: number, { ahead, count, tokens }: LiveLayer): Float64Array {
+  const sums = new Float64Array(tokens.length);
+  for (let query = at; query < count; query++) {
+    tokens.forEach(({ position }, i) => sums[i]! += ahead![query * count + position]!);
+  }
+  return sums;
 }
 
 /** Mean of rows, which may be shorter: what is missing counts as 0. */

@@ -34,22 +34,16 @@ export function withKeySide(
   options: ResolvedOptions,
   context: PrunerContext,
 ): Pruner {
-  const name = keyRuleOf(options), { warmup } = options;
+  const name = keyRuleOf(options), { warmup, keyState } = options;
   const replaced = () => ({ ...queries(), substitute: substituteOf(options) });
   if (name === undefined) return { ...replaced(), cacheSkipped: options.kvFusion === "none" };
-  const method = keyMethodOf(name), isJudge = isRule(method);
-  const keySide = isJudge
+  const method = keyMethodOf(name);
+  const keySide = isRule(method)
     ? createKeySide(method, shape, options, context)
     : createEviction(method, shape, options, context);
-  const keyState = isJudge ? options.keyState : method.keyState ?? options.keyState;
   const query = filtersQueries(options)
     ? replaced()
     : { ...createDense(), name: "token-filtering", warmup, keyState };
-  if (query.keyState !== keyState) {
-    throw new RangeError(
-      `Cannot use option "keyState": found "${query.keyState}", expected "${keyState}" since keys and values go by "${name}"`,
-    );
-  }
   const ahead = keySide.looksAhead ? "scores" : "nothing";
   return {
     ...query,

@@ -4,10 +4,12 @@ import { cur } from "./cur.ts";
 import { curdkv } from "./curdkv.ts";
 import { expectedAttention } from "./expected_attention.ts";
 import { fixedWeight } from "./static.ts";
+import { foresight } from "./foresight.ts";
 import { h2o } from "./h2o.ts";
 import { key } from "./key.ts";
 import { keydiff } from "./keydiff.ts";
 import { keydiffCache } from "./keydiff_cache.ts";
+import { keydiffMerge } from "./keydiff_merge.ts";
 import { knorm } from "./knorm.ts";
 import { lagkv } from "./lagkv.ts";
 import { learned } from "./learned.ts";
@@ -18,6 +20,7 @@ import { mean } from "./mean.ts";
 import { min } from "./min.ts";
 import { missed } from "./missed.ts";
 import { oracle } from "./oracle.ts";
+import { periodic } from "./periodic.ts";
 import { product } from "./product.ts";
 import { random } from "./random.ts";
 import { randomProtected } from "./random_protected.ts";
@@ -40,6 +43,7 @@ export const METHODS = [
   product,
   random,
   randomProtected,
+  periodic,
   learned,
   oracle,
 ] as const;
@@ -58,6 +62,8 @@ export const EVICTIONS = [
   lagkv,
   curdkv,
   keydiffCache,
+  keydiffMerge,
+  foresight,
 ] as const;
 
 /** A method's name. */

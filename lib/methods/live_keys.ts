@@ -30,6 +30,8 @@ export interface LiveKeys extends Pick<KeySide, "warmup" | "recent" | "block"> {
   readonly memory: Float64Array;
   /** Of each token the mean, over the last `count` queries computed, of the mean over heads of the probability it got. */
   attention(count: number): Float64Array;
+  /** Where the method looks ahead: of each token the sum of what the queries from `at` on would give it if no key went. */
+  foreseen(): Float64Array;
 }
 
 /** Scores of a KV head each: `score` of every token's part of that head. */

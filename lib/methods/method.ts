@@ -100,6 +100,10 @@ export interface EvictionMethod<Name extends string = string> extends MethodInfo
   readonly reads: readonly ("query" | "attention")[];
   /** Keys that it takes, where the option `keyState` is not to say. */
   readonly keyState?: KeyState;
+  /** Whether values that go are merged into those of the most similar keys that stay. */
+  readonly merges?: true;
+  /** Whether it needs what the whole sequence's queries will attend to. */
+  readonly looksAhead?: true;
   /** What it remembers of all tokens, gone or not. */
   readonly memory?: {
     /** Numbers. */

@@ -154,7 +154,7 @@ Deno.test("methods that name their place in a legend have one each", () => {
   const places = METHODS.flatMap(({ looks }: Method) => looks?.place ?? []);
   assertEquals(places.toSorted((a, b) => a - b), Array.from(places.keys()));
   const minor = METHODS.filter(({ looks }: Method) => looks?.main === false).map(({ name }) => name);
-  assertEquals(minor.sort(), ["max", "min", "product", "static"]);
+  assertEquals(minor.sort(), ["max", "min", "periodic", "product", "static"]);
 });
 
 Deno.test("createReplay() gives the masks back, chunk by chunk", () => {

@@ -14,6 +14,7 @@ import type { Pruner, PrunerContext } from "./pruner.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 
 export { createDense } from "./dense.ts";
+export { createDropped } from "./dropped.ts";
 export * from "./labels.ts";
 export * from "./list.ts";
 export type { LiveKeys, LiveToken } from "./live_keys.ts";

@@ -210,7 +210,8 @@ export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads
 /** Whether a method needs the whole sequence before its first decision. */
 export function looksAhead(options: ResolvedOptions): boolean {
   const isWhole = policyOf(options).whole === true, keyRule = keyRuleOf(options);
-  const ahead = (method: Method) => isRule(method) ? isWhole : "looksAhead" in method && method.looksAhead;
+  const ahead = (method: Method) =>
+    isRule(method) ? isWhole : "looksAhead" in method && method.looksAhead === true;
   return keyRule !== undefined && ahead(keyMethodOf(keyRule)) ||
     filtersQueries(options) && ahead(methodOf(options.fusion));
 }

@@ -71,8 +71,9 @@ Deno.test("resolveOptions() fills the key side in: side and cacheSkipped are sho
 
 Deno.test("resolveOptions() refuses sides that contradict each other, and what a rule of keys does not define", () => {
   const keyRules =
-    "variance, mean, static, key, value, min, max, product, random, random-protected, received, missed, leave-one-out, keydiff, cur, knorm, streaming, h2o, " +
-    "tova, snapkv, expected-attention, leverage, lagkv, curdkv, keydiff-cache";
+    "variance, mean, static, key, value, min, max, product, random, random-protected, periodic, received, missed, " +
+    "leave-one-out, keydiff, cur, knorm, streaming, h2o, tova, snapkv, expected-attention, leverage, lagkv, curdkv, " +
+    "keydiff-cache, keydiff-merge, foresight";
   const cases: [MethodOptions, string][] = [
     [{ side: "query", kvFusion: "key" }, 'found "key", expected none since the side is query'],
     [{ side: "query", kvFusion: "same" }, 'found "same", expected none since'],
@@ -243,7 +244,7 @@ Deno.test("resolveOptions() names option, value and range", () => {
       { fusion: "orcle" },
       RangeError,
       'Cannot use option "fusion": found "orcle", expected one of variance, mean, static, key, value, min, max, ' +
-      "product, random, random-protected, learned, oracle",
+      "product, random, random-protected, periodic, learned, oracle",
     ],
     [{ fusion: null }, TypeError, 'Cannot use option "fusion": found null, expected one of'],
     [

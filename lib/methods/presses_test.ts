@@ -6,6 +6,7 @@ import { makeSpec } from "../filter/testing.ts";
 import { hostTensor } from "../tensor.ts";
 import type { LiveKeys } from "./live_keys.ts";
 import { scoreExpected } from "./expected_attention.ts";
+import { mergeValues } from "./merge.ts";
 import { createPruner, EVICTIONS, KEY_RULES, type MethodOptions } from "./mod.ts";
 
 /** Matrices row by row; `attention`: the mean over heads, the lower triangle alone. */
@@ -65,7 +66,10 @@ function liveKeys(method: (typeof EVICTIONS)[number], own: Case): LiveKeys {
       { length: T },
       (_, i) => rows.slice(-count).reduce((sum, given) => sum + given[i]! / count, 0),
     );
-  return { shape, at: T, tokens, memory, attention, warmup, recent, block };
+  const foreseen = (): never => {
+    throw new Error("no press looks ahead");
+  };
+  return { shape, at: T, tokens, memory, attention, foreseen, warmup, recent, block };
 }
 
 /** The half that stays, by scores, of tokens that may go. */
@@ -75,7 +79,10 @@ function keptOf(scores: Float64Array, { warmup = 0, recent = 0 }: MethodOptions)
   return [...scores.keys()].filter((t) => !gone.has(t));
 }
 
-for (const method of EVICTIONS) {
+/** No press looks ahead; what merges is tested apart. */
+const PRESSES = EVICTIONS.filter(({ looksAhead, merges }) => !looksAhead && !merges);
+
+for (const method of PRESSES) {
   Deno.test(`${method.name} scores as its press, and keeps the same half, head by head`, () => {
     for (const own of golden.cases) {
       const live = liveKeys(method, own),
@@ -134,6 +141,58 @@ for (const method of EVICTIONS) {
     assertEquals(gone.size, T / 2);
   });
 }
+
+Deno.test("values that go are merged into those of the nearest keys that stay, by a case made by hand", () => {
+  const token = (position: number, key: number[], value: number[]) => ({
+    ...{ position, key: Float32Array.from(key), value: Float32Array.from(value), received: 0 },
+  });
+  const stays = [token(0, [1, 0], [3, 0]), token(1, [0, 1], [0, 1]), token(2, [0, -9], [7, 7])];
+  // Of cosines 1, 0.8 and less than 0: weights 4/7, 0.8/2 and none.
+  const goes = [token(3, [2, 0], [0, 4]), token(4, [3, 4], [1, 0]), token(5, [-1, 0], [5, 5])];
+  const merged = mergeValues(goes, stays, { numKvHeads: 1, headDim: 2 });
+  assertEquals([...merged.keys()], [0, 1]);
+  const want = [[21 / 11, 16 / 11], [0.4 / 1.4, 1 / 1.4]];
+  want.forEach((row, t) => row.forEach((x, i) => assertAlmostEquals(merged.get(t)![i]!, x, 1e-5)));
+  assertEquals([...stays[0]!.value], [3, 0]);
+  assertEquals(mergeValues([], stays, { numKvHeads: 1, headDim: 2 }).size, 0);
+});
+
+Deno.test("foresight drops what the queries to come attend to least", () => {
+  const shape = { numLayers: 1, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
+  const options = {
+    side: "key",
+    kvFusion: "foresight",
+    kvRatio: 0.5,
+    tail: 1,
+    warmup: 0,
+    recent: 0,
+    block: 4,
+  } as const;
+  const sequence = createPruner("token-filtering", shape, options).keySide!.start();
+  const rows = hostTensor("f32", [6, 1, 2], new Float32Array(12));
+  sequence.take!({
+    layer: 0,
+    count: 6,
+    keys: rows,
+    values: rows,
+    queries: hostTensor("f32", [6, 4], new Float32Array(24)),
+  });
+  // What queries 4 and 5 give counts; what earlier ones gave does not.
+  const given = [[1], [0, 1], [0, 0, 1], [0, 9, 0, 1], [0.4, 0.1, 0.3, 0.2, 0], [
+    0.1,
+    0.2,
+    0.1,
+    0.2,
+    0.3,
+    0.1,
+  ]];
+  sequence.observe!(
+    0,
+    Float64Array.from(given.flatMap((row) => [...row, ...Array(6 - row.length).fill(0)])),
+    6,
+  );
+  assertEquals(sequence.evict!(0, 4), [1, 2]); // 0.5, 0.3, 0.4 and 0.4: the earlier of equals
+});
 
 Deno.test("cur, knorm and keydiff rank keys of one head as their presses, where they see as much", () => {
   const own = golden.cases[0]!, spec = makeSpec({ numKvHeads: 1, headDim });

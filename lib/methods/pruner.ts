@@ -89,9 +89,11 @@ export interface KeySequence {
   decide(input: KeyInput): Uint8Array<ArrayBuffer>;
   /** Where the side evicts: positions of a layer's tokens that go before token `at`, a block start, ascending. */
   evict?(layer: number, at: number): number[];
+  /** Where the side merges: values that the last `evict` of a layer has changed, [numKvHeads * headDim] each, by position. */
+  merged?(layer: number): ReadonlyMap<number, Float32Array<ArrayBuffer>>;
   /**
    * Where the side evicts and asked for attention: mean over heads of the probabilities that the next queries gave to the
-   * first so many keys that are left, [queries, keys].
+   * first so many keys that are left, [queries, keys]. A side that foresees is given those of all queries to all keys, once.
    */
   observe?(layer: number, probabilities: Float64Array, queries: number): void;
   /** States of the side's layers, in their order, where {@linkcode KeySide.specs} says what decides them. */
@@ -115,12 +117,18 @@ export interface KeySide {
   readonly recent: number;
   /** Whether it judges by the attention that tokens have received. */
   readonly wantsAttention: boolean;
+  /** Keys it wants to see; default: those that the query side wants. */
+  readonly keyState?: KeyState;
   /** Whether it reads the queries of all tokens. Default false. */
   readonly wantsQueries?: boolean;
   /** Whether it wants to know, beside that, what would change without each token. */
   readonly wantsChange?: boolean;
   /** Whether it looks ahead: then a whole sequence must come as one prefill. */
   readonly looksAhead: boolean;
+  /** Whether values of tokens that stay change where others go. Default false. */
+  readonly merges?: boolean;
+  /** Whether, looking ahead, it is shown the attention of all queries to all keys as if none went. Default false. */
+  readonly foresees?: boolean;
   /** Whether tokens that stayed may still go at a later block start. Default false. */
   readonly evicts?: boolean;
   /** What decides each of `layers`, as {@linkcode Pruner.specs} does: a device can then judge by itself. */
@@ -140,6 +148,14 @@ export interface Substitute {
   readonly sinks: number;
   /** Tokens per block after the warm-up. */
   readonly block: number;
+}
+
+/** Parts of a model that are left out. */
+export interface DroppedParts {
+  /** 0-based indices of layers without attention: they hold no keys and values either. */
+  readonly attention: readonly number[];
+  /** 0-based indices of layers without their MLP. */
+  readonly mlp: readonly number[];
 }
 
 /** A method with its options, bound to a model's shape. */
@@ -166,6 +182,8 @@ export interface Pruner {
   readonly cacheSkipped: boolean;
   /** For how many tokens a skipped token's key and value stay visible. */
   readonly recent: number;
+  /** Parts that are left out for every token, as if they were not there: none of the method's `layers`. */
+  readonly drops?: DroppedParts;
   /** What drops keys and values by a rule of its own. Skipped tokens then enter the cache like all others. */
   readonly keySide?: KeySide;
   /**
@@ -182,14 +200,29 @@ export function filteredLayers({ layers, keySide }: Pick<Pruner, "layers" | "key
   return [...new Set([...layers, ...keySide?.layers ?? []])].sort((a, b) => a - b);
 }
 
-/** What a pruner looks at in a layer before its attention; undefined where it touches neither side of it. */
+/**
+ * What a pruner looks at in a layer before its attention: keys before rotary embedding where either side wants them so;
+ * undefined where it touches neither side of the layer.
+ */
 export function viewOf(
   pruner: Pruner | undefined,
   layer: number,
 ): Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> | undefined {
-  if (pruner?.layers.includes(layer)) return pruner;
-  if (!pruner?.keySide?.layers.includes(layer)) return undefined;
-  return { ...pruner, wantsQueries: pruner.keySide.wantsQueries ?? false, looksAhead: "nothing" };
+  const own = pruner?.layers.includes(layer) ? pruner : undefined;
+  const side = pruner?.keySide?.layers.includes(layer) ? pruner.keySide : undefined;
+  if (own === undefined && side === undefined) return undefined;
+  const states = [own?.keyState, side && keyStateOf(pruner!)];
+  const keyState = states.includes("pre-rope") ? "pre-rope" : "post-rope";
+  return {
+    keyState,
+    wantsQueries: (own ?? side!).wantsQueries ?? false,
+    looksAhead: own?.looksAhead ?? "nothing",
+  };
+}
+
+/** Keys that a pruner's key side wants. */
+export function keyStateOf({ keyState, keySide }: Pick<Pruner, "keyState" | "keySide">): KeyState {
+  return keySide?.keyState ?? keyState;
 }
 
 /** A pruner from what it must say; what is left out is as where a method asks for nothing and skips for good. */

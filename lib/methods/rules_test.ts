@@ -77,6 +77,12 @@ Deno.test("random depends on seed, chunk, layer and token alone", () => {
   assert(rate("random", m, spec, 10).score !== score);
 });
 
+Deno.test("periodic goes by the bits of the position, the lowest first", () => {
+  const scores = [0, 1, 2, 3, 4, 5, 6, 7].map((t) => rate("periodic", m, makeSpec(), t).score);
+  assertEquals(scores, [NaN, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]);
+  assertEquals(rate("periodic", none, makeSpec(), 2 ** 31 - 1).score, (2 ** 32 - 2) / 2 ** 32);
+});
+
 Deno.test("random-protected is random, less 1 where a value's norm is above the quantile of those before it", () => {
   const spec = makeSpec({ fusion: "random-protected", seed: 3n, layer: 2, protect: 0.25 });
   const rule = RULES.find(({ name }) => name === "random-protected")!, { memory } = rule;

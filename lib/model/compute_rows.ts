@@ -3,7 +3,7 @@ import type { AttentionArgs } from "../backend.ts";
 import { firstOutcome } from "../filter/outcome.ts";
 import type { Pruner, PrunerSequence, Substitute } from "../methods/pruner.ts";
 import { f32Data, hostTensor } from "../tensor.ts";
-import { attentionArgs, narrowArgs, windowsOf } from "./attention_args.ts";
+import { attentionArgs, narrowArgs, type SeenRows, windowsOf } from "./attention_args.ts";
 import { asMatrix, type ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
 import type { EndingRow, KeyJudge } from "./key_judge.ts";
 import type { CachedRows, LayerCache } from "./kv_cache.ts";
@@ -194,19 +194,35 @@ function attendShowing(
   judge.observe(layer, positions, meanProbabilities(backend, full, from), changes);
 }
 
-/** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
-export function trueRedundancy(
-  feed: LayerFeed,
-  { layer, keys, values, queries, positions, residual }: LayerRows,
-): Float64Array<ArrayBuffer> {
-  const { pass, model: { backend, config } } = feed, every = range(0, residual.shape[0]!);
+/** What a layer's rows see of each other where nothing is skipped or dropped: those of a whole sequence. */
+function seenWhole(feed: LayerFeed, { keys, values, residual }: LayerRows): SeenRows {
+  const every = range(0, residual.shape[0]!);
   const kept: CachedRows = {
     keys: asMatrix(keys),
     values: asMatrix(values),
     positions: positionsOf(feed, every),
     count: every.length,
   };
-  const seen = { kept, skipped: { ...kept, count: 0 }, recent: feed.pruner!.recent, ending: [] };
+  return { kept, skipped: { ...kept, count: 0 }, recent: feed.pruner!.recent, ending: [] };
+}
+
+/** Shows the key side, where it foresees, what all queries would give to all keys. */
+export function foresee(feed: LayerFeed, rows: LayerRows): void {
+  const { pass, judge, model: { backend, config } } = feed, { layer, queries, positions } = rows;
+  const scale = config.attentionScale ?? 1 / Math.sqrt(config.headDim), count = positions.shape[0]!;
+  const { out: _, ...asked } = attentionArgs(pass, config, layer, seenWhole(feed, rows), {
+    queries: pass.byHead(queries!),
+    queryPositions: positions,
+    out: queries!,
+    scale,
+  });
+  judge!.observe(layer, range(0, count), meanProbabilities(backend, asked, 0));
+}
+
+/** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
+export function trueRedundancy(feed: LayerFeed, rows: LayerRows): Float64Array<ArrayBuffer> {
+  const { pass, model: { backend, config } } = feed, { layer, queries, positions, residual } = rows;
+  const seen = seenWhole(feed, rows);
   const output = pass.attend(layer, queries!, {
     attend: (queries, out, scale) =>
       backend.attention(

@@ -1,5 +1,5 @@
 /** What every method that goes through the cache again owes a model: `METHODS` have `contract_test.ts` for it. */
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createPruner, EVICTIONS, type MethodOptions } from "../methods/mod.ts";
 import { f32Data } from "../tensor.ts";
 import { judgedTokens } from "./key_judge.ts";
@@ -25,7 +25,9 @@ function run(sequence: ModelSequence, feeds: readonly number[], tokens = ids(COU
 }
 
 for (const { name } of EVICTIONS) {
-  Deno.test(`${name}: the budget held, any feed, forks, nothing ahead`, () => {
+  const causal = prunerOf(name).looksAhead === "nothing";
+
+  Deno.test(`${name}: the budget held${causal ? ", any feed, forks, nothing ahead" : ", a whole sequence alone"}`, () => {
     const pruner = prunerOf(name), whole = run(model.start(pruner), [COUNT]);
     const judged = judgedTokens(COUNT, pruner.keySide!);
     for (const mask of whole.kvKeep.values()) {
@@ -34,6 +36,10 @@ for (const { name } of EVICTIONS) {
       assert(Math.abs(share - RATIO) < 0.01, `dropped ${share}`);
     }
     assertEquals(run(model.start(pruner), [COUNT]), whole);
+    if (!causal) {
+      assertThrows(() => run(model.start(pruner), [COUNT - 1, 1]), RangeError, "one prefill of all tokens");
+      return;
+    }
     for (const feeds of FEEDS) {
       const { rows, ...rest } = run(model.start(pruner), feeds), { rows: want, ...others } = whole;
       assertEquals(rest, others);
@@ -58,3 +64,15 @@ for (const { name } of EVICTIONS) {
     assert(String([...inverse.kvKeep]) !== String([...run(model.start(prunerOf(name)), [COUNT]).kvKeep]));
   });
 }
+
+Deno.test("leverage sees keys before rotary embedding, whatever queries are decided by", () => {
+  const both = (keyState: "pre-rope" | "post-rope") => {
+    const own = { ...plan, fusion: "mean", kvFusion: "leverage", pruneRatio: 0.3, keyState } as const;
+    const pruner = createPruner("token-filtering", model.config, own), sequence = model.start(pruner);
+    sequence.feed(ids(COUNT));
+    return [sequence.keep.get(0), sequence.kvKeep.get(0)];
+  };
+  const [before, after] = [both("pre-rope"), both("post-rope")];
+  assert(String(before[0]) !== String(after[0]));
+  assertEquals(before[1], after[1]);
+});

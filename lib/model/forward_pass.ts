@@ -33,6 +33,8 @@ export interface KeptRows {
 export interface Tokens {
   /** Their positions, [T] i32. */
   readonly positions: Tensor;
+  /** Whether a part of a layer is left out for all tokens. */
+  drops?(layer: number, part: "attention" | "mlp"): boolean;
   /** What the method that filters a layer wants to see of it; undefined where it runs dense. */
   prunerOf(layer: number): Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> | undefined;
   /** Decides the tokens of a layer and caches them; gives the kept ones, piece by piece where a method decides so. */
@@ -72,8 +74,8 @@ export class ForwardPass {
   /** Runs rows of the residual stream, [T, hiddenSize], through layers [from, to), in place. */
   run(x: Tensor, from: number, to: number, tokens: Tokens): void {
     for (let layer = from; layer < to; layer++) {
-      this.attention(layer, x, tokens);
-      this.mlp(layer, x);
+      if (!tokens.drops?.(layer, "attention")) this.attention(layer, x, tokens);
+      if (!tokens.drops?.(layer, "mlp")) this.mlp(layer, x);
     }
   }
 

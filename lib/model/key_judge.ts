@@ -174,6 +174,11 @@ export class KeyJudge {
     return endingOf(own.keep, this.#side, first, own.count);
   }
 
+  /** Values that the last judgement of a layer has changed, by position: of a side that merges, judged block by block. */
+  merged(layer: number): ReadonlyMap<number, Float32Array<ArrayBuffer>> {
+    return this.#side.merges ? this.#sequence.merged!(layer) : new Map();
+  }
+
   /** Lets tokens go at all block starts below `end` at which there are new ones beyond the recent window. */
   #evict(layer: number, own: Judged, end: number): EndingRow[] {
     const gone: EndingRow[] = [];

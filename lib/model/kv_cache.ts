@@ -110,6 +110,14 @@ export class LayerCache {
     if (positions.length - this.#kept.count >= SLACK_ROWS) this.#resize(this.#kept.count);
   }
 
+  /** Changes the value of a cached token, [width]. */
+  setValue(position: number, value: Float32Array<ArrayBuffer>): void {
+    const row = this.#kept.positions.subarray(0, this.#kept.count).indexOf(position);
+    const rows = this.#backend.upload(hostTensor("f32", [1, this.#width], value));
+    this.#backend.storeRows(rows, this.#kept.values, row);
+    this.#backend.free(rows);
+  }
+
   /**
    * Appends newly skipped tokens, [S, width] f32, to the recent window, which afterwards holds what a query at position
    * `next` or later can still see.

@@ -3,6 +3,7 @@ import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
 import {
   filteredLayers,
+  keyStateOf,
   type LayerInput,
   type Pruner,
   type PrunerSequence,
@@ -13,7 +14,7 @@ import { expectTensor, type Tensor } from "../tensor.ts";
 import { expectPositions, layerConfig } from "./config.ts";
 import { LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
-import { computeRows, type LayerFeed, type LayerRecord, trueRedundancy } from "./compute_rows.ts";
+import { computeRows, foresee, type LayerFeed, type LayerRecord, trueRedundancy } from "./compute_rows.ts";
 import { type EndingRow, KeyJudge } from "./key_judge.ts";
 import { OutputMemory } from "./output_memory.ts";
 import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
@@ -160,7 +161,9 @@ export class ModelSequence {
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
     const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
-    return usageOf(config, layers.map(({ tally }) => tally), { rowBytes, allocatedBytes }, this.#length);
+    const droppedMlps = this.#pruner?.drops?.mlp.filter((layer) => layer >= this.#lowest).length ?? 0;
+    const cost = { rowBytes, allocatedBytes, droppedMlps };
+    return usageOf(config, layers.map(({ tally }) => tally), cost, this.#length);
   }
 
   /** An independent copy, to branch a sequence. */
@@ -244,6 +247,7 @@ export class ModelSequence {
     this.#pass.run(x, from, to, {
       positions: this.#pass.i32(this.#positionsOf(range(0, x.shape[0]!))),
       prunerOf: (layer) => viewOf(this.#pruner, layer),
+      drops: (layer, part) => this.#pruner?.drops?.[part].includes(layer) ?? false,
       decide: (rows) => this.#decide(rows),
     });
     this.#length += x.shape[0]!;
@@ -270,9 +274,14 @@ export class ModelSequence {
 
   /** Decides a layer's rows, in the method's pieces; keys and values are judged where blocks begin. */
   *#decide(rows: LayerRows): Generator<KeptRows> {
-    const { layer, filterKeys, values, residual, queries } = rows, count = residual.shape[0]!;
-    const judge = this.#judgeOf(layer), inBlocks = this.#pruner?.keySide?.wantsAttention === true;
-    judge?.take({ layer, count, keys: filterKeys, values, ...(queries && { queries }) });
+    const { layer, keys: rotated, filterKeys, values, residual, queries } = rows, count = residual.shape[0]!;
+    const judge = this.#judgeOf(layer), side = this.#pruner?.keySide;
+    const inBlocks = side?.wantsAttention === true || side?.merges === true;
+    if (judge !== undefined) {
+      const keys = keyStateOf(this.#pruner!) === "pre-rope" ? filterKeys : rotated;
+      judge.take({ layer, count, keys, values, ...(queries && { queries }) });
+    }
+    if (judge !== undefined && side!.foresees) foresee(this.#feedOf(layer), rows);
     // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
     const ending = judge === undefined || inBlocks ? [] : this.#judgeRows(judge, layer, this.#length + count);
     for (const { start, keep } of this.#decideQueries(rows)) {
@@ -293,7 +302,12 @@ export class ModelSequence {
    * @returns the others that are to go
    */
   #judgeRows(judge: KeyJudge, layer: number, end: number, next = this.#length): EndingRow[] {
-    const { cache, tally } = this.#layers[layer]!, gone = judge.judge(layer, end);
+    const { cache, tally } = this.#layers[layer]!,
+      before = judge.judged(layer),
+      gone = judge.judge(layer, end);
+    if (judge.judged(layer) > before) {
+      judge.merged(layer).forEach((value, position) => cache.setValue(position, value));
+    }
     tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
     cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
     return gone.filter((row) => row.end > next);
@@ -301,7 +315,7 @@ export class ModelSequence {
 
   /** Whose attention is computed: the decisions on a layer's rows, piece by piece. */
   *#decideQueries(rows: LayerRows): Generator<{ start: number; keep: Uint8Array<ArrayBuffer> }> {
-    const { layer, filterKeys, values, residual, normed, queries } = rows, count = residual.shape[0]!;
+    const { layer, values, residual, normed, queries } = rows, count = residual.shape[0]!;
     const pruner = this.#prunerOf(layer);
     if (pruner === undefined) {
       yield { start: 0, keep: new Uint8Array(count).fill(1) };
@@ -310,7 +324,7 @@ export class ModelSequence {
     const input: LayerInput = {
       layer,
       count,
-      keys: filterKeys,
+      keys: pruner.keyState === "pre-rope" ? rows.filterKeys : rows.keys,
       values,
       residual,
       normed,

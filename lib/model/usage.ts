@@ -32,7 +32,7 @@ export interface SequenceUsage {
   readonly attentionFlopsAvoided: number;
   /** All operations of the dense model for these tokens. */
   readonly totalFlopsDense: number;
-  /** Those of them not spent: the same number as `attentionFlopsAvoided`, since nothing else is skipped. */
+  /** Those of them not spent: those of attention, and of MLPs that are left out. */
   readonly totalFlopsAvoided: number;
 }
 
@@ -65,6 +65,11 @@ export class LayerTally {
   constructor(rules: TallyRules = DENSE, window: number = Infinity) {
     this.#rules = rules;
     this.#window = window;
+  }
+
+  /** Tokens whose keys and values were computed: none where the layer's attention is left out. */
+  get tokens(): number {
+    return this.#tokens;
   }
 
   /** Tokens whose attention was computed. */
@@ -145,13 +150,17 @@ export class LayerTally {
  *
  * @param config The model's sizes.
  * @param tallies One a layer; layers below the first one ran dense elsewhere and hold a row a token.
- * @param cache Bytes of a cached row (key and value), and bytes allocated for all layers.
+ * @param cache Bytes of a cached row (key and value), bytes allocated for all layers, and MLPs that are left out.
  * @param tokens Tokens fed.
  */
 export function usageOf(
   config: ModelConfig,
   tallies: readonly LayerTally[],
-  { rowBytes, allocatedBytes }: { readonly rowBytes: number; readonly allocatedBytes: number },
+  { rowBytes, allocatedBytes, droppedMlps = 0 }: {
+    readonly rowBytes: number;
+    readonly allocatedBytes: number;
+    readonly droppedMlps?: number;
+  },
   tokens: number,
 ): SequenceUsage {
   const { numLayers } = config, sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
@@ -167,7 +176,12 @@ export function usageOf(
   });
   const ofTallies = all.slice(numLayers - tallies.length), projections = projectionFlops(config, all[0]!);
   const dense = sum(all.map((own) => attentionFlops(config, own)));
-  const counts = tallies.map(({ queried, projected: kept, pairs }) => ({ tokens, queried, kept, pairs }));
+  const counts = tallies.map(({ tokens, queried, projected: kept, pairs }) => ({
+    tokens,
+    queried,
+    kept,
+    pairs,
+  }));
   const avoided = sum(
     counts.map((own, i) => attentionFlops(config, ofTallies[i]!) - attentionFlops(config, own)),
   );
@@ -184,6 +198,6 @@ export function usageOf(
     attentionFlopsDense: dense,
     attentionFlopsAvoided: avoided,
     totalFlopsDense: dense + numLayers * mlpFlops(config, tokens) + outputFlops(config, tokens),
-    totalFlopsAvoided: avoided,
+    totalFlopsAvoided: avoided + droppedMlps * mlpFlops(config, tokens),
   };
 }

@@ -30,9 +30,14 @@ const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
 /** Names of the methods that are compared unasked. */
 export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
 
-/** Rivals that are compared where they are named: rules and methods of keys and values, each alone. */
+/** Rivals that are compared where they are named: minor rules, and what decides keys and values alone. */
 const RIVALS: { readonly [name: string]: MethodOptions } = Object.fromEntries(
-  [...KEY_RULES, ...EVICTIONS].map(({ name }) => [name, { side: "key", kvFusion: name }]),
+  [
+    ...METHODS.filter(({ name }) => !Object.hasOwn(COMPARED, name)).map((
+      { name },
+    ) => [name, { fusion: name }]),
+    ...[...KEY_RULES, ...EVICTIONS].map(({ name }) => [name, { side: "key", kvFusion: name }]),
+  ],
 );
 
 const KNOWN: ReadonlyMap<string, MethodOptions> = new Map(Object.entries({ ...COMPARED, ...RIVALS }));
