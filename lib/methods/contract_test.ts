@@ -6,7 +6,6 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Option } from "../filter/option.ts";
 import { makeStream, type Stream, uniform } from "../filter/testing.ts";
 import { rowsOf, type Tensor } from "../tensor.ts";
-import { EVICTIONS } from "./list.ts";
 import {
   createDense,
   createPruner,
@@ -83,12 +82,6 @@ const PLANNED = [
   "warmup",
 ];
 
-/** What a value of an option needs beside it: some key sides see keys before rotary embedding. */
-function beside(name: string, value: unknown): MethodOptions {
-  const side = name === "kvFusion" && EVICTIONS.find((method) => method.name === value);
-  return side && "keyState" in side ? { keyState: side.keyState } : {};
-}
-
 /** A method's defaults, and each option by itself changed: its own, or for the first method the shared ones. */
 function variantsOf(method: Method, index: number): MethodOptions[] {
   const changed = Object.entries(OPTIONS).filter(([name, { of }]) =>
@@ -99,11 +92,7 @@ function variantsOf(method: Method, index: number): MethodOptions[] {
     ...changed.flatMap(([name, option]) => {
       const { fusion: _, ...policies } = option.of ?? {};
       const owner = Object.entries(policies).map(([policy, [first]]) => [policy, first]);
-      return others(option).map((value) => ({
-        ...Object.fromEntries(owner),
-        ...beside(name, value),
-        [name]: value,
-      }));
+      return others(option).map((value) => ({ ...Object.fromEntries(owner), [name]: value }));
     }),
   ];
 }

@@ -7,6 +7,7 @@ export const leaveOneOut: RuleMethod<"leave-one-out"> = {
   name: "leave-one-out",
   help: "how little the attention of queries from afar would change without the token",
   reads: () => ["attention", "change"],
+  labels: { queryAware: true },
   narrows: { threshold: { names: THRESHOLD_POLICIES.filter((policy) => policy !== "topk") } },
   score: ({ change }) => -change,
 };
