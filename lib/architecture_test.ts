@@ -32,12 +32,9 @@ const FOR_EXPERIMENTS = [
 /** Folders of outputs at the root, as .gitignore has them. */
 const OUTPUTS = ["results", "build", "artifacts"];
 
-const imports = new Map<string, string[]>();
-const tests: string[] = [];
-for await (const file of sourceFiles("")) {
-  if (file.endsWith("_test.ts")) tests.push(file);
-  else imports.set(file, await importsOf(file));
-}
+const tests: string[] = [], sources: string[] = [];
+for await (const file of sourceFiles("")) (file.endsWith("_test.ts") ? tests : sources).push(file);
+const imports = await importsOf(sources);
 
 async function* sourceFiles(folder: string): AsyncGenerator<string> {
   for await (const entry of Deno.readDir(new URL(folder, root))) {
@@ -49,21 +46,32 @@ async function* sourceFiles(folder: string): AsyncGenerator<string> {
   }
 }
 
-/** Local files that a file imports, as paths from the root. */
-async function importsOf(file: string): Promise<string[]> {
+/** Local files that each file imports, as paths from the root: from the graph of a module that imports them all. */
+async function importsOf(files: readonly string[]): Promise<Map<string, string[]>> {
+  const all = await Deno.makeTempFile({ suffix: ".ts" });
+  await Deno.writeTextFile(all, files.map((file) => `import "${new URL(file, root).href}";\n`).join(""));
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["info", "--json", "--no-remote", "--no-npm", "--no-lock", file],
+    args: ["info", "--json", "--config=deno.json", "--no-remote", "--no-npm", "--no-lock", all],
     cwd: root,
     stderr: "piped",
   }).output();
-  assertEquals(code, 0, `deno info ${file}: ${new TextDecoder().decode(stderr)}`);
-  const graph = JSON.parse(new TextDecoder().decode(stdout));
-  const here = new URL(file, root).href;
-  const self = graph.modules.find((module: { specifier: string }) => module.specifier === here);
-  const targets: string[] = (self?.dependencies ?? []).flatMap((
-    dependency: { code?: { specifier?: string }; type?: { specifier?: string } },
-  ) => [dependency.code?.specifier, dependency.type?.specifier].filter((s) => s?.startsWith(root.href)));
-  return [...new Set(targets.map((target) => target.slice(root.href.length)))];
+  await Deno.remove(all);
+  assertEquals(code, 0, `deno info: ${new TextDecoder().decode(stderr)}`);
+  interface Dependency {
+    readonly code?: { readonly specifier?: string };
+    readonly type?: { readonly specifier?: string };
+  }
+  const { modules }: { modules: { specifier: string; dependencies?: Dependency[] }[] } = JSON.parse(
+    new TextDecoder().decode(stdout),
+  );
+  const found = new Map(modules.map(({ specifier, dependencies = [] }) => [specifier, dependencies]));
+  return new Map(files.map((file) => {
+    const dependencies = found.get(new URL(file, root).href);
+    if (dependencies === undefined) throw new Error(`${file} is not in the graph`);
+    const targets = dependencies.flatMap(({ code, type }) => [code?.specifier, type?.specifier])
+      .filter((target) => target?.startsWith(root.href));
+    return [file, [...new Set(targets.map((target) => target!.slice(root.href.length)))]];
+  }));
 }
 
 function isHelper(file: string): boolean {
