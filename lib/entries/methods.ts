@@ -76,5 +76,6 @@ export {
   type Substitute,
 } from "../methods/pruner.ts";
 export { createReplay, type ReplayOptions } from "../methods/replay.ts";
+export { shuffleDecisions } from "../methods/shuffle.ts";
 export { KEY_OPTIONS } from "../methods/sides.ts";
 export type { CustomRuleOptions } from "../methods/custom_rule.ts";

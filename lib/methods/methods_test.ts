@@ -3,7 +3,7 @@ import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
 import { METHOD_NAMES, METHODS, RULES, setOwnRule } from "./list.ts";
 import type { Method } from "./method.ts";
-import { createPruner, createReplay } from "./mod.ts";
+import { createPruner, createReplay, shuffleDecisions } from "./mod.ts";
 import type { DecisionTrace, LayerInput, MethodName, PrunerSequence } from "./mod.ts";
 
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
@@ -155,6 +155,24 @@ Deno.test("methods that name their place in a legend have one each", () => {
   assertEquals(places.toSorted((a, b) => a - b), Array.from(places.keys()));
   const minor = METHODS.filter(({ looks }: Method) => looks?.main === false).map(({ name }) => name);
   assertEquals(minor.sort(), ["max", "min", "periodic", "product", "static"]);
+});
+
+Deno.test("shuffleDecisions() keeps the share of each layer, the warm-up and what was not judged, and mixes the rest", () => {
+  const mask = Uint8Array.from({ length: 400 }, (_, t) => t < 200 || t >= 380 ? 1 : 0);
+  const masks = new Map([[1, mask], [3, mask]]), plan = { warmup: 20, end: 380 };
+  const shuffled = shuffleDecisions(masks, { ...plan, seed: 5n });
+  assertEquals(shuffled, shuffleDecisions(masks, { ...plan, seed: 5n }));
+  assertEquals([...mask].filter((kept) => kept === 0).length, 180);
+  for (const own of shuffled.values()) {
+    assertEquals(own.filter((kept) => kept === 0).length, 180);
+    assertEquals([...own.subarray(0, 20), ...own.subarray(380)].includes(0), false);
+    const early = own.subarray(20, 200).filter((kept) => kept === 0).length; // of 180 places of 360: 90 +- 4.7
+    assert(early > 70 && early < 110, `${early}`);
+  }
+  assert(String(shuffled.get(1)) !== String(shuffled.get(3)));
+  assert(String(shuffled.get(1)) !== String(shuffleDecisions(masks, { ...plan, seed: 6n }).get(1)));
+  const most = shuffleDecisions(new Map([[1, Uint8Array.of(0, 1, 1)]]), { warmup: 1, seed: 0n });
+  assertEquals([...most.get(1)!], [0, 1, 1]);
 });
 
 Deno.test("createReplay() gives the masks back, chunk by chunk", () => {

@@ -24,6 +24,7 @@ export * from "./pruner.ts";
 export * from "./sides.ts";
 export { bindRule, substituteOf } from "./substitute.ts";
 export { createReplay } from "./replay.ts";
+export { shuffleDecisions } from "./shuffle.ts";
 export { createCustomRule, expectScore, type ScoredToken, type TokenScore } from "./custom_rule.ts";
 export * from "./token_filter.ts";
 
