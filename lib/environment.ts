@@ -38,6 +38,8 @@ export interface Environment extends RunConditions {
   readonly tokensSha256: string;
   /** The protocol in words. */
   readonly protocol: string;
+  /** The same in few words: results of other labels are not held against each other; older records have none. */
+  readonly label?: string;
   /** The backend's own line: instruction set, threads, libraries. */
   readonly backendDescription: string;
   /** Deno's version. */

@@ -92,14 +92,15 @@ export async function readPlan(
   const name = modelName(values), numLayers = knownLayers(name);
   if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
   // A token takes at least one byte: what is too short in bytes is too short in tokens.
-  cutChunks(new Int32Array(Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1)), context);
+  const most = Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1);
+  cutChunks(new Int32Array(most), task.isWhole ? 2 : context);
   if (log?.folder !== undefined && numLayers !== undefined) {
     const { choice, cacheDType } = readBackend(values);
     expectSame(`${log.folder}/${log.file}`, {
       model: name,
       ...(choice === "auto" ? {} : { backend: choice }),
       ...{
-        context,
+        ...(task.isWhole ? {} : { context }),
         text: textName,
         textSha256: await sha256(text),
         cacheDType,
@@ -109,8 +110,10 @@ export async function readPlan(
   }
   const model = await readModel(values, progress, values.has("jobs"));
   check(model.config);
-  warnOfLength(context, model.config);
-  return { model, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const plan = { model, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const whole = task.isWhole ? { ...plan, context: encodeStudy(plan).length } : plan;
+  warnOfLength(whole.context, model.config);
+  return whole;
 }
 
 /** Tokens in all chunks of a plan. */

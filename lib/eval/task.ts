@@ -124,6 +124,11 @@ export function recordLosses(chunks: readonly Float64Array[]): BlockSums {
   return { sums: sums.map((sum) => Number(sum.toPrecision(8))), sizes };
 }
 
+/** The label of a result of a task: see {@linkcode EvaluationTask.label}. */
+export function labelOf({ name, label }: Pick<EvaluationTask, "name" | "label">, context: number): string {
+  return label?.(context) ?? `${name} at ${context}`;
+}
+
 /** What a task is opened on. */
 export interface TaskData {
   /** Token ids of the whole text, [N], BOS at the front where the tokenizer adds one. */
@@ -169,6 +174,13 @@ export interface EvaluationTask<T extends TaskTypes = TaskTypes> {
   readonly help: string;
   /** How its numbers come about, in words. */
   readonly protocol: string;
+  /**
+   * The protocol in few words, for chunks of so many tokens: only results of one label can be held against each other.
+   * Default: name and tokens.
+   */
+  readonly label?: (context: number) => string;
+  /** Whether a text is one chunk, whatever the tokens a chunk that were asked for. */
+  readonly isWhole?: boolean;
   /** Its losses. */
   readonly loss: Loss;
   /** Its main metric: that of the Pareto front and of the order of trials. */

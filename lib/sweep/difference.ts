@@ -1,7 +1,7 @@
 /** Two runs side by side: what was asked of both alike, and how far their losses are apart. */
 import type { Environment } from "../environment.ts";
 import { excessKeys, readMetric } from "../eval/metrics.ts";
-import { BLOCK_UNITS, type EvaluationTask, recordLosses } from "../eval/task.ts";
+import { BLOCK_UNITS, type EvaluationTask, labelOf, recordLosses } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../methods/options.ts";
 import type { Interval } from "../stats/bootstrap.ts";
@@ -119,7 +119,7 @@ type Run = ReturnType<typeof readRun>;
  * Sets two results of one task side by side. Trials of sweeps are matched by their options, methods of comparisons by
  * their names.
  *
- * @throws {RangeError} If they are results of different tasks.
+ * @throws {RangeError} If they are results of different tasks, or protocols.
  */
 export function diffRuns(a: RunResult, b: RunResult): RunDifference {
   if (a.kind !== b.kind) {
@@ -131,6 +131,14 @@ export function diffRuns(a: RunResult, b: RunResult): RunDifference {
   if (first.task !== second.task) {
     throw new RangeError(
       `Cannot compare "${a.name}" with "${b.name}": found --task ${first.task.name} and ${second.task.name}, expected one`,
+    );
+  }
+  const labels = [first, second].map(({ task, environment }) =>
+    environment && labelOf(task, environment.context)
+  );
+  if (labels.every((label) => label !== undefined) && labels[0] !== labels[1]) {
+    throw new RangeError(
+      `Cannot compare "${a.name}" with "${b.name}": found ${labels.join(" and ")}, expected one protocol`,
     );
   }
   const options = a.kind === "sweep" && b.kind === "sweep" ? differingOptions(a.data, b.data) : [];

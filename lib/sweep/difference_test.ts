@@ -75,7 +75,11 @@ Deno.test("diffRuns() pairs losses of the same tokens alone, and says why where 
   assertAlmostEquals(estimate, 0.25, 1e-12);
   assertAlmostEquals(high - estimate, Math.SQRT2 * half, 1e-12);
   assertAlmostEquals(estimate - low, Math.SQRT2 * half, 1e-12);
-  assertEquals(diffRuns(run(0), run(0, { context: 256 })).paired, false);
+  assertThrows(
+    () => diffRuns(run(0), run(0, { context: 256 })),
+    RangeError,
+    'Cannot compare "x" with "x": found GPTQ style at 512 and GPTQ style at 256, expected one protocol',
+  );
   const old = "a run was written by a version that kept no losses to pair by";
   assertEquals(diffRuns(run(0), run(0, { tokensSha256: undefined })).unpaired, old);
   const { lossBlocks: _, ...bare } = trial({}, 0);

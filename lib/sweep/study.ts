@@ -1,7 +1,7 @@
 /** A model on a text, in a few lines: what the run is, and a sweep without a folder of results. */
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
-import type { Evaluation, EvaluationTask, TaskTypes } from "../eval/task.ts";
+import { type Evaluation, type EvaluationTask, labelOf, type TaskTypes } from "../eval/task.ts";
 import { findTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
@@ -93,6 +93,7 @@ export async function describeStudy(study: Study<TaskTypes>): Promise<Environmen
     runDigest: await digestConditions(conditions),
     tokensSha256: await sha256(new Uint8Array(encodeStudy(study).slice(0, conditions.textTokens).buffer)),
     protocol: findTask(conditions.task).protocol,
+    label: labelOf(findTask(conditions.task), conditions.context),
     backendDescription: backend.description,
     deno: Deno.version.deno,
     platform: `${Deno.build.os} ${Deno.build.arch}`,

@@ -18,6 +18,8 @@ import { needle } from "./needle.ts";
 import { needleMultikey, needleMultivalue } from "./needles.ts";
 import { openbookqa } from "./openbookqa.ts";
 import { perplexity } from "./perplexity.ts";
+import { perplexityLlamaCpp } from "./perplexity_llama_cpp.ts";
+import { perplexityStreaming } from "./perplexity_streaming.ts";
 import { piqa } from "./piqa.ts";
 import { recall } from "./recall.ts";
 import { variableTracking } from "./variable_tracking.ts";
@@ -27,6 +29,8 @@ import { commonWords, frequentWords } from "./word_counts.ts";
 /** The tasks; the first is the default, and the one of records that name none. */
 export const TASKS: readonly [EvaluationTask, ...EvaluationTask[]] = [
   perplexity,
+  perplexityLlamaCpp,
+  perplexityStreaming,
 ];
 
 /** The tasks of items, whose continuations are scored. */
@@ -130,6 +134,8 @@ export * from "./needle.ts";
 export * from "./needles.ts";
 export * from "./openbookqa.ts";
 export * from "./perplexity.ts";
+export * from "./perplexity_llama_cpp.ts";
+export * from "./perplexity_streaming.ts";
 export * from "./piqa.ts";
 export * from "./recall.ts";
 export * from "./variable_tracking.ts";

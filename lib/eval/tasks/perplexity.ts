@@ -65,11 +65,15 @@ export interface PerplexityScores extends ChunkScores {
   readonly agree: Uint8Array;
 }
 
-const scorer: ChunkScorer<PerplexityScores> = {
-  score: nextTokenNll,
+/** Scores the tokens of a chunk behind the one at `first`. */
+export const scoreBehind = (first: number): ChunkScorer<PerplexityScores> => ({
+  score: (model, ids, hidden) => nextTokenNll(model, ids, hidden).slice(first),
   compare(model, ids, dense, hidden) {
     const { nll, baseNll, kl, agree } = compareNextTokens(model, ids, dense, hidden);
-    return { losses: nll, denseLosses: baseNll, kl, agree };
+    return {
+      ...{ losses: nll.slice(first), denseLosses: baseNll.slice(first) },
+      ...{ kl: kl.slice(first), agree: agree.slice(first) },
+    };
   },
   metricsOf: ({ kl, agree }) => ({ kl, top1Agreement: Float64Array.from(agree) }),
   summarize: (scores) => ({
@@ -77,7 +81,7 @@ const scorer: ChunkScorer<PerplexityScores> = {
     top1Agreement: sum(scores.map(({ agree }) => agree.reduce((a, b) => a + b, 0))) /
       sum(scores.map(({ agree }) => agree.length)),
   }),
-};
+});
 
 const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 
@@ -89,6 +93,7 @@ export const perplexity: EvaluationTask<PerplexityTypes> = {
     "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context " +
     "length, the tail dropped, each a sequence of its own, one prefill; perplexity = exp of the mean of the chunks' mean " +
     "losses, softmax over float32 logits; KL and top-1 on the same positions.",
+  label: (context) => `GPTQ style at ${context}${context === 128 ? " (as in the paper)" : ""}`,
   loss: { name: "nll", label: "NLL", unit: "nats", of: "token" },
   headline: {
     name: "perplexity",
@@ -147,6 +152,6 @@ export class PerplexityEvaluation extends ChunkEvaluation<PerplexityTypes, Perpl
    * @throws {RangeError} If the text is shorter than the context.
    */
   constructor(model: EvaluatedModel, ids: Int32Array, options: PerplexityOptions = {}) {
-    super(perplexity, model, cutChunks(ids, options.context ?? 512), scorer, options.cacheBytes);
+    super(perplexity, model, cutChunks(ids, options.context ?? 512), scoreBehind(0), options.cacheBytes);
   }
 }

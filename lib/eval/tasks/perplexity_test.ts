@@ -1,6 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { fakeLogits, fakeModel, fakePruner } from "../testing.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
+import { labelOf, type TaskData } from "../task.ts";
+import { findTask, TASKS } from "./mod.ts";
 import { PerplexityEvaluation } from "./perplexity.ts";
 
 /** A clock that goes on when told to. */
@@ -184,4 +186,76 @@ Deno.test("PerplexityEvaluation.dense() refuses a model whose losses are no numb
 Deno.test("PerplexityEvaluation() refuses a text shorter than its context", () => {
   const { model } = fakeModel();
   assertThrows(() => new PerplexityEvaluation(model, ids), RangeError, "a text of 403 tokens");
+});
+
+const dataWith = (context: number, tokenizer: object, own = ids): TaskData => ({
+  ...{ ids: own, context },
+  tokenizer: tokenizer as TaskData["tokenizer"],
+});
+
+/** Dense losses of a chunk's tokens but the first. */
+const lossesOf = (chunk: Int32Array) =>
+  Array.from(chunk.subarray(1), (target, t) => -logSoftmax(fakeLogits(chunk[t]!, 0))[target]!);
+
+Deno.test("llama.cpp's perplexity: the tokens behind the middle of each chunk, each begun with BOS", async () => {
+  const task = findTask("perplexity_llama_cpp"), { model } = fakeModel();
+  for (
+    const [tokenizer, bos] of [[{ addsBos: false }, undefined], [{ addsBos: true, bosId: 4 }, 4]] as const
+  ) {
+    const chunks = [0, 1].map((c) => {
+      const chunk = ids.slice(c * 200, (c + 1) * 200);
+      if (bos !== undefined) chunk[0] = bos;
+      return chunk;
+    });
+    // Of 200 tokens the hundredth is the first whose logits count: 99 losses.
+    const scored = chunks.flatMap((chunk) => lossesOf(chunk).slice(100));
+    assertEquals(scored.length, 2 * 99);
+    const seen: number[] = [];
+    const evaluation = task.open(model, dataWith(200, tokenizer));
+    const dense = await evaluation.dense({ onLosses: (_, losses) => seen.push(...losses) });
+    seen.forEach((loss, i) => assertAlmostEquals(loss, scored[i]!, 1e-6));
+    assertAlmostEquals((dense as unknown as { perplexity: number }).perplexity, Math.exp(mean(scored)), 1e-5);
+    assertEquals([dense.scoredTokens, dense.tokens, seen.length], [198, 400, 198]);
+    const metrics: Float64Array[] = [];
+    const run = await evaluation.run(fakePruner([2], (t) => t === 150), {
+      onLosses: (_, _own, _dense, { kl }) => metrics.push(kl!),
+    });
+    assertEquals([run.scoredTokens, metrics.map(({ length }) => length)], [198, [99, 99]]);
+  }
+  assertThrows(
+    () => task.open(model, dataWith(201, {})),
+    RangeError,
+    "Cannot cut chunks of 201 tokens in halves",
+  );
+  assertThrows(
+    () => task.open(model, dataWith(202, {})),
+    RangeError,
+    "expected at least two contexts of 202 tokens",
+  );
+  // What the first token is replaced by is the chunk's alone.
+  assertEquals(ids[200], (200 * 200 + 600) % 5);
+});
+
+Deno.test("perplexity of a stream: one chunk, whatever the context", async () => {
+  const { model } = fakeModel(), own = ids.slice(0, 150);
+  const dense = await findTask("perplexity_streaming").open(model, dataWith(40, {}, own)).dense();
+  assertAlmostEquals(
+    (dense as unknown as { perplexity: number }).perplexity,
+    Math.exp(mean(lossesOf(own))),
+    1e-5,
+  );
+  assertEquals([dense.chunks, dense.scoredTokens, dense.context], [1, 149, 150]);
+});
+
+Deno.test("every protocol has a label of its own, the paper's too", () => {
+  const labels = TASKS.flatMap((task) => [128, 2048].map((context) => labelOf(task, context)));
+  assertEquals(labels, [
+    "GPTQ style at 128 (as in the paper)",
+    "GPTQ style at 2048",
+    "llama.cpp at 128",
+    "llama.cpp at 2048",
+    "streaming over 128",
+    "streaming over 2048",
+  ]);
+  assertEquals(labelOf({ name: "toy" }, 64), "toy at 64");
 });

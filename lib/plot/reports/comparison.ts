@@ -1,5 +1,6 @@
 /** The report of a comparison: its figures and its table on one page. */
 import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
+import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
@@ -126,6 +127,7 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
             findTask(environment.task).loss.of
           }s`,
         ],
+        ["protocol", labelOf(findTask(environment.task), environment.context)],
         ...runFacts(environment),
       ])
     }`,

@@ -1,5 +1,6 @@
 /** The report of a sweep: one HTML page that needs nothing but itself. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
+import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES } from "../../sweep/budgets.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
@@ -104,6 +105,7 @@ function facts({ dense, environment }: SweepSummary): string {
       "text",
       `${environment.text}, ${dense.tokens} tokens in ${plural(dense.chunks, "chunk")} of ${dense.context}`,
     ],
+    ["protocol", labelOf(findTask(environment.task), environment.context)],
     ...runFacts(environment),
   ]);
 }

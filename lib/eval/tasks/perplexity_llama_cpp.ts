@@ -1,0 +1,40 @@
+/**
+ * Perplexity as llama.cpp's `perplexity` tool has it: the second half of each chunk alone is scored, and each chunk begins with
+ * BOS where the tokenizer adds one.
+ */
+import { ChunkEvaluation } from "../chunk_evaluation.ts";
+import { cutChunks } from "../chunks.ts";
+import type { EvaluationTask } from "../task.ts";
+import { perplexity, type PerplexityScores, type PerplexityTypes, scoreBehind } from "./perplexity.ts";
+
+/** Perplexity of llama.cpp's protocol. */
+export const perplexityLlamaCpp: EvaluationTask<PerplexityTypes> = {
+  ...perplexity,
+  name: "perplexity_llama_cpp",
+  help: "the same as llama.cpp counts it: the second half of each chunk",
+  protocol:
+    "Disjoint chunks of the context length, the tail dropped, the first token of each replaced by BOS where the tokenizer adds " +
+    "one, each a sequence of its own, one prefill; the tokens behind the one in the middle are scored; perplexity = exp of the " +
+    "mean of all their losses, softmax over float32 logits; KL and top-1 on the same positions.",
+  label: (context) => `llama.cpp at ${context}`,
+  open(model, { ids, context, tokenizer }) {
+    if (context % 2 !== 0 || context < 4) {
+      throw new RangeError(
+        `Cannot cut chunks of ${context} tokens in halves: expected an even number of at least 4`,
+      );
+    }
+    if (ids.length < 2 * context) {
+      throw new RangeError(
+        `Cannot evaluate a text of ${ids.length} tokens as llama.cpp does: expected at least two contexts of ${context} tokens`,
+      );
+    }
+    const chunks = cutChunks(ids, context);
+    if (tokenizer.addsBos) { for (const chunk of chunks) chunk[0] = tokenizer.bosId!; }
+    return new ChunkEvaluation<PerplexityTypes, PerplexityScores>(
+      perplexity,
+      model,
+      chunks,
+      scoreBehind(context / 2),
+    );
+  },
+};

@@ -1,0 +1,25 @@
+/** Perplexity of a text as one stream: a single cache, never reset, as StreamingLLM measures it. */
+import { ChunkEvaluation } from "../chunk_evaluation.ts";
+import { cutChunks } from "../chunks.ts";
+import type { EvaluationTask } from "../task.ts";
+import { perplexity, type PerplexityScores, type PerplexityTypes, scoreBehind } from "./perplexity.ts";
+
+/** Perplexity of one stream. */
+export const perplexityStreaming: EvaluationTask<PerplexityTypes> = {
+  ...perplexity,
+  name: "perplexity_streaming",
+  help: "the same of the whole text (--tokens) through one cache, never reset",
+  protocol:
+    "One token stream with one BOS at its start where the tokenizer adds one, all of it one sequence through one cache, fed as a " +
+    "prefill, which decides and computes as token by token; perplexity = exp of the mean loss of every token but the first, " +
+    "softmax over float32 logits; KL and top-1 on the same positions.",
+  label: (context) => `streaming over ${context}`,
+  isWhole: true,
+  open: (model, { ids }) =>
+    new ChunkEvaluation<PerplexityTypes, PerplexityScores>(
+      perplexity,
+      model,
+      cutChunks(ids, Math.max(ids.length, 2)),
+      scoreBehind(0),
+    ),
+};
