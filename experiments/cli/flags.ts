@@ -133,12 +133,7 @@ function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: r
 
 /** Flags of the surroundings. */
 const COMMON_FLAGS: { readonly [name: string]: Flag } = {
-  "model": flag(
-    "text",
-    "NAME|PATH|ORG/NAME",
-    "a named model, a path, or one of the hub, as README says (tiny)",
-    MODEL,
-  ),
+  "model": flag("text", "NAME|PATH|ORG/NAME", "a name, a path, or org/name of the hub (tiny)", MODEL),
   "offline": flag("switch", undefined, "ask no host: take what was downloaded before", MODEL),
   "backend": flag(
     "text",
