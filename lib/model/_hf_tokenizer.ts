@@ -44,7 +44,8 @@ export function readHfVocabulary(file: string, text: string): HfVocabulary {
   const json = parse(file, text), { model } = json;
   if (model?.type !== "BPE") throw fail("model.type", `found ${JSON.stringify(model?.type)}, expected "BPE"`);
   if (typeof model.vocab !== "object" || model.vocab === null) throw fail("model.vocab", "found no object");
-  const added = (json.added_tokens ?? []) as readonly AddedToken[],
+  for (const key of PARTS) expectPart(key, json[key], fail);
+  const added = readAdded(json.added_tokens, fail),
     special = new Set<number>(),
     pieces: string[] = [];
   const entries = [
@@ -62,12 +63,25 @@ export function readHfVocabulary(file: string, text: string): HfVocabulary {
   }
   for (const token of added) if (token.special) special.add(token.id);
   const plain = added.filter((token) => !token.special), whole = new Set(plain.map(({ id }) => id));
+  const make = (tokens: readonly AddedToken[], parts: object = {}) => {
+    const made = new HubTokenizer({ ...json, ...parts, added_tokens: tokens, post_processor: null }, {});
+    made.encode(PROBE, { add_special_tokens: false });
+    return made;
+  };
   let tokenizer: HubTokenizer, parser: HubTokenizer;
   try {
-    tokenizer = new HubTokenizer({ ...json, added_tokens: plain, post_processor: null }, {});
-    parser = new HubTokenizer({ ...json, added_tokens: added, post_processor: null }, {});
+    tokenizer = make(plain);
+    parser = make(added);
   } catch (error) {
-    throw new ModelFormatError(file, `found a tokenizer that cannot be made: ${(error as Error).message}`);
+    // The library does not say where it stumbled: where it does not without a part, it was there.
+    const key = PARTS.find((key) => {
+      try {
+        return make(added, { [key]: null });
+      } catch {
+        return false;
+      }
+    });
+    throw fail(key ?? "model", `found a part that cannot be used: ${(error as Error).message}`);
   }
   const isByteLevel = partsOf(json.pre_tokenizer).concat(partsOf(json.decoder)).some(({ type }) =>
     type === "ByteLevel"
@@ -96,6 +110,37 @@ function parse(file: string, text: string): Record<string, Part | undefined> & {
   throw new ModelFormatError(file, "found no JSON object, expected a tokenizer");
 }
 
+/** Parts of a tokenizer beside its model. */
+const PARTS = ["normalizer", "pre_tokenizer", "decoder", "post_processor"] as const;
+
+/** A text that every part has something to do with. */
+const PROBE = " It's  1234 é\u2581<s>\n";
+
+type Fail = (key: string, says: string) => ModelFormatError;
+
+/** Checks that a part is one, or a list of some. */
+function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
+  if (part === undefined || part === null) return;
+  const says = () => `found ${JSON.stringify(part)?.slice(0, 100)}, expected an object with a type`;
+  if (typeof part !== "object" || typeof (part as Part).type !== "string" || depth > 8) {
+    throw fail(key, says());
+  }
+  const { normalizers, pretokenizers, decoders, processors } = part as Part;
+  for (const inner of [normalizers, pretokenizers, decoders, processors]) {
+    if (inner === undefined) continue;
+    if (!Array.isArray(inner)) throw fail(key, says());
+    for (const each of inner) expectPart(key, each ?? 0, fail, depth + 1);
+  }
+}
+
+function readAdded(value: unknown, fail: Fail): readonly AddedToken[] {
+  const isToken = (token: Partial<AddedToken> | null) =>
+    typeof token?.content === "string" && Number.isSafeInteger(token.id);
+  if (value === undefined || value === null) return [];
+  if (Array.isArray(value) && value.every(isToken)) return value;
+  throw fail("added_tokens", "found no list of tokens with content and id, expected one");
+}
+
 /** A part, or those of a sequence. */
 function partsOf(part: Part | null | undefined): readonly Part[] {
   if (part === undefined || part === null) return [];
@@ -104,11 +149,13 @@ function partsOf(part: Part | null | undefined): readonly Part[] {
 }
 
 /** The token that a template puts before a text. */
-function findBos(processor: Part | null | undefined, fail: (key: string, says: string) => ModelFormatError) {
+function findBos(processor: Part | null | undefined, fail: Fail) {
   const template = partsOf(processor).find(({ type }) => type === "TemplateProcessing");
   if (template === undefined) return undefined;
-  const items = (template.single ?? []) as readonly { readonly SpecialToken?: { readonly id: string } }[];
-  const tokens = items.map((item) => item.SpecialToken?.id), [first] = tokens;
+  const items =
+    (template.single ?? []) as readonly ({ readonly SpecialToken?: { readonly id: string } } | null)[];
+  if (!Array.isArray(items)) throw fail("post_processor.single", "found no list, expected one");
+  const tokens = items.map((item) => item?.SpecialToken?.id), [first] = tokens;
   if (tokens.length > 2 || (tokens.length === 2 && tokens[1] !== undefined)) {
     throw fail(
       "post_processor.single",
@@ -116,8 +163,15 @@ function findBos(processor: Part | null | undefined, fail: (key: string, says: s
     );
   }
   if (first === undefined) return undefined;
-  const known = template.special_tokens as Record<string, { readonly ids: readonly number[] }> | undefined;
-  return known?.[first]?.ids[0];
+  const known = template.special_tokens as Record<string, { readonly ids?: readonly number[] }> | undefined;
+  const id = known?.[first]?.ids?.[0];
+  if (id !== undefined && !Number.isSafeInteger(id)) {
+    throw fail(
+      "post_processor.special_tokens",
+      `found ${JSON.stringify(id)} for "${first}", expected a token's id`,
+    );
+  }
+  return id;
 }
 
 function bytesOf(pieces: readonly string[], whole: ReadonlySet<number>, isByteLevel: boolean) {

@@ -39,7 +39,7 @@ Deno.test("Tokenizer.fromHf() refuses what it does not know, and names the key",
     [withModel({ vocab: null }), '"model.vocab": found no object'],
     [withModel({ vocab: { ...model.vocab, far: 5000 } }), '"model.vocab": found 5000 for "far"'],
     [withModel({ vocab: { ...model.vocab, half: 0.5 } }), '"model.vocab": found 0.5 for "half"'],
-    [{ ...json, pre_tokenizer: { type: "Magic" } }, "found a tokenizer that cannot be made"],
+    [{ ...json, pre_tokenizer: { type: "Magic" } }, '"pre_tokenizer": found a part that cannot be used'],
     [
       { ...json, post_processor: { ...template, single: [...template!.single, end] } },
       '"post_processor.single": found 3 items',

@@ -71,7 +71,7 @@ export async function readHfFolder(
 }
 
 /** The file of each tensor. */
-function readIndex(file: string, text: string): Map<string, string> {
+export function readIndex(file: string, text: string): Map<string, string> {
   let map: unknown;
   try {
     map = JSON.parse(text)?.weight_map;
