@@ -4,9 +4,9 @@ import { createDense } from "./dense.ts";
 import type { DroppedParts, Pruner } from "./pruner.ts";
 
 /**
- * A model without some of its attention blocks and MLPs, norms included, as if their output projections were 0.
+ * From a token on, a model without some of its attention blocks and MLPs, norms included, as if their output projections were 0.
  *
- * @throws {RangeError} If a layer is not the model's, or is named twice.
+ * @throws {RangeError} If a layer is not the model's, or is named twice, or the token is no whole number.
  *
  * @example
  * ```ts
@@ -17,8 +17,11 @@ import type { DroppedParts, Pruner } from "./pruner.ts";
  */
 export function createDropped(
   { numLayers }: Pick<FilterShape, "numLayers">,
-  { attention = [], mlp = [] }: Partial<DroppedParts>,
+  { attention = [], mlp = [], from = 0 }: Partial<DroppedParts>,
 ): Pruner {
+  if (!(Number.isSafeInteger(from) && from >= 0)) {
+    throw new RangeError(`Cannot drop parts from token ${from} on: expected a whole number`);
+  }
   for (const [part, layers] of Object.entries({ attention, mlp })) {
     layers.forEach((layer, i) => {
       const isKnown = Number.isInteger(layer) && layer >= 0 && layer < numLayers;
@@ -28,5 +31,5 @@ export function createDropped(
       );
     });
   }
-  return { ...createDense(), name: "dropped", drops: { attention, mlp } };
+  return { ...createDense(), name: "dropped", drops: { attention, mlp, from } };
 }

@@ -156,6 +156,8 @@ export interface DroppedParts {
   readonly attention: readonly number[];
   /** 0-based indices of layers without their MLP. */
   readonly mlp: readonly number[];
+  /** The first token for which they are left out; those before it run dense. Default 0. */
+  readonly from?: number;
 }
 
 /** A method with its options, bound to a model's shape. */
@@ -182,7 +184,7 @@ export interface Pruner {
   readonly cacheSkipped: boolean;
   /** For how many tokens a skipped token's key and value stay visible. */
   readonly recent: number;
-  /** Parts that are left out for every token, as if they were not there: none of the method's `layers`. */
+  /** Parts that are left out, as if they were not there: none of the method's `layers`. */
   readonly drops?: DroppedParts;
   /** What drops keys and values by a rule of its own. Skipped tokens then enter the cache like all others. */
   readonly keySide?: KeySide;

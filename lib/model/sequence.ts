@@ -161,8 +161,10 @@ export class ModelSequence {
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
     const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
-    const droppedMlps = this.#pruner?.drops?.mlp.filter((layer) => layer >= this.#lowest).length ?? 0;
-    const cost = { rowBytes, allocatedBytes, droppedMlps };
+    const { mlp = [], from = 0 } = this.#pruner?.drops ?? {};
+    const droppedMlpRows = mlp.filter((layer) => layer >= this.#lowest).length *
+      Math.max(0, this.#length - from);
+    const cost = { rowBytes, allocatedBytes, droppedMlpRows };
     return usageOf(config, layers.map(({ tally }) => tally), cost, this.#length);
   }
 
@@ -239,18 +241,25 @@ export class ModelSequence {
 
   /** Tokens that may go through the layers together now. */
   #pieceRows(): number {
-    const { warmsUpFirst = false, warmup } = this.#pruner ?? { warmup: 0 }, left = warmup - this.#length;
-    return warmsUpFirst && left > 0 ? Math.min(FEED_ROWS, left) : FEED_ROWS;
+    const { warmsUpFirst = false, warmup = 0, drops } = this.#pruner ?? {};
+    const left = Math.max(warmsUpFirst ? warmup : 0, drops?.from ?? 0) - this.#length;
+    return left > 0 ? Math.min(FEED_ROWS, left) : FEED_ROWS;
   }
 
   #runPiece(x: Tensor, from: number, to: number): void {
     this.#pass.run(x, from, to, {
       positions: this.#pass.i32(this.#positionsOf(range(0, x.shape[0]!))),
       prunerOf: (layer) => viewOf(this.#pruner, layer),
-      drops: (layer, part) => this.#pruner?.drops?.[part].includes(layer) ?? false,
+      drops: (layer, part) => this.#dropsHere(layer, part),
       decide: (rows) => this.#decide(rows),
     });
     this.#length += x.shape[0]!;
+  }
+
+  /** Whether a part of a layer is left out for the piece that is being fed, which {@linkcode #pieceRows} has cut for it. */
+  #dropsHere(layer: number, part: "attention" | "mlp"): boolean {
+    const { drops } = this.#pruner ?? {};
+    return drops !== undefined && this.#length >= (drops.from ?? 0) && drops[part].includes(layer);
   }
 
   /** What computing a layer's rows takes. */

@@ -150,16 +150,16 @@ export class LayerTally {
  *
  * @param config The model's sizes.
  * @param tallies One a layer; layers below the first one ran dense elsewhere and hold a row a token.
- * @param cache Bytes of a cached row (key and value), bytes allocated for all layers, and MLPs that are left out.
+ * @param cache Bytes of a cached row (key and value), bytes allocated for all layers, and tokens, over layers, whose MLP was left out.
  * @param tokens Tokens fed.
  */
 export function usageOf(
   config: ModelConfig,
   tallies: readonly LayerTally[],
-  { rowBytes, allocatedBytes, droppedMlps = 0 }: {
+  { rowBytes, allocatedBytes, droppedMlpRows = 0 }: {
     readonly rowBytes: number;
     readonly allocatedBytes: number;
-    readonly droppedMlps?: number;
+    readonly droppedMlpRows?: number;
   },
   tokens: number,
 ): SequenceUsage {
@@ -198,6 +198,6 @@ export function usageOf(
     attentionFlopsDense: dense,
     attentionFlopsAvoided: avoided,
     totalFlopsDense: dense + numLayers * mlpFlops(config, tokens) + outputFlops(config, tokens),
-    totalFlopsAvoided: avoided + droppedMlps * mlpFlops(config, tokens),
+    totalFlopsAvoided: avoided + mlpFlops(config, droppedMlpRows),
   };
 }
