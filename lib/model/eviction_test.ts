@@ -1,6 +1,7 @@
 /** What every method that goes through the cache again owes a model: `METHODS` have `contract_test.ts` for it. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createPruner, EVICTIONS, type MethodOptions } from "../methods/mod.ts";
+import { mergeValues } from "../methods/merge.ts";
 import { f32Data } from "../tensor.ts";
 import { judgedTokens } from "./key_judge.ts";
 import { Model } from "./model.ts";
@@ -75,4 +76,34 @@ Deno.test("leverage sees keys before rotary embedding, whatever queries are deci
   const [before, after] = [both("pre-rope"), both("post-rope")];
   assert(String(before[0]) !== String(after[0]));
   assertEquals(before[1], after[1]);
+});
+
+Deno.test("keydiff-merge: later queries see the merged values, and the cache holds them", () => {
+  const one = new Model({ ...CONFIG, numLayers: 1 }, weights as never, backend), tokens = ids(30);
+  const start = (kvFusion: "keydiff-merge" | "keydiff-cache") => {
+    const own = { ...plan, side: "key", kvFusion, warmup: 4, recent: 4, block: 16 } as const;
+    return one.start(createPruner("token-filtering", one.config, own));
+  };
+  const [merging, dropping, dense] = [start("keydiff-merge"), start("keydiff-cache"), one.start()];
+  const fed = [merging, dropping, dense].map((sequence) => f32Data(sequence.feed(tokens)));
+  assertEquals(merging.kvKeep, dropping.kvKeep);
+  const { hiddenSize, headDim, numKvHeads } = one.config, width = headDim * numKvHeads;
+  const differs = (t: number) =>
+    fed[0]!.subarray(t * hiddenSize, (t + 1) * hiddenSize).some((x, i) => x !== fed[1]![t * hiddenSize + i]);
+  assertEquals([15, 16, 29].map(differs), [false, true, true]);
+  const rowsOf = (sequence: ModelSequence) => {
+    const { keys, values, positions, count } = sequence.exportState().caches[0]!.kept;
+    const row = (tensor: typeof keys, i: number) =>
+      f32Data(backend.read(tensor)).slice(i * width, (i + 1) * width);
+    return Array.from({ length: count }, (_, i) => {
+      return { position: positions[i]!, key: row(keys, i), value: row(values, i), received: 0 };
+    });
+  };
+  const all = rowsOf(dense).filter(({ position }) => position < 16), kept = merging.kvKeep.get(0)!;
+  const [stays, goes] = [1, 0].map((keep) => all.filter(({ position }) => kept[position] === keep));
+  const merged = mergeValues(goes!, stays!, one.config);
+  assert(goes!.length === 4 && merged.size > 0);
+  for (const { position, value } of rowsOf(merging)) {
+    assertEquals(value, merged.get(position) ?? rowsOf(dense)[position]!.value);
+  }
 });
