@@ -173,7 +173,7 @@ function remove(path: string, flags: Flags): void {
       throw new UsageError(`Cannot delete study "${path}": a worker is at it (end it first)`);
     }
     if (!flags.yes) {
-      const results = plural(store.results().length, "result");
+      const results = plural(store.finished().length, "result");
       throw new UsageError(`Cannot delete study "${path}" with ${results}: expected --yes`);
     }
   }

@@ -4,9 +4,11 @@
  * Runs a grid of options on one model and text, and writes `study.db` (each trial as it ends), `summary.json` and
  * `report.html` to a folder. See `deno task sweep --help`.
  */
+import { UsageError } from "../lib/errors.ts";
 import { type EvaluationTask, formatMetric, readMetric } from "../lib/eval/mod.ts";
 import {
   askedShares,
+  describeSearch,
   methodName,
   MISSED_NOTE,
   plural,
@@ -14,16 +16,22 @@ import {
   renderSweepReport,
   tabulateTrials,
 } from "../lib/plot/mod.ts";
-import { OPTIONS } from "../lib/methods/mod.ts";
+import { createPruner, OPTIONS } from "../lib/methods/mod.ts";
+import { SAMPLERS } from "../lib/search/mod.ts";
 import {
   DEFAULT_GRID,
   describeStudy,
   missesAsked,
+  Search,
+  searchedTrials,
+  storedLogs,
   storedTrials,
+  type StudyStore,
   type SweepProgress,
   sweepStudy,
+  type Trial,
+  withBudget,
 } from "../lib/sweep/mod.ts";
-import { UsageError } from "../lib/errors.ts";
 import { readBackend } from "./cli/backend.ts";
 import { exists, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
@@ -32,9 +40,10 @@ import { Interrupt } from "./cli/interrupt.ts";
 import { readJobs, startWorkers } from "./cli/jobs.ts";
 import { openLive, readLivePort } from "./cli/live.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
-import { Progress } from "./cli/progress.ts";
+import { formatDuration, Progress } from "./cli/progress.ts";
 import { withRule } from "./cli/rule.ts";
 import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
+import { readBudget, readRace, readSearch } from "./cli/search.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy, STUDY_FILE } from "./cli/study.ts";
 import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } from "./cli/study_store.ts";
 import { printTable, readTable } from "./cli/table.ts";
@@ -49,10 +58,12 @@ const USAGE = describeTask(
 Runs a grid of filter options and shows what skipped queries and dropped keys and values cost: a table on stdout, and
 study.db, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
 a grid of all main rules and all presets beside their controls runs. Options without effect under a rule do not multiply its trials. Ctrl-C keeps finished
-trials; --resume goes on. --jobs works in several processes, and deno task worker joins in.`,
+trials; --resume goes on. --jobs works in several processes, and deno task worker joins in. --space searches ranges in place of a grid; --race
+stops early what will not be the best.`,
   [
     "",
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
+    "--space docs/spaces/tiny.json --trials 20 --race --context 128 --tokens 2048",
     "--model smollm2-135m --text FILE --tokens 8192 --live",
   ],
 );
@@ -99,12 +110,32 @@ function readQueue(values: FlagValues) {
   return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined);
 }
 
+/** Refuses several processes where one alone can decide. @throws {UsageError} Naming the flags. */
+function expectOneProcess(values: FlagValues, flags: { readonly [flag: string]: boolean }): void {
+  const flag = Object.keys(flags).find((name) => flags[name]);
+  const many = ["jobs", "queue"].find((name) => values.has(name) && values.get(name)![0] !== 1);
+  if (flag === undefined || many === undefined) return;
+  throw new UsageError(
+    `Cannot use --${many} with --${flag}: each trial looks at those before it (leave --${many} out)`,
+  );
+}
+
+/** Trials that are proposed one after the other, kept in a study. */
+function proposedTrials(store: StudyStore, search: Search) {
+  const { log, stopped } = storedLogs<Trial>(store, ownerName());
+  return searchedTrials(search, log, stopped);
+}
+
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = await withRule(parseFlags("sweep", args, true));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const { jobs, threads } = readJobs(values), request = { ...readBackend(values), threads };
-  const grids = await readSweepGrids(values) ?? DEFAULT_GRID, methods = readTrials(values, grids);
+  const search = await readSearch(values), race = readRace(values), budgetMs = readBudget(values);
+  const adapts = search !== undefined && SAMPLERS[search.sampler].adapts;
+  expectOneProcess(values, { "sampler tpe": adapts, race: race !== undefined });
+  const grids = search === undefined ? await readSweepGrids(values) ?? DEFAULT_GRID : [];
+  const asked = readTrials(values, grids);
   const table = readTable(values, [
     ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment: readTaskName(values) })).columns,
     ...Object.keys(OPTIONS),
@@ -113,7 +144,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const destination = readDestination(values, { noun: "a sweep", work: STUDY_FILE, older: OLD_LOG });
   const { named } = destination, isOld = named !== undefined && !exists(`${named}/${STUDY_FILE}`);
   const known = { folder: named, file: isOld ? OLD_LOG : STUDY_FILE };
-  const plan = await readPlan(values, methods, progress, known), { task } = plan;
+  const plan = await readPlan(values, asked, progress, known), { task, model: { config } } = plan;
+  const searching = search &&
+    new Search(search, (method) => void createPruner("token-filtering", config, method));
+  const methods = searching === undefined ? asked : adapts ? [] : await searching.list();
   const { backend, study, conditions, runDigest } = await startStudy(
     plan,
     request,
@@ -124,7 +158,7 @@ export async function main(args: readonly string[]): Promise<number> {
     },
   );
   progress.line(
-    `${plural(methods.length, "trial")} on ${
+    `${adapts ? `up to ${plural(search.trials, "trial")}` : plural(methods.length, "trial")} on ${
       countTokens(plan)
     } tokens of ${plan.textName}; ${backend.description}`,
   );
@@ -142,11 +176,16 @@ export async function main(args: readonly string[]): Promise<number> {
     return { task: "sweep", args, folder, work: STUDY_FILE, finished, noun: "trial" } as const;
   };
   try {
-    const source = storedTrials(store, { owner: ownerName(), isDead: hasEnded, only: opened.digests });
+    const trials = searching !== undefined && adapts
+      ? proposedTrials(store, searching)
+      : storedTrials(store, { owner: ownerName(), isDead: hasEnded, only: opened.digests });
+    const source = withBudget(trials, budgetMs ?? Infinity);
     await using _workers = await startWorkers(store, jobs - 1, threads, progress);
     await using queued = address && await submitTrials(store, source, plan.text, address, progress);
     const summary = await sweepStudy(study, grids, {
       source: queued?.source ?? source,
+      ...(race && { race }),
+      ...(searching && { search: searching }),
       signal: interrupt.signal,
       onProgress(state) {
         tell(state);
@@ -171,7 +210,7 @@ export async function main(args: readonly string[]): Promise<number> {
     await printTable(tabulateTrials(summary, table.columns), table, {
       spare: SPARE_COLUMNS,
       json: () => JSON.stringify(summary, null, 2),
-      records: summary.trials,
+      records: [...summary.trials, ...summary.stopped ?? []],
       notes: [
         ...(store.count().failed > 0
           ? [`${plural(store.count().failed, "trial")} failed: deno task study show ${folder}`]
@@ -180,6 +219,14 @@ export async function main(args: readonly string[]): Promise<number> {
         `${describePlan(plan)}, dense ${task.headline.name} ${
           formatMetric(task.headline, readMetric(summary.dense, task.headline.name))
         }.`,
+        ...describeSearch(summary),
+        ...(source.ranOut()
+          ? [
+            `The budget of ${
+              formatDuration(budgetMs!)
+            } was over before all trials: --resume ${folder} goes on.`,
+          ]
+          : []),
         ...(unsaved === undefined ? [`Report: ${folder}/report.html`] : []),
       ],
     });

@@ -4,6 +4,7 @@ import type { Option } from "../../lib/filter/mod.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
 import { SAMPLING } from "../../lib/model/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../lib/sweep/mod.ts";
+import { SEARCH_FLAGS } from "./search_flags.ts";
 import { flagName } from "./task.ts";
 import { wrapLines } from "./terminal.ts";
 
@@ -247,6 +248,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "axes as in the flags, {option: [values]}, or a list of such objects",
     ["sweep"],
   ),
+  ...SEARCH_FLAGS,
   "prompt": flag("text", "TEXT", "what the text begins with", ["generate"]),
   "chat": flag("switch", undefined, "the prompt is a user's message, in the model's chat template", [
     "generate",
@@ -341,6 +343,9 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "task",
     "methods",
     "grid",
+    "space",
+    "sampler",
+    "trials",
     "tokens",
     "context",
   ],
@@ -359,7 +364,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
   ],
   "Choice of tokens": Object.keys(SAMPLING_FLAGS),
   "Where": ["host", "port", "token-file", "waiting", "queue"],
-  "How": ["max-tokens", "beside", "backend", "jobs", "phase", "seeds"],
+  "How": ["max-tokens", "beside", "backend", "race", "budget", "jobs", "phase", "seeds"],
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 

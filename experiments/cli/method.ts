@@ -61,16 +61,16 @@ export async function readSweepGrids(values: FlagValues): Promise<Grid[] | undef
   const path = values.get("grid")?.[0] as string | undefined;
   if (path === undefined) return Object.keys(axes).length === 0 ? undefined : [axes];
   const file = await readJson(path);
-  return checkGrid(path, () => readGrids(file)).map((grid) => ({ ...grid, ...axes }));
+  return checkFile(path, () => readGrids(file)).map((grid) => ({ ...grid, ...axes }));
 }
 
 /** The trials of a sweep's grids. @throws {UsageError} If an axis, or a combination, cannot be. */
 export function readTrials(values: FlagValues, grids: readonly Grid[]): ResolvedOptions[] {
-  return checkGrid(values.get("grid")?.[0] as string | undefined, () => expandGrids(grids));
+  return checkFile(values.get("grid")?.[0] as string | undefined, () => expandGrids(grids));
 }
 
-/** Like `checkFlags`, and errors name the grid's file where there is one. */
-function checkGrid<T>(path: string | undefined, check: () => T): T {
+/** Like `checkFlags`, and errors name the file that the values come from where there is one. */
+export function checkFile<T>(path: string | undefined, check: () => T): T {
   try {
     return checkFlags(check);
   } catch (error) {

@@ -2,7 +2,14 @@
 import { UsageError } from "../../lib/errors.ts";
 import { findTask } from "../../lib/eval/mod.ts";
 import { renderSite, type SiteEntry } from "../../lib/plot/mod.ts";
-import { diffRuns, FIELD, findWrongField, type RunResult, trialFields } from "../../lib/sweep/mod.ts";
+import {
+  diffRuns,
+  FIELD,
+  findWrongField,
+  type RunResult,
+  STOPPED_FIELDS,
+  trialFields,
+} from "../../lib/sweep/mod.ts";
 import { readJson } from "./files.ts";
 
 /** The file of each task, and what it must hold. */
@@ -49,10 +56,18 @@ function findWrongRecord(kind: (typeof FILES)[ResultFile]["kind"], data: Data): 
   const [key, noun, fields] = kind === "sweep"
     ? ["trials", "trial", trialFields(task)] as const
     : ["methods", "method", COMPARED_FIELDS] as const;
-  if (!Array.isArray(data[key])) return `found no list of "${key}"`;
-  for (const [i, record] of (data[key] as readonly Data[]).entries()) {
-    const wrong = findWrongField({ ...record }, fields);
-    if (wrong !== undefined) return `${noun} ${i + 1}, ${wrong}`;
+  const lists = [[key, noun, fields, data[key]], [
+    "stopped",
+    "stopped trial",
+    STOPPED_FIELDS,
+    data.stopped ?? [],
+  ]] as const;
+  for (const [key, noun, fields, records] of lists) {
+    if (!Array.isArray(records)) return `found no list of "${key}"`;
+    for (const [i, record] of (records as readonly Data[]).entries()) {
+      const wrong = findWrongField({ ...record }, fields);
+      if (wrong !== undefined) return `${noun} ${i + 1}, ${wrong}`;
+    }
   }
 }
 

@@ -47,6 +47,24 @@ function expectRule(path: string, exported: { readonly [name: string]: unknown }
 }
 
 /**
+ * What a module of the user's own exports.
+ *
+ * @param digest Of its content: another one is loaded anew.
+ * @throws {UsageError} If it cannot be run.
+ */
+export async function importFile(
+  path: string,
+  digest: string,
+): Promise<{ readonly [name: string]: unknown }> {
+  try {
+    return await import(`file://${encodeURI(await Deno.realPath(path))}?${digest}`);
+  } catch (error) {
+    const [line] = (error as Error).message.split("\n");
+    throw new UsageError(`Cannot run "${path}": ${line}`);
+  }
+}
+
+/**
  * Takes the rule of `--rule` into the list of methods, or the one of an earlier run out of it.
  *
  * @returns Its name.
@@ -57,13 +75,7 @@ export async function takeRule(values: FlagValues): Promise<string | undefined> 
   const path = values.get("rule")?.[0] as string | undefined;
   if (path === undefined) return undefined;
   const digest = await sha256(await readBytes(path));
-  let exported: { readonly [name: string]: unknown };
-  try {
-    exported = await import(`file://${encodeURI(await Deno.realPath(path))}?${digest}`);
-  } catch (error) {
-    const [line] = (error as Error).message.split("\n");
-    throw new UsageError(`Cannot run "${path}": ${line}`);
-  }
+  const exported = await importFile(path, digest);
   const rule = expectRule(path, exported);
   checkFlags(() => setOwnRule({ rule, sha256: digest }));
   return rule.name;

@@ -29,7 +29,7 @@ const WRITERS: { readonly [ending: string]: (store: StudyStore, path: string) =>
 /** Names of the kinds. */
 export const KINDS: readonly string[] = Object.keys(WRITERS);
 
-const listRecords = (store: StudyStore): Trial[] => store.results().map(({ record }) => record);
+const listRecords = (store: StudyStore): Trial[] => store.finished();
 
 /** Writes a study's results. @param kind default: the end of the path's name @throws {UsageError} If that is none of the kinds. */
 export async function exportStudy(

@@ -24,7 +24,7 @@ export function openNamed(path: string): StudyStore {
 /** Trials as a summary. @throws {UsageError} If none has been run yet. */
 export function summaryOf(
   store: StudyStore,
-  trials: readonly Trial[] = store.results().map((r) => r.record),
+  trials: readonly Trial[] = store.finished(),
 ): SweepSummary {
   const dense = store.get("dense"), environment = store.get("environment");
   if (dense === undefined || environment === undefined) {

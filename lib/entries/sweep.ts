@@ -37,10 +37,25 @@ export {
   type RunResult,
   type ScoreResult,
 } from "../sweep/difference.ts";
+export {
+  type Axis,
+  type AxisInfo,
+  type ChoiceAxis,
+  type Condition,
+  type NumberAxis,
+  type Observation,
+  type Point,
+  type SearchSpace,
+} from "../search/axis.ts";
+export { hypervolume } from "../search/hypervolume.ts";
+export { pedAnova } from "../search/ped_anova.ts";
+export { type Race, type RaceName, RACES, type Rival } from "../search/race.ts";
+export { type SamplerKind, type SamplerName, SAMPLERS, type TrialSampler } from "../search/sampler.ts";
 export * from "../sweep/importance.ts";
 export * from "../sweep/judgement.ts";
 export type { MethodGroup } from "../sweep/measured.ts";
 export * from "../sweep/pareto.ts";
+export { readSearchSpace } from "../sweep/search_space.ts";
 export { expandGrids, type Grid, readGrids } from "../sweep/space.ts";
 export {
   compareStudy,

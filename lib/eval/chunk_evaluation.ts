@@ -156,22 +156,22 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     const scores: S[] = [], differences: Float64Array[] = [];
     const usages: SequenceUsage[] = [];
     const masks: { length: number; keep: Masks; kvKeep: Masks }[] = [];
-    let timeMs = 0;
-    for (const [chunk, ids] of this.chunks.entries()) {
+    let timeMs = 0, done = 0;
+    for (const chunk of control.order ?? this.chunks.keys()) {
       await yieldToEventLoop();
       control.signal?.throwIfAborted();
-      const sequence = this.#model.start(pruner, { chunk });
+      const ids = this.chunks[chunk]!, sequence = this.#model.start(pruner, { chunk });
       const { hidden, ms } = this.#feed(sequence, chunk, first);
       timeMs += ms;
       const scored = this.#score(chunk, hidden);
       this.#model.backend.free(hidden);
-      scores.push(scored);
-      differences.push(scored.losses.map((value, i) => value - scored.denseLosses[i]!));
+      scores[chunk] = scored;
+      differences[chunk] = scored.losses.map((value, i) => value - scored.denseLosses[i]!);
       control.onLosses?.(chunk, scored.losses, scored.denseLosses, this.#scorer.metricsOf?.(scored) ?? {});
-      usages.push(sequence.usage());
-      masks.push({ length: ids.length, keep: sequence.keep, kvKeep: sequence.kvKeep ?? new Map() });
+      usages[chunk] = sequence.usage();
+      masks[chunk] = { length: ids.length, keep: sequence.keep, kvKeep: sequence.kvKeep ?? new Map() };
       sequence.free?.();
-      control.onChunk?.(chunk + 1, this.chunks.length);
+      control.onChunk?.(++done, this.chunks.length);
     }
     const { headline } = this.#task;
     const losses = scores.map((scored) => scored.losses);

@@ -2,6 +2,7 @@ import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { ChunkEvaluation, type ChunkScorer } from "./chunk_evaluation.ts";
 import type { DenseTaskResult, RunControl } from "./task.ts";
 import { fakeModel, fakePruner } from "./testing.ts";
+import { f32Data } from "../tensor.ts";
 
 const task = {
   loss: { name: "error", label: "error", unit: "errors", of: "item" },
@@ -101,4 +102,20 @@ Deno.test("ChunkEvaluation.dense() refuses chunks with unlike many losses", asyn
     RangeError,
     "found chunks of 3, 4 losses, expected as many in each",
   );
+});
+
+Deno.test("ChunkEvaluation reads chunks in the order that is asked for, and gives the same result", async () => {
+  const chunks = Array.from({ length: 4 }, (_, i) => Int32Array.of(i, 2, (i * 3) % 5, 1));
+  const scorer: ChunkScorer = {
+    score: (_, ids, hidden) => Float64Array.from(ids, (id, t) => f32Data(hidden)[t * 5 + id]!),
+  };
+  const run = async (order?: readonly number[]) => {
+    const evaluation = new ChunkEvaluation(task, fakeModel().model, chunks, scorer), read: number[] = [];
+    const onLosses = (chunk: number) => void read.push(chunk);
+    const result = await evaluation.run(fakePruner([1, 2], (t) => t % 2 === 1), { order, onLosses });
+    return { read, result: { ...result, timeMs: 0, denseTimeMs: 0 } };
+  };
+  const { read, result } = await run([2, 0, 3, 1]);
+  assertEquals(read, [2, 0, 3, 1]);
+  assertEquals(result, (await run()).result);
 });

@@ -17,8 +17,8 @@ export interface RunControl {
   readonly onChunk?: (done: number, total: number) => void;
   /**
    * Called with each chunk's losses, one a scored unit (a token, or an item), and the dense model's of the same units;
-   * ascending. Paired statistics are made of them. `metrics` are the task's others that every unit has, by name; the
-   * dense model has none.
+   * in the order in which chunks are read. Paired statistics are made of them. `metrics` are the task's others that every
+   * unit has, by name; the dense model has none.
    */
   readonly onLosses?: (
     chunk: number,
@@ -26,6 +26,8 @@ export interface RunControl {
     denseLosses: Float64Array,
     metrics: UnitMetrics,
   ) => void;
+  /** The order in which a pruner's run reads the chunks, each once; default ascending. The result does not depend on it. */
+  readonly order?: readonly number[];
 }
 
 /** What any task says of the dense model. Its own metrics stand beside it: the headline and the mean loss. */

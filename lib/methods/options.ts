@@ -260,8 +260,13 @@ export function askedRatio(options: ResolvedOptions): number | null {
  * @param achieved Share that it skipped; null = nothing could be decided, so nothing was skipped.
  */
 export function missesRatio(options: ResolvedOptions, achieved: number | null): boolean {
+  return ratioMiss(options, achieved) > 0;
+}
+
+/** By how much a run skipped more or less than two points beside what was asked; 0 where it did not. */
+export function ratioMiss(options: ResolvedOptions, achieved: number | null): number {
   const asked = askedRatio(options);
-  return asked !== null && Math.abs((achieved ?? 0) - asked) > RATIO_TOLERANCE;
+  return asked === null ? 0 : Math.max(0, Math.abs((achieved ?? 0) - asked) - RATIO_TOLERANCE);
 }
 
 /** The options that decide something under a method and its policies; all others change nothing. */

@@ -4,6 +4,7 @@ import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
 import type { LoggedRun } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
+import type { TrialRace } from "./trial_race.ts";
 import type { TakenTrial, TrialSource } from "./trial_source.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 
@@ -29,6 +30,8 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   readonly createPruner: (method: ResolvedOptions) => Pruner;
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
+  /** Stops trials that will not be the best. */
+  readonly race?: TrialRace;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
@@ -53,7 +56,7 @@ export async function runTrial<T extends TaskTypes>(
     & Pick<SweepArguments<T>, "evaluation" | "createPruner" | "conditions" | "signal">
     & { readonly runDigest: string },
   { digest, method }: TakenTrial,
-  control: Pick<RunControl, "onChunk" | "onLosses"> = {},
+  control: RunControl = {},
 ): Promise<Trial<T>> {
   const result = await evaluation.run(createPruner(method), { signal, ...control });
   return {
@@ -79,11 +82,10 @@ const WAIT_MS = 100;
  * @throws {DOMException} The signal's reason, if it is aborted.
  */
 export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Promise<Trial<T>[]> {
-  const { source, evaluation, conditions, signal, onProgress } = args, { total } = source;
-  const runDigest = await digestConditions(conditions),
-    known = source.finished().length,
-    open = total - known;
-  let done = known, hasDense = false;
+  const { source, evaluation, conditions, race, signal, onProgress } = args, { total } = source;
+  const runDigest = await digestConditions(conditions), stopped = source.stopped?.() ?? [];
+  const known = source.finished().length + stopped.length, open = total - known;
+  let done = known, hasDense = false, numStopped = stopped.length;
   const report = (chunks: number, of: number, trial?: Trial) =>
     onProgress?.({
       done,
@@ -95,11 +97,13 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
   const dense = await evaluation.dense({ signal, onChunk: report });
   hasDense = true;
   source.begin?.(dense);
+  for (const trial of [...source.finished(), ...stopped]) race?.add(trial, dense.chunks);
   const tell = () => args.onFinished?.(dense, source.finished());
   const tellNews = () => {
     const finished = source.finished(), news = source.news();
-    done = finished.length - news.length;
+    done = numStopped + finished.length - news.length;
     for (const trial of news) {
+      race?.add(trial, dense.chunks);
       done++;
       report(0, 1, trial);
     }
@@ -108,7 +112,7 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
   tell();
   source.news();
   for (let isOver = false; !isOver;) {
-    const taken = source.take();
+    const taken = await source.take();
     if (taken === undefined) {
       isOver = source.isOver();
       if (!isOver) await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
@@ -116,16 +120,40 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       tellNews();
       continue;
     }
-    const { digest } = taken;
+    const { digest, method } = taken, racing = race?.enter(method, dense.chunks);
     try {
       const trial = await runTrial({ ...args, runDigest }, taken, {
+        ...(racing && {
+          signal: AbortSignal.any([racing.signal, ...(signal ? [signal] : [])]),
+          order: racing.order,
+        }),
         onChunk: (chunk, of) => chunk < of && report(chunk, of),
-        onLosses: (chunk, losses, dense) => source.report?.(digest, chunk, losses, dense),
+        onLosses(chunk, losses, dense) {
+          source.report?.(digest, chunk, losses, dense);
+          racing?.report(losses, dense);
+        },
       });
       source.finish(digest, trial);
     } catch (error) {
-      source.drop?.(digest);
-      throw error;
+      if (racing === undefined || error !== racing.signal.reason) {
+        source.drop?.(digest);
+        throw error;
+      }
+      const trial = {
+        trial: digest,
+        ...recordOptions(method),
+        ...racing.describe(),
+        looksAhead: looksAhead(method),
+        ...conditions,
+        runDigest,
+        deno: Deno.version.deno,
+        stoppedAt: new Date().toISOString(),
+      };
+      source.stop?.(digest, trial);
+      race!.add(trial, dense.chunks);
+      numStopped++;
+      done++;
+      report(0, 1);
     }
     tellNews();
   }

@@ -14,13 +14,20 @@ export type Grid = { readonly [name: string]: unknown };
 /** More trials than this are a mistake in a grid rather than a wish: a week at a minute each. */
 export const MAX_TRIALS = 10_000;
 
-/** `prune-ratio` and `prune_ratio` as `pruneRatio`. */
-function optionName(name: string): string {
-  return name.replaceAll(/[-_]([a-z])/g, (_, letter: string) => letter.toUpperCase());
+/**
+ * `prune-ratio` and `prune_ratio` as `pruneRatio`.
+ *
+ * @param what What the name is given for, in errors.
+ * @throws {TypeError} If it is no option.
+ */
+export function readOptionName(name: string, what: string): string {
+  const option = name.replaceAll(/[-_]([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  if (OPTION_NAMES.includes(option)) return option;
+  throw new TypeError(`Cannot use ${what} "${name}": no such option${sayNearest(name, OPTION_NAMES)}`);
 }
 
 /** Alternatives of one axis; of an option whose single value is a list already, a list of lists. */
-function axis(name: string, value: unknown): readonly unknown[] {
+export function listAlternatives(name: string, value: unknown): readonly unknown[] {
   const { type } = OPTIONS[name]!;
   if (type !== "names" && type !== "ratios") {
     if (!Array.isArray(value)) return [value];
@@ -56,12 +63,7 @@ export function readGrids(value: unknown): Grid[] {
     }
     const axes = new Map<string, unknown>();
     for (const [name, alternatives] of Object.entries(grid)) {
-      const option = optionName(name);
-      if (!OPTION_NAMES.includes(option)) {
-        throw new TypeError(
-          `Cannot use grid axis "${name}": no such option${sayNearest(name, OPTION_NAMES)}`,
-        );
-      }
+      const option = readOptionName(name, "grid axis");
       if (axes.has(option)) {
         throw new TypeError(`Cannot use grid axis "${name}": found "${option}" twice, expected it once`);
       }
@@ -88,7 +90,7 @@ export function readGrids(value: unknown): Grid[] {
 export function expandGrids(grids: readonly Grid[]): ResolvedOptions[] {
   const trials = new Map<string, ResolvedOptions>();
   for (const grid of grids) {
-    const axes = Object.entries(grid).map(([name, value]) => [name, axis(name, value)] as const);
+    const axes = Object.entries(grid).map(([name, value]) => [name, listAlternatives(name, value)] as const);
     const size = axes.reduce((product, [, values]) => product * values.length, 1);
     if (size > MAX_TRIALS) {
       throw new RangeError(`Cannot run a grid of ${size} trials: expected at most ${MAX_TRIALS}`);

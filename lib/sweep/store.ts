@@ -4,7 +4,14 @@ import type { RunConditions } from "../environment.ts";
 import { UsageError } from "../errors.ts";
 import { explainStoreError } from "./store_errors.ts";
 import { StoreReader } from "./store_reader.ts";
-import type { ChunkValue, ClaimedTrial, ProposedTrial, StudyFacts, StudyFlags } from "./store_records.ts";
+import type {
+  ChunkValue,
+  ClaimedTrial,
+  ProposedTrial,
+  StoredRecord,
+  StudyFacts,
+  StudyFlags,
+} from "./store_records.ts";
 import { type Settings, TABLES } from "./store_tables.ts";
 import type { Trial } from "./trial.ts";
 
@@ -245,7 +252,7 @@ export class StudyStore extends StoreReader implements Disposable {
    * @param state `pruned` for one that was stopped early.
    * @returns Whether it was kept: not where the lease ran out and another worker has the trial, or has finished it.
    */
-  finish(claim: ClaimedTrial, record: Trial, state: "complete" | "pruned" = "complete"): boolean {
+  finish(claim: ClaimedTrial, record: StoredRecord, state: "complete" | "pruned" = "complete"): boolean {
     return this.#durably(() => {
       if (
         this.#run(`UPDATE trial SET state = ?, lease = NULL WHERE ${HELD}`, state, ...heldBy(claim)) === 0

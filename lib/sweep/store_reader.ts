@@ -2,6 +2,7 @@
 import type { SQLInputValue } from "node:sqlite";
 import {
   type ChunkValue,
+  type StoredRecord,
   type StoredResult,
   type StoredTrial,
   type StoredWorker,
@@ -60,8 +61,13 @@ export abstract class StoreReader {
     ) as ChunkValue[];
   }
 
+  /** Records of finished trials, in the order in which they ended; those that were stopped early have no result. */
+  finished<T extends Trial = Trial>(): T[] {
+    return this.results<StoredRecord>().flatMap(({ record }) => "stopped" in record ? [] : [record as T]);
+  }
+
   /** What ended after the place in the order; from the beginning where none is given. */
-  results<T extends Trial = Trial>(after = 0): StoredResult<T>[] {
+  results<T extends StoredRecord = Trial>(after = 0): StoredResult<T>[] {
     const rows = this.all(
       "SELECT sequence, record FROM result WHERE sequence > ? ORDER BY sequence",
       after,

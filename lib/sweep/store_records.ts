@@ -2,6 +2,7 @@
 import type { RunConditions } from "../environment.ts";
 import type { OptionsRecord } from "../methods/options.ts";
 import type { Trial } from "./trial.ts";
+import type { StoppedTrial } from "./trial_race.ts";
 
 /** What becomes of a trial: it waits, one worker runs it, and it ends in one of three ways, `pruned` = stopped early. */
 export type TrialState = "waiting" | "running" | "complete" | "pruned" | "failed";
@@ -61,8 +62,11 @@ export interface ChunkValue {
   readonly denseLoss: number;
 }
 
+/** What is kept of a trial that has ended. */
+export type StoredRecord = Trial | StoppedTrial;
+
 /** A finished trial and its place in the order in which they ended. */
-export interface StoredResult<T extends Trial = Trial> {
+export interface StoredResult<T extends StoredRecord = Trial> {
   readonly sequence: number;
   readonly record: T;
 }

@@ -14,6 +14,8 @@ import { summarizeSweep } from "./summary.ts";
 import type { FinishedRuns } from "./run_log.ts";
 import type { StudyStore } from "./store.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
+import type { Search } from "./search.ts";
+import type { TrialRace } from "./trial_race.ts";
 import { listedTrials, type TrialSource } from "./trial_source.ts";
 import { createPruner, ownRule, type ResolvedOptions } from "../methods/mod.ts";
 
@@ -123,6 +125,13 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
    * @internal
    */
   readonly source?: TrialSource<T>;
+  /** Stops trials that will not be the best. */
+  readonly race?: TrialRace;
+  /**
+   * The search that the source's trials come from: the summary says what it found.
+   * @internal
+   */
+  readonly search?: Search<Trial<T>>;
   /** Stops between two chunks; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
@@ -151,7 +160,7 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
 export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   study: Study<T>,
   grids: readonly Grid[],
-  { onSummary, log, source, ...control }: SweepControl<T> = {},
+  { onSummary, log, source, search, ...control }: SweepControl<T> = {},
 ): Promise<SweepSummary<T>> {
   const { model, config } = study.model;
   const methods = expandGrids(grids);
@@ -159,18 +168,26 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
     createPruner("token-filtering", config, method, { backend: model.backend });
   methods.forEach(bind); // what cannot be run is refused before anything is
   const environment = await describeStudy(study);
-  const evaluation = openStudy(study);
+  const evaluation = openStudy(study), trialSource = source ?? await listedTrials<T>(methods, log);
+  const summarize = (trials: readonly Trial<T>[], dense: T["dense"]): SweepSummary<T> => {
+    const { race } = control, stopped = trialSource.stopped?.() ?? [];
+    return {
+      ...summarizeSweep<T>(trials, dense, environment),
+      ...(search && { search: search.record(trials, stopped) }),
+      ...(race && { race: race.record, stopped }),
+    };
+  };
   const trials = await runSweep({
     ...control,
-    source: source ?? await listedTrials<T>(methods, log),
+    source: trialSource,
     evaluation,
     createPruner: bind,
     conditions: await describeConditions(study, model.backend.name, model.cacheDType),
     onFinished(dense, trials) {
-      if (trials.length > 0) onSummary?.(summarizeSweep<T>(trials, dense, environment));
+      if (trials.length > 0) onSummary?.(summarize(trials, dense));
     },
   });
-  return summarizeSweep<T>(trials, await evaluation.dense(), environment);
+  return summarize(trials, await evaluation.dense());
 }
 
 /**

@@ -2,6 +2,8 @@
 import type { Environment, RunConditions } from "../environment.ts";
 import type { TaskTypes } from "../eval/task.ts";
 import type { OptionsRecord } from "../methods/options.ts";
+import type { SearchRecord } from "./search.ts";
+import type { RaceRecord, StoppedTrial } from "./trial_race.ts";
 
 export type { Environment, RunConditions };
 
@@ -39,4 +41,10 @@ export interface SweepSummary<T extends TaskTypes = TaskTypes> {
   readonly dense: T["dense"];
   /** What the trials ran on. */
   readonly environment: Environment;
+  /** Of a search: what was searched, by whom, and which axes matter. */
+  readonly search?: SearchRecord;
+  /** Of a race: how it went. */
+  readonly race?: RaceRecord;
+  /** Of a race: trials that were stopped early, which are not among `trials`. */
+  readonly stopped?: readonly StoppedTrial[];
 }

@@ -12,6 +12,7 @@ import type { FinishedRuns } from "./run_log.ts";
 import type { StudyStore } from "./store.ts";
 import type { ChunkValue, ClaimedTrial, ProposedTrial } from "./store_records.ts";
 import type { Trial } from "./trial.ts";
+import type { StoppedTrial } from "./trial_race.ts";
 
 /** A trial that is to be run now. */
 export interface TakenTrial {
@@ -26,7 +27,7 @@ export interface TrialSource<T extends TaskTypes = TaskTypes> {
   /** How many trials there are. */
   readonly total: number;
   /** The next trial; undefined where there is none to be had now. */
-  take(): TakenTrial | undefined;
+  take(): TakenTrial | undefined | Promise<TakenTrial | undefined>;
   /** Whether none is left, with anybody. */
   isOver(): boolean;
   /** Takes the dense model's result, before the first trial. */
@@ -35,6 +36,10 @@ export interface TrialSource<T extends TaskTypes = TaskTypes> {
   report?(digest: string, chunk: number, losses: Float64Array, denseLosses: Float64Array): void;
   /** Takes a trial's result; it is safe when this returns. */
   finish(digest: string, trial: Trial<T>): void;
+  /** Takes what is known of a trial that a race has stopped. */
+  stop?(digest: string, trial: StoppedTrial): void;
+  /** Those that were stopped, in an earlier run too. */
+  stopped?(): readonly StoppedTrial[];
   /** Takes a trial back that will not be finished. */
   drop?(digest: string): void;
   /** All that are finished, in the order of the trials. */
@@ -95,14 +100,17 @@ class Finished<T extends TaskTypes> {
 export async function listedTrials<T extends TaskTypes>(
   methods: readonly ResolvedOptions[],
   log: FinishedRuns<Trial<T>> = { finished: [], append: () => {} },
+  stopped: FinishedRuns<StoppedTrial> = { finished: [], append: () => {} },
 ): Promise<TrialSource<T>> {
   const digests = await Promise.all(methods.map(digestTrialOptions)), finished = new Finished<T>(digests);
   for (const trial of log.finished) finished.add(trial);
+  const early = new Map(stopped.finished.map((trial) => [trial.trial, trial]));
+  const isKnown = (digest: string) => finished.has(digest) || early.has(digest);
   let next = 0;
   return {
     total: methods.length,
     take() {
-      while (next < digests.length && finished.has(digests[next]!)) next++;
+      while (next < digests.length && isKnown(digests[next]!)) next++;
       const digest = digests[next];
       return digest === undefined ? undefined : { digest, method: methods[next++]! };
     },
@@ -111,6 +119,11 @@ export async function listedTrials<T extends TaskTypes>(
       log.append(trial);
       finished.add(trial);
     },
+    stop(digest, trial) {
+      stopped.append(trial);
+      early.set(digest, trial);
+    },
+    stopped: () => digests.flatMap((digest) => early.get(digest) ?? []),
     finished: () => finished.list(),
     news: () => finished.takeNews(),
   };
@@ -138,7 +151,7 @@ export function storedTrials<T extends TaskTypes>(
   { owner, isDead = () => false, only }: StoredOptions,
 ): TrialSource<T> {
   const order = only ?? store.trials().map(({ digest }) => digest), wanted = new Set(order);
-  const finished = new Finished<T>(order);
+  const finished = new Finished<T>(order), early = new Map<string, StoppedTrial>();
   let claim: ClaimedTrial | undefined, sequence = 0, values: ChunkValue[] = [];
   let lastMs = performance.now(), longestMs = 0;
   const lease = () => Math.max(LEASE_MS, LEASE_CHUNKS * longestMs);
@@ -149,9 +162,11 @@ export function storedTrials<T extends TaskTypes>(
     lastMs = now;
   };
   const look = () => {
-    for (const { sequence: at, record } of store.results<Trial<T>>(sequence)) {
+    for (const { sequence: at, record } of store.results<Trial<T> | StoppedTrial>(sequence)) {
       sequence = at;
-      if (wanted.has(record.trial)) finished.add(record);
+      if (!wanted.has(record.trial)) continue;
+      if ("stopped" in record) early.set(record.trial, record);
+      else finished.add(record);
     }
   };
   const mean = (losses: Float64Array) => losses.reduce((a, b) => a + b, 0) / losses.length;
@@ -187,6 +202,14 @@ export function storedTrials<T extends TaskTypes>(
     finish(_, trial) {
       store.finish(claim!, trial as Trial);
       claim = undefined;
+    },
+    stop(_, trial) {
+      store.finish(claim!, trial, "pruned");
+      claim = undefined;
+    },
+    stopped() {
+      look();
+      return order.flatMap((digest) => early.get(digest) ?? []);
     },
     drop() {
       if (claim !== undefined) store.release(owner);

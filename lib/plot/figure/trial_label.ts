@@ -12,7 +12,7 @@ import { escapeText } from "./figure.ts";
 const ALONG = new Set(["pruneRatio", "kvRatio", "theta", "seed"]);
 
 /** The options that decide something in a trial. */
-export function trialOptions(trial: Trial): Partial<OptionsRecord> {
+export function trialOptions(trial: OptionsRecord): Partial<OptionsRecord> {
   return effectiveOptions(readRecord(trial));
 }
 
@@ -33,7 +33,7 @@ export function pointKey(trial: Trial): string {
 }
 
 /** The rule with its sign, and its side where that is not queries: `variance`, `variance inverted`, `mean on keys`. */
-export function ruleName(trial: Trial): string {
+export function ruleName(trial: OptionsRecord): string {
   const signed = (rule: string) => trial.invert ? `${rule} inverted` : rule;
   const { fusion, kvFusion } = trialOptions(trial);
   const ofKeys = kvFusion === undefined || kvFusion === "same" || kvFusion === "none"
@@ -42,16 +42,16 @@ export function ruleName(trial: Trial): string {
   return [...(fusion === undefined ? [] : [signed(fusion)]), ...ofKeys].join(" + ");
 }
 
-const presets = new WeakMap<Trial, string | undefined>();
+const presets = new WeakMap<OptionsRecord, string | undefined>();
 
 /** What a trial is called: the preset that it is, or whose control it is (`random for keys`); else its rule. */
-export function methodName(trial: Trial): string {
+export function methodName(trial: OptionsRecord): string {
   if (!presets.has(trial)) presets.set(trial, presetName(readRecord(trial)));
   return presets.get(trial) ?? ruleName(trial);
 }
 
 /** The shares that were asked for, each of what: `0.5`, a share of queries; `0.5 of KV` where only keys and values go. */
-export function askedShares(trial: Trial): string {
+export function askedShares(trial: OptionsRecord): string {
   const { pruneRatio, kvRatio } = trialOptions(trial);
   if (pruneRatio === undefined) return kvRatio === undefined ? "-" : `${kvRatio} of KV`;
   return kvRatio === undefined || kvRatio === pruneRatio
@@ -63,7 +63,7 @@ export function askedShares(trial: Trial): string {
  * The options that tell trials apart, ratios and what the name says left out: those that vary among trials of one name,
  * or among trials that are no preset and no preset's control.
  */
-export function varyingOptions(trials: readonly Trial[]): string[] {
+export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
   const named = new Set(["fusion", "invert", "pruneRatio"]);
   const options = new Map(
     trials.map((trial) => [trial, trialOptions(trial) as { readonly [name: string]: unknown }]),
@@ -150,14 +150,21 @@ export function resultLines(trial: Trial): string[] {
   ].filter((line) => line !== "");
 }
 
-/** Lines that say everything about a trial: results first, then its configuration. */
-export function hoverLines(trial: Trial): string[] {
-  const options = trialOptions(trial);
-  const { fusion: _, invert: __, pruneRatio: ___, ...rest } = options;
+/** A trial's method and its options, lines of plotly's HTML. */
+export function configurationLines(trial: OptionsRecord): string[] {
+  const { fusion: _, invert: __, pruneRatio: ___, ...rest } = trialOptions(trial);
   const name = methodName(trial), rule = ruleName(trial);
-  const lines = wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value))));
   return [
     `<b>${escapeText(name)}</b>${name === rule ? "" : escapeText(` (${rule})`)}`,
+    ...wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value)))),
+  ];
+}
+
+/** Lines that say everything about a trial: results first, then its configuration. */
+export function hoverLines(trial: Trial): string[] {
+  const options = trialOptions(trial), [head, ...lines] = configurationLines(trial);
+  return [
+    head!,
     `queries skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "none"}${
       missesAsked(trial) ? ": missed" : ""
     })`,

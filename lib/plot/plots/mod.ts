@@ -49,6 +49,7 @@ export type {
   TrialPoint,
 } from "../figure/trial_curves.ts";
 export { collectQuality, type DrawnMetric, plotQuality, type Quality } from "./quality.ts";
+export { collectRace, plotRace, type RaceCurve, type RaceCurves } from "./race.ts";
 export * from "./ridgelines.ts";
 export * from "./roc.ts";
 export {

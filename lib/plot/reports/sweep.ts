@@ -11,6 +11,7 @@ import { collectLayerSkips, plotLayerSkips } from "../plots/layer_skips.ts";
 import { collectParallel, plotParallel } from "../plots/parallel.ts";
 import { collectLossBudget, plotLossBudget } from "../plots/loss_budget.ts";
 import { collectQuality, plotQuality } from "../plots/quality.ts";
+import { collectRace, plotRace } from "../plots/race.ts";
 import { escapeHtml } from "../figure/draw.ts";
 import {
   plural,
@@ -22,6 +23,7 @@ import {
 } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
+import { describeSearch } from "./search_notes.ts";
 import { tabulateTrials } from "./trial_table.ts";
 import { collectVerdicts, describeVerdicts } from "./verdict.ts";
 
@@ -44,6 +46,7 @@ export function plotSweep(summary: SweepSummary): Figure[] {
       : []),
     ...(contour !== undefined && hasSurface(contour) ? [plotContour(contour)] : []),
     ...(skips.ratios.some(differs) ? [plotLayerSkips(skips)] : []),
+    ...(summary.race === undefined ? [] : [plotRace(collectRace(summary))]),
   ];
 }
 
@@ -76,6 +79,7 @@ export function renderSweepReport(summary: SweepSummary, options: ReportOptions)
     intro: `<p class="verdict">${escapeHtml(first!)}</p>
 <p>${escapeHtml(rest.join(" "))}</p>
 <p class="muted">What skipped queries and dropped keys and values cost, for ${configurations} of the filter.</p>
+${describeSearch(summary).map((line) => `<p class="muted">${escapeHtml(line)}</p>`).join("\n")}
 ${facts(summary)}`,
     nav: options.nav,
     sections: [
@@ -91,7 +95,7 @@ ${renderTable({ ...tabulateTrials(summary), marked: (row) => summary.trials[row 
     ],
     plotly: options.plotly,
     downloads: [
-      { name: "trials.csv", text: formatCsv(summary.trials) },
+      { name: "trials.csv", text: formatCsv([...summary.trials, ...summary.stopped ?? []]) },
       { name: "summary.json", text: formatShort(summary) },
     ],
   });

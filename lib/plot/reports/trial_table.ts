@@ -1,6 +1,8 @@
 /** Trials as a table: the options that vary, then what came out. Shared by the terminal and the report. */
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { EvaluationTask } from "../../eval/task.ts";
+import type { OptionsRecord } from "../../methods/options.ts";
+import type { StoppedTrial } from "../../sweep/trial_race.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS } from "../../sweep/budgets.ts";
 import { missesAsked } from "../../sweep/summary.ts";
@@ -23,6 +25,8 @@ interface Column {
   readonly name: string;
   readonly hint: string;
   readonly cell: (trial: RankedTrial) => string;
+  /** The cell of a trial that was stopped early, which has no results; default `-`. */
+  readonly stopped?: (trial: StoppedTrial) => string;
   /** The dense model's cell; default `-`. */
   readonly dense?: string;
   readonly left?: boolean;
@@ -53,6 +57,10 @@ function listMeasured(task: EvaluationTask, dense: object): Column[] {
       const value = readMetric(t, metric.name);
       return metric.name === delta ? signed(value, metric.digits) : formatMetric(metric, value);
     },
+    ...(metric.name === delta && {
+      stopped: ({ partialDelta, chunkLosses, chunks }: StoppedTrial) =>
+        `${signed(partialDelta, metric.digits)} of ${chunkLosses.length}/${chunks}`,
+    }),
   }));
 }
 
@@ -78,7 +86,7 @@ const COSTS: readonly Column[] = [
 ];
 
 /** What {@linkcode tabulateTrials} needs of a summary; without trials it gives the columns alone that all tables have. */
-export interface TabulatedTrials extends Pick<SweepSummary, "trials"> {
+export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"> {
   /** The model without a filter. */
   readonly dense: object;
   /** What the trials ran on. */
@@ -92,33 +100,39 @@ export interface TabulatedTrials extends Pick<SweepSummary, "trials"> {
  * @param named Options that have a column though they do not vary.
  */
 export function tabulateTrials(
-  { trials, dense, environment }: TabulatedTrials,
+  { trials, stopped = [], dense, environment }: TabulatedTrials,
   named: readonly string[] = [],
 ): TrialTable {
-  const options = new Map(trials.map((trial) => [trial, trialOptions(trial)]));
-  const value = (trial: RankedTrial, name: string) => (options.get(trial)! as Record<string, unknown>)[name];
-  const effective = new Set([...options.values()].flatMap(Object.keys)), varying = varyingOptions(trials);
+  const all: readonly OptionsRecord[] = [...trials, ...stopped];
+  const options = new Map(all.map((trial) => [trial, trialOptions(trial)]));
+  const value = (trial: OptionsRecord, name: string) =>
+    (options.get(trial)! as Record<string, unknown>)[name];
+  const effective = new Set([...options.values()].flatMap(Object.keys)), varying = varyingOptions(all);
+  const sameOf = (cell: (trial: OptionsRecord) => string) => ({ cell, stopped: cell });
   const shown = [...effective].filter((name) => varying.includes(name) || named.includes(name));
   const columns: Column[] = [
     {
       name: "asked",
       hint: "pruneRatio, a share of queries; or kvRatio, a share of keys and values",
-      cell: askedShares,
+      ...sameOf(askedShares),
     },
     {
       name: "rule",
-      hint: "preset or fusion rule (* = on the Pareto front of attention FLOPs, ^ = looks ahead)",
+      hint: `preset or fusion rule (* = on the Pareto front of attention FLOPs, ^ = looks ahead${
+        stopped.length === 0 ? "" : ", x = stopped early by the race: its loss is of the chunks that it read"
+      })`,
       cell: (t) => `${methodName(t)}${t.pareto ? " *" : ""}${t.looksAhead ? " ^" : ""}`,
+      stopped: (t) => `${methodName(t)} x`,
       dense: "dense",
       left: true,
     },
     ...shown.map((name): Column => ({
       name,
       hint: `option ${name} (- = without effect under this rule)`,
-      cell: (t) => {
+      ...sameOf((t) => {
         const v = value(t, name);
         return v === undefined ? "-" : Array.isArray(v) ? v.join("+") : String(v);
-      },
+      }),
     })),
     QUERY_RATIO,
     ...(trials.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number") ? [KEY_RATIO] : []),
@@ -131,6 +145,7 @@ export function tabulateTrials(
     rows: [
       columns.map((column) => column.dense ?? "-"),
       ...trials.map((trial) => columns.map((column) => column.cell(trial))),
+      ...stopped.map((trial) => columns.map((column) => column.stopped?.(trial) ?? "-")),
     ],
     left: columns.map((column) => column.left === true),
   };

@@ -1,0 +1,51 @@
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { normals } from "../stats/testing.ts";
+import { evidenceAgainstZero, RACES, type Rival } from "./race.ts";
+
+Deno.test("evidenceAgainstZero() is the ratio of likelihoods that the formula says, whatever the unit", () => {
+  // n = 3, S = 6, Q = 14, 1 + 3 * 4 = 13: 13^(-1/2) * (14 / (14 - 36 * 4 / 13))^(3/2).
+  assertAlmostEquals(evidenceAgainstZero([1, 2, 3]), 13 ** -0.5 * (14 / (14 - 144 / 13)) ** 1.5, 1e-12);
+  assertAlmostEquals(evidenceAgainstZero([-2e-9, -4e-9, -6e-9]), evidenceAgainstZero([1, 2, 3]), 1e-9);
+  assertEquals([evidenceAgainstZero([]), evidenceAgainstZero([0, 0])], [1, 1]);
+});
+
+Deno.test("evidence reaches 20 in at most a twentieth of series without a difference, and in most with one", () => {
+  const reaches = (shift: number) => {
+    let count = 0;
+    for (let seed = 0; seed < 400; seed++) {
+      const series = normals(60, seed + 1).map((x) => x + shift);
+      count += Number(series.some((_, n) => evidenceAgainstZero([...series.subarray(0, n + 1)]) >= 20));
+    }
+    return count / 400;
+  };
+  const wrong = reaches(0), right = reaches(0.8);
+  assert(wrong > 0 && wrong <= 0.05 && right > 0.95, `${wrong} ${right}`);
+});
+
+Deno.test("a sequential race stops what is behind the best finished rival, and nothing else", () => {
+  const { shouldStop } = RACES.sequential;
+  const best: Rival = { losses: [1, 2, 1, 2, 1, 2, 1, 2], isFinished: true };
+  const worse: Rival = { losses: best.losses.map((x) => x + 3), isFinished: true };
+  const behind = [1.9, 3.1, 2, 2.9, 2.1, 3];
+  assertEquals(shouldStop(behind, [worse, best], 8), "1.00 behind the best on the same chunks");
+  assertEquals(shouldStop(behind.slice(0, 2), [best], 8), null);
+  assertEquals(shouldStop(behind.map((x) => x - 2), [worse, best], 8), null); // ahead
+  assertEquals(shouldStop(behind, [{ ...best, isFinished: false }], 8), null);
+  assertEquals(shouldStop(behind, [], 8), null);
+  assertEquals(shouldStop(best.losses.slice(0, 5), [best], 8), null);
+});
+
+Deno.test("successive halving looks at 1/27, 1/9 and 1/3 of the chunks, at the best third so far", () => {
+  const { shouldStop } = RACES.halving;
+  const rivals = [1, 2, 3, 4, 5].map((loss, i): Rival => ({
+    losses: new Array(i === 0 ? 2 : 27).fill(loss),
+    isFinished: i > 0,
+  }));
+  const at = (loss: number, read: number) => shouldStop(new Array(read).fill(loss), rivals, 27);
+  assertEquals([at(9, 2), at(9, 4), at(9, 8)], [null, null, null]);
+  assertEquals(at(1.5, 1), null); // second of six
+  assertEquals(at(2.5, 1), "place 3 of 6 after 1 chunks");
+  assertEquals(at(1.5, 3), null); // the first one has not come here
+  assertEquals(at(2.5, 9), "place 2 of 5 after 9 chunks");
+  assertEquals(shouldStop([9], [], 27), null);
+});

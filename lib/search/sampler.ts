@@ -1,0 +1,106 @@
+/** Who proposes trials: the grid, chance, Sobol points, TPE. */
+import {
+  type Axis,
+  buildPoint,
+  countValues,
+  isActive,
+  listValues,
+  type Observation,
+  type Point,
+  randomPoint,
+  type SearchSpace,
+  valueAt,
+} from "./axis.ts";
+import { RandomStream } from "./random_stream.ts";
+import { SobolPoints } from "./sobol.ts";
+import { proposeTpe } from "./tpe.ts";
+
+/** Proposes the points of a search, one after the other. */
+export interface TrialSampler {
+  /**
+   * The next point. It follows from the seed and the trials so far alone: a search that was interrupted goes on as it would have.
+   *
+   * @param trials All so far, in their order, those at work too; their number is that of the next trial.
+   * @returns Undefined where all points have been proposed.
+   */
+  propose(trials: readonly Observation[]): Point | undefined;
+}
+
+/** A kind of sampler. */
+export interface SamplerKind {
+  /** One line of help. */
+  readonly help: string;
+  /** Whether its points follow from those before them: others can be listed in advance. */
+  readonly adapts: boolean;
+  /**
+   * Binds it to a space.
+   *
+   * @throws {RangeError} If it cannot search such a space.
+   */
+  create(space: SearchSpace, seed: number): TrialSampler;
+}
+
+/** Streams of random numbers of a seed that are not trials'. */
+const TRIAL_STREAMS = 2 ** 20;
+
+/** A sampler's name. */
+export type SamplerName = "grid" | "random" | "sobol" | "tpe";
+
+/** The samplers. */
+export const SAMPLERS: { readonly [name in SamplerName]: SamplerKind } = {
+  grid: { help: "every combination, the last axis fastest", adapts: false, create: createGrid },
+  random: {
+    help: "chance",
+    adapts: false,
+    create: (space, seed) => ({
+      propose: ({ length }) => randomPoint(space, new RandomStream(seed, TRIAL_STREAMS + length)),
+    }),
+  },
+  sobol: {
+    help: "scrambled Sobol points, which fill the space evenly",
+    adapts: false,
+    create(space, seed) {
+      const points = new SobolPoints(space.length, seed);
+      return {
+        propose({ length }) {
+          const shares = points.at(length);
+          return buildPoint(space, (axis, place) => valueAt(axis, shares[place]!));
+        },
+      };
+    },
+  },
+  tpe: {
+    help: "the tree-structured Parzen estimator: where good trials are dense and others are not",
+    adapts: true,
+    create: (space, seed) => ({
+      propose: (trials) => proposeTpe(space, trials, new RandomStream(seed, TRIAL_STREAMS + trials.length)),
+    }),
+  },
+};
+
+/** Most points of a grid. */
+const MAX_POINTS = 10_000;
+
+function createGrid(space: SearchSpace): TrialSampler {
+  for (const axis of space) {
+    if (countValues(axis) < Infinity) continue;
+    throw new RangeError(
+      `Cannot make a grid of "${axis.name}": found a range of any numbers, expected a "step", a list, or another sampler`,
+    );
+  }
+  const points: Point[] = [];
+  const expand = (place: number, point: Point) => {
+    if (points.length > MAX_POINTS) return;
+    const axis: Axis | undefined = space[place];
+    if (axis === undefined) points.push(point);
+    else if (!isActive(axis, point)) expand(place + 1, point);
+    else for (const value of listValues(axis)) expand(place + 1, { ...point, [axis.name]: value });
+  };
+  expand(0, {});
+  if (points.length > MAX_POINTS) {
+    throw new RangeError(
+      `Cannot make a grid: found more than ${MAX_POINTS} points, expected fewer, or another sampler`,
+    );
+  }
+  return { propose: ({ length }) => points[length] };
+}

@@ -1,0 +1,54 @@
+/** What a search wants to be low, and what it may not exceed: from a trial's record to what samplers see. */
+import { ratioMiss, readRecord } from "../methods/options.ts";
+import { sayNearest } from "../nearest.ts";
+import type { Observation, Point } from "../search/axis.ts";
+import { BUDGET_NAMES, type BudgetName, BUDGETS } from "./budgets.ts";
+import { excessLoss } from "./importance.ts";
+import type { Trial } from "./trial.ts";
+
+/** What can be wanted to be low: `loss` above the dense model's, or a share of the dense model's that is spent. */
+export type ObjectiveName = "loss" | BudgetName;
+
+/** Names of the objectives. */
+export const OBJECTIVE_NAMES: readonly ObjectiveName[] = ["loss", ...BUDGET_NAMES];
+
+/** Most that a trial may have of an objective. */
+export type Limits = { readonly [name in ObjectiveName]?: number };
+
+/** A name of an objective. @throws {RangeError} If it is none. */
+export function readObjective(name: string): ObjectiveName {
+  const plain = name.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+  const found = OBJECTIVE_NAMES.find((objective) => objective === plain);
+  if (found !== undefined) return found;
+  throw new RangeError(
+    `Cannot use objective "${name}": expected some of ${OBJECTIVE_NAMES.join(", ")}${
+      sayNearest(name, OBJECTIVE_NAMES)
+    }`,
+  );
+}
+
+/** An objective's value of a finished trial, to be low. */
+export function objectiveOf(name: ObjectiveName, trial: Trial): number {
+  return name === "loss" ? excessLoss(trial) : BUDGETS[name].share(trial);
+}
+
+/**
+ * A finished trial as samplers see it. It breaks the constraints by how much it exceeds the limits, and by how much it skipped more
+ * than two points more or fewer queries than asked: such a trial is in no ranking.
+ */
+export function observeTrial(
+  point: Point,
+  trial: Trial,
+  objectives: readonly ObjectiveName[],
+  limits: Limits,
+): Observation {
+  const over = Object.entries(limits).map(([name, most]) =>
+    Math.max(0, objectiveOf(name as ObjectiveName, trial) - most)
+  );
+  return {
+    point,
+    state: "finished",
+    values: objectives.map((name) => objectiveOf(name, trial)),
+    violation: over.reduce((a, b) => a + b, ratioMiss(readRecord(trial), trial.achievedRatio)),
+  };
+}

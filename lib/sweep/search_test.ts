@@ -1,0 +1,222 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { PerplexityEvaluation, type PerplexityTypes } from "../eval/tasks/perplexity.ts";
+import { fakeModel, fakePruner } from "../eval/testing.ts";
+import { type ResolvedOptions, resolveOptions } from "../methods/mod.ts";
+import { type SamplerName, SAMPLERS } from "../search/sampler.ts";
+import { observeTrial, readObjective } from "./objectives.ts";
+import { runSweep } from "./runner.ts";
+import { Search, searchedTrials, type SearchRequest, withBudget } from "./search.ts";
+import { readSearchSpace } from "./search_space.ts";
+import { expandGrids } from "./space.ts";
+import type { RunConditions, Trial } from "./trial.ts";
+import { chunkMeans, type StoppedTrial, TrialRace } from "./trial_race.ts";
+import { listedTrials } from "./trial_source.ts";
+
+const conditions = { version: "0", model: "fake", backend: "reference" } as RunConditions;
+const ids = Int32Array.from({ length: 1200 }, (_, i) => (i * i + Number(i % 97 === 0)) % 5);
+/** Skips the more, the greater tau is; a tau above 6 skips too few. */
+const createPruner = ({ tau, gamma }: ResolvedOptions) =>
+  fakePruner(
+    [0, 1, 2, 3],
+    (t) => t >= 10 && t % 2 === 0 && (tau <= 6 || t % 10 > 0) && (t % 40) / 40 < 1 - gamma / 1.5,
+    {
+      warmup: 10,
+    },
+  );
+const space = readSearchSpace({
+  fusion: ["variance", "mean"],
+  tau: { low: 0.5, high: 8, log: true, when: { fusion: "variance" } },
+  gamma: { low: 0, high: 0.9 },
+  warmup: 10,
+  threshold: "fixed", // which asks for no ratio that a trial could miss
+});
+const request = (sampler: SamplerName, trials: number): SearchRequest => ({
+  ...{ space, sampler, seed: 3, trials, objectives: ["loss"], limits: {} },
+});
+
+const memory = <T>(finished: T[] = []) => ({ finished, append: (record: T) => void finished.push(record) });
+const evaluate = () => new PerplexityEvaluation(fakeModel().model, ids, { context: 100 });
+
+async function runSearch(
+  search: Search<Trial<PerplexityTypes>>,
+  before: Trial<PerplexityTypes>[] = [],
+  race?: TrialRace,
+) {
+  const log = memory(before), stopped = memory<StoppedTrial>();
+  const source = searchedTrials(search, { ...log, finished: [...before] }, stopped);
+  const trials = await runSweep<PerplexityTypes>({
+    ...{ source: source as never, evaluation: evaluate(), createPruner, conditions },
+    ...(race && { race }),
+  });
+  return { trials, stopped: stopped.finished };
+}
+
+Deno.test("a search runs what its sampler proposes from results, each once, and goes on as it would have", async () => {
+  const whole = await runSearch(new Search(request("tpe", 16)));
+  assert(whole.trials.length >= 14 && whole.trials.length <= 16);
+  assertEquals(new Set(whole.trials.map(({ trial }) => trial)).size, whole.trials.length);
+  const digests = (trials: readonly Trial[]) => trials.map(({ trial }) => trial);
+  const first = await runSearch(new Search(request("tpe", 12)));
+  assertEquals(digests(first.trials), digests(whole.trials).slice(0, first.trials.length));
+  const search = new Search<Trial<PerplexityTypes>>(request("tpe", 16));
+  assertEquals(digests((await runSearch(search, first.trials)).trials), digests(whole.trials));
+  const record = search.record(whole.trials, []);
+  assertEquals([record.proposed, record.refused, record.sampler], [16, 0, "tpe"]);
+  assertAlmostEquals(Object.values(record.importances).reduce((a, b) => a + b), 1, 1e-12);
+  assertEquals(Object.keys(record.importances).toSorted(), ["fusion", "gamma", "tau"]);
+});
+
+Deno.test("trials at another ratio than asked, or beyond a limit, break the constraints", async () => {
+  const [trial] = (await runSearch(new Search(request("random", 1)))).trials;
+  const observe = (change: Partial<Trial>, limits = {}) =>
+    observeTrial(
+      {},
+      { ...trial!, threshold: "budget", pruneRatio: 0.5, achievedRatio: 0.51, ...change },
+      ["loss", "queries"],
+      limits,
+    );
+  const { values, violation } = observe({});
+  assertEquals(violation, 0);
+  assertAlmostEquals(values[0]!, trial!.nllDelta, 1e-12);
+  assertAlmostEquals(values[1]!, 1 - trial!.queriesSkipped / trial!.queriesDense, 1e-12);
+  assertAlmostEquals(observe({ achievedRatio: 0.4 }).violation, 0.08, 1e-6);
+  assertAlmostEquals(observe({}, { queries: values[1]! - 0.25 }).violation, 0.25, 1e-12);
+  assertEquals(observe({}, { queries: values[1]! + 0.25 }).violation, 0);
+  assertEquals(readObjective("attention-flops"), "attentionFlops");
+  assertThrows(() => readObjective("los"), RangeError, 'objective "los": expected some of loss, queries');
+});
+
+Deno.test("proposals that cannot be are counted and told apart; a list has each trial once", async () => {
+  const search = new Search(request("sobol", 40), ({ gamma }) => {
+    if (gamma > 0.45) throw new RangeError("too slow");
+  });
+  const methods = await search.list();
+  const { proposed, refused, repeated, firstRefused } = search.outcome;
+  assertEquals([proposed, refused, firstRefused, repeated], [40, 20, "too slow", 0]);
+  assertEquals(methods.length, 20);
+  const coarse = readSearchSpace({ fusion: ["variance", "mean"], tau: [1, 2] });
+  const grid = new Search({ ...request("grid", Infinity), space: coarse });
+  assertEquals((await grid.list()).map(({ fusion, tau }) => [fusion, tau]), [
+    ["variance", 1],
+    ["variance", 2],
+    ["mean", 1],
+  ]);
+  assertEquals(grid.outcome.repeated, 1); // tau means nothing to `mean`
+  const never = new Search(request("random", 3), () => {
+    throw new RangeError("never");
+  });
+  await assertRejects(() => never.list(), RangeError, "never");
+  assertEquals(Object.entries(SAMPLERS).filter(([, { adapts }]) => adapts).map(([name]) => name), ["tpe"]);
+});
+
+Deno.test("a budget ends with the trial at work", async () => {
+  let now = 0;
+  const methods = expandGrids([{ gamma: [0, 0.1, 0.2, 0.3], warmup: 10 }]);
+  const run = async (ms: number) => {
+    now = 0;
+    const source = withBudget(await listedTrials<PerplexityTypes>(methods), ms, () => now);
+    const trials = await runSweep<PerplexityTypes>({
+      ...{ source, evaluation: evaluate(), createPruner, conditions },
+      onProgress: ({ trial }) => void (trial && (now += 10)),
+    });
+    return [trials.length, source.ranOut()];
+  };
+  assertEquals([await run(15), await run(40), await run(1000)], [[2, true], [4, false], [4, false]]);
+});
+
+Deno.test("a race reads chunks in a shuffled order, stops trials apart from finished ones, and finds the same best", async () => {
+  const methods = expandGrids([{ gamma: [0.9, 0, 0.2, 0.7, 0.1, 0.8], warmup: 10, threshold: "fixed" }]);
+  const all = await runSweep<PerplexityTypes>({
+    ...{
+      source: await listedTrials<PerplexityTypes>(methods),
+      evaluation: evaluate(),
+      createPruner,
+      conditions,
+    },
+  });
+  const race = new TrialRace("sequential", 5);
+  assert(String(race.order(12)) !== String(race.order(12).toSorted((a, b) => a - b)));
+  assertEquals(new TrialRace("sequential", 5).order(12), race.order(12));
+  const stopped: StoppedTrial[] = [], kept: Trial<PerplexityTypes>[] = [];
+  const source = {
+    ...await listedTrials<PerplexityTypes>(methods, {
+      finished: [],
+      append: (trial) => void kept.push(trial),
+    }),
+    stop: (_: string, trial: StoppedTrial) => void stopped.push(trial),
+  };
+  const progress: number[] = [];
+  const trials = await runSweep<PerplexityTypes>({
+    ...{ source, evaluation: evaluate(), createPruner, conditions, race },
+    onProgress: ({ done }) => void progress.push(done),
+  });
+  assertEquals(progress.at(-1), 6);
+  assertEquals([trials.length + stopped.length, kept.length], [6, trials.length]);
+  assert(stopped.length >= 2);
+  const best = (own: readonly Trial<PerplexityTypes>[]) =>
+    own.reduce((a, b) => b.nllDelta < a.nllDelta ? b : a);
+  const bare = ({ timeMs: _, denseTimeMs: __, finishedAt: ___, ...trial }: Trial<PerplexityTypes>) => trial;
+  // A finished trial is what it is without a race, whatever the order.
+  assertEquals(bare(best(trials)), bare(best(all)));
+  const dense = chunkMeans((await evaluate().dense()).lossBlocks, 12);
+  for (const trial of stopped) {
+    const full = all.find(({ trial: digest }) => digest === trial.trial)!;
+    assert(trial.chunkLosses.length < trial.chunks && trial.chunks === 12);
+    const means = chunkMeans(full.lossBlocks, 12);
+    trial.chunkLosses.forEach((loss, i) => assertAlmostEquals(loss, means[race.order(12)[i]!]!, 1e-6));
+    const behind = trial.chunkLosses.map((loss, i) => loss - dense[race.order(12)[i]!]!);
+    assertAlmostEquals(trial.partialDelta, behind.reduce((a, b) => a + b) / behind.length, 1e-6);
+    assert(/behind the best/.test(trial.stopped));
+    assertEquals("perplexity" in trial, false);
+  }
+  const read = stopped.reduce((sum, { chunkLosses }) => sum + chunkLosses.length, 12 * trials.length);
+  assertEquals([race.record.read, race.record.of, race.record.kind], [read, 72, "sequential"]);
+});
+
+Deno.test("TPE in a race takes stopped trials for worse than finished ones", async () => {
+  const { trials, stopped } = await runSearch(
+    new Search(request("tpe", 24)),
+    [],
+    new TrialRace("halving", 1),
+  );
+  assert(stopped.length >= 5 && trials.length >= 2, `${stopped.length} ${trials.length}`);
+});
+
+Deno.test("trials that ask for other shares, or look ahead, are not held against each other", () => {
+  const race = new TrialRace("sequential", 0), chunks = 12;
+  const good = { sums: new Array(chunks).fill(1), sizes: new Array(chunks).fill(1) };
+  const asked = (options: object) => resolveOptions({ warmup: 10, ...options });
+  race.add(
+    {
+      ...asked({ pruneRatio: 0.3 }),
+      seed: 0,
+      trial: "a",
+      lossBlocks: good,
+      achievedRatio: 0.3,
+    } as unknown as Trial,
+    chunks,
+  );
+  const stops = (options: object) => {
+    const racing = race.enter(asked(options), chunks);
+    for (let i = 0; i < chunks; i++) racing.report(Float64Array.of(2 + i / 100), Float64Array.of(1));
+    return racing.signal.aborted;
+  };
+  assertEquals([stops({ pruneRatio: 0.3 }), stops({ pruneRatio: 0.302 })], [true, true]);
+  assertEquals([stops({ pruneRatio: 0.5 }), stops({ pruneRatio: 0.3, fusion: "oracle" })], [false, false]);
+  assertEquals(stops({ side: "key", kvRatio: 0.3 }), false);
+  // Nor against one that skipped less than asked.
+  const missed = new TrialRace("sequential", 0);
+  missed.add(
+    {
+      ...asked({ pruneRatio: 0.3 }),
+      seed: 0,
+      trial: "a",
+      lossBlocks: good,
+      achievedRatio: 0,
+    } as unknown as Trial,
+    chunks,
+  );
+  const racing = missed.enter(asked({ pruneRatio: 0.3 }), chunks);
+  for (let i = 0; i < chunks; i++) racing.report(Float64Array.of(2 + i / 100), Float64Array.of(1));
+  assertEquals(racing.signal.aborted, false);
+});
