@@ -4,6 +4,7 @@ import type { Option } from "../../lib/filter/mod.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
 import { SAMPLING } from "../../lib/model/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../lib/sweep/mod.ts";
+import { MAIN } from "./main_flags.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
 import { flagName } from "./task.ts";
 import { wrapLines } from "./terminal.ts";
@@ -325,48 +326,6 @@ function describeAll(task: Task): string {
   const sampling = GENERATING.includes(task) ? `\n\nChoice of tokens:\n${section(SAMPLING_FLAGS)}` : "";
   return `Method:\n${section(METHOD_FLAGS)}${sampling}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
 }
-
-/** The flags that most runs want, by what they are about. */
-const MAIN: { readonly [group: string]: readonly string[] } = {
-  "What runs": [
-    "kv",
-    "layer",
-    "data",
-    "tasks",
-    "items",
-    "prompt",
-    "chat",
-    "text",
-    "ids",
-    "replay",
-    "model",
-    "task",
-    "methods",
-    "grid",
-    "space",
-    "sampler",
-    "trials",
-    "tokens",
-    "context",
-  ],
-  "Method": [
-    "fusion",
-    "preset",
-    "side",
-    "prune-ratio",
-    "ratios",
-    "skip-ratio",
-    "recent",
-    "warmup",
-    "filter-from",
-    "threshold",
-    "seed",
-  ],
-  "Choice of tokens": Object.keys(SAMPLING_FLAGS),
-  "Where": ["host", "port", "token-file", "waiting", "queue"],
-  "How": ["max-tokens", "beside", "backend", "race", "budget", "jobs", "phase", "seeds"],
-  "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
-};
 
 /** Columns of a page of help. */
 const HELP_WIDTH = 80;
