@@ -80,7 +80,11 @@ export class TrialRace {
   #read = 0;
   #of = 0;
 
-  /** @param seed Of the order of chunks. */
+  /**
+   * Prepares a race.
+   *
+   * @param seed Of the order of chunks.
+   */
   constructor(kind: RaceName, seed: number) {
     this.#kind = kind;
     this.#seed = seed;
