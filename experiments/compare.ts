@@ -31,6 +31,7 @@ import { exists, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readAxes } from "./cli/method.ts";
+import { MemoryWatch } from "./cli/memory.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { takeRule } from "./cli/rule.ts";
@@ -144,6 +145,7 @@ export async function main(args: readonly string[]): Promise<number> {
   });
   // Listens before the first line is out: who reads it may stop the task.
   using interrupt = new Interrupt();
+  using memory = new MemoryWatch();
   const runs = plural(methods.length, "run");
   progress.line(`${runs} on ${countTokens(plan)} tokens of ${plan.textName}; ${backend.description}`);
   progress.start();
@@ -193,7 +195,10 @@ export async function main(args: readonly string[]): Promise<number> {
       },
     });
     progress.clear();
-    const comparison = { ...compared, ...(itemOutcome && { items: itemOutcome.items }) };
+    const comparison = {
+      ...{ ...compared, environment: { ...compared.environment, peakMemoryBytes: memory.peakBytes } },
+      ...(itemOutcome && { items: itemOutcome.items }),
+    };
     const unsaved = await saveResults(async () => {
       const html = renderComparisonReport(comparison, { plotly: await readPlotly() });
       await writeWhole(`${folder}/compare.html`, html);

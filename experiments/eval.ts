@@ -6,6 +6,7 @@
 import type { Backend } from "../lib/backend.ts";
 import { budgetOf, type ItemBudget, ItemScorer, reachesNothing, tabulateItems } from "../lib/eval/mod.ts";
 import { createPruner, looksAhead, ownRule, recordOptions } from "../lib/methods/mod.ts";
+import { digestTokenizer } from "../lib/model/mod.ts";
 import { plural } from "../lib/plot/mod.ts";
 import { readVersion, RunLog } from "../lib/sweep/mod.ts";
 import { sha256 } from "../lib/sha256.ts";
@@ -14,6 +15,7 @@ import { writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readMethod, tellHostRules } from "./cli/method.ts";
+import { MemoryWatch } from "./cli/memory.ts";
 import { openModel, readModel, warnOfLength } from "./cli/model.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -122,6 +124,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const longest = Math.max(...contexts);
   warnOfLength(longest, config, `contexts of ${longest} tokens`);
   using interrupt = new Interrupt();
+  using memory = new MemoryWatch();
   using dense = new ItemScorer(model);
   const prunerFor = bind({ backend });
   using filtered = prunerFor && new ItemScorer(model, prunerFor);
@@ -170,6 +173,7 @@ export async function main(args: readonly string[]): Promise<number> {
       environment: {
         ...conditions,
         runDigest,
+        tokenizerSha256: await digestTokenizer(file.tokenizer),
         protocol: "lm-evaluation-harness, by log-likelihood",
         looksAhead: method !== undefined && looksAhead(method),
         tasks: planned.map((own) => ({
@@ -178,6 +182,7 @@ export async function main(args: readonly string[]): Promise<number> {
           ...(method && { timeMs: scores.get(own.task.name)!.filtered!.timeMs }),
         })),
         backendDescription: backend.description,
+        peakMemoryBytes: memory.peakBytes,
         deno: Deno.version.deno,
         platform: `${Deno.build.os} ${Deno.build.arch}`,
         startedAt,

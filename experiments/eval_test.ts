@@ -72,6 +72,8 @@ Deno.test("eval --json prints results, budgets and every item, and writes the sa
       assertMatch(`${sha256} ${promptsSha256}`, /^[0-9a-f]{64} [0-9a-f]{64}$/);
       assertEquals([items, of], [1, 2]);
     }
+    assertMatch(environment.tokenizerSha256, /^[0-9a-f]{64}$/);
+    assert(environment.peakMemoryBytes > 5_000_000, `${environment.peakMemoryBytes}`); // the weights at least
     assertEquals(listFolder(out), ["eval.json"]);
     assertEquals(Deno.readTextFileSync(`${out}/eval.json`), stdout);
   }));
@@ -286,7 +288,10 @@ Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted r
     assertEquals([resumed.code, resumed.stderr, listFolder(out)], [0, "", ["eval.json"]]);
     const whole = await runTask("eval", ...args, "--out", `${folder}/whole`, "--json", "--quiet");
     const untimed = (text: string) =>
-      JSON.parse(text, (key, value) => /timeMs$/i.test(key) || key === "startedAt" ? undefined : value);
+      JSON.parse(
+        text,
+        (key, value) => /timeMs$|^peakMemoryBytes$/i.test(key) || key === "startedAt" ? undefined : value,
+      );
     assertEquals(untimed(resumed.stdout), untimed(whole.stdout));
     // Not on order, nor on what else is run: two tasks the other way round.
     const some = await runTask(

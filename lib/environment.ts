@@ -36,6 +36,8 @@ export interface Environment extends RunConditions {
   readonly runDigest: string;
   /** SHA-256 of the token ids that were read: where two runs share it and the context, their losses are of the same tokens. */
   readonly tokensSha256: string;
+  /** Digest of what the tokenizer does; older records have none. */
+  readonly tokenizerSha256?: string;
   /** The protocol in words. */
   readonly protocol: string;
   /** The same in few words: results of other labels are not held against each other; older records have none. */
@@ -46,6 +48,8 @@ export interface Environment extends RunConditions {
   readonly deno: string;
   /** Operating system and architecture. */
   readonly platform: string;
+  /** The most bytes that the process held, looked at between chunks and items; where a task counts them. */
+  readonly peakMemoryBytes?: number;
   /** When the run began, ISO 8601. */
   readonly startedAt: string;
 }

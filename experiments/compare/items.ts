@@ -1,13 +1,5 @@
 /** Tasks of items in a comparison: the same items with every method, beside the text. */
-import {
-  budgetOf,
-  type Item,
-  type ItemMetric,
-  type ItemScore,
-  ItemScorer,
-  reachesNothing,
-  valuesOf,
-} from "../../lib/eval/mod.ts";
+import { budgetOf, GREEDY_DISTANCES, ItemScorer, reachesNothing, valuesOf } from "../../lib/eval/mod.ts";
 import { createPruner } from "../../lib/methods/mod.ts";
 import type { Model, ModelFile } from "../../lib/model/mod.ts";
 import {
@@ -142,23 +134,37 @@ export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
   };
 }
 
-/** The metrics of a task, each of the dense model and of every group, mean over its seeds. */
+/**
+ * The metrics of a task, each of the dense model and of every group, mean over its seeds; where items go on from their context,
+ * also how far that is from how the dense model goes on.
+ */
 function listSeries(
   { task, items }: PlannedTask,
   runs: RunScores,
   groups: readonly string[][],
 ): ComparedSeries[] {
-  return task.metrics.map((metric) => ({
+  const series = (
+    metric: ComparedSeries["metric"],
+    of: (run: TaskScores) => Float64Array,
+  ): ComparedSeries => ({
     ...{ task: task.name, metric, blockSize: 1 },
-    values: [["dense"], ...groups].map((
-      names,
-    ) => [meanOfRuns(metric, items, names.map((name) => runs[name]!))]),
-  }));
+    values: [["dense"], ...groups].map((names) => [average(names.map((name) => of(runs[name]!)))]),
+  });
+  const measured = task.metrics.map((metric) =>
+    series(metric, ({ scores }) => valuesOf(metric, { items }, scores))
+  );
+  if (items.some(({ sought }) => sought === undefined)) return measured;
+  const idsOf = ({ scores }: TaskScores) => scores.map(({ generatedIds }) => generatedIds!);
+  const dense = idsOf(runs.dense!);
+  return [
+    ...measured,
+    ...GREEDY_DISTANCES.map((metric) => ({
+      ...series(metric, (run) => Float64Array.from(idsOf(run), (ids, i) => metric.between(dense[i]!, ids))),
+      isDistance: true,
+    })),
+  ];
 }
 
-function meanOfRuns(metric: ItemMetric, items: readonly Item[], runs: readonly TaskScores[]): Float64Array {
-  const all = runs.map(({ scores }): Float64Array =>
-    valuesOf(metric, { items }, scores as readonly ItemScore[])
-  );
+function average(all: readonly Float64Array[]): Float64Array {
   return all[0]!.map((_, i) => all.reduce((sum, values) => sum + values[i]!, 0) / all.length);
 }

@@ -1,7 +1,15 @@
 /** What may differ between two runs of the same commit, and what stands in its place. The whole list is here. */
 
-/** Keys of JSON documents whose values vary: times, versions, the machine. */
-const VARYING_KEYS = ["timeMs", "denseTimeMs", "startedAt", "finishedAt", "deno", "platform"];
+/** Keys of JSON documents whose values vary: times, memory, versions, the machine. */
+const VARYING_KEYS = [
+  "timeMs",
+  "denseTimeMs",
+  "peakMemoryBytes",
+  "startedAt",
+  "finishedAt",
+  "deno",
+  "platform",
+];
 
 /** Pieces of texts that vary. */
 const VARYING_TEXT: readonly (readonly [RegExp, string])[] = [

@@ -26,6 +26,7 @@ export {
   type Candidates,
   type ChatMessage,
   type ConfigOptions,
+  digestTokenizer,
   encodeChat,
   type FileTensor,
   generateTokens,

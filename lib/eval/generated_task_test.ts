@@ -87,7 +87,7 @@ Deno.test("what is sought of a generated item is what its context says", () => {
     depths.push(...answers.map((value) => context.indexOf(value) / context.length));
   }
   assert(Math.min(...depths) < 0.25 && Math.max(...depths) > 0.7, `${depths}`);
-  for (const { context, answers } of items("variable_tracking")) {
+  for (const { context, answers } of items("variable_tracking", 1200)) {
     const [, text] = context.split("\n\nMemorize and track");
     const lines = Array.from(
       text!.matchAll(/^VAR (\w+) = (?:VAR )?(\w+)$/gm),

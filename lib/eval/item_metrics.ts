@@ -10,6 +10,8 @@ export interface Likelihoods {
   readonly greedy: readonly boolean[];
   /** What greedy decoding made of the context, of an item that looks for texts in it. */
   readonly generated?: string;
+  /** Its tokens. */
+  readonly generatedIds?: readonly number[];
 }
 
 /** A number that every item has; the metric is the mean over items, or a function of it. */
@@ -62,6 +64,38 @@ export const FOUND: ItemMetric = {
     return answers.filter((answer) => text.includes(answer.toLowerCase())).length / answers.length;
   },
 };
+
+/** How far the texts are apart that two models make of one context; of what greedy decoding gave, the dense model's first. */
+export interface GreedyDistance extends Metric {
+  /** Of one item. */
+  readonly between: (dense: readonly number[], ids: readonly number[]) => number;
+}
+
+/** Distances from the dense model in greedy decoding, of tasks that go on from a context. */
+export const GREEDY_DISTANCES: readonly GreedyDistance[] = [
+  {
+    ...SHARE,
+    name: "tokenMatch",
+    label: "token match",
+    help: "share of greedy tokens that are the dense model's at the same place",
+    between: (dense, ids) =>
+      dense.length + ids.length === 0
+        ? 1
+        : dense.filter((id, i) => id === ids[i]).length / Math.max(dense.length, ids.length),
+  },
+  {
+    name: "divergence",
+    label: "parts after",
+    help: "greedy tokens until the first that is not the dense model's; all of them where none is",
+    better: "higher",
+    digits: 1,
+    between: (dense, ids) => {
+      const most = Math.max(dense.length, ids.length);
+      for (let i = 0; i < most; i++) if (dense[i] !== ids[i]) return i;
+      return most;
+    },
+  },
+];
 
 /** exp of the mean over items of -ln p(continuation): by item, not by token. */
 export const ITEM_PERPLEXITY: ItemMetric = {

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { ACC, ACC_GREEDY, ACC_NORM, ITEM_PERPLEXITY } from "./item_metrics.ts";
+import { ACC, ACC_GREEDY, ACC_NORM, GREEDY_DISTANCES, ITEM_PERPLEXITY } from "./item_metrics.ts";
 import { requestOf } from "./item_task.ts";
 
 const [first, ...rest] = ["yes", "no", "perhaps not"].map((choice) => requestOf("Is it?", choice));
@@ -13,4 +13,23 @@ Deno.test("acc takes the likeliest choice, acc_norm the likeliest a character; o
   const equal = { ...found, logLikelihoods: [-3, -2, -2] };
   assertEquals([0, 1, 2].map((gold) => ACC.of(item(gold), equal)), [0, 1, 0]);
   assertEquals([ITEM_PERPLEXITY.of(item(2), found), ITEM_PERPLEXITY.fromMean!(0)], [11, 1]);
+});
+
+Deno.test("distances in greedy decoding: place by place, and up to the first token that differs", () => {
+  const [match, parting] = GREEDY_DISTANCES;
+  const cases: [number[], number[], number, number][] = [
+    [[1, 2, 3, 4], [1, 2, 3, 4], 1, 4],
+    [[1, 2, 3, 4], [1, 9, 3, 4], 0.75, 1],
+    [[1, 2], [1, 2, 3, 4], 0.5, 2], // one ends before the other
+    [[1, 2, 3], [9], 0, 0],
+    [[], [], 1, 0],
+  ];
+  for (const [dense, ids, share, until] of cases) {
+    assertEquals(
+      [match!.between(dense, ids), parting!.between(dense, ids)],
+      [share, until],
+      `${dense}; ${ids}`,
+    );
+    assertEquals(match!.between(ids, dense), share);
+  }
 });

@@ -137,6 +137,7 @@ interface BranchScore extends Counted {
 /** A text that went on. */
 interface Generated extends Counted {
   readonly text: string;
+  readonly ids: readonly number[];
 }
 
 /** A sequence that has seen the shared start of contexts. */
@@ -207,7 +208,7 @@ export class ItemScorer implements Disposable {
     return {
       logLikelihoods: scores.map(({ logLikelihood }) => logLikelihood),
       greedy: scores.map(({ greedy }) => greedy),
-      ...(generated && { generated: generated.text }),
+      ...(generated && { generated: generated.text, generatedIds: generated.ids }),
       tokens: requests.map(({ continuation }) => continuation.length),
       reach: addReach(counted.map(({ reach }) => reach)),
       skips: addSkips(counted.map(({ skips }) => skips)),
@@ -297,7 +298,7 @@ export class ItemScorer implements Disposable {
     const fed = Math.min(ids.length, item.sought!.maxTokens - 1);
     const counted = this.#count(sequence, pruner, length - 1, length + fed);
     sequence.free?.();
-    return { text: decode!(ids), ...counted };
+    return { text: decode!(ids), ids, ...counted };
   }
 
   /** Counts what a method did to a sequence, and to its scored positions, [from, length). */

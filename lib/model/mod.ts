@@ -37,6 +37,7 @@ export {
 export { ModelSequence } from "./sequence.ts";
 export * from "./load.ts";
 export * from "./tokenizer.ts";
+export * from "./tokenizer_digest.ts";
 export { type SequenceUsage } from "./usage.ts";
 export {
   createWeights,

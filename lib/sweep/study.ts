@@ -5,6 +5,7 @@ import { type Evaluation, type EvaluationTask, labelOf, type TaskTypes } from ".
 import { findTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
+import { digestTokenizer } from "../model/tokenizer_digest.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { compareMethods, type Comparison, type ComparisonArguments } from "./comparison.ts";
 import { sha256 } from "../sha256.ts";
@@ -94,6 +95,7 @@ export async function describeStudy(study: Study<TaskTypes>): Promise<Environmen
     ...conditions,
     runDigest: await digestConditions(conditions),
     tokensSha256: await sha256(new Uint8Array(encodeStudy(study).slice(0, conditions.textTokens).buffer)),
+    tokenizerSha256: await digestTokenizer(study.model.tokenizer),
     protocol: findTask(conditions.task).protocol,
     label: labelOf(findTask(conditions.task), conditions.context),
     backendDescription: backend.description,

@@ -4,7 +4,7 @@
  */
 import { sayNearest } from "../../nearest.ts";
 import type { EvaluationTask, Metric } from "../task.ts";
-import type { ItemMetric } from "../item_metrics.ts";
+import { GREEDY_DISTANCES, type ItemMetric } from "../item_metrics.ts";
 import type { ItemTask } from "../item_task.ts";
 import { arcChallenge } from "./arc_challenge.ts";
 import { arcEasy } from "./arc_easy.ts";
@@ -104,7 +104,7 @@ export function findMetric(task: string, metric: string): Metric & Pick<ItemMetr
   const text = TASKS.find(({ name }) => name === task);
   const metrics: readonly (Metric & Pick<ItemMetric, "fromMean">)[] = text
     ? [{ ...text.headline, fromMean: text.headline.fromLoss }, ...text.metrics]
-    : findItemTask(task).metrics;
+    : [...findItemTask(task).metrics, ...GREEDY_DISTANCES];
   const found = metrics.find(({ name }) => name === metric);
   if (found !== undefined) return found;
   throw new RangeError(

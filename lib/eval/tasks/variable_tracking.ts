@@ -5,6 +5,8 @@ import { defineSoughtTask, type Draw, type GeneratedTask, NOISE } from "../gener
 const HOPS = 4;
 /** Pieces of noise of the example. */
 const EXAMPLE_PIECES = 5;
+/** With fewer tokens there is no room for one. */
+const SHORT = 1024;
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
@@ -44,11 +46,14 @@ export const variableTracking: GeneratedTask = defineSoughtTask({
   help: "all variables that a value is handed on to, in a chain through a long text",
   says:
     "RULER's variable tracking: one chain of four hops in its repeated noise, its words to the letter, after one example " +
-    "with names of three letters",
+    "with names of three letters (not below 1,024 tokens)",
   least: 1,
   maxTokens: 30,
-  make({ pieces, draw }) {
+  make({ pieces, draw, tokens }) {
     const example = ask(EXAMPLE_PIECES, 3, draw), { text, names } = ask(pieces, 5, draw);
-    return { context: `${example.text} ${example.names.join(" ")}\n\n${text}`, answers: names };
+    const before = tokens < SHORT ? "" : `${example.text} ${example.names.join(" ")}
+
+`;
+    return { context: `${before}${text}`, answers: names };
   },
 });
