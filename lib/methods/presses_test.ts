@@ -23,7 +23,7 @@ interface Case {
 }
 
 const golden: { T: number; headDim: number; sinks: number; window: number; cases: Case[] } = JSON.parse(
-  await Deno.readTextFile(new URL("testdata/presses_golden.json", import.meta.url)),
+  await Deno.readTextFile(new URL("../filter/testdata/presses_golden.json", import.meta.url)),
 );
 const { T, headDim, sinks, window } = golden;
 
