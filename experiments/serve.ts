@@ -6,16 +6,16 @@
 import { UsageError } from "../lib/errors.ts";
 import { createPruner, looksAhead } from "../lib/methods/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
-import { readText } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { readMethod, tellHostRules } from "./cli/method.ts";
 import { openModel, readModel } from "./cli/model.ts";
-import { type FlagValues, parseFlags, readInteger } from "./cli/parse.ts";
+import { parseFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { withRule } from "./cli/rule.ts";
 import { checkFlags, EXIT, explainError, runTask, writeLine } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
+import { LOCALHOST, readToken } from "./cli/token.ts";
 import type { Engine } from "./serve/completion.ts";
 import { createHandler } from "./serve/server.ts";
 
@@ -34,32 +34,17 @@ addresses than this machine's own need a token, from --token-file or the variabl
   ],
 );
 
-const HOST = "127.0.0.1", PORT = 8080, QUEUE = 16;
-/** Addresses that only this machine reaches. */
-const LOOPBACK = /^(127\.\d+\.\d+\.\d+|localhost|::1)$/;
-
-/** The token that requests must show. @throws {UsageError} If an address of others needs one. */
-async function readToken(values: FlagValues, host: string): Promise<string | undefined> {
-  const path = values.get("token-file")?.[0] as string | undefined;
-  const token = path === undefined ? Deno.env.get("TOKENFILTER_TOKEN") : (await readText(path)).trim();
-  if (token !== undefined && !/^[\x21-\x7e]{8,}$/.test(token)) {
-    throw new UsageError("Cannot use the token: expected at least 8 printable characters without spaces");
-  }
-  if (token === undefined && !LOOPBACK.test(host)) {
-    throw new UsageError(
-      `Cannot serve on ${host} without a token: expected --token-file FILE or TOKENFILTER_TOKEN, or --host ${HOST}`,
-    );
-  }
-  return token;
-}
+const PORT = 8080, QUEUE = 16;
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = await withRule(parseFlags("serve", args, false));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const request = readBackend(values), hostname = values.get("host")?.[0] as string ?? HOST;
+  const request = readBackend(values), hostname = values.get("host")?.[0] as string ?? LOCALHOST;
   const port = readInteger("port", String(values.get("port")?.[0] ?? PORT), 0, 65535);
-  const queue = readCount(values, "waiting", 0) ?? QUEUE, token = await readToken(values, hostname);
+  const queue = readCount(values, "waiting", 0) ?? QUEUE,
+    path = values.get("token-file")?.[0] as string | undefined,
+    token = await readToken(path, hostname);
   const method = await readMethod("serve", values);
   if (method !== undefined && looksAhead(method)) {
     throw new UsageError(

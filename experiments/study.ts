@@ -16,9 +16,11 @@ import { RESULTS } from "./cli/results.ts";
 import { hasEnded } from "./cli/study_store.ts";
 import { type PlainTable, printTable, readTable, type TableContext } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
+import { LOCALHOST, readToken } from "./cli/token.ts";
 import { exportStudy, importTrials, KINDS, mergeStudies, readRecords } from "./study/files.ts";
 import { describeBest, listShort, openNamed, pathOfStudy, summaryOf, tabulateShort } from "./study/open.ts";
 import { plotStudy } from "./study/plot.ts";
+import { serveStudy } from "./study/serve.ts";
 
 const USAGE = `Usage: deno task study COMMAND [flags]
 
@@ -33,6 +35,7 @@ results; a command takes the file or its folder.
   import FILE --out S    trials of a JSONL file, into a study
   merge A B… --out S     studies of the same conditions, into one
   delete STUDY --yes     the study's file; the rest of its folder stays
+  serve STUDY            a page that renews itself while workers are at it
 
 Examples:
   deno task study list
@@ -45,6 +48,9 @@ Examples:
   --out FILE       where a command writes
   --as KIND        what export writes: ${KINDS.join(", ")}
   --yes            really delete
+  --port N         where serve listens (8081); 0: a free port
+  --host ADDRESS   on which address (127.0.0.1); elsewhere a token is needed
+  --token-file F   what requests must show (TOKENFILTER_TOKEN, else none)
   --columns A,B,…  columns of a table, as they are called in its head, or all
   --csv FILE       write a table's records there, in all digits
   --markdown       print a table in Markdown alone on stdout
@@ -53,7 +59,7 @@ Examples:
   --version        print the version
   --help           print this`;
 
-const TEXTS = ["top", "plot", "out", "as", "columns", "csv"] as const;
+const TEXTS = ["top", "plot", "out", "as", "columns", "csv", "port", "host", "token-file"] as const;
 const SWITCHES = ["yes", "json", "markdown", "latex"] as const;
 type Flags = ReturnType<typeof parseOwnFlags<(typeof TEXTS)[number], (typeof SWITCHES)[number]>>;
 
@@ -195,6 +201,7 @@ const WORDS = {
   diff: [2, 2],
   export: [1, 1],
   import: [1, 1],
+  serve: [1, 1],
   merge: [1, Infinity],
   delete: [1, 1],
 } as const;
@@ -229,7 +236,10 @@ export async function main(args: readonly string[]): Promise<number> {
     const stores = words.map((word) => stack.use(openNamed(word))), [store] = stores as [StudyStore];
     if (name === "show") await show(store, flags);
     else if (name === "best") await best(store, flags);
-    else if (name === "diff") await diff(store, stores[1]!, flags);
+    else if (name === "serve") {
+      const hostname = flags.host ?? LOCALHOST, port = readInteger("port", flags.port ?? "8081", 0, 65535);
+      await serveStudy(store, { hostname, port, token: await readToken(flags["token-file"], hostname) });
+    } else if (name === "diff") await diff(store, stores[1]!, flags);
     else if (name === "export") await exportStudy(store, expectOut(flags), flags.as);
     else {writeLine(
         Deno.stdout,

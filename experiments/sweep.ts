@@ -100,6 +100,22 @@ function tellProgress(progress: Progress, { headline }: EvaluationTask): (state:
   };
 }
 
+/** The trials of one part of N: every Nth from the Ith on, which is the same wherever it is asked. @throws {UsageError} If there is no such part. */
+function shardOf<T>(trials: readonly T[], values: FlagValues): readonly T[] {
+  const text = values.get("shard")?.[0] as string | undefined;
+  if (text === undefined) return trials;
+  const [part, parts] = text.match(/^([1-9]\d*)\/([1-9]\d*)$/)?.slice(1).map(Number) ?? [];
+  if (part === undefined || part > parts!) {
+    throw new UsageError(`Cannot use --shard ${text}: expected I/N with I from 1 to N`);
+  }
+  if (parts! > trials.length) {
+    throw new UsageError(
+      `Cannot use --shard ${text}: expected at most as many parts as trials, ${trials.length}`,
+    );
+  }
+  return trials.filter((_, i) => i % parts! === part - 1);
+}
+
 /** Where trials are to be run, if not here. @throws {UsageError} If it is no address. */
 function readQueue(values: FlagValues) {
   const url = values.get("queue")?.[0] as string | undefined;
@@ -113,7 +129,7 @@ function readQueue(values: FlagValues) {
 /** Refuses several processes where one alone can decide. @throws {UsageError} Naming the flags. */
 function expectOneProcess(values: FlagValues, flags: { readonly [flag: string]: boolean }): void {
   const flag = Object.keys(flags).find((name) => flags[name]);
-  const many = ["jobs", "queue"].find((name) => values.has(name) && values.get(name)![0] !== 1);
+  const many = ["jobs", "queue", "shard"].find((name) => values.has(name) && values.get(name)![0] !== 1);
   if (flag === undefined || many === undefined) return;
   throw new UsageError(
     `Cannot use --${many} with --${flag}: each trial looks at those before it (leave --${many} out)`,
@@ -135,7 +151,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const adapts = search !== undefined && SAMPLERS[search.sampler].adapts;
   expectOneProcess(values, { "sampler tpe": adapts, race: race !== undefined });
   const grids = search === undefined ? await readSweepGrids(values) ?? DEFAULT_GRID : [];
-  const asked = readTrials(values, grids);
+  const asked = search === undefined ? shardOf(readTrials(values, grids), values) : [];
   const table = readTable(values, [
     ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment: readTaskName(values) })).columns,
     ...Object.keys(OPTIONS),
@@ -147,7 +163,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const plan = await readPlan(values, asked, progress, known), { task, model: { config } } = plan;
   const searching = search &&
     new Search(search, (method) => void createPruner("token-filtering", config, method));
-  const methods = searching === undefined ? asked : adapts ? [] : await searching.list();
+  const methods = searching === undefined ? asked : adapts ? [] : shardOf(await searching.list(), values);
   const { backend, study, conditions, runDigest } = await startStudy(
     plan,
     request,

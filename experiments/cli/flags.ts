@@ -280,6 +280,9 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "processes that work on the study, with the model's weights once in memory and the cores shared out (1)",
     ["sweep"],
   ),
+  "shard": flag("text", "I/N", "run every Nth trial from the Ith on alone; study merge joins the parts", [
+    "sweep",
+  ]),
   "queue": flag(
     "text",
     "redis://HOST",

@@ -26,7 +26,7 @@ var source = new EventSource("events");
 source.onmessage = function (event) {
   var news = JSON.parse(event.data);
   text.textContent = news.text;
-  document.title = news.text + " · Token Filtering sweep";
+  document.title = news.text + " · Token Filtering";
   bar.style.width = 100 * news.fraction + "%";
   if (news.ended) source.close();
   if (news.report) {
@@ -95,7 +95,7 @@ export const LIVE_PAGE = `<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'self'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; connect-src 'self'; frame-src 'self'">
-<title>Token Filtering sweep</title>
+<title>Token Filtering</title>
 <link rel="icon" href="data:,">
 <link rel="preload" as="script" href="plotly.min.js">
 <style>${STYLE}</style>

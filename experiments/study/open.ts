@@ -72,7 +72,7 @@ export function listShort(store: StudyStore): ShortStudy {
   const spent = rows.map((row) =>
     row.attentionFlopsDense ? 1 - row.attentionFlopsAvoided! / row.attentionFlopsDense : NaN
   );
-  const sign = headline.better === "lower" ? 1 : -1;
+  const sign = signOf({ headline });
   const front = paretoFront(
     spent.map((share, i) => rows[i]!.looksAhead ? NaN : -Math.round(100 * share)),
     rows.map((row) => row[headline.name] === null ? NaN : sign * row[headline.name]!),
@@ -107,9 +107,13 @@ export function tabulateShort({ headline, trials, varying }: ShortStudy) {
   };
 }
 
+/** 1 where low values are good, -1 where high ones are. */
+export const signOf = ({ headline }: Pick<ShortStudy, "headline">): 1 | -1 =>
+  headline.better === "lower" ? 1 : -1;
+
 /** The best values of a study in words: `perplexity 41.95`. */
 export function describeBest({ headline, trials }: ShortStudy): string {
-  const sign = headline.better === "lower" ? 1 : -1;
+  const sign = signOf({ headline });
   const best = trials.reduce<number | undefined>(
     (least, { value }) =>
       value === undefined || least !== undefined && sign * least <= sign * value ? least : value,

@@ -27,6 +27,8 @@ export {
   type PlotlySource,
   plural,
   renderFigurePage,
+  renderPage,
+  renderTable,
   type ReportOptions,
   type TableColumn,
   tabulate,
