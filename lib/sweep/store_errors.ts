@@ -19,8 +19,7 @@ export function explainStoreError(path: string, error: unknown): unknown {
   const { message } = error as Error;
   if (FULL.test(message)) {
     const full = new UsageError(
-      `Cannot write to study "${path}": found no space left on the device (make room, then go on with --resume)`,
-      { cause: error },
+      `Cannot write to study "${path}": found no space left on the device (make room)`,
     );
     return Object.assign(full, { code: "ENOSPC" });
   }
