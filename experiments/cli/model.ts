@@ -1,5 +1,6 @@
 /** A model's file, read and checked before anything is built. */
 import type { Backend } from "../../lib/backend.ts";
+import { type DType, DTYPES } from "../../lib/dtype.ts";
 import { UsageError } from "../../lib/errors.ts";
 import {
   type Model,
@@ -62,13 +63,38 @@ export function noteConverted(
   );
 }
 
+/** Types that weights may be quantised or converted to, the largest first. */
+const SMALLER: readonly DType[] = ["f16", "q8_0", "q4_0"];
+
+/**
+ * Checks that a model's weights fit into the memory that is free.
+ *
+ * @throws {UsageError} If they do not; the message names the type in which they would.
+ */
+export function expectMemory(
+  { name, weights }: Pick<ModelFile, "name" | "weights">,
+  freeBytes: number,
+): void {
+  if (weights.bytes <= freeBytes) return;
+  const size = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+  const as = (dtype: DType) => weights.values / DTYPES[dtype].blockSize * DTYPES[dtype].blockBytes;
+  const fitting = SMALLER.find((dtype) => as(dtype) <= freeBytes && as(dtype) < weights.bytes);
+  const remedy = fitting === undefined
+    ? "expected a smaller model"
+    : `in ${fitting} it would take ${size(as(fitting))}: convert it, or take a smaller model`;
+  throw new UsageError(
+    `Cannot load "${name}": needs ${size(weights.bytes)}, ${size(freeBytes)} are free; ${remedy}`,
+  );
+}
+
 /** Tokens that a model is tried on. */
 const TRIED = 16;
 
 /**
  * Puts a model on its backend, with a bar, and tries it on the first tokens of its data.
  *
- * @throws {UsageError} If a logit is not finite: whatever else were said of the model would mean nothing.
+ * @throws {UsageError} If it needs more memory than is free, or a logit is not finite: whatever else were said of the
+ * model would mean nothing.
  */
 export function openModel(
   file: ModelFile,
@@ -77,6 +103,8 @@ export function openModel(
   ids: Int32Array<ArrayBuffer>,
   progress: Progress,
 ): Model {
+  // A GPU has memory of its own, and takes tensor by tensor from here.
+  if (backend.name !== "cuda") expectMemory(file, Deno.systemMemoryInfo().available);
   const model = file.open(backend, { cacheDType, onProgress: showProgress(progress) });
   progress.clear();
   const sequence = model.start();

@@ -1,11 +1,12 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../../lib/backend.ts";
 import type { DType } from "../../lib/dtype.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { Model, type ModelFile } from "../../lib/model/mod.ts";
 import { CONFIG, ids, weights } from "../../lib/model/small_testing.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, type Tensor } from "../../lib/tensor.ts";
-import { noteConverted, openModel, warnOfLength } from "./model.ts";
+import { expectMemory, noteConverted, openModel, warnOfLength } from "./model.ts";
 import { Progress } from "./progress.ts";
 
 Deno.test("openModel() gives back all that it takes to try a model", () => {
@@ -19,7 +20,11 @@ Deno.test("openModel() gives back all that it takes to try a model", () => {
     },
     free: (tensor: Tensor) => void live.delete(tensor),
   });
-  const file = { name: "small", open: () => new Model(CONFIG, weights, backend) } as unknown as ModelFile;
+  const file = {
+    name: "small",
+    weights: { values: 9, bytes: 36 },
+    open: () => new Model(CONFIG, weights, backend),
+  } as unknown as ModelFile;
   openModel(file, backend, {}, ids(40), new Progress(undefined));
   assert(taken > 5);
   assertEquals([...live], []);
@@ -45,4 +50,19 @@ Deno.test("noteConverted() names the types that run as others, where there are a
   assertEquals(text, "");
   noteConverted({ converted: new Map([["Q5_K", "f16"], ["MXFP4", "q8_0"]]) }, stream);
   assert(text.endsWith("they run otherwise: Q5_K as f16, MXFP4 as q8_0\n"), text);
+});
+
+Deno.test("expectMemory() says what a model needs, what is free, and what would fit", () => {
+  const file = { name: "m", weights: { values: 7.3e9, bytes: 14.6e9 } };
+  const says = (freeBytes: number, message: string) =>
+    assertThrows(() => expectMemory(file, freeBytes), UsageError, message);
+  expectMemory(file, 14.6e9);
+  says(9.8e9, 'Cannot load "m": needs 14.6 GB, 9.8 GB are free; in q8_0 it would take 7.8 GB');
+  says(5e9, "in q4_0 it would take 4.1 GB");
+  says(4e9, "4.0 GB are free; expected a smaller model");
+  assertThrows(
+    () => expectMemory({ name: "m", weights: { values: 7.3e9, bytes: 29.2e9 } }, 20e9),
+    UsageError,
+    "in f16 it would take 14.6 GB",
+  );
 });

@@ -27,8 +27,8 @@ export interface ModelFile {
   readonly tokenizer: Tokenizer;
   /** Types of the file's tensors that no kernel takes, as ggml calls them, and what they became. */
   readonly converted: ReadonlyMap<string, DType>;
-  /** Bytes that the weights take. */
-  readonly weightBytes: number;
+  /** How many values the weights have, and the bytes that they take. */
+  readonly weights: { readonly values: number; readonly bytes: number };
   /** Reads the weights, one tensor after the other, and puts them on a backend. */
   open(backend: Backend, options?: OpenOptions): Model;
 }
@@ -73,18 +73,18 @@ export async function readModelFile(
       `found ${tokenizer.vocabSize} tokens, expected at most the ${config.vocabSize} of the config's vocab_size`,
     );
   }
-  const weightBytes = checkWeights(source, config);
+  const weights = checkWeights(source, config);
   const open: ModelFile["open"] = (backend, options) => {
     let doneBytes = 0;
-    const weights = loadWeights(source, config, (tensor) => {
+    const placed = loadWeights(source, config, (tensor) => {
       doneBytes += byteSize(tensor.dtype, countOf(tensor.shape));
-      options?.onProgress?.({ stage: "load", source: name, doneBytes, totalBytes: weightBytes });
+      options?.onProgress?.({ stage: "load", source: name, doneBytes, totalBytes: weights.bytes });
       return backend.upload(tensor);
     });
-    return new Model(config, weights, backend, options);
+    return new Model(config, placed, backend, options);
   };
   const converted = source instanceof GgufFile ? source.converted : new Map<string, DType>();
-  return { name, sha256, config, tokenizer, converted, weightBytes, open };
+  return { name, sha256, config, tokenizer, converted, weights, open };
 }
 
 interface OpenedSource extends Pick<ModelFile, "name" | "sha256" | "tokenizer"> {

@@ -143,12 +143,12 @@ export function loadWeights(
 /**
  * Checks, without reading any values, that a file or folder has a model's tensors and no others.
  *
- * @returns Bytes that its weights will take.
+ * @returns How many values its weights have, and the bytes that they will take.
  * @throws {ModelFormatError} As {@linkcode loadWeights}.
  */
-export function checkWeights(source: ModelSource, config: ModelConfig): number {
+export function checkWeights(source: ModelSource, config: ModelConfig): { values: number; bytes: number } {
   const isGguf = source instanceof GgufFile, taken = new Set<string>();
-  let bytes = 0;
+  let bytes = 0, values = 0;
   createWeights(config, (spec) => {
     const found = findTensor(source, spec), name = isGguf ? spec.gguf : spec.hf;
     if (spec.dtype === "f32" && DTYPES[found.dtype].blockSize > 1) {
@@ -158,6 +158,7 @@ export function checkWeights(source: ModelSource, config: ModelConfig): number {
       );
     }
     taken.add(name);
+    values += countOf(spec.shape);
     bytes += byteSize(spec.dtype ?? found.dtype, countOf(spec.shape));
     return found;
   });
@@ -165,7 +166,7 @@ export function checkWeights(source: ModelSource, config: ModelConfig): number {
   for (const name of source.tensors.keys()) {
     if (!taken.has(name) && !KNOWN_TENSORS.test(name)) throw unknownTensorError(source, config, name);
   }
-  return bytes;
+  return { values, bytes };
 }
 
 /** A tensor as the file has it, whole where others are fused with it. */

@@ -169,7 +169,7 @@ Deno.test("loadWeights() reads each tensor once, and has at most one in memory b
       peak = Math.max(peak, placed + counted.borrowed);
       return tensor;
     });
-    assertEquals(placed, checkWeights(source, config));
+    assertEquals(placed, checkWeights(source, config).bytes);
     assert(peak > placed && peak <= placed + largest, `${name}: ${peak} of ${placed}`);
     assert(counted.kept < placed, `${name}: ${counted.kept} of ${placed}`);
   }
