@@ -31,6 +31,22 @@ Deno.test("rmsNorm() divides by the root of the mean square", () => {
   near(out, [0, 0, 0, 0]);
 });
 
+Deno.test("linear() gives every column its own sum, however many there are", () => {
+  for (let n = 1; n <= 9; n++) {
+    const out = emptyTensor("f32", [3, n]);
+    backend.linear(
+      f32([3, 2], [1, 0, 0, 1, 2, 3]),
+      f32([n, 2], Array.from({ length: 2 * n }, (_, i) => i)),
+      out,
+    );
+    const columns = Array.from({ length: n }, (_, i) => i);
+    near(
+      out,
+      [columns.map((i) => 2 * i), columns.map((i) => 2 * i + 1), columns.map((i) => 10 * i + 3)].flat(),
+    );
+  }
+});
+
 Deno.test("linear() multiplies by the transpose, of q8_0 weights too", () => {
   const out = emptyTensor("f32", [2, 2]);
   backend.linear(f32([2, 3], [1, 2, 3, 4, 5, 6]), f32([2, 3], [1, 0, -1, 2, 2, 2]), out);
