@@ -71,7 +71,10 @@ Deno.test("a new task is a file and a line that type-check", async () => {
 
 Deno.test("sweep, its help, table, records, front and report know a new task", async () => {
   const { stdout: help } = await run("sweep", "--help=all");
-  assertStringIncludes(help, "  --task perplexity|toy\n      what is evaluated (perplexity)\n");
+  assertStringIncludes(
+    help,
+    "  --task perplexity|toy|perplexity_llama_cpp|perplexity_streaming\n      what is evaluated (perplexity)\n",
+  );
   assertStringIncludes(help, "      toy: whether the next token is the likeliest\n");
 
   const out = `${copy}/results/s`;
@@ -108,11 +111,11 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
 
   const mixed = await run("sweep", `${SMALL.replace("--task toy ", "")} --fusion key --resume ${out}`);
   assertEquals(mixed.code, 2);
-  assertMatch(mixed.stderr, /its trials ran with task toy, model tiny/);
+  assertMatch(mixed.stderr, /its runs ran with task toy, expected the same, found perplexity/);
   const refused = await run("sweep", "--task toi");
   assertEquals([refused.code, refused.stderr], [
     2,
-    'Cannot use task "toi": expected one of perplexity, toy, the nearest is "toy"\n',
+    'Cannot use task "toi": expected one of perplexity, toy, perplexity_llama_cpp, perplexity_streaming, the nearest is "toy"\n',
   ]);
 });
 

@@ -85,7 +85,7 @@ export const SPARE_COLUMNS = [
 ];
 
 /** The same of the table of a comparison with items. */
-const SPARE_RESULT_COLUMNS = ["detectable", "units", "to dense", "vs dense"];
+const SPARE_RESULT_COLUMNS = ["detectable", "own", "missed keys", "units", "to dense", "vs dense"];
 
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];

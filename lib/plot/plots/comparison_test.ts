@@ -148,9 +148,19 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
       "better",
       "not told apart from key",
       "-",
+      "-",
+      "-",
     ],
-    ["learned", "perplexity", "KL", "9", "4.4800", "25%", "-", "-", "-", "-", "-"],
+    ["learned", "perplexity", "KL", "9", "4.4800", "25%", "-", "-", "-", "-", "-", "-", "-"],
   ]);
+  const meanReach = { missedKeys: 0.9, ownFiltered: 0.5, ownSkips: 0.25 };
+  const items = { tasks: [], budgets: [{ method: "learned", task: "perplexity", meanReach }] };
+  const reached = tabulateResults({
+    ...comparison,
+    results,
+    items: items as unknown as Comparison["items"] & object,
+  });
+  assertEquals(reached.rows.map((row) => row.slice(-2)), [["90%", "25%"], ["90%", "25%"]]);
   assertEquals([rows[2]![0], rows[1]![0]], ["random (5 seeds)", "oracle ^"]);
   const html = renderComparisonReport(comparison, { plotly: "0" });
   assertEquals(html.match(/<tr[ >]/g)!.length, 5);

@@ -10,8 +10,15 @@ interface Column {
   readonly name: string;
   readonly hint: string;
   readonly left?: true;
-  readonly cell: (row: ComparedResult, method: ComparedMethod | undefined) => string;
+  readonly cell: (
+    row: ComparedResult,
+    method: ComparedMethod | undefined,
+    budget: Budget | undefined,
+  ) => string;
 }
+
+/** What a method really filtered of a task of items. */
+type Budget = NonNullable<Comparison["items"]>["budgets"][number];
 
 const share = (value: number | undefined) => value === undefined ? "-" : `${(100 * value).toFixed(0)}%`;
 
@@ -74,6 +81,17 @@ const COLUMNS: readonly Column[] = [
         ? "-"
         : formatSpread(findMetric(task, metric), dense.smallestDetectable),
   },
+  {
+    name: "missed keys",
+    hint: "share of an item's scored positions that did not see a filtered key, mean over items",
+    cell: (_row, _method, budget) => share(budget?.meanReach.missedKeys),
+  },
+  {
+    name: "own",
+    hint:
+      "share of the scored positions' own attentions that were filtered, over all layers, mean over items",
+    cell: (_row, _method, budget) => share(budget?.meanReach.ownSkips),
+  },
 ];
 
 /** Names of all columns. */
@@ -81,13 +99,15 @@ export const RESULT_COLUMNS: readonly string[] = COLUMNS.map(({ name }) => name)
 
 /** Lays the results out, task by task, metric by metric, in the order of the methods. */
 export function tabulateResults(
-  { results = [], methods }: Pick<Comparison, "results" | "methods">,
+  { results = [], methods, items }: Pick<Comparison, "results" | "methods" | "items">,
 ): TrialTable {
   const known = new Map(methods.map((method) => [method.name, method]));
+  const budgetOf = ({ method, task }: ComparedResult) =>
+    items?.budgets.find((own) => own.method === method && own.task === task);
   return {
     columns: [...RESULT_COLUMNS],
     hints: COLUMNS.map(({ hint }) => hint),
     left: COLUMNS.map(({ left }) => left === true),
-    rows: results.map((row) => COLUMNS.map(({ cell }) => cell(row, known.get(row.method)))),
+    rows: results.map((row) => COLUMNS.map(({ cell }) => cell(row, known.get(row.method), budgetOf(row)))),
   };
 }
