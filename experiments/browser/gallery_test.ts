@@ -12,6 +12,7 @@ import {
   collectLearnedWeights,
   collectLengths,
   collectQuality,
+  collectRace,
   collectRidgelines,
   collectRoc,
   collectRoofline,
@@ -31,7 +32,7 @@ import {
   TokenMap,
   traceRoc,
 } from "../../lib/plot/mod.ts";
-import { type Comparison, diffRuns, type SweepSummary } from "../../lib/sweep/mod.ts";
+import { type Comparison, diffRuns, type StoppedTrial, type SweepSummary } from "../../lib/sweep/mod.ts";
 import { scriptJson } from "../../lib/plot/figure/draw.ts";
 import { renderPage } from "../../lib/plot/figure/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../lib/plot/testing.ts";
@@ -99,9 +100,26 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
     plotLearnedWeights: [
       toolkit.plotLearnedWeights(collectLearnedWeights(heads.layers, heads.learnedFeatures)),
     ],
+    plotRace: [toolkit.plotRace(collectRace(raceRuns(sweep)))],
     plotTokenMap: [toolkit.plotTokenMap(collectTokenMap(traces, texts, { warmup }))],
   };
   return drawn;
+}
+
+/** A sweep as if it had been a race, in which every second trial was stopped half way. */
+function raceRuns(sweep: SweepSummary): SweepSummary {
+  const { chunks } = sweep.dense, order = Array.from({ length: chunks }, (_, i) => i);
+  const stopped = sweep.trials.filter((_, i) => i % 2 === 1).map((trial): StoppedTrial => ({
+    ...trial,
+    stopped: "0.1 behind the best on the same chunks",
+    chunkLosses: order.slice(0, Math.ceil(chunks / 2)).map((i) => 4 + i / chunks),
+    chunks,
+    partialDelta: 0.1,
+    stoppedAt: trial.finishedAt,
+  }));
+  const trials = sweep.trials.filter((_, i) => i % 2 === 0), read = chunks * trials.length;
+  const race = { kind: "sequential", seed: 0, order, read, of: chunks * sweep.trials.length } as const;
+  return { ...sweep, trials, stopped, race };
 }
 
 /** A sweep beside what would be another one: the same trials in it, their losses the other way round. */

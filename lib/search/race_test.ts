@@ -1,6 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { normals } from "../stats/testing.ts";
 import { evidenceAgainstZero, RACES, type Rival } from "./race.ts";
+import { RandomStream } from "./random_stream.ts";
 
 Deno.test("evidenceAgainstZero() is the ratio of likelihoods that the formula says, whatever the unit", () => {
   // n = 3, S = 6, Q = 14, 1 + 3 * 4 = 13: 13^(-1/2) * (14 / (14 - 36 * 4 / 13))^(3/2).
@@ -48,4 +49,32 @@ Deno.test("successive halving looks at 1/27, 1/9 and 1/3 of the chunks, at the b
   assertEquals(at(1.5, 3), null); // the first one has not come here
   assertEquals(at(2.5, 9), "place 2 of 5 after 9 chunks");
   assertEquals(shouldStop([9], [], 27), null);
+});
+
+Deno.test("on recorded losses a sequential race reads at most half of the chunks, and its winner is the best, for 20 seeds", () => {
+  // Trials of docs/spaces/tiny.json, a row each: see `protocol` in the file.
+  const { losses } = JSON.parse(
+    Deno.readTextFileSync(new URL("testdata/race_losses.json", import.meta.url)),
+  ) as { losses: number[][] };
+  const chunks = losses[0]!.length,
+    mean = (row: readonly number[]) => row.reduce((a, b) => a + b, 0) / chunks;
+  const best = losses.indexOf(losses.reduce((a, b) => mean(b) < mean(a) ? b : a));
+  let read = 0;
+  for (let seed = 0; seed < 20; seed++) {
+    const random = new RandomStream(seed, 0), order = random.shuffle(chunks);
+    const finished: { readonly trial: number; readonly rival: Rival }[] = [];
+    for (const trial of random.shuffle(losses.length)) {
+      const row = order.map((chunk) => losses[trial]![chunk]!), rivals = finished.map(({ rival }) => rival);
+      let done = 1;
+      while (done < chunks && RACES.sequential.shouldStop(row.slice(0, done), rivals, chunks) === null) {
+        done++;
+      }
+      read += done;
+      if (done === chunks) finished.push({ trial, rival: { losses: row, isFinished: true } });
+    }
+    const winner = finished.reduce((a, b) => mean(b.rival.losses) < mean(a.rival.losses) ? b : a);
+    assertEquals(winner.trial, best, `seed ${seed}`);
+  }
+  const share = read / (20 * losses.length * chunks);
+  assert(share <= 0.5, `${share} of the chunks were read`);
 });

@@ -1,6 +1,7 @@
 /** Functions to be searched, for tests: those of `testdata/make_golden.py`. */
 import type { Axis, Observation, Point, SearchSpace } from "./axis.ts";
 import { hypervolume } from "./hypervolume.ts";
+import { RandomStream } from "./random_stream.ts";
 import type { TrialSampler } from "./sampler.ts";
 
 /** A function, its space, and what the best of its trials is worth. */
@@ -96,4 +97,17 @@ export function search({ measure, best }: TestFunction, sampler: TrialSampler, c
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b), half = sorted.length / 2;
   return (sorted[Math.ceil(half) - 1]! + sorted[Math.floor(half)]!) / 2;
+}
+
+/** How often two groups of values drawn from both together have medians as far apart: the p value of a permutation test. */
+export function medianTest(a: readonly number[], b: readonly number[], draws = 2000): number {
+  const both = [...a, ...b], random = new RandomStream(0, 0);
+  const apart = (own: readonly number[]) =>
+    Math.abs(median(own.slice(0, a.length)) - median(own.slice(a.length)));
+  const found = apart(both);
+  let count = 1;
+  for (let i = 0; i < draws; i++) {
+    count += Number(apart(random.shuffle(both.length).map((j) => both[j]!)) >= found);
+  }
+  return count / (draws + 1);
 }
