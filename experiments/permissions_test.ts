@@ -45,6 +45,8 @@ Deno.test("tasks that run methods name the permissions that they need, and these
       ]],
       ["generate", ["--prompt", "It was", "--fusion", "key", "--threads", "1", "--max-tokens", "4"]],
       ["filter", ["--kv", `${folder}/kv.safetensors`, "--threads", "1", "--out", `${folder}/filter`]],
+      ["worker", ["--study", `${folder}/sweep/study.db`, "--threads", "1"]],
+      ["study", ["show", `${folder}/sweep`, "--plot", `${folder}/plot.html`]],
       ["diff", [`${folder}/sweep`, `${folder}/sweep`, "--out", `${folder}/diff`]],
       ["report", [folder, "--out", `${folder}/site`]],
     ];

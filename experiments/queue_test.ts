@@ -9,7 +9,7 @@ import {
 import { UsageError } from "../lib/errors.ts";
 import { unless } from "../lib/testing.ts";
 import { Connections, readAddress, studyKey } from "./queue/connection.ts";
-import { NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
+import { freePort, hasProgram, NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
 import { delay, readResults, readTrials } from "./study_testing.ts";
 import { finish, runTask, spawnTask, withFolder } from "./testing.ts";
 
@@ -123,6 +123,73 @@ Deno.test({
         UsageError,
         `Cannot reach the queue at redis://${place}: there is no answer`,
       );
+    }),
+});
+
+Deno.test({
+  ...unless(
+    NEEDS_REDIS || !await hasProgram("openssl", "version") && "needs openssl",
+    "a queue over TLS answers who knows its authority alone",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const key = `${folder}/key.pem`, certificate = `${folder}/certificate.pem`, port = String(freePort());
+      const made = await new Deno.Command("openssl", {
+        args: [
+          ...[
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            key,
+          ],
+          ...[
+            "-out",
+            certificate,
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+          ],
+        ],
+        stderr: "null",
+      }).output();
+      assertEquals(made.code, 0);
+      const files = [
+        "--tls-cert-file",
+        certificate,
+        "--tls-key-file",
+        key,
+        "--tls-ca-cert-file",
+        certificate,
+      ];
+      const server = new Deno.Command("redis-server", {
+        args: ["--port", "0", "--tls-port", port, ...files, "--tls-auth-clients", "no", "--save", ""],
+        stdout: "null",
+      }).spawn();
+      const address = readAddress(`rediss://localhost:${port}`), before = Deno.env.get("DENO_CERT");
+      try {
+        let said = "no answer";
+        while (said.includes("no answer")) {
+          await delay(20);
+          said = (await assertRejects(() => Connections.open(address), UsageError)).message;
+        }
+        assertStringIncludes(said, "certificate");
+        Deno.env.set("DENO_CERT", certificate);
+        using connections = await Connections.open(address);
+        assertEquals(await connections.connect().ping(), "PONG");
+      } finally {
+        if (before === undefined) Deno.env.delete("DENO_CERT");
+        else Deno.env.set("DENO_CERT", before);
+        server.kill("SIGKILL");
+        await server.status;
+      }
     }),
 });
 

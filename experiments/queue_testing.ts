@@ -5,9 +5,10 @@ import { spawnTask } from "./testing.ts";
 /** Why tests of the queue cannot run here. */
 export const NEEDS_REDIS = !await hasProgram("redis-server") && "needs redis-server";
 
-async function hasProgram(name: string): Promise<boolean> {
+/** Whether a program is there. */
+export async function hasProgram(name: string, asked = "--version"): Promise<boolean> {
   try {
-    return (await new Deno.Command(name, { args: ["--version"], stdout: "null", stderr: "null" }).output())
+    return (await new Deno.Command(name, { args: [asked], stdout: "null", stderr: "null" }).output())
       .success;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
@@ -16,7 +17,7 @@ async function hasProgram(name: string): Promise<boolean> {
 }
 
 /** A port that nobody listens on. */
-function freePort(): number {
+export function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return listener.addr.port;
 }

@@ -1,6 +1,7 @@
 /** The queue of trials on a Redis or Valkey server: where it is, and what is said where it cannot be had. */
 import { Redis } from "ioredis";
 import { UsageError } from "../../lib/errors.ts";
+import { readText } from "../cli/files.ts";
 import type { RunConditions, StudyFlags } from "../../lib/sweep/mod.ts";
 import type { OptionsRecord } from "../../lib/methods/mod.ts";
 
@@ -81,19 +82,33 @@ function explain(url: string, said: string): UsageError {
   return new UsageError(`Cannot reach the queue at ${shown(url)}: ${reason}`);
 }
 
+/**
+ * What TLS needs beside the address: the authority of DENO_CERT, which Deno itself does not tell connections of this kind.
+ *
+ * @throws {UsageError} If that file cannot be read.
+ */
+async function readTls(url: string): Promise<{ readonly tls?: { readonly ca: string } }> {
+  const path = Deno.env.get("DENO_CERT");
+  return url.startsWith("rediss:") && path ? { tls: { ca: await readText(path) } } : {};
+}
+
+type Tls = Awaited<ReturnType<typeof readTls>>;
+
 /** Seconds that a server may be away before work on its queue ends. */
 export const PATIENCE_S = 120;
 
 /** Connections to a server: opened once it has answered, and given up together. */
 export class Connections implements Disposable {
   readonly #url: string;
+  readonly #tls: Tls;
   readonly #patienceMs: number;
   readonly #open: Redis[] = [];
   readonly #gone = Promise.withResolvers<never>();
   #lostAt: number | undefined;
 
-  private constructor(url: string, patienceS: number) {
+  private constructor(url: string, tls: Tls, patienceS: number) {
     this.#url = url;
+    this.#tls = tls;
     this.#patienceMs = 1000 * patienceS;
     this.#gone.promise.catch(() => {});
   }
@@ -105,7 +120,13 @@ export class Connections implements Disposable {
 
   /** Asks a server for an answer. @throws {UsageError} If there is none. */
   static async open({ url }: QueueAddress, patienceS = PATIENCE_S): Promise<Connections> {
-    const probe = new Redis(url, { lazyConnect: true, retryStrategy: () => null, connectTimeout: 10_000 });
+    const tls = await readTls(url);
+    const probe = new Redis(url, {
+      ...tls,
+      lazyConnect: true,
+      retryStrategy: () => null,
+      connectTimeout: 10_000,
+    });
     let said = "";
     probe.on("error", (error) => said ||= error.message);
     try {
@@ -116,13 +137,14 @@ export class Connections implements Disposable {
     } finally {
       probe.disconnect();
     }
-    return new Connections(url, patienceS);
+    return new Connections(url, tls, patienceS);
   }
 
   /** A connection that waits for a server that is away, for as long as patience lasts. */
   connect(): Redis {
     let said = "";
     const redis = new Redis(this.#url, {
+      ...this.#tls,
       maxRetriesPerRequest: null,
       retryStrategy: (times) => {
         this.#lostAt ??= Date.now();
