@@ -57,13 +57,11 @@ const USAGE = describeTask(
 
 Runs a grid of filter options and shows what skipped queries and dropped keys and values cost: a table on stdout, and
 study.db, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
-a grid of all main rules and all presets beside their controls runs. Options without effect under a rule do not multiply its trials. Ctrl-C keeps finished
-trials; --resume goes on. --jobs works in several processes, and deno task worker joins in. --space searches ranges in place of a grid; --race
-stops early what will not be the best.`,
+a grid of all main rules and all presets beside their controls runs. Ctrl-C keeps finished
+trials; --resume goes on. --space searches ranges in place of a grid (docs/search.md); --jobs and --queue share trials out (docs/clusters.md).`,
   [
-    "",
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
-    "--space docs/spaces/tiny.json --trials 20 --race --context 128 --tokens 2048",
+    "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",
     "--model smollm2-135m --text FILE --tokens 8192 --live",
   ],
 );

@@ -20,8 +20,6 @@ export const MAIN: { readonly [group: string]: readonly string[] } = {
     "methods",
     "grid",
     "space",
-    "sampler",
-    "trials",
     "tokens",
     "context",
   ],
@@ -39,7 +37,7 @@ export const MAIN: { readonly [group: string]: readonly string[] } = {
     "seed",
   ],
   "Choice of tokens": Object.keys(SAMPLING).map(flagName),
-  "Where": ["host", "port", "token-file", "waiting", "queue"],
-  "How": ["max-tokens", "beside", "backend", "race", "budget", "jobs", "phase", "seeds"],
+  "Where": ["host", "port", "token-file", "waiting"],
+  "How": ["max-tokens", "beside", "backend", "race", "jobs", "phase", "seeds"],
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };

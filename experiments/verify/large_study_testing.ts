@@ -1,4 +1,4 @@
-/** Makes a study of 100,000 trials, then lists and plots it: `deno run -A … experiments/verify/large_study.ts [trials]`. */
+/** Makes a study of 100,000 trials, then lists and plots it: `deno run -A … experiments/verify/large_study_testing.ts [trials]`. */
 import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
 import { finishedTrials, type RunConditions, StudyStore, type Trial } from "../../lib/sweep/mod.ts";
 import { runTask, withFolder } from "../testing.ts";
