@@ -230,6 +230,12 @@ TKF_INLINE vi load_u8(const void* p) {
 
 TKF_INLINE vf fma(vf a, vf b, vf c) { return a * b + c; }
 
+// Asks for the 64 bytes around an address, which need not be there: in the nearest cache (3) or in the second (2).
+template <int cache = 3>
+TKF_INLINE void prefetch(uintptr_t address) {
+  __builtin_prefetch(reinterpret_cast<const void*>(address), 0, cache);
+}
+
 // Element types of tensors: W of them, widened to float; the first `count` <= W, the other lanes 0; or one.
 struct F32 {
   using Value = float;

@@ -23,6 +23,7 @@ struct Plan {
   int64_t tiles;       // of a KV head: those of local queries, then those of full ones
   int stretches;       // pieces that a tile's keys are cut into
   bool few;            // few rows: read keys in place
+  bool together;       // a task takes all KV heads, tile by tile, so that the cache is read from end to end
   int block;           // rows of a register block
   int rows;            // rows of a tile, rounded up to whole blocks
   int block_stride;    // block, rounded up to W
@@ -58,7 +59,9 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
   plan.tiles = tiles();
   plan.rows = round_up(plan.queries * plan.group, plan.block);
   const int64_t most = keys / kLeastStretch;
-  int64_t stretches = (wanted + plan.tiles * job.kv_heads - 1) / (plan.tiles * job.kv_heads);
+  plan.together = plan.few && !has_gaps(job) && (threads == 1 || most > 1);
+  const int64_t per_stretch = plan.together ? 1 : plan.tiles * job.kv_heads;
+  int64_t stretches = (wanted + per_stretch - 1) / per_stretch;
   if (threads == 1 || stretches > most) stretches = threads == 1 ? 1 : most;
   plan.stretches = stretches < 1 ? 1 : static_cast<int>(stretches);
   return plan;
@@ -165,7 +168,7 @@ class Task {
     const bool gaps = has_gaps(job_);
     const int64_t seen = gaps ? pick() : sight_.keys[last];
     const int64_t begin = seen * share / shares, end = seen * (share + 1) / shares;
-    if (!gaps) return attend_run(job_.keys.data, job_.values.data, begin, end, nullptr, sight_.keys + first);
+    if (!gaps) return attend_keys(begin, end, end);
     PickedKeys<Value> tile = {};
     tile.keys = static_cast<const Value*>(job_.keys.data) + head_offset();
     tile.values = static_cast<const Value*>(job_.values.data) + head_offset();
@@ -178,6 +181,7 @@ class Task {
     for (int64_t j = begin; j < end; j += plan_.columns) {
       tile.picked = w_.picked + j;
       tile.count = static_cast<int>(smaller<int64_t>(end - j, plan_.columns));
+      tile.next = static_cast<int>(smaller<int64_t>(end - j - tile.count, plan_.columns));
       tile.least_last = INT32_MAX;
       for (int c = 0; c < round_up(tile.count, W); c++) {
         const bool none = c >= tile.count;
@@ -189,10 +193,15 @@ class Task {
     }
   }
 
+  // Rows [begin, end) of a cache without gaps; those up to `last` come next.
+  void attend_keys(int64_t begin, int64_t end, int64_t last) {
+    attend_run(job_.keys.data, job_.values.data, begin, end, last, nullptr, sight_.keys + first_query_);
+  }
+
   void attend_recent() {
-    attend_run(job_.recent_keys.data, job_.recent_values.data, sight_.recent_begin[first_query_],
-               sight_.recent_end[first_query_ + queries_ - 1], sight_.recent_begin + first_query_,
-               sight_.recent_end + first_query_);
+    const int64_t end = sight_.recent_end[first_query_ + queries_ - 1];
+    attend_run(job_.recent_keys.data, job_.recent_values.data, sight_.recent_begin[first_query_], end, end,
+               sight_.recent_begin + first_query_, sight_.recent_end + first_query_);
   }
 
   // Where the whole row was done in one task: its output, and where asked for log2 of its softmax's sum.
@@ -250,15 +259,17 @@ class Task {
     return picked;
   }
 
-  // Rows [begin, end) of a store; query q of the tile sees [from[q], to[q]) of them (from: NULL for 0).
-  void attend_run(const void* keys, const void* values, int64_t begin, int64_t end, const int32_t* from,
+  // Rows [begin, end) of a store; query q of the tile sees [from[q], to[q]) of them (from: NULL for 0). Those up to
+  // `last` come next.
+  void attend_run(const void* keys, const void* values, int64_t begin, int64_t end, int64_t last, const int32_t* from,
                   const int32_t* to) {
     const int64_t stride = row_width();
     for (int64_t j = begin; j < end; j += plan_.columns) {
       const Value* k = static_cast<const Value*>(keys) + j * stride + head_offset();
       const Value* v = static_cast<const Value*>(values) + j * stride + head_offset();
       const int count = static_cast<int>(smaller<int64_t>(end - j, plan_.columns));
-      attend(RunOfKeys<Value>{k, v, stride, j, from, to, count});
+      const int next = static_cast<int>(smaller<int64_t>(last - j - count, plan_.columns));
+      attend(RunOfKeys<Value>{k, v, stride, j, from, to, count, next});
     }
   }
 

@@ -11,8 +11,16 @@ constexpr int kFewBlock = 4;
 constexpr int kFewBlock = 3;
 #endif
 
+// Asks for d values, a row of keys or values that is used later: rows lie too far apart for the processor to foresee.
+template <class Value>
+TKF_INLINE void prefetch_row(const Value* row, int d) {
+  constexpr uintptr_t line = 64;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(row + d);
+  for (uintptr_t at = reinterpret_cast<uintptr_t>(row) / line * line; at < end; at += line) prefetch(at);
+}
+
 // scores [RB, stride], columns [begin, end rounded up to W) = queries [RB, padded] times keys of a tile [.., d]; `begin`
-// is a multiple of W. Columns past `end` repeat the last key.
+// is a multiple of W. Columns past `end` repeat the last key. Asks for the tile's values.
 template <class Type, int RB, class Keys>
 inline void score_few(const float* queries, int padded, const Keys& tile, int begin, int end, int d, float* scores,
                       int stride) {
@@ -26,7 +34,9 @@ inline void score_few(const float* queries, int padded, const Keys& tile, int be
       const typename Type::Value* at[4];
       for (int g = 0; g < 4; g++) {
         const int key = j + quad + kQuads * g;
-        at[g] = tile.key(key < end ? key : end - 1);
+        const int row = key < end ? key : end - 1;
+        at[g] = tile.key(row);
+        prefetch_row(tile.value(row), d);
       }
       vf sum[RB][4] = {};
       for (int c = 0; c < whole; c += W) {
@@ -52,7 +62,8 @@ inline void score_few(const float* queries, int padded, const Keys& tile, int be
   }
 }
 
-// out [RB, padded] = out * factor + weights [RB, stride] times values of a tile [.., d], columns [begin, end).
+// out [RB, padded] = out * factor + weights [RB, stride] times values of a tile [.., d], columns [begin, end). Asks for
+// the keys of the next tile.
 template <class Type, int RB, class Keys>
 inline void value_few(const float* weights, int stride, const Keys& tile, int begin, int end, int d, int padded,
                       const float* factor, float* out) {
@@ -67,6 +78,7 @@ inline void value_few(const float* weights, int stride, const Keys& tile, int be
     }
     for (int j = begin; j < end; j++) {
       vf v[NV];
+      if (c == 0 && j < tile.next) prefetch_row(tile.key(tile.count + j), d);
 #pragma GCC unroll 4
       for (int i = 0; i < NV; i++) v[i] = Type::load(tile.value(j) + c + i * W);
 #pragma GCC unroll 4

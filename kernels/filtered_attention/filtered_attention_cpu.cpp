@@ -13,7 +13,47 @@ struct Call {
   Sight sight;
   float* partial;  // [stretches, num_queries * heads, 2 + head_dim] where there are several stretches
   float* log_sums;  // [num_queries * heads]: log2 of each softmax's sum, where shares are asked for
+  size_t floats;    // of one task's workspace
 };
+
+// Ends a task's stretch.
+template <class Type>
+void end_stretch(const Call& call, Task<Type>& task, int64_t stretch) {
+  const tkf_attention_filtered_args& job = *call.job;
+  if (stretch == call.plan.stretches - 1) task.attend_recent();
+  if (call.plan.stretches == 1) {
+    task.finish(call.log_sums);
+  } else {
+    task.leave(call.partial + stretch * job.num_queries * job.heads * (2 + job.head_dim));
+  }
+}
+
+// All KV heads of a stretch, tile by tile. What a task keeps lies in its memory alone.
+template <class Type>
+void run_together(void* argument, int64_t stretch, int thread) {
+  using Value = typename Type::Value;
+  const Call& call = *static_cast<const Call*>(argument);
+  const tkf_attention_filtered_args& job = *call.job;
+  const Plan& plan = call.plan;
+  const auto task_of = [&](int kv_head) {
+    float* const memory = static_cast<float*>(context_scratch(call.context, thread));
+    return Task<Type>(job, plan, call.sight, memory + static_cast<size_t>(kv_head) * call.floats, 0, kv_head);
+  };
+  const int64_t seen = call.sight.keys[job.num_queries - 1], width = int64_t{job.kv_heads} * job.head_dim;
+  const int64_t begin = seen * stretch / plan.stretches, end = seen * (stretch + 1) / plan.stretches;
+  const Value* const keys = static_cast<const Value*>(job.keys.data);
+  for (int64_t j = begin; j < smaller(end, begin + plan.columns); j++) {  // later ones: see value_few
+    prefetch_row(keys + j * width, static_cast<int>(width));
+  }
+  for (int head = 0; head < job.kv_heads; head++) task_of(head).start();
+  for (int64_t j = begin; j < end; j += plan.columns) {
+    for (int head = 0; head < job.kv_heads; head++) task_of(head).attend_keys(j, smaller(end, j + plan.columns), end);
+  }
+  for (int head = 0; head < job.kv_heads; head++) {
+    Task<Type> task = task_of(head);
+    end_stretch(call, task, stretch);
+  }
+}
 
 template <class Type>
 void run_task(void* argument, int64_t index, int thread) {
@@ -28,12 +68,7 @@ void run_task(void* argument, int64_t index, int thread) {
                   static_cast<int>(index % job.kv_heads));
   task.start();
   task.attend_cache(stretch, plan.stretches);
-  if (stretch == plan.stretches - 1) task.attend_recent();
-  if (plan.stretches == 1) {
-    task.finish(call.log_sums);
-  } else {
-    task.leave(call.partial + stretch * job.num_queries * job.heads * (2 + job.head_dim));
-  }
+  end_stretch(call, task, stretch);
 }
 
 // Puts the stretches of one query's rows together.
@@ -127,7 +162,7 @@ void run_shares(void* argument, int64_t index, int thread) {
       }
       const int64_t offset = j * stride + int64_t{kv_head} * d;
       const Value* keys = static_cast<const Value*>(job.keys.data) + offset;
-      const RunOfKeys<Value> tile = {keys, keys, stride, j, nullptr, nullptr, count};
+      const RunOfKeys<Value> tile = {keys, keys, stride, j, nullptr, nullptr, count, 0};
       score_rows<Type, kFewBlock>(queries, rows, padded, tile, d, scores, columns);
       for (int r = 0; r < rows; r++) {
         const vf log_sum = set1(call.log_sums[query * heads + head + r]);
@@ -162,7 +197,7 @@ static int32_t attention_filtered(tkf_context* context, const tkf_attention_filt
   using namespace attention;
   const int32_t last = as<int32_t>(job.query_positions)[job.num_queries - 1];
   const int64_t keys = count_until(as<int32_t>(job.key_positions), job.num_keys, last);
-  Call call = {context, &job, plan_attention(job, keys, context_threads(context)), {}, nullptr, nullptr};
+  Call call = {context, &job, plan_attention(job, keys, context_threads(context)), {}, nullptr, nullptr, 0};
   const Plan& plan = call.plan;
   Workspace unused;
   const size_t queries = static_cast<size_t>(job.num_queries), rows = queries * static_cast<size_t>(job.heads);
@@ -170,7 +205,9 @@ static int32_t attention_filtered(tkf_context* context, const tkf_attention_filt
                                              : static_cast<size_t>(plan.stretches) * rows *
                                                    static_cast<size_t>(2 + job.head_dim) * sizeof(float);
   const size_t sight = Sight::kNumbers * queries * sizeof(int32_t), log_sums = job.num_shares > 0 ? rows : 0;
-  const size_t floats = larger(workspace_floats(job, plan, &unused, nullptr), share_floats(plan));
+  call.floats = workspace_floats(job, plan, &unused, nullptr);
+  const size_t heads = plan.together ? static_cast<size_t>(job.kv_heads) : 1;
+  const size_t floats = larger(call.floats * heads, share_floats(plan));
   if (!context_reserve(context, floats * sizeof(float), partial + sight + log_sums * sizeof(float))) {
     return TKF_STATUS_MEMORY;
   }
@@ -184,7 +221,9 @@ static int32_t attention_filtered(tkf_context* context, const tkf_attention_filt
     if (job.changes.data != nullptr) memset(job.changes.data, 0, bytes);
   }
   with_type(job.kv_dtype, [&](auto type) {
-    context_run(context, plan.tiles * plan.stretches * job.kv_heads, run_task<decltype(type)>, &call);
+    using Type = decltype(type);
+    if (plan.together) return context_run(context, plan.stretches, run_together<Type>, &call);
+    context_run(context, plan.tiles * plan.stretches * job.kv_heads, run_task<Type>, &call);
   });
   if (plan.stretches > 1) context_run(context, job.num_queries, run_merge, &call);
   if (log_sums > 0) {

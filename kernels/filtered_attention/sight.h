@@ -84,7 +84,7 @@ struct RunOfKeys {
   const Value *keys, *values;
   int64_t stride, begin;     // number of its first key
   const int32_t *from, *to;  // query q of the tile sees [from[q], to[q]) of the store (from: NULL for 0)
-  int count;
+  int count, next;           // keys of this tile, and of the next one
 
   const Value* key(int64_t j) const { return keys + j * stride; }
   const Value* value(int64_t j) const { return values + j * stride; }
@@ -132,7 +132,7 @@ struct PickedKeys {
   int32_t *positions, *last;       // their own, and the last that sees them; up to a multiple of W no query sees more
   const int32_t *queries, *reach;  // position of each query of the tile, and of the first key in its window
   int32_t sinks, least_last;
-  int count;
+  int count, next;  // keys of this tile, and of the next one
 
   const Value* key(int64_t j) const { return keys + picked[j] * stride; }
   const Value* value(int64_t j) const { return values + picked[j] * stride; }

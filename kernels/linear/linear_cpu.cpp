@@ -15,53 +15,93 @@ static TKF_INLINE void sums_of(const vf* v, float* sums) {
   for (int i = 0; i < N; i++) sums[i] = sum(v[i]);
 }
 
+// 32 vector registers with AVX-512 and on arm64, else 16.
+#if TKF_LEVEL == TKF_LEVEL_AVX512 || defined(__aarch64__)
+constexpr bool kManyRegisters = true;
+#else
+constexpr bool kManyRegisters = false;
+#endif
+
 // Few rows -----------------------------------------------------------------------------------------------------------
 
 // Parts of a block to write out, so that the shifts of each are constants; not worth the code for narrow vectors.
 constexpr int kUnrolledParts = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 8;
 
+// Weights are asked for so many bytes before they are used: memory takes as long as a few tiles.
+constexpr uintptr_t kAhead = 4096;
+
+// Rows of x that share a tile, and where they lie: W values of each row of a tile, then the next W. Loads are aligned.
+constexpr int kMostRows = kManyRegisters ? 8 : 4;
+TKF_INLINE int tile_rows(int64_t rows) {
+  return rows >= kMostRows ? kMostRows : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+}
+static void pack_rows(const float* x, int64_t rows, int64_t k, float* packed) {
+  const int64_t whole = k / 32 * 32;
+  for (int64_t m = 0; m < rows;) {
+    const int some = tile_rows(rows - m);
+    for (int row = 0; row < some; row++, m++) {
+      for (int64_t i = 0; i < whole; i += W) store(packed + i * some + row * W, load(x + m * k + i));
+    }
+    packed += whole * some;
+  }
+}
+
 // R rows of weights, of which `valid` are there, times M rows of x: out[m * n + r].
 template <class Format, int R, int M>
-static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int valid, int64_t n, int64_t k,
-                                     float* out) {
+static TKF_INLINE void few_rows_tile(const float* packed, const float* x, const uint8_t* weight, int valid, int64_t n,
+                                     int64_t k, float* out) {
   constexpr int parts = Format::VALUES / 32;
   constexpr int chains = R * M < 4 ? 2 : 1;  // sums in flight, to hide the latency of the additions
+  constexpr int together = kManyRegisters ? R : 1;  // rows of weights that lie in registers at once
   const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
   const uint8_t* row[R];
   vf sums[R][M][chains];
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++) {
     row[r] = r < valid ? weight + r * bytes : weight;  // a row that is not there: the first one again, to no effect
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int m = 0; m < M; m++) {
       for (int c = 0; c < chains; c++) sums[r][m][c] = set1(0);
     }
   }
+  const uintptr_t later = reinterpret_cast<uintptr_t>(weight) + kAhead;  // tiles lie one behind the other
   for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
     const int count = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
     float scales[R][kChunkScales<Format>];
     for (int r = 0; r < R; r++) Format::prepare(row[r] + chunk * Format::BYTES, count, scales[r]);
     for (int b = 0; b < count; b++) {
+#pragma GCC unroll 16
+      for (int line = 0; line < R * Format::BYTES; line += 64) {
+        prefetch<2>(later + static_cast<uintptr_t>((chunk + b) * R * Format::BYTES + line));
+      }
 #pragma GCC unroll kUnrolledParts
       for (int part = 0; part < parts; part++) {
-        const float* at = x + (chunk + b) * Format::VALUES + 32 * part;
+        const float* at = packed + ((chunk + b) * Format::VALUES + 32 * part) * M;
 #pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-          vf w[kVectors];
-          Format::decode(row[r] + (chunk + b) * Format::BYTES, scales[r] + b * Format::SCALES, part, w);
+        for (int first = 0; first < R; first += together) {
+          vf w[together][kVectors];
 #pragma GCC unroll 4
+          for (int r = 0; r < together; r++) {
+            const int own = first + r;
+            Format::decode(row[own] + (chunk + b) * Format::BYTES, scales[own] + b * Format::SCALES, part, w[r]);
+          }
+#pragma GCC unroll 8
           for (int m = 0; m < M; m++) {
 #pragma GCC unroll 8
             for (int i = 0; i < kVectors; i++) {
-              vf& chain = sums[r][m][i % chains];
-              chain = fma(w[i], load(at + m * k + W * i), chain);
+              const vf v = load(at + (i * M + m) * W);
+#pragma GCC unroll 4
+              for (int r = 0; r < together; r++) {
+                vf& chain = sums[first + r][m][i % chains];
+                chain = fma(w[r][i], v, chain);
+              }
             }
           }
         }
       }
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int m = 0; m < M; m++) {
     float dots[R];
     vf totals[R];
@@ -79,17 +119,22 @@ static TKF_INLINE void few_rows_tile(const float* x, const uint8_t* weight, int 
   }
 }
 
-// All rows of x in groups of 4, 2 and 1, for `valid` rows of weights that stay in the nearest cache meanwhile.
+// All rows of x, for `valid` rows of weights that stay in the nearest cache meanwhile.
 template <class Format>
-static TKF_INLINE void few_rows_group(const float* x, const uint8_t* weight, int valid, int64_t rows, int64_t n,
-                                      int64_t k, float* out) {
-  int64_t m = 0;
-  for (; m + 4 <= rows; m += 4) few_rows_tile<Format, 2, 4>(x + m * k, weight, valid, n, k, out + m * n);
-  if (m + 2 <= rows) {
-    few_rows_tile<Format, 2, 2>(x + m * k, weight, valid, n, k, out + m * n);
-    m += 2;
+static TKF_INLINE void few_rows_group(const float* packed, const float* x, const uint8_t* weight, int valid,
+                                      int64_t rows, int64_t n, int64_t k, float* out) {
+  const int64_t whole = k / 32 * 32;
+  for (int64_t m = 0; m < rows; m += tile_rows(rows - m)) {
+    const float *at = packed + m * whole, *own = x + m * k;
+    switch (tile_rows(rows - m)) {
+      case 8:
+        if constexpr (kMostRows == 8) few_rows_tile<Format, 2, 8>(at, own, weight, valid, n, k, out + m * n);
+        break;
+      case 4: few_rows_tile<Format, 2, 4>(at, own, weight, valid, n, k, out + m * n); break;
+      case 2: few_rows_tile<Format, 2, 2>(at, own, weight, valid, n, k, out + m * n); break;
+      default: few_rows_tile<Format, 2, 1>(at, own, weight, valid, n, k, out + m * n);
+    }
   }
-  if (m < rows) few_rows_tile<Format, 2, 1>(x + m * k, weight, valid, n, k, out + m * n);
 }
 
 // body(i, valid) for every tile of R of the n rows of weights: rows i .. i+valid-1. `work` is the cost of one row.
@@ -101,18 +146,22 @@ static TKF_INLINE void few_rows_of(tkf_context* context, int64_t n, int64_t work
 }
 
 template <class Format>
-static void few_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
-                     float* out) {
+static int few_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
+                    float* out) {
   const int64_t bytes = row_bytes<Format>(k);
+  if (!context_reserve(context, 0, static_cast<size_t>(rows * k) * 4)) return TKF_STATUS_MEMORY;
+  float* const packed = static_cast<float*>(context_shared(context));
+  pack_rows(x, rows, k, packed);
   if (rows == 1) {
     few_rows_of<4>(context, n, k, [&](int64_t i, int valid) {
-      few_rows_tile<Format, 4, 1>(x, weight + i * bytes, valid, n, k, out + i);
+      few_rows_tile<Format, 4, 1>(packed, x, weight + i * bytes, valid, n, k, out + i);
     });
   } else {
     few_rows_of<2>(context, n, k * rows, [&](int64_t i, int valid) {
-      few_rows_group<Format>(x, weight + i * bytes, valid, rows, n, k, out + i);
+      few_rows_group<Format>(packed, x, weight + i * bytes, valid, rows, n, k, out + i);
     });
   }
+  return TKF_STATUS_OK;
 }
 
 // Many rows ----------------------------------------------------------------------------------------------------------
@@ -149,12 +198,8 @@ static void tile(const float* x, int64_t x_stride, const float* w, int64_t w_str
   }
 }
 
-// As large as the registers allow: 32 of them with AVX-512 and on arm64, else 16.
-#if TKF_LEVEL == TKF_LEVEL_AVX512 || defined(__aarch64__)
-constexpr int kTileM = 6, kTileN = 4;
-#else
-constexpr int kTileM = 3, kTileN = 4;
-#endif
+// As large as the registers allow.
+constexpr int kTileM = kManyRegisters ? 6 : 3, kTileN = 4;
 
 // Calls the tile of the size that is left, 1 <= rows <= kTileM and 1 <= cols <= kTileN.
 template <int MR, int NR>
@@ -233,7 +278,7 @@ static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a
   with_format(a.dtype, [&](auto format) {
     using Format = decltype(format);
     if (a.rows <= kFewRows) {
-      few_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
+      status = few_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
     } else {
       status = many_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
     }
