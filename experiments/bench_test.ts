@@ -62,9 +62,13 @@ Deno.test("expectClose() takes what is within its tolerance alone", () => {
 
 Deno.test("linearRaces() and scanRace() count what is computed and moved, and trust no other result", async () => {
   const backend = await openCpu({ threads: 1 });
-  const [first, second] = linearRaces(backend, "cpu");
+  const [first, second, third] = linearRaces(backend, "cpu");
   for (
-    const [benchCase, rows, phase] of [[first![0]!, 1, "decode"], [second![0]!, 512, "prefill"]] as const
+    const [benchCase, rows, phase] of [
+      [first![0]!, 1, "decode"],
+      [second![0]!, 8, "decode"],
+      [third![0]!, 512, "prefill"],
+    ] as const
   ) {
     assertEquals([benchCase.phase, benchCase.flops], [phase, 2 * rows * 576 * 576]);
     assertEquals(benchCase.bytes, 4 * (576 * 576 + rows * (576 + 576)));

@@ -66,16 +66,20 @@ const VARIABLE = "TOKENFILTER_BLAS";
  * the permission to read the environment none is looked for.
  *
  * @param fetchPinned Fetches the copy where there is none; says why it could not. By default nothing is fetched.
+ * @param level Instruction-set level that it is for: where the library's own products are faster, only a named one is
+ * taken.
  */
 export async function findBlas(
   fetchPinned = (): Promise<string | undefined> =>
     Promise.resolve(`none fetched (${buildCommand()} fetches one)`),
+  level?: string,
 ): Promise<FoundBlas> {
   if (Deno.permissions.querySync({ name: "env", variable: VARIABLE }).state !== "granted") {
     return { path: undefined, reason: "none looked for: that needs --allow-env, or its path as an option" };
   }
   const named = Deno.env.get(VARIABLE);
   if (named) return { path: named === "none" ? undefined : named, reason: `${VARIABLE}=${named}` };
+  if (level === "avx512") return { path: undefined, reason: "a BLAS is no faster at this level" };
   const { platform, requirement } = PINNED_BLAS;
   if (`${Deno.build.os}-${Deno.build.arch}` !== platform) {
     return fromSystem(`${requirement} is pinned for ${platform} only`);

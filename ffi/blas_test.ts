@@ -29,6 +29,19 @@ Deno.test("openCpu() with a library and a level needs --allow-read and --allow-f
   assertStringIncludes(String(found), "built-in matrix product (none looked for: that needs --allow-env");
 });
 
+Deno.test("findBlas() takes only a named BLAS where the library's own products are faster", async () => {
+  const find = (environment: Record<string, string>) =>
+    inChild(
+      environment,
+      'const { findBlas } = await load("ffi/blas.ts"); return await findBlas(undefined, "avx512");',
+    );
+  assertEquals(await find({ TOKENFILTER_BLAS: "" }), { reason: "a BLAS is no faster at this level" });
+  assertEquals(await find({ TOKENFILTER_BLAS: "/own.so" }), {
+    path: "/own.so",
+    reason: "TOKENFILTER_BLAS=/own.so",
+  });
+});
+
 /** A python3 that runs a shell's line for each module: `pip` is to fill the folder $dest, `zipfile` the folder $5. */
 const python = (pip: string, zipfile: string) =>
   `#!/bin/sh

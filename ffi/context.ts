@@ -93,6 +93,8 @@ export abstract class KernelContext<Library extends NativeLibrary = NativeLibrar
 export class NativeContext extends KernelContext {
   /** A tensor's array. */
   override readonly locate: Locate = hostData;
+  /** Name of its instruction-set level. */
+  readonly level: string;
 
   /**
    * @throws {RangeError} If `threads` is not a whole number from 1 to 1024, or `level` is unknown.
@@ -121,6 +123,7 @@ export class NativeContext extends KernelContext {
       throw new KernelError("tkf_context_create", status, `found status ${status} for ${threads} threads`);
     }
     super(library, pointer);
+    this.level = level ?? supportedLevels(library).at(-1)!;
   }
 
   /** Loads the BLAS at a path. @throws {NativeLibraryError} If that cannot be. */

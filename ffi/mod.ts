@@ -61,7 +61,7 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
     if (options.blas !== "none") context.loadBlas(options.blas);
     return new CpuBackend(context);
   }
-  const { path, reason } = await findBlas();
+  const { path, reason } = await findBlas(undefined, context.level);
   if (path !== undefined) context.loadBlas(path);
   return new CpuBackend(context, reason);
 }

@@ -9,6 +9,8 @@ import { type BenchCase, expectClose, numbers, timed } from "./run.ts";
 /** Rows and columns of weights: attention's projections, the MLP's, and the output layer. */
 const WEIGHTS = [[576, 576], [1536, 576], [49152, 576]] as const;
 const DTYPES = ["f32", "q4_1"] as const;
+/** Rows of a small batch. */
+const FEW_ROWS = 8;
 
 function activations(rows: number, columns: number): HostTensor {
   const x = emptyTensor("f32", [rows, columns]), next = numbers(rows);
@@ -37,12 +39,12 @@ export function* linearRaces(backend: CpuBackend, impl: string): Generator<Bench
   for (const [n, k] of WEIGHTS) {
     for (const dtype of DTYPES) {
       const weight = weights(dtype, n, k);
-      for (const rows of [1, 512]) {
+      for (const rows of [1, FEW_ROWS, 512]) {
         const x = activations(rows, k), out = emptyTensor("f32", [rows, n]);
         yield [{
           op: "linear",
           impl,
-          phase: rows === 1 ? "decode" : "prefill",
+          phase: rows > FEW_ROWS ? "prefill" : "decode",
           shape: `M=${rows} N=${n} K=${k}`,
           dtype,
           skip: 0,

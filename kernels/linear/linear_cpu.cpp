@@ -1,6 +1,7 @@
 // out = x W'. Few rows of x: each weight is made float in a register and used at once (memory-bound). Many rows: a
 // panel of weights is made float in scratch memory, then multiplied by a BLAS or by the tiles below (compute-bound).
 #include "../common/blocks.h"
+#include "../common/lanes.h"
 
 namespace tkf::TKF_NAMESPACE {
 
@@ -166,71 +167,72 @@ static int few_rows(tkf_context* context, const float* x, const uint8_t* weight,
 
 // Many rows ----------------------------------------------------------------------------------------------------------
 
-// Dot products of MR rows of x and NR rows of w, of `count` values each: out[i * n + j], added to where `add`.
-template <int MR, int NR>
-static void tile(const float* x, int64_t x_stride, const float* w, int64_t w_stride, int64_t count, bool add,
-                 float* out, int64_t n) {
-  vf sums[MR][NR];
-  for (auto& row : sums) {
-    for (vf& cell : row) cell = set1(0);
-  }
-  int64_t at = 0;
-  for (; at + W <= count; at += W) {
-    vf columns[NR];
-    for (int j = 0; j < NR; j++) columns[j] = load(w + j * w_stride + at);
-    for (int i = 0; i < MR; i++) {
-      const vf v = load(x + i * x_stride + at);
-      for (int j = 0; j < NR; j++) sums[i][j] = fma(v, columns[j], sums[i][j]);
-    }
-  }
-  if (at < count) {
-    const int rest = static_cast<int>(count - at);
-    for (int i = 0; i < MR; i++) {
-      const vf v = load_part(x + i * x_stride + at, rest);
-      for (int j = 0; j < NR; j++) sums[i][j] = fma(v, load_part(w + j * w_stride + at, rest), sums[i][j]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; i++) {
-    float dots[NR];
-    sums_of<NR>(sums[i], dots);
-    for (int j = 0; j < NR; j++) out[i * n + j] = add ? out[i * n + j] + dots[j] : dots[j];
-  }
-}
+// Columns of out that a packed panel holds, and rows of x that share it in registers: as many as those allow.
+constexpr int kPanelVectors = 2, kPanel = kPanelVectors * W;
+constexpr int kBlockRows = kManyRegisters ? 14 : 6;
 
-// As large as the registers allow.
-constexpr int kTileM = kManyRegisters ? 6 : 3, kTileN = 4;
-
-// Calls the tile of the size that is left, 1 <= rows <= kTileM and 1 <= cols <= kTileN.
-template <int MR, int NR>
-static void edge_tile(int64_t rows, int64_t cols, const float* x, int64_t x_stride, const float* w, int64_t w_stride,
-                      int64_t count, bool add, float* out, int64_t n) {
-  if constexpr (MR > 1) {
-    if (rows < MR) return edge_tile<MR - 1, NR>(rows, cols, x, x_stride, w, w_stride, count, add, out, n);
-  }
-  if constexpr (NR > 1) {
-    if (cols < NR) return edge_tile<MR, NR - 1>(rows, cols, x, x_stride, w, w_stride, count, add, out, n);
-  }
-  tile<MR, NR>(x, x_stride, w, w_stride, count, add, out, n);
-}
-
-// x [m, k] times the transpose of w [cols, k] into out [m, cols] of row stride n.
-static void multiply(const float* x, const float* w, int64_t m, int64_t cols, int64_t k, float* out, int64_t n) {
-  constexpr int64_t height = 60;  // a multiple of kTileM; its rows of x stay in the second-level cache
-  const int64_t pieces = larger(int64_t{1}, (k + 1023) / 1024), depth = ((k + pieces - 1) / pieces + W - 1) / W * W;
-  if (k == 0) {
-    for (int64_t i = 0; i < m; i++) memset(out + i * n, 0, static_cast<size_t>(cols) * 4);
-  }
-  for (int64_t top = 0; top < m; top += height) {
-    const int64_t bottom = smaller(m, top + height);
-    for (int64_t at = 0; at < k; at += depth) {
-      const int64_t count = smaller(depth, k - at);
-      for (int64_t j = 0; j < cols; j += kTileN) {
-        for (int64_t i = top; i < bottom; i += kTileM) {
-          edge_tile<kTileM, kTileN>(smaller(bottom - i, int64_t{kTileM}), smaller(cols - j, int64_t{kTileN}),
-                                    x + i * k + at, k, w + j * k + at, k, count, at > 0, out + i * n + j, n);
+// W rows of weights, of which `valid` are there, turned about: value i of row r at packed[i * kPanel + r].
+template <class Format>
+static void pack_columns(const uint8_t* weight, int64_t valid, int64_t k, float* packed) {
+  constexpr int parts = Format::VALUES / 32;
+  const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
+  const uint8_t* row[W];
+  for (int r = 0; r < W; r++) row[r] = r < valid ? weight + r * bytes : weight;  // the first one again, to no effect
+  for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
+    const int count = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
+    float scales[W][kChunkScales<Format>];
+    for (int r = 0; r < W; r++) Format::prepare(row[r] + chunk * Format::BYTES, count, scales[r]);
+    for (int b = 0; b < count; b++) {
+      for (int part = 0; part < parts; part++) {
+        vf turned[kVectors][W];
+        for (int r = 0; r < W; r++) {
+          vf w[kVectors];
+          Format::decode(row[r] + (chunk + b) * Format::BYTES, scales[r] + b * Format::SCALES, part, w);
+          for (int i = 0; i < kVectors; i++) turned[i][r] = w[i];
+        }
+        float* to = packed + ((chunk + b) * Format::VALUES + 32 * part) * kPanel;
+        for (int i = 0; i < kVectors; i++) {
+          transpose(turned[i]);
+          for (int r = 0; r < W; r++) store(to + (i * W + r) * kPanel, turned[i][r]);
         }
       }
+    }
+  }
+  if constexpr (Format::DENSE) {
+    for (int64_t i = blocks * 32; i < k; i++) {
+      for (int r = 0; r < W; r++) packed[i * kPanel + r] = Format::scalar(row[r] + i * (Format::BYTES / 32));
+    }
+  }
+}
+
+// Values that are summed one after the other before what they make is added to the rest, so that roundings stay few.
+constexpr int64_t kDepth = 64;
+
+// `rows` <= MR rows of x times `count` values of a packed panel, of which `cols` columns are there: out[i * n + j],
+// added to where `add`.
+template <int MR>
+static void multiply_block(int rows, const float* x, int64_t k, const float* panel, int64_t count, int cols, bool add,
+                           float* out, int64_t n) {
+  if constexpr (MR > 1) {
+    if (rows < MR) return multiply_block<MR - 1>(rows, x, k, panel, count, cols, add, out, n);
+  }
+  vf sums[MR][kPanelVectors] = {};
+  for (int64_t c = 0; c < count; c++) {
+    vf w[kPanelVectors];
+    for (int j = 0; j < kPanelVectors; j++) w[j] = load(panel + c * kPanel + j * W);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      const vf v = set1(x[i * k + c]);
+      for (int j = 0; j < kPanelVectors; j++) sums[i][j] = fma(v, w[j], sums[i][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++) {
+    for (int j = 0; j < kPanelVectors && j * W < cols; j++) {
+      float* to = out + i * n + j * W;
+      const int some = smaller(cols - j * W, W);
+      if (some == W) store(to, add ? load(to) + sums[i][j] : sums[i][j]);
+      else store_part(to, add ? load_part(to, some) + sums[i][j] : sums[i][j], some);
     }
   }
 }
@@ -241,31 +243,41 @@ constexpr int64_t kBlasRows = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 128;
 template <class Format>
 static int many_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
                      float* out) {
-  // Panels of at most 256 rows of weights and about a megabyte, as many as divide evenly among the threads.
-  const int64_t threads = context_threads(context);
-  const int64_t most = larger(int64_t{16}, smaller(int64_t{256}, (int64_t{1} << 18) / larger(k, int64_t{1})));
-  const int64_t rounds = (n + most * threads - 1) / (most * threads);
-  const int64_t panel = larger(int64_t{16}, (n + rounds * threads - 1) / (rounds * threads));
-  const int64_t panels = (n + panel - 1) / panel;
-  constexpr bool dense = sizeof(Format) == sizeof(FormatF32) && Format::BYTES == FormatF32::BYTES;
-  if (!dense && !context_reserve(context, static_cast<size_t>(panel * k) * 4, 0)) return TKF_STATUS_MEMORY;
-  const SgemmFunction sgemm = context_sgemm(context);
+  // Tasks of whole panels and about half a megabyte of floats, as many for each thread.
+  const int64_t threads = context_threads(context), panels = (n + kPanel - 1) / kPanel;
+  const int64_t most = larger(int64_t{1}, (int64_t{1} << 17) / (kPanel * larger(k, int64_t{1})));
+  const int64_t tasks = smaller(panels, (panels + most * threads - 1) / (most * threads) * threads);
+  const int64_t held = (panels + tasks - 1) / tasks * kPanel;  // columns of a task
+  if (!context_reserve(context, static_cast<size_t>(held * k) * 4, 0)) return TKF_STATUS_MEMORY;
+  const SgemmFunction sgemm = rows >= kBlasRows && k > 0 ? context_sgemm(context) : nullptr;
   const int64_t bytes = row_bytes<Format>(k);
-  parallel(context, panels, [&](int64_t task, int thread) {
-    const int64_t begin = task * panel, cols = smaller(panel, n - begin);
-    const float* w = reinterpret_cast<const float*>(weight + begin * bytes);
-    if (!dense) {
-      float* scratch = static_cast<float*>(context_scratch(context, thread));
-      for (int64_t r = 0; r < cols; r++) decode_row<Format>(weight + (begin + r) * bytes, k, scratch + r * k);
-      w = scratch;
-    }
-    if (sgemm != nullptr && rows >= kBlasRows && k > 0) {
+  parallel(context, tasks, [&](int64_t task, int thread) {
+    const int64_t begin = panels * task / tasks * kPanel, end = smaller(n, panels * (task + 1) / tasks * kPanel);
+    float* const packed = static_cast<float*>(context_scratch(context, thread));
+    if (sgemm != nullptr) {
+      for (int64_t j = begin; j < end; j++) decode_row<Format>(weight + j * bytes, k, packed + (j - begin) * k);
       constexpr int row_major = 101, plain = 111, transposed = 112;
       const int stride = static_cast<int>(k);
-      sgemm(row_major, plain, transposed, static_cast<int>(rows), static_cast<int>(cols), stride, 1, x, stride, w,
-            stride, 0, out + begin, static_cast<int>(n));
-    } else {
-      multiply(x, w, rows, cols, k, out + begin, n);
+      return sgemm(row_major, plain, transposed, static_cast<int>(rows), static_cast<int>(end - begin), stride, 1, x,
+                   stride, packed, stride, 0, out + begin, static_cast<int>(n));
+    }
+    for (int64_t j = begin; j < end; j += W) {
+      const int64_t within = j - begin;
+      pack_columns<Format>(weight + j * bytes, smaller(end - j, int64_t{W}), k,
+                           packed + within / kPanel * kPanel * k + within % kPanel);
+    }
+    const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+    for (int64_t block = 0; block < blocks; block++) {
+      const int64_t first = rows * block / blocks, some = rows * (block + 1) / blocks - first;
+      for (int64_t at = 0; at == 0 || at < k; at += kDepth) {
+        for (int64_t j = begin; j < end; j += kPanel) {
+          const float* panel = packed + (j - begin) * k + at * kPanel;
+          const int64_t count = smaller(kDepth, k - at);
+          const int cols = static_cast<int>(smaller(end - j, int64_t{kPanel}));
+          multiply_block<kBlockRows>(static_cast<int>(some), x + first * k + at, k, panel, count, cols, at > 0,
+                                     out + first * n + j, n);
+        }
+      }
     }
   });
   return TKF_STATUS_OK;
