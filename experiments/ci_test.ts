@@ -15,7 +15,7 @@ done)
 case "$step" in *"task test "*) [ -n "$what" ] || echo "${TESTED}" ;; esac
 eval "$what"
 `;
-const PROGRAMS = ["bin/npx", ".ci/chromium", ".ci/mutants", ".ci/sanitize", ".ci/cuda"];
+const PROGRAMS = ["bin/npx", ".ci/chromium", ".ci/redis", ".ci/mutants", ".ci/sanitize", ".ci/cuda"];
 
 interface Ended {
   readonly code: number;
@@ -68,7 +68,7 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   const begun = (words: string) => ended.steps.findIndex((step) => step.includes(words));
   assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
   assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --times \S+$/);
-  assertEquals(ended.steps.length, 11);
+  assertEquals(ended.steps.length, 12);
 });
 
 testRun(".ci/run tells of every step that fails, is killed or cannot be started, and runs the others", [
@@ -91,7 +91,7 @@ testRun(".ci/run tells of every step that fails, is killed or cannot be started,
   }
   assert(!told.includes("60") && told.includes("62"), "not the last 40 lines");
   assertEquals(told.at(-1), "12 passed, 4 failed, 2 skipped");
-  assertEquals(ended.steps.length, 11);
+  assertEquals(ended.steps.length, 12);
 });
 
 testRun(".ci/run counts failed tests, not their step once more", [
