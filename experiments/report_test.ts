@@ -42,7 +42,7 @@ browserTest(
       const plots = {
         "index.html": 0,
         "bench_bench.html": 4,
-        "compare_compare.html": 3,
+        "compare_compare.html": 7,
         "heads_heads.html": 13,
         "sweep_sweep.html": 8,
       };

@@ -7,7 +7,20 @@ import { line, type Run, taskRun } from "./run.ts";
 import { listScores, score } from "./scores.ts";
 
 const HELPS = [
-  ...["sweep", "score", "eval", "generate", "serve", "heads", "filter", "compare", "diff", "report"],
+  ...[
+    "sweep",
+    "worker",
+    "study",
+    "score",
+    "eval",
+    "generate",
+    "serve",
+    "heads",
+    "filter",
+    "compare",
+    "diff",
+    "report",
+  ],
   ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "lab", "build", "mutants", "digest"],
 ];
 
