@@ -30,6 +30,9 @@ const OFFER_MS = 1000;
 /** How often a trial may lose its worker before it fails: as many as may be killed in the life of a cluster's job. */
 const MAX_STALLED = 100;
 
+/** Milliseconds in which a worker that is done hands in its trial and closes, its server being there. */
+const CLOSE_MS = 5000;
+
 /** How a worker works. */
 export interface WorkOptions {
   /** Flags of its own, in place of the study's. */
@@ -64,20 +67,26 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
       return last = { study, refused };
     }
   };
+  const work = async (job: Job<TrialJob>, token?: string): Promise<Trial> => {
+    const opened = await open(job.data.study),
+      tell = (more: Omit<JobProgress, "owner">) => job.updateProgress({ owner, ...more });
+    if ("refused" in opened) {
+      await tell({ refused: opened.refused });
+      await job.moveToDelayed(Date.now() + OFFER_MS, token);
+      throw new DelayedError();
+    }
+    await tell({ fraction: 0 });
+    const trial = await opened.run(job, (done, of) => void tell({ fraction: done / of }).catch(() => {}));
+    progress.line(`Finished trial ${trial.trial}`);
+    return trial;
+  };
+  let atWork: Promise<unknown> = Promise.resolve();
   const worker = new Worker<TrialJob, Trial>(
     QUEUE_NAME,
-    async (job, token) => {
-      const opened = await open(job.data.study),
-        tell = (more: Omit<JobProgress, "owner">) => job.updateProgress({ owner, ...more });
-      if ("refused" in opened) {
-        await tell({ refused: opened.refused });
-        await job.moveToDelayed(Date.now() + OFFER_MS, token);
-        throw new DelayedError();
-      }
-      await tell({ fraction: 0 });
-      const trial = await opened.run(job, (done, of) => void tell({ fraction: done / of }).catch(() => {}));
-      progress.line(`Finished trial ${trial.trial}`);
-      return trial;
+    (job, token) => {
+      const running = work(job, token);
+      atWork = running.catch(() => {});
+      return running;
     },
     {
       connection: connections.connect(),
@@ -91,7 +100,11 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
   const told = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
   if (!signal.aborted) await Promise.race([told, connections.gone]);
   progress.line("Ends after the trial at work");
-  await Promise.race([worker.close(), connections.gone]);
+  const closed = worker.close();
+  await Promise.race([atWork.then(() => redis.ping()), connections.gone]);
+  // Where its connection for waiting is just being made anew, BullMQ waits for an end of it that never comes.
+  const late = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_MS));
+  await Promise.race([closed, connections.gone, late]);
 }
 
 /** Opens a study that a job names. @throws {UsageError} If this machine has another model, text or code. */
