@@ -12,8 +12,10 @@ export interface AttentionCase {
   readonly tokens: number;
   /** Which tokens are kept. */
   readonly keep: "all" | "half" | "one" | "none";
-  /** Whose queries are asked for: all kept tokens', those of the last 40 tokens, or the last token's. */
+  /** Whose queries are asked for: all kept tokens', those of the last tokens, or the last token's. */
   readonly phase: "prefill" | "chunk" | "decode";
+  /** Tokens of a chunk. Default 40. */
+  readonly last?: number;
   readonly numKvHeads: number;
   /** Query heads of a KV head. */
   readonly group: number;
@@ -116,6 +118,10 @@ function* list(): Generator<AttentionCase> {
   }] as const;
   yield { ...tiles, local: "half", sinks: 4 };
   yield { ...BASE, phase: "decode", keep: "all", ends: "last" };
+  for (const last of [2, 4, 5, 7, 12]) {
+    yield { ...BASE, phase: "chunk", last, keep: "all", tokens: 290, headDim: 16 };
+    yield { ...BASE, phase: "chunk", last, group: 1, tokens: 290, headDim: 16, dtype: "bf16" };
+  }
   yield { ...BASE, tokens: 1500, phase: "decode", keep: "all", ends: "blocks" };
   yield {
     ...BASE,
@@ -137,7 +143,9 @@ export const ATTENTION_CASES: readonly AttentionCase[] = [...list()];
 
 /** A case's name in a failure. */
 export function nameOf(c: AttentionCase): string {
-  return `${c.phase} of ${c.tokens} tokens, ${c.keep} kept, ${c.numKvHeads}x${c.group} heads of ${c.headDim}, ` +
+  return `${c.phase}${
+    c.last === undefined ? "" : ` of ${c.last}`
+  } of ${c.tokens} tokens, ${c.keep} kept, ${c.numKvHeads}x${c.group} heads of ${c.headDim}, ` +
     `${c.dtype}, recent ${c.recent}, ${c.data}, ends ${c.ends}, local ${c.local}, ${c.sinks} sinks`;
 }
 
@@ -207,7 +215,11 @@ export function attentionArgs(c: AttentionCase): AttentionArgs {
   const kept = keptTokens(c, normal);
   const all = Array.from({ length: tokens }, (_, t) => t);
   const cached = all.filter((t) => kept[t]), skipped = all.filter((t) => !kept[t]);
-  const first = phase === "prefill" ? 0 : phase === "chunk" ? Math.max(0, tokens - 40) : tokens - 1;
+  const first = phase === "prefill"
+    ? 0
+    : phase === "chunk"
+    ? Math.max(0, tokens - (c.last ?? 40))
+    : tokens - 1;
   // Where no token is kept, skipped tokens ask: they see the recent rows alone, or nothing.
   const asking = all.filter((t) => t >= first && (kept[t] || c.keep === "none" || phase === "decode"));
   const row = numKvHeads * headDim;

@@ -59,7 +59,7 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
   plan.tiles = tiles();
   plan.rows = round_up(plan.queries * plan.group, plan.block);
   const int64_t most = keys / kLeastStretch;
-  plan.together = plan.few && !has_gaps(job) && (threads == 1 || most > 1);
+  plan.together = plan.few && plan.tiles == 1 && !has_gaps(job) && (threads == 1 || most > 1);
   const int64_t per_stretch = plan.together ? 1 : plan.tiles * job.kv_heads;
   int64_t stretches = (wanted + per_stretch - 1) / per_stretch;
   if (threads == 1 || stretches > most) stretches = threads == 1 ? 1 : most;
