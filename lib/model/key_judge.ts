@@ -160,14 +160,17 @@ export class KeyJudge {
     const count = own.count - first;
     if (this.#side.wantsAttention && count > 0) {
       const due = own.received.splice(0, count);
-      const far = due.map(({ all, distant }) => distant.queries > 0 ? distant : all);
+      // Behind the last that any query has seen there may be others.
+      const values = (of: (one: (typeof due)[number]) => number) =>
+        Float64Array.from({ length: count }, (_, i) => due[i] === undefined ? 0 : of(due[i]));
+      const far = ({ all, distant }: (typeof due)[number]) => distant.queries > 0 ? distant : all;
       own.keep.push(...this.#sequence.decide({
         layer,
         count,
-        attention: Float64Array.from(due, ({ all }) => mean(all.sum, all)),
-        distant: Float64Array.from(far, (one) => mean(one.sum, one)),
+        attention: values(({ all }) => mean(all.sum, all)),
+        distant: values((one) => mean(far(one).sum, far(one))),
         ...(this.#side.wantsChange && {
-          change: Float64Array.from(far, (one) => Math.sqrt(mean(one.changes, one))),
+          change: values((one) => Math.sqrt(mean(far(one).changes, far(one)))),
         }),
       }));
     }

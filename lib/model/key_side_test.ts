@@ -358,6 +358,29 @@ Deno.test("attention that tokens received is what later, computed queries gave t
   });
 });
 
+Deno.test("tokens that no query saw after they came have received nothing", () => {
+  const seen: number[][] = [];
+  const side = patternKeys(() => true, {
+    ...{ layers: [0], warmup: 4, block: 4, recent: 2, wantsAttention: true, wantsChange: true },
+    start: () => {
+      const sequence: KeySequence = {
+        decide({ count, attention, distant, change }) {
+          for (const all of [attention!, distant!, change!]) seen.push([...all]);
+          return new Uint8Array(count).fill(1);
+        },
+        fork: () => sequence,
+      };
+      return sequence;
+    },
+  });
+  small(1).start(withKeys(side, patternPruner([0], (t) => t < 9))).feed(ids(20));
+  const later = seen.slice(6); // judged at 12 and 16: tokens from 6 on
+  assertEquals(later.map((all) => all.map((x) => x > 0)), [
+    ...Array(3).fill([true, true, false, false]),
+    ...Array(3).fill([false, false, false, false]),
+  ]);
+});
+
 Deno.test("a batch is not decoded where keys are judged on the host, and layers must be the model's", () => {
   const pruner = withKeys(patternKeys(() => true));
   assertEquals(batchUnsupportedReason(pruner), "keys and values are judged on the host, or traced");
