@@ -8,8 +8,8 @@
  * .locks/models--org--name/<etag>.lock          held by who downloads it
  * ```
  *
- * Plain HTTPS, as `@huggingface/hub` writes this layout too but neither goes on with a broken download, nor checks what it
- * got, nor writes refs, nor locks.
+ * Plain HTTPS: `@huggingface/hub` (2.17.5) writes this layout too, but neither goes on with a broken download, nor checks
+ * what it got, nor locks, and puts a single file under the commit that changed it last.
  */
 import { createHash } from "node:crypto";
 import { ifThere, writeAtomically } from "../../cache.ts";
