@@ -57,8 +57,9 @@ function failuresOf({ lines }: Ended): string[] {
 }
 
 testRun(".ci/run prints each step apart, two at once, and counts the tests", [
-  'task test: echo one; sleep 0.3; echo two; echo times > "${5#*=}"; echo "' + TESTED + '"',
-  "sanitize: echo three; sleep 0.1; echo four",
+  'task test: echo one; while [ ! -e done ]; do sleep 0.05; done; sleep 1; echo two; echo times > "${5#*=}"; echo "' +
+  TESTED + '"',
+  "sanitize: echo three; sleep 0.1; echo four; touch done",
 ], (ended) => {
   assertEquals([ended.code, failuresOf(ended)], [0, ["12 passed, 0 failed, 2 skipped"]]);
   const text = ended.lines.join("\n");
@@ -110,7 +111,7 @@ testRun(
 
 testRun(
   ".ci/run ends what it has started where it is interrupted",
-  ["task test: (sleep 1; touch late) & wait"],
+  ["task test: (sleep 3; touch late) & wait"],
   ({ code, steps }) => {
     assertEquals(code, 130);
     assert(!steps.some((step) => step.includes("mutants")));
@@ -120,7 +121,7 @@ testRun(
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     child.kill("SIGTERM");
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await new Promise((resolve) => setTimeout(resolve, 3500));
     assertEquals(await Deno.stat(`${folder}/late`).catch(() => "not there"), "not there");
   },
 );

@@ -38,6 +38,7 @@ export async function serveStudy(store: StudyStore, { hostname, port, token }: S
   const clock = new Progress(undefined);
   clock.start();
   let shown = "", first: number | undefined;
+  const told = new Promise((resolve) => interrupt.signal.addEventListener("abort", resolve));
   while (!interrupt.signal.aborted) {
     const counts = store.count(), { waiting, running, ...ended } = counts;
     const done = Object.values(ended).reduce((a, b) => a + b), total = done + waiting + running;
@@ -51,7 +52,7 @@ export async function serveStudy(store: StudyStore, { hostname, port, token }: S
     }
     await Promise.race([
       new Promise((resolve) => setTimeout(resolve, Math.max(LOOK_MS, 10 * drawMs))),
-      new Promise((resolve) => interrupt.signal.addEventListener("abort", resolve, { once: true })),
+      told,
     ]);
   }
   await server.end("The page is no longer served: this is the last that it showed.");
