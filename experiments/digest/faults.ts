@@ -22,7 +22,7 @@ export interface Fault {
 export const FAULTS: readonly Fault[] = [
   {
     name: "attention scale 1/headDim",
-    changes: [["1 / Math.sqrt(this.model.config.headDim)", "1 / this.model.config.headDim"]],
+    changes: [["attentionScale ?? 1 / Math.sqrt(headDim)", "attentionScale ?? 1 / headDim"]],
     runs: "score --chunk 7",
   },
   {

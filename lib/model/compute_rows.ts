@@ -209,12 +209,12 @@ function seenWhole(feed: LayerFeed, { keys, values, residual }: LayerRows): Seen
 /** Shows the key side, where it foresees, what all queries would give to all keys. */
 export function foresee(feed: LayerFeed, rows: LayerRows): void {
   const { pass, judge, model: { backend, config } } = feed, { layer, queries, positions } = rows;
-  const scale = config.attentionScale ?? 1 / Math.sqrt(config.headDim), count = positions.shape[0]!;
+  const count = positions.shape[0]!;
   const { out: _, ...asked } = attentionArgs(pass, config, layer, seenWhole(feed, rows), {
     queries: pass.byHead(queries!),
     queryPositions: positions,
     out: queries!,
-    scale,
+    scale: pass.scale,
   });
   judge!.observe(layer, range(0, count), meanProbabilities(backend, asked, 0));
 }

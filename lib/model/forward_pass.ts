@@ -90,11 +90,16 @@ export class ForwardPass {
     this.model.backend.linear(hidden, this.model.weights.output, out);
   }
 
+  /** Factor on the products of queries and keys: the model's own, else 1 / sqrt(headDim). */
+  get scale(): number {
+    const { attentionScale, headDim } = this.model.config;
+    return attentionScale ?? 1 / Math.sqrt(headDim);
+  }
+
   /** Output of a layer's attention block for rotated queries, [R, hiddenSize]. */
   attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
     const attended = this.scratch("attended", queries.shape);
-    const scale = this.model.config.attentionScale ?? 1 / Math.sqrt(this.model.config.headDim);
-    kept.attend(this.byHead(queries), this.byHead(attended), scale);
+    kept.attend(this.byHead(queries), this.byHead(attended), this.scale);
     return this.project(layer, "o", attended, kept.only);
   }
 
