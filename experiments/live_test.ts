@@ -184,7 +184,7 @@ browserTest(
       if (width < 1280) await page.close();
       else {
         await server.end("Finished. Report: out/report.html");
-        await page.waitForFunction(`document.getElementById("text").textContent.startsWith("Finished")`);
+        await page.locator("#text", { hasText: /^Finished/ }).waitFor();
         assertEquals(await front.locator("tbody tr").count(), 6);
       }
     }
