@@ -95,6 +95,31 @@ Deno.test("compare refuses the flags whose place --methods takes", async () => {
   }
 });
 
+Deno.test("methods that alter the model are refused without a calibration text, and one without its label", () =>
+  withFolder(async (folder) => {
+    const text = `${folder}/text.txt`, empty = `${folder}/empty.txt`, missing = `${folder}/missing.txt`;
+    Deno.writeTextFileSync(text, "It was a dark night.");
+    Deno.writeTextFileSync(empty, "");
+    const same = ["--calibration-domain", "same"];
+    const cases: [string[], string][] = [
+      [[], 'Cannot prune by "shortgpt" without a calibration text: expected --calibration FILE'],
+      [["--calibration", text], "found no --calibration-domain, expected same"],
+      [
+        ["--calibration", text, "--calibration-domain", "near"],
+        "found --calibration-domain near, expected same",
+      ],
+      [same, "Cannot use --calibration-domain without a calibration text"],
+      [["--calibration", missing, ...same], missing],
+      [["--calibration", empty, ...same], "found 1 tokens, expected at least 2"],
+    ];
+    for (const [flags, expected] of cases) {
+      const args = ["--tokens", "600", "--quiet", ...flags];
+      assertStringIncludes(await lineOf(compare, ["--methods", "shortgpt", ...args]), expected);
+      assertStringIncludes(await lineOf(sweep, ["--fusion", "shortgpt", ...args]), expected);
+    }
+    assertEquals(listFolder(folder), ["empty.txt", "text.txt"]);
+  }));
+
 Deno.test("every task refuses a broken model file by name", () =>
   withFolder(async (folder) => {
     const whole = await Deno.readFile(tiny);

@@ -5,7 +5,7 @@
  */
 import type { Backend } from "../lib/backend.ts";
 import { budgetOf, type ItemBudget, ItemScorer, reachesNothing, tabulateItems } from "../lib/eval/mod.ts";
-import { createPruner, looksAhead, ownRule, recordOptions } from "../lib/methods/mod.ts";
+import { createPruner, looksAhead, ownRule, recordCalibration, recordOptions } from "../lib/methods/mod.ts";
 import { digestTokenizer } from "../lib/model/mod.ts";
 import { plural } from "../lib/plot/mod.ts";
 import { readVersion, RunLog } from "../lib/sweep/mod.ts";
@@ -88,6 +88,7 @@ async function describeRun({ request, method, from, file }: Request, backend: Ba
     cacheDType: request.cacheDType,
     bos: file.tokenizer.addsBos,
     ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...recordCalibration(),
     ...(options && { options: from === undefined ? options : { ...options, warmup: null } }),
     ...(from && { filterFrom: from.text }),
   };

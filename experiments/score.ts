@@ -7,7 +7,7 @@ import { UsageError } from "../lib/errors.ts";
 import { scoreSequence } from "../lib/eval/mod.ts";
 import { DecisionRecorder } from "../lib/heads/mod.ts";
 import type { Tokenizer } from "../lib/model/mod.ts";
-import { createPruner, looksAhead, ownRule } from "../lib/methods/mod.ts";
+import { createPruner, looksAhead, ownRule, recordCalibration } from "../lib/methods/mod.ts";
 import { readVersion } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
@@ -188,6 +188,7 @@ export async function main(args: readonly string[]): Promise<number> {
     kvKeep: kvLayers.map((_, i) => scores.flatMap(({ kvKeep }) => [...kvKeep[i]!])),
     kvLayers,
     ...(own !== undefined && { rule: own.rule.name, ruleSha256: own.sha256 }),
+    ...recordCalibration(),
     ...(phase === "decode" && { decodedOn: fedByHost === undefined ? "device" : "host" }),
     ...(runs.length > 1 && { lengths: runs.map(({ ids }) => ids.length) }),
     ...measureOutcome(scored),

@@ -26,6 +26,10 @@ export interface RunConditions {
   readonly backend: string;
   /** SHA-256 of the file of a rule of the user's own, where one was given. */
   readonly ruleSha256?: string;
+  /** SHA-256 of the text that methods were fitted on, where one was given. */
+  readonly calibrationSha256?: string;
+  /** Of what kind it is, and how much of it was used. */
+  readonly calibration?: string;
   /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
 }

@@ -1,7 +1,7 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
 import { GENERATED_TASKS, ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
-import { EVICTIONS, KEY_RULES, METHODS, OPTIONS } from "../../lib/methods/mod.ts";
+import { EVICTIONS, KEY_RULES, METHODS, OFFLINE, OPTIONS } from "../../lib/methods/mod.ts";
 import { SAMPLING } from "../../lib/model/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../lib/sweep/mod.ts";
 import { MAIN } from "./main_flags.ts";
@@ -69,7 +69,11 @@ function flagOf(name: string, option: Option): Flag {
   const said = option.help.replace("{range}", "range" in option ? option.range! : "")
     .replace("{names}", "names" in option ? option.names.join(", ") : "");
   const defaults = [byDefault, option.note].filter((part) => part !== undefined).join("; ");
-  const listed = name === "fusion" ? METHODS : name === "kvFusion" ? [...KEY_RULES, ...EVICTIONS] : [];
+  const listed = name === "fusion"
+    ? [...METHODS, ...OFFLINE]
+    : name === "kvFusion"
+    ? [...KEY_RULES, ...EVICTIONS]
+    : [];
   const choices = listed.map((method) => `\n      ${method.name}: ${method.help}`);
   const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`, ...choices].join("");
   return {
@@ -167,6 +171,19 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "a rule of your own: a module that exports { name, help, score(token), reads? }, as in CONTRIBUTING.md",
     MODEL,
   ),
+  "calibration": flag(
+    "text",
+    "FILE",
+    "text that methods which alter the model are fitted on; say of which kind it is by --calibration-domain",
+    MODEL,
+  ),
+  "calibration-domain": flag(
+    "text",
+    "same|other",
+    "whether that text is of the judged text's kind; results carry it as a label",
+    MODEL,
+  ),
+  "calibration-tokens": flag("integer", "N", "use the first N tokens of that text alone (4096)", MODEL),
   "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
   "task": flag(
     "text",

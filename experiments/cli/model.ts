@@ -11,6 +11,7 @@ import {
   readModelFile,
 } from "../../lib/model/mod.ts";
 import { mapFile } from "../../ffi/mod.ts";
+import { encodeCalibration } from "./calibration.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 import { writeLine } from "./task.ts";
@@ -41,6 +42,7 @@ export async function readModel(
     ...(isShared && Deno.build.os !== "windows" && { mapFile }),
   });
   progress.clear();
+  encodeCalibration(file);
   noteConverted(file);
   return file;
 }

@@ -2,6 +2,7 @@
 import { UsageError } from "../../lib/errors.ts";
 import { type AnyRule, expectScore, type ScoredToken, setOwnRule } from "../../lib/methods/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
+import { takeCalibration } from "./calibration.ts";
 import { readBytes } from "./files.ts";
 import type { FlagValues } from "./parse.ts";
 import { checkFlags } from "./task.ts";
@@ -65,12 +66,13 @@ export async function importFile(
 }
 
 /**
- * Takes the rule of `--rule` into the list of methods, or the one of an earlier run out of it.
+ * Takes the rule of `--rule` into the list of methods, or the one of an earlier run out of it; and the text of `--calibration`.
  *
  * @returns Its name.
  * @throws {UsageError} If the file cannot be read or run, or exports no rule.
  */
 export async function takeRule(values: FlagValues): Promise<string | undefined> {
+  await takeCalibration(values);
   setOwnRule(undefined);
   const path = values.get("rule")?.[0] as string | undefined;
   if (path === undefined) return undefined;

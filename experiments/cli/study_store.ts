@@ -19,8 +19,21 @@ import { expectConditions, STUDY_FILE } from "./study.ts";
 export const OLD_LOG = "trials.jsonl";
 
 /** Flags that say what a study runs, and those of them that are paths where a file is there. */
-const KEPT = ["model", "task", "text", "rule", "context", "tokens", "backend", "cache-dtype", "wgmma"];
-const PATHS = new Set(["model", "text", "rule"]);
+const KEPT = [
+  "model",
+  "task",
+  "text",
+  "rule",
+  "calibration",
+  "calibration-domain",
+  "calibration-tokens",
+  "context",
+  "tokens",
+  "backend",
+  "cache-dtype",
+  "wgmma",
+];
+const PATHS = new Set(["model", "text", "rule", "calibration"]);
 
 /** The flags by which a worker opens the same model and text. */
 export function keepFlags(values: FlagValues): StudyFlags {
@@ -89,7 +102,12 @@ export function expectStudy(
 
 /** @throws {UsageError} If a study's trials ran under other conditions. */
 export function expectSameStudy(store: StudyStore, conditions: RunConditions): void {
-  const byDefault = { task: TASKS[0].name, ruleSha256: "none" };
+  const byDefault = {
+    task: TASKS[0].name,
+    ruleSha256: "none",
+    calibrationSha256: "none",
+    calibration: "none",
+  };
   expectConditions(store.path, { ...byDefault, ...store.conditions }, { ...byDefault, ...conditions });
 }
 

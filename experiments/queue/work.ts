@@ -130,8 +130,9 @@ async function openQueued(
   await takeRule(values);
   const plan = { ...await readPlan(values, [], progress), textName: conditions.text };
   const opened = await startStudy(plan, readBackend(values), [], progress);
-  const found = { ruleSha256: "none", ...opened.conditions, model: conditions.model };
-  expectConditions(`study ${study}`, { ruleSha256: "none", ...conditions }, found);
+  const none = { ruleSha256: "none", calibrationSha256: "none", calibration: "none" };
+  const found = { ...none, ...opened.conditions, model: conditions.model };
+  expectConditions(`study ${study}`, { ...none, ...conditions }, found);
   const evaluation = openStudy(opened.study), { config, model } = opened.study.model;
   const bind = (method: ReturnType<typeof readRecord>) =>
     createPruner("token-filtering", config, method, { backend: model.backend });

@@ -69,7 +69,17 @@ export function toParquet(records: readonly Trial[], store: StudyStore): Uint8Ar
 
 /** Fields of a record that say what it ran with. */
 const CONDITIONS: readonly (keyof RunConditions)[] = [
-  ...(["task", "ruleSha256", "version", "model", "modelSha256", "text", "textSha256"] as const),
+  ...([
+    "task",
+    "ruleSha256",
+    "calibrationSha256",
+    "calibration",
+    "version",
+    "model",
+    "modelSha256",
+    "text",
+    "textSha256",
+  ] as const),
   ...(["context", "textTokens", "bos", "backend", "cacheDType"] as const),
 ];
 

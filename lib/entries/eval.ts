@@ -30,3 +30,4 @@ export * from "../eval/task.ts";
 export * from "../eval/tasks/mod.ts";
 export * from "../eval/verdict.ts";
 export * from "../heads/mod.ts";
+export { measureParts } from "../model/calibrated.ts";

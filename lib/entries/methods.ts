@@ -37,10 +37,18 @@ export { type Anchor, FILTER_OPTIONS, type FilterOptions, type KeyState } from "
 export type { Reads, Rule, RuleMemory, RuleToken, Scorer } from "../filter/rule.ts";
 export type { FilterBackend, LearnedInput, Rows } from "../filter/sequence.ts";
 export type { Moments } from "../filter/similarity.ts";
+export type {
+  Alteration,
+  Alters,
+  CalibratedModel,
+  Calibration,
+  LayerAlteration,
+  SeeRows,
+} from "../methods/calibration.ts";
 export { createDense } from "../methods/dense.ts";
 export { createDropped } from "../methods/dropped.ts";
 export { sayLabels } from "../methods/labels.ts";
-export { EVICTIONS, KEY_RULES, METHODS, type OwnOptions, type RuleName } from "../methods/list.ts";
+export { EVICTIONS, KEY_RULES, METHODS, OFFLINE, type OwnOptions, type RuleName } from "../methods/list.ts";
 export type { LiveKeys, LiveToken } from "../methods/live_keys.ts";
 export type {
   AnyRule,
@@ -53,6 +61,8 @@ export type {
   PrunerMethod,
   RuleMethod,
 } from "../methods/method.ts";
+export type { AnyOffline, OfflineMethod } from "../methods/offline.ts";
+export { chooseParts, type PartImportance, type PartKind } from "../methods/parts.ts";
 export {
   CHOICES,
   OPTIONS,

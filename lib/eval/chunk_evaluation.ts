@@ -192,6 +192,8 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       kvBytesHeld: sum(usages, "kvBytesHeld") / this.chunks.length,
       kvBytesAvoided: sum(usages, "kvBytesAvoided") / this.chunks.length,
       kvBytesAllocated: sum(usages, "kvBytesAllocated") / this.chunks.length,
+      parametersDense: usages[0]!.parametersDense,
+      parametersAvoided: usages[0]!.parametersAvoided,
       ...total("queriesDense", "queriesSkipped", "pairsDense", "pairsAvoided"),
       ...total("projectionFlopsDense", "projectionFlopsAvoided"),
       ...total("attentionFlopsDense", "attentionFlopsAvoided", "totalFlopsDense", "totalFlopsAvoided"),

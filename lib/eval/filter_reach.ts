@@ -37,13 +37,17 @@ export interface ReachMasks {
  */
 export function reachOf(
   config: Pick<ModelConfig, "numLayers" | "layers">,
-  pruner: Pick<Pruner, "recent" | "cacheSkipped" | "keySide">,
+  pruner: Pick<Pruner, "recent" | "cacheSkipped" | "keySide" | "alters">,
   { keep, kvKeep = new Map() }: ReachMasks,
   from: number,
   to: number,
 ): FilterReach {
   const { recent, cacheSkipped, keySide } = pruner;
   const skippedStay = cacheSkipped || keySide !== undefined;
+  if (pruner.alters !== undefined) {
+    const positions = to - from;
+    return { positions, missedKeys: 0, ownFiltered: positions, ownSkips: positions * config.numLayers };
+  }
   const missed = new Uint8Array(to - from), own = new Uint8Array(to - from);
   let ownSkips = 0;
   for (let layer = 0; layer < config.numLayers; layer++) {

@@ -80,6 +80,8 @@ export function fakeModel(): { model: EvaluatedModel; calls: Calls } {
         queriesSkipped: skipped(),
         pairsDense: 50 * length,
         pairsAvoided: 12 * skipped(),
+        parametersDense: 1000,
+        parametersAvoided: 0,
         projectionFlopsDense: 60 * length,
         projectionFlopsAvoided: 15 * skipped(),
         attentionFlopsDense: 100 * length,

@@ -6,4 +6,3 @@
 export * from "./collection.ts";
 export * from "./report.ts";
 export * from "./trace.ts";
-export * from "./parts.ts";

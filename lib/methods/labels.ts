@@ -1,6 +1,7 @@
 /** What a comparison must say of a method beside its losses, in few words. */
+import { ownCalibration } from "./calibration.ts";
 import { keyMethodOf, methodOf } from "./list.ts";
-import { type Labels, labelsOf } from "./method.ts";
+import { isOffline, type Labels, labelsOf, type Method } from "./method.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
 
@@ -25,6 +26,12 @@ export function sayLabels({ calibration, queryAware, phase, trained }: Labels): 
   ].join(", ");
 }
 
+/** Those of a method that needs calibration text say of what kind this process's text is. */
+function calibratedLabels(method: Method): Labels {
+  const labels = labelsOf(method);
+  return isOffline(method) ? { ...labels, calibration: ownCalibration()?.domain ?? "other" } : labels;
+}
+
 /** The labels of what decides under options, each side's where there are two and they are not the same. */
 export function labelOptions(options: ResolvedOptions): string {
   const keyRule = keyRuleOf(options);
@@ -32,5 +39,7 @@ export function labelOptions(options: ResolvedOptions): string {
     ...(filtersQueries(options) ? [methodOf(options.fusion)] : []),
     ...(keyRule === undefined ? [] : [keyMethodOf(keyRule)]),
   ];
-  return [...new Set(methods.map((method) => sayLabels(labelsOf(method))))].join("; keys and values: ");
+  return [...new Set(methods.map((method) => sayLabels(calibratedLabels(method))))].join(
+    "; keys and values: ",
+  );
 }

@@ -1,5 +1,6 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
 import { type AnyRule, type EvictionMethod, isRule, type Method } from "./method.ts";
+import { attentionDrop } from "./attention_drop.ts";
 import { cur } from "./cur.ts";
 import { curdkv } from "./curdkv.ts";
 import { expectedAttention } from "./expected_attention.ts";
@@ -18,6 +19,7 @@ import { leverage } from "./leverage.ts";
 import { max } from "./max.ts";
 import { mean } from "./mean.ts";
 import { min } from "./min.ts";
+import { mlpDrop } from "./mlp_drop.ts";
 import { missed } from "./missed.ts";
 import { oracle } from "./oracle.ts";
 import { periodic } from "./periodic.ts";
@@ -25,6 +27,8 @@ import { product } from "./product.ts";
 import { random } from "./random.ts";
 import { randomProtected } from "./random_protected.ts";
 import { received } from "./received.ts";
+import { shortgpt } from "./shortgpt.ts";
+import { sleb } from "./sleb.ts";
 import { snapkv } from "./snapkv.ts";
 import { streaming } from "./streaming.ts";
 import { tova } from "./tova.ts";
@@ -66,8 +70,14 @@ export const EVICTIONS = [
   foresight,
 ] as const;
 
+/** Methods that alter the model once, by a calibration text. */
+export const OFFLINE = [attentionDrop, mlpDrop, shortgpt, sleb] as const;
+
+/** What `fusion` names. */
+const FUSIONS: readonly (Method & { readonly name: MethodName })[] = [...METHODS, ...OFFLINE];
+
 /** A method's name. */
-export type MethodName = (typeof METHODS)[number]["name"];
+export type MethodName = (typeof METHODS | typeof OFFLINE)[number]["name"];
 /** A rule's name. */
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
 /** A rule's name that the key side takes. */
@@ -77,16 +87,16 @@ export type KeyRuleName =
   | (typeof EVICTIONS)[number]["name"];
 /** Every method's own options. */
 export type OwnOptions =
-  ((typeof METHODS)[number] extends infer M
+  ((typeof METHODS | typeof OFFLINE)[number] extends infer M
     ? M extends { options?: infer Table } ? (table: NonNullable<Table>) => void : never
     : never) extends (tables: infer All) => void ? All : never;
 
 /** The methods by name. */
 const BY_NAME: Map<string, Method> = new Map(
-  [...METHODS, ...KEY_RULES, ...EVICTIONS].map((method) => [method.name, method]),
+  [...FUSIONS, ...KEY_RULES, ...EVICTIONS].map((method) => [method.name, method]),
 );
 /** Names of all methods. */
-export const METHOD_NAMES: readonly MethodName[] = METHODS.map(({ name }) => name);
+export const METHOD_NAMES: readonly MethodName[] = FUSIONS.map(({ name }) => name);
 /** The rules. */
 export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS.filter((method) =>
   isRule(method)

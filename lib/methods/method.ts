@@ -8,6 +8,7 @@ import type { FilterOptions, KeyState } from "../filter/options.ts";
 import type { Reads, Rule } from "../filter/rule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import type { LiveKeys, LiveToken } from "./live_keys.ts";
+import type { AnyOffline } from "./offline.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
 
 /** How a method looks in plots and tables. */
@@ -123,16 +124,21 @@ export type None = Record<never, never>;
 /** Any rule. */
 export type AnyRule = RuleMethod<string, OptionTable, never, never>;
 /** Any method. */
-export type Method = AnyRule | PrunerMethod<string, OptionTable, never> | EvictionMethod;
+export type Method = AnyRule | PrunerMethod<string, OptionTable, never> | EvictionMethod | AnyOffline;
 
 /** Whether a method is a rule. */
 export function isRule(method: Method): method is AnyRule {
-  return !("create" in method || isEviction(method));
+  return !("create" in method || isEviction(method) || isOffline(method));
 }
 
 /** Whether a method goes through the cache again at every block start. */
 export function isEviction(method: Method): method is EvictionMethod {
   return "evicts" in method;
+}
+
+/** Whether a method alters the model once, by a calibration text. */
+export function isOffline(method: Method): method is AnyOffline {
+  return "offline" in method;
 }
 
 /** Seed of whatever a method draws. */

@@ -8,18 +8,23 @@ import { sayNearest } from "../nearest.ts";
 import { METHOD_NAMES, type MethodName, methodOf } from "./list.ts";
 import { withKeySide } from "./key_side.ts";
 import type { OptionTable } from "../filter/option.ts";
-import { isRule, type PrunerMethod } from "./method.ts";
+import { isOffline, isRule, type PrunerMethod } from "./method.ts";
+import { createOffline } from "./offline.ts";
 import { type MethodOptions, resolveOptions } from "./options.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
+import { filtersQueries } from "./sides.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 
+export * from "./calibration.ts";
 export { createDense } from "./dense.ts";
 export { createDropped } from "./dropped.ts";
 export * from "./labels.ts";
 export * from "./list.ts";
 export type { LiveKeys, LiveToken } from "./live_keys.ts";
 export * from "./method.ts";
+export * from "./offline.ts";
 export * from "./options.ts";
+export * from "./parts.ts";
 export * from "./pruner.ts";
 export * from "./sides.ts";
 export { bindRule, substituteOf } from "./substitute.ts";
@@ -57,6 +62,7 @@ export function createPruner(
   expectShape(shape);
   const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
   const method = methodOf(resolved.fusion);
+  if (isOffline(method) && filtersQueries(resolved)) return createOffline(method, resolved, context);
   const queries = () =>
     isRule(method)
       ? createRulePruner("token-filtering", method, shape, resolved, context)

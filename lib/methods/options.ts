@@ -20,10 +20,11 @@ import {
   type MethodName,
   methodOf,
   METHODS,
+  OFFLINE,
   type OwnOptions,
   type RuleName,
 } from "./list.ts";
-import { type AnyRule, isRule, type Method } from "./method.ts";
+import { type AnyRule, isOffline, isRule, type Method } from "./method.ts";
 import {
   filtersQueries,
   KEY_OPTIONS,
@@ -74,7 +75,7 @@ const SHORT: readonly string[] = ["preset", ...Object.keys(SIDE_CHOICES)];
 /** The methods' own options, each with all methods that have it. */
 function ownOptions(): OptionTable {
   const table: { [name: string]: Option } = {};
-  for (const { name: method, options = {} } of METHODS as readonly Method[]) {
+  for (const { name: method, options = {} } of [...METHODS, ...OFFLINE] as readonly Method[]) {
     for (const [name, option] of Object.entries(options)) {
       const { of, ...first } = table[name] ?? option;
       table[name] = { ...first, of: { fusion: [...(of?.fusion ?? []), method] } };
@@ -160,6 +161,11 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   );
   checkRatios(resolved);
   const keyRule = keyRuleOf(resolved), rules: Method[] = [methodOf(resolved.fusion)];
+  if (keyRule !== undefined && filtersQueries(resolved) && isOffline(rules[0]!)) {
+    throw new RangeError(
+      `Cannot use option "kvFusion": found "${keyRule}", expected same since "${resolved.fusion}" alters the model`,
+    );
+  }
   if (!filtersQueries(resolved)) rules.pop();
   for (const rule of rules) {
     checkNarrows(rule, resolved, isRule(rule) ? rule.narrows : {});
@@ -251,6 +257,7 @@ const RATIO_TOLERANCE = 0.02 + 1e-9;
 /** Share of attention that options ask to skip, after the warm-up and over all layers; null where a threshold decides. */
 export function askedRatio(options: ResolvedOptions): number | null {
   const method = methodOf(options.fusion);
+  if (filtersQueries(options) && isOffline(method)) return null;
   return isRule(method) && !policyOf(options).aims ? null : recordOptions(options).pruneRatio;
 }
 
@@ -282,6 +289,10 @@ const QUERY_NAMES: { readonly [name: string]: string } = { kvRatio: "pruneRatio"
 
 function hasEffect(name: string, options: ResolvedOptions): boolean {
   if (name === "kvFusion") return true;
+  const method = methodOf(options.fusion);
+  if (filtersQueries(options) && isOffline(method)) {
+    return ["fusion", "pruneRatio", ...Object.keys(method.options ?? {})].includes(name);
+  }
   const onQueries = filtersQueries(options) && !Object.hasOwn(KEY_OPTIONS, name) &&
     hasEffectOn("query", name, options);
   const queryName = QUERY_NAMES[name] ?? name,

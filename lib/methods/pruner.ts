@@ -6,6 +6,7 @@ import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { KeyState } from "../filter/options.ts";
 import type { FilterBackend } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
+import type { Alters, Calibration } from "./calibration.ts";
 
 /** What a method may look at before a layer's attention: T tokens, one row each. */
 export interface LayerInput {
@@ -186,6 +187,8 @@ export interface Pruner {
   readonly recent: number;
   /** Parts that are left out, as if they were not there: none of the method's `layers`. */
   readonly drops?: DroppedParts;
+  /** What becomes of the model before any token; then there is nothing else that the method does. */
+  readonly alters?: Alters;
   /** What drops keys and values by a rule of its own. Skipped tokens then enter the cache like all others. */
   readonly keySide?: KeySide;
   /**
@@ -251,6 +254,8 @@ export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => 
 export interface PrunerContext {
   /** Computes the filter's recurrence, and reads the model's tensors; the plain TypeScript reference by default. */
   readonly backend?: FilterBackend;
+  /** What a method that alters the model is fitted on; default: the process's own. */
+  readonly calibration?: Calibration;
   /** Called with the decisions of all sequences, forks included. */
   readonly trace?: DecisionTrace;
   /** The same of the key side's decisions, where it has a rule of its own. */

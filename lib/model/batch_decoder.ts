@@ -42,6 +42,9 @@ export interface BatchOptions {
  */
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
   if (pruner === undefined) return undefined;
+  if (pruner.alters !== undefined || pruner.drops !== undefined) {
+    return `the method "${pruner.name}" alters the model`;
+  }
   if (pruner.substitute !== undefined) return "skipped outputs are replaced on the host";
   if (pruner.warmsUpFirst) return "each sequence has ratios of its own";
   if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
@@ -133,7 +136,8 @@ export class BatchDecoder implements Disposable {
     const rowBytes = LayerCache.rowBytes(cacheDType, config.numKvHeads * config.headDim);
     const rows = tallies.reduce((sum, _, layer) => sum + this.#rowsOf(layer) + this.#ringRows, 0);
     const allocatedBytes = rows * rowBytes;
-    return usageOf(config, tallies, { rowBytes, allocatedBytes }, tokens);
+    const { parameters: parametersDense } = this.#model;
+    return usageOf(config, tallies, { rowBytes, allocatedBytes, parametersDense }, tokens);
   }
 
   /**

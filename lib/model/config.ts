@@ -13,6 +13,12 @@ export interface LayerConfig {
   readonly rope?: Rope | null;
   /** Its attention reaches back over so many positions, a token's own included. Default: over all. */
   readonly window?: number;
+  /** Query heads, KV heads and channels of its MLP, where a method has left some out. Default: the model's. */
+  readonly numHeads?: number;
+  /** As above. */
+  readonly numKvHeads?: number;
+  /** As above. */
+  readonly intermediateSize?: number;
 }
 
 /** Sizes and constants of a model. `numKvHeads` divides `numHeads`, and `headDim` is even. */

@@ -41,6 +41,12 @@ export interface Tokens {
   decide(rows: LayerRows): Iterable<KeptRows>;
 }
 
+/**
+ * Shown what passes by: rows that enter a matrix of a layer, by its name; or the residual stream before a layer's "attention"
+ * or "mlp", of the layer after the last one too. Not to be changed, nor kept.
+ */
+export type See = (layer: number, name: string, x: Tensor) => void;
+
 /** What a forward pass needs of a model. */
 export interface ModelParts {
   /** Sizes and constants. */
@@ -61,6 +67,8 @@ export class ForwardPass {
   /** The model. */
   protected readonly model: ModelParts;
   readonly #scratch = new Map<string, Tensor>();
+  /** Who looks on, if anybody. */
+  see: See | undefined;
 
   constructor(model: ModelParts) {
     this.model = model;
@@ -74,9 +82,12 @@ export class ForwardPass {
   /** Runs rows of the residual stream, [T, hiddenSize], through layers [from, to), in place. */
   run(x: Tensor, from: number, to: number, tokens: Tokens): void {
     for (let layer = from; layer < to; layer++) {
+      this.see?.(layer, "attention", x);
       if (!tokens.drops?.(layer, "attention")) this.attention(layer, x, tokens);
+      this.see?.(layer, "mlp", x);
       if (!tokens.drops?.(layer, "mlp")) this.mlp(layer, x);
     }
+    this.see?.(to, "attention", x);
   }
 
   /** Fills `out` [T, hiddenSize] with the residual stream after the final norm. */
@@ -177,6 +188,7 @@ export class ForwardPass {
     const { backend, config, weights } = this.model, own = weights.layers[layer]!;
     const weight = own[name]!, bias = own[`${name}Bias`], norm = own[`${name}Norm`];
     const out = this.scratch(name, [x.shape[0]!, weight.shape[0]!]);
+    this.see?.(layer, name, x);
     backend.linear(x, weight, out, only);
     if (bias !== undefined) backend.add(out, this.#repeat(bias, x.shape[0]!), only);
     if (norm !== undefined) {

@@ -3,13 +3,14 @@ import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
+import { alteredBy } from "./altered.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 import { layerConfig, type ModelConfig } from "./config.ts";
-import type { ForwardPass } from "./forward_pass.ts";
+import type { ForwardPass, See } from "./forward_pass.ts";
 import { createTurns, type Rope } from "./rope.ts";
 import { ModelSequence } from "./sequence.ts";
-import type { ModelWeights } from "./weights.ts";
+import { countParameters, type ModelWeights } from "./weights.ts";
 
 /** Options of {@linkcode Model.start}. */
 export interface SequenceOptions {
@@ -17,6 +18,11 @@ export interface SequenceOptions {
   readonly chunk?: number;
   /** Element type of the KV cache. Default: the model's. */
   readonly cacheDType?: CacheDType;
+  /**
+   * Shown what passes by.
+   * @internal
+   */
+  readonly see?: See;
 }
 
 /**
@@ -39,6 +45,12 @@ export class Model {
   readonly weights: ModelWeights;
   /** Element type of KV caches, where a sequence does not say otherwise. */
   readonly cacheDType: CacheDType;
+  /**
+   * The model that it stands for: itself, unless a method has altered it.
+   * @internal
+   */
+  readonly unaltered: Model;
+  #parameters: number | undefined;
   readonly #turns: readonly (Tensor | undefined)[];
   readonly #pass: ForwardPass;
 
@@ -47,19 +59,29 @@ export class Model {
    *
    * @param weights Made for these sizes, see `loadModelWeights`.
    * @param cacheDType Element type of KV caches. A GPU's tensor cores take f16 and bf16 alone.
+   * @param unaltered The model that this one stands for, where a method has altered it.
    */
   constructor(
     config: ModelConfig,
     weights: ModelWeights,
     backend: Backend,
-    { cacheDType = "f32" }: { readonly cacheDType?: CacheDType } = {},
+    { cacheDType = "f32", unaltered }: { readonly cacheDType?: CacheDType; readonly unaltered?: Model } = {},
   ) {
+    this.unaltered = unaltered ?? this;
     this.config = config;
     this.weights = weights;
     this.backend = backend;
     this.cacheDType = cacheDType;
     this.#turns = uploadTurns(config, backend);
     this.#pass = createForwardPass(this);
+  }
+
+  /**
+   * Values of all its weights, a tied embedding once.
+   * @internal
+   */
+  get parameters(): number {
+    return this.#parameters ??= countParameters(this.weights);
   }
 
   /**
@@ -77,7 +99,14 @@ export class Model {
    * @throws {RangeError} If the pruner names a layer that the model does not have.
    */
   start(pruner?: Pruner, options: SequenceOptions = {}): ModelSequence {
-    return new ModelSequence(this, pruner, options);
+    if (pruner?.alters === undefined) return new ModelSequence(this, pruner, options);
+    const altered = alteredBy(
+      this,
+      pruner.alters,
+      (config, weights) =>
+        new Model(config, weights, this.backend, { cacheDType: this.cacheDType, unaltered: this }),
+    );
+    return altered.model.start(altered.pruner, options);
   }
 
   /**

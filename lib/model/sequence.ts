@@ -21,6 +21,7 @@ import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
 import { range, type Rows } from "./row_indices.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
+import { countPart } from "./weights.ts";
 
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
 const FEED_ROWS = 512;
@@ -41,7 +42,7 @@ export class ModelSequence {
 
   /** Use {@linkcode Model.start}. */
   constructor(model: Model, pruner: Pruner | undefined, options: SequenceOptions) {
-    const { numLayers, numKvHeads, headDim } = model.config;
+    const { numLayers, headDim } = model.config;
     if (pruner !== undefined) expectTypeOf("start of a pruner", pruner?.start, "function");
     const unknown = pruner && filteredLayers(pruner).find((layer) => !(layer >= 0 && layer < numLayers));
     if (unknown !== undefined) {
@@ -52,10 +53,12 @@ export class ModelSequence {
     this.#options = options;
     this.#cacheDType = options.cacheDType ?? model.cacheDType;
     this.#pass = createForwardPass(model);
+    this.#pass.see = options.see;
     this.#decider = pruner?.start(options.chunk ?? 0);
     const side = pruner?.keySide;
     this.#judge = side && new KeyJudge(side, side.start(options.chunk ?? 0));
     this.#layers = Array.from({ length: numLayers }, (_, layer) => {
+      const { numKvHeads, window } = { ...model.config, ...layerConfig(model.config, layer) };
       const cache = new LayerCache(
         model.backend,
         this.#cacheDType,
@@ -63,7 +66,7 @@ export class ModelSequence {
         pruner?.recent ?? 0,
       );
       const kind = this.#prunerOf(layer)?.substitute?.kind;
-      if (kind === "local" && layerConfig(model.config, layer).window !== undefined) {
+      if (kind === "local" && window !== undefined) {
         throw new RangeError(
           `Cannot use local attention in layer ${layer} as a substitute: expected a layer without a window of its own`,
         );
@@ -75,7 +78,7 @@ export class ModelSequence {
           model.config.hiddenSize,
         )
         : undefined;
-      const tally = new LayerTally(pruner, layerConfig(model.config, layer).window);
+      const tally = new LayerTally(pruner, window);
       return { cache, keep: [], tally, outputs };
     });
   }
@@ -161,10 +164,17 @@ export class ModelSequence {
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
     const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
-    const { mlp = [], from = 0 } = this.#pruner?.drops ?? {};
+    const { attention = [], mlp = [], from = 0 } = this.#pruner?.drops ?? {};
+    const { unaltered, weights, parameters } = this.#model, gone = { attention, mlp };
+    const dropped = (part: "attention" | "mlp") =>
+      from > 0 ? 0 : gone[part].reduce((sum, layer) => sum + countPart(weights.layers[layer]!, part), 0);
+    const held = parameters - dropped("attention") - dropped("mlp");
     const droppedMlpRows = mlp.filter((layer) => layer >= this.#lowest).length *
       Math.max(0, this.#length - from);
-    const cost = { rowBytes, allocatedBytes, droppedMlpRows };
+    const cost = {
+      ...{ rowBytes, allocatedBytes, droppedMlpRows, dense: unaltered.config },
+      ...{ parametersDense: unaltered.parameters, parametersAvoided: unaltered.parameters - held },
+    };
     return usageOf(config, layers.map(({ tally }) => tally), cost, this.#length);
   }
 

@@ -30,6 +30,10 @@ export interface SequenceUsage {
   readonly attentionFlopsDense: number;
   /** Those of them not spent. */
   readonly attentionFlopsAvoided: number;
+  /** Values of the dense model's weights, a tied embedding once. */
+  readonly parametersDense: number;
+  /** Those of them that are left out for good. */
+  readonly parametersAvoided: number;
   /** All operations of the dense model for these tokens. */
   readonly totalFlopsDense: number;
   /** Those of them not spent: those of attention, and of MLPs that are left out. */
@@ -150,22 +154,31 @@ export class LayerTally {
  *
  * @param config The model's sizes.
  * @param tallies One a layer; layers below the first one ran dense elsewhere and hold a row a token.
- * @param cache Bytes of a cached row (key and value), bytes allocated for all layers, and tokens, over layers, whose MLP was left out.
+ * @param cache Bytes of a cached row (key and value) of the config, bytes allocated for all layers, and tokens, over layers,
+ * whose MLP was left out; values of the weights; the config of the dense model, where a method has altered it.
  * @param tokens Tokens fed.
  */
 export function usageOf(
   config: ModelConfig,
   tallies: readonly LayerTally[],
-  { rowBytes, allocatedBytes, droppedMlpRows = 0 }: {
+  { rowBytes, allocatedBytes, droppedMlpRows = 0, parametersDense, parametersAvoided = 0, dense = config }: {
     readonly rowBytes: number;
     readonly allocatedBytes: number;
     readonly droppedMlpRows?: number;
+    readonly parametersDense: number;
+    readonly parametersAvoided?: number;
+    readonly dense?: ModelConfig;
   },
   tokens: number,
 ): SequenceUsage {
   const { numLayers } = config, sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
-  const held = ((numLayers - tallies.length) * tokens + sum(tallies.map(({ heldRows }) => heldRows))) *
-    rowBytes;
+  const shapes = Array.from(
+    { length: numLayers },
+    (_, layer) => ({ ...config, ...layerConfig(config, layer) }),
+  );
+  const below = numLayers - tallies.length, shapeOf = (i: number) => shapes[below + i]!;
+  const rowsHeld = tallies.map(({ heldRows }, i) => heldRows * shapeOf(i).numKvHeads / config.numKvHeads);
+  const held = (below * tokens + sum(rowsHeld)) * rowBytes;
   const all = Array.from({ length: numLayers }, (_, layer) => {
     return {
       tokens,
@@ -174,8 +187,8 @@ export function usageOf(
       pairs: windowPairs(tokens, layerConfig(config, layer).window),
     };
   });
-  const ofTallies = all.slice(numLayers - tallies.length), projections = projectionFlops(config, all[0]!);
-  const dense = sum(all.map((own) => attentionFlops(config, own)));
+  const ofTallies = all.slice(below), projections = projectionFlops(dense, all[0]!);
+  const attention = sum(all.map((own) => attentionFlops(dense, own)));
   const counts = tallies.map(({ tokens, queried, projected: kept, pairs }) => ({
     tokens,
     queried,
@@ -183,21 +196,26 @@ export function usageOf(
     pairs,
   }));
   const avoided = sum(
-    counts.map((own, i) => attentionFlops(config, ofTallies[i]!) - attentionFlops(config, own)),
+    counts.map((own, i) => attentionFlops(dense, ofTallies[i]!) - attentionFlops(shapeOf(i), own)),
   );
+  // A pair is one of all heads: where some are gone, a share of it.
+  const pairs = counts.map((own, i) => own.pairs * shapeOf(i).numHeads / dense.numHeads);
+  const narrower = sum(shapes.map((own) => mlpFlops(dense, tokens) - mlpFlops(own, tokens)));
   return {
     queriesDense: numLayers * tokens,
     queriesSkipped: sum(tallies.map(({ kept }) => tokens - kept)),
     pairsDense: sum(all.map(({ pairs }) => pairs)),
-    pairsAvoided: sum(counts.map(({ pairs }, i) => ofTallies[i]!.pairs - pairs)),
+    pairsAvoided: sum(pairs.map((own, i) => ofTallies[i]!.pairs - own)),
     projectionFlopsDense: numLayers * projections,
-    projectionFlopsAvoided: sum(counts.map((own) => projections - projectionFlops(config, own))),
+    projectionFlopsAvoided: sum(counts.map((own, i) => projections - projectionFlops(shapeOf(i), own))),
     kvBytesHeld: held,
     kvBytesAvoided: numLayers * tokens * rowBytes - held,
     kvBytesAllocated: allocatedBytes,
-    attentionFlopsDense: dense,
+    attentionFlopsDense: attention,
     attentionFlopsAvoided: avoided,
-    totalFlopsDense: dense + numLayers * mlpFlops(config, tokens) + outputFlops(config, tokens),
-    totalFlopsAvoided: avoided + mlpFlops(config, droppedMlpRows),
+    parametersDense,
+    parametersAvoided,
+    totalFlopsDense: attention + numLayers * mlpFlops(dense, tokens) + outputFlops(dense, tokens),
+    totalFlopsAvoided: avoided + narrower + mlpFlops(dense, droppedMlpRows),
   };
 }

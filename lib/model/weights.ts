@@ -196,6 +196,21 @@ function unknownTensorError(source: ModelSource, config: ModelConfig, name: stri
   return new ModelFormatError(source.file, `found ${found}, ${why}`);
 }
 
+/** Values of all weights, a tied embedding once. */
+export function countParameters({ embedding, layers, outputNorm, output }: ModelWeights): number {
+  const all = new Set([embedding, outputNorm, output, ...layers.flatMap((layer) => Object.values(layer))]);
+  return Array.from(all, ({ shape }) => countOf(shape)).reduce((a, b) => a + b, 0);
+}
+
+/** Names of the tensors of a block's MLP; the others are its attention's. */
+const OF_MLP = /^(ffn|gate|up|down|mlp)/;
+
+/** Values of the weights of one part of a block. */
+export function countPart(layer: LayerWeights, part: "attention" | "mlp"): number {
+  return Object.entries(layer).filter(([name]) => OF_MLP.test(name) === (part === "mlp"))
+    .reduce((sum, [, { shape }]) => sum + countOf(shape), 0);
+}
+
 /** The same weights on a backend (no copy where it computes in this process's memory). */
 export function uploadWeights(weights: ModelWeights<HostTensor>, backend: Backend): ModelWeights {
   const upload = (tensor: HostTensor) => backend.upload(tensor);

@@ -58,6 +58,8 @@ export function makeTrial(
     queriesSkipped: 512,
     pairsDense: 1000,
     pairsAvoided: 250,
+    parametersDense: 1000,
+    parametersAvoided: 0,
     projectionFlopsDense: 60,
     projectionFlopsAvoided: 30,
     attentionFlopsDense: 100,

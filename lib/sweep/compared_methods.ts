@@ -1,5 +1,13 @@
 /** Which methods a comparison knows by name, and the controls that come with them. */
-import { EVICTIONS, KEY_RULES, type MethodName, methodOf, METHODS, ownRule } from "../methods/list.ts";
+import {
+  EVICTIONS,
+  KEY_RULES,
+  type MethodName,
+  methodOf,
+  METHODS,
+  OFFLINE,
+  ownRule,
+} from "../methods/list.ts";
 import { isRule, type Method } from "../methods/method.ts";
 import { type MethodOptions, PRESETS, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
 import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
@@ -33,7 +41,7 @@ export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
 /** Rivals that are compared where they are named: minor rules, and what decides keys and values alone. */
 const RIVALS: { readonly [name: string]: MethodOptions } = Object.fromEntries(
   [
-    ...METHODS.filter(({ name }) => !Object.hasOwn(COMPARED, name)).map((
+    ...[...METHODS, ...OFFLINE].filter(({ name }) => !Object.hasOwn(COMPARED, name)).map((
       { name },
     ) => [name, { fusion: name }]),
     ...[...KEY_RULES, ...EVICTIONS].map(({ name }) => [name, { side: "key", kvFusion: name }]),

@@ -18,7 +18,7 @@ import type { SweepSummary, Trial } from "./trial.ts";
 import type { Search } from "./search.ts";
 import type { TrialRace } from "./trial_race.ts";
 import { listedTrials, type TrialSource } from "./trial_source.ts";
-import { createPruner, ownRule, type ResolvedOptions } from "../methods/mod.ts";
+import { createPruner, ownRule, recordCalibration, type ResolvedOptions } from "../methods/mod.ts";
 
 /** Tokens of a chunk where nothing else is said. */
 export const DEFAULT_CONTEXT = 512;
@@ -74,6 +74,7 @@ export async function describeConditions(
   return {
     ...(task !== undefined && task.name !== TASKS[0].name && { task: task.name }),
     ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...recordCalibration(),
     version: await readVersion(),
     model: model.name,
     modelSha256: model.sha256,

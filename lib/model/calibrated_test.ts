@@ -1,11 +1,14 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { scoreSequence } from "../eval/mod.ts";
-import { createDropped } from "../methods/mod.ts";
-import { CONFIG, ids, truth } from "../model/small_testing.ts";
+import { chooseLayersByLoss, chooseParts, createDropped } from "../methods/mod.ts";
+import { CONFIG, ids, truth } from "./small_testing.ts";
 import { f32Data } from "../tensor.ts";
-import { chooseLayersByLoss, chooseParts, measureParts } from "./parts.ts";
+import { measureParts, ModelOnText } from "./calibrated.ts";
 
 const chunks = [ids(20), ids(12, 3)];
+const onText = new ModelOnText(truth, chunks, () => {
+  throw new Error("altered");
+});
 
 Deno.test("measureParts() gives 1 less the mean cosine of the stream before and after a part", () => {
   const importance = measureParts(truth, chunks), { hiddenSize, numLayers } = CONFIG;
@@ -62,11 +65,11 @@ Deno.test("chooseLayersByLoss() leaves out what costs least, one after the other
     ) => [...scoreSequence(truth, ids, createDropped(CONFIG, { attention: gone, mlp: gone })).nll]);
     return all.reduce((sum, loss) => sum + loss, 0) / all.length;
   };
-  const { layers, losses } = chooseLayersByLoss(truth, chunks, 2, 0), all = [0, 1, 2];
+  const { layers, losses } = chooseLayersByLoss(onText, 2, 0), all = [0, 1, 2];
   const first = all.map((layer) => lossOf([layer]));
   assertEquals([losses[0], layers[0]], [Math.min(...first), first.indexOf(Math.min(...first))]);
   const second = all.map((layer) => layer === layers[0] ? Infinity : lossOf([layers[0]!, layer]));
   assertEquals([losses[1], layers[1]], [Math.min(...second), second.indexOf(Math.min(...second))]);
-  assertEquals(chooseLayersByLoss(truth, chunks, 1).layers, [1]);
-  assertThrows(() => chooseLayersByLoss(truth, chunks, 2), RangeError, "expected at most 1");
+  assertEquals(chooseLayersByLoss(onText, 1).layers, [1]);
+  assertThrows(() => chooseLayersByLoss(onText, 2), RangeError, "expected at most 1");
 });

@@ -1,0 +1,10 @@
+/** Offline: the attention blocks that turn the residual stream least ("What Matters in Transformers", arXiv 2406.15786). */
+import { dropParts, type OfflineMethod } from "./offline.ts";
+
+/** Attention with its norm, by 1 less the mean cosine; all at once. */
+export const attentionDrop: OfflineMethod<"attention-drop"> = {
+  name: "attention-drop",
+  help: "whole attention blocks, those that turn the residual stream of a calibration text least",
+  offline: true,
+  alter: dropParts("attention"),
+};

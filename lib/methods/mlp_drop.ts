@@ -1,0 +1,10 @@
+/** Offline: the MLPs that turn the residual stream least ("What Matters in Transformers", arXiv 2406.15786). */
+import { dropParts, type OfflineMethod } from "./offline.ts";
+
+/** MLPs with their norms, by 1 less the mean cosine; all at once. */
+export const mlpDrop: OfflineMethod<"mlp-drop"> = {
+  name: "mlp-drop",
+  help: "whole MLPs, those that turn the residual stream of a calibration text least",
+  offline: true,
+  alter: dropParts("mlp"),
+};

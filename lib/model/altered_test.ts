@@ -1,0 +1,149 @@
+/** Methods that alter a model: what is left out is as if it were 0, and what that costs is counted. */
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { attentionFlops, mlpFlops } from "../cost.ts";
+import {
+  type Alteration,
+  type Calibration,
+  createPruner,
+  definePruner,
+  type MethodOptions,
+  OFFLINE,
+  type Pruner,
+  setCalibration,
+} from "../methods/mod.ts";
+import { reachOf } from "../eval/filter_reach.ts";
+import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
+import { asF32 } from "./calibrated.ts";
+import { Model } from "./model.ts";
+import { CONFIG, ids, randomWeights } from "./small_testing.ts";
+import { backend } from "./testing.ts";
+
+const config = { ...CONFIG, numLayers: 4 }, weights = randomWeights(config);
+const model = new Model(config, weights, backend), COUNT = 48;
+const calibration: Calibration = { domain: "other", sha256: "none", chunks: [ids(40), ids(30, 3)] };
+
+const altering = (alteration: Alteration, key = "test"): Pruner => ({
+  ...definePruner({ name: "test", layers: [], start: () => ({ decide: fail, fork: fail }) }),
+  alters: { key, calibration, alter: () => alteration },
+});
+const fail = (): never => {
+  throw new Error("nothing is decided");
+};
+
+function run(own: Model, pruner?: Pruner, feeds: readonly number[] = [COUNT]) {
+  const sequence = own.start(pruner);
+  let at = 0;
+  const rows = feeds.flatMap((count) => [...f32Data(sequence.feed(ids(COUNT).slice(at, at += count)))]);
+  return { rows, usage: sequence.usage() };
+}
+
+/** A matrix without some columns' values. */
+function without(tensor: HostTensor, gone: readonly number[]): HostTensor {
+  const values = asF32(tensor).slice(), width = tensor.shape[1]!;
+  for (let row = 0; row < tensor.shape[0]!; row++) gone.forEach((column) => values[row * width + column] = 0);
+  return hostTensor("f32", tensor.shape, values);
+}
+
+Deno.test("heads and channels left out are as if their outputs were 0, and are not paid for", () => {
+  const { headDim, numHeads, numKvHeads, intermediateSize, hiddenSize } = config;
+  const width = numHeads / numKvHeads * headDim, goneChannels = [0, 5, 95];
+  const channels = Array.from({ length: intermediateSize }, (_, i) => i).filter((i) =>
+    !goneChannels.includes(i)
+  );
+  const bias = (scale: number) =>
+    hostTensor("f32", [hiddenSize], Float32Array.from({ length: hiddenSize }, (_, i) => i / scale));
+  const oBias = bias(100), downBias = bias(-70);
+  const pruner = altering({
+    layers: [{}, { groups: [1], tensors: { oBias } }, { channels, tensors: { downBias } }, {}],
+  });
+  const first = Array.from({ length: width }, (_, i) => i);
+  const zeroed = new Model(config, {
+    ...weights,
+    layers: weights.layers.map((own, layer): Record<string, Tensor> => ({
+      ...own,
+      ...(layer === 1 && { o: without(own.o, first), oBias }),
+      ...(layer === 2 && { down: without(own.down, goneChannels), downBias }),
+    })) as never,
+  }, backend);
+  const want = run(zeroed), own = run(model, pruner), dense = run(model);
+  own.rows.forEach((x, i) => assertAlmostEquals(x, want.rows[i]!, 2e-3));
+  assert(own.rows.some((x, i) => Math.abs(x - dense.rows[i]!) > 0.1));
+  for (const feeds of [Array<number>(COUNT).fill(1), [7, 1, 40]]) {
+    run(model, pruner, feeds).rows.forEach((x, i) => assertAlmostEquals(x, own.rows[i]!, 2e-3));
+  }
+  const { usage } = own, one = { tokens: COUNT, queried: COUNT, kept: COUNT, pairs: COUNT * (COUNT + 1) / 2 };
+  const half = { ...config, numHeads: numHeads / 2, numKvHeads: numKvHeads / 2 };
+  assertEquals(usage.attentionFlopsAvoided, attentionFlops(config, one) - attentionFlops(half, one));
+  assertEquals(usage.pairsAvoided, one.pairs / 2);
+  assertEquals(usage.kvBytesAvoided, COUNT * 2 * 4 * headDim);
+  assertEquals(
+    usage.totalFlopsAvoided - usage.attentionFlopsAvoided,
+    mlpFlops({ ...config, intermediateSize: 3 }, COUNT),
+  );
+  const heads = hiddenSize * headDim * (numHeads + numKvHeads);
+  assertEquals(usage.parametersAvoided, heads + 3 * 3 * hiddenSize - 2 * hiddenSize);
+  const { usage: full } = dense;
+  assertEquals([full.parametersAvoided, full.parametersDense], [0, usage.parametersDense]);
+  assertEquals(usage.pairsDense, full.pairsDense);
+  assertEquals(usage.attentionFlopsDense, full.attentionFlopsDense);
+  assertEquals(usage.totalFlopsDense, full.totalFlopsDense);
+});
+
+Deno.test("a model is altered once for all pruners of one key, and every scored position is reached", () => {
+  let count = 0;
+  const pruner = (): Pruner => {
+    const own = altering({}, "once");
+    return { ...own, alters: { ...own.alters!, alter: () => (count++, { drops: { mlp: [1] } }) } };
+  };
+  const all = [pruner(), pruner()];
+  assertEquals(run(model, all[0]).rows, run(model, all[1]).rows);
+  assertEquals(count, 1);
+  assertEquals(
+    run(model, all[0]).usage.parametersAvoided,
+    config.hiddenSize * (3 * config.intermediateSize + 1),
+  );
+  const { positions, ownFiltered, ownSkips } = reachOf(config, all[0]!, { keep: new Map() }, 2, 7);
+  assertEquals([positions, ownFiltered, ownSkips], [5, 5, 20]);
+});
+
+const pruners = (name: (typeof OFFLINE)[number]["name"], options: MethodOptions = {}) =>
+  createPruner(name, config, options, { calibration });
+
+for (const { name } of OFFLINE) {
+  Deno.test(`${name}: deterministic, fork-safe, causal, and a share of nothing is the dense model, bit for bit`, () => {
+    const own = run(model, pruners(name, { pruneRatio: 0.5 })), dense = run(model);
+    assertEquals(run(model, pruners(name, { pruneRatio: 0.5, seed: 1 })).rows, own.rows);
+    const none = run(model, pruners(name, { pruneRatio: 0 }));
+    assertEquals(none.rows, dense.rows);
+    const { kvBytesAllocated: _, ...usage } = dense.usage, { kvBytesAllocated: __, ...nothing } = none.usage;
+    assertEquals(nothing, usage);
+    const trunk = model.start(pruners(name, { pruneRatio: 0.5 })), { hiddenSize } = config;
+    const head = f32Data(trunk.feed(ids(COUNT).slice(0, 20)));
+    head.forEach((x, i) => assertAlmostEquals(x, own.rows[i]!, 2e-3));
+    const branch = trunk.fork();
+    branch.feed(ids(9, 5));
+    f32Data(trunk.feed(ids(COUNT).slice(20))).forEach((x, i) =>
+      assertAlmostEquals(x, own.rows[20 * hiddenSize + i]!, 2e-3)
+    );
+  });
+}
+
+Deno.test("the drops leave out the share of layers that was asked for", () => {
+  const { numLayers } = config, half = { pruneRatio: 0.5 };
+  const whole = run(model).usage;
+  for (const name of ["attention-drop", "shortgpt", "sleb"] as const) {
+    assertEquals(run(model, pruners(name, half)).usage.queriesSkipped, whole.queriesDense / 2);
+  }
+  const { totalFlopsAvoided } = run(model, pruners("mlp-drop", half)).usage;
+  assertEquals(totalFlopsAvoided, numLayers / 2 * mlpFlops(config, COUNT));
+});
+
+Deno.test("without a calibration text they are refused, and no key side goes with them", () => {
+  const refused = () => createPruner("shortgpt", config);
+  assertThrows(refused, RangeError, 'Cannot prune by "shortgpt" without a calibration text');
+  setCalibration(calibration);
+  refused();
+  setCalibration(undefined);
+  const both = { kvFusion: "knorm" } as const;
+  assertThrows(() => pruners("sleb", both), RangeError, 'expected same since "sleb" alters the model');
+});

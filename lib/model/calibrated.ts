@@ -1,0 +1,158 @@
+/** A model beside its calibration text: what methods that alter it look at. */
+import type { Alteration, CalibratedModel, SeeRows } from "../methods/calibration.ts";
+import { createDropped } from "../methods/dropped.ts";
+import type { PartImportance } from "../methods/parts.ts";
+import type { DroppedParts, Pruner } from "../methods/pruner.ts";
+import { dequantize } from "../reference/dequantize.ts";
+import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import type { ModelConfig } from "./config.ts";
+import type { See } from "./forward_pass.ts";
+import type { Model } from "./model.ts";
+
+/** Rows of logits that exist at a time. */
+const ROWS_PER_BLOCK = 128;
+
+/** A cosine that is undefined counts as this, as in ShortGPT's code. */
+const UNDEFINED_COSINE = 0.5;
+
+/** A model and its calibration text. */
+export class ModelOnText implements CalibratedModel {
+  readonly #model: Model;
+  readonly #chunks: readonly Int32Array<ArrayBuffer>[];
+  readonly #alter: (alteration: Alteration) => { readonly model: Model; readonly pruner: Pruner };
+  #importance: PartImportance | undefined;
+
+  /**
+   * @param chunks Calibration text, each at least one token; each is run on its own.
+   * @param alter Makes the model that stands for an alteration.
+   * @throws {RangeError} If there is no text.
+   */
+  constructor(
+    model: Model,
+    chunks: readonly Int32Array<ArrayBuffer>[],
+    alter: (alteration: Alteration) => { readonly model: Model; readonly pruner: Pruner },
+  ) {
+    if (chunks.every(({ length }) => length === 0)) {
+      throw new RangeError("Cannot measure parts: found no calibration text");
+    }
+    this.#model = model;
+    this.#chunks = chunks;
+    this.#alter = alter;
+  }
+
+  get config(): ModelConfig {
+    return this.#model.config;
+  }
+
+  get importance(): PartImportance {
+    return this.#importance ??= this.#measure();
+  }
+
+  lossWithout(drops: Partial<DroppedParts>): number {
+    const { backend } = this.#model, pruner = createDropped(this.config, drops);
+    const losses: number[] = [];
+    for (const ids of this.#chunks) {
+      const sequence = this.#model.start(pruner), hidden = sequence.feed(ids), rows = ids.length - 1;
+      const host = backend.read(hidden);
+      for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
+        const end = Math.min(start + ROWS_PER_BLOCK, rows), targets = ids.slice(start + 1, end + 1);
+        const logits = this.#model.logits(backend.upload(rowsOf(host, start, end)));
+        const nll = backend.nll(logits, backend.upload(hostTensor("i32", [end - start], targets)));
+        losses.push(...nll);
+        backend.free(logits);
+      }
+      backend.free(hidden);
+      sequence.free();
+    }
+    return losses.reduce((a, b) => a + b, 0) / losses.length;
+  }
+
+  matrix(layer: number, name: string): HostTensor {
+    const tensor = this.#model.weights.layers[layer]![name]!;
+    return hostTensor("f32", tensor.shape, asF32(this.#model.backend.read(tensor)).slice());
+  }
+
+  run(alteration: Alteration, names: readonly string[], see: SeeRows): void {
+    const { model, pruner } = this.#alter(alteration), { backend } = model;
+    this.#watch(model, pruner, (layer, name, x) => {
+      if (names.includes(name)) see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
+    });
+  }
+
+  #watch(model: Model, pruner: Pruner | undefined, see: See): void {
+    for (const ids of this.#chunks) {
+      const sequence = model.start(pruner, { see });
+      model.backend.free(sequence.feed(ids));
+      sequence.free();
+    }
+  }
+
+  /** The stream before attention, before the MLP, and after it; of the dense model, in one pass. */
+  #measure(): PartImportance {
+    const { numLayers } = this.config, tokens = this.#chunks.reduce((sum, { length }) => sum + length, 0);
+    const zeros = () => new Array<number>(numLayers).fill(0);
+    const sums = { attention: zeros(), mlp: zeros(), block: zeros() };
+    let before: Float32Array, between: Float32Array;
+    const { backend } = this.#model;
+    this.#watch(this.#model, undefined, (layer, name, x: Tensor) => {
+      if (name !== "attention" && name !== "mlp") return;
+      const here = f32Data(backend.read(x)).slice(), rows = x.shape[0]!;
+      if (name === "mlp") {
+        sums.attention[layer]! += sumCosines(before, here, rows);
+        between = here;
+      } else {
+        if (layer > 0) {
+          sums.mlp[layer - 1]! += sumCosines(between, here, rows);
+          sums.block[layer - 1]! += sumCosines(before, here, rows);
+        }
+        before = here;
+      }
+    });
+    const [attention, mlp, block] = [sums.attention, sums.mlp, sums.block].map((row) =>
+      row.map((x) => 1 - x / tokens)
+    );
+    return { attention: attention!, mlp: mlp!, block: block! };
+  }
+}
+
+/**
+ * Measures all parts of the dense model.
+ *
+ * @param chunks Calibration text, each at least one token; each is run on its own.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { measureParts } from "@tokenfilter/tokenfilter/eval";
+ * import { chooseParts } from "@tokenfilter/tokenfilter/methods";
+ * const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+ * const importance = measureParts(model, [tokenizer.encode("It was a dark night.", { bos: true })]);
+ * console.assert(chooseParts(importance, "attention", 2).attention.length === 2);
+ * ```
+ */
+export function measureParts(model: Model, chunks: readonly Int32Array<ArrayBuffer>[]): PartImportance {
+  return new ModelOnText(model, chunks, () => {
+    throw new RangeError("Cannot alter a model whose parts are measured");
+  }).importance;
+}
+
+/** Values of a tensor as f32. */
+export function asF32(tensor: HostTensor): Float32Array<ArrayBuffer> {
+  return dequantize(tensor, 0, countOf(tensor.shape));
+}
+
+/** Sum over rows of the cosine of two matrices. */
+function sumCosines(a: Float32Array, b: Float32Array, rows: number): number {
+  const width = a.length / rows;
+  let sum = 0;
+  for (let row = 0; row < rows; row++) {
+    let dot = 0, aa = 0, bb = 0;
+    for (let i = row * width; i < (row + 1) * width; i++) {
+      dot += a[i]! * b[i]!;
+      aa += a[i]! * a[i]!;
+      bb += b[i]! * b[i]!;
+    }
+    sum += aa * bb === 0 ? UNDEFINED_COSINE : dot / Math.sqrt(aa * bb);
+  }
+  return sum;
+}
