@@ -43,6 +43,7 @@ export type {
   CalibratedModel,
   Calibration,
   LayerAlteration,
+  LayerVisit,
   SeeRows,
 } from "../methods/calibration.ts";
 export { createDense } from "../methods/dense.ts";

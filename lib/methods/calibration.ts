@@ -35,6 +35,14 @@ export interface Alteration {
 /** Called with the rows that enter a matrix of a layer, [count, columns] f32, a copy. */
 export type SeeRows = (layer: number, name: string, rows: Float32Array, count: number) => void;
 
+/** A layer on what the altered layers before it leave. */
+export interface LayerVisit {
+  /** Takes rows that enter one of its matrices, [count, columns] f32, a copy. */
+  see(name: string, rows: Float32Array, count: number): void;
+  /** What becomes of it, when it has seen the whole text. */
+  close(): LayerAlteration;
+}
+
 /** A model beside its calibration text. */
 export interface CalibratedModel {
   /** Its sizes. */
@@ -45,8 +53,14 @@ export interface CalibratedModel {
   lossWithout(drops: Partial<DroppedParts>): number;
   /** A matrix of a layer, [rows, columns] f32, a copy. */
   matrix(layer: number, name: string): HostTensor;
-  /** Runs the calibration text through the model as altered. @param names matrices whose inputs are to be seen */
-  run(alteration: Alteration, names: readonly string[], see: SeeRows): void;
+  /** The bias beside such a matrix, where there is one. */
+  bias(layer: number, name: string): Float32Array | undefined;
+  /** Runs the calibration text. @param names matrices whose inputs are to be seen */
+  run(names: readonly string[], see: SeeRows): void;
+  /** Goes through the layers in their order, each on what the altered ones before it leave. @param names as of `run` */
+  walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration;
+  /** Products of the rows of two matrices, [rows of a, rows of b]. */
+  products(a: HostTensor, b: HostTensor): Float32Array;
 }
 
 /** How a pruner alters a model. */

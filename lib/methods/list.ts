@@ -5,6 +5,7 @@ import { cur } from "./cur.ts";
 import { curdkv } from "./curdkv.ts";
 import { expectedAttention } from "./expected_attention.ts";
 import { fixedWeight } from "./static.ts";
+import { flap } from "./flap.ts";
 import { foresight } from "./foresight.ts";
 import { h2o } from "./h2o.ts";
 import { key } from "./key.ts";
@@ -29,11 +30,13 @@ import { randomProtected } from "./random_protected.ts";
 import { received } from "./received.ts";
 import { shortgpt } from "./shortgpt.ts";
 import { sleb } from "./sleb.ts";
+import { slimgptStyle } from "./slimgpt_style.ts";
 import { snapkv } from "./snapkv.ts";
 import { streaming } from "./streaming.ts";
 import { tova } from "./tova.ts";
 import { value } from "./value.ts";
 import { variance } from "./variance.ts";
+import { wandaSp } from "./wanda_sp.ts";
 
 /** Every method. */
 export const METHODS = [
@@ -71,7 +74,7 @@ export const EVICTIONS = [
 ] as const;
 
 /** Methods that alter the model once, by a calibration text. */
-export const OFFLINE = [attentionDrop, mlpDrop, shortgpt, sleb] as const;
+export const OFFLINE = [attentionDrop, mlpDrop, shortgpt, sleb, flap, wandaSp, slimgptStyle] as const;
 
 /** What `fusion` names. */
 const FUSIONS: readonly (Method & { readonly name: MethodName })[] = [...METHODS, ...OFFLINE];

@@ -40,7 +40,10 @@ export function alteredBy(model: Model, alters: Alters, make: MakeModel): Altere
 }
 
 const onText = (model: Model, chunks: readonly Int32Array<ArrayBuffer>[], make: MakeModel) =>
-  new ModelOnText(model, chunks, (alteration) => alterModel(model, alteration, make));
+  new ModelOnText(model, chunks, (layer, alteration) => {
+    const layers = model.weights.layers.map((_, i) => i === layer ? alteration : {});
+    return alterModel(model, { layers }, make).model;
+  });
 
 /** A model with parts, heads and channels left out, and tensors replaced. */
 export function alterModel(model: Model, { drops = {}, layers }: Alteration, make: MakeModel): Altered {

@@ -138,6 +138,20 @@ Deno.test("the drops leave out the share of layers that was asked for", () => {
   assertEquals(totalFlopsAvoided, numLayers / 2 * mlpFlops(config, COUNT));
 });
 
+Deno.test("the width methods leave out the share of the blocks' parameters that was asked for", () => {
+  const fine = { ...config, numHeads: 32, numKvHeads: 16, headDim: 2 };
+  const narrow = new Model(fine, randomWeights(fine), backend);
+  for (const name of ["flap", "wanda-sp", "slimgpt-style"] as const) {
+    for (const pruneRatio of [0.25, 0.5]) {
+      const own = createPruner(name, fine, { pruneRatio }, { calibration });
+      const { parametersAvoided } = run(narrow, own).usage,
+        ofBlock = 64 * 2 * (2 * 32 + 2 * 16) + 3 * 64 * 96;
+      const biases = name === "flap" ? 4 * 2 * 64 : 0, share = (parametersAvoided + biases) / (4 * ofBlock);
+      assert(Math.abs(share - pruneRatio) < 0.01, `${name}: ${share}`);
+    }
+  }
+});
+
 Deno.test("without a calibration text they are refused, and no key side goes with them", () => {
   const refused = () => createPruner("shortgpt", config);
   assertThrows(refused, RangeError, 'Cannot prune by "shortgpt" without a calibration text');

@@ -1,8 +1,14 @@
 /** A model beside its calibration text: what methods that alter it look at. */
-import type { Alteration, CalibratedModel, SeeRows } from "../methods/calibration.ts";
+import type {
+  Alteration,
+  CalibratedModel,
+  LayerAlteration,
+  LayerVisit,
+  SeeRows,
+} from "../methods/calibration.ts";
 import { createDropped } from "../methods/dropped.ts";
 import type { PartImportance } from "../methods/parts.ts";
-import type { DroppedParts, Pruner } from "../methods/pruner.ts";
+import type { DroppedParts } from "../methods/pruner.ts";
 import { dequantize } from "../reference/dequantize.ts";
 import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
@@ -15,22 +21,25 @@ const ROWS_PER_BLOCK = 128;
 /** A cosine that is undefined counts as this, as in ShortGPT's code. */
 const UNDEFINED_COSINE = 0.5;
 
+/** Makes the model in which a layer alone is altered. */
+export type AlterLayer = (layer: number, alteration: LayerAlteration) => Model;
+
 /** A model and its calibration text. */
 export class ModelOnText implements CalibratedModel {
   readonly #model: Model;
   readonly #chunks: readonly Int32Array<ArrayBuffer>[];
-  readonly #alter: (alteration: Alteration) => { readonly model: Model; readonly pruner: Pruner };
+  readonly #alter: AlterLayer;
   #importance: PartImportance | undefined;
 
   /**
    * @param chunks Calibration text, each at least one token; each is run on its own.
-   * @param alter Makes the model that stands for an alteration.
+   * @param alter Makes the model in which a layer alone is altered.
    * @throws {RangeError} If there is no text.
    */
   constructor(
     model: Model,
     chunks: readonly Int32Array<ArrayBuffer>[],
-    alter: (alteration: Alteration) => { readonly model: Model; readonly pruner: Pruner },
+    alter: AlterLayer,
   ) {
     if (chunks.every(({ length }) => length === 0)) {
       throw new RangeError("Cannot measure parts: found no calibration text");
@@ -72,17 +81,50 @@ export class ModelOnText implements CalibratedModel {
     return hostTensor("f32", tensor.shape, asF32(this.#model.backend.read(tensor)).slice());
   }
 
-  run(alteration: Alteration, names: readonly string[], see: SeeRows): void {
-    const { model, pruner } = this.#alter(alteration), { backend } = model;
-    this.#watch(model, pruner, (layer, name, x) => {
+  bias(layer: number, name: string): Float32Array | undefined {
+    const tensor = this.#model.weights.layers[layer]![`${name}Bias`];
+    return tensor && asF32(this.#model.backend.read(tensor));
+  }
+
+  run(names: readonly string[], see: SeeRows): void {
+    const { backend } = this.#model;
+    this.#watch((layer, name, x) => {
       if (names.includes(name)) see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
     });
   }
 
-  #watch(model: Model, pruner: Pruner | undefined, see: See): void {
+  walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration {
+    const { backend, config: { numLayers } } = this.#model;
+    const streams = this.#chunks.map((ids) => this.#model.embed(ids));
+    const layers = Array.from({ length: numLayers }, (_, layer) => {
+      const visit = open(layer);
+      const see: See = (_, name, x) => {
+        if (names.includes(name)) visit.see(name, f32Data(backend.read(x)).slice(), x.shape[0]!);
+      };
+      streams.forEach((stream) => {
+        const x = backend.resizeRows(stream, stream.shape[0]!);
+        backend.free(through(this.#model, x, layer, see));
+      });
+      const alteration = visit.close(), altered = this.#alter(layer, alteration);
+      streams.forEach((stream, i) => streams[i] = through(altered, stream, layer));
+      return alteration;
+    });
+    streams.forEach((stream) => backend.free(stream));
+    return { layers };
+  }
+
+  products(a: HostTensor, b: HostTensor): Float32Array {
+    const { backend } = this.#model, out = backend.alloc("f32", [a.shape[0]!, b.shape[0]!]);
+    backend.linear(backend.upload(a), backend.upload(b), out);
+    const products = f32Data(backend.read(out)).slice();
+    backend.free(out);
+    return products;
+  }
+
+  #watch(see: See): void {
     for (const ids of this.#chunks) {
-      const sequence = model.start(pruner, { see });
-      model.backend.free(sequence.feed(ids));
+      const sequence = this.#model.start(undefined, { see });
+      this.#model.backend.free(sequence.feed(ids));
       sequence.free();
     }
   }
@@ -94,7 +136,7 @@ export class ModelOnText implements CalibratedModel {
     const sums = { attention: zeros(), mlp: zeros(), block: zeros() };
     let before: Float32Array, between: Float32Array;
     const { backend } = this.#model;
-    this.#watch(this.#model, undefined, (layer, name, x: Tensor) => {
+    this.#watch((layer, name, x: Tensor) => {
       if (name !== "attention" && name !== "mlp") return;
       const here = f32Data(backend.read(x)).slice(), rows = x.shape[0]!;
       if (name === "mlp") {
@@ -134,6 +176,13 @@ export function measureParts(model: Model, chunks: readonly Int32Array<ArrayBuff
   return new ModelOnText(model, chunks, () => {
     throw new RangeError("Cannot alter a model whose parts are measured");
   }).importance;
+}
+
+/** Takes a residual stream over, and gives what a layer makes of it. */
+function through(model: Model, x: Tensor, layer: number, see?: See): Tensor {
+  const sequence = model.start(undefined, see && { see }), out = sequence.throughLayer(x, layer);
+  sequence.free();
+  return out;
 }
 
 /** Values of a tensor as f32. */

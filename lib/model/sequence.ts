@@ -140,6 +140,12 @@ export class ModelSequence {
     return this.#run(this.#model.embed(ids), 0, layer);
   }
 
+  /** What a layer makes of a whole sequence's residual stream, which it may overwrite. The sequence ends with it. @internal */
+  throughLayer(x: Tensor, layer: number): Tensor {
+    this.#lowest = this.#model.config.numLayers;
+    return this.#run(x, layer, layer + 1);
+  }
+
   /**
    * The layers' caches, the filter's states where the method has them, and what judges keys and values; to go on in a
    * batch. Shared, not copied.
