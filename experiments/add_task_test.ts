@@ -126,7 +126,10 @@ Deno.test("compare, its table and report, and the site know a new task", async (
     `${SMALL} --methods key,random --seeds 1 --out ${out}`,
   );
   assertEquals(code, 0, stderr);
-  assertMatch(stdout, /method +Q skipped +pairs +attn FLOPs +KV held +loss +acc +to dense/);
+  assertMatch(
+    stdout,
+    /method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +loss +acc +to dense/,
+  );
   const { methods } = JSON.parse(Deno.readTextFileSync(`${out}/compare.json`));
   for (const { loss, accuracy } of methods) assertAlmostEquals(accuracy, 1 - loss, 1e-12);
   assertStringIncludes(Deno.readTextFileSync(`${out}/compare.html`), "errors a token");

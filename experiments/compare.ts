@@ -71,11 +71,14 @@ const ITEM_WORK = "items.jsonl";
 
 /** Columns that a narrow terminal does without, the first one first. */
 export const SPARE_COLUMNS = [
+  "labels",
   "to protected",
   "gap closed",
   "vs control",
   "loss",
   "ppl",
+  "proj FLOPs",
+  "params",
   "pairs",
   "KV dropped",
   "Q skipped",
@@ -85,7 +88,17 @@ export const SPARE_COLUMNS = [
 ];
 
 /** The same of the table of a comparison with items. */
-const SPARE_RESULT_COLUMNS = ["detectable", "own", "missed keys", "units", "to dense", "vs dense"];
+const SPARE_RESULT_COLUMNS = [
+  "proj FLOPs",
+  "params",
+  "KV held",
+  "detectable",
+  "own",
+  "missed keys",
+  "units",
+  "to dense",
+  "vs dense",
+];
 
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];

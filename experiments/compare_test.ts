@@ -49,7 +49,7 @@ Deno.test("compare prints a table and how long it will take", () =>
     const long = ["--context", "520", "--tokens", "520", "--threads", "1"];
     const { code, stdout, stderr } = await runTask("compare", ...long, "--methods", "key", "--out", folder);
     assertEquals(code, 0, stderr);
-    assertMatch(stdout, /^method +Q skipped +pairs +attn FLOPs +KV held +loss/);
+    assertMatch(stdout, /^method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +loss/);
     assertMatch(stdout, /^key +0\.\d+ /m);
     assertMatch(stderr, /^key: \d+ s left$/m);
     assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");

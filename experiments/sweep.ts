@@ -73,6 +73,8 @@ export const SPARE_COLUMNS = [
   "se",
   "top-1",
   "KL",
+  "proj FLOPs",
+  "params",
   "pairs",
   "KV dropped",
   "KV held",

@@ -8,7 +8,7 @@
  */
 import { formatInterval, plural } from "../../lib/plot/mod.ts";
 import { PRESETS } from "../../lib/methods/mod.ts";
-import { BUDGET_NAMES, BUDGETS, type Comparison } from "../../lib/sweep/mod.ts";
+import { BUDGETS, type Comparison } from "../../lib/sweep/mod.ts";
 import { formatMarkdown } from "../cli/table.ts";
 
 const FOLDER = new URL("results/", import.meta.url);
@@ -22,6 +22,9 @@ export async function readResults(): Promise<Comparison[]> {
     ),
   );
 }
+
+/** Budgets that a skip changes. */
+const SHOWN = ["queries", "pairs", "attentionFlops", "rows"] as const;
 
 /** Lays out the presets of comparisons, each beside its own control. */
 export function tabulatePresets(comparisons: readonly Comparison[]) {
@@ -38,14 +41,14 @@ export function tabulatePresets(comparisons: readonly Comparison[]) {
           `${shown(chance.toDense)}, ${plural(chance.seeds, "seed")}`,
           shown(own.toRandom),
         ],
-        ...BUDGET_NAMES.map((name) => `${(100 * own.shares[name]).toFixed(0)}%`),
+        ...SHOWN.map((name) => `${(100 * own.shares[name]).toFixed(0)}%`),
       ];
     })
   );
   return {
     columns: [
       ...["model", "preset", "costs", "chance costs", "less chance"],
-      ...BUDGET_NAMES.map((name) => BUDGETS[name].label),
+      ...SHOWN.map((name) => BUDGETS[name].label),
     ],
     left: [true, true],
     rows,

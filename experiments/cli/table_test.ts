@@ -159,7 +159,7 @@ Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns
   const summary = makeSummary(trials);
   const interval = { estimate: -12.3456, low: -12.3456, high: 12.3456 };
   const methods = ["dense", "variance inverted", "random-protected for paper"].map((name) => ({
-    shares: { queries: 1, pairs: 1, attentionFlops: 1, rows: 1 },
+    shares: { queries: 1, pairs: 1, attentionFlops: 1, rows: 1, projectionFlops: 1, parameters: 1 },
     ...{
       name,
       options: null,

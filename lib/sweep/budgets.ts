@@ -12,6 +12,10 @@ export type Counted = Pick<
   | "kvBytesAvoided"
   | "attentionFlopsDense"
   | "attentionFlopsAvoided"
+  | "projectionFlopsDense"
+  | "projectionFlopsAvoided"
+  | "parametersDense"
+  | "parametersAvoided"
 >;
 
 /** One budget. All of them count the warm-up and the recent window too. */
@@ -27,7 +31,7 @@ export interface Budget {
 const spent = (all: number, avoided: number) => 1 - avoided / all;
 
 /** A budget's name. */
-export type BudgetName = "queries" | "pairs" | "attentionFlops" | "rows";
+export type BudgetName = "queries" | "pairs" | "attentionFlops" | "rows" | "projectionFlops" | "parameters";
 
 /** The budgets, in the order of tables. */
 export const BUDGETS: { readonly [name in BudgetName]: Budget } = {
@@ -51,6 +55,16 @@ export const BUDGETS: { readonly [name in BudgetName]: Budget } = {
     title: "rows of the KV cache held at the end of a chunk",
     share: (c) => spent(c.kvBytesHeld + c.kvBytesAvoided, c.kvBytesAvoided),
   },
+  projectionFlops: {
+    label: "proj FLOPs",
+    title: "operations of the projections of keys, values, queries and outputs",
+    share: (c) => spent(c.projectionFlopsDense, c.projectionFlopsAvoided),
+  },
+  parameters: {
+    label: "params",
+    title: "parameters of the model, embeddings too",
+    share: (c) => spent(c.parametersDense, c.parametersAvoided),
+  },
 };
 
 /** Names of the budgets, in their order. */
@@ -58,6 +72,11 @@ export const BUDGET_NAMES: readonly BudgetName[] = Object.keys(BUDGETS) as Budge
 
 /** Shares of the dense model's, by budget. */
 export type Shares = { readonly [name in BudgetName]: number };
+
+/** A share in percent; `-` where a record of an older version has none. */
+export function showShare(share: number | undefined): string {
+  return share === undefined || Number.isNaN(share) ? "-" : `${(100 * share).toFixed(0)}%`;
+}
 
 /** A number for each budget. */
 export function mapBudgets(value: (name: BudgetName) => number): Shares {

@@ -2,7 +2,7 @@
 import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/options.ts";
-import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf } from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf, showShare } from "../../sweep/budgets.ts";
 import { presetName } from "../../sweep/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
@@ -87,11 +87,12 @@ export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
     .filter((name) => !named.has(name) && !asked(name) && varies(name));
 }
 
-/** `pairs 62%, KV held 55%, …`: what is spent, of dense. */
+/** `pairs 62%, KV held 55%, …`: what is spent, of dense; parameters where some are gone. */
 export function describeShares(shares: Shares): string {
-  return `of dense: ${
-    BUDGET_NAMES.map((name) => `${BUDGETS[name].label} ${(100 * shares[name]).toFixed(0)}%`).join(", ")
-  }`;
+  const said = BUDGET_NAMES.filter((name) =>
+    name !== "projectionFlops" && (name !== "parameters" || shares.parameters < 1)
+  );
+  return `of dense: ${said.map((name) => `${BUDGETS[name].label} ${showShare(shares[name])}`).join(", ")}`;
 }
 
 /** One option as text. */

@@ -18,7 +18,7 @@ const method = (
   seeds: 1,
   achievedRatio: 0.5,
   kvAchievedRatio: null,
-  shares: { queries: 0.5, pairs: 0.25, attentionFlops: 0.75, rows: 0.6 },
+  shares: { queries: 0.5, pairs: 0.25, attentionFlops: 0.75, rows: 0.6, projectionFlops: 0.7, parameters: 1 },
   missed: false,
   looksAhead: false,
   loss,
@@ -97,21 +97,24 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
   const { columns, rows, hints } = tabulateComparison(comparison);
   const keys = { ...comparison.methods[1]!, kvAchievedRatio: 0.7512 };
   const withKeys = tabulateComparison({ ...comparison, methods: [...comparison.methods.slice(0, 1), keys] });
-  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV dropped", 14, 14]);
+  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV dropped", 17, 17]);
   assertEquals(withKeys.rows.map((row) => row[2]), ["-", "0.751"]);
-  assertEquals([columns.length, hints.length], [13, 13]);
+  assertEquals([columns.length, hints.length], [16, 16]);
   assertEquals(rows[3], [
     "learned",
     "0.500",
     "25%",
     "75%",
     "60%",
+    "70%",
+    "100%",
     "1.5000",
     "4.48",
     "+0.5000 [0.2500, 1.0000]",
     "-0.5000 [-0.7500, 0.0000]",
     "-",
     "50.0% [25.0%, 75.0%]",
+    "-",
     "-",
     "-",
   ]);
@@ -134,7 +137,7 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     against: {},
   }];
   const judged = tabulateComparison({ ...comparison, results }).rows[3]!;
-  assertEquals(judged.slice(-2), ["better", "not told apart from key"]);
+  assertEquals(judged.slice(-3), ["better", "not told apart from key", "-"]);
   assertEquals(tabulateResults({ ...comparison, results }).rows, [
     [
       "learned",
@@ -142,7 +145,7 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
       "ppl",
       "9",
       "4.48 ±0.100",
-      "25%",
+      ...["25%", "60%", "70%", "100%"],
       "-",
       "-",
       "better",
@@ -151,7 +154,24 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
       "-",
       "-",
     ],
-    ["learned", "perplexity", "KL", "9", "4.4800", "25%", "-", "-", "-", "-", "-", "-", "-"],
+    [
+      "learned",
+      "perplexity",
+      "KL",
+      "9",
+      "4.4800",
+      "25%",
+      "60%",
+      "70%",
+      "100%",
+      "-",
+      "-",
+      "-",
+      "-",
+      "-",
+      "-",
+      "-",
+    ],
   ]);
   const meanReach = { missedKeys: 0.9, ownFiltered: 0.5, ownSkips: 0.25 };
   const items = { tasks: [], budgets: [{ method: "learned", task: "perplexity", meanReach }] };
@@ -185,6 +205,6 @@ Deno.test("comparisons show the fair control, and say loudly what missed the ask
   );
   assertEquals(plotComparison(collectComparison(comparison, "dense")).caption.includes("!"), false);
   const table = tabulateComparison(more).rows;
-  assertEquals([table[4]![9], table[5]![1]], ["-0.2500 [-0.5000, 0.2500]", "0.000 !"]);
+  assertEquals([table[4]![11], table[5]![1]], ["-0.2500 [-0.5000, 0.2500]", "0.000 !"]);
   assertStringIncludes(renderComparisonReport(more, { plotly: "0" }), "chance that protects large values");
 });

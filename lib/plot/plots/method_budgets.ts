@@ -2,7 +2,14 @@
 import { formatMean, formatMetric } from "../../eval/metrics.ts";
 import { findMetric, TASKS } from "../../eval/tasks/mod.ts";
 import type { Metric } from "../../eval/task.ts";
-import { BUDGET_NAMES, type BudgetName, BUDGETS, type Shares, sharesOf } from "../../sweep/budgets.ts";
+import {
+  BUDGET_NAMES,
+  type BudgetName,
+  BUDGETS,
+  type Shares,
+  sharesOf,
+  showShare,
+} from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import type { ComparedResult } from "../../sweep/judgement.ts";
 import { choose } from "../figure/choice_slider.ts";
@@ -66,7 +73,7 @@ export function collectMethodBudgets(
     const hover = [
       `<b>${escapeText(method)}</b>`,
       `${metric.label} ${formatMean(metric, row)}`,
-      ...BUDGET_NAMES.map((own) => `${BUDGETS[own].label} ${(100 * shares[own]).toFixed(0)}%`),
+      ...BUDGET_NAMES.map((own) => `${BUDGETS[own].label} ${showShare(shares[own])}`),
     ].join("<br>");
     return [{ method, asked, shares, value, low: end(-1), high: end(1), hover }];
   });

@@ -63,6 +63,7 @@ const comparison = {
       usage: {
         ...{ queriesDense: 10, queriesSkipped: 1, pairsDense: 10, pairsAvoided: 2, attentionFlopsDense: 10 },
         ...{ attentionFlopsAvoided: 4, kvBytesHeld: 9, kvBytesAvoided: 1 },
+        ...{ projectionFlopsDense: 10, projectionFlopsAvoided: 5, parametersDense: 10, parametersAvoided: 3 },
       },
     }],
   },
@@ -80,13 +81,17 @@ Deno.test("a metric against budgets: curves over asked shares, ends through the 
   assertEquals(collectMethodBudgets(comparison, "perplexity", "kl").dense, undefined);
   // Of items what was spent on them, not on the text.
   const items = collectMethodBudgets(comparison, "piqa", "acc"), [point] = items.curves[0]!.points;
-  assertEquals(point!.shares, { queries: 0.9, pairs: 0.8, attentionFlops: 0.6, rows: 0.9 });
+  assertEquals(point!.shares, {
+    ...{ queries: 0.9, pairs: 0.8, attentionFlops: 0.6, rows: 0.9, projectionFlops: 0.5, parameters: 0.7 },
+  });
   const { data, caption, layout } = plotMethodBudgets(items);
   assertEquals(data.map(({ visible, x, y }) => [visible, x, y]), [
     [false, [90], [60]],
     [true, [80], [60]],
     [false, [60], [60]],
     [false, [90], [60]],
+    [false, [50], [60]],
+    [false, [70], [60]],
   ]);
   assertStringIncludes(caption, "Up and to the right is better");
   assertStringIncludes(caption, "over 50 items");

@@ -2,7 +2,7 @@
 import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { BUDGET_NAMES, BUDGETS } from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import type { Environment } from "../../sweep/trial.ts";
 import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
@@ -53,7 +53,7 @@ export function tabulateComparison(
     `${method.achievedRatio === null ? "-" : method.achievedRatio.toFixed(3)}${method.missed ? " !" : ""}`,
     ...(hasKeys ? [method.kvAchievedRatio?.toFixed(3) ?? "-"] : []),
     // A comparison of an older version has no shares.
-    ...SHOWN_BUDGETS.map((name) => method.shares ? `${(100 * method.shares[name]).toFixed(0)}%` : "-"),
+    ...SHOWN_BUDGETS.map((name) => showShare(method.shares?.[name])),
     method.loss.toFixed(4),
     formatMetric(headline, readMetric(method, headline.name)),
     method.toDense === null ? "-" : formatInterval(method.toDense, 4),
@@ -68,6 +68,7 @@ export function tabulateComparison(
       );
       return row === undefined ? "-" : describeOpposed(row, opponent);
     }),
+    method.labels ?? "-",
   ]);
   return {
     columns: [
@@ -82,6 +83,7 @@ export function tabulateComparison(
       "to protected",
       "gap closed",
       ...VERDICTS.map((opponent) => `vs ${opponent}`),
+      "labels",
     ],
     hints: [
       "^ = looks ahead: an upper bound",
@@ -96,6 +98,7 @@ export function tabulateComparison(
       "share of the way from random to oracle with the same options, with its interval",
       "whether it is told apart from its fair control (else random), at 5%, adjusted for the whole table",
       "the same against the best other on-line method at the same share",
+      "calibration text, whether queries decide, where it is defined, whether weights were trained for it",
     ],
     rows,
     left: [true],

@@ -1,6 +1,7 @@
 /** The table of a comparison's results: a metric of a method, and whether it is told apart from its opponents. */
 import { formatChange, formatMean, formatSpread } from "../../eval/metrics.ts";
 import { findMetric } from "../../eval/tasks/mod.ts";
+import { BUDGETS, showShare } from "../../sweep/budgets.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
 import { type ComparedResult, type Opponent, OPPONENTS } from "../../sweep/judgement.ts";
 import type { TrialTable } from "./trial_table.ts";
@@ -19,8 +20,6 @@ interface Column {
 
 /** What a method really filtered of a task of items. */
 type Budget = NonNullable<Comparison["items"]>["budgets"][number];
-
-const share = (value: number | undefined) => value === undefined ? "-" : `${(100 * value).toFixed(0)}%`;
 
 /** What is said against an opponent; a rival is named. */
 export function describeOpposed({ against }: Pick<ComparedResult, "against">, opponent: Opponent): string {
@@ -53,11 +52,11 @@ const COLUMNS: readonly Column[] = [
     hint: "± standard error (of ppl in nats), over items or blocks of tokens",
     cell: (row) => formatMean(findMetric(row.task, row.metric), row),
   },
-  {
-    name: "pairs",
-    hint: "pairs of a query and a key computed on the text, against dense",
-    cell: (_, method) => share(method?.shares.pairs),
-  },
+  ...(["pairs", "rows", "projectionFlops", "parameters"] as const).map((name): Column => ({
+    name: BUDGETS[name].label,
+    hint: `${BUDGETS[name].title}, of the text, against dense`,
+    cell: (_, method) => showShare(method?.shares[name]),
+  })),
   {
     name: "to dense",
     hint: "change from dense in points (of losses in nats), with its 95% interval",
@@ -84,13 +83,13 @@ const COLUMNS: readonly Column[] = [
   {
     name: "missed keys",
     hint: "share of an item's scored positions that did not see a filtered key, mean over items",
-    cell: (_row, _method, budget) => share(budget?.meanReach.missedKeys),
+    cell: (_row, _method, budget) => showShare(budget?.meanReach.missedKeys),
   },
   {
     name: "own",
     hint:
       "share of the scored positions' own attentions that were filtered, over all layers, mean over items",
-    cell: (_row, _method, budget) => share(budget?.meanReach.ownSkips),
+    cell: (_row, _method, budget) => showShare(budget?.meanReach.ownSkips),
   },
 ];
 

@@ -2,7 +2,6 @@
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { BUDGET_NAMES } from "../../sweep/budgets.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";
 import { collectContour, type LossContour, plotContour } from "../plots/contour.ts";
@@ -28,7 +27,7 @@ import { tabulateTrials } from "./trial_table.ts";
 import { collectVerdicts, describeVerdicts } from "./verdict.ts";
 
 /** What losses are drawn against; queries have a plot of their own. */
-const REPORTED_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
+const REPORTED_BUDGETS = ["pairs", "attentionFlops", "rows"] as const;
 
 /** The figures of a sweep's report, in order: those that have something to say. */
 export function plotSweep(summary: SweepSummary): Figure[] {

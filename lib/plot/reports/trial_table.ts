@@ -4,7 +4,7 @@ import type { EvaluationTask } from "../../eval/task.ts";
 import type { OptionsRecord } from "../../methods/options.ts";
 import type { StoppedTrial } from "../../sweep/trial_race.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { BUDGET_NAMES, BUDGETS } from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Environment, RankedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { askedShares, methodName, trialOptions, varyingOptions } from "../figure/trial_label.ts";
@@ -69,7 +69,7 @@ const COSTS: readonly Column[] = [
     name: BUDGETS[name].label,
     hint: `${BUDGETS[name].title}, against dense`,
     dense: "100%",
-    cell: (t) => `${(100 * BUDGETS[name].share(t)).toFixed(0)}%`,
+    cell: (t) => showShare(BUDGETS[name].share(t)),
   })),
   {
     name: "FLOPs",
