@@ -74,6 +74,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
         ["--wgmma", "--backend", "cuda"],
         "Cannot use --wgmma with a cache of f32: expected --cache-dtype f16",
       ],
+      [["--dtype", "q5_1"], 'Cannot use --dtype "q5_1": expected one of f32, bf16, f16, q8_0, q4_0'],
       [["--cache-dtype", "f64"], 'Cannot use --cache-dtype "f64": expected one of f32, f16, bf16'],
       [["--resume"], "found no folder"],
       [["--resume", out], "found no study.db"],

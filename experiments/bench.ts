@@ -2,6 +2,7 @@
  * `deno task bench`: how fast the kernels are, beside the machine's roof and PyTorch. Everything is verified before
  * it is timed. See `deno task bench --help`.
  */
+import { WEIGHT_DTYPES } from "../lib/dtype.ts";
 import { UsageError } from "../lib/errors.ts";
 import {
   type BenchReport,
@@ -22,6 +23,7 @@ import { type BenchCase, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { startTorch, type Torch } from "./bench/torch.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import { readDType } from "./cli/model.ts";
 import { expectChoice, parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
 import { formatTable } from "./cli/table.ts";
@@ -43,6 +45,8 @@ presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
       one op alone
   --model MODEL
       whose lengths are measured: its name or path (tiny)
+  --dtype ${WEIGHT_DTYPES.join("|")}
+      what its matrices are turned into at load (each as the file has it)
   --lengths LIST
       tokens, such as 512,4096 (${LENGTHS.join(",")})
   --text FILE
@@ -59,9 +63,9 @@ presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
 type Options = ReturnType<typeof readOptions>;
 
 function readOptions(args: readonly string[]) {
-  const { threads, only, out, model = "tiny", lengths, ...rest } = parseOwnFlags(
+  const { threads, only, out, model = "tiny", dtype, lengths, ...rest } = parseOwnFlags(
     args,
-    ["threads", "level", "only", "model", "lengths", "text", "out"],
+    ["threads", "level", "only", "model", "dtype", "lengths", "text", "out"],
     ["json", "quiet"],
   );
   if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
@@ -73,6 +77,7 @@ function readOptions(args: readonly string[]) {
     ...rest,
     out,
     model,
+    dtype: readDType(dtype),
     lengths: lengths?.split(",").map((length) => readInteger("lengths", length, 1)) ?? LENGTHS,
     threads: readInteger("threads", threads ?? String(navigator.hardwareConcurrency), 1, 1024),
     only: only === undefined ? undefined : expectChoice("only", only, OPS),
@@ -190,6 +195,7 @@ async function main(args: readonly string[]): Promise<number> {
     kernels,
     lengths,
     model: options.model,
+    ...(options.dtype && { dtype: options.dtype }),
     roof,
     environment: await describeMachine(backend, startedAt),
   };

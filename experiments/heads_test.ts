@@ -86,13 +86,14 @@ Deno.test("score --replay gives the losses of the run that kept the trace", () =
         ["--fusion", "learned", "--chunk", "100"],
         ["--fusion", "oracle"],
         ["--cache-skipped", "--phase", "decode", "--tokens", "120"],
-        ["--fusion", "mean", "--recent", "3", "--cache-dtype", "bf16", "--tokens", "120"],
+        ["--fusion", "mean", "--recent", "3", "--cache-dtype", "bf16", "--dtype", "q4_0", "--tokens", "120"],
       ]
     ) {
       const first = await run("score", "--ids", ids, ...method, "--trace", trace);
       const again = await run("score", "--replay", trace);
       assertEquals(again, first, method.join(" "));
       assert(first.keep.flat().includes(0));
+      assertEquals(again.dtype, method.includes("--dtype") ? "q4_0" : undefined);
     }
   }));
 

@@ -31,7 +31,7 @@ import {
 } from "./score/outcome.ts";
 import { recordTrace } from "../lib/plot/mod.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
-import { traceInfo, writeTrace } from "./heads/trace_file.ts";
+import { readTrace, traceInfo, writeTrace } from "./heads/trace_file.ts";
 
 const USAGE = describeTask(
   "score",
@@ -119,10 +119,14 @@ export async function main(args: readonly string[]): Promise<number> {
     );
   }
 
-  const file = await readModel(values, progress);
+  const kept = replayed === undefined ? undefined : await readTrace(replayed), dtype = kept?.info.dtype;
+  const file = await readModel(
+    dtype === undefined ? values : new Map([["dtype", [dtype]], ...values]),
+    progress,
+  );
   let runs: readonly ScoreRun[], cacheDType = request.cacheDType;
   if (source === undefined) {
-    const { runs: read, info } = await readReplay(replayed!, file);
+    const { runs: read, info } = readReplay(replayed!, kept!, file);
     runs = read;
     phase = info.phase;
     if (!values.has("cache-dtype")) cacheDType = info.cacheDType;
@@ -189,6 +193,7 @@ export async function main(args: readonly string[]): Promise<number> {
     kvLayers,
     ...(own !== undefined && { rule: own.rule.name, ruleSha256: own.sha256 }),
     ...recordCalibration(),
+    ...(file.dtype && { dtype: file.dtype }),
     ...(phase === "decode" && { decodedOn: fedByHost === undefined ? "device" : "host" }),
     ...(runs.length > 1 && { lengths: runs.map(({ ids }) => ids.length) }),
     ...measureOutcome(scored),

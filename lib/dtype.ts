@@ -9,6 +9,12 @@ export type QuantDType = "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q4_k" | "
 /** Element types that a KV cache may store. */
 export type CacheDType = "f32" | "f16" | "bf16";
 
+/** Element types that weights may be turned into when they are loaded. */
+export type WeightDType = "f32" | "bf16" | "f16" | "q8_0" | "q4_0";
+
+/** The same, the largest first. */
+export const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "bf16", "f16", "q8_0", "q4_0"];
+
 /** Every element type a tensor may have. */
 export type DType = DenseDType | QuantDType;
 

@@ -1,6 +1,6 @@
 /** What a record of measurements says of how it came about. All of it is plain JSON. */
 
-import type { CacheDType } from "./dtype.ts";
+import type { CacheDType, WeightDType } from "./dtype.ts";
 
 /** What a run's numbers depend on besides its options. Runs with different conditions cannot be compared. */
 export interface RunConditions {
@@ -32,6 +32,8 @@ export interface RunConditions {
   readonly calibration?: string;
   /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
+  /** Element type that matrices were turned into; left out: as the model's file has them. */
+  readonly dtype?: WeightDType;
 }
 
 /** Where something ran; for reading, not for comparing. */

@@ -1,5 +1,6 @@
 /** A model at growing lengths, dense and with each preset, end to end. */
 import type { Backend } from "../../lib/backend.ts";
+import type { WeightDType } from "../../lib/dtype.ts";
 import { type LengthRow, type MeasuredMethod, measureLengths } from "../../lib/eval/mod.ts";
 import { createPruner, type MethodOptions } from "../../lib/methods/mod.ts";
 import { loadModel } from "../../lib/model/mod.ts";
@@ -22,6 +23,8 @@ const METHODS: readonly (readonly [name: string, options: MethodOptions])[] = [
 export interface LengthPlan {
   /** A model as `--model` takes it. */
   readonly model: string;
+  /** What its matrices are turned into. */
+  readonly dtype?: WeightDType | undefined;
   /** In tokens. */
   readonly lengths: readonly number[];
   /** A file, or else the built-in text. */
@@ -32,9 +35,9 @@ export interface LengthPlan {
 export async function measureModel(
   backend: Backend,
   progress: Progress,
-  { model: name, lengths, text: path }: LengthPlan,
+  { model: name, dtype, lengths, text: path }: LengthPlan,
 ): Promise<LengthRow[]> {
-  const { model, tokenizer, config } = await loadModel(name, backend);
+  const { model, tokenizer, config } = await loadModel(name, backend, dtype && { dtype });
   const { text, name: source } = await namedText(path);
   const longest = Math.max(...lengths) + DECODES;
   const ids = Int32Array.from(

@@ -1,4 +1,5 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
+import { WEIGHT_DTYPES } from "../../lib/dtype.ts";
 import { GENERATED_TASKS, ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OFFLINE, OPTIONS } from "../../lib/methods/mod.ts";
@@ -151,6 +152,12 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "text",
     "f32|f16|bf16",
     "element type of the KV cache (f32); a GPU's tensor cores take f16 and bf16 alone",
+    MODEL,
+  ),
+  "dtype": flag(
+    "text",
+    WEIGHT_DTYPES.join("|"),
+    "element type that the model's matrices are turned into at load, rounded as ggml rounds (each as the file has it)",
     MODEL,
   ),
   "wgmma": flag(

@@ -1,6 +1,6 @@
 /** A model's file, read and checked before anything is built. */
 import type { Backend } from "../../lib/backend.ts";
-import { type DType, DTYPES } from "../../lib/dtype.ts";
+import { DTYPES, WEIGHT_DTYPES, type WeightDType } from "../../lib/dtype.ts";
 import { UsageError } from "../../lib/errors.ts";
 import {
   type Model,
@@ -12,7 +12,7 @@ import {
 } from "../../lib/model/mod.ts";
 import { mapFile } from "../../ffi/mod.ts";
 import { encodeCalibration } from "./calibration.ts";
-import type { FlagValues } from "./parse.ts";
+import { expectChoice, type FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 import { writeLine } from "./task.ts";
 
@@ -25,7 +25,7 @@ export function knownLayers(name: string): number | undefined {
 }
 
 /**
- * Reads the file of `--model`, obtaining it first where it is a named one; with a bar.
+ * Reads the file of `--model`, obtaining it first where it is a named one, as `--dtype` says; with a bar.
  *
  * @param isShared Whether its bytes are to be shared with other processes that read it.
  * @throws {UsageError | ModelFormatError} As `loadModel`.
@@ -35,7 +35,9 @@ export async function readModel(
   progress: Progress,
   isShared = false,
 ): Promise<ModelFile> {
+  const dtype = readDType(values.get("dtype")?.[0] as string | undefined);
   const file = await readModelFile(modelName(values), {
+    ...(dtype && { dtype }),
     onProgress: showProgress(progress),
     onNotice: (notice) => (progress.clear(), writeLine(Deno.stderr, notice)),
     ...(values.has("offline") && { offline: true }),
@@ -45,6 +47,11 @@ export async function readModel(
   encodeCalibration(file);
   noteConverted(file);
   return file;
+}
+
+/** What `--dtype` says. @throws {UsageError} If it is no such type. */
+export function readDType(text: string | undefined): WeightDType | undefined {
+  return text === undefined ? undefined : expectChoice("dtype", text, WEIGHT_DTYPES);
 }
 
 /** What `--model` says. */
@@ -65,9 +72,6 @@ export function noteConverted(
   );
 }
 
-/** Types that weights may be quantised or converted to, the largest first. */
-const SMALLER: readonly DType[] = ["f16", "q8_0", "q4_0"];
-
 /**
  * Checks that a model's weights fit into the memory that is free.
  *
@@ -79,11 +83,11 @@ export function expectMemory(
 ): void {
   if (weights.bytes <= freeBytes) return;
   const size = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-  const as = (dtype: DType) => weights.values / DTYPES[dtype].blockSize * DTYPES[dtype].blockBytes;
-  const fitting = SMALLER.find((dtype) => as(dtype) <= freeBytes && as(dtype) < weights.bytes);
+  const as = (dtype: WeightDType) => weights.values / DTYPES[dtype].blockSize * DTYPES[dtype].blockBytes;
+  const fitting = WEIGHT_DTYPES.find((dtype) => as(dtype) <= freeBytes && as(dtype) < weights.bytes);
   const remedy = fitting === undefined
     ? "expected a smaller model"
-    : `in ${fitting} it would take ${size(as(fitting))}: convert it, or take a smaller model`;
+    : `--dtype ${fitting} takes ${size(as(fitting))}`;
   throw new UsageError(
     `Cannot load "${name}": needs ${size(weights.bytes)}, ${size(freeBytes)} are free; ${remedy}`,
   );

@@ -57,12 +57,12 @@ Deno.test("expectMemory() says what a model needs, what is free, and what would 
   const says = (freeBytes: number, message: string) =>
     assertThrows(() => expectMemory(file, freeBytes), UsageError, message);
   expectMemory(file, 14.6e9);
-  says(9.8e9, 'Cannot load "m": needs 14.6 GB, 9.8 GB are free; in q8_0 it would take 7.8 GB');
-  says(5e9, "in q4_0 it would take 4.1 GB");
+  says(9.8e9, 'Cannot load "m": needs 14.6 GB, 9.8 GB are free; --dtype q8_0 takes 7.8 GB');
+  says(5e9, "--dtype q4_0 takes 4.1 GB");
   says(4e9, "4.0 GB are free; expected a smaller model");
   assertThrows(
     () => expectMemory({ name: "m", weights: { values: 7.3e9, bytes: 29.2e9 } }, 20e9),
     UsageError,
-    "in f16 it would take 14.6 GB",
+    "--dtype bf16 takes 14.6 GB",
   );
 });

@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
-import { FIELD, type LoggedRun, RunLog } from "../../lib/sweep/mod.ts";
+import { FIELD, type LoggedRun, RunLog, StudyStore } from "../../lib/sweep/mod.ts";
 import { listFolder, readLines, resumeArguments, runTask, withFolder } from "../testing.ts";
 import { lockFolder } from "./files.ts";
 import { Interrupt } from "./interrupt.ts";
@@ -187,6 +187,24 @@ Deno.test("--resume refuses other conditions before it downloads a model", () =>
         2,
         `Cannot go on with "${folder}/${file}": its runs ran with context 256, expected the same, found 128 ` +
         "(repeat those flags, or take another --out)\n",
+      ]);
+    }
+  }));
+
+Deno.test("--dtype is a condition of a study: it is recorded, and no run goes on in another", () =>
+  withFolder(async (folder) => {
+    const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1", "--quiet"];
+    const args = [...small, "--dtype", "q4_0", "--out", folder];
+    assertEquals((await runTask("sweep", ...args)).code, 0);
+    const { environment } = JSON.parse(Deno.readTextFileSync(`${folder}/summary.json`));
+    assertEquals(environment.dtype, "q4_0");
+    using store = StudyStore.open(`${folder}/study.db`);
+    assertEquals([store.conditions.dtype, store.facts.flags.dtype], ["q4_0", "q4_0"]);
+    for (const [other, found] of [[[], "stored"], [["--dtype", "q8_0"], "q8_0"]] as const) {
+      const { code, stderr } = await runTask("sweep", ...small, ...other, "--resume", folder);
+      assertEquals([code, stderr.split(" (")[0]], [
+        2,
+        `Cannot go on with "${folder}/study.db": its runs ran with dtype q4_0, expected the same, found ${found}`,
       ]);
     }
   }));

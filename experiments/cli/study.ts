@@ -17,7 +17,7 @@ import {
 import { type BackendRequest, openBackend, readBackend } from "./backend.ts";
 import { exists, isFolder } from "./files.ts";
 import { tellHostRules } from "./method.ts";
-import { knownLayers, modelName, openModel, readModel, warnOfLength } from "./model.ts";
+import { knownLayers, modelName, openModel, readDType, readModel, warnOfLength } from "./model.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 import { checkFlags } from "./task.ts";
@@ -99,6 +99,7 @@ export async function readPlan(
     expectSame(`${log.folder}/${log.file}`, {
       model: name,
       ...(choice === "auto" ? {} : { backend: choice }),
+      ...(values.has("dtype") && { dtype: readDType(values.get("dtype")![0] as string)! }),
       ...{
         ...(task.isWhole ? {} : { context }),
         text: textName,

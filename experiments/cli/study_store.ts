@@ -32,6 +32,7 @@ const KEPT = [
   "backend",
   "cache-dtype",
   "wgmma",
+  "dtype",
 ];
 const PATHS = new Set(["model", "text", "rule", "calibration"]);
 
@@ -107,8 +108,10 @@ export function expectSameStudy(store: StudyStore, conditions: RunConditions): v
     ruleSha256: "none",
     calibrationSha256: "none",
     calibration: "none",
+    dtype: "stored",
   };
-  expectConditions(store.path, { ...byDefault, ...store.conditions }, { ...byDefault, ...conditions });
+  const whole = (own: RunConditions) => ({ ...byDefault, ...own }) as Partial<RunConditions>;
+  expectConditions(store.path, whole(store.conditions), whole(conditions));
 }
 
 /** Opens a folder's study with the trials of methods, whose digests it gives in their order. */

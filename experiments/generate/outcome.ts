@@ -138,6 +138,7 @@ export async function recordRuns({ file, backend, prompt, ids, method, sampling,
     version: await readVersion(),
     model: file.name,
     modelSha256: file.sha256,
+    ...(file.dtype && { dtype: file.dtype }),
     backend: backend.description,
     ...(method !== undefined && { method: recordOptions(method) }),
     sampling: Object.fromEntries(

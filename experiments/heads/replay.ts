@@ -5,7 +5,7 @@ import { createReplay, type Pruner } from "../../lib/methods/mod.ts";
 import { flagsOf } from "../cli/flags.ts";
 import type { ModelFile } from "../../lib/model/mod.ts";
 import type { FlagValues } from "../cli/parse.ts";
-import { readTrace, type TraceInfo } from "./trace_file.ts";
+import type { readTrace, TraceInfo } from "./trace_file.ts";
 
 /** One sequence to be scored. */
 export interface ScoreRun {
@@ -30,11 +30,11 @@ export function expectReplayAlone(values: FlagValues): void {
  *
  * @throws {UsageError} If the trace is another model's, or does not fit it.
  */
-export async function readReplay(
+export function readReplay(
   path: string,
+  { table, info }: Awaited<ReturnType<typeof readTrace>>,
   { name, sha256, config }: ModelFile,
-): Promise<{ readonly runs: readonly ScoreRun[]; readonly info: TraceInfo }> {
-  const { table, info } = await readTrace(path);
+): { readonly runs: readonly ScoreRun[]; readonly info: TraceInfo } {
   if (info.modelSha256 !== sha256) {
     throw new UsageError(
       `Cannot replay "${path}": found decisions of ${info.model} (${

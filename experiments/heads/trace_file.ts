@@ -1,7 +1,7 @@
 /** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
 import { parquetMetadata, parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
-import type { CacheDType } from "../../lib/dtype.ts";
+import type { CacheDType, WeightDType } from "../../lib/dtype.ts";
 import { UsageError } from "../../lib/errors.ts";
 import {
   createDecisionTable,
@@ -57,13 +57,15 @@ export interface TraceInfo {
   readonly piece: number | null;
   /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
+  /** Element type that the model's matrices were turned into; left out: as the file has them. */
+  readonly dtype?: WeightDType;
   /** Where keys and values were decided by a rule of their own: tokens per block, and whether by attention received. */
   readonly keySide?: { readonly block: number; readonly wantsAttention: boolean };
 }
 
 /** What a model and a method come to in it; the rest is the task's. */
 export function traceInfo(
-  { name, sha256 }: ModelFile,
+  { name, sha256, dtype }: Pick<ModelFile, "name" | "sha256" | "dtype">,
   method: ResolvedOptions,
   rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType">,
 ): TraceInfo {
@@ -73,6 +75,7 @@ export function traceInfo(
     format: 1,
     model: name,
     modelSha256: sha256,
+    ...(dtype && { dtype }),
     method: options,
     warmup,
     recent,

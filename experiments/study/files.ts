@@ -80,7 +80,7 @@ const CONDITIONS: readonly (keyof RunConditions)[] = [
     "text",
     "textSha256",
   ] as const),
-  ...(["context", "textTokens", "bos", "backend", "cacheDType"] as const),
+  ...(["context", "textTokens", "bos", "backend", "cacheDType", "dtype"] as const),
 ];
 
 /** What a record ran with. */

@@ -20,7 +20,7 @@ export type {
   RecordedWork,
 } from "../batch_ops.ts";
 export type { CostShape } from "../cost.ts";
-export type { CacheDType, DenseDType, DType, QuantDType } from "../dtype.ts";
+export type { CacheDType, DenseDType, DType, QuantDType, WeightDType } from "../dtype.ts";
 export {
   type BatchOptions,
   type Candidates,

@@ -1,7 +1,8 @@
-/** From a tensor as a file has it to one as the kernels take it: cut out, reordered, widened. */
-import { byteSize } from "../dtype.ts";
+/** From a tensor as a file has it to one as the kernels take it: cut out, reordered, widened, of another type. */
+import { byteSize, type WeightDType } from "../dtype.ts";
 import { dequantize } from "../reference/dequantize.ts";
-import { countOf, type HostTensor, hostTensor } from "../tensor.ts";
+import { quantize } from "../reference/quantize.ts";
+import { countOf, emptyTensor, type HostTensor, hostTensor } from "../tensor.ts";
 
 /** Rows [first, first + count) of a matrix of any type, copied: the others need not stay in memory for them. */
 export function takeRows(tensor: HostTensor, first: number, count: number): HostTensor {
@@ -28,6 +29,20 @@ export function halvesToPairs(tensor: HostTensor, heads: number, dims: number): 
 export function widen(tensor: HostTensor, offset: number): HostTensor {
   const values = dequantize(tensor, 0, countOf(tensor.shape));
   return hostTensor("f32", tensor.shape, values.map((value) => value + offset));
+}
+
+/** Values that are turned at once, a multiple of every block: more would be a copy in f32, fewer take longer. */
+const TURNED = 1 << 16;
+
+/** A tensor's values as another type, rounded as ggml rounds them. @throws {RangeError} If the type does not hold them. */
+export function convert(tensor: HostTensor, dtype: WeightDType): HostTensor {
+  const out = emptyTensor(dtype, tensor.shape), count = countOf(tensor.shape);
+  const perValue = out.data.length / count;
+  for (let at = 0; at < count; at += TURNED) {
+    const values = dequantize(tensor, at, Math.min(TURNED, count - at));
+    out.data.set(quantize(values, dtype), at * perValue);
+  }
+  return out;
 }
 
 /** Elements of a typed array that a row takes. */

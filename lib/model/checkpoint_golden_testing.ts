@@ -1,6 +1,7 @@
 /** Small random checkpoints against what transformers computes of them. */
 import { assert } from "@std/assert";
 import type { Backend } from "../backend.ts";
+import type { WeightDType } from "../dtype.ts";
 import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
 import { Model } from "./model.ts";
 import golden from "./testdata/checkpoint_golden.json" with { type: "json" };
@@ -25,13 +26,13 @@ export const goldenIds: Int32Array<ArrayBuffer> = Int32Array.from(
 export function openSource(
   source: ModelSource,
   backend: Backend,
-  options: ConfigOptions = {},
+  { dtype, ...options }: ConfigOptions & { readonly dtype?: WeightDType } = {},
   changes: (config: ModelConfig) => Partial<ModelConfig> = () => ({}),
 ): Model {
   const config = readModelConfig(source, options);
   return new Model(
     { ...config, ...changes(config) },
-    uploadWeights(loadWeights(source, config), backend),
+    uploadWeights(loadWeights(source, config, (tensor) => tensor, dtype), backend),
     backend,
   );
 }

@@ -1,6 +1,6 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
-import type { CacheDType, DType } from "../dtype.ts";
+import type { CacheDType, DType, WeightDType } from "../dtype.ts";
 import { ifThere } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
 import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
@@ -27,6 +27,8 @@ export interface ModelFile {
   readonly tokenizer: Tokenizer;
   /** Types of the file's tensors that no kernel takes, as ggml calls them, and what they became. */
   readonly converted: ReadonlyMap<string, DType>;
+  /** Element type that matrices are turned into; left out: as the file has them. */
+  readonly dtype?: WeightDType;
   /** How many values the weights have, and the bytes that they take. */
   readonly weights: { readonly values: number; readonly bytes: number };
   /** Reads the weights, one tensor after the other, and puts them on a backend. */
@@ -51,6 +53,11 @@ export interface LoadedModel extends Omit<ModelFile, "open"> {
 export interface LoadOptions extends ResolveOptions, ConfigOptions {
   /** Element type of KV caches; default `"f32"`. */
   readonly cacheDType?: CacheDType;
+  /**
+   * Element type that matrices are turned into as they are loaded, rounded as ggml rounds; norms and biases stay f32.
+   * Left out: each as the file has it.
+   */
+  readonly dtype?: WeightDType;
 }
 
 /**
@@ -60,7 +67,7 @@ export interface LoadOptions extends ResolveOptions, ConfigOptions {
  */
 export async function readModelFile(
   nameOrPath: string,
-  options: ResolveOptions & ConfigOptions = {},
+  options: Omit<LoadOptions, "cacheDType"> = {},
 ): Promise<ModelFile> {
   const path = await locatePath(nameOrPath, options);
   const { name, source, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
@@ -73,18 +80,18 @@ export async function readModelFile(
       `found ${tokenizer.vocabSize} tokens, expected at most the ${config.vocabSize} of the config's vocab_size`,
     );
   }
-  const weights = checkWeights(source, config);
+  const { dtype } = options, weights = checkWeights(source, config, dtype);
   const open: ModelFile["open"] = (backend, options) => {
     let doneBytes = 0;
     const placed = loadWeights(source, config, (tensor) => {
       doneBytes += byteSize(tensor.dtype, countOf(tensor.shape));
       options?.onProgress?.({ stage: "load", source: name, doneBytes, totalBytes: weights.bytes });
       return backend.upload(tensor);
-    });
+    }, dtype);
     return new Model(config, placed, backend, options);
   };
   const converted = source instanceof GgufFile ? source.converted : new Map<string, DType>();
-  return { name, sha256, config, tokenizer, converted, weights, open };
+  return { name, sha256, config, tokenizer, converted, weights, open, ...(dtype && { dtype }) };
 }
 
 interface OpenedSource extends Pick<ModelFile, "name" | "sha256" | "tokenizer"> {

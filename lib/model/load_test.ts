@@ -32,6 +32,16 @@ Deno.test("loadModel() loads tiny", async () => {
   assertEquals(model.logits(hidden).shape, [3, 4096]);
 });
 
+Deno.test("loadModel() turns matrices into a type, and says so", async () => {
+  const { dtype, model, weights } = await loadModel("tiny", backend, { dtype: "q4_0" });
+  assertEquals(
+    [dtype, model.weights.embedding.dtype, model.weights.layers[9]!.down.dtype],
+    Array(3).fill("q4_0"),
+  );
+  const matrices = 4096 * 192 + 10 * (2 * 192 * 192 + 2 * 96 * 192 + 3 * 192 * 512);
+  assertEquals(weights.bytes, matrices / 32 * 18 + 21 * 192 * 4);
+});
+
 Deno.test("loadModel() loads a file by its path", async () => {
   await withFile(buildGguf(smallLlamaParts()), async (path) => {
     const { name, config, tokenizer, model } = await loadModel(path, backend);

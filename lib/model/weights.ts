@@ -1,6 +1,6 @@
 /** A model's weights, by what they do, with every shape checked. */
 import type { Backend } from "../backend.ts";
-import { byteSize, DTYPES } from "../dtype.ts";
+import { byteSize, type DType, DTYPES, type WeightDType } from "../dtype.ts";
 import { ModelFormatError } from "../errors.ts";
 import { countOf, type HostTensor, type Tensor } from "../tensor.ts";
 import type { TensorSpec } from "./architectures/architecture.ts";
@@ -9,7 +9,7 @@ import { ROPE_TENSORS } from "./architectures/rope_config.ts";
 import type { ModelConfig, ModelSource } from "./config.ts";
 import type { FileTensor } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
-import { halvesToPairs, takeRows, widen } from "./_stored_tensor.ts";
+import { convert, halvesToPairs, takeRows, widen } from "./_stored_tensor.ts";
 
 /** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */
 export interface LayerWeights<T extends Tensor = Tensor> {
@@ -99,6 +99,7 @@ function mapTensors<A, T extends Tensor>(
  *
  * @param place What becomes of each tensor, before the next is read: at no time is more of the file in memory than the
  * tensors placed and one more.
+ * @param dtype Element type of all matrices; left out: each as the file has it. Norms and biases are f32.
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
  * architecture (experts, ...); the message names the tensor.
  *
@@ -117,49 +118,85 @@ export function loadWeights<T extends Tensor>(
   source: ModelSource,
   config: ModelConfig,
   place: (tensor: HostTensor) => T,
+  dtype?: WeightDType,
 ): ModelWeights<T>;
 export function loadWeights(
   source: ModelSource,
   config: ModelConfig,
   place: (tensor: HostTensor) => Tensor = (tensor) => tensor,
+  dtype?: WeightDType,
 ): ModelWeights {
-  checkWeights(source, config);
+  checkWeights(source, config, dtype);
   const isGguf = source instanceof GgufFile,
     inHalves = !isGguf || architectureOf(config).gguf!.rotary === "halves";
   return createWeights(config, (spec) => {
-    const { shape, dtype, fused, rotaryHeads } = spec, found = findTensor(source, spec);
+    const { shape, fused, rotaryHeads } = spec, found = findTensor(source, spec);
     const reorders = rotaryHeads !== undefined && inHalves, offset = isGguf ? 0 : spec.hfOffset ?? 0;
-    const widens = dtype === "f32" && (found.dtype !== "f32" || offset !== 0);
-    const copies = reorders || widens || fused !== undefined;
+    const widens = spec.dtype === "f32" && (found.dtype !== "f32" || offset !== 0);
+    const wanted = typeOf(spec, found.dtype, dtype), converts = !widens && wanted !== found.dtype;
+    const copies = reorders || widens || converts || fused !== undefined;
     let tensor = copies && found.borrow !== undefined
       ? found.borrow()
       : { dtype: found.dtype, shape: found.shape, data: found.data };
     if (fused !== undefined) tensor = takeRows(tensor, fused[0], shape[0]!);
     if (reorders) tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim);
+    if (converts) tensor = convertNamed(source, nameOf(source, spec), tensor, dtype!);
     return place(widens ? widen(tensor, offset) : tensor);
   });
+}
+
+/** What a tensor's values become. */
+function typeOf(spec: TensorSpec, found: DType, dtype: WeightDType | undefined): DType {
+  return spec.dtype ?? dtype ?? found;
+}
+
+/** A tensor's name in its file. */
+function nameOf(source: ModelSource, spec: TensorSpec): string {
+  return source instanceof GgufFile ? spec.gguf : spec.hf;
+}
+
+function convertNamed(source: ModelSource, name: string, tensor: HostTensor, dtype: WeightDType): HostTensor {
+  try {
+    return convert(tensor, dtype);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ModelFormatError(source.file, `cannot turn tensor "${name}" into ${dtype}: ${error.message}`);
+  }
 }
 
 /**
  * Checks, without reading any values, that a file or folder has a model's tensors and no others.
  *
+ * @param dtype As in {@linkcode loadWeights}.
  * @returns How many values its weights have, and the bytes that they will take.
  * @throws {ModelFormatError} As {@linkcode loadWeights}.
  */
-export function checkWeights(source: ModelSource, config: ModelConfig): { values: number; bytes: number } {
-  const isGguf = source instanceof GgufFile, taken = new Set<string>();
+export function checkWeights(
+  source: ModelSource,
+  config: ModelConfig,
+  dtype?: WeightDType,
+): { values: number; bytes: number } {
+  const taken = new Set<string>();
   let bytes = 0, values = 0;
   createWeights(config, (spec) => {
-    const found = findTensor(source, spec), name = isGguf ? spec.gguf : spec.hf;
+    const found = findTensor(source, spec), name = nameOf(source, spec);
     if (spec.dtype === "f32" && DTYPES[found.dtype].blockSize > 1) {
       throw new ModelFormatError(
         source.file,
         `found tensor "${name}" in ${found.dtype}, expected f32, f16 or bf16`,
       );
     }
+    const wanted = typeOf(spec, found.dtype, dtype), row = spec.shape.at(-1)!, { blockSize } = DTYPES[wanted];
+    if (row % blockSize !== 0) {
+      throw new ModelFormatError(
+        source.file,
+        `found rows of ${row} in tensor "${name}", expected a multiple of ${wanted}'s block of ${blockSize} ` +
+          "(bf16 and f16 take any)",
+      );
+    }
     taken.add(name);
     values += countOf(spec.shape);
-    bytes += byteSize(spec.dtype ?? found.dtype, countOf(spec.shape));
+    bytes += byteSize(wanted, countOf(spec.shape));
     return found;
   });
   if (config.tieWordEmbeddings) taken.add(architectureOf(config).modelTensors(config).output.hf);
@@ -171,7 +208,7 @@ export function checkWeights(source: ModelSource, config: ModelConfig): { values
 
 /** A tensor as the file has it, whole where others are fused with it. */
 function findTensor(source: ModelSource, spec: TensorSpec): FileTensor {
-  const name = source instanceof GgufFile ? spec.gguf : spec.hf;
+  const name = nameOf(source, spec);
   const shape = spec.fused === undefined ? spec.shape : [spec.fused[1], ...spec.shape.slice(1)];
   const tensor = source.tensors.get(name);
   if (tensor === undefined) {

@@ -1,13 +1,15 @@
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import { ModelFormatError } from "../errors.ts";
-import { byteSize } from "../dtype.ts";
+import { byteSize, WEIGHT_DTYPES } from "../dtype.ts";
+import { dequantize } from "../reference/dequantize.ts";
+import { quantize } from "../reference/quantize.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { type ModelSource, readModelConfig } from "./config.ts";
 import type { ByteSource } from "./formats/_byte_source.ts";
 import { parseGguf, readGguf } from "./formats/gguf.ts";
 import { readSafetensors, writeSafetensors } from "./formats/safetensors.ts";
-import { hfFolder } from "./testdata/checkpoints.ts";
+import { hfFolder, paddedFolder } from "./testdata/checkpoints.ts";
 import { buildGguf, type GgufParts, type TensorEntry } from "./testdata/gguf_builder.ts";
 import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";
 import { checkWeights, type LayerWeights, loadWeights, uploadWeights } from "./weights.ts";
@@ -162,15 +164,72 @@ Deno.test("loadWeights() reads each tensor once, and has at most one in memory b
     }
     const config = readModelConfig(source), largest = Math.max(...[...source.tensors.values()].map(sizeOf));
     assertEquals(counted.borrowed, 0);
-    counted.kept = 0;
-    let placed = 0, peak = 0;
-    loadWeights(source, config, (tensor) => {
-      placed += sizeOf(tensor);
-      peak = Math.max(peak, placed + counted.borrowed);
-      return tensor;
-    });
-    assertEquals(placed, checkWeights(source, config).bytes);
-    assert(peak > placed && peak <= placed + largest, `${name}: ${peak} of ${placed}`);
-    assert(counted.kept < placed, `${name}: ${counted.kept} of ${placed}`);
+    for (const dtype of [undefined, "bf16"] as const) {
+      counted.kept = 0;
+      let placed = 0, peak = 0;
+      loadWeights(source, config, (tensor) => {
+        placed += sizeOf(tensor);
+        peak = Math.max(peak, placed + counted.borrowed);
+        return tensor;
+      }, dtype);
+      assertEquals(placed, checkWeights(source, config, dtype).bytes);
+      assert(peak > placed && peak <= placed + largest, `${name}, ${dtype}: ${peak} of ${placed}`);
+      assert(counted.kept < placed, `${name}, ${dtype}: ${counted.kept} of ${placed}`);
+    }
   }
+});
+
+Deno.test("loadWeights() turns matrices into any type of weights, and leaves the rest in f32", () => {
+  for (const name of ["llama", "phi3"] as const) { // halves to pairs; fused tensors
+    const folder = paddedFolder(name), config = readModelConfig(folder), stored = loadWeights(folder, config);
+    for (const dtype of WEIGHT_DTYPES) {
+      const own = loadWeights(folder, config, (tensor) => tensor, dtype);
+      assertEquals(own.outputNorm, stored.outputNorm);
+      for (const [role, { shape, dtype: found, data }] of Object.entries(own.layers[1]!)) {
+        const values = stored.layers[1]![role]!.data as Float32Array<ArrayBuffer>;
+        assertEquals(
+          [found, shape],
+          [shape.length === 2 ? dtype : "f32", stored.layers[1]![role]!.shape],
+          role,
+        );
+        assertEquals(
+          data,
+          shape.length === 2 ? quantize(values, dtype) : values,
+          `${name}.${role} in ${dtype}`,
+        );
+      }
+    }
+  }
+  const bytes = buildGguf(smallLlamaParts()),
+    gguf = parseGguf(bytes, "m.gguf"),
+    config = readModelConfig(gguf);
+  const { q } = loadWeights(gguf, config, (tensor) => tensor, "bf16").layers[0]!;
+  assertEquals(q.data, quantize(dequantize(gguf.tensors.get("blk.0.attn_q.weight")!, 0, 64), "bf16"));
+});
+
+Deno.test("loadWeights() leaves matrices that have the type already as they are", async () => {
+  const bytes = await Deno.readFile(new URL("./tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url));
+  const gguf = parseGguf(bytes, "tiny");
+  const { layers } = loadWeights(gguf, readModelConfig(gguf), (tensor) => tensor, "q8_0");
+  assertStrictEquals(layers[0]!.gate.data.buffer, bytes.buffer);
+});
+
+Deno.test("loadWeights() names a tensor that a type cannot hold", () => {
+  const gguf = parseGguf(buildGguf(smallLlamaParts()), "m.gguf"), config = readModelConfig(gguf);
+  assertThrows(
+    () => checkWeights(gguf, config, "q8_0"),
+    ModelFormatError,
+    'found rows of 8 in tensor "token_embd.weight", expected a multiple of q8_0\'s block of 32',
+  );
+  const folder = paddedFolder("llama"),
+    at = "model.layers.1.mlp.down_proj.weight",
+    own = readModelConfig(folder);
+  const { shape, data } = folder.tensors.get(at)!,
+    large = (data as Float32Array).map((x, i) => i === 5 ? 1e6 : x);
+  const tensors = new Map([...folder.tensors, [at, hostTensor("f32", shape, large)]]);
+  assertThrows(
+    () => loadWeights({ ...folder, tensors }, own, (tensor) => tensor, "f16"),
+    ModelFormatError,
+    `cannot turn tensor "${at}" into f16: found a value of 1000000, expected a float16: try bf16`,
+  );
 });

@@ -42,7 +42,7 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
 /** A study whose model is read, but not yet on a backend. */
 export interface StudyPlan extends Omit<Study<TaskTypes>, "model"> {
   /** The model's file. */
-  readonly model: Pick<LoadedModel, "name" | "sha256" | "tokenizer">;
+  readonly model: Pick<LoadedModel, "name" | "sha256" | "tokenizer" | "dtype">;
 }
 
 /** Token ids of a study: BOS at the front where the tokenizer adds one, cut at `tokens`. */
@@ -85,6 +85,7 @@ export async function describeConditions(
     bos: model.tokenizer.addsBos,
     backend,
     cacheDType,
+    ...(model.dtype && { dtype: model.dtype }),
   };
 }
 

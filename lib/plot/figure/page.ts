@@ -224,10 +224,11 @@ export function formatTime(startedAt: string): string {
 
 /** On what and when a run took place. */
 export function runFacts(
-  { backendDescription, cacheDType, version, startedAt }: Environment,
+  { backendDescription, cacheDType, dtype, version, startedAt }: Environment,
 ): [string, string][] {
   return [
     ["backend", backendDescription],
+    ...(dtype === undefined ? [] : [["weights", dtype] as [string, string]]),
     ["KV cache", cacheDType ?? "f32"],
     ["version", version],
     ["when", formatTime(startedAt)],

@@ -1,4 +1,5 @@
 /** The report of a benchmark: kernels under the roof, time and memory against length, and the table. */
+import type { WeightDType } from "../../dtype.ts";
 import type { LengthRow } from "../../eval/lengths.ts";
 import { escapeText, type Figure } from "../figure/figure.ts";
 import { collectLengths, plotLengths } from "../plots/lengths.ts";
@@ -21,6 +22,8 @@ export interface BenchReport {
   readonly lengths: readonly LengthRow[];
   /** The model that ran at these lengths; tiny where left out. */
   readonly model?: string;
+  /** What its matrices were turned into. */
+  readonly dtype?: WeightDType;
   /** What the machine can do, as measured beside the kernels. */
   readonly roof: MachineRoof;
   /** Where it ran. */
