@@ -57,6 +57,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--fusion", "learned", "--warmup", "4"], "--warmup: found 4, expected an integer from 8"],
       [["--context", "1"], "--context 1: expected an integer of at least 2"],
       [["--context", "100000"], "a text of"],
+      [["--memory", "2GB"], '--memory "2GB": expected a size such as 500M or 2G'],
       [["--text", short], "a text of 11 tokens: expected at least one context of 512"],
       [["--tokens", "100"], "a text of 100 tokens"],
       [["--text", `${folder}/none.txt`], "there is no such file"],

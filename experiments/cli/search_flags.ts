@@ -1,11 +1,11 @@
-/** Flags of a search, of a race and of a time budget. */
+/** Flags of a search, of a race, and of what trials may take. */
 import { RACES, SAMPLERS } from "../../lib/search/mod.ts";
 import { OBJECTIVE_NAMES } from "../../lib/sweep/mod.ts";
 import type { Flag } from "./flags.ts";
 
 const tasks = ["sweep"] as const;
 
-/** Taken by sweep. */
+/** Taken by sweep; the last one by compare too. */
 export const SEARCH_FLAGS: { readonly [name: string]: Flag } = {
   "space": {
     kind: "text",
@@ -56,5 +56,12 @@ export const SEARCH_FLAGS: { readonly [name: string]: Flag } = {
     value: "TIME",
     help: "begin no trial once a time is over: 20m, 90s, 1h30m",
     tasks,
+  },
+  "memory": {
+    kind: "text",
+    value: "SIZE",
+    help:
+      "what may be kept of the dense model for all methods, as 500M or 2G; the rest is computed again for each (1G)",
+    tasks: ["sweep", "compare"],
   },
 };

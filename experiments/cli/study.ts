@@ -17,6 +17,7 @@ import {
 import { type BackendRequest, openBackend, readBackend } from "./backend.ts";
 import { exists, isFolder } from "./files.ts";
 import { tellHostRules } from "./method.ts";
+import { readCacheBytes } from "./memory.ts";
 import { knownLayers, modelName, openModel, readDType, readModel, warnOfLength } from "./model.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
@@ -86,6 +87,7 @@ export async function readPlan(
 ) {
   const task = checkFlags(() => findTask(readTaskName(values).task));
   const context = readCount(values, "context", 2) ?? DEFAULT_CONTEXT, tokens = readCount(values, "tokens", 2);
+  const cacheBytes = readCacheBytes(values);
   const { name: textName, text } = await readNamedText(values);
   const check = (shape: FilterShape) =>
     checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));
@@ -111,7 +113,11 @@ export async function readPlan(
   }
   const model = await readModel(values, progress, values.has("jobs"));
   check(model.config);
-  const plan = { model, task, text, textName, context, ...(tokens !== undefined && { tokens }) };
+  const plan = {
+    ...{ model, task, text, textName, context },
+    ...(tokens !== undefined && { tokens }),
+    ...(cacheBytes !== undefined && { cacheBytes }),
+  };
   const whole = task.isWhole ? { ...plan, context: encodeStudy(plan).length } : plan;
   warnOfLength(whole.context, model.config);
   return whole;

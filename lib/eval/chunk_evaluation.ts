@@ -26,17 +26,41 @@ export interface ChunkScores {
   readonly denseLosses: Float64Array;
 }
 
+/** Where a run's logits are kept for other calls, block by block; a block is named by its first row. */
+export interface KeptLogits {
+  /** The kept logits of a block, or the computed ones, which are kept if there is room. */
+  get(block: number, compute: () => Tensor): Tensor;
+  /** Whether a block's logits are kept. */
+  has(block: number): boolean;
+}
+
 /** How a task scores a chunk. Hidden states are those after the final norm, [T, hiddenSize] f32. */
 export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
-  /** Losses of a chunk, one a scored unit; as many of every chunk. */
-  score(model: EvaluatedModel, ids: Int32Array, hidden: Tensor, chunk: number): Float64Array;
+  /** Losses of a chunk, one a scored unit; as many of every chunk. `kept`: where the dense model's logits are kept. */
+  score(
+    model: EvaluatedModel,
+    ids: Int32Array,
+    hidden: Tensor,
+    chunk: number,
+    kept?: KeptLogits,
+  ): Float64Array;
   /** Scores with both models' states at hand, where further metrics need them; else `score` of the filtered one's. */
-  compare?(model: EvaluatedModel, ids: Int32Array, dense: Tensor, hidden: Tensor, chunk: number): S;
+  compare?(
+    model: EvaluatedModel,
+    ids: Int32Array,
+    dense: Tensor,
+    hidden: Tensor,
+    chunk: number,
+    kept: KeptLogits,
+  ): S;
   /** Metrics of the task that every scored unit has, of a chunk's scores. */
   metricsOf?(scores: S): UnitMetrics;
   /** Further metrics, of the scores of all chunks. */
   summarize?(scores: readonly S[]): { readonly [metric: string]: number };
 }
+
+/** Bytes of what the dense model gives that are kept from run to run, where nothing else is said. */
+const DEFAULT_CACHE_BYTES = 2 ** 30;
 
 type Masks = ReadonlyMap<number, Uint8Array>;
 
@@ -48,7 +72,8 @@ export const meanOfChunks = (chunks: readonly Float64Array[]): number =>
 
 /**
  * Evaluates pruners against the dense model on chunks of token ids, each a sequence of its own. What is dense is
- * computed once: the final hidden states, and per distinct first filtered layer the residual stream that enters it.
+ * computed once: the final hidden states, per distinct first filtered layer the residual stream that enters it, and,
+ * while there is room, the logits.
  */
 export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkScores = ChunkScores>
   implements Evaluation<T> {
@@ -70,21 +95,21 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
    *
    * @param task What the losses and the main metric are called.
    * @param chunks At least one.
-   * @param cacheBytes Bytes of dense states that are kept for reuse.
+   * @param cacheBytes Bytes of dense states and logits that are kept for reuse.
    */
   constructor(
     task: Pick<EvaluationTask, "loss" | "headline">,
     model: EvaluatedModel,
     chunks: readonly Int32Array<ArrayBuffer>[],
     scorer: ChunkScorer<S>,
-    cacheBytes: number = 2 ** 30,
+    cacheBytes: number = DEFAULT_CACHE_BYTES,
   ) {
     this.#task = task;
     this.#model = model;
     this.chunks = chunks;
     this.context = chunks.reduce((most, { length }) => Math.max(most, length), 0);
     this.#scorer = scorer;
-    this.#states = new TensorCache(cacheBytes);
+    this.#states = new TensorCache(cacheBytes, (tensor) => model.backend.free(tensor));
   }
 
   /**
@@ -115,7 +140,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       this.#model.backend.synchronize?.();
       timeMs += performance.now() - begin;
       this.#states.put(`hidden ${chunk}`, hidden);
-      losses.push(this.#scorer.score(this.#model, ids, hidden, chunk));
+      losses.push(this.#scorer.score(this.#model, ids, hidden, chunk, this.#logitsOf(chunk)));
       usages.push(sequence.usage());
       sequence.free?.();
       this.#release(`hidden ${chunk}`, hidden);
@@ -216,7 +241,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       return { losses, denseLosses: this.#denseLosses[chunk]! } as S;
     }
     const denseHidden = this.#denseHidden(chunk);
-    const scored = scorer.compare(model, ids, denseHidden, hidden, chunk);
+    const scored = scorer.compare(model, ids, denseHidden, hidden, chunk, this.#logitsOf(chunk));
     this.#release(`hidden ${chunk}`, denseHidden);
     return scored;
   }
@@ -231,6 +256,15 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     const ms = performance.now() - begin;
     if (residual !== undefined) this.#release(`residual ${first} ${chunk}`, residual);
     return { hidden, ms };
+  }
+
+  /** Where the dense model's logits of a chunk are kept. */
+  #logitsOf(chunk: number): KeptLogits {
+    const cache = this.#states, keyOf = (block: number) => `logits ${chunk} ${block}`;
+    return {
+      get: (block, compute) => cache.get(keyOf(block), compute, { spare: true }),
+      has: (block) => cache.has(keyOf(block)),
+    };
   }
 
   /** Frees a tensor that nothing keeps for reuse. */

@@ -1,6 +1,7 @@
 /** Losses of a model's next-token distributions, a block of rows at a time so that logits stay small. */
 import type { LogitComparison } from "../backend.ts";
 import { type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import type { KeptLogits } from "./chunk_evaluation.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
 /** Rows of logits that exist at a time: 128 rows of a vocabulary of 49,152 take 25 MB. */
@@ -30,23 +31,41 @@ function logitsOf(model: EvaluatedModel, hidden: Tensor, start: number, end: num
   return logits;
 }
 
+/** Has a look at logits of rows [start, end), which are freed then unless they are kept. */
+function withLogits<T>(
+  model: EvaluatedModel,
+  hidden: Tensor,
+  [start, end]: readonly [number, number],
+  kept: KeptLogits | undefined,
+  look: (logits: Tensor) => T,
+): T {
+  const compute = () => logitsOf(model, hidden, start, end);
+  const logits = kept === undefined ? compute() : kept.get(start, compute);
+  const result = look(logits);
+  if (!kept?.has(start)) model.backend.free(logits);
+  return result;
+}
+
 /**
  * Losses of the tokens of one sequence.
  *
  * @param ids Token ids, [T].
  * @param hidden Hidden states after the final norm, [T, hiddenSize] f32.
+ * @param kept Where its logits are found or kept; default: made for this call.
  * @returns -ln p(ids[i + 1] | ids[0..i]) in nats, [T - 1].
  */
 export function nextTokenNll(
   model: EvaluatedModel,
   ids: Int32Array,
   hidden: Tensor,
+  kept?: KeptLogits,
 ): Float64Array<ArrayBuffer> {
   const nll = new Float64Array(ids.length - 1);
   forEachBlock(model, ids, (start, end, targets) => {
-    const logits = logitsOf(model, hidden, start, end);
-    nll.set(model.backend.nll(logits, targets), start);
-    model.backend.free(logits);
+    nll.set(
+      withLogits(model, hidden, [start, end], kept, (logits) => model.backend.nll(logits, targets)),
+      start,
+    );
   });
   return nll;
 }
@@ -100,6 +119,7 @@ export function likeliestToken(model: EvaluatedModel, hidden: HostTensor): numbe
  * @param ids Token ids, [T].
  * @param base Hidden states of the first run (dense), [T, hiddenSize] f32.
  * @param other Hidden states of the second run (filtered), like `base`.
+ * @param kept Where the first run's logits are found or kept; default: made for this call.
  * @returns T - 1 entries each, in nats: losses of both, KL(base || other), and 1 where the likeliest token is one.
  */
 export function compareNextTokens(
@@ -107,6 +127,7 @@ export function compareNextTokens(
   ids: Int32Array,
   base: Tensor,
   other: Tensor,
+  kept?: KeptLogits,
 ): LogitComparison {
   const rows = ids.length - 1;
   const all: LogitComparison = {
@@ -116,10 +137,12 @@ export function compareNextTokens(
     agree: new Uint8Array(rows),
   };
   forEachBlock(model, ids, (start, end, targets) => {
-    const baseLogits = logitsOf(model, base, start, end), otherLogits = logitsOf(model, other, start, end);
-    const block = model.backend.compareLogits(baseLogits, otherLogits, targets);
-    model.backend.free(baseLogits);
-    model.backend.free(otherLogits);
+    const block = withLogits(model, base, [start, end], kept, (baseLogits) => {
+      const otherLogits = logitsOf(model, other, start, end);
+      const block = model.backend.compareLogits(baseLogits, otherLogits, targets);
+      model.backend.free(otherLogits);
+      return block;
+    });
     all.nll.set(block.nll, start);
     all.baseNll.set(block.baseNll, start);
     all.kl.set(block.kl, start);

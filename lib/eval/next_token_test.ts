@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import type { KeptLogits } from "./chunk_evaluation.ts";
 import { compareNextTokens, nextTokenNll, ROWS_PER_BLOCK } from "./next_token.ts";
 import { expectAllFreed, fakeModel } from "./testing.ts";
 
@@ -10,6 +11,8 @@ Deno.test("nextTokenNll() and compareNextTokens() free the rows and logits of ev
     const nll = nextTokenNll(model, ids, hidden);
     assertEquals(nll, nextTokenNll(fakeModel().model, ids, model.backend.read(hidden)));
     assertEquals(compareNextTokens(model, ids, hidden, hidden).nll, nll);
+    const kept: KeptLogits = { get: (_, compute) => compute(), has: () => false };
+    assertEquals(compareNextTokens(model, ids, hidden, hidden, kept).nll, nll);
     model.backend.free(hidden);
     sequence.free!();
   }));

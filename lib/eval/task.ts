@@ -139,6 +139,8 @@ export interface TaskData {
   readonly context: number;
   /** The model's tokenizer, for a task that brings its own texts. */
   readonly tokenizer: Tokenizer;
+  /** Bytes of what the dense model gives that may be kept from run to run; default: 1 GiB. */
+  readonly cacheBytes?: number;
 }
 
 /** The types of a task's records. */

@@ -2,14 +2,28 @@
 import { byteSize } from "../dtype.ts";
 import { countOf, type Tensor } from "../tensor.ts";
 
-/** First come, first kept: what does not fit any more is computed again each time it is asked for. */
+/** Bytes of a tensor's values. */
+const bytesOf = ({ dtype, shape }: Tensor): number => byteSize(dtype, countOf(shape));
+
+/**
+ * First come, first kept: what does not fit any more is computed again each time it is asked for. Spare tensors, of which
+ * a byte saves less work, make room for the others.
+ */
 export class TensorCache {
   readonly #entries = new Map<string, Tensor>();
+  readonly #spare = new Set<string>();
+  readonly #free: (tensor: Tensor) => void;
   #bytesLeft: number;
 
-  /** An empty cache with a budget of bytes for all kept tensors. */
-  constructor(bytes: number) {
+  /**
+   * An empty cache.
+   *
+   * @param bytes Budget for all kept tensors.
+   * @param free Frees a spare tensor that has made room. None may be in use while another is put.
+   */
+  constructor(bytes: number, free: (tensor: Tensor) => void = () => {}) {
     this.#bytesLeft = bytes;
+    this.#free = free;
   }
 
   /** Whether a tensor is kept under a key. */
@@ -18,19 +32,34 @@ export class TensorCache {
   }
 
   /** Keeps a tensor if it fits; one that is already kept under the key stays. */
-  put(key: string, tensor: Tensor): void {
-    const bytes = byteSize(tensor.dtype, countOf(tensor.shape));
-    if (bytes > this.#bytesLeft || this.#entries.has(key)) return;
+  put(key: string, tensor: Tensor, { spare = false }: { readonly spare?: boolean } = {}): void {
+    const bytes = bytesOf(tensor);
+    if (this.#entries.has(key)) return;
+    if (!spare) this.#makeRoom(bytes);
+    if (bytes > this.#bytesLeft) return;
     this.#bytesLeft -= bytes;
     this.#entries.set(key, tensor);
+    if (spare) this.#spare.add(key);
   }
 
   /** The kept tensor, or the computed one, which is then kept if it fits. */
-  get(key: string, compute: () => Tensor): Tensor {
+  get(key: string, compute: () => Tensor, options?: { readonly spare?: boolean }): Tensor {
     const kept = this.#entries.get(key);
     if (kept !== undefined) return kept;
     const tensor = compute();
-    this.put(key, tensor);
+    this.put(key, tensor, options);
     return tensor;
+  }
+
+  /** Drops spare tensors, the last first, until so many bytes are left or no spare one is. */
+  #makeRoom(bytes: number): void {
+    for (const key of [...this.#spare].reverse()) {
+      if (this.#bytesLeft >= bytes) return;
+      const tensor = this.#entries.get(key)!;
+      this.#bytesLeft += bytesOf(tensor);
+      this.#entries.delete(key);
+      this.#spare.delete(key);
+      this.#free(tensor);
+    }
   }
 }

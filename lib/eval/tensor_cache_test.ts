@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { emptyTensor } from "../tensor.ts";
+import { emptyTensor, type Tensor } from "../tensor.ts";
 import { TensorCache } from "./tensor_cache.ts";
 
 Deno.test("TensorCache keeps what fits its budget, first come, and computes the rest again", () => {
@@ -14,4 +14,18 @@ Deno.test("TensorCache keeps what fits its budget, first come, and computes the 
   assertEquals(get("a", 5) === first, true);
   for (const key of ["b", "large", "c"]) get(key, key === "b" ? 5 : 6);
   assertEquals(computed, ["a", "large", "b", "large", "c"]);
+});
+
+Deno.test("TensorCache lets spare tensors make room for others, the last first, and never the other way about", () => {
+  const freed: Tensor[] = [], cache = new TensorCache(40, (tensor) => freed.push(tensor));
+  const tensors = Array.from({ length: 5 }, () => emptyTensor("f32", [4]));
+  cache.put("a", tensors[0]!, { spare: true });
+  cache.put("b", tensors[1]!, { spare: true });
+  cache.put("c", tensors[2]!); // 16 of 40 bytes each: the last spare one goes
+  assertEquals(freed, [tensors[1]]);
+  assertEquals(freed[0] === tensors[1], true);
+  cache.put("d", tensors[3]!, { spare: true });
+  cache.put("e", tensors[4]!);
+  assertEquals(["a", "b", "c", "d", "e"].filter((key) => cache.has(key)), ["c", "e"]);
+  assertEquals(freed[1] === tensors[0] && freed.length === 2, true);
 });

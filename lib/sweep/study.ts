@@ -37,6 +37,8 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly context?: number;
   /** Use the first tokens alone; default: all. */
   readonly tokens?: number;
+  /** Bytes of what the dense model gives that may be kept from trial to trial; default: 1 GiB. */
+  readonly cacheBytes?: number;
 }
 
 /** A study whose model is read, but not yet on a backend. */
@@ -115,8 +117,13 @@ export async function readVersion(): Promise<string> {
 
 /** Opens a study's task on its model and text. */
 export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>): Evaluation<T> {
-  const { model, context = DEFAULT_CONTEXT, task = TASKS[0] } = study;
-  const data = { ids: encodeStudy(study), context, tokenizer: model.tokenizer };
+  const { model, context = DEFAULT_CONTEXT, task = TASKS[0], cacheBytes } = study;
+  const data = {
+    ids: encodeStudy(study),
+    context,
+    tokenizer: model.tokenizer,
+    ...(cacheBytes !== undefined && { cacheBytes }),
+  };
   return task.open(model.model, data) as Evaluation<T>;
 }
 

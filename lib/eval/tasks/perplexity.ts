@@ -17,8 +17,9 @@ export interface PerplexityOptions {
   /** Tokens a chunk, default 512. */
   readonly context?: number;
   /**
-   * Bytes of dense states (final hidden states, residual streams below the first filtered layer) that are kept for
-   * reuse, default 1 GiB. What does not fit is computed again for each run: slower, equal results.
+   * Bytes of what the dense model gives (final hidden states, residual streams below the first filtered layer, and
+   * logits, which make room for the others) that are kept for reuse, default 1 GiB. What does not fit is computed again
+   * for each run: slower, equal results.
    */
   readonly cacheBytes?: number;
 }
@@ -67,9 +68,9 @@ export interface PerplexityScores extends ChunkScores {
 
 /** Scores the tokens of a chunk behind the one at `first`. */
 export const scoreBehind = (first: number): ChunkScorer<PerplexityScores> => ({
-  score: (model, ids, hidden) => nextTokenNll(model, ids, hidden).slice(first),
-  compare(model, ids, dense, hidden) {
-    const { nll, baseNll, kl, agree } = compareNextTokens(model, ids, dense, hidden);
+  score: (model, ids, hidden, _chunk, kept) => nextTokenNll(model, ids, hidden, kept).slice(first),
+  compare(model, ids, dense, hidden, _chunk, kept) {
+    const { nll, baseNll, kl, agree } = compareNextTokens(model, ids, dense, hidden, kept);
     return {
       ...{ losses: nll.slice(first), denseLosses: baseNll.slice(first) },
       ...{ kl: kl.slice(first), agree: agree.slice(first) },
@@ -126,7 +127,8 @@ export const perplexity: EvaluationTask<PerplexityTypes> = {
       percent: true,
     },
   ],
-  open: (model, { ids, context }) => new PerplexityEvaluation(model, ids, { context }),
+  open: (model, { ids, context, cacheBytes }) =>
+    new PerplexityEvaluation(model, ids, { context, ...(cacheBytes !== undefined && { cacheBytes }) }),
 };
 
 /**

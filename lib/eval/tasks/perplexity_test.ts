@@ -116,6 +116,23 @@ Deno.test("PerplexityEvaluation.run() reuses the dense layers, and recomputes th
   for (const result of results) assertEquals(result, results[0]);
 });
 
+Deno.test("PerplexityEvaluation computes the dense logits once where they fit, and else for each run, to equal results", async () => {
+  const results = [];
+  // Two chunks of 199 scored rows, in blocks of 128: four products a pass.
+  for (const [cacheBytes, products] of [[2 ** 20, 4 + 4 + 4], [0, 4 + 8 + 8]] as const) {
+    const { model } = fakeModel();
+    let asked = 0;
+    const counted = { ...model, logits: (hidden: Tensor) => (asked++, model.logits(hidden)) };
+    const evaluation = new PerplexityEvaluation(counted, ids, { context: 200, cacheBytes });
+    for (let i = 0; i < 2; i++) {
+      const { kl, nllDelta } = await evaluation.run(fakePruner([2], (t) => t % 3 === 2));
+      results.push({ kl, nllDelta });
+    }
+    assertEquals(asked, products);
+  }
+  for (const result of results) assertEquals(result, results[0]);
+});
+
 Deno.test("PerplexityEvaluation.run() counts the time of the dense layers once, however often they run", async () => {
   using clock = new FakeClock();
   for (const cacheBytes of [2 ** 20, 0]) {
