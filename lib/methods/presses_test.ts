@@ -212,3 +212,31 @@ Deno.test("cur, knorm and keydiff rank keys of one head as their presses, where 
   assertAlmostEquals(score("keydiff")[T - 1]!, last, 1e-5);
   assert(Math.abs(score("keydiff")[0]! - last) > 1e-3);
 });
+
+Deno.test("what kvpress's MergingPress makes of the values that stay is what they become here", async () => {
+  interface Merge {
+    readonly kept: number[];
+    readonly keys: number[];
+    readonly values: number[];
+    readonly merged: number[];
+  }
+  const golden: { numKvHeads: number; headDim: number; cases: Merge[] } = JSON.parse(
+    await Deno.readTextFile(new URL("../filter/testdata/merge_golden.json", import.meta.url)),
+  );
+  const width = golden.numKvHeads * golden.headDim;
+  for (const { kept, keys, values, merged } of golden.cases) {
+    const tokens = Array.from({ length: keys.length / width }, (_, position) => {
+      const row = (all: number[]) => Float32Array.from(all.slice(position * width, (position + 1) * width));
+      return { position, key: row(keys), value: row(values), received: 0 };
+    });
+    const [stays, goes] = [true, false].map((stay) =>
+      tokens.filter(({ position }) => kept.includes(position) === stay)
+    );
+    const changed = mergeValues(goes!, stays!, golden);
+    assert(changed.size > 2 && goes!.length > kept.length);
+    stays!.forEach(({ position, value }, i) => {
+      const own = changed.get(position) ?? value;
+      own.forEach((x, a) => assertAlmostEquals(x, merged[i * width + a]!, 1e-5));
+    });
+  }
+});
