@@ -38,12 +38,14 @@ export type { Reads, Rule, RuleMemory, RuleToken, Scorer } from "../filter/rule.
 export type { FilterBackend, LearnedInput, Rows } from "../filter/sequence.ts";
 export type { Moments } from "../filter/similarity.ts";
 export type {
+  Adapts,
   Alteration,
   Alters,
   CalibratedModel,
   Calibration,
   LayerAlteration,
   LayerVisit,
+  SeenPrompt,
   SeeRows,
 } from "../methods/calibration.ts";
 export { createDense } from "../methods/dense.ts";
@@ -62,7 +64,7 @@ export type {
   PrunerMethod,
   RuleMethod,
 } from "../methods/method.ts";
-export type { AnyOffline, OfflineMethod } from "../methods/offline.ts";
+export type { AnyOffline, OfflineMethod, PromptMethod } from "../methods/offline.ts";
 export { chooseParts, type PartImportance, type PartKind } from "../methods/parts.ts";
 export {
   CHOICES,

@@ -37,16 +37,18 @@ export interface ReachMasks {
  */
 export function reachOf(
   config: Pick<ModelConfig, "numLayers" | "layers">,
-  pruner: Pick<Pruner, "recent" | "cacheSkipped" | "keySide" | "alters">,
+  pruner:
+    & Pick<Pruner, "recent" | "cacheSkipped" | "keySide" | "alters" | "adapts">
+    & Partial<Pick<Pruner, "warmup">>,
   { keep, kvKeep = new Map() }: ReachMasks,
   from: number,
   to: number,
 ): FilterReach {
   const { recent, cacheSkipped, keySide } = pruner;
   const skippedStay = cacheSkipped || keySide !== undefined;
-  if (pruner.alters !== undefined) {
-    const positions = to - from;
-    return { positions, missedKeys: 0, ownFiltered: positions, ownSkips: positions * config.numLayers };
+  if (pruner.alters !== undefined || pruner.adapts !== undefined) {
+    const own = Math.max(0, to - Math.max(from, pruner.adapts === undefined ? 0 : pruner.warmup ?? 0));
+    return { positions: to - from, missedKeys: 0, ownFiltered: own, ownSkips: own * config.numLayers };
   }
   const missed = new Uint8Array(to - from), own = new Uint8Array(to - from);
   let ownSkips = 0;

@@ -80,6 +80,20 @@ export function recordCalibration(): { readonly calibrationSha256?: string; read
   return { calibrationSha256: own.sha256, calibration: `${own.domain}, ${tokens} tokens` };
 }
 
+/** What a sequence's own first tokens have shown. */
+export interface SeenPrompt extends Pick<CalibratedModel, "config" | "importance" | "matrix"> {
+  /** Moments of what entered a matrix of a layer. */
+  moments(layer: number, name: string): { readonly meanSquares: Float64Array };
+}
+
+/** How a pruner alters the model for the tokens of a sequence behind its warm-up: heads stay, as the cache has them. */
+export interface Adapts {
+  /** Matrices whose inputs it asks for. */
+  readonly names: readonly string[];
+  /** What becomes of the model. */
+  alter(seen: SeenPrompt): Alteration;
+}
+
 let own: Calibration | undefined;
 
 /** The calibration text of this process, if any. */

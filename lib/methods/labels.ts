@@ -29,7 +29,9 @@ export function sayLabels({ calibration, queryAware, phase, trained }: Labels): 
 /** Those of a method that needs calibration text say of what kind this process's text is. */
 function calibratedLabels(method: Method): Labels {
   const labels = labelsOf(method);
-  return isOffline(method) ? { ...labels, calibration: ownCalibration()?.domain ?? "other" } : labels;
+  return isOffline(method) && method.offline === true
+    ? { ...labels, calibration: ownCalibration()?.domain ?? "other" }
+    : labels;
 }
 
 /** The labels of what decides under options, each side's where there are two and they are not the same. */

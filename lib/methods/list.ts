@@ -1,5 +1,6 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
 import { type AnyRule, type EvictionMethod, isRule, type Method } from "./method.ts";
+import { adaskipStyle } from "./adaskip_style.ts";
 import { attentionDrop } from "./attention_drop.ts";
 import { cur } from "./cur.ts";
 import { curdkv } from "./curdkv.ts";
@@ -24,6 +25,7 @@ import { mlpDrop } from "./mlp_drop.ts";
 import { missed } from "./missed.ts";
 import { oracle } from "./oracle.ts";
 import { periodic } from "./periodic.ts";
+import { probeStyle } from "./probe_style.ts";
 import { product } from "./product.ts";
 import { random } from "./random.ts";
 import { randomProtected } from "./random_protected.ts";
@@ -73,8 +75,18 @@ export const EVICTIONS = [
   foresight,
 ] as const;
 
-/** Methods that alter the model once, by a calibration text. */
-export const OFFLINE = [attentionDrop, mlpDrop, shortgpt, sleb, flap, wandaSp, slimgptStyle] as const;
+/** Methods that alter the model: once, by a calibration text, or behind the warm-up of each sequence. */
+export const OFFLINE = [
+  attentionDrop,
+  mlpDrop,
+  shortgpt,
+  sleb,
+  flap,
+  wandaSp,
+  slimgptStyle,
+  adaskipStyle,
+  probeStyle,
+] as const;
 
 /** What `fusion` names. */
 const FUSIONS: readonly (Method & { readonly name: MethodName })[] = [...METHODS, ...OFFLINE];

@@ -136,7 +136,7 @@ export function isEviction(method: Method): method is EvictionMethod {
   return "evicts" in method;
 }
 
-/** Whether a method alters the model once, by a calibration text. */
+/** Whether a method alters the model. */
 export function isOffline(method: Method): method is AnyOffline {
   return "offline" in method;
 }

@@ -291,7 +291,12 @@ function hasEffect(name: string, options: ResolvedOptions): boolean {
   if (name === "kvFusion") return true;
   const method = methodOf(options.fusion);
   if (filtersQueries(options) && isOffline(method)) {
-    return ["fusion", "pruneRatio", ...Object.keys(method.options ?? {})].includes(name);
+    return [
+      "fusion",
+      "pruneRatio",
+      ...(method.offline === "prompt" ? ["warmup"] : []),
+      ...Object.keys(method.options ?? {}),
+    ].includes(name);
   }
   const onQueries = filtersQueries(options) && !Object.hasOwn(KEY_OPTIONS, name) &&
     hasEffectOn("query", name, options);
@@ -305,7 +310,7 @@ function hasEffect(name: string, options: ResolvedOptions): boolean {
 function hasEffectOn(side: "query" | "key", name: string, options: ResolvedOptions): boolean {
   const method = methodOf(options.fusion),
     isOwn = method.options !== undefined && Object.hasOwn(method.options, name);
-  const { of = {}, uses, matters }: Option = isOwn ? method.options[name]! : OPTIONS[name]!;
+  const { of = {}, uses, matters }: Option = isOwn ? (method.options as OptionTable)[name]! : OPTIONS[name]!;
   if (uses === "window") {
     return side === "key" || options.kvFusion === "same" || options.substitute === "local";
   }

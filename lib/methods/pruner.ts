@@ -6,7 +6,7 @@ import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { KeyState } from "../filter/options.ts";
 import type { FilterBackend } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
-import type { Alters, Calibration } from "./calibration.ts";
+import type { Adapts, Alters, Calibration } from "./calibration.ts";
 
 /** What a method may look at before a layer's attention: T tokens, one row each. */
 export interface LayerInput {
@@ -189,6 +189,8 @@ export interface Pruner {
   readonly drops?: DroppedParts;
   /** What becomes of the model before any token; then there is nothing else that the method does. */
   readonly alters?: Alters;
+  /** The same for the tokens behind the warm-up alone, by what the sequence has shown there. */
+  readonly adapts?: Adapts;
   /** What drops keys and values by a rule of its own. Skipped tokens then enter the cache like all others. */
   readonly keySide?: KeySide;
   /**

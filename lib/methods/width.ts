@@ -26,6 +26,15 @@ export class Moments {
     this.#count += count;
   }
 
+  /** An independent copy. */
+  clone(): Moments {
+    const copy = new Moments(this.#sums.length);
+    copy.#count = this.#count;
+    copy.#sums.set(this.#sums);
+    copy.#squares.set(this.#squares);
+    return copy;
+  }
+
   /** Means. */
   get means(): Float64Array<ArrayBuffer> {
     return Float64Array.from(this.#sums, (sum) => sum / this.#count);

@@ -4,6 +4,8 @@ import { attentionFlops, mlpFlops } from "../cost.ts";
 import {
   type Alteration,
   type Calibration,
+  chooseParts,
+  createDropped,
   createPruner,
   definePruner,
   type MethodOptions,
@@ -13,7 +15,7 @@ import {
 } from "../methods/mod.ts";
 import { reachOf } from "../eval/filter_reach.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
-import { asF32 } from "./calibrated.ts";
+import { asF32, measureParts } from "./calibrated.ts";
 import { Model } from "./model.ts";
 import { CONFIG, ids, randomWeights } from "./small_testing.ts";
 import { backend } from "./testing.ts";
@@ -149,6 +151,51 @@ Deno.test("the width methods leave out the share of the blocks' parameters that 
       const biases = name === "flap" ? 4 * 2 * 64 : 0, share = (parametersAvoided + biases) / (4 * ofBlock);
       assert(Math.abs(share - pruneRatio) < 0.01, `${name}: ${share}`);
     }
+  }
+});
+
+Deno.test("adaskip-style leaves out, behind the warm-up, what turned the stream least there", () => {
+  const warmup = 12, { numLayers } = config;
+  const parts = chooseParts(measureParts(model, [ids(COUNT).slice(0, warmup)]), "joint", 4);
+  const want = run(model, createDropped(config, { ...parts, from: warmup }));
+  for (const feeds of [[COUNT], Array<number>(COUNT).fill(1), [5, 20, 23]]) {
+    const own = run(model, pruners("adaskip-style", { pruneRatio: 4 / (2 * numLayers), warmup }), feeds);
+    own.rows.forEach((x, i) => assertAlmostEquals(x, want.rows[i]!, 2e-3));
+    assertEquals(own.usage.totalFlopsAvoided, want.usage.totalFlopsAvoided);
+    assertEquals(own.usage.parametersAvoided, 0);
+  }
+  const reach = reachOf(config, pruners("adaskip-style", { warmup }), { keep: new Map() }, 10, 15);
+  assertEquals([reach.positions, reach.ownFiltered, reach.ownSkips], [5, 3, 12]);
+  assertThrows(() => pruners("adaskip-style", { warmup: 2 }), RangeError, "expected at least 4");
+});
+
+Deno.test("probe-style leaves out, behind the warm-up, the channels that weighed least there", () => {
+  const one = { ...config, numLayers: 1 }, { intermediateSize, hiddenSize } = config, warmup = 16;
+  const layers = weights.layers.slice(0, 1), single = new Model(one, { ...weights, layers }, backend);
+  const squares = new Float64Array(intermediateSize), down = asF32(layers[0]!.down);
+  single.start(undefined, {
+    see(_, name, x) {
+      if (name !== "down") return;
+      f32Data(x).forEach((value, i) =>
+        i < warmup * intermediateSize && (squares[i % intermediateSize]! += value ** 2)
+      );
+    },
+  }).feed(ids(COUNT));
+  const scores = Array.from(squares, (square, j) => {
+    const column = Array.from({ length: hiddenSize }, (_, row) => down[row * intermediateSize + j]!);
+    return square * Math.hypot(...column.map((x) => x * x));
+  });
+  const gone = scores.map((_, j) => j).sort((a, b) => scores[a]! - scores[b]!).slice(0, intermediateSize / 2);
+  const cut = { ...layers[0]!, down: without(layers[0]!.down, gone) };
+  const want = run(new Model(one, { ...weights, layers: [cut] }, backend)), dense = run(single);
+  for (const feeds of [[COUNT], [7, 1, 40]]) {
+    const own = run(single, createPruner("probe-style", one, { pruneRatio: 0.5, warmup }), feeds);
+    own.rows.forEach((x, i) => {
+      const { rows } = i < warmup * hiddenSize ? dense : want;
+      assertAlmostEquals(x, rows[i]!, 2e-3);
+    });
+    const half = mlpFlops({ ...one, intermediateSize: intermediateSize / 2 }, COUNT - warmup);
+    assertEquals([own.usage.totalFlopsAvoided, own.usage.parametersAvoided], [half, 0]);
   }
 });
 

@@ -42,7 +42,7 @@ export interface BatchOptions {
  */
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
   if (pruner === undefined) return undefined;
-  if (pruner.alters !== undefined || pruner.drops !== undefined) {
+  if ((pruner.alters ?? pruner.adapts) !== undefined || pruner.drops !== undefined) {
     return `the method "${pruner.name}" alters the model`;
   }
   if (pruner.substitute !== undefined) return "skipped outputs are replaced on the host";

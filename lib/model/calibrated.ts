@@ -14,12 +14,10 @@ import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } fr
 import type { ModelConfig } from "./config.ts";
 import type { See } from "./forward_pass.ts";
 import type { Model } from "./model.ts";
+import { PartMeter } from "./part_meter.ts";
 
 /** Rows of logits that exist at a time. */
 const ROWS_PER_BLOCK = 128;
-
-/** A cosine that is undefined counts as this, as in ShortGPT's code. */
-const UNDEFINED_COSINE = 0.5;
 
 /** Makes the model in which a layer alone is altered. */
 export type AlterLayer = (layer: number, alteration: LayerAlteration) => Model;
@@ -77,8 +75,7 @@ export class ModelOnText implements CalibratedModel {
   }
 
   matrix(layer: number, name: string): HostTensor {
-    const tensor = this.#model.weights.layers[layer]![name]!;
-    return hostTensor("f32", tensor.shape, asF32(this.#model.backend.read(tensor)).slice());
+    return readMatrix(this.#model, layer, name);
   }
 
   bias(layer: number, name: string): Float32Array | undefined {
@@ -131,29 +128,11 @@ export class ModelOnText implements CalibratedModel {
 
   /** The stream before attention, before the MLP, and after it; of the dense model, in one pass. */
   #measure(): PartImportance {
-    const { numLayers } = this.config, tokens = this.#chunks.reduce((sum, { length }) => sum + length, 0);
-    const zeros = () => new Array<number>(numLayers).fill(0);
-    const sums = { attention: zeros(), mlp: zeros(), block: zeros() };
-    let before: Float32Array, between: Float32Array;
-    const { backend } = this.#model;
+    const { backend } = this.#model, meter = new PartMeter(this.config.numLayers);
     this.#watch((layer, name, x: Tensor) => {
-      if (name !== "attention" && name !== "mlp") return;
-      const here = f32Data(backend.read(x)).slice(), rows = x.shape[0]!;
-      if (name === "mlp") {
-        sums.attention[layer]! += sumCosines(before, here, rows);
-        between = here;
-      } else {
-        if (layer > 0) {
-          sums.mlp[layer - 1]! += sumCosines(between, here, rows);
-          sums.block[layer - 1]! += sumCosines(before, here, rows);
-        }
-        before = here;
-      }
+      if (PartMeter.reads(name)) meter.see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
     });
-    const [attention, mlp, block] = [sums.attention, sums.mlp, sums.block].map((row) =>
-      row.map((x) => 1 - x / tokens)
-    );
-    return { attention: attention!, mlp: mlp!, block: block! };
+    return meter.importance;
   }
 }
 
@@ -185,23 +164,13 @@ function through(model: Model, x: Tensor, layer: number, see?: See): Tensor {
   return out;
 }
 
+/** A matrix of a layer in f32, a copy. */
+export function readMatrix({ backend, weights }: Model, layer: number, name: string): HostTensor {
+  const tensor = weights.layers[layer]![name]!;
+  return hostTensor("f32", tensor.shape, asF32(backend.read(tensor)).slice());
+}
+
 /** Values of a tensor as f32. */
 export function asF32(tensor: HostTensor): Float32Array<ArrayBuffer> {
   return dequantize(tensor, 0, countOf(tensor.shape));
-}
-
-/** Sum over rows of the cosine of two matrices. */
-function sumCosines(a: Float32Array, b: Float32Array, rows: number): number {
-  const width = a.length / rows;
-  let sum = 0;
-  for (let row = 0; row < rows; row++) {
-    let dot = 0, aa = 0, bb = 0;
-    for (let i = row * width; i < (row + 1) * width; i++) {
-      dot += a[i]! * b[i]!;
-      aa += a[i]! * a[i]!;
-      bb += b[i]! * b[i]!;
-    }
-    sum += aa * bb === 0 ? UNDEFINED_COSINE : dot / Math.sqrt(aa * bb);
-  }
-  return sum;
 }

@@ -134,6 +134,11 @@ export class ForwardPass {
     return this.model.backend.upload(hostTensor("i32", [values.length], values));
   }
 
+  /** Another one of the same model. */
+  again(): ForwardPass {
+    return new (this.constructor as typeof ForwardPass)(this.model);
+  }
+
   /** Gives all scratch back at once. */
   free(): void {
     for (const tensor of this.#scratch.values()) this.model.backend.free(tensor);

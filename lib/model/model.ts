@@ -77,6 +77,15 @@ export class Model {
   }
 
   /**
+   * The model that stands for this one once a method has altered it.
+   * @internal
+   */
+  alike(config: ModelConfig, weights: ModelWeights): Model {
+    const { backend, cacheDType, unaltered } = this;
+    return new Model(config, weights, backend, { cacheDType, unaltered });
+  }
+
+  /**
    * Values of all its weights, a tied embedding once.
    * @internal
    */
@@ -100,12 +109,7 @@ export class Model {
    */
   start(pruner?: Pruner, options: SequenceOptions = {}): ModelSequence {
     if (pruner?.alters === undefined) return new ModelSequence(this, pruner, options);
-    const altered = alteredBy(
-      this,
-      pruner.alters,
-      (config, weights) =>
-        new Model(config, weights, this.backend, { cacheDType: this.cacheDType, unaltered: this }),
-    );
+    const altered = alteredBy(this, pruner.alters, (config, weights) => this.alike(config, weights));
     return altered.model.start(altered.pruner, options);
   }
 

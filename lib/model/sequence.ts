@@ -2,6 +2,7 @@
 import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
 import {
+  type DroppedParts,
   filteredLayers,
   keyStateOf,
   type LayerInput,
@@ -17,6 +18,7 @@ import { createForwardPass } from "./architectures/mod.ts";
 import { computeRows, foresee, type LayerFeed, type LayerRecord, trueRedundancy } from "./compute_rows.ts";
 import { type EndingRow, KeyJudge } from "./key_judge.ts";
 import { OutputMemory } from "./output_memory.ts";
+import { PromptWatch } from "./prompt_watch.ts";
 import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
 import { range, type Rows } from "./row_indices.ts";
@@ -32,8 +34,13 @@ export class ModelSequence {
   readonly #pruner: Pruner | undefined;
   readonly #cacheDType: CacheDType;
   readonly #options: SequenceOptions;
-  readonly #pass: ForwardPass;
+  #pass: ForwardPass;
   #decider: PrunerSequence | undefined;
+  /** Until its method has altered the model for it. */
+  #watch: PromptWatch | undefined;
+  #drops: DroppedParts | undefined;
+  /** Operations of MLPs that the altered model spares, a token. */
+  #spared = 0;
   #judge: KeyJudge | undefined;
   #layers: LayerRecord[];
   #length = 0;
@@ -53,7 +60,9 @@ export class ModelSequence {
     this.#options = options;
     this.#cacheDType = options.cacheDType ?? model.cacheDType;
     this.#pass = createForwardPass(model);
-    this.#pass.see = options.see;
+    this.#watch = pruner?.adapts && new PromptWatch(model, pruner.adapts);
+    this.#drops = pruner?.drops;
+    this.#pass.see = options.see ?? this.#watch?.see.bind(this.#watch);
     this.#decider = pruner?.start(options.chunk ?? 0);
     const side = pruner?.keySide;
     this.#judge = side && new KeyJudge(side, side.start(options.chunk ?? 0));
@@ -170,7 +179,7 @@ export class ModelSequence {
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
     const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
-    const { attention = [], mlp = [], from = 0 } = this.#pruner?.drops ?? {};
+    const { attention = [], mlp = [], from = 0 } = this.#drops ?? {};
     const { unaltered, weights, parameters } = this.#model, gone = { attention, mlp };
     const dropped = (part: "attention" | "mlp") =>
       from > 0 ? 0 : gone[part].reduce((sum, layer) => sum + countPart(weights.layers[layer]!, part), 0);
@@ -179,6 +188,7 @@ export class ModelSequence {
       Math.max(0, this.#length - from);
     const cost = {
       ...{ rowBytes, allocatedBytes, droppedMlpRows, dense: unaltered.config },
+      sparedFlops: this.#spared * Math.max(0, this.#length - (this.#pruner?.warmup ?? 0)),
       ...{ parametersDense: unaltered.parameters, parametersAvoided: unaltered.parameters - held },
     };
     return usageOf(config, layers.map(({ tally }) => tally), cost, this.#length);
@@ -196,6 +206,11 @@ export class ModelSequence {
       tally: layer.tally.clone(),
       outputs: layer.outputs?.clone(),
     }));
+    copy.#watch = this.#watch?.clone();
+    copy.#drops = this.#drops;
+    copy.#spared = this.#spared;
+    copy.#pass = this.#pass.again();
+    copy.#pass.see = copy.#watch?.see.bind(copy.#watch);
     copy.#length = this.#length;
     copy.#lowest = this.#lowest;
     return copy;
@@ -257,7 +272,7 @@ export class ModelSequence {
 
   /** Tokens that may go through the layers together now. */
   #pieceRows(): number {
-    const { warmsUpFirst = false, warmup = 0, drops } = this.#pruner ?? {};
+    const { warmsUpFirst = false, warmup = 0 } = this.#pruner ?? {}, drops = this.#drops;
     const left = Math.max(warmsUpFirst ? warmup : 0, drops?.from ?? 0) - this.#length;
     return left > 0 ? Math.min(FEED_ROWS, left) : FEED_ROWS;
   }
@@ -270,11 +285,22 @@ export class ModelSequence {
       decide: (rows) => this.#decide(rows),
     });
     this.#length += x.shape[0]!;
+    if (this.#watch !== undefined && this.#length >= this.#pruner!.warmup) this.#adapt(this.#watch);
+  }
+
+  /** Goes on with the model that the warm-up has led to: attention is as it was, but where it is left out. */
+  #adapt(watch: PromptWatch): void {
+    const { model, pruner, sparedFlops } = watch.alter();
+    this.#drops = { ...pruner.drops!, from: this.#length };
+    this.#spared = sparedFlops;
+    this.#pass.free();
+    this.#pass = createForwardPass(model);
+    this.#watch = undefined;
   }
 
   /** Whether a part of a layer is left out for the piece that is being fed, which {@linkcode #pieceRows} has cut for it. */
   #dropsHere(layer: number, part: "attention" | "mlp"): boolean {
-    const { drops } = this.#pruner ?? {};
+    const drops = this.#drops;
     return drops !== undefined && this.#length >= (drops.from ?? 0) && drops[part].includes(layer);
   }
 

@@ -155,13 +155,22 @@ export class LayerTally {
  * @param config The model's sizes.
  * @param tallies One a layer; layers below the first one ran dense elsewhere and hold a row a token.
  * @param cache Bytes of a cached row (key and value) of the config, bytes allocated for all layers, and tokens, over layers,
- * whose MLP was left out; values of the weights; the config of the dense model, where a method has altered it.
+ * whose MLP was left out; other operations of MLPs that were spared; values of the weights; the config of the dense model, where a method has altered it.
  * @param tokens Tokens fed.
  */
 export function usageOf(
   config: ModelConfig,
   tallies: readonly LayerTally[],
-  { rowBytes, allocatedBytes, droppedMlpRows = 0, parametersDense, parametersAvoided = 0, dense = config }: {
+  {
+    rowBytes,
+    allocatedBytes,
+    droppedMlpRows = 0,
+    sparedFlops = 0,
+    parametersDense,
+    parametersAvoided = 0,
+    dense = config,
+  }: {
+    readonly sparedFlops?: number;
     readonly rowBytes: number;
     readonly allocatedBytes: number;
     readonly droppedMlpRows?: number;
@@ -216,6 +225,6 @@ export function usageOf(
     parametersDense,
     parametersAvoided,
     totalFlopsDense: attention + numLayers * mlpFlops(dense, tokens) + outputFlops(dense, tokens),
-    totalFlopsAvoided: avoided + narrower + mlpFlops(dense, droppedMlpRows),
+    totalFlopsAvoided: avoided + narrower + sparedFlops + mlpFlops(dense, droppedMlpRows),
   };
 }
