@@ -11,6 +11,7 @@ import {
   resizedRows,
   type Tensor,
 } from "../lib/tensor.ts";
+import { giveBack, regrownRows } from "./grown.ts";
 import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";
 import { NativeBackend } from "./native_backend.ts";
@@ -60,8 +61,15 @@ export class CpuBackend extends NativeBackend {
     return resizedRows(this.read(tensor), rows);
   }
 
-  /** See {@linkcode Backend.free}. */
-  override free(): void {} // the runtime collects it
+  /** See {@linkcode Backend.regrowRows}. */
+  override regrowRows(tensor: Tensor, rows: number): HostTensor {
+    return regrownRows(this.read(tensor), rows);
+  }
+
+  /** See {@linkcode Backend.free}; the runtime collects what was not grown. */
+  override free(tensor: Tensor): void {
+    giveBack(this.read(tensor));
+  }
 
   /** See {@linkcode Backend.read}. */
   override read(tensor: Tensor): HostTensor {

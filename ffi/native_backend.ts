@@ -103,6 +103,13 @@ export abstract class NativeBackend implements Backend, Disposable {
     return this.batch.copyRows;
   }
 
+  /** See {@linkcode Backend.regrowRows}. */
+  regrowRows(tensor: Tensor, rows: number): Tensor {
+    const out = this.resizeRows(tensor, rows);
+    this.free(tensor);
+    return out;
+  }
+
   /** `values` of any weight type as f32, in the same shape. */
   dequantize(values: Tensor): Tensor {
     expectTensor("values", values, WEIGHTS, values.shape);

@@ -119,6 +119,13 @@ export function rowsOf(tensor: HostTensor, start: number, end: number): HostTens
   };
 }
 
+/** The first rows of a tensor of any backend, without a copy. */
+export function firstRows(tensor: Tensor, rows: number): Tensor {
+  return "data" in tensor
+    ? rowsOf(tensor as HostTensor, 0, rows)
+    : { ...tensor, shape: [rows, ...tensor.shape.slice(1)] };
+}
+
 /** A fresh tensor of `rows` rows that begins with the rows of `tensor` (as many as fit); the rest is zero. */
 export function resizedRows(tensor: HostTensor, rows: number): HostTensor {
   const shape = [rows, ...tensor.shape.slice(1)];

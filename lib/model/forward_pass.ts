@@ -5,9 +5,12 @@
 import type { Backend } from "../backend.ts";
 import type { BatchDecisions, BatchRows } from "../batch_ops.ts";
 import type { Pruner } from "../methods/pruner.ts";
-import { countOf, hostTensor, type Tensor } from "../tensor.ts";
+import { countOf, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ModelWeights } from "./weights.ts";
+
+/** Scratch of so many rows is kept whatever part of it is used. */
+const FEW_ROWS = 64;
 
 /** What a layer has of each token before its attention: T rows, in a batch one a slot. */
 export interface LayerRows extends BatchRows {
@@ -191,7 +194,7 @@ export class ForwardPass {
   /** Rows times one of a layer's matrices; its bias and its norm of heads too, where the layer has them. */
   protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions): Tensor {
     const { backend, config, weights } = this.model, own = weights.layers[layer]!;
-    const weight = own[name]!, bias = own[`${name}Bias`], norm = own[`${name}Norm`];
+    const weight = own[name]!, { bias: ofBias, norm: ofNorm } = namesOf(name), bias = own[ofBias], norm = own[ofNorm];
     const out = this.scratch(name, [x.shape[0]!, weight.shape[0]!]);
     this.see?.(layer, name, x);
     backend.linear(x, weight, out, only);
@@ -209,10 +212,17 @@ export class ForwardPass {
     if (turns !== undefined) this.model.backend.rope(this.byHead(x), positions, turns, only);
   }
 
-  /** Scratch by name; its values last until the name is taken again. */
+  /**
+   * Scratch by name; its values last until the name is taken again. Layers keep different numbers of rows: the first rows
+   * of what is there already serve, unless most of it would lie idle.
+   */
   protected scratch(name: string, shape: readonly number[], dtype: "f32" | "i32" = "f32"): Tensor {
-    const old = this.#scratch.get(name);
-    if (old?.shape.length === shape.length && old.shape.every((n, i) => n === shape[i])) return old;
+    const old = this.#scratch.get(name), rows = shape[0]!;
+    if (old?.shape.length === shape.length && old.shape.every((n, i) => i === 0 || n === shape[i])) {
+      const most = old.shape[0]!;
+      if (rows === most) return old;
+      if (rows < most && (most <= FEW_ROWS || 4 * rows >= most)) return firstRows(old, rows);
+    }
     if (old !== undefined) this.model.backend.free(old);
     const fresh = this.model.backend.alloc(dtype, shape);
     this.#scratch.set(name, fresh);
@@ -238,6 +248,14 @@ export class ForwardPass {
     this.model.backend.storeRows(x, out, 0);
     return out;
   }
+}
+
+/** Names of what may stand beside a matrix, made once: a decode step asks for them seven times a layer. */
+const BESIDE = new Map<string, { readonly bias: string; readonly norm: string }>();
+function namesOf(name: string): { readonly bias: string; readonly norm: string } {
+  const known = BESIDE.get(name) ?? { bias: `${name}Bias`, norm: `${name}Norm` };
+  BESIDE.set(name, known);
+  return known;
 }
 
 /** The same rows, each in one dimension, [T, n]. */

@@ -196,18 +196,15 @@ export class LayerCache {
 
   /** Gives the cached rows another capacity, in which they fit. */
   #resize(capacity: number): void {
-    const old = this.#kept;
-    this.#kept = this.#copy(old, capacity);
-    this.#backend.free(old.keys);
-    this.#backend.free(old.values);
+    this.#kept = this.#copy(this.#kept, capacity, "regrowRows");
   }
 
-  #copy(rows: CachedRows, capacity: number): CachedRows {
+  #copy(rows: CachedRows, capacity: number, by: "resizeRows" | "regrowRows" = "resizeRows"): CachedRows {
     const positions = new Int32Array(capacity);
     positions.set(rows.positions.subarray(0, capacity));
     return {
-      keys: this.#backend.resizeRows(rows.keys, capacity),
-      values: this.#backend.resizeRows(rows.values, capacity),
+      keys: this.#backend[by](rows.keys, capacity),
+      values: this.#backend[by](rows.values, capacity),
       positions,
       count: rows.count,
     };

@@ -38,6 +38,8 @@ export class ReferenceBackend implements Backend {
   /** See {@linkcode Backend.resizeRows}. */
   readonly resizeRows: Backend["resizeRows"] = (tensor: Tensor, count: number): Tensor =>
     resizedRows(tensor as HostTensor, count);
+  /** See {@linkcode Backend.regrowRows}. */
+  readonly regrowRows: Backend["regrowRows"] = this.resizeRows;
   /** See {@linkcode Backend.free}; here the runtime collects what has no reference. */
   readonly free: Backend["free"] = () => {};
   /** See {@linkcode Backend.embedding}. */
