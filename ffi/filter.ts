@@ -197,21 +197,28 @@ export function storeColumns(
 ): void {
   SCAN_COLUMNS.forEach((name, i) => {
     const column: ScanOutput[typeof name] = output[name];
-    column.set(columns.subarray(i * count, i * count + taken), start);
+    if (taken === 1) column[start] = columns[i * count]!;
+    else column.set(columns.subarray(i * count, i * count + taken), start);
   });
 }
 
 /** {@linkcode Backend.kvFilterScan} on host tensors. */
 export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
+  // Room for results, used again: a decode step scans once a filtered layer.
+  const taken = new Int32Array(2); // an int64_t, whose high half is 0
+  let columns = new Float64Array(NUM_COLUMNS);
   return (spec, state, input, start, count, output) => {
     const tensors = expectScan(spec, state, input, start, count, output);
-    const at = (tensor: Tensor) => rowsOf({ ...tensor, data: hostData(tensor) }, start, start + count);
+    const at = (tensor: Tensor) =>
+      start === 0 && count === tensor.shape[0]
+        ? tensor
+        : rowsOf({ ...tensor, data: hostData(tensor) }, start, start + count);
     const keep = output.keep.subarray(start, start + count);
-    const columns = new Float64Array(NUM_COLUMNS * count), taken = new BigInt64Array(1);
+    if (columns.length < NUM_COLUMNS * count) columns = new Float64Array(NUM_COLUMNS * count);
     const args = scanArgs(spec, statesArgs(state), tensors, count, at, { keep, columns, taken });
     context.call("tkf_filter_scan", args);
-    storeColumns(columns, count, Number(taken[0]), output, start);
-    return Number(taken[0]);
+    storeColumns(columns, count, taken[0]!, output, start);
+    return taken[0]!;
   };
 }
 

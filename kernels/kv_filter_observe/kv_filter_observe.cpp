@@ -1,5 +1,6 @@
 // tkf_filter_observe of the CPU library.
 #include "../kv_filter_scan/check_filter.h"
+#include "../kv_filter_scan/fit.h"
 
 namespace tkf {
 
@@ -27,7 +28,8 @@ int32_t filter_observe(tkf_context* context, const tkf_filter_observe_args& a) {
   Learner learner(a.spec, as<double>(a.states.numbers), as<double>(a.states.learned));
   try {
     learner.observe(as<double>(a.y), a.count);
-    return learner.fit_if_complete(as<double>(a.states.scores)) ? TKF_STATUS_OK : fail_fit(check);
+    const bool fitted = learner.fit_if_complete(as<double>(a.states.scores), fits_on(context));
+    return fitted ? TKF_STATUS_OK : fail_fit(check);
   } catch (...) {  // of memory alone, but nothing may cross the ABI
     return TKF_STATUS_MEMORY;
   }

@@ -9,6 +9,43 @@
 
 namespace tkf {
 
+// The value of rank k, from 0, among `values` [count], whose order is lost; `other` [count] is scratch. No branch hangs on
+// a value, which could not be foreseen.
+inline double select_rank(double* values, double* other, int64_t count, int64_t k) {
+  while (count > 8) {
+    const double a = values[0], b = values[count / 2], c = values[count - 1];
+    const double pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));
+    const auto split = [&](auto goes_left) {
+      int64_t left = 0, right = count;
+      for (int64_t i = 0; i < count; i++) {
+        const double x = values[i];
+        const int64_t yes = goes_left(x);
+        other[left] = x;  // one of the two is overwritten later
+        other[right - 1] = x;
+        left += yes;
+        right -= 1 - yes;
+      }
+      return left;
+    };
+    int64_t left = split([&](double x) { return x < pivot; });
+    const bool least = left == 0;  // no value is below it: it is split off itself
+    if (least) left = split([&](double x) { return x <= pivot; });
+    if (k < left) {
+      if (least) return pivot;
+      count = left;
+      std::swap(values, other);
+    } else {
+      k -= left;
+      count -= left;
+      double* const rest = other + left;
+      other = values;
+      values = rest;
+    }
+  }
+  std::nth_element(values, values + k, values + count);
+  return values[k];
+}
+
 // The scores that a layer looks back on: its state's ring, and the same numbers in order.
 class ScoreWindow {
  public:
@@ -29,9 +66,15 @@ class ScoreWindow {
     const double position = q * static_cast<double>(size_ - 1);
     const int64_t below = static_cast<int64_t>(position), above = std::min(below + 1, size_ - 1);
     if (once_) {
-      const auto middle = sorted_.begin() + below;
-      std::nth_element(sorted_.begin(), middle, sorted_.end());
-      const double a = *middle, b = above == below ? a : *std::min_element(middle + 1, sorted_.end());
+      std::vector<double> other(sorted_.size());
+      const double a = select_rank(sorted_.data(), other.data(), size_, below);
+      int64_t up_to = 0;  // values that are not above it
+      double next = INFINITY;
+      for (int64_t i = 0; i < size_; i++) {
+        up_to += ring_[i] <= a;
+        next = std::min(next, ring_[i] <= a ? INFINITY : ring_[i]);
+      }
+      const double b = up_to > above ? a : next;
       return interpolate(a, b, position - static_cast<double>(below));
     }
     return interpolate(sorted_[below], sorted_[above], position - static_cast<double>(below));

@@ -6,6 +6,7 @@
 #include "../common/cpu_context.h"
 #include "check_filter.h"
 #include "decide.h"
+#include "fit.h"
 #include "learned.h"
 #include "signs.h"
 
@@ -55,7 +56,7 @@ class Scan {
       numbers_[TKF_SLOT_SKIPPED] =
           static_cast<double>(skip_highest(spec_, as<double>(a_.columns), rows, as<uint8_t>(a_.keep)));
     }
-    if (learns_ && !learner_.fit_if_complete(scores_)) return fail_fit(check);
+    if (learns_ && !learner_.fit_if_complete(scores_, fits_on(context_))) return fail_fit(check);
     return TKF_STATUS_OK;
   }
 

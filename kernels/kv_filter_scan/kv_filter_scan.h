@@ -40,4 +40,15 @@ struct FilterLocal {
   double* features;
 };
 
+// One fit of the `learned` rule: the observed rows of a block enter A and b, and A w = b is solved by Cholesky's
+// decomposition. Arrays of LearnedLayout.
+struct FilterFit {
+  int64_t F, rows;
+  const double *f, *mean, *sd;  // raw features [rows, F], and what standardises them [F]
+  const double *y, *outcome;    // [rows]; rows whose outcome is not `observed` are left out
+  double observed, sd_eps;      // sd_eps is added to a deviation before dividing by it
+  double *A, *b, *w;            // [F, F], [F], [F]
+  double* scratch;              // [F + F * F]
+};
+
 }  // namespace tkf

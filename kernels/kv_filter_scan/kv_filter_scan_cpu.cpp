@@ -115,61 +115,149 @@ void measure(tkf_context* context, const FilterMeasure& job) {
   }
 }
 
+TKF_INLINE Wide add_squares(Wide sum, Wide v) { return {sum.low + v.low * v.low, sum.high + v.high * v.high}; }
+
 template <class Type>
 double log_norm(const void* rows, int64_t row, int64_t size) {
   const auto* x = static_cast<const typename Type::Value*>(rows) + row * size;
-  Wide squares = {};
-  for (int64_t i = 0; i < size; i += W) {
-    const int count = static_cast<int>(smaller(int64_t{W}, size - i));
-    const Wide v = widen(load_values<Type>(x + i, count));
-    squares = {squares.low + v.low * v.low, squares.high + v.high * v.high};
+  Wide even = {}, odd = {};  // chains of additions
+  int64_t i = 0;
+  for (; i + 2 * W <= size; i += 2 * W) {
+    even = add_squares(even, widen(Type::load(x + i)));
+    odd = add_squares(odd, widen(Type::load(x + i + W)));
   }
-  return log(sqrt(sum_lanes(squares.low + squares.high)) + 1e-6);
+  for (; i < size; i += W) {
+    even = add_squares(even, widen(load_values<Type>(x + i, static_cast<int>(smaller(int64_t{W}, size - i)))));
+  }
+  return log(sqrt(sum_lanes((even.low + odd.low) + (even.high + odd.high))) + 1e-6);
 }
 
-// out [projections] = h [hidden_size] times signs, over sqrt(hidden_size).
-inline void project(const FilterFeatures& job, const float* h, double* out) {
+// Rows that are projected together: each sign is made double once for all of them. And entries that are made double at
+// once, an even number.
+constexpr int kTogether = TKF_LEVEL == TKF_LEVEL_AVX512 ? 4 : 2, kPiece = 128;
+
+// Adds `count` entries of R rows, x [R, kPiece], times their signs: even and odd ones in chains of their own.
+template <int R>
+TKF_INLINE void project_piece(const double* x, const float* signs, int projections, int some, int count, Wide (*sums)[2]) {
+  Wide even[R], odd[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++) {
+    even[r] = sums[r][0];
+    odd[r] = sums[r][1];
+  }
+  const auto add = [&](int a, Wide* own) {
+    const Wide s = widen(load_values<F32>(signs + int64_t{a} * projections, some));
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) {
+      const double v = x[r * kPiece + a];
+      own[r] = {own[r].low + s.low * v, own[r].high + s.high * v};
+    }
+  };
+  int a = 0;
+  for (; a + 1 < count; a += 2) {
+    add(a, even);
+    add(a + 1, odd);
+  }
+  if (a < count) add(a, even);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++) {
+    sums[r][0] = even[r];
+    sums[r][1] = odd[r];
+  }
+}
+
+// out [projections] of each row = h [hidden_size] times signs, over sqrt(hidden_size).
+template <int R>
+inline void project(const FilterFeatures& job, int64_t row, double* out) {
+  const int size = job.hidden_size;
   for (int j = 0; j < job.projections; j += W) {
-    const int count = smaller(W, job.projections - j);
-    const float* signs = job.signs + j;
-    const auto signs_of = [&](int a) {
-      const float* at = signs + int64_t{a} * job.projections;
-      return widen(load_values<F32>(at, count));
-    };
-    Wide even = {}, odd = {};  // two chains of additions
-    int a = 0;
-    for (; a + 1 < job.hidden_size; a += 2) {
-      const Wide s = signs_of(a), t = signs_of(a + 1);
-      const double x = h[a], y = h[a + 1];
-      even = {even.low + s.low * x, even.high + s.high * x};
-      odd = {odd.low + t.low * y, odd.high + t.high * y};
+    const int some = smaller(W, job.projections - j);
+    Wide sums[R][2] = {};
+    double x[R * kPiece];
+    for (int from = 0; from < size; from += kPiece) {
+      const int count = smaller(kPiece, size - from);
+      for (int r = 0; r < R; r++) {
+        const float* const h = job.normed + (row + r) * size + from;
+        for (int a = 0; a < count; a++) x[r * kPiece + a] = h[a];
+      }
+      const float* const signs = job.signs + int64_t{from} * job.projections + j;
+      if (some == W) project_piece<R>(x, signs, job.projections, W, count, sums);
+      else project_piece<R>(x, signs, job.projections, some, count, sums);
     }
-    if (a < job.hidden_size) {
-      const Wide s = signs_of(a);
-      even = {even.low + s.low * h[a], even.high + s.high * h[a]};
+    for (int r = 0; r < R; r++) {
+      const vd low = sums[r][0].low + sums[r][1].low, high = sums[r][0].high + sums[r][1].high;
+      double* const to = out + int64_t{r} * job.stride + j;
+      for (int l = 0; l < some; l++) to[l] = (l < D ? low[l] : high[l - D]) / sqrt(double(size));
     }
-    const vd low = even.low + odd.low, high = even.high + odd.high;
-    for (int l = 0; l < count; l++) out[j + l] = (l < D ? low[l] : high[l - D]) / sqrt(double(job.hidden_size));
   }
 }
 
 template <class Type>
 void features(tkf_context* context, const FilterFeatures& job) {
   parallel_ranges(context, job.rows, 4, [&](int64_t begin, int64_t end, int) {
+    const int before = job.norms ? 3 : 0;
+    if (job.project) {
+      int64_t row = begin;
+      for (; row + kTogether <= end; row += kTogether) {
+        project<kTogether>(job, row, job.features + row * job.stride + before);
+      }
+      for (; row < end; row++) project<1>(job, row, job.features + row * job.stride + before);
+    }
     for (int64_t row = begin; row < end; row++) {
-      double* out = job.features + row * job.stride;
+      double* const out = job.features + row * job.stride;
       if (job.norms) {
-        *out++ = log_norm<Type>(job.keys, row, job.kv_size);
-        *out++ = log_norm<Type>(job.values, row, job.kv_size);
-        *out++ = log_norm<F32>(job.residual, row, job.hidden_size);
+        out[0] = log_norm<Type>(job.keys, row, job.kv_size);
+        out[1] = log_norm<Type>(job.values, row, job.kv_size);
+        out[2] = log_norm<F32>(job.residual, row, job.hidden_size);
       }
-      if (job.project) {
-        project(job, job.normed + row * job.hidden_size, out);
-        out += job.projections;
+      if (job.query) {
+        out[before + (job.project ? job.projections : 0)] = log_norm<F32>(job.queries, row, job.queries_size);
       }
-      if (job.query) *out = log_norm<F32>(job.queries, row, job.queries_size);
     }
   });
+}
+
+// See FilterFit. Each number is summed in the order of lib/methods/learned_fit.ts.
+inline bool fit(const FilterFit& job) {
+  const int64_t n = job.F;
+  double *const __restrict z = job.scratch, *const __restrict U = z + n, *const __restrict w = job.w;
+  for (int64_t row = 0; row < job.rows; row++) {
+    if (job.outcome[row] != job.observed) continue;
+    const double *const __restrict f = job.f + row * n, y = job.y[row];
+    for (int64_t i = 0; i < n - 1; i++) z[i] = (f[i] - job.mean[i]) / (job.sd[i] + job.sd_eps);
+    z[n - 1] = 1;
+    for (int64_t i = 0; i < n; i++) {
+      double* const __restrict A = job.A + i * n;
+      const double own = z[i];
+      for (int64_t j = 0; j < n; j++) A[j] += own * z[j];
+    }
+    for (int64_t i = 0; i < n; i++) job.b[i] += z[i] * y;
+  }
+  // A = U' U, row by row of U: what row k takes from the rows below it is subtracted at once.
+  memcpy(U, job.A, sizeof(double) * static_cast<size_t>(n * n));
+  memcpy(w, job.b, sizeof(double) * static_cast<size_t>(n));
+  for (int64_t k = 0; k < n; k++) {
+    double* const __restrict own = U + k * n;
+    if (!(own[k] > 0)) return false;
+    const double root = sqrt(own[k]);
+    own[k] = root;
+    for (int64_t j = k + 1; j < n; j++) own[j] /= root;
+    for (int64_t i = k + 1; i < n; i++) {
+      double* const __restrict below = U + i * n;
+      const double factor = own[i];
+      for (int64_t j = i; j < n; j++) below[j] -= factor * own[j];
+    }
+    w[k] /= root;  // U' v = b, along with it
+    const double v = w[k];
+    for (int64_t j = k + 1; j < n; j++) w[j] -= own[j] * v;
+  }
+  for (int64_t i = n - 1; i >= 0; i--) {  // U w = v
+    const double* const own = U + i * n;
+    double sum = w[i];
+    for (int64_t k = i + 1; k < n; k++) sum -= own[k] * w[k];
+    w[i] = sum / own[i];
+  }
+  return true;
 }
 
 }  // namespace filter
@@ -187,6 +275,10 @@ static int32_t filter_measure(tkf_context* context, const FilterMeasure& job) {
 static int32_t filter_features(tkf_context* context, const FilterFeatures& job) {
   with_type(job.kv_dtype, [&](auto type) { filter::features<decltype(type)>(context, job); });
   return TKF_STATUS_OK;
+}
+
+static int32_t filter_fit(tkf_context*, const FilterFit& job) {
+  return filter::fit(job) ? TKF_STATUS_OK : TKF_STATUS_STATE;
 }
 
 static int32_t filter_local(tkf_context* context, const FilterLocal& job) {

@@ -61,6 +61,30 @@ testOnCpu("kvFilterScan() of learned knows local attention as the reference does
   assert(decisions > 500, `${decisions}`);
 });
 
+testOnCpu("kvFilterScan() of one token finds quantiles among scores of which many are equal", async () => {
+  const c = filterCase(0), { threshold, invert } = c.spec;
+  assertEquals([threshold, c.spec.rule.native === undefined], ["budget", false]);
+  let thresholds = 0;
+  for (const level of LEVELS) {
+    const backend = await open(level, 1);
+    for (let window = 1; window <= 60; window++) {
+      for (const [different, skipRatio] of [[1, 0.5], [2, 0.3], [3, 0.9], [7, 0.62], [1e9, 0.5]] as const) {
+        const spec = { ...c.spec, window, skipRatio, warmup: 0 }, state = createLayerState(spec);
+        state.scores.forEach((_, i) => state.scores[i] = Math.floor(Math.sin(i * i + 1) * different) / 7);
+        state.numbers[SLOT.scored] = state.numbers[SLOT.seen] = state.numbers[SLOT.absorbed] = window;
+        const [found, expected] = [backend, REFERENCE].map((own) => {
+          const output = createScanOutput(1);
+          own.kvFilterScan(spec, cloneLayerState(state), c.input, 0, 1, output);
+          return output.threshold[0]!;
+        });
+        assertEquals(found, expected, `${level}, window ${window}, ${different} scores, ${invert}`);
+        thresholds += Number.isFinite(found) ? 1 : 0;
+      }
+    }
+  }
+  assertEquals(thresholds, LEVELS.length * 60 * 5);
+});
+
 testOnCpu(
   "kvFilterScan() of a long sequence, on one thread and on two, is that of the reference",
   async () => {

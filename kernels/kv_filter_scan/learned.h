@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "decide.h"
+#include "kv_filter_scan.h"
 #include "learned_layout.h"
 
 namespace tkf {
@@ -63,25 +64,20 @@ class Learner {
   }
 
   // Where the pending block is complete and all its outcomes are known: fits anew and empties it. False where the
-  // matrix of the fit is not positive definite. `scores`: the state's ring.
-  bool fit_if_complete(double* scores) {
+  // matrix of the fit is not positive definite. `scores`: the state's ring; fit(FilterFit): whether it went well.
+  template <class Fit>
+  bool fit_if_complete(double* scores, Fit&& fit) {
     const int64_t pending = number(TKF_SLOT_PENDING);
     if (number(TKF_SLOT_SETTLED) != pending || room() != 0) return true;
     const bool first = numbers_[TKF_SLOT_FITTED] == 0;
     if (first) start_fit(spec_, at_, learned_, pending, 0, 1);
-    std::vector<double> z(static_cast<size_t>(at_.F));
     const int64_t uncounted = spec_.first_outcome - (number(TKF_SLOT_SEEN) - pending);
-    for (int64_t row = std::max<int64_t>(0, uncounted); row < pending; row++) {
-      if (learned_[at_.outcome + row] != kObserved) continue;
-      const double* f = learned_ + at_.f + row * at_.F;
-      for (int64_t i = 0; i < at_.F; i++) z[i] = at_.standardised(learned_, f, i);
-      for (int64_t i = 0; i < at_.F; i++) {
-        double* A = learned_ + at_.A + i * at_.F;
-        for (int64_t j = 0; j < at_.F; j++) A[j] += z[i] * z[j];
-        learned_[at_.b + i] += z[i] * learned_[at_.y + row];
-      }
-    }
-    if (!solve()) return false;
+    const int64_t from = std::min(pending, std::max<int64_t>(0, uncounted));
+    std::vector<double> scratch(static_cast<size_t>(at_.F + at_.F * at_.F));
+    const FilterFit job = {at_.F, pending - from, learned_ + at_.f + from * at_.F, learned_ + at_.mean,
+                           learned_ + at_.sd, learned_ + at_.y + from, learned_ + at_.outcome + from, kObserved,
+                           kSdEps, learned_ + at_.A, learned_ + at_.b, learned_ + at_.w, scratch.data()};
+    if (!fit(job)) return false;
     numbers_[TKF_SLOT_FITTED] = 1;
     if (first) {  // The threshold looks back on what the warm-up's tokens would have scored.
       Threshold threshold(spec_, scores, numbers_, true);
@@ -100,33 +96,6 @@ class Learner {
 
   // Of the row of features at `f` of the state.
   double predict(int64_t f) const { return at_.predict(learned_, learned_ + f); }
-
-  // w = solve(A, b) by Cholesky's decomposition A = L L'.
-  bool solve() {
-    const int64_t n = at_.F;
-    const double *A = learned_ + at_.A, *b = learned_ + at_.b;
-    double* w = learned_ + at_.w;
-    std::vector<double> L(static_cast<size_t>(n * n));
-    for (int64_t i = 0; i < n; i++) {
-      for (int64_t j = 0; j <= i; j++) {
-        double sum = A[i * n + j];
-        for (int64_t k = 0; k < j; k++) sum -= L[i * n + k] * L[j * n + k];
-        if (i == j && !(sum > 0)) return false;
-        L[i * n + j] = i == j ? std::sqrt(sum) : sum / L[j * n + j];
-      }
-    }
-    for (int64_t i = 0; i < n; i++) {  // L v = b
-      double sum = b[i];
-      for (int64_t k = 0; k < i; k++) sum -= L[i * n + k] * w[k];
-      w[i] = sum / L[i * n + i];
-    }
-    for (int64_t i = n - 1; i >= 0; i--) {  // L' w = v
-      double sum = w[i];
-      for (int64_t k = i + 1; k < n; k++) sum -= L[k * n + i] * w[k];
-      w[i] = sum / L[i * n + i];
-    }
-    return true;
-  }
 
   const tkf_filter_spec& spec_;
   LearnedLayout at_;

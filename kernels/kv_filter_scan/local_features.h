@@ -46,25 +46,61 @@ inline LogSum log_sum(double* scores, int64_t count) {
   return {top, sum_lanes(sum)};
 }
 
+// Rows of keys that are taken together, and their sums.
+constexpr int kDotRows = 8;
+TKF_INLINE void sums_of_rows(const vd* v, double* out) {
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+  // Pairs of lanes, then quarters, then halves: what is added next to each other belongs to one row.
+  __m512d pairs[4], quarters[2];
+  for (int i = 0; i < 4; i++) {
+    pairs[i] = _mm512_unpacklo_pd(v[2 * i], v[2 * i + 1]) + _mm512_unpackhi_pd(v[2 * i], v[2 * i + 1]);
+  }
+  for (int i = 0; i < 2; i++) {
+    const __m512d a = pairs[2 * i], b = pairs[2 * i + 1];
+    quarters[i] = _mm512_shuffle_f64x2(a, b, 0x88) + _mm512_shuffle_f64x2(a, b, 0xDD);
+  }
+  const __m512d a = quarters[0], b = quarters[1];
+  const __m512d sums = _mm512_shuffle_f64x2(a, b, 0x88) + _mm512_shuffle_f64x2(a, b, 0xDD);
+  _mm512_storeu_pd(out, sums);
+#else
+  for (int i = 0; i < kDotRows; i++) out[i] = sum_lanes(v[i]);
+#endif
+}
+
 // scores[g * stride + i] = scale times query g [d] with row i of `rows`, which are `width` apart.
+template <int R, int G>
+inline void dot_some(const double* queries, const double* rows, int64_t width, int d, double scale, double* scores,
+                     int64_t stride) {
+  const int whole = d / D * D;
+  vd sums[G][R] = {};
+  for (int c = 0; c < whole; c += D) {
+    vd q[G];
+#pragma GCC unroll 4
+    for (int g = 0; g < G; g++) q[g] = load_doubles(queries + g * d + c);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; i++) {
+      const vd k = load_doubles(rows + i * width + c);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; g++) sums[g][i] += k * q[g];
+    }
+  }
+  for (int g = 0; g < G; g++) {
+    double dots[R];
+    if constexpr (R == kDotRows) sums_of_rows(sums[g], dots);
+    else dots[0] = sum_lanes(sums[g][0]);
+    for (int i = 0; i < R; i++) {
+      for (int c = whole; c < d; c++) dots[i] += rows[i * width + c] * queries[g * d + c];
+      scores[g * stride + i] = scale * dots[i];
+    }
+  }
+}
 template <int G>
 inline void dot_rows(const double* queries, const double* rows, int64_t count, int64_t width, int d, double scale,
                      double* scores, int64_t stride) {
-  const int whole = d / D * D;
-  for (int64_t i = 0; i < count; i++) {
-    const double* row = rows + i * width;
-    vd sums[G] = {};
-    for (int c = 0; c < whole; c += D) {
-      const vd k = load_doubles(row + c);
-#pragma GCC unroll 4
-      for (int g = 0; g < G; g++) sums[g] += k * load_doubles(queries + g * d + c);
-    }
-    for (int g = 0; g < G; g++) {
-      double sum = sum_lanes(sums[g]);
-      for (int c = whole; c < d; c++) sum += row[c] * queries[g * d + c];
-      scores[g * stride + i] = scale * sum;
-    }
-  }
+  constexpr int R = TKF_LEVEL == TKF_LEVEL_AVX512 ? kDotRows : 1;  // as many as the registers hold
+  int64_t i = 0;
+  for (; i + R <= count; i += R) dot_some<R, G>(queries, rows + i * width, width, d, scale, scores + i, stride);
+  for (; i < count; i++) dot_some<1, G>(queries, rows + i * width, width, d, scale, scores + i, stride);
 }
 inline void dot_rows(int group, const double* queries, const double* rows, int64_t count, int64_t width, int d,
                      double scale, double* scores, int64_t stride) {

@@ -194,7 +194,10 @@ export class ForwardPass {
   /** Rows times one of a layer's matrices; its bias and its norm of heads too, where the layer has them. */
   protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions): Tensor {
     const { backend, config, weights } = this.model, own = weights.layers[layer]!;
-    const weight = own[name]!, { bias: ofBias, norm: ofNorm } = namesOf(name), bias = own[ofBias], norm = own[ofNorm];
+    const weight = own[name]!,
+      { bias: ofBias, norm: ofNorm } = namesOf(name),
+      bias = own[ofBias],
+      norm = own[ofNorm];
     const out = this.scratch(name, [x.shape[0]!, weight.shape[0]!]);
     this.see?.(layer, name, x);
     backend.linear(x, weight, out, only);
