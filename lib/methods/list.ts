@@ -23,6 +23,7 @@ import { mean } from "./mean.ts";
 import { min } from "./min.ts";
 import { mlpDrop } from "./mlp_drop.ts";
 import { missed } from "./missed.ts";
+import { modStyle } from "./mod_style.ts";
 import { oracle } from "./oracle.ts";
 import { periodic } from "./periodic.ts";
 import { probeStyle } from "./probe_style.ts";
@@ -53,6 +54,7 @@ export const METHODS = [
   random,
   randomProtected,
   periodic,
+  modStyle,
   learned,
   oracle,
 ] as const;
@@ -97,7 +99,7 @@ export type MethodName = (typeof METHODS | typeof OFFLINE)[number]["name"];
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
 /** A rule's name that the key side takes. */
 export type KeyRuleName =
-  | Exclude<RuleName, "learned">
+  | Exclude<RuleName, "learned" | "mod-style">
   | (typeof KEY_RULES)[number]["name"]
   | (typeof EVICTIONS)[number]["name"];
 /** Every method's own options. */
@@ -110,15 +112,19 @@ export type OwnOptions =
 const BY_NAME: Map<string, Method> = new Map(
   [...FUSIONS, ...KEY_RULES, ...EVICTIONS].map((method) => [method.name, method]),
 );
-/** Names of all methods. */
-export const METHOD_NAMES: readonly MethodName[] = FUSIONS.map(({ name }) => name);
+/** Names of the methods that decide whose attention is skipped. */
+export const METHOD_NAMES: readonly MethodName[] = METHODS.map(({ name }) => name);
+/** What `fusion` may name: those, and methods that alter the model. */
+export const FUSION_NAMES: readonly MethodName[] = FUSIONS.map(({ name }) => name);
 /** The rules. */
 export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS.filter((method) =>
   isRule(method)
 );
-/** Names of the rules that the key side takes: those that do not learn from what attention came to, and its own. */
+/** Names of the rules that the key side takes: those that look at keys and values alone, and its own. */
 export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
-  ...RULES.filter(({ memory }) => memory?.observe === undefined),
+  ...RULES.filter(({ memory, reads }) =>
+    memory?.observe === undefined && !reads?.({} as never).includes("residual")
+  ),
   ...KEY_RULES,
   ...EVICTIONS,
 ].map(({ name }) => name as KeyRuleName);
@@ -145,10 +151,10 @@ export function ownRule(): OwnRule | undefined {
  * @throws {RangeError} If its name is another method's.
  */
 export function setOwnRule(next: OwnRule | undefined): void {
-  const names = METHOD_NAMES as string[], rules = RULES as AnyRule[];
+  const lists = [METHOD_NAMES, FUSION_NAMES] as string[][], rules = RULES as AnyRule[];
   if (own !== undefined) {
     BY_NAME.delete(own.rule.name);
-    names.pop();
+    lists.forEach((names) => names.pop());
     rules.pop();
     own = undefined;
   }
@@ -161,7 +167,7 @@ export function setOwnRule(next: OwnRule | undefined): void {
   }
   own = next;
   BY_NAME.set(rule.name, rule);
-  names.push(rule.name);
+  lists.forEach((names) => names.push(rule.name));
   rules.push(rule);
 }
 

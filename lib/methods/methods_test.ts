@@ -154,7 +154,7 @@ Deno.test("methods that name their place in a legend have one each", () => {
   const places = METHODS.flatMap(({ looks }: Method) => looks?.place ?? []);
   assertEquals(places.toSorted((a, b) => a - b), Array.from(places.keys()));
   const minor = METHODS.filter(({ looks }: Method) => looks?.main === false).map(({ name }) => name);
-  assertEquals(minor.sort(), ["max", "min", "periodic", "product", "static"]);
+  assertEquals(minor.sort(), ["max", "min", "mod-style", "periodic", "product", "static"]);
 });
 
 Deno.test("shuffleDecisions() keeps the share of each layer, the warm-up and what was not judged, and mixes the rest", () => {

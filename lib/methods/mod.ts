@@ -5,7 +5,7 @@
  */
 import { expectShape, type FilterShape } from "../filter/sequence.ts";
 import { sayNearest } from "../nearest.ts";
-import { METHOD_NAMES, type MethodName, methodOf } from "./list.ts";
+import { FUSION_NAMES, type MethodName, methodOf } from "./list.ts";
 import { withKeySide } from "./key_side.ts";
 import type { OptionTable } from "../filter/option.ts";
 import { isOffline, isRule, type PrunerMethod } from "./method.ts";
@@ -55,8 +55,8 @@ export function createPruner(
   context: PrunerContext = {},
 ): Pruner {
   const isNamed = name !== "token-filtering";
-  if (isNamed && !METHOD_NAMES.includes(name)) {
-    const known = ["token-filtering", ...METHOD_NAMES];
+  if (isNamed && !FUSION_NAMES.includes(name)) {
+    const known = ["token-filtering", ...FUSION_NAMES];
     throw new RangeError(`Cannot prune by "${name}": no such method${sayNearest(name, known)}`);
   }
   expectShape(shape);

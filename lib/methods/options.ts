@@ -15,8 +15,8 @@ import { checkRatios } from "../filter/schedule.ts";
 import { policyOf } from "../filter/threshold.ts";
 import { sayNearest } from "../nearest.ts";
 import {
+  FUSION_NAMES,
   keyMethodOf,
-  METHOD_NAMES,
   type MethodName,
   methodOf,
   METHODS,
@@ -64,7 +64,7 @@ const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 export const CHOICES = {
   preset: { type: "name", names: PRESET_NAMES, help: "options to start from; others given beside it win" },
   ...SIDE_CHOICES,
-  fusion: { type: "name", names: METHOD_NAMES, default: "variance", help: "how similarities become a score" },
+  fusion: { type: "name", names: FUSION_NAMES, default: "variance", help: "how similarities become a score" },
 } as const satisfies OptionTable;
 
 /** The table's type. */

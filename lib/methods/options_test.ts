@@ -244,7 +244,7 @@ Deno.test("resolveOptions() names option, value and range", () => {
       { fusion: "orcle" },
       RangeError,
       'Cannot use option "fusion": found "orcle", expected one of variance, mean, static, key, value, min, max, ' +
-      "product, random, random-protected, periodic, learned, oracle",
+      "product, random, random-protected, periodic, mod-style, learned, oracle",
     ],
     [{ fusion: null }, TypeError, 'Cannot use option "fusion": found null, expected one of'],
     [

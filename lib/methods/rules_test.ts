@@ -83,6 +83,14 @@ Deno.test("periodic goes by the bits of the position, the lowest first", () => {
   assertEquals(rate("periodic", none, makeSpec(), 2 ** 31 - 1).score, (2 ** 32 - 2) / 2 ** 32);
 });
 
+Deno.test("mod-style goes by the norm of the residual stream, the greatest first", () => {
+  const { score } = RULES.find(({ name }) => name === "mod-style")!, spec = makeSpec();
+  const residual = { data: Float32Array.of(3, 4, 0, 2), width: 2 };
+  const rated = [0, 1].map((row) => score!(new RowToken(spec, row + 1, { residual }, row), spec as never));
+  assertEquals(rated, [5, 2]);
+  assertEquals(score!(new RowToken(spec, 0, { residual }, 0), spec as never), NaN);
+});
+
 Deno.test("random-protected is random, less 1 where a value's norm is above the quantile of those before it", () => {
   const spec = makeSpec({ fusion: "random-protected", seed: 3n, layer: 2, protect: 0.25 });
   const rule = RULES.find(({ name }) => name === "random-protected")!, { memory } = rule;
