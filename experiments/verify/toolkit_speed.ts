@@ -1,28 +1,37 @@
 /**
- * Times the toolkit's dense model as `llama_cpp_speed.mjs` times llama.cpp: prefill of a prompt (logits of the last
- * token alone, and of all), and greedy decode, medians of several runs.
+ * Times the toolkit's model as `llama_cpp_speed.mjs` times llama.cpp: prefill of a prompt and greedy decode, medians of
+ * several runs, dense and with the preset `keys`; how long it loads, and the most memory that the process has held.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/verify/toolkit_speed.ts MODEL
- *          [--threads 2] [--prompt 512] [--decode 128] [--runs 5]
+ *          [--threads 2] [--prompt 512] [--decode 128] [--runs 5] [--keys SHARE] [--all-logits] [--no-warmup]
+ *
+ * --keys: the share of keys and values that the preset drops; without it the model runs dense alone. --all-logits: also a
+ * prefill with the logits of all tokens. --no-warmup: the first run counts (a large model; its weights are read by then).
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../ffi/mod.ts";
+import { createPruner } from "../../lib/methods/mod.ts";
 import { loadModel } from "../../lib/model/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 
 const args = parseArgs(Deno.args, {
-  string: ["threads", "prompt", "decode", "runs"],
-  default: { threads: "2", prompt: "512", decode: "128", runs: "5" },
+  string: ["threads", "prompt", "decode", "runs", "keys"],
+  boolean: ["all-logits", "warmup"],
+  negatable: ["warmup"],
+  default: { threads: "2", prompt: "512", decode: "128", runs: "5", warmup: true },
 });
 const [prompt, decode, runs] = [args.prompt, args.decode, args.runs].map(Number) as [number, number, number];
 const backend = await openCpu({ threads: Number(args.threads) });
-const { model } = await loadModel(String(args._[0]), backend);
-const { vocabSize } = model.config;
+const begin = performance.now();
+const { model, config, weights } = await loadModel(String(args._[0]), backend);
+const loadTimeMs = performance.now() - begin;
+const { vocabSize } = config;
 const ids = Int32Array.from({ length: prompt }, (_, i) => 300 + (i * 7919) % (vocabSize - 300));
+type Pruner = Parameters<typeof model.start>[0];
 
 /** The likeliest token after the last row of hidden states. */
 function nextToken(hidden: ReturnType<typeof model.logits>): number {
-  const last = backend.alloc("f32", [1, model.config.hiddenSize]);
+  const last = backend.alloc("f32", [1, config.hiddenSize]);
   const row = backend.upload(hostTensor("i32", [1], Int32Array.of(hidden.shape[0]! - 1)));
   backend.gatherRows(hidden, row, last);
   const logits = f32Data(backend.read(model.logits(last)));
@@ -32,12 +41,30 @@ function nextToken(hidden: ReturnType<typeof model.logits>): number {
 }
 
 /** Milliseconds of a prefill to its first new token, and of the `decode` tokens after it. */
-function run(): [number, number] {
-  const start = performance.now(), sequence = model.start();
+function run(pruner?: Pruner): [number, number] {
+  const start = performance.now(), sequence = model.start(pruner);
   let token = nextToken(sequence.feed(ids));
   const first = performance.now();
   for (let i = 0; i < decode; i++) token = nextToken(sequence.feed(Int32Array.of(token)));
-  return [first - start, performance.now() - first];
+  const times: [number, number] = [first - start, performance.now() - first];
+  sequence.free();
+  return times;
+}
+
+const median = (list: number[]) => list.toSorted((a, b) => a - b)[list.length >> 1]!;
+
+/** What runs take, by the names that the scripts beside this one use. */
+function time(pruner?: Pruner) {
+  if (args.warmup) run(pruner);
+  const times = Array.from({ length: runs }, () => run(pruner));
+  const prefillTimeMs = median(times.map((t) => t[0])), decodeTimeMs = median(times.map((t) => t[1]));
+  return {
+    prefillTimeMs,
+    decodeTimeMs,
+    prefillTokensPerS: prompt / prefillTimeMs * 1e3,
+    decodeTokensPerS: decode / decodeTimeMs * 1e3,
+    runs: times,
+  };
 }
 
 /** Milliseconds of a prefill with the logits of all tokens. */
@@ -47,16 +74,18 @@ function score(): number {
   return performance.now() - start;
 }
 
-const median = (list: number[]) => list.toSorted((a, b) => a - b)[list.length >> 1]!;
-run();
-const times = Array.from({ length: runs }, run);
-const prefillTimeMs = median(times.map((t) => t[0])), decodeTimeMs = median(times.map((t) => t[1]));
+const dense = time();
+const keys = args.keys === undefined ? undefined : time(
+  createPruner("token-filtering", config, { preset: "keys", pruneRatio: Number(args.keys) }, { backend }),
+);
+const status = Deno.build.os === "linux" ? Deno.readTextFileSync("/proc/self/status") : "";
 console.log(JSON.stringify({
   engine: `tokenfilter ${backend.description}`,
-  prefillTimeMs,
-  decodeTimeMs,
-  prefillTokensPerS: prompt / prefillTimeMs * 1e3,
-  decodeTokensPerS: decode / decodeTimeMs * 1e3,
-  prefillAllLogitsTimeMs: median(Array.from({ length: runs }, score)),
-  runs: times,
+  loadTimeMs,
+  weightBytes: weights.bytes,
+  // Of the process: what it maps, libraries and files, is in it where it is resident.
+  peakBytes: Number(/VmHWM:\s*(\d+)/.exec(status)?.[1]) * 1024 || undefined,
+  ...dense,
+  keys,
+  ...(args["all-logits"] && { prefillAllLogitsTimeMs: median(Array.from({ length: runs }, score)) }),
 }));
