@@ -1,8 +1,8 @@
 /** Byte-level BPE (`gpt2` in GGUF): a tokenizer.json object out of a file's token and merge lists, and its alphabet. */
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 
-// GPT-2's own pattern; several names below share it.
-const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+/** GPT-2's own pattern; several names below share it. */
+export const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 const ENDINGS = String.raw`(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])`;
 const REST = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
 /** Llama 3's pattern, with so many digits a word. */
@@ -15,7 +15,9 @@ function gpt4oPattern(digits: string, endings: string): string {
   return `${first}${upper}*${lower}+${endings}|${first}${upper}+${lower}*${endings}|` +
     String.raw`${digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${REST}`;
 }
-const ONE_DIGIT = String.raw`\p{N}`, THREE_DIGITS = String.raw`\p{N}{1,3}`;
+/** A number of any kind and script. */
+export const ONE_DIGIT = String.raw`\p{N}`;
+const THREE_DIGITS = String.raw`\p{N}{1,3}`;
 
 /** How a `tokenizer.ggml.pre` cuts text into words before any merge. */
 export interface PreTokenizer {

@@ -130,10 +130,12 @@ function sentencePiece(gguf: GgufFile, { pieces, types, idOf }: Vocabulary): Sch
   const addsSpace = gguf.boolean(PREFIX + "add_space_prefix", true);
   const scores = gguf.numbers(PREFIX + "scores");
   expectLength(gguf, "scores", scores.length, pieces.length);
-  return createSentencePiece({ pieces, types, idOf }, scores, addsSpace, {
-    fail: (says) => gguf.error(PREFIX + "tokens", says),
-    beginsAfter: () => true,
-  });
+  return createSentencePiece(
+    { pieces, types, idOf },
+    scores,
+    addsSpace,
+    (says) => gguf.error(PREFIX + "tokens", says),
+  );
 }
 
 function byteLevel(gguf: GgufFile, { pieces, idOf }: Vocabulary): Scheme {

@@ -1,7 +1,7 @@
 /** A tokenizer.json: what the library makes of it, and which bytes each of its tokens stands for. */
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { ModelFormatError } from "../errors.ts";
-import { BYTE_CHARACTERS } from "./_byte_level.ts";
+import { BYTE_CHARACTERS, GPT2, ONE_DIGIT } from "./_byte_level.ts";
 
 /** What a tokenizer.json says. */
 export interface HfVocabulary {
@@ -63,8 +63,9 @@ export function readHfVocabulary(file: string, text: string): HfVocabulary {
   }
   for (const token of added) if (token.special) special.add(token.id);
   const plain = added.filter((token) => !token.special), whole = new Set(plain.map(({ id }) => id));
+  const own = { ...json, pre_tokenizer: writtenOut(json.pre_tokenizer) };
   const make = (tokens: readonly AddedToken[], parts: object = {}) => {
-    const made = new HubTokenizer({ ...json, ...parts, added_tokens: tokens, post_processor: null }, {});
+    const made = new HubTokenizer({ ...own, ...parts, added_tokens: tokens, post_processor: null }, {});
     made.encode(PROBE, { add_special_tokens: false });
     return made;
   };
@@ -125,7 +126,19 @@ function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
   if (typeof part !== "object" || typeof (part as Part).type !== "string" || depth > 8) {
     throw fail(key, says());
   }
-  const { normalizers, pretokenizers, decoders, processors } = part as Part;
+  const { normalizers, pretokenizers, decoders, processors, pattern, type } = part as Part;
+  // Without a pattern that it knows the library warns, and drops the text.
+  if (type === "Split" || type === "Replace") {
+    const { Regex, String } = (pattern ?? {}) as { readonly Regex?: unknown; readonly String?: unknown };
+    if (typeof (Regex ?? String) !== "string") {
+      throw fail(
+        key,
+        `found ${type} with the pattern ${
+          JSON.stringify(pattern)?.slice(0, 100)
+        }, expected a Regex or a String`,
+      );
+    }
+  }
   for (const inner of [normalizers, pretokenizers, decoders, processors]) {
     if (inner === undefined) continue;
     if (!Array.isArray(inner)) throw fail(key, says());
@@ -146,6 +159,25 @@ function partsOf(part: Part | null | undefined): readonly Part[] {
   if (part === undefined || part === null) return [];
   const inner = part.normalizers ?? part.pretokenizers ?? part.decoders ?? part.processors;
   return Array.isArray(inner) ? inner.flatMap((each: Part) => partsOf(each)) : [part];
+}
+
+/**
+ * The same with two parts written out that the library takes otherwise than tokenizers: digits are numbers of every script,
+ * not 0 to 9 alone, and GPT-2's pattern, where ByteLevel has it, knows no U+FEFF for a space.
+ */
+function writtenOut(part: Part | null | undefined): Part | null | undefined {
+  if (Array.isArray(part?.pretokenizers)) {
+    return { ...part, pretokenizers: part.pretokenizers.map(writtenOut) };
+  }
+  const split = (pattern: string) => ({
+    type: "Split",
+    pattern: { Regex: pattern },
+    behavior: "Isolated",
+    invert: false,
+  });
+  if (part?.type === "Digits") return split(part.individual_digits === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
+  if (part?.type !== "ByteLevel" || part.use_regex === false || part.add_prefix_space !== false) return part;
+  return { type: "Sequence", pretokenizers: [split(GPT2), { ...part, use_regex: false }] };
 }
 
 /** The token that a template puts before a text. */

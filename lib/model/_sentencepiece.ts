@@ -74,14 +74,14 @@ class MergeHeap {
  * @param text Text in which spaces are already "\u2581".
  * @param idOf Id of every piece.
  * @param scores Score of every id: the higher, the earlier it is merged.
- * @param byteIds Id of every byte's token, 256 of them.
+ * @param unknown Appends what stands for a symbol that is no piece.
  * @param ids Where the ids are appended.
  */
 export function encodeSentencePiece(
   text: string,
   idOf: ReadonlyMap<string, number>,
   scores: readonly number[],
-  byteIds: readonly number[],
+  unknown: (symbol: string, ids: number[]) => void,
   ids: number[],
 ): void {
   // Symbol i is text.slice(starts[i], starts[i] + sizes[i]); size 0: merged into an earlier one.
@@ -112,50 +112,67 @@ export function encodeSentencePiece(
     propose(left, after);
   }
 
-  const utf8 = new TextEncoder();
   for (let i = 0; i < count; i = next[i]!) {
     const symbol = text.slice(starts[i], starts[i]! + sizes[i]!);
     const id = idOf.get(symbol);
     if (id !== undefined) ids.push(id);
-    else for (const byte of utf8.encode(symbol)) ids.push(byteIds[byte]!);
+    else unknown(symbol, ids);
   }
 }
 
-/**
- * How a vocabulary of SentencePiece is applied.
- *
- * @param scores Score of every id.
- * @param addsSpace Whether a space is put before a text.
- * @param rules.beginsAfter Whether text after this token begins like a whole text.
- * @param rules.fail The error that says what is wrong with the pieces.
- */
-export function createSentencePiece(
+/** Bytes in place of what is no piece, and what each id stands for. */
+export interface Bytes {
+  /** Appends the bytes' tokens. */
+  spell(symbol: string, ids: number[]): void;
+  /** The bytes of a normal or byte token. */
+  of(id: number): Uint8Array<ArrayBuffer>;
+}
+
+/** The tokens of bytes, where a vocabulary has one for each. @param fail The error that says what is wrong. */
+export function bytesOf(
   { pieces, types, idOf }: Vocabulary,
-  scores: readonly number[],
-  addsSpace: boolean,
-  { beginsAfter, fail }: {
-    readonly beginsAfter: (id: number) => boolean;
-    readonly fail: (says: string) => Error;
-  },
-): Scheme {
-  const byteIds = Array.from({ length: 256 }, (_, byte) => {
+  fail: (says: string) => Error,
+  isNeeded = true,
+): Bytes {
+  const utf8 = new TextEncoder(), byteOf = new Map<number, number>();
+  const byteIds = Array.from({ length: isNeeded ? 256 : 0 }, (_, byte) => {
     const piece = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
     const id = idOf.get(piece);
     if (id === undefined || types[id] !== TYPE.byte) {
       throw fail(`found no byte token "${piece}", expected one for each byte`);
     }
+    byteOf.set(id, byte);
     return id;
   });
-  const byteOf = new Map(byteIds.map((id, byte) => [id, byte])), utf8 = new TextEncoder();
   return {
-    addsSpace,
-    encode(text, after, ids) {
-      const begins = addsSpace && (after === undefined || beginsAfter(after));
-      encodeSentencePiece(((begins ? " " : "") + text).replaceAll(" ", SPACE), idOf, scores, byteIds, ids);
-    },
-    bytes(id) {
+    spell: (symbol, ids) => utf8.encode(symbol).forEach((byte) => ids.push(byteIds[byte]!)),
+    of(id) {
       const byte = byteOf.get(id);
       return byte !== undefined ? Uint8Array.of(byte) : utf8.encode(pieces[id]!.replaceAll(SPACE, " "));
     },
+  };
+}
+
+/**
+ * How llama.cpp applies a vocabulary of SentencePiece.
+ *
+ * @param scores Score of every id.
+ * @param addsSpace Whether a space is put before a text, and before what follows a token that was cut out.
+ * @param fail The error that says what is wrong with the pieces.
+ */
+export function createSentencePiece(
+  vocabulary: Vocabulary,
+  scores: readonly number[],
+  addsSpace: boolean,
+  fail: (says: string) => Error,
+): Scheme {
+  const bytes = bytesOf(vocabulary, fail);
+  return {
+    addsSpace,
+    encode(text, _after, ids) {
+      const whole = ((addsSpace ? " " : "") + text).replaceAll(" ", SPACE);
+      encodeSentencePiece(whole, vocabulary.idOf, scores, bytes.spell, ids);
+    },
+    bytes: bytes.of,
   };
 }

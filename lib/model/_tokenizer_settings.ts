@@ -7,12 +7,21 @@ export interface AddedToken {
   readonly id: number;
   readonly content: string;
   readonly special: boolean;
+  /** Whether it takes spaces beside it, or stands alone: of a tokenizer.model that is not known here. */
+  readonly strips?: boolean;
 }
 
 /** Settings of a tokenizer, as tokenizer_config.json, generation_config.json and chat_template.jinja give them. */
 export interface TokenizerSettings {
   /** Whether a BOS goes first; undefined where nothing is said. */
   readonly addsBos: boolean | undefined;
+  /**
+   * Whether text after a special token begins like a whole text, as the first tokenizers of Llama had it (`legacy`); undefined
+   * where nothing is said.
+   */
+  readonly legacy: boolean | undefined;
+  /** Whether a space is put before a text, where that is said otherwise than by the vocabulary. */
+  readonly addsSpace: boolean | undefined;
   /** Text of the token that begins a text, where it is named. */
   readonly bosToken: string | undefined;
   /** Text of the token that ends a text, where it is named. */
@@ -28,6 +37,8 @@ export interface TokenizerSettings {
 /** Where nothing is said. */
 export const NO_SETTINGS: TokenizerSettings = {
   addsBos: undefined,
+  legacy: undefined,
+  addsSpace: undefined,
   bosToken: undefined,
   eosToken: undefined,
   endIds: [],
@@ -47,10 +58,11 @@ export async function readTokenizerSettings(folder: string): Promise<TokenizerSe
   const config = await readJson(file), generation = await readJson(`${folder}/generation_config.json`);
   const fail = (key: string, value: unknown, expected: string) =>
     new ModelFormatError(file, `"${key}": found ${JSON.stringify(value)}, expected ${expected}`);
-  const { add_bos_token: addsBos = undefined, chat_template: inConfig } = config;
-  if (addsBos !== undefined && addsBos !== null && typeof addsBos !== "boolean") {
-    throw fail("add_bos_token", addsBos, "true or false");
-  }
+  const flag = (key: string) => {
+    const value = config[key] ?? undefined;
+    if (value !== undefined && typeof value !== "boolean") throw fail(key, value, "true or false");
+    return value;
+  };
   const ends = [generation.eos_token_id ?? []].flat();
   const odd = ends.find((id) => !Number.isSafeInteger(id));
   if (odd !== undefined) {
@@ -60,10 +72,12 @@ export async function readTokenizerSettings(folder: string): Promise<TokenizerSe
     );
   }
   const template = await ifThere(Deno.readTextFile(`${folder}/chat_template.jinja`)) ??
-    findTemplate(inConfig);
+    findTemplate(config.chat_template);
   if (template !== undefined && typeof template !== "string") throw fail("chat_template", template, "a text");
   return {
-    addsBos: addsBos ?? undefined,
+    addsBos: flag("add_bos_token"),
+    legacy: flag("legacy"),
+    addsSpace: flag("add_prefix_space"),
     bosToken: tokenText(config.bos_token),
     eosToken: tokenText(config.eos_token),
     endIds: ends as number[],
@@ -97,7 +111,14 @@ function readAdded(
   for (const [id, token] of Object.entries((decoder ?? {}) as Json)) {
     const content = tokenText(token);
     if (content === undefined) throw fail("added_tokens_decoder", token, "a token with its content");
-    added.set(Number(id), { id: Number(id), content, special: (token as Json).special === true });
+    const { lstrip, rstrip, single_word: alone } = token as Json;
+    const strips = lstrip === true || rstrip === true || alone === true;
+    added.set(Number(id), {
+      id: Number(id),
+      content,
+      special: (token as Json).special === true,
+      ...strips && { strips },
+    });
   }
   const list = [...added.values()].sort((a, b) => a.id - b.id);
   const odd = list.find(({ id }) => !Number.isSafeInteger(id) || id < 0);

@@ -37,6 +37,8 @@ export interface Scheme {
   encode(text: string, after: number | undefined, ids: number[]): void;
   /** Like `encode`, special tokens in the text included, where it cuts those out by itself. */
   encodeSpecial?(text: string, ids: number[]): void;
+  /** User-defined tokens that `encode` finds by itself; others are cut out before. */
+  readonly finds?: ReadonlySet<string>;
   /** The bytes that a normal or byte token stands for. */
   bytes(id: number): Uint8Array<ArrayBuffer>;
   /** Whether text begins with a space that is not there. */

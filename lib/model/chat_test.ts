@@ -111,6 +111,12 @@ Deno.test("Tokenizer.fromSentencePiece() takes added tokens, and refuses what wo
   const tokenizer = Tokenizer.fromSentencePiece("m", bytes, { ...NO_SETTINGS, added });
   assertEquals([...tokenizer.encode("<|user|>", { bos: false, special: true })], [size]);
   const far = { ...NO_SETTINGS, added: [{ id: size + 1, content: "x", special: false }] };
+  const strips = { ...NO_SETTINGS, added: [{ id: size, content: "x", special: true, strips: true }] };
+  assertThrows(
+    () => Tokenizer.fromSentencePiece("m", bytes, strips),
+    ModelFormatError,
+    '"added_tokens_decoder"',
+  );
   assertThrows(
     () => Tokenizer.fromSentencePiece("m", bytes, far),
     ModelFormatError,
@@ -125,19 +131,23 @@ Deno.test("Tokenizer.fromSentencePiece() takes added tokens, and refuses what wo
     return Uint8Array.from([...bytes, ...more]);
   };
   const cases: [Uint8Array, string][] = [
-    [changed(2, (w) => w.tag(3, WireType.Varint).int32(1)), '"trainer_spec.model_type": found 1, expected 2'],
-    [changed(2, (w) => w.tag(35, WireType.Varint).bool(false)), '"trainer_spec.byte_fallback": found false'],
+    [changed(2, (w) => w.tag(3, WireType.Varint).int32(3)), '"trainer_spec.model_type": found 3, expected 1'],
     [
-      changed(3, (w) => w.tag(2, WireType.LengthDelimited).bytes(Uint8Array.of(7))),
-      '"normalizer_spec.precompiled_charsmap": found 1',
+      changed(2, (w) => w.tag(35, WireType.Varint).bool(false).tag(40, WireType.Varint).int32(1)),
+      '"trainer_spec.unk_id": found 1',
     ],
-    [changed(3, (w) => w.tag(4, WireType.Varint).bool(true)), "remove_extra_whitespaces"],
+    [changed(2, (w) => w.tag(24, WireType.Varint).bool(true)), "treat_whitespace_as_suffix"],
+    [changed(3, (w) => w.tag(5, WireType.Varint).bool(false)), "escape_whitespaces"],
+    [
+      changed(3, (w) => w.tag(2, WireType.LengthDelimited).bytes(Uint8Array.of(7, 0, 0, 0, 1))),
+      '"normalizer_spec.precompiled_charsmap": found a trie of 7 bytes in 5',
+    ],
     [changed(1, (w) => w.tag(1, WireType.LengthDelimited).string("<s>")), '"<s>" empty or twice'],
     [
       changed(1, (w) => w.tag(1, WireType.LengthDelimited).string("q~").tag(3, WireType.Varint).int32(9)),
-      "type 9",
+      '"pieces.type": found 9',
     ],
-    [new Uint8Array(0), "found no pieces"],
+    [new Uint8Array(0), '"pieces": found none'],
     [bytes.subarray(0, bytes.length - 3), "found no SentencePiece model"],
     [Uint8Array.of(0xff, 0xff, 0xff), "found no SentencePiece model"],
   ];
@@ -170,6 +180,8 @@ Deno.test("readTokenizerSettings() reads a folder's files, and names a key that 
   assertEquals(await readTokenizerSettings(folder), NO_SETTINGS);
   await write("tokenizer_config.json", {
     add_bos_token: false,
+    legacy: false,
+    add_prefix_space: null,
     bos_token: { content: "<s>" },
     eos_token: "</s>",
     added_tokens_decoder: { 9: { content: "<x>", special: true }, 2: { content: "</s>", special: true } },
@@ -179,6 +191,8 @@ Deno.test("readTokenizerSettings() reads a folder's files, and names a key that 
   await write("added_tokens.json", { "<y>": 10 });
   assertEquals(await readTokenizerSettings(folder), {
     addsBos: false,
+    legacy: false,
+    addsSpace: undefined,
     bosToken: "<s>",
     eosToken: "</s>",
     endIds: [2, 9],
@@ -195,6 +209,8 @@ Deno.test("readTokenizerSettings() reads a folder's files, and names a key that 
   for (
     const [value, part] of [
       [{ add_bos_token: 1 }, '"add_bos_token": found 1'],
+      [{ legacy: "no" }, '"legacy": found "no"'],
+      [{ add_prefix_space: 0 }, '"add_prefix_space": found 0'],
       [{ chat_template: 3 }, '"chat_template": found 3'],
       [{ added_tokens_decoder: { 3: {} } }, '"added_tokens_decoder": found {}'],
       [{ added_tokens_decoder: { x: { content: "a" } } }, "expected whole numbers for ids"],

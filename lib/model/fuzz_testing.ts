@@ -9,6 +9,8 @@ import { readSafetensors, writeSafetensors } from "./formats/safetensors.ts";
 import chats from "./testdata/chat_golden.json" with { type: "json" };
 import { CHECKPOINTS, hfFolder } from "./testdata/checkpoints.ts";
 import { buildGguf } from "./testdata/gguf_builder.ts";
+import families from "./testdata/families_golden.json" with { type: "json" };
+import pieces from "./testdata/sentencepiece_golden.json" with { type: "json" };
 import tokenizers from "./testdata/hf_tokenizer_golden.json" with { type: "json" };
 import { smallLlamaParts } from "./testdata/small_llama.ts";
 import { Tokenizer } from "./tokenizer.ts";
@@ -74,8 +76,13 @@ export const KINDS: { readonly [name: string]: Kind } = {
     read: (bytes) => void Tokenizer.fromHf("tokenizer.json", decode(bytes)).encode("ab <s> 12"),
   },
   sentencepiece: {
-    files: chats.models.map(({ model }) => Uint8Array.fromBase64(model)),
-    read: (bytes) => void Tokenizer.fromSentencePiece("tokenizer.model", bytes).encode("ab <s> 12"),
+    files: [...chats.models, ...Object.values(pieces.cases)].map(({ model }) => Uint8Array.fromBase64(model)),
+    read: (bytes) => void Tokenizer.fromSentencePiece("tokenizer.model", bytes).encode("ab <s>  12 \u00bd"),
+  },
+  tekken: {
+    isJson: true,
+    files: [encode(families.tekken.json)],
+    read: (bytes) => void Tokenizer.fromTekken("tekken.json", decode(bytes)).encode("ab <s> 12"),
   },
 };
 
@@ -172,6 +179,8 @@ export interface FuzzOutcome {
   readonly mostBytes: number;
 }
 
+/** Milliseconds that one file may take. */
+const MOST_MS = 2000;
 /** Bytes that one file may allocate, beside four times its own size. */
 const SPARE_BYTES = 64 * 2 ** 20;
 
@@ -179,7 +188,7 @@ const SPARE_BYTES = 64 * 2 ** 20;
  * Reads so many broken files.
  *
  * @throws {Error} If one is refused otherwise than by a ModelFormatError of one line that names the file and a byte or a
- * key, takes over 2 s, or allocates too much; the message has what makes it again.
+ * key, takes over 2 s twice, or allocates too much; the message has what makes it again.
  */
 export function fuzz(kind: string, count: number, seed: number): FuzzOutcome {
   const { files, isJson, read } = KINDS[kind]!;
@@ -191,30 +200,45 @@ export function fuzz(kind: string, count: number, seed: number): FuzzOutcome {
       : breakBytes(files[file]!, random);
     const fail = (why: string, cause?: unknown) =>
       new Error(`Broken file fuzz("${kind}", …, ${seed}) ${i}: ${why}`, { cause });
-    const heap = Deno.memoryUsage().heapUsed, counter = new AllocationCounter(), begin = performance.now();
-    try {
-      read(broken, file);
-    } catch (error) {
-      if (!(error instanceof ModelFormatError)) {
-        throw fail(`found ${error}, expected a ModelFormatError`, error);
-      }
-      const { message, offset } = error,
-        isPlaced = offset !== undefined || /: .*(".*"|JSON|tokens|SentencePiece)/.test(message);
-      if (message.includes("\n") || !isPlaced) throw fail(`found no byte and no key: ${message}`, error);
-      refused++;
-    } finally {
-      counter[Symbol.dispose]();
-    }
-    const ms = performance.now() - begin,
-      allocated = counter.bytes + Math.max(0, Deno.memoryUsage().heapUsed - heap);
+    // A machine may be busy with other work: what is slow is slow twice.
+    let once = readOnce(read, broken, file, fail);
+    if (once.ms > MOST_MS) once = readOnce(read, broken, file, fail);
+    const { ms, allocated } = once;
+    if (once.isRefused) refused++;
     slowestMs = Math.max(slowestMs, ms);
     mostBytes = Math.max(mostBytes, allocated - 4 * broken.length);
-    if (ms > 2000) throw fail(`took ${ms} ms`);
+    if (ms > MOST_MS) throw fail(`took ${ms} ms`);
     if (allocated > 4 * broken.length + SPARE_BYTES) {
       throw fail(`allocated ${allocated} bytes for ${broken.length}`);
     }
   }
   return { files: count, refused, slowestMs, mostBytes };
+}
+
+/** Reads a broken file: whether it was refused as it must be, milliseconds, and bytes that were allocated. */
+function readOnce(
+  read: Kind["read"],
+  broken: Uint8Array<ArrayBuffer>,
+  file: number,
+  fail: (why: string, cause?: unknown) => Error,
+) {
+  const heap = Deno.memoryUsage().heapUsed, counter = new AllocationCounter(), begin = performance.now();
+  let isRefused = false;
+  try {
+    read(broken, file);
+  } catch (error) {
+    if (!(error instanceof ModelFormatError)) {
+      throw fail(`found ${error}, expected a ModelFormatError`, error);
+    }
+    const { message, offset } = error,
+      isPlaced = offset !== undefined || /: .*(".*"|JSON|tokens|SentencePiece)/.test(message);
+    if (message.includes("\n") || !isPlaced) throw fail(`found no byte and no key: ${message}`, error);
+    isRefused = true;
+  } finally {
+    counter[Symbol.dispose]();
+  }
+  const ms = performance.now() - begin;
+  return { isRefused, ms, allocated: counter.bytes + Math.max(0, Deno.memoryUsage().heapUsed - heap) };
 }
 
 /** Counts the bytes of typed arrays that are made by their length while it lives. */

@@ -112,16 +112,18 @@ async function openFolder(path: string, options: ResolveOptions): Promise<Opened
   return { name, source, sha256: source.sha256, tokenizer };
 }
 
-/** The tokenizer of a folder: its tokenizer.json, else its tokenizer.model. */
+/** The tokenizer of a folder: its tokenizer.json, else its tokenizer.model, else its tekken.json. */
 async function readTokenizer(folder: string): Promise<Tokenizer> {
   const settings = await readTokenizerSettings(folder);
   const json = `${folder}/tokenizer.json`, text = await ifThere(Deno.readTextFile(json));
   if (text !== undefined) return Tokenizer.fromHf(json, text, settings);
   const model = `${folder}/tokenizer.model`, bytes = await ifThere(Deno.readFile(model));
   if (bytes !== undefined) return Tokenizer.fromSentencePiece(model, bytes, settings);
+  const tekken = `${folder}/tekken.json`, own = await ifThere(Deno.readTextFile(tekken));
+  if (own !== undefined) return Tokenizer.fromTekken(tekken, own, settings);
   throw new ModelFormatError(
     folder,
-    "found no tokenizer.json and no tokenizer.model, expected one: transformers writes it with AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+    "found no tokenizer.json, tokenizer.model or tekken.json, expected one: transformers writes it with AutoTokenizer.from_pretrained(…).save_pretrained(…)",
   );
 }
 

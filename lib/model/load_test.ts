@@ -151,7 +151,7 @@ Deno.test("loadModel() names the file of a folder that is missing or broken, and
     [{ "config.json": undefined }, "", "found no config.json"],
     [{ "config.json": "{" }, "config.json", "found no JSON text"],
     [{ "config.json": "[]" }, "config.json", "found no JSON object"],
-    [{ "tokenizer.json": undefined }, "", "found no tokenizer.json and no tokenizer.model"],
+    [{ "tokenizer.json": undefined }, "", "found no tokenizer.json, tokenizer.model or tekken.json"],
     [
       { "tokenizer.json": undefined, "tokenizer.model": Uint8Array.fromBase64(chats.models[0]!.model) },
       "",

@@ -1,4 +1,4 @@
-/** Text to token ids and back, from a GGUF file's own vocabulary, id for id as llama.cpp does it. */
+/** Text to token ids and back, by a file's own vocabulary, id for id as the tools do that the file was made for. */
 import { expectTypeOf } from "../errors.ts";
 import { readGgufVocabulary } from "./_gguf_vocabulary.ts";
 import { readHfVocabulary } from "./_hf_tokenizer.ts";
@@ -11,11 +11,13 @@ import {
   type Vocabulary,
 } from "./_vocabulary.ts";
 import { readSentencePieceModel } from "./_sentencepiece_model.ts";
+import { tekkenAsHf } from "./_tekken.ts";
 import { NO_SETTINGS, type TokenizerSettings } from "./_tokenizer_settings.ts";
 import type { GgufFile } from "./formats/gguf.ts";
 
 /**
- * A model's tokenizer: SentencePiece BPE (`llama`) or byte-level BPE (`gpt2`).
+ * A model's tokenizer: SentencePiece (BPE or unigram) or byte-level BPE, of a GGUF file (ids as llama.cpp has them) or a
+ * Hugging Face folder (ids as transformers has them).
  *
  * Text is only text: what looks like a control token ("<s>", "<|im_end|>") is encoded as the characters it is made
  * of, as llama.cpp does with `parse_special` off, unless `special` asks for the token. User-defined tokens of the vocabulary are taken whole.
@@ -65,6 +67,7 @@ export class Tokenizer {
     const ofTypes = (types: readonly number[], holds: (piece: string) => boolean = () => true) =>
       vocabulary.pieces
         .filter((piece, id) => piece !== "" && types.includes(vocabulary.types[id]!) && holds(piece))
+        .filter((piece) => !scheme.finds?.has(piece))
         .toSorted((a, b) => size(b) - size(a));
     this.#userDefined = ofTypes([TYPE.userDefined], (piece) => !CONTROL_TEXT.test(piece));
     this.#whole = ofTypes([TYPE.userDefined, TYPE.control, TYPE.unknown]);
@@ -108,6 +111,17 @@ export class Tokenizer {
       endIds: new Set([...(eosId === undefined ? [] : [eosId]), ...ends, ...settings.endIds]),
       chatTemplate: settings.chatTemplate,
     });
+  }
+
+  /**
+   * Reads a tokenizer from the text of a tekken.json, as Mistral's folders have it.
+   *
+   * @param settings As {@linkcode Tokenizer.fromHf}.
+   * @throws {ModelFormatError} If it is no such file.
+   * @internal
+   */
+  static fromTekken(file: string, text: string, settings: TokenizerSettings = NO_SETTINGS): Tokenizer {
+    return Tokenizer.fromHf(file, tekkenAsHf(file, text), settings);
   }
 
   /**

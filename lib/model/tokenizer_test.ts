@@ -134,6 +134,8 @@ Deno.test("encodeSentencePiece() merges the highest score first, the leftmost of
     return Math.floor(state / 2 ** 32 * n);
   };
   const byteIds = Array.from({ length: 256 }, (_, byte) => 1000 + byte);
+  const spell = (symbol: string, ids: number[]) =>
+    new TextEncoder().encode(symbol).forEach((byte) => ids.push(byteIds[byte]!));
   for (let trial = 0; trial < 200; trial++) {
     const idOf = new Map<string, number>(), scores: number[] = [];
     for (let length = 1; length <= 4; length++) {
@@ -146,7 +148,7 @@ Deno.test("encodeSentencePiece() merges the highest score first, the leftmost of
     if (trial % 2 === 1) idOf.delete("1");
     const text = Array.from({ length: 1 + random(40) }, () => random(2)).join("");
     const ids: number[] = [];
-    encodeSentencePiece(text, idOf, scores, byteIds, ids);
+    encodeSentencePiece(text, idOf, scores, spell, ids);
     assertEquals(ids, mergeByDefinition(text, idOf, scores, byteIds), `"${text}"`);
   }
 });

@@ -27,7 +27,7 @@ export function parseHubName(text: string): HubName | undefined {
 
 /** Files of a folder that a model is made of. */
 const FOLDER_FILES =
-  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|model\.safetensors\.index)\.json$|^tokenizer\.model$|^chat_template\.jinja$|^model(-\d{5}-of-\d{5})?\.safetensors$/;
+  /^(config|generation_config|tokenizer|tokenizer_config|tekken|special_tokens_map|added_tokens|model\.safetensors\.index)\.json$|^tokenizer\.model$|^chat_template\.jinja$|^model(-\d{5}-of-\d{5})?\.safetensors$/;
 
 /** What is wanted of a repository, from the names of its files. */
 function choose({ repository, file }: HubName, names: readonly string[]): string[] {

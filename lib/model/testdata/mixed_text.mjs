@@ -68,3 +68,21 @@ export function mixedText(bytes = 50_000, seed = 2) {
 export function sampleText(characters = 32) {
   return PARTS.map((part, i) => [...part].slice(0, characters).join("") + GAPS[i % GAPS.length]).join("");
 }
+
+/** Special tokens of small vocabularies, and what is written like some. */
+const TOKENS = ["<s>", "</s>", "<unk>", "<|im_end|>", "<|user|>", "<think>", "<|none|>", "<div", "hahaha"];
+
+/** Short strings, each of a few words, characters, gaps and special tokens; the first are empty, gaps, and whole parts. */
+export function mixedStrings(count = 200, seed = 3) {
+  const random = createRandom(seed), pick = (list) => list[random(list.length)];
+  const words = PARTS.flatMap((part) => part.split(" ")), characters = PARTS.flatMap((part) => [...part]);
+  const first = ["", ...new Set(GAPS), ...TOKENS, ...PARTS];
+  return Array.from({ length: count }, (_, i) => {
+    if (i < first.length) return first[i];
+    let text = "";
+    for (let n = 1 + random(8); n > 0; n--) {
+      text += pick([words, words, words, characters, TOKENS].map((list) => pick(list))) + pick(GAPS);
+    }
+    return text;
+  });
+}
