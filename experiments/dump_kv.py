@@ -1,9 +1,11 @@
 """Dumps keys and values of layers of a Hugging Face model, for `deno task filter --kv`.
 
     python3 experiments/dump_kv.py MODEL TEXT_FILE OUT.safetensors [--layer N[,N…]|all] [--dtype float32|float16|bfloat16]
+        [--queries]
 
 Needs torch, transformers and safetensors. The tensors `keys` (after rotary embedding) and `values` have the shape
-[T, H, d]: tokens, KV heads, head size. Of several layers they are named `keys.N` and `values.N`.
+[T, H, d]: tokens, KV heads, head size. With --queries there are `queries` too, after rotary embedding, [T, heads, d], times
+whatever makes 1 / sqrt(d) the factor on products. Of several layers they are named `keys.N`, `values.N` and `queries.N`.
 """
 
 import argparse
@@ -64,6 +66,21 @@ def layer_cache(past_key_values, layer):
     return past_key_values[layer][0], past_key_values[layer][1]
 
 
+def record_queries(transformers, queries):
+    """Has every layer's rotated queries, [1, heads, T, d], put into a dict by layer."""
+    functions = getattr(transformers, "AttentionInterface", None)
+    if functions is None:
+        fail(f"Cannot dump queries: found transformers {transformers.__version__}, expected 4.48 or later")
+    attend = functions()["sdpa"]
+
+    def record(module, query, *args, scaling=None, **named):
+        size = query.shape[-1]
+        queries[module.layer_idx] = query * (scaling * size**0.5 if scaling is not None else 1)
+        return attend(module, query, *args, scaling=scaling, **named)
+
+    functions.register("sdpa", record)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="name on the hub, or a folder")
@@ -71,6 +88,7 @@ def main():
     parser.add_argument("out", help="file to write")
     parser.add_argument("--layer", default="0", help="0-based indices, or all (0)")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--queries", action="store_true", help="queries too, for rules of the attention received")
     args = parser.parse_args()
 
     text, layers = read_text(args.text), parse_layers(args.layer)
@@ -90,11 +108,17 @@ def main():
     if trained is not None and ids.shape[1] > trained:
         print(f"Warning: {ids.shape[1]} tokens; the model was trained on {trained}", file=sys.stderr)
 
+    queries = {}
+    if args.queries:
+        record_queries(transformers, queries)
     with torch.no_grad():
         cache = model(ids, use_cache=True).past_key_values
     tensors = {}
     for layer in layers:
-        for name, rows in zip(("keys", "values"), layer_cache(cache, layer)):
+        found = dict(zip(("keys", "values"), layer_cache(cache, layer)))
+        if args.queries:
+            found["queries"] = queries[layer]
+        for name, rows in found.items():
             name = name if len(layers) == 1 else f"{name}.{layer}"
             tensors[name] = rows[0].transpose(0, 1).to(getattr(torch, args.dtype)).contiguous()
     listed = ",".join(map(str, layers))

@@ -11,19 +11,24 @@ import {
   filterOps,
   judgedAt,
   type LayerSpec,
+  type ScanOutput,
 } from "../lib/filter/mod.ts";
 import {
   filtersQueries,
   isRule,
   keyRuleOf,
   methodOf,
+  openJudgement,
   readsOf,
   type ResolvedOptions,
   resolveOptions,
   TokenFilter,
   type TokenFilterOptions,
 } from "../lib/methods/mod.ts";
+import { judgeDump } from "../lib/model/mod.ts";
 import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderFigurePage } from "../lib/plot/mod.ts";
+import { dequantize } from "../lib/reference/mod.ts";
+import { type HostTensor, hostTensor } from "../lib/tensor.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
@@ -41,7 +46,8 @@ const USAGE = describeTask(
 
 Decides for every token of a dump whether its attention would be skipped, and prints a line a layer; --all prints every
 token. A dump holds keys and values of one sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and
-"values.N" of each layer N. Each layer skips the same share: --skip-ratio, or --prune-ratio, not both. With --side key
+"values.N" of each layer N; with "queries" too, all after rotary embedding, rules of the key side that look at the attention
+received run on it as well. Each layer skips the same share: --skip-ratio, or --prune-ratio, not both. With --side key
 it decides whose key and value go, and when. --out keeps filter.json and a page of scores and thresholds.`,
   [
     "--kv DUMP.safetensors",
@@ -68,24 +74,32 @@ function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
 const decidesKeys = (method: ResolvedOptions) => !filtersQueries(method);
 
 /** What a rule can look at in a dump. */
-const DUMPED: readonly string[] = ["similarity", "key", "value"];
+const dumped = ({ queries }: Dump): readonly string[] => [
+  ...["similarity", "key", "value"],
+  ...(queries === undefined ? [] : ["attention"]),
+];
 
 /** The dump's layer as the filter sees it. */
-function planDump({ keys }: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
+function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
   const keyRule = keyRuleOf(method);
   if (keyRule !== undefined && !decidesKeys(method)) {
     throw new UsageError("Cannot decide both sides of a dump: expected --side key, or no --kv-fusion");
   }
   const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
-  if (!isRule(rule) || readsOf(rule, method).some((what) => !DUMPED.includes(what))) {
-    throw new UsageError(
-      `Cannot run --${
-        keyRule === undefined ? "" : "kv-"
-      }fusion ${fusion} on a dump: it needs more than keys and values (use deno task score)`,
-    );
+  const lacks = (has: readonly string[]) =>
+    !isRule(rule) || readsOf(rule, method).some((what) => !has.includes(what));
+  if (lacks(dumped(dump))) {
+    const flag = `--${keyRule === undefined ? "" : "kv-"}fusion ${fusion}`;
+    const lack = dump.queries === undefined && !lacks([...dumped(dump), "attention"])
+      ? "it needs queries too (see experiments/dump_kv.py --queries)"
+      : `it needs more than ${
+        dump.queries === undefined ? "keys and values" : "keys, values and queries"
+      } (use deno task score)`;
+    throw new UsageError(`Cannot run ${flag} on a dump: ${lack}`);
   }
-  const [, numKvHeads, headDim] = keys.shape as [number, number, number];
-  const shape = { numLayers: 1, numHeads: numKvHeads, numKvHeads, headDim, hiddenSize: numKvHeads * headDim };
+  const [, numKvHeads, headDim] = dump.keys.shape as [number, number, number];
+  const numHeads = dump.queries?.shape[1] ?? numKvHeads;
+  const shape = { numLayers: 1, numHeads, numKvHeads, headDim, hiddenSize: numHeads * headDim };
   const options = { ...method, schedule: "explicit", skipRatios: [1] } as TokenFilterOptions;
   const filter = new TokenFilter(shape, options);
   return { ...filter.specs[0]!, skipRatio, layer };
@@ -124,6 +138,35 @@ interface Decided {
   readonly columns: { readonly [name: string]: Values };
 }
 
+/** Fills the rows of the tokens that are judged, by the attention that they receive from the dump's queries. */
+function judge(dump: Dump, spec: LayerSpec, count: number, backend: Backend, output: ScanOutput): void {
+  let judged = 0;
+  const keyTrace = ({ redundancy, threshold, keep }: ScanOutput) => {
+    output.redundancy.set(redundancy, judged);
+    output.threshold.set(threshold, judged);
+    output.keep.set(keep, judged);
+    judged += keep.length;
+  };
+  const { layer, warmup, recent, block, headDim } = spec;
+  const tensor = (x: HostTensor) => {
+    const shape = [count, ...x.shape.slice(1)], size = shape.reduce((a, b) => a * b);
+    return backend.upload(hostTensor("f32", shape, dequantize(x, 0, size)));
+  };
+  const tokens = {
+    keys: tensor(dump.keys),
+    values: tensor(dump.values),
+    queries: tensor(dump.queries!),
+    scale: 1 / Math.sqrt(headDim),
+  };
+  const start = () => openJudgement([spec], { backend, keyTrace });
+  judgeDump(
+    backend,
+    { layers: [layer], warmup, recent, block, wantsAttention: true, looksAhead: false, start },
+    tokens,
+  );
+  for (const x of [tokens.keys, tokens.values, tokens.queries]) backend.free(x);
+}
+
 function decide(
   dump: Dump,
   spec: LayerSpec,
@@ -133,13 +176,16 @@ function decide(
 ): Decided {
   const count = Math.min(tokens ?? Infinity, dump.keys.shape[0]!);
   const output = createScanOutput(count);
-  const input = { keys: backend.upload(dump.keys), values: backend.upload(dump.values) };
-  const state = createLayerState(spec), { scan } = filterOps(spec.rule, backend);
-  for (let start = 0; start < count;) {
-    start += scan(spec, state, input, start, count - start, output);
+  if (spec.reads.includes("attention")) judge(dump, spec, count, backend, output);
+  else {
+    const input = { keys: backend.upload(dump.keys), values: backend.upload(dump.values) };
+    const state = createLayerState(spec), { scan } = filterOps(spec.rule, backend);
+    for (let start = 0; start < count;) {
+      start += scan(spec, state, input, start, count - start, output);
+    }
+    backend.free(input.keys);
+    backend.free(input.values);
   }
-  backend.free(input.keys);
-  backend.free(input.values);
   const orNull = (x: number) => Number.isNaN(x) ? null : x;
   const { keep, ...scores } = Object.fromEntries(
     Object.keys(COLUMNS).map((name) => [name, Array.from(output[name as "keep"], orNull)]),

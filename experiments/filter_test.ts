@@ -91,6 +91,92 @@ Deno.test("filter refuses a side that a dump does not tell, or both at once", ()
     await refuse("Cannot run --kv-fusion received on a dump", "--side", "key", "--kv-fusion", "received");
   }));
 
+/** Keys and values as in other dumps, and four query heads. */
+function writeQueries(folder: string): { readonly path: string; readonly rows: Float32Array[] } {
+  const rows = [
+    makeRows(0),
+    makeRows(1),
+    Float32Array.from({ length: T * 4 * D }, (_, i) => Math.sin(i * i)),
+  ];
+  const tensors = ["keys", "values", "queries"].map((name, i) =>
+    [name, hostTensor("f32", [T, i === 2 ? 4 : H, D], rows[i]!)] as const
+  );
+  const path = `${folder}/queries.safetensors`;
+  Deno.writeFileSync(path, writeSafetensors(new Map(tensors)));
+  return { path, rows };
+}
+
+Deno.test("filter --side key judges by the attention received where a dump has queries", () =>
+  withFolder(async (folder) => {
+    const { path, rows: [k, _, q] } = writeQueries(folder), theta = -0.012;
+    const sizes = ["--warmup", "16", "--recent", "5", "--block", "8", "--threshold", "fixed"];
+    const flags = ["--kv", path, "--side", "key", "--kv-fusion", "received", ...sizes, "--theta", `${theta}`];
+    // As the method says it: block by block, every query over what is left.
+    const starts = [0, ...Array.from({ length: 13 }, (_, i) => 16 + 8 * i)], given: number[][] = [];
+    const ends = Array<number>(T).fill(Infinity), score = Array<number | null>(T).fill(null);
+    for (let p = 0; p < T; p++) {
+      if (starts.includes(p)) {
+        const due = score.findIndex((one) => one === null);
+        for (let t = due; t < p - 5; t++) {
+          score[t] = -given[t]!.reduce((a, b) => a + b, 0) / given[t]!.length;
+          if (t >= 16 && score[t]! > theta) ends[t] = p;
+        }
+      }
+      given.push([]);
+      const sums = Array<number>(p + 1).fill(0);
+      for (let head = 0; head < 4; head++) {
+        const weights = sums.map((_, t) => {
+          if (ends[t]! <= p) return 0;
+          let dot = 0;
+          for (let c = 0; c < D; c++) {
+            dot += q![(p * 4 + head) * D + c]! * k![(t * H + Math.floor(head / 2)) * D + c]!;
+          }
+          return Math.exp(dot / Math.sqrt(D));
+        });
+        const total = weights.reduce((a, b) => a + b, 0);
+        weights.forEach((weight, t) => sums[t]! += weight / total / 4);
+      }
+      for (let t = 0; t < p; t++) given[t]!.push(sums[t]!);
+    }
+    for (const backend of ["reference", "cpu"]) {
+      const rows = await filter(...flags, "--backend", backend);
+      assertEquals(rows.kvKeep, ends.map((end) => end < T ? 0 : 1), backend);
+      rows.redundancy!.forEach((x, t) => {
+        assert(x === null ? score[t] === null : Math.abs(x - score[t]!) < 1e-5, `token ${t} on ${backend}`);
+      });
+      assertEquals(rows.judgedAt!.map((at, t) => rows.kvKeep![t] === 0 ? at : Infinity), ends);
+    }
+    assert(
+      ends.filter((end) => end < T).length > 20 && score.slice(16).filter((x) => x! < theta).length > 20,
+    );
+  }));
+
+Deno.test("filter says what a rule lacks in a dump, and what is wrong with its queries", () =>
+  withFolder(async (folder) => {
+    const refuse = (message: string, path: string, fusion: string) =>
+      assertRejects(
+        () => main(["--kv", path, "--quiet", "--side", "key", "--kv-fusion", fusion]),
+        UsageError,
+        message,
+      );
+    await refuse("received on a dump: it needs queries too", writeDump(folder, "f32"), "received");
+    const { path, rows } = writeQueries(folder);
+    await refuse(
+      "leave-one-out on a dump: it needs more than keys, values and queries",
+      path,
+      "leave-one-out",
+    );
+    const [keys, values] = rows.map((data) => hostTensor("f32", [T, H, D], data.slice(0, T * H * D)));
+    const queries = hostTensor("f32", [T, 3, D], new Float32Array(T * 3 * D));
+    const wrong = `${folder}/wrong.safetensors`;
+    Deno.writeFileSync(wrong, writeSafetensors(new Map(Object.entries({ keys, values, queries }) as never)));
+    await refuse(
+      `found queries of shape [120,3,8] beside keys of [120,2,8], expected [120, a multiple of 2, 8]`,
+      wrong,
+      "missed",
+    );
+  }));
+
 Deno.test("filter records a rule's constant weight for every token, the first one too", () =>
   withFolder(async (folder) => {
     const path = writeDump(folder, "f32");

@@ -5,16 +5,19 @@ import { parseSafetensors } from "../../lib/model/mod.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { readBytes } from "../cli/files.ts";
 
-/** Keys and values of one layer, [T, H, d]. */
+/** Keys and values of one layer, [T, H, d], and what queries it has of it. */
 export interface Dump {
   /** The layer's number, where the dump tells it. */
   readonly layer: number | undefined;
   readonly keys: HostTensor;
   readonly values: HostTensor;
+  /** Queries, [T, heads, d], where the dump has them. */
+  readonly queries?: HostTensor;
 }
 
 /**
- * Reads a dump: tensors `keys` and `values` of one layer, or `keys.N` and `values.N` of each layer N.
+ * Reads a dump: tensors `keys` and `values` of one layer, or `keys.N` and `values.N` of each layer N; `queries` likewise,
+ * which may be missing.
  *
  * @param layer The only one wanted of several.
  * @returns Layers ascending.
@@ -36,11 +39,12 @@ export async function readDumps(path: string, layer: number | undefined): Promis
 }
 
 function readDump(bytes: Uint8Array<ArrayBuffer>, path: string, layer: number | undefined): Dump {
-  const [keysName, valuesName] = ["keys", "values"].map((name) =>
+  const [keysName, valuesName, queriesName] = ["keys", "values", "queries"].map((name) =>
     layer === undefined ? name : `${name}.${layer}`
-  );
-  const { tensors } = parseSafetensors(bytes, path, [keysName!, valuesName!]);
-  const keys = tensors.get(keysName!)!, values = tensors.get(valuesName!)!;
+  ) as [string, string, string];
+  const asks = parseSafetensors(bytes, path, []).names.includes(queriesName);
+  const { tensors } = parseSafetensors(bytes, path, [keysName, valuesName, ...asks ? [queriesName] : []]);
+  const keys = tensors.get(keysName)!, values = tensors.get(valuesName)!, queries = tensors.get(queriesName);
   if (keys.shape.length !== 3 || keys.shape.some((size) => size < 1)) {
     throw new UsageError(
       `Cannot use "${path}": found ${keysName} of shape [${keys.shape}], expected [T, H, d], all at least 1`,
@@ -52,9 +56,20 @@ function readDump(bytes: Uint8Array<ArrayBuffer>, path: string, layer: number | 
         `[${values.shape}], expected both alike`,
     );
   }
-  expectFinite(path, keysName!, keys);
-  expectFinite(path, valuesName!, values);
-  return { layer, keys, values };
+  expectFinite(path, keysName, keys);
+  expectFinite(path, valuesName, values);
+  if (queries === undefined) return { layer, keys, values };
+  const [tokens, heads, size] = keys.shape as [number, number, number], [count, own, width] = queries.shape;
+  if (
+    queries.shape.length !== 3 || count !== tokens || !(own! >= heads) || own! % heads !== 0 || width !== size
+  ) {
+    throw new UsageError(
+      `Cannot use "${path}": found ${queriesName} of shape [${queries.shape}] beside ${keysName} of [${keys.shape}], ` +
+        `expected [${tokens}, a multiple of ${heads}, ${size}]`,
+    );
+  }
+  expectFinite(path, queriesName, queries);
+  return { layer, keys, values, queries };
 }
 
 function expectFinite(path: string, name: string, { dtype, data, shape }: HostTensor): void {

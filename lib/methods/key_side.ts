@@ -76,14 +76,17 @@ function createKeySide(
     ...(trace === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) =>
       wantsAttention
-        ? new ReceivedSequence(
-          filter.specs.map((spec) => openWaiting({ ...spec, chunk })),
-          chunk,
-          trace,
-          backend,
-        )
+        ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), { keyTrace: trace, backend })
         : openScan(filter.start({ chunk }), chunk, trace),
   };
+}
+
+/** The key side at work on one sequence, by rules of the attention received: a spec a layer, all of one chunk. */
+export function openJudgement(
+  specs: readonly LayerSpec[],
+  { backend, keyTrace: trace }: Pick<PrunerContext, "backend" | "keyTrace"> = {},
+): KeySequence {
+  return new ReceivedSequence(specs.map(openWaiting), specs[0]?.chunk ?? 0, trace, backend);
 }
 
 /** Rules of keys and values: the recurrence itself, which knows what becomes of a token when it comes. */

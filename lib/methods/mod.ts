@@ -18,6 +18,7 @@ import { createRulePruner } from "./rule_pruner.ts";
 export * from "./calibration.ts";
 export { createDense } from "./dense.ts";
 export { createDropped } from "./dropped.ts";
+export { openJudgement } from "./key_side.ts";
 export * from "./labels.ts";
 export * from "./list.ts";
 export type { LiveKeys, LiveToken } from "./live_keys.ts";

@@ -10,7 +10,7 @@ import type { CachedRows, LayerCache } from "./kv_cache.ts";
 import type { Model } from "./model.ts";
 import type { OutputMemory } from "./output_memory.ts";
 import { headWeights } from "./head_weights.ts";
-import { meanProbabilities, outputChanges } from "./probabilities.ts";
+import { attendShowing, meanProbabilities, outputChanges } from "./probabilities.ts";
 import { indicesOf, range, type Rows } from "./row_indices.ts";
 import type { LayerTally } from "./usage.ts";
 
@@ -102,7 +102,7 @@ export function* computeRows(
         if (computed.length > kept.length) {
           asked = { ...asked, windows: windowsOf(pass, keep, recent), sinks: local!.sinks };
         }
-        attendShowing(feed, layer, kept, start, asked);
+        attendWatched(feed, layer, kept, start, asked);
       },
       add(output) {
         const norms = kept.length > 0 && observes(feed)
@@ -158,7 +158,7 @@ function localErrors(
 }
 
 /** Attention; shows the key side, where it asked for it, what full queries gave to tokens that are not yet judged. */
-function attendShowing(
+function attendWatched(
   feed: LayerFeed,
   layer: number,
   kept: Rows,
@@ -174,22 +174,16 @@ function attendShowing(
   const positions = positionsOf(feed, kept), queries = asked.queries.shape[0]!;
   const rows = kept.map((row) => row - start), some = queries > kept.length;
   const weights = pruner!.keySide!.wantsChange ? headWeights(feed.model, layer) : undefined;
-  if (backend.givesShares) {
-    const shares = backend.alloc("f64", [queries, open]), out = weights && backend.alloc("f64", shares.shape);
-    backend.attention({ ...asked, shares, ...(weights && { changes: { out: out!, headWeights: weights } }) });
-    const [full, changes] = [shares, out].map((tensor) => {
-      if (tensor === undefined) return undefined;
-      const given = backend.read(tensor).data as Float64Array;
-      if (!some) return given;
-      return Float64Array.from([...rows].flatMap((row) => [...given.subarray(row * open, (row + 1) * open)]));
-    });
-    judge.observe(layer, positions, full!, changes);
-    for (const tensor of [shares, out]) if (tensor !== undefined) backend.free(tensor);
-    return;
+  if (!some || backend.givesShares) {
+    const { shares, changes } = attendShowing(backend, asked, open, weights);
+    const pick = (given: Float64Array) =>
+      Float64Array.from([...rows].flatMap((row) => [...given.subarray(row * open, (row + 1) * open)]));
+    const [own, moved] = [shares, changes].map((given) => given && (some ? pick(given) : given));
+    return judge.observe(layer, positions, own!, moved);
   }
   backend.attention(asked);
-  const full = some ? narrowArgs(pass, asked, { rows, positions }) : asked, from = asked.numKeys - open;
-  const out = some ? pass.byHead(pass.gather("someOutputs", asked.out, rows)) : asked.out;
+  const full = narrowArgs(pass, asked, { rows, positions }), from = asked.numKeys - open;
+  const out = pass.byHead(pass.gather("someOutputs", asked.out, rows));
   const changes = weights && outputChanges(backend, { ...full, out }, from, f32Data(backend.read(weights)));
   judge.observe(layer, positions, meanProbabilities(backend, full, from), changes);
 }

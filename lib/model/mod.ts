@@ -23,6 +23,7 @@ export {
   type ResolveOptions,
   type RunCommand,
 } from "./hub.ts";
+export { judgeDump } from "./judge_dump.ts";
 export * from "./log_probabilities.ts";
 export * from "./model.ts";
 export { createTurns, type Rope } from "./rope.ts";

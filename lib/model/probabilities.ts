@@ -1,7 +1,7 @@
 /** What queries give to keys, and what would change without a key, found by the attention op itself. */
 import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../backend.ts";
 import { dequantize } from "../reference/dequantize.ts";
-import { f32Data, hostTensor } from "../tensor.ts";
+import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import { asMatrix } from "./forward_pass.ts";
 
 type Inputs = Omit<AttentionArgs, "out">;
@@ -48,6 +48,36 @@ export function outputChanges(
       (probability / Math.max(1 - probability, LEAST_OTHERS)) ** 2;
   });
   return all;
+}
+
+/**
+ * Attention, and what its queries gave to the last `tokens` cached rows: by the op where it tells, else by more calls.
+ *
+ * @param headWeights Where it is to be told what would change without each row, too: [numHeads] f32, on the backend.
+ */
+export function attendShowing(
+  backend: Backend,
+  args: AttentionArgs,
+  tokens: number,
+  headWeights?: Tensor,
+): { readonly shares: Float64Array; readonly changes?: Float64Array } {
+  if (!backend.givesShares) {
+    backend.attention(args);
+    const from = args.numKeys - tokens;
+    return {
+      shares: meanProbabilities(backend, args, from),
+      ...(headWeights && { changes: outputChanges(backend, args, from, f32Data(backend.read(headWeights))) }),
+    };
+  }
+  const room = () => backend.alloc("f64", [args.queries.shape[0]!, tokens]);
+  const shares = room(), out = headWeights && room();
+  backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
+  const take = (tensor: Tensor) => {
+    const values = (backend.read(tensor).data as Float64Array).slice();
+    backend.free(tensor);
+    return values;
+  };
+  return { shares: take(shares), ...(out && { changes: take(out) }) };
 }
 
 /** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */

@@ -10,6 +10,8 @@ import { linear } from "./linear.ts";
 import { compareLogits, nll } from "./logits.ts";
 import * as rows from "./rows.ts";
 
+export { dequantize } from "./dequantize.ts";
+
 /**
  * The reference backend.
  *
