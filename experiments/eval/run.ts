@@ -1,5 +1,5 @@
 /** Runs items one after the other, each on disk before the next begins. */
-import { type EncodedItem, type ItemScore, type ItemScorer, yieldToEventLoop } from "../../lib/eval/mod.ts";
+import { type EncodedItem, type ItemScore, ItemScorer, yieldToEventLoop } from "../../lib/eval/mod.ts";
 import { FIELD, type FinishedRuns, type LineKind, type LogLine } from "../../lib/sweep/mod.ts";
 import { countTokens } from "./plan.ts";
 
@@ -15,6 +15,7 @@ export interface ItemLine extends LogLine {
   readonly task: string;
   readonly id: string;
   readonly score: ItemScore;
+  /** Its part of the wall time of the item, whose runs are computed together: an equal one. */
   readonly timeMs: number;
 }
 
@@ -87,19 +88,20 @@ export async function runItems(args: RunItems): Promise<Map<string, RunScores>> 
   for (const { task, items } of work) {
     const lines = new Map<string, ItemLine[]>(runs.map(([run]) => [run, []]));
     for (const [i, encoded] of items.entries()) {
-      const { id } = encoded.item, open = isOpen(task, encoded);
-      for (const [run, scorer] of runs) {
-        let own = finished.get(keyOf(task, id, run));
-        if (own === undefined) {
-          await yieldToEventLoop();
-          signal.throwIfAborted();
-          const begin = performance.now(), score = scorer.score(encoded);
-          own = { ...line, run, task, id, score, timeMs: performance.now() - begin };
-          log.append(own);
-        }
-        lines.get(run)!.push(own);
+      const { id } = encoded.item, known = runs.map(([run]) => finished.get(keyOf(task, id, run)));
+      const open = runs.filter((_, i) => known[i] === undefined);
+      if (open.length > 0) {
+        await yieldToEventLoop();
+        signal.throwIfAborted();
+        const begin = performance.now();
+        const scores = ItemScorer.scoreTogether(open.map(([, scorer]) => scorer), encoded);
+        const timeMs = (performance.now() - begin) / open.length;
+        const found = open.map(([run], i) => ({ ...line, run, task, id, score: scores[i]!, timeMs }));
+        log.append(...found);
+        for (const own of found) known[runs.findIndex(([run]) => run === own.run)] = own;
+        worked += countTokens(encoded);
       }
-      if (open) worked += countTokens(encoded);
+      runs.forEach(([run], i) => lines.get(run)!.push(known[i]!));
       onItem(total === 0 ? 1 : worked / total, task, i + 1, items.length);
     }
     const scores = Object.fromEntries([...lines].map(([run, own]) => [run, {

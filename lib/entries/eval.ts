@@ -20,6 +20,7 @@ export * from "../eval/filter_reach.ts";
 export * from "../eval/generated_task.ts";
 export * from "../eval/item_metrics.ts";
 export * from "../eval/item_rows.ts";
+export * from "../eval/encoded_item.ts";
 export * from "../eval/item_scorer.ts";
 export * from "../eval/item_summary.ts";
 export * from "../eval/item_task.ts";

@@ -3,14 +3,13 @@
  * filter state forked, so that no choice sees another and no item depends on those before it.
  */
 import type { Pruner } from "../methods/pruner.ts";
-import type { Tokenizer } from "../model/tokenizer.ts";
 import type { SequenceUsage } from "../model/usage.ts";
-import { type HostTensor, hostTensor, resizedRows, rowsOf } from "../tensor.ts";
+import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
+import type { EncodedItem, EncodedRequest } from "./encoded_item.ts";
 import { addReach, type FilterReach, reachOf } from "./filter_reach.ts";
 import type { Likelihoods } from "./item_metrics.ts";
-import type { Item, ItemRequest } from "./item_task.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
-import { likeliestToken, scoreNextTokens } from "./next_token.ts";
+import { likeliestTokens, scoreNextTokens } from "./next_token.ts";
 import { type DropCounts, type SkipCounts, tallyDrops, tallySkips } from "./skip_ratio.ts";
 
 /** A sequence that can branch. */
@@ -19,32 +18,20 @@ export interface BranchingSequence extends EvaluatedSequence {
   fork(): BranchingSequence;
 }
 
+/** The next tokens of a sequence. */
+export interface BranchingFeed {
+  /** The sequence. */
+  readonly sequence: BranchingSequence;
+  /** Its next ids. */
+  readonly ids: Int32Array<ArrayBuffer>;
+}
+
 /** A model whose sequences can branch; `Model` fits it. */
 export interface BranchingModel extends EvaluatedModel {
   /** As {@linkcode EvaluatedModel.start}. */
   start(pruner?: Pruner, options?: { readonly chunk?: number }): BranchingSequence;
-}
-
-/** A request in tokens. */
-export interface EncodedRequest {
-  /** Ids that are not scored, at least one. */
-  readonly context: Int32Array<ArrayBuffer>;
-  /** Ids that are scored, at least one. */
-  readonly continuation: Int32Array<ArrayBuffer>;
-}
-
-/** An item in tokens. */
-export interface EncodedItem {
-  /** The item. */
-  readonly item: Item;
-  /** Its requests, in their order. */
-  readonly requests: readonly EncodedRequest[];
-  /** Tokens at the start of its contexts that are computed for all items with the same; 0 = none. */
-  readonly shared: number;
-  /** How ids become the text that answers are looked for in, where an item asks for one. */
-  readonly decode?: (ids: readonly number[]) => string;
-  /** Ids that end such a text. */
-  readonly endIds?: ReadonlySet<number>;
+  /** Feeds several sequences at once, [sum of T, hiddenSize]; where it is left out they are fed one by one. */
+  feedTogether?(feeds: readonly BranchingFeed[]): Tensor;
 }
 
 /** What scoring an item gave: sums over its requests, each counted as a whole sequence. */
@@ -61,84 +48,8 @@ export interface ItemScore extends Likelihoods {
   readonly usage: SequenceUsage;
 }
 
-/**
- * A request's ids as lm-evaluation-harness makes them: the continuation is what the whole text has beyond as many tokens
- * as the context alone, spaces at a context's end belong to it, and of a sequence that is too long the start is cut off.
- *
- * @param most Tokens that the model may be fed, the last token of a sequence not among them.
- * @throws {RangeError} If the continuation has no token of its own, or more than `most`.
- */
-export function encodeRequest(
-  tokenizer: Pick<Tokenizer, "encode" | "bosId">,
-  { context, continuation }: ItemRequest,
-  most = Infinity,
-): EncodedRequest {
-  const stem = context.trimEnd();
-  const whole = tokenizer.encode(stem + context.slice(stem.length) + continuation);
-  let before = tokenizer.encode(stem);
-  const scored = whole.slice(before.length);
-  if (before.length === 0) {
-    if (tokenizer.bosId === undefined) throw new RangeError("found an empty context, expected a text");
-    before = Int32Array.of(tokenizer.bosId);
-  }
-  if (scored.length === 0 || scored.length > most) {
-    const found = `found ${scored.length} tokens for ${JSON.stringify(continuation)}`;
-    throw new RangeError(`${found}, expected at least one${most === Infinity ? "" : ` and at most ${most}`}`);
-  }
-  const cut = Math.max(before.length + scored.length - 1 - most, 0);
-  return { context: before.slice(cut), continuation: scored };
-}
-
-/**
- * An item's ids.
- *
- * @param most As {@linkcode encodeRequest} has it.
- * @throws {RangeError} As {@linkcode encodeRequest}; the message names file and line.
- */
-export function encodeItem(
-  tokenizer: Pick<Tokenizer, "encode" | "bosId"> & Partial<Pick<Tokenizer, "decode" | "endIds">>,
-  item: Item,
-  most = Infinity,
-): EncodedItem {
-  try {
-    const { sought } = item, left = most - (sought?.maxTokens ?? 0);
-    const requests = item.requests.map((request) => encodeRequest(tokenizer, request, left));
-    const start = item.shared === undefined ? [] : tokenizer.encode(item.shared);
-    const common = requests.map(({ context }) => {
-      const end = context.findIndex((id, i) => id !== start[i]);
-      return Math.min(end < 0 ? context.length : end, context.length - 1);
-    });
-    const decode = (ids: readonly number[]) => tokenizer.decode!(Int32Array.from(ids));
-    return {
-      ...{ item, requests, shared: Math.min(...common) },
-      ...(sought && { decode, endIds: tokenizer.endIds! }),
-    };
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    throw new RangeError(`Cannot score ${item.place}: ${error.message}`);
-  }
-}
-
-/** The end of a context: a sequence that has seen it, and the hidden state of its last token, [1, hiddenSize] f32. */
-interface Stem {
-  readonly sequence: BranchingSequence;
-  readonly last: HostTensor;
-}
-
 /** What is counted of a sequence. */
 type Counted = Pick<ItemScore, "reach" | "skips" | "drops" | "usage">;
-
-/** What scoring one request gave. */
-interface BranchScore extends Counted {
-  readonly logLikelihood: number;
-  readonly greedy: boolean;
-}
-
-/** A text that went on. */
-interface Generated extends Counted {
-  readonly text: string;
-  readonly ids: readonly number[];
-}
 
 /** A sequence that has seen the shared start of contexts. */
 interface SharedStart {
@@ -146,6 +57,29 @@ interface SharedStart {
   readonly pruner: Pruner | undefined;
   readonly sequence: BranchingSequence;
 }
+
+/** One context of an item with one method: a sequence that has seen it. */
+interface Stem {
+  readonly scorer: number;
+  readonly pruner: Pruner | undefined;
+  /** Its requests. */
+  readonly indices: readonly number[];
+  readonly context: Int32Array<ArrayBuffer>;
+  /** Undefined where the method looks ahead: each request is then a whole sequence. */
+  readonly sequence: BranchingSequence | undefined;
+}
+
+/** One request with one method. */
+interface Branch {
+  readonly stem: Stem;
+  readonly request: number;
+  readonly sequence: BranchingSequence;
+  /** Hidden states before each scored token, a row each. */
+  readonly states: Float32Array[];
+}
+
+/** Tokens of contexts that are computed at once: more gain nothing, and all their caches are held. */
+const TOKENS_TOGETHER = 1024;
 
 /**
  * Scores items with one method. It keeps the sequence of the last shared start; dispose of it in the end.
@@ -182,39 +116,59 @@ export class ItemScorer implements Disposable {
 
   /** Scores an item. @throws {RangeError} If a log-likelihood is not finite: the model's weights are broken. */
   score(encoded: EncodedItem): ItemScore {
-    const { item, requests } = encoded;
+    return ItemScorer.scoreTogether([this], encoded)[0]!;
+  }
+
+  /**
+   * Scores an item with several methods at once: as each alone, up to rounding, but weights are read once for all.
+   *
+   * @param scorers Of one model.
+   * @returns What each found, in their order.
+   * @throws {RangeError} As {@linkcode ItemScorer.score}.
+   */
+  static scoreTogether(scorers: readonly ItemScorer[], encoded: EncodedItem): ItemScore[] {
+    const contexts = new Set(encoded.requests.map(({ context }) => context.join()));
+    const tokens = encoded.requests[0]!.context.length * contexts.size;
+    const each = Math.max(1, Math.floor(TOKENS_TOGETHER / tokens)), scores: ItemScore[] = [];
+    for (let at = 0; at < scorers.length; at += each) {
+      scores.push(...scoreSome(scorers.slice(at, at + each), encoded));
+    }
+    return scores;
+  }
+
+  /** The model that it scores with. @internal */
+  get model(): BranchingModel {
+    return this.#model;
+  }
+
+  /** The stems of an item, not yet fed beyond a shared start. @internal */
+  stemsOf({ item, requests, shared }: EncodedItem, scorer: number): Stem[] {
     const contexts = Map.groupBy(requests.keys(), (i) => requests[i]!.context.join());
-    const scores: BranchScore[] = [];
-    let generated: Generated | undefined;
-    for (const indices of contexts.values()) {
+    return Array.from(contexts.values(), (indices) => {
       const { context } = requests[indices[0]!]!, pruner = this.#prunerFor(context.length);
       const ahead = pruner !== undefined &&
         (pruner.looksAhead !== "nothing" || pruner.keySide?.looksAhead === true);
-      const stem = ahead ? undefined : this.#stemOf(context, encoded, pruner);
-      for (const i of indices) {
-        scores[i] = this.#scoreBranch(requests[i]!, pruner, item.stream, stem);
-        if (Number.isFinite(scores[i].logLikelihood)) continue;
+      if (ahead && item.sought !== undefined) {
         throw new RangeError(
-          `Cannot score ${item.place}: found a log-likelihood of ${
-            scores[i].logLikelihood
-          }, expected a finite one`,
+          `Cannot score ${item.place}: it asks for a text, which a method that looks ahead cannot make`,
         );
       }
-      if (item.sought !== undefined && indices.includes(0)) generated = this.#goOn(encoded, pruner, stem);
-      stem?.sequence.free?.();
+      const sequence = ahead ? undefined : this.#begin(context.slice(0, shared), item.stream, pruner);
+      return { scorer, pruner, indices, context, sequence };
+    });
+  }
+
+  /** A sequence that has seen the shared start of contexts, whether that is at hand or not. */
+  #begin(shared: Int32Array<ArrayBuffer>, stream: number, pruner: Pruner | undefined): BranchingSequence {
+    if (shared.length === 0) return this.#model.start(pruner, { chunk: stream });
+    const key = `${stream} ${shared}`;
+    if (this.#start?.key !== key || this.#start.pruner !== pruner) {
+      this[Symbol.dispose]();
+      const sequence = this.#model.start(pruner, { chunk: stream });
+      this.#model.backend.free(sequence.feed(shared));
+      this.#start = { key, pruner, sequence };
     }
-    const counted: readonly Counted[] = generated === undefined ? scores : [...scores, generated];
-    const drops = counted.map(({ drops }) => drops).filter((found) => found !== undefined);
-    return {
-      logLikelihoods: scores.map(({ logLikelihood }) => logLikelihood),
-      greedy: scores.map(({ greedy }) => greedy),
-      ...(generated && { generated: generated.text, generatedIds: generated.ids }),
-      tokens: requests.map(({ continuation }) => continuation.length),
-      reach: addReach(counted.map(({ reach }) => reach)),
-      skips: addSkips(counted.map(({ skips }) => skips)),
-      ...(drops.length > 0 && { drops: addDrops(drops) }),
-      usage: addUsage(counted.map(({ usage }) => usage)),
-    };
+    return this.#start.sequence.fork();
   }
 
   /** Frees the sequence of the last shared start. */
@@ -222,105 +176,189 @@ export class ItemScorer implements Disposable {
     this.#start?.sequence.free?.();
     this.#start = undefined;
   }
+}
 
-  /** Feeds a context, in two pieces where it has a shared start, whether that is at hand or not. */
-  #stemOf(context: Int32Array<ArrayBuffer>, { item, shared }: EncodedItem, pruner: Pruner | undefined): Stem {
-    let sequence: BranchingSequence;
-    if (shared === 0) sequence = this.#model.start(pruner, { chunk: item.stream });
-    else {
-      const key = `${item.stream} ${context.subarray(0, shared)}`;
-      if (this.#start?.key !== key || this.#start.pruner !== pruner) {
-        this[Symbol.dispose]();
-        const start = this.#model.start(pruner, { chunk: item.stream });
-        this.#model.backend.free(start.feed(context.slice(0, shared)));
-        this.#start = { key, pruner, sequence: start };
-      }
-      sequence = this.#start.sequence.fork();
-    }
-    return { sequence, last: this.#feed(sequence, context.slice(shared), 1) };
-  }
-
-  /** Feeds ids, and gives the last rows of hidden states, on the host. */
-  #feed(sequence: BranchingSequence, ids: Int32Array<ArrayBuffer>, rows: number): HostTensor {
-    const hidden = sequence.feed(ids), { length } = ids;
-    const last = rowsOf(this.#model.backend.read(hidden), length - rows, length);
-    const copy = hostTensor("f32", last.shape, last.data.slice());
-    this.#model.backend.free(hidden);
-    return copy;
-  }
-
-  #scoreBranch(
-    { context, continuation }: EncodedRequest,
-    pruner: Pruner | undefined,
-    stream: number,
-    stem?: Stem,
-  ): BranchScore {
-    const { backend } = this.#model;
-    const fed = continuation.slice(0, -1), length = context.length + fed.length;
-    let sequence: BranchingSequence, states: HostTensor;
-    if (stem === undefined) {
-      sequence = this.#model.start(pruner, { chunk: stream });
-      states = this.#feed(sequence, Int32Array.of(...context, ...fed), continuation.length);
-    } else if (fed.length === 0) {
-      ({ sequence, last: states } = stem);
-    } else {
-      sequence = stem.sequence.fork();
-      states = below(stem.last, this.#feed(sequence, fed, fed.length));
-    }
-    const uploaded = backend.upload(states);
-    const ids = Int32Array.of(context.at(-1)!, ...continuation);
-    const { nll, greedy } = scoreNextTokens(this.#model, ids, uploaded);
-    if (uploaded !== states) backend.free(uploaded);
-    const result = {
-      logLikelihood: -nll.reduce((sum, loss) => sum + loss, 0),
-      greedy: greedy.every((isLikeliest) => isLikeliest === 1),
-      ...this.#count(sequence, pruner, context.length - 1, length),
-    };
-    if (sequence !== stem?.sequence) sequence.free?.();
-    return result;
-  }
-
-  /** Goes on from the first context, greedily. @throws {RangeError} If the method looks ahead. */
-  #goOn({ item, requests, decode, endIds }: EncodedItem, pruner: Pruner | undefined, stem?: Stem): Generated {
-    if (stem === undefined) {
+/** As {@linkcode ItemScorer.scoreTogether}, all at once. */
+function scoreSome(scorers: readonly ItemScorer[], encoded: EncodedItem): ItemScore[] {
+  const { item, requests, shared } = encoded, { model } = scorers[0]!;
+  const stems = scorers.flatMap((scorer, i) => scorer.stemsOf(encoded, i));
+  const begun = stems.filter(({ sequence }) => sequence !== undefined);
+  const lasts = feedAll(
+    model,
+    begun.map(({ sequence, context }) => ({ sequence: sequence!, ids: context.slice(shared) })),
+    () => 1,
+  );
+  const lastOf = new Map(begun.map((stem, i) => [stem, lasts[i]![0]!]));
+  const branches = branch(model, encoded, stems, lastOf);
+  const scored = scoreBranches(model, requests, branches);
+  const texts = item.sought === undefined
+    ? []
+    : goOn(model, encoded, stems.filter(({ indices }) => indices[0] === 0), lastOf);
+  const counted = branches.map(({ sequence, stem, request }) =>
+    count(model, sequence, stem.pruner, stem.context.length - 1, lengthOf(requests[request]!))
+  );
+  for (const sequence of new Set([...branches, ...stems].map(({ sequence }) => sequence))) sequence?.free?.();
+  return scorers.map((_, scorer) => {
+    const own = [...branches.keys()].filter((i) => branches[i]!.stem.scorer === scorer)
+      .sort((a, b) => branches[a]!.request - branches[b]!.request);
+    const text = texts[scorer], parts: Counted[] = own.map((i) => counted[i]!);
+    for (const i of own) {
+      const { logLikelihood } = scored[i]!;
+      if (Number.isFinite(logLikelihood)) continue;
       throw new RangeError(
-        `Cannot score ${item.place}: it asks for a text, which a method that looks ahead cannot make`,
+        `Cannot score ${item.place}: found a log-likelihood of ${logLikelihood}, expected a finite one`,
       );
     }
-    const sequence = stem.sequence.fork(), { length } = requests[0]!.context, ids: number[] = [];
-    let { last } = stem;
-    while (ids.length < item.sought!.maxTokens) {
-      const id = likeliestToken(this.#model, last);
-      if (endIds!.has(id)) break;
-      ids.push(id);
-      if (ids.length < item.sought!.maxTokens) last = this.#feed(sequence, Int32Array.of(id), 1);
-    }
-    const fed = Math.min(ids.length, item.sought!.maxTokens - 1);
-    const counted = this.#count(sequence, pruner, length - 1, length + fed);
+    if (text !== undefined) parts.push(text);
+    const drops = parts.map(({ drops }) => drops).filter((found) => found !== undefined);
+    return {
+      logLikelihoods: own.map((i) => scored[i]!.logLikelihood),
+      greedy: own.map((i) => scored[i]!.greedy),
+      ...(text && { generated: text.text, generatedIds: text.ids }),
+      tokens: requests.map(({ continuation }) => continuation.length),
+      reach: addReach(parts.map(({ reach }) => reach)),
+      skips: addSkips(parts.map(({ skips }) => skips)),
+      ...(drops.length > 0 && { drops: addDrops(drops) }),
+      usage: addUsage(parts.map(({ usage }) => usage)),
+    };
+  });
+}
+
+/** Tokens that a request feeds. */
+const lengthOf = ({ context, continuation }: EncodedRequest) => context.length + continuation.length - 1;
+
+/** Feeds sequences, and gives the last rows of each one's hidden states. */
+function feedAll(
+  model: BranchingModel,
+  feeds: readonly BranchingFeed[],
+  rowsOf: (feed: number) => number,
+): Float32Array[][] {
+  const { backend } = model, out: Float32Array[][] = [];
+  const read = (hidden: Tensor, end: number, rows: number) => {
+    const [, width] = hidden.shape as [number, number], data = f32Data(backend.read(hidden));
+    return Array.from(
+      { length: rows },
+      (_, i) => data.slice((end - rows + i) * width, (end - rows + i + 1) * width),
+    );
+  };
+  if (feeds.length > 1 && model.feedTogether !== undefined) {
+    const hidden = model.feedTogether(feeds);
+    let end = 0;
+    feeds.forEach(({ ids }, i) => out.push(read(hidden, end += ids.length, rowsOf(i))));
+    backend.free(hidden);
+    return out;
+  }
+  feeds.forEach(({ sequence, ids }, i) => {
+    const hidden = sequence.feed(ids);
+    out.push(read(hidden, ids.length, rowsOf(i)));
+    backend.free(hidden);
+  });
+  return out;
+}
+
+/** Feeds every request: as a branch of its context, or whole where the method looks ahead. */
+function branch(
+  model: BranchingModel,
+  { item, requests }: EncodedItem,
+  stems: readonly Stem[],
+  lastOf: ReadonlyMap<Stem, Float32Array>,
+): Branch[] {
+  const branches = stems.flatMap((stem) =>
+    stem.indices.map((request) => {
+      const { context, continuation } = requests[request]!, fed = continuation.slice(0, -1);
+      const last = lastOf.get(stem);
+      if (last === undefined) {
+        const sequence = model.start(stem.pruner, { chunk: item.stream });
+        return { stem, request, sequence, ids: Int32Array.of(...context, ...fed), states: [] };
+      }
+      const sequence = fed.length === 0 ? stem.sequence! : stem.sequence!.fork();
+      return { stem, request, sequence, ids: fed, states: [last] };
+    })
+  );
+  const open = branches.filter(({ ids }) => ids.length > 0);
+  const missing = (i: number) => requests[open[i]!.request]!.continuation.length - open[i]!.states.length;
+  feedAll(model, open, missing).forEach((rows, i) => open[i]!.states.push(...rows));
+  return branches;
+}
+
+/** Log-likelihoods of all requests, their logits computed together. */
+function scoreBranches(
+  model: BranchingModel,
+  requests: readonly EncodedRequest[],
+  branches: readonly Branch[],
+): { readonly logLikelihood: number; readonly greedy: boolean }[] {
+  const states = branches.flatMap((own) => own.states);
+  const targets = branches.flatMap(({ request }) => [...requests[request]!.continuation]);
+  const uploaded = model.backend.upload(asRows(states));
+  const { nll, greedy } = scoreNextTokens(model, Int32Array.of(0, ...targets), uploaded);
+  model.backend.free(uploaded);
+  let end = 0;
+  return branches.map(({ states: { length } }) => {
+    const start = end;
+    end += length;
+    return {
+      logLikelihood: -nll.subarray(start, end).reduce((sum, loss) => sum + loss, 0),
+      greedy: greedy.subarray(start, end).every((isLikeliest) => isLikeliest === 1),
+    };
+  });
+}
+
+/** Goes on from the first context of each stem, greedily, all of them step by step. */
+function goOn(
+  model: BranchingModel,
+  { item, decode, endIds }: EncodedItem,
+  stems: readonly Stem[],
+  lastOf: ReadonlyMap<Stem, Float32Array>,
+): (Counted & { readonly text: string; readonly ids: readonly number[] })[] {
+  const { maxTokens } = item.sought!;
+  const runs = stems.map((stem) => ({
+    ...{ stem, sequence: stem.sequence!.fork(), last: lastOf.get(stem)! },
+    ...{ ids: [] as number[], isOver: false },
+  }));
+  for (let made = 1; made <= maxTokens && runs.some(({ isOver }) => !isOver); made++) {
+    const open = runs.filter(({ isOver }) => !isOver);
+    likeliestTokens(model, asRows(open.map(({ last }) => last))).forEach((id, i) => {
+      open[i]!.isOver = endIds!.has(id);
+      if (!open[i]!.isOver) open[i]!.ids.push(id);
+    });
+    if (made === maxTokens) break;
+    const left = open.filter(({ isOver }) => !isOver);
+    const feeds = left.map(({ sequence, ids }) => ({ sequence, ids: Int32Array.of(ids.at(-1)!) }));
+    feedAll(model, feeds, () => 1).forEach(([last], i) => left[i]!.last = last!);
+  }
+  return runs.map(({ stem, sequence, ids }) => {
+    const { length } = stem.context, fed = Math.min(ids.length, maxTokens - 1);
+    const counted = count(model, sequence, stem.pruner, length - 1, length + fed);
     sequence.free?.();
     return { text: decode!(ids), ids, ...counted };
-  }
+  });
+}
 
-  /** Counts what a method did to a sequence, and to its scored positions, [from, length). */
-  #count(sequence: BranchingSequence, pruner: Pruner | undefined, from: number, length: number): Counted {
-    const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
-    const { config } = this.#model, side = pruner?.keySide, { numLayers } = config;
-    return {
-      reach: reachOf(config, pruner ?? DENSE, { keep, kvKeep }, from, length),
-      skips: tallySkips(numLayers, pruner?.warmup ?? 0, [{ length, keep }]),
-      ...(side && { drops: tallyDrops(numLayers, side, [{ length, kvKeep }]) }),
-      usage: sequence.usage(),
-    };
-  }
+/** Counts what a method did to a sequence, and to its scored positions, [from, length). */
+function count(
+  { config }: BranchingModel,
+  sequence: BranchingSequence,
+  pruner: Pruner | undefined,
+  from: number,
+  length: number,
+): Counted {
+  const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
+  const side = pruner?.keySide, { numLayers } = config;
+  return {
+    reach: reachOf(config, pruner ?? DENSE, { keep, kvKeep }, from, length),
+    skips: tallySkips(numLayers, pruner?.warmup ?? 0, [{ length, keep }]),
+    ...(side && { drops: tallyDrops(numLayers, side, [{ length, kvKeep }]) }),
+    usage: sequence.usage(),
+  };
 }
 
 const DENSE = { recent: 0, cacheSkipped: false } as const;
 
-/** Rows with others below them. */
-function below(first: HostTensor, rest: HostTensor): HostTensor {
-  const rows = resizedRows(first, first.shape[0]! + rest.shape[0]!);
-  rows.data.set(rest.data as Float32Array, first.data.length);
-  return rows;
+/** Rows as a matrix. */
+function asRows(rows: readonly Float32Array[]): HostTensor {
+  const width = rows[0]!.length, data = new Float32Array(rows.length * width);
+  rows.forEach((row, i) => data.set(row, i * width));
+  return hostTensor("f32", [rows.length, width], data);
 }
 
 const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);

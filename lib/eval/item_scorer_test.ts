@@ -3,13 +3,8 @@ import { createPruner, type Pruner } from "../methods/mod.ts";
 import { CONFIG, filtering, truth } from "../model/small_testing.ts";
 import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import { reachOf } from "./filter_reach.ts";
-import {
-  type BranchingModel,
-  type BranchingSequence,
-  encodeItem,
-  encodeRequest,
-  ItemScorer,
-} from "./item_scorer.ts";
+import { encodeItem, encodeRequest } from "./encoded_item.ts";
+import { type BranchingModel, type BranchingSequence, ItemScorer } from "./item_scorer.ts";
 import { FOUND } from "./item_metrics.ts";
 import { type Item, requestOf } from "./item_task.ts";
 import { nextTokenNll } from "./next_token.ts";

@@ -8,6 +8,7 @@ export * from "./filter_reach.ts";
 export * from "./generated_task.ts";
 export * from "./item_metrics.ts";
 export * from "./item_rows.ts";
+export * from "./encoded_item.ts";
 export * from "./item_scorer.ts";
 export * from "./item_summary.ts";
 export * from "./item_task.ts";

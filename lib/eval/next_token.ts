@@ -1,6 +1,6 @@
 /** Losses of a model's next-token distributions, a block of rows at a time so that logits stay small. */
 import type { LogitComparison } from "../backend.ts";
-import { type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import type { KeptLogits } from "./chunk_evaluation.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
@@ -103,14 +103,18 @@ export function scoreNextTokens(model: EvaluatedModel, ids: Int32Array, hidden: 
   return { nll, greedy };
 }
 
-/** The likeliest token after hidden states of one row, [1, hiddenSize] f32; the first one of equals. */
-export function likeliestToken(model: EvaluatedModel, hidden: HostTensor): number {
-  const { backend } = model, logits = logitsOf(model, hidden, 0, 1);
-  const data = backend.read(logits).data as Float32Array;
-  let best = 0;
-  for (let id = 1; id < data.length; id++) if (data[id]! > data[best]!) best = id;
+/** The likeliest token after each row of hidden states, [R, hiddenSize] f32; the first one of equals. */
+export function likeliestTokens(model: EvaluatedModel, hidden: HostTensor): number[] {
+  const { backend } = model, rows = hidden.shape[0]!, logits = logitsOf(model, hidden, 0, rows);
+  const data = f32Data(backend.read(logits)), width = data.length / rows;
+  const found = Array.from({ length: rows }, (_, row) => {
+    const own = data.subarray(row * width, (row + 1) * width);
+    let best = 0;
+    for (let id = 1; id < width; id++) if (own[id]! > own[best]!) best = id;
+    return best;
+  });
   backend.free(logits);
-  return best;
+  return found;
 }
 
 /**

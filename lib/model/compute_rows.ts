@@ -1,7 +1,7 @@
 /** Attention of a layer's rows that were decided: of the full ones, and what stands for the others. */
 import type { AttentionArgs } from "../backend.ts";
 import { firstOutcome } from "../filter/outcome.ts";
-import type { Pruner, PrunerSequence, Substitute } from "../methods/pruner.ts";
+import type { LayerInput, Pruner, PrunerSequence, Substitute } from "../methods/pruner.ts";
 import { f32Data, hostTensor } from "../tensor.ts";
 import { attentionArgs, narrowArgs, type SeenRows, windowsOf } from "./attention_args.ts";
 import { asMatrix, type ForwardPass, type KeptRows, type LayerRows } from "./forward_pass.ts";
@@ -51,6 +51,35 @@ function localOf({ isFiltered, pruner }: LayerFeed): Substitute | undefined {
 function observes({ isFiltered, pruner, length }: LayerFeed): boolean {
   const wanted = isFiltered && pruner!.wantsOutputs;
   return wanted === "warmup" ? length < pruner!.warmup : wanted;
+}
+
+/** Whose attention is computed: the decisions on a layer's rows, piece by piece. */
+export function* decideQueries(
+  feed: LayerFeed,
+  rows: LayerRows,
+): Generator<{ start: number; keep: Uint8Array<ArrayBuffer> }> {
+  const { layer, values, residual, normed, queries } = rows, count = residual.shape[0]!;
+  if (!feed.isFiltered) {
+    yield { start: 0, keep: new Uint8Array(count).fill(1) };
+    return;
+  }
+  const pruner = feed.pruner!;
+  const input: LayerInput = {
+    layer,
+    count,
+    keys: pruner.keyState === "pre-rope" ? rows.filterKeys : rows.keys,
+    values,
+    residual,
+    normed,
+    ...(pruner.wantsQueries ? { queries: queries! } : {}),
+    ...(pruner.looksAhead === "outputs" ? { trueRedundancy: trueRedundancy(feed, rows) } : {}),
+  };
+  for (let start = 0; start < count;) {
+    const { taken, keep } = feed.decider!.decide(input, start);
+    feed.record.keep.push(keep.slice(0, taken));
+    yield { start, keep: keep.subarray(0, taken) };
+    start += taken;
+  }
 }
 
 /** Caches rows [start, start + keep.length), and gives those whose attention is computed, if any. */
@@ -214,7 +243,7 @@ export function foresee(feed: LayerFeed, rows: LayerRows): void {
 }
 
 /** norm(attention output) / norm(residual) of every row, as if all were kept; for pruners that look ahead. */
-export function trueRedundancy(feed: LayerFeed, rows: LayerRows): Float64Array<ArrayBuffer> {
+function trueRedundancy(feed: LayerFeed, rows: LayerRows): Float64Array<ArrayBuffer> {
   const { pass, model: { backend, config } } = feed, { layer, queries, positions, residual } = rows;
   const seen = seenWhole(feed, rows);
   const output = pass.attend(layer, queries!, {

@@ -7,6 +7,7 @@ import { alteredBy } from "./altered.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 import { layerConfig, type ModelConfig } from "./config.ts";
+import { feedTogether, type SequenceFeed } from "./feed_together.ts";
 import type { ForwardPass, See } from "./forward_pass.ts";
 import { createTurns, type Rope } from "./rope.ts";
 import { ModelSequence } from "./sequence.ts";
@@ -111,6 +112,27 @@ export class Model {
     if (pruner?.alters === undefined) return new ModelSequence(this, pruner, options);
     const altered = alteredBy(this, pruner.alters, (config, weights) => this.alike(config, weights));
     return altered.model.start(altered.pruner, options);
+  }
+
+  /**
+   * Feeds the next tokens of several sequences: as {@linkcode ModelSequence.feed} does each, up to rounding, but the
+   * weights are read once for all.
+   *
+   * @param feeds Sequences of this model, each once, with their next ids.
+   * @returns Hidden states after the final norm of all tokens, sequence after sequence, [sum of T, hiddenSize] f32.
+   * @throws {RangeError} On an unknown id, or if a pruner looks ahead and its sequence has begun.
+   *
+   * @example
+   * ```ts
+   * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+   * const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+   * const feeds = ["It was a night.", "It was."].map((text) => ({ sequence: model.start(), ids: tokenizer.encode(text) }));
+   * const hidden = model.feedTogether(feeds);
+   * console.assert(hidden.shape[0] === feeds[0]!.ids.length + feeds[1]!.ids.length);
+   * ```
+   */
+  feedTogether(feeds: readonly SequenceFeed[]): Tensor {
+    return feedTogether(this, feeds);
   }
 
   /**

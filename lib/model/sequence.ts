@@ -5,7 +5,6 @@ import {
   type DroppedParts,
   filteredLayers,
   keyStateOf,
-  type LayerInput,
   type Pruner,
   type PrunerSequence,
   viewOf,
@@ -15,11 +14,11 @@ import { expectTensor, type Tensor } from "../tensor.ts";
 import { expectPositions, layerConfig } from "./config.ts";
 import { LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
-import { computeRows, foresee, type LayerFeed, type LayerRecord, trueRedundancy } from "./compute_rows.ts";
+import { computeRows, decideQueries, foresee, type LayerFeed, type LayerRecord } from "./compute_rows.ts";
 import { type EndingRow, KeyJudge } from "./key_judge.ts";
 import { OutputMemory } from "./output_memory.ts";
 import { PromptWatch } from "./prompt_watch.ts";
-import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
+import type { ForwardPass, KeptRows, LayerRows, Tokens } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
 import { range, type Rows } from "./row_indices.ts";
 import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
@@ -27,6 +26,9 @@ import { countPart } from "./weights.ts";
 
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
 const FEED_ROWS = 512;
+
+/** Tokens of one sequence, and where they stand. */
+export type PieceTokens = Required<Tokens> & { readonly places: Rows };
 
 /** A sequence; made by {@linkcode Model.start}. */
 export class ModelSequence {
@@ -247,22 +249,14 @@ export class ModelSequence {
   /** Runs rows of the residual stream, which it may overwrite, through layers [from, to). */
   #run(x: Tensor, from: number, to: number): Tensor {
     const total = x.shape[0]!;
-    expectPositions(this.#model.config, this.#length + total);
-    const ahead = this.#pruner !== undefined && this.#pruner.looksAhead !== "nothing";
-    if (ahead && this.#length > 0) {
-      throw new RangeError(
-        `Cannot go on with a pruner that looks ahead ("${
-          this.#pruner!.name
-        }"): expected one prefill of all tokens`,
-      );
-    }
-    if (ahead || total <= this.#pieceRows()) {
+    this.expectNext(total);
+    if (this.nextPiece(total) === total) {
       this.#runPiece(x, from, to);
       return x;
     }
     const out = this.#model.backend.alloc("f32", x.shape);
     for (let at = 0; at < total;) {
-      const piece = this.#pass.gather("piece", x, range(at, Math.min(this.#pieceRows(), total - at)));
+      const piece = this.#pass.gather("piece", x, range(at, this.nextPiece(total - at)));
       this.#runPiece(piece, from, to);
       this.#model.backend.storeRows(piece, out, at);
       at += piece.shape[0]!;
@@ -270,22 +264,63 @@ export class ModelSequence {
     return out;
   }
 
-  /** Tokens that may go through the layers together now. */
-  #pieceRows(): number {
+  /**
+   * Refuses so many tokens where they cannot come next.
+   * @internal
+   */
+  expectNext(total: number): void {
+    expectPositions(this.#model.config, this.#length + total);
+    if (this.#looksAhead && this.#length > 0) {
+      throw new RangeError(
+        `Cannot go on with a pruner that looks ahead ("${
+          this.#pruner!.name
+        }"): expected one prefill of all tokens`,
+      );
+    }
+  }
+
+  /**
+   * Whether its tokens may go through a model's layers beside those of others.
+   * @internal
+   */
+  joins(model: Model): boolean {
+    return this.#model === model && this.#pass.see === undefined && this.#pruner?.adapts === undefined;
+  }
+
+  get #looksAhead(): boolean {
+    return this.#pruner !== undefined && this.#pruner.looksAhead !== "nothing";
+  }
+
+  /**
+   * How many of the next `left` tokens may go through the layers together now.
+   * @internal
+   */
+  nextPiece(left: number): number {
+    if (this.#looksAhead) return left;
     const { warmsUpFirst = false, warmup = 0 } = this.#pruner ?? {}, drops = this.#drops;
-    const left = Math.max(warmsUpFirst ? warmup : 0, drops?.from ?? 0) - this.#length;
-    return left > 0 ? Math.min(FEED_ROWS, left) : FEED_ROWS;
+    const open = Math.max(warmsUpFirst ? warmup : 0, drops?.from ?? 0) - this.#length;
+    return Math.min(left, open > 0 ? Math.min(FEED_ROWS, open) : FEED_ROWS);
   }
 
   #runPiece(x: Tensor, from: number, to: number): void {
-    this.#pass.run(x, from, to, {
-      positions: this.#pass.i32(this.#positionsOf(range(0, x.shape[0]!))),
+    const count = x.shape[0]!;
+    this.#pass.run(x, from, to, this.begin(count));
+    this.end(count);
+  }
+
+  /**
+   * The next `count` tokens, as a pass sees them; {@linkcode end} is to be called when they have gone through the layers.
+   * @internal
+   */
+  begin(count: number): PieceTokens {
+    const places = this.#positionsOf(range(0, count));
+    return {
+      places,
+      positions: this.#pass.i32(places),
       prunerOf: (layer) => viewOf(this.#pruner, layer),
       drops: (layer, part) => this.#dropsHere(layer, part),
       decide: (rows) => this.#decide(rows),
-    });
-    this.#length += x.shape[0]!;
-    if (this.#watch !== undefined && this.#length >= this.#pruner!.warmup) this.#adapt(this.#watch);
+    };
   }
 
   /** Goes on with the model that the warm-up has led to: attention is as it was, but where it is left out. */
@@ -298,7 +333,16 @@ export class ModelSequence {
     this.#watch = undefined;
   }
 
-  /** Whether a part of a layer is left out for the piece that is being fed, which {@linkcode #pieceRows} has cut for it. */
+  /**
+   * Counts tokens that have gone through the layers.
+   * @internal
+   */
+  end(count: number): void {
+    this.#length += count;
+    if (this.#watch !== undefined && this.#length >= this.#pruner!.warmup) this.#adapt(this.#watch);
+  }
+
+  /** Whether a part of a layer is left out for the piece that is being fed, which {@linkcode nextPiece} has cut for it. */
   #dropsHere(layer: number, part: "attention" | "mlp"): boolean {
     const drops = this.#drops;
     return drops !== undefined && this.#length >= (drops.from ?? 0) && drops[part].includes(layer);
@@ -335,7 +379,7 @@ export class ModelSequence {
     if (judge !== undefined && side!.foresees) foresee(this.#feedOf(layer), rows);
     // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
     const ending = judge === undefined || inBlocks ? [] : this.#judgeRows(judge, layer, this.#length + count);
-    for (const { start, keep } of this.#decideQueries(rows)) {
+    for (const { start, keep } of decideQueries(this.#feedOf(layer), rows)) {
       const first = this.#length + start, end = first + keep.length;
       const cuts = judge === undefined || !inBlocks ? [] : judge.starts(first, end);
       for (const [i, from] of [first, ...cuts].entries()) {
@@ -362,33 +406,5 @@ export class ModelSequence {
     tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
     cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
     return gone.filter((row) => row.end > next);
-  }
-
-  /** Whose attention is computed: the decisions on a layer's rows, piece by piece. */
-  *#decideQueries(rows: LayerRows): Generator<{ start: number; keep: Uint8Array<ArrayBuffer> }> {
-    const { layer, values, residual, normed, queries } = rows, count = residual.shape[0]!;
-    const pruner = this.#prunerOf(layer);
-    if (pruner === undefined) {
-      yield { start: 0, keep: new Uint8Array(count).fill(1) };
-      return;
-    }
-    const input: LayerInput = {
-      layer,
-      count,
-      keys: pruner.keyState === "pre-rope" ? rows.filterKeys : rows.keys,
-      values,
-      residual,
-      normed,
-      ...(pruner.wantsQueries ? { queries: queries! } : {}),
-      ...(pruner.looksAhead === "outputs"
-        ? { trueRedundancy: trueRedundancy(this.#feedOf(layer), rows) }
-        : {}),
-    };
-    for (let start = 0; start < count;) {
-      const { taken, keep } = this.#decider!.decide(input, start);
-      this.#layers[layer]!.keep.push(keep.slice(0, taken));
-      yield { start, keep: keep.subarray(0, taken) };
-      start += taken;
-    }
   }
 }

@@ -42,8 +42,8 @@ interface Found<T> {
 export interface FinishedRuns<T> {
   /** What was finished before, in its order. */
   readonly finished: readonly T[];
-  /** Keeps a record; it is safe when this returns. */
-  append(record: T): void;
+  /** Keeps records; they are safe when this returns. */
+  append(...records: readonly T[]): void;
 }
 
 /** A file of finished work, open for appending. */
@@ -82,10 +82,10 @@ export class RunLog<T extends LogLine> implements FinishedRuns<T>, Disposable {
     return new RunLog(file, finished);
   }
 
-  /** Appends a record and waits until it is on disk. */
-  append(record: T): void {
-    const line = new TextEncoder().encode(`${JSON.stringify(record)}\n`);
-    for (let at = 0; at < line.length;) at += this.#file.writeSync(line.subarray(at));
+  /** Appends records and waits until they are on disk. */
+  append(...records: readonly T[]): void {
+    const lines = new TextEncoder().encode(records.map((record) => `${JSON.stringify(record)}\n`).join(""));
+    for (let at = 0; at < lines.length;) at += this.#file.writeSync(lines.subarray(at));
     this.#file.syncDataSync();
   }
 

@@ -1,0 +1,83 @@
+/** Items in a model's tokens, split into contexts and continuations as lm-evaluation-harness splits them. */
+import type { Tokenizer } from "../model/tokenizer.ts";
+import type { Item, ItemRequest } from "./item_task.ts";
+
+/** A request in tokens. */
+export interface EncodedRequest {
+  /** Ids that are not scored, at least one. */
+  readonly context: Int32Array<ArrayBuffer>;
+  /** Ids that are scored, at least one. */
+  readonly continuation: Int32Array<ArrayBuffer>;
+}
+
+/** An item in tokens. */
+export interface EncodedItem {
+  /** The item. */
+  readonly item: Item;
+  /** Its requests, in their order. */
+  readonly requests: readonly EncodedRequest[];
+  /** Tokens at the start of its contexts that are computed for all items with the same; 0 = none. */
+  readonly shared: number;
+  /** How ids become the text that answers are looked for in, where an item asks for one. */
+  readonly decode?: (ids: readonly number[]) => string;
+  /** Ids that end such a text. */
+  readonly endIds?: ReadonlySet<number>;
+}
+
+/**
+ * A request's ids as lm-evaluation-harness makes them: the continuation is what the whole text has beyond as many tokens
+ * as the context alone, spaces at a context's end belong to it, and of a sequence that is too long the start is cut off.
+ *
+ * @param most Tokens that the model may be fed, the last token of a sequence not among them.
+ * @throws {RangeError} If the continuation has no token of its own, or more than `most`.
+ */
+export function encodeRequest(
+  tokenizer: Pick<Tokenizer, "encode" | "bosId">,
+  { context, continuation }: ItemRequest,
+  most = Infinity,
+): EncodedRequest {
+  const stem = context.trimEnd();
+  const whole = tokenizer.encode(stem + context.slice(stem.length) + continuation);
+  let before = tokenizer.encode(stem);
+  const scored = whole.slice(before.length);
+  if (before.length === 0) {
+    if (tokenizer.bosId === undefined) throw new RangeError("found an empty context, expected a text");
+    before = Int32Array.of(tokenizer.bosId);
+  }
+  if (scored.length === 0 || scored.length > most) {
+    const found = `found ${scored.length} tokens for ${JSON.stringify(continuation)}`;
+    throw new RangeError(`${found}, expected at least one${most === Infinity ? "" : ` and at most ${most}`}`);
+  }
+  const cut = Math.max(before.length + scored.length - 1 - most, 0);
+  return { context: before.slice(cut), continuation: scored };
+}
+
+/**
+ * An item's ids.
+ *
+ * @param most As {@linkcode encodeRequest} has it.
+ * @throws {RangeError} As {@linkcode encodeRequest}; the message names file and line.
+ */
+export function encodeItem(
+  tokenizer: Pick<Tokenizer, "encode" | "bosId"> & Partial<Pick<Tokenizer, "decode" | "endIds">>,
+  item: Item,
+  most = Infinity,
+): EncodedItem {
+  try {
+    const { sought } = item, left = most - (sought?.maxTokens ?? 0);
+    const requests = item.requests.map((request) => encodeRequest(tokenizer, request, left));
+    const start = item.shared === undefined ? [] : tokenizer.encode(item.shared);
+    const common = requests.map(({ context }) => {
+      const end = context.findIndex((id, i) => id !== start[i]);
+      return Math.min(end < 0 ? context.length : end, context.length - 1);
+    });
+    const decode = (ids: readonly number[]) => tokenizer.decode!(Int32Array.from(ids));
+    return {
+      ...{ item, requests, shared: Math.min(...common) },
+      ...(sought && { decode, endIds: tokenizer.endIds! }),
+    };
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new RangeError(`Cannot score ${item.place}: ${error.message}`);
+  }
+}
