@@ -1,7 +1,7 @@
 /**
  * `deno task compare`: several methods at the same ratio on the same text, with intervals of their differences.
  *
- * Writes `compare.json` and `compare.html` to a folder, and keeps finished runs there until then. See
+ * Writes `compare.json` and `compare.html` to a folder, and keeps finished chunks there until then. See
  * `deno task compare --help`.
  */
 import { UsageError } from "../lib/errors.ts";
@@ -54,7 +54,7 @@ compare.html in --out. Flags of the method are shared by all; --methods says whi
 --invert and --preset (presets keep what they set, as "paper" its recent window of 0). Each method is held against the
 controls that have its own side, substitute, schedule, window and warm-up. --ratios runs all of them at several shares.
 With --data or --tasks they answer the items of eval too, and a row is a metric of a method: better, worse or not told
-apart from dense, from its control and from the best other method. Ctrl-C keeps finished runs and items; --resume goes on.`,
+apart from dense, from its control and from the best other method. Ctrl-C keeps finished chunks and items; --resume goes on.`,
   [
     "",
     "--methods random,oracle,learned,paper --prune-ratio 0.3",
@@ -63,7 +63,7 @@ apart from dense, from its control and from the best other method. Ctrl-C keeps 
   ],
 );
 
-/** File of finished runs; gone when the comparison is over. */
+/** File of finished chunks; gone when the comparison is over. */
 const WORK = "methods.jsonl";
 
 /** File of finished items; it stays. */
@@ -177,7 +177,7 @@ export async function main(args: readonly string[]): Promise<number> {
         finished: RunLog.read(itemPath, itemDigest, ITEM_LINES).length,
         noun: "score",
       }
-      : { ...known, work: WORK, finished: RunLog.read(path, runDigest, lines).length, noun: "run" };
+      : { ...known, work: WORK, finished: RunLog.read(path, runDigest, lines).length, noun: "chunk" };
   };
   try {
     using finished = RunLog.open(path, runDigest, lines);

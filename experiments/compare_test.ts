@@ -84,12 +84,12 @@ Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupte
       ...["--context", "64", "--tokens", "512", "--warmup", "8", "--threads", "1", "--seeds", "12"],
       ...["--methods", "random,key,oracle", "--prune-ratio", "0.3"],
     ];
-    const isTime = () => readLines(log).length >= 2;
+    const isTime = () => readLines(log).length >= 12;
     const { code, stdout, stderr } = await interruptTask("compare", [...args, "--out", out], isTime);
     assertEquals([code, stdout, listFolder(out)], [130, "", ["methods.jsonl"]]);
     const finished = readLines(log);
-    assert(finished.length < 14, `${finished.length} runs before the interrupt`);
-    assertStringIncludes(stderr, `Interrupted: ${finished.length} finished runs are in ${log}. To go on: `);
+    assert(finished.length < 15 * 8, `${finished.length} chunks before the interrupt`);
+    assertStringIncludes(stderr, `Interrupted: ${finished.length} finished chunks are in ${log}. To go on: `);
 
     for (
       const [other, expected] of [

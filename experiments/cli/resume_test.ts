@@ -214,7 +214,7 @@ Deno.test("results that cannot be written leave the table, what was finished, an
     const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1"];
     const runs = [
       ["sweep", "summary.json", "2 finished trials are in OUT/study.db", ["--fusion", "key,mean"]],
-      ["compare", "compare.html", "1 finished run is in OUT/methods.jsonl", ["--methods", "key"]],
+      ["compare", "compare.html", "2 finished chunks are in OUT/methods.jsonl", ["--methods", "key"]],
       ["heads", "heads.html", "1 finished chunk is in OUT/chunks", ["--resamples", "9"]],
     ] as const;
     for (const [task, blocked, kept, flags] of runs) {

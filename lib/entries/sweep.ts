@@ -19,9 +19,9 @@ export {
   RIVAL_METHODS,
 } from "../sweep/compared_methods.ts";
 export {
+  type ComparedChunk,
   type ComparedLosses,
   type ComparedMethod,
-  type ComparedRun,
   compareMethods,
   type Comparison,
   type ComparisonArguments,

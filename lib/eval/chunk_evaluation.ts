@@ -4,9 +4,10 @@ import type { SequenceUsage } from "../model/usage.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
-import { countDrops, countSkips } from "./skip_ratio.ts";
+import { addDrops, addSkips, dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "./skip_ratio.ts";
 import {
   BLOCK_UNITS,
+  type ChunkRecord,
   type Evaluation,
   type EvaluationTask,
   recordLosses,
@@ -18,7 +19,7 @@ import { yieldToEventLoop } from "./chunks.ts";
 import { excessKeys } from "./metrics.ts";
 import { TensorCache } from "./tensor_cache.ts";
 
-/** Losses of one chunk, one a scored unit, of the filtered and of the dense model. */
+/** Losses of one chunk, one a scored unit, of the filtered and of the dense model; what else there is are lists of numbers too. */
 export interface ChunkScores {
   /** Of the filtered model. */
   readonly losses: Float64Array;
@@ -61,8 +62,6 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
 
 /** Bytes of what the dense model gives that are kept from run to run, where nothing else is said. */
 const DEFAULT_CACHE_BYTES = 2 ** 30;
-
-type Masks = ReadonlyMap<number, Uint8Array>;
 
 const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
 
@@ -124,28 +123,21 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   }
 
   async #runDense(control: RunControl): Promise<T["dense"]> {
-    // Untimed: the first pass of a process pays for page faults and compilation that later ones do not.
-    const first = this.#model.start();
-    this.#model.backend.free(first.feed(this.chunks[0]!));
-    first.free?.();
-    const losses: Float64Array[] = [];
-    const usages: SequenceUsage[] = [];
-    let timeMs = 0;
+    const { finished } = control;
+    if (this.chunks.some((_, chunk) => !finished?.has(chunk))) {
+      // Untimed: the first pass of a process pays for page faults and compilation that later ones do not.
+      const first = this.#model.start();
+      this.#model.backend.free(first.feed(this.chunks[0]!));
+      first.free?.();
+    }
+    const records: ChunkRecord[] = [];
     for (const [chunk, ids] of this.chunks.entries()) {
-      await yieldToEventLoop();
-      control.signal?.throwIfAborted();
-      const sequence = this.#model.start(undefined, { chunk });
-      const begin = performance.now();
-      const hidden = sequence.feed(ids);
-      this.#model.backend.synchronize?.();
-      timeMs += performance.now() - begin;
-      this.#states.put(`hidden ${chunk}`, hidden);
-      losses.push(this.#scorer.score(this.#model, ids, hidden, chunk, this.#logitsOf(chunk)));
-      usages.push(sequence.usage());
-      sequence.free?.();
-      this.#release(`hidden ${chunk}`, hidden);
+      records[chunk] = await this.#find(chunk, control, () => this.#runDenseChunk(chunk, ids));
       control.onChunk?.(chunk + 1, this.chunks.length);
     }
+    const losses = records.map(({ scores }) => Float64Array.from(scores.losses!));
+    const usages = records.map(({ usage }) => usage);
+    const timeMs = records.reduce((sum, { timeMs }) => sum + timeMs, 0);
     const { loss, headline } = this.#task, counts = new Set(losses.map(({ length }) => length));
     if (counts.size > 1) {
       // The mean of chunks' means would not be that of all losses, which paired statistics take.
@@ -163,9 +155,51 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       context: this.context,
       timeMs,
       kvBytesHeld: sum(usages, "kvBytesHeld") / this.chunks.length,
+      kvBytesAllocated: sum(usages, "kvBytesAllocated") / this.chunks.length,
       attentionFlops: sum(usages, "attentionFlopsDense"),
       totalFlops: sum(usages, "totalFlopsDense"),
       lossBlocks: recordLosses(losses),
+    };
+  }
+
+  #runDenseChunk(chunk: number, ids: Int32Array<ArrayBuffer>): ChunkRecord {
+    const { backend, config } = this.#model, sequence = this.#model.start(undefined, { chunk });
+    const begin = performance.now();
+    const hidden = sequence.feed(ids);
+    backend.synchronize?.();
+    const timeMs = performance.now() - begin;
+    this.#states.put(`hidden ${chunk}`, hidden);
+    const losses = this.#scorer.score(this.#model, ids, hidden, chunk, this.#logitsOf(chunk));
+    const usage = sequence.usage();
+    sequence.free?.();
+    this.#release(`hidden ${chunk}`, hidden);
+    const skips = tallySkips(config.numLayers, 0, [{ length: ids.length, keep: new Map() }]);
+    return { chunk, scores: listScores({ losses }), skips, usage, timeMs };
+  }
+
+  /** A chunk's record: of an earlier run, or made now. @throws The signal's reason, if it is aborted. */
+  async #find(chunk: number, control: RunControl, run: () => ChunkRecord): Promise<ChunkRecord> {
+    const known = control.finished?.get(chunk);
+    if (known !== undefined) return known;
+    await yieldToEventLoop();
+    control.signal?.throwIfAborted();
+    const record = run();
+    control.onRecord?.(record);
+    return record;
+  }
+
+  #runChunk(pruner: Pruner, chunk: number, first: number): ChunkRecord {
+    const { length } = this.chunks[chunk]!, sequence = this.#model.start(pruner, { chunk });
+    const { hidden, ms } = this.#feed(sequence, chunk, first);
+    const scored = this.#score(chunk, hidden);
+    this.#model.backend.free(hidden);
+    const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
+    const { numLayers } = this.#model.config, usage = sequence.usage();
+    sequence.free?.();
+    return {
+      ...{ chunk, scores: listScores(scored), usage, timeMs: ms },
+      skips: tallySkips(numLayers, pruner.warmup, [{ length, keep }]),
+      ...(pruner.keySide && { drops: tallyDrops(numLayers, pruner.keySide, [{ length, kvKeep }]) }),
     };
   }
 
@@ -178,36 +212,30 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   async run(pruner: Pruner, control: RunControl = {}): Promise<T["filtered"]> {
     const dense = await this.dense({ signal: control.signal });
     const first = filteredLayers(pruner)[0] ?? 0;
-    const scores: S[] = [], differences: Float64Array[] = [];
-    const usages: SequenceUsage[] = [];
-    const masks: { length: number; keep: Masks; kvKeep: Masks }[] = [];
-    let timeMs = 0, done = 0;
+    const records: ChunkRecord[] = [], scores: S[] = [], differences: Float64Array[] = [];
+    let done = 0;
     for (const chunk of control.order ?? this.chunks.keys()) {
-      await yieldToEventLoop();
-      control.signal?.throwIfAborted();
-      const ids = this.chunks[chunk]!, sequence = this.#model.start(pruner, { chunk });
-      const { hidden, ms } = this.#feed(sequence, chunk, first);
-      timeMs += ms;
-      const scored = this.#score(chunk, hidden);
-      this.#model.backend.free(hidden);
-      scores[chunk] = scored;
+      const record = records[chunk] = await this.#find(
+        chunk,
+        control,
+        () => this.#runChunk(pruner, chunk, first),
+      );
+      const scored = scores[chunk] = readScores<S>(record);
       differences[chunk] = scored.losses.map((value, i) => value - scored.denseLosses[i]!);
       control.onLosses?.(chunk, scored.losses, scored.denseLosses, this.#scorer.metricsOf?.(scored) ?? {});
-      usages[chunk] = sequence.usage();
-      masks[chunk] = { length: ids.length, keep: sequence.keep, kvKeep: sequence.kvKeep ?? new Map() };
-      sequence.free?.();
       control.onChunk?.(++done, this.chunks.length);
     }
+    const usages = records.map(({ usage }) => usage), drops = records.flatMap(({ drops }) => drops ?? []);
+    const timeMs = records.reduce((sum, { timeMs }) => sum + timeMs, 0);
     const { headline } = this.#task;
     const losses = scores.map((scored) => scored.losses);
     const { mean, standardError } = pairedMean(differences, BLOCK_UNITS);
     const keys = excessKeys(this.#task);
-    const { numLayers } = this.#model.config;
     const total = <K extends keyof SequenceUsage>(...keys: K[]) =>
       Object.fromEntries(keys.map((key) => [key, sum(usages, key)])) as Record<K, number>;
     return {
-      ...countSkips(numLayers, pruner.warmup, masks),
-      kvAchievedRatio: pruner.keySide === undefined ? null : countDrops(numLayers, pruner.keySide, masks),
+      ...skipRatiosOf(addSkips(records.map(({ skips }) => skips))),
+      kvAchievedRatio: drops.length === 0 ? null : dropRatioOf(addDrops(drops)),
       [headline.name]: headline.fromLoss(expectFinite(meanOfChunks(losses))),
       [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
       [keys.delta]: mean,
@@ -293,6 +321,16 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     });
   }
 }
+
+/** Scores as a record has them. */
+const listScores = (scores: object): ChunkRecord["scores"] =>
+  Object.fromEntries(Object.entries(scores).map(([name, values]) => [name, [...values as Float64Array]]));
+
+/** The same read again: lists that are all of numbers. */
+const readScores = <S extends ChunkScores>({ scores }: ChunkRecord): S =>
+  Object.fromEntries(
+    Object.entries(scores).map(([name, values]) => [name, Float64Array.from(values)]),
+  ) as unknown as S;
 
 /** A model whose loss is no number is broken: nothing said of it would mean anything. */
 function expectFinite(loss: number): number {

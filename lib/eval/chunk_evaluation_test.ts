@@ -1,6 +1,6 @@
 import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { ChunkEvaluation, type ChunkScorer } from "./chunk_evaluation.ts";
-import type { DenseTaskResult, RunControl } from "./task.ts";
+import type { ChunkRecord, DenseTaskResult, RunControl } from "./task.ts";
 import { fakeModel, fakePruner } from "./testing.ts";
 import { f32Data } from "../tensor.ts";
 
@@ -37,8 +37,15 @@ Deno.test("ChunkEvaluation runs items of any length with a loss each, in the tas
     void calls.push([chunk, [...own], [...dense]]);
   const dense: object = await evaluation.dense({ onLosses });
   const sizes = [1, 1, 1, 1];
-  const { timeMs: _, kvBytesHeld: __, attentionFlops: ___, totalFlops: ____, lossBlocks, ...counted } =
-    dense as DenseTaskResult;
+  const {
+    timeMs: _,
+    kvBytesHeld: __,
+    kvBytesAllocated: _____,
+    attentionFlops: ___,
+    totalFlops: ____,
+    lossBlocks,
+    ...counted
+  } = dense as DenseTaskResult;
   assertEquals(lossBlocks, { sums: [0, 1, 0, 1], sizes });
   assertEquals<object>(counted, {
     accuracy: 0.5,
@@ -118,4 +125,35 @@ Deno.test("ChunkEvaluation reads chunks in the order that is asked for, and give
   const { read, result } = await run([2, 0, 3, 1]);
   assertEquals(read, [2, 0, 3, 1]);
   assertEquals(result, (await run()).result);
+});
+
+Deno.test("ChunkEvaluation takes chunks that were finished before as they were written down, and computes no other twice", async () => {
+  const chunks = Array.from({ length: 4 }, (_, i) => Int32Array.of(i, 2, (i * 3) % 5, 1));
+  const scorer: ChunkScorer = {
+    score: (_, ids, hidden) => Float64Array.from(ids, (id, t) => Math.exp(f32Data(hidden)[t * 5 + id]!)),
+  };
+  const pruner = fakePruner([1, 2], (t) => t % 2 === 1);
+  const pass = async (finished: readonly ChunkRecord[][] = [[], []], stopAfter = Infinity) => {
+    const { model, calls } = fakeModel(), records: ChunkRecord[][] = finished.map((own) => [...own]);
+    const evaluation = new ChunkEvaluation(task, model, chunks, scorer), stop = new AbortController();
+    const control = (run: number): RunControl => ({
+      signal: stop.signal,
+      finished: new Map(finished[run]!.map((record) => [record.chunk, record])),
+      onRecord: (record) => {
+        records[run]!.push(JSON.parse(JSON.stringify(record)));
+        if (records.flat().length === stopAfter) stop.abort(new Error("enough"));
+      },
+    });
+    const run = async () => [await evaluation.dense(control(0)), await evaluation.run(pruner, control(1))];
+    const results = await run().catch((error) => error);
+    return { results, records, feeds: calls.feeds + calls.fromResidual };
+  };
+  const whole = await pass(), broken = await pass(undefined, 6);
+  assertEquals([broken.results.message, broken.records.map(({ length }) => length)], ["enough", [4, 2]]);
+  const resumed = await pass(broken.records);
+  const bare = (results: object) =>
+    JSON.stringify(results, (key, value) => /timeMs$/i.test(key) ? undefined : value);
+  assertEquals(bare(resumed.results), bare(whole.results));
+  assertEquals([whole.feeds, resumed.feeds], [9, 2]); // one is not timed
+  assertEquals((await pass(resumed.records)).feeds, 0);
 });

@@ -10,7 +10,14 @@ import { addReach, type FilterReach, reachOf } from "./filter_reach.ts";
 import type { Likelihoods } from "./item_metrics.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
 import { likeliestTokens, scoreNextTokens } from "./next_token.ts";
-import { type DropCounts, type SkipCounts, tallyDrops, tallySkips } from "./skip_ratio.ts";
+import {
+  addDrops,
+  addSkips,
+  type DropCounts,
+  type SkipCounts,
+  tallyDrops,
+  tallySkips,
+} from "./skip_ratio.ts";
 
 /** A sequence that can branch. */
 export interface BranchingSequence extends EvaluatedSequence {
@@ -361,33 +368,12 @@ function asRows(rows: readonly Float32Array[]): HostTensor {
   return hostTensor("f32", [rows.length, width], data);
 }
 
-const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
-const totals = (lists: readonly (readonly number[])[]) =>
-  lists[0]!.map((_, i) => total(lists.map((list) => list[i]!)));
-
-/** Sums of counts. */
-export function addSkips(all: readonly SkipCounts[]): SkipCounts {
-  const sum = (key: "tokens" | "decided" | "early") => total(all.map((counts) => counts[key]));
-  return {
-    tokens: sum("tokens"),
-    decided: sum("decided"),
-    skippedPerLayer: totals(all.map(({ skippedPerLayer }) => skippedPerLayer)),
-    early: sum("early"),
-  };
-}
-
-/** Sums of counts. */
-export function addDrops(all: readonly DropCounts[]): DropCounts {
-  return {
-    judged: total(all.map(({ judged }) => judged)),
-    droppedPerLayer: totals(all.map(({ droppedPerLayer }) => droppedPerLayer)),
-  };
-}
-
 /** Sums of usages. */
 export function addUsage(all: readonly SequenceUsage[]): SequenceUsage {
   const keys = Object.keys(all[0]!) as (keyof SequenceUsage)[];
-  return Object.fromEntries(keys.map((key) => [key, total(all.map((usage) => usage[key]))])) as Record<
+  return Object.fromEntries(
+    keys.map((key) => [key, all.reduce((sum, usage) => sum + usage[key], 0)]),
+  ) as Record<
     keyof SequenceUsage,
     number
   >;

@@ -1,11 +1,11 @@
 /** What the items of a task add up to: metrics with standard errors, a filtered run beside the dense one, and budgets. */
 import { pairedMean } from "../stats/paired.ts";
 import { addReach, type FilterReach } from "./filter_reach.ts";
-import { addDrops, addSkips, addUsage, type ItemScore } from "./item_scorer.ts";
+import { addUsage, type ItemScore } from "./item_scorer.ts";
 import type { ItemMetric } from "./item_metrics.ts";
 import type { Item, ItemTask } from "./item_task.ts";
 import { differenceOf, type JudgedDifference, judgeDifferences } from "./verdict.ts";
-import { dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
+import { addDrops, addSkips, dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 
 /** A metric of one run. */

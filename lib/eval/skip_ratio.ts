@@ -144,3 +144,26 @@ export function countSkips(
 ): SkipRatios {
   return skipRatiosOf(tallySkips(numLayers, warmup, sequences));
 }
+
+const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+const totals = (lists: readonly (readonly number[])[]) =>
+  lists[0]!.map((_, i) => total(lists.map((list) => list[i]!)));
+
+/** Sums of counts. */
+export function addSkips(all: readonly SkipCounts[]): SkipCounts {
+  const sum = (key: "tokens" | "decided" | "early") => total(all.map((counts) => counts[key]));
+  return {
+    tokens: sum("tokens"),
+    decided: sum("decided"),
+    skippedPerLayer: totals(all.map(({ skippedPerLayer }) => skippedPerLayer)),
+    early: sum("early"),
+  };
+}
+
+/** Sums of counts. */
+export function addDrops(all: readonly DropCounts[]): DropCounts {
+  return {
+    judged: total(all.map(({ judged }) => judged)),
+    droppedPerLayer: totals(all.map(({ droppedPerLayer }) => droppedPerLayer)),
+  };
+}

@@ -4,10 +4,26 @@ import type { Tokenizer } from "../model/tokenizer.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { type BlockSums, sumBlocks } from "../stats/paired.ts";
-import type { SkipRatios } from "./skip_ratio.ts";
+import type { DropCounts, SkipCounts, SkipRatios } from "./skip_ratio.ts";
 
 /** Metrics that every scored unit has, by name: a value a unit. */
 export type UnitMetrics = { readonly [name: string]: Float64Array };
+
+/** What a run found of one chunk: all that its result is made of, as it may be written down. */
+export interface ChunkRecord {
+  /** 0-based index of the chunk. */
+  readonly chunk: number;
+  /** Losses of the scored units and the task's other numbers of them, by name. */
+  readonly scores: { readonly [name: string]: readonly number[] };
+  /** Attention that was skipped. */
+  readonly skips: SkipCounts;
+  /** Keys and values that a rule of their own dropped; left out where there is none. */
+  readonly drops?: DropCounts;
+  /** Work and memory. */
+  readonly usage: SequenceUsage;
+  /** Wall time of its forward pass, without logits. */
+  readonly timeMs: number;
+}
 
 /** How a run may be watched and stopped. A chunk is what is computed without a break: of a text, or an item. */
 export interface RunControl {
@@ -26,6 +42,10 @@ export interface RunControl {
     denseLosses: Float64Array,
     metrics: UnitMetrics,
   ) => void;
+  /** Chunks that were finished before, by index: they are taken as they are. */
+  readonly finished?: ReadonlyMap<number, ChunkRecord>;
+  /** Called with each other chunk's record as it ends. */
+  readonly onRecord?: (record: ChunkRecord) => void;
   /** The order in which a pruner's run reads the chunks, each once; default ascending. The result does not depend on it. */
   readonly order?: readonly number[];
 }
@@ -44,6 +64,8 @@ export interface DenseTaskResult {
   readonly timeMs: number;
   /** Bytes of keys and values that one chunk's cache holds at its end; mean over chunks. */
   readonly kvBytesHeld: number;
+  /** Bytes that are allocated for them, likewise. */
+  readonly kvBytesAllocated: number;
   /** FLOPs of attention over all chunks. */
   readonly attentionFlops: number;
   /** FLOPs of everything over all chunks. */

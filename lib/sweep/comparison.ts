@@ -1,6 +1,14 @@
 /** Several methods at the same ratio on the same text, with intervals of their differences. */
 import { readMetric } from "../eval/metrics.ts";
-import { type Evaluation, type Headline, recordLosses, type TaskTypes } from "../eval/task.ts";
+import {
+  type ChunkRecord,
+  type Evaluation,
+  type Headline,
+  recordLosses,
+  type RunControl,
+  type TaskResult,
+  type TaskTypes,
+} from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import {
   looksAhead,
@@ -30,6 +38,8 @@ import {
   listSeries,
   type Measured,
   type MethodGroup,
+  type Spent,
+  spentOf,
   splitChunks,
 } from "./measured.ts";
 import type { BlockSums } from "../stats/paired.ts";
@@ -38,8 +48,11 @@ import type { FinishedRuns, LineKind } from "./run_log.ts";
 import { digestTrialOptions } from "./runner.ts";
 import type { Environment } from "./trial.ts";
 
-/** What a comparison says of a method under any task; losses are those of the task, nats a token for perplexity. */
-export interface ComparedLosses {
+/**
+ * What a comparison says of a method under any task; losses are those of the task, nats a token for perplexity. One of an older
+ * version does not say what was spent.
+ */
+export interface ComparedLosses extends Partial<Spent> {
   /** Its name; `dense` is the model without a filter. */
   readonly name: string;
   /** The share that it was asked for, where a comparison has several. */
@@ -113,31 +126,23 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
   readonly environment: Environment;
 }
 
-/** A finished run of one method and seed: what a comparison needs of it. */
-export interface ComparedRun extends Environment {
-  /** Short digest of the options that have an effect, as of a trial. */
+/** A finished chunk of the dense model, or of one method and seed. */
+export interface ComparedChunk extends Environment, ChunkRecord {
+  /** Short digest of the options that have an effect, as of a trial; `dense`. */
   readonly trial: string;
   /** The method's name. */
   readonly method: string;
-  /** Share of attention computations skipped after the warm-up, over all layers; null if none could be. */
-  readonly achievedRatio: number | null;
-  /** Share of judged keys and values dropped by a rule of their own, likewise. */
-  readonly kvAchievedRatio: number | null;
-  /** What it spends of the dense model's queries, pairs, rows and operations. */
-  readonly shares: Shares;
-  /** Losses of all scored units, chunk by chunk. */
-  readonly losses: readonly number[];
-  /** The task's other metrics that every unit has, likewise, by name. */
-  readonly metrics: { readonly [name: string]: readonly number[] };
 }
 
+const isCounts = (value: unknown) => typeof value === "object" && value !== null;
+
 /** Lines of a comparison. */
-export const COMPARED_LINES: LineKind<ComparedRun> = {
-  noun: "run",
+export const COMPARED_LINES: LineKind<ComparedChunk> = {
+  noun: "chunk",
   fields: {
-    ...{ trial: FIELD.text, method: FIELD.text, losses: FIELD.numbers },
-    ...{ achievedRatio: FIELD.measured, kvAchievedRatio: FIELD.measured, shares: FIELD.shares },
-    metrics: FIELD.series,
+    ...{ trial: FIELD.text, method: FIELD.text, chunk: FIELD.number, scores: FIELD.series },
+    ...{ usage: ["an object of numbers", isCounts], skips: ["an object of counts", isCounts] },
+    timeMs: FIELD.number,
   },
 };
 
@@ -155,11 +160,11 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   readonly blockSize?: number;
   /** Resamples of the intervals. */
   readonly resamples?: number;
-  /** Where runs go as they end, and where finished ones are found; default: nowhere. */
-  readonly log?: FinishedRuns<ComparedRun>;
+  /** Where chunks go as they end, and where finished ones are found; default: nowhere. */
+  readonly log?: FinishedRuns<ComparedChunk>;
   /** Runs the methods on tasks of items too, when the text is done: series of `dense`, then of each group, in this order. */
   readonly onItems?: (groups: readonly MethodGroup[]) => Promise<readonly ComparedSeries[]>;
-  /** Stops between two chunks; the run at work is dropped. */
+  /** Stops between two chunks. */
   readonly signal?: AbortSignal;
   /** Called after every chunk: the finished share of this call's work, in [0, 1], and the method at work. */
   readonly onProgress?: (fraction: number, name: string) => void;
@@ -175,61 +180,63 @@ export async function compareMethods<T extends TaskTypes>(
   args: ComparisonArguments<T>,
 ): Promise<Comparison<T>> {
   const { evaluation, log, signal, onProgress, blockSize = 64, resamples = 2000 } = args;
-  const finished = new Map(log?.finished.map((run) => [run.trial, run]));
+  const found = Map.groupBy(log?.finished ?? [], ({ trial }) => trial);
   const digests = new Map<NamedMethod, string>();
   for (const method of args.methods) digests.set(method, await digestTrialOptions(method.options));
-  const total = [...digests.values()].filter((digest) => !finished.has(digest)).length + 1;
+  const known = (trial: string) => found.get(trial)?.length ?? 0, whole = known(DENSE);
+  const isOpen = (trial: string) => known(trial) < whole || whole === 0;
+  const total = [...digests.values()].filter(isOpen).length + 1;
   const chunks: Float64Array[] = [];
   let done = 0;
-  onProgress?.(0, "dense");
+  const control = (trial: string, name: string): RunControl => ({
+    ...{ signal, finished: new Map(found.get(trial)?.map((record) => [record.chunk, record])) },
+    onChunk: (chunk, of) => onProgress?.(Math.min(1, (done + chunk / of) / total), name),
+    onRecord: (record) => log?.append({ trial, method: name, ...args.environment, ...record }),
+  });
+  onProgress?.(0, DENSE);
   const denseResult = await evaluation.dense({
-    signal,
-    onChunk: (chunk, of) => onProgress?.(chunk / of / total, "dense"),
+    ...control(DENSE, DENSE),
     onLosses: (_, losses) => chunks.push(losses),
   });
   done++;
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
-  const run = async (method: NamedMethod): Promise<ComparedRun> => {
-    const losses: number[] = [], metrics: { [name: string]: number[] } = {};
+  const run = async (method: NamedMethod): Promise<MethodRun> => {
+    const losses: number[] = [], metrics: { [name: string]: number[] } = {}, trial = digests.get(method)!;
+    const { onChunk, ...own } = control(trial, method.name), open = isOpen(trial);
     const result = await evaluation.run(args.createPruner(method.options), {
-      signal,
-      onChunk: (chunk, of) => onProgress?.((done + chunk / of) / total, method.name),
+      ...own,
+      ...(open && { onChunk }),
       onLosses: (_chunk, own, _dense, others) => {
         losses.push(...own);
         for (const [name, values] of Object.entries(others)) (metrics[name] ??= []).push(...values);
       },
     });
-    const { achievedRatio, kvAchievedRatio } = result,
-      trial = digests.get(method)!,
-      shares = sharesOf(result);
-    const measured = { achievedRatio, kvAchievedRatio, shares, losses, metrics };
-    const ended = { trial, method: method.name, ...args.environment, ...measured };
-    log?.append(ended);
-    done++;
-    return ended;
+    if (open) done++;
+    return { ...result, shares: sharesOf(result), losses, metrics };
   };
   const measured: Measured[] = [];
   for (const [name, group] of Map.groupBy(args.methods, ({ name }) => name)) {
     const losses = new Float64Array(dense.length), means: number[] = [];
     const metrics: { [name: string]: Float64Array } = {};
-    const ratios: (number | null)[] = [], kvRatios: (number | null)[] = [], spent: Shares[] = [];
+    const runs: MethodRun[] = [];
     for (const method of group) {
-      const ended = finished.get(digests.get(method)!) ?? await run(method);
+      const ended = await run(method);
       ended.losses.forEach((loss, i) => losses[i]! += loss / group.length);
       for (const [name, values] of Object.entries(ended.metrics)) {
         const sums = metrics[name] ??= new Float64Array(dense.length);
         values.forEach((value, i) => sums[i]! += value / group.length);
       }
       means.push(average(ended.losses));
-      ratios.push(ended.achievedRatio);
-      kvRatios.push(ended.kvAchievedRatio);
-      spent.push(ended.shares);
+      runs.push(ended);
     }
     const { options, asked } = group[0]!;
-    const [ratio, kvRatio] = [ratios, kvRatios].map((all) =>
-      all.includes(null) ? null : average(all as number[])
-    ) as [number | null, number | null];
-    const shares = mapBudgets((budget) => average(spent.map((own) => own[budget])));
+    const meanOf = (key: "achievedRatio" | "kvAchievedRatio") => {
+      const all = runs.map((own) => own[key]);
+      return all.includes(null) ? null : average(all as number[]);
+    };
+    const [ratio, kvRatio] = [meanOf("achievedRatio"), meanOf("kvAchievedRatio")];
+    const shares = mapBudgets((budget) => average(runs.map((own) => own.shares[budget])));
+    const spent = spentOf((key) => average(runs.map((own) => own[key])));
     const missed = missesRatio(options, ratio);
     measured.push({
       name,
@@ -243,6 +250,7 @@ export async function compareMethods<T extends TaskTypes>(
       shares,
       missed,
       metrics,
+      spent,
     });
   }
   const task = findTask(args.environment.task);
@@ -260,6 +268,7 @@ export async function compareMethods<T extends TaskTypes>(
       kvRatio: null,
       shares: mapBudgets(() => 1),
       missed: false,
+      spent: spentOf((key) => denseResult[key]),
     },
     ...measured.sort((a, b) =>
       (a.asked ?? 0) - (b.asked ?? 0) || Number(a.missed) - Number(b.missed) ||
@@ -278,6 +287,16 @@ export async function compareMethods<T extends TaskTypes>(
     environment: args.environment,
   };
 }
+
+/** What a run of one method and seed comes to. */
+interface MethodRun extends Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
+  readonly shares: Shares;
+  readonly losses: readonly number[];
+  readonly metrics: { readonly [name: string]: readonly number[] };
+}
+
+/** The trial of the dense model in a log, and its name. */
+const DENSE = "dense";
 
 /** Nats a token that rounding alone may set two mean losses apart. */
 const ROUNDING = 1e-6;
@@ -315,6 +334,7 @@ function describe<T extends TaskTypes>(
       achievedRatio: ratio,
       kvAchievedRatio: kvRatio,
       shares,
+      ...measured.spent,
       missed,
       looksAhead: method !== undefined && looksAhead(method),
       loss: average(means),

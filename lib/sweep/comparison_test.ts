@@ -4,7 +4,7 @@ import { fakeModel, fakePruner } from "../eval/testing.ts";
 import type { Evaluation } from "../eval/task.ts";
 import type { PerplexityTypes } from "../eval/tasks/mod.ts";
 import { COMPARED_METHODS, comparedMethods, RIVAL_METHODS } from "./compared_methods.ts";
-import { type ComparedRun, compareMethods } from "./comparison.ts";
+import { type ComparedChunk, compareMethods } from "./comparison.ts";
 import type { Environment } from "./trial.ts";
 import type { MethodOptions, ResolvedOptions } from "../methods/mod.ts";
 
@@ -295,34 +295,34 @@ Deno.test("compareMethods() tells how far it is, and stops when asked", async ()
   await assertRejects(() => compareMethods({ ...setUp(), signal: stop.signal, onProgress }), DOMException);
 });
 
-Deno.test("compareMethods() keeps runs as they end, and goes on to the result of an uninterrupted run", async () => {
-  const whole = await compareMethods(setUp());
-  const kept: ComparedRun[] = [], stop = new AbortController();
-  const log = (finished: readonly ComparedRun[]) => ({
+Deno.test("compareMethods() keeps chunks as they end, and goes on to the result of an uninterrupted run", async () => {
+  const untimed = (result: object) =>
+    JSON.parse(JSON.stringify(result, (key, value) => key === "timeMs" ? undefined : value));
+  const whole = untimed(await compareMethods(setUp()));
+  const kept: ComparedChunk[] = [], stop = new AbortController();
+  const log = (finished: readonly ComparedChunk[]) => ({
     finished,
-    append: (run: ComparedRun) => {
-      kept.push(JSON.parse(JSON.stringify(run)));
-      if (kept.length === 2) stop.abort();
+    append: (...chunks: readonly ComparedChunk[]) => {
+      kept.push(...JSON.parse(JSON.stringify(chunks)));
+      if (kept.length === 8) stop.abort();
     },
   });
   await assertRejects(
     () => compareMethods({ ...setUp(), signal: stop.signal, log: log([]) }),
     DOMException,
   );
-  assertEquals(kept.map(({ method, losses }) => [method, losses.length]), [["random", 297], ["random", 297]]);
-  const before = kept.slice(), started: string[] = [], fractions: number[] = [];
+  const counts = Map.groupBy(kept, ({ trial, method }) => `${method} ${trial}`).values()
+    .map((own) => [own[0]!.method, own.length, own[0]!.scores.losses!.length]);
+  assertEquals([...counts], [["dense", 3, 99], ["random", 3, 99], ["random", 2, 99]]);
+  const before = kept.slice(), fractions: number[] = [];
   const resumed = await compareMethods({
     ...setUp(),
-    createPruner: (options) => {
-      started.push(options.fusion);
-      return createPruner(options);
-    },
     log: log(before),
     onProgress: (fraction) => fractions.push(fraction),
   });
-  assertEquals(resumed, whole);
-  assertEquals(started, ["key", "oracle", "learned"]);
-  assertEquals([fractions[3], fractions.at(-1)], [1 / 4, 1]);
-  // With nothing left to run, the dense losses are there all the same.
-  assertEquals(await compareMethods({ ...setUp(), log: log(kept) }), whole);
+  assertEquals(untimed(resumed), whole);
+  assertEquals([kept.length, fractions.at(-1)], [3 * 6, 1]);
+  // With nothing left to run, all is there all the same.
+  assertEquals(untimed(await compareMethods({ ...setUp(), log: log(kept.slice()) })), whole);
+  assertEquals(kept.length, 3 * 6);
 });

@@ -14,6 +14,23 @@ export interface MethodGroup {
   readonly methods: readonly NamedMethod[];
 }
 
+/** What a run takes, beside shares of the dense model's. */
+export interface Spent {
+  /** Wall time of the forward passes, without logits; mean over seeds. */
+  readonly timeMs: number;
+  /** Bytes of keys and values in use at the end of a chunk; mean over chunks and seeds. */
+  readonly kvBytesHeld: number;
+  /** Bytes that are allocated for them, likewise. */
+  readonly kvBytesAllocated: number;
+}
+
+/** A number for each of them. */
+export function spentOf(value: (name: keyof Spent) => number): Spent {
+  const [timeMs, kvBytesHeld, kvBytesAllocated] = (["timeMs", "kvBytesHeld", "kvBytesAllocated"] as const)
+    .map(value) as [number, number, number];
+  return { timeMs, kvBytesHeld, kvBytesAllocated };
+}
+
 /** Losses of one method, and what else its runs said. */
 export interface Measured extends MethodGroup {
   /** The share that it was asked for, where a comparison has several. */
@@ -27,6 +44,7 @@ export interface Measured extends MethodGroup {
   readonly kvRatio: number | null;
   readonly shares: Shares;
   readonly metrics: { readonly [name: string]: Float64Array };
+  readonly spent: Spent;
 }
 
 /** Finds where the control of a method stands; -1 = it has none, is it itself, or one of the two missed the ratio. */

@@ -63,7 +63,7 @@ export interface PerplexityScores extends ChunkScores {
   /** KL(dense || filtered) of every position, nats. */
   readonly kl: Float64Array;
   /** 1 where both have the same likeliest token. */
-  readonly agree: Uint8Array;
+  readonly agree: Float64Array;
 }
 
 /** Scores the tokens of a chunk behind the one at `first`. */
@@ -73,10 +73,10 @@ export const scoreBehind = (first: number): ChunkScorer<PerplexityScores> => ({
     const { nll, baseNll, kl, agree } = compareNextTokens(model, ids, dense, hidden, kept);
     return {
       ...{ losses: nll.slice(first), denseLosses: baseNll.slice(first) },
-      ...{ kl: kl.slice(first), agree: agree.slice(first) },
+      ...{ kl: kl.slice(first), agree: Float64Array.from(agree.slice(first)) },
     };
   },
-  metricsOf: ({ kl, agree }) => ({ kl, top1Agreement: Float64Array.from(agree) }),
+  metricsOf: ({ kl, agree }) => ({ kl, top1Agreement: agree }),
   summarize: (scores) => ({
     kl: meanOfChunks(scores.map(({ kl }) => kl)),
     top1Agreement: sum(scores.map(({ agree }) => agree.reduce((a, b) => a + b, 0))) /
