@@ -95,7 +95,7 @@ Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupte
       const [other, expected] of [
         [
           ["--context", "32", "--resume", out],
-          "its runs ran with model tiny, text built-in prose, context 64",
+          "its chunks ran with model tiny, text built-in prose, context 64",
         ],
         [["--out", out], "it holds a comparison (go on with --resume"],
         [["--resume", folder], "found no methods.jsonl there"],

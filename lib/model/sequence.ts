@@ -264,10 +264,7 @@ export class ModelSequence {
     return out;
   }
 
-  /**
-   * Refuses so many tokens where they cannot come next.
-   * @internal
-   */
+  /** Refuses so many tokens where they cannot come next. @internal */
   expectNext(total: number): void {
     expectPositions(this.#model.config, this.#length + total);
     if (this.#looksAhead && this.#length > 0) {
@@ -279,10 +276,7 @@ export class ModelSequence {
     }
   }
 
-  /**
-   * Whether its tokens may go through a model's layers beside those of others.
-   * @internal
-   */
+  /** Whether its tokens may go through a model's layers beside those of others. @internal */
   joins(model: Model): boolean {
     return this.#model === model && this.#pass.see === undefined && this.#pruner?.adapts === undefined;
   }
@@ -291,10 +285,7 @@ export class ModelSequence {
     return this.#pruner !== undefined && this.#pruner.looksAhead !== "nothing";
   }
 
-  /**
-   * How many of the next `left` tokens may go through the layers together now.
-   * @internal
-   */
+  /** How many of the next `left` tokens may go through the layers together now. @internal */
   nextPiece(left: number): number {
     if (this.#looksAhead) return left;
     const { warmsUpFirst = false, warmup = 0 } = this.#pruner ?? {}, drops = this.#drops;
@@ -308,10 +299,7 @@ export class ModelSequence {
     this.end(count);
   }
 
-  /**
-   * The next `count` tokens, as a pass sees them; {@linkcode end} is to be called when they have gone through the layers.
-   * @internal
-   */
+  /** The next `count` tokens, as a pass sees them; {@linkcode end} is called after them. @internal */
   begin(count: number): PieceTokens {
     const places = this.#positionsOf(range(0, count));
     return {
@@ -333,10 +321,7 @@ export class ModelSequence {
     this.#watch = undefined;
   }
 
-  /**
-   * Counts tokens that have gone through the layers.
-   * @internal
-   */
+  /** Counts tokens that have gone through the layers. @internal */
   end(count: number): void {
     this.#length += count;
     if (this.#watch !== undefined && this.#length >= this.#pruner!.warmup) this.#adapt(this.#watch);
