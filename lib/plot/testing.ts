@@ -87,6 +87,7 @@ export function makeSummary(trials: readonly Trial<PerplexityTypes>[]): SweepSum
     context: 512,
     timeMs: 100,
     kvBytesHeld: 1000,
+    kvBytesAllocated: 1000,
     attentionFlops: 100,
     totalFlops: 400,
     lossBlocks: makeBlocks(Math.log(40)),
