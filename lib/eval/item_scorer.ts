@@ -138,18 +138,15 @@ export class ItemScorer implements Disposable {
     const tokens = encoded.requests[0]!.context.length * contexts.size;
     const each = Math.max(1, Math.floor(TOKENS_TOGETHER / tokens)), scores: ItemScore[] = [];
     for (let at = 0; at < scorers.length; at += each) {
-      scores.push(...scoreSome(scorers.slice(at, at + each), encoded));
+      const some = scorers.slice(at, at + each);
+      const stems = some.flatMap((scorer, i) => scorer.#stemsOf(encoded, i));
+      scores.push(...scoreStems(some[0]!.#model, stems, some.length, encoded));
     }
     return scores;
   }
 
-  /** The model that it scores with. @internal */
-  get model(): BranchingModel {
-    return this.#model;
-  }
-
-  /** The stems of an item, not yet fed beyond a shared start. @internal */
-  stemsOf({ item, requests, shared }: EncodedItem, scorer: number): Stem[] {
+  /** The stems of an item, not yet fed beyond a shared start. */
+  #stemsOf({ item, requests, shared }: EncodedItem, scorer: number): Stem[] {
     const contexts = Map.groupBy(requests.keys(), (i) => requests[i]!.context.join());
     return Array.from(contexts.values(), (indices) => {
       const { context } = requests[indices[0]!]!, pruner = this.#prunerFor(context.length);
@@ -185,10 +182,14 @@ export class ItemScorer implements Disposable {
   }
 }
 
-/** As {@linkcode ItemScorer.scoreTogether}, all at once. */
-function scoreSome(scorers: readonly ItemScorer[], encoded: EncodedItem): ItemScore[] {
-  const { item, requests, shared } = encoded, { model } = scorers[0]!;
-  const stems = scorers.flatMap((scorer, i) => scorer.stemsOf(encoded, i));
+/** What several scorers find of an item, each by stems of its own. */
+function scoreStems(
+  model: BranchingModel,
+  stems: readonly Stem[],
+  scorers: number,
+  encoded: EncodedItem,
+): ItemScore[] {
+  const { item, requests, shared } = encoded;
   const begun = stems.filter(({ sequence }) => sequence !== undefined);
   const lasts = feedAll(
     model,
@@ -205,7 +206,7 @@ function scoreSome(scorers: readonly ItemScorer[], encoded: EncodedItem): ItemSc
     count(model, sequence, stem.pruner, stem.context.length - 1, lengthOf(requests[request]!))
   );
   for (const sequence of new Set([...branches, ...stems].map(({ sequence }) => sequence))) sequence?.free?.();
-  return scorers.map((_, scorer) => {
+  return Array.from({ length: scorers }, (_, scorer) => {
     const own = [...branches.keys()].filter((i) => branches[i]!.stem.scorer === scorer)
       .sort((a, b) => branches[a]!.request - branches[b]!.request);
     const text = texts[scorer], parts: Counted[] = own.map((i) => counted[i]!);
