@@ -62,6 +62,7 @@ export {
   type SafetensorsFile,
   Sampler,
   type SamplingOptions,
+  type SequenceFeed,
   type SequenceOptions,
   writeSafetensors,
 } from "../model/mod.ts";

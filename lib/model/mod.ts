@@ -12,6 +12,7 @@ export { type KeyedFile } from "./formats/_keyed_file.ts";
 export { type HfFolder, readHfFolder } from "./formats/hf_folder.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
+export { type SequenceFeed } from "./feed_together.ts";
 export * from "./generate.ts";
 export {
   type HubOptions,

@@ -299,7 +299,10 @@ export class ModelSequence {
     this.end(count);
   }
 
-  /** The next `count` tokens, as a pass sees them; {@linkcode end} is called after them. @internal */
+  /**
+   * The next `count` tokens, as a pass sees them; {@linkcode end} is called after them.
+   * @internal
+   */
   begin(count: number): PieceTokens {
     const places = this.#positionsOf(range(0, count));
     return {
