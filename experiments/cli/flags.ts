@@ -105,7 +105,7 @@ const ITEMS: readonly Task[] = ["eval", "compare"];
 const GENERATING: readonly Task[] = ["generate"];
 
 /** Options of what stands for skipped outputs. */
-const NEEDS_SKIPS = new Set(["substitute", "sinks"]);
+const NEEDS_SKIPS = new Set(["substitute", "sinks", "shuffle"]);
 
 /** Options that spread a ratio over a model's layers, or say what it caches: they mean nothing for keys and values alone. */
 const NEEDS_MODEL = new Set([

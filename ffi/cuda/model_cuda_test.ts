@@ -2,7 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { scoreSequence } from "../../lib/eval/mod.ts";
 import { createPruner, createReplay, type TokenFilterOptions } from "../../lib/methods/mod.ts";
-import { judgedTokens } from "../../lib/model/key_judge.ts";
+import { judgedTokens } from "../../lib/filter/blocks.ts";
 import { BatchDecoder } from "../../lib/model/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";

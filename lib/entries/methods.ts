@@ -68,6 +68,7 @@ export type { AnyOffline, OfflineMethod, PromptMethod } from "../methods/offline
 export { chooseParts, type PartImportance, type PartKind } from "../methods/parts.ts";
 export {
   CHOICES,
+  CONTROL_OPTIONS,
   OPTIONS,
   type Options,
   type OptionsRecord,
@@ -76,6 +77,7 @@ export {
   type ResolvedOptions,
 } from "../methods/options.ts";
 export {
+  type Decided,
   type DecisionTrace,
   definePruner,
   type DroppedParts,
@@ -86,6 +88,7 @@ export {
   type PrunerContext,
   type PrunerDecision,
   type PrunerSequence,
+  type Rehearsal,
   type Substitute,
 } from "../methods/pruner.ts";
 export { createReplay, type ReplayOptions } from "../methods/replay.ts";

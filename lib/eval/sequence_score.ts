@@ -4,7 +4,8 @@ import { expectInstance } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { batchUnsupportedReason } from "../model/batch_decoder.ts";
-import { endingOf, judgedTokens } from "../model/key_judge.ts";
+import { judgedTokens } from "../filter/blocks.ts";
+import { endingOf } from "../model/key_judge.ts";
 import { LayerTally, type SequenceUsage } from "../model/usage.ts";
 import { nextTokenNll } from "./next_token.ts";
 

@@ -1,7 +1,7 @@
 /** Shares of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
 import { expectInstance } from "../errors.ts";
 import type { KeySide } from "../methods/pruner.ts";
-import { judgedTokens } from "../model/key_judge.ts";
+import { judgedTokens } from "../filter/blocks.ts";
 
 /** Skipped shares; null where nothing could be decided (no token came after the warm-up). */
 export interface SkipRatios {

@@ -38,3 +38,10 @@ export function beginsBlock(t: number, blocks: Blocks): boolean {
 
 /** Never: the end of rows that stay. */
 export const NEVER = 2 ** 31 - 1;
+
+/** Tokens of a sequence, its first, whose keys and values have been judged when so many have come. */
+export function judgedTokens(tokens: number, side: Blocks & { readonly recent: number }): number {
+  let judged = 0;
+  while (judgedAt(judged, side) < tokens) judged++;
+  return judged;
+}

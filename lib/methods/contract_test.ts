@@ -72,6 +72,7 @@ function others(option: Option): unknown[] {
 /** Options of the plan, which is the same in all variants, and those that say which method it is. */
 const PLANNED = [
   "preset",
+  "shuffle", // needs a model, as ../model/shuffled_test.ts has
   "side",
   "fusion",
   "pruneRatio",

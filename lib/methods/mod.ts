@@ -14,6 +14,7 @@ import { type MethodOptions, resolveOptions } from "./options.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
 import { filtersQueries } from "./sides.ts";
 import { createRulePruner } from "./rule_pruner.ts";
+import { createShuffled } from "./shuffle.ts";
 
 export * from "./calibration.ts";
 export { createDense } from "./dense.ts";
@@ -30,7 +31,7 @@ export * from "./pruner.ts";
 export * from "./sides.ts";
 export { bindRule, substituteOf } from "./substitute.ts";
 export { createReplay } from "./replay.ts";
-export { shuffleDecisions } from "./shuffle.ts";
+export { createShuffled, shuffleDecisions } from "./shuffle.ts";
 export { createCustomRule, expectScore, type ScoredToken, type TokenScore } from "./custom_rule.ts";
 export * from "./token_filter.ts";
 
@@ -68,5 +69,6 @@ export function createPruner(
     isRule(method)
       ? createRulePruner("token-filtering", method, shape, resolved, context)
       : (method as PrunerMethod<string, OptionTable, never>).create(shape, resolved as never, context);
-  return withKeySide(queries, shape, resolved, context);
+  const pruner = withKeySide(queries, shape, resolved, context);
+  return resolved.shuffle ? createShuffled(shape, pruner, resolved) : pruner;
 }

@@ -67,8 +67,23 @@ export const CHOICES = {
   fusion: { type: "name", names: FUSION_NAMES, default: "variance", help: "how similarities become a score" },
 } as const satisfies OptionTable;
 
+/** Options that make a control of a method. */
+export const CONTROL_OPTIONS = {
+  shuffle: {
+    type: "flag",
+    default: false,
+    help:
+      "the method's own decisions in a random order beyond the warm-up, by --seed: a control that looks ahead",
+  },
+} as const satisfies OptionTable;
+
 /** The table's type. */
-export type Options = typeof CHOICES & typeof FILTER_OPTIONS & typeof KEY_OPTIONS & OwnOptions;
+export type Options =
+  & typeof CHOICES
+  & typeof CONTROL_OPTIONS
+  & typeof FILTER_OPTIONS
+  & typeof KEY_OPTIONS
+  & OwnOptions;
 /** Options that stand for others. */
 const SHORT: readonly string[] = ["preset", ...Object.keys(SIDE_CHOICES)];
 
@@ -95,6 +110,7 @@ const OF_SCORES = Object.entries(OWN).filter(([, { of }]) => {
 export const OPTIONS: OptionTable = {
   ...CHOICES,
   invert: FILTER_OPTIONS.invert,
+  ...CONTROL_OPTIONS,
   ...Object.fromEntries(OF_SCORES),
   ...FILTER_OPTIONS as OptionTable,
   ...KEY_OPTIONS,
@@ -161,6 +177,11 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   );
   checkRatios(resolved);
   const keyRule = keyRuleOf(resolved), rules: Method[] = [methodOf(resolved.fusion)];
+  if (resolved.shuffle && filtersQueries(resolved) && isOffline(rules[0]!)) {
+    throw new RangeError(
+      `Cannot use option "shuffle": found true, expected false since "${resolved.fusion}" decides no token`,
+    );
+  }
   if (keyRule !== undefined && filtersQueries(resolved) && isOffline(rules[0]!)) {
     throw new RangeError(
       `Cannot use option "kvFusion": found "${keyRule}", expected same since "${resolved.fusion}" alters the model`,
@@ -215,6 +236,7 @@ export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads
 
 /** Whether a method needs the whole sequence before its first decision. */
 export function looksAhead(options: ResolvedOptions): boolean {
+  if (options.shuffle) return true;
   const isWhole = policyOf(options).whole === true, keyRule = keyRuleOf(options);
   const ahead = (method: Method) =>
     isRule(method) ? isWhole : "looksAhead" in method && method.looksAhead === true;
@@ -289,6 +311,7 @@ const QUERY_NAMES: { readonly [name: string]: string } = { kvRatio: "pruneRatio"
 
 function hasEffect(name: string, options: ResolvedOptions): boolean {
   if (name === "kvFusion") return true;
+  if (name === "shuffle" || name === "seed" && options.shuffle) return options.shuffle;
   const method = methodOf(options.fusion);
   if (filtersQueries(options) && isOffline(method)) {
     return [

@@ -161,6 +161,24 @@ export interface DroppedParts {
   readonly from?: number;
 }
 
+/** What a run over a whole sequence has decided. */
+export interface Decided {
+  /** Tokens. */
+  readonly length: number;
+  /** Per filtered layer one entry a token: 1 = its attention was computed. */
+  readonly keep: ReadonlyMap<number, Uint8Array>;
+  /** Per layer of the key side: 0 = its key and value have gone. */
+  readonly kvKeep: ReadonlyMap<number, Uint8Array>;
+}
+
+/** A run over the whole sequence before the one that counts. */
+export interface Rehearsal {
+  /** The method of the first run. */
+  readonly of: Pruner;
+  /** The method of the second. */
+  then(decided: Decided): Pruner;
+}
+
 /** A method with its options, bound to a model's shape. */
 export interface Pruner {
   /** The method's name; of every rule "token-filtering". */
@@ -191,6 +209,8 @@ export interface Pruner {
   readonly alters?: Alters;
   /** The same for the tokens behind the warm-up alone, by what the sequence has shown there. */
   readonly adapts?: Adapts;
+  /** A run of another method over the whole sequence first, whose decisions make this one's. */
+  readonly rehearses?: Rehearsal;
   /** What drops keys and values by a rule of its own. Skipped tokens then enter the cache like all others. */
   readonly keySide?: KeySide;
   /**

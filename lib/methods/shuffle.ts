@@ -1,5 +1,9 @@
 /** A control: a method's own decisions, in another order. */
+import type { FilterShape } from "../filter/sequence.ts";
+import { judgedTokens } from "../filter/blocks.ts";
 import { randomScore } from "../random.ts";
+import type { Pruner } from "./pruner.ts";
+import { createReplay } from "./replay.ts";
 
 /**
  * Decisions of each layer in a random order beyond the warm-up: as many go as before, in every layer, whichever they are. Taken
@@ -26,4 +30,38 @@ export function shuffleDecisions(
     part.set(order.sort((a, b) => a.at - b.at || a.i - b.i).map(({ i }) => mask[warmup + i]!));
     return [layer, shuffled];
   }));
+}
+
+/**
+ * A method's own decisions, shuffled in time: a sequence runs with the method first, and then with its decisions beyond the
+ * warm-up in a random order, layer by layer, on both sides.
+ *
+ * @throws {RangeError} If keys and values go at other times than when they are first judged.
+ */
+export function createShuffled(
+  shape: Pick<FilterShape, "numLayers">,
+  of: Pruner,
+  { seed, block }: { readonly seed: bigint; readonly block: number },
+): Pruner {
+  if (of.keySide?.evicts || of.alters !== undefined || of.adapts !== undefined) {
+    throw new RangeError(
+      `Cannot shuffle the decisions of "${of.name}": expected a method that judges each token once`,
+    );
+  }
+  const { cacheSkipped, substitute, keySide } = of, { warmup, recent } = keySide ?? of;
+  return {
+    ...of,
+    looksAhead: of.looksAhead === "nothing" ? "scores" : of.looksAhead,
+    rehearses: {
+      of,
+      then: ({ length, keep, kvKeep }) => {
+        const end = keySide && judgedTokens(length, keySide), first = Math.max(warmup, 1);
+        return createReplay(shape, {
+          ...{ warmup, recent, cacheSkipped, block, whole: true, ...(substitute && { substitute }) },
+          keep: shuffleDecisions(keep, { warmup: first, seed }),
+          kvKeep: shuffleDecisions(kvKeep, { warmup: first, end, seed }),
+        });
+      },
+    },
+  };
 }

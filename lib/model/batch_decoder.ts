@@ -45,6 +45,7 @@ export function batchUnsupportedReason(pruner: Pruner | undefined): string | und
   if ((pruner.alters ?? pruner.adapts) !== undefined || pruner.drops !== undefined) {
     return `the method "${pruner.name}" alters the model`;
   }
+  if (pruner.rehearses !== undefined) return `the method "${pruner.name}" takes decisions of another run`;
   if (pruner.substitute !== undefined) return "skipped outputs are replaced on the host";
   if (pruner.warmsUpFirst) return "each sequence has ratios of its own";
   if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;

@@ -3,7 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import { createPruner, EVICTIONS, type MethodOptions } from "../methods/mod.ts";
 import { mergeValues } from "../methods/merge.ts";
 import { f32Data } from "../tensor.ts";
-import { judgedTokens } from "./key_judge.ts";
+import { judgedTokens } from "../filter/blocks.ts";
 import { Model } from "./model.ts";
 import type { ModelSequence } from "./sequence.ts";
 import { CONFIG, ids, weights } from "./small_testing.ts";

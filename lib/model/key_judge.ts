@@ -57,13 +57,6 @@ export function endingOf(
     .map((position) => ({ position, end: judgedAt(position, side) }));
 }
 
-/** Tokens of a sequence, its first, whose keys and values have been judged when so many have come. */
-export function judgedTokens(tokens: number, side: Omit<KeySide, "start">): number {
-  let judged = 0;
-  while (judgedAt(judged, side) < tokens) judged++;
-  return judged;
-}
-
 /** Judges the keys and values of one sequence. */
 export class KeyJudge {
   readonly #side: KeySide;

@@ -7,22 +7,23 @@ import {
   keyStateOf,
   type Pruner,
   type PrunerSequence,
+  type Rehearsal,
   viewOf,
 } from "../methods/pruner.ts";
 import { expectInstance, expectTypeOf } from "../errors.ts";
 import { expectTensor, type Tensor } from "../tensor.ts";
-import { expectPositions, layerConfig } from "./config.ts";
+import { expectPositions } from "./config.ts";
 import { LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import { computeRows, decideQueries, foresee, type LayerFeed, type LayerRecord } from "./compute_rows.ts";
+import { openRecord } from "./layer_record.ts";
 import { type EndingRow, KeyJudge } from "./key_judge.ts";
-import { OutputMemory } from "./output_memory.ts";
 import { PromptWatch } from "./prompt_watch.ts";
 import type { ForwardPass, KeptRows, LayerRows, Tokens } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "./model.ts";
 import { range, type Rows } from "./row_indices.ts";
-import { LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
-import { countPart } from "./weights.ts";
+import { type SequenceUsage, usageOf } from "./usage.ts";
+import { countDropped } from "./weights.ts";
 
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
 const FEED_ROWS = 512;
@@ -33,7 +34,7 @@ export type PieceTokens = Required<Tokens> & { readonly places: Rows };
 /** A sequence; made by {@linkcode Model.start}. */
 export class ModelSequence {
   readonly #model: Model;
-  readonly #pruner: Pruner | undefined;
+  #pruner: Pruner | undefined;
   readonly #cacheDType: CacheDType;
   readonly #options: SequenceOptions;
   #pass: ForwardPass;
@@ -51,7 +52,7 @@ export class ModelSequence {
 
   /** Use {@linkcode Model.start}. */
   constructor(model: Model, pruner: Pruner | undefined, options: SequenceOptions) {
-    const { numLayers, headDim } = model.config;
+    const { numLayers } = model.config;
     if (pruner !== undefined) expectTypeOf("start of a pruner", pruner?.start, "function");
     const unknown = pruner && filteredLayers(pruner).find((layer) => !(layer >= 0 && layer < numLayers));
     if (unknown !== undefined) {
@@ -68,30 +69,10 @@ export class ModelSequence {
     this.#decider = pruner?.start(options.chunk ?? 0);
     const side = pruner?.keySide;
     this.#judge = side && new KeyJudge(side, side.start(options.chunk ?? 0));
-    this.#layers = Array.from({ length: numLayers }, (_, layer) => {
-      const { numKvHeads, window } = { ...model.config, ...layerConfig(model.config, layer) };
-      const cache = new LayerCache(
-        model.backend,
-        this.#cacheDType,
-        numKvHeads * headDim,
-        pruner?.recent ?? 0,
-      );
-      const kind = this.#prunerOf(layer)?.substitute?.kind;
-      if (kind === "local" && window !== undefined) {
-        throw new RangeError(
-          `Cannot use local attention in layer ${layer} as a substitute: expected a layer without a window of its own`,
-        );
-      }
-      const outputs = kind === "mean" || kind === "last"
-        ? new OutputMemory(
-          kind,
-          { warmup: pruner!.warmup, block: pruner!.substitute!.block },
-          model.config.hiddenSize,
-        )
-        : undefined;
-      const tally = new LayerTally(pruner, window);
-      return { cache, keep: [], tally, outputs };
-    });
+    this.#layers = Array.from(
+      { length: numLayers },
+      (_, layer) => openRecord(model, pruner, layer, this.#cacheDType),
+    );
   }
 
   /** Tokens fed so far. */
@@ -181,11 +162,8 @@ export class ModelSequence {
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
     const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
-    const { attention = [], mlp = [], from = 0 } = this.#drops ?? {};
-    const { unaltered, weights, parameters } = this.#model, gone = { attention, mlp };
-    const dropped = (part: "attention" | "mlp") =>
-      from > 0 ? 0 : gone[part].reduce((sum, layer) => sum + countPart(weights.layers[layer]!, part), 0);
-    const held = parameters - dropped("attention") - dropped("mlp");
+    const { mlp = [], from = 0 } = this.#drops ?? {}, { unaltered, weights, parameters } = this.#model;
+    const held = parameters - countDropped(weights, this.#drops);
     const droppedMlpRows = mlp.filter((layer) => layer >= this.#lowest).length *
       Math.max(0, this.#length - from);
     const cost = {
@@ -237,13 +215,29 @@ export class ModelSequence {
 
   /** Hidden states of rows of the residual stream, which it takes over, after the layers from `from` on. */
   #throughLayers(rows: Tensor, from: number): Tensor {
-    const { backend, config } = this.#model;
+    const { backend, config } = this.#model, { rehearses } = this.#pruner ?? {};
+    if (rehearses !== undefined) this.#rehearse(rehearses, rows, from);
     const x = this.#run(rows, from, config.numLayers);
     const out = backend.alloc("f32", x.shape);
     this.#pass.finish(x, out);
     backend.free(x);
     if (x !== rows) backend.free(rows);
     return out;
+  }
+
+  /** Runs another method over the rows, which it leaves as they are, and goes on with what that makes of its own. */
+  #rehearse({ of, then }: Rehearsal, rows: Tensor, from: number): void {
+    const { backend } = this.#model, first = new ModelSequence(this.#model, of, this.#options);
+    first.#lowest = this.#lowest;
+    backend.free(first.#throughLayers(backend.resizeRows(rows, rows.shape[0]!), from));
+    const own = new ModelSequence(this.#model, then(first), this.#options);
+    first.free();
+    [this.#pruner, this.#decider, this.#judge, this.#layers] = [
+      own.#pruner,
+      own.#decider,
+      own.#judge,
+      own.#layers,
+    ];
   }
 
   /** Runs rows of the residual stream, which it may overwrite, through layers [from, to). */
@@ -278,7 +272,8 @@ export class ModelSequence {
 
   /** Whether its tokens may go through a model's layers beside those of others. @internal */
   joins(model: Model): boolean {
-    return this.#model === model && this.#pass.see === undefined && this.#pruner?.adapts === undefined;
+    const { adapts, rehearses } = this.#pruner ?? {};
+    return this.#model === model && this.#pass.see === undefined && (adapts ?? rehearses) === undefined;
   }
 
   get #looksAhead(): boolean {

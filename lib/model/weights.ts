@@ -1,6 +1,7 @@
 /** A model's weights, by what they do, with every shape checked. */
 import type { Backend } from "../backend.ts";
 import { byteSize, type DType, DTYPES, type WeightDType } from "../dtype.ts";
+import type { DroppedParts } from "../methods/pruner.ts";
 import { ModelFormatError } from "../errors.ts";
 import { countOf, type HostTensor, type Tensor } from "../tensor.ts";
 import type { TensorSpec } from "./architectures/architecture.ts";
@@ -243,9 +244,20 @@ export function countParameters({ embedding, layers, outputNorm, output }: Model
 const OF_MLP = /^(ffn|gate|up|down|mlp)/;
 
 /** Values of the weights of one part of a block. */
-export function countPart(layer: LayerWeights, part: "attention" | "mlp"): number {
+function countPart(layer: LayerWeights, part: "attention" | "mlp"): number {
   return Object.entries(layer).filter(([name]) => OF_MLP.test(name) === (part === "mlp"))
     .reduce((sum, [, { shape }]) => sum + countOf(shape), 0);
+}
+
+/** Values of the weights of parts that are left out for good. */
+export function countDropped(
+  { layers }: Pick<ModelWeights, "layers">,
+  { attention = [], mlp = [], from = 0 }: Partial<DroppedParts> = {},
+): number {
+  if (from > 0) return 0;
+  const of = (part: "attention" | "mlp", gone: readonly number[]) =>
+    gone.reduce((sum, layer) => sum + countPart(layers[layer]!, part), 0);
+  return of("attention", attention) + of("mlp", mlp);
 }
 
 /** The same weights on a backend (no copy where it computes in this process's memory). */

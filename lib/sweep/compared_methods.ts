@@ -44,6 +44,7 @@ const RIVALS: { readonly [name: string]: MethodOptions } = Object.fromEntries(
     ...[...METHODS, ...OFFLINE].filter(({ name }) => !Object.hasOwn(COMPARED, name)).map((
       { name },
     ) => [name, { fusion: name }]),
+    ["shuffled", { shuffle: true }],
     ...[...KEY_RULES, ...EVICTIONS].map(({ name }) => [name, { side: "key", kvFusion: name }]),
   ],
 );
@@ -91,7 +92,7 @@ export function comparedMethods(
   return chosen.flatMap((method) => {
     const control = CONTROLS.find((control) => control === method.name);
     if (control === undefined) return [method];
-    const count = methodOf(control).looks?.chance ? seeds : 1;
+    const count = control === "shuffled" || methodOf(control).looks?.chance ? seeds : 1;
     const bound = [method, ...chosen].map(({ name, options }) => ({
       name,
       options: controlFor(control, options),

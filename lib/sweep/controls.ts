@@ -6,24 +6,40 @@ import {
   type ResolvedOptions,
   resolveOptions,
 } from "../methods/options.ts";
-import { filtersQueries } from "../methods/sides.ts";
+import { methodOf } from "../methods/list.ts";
+import { isEviction, isOffline } from "../methods/method.ts";
+import { filtersQueries, keyRuleOf } from "../methods/sides.ts";
 
-/** Methods that others are held against: two of chance, and the bound. */
-export const CONTROLS = ["random", "random-protected", "oracle"] as const;
+/** What methods are held against: two of chance, the bound, and their own decisions shuffled in time. */
+export const CONTROLS = ["random", "random-protected", "oracle", "shuffled"] as const;
 /** A control's name. */
 export type Control = (typeof CONTROLS)[number];
 
 /**
  * A control under the plan, the warm-up, the window, the substitute and the cache policy of options: on the query side, or
- * where they filter keys and values alone, there. Undefined for the oracle of keys and values, which there is not.
+ * where they filter keys and values alone, there. Undefined for the oracle of keys and values, which there is not; and where there
+ * is nothing to shuffle: of controls, of what goes through the cache again, of what alters the model.
  */
 export function controlFor(control: Control, options: ResolvedOptions): ResolvedOptions | undefined {
-  const own = { ...options, fusion: control, invert: false };
+  if (control === "shuffled") return isShuffled(options) ? { ...options, shuffle: true } : undefined;
+  const own = { ...options, fusion: control, invert: false, shuffle: false };
   if (filtersQueries(options)) {
     // The oracle chooses a whole sequence at once: it has no warm-up that ratios could follow from.
     return control === "oracle" && own.schedule === "allocated" ? { ...own, schedule: "uniform" } : own;
   }
   return control === "oracle" ? undefined : { ...own, kvFusion: control };
+}
+
+/** Whether there is anything in what options decide that an order could matter to. */
+function isShuffled(options: ResolvedOptions): boolean {
+  const keyRule = keyRuleOf(options);
+  const names = [
+    ...(filtersQueries(options) ? [options.fusion] : []),
+    ...(keyRule === undefined ? [] : [keyRule]),
+  ];
+  return names.map((name) => methodOf(name)).every((method) =>
+    !isEviction(method) && !isOffline(method) && !CONTROLS.some((control) => control === method.name)
+  );
 }
 
 /** A key of what options decide, whatever the seed. */

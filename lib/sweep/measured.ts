@@ -68,7 +68,8 @@ export function contend(
 ): Contender {
   const control = (["random-protected", "random"] as const).map((own) => controlOf(own, i))
     .find((place) => place >= 0) ?? -1;
-  const isControl = options === undefined || CONTROLS.some((own) => own === options.fusion);
+  const isControl = options === undefined || options.shuffle ||
+    CONTROLS.some((own) => own === options.fusion);
   const isRival = !(missed || isControl || looksAhead(options));
   return { name, ...(asked !== undefined && { asked }), control, isRival, missed };
 }
