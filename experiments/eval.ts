@@ -39,7 +39,7 @@ import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
 
 const USAGE = describeTask(
   "eval",
-  `deno task eval --data DIR [--tasks A,B,…] [flags]
+  `deno task eval --data DIR|hub [--tasks A,B,…] [flags]
 
 Scores tasks of items as lm-evaluation-harness does: each continuation's log-likelihood after its context, which is
 computed once. Without a flag of the method the model runs dense; with one it runs both ways, on the same items, and the
@@ -47,6 +47,7 @@ table says better, worse or not told apart, and what was really filtered. Ctrl-C
 on.`,
   [
     "--data DIR --tasks arc_easy,piqa",
+    "--data hub --tasks hellaswag --items 200",
     "--tasks needle,recall --length 1000 --items 20 --preset keys",
     "--data DIR --items 200 --preset keys --filter-from 25%",
     "--data DIR --model smollm2-135m --fusion learned --out results/eval",

@@ -8,17 +8,19 @@ import {
   type GeneratedTask,
   type Item,
   ITEM_TASKS,
+  type ItemRow,
   type ItemTask,
   limitItems,
   readItemRows,
 } from "../../lib/eval/mod.ts";
 import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
-import type { ModelFile, Tokenizer } from "../../lib/model/mod.ts";
+import type { HubOptions, ModelFile, Tokenizer } from "../../lib/model/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { exists, isFolder, readText } from "../cli/files.ts";
 import type { FlagValues } from "../cli/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import { readCount } from "../cli/text.ts";
+import { readHubData } from "./hub_data.ts";
 
 /** A task, and where its items come from. */
 export interface ReadTask {
@@ -100,30 +102,60 @@ export async function readTasks(values: FlagValues): Promise<ReadTask[]> {
             ),
         } satisfies ReadTask;
       }
-      const path = `${folder}/${task.file}`, text = await readText(path);
-      const all = checkFlags(() => task.read(readItemRows(path, text)));
-      if (all.length === 0) throw new UsageError(`Cannot use "${path}": found no item to score`);
+      const { source, place, read, ...data } = folder === HUB
+        ? await openHub(task, values.has("offline") ? { offline: true } : {})
+        : await openFile(task, `${folder}/${task.file}`);
+      const all = checkFlags(() => task.read(read()));
+      if (all.length === 0) throw new UsageError(`Cannot use ${place}: found no item to score`);
       const items = limitItems(all, count);
-      return {
-        ...{ task, source: { file: task.file }, sha256: await sha256(text), count: all.length },
-        itemsFor: () => items,
-      };
+      return { ...{ task, source, sha256: data.sha256, count: all.length }, itemsFor: () => items };
     }),
   );
+}
+
+/** What `--data` says where the hub's data are meant. */
+const HUB = "hub";
+
+/** Where a task's rows come from, what messages call it, and the rows. */
+interface OpenedRows {
+  readonly source: object;
+  readonly place: string;
+  readonly sha256: string;
+  readonly read: () => ItemRow[];
+}
+
+async function openFile(task: ItemTask, path: string): Promise<OpenedRows> {
+  const text = await readText(path), read = () => readItemRows(path, text);
+  return { source: { file: task.file }, place: `"${path}"`, sha256: await sha256(text), read };
+}
+
+async function openHub(task: ItemTask, options: HubOptions): Promise<OpenedRows> {
+  const { repository, revision, files } = task.hub;
+  const found = await readHubData(task, options).catch((error) =>
+    checkFlags(() => {
+      throw error;
+    })
+  );
+  return {
+    source: { repository, revision, files },
+    place: `"${repository}"`,
+    sha256: found.sha256,
+    read: () => found.rows,
+  };
 }
 
 /** The tasks that were named, or those whose file a folder holds. */
 function chooseTasks(values: FlagValues, folder: string | undefined): (ItemTask | GeneratedTask)[] {
   const named = values.get("tasks")?.[0] as string | undefined;
-  if (folder !== undefined && !isFolder(folder)) {
+  if (folder !== undefined && folder !== HUB && !isFolder(folder)) {
     throw new UsageError(`Cannot use --data "${folder}": there is no such folder`);
   }
   const tasks = named === undefined
-    ? ITEM_TASKS.filter(({ file }) => folder !== undefined && exists(`${folder}/${file}`))
+    ? ITEM_TASKS.filter(({ file }) => folder === HUB || folder !== undefined && exists(`${folder}/${file}`))
     : [...new Set(named.split(",").map((name) => checkFlags(() => findItemTask(name.trim()))))];
   if (folder === undefined && (tasks.length === 0 || tasks.some((task) => "file" in task))) {
     throw new UsageError(
-      "Cannot tell what to evaluate: expected --data DIR, a folder with a JSONL file a task, or " +
+      "Cannot tell what to evaluate: expected --data DIR, a folder with a JSONL file a task, --data hub, or " +
         `--tasks ${GENERATED_TASKS.map(({ name }) => name).join(",")}`,
     );
   }

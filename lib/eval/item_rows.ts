@@ -25,6 +25,22 @@ export class ItemRow {
     throw this.error(`found ${show(value)} for "${name}", expected a text that is not empty`);
   }
 
+  /** A text, empty or not. @throws {RangeError} If the field is none. */
+  anyText(name: string): string {
+    const value = this.#field(name);
+    if (typeof value === "string") return value;
+    throw this.error(`found ${show(value)} for "${name}", expected a text`);
+  }
+
+  /** An object within the row. @throws {RangeError} If the field is none. */
+  part(name: string): ItemRow {
+    const value = this.#field(name);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+      return new ItemRow(this.place, value as { [name: string]: unknown });
+    }
+    throw this.error(`found ${show(value)} for "${name}", expected an object`);
+  }
+
   /** One of some texts. @throws {RangeError} If the field is none of them. */
   oneOf<T extends string>(name: string, known: readonly T[]): T {
     const text = this.text(name), found = known.find((value) => value === text);

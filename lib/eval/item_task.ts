@@ -55,8 +55,27 @@ export interface ItemTaskInfo {
   readonly metrics: readonly [ItemMetric, ...ItemMetric[]];
 }
 
+/** Where a task's rows are on the Hugging Face hub. */
+export interface HubRows {
+  /** `org/name` of the data set. */
+  readonly repository: string;
+  /** Its commit: what is read never changes. */
+  readonly revision: string;
+  /** Parquet or JSONL files of it. */
+  readonly files: readonly string[];
+  /**
+   * From a row there to the fields of one in the task's own file; without an `id` it gets one by its number.
+   *
+   * @param file The file that it is of.
+   * @throws {RangeError} If a field is missing or out of range; the message names file and row.
+   */
+  row(row: ItemRow, file: string): { readonly [name: string]: unknown };
+}
+
 /** A task whose items are read from a file. */
 export interface ItemTask extends ItemTaskInfo {
+  /** Where the hub has its data. */
+  readonly hub: HubRows;
   /** Name of its JSONL file in a folder of data. */
   readonly file: string;
   /**
@@ -68,7 +87,7 @@ export interface ItemTask extends ItemTaskInfo {
 }
 
 /** What a task of one question and several answers must say. */
-export type ChoiceTaskOptions = Pick<ItemTask, "name" | "help" | "metrics"> & {
+export type ChoiceTaskOptions = Pick<ItemTask, "name" | "help" | "metrics" | "hub"> & {
   /** The prompt, in words, for the protocol. */
   readonly says: string;
   /** From the row's `query` to the context. */
@@ -76,11 +95,14 @@ export type ChoiceTaskOptions = Pick<ItemTask, "name" | "help" | "metrics"> & {
 };
 
 /** A task whose rows are `query`, `choices`, `gold`; a choice follows the prompt after one space. */
-export function defineChoiceTask({ name, help, metrics, says, prompt }: ChoiceTaskOptions): ItemTask {
+export function defineChoiceTask(
+  { name, help, metrics, hub, says, prompt }: ChoiceTaskOptions,
+): ItemTask {
   return {
     name,
     help,
     metrics,
+    hub,
     protocol: `${says}; each choice after one space; log-likelihoods in nats from float32 logits.`,
     file: `${name}.jsonl`,
     read: (rows) =>
@@ -90,6 +112,17 @@ export function defineChoiceTask({ name, help, metrics, says, prompt }: ChoiceTa
         const gold = row.index("gold", choices.length);
         return { id: row.text("id"), place: row.place, requests: expectSome(requests), gold, stream };
       }),
+  };
+}
+
+/** A row whose choices have labels, of which `answerKey` names the right one. @param question The field of the question. */
+export function fromLabels(row: ItemRow, question: string): { readonly [name: string]: unknown } {
+  const choices = row.part("choices"), labels = choices.texts("label", 2);
+  return {
+    id: row.text("id"),
+    query: row.text(question),
+    choices: choices.texts("text", labels.length, labels.length),
+    gold: labels.indexOf(row.oneOf("answerKey", labels)),
   };
 }
 

@@ -14,6 +14,7 @@ export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGgu
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
 export { type SequenceFeed } from "./feed_together.ts";
 export * from "./generate.ts";
+export { obtainDataset } from "./hf/repository.ts";
 export {
   type HubOptions,
   MODEL_NAMES,

@@ -8,4 +8,5 @@ export const arcChallenge: ItemTask = {
   name: "arc_challenge",
   help: "ARC-challenge: science questions that retrieval gets wrong",
   file: "arc_challenge.jsonl",
+  hub: { ...arcEasy.hub, files: ["ARC-Challenge/test-00000-of-00001.parquet"] },
 };

@@ -9,4 +9,14 @@ export const boolq: ItemTask = defineChoiceTask({
   says: 'The passage, lines "Question: …?" and "Answer:"',
   prompt: (query) => `${query.replace(/^Passage: /, "")}\nAnswer:`,
   metrics: [ACC],
+  hub: {
+    repository: "aps/super_glue",
+    revision: "3de24cf8022e94f4ee4b9d55a6f539891524d646",
+    files: ["boolq/validation-00000-of-00001.parquet"],
+    row: (row) => ({
+      query: `Passage: ${row.text("passage")}\nQuestion: ${row.text("question")}?`,
+      choices: ["no", "yes"],
+      gold: row.index("label", 2),
+    }),
+  },
 });

@@ -11,6 +11,15 @@ export const lambada: ItemTask = {
     "log-likelihoods in nats from float32 logits.",
   file: "lambada_openai.jsonl",
   metrics: [ACC_GREEDY, ITEM_PERPLEXITY],
+  hub: {
+    repository: "EleutherAI/lambada_openai",
+    revision: "900124bf3b8235c6daf21033af9948b3f07346c4",
+    files: ["data/lambada_test.jsonl"],
+    row(row) {
+      const words = row.text("text").split(" ");
+      return { context: words.slice(0, -1).join(" "), target: words.at(-1)! };
+    },
+  },
   read: (rows) =>
     rows.map((row, stream) => ({
       id: row.text("id"),

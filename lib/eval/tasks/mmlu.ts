@@ -24,6 +24,15 @@ function defineMmlu(shots: number, name: string): ItemTask {
       '"Answer:"; " A" to " D"; mean over items, so over subjects by size; log-likelihoods in nats from float32 logits.',
     file: "mmlu.jsonl",
     metrics: [ACC],
+    hub: {
+      repository: "cais/mmlu",
+      revision: "c30699e8356da336a370243923dbaf21066bb9fe",
+      files: ["all/dev-00000-of-00001.parquet", "all/test-00000-of-00001.parquet"],
+      row: (row, file) => ({
+        ...{ subject: subjectOf(row), question: row.text("question"), choices: row.texts("choices", 4, 4) },
+        ...{ answer: goldOf(row), split: file.includes("dev") ? "dev" : "test" },
+      }),
+    },
     read(rows) {
       const split = (name: "dev" | "test") =>
         rows.filter((row) => row.oneOf("split", ["dev", "test"]) === name);

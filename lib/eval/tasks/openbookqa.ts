@@ -1,6 +1,6 @@
 /** OpenBookQA: elementary science, where a fact and common knowledge are to be joined. */
 import { ACC, ACC_NORM } from "../item_metrics.ts";
-import { defineChoiceTask, type ItemTask } from "../item_task.ts";
+import { defineChoiceTask, fromLabels, type ItemTask } from "../item_task.ts";
 
 /** OpenBookQA. */
 export const openbookqa: ItemTask = defineChoiceTask({
@@ -9,4 +9,10 @@ export const openbookqa: ItemTask = defineChoiceTask({
   says: "The question stem alone",
   prompt: (query) => query,
   metrics: [ACC, ACC_NORM],
+  hub: {
+    repository: "allenai/openbookqa",
+    revision: "388097ea7776314e93a529163e0fea805b8a6454",
+    files: ["main/test-00000-of-00001.parquet"],
+    row: (row) => fromLabels(row, "question_stem"),
+  },
 });

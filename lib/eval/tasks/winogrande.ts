@@ -11,6 +11,20 @@ export const winogrande: ItemTask = {
     "no length normalisation; log-likelihoods in nats from float32 logits.",
   file: "winogrande.jsonl",
   metrics: [ACC],
+  hub: {
+    repository: "allenai/winogrande",
+    revision: "01e74176c63542e6b0bcb004dcdea22d94fb67b5",
+    files: ["winogrande_xl/validation-00000-of-00001.parquet"],
+    row(row) {
+      const sentence = row.text("sentence"), at = sentence.indexOf("_");
+      if (at < 0) throw row.error(`found no "_" in "sentence", expected one for the name`);
+      return {
+        query_prefixes: [1, 2].map((i) => sentence.slice(0, at) + row.text(`option${i}`)),
+        suffix: sentence.slice(at + 1).trim(),
+        gold: Number(row.oneOf("answer", ["1", "2"])) - 1,
+      };
+    },
+  },
   read: (rows) =>
     rows.map((row, stream) => {
       const [first, second] = row.texts("query_prefixes", 2, 2) as [string, string];

@@ -8,7 +8,7 @@
  * .locks/models--org--name/<etag>.lock          held by who downloads it
  * ```
  *
- * Plain HTTPS: `@huggingface/hub` (2.17.5) writes this layout too, but neither goes on with a broken download, nor checks
+ * Of data sets "datasets" stands for "models". Plain HTTPS: `@huggingface/hub` (2.17.5) writes this layout too, but neither goes on with a broken download, nor checks
  * what it got, nor locks, and puts a single file under the commit that changed it last.
  */
 import { createHash } from "node:crypto";
@@ -31,12 +31,13 @@ export class RepositoryCache {
   readonly #folder: string;
 
   /** @param repository `org/name` */
-  constructor(repository: string, options: HubOptions) {
-    this.#repository = repository;
+  constructor(repository: string, options: HubOptions, kind: "models" | "datasets" = "models") {
+    // Errors and addresses name a data set as the hub's own do.
+    this.#repository = kind === "models" ? repository : `${kind}/${repository}`;
     this.#options = options;
     this.#root = options.hubCache ??
       (Deno.env.get("HF_HUB_CACHE") || Deno.env.get("HUGGINGFACE_HUB_CACHE") || `${hfHome()}/hub`);
-    this.#folder = `models--${repository.replaceAll("/", "--")}`;
+    this.#folder = `${kind}--${repository.replaceAll("/", "--")}`;
   }
 
   get #path(): string {

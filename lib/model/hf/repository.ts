@@ -60,7 +60,7 @@ export async function obtainFromHub(
   const { repository, revision } = name, cache = new RepositoryCache(repository, options);
   const known = await cache.knownCommit(revision);
   const cached = known === undefined ? [] : await cache.filesOf(known);
-  const offline = options.offline ?? /^(1|true|yes|on)$/i.test(Deno.env.get("HF_HUB_OFFLINE") ?? "");
+  const offline = isOffline(options);
   let commit = known, files: string[] | undefined;
   if (!offline && !(isCommit(revision) && isComplete(name, cached))) {
     try {
@@ -93,6 +93,45 @@ export async function obtainFromHub(
   }
   const snapshot = cache.snapshot(commit!);
   return /\.gguf$/i.test(files[0]!) ? `${snapshot}/${files[0]}` : snapshot;
+}
+
+const isOffline = ({ offline }: HubOptions): boolean =>
+  offline ?? /^(1|true|yes|on)$/i.test(Deno.env.get("HF_HUB_OFFLINE") ?? "");
+
+/**
+ * Paths of a data set's files in the hub's cache, downloaded where they are not there.
+ *
+ * @param commit Revision that is meant for good: what is in the cache is taken without asking.
+ * @throws {UsageError} If the hub refuses, cannot be reached, or is not to be asked, and a file is not in the cache.
+ */
+export async function obtainDataset(
+  repository: string,
+  commit: string,
+  files: readonly string[],
+  options: HubOptions = {},
+): Promise<string[]> {
+  const cache = new RepositoryCache(repository, options, "datasets"), known = await cache.filesOf(commit);
+  const lost = files.filter((file) => !known.includes(file));
+  if (lost.length > 0 && isOffline(options)) {
+    throw new UsageError(
+      `Cannot use the data set "${repository}" offline: found no ${
+        lost[0]
+      } in the cache; leave out --offline and ` +
+        "HF_HUB_OFFLINE once, or give --data a folder",
+    );
+  }
+  for (const file of lost) {
+    try {
+      await cache.obtain(commit, file);
+    } catch (error) {
+      if (!(error instanceof HubUnreachableError)) throw error;
+      throw new UsageError(
+        `Cannot get the data set "${repository}" from the hub: ${error.message}; check the network and try again, or ` +
+          "give --data a folder",
+      );
+    }
+  }
+  return files.map((file) => `${cache.snapshot(commit)}/${file}`);
 }
 
 /** Whether files that are there make a model; a folder's index is looked at when it is read. */
