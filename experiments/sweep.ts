@@ -47,8 +47,6 @@ import { readBudget, readRace, readSearch } from "./cli/search.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy, STUDY_FILE } from "./cli/study.ts";
 import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } from "./cli/study_store.ts";
 import { printTable, readTable } from "./cli/table.ts";
-import { readAddress } from "./queue/connection.ts";
-import { submitTrials } from "./queue/submit.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
 const USAGE = describeTask(
@@ -117,12 +115,13 @@ function shardOf<T>(trials: readonly T[], values: FlagValues): readonly T[] {
 }
 
 /** Where trials are to be run, if not here. @throws {UsageError} If it is no address. */
-function readQueue(values: FlagValues) {
+async function readQueue(values: FlagValues) {
   const url = values.get("queue")?.[0] as string | undefined;
   if (url === undefined) return undefined;
   if (values.has("jobs")) {
     throw new UsageError("Cannot use --jobs with --queue: start deno task worker --queue there");
   }
+  const { readAddress } = await import("./queue/connection.ts");
   return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined);
 }
 
@@ -156,7 +155,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment: readTaskName(values) })).columns,
     ...Object.keys(OPTIONS),
   ]);
-  const livePort = readLivePort(values), address = readQueue(values);
+  const livePort = readLivePort(values), address = await readQueue(values);
   const destination = readDestination(values, { noun: "a sweep", work: STUDY_FILE, older: OLD_LOG });
   const { named } = destination, isOld = named !== undefined && !exists(`${named}/${STUDY_FILE}`);
   const known = { folder: named, file: isOld ? OLD_LOG : STUDY_FILE };
@@ -184,6 +183,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const opened = await openStudyStore({ folder, methods, task, conditions, runDigest, flags });
   using store = opened.store;
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
+  plan.model.tokenizer.rest();
   progress.start();
   const tell = tellProgress(progress, task);
   using interrupt = new Interrupt();
@@ -197,7 +197,8 @@ export async function main(args: readonly string[]): Promise<number> {
       : storedTrials(store, { owner: ownerName(), isDead: hasEnded, only: opened.digests });
     const source = withBudget(trials, budgetMs ?? Infinity);
     await using _workers = await startWorkers(store, jobs - 1, threads, progress);
-    await using queued = address && await submitTrials(store, source, plan.text, address, progress);
+    await using queued = address &&
+      await (await import("./queue/submit.ts")).submitTrials(store, source, plan.text, address, progress);
     const summary = await sweepStudy(study, grids, {
       source: queued?.source ?? source,
       ...(race && { race }),

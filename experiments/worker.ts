@@ -11,8 +11,6 @@ import { takeRule } from "./cli/rule.ts";
 import { readPlan, startStudy } from "./cli/study.ts";
 import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
-import { readAddress } from "./queue/connection.ts";
-import { workOnQueue } from "./queue/work.ts";
 
 const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
 
@@ -67,6 +65,9 @@ export async function main(args: readonly string[]): Promise<number> {
   if (flags.queue !== undefined) {
     using interrupt = new Interrupt();
     const leaseS = readInteger("lease", flags.lease ?? "60", 2);
+    // Loaded for a queue alone: the clients take as much memory as all other code.
+    const { readAddress } = await import("./queue/connection.ts"),
+      { workOnQueue } = await import("./queue/work.ts");
     const address = readAddress(flags.queue, flags["queue-prefix"]);
     await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
     return EXIT.ok;
@@ -83,6 +84,7 @@ export async function main(args: readonly string[]): Promise<number> {
     (conditions) => expectSameStudy(store, { ...conditions, model: store.conditions.model }),
   );
   expectSameStudy(store, { ...conditions, model: store.conditions.model });
+  plan.model.tokenizer.rest();
   const attached = new AbortController();
   if (flags.attached) void endsWithInput(attached);
   using interrupt = new Interrupt();

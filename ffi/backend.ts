@@ -31,6 +31,8 @@ export class CpuBackend extends NativeBackend {
   /** Each sequence by the ops of one. */
   protected override readonly batch: BatchOps = batchOps(this);
   readonly #note: string;
+  /** Memory of tensors made here whose values were given to nobody, who might still look at them. */
+  readonly #unread = new WeakSet<ArrayBufferLike>();
   #numbers: Int32Array<ArrayBuffer> = new Int32Array(0);
 
   /** Use {@linkcode openCpu}. `note` is added to the description. */
@@ -48,7 +50,7 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.alloc}. */
   override alloc(dtype: DType, shape: readonly number[]): HostTensor {
-    return emptyTensor(dtype, shape);
+    return this.#made(emptyTensor(dtype, shape));
   }
 
   /** See {@linkcode Backend.upload}. */
@@ -58,22 +60,31 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.resizeRows}. */
   override resizeRows(tensor: Tensor, rows: number): HostTensor {
-    return resizedRows(this.read(tensor), rows);
+    return this.#made(resizedRows({ ...tensor, data: hostData(tensor) }, rows));
   }
 
   /** See {@linkcode Backend.regrowRows}. */
   override regrowRows(tensor: Tensor, rows: number): HostTensor {
-    return regrownRows(this.read(tensor), rows);
+    return regrownRows({ ...tensor, data: hostData(tensor) }, rows);
   }
 
-  /** See {@linkcode Backend.free}; the runtime collects what was not grown. */
+  /** See {@linkcode Backend.free}; what was read, or was made elsewhere, the runtime collects. */
   override free(tensor: Tensor): void {
-    giveBack(this.read(tensor));
+    const data = hostData(tensor), buffer = data.buffer as ArrayBuffer;
+    giveBack({ ...tensor, data });
+    if (this.#unread.delete(buffer)) buffer.transfer(0);
   }
 
   /** See {@linkcode Backend.read}. */
   override read(tensor: Tensor): HostTensor {
-    return { dtype: tensor.dtype, shape: tensor.shape, data: hostData(tensor) };
+    const data = hostData(tensor);
+    this.#unread.delete(data.buffer);
+    return { dtype: tensor.dtype, shape: tensor.shape, data };
+  }
+
+  #made(tensor: HostTensor): HostTensor {
+    if (tensor.data.length > 0) this.#unread.add(tensor.data.buffer);
+    return tensor;
   }
 
   /** See {@linkcode Backend.linear}. */

@@ -1,8 +1,8 @@
 /** Each tensor of each op is refused by its name where its type or its shape is another than the op takes. */
-import { assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../lib/backend.ts";
 import type { DType } from "../lib/dtype.ts";
-import { countOf, hostTensor, type Tensor } from "../lib/tensor.ts";
+import { countOf, type HostTensor, hostTensor, type Tensor } from "../lib/tensor.ts";
 import { openCpu } from "./mod.ts";
 
 type Shapes = Readonly<Record<string, readonly [DType, ...number[]]>>;
@@ -82,3 +82,15 @@ for (const [op, { tensors, run }] of Object.entries(CALLS)) {
     }
   });
 }
+
+Deno.test("free() gives memory back at once, but for values that somebody has read", async () => {
+  using cpu = await openCpu();
+  const bytes = (tensor: Tensor) => (tensor as HostTensor).data.byteLength;
+  const [unread, read, grown] = [cpu.alloc("f32", [8]), cpu.alloc("f32", [8]), cpu.alloc("f32", [8, 1])];
+  const { data } = cpu.read(read),
+    larger = cpu.resizeRows(grown, 9),
+    own = hostTensor("f32", [8], new Float32Array(8));
+  for (const tensor of [unread, read, larger, cpu.upload(own)]) cpu.free(tensor);
+  assertEquals([unread, read, larger, own, grown].map(bytes), [0, 32, 0, 32, 32]);
+  assertEquals(data.length, 8);
+});

@@ -18,6 +18,13 @@ export async function readStdFlags(): Promise<string[]> {
   return flags.split(/\s+/).filter((flag) => flag !== "");
 }
 
+/** Deno's arguments for a task of deno.json, up to the task's own. */
+export async function taskArguments(task: string): Promise<string[]> {
+  const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  const std = await readStdFlags();
+  return tasks[task].replace(/\$\([^)]*\)/, std.join(" ")).split(/\s+/).slice(1);
+}
+
 /** Folders of Deno's caches. */
 export async function findDenoCaches(): Promise<{ readonly denoDir: string; readonly npmCache: string }> {
   return JSON.parse(await runDeno("find Deno's cache", "info", "--json"));

@@ -1,7 +1,7 @@
 /** `--jobs N`: further processes that work on a study of this one. */
 import { UsageError } from "../../lib/errors.ts";
 import type { StudyStore } from "../../lib/sweep/mod.ts";
-import { readStdFlags } from "./deno.ts";
+import { taskArguments } from "./deno.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 
@@ -44,11 +44,8 @@ export async function startWorkers(
   threads: number | undefined,
   progress: Progress,
 ): Promise<Workers> {
-  const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
-  const std = count === 0 ? [] : await readStdFlags();
-  const command: string[] = tasks.worker.replace(/\$\([^)]*\)/, std.join(" ")).split(/\s+/).slice(1);
   const args = [
-    ...command,
+    ...count === 0 ? [] : await taskArguments("worker"),
     "--study",
     store.path,
     "--attached",

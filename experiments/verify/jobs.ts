@@ -1,9 +1,11 @@
 /**
  * Time and memory of a sweep by one process and by two, with one thread each:
- * `deno run -A … experiments/verify/jobs.ts [model] [trials] [tokens]`. Memory is the sum of all processes' proportional
- * set sizes, at its most (Linux).
+ * `deno run -A … experiments/verify/jobs.ts [model] [trials] [tokens]`. The processes are those of `deno task sweep`.
+ * Memory is what all of them together occupy, at its most (Linux): each one's own pages (`Anonymous` in its smaps), and
+ * the pages of each file that any of them maps, once: as many as the one that holds most of them has.
  */
-import { finish, spawnTask, withFolder } from "../testing.ts";
+import { taskArguments } from "../cli/deno.ts";
+import { finish, withFolder } from "../testing.ts";
 
 const [model = "smollm2-135m", trials = "12", tokens = "512"] = Deno.args;
 
@@ -15,50 +17,68 @@ function family(pid: number): number[] {
   return [pid, ...children.flatMap((child) => family(Number(child)))];
 }
 
-function memoryMB(pid: number): number {
+/** Megabytes of processes: their own, and what they share. */
+function memoryOf(pids: readonly number[]): { readonly own: number; readonly shared: number } {
+  let own = 0;
+  const files = new Map<string, number>();
+  for (const pid of pids) {
+    let path = "";
+    const ofThis = new Map<string, number>();
+    for (const line of Deno.readTextFileSync(`/proc/${pid}/smaps`).split("\n")) {
+      const mapping = line.match(/^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$/);
+      const [, field, kB] = line.match(/^(Rss|Anonymous): +(\d+) kB/) ?? [];
+      if (mapping) path = mapping[1]!;
+      else if (field === "Anonymous") own += Number(kB) / 1024;
+      if (field && path.startsWith("/")) {
+        const sign = field === "Rss" ? 1 : -1; // pages of a file that were written to are the process's own
+        ofThis.set(path, (ofThis.get(path) ?? 0) + sign * Number(kB) / 1024);
+      }
+    }
+    for (const [file, MB] of ofThis) files.set(file, Math.max(files.get(file) ?? 0, MB));
+  }
+  return { own, shared: [...files.values()].reduce((a, b) => a + b, 0) };
+}
+
+/** The same of a process and all that it has started; nothing where one has just ended. */
+function memoryNow(pid: number): { readonly own: number; readonly shared: number } {
   try {
-    const kB = family(pid).map((each) =>
-      Number(Deno.readTextFileSync(`/proc/${each}/smaps_rollup`).match(/^Pss: +(\d+) kB/m)?.[1] ?? 0)
-    );
-    return kB.reduce((a, b) => a + b) / 1024;
+    return memoryOf(family(pid));
   } catch {
-    return 0; // one has ended meanwhile
+    return { own: 0, shared: 0 };
   }
 }
 
-const runs = new Map<number, { readonly seconds: number; readonly most: number }>();
+const runs = new Map<number, { readonly seconds: number; readonly own: number; readonly shared: number }>();
 for (const jobs of [1, 2]) {
   await withFolder(async (folder) => {
     const seeds = Array.from({ length: Number(trials) }, (_, i) => i).join(",");
-    const child = await spawnTask("sweep", [
-      ...[
-        "--model",
-        model,
-        "--tokens",
-        tokens,
-        "--context",
-        "256",
-        "--fusion",
-        "random",
-        "--seed",
-        seeds,
-        "--quiet",
-      ],
-      ...["--threads", "1", "--jobs", `${jobs}`, "--out", `${folder}/out`],
-    ]);
+    const args = [
+      ...["--model", model, "--tokens", tokens, "--context", "256", "--fusion", "random", "--seed", seeds],
+      ...["--threads", "1", "--jobs", `${jobs}`, "--quiet", "--out", `${folder}/out`],
+    ];
+    const child = new Deno.Command(Deno.execPath(), {
+      args: [...await taskArguments("sweep"), ...args],
+      cwd: new URL("../../", import.meta.url),
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
     const began = performance.now();
-    let most = 0;
-    const timer = setInterval(() => most = Math.max(most, memoryMB(child.pid)), 250);
+    let most = { own: 0, shared: 0 };
+    const timer = setInterval(() => {
+      const now = memoryNow(child.pid);
+      if (now.own + now.shared > most.own + most.shared) most = now;
+    }, 250);
     const { code, stderr } = await finish(child);
     clearInterval(timer);
     if (code !== 0) throw new Error(stderr);
-    runs.set(jobs, { seconds: (performance.now() - began) / 1000, most });
+    runs.set(jobs, { seconds: (performance.now() - began) / 1000, ...most });
   });
 }
-const [one, two] = [runs.get(1)!, runs.get(2)!], ratio = (a: number, b: number) => (a / b).toFixed(2);
-for (const [jobs, { seconds, most }] of runs) {
-  console.log(`${jobs} jobs: ${seconds.toFixed(1)} s, ${most.toFixed(0)} MB`);
+const [one, two] = [runs.get(1)!, runs.get(2)!];
+for (const [jobs, { seconds, own, shared }] of runs) {
+  const parts = `${own.toFixed(0)} of their own, ${shared.toFixed(0)} of files`;
+  console.log(`${jobs} jobs: ${seconds.toFixed(1)} s, ${(own + shared).toFixed(0)} MB (${parts})`);
 }
-console.log(
-  `2 of 1: ${ratio(two.seconds, one.seconds)} of the time, ${ratio(two.most, one.most)} of the memory`,
-);
+const time = two.seconds / one.seconds, memory = (two.own + two.shared) / (one.own + one.shared);
+console.log(`2 of 1: ${time.toFixed(2)} of the time, ${memory.toFixed(2)} of the memory`);

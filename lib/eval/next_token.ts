@@ -1,11 +1,12 @@
 /** Losses of a model's next-token distributions, a block of rows at a time so that logits stay small. */
 import type { LogitComparison } from "../backend.ts";
-import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import type { KeptLogits } from "./chunk_evaluation.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
-/** Rows of logits that exist at a time: 128 rows of a vocabulary of 49,152 take 25 MB. */
+/** Rows of logits that exist at a time; half as many of a large vocabulary: 64 rows of one of 49,152 take 13 MB. */
 export const ROWS_PER_BLOCK = 128;
+const LARGE_VOCABULARY = 32_768;
 
 /** Calls `visit` for each block of the rows that have a target, with the targets as a tensor. */
 function forEachBlock(
@@ -13,9 +14,10 @@ function forEachBlock(
   ids: Int32Array,
   visit: (start: number, end: number, targets: Tensor) => void,
 ): void {
-  const rows = ids.length - 1;
-  for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
-    const end = Math.min(start + ROWS_PER_BLOCK, rows);
+  const rows = ids.length - 1, { vocabSize = 0 } = model.config;
+  const most = vocabSize > LARGE_VOCABULARY ? ROWS_PER_BLOCK / 2 : ROWS_PER_BLOCK;
+  for (let start = 0; start < rows; start += most) {
+    const end = Math.min(start + most, rows);
     const targets = Int32Array.from(ids.subarray(start + 1, end + 1));
     const uploaded = model.backend.upload(hostTensor("i32", [end - start], targets));
     visit(start, end, uploaded);
@@ -25,9 +27,14 @@ function forEachBlock(
 
 /** Logits of rows [start, end) of hidden states. */
 function logitsOf(model: EvaluatedModel, hidden: Tensor, start: number, end: number): Tensor {
-  const rows = model.backend.upload(rowsOf(model.backend.read(hidden), start, end));
+  const { backend } = model, width = hidden.shape[1]!;
+  const numbers = Int32Array.from({ length: end - start }, (_, i) => start + i);
+  const picked = backend.upload(hostTensor("i32", [end - start], numbers));
+  const rows = backend.alloc("f32", [end - start, width]);
+  backend.gatherRows(hidden, picked, rows);
+  backend.free(picked);
   const logits = model.logits(rows);
-  if (logits !== rows) model.backend.free(rows);
+  if (logits !== rows) backend.free(rows);
   return logits;
 }
 

@@ -3,7 +3,7 @@ import { createDense } from "../methods/dense.ts";
 import type { Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { assert, assertEquals } from "@std/assert";
 import { ReferenceBackend } from "../reference/mod.ts";
-import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
+import { emptyTensor, f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
 
 const VOCAB = 5;
@@ -120,7 +120,11 @@ export function expectAllFreed(work: (model: EvaluatedModel) => void): void {
       }));
     };
     const backend = new ReferenceBackend();
-    Object.assign(backend, { upload: (tensor: Tensor) => take({ ...tensor }), free });
+    Object.assign(backend, {
+      alloc: (...args: Parameters<typeof emptyTensor>) => take(emptyTensor(...args)),
+      upload: (tensor: Tensor) => take({ ...tensor }),
+      free,
+    });
     work({ ...model, backend, start, logits: (hidden) => ownLogits ? copy(hidden) : hidden });
     assert(taken > 0);
     assertEquals(inUse.size, 0, `${inUse.size} of ${taken} left in use`);

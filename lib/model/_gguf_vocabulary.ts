@@ -147,13 +147,17 @@ function byteLevel(gguf: GgufFile, { pieces, idOf }: Vocabulary): Scheme {
   if (gguf.boolean(PREFIX + "add_space_prefix", false)) {
     throw gguf.error(PREFIX + "add_space_prefix", "found true, expected false for this vocabulary");
   }
-  const encode = createByteLevelBpe(idOf, readMerges(gguf), PRE_TOKENIZERS[pre]!);
+  const build = () => createByteLevelBpe(idOf, readMerges(gguf), PRE_TOKENIZERS[pre]!);
+  let encode: ReturnType<typeof build> | undefined = build();
   const byteOf = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
   const utf8 = new TextEncoder();
   return {
     addsSpace: false,
     encode(text, _after, ids) {
-      for (const id of encode(text)) ids.push(id);
+      for (const id of (encode ??= build())(text)) ids.push(id);
+    },
+    rest() {
+      encode = undefined;
     },
     bytes(id) {
       const characters = Array.from(pieces[id]!, (character) => byteOf.get(character));

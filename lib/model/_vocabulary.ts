@@ -39,6 +39,8 @@ export interface Scheme {
   encodeSpecial?(text: string, ids: number[]): void;
   /** User-defined tokens that `encode` finds by itself; others are cut out before. */
   readonly finds?: ReadonlySet<string>;
+  /** Gives memory back that encoding alone needs; it is built again when a text comes. */
+  rest?(): void;
   /** The bytes that a normal or byte token stands for. */
   bytes(id: number): Uint8Array<ArrayBuffer>;
   /** Whether text begins with a space that is not there. */

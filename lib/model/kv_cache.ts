@@ -32,8 +32,6 @@ export class LayerCache {
   readonly #recent: number;
   #kept: CachedRows;
   #ring: CachedRows;
-  /** What the last {@linkcode appendSkipped} made anew. */
-  #joined: CachedRows | undefined;
 
   /**
    * An empty cache.
@@ -137,27 +135,29 @@ export class LayerCache {
     const all = new Int32Array(count);
     all.set(ring.positions);
     all.set(positions, ring.count);
-    this.#joined = {
+    const seen = {
       keys: joined(ring.keys, keys),
       values: joined(ring.values, values),
       positions: all,
       count,
     };
-    return this.#slide(this.#joined, next);
+    this.#give(ring);
+    return this.#slide(seen, next);
   }
 
   /** Gives rows of {@linkcode appendSkipped} back once queries have seen them, unless the window still holds them. */
   release(rows: CachedRows): void {
-    if (rows !== this.#joined || rows === this.#ring) return;
-    this.#joined = undefined;
-    this.#backend.free(rows.keys);
-    this.#backend.free(rows.values);
+    if (rows !== this.#ring) this.#give(rows);
   }
 
-  /** Gives the cached rows' memory back at once and forgets them; those of the recent window a fork may share. */
+  /** Gives the memory of all rows back at once and forgets them. */
   free(): void {
-    const { keys, values } = this.#kept;
+    this.#give(this.#kept);
+    this.#give(this.#ring);
     this.#kept = this.#ring = this.#empty();
+  }
+
+  #give({ keys, values }: CachedRows): void {
     this.#backend.free(keys);
     this.#backend.free(values);
   }
@@ -166,7 +166,7 @@ export class LayerCache {
   fork(): LayerCache {
     const copy = new LayerCache(this.#backend, this.#dtype, this.#width, this.#recent);
     copy.#kept = this.#copy(this.#kept, this.#kept.positions.length);
-    copy.#ring = this.#ring; // its rows are never written to again
+    copy.#ring = this.#copy(this.#ring, this.#ring.count);
     return copy;
   }
 
@@ -191,6 +191,7 @@ export class LayerCache {
     const take = this.#backend.upload(hostTensor("i32", [rows.length], Int32Array.from(rows)));
     const out = this.#backend.alloc(dtype, [rows.length, this.#width]);
     this.#backend.gatherRows(from, take, out);
+    this.#backend.free(take);
     return out;
   }
 

@@ -42,21 +42,28 @@ Deno.test("fork() makes sequences that do not touch each other, whichever goes o
   }
 });
 
-Deno.test("free() gives back all that a sequence has allocated, but for the hidden states that it gave", () => {
+Deno.test("free() gives back all that a sequence and its forks have allocated, but for the hidden states that they gave", () => {
   const live = new Set<Tensor>();
+  const watch = (tensor: Tensor) => {
+    if (countOf(tensor.shape) > 0) live.add(tensor);
+    return tensor;
+  };
   const watched: Backend = Object.assign(new ReferenceBackend(), {
-    alloc(dtype: DType, shape: readonly number[]) {
-      const tensor = backend.alloc(dtype, shape);
-      if (countOf(shape) > 0) live.add(tensor);
-      return tensor;
-    },
+    alloc: (dtype: DType, shape: readonly number[]) => watch(backend.alloc(dtype, shape)),
+    resizeRows: (tensor: Tensor, rows: number) => watch(backend.resizeRows(tensor, rows)),
     free: (tensor: Tensor) => void live.delete(tensor),
   });
-  const sequence = new Model(CONFIG, weights, watched).start();
-  const hidden = sequence.feed(Int32Array.of(1, 2, 3));
-  assert(live.size > 5);
-  sequence.free();
-  assertEquals([...live], [hidden]);
+  for (const pruner of [undefined, patternPruner([0], even, { recent: 2 })]) {
+    live.clear();
+    const trunk = new Model(CONFIG, weights, watched).start(pruner);
+    const given = [trunk.feed(Int32Array.of(1, 2, 3))], branch = trunk.fork();
+    for (const sequence of [trunk, branch, trunk]) given.push(sequence.feed(Int32Array.of(2)));
+    assert(live.size > 5);
+    trunk.free();
+    given.push(branch.feed(Int32Array.of(3, 1)));
+    branch.free();
+    assertEquals([...live], given);
+  }
 });
 
 Deno.test("fork() of a sequence that began above dense layers cannot be fed tokens either", () => {

@@ -19,9 +19,18 @@ const PROBE =
  * console.assert((await digestTokenizer(tokenizer)).length === 64);
  * ```
  */
-export async function digestTokenizer(
-  tokenizer: Pick<Tokenizer, "vocabSize" | "bytes" | "encode" | "bosId" | "addsBos" | "endIds">,
-): Promise<string> {
+export async function digestTokenizer(tokenizer: Digested): Promise<string> {
+  const known = digests.get(tokenizer) ?? await computeDigest(tokenizer);
+  digests.set(tokenizer, known);
+  return known;
+}
+
+type Digested = Pick<Tokenizer, "vocabSize" | "bytes" | "encode" | "bosId" | "addsBos" | "endIds">;
+
+/** A tokenizer does not change, and looking at all its tokens takes a while. */
+const digests = new WeakMap<Digested, string>();
+
+async function computeDigest(tokenizer: Digested): Promise<string> {
   const { vocabSize, bosId, addsBos, endIds } = tokenizer;
   const tokens = Array.from({ length: vocabSize }, (_, id) => tokenizer.bytes(id).toHex());
   const ends = [...endIds].sort((a, b) => a - b);

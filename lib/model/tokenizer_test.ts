@@ -47,6 +47,15 @@ for (const name of VOCABULARY_NAMES) {
   });
 }
 
+Deno.test("Tokenizer.rest() changes no ids", async () => {
+  for (const tokenizer of [Tokenizer.fromGguf(await readTiny()), Tokenizer.fromGguf(await readSmollm())]) {
+    const ids = tokenizer.encode(SAMPLE);
+    tokenizer.rest();
+    assertEquals(tokenizer.encode(SAMPLE), ids);
+    assertEquals(tokenizer.decode(ids).trim(), SAMPLE.trim());
+  }
+});
+
 Deno.test("Tokenizer.decode() gives the text back", async () => {
   for (const tokenizer of [Tokenizer.fromGguf(await readTiny()), Tokenizer.fromGguf(await readSmollm())]) {
     // "\u2581" is SentencePiece's own space.
