@@ -19,7 +19,9 @@ const PROBE =
  * console.assert((await digestTokenizer(tokenizer)).length === 64);
  * ```
  */
-export async function digestTokenizer(tokenizer: Digested): Promise<string> {
+export async function digestTokenizer(
+  tokenizer: Pick<Tokenizer, "vocabSize" | "bytes" | "encode" | "bosId" | "addsBos" | "endIds">,
+): Promise<string> {
   const known = digests.get(tokenizer) ?? await computeDigest(tokenizer);
   digests.set(tokenizer, known);
   return known;
