@@ -59,8 +59,17 @@ export interface CalibratedModel {
   run(names: readonly string[], see: SeeRows): void;
   /** Goes through the layers in their order, each on what the altered ones before it leave. @param names as of `run` */
   walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration;
+  /**
+   * Gradients of the mean loss on the first samples by each matrix of the blocks, the last layer first.
+   *
+   * @throws {UsageError} If the blocks are not Llama's plain ones.
+   */
+  gradients(
+    samples: { readonly count: number; readonly tokens: number },
+    see: (layer: number, name: string, gradient: Float32Array) => void,
+  ): void;
   /** Products of the rows of two matrices, [rows of a, rows of b]. */
-  products(a: HostTensor, b: HostTensor): Float32Array;
+  products(a: HostTensor, b: HostTensor): Float32Array<ArrayBuffer>;
 }
 
 /** How a pruner alters a model. */

@@ -18,6 +18,7 @@ import { lagkv } from "./lagkv.ts";
 import { learned } from "./learned.ts";
 import { leaveOneOut } from "./leave_one_out.ts";
 import { leverage } from "./leverage.ts";
+import { llmPruner } from "./llm_pruner.ts";
 import { max } from "./max.ts";
 import { mean } from "./mean.ts";
 import { min } from "./min.ts";
@@ -86,6 +87,7 @@ export const OFFLINE = [
   flap,
   wandaSp,
   slimgptStyle,
+  llmPruner,
   adaskipStyle,
   probeStyle,
 ] as const;

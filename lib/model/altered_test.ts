@@ -15,7 +15,8 @@ import {
 } from "../methods/mod.ts";
 import { reachOf } from "../eval/filter_reach.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
-import { asF32, measureParts } from "./calibrated.ts";
+import { UsageError } from "../errors.ts";
+import { asF32, measureParts, ModelOnText } from "./calibrated.ts";
 import { Model } from "./model.ts";
 import { CONFIG, ids, randomWeights } from "./small_testing.ts";
 import { backend } from "./testing.ts";
@@ -197,6 +198,51 @@ Deno.test("probe-style leaves out, behind the warm-up, the channels that weighed
     const half = mlpFlops({ ...one, intermediateSize: intermediateSize / 2 }, COUNT - warmup);
     assertEquals([own.usage.totalFlopsAvoided, own.usage.parametersAvoided], [half, 0]);
   }
+});
+
+Deno.test("eachGradient() gives the slope of the mean loss by every matrix", () => {
+  const { layers } = weights, samples = [ids(9), ids(6, 3)];
+  const wide = new Model(config, {
+    ...weights,
+    layers: layers.map((own) =>
+      Object.fromEntries(
+        Object.entries(own).map(([name, tensor]) => [name, hostTensor("f32", tensor.shape, asF32(tensor))]),
+      )
+    ) as never,
+  }, backend);
+  const lossOf = (own: Model) =>
+    new ModelOnText(own, samples, () => {
+      throw new Error("altered");
+    }).lossWithout({});
+  const seen = new Map<string, Float32Array>();
+  new ModelOnText(wide, samples, () => wide).gradients(
+    { count: 9, tokens: 9 },
+    (layer, name, gradient) => seen.set(`${layer} ${name}`, gradient.slice()),
+  );
+  assertEquals(seen.size, 7 * config.numLayers);
+  for (const name of ["q", "k", "v", "o", "gate", "up", "down"]) {
+    const gradient = seen.get(`1 ${name}`)!, most = gradient.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+    const at = gradient.findIndex((x) => Math.abs(x) === most), step = 0.02;
+    const moved = (by: number) => {
+      const own = wide.weights.layers.map((tensors, layer): Record<string, Tensor> => {
+        if (layer !== 1) return tensors;
+        const values = f32Data(backend.read(tensors[name]!)).slice();
+        values[at]! += by;
+        return { ...tensors, [name]: backend.upload(hostTensor("f32", tensors[name]!.shape, values)) };
+      });
+      return lossOf(new Model(config, { ...wide.weights, layers: own as never }, backend));
+    };
+    assertAlmostEquals((moved(step) - moved(-step)) / (2 * step), gradient[at]!, 0.02 * most);
+  }
+  const odd = new Model(config, {
+    ...weights,
+    layers: layers.map((own) => ({ ...own, qBias: own.attnNorm })),
+  }, backend);
+  assertThrows(
+    () => new ModelOnText(odd, samples, () => odd).gradients({ count: 1, tokens: 9 }, () => {}),
+    UsageError,
+    'found tensors "qBias", expected Llama\'s plain blocks',
+  );
 });
 
 Deno.test("without a calibration text they are refused, and no key side goes with them", () => {

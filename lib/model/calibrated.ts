@@ -13,6 +13,7 @@ import { dequantize } from "../reference/dequantize.ts";
 import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { See } from "./forward_pass.ts";
+import { eachGradient } from "./gradients.ts";
 import type { Model } from "./model.ts";
 import { PartMeter } from "./part_meter.ts";
 
@@ -110,7 +111,20 @@ export class ModelOnText implements CalibratedModel {
     return { layers };
   }
 
-  products(a: HostTensor, b: HostTensor): Float32Array {
+  gradients(
+    { count, tokens }: { readonly count: number; readonly tokens: number },
+    see: (layer: number, name: string, gradient: Float32Array) => void,
+  ): void {
+    const samples = this.#chunks.flatMap((ids) =>
+      Array.from(
+        { length: Math.ceil(ids.length / tokens) },
+        (_, i) => ids.slice(i * tokens, (i + 1) * tokens),
+      )
+    ).filter(({ length }) => length > 1).slice(0, count);
+    eachGradient(this.#model, samples, (a, b) => this.products(a, b), see);
+  }
+
+  products(a: HostTensor, b: HostTensor): Float32Array<ArrayBuffer> {
     const { backend } = this.#model, out = backend.alloc("f32", [a.shape[0]!, b.shape[0]!]);
     backend.linear(backend.upload(a), backend.upload(b), out);
     const products = f32Data(backend.read(out)).slice();

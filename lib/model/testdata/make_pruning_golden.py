@@ -142,7 +142,26 @@ def slimgpt_style(model):
     return kept
 
 
-METHODS = {"flap": flap, "wanda-sp": wanda_sp, "slimgpt-style": slimgpt_style}
+def llm_pruner(model):
+    """First and last layers spared as 4 and 2 of 32 are: of four none."""
+    with torch.enable_grad():
+        model.zero_grad()
+        sum(model(torch.tensor([chunk]), labels=torch.tensor([chunk])).loss for chunk in CHUNKS).backward()
+    kept = []
+    for layer in model.model.layers:
+        attn, mlp = layer.self_attn, layer.mlp
+        far = lambda module: (module.weight * module.weight.grad).abs()
+        per_head = lambda scores: scores.reshape(base.KV_HEADS, -1).sum(1)
+        heads = per_head(far(attn.q_proj).sum(1)) + per_head(far(attn.o_proj).sum(0))
+        heads += per_head(far(attn.k_proj).sum(1)) + per_head(far(attn.v_proj).sum(1))
+        channels = far(mlp.gate_proj).sum(1) + far(mlp.up_proj).sum(1) + far(mlp.down_proj).sum(0)
+        kept.append([highest(heads, RATIO), highest(channels, RATIO)])
+    for layer, (groups, channels) in zip(model.model.layers, kept):
+        mask(layer, groups, channels)
+    return kept
+
+
+METHODS = {"flap": flap, "wanda-sp": wanda_sp, "slimgpt-style": slimgpt_style, "llm-pruner": llm_pruner}
 
 
 def main():
