@@ -4,12 +4,10 @@ import { type Calibration, setCalibration } from "../../lib/methods/mod.ts";
 import type { ModelFile } from "../../lib/model/mod.ts";
 import { DEFAULT_CONTEXT } from "../../lib/sweep/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
+import { CALIBRATION_TOKENS } from "./calibration_flags.ts";
 import { readText } from "./files.ts";
 import type { FlagValues } from "./parse.ts";
 import { readCount } from "./text.ts";
-
-/** Tokens that are used where nothing else is said. */
-const DEFAULT_TOKENS = 4096;
 
 const DOMAINS: { readonly [name: string]: Calibration["domain"] } = { same: "same domain", other: "other" };
 
@@ -31,7 +29,7 @@ export async function takeCalibration(values: FlagValues): Promise<void> {
   setCalibration(undefined);
   const path = values.get("calibration")?.[0] as string | undefined;
   const label = values.get("calibration-domain")?.[0] as string | undefined;
-  const tokens = readCount(values, "calibration-tokens", 2) ?? DEFAULT_TOKENS;
+  const tokens = readCount(values, "calibration-tokens", 2) ?? CALIBRATION_TOKENS;
   if (path === undefined) {
     const alone = ["calibration-domain", "calibration-tokens"].find((name) => values.has(name));
     if (alone === undefined) return;

@@ -5,6 +5,7 @@ import type { Option } from "../../lib/filter/mod.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OFFLINE, OPTIONS } from "../../lib/methods/mod.ts";
 import { SAMPLING } from "../../lib/model/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../lib/sweep/mod.ts";
+import { CALIBRATION_FLAGS } from "./calibration_flags.ts";
 import { MAIN } from "./main_flags.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
 import { flagName } from "./task.ts";
@@ -178,19 +179,9 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "a rule of your own: a module that exports { name, help, score(token), reads? }, as in CONTRIBUTING.md",
     MODEL,
   ),
-  "calibration": flag(
-    "text",
-    "FILE",
-    "text that methods which alter the model are fitted on; say of which kind it is by --calibration-domain",
-    MODEL,
+  ...Object.fromEntries(
+    CALIBRATION_FLAGS.map(([name, kind, value, help]) => [name, flag(kind, value, help, MODEL)]),
   ),
-  "calibration-domain": flag(
-    "text",
-    "same|other",
-    "whether that text is of the judged text's kind; results carry it as a label",
-    MODEL,
-  ),
-  "calibration-tokens": flag("integer", "N", "use the first N tokens of that text alone (4096)", MODEL),
   "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
   "task": flag(
     "text",

@@ -25,10 +25,14 @@ export function halvesToPairs(tensor: HostTensor, heads: number, dims: number): 
   return hostTensor(tensor.dtype, tensor.shape, data);
 }
 
+/** Values of a tensor as f32. */
+export function asF32(tensor: HostTensor): Float32Array<ArrayBuffer> {
+  return dequantize(tensor, 0, countOf(tensor.shape));
+}
+
 /** Values as f32, each with `offset` added. */
 export function widen(tensor: HostTensor, offset: number): HostTensor {
-  const values = dequantize(tensor, 0, countOf(tensor.shape));
-  return hostTensor("f32", tensor.shape, values.map((value) => value + offset));
+  return hostTensor("f32", tensor.shape, asF32(tensor).map((value) => value + offset));
 }
 
 /** Values that are turned at once, a multiple of every block: more would be a copy in f32, fewer take longer. */

@@ -16,7 +16,8 @@ import {
 import { reachOf } from "../eval/filter_reach.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { UsageError } from "../errors.ts";
-import { asF32, measureParts, ModelOnText } from "./calibrated.ts";
+import { asF32 } from "./_stored_tensor.ts";
+import { measureParts, ModelOnText } from "./calibrated.ts";
 import { Model } from "./model.ts";
 import { CONFIG, ids, randomWeights } from "./small_testing.ts";
 import { backend } from "./testing.ts";

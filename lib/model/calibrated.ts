@@ -9,8 +9,8 @@ import type {
 import { createDropped } from "../methods/dropped.ts";
 import type { PartImportance } from "../methods/parts.ts";
 import type { DroppedParts } from "../methods/pruner.ts";
-import { dequantize } from "../reference/dequantize.ts";
-import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { asF32 } from "./_stored_tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { See } from "./forward_pass.ts";
 import { eachGradient } from "./gradients.ts";
@@ -182,9 +182,4 @@ function through(model: Model, x: Tensor, layer: number, see?: See): Tensor {
 export function readMatrix({ backend, weights }: Model, layer: number, name: string): HostTensor {
   const tensor = weights.layers[layer]![name]!;
   return hostTensor("f32", tensor.shape, asF32(backend.read(tensor)).slice());
-}
-
-/** Values of a tensor as f32. */
-export function asF32(tensor: HostTensor): Float32Array<ArrayBuffer> {
-  return dequantize(tensor, 0, countOf(tensor.shape));
 }

@@ -2,7 +2,7 @@
 import { UsageError } from "../errors.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { transpose } from "../methods/width.ts";
-import { asF32 } from "./calibrated.ts";
+import { asF32 } from "./_stored_tensor.ts";
 import type { Model } from "./model.ts";
 
 /** Called with the gradient of each matrix of the blocks, of its shape, the last layer's first. */
