@@ -193,12 +193,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   ),
   "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, TEXTS),
   "tokens": flag("integer", "N", "use the first N tokens alone", [...TEXTS, "filter"]),
-  "data": flag(
-    "text",
-    "DIR|hub",
-    "folder of JSONL files, one a task, an item a line; hub: the tasks' data sets on the Hugging Face hub",
-    ITEMS,
-  ),
+  "data": flag("text", "DIR|hub", "folder of JSONL files, one a task; hub: the hub's data sets", ITEMS),
   "tasks": flag(
     "text",
     "A,B,…",
