@@ -73,7 +73,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const { stdout: help } = await run("sweep", "--help=all");
   assertStringIncludes(
     help,
-    "  --task perplexity|toy|perplexity_llama_cpp|perplexity_streaming\n      what is evaluated (perplexity)\n",
+    "  --task perplexity|toy|perplexity_llama_cpp|perplexity_streaming|perplexity_word\n      what is evaluated (perplexity)\n",
   );
   assertStringIncludes(help, "      toy: whether the next token is the likeliest\n");
 
@@ -115,7 +115,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const refused = await run("sweep", "--task toi");
   assertEquals([refused.code, refused.stderr], [
     2,
-    'Cannot use task "toi": expected one of perplexity, toy, perplexity_llama_cpp, perplexity_streaming, the nearest is "toy"\n',
+    'Cannot use task "toi": expected one of perplexity, toy, perplexity_llama_cpp, perplexity_streaming, perplexity_word, the nearest is "toy"\n',
   ]);
 });
 

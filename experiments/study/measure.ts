@@ -44,9 +44,10 @@ const WITHIN_ITEMS = "variance,learned,value,random,random-protected,h2o,tova,sn
 /** The parts, in the order in which they are run: what is short comes first. */
 const PARTS: { readonly [name: string]: Part } = {
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
+  "fitted_short_0.5": { ...text(FITTED, "0.5", 2048), isFitted: true },
   "items_short_0.5": items(WITHIN_ITEMS, "0.5", "arc_easy,piqa", 40),
   "text_0.2_0.5": text(`${ONLINE},${EVICTING}`, "0.2,0.5", 8192),
-  "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 8192), isFitted: true },
+  "fitted_0.2_0.5": { ...text(`${FITTED},sleb`, "0.2,0.5", 8192), isFitted: true },
   "items_0.5": items(WITHIN_ITEMS, "0.5", "arc_easy,hellaswag,piqa,winogrande", 100),
   "needle_0.5": {
     ...{ methods: "keys,local,random,streaming,h2o,tova,snapkv,lagkv,keydiff-cache", ratios: "0.5" },
@@ -70,8 +71,15 @@ async function measure(name: string, data: string, work: string): Promise<number
     ...(part.isFitted ? ["--calibration", `${data}/book-long.txt`, "--calibration-domain", "other"] : []),
     ...[exists(`${folder}/methods.jsonl`) ? "--resume" : "--out", folder],
   ];
-  const { code } = await new Deno.Command(Deno.execPath(), { args, cwd: ROOT, stdout: "null" }).output();
-  if (code !== 0) return code;
+  if (!exists(`${folder}/compare.json`)) {
+    const child = new Deno.Command(Deno.execPath(), { args, cwd: ROOT, stdin: "null", stdout: "null" })
+      .spawn();
+    const stop = () => child.kill("SIGINT"); // it keeps what is finished
+    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
+    const { code } = await child.status;
+    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(signal, stop);
+    if (code !== 0) return code;
+  }
   const result = JSON.parse(await Deno.readTextFile(`${folder}/compare.json`));
   await Deno.mkdir(RESULTS, { recursive: true });
   await Deno.writeTextFile(new URL(`${name}.json`, RESULTS), JSON.stringify(result) + "\n");

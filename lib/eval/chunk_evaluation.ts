@@ -37,7 +37,9 @@ export interface KeptLogits {
 
 /** How a task scores a chunk. Hidden states are those after the final norm, [T, hiddenSize] f32. */
 export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
-  /** Losses of a chunk, one a scored unit; as many of every chunk. `kept`: where the dense model's logits are kept. */
+  /** Whether means are over all units, in place of means of chunks' means: chunks may then have unlike many. */
+  readonly isPooled?: boolean;
+  /** Losses of a chunk, one a scored unit; as many of every chunk unless they are pooled. `kept`: where the dense model's logits are kept. */
   score(
     model: EvaluatedModel,
     ids: Int32Array,
@@ -57,7 +59,10 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   /** Metrics of the task that every scored unit has, of a chunk's scores. */
   metricsOf?(scores: S): UnitMetrics;
   /** Further metrics, of the scores of all chunks. */
-  summarize?(scores: readonly S[]): { readonly [metric: string]: number };
+  summarize?(
+    scores: readonly S[],
+    meanOf: (chunks: readonly Float64Array[]) => number,
+  ): { readonly [metric: string]: number };
 }
 
 /** Bytes of what the dense model gives that are kept from run to run, where nothing else is said. */
@@ -139,13 +144,13 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     const usages = records.map(({ usage }) => usage);
     const timeMs = records.reduce((sum, { timeMs }) => sum + timeMs, 0);
     const { loss, headline } = this.#task, counts = new Set(losses.map(({ length }) => length));
-    if (counts.size > 1) {
+    if (counts.size > 1 && this.#scorer.isPooled !== true) {
       // The mean of chunks' means would not be that of all losses, which paired statistics take.
       throw new RangeError(
         `Cannot average: found chunks of ${[...counts].join(", ")} losses, expected as many in each`,
       );
     }
-    const meanLoss = expectFinite(meanOfChunks(losses));
+    const meanLoss = expectFinite(this.#meanOf(losses));
     this.#denseLosses = losses;
     return {
       [headline.name]: headline.fromLoss(meanLoss),
@@ -236,11 +241,11 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     return {
       ...skipRatiosOf(addSkips(records.map(({ skips }) => skips))),
       kvAchievedRatio: drops.length === 0 ? null : dropRatioOf(addDrops(drops)),
-      [headline.name]: headline.fromLoss(expectFinite(meanOfChunks(losses))),
+      [headline.name]: headline.fromLoss(expectFinite(this.#meanOf(losses))),
       [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
       [keys.delta]: mean,
       [keys.standardError]: standardError,
-      ...this.#scorer.summarize?.(scores),
+      ...this.#scorer.summarize?.(scores, (chunks) => this.#meanOf(chunks)),
       ...this.#size(losses),
       kvBytesHeld: sum(usages, "kvBytesHeld") / this.chunks.length,
       kvBytesAvoided: sum(usages, "kvBytesAvoided") / this.chunks.length,
@@ -254,6 +259,11 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       denseTimeMs: dense.timeMs,
       lossBlocks: recordLosses(losses),
     };
+  }
+
+  #meanOf(chunks: readonly Float64Array[]): number {
+    if (this.#scorer.isPooled !== true) return meanOfChunks(chunks);
+    return mean(Float64Array.from(chunks.flatMap((values) => [...values])));
   }
 
   #size(losses: readonly Float64Array[]): { tokens: number; scoredTokens: number } {

@@ -155,6 +155,8 @@ export function labelOf({ name, label }: Pick<EvaluationTask, "name" | "label">,
 
 /** What a task is opened on. */
 export interface TaskData {
+  /** The text. */
+  readonly text: string;
   /** Token ids of the whole text, [N], BOS at the front where the tokenizer adds one. */
   readonly ids: Int32Array;
   /** Tokens a chunk. */

@@ -120,6 +120,7 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
   const { model, context = DEFAULT_CONTEXT, task = TASKS[0], cacheBytes } = study;
   const data = {
     ids: encodeStudy(study),
+    text: study.text,
     context,
     tokenizer: model.tokenizer,
     ...(cacheBytes !== undefined && { cacheBytes }),

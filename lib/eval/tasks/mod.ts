@@ -20,6 +20,7 @@ import { openbookqa } from "./openbookqa.ts";
 import { perplexity } from "./perplexity.ts";
 import { perplexityLlamaCpp } from "./perplexity_llama_cpp.ts";
 import { perplexityStreaming } from "./perplexity_streaming.ts";
+import { perplexityWord } from "./perplexity_word.ts";
 import { piqa } from "./piqa.ts";
 import { recall } from "./recall.ts";
 import { variableTracking } from "./variable_tracking.ts";
@@ -31,6 +32,7 @@ export const TASKS: readonly [EvaluationTask, ...EvaluationTask[]] = [
   perplexity,
   perplexityLlamaCpp,
   perplexityStreaming,
+  perplexityWord,
 ];
 
 /** The tasks of items, whose continuations are scored. */

@@ -6,7 +6,7 @@
  * cache and fresh filter state; losses of tokens 1..context-1 of each chunk; perplexity = exp of the mean of the
  * chunks' mean losses.
  */
-import { ChunkEvaluation, type ChunkScorer, type ChunkScores, meanOfChunks } from "../chunk_evaluation.ts";
+import { ChunkEvaluation, type ChunkScorer, type ChunkScores } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
 import type { EvaluatedModel } from "../language_model.ts";
 import { compareNextTokens, nextTokenNll } from "../next_token.ts";
@@ -67,18 +67,35 @@ export interface PerplexityScores extends ChunkScores {
 }
 
 /** Scores the tokens of a chunk behind the one at `first`. */
-export const scoreBehind = (first: number): ChunkScorer<PerplexityScores> => ({
-  score: (model, ids, hidden, _chunk, kept) => nextTokenNll(model, ids, hidden, kept).slice(first),
-  compare(model, ids, dense, hidden, _chunk, kept) {
+export const scoreBehind = (first: number): ChunkScorer<PerplexityScores> => scoreFrom(() => first);
+
+/** Scores so many of the last tokens of each chunk, whose losses are multiplied; means are those of all tokens. */
+export const scoreLast = (
+  countOf: (chunk: number) => number,
+  factor: number,
+): ChunkScorer<PerplexityScores> => ({
+  ...scoreFrom((ids, chunk) => ids.length - 1 - countOf(chunk), factor),
+  isPooled: true,
+});
+
+const scoreFrom = (
+  firstOf: (ids: Int32Array, chunk: number) => number,
+  factor = 1,
+): ChunkScorer<PerplexityScores> => ({
+  score: (model, ids, hidden, chunk, kept) =>
+    nextTokenNll(model, ids, hidden, kept).slice(firstOf(ids, chunk)).map((loss) => factor * loss),
+  compare(model, ids, dense, hidden, chunk, kept) {
     const { nll, baseNll, kl, agree } = compareNextTokens(model, ids, dense, hidden, kept);
+    const first = firstOf(ids, chunk),
+      lossesOf = (all: Float64Array) => all.slice(first).map((x) => factor * x);
     return {
-      ...{ losses: nll.slice(first), denseLosses: baseNll.slice(first) },
+      ...{ losses: lossesOf(nll), denseLosses: lossesOf(baseNll) },
       ...{ kl: kl.slice(first), agree: Float64Array.from(agree.slice(first)) },
     };
   },
   metricsOf: ({ kl, agree }) => ({ kl, top1Agreement: agree }),
-  summarize: (scores) => ({
-    kl: meanOfChunks(scores.map(({ kl }) => kl)),
+  summarize: (scores, meanOf) => ({
+    kl: meanOf(scores.map(({ kl }) => kl)),
     top1Agreement: sum(scores.map(({ agree }) => agree.reduce((a, b) => a + b, 0))) /
       sum(scores.map(({ agree }) => agree.length)),
   }),

@@ -206,7 +206,7 @@ Deno.test("PerplexityEvaluation() refuses a text shorter than its context", () =
 });
 
 const dataWith = (context: number, tokenizer: object, own = ids): TaskData => ({
-  ...{ ids: own, context },
+  ...{ ids: own, text: "", context },
   tokenizer: tokenizer as TaskData["tokenizer"],
 });
 
@@ -273,6 +273,8 @@ Deno.test("every protocol has a label of its own, the paper's too", () => {
     "llama.cpp at 2048",
     "streaming over 128",
     "streaming over 2048",
+    "lm-eval word perplexity at 128",
+    "lm-eval word perplexity at 2048",
   ]);
   assertEquals(labelOf({ name: "toy" }, 64), "toy at 64");
 });

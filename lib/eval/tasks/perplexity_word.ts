@@ -1,0 +1,99 @@
+/**
+ * Perplexity of words as lm-evaluation-harness has it of its task wikitext: pages, detokenised, in windows that begin with one
+ * token of context; a page's words are those of the text as it was.
+ */
+import { ChunkEvaluation } from "../chunk_evaluation.ts";
+import type { EvaluationTask } from "../task.ts";
+import { perplexity, type PerplexityScores, type PerplexityTypes, scoreLast } from "./perplexity.ts";
+
+/** What is fed, and how many of its last tokens are scored. */
+export interface Window {
+  /** Ids; all but the first `ids.length - scored` are scored. */
+  readonly ids: Int32Array<ArrayBuffer>;
+  /** Tokens scored. */
+  readonly scored: number;
+}
+
+/**
+ * A page's windows: each token is scored once, the last window has as much context as there is room for.
+ *
+ * @param prefix Stands before the first token.
+ * @param most Tokens that the model sees at once.
+ */
+export function rollWindows(ids: Int32Array, prefix: number, most: number): Window[] {
+  const all = Int32Array.of(prefix, ...ids), windows: Window[] = [];
+  for (let done = 0; done < ids.length;) {
+    const scored = Math.min(most, ids.length - done), end = done + scored + 1;
+    windows.push({ ids: all.slice(Math.max(0, end - most - 1), end), scored });
+    done += scored;
+  }
+  return windows;
+}
+
+/** The pages of a text in WikiText's form: each begins with a heading of the first level. */
+export function splitPages(text: string): string[] {
+  return text.split(/^(?= = [^=\n].* = $)/m).filter((page) => page.trim() !== "");
+}
+
+/** Words of a page, as the harness counts them: an empty one at either end is one too. */
+export const countWords = (page: string): number => page.split(/\s+/).length;
+
+const PAIRS: readonly (readonly [string | RegExp, string])[] = [
+  ["s '", "s'"],
+  ...[" @-@ ", " @,@ ", " @.@ "].map((mark) => [mark, mark[2]!] as const),
+  ...[":", ";", ".", "!", "?", ","].map((mark) => [` ${mark} `, `${mark} `] as const),
+  [/\(\s*([^)]*?)\s*\)/g, "($1)"],
+  [/\[\s*([^\]]*?)\s*\]/g, "[$1]"],
+  [/{\s*([^}]*?)\s*}/g, "{$1}"],
+  [/"\s*([^"]*?)\s*"/g, '"$1"'],
+  [/'\s*([^']*?)\s*'/g, "'$1'"],
+  ...["= = = =", "= = =", "= ="].map((mark) => [mark, mark.replaceAll(" ", "")] as const),
+  [" \u00b0 ", "\u00b0"],
+  [" \n", "\n"],
+  ["\n ", "\n"],
+  [" N ", " 1 "],
+  [" 's", "'s"],
+];
+
+/** WikiText's tokens put together again, as the harness does it. */
+export function detokenize(page: string): string {
+  return PAIRS.reduce((text, [from, to]) => text.replaceAll(from, to), page);
+}
+
+/** Perplexity of words. */
+export const perplexityWord: EvaluationTask<PerplexityTypes> = {
+  ...perplexity,
+  name: "perplexity_word",
+  help: "of words as lm-evaluation-harness's wikitext has it: pages, detokenised, rolling windows",
+  protocol:
+    "The text's pages (headings of the first level; whole pages, as many as --tokens covers, at least one), WikiText's tokens put " +
+    "together; each a stream that begins with BOS, or the end token where there is none, and with another where the tokenizer " +
+    "adds one; windows of the context length, each a sequence of its own, of which the last has full context; perplexity = exp " +
+    "of the sum of all losses by the number of words between white space of the pages as they were; losses are nats a word: " +
+    "each token's times tokens by words; KL and top-1 on the same positions.",
+  label: (context) => `lm-eval word perplexity at ${context}`,
+  loss: { ...perplexity.loss, of: "word" },
+  open(model, { ids, text, context, tokenizer, cacheBytes }) {
+    const prefix = tokenizer.bosId ?? [...tokenizer.endIds][0];
+    if (prefix === undefined) {
+      throw new RangeError("Cannot begin a page: the tokenizer has no BOS and no end token");
+    }
+    const windows: Window[] = [];
+    let tokens = 0, words = 0;
+    for (const page of splitPages(text)) {
+      const own = tokenizer.encode(detokenize(page), { bos: tokenizer.addsBos });
+      if (tokens > 0 && tokens + own.length > ids.length) break;
+      windows.push(...rollWindows(own, prefix, context));
+      tokens += own.length;
+      words += countWords(page);
+    }
+    const factor = tokens / words;
+    return new ChunkEvaluation<PerplexityTypes, PerplexityScores>(
+      perplexityWord,
+      model,
+      windows.map(({ ids }) => ids),
+      scoreLast((chunk) => windows[chunk]!.scored, factor),
+      cacheBytes,
+    );
+  },
+};
