@@ -65,20 +65,21 @@ export function tabulateItems({ results }: Comparisons) {
   };
 }
 
+/** Reads the comparison of a part that is over. */
+export async function readPart(part: string): Promise<Comparison> {
+  return JSON.parse(await Deno.readTextFile(new URL(`results/${part}.json`, import.meta.url)));
+}
+
+/** A part's table, in Markdown. */
+export function showPart(part: string, comparison: Comparison): string {
+  return formatMarkdown((/^(text|fitted)/.test(part) ? tabulateText : tabulateItems)(comparison));
+}
+
 if (import.meta.main) {
   const [part] = Deno.args;
   if (part === undefined) {
     console.error("Cannot make a table: expected the name of a file in results/, as text_short_0.5");
     Deno.exit(2);
   }
-  const comparison: Comparison = JSON.parse(
-    await Deno.readTextFile(new URL(`results/${part}.json`, import.meta.url)),
-  );
-  console.log(
-    formatMarkdown(
-      part.startsWith("text") || part.startsWith("fitted")
-        ? tabulateText(comparison)
-        : tabulateItems(comparison),
-    ),
-  );
+  console.log(showPart(part, await readPart(part)));
 }
