@@ -1,16 +1,20 @@
 """What rules of the key side cost, tried in torch and apart from the product: the whole model, all layers filtered.
 
-usage: python screen.py MODEL.gguf TEXT [--tokens 4096] [--skip 0] [--context 512] [--ratio 0.75] RULE…
+usage: python screen.py MODEL.gguf TEXT [--tokens 4096] [--skip 0] [--context 512] [--ratio 0.75] [--recent 32]
+           [--warmup 64] RULE…
 
 Needs torch, transformers and gguf (tried with torch 2.15.0, transformers 5.2.0). A RULE is a name of SCORES, with any of
-+heads (each KV head drops its own keys), +again (at every block all live keys are judged again), +fading (older attention
-fades by 0.85 a block). Chunks stand side by side; judgement and the policy `budget` are those of docs/method.md, with
-recent 32, warm-up 64, blocks of 32 and a window of 256 scores. Prints the loss above dense with its standard error over
++heads (each KV head drops its own keys), +pooled (likewise, with one quota for all heads of a layer), +again (at every block
+all live keys are judged again), +lateN (half of the quota at the first judgement, the rest once tokens are N old),
++fading0.9 (older attention fades by that a block), +allocated (ratios of layers from the warm-up). Chunks stand side by
+side; judgement and the policy `budget` are those of docs/method.md, with blocks of 32 and a window of 256 scores. Prints the loss above dense with its standard error over
 blocks of 64 tokens. It says what is worth building; what a rule costs, measure.ts says.
 """
 import argparse
 import os
 import time
+from bisect import bisect_left, insort
+from collections import deque
 
 import numpy as np
 import torch
@@ -49,15 +53,21 @@ class Layer:
         shape = (x.shape[0], self.parts, -1, *x.shape[2:])
         return getattr(x.reshape(shape), how)(2)
 
-    def observe(self, begin, weights, outputs, metric, fade):
+    def observe(self, begin, first, weights, outputs, wanted, metric, fade):
+        """Takes in what the queries from `begin` on gave to the keys from `first` on."""
         end = begin + weights.shape[2]
-        age = torch.arange(begin, end)[:, None] - torch.arange(end)[None]
+        weights = weights[..., first:]
+        age = torch.arange(begin, end)[:, None] - torch.arange(first, end)[None]
         masks = {"near": age > 0, "far": age > RECENT // 2}
         mean = self.by_part(weights, "mean")
-        seen = {"share": mean, "square": self.by_part(weights**2, "mean")}
+        seen = {}
+        if "share" in wanted:
+            seen["share"] = mean
+        if "square" in wanted:
+            seen["square"] = self.by_part(weights**2, "mean")
         if metric is not None:
             matrix = self.metrics[metric]
-            values = self.all_values[:, :, :end]
+            values = self.all_values[:, :, first:end]
             turned = torch.einsum("bhtd,hde->bhte", outputs, matrix)
             squares = torch.einsum("bhtd,hde,bhte->bht", values, matrix, values)
             apart = squares[:, :, None] + (turned * outputs).sum(-1)[..., None] - 2 * turned @ values.mT
@@ -65,13 +75,15 @@ class Layer:
             seen["change"] = self.by_part(moved**2 * apart.clamp_min(0), "sum")
         for which, mask in masks.items():
             self.queries[which] *= fade
-            self.queries[which][:end] += mask.sum(0)
+            self.queries[which][first:end] += mask.sum(0)
             for name, x in seen.items():
                 total = self.sums.setdefault((name, which), torch.zeros(x.shape[0], self.parts, self.count))
-                total *= fade
-                total[:, :, :end] += (x * mask).sum(2)
-        top = self.sums.setdefault(("top", "far"), torch.zeros(mean.shape[0], self.parts, self.count))
-        top[:, :, :end] = torch.maximum(top[:, :, :end], (mean * masks["far"]).amax(2))
+                if fade != 1:
+                    total *= fade
+                total[:, :, first:end] += (x * mask).sum(2)
+        if "top" in wanted:
+            top = self.sums.setdefault(("top", "far"), torch.zeros(mean.shape[0], self.parts, self.count))
+            top[:, :, first:end] = torch.maximum(top[:, :, first:end], (mean * masks["far"]).amax(2))
 
     def mean(self, name, which):
         return self.sums[name, which] / self.queries[which].clamp_min(1)
@@ -80,76 +92,116 @@ class Layer:
         """The rule `key`: similarity to the mean of the keys before, mean over heads."""
         means = torch.zeros_like(self.keys)
         means[:, :, 1:] = self.keys.cumsum(2)[:, :, :-1]
-        return torch.cosine_similarity(self.keys, means, dim=-1).mean(1, keepdim=True).expand(-1, self.parts, -1)
+        return self.fold(torch.cosine_similarity(self.keys, means, dim=-1))
 
 
-# What a key is worth; the lowest go. With the metric in which outputs change, where that is asked for.
+# What a key is worth (the lowest go), what it is told by, and the metric in which outputs change, where that is asked for.
 SCORES = {
-    "key": (lambda own: -own.likeness(), None),
-    "received": (lambda own: own.mean("share", "near"), None),
-    "missed": (lambda own: own.mean("share", "far") * own.distance, None),
-    "missed-largest": (lambda own: own.sums["top", "far"] * own.distance, None),
-    "missed-square": (lambda own: own.mean("square", "far").sqrt() * own.distance, None),
-    "missed-key": (lambda own: own.mean("share", "far") * own.distance * (1.2 - own.likeness()), None),
-    "change-plain": (lambda own: own.mean("change", "far").sqrt(), "plain"),
-    "leave-one-out": (lambda own: own.mean("change", "far").sqrt(), "weighed"),
-    "change-projected": (lambda own: own.mean("change", "far").sqrt(), "projected"),
-    "change-near": (lambda own: own.mean("change", "near").sqrt(), "projected"),
+    "random": (lambda own: torch.rand(own.keys.shape[0], own.parts, own.count), "", None),
+    "key": (lambda own: -own.likeness(), "", None),
+    "received": (lambda own: own.mean("share", "near"), "share", None),
+    "missed": (lambda own: own.mean("share", "far") * own.distance, "share", None),
+    "missed-largest": (lambda own: own.sums["top", "far"] * own.distance, "top", None),
+    "missed-square": (lambda own: own.mean("square", "far").sqrt() * own.distance, "square", None),
+    "missed-key": (lambda own: own.mean("share", "far") * own.distance * (1.2 - own.likeness()), "share", None),
+    "change-plain": (lambda own: own.mean("change", "far").sqrt(), "", "plain"),
+    "leave-one-out": (lambda own: own.mean("change", "far").sqrt(), "", "weighed"),
+    "change-projected": (lambda own: own.mean("change", "far").sqrt(), "", "projected"),
+    "change-near": (lambda own: own.mean("change", "near").sqrt(), "", "projected"),
 }
 
 
 class Budget:
-    """The policy `budget` on many sequences of scores at once."""
+    """The policy `budget` on many sequences of scores at once; those of `per` scores a token share a quota."""
 
-    def __init__(self, count, ratio):
-        self.ratio, self.windows = ratio, [[] for _ in range(count)]
-        self.decided, self.dropped = np.zeros(count), np.zeros(count)
+    def __init__(self, count, ratio, per=1):
+        self.ratios, self.per = ratio, per
+        self.windows, self.sorted = [deque() for _ in range(count)], [[] for _ in range(count)]
+        self.decided, self.dropped = [0] * count, [0] * count
 
     def decide(self, token, scores):
         drop = np.zeros(len(scores), bool)
-        for i, score in enumerate(scores):
-            window = self.windows[i]
+        for which, score in enumerate(scores.tolist()):
+            i = which // self.per
+            window, ordered = self.windows[i], self.sorted[i]
             if token >= WARMUP:
-                owed = self.ratio * self.decided[i] - self.dropped[i]
-                aim = min(1, max(0, self.ratio + owed / 16))
+                owed = self.ratios[i] * self.decided[i] - self.dropped[i]
+                aim = min(1, max(0, self.ratios[i] + owed / 16))
                 if window and aim > 0:
                     rank = max(0, int(np.ceil((1 - aim) * len(window))) - 1)
-                    drop[i] = aim == 1 or score > np.sort(window)[rank]
+                    drop[which] = aim == 1 or score > ordered[rank]
                 self.decided[i] += 1
-                self.dropped[i] += drop[i]
+                self.dropped[i] += int(drop[which])
             window.append(score)
-            del window[:-WINDOW]
+            insort(ordered, score)
+            if len(window) > WINDOW * self.per:
+                del ordered[bisect_left(ordered, window.popleft())]
         return drop
 
 
 def attend(queries, layer, rule, ratio):
     """A layer's outputs for [chunks, heads, tokens, dim] queries, and the share of its rows that stay."""
-    (score, metric), (_, *ways) = SCORES[rule.split("+")[0]], rule.split("+")
+    (score, wanted, metric), (_, *ways) = SCORES[rule.split("+")[0]], rule.split("+")
     chunks, heads, count, dim = queries.shape
     alive = torch.ones(chunks, layer.parts, count, dtype=torch.bool)
-    policy, judged, outputs = Budget(chunks * layer.parts, ratio), 0, torch.zeros_like(queries)
+    pooled, again = "pooled" in ways, "again" in ways
+    late = next((int(way[4:]) for way in ways if way.startswith("late")), None)
+    first_ratio = ratio / 2 if late else ratio
+    first_ratio = [first_ratio] * chunks if isinstance(ratio, float) or ratio == 0 else ratio
+    first_ratio = [one for one in first_ratio for _ in range(1 if pooled else layer.parts)]
+    policy = Budget(chunks if pooled else chunks * layer.parts, first_ratio, layer.parts if pooled else 1)
+    fade = next((float(way[6:]) for way in ways if way.startswith("fading")), 1)
+    judged, outputs = 0, torch.zeros_like(queries)
+
+    def cull(to, share, worth):
+        """Of tokens [WARMUP, to) the lowest go until the share of them has gone."""
+        live = alive[:, :, WARMUP:to]
+        rest = worth[:, :, WARMUP:to].masked_fill(~live, -torch.inf)
+        rest = rest.reshape(chunks, 1 if pooled else layer.parts, -1)
+        gone = rest.topk(round(share * rest.shape[-1]), dim=-1, largest=False).indices
+        alive[:, :, WARMUP:to] = torch.ones_like(rest, dtype=torch.bool).scatter_(-1, gone, False).view_as(live)
+
     for begin in range(0, count, BLOCK):
         end = min(begin + BLOCK, count)
         due = begin - RECENT
         if begin >= WARMUP and due > 0:
             worth = score(layer)
-            if "again" in ways and due > WARMUP:
-                rest = worth[:, :, WARMUP:due].masked_fill(~alive[:, :, WARMUP:due], -torch.inf)
-                gone = rest.topk(round(ratio * (due - WARMUP)), dim=-1, largest=False).indices + WARMUP
-                alive.scatter_(-1, gone, False)
-            while "again" not in ways and judged < due:
-                drop = policy.decide(judged, -worth[:, :, judged].reshape(-1).numpy())
-                alive[:, :, judged] &= ~torch.from_numpy(drop).view(chunks, layer.parts)
-                judged += 1
+            if again:
+                if due > WARMUP:
+                    cull(due, ratio, worth)
+                judged = due
+            elif due > judged:
+                drops = [policy.decide(t, -worth[:, :, t].reshape(-1).numpy()) for t in range(judged, due)]
+                kept = torch.from_numpy(~np.stack(drops, -1)).view(chunks, layer.parts, -1)
+                alive[:, :, judged:due] &= kept
+                judged = due
+            if late and begin - late > WARMUP:
+                cull(begin - late, ratio, worth)
         scores = queries[:, :, begin:end] @ layer.all_keys[:, :, :end].mT * dim**-0.5
         seen = torch.ones(end - begin, end, dtype=torch.bool).tril(begin) & layer.repeat(alive)[:, :, None, :end]
-        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+        weights = scores.masked_fill_(~seen, -torch.inf).softmax(-1)
         outputs[:, :, begin:end] = weights @ layer.all_values[:, :, :end]
-        layer.observe(begin, weights, outputs[:, :, begin:end], metric, 0.85 if "fading" in ways else 1)
+        open_ = 0 if again or late else judged
+        layer.observe(begin, open_, weights, outputs[:, :, begin:end], wanted, metric, fade)
     return outputs, alive.float().mean().item()
 
 
-def losses(model, ids, rule, ratio):
+def allocate(model, ids, rule, ratio):
+    """Ratios of the layers, [layers, chunks]: by what the warm-up says of its own keys, as the schedule `allocated`."""
+    seen = []
+    losses(model, ids[:, :WARMUP], rule.replace("+allocated", ""), 0, seen)
+    logs = torch.stack([(worth[:, :, 4:-16] / size + 1e-6).log().flatten(1) for worth, size in seen])
+    mean, spread = logs.mean(-1), logs.std(-1) + 0.05
+    low, high = torch.full(mean.shape[1:], -50.0), torch.full(mean.shape[1:], 50.0)
+    of = lambda theta: torch.special.ndtr((theta - mean) / spread).clamp(0, 0.97)
+    for _ in range(60):
+        theta = (low + high) / 2
+        above = of(theta).mean(0) > ratio
+        low, high = torch.where(above, low, theta), torch.where(above, theta, high)
+    return of(low)
+
+
+def losses(model, ids, rule, ratio, seen=None):
     """Losses of [chunks, tokens - 1], and the mean share of rows that stay."""
     config, held = model.config, []
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -158,7 +210,8 @@ def losses(model, ids, rule, ratio):
     turn = lambda x: x * cos + torch.cat((-x[..., dim // 2 :], x[..., : dim // 2]), -1) * sin
     split = lambda x, n: x.view(chunks, count, n, dim).transpose(1, 2)
     x = model.model.embed_tokens(ids)
-    for block in model.model.layers:
+    ratios = allocate(model, ids, rule, ratio) if rule and "+allocated" in rule else None
+    for number, block in enumerate(model.model.layers):
         own, normed = block.self_attn, block.input_layernorm(x)
         queries, keys = (turn(split(p(normed), n)) for p, n in ((own.q_proj, heads), (own.k_proj, kv_heads)))
         values = split(own.v_proj(normed), kv_heads)
@@ -166,9 +219,13 @@ def losses(model, ids, rule, ratio):
             more = lambda x: x.repeat_interleave(heads // kv_heads, 1)
             out = torch.nn.functional.scaled_dot_product_attention(queries, more(keys), more(values), is_causal=True)
         else:
-            layer = Layer(keys, values, own.o_proj.weight, heads, "+heads" in rule)
-            out, share = attend(queries, layer, rule, ratio)
+            layer = Layer(keys, values, own.o_proj.weight, heads, "+heads" in rule or "+pooled" in rule)
+            out, share = attend(queries, layer, rule, ratio if ratios is None else ratios[number].tolist())
             held.append(share)
+            if seen is not None:  # so early no query is far
+                layer.queries["far"] = layer.queries["near"]
+                layer.sums = {(name, "far"): sums for (name, which), sums in layer.sums.items() if which == "near"}
+                seen.append((SCORES[rule.split("+")[0]][0](layer), x.norm(dim=-1).mean()))
         x = x + own.o_proj(out.transpose(1, 2).reshape(chunks, count, heads * dim))
         x = x + block.mlp(block.post_attention_layernorm(x))
     rows = [model.lm_head(model.model.norm(own)).log_softmax(-1)[:-1] for own in x]
@@ -181,11 +238,13 @@ def main():
     parser.add_argument("model")
     parser.add_argument("text")
     parser.add_argument("rules", nargs="+")
-    for name, value in (("tokens", 4096), ("skip", 0), ("context", 512), ("threads", 1)):
+    for name, value in (("tokens", 4096), ("skip", 0), ("context", 512), ("threads", 1), ("recent", 32), ("warmup", 64)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--ratio", type=float, default=0.75)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    global RECENT, WARMUP
+    RECENT, WARMUP = asked.recent, asked.warmup
     folder, file = os.path.split(os.path.abspath(asked.model))
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
