@@ -47,6 +47,7 @@ import { readBudget, readRace, readSearch } from "./cli/search.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy, STUDY_FILE } from "./cli/study.ts";
 import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } from "./cli/study_store.ts";
 import { printTable, readTable } from "./cli/table.ts";
+import { canShare, sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
 const USAGE = describeTask(
@@ -184,6 +185,9 @@ export async function main(args: readonly string[]): Promise<number> {
   using store = opened.store;
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   plan.model.tokenizer.rest();
+  using shared = jobs > 1 && backend.name === "cpu" && canShare()
+    ? TensorFiles.make(sharedFolder(store.path))
+    : undefined;
   progress.start();
   const tell = tellProgress(progress, task);
   using interrupt = new Interrupt();
@@ -199,7 +203,7 @@ export async function main(args: readonly string[]): Promise<number> {
     await using _workers = await startWorkers(store, jobs - 1, threads, progress);
     await using queued = address &&
       await (await import("./queue/submit.ts")).submitTrials(store, source, plan.text, address, progress);
-    const summary = await sweepStudy(study, grids, {
+    const summary = await sweepStudy({ ...study, ...(shared && { shared }) }, grids, {
       source: queued?.source ?? source,
       ...(race && { race }),
       ...(searching && { search: searching }),

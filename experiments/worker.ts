@@ -4,6 +4,7 @@
 import { UsageError } from "../lib/errors.ts";
 import { runStudyTrials, storedTrials, StudyStore } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
+import { exists } from "./cli/files.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -11,6 +12,7 @@ import { takeRule } from "./cli/rule.ts";
 import { readPlan, startStudy } from "./cli/study.ts";
 import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
+import { sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 
 const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
 
@@ -85,13 +87,15 @@ export async function main(args: readonly string[]): Promise<number> {
   );
   expectSameStudy(store, { ...conditions, model: store.conditions.model });
   plan.model.tokenizer.rest();
+  const folder = sharedFolder(store.path);
+  const shared = flags.attached && exists(folder) ? new TensorFiles(folder) : undefined;
   const attached = new AbortController();
   if (flags.attached) void endsWithInput(attached);
   using interrupt = new Interrupt();
   const signal = AbortSignal.any([attached.signal, interrupt.signal]);
   progress.start();
   try {
-    await runStudyTrials(study, store, {
+    await runStudyTrials({ ...study, ...(shared && { shared }) }, store, {
       source: storedTrials(store, { owner: ownerName(), isDead: hasEnded }),
       signal,
       onProgress: ({ fraction, done, total }) => progress.step(fraction, `${done}/${total} trials`),

@@ -33,6 +33,7 @@ const KEPT = [
   "cache-dtype",
   "wgmma",
   "dtype",
+  "memory",
 ];
 const PATHS = new Set(["model", "text", "rule", "calibration"]);
 

@@ -12,6 +12,7 @@ import {
   type EvaluationTask,
   recordLosses,
   type RunControl,
+  type SharedTensors,
   type TaskTypes,
   type UnitMetrics,
 } from "./task.ts";
@@ -100,6 +101,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
    * @param task What the losses and the main metric are called.
    * @param chunks At least one.
    * @param cacheBytes Bytes of dense states and logits that are kept for reuse.
+   * @param shared Where those of the logits lie that other processes need too.
    */
   constructor(
     task: Pick<EvaluationTask, "loss" | "headline">,
@@ -107,13 +109,14 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     chunks: readonly Int32Array<ArrayBuffer>[],
     scorer: ChunkScorer<S>,
     cacheBytes: number = DEFAULT_CACHE_BYTES,
+    shared?: SharedTensors,
   ) {
     this.#task = task;
     this.#model = model;
     this.chunks = chunks;
     this.context = chunks.reduce((most, { length }) => Math.max(most, length), 0);
     this.#scorer = scorer;
-    this.#states = new TensorCache(cacheBytes, (tensor) => model.backend.free(tensor));
+    this.#states = new TensorCache(cacheBytes, (tensor) => model.backend.free(tensor), shared);
   }
 
   /**

@@ -19,5 +19,6 @@ export * from "./sequence_score.ts";
 export * from "./skip_ratio.ts";
 export * from "./task.ts";
 export * from "./tasks/mod.ts";
+export * from "./tensor_cache.ts";
 export * from "./text/mod.ts";
 export * from "./verdict.ts";

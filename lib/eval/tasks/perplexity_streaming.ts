@@ -15,12 +15,13 @@ export const perplexityStreaming: EvaluationTask<PerplexityTypes> = {
     "softmax over float32 logits; KL and top-1 on the same positions.",
   label: (context) => `streaming over ${context}`,
   isWhole: true,
-  open: (model, { ids, cacheBytes }) =>
+  open: (model, { ids, cacheBytes, shared }) =>
     new ChunkEvaluation<PerplexityTypes, PerplexityScores>(
       perplexity,
       model,
       cutChunks(ids, Math.max(ids.length, 2)),
       scoreBehind(0),
       cacheBytes,
+      shared,
     ),
 };
