@@ -53,7 +53,7 @@ export { type Race, type RaceName, RACES, type Rival } from "../search/race.ts";
 export { type SamplerKind, type SamplerName, SAMPLERS, type TrialSampler } from "../search/sampler.ts";
 export * from "../sweep/importance.ts";
 export * from "../sweep/judgement.ts";
-export type { MethodGroup, Spent } from "../sweep/measured.ts";
+export type { MethodGroup, PerLayer, Spent } from "../sweep/measured.ts";
 export * from "../sweep/pareto.ts";
 export type { Limits, ObjectiveName } from "../sweep/objectives.ts";
 export type { SearchOutcome, SearchRecord, SearchRequest } from "../sweep/search.ts";

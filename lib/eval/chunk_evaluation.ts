@@ -4,7 +4,15 @@ import type { SequenceUsage } from "../model/usage.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
-import { addDrops, addSkips, dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "./skip_ratio.ts";
+import {
+  addDrops,
+  addSkips,
+  dropRatioOf,
+  dropRatiosOf,
+  skipRatiosOf,
+  tallyDrops,
+  tallySkips,
+} from "./skip_ratio.ts";
 import {
   BLOCK_UNITS,
   type ChunkRecord,
@@ -244,6 +252,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     return {
       ...skipRatiosOf(addSkips(records.map(({ skips }) => skips))),
       kvAchievedRatio: drops.length === 0 ? null : dropRatioOf(addDrops(drops)),
+      ...(drops.length > 0 && { dropRatioPerLayer: dropRatiosOf(addDrops(drops)) }),
       [headline.name]: headline.fromLoss(expectFinite(this.#meanOf(losses))),
       [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
       [keys.delta]: mean,

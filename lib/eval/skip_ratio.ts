@@ -44,6 +44,11 @@ export function dropRatioOf({ judged, droppedPerLayer }: DropCounts): number | n
   return judged === 0 ? null : dropped / (droppedPerLayer.length * judged);
 }
 
+/** The same of each layer. */
+export function dropRatiosOf({ judged, droppedPerLayer }: DropCounts): (number | null)[] {
+  return droppedPerLayer.map((dropped) => judged === 0 ? null : dropped / judged);
+}
+
 /**
  * Share of keys and values that were dropped, of those of judged tokens after the warm-up, over all layers of the model;
  * null where none were judged.

@@ -87,6 +87,8 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
    * where there is no such rule, or none was judged.
    */
   readonly kvAchievedRatio: number | null;
+  /** The same of each layer, [numLayers]; left out where there is no such rule. */
+  readonly dropRatioPerLayer?: readonly (number | null)[];
   /** Tokens fed. */
   readonly tokens: number;
   /** Units whose loss counts: tokens, or items. */

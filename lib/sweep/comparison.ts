@@ -38,6 +38,8 @@ import {
   listSeries,
   type Measured,
   type MethodGroup,
+  type PerLayer,
+  perLayerOf,
   type Spent,
   spentOf,
   splitChunks,
@@ -52,7 +54,7 @@ import type { Environment } from "./trial.ts";
  * What a comparison says of a method under any task; losses are those of the task, nats a token for perplexity. One of an older
  * version does not say what was spent.
  */
-export interface ComparedLosses extends Partial<Spent> {
+export interface ComparedLosses extends Partial<Spent>, PerLayer {
   /** Its name; `dense` is the model without a filter. */
   readonly name: string;
   /** The share that it was asked for, where a comparison has several. */
@@ -251,6 +253,7 @@ export async function compareMethods<T extends TaskTypes>(
       missed,
       metrics,
       spent,
+      perLayer: perLayerOf(runs),
     });
   }
   const task = findTask(args.environment.task);
@@ -269,6 +272,7 @@ export async function compareMethods<T extends TaskTypes>(
       shares: mapBudgets(() => 1),
       missed: false,
       spent: spentOf((key) => denseResult[key]),
+      perLayer: {},
     },
     ...measured.sort((a, b) =>
       (a.asked ?? 0) - (b.asked ?? 0) || Number(a.missed) - Number(b.missed) ||
@@ -289,7 +293,7 @@ export async function compareMethods<T extends TaskTypes>(
 }
 
 /** What a run of one method and seed comes to. */
-interface MethodRun extends Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
+interface MethodRun extends PerLayer, Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
   readonly shares: Shares;
   readonly losses: readonly number[];
   readonly metrics: { readonly [name: string]: readonly number[] };
@@ -335,6 +339,7 @@ function describe<T extends TaskTypes>(
       kvAchievedRatio: kvRatio,
       shares,
       ...measured.spent,
+      ...measured.perLayer,
       missed,
       looksAhead: method !== undefined && looksAhead(method),
       loss: average(means),

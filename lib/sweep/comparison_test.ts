@@ -155,6 +155,12 @@ Deno.test("compareMethods() averages seeds, and its differences are those of the
       runs.reduce((sum, run) => sum + run.achievedRatio!, 0) / runs.length,
       1e-12,
     );
+    const { skipRatioPerLayer, dropRatioPerLayer, kvBytesHeld, kvBytesAllocated, timeMs } = row(name);
+    skipRatioPerLayer!.forEach((ratio, layer) => {
+      const each = runs.map((run) => run.skipRatioPerLayer[layer]!);
+      assertAlmostEquals(ratio!, each.reduce((a, b) => a + b, 0) / each.length, 1e-12);
+    });
+    assertEquals([dropRatioPerLayer, kvBytesHeld! < kvBytesAllocated!, timeMs! > 0], [undefined, true, true]);
   }
   const [random, oracle, learned] = ["random", "oracle", "learned"].map((name) => row(name).loss);
   assertAlmostEquals(row("learned").closed!.estimate, (random! - learned!) / (random! - oracle!), 1e-9);

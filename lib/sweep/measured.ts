@@ -1,5 +1,5 @@
 /** What the runs of a method add up to in a comparison, and what it is held against. */
-import { BLOCK_UNITS, type EvaluationTask, type Metric } from "../eval/task.ts";
+import { BLOCK_UNITS, type EvaluationTask, type Metric, type TaskResult } from "../eval/task.ts";
 import { looksAhead, type ResolvedOptions } from "../methods/options.ts";
 import type { Shares } from "./budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
@@ -45,6 +45,23 @@ export interface Measured extends MethodGroup {
   readonly shares: Shares;
   readonly metrics: { readonly [name: string]: Float64Array };
   readonly spent: Spent;
+  readonly perLayer: PerLayer;
+}
+
+/** What was skipped and dropped of each layer, where anything was; mean over seeds. */
+export type PerLayer = Partial<Pick<TaskResult, "skipRatioPerLayer" | "dropRatioPerLayer">>;
+
+/** Means over runs, layer by layer. */
+export function perLayerOf(runs: readonly PerLayer[]): PerLayer {
+  const mean = (key: keyof PerLayer) => {
+    const all = runs.flatMap((run) => run[key] === undefined ? [] : [run[key]]);
+    return all[0]?.map((_, layer) => {
+      const values = all.map((own) => own[layer]!);
+      return values.includes(null as never) ? null : values.reduce((a, b) => a! + b!, 0)! / values.length;
+    });
+  };
+  const skipRatioPerLayer = mean("skipRatioPerLayer"), dropRatioPerLayer = mean("dropRatioPerLayer");
+  return { ...(skipRatioPerLayer && { skipRatioPerLayer }), ...(dropRatioPerLayer && { dropRatioPerLayer }) };
 }
 
 /** Finds where the control of a method stands; -1 = it has none, is it itself, or one of the two missed the ratio. */
