@@ -30,6 +30,12 @@ export interface Alteration {
   readonly drops?: Partial<Pick<DroppedParts, "attention" | "mlp">>;
   /** One entry a layer; default: nothing. */
   readonly layers?: readonly LayerAlteration[];
+  /** Where the residual stream of all layers is another: what turns it in and out, [width, hiddenSize] and back. */
+  readonly stream?: {
+    readonly inputTurn: HostTensor;
+    readonly outputNorm: HostTensor;
+    readonly outputTurn: HostTensor;
+  };
 }
 
 /** Called with the rows that enter a matrix of a layer, [count, columns] f32, a copy. */
@@ -55,6 +61,16 @@ export interface CalibratedModel {
   matrix(layer: number, name: string): HostTensor;
   /** The bias beside such a matrix, where there is one. */
   bias(layer: number, name: string): Float32Array | undefined;
+  /** The weight of the norm after the last block. */
+  readonly outputNorm: HostTensor;
+  /**
+   * The residual stream that enters the first block, piece by piece, [T, hiddenSize] each.
+   *
+   * @throws {UsageError} If the stream cannot be turned: the model has norms behind its blocks.
+   */
+  embed(): HostTensor[];
+  /** Streams with what a layer's attention, or its MLP, adds to them. */
+  part(layer: number, part: "attention" | "mlp", streams: readonly HostTensor[]): HostTensor[];
   /** Runs the calibration text. @param names matrices whose inputs are to be seen */
   run(names: readonly string[], see: SeeRows): void;
   /** Goes through the layers in their order, each on what the altered ones before it leave. @param names as of `run` */

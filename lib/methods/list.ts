@@ -34,6 +34,7 @@ import { randomProtected } from "./random_protected.ts";
 import { received } from "./received.ts";
 import { shortgpt } from "./shortgpt.ts";
 import { sleb } from "./sleb.ts";
+import { slicegpt } from "./slicegpt.ts";
 import { slimgptStyle } from "./slimgpt_style.ts";
 import { snapkv } from "./snapkv.ts";
 import { streaming } from "./streaming.ts";
@@ -86,6 +87,7 @@ export const OFFLINE = [
   sleb,
   flap,
   wandaSp,
+  slicegpt,
   slimgptStyle,
   llmPruner,
   adaskipStyle,

@@ -47,7 +47,11 @@ const onText = (model: Model, chunks: readonly Int32Array<ArrayBuffer>[], make: 
   });
 
 /** A model with parts, heads and channels left out, and tensors replaced. */
-export function alterModel(model: Model, { drops = {}, layers }: Alteration, make: MakeModel): Altered {
+export function alterModel(
+  model: Model,
+  { drops = {}, layers, stream }: Alteration,
+  make: MakeModel,
+): Altered {
   const { config } = model, pruner = createDropped(config, drops);
   if (layers === undefined) return { model, pruner };
   const own = layers.map((alteration, layer) => alterLayer(model, layer, alteration));
@@ -56,8 +60,33 @@ export function alterModel(model: Model, { drops = {}, layers }: Alteration, mak
     numHeads: weights.q.shape[0]! / config.headDim,
     numKvHeads: weights.k.shape[0]! / config.headDim,
     intermediateSize: weights.gate.shape[0]!,
+    ...(stream && { extraFlops: turnFlops(weights, layer === 0 ? stream : {}) }),
   }));
-  return { model: make({ ...config, layers: sizes }, { ...model.weights, layers: own }), pruner };
+  const weights = { ...model.weights, layers: own };
+  if (stream === undefined) return { model: make({ ...config, layers: sizes }, weights), pruner };
+  const [hiddenSize] = stream.inputTurn.shape as [number];
+  const turned = Object.fromEntries(
+    Object.entries(stream).map((
+      [name, tensor],
+    ) => [name, model.backend.upload(storeLike(weights.layers[0]!.q, tensor))]),
+  );
+  // A mean of squares over fewer numbers, of a sum that is the same.
+  const rmsNormEps = config.rmsNormEps * config.hiddenSize / hiddenSize;
+  return {
+    model: make({ ...config, hiddenSize, rmsNormEps, layers: sizes }, { ...weights, ...turned }),
+    pruner,
+  };
+}
+
+/** Operations a token of what turns the stream beside a layer's blocks, and before and after all of them. */
+function turnFlops(
+  { attnTurn, mlpTurn }: LayerWeights,
+  { inputTurn, outputTurn }: Partial<NonNullable<Alteration["stream"]>>,
+): number {
+  return [attnTurn, mlpTurn, inputTurn, outputTurn].reduce(
+    (sum, tensor) => sum + (tensor === undefined ? 0 : 2 * countOf(tensor.shape)),
+    0,
+  );
 }
 
 /** Rows and columns that go with heads, with channels, and what of them a tensor has. */
@@ -67,7 +96,8 @@ function alterLayer(
   { groups, channels, tensors = {} }: LayerAlteration,
 ): LayerWeights {
   const own: { [name: string]: Tensor } = { ...weights.layers[layer]! };
-  for (const [name, tensor] of Object.entries(tensors)) own[name] = backend.upload(tensor);
+  const { q } = weights.layers[layer]!;
+  for (const [name, tensor] of Object.entries(tensors)) own[name] = backend.upload(storeLike(q, tensor));
   const cut = (names: readonly string[], of: (tensor: HostTensor) => HostTensor) => {
     for (const name of names) {
       if (own[name] !== undefined) own[name] = backend.upload(of(backend.read(own[name]!)));
@@ -107,8 +137,8 @@ function pickColumns(tensor: HostTensor, columns: readonly number[]): HostTensor
   return storeLike(tensor, hostTensor("f32", [rows, columns.length], picked));
 }
 
-/** A matrix as it is where another is in f32, else in f16. */
-export function storeLike(other: Tensor, matrix: HostTensor): HostTensor {
-  if (other.dtype === "f32") return matrix;
+/** A matrix as it is where another is in f32, else in f16; a vector as it is. */
+function storeLike(other: Tensor, matrix: HostTensor): HostTensor {
+  if (other.dtype === "f32" || matrix.shape.length === 1) return matrix;
   return hostTensor("f16", matrix.shape, Uint16Array.from(matrix.data, toF16));
 }

@@ -201,6 +201,23 @@ Deno.test("probe-style leaves out, behind the warm-up, the channels that weighed
   }
 });
 
+Deno.test("slicegpt narrows the stream: what turns it is paid for, the embedding stays, keys and values are as many", () => {
+  const { usage } = run(model, pruners("slicegpt", { pruneRatio: 0.5 })),
+    { hiddenSize: wide, numLayers } = config;
+  const narrow = wide / 2,
+    { kvBytesAvoided, pairsAvoided, projectionFlopsDense, projectionFlopsAvoided } = usage;
+  assertEquals([kvBytesAvoided, pairsAvoided, projectionFlopsAvoided / projectionFlopsDense], [0, 0, 0.5]);
+  const mlps = numLayers * mlpFlops({ ...config, hiddenSize: narrow }, COUNT);
+  const turns = 2 * COUNT * (2 * numLayers * narrow * narrow + 2 * narrow * wide);
+  assertEquals(usage.totalFlopsAvoided, projectionFlopsAvoided + mlps - turns);
+  const { headDim, numHeads, numKvHeads, intermediateSize } = config;
+  const block = narrow * (2 * headDim * (numHeads + numKvHeads) + 3 * intermediateSize);
+  // The norms' weights are one vector of equal numbers, which all share.
+  const norms = (2 * numLayers + 1) * wide - narrow,
+    turning = 2 * numLayers * narrow * narrow + 2 * narrow * wide;
+  assertEquals(usage.parametersAvoided, numLayers * block + norms - turning);
+});
+
 Deno.test("eachGradient() gives the slope of the mean loss by every matrix", () => {
   const { layers } = weights, samples = [ids(9), ids(6, 3)];
   const wide = new Model(config, {

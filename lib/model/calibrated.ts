@@ -10,6 +10,7 @@ import { createDropped } from "../methods/dropped.ts";
 import type { PartImportance } from "../methods/parts.ts";
 import type { DroppedParts } from "../methods/pruner.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { UsageError } from "../errors.ts";
 import { asF32 } from "./_stored_tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { See } from "./forward_pass.ts";
@@ -82,6 +83,34 @@ export class ModelOnText implements CalibratedModel {
   bias(layer: number, name: string): Float32Array | undefined {
     const tensor = this.#model.weights.layers[layer]![`${name}Bias`];
     return tensor && asF32(this.#model.backend.read(tensor));
+  }
+
+  get outputNorm(): HostTensor {
+    const { backend, weights: { outputNorm } } = this.#model;
+    return hostTensor("f32", outputNorm.shape, asF32(backend.read(outputNorm)).slice());
+  }
+
+  embed(): HostTensor[] {
+    const { backend, weights, config: { architecture } } = this.#model;
+    if (weights.layers[0]!.attnPostNorm !== undefined) {
+      throw new UsageError(
+        `Cannot turn the stream of a model of architecture "${architecture}": found norms behind its blocks`,
+      );
+    }
+    return this.#chunks.map((ids) => copyOf(backend.read(this.#model.embed(ids))));
+  }
+
+  part(layer: number, part: "attention" | "mlp", streams: readonly HostTensor[]): HostTensor[] {
+    const { backend } = this.#model, other = part === "mlp" ? "attention" : "mlp";
+    const pruner = createDropped(this.config, { [other]: [layer] });
+    return streams.map((stream) => {
+      const sequence = this.#model.start(pruner),
+        x = backend.resizeRows(backend.upload(stream), stream.shape[0]!);
+      const out = sequence.throughLayer(x, layer), rows = copyOf(backend.read(out));
+      sequence.free();
+      backend.free(out);
+      return rows;
+    });
   }
 
   run(names: readonly string[], see: SeeRows): void {
@@ -177,6 +206,8 @@ function through(model: Model, x: Tensor, layer: number, see?: See): Tensor {
   sequence.free();
   return out;
 }
+
+const copyOf = ({ shape, data }: HostTensor) => hostTensor("f32", shape, (data as Float32Array).slice());
 
 /** A matrix of a layer in f32, a copy. */
 export function readMatrix({ backend, weights }: Model, layer: number, name: string): HostTensor {

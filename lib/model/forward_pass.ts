@@ -79,7 +79,11 @@ export class ForwardPass {
 
   /** Fills `out` [T, hiddenSize], the residual stream before the first layer, for ids [T] i32. */
   embed(ids: Tensor, out: Tensor): void {
-    this.model.backend.embedding(this.model.weights.embedding, ids, out);
+    const { backend, weights: { embedding, inputTurn } } = this.model;
+    if (inputTurn === undefined) return backend.embedding(embedding, ids, out);
+    const whole = this.scratch("embedded", [ids.shape[0]!, embedding.shape[1]!]);
+    backend.embedding(embedding, ids, whole);
+    backend.linear(whole, inputTurn, out);
   }
 
   /** Runs rows of the residual stream, [T, hiddenSize], through layers [from, to), in place. */
@@ -96,7 +100,9 @@ export class ForwardPass {
   /** Fills `out` [T, hiddenSize] with the residual stream after the final norm. */
   finish(x: Tensor, out: Tensor): void {
     const { backend, weights, config } = this.model;
-    backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, out);
+    const { outputTurn } = weights, normed = outputTurn === undefined ? out : this.scratch("normed", x.shape);
+    backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, normed);
+    if (outputTurn !== undefined) backend.linear(normed, outputTurn, out);
   }
 
   /** Fills `out` [R, vocabSize] with the logits of hidden states after the final norm, [R, hiddenSize]. */
@@ -152,6 +158,7 @@ export class ForwardPass {
   protected attention(layer: number, x: Tensor, tokens: Tokens): void {
     const pruner = tokens.prunerOf(layer);
     const normed = this.norm(layer, "attnNorm", x);
+    this.#turn(layer, "attnTurn", x);
     const keys = this.project(layer, "k", normed), values = this.project(layer, "v", normed);
     const filterKeys = pruner?.keyState === "pre-rope" ? this.#copy("preRopeKeys", keys) : keys;
     this.rotate(layer, keys, tokens.positions);
@@ -178,6 +185,7 @@ export class ForwardPass {
   /** Adds a layer's MLP to the residual stream. */
   protected mlp(layer: number, x: Tensor): void {
     const normed = this.norm(layer, "ffnNorm", x);
+    this.#turn(layer, "mlpTurn", x);
     const gate = this.project(layer, "gate", normed);
     this.model.backend.swiglu(gate, this.project(layer, "up", normed), gate);
     this.model.backend.add(x, this.project(layer, "down", gate));
@@ -236,6 +244,15 @@ export class ForwardPass {
     const queries = this.project(layer, "q", x, only);
     this.rotate(layer, queries, positions, only);
     return queries;
+  }
+
+  /** Turns the residual stream into the basis of what a block adds to it, in place, where a method has made them differ. */
+  #turn(layer: number, name: string, x: Tensor): void {
+    const { backend, weights } = this.model, weight = weights.layers[layer]![name];
+    if (weight === undefined) return;
+    const out = this.scratch(name, x.shape);
+    backend.linear(x, weight, out);
+    backend.storeRows(out, x, 0);
   }
 
   /** A vector as so many rows. */

@@ -218,7 +218,7 @@ export class ModelSequence {
     const { backend, config } = this.#model, { rehearses } = this.#pruner ?? {};
     if (rehearses !== undefined) this.#rehearse(rehearses, rows, from);
     const x = this.#run(rows, from, config.numLayers);
-    const out = backend.alloc("f32", x.shape);
+    const out = backend.alloc("f32", [x.shape[0]!, this.#model.unaltered.config.hiddenSize]);
     this.#pass.finish(x, out);
     backend.free(x);
     if (x !== rows) backend.free(rows);

@@ -46,6 +46,10 @@ export interface ModelWeights<T extends Tensor = Tensor> {
   readonly outputNorm: T;
   /** Output projection, [vocabSize, hiddenSize]; the very tensor `embedding` where the two are tied. */
   readonly output: T;
+  /** What turns the embedding into the stream of the blocks, [width, hiddenSize], where a method has made it another. */
+  readonly inputTurn?: T;
+  /** What turns it back after the norm, [hiddenSize, width]. */
+  readonly outputTurn?: T;
 }
 
 /** Trailing parts of tensor names that change the computation, and what they are. */
@@ -235,8 +239,8 @@ function unknownTensorError(source: ModelSource, config: ModelConfig, name: stri
 }
 
 /** Values of all weights, a tied embedding once. */
-export function countParameters({ embedding, layers, outputNorm, output }: ModelWeights): number {
-  const all = new Set([embedding, outputNorm, output, ...layers.flatMap((layer) => Object.values(layer))]);
+export function countParameters({ layers, ...others }: ModelWeights): number {
+  const all = new Set([...Object.values(others), ...layers.flatMap((layer) => Object.values(layer))]);
   return Array.from(all, ({ shape }) => countOf(shape)).reduce((a, b) => a + b, 0);
 }
 

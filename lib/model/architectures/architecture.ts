@@ -2,7 +2,7 @@
 import type { ModelConfig } from "../config.ts";
 import type { ConfigReader, KeyValue } from "../config_reader.ts";
 import type { ForwardPass } from "../forward_pass.ts";
-import type { LayerWeights, ModelWeights } from "../weights.ts";
+import type { LayerWeights } from "../weights.ts";
 
 /** Rows of a larger tensor of a file: where they begin, and its rows in all. */
 export type FusedRows = readonly [first: number, total: number];
@@ -47,7 +47,7 @@ export interface Architecture {
   /** Reads the sizes. Keys that it asks for count as known; every other one is an error, but for those listed. */
   readConfig(reader: ConfigReader): ModelConfig;
   /** Tensors outside the blocks; the output projection is the embedding where the config says so. */
-  modelTensors(config: ModelConfig): { readonly [name in Exclude<keyof ModelWeights, "layers">]: TensorSpec };
+  modelTensors(config: ModelConfig): { readonly [name in "embedding" | "outputNorm" | "output"]: TensorSpec };
   /** Tensors of one block. */
   layerTensors(config: ModelConfig): { readonly [name in keyof LayerWeights]: TensorSpec };
   /** Its forward pass. */

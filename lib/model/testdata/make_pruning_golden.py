@@ -161,7 +161,36 @@ def llm_pruner(model):
     return kept
 
 
-METHODS = {"flap": flap, "wanda-sp": wanda_sp, "slimgpt-style": slimgpt_style, "llm-pruner": llm_pruner}
+def slicegpt(model):
+    """In the first basis: the stream is projected before each block and before the output; nothing is turned."""
+    inner, kept = model.model, round((1 - RATIO) * base.HIDDEN / 8) * 8
+
+    def basis(streams):
+        rows = torch.cat(streams)
+        gram = rows.T @ rows
+        gram += 0.01 * gram.diag().mean() * torch.eye(len(gram), dtype=gram.dtype)
+        directions = torch.linalg.eigh(gram)[1][:, -kept:]
+        return directions @ directions.T
+
+    def attend(layer, x):
+        cos_sin = inner.rotary_emb(x[None], torch.arange(len(x))[None])
+        hidden = torch.full((len(x), len(x)), -torch.inf, dtype=x.dtype).triu(1)[None, None]
+        return layer.self_attn(layer.input_layernorm(x[None]), position_embeddings=cos_sin, attention_mask=hidden)[0][0]
+
+    calibration = [inner.embed_tokens(torch.tensor(chunk)) for chunk in CHUNKS]
+    own = inner.embed_tokens(torch.tensor(IDS))
+    far = basis(calibration)
+    calibration, own = [x @ far for x in calibration], own @ far
+    for layer in inner.layers:
+        for part in (lambda x: attend(layer, x), lambda x: layer.mlp(layer.post_attention_layernorm(x[None]))[0]):
+            calibration, own = [x + part(x) for x in calibration], own + part(own)
+            far = basis(calibration)
+            calibration, own = [x @ far for x in calibration], own @ far
+    model.sliced = model.lm_head(inner.norm(own[None]))[0]
+    return [[list(range(base.KV_HEADS)), list(range(base.MLP))] for _ in inner.layers]
+
+
+METHODS = {"flap": flap, "wanda-sp": wanda_sp, "slimgpt-style": slimgpt_style, "llm-pruner": llm_pruner, "slicegpt": slicegpt}
 
 
 def main():
@@ -170,7 +199,7 @@ def main():
         for name, prune in METHODS.items():
             model = build()
             kept = prune(model)
-            logits = model(torch.tensor([IDS]), use_cache=False).logits[0]
+            logits = model.sliced if hasattr(model, "sliced") else model(torch.tensor([IDS]), use_cache=False).logits[0]
             assert logits.isfinite().all()
             print(name, kept, logits.square().mean().sqrt().item(), file=sys.stderr)
             packed = logits[base.POSITIONS].numpy().astype("<f4").tobytes()
