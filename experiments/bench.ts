@@ -12,6 +12,7 @@ import {
   renderBenchReport,
   tabulateKernels,
   tabulateLengths,
+  tabulatePeers,
 } from "../lib/plot/mod.ts";
 import { readVersion } from "../lib/sweep/mod.ts";
 import { buildCpu, ensureBlas } from "../build.ts";
@@ -19,6 +20,7 @@ import { type CpuBackend, cpuLevels, openCpu } from "../ffi/mod.ts";
 import { attentionInputs, attentionRace } from "./bench/attention.ts";
 import { linearRaces } from "./bench/linear.ts";
 import { LENGTHS, measureModel } from "./bench/lengths.ts";
+import { measurePeers, PEER_LENGTHS } from "./bench/peers.ts";
 import { type BenchCase, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { startTorch, type Torch } from "./bench/torch.ts";
@@ -48,7 +50,12 @@ presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
   --dtype ${WEIGHT_DTYPES.join("|")}
       what its matrices are turned into at load (each as the file has it)
   --lengths LIST
-      tokens, such as 512,4096 (${LENGTHS.join(",")})
+      tokens, such as 512,4096 (${LENGTHS.join(",")}; with --peers ${PEER_LENGTHS.join(",")})
+  --peers
+      only a model end to end beside llama.cpp and PyTorch, where python3 or TOKENFILTER_PYTHON has llama-cpp-python,
+      or torch and transformers: they take turns on the same ids, and their losses are compared
+  --turns N
+      turns of each with --peers (5)
   --text FILE
       whose beginnings the model reads (the built-in prose)
   --out DIR
@@ -63,11 +70,18 @@ presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
 type Options = ReturnType<typeof readOptions>;
 
 function readOptions(args: readonly string[]) {
-  const { threads, only, out, model = "tiny", dtype, lengths, ...rest } = parseOwnFlags(
+  const { threads, only, out, model = "tiny", dtype, lengths, turns, ...rest } = parseOwnFlags(
     args,
-    ["threads", "level", "only", "model", "dtype", "lengths", "text", "out"],
-    ["json", "quiet"],
+    ["threads", "level", "only", "model", "dtype", "lengths", "text", "turns", "out"],
+    ["peers", "json", "quiet"],
   );
+  const refused = rest.peers ? { only, dtype } : { turns };
+  for (const [name, value] of Object.entries(refused)) {
+    if (value === undefined) continue;
+    throw new UsageError(
+      rest.peers ? `Cannot use --${name} with --peers: leave it out` : `Cannot use --${name} without --peers`,
+    );
+  }
   if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
   if (out !== undefined && exists(`${out}/bench.json`)) {
     throw new UsageError(`Cannot write to "${out}": it holds a benchmark (take another --out)`);
@@ -78,7 +92,9 @@ function readOptions(args: readonly string[]) {
     out,
     model,
     dtype: readDType(dtype),
-    lengths: lengths?.split(",").map((length) => readInteger("lengths", length, 1)) ?? LENGTHS,
+    lengths: lengths?.split(",").map((length) => readInteger("lengths", length, 1)) ??
+      (rest.peers ? PEER_LENGTHS : LENGTHS),
+    turns: readInteger("turns", turns ?? "5", 1, 1000),
     threads: readInteger("threads", threads ?? String(navigator.hardwareConcurrency), 1, 1024),
     only: only === undefined ? undefined : expectChoice("only", only, OPS),
   };
@@ -98,12 +114,12 @@ async function open({ threads, level }: Options, progress: Progress): Promise<[C
 
 /** All races, one after the other: each is made when its turn comes, so that its memory can go before the next. */
 async function* races(
-  { only }: Options,
+  { only, peers }: Options,
   backend: CpuBackend,
   impl: string,
   torch: Torch | undefined,
 ): AsyncGenerator<BenchCase[]> {
-  const wants = (op: typeof OPS[number]) => only === undefined || only === op;
+  const wants = (op: typeof OPS[number]) => !peers && (only === undefined || only === op);
   if (wants("attention")) {
     const inputs = attentionInputs();
     for (const phase of ["prefill", "decode"] as const) {
@@ -116,7 +132,7 @@ async function* races(
   if (wants("linear")) yield* linearRaces(backend, impl);
 }
 
-function describe({ kernels, lengths }: BenchReport): string {
+function describe({ kernels, lengths, peers = [] }: BenchReport): string {
   const parts = [];
   if (kernels.length > 0) {
     parts.push(
@@ -124,6 +140,7 @@ function describe({ kernels, lengths }: BenchReport): string {
     );
   }
   if (lengths.length > 0) parts.push(formatTable(tabulateLengths(lengths)));
+  if (peers.length > 0) parts.push(formatTable(tabulatePeers(peers)));
   return parts.join("\n\n");
 }
 
@@ -156,10 +173,10 @@ export function* compare(rows: readonly KernelRow[]): Generator<string> {
 async function main(args: readonly string[]): Promise<number> {
   const options = readOptions(args);
   const progress = new Progress(options.quiet ? undefined : Deno.stderr);
-  const startedAt = new Date().toISOString();
+  const startedAt = new Date().toISOString(), [load] = Deno.loadavg();
   const [backend, level] = await open(options, progress);
   progress.line(backend.description);
-  const started = options.only === undefined || options.only === "attention"
+  const started = !options.peers && (options.only === undefined || options.only === "attention")
     ? await startTorch(options.threads)
     : undefined;
   if (typeof started === "string") progress.line(`no PyTorch beside us: ${started}`);
@@ -188,16 +205,18 @@ async function main(args: readonly string[]): Promise<number> {
       `${(roof.bytesPerSecond / 1e9).toFixed(1)} GB/s from memory`,
   );
   const kernels = measured.map(([benchCase, timeMs]) => rowOf(benchCase, timeMs, roof));
-  const lengths = options.only === undefined || options.only === "lengths"
+  const lengths = !options.peers && (options.only === undefined || options.only === "lengths")
     ? await measureModel(backend, progress, options)
     : [];
+  const peers = options.peers ? await measurePeers(backend, progress, options) : undefined;
   const report: BenchReport = {
     kernels,
     lengths,
     model: options.model,
     ...(options.dtype && { dtype: options.dtype }),
+    ...(peers && { peers, turns: options.turns }),
     roof,
-    environment: await describeMachine(backend, startedAt),
+    environment: { ...await describeMachine(backend, startedAt), load },
   };
   if (options.out !== undefined) {
     makeFolder(options.out);

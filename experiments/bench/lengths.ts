@@ -3,14 +3,15 @@ import type { Backend } from "../../lib/backend.ts";
 import type { WeightDType } from "../../lib/dtype.ts";
 import { type LengthRow, type MeasuredMethod, measureLengths } from "../../lib/eval/mod.ts";
 import { createPruner, type MethodOptions } from "../../lib/methods/mod.ts";
-import { loadModel } from "../../lib/model/mod.ts";
+import { loadModel, type ModelConfig, type Tokenizer } from "../../lib/model/mod.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { Progress } from "../cli/progress.ts";
 import { namedText } from "../cli/text.ts";
 
 /** Lengths where none are asked for. */
 export const LENGTHS: readonly number[] = [128, 256, 512, 1024, 2048];
-const DECODES = 8;
+/** Tokens decoded behind each prefill. */
+export const DECODES = 8;
 const METHODS: readonly (readonly [name: string, options: MethodOptions])[] = [
   ["learned, half skipped", { fusion: "learned" }],
   ["paper, half skipped", { preset: "paper" }],
@@ -38,28 +39,42 @@ export async function measureModel(
   { model: name, dtype, lengths, text: path }: LengthPlan,
 ): Promise<LengthRow[]> {
   const { model, tokenizer, config } = await loadModel(name, backend, dtype && { dtype });
-  const { text, name: source } = await namedText(path);
-  const longest = Math.max(...lengths) + DECODES;
-  const ids = Int32Array.from(
-    tokenizer.encode(text.slice(0, 16 * longest), { bos: tokenizer.addsBos }),
-  ).slice(0, longest);
-  if (ids.length < longest) {
-    throw new UsageError(
-      `Cannot measure ${longest - DECODES} tokens and ${DECODES} after them: ${source} has ${ids.length} ` +
-        `(take a longer one: --text FILE)`,
-    );
-  }
-  const filtered = METHODS.map(([name, options]): MeasuredMethod => ({
-    name,
-    pruner: createPruner("token-filtering", config, { pruneRatio: 0.5, ...options }, { backend }),
-  }));
+  const ids = await readIds(tokenizer, path, Math.max(...lengths)), methods = bindMethods(config, backend);
   progress.line(`${name} at ${lengths.join(", ")} tokens`);
   progress.start();
-  const rows = measureLengths(model, ids, [{ name: "dense" }, ...filtered], {
+  const rows = measureLengths(model, ids, methods, {
     lengths,
     decodes: DECODES,
     onProgress: (fraction) => progress.bar(fraction, "lengths"),
   });
   progress.clear();
   return rows;
+}
+
+/** Ids of the beginning of a text: the longest length, and the decoded ones. @throws {UsageError} If it is shorter. */
+export async function readIds(
+  tokenizer: Tokenizer,
+  path: string | undefined,
+  tokens: number,
+): Promise<Int32Array<ArrayBuffer>> {
+  const { text, name } = await namedText(path), longest = tokens + DECODES;
+  const ids = Int32Array.from(
+    tokenizer.encode(text.slice(0, 16 * longest), { bos: tokenizer.addsBos }),
+  ).slice(0, longest);
+  if (ids.length < longest) {
+    throw new UsageError(
+      `Cannot measure ${tokens} tokens and ${DECODES} after them: ${name} has ${ids.length} ` +
+        `(take a longer one: --text FILE)`,
+    );
+  }
+  return ids;
+}
+
+/** The methods that are measured, the dense model first. */
+export function bindMethods(config: ModelConfig, backend: Backend): MeasuredMethod[] {
+  const filtered = METHODS.map(([name, options]): MeasuredMethod => ({
+    name,
+    pruner: createPruner("token-filtering", config, { pruneRatio: 0.5, ...options }, { backend }),
+  }));
+  return [{ name: "dense" }, ...filtered];
 }

@@ -1,8 +1,8 @@
 /** PyTorch beside this project's kernels: a Python process that computes on the same numbers, with as many threads. */
-import { TextLineStream } from "@std/streams/text-line-stream";
 import type { AttentionArgs } from "../../lib/backend.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import type { SHAPE } from "./attention.ts";
+import { startPython } from "./python.ts";
 
 /** Answers of bench_torch.py. */
 interface Answer {
@@ -37,54 +37,25 @@ export interface Torch {
  * @returns The process, or the reason why there is none.
  */
 export async function startTorch(threads: number): Promise<Torch | string> {
-  const python = Deno.env.get("TOKENFILTER_PYTHON") || "python3";
-  let child: Deno.ChildProcess;
-  try {
-    child = new Deno.Command(python, {
-      args: [`${import.meta.dirname}/../bench_torch.py`, String(threads)],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "null",
-    }).spawn();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    return `found no "${python}"`;
-  }
-  const text = child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
-  const lines = text.getReader() as ReadableStreamDefaultReader<string>;
-  const first = await lines.read();
-  if (first.done) {
-    await child.status;
-    await child.stdin.abort().catch(() => {});
-    return `"${python}" has no torch (TOKENFILTER_PYTHON names another)`;
-  }
-  const writer = child.stdin.getWriter(), folder = await Deno.makeTempDir({ prefix: "tokenfilter_bench_" });
-  const send = async (question: object): Promise<Answer> => {
-    await writer.write(new TextEncoder().encode(JSON.stringify(question) + "\n"));
-    const { value, done } = await lines.read();
-    if (done) throw new Error("Cannot race PyTorch: its process ended");
-    const answer = JSON.parse(value) as Answer;
-    if (answer.error !== undefined) throw new Error(`Cannot race PyTorch: ${answer.error}`);
-    return answer;
-  };
+  const process = await startPython<Answer>("bench_torch.py", [String(threads)], "torch");
+  if (typeof process === "string") return process;
+  const folder = await Deno.makeTempDir({ prefix: "tokenfilter_bench_" });
   return {
-    version: (JSON.parse(first.value) as Answer).version!,
+    version: process.hello.version!,
     async prepare(phase, heads, shape, args) {
       for (const name of ["queries", "keys", "values"] as const) {
         const { buffer, byteOffset, byteLength } = f32Data(args[name]);
         await Deno.writeFile(`${folder}/${name}`, new Uint8Array(buffer, byteOffset, byteLength));
       }
-      return (await send({ do: "prepare", folder, phase, heads, ...shape })).id!;
+      return (await process.ask({ do: "prepare", folder, phase, heads, ...shape })).id!;
     },
     async output(id) {
-      await send({ do: "output", id, folder });
+      await process.ask({ do: "output", id, folder });
       return new Float32Array((await Deno.readFile(`${folder}/out`)).buffer);
     },
-    time: async (id, repeats) => (await send({ do: "time", id, repeats })).timeMs!,
+    time: async (id, repeats) => (await process.ask({ do: "time", id, repeats })).timeMs!,
     async close() {
-      await writer.close();
-      await child.status;
-      await lines.cancel();
+      await process.close();
       await Deno.remove(folder, { recursive: true });
     },
   };

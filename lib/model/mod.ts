@@ -17,6 +17,8 @@ export * from "./generate.ts";
 export { obtainDataset } from "./hf/repository.ts";
 export {
   type HubOptions,
+  locateModel,
+  locatePath,
   MODEL_NAMES,
   type ModelProgress,
   type ReadOptions,

@@ -14,6 +14,20 @@ import {
 import { collectRoofline, type KernelRow, type MachineRoof, plotRoofline } from "../plots/roofline.ts";
 import type { TrialTable } from "./trial_table.ts";
 
+/** One engine and method at one length, end to end: each timed step ends with the logits of its last token. */
+export interface PeerRow {
+  /** Who computes, with its version. */
+  readonly engine: string;
+  /** What decides whose attention is skipped; `dense`: nothing. */
+  readonly method: string;
+  /** Tokens of the prefill. */
+  readonly tokens: number;
+  /** Median wall time of the prefill, milliseconds. */
+  readonly prefillMs: number;
+  /** Median wall time of one more token after it, milliseconds. */
+  readonly decodeMs: number;
+}
+
 /** The content of `bench.json`. */
 export interface BenchReport {
   /** Measured kernels. */
@@ -24,6 +38,10 @@ export interface BenchReport {
   readonly model?: string;
   /** What its matrices were turned into. */
   readonly dtype?: WeightDType;
+  /** A model end to end beside other engines; left out where it was not raced. */
+  readonly peers?: readonly PeerRow[];
+  /** Turns of each of them. */
+  readonly turns?: number;
   /** What the machine can do, as measured beside the kernels. */
   readonly roof: MachineRoof;
   /** Where it ran. */
@@ -38,6 +56,8 @@ export interface BenchReport {
     readonly platform: string;
     /** When it began, ISO 8601. */
     readonly startedAt: string;
+    /** Processes at work or waiting then, mean of a minute; left out where it was not asked for. */
+    readonly load?: number;
   };
 }
 
@@ -96,13 +116,28 @@ export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
   ]);
 }
 
+/** Lays engines out: one row a length, engine and method; times over those of the first row of its length, our dense model. */
+export function tabulatePeers(rows: readonly PeerRow[]): TrialTable {
+  const toFirst = (measure: "prefillMs" | "decodeMs") => (row: PeerRow) =>
+    (row[measure] / rows.find(({ tokens }) => tokens === row.tokens)![measure]).toFixed(2);
+  return tabulate(rows, [
+    ["tokens", "tokens of the prefill", (row) => String(row.tokens)],
+    ["engine", "who computes", (row) => row.engine, true],
+    ["method", "what decides whose attention is skipped", (row) => row.method, true],
+    ["prefill tokens/s", "of the median time", (row) => (1000 * row.tokens / row.prefillMs).toFixed(0)],
+    ["its time", "median time over our dense model's, side by side", toFirst("prefillMs")],
+    ["decode tokens/s", "one token at a time, after the prefill", (row) => (1000 / row.decodeMs).toFixed(1)],
+    ["its time", "median time of one over our dense model's, side by side", toFirst("decodeMs")],
+  ]);
+}
+
 /**
  * Renders a benchmark as a self-contained page.
  *
  * @returns HTML that loads nothing from anywhere.
  */
 export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOptions): string {
-  const { environment, roof, kernels, lengths } = report;
+  const { environment, roof, kernels, lengths, peers = [] } = report;
   return renderPage({
     title: "Time and memory",
     intro: `<p class="muted">Kernels were verified before they were timed; times are medians.</p>${
@@ -129,6 +164,13 @@ ${renderTable(tabulateKernels(kernels))}`,
         `<h2>All lengths</h2>
 <p class="muted">The model ${escapeText(report.model ?? "tiny")} on the built-in text.</p>
 ${renderTable(tabulateLengths(lengths))}`,
+      ]),
+      ...(peers.length === 0 ? [] : [
+        `<h2>Beside other engines</h2>
+<p class="muted">The model ${
+          escapeText(report.model ?? "tiny")
+        }, end to end: the engines took turns on the same ids, and each step ends with the logits of its last token.</p>
+${renderTable(tabulatePeers(peers))}`,
       ]),
     ],
     plotly,

@@ -2,7 +2,15 @@
  * Pages made of plots and tables: of a sweep, a comparison, a benchmark, heads, and a site of them all.
  * @module
  */
-export { type BenchReport, plotBench, renderBenchReport, tabulateKernels, tabulateLengths } from "./bench.ts";
+export {
+  type BenchReport,
+  type PeerRow,
+  plotBench,
+  renderBenchReport,
+  tabulateKernels,
+  tabulateLengths,
+  tabulatePeers,
+} from "./bench.ts";
 export { plotComparisons, renderComparisonReport, tabulateComparison } from "./comparison.ts";
 export { formatCsv } from "./csv.ts";
 export {
