@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../lib/errors.ts";
 import { NOT_ON_WINDOWS, unless } from "../lib/testing.ts";
 import { readResults } from "./study_testing.ts";
@@ -58,6 +58,24 @@ Deno.test({
       const whole = await runTask("sweep", ...SMALL, "--threads", "1", "--quiet", "--out", `${folder}/whole`);
       assertEquals([whole.code, whole.stderr], [0, ""]);
       assertEquals(readResults(`${out}/study.db`), readResults(`${folder}/whole/study.db`));
+    }),
+});
+
+Deno.test({
+  ...unless(NOT_ON_WINDOWS, "the Kubernetes Job's command starts a worker"),
+  fn: () =>
+    withFolder(async (folder) => {
+      await Deno.symlink(Deno.execPath(), `${folder}/deno`);
+      const job = await Deno.readTextFile(`${ROOT}docs/clusters/job.yaml`);
+      const [command, ...args]: string[] = JSON.parse(job.match(/command: (\[.*\])/)![1]!);
+      const { code, stderr } = await new Deno.Command(command!, {
+        args,
+        cwd: ROOT,
+        env: { PATH: `${folder}:${Deno.env.get("PATH")}`, QUEUE_URL: "redis://127.0.0.1:1", NO_COLOR: "1" },
+      }).output();
+      const last = new TextDecoder().decode(stderr).trim().split("\n").at(-1)!;
+      assertEquals(code, 2);
+      assertStringIncludes(last, "Cannot reach the queue at redis://127.0.0.1:1: there is no answer");
     }),
 });
 

@@ -55,21 +55,26 @@ export function flagValues(flags: StudyFlags): FlagValues {
   );
 }
 
-/** Whether the process that an owner names has ended. @param owner as of {@linkcode ownerName} */
+/**
+ * Whether the process that an owner names has ended, as far as this machine can say: one of another machine, or of another
+ * container, may be at work, and its lease decides.
+ *
+ * @param owner As of {@linkcode ownerName}.
+ */
 export function hasEnded(owner: string): boolean {
-  const pid = Number(owner.match(/^(\d+)-/)?.[1]);
-  if (!Number.isSafeInteger(pid)) return false;
+  const [, pid, host] = owner.match(/^(\d+)-[^@]*@(.*)$/) ?? [];
+  if (host !== Deno.hostname() || !Number.isSafeInteger(Number(pid))) return false;
   try {
-    process.kill(pid, 0);
+    process.kill(Number(pid), 0);
     return false;
   } catch (error) {
     return (error as { readonly code?: unknown }).code === "ESRCH";
   }
 }
 
-/** A name that no other worker has: the process and a part that is drawn. */
+/** A name that no other worker has: the process, a part that is drawn, and the machine. */
 export function ownerName(): string {
-  return `${Deno.pid}-${crypto.randomUUID().slice(0, 8)}`;
+  return `${Deno.pid}-${crypto.randomUUID().slice(0, 8)}@${Deno.hostname()}`;
 }
 
 /** What a study is opened for. */

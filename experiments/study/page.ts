@@ -73,7 +73,7 @@ export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
   const sign = signOf(study), now = Date.now(), known = trials.filter(({ value }) => value !== undefined);
   const best = known.toSorted((a, b) => sign * (a.value! - b.value!)).slice(0, BEST);
   const workers = tabulate(store.workers(), [
-    ["worker", "its process, and a name that was drawn", ({ owner }) => owner, true],
+    ["worker", "its process, a name that was drawn, and its machine", ({ owner }) => owner, true],
     ["finished", "trials that it has finished", ({ finished }) => String(finished)],
     ["at trial", "the one that it is at", ({ trial }) => trial === null ? "-" : String(trial)],
     ["heard of", "how long ago it last said something", ({ seenMs }) => ago(now - seenMs)],
