@@ -2,7 +2,7 @@
 import type { CostShape } from "../cost.ts";
 import type { LayerAlteration } from "./calibration.ts";
 import type { OfflineMethod } from "./offline.ts";
-import { keepHighest } from "./width.ts";
+import { countGone, keepHighest } from "./width.ts";
 
 /** What the paper takes gradients of: ten samples of 64 tokens. */
 const SAMPLES = 10, SAMPLE_TOKENS = 64;
@@ -23,8 +23,8 @@ export const llmPruner: OfflineMethod<"llm-pruner"> = {
   alter(model, { pruneRatio }) {
     const { config } = model, { numLayers, numKvHeads, intermediateSize } = config;
     const [first, end] = [Math.floor(FIRST * numLayers), numLayers - Math.floor(LAST * numLayers)];
-    const share = pruneRatio * numLayers / (end - first), widest = (size: number) => (size - 1) / size;
-    if (share > widest(numKvHeads) && share > widest(intermediateSize)) {
+    const share = pruneRatio * numLayers / (end - first), gone = countGone(config, share);
+    if (share >= 1) {
       throw new RangeError(
         `Cannot prune ${pruneRatio} by "llm-pruner": it spares ${
           numLayers - end + first
@@ -41,8 +41,8 @@ export const llmPruner: OfflineMethod<"llm-pruner"> = {
       layers: groups.map((own, layer): LayerAlteration => {
         if (layer < first || layer >= end) return {};
         return {
-          groups: keepHighest(own, Math.floor(share * numKvHeads)),
-          channels: keepHighest(channels[layer]!, Math.floor(share * intermediateSize)),
+          groups: keepHighest(own, gone.groups),
+          channels: keepHighest(channels[layer]!, gone.channels),
         };
       }),
     };

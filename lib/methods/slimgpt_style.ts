@@ -3,7 +3,7 @@ import { invertPositive } from "../matrix.ts";
 import { hostTensor } from "../tensor.ts";
 import type { CalibratedModel } from "./calibration.ts";
 import type { OfflineMethod } from "./offline.ts";
-import { transpose } from "./width.ts";
+import { countGone, transpose } from "./width.ts";
 
 /** Channels that go together; the paper's group shrinks down to this. */
 const CHANNELS_AT_ONCE = 8;
@@ -27,21 +27,23 @@ export const slimgptStyle: OfflineMethod<"slimgpt-style"> = {
       o: { columns: numHeads * headDim, together: numHeads / numKvHeads * headDim, atOnce: 1 },
       down: { columns: intermediateSize, together: 1, atOnce: CHANNELS_AT_ONCE },
     };
+    const gone = countGone(model.config, pruneRatio);
     return model.walk(["o", "down"], (layer) => {
       const grams = {
         o: new Float64Array(plan.o.columns ** 2),
         down: new Float64Array(plan.down.columns ** 2),
       };
-      const prune = (name: "o" | "down") => {
-        const { columns, together, atOnce } = plan[name], units = columns / together;
-        const count = Math.min(Math.floor(pruneRatio * units), units - 1);
+      const prune = (name: "o" | "down", count: number) => {
+        const { columns, together, atOnce } = plan[name];
         const surgeon = new Surgeon(grams[name], model.matrix(layer, name).data as Float32Array, columns);
         return surgeon.prune(together, count, atOnce);
       };
       return {
         see: (name, rows, count) => addGram(model, grams[name as "o" | "down"], rows, count),
         close: () => {
-          const o = prune("o"), down = prune("down"), { shape } = model.matrix(layer, "o");
+          const o = prune("o", gone.groups),
+            down = prune("down", gone.channels),
+            { shape } = model.matrix(layer, "o");
           const tensor = (values: Float64Array) =>
             hostTensor("f32", [shape[0]!, values.length / shape[0]!], Float32Array.from(values));
           return {

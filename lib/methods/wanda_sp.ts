@@ -1,6 +1,6 @@
 /** Offline: heads and channels by the norms of what enters them times their weights (Wanda, arXiv 2306.11695, structured as in FLAP's code). */
 import type { OfflineMethod } from "./offline.ts";
-import { keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
+import { countGone, keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
 
 /**
  * Mean over a column's rows of |weight| times the root mean square of what enters it; layer by layer, each on what the pruned
@@ -13,6 +13,7 @@ export const wandaSp: OfflineMethod<"wanda-sp"> = {
   offline: true,
   alter(model, { pruneRatio }) {
     const { config } = model, widths = { o: config.numHeads * config.headDim, down: config.intermediateSize };
+    const gone = countGone(config, pruneRatio);
     return model.walk(["o", "down"], (layer) => {
       const seen = { o: new Moments(widths.o), down: new Moments(widths.down) };
       const score = (name: "o" | "down") => {
@@ -22,8 +23,8 @@ export const wandaSp: OfflineMethod<"wanda-sp"> = {
       return {
         see: (name, rows, count) => seen[name as "o" | "down"].add(rows, count),
         close: () => ({
-          groups: keepHighest(meanOfGroups(score("o"), config), Math.floor(pruneRatio * config.numKvHeads)),
-          channels: keepHighest(score("down"), Math.floor(pruneRatio * widths.down)),
+          groups: keepHighest(meanOfGroups(score("o"), config), gone.groups),
+          channels: keepHighest(score("down"), gone.channels),
         }),
       };
     });

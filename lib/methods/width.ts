@@ -75,6 +75,21 @@ export function meanOfGroups(
   );
 }
 
+/**
+ * KV heads, with their query heads, and channels of the MLP that go from a layer so that a share of its parameters does: of heads
+ * as many as fit whole, as in the authors' code, and channels for the rest, as few KV heads are a coarse measure.
+ */
+export function countGone(
+  { numHeads, numKvHeads, headDim, intermediateSize }: CostShape,
+  share: number,
+): { readonly groups: number; readonly channels: number } {
+  // In channels of the MLP, which have a row in two matrices and a column in the third.
+  const group = (2 * numHeads / numKvHeads + 2) * headDim / 3, all = numKvHeads * group + intermediateSize;
+  const groups = Math.min(Math.floor(share * numKvHeads), numKvHeads - 1);
+  const channels = Math.round(share * all - groups * group);
+  return { groups, channels: Math.min(channels, intermediateSize - 1) };
+}
+
 /** Indices of all but the `count` of lowest score, ascending; of equals the later stay, and at least one does. */
 export function keepHighest(scores: ArrayLike<number>, count: number): number[] {
   const order = Array.from(scores, (score, i) => ({ score, i })).sort((a, b) =>

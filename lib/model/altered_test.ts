@@ -156,6 +156,17 @@ Deno.test("the width methods leave out the share of the blocks' parameters that 
   }
 });
 
+Deno.test("where KV heads are few, channels make up for the share that whole heads cannot", () => {
+  const block = 64 * 32 * (2 * 4 + 2 * 2) + 3 * 64 * 96;
+  for (const name of ["wanda-sp", "slimgpt-style", "llm-pruner"] as const) {
+    for (const pruneRatio of [0.2, 0.4]) {
+      const { parametersAvoided, kvBytesAvoided } = run(model, pruners(name, { pruneRatio })).usage;
+      assertEquals(kvBytesAvoided, 0);
+      assert(Math.abs(parametersAvoided / (4 * block) - pruneRatio) < 0.01, `${name}: ${parametersAvoided}`);
+    }
+  }
+});
+
 Deno.test("adaskip-style leaves out, behind the warm-up, what turned the stream least there", () => {
   const warmup = 12, { numLayers } = config;
   const parts = chooseParts(measureParts(model, [ids(COUNT).slice(0, warmup)]), "joint", 4);

@@ -186,8 +186,10 @@ export function usageOf(
     (_, layer) => ({ ...config, ...layerConfig(config, layer) }),
   );
   const below = numLayers - tallies.length, shapeOf = (i: number) => shapes[below + i]!;
-  const rowsHeld = tallies.map(({ heldRows }, i) => heldRows * shapeOf(i).numKvHeads / config.numKvHeads);
-  const held = (below * tokens + sum(rowsHeld)) * rowBytes;
+  const bytesHeld = tallies.map(({ heldRows }, i) =>
+    heldRows * shapeOf(i).numKvHeads * rowBytes / config.numKvHeads
+  );
+  const held = below * tokens * rowBytes + sum(bytesHeld);
   const all = Array.from({ length: numLayers }, (_, layer) => {
     return {
       tokens,
