@@ -7,6 +7,8 @@ import { WEIGHT_DTYPES } from "../lib/dtype.ts";
 import {
   assertCheckpoint,
   distanceOf,
+  LOGIT_BAR,
+  logitsInBatch,
   logitsOf,
   openSource,
 } from "../lib/model/checkpoint_golden_testing.ts";
@@ -28,6 +30,13 @@ Deno.test("the CPU library has transformers' logits of every architecture, in pi
   for (const name of NAMES) {
     const model = openCheckpoint(name, backend);
     for (const piece of [undefined, 11, 1]) assertCheckpoint(name, model, piece);
+  }
+});
+
+Deno.test("the CPU library has them in a batch too", () => {
+  for (const name of NAMES) {
+    const distance = distanceOf(name, logitsInBatch(openCheckpoint(name, backend)));
+    assert(distance <= LOGIT_BAR, `${name}: found logits ${distance} off, expected ${LOGIT_BAR}`);
   }
 });
 

@@ -2,6 +2,7 @@
 import { assert } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import type { WeightDType } from "../dtype.ts";
+import { BatchDecoder } from "./batch_decoder.ts";
 import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
 import { Model } from "./model.ts";
 import golden from "./testdata/checkpoint_golden.json" with { type: "json" };
@@ -45,6 +46,25 @@ export function logitsOf(model: Model, piece = tokens): Float32Array {
     out.set(model.backend.read(model.logits(hidden)).data as Float32Array, at * vocabSize);
   }
   sequence.free();
+  return out;
+}
+
+/** Tokens before the first step of a batch. */
+const PREFILL = 5;
+
+/** The same, the tokens past a short prefill by a batch decoder, beside an idle slot and one that began empty. */
+export function logitsInBatch(model: Model): Float32Array {
+  const out = new Float32Array(tokens * vocabSize), sequence = model.start();
+  const hidden = sequence.feed(goldenIds.slice(0, PREFILL));
+  out.set(model.backend.read(model.logits(hidden)).data as Float32Array);
+  using decoder = new BatchDecoder(model, undefined, { batch: 3, capacity: tokens });
+  decoder.admit(1, sequence);
+  decoder.begin(2);
+  for (let at = PREFILL; at < tokens; at++) {
+    const step = decoder.step(Int32Array.of(0, goldenIds[at]!, goldenIds[at - PREFILL]!));
+    const logits = model.backend.read(step).data as Float32Array;
+    out.set(logits.subarray(vocabSize, 2 * vocabSize), at * vocabSize);
+  }
   return out;
 }
 
