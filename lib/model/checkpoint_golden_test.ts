@@ -39,6 +39,10 @@ const FAULTS: { readonly [what: string]: (config: ModelConfig) => Change<ModelCo
     { rope: { ...rope, factors: rope.factors.map((factor, i) => i === 1 ? 1.1 * factor : factor) } },
   "rotary magnitude": ({ rope }) => rope.magnitude && { rope: { ...rope, magnitude: 1.01 * rope.magnitude } },
   "norm's epsilon": ({ rmsNormEps }) => ({ rmsNormEps: 1.5 * rmsNormEps }),
+  // Norms of heads have the size of one.
+  "head count": ({ architecture, rope, numHeads, numKvHeads, headDim }) =>
+    !["qwen3", "gemma3"].includes(architecture) && !rope.factors &&
+    { numHeads: 2 * numHeads, numKvHeads: 2 * numKvHeads, headDim: headDim / 2 },
   "attention's factor": ({ attentionScale: scale }) => scale && { attentionScale: 1.01 * scale },
   "longer window": (config) => changeLayers(config, ({ window }) => window && { window: window + 1 }),
   "shorter window": (config) => changeLayers(config, ({ window }) => window && { window: window - 1 }),
@@ -77,6 +81,7 @@ Deno.test("a wrong constant of any architecture is far off", () => {
     "rotary factors": 7,
     "rotary magnitude": 3,
     "norm's epsilon": 15,
+    "head count": 6,
     "attention's factor": 2,
     "longer window": 5,
     "shorter window": 5,
