@@ -35,7 +35,7 @@ function describeResult({ model = "tiny", environment, peers = [], roof, turns =
     `medians of ${plural(turns, "turn")}`,
     ...(load === undefined ? [] : [`load of the machine before it ${load.toFixed(1)}`]),
   ];
-  return `### ${model}\n\n${facts.join("; ")}.\n\n${formatMarkdown(tabulatePeers(peers))}`;
+  return `### ${model}\n\n${facts.join(";\n")}.\n\n${formatMarkdown(tabulatePeers(peers))}`;
 }
 
 /** The part of the page. */
