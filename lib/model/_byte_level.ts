@@ -32,6 +32,7 @@ export interface PreTokenizer {
 const gpt2: PreTokenizer = { patterns: [GPT2], ignoreMerges: false };
 const smollm: PreTokenizer = { patterns: [String.raw`\p{N}`, GPT2], ignoreMerges: false };
 const llama3: PreTokenizer = { patterns: [llama3Pattern(THREE_DIGITS)], ignoreMerges: true, addsBos: true };
+const dbrx: PreTokenizer = { patterns: [llama3Pattern(THREE_DIGITS)], ignoreMerges: false };
 const qwen2: PreTokenizer = { patterns: [llama3Pattern(ONE_DIGIT)], ignoreMerges: false };
 const gpt4o: PreTokenizer = { patterns: [gpt4oPattern(THREE_DIGITS, `${ENDINGS}?`)], ignoreMerges: false };
 
@@ -43,7 +44,8 @@ export const PRE_TOKENIZERS: { readonly [pre: string]: PreTokenizer } = {
   },
   "command-r": smollm,
   "deepseek-r1-qwen": qwen2,
-  "dbrx": { patterns: [llama3Pattern(THREE_DIGITS)], ignoreMerges: false },
+  "dbrx": dbrx,
+  "falcon3": llama3,
   "gpt-2": gpt2,
   "gpt-4o": gpt4o,
   "llama-bpe": llama3,
@@ -51,8 +53,11 @@ export const PRE_TOKENIZERS: { readonly [pre: string]: PreTokenizer } = {
   "llama3": llama3,
   "llama4": gpt4o,
   "olmo": gpt2,
+  "pixtral": llama3,
   "qwen2": qwen2,
   "refact": smollm,
+  // SmolLM3's files.
+  "smaug-bpe": dbrx,
   "smollm": smollm,
   "starcoder": smollm,
   "tekken": { patterns: [gpt4oPattern(ONE_DIGIT, "")], ignoreMerges: true, addsBos: true },

@@ -51,6 +51,8 @@ const CHANGES = {
   "dbrx": { from: "smollm", keys: { pre: "dbrx" }, merges: ACROSS },
   "gpt-4o": { from: "smollm", keys: { pre: "gpt-4o" }, merges: ACROSS },
   "olmo": { from: "smollm", keys: { pre: "olmo" }, merges: ACROSS },
+  "pixtral": { from: "smollm", keys: { pre: "pixtral" } },
+  "smaug-bpe": { from: "smollm", keys: { pre: "smaug-bpe" }, merges: ACROSS },
   "qwen2": { from: "smollm", keys: { pre: "qwen2" }, merges: ACROSS },
   "tekken": { from: "smollm", keys: { pre: "tekken" }, merges: ACROSS },
 } satisfies { readonly [name: string]: Change };
