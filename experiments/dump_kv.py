@@ -70,7 +70,8 @@ def record_queries(transformers, queries):
     """Has every layer's rotated queries, [1, heads, T, d], put into a dict by layer."""
     functions = getattr(transformers, "AttentionInterface", None)
     if functions is None:
-        fail(f"Cannot dump queries: found transformers {transformers.__version__}, expected 4.48 or later")
+        version = getattr(transformers, "__version__", "of no version")
+        fail(f"Cannot dump queries: found transformers {version}, expected one with AttentionInterface (4.51 or later)")
     attend = functions()["sdpa"]
 
     def record(module, query, *args, scaling=None, **named):

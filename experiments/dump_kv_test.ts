@@ -134,6 +134,10 @@ Deno.test({
         [["m", text, `${folder}/none/x`], `Cannot write "${folder}/none/x": expected a file in a folder`],
         [["none", text, out], 'Cannot load the model "none": none is no model'],
         [["odd", text, out], 'Cannot load the model "odd": ValueError'],
+        [
+          ["m", text, out, "--queries"],
+          "Cannot dump queries: found transformers of no version, expected one with",
+        ],
       ];
       for (const [args, expected] of cases) {
         const { code, said, error } = await dump(args);
@@ -159,7 +163,7 @@ Deno.test({
       const tiny = `${import.meta.dirname}/../lib/model/tiny`;
       await runPython("-c", UNPACK, tiny, "tiny-llama-4.8m.Q8_0.gguf", model);
       const script = `${import.meta.dirname}/dump_kv.py`;
-      await runPython(script, model, `${folder}/text.txt`, dump, "--layer", "2");
+      await runPython(script, model, `${folder}/text.txt`, dump, "--layer", "2", "--queries");
       const args = [
         "--kv",
         dump,
@@ -191,5 +195,13 @@ Deno.test({
         );
         assert(furthest < 2e-6, `${name} differs by ${furthest}`);
       }
+
+      // By the attention received, from the dump's queries.
+      const judged = await runTask("filter", ...args, "--side", "key", "--kv-fusion", "received");
+      assertEquals([judged.code, judged.stderr], [0, ""]);
+      const side = { side: "key", kvFusion: "received", skipRatios } as const;
+      const keys = loaded.start(createPruner("token-filtering", config, side));
+      keys.feed(ids);
+      assertEquals(JSON.parse(judged.stdout).kvKeep, [...keys.kvKeep.get(2)!]);
     }),
 });
