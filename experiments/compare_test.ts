@@ -44,6 +44,33 @@ Deno.test("compare --json prints the comparison alone and writes everything", ()
     assertEquals(page.match(/<tr[ >]/g)!.length, 8 + 1 + 3 * 7); // the losses, and three metrics of each
   }));
 
+Deno.test("compare fits methods on a calibration text, and says so in the record", () =>
+  withFolder(async (folder) => {
+    const text = new URL("../README.md", import.meta.url).pathname;
+    const fitted = ["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "100"];
+    const methods = ["--methods", "attention-drop,flap,adaskip-style", "--prune-ratio", "0.3"];
+    const { code, stdout, stderr } = await runTask(
+      "compare",
+      ...SMALL,
+      ...methods,
+      ...fitted,
+      "--out",
+      folder,
+      "--json",
+      "--quiet",
+    );
+    assertEquals(code, 0, stderr);
+    const { methods: rows, environment } = JSON.parse(stdout);
+    assertEquals([environment.calibration, environment.calibrationSha256.length], ["other, 100 tokens", 64]);
+    const of = (name: string) => rows.find((row: { name: string }) => row.name === name);
+    assertEquals(of("attention-drop").shares.pairs, 0.7);
+    assert(of("flap").shares.parameters < 0.85 && of("adaskip-style").shares.parameters === 1);
+    assertStringIncludes(of("flap").labels, "calibration on other text");
+    assertStringIncludes(of("adaskip-style").labels, "no calibration");
+    assertEquals(rows.filter(({ missed }: { missed: boolean }) => missed), []);
+    assertEquals(new Set(rows.map(({ loss }: { loss: number }) => loss)).size, 4);
+  }));
+
 Deno.test("compare prints a table and how long it will take", () =>
   withFolder(async (folder) => {
     const long = ["--context", "520", "--tokens", "520", "--threads", "1"];

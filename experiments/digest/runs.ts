@@ -1,6 +1,6 @@
 /** The fixed list of runs. */
 import { THRESHOLD_POLICIES } from "../../lib/filter/mod.ts";
-import { METHOD_NAMES } from "../../lib/methods/mod.ts";
+import { METHOD_NAMES, OFFLINE } from "../../lib/methods/mod.ts";
 import { BAD_LINES } from "./bad_lines.ts";
 import type { Machine } from "./machine.ts";
 import { line, type Run, taskRun } from "./run.ts";
@@ -26,6 +26,10 @@ const HELPS = [
 
 const SMALL = "--context 48 --tokens 96 --warmup 8 --threads 1 --out TMP/";
 
+/** Methods that alter the model, and the text that they are fitted on. */
+const ALTERING = OFFLINE.map(({ name }) => name).join();
+const CALIBRATED = "--calibration TMP/text.txt --calibration-domain same --calibration-tokens 200";
+
 /** Commands that leave a folder of results, by its name. */
 const STUDIES = Object.entries({
   sweep_rules: `sweep --json --quiet --fusion ${METHOD_NAMES.join()} --prune-ratio 0.25,0.5`,
@@ -34,6 +38,8 @@ const STUDIES = Object.entries({
   heads: "heads",
   heads_learned: "heads --json --quiet --resamples 20 --fusion learned --threshold window --prune-ratio 0.25",
   compare: "compare --seeds 2",
+  compare_altering: `compare --json --quiet --methods ${ALTERING} ${CALIBRATED}`,
+  compare_shuffled: "compare --json --quiet --methods variance,keys,shuffled --seeds 2",
   compare_few: "compare --json --quiet --methods variance,learned,random --cache-dtype bf16",
 }).map(([output, command]): Run => {
   const [task, ...args] = command.split(" ");
