@@ -48,15 +48,18 @@ export class TensorFiles implements SharedTensors {
     const path = this.#path(key), part = `${path}.${Deno.pid}`, header = new Int32Array(HEADER_BYTES / 4);
     header.set([shape.length, ...shape]);
     try {
-      using file = Deno.openSync(part, { write: true, create: true, truncate: true });
-      for (const { buffer, byteOffset, byteLength } of [header, data]) {
-        const bytes = new Uint8Array(buffer, byteOffset, byteLength);
-        for (let at = 0; at < byteLength;) at += file.writeSync(bytes.subarray(at));
+      {
+        using file = Deno.openSync(part, { write: true, create: true, truncate: true });
+        for (const { buffer, byteOffset, byteLength } of [header, data]) {
+          const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+          for (let at = 0; at < byteLength;) at += file.writeSync(bytes.subarray(at));
+        }
       }
-      Deno.renameSync(part, path);
+      Deno.linkSync(part, path); // never in place of another's, which may be mapped already
     } catch {
+      if (!exists(path)) return undefined; // no room: each process keeps its own
+    } finally {
       if (exists(part)) Deno.removeSync(part);
-      return undefined; // no room: each process keeps its own
     }
     return this.find(key);
   }

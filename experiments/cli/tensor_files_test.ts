@@ -28,6 +28,8 @@ Deno.test({
         assertEquals(freed, [own]);
         assertEquals(second.get("logits 0 0", never as () => Tensor, { spare: true }), own);
         assert(second.has("logits 0 0"));
+        // Who was not the first gets what is there.
+        assertEquals(files.keep("logits 0 0", hostTensor("f32", [1], new Float32Array(1))), own);
         // What does not fit the budget is shared with nobody, nor is what is not spare.
         const large = hostTensor("f32", [10], new Float32Array(10)),
           plain = hostTensor("f32", [1], new Float32Array(1));
