@@ -2,7 +2,8 @@
  * Time and memory of a sweep by one process and by two, with one thread each:
  * `deno run -A … experiments/verify/jobs.ts [model] [trials] [tokens]`. The processes are those of `deno task sweep`.
  * Memory is what all of them together occupy, at its most (Linux): each one's own pages (`Anonymous` in its smaps), and
- * the pages of each file that any of them maps, once: as many as the one that holds most of them has.
+ * the pages of each file that any of them maps, once: as many as the one that holds most of them has. Beside the time by
+ * the clock stands the processor time of the busiest process, which other work on the machine leaves as it is.
  */
 import { taskArguments } from "../cli/deno.ts";
 import { finish, withFolder } from "../testing.ts";
@@ -48,7 +49,16 @@ function memoryNow(pid: number): { readonly own: number; readonly shared: number
   }
 }
 
-const runs = new Map<number, { readonly seconds: number; readonly own: number; readonly shared: number }>();
+/** Processor seconds of a process so far, its threads together (100 ticks a second). */
+function cpuSeconds(pid: number): number {
+  const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+const runs = new Map<
+  number,
+  { readonly seconds: number; readonly busiest: number; readonly own: number; readonly shared: number }
+>();
 for (const jobs of [1, 2]) {
   await withFolder(async (folder) => {
     const seeds = Array.from({ length: Number(trials) }, (_, i) => i).join(",");
@@ -65,20 +75,34 @@ for (const jobs of [1, 2]) {
     }).spawn();
     const began = performance.now();
     let most = { own: 0, shared: 0 };
+    let busiest = 0;
     const timer = setInterval(() => {
+      try {
+        busiest = Math.max(busiest, ...family(child.pid).map(cpuSeconds));
+      } catch {
+        // one has just ended
+      }
       const now = memoryNow(child.pid);
       if (now.own + now.shared > most.own + most.shared) most = now;
     }, 250);
     const { code, stderr } = await finish(child);
     clearInterval(timer);
     if (code !== 0) throw new Error(stderr);
-    runs.set(jobs, { seconds: (performance.now() - began) / 1000, ...most });
+    runs.set(jobs, { seconds: (performance.now() - began) / 1000, busiest, ...most });
   });
 }
 const [one, two] = [runs.get(1)!, runs.get(2)!];
-for (const [jobs, { seconds, own, shared }] of runs) {
-  const parts = `${own.toFixed(0)} of their own, ${shared.toFixed(0)} of files`;
-  console.log(`${jobs} jobs: ${seconds.toFixed(1)} s, ${(own + shared).toFixed(0)} MB (${parts})`);
+for (const [jobs, { seconds, busiest, own, shared }] of runs) {
+  const time = `${seconds.toFixed(1)} s (busiest process ${busiest.toFixed(1)} s)`;
+  const memory = `${(own + shared).toFixed(0)} MB (${own.toFixed(0)} their own, ${
+    shared.toFixed(0)
+  } of files)`;
+  console.log(`${jobs} jobs: ${time}, ${memory}`);
 }
-const time = two.seconds / one.seconds, memory = (two.own + two.shared) / (one.own + one.shared);
-console.log(`2 of 1: ${time.toFixed(2)} of the time, ${memory.toFixed(2)} of the memory`);
+const ratio = (a: number, b: number) => (a / b).toFixed(2);
+console.log(
+  `2 of 1: ${ratio(two.seconds, one.seconds)} of the time (${
+    ratio(two.busiest, one.busiest)
+  } of the busiest), ` +
+    `${ratio(two.own + two.shared, one.own + one.shared)} of the memory`,
+);
