@@ -127,6 +127,10 @@ function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
     throw fail(key, says());
   }
   const { normalizers, pretokenizers, decoders, processors, pattern, type } = part as Part;
+  // Of rules in a charsmap the library has an approximation; another sign for a space has no text here.
+  if (type === "Precompiled" || (type === "Metaspace" && (part as Part).replacement !== SPACE)) {
+    throw fail(key, `found ${JSON.stringify(part).slice(0, 100)}, which this project does not know`);
+  }
   // Without a pattern that it knows the library warns, and drops the text.
   if (type === "Split" || type === "Replace") {
     const { Regex, String } = (pattern ?? {}) as { readonly Regex?: unknown; readonly String?: unknown };
@@ -150,7 +154,14 @@ function readAdded(value: unknown, fail: Fail): readonly AddedToken[] {
   const isToken = (token: Partial<AddedToken> | null) =>
     typeof token?.content === "string" && Number.isSafeInteger(token.id);
   if (value === undefined || value === null) return [];
-  if (Array.isArray(value) && value.every(isToken)) return value;
+  if (Array.isArray(value) && value.every(isToken)) {
+    const alone = value.find((token) => token.single_word === true);
+    if (alone === undefined) return value;
+    throw fail(
+      "added_tokens",
+      `found "${alone.content}" with single_word, expected tokens anywhere in a text`,
+    );
+  }
   throw fail("added_tokens", "found no list of tokens with content and id, expected one");
 }
 
@@ -162,8 +173,8 @@ function partsOf(part: Part | null | undefined): readonly Part[] {
 }
 
 /**
- * The same with two parts written out that the library takes otherwise than tokenizers: digits are numbers of every script,
- * not 0 to 9 alone, and GPT-2's pattern, where ByteLevel has it, knows no U+FEFF for a space.
+ * The same with parts written out that the library takes otherwise than tokenizers: digits are numbers of every script,
+ * not 0 to 9 alone, GPT-2's pattern, where ByteLevel has it, knows no U+FEFF for a space, and Metaspace parts words.
  */
 function writtenOut(part: Part | null | undefined): Part | null | undefined {
   if (Array.isArray(part?.pretokenizers)) {
@@ -175,6 +186,10 @@ function writtenOut(part: Part | null | undefined): Part | null | undefined {
     behavior: "Isolated",
     invert: false,
   });
+  // Words begin with the space before them unless the file says otherwise; the library takes the text whole.
+  if (part?.type === "Metaspace" && part.split !== false) {
+    return { type: "Sequence", pretokenizers: [part, split(`${SPACE}?[^${SPACE}]+|${SPACE}`)] };
+  }
   if (part?.type === "Digits") return split(part.individual_digits === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
   if (part?.type !== "ByteLevel" || part.use_regex === false || part.add_prefix_space !== false) return part;
   return { type: "Sequence", pretokenizers: [split(GPT2), { ...part, use_regex: false }] };

@@ -39,6 +39,22 @@ Deno.test("Tokenizer.fromHf() refuses what it does not know, and names the key",
     [withModel({ vocab: null }), '"model.vocab": found no object'],
     [withModel({ vocab: { ...model.vocab, far: 5000 } }), '"model.vocab": found 5000 for "far"'],
     [withModel({ vocab: { ...model.vocab, half: 0.5 } }), '"model.vocab": found 0.5 for "half"'],
+    [
+      { ...json, normalizer: { type: "Precompiled", precompiled_charsmap: "" } },
+      '"normalizer": found {"type":"Precompiled"',
+    ],
+    [
+      { ...json, pre_tokenizer: { type: "Metaspace", replacement: "_" } },
+      '"pre_tokenizer": found {"type":"Meta',
+    ],
+    [
+      { ...json, pre_tokenizer: { type: "Split", behavior: "Isolated" } },
+      '"pre_tokenizer": found Split with the',
+    ],
+    [
+      { ...json, added_tokens: [{ id: 9, content: "x", special: true, single_word: true }] },
+      '"added_tokens": found "x" with single_word',
+    ],
     [{ ...json, pre_tokenizer: { type: "Magic" } }, '"pre_tokenizer": found a part that cannot be used'],
     [
       { ...json, post_processor: { ...template, single: [...template!.single, end] } },

@@ -55,6 +55,8 @@ CASES = {
     "phi-3": ("llama-2", {}, "phi-3"),
     "llama-2 normalized tokens": ("llama-2", {}, "normalized"),
     "mistral-v3": ("mistral", {}, "qwen"),
+    "Metaspace that splits": ("mistral", {"pre_tokenizer": {
+        "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}}, None),
     "mixtral lstrip": ("mistral", {}, "lstrip"),
     "gemma-3": ("gemma", {}, "gemma"),
     "llama-3": ("llama-3", {"post_processor": {"type": "Sequence", "processors": [
