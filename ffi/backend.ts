@@ -30,6 +30,8 @@ export class CpuBackend extends NativeBackend {
   override readonly givesShares = true;
   /** Each sequence by the ops of one. */
   protected override readonly batch: BatchOps = batchOps(this);
+  /** See {@linkcode Backend.products}. */
+  readonly products?: "int16";
   readonly #note: string;
   /** Memory of tensors made here whose values were given to nobody, who might still look at them. */
   readonly #unread = new WeakSet<ArrayBufferLike>();
@@ -39,6 +41,7 @@ export class CpuBackend extends NativeBackend {
   constructor(context: NativeContext, note = "") {
     super(context);
     this.#note = note;
+    if (context.products !== "exact") this.products = context.products;
     this.kvFilterScan = kvFilterScan(context);
     this.kvFilterObserve = kvFilterObserve(context);
   }

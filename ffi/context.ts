@@ -7,8 +7,15 @@ import { text } from "./library.ts";
 import { LEVELS } from "./sources.ts";
 import type { NativeLibrary } from "./symbols.ts";
 
+/** How products with quantised weights take their other factor: as it is, or rounded to 16 bits; `TKF_PRODUCTS_…`. */
+export const PRODUCTS = ["exact", "int16"] as const;
+/** One of them. */
+export type Products = typeof PRODUCTS[number];
+
 /** What {@linkcode NativeContext} is made with. */
 export interface ContextOptions {
+  /** How it multiplies with quantised weights; `exact` by default. */
+  readonly products?: Products;
   /** Threads, the calling one included; all cores by default. */
   readonly threads?: number;
   /** Instruction-set level by name (`base`, `avx2`, `avx512`); the best that the machine has by default. */
@@ -95,13 +102,15 @@ export class NativeContext extends KernelContext {
   override readonly locate: Locate = hostData;
   /** Name of its instruction-set level. */
   readonly level: string;
+  /** How it multiplies with quantised weights. */
+  readonly products: Products;
 
   /**
-   * @throws {RangeError} If `threads` is not a whole number from 1 to 1024, or `level` is unknown.
+   * @throws {RangeError} If `threads` is not a whole number from 1 to 1024, or `level` or `products` is unknown.
    * @throws {NativeLibraryError} If this machine lacks the level.
    */
   constructor(library: NativeLibrary, options: ContextOptions = {}) {
-    const { threads = navigator.hardwareConcurrency, level } = options;
+    const { threads = navigator.hardwareConcurrency, level, products = "exact" } = options;
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
       throw new RangeError(`Cannot make a context: found ${threads} threads, expected 1 to 1024`);
     }
@@ -110,6 +119,9 @@ export class NativeContext extends KernelContext {
     if (code === undefined) {
       const names = levels.map(({ name }) => name).join(", ");
       throw new RangeError(`Cannot make a context: found level "${level}", expected one of ${names}`);
+    }
+    if (!PRODUCTS.includes(products)) {
+      throw new RangeError(`Cannot make a context: found products "${products}", expected exact or int16`);
     }
     const out = new BigUint64Array(1);
     const status = library.symbols.tkf_context_create(threads, code, out);
@@ -124,6 +136,8 @@ export class NativeContext extends KernelContext {
     }
     super(library, pointer);
     this.level = level ?? supportedLevels(library).at(-1)!;
+    this.products = products;
+    this.check("tkf_products_use", library.symbols.tkf_products_use(pointer, PRODUCTS.indexOf(products)));
   }
 
   /** Loads the BLAS at a path. @throws {NativeLibraryError} If that cannot be. */

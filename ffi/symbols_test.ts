@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ABI_VERSION, STATUS } from "./abi.ts";
 import { specArgs } from "./filter.ts";
+import { PRODUCTS } from "./context.ts";
 import { CUDA_SYMBOLS, SYMBOLS } from "./symbols.ts";
 import { DTYPES } from "../lib/dtype.ts";
 import { NUM_SLOTS, SLOT } from "../lib/filter/layer.ts";
@@ -43,7 +44,7 @@ Deno.test("SYMBOLS declares exactly the functions of the headers that are no ops
   const common: Deno.ForeignLibraryInterface = SYMBOLS, all: Deno.ForeignLibraryInterface = CUDA_SYMBOLS;
   assertEquals(common, declared(header));
   assertEquals(all, { ...common, ...declared(await read("tokenfilter_cuda.h")) });
-  assertEquals([Object.keys(common).length, Object.keys(all).length], [9, 15]);
+  assertEquals([Object.keys(common).length, Object.keys(all).length], [10, 16]);
 });
 
 Deno.test("numbers of the C ABI equal those of TypeScript", () => {
@@ -61,6 +62,7 @@ Deno.test("numbers of the C ABI equal those of TypeScript", () => {
   for (const name of ["threshold", "anchor", "absorb"] as const) {
     assertEquals(defines(name.toUpperCase()), numbered(FILTER_OPTIONS[name].names));
   }
+  assertEquals(defines("PRODUCTS"), numbered(PRODUCTS));
   assertEquals(Number(header.match(/#define TKF_NUM_SLOTS (\d+)/)![1]), NUM_SLOTS);
   assertEquals(
     defines("SLOT"),

@@ -102,6 +102,9 @@ export interface Backend extends BatchOps {
   /** One line for logs: instruction set, threads, libraries. */
   readonly description: string;
 
+  /** Products with quantised weights round activations to 16 bits, 32 by one factor; left out: they do not. */
+  readonly products?: "int16";
+
   /** Allocates zeroed storage. */
   alloc(dtype: DType, shape: readonly number[]): Tensor;
   /** Takes a host tensor over (without copying where the backend computes in host memory). */
@@ -121,7 +124,7 @@ export interface Backend extends BatchOps {
   embedding(table: Tensor, ids: Tensor, out: Tensor): void;
   /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]; `out` may be `x`. */
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void;
-  /** out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are never quantised. */
+  /** out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are not quantised but under {@linkcode products}. */
   linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void;
   /**
    * Rotary embedding in place on adjacent pairs (GGUF's row order): (x[t, h, 2i], x[t, h, 2i+1]) is rotated by the angle

@@ -32,6 +32,8 @@ export interface RunConditions {
   readonly calibration?: string;
   /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
+  /** Products with quantised weights took activations rounded to 16 bits; left out: as they were. */
+  readonly products?: "int16";
   /** Element type that matrices were turned into; left out: as the model's file has them. */
   readonly dtype?: WeightDType;
 }

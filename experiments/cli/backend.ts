@@ -3,7 +3,7 @@ import type { Backend } from "../../lib/backend.ts";
 import type { CacheDType } from "../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { openCpu, openCuda } from "../../ffi/mod.ts";
+import { openCpu, openCuda, PRODUCTS, type Products } from "../../ffi/mod.ts";
 import { expectChoice, type FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 
@@ -18,6 +18,8 @@ export interface BackendRequest {
   readonly threads: number | undefined;
   /** Element type of KV caches. */
   readonly cacheDType: CacheDType;
+  /** How products with quantised weights take activations. */
+  readonly products: Products;
   /** Whether a GPU's prefill uses wgmma. */
   readonly wgmma: boolean;
 }
@@ -25,7 +27,11 @@ export interface BackendRequest {
 /** Most threads that can be asked for: more than any machine's cores serve. */
 const MAX_THREADS = 1024;
 
-/** Reads `--backend`, `--threads`, `--cache-dtype` and `--wgmma`. @throws {UsageError} If they are not known or out of range. */
+/**
+ * Reads `--backend`, `--threads`, `--cache-dtype`, `--products` and `--wgmma`.
+ *
+ * @throws {UsageError} If they are not known or out of range.
+ */
 export function readBackend(values: FlagValues): BackendRequest {
   const choice = expectChoice("backend", values.get("backend")?.[0] as string ?? "cpu", CHOICES);
   const threads = values.get("threads")?.[0] as number | undefined;
@@ -34,6 +40,12 @@ export function readBackend(values: FlagValues): BackendRequest {
   }
   const dtype = values.get("cache-dtype")?.[0] as string ?? "f32";
   const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
+  const products = expectChoice("products", values.get("products")?.[0] as string ?? "exact", PRODUCTS);
+  if (products !== "exact" && choice !== "cpu") {
+    throw new UsageError(
+      `Cannot use --products ${products} with --backend ${choice}: expected --backend cpu`,
+    );
+  }
   const wgmma = values.has("wgmma");
   if (wgmma && choice !== "cuda") {
     throw new UsageError(`Cannot use --wgmma with --backend ${choice}: expected --backend cuda`);
@@ -41,7 +53,7 @@ export function readBackend(values: FlagValues): BackendRequest {
   if (wgmma && cacheDType === "f32") {
     throw new UsageError("Cannot use --wgmma with a cache of f32: expected --cache-dtype f16 or bf16");
   }
-  return { choice, threads, cacheDType, wgmma };
+  return { choice, threads, cacheDType, products, wgmma };
 }
 
 /** Whether a library cannot be had: not built, not loaded, or no folder for it. */
@@ -71,7 +83,7 @@ export async function openBackend(request: BackendRequest, progress: Progress): 
 }
 
 async function openNative(
-  { choice, threads, wgmma }: BackendRequest,
+  { choice, threads, products, wgmma }: BackendRequest,
   progress: Progress,
   building: { readonly build: true; readonly onProgress: (message: string) => void },
 ): Promise<Backend> {
@@ -85,7 +97,7 @@ async function openNative(
     }
   }
   try {
-    return await openCpu({ threads, ...building });
+    return await openCpu({ threads, products, ...building });
   } catch (error) {
     if (!isUnavailable(error)) throw error;
     if (choice === "cpu") {

@@ -161,6 +161,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "element type that the model's matrices are turned into at load, rounded as ggml rounds (each as the file has it)",
     MODEL,
   ),
+  "products": flag("text", "exact|int16", "activations in quantised products on the CPU (exact)", MODEL),
   "wgmma": flag(
     "switch",
     undefined,

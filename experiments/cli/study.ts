@@ -146,7 +146,9 @@ export async function startStudy(
   progress: Progress,
   expect?: (conditions: RunConditions, runDigest: string) => void,
 ) {
-  const conditionsOn = async (backend: string) => await describeConditions(plan, backend, request.cacheDType);
+  const products = request.products === "exact" ? undefined : request.products;
+  const conditionsOn = async (backend: string) =>
+    await describeConditions(plan, backend, request.cacheDType, products);
   if (expect !== undefined && request.choice !== "auto") {
     const conditions = await conditionsOn(request.choice);
     expect(conditions, await digestConditions(conditions));

@@ -46,6 +46,16 @@ int best_level() {
 #endif
 }
 
+// Whether the processor has AVX512_VNNI.
+bool has_vnni() {
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1u << 11) != 0;
+#else
+  return false;
+#endif
+}
+
 const Kernels* kernels_of(int level) {
 #if defined(__x86_64__)
   if (level == TKF_LEVEL_AVX512) return &kKernelsAvx512;
@@ -99,6 +109,8 @@ void* context_shared(const tkf_context* context) { return cpu(context)->shared_s
 
 SgemmFunction context_sgemm(const tkf_context* context) { return cpu(context)->sgemm; }
 
+Int16 context_int16(const tkf_context* context) { return cpu(context)->int16; }
+
 }  // namespace tkf
 
 int32_t tkf_context_best_level(void) { return tkf::best_level(); }
@@ -124,9 +136,21 @@ int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
 const char* tkf_context_description(tkf_context* context) {
   if (context == nullptr) return "";
   const tkf::CpuContext* own = tkf::cpu(context);
-  snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s", tkf::kLevelNames[own->level],
-           own->threads(), own->threads() == 1 ? "" : "s", own->blas_name);
+  static const char* const int16[] = {"", ", quantised weights times int16", ", quantised weights times int16 by VNNI"};
+  snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s%s", tkf::kLevelNames[own->level],
+           own->threads(), own->threads() == 1 ? "" : "s", own->blas_name, int16[own->int16]);
   return context->description;
+}
+
+int32_t tkf_products_use(tkf_context* context, int32_t products) {
+  tkf::Check check(context);
+  check.require(products == TKF_PRODUCTS_EXACT || products == TKF_PRODUCTS_INT16, TKF_STATUS_VALUE,
+                "found other products than exact ones (0) and those in int16 (1)");
+  if (!check.ok()) return check.status();
+  tkf::CpuContext* own = tkf::cpu(context);
+  const bool vnni = own->level == TKF_LEVEL_AVX512 && tkf::has_vnni();
+  own->int16 = products == TKF_PRODUCTS_EXACT ? tkf::kInt16None : vnni ? tkf::kInt16Vnni : tkf::kInt16Plain;
+  return TKF_STATUS_OK;
 }
 
 int32_t tkf_blas_load(tkf_context* context, const char* path) {

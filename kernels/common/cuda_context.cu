@@ -113,6 +113,13 @@ int32_t tkf_context_create(int32_t, int32_t, tkf_context** out) {
 
 int32_t tkf_context_best_level(void) { return -1; }
 
+int32_t tkf_products_use(tkf_context* context, int32_t products) {
+  tkf::Check check(context);
+  check.require(products == TKF_PRODUCTS_EXACT, TKF_STATUS_UNSUPPORTED,
+                "found other products than exact ones (0), expected those: the CUDA library has no others");
+  return check.status();
+}
+
 int32_t tkf_blas_load(tkf_context* context, const char* path) {
   tkf::Check check(context);
   check.require(path != nullptr, TKF_STATUS_NULL, "found NULL for \"path\", expected the path of a cuBLASLt");

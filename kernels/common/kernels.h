@@ -42,6 +42,10 @@ bool context_reserve(tkf_context* context, size_t bytes_per_thread, size_t share
 // That memory, 64-byte aligned, not zeroed.
 void* context_scratch(const tkf_context* context, int thread);
 void* context_shared(const tkf_context* context);
+// How products with quantised weights round what they are multiplied with: not at all, or to int16, and by what they are
+// computed then.
+enum Int16 { kInt16None, kInt16Plain, kInt16Vnni };
+Int16 context_int16(const tkf_context* context);
 // The loaded BLAS, or NULL.
 SgemmFunction context_sgemm(const tkf_context* context);
 

@@ -2,6 +2,7 @@
 // panel of weights is made float in scratch memory, then multiplied by a BLAS or by the tiles below (compute-bound).
 #include "../common/blocks.h"
 #include "../common/lanes.h"
+#include "int16.h"
 
 namespace tkf::TKF_NAMESPACE {
 
@@ -283,12 +284,64 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
   return TKF_STATUS_OK;
 }
 
+// In int16 ------------------------------------------------------------------------------------------------------------
+
+template <class Format>
+static int rounded_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
+                        float* out) {
+  constexpr int most = 8;  // rows of x that share a panel's weights in registers
+  const int64_t blocks = k / 32, groups = (n + int16::kRows - 1) / int16::kRows;
+  const size_t factors = static_cast<size_t>(blocks) * sizeof(float), count = static_cast<size_t>(rows);
+  const size_t panel = static_cast<size_t>(k) * int16::kRows;
+  if (!context_reserve(context, panel + 2 * factors * int16::kRows, count * 2 * (factors + static_cast<size_t>(k)))) {
+    return TKF_STATUS_MEMORY;
+  }
+  float* const shared = static_cast<float*>(context_shared(context));
+  int8_t* const bytes_of_x = reinterpret_cast<int8_t*>(shared + 2 * rows * blocks);
+  const int16::Rounded rounded = {k, bytes_of_x, bytes_of_x + rows * k, shared, shared + rows * blocks};
+  parallel_ranges(context, rows, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; row++) int16::round_row(x + row * k, rounded, row);
+  });
+  const int64_t bytes = row_bytes<Format>(k);
+  const bool vnni = context_int16(context) == kInt16Vnni;
+  const int64_t grain = 32768 / larger(int16::kRows * k * rows, int64_t{1});
+  parallel_ranges(context, groups, grain, [&](int64_t begin, int64_t end, int thread) {
+    uint8_t* const memory = static_cast<uint8_t*>(context_scratch(context, thread));
+    float* const d = reinterpret_cast<float*>(memory + panel);
+    const int16::Panel turned = {memory, d, d + blocks * int16::kRows};
+    for (int64_t group = begin; group < end; group++) {
+      const int64_t column = group * int16::kRows;
+      const int valid = static_cast<int>(smaller(n - column, int64_t{int16::kRows}));
+      int16::turn_rows<Format>(weight + column * bytes, valid, k, turned);
+      for (int64_t row = 0; row < rows; row += most) {
+        const int some = static_cast<int>(smaller(rows - row, int64_t{most}));
+        float* const to = out + row * n + column;
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+        if (vnni) {
+          int16::vnni::tile<most>(turned, rounded, row, some, valid, to, n);
+          continue;
+        }
+#endif
+        int16::plain::tile<most>(turned, rounded, row, some, valid, to, n);
+      }
+    }
+  });
+  static_cast<void>(vnni);
+  return TKF_STATUS_OK;
+}
+
 static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
   const float* x = as<float>(a.x);
   const uint8_t* weight = as<uint8_t>(a.weight);
   int32_t status = TKF_STATUS_OK;
   with_format(a.dtype, [&](auto format) {
     using Format = decltype(format);
+    if constexpr (int16::Integers<Format>::KNOWN) {
+      if (context_int16(context) != kInt16None) {
+        status = rounded_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
+        return;
+      }
+    }
     if (a.rows <= kFewRows) {
       status = few_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
     } else {

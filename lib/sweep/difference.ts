@@ -287,7 +287,7 @@ const CONDITIONS = [
   ..."version model modelSha256 text textSha256 context textTokens tokensSha256 bos backend cacheDType".split(
     " ",
   ),
-  ..."dtype ruleSha256 calibrationSha256 calibration backendDescription platform deno".split(" "),
+  ..."products dtype ruleSha256 calibrationSha256 calibration backendDescription platform deno".split(" "),
 ];
 
 function differingConditions(a: Environment | undefined, b: Environment | undefined): DifferingValue[] {

@@ -1,4 +1,5 @@
 /** A model on a text, in a few lines: what the run is, and a sweep without a folder of results. */
+import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
 import {
@@ -77,11 +78,13 @@ const lastEncoded = new WeakMap<
  *
  * @param backend Name of the backend that it runs on.
  * @param cacheDType Element type of the KV cache.
+ * @param products The backend's.
  */
 export async function describeConditions(
   study: StudyPlan,
   backend: string,
   cacheDType: CacheDType = "f32",
+  products?: Backend["products"],
 ): Promise<RunConditions> {
   const { model, text, textName = "text", context = DEFAULT_CONTEXT, task } = study, rule = ownRule();
   return {
@@ -98,6 +101,7 @@ export async function describeConditions(
     bos: model.tokenizer.addsBos,
     backend,
     cacheDType,
+    ...(products && { products }),
     ...(model.dtype && { dtype: model.dtype }),
   };
 }
@@ -105,7 +109,7 @@ export async function describeConditions(
 /** What a study's numbers depend on, and where they were measured. */
 export async function describeStudy(study: Study<TaskTypes>): Promise<Environment> {
   const { backend, cacheDType } = study.model.model;
-  const conditions = await describeConditions(study, backend.name, cacheDType);
+  const conditions = await describeConditions(study, backend.name, cacheDType, backend.products);
   return {
     ...conditions,
     runDigest: await digestConditions(conditions),
@@ -206,7 +210,12 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
     source: trialSource,
     evaluation,
     createPruner: bind,
-    conditions: await describeConditions(study, model.backend.name, model.cacheDType),
+    conditions: await describeConditions(
+      study,
+      model.backend.name,
+      model.cacheDType,
+      model.backend.products,
+    ),
     onFinished(dense, trials) {
       if (trials.length > 0) onSummary?.(summarize(trials, dense));
     },

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { readBuiltinText } from "../eval/mod.ts";
 import { loadModel, type Tokenizer } from "../model/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
-import { describeStudy, encodeStudy, sweepStudy } from "./study.ts";
+import { describeConditions, describeStudy, encodeStudy, sweepStudy } from "./study.ts";
 
 const model = await loadModel("tiny", new ReferenceBackend());
 const study = { model, text: await readBuiltinText(), textName: "prose", context: 40, tokens: 100 };
@@ -42,6 +42,13 @@ Deno.test("describeStudy() counts whole chunks alone and knows the package's ver
   assertEquals((await describeStudy(study)).runDigest, environment.runDigest);
   assert((await describeStudy({ ...study, tokens: 40 })).runDigest !== environment.runDigest);
   assertEquals((await describeStudy({ ...study, context: undefined })).context, 512);
+});
+
+Deno.test("describeConditions() names products that are not exact: such runs are not mixed with others", async () => {
+  const exact = await describeConditions(study, "cpu"),
+    rounded = await describeConditions(study, "cpu", "f32", "int16");
+  assertEquals(rounded, { ...exact, products: "int16" });
+  assert(!("products" in exact));
 });
 
 Deno.test("sweepStudy() runs every trial of every grid once", async () => {
