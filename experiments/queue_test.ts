@@ -113,6 +113,18 @@ Deno.test({
       );
       assert(!wrong.message.includes("secret"), wrong.message);
       await refuse(`redis://${place}`, "the server refuses the user or password");
+      const queue = ["--queue", `redis://default:secret@${place}`], out = `${folder}/out`;
+      const ended = await Promise.all([
+        runTask("sweep", ...SMALL, "--fusion", "key", ...queue, "--out", out),
+        runTask("worker", "--quiet", ...queue),
+      ]);
+      for (const { code, stdout, stderr } of ended) {
+        assertEquals([code, stdout], [2, ""]);
+        assertMatch(stderr, /^Cannot reach the queue at redis:\/\/[\d.:]+: the server refuses [^\n]*\n$/);
+      }
+      // What was to run is kept, and does once the queue can be had, or here.
+      const { code } = await runTask("sweep", ...SMALL, "--fusion", "key", "--resume", out);
+      assertEquals([code, readTrials(out).length], [0, 1]);
       await refuse("redis://127.0.0.1:1", "there is no answer (connect ECONNREFUSED 127.0.0.1:1)");
       using connections = await Connections.open(readAddress(server.url), 0.2);
       const redis = connections.connect();
