@@ -4,7 +4,20 @@
 export type DenseDType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
 
 /** Block-quantised element types, named and laid out as in GGUF. */
-export type QuantDType = "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q4_k" | "q6_k";
+export type QuantDType =
+  | "q4_0"
+  | "q4_1"
+  | "q5_0"
+  | "q5_1"
+  | "q8_0"
+  | "q2_k"
+  | "q3_k"
+  | "q4_k"
+  | "q5_k"
+  | "q6_k"
+  | "iq4_nl"
+  | "iq4_xs"
+  | "mxfp4";
 
 /** Element types that a KV cache may store. */
 export type CacheDType = "f32" | "f16" | "bf16";
@@ -37,9 +50,15 @@ export const DTYPES: { readonly [K in DType]: DTypeInfo } = {
   q5_0: { code: 6, blockSize: 32, blockBytes: 22 },
   q5_1: { code: 7, blockSize: 32, blockBytes: 24 },
   q8_0: { code: 8, blockSize: 32, blockBytes: 34 },
+  q2_k: { code: 10, blockSize: 256, blockBytes: 84 },
+  q3_k: { code: 11, blockSize: 256, blockBytes: 110 },
   q4_k: { code: 12, blockSize: 256, blockBytes: 144 },
+  q5_k: { code: 13, blockSize: 256, blockBytes: 176 },
   q6_k: { code: 14, blockSize: 256, blockBytes: 210 },
+  iq4_nl: { code: 20, blockSize: 32, blockBytes: 18 },
+  iq4_xs: { code: 23, blockSize: 256, blockBytes: 136 },
   bf16: { code: 30, blockSize: 1, blockBytes: 2 },
+  mxfp4: { code: 39, blockSize: 32, blockBytes: 17 },
   i32: { code: 100, blockSize: 1, blockBytes: 4 },
   u8: { code: 101, blockSize: 1, blockBytes: 1 },
   f64: { code: 102, blockSize: 1, blockBytes: 8 },

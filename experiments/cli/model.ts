@@ -45,7 +45,6 @@ export async function readModel(
   });
   progress.clear();
   encodeCalibration(file);
-  noteConverted(file);
   return file;
 }
 
@@ -57,19 +56,6 @@ export function readDType(text: string | undefined): WeightDType | undefined {
 /** What `--model` says. */
 export function modelName(values: FlagValues): string {
   return (values.get("model")?.[0] ?? "tiny") as string;
-}
-
-/** Says it on stderr where tensors do not run as the file has them. */
-export function noteConverted(
-  { converted }: Pick<ModelFile, "converted">,
-  stream: Parameters<typeof writeLine>[0] = Deno.stderr,
-): void {
-  if (converted.size === 0) return;
-  const each = Array.from(converted, ([type, dtype]) => `${type} as ${dtype}`).join(", ");
-  writeLine(
-    stream,
-    `Note: no kernel takes some of the model's types of tensors; they run otherwise: ${each}`,
-  );
 }
 
 /**

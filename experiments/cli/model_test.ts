@@ -6,7 +6,7 @@ import { Model, type ModelFile } from "../../lib/model/mod.ts";
 import { CONFIG, ids, weights } from "../../lib/model/small_testing.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, type Tensor } from "../../lib/tensor.ts";
-import { expectMemory, noteConverted, openModel, warnOfLength } from "./model.ts";
+import { expectMemory, openModel, warnOfLength } from "./model.ts";
 import { Progress } from "./progress.ts";
 
 Deno.test("openModel() gives back all that it takes to try a model", () => {
@@ -39,17 +39,6 @@ Deno.test("warnOfLength() speaks from one token past the model's context on", ()
   assertEquals(text, "");
   warnOfLength(513, { contextLength: 512 }, undefined, stream);
   assertEquals(text, "Warning: chunks of 513 tokens; the model was trained on 512\n");
-});
-
-Deno.test("noteConverted() names the types that run as others, where there are any", () => {
-  let text = "";
-  const stream = {
-    writeSync: (bytes: Uint8Array) => (text += new TextDecoder().decode(bytes), bytes.length),
-  };
-  noteConverted({ converted: new Map() }, stream);
-  assertEquals(text, "");
-  noteConverted({ converted: new Map([["Q5_K", "f16"], ["MXFP4", "q8_0"]]) }, stream);
-  assert(text.endsWith("they run otherwise: Q5_K as f16, MXFP4 as q8_0\n"), text);
 });
 
 Deno.test("expectMemory() says what a model needs, what is free, and what would fit", () => {

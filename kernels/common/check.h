@@ -20,13 +20,10 @@ inline BlockSize block_size(int32_t dtype) {
     case TKF_DTYPE_F32: return {1, 4};
     case TKF_DTYPE_F16: return {1, 2};
     case TKF_DTYPE_BF16: return {1, 2};
-    case TKF_DTYPE_Q4_0: return {32, 18};
-    case TKF_DTYPE_Q4_1: return {32, 20};
-    case TKF_DTYPE_Q5_0: return {32, 22};
-    case TKF_DTYPE_Q5_1: return {32, 24};
-    case TKF_DTYPE_Q8_0: return {32, 34};
-    case TKF_DTYPE_Q4_K: return {256, 144};
-    case TKF_DTYPE_Q6_K: return {256, 210};
+#define TKF_CASE(name, values, bytes) \
+  case TKF_DTYPE_##name: return {values, bytes};
+    TKF_BLOCK_TYPES(TKF_CASE)
+#undef TKF_CASE
     default: return {0, 0};
   }
 }

@@ -18,8 +18,11 @@ namespace tkf {
 #define TKF_BOTH
 #endif
 
-// Element types in blocks: X(name) for each.
-#define TKF_BLOCK_TYPES(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q4_K) X(Q6_K)
+// Element types in blocks: X(name, values of a block, its bytes) for each.
+#define TKF_BLOCK_TYPES(X)                                                                                      \
+  X(Q4_0, 32, 18) X(Q4_1, 32, 20) X(Q5_0, 32, 22) X(Q5_1, 32, 24) X(Q8_0, 32, 34) X(IQ4_NL, 32, 18)             \
+  X(MXFP4, 32, 17) X(Q2_K, 256, 84) X(Q3_K, 256, 110) X(Q4_K, 256, 144) X(Q5_K, 256, 176) X(Q6_K, 256, 210)     \
+  X(IQ4_XS, 256, 136)
 
 // The memory of a buffer, as an array of T.
 template <class T>

@@ -46,6 +46,11 @@ __device__ __forceinline__ void load_words(const uint8_t* at, uint32_t* words) {
     }
   } else if constexpr (ALIGN >= 4) {
     for (int i = 0; i < WORDS; i++) words[i] = __ldg(reinterpret_cast<const uint32_t*>(at + 4 * i));
+  } else if constexpr (ALIGN == 1) {
+    for (int i = 0; i < WORDS; i++) {
+      words[i] = 0;
+      for (int j = 0; j < 4; j++) words[i] |= static_cast<uint32_t>(__ldg(at + 4 * i + j)) << (8 * j);
+    }
   } else {
     for (int i = 0; i < WORDS; i++) {
       const uint16_t* half = reinterpret_cast<const uint16_t*>(at + 4 * i);
@@ -186,21 +191,125 @@ struct WeightQ8_0 {
   }
 };
 
+// What nibbles stand for in the IQ4 types and in MXFP4 (there twice the value), a byte each, from 0 and from 8 on.
+constexpr uint64_t kIq4Low = 0xf6eaddcfbfad9881, kIq4High = 0x7159453526190d01;
+constexpr uint64_t kFp4Low = 0x0c08060403020100, kFp4High = 0xf4f8fafcfdfeff00;
+
+// 16 values of a lane of NibblePairs: d times what their nibbles stand for.
+template <uint64_t LOW, uint64_t HIGH>
+__device__ __forceinline__ void decode_numbers(const uint32_t* words, float d, float* w) {
+#pragma unroll
+  for (int i = 0; i < 16; i++) {
+    const uint32_t q = words[i % 8 / 4] >> (8 * (i % 4) + 4 * (i / 8)) & 15u;
+    w[i] = d * static_cast<float>(static_cast<int8_t>((q < 8 ? LOW : HIGH) >> (8 * (q & 7u))));
+  }
+}
+
+// d*number(q): d f16, nibbles.
+struct WeightIQ4_NL : NibblePairs {
+  static constexpr int BYTES = 18, ALIGN = 2;
+  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
+    uint32_t words[2];
+    load_words<2, 2>(block + 2 + 8 * part, words);
+    decode_numbers<kIq4Low, kIq4High>(words, load_half(block), w);
+  }
+};
+
+// 2^(e - 127)*number(q): e u8, nibbles.
+struct WeightMXFP4 : NibblePairs {
+  static constexpr int BYTES = 17, ALIGN = 1;
+  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
+    uint32_t words[2];
+    load_words<1, 2>(block + 1 + 8 * part, words);
+    const uint32_t e = __ldg(block), half = e < 2 ? 0x200000u << e : (e - 1) << 23;  // the numbers are doubled
+    decode_numbers<kFp4Low, kFp4High>(words, bits_as<float>(half), w);
+  }
+};
+
 // ---- blocks of 256 values ----
 
-// d*scale*q - dmin*min: d, dmin f16; 8 scales and 8 minima of 6 bits in 12 bytes; nibbles, where 32 bytes hold a part
-// of 32 values in their low halves and the next part in their high halves. A lane takes 16 bytes of them.
-struct WeightQ4_K {
-  static constexpr int VALUES = 256, BYTES = 144, LANES = 8, RUNS = 8, RUN = 4, ALIGN = 16;
+// d*(scale - 32)*number(q): d f16, high pairs of bits of 8 scales u16, their low nibbles, nibbles. A lane takes half of
+// the 32 values of a scale.
+struct WeightIQ4_XS {
+  static constexpr int VALUES = 256, BYTES = 136, LANES = 16, RUNS = 4, RUN = 4, ALIGN = 8;
+  static __device__ __forceinline__ int offset(int part, int run) {
+    return 32 * (part >> 1) + NibblePairs::offset(part & 1, run);
+  }
+  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
+    uint32_t head[2], words[2];
+    load_words<8, 2>(block, head);
+    load_words<8, 2>(block + 8 + 8 * part, words);
+    const int group = part >> 1;
+    const uint32_t scale = (head[1] >> (4 * group) & 15u) | (head[0] >> (16 + 2 * group) & 3u) << 4;
+    const float d = half_bits_to_float(head[0] & 0xffffu);
+    decode_numbers<kIq4Low, kIq4High>(words, d * static_cast<float>(static_cast<int>(scale) - 32), w);
+  }
+};
+
+// Pairs of bits: within a half of 128 values, a lane takes 4 bytes of them, which belong to 4 values of each quarter.
+struct BitPairs {
+  static constexpr int VALUES = 256, LANES = 16, RUNS = 4, RUN = 4;
+  static __device__ __forceinline__ int offset(int part, int run) {
+    return 128 * (part >> 3) + 32 * run + 4 * (part & 7);
+  }
+};
+
+// d*scale*q - dmin*min: 16 scales and minima of 4 bits side by side, pairs of bits u8[64], d, dmin f16.
+struct WeightQ2_K : BitPairs {
+  static constexpr int BYTES = 84, ALIGN = 4;
+  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
+    uint32_t bits, scales;
+    load_words<4, 1>(block + 16 + 4 * part, &bits);
+    load_words<4, 1>(block + 80, &scales);
+    const float d = half_bits_to_float(scales & 0xffffu), dmin = half_bits_to_float(scales >> 16);
+    for (int run = 0; run < 4; run++) {
+      const uint32_t both = __ldg(block + offset(part, run) / 16);
+      const float factor = d * static_cast<float>(both & 15u), minimum = dmin * static_cast<float>(both >> 4);
+      for (int i = 0; i < 4; i++) {
+        w[4 * run + i] = fmaf(factor, static_cast<float>(bits >> (8 * i + 2 * run) & 3u), -minimum);
+      }
+    }
+  }
+};
+
+// d*(scale - 32)*(q - 4): third bits u8[32], pairs of bits u8[64], 16 scales of 6 bits in 12 bytes, d f16. Low nibbles
+// of scales 0-7 and 8-15 are in bytes 0-7, four pairs of high bits in each of bytes 8-11.
+struct WeightQ3_K : BitPairs {
+  static constexpr int BYTES = 110, ALIGN = 2;
+  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
+    uint32_t low, high;
+    load_words<2, 1>(block + 32 + 4 * part, &low);
+    load_words<2, 1>(block + 4 * (part & 7), &high);
+    const float d = load_half(block + 108);
+    for (int run = 0; run < 4; run++) {
+      const int j = offset(part, run) / 16;
+      const uint32_t nibble = __ldg(block + 96 + (j & 7)) >> (4 * (j >> 3)) & 15u;
+      const uint32_t scale = nibble | (__ldg(block + 104 + (j & 3)) >> (2 * (j >> 2)) & 3u) << 4;
+      const float factor = d * static_cast<float>(static_cast<int>(scale) - 32);
+      for (int i = 0; i < 4; i++) {
+        const uint32_t q = (low >> (8 * i + 2 * run) & 3u) | (high >> (8 * i + 4 * (part >> 3) + run) & 1u) << 2;
+        w[4 * run + i] = factor * static_cast<float>(static_cast<int>(q) - 4);
+      }
+    }
+  }
+};
+
+// d*scale*q - dmin*min: d, dmin f16; 8 scales and 8 minima of 6 bits in 12 bytes; of FIVE bits their fifth u8[32];
+// nibbles, where 32 bytes hold a part of 32 values in their low halves and the next part in their high halves. A lane
+// takes 16 bytes of them.
+template <bool FIVE>
+struct NibblesOf256 {
+  static constexpr int VALUES = 256, BYTES = FIVE ? 176 : 144, LANES = 8, RUNS = 8, RUN = 4, ALIGN = 16;
   static __device__ __forceinline__ int offset(int part, int run) {
     return 64 * (part >> 1) + 16 * (part & 1) + 32 * (run >> 2) + 4 * (run & 3);
   }
   // Bytes 0-3 and 4-7 hold scales and minima 0-3 in their low six bits, and above those the high two bits of 4-7,
   // whose low four bits are the nibbles of bytes 8-11.
   static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
-    uint32_t head[4], words[4];
+    uint32_t head[4], words[4], fifths[4];
     load_words<16, 4>(block, head);
-    load_words<16, 4>(block + 16 + 16 * part, words);
+    load_words<16, 4>(block + (FIVE ? 48 : 16) + 16 * part, words);
+    if constexpr (FIVE) load_words<16, 4>(block + 16 + 16 * (part & 1), fifths);
     const float d = half_bits_to_float(head[0] & 0xffffu), dmin = half_bits_to_float(head[0] >> 16);
     for (int high = 0; high < 2; high++) {
       const int j = 2 * (part >> 1) + high, shift = 8 * (j & 3);
@@ -209,18 +318,21 @@ struct WeightQ4_K {
       const uint32_t scale = j < 4 ? first & 63u : (rest & 15u) | (first >> 6) << 4;
       const uint32_t least = j < 4 ? second & 63u : rest >> 4 | (second >> 6) << 4;
       const float factor = d * static_cast<float>(scale), minimum = dmin * static_cast<float>(least);
-      for (int i = 0; i < 16; i++) w[16 * high + i] = fmaf(factor, nibble_of(words, i, high), -minimum);
+      for (int i = 0; i < 16; i++) {
+        float q = nibble_of(words, i, high);
+        if constexpr (FIVE) q += static_cast<float>((fifths[i / 4] >> (8 * (i % 4) + j) & 1u) << 4);
+        w[16 * high + i] = fmaf(factor, q, -minimum);
+      }
     }
   }
 };
+using WeightQ4_K = NibblesOf256<false>;
+using WeightQ5_K = NibblesOf256<true>;
 
 // d*scale*(q - 32): low nibbles u8[128], two high bits u8[64], 16 scales i8, d f16. Within a half of 128 values, a lane
 // takes 4 bytes of high bits, which belong to 4 values of each of its four quarters.
-struct WeightQ6_K {
-  static constexpr int VALUES = 256, BYTES = 210, LANES = 16, RUNS = 4, RUN = 4, ALIGN = 2;
-  static __device__ __forceinline__ int offset(int part, int run) {
-    return 128 * (part >> 3) + 32 * run + 4 * (part & 7);
-  }
+struct WeightQ6_K : BitPairs {
+  static constexpr int BYTES = 210, ALIGN = 2;
   static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
     const int half = part >> 3, at = 4 * (part & 7);
     uint32_t low[2], high;
@@ -243,8 +355,11 @@ struct WeightQ6_K {
 template <class F>
 void with_blocks(int dtype, F&& body) {
   switch (dtype) {
-#define TKF_CASE(name) \
-  case TKF_DTYPE_##name: body(Weight##name()); break;
+#define TKF_CASE(name, values, bytes)                                                                             \
+  case TKF_DTYPE_##name:                                                                                        \
+    static_assert(Weight##name::VALUES == values && Weight##name::BYTES == bytes, "as the list of types says"); \
+    body(Weight##name());                                                                                       \
+    break;
     TKF_BLOCK_TYPES(TKF_CASE)
 #undef TKF_CASE
     default: break;

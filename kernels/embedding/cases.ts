@@ -13,10 +13,17 @@ export interface EmbeddingCase {
 const DENSE: readonly DType[] = ["f32", "f16", "bf16"];
 const BLOCKS_OF_32: readonly DType[] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"];
 const BLOCKS_OF_256: readonly DType[] = ["q4_k", "q6_k"];
+/** Types that are unpacked their own way, and looked up as the others of their block's size. */
+const MORE: readonly DType[] = ["iq4_nl", "mxfp4", "q2_k", "q3_k", "q5_k", "iq4_xs"];
 
-function casesOf(dtypes: readonly DType[], vocabSize: number, widths: readonly number[]): EmbeddingCase[] {
+function casesOf(
+  dtypes: readonly DType[],
+  vocabSize: number,
+  widths: readonly number[],
+  rows: readonly number[] = [0, 1, 33, 989],
+): EmbeddingCase[] {
   return dtypes.flatMap((dtype) =>
-    widths.flatMap((hiddenSize) => [0, 1, 33, 989].map((rows) => ({ dtype, vocabSize, hiddenSize, rows })))
+    widths.flatMap((hiddenSize) => rows.map((rows) => ({ dtype, vocabSize, hiddenSize, rows })))
   );
 }
 
@@ -24,6 +31,7 @@ export const EMBEDDING_CASES: readonly EmbeddingCase[] = [
   ...casesOf(DENSE, 263, [1, 31, 32, 33, 127]),
   ...casesOf(BLOCKS_OF_32, 67, [32, 96, 576]),
   ...casesOf(BLOCKS_OF_256, 67, [256, 512]),
+  ...casesOf(MORE, 67, [512], [33]),
 ];
 
 export const CALLS: Calls = {

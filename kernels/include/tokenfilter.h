@@ -41,9 +41,15 @@ extern "C" {
 #define TKF_DTYPE_Q5_0 6
 #define TKF_DTYPE_Q5_1 7
 #define TKF_DTYPE_Q8_0 8
+#define TKF_DTYPE_Q2_K 10
+#define TKF_DTYPE_Q3_K 11
 #define TKF_DTYPE_Q4_K 12
+#define TKF_DTYPE_Q5_K 13
 #define TKF_DTYPE_Q6_K 14
+#define TKF_DTYPE_IQ4_NL 20
+#define TKF_DTYPE_IQ4_XS 23
 #define TKF_DTYPE_BF16 30
+#define TKF_DTYPE_MXFP4 39
 
 /* Products with quantised weights: of the activations as they are, or rounded to 16 bits, 32 of them by one factor. */
 #define TKF_PRODUCTS_EXACT 0

@@ -17,15 +17,27 @@ const DENSE: readonly DType[] = ["f32", "f16", "bf16"];
 const BLOCKS_OF_32: readonly DType[] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"];
 const BLOCKS_OF_256: readonly DType[] = ["q4_k", "q6_k"];
 
-function casesOf(dtypes: readonly DType[], sizes: readonly (readonly [number, number])[]): LinearCase[] {
-  const rows = [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 130];
+/** Types that are unpacked their own way, and multiplied as the others of their block's size. */
+const MORE_OF_32: readonly DType[] = ["iq4_nl", "mxfp4"];
+const MORE_OF_256: readonly DType[] = ["q2_k", "q3_k", "q5_k", "iq4_xs"];
+
+function casesOf(
+  dtypes: readonly DType[],
+  sizes: readonly (readonly [number, number])[],
+  rows: readonly number[] = [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 130],
+): LinearCase[] {
   return dtypes.flatMap((dtype) => sizes.flatMap(([n, k]) => rows.map((rows) => ({ dtype, rows, n, k }))));
 }
+
+/** Types of all cases: one for each way of multiplying. */
+export const MULTIPLIED: readonly DType[] = [...DENSE, ...BLOCKS_OF_32, ...BLOCKS_OF_256];
 
 export const LINEAR_CASES: readonly LinearCase[] = [
   ...casesOf(DENSE, [[1, 1], [0, 5], [3, 0], [2, 31], [33, 32], [5, 33], [127, 127], [7, 2077]]),
   ...casesOf(BLOCKS_OF_32, [[1, 32], [0, 32], [3, 0], [33, 96], [127, 64], [3, 2112], [66, 1056]]),
   ...casesOf(BLOCKS_OF_256, [[1, 256], [0, 256], [3, 0], [33, 256], [5, 2304], [31, 1280]]),
+  ...casesOf(MORE_OF_32, [[33, 96], [3, 2112]], [1, 3, 8, 31]),
+  ...casesOf(MORE_OF_256, [[33, 256], [5, 2304]], [1, 3, 8, 31]),
 ];
 
 export const CALLS: Calls = {

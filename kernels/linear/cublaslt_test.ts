@@ -1,3 +1,4 @@
+import { DTYPES } from "../../lib/dtype.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
@@ -56,7 +57,7 @@ Deno.test("linear() by cuBLASLt equals the reference on all cases of many rows",
   const cases = LINEAR_CASES.filter(({ rows, n, k }) => rows > 30 && n > 0 && k > 0);
   cases.forEach((c, i) => check(device, c, i + 1));
   // 31 rows of blocks are still few. Parts: one product of f32, two of f16, three of bf16 and of quantised weights.
-  const many = cases.filter(({ rows, dtype }) => rows > 32 || !dtype.startsWith("q"));
+  const many = cases.filter(({ rows, dtype }) => rows > 32 || DTYPES[dtype].blockSize === 1);
   const products = many.map(({ dtype }) => dtype === "f32" ? 1 : dtype === "f16" ? 2 : 3);
   const total = products.reduce((sum, count) => sum + count, 0);
   assertEquals(since(before).slice(1, 3), [total, total - many.length]);

@@ -3,7 +3,6 @@ import { findBlas } from "../../ffi/blas.ts";
 import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { f32Data, hostTensor, type Tensor } from "../../lib/tensor.ts";
-import { WEIGHTS } from "../testing/fuzz/draw.ts";
 import { assertNear, numbers, randomTensor, randomWeight } from "../testing/inputs.ts";
 import {
   cpuWays,
@@ -14,7 +13,7 @@ import {
   testOnDevice,
   type Way,
 } from "../testing/ways.ts";
-import { LINEAR_CASES, type LinearCase } from "./cases.ts";
+import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "./cases.ts";
 import { prepare } from "./testing.ts";
 
 const blas = (await findBlas()).path, NO_BLAS = blas === undefined && "found no BLAS";
@@ -36,7 +35,7 @@ function checkOf(c: LinearCase, seed: number): (way: Way) => void {
 testCases(
   "linear() equals the reference on all cases",
   LINEAR_CASES,
-  [(3 * 8 + 5 * 7 + 2 * 6) * 11, 2 * 5],
+  [(3 * 8 + 5 * 7 + 2 * 6) * 11 + 6 * 2 * 4, 2 * 5],
   (c, i) => checkOf(c, i + 1),
   (c) =>
     [4, 31].includes(c.rows) && ["f32", "f16", "bf16", "q5_1", "q6_k"].includes(c.dtype) &&
@@ -50,7 +49,7 @@ testOnCpu("linear() equals the reference with a BLAS", async () => {
     const check = checkOf(c, i + 1);
     for (const way of ways) check(way), runs++;
   }
-  assertEquals(runs, ways.length * (3 * 8 + 5 * 7 + 2 * 6) * 3);
+  assertEquals(runs, ways.length * ((3 * 8 + 5 * 7 + 2 * 6) * 3 + 6 * 2));
 }, NO_BLAS);
 
 /** Fails where a row's result hangs on what the other rows hold. */
@@ -107,10 +106,10 @@ function checkSlots(
 }
 
 testOnDevice(
-  "linear() multiplies the kept slots alone: none, one, some, all, for all weight types",
+  "linear() multiplies the kept slots alone: none, one, some, all, for all ways of multiplying",
   (device) => {
     let runs = 0;
-    for (const dtype of WEIGHTS) {
+    for (const dtype of MULTIPLIED) {
       for (const batch of [1, 5, 16, 70]) {
         const c = { dtype, rows: batch, n: 35, k: 256 }, { x, weight } = prepare(c, batch);
         const xOn = device.on(x), weightOn = device.on(weight);

@@ -33,8 +33,14 @@ const SCALES: { readonly [dtype: string]: readonly number[] } = {
   q5_0: [0],
   q5_1: [0, 2],
   q8_0: [0],
+  q2_k: [80, 82],
+  q3_k: [108],
   q4_k: [0, 2],
+  q5_k: [0, 2],
   q6_k: [208],
+  iq4_nl: [0],
+  iq4_xs: [0],
+  mxfp4: [],
 };
 
 /** A tensor of any weight type with random bits, finite scales, and its middle row all zero bytes. */
@@ -53,6 +59,7 @@ export function randomWeight(dtype: DType, shape: readonly [number, number], nex
   const bytes = Uint8Array.from({ length: rows * cols / blockSize * blockBytes }, () => (next() + 1) * 128);
   const view = new DataView(bytes.buffer);
   for (let at = 0; at < bytes.length; at += blockBytes) {
+    if (dtype === "mxfp4") bytes[at] = 116 + bytes[at]! % 8; // an exponent about that of 0.01
     for (const scale of SCALES[dtype]!) view.setUint16(at + scale, halfBits(0.01, next), true);
   }
   const rowBytes = bytes.length / Math.max(rows, 1);

@@ -1,10 +1,9 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
-import type { CacheDType, DType, WeightDType } from "../dtype.ts";
+import type { CacheDType, WeightDType } from "../dtype.ts";
 import { ifThere } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
 import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
-import { GgufFile } from "./formats/gguf.ts";
 import { readGgufParts } from "./formats/gguf_parts.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
 import { locateModel, locatePath, MODEL_NAMES, type ModelProgress, type ResolveOptions } from "./hub.ts";
@@ -25,8 +24,6 @@ export interface ModelFile {
   readonly config: ModelConfig;
   /** Text to token ids and back. */
   readonly tokenizer: Tokenizer;
-  /** Types of the file's tensors that no kernel takes, as ggml calls them, and what they became. */
-  readonly converted: ReadonlyMap<string, DType>;
   /** Element type that matrices are turned into; left out: as the file has them. */
   readonly dtype?: WeightDType;
   /** How many values the weights have, and the bytes that they take. */
@@ -90,8 +87,7 @@ export async function readModelFile(
     }, dtype);
     return new Model(config, placed, backend, options);
   };
-  const converted = source instanceof GgufFile ? source.converted : new Map<string, DType>();
-  return { name, sha256, config, tokenizer, converted, weights, open, ...(dtype && { dtype }) };
+  return { name, sha256, config, tokenizer, weights, open, ...(dtype && { dtype }) };
 }
 
 interface OpenedSource extends Pick<ModelFile, "name" | "sha256" | "tokenizer"> {

@@ -58,6 +58,28 @@ const READERS: { readonly [K in QuantDType]: BlockReader } = {
     for (let i = 0; i < 32; i++) out[to + i] = d * i8At(bytes, at + 2 + i);
   },
 
+  // 16 bytes of a scale and a minimum, 64 bytes of pairs of bits, d, dmin; value = d scale q - dmin min
+  q2_k(bytes, at, out, to) {
+    const d = f16At(bytes, at + 80), dmin = f16At(bytes, at + 82);
+    for (let i = 0; i < 256; i++) {
+      const both = bytes[at + (i >> 4)]!;
+      const q = bytes[at + 16 + (i >> 7) * 32 + (i & 31)]! >> (2 * ((i >> 5) & 3)) & 3;
+      out[to + i] = d * (both & 15) * q - dmin * (both >> 4);
+    }
+  },
+
+  // 32 bytes of third bits, 64 bytes of pairs, 16 scales of 6 bits, d; value = d (scale - 32) (q - 4 without the bit)
+  q3_k(bytes, at, out, to) {
+    const d = f16At(bytes, at + 108);
+    for (let i = 0; i < 256; i++) {
+      const part = i >> 4, low = bytes[at + 96 + (part & 7)]! >> (part >> 3) * 4 & 15;
+      const scale = low | (bytes[at + 104 + (part & 3)]! >> (part >> 2) * 2 & 3) << 4;
+      const q = bytes[at + 32 + (i >> 7) * 32 + (i & 31)]! >> (2 * ((i >> 5) & 3)) & 3;
+      const has = bytes[at + (i & 31)]! >> (i >> 5) & 1;
+      out[to + i] = d * (scale - 32) * (q - (has === 1 ? 0 : 4));
+    }
+  },
+
   // d, dmin, 12 bytes with eight 6-bit scales and minima, 128 bytes of nibbles: each run of 32 bytes holds 32 values
   // in its low and the next 32 in its high nibbles; value = d scale q - dmin min
   q4_k(bytes, at, out, to) {
@@ -71,6 +93,16 @@ const READERS: { readonly [K in QuantDType]: BlockReader } = {
     }
   },
 
+  // the same with 32 bytes of fifth bits before the nibbles: bit `part` of each belongs to that part
+  q5_k(bytes, at, out, to) {
+    const d = f16At(bytes, at), dmin = f16At(bytes, at + 2);
+    for (let i = 0; i < 256; i++) {
+      const part = i >> 5, [scale, min] = scaleAndMin(bytes, at + 4, part);
+      const low = bytes[at + 48 + (part >> 1) * 32 + (i & 31)]! >> (part & 1) * 4 & 15;
+      out[to + i] = d * scale * (low | (bytes[at + 16 + (i & 31)]! >> part & 1) << 4) - dmin * min;
+    }
+  },
+
   // 128 bytes of low nibbles, 64 bytes of upper pairs of bits, 16 signed scales, d; value = d scale (q - 32)
   q6_k(bytes, at, out, to) {
     const d = f16At(bytes, at + 208);
@@ -81,7 +113,42 @@ const READERS: { readonly [K in QuantDType]: BlockReader } = {
       out[to + i] = d * i8At(bytes, at + 192 + (i >> 4)) * (((low & 15) | ((high & 3) << 4)) - 32);
     }
   },
+
+  // d, 16 bytes of nibbles; value = d number(q)
+  iq4_nl: (bytes, at, out, to) => readNumbers(IQ4, bytes, at + 2, out, to, f16At(bytes, at)),
+
+  // d, high pairs of bits of 8 scales, their nibbles, 128 bytes of nibbles; value = d (scale - 32) number(q)
+  iq4_xs(bytes, at, out, to) {
+    const d = f16At(bytes, at), high = bytes[at + 2]! | bytes[at + 3]! << 8;
+    for (let part = 0; part < 8; part++) {
+      const low = bytes[at + 4 + (part >> 1)]! >> (part & 1) * 4 & 15,
+        scale = low | (high >> 2 * part & 3) << 4;
+      readNumbers(IQ4, bytes, at + 8 + 16 * part, out, to + 32 * part, d * (scale - 32));
+    }
+  },
+
+  // an exponent e, 16 bytes of nibbles; value = 2^(e - 127) number(q), of which the table has twice
+  mxfp4: (bytes, at, out, to) => readNumbers(FP4, bytes, at + 1, out, to, 2 ** (bytes[at]! - 128)),
 };
+
+/** What nibbles stand for in the IQ4 types and in MXFP4 (there twice the value). */
+const IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+const FP4 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/** 16 bytes of nibbles, low ones first: what each stands for, times a factor. */
+function readNumbers(
+  numbers: readonly number[],
+  bytes: Uint8Array,
+  at: number,
+  out: Float32Array,
+  to: number,
+  factor: number,
+): void {
+  for (let i = 0; i < 16; i++) {
+    out[to + i] = factor * numbers[bytes[at + i]! & 15]!;
+    out[to + i + 16] = factor * numbers[bytes[at + i]! >> 4]!;
+  }
+}
 
 function fifthBit(bytes: Uint8Array, at: number, i: number): number {
   return ((bytes[at + (i >> 3)]! >> (i & 7)) & 1) << 4;

@@ -5,7 +5,9 @@ import { emptyTensor, hostTensor } from "../tensor.ts";
 import { dequantize } from "./dequantize.ts";
 import golden from "./testdata/dequantize_golden.json" with { type: "json" };
 
-const QUANTISED: QuantDType[] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q6_k"];
+const QUANTISED = (Object.keys(DTYPES) as DType[]).filter((dtype): dtype is QuantDType =>
+  DTYPES[dtype].blockSize > 1
+);
 
 function goldenBlocks(dtype: QuantDType) {
   const bytes = Uint8Array.fromBase64(golden[dtype].bytes);

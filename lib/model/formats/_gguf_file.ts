@@ -1,5 +1,4 @@
 /** What a parsed GGUF file offers: metadata and tensors, and getters that check types. */
-import type { DType } from "../../dtype.ts";
 import { ModelFormatError } from "../../errors.ts";
 import type { FileTensor } from "./_file_tensor.ts";
 import type { KeyedFile } from "./_keyed_file.ts";
@@ -77,22 +76,17 @@ export class GgufFile implements KeyedFile {
    */
   readonly tensors: ReadonlyMap<string, FileTensor>;
 
-  /** Types of tensors that no kernel takes, as ggml calls them, and what they became. */
-  readonly converted: ReadonlyMap<string, DType>;
-
   /** Holds what {@linkcode parseGguf} found. */
   constructor(
     file: string,
     version: number,
     metadata: ReadonlyMap<string, GgufValue>,
     tensors: ReadonlyMap<string, FileTensor>,
-    converted: ReadonlyMap<string, DType> = new Map(),
   ) {
     this.file = file;
     this.version = version;
     this.metadata = metadata;
     this.tensors = tensors;
-    this.converted = converted;
   }
 
   /** Whether the file has the key. */

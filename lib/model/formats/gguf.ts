@@ -5,11 +5,9 @@
  * A parser of its own, because `@huggingface/gguf` reads from URLs, checks no tensor's place in the file, and
  * says neither byte nor remedy when a file is broken.
  */
-import { type DType, DTYPES } from "../../dtype.ts";
-import type { TensorData } from "../../tensor.ts";
+import { byteSize, type DType, DTYPES } from "../../dtype.ts";
 import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
 import { type FileTensor, tensorAt } from "./_file_tensor.ts";
-import { convertStored, STORED_TYPES, type StoredType } from "./_stored_types.ts";
 import { ByteReader } from "./_byte_reader.ts";
 import { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, VALUE_TYPES } from "./_gguf_file.ts";
 
@@ -102,8 +100,7 @@ export function readGguf(source: ByteSource): GgufFile {
     metadata.set(key, readValue(reader, key));
   }
   const alignment = alignmentOf(reader, metadata);
-  const { tensors, converted } = readTensors(reader, numTensors, alignment);
-  return new GgufFile(source.file, version, metadata, tensors, converted);
+  return new GgufFile(source.file, version, metadata, readTensors(reader, numTensors, alignment));
 }
 
 function readHeader(reader: ByteReader): number {
@@ -213,7 +210,6 @@ interface TensorPlace {
   readonly name: string;
   /** Its type, and what the file's is where that becomes another one. */
   readonly dtype: DType;
-  readonly stored: StoredType | undefined;
   readonly shape: number[];
   /** Bytes from the beginning of the data. */
   readonly start: number;
@@ -226,7 +222,7 @@ function readTensors(
   reader: ByteReader,
   count: number,
   alignment: number,
-): Pick<GgufFile, "tensors" | "converted"> {
+): Map<string, FileTensor> {
   const places: TensorPlace[] = [];
   const names = new Set<string>();
   for (let i = 0; i < count; i++) {
@@ -250,13 +246,13 @@ function readTensors(
     }
   }
   expectNoOverlap(reader, places);
-  const converted = places.flatMap(({ stored, dtype }) =>
-    stored === undefined ? [] : [[stored.name, dtype] as const]
+  const { source } = reader;
+  return new Map(
+    places.map(({ name, dtype, shape, start, size }) => [
+      name,
+      tensorAt(source, { dtype, shape, at: dataStart + start, size }),
+    ]),
   );
-  return {
-    tensors: new Map(places.map((place) => [place.name, viewOf(reader, dataStart, place)])),
-    converted: new Map(converted),
-  };
 }
 
 function readTensorPlace(reader: ByteReader, index: number, alignment: number): TensorPlace {
@@ -280,13 +276,10 @@ function readTensorPlace(reader: ByteReader, index: number, alignment: number): 
     }
     shape.unshift(size);
   }
-  const { dtype, stored } = readTensorType(reader, what);
-  const row = shape.at(-1)!, { blockSize, blockBytes } = stored ?? DTYPES[dtype];
+  const dtype = readTensorType(reader, what), row = shape.at(-1)!, { blockSize } = DTYPES[dtype];
   if (row % blockSize !== 0) {
     throw reader.error(
-      `found rows of ${row} for ${what}, expected a multiple of ${
-        stored?.name ?? dtype
-      }'s block of ${blockSize}`,
+      `found rows of ${row} for ${what}, expected a multiple of ${dtype}'s block of ${blockSize}`,
       at,
     );
   }
@@ -297,15 +290,13 @@ function readTensorPlace(reader: ByteReader, index: number, alignment: number): 
       reader.offset - 8,
     );
   }
-  return { name, dtype, stored, shape, start, size: values / blockSize * blockBytes, at };
+  return { name, dtype, shape, start, size: byteSize(dtype, values), at };
 }
 
-function readTensorType(reader: ByteReader, what: string): Pick<TensorPlace, "dtype" | "stored"> {
-  const code = reader.u32(`the type of ${what}`), stored = STORED_TYPES.get(code);
-  const dtype = stored?.dtype ?? DTYPE_OF_CODE.get(code);
-  if (dtype !== undefined) return { dtype, stored };
-  const names = [...DTYPE_OF_CODE.values(), ...Array.from(STORED_TYPES.values(), ({ name }) => name)];
-  const known = names.map((name) => name.toUpperCase()).join(", ");
+function readTensorType(reader: ByteReader, what: string): DType {
+  const code = reader.u32(`the type of ${what}`), dtype = DTYPE_OF_CODE.get(code);
+  if (dtype !== undefined) return dtype;
+  const known = Array.from(DTYPE_OF_CODE.values(), (name) => name.toUpperCase()).join(", ");
   const found = OTHER_TENSOR_TYPES[code] ?? "unknown";
   throw reader.error(
     `found type ${code} (${found}) for ${what}, expected one of ${known}; quantise the model to one of these`,
@@ -324,25 +315,4 @@ function expectNoOverlap(reader: ByteReader, places: readonly TensorPlace[]): vo
       );
     }
   }
-}
-
-function viewOf(reader: ByteReader, dataStart: number, place: TensorPlace): FileTensor {
-  const { dtype, stored, shape, size, name } = place, at = dataStart + place.start, { source } = reader;
-  if (stored === undefined) return tensorAt(source, { dtype, shape, at, size });
-  let kept: TensorData | undefined;
-  return {
-    dtype,
-    shape,
-    get data() {
-      if (kept !== undefined) return kept;
-      try {
-        const { data } = convertStored(stored, source.borrow(at, size), shape);
-        if (source instanceof MemoryBytes) kept = data;
-        return data;
-      } catch (error) {
-        if (!(error instanceof RangeError)) throw error;
-        throw reader.error(`tensor "${name}": ${error.message}`, place.at);
-      }
-    },
-  };
 }

@@ -60,6 +60,5 @@ export function readGgufParts(sources: readonly ByteSource[]): GgufFile {
   const metadata = new Map<string, GgufValue>(
     [...first.metadata].filter(([key]) => !key.startsWith("split.")),
   );
-  const converted = new Map(parts.flatMap((part) => [...part.converted]));
-  return new GgufFile(first.file, first.version, metadata, tensors, converted);
+  return new GgufFile(first.file, first.version, metadata, tensors);
 }
