@@ -19,7 +19,7 @@ const EVICTING =
 const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp,slimgpt-style";
 
 /** A part: flags of a comparison. */
-interface Part {
+export interface Part {
   readonly methods: string;
   readonly ratios: string;
   readonly flags: readonly string[];
@@ -42,7 +42,7 @@ const items = (methods: string, ratios: string, tasks: string, count: number): P
 const WITHIN_ITEMS = "variance,learned,value,random,random-protected,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
 
 /** The parts, in the order in which they are run: what is short comes first. */
-const PARTS: { readonly [name: string]: Part } = {
+export const PARTS: { readonly [name: string]: Part } = {
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
   "fitted_short_0.5": { ...text(FITTED, "0.5", 2048), isFitted: true },
   "items_short_0.5": items(WITHIN_ITEMS, "0.5", "arc_easy,piqa", 40),
