@@ -105,7 +105,7 @@ resolveOptions({ toyA: "2" });
 
 Deno.test("sweep, its help, its grid and its report know a new method", async () => {
   const { stdout: help } = await run("sweep", "--help all");
-  assertMatch(help, /--fusion \S+\|toy\|even\n/);
+  assertMatch(help, /--fusion \S+\|toy\|even\|attention-drop/);
   assertStringIncludes(help, "      toy: keys less values\n");
   assertStringIncludes(help, "  --toy-a X\n      toy: weight of the values, [0, 2] (0.5)\n");
   assertStringIncludes(help, "  --toy-squared\n      toy: square it (off)\n");
