@@ -47,7 +47,7 @@ import { readBudget, readRace, readSearch } from "./cli/search.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy, STUDY_FILE } from "./cli/study.ts";
 import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } from "./cli/study_store.ts";
 import { printTable, readTable } from "./cli/table.ts";
-import { canShare, sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
+import { canShare, removeShared, sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
 const USAGE = describeTask(
@@ -185,6 +185,7 @@ export async function main(args: readonly string[]): Promise<number> {
   using store = opened.store;
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   plan.model.tokenizer.rest();
+  removeShared(sharedFolder(store.path));
   using shared = jobs > 1 && backend.name === "cpu" && canShare()
     ? TensorFiles.make(sharedFolder(store.path))
     : undefined;

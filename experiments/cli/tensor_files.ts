@@ -10,6 +10,11 @@ const HEADER_BYTES = 64;
 /** Where they lie beside a study's file, while the sweep that began it runs. */
 export const sharedFolder = (study: string): string => study.replace(/[^/]*$/, ".dense");
 
+/** Removes what is shared, or what a sweep that was killed has left. */
+export function removeShared(folder: string): void {
+  if (exists(folder)) Deno.removeSync(folder, { recursive: true });
+}
+
 /** Whether this system has what is needed. */
 export const canShare = (): boolean => Deno.build.os !== "windows";
 
@@ -24,10 +29,9 @@ export class TensorFiles implements SharedTensors {
 
   /** Makes an empty folder for them, which goes when it is disposed of. */
   static make(folder: string): TensorFiles & Disposable {
-    const remove = () => exists(folder) && Deno.removeSync(folder, { recursive: true });
-    remove(); // what a sweep that was killed has left
+    removeShared(folder);
     Deno.mkdirSync(folder);
-    return Object.assign(new TensorFiles(folder), { [Symbol.dispose]: remove });
+    return Object.assign(new TensorFiles(folder), { [Symbol.dispose]: () => removeShared(folder) });
   }
 
   #path(key: string): string {
