@@ -9,8 +9,8 @@
  * @example
  * ```ts
  * import { invertPositive } from "./matrix.ts";
- * const inverse = invertPositive(Float64Array.of(4, 0, 0, 2), 2);
- * console.assert(inverse.join() === "0.25,0,0,0.5");
+ * const inverse = invertPositive(Float64Array.of(4, 0, 0, 16), 2);
+ * console.assert(inverse.join() === "0.25,0,0,0.0625");
  * ```
  */
 export function invertPositive(matrix: Float64Array, size: number): Float64Array<ArrayBuffer> {
@@ -23,9 +23,7 @@ export function invertPositive(matrix: Float64Array, size: number): Float64Array
       for (let k = 0; k < j; k++) sum -= row[k]! * other[k]!;
       if (j < i) row[j] = sum / factor[j * size + j]!;
       else if (sum > 0) row[i] = Math.sqrt(sum);
-      else {throw new RangeError(
-          `Cannot invert a matrix of ${size} rows: found none that is positive definite`,
-        );}
+      else throw new RangeError(`Cannot invert a matrix of ${size} rows: it is not positive definite`);
     }
   }
   // Rows of the transposed inverse of the factor: row j holds column j, from its diagonal on.

@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { resolveFlags } from "../flags.ts";
 
 const LIMIT_MS = 600_000;
 
@@ -6,7 +7,8 @@ for (const [library, calls, least] of [["cpu", 20_000, 150], ["emulated", 10_000
   Deno.test(`the C ABI of the ${library} library survives ${calls} random calls`, async () => {
     const script = new URL("fuzz.ts", import.meta.url).href;
     const { success, signal, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-config", "--no-lock", "--no-check", script, library, "1", `${calls}`],
+      args: ["run", "-A", "--no-check", ...await resolveFlags(), script, library, "1", `${calls}`],
+      cwd: new URL("../../../", import.meta.url),
       stdin: "null",
       signal: AbortSignal.timeout(LIMIT_MS),
     }).output();

@@ -5,6 +5,7 @@
 import { inParallel } from "../../../ffi/build/command.ts";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { type Mutant, MUTANTS } from "./cases.ts";
+import { resolveFlags } from "../flags.ts";
 
 /** A test that ends in none of these has not come to an end by itself. */
 const NOTICED = /FAILED|emulator: kernel/;
@@ -40,20 +41,6 @@ async function runTest(
   }).output();
   const decoder = new TextDecoder();
   return { success, signal, said: decoder.decode(stdout) + decoder.decode(stderr) };
-}
-
-/** Where `@std` comes from, as the README's test command asks. */
-async function resolveFlags(): Promise<string[]> {
-  const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "-A",
-      "--no-config",
-      "--no-lock",
-      new URL("../../../.std/flags.ts", import.meta.url).pathname,
-    ],
-  }).output();
-  return new TextDecoder().decode(stdout).trim().split(/\s+/).filter((flag) => flag !== "");
 }
 
 if (import.meta.main) {
