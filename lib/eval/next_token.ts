@@ -112,7 +112,9 @@ export function scoreNextTokens(model: EvaluatedModel, ids: Int32Array, hidden: 
 
 /** The likeliest token after each row of hidden states, [R, hiddenSize] f32; the first one of equals. */
 export function likeliestTokens(model: EvaluatedModel, hidden: HostTensor): number[] {
-  const { backend } = model, rows = hidden.shape[0]!, logits = logitsOf(model, hidden, 0, rows);
+  const { backend } = model, rows = hidden.shape[0]!, uploaded = backend.upload(hidden);
+  const logits = logitsOf(model, uploaded, 0, rows);
+  backend.free(uploaded);
   const data = f32Data(backend.read(logits)), width = data.length / rows;
   const found = Array.from({ length: rows }, (_, row) => {
     const own = data.subarray(row * width, (row + 1) * width);
