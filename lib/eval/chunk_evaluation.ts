@@ -28,7 +28,10 @@ import { yieldToEventLoop } from "./chunks.ts";
 import { excessKeys } from "./metrics.ts";
 import { TensorCache } from "./tensor_cache.ts";
 
-/** Losses of one chunk, one a scored unit, of the filtered and of the dense model; what else there is are lists of numbers too. */
+/**
+ * Losses of one chunk, one a scored unit, of the filtered and of the dense model; what else there is are lists of numbers
+ * too.
+ */
 export interface ChunkScores {
   /** Of the filtered model. */
   readonly losses: Float64Array;
@@ -48,7 +51,11 @@ export interface KeptLogits {
 export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   /** Whether means are over all units, in place of means of chunks' means: chunks may then have unlike many. */
   readonly isPooled?: boolean;
-  /** Losses of a chunk, one a scored unit; as many of every chunk unless they are pooled. `kept`: where the dense model's logits are kept. */
+  /**
+   * Losses of a chunk, one a scored unit; as many of every chunk unless they are pooled.
+   *
+   * @param kept Where the dense model's logits are kept.
+   */
   score(
     model: EvaluatedModel,
     ids: Int32Array,
@@ -193,13 +200,14 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     return { chunk, scores: listScores({ losses }), skips, usage, timeMs };
   }
 
-  /** A chunk's record: of an earlier run, or made now. @throws The signal's reason, if it is aborted. */
+  /** A chunk's record: of an earlier run, or made now. @throws The signal's reason, if it is aborted, or as `dense`. */
   async #find(chunk: number, control: RunControl, run: () => ChunkRecord): Promise<ChunkRecord> {
     const known = control.finished?.get(chunk);
     if (known !== undefined) return known;
     await yieldToEventLoop();
     control.signal?.throwIfAborted();
     const record = run();
+    record.scores.losses!.forEach(expectFinite); // JSON has no other numbers: none is to be written down
     control.onRecord?.(record);
     return record;
   }
