@@ -73,16 +73,18 @@ export const perplexityWord: EvaluationTask<PerplexityTypes> = {
     "each token's times tokens by words; KL and top-1 on the same positions.",
   label: (context) => `lm-eval word perplexity at ${context}`,
   loss: { ...perplexity.loss, of: "word" },
-  open(model, { ids, text, context, tokenizer, cacheBytes }) {
+  open(model, { ids, text, context, tokenizer, cacheBytes, shared }) {
     const prefix = tokenizer.bosId ?? [...tokenizer.endIds][0];
     if (prefix === undefined) {
       throw new RangeError("Cannot begin a page: the tokenizer has no BOS and no end token");
     }
+    // Pages by themselves may come to a few more tokens than the text does.
+    const isWhole = tokenizer.encode(text, { bos: tokenizer.addsBos }).length <= ids.length;
     const windows: Window[] = [];
     let tokens = 0, words = 0;
     for (const page of splitPages(text)) {
       const own = tokenizer.encode(detokenize(page), { bos: tokenizer.addsBos });
-      if (tokens > 0 && tokens + own.length > ids.length) break;
+      if (!isWhole && tokens > 0 && tokens + own.length > ids.length) break;
       windows.push(...rollWindows(own, prefix, context));
       tokens += own.length;
       words += countWords(page);
@@ -94,6 +96,7 @@ export const perplexityWord: EvaluationTask<PerplexityTypes> = {
       windows.map(({ ids }) => ids),
       scoreLast((chunk) => windows[chunk]!.scored, factor),
       cacheBytes,
+      shared,
     );
   },
 };

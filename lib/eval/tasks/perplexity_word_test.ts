@@ -34,6 +34,23 @@ function sumOf(page: string, encode: (text: string) => Int32Array, most: number)
   return sum;
 }
 
+Deno.test("word perplexity reads the last page too, where pages by themselves are more tokens than the text", async () => {
+  const encode = (text: string, { bos = false } = {}) =>
+    Int32Array.of(...bos ? [4] : [], ...(text.match(/\S+/g) ?? []).map((word) => word.codePointAt(0)! % 5));
+  const pages = [" = Rain = \n\n It fell\n", " = Snow = \n\n It fell too\n"], text = pages.join("");
+  const tokenizer = { encode, addsBos: true, bosId: 4, endIds: new Set<number>() } as unknown;
+  const scored = async (ids: Int32Array) => {
+    const data = { ids, text, context: 50, tokenizer } as TaskData;
+    return (await perplexityWord.open(fakeModel().model, data).dense() as { scoredTokens: number })
+      .scoredTokens;
+  };
+  const whole = encode(text, { bos: true });
+  const [first, both] = [pages.slice(0, 1), pages].map((some) =>
+    some.reduce((sum, page) => sum + 1 + encode(detokenize(page)).length, 0)
+  );
+  assertEquals([await scored(whole), await scored(whole.slice(0, -1))], [both, first]);
+});
+
 Deno.test("word perplexity is exp of all losses by the words of whole pages, the last window of each included", async () => {
   const encode = (text: string) => Int32Array.from(text, (c) => c.codePointAt(0)! % 5),
     { model } = fakeModel();
