@@ -1,4 +1,7 @@
-/** Offline: heads and channels whose inputs fluctuate least, with what they come to on average put back (FLAP, arXiv 2312.11983). */
+/**
+ * Offline: heads and channels whose inputs fluctuate least, with what they come to on average put back (FLAP, arXiv
+ * 2312.11983).
+ */
 import type { OptionTable } from "../filter/option.ts";
 import { hostTensor } from "../tensor.ts";
 import type { CalibratedModel, LayerAlteration } from "./calibration.ts";
@@ -71,11 +74,12 @@ export const flap: OfflineMethod<"flap", typeof options> = {
   },
 };
 
-/** Less the mean, over the standard deviation (of a sample). */
+/** Less the mean, over the standard deviation (of a sample). What is alone in its layer stays: it is above all others. */
 function standardize(scores: Float64Array): Float64Array {
+  if (scores.length === 1) return Float64Array.of(Infinity);
   const mean = scores.reduce((a, b) => a + b, 0) / scores.length;
   const deviation = Math.sqrt(scores.reduce((sum, x) => sum + (x - mean) ** 2, 0) / (scores.length - 1));
-  return scores.map((x) => (x - mean) / deviation);
+  return scores.map((x) => deviation === 0 ? 0 : (x - mean) / deviation);
 }
 
 /** The score above which things stay, so that the prices of those come nearest to a share of all. */

@@ -3,9 +3,9 @@ import { norm } from "../filter/similarity.ts";
 import type { RuleMethod } from "./method.ts";
 
 /**
- * The norm of the residual stream, the longest skipped, to which attention adds least: what an untrained router has to go by. With `--threshold topk` a
- * layer takes the top k of the whole sequence, as the paper does in training; else the share is held online. Style: the paper
- * trains its router with the model, and routes tokens round the MLP too.
+ * The norm of the residual stream, the longest skipped, to which attention adds least: what an untrained router has to go
+ * by. With `--threshold topk` a layer takes the top k of the whole sequence, as the paper does in training; else the share is
+ * held online. Style: the paper trains its router with the model, and routes tokens round the MLP too.
  */
 export const modStyle: RuleMethod<"mod-style"> = {
   name: "mod-style",

@@ -42,7 +42,7 @@ export function chooseParts(importance: PartImportance, kind: PartKind, count: n
  *
  * @param barrier Layers at either end that stay.
  * @returns The layers left out, in the order in which they went, and the mean loss after each, nats a token.
- * @throws {RangeError} If there are not so many layers between the barriers.
+ * @throws {RangeError} If there are not so many layers between the barriers, or all losses are infinite or no numbers.
  */
 export function chooseLayersByLoss(
   model: Pick<CalibratedModel, "config" | "lossWithout">,
@@ -62,6 +62,7 @@ export function chooseLayersByLoss(
       const gone = [...layers, layer], loss = model.lossWithout({ attention: gone, mlp: gone });
       if (loss < least) [best, least] = [layer, loss];
     }
+    if (best < 0) throw new RangeError("Cannot choose layers by loss: found no finite one, expected some");
     layers.push(best);
     losses.push(least);
   }

@@ -1,10 +1,13 @@
-/** Offline: heads and channels by the norms of what enters them times their weights (Wanda, arXiv 2306.11695, structured as in FLAP's code). */
+/**
+ * Offline: heads and channels by the norms of what enters them times their weights (Wanda, arXiv 2306.11695, structured as in
+ * FLAP's code).
+ */
 import type { OfflineMethod } from "./offline.ts";
 import { countGone, keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
 
 /**
  * Mean over a column's rows of |weight| times the root mean square of what enters it; layer by layer, each on what the pruned
- * ones before it leave; the same share of every layer; no bias. A head stands for its KV group, by the sum over query heads.
+ * ones before it leave; the same share of every layer; no bias. A head stands for its KV group, by the mean over query heads.
  */
 export const wandaSp: OfflineMethod<"wanda-sp"> = {
   name: "wanda-sp",
