@@ -2,7 +2,6 @@
 import { excessKeys, listMetrics } from "../eval/metrics.ts";
 import type { EvaluationTask } from "../eval/task.ts";
 import { findWrongOption } from "../methods/options.ts";
-import { BUDGET_NAMES } from "./budgets.ts";
 
 /** A field: what it must be in words, and whether a value is that. */
 export type Field = readonly [expected: string, holds: (value: unknown) => boolean];
@@ -28,12 +27,6 @@ export const FIELD = {
   number: ["a number", isNumber],
   measured: ["a number or null", isNumberOrNull],
   numbers: ["a list of numbers", isListOf(isNumber)],
-  shares: [
-    `an object of numbers: ${BUDGET_NAMES.join(", ")}`,
-    (value) =>
-      typeof value === "object" && value !== null &&
-      BUDGET_NAMES.every((name) => isNumber((value as { readonly [name: string]: unknown })[name])),
-  ],
   measuredList: ["a list of numbers or nulls", isListOf(isNumberOrNull)],
   series: [
     "an object of lists of numbers",
