@@ -12,11 +12,16 @@ export interface Finished {
 
 let flags: Promise<string[]> | undefined;
 
-/** Starts a task. Paths in `args` are taken from the project's folder. */
-export async function spawnTask(task: string, args: readonly string[]): Promise<Deno.ChildProcess> {
+/** Starts a task. Paths in `args` are taken from the project's folder; `env` stands beside this process's own. */
+export async function spawnTask(
+  task: string,
+  args: readonly string[],
+  env: { readonly [name: string]: string } = {},
+): Promise<Deno.ChildProcess> {
   return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", ...await (flags ??= readStdFlags()), `experiments/${task}.ts`, ...args],
     cwd: root,
+    env,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",

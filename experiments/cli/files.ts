@@ -42,7 +42,7 @@ export async function readJson(path: string): Promise<unknown> {
 }
 
 /** Whether a path exists. */
-export function exists(path: string): boolean {
+export function exists(path: string | URL): boolean {
   try {
     Deno.statSync(path);
     return true;

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { UsageError } from "../../lib/errors.ts";
 import { type Item, ITEM_TASKS, type ItemTask } from "../../lib/eval/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { runTask, withFolder } from "../testing.ts";
+import { finish, spawnTask, withFolder } from "../testing.ts";
 import { readHubData } from "./hub_data.ts";
 import golden from "./testdata/hub_golden.json" with { type: "json" };
 
@@ -95,20 +95,19 @@ Deno.test("readHubData() says what is wrong: nothing in the cache offline, no su
 Deno.test("eval takes a task's data from the hub, and again without it", () =>
   withHub(({ endpoint, hubCache }, requests) =>
     withFolder(async (folder) => {
-      // The task's process inherits them; nothing else of this file reads them.
-      Deno.env.set("HF_ENDPOINT", endpoint);
-      Deno.env.set("HF_HUB_CACHE", hubCache);
+      const env = { HF_ENDPOINT: endpoint, HF_HUB_CACHE: hubCache, HF_HUB_OFFLINE: "0" };
+      const runEval = async (...args: string[]) => await finish(await spawnTask("eval", args, env));
       const args = ["--data", "hub", "--tasks", "piqa", "--threads", "1", "--json", "--quiet"];
-      const first = await runTask("eval", ...args, "--out", `${folder}/a`);
+      const first = await runEval(...args, "--out", `${folder}/a`);
       assertEquals([first.code, first.stderr], [0, ""]);
       const { environment: { tasks: [task] }, items } = JSON.parse(first.stdout);
       const { repository, revision } = ITEM_TASKS.find(({ name }) => name === "piqa")!.hub;
       assertEquals([task.repository, task.revision, task.of, items.length], [repository, revision, 2, 2]);
       const before = requests.length;
-      const again = await runTask("eval", ...args, "--offline", "--out", `${folder}/b`);
+      const again = await runEval(...args, "--offline", "--out", `${folder}/b`);
       assertEquals([again.code, requests.length], [0, before]);
       assertEquals(JSON.parse(again.stdout).items, items);
-      const refused = await runTask("eval", "--data", "hub", "--tasks", "boolq", "--offline", "--quiet");
+      const refused = await runEval("--data", "hub", "--tasks", "boolq", "--offline", "--quiet");
       assertEquals([refused.code, refused.stdout], [2, ""]);
       assertStringIncludes(refused.stderr, 'Cannot use the data set "aps/super_glue" offline');
     })

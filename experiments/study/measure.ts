@@ -93,7 +93,7 @@ if (import.meta.main) {
     Deno.exit(2);
   }
   for (const name of chosen.length > 0 ? chosen : Object.keys(PARTS)) {
-    if (exists(new URL(`${name}.json`, RESULTS).pathname)) continue;
+    if (exists(new URL(`${name}.json`, RESULTS))) continue;
     const code = await measure(name, data, work);
     if (code !== 0) Deno.exit(code);
   }
