@@ -64,7 +64,7 @@ section > .tools { justify-content: flex-end; margin: 4px 0 0; }
 .detail { font-size: 0.8rem; margin: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.85rem; width: 100%; }
-th, td { padding: 3px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: 3px 9px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th.left, td.left { text-align: left; }
 thead th { position: sticky; top: 0; background: var(--card); }
 th button { all: unset; cursor: pointer; font-weight: 600; }

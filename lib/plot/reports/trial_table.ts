@@ -64,8 +64,11 @@ function listMeasured(task: EvaluationTask, dense: object): Column[] {
   }));
 }
 
-const COSTS: readonly Column[] = [
-  ...BUDGET_NAMES.filter((name) => name !== "queries").map((name): Column => ({
+/** What trials spend; of parameters only where a method takes some. */
+const listCosts = (trials: readonly RankedTrial[]): readonly Column[] => [
+  ...BUDGET_NAMES.filter((name) =>
+    name !== "queries" && (name !== "parameters" || trials.some((t) => t.parametersAvoided > 0))
+  ).map((name): Column => ({
     name: BUDGETS[name].label,
     hint: `${BUDGETS[name].title}, against dense`,
     dense: "100%",
@@ -137,7 +140,7 @@ export function tabulateTrials(
     QUERY_RATIO,
     ...(trials.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number") ? [KEY_RATIO] : []),
     ...listMeasured(findTask(environment.task), dense),
-    ...COSTS,
+    ...listCosts(trials),
   ];
   return {
     columns: columns.map((column) => column.name),

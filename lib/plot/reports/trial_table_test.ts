@@ -23,18 +23,17 @@ Deno.test("tabulateTrials() shows options that vary, where they have an effect",
     "attn FLOPs",
     "KV held",
     "proj FLOPs",
-    "params",
     "FLOPs",
     "time",
   ]);
-  const shares = ["75%", "60%", "60%", "50%", "100%", "90%", "80%"];
+  const shares = ["75%", "60%", "60%", "50%", "90%", "80%"];
   assertEquals(rows, [
-    ["-", "dense", "-", "0.000", "40.00", "-", "-", "-", "-", ...Array(7).fill("100%")],
+    ["-", "dense", "-", "0.000", "40.00", "-", "-", "-", "-", ...Array(6).fill("100%")],
     ["0.3", "variance *", "1", "0.300", "50.00", "+0.2231", "0.0100", "0.5000", "75.0%", ...shares],
     ["0.3", "variance", "2", "0.300", "60.00", "+0.4055", "0.0100", "0.6000", "75.0%", ...shares],
     ["0.3", "oracle ^", "-", "- !", "44.00", "+0.0953", "0.0100", "0.4400", "75.0%", ...shares],
   ]);
-  assertEquals([left.indexOf(true), hints.length], [1, 16]);
+  assertEquals([left.indexOf(true), hints.length], [1, 15]);
 });
 
 Deno.test("tabulateTrials() says of what a share is asked, and what share of keys was dropped", () => {
