@@ -44,7 +44,8 @@ export class LayerCache {
     this.#dtype = dtype;
     this.#width = width;
     this.#recent = recent;
-    this.#kept = this.#ring = this.#empty();
+    this.#kept = this.#empty();
+    this.#ring = this.#empty();
   }
 
   /** Cached rows: tokens that every later query sees. */
@@ -124,7 +125,7 @@ export class LayerCache {
    */
   appendSkipped(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, next: number): CachedRows {
     const ring = this.#ring;
-    if (this.#recent === 0 || ring.count + positions.length === 0) return this.#empty();
+    if (this.#recent === 0 || ring.count + positions.length === 0) return ring;
     if (positions.length === 0) return this.#slide(ring, next);
     const count = ring.count + positions.length;
     const joined = (old: Tensor, fresh: Tensor) => {
@@ -154,7 +155,8 @@ export class LayerCache {
   free(): void {
     this.#give(this.#kept);
     this.#give(this.#ring);
-    this.#kept = this.#ring = this.#empty();
+    this.#kept = this.#empty();
+    this.#ring = this.#empty();
   }
 
   #give({ keys, values }: CachedRows): void {
@@ -212,7 +214,7 @@ export class LayerCache {
   }
 
   #empty(): CachedRows {
-    const none = this.#backend.alloc(this.#dtype, [0, this.#width]);
-    return { keys: none, values: none, positions: new Int32Array(0), count: 0 };
+    const none = () => this.#backend.alloc(this.#dtype, [0, this.#width]); // each given back by itself
+    return { keys: none(), values: none(), positions: new Int32Array(0), count: 0 };
   }
 }

@@ -245,15 +245,17 @@ export class ModelSequence {
     const total = x.shape[0]!;
     this.expectNext(total);
     if (this.nextPiece(total) === total) {
-      this.#runPiece(x, from, to);
+      this.#pass.run(x, from, to, this.begin(total));
+      this.end(total);
       return x;
     }
     const out = this.#model.backend.alloc("f32", x.shape);
     for (let at = 0; at < total;) {
-      const piece = this.#pass.gather("piece", x, range(at, this.nextPiece(total - at)));
-      this.#runPiece(piece, from, to);
+      const count = this.nextPiece(total - at), piece = this.#pass.gather("piece", x, range(at, count));
+      this.#pass.run(piece, from, to, this.begin(count));
       this.#model.backend.storeRows(piece, out, at);
-      at += piece.shape[0]!;
+      this.end(count); // may give the pass's scratch back, the piece with it
+      at += count;
     }
     return out;
   }
@@ -286,12 +288,6 @@ export class ModelSequence {
     const { warmsUpFirst = false, warmup = 0 } = this.#pruner ?? {}, drops = this.#drops;
     const open = Math.max(warmsUpFirst ? warmup : 0, drops?.from ?? 0) - this.#length;
     return Math.min(left, open > 0 ? Math.min(FEED_ROWS, open) : FEED_ROWS);
-  }
-
-  #runPiece(x: Tensor, from: number, to: number): void {
-    const count = x.shape[0]!;
-    this.#pass.run(x, from, to, this.begin(count));
-    this.end(count);
   }
 
   /**

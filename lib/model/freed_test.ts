@@ -1,0 +1,88 @@
+/** Memory that was given back is not used again: on a device that is an error, on a CPU wrong numbers. */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { Backend } from "../backend.ts";
+import { createDropped, createPruner, type Pruner } from "../methods/mod.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { f32Data, type HostTensor, hostTensor } from "../tensor.ts";
+import { judgeDump } from "./judge_dump.ts";
+import { Model } from "./model.ts";
+import { CONFIG, filtering, ids, truth, weights } from "./small_testing.ts";
+
+/** The reference, which refuses a tensor whose memory was given back. */
+function strict(): Backend {
+  const freed = new WeakSet<ArrayBufferLike>(), backend: Backend = new ReferenceBackend();
+  const expectThere = (value: unknown) => {
+    const buffer = (value as Partial<HostTensor> | undefined)?.data?.buffer;
+    if (buffer !== undefined && freed.has(buffer)) throw new Error("found a tensor that was freed");
+  };
+  return new Proxy(backend, {
+    get(_, name: keyof Backend) {
+      const own = backend[name];
+      if (typeof own !== "function") return own;
+      return (...args: unknown[]) => {
+        if (name === "free") return void freed.add((args[0] as HostTensor).data.buffer);
+        for (const arg of args) {
+          expectThere(arg);
+          if (typeof arg === "object" && arg !== null) Object.values(arg).forEach(expectThere);
+        }
+        const out = (own as (...args: unknown[]) => unknown).apply(backend, args);
+        if (name === "regrowRows") freed.add((args[0] as HostTensor).data.buffer);
+        return out;
+      };
+    },
+  });
+}
+
+const METHODS: { readonly [name: string]: (backend: Backend) => Pruner | undefined } = {
+  dense: () => undefined,
+  window: (backend) => filtering({ pruneRatio: 0.5, recent: 5 }, backend),
+  local: () => filtering({ pruneRatio: 0.5, substitute: "local", recent: 4 }),
+  received: () =>
+    filtering({ side: "key", kvFusion: "received", kvRatio: 0.5, recent: 4, warmup: 16, block: 8 }),
+  dropped: () => createDropped(CONFIG, { attention: [1], mlp: [0, 1], from: 6 }),
+  "adaskip-style": () => createPruner("adaskip-style", CONFIG, { pruneRatio: 0.5, warmup: 8 }),
+  "probe-style": () => createPruner("probe-style", CONFIG, { pruneRatio: 0.5, warmup: 16 }),
+  oracle: () => createPruner("oracle", CONFIG, { pruneRatio: 0.5, warmup: 8 }),
+};
+
+for (const [name, create] of Object.entries(METHODS)) {
+  Deno.test(`${name}: no tensor is used after it was freed, and the numbers are the same`, () => {
+    const backend = strict(), model = new Model(CONFIG, weights, backend);
+    const run = (own: Model) => {
+      const sequence = own.start(create(own.backend)), rows = [...f32Data(sequence.feed(ids(40)))];
+      if (name !== "oracle") {
+        const branch = sequence.fork();
+        for (const each of [sequence, branch]) rows.push(...f32Data(each.feed(ids(3, 1))));
+        branch.free();
+        rows.push(...f32Data(sequence.feed(ids(70, 2))));
+      }
+      sequence.free();
+      return rows;
+    };
+    assertEquals(run(model), run(truth));
+    const feeds = [9, 30].map((count) => ({ sequence: model.start(create(backend)), ids: ids(count) }));
+    model.feedTogether(feeds);
+  });
+}
+
+Deno.test("judgeDump() uses no tensor after it was freed", () => {
+  const { numHeads, numKvHeads, headDim } = CONFIG, count = 40;
+  const tensor = (heads: number) =>
+    hostTensor(
+      "f32",
+      [count, heads, headDim],
+      Float32Array.from({ length: count * heads * headDim }, Math.sin),
+    );
+  const { keySide } = METHODS.received!(truth.backend)!;
+  const judged = judgeDump(strict(), { ...keySide!, layers: [0] }, {
+    ...{ keys: tensor(numKvHeads), values: tensor(numKvHeads), queries: tensor(numHeads), scale: 0.2 },
+  });
+  assert(judged > 0);
+});
+
+Deno.test("strict() notices use after free", () => {
+  const backend = strict(), tensor = backend.alloc("f32", [2, 2]), grown = backend.regrowRows(tensor, 3);
+  assertThrows(() => backend.read(tensor), Error, "freed");
+  backend.free(grown);
+  assertThrows(() => backend.add(grown, grown), Error, "freed");
+});
