@@ -108,8 +108,8 @@ inline void round_row(const float* x, const Rounded& to, int64_t row) {
       poison = poison + v[i] * set1(0);  // NaN where a number is not finite, else 0
     }
     const float size = largest(most), wrong = sum(poison);
-    // A factor below a float's normal range would not be exact: such values count as 0.
-    const bool none = wrong != 0.0f || size < 1e-35f;
+    // A factor below a float's normal range would not be exact, nor its inverse finite: such values count as 0.
+    const bool none = wrong != 0.0f || size < 1e-33f;
     const float inverse = none ? 0.0f : kMost / size;
     const int64_t at = row * to.k + 32 * b;
     vi sums = {};
