@@ -2,10 +2,9 @@
 import type { Alteration, Alters, LayerAlteration } from "../methods/calibration.ts";
 import { createDropped } from "../methods/dropped.ts";
 import type { Pruner } from "../methods/pruner.ts";
-import { toF16 } from "../half.ts";
 import { byteSize } from "../dtype.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
-import { asF32 } from "./_stored_tensor.ts";
+import { asF32, convert } from "./_stored_tensor.ts";
 import { ModelOnText } from "./calibrated.ts";
 import { layerConfig, type ModelConfig } from "./config.ts";
 import type { Model } from "./model.ts";
@@ -137,8 +136,7 @@ function pickColumns(tensor: HostTensor, columns: readonly number[]): HostTensor
   return storeLike(tensor, hostTensor("f32", [rows, columns.length], picked));
 }
 
-/** A matrix as it is where another is in f32, else in f16; a vector as it is. */
+/** A matrix as it is where another is in f32, else in f16, which must hold its values; a vector as it is. */
 function storeLike(other: Tensor, matrix: HostTensor): HostTensor {
-  if (other.dtype === "f32" || matrix.shape.length === 1) return matrix;
-  return hostTensor("f16", matrix.shape, Uint16Array.from(matrix.data, toF16));
+  return other.dtype === "f32" || matrix.shape.length === 1 ? matrix : convert(matrix, "f16");
 }

@@ -16,6 +16,7 @@ import {
 import { reachOf } from "../eval/filter_reach.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { UsageError } from "../errors.ts";
+import { toBf16 } from "../half.ts";
 import { asF32 } from "./_stored_tensor.ts";
 import { measureParts, ModelOnText } from "./calibrated.ts";
 import { Model } from "./model.ts";
@@ -91,6 +92,16 @@ Deno.test("heads and channels left out are as if their outputs were 0, and are n
   assertEquals(usage.pairsDense, full.pairsDense);
   assertEquals(usage.attentionFlopsDense, full.attentionFlopsDense);
   assertEquals(usage.totalFlopsDense, full.totalFlopsDense);
+});
+
+Deno.test("columns of a matrix whose values float16 does not hold are refused, not made infinite", () => {
+  const { down } = weights.layers[0]!, values = asF32(down).slice();
+  values[5] = 2 ** 17;
+  const wide = hostTensor("bf16", down.shape, Uint16Array.from(values, toBf16));
+  const layers = weights.layers.map((own, layer) => layer === 0 ? { ...own, down: wide } : own);
+  const pruner = altering({ layers: [{ channels: [5, 6] }, {}, {}, {}] }, "wide");
+  const start = () => new Model(config, { ...weights, layers }, backend).start(pruner);
+  assertThrows(start, RangeError, "found a value of 131072, expected a float16");
 });
 
 Deno.test("a model is altered once for all pruners of one key, and every scored position is reached", () => {

@@ -24,6 +24,9 @@ interface Piece {
 /** As {@linkcode Model.feedTogether}. */
 export function feedTogether(model: Model, feeds: readonly SequenceFeed[]): Tensor {
   const { backend, config } = model;
+  if (new Set(feeds.map(({ sequence }) => sequence)).size < feeds.length) {
+    throw new RangeError("Cannot feed sequences together: found one of them twice, expected each once");
+  }
   for (const { sequence, ids } of feeds) sequence.expectNext(ids.length);
   const starts: number[] = [];
   const total = feeds.reduce((at, { ids }) => (starts.push(at), at + ids.length), 0);

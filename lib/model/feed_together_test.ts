@@ -63,6 +63,9 @@ Deno.test("feedTogether() refuses what a sequence refuses, before any is fed", (
   const feeds = [dense, oracle].map((sequence) => ({ sequence, ids: ids(3) }));
   assertThrows(() => truth.feedTogether(feeds), RangeError, "looks ahead");
   assertEquals(dense.length, 0);
+  const twice = [9, 3].map((count) => ({ sequence: dense, ids: ids(count) }));
+  assertThrows(() => truth.feedTogether(twice), RangeError, "found one of them twice");
+  assertEquals(dense.length, 0);
   const unknown = [{ sequence: dense, ids: Int32Array.of(CONFIG.vocabSize) }];
   assertThrows(() => truth.feedTogether(unknown), RangeError);
   assertEquals(dense.length, 0);

@@ -120,7 +120,7 @@ export class Model {
    *
    * @param feeds Sequences of this model, each once, with their next ids.
    * @returns Hidden states after the final norm of all tokens, sequence after sequence, [sum of T, hiddenSize] f32.
-   * @throws {RangeError} On an unknown id, or if a pruner looks ahead and its sequence has begun.
+   * @throws {RangeError} On an unknown id or a sequence given twice, or if a pruner looks ahead and its sequence has begun.
    *
    * @example
    * ```ts
