@@ -27,7 +27,7 @@ export async function digestTokenizer(
   return known;
 }
 
-type Digested = Pick<Tokenizer, "vocabSize" | "bytes" | "encode" | "bosId" | "addsBos" | "endIds">;
+type Digested = Parameters<typeof digestTokenizer>[0];
 
 /** A tokenizer does not change, and looking at all its tokens takes a while. */
 const digests = new WeakMap<Digested, string>();

@@ -208,7 +208,6 @@ function alignmentOf(reader: ByteReader, metadata: ReadonlyMap<string, GgufValue
 
 interface TensorPlace {
   readonly name: string;
-  /** Its type, and what the file's is where that becomes another one. */
   readonly dtype: DType;
   readonly shape: number[];
   /** Bytes from the beginning of the data. */
