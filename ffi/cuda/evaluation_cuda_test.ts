@@ -2,9 +2,13 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Environment, RunConditions } from "../../lib/environment.ts";
 import {
+  encodeItem,
+  type Item,
+  ItemScorer,
   measureLengths,
   PerplexityEvaluation,
   type PerplexityTypes,
+  requestOf,
   scoreSequence,
 } from "../../lib/eval/mod.ts";
 import { HeadCollection } from "../../lib/heads/mod.ts";
@@ -109,6 +113,39 @@ testOnDevice("evaluation on CUDA gives a sequence's memory back when it has ende
   const cache = 3 * 80 * 2 * 64 * 4; // of 80 tokens, dense: less than half of what one run computes with
   assertEquals(grown.map((bytes) => bytes < cache / 2), [true, true, true], `${grown} bytes of ${cache}`);
 });
+
+testOnDevice(
+  "ItemScorer on CUDA finds what the reference finds, and goes on with the same text",
+  (backend) => {
+    const tokenizer = {
+      bosId: undefined,
+      encode: (text: string) => Int32Array.from(text, (c) => c.codePointAt(0)! % 130),
+      decode: (ids: Int32Array) => ids.join(),
+      endIds: new Set<number>(),
+    };
+    const of = (choice: string) => requestOf("A cat sat on the mat. The dog sat on the", choice);
+    const item: Item = {
+      ...{ id: "1", place: "here", requests: [of("mat"), of("cat.")], gold: 0, stream: 0 },
+      sought: { answers: ["x"], maxTokens: 4 },
+    };
+    const encoded = encodeItem(tokenizer, item);
+    const score = (model: Model) => {
+      const pruner = createPruner("token-filtering", CONFIG, SMALL, { backend: model.backend });
+      using dense = new ItemScorer(model);
+      using filtered = new ItemScorer(model, () => pruner);
+      return ItemScorer.scoreTogether([dense, filtered], encoded);
+    };
+    const { backend: counted, live } = watched(backend), model = modelOn(counted);
+    const found = score(model), expected = score(truth), before = live();
+    for (const [i, { logLikelihoods, generated, skips, usage }] of expected.entries()) {
+      assertEquals([found[i]!.generated, found[i]!.skips, found[i]!.usage], [generated, skips, usage]);
+      logLikelihoods.forEach((own, j) => assertAlmostEquals(found[i]!.logLikelihoods[j]!, own, 1e-3));
+    }
+    assert(expected[1]!.usage.queriesSkipped > 0);
+    score(model);
+    assert(live() - before < 30_000, `${live() - before} bytes are left`); // half of what a context takes
+  },
+);
 
 /** Describes heads of a model, on the backend that the model is on. */
 async function describeHeads(model: Model) {
