@@ -41,6 +41,9 @@ Deno.test("sweep, worker and study refuse a broken study in one line, and leave 
       ["expected the same, found", ["sweep", "worker"], () => {
         changed("UPDATE setting SET value = json_set(value, '$.modelSha256', 'aa') WHERE key = 'conditions'");
       }],
+      ["ran with products int16, expected the same, found exact", ["sweep", "worker"], () => {
+        changed("UPDATE setting SET value = json_set(value, '$.products', 'int16') WHERE key = 'conditions'");
+      }],
       ["expected the same, found", ["sweep", "worker"], () => {
         changed("UPDATE setting SET value = json_set(value, '$.version', '0.0.0') WHERE key = 'conditions'");
       }],

@@ -87,6 +87,7 @@ async function describeRun({ request, method, from, file }: Request, backend: Ba
     modelSha256: file.sha256,
     backend: backend.name,
     cacheDType: request.cacheDType,
+    ...(backend.products && { products: backend.products }),
     ...(file.dtype && { dtype: file.dtype }),
     bos: file.tokenizer.addsBos,
     ...(rule !== undefined && { ruleSha256: rule.sha256 }),

@@ -32,7 +32,7 @@ Deno.test("eval --json prints results, budgets and every item, and writes the sa
         "--items",
         "1",
       ],
-      ...["--out", out, "--json"],
+      ...["--products", "int16", "--out", out, "--json"],
     );
     assertEquals([code, stderr], [0, ""]);
     const { results, budgets, environment, items } = JSON.parse(stdout);
@@ -68,6 +68,7 @@ Deno.test("eval --json prints results, budgets and every item, and writes the sa
       "variance",
       null,
     ]);
+    assertEquals(environment.products, "int16");
     for (const { sha256, promptsSha256, items, of } of environment.tasks) {
       assertMatch(`${sha256} ${promptsSha256}`, /^[0-9a-f]{64} [0-9a-f]{64}$/);
       assertEquals([items, of], [1, 2]);

@@ -194,6 +194,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ...(own !== undefined && { rule: own.rule.name, ruleSha256: own.sha256 }),
     ...recordCalibration(),
     ...(file.dtype && { dtype: file.dtype }),
+    ...(backend.products && { products: backend.products }),
     ...(phase === "decode" && { decodedOn: fedByHost === undefined ? "device" : "host" }),
     ...(runs.length > 1 && { lengths: runs.map(({ ids }) => ids.length) }),
     ...measureOutcome(scored),

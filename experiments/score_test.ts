@@ -25,6 +25,7 @@ async function score(folder: string, ...args: string[]) {
     kvKeep: number[][];
     kvLayers: number[];
     decodedOn?: "device" | "host";
+    products?: "int16";
     denseNll: number[];
     densePerplexity: number;
     achievedRatio: number | null;
@@ -41,6 +42,8 @@ Deno.test("score --json is dense without a flag of the method", () =>
     assertEquals(Object.keys(result), ["ids", "nll", "perplexity", "keep", "layers", "kvKeep", "kvLayers"]);
     assertEquals([result.ids, result.nll.length, result.keep, result.layers], [ids, 149, [], []]);
     assertAlmostEquals(Math.log(result.perplexity), result.nll.reduce((a, b) => a + b) / 149, 1e-12);
+    const rounded = await score(folder, "--products", "int16");
+    assertEquals([rounded.products, String(rounded.nll) === String(result.nll)], ["int16", false]);
     const keepsAll = await score(folder, "--prune-ratio", "0");
     assertEquals([keepsAll.achievedRatio, keepsAll.kvBytesAvoided, keepsAll.denseNll], [0, 0, result.nll]);
     assert(furthest(keepsAll.nll, result.nll) < 1e-5);

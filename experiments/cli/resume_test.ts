@@ -191,20 +191,27 @@ Deno.test("--resume refuses other conditions before it downloads a model", () =>
     }
   }));
 
-Deno.test("--dtype is a condition of a study: it is recorded, and no run goes on in another", () =>
+Deno.test("--dtype and --products are conditions of a study: they are recorded, and no run goes on with others", () =>
   withFolder(async (folder) => {
     const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1", "--quiet"];
-    const args = [...small, "--dtype", "q4_0", "--out", folder];
+    const args = [...small, "--dtype", "q4_0", "--products", "int16", "--out", folder];
     assertEquals((await runTask("sweep", ...args)).code, 0);
     const { environment } = JSON.parse(Deno.readTextFileSync(`${folder}/summary.json`));
-    assertEquals(environment.dtype, "q4_0");
+    assertEquals([environment.dtype, environment.products], ["q4_0", "int16"]);
     using store = StudyStore.open(`${folder}/study.db`);
-    assertEquals([store.conditions.dtype, store.facts.flags.dtype], ["q4_0", "q4_0"]);
-    for (const [other, found] of [[[], "stored"], [["--dtype", "q8_0"], "q8_0"]] as const) {
+    for (const { dtype, products } of [store.conditions, store.facts.flags]) {
+      assertEquals([dtype, products], ["q4_0", "int16"]);
+    }
+    const cases = [
+      [["--products", "int16"], "dtype q4_0", "stored"],
+      [["--products", "int16", "--dtype", "q8_0"], "dtype q4_0", "q8_0"],
+      [["--dtype", "q4_0"], "products int16", "exact"],
+    ] as const;
+    for (const [other, ran, found] of cases) {
       const { code, stderr } = await runTask("sweep", ...small, ...other, "--resume", folder);
       assertEquals([code, stderr.split(" (")[0]], [
         2,
-        `Cannot go on with "${folder}/study.db": its runs ran with dtype q4_0, expected the same, found ${found}`,
+        `Cannot go on with "${folder}/study.db": its runs ran with ${ran}, expected the same, found ${found}`,
       ]);
     }
   }));

@@ -1,6 +1,6 @@
 /** What sweep, compare and heads share: methods on a text in chunks, from flags to a model on its backend. */
 import { UsageError } from "../../lib/errors.ts";
-import { cutChunks, findTask } from "../../lib/eval/mod.ts";
+import { cutChunks, findTask, TASKS } from "../../lib/eval/mod.ts";
 import type { FilterShape } from "../../lib/filter/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { createPruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
@@ -56,6 +56,21 @@ function expectSame(path: string, known: Partial<RunConditions>): void {
     }
   }
   expectConditions(path, record, known);
+}
+
+/** What stands for what conditions leave out. */
+const BY_DEFAULT = {
+  task: TASKS[0].name,
+  ruleSha256: "none",
+  calibrationSha256: "none",
+  calibration: "none",
+  dtype: "stored",
+  products: "exact",
+};
+
+/** Conditions with nothing left out: what one of two alone names differs too. */
+export function completeConditions(conditions: RunConditions): Partial<RunConditions> {
+  return { ...BY_DEFAULT, ...conditions } as Partial<RunConditions>;
 }
 
 /** Compares conditions of runs that are there with those of now, as far as both have them. @throws {UsageError} If they differ. */

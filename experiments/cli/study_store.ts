@@ -1,6 +1,6 @@
 /** The study of a folder of results, made, gone on with, or taken over from an older version's log. */
 import process from "node:process";
-import { type EvaluationTask, TASKS } from "../../lib/eval/mod.ts";
+import type { EvaluationTask } from "../../lib/eval/mod.ts";
 import type { ResolvedOptions } from "../../lib/methods/mod.ts";
 import {
   finishedTrials,
@@ -12,8 +12,9 @@ import {
   trialLines,
 } from "../../lib/sweep/mod.ts";
 import { exists } from "./files.ts";
+import { flagsOf } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";
-import { expectConditions, STUDY_FILE } from "./study.ts";
+import { completeConditions, expectConditions, STUDY_FILE } from "./study.ts";
 
 /** File of finished trials of older versions. */
 export const OLD_LOG = "trials.jsonl";
@@ -33,6 +34,7 @@ const KEPT = [
   "cache-dtype",
   "wgmma",
   "dtype",
+  "products",
   "memory",
 ];
 const PATHS = new Set(["model", "text", "rule", "calibration"]);
@@ -49,9 +51,12 @@ export function keepFlags(values: FlagValues): StudyFlags {
 
 /** The same as a task's flags. */
 export function flagValues(flags: StudyFlags): FlagValues {
-  const numbers = ["context", "tokens", "threads", "jobs"];
+  const known = flagsOf("sweep");
   return new Map(
-    Object.entries(flags).map(([name, text]) => [name, [numbers.includes(name) ? Number(text) : text]]),
+    Object.entries(flags).map(([name, text]) => [
+      name,
+      [known[name]?.kind === "integer" ? Number(text) : text],
+    ]),
   );
 }
 
@@ -109,15 +114,7 @@ export function expectStudy(
 
 /** @throws {UsageError} If a study's trials ran under other conditions. */
 export function expectSameStudy(store: StudyStore, conditions: RunConditions): void {
-  const byDefault = {
-    task: TASKS[0].name,
-    ruleSha256: "none",
-    calibrationSha256: "none",
-    calibration: "none",
-    dtype: "stored",
-  };
-  const whole = (own: RunConditions) => ({ ...byDefault, ...own }) as Partial<RunConditions>;
-  expectConditions(store.path, whole(store.conditions), whole(conditions));
+  expectConditions(store.path, completeConditions(store.conditions), completeConditions(conditions));
 }
 
 /** Opens a folder's study with the trials of methods, whose digests it gives in their order. */

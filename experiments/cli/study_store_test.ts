@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { hasEnded, ownerName } from "./study_store.ts";
+import { parseFlags } from "./parse.ts";
+import { flagValues, hasEnded, keepFlags, ownerName } from "./study_store.ts";
 
 Deno.test("an owner has ended where its process has, which only its own machine can say", async () => {
   const own = ownerName(), host = Deno.hostname();
@@ -10,4 +11,15 @@ Deno.test("an owner has ended where its process has, which only its own machine 
   const ended = `${pid}-0a1b2c3d@${host}`;
   const owners = [own, ended, `${pid}-0a1b2c3d@another-${host}`, `${pid}-0a1b2c3d`, "somebody"];
   assertEquals(owners.map(hasEnded), [false, true, false, false, false]);
+});
+
+Deno.test("a worker has the flags of its sweep, each as it was, but for what only a sweep takes", () => {
+  const lines = [
+    "--model tiny --task perplexity --context 64 --tokens 128 --backend cpu --cache-dtype bf16 --dtype q4_0",
+    "--products int16 --memory 500M --calibration none.txt --calibration-domain same --calibration-tokens 200",
+  ];
+  const values = parseFlags("sweep", lines.join(" ").split(" "), true);
+  const asked = parseFlags("sweep", [...lines.join(" ").split(" "), "--jobs", "2", "--fusion", "key"], true);
+  assertEquals(flagValues(keepFlags(asked)), values);
+  assertEquals(flagValues({ threads: "2" }), new Map([["threads", [2]]]));
 });

@@ -10,7 +10,7 @@ import { readBackend } from "../cli/backend.ts";
 import { digestCode } from "../cli/code_digest.ts";
 import type { Progress } from "../cli/progress.ts";
 import { takeRule } from "../cli/rule.ts";
-import { expectConditions, readPlan, startStudy } from "../cli/study.ts";
+import { completeConditions, expectConditions, readPlan, startStudy } from "../cli/study.ts";
 import { flagValues, ownerName } from "../cli/study_store.ts";
 import { explainError } from "../cli/task.ts";
 import {
@@ -130,9 +130,8 @@ async function openQueued(
   await takeRule(values);
   const plan = { ...await readPlan(values, [], progress), textName: conditions.text };
   const opened = await startStudy(plan, readBackend(values), [], progress);
-  const none = { ruleSha256: "none", calibrationSha256: "none", calibration: "none" };
-  const found = { ...none, ...opened.conditions, model: conditions.model };
-  expectConditions(`study ${study}`, { ...none, ...conditions }, found);
+  const found = { ...opened.conditions, model: conditions.model };
+  expectConditions(`study ${study}`, completeConditions(conditions), completeConditions(found));
   const evaluation = openStudy(opened.study), { config, model } = opened.study.model;
   const bind = (method: ReturnType<typeof readRecord>) =>
     createPruner("token-filtering", config, method, { backend: model.backend });
