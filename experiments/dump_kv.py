@@ -118,6 +118,8 @@ def main():
     for layer in layers:
         found = dict(zip(("keys", "values"), layer_cache(cache, layer)))
         if args.queries:
+            if layer not in queries:
+                fail(f'Cannot dump queries: layer {layer} of "{args.model}" has another attention than "sdpa"')
             found["queries"] = queries[layer]
         for name, rows in found.items():
             name = name if len(layers) == 1 else f"{name}.{layer}"

@@ -59,6 +59,13 @@ def save_file(tensors, out, metadata):
 `,
 };
 
+/** A way to attend that no model takes. */
+const UNUSED_SDPA = `
+class AttentionInterface(dict):
+    def __init__(self): self["sdpa"] = None
+    def register(name, function): pass
+`;
+
 /** Why no Python runs here at all. */
 function noPython(): string | undefined {
   try {
@@ -114,6 +121,13 @@ Deno.test({
       assertEquals(Object.keys(written()[0]).length, 6);
 
       const text = `${folder}/text.txt`;
+      Deno.mkdirSync(`${folder}/eager`);
+      Deno.writeTextFileSync(`${folder}/eager/transformers.py`, STAND_INS["transformers.py"] + UNUSED_SDPA);
+      assertEquals(await dump(["m", text, out, "--queries"], `${folder}/eager:${folder}/lib`), {
+        code: 2,
+        said: "",
+        error: 'Cannot dump queries: layer 0 of "m" has another attention than "sdpa"',
+      });
       const cases: [string[], string][] = [
         [["m", text, out, "--layer", "3"], 'Cannot use --layer 3: the layers of "m" are 0 to 2'],
         [["m", text, out, "--layer", "0,3"], 'Cannot use --layer 0,3: the layers of "m" are 0 to 2'],
