@@ -50,7 +50,7 @@ presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
   --dtype ${WEIGHT_DTYPES.join("|")}
       what its matrices are turned into at load (each as the file has it)
   --lengths LIST
-      tokens, such as 512,4096 (${LENGTHS.join(",")}; with --peers ${PEER_LENGTHS.join(",")})
+      tokens, such as 512,4096 (${LENGTHS.join(",")}; with --peers and --text ${PEER_LENGTHS.join(",")})
   --peers
       only a model end to end beside llama.cpp and PyTorch, where python3 or TOKENFILTER_PYTHON has llama-cpp-python,
       or torch and transformers: they take turns on the same ids, and their losses are compared
@@ -93,7 +93,7 @@ function readOptions(args: readonly string[]) {
     model,
     dtype: readDType(dtype),
     lengths: lengths?.split(",").map((length) => readInteger("lengths", length, 1)) ??
-      (rest.peers ? PEER_LENGTHS : LENGTHS),
+      (rest.peers && rest.text !== undefined ? PEER_LENGTHS : LENGTHS),
     turns: readInteger("turns", turns ?? "5", 1, 1000),
     threads: readInteger("threads", threads ?? String(navigator.hardwareConcurrency), 1, 1024),
     only: only === undefined ? undefined : expectChoice("only", only, OPS),

@@ -82,7 +82,7 @@ Deno.test("startPeer() says why an engine is not there", async () => {
   }
 });
 
-const FAKE_LLAMA = `import ctypes
+const FAKE_LLAMA = `import ctypes, os
 __version__ = "0.0.1"
 class Llama:
     def __init__(self, path, n_ctx, n_threads, **_):
@@ -94,6 +94,7 @@ class Llama:
         self.fed = []
     def eval(self, ids):
         self.fed += ids
+        if 13 in ids: os._exit(1)
         assert len(self.fed) <= self.limit
 def llama_get_logits_ith(llama, row):
     assert row == -1
@@ -132,6 +133,14 @@ Deno.test({
             Error,
             "Cannot race llama_cpp",
           );
+          // One that dies is told as such, however often it is asked, and can be closed.
+          for (let time = 0; time < 2; time++) {
+            await assertRejects(
+              async () => await peer.run(Int32Array.of(1, 13, 2), 2),
+              Error,
+              "its process ended",
+            );
+          }
         } finally {
           await peer.close!();
         }
