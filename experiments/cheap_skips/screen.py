@@ -7,8 +7,8 @@ Needs torch, transformers and gguf (tried with torch 2.15.0, transformers 5.2.0)
 +heads (each KV head drops its own keys), +pooled (likewise, with one quota for all heads of a layer), +again (at every block
 all live keys are judged again), +lateN (half of the quota at the first judgement, the rest once tokens are N old),
 +fading0.9 (older attention fades by that a block), +allocated (ratios of layers from the warm-up). Chunks stand side by
-side; judgement and the policy `budget` are those of docs/method.md, with blocks of 32 and a window of 256 scores. Prints the loss above dense with its standard error over
-blocks of 64 tokens. It says what is worth building; what a rule costs, measure.ts says.
+side; judgement and the policy `budget` are those of docs/method.md, with blocks of 32 and a window of 256 scores. Prints
+the loss above dense with its standard error over blocks of 64 tokens. It says what is worth building; what a rule costs, measure.ts says.
 """
 import argparse
 import os
