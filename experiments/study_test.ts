@@ -10,7 +10,14 @@ import { parquetReadObjects } from "hyparquet";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../lib/errors.ts";
 import { makeSummary, makeTrial } from "../lib/plot/testing.ts";
-import { finishedTrials, type StudyFacts, StudyStore, type Trial } from "../lib/sweep/mod.ts";
+import {
+  digestConditions,
+  finishedTrials,
+  type RunConditions,
+  type StudyFacts,
+  StudyStore,
+  type Trial,
+} from "../lib/sweep/mod.ts";
 import { exists } from "./cli/files.ts";
 import { exportStudy, importTrials, mergeStudies, readRecords } from "./study/files.ts";
 import { listShort } from "./study/open.ts";
@@ -115,6 +122,13 @@ Deno.test("a study goes to JSONL, CSV and Parquet, and back from JSONL", () =>
       UsageError,
       "its digest is not that of",
     );
+    const conditions: Required<RunConditions> = {
+      ...{ task: "perplexity_word", version: "0", model: "tiny", modelSha256: "a", text: "prose", bos: true },
+      ...{ textSha256: "b", context: 64, textTokens: 640, backend: "cpu", cacheDType: "f32", dtype: "q8_0" },
+      ...{ ruleSha256: "c", calibrationSha256: "e", calibration: "other, 9 tokens", products: "int16" },
+    };
+    const runDigest = await digestConditions(conditions), whole = { ...read[0]!, ...conditions, runDigest };
+    assertEquals(await importTrials(`${folder}/all.db`, [whole]), 1);
     Deno.writeTextFileSync(`${folder}/out.jsonl`, `${lines[0]}\n${lines[1]!.replace('"d"', '"e"')}\n`);
     await assertRejects(
       () => readRecords(`${folder}/out.jsonl`),

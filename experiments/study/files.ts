@@ -67,21 +67,14 @@ export function toParquet(records: readonly Trial[], store: StudyStore): Uint8Ar
   return new Uint8Array(parquetWriteBuffer({ columnData, kvMetadata }));
 }
 
-/** Fields of a record that say what it ran with. */
-const CONDITIONS: readonly (keyof RunConditions)[] = [
-  ...([
-    "task",
-    "ruleSha256",
-    "calibrationSha256",
-    "calibration",
-    "version",
-    "model",
-    "modelSha256",
-    "text",
-    "textSha256",
-  ] as const),
-  ...(["context", "textTokens", "bos", "backend", "cacheDType", "dtype"] as const),
-];
+/** Fields of a record that say what it ran with; the compiler misses one that is not here. */
+const CONDITIONS = Object.keys(
+  {
+    ...{ task: 0, ruleSha256: 0, calibrationSha256: 0, calibration: 0, version: 0, model: 0, modelSha256: 0 },
+    ...{ text: 0, textSha256: 0, context: 0, textTokens: 0, bos: 0, backend: 0, cacheDType: 0 },
+    ...{ products: 0, dtype: 0 },
+  } satisfies { readonly [name in keyof Required<RunConditions>]: 0 },
+) as (keyof RunConditions)[];
 
 /** What a record ran with. */
 function conditionsOf(record: Trial): RunConditions {
