@@ -277,6 +277,7 @@ Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted r
     for (
       const [other, expected] of [
         [["--seed", "1", "--resume", out], "its items ran with model tiny, backend cpu, version "],
+        [["--products", "int16", "--resume", out], "its items ran with model tiny, backend cpu, version "],
         [["--out", out], "it holds an evaluation (go on with --resume"],
       ] as const
     ) {
