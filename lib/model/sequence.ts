@@ -132,7 +132,7 @@ export class ModelSequence {
     return this.#run(this.#model.embed(ids), 0, layer);
   }
 
-  /** What a layer makes of a whole sequence's residual stream, which it may overwrite. The sequence ends with it. @internal */
+  /** What a layer makes of a whole sequence's residual stream, which it takes over. The sequence ends with it. @internal */
   throughLayer(x: Tensor, layer: number): Tensor {
     this.#lowest = this.#model.config.numLayers;
     return this.#run(x, layer, layer + 1);
@@ -221,7 +221,6 @@ export class ModelSequence {
     const out = backend.alloc("f32", [x.shape[0]!, this.#model.unaltered.config.hiddenSize]);
     this.#pass.finish(x, out);
     backend.free(x);
-    if (x !== rows) backend.free(rows);
     return out;
   }
 
@@ -240,7 +239,7 @@ export class ModelSequence {
     ];
   }
 
-  /** Runs rows of the residual stream, which it may overwrite, through layers [from, to). */
+  /** Runs rows of the residual stream, which it takes over, through layers [from, to). */
   #run(x: Tensor, from: number, to: number): Tensor {
     const total = x.shape[0]!;
     this.expectNext(total);
@@ -257,6 +256,7 @@ export class ModelSequence {
       this.end(count); // may give the pass's scratch back, the piece with it
       at += count;
     }
+    this.#model.backend.free(x);
     return out;
   }
 
