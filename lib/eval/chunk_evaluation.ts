@@ -105,8 +105,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   readonly #model: EvaluatedModel;
   readonly #scorer: ChunkScorer<S>;
   readonly #states: TensorCache;
-  readonly #belowMs = new Map<number, number>();
-  readonly #timed = new Set<string>();
+  readonly #belowMs = new Map<string, number>();
   #dense: T["dense"] | undefined;
   #denseLosses: readonly Float64Array[] = [];
 
@@ -219,9 +218,10 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     this.#model.backend.free(hidden);
     const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
     const { numLayers } = this.#model.config, usage = sequence.usage();
+    const timeMs = ms + (this.#belowMs.get(`${first} ${chunk}`) ?? 0);
     sequence.free?.();
     return {
-      ...{ chunk, scores: listScores(scored), usage, timeMs: ms },
+      ...{ chunk, scores: listScores(scored), usage, timeMs },
       skips: tallySkips(numLayers, pruner.warmup, [{ length, keep }]),
       ...(pruner.keySide && { drops: tallyDrops(numLayers, pruner.keySide, [{ length, kvKeep }]) }),
     };
@@ -275,7 +275,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       ...total("queriesDense", "queriesSkipped", "pairsDense", "pairsAvoided"),
       ...total("projectionFlopsDense", "projectionFlopsAvoided"),
       ...total("attentionFlopsDense", "attentionFlopsAvoided", "totalFlopsDense", "totalFlopsAvoided"),
-      timeMs: timeMs + (this.#belowMs.get(first) ?? 0),
+      timeMs,
       denseTimeMs: dense.timeMs,
       lossBlocks: recordLosses(losses),
     };
@@ -337,8 +337,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       this.#model.backend.synchronize?.();
       const ms = performance.now() - begin;
       const key = `${layer} ${chunk}`;
-      if (!this.#timed.has(key)) this.#belowMs.set(layer, (this.#belowMs.get(layer) ?? 0) + ms);
-      this.#timed.add(key);
+      if (!this.#belowMs.has(key)) this.#belowMs.set(key, ms);
       return residual;
     });
   }

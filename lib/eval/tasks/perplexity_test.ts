@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { fakeLogits, fakeModel, fakePruner } from "../testing.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
-import { labelOf, type TaskData } from "../task.ts";
+import { type ChunkRecord, labelOf, type TaskData } from "../task.ts";
 import { findTask, TASKS } from "./mod.ts";
 import { PerplexityEvaluation } from "./perplexity.ts";
 
@@ -152,10 +152,14 @@ Deno.test("PerplexityEvaluation.run() counts the time of the dense layers once, 
         feedResidual: (...x) => (clock.pass(3), sequence.feedResidual(...x)),
       };
     };
-    const evaluation = new PerplexityEvaluation({ ...model, residualAt, start }, ids, {
-      context: 200,
-      cacheBytes,
-    });
+    const open = () =>
+      new PerplexityEvaluation({ ...model, residualAt, start }, ids, { context: 200, cacheBytes });
+    // Of chunks that were finished by another process too.
+    const first: ChunkRecord[] = [], pruner = fakePruner([2], () => false);
+    await open().run(pruner, { onRecord: (record) => first.push(record) });
+    const finished = new Map(first.slice(0, 1).map((record) => [record.chunk, record]));
+    assertEquals((await open().run(pruner, { finished })).timeMs, 2 * 100 + 2 * 3);
+    const evaluation = open();
     for (let i = 0; i < 2; i++) {
       const result = await evaluation.run(fakePruner([2], () => false));
       assertEquals([result.timeMs, result.denseTimeMs], [2 * 100 + 2 * 3, 2 * 7]);
