@@ -73,6 +73,15 @@ Deno.test("generate --beside shows both texts, where they part, and what was fil
   assertStringIncludes(same, "The texts are the same for all of 9 tokens.\n");
 });
 
+Deno.test("generate records the text that a method was fitted on", () =>
+  withFolder(async (folder) => {
+    const text = `${folder}/text.txt`;
+    Deno.writeTextFileSync(text, PROMPT);
+    const fitted = ["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "16"];
+    const record = await runsOf("--fusion", "shortgpt", ...fitted, "--max-tokens", "2");
+    assertEquals([record.calibration, record.calibrationSha256.length], ["other, 16 tokens", 64]);
+  }));
+
 Deno.test("generate draws by chance from a seed", async () => {
   const warm = ["--temperature", "1", "--top-k", "50", "--max-tokens", "24"];
   const [first] = (await runsOf(...warm, "--sampling-seed", "3")).runs;

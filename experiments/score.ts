@@ -7,7 +7,14 @@ import { UsageError } from "../lib/errors.ts";
 import { scoreSequence } from "../lib/eval/mod.ts";
 import { DecisionRecorder } from "../lib/heads/mod.ts";
 import type { Tokenizer } from "../lib/model/mod.ts";
-import { createPruner, looksAhead, ownRule, recordCalibration } from "../lib/methods/mod.ts";
+import {
+  createPruner,
+  isOffline,
+  looksAhead,
+  methodOf,
+  ownRule,
+  recordCalibration,
+} from "../lib/methods/mod.ts";
 import { readVersion } from "../lib/sweep/mod.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
@@ -111,6 +118,11 @@ export async function main(args: readonly string[]): Promise<number> {
   const tracePath = values.get("trace")?.[0] as string | undefined;
   if (tracePath !== undefined) {
     if (method === undefined) throw new UsageError("Cannot use --trace: a dense run has no decisions");
+    if (isOffline(methodOf(method.fusion))) {
+      throw new UsageError(
+        `Cannot use --trace with --fusion ${method.fusion}: it alters the model, and decides on no token`,
+      );
+    }
     expectWritableFile(tracePath);
   }
   if (method !== undefined && looksAhead(method) && phase === "decode") {

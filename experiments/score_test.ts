@@ -50,6 +50,17 @@ Deno.test("score --json is dense without a flag of the method", () =>
     assert(keepsAll.keep.flat().every((keep) => keep === 1));
   }));
 
+Deno.test("score keeps no trace of a method that alters the model", () =>
+  withFolder(async (folder) => {
+    Deno.writeTextFileSync(`${folder}/ids.json`, "[1, 2, 3]");
+    const asked = ["--ids", `${folder}/ids.json`, "--trace", `${folder}/trace.parquet`];
+    const { code, stderr } = await runTask("score", ...asked, "--fusion", "shortgpt");
+    assertEquals([code, stderr], [
+      2,
+      "Cannot use --trace with --fusion shortgpt: it alters the model, and decides on no token\n",
+    ]);
+  }));
+
 Deno.test("score decides alike in prefill, in pieces and in decode", () =>
   withFolder(async (folder) => {
     for (const method of [["--fusion", "learned"], ["--preset", "paper"]]) {

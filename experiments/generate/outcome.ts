@@ -1,7 +1,7 @@
 /** What texts that went on took, one beside the other. */
 import type { Backend } from "../../lib/backend.ts";
 import { countDrops, countSkips } from "../../lib/eval/mod.ts";
-import { recordOptions, type ResolvedOptions } from "../../lib/methods/mod.ts";
+import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../lib/methods/mod.ts";
 import type { ModelConfig, ModelFile, SamplingOptions, Tokenizer } from "../../lib/model/mod.ts";
 import { plural } from "../../lib/plot/mod.ts";
 import { readVersion } from "../../lib/sweep/mod.ts";
@@ -133,7 +133,7 @@ export interface Outcome {
 
 /** The outcome as a record. */
 export async function recordRuns({ file, backend, prompt, ids, method, sampling, runs }: Outcome) {
-  const [dense, filtered] = runs;
+  const [dense, filtered] = runs, rule = ownRule();
   return {
     version: await readVersion(),
     model: file.name,
@@ -141,6 +141,8 @@ export async function recordRuns({ file, backend, prompt, ids, method, sampling,
     ...(file.dtype && { dtype: file.dtype }),
     backend: backend.description,
     ...(method !== undefined && { method: recordOptions(method) }),
+    ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...recordCalibration(),
     sampling: Object.fromEntries(
       Object.entries(sampling).map((
         [name, value],
