@@ -13,11 +13,11 @@ const [trials, workers, kills] = [500, 4, 20].map((byDefault, i) => Number(Deno.
 const folder = await Deno.makeTempDir();
 try {
   const seeds = Array.from({ length: trials }, (_, i) => i).join(",");
-  const small = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
+  const small = ["--context", "64", "--tokens", "256", "--warmup", "8", "--threads", "1"];
   const path = await prepareStudy(folder, [...small, "--fusion", "random", "--seed", seeds]);
   console.log(`${trials} trials undisturbed; now ${workers} workers, each killed ${kills} times`);
   let draws = 0n;
-  const killed = await runKilled(path, { workers, kills, mostMs: 8000, random: () => uniform(draws++) });
+  const killed = await runKilled(path, { workers, kills, mostMs: 3000, random: () => uniform(draws++) });
   const whole = readResults(`${folder}/whole/study.db`), found = readResults(path);
   const unlike = [...whole].filter(([trial, result]) =>
     JSON.stringify(found.get(trial)) !== JSON.stringify(result)
