@@ -13,9 +13,22 @@ constexpr int kFewRowsWarps = 4, kFewRowsThreads = 32 * kFewRowsWarps;
 template <class Weight>
 constexpr int kWeightRows = Weight::RUNS * Weight::RUN > 16 ? 2 : 4;
 
+// Weights whose decoding takes more registers than the others': tables, and bits from three places.
+template <class Weight>
+constexpr bool kManyRegisters = false;
+template <>
+constexpr bool kManyRegisters<WeightIQ4_NL> = true;
+template <>
+constexpr bool kManyRegisters<WeightMXFP4> = true;
+template <>
+constexpr bool kManyRegisters<WeightQ3_K> = true;
+
 // Blocks that a multiprocessor is to hold, which bounds a thread's registers: as many as do without spilling.
 template <class Weight, int M>
-constexpr int kFewRowsBlocks = kWeightRows<Weight> == 2 ? (M <= 2 ? 3 : 2) : (M == 2 ? 4 : 3);
+constexpr int kFewRowsBlocks = kWeightRows<Weight> == 2 ? (M <= 2 ? 3 : 2)
+                               : M == 2                 ? 4
+                               : M == 8 && kManyRegisters<Weight> ? 2
+                                                                  : 3;
 
 // The sums over a warp's lanes of C values a lane, for less than C sums of one: each step halves the values, and lanes
 // part on which half they go on with. Lane l gets the sum of value l / (32 / C).
