@@ -44,6 +44,8 @@ export interface Killing {
   readonly kills: number;
   /** Longest time, ms, that one is left alive. */
   readonly mostMs: number;
+  /** Whether that time begins with the next trial that any of them ends, on machines of any speed. */
+  readonly atWork?: boolean;
   /** Numbers in [0, 1). */
   readonly random: () => number;
   readonly onKill?: () => void;
@@ -52,13 +54,17 @@ export interface Killing {
 /** Runs workers that are killed at random and started again, then lets them end. @returns How many were killed. */
 export async function runKilled(
   path: string,
-  { workers, kills, mostMs, random, onKill }: Killing,
+  { workers, kills, mostMs, atWork, random, onKill }: Killing,
 ): Promise<number> {
   let killed = 0;
+  using store = StudyStore.open(path);
   const start = () => spawnTask("worker", ["--study", path, "--threads", "1", "--quiet"]);
   await Promise.all(Array.from({ length: workers }, async () => {
     for (let left = kills; left > 0; left--) {
-      const child = await start(), ended = finish(child);
+      const before = store.count().complete, child = await start(), ended = finish(child);
+      let hasEnded = false;
+      void ended.then(() => hasEnded = true);
+      while (atWork && !hasEnded && store.count().complete === before) await delay(5);
       await new Promise((resolve) => setTimeout(resolve, mostMs * random()));
       try {
         child.kill("SIGKILL");

@@ -194,8 +194,8 @@ Deno.test("workers that are killed at random leave each trial once, equal to an 
     const path = await prepareStudy(folder, [...SMALL, "--fusion", "random", "--seed", SEEDS]);
     let draws = 0;
     const killed = await runKilled(path, {
-      ...{ workers: 2, kills: 2, mostMs: 1500 },
-      random: () => 0.6 + 0.1 * (draws++ % 4),
+      ...{ workers: 2, kills: 2, mostMs: 100, atWork: true },
+      random: () => 0.2 * (draws++ % 4),
     });
     assert(killed > 0);
     assertEquals(readResults(path), readResults(`${folder}/whole/study.db`));
