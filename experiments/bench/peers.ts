@@ -136,6 +136,14 @@ export async function racePeers(
   return rows;
 }
 
+/** @throws {UsageError} If there is no engine to race. */
+export function expectPeers({ length }: readonly PeerEngine[]): void {
+  if (length > 0) return;
+  throw new UsageError(
+    "Cannot race: found no other engine (pip install llama-cpp-python, or torch transformers)",
+  );
+}
+
 /** Races a model, dense and with the presets, against the engines that are there. @throws {UsageError} If none is. */
 export async function measurePeers(
   backend: Backend,
@@ -157,11 +165,7 @@ export async function measurePeers(
       if (typeof peer === "string") progress.line(`no ${engine} beside us: ${peer}`);
       else peers.push(peer);
     }
-    if (peers.length === 0) {
-      throw new UsageError(
-        "Cannot race: found no other engine (pip install llama-cpp-python, or torch transformers)",
-      );
-    }
+    expectPeers(peers);
     const own = bindMethods(config, backend).map(({ name, pruner }) =>
       ownEngine(model, "tokenfilter", name, pruner)
     );

@@ -13,7 +13,7 @@ import { runTask, withFolder } from "../testing.ts";
 import { lackOfPython } from "../testing_python.ts";
 import { unless } from "../../lib/testing.ts";
 import { describePeers, readPeerResults, withPart } from "./performance.ts";
-import { ownEngine, type PeerEngine, racePeers, startPeer } from "./peers.ts";
+import { expectPeers, ownEngine, type PeerEngine, racePeers, startPeer } from "./peers.ts";
 
 const ids = Int32Array.from({ length: 40 }, (_, i) => i);
 
@@ -54,6 +54,11 @@ Deno.test("racePeers() trusts no engine whose losses are others, but lets a filt
     racePeers([fake("a", [1], 1, []), fake("b", [1], 1.3, [], method)], ids, [8], { turns: 1 });
   await assertRejects(() => race("dense"), Error, "Cannot trust b: found a loss of 2.300 nats");
   assertEquals((await race("keys")).length, 2);
+});
+
+Deno.test("expectPeers() takes one engine, and says how to have one where there is none", () => {
+  expectPeers([fake("a", [1], 1, [])]);
+  assertThrows(() => expectPeers([]), Error, "pip install llama-cpp-python");
 });
 
 Deno.test("ownEngine() feeds a prefill and then token by token, with the losses of the ids behind it", async () => {
