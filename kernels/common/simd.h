@@ -230,6 +230,17 @@ TKF_INLINE vi load_u8(const void* p) {
 
 TKF_INLINE vf fma(vf a, vf b, vf c) { return a * b + c; }
 
+// A product as it is, not fused with the addition that follows.
+template <class Vector>
+TKF_INLINE Vector unfused(Vector x) {
+#if defined(__x86_64__)
+  asm("" : "+x"(x));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x));
+#endif
+  return x;
+}
+
 // Asks for the 64 bytes around an address, which need not be there: in the nearest cache (3) or in the second (2).
 template <int cache = 3>
 TKF_INLINE void prefetch(uintptr_t address) {

@@ -36,17 +36,6 @@ TKF_INLINE vf narrow(Wide x) {
 }
 #endif
 
-// A product as it is, not fused with the addition that follows: anchors come out bit for bit as in the reference, where
-// a last bit of float32 would otherwise move later cosines by 1e-7.
-TKF_INLINE vd rounded(vd x) {
-#if defined(__x86_64__)
-  asm("" : "+x"(x));
-#elif defined(__aarch64__)
-  asm("" : "+w"(x));
-#endif
-  return x;
-}
-
 TKF_INLINE double sum_lanes(vd x) {
 #if TKF_LEVEL == TKF_LEVEL_AVX512
   return _mm512_reduce_add_pd(x);
@@ -81,8 +70,8 @@ void follow_head(const FilterMeasure& job, const typename Type::Value* x, float*
       xx = {xx.low + v.low * v.low, xx.high + v.high * v.high};
       aa = {aa.low + a.low * a.low, aa.high + a.high * a.high};
       if (job.absorb) {
-        const vf next = narrow({rounded(a.low * decay) + rounded(v.low * rest),
-                                rounded(a.high * decay) + rounded(v.high * rest)});
+        const vf next = narrow({unfused(a.low * decay) + unfused(v.low * rest),
+                                unfused(a.high * decay) + unfused(v.high * rest)});
         if (count == W) {
           store(anchor + i, next);
         } else {

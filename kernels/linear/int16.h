@@ -79,16 +79,6 @@ struct Rounded {
 };
 constexpr float kMost = 127 * 256;  // the largest of a block's values
 
-// A product as it is, not fused with the addition that follows: every level rounds x to the same integers.
-TKF_INLINE vf as_rounded(vf x) {
-#if defined(__x86_64__)
-  asm("" : "+x"(x));
-#elif defined(__aarch64__)
-  asm("" : "+w"(x));
-#endif
-  return x;
-}
-
 // The lowest byte of each lane.
 TKF_INLINE void store_bytes(int8_t* out, vi v) {
 #if TKF_LEVEL == TKF_LEVEL_AVX512
@@ -115,7 +105,8 @@ inline void round_row(const float* x, const Rounded& to, int64_t row) {
     vi sums = {};
     for (int i = 0; i < kVectors; i++) {
       const vf magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, ties to even
-      const vi whole = none ? vi{} : (vi)(as_rounded(v[i] * set1(inverse)) + magic) - (vi)magic;
+      // Unfused: every level rounds x to the same integers.
+      const vi whole = none ? vi{} : (vi)(unfused(v[i] * set1(inverse)) + magic) - (vi)magic;
       sums += whole;
       const vi high = (whole + 128) >> 8;
       store_bytes(to.high + at + i * W, high);
