@@ -129,10 +129,11 @@ export async function main(args: readonly string[]): Promise<number> {
       (piece) => model.tokenizer.texts(piece),
       { signal, onProgress: watch(share, 1) },
     );
-    const { version, cacheDType } = environment;
+    const { version, cacheDType, products } = environment;
     const rest = {
       version,
       cacheDType,
+      ...(products && { products }),
       stream: "dense",
       queries: false,
       phase: "prefill",

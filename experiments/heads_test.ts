@@ -87,6 +87,7 @@ Deno.test("score --replay gives the losses of the run that kept the trace", () =
         ["--fusion", "oracle"],
         ["--cache-skipped", "--phase", "decode", "--tokens", "120"],
         ["--fusion", "mean", "--recent", "3", "--cache-dtype", "bf16", "--dtype", "q4_0", "--tokens", "120"],
+        ["--fusion", "mean", "--products", "int16", "--tokens", "120"],
       ]
     ) {
       const first = await run("score", "--ids", ids, ...method, "--trace", trace);
@@ -94,6 +95,7 @@ Deno.test("score --replay gives the losses of the run that kept the trace", () =
       assertEquals(again, first, method.join(" "));
       assert(first.keep.flat().includes(0));
       assertEquals(again.dtype, method.includes("--dtype") ? "q4_0" : undefined);
+      assertEquals(again.products, method.includes("--products") ? "int16" : undefined);
     }
   }));
 

@@ -38,7 +38,7 @@ import {
 } from "./score/outcome.ts";
 import { recordTrace } from "../lib/plot/mod.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
-import { readTrace, traceInfo, writeTrace } from "./heads/trace_file.ts";
+import { readTrace, type TraceInfo, traceInfo, writeTrace } from "./heads/trace_file.ts";
 
 const USAGE = describeTask(
   "score",
@@ -99,13 +99,23 @@ function readPhase(values: FlagValues): "prefill" | "decode" {
   throw new UsageError(`Cannot use --phase "${phase}": expected prefill or decode`);
 }
 
+/** The flags that give a trace's model its numbers again. */
+function modelFlags({ dtype, products }: Pick<TraceInfo, "dtype" | "products"> = {}): FlagValues {
+  return new Map([
+    ...(dtype === undefined ? [] : [["dtype", [dtype]] as const]),
+    ...(products === undefined ? [] : [["products", [products]] as const]),
+  ]);
+}
+
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const values = await withRule(parseFlags("score", args, false));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const request = readBackend(values);
   const replayed = values.get("replay")?.[0] as string | undefined;
   if (replayed !== undefined) expectReplayAlone(values);
+  const kept = replayed === undefined ? undefined : await readTrace(replayed);
+  const asKept: FlagValues = new Map([...modelFlags(kept?.info), ...values]);
+  const request = readBackend(asKept);
   let phase = readPhase(values);
   let chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
@@ -131,11 +141,7 @@ export async function main(args: readonly string[]): Promise<number> {
     );
   }
 
-  const kept = replayed === undefined ? undefined : await readTrace(replayed), dtype = kept?.info.dtype;
-  const file = await readModel(
-    dtype === undefined ? values : new Map([["dtype", [dtype]], ...values]),
-    progress,
-  );
+  const file = await readModel(asKept, progress);
   let runs: readonly ScoreRun[], cacheDType = request.cacheDType;
   if (source === undefined) {
     const { runs: read, info } = readReplay(replayed!, kept!, file);
@@ -219,6 +225,7 @@ export async function main(args: readonly string[]): Promise<number> {
       phase,
       piece: chunk ?? null,
       cacheDType,
+      ...(backend.products && { products: backend.products }),
     } as const;
     await writeTrace(tracePath, recorder.table(runs.map(({ ids }) => ids)), traceInfo(file, method, rest));
   }

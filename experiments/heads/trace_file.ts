@@ -59,6 +59,8 @@ export interface TraceInfo {
   readonly cacheDType: CacheDType;
   /** Element type that the model's matrices were turned into; left out: as the file has them. */
   readonly dtype?: WeightDType;
+  /** How products with quantised weights took activations; left out: as they were. */
+  readonly products?: "int16";
   /** Where keys and values were decided by a rule of their own: tokens per block, and whether by attention received. */
   readonly keySide?: { readonly block: number; readonly wantsAttention: boolean };
 }
@@ -67,7 +69,7 @@ export interface TraceInfo {
 export function traceInfo(
   { name, sha256, dtype }: Pick<ModelFile, "name" | "sha256" | "dtype">,
   method: ResolvedOptions,
-  rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType">,
+  rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType" | "products">,
 ): TraceInfo {
   const { warmup, recent } = method, options = effectiveOptions(method);
   const whole = looksAhead(method), keyRule = keyRuleOf(method);
