@@ -51,3 +51,43 @@ export function solveCholesky(A: Float64Array, b: Float64Array, x: Float64Array)
     x[i] = sum / L[i * n + i]!;
   }
 }
+
+/**
+ * The inverse of a symmetric positive definite matrix by Cholesky's decomposition.
+ *
+ * @param matrix [size, size], left as it is.
+ * @throws {RangeError} If it is not positive definite.
+ *
+ * @example
+ * ```ts
+ * import { invertPositive } from "./cholesky.ts";
+ * const inverse = invertPositive(Float64Array.of(4, 0, 0, 16), 2);
+ * console.assert(inverse.join() === "0.25,0,0,0.0625");
+ * ```
+ */
+export function invertPositive(matrix: Float64Array, size: number): Float64Array<ArrayBuffer> {
+  const factor = decomposeCholesky(matrix, size);
+  // Rows of the transposed inverse of the factor: row j holds column j, from its diagonal on.
+  const columns = new Float64Array(size * size);
+  for (let j = 0; j < size; j++) {
+    const column = columns.subarray(j * size, (j + 1) * size);
+    column[j] = 1 / factor[j * size + j]!;
+    for (let i = j + 1; i < size; i++) {
+      const row = factor.subarray(i * size, i * size + i);
+      let sum = 0;
+      for (let k = j; k < i; k++) sum -= row[k]! * column[k]!;
+      column[i] = sum / factor[i * size + i]!;
+    }
+  }
+  const inverse = new Float64Array(size * size);
+  for (let i = 0; i < size; i++) {
+    const a = columns.subarray(i * size, (i + 1) * size);
+    for (let j = 0; j <= i; j++) {
+      const b = columns.subarray(j * size, (j + 1) * size);
+      let sum = 0;
+      for (let k = i; k < size; k++) sum += a[k]! * b[k]!;
+      inverse[i * size + j] = inverse[j * size + i] = sum;
+    }
+  }
+  return inverse;
+}

@@ -1,6 +1,6 @@
 import { assertAlmostEquals, assertThrows } from "@std/assert";
 import { uniform } from "./filter/testing.ts";
-import { invertPositive } from "./matrix.ts";
+import { invertPositive } from "./cholesky.ts";
 
 Deno.test("invertPositive() gives what the matrix turns into the identity, and refuses what is not positive definite", () => {
   const size = 9, next = uniform(5), root = Float64Array.from({ length: size * size }, () => next() - 0.5);

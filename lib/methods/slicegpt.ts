@@ -23,7 +23,8 @@ export const slicegpt: OfflineMethod<"slicegpt"> = {
   offline: true,
   alter(model, { pruneRatio }) {
     const { hiddenSize, numLayers } = model.config;
-    const kept = Math.max(ROUND, Math.round((1 - pruneRatio) * hiddenSize / ROUND) * ROUND);
+    const rounded = Math.max(ROUND, Math.round((1 - pruneRatio) * hiddenSize / ROUND) * ROUND);
+    const kept = Math.min(hiddenSize, rounded);
     const unit = hostTensor("f32", [kept], new Float32Array(kept).fill(Math.sqrt(hiddenSize / kept)));
     const slice = (streams: readonly HostTensor[]) => {
       const basis = principal(model, streams, hiddenSize, kept);

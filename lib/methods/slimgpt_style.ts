@@ -1,5 +1,5 @@
 /** Offline: heads and channels by the Optimal Brain Surgeon, the rest made good for them (after SlimGPT, arXiv 2412.18110). */
-import { invertPositive } from "../matrix.ts";
+import { invertPositive } from "../cholesky.ts";
 import { hostTensor } from "../tensor.ts";
 import type { CalibratedModel } from "./calibration.ts";
 import type { OfflineMethod } from "./offline.ts";
