@@ -34,7 +34,7 @@ import { readAxes } from "./cli/method.ts";
 import { MemoryWatch } from "./cli/memory.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { takeRule } from "./cli/rule.ts";
+import { takeFiles } from "./cli/rule.ts";
 import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy } from "./cli/study.ts";
 import { printTable, readTable } from "./cli/table.ts";
@@ -112,7 +112,7 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
   }
   const seeds = readCount(values, "seeds", 1) ?? 5, ratios = readRatios(values);
   const given = values.get("methods")?.[0] as string | undefined;
-  const own = await takeRule(values), all = [...COMPARED_METHODS, ...own === undefined ? [] : [own]];
+  const own = await takeFiles(values), all = [...COMPARED_METHODS, ...own === undefined ? [] : [own]];
   const names = given === undefined ? all : given.split(",").map((name) => name.trim());
   const axes = await readAxes("compare", values);
   const base = Object.fromEntries(Object.entries(axes).map(([name, list]) => [name, (list as unknown[])[0]]));

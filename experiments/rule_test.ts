@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows
 import { UsageError } from "../lib/errors.ts";
 import { METHOD_NAMES, ownRule, resolveOptions, RULES, setOwnRule } from "../lib/methods/mod.ts";
 import { sha256 } from "../lib/sha256.ts";
-import { takeRule, withRule } from "./cli/rule.ts";
+import { takeFiles, withRule } from "./cli/rule.ts";
 import { readTrials } from "./study_testing.ts";
 import { runTask, withFolder } from "./testing.ts";
 
@@ -74,7 +74,7 @@ Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, a
     assertStringIncludes(site.stdout, "3 results");
   }));
 
-Deno.test("takeRule() takes one rule at a time, and leaves the list as it was", () =>
+Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was", () =>
   withFolder(async (folder) => {
     const before = [[...METHOD_NAMES], RULES.map(({ name }) => name)], file = `${folder}/mine.ts`;
     Deno.writeTextFileSync(file, MINE);
@@ -90,13 +90,13 @@ Deno.test("takeRule() takes one rule at a time, and leaves the list as it was", 
       before[0]!.length + 1,
     ]);
     Deno.writeTextFileSync(file, MINE.replaceAll("mine", "other"));
-    assertEquals([await takeRule(flags({ rule: file })), ownRule()!.rule.name], ["other", "other"]);
+    assertEquals([await takeFiles(flags({ rule: file })), ownRule()!.rule.name], ["other", "other"]);
     assertEquals(METHOD_NAMES.filter((name) => (name as string) === "mine"), []);
-    assertEquals([await takeRule(flags({})), ownRule()], [undefined, undefined]);
+    assertEquals([await takeFiles(flags({})), ownRule()], [undefined, undefined]);
     assertEquals([[...METHOD_NAMES], RULES.map(({ name }) => name)], before);
   }));
 
-Deno.test("takeRule() names what is wrong with a file, and a rule says which token it failed at", () =>
+Deno.test("takeFiles() names what is wrong with a file, and a rule says which token it failed at", () =>
   withFolder(async (folder) => {
     const file = `${folder}/rule.ts`;
     const rule = (parts: string) => `export default { name: "r", score: () => 1, ${parts} };`;
@@ -116,11 +116,11 @@ Deno.test("takeRule() names what is wrong with a file, and a rule says which tok
     ];
     for (const [code, expected] of cases) {
       Deno.writeTextFileSync(file, code);
-      const error = await assertRejects(() => takeRule(flags({ rule: file })), UsageError);
+      const error = await assertRejects(() => takeFiles(flags({ rule: file })), UsageError);
       assertStringIncludes(error.message, expected);
       assertEquals([error.message.includes("\n"), ownRule()], [false, undefined]);
     }
-    await assertRejects(() => takeRule(flags({ rule: `${folder}/none.ts` })), UsageError, "Cannot read");
+    await assertRejects(() => takeFiles(flags({ rule: `${folder}/none.ts` })), UsageError, "Cannot read");
 
     const token = { layer: 2, position: 7 } as never;
     const failures = {
@@ -129,7 +129,7 @@ Deno.test("takeRule() names what is wrong with a file, and a rule says which tok
     };
     for (const [score, expected] of Object.entries(failures)) {
       Deno.writeTextFileSync(file, rule(`score: ${score}`));
-      await takeRule(flags({ rule: file }));
+      await takeFiles(flags({ rule: file }));
       const error = `Cannot use the rule in "${file}": ${expected}`;
       assertThrows(() => ownRule()!.rule.score!(token, token), UsageError, error);
     }

@@ -8,7 +8,7 @@ import { exists } from "./cli/files.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
-import { takeRule } from "./cli/rule.ts";
+import { takeFiles } from "./cli/rule.ts";
 import { readPlan, startStudy } from "./cli/study.ts";
 import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
@@ -76,7 +76,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   using store = StudyStore.open(flags.study!);
   const values = flagValues({ ...store.flags, jobs: "1", ...own });
-  await takeRule(values);
+  await takeFiles(values);
   const request = readBackend(values), plan = await readPlan(values, [], progress);
   const { study, conditions } = await startStudy(
     { ...plan, textName: store.conditions.text },

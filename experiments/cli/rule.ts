@@ -66,12 +66,13 @@ export async function importFile(
 }
 
 /**
- * Takes the rule of `--rule` into the list of methods, or the one of an earlier run out of it; and the text of `--calibration`.
+ * Takes what files give a process: the rule of `--rule`, into the list of methods in place of an earlier run's, and the text of
+ * `--calibration`.
  *
- * @returns Its name.
+ * @returns The rule's name, if there is one.
  * @throws {UsageError} If the file cannot be read or run, or exports no rule.
  */
-export async function takeRule(values: FlagValues): Promise<string | undefined> {
+export async function takeFiles(values: FlagValues): Promise<string | undefined> {
   await takeCalibration(values);
   setOwnRule(undefined);
   const path = values.get("rule")?.[0] as string | undefined;
@@ -85,7 +86,7 @@ export async function takeRule(values: FlagValues): Promise<string | undefined> 
 
 /** Flags with the rule of `--rule` for their `--fusion`, where they name none. */
 export async function withRule(values: FlagValues): Promise<FlagValues> {
-  const name = await takeRule(values),
+  const name = await takeFiles(values),
     isNamed = values.has("fusion") || values.has("preset") || values.has("grid");
   return name === undefined || isNamed ? values : new Map([...values, ["fusion", [name]]]);
 }

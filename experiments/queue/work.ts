@@ -9,7 +9,7 @@ import { sha256 } from "../../lib/sha256.ts";
 import { readBackend } from "../cli/backend.ts";
 import { digestCode } from "../cli/code_digest.ts";
 import type { Progress } from "../cli/progress.ts";
-import { takeRule } from "../cli/rule.ts";
+import { takeFiles } from "../cli/rule.ts";
 import { completeConditions, expectConditions, readPlan, startStudy } from "../cli/study.ts";
 import { flagValues, ownerName } from "../cli/study_store.ts";
 import { explainError } from "../cli/task.ts";
@@ -127,7 +127,7 @@ async function openQueued(
     ? {}
     : { text: await fetchText(conditions.textSha256, redis, prefix) };
   const values = flagValues({ ...flags, ...path, ...own });
-  await takeRule(values);
+  await takeFiles(values);
   const plan = { ...await readPlan(values, [], progress), textName: conditions.text };
   const opened = await startStudy(plan, readBackend(values), [], progress);
   const found = { ...opened.conditions, model: conditions.model };

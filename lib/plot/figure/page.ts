@@ -224,12 +224,13 @@ export function formatTime(startedAt: string): string {
 
 /** On what and when a run took place. */
 export function runFacts(
-  { backendDescription, cacheDType, dtype, version, startedAt }: Environment,
+  { backendDescription, cacheDType, calibration, dtype, version, startedAt }: Environment,
 ): [string, string][] {
   return [
     ["backend", backendDescription],
     ...(dtype === undefined ? [] : [["weights", dtype] as [string, string]]),
     ["KV cache", cacheDType ?? "f32"],
+    ...(calibration === undefined ? [] : [["calibration text", calibration] as [string, string]]),
     ["version", version],
     ["when", formatTime(startedAt)],
   ];

@@ -125,9 +125,9 @@ export function tabulatePeers(rows: readonly PeerRow[]): TrialTable {
     ["engine", "who computes", (row) => row.engine, true],
     ["method", "what decides whose attention is skipped", (row) => row.method, true],
     ["prefill tokens/s", "of the median time", (row) => (1000 * row.tokens / row.prefillMs).toFixed(0)],
-    ["its time", "median time over our dense model's, side by side", toFirst("prefillMs")],
+    ["prefill time", "median time over our dense model's, side by side", toFirst("prefillMs")],
     ["decode tokens/s", "one token at a time, after the prefill", (row) => (1000 / row.decodeMs).toFixed(1)],
-    ["its time", "median time of one over our dense model's, side by side", toFirst("decodeMs")],
+    ["decode time", "median time of one over our dense model's, side by side", toFirst("decodeMs")],
   ]);
 }
 
