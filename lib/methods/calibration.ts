@@ -55,8 +55,8 @@ export interface CalibratedModel {
   readonly config: CostShape;
   /** How much each part turns the residual stream. */
   readonly importance: PartImportance;
-  /** Mean loss on the calibration text without some parts, nats a token. */
-  lossWithout(drops: Partial<DroppedParts>): number;
+  /** Mean losses on the calibration text without some layers and one more, each of the candidates in turn; nats a token. */
+  lossesWithout(gone: readonly number[], candidates: readonly number[]): number[];
   /** A matrix of a layer, [rows, columns] f32, a copy. */
   matrix(layer: number, name: string): HostTensor;
   /** The bias beside such a matrix, where there is one. */

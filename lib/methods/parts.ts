@@ -45,7 +45,7 @@ export function chooseParts(importance: PartImportance, kind: PartKind, count: n
  * @throws {RangeError} If there are not so many layers between the barriers, or all losses are infinite or no numbers.
  */
 export function chooseLayersByLoss(
-  model: Pick<CalibratedModel, "config" | "lossWithout">,
+  model: Pick<CalibratedModel, "config" | "lossesWithout">,
   count: number,
   barrier = 1,
 ): { readonly layers: readonly number[]; readonly losses: readonly number[] } {
@@ -57,11 +57,11 @@ export function chooseLayersByLoss(
   }
   while (layers.length < count) {
     let best = -1, least = Infinity;
-    for (let layer = barrier; layer < numLayers - barrier; layer++) {
-      if (layers.includes(layer)) continue;
-      const gone = [...layers, layer], loss = model.lossWithout({ attention: gone, mlp: gone });
-      if (loss < least) [best, least] = [layer, loss];
-    }
+    const left = Array.from({ length: numLayers - 2 * barrier }, (_, i) => barrier + i)
+      .filter((layer) => !layers.includes(layer));
+    model.lossesWithout(layers, left).forEach((loss, i) => {
+      if (loss < least) [best, least] = [left[i]!, loss];
+    });
     if (best < 0) throw new RangeError("Cannot choose layers by loss: found no finite one, expected some");
     layers.push(best);
     losses.push(least);

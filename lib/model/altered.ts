@@ -94,12 +94,12 @@ function alterLayer(
   layer: number,
   { groups, channels, tensors = {} }: LayerAlteration,
 ): LayerWeights {
-  const own: { [name: string]: Tensor } = { ...weights.layers[layer]! };
-  const { q } = weights.layers[layer]!;
-  for (const [name, tensor] of Object.entries(tensors)) own[name] = backend.upload(storeLike(q, tensor));
+  const had = weights.layers[layer]!, own: { [name: string]: HostTensor } = {};
+  for (const [name, tensor] of Object.entries(tensors)) own[name] = storeLike(had.q, tensor);
   const cut = (names: readonly string[], of: (tensor: HostTensor) => HostTensor) => {
     for (const name of names) {
-      if (own[name] !== undefined) own[name] = backend.upload(of(backend.read(own[name]!)));
+      const tensor = own[name] ?? (had[name] && backend.read(had[name]));
+      if (tensor !== undefined) own[name] = of(tensor);
     }
   };
   const { headDim, numHeads, numKvHeads } = config;
@@ -111,11 +111,12 @@ function alterLayer(
     cut(["k", "v", "kBias", "vBias"], (tensor) => pickRows(tensor, keys));
     cut(["o"], (tensor) => pickColumns(tensor, queries));
   }
-  if (channels !== undefined && channels.length < own.gate!.shape[0]!) {
+  if (channels !== undefined && channels.length < had.gate.shape[0]!) {
     cut(["gate", "up", "gateBias", "upBias"], (tensor) => pickRows(tensor, channels));
     cut(["down"], (tensor) => pickColumns(tensor, channels));
   }
-  return own as unknown as LayerWeights;
+  const uploaded = Object.entries(own).map(([name, tensor]) => [name, backend.upload(tensor)]);
+  return { ...had, ...Object.fromEntries(uploaded) };
 }
 
 /** Some rows of a matrix of any type, or entries of a vector. */

@@ -8,7 +8,6 @@ import type {
 } from "../methods/calibration.ts";
 import { createDropped } from "../methods/dropped.ts";
 import type { PartImportance } from "../methods/parts.ts";
-import type { DroppedParts } from "../methods/pruner.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import { UsageError } from "../errors.ts";
 import { asF32 } from "./_stored_tensor.ts";
@@ -57,23 +56,41 @@ export class ModelOnText implements CalibratedModel {
     return this.#importance ??= this.#measure();
   }
 
-  lossWithout(drops: Partial<DroppedParts>): number {
-    const { backend } = this.#model, pruner = createDropped(this.config, drops);
-    const losses: number[] = [];
+  lossesWithout(gone: readonly number[], candidates: readonly number[]): number[] {
+    const { backend } = this.#model, losses = candidates.map(() => 0), last = Math.max(...candidates);
+    let count = 0;
     for (const ids of this.#chunks) {
-      const sequence = this.#model.start(pruner), hidden = sequence.feed(ids), rows = ids.length - 1;
-      const host = backend.read(hidden);
-      for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
-        const end = Math.min(start + ROWS_PER_BLOCK, rows), targets = ids.slice(start + 1, end + 1);
-        const logits = this.#model.logits(backend.upload(rowsOf(host, start, end)));
-        const nll = backend.nll(logits, backend.upload(hostTensor("i32", [end - start], targets)));
-        losses.push(...nll);
-        backend.free(logits);
+      count += ids.length - 1;
+      let stream = this.#model.embed(ids);
+      for (let layer = 0; layer <= last; layer++) {
+        const at = candidates.indexOf(layer), without = [...gone, layer];
+        if (at >= 0) {
+          const sequence = this.#model.start(
+            createDropped(this.config, { attention: without, mlp: without }),
+          );
+          for (const loss of this.#losses(sequence.feedResidual(stream, layer + 1), ids)) losses[at]! += loss;
+          sequence.free();
+        }
+        if (!gone.includes(layer)) stream = through(this.#model, stream, layer);
       }
-      backend.free(hidden);
-      sequence.free();
+      backend.free(stream);
     }
-    return losses.reduce((a, b) => a + b, 0) / losses.length;
+    return losses.map((sum) => sum / count);
+  }
+
+  /** Losses of all tokens but the first. Takes the hidden states over. */
+  #losses(hidden: Tensor, ids: Int32Array<ArrayBuffer>): number[] {
+    const { backend } = this.#model, host = backend.read(hidden), rows = ids.length - 1;
+    const losses: number[] = [];
+    for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
+      const end = Math.min(start + ROWS_PER_BLOCK, rows), targets = ids.slice(start + 1, end + 1);
+      const some = backend.upload(rowsOf(host, start, end)), logits = this.#model.logits(some);
+      const wanted = backend.upload(hostTensor("i32", [end - start], targets));
+      losses.push(...backend.nll(logits, wanted));
+      for (const tensor of [some, logits, wanted]) backend.free(tensor);
+    }
+    backend.free(hidden);
+    return losses;
   }
 
   matrix(layer: number, name: string): HostTensor {
@@ -97,18 +114,22 @@ export class ModelOnText implements CalibratedModel {
         `Cannot turn the stream of a model of architecture "${architecture}": found norms behind its blocks`,
       );
     }
-    return this.#chunks.map((ids) => copyOf(backend.read(this.#model.embed(ids))));
+    return this.#chunks.map((ids) => {
+      const stream = this.#model.embed(ids), rows = copyOf(backend.read(stream));
+      backend.free(stream);
+      return rows;
+    });
   }
 
   part(layer: number, part: "attention" | "mlp", streams: readonly HostTensor[]): HostTensor[] {
     const { backend } = this.#model, other = part === "mlp" ? "attention" : "mlp";
     const pruner = createDropped(this.config, { [other]: [layer] });
     return streams.map((stream) => {
-      const sequence = this.#model.start(pruner),
-        x = backend.resizeRows(backend.upload(stream), stream.shape[0]!);
-      const out = sequence.throughLayer(x, layer), rows = copyOf(backend.read(out));
+      const sequence = this.#model.start(pruner), uploaded = backend.upload(stream);
+      const out = sequence.throughLayer(backend.resizeRows(uploaded, stream.shape[0]!), layer);
+      const rows = copyOf(backend.read(out));
       sequence.free();
-      backend.free(out);
+      for (const tensor of [uploaded, out]) backend.free(tensor);
       return rows;
     });
   }
@@ -134,6 +155,11 @@ export class ModelOnText implements CalibratedModel {
       });
       const alteration = visit.close(), altered = this.#alter(layer, alteration);
       streams.forEach((stream, i) => streams[i] = through(altered, stream, layer));
+      // It is made anew, with all others, when their alterations are known.
+      const had = Object.values(this.#model.weights.layers[layer]!);
+      Object.values(altered.weights.layers[layer]!).filter((tensor) => !had.includes(tensor)).forEach((
+        tensor,
+      ) => backend.free(tensor));
       return alteration;
     });
     streams.forEach((stream) => backend.free(stream));
@@ -155,9 +181,10 @@ export class ModelOnText implements CalibratedModel {
 
   products(a: HostTensor, b: HostTensor): Float32Array<ArrayBuffer> {
     const { backend } = this.#model, out = backend.alloc("f32", [a.shape[0]!, b.shape[0]!]);
-    backend.linear(backend.upload(a), backend.upload(b), out);
+    const rows = backend.upload(a), others = a === b ? rows : backend.upload(b);
+    backend.linear(rows, others, out);
     const products = f32Data(backend.read(out)).slice();
-    backend.free(out);
+    for (const tensor of new Set([rows, others, out])) backend.free(tensor);
     return products;
   }
 

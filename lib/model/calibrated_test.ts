@@ -72,6 +72,9 @@ Deno.test("chooseLayersByLoss() leaves out what costs least, one after the other
   assertEquals([losses[1], layers[1]], [Math.min(...second), second.indexOf(Math.min(...second))]);
   assertEquals(chooseLayersByLoss(onText, 1).layers, [1]);
   assertThrows(() => chooseLayersByLoss(onText, 2), RangeError, "expected at most 1");
-  const broken = { config: CONFIG, lossWithout: () => NaN };
+  const broken = {
+    config: CONFIG,
+    lossesWithout: (_: unknown, all: readonly number[]) => all.map(() => NaN),
+  };
   assertThrows(() => chooseLayersByLoss(broken, 1, 0), RangeError, "found no finite one");
 });

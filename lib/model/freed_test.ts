@@ -1,9 +1,10 @@
 /** Memory that was given back is not used again: on a device that is an error, on a CPU wrong numbers. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../backend.ts";
-import { createDropped, createPruner, type Pruner } from "../methods/mod.ts";
+import { createDropped, createPruner, OFFLINE, type Pruner } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, type HostTensor, hostTensor } from "../tensor.ts";
+import { alteredBy } from "./altered.ts";
 import { judgeDump } from "./judge_dump.ts";
 import { Model } from "./model.ts";
 import { CONFIG, filtering, ids, truth, weights } from "./small_testing.ts";
@@ -86,3 +87,41 @@ Deno.test("strict() notices use after free", () => {
   backend.free(grown);
   assertThrows(() => backend.add(grown, grown), Error, "freed");
 });
+
+/** The reference with copies of what is uploaded, and those that were not given back. */
+function copying() {
+  const backend: Backend = new ReferenceBackend(), held = new Set<unknown>();
+  const upload = ({ dtype, shape, data }: HostTensor) => {
+    const copy = hostTensor(dtype, shape, data.slice());
+    held.add(copy);
+    return copy;
+  };
+  const free = (tensor: unknown) => held.delete(tensor);
+  const own = { upload, free };
+  return {
+    held,
+    backend: new Proxy(backend, {
+      get: (_, name: keyof Backend) =>
+        own[name as keyof typeof own] ?? (backend[name] as () => void).bind?.(backend) ?? backend[name],
+    }),
+  };
+}
+
+for (const { name, offline } of OFFLINE) {
+  if (offline !== true) continue;
+  Deno.test(`${name}: of what was uploaded to choose what goes, only the altered model is left`, () => {
+    const { backend, held } = copying(), model = new Model(CONFIG, weights, backend);
+    const calibration = { domain: "other", sha256: "", chunks: [ids(40), ids(30, 3)] } as const;
+    const { alters } = createPruner(name, CONFIG, { pruneRatio: 0.5, barrier: 0 } as never, { calibration });
+    const before = new Set(held), turns = model.turnsOf(0)!;
+    const altered = alteredBy(model, alters!, (config, weights) => model.alike(config, weights)).model;
+    const kept = new Set<unknown>([
+      ...Object.values(altered.weights),
+      ...altered.weights.layers.flatMap((own) => Object.values(own)),
+    ]);
+    const left = [...held].filter((tensor) => !before.has(tensor) && !kept.has(tensor)) as HostTensor[];
+    // Each model has a table of its own for its rotary embedding, which goes with it, and so do its vectors of numbers.
+    const matrices = left.filter(({ shape }) => shape.length === 2 && shape.join() !== turns.shape.join());
+    assertEquals(matrices.map(({ shape }) => shape), []);
+  });
+}

@@ -142,8 +142,10 @@ function lossGradient(
 ): Matrix {
   const { backend, config: { vocabSize, hiddenSize, rmsNormEps }, weights } = model;
   const stream = layers.at(-1)!.attention!, hidden = backend.alloc("f32", [rowsOf(stream), hiddenSize]);
-  backend.rmsNorm(backend.upload(asTensor(stream)), weights.outputNorm, rmsNormEps, hidden);
+  const uploaded = backend.upload(asTensor(stream));
+  backend.rmsNorm(uploaded, weights.outputNorm, rmsNormEps, hidden);
   const logits = model.logits(hidden), rows = f32Data(backend.read(logits)).slice();
+  for (const tensor of [uploaded, hidden, logits]) backend.free(tensor);
   const scored = samples.reduce((sum, { length }) => sum + length - 1, 0);
   let at = 0;
   for (const ids of samples) {
@@ -237,8 +239,10 @@ function rotate(
   if (turns === undefined) return;
   const positions = Int32Array.from(samples.flatMap((ids) => Array.from(ids, (_, t) => sign * t)));
   const rows = backend.upload(hostTensor("f32", [positions.length, x.width / headDim, headDim], x.data));
-  backend.rope(rows, backend.upload(hostTensor("i32", [positions.length], positions)), turns);
+  const places = backend.upload(hostTensor("i32", [positions.length], positions));
+  backend.rope(rows, places, turns);
   x.data.set(f32Data(backend.read(rows)));
+  for (const tensor of [rows, places]) backend.free(tensor);
 }
 
 const rowsOf = ({ data, width }: Matrix) => data.length / width;
