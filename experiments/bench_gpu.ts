@@ -275,7 +275,11 @@ async function main(args: readonly string[]): Promise<number> {
   const progress = new Progress(quiet ? undefined : Deno.stderr);
   const driver = openDriver(), device = driver.device(readInteger("device", ordinal, 0));
   const onProgress = (message: string) => progress.line(message);
-  const { manifest } = await buildCuda({ archs: [buildArchOf(device.arch)], onProgress });
+  const { manifest } = await buildCuda({
+    archs: [buildArchOf(device.arch)],
+    driver: driver.version,
+    onProgress,
+  });
   using backend: CudaBackend = await openCuda({ device: device.ordinal });
   progress.line(backend.description);
   const memory = backend.memory as CudaMemory;

@@ -45,6 +45,7 @@ async function emulatedGpu(): Promise<Gpu> {
     memoryBytes: 2 ** 30,
     l2Bytes: 4096,
     clockMHz: 1000,
+    exclusive: false,
   };
   return {
     backend,

@@ -44,7 +44,7 @@ short at the end. Exit code 0: all passed; 1: a test failed or a check found som
   --limit SECONDS
       what a file may take before it counts as failed (${LIMITS.tests}; ${LIMITS.memcheck} under compute-sanitizer)
   --jobs N
-      files at once (a quarter of the cores, at most 4)
+      files at once (a quarter of the cores, at most 4; 1 where the device serves one process at a time)
   --help
       print this`;
 
@@ -54,7 +54,7 @@ function readOptions(args: readonly string[]) {
     only: only === undefined ? undefined : expectChoice("only", only, PARTS),
     files,
     limit: limit === undefined ? undefined : readInteger("limit", limit, 1),
-    jobs: jobs === undefined ? AT_ONCE : readInteger("jobs", jobs, 1),
+    jobs: jobs === undefined ? undefined : readInteger("jobs", jobs, 1),
   };
 }
 
@@ -67,7 +67,7 @@ export function describeCounts({ passed, failed, ignored }: TestCounts): string 
 async function runPart(
   part: Part,
   jobs: readonly Job[],
-  { limit = LIMITS[part], jobs: atOnce }: ReturnType<typeof readOptions>,
+  { limit, atOnce }: { readonly limit: number; readonly atOnce: number },
   sanitizer: string,
   progress: Progress,
   signal: AbortSignal,
@@ -75,7 +75,7 @@ async function runPart(
   const stdFlags = await readStdFlags(), failures: string[] = [];
   let total = NO_TESTS, ended = 0;
   progress.start();
-  await inParallel(jobs, async ({ file, words, env }) => {
+  const runJob = async ({ file, words, env }: Job) => {
     if (signal.aborted) return;
     const started = performance.now();
     const { counts, output } = await runTests(commandOf(part, file, stdFlags, sanitizer), {
@@ -97,7 +97,9 @@ async function runPart(
     ended++;
     const left = ended < jobs.length ? `, ${progress.eta(ended / jobs.length)}` : "";
     progress.line(`[${ended} of ${jobs.length}] ${line}${left}`);
-  }, atOnce);
+  };
+  await inParallel(jobs.filter(({ alone }) => alone), runJob, 1);
+  await inParallel(jobs.filter(({ alone }) => !alone), runJob, atOnce);
   return { total, failures };
 }
 
@@ -121,6 +123,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const driver = openDriver(), device = driver.device(0);
   const { manifest } = await buildCuda({
     archs: [buildArchOf(device.arch)],
+    driver: driver.version,
     onProgress: (message) => progress.line(message),
   });
   // A driver runs what was built for its own major version, later minor ones included.
@@ -131,6 +134,7 @@ export async function main(args: readonly string[]): Promise<number> {
     `${device.name}, sm_${device.arch}, driver ${release ?? "of unknown release"} for CUDA ${cuda}, ` +
       `nvcc ${manifest.nvcc}, commit ${manifest.git ?? "unknown"}`,
   );
+  const atOnce = device.exclusive ? 1 : options.jobs ?? AT_ONCE;
   const sanitizer = findSanitizer();
   const parts = wanted.filter(({ part }) => part === "tests" || sanitizer !== undefined);
   const lines: string[] = [], failures: string[] = [];
@@ -138,7 +142,8 @@ export async function main(args: readonly string[]): Promise<number> {
   using interrupt = new Interrupt();
   for (const { part, jobs } of parts) {
     const started = performance.now();
-    const done = await runPart(part, jobs, options, sanitizer ?? "", progress, interrupt.signal);
+    const how = { limit: options.limit ?? LIMITS[part], atOnce };
+    const done = await runPart(part, jobs, how, sanitizer ?? "", progress, interrupt.signal);
     if (interrupt.signal.aborted) return interrupt.code;
     sum = addCounts(sum, done.total);
     failures.push(...done.failures);

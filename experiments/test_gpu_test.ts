@@ -82,6 +82,8 @@ Deno.test("jobsOf() runs every file, products with and without cuBLASLt, and sma
     [...files.driver, ...files.kernels].flatMap((file) => file === products ? [file, file] : [file]),
   );
   assertEquals(memcheck.length, files.kernels.length + 1);
+  assertEquals(tests.filter(({ alone }) => alone).map(({ file }) => file), ["ffi/cuda/device_cuda_test.ts"]);
+  assert(memcheck.every(({ alone }) => !alone));
   assertEquals(
     tests.filter(({ file }) => file === products).map(({ env }) => env),
     [{}, { TOKENFILTER_CUBLASLT: "none" }] as Record<string, string>[],

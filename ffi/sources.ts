@@ -73,8 +73,11 @@ export const CUDA_FLAGS: readonly string[] = [
   "-O3",
   "-Xptxas=-v",
   "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall",
-  "-Werror=all-warnings",
+  "-lineinfo", // profilers show the source's lines; the code is the same
 ];
+
+/** Beside them, of the nvcc that the sources are tuned for: another may warn of what this one does not. */
+export const CUDA_STRICT_FLAGS: readonly string[] = ["-Werror=all-warnings"];
 
 /** Flags of nvcc as a linker. */
 export const CUDA_LINK_FLAGS: readonly string[] = [

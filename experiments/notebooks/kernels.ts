@@ -11,15 +11,16 @@ import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
  */
 export async function prepareKernels(onProgress: (message: string) => void): Promise<void> {
   await Promise.all([buildCpu({ onProgress }), ensureBlas({ onProgress })]);
-  let arch: number;
+  let arch: number, driver: number;
   try {
-    arch = openDriver().device(0).arch;
+    const opened = openDriver();
+    [arch, driver] = [opened.device(0).arch, opened.version];
   } catch (error) {
     if (error instanceof NativeLibraryError) return;
     throw error;
   }
   try {
-    await buildCuda({ archs: [buildArchOf(arch)], onProgress });
+    await buildCuda({ archs: [buildArchOf(arch)], driver, onProgress });
   } catch (error) {
     if (!(error instanceof NativeLibraryError || error instanceof UsageError)) throw error;
     onProgress(`no GPU in the notebooks: ${error.message.split("\n")[0]}`);

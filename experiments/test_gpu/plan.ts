@@ -15,6 +15,8 @@ const DEVICE_TEST = /\btest(OnDevice|InEvery|SameInEvery|Cases)/;
 const ORDERS_TEST = /\btest(InEveryOrder|SameInEveryOrder|Cases)\(/;
 /** Racecheck takes the tests that the emulator runs in all thread orders: their cases are small. */
 const SMALL_TESTS = /thread order|order of threads/;
+/** Looks at the whole device's free memory and times it: no other process of ours may be at work meanwhile. */
+const ALONE = "ffi/cuda/device_cuda_test.ts";
 /** The products that cuBLASLt takes over where it is loaded. */
 const PRODUCTS = "kernels/linear/linear_test.ts";
 
@@ -32,6 +34,8 @@ export interface Job {
   readonly file: string;
   /** The file and what is special about the run, in words. */
   readonly words: string;
+  /** Whether nothing else may run meanwhile. */
+  readonly alone: boolean;
   /** Added to the environment. */
   readonly env: Readonly<Record<string, string>>;
 }
@@ -67,9 +71,12 @@ export async function jobsOf(part: Part, { kernels, driver }: GpuTests, root: UR
   for (const file of part === "tests" ? [...driver, ...kernels] : kernels) {
     const isSmall = part === "racecheck";
     if (isSmall && !ORDERS_TEST.test(await Deno.readTextFile(new URL(file, root)))) continue;
-    if (!isSmall) jobs.push({ file, words: file, env: {} });
+    const alone = file === ALONE;
+    if (!isSmall) jobs.push({ file, words: file, alone, env: {} });
     const words = file === PRODUCTS ? `${file} without cuBLASLt` : file;
-    if (isSmall || file === PRODUCTS) jobs.push({ file, words, env: { TOKENFILTER_CUBLASLT: "none" } });
+    if (isSmall || file === PRODUCTS) {
+      jobs.push({ file, words, alone, env: { TOKENFILTER_CUBLASLT: "none" } });
+    }
   }
   return jobs;
 }

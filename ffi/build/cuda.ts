@@ -1,9 +1,9 @@
 /** Builds the CUDA library: one object a file, for all architectures, linked with the static runtime. */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import type { LibraryManifest } from "../cache.ts";
-import { CUDA_ARCHS, CUDA_FLAGS, CUDA_LINK_FLAGS, readSources } from "../sources.ts";
+import { CUDA_ARCHS, CUDA_FLAGS, CUDA_LINK_FLAGS, CUDA_STRICT_FLAGS, readSources } from "../sources.ts";
 import { type BuildOptions, link } from "./command.ts";
-import { ensureNvcc, oldestDriver, PINNED } from "./nvcc.ts";
+import { ensureNvcc, isForDriver, oldestDriver, PINNED } from "./nvcc.ts";
 import { buildObjects } from "./objects.ts";
 import { type KernelResources, parseResources } from "./resources.ts";
 import { type BuiltLibrary, findBuilt, storeLibrary } from "./store.ts";
@@ -24,6 +24,11 @@ export interface CudaManifest extends LibraryManifest {
 export interface CudaBuildOptions extends BuildOptions {
   /** Architectures, of {@linkcode CUDA_ARCHS}; all where left out. */
   readonly archs?: readonly string[];
+  /**
+   * CUDA version that the driver at hand serves, 1000 * major + 10 * minor: what is built runs on it. Where left out, on
+   * those that the compiler at hand builds for.
+   */
+  readonly driver?: number;
 }
 
 /**
@@ -31,34 +36,43 @@ export interface CudaBuildOptions extends BuildOptions {
  * nvcc comes from PATH, `CUDA_HOME`, or is fetched with pip. It needs no GPU, and neither does loading what it builds.
  *
  * @throws {RangeError} If an architecture is not known.
- * @throws {NativeLibraryError} If there is no nvcc or no C++ compiler, one of them fails or warns, or (with the pinned
- * nvcc) a kernel spills registers, or has its products one after the other.
+ * @throws {NativeLibraryError} If there is no nvcc whose code the driver runs or no C++ compiler, one of them fails, or
+ * (with the pinned nvcc) it warns, a kernel spills registers, or has its products one after the other.
  */
 export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLibrary<CudaManifest>> {
-  const { archs = CUDA_ARCHS, force = false, onProgress = () => {} } = options;
+  const { archs = CUDA_ARCHS, force = false, driver, onProgress = () => {} } = options;
   expectArchs(archs);
   const cached = force ? undefined : await findBuilt<CudaManifest>("cuda");
-  if (cached !== undefined && archs.every((arch) => cached.manifest.archs.includes(arch))) return cached;
+  if (
+    cached !== undefined && archs.every((arch) => cached.manifest.archs.includes(arch)) &&
+    isForDriver(cached.manifest.nvcc, driver)
+  ) return cached;
   const { units, texts } = await readSources("cuda");
   return await storeLibrary("cuda", texts, CUDA_FLAGS, async (compiler, work) => {
-    const nvcc = await ensureNvcc(onProgress);
+    const nvcc = await ensureNvcc({ archs, driver }, onProgress);
+    const warn = nvcc.version === PINNED ? undefined : onProgress;
+    const flags = warn === undefined ? [...CUDA_FLAGS, ...CUDA_STRICT_FLAGS] : CUDA_FLAGS;
     const host = ["-ccbin", compiler.command];
     const objects = await buildObjects(
       texts,
       units,
       {
         compiler: `nvcc ${nvcc.version} for ${archs.join(", ")}`,
-        key: { nvcc: nvcc.version, compiler: compiler.version, CUDA_FLAGS, archs },
+        key: { nvcc: nvcc.version, compiler: compiler.version, flags, archs },
         command: nvcc.command,
-        args: (unit) => [...host, ...CUDA_FLAGS, ...archFlags(archs), "-x", "cu", "-c", unit],
+        args: (unit) => [...host, ...flags, ...archFlags(archs), "-x", "cu", "-c", unit],
       },
       work,
       { force, onProgress },
     );
     const kernels = objects.flatMap(({ output }) => parseResources(output));
-    const warn = nvcc.version === PINNED ? undefined : onProgress;
     checkSpills(kernels, warn);
-    checkLosses(objects.map(({ output }) => output).join("\n"), warn);
+    const output = objects.map(({ output }) => output).join("\n");
+    checkLosses(output, warn);
+    const warnings = output.split("\n").filter((line) => /\bwarning\b/i.test(line));
+    if (warnings.length > 0) {
+      onProgress(`warning: nvcc warns ${warnings.length} times, first: ${warnings[0]}`);
+    }
     onProgress("linking");
     const { bytes } = await link("the CUDA library", nvcc.command, [
       ...host,

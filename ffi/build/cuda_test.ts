@@ -82,6 +82,16 @@ Deno.test({
     const other = await fakeTools("12.9.41", SPILLS);
     const { messages, driver } = await inChild(other.env, build({}));
     assertEquals(driver, "525.60.13");
+    const strict = "-Werror=all-warnings"; // what another nvcc warns of is told, and no failure
+    assert((await Deno.readTextFile(`${pinned.folder}/calls`)).includes(strict));
+    assert(!(await Deno.readTextFile(`${other.folder}/calls`)).includes(strict));
+    const warns = await fakeTools("12.9.41", "rope.cu(3): warning #177-D: declared and never used\n");
+    assertEquals(
+      (await inChild(warns.env, build({}))).messages.filter((m: string) => m.startsWith("warning")),
+      [
+        "warning: nvcc warns 1 times, first: rope.cu(3): warning #177-D: declared and never used",
+      ],
+    );
     assert(
       messages.some((message: string) => /^warning: kernels spill registers/.test(message)),
       messages.join("\n"),
@@ -91,7 +101,7 @@ Deno.test({
       "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized\n",
     );
     assertMatch((await inChild(serial.env, build({}))).error, /kernels lose speed:\n.* are serialized$/);
-    for (const { folder } of [pinned, other, serial]) await Deno.remove(folder, { recursive: true });
+    for (const { folder } of [pinned, other, serial, warns]) await Deno.remove(folder, { recursive: true });
   },
 });
 
@@ -145,6 +155,40 @@ Deno.test({
     assertMatch(lines[0], /^compiling \d+ of \d+ files with nvcc 13\.0\.88 for 90a$/);
     for (const build of [true, false]) assertEquals(await open(build), { name, lines: [] });
     await Deno.remove(folder, { recursive: true });
+  },
+});
+
+Deno.test({
+  ...unless(
+    NEEDS_LINUX,
+    "buildCuda() builds with an nvcc of the driver's major version, or names what is missing",
+  ),
+  fn: async () => {
+    const old = await fakeTools("12.4.99", ""), fresh = await fakeTools("13.0.88", "");
+    const result = await inChild(old.env, build({ archs: ["90a"], driver: 12020 }));
+    assertEquals([result.archs, result.driver], [["90a"], "525.60.13"]); // an old one knows an old device
+    const { error } = await inChild(fresh.env, build({ archs: ["90a"], driver: 12040 }));
+    assertMatch(
+      error,
+      /found nvcc 13\.0\.88 in PATH, and a driver for CUDA 12\.4, expected nvcc of release 12 in .*580\.65\.06 or later$/,
+    );
+    // What is in the cache for a newer driver is built anew, by what is there.
+    assertEquals((await inChild(fresh.env, build({ archs: ["90a"], driver: 13000 }))).cached, false);
+    const env = { ...old.env, TOKENFILTER_CACHE: fresh.env.TOKENFILTER_CACHE! };
+    assertEquals((await inChild(env, build({ archs: ["90a"], driver: 13010 }))).cached, true);
+    assertEquals((await inChild(env, build({ archs: ["90a"], driver: 12040 }))).cached, false);
+    // None at all: nothing is fetched that the driver does not run.
+    await Deno.remove(`${fresh.folder}/bin/nvcc`);
+    await Deno.writeTextFile(`${fresh.folder}/bin/python3`, "#!/bin/sh\necho fetched >&2\nexit 1\n", {
+      mode: 0o755,
+    });
+    const bare = { ...fresh.env, PATH: `${fresh.folder}/bin` };
+    assertMatch(
+      (await inChild(bare, build({ archs: ["80"], driver: 12040 }))).error,
+      /found no such nvcc, and a driver for CUDA 12\.4, expected nvcc of release 12/,
+    );
+    assertMatch((await inChild(bare, build({ archs: ["80"], driver: 13000 }))).error, /: fetched$/);
+    for (const { folder } of [old, fresh]) await Deno.remove(folder, { recursive: true });
   },
 });
 

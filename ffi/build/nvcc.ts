@@ -15,8 +15,9 @@ const PACKAGES: readonly string[] = [
 ];
 /** Version of the nvcc that is fetched, for which kernels are tuned. */
 export const PINNED = "13.0.88";
-/** The first release that knows sm_100 and sm_120. */
-const OLDEST: readonly [major: number, minor: number] = [12, 8];
+type Release = readonly [major: number, minor: number];
+/** The first release that knows sm_100 and sm_120, and the first that this project's sources are for. */
+const OLDEST_OF_BLACKWELL: Release = [12, 8], OLDEST: Release = [12, 0];
 
 /** A compiler for CUDA that runs. */
 export interface Nvcc {
@@ -48,9 +49,26 @@ async function probe(command: string, source: string, root?: string): Promise<Nv
   return { command, version, source, libraries: root && `${root}/lib`, cuobjdump };
 }
 
-function isNewEnough({ version }: Nvcc): boolean {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  return major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1]);
+/** What a compiler is wanted for. */
+export interface NvccWants {
+  /** Architectures, such as "90a". */
+  readonly archs: readonly string[];
+  /** CUDA version that the driver serves, 1000 * major + 10 * minor; any where it is not known. */
+  readonly driver?: number | undefined;
+}
+
+function oldestFor({ archs }: NvccWants): Release {
+  return archs.some((arch) => Number.parseInt(arch) >= 100) ? OLDEST_OF_BLACKWELL : OLDEST;
+}
+
+function isNewEnough({ version }: Nvcc, wants: NvccWants): boolean {
+  const [major = 0, minor = 0] = version.split(".").map(Number), oldest = oldestFor(wants);
+  return major > oldest[0] || (major === oldest[0] && minor >= oldest[1]);
+}
+
+/** Whether a driver runs what a release of nvcc builds: it does for its own major version, later minor ones included. */
+export function isForDriver(version: string, driver: number | undefined): boolean {
+  return driver === undefined || 1000 * Number.parseInt(version) <= driver;
 }
 
 /** Folder of the fetched compiler. */
@@ -58,25 +76,51 @@ function pinnedDir(): string {
   return `${cacheDir()}/nvcc-${PINNED}-${Deno.build.os}-${Deno.build.arch}`;
 }
 
+/** A driver older than the compiler that was found, or than the one that would be fetched. */
+function tooNew(found: string, driver: number): NativeLibraryError {
+  const major = Math.floor(driver / 1000);
+  return new NativeLibraryError(
+    `Cannot build the CUDA library: found ${found}, and a driver for CUDA ${major}.${
+      Math.floor(driver % 1000 / 10)
+    }, ` +
+      `expected nvcc of release ${major} in PATH or CUDA_HOME (pip has none whole), ` +
+      `or a driver of ${oldestDriver(PINNED)} or later`,
+  );
+}
+
 /**
- * nvcc from PATH, from `CUDA_HOME` (where it is not set, from /usr/local/cuda), or the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
+ * nvcc from PATH, from `CUDA_HOME` (where it is not set, from /usr/local/cuda, or what NVIDIA's packages put beside it
+ * for the driver's major version), or the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
  *
- * @throws {NativeLibraryError} If there is none and none can be fetched, or the one in PATH or CUDA_HOME is too old.
+ * @throws {NativeLibraryError} If there is none and none can be fetched, the one in PATH or CUDA_HOME is too old for the
+ * architectures, or what it builds does not run on the driver.
  */
-export async function ensureNvcc(onProgress: (message: string) => void = () => {}): Promise<Nvcc> {
+export async function ensureNvcc(
+  wants: NvccWants,
+  onProgress: (message: string) => void = () => {},
+): Promise<Nvcc> {
+  const { driver } = wants;
   const home = Deno.env.get("CUDA_HOME");
   const own = await probe("nvcc", "PATH") ??
     (home ? await probe(`${home}/bin/nvcc`, "CUDA_HOME") : undefined);
   if (own !== undefined) {
-    if (isNewEnough(own)) return own;
+    if (isNewEnough(own, wants)) {
+      if (isForDriver(own.version, driver)) return own;
+      throw tooNew(`nvcc ${own.version} in ${own.source}`, driver!);
+    }
     throw new NativeLibraryError(
       `Cannot build the CUDA library: found nvcc ${own.version} in ${own.source}, ` +
-        `expected ${OLDEST.join(".")} or later; ` +
+        `expected ${oldestFor(wants).join(".")} or later; ` +
         "take it out of PATH and CUDA_HOME to have a newer one fetched",
     );
   }
-  const usual = home === undefined ? await probe("/usr/local/cuda/bin/nvcc", "/usr/local/cuda") : undefined;
-  if (usual !== undefined && isNewEnough(usual)) return usual;
+  const usual = ["/usr/local/cuda"];
+  if (driver !== undefined) usual.push(`/usr/local/cuda-${Math.floor(driver / 1000)}`);
+  for (const folder of home === undefined ? usual : []) {
+    const found = await probe(`${folder}/bin/nvcc`, folder);
+    if (found !== undefined && isNewEnough(found, wants) && isForDriver(found.version, driver)) return found;
+  }
+  if (!isForDriver(PINNED, driver)) throw tooNew("no such nvcc", driver!);
   const root = `${pinnedDir()}/nvidia/cu13`;
   const cached = await probe(`${root}/bin/nvcc`, "the cache", root);
   if (cached !== undefined) return cached;

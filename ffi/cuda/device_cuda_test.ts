@@ -177,8 +177,9 @@ testOnGpu("openCuda() gives back what it took, and can be called again", async (
     }
     taken.push(before - free());
   }
-  // The first turns load kernels and cuBLASLt, which stay with the context that others hold.
-  assert(taken[3]! < 2 ** 20, `${taken} bytes were not given back`);
+  // The first turn loads kernels and cuBLASLt, which stay with the context that others hold. What is free is the whole
+  // device's: what another process takes meanwhile is in one turn, what we forget is in each.
+  assert(Math.min(...taken.slice(1)) < 2 ** 20, `${taken} bytes were not given back`);
   const on = backend.upload(x);
   backend.swiglu(on, on, on);
   assert(Math.abs(f32Data(backend.read(on))[1]! - 0.7310586) < 1e-6);

@@ -1,6 +1,12 @@
 /** The CUDA driver through `Deno.dlopen`: its version, the devices, and errors by name. */
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { ATTRIBUTE, DRIVER_SYMBOLS, type DriverSymbols, RESULT } from "./driver_symbols.ts";
+import {
+  ATTRIBUTE,
+  DRIVER_SYMBOLS,
+  type DriverSymbols,
+  EXCLUSIVE_PROCESS,
+  RESULT,
+} from "./driver_symbols.ts";
 
 /** Where the driver's library is looked for, unless `TOKENFILTER_CUDA_DRIVER` names one. */
 const LIBRARY = "libcuda.so.1";
@@ -39,6 +45,8 @@ export interface CudaDevice {
   readonly l2Bytes: number;
   /** Highest clock in MHz. */
   readonly clockMHz: number;
+  /** Whether one process at a time may use it. */
+  readonly exclusive: boolean;
 }
 
 const opened = new Map<string, CudaDriver>();
@@ -170,6 +178,7 @@ export class CudaDriver {
       memoryBytes: Number(bytes[0]),
       l2Bytes: attribute("l2Bytes"),
       clockMHz: attribute("clockKHz") / 1000,
+      exclusive: attribute("computeMode") === EXCLUSIVE_PROCESS,
     };
   }
 }

@@ -45,7 +45,17 @@ export const DRIVER_SYMBOLS = {
 export type DriverSymbols = Deno.DynamicLibrary<typeof DRIVER_SYMBOLS>["symbols"];
 
 /** Attributes of a device, `CU_DEVICE_ATTRIBUTE_…`. */
-export const ATTRIBUTE = { numSms: 16, clockKHz: 13, l2Bytes: 38, major: 75, minor: 76 } as const;
+export const ATTRIBUTE = {
+  clockKHz: 13,
+  numSms: 16,
+  computeMode: 20,
+  l2Bytes: 38,
+  major: 75,
+  minor: 76,
+} as const;
+
+/** A compute mode, `CU_COMPUTEMODE_EXCLUSIVE_PROCESS`: one process at a time may have a context. */
+export const EXCLUSIVE_PROCESS = 3;
 
 /** Results that get a message of their own, `CUDA_ERROR_…`. */
 export const RESULT = { success: 0, outOfMemory: 2, noDevice: 100 } as const;

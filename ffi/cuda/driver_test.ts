@@ -60,6 +60,10 @@ Deno.test("CudaDriver gives version and devices with their figures", () => {
   assertEquals(devices.map(({ ordinal, name }) => [ordinal, name]), [[0, "Stand-in 0"], [1, "Stand-in 1"]]);
   const { arch, numSms, memoryBytes, l2Bytes, clockMHz } = devices[1]!;
   assertEquals([arch, numSms, memoryBytes, l2Bytes, clockMHz], [90, 132, 2 ** 30, 50 * 2 ** 20, 1980]);
+  assertEquals([0, 1, 2, 3].map((FAKE_MODE) => driverWith({ FAKE_MODE }).device(0).exclusive), [
+    ...[false, false, false],
+    true,
+  ]);
 });
 
 Deno.test("CudaDriver says of a driver that is too old, or has no device, what it found", () => {

@@ -55,7 +55,8 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   const device = driver.device(options.device ?? 0);
   if (options.build && namedLibrary("cuda", options.library) === undefined) {
     const { buildCuda } = await import("../build/mod.ts");
-    await buildCuda({ archs: [buildArchOf(device.arch)], onProgress: options.onProgress });
+    const { version } = driver;
+    await buildCuda({ archs: [buildArchOf(device.arch)], driver: version, onProgress: options.onProgress });
   }
   const { path, manifest } = await findLibrary<CudaManifest>("cuda", options.library);
   // A driver runs what was built for its own major version, later minor ones included.

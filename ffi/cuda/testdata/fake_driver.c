@@ -1,7 +1,8 @@
 /* A stand-in for libcuda.so.1: "device" memory on the heap, work done at once, and a record of what was asked. Its
  * behaviour is set by environment variables when cuInit is called:
  *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit)
- *   FAKE_CLEAR (result of cuMemsetD8Async)  FAKE_STREAM (result of cuStreamCreate) */
+ *   FAKE_CLEAR (result of cuMemsetD8Async)  FAKE_STREAM (result of cuStreamCreate)
+ *   FAKE_MODE (compute mode, 0) */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 typedef int Result;
 typedef uint64_t Pointer;
 
-static int version, devices, arch, init_result, clear_result, stream_result, capturing, broken, live, waits;
+static int version, devices, arch, mode, init_result, clear_result, stream_result, capturing, broken, live, waits;
 static int events, streams, contexts, misuses;
 static void* current;
 static uint64_t memory, used;
@@ -26,6 +27,7 @@ Result cuInit(unsigned flags) {
   version = (int)setting("FAKE_VERSION", 13000);
   devices = (int)setting("FAKE_DEVICES", 1);
   arch = (int)setting("FAKE_ARCH", 90);
+  mode = (int)setting("FAKE_MODE", 0);
   memory = (uint64_t)setting("FAKE_MEMORY", 1 << 30);
   init_result = (int)setting("FAKE_INIT", 0);
   clear_result = (int)setting("FAKE_CLEAR", 0);
@@ -52,6 +54,7 @@ Result cuDeviceGetAttribute(int* out, int attribute, int device) {
   switch (attribute) {
     case 16: return *out = 132, 0;
     case 13: return *out = 1980000, 0;
+    case 20: return *out = mode, 0;
     case 38: return *out = 50 << 20, 0;
     case 75: return *out = arch / 10, 0;
     case 76: return *out = arch % 10, 0;
