@@ -9,12 +9,16 @@
  */
 import { exists } from "../cli/files.ts";
 import { readStdFlags } from "../cli/deno.ts";
+import type { Comparison } from "../../lib/sweep/mod.ts";
 
 /** Methods that need nothing but the model. */
 const ONLINE = "paper,variance,learned,keys,local,random,random-protected,periodic";
 /** Rivals that drop keys and values. */
 const EVICTING =
   "streaming,h2o,tova,snapkv,expected-attention,leverage,lagkv,curdkv,keydiff-cache,keydiff,cur,knorm";
+/** Of both, what is asked for several shares. */
+const SEVERAL =
+  "paper,variance,learned,keys,local,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
 /** Rivals that are fitted on a text; here on a book, which is no text of the judged kind. */
 const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp,slimgpt-style";
 
@@ -23,41 +27,61 @@ export interface Part {
   readonly methods: string;
   readonly ratios: string;
   readonly flags: readonly string[];
+  /** Default: smollm2-135m. */
+  readonly model?: string;
   /** Whether methods are fitted on the book. */
   readonly isFitted?: true;
 }
 
 const text = (methods: string, ratios: string, tokens: number): Part => ({
   ...{ methods, ratios },
-  flags: ["--tokens", `${tokens}`],
+  flags: ["--tokens", `${tokens}`, "--seeds", "2"],
 });
-/** Items are short: filtering begins early, and blocks are small, else nothing would be filtered. */
-const SHORT = ["--filter-from", "8", "--recent", "4", "--block", "4", "--warmup", "32"];
-const items = (methods: string, ratios: string, tasks: string, count: number): Part => ({
+/** Items, after the least text that a comparison takes; one seed of chance, as an item is answered rightly or not. */
+const items = (methods: string, ratios: string, tasks: string, count: number, flags: string[]): Part => ({
   ...{ methods, ratios },
-  flags: ["--tokens", "512", "--tasks", tasks, "--items", `${count}`, ...SHORT],
+  flags: [...["--tokens", "512", "--seeds", "1", "--tasks", tasks, "--items", `${count}`], ...flags],
 });
+/** Items are short: filtering begins early, and windows and blocks are small, else nothing would be filtered. */
+const SHORT = ["--filter-from", "8", "--recent", "4", "--block", "4", "--warmup", "32"];
+/** Methods that skip queries, and those that drop keys and values, the paper's criterion (`variance`) among both. */
+const QUERIES = "paper,variance,learned,random-protected";
+const KEYS = "variance,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
+const queries = (ratios: string, tasks: string, count: number) => items(QUERIES, ratios, tasks, count, SHORT);
+const keys = (ratios: string, tasks: string, count: number) =>
+  items(KEYS, ratios, tasks, count, [...SHORT, "--side", "key"]);
+/** Where layers have windows of their own; `local` is refused there. */
+const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
 
-/** Methods that can filter within an item of some thirty tokens. */
-const WITHIN_ITEMS = "variance,learned,value,random,random-protected,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
+const SHORT_TASKS = "arc_easy,openbookqa,piqa,winogrande,lambada_openai";
+const LONGER_TASKS = "arc_challenge,hellaswag,boolq";
 
-/** The parts, in the order in which they are run: what is short comes first. */
+/** The parts, in the order in which they are run. */
 export const PARTS: { readonly [name: string]: Part } = {
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
-  "fitted_short_0.5": { ...text(FITTED, "0.5", 2048), isFitted: true },
-  "items_short_0.5": items(WITHIN_ITEMS, "0.5", "arc_easy,piqa", 40),
-  "text_0.2_0.5": text(`${ONLINE},${EVICTING}`, "0.2,0.5", 8192),
-  "fitted_0.2_0.5": { ...text(`${FITTED},sleb`, "0.2,0.5", 8192), isFitted: true },
-  "items_0.5": items(WITHIN_ITEMS, "0.5", "arc_easy,hellaswag,piqa,winogrande", 100),
-  "needle_0.5": {
-    ...{ methods: "keys,local,random,streaming,h2o,tova,snapkv,lagkv,keydiff-cache", ratios: "0.5" },
-    flags: ["--tokens", "512", "--tasks", "needle_multivalue", "--length", "1024", "--items", "20"],
-  },
-  "text_0.3_0.4": text(`${ONLINE},${EVICTING}`, "0.3,0.4", 8192),
-  "items_0.2": items(WITHIN_ITEMS, "0.2", "arc_easy,hellaswag,piqa,winogrande", 100),
+  "items_queries_0.5": queries("0.5", SHORT_TASKS, 50),
+  "items_keys_0.5": keys("0.5", SHORT_TASKS, 50),
+  "text_0.2_0.5": text(SEVERAL, "0.2,0.3,0.4,0.5", 2048),
+  "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 2048), isFitted: true },
+  "longer_queries_0.5": queries("0.5", LONGER_TASKS, 30),
+  "longer_keys_0.5": keys("0.5", LONGER_TASKS, 30),
+  "mmlu_queries_0.5": queries("0.5", "mmlu", 48),
+  "mmlu_keys_0.5": keys("0.5", "mmlu", 48),
+  "needle_keys_0.5": items(KEYS, "0.5", "needle,needle_multikey", 12, ["--length", "512", "--side", "key"]),
+  "gemma_text_0.5": gemma(text(SEVERAL.replace(",local", ""), "0.5", 1024)),
+  "gemma_queries_0.5": gemma(queries("0.5", "arc_easy,piqa", 30)),
+  "gemma_keys_0.5": gemma(keys("0.5", "arc_easy,piqa", 30)),
 };
 
 const ROOT = new URL("../../", import.meta.url), RESULTS = new URL("results/", import.meta.url);
+
+/** A comparison in one line: without the pairs of all methods, whose number grows as its square, and numbers to six digits. */
+export const shorten = ({ pairs: _, ...rest }: Comparison): string =>
+  JSON.stringify(
+    rest,
+    (_, value) =>
+      typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value,
+  ) + "\n";
 
 /** Runs a part to its end. @returns The exit code. */
 async function measure(name: string, data: string, work: string): Promise<number> {
@@ -65,7 +89,7 @@ async function measure(name: string, data: string, work: string): Promise<number
   const hasItems = part.flags.includes("--tasks");
   const args = [
     ...["run", "-A", "--no-check", ...await readStdFlags(), "experiments/compare.ts"],
-    ...["--model", "smollm2-135m", "--text", `${data}/wikitext2-test.txt`, "--seeds", "2"],
+    ...["--model", part.model ?? "smollm2-135m", "--text", `${data}/wikitext2-test.txt`, "--threads", "1"],
     ...["--methods", part.methods, "--ratios", part.ratios, ...part.flags],
     ...(hasItems ? ["--data", data] : []),
     ...(part.isFitted ? ["--calibration", `${data}/book-long.txt`, "--calibration-domain", "other"] : []),
@@ -82,7 +106,7 @@ async function measure(name: string, data: string, work: string): Promise<number
   }
   const result = JSON.parse(await Deno.readTextFile(`${folder}/compare.json`));
   await Deno.mkdir(RESULTS, { recursive: true });
-  await Deno.writeTextFile(new URL(`${name}.json`, RESULTS), JSON.stringify(result) + "\n");
+  await Deno.writeTextFile(new URL(`${name}.json`, RESULTS), shorten(result));
   return 0;
 }
 

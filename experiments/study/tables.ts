@@ -3,15 +3,22 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/study/tables.ts PART
  */
-import { findMetric } from "../../lib/eval/mod.ts";
-import { formatInterval } from "../../lib/plot/mod.ts";
-import { BUDGETS, type Comparison, type Opposed } from "../../lib/sweep/mod.ts";
-import { formatMarkdown } from "../cli/table.ts";
+import { formatInterval, withoutShare } from "../../lib/plot/mod.ts";
+import {
+  BUDGETS,
+  type ComparedResult,
+  type Comparison,
+  type Opposed,
+  sharesOf,
+} from "../../lib/sweep/mod.ts";
+import type { Interval } from "../../lib/stats/mod.ts";
+import { formatMarkdown, type PlainTable } from "../cli/table.ts";
+
+/** What tables and pictures read: results hold no pairs. */
+export type Part = Pick<Comparison, "methods" | "results" | "items">;
 
 /** Budgets that are shown. */
 const SHOWN = ["pairs", "rows", "projectionFlops", "parameters"] as const;
-
-type Comparisons = Pick<Comparison, "methods" | "results">;
 
 const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 const verdictOf = (opposed: Opposed | undefined) => opposed?.verdict ?? "-";
@@ -21,19 +28,27 @@ const rivalOf = (opposed: Opposed | undefined) =>
     ? "-"
     : `${opposed.verdict} ${opposed.verdict === "not told apart" ? "from" : "than"} ${opposed.name}`;
 
-/** A row a method: what it costs on the text, beside its own chance, and what it spends. */
-export function tabulateText({ methods, results }: Comparisons) {
-  const judged = new Map(
+/** A sign where a method is told apart from its own chance, adjusted for the whole part. */
+const signOf = (opposed: Opposed | undefined) =>
+  opposed?.verdict === "better" ? " ▲" : opposed?.verdict === "worse" ? " ▼" : "";
+
+/** The rows of the text's loss, by method. */
+const listLosses = ({ results }: Part): ReadonlyMap<string, ComparedResult> =>
+  new Map(
     results!.filter(({ task, metric }) => task.startsWith("perplexity") && metric === "perplexity")
       .map((row) => [row.method, row]),
   );
+
+/** A row a method: what it costs on the text, beside its own chance, and what it spends. */
+export function tabulateText(part: Part): PlainTable {
+  const judged = listLosses(part);
   return {
     columns: [
       ...["method", "nats above dense", "nats above its chance", "vs chance", "vs rival"],
       ...SHOWN.map((name) => BUDGETS[name].label),
     ],
     left: [true],
-    rows: methods.filter(({ name }) => name !== "dense").map((own) => {
+    rows: part.methods.filter(({ name }) => name !== "dense").map((own) => {
       const row = judged.get(own.name), chance = own.toProtected ?? own.toRandom;
       return [
         `${own.name}${own.missed ? " !" : ""}`,
@@ -47,21 +62,114 @@ export function tabulateText({ methods, results }: Comparisons) {
   };
 }
 
-/** A row a method and metric of the tasks of items: the change from dense in points, and the verdicts. */
-export function tabulateItems({ results }: Comparisons) {
-  const rows = results!.filter(({ task, metric }) =>
-    !task.startsWith("perplexity") && findMetric(task, metric).percent === true
+/** Methods by name without their share, those at each share in order. */
+export function groupShares({ methods }: Part): Map<string, Map<number, Comparison["methods"][number]>> {
+  const groups = Map.groupBy(
+    methods.filter(({ asked }) => asked !== undefined),
+    ({ name }) => withoutShare(name),
   );
+  return new Map([...groups].map(([name, own]) => [name, new Map(own.map((one) => [one.asked!, one]))]));
+}
+
+/** A row a method and a column a share: nats above dense. */
+export function tabulateShares(part: Part): PlainTable {
+  const judged = listLosses(part), groups = groupShares(part);
+  const shares = [...new Set([...groups.values()].flatMap((own) => [...own.keys()]))].sort();
+  const lossAt = (own: Map<number, Comparison["methods"][number]>) =>
+    own.get(shares.at(-1)!)?.toDense?.estimate ?? Infinity;
   return {
-    columns: ["task", "metric", "method", "value", "change from dense", "vs dense", "vs chance", "vs rival"],
-    left: [true, true, true],
-    rows: rows.map(({ task, metric, method, value, against: { dense, control, rival } }) => [
-      ...[task, metric, method, `${(100 * value).toFixed(1)}%`],
-      dense === undefined
-        ? "-"
-        : formatInterval({ estimate: 100 * dense.estimate, low: 100 * dense.low, high: 100 * dense.high }, 1),
-      ...[verdictOf(dense), verdictOf(control), rivalOf(rival)],
+    columns: ["method", ...shares.map((share) => `at ${share}`)],
+    left: [true],
+    rows: [...groups].sort(([, a], [, b]) => lossAt(a) - lossAt(b)).map(([name, own]) => [
+      name,
+      ...shares.map((share) => {
+        const method = own.get(share);
+        if (method === undefined) return "-";
+        const sign = signOf(judged.get(method.name)?.against.control);
+        return `${formatInterval(method.toDense!, 3)}${method.missed ? " !" : sign}`;
+      }),
     ]),
+  };
+}
+
+/** Metrics of which the first that a task has is its own. */
+const MAIN = ["acc_norm", "acc", "found"];
+/** Half of a 95% interval, in standard errors. */
+const Z = 1.96;
+
+/** A method on all tasks of a part. */
+export interface ItemsRow {
+  readonly method: string;
+  /** Its row of each task. */
+  readonly results: readonly ComparedResult[];
+  /** Mean over tasks of the change from dense, in points; its interval takes tasks as independent. */
+  readonly change: Interval;
+}
+
+/** Tasks of a part with the metric that stands for each. */
+export function listTasks({ results }: Part): { readonly task: string; readonly metric: string }[] {
+  const tasks = Map.groupBy(results!, ({ task }) => task);
+  return [...tasks].flatMap(([task, rows]) => {
+    const metric = MAIN.find((name) => rows.some((row) => row.metric === name));
+    return metric === undefined || task.startsWith("perplexity") ? [] : [{ task, metric }];
+  });
+}
+
+/** The methods of a part on its tasks, best first; the dense model before them. */
+export function collectItems(part: Part): ItemsRow[] {
+  const tasks = listTasks(part);
+  const rows = part.methods.map(({ name: method }): ItemsRow => {
+    const results = tasks.map(({ task, metric }) =>
+      part.results!.find((row) => row.task === task && row.metric === metric && row.method === method)!
+    );
+    const changes = results.map(({ against: { dense } }) => dense ?? { estimate: 0, low: 0, high: 0 });
+    const mean = (of: (change: Interval) => number) =>
+      changes.reduce((sum, change) => sum + of(change), 0) / changes.length;
+    const variance = mean(({ low, high }) => ((high - low) / (2 * Z)) ** 2) / changes.length;
+    const estimate = mean((change) => change.estimate), half = Z * Math.sqrt(variance);
+    return {
+      ...{ method, results },
+      change: { estimate: 100 * estimate, low: 100 * (estimate - half), high: 100 * (estimate + half) },
+    };
+  });
+  return rows.sort((a, b) =>
+    Number(b.method === "dense") - Number(a.method === "dense") || b.change.estimate - a.change.estimate
+  );
+}
+
+/** A row a method and a column a task, the perplexity of words that are to be guessed, and what was really filtered. */
+export function tabulateItems(part: Part): PlainTable {
+  const perplexities = part.results!.filter(({ task, metric }) =>
+    metric === "perplexity" && !task.startsWith("perplexity")
+  );
+  const guessed = [...new Set(perplexities.map(({ task }) => task))];
+  const marked = (text: string, { against: { dense, control } }: ComparedResult) =>
+    `${text}${dense === undefined || dense.verdict === "not told apart" ? "" : "*"}${signOf(control)}`;
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  return {
+    columns: [
+      "method",
+      ...listTasks(part).map(({ task, metric }) => `${task} ${metric}`),
+      ...guessed.map((task) => `${task} ppl`),
+      ...["mean change from dense", "pairs", "KV held", "missed keys", "own"],
+    ],
+    left: [true],
+    rows: collectItems(part).map(({ method, results, change }) => {
+      const budgets = part.items!.budgets.filter((own) => own.method === method);
+      const share = (of: (budget: typeof budgets[number]) => number) =>
+        budgets.length === 0 ? "-" : percent(mean(budgets.map(of)));
+      return [
+        method,
+        ...results.map((row) => marked((100 * row.value).toFixed(1), row)),
+        ...guessed.map((task) => perplexities.find((row) => row.task === task && row.method === method)!)
+          .map((row) => marked(row.value.toFixed(row.value < 100 ? 1 : 0), row)),
+        method === "dense" ? "-" : formatInterval(change, 1),
+        share(({ usage }) => sharesOf(usage).pairs),
+        share(({ usage }) => sharesOf(usage).rows),
+        share(({ meanReach }) => meanReach.missedKeys),
+        share(({ meanReach }) => meanReach.ownSkips),
+      ];
+    }),
   };
 }
 
@@ -71,8 +179,9 @@ export async function readPart(part: string): Promise<Comparison> {
 }
 
 /** A part's table, in Markdown. */
-export function showPart(part: string, comparison: Comparison): string {
-  return formatMarkdown((/^(text|fitted)/.test(part) ? tabulateText : tabulateItems)(comparison));
+export function showPart(part: Part): string {
+  const shares = new Set(part.methods.map(({ asked }) => asked).filter((asked) => asked !== undefined));
+  return formatMarkdown((part.items ? tabulateItems : shares.size > 1 ? tabulateShares : tabulateText)(part));
 }
 
 if (import.meta.main) {
@@ -81,5 +190,5 @@ if (import.meta.main) {
     console.error("Cannot make a table: expected the name of a file in results/, as text_short_0.5");
     Deno.exit(2);
   }
-  console.log(showPart(part, await readPart(part)));
+  console.log(showPart(await readPart(part)));
 }

@@ -1,7 +1,8 @@
-import { assert, assertStringIncludes } from "@std/assert";
-import { comparedAtRatios } from "../../lib/sweep/mod.ts";
-import { PARTS } from "./measure.ts";
-import { readPart, showPart } from "./tables.ts";
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { comparedAtRatios, type Comparison } from "../../lib/sweep/mod.ts";
+import { PARTS, shorten } from "./measure.ts";
+import { collectLosses, plotItems, plotLosses } from "./pictures.ts";
+import { collectItems, type Part, readPart, showPart, tabulateShares } from "./tables.ts";
 
 Deno.test("the study's parts name methods and shares that a comparison knows", () => {
   for (const [name, { methods, ratios }] of Object.entries(PARTS)) {
@@ -17,8 +18,68 @@ Deno.test("README of the study has the table of every committed result, as its c
   const parts = names.filter((name) => name.endsWith(".json")).map((name) => name.replace(/\.json$/, ""));
   assert(parts.length > 0);
   for (const part of parts) {
-    const comparison = await readPart(part), table = showPart(part, comparison);
+    const comparison = await readPart(part), table = showPart(comparison);
     assertStringIncludes(readme, `\`experiments/study/tables.ts ${part}\`\n\n${table}`);
     assertStringIncludes(readme, comparison.environment.label!);
   }
+});
+
+/** A part whose methods lose as much as is said, and answer two tasks with changes and half intervals, in shares. */
+function part(
+  methods: readonly (readonly [name: string, asked: number, nats: number])[],
+  changes: { readonly [method: string]: readonly (readonly [change: number, half: number])[] } = {},
+): Part {
+  const interval = (estimate: number, half: number) => ({
+    estimate,
+    low: estimate - half,
+    high: estimate + half,
+  });
+  const items = ["acc", "acc_norm"].flatMap((metric, task) =>
+    Object.entries(changes).map(([method, own]) => ({
+      ...{ method, task: `task${task}`, metric, value: 0.5 },
+      against: { dense: { ...interval(...own[task]!), verdict: "worse" } },
+    }))
+  );
+  const texts = methods.map(([method]) => ({
+    ...{ method, task: "perplexity", metric: "perplexity" },
+    against: { control: { verdict: "better" } },
+  }));
+  return {
+    methods: methods.map(([name, asked, nats]) => ({
+      ...{ name, asked, achievedRatio: name.startsWith("paper") ? asked : 0, missed: false },
+      toDense: interval(nats, 0.01),
+    })),
+    results: [...texts, ...items],
+  } as unknown as Part;
+}
+
+Deno.test("a part of several shares has a row a method and a column a share, the least loss first", () => {
+  const own = part([["paper at 0.2", 0.2, 0.5], ["paper at 0.5", 0.5, 3], ["cur at 0.5", 0.5, 0.1]]);
+  assertEquals(tabulateShares(own).columns, ["method", "at 0.2", "at 0.5"]);
+  assertEquals(tabulateShares(own).rows, [
+    ["cur", "-", "+0.100 [0.090, 0.110] ▲"],
+    ["paper", "+0.500 [0.490, 0.510] ▲", "+3.000 [2.990, 3.010] ▲"],
+  ]);
+  const curves = collectLosses(own);
+  assertEquals(curves.map(({ side }) => side), ["queries", "keys"]);
+  assertEquals(curves[0]!.points.map(({ asked, estimate }) => [asked, estimate]), [[0.2, 0.5], [0.5, 3]]);
+  assertEquals(plotLosses(curves, "keys").data.map(({ name, y }) => [name, y]), [["cur", [0.1]]]);
+});
+
+Deno.test("the mean change over tasks takes tasks as independent", () => {
+  const own = part([["a at 0.5", 0.5, 0], ["b at 0.5", 0.5, 0]], {
+    "a at 0.5": [[-0.2, 0.06], [0, 0.08]],
+    "b at 0.5": [[0, 0], [0.1, 0]],
+  });
+  const [best, a] = collectItems(own);
+  assertEquals([best!.method, a!.method], ["b at 0.5", "a at 0.5"]);
+  assertAlmostEquals(a!.change.estimate, -10);
+  assertAlmostEquals(a!.change.high - a!.change.estimate, 5); // 10 points over 2 tasks
+  const figure = plotItems([{ side: "keys", part: own }], "");
+  assertEquals(figure.data.map(({ y }) => y), [["a at 0.5 (keys)", "b at 0.5 (keys)"]]);
+});
+
+Deno.test("a part that is kept has no pairs, and six digits", () => {
+  const text = shorten({ pairs: [1], intervals: 0.123456789, units: 2044 } as unknown as Comparison);
+  assertEquals(text, '{"intervals":0.123457,"units":2044}\n');
 });

@@ -35,6 +35,6 @@ export {
 } from "./page.ts";
 export { PLOTLY_URL, readPlotly } from "./plotly.ts";
 export { LEGEND } from "./parts.ts";
-export { styleRule } from "./rule_style.ts";
+export { styleRule, withoutShare } from "./rule_style.ts";
 export { DARK, LIGHT, type Theme } from "./theme.ts";
 export { askedShares, methodName, MISSED_NOTE } from "./trial_label.ts";

@@ -1,0 +1,124 @@
+/**
+ * Makes the pictures of README.md, images/loss.png and images/items.png, from results/. Needs a Chromium.
+ *
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/study/pictures.ts
+ */
+import { axis, baseLayout, Figure, styleRule } from "../../lib/plot/mod.ts";
+import type { Interval } from "../../lib/stats/mod.ts";
+import { collectItems, groupShares, type Part, readPart } from "./tables.ts";
+
+/** A method at several shares. */
+export interface LossCurve {
+  readonly method: string;
+  readonly side: "queries" | "keys";
+  readonly points: readonly (Interval & { readonly asked: number })[];
+}
+
+/** Nats above dense of every method that came out at the share that it was asked for. */
+export function collectLosses(part: Part): LossCurve[] {
+  return [...groupShares(part)].map(([method, own]) => ({
+    method,
+    side: [...own.values()].some(({ achievedRatio }) => achievedRatio) ? "queries" : "keys",
+    points: [...own].filter(([, { missed }]) => !missed).map(([asked, { toDense }]) => ({
+      ...{ estimate: toDense!.estimate, low: toDense!.low, high: toDense!.high, asked },
+    })).sort((a, b) => a.asked - b.asked),
+  }));
+}
+
+const bars = (points: readonly Interval[], color: string) => ({
+  ...{ type: "data", symmetric: false, color, thickness: 1.2, width: 3 },
+  array: points.map(({ estimate, high }) => high - estimate),
+  arrayminus: points.map(({ estimate, low }) => estimate - low),
+});
+
+/** Draws one side: points of a share stand beside each other, so that their bars can be seen. */
+export function plotLosses(curves: readonly LossCurve[], side: LossCurve["side"]): Figure {
+  const own = curves.filter((curve) => curve.side === side), spread = 0.06 / own.length;
+  return new Figure({
+    title: side === "queries"
+      ? "WikiText-2, queries skipped: nats a token above dense"
+      : "WikiText-2, keys and values dropped: nats a token above dense",
+    caption: "Bars are 95% intervals over blocks of 64 tokens.",
+    height: 400,
+    data: own.map(({ method, points }, i) => {
+      const { color, symbol, dash } = styleRule(method);
+      return {
+        ...{ type: "scatter", mode: "lines+markers", name: method },
+        x: points.map(({ asked }) => 100 * (asked + (i - (own.length - 1) / 2) * spread)),
+        y: points.map(({ estimate }) => estimate),
+        error_y: bars(points, color),
+        line: { color, dash, width: 1.2 },
+        marker: { color, symbol, size: 8 },
+      };
+    }),
+    layout: baseLayout({
+      xaxis: axis("share asked to be skipped or dropped, %", { tickvals: [20, 30, 40, 50] }),
+      yaxis: axis("nats above dense", { rangemode: "tozero" }),
+      showlegend: true,
+      legend: { orientation: "v", x: 1.02, y: 1, font: { size: 12 } },
+    }),
+  });
+}
+
+/** Draws the mean change of accuracy of methods of some parts, a row each. */
+export function plotItems(
+  parts: readonly { readonly side: string; readonly part: Part }[],
+  title: string,
+): Figure {
+  const rows = parts.flatMap(({ side, part }) =>
+    collectItems(part).filter(({ method }) => method !== "dense").map(({ method, change }) => ({
+      name: `${method} (${side})`,
+      side,
+      change,
+    }))
+  ).sort((a, b) => a.change.estimate - b.change.estimate);
+  return new Figure({
+    title,
+    caption: "Bars are 95% intervals, paired by items.",
+    height: 90 + 22 * rows.length,
+    data: parts.map(({ side }, i) => {
+      const own = rows.filter((row) => row.side === side), color = `@series${i}`;
+      return {
+        ...{ type: "scatter", mode: "markers", name: side },
+        x: own.map(({ change }) => change.estimate),
+        y: own.map(({ name }) => name),
+        error_x: bars(own.map(({ change }) => change), color),
+        marker: { color, size: 9, symbol: ["circle", "square"][i % 2]! },
+      };
+    }),
+    layout: baseLayout({
+      margin: { l: 200, r: 14, t: 34, b: 52 },
+      xaxis: axis("points of accuracy beside dense, mean over tasks", {
+        zeroline: true,
+        zerolinecolor: "@muted",
+      }),
+      yaxis: axis("", { categoryorder: "array", categoryarray: rows.map(({ name }) => name) }),
+      showlegend: true,
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
+    }),
+  });
+}
+
+/** The pictures by the names of their files. */
+export async function drawPictures(): Promise<{ readonly [name: string]: Figure }> {
+  const losses = collectLosses(await readPart("text_0.2_0.5"));
+  const [queries, keys] = [await readPart("items_queries_0.5"), await readPart("items_keys_0.5")];
+  return {
+    loss_queries: plotLosses(losses, "queries"),
+    loss_keys: plotLosses(losses, "keys"),
+    items: plotItems(
+      [{ side: "queries", part: queries }, { side: "keys", part: keys }],
+      "Accuracy beside dense at share 0.5, mean over five tasks",
+    ),
+  };
+}
+
+if (import.meta.main) {
+  await Deno.mkdir(new URL("images/", import.meta.url), { recursive: true });
+  for (const [name, figure] of Object.entries(await drawPictures())) {
+    await figure.saveImage(new URL(`images/${name}.png`, import.meta.url).pathname, {
+      width: 860,
+      scale: 1.2,
+    });
+  }
+}
