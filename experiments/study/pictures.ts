@@ -3,7 +3,7 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/study/pictures.ts
  */
-import { axis, baseLayout, Figure, styleRule } from "../../lib/plot/mod.ts";
+import { axis, baseLayout, Figure, LEGEND, styleRule, withoutShare } from "../../lib/plot/mod.ts";
 import type { Interval } from "../../lib/stats/mod.ts";
 import { collectItems, groupShares, type Part, readPart } from "./tables.ts";
 
@@ -55,7 +55,7 @@ export function plotLosses(curves: readonly LossCurve[], side: LossCurve["side"]
       xaxis: axis("share asked to be skipped or dropped, %", { tickvals: [20, 30, 40, 50] }),
       yaxis: axis("nats above dense", { rangemode: "tozero" }),
       showlegend: true,
-      legend: { orientation: "v", x: 1.02, y: 1, font: { size: 12 } },
+      legend: LEGEND,
     }),
   });
 }
@@ -67,7 +67,7 @@ export function plotItems(
 ): Figure {
   const rows = parts.flatMap(({ side, part }) =>
     collectItems(part).filter(({ method }) => method !== "dense").map(({ method, change }) => ({
-      name: `${method} (${side})`,
+      name: `${withoutShare(method)} (${side})`,
       side,
       change,
     }))
@@ -93,8 +93,7 @@ export function plotItems(
         zerolinecolor: "@muted",
       }),
       yaxis: axis("", { categoryorder: "array", categoryarray: rows.map(({ name }) => name) }),
-      showlegend: true,
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
+      showlegend: false,
     }),
   });
 }

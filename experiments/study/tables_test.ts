@@ -76,7 +76,7 @@ Deno.test("the mean change over tasks takes tasks as independent", () => {
   assertAlmostEquals(a!.change.estimate, -10);
   assertAlmostEquals(a!.change.high - a!.change.estimate, 5); // 10 points over 2 tasks
   const figure = plotItems([{ side: "keys", part: own }], "");
-  assertEquals(figure.data.map(({ y }) => y), [["a at 0.5 (keys)", "b at 0.5 (keys)"]]);
+  assertEquals(figure.data.map(({ y }) => y), [["a (keys)", "b (keys)"]]);
 });
 
 Deno.test("a part that is kept has no pairs, and six digits", () => {

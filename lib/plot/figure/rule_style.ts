@@ -1,10 +1,11 @@
 /** How a method looks: the same colour and mark in every plot. */
-import { findMethod, METHODS } from "../../methods/list.ts";
+import { EVICTIONS, findMethod, KEY_RULES, METHODS, OFFLINE } from "../../methods/list.ts";
 import type { Method } from "../../methods/method.ts";
 import { PRESETS } from "../../methods/options.ts";
 import { NUM_SERIES_COLORS } from "./theme.ts";
 
-const SYMBOLS = "circle square diamond triangle-up triangle-down cross x pentagon hexagram star".split(" ");
+const SYMBOLS = "circle square diamond triangle-up triangle-down cross x pentagon hexagram star hexagon"
+  .split(" ");
 
 /** Marks and dashes of methods that stand for chance, in their order. */
 const CHANCE = (METHODS as readonly Method[]).filter(({ looks }) => looks?.chance).map(({ name }) => name);
@@ -13,8 +14,13 @@ const CHANCE_LOOKS = [["hourglass", "dot"], ["bowtie", "dashdot"]] as const;
 const placeOf = ({ looks }: Method) => looks?.place ?? METHODS.length;
 
 /** Names of methods in the order of a legend; a place gives colour and mark. Chance has none. */
-const LEGEND: readonly string[] = (METHODS as readonly Method[]).filter(({ looks }) => !looks?.chance)
-  .sort((a, b) => placeOf(a) - placeOf(b)).map(({ name }) => name);
+const LEGEND: readonly string[] = [
+  ...(METHODS as readonly Method[]).filter(({ looks }) => !looks?.chance)
+    .sort((a, b) => placeOf(a) - placeOf(b)),
+  ...KEY_RULES,
+  ...EVICTIONS,
+  ...OFFLINE,
+].map(({ name }) => name);
 
 /** Looks of a rule. */
 export interface RuleStyle {

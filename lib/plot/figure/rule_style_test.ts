@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { headRules } from "../../heads/report.ts";
+import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../methods/list.ts";
 import { styleRule, visibilityOf } from "./rule_style.ts";
 
 Deno.test("styleRule() gives every rule looks of its own", () => {
@@ -10,6 +11,12 @@ Deno.test("styleRule() gives every rule looks of its own", () => {
   assertEquals(new Set(looks).size, headRules().length);
   const lines = headRules().map((rule) => [styleRule(rule).color, styleRule(rule).dash].join());
   assertEquals(new Set(lines).size, headRules().length);
+});
+
+Deno.test("styleRule() gives every rival looks of its own, as every rule", () => {
+  const names = [...METHODS, ...KEY_RULES, ...EVICTIONS, ...OFFLINE].map(({ name }) => name);
+  const looks = names.map(styleRule).map(({ color, symbol, dash }) => [color, symbol, dash].join());
+  assertEquals(new Set(looks).size, names.length);
 });
 
 Deno.test("styleRule() knows inverted rules and rules of a reader's own", () => {
