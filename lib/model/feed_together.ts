@@ -27,7 +27,14 @@ export function feedTogether(model: Model, feeds: readonly SequenceFeed[]): Tens
   if (new Set(feeds.map(({ sequence }) => sequence)).size < feeds.length) {
     throw new RangeError("Cannot feed sequences together: found one of them twice, expected each once");
   }
-  for (const { sequence, ids } of feeds) sequence.expectNext(ids.length);
+  for (const { sequence, ids } of feeds) {
+    sequence.expectNext(ids.length);
+    // Before any is fed: those that go alone come one after the other.
+    const unknown = ids.find((id) => id < 0 || id >= config.vocabSize);
+    if (unknown !== undefined) {
+      throw new RangeError(`Cannot embed id ${unknown}: expected 0 to ${config.vocabSize - 1}`);
+    }
+  }
   const starts: number[] = [];
   const total = feeds.reduce((at, { ids }) => (starts.push(at), at + ids.length), 0);
   const isJoined = ({ sequence }: SequenceFeed) => sequence.joins(model);
