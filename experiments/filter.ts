@@ -32,6 +32,7 @@ import { type HostTensor, hostTensor } from "../lib/tensor.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
+import { dumpedReads } from "./cli/method_choices.ts";
 import { expectScoresAlone, readMethod, tellHostRules } from "./cli/method.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -74,10 +75,7 @@ function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
 const decidesKeys = (method: ResolvedOptions) => !filtersQueries(method);
 
 /** What a rule can look at in a dump. */
-const dumped = ({ queries }: Dump): readonly string[] => [
-  ...["similarity", "key", "value"],
-  ...(queries === undefined ? [] : ["attention"]),
-];
+const dumped = ({ queries }: Dump): readonly string[] => dumpedReads(queries !== undefined);
 
 /** The dump's layer as the filter sees it. */
 function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {

@@ -2,11 +2,12 @@
 import { WEIGHT_DTYPES } from "../../lib/dtype.ts";
 import { GENERATED_TASKS, ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
-import { EVICTIONS, KEY_RULES, METHODS, OFFLINE, OPTIONS } from "../../lib/methods/mod.ts";
+import { OPTIONS } from "../../lib/methods/mod.ts";
 import { SAMPLING } from "../../lib/model/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../lib/sweep/mod.ts";
 import { CALIBRATION_FLAGS } from "./calibration_flags.ts";
 import { MAIN } from "./main_flags.ts";
+import { choicesOf, needsModel, valuesFor } from "./method_choices.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
 import { flagName } from "./task.ts";
 import { wrapLines } from "./terminal.ts";
@@ -71,18 +72,12 @@ function flagOf(name: string, option: Option): Flag {
   const said = option.help.replace("{range}", "range" in option ? option.range! : "")
     .replace("{names}", "names" in option ? option.names.join(", ") : "");
   const defaults = [byDefault, option.note].filter((part) => part !== undefined).join("; ");
-  const listed = name === "fusion"
-    ? [...METHODS, ...OFFLINE]
-    : name === "kvFusion"
-    ? [...KEY_RULES, ...EVICTIONS]
-    : [];
-  const choices = listed.map((method) => `\n      ${method.name}: ${method.help}`);
-  const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`, ...choices].join("");
+  const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`].join("");
   return {
     ...read,
     option: name,
     help,
-    ...(NEEDS_MODEL.has(name) && { tasks: MODEL }),
+    ...((NEEDS_MODEL.has(name) || needsModel(option)) && { tasks: MODEL }),
     ...(NEEDS_SKIPS.has(name) && { tasks: SKIPPING }),
   };
 }
@@ -339,8 +334,11 @@ export function flagsOf(task: Task): Flags {
 
 /** Every flag, its help wrapped under its name. */
 function describeAll(task: Task): string {
-  const line = ([name, { value, help }]: [string, Flag]) =>
-    `  --${name}${value ? ` ${value}` : ""}\n      ${help}`;
+  const line = ([name, { value, help, option }]: [string, Flag]) =>
+    [
+      `  --${name}${value ? ` ${valuesFor(option, value, task)}` : ""}\n      ${help}`,
+      ...choicesOf(option, task).map((method) => `      ${method.name}: ${method.help}`),
+    ].join("\n");
   const section = (flags: Flags) => Object.entries(takenBy(task, flags)).map(line).join("\n");
   const sampling = GENERATING.includes(task) ? `\n\nChoice of tokens:\n${section(SAMPLING_FLAGS)}` : "";
   return `Method:\n${section(METHOD_FLAGS)}${sampling}\n\nGeneral:\n${section(COMMON_FLAGS)}`;

@@ -68,9 +68,10 @@ Deno.test("parseFlags() names the flag and the fix", () => {
 Deno.test("every task takes the flags that all share", () => {
   const shared =
     "fusion gamma tau lambda alpha prune-ratio warmup threshold window theta eta anchor absorb invert " +
-    "block ridge projections features preset side kv-fusion kv-ratio recent backend threads tokens seed out columns csv markdown latex json quiet " +
+    "block preset side kv-fusion kv-ratio recent backend threads tokens seed out columns csv markdown latex json quiet " +
     "help";
-  const modelsOwn = "model tail schedule skip-ratios slope key-state cache-skipped kv-tail context";
+  const modelsOwn =
+    "model tail schedule skip-ratios slope key-state cache-skipped kv-tail context ridge projections features";
   for (const task of ["sweep", "score", "filter"] as const) {
     const flags = flagsOf(task);
     for (const name of `${shared} ${modelsOwn}`.split(" ")) {
@@ -83,4 +84,29 @@ Deno.test("every task takes the flags that all share", () => {
       );
     }
   }
+});
+
+Deno.test("describeFlags() lists for a dump the methods that run on one, and no options of others", () => {
+  const names = (task: Task) => describeFlags(task, true).match(/--[\w-]+|[\w-]+(?=[:|])|(?<=\|)[\w-]+/g)!;
+  const others = [
+    "learned",
+    "oracle",
+    "flap",
+    "h2o",
+    "foresight",
+    "--compensation",
+    "--barrier",
+    "--features",
+  ];
+  for (const name of others) {
+    assertEquals([name, names("filter").includes(name), names("compare").includes(name)], [
+      name,
+      false,
+      true,
+    ]);
+  }
+  for (const name of ["variance", "received", "cur", "random-protected", "--tau"]) {
+    assertEquals([name, names("filter").includes(name)], [name, true]);
+  }
+  assertThrows(() => parse("filter", "--compensation", "false"), UsageError);
 });
