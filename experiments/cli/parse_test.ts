@@ -89,7 +89,7 @@ Deno.test("every task takes the flags that all share", () => {
 Deno.test("describeFlags() lists for a dump the methods that run on one, and no options of others", () => {
   const names = (task: Task) => describeFlags(task, true).match(/--[\w-]+|[\w-]+(?=[:|])|(?<=\|)[\w-]+/g)!;
   const others = [
-    "learned",
+    "leave-one-out",
     "oracle",
     "flap",
     "h2o",

@@ -2,24 +2,33 @@
 import { byteSize, type WeightDType } from "../dtype.ts";
 import { dequantize } from "../reference/dequantize.ts";
 import { quantize } from "../reference/quantize.ts";
-import { countOf, emptyTensor, type HostTensor, hostTensor } from "../tensor.ts";
+import { countOf, emptyTensor, type HostTensor, hostTensor, type TensorData } from "../tensor.ts";
 
-/** Rows [first, first + count) of a matrix of any type, copied: the others need not stay in memory for them. */
+/** Rows [first, first + count) of a matrix of any type, a view of them. */
 export function takeRows(tensor: HostTensor, first: number, count: number): HostTensor {
   const shape = [count, ...tensor.shape.slice(1)], width = rowLength(tensor);
-  return hostTensor(tensor.dtype, shape, tensor.data.slice(first * width, (first + count) * width));
+  return hostTensor(tensor.dtype, shape, tensor.data.subarray(first * width, (first + count) * width));
 }
 
 /**
  * Rows of heads (or values, where there is one dimension) from the order of halves, in which value i of a head turns
  * with value i + dims / 2, to that of pairs. Values past `dims` of a head stay.
+ *
+ * @param data Where they are written: the tensor's own, or a copy of it.
  */
-export function halvesToPairs(tensor: HostTensor, heads: number, dims: number): HostTensor {
-  const width = rowLength(tensor), headDim = tensor.shape[0]! / heads, data = tensor.data.slice();
+export function halvesToPairs(
+  tensor: HostTensor,
+  heads: number,
+  dims: number,
+  data: TensorData = tensor.data.slice(),
+): HostTensor {
+  const width = rowLength(tensor), headDim = tensor.shape[0]! / heads;
+  const own = tensor.data.slice(0, headDim * width);
   for (let head = 0; head < heads; head++) {
+    own.set(tensor.data.subarray(head * headDim * width, (head + 1) * headDim * width));
     for (let i = 0; i < dims; i++) {
-      const from = head * headDim + (i >> 1) + (i & 1) * dims / 2, to = head * headDim + i;
-      data.set(tensor.data.subarray(from * width, (from + 1) * width), to * width);
+      const from = (i >> 1) + (i & 1) * dims / 2, to = head * headDim + i;
+      data.set(own.subarray(from * width, (from + 1) * width), to * width);
     }
   }
   return hostTensor(tensor.dtype, tensor.shape, data);
@@ -36,15 +45,16 @@ export function widen(tensor: HostTensor, offset: number): HostTensor {
 }
 
 /** Values that are turned at once, a multiple of every block: more would be a copy in f32, fewer take longer. */
-const TURNED = 1 << 16;
+const TURNED = new Float32Array(1 << 16);
 
 /** A tensor's values as another type, rounded as ggml rounds them. @throws {RangeError} If the type does not hold them. */
 export function convert(tensor: HostTensor, dtype: WeightDType): HostTensor {
   const out = emptyTensor(dtype, tensor.shape), count = countOf(tensor.shape);
   const perValue = out.data.length / count;
-  for (let at = 0; at < count; at += TURNED) {
-    const values = dequantize(tensor, at, Math.min(TURNED, count - at));
-    out.data.set(quantize(values, dtype), at * perValue);
+  // Nothing is made anew for each piece: it would stay until it is collected, which can be more than the tensor.
+  for (let at = 0; at < count; at += TURNED.length) {
+    const values = dequantize(tensor, at, Math.min(TURNED.length, count - at), TURNED);
+    quantize(values, dtype, out.data.subarray(at * perValue, (at + values.length) * perValue));
   }
   return out;
 }

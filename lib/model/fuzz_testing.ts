@@ -242,7 +242,7 @@ function readOnce(
 }
 
 /** Counts the bytes of typed arrays that are made by their length while it lives. */
-class AllocationCounter {
+export class AllocationCounter {
   bytes = 0;
   readonly #names = ["Uint8Array", "Uint16Array", "Int32Array", "Float32Array", "Float64Array"] as const;
   readonly #own = this.#names.map((name) => globalThis[name]);

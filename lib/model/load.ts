@@ -66,10 +66,12 @@ export async function readModelFile(
   nameOrPath: string,
   options: Omit<LoadOptions, "cacheDType"> = {},
 ): Promise<ModelFile> {
-  const path = await locatePath(nameOrPath, options);
+  const path = await locatePath(nameOrPath, options), { mapFile, ...others } = options;
+  // What is turned into another type is not shared, and mapped pages would be held beside it.
+  const reading = mapFile === undefined || options.dtype !== undefined ? others : options;
   const { name, source, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
-    ? await openFolder(path, options)
-    : await openFile(path, options);
+    ? await openFolder(path, reading)
+    : await openFile(path, reading);
   const config = readModelConfig(source, options);
   if (tokenizer.vocabSize > config.vocabSize) {
     throw new ModelFormatError(

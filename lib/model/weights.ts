@@ -8,6 +8,7 @@ import type { TensorSpec } from "./architectures/architecture.ts";
 import { architectureOf } from "./architectures/mod.ts";
 import { ROPE_TENSORS } from "./architectures/rope_config.ts";
 import type { ModelConfig, ModelSource } from "./config.ts";
+import { createScratch } from "./formats/_byte_source.ts";
 import type { FileTensor } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
 import { convert, halvesToPairs, takeRows, widen } from "./_stored_tensor.ts";
@@ -134,17 +135,24 @@ export function loadWeights(
   checkWeights(source, config, dtype);
   const isGguf = source instanceof GgufFile,
     inHalves = !isGguf || architectureOf(config).gguf!.rotary === "halves";
+  const scratch = createScratch();
   return createWeights(config, (spec) => {
     const { shape, fused, rotaryHeads } = spec, found = findTensor(source, spec);
     const reorders = rotaryHeads !== undefined && inHalves, offset = isGguf ? 0 : spec.hfOffset ?? 0;
     const widens = spec.dtype === "f32" && (found.dtype !== "f32" || offset !== 0);
     const wanted = typeOf(spec, found.dtype, dtype), converts = !widens && wanted !== found.dtype;
     const copies = reorders || widens || converts || fused !== undefined;
-    let tensor = copies && found.borrow !== undefined
-      ? found.borrow()
-      : { dtype: found.dtype, shape: found.shape, data: found.data };
-    if (fused !== undefined) tensor = takeRows(tensor, fused[0], shape[0]!);
-    if (reorders) tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim);
+    const borrowed = copies ? found.borrow?.(scratch) : undefined;
+    let tensor = borrowed ?? { dtype: found.dtype, shape: found.shape, data: found.data };
+    if (fused !== undefined) {
+      tensor = takeRows(tensor, fused[0], shape[0]!);
+      // Else the others would stay in memory for them.
+      if (!reorders && !converts && !widens) tensor = { ...tensor, data: tensor.data.slice() };
+    }
+    if (reorders) {
+      const inPlace = borrowed !== undefined && (converts || widens) ? tensor.data : undefined;
+      tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim, inPlace);
+    }
     if (converts) tensor = convertNamed(source, nameOf(source, spec), tensor, dtype!);
     return place(widens ? widen(tensor, offset) : tensor);
   });

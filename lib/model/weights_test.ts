@@ -6,6 +6,7 @@ import { dequantize } from "../reference/dequantize.ts";
 import { quantize } from "../reference/quantize.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { type ModelSource, readModelConfig } from "./config.ts";
+import { AllocationCounter } from "./fuzz_testing.ts";
 import type { ByteSource } from "./formats/_byte_source.ts";
 import { parseGguf, readGguf } from "./formats/gguf.ts";
 import { readSafetensors, writeSafetensors } from "./formats/safetensors.ts";
@@ -177,6 +178,24 @@ Deno.test("loadWeights() reads each tensor once, and has at most one in memory b
       const isKept = name === "q2_k" && dtype === undefined, what = `${name}, ${dtype}: ${peak} of ${placed}`;
       assert(isKept ? peak === placed : peak > placed && peak <= placed + largest, what);
       assert(isKept ? counted.kept === placed : counted.kept < placed, what);
+    }
+  }
+});
+
+Deno.test("loadWeights() makes no memory but that of the tensors that it gives, when it turns them", () => {
+  for (const name of ["llama", "phi3"] as const) {
+    const folder = paddedFolder(name), bytes = writeSafetensors(folder.tensors);
+    const { tensors } = readSafetensors(new CountedBytes(bytes)), source = { ...folder, tensors };
+    const config = readModelConfig(source);
+    for (const dtype of ["bf16", "f16", "q8_0", "q4_0"] as const) {
+      const counter = new AllocationCounter();
+      try {
+        loadWeights(source, config, (tensor) => tensor, dtype);
+      } finally {
+        counter[Symbol.dispose]();
+      }
+      const { bytes } = checkWeights(source, config, dtype);
+      assert(counter.bytes > 0 && counter.bytes <= bytes, `${name}, ${dtype}: ${counter.bytes} of ${bytes}`);
     }
   }
 });

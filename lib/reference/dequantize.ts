@@ -167,11 +167,12 @@ function scaleAndMin(bytes: Uint8Array, at: number, part: number): [number, numb
  * Values [start, start + count) of a stored tensor, in row-major order, as float32.
  *
  * Formulas: ggml's `ggml-quants.c`, result for result. f32 comes back as a view of the tensor's own values: read it,
- * do not write it. Every other type is a fresh array.
+ * do not write it. Every other type is a fresh array, or the beginning of `into`.
  *
  * @param tensor f32, f16, bf16 or any quantised type.
  * @param start First value, counted over the whole tensor; a multiple of the type's block.
  * @param count How many; a multiple of the type's block.
+ * @param into At least so many values, which are written over.
  * @throws {TypeError} If the tensor is f64, i32 or u8.
  * @throws {RangeError} If the range is not whole blocks within the tensor.
  *
@@ -184,7 +185,12 @@ function scaleAndMin(bytes: Uint8Array, at: number, part: number): [number, numb
  * console.assert(dequantize(hostTensor("q8_0", [32], block), 0, 32)[31] === 3);
  * ```
  */
-export function dequantize(tensor: HostTensor, start: number, count: number): Float32Array<ArrayBuffer> {
+export function dequantize(
+  tensor: HostTensor,
+  start: number,
+  count: number,
+  into?: Float32Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
   const { dtype, data } = tensor;
   const { blockSize, blockBytes } = DTYPES[dtype];
   const total = countOf(tensor.shape);
@@ -200,7 +206,7 @@ export function dequantize(tensor: HostTensor, start: number, count: number): Fl
     throw new TypeError(`Cannot dequantise a ${dtype} tensor: expected f32, f16, bf16 or a quantised type`);
   }
 
-  const out = new Float32Array(count);
+  const out = into?.subarray(0, count) ?? new Float32Array(count);
   if (dtype === "f16" || dtype === "bf16") {
     const read = dtype === "f16" ? fromF16 : fromBf16;
     for (let i = 0; i < count; i++) out[i] = read(data[start + i]!);

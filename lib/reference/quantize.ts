@@ -1,7 +1,7 @@
 /** Float32 to the element types of weights, exactly as ggml's `quantize_row_*_ref` functions round. */
-import { byteSize, type WeightDType } from "../dtype.ts";
+import { DTYPES, type WeightDType } from "../dtype.ts";
 import { toBf16, toF16 } from "../half.ts";
-import type { TensorData } from "../tensor.ts";
+import { emptyTensor, type TensorData } from "../tensor.ts";
 
 /** Turns 32 values from `values[from]` on into the block at byte `at`. */
 type BlockWriter = (values: Float32Array, from: number, bytes: Uint8Array, at: number) => void;
@@ -48,7 +48,7 @@ function writeScale(bytes: Uint8Array, at: number, d: number): void {
  * Values as an element type.
  *
  * @param values Finite values, for q8_0 and q4_0 a multiple of 32 of them, 32 a block.
- * @returns For f32 `values` itself.
+ * @param into An array of the type's, as long as they are then. Default: a fresh one; for f32 `values` itself.
  * @throws {RangeError} If they are no whole blocks, one is not finite, or one (or a block's scale) is past float16.
  *
  * @example
@@ -58,32 +58,37 @@ function writeScale(bytes: Uint8Array, at: number, d: number): void {
  * console.assert(block.length === 34 && block[1] === 0x3c && block[2] === 256 - 127);
  * ```
  */
-export function quantize(values: Float32Array<ArrayBuffer>, dtype: WeightDType): TensorData {
+export function quantize(
+  values: Float32Array<ArrayBuffer>,
+  dtype: WeightDType,
+  into?: TensorData,
+): TensorData {
   let zero = 0;
   for (let i = 0; i < values.length; i++) zero += values[i]! * 0;
   if (zero !== 0) {
     throw new RangeError(`found a value of ${values.find((x) => !Number.isFinite(x))}, expected finite ones`);
   }
+  if (dtype === "f32" && into === undefined) return values;
+  const out = into ?? emptyTensor(dtype, [values.length]).data;
   switch (dtype) {
     case "f32":
-      return values;
-    case "bf16": {
-      const halves = new Uint16Array(values.length);
-      for (let i = 0; i < values.length; i++) halves[i] = toBf16(values[i]!);
-      return halves;
-    }
+      out.set(values);
+      break;
+    case "bf16":
+      for (let i = 0; i < values.length; i++) out[i] = toBf16(values[i]!);
+      break;
     case "f16": {
-      const halves = new Uint16Array(new Float16Array(values).buffer);
-      const large = halves.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
+      new Float16Array(out.buffer, out.byteOffset, out.length).set(values);
+      const large = out.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
       if (large >= 0) throw new RangeError(`found a value of ${values[large]}, expected a float16: try bf16`);
-      return halves;
+      break;
     }
     default: {
-      const bytes = new Uint8Array(byteSize(dtype, values.length)), write = WRITERS[dtype];
-      for (let from = 0, at = 0; from < values.length; from += 32, at += bytes.length * 32 / values.length) {
-        write(values, from, bytes, at);
+      const write = WRITERS[dtype], { blockBytes } = DTYPES[dtype];
+      for (let from = 0, at = 0; from < values.length; from += 32, at += blockBytes) {
+        write(values, from, out as Uint8Array, at);
       }
-      return bytes;
     }
   }
+  return out;
 }

@@ -11,8 +11,20 @@ export interface ByteSource {
   readonly size: number;
   /** Bytes [at, at + size), which are there: the caller's own, or a view of the whole file's. */
   read(at: number, size: number): Uint8Array<ArrayBuffer>;
-  /** The same, good until the next call: for bytes that are copied anyway. */
-  borrow(at: number, size: number): Uint8Array<ArrayBuffer>;
+  /** The same, where they are not there in that memory, which is written over: for bytes that are copied anyway. */
+  borrow(at: number, size: number, take: TakeBytes): Uint8Array<ArrayBuffer>;
+}
+
+/** Gives so many bytes of memory, which are good until the next call. */
+type TakeBytes = (size: number) => Uint8Array<ArrayBuffer>;
+
+/** Memory for what is read piece after piece: as much as the largest takes. */
+export function createScratch(): TakeBytes {
+  let bytes = new Uint8Array(0);
+  return (size) => {
+    if (bytes.length < size) bytes = new Uint8Array(size);
+    return bytes.subarray(0, size);
+  };
 }
 
 /** Bytes whose SHA-256 in hex is known. */
@@ -45,29 +57,25 @@ export class MemoryBytes implements ByteSource {
 /** Reads so many bytes at once: often enough for a smooth progress bar. */
 const CHUNK_BYTES = 4 * 2 ** 20;
 
-/** Reads a file once through for its digest; where it is not mapped, no more than a piece of it is in memory. */
+/** Reads a file once through for its digest, piece by piece: where it is mapped, no page of it comes in by that. */
 export async function openBytes(
   path: string,
   { onProgress, mapFile }: ReadOptions = {},
 ): Promise<DigestedBytes> {
   using file = await Deno.open(path);
   const info = await file.stat(), hash = createHash("sha256"), totalBytes = info.size;
-  const mapped = totalBytes > 0 ? mapFile?.(path) : undefined;
-  const piece = mapped ?? new Uint8Array(Math.min(CHUNK_BYTES, totalBytes));
+  const piece = new Uint8Array(Math.min(CHUNK_BYTES, totalBytes));
   for (let doneBytes = 0; doneBytes < totalBytes;) {
-    const from = mapped === undefined ? 0 : doneBytes;
-    const read = mapped === undefined
-      ? await file.read(piece)
-      : Math.min(CHUNK_BYTES, totalBytes - doneBytes);
+    const read = await file.read(piece);
     if (read === null) throw changedError(path);
-    hash.update(piece.subarray(from, from + read));
+    hash.update(piece.subarray(0, read));
     doneBytes += read;
     onProgress?.({ stage: "read", source: path, doneBytes, totalBytes });
   }
   const sha256 = hash.digest("hex");
-  return mapped === undefined
+  return mapFile === undefined || totalBytes === 0
     ? new FileBytes(path, info, sha256)
-    : Object.assign(new MemoryBytes(mapped, path), { sha256 });
+    : Object.assign(new MemoryBytes(mapFile(path), path), { sha256 });
 }
 
 /** A file on disk. It is opened for each piece, and must stay as it was. */
@@ -76,7 +84,6 @@ class FileBytes implements DigestedBytes {
   readonly size: number;
   readonly sha256: string;
   readonly #changed: number | undefined;
-  #scratch = new Uint8Array(0);
 
   constructor(file: string, { size, mtime }: Deno.FileInfo, sha256: string) {
     this.file = file;
@@ -89,9 +96,8 @@ class FileBytes implements DigestedBytes {
     return this.#fill(at, new Uint8Array(size));
   }
 
-  borrow(at: number, size: number): Uint8Array<ArrayBuffer> {
-    if (this.#scratch.length < size) this.#scratch = new Uint8Array(size);
-    return this.#fill(at, this.#scratch.subarray(0, size));
+  borrow(at: number, size: number, take: TakeBytes): Uint8Array<ArrayBuffer> {
+    return this.#fill(at, take(size));
   }
 
   #fill(at: number, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {

@@ -5,8 +5,8 @@ import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
 
 /** A tensor of a file. Each look at `data` reads them anew where the file is not in memory. */
 export interface FileTensor extends HostTensor {
-  /** The same tensor with values that are good until the next one is borrowed of this file; undefined: read `data`. */
-  readonly borrow?: () => HostTensor;
+  /** The same tensor with values in memory that the next one is read into, and that may be written; undefined: read `data`. */
+  readonly borrow?: (take: (size: number) => Uint8Array<ArrayBuffer>) => HostTensor;
 }
 
 /** Where a tensor's values lie. */
@@ -27,7 +27,7 @@ export function tensorAt(source: ByteSource, { dtype, shape, at, size }: TensorP
     get data() {
       return viewAs(dtype, source.read(at, size));
     },
-    borrow: () => ({ dtype, shape, data: viewAs(dtype, source.borrow(at, size)) }),
+    borrow: (take) => ({ dtype, shape, data: viewAs(dtype, source.borrow(at, size, take)) }),
   };
 }
 
