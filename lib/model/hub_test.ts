@@ -100,6 +100,21 @@ Deno.test("obtainModel() downloads from the hub once, with progress", async () =
   });
 });
 
+Deno.test("obtainModel() leaves a file that another process has put there meanwhile", async () => {
+  let meanwhile = () => {};
+  const answer = () => (meanwhile(), new Response(CONTENT));
+  await withHub(answer, async (options) => {
+    const path = `${options.cacheDir}/${SHA256.slice(0, 16)}-${MODEL.file}`;
+    meanwhile = () => {
+      Deno.writeFileSync(path, CONTENT);
+      Deno.utimeSync(path, 1, 1);
+    };
+    assertEquals(await obtainModel(MODEL, options), path);
+    assertEquals((await Deno.stat(path)).mtime?.getTime(), 1000);
+    assertEquals(await filesIn(options.cacheDir), [path.split("/").at(-1)]);
+  });
+});
+
 const BROKEN: { [what: string]: [() => Response, string] } = {
   "answers 404": [() => new Response("no", { status: 404 }), "found HTTP status 404, expected 200"],
   "sends another file": [() => new Response(CONTENT.map((b) => b ^ 1)), `expected ${SHA256}`],
