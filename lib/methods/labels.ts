@@ -41,7 +41,8 @@ export function labelOptions(options: ResolvedOptions): string {
     ...(filtersQueries(options) ? [methodOf(options.fusion)] : []),
     ...(keyRule === undefined ? [] : [keyMethodOf(keyRule)]),
   ];
-  return [...new Set(methods.map((method) => sayLabels(calibratedLabels(method))))].join(
+  const said = [...new Set(methods.map((method) => sayLabels(calibratedLabels(method))))].join(
     "; keys and values: ",
   );
+  return options.shuffle ? `${said}; decisions shuffled in time, a pass ahead` : said;
 }

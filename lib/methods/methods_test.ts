@@ -3,7 +3,7 @@ import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
 import { METHOD_NAMES, METHODS, RULES, setOwnRule } from "./list.ts";
 import type { Method } from "./method.ts";
-import { createPruner, createReplay, shuffleDecisions } from "./mod.ts";
+import { createPruner, createReplay, labelOptions, resolveOptions, shuffleDecisions } from "./mod.ts";
 import type { DecisionTrace, LayerInput, MethodName, PrunerSequence } from "./mod.ts";
 
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
@@ -229,4 +229,10 @@ Deno.test("createPruner() makes methods by name", () => {
     RangeError,
     'Cannot prune by "orcale": no such method, the nearest is "oracle"',
   );
+});
+
+Deno.test("labelOptions() says of shuffled decisions that they are", () => {
+  const [own, shuffled] = [false, true].map((shuffle) => labelOptions(resolveOptions({ shuffle })));
+  assertEquals(own, "no calibration, query-agnostic, prefill and decode, not trained");
+  assertEquals(shuffled, `${own}; decisions shuffled in time, a pass ahead`);
 });

@@ -54,9 +54,14 @@ function stylePreset(place: number): RuleStyle {
 /** The name of a method without the share that it was asked for: `paper at 0.3` is `paper`. */
 export const withoutShare = (name: string): string => name.replace(/ at 0\.\d+$/, "");
 
-/** Looks of a method; of `… inverted`, `… on keys`, `random for …`, of presets, and of rules of a reader's own too. */
+/** Looks of a method; of `… inverted`, `… on keys`, `random for …`, `… shuffled`, of presets, and of rules of a reader's own too. */
 export function styleRule(shown: string): RuleStyle {
   const name = withoutShare(shown);
+  const ordered = name.replace(/ shuffled$/, "");
+  if (ordered !== name) {
+    const own = styleRule(ordered);
+    return { ...own, symbol: own.symbol.replace(/(-open)?(-dot)?$/, "-open-dot"), dash: "dot" };
+  }
   const preset = PRESET_NAMES.indexOf(name), rule = name.split(" for ")[0]!;
   if (preset >= 0) return stylePreset(preset);
   const [first] = rule.split(" + "), bare = first!.replace(/ on keys$/, "");

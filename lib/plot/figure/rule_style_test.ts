@@ -24,6 +24,11 @@ Deno.test("styleRule() knows inverted rules and rules of a reader's own", () => 
   assertEquals([inverted.color, inverted.symbol], [plain.color, `${plain.symbol}-open`]);
   assertEquals(styleRule("variance on keys"), { ...plain, symbol: `${plain.symbol}-dot` });
   assertEquals(styleRule("variance inverted on keys").symbol, `${plain.symbol}-open-dot`);
+  const shuffled = { ...plain, symbol: `${plain.symbol}-open-dot`, dash: "dot" };
+  assertEquals([styleRule("variance shuffled"), styleRule("variance on keys shuffled")], [
+    shuffled,
+    shuffled,
+  ]);
   assertEquals(styleRule("variance + key on keys"), styleRule("variance on keys"));
   assertEquals(styleRule("random on keys"), { ...styleRule("random"), symbol: "bowtie" });
   assertEquals([styleRule("keys").symbol, styleRule("paper").symbol], ["diamond-x-open", "square-x-open"]);

@@ -32,14 +32,18 @@ export function pointKey(trial: Trial): string {
   return JSON.stringify([curveKey(trial), pruneRatio, kvRatio, theta]);
 }
 
-/** The rule with its sign, and its side where that is not queries: `variance`, `variance inverted`, `mean on keys`. */
+/**
+ * The rule with its sign, and its side where that is not queries: `variance`, `variance inverted`, `mean on keys`; and
+ * `shuffled` behind it where its decisions are.
+ */
 export function ruleName(trial: OptionsRecord): string {
   const signed = (rule: string) => trial.invert ? `${rule} inverted` : rule;
-  const { fusion, kvFusion } = trialOptions(trial);
+  const { fusion, kvFusion, shuffle } = trialOptions(trial);
   const ofKeys = kvFusion === undefined || kvFusion === "same" || kvFusion === "none"
     ? []
     : [`${signed(kvFusion)} on keys`];
-  return [...(fusion === undefined ? [] : [signed(fusion)]), ...ofKeys].join(" + ");
+  const rules = [...(fusion === undefined ? [] : [signed(fusion)]), ...ofKeys].join(" + ");
+  return shuffle ? `${rules} shuffled` : rules;
 }
 
 const presets = new WeakMap<OptionsRecord, string | undefined>();

@@ -8,6 +8,8 @@ Deno.test("varyingOptions() are those that differ within a name, or among trials
   const rules = [trial({ fusion: "variance", warmup: 4 }), trial({ fusion: "mean", warmup: 8 })];
   assertEquals(rules.map(methodName), ["variance", "mean"]);
   assertEquals(varyingOptions(rules), ["warmup"]);
+  const shuffled = [false, true].map((shuffle) => trial({ fusion: "variance", shuffle }));
+  assertEquals([shuffled.map(methodName), varyingOptions(shuffled)], [["variance", "variance shuffled"], []]);
   assertEquals(varyingOptions([rules[0]!, trial({ fusion: "variance", warmup: 8 })]), ["warmup"]);
   const presets = [PRESETS.paper, PRESETS.local].map((preset) => trial({ ...preset, pruneRatio: 0.5 }));
   assertEquals(presets.map(methodName), ["paper", "local"]);
