@@ -12,6 +12,9 @@ import {
 } from "../search/axis.ts";
 import { listAlternatives, readOptionName } from "./space.ts";
 
+/** Largest integer that JSON keeps. */
+const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
+
 /** What an axis may say. */
 const KEYS = ["choices", "low", "high", "log", "step", "when"];
 
@@ -70,8 +73,13 @@ function readAxis(name: string, given: unknown): Axis {
 }
 
 function readChoices(name: string, given: unknown): readonly unknown[] {
-  const choices = listAlternatives(name, given);
-  for (const choice of choices) checkOption(name, OPTIONS[name]!, choice);
+  const option = OPTIONS[name]!,
+    choices = listAlternatives(name, given).map((choice) => {
+      checkOption(name, option, choice);
+      if (typeof choice !== "bigint") return choice;
+      if (choice <= MAX_SAFE) return Number(choice); // as JSON has it, in which searches are kept
+      throw refuse(name, `found ${choice}, expected a seed of at most ${MAX_SAFE} in a search`);
+    });
   const seen = new Set(choices.map(showValue));
   if (seen.size < choices.length) throw refuse(name, "found a choice twice, expected each once");
   return choices;

@@ -74,3 +74,14 @@ Deno.test("readSearchSpace() names the key that is wrong, in one line", () => {
     assertEquals(error.message.includes("\n"), false);
   }
 });
+
+Deno.test("seeds in flags' lists are integers as JSON keeps them, in which a study keeps its search", () => {
+  const seed = [0n, 7n] as never;
+  assertEquals(readSearchSpace({ seed }), [{ name: "seed", choices: [0, 7] }]);
+  const large = [0n, 2n ** 53n] as never;
+  assertThrows(
+    () => readSearchSpace({ seed: large }),
+    RangeError,
+    "expected a seed of at most 9007199254740991",
+  );
+});
