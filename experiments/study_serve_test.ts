@@ -22,7 +22,7 @@ function makeStudy(path: string): StudyStore {
   const store = StudyStore.create(path, facts),
     [, ...open] = finishedTrials([trial(0), trial(1), trial(2), trial(3)]);
   store.take(finishedTrials([trial(0)]));
-  store.propose(open);
+  store.add(open);
   store.set("dense", makeSummary([]).dense);
   return store;
 }

@@ -44,7 +44,7 @@ function makeStudy(path: string, count = 3): void {
   });
   const taken = finishedTrials(trials);
   store.take(taken);
-  store.propose([{ digest: "open", options: taken[0]!.options }]);
+  store.add([{ digest: "open", options: taken[0]!.options }]);
   store.set("dense", summary.dense);
   store.set("environment", environment);
 }
@@ -166,7 +166,7 @@ Deno.test("a study is exported as Optuna itself writes one", () =>
       [fusion, pruneRatio, seed],
       i,
     ) => ({ digest: `d${i}`, options: { fusion, pruneRatio, seed, tau: 1 } as never }));
-    store.propose(options);
+    store.add(options);
     const result = (perplexity: number, attentionFlopsAvoided: number) =>
       ({ perplexity, attentionFlopsDense: 4, attentionFlopsAvoided, looksAhead: false }) as unknown as Trial;
     const claim = () => store.claim("one", 60_000)!;

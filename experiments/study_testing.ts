@@ -33,8 +33,29 @@ export async function prepareStudy(folder: string, args: readonly string[]): Pro
   using whole = StudyStore.open(`${folder}/whole/study.db`);
   const path = `${folder}/killed.db`;
   using store = StudyStore.create(path, whole.facts);
-  store.propose(whole.trials());
+  store.add(whole.trials());
   return path;
+}
+
+/** A study whose trials workers propose themselves, of which one is run. @param args what is searched @returns its path */
+export async function prepareSearch(folder: string, args: readonly string[]): Promise<string> {
+  const search = [...args, "--budget", "0.001s", "--out", `${folder}/search`, "--quiet"];
+  const { code, stderr } = await runTask("sweep", ...search);
+  if (code !== 0) throw new Error(stderr);
+  return `${folder}/search/study.db`;
+}
+
+/** Runs the trials that a study came to once more, as a list, by one worker that nobody disturbs. @returns the study's path */
+export async function repeatTrials(folder: string, path: string): Promise<string> {
+  const repeated = `${folder}/repeated.db`;
+  {
+    using study = StudyStore.open(path);
+    using store = StudyStore.create(repeated, study.facts);
+    store.add(study.trials());
+  }
+  const { code, stderr } = await runTask("worker", "--study", repeated, "--threads", "1", "--quiet");
+  if (code !== 0) throw new Error(stderr);
+  return repeated;
 }
 
 /** How workers are disturbed. */

@@ -23,13 +23,9 @@ import {
   describeStudy,
   missesAsked,
   Search,
-  searchedTrials,
-  storedLogs,
   storedTrials,
-  type StudyStore,
   type SweepProgress,
   sweepStudy,
-  type Trial,
   withBudget,
 } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
@@ -126,20 +122,14 @@ async function readQueue(values: FlagValues) {
   return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined);
 }
 
-/** Refuses several processes where one alone can decide. @throws {UsageError} Naming the flags. */
-function expectOneProcess(values: FlagValues, flags: { readonly [flag: string]: boolean }): void {
+/** Refuses several machines where each trial looks at the others. @throws {UsageError} Naming the flags. */
+function expectOneMachine(values: FlagValues, flags: { readonly [flag: string]: boolean }): void {
   const flag = Object.keys(flags).find((name) => flags[name]);
-  const many = ["jobs", "queue", "shard"].find((name) => values.has(name) && values.get(name)![0] !== 1);
+  const many = ["queue", "shard"].find((name) => values.has(name));
   if (flag === undefined || many === undefined) return;
   throw new UsageError(
-    `Cannot use --${many} with --${flag}: each trial looks at those before it (leave --${many} out)`,
+    `Cannot use --${many} with --${flag}: each trial looks at those before it (--jobs shares them out here)`,
   );
-}
-
-/** Trials that are proposed one after the other, kept in a study. */
-function proposedTrials(store: StudyStore, search: Search) {
-  const { log, stopped } = storedLogs<Trial>(store, ownerName());
-  return searchedTrials(search, log, stopped);
 }
 
 /** Runs the task. @returns The exit code. */
@@ -149,7 +139,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const { jobs, threads } = readJobs(values), request = { ...readBackend(values), threads };
   const search = await readSearch(values), race = readRace(values), budgetMs = readBudget(values);
   const adapts = search !== undefined && SAMPLERS[search.sampler].adapts;
-  expectOneProcess(values, { "sampler tpe": adapts, race: race !== undefined });
+  expectOneMachine(values, { "sampler tpe": adapts, race: race !== undefined });
   const grids = search === undefined ? await readSweepGrids(values) ?? DEFAULT_GRID : [];
   const asked = search === undefined ? shardOf(readTrials(values, grids), values) : [];
   const table = readTable(values, [
@@ -181,7 +171,10 @@ export async function main(args: readonly string[]): Promise<number> {
   await using live = await openLive(livePort);
   using claimed = claimFolder(destination);
   const { folder } = claimed, flags = { ...keepFlags(values), backend: backend.name };
-  const opened = await openStudyStore({ folder, methods, task, conditions, runDigest, flags });
+  const opened = await openStudyStore({
+    ...{ folder, methods, task, conditions, runDigest, flags, race: race?.request },
+    ...(adapts && { search }),
+  });
   using store = opened.store;
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   plan.model.tokenizer.rest();
@@ -197,11 +190,12 @@ export async function main(args: readonly string[]): Promise<number> {
     return { task: "sweep", args, folder, work: STUDY_FILE, finished, noun: "trial" } as const;
   };
   try {
-    const trials = searching !== undefined && adapts
-      ? proposedTrials(store, searching)
-      : storedTrials(store, { owner: ownerName(), isDead: hasEnded, only: opened.digests });
+    const trials = storedTrials(store, {
+      ...{ owner: ownerName(), isDead: hasEnded },
+      ...(adapts ? { search: searching } : { only: opened.digests }),
+    });
     const source = withBudget(trials, budgetMs ?? Infinity);
-    await using _workers = await startWorkers(store, jobs - 1, threads, progress);
+    await using _workers = await startWorkers(store, jobs - 1, { threads, isOver: source.isOver, progress });
     await using queued = address &&
       await (await import("./queue/submit.ts")).submitTrials(store, source, plan.text, address, progress);
     const summary = await sweepStudy({ ...study, ...(shared && { shared }) }, grids, {

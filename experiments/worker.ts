@@ -2,7 +2,8 @@
  * `deno task worker`: runs trials of a study that another process has begun. See `deno task worker --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { runStudyTrials, storedTrials, StudyStore } from "../lib/sweep/mod.ts";
+import { createPruner } from "../lib/methods/mod.ts";
+import { runStudyTrials, Search, storedTrials, StudyStore, TrialRace } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
 import { exists } from "./cli/files.ts";
 import { Interrupt } from "./cli/interrupt.ts";
@@ -95,8 +96,12 @@ export async function main(args: readonly string[]): Promise<number> {
   const signal = AbortSignal.any([attached.signal, interrupt.signal]);
   progress.start();
   try {
+    const { config } = plan.model, asked = store.get("search"), race = store.get("race");
+    const search = asked &&
+      new Search(asked, (method) => void createPruner("token-filtering", config, method));
     await runStudyTrials({ ...study, ...(shared && { shared }) }, store, {
-      source: storedTrials(store, { owner: ownerName(), isDead: hasEnded }),
+      source: storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) }),
+      ...(race && { race: new TrialRace(race.kind, race.seed) }),
       signal,
       onProgress: ({ fraction, done, total }) => progress.step(fraction, `${done}/${total} trials`),
     });

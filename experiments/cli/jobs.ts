@@ -32,17 +32,20 @@ export interface Workers extends AsyncDisposable {
   stop(): void;
 }
 
-/**
- * Starts workers; one that dies is replaced while it is of use.
- *
- * @param count How many.
- * @param threads Threads of each.
- */
+/** How workers are started. */
+export interface WorkerOptions {
+  /** Threads of each; undefined = all cores. */
+  readonly threads: number | undefined;
+  /** Whether no trial is left, with anybody. */
+  readonly isOver: () => boolean;
+  readonly progress: Progress;
+}
+
+/** Starts so many workers; one that dies is replaced while it is of use. */
 export async function startWorkers(
   store: StudyStore,
   count: number,
-  threads: number | undefined,
-  progress: Progress,
+  { threads, isOver, progress }: WorkerOptions,
 ): Promise<Workers> {
   const args = [
     ...count === 0 ? [] : await taskArguments("worker"),
@@ -52,7 +55,7 @@ export async function startWorkers(
     ...threads ? ["--threads", `${threads}`] : [],
   ];
   const children = new Set<Deno.ChildProcess>();
-  let isStopped = false, failures = 0, finishedBefore = 0;
+  let isStopped = false, failures = 0, endedBefore = 0;
   const watch = async (): Promise<void> => {
     while (!isStopped) {
       const child = new Deno.Command(Deno.execPath(), {
@@ -67,12 +70,12 @@ export async function startWorkers(
       const { success } = await child.status;
       children.delete(child);
       if (success || isStopped) return;
-      const { complete, waiting, running } = store.count();
-      failures = complete > finishedBefore ? 1 : failures + 1;
-      finishedBefore = complete;
+      const { complete, pruned } = store.count();
+      failures = complete + pruned > endedBefore ? 1 : failures + 1;
+      endedBefore = complete + pruned;
       const line = (await said).trim().split("\n").at(-1);
       progress.line(`A worker has ended${line ? `: ${line}` : ""}`);
-      if (waiting + running === 0 || failures >= MAX_FAILURES) return;
+      if (isOver() || failures >= MAX_FAILURES) return;
     }
   };
   const watching = Array.from({ length: count }, watch);

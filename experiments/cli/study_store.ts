@@ -1,12 +1,15 @@
 /** The study of a folder of results, made, gone on with, or taken over from an older version's log. */
 import process from "node:process";
+import { UsageError } from "../../lib/errors.ts";
 import type { EvaluationTask } from "../../lib/eval/mod.ts";
 import type { ResolvedOptions } from "../../lib/methods/mod.ts";
 import {
   finishedTrials,
   proposeTrials,
+  type RaceRequest,
   type RunConditions,
   RunLog,
+  type SearchRequest,
   type StudyFlags,
   StudyStore,
   trialLines,
@@ -90,6 +93,10 @@ export interface StudyRequest {
   readonly conditions: RunConditions;
   readonly runDigest: string;
   readonly flags: StudyFlags;
+  /** What workers search, in place of a list of trials. */
+  readonly search?: SearchRequest;
+  /** The race that they hold. */
+  readonly race: RaceRequest | undefined;
 }
 
 /**
@@ -117,24 +124,39 @@ export function expectSameStudy(store: StudyStore, conditions: RunConditions): v
   expectConditions(store.path, completeConditions(store.conditions), completeConditions(conditions));
 }
 
+/** Refuses another race than that in which trials were stopped. @throws {UsageError} Saying which it was. */
+function expectSameRace(store: StudyStore, race: RaceRequest | undefined): void {
+  const before = store.get("race"), stopped = store.count().pruned;
+  if (stopped === 0 || before === undefined || JSON.stringify(before) === JSON.stringify(race)) return;
+  throw new UsageError(
+    `Cannot go on with "${store.path}": ${stopped} of its trials were stopped in a race, expected ` +
+      `--race ${before.kind} --sampler-seed ${before.seed} (or take another --out)`,
+  );
+}
+
 /** Opens a folder's study with the trials of methods, whose digests it gives in their order. */
 export async function openStudyStore(
   request: StudyRequest,
 ): Promise<{ store: StudyStore; digests: string[] }> {
-  const { folder, methods, task, conditions, runDigest, flags } = request, path = `${folder}/${STUDY_FILE}`;
+  const { folder, methods, task, conditions, runDigest, flags, search, race } = request,
+    path = `${folder}/${STUDY_FILE}`;
   const isNew = !exists(path);
   const store = isNew
     ? StudyStore.create(path, { name: folder.split("/").at(-1)!, conditions, runDigest, flags })
     : StudyStore.open(path);
   try {
     expectSameStudy(store, conditions);
-    const trials = await proposeTrials(methods);
-    store.propose(trials, true);
+    expectSameRace(store, race);
+    store.set("race", race);
+    store.begin(search);
+    const trials = await proposeTrials(methods), digests = trials.map(({ digest }) => digest);
+    const wanted = search === undefined ? digests : store.proposals().flatMap(({ digest }) => digest ?? []);
+    store.add(trials, wanted);
     if (isNew) {
       const old = RunLog.read(`${folder}/${OLD_LOG}`, runDigest, trialLines(task));
       store.take(finishedTrials(old));
     }
-    return { store, digests: trials.map(({ digest }) => digest) };
+    return { store, digests };
   } catch (error) {
     store[Symbol.dispose]();
     throw error;

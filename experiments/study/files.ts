@@ -142,7 +142,7 @@ export function mergeStudies(parts: readonly StudyStore[], path: string): number
       const value = part.get(key);
       if (into.get(key) === undefined && value !== undefined) into.set(key, value);
     }
-    into.propose(part.trials());
+    into.add(part.trials());
     taken += into.take(finishedTrials(listRecords(part)));
   }
   return taken;

@@ -57,7 +57,13 @@ export type { MethodGroup, PerLayer, Spent } from "../sweep/measured.ts";
 export * from "../sweep/pareto.ts";
 export type { Limits, ObjectiveName } from "../sweep/objectives.ts";
 export type { SearchOutcome, SearchRecord, SearchRequest } from "../sweep/search.ts";
-export { type RaceRecord, type RacingTrial, type StoppedTrial, TrialRace } from "../sweep/trial_race.ts";
+export {
+  type RaceRecord,
+  type RaceRequest,
+  type RacingTrial,
+  type StoppedTrial,
+  TrialRace,
+} from "../sweep/trial_race.ts";
 export { readSearchSpace } from "../sweep/search_space.ts";
 export { expandGrids, type Grid, readGrids } from "../sweep/space.ts";
 export {

@@ -51,30 +51,46 @@ Deno.test("successive halving looks at 1/27, 1/9 and 1/3 of the chunks, at the b
   assertEquals(shouldStop([9], [], 27), null);
 });
 
-Deno.test("on recorded losses a sequential race reads at most half of the chunks, and its winner is the best, for 20 seeds", () => {
+/** A race of recorded losses by workers, each of which reads a chunk in turn. @returns The winner, and the chunks that were read. */
+function race(losses: readonly (readonly number[])[], workers: number, seed: number) {
+  const random = new RandomStream(seed, 0), order = random.shuffle(losses[0]!.length);
+  const waiting = random.shuffle(losses.length), finished = new Map<number, Rival>();
+  const desks: { trial: number; row: number[]; done: number }[] = [];
+  let read = 0;
+  while (waiting.length + desks.length > 0) {
+    while (desks.length < workers && waiting.length > 0) {
+      const trial = waiting.shift()!;
+      desks.push({ trial, row: order.map((chunk) => losses[trial]![chunk]!), done: 0 });
+    }
+    for (const desk of [...desks]) {
+      const { trial, row } = desk, isFinished = ++desk.done === order.length;
+      read++;
+      const own = row.slice(0, desk.done), rivals = [...finished.values()];
+      if (isFinished) finished.set(trial, { losses: row, isFinished });
+      if (isFinished || RACES.sequential.shouldStop(own, rivals, order.length) !== null) {
+        desks.splice(desks.indexOf(desk), 1);
+      }
+    }
+  }
+  const winner = [...finished].reduce((a, b) => mean(b[1].losses) < mean(a[1].losses) ? b : a);
+  return { winner: winner[0], read };
+}
+const mean = (row: readonly number[]) => row.reduce((a, b) => a + b, 0) / row.length;
+
+Deno.test("on recorded losses a sequential race of 1, 2 or 4 workers reads at most half of the chunks, and its winner is the best, for 20 seeds", () => {
   // Trials of docs/spaces/tiny.json, a row each: see `protocol` in the file.
   const { losses } = JSON.parse(
     Deno.readTextFileSync(new URL("testdata/race_losses.json", import.meta.url)),
   ) as { losses: number[][] };
-  const chunks = losses[0]!.length,
-    mean = (row: readonly number[]) => row.reduce((a, b) => a + b, 0) / chunks;
   const best = losses.indexOf(losses.reduce((a, b) => mean(b) < mean(a) ? b : a));
-  let read = 0;
-  for (let seed = 0; seed < 20; seed++) {
-    const random = new RandomStream(seed, 0), order = random.shuffle(chunks);
-    const finished: { readonly trial: number; readonly rival: Rival }[] = [];
-    for (const trial of random.shuffle(losses.length)) {
-      const row = order.map((chunk) => losses[trial]![chunk]!), rivals = finished.map(({ rival }) => rival);
-      let done = 1;
-      while (done < chunks && RACES.sequential.shouldStop(row.slice(0, done), rivals, chunks) === null) {
-        done++;
-      }
-      read += done;
-      if (done === chunks) finished.push({ trial, rival: { losses: row, isFinished: true } });
+  for (const workers of [1, 2, 4]) {
+    let sum = 0;
+    for (let seed = 0; seed < 20; seed++) {
+      const { winner, read } = race(losses, workers, seed);
+      assertEquals(winner, best, `${workers} workers, seed ${seed}`);
+      sum += read;
     }
-    const winner = finished.reduce((a, b) => mean(b.rival.losses) < mean(a.rival.losses) ? b : a);
-    assertEquals(winner.trial, best, `seed ${seed}`);
+    const share = sum / (20 * losses.length * losses[0]!.length);
+    assert(share <= 0.5, `${workers} workers: ${share} of the chunks were read`);
   }
-  const share = read / (20 * losses.length * chunks);
-  assert(share <= 0.5, `${share} of the chunks were read`);
 });

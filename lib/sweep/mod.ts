@@ -25,14 +25,7 @@ export {
 export * from "./store.ts";
 export * from "./store_records.ts";
 export { OBJECTIVE_NAMES, type ObjectiveName, readObjective } from "./objectives.ts";
-export {
-  Search,
-  searchedTrials,
-  type SearchRecord,
-  type SearchRequest,
-  storedLogs,
-  withBudget,
-} from "./search.ts";
+export { Search, type SearchRecord, type SearchRequest, withBudget } from "./search.ts";
 export { readSearchSpace } from "./search_space.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
@@ -45,4 +38,10 @@ export {
   storedTrials,
   type TrialSource,
 } from "./trial_source.ts";
-export { type RaceRecord, STOPPED_FIELDS, type StoppedTrial, TrialRace } from "./trial_race.ts";
+export {
+  type RaceRecord,
+  type RaceRequest,
+  STOPPED_FIELDS,
+  type StoppedTrial,
+  TrialRace,
+} from "./trial_race.ts";

@@ -4,7 +4,7 @@ import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
 import type { LoggedRun } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
-import type { TrialRace } from "./trial_race.ts";
+import type { StoppedTrial, TrialRace } from "./trial_race.ts";
 import type { TakenTrial, TrialSource } from "./trial_source.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 
@@ -83,9 +83,10 @@ const WAIT_MS = 100;
  */
 export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Promise<Trial<T>[]> {
   const { source, evaluation, conditions, race, signal, onProgress } = args, { total } = source;
-  const runDigest = await digestConditions(conditions), stopped = source.stopped?.() ?? [];
-  const known = source.finished().length + stopped.length, open = total - known;
-  let done = known, hasDense = false, numStopped = stopped.length;
+  const runDigest = await digestConditions(conditions);
+  const ended = () => source.finished().length + (source.stopped?.() ?? []).length;
+  const known = ended(), open = total - known;
+  let done = known, hasDense = false, untold: (Trial<T> | StoppedTrial)[] = [];
   const report = (chunks: number, of: number, trial?: Trial) =>
     onProgress?.({
       done,
@@ -97,20 +98,26 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
   const dense = await evaluation.dense({ signal, onChunk: report });
   hasDense = true;
   source.begin?.(dense);
-  for (const trial of [...source.finished(), ...stopped]) race?.add(trial, dense.chunks);
+  source.news();
+  for (const trial of [...source.finished(), ...source.stopped?.() ?? []]) race?.add(trial, dense.chunks);
   const tell = () => args.onFinished?.(dense, source.finished());
+  const takeNews = () => {
+    const news = source.news();
+    for (const trial of news) race?.add(trial, dense.chunks);
+    untold.push(...news);
+  };
   const tellNews = () => {
-    const finished = source.finished(), news = source.news();
-    done = numStopped + finished.length - news.length;
+    takeNews();
+    const news = untold;
+    untold = [];
+    done = ended() - news.length;
     for (const trial of news) {
-      race?.add(trial, dense.chunks);
       done++;
-      report(0, 1, trial);
+      report(0, 1, "stopped" in trial ? undefined : trial);
     }
-    if (news.length > 0) tell();
+    if (news.some((trial) => !("stopped" in trial))) tell();
   };
   tell();
-  source.news();
   for (let isOver = false; !isOver;) {
     const taken = await source.take();
     if (taken === undefined) {
@@ -130,7 +137,9 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
         onChunk: (chunk, of) => chunk < of && report(chunk, of),
         onLosses(chunk, losses, dense) {
           source.report?.(digest, chunk, losses, dense);
-          racing?.report(losses, dense);
+          if (racing === undefined) return;
+          takeNews();
+          racing.report(losses, dense);
         },
       });
       source.finish(digest, trial);
@@ -150,10 +159,6 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
         stoppedAt: new Date().toISOString(),
       };
       source.stop?.(digest, trial);
-      race!.add(trial, dense.chunks);
-      numStopped++;
-      done++;
-      report(0, 1);
     }
     tellNews();
   }

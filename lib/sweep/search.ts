@@ -1,16 +1,16 @@
 /** Searches: trials that a sampler proposes, in a list in advance or one after the other. */
-import { readRecord, recordOptions, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
+import { recordOptions, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
 import type { Observation, Point, SearchSpace } from "../search/axis.ts";
 import { hypervolume } from "../search/hypervolume.ts";
 import { pedAnova } from "../search/ped_anova.ts";
 import { type SamplerName, SAMPLERS } from "../search/sampler.ts";
 import { type Limits, type ObjectiveName, observeTrial } from "./objectives.ts";
-import type { FinishedRuns } from "./run_log.ts";
 import { digestTrialOptions } from "./runner.ts";
 import type { Trial } from "./trial.ts";
 import type { StoppedTrial } from "./trial_race.ts";
 import type { StudyStore } from "./store.ts";
-import { LEASE_MS, type TakenTrial, type TrialSource } from "./trial_source.ts";
+import type { Proposal } from "./store_records.ts";
+import type { TrialSource } from "./trial_source.ts";
 
 /** What is searched, and how. */
 export interface SearchRequest {
@@ -26,13 +26,6 @@ export interface SearchRequest {
   readonly objectives: readonly ObjectiveName[];
   /** What a trial may have at most. */
   readonly limits: Limits;
-}
-
-/** One proposal. */
-interface Proposal {
-  readonly point: Point;
-  /** Digest of its options; undefined where they cannot be. */
-  readonly digest?: string;
 }
 
 /** What became of a search. */
@@ -55,14 +48,17 @@ export interface SearchRecord extends SearchRequest, SearchOutcome {
   readonly hypervolume?: number;
 }
 
+/** A proposal and, where it can be run, its method. */
+type Proposed = Proposal & { readonly method?: ResolvedOptions };
+
 /** A search under way: it makes proposals, and tells the sampler what came out. */
 export class Search<T extends Trial = Trial> {
   readonly request: SearchRequest;
   readonly #proposals: Proposal[] = [];
   readonly #propose: (trials: readonly Observation[]) => Point | undefined;
   readonly #check: (method: ResolvedOptions) => void;
-  #repeated = 0;
-  #refused: string[] = [];
+  #failed: ReadonlySet<string | null> = new Set();
+  #isOver = false;
 
   /**
    * Prepares a search.
@@ -77,71 +73,100 @@ export class Search<T extends Trial = Trial> {
     this.#check = check;
   }
 
+  /** Whether all proposals have been made. */
+  get isOver(): boolean {
+    return this.#isOver || this.#proposals.length >= this.request.trials;
+  }
+
   /** What came of the proposals so far. */
   get outcome(): SearchOutcome {
-    const [firstRefused] = this.#refused;
+    const refused = this.#proposals.filter(({ digest }) => digest === null), [first] = refused;
+    const proposed = this.#proposals.length, different = new Set(this.#proposals.map(({ digest }) => digest));
     return {
-      proposed: this.#proposals.length,
-      repeated: this.#repeated,
-      refused: this.#refused.length,
-      ...(firstRefused !== undefined && { firstRefused }),
+      proposed,
+      repeated: proposed - refused.length - (different.size - Number(different.has(null))),
+      refused: refused.length,
+      ...(first && { firstRefused: first.error! }),
     };
   }
 
-  /** The proposals as samplers see them. */
+  /** The proposals as samplers see them: those that no result is known of are at work. */
   observe(finished: ReadonlyMap<string, T>, stopped: ReadonlyMap<string, StoppedTrial>): Observation[] {
     const { objectives, limits } = this.request;
-    return this.#proposals.map(({ point, digest = "" }): Observation => {
-      const trial = finished.get(digest), early = stopped.get(digest);
+    return this.#proposals.map(({ point, digest }): Observation => {
+      const trial = finished.get(digest ?? ""), early = stopped.get(digest ?? "");
       if (trial !== undefined) return observeTrial(point, trial, objectives, limits);
       if (early !== undefined) {
         const values = [early.partialDelta];
         return { point, state: "stopped", values, violation: 0, step: early.chunkLosses.length };
+      }
+      if (digest !== null && !this.#failed.has(digest)) {
+        return { point, state: "running", values: [], violation: 0 };
       }
       // What cannot be is as far from the constraints as can be.
       return { point, state: "finished", values: objectives.map(() => Infinity), violation: Infinity };
     });
   }
 
-  /** The next proposal that can be run and was not made before; undefined after the last one. */
-  async next(observe: () => readonly Observation[]): Promise<TakenTrial | undefined> {
-    while (this.#proposals.length < this.request.trials) {
-      const point = this.#propose(observe());
-      if (point === undefined) return undefined;
-      let method: ResolvedOptions;
-      try {
-        method = resolveOptions(point);
-        this.#check(method);
-      } catch (error) {
-        if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
-        this.#refused.push(error.message);
-        this.#proposals.push({ point });
-        continue;
-      }
-      const digest = await digestTrialOptions(method);
-      const isNew = this.#proposals.every((proposal) => proposal.digest !== digest);
-      this.#proposals.push({ point, digest });
-      if (isNew) return { digest, method };
-      this.#repeated++;
+  /** The next proposal; undefined after the last one. */
+  async #next(observations: readonly Observation[]): Promise<Proposed | undefined> {
+    const point = this.isOver ? undefined : this.#propose(observations);
+    this.#isOver ||= point === undefined;
+    if (point === undefined) return undefined;
+    try {
+      const method = resolveOptions(point);
+      this.#check(method);
+      return { point, digest: await digestTrialOptions(method), error: null, method };
+    } catch (error) {
+      if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
+      return { point, digest: null, error: error.message };
     }
   }
 
+  /** Takes in what has been proposed in a study, by this process or another one. */
+  look(store: StudyStore): void {
+    this.#proposals.push(...store.proposals(this.#proposals.length));
+    this.#failed = new Set(store.failed());
+  }
+
   /**
-   * All proposals of a sampler that needs no results.
+   * Makes the next proposal in a study, of what has come out so far; where another process is faster, it is that one's.
+   *
+   * @returns False after the last one.
+   * @throws {RangeError} If all have been made and none can be run.
+   */
+  async proposeIn(
+    store: StudyStore,
+    finished: ReadonlyMap<string, T>,
+    stopped: ReadonlyMap<string, StoppedTrial>,
+  ): Promise<boolean> {
+    this.look(store);
+    const next = await this.#next(this.observe(finished, stopped));
+    if (next === undefined) {
+      const { proposed, refused, firstRefused } = this.outcome;
+      if (refused === proposed) throw new RangeError(firstRefused);
+      return false;
+    }
+    const options = next.method && recordOptions(next.method);
+    store.propose(this.request, this.#proposals.length, next, options);
+    this.look(store);
+    return true;
+  }
+
+  /**
+   * All proposals of a sampler that needs no results, each once.
    *
    * @throws {RangeError} If none of them can be run.
    */
   async list(): Promise<ResolvedOptions[]> {
-    const methods: ResolvedOptions[] = [], blank: Observation[] = [];
-    const observe = () => {
-      while (blank.length < this.#proposals.length) {
-        blank.push({ point: {}, state: "running", values: [], violation: 0 });
-      }
-      return blank;
-    };
-    for (let taken; (taken = await this.next(observe)) !== undefined;) methods.push(taken.method);
-    if (methods.length === 0) throw new RangeError(this.#refused[0]);
-    return methods;
+    const methods = new Map<string, ResolvedOptions>(), blank: Observation[] = [];
+    for (let next; (next = await this.#next(blank)) !== undefined;) {
+      blank.push({ point: {}, state: "running", values: [], violation: 0 });
+      this.#proposals.push(next);
+      if (next.method && !methods.has(next.digest!)) methods.set(next.digest!, next.method);
+    }
+    if (methods.size === 0) throw new RangeError(this.outcome.firstRefused);
+    return [...methods.values()];
   }
 
   /** What a summary says of the search. */
@@ -166,72 +191,6 @@ export class Search<T extends Trial = Trial> {
       }),
     };
   }
-}
-
-/**
- * Trials of a search, each proposed from the results of those before it. What logs hold is not run again: proposals follow from
- * seed and results, so that a search goes on as it would have.
- *
- * @param log Where trials go as they end, and where finished ones are found.
- * @param stopped The same of stopped ones.
- */
-export function searchedTrials<T extends Trial>(
-  search: Search<T>,
-  log: FinishedRuns<T>,
-  stopped: FinishedRuns<StoppedTrial>,
-): TrialSource & { finished(): readonly T[] } {
-  const finished = new Map(log.finished.map((trial) => [trial.trial, trial]));
-  const early = new Map(stopped.finished.map((trial) => [trial.trial, trial]));
-  const { trials } = search.request;
-  let news: T[] = [], isOver = false;
-  return {
-    total: trials,
-    async take() {
-      for (;;) {
-        const next = await search.next(() => search.observe(finished, early));
-        if (next === undefined) {
-          const { proposed, refused, firstRefused } = search.outcome;
-          if (refused === proposed) throw new RangeError(firstRefused);
-          isOver = true;
-        }
-        if (next === undefined || !(finished.has(next.digest) || early.has(next.digest))) return next;
-      }
-    },
-    isOver: () => isOver,
-    finish(digest, trial) {
-      log.append(trial as T);
-      finished.set(digest, trial as T);
-      news.push(trial as T);
-    },
-    stop(digest, trial) {
-      stopped.append(trial);
-      early.set(digest, trial);
-    },
-    stopped: () => [...early.values()],
-    finished: () => [...finished.values()],
-    news() {
-      const told = news;
-      news = [];
-      return told;
-    },
-  };
-}
-
-/** Logs of finished and of stopped trials that are a study on disk, in which this process works alone. */
-export function storedLogs<T extends Trial>(
-  store: StudyStore,
-  owner: string,
-): { readonly log: FinishedRuns<T>; readonly stopped: FinishedRuns<StoppedTrial> } {
-  const records = store.results<T | StoppedTrial>().map(({ record }) => record);
-  const isStopped = (record: T | StoppedTrial): record is StoppedTrial => "stopped" in record;
-  const keep = (record: T | StoppedTrial) => {
-    store.propose([{ digest: record.trial, options: recordOptions(readRecord(record)) }]);
-    store.finish(store.claim(owner, LEASE_MS)!, record, isStopped(record) ? "pruned" : "complete");
-  };
-  return {
-    log: { finished: records.filter((record) => !isStopped(record)) as T[], append: keep },
-    stopped: { finished: records.filter(isStopped), append: keep },
-  };
 }
 
 /** A source that gives no trial any more once a time is over, but for the first; the one at work is finished. */

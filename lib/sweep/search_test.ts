@@ -5,12 +5,13 @@ import { type ResolvedOptions, resolveOptions } from "../methods/mod.ts";
 import { type SamplerName, SAMPLERS } from "../search/sampler.ts";
 import { observeTrial, readObjective } from "./objectives.ts";
 import { runSweep } from "./runner.ts";
-import { Search, searchedTrials, type SearchRequest, withBudget } from "./search.ts";
+import { Search, type SearchRequest, withBudget } from "./search.ts";
 import { readSearchSpace } from "./search_space.ts";
 import { expandGrids } from "./space.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 import { chunkMeans, type StoppedTrial, TrialRace } from "./trial_race.ts";
-import { listedTrials } from "./trial_source.ts";
+import { StudyStore } from "./store.ts";
+import { finishedTrials, listedTrials, storedTrials } from "./trial_source.ts";
 
 const conditions = { version: "0", model: "fake", backend: "reference" } as RunConditions;
 const ids = Int32Array.from({ length: 1200 }, (_, i) => (i * i + Number(i % 97 === 0)) % 5);
@@ -34,40 +35,96 @@ const request = (sampler: SamplerName, trials: number): SearchRequest => ({
   ...{ space, sampler, seed: 3, trials, objectives: ["loss"], limits: {} },
 });
 
-const memory = <T>(finished: T[] = []) => ({ finished, append: (record: T) => void finished.push(record) });
 const evaluate = () => new PerplexityEvaluation(fakeModel().model, ids, { context: 100 });
 
-async function runSearch(
-  search: Search<Trial<PerplexityTypes>>,
-  before: Trial<PerplexityTypes>[] = [],
-  race?: TrialRace,
-) {
-  const log = memory(before), stopped = memory<StoppedTrial>();
-  const source = searchedTrials(search, { ...log, finished: [...before] }, stopped);
+const newStudy = (path = ":memory:") =>
+  StudyStore.create(path, { name: "mine", conditions, runDigest: "d", flags: {} });
+
+/** Runs a search in a study as one of its workers. */
+async function runSearch(request: SearchRequest, store = newStudy(), race?: TrialRace, owner = "one") {
+  store.begin(request);
+  const search = new Search<Trial<PerplexityTypes>>(request);
+  const source = storedTrials<PerplexityTypes>(store, { owner, search });
   const trials = await runSweep<PerplexityTypes>({
-    ...{ source: source as never, evaluation: evaluate(), createPruner, conditions },
+    ...{ source, evaluation: evaluate(), createPruner, conditions },
     ...(race && { race }),
   });
-  return { trials, stopped: stopped.finished };
+  return { search, trials, stopped: source.stopped!() };
 }
+const digests = (trials: readonly Trial[]) => trials.map(({ trial }) => trial);
+/** What a trial came to, without its times. */
+const bare = ({ timeMs: _, denseTimeMs: __, finishedAt: ___, ...trial }: Trial<PerplexityTypes>) => trial;
 
 Deno.test("a search runs what its sampler proposes from results, each once, and goes on as it would have", async () => {
-  const whole = await runSearch(new Search(request("tpe", 16)));
+  const whole = await runSearch(request("tpe", 16));
   assert(whole.trials.length >= 14 && whole.trials.length <= 16);
   assertEquals(new Set(whole.trials.map(({ trial }) => trial)).size, whole.trials.length);
-  const digests = (trials: readonly Trial[]) => trials.map(({ trial }) => trial);
-  const first = await runSearch(new Search(request("tpe", 12)));
+  const store = newStudy(), first = await runSearch(request("tpe", 12), store);
   assertEquals(digests(first.trials), digests(whole.trials).slice(0, first.trials.length));
-  const search = new Search<Trial<PerplexityTypes>>(request("tpe", 16));
-  assertEquals(digests((await runSearch(search, first.trials)).trials), digests(whole.trials));
-  const record = search.record(whole.trials, []);
+  // A study of an older version, or of another search, has results and no proposals.
+  const old = newStudy();
+  old.take(finishedTrials(first.trials));
+  for (const study of [store, old]) {
+    assertEquals(digests((await runSearch(request("tpe", 16), study)).trials), digests(whole.trials));
+  }
+  const record = whole.search.record(whole.trials, []);
   assertEquals([record.proposed, record.refused, record.sampler], [16, 0, "tpe"]);
   assertAlmostEquals(Object.values(record.importances).reduce((a, b) => a + b), 1, 1e-12);
   assertEquals(Object.keys(record.importances).toSorted(), ["fusion", "gamma", "tau"]);
 });
 
+Deno.test("workers on one study share a search out: each proposal is made once, and those at work are known to all", async () => {
+  const path = await Deno.makeTempFile(),
+    stores = ["one", "two", "three"].map((_, i) => {
+      return i === 0 ? newStudy(path) : StudyStore.open(path);
+    });
+  try {
+    const runs = await Promise.all(
+      stores.map((store, i) => runSearch(request("tpe", 24), store, undefined, `${i}`)),
+    );
+    const [store] = stores as [StudyStore], proposals = store.proposals();
+    assertEquals(proposals.length, 24);
+    assert(store.workers().every(({ finished }) => finished > 1), JSON.stringify(store.workers()));
+    assertEquals(store.count().complete, new Set(proposals.map(({ digest }) => digest)).size);
+    for (const { trials, search } of runs) {
+      assertEquals(
+        digests(trials).toSorted(),
+        [...new Set(proposals.map(({ digest }) => digest!))].toSorted(),
+      );
+      assertEquals(search.outcome.proposed, 24);
+    }
+    // The first trials of chance are those of a worker alone, and what they came to too.
+    const alone = await runSearch(request("tpe", 8));
+    const known = new Map(runs[0]!.trials.map((trial) => [trial.trial, trial]));
+    for (const trial of alone.trials) assertEquals(bare(known.get(trial.trial)!), bare(trial));
+  } finally {
+    stores.forEach((store) => store[Symbol.dispose]());
+    await Deno.remove(path);
+  }
+});
+
+Deno.test("a proposal is at work until it ends or fails; a sampler hears of both", async () => {
+  const store = newStudy(), asked = request("tpe", 3), search = new Search<Trial<PerplexityTypes>>(asked);
+  store.begin(asked);
+  const none = new Map<string, never>(), states = () => search.observe(none, none).map(({ state }) => state);
+  assertEquals([await search.proposeIn(store, none, none), states()], [true, ["running"]]);
+  // Another process, which knows of the first one, makes the second; it is this one's too.
+  const other = new Search<Trial<PerplexityTypes>>(asked);
+  await other.proposeIn(store, none, none);
+  search.look(store);
+  assertEquals([states(), other.outcome.proposed], [["running", "running"], 2]);
+  store.fail(store.claim("one", 1000)!, "no number");
+  search.look(store);
+  assertEquals(search.observe(none, none).map(({ state, violation }) => [state, violation]), [
+    ["finished", Infinity],
+    ["running", 0],
+  ]);
+  assertEquals([await search.proposeIn(store, none, none), search.isOver], [true, true]);
+  assertEquals([await search.proposeIn(store, none, none), store.trials().length], [false, 3]);
+});
+
 Deno.test("trials at another ratio than asked, or beyond a limit, break the constraints", async () => {
-  const [trial] = (await runSearch(new Search(request("random", 1)))).trials;
+  const [trial] = (await runSearch(request("random", 1))).trials;
   const observe = (change: Partial<Trial>, limits = {}) =>
     observeTrial(
       {},
@@ -138,13 +195,11 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
   assert(String(race.order(12)) !== String(race.order(12).toSorted((a, b) => a - b)));
   assertEquals(new TrialRace("sequential", 5).order(12), race.order(12));
   const stopped: StoppedTrial[] = [], kept: Trial<PerplexityTypes>[] = [];
-  const source = {
-    ...await listedTrials<PerplexityTypes>(methods, {
-      finished: [],
-      append: (trial) => void kept.push(trial),
-    }),
-    stop: (_: string, trial: StoppedTrial) => void stopped.push(trial),
-  };
+  const source = await listedTrials<PerplexityTypes>(
+    methods,
+    { finished: [], append: (trial) => void kept.push(trial) },
+    { finished: [], append: (trial) => void stopped.push(trial) },
+  );
   const progress: number[] = [];
   const trials = await runSweep<PerplexityTypes>({
     ...{ source, evaluation: evaluate(), createPruner, conditions, race },
@@ -155,7 +210,6 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
   assert(stopped.length >= 2);
   const best = (own: readonly Trial<PerplexityTypes>[]) =>
     own.reduce((a, b) => b.nllDelta < a.nllDelta ? b : a);
-  const bare = ({ timeMs: _, denseTimeMs: __, finishedAt: ___, ...trial }: Trial<PerplexityTypes>) => trial;
   // A finished trial is what it is without a race, whatever the order.
   assertEquals(bare(best(trials)), bare(best(all)));
   const dense = chunkMeans((await evaluate().dense()).lossBlocks, 12);
@@ -175,8 +229,8 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
 
 Deno.test("TPE in a race takes stopped trials for worse than finished ones", async () => {
   const { trials, stopped } = await runSearch(
-    new Search(request("tpe", 24)),
-    [],
+    request("tpe", 24),
+    newStudy(),
     new TrialRace("halving", 1),
   );
   assert(stopped.length >= 5 && trials.length >= 2, `${stopped.length} ${trials.length}`);

@@ -1,12 +1,15 @@
 /** A study on disk: one SQLite file that several processes take trials from and write results to. */
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import type { RunConditions } from "../environment.ts";
+import type { OptionsRecord } from "../methods/options.ts";
 import { UsageError } from "../errors.ts";
+import type { SearchRequest } from "./search.ts";
 import { explainStoreError } from "./store_errors.ts";
 import { StoreReader } from "./store_reader.ts";
 import type {
   ChunkValue,
   ClaimedTrial,
+  Proposal,
   ProposedTrial,
   StoredRecord,
   StudyFacts,
@@ -172,33 +175,66 @@ export class StudyStore extends StoreReader implements Disposable {
     return row && JSON.parse(row.value);
   }
 
-  /** Sets a setting. */
-  set<K extends keyof Settings>(key: K, value: Settings[K]): void {
-    this.#run("INSERT OR REPLACE INTO setting VALUES (?, ?)", key, JSON.stringify(value));
+  /** Sets a setting; undefined takes it out. */
+  set<K extends keyof Settings>(key: K, value: Settings[K] | undefined): void {
+    if (value === undefined) this.#run("DELETE FROM setting WHERE key = ?", key);
+    else this.#run("INSERT OR REPLACE INTO setting VALUES (?, ?)", key, JSON.stringify(value));
+  }
+
+  /** Says what is searched, if anything: proposals of another search are forgotten, those of the same one stay. */
+  begin(search: SearchRequest | undefined): void {
+    this.#transact(() => {
+      const endless = (request?: SearchRequest) => JSON.stringify({ ...request, trials: 0 });
+      if (search !== undefined) this.#db.exec(TABLES.proposals);
+      if (search !== undefined && endless(search) !== endless(this.get("search"))) {
+        this.#run("DELETE FROM proposal");
+      }
+      this.set("search", search);
+    });
   }
 
   /**
-   * Adds trials that the study does not hold yet; this is where samplers put theirs.
+   * Adds the proposal of a number, and its trial, if nobody has made that one yet.
    *
-   * @param only Whether trials that wait and are not among these are taken out.
-   * @returns How many were added.
+   * @param search The search that proposes.
+   * @param options Of its trial; undefined where it cannot be run.
+   * @returns Whether it was added.
+   * @throws {UsageError} If the study has been given another search.
    */
-  propose(trials: readonly ProposedTrial[], only = false): number {
+  propose(search: SearchRequest, number: number, proposal: Proposal, options?: OptionsRecord): boolean {
     return this.#transact(() => {
-      if (only) {
-        const kept = JSON.stringify(trials.map(({ digest }) => digest));
-        this.#run(
-          "DELETE FROM trial WHERE state = 'waiting' AND digest NOT IN (SELECT value FROM json_each(?)) " +
-            "AND number NOT IN (SELECT trial FROM chunk)",
-          kept,
+      if (JSON.stringify(search) !== JSON.stringify(this.get("search"))) {
+        throw new UsageError(
+          `Cannot go on with study "${this.path}": it has another search now (begin again)`,
         );
       }
-      let added = 0;
-      for (const { digest, options } of trials) {
-        const sql = "INSERT INTO trial (digest, options) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING";
-        added += this.#run(sql, digest, JSON.stringify(options));
+      const { point, digest, error } = proposal;
+      const sql = "INSERT INTO proposal VALUES (?, ?, ?, ?) ON CONFLICT (number) DO NOTHING";
+      const isNew = this.#run(sql, number, JSON.stringify(point), digest, error) > 0;
+      if (isNew && digest !== null && options) this.#insert({ digest, options });
+      return isNew;
+    });
+  }
+
+  #insert({ digest, options }: ProposedTrial): number {
+    const sql = "INSERT INTO trial (digest, options) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING";
+    return this.#run(sql, digest, JSON.stringify(options));
+  }
+
+  /**
+   * Adds trials that the study does not hold yet.
+   *
+   * @param only Digests of the trials that may wait: others that do are taken out.
+   * @returns How many were added.
+   */
+  add(trials: readonly ProposedTrial[], only?: readonly string[]): number {
+    return this.#transact(() => {
+      if (only) {
+        const sql = "DELETE FROM trial WHERE state = 'waiting' AND number NOT IN (SELECT trial FROM chunk) " +
+          "AND digest NOT IN (SELECT value FROM json_each(?))";
+        this.#run(sql, JSON.stringify(only));
       }
-      return added;
+      return trials.reduce((added, trial) => added + this.#insert(trial), 0);
     });
   }
 
@@ -316,7 +352,7 @@ export class StudyStore extends StoreReader implements Disposable {
 
   /** Keeps finished trials of elsewhere; those that the study holds a result of stay. @returns How many were taken in. */
   take(trials: readonly (ProposedTrial & { readonly record: Trial })[]): number {
-    this.propose(trials);
+    this.add(trials);
     return this.#durably(() => {
       let taken = 0;
       for (const { digest, record } of trials) {

@@ -2,6 +2,7 @@
 import type { SQLInputValue } from "node:sqlite";
 import {
   type ChunkValue,
+  type Proposal,
   type StoredRecord,
   type StoredResult,
   type StoredTrial,
@@ -36,6 +37,21 @@ export abstract class StoreReader {
   owners(): string[] {
     const rows = this.all("SELECT DISTINCT owner FROM trial WHERE state = 'running'") as { owner: string }[];
     return rows.map(({ owner }) => owner);
+  }
+
+  /** Digests of the trials that will have no result. */
+  failed(): string[] {
+    const rows = this.all("SELECT digest FROM trial WHERE state = 'failed'") as { digest: string }[];
+    return rows.map(({ digest }) => digest);
+  }
+
+  /** What the search of {@linkcode StudyStore.begin} has proposed, in order, from a place on. */
+  proposals(from = 0): Proposal[] {
+    const rows = this.all(
+      "SELECT point, digest, error FROM proposal WHERE number >= ? ORDER BY number",
+      from,
+    ) as (Proposal & { point: string })[];
+    return rows.map(({ point, digest, error }) => ({ point: JSON.parse(point), digest, error }));
   }
 
   /** Every worker there was. */

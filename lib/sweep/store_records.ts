@@ -1,6 +1,7 @@
 /** What a study on disk holds. */
 import type { RunConditions } from "../environment.ts";
 import type { OptionsRecord } from "../methods/options.ts";
+import type { Point } from "../search/axis.ts";
 import type { Trial } from "./trial.ts";
 import type { StoppedTrial } from "./trial_race.ts";
 
@@ -34,6 +35,15 @@ export interface ProposedTrial {
   readonly digest: string;
   /** All options. */
   readonly options: OptionsRecord;
+}
+
+/** What a sampler has proposed: a trial, or what cannot be one. */
+export interface Proposal {
+  readonly point: Point;
+  /** Digest of its options; null where they cannot be run. */
+  readonly digest: string | null;
+  /** Why they cannot be. */
+  readonly error: string | null;
 }
 
 /** A trial that a worker has taken, and that is no other's while its lease runs. */

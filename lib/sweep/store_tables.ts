@@ -1,7 +1,9 @@
 /** What a study's file is made of. */
 import type { Environment } from "../environment.ts";
 import type { DenseTaskResult } from "../eval/task.ts";
+import type { SearchRequest } from "./search.ts";
 import type { StudyFacts } from "./store_records.ts";
+import type { RaceRequest } from "./trial_race.ts";
 
 /** Settings of a study, each one JSON. */
 export interface Settings extends StudyFacts {
@@ -11,6 +13,10 @@ export interface Settings extends StudyFacts {
   readonly dense: DenseTaskResult;
   /** Where that was measured. */
   readonly environment: Environment;
+  /** The search whose proposals workers make and run; none where all trials are listed. */
+  readonly search: SearchRequest;
+  /** The race that workers hold among the trials, if one is. */
+  readonly race: RaceRequest;
 }
 
 /** Tables and longer statements; `id` and `version` stand in the file's header. */
@@ -51,6 +57,13 @@ CREATE TABLE worker (
 PRAGMA application_id = ${0x544b4653};
 PRAGMA user_version = 1;
 `,
+  proposals: `
+CREATE TABLE IF NOT EXISTS proposal (
+  number INTEGER PRIMARY KEY,
+  point TEXT NOT NULL,
+  digest TEXT,
+  error TEXT
+)`,
   claim: `
 UPDATE trial SET state = 'running', owner = ?, lease = ?, attempt = attempt + 1
 WHERE number = coalesce(

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../errors.ts";
+import type { SearchRequest } from "./search.ts";
 import { MAX_ATTEMPTS, StudyStore } from "./store.ts";
 import type { ClaimedTrial, ProposedTrial, StudyFacts } from "./store_records.ts";
 import type { RunConditions, Trial } from "./trial.ts";
@@ -15,7 +16,7 @@ async function withStudy(count: number, test: (store: StudyStore, path: string) 
   const folder = await Deno.makeTempDir();
   try {
     using store = StudyStore.create(`${folder}/study.db`, facts);
-    store.propose(proposals(count));
+    store.add(proposals(count));
     test(store, `${folder}/study.db`);
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -59,12 +60,42 @@ Deno.test("a study keeps what it is, its trials, their chunks and results", () =
     ]);
   }));
 
-Deno.test("propose() adds a trial once, and with `only` takes out those that wait and are not wanted", () =>
+Deno.test("add() adds a trial once, and with `only` takes out those that wait and are not wanted", () =>
   withStudy(3, (store) => {
     const claim = store.claim("one", 1000)!;
-    assertEquals(store.propose(proposals(5).slice(2), true), 2);
+    assertEquals(store.add(proposals(5).slice(2), ["d2", "d3", "d4"]), 2);
     assertEquals(store.trials().map(({ digest }) => digest), ["d0", "d2", "d3", "d4"]);
     assert(store.finish(claim, record("d0")));
+  }));
+
+Deno.test("a search's proposals are made once each, by whoever is first, and forgotten with the search", () =>
+  withStudy(1, (store, path) => {
+    const search = { sampler: "tpe", trials: 5, seed: 0 } as SearchRequest;
+    store.begin(search);
+    using other = StudyStore.open(path);
+    const make = (digest: string | null) => ({
+      point: { tau: 0.1, seed: [1, 2] },
+      digest,
+      error: digest && null,
+    });
+    const options = proposals(1)[0]!.options;
+    assertEquals(store.propose(search, 0, make("d9"), options), true);
+    assertEquals(other.propose(search, 0, make("d8"), options), false);
+    assertEquals(other.propose(search, 1, make("d0"), options), true); // a trial that is there already
+    assertEquals(other.propose(search, 2, make(null)), true);
+    assertEquals(store.proposals(1), [make("d0"), make(null)]);
+    assertEquals(store.trials().map(({ digest }) => digest), ["d0", "d9"]);
+    other.begin({ ...search, trials: 9 });
+    assertEquals(other.proposals().length, 3);
+    assertThrows(
+      () => store.propose(search, 3, make("d7"), options),
+      UsageError,
+      "it has another search now (begin again)",
+    );
+    other.begin({ ...search, seed: 1, trials: 9 });
+    assertEquals([other.proposals(), other.trials().length], [[], 2]);
+    other.begin(undefined);
+    assertEquals(store.get("search"), undefined);
   }));
 
 Deno.test("a trial is one worker's, until its lease runs out; what comes too late is not kept", () =>

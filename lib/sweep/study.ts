@@ -232,7 +232,7 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
 export async function runStudyTrials(
   study: Study<TaskTypes>,
   store: StudyStore,
-  control: Pick<SweepControl, "signal" | "onProgress"> & { readonly source: TrialSource },
+  control: Pick<SweepControl, "signal" | "onProgress" | "race"> & { readonly source: TrialSource },
 ): Promise<void> {
   const { model, config } = study.model;
   if (control.source.isOver()) return;

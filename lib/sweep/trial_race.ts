@@ -56,12 +56,16 @@ export function chunkMeans({ sums, sizes }: BlockSums, chunks: number): number[]
   });
 }
 
-/** How a race went. */
-export interface RaceRecord {
+/** Which race is held. */
+export interface RaceRequest {
   /** Who is stopped when. */
   readonly kind: RaceName;
   /** Seed of the order of chunks. */
   readonly seed: number;
+}
+
+/** How a race went. */
+export interface RaceRecord extends RaceRequest {
   /** The order in which every trial read the chunks. */
   readonly order: readonly number[];
   /** Chunks that were read. */
@@ -96,12 +100,17 @@ export class TrialRace {
     return this.#order;
   }
 
-  /** How it has gone so far. */
-  get record(): RaceRecord {
-    return { kind: this.#kind, seed: this.#seed, order: this.#order, read: this.#read, of: this.#of };
+  /** Which race it is. */
+  get request(): RaceRequest {
+    return { kind: this.#kind, seed: this.#seed };
   }
 
-  /** Takes a trial in that is finished or was stopped, now or in an earlier run. */
+  /** How it has gone so far. */
+  get record(): RaceRecord {
+    return { ...this.request, order: this.#order, read: this.#read, of: this.#of };
+  }
+
+  /** Takes a trial in that is finished or was stopped: now, in an earlier run, or by another process. */
   add(trial: Trial | StoppedTrial, chunks: number): void {
     if (this.#known.has(trial.trial)) return;
     this.#known.add(trial.trial);
@@ -121,9 +130,9 @@ export class TrialRace {
     return group;
   }
 
-  /** Lets a trial run, which reads so many chunks at most. */
+  /** Lets a trial run, which reads so many chunks at most. It is held against those that come to their end meanwhile, too. */
   enter(options: ResolvedOptions, chunks: number): RacingTrial {
-    const rivals = [...this.#groupOf(options).values()], stop = new AbortController();
+    const rivals = this.#groupOf(options), stop = new AbortController();
     const losses: number[] = [], race = RACES[this.#kind];
     let behind = 0, stopped = "";
     return {
@@ -132,7 +141,7 @@ export class TrialRace {
       report(own, dense) {
         losses.push(Number(mean(own).toPrecision(8)));
         behind += mean(own) - mean(dense);
-        const why = losses.length < chunks ? race.shouldStop(losses, rivals, chunks) : null;
+        const why = losses.length < chunks ? race.shouldStop(losses, [...rivals.values()], chunks) : null;
         if (why === null) return;
         stopped = why;
         stop.abort(new Error(why));

@@ -8,6 +8,7 @@ import {
   type ResolvedOptions,
 } from "../methods/options.ts";
 import { digestTrialOptions } from "./runner.ts";
+import type { Search } from "./search.ts";
 import type { FinishedRuns } from "./run_log.ts";
 import type { StudyStore } from "./store.ts";
 import type { ChunkValue, ClaimedTrial, ProposedTrial } from "./store_records.ts";
@@ -44,8 +45,8 @@ export interface TrialSource<T extends TaskTypes = TaskTypes> {
   drop?(digest: string): void;
   /** All that are finished, in the order of the trials. */
   finished(): readonly Trial<T>[];
-  /** Those that ended since this was last called, in the order in which they did. */
-  news(): readonly Trial<T>[];
+  /** Those that ended since this was last called, with anybody, in the order in which they did. */
+  news(): readonly (Trial<T> | StoppedTrial)[];
 }
 
 /** The trials of methods, each once. */
@@ -66,30 +67,33 @@ export function finishedTrials(records: readonly Trial[]): (ProposedTrial & { re
   });
 }
 
-/** Keeps finished trials by their digest, and in the order in which they ended. */
-class Finished<T extends TaskTypes> {
-  readonly #order: readonly string[];
-  readonly #trials = new Map<string, Trial<T>>();
-  #news: Trial<T>[] = [];
+/** Keeps trials that have ended by their digest, and in the order in which they did. */
+class Ended<T extends TaskTypes> {
+  readonly finished = new Map<string, Trial<T>>();
+  readonly stopped = new Map<string, StoppedTrial>();
+  readonly #order: readonly string[] | undefined;
+  #news: (Trial<T> | StoppedTrial)[] = [];
 
-  constructor(order: readonly string[]) {
+  /** @param order that of the lists; where left out, that in which the trials end */
+  constructor(order?: readonly string[]) {
     this.#order = order;
   }
 
-  add(trial: Trial<T>): void {
-    if (!this.#trials.has(trial.trial)) this.#news.push(trial);
-    this.#trials.set(trial.trial, trial);
+  add(trial: Trial<T> | StoppedTrial): void {
+    if (!this.has(trial.trial)) this.#news.push(trial);
+    if ("stopped" in trial) this.stopped.set(trial.trial, trial);
+    else this.finished.set(trial.trial, trial);
   }
 
   has(digest: string): boolean {
-    return this.#trials.has(digest);
+    return this.finished.has(digest) || this.stopped.has(digest);
   }
 
-  list(): Trial<T>[] {
-    return this.#order.flatMap((digest) => this.#trials.get(digest) ?? []);
+  list<R>(trials: ReadonlyMap<string, R>): R[] {
+    return this.#order?.flatMap((digest) => trials.get(digest) ?? []) ?? [...trials.values()];
   }
 
-  takeNews(): Trial<T>[] {
+  takeNews(): (Trial<T> | StoppedTrial)[] {
     const news = this.#news;
     this.#news = [];
     return news;
@@ -102,30 +106,28 @@ export async function listedTrials<T extends TaskTypes>(
   log: FinishedRuns<Trial<T>> = { finished: [], append: () => {} },
   stopped: FinishedRuns<StoppedTrial> = { finished: [], append: () => {} },
 ): Promise<TrialSource<T>> {
-  const digests = await Promise.all(methods.map(digestTrialOptions)), finished = new Finished<T>(digests);
-  for (const trial of log.finished) finished.add(trial);
-  const early = new Map(stopped.finished.map((trial) => [trial.trial, trial]));
-  const isKnown = (digest: string) => finished.has(digest) || early.has(digest);
+  const digests = await Promise.all(methods.map(digestTrialOptions)), ended = new Ended<T>(digests);
+  for (const trial of [...log.finished, ...stopped.finished]) ended.add(trial);
   let next = 0;
   return {
     total: methods.length,
     take() {
-      while (next < digests.length && isKnown(digests[next]!)) next++;
+      while (next < digests.length && ended.has(digests[next]!)) next++;
       const digest = digests[next];
       return digest === undefined ? undefined : { digest, method: methods[next++]! };
     },
     isOver: () => next >= digests.length,
     finish(_, trial) {
       log.append(trial);
-      finished.add(trial);
+      ended.add(trial);
     },
-    stop(digest, trial) {
+    stop(_, trial) {
       stopped.append(trial);
-      early.set(digest, trial);
+      ended.add(trial);
     },
-    stopped: () => digests.flatMap((digest) => early.get(digest) ?? []),
-    finished: () => finished.list(),
-    news: () => finished.takeNews(),
+    stopped: () => ended.list(ended.stopped),
+    finished: () => ended.list(ended.finished),
+    news: () => ended.takeNews(),
   };
 }
 
@@ -136,22 +138,23 @@ export const LEASE_MS = 30_000;
 const LEASE_CHUNKS = 20;
 
 /** What a worker looks at beside the study. */
-export interface StoredOptions {
+export interface StoredOptions<T extends TaskTypes = TaskTypes> {
   /** Its name: no other's. */
   readonly owner: string;
   /** Finds out which owners' processes have ended: their trials wait again at once. */
   readonly isDead?: (owner: string) => boolean;
-  /** Digests of the trials that count, in their order; default: all of the study. */
+  /** Digests of the trials that count, in their order; default: all of the study, in the order in which they end. */
   readonly only?: readonly string[];
+  /** The search that the study has begun, which makes a trial where none waits. */
+  readonly search?: Search<Trial<T>>;
 }
 
 /** The trials of a study on disk. */
 export function storedTrials<T extends TaskTypes>(
   store: StudyStore,
-  { owner, isDead = () => false, only }: StoredOptions,
+  { owner, isDead = () => false, only, search }: StoredOptions<T>,
 ): TrialSource<T> {
-  const order = only ?? store.trials().map(({ digest }) => digest), wanted = new Set(order);
-  const finished = new Finished<T>(order), early = new Map<string, StoppedTrial>();
+  const wanted = only && new Set(only), ended = new Ended<T>(only);
   let claim: ClaimedTrial | undefined, sequence = 0, values: ChunkValue[] = [];
   let lastMs = performance.now(), longestMs = 0;
   const lease = () => Math.max(LEASE_MS, LEASE_CHUNKS * longestMs);
@@ -164,9 +167,7 @@ export function storedTrials<T extends TaskTypes>(
   const look = () => {
     for (const { sequence: at, record } of store.results<Trial<T> | StoppedTrial>(sequence)) {
       sequence = at;
-      if (!wanted.has(record.trial)) continue;
-      if ("stopped" in record) early.set(record.trial, record);
-      else finished.add(record);
+      if (wanted?.has(record.trial) ?? true) ended.add(record);
     }
   };
   const mean = (losses: Float64Array) => losses.reduce((a, b) => a + b, 0) / losses.length;
@@ -178,20 +179,25 @@ export function storedTrials<T extends TaskTypes>(
   releaseDead();
   look();
   return {
-    total: order.length,
+    total: search?.request.trials ?? only?.length ?? store.trials().length,
     begin(dense) {
       if (store.get("dense") === undefined) store.set("dense", dense);
     },
-    take() {
-      claim = store.claim(owner, lease());
-      if (claim === undefined) releaseDead();
+    async take() {
+      for (;;) {
+        claim = store.claim(owner, lease());
+        if (claim !== undefined) break;
+        releaseDead();
+        look();
+        if (!await search?.proposeIn(store, ended.finished, ended.stopped)) break;
+      }
       values = [];
       lastMs = performance.now();
       return claim && { digest: claim.digest, method: readRecord(claim.options) };
     },
     isOver() {
       const { waiting, running } = store.count();
-      return waiting + running === 0;
+      return waiting + running === 0 && (search?.isOver ?? true);
     },
     report(_, chunk, losses, denseLosses) {
       tick();
@@ -209,7 +215,7 @@ export function storedTrials<T extends TaskTypes>(
     },
     stopped() {
       look();
-      return order.flatMap((digest) => early.get(digest) ?? []);
+      return ended.list(ended.stopped);
     },
     drop() {
       if (claim !== undefined) store.release(owner);
@@ -217,8 +223,12 @@ export function storedTrials<T extends TaskTypes>(
     },
     finished() {
       look();
-      return finished.list();
+      search?.look(store);
+      return ended.list(ended.finished);
     },
-    news: () => finished.takeNews(),
+    news() {
+      look();
+      return ended.takeNews();
+    },
   };
 }
