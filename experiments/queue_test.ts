@@ -126,7 +126,7 @@ Deno.test({
       const { code } = await runTask("sweep", ...SMALL, "--fusion", "key", "--resume", out);
       assertEquals([code, readTrials(out).length], [0, 1]);
       await refuse("redis://127.0.0.1:1", "there is no answer (connect ECONNREFUSED 127.0.0.1:1)");
-      using connections = await Connections.open(readAddress(server.url), 0.2);
+      using connections = await Connections.open({ ...readAddress(server.url), patienceS: 0.2 });
       const redis = connections.connect();
       assertEquals(await redis.ping(), "PONG");
       await server.kill();
@@ -135,6 +135,40 @@ Deno.test({
         UsageError,
         `Cannot reach the queue at redis://${place}: there is no answer`,
       );
+    }),
+});
+
+Deno.test({
+  ...unless(NEEDS_REDIS, "sweep and worker whose queue goes away end in one line, and go on once it is back"),
+  fn: () =>
+    withFolder(async (folder) => {
+      await using server = await RedisServer.start(folder);
+      const args = [...SMALL, "--fusion", "random", "--seed", SEEDS], out = `${folder}/queued`;
+      const patience = ["--queue", server.url, "--patience", "1"];
+      const begin = async (...more: string[]) => [
+        await spawnTask("sweep", [...args, ...patience, ...more]),
+        await spawnTask("worker", [...patience, "--threads", "1", "--lease", "2", "--quiet"]),
+      ];
+      const lost = (await begin("--out", out)).map(finish);
+      while (readTrials(out).length < 2) await delay(20);
+      await server.kill();
+      const [sweep, worker] = await Promise.all(lost);
+      const line = String.raw`Cannot reach the queue at redis://[\d.:]+: there is no answer \([^\n]*\)`;
+      assertEquals([sweep!.code, worker!.code, sweep!.stdout, worker!.stdout], [2, 2, "", ""]);
+      assertMatch(worker!.stderr, new RegExp(`^${line}\n$`));
+      assertMatch(
+        sweep!.stderr,
+        new RegExp(`^${line}: \\d+ finished trials are in [^\n]*To go on: [^\n]*\n$`),
+      );
+      const kept = readTrials(out);
+      await server.revive();
+      const [again, helper] = await begin("--resume", out), helped = finish(helper!);
+      const { code, stderr } = await finish(again!);
+      assertEquals([code, stderr], [0, ""]);
+      helper!.kill("SIGTERM");
+      assertEquals((await helped).code, 0);
+      const all = readTrials(out);
+      assertEquals([all.length, all.slice(0, kept.length)], [24, kept]);
     }),
 });
 
@@ -206,7 +240,11 @@ Deno.test({
 });
 
 Deno.test("readAddress() takes addresses of Redis alone", () => {
-  assertEquals(readAddress("rediss://u:p@host:1/2"), { url: "rediss://u:p@host:1/2", prefix: "tokenfilter" });
+  assertEquals(readAddress("rediss://u:p@host:1/2"), {
+    url: "rediss://u:p@host:1/2",
+    prefix: "tokenfilter",
+    patienceS: 120,
+  });
   for (const url of ["host:6379", "http://host", "redis://", "redis"]) {
     assertThrows(() => readAddress(url), UsageError, "expected redis://");
   }

@@ -72,6 +72,11 @@ export class RedisServer implements AsyncDisposable {
   async restart(awayMs: number): Promise<void> {
     await this.kill();
     await delay(awayMs);
+    await this.revive();
+  }
+
+  /** Starts it again on its data, after {@linkcode RedisServer.kill}. */
+  async revive(): Promise<void> {
     this.#child = this.#spawn();
     await this.#answers();
   }

@@ -43,6 +43,7 @@ import { readBudget, readRace, readSearch } from "./cli/search.ts";
 import { countTokens, describePlan, readPlan, readTaskName, startStudy, STUDY_FILE } from "./cli/study.ts";
 import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } from "./cli/study_store.ts";
 import { printTable, readTable } from "./cli/table.ts";
+import { readCount } from "./cli/text.ts";
 import { canShare, removeShared, sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
@@ -119,7 +120,8 @@ async function readQueue(values: FlagValues) {
     throw new UsageError("Cannot use --jobs with --queue: start deno task worker --queue there");
   }
   const { readAddress } = await import("./queue/connection.ts");
-  return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined);
+  const patience = readCount(values, "patience", 1);
+  return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined, patience);
 }
 
 /** Refuses several machines where each trial looks at the others. @throws {UsageError} Naming the flags. */

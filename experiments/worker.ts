@@ -34,6 +34,7 @@ Examples:
   --study FILE   the study
   --queue URL    the queue: redis://[user:password@]host[:port], rediss:// for TLS
   --queue-prefix TEXT  what its keys begin with (tokenfilter)
+  --patience N   seconds that the queue may be away (120)
   --lease N      seconds until the queue gives a silent worker's trial away (60)
   --model FILE   where the model is (where the study has it)
   --text FILE    where the text is (where the study has it)
@@ -50,7 +51,7 @@ async function endsWithInput(controller: AbortController): Promise<void> {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const texts = ["study", "queue", "queue-prefix", "lease", "model", "text", "threads"] as const;
+  const texts = ["study", "queue", "queue-prefix", "patience", "lease", "model", "text", "threads"] as const;
   const flags = parseOwnFlags(args, texts, ["quiet", "attached"]);
   for (const name of texts) {
     if (flags[name] === "") throw new UsageError(`Cannot use --${name}: found no value`);
@@ -68,10 +69,11 @@ export async function main(args: readonly string[]): Promise<number> {
   if (flags.queue !== undefined) {
     using interrupt = new Interrupt();
     const leaseS = readInteger("lease", flags.lease ?? "60", 2);
+    const patienceS = flags.patience === undefined ? undefined : readInteger("patience", flags.patience, 1);
     // Loaded for a queue alone: the clients take as much memory as all other code.
     const { readAddress } = await import("./queue/connection.ts"),
       { workOnQueue } = await import("./queue/work.ts");
-    const address = readAddress(flags.queue, flags["queue-prefix"]);
+    const address = readAddress(flags.queue, flags["queue-prefix"], patienceS);
     await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
     return EXIT.ok;
   }

@@ -52,6 +52,9 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
+/** A place that work is kept in, or comes from, cannot be had now: what is finished stays, and the work can be gone on with. */
+export class PlaceLostError extends UsageError {}
+
 /** What a value is, as an error message says it: `null`, `number`, `Array`, `Float64Array`. */
 function kindOf(value: unknown): string {
   return typeof value === "object" && value !== null

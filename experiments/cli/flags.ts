@@ -301,6 +301,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     ["sweep"],
   ),
   "queue-prefix": flag("text", "TEXT", "what the queue's keys begin with (tokenfilter)", ["sweep"]),
+  "patience": flag("integer", "N", "seconds that the queue may be away (120)", ["sweep"]),
   "live": flag(
     "optional text",
     "[PORT]",

@@ -1,5 +1,5 @@
 /** Runs that survive an interruption: where their results go, and the command that goes on. */
-import { UsageError } from "../../lib/errors.ts";
+import { PlaceLostError, UsageError } from "../../lib/errors.ts";
 import { exists, expectWritable, lockFolder, makeFolder } from "./files.ts";
 import type { Task } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";
@@ -133,10 +133,10 @@ function tellKept(why: string, { task, args, folder, work, finished, noun }: Int
 }
 
 /**
- * Ends a run whose work is kept: one that was interrupted, or that found the disk full.
+ * Ends a run whose work is kept: one that was interrupted, that found the disk full, or whose study or queue cannot be had any more.
  *
  * @returns The exit code.
- * @throws The error, if it is neither.
+ * @throws The error, if it is none of these, or what is kept cannot be read either.
  */
 export function endEarly(error: unknown, interrupt: Interrupt, describe: () => Interrupted): number {
   if (interrupt.caused(error)) {
@@ -144,8 +144,15 @@ export function endEarly(error: unknown, interrupt: Interrupt, describe: () => I
     return interrupt.code;
   }
   const { cause = error } = error as { readonly cause?: unknown };
-  if ((cause as { readonly code?: unknown } | null)?.code !== "ENOSPC") throw error;
-  tellKept(explainError(error)!, describe());
+  const isFull = (cause as { readonly code?: unknown } | null)?.code === "ENOSPC";
+  if (!isFull && !(error instanceof PlaceLostError)) throw error;
+  let kept: Interrupted;
+  try {
+    kept = describe();
+  } catch {
+    throw error;
+  }
+  tellKept(explainError(error)!, kept);
   return EXIT.usage;
 }
 

@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { UsageError } from "../../lib/errors.ts";
+import { PlaceLostError, UsageError } from "../../lib/errors.ts";
 import { FIELD, type LoggedRun, RunLog, StudyStore } from "../../lib/sweep/mod.ts";
 import { listFolder, readLines, resumeArguments, runTask, withFolder } from "../testing.ts";
 import { lockFolder } from "./files.ts";
@@ -243,11 +243,17 @@ Deno.test("results that cannot be written leave the table, what was finished, an
     }
   }));
 
-Deno.test("endEarly() keeps what a full disk leaves, and throws what it does not know", () => {
+Deno.test("endEarly() keeps what a full disk or a lost place leaves, and throws what it does not know", () => {
   using interrupt = new Interrupt();
   const kept = { task: "sweep", args: [], folder: "a", work: "b", finished: 1, noun: "trial" } as const;
   const full = Object.assign(new Error("No space left on device (os error 28)"), { code: "ENOSPC" });
   assertEquals(endEarly(full, interrupt, () => kept), 2);
   assertEquals(endEarly(new UsageError("Cannot write", { cause: full }), interrupt, () => kept), 2);
-  assertThrows(() => endEarly(new Error("other"), interrupt, () => kept), Error, "other");
+  const lost = new PlaceLostError("Cannot use study");
+  assertEquals(endEarly(lost, interrupt, () => kept), 2);
+  const gone = () => {
+    throw new Error("gone");
+  };
+  assertThrows(() => endEarly(lost, interrupt, gone), PlaceLostError, "Cannot use study");
+  assertThrows(() => endEarly(new UsageError("other"), interrupt, () => kept), UsageError, "other");
 });

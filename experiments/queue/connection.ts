@@ -1,6 +1,6 @@
 /** The queue of trials on a Redis or Valkey server: where it is, and what is said where it cannot be had. */
 import { Redis } from "ioredis";
-import { UsageError } from "../../lib/errors.ts";
+import { PlaceLostError, UsageError } from "../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
 import type { RunConditions, StudyFlags } from "../../lib/sweep/mod.ts";
 import type { OptionsRecord } from "../../lib/methods/mod.ts";
@@ -17,6 +17,8 @@ export interface QueueAddress {
   readonly url: string;
   /** What its keys begin with. */
   readonly prefix: string;
+  /** Seconds that it may be away before work on it ends. */
+  readonly patienceS: number;
 }
 
 /** A trial as a job. */
@@ -54,8 +56,11 @@ export const textKey = (prefix: string, sha256: string) => `${prefix}:text:${sha
 /** Seconds that descriptions and texts are kept after their last use. */
 export const KEEP_S = 30 * 24 * 3600;
 
+/** Seconds that a server may be away where nothing else is said. */
+export const PATIENCE_S = 120;
+
 /** Checks an address. @throws {UsageError} If it is none. */
-export function readAddress(url: string, prefix = DEFAULT_PREFIX): QueueAddress {
+export function readAddress(url: string, prefix = DEFAULT_PREFIX, patienceS = PATIENCE_S): QueueAddress {
   if (!/^[\w.-]+$/.test(prefix)) {
     throw new UsageError(`Cannot use --queue-prefix "${prefix}": expected letters, digits, . - and _`);
   }
@@ -64,14 +69,14 @@ export function readAddress(url: string, prefix = DEFAULT_PREFIX): QueueAddress 
       `Cannot use --queue: found no address, expected redis://[user:password@]host[:port] or rediss://…`,
     );
   }
-  return { url, prefix };
+  return { url, prefix, patienceS };
 }
 
 /** An address without its password. */
 const shown = (url: string) => url.replace(/^(\w+:\/\/)[^/]*@/, "$1");
 
 /** What a server said, in words. */
-function explain(url: string, said: string): UsageError {
+function explain(url: string, said: string): PlaceLostError {
   const reason = /WRONGPASS|NOAUTH|AUTH /.test(said)
     ? "the server refuses the user or password (write them as redis://user:password@host)"
     : /NOPERM/.test(said)
@@ -79,7 +84,7 @@ function explain(url: string, said: string): UsageError {
     : /ECONNREFUSED|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|closed/.test(said)
     ? `there is no answer (${said || "closed"})`
     : said;
-  return new UsageError(`Cannot reach the queue at ${shown(url)}: ${reason}`);
+  return new PlaceLostError(`Cannot reach the queue at ${shown(url)}: ${reason}`);
 }
 
 /**
@@ -93,9 +98,6 @@ async function readTls(url: string): Promise<{ readonly tls?: { readonly ca: str
 }
 
 type Tls = Awaited<ReturnType<typeof readTls>>;
-
-/** Seconds that a server may be away before work on its queue ends. */
-export const PATIENCE_S = 120;
 
 /** Connections to a server: opened once it has answered, and given up together. */
 export class Connections implements Disposable {
@@ -119,7 +121,7 @@ export class Connections implements Disposable {
   }
 
   /** Asks a server for an answer. @throws {UsageError} If there is none. */
-  static async open({ url }: QueueAddress, patienceS = PATIENCE_S): Promise<Connections> {
+  static async open({ url, patienceS }: QueueAddress): Promise<Connections> {
     const tls = await readTls(url);
     const probe = new Redis(url, {
       ...tls,

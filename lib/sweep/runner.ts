@@ -1,4 +1,5 @@
 /** Runs the trials of a sweep one after the other, wherever they come from. */
+import { PlaceLostError } from "../errors.ts";
 import type { Evaluation, RunControl, TaskTypes } from "../eval/task.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
@@ -145,7 +146,8 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       source.finish(digest, trial);
     } catch (error) {
       if (racing === undefined || error !== racing.signal.reason) {
-        source.drop?.(digest);
+        // A study that cannot be had takes nothing back; the trial waits again as this process ends.
+        if (!(error instanceof PlaceLostError)) source.drop?.(digest);
         throw error;
       }
       const trial = {

@@ -1,9 +1,11 @@
 /** What SQLite says of a study's file, in words that name the file and the fix. */
-import { UsageError } from "../errors.ts";
+import { PlaceLostError, UsageError } from "../errors.ts";
 
-/** What SQLite says, and what that means for a user. */
+/** What SQLite says of a file that may be had again later. */
+const LOCKED = /database (table )?is locked/;
+
+/** What else it says, and what that means for a user. */
 const REASONS: readonly (readonly [said: RegExp, means: string])[] = [
-  [/database (table )?is locked/, "another process has locked it (wait for its end, or end it)"],
   [/file is not a database/, "it is no study's file"],
   [/malformed|database corrupt/, "the file is damaged (take a copy of it, or begin another study)"],
   [/unable to open database file/, "the file or its folder cannot be read or written"],
@@ -13,15 +15,19 @@ const REASONS: readonly (readonly [said: RegExp, means: string])[] = [
 /** SQLite's words for a disk that takes no more. */
 const FULL = /database or disk is full|disk I\/O error/;
 
-/** An error of the store as a user is to read it; others as they are. A full disk keeps its code. */
+/** An error of the store as a user is to read it; others as they are. */
 export function explainStoreError(path: string, error: unknown): unknown {
   if ((error as { readonly code?: unknown } | null)?.code !== "ERR_SQLITE_ERROR") return error;
   const { message } = error as Error;
   if (FULL.test(message)) {
-    const full = new UsageError(
+    return new PlaceLostError(
       `Cannot write to study "${path}": found no space left on the device (make room)`,
     );
-    return Object.assign(full, { code: "ENOSPC" });
+  }
+  if (LOCKED.test(message)) {
+    return new PlaceLostError(
+      `Cannot use study "${path}": another process has locked it (wait for its end, or end it)`,
+    );
   }
   const reason = REASONS.find(([said]) => said.test(message))?.[1];
   return reason === undefined
