@@ -179,7 +179,7 @@ export function storedTrials<T extends TaskTypes>(
   releaseDead();
   look();
   return {
-    total: search?.request.trials ?? only?.length ?? store.trials().length,
+    total: search?.request.trials ?? only?.length ?? Object.values(store.count()).reduce((a, b) => a + b),
     begin(dense) {
       if (store.get("dense") === undefined) store.set("dense", dense);
     },
