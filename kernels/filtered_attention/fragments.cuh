@@ -127,17 +127,49 @@ __device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& syn
   sync();
 }
 
-// Columns c, c + 1 of a query that begins at `offset`, in the keys' type.
-template <class T>
-__device__ __forceinline__ uint32_t load_query(const PrefillJob& job, int64_t offset, int c) {
-  uint32_t pair;
+// By THREADS threads: the tile's queries [ROWS, D] in the keys' type, zeros where it has none. `place(r, c)` gives the
+// address of columns c .. c + 7 of row r, 16 bytes. Several loads of a thread are under way at once.
+template <class T, int D, int ROWS, int THREADS, class Place>
+__device__ __forceinline__ void load_queries(const PrefillJob& job, const Tile& tile, int kv_head, const Place& place) {
+  constexpr int kPieces = D / 8, kEach = ROWS * kPieces / THREADS, kAtOnce = 4;
+  static_assert(ROWS * kPieces % THREADS == 0 && kEach % kAtOnce == 0, "every thread loads as many pieces");
+  const RowPlaces places(job, tile, kv_head);
+  const uint32_t sign = job.negative ? 0x80008000u : 0u;
+  const auto load = [&](const auto* queries) {
+    using Query = std::remove_cv_t<std::remove_pointer_t<decltype(queries)>>;
+    constexpr int kLoads = sizeof(Query) / 2;
+#pragma unroll 1
+    for (int first = 0; first < kEach; first += kAtOnce) {
+      uint4 raw[kAtOnce][kLoads];
+#pragma unroll
+      for (int u = 0; u < kAtOnce; u++) {
+        const int i = static_cast<int>(threadIdx.x) + (first + u) * THREADS, r = i / kPieces, c = i % kPieces * 8;
+        const bool inside = r < tile.num_rows && c < job.head_dim;
+        const uint4* at = reinterpret_cast<const uint4*>(queries + places.offset(inside ? r : 0) + c);
+#pragma unroll
+        for (int w = 0; w < kLoads; w++) raw[u][w] = inside ? __ldg(at + w) : uint4{0, 0, 0, 0};
+      }
+#pragma unroll
+      for (int u = 0; u < kAtOnce; u++) {
+        const int i = static_cast<int>(threadIdx.x) + (first + u) * THREADS;
+        uint4 piece = raw[u][0];
+        if constexpr (kLoads == 2) {
+          float x[8];
+          Element<float>::expand(raw[u][0], x);
+          Element<float>::expand(raw[u][1], x + 4);
+          piece = uint4{Element<T>::pack(x[0], x[1]), Element<T>::pack(x[2], x[3]), Element<T>::pack(x[4], x[5]),
+                        Element<T>::pack(x[6], x[7])};
+        }
+        piece = uint4{piece.x ^ sign, piece.y ^ sign, piece.z ^ sign, piece.w ^ sign};
+        *reinterpret_cast<uint4*>(place(i / kPieces, i % kPieces * 8)) = piece;
+      }
+    }
+  };
   if (job.queries_f32) {
-    const float2 x = *reinterpret_cast<const float2*>(static_cast<const float*>(job.queries) + offset + c);
-    pair = Element<T>::pack(x.x, x.y);
+    load(static_cast<const float*>(job.queries));
   } else {
-    pair = *reinterpret_cast<const uint32_t*>(static_cast<const T*>(job.queries) + offset + c);
+    load(static_cast<const T*>(job.queries));
   }
-  return job.negative ? pair ^ 0x80008000u : pair;
 }
 
 // Writes 16 rows, the first of which is row `first` of the tile: the output, or what this split of the keys found.

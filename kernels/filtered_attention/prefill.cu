@@ -48,9 +48,9 @@ void merge(tkf_context* context, const PrefillJob& job, int dtype) {
   });
 }
 
-// Whether the tensor-core kernels can read and write a job's tensors: in pieces of 16 bytes, and in pairs.
+// Whether the tensor-core kernels can read a job's tensors in pieces of 16 bytes, and write pairs.
 bool fits_mma(const PrefillJob& job) {
-  bool fits = job.head_dim % 8 == 0 && is_aligned(job.queries, 8) && is_aligned(job.out, 8);
+  bool fits = job.head_dim % 8 == 0 && is_aligned(job.queries, 16) && is_aligned(job.out, 8);
   for (int which = 0; which < 2; which++) fits &= is_aligned(job.keys[which], 16) && is_aligned(job.values[which], 16);
   return fits;
 }

@@ -88,58 +88,65 @@ __device__ inline void sequence_rows(const int32_t* starts, int rows, int b, int
   }
 }
 
-// Block-wide, with at least 3 warps: what rows [first, first + size) of sequence b's rows see. `shared` is the block's;
-// ends with a barrier. num_rows <= 0: nothing to do.
-__device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, int size, Tile* shared) {
-  const int warp = warp_index();
+// Block-wide, with at least 2 warps: what rows [first, first + SIZE) of sequence b's rows see. `shared` is the block's;
+// ends with a barrier. num_rows <= 0: nothing to do. Its searches, each a chain of loads, are shared among the warps.
+template <int SIZE>
+__device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, Tile* shared) {
+  static_assert(SIZE % 32 == 0 && SIZE <= kMostRows);
+  const int warp = warp_index(), warps = static_cast<int>(blockDim.x / 32);
   int query_begin, query_end;
   sequence_rows(job.query_starts, job.num_queries, b, job.fault, &query_begin, &query_end);
   if (query_end - query_begin > job.longest_queries) tkf_fault(job.fault, kFaultStarts);
   const int64_t left = int64_t{query_end - query_begin} * job.group - first;
-  const int rows = static_cast<int>(max(int64_t{0}, min(left, int64_t{size})));
-  const int64_t first_query = query_begin + first / job.group;
+  const int rows = static_cast<int>(max(int64_t{0}, min(left, int64_t{SIZE})));
+  const int64_t ahead = first / job.group;
+  const int first_query = static_cast<int>(query_begin + ahead);
+  const int first_head = static_cast<int>(first - ahead * job.group);
+  const auto query_of = [&](int r) {
+    return first_query + static_cast<int>(static_cast<unsigned>(first_head + r) / static_cast<unsigned>(job.group));
+  };
   if (threadIdx.x == 0) {
-    shared->first_query = static_cast<int>(first_query);
-    shared->first_head = static_cast<int>(first % job.group);
+    shared->first_query = first_query;
+    shared->first_head = first_head;
     shared->num_rows = rows;
   }
-  if (warp < 2 && rows > 0) {
-    const int lowest = job.query_positions[first_query];
-    const int highest = job.query_positions[query_begin + (first + rows - 1) / job.group];
-    int begin, end;
-    sequence_rows(job.starts[warp], job.num_rows[warp], b, job.fault, &begin, &end);
-    const int32_t* positions = job.positions[warp];
-    const auto at = [&](int r) { return positions[r]; };
-    Stretch found;
-    found.end = first_after(at, begin, end, highest);
-    found.full_end = first_after(at, begin, found.end, lowest);
-    found.begin = found.full_begin = begin;
-    const int64_t reach = job.reach[warp];
-    if (job.reach[warp] != kNoLimit) {
-      found.begin = first_after(at, begin, found.end, lowest - reach - 1);
-      found.full_begin = first_after(at, found.begin, found.end, highest - reach - 1);
+  if (rows > 0) {
+    const int lowest = job.query_positions[first_query], highest = job.query_positions[query_of(rows - 1)];
+    // Of the kept and of the recent keys: the end of what some row sees, and of what all see; the begins of both.
+    for (int search = warp; search < 8; search += warps) {
+      const int which = search % 2, what = search / 2;
+      Stretch* const found = &shared->stretch[which];
+      int* const ends[4] = {&found->end, &found->full_end, &found->begin, &found->full_begin};
+      int begin, end;
+      sequence_rows(job.starts[which], job.num_rows[which], b, job.fault, &begin, &end);
+      const int32_t* positions = job.positions[which];
+      const bool limited = job.reach[which] != kNoLimit;
+      const int64_t from = what % 2 == 0 ? int64_t{lowest} : int64_t{highest}, reach = job.reach[which];
+      if (what < 2 || limited) {
+        const int64_t value = what == 0 ? int64_t{highest} : what == 1 ? int64_t{lowest} : from - reach - 1;
+        begin = first_after([&](int r) { return positions[r]; }, begin, end, value);
+      }
+      if (lane_index() == 0) *ends[what] = begin;
     }
-    if (lane_index() == 0) shared->stretch[warp] = found;
-  }
-  if (warp == 2 && rows > 0) {
-    int least = INT32_MAX, most = INT32_MIN;
-    for (int r = lane_index(); r < size; r += 32) {
-      const int64_t query = query_begin + (first + min(r, rows - 1)) / job.group;
-      const int position = job.query_positions[query];
-      const int from = job.windows == nullptr ? INT32_MIN : window_begin(position, job.windows[query]);
-      shared->rows[r] = {position, from};
-      least = min(least, from);
-      most = max(most, from);
-    }
-    for (int o = 16; o > 0; o /= 2) {
-      least = min(least, __shfl_xor_sync(kAllLanes, least, o));
-      most = max(most, __shfl_xor_sync(kAllLanes, most, o));
-    }
-    if (lane_index() == 0) {
-      shared->least_from = least;
-      shared->most_from = most;
-      shared->lowest = job.query_positions[first_query];
-      shared->highest = job.query_positions[query_begin + (first + rows - 1) / job.group];
+    if (warp == warps - 1) {
+      int least = INT32_MAX, most = INT32_MIN;
+#pragma unroll
+      for (int i = 0; i < SIZE / 32; i++) {
+        const int r = 32 * i + lane_index(), query = query_of(min(r, rows - 1));
+        const int position = job.query_positions[query];
+        const int from = job.windows == nullptr ? INT32_MIN : window_begin(position, job.windows[query]);
+        shared->rows[r] = {position, from};
+        least = min(least, from);
+        most = max(most, from);
+      }
+      least = warp_reduce<Min>(least);
+      most = warp_reduce<Max>(most);
+      if (lane_index() == 0) {
+        shared->least_from = least;
+        shared->most_from = most;
+        shared->lowest = lowest;
+        shared->highest = highest;
+      }
     }
   }
   __syncthreads();

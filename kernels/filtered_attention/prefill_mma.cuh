@@ -47,14 +47,12 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
   if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
   if (threadIdx.x == 0) flag = 0;
-  find_tile(job, b, BlockShare(job, kRows).first_row, kRows, &tile);
+  find_tile<kRows>(job, b, BlockShare(job, kRows).first_row, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kKeys> tiles(job, tile, BlockShare(job, kRows).split);
-  const int num_rows = tile.num_rows, head_dim = job.head_dim;
+  const int head_dim = job.head_dim;
   const int64_t row_width = int64_t{job.kv_heads} * head_dim, offset = int64_t{kv_head} * head_dim;
   const int lane = lane_index(), warp = warp_index();
-
-  const RowPlaces places(job, tile, kv_head);
 
   const auto copy_tile = [&](T* to, const void* const from[2], int name) {
     if (name >= 0) {
@@ -67,11 +65,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   int now = tiles.first();
   copy_tile(keys, job.keys, now);
 
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * (D / 2); i += kMmaThreads) {
-    const int r = i / (D / 2), c = i % (D / 2) * 2;
-    const uint32_t pair = r < num_rows && c < head_dim ? load_query<T>(job, places.offset(r), c) : 0;
-    *reinterpret_cast<uint32_t*>(queries + r * kStride + c) = pair;
-  }
+  load_queries<T, D, kRows, kMmaThreads>(job, tile, kv_head, [&](int r, int c) { return queries + r * kStride + c; });
 
   Softmax16 softmax[kTiles];
   float sums[kTiles][D / 8][4] = {};

@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
 
   const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
   if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
-  find_tile(job, b, BlockShare(job, kRows).first_row, kRows, &tile);
+  find_tile<kRows>(job, b, BlockShare(job, kRows).first_row, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kKeys> tiles(job, tile, BlockShare(job, kRows).split);
   const int num_rows = tile.num_rows, head_dim = job.head_dim;

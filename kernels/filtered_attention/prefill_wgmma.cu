@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     }
     fence_async();
   }
-  find_tile(job, b, share.first_row, kWgmmaRows, &tile);
+  find_tile<kWgmmaRows>(job, b, share.first_row, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kWgmmaKeys> tiles(job, tile, share.split);
   const auto matrix = [&](int which, int stage) { return shared + (1 + stage * 2 + which) * kMatrix; };
@@ -79,13 +79,9 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   }
 
   const auto meet = [] { sync_named<1, kWgmmaConsumers>(); };
-  const int num_rows = tile.num_rows;
-  const RowPlaces places(job, tile, kv_head);
-  for (int i = static_cast<int>(threadIdx.x); i < kWgmmaRows * (D / 2); i += kWgmmaConsumers) {
-    const int r = i / (D / 2), c = i % (D / 2) * 2;
-    const uint32_t pair = r < num_rows && c < job.head_dim ? load_query<T>(job, places.offset(r), c) : 0;
-    *reinterpret_cast<uint32_t*>(shared + c / 64 * kBlock + swizzled(r, c % 64)) = pair;
-  }
+  load_queries<T, D, kWgmmaRows, kWgmmaConsumers>(job, tile, kv_head, [&](int r, int c) {
+    return shared + c / 64 * kBlock + swizzled(r, c % 64);
+  });
   fence_async();
   meet();
 

@@ -78,6 +78,20 @@ export const MUTANTS: readonly Mutant[] = [
     ...ATTENTION,
   },
   {
+    name: "prefill takes half of a piece of a query twice",
+    file: "filtered_attention/fragments.cuh",
+    from: "expand(raw[u][1], x + 4)",
+    to: "expand(raw[u][0], x + 4)",
+    ...ATTENTION,
+  },
+  {
+    name: "prefill takes keys to be seen by a whole tile that its last query's window leaves out",
+    file: "filtered_attention/prefill.cuh",
+    from: "what % 2 == 0 ? int64_t{lowest} : int64_t{highest}",
+    to: "int64_t{lowest}",
+    ...ATTENTION,
+  },
+  {
     name: "prefill loads keys by the row of another lane",
     file: "filtered_attention/prefill_mma.cuh",
     from: "keys + (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;",
@@ -251,8 +265,8 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "prefill by wgmma lays queries out by the next row's swizzle",
-    from: "kBlock + swizzled(r, c % 64)) = pair;",
-    to: "kBlock + (swizzled(r, c % 64) ^ 16)) = pair;",
+    from: "return shared + c / 64 * kBlock + swizzled(r, c % 64);",
+    to: "return shared + c / 64 * kBlock + (swizzled(r, c % 64) ^ 16);",
     ...WGMMA,
   },
   {
