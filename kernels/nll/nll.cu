@@ -1,4 +1,6 @@
-// Losses, divergence and agreement straight from logits, and the largest of them: a block of threads a row, read once.
+// Losses, divergence and agreement straight from logits: a block of threads a row, read once. And the largest of them.
+#include <cstring>
+
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
 
@@ -117,17 +119,61 @@ __global__ void __launch_bounds__(kLogitsThreads)
   }
 }
 
-// ids [rows] = first index of the largest of a row; 0 where all of it is NaN.
-__global__ void __launch_bounds__(kLogitsThreads) argmax_kernel(const float* logits, int64_t rows, int64_t vocab,
-                                                                int32_t* ids) {
-  TKF_SHARED(LogitsShared, shared);
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const float* x = logits + row * vocab;
-    Largest mine = {-INFINITY, INT32_MAX, 0};
-    for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x) mine.add(x[i], static_cast<int32_t>(i));
-    const Largest all = block_largest(mine, shared);
-    if (threadIdx.x == 0) ids[row] = all.index == INT32_MAX ? 0 : all.index;
+// ---- the likeliest token: blocks share a row ----
+
+constexpr int kArgmaxEach = 16;  // values of a thread, all under way at once
+constexpr int64_t kArgmaxBlock = int64_t{kArgmaxEach} * kLogitsThreads;
+
+// A number that is larger for larger values, and for lower indices of equal ones; 0 for NaN.
+__device__ __forceinline__ unsigned long long rank_of(float value, int64_t index) {
+  if (value != value) return 0;
+  const float known = value + 0.0f;  // -0 is 0
+  uint32_t bits;
+  memcpy(&bits, &known, sizeof bits);
+  bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  return static_cast<unsigned long long>(bits) << 32 | (0xffffffffu - static_cast<uint32_t>(index));
+}
+__device__ __forceinline__ int32_t index_of(unsigned long long rank) {
+  return rank == 0 ? 0 : static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(rank));
+}
+
+// Block (part of a row, row): the largest of kArgmaxBlock values. ids [rows] where the row has one part, else ranks
+// [rows, parts].
+__global__ void __launch_bounds__(kLogitsThreads)
+    argmax_kernel(const float* logits, int64_t vocab, int32_t* ids, unsigned long long* ranks) {
+  TKF_SHARED(unsigned long long[kLogitsThreads / 32], shared);
+  const int64_t row = blockIdx.y, first = blockIdx.x * kArgmaxBlock + threadIdx.x;
+  const float* x = logits + row * vocab;
+  float values[kArgmaxEach];
+#pragma unroll
+  for (int e = 0; e < kArgmaxEach; e++) {
+    const int64_t i = first + e * static_cast<int64_t>(blockDim.x);
+    values[e] = i < vocab ? __ldg(x + i) : NAN;
   }
+  unsigned long long best = 0;
+#pragma unroll
+  for (int e = 0; e < kArgmaxEach; e++) {
+    const unsigned long long rank = rank_of(values[e], first + e * static_cast<int64_t>(blockDim.x));
+    best = best < rank ? rank : best;
+  }
+  best = block_max(best, shared);
+  if (threadIdx.x != 0) return;
+  if (gridDim.x == 1) {
+    ids[row] = index_of(best);
+  } else {
+    ranks[row * gridDim.x + blockIdx.x] = best;
+  }
+}
+
+// A warp a row: ids [rows] of ranks [rows, parts].
+__global__ void __launch_bounds__(32) argmax_merge_kernel(const unsigned long long* ranks, int parts, int32_t* ids) {
+  unsigned long long best = 0;
+  for (int i = lane_index(); i < parts; i += 32) {
+    const unsigned long long rank = ranks[int64_t{blockIdx.x} * parts + i];
+    best = best < rank ? rank : best;
+  }
+  best = warp_reduce<Max>(best);
+  if (threadIdx.x == 0) ids[blockIdx.x] = index_of(best);
 }
 
 int32_t on_cuda::nll_compute(tkf_context* context, const tkf_nll_compute_args& a) {
@@ -144,15 +190,28 @@ int32_t on_cuda::logits_compare(tkf_context* context, const tkf_logits_compare_a
 }
 
 bool check_args(Check& check, const tkf_logits_argmax_args& a) {
-  check.size("rows", a.rows);
+  check.size("rows", a.rows, 0, 65535);  // CUDA's limit of a grid's second dimension
   check.size("vocab", a.vocab, 1, INT32_MAX);
   check.array<float>("logits", a.logits, {a.rows, a.vocab});
   check.array<int32_t>("ids", a.ids, {a.rows});
   return a.rows > 0;
 }
 int32_t on_cuda::logits_argmax(tkf_context* context, const tkf_logits_argmax_args& a) {
-  TKF_LAUNCH(cuda_stream(context), (argmax_kernel), grid_of(a.rows, 1), row_threads(a.vocab, kLogitsThreads), 0,
-             as<float>(a.logits), a.rows, a.vocab, as<int32_t>(a.ids));
+  const cudaStream_t stream = cuda_stream(context);
+  const int64_t parts = (a.vocab + kArgmaxBlock - 1) / kArgmaxBlock;
+  unsigned long long* ranks = nullptr;
+  if (parts > 1) {
+    const size_t bytes = sizeof *ranks * static_cast<size_t>(a.rows * parts);
+    ranks = static_cast<unsigned long long*>(cuda_workspace(context, bytes));
+    if (ranks == nullptr) return cuda_short(context, bytes);
+  }
+  const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(a.rows));
+  const unsigned threads = row_threads((a.vocab + 3) / 4, kLogitsThreads);
+  TKF_LAUNCH(stream, (argmax_kernel), grid, threads, 0, as<float>(a.logits), a.vocab, as<int32_t>(a.ids), ranks);
+  if (parts > 1) {
+    TKF_LAUNCH(stream, (argmax_merge_kernel), static_cast<unsigned>(a.rows), 32, 0, ranks, static_cast<int>(parts),
+               as<int32_t>(a.ids));
+  }
   return cuda_launched(context, "logits_argmax");
 }
 

@@ -61,6 +61,14 @@ testOnDevice(
     const ids = on(ints(-7, -7, -7, -7, -7));
     backend.argmax(on(hostTensor("f32", [5, 2000], row)), ids);
     assertEquals([...backend.read(ids).data as Int32Array], [567, 0, 0, 0, 1]);
+    // Ties in parts of a row that blocks share, and zeros of both signs.
+    const wide = new Float32Array(2 * 20_000).fill(-1);
+    for (const i of [19_000, 9000, 9001]) wide[i] = 4;
+    wide[20_000 + 17_000] = -0;
+    wide[20_000 + 18_000] = 0;
+    const two = on(ints(-7, -7));
+    backend.argmax(on(hostTensor("f32", [2, 20_000], wide)), two);
+    assertEquals([...backend.read(two).data as Int32Array], [9000, 17_000]);
   },
 );
 

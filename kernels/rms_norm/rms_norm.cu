@@ -1,12 +1,49 @@
 // out = x / sqrt(mean(x^2) + eps) * weight, a block of threads a row; out may be x.
+#include <type_traits>
+
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
 
 namespace tkf {
 
-constexpr unsigned kRmsNormThreads = 256;
+constexpr unsigned kRmsNormThreads = 512;
 
 // Squares are summed in double: rows of huge or tiny values neither overflow nor vanish.
+__device__ __forceinline__ float rms_factor(double squares, int64_t cols, double eps, double* shared) {
+  return static_cast<float>(1 / sqrt(block_sum(squares, shared) / static_cast<double>(cols) + eps));
+}
+__device__ __forceinline__ double square(float value) {
+  return static_cast<double>(value) * static_cast<double>(value);
+}
+
+// Rows of whole pieces of 16 bytes, up to EACH a thread: a row is read once, all of it at a time.
+template <int EACH>
+__global__ void __launch_bounds__(kRmsNormThreads)
+    rms_norm_pieces_kernel(const float4* x, const float4* weight, double eps, int64_t rows, int pieces, float4* out) {
+  TKF_SHARED(double[kRmsNormThreads / 32], sums);
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    float4 v[EACH], w[EACH];
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+      const int i = static_cast<int>(threadIdx.x + e * blockDim.x);
+      v[e] = i < pieces ? x[row * pieces + i] : float4{0, 0, 0, 0};
+      w[e] = i < pieces ? __ldg(weight + i) : float4{0, 0, 0, 0};
+    }
+    double squares = 0;
+#pragma unroll
+    for (int e = 0; e < EACH; e++) squares += (square(v[e].x) + square(v[e].y)) + (square(v[e].z) + square(v[e].w));
+    const float factor = rms_factor(squares, int64_t{4} * pieces, eps, sums);
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+      const int i = static_cast<int>(threadIdx.x + e * blockDim.x);
+      const float4 scaled = {v[e].x * factor * w[e].x, v[e].y * factor * w[e].y, v[e].z * factor * w[e].z,
+                             v[e].w * factor * w[e].w};
+      if (i < pieces) out[row * pieces + i] = scaled;
+    }
+  }
+}
+
+// Any rows.
 __global__ void __launch_bounds__(kRmsNormThreads)
     rms_norm_kernel(const float* x, const float* weight, double eps, int64_t rows, int64_t cols, float* out) {
   TKF_SHARED(double[kRmsNormThreads / 32], sums);
@@ -14,19 +51,36 @@ __global__ void __launch_bounds__(kRmsNormThreads)
     const float* from = x + row * cols;
     float* to = out + row * cols;
     double squares = 0;
-    for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) {
-      const double value = static_cast<double>(from[i]);
-      squares += value * value;
-    }
-    const double mean = block_sum(squares, sums) / static_cast<double>(cols);
-    const float factor = static_cast<float>(1 / sqrt(mean + eps));
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) squares += square(from[i]);
+    const float factor = rms_factor(squares, cols, eps, sums);
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) to[i] = from[i] * factor * weight[i];
   }
 }
 
 int32_t on_cuda::rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_args& a) {
-  TKF_LAUNCH(cuda_stream(context), (rms_norm_kernel), grid_of(a.rows, 1), row_threads(a.cols, kRmsNormThreads), 0,
-             as<float>(a.x), as<float>(a.weight), a.eps, a.rows, a.cols, as<float>(a.out));
+  const cudaStream_t stream = cuda_stream(context);
+  const float *x = as<float>(a.x), *weight = as<float>(a.weight);
+  float* const out = as<float>(a.out);
+  const int64_t pieces = a.cols / 4;
+  const bool whole = a.cols % 4 == 0 && is_aligned(x, 16) && is_aligned(weight, 16) && is_aligned(out, 16);
+  const auto launch = [&](auto each) {
+    constexpr int EACH = decltype(each)::value;
+    TKF_LAUNCH(stream, (rms_norm_pieces_kernel<EACH>), grid_of(a.rows, 1),
+               row_threads(a.cols / EACH, kRmsNormThreads), 0, reinterpret_cast<const float4*>(x),
+               reinterpret_cast<const float4*>(weight), a.eps, a.rows, static_cast<int>(pieces),
+               reinterpret_cast<float4*>(out));
+  };
+  if (whole && pieces <= kRmsNormThreads) {
+    launch(std::integral_constant<int, 1>());
+  } else if (whole && pieces <= 2 * kRmsNormThreads) {
+    launch(std::integral_constant<int, 2>());
+  } else if (whole && pieces <= 4 * kRmsNormThreads) {
+    launch(std::integral_constant<int, 4>());
+  } else {
+    TKF_LAUNCH(stream, (rms_norm_kernel), grid_of(a.rows, 1), row_threads(a.cols, kRmsNormThreads), 0, x, weight,
+               a.eps, a.rows, a.cols, out);
+  }
   return cuda_launched(context, "rms_norm");
 }
 

@@ -11,7 +11,7 @@ const reference = new ReferenceBackend();
 testCases(
   "rmsNorm() equals the reference on all cases, in place too",
   RMS_NORM_CASES,
-  [4 * 8 * 4, 3],
+  [4 * 8 * 4 + 4, 3 + 4],
   ({ rows, cols, scale }, i) => {
     const next = numbers(i + 1);
     const x = randomTensor([rows, cols], () => scale * next()), weight = randomTensor([cols], next);

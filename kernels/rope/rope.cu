@@ -58,10 +58,17 @@ __global__ void __launch_bounds__(kRopePairs)
     cosine *= length, sine *= length;
     float* at = x + (row * heads + first_head) * head_dim + 2 * (first_pair + pair);
     const int64_t here = min(heads - first_head, static_cast<int64_t>(kRopeHeads));
-    for (int64_t head = 0; head < here; head++, at += head_dim) {
-      const float a = at[0], b = at[1];
-      at[0] = a * cosine - b * sine;
-      at[1] = a * sine + b * cosine;
+    float a[kRopeHeads], b[kRopeHeads];  // all of them are under way at once
+#pragma unroll
+    for (int head = 0; head < kRopeHeads; head++) {
+      a[head] = head < here ? at[head * head_dim] : 0.0f;
+      b[head] = head < here ? at[head * head_dim + 1] : 0.0f;
+    }
+#pragma unroll
+    for (int head = 0; head < kRopeHeads; head++) {
+      if (head >= here) continue;
+      at[head * head_dim] = a[head] * cosine - b[head] * sine;
+      at[head * head_dim + 1] = a[head] * sine + b[head] * cosine;
     }
   }
 }

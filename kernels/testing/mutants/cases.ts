@@ -92,6 +92,22 @@ export const MUTANTS: readonly Mutant[] = [
     ...ATTENTION,
   },
   {
+    name: "argmax takes the last of equal values of a row's parts",
+    file: "nll/nll.cu",
+    from: "<< 32 | (0xffffffffu - static_cast<uint32_t>(index));",
+    to: "<< 32 | (0xffffffffu - static_cast<uint32_t>(index ^ 8192));",
+    test: "nll/nll_test.ts",
+    filter: "lowest index of ties",
+  },
+  {
+    name: "a norm leaves out a row's second half",
+    file: "rms_norm/rms_norm.cu",
+    from: "for (int e = 0; e < EACH; e++) squares +=",
+    to: "for (int e = 0; e < (EACH + 1) / 2; e++) squares +=",
+    test: "rms_norm/rms_norm_test.ts",
+    filter: "equals the reference",
+  },
+  {
     name: "prefill loads keys by the row of another lane",
     file: "filtered_attention/prefill_mma.cuh",
     from: "keys + (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;",
