@@ -4,10 +4,10 @@ import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
 import { openEmulated } from "../../ffi/cuda/testing.ts";
-import { type DeviceWay, deviceWay } from "../testing/ways.ts";
+import { decisionsOf, type DeviceWay, deviceWay } from "../testing/ways.ts";
 import { assertNear } from "../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
-import { prepare } from "./testing.ts";
+import { checkSlots, prepare } from "./testing.ts";
 
 /** testdata/fake_cublaslt.cpp, compiled: checks what it is called with, computes plainly, counts. */
 const folder = await Deno.makeTempDir();
@@ -56,9 +56,14 @@ Deno.test("linear() by cuBLASLt equals the reference on all cases of many rows",
   const before = counts();
   const cases = LINEAR_CASES.filter(({ rows, n, k }) => rows > 30 && n > 0 && k > 0);
   cases.forEach((c, i) => check(device, c, i + 1));
-  // 31 rows of blocks are still few. Parts: one product of f32, two of f16, three of bf16 and of quantised weights.
+  // 31 rows of blocks are still few. Parts: one product of f32, two of f16, three of bf16 and of quantised weights; of up
+  // to 64 rows, whose parts are rows of one matrix, one for each part of the weights.
   const many = cases.filter(({ rows, dtype }) => rows > 32 || DTYPES[dtype].blockSize === 1);
-  const products = many.map(({ dtype }) => dtype === "f32" ? 1 : dtype === "f16" ? 2 : 3);
+  const products = many.map(({ dtype, rows }) => {
+    const isBlocks = DTYPES[dtype].blockSize > 1;
+    if (dtype === "f32") return 1;
+    return rows <= 64 ? isBlocks ? 2 : 1 : dtype === "f16" ? 2 : 3;
+  });
   const total = products.reduce((sum, count) => sum + count, 0);
   assertEquals(since(before).slice(1, 3), [total, total - many.length]);
   assertEquals(many.length, 2 * 3 * 6 + 5 * 5 + 2 * 4 + 6 * 2);
@@ -83,7 +88,27 @@ Deno.test("linear() by cuBLASLt goes through weights and rows in pieces where th
   const before = counts();
   check(device, { dtype: "q8_0", rows: 33, n: 65, k: 32_800 }, 1); // 16 MiB hold parts of 64 rows of weights
   check(device, { dtype: "f16", rows: 4097, n: 2, k: 32 }, 1);
-  assertEquals(since(before)[1], 2 * 3 + 2 * 2);
+  assertEquals(since(before)[1], 2 * 2 + 2 * 2);
+});
+
+Deno.test("linear() of kept slots by cuBLASLt writes them alone, also where it has no algorithm", async () => {
+  const device = await openDevice();
+  load(device, path);
+  for (const dtype of ["f16", "bf16", "q4_1"] as const) {
+    for (
+      const [mode, batch, products] of [[0, 40, dtype === "q4_1" ? 2 : 1], [1, 41, 0], [0, 70, 0]] as const
+    ) {
+      fake.fake_mode(mode);
+      const before = counts(), c = { dtype, rows: batch, n: 1100, k: 32 }, { x, weight } = prepare(c, batch);
+      for (const slots of [[], [batch - 1, 3, 17], Array.from({ length: batch }, (_, i) => i)]) {
+        const out = device.empty(batch, c.n);
+        device.backend.linear(device.on(x), device.on(weight), out, decisionsOf(device, batch, slots));
+        checkSlots(device, c, out, slots, batch);
+      }
+      assertEquals(since(before)[1], 3 * products, `${dtype}, ${batch} rows`);
+    }
+  }
+  fake.fake_mode(0);
 });
 
 Deno.test("linear() computes itself what cuBLASLt has no algorithm for, and tells its failures", async () => {

@@ -2,8 +2,9 @@
 //
 // Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu. Many rows: f32 weights in
 // float32; f16 and quantised weights as f16 parts, bf16 weights as bf16 parts (split.cuh), whose products are added in
-// float32, by cuBLASLt where it was loaded, else by the tiles of products.cuh. A product for a list of kept slots is
-// always by the tiles: cuBLASLt takes its shapes from the host.
+// float32, by cuBLASLt where it was loaded, else by the tiles of products.cuh. Where rows are few, as in the decode of
+// a batch, cuBLASLt takes the parts of x as rows of one matrix, so that weights are read once, and all rows of a list
+// of kept slots, of which those kept are written: it takes its shapes from the host. Longer lists are by the tiles.
 #include <cstdio>
 
 #include "../common/launch.h"
@@ -19,6 +20,8 @@ namespace {
 constexpr int64_t kFewRows = 16, kFewRowsOfBlocks = 32;
 // Rows of x, and bytes of weights' parts, at a time: the latter stay in the second-level cache until they are used.
 constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{16} << 20;
+// Rows of x whose parts are stacked, and bytes of what comes of them.
+constexpr int64_t kMostStacked = 64, kMostStackedBytes = int64_t{64} << 20;
 
 bool is_dense(int dtype) { return dtype == TKF_DTYPE_F32 || dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16; }
 
@@ -94,13 +97,33 @@ bool multiply_parts(tkf_context* context, CublasLt* lt, const PartProduct& p, co
   return true;
 }
 
-// Many rows by 16-bit weights or quantised ones, in parts.
+// The same of few rows, whose parts are the rows of one matrix: a product for each part of the weights, into `products`
+// [parts of x, rows, n]; then their sum, of the rows of `list`.
+bool multiply_stacked(tkf_context* context, CublasLt* lt, const PartProduct& p, const PartPlan& plan,
+                      const RowList& list, float* products, void* workspace, int32_t* status) {
+  const cudaStream_t stream = cuda_stream(context);
+  for (int w = 0; w < (plan.w_parts == 2 ? 2 : 1); w++) {
+    const LtProduct product = {plan.type, p.x, p.weight + w * p.w_stride, (plan.x_parts - w) * plan.rows, p.n,
+                               p.padded_k, products, p.n, w > 0};
+    if (!cublaslt_multiply(lt, product, workspace, stream, status)) return false;
+  }
+  const dim3 grid(grid_of(p.n, kSumColumns), static_cast<unsigned>(list.rows));
+  TKF_LAUNCH(stream, (sum_parts_kernel), grid, kSplitThreads, 0, products, plan.x_parts, list, p.n, p.out_stride,
+             p.x_scales, p.w_scales, p.out, cuda_fault(context));
+  return true;
+}
+
+// Many rows by 16-bit weights or quantised ones, in parts. may_stack: whether cuBLASLt may take parts as rows.
 int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const uint8_t* weight, const RowList& all,
-                       int64_t n, int64_t k, float* out) {
+                       int64_t n, int64_t k, float* out, bool may_stack = true) {
   const PartPlan plan(dtype, weight, all.rows, n, k);
-  CublasLt* const lt = all.kept == nullptr ? cuda_cublaslt(context) : nullptr;
+  const int64_t stacked_bytes = Pieces::bytes_of(4 * plan.x_parts * plan.rows * plan.n);
+  const bool stacks = may_stack && cuda_cublaslt(context) != nullptr && all.rows <= kMostStacked &&
+                      stacked_bytes <= kMostStackedBytes;
+  CublasLt* const lt = all.kept == nullptr || stacks ? cuda_cublaslt(context) : nullptr;
   const int64_t lt_bytes = lt == nullptr ? 0 : static_cast<int64_t>(kCublasLtWorkspace);
-  const size_t bytes = static_cast<size_t>(lt_bytes + plan.x_bytes() + plan.w_bytes());
+  const size_t bytes =
+      static_cast<size_t>(lt_bytes + plan.x_bytes() + plan.w_bytes() + (stacks ? stacked_bytes : 0));
   void* const memory = cuda_workspace(context, bytes);
   if (memory == nullptr) return cuda_short(context, bytes);
   Pieces pieces(memory);
@@ -109,6 +132,7 @@ int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const ui
   float* const x_scales = pieces.take<float>(plan.rows);
   uint16_t* const w_parts = pieces.take<uint16_t>(plan.w_parts * plan.n * plan.padded_k);
   float* const w_scales = pieces.take<float>(plan.n);
+  float* const products = pieces.take<float>(stacks ? plan.x_parts * plan.rows * plan.n : 0);
   const cudaStream_t stream = cuda_stream(context);
   const bool f16 = plan.type == TKF_DTYPE_F16;
   const int64_t x_stride = plan.rows * plan.padded_k;
@@ -118,12 +142,13 @@ int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const ui
     RowList list = all;
     list.first = all.first + first;
     list.rows = static_cast<int32_t>(all.rows - first < plan.rows ? all.rows - first : plan.rows);
+    const RowList split = stacks ? RowList{nullptr, nullptr, all.batch, 0, list.rows} : list;
     const unsigned threads = row_threads(plan.padded_k, kSplitThreads);
     if (f16) {
-      TKF_LAUNCH(stream, (split_f16_kernel), grid_of(list.rows, 1), threads, 0, x, list, k, plan.padded_k, x_parts,
+      TKF_LAUNCH(stream, (split_f16_kernel), grid_of(list.rows, 1), threads, 0, x, split, k, plan.padded_k, x_parts,
                  x_parts + x_stride, x_scales, cuda_fault(context));
     } else {
-      TKF_LAUNCH(stream, (split_bf16_kernel), grid_of(list.rows, 1), threads, 0, x, list, k, plan.padded_k, x_parts,
+      TKF_LAUNCH(stream, (split_bf16_kernel), grid_of(list.rows, 1), threads, 0, x, split, k, plan.padded_k, x_parts,
                  x_stride, cuda_fault(context));
     }
     for (int64_t left = 0; left < n; left += plan.n) {
@@ -140,9 +165,14 @@ int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const ui
                              width,
                              plan.padded_k,
                              n};
+      int32_t status = TKF_STATUS_OK;
+      if (stacks) {
+        if (multiply_stacked(context, lt, product, plan, list, products, lt_memory, &status)) continue;
+        if (status != TKF_STATUS_OK) return cublaslt_failed(context, status);
+        return many_rows_in_parts(context, x, dtype, weight, all, n, k, out, false);
+      }
       if (lt != nullptr) {
         product.out = out + list.first * n + left;
-        int32_t status = TKF_STATUS_OK;
         if (multiply_parts(context, lt, product, plan, list.rows, lt_memory, &status)) continue;
         if (status != TKF_STATUS_OK) return cublaslt_failed(context, status);
         product.out = out + left;

@@ -130,6 +130,28 @@ __global__ void __launch_bounds__(kSplitThreads)
   }
 }
 
+// Rows of out = the sum of `parts` products, [parts, rows, n], times the scales of a row and of a column, where given.
+// A block takes 1024 columns of one of the list's rows, which are numbered in `products` as they are in out.
+constexpr int kSumColumns = 4 * static_cast<int>(kSplitThreads);
+__global__ void __launch_bounds__(kSplitThreads)
+    sum_parts_kernel(const float* products, int parts, RowList list, int64_t n, int64_t stride,
+                     const float* row_scales, const float* column_scales, float* out, int* fault) {
+  if (static_cast<int32_t>(blockIdx.y) >= list.count()) return;
+  const int64_t row = list.row(static_cast<int32_t>(blockIdx.y), fault);
+  if (row < 0) return;
+  const float scale = row_scales == nullptr ? 1.0f : row_scales[row];
+#pragma unroll
+  for (int e = 0; e < 4; e++) {
+    const int64_t j = int64_t{blockIdx.x} * kSumColumns + e * kSplitThreads + threadIdx.x;
+    if (j >= n) continue;
+    const float* from = products + row * n + j;
+    float sum = from[0];
+    for (int i = 1; i < parts; i++) sum += from[i * list.rows * n];
+    // The column's first, as below.
+    out[row * stride + j] = (column_scales == nullptr ? sum : sum * column_scales[j]) * scale;
+  }
+}
+
 // out [rows, n] of row stride `stride` *= the scales of its rows and, where given, of its columns.
 __global__ void __launch_bounds__(kSplitThreads)
     unscale_kernel(float* out, int64_t rows, int64_t n, int64_t stride, const float* row_scales,
