@@ -3,11 +3,13 @@
  * before it is timed. See `deno task bench:gpu --help`.
  */
 import { UsageError } from "../lib/errors.ts";
-import { tabulate } from "../lib/plot/mod.ts";
+import { type BenchReport, tabulate, tabulateBars } from "../lib/plot/mod.ts";
 import type { ModelConfig } from "../lib/model/mod.ts";
+import { readVersion } from "../lib/sweep/mod.ts";
 import { buildArchOf, type CudaMemory, openDriver } from "../ffi/cuda/mod.ts";
 import { type CudaBackend, openCuda } from "../ffi/mod.ts";
 import { buildCuda } from "../build.ts";
+import { readBars } from "./bench_gpu/bars.ts";
 import { type AttentionSizes, decodeCase, prefillCase } from "./bench_gpu/attention.ts";
 import {
   type FloatType,
@@ -45,7 +47,8 @@ others go on. Exit code 0: all well; 1: a race failed; 2: no GPU, or no build.
   --only ${OPS.join("|")}
       one part alone
   --out FILE.json
-      write the rows and the machine there as well, anew after each race
+      write the rows, what is meant of them and the machine there as well, anew after each race; deno task report takes
+      it under the name bench_gpu.json
   --json
       print JSON alone on stdout
   --quiet
@@ -247,6 +250,23 @@ async function runRace(
   return rows;
 }
 
+/** A bench as a result that reports read, and what a report has no place for. */
+export function documentOf(
+  { rows, roof, floor, failures }: GpuBench,
+  environment: BenchReport["environment"],
+  machine: { readonly [name: string]: unknown },
+) {
+  return {
+    kernels: rows,
+    lengths: [],
+    bars: readBars(rows),
+    roof: { flopsPerSecond: roof.f32Flops, bytesPerSecond: roof.copyBytes },
+    environment,
+    machine: { ...machine, roof, floor },
+    failures,
+  } satisfies BenchReport & { [name: string]: unknown };
+}
+
 /** The table: names to the left, numbers to the right. */
 export function describeRows(rows: readonly GpuRow[]): string {
   return formatTable(tabulate(rows, [
@@ -292,11 +312,15 @@ async function main(args: readonly string[]): Promise<number> {
     host: { cores: navigator.hardwareConcurrency, arch: Deno.build.arch },
     nvcc: manifest.nvcc,
     git: manifest.git,
-    description: backend.description,
-    began: new Date().toISOString(),
   };
-  const documentOf = ({ rows, roof, floor, failures }: GpuBench) =>
-    JSON.stringify({ machine: { ...machine, roof, floor }, rows, failures }, null, 2);
+  const environment = {
+    version: await readVersion(),
+    backendDescription: backend.description,
+    deno: Deno.version.deno,
+    platform: `${Deno.build.os} ${Deno.build.arch}, ${device.name}`,
+    startedAt: new Date().toISOString(),
+  };
+  const write = (found: GpuBench) => JSON.stringify(documentOf(found, environment, machine), null, 2);
   progress.start();
   const found = await benchGpu(gpu, SIZES, {
     ...(only !== undefined && { only }),
@@ -306,10 +330,10 @@ async function main(args: readonly string[]): Promise<number> {
       progress.line(`${title}${left}`);
     },
     onFound: async (found) => {
-      if (out !== undefined) await writeWhole(out, documentOf(found) + "\n");
+      if (out !== undefined) await writeWhole(out, write(found) + "\n");
     },
   });
-  if (json) writeLine(Deno.stdout, documentOf(found));
+  if (json) writeLine(Deno.stdout, write(found));
   else {
     const { roof: { f32Flops, copyBytes }, floor: { emptyMs, kernelMs } } = found;
     writeLine(Deno.stdout, describeRows(found.rows));
@@ -322,11 +346,7 @@ async function main(args: readonly string[]): Promise<number> {
           (1000 * kernelMs).toFixed(1)
         } us`,
     );
-    const [dense, kept] = found.rows.filter(({ op }) => op === "decode_step");
-    if (dense !== undefined && kept !== undefined) {
-      const share = 100 * (kept.timeMs / dense.timeMs - 1);
-      writeLine(Deno.stdout, `the filter makes a decode step of layers alone ${share.toFixed(1)}% longer`);
-    }
+    writeLine(Deno.stdout, formatTable(tabulateBars(readBars(found.rows))));
     for (const { title, error } of found.failures) writeLine(Deno.stdout, `failed: ${title}: ${error}`);
   }
   return found.failures.length > 0 ? EXIT_FAILED : EXIT.ok;

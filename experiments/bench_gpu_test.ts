@@ -2,13 +2,16 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { openEmulated } from "../ffi/cuda/testing.ts";
 import type { BatchOps } from "../lib/batch_ops.ts";
-import { benchGpu, describeRows, type GpuBenchSizes } from "./bench_gpu.ts";
+import { renderSite } from "../lib/plot/mod.ts";
+import { benchGpu, describeRows, documentOf, type GpuBenchSizes } from "./bench_gpu.ts";
+import { readBars } from "./bench_gpu/bars.ts";
 import { decodeCase } from "./bench_gpu/attention.ts";
 import { floorOf, type Gpu, raceOnDevice, TURNS } from "./bench_gpu/device.ts";
 import { stepCase } from "./bench_gpu/filter.ts";
 import { keyStepCase } from "./bench_gpu/keys.ts";
-import { gpuRow } from "./bench_gpu/row.ts";
+import { type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch } from "./bench_gpu/torch.ts";
+import { readEntry } from "./cli/result_files.ts";
 
 const SIZES: GpuBenchSizes = {
   attention: { numHeads: 4, numKvHeads: 2, headDim: 32 },
@@ -82,6 +85,90 @@ Deno.test("benchGpu() verifies and times every race", async () => {
     }
     assert(row.spreadMs >= 0);
   }
+});
+
+Deno.test("documentOf() is a result that reports read, with a bar for all that is meant", async () => {
+  const gpu = await emulatedGpu(), folder = await Deno.makeTempDir();
+  const found = await benchGpu(gpu, SIZES, { torch: false, onRace: () => {} });
+  const environment = {
+    version: "1",
+    backendDescription: gpu.backend.description,
+    deno: "2",
+    platform: "emulated",
+    startedAt: "2026-01-01T00:00:00Z",
+  };
+  const written = documentOf(found, environment, { nvcc: "13" });
+  // PyTorch was not asked; all else was measured.
+  assertEquals(
+    written.bars.map(({ what, found, holds }) => [what.split(",")[0], found === null, holds === null]),
+    [
+      ["decode attention", false, false],
+      ["dense prefill of T=64", true, true],
+      ["prefill of T=64 with half skipped", false, false],
+      ["kv_filter_step", false, false],
+      ["kv_key_step behind the step that caches", false, false],
+      ["the filter's work in a decode step", false, false],
+    ],
+  );
+  try {
+    await Deno.writeTextFile(`${folder}/bench_gpu.json`, JSON.stringify(written));
+    const entry = await readEntry(folder, "bench_gpu.json");
+    const page = [...renderSite([entry]).values()][1]!;
+    for (const text of ["What is meant", "dense prefill of T=64", "attention_decode", "at most 0.35"]) {
+      assert(page.includes(text), text);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("readBars() reads each bar from the rows that tell it", () => {
+  const row = (
+    op: string,
+    impl: string,
+    shape: string,
+    timeMs: number,
+    more: Partial<GpuRow> = {},
+  ): GpuRow => ({
+    ...{ op, impl, shape, timeMs, phase: "prefill", dtype: "bf16", skip: 0, recent: null },
+    ...{ gflops: 1, gbps: 1, roof: 0.5, spreadMs: 0, ...more },
+  });
+  const heads = "heads=32/8 d=128", [mma, wgmma] = ["tokenfilter", "tokenfilter wgmma"];
+  const bars = readBars([
+    row("attention_decode", mma, `batch=32 cache=8192 kept=32 ${heads}`, 1, { roof: 0.9 }),
+    row("attention_decode", mma, `batch=32 cache=8192 kept=32 ${heads}`, 1, { roof: 0.86, dtype: "f16" }),
+    row("attention_decode", mma, `batch=32 cache=4096 kept=32 ${heads}`, 1, { roof: 0.3 }),
+    row("attention_decode", mma, `batch=32 cache=8192+16 kept=32 ${heads}`, 1, { roof: 0.2 }),
+    row("attention_decode", mma, `batch=32 cache=8192 kept=16 ${heads}`, 1, { roof: 0.1, skip: 0.5 }),
+    row("attention_decode", "torch 2 flash", `batch=32 cache=8192 kept=32 ${heads}`, 1, { roof: 0.1 }),
+    row("attention_prefill", mma, `T=4096 ${heads}`, 3),
+    row("attention_prefill", wgmma, `T=4096 ${heads}`, 2),
+    row("attention_prefill", mma, `T=4096 ${heads}`, 0.9, { skip: 0.5 }),
+    row("attention_prefill", wgmma, `T=4096 ${heads}`, 0.8, { skip: 0.5 }),
+    row("attention_prefill", mma, `T=4096 ${heads} recent=16`, 0.1, { skip: 0.5 }),
+    row("attention_prefill", "torch 2 flash", `T=4096 ${heads}`, 1.6),
+    row("attention_prefill", mma, `T=8192 ${heads}`, 8),
+    row("kv_filter_step", mma, "batch=64 variance", 0.009),
+    row("kv_filter_step", mma, "batch=64 variance, of 16 in a graph, warm", 0.0055),
+    row("kv_key_step", mma, "batch=64 variance, and the step that caches", 0.0125),
+    row("decode_step", mma, "dense: batch=8", 2),
+    row("decode_step", mma, "filtered, nothing skipped: batch=8", 2.03),
+    row("decode_step", mma, "filtered: batch=8", 1.5, { skip: 0.5 }),
+  ]);
+  assertEquals(
+    bars.map(({ meant, found, holds }) => [meant, found && Number(found.toPrecision(4)), holds]),
+    [
+      [0.85, 0.86, true],
+      [1, 1.25, false],
+      [1, null, null],
+      [0.35, 0.4, false],
+      [0.35, null, null],
+      [6, 5.5, true],
+      [12, 12.5, false],
+      [0.02, 0.015, true],
+    ],
+  );
+  assertEquals(readBars([]).map(({ found, holds }) => found ?? holds), [null, null, null, null]);
 });
 
 Deno.test("benchGpu() runs one op alone where it is asked to", async () => {

@@ -11,9 +11,9 @@ import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const USAGE = `Usage: deno task report DIR… [--out DIR]
 
-Makes a static site of results: an index, and a page for each summary.json (of sweep), heads.json, compare.json and
-bench.json in the folders, or one level below them; one that cannot be used is named and left out. It needs no server
-and no network.
+Makes a static site of results: an index, and a page for each summary.json (of sweep), heads.json, compare.json,
+bench.json and bench_gpu.json (of bench:gpu) in the folders, or one level below them; one that cannot be used is named
+and left out. It needs no server and no network.
 
   --out DIR
       folder of the site (results/report); a site that is there is renewed

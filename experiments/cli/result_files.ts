@@ -18,6 +18,7 @@ const FILES = {
   "heads.json": { kind: "heads", keys: ["layers", "overall", "environment"] },
   "compare.json": { kind: "compare", keys: ["methods", "intervals", "environment"] },
   "bench.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
+  "bench_gpu.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
   "score.json": { kind: "score", keys: ["ids", "nll"] },
 } as const;
 

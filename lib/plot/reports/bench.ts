@@ -28,7 +28,21 @@ export interface PeerRow {
   readonly decodeMs: number;
 }
 
-/** The content of `bench.json`. */
+/** What a benchmark is held to. */
+export interface BenchBar {
+  /** What is measured, with its unit. */
+  readonly what: string;
+  /** How `meant` bounds it. */
+  readonly limit: "at least" | "at most";
+  /** The bound. */
+  readonly meant: number;
+  /** What was measured; null where the rows that tell it are not there. */
+  readonly found: number | null;
+  /** Whether it holds; null where nothing was measured. */
+  readonly holds: boolean | null;
+}
+
+/** The content of `bench.json`, and of what `bench:gpu` writes. */
 export interface BenchReport {
   /** Measured kernels. */
   readonly kernels: readonly KernelRow[];
@@ -42,6 +56,8 @@ export interface BenchReport {
   readonly peers?: readonly PeerRow[];
   /** Turns of each of them. */
   readonly turns?: number;
+  /** What the kernels are held to; left out where they are held to nothing. */
+  readonly bars?: readonly BenchBar[];
   /** What the machine can do, as measured beside the kernels. */
   readonly roof: MachineRoof;
   /** Where it ran. */
@@ -85,6 +101,16 @@ export function tabulateKernels(kernels: readonly KernelRow[]): TrialTable {
     ["GFLOP/s", "billions of needed operations a second", (row) => row.gflops.toFixed(1)],
     ["GB/s", "billions of bytes a second that must move once", (row) => row.gbps.toFixed(1)],
     ["roof", "time at the roof over the measured time", (row) => row.roof.toFixed(2)],
+  ]);
+}
+
+/** Lays bars out: what is meant and what was found, a row each. Shared by the terminal and the report. */
+export function tabulateBars(bars: readonly BenchBar[]): TrialTable {
+  return tabulate(bars, [
+    ["what", "what is measured, with its unit", (bar) => bar.what, true],
+    ["meant", "what it is held to", (bar) => `${bar.limit} ${bar.meant}`, true],
+    ["found", "what was measured", (bar) => bar.found === null ? "-" : bar.found.toPrecision(3)],
+    ["holds", "-: not measured", (bar) => bar.holds === null ? "-" : bar.holds ? "yes" : "no", true],
   ]);
 }
 
@@ -137,7 +163,7 @@ export function tabulatePeers(rows: readonly PeerRow[]): TrialTable {
  * @returns HTML that loads nothing from anywhere.
  */
 export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOptions): string {
-  const { environment, roof, kernels, lengths, peers = [] } = report;
+  const { environment, roof, kernels, lengths, peers = [], bars = [] } = report;
   return renderPage({
     title: "Time and memory",
     intro: `<p class="muted">Kernels were verified before they were timed; times are medians.</p>${
@@ -155,6 +181,7 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
     nav,
     sections: [
       ...plotBench(report),
+      ...(bars.length === 0 ? [] : [`<h2>What is meant</h2>\n${renderTable(tabulateBars(bars))}`]),
       ...(kernels.length === 0 ? [] : [
         `<h2>All kernels</h2>
 <p class="muted">A column's head sorts by it and says what it holds when pointed at.</p>

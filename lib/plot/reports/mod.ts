@@ -3,10 +3,12 @@
  * @module
  */
 export {
+  type BenchBar,
   type BenchReport,
   type PeerRow,
   plotBench,
   renderBenchReport,
+  tabulateBars,
   tabulateKernels,
   tabulateLengths,
   tabulatePeers,
