@@ -16,11 +16,13 @@ const ONLINE = "paper,variance,learned,keys,local,random,random-protected,period
 /** Rivals that drop keys and values. */
 const EVICTING =
   "streaming,h2o,tova,snapkv,expected-attention,leverage,lagkv,curdkv,keydiff-cache,keydiff,cur,knorm";
-/** Of both, what is asked for several shares. */
+/** Other rules, rivals in style, and bounds that look ahead. */
+const MORE = "oracle,foresight,leave-one-out,missed,received,keydiff-merge,mod-style,random-protected";
+/** Of all, what is asked for several shares. */
 const SEVERAL =
   "paper,variance,learned,keys,local,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
 /** Rivals that are fitted on a text; here on a book, which is no text of the judged kind. */
-const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp,slimgpt-style";
+const FITTED = "attention-drop,mlp-drop,shortgpt,flap";
 
 /** A part: flags of a comparison. */
 export interface Part {
@@ -54,15 +56,18 @@ const keys = (ratios: string, tasks: string, count: number) =>
 const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
 
 const SHORT_TASKS = "arc_easy,openbookqa,piqa,winogrande,lambada_openai";
-const LONGER_TASKS = "arc_challenge,hellaswag,boolq";
+const LONGER_TASKS = "arc_challenge,boolq";
 
 /** The parts, in the order in which they are run. */
 export const PARTS: { readonly [name: string]: Part } = {
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
+  "text_more_0.5": text(MORE, "0.5", 2048),
   "items_queries_0.5": queries("0.5", SHORT_TASKS, 50),
   "items_keys_0.5": keys("0.5", SHORT_TASKS, 50),
-  "text_0.2_0.5": text(SEVERAL, "0.2,0.3,0.4,0.5", 2048),
+  "text_0.2_0.4": text(SEVERAL, "0.2,0.3,0.4", 2048),
   "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 2048), isFitted: true },
+  "hellaswag_queries_0.5": queries("0.5", "hellaswag", 30),
+  "hellaswag_keys_0.5": keys("0.5", "hellaswag", 30),
   "longer_queries_0.5": queries("0.5", LONGER_TASKS, 30),
   "longer_keys_0.5": keys("0.5", LONGER_TASKS, 30),
   "mmlu_queries_0.5": queries("0.5", "mmlu", 48),

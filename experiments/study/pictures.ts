@@ -98,15 +98,29 @@ export function plotItems(
   });
 }
 
+/** The methods of some parts on the same text at different shares; what the last part alone has is left out. */
+export function joinShares(parts: readonly Part[]): Part {
+  const names = (part: Part) => new Set(part.methods.map(({ name }) => withoutShare(name)));
+  const first = names(parts[0]!);
+  return {
+    methods: parts.flatMap(({ methods }) => methods.filter(({ name }) => first.has(withoutShare(name)))),
+    results: [],
+  };
+}
+
 /** The pictures by the names of their files. */
 export async function drawPictures(): Promise<{ readonly [name: string]: Figure }> {
-  const losses = collectLosses(await readPart("text_0.2_0.5"));
-  const [queries, keys] = [await readPart("items_queries_0.5"), await readPart("items_keys_0.5")];
+  const losses = collectLosses(
+    joinShares([await readPart("text_0.2_0.4"), await readPart("text_short_0.5")]),
+  );
   return {
     loss_queries: plotLosses(losses, "queries"),
     loss_keys: plotLosses(losses, "keys"),
     items: plotItems(
-      [{ side: "queries", part: queries }, { side: "keys", part: keys }],
+      [
+        { side: "queries", part: await readPart("items_queries_0.5") },
+        { side: "keys", part: await readPart("items_keys_0.5") },
+      ],
       "Accuracy beside dense at share 0.5, mean over five tasks",
     ),
   };

@@ -28,9 +28,12 @@ const rivalOf = (opposed: Opposed | undefined) =>
     ? "-"
     : `${opposed.verdict} ${opposed.verdict === "not told apart" ? "from" : "than"} ${opposed.name}`;
 
-/** A sign where a method is told apart from its own chance, adjusted for the whole part. */
-const signOf = (opposed: Opposed | undefined) =>
-  opposed?.verdict === "better" ? " ▲" : opposed?.verdict === "worse" ? " ▼" : "";
+/** Signs where a method is told apart from its own chance, and is worse than the best other one at its share. */
+const signsOf = ({ control, rival }: ComparedResult["against"]) =>
+  [
+    ...(control?.verdict === "better" ? [" ▲"] : control?.verdict === "worse" ? [" ▼"] : []),
+    ...(rival?.verdict === "worse" ? ["†"] : []),
+  ].join("");
 
 /** The rows of the text's loss, by method. */
 const listLosses = ({ results }: Part): ReadonlyMap<string, ComparedResult> =>
@@ -71,22 +74,31 @@ export function groupShares({ methods }: Part): Map<string, Map<number, Comparis
   return new Map([...groups].map(([name, own]) => [name, new Map(own.map((one) => [one.asked!, one]))]));
 }
 
-/** A row a method and a column a share: nats above dense. */
+/** A row a method and a column a share: nats above dense; and what it spends at the largest one. */
 export function tabulateShares(part: Part): PlainTable {
   const judged = listLosses(part), groups = groupShares(part);
   const shares = [...new Set([...groups.values()].flatMap((own) => [...own.keys()]))].sort();
+  const most = shares.at(-1)!;
   const lossAt = (own: Map<number, Comparison["methods"][number]>) =>
-    own.get(shares.at(-1)!)?.toDense?.estimate ?? Infinity;
+    own.get(most)?.toDense?.estimate ?? Infinity;
   return {
-    columns: ["method", ...shares.map((share) => `at ${share}`)],
+    columns: [
+      "method",
+      ...shares.map((share) => `at ${share}`),
+      ...SHOWN.map((name) => `${BUDGETS[name].label} at ${most}`),
+    ],
     left: [true],
     rows: [...groups].sort(([, a], [, b]) => lossAt(a) - lossAt(b)).map(([name, own]) => [
       name,
       ...shares.map((share) => {
         const method = own.get(share);
         if (method === undefined) return "-";
-        const sign = signOf(judged.get(method.name)?.against.control);
-        return `${formatInterval(method.toDense!, 3)}${method.missed ? " !" : sign}`;
+        const signs = signsOf(judged.get(method.name)!.against);
+        return `${formatInterval(method.toDense!, 3)}${method.missed ? " !" : signs}`;
+      }),
+      ...SHOWN.map((budget) => {
+        const method = own.get(most);
+        return method === undefined ? "-" : percent(method.shares[budget]);
       }),
     ]),
   };
@@ -143,8 +155,8 @@ export function tabulateItems(part: Part): PlainTable {
     metric === "perplexity" && !task.startsWith("perplexity")
   );
   const guessed = [...new Set(perplexities.map(({ task }) => task))];
-  const marked = (text: string, { against: { dense, control } }: ComparedResult) =>
-    `${text}${dense === undefined || dense.verdict === "not told apart" ? "" : "*"}${signOf(control)}`;
+  const marked = (text: string, { against }: ComparedResult) =>
+    `${text}${["better", "worse"].includes(verdictOf(against.dense)) ? "*" : ""}${signsOf(against)}`;
   const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
   return {
     columns: [

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { comparedAtRatios, type Comparison } from "../../lib/sweep/mod.ts";
 import { PARTS, shorten } from "./measure.ts";
-import { collectLosses, plotItems, plotLosses } from "./pictures.ts";
+import { collectLosses, joinShares, plotItems, plotLosses } from "./pictures.ts";
 import { collectItems, type Part, readPart, showPart, tabulateShares } from "./tables.ts";
 
 Deno.test("the study's parts name methods and shares that a comparison knows", () => {
@@ -42,12 +42,16 @@ function part(
   );
   const texts = methods.map(([method]) => ({
     ...{ method, task: "perplexity", metric: "perplexity" },
-    against: { control: { verdict: "better" } },
+    against: {
+      control: { verdict: "better" },
+      rival: { verdict: method.startsWith("paper") ? "worse" : "better" },
+    },
   }));
   return {
     methods: methods.map(([name, asked, nats]) => ({
       ...{ name, asked, achievedRatio: name.startsWith("paper") ? asked : 0, missed: false },
       toDense: interval(nats, 0.01),
+      shares: { pairs: 0.4, rows: 0.5, projectionFlops: 1, parameters: 1 },
     })),
     results: [...texts, ...items],
   } as unknown as Part;
@@ -55,15 +59,23 @@ function part(
 
 Deno.test("a part of several shares has a row a method and a column a share, the least loss first", () => {
   const own = part([["paper at 0.2", 0.2, 0.5], ["paper at 0.5", 0.5, 3], ["cur at 0.5", 0.5, 0.1]]);
-  assertEquals(tabulateShares(own).columns, ["method", "at 0.2", "at 0.5"]);
-  assertEquals(tabulateShares(own).rows, [
-    ["cur", "-", "+0.100 [0.090, 0.110] ▲"],
-    ["paper", "+0.500 [0.490, 0.510] ▲", "+3.000 [2.990, 3.010] ▲"],
+  assertEquals(tabulateShares(own).columns.slice(0, 4), ["method", "at 0.2", "at 0.5", "pairs at 0.5"]);
+  assertEquals(tabulateShares(own).rows.map((row) => row.slice(0, 4)), [
+    ["cur", "-", "+0.100 [0.090, 0.110] ▲", "40%"],
+    ["paper", "+0.500 [0.490, 0.510] ▲†", "+3.000 [2.990, 3.010] ▲†", "40%"],
   ]);
   const curves = collectLosses(own);
   assertEquals(curves.map(({ side }) => side), ["queries", "keys"]);
   assertEquals(curves[0]!.points.map(({ asked, estimate }) => [asked, estimate]), [[0.2, 0.5], [0.5, 3]]);
   assertEquals(plotLosses(curves, "keys").data.map(({ name, y }) => [name, y]), [["cur", [0.1]]]);
+});
+
+Deno.test("parts at other shares are joined by the methods of the first", () => {
+  const own = joinShares([
+    part([["cur at 0.2", 0.2, 0.1]]),
+    part([["cur at 0.5", 0.5, 0.3], ["h2o at 0.5", 0.5, 0.2]]),
+  ]);
+  assertEquals(collectLosses(own).map(({ method, points }) => [method, points.length]), [["cur", 2]]);
 });
 
 Deno.test("the mean change over tasks takes tasks as independent", () => {
