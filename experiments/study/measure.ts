@@ -72,7 +72,7 @@ export const PARTS: { readonly [name: string]: Part } = {
   "longer_keys_0.5": keys("0.5", LONGER_TASKS, 30),
   "mmlu_queries_0.5": queries("0.5", "mmlu", 48),
   "mmlu_keys_0.5": keys("0.5", "mmlu", 48),
-  "needle_keys_0.5": items(KEYS, "0.5", "needle,needle_multikey", 12, ["--length", "512", "--side", "key"]),
+  "needle_keys_0.5": items(KEYS, "0.5", "needle", 10, ["--length", "512", "--side", "key"]),
   "gemma_text_0.5": gemma(text(SEVERAL.replace(",local", ""), "0.5", 1024)),
   "gemma_queries_0.5": gemma(queries("0.5", "arc_easy,piqa", 30)),
   "gemma_keys_0.5": gemma(keys("0.5", "arc_easy,piqa", 30)),
