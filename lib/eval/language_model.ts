@@ -29,6 +29,6 @@ export interface EvaluatedModel {
   startBatch?(pruner: Pruner | undefined, options: BatchOptions): EvaluatedBatch;
   /** Dense residual stream entering a layer, [T, hiddenSize] f32, for one whole sequence. */
   residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor;
-  /** Logits [R, vocabSize] of hidden states [R, hiddenSize]. */
-  logits(hidden: Tensor): Tensor;
+  /** Logits [R, vocabSize] of hidden states [R, hiddenSize]; in `out`, where that is given and the model can. */
+  logits(hidden: Tensor, out?: Tensor): Tensor;
 }

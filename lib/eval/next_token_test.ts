@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { KeptLogits } from "./chunk_evaluation.ts";
-import { f32Data } from "../tensor.ts";
+import { emptyTensor, f32Data, type Tensor } from "../tensor.ts";
+import type { EvaluatedModel } from "./language_model.ts";
 import { compareNextTokens, likeliestTokens, nextTokenNll, ROWS_PER_BLOCK } from "./next_token.ts";
 import { expectAllFreed, fakeModel } from "./testing.ts";
 
@@ -30,3 +31,24 @@ Deno.test("nextTokenNll() and compareNextTokens() free the rows and logits of ev
     model.backend.free(hidden);
     sequence.free!();
   }));
+
+Deno.test("nextTokenNll() and compareNextTokens() make the logits of all blocks in the memory of the first", () => {
+  const { model } = fakeModel(), hidden = model.start().feed(ids), rooms: (Tensor | undefined)[] = [];
+  const counted: EvaluatedModel = {
+    ...model,
+    logits(hidden, out) {
+      rooms.push(out);
+      f32Data(out ??= emptyTensor("f32", hidden.shape)).set(f32Data(hidden));
+      return out;
+    },
+  };
+  const bufferOf = (room: Tensor | undefined) => room && f32Data(room).buffer;
+  nextTokenNll(counted, ids, hidden);
+  // Three blocks, the last one of 4 rows.
+  assertEquals(rooms.map((room) => room?.shape), [undefined, [ROWS_PER_BLOCK, 5], [4, 5]]);
+  assert(bufferOf(rooms[1]) === bufferOf(rooms[2]), "other memory");
+  rooms.length = 0;
+  compareNextTokens(counted, ids, hidden, hidden);
+  assertEquals(rooms.map((room) => room?.shape[0]), [undefined, undefined, ...[128, 128, 4, 4]]);
+  assertEquals(new Set(rooms.map(bufferOf)).size, 3);
+});

@@ -103,10 +103,11 @@ export function fakeModel(): { model: EvaluatedModel; calls: Calls } {
 
 /**
  * Calls `work` with a model on a backend whose memory is counted, as a device's is: uploads and hidden states are new
- * tensors, and each is freed once. Twice: with logits that are tensors of their own, and with hidden states for logits.
+ * tensors, and each is freed once. Thrice: with logits that are tensors of their own, that go where they are asked for,
+ * and with hidden states for logits.
  */
 export function expectAllFreed(work: (model: EvaluatedModel) => void): void {
-  for (const ownLogits of [true, false]) {
+  for (const logitsAre of ["own", "given", "hidden"]) {
     const { model } = fakeModel(), inUse = new Set<object>();
     let taken = 0;
     const take = <T extends object>(what: T): T => (taken++, inUse.add(what), what);
@@ -125,7 +126,13 @@ export function expectAllFreed(work: (model: EvaluatedModel) => void): void {
       upload: (tensor: Tensor) => take({ ...tensor }),
       free,
     });
-    work({ ...model, backend, start, logits: (hidden) => ownLogits ? copy(hidden) : hidden });
+    const logits: EvaluatedModel["logits"] = (hidden, out) => {
+      if (logitsAre === "hidden") return hidden;
+      if (out === undefined || logitsAre === "own") return copy(hidden);
+      f32Data(out).set(f32Data(hidden));
+      return out;
+    };
+    work({ ...model, backend, start, logits });
     assert(taken > 0);
     assertEquals(inUse.size, 0, `${inUse.size} of ${taken} left in use`);
   }

@@ -167,12 +167,19 @@ export class Model {
     return out;
   }
 
-  /** Next-token logits, [R, vocabSize] f32, of hidden states after the final norm, [R, hiddenSize] f32. */
-  logits(hidden: Tensor): Tensor {
-    expectTensor("hidden", hidden, "f32", [-1, this.config.hiddenSize]);
-    const out = this.backend.alloc("f32", [hidden.shape[0]!, this.config.vocabSize]);
-    this.#pass.logits(hidden, out);
-    return out;
+  /**
+   * Next-token logits, [R, vocabSize] f32, of hidden states after the final norm, [R, hiddenSize] f32.
+   *
+   * @param out Takes them, and is what is returned; default: a new tensor.
+   * @throws {RangeError} If a shape does not fit.
+   */
+  logits(hidden: Tensor, out?: Tensor): Tensor {
+    const { hiddenSize, vocabSize } = this.config;
+    expectTensor("hidden", hidden, "f32", [-1, hiddenSize]);
+    const to = out ?? this.backend.alloc("f32", [hidden.shape[0]!, vocabSize]);
+    expectTensor("out", to, "f32", [hidden.shape[0]!, vocabSize]);
+    this.#pass.logits(hidden, to);
+    return to;
   }
 }
 
