@@ -116,8 +116,17 @@ export function parseAbi(text: string): Map<string, Layout> {
 /** What the call under way was made with: its arrays must live as long. */
 const underWay: { args: Arguments | undefined } = { args: undefined };
 
-/** Frozen structs of numbers as they were written: a filter's spec is the same at every call. */
+/**
+ * Frozen structs as they were written: a filter's spec is the same at every call, and the arrays of its state lie where they
+ * are. What was frozen holds them; their memory must not be given away.
+ */
 const WRITTEN = new WeakMap<Arguments, Uint8Array>();
+
+/** Whether a field's bytes are the same at every call: those of a number, of an array of fixed size, of a buffer left out. */
+function staysPut(type: Field["type"], value: Argument): boolean {
+  if (type !== "tkf_buffer") return typeof type === "string";
+  return value === null || ArrayBuffer.isView(value) && (value.buffer as ArrayBuffer).resizable === false;
+}
 
 /** `tkf_abi_address`: where an array lies, which the runtime takes twenty times as long to tell. */
 export type AddressOf = (array: ArrayBufferView<ArrayBuffer>) => number;
@@ -181,9 +190,7 @@ export class Op {
       else if (value !== null) this.#write(type, value as Arguments, base + at, locate);
       else this.#bytes.fill(0, base + at, base + at + type.bytes);
     }
-    if (
-      Object.isFrozen(args) && fields.every(({ type }) => type !== "tkf_buffer" && typeof type === "string")
-    ) {
+    if (Object.isFrozen(args) && fields.every(({ name, type }) => staysPut(type, args[name]!))) {
       WRITTEN.set(args, this.#bytes.slice(base, base + layout.bytes));
     }
   }

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { readCalls } from "../kernels/testing/fuzz/fuzz.ts";
 import { Draw } from "../kernels/testing/fuzz/draw.ts";
 import { createLayerState } from "../lib/filter/layer.ts";
+import { hostData } from "../lib/tensor.ts";
 import type { Option } from "../lib/filter/option.ts";
 import { learnedLayout } from "../lib/methods/learned.ts";
 import { OPTIONS } from "../lib/methods/options.ts";
@@ -11,6 +12,7 @@ import {
   type Argument,
   type Arguments,
   type Layout,
+  Op,
   parseAbi,
   type Scalar,
   STATUS,
@@ -138,6 +140,28 @@ Deno.test("the C ABI takes a good call of every op", async () => {
     for (const name of context.library.ops.keys()) {
       if (name !== "tkf_machine_measure") assertEquals(context.invoke(name, good(name)), STATUS.ok, name);
     }
+  }
+});
+
+Deno.test("Op.call() writes a frozen struct once, unless its memory may grow", () => {
+  const abi = "struct tkf_pair tkf_buffer x; int32_t n;\nop tkf_x tkf_pair p; int32_t n;";
+  const seen: number[] = [], fixed = new Float64Array(2);
+  let asked = 0;
+  const see = (
+    _: unknown,
+    bytes: Uint8Array,
+  ) => (seen.push(...new Uint32Array(bytes.buffer, 0, 6)), STATUS.ok);
+  const op = new Op(parseAbi(abi).get("tkf_x")!, see, () => (asked++, 80));
+  const grown = new Float64Array(new ArrayBuffer(16, { maxByteLength: 32 }));
+  for (const [x, isFrozen, times] of [[fixed, false, 3], [fixed, true, 1], [grown, true, 3]] as const) {
+    const p = isFrozen ? Object.freeze({ x, n: 5 }) : { x, n: 5 };
+    asked = 0;
+    for (let i = 0; i < 3; i++) {
+      seen.length = 0;
+      op.call(null, { p, n: 6 }, hostData);
+      assertEquals(seen.slice(0, 5), [80, 0, 16, 0, 5]);
+    }
+    assertEquals(asked, times);
   }
 });
 

@@ -79,6 +79,14 @@ export function statesArgs(
   return { anchor_k: anchorK, anchor_v: anchorV, numbers, scores, learned, signs };
 }
 
+const HELD = new WeakMap<LayerState, Arguments>();
+/** A state of this process as `tkf_filter_states`, made and written once. */
+function heldStates(state: LayerState): Arguments {
+  const known = HELD.get(state) ?? Object.freeze(statesArgs(state));
+  HELD.set(state, known);
+  return known;
+}
+
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
 export function expectState(spec: LayerSpec, state: LayerState): void {
   const expected = sizesOf(spec);
@@ -213,9 +221,10 @@ export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
       start === 0 && count === tensor.shape[0]
         ? tensor
         : rowsOf({ ...tensor, data: hostData(tensor) }, start, start + count);
-    const keep = output.keep.subarray(start, start + count);
+    const whole = start === 0 && count === output.keep.length;
+    const keep = whole ? output.keep : output.keep.subarray(start, start + count);
     if (columns.length < NUM_COLUMNS * count) columns = new Float64Array(NUM_COLUMNS * count);
-    const args = scanArgs(spec, statesArgs(state), tensors, count, at, { keep, columns, taken });
+    const args = scanArgs(spec, heldStates(state), tensors, count, at, { keep, columns, taken });
     context.call("tkf_filter_scan", args);
     storeColumns(columns, count, taken[0]!, output, start);
     return taken[0]!;
@@ -226,7 +235,7 @@ export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
 export function kvFilterObserve(context: KernelContext): FilterObserve {
   return (spec, state, y) => {
     expectState(spec, state);
-    const args = { spec: specArgs(spec, 0), states: statesArgs(state), y, count: y.length };
+    const args = { spec: specArgs(spec, 0), states: heldStates(state), y, count: y.length };
     context.call("tkf_filter_observe", args);
   };
 }

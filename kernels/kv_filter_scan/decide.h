@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "score.h"
@@ -68,13 +69,21 @@ class ScoreWindow {
     if (once_) {
       std::vector<double> other(sorted_.size());
       const double a = select_rank(sorted_.data(), other.data(), size_, below);
-      int64_t up_to = 0;  // values that are not above it
-      double next = INFINITY;
-      for (int64_t i = 0; i < size_; i++) {
-        up_to += ring_[i] <= a;
-        next = std::min(next, ring_[i] <= a ? INFINITY : ring_[i]);
+      constexpr int64_t kChains = 8;  // a chain alone would wait for each comparison
+      int64_t up_to[kChains] = {};    // values that are not above it
+      double next[kChains];
+      std::fill(next, next + kChains, INFINITY);
+      const auto take = [&](double x, int64_t chain) {
+        up_to[chain] += x <= a;
+        next[chain] = std::min(next[chain], x <= a ? INFINITY : x);
+      };
+      const int64_t whole = size_ / kChains * kChains;
+      for (int64_t i = 0; i < whole; i += kChains) {
+        for (int64_t c = 0; c < kChains; c++) take(ring_[i + c], c);
       }
-      const double b = up_to > above ? a : next;
+      for (int64_t i = whole; i < size_; i++) take(ring_[i], i - whole);
+      const bool equal = std::accumulate(up_to, up_to + kChains, int64_t{0}) > above;
+      const double b = equal ? a : *std::min_element(next, next + kChains);
       return interpolate(a, b, position - static_cast<double>(below));
     }
     return interpolate(sorted_[below], sorted_[above], position - static_cast<double>(below));

@@ -113,6 +113,7 @@ class Scan {
                    spec_.queries_size, static_cast<int>(F), (groups & kNorm) != 0, projects(spec_),
                    (groups & kQuery) != 0, a_.keys.data, a_.values.data, as<float>(a_.residual), as<float>(a_.normed),
                    as<float>(a_.queries), projects(spec_) ? cpu(context_)->signs.get(spec_) : nullptr,
+                   SignCache::stride(spec_.projections),
                    features_.data()});
     if (groups & kLocal) measure_local(rows);
   }

@@ -25,7 +25,8 @@ struct FilterFeatures {
   bool norms, project, query;
   const void *keys, *values;                 // [rows, kv_size] of kv_dtype
   const float *residual, *normed, *queries;  // [rows, hidden_size], likewise, [rows, queries_size]
-  const float* signs;                        // [hidden_size, projections], each -1 or 1
+  const uint8_t* signs;                      // [hidden_size, sign_stride] of SignCache
+  int64_t sign_stride;
   double* features;
 };
 

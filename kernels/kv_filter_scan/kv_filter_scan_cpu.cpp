@@ -125,9 +125,34 @@ double log_norm(const void* rows, int64_t row, int64_t size) {
 // once, an even number.
 constexpr int kTogether = TKF_LEVEL == TKF_LEVEL_AVX512 ? 4 : 2, kPiece = 128;
 
+#if TKF_LEVEL != TKF_LEVEL_AVX512
+// Lanes of signs by their bits.
+struct SignLanes {
+  alignas(sizeof(vd)) double of[1 << D][D] = {};
+  constexpr SignLanes() {
+    for (int bits = 0; bits < 1 << D; bits++) {
+      for (int lane = 0; lane < D; lane++) of[bits][lane] = bits >> lane & 1 ? -1 : 1;
+    }
+  }
+};
+constexpr SignLanes kSigns;
+#endif
+
+// The signs of projections j to j + W - 1, j a multiple of W; of those that are not there, any.
+TKF_INLINE Wide signs_at(const uint8_t* entry, int j) {
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+  const vd plus = vd{} + 1.0, minus = vd{} - 1.0;
+  return {_mm512_mask_blend_pd(entry[j / 8], plus, minus), _mm512_mask_blend_pd(entry[j / 8 + 1], plus, minus)};
+#else
+  const int bits = entry[j / 8] >> (j % 8), lanes = (1 << D) - 1;
+  return {*reinterpret_cast<const vd*>(kSigns.of[bits & lanes]),
+          *reinterpret_cast<const vd*>(kSigns.of[bits >> D & lanes])};
+#endif
+}
+
 // Adds `count` entries of R rows, x [R, kPiece], times their signs: even and odd ones in chains of their own.
 template <int R>
-TKF_INLINE void project_piece(const double* x, const float* signs, int projections, int some, int count, Wide (*sums)[2]) {
+TKF_INLINE void project_piece(const double* x, const uint8_t* signs, int64_t stride, int j, int count, Wide (*sums)[2]) {
   Wide even[R], odd[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++) {
@@ -135,7 +160,7 @@ TKF_INLINE void project_piece(const double* x, const float* signs, int projectio
     odd[r] = sums[r][1];
   }
   const auto add = [&](int a, Wide* own) {
-    const Wide s = widen(load_values<F32>(signs + int64_t{a} * projections, some));
+    const Wide s = signs_at(signs + a * stride, j);
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
       const double v = x[r * kPiece + a];
@@ -169,9 +194,7 @@ inline void project(const FilterFeatures& job, int64_t row, double* out) {
         const float* const h = job.normed + (row + r) * size + from;
         for (int a = 0; a < count; a++) x[r * kPiece + a] = h[a];
       }
-      const float* const signs = job.signs + int64_t{from} * job.projections + j;
-      if (some == W) project_piece<R>(x, signs, job.projections, W, count, sums);
-      else project_piece<R>(x, signs, job.projections, some, count, sums);
+      project_piece<R>(x, job.signs + from * job.sign_stride, job.sign_stride, j, count, sums);
     }
     for (int r = 0; r < R; r++) {
       const vd low = sums[r][0].low + sums[r][1].low, high = sums[r][0].high + sums[r][1].high;
