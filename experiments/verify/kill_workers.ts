@@ -21,7 +21,13 @@ try {
     : await prepareStudy(folder, [...small, "--warmup", "8", "--fusion", "random", "--seed", seeds]);
   console.log(`${trials} trials; now ${workers} workers, each killed ${kills} times`);
   let draws = 0n;
-  const killed = await runKilled(path, { workers, kills, mostMs: 3000, random: () => uniform(draws++) });
+  const killed = await runKilled(path, {
+    workers,
+    kills,
+    mostMs: 1000,
+    atWork: true,
+    random: () => uniform(draws++),
+  });
   const whole = readResults(proposes ? await repeatTrials(folder, path) : `${folder}/whole/study.db`);
   const found = readResults(path);
   const unlike = [...whole].filter(([trial, result]) =>
