@@ -6,9 +6,14 @@ usage: python screen.py MODEL.gguf TEXT [--tokens 4096] [--skip 0] [--context 51
 Needs torch, transformers and gguf (tried with torch 2.15.0, transformers 5.2.0). A RULE is a name of SCORES, with any of
 +heads (each KV head drops its own keys), +pooled (likewise, with one quota for all heads of a layer), +again (at every block
 all live keys are judged again), +lateN (half of the quota at the first judgement, the rest once tokens are N old),
-+fading0.9 (older attention fades by that a block), +allocated (ratios of layers from the warm-up). Chunks stand side by
-side; judgement and the policy `budget` are those of docs/method.md, with blocks of 32 and a window of 256 scores. Prints
-the loss above dense with its standard error over blocks of 64 tokens. It says what is worth building; what a rule costs, measure.ts says.
++fading0.9 (older attention fades by that a block), +allocated (ratios of layers from the warm-up), +protect0.1 (that
+share of the keys, those of largest value norm so far, goes last), +merge (a value that goes is merged into that of the most
+similar key that stays, head by head, as the rule `keydiff-merge` does), +fuse0.9 (key and value become the mean of all
+keys merged so, of cosine 0.9 and more, and the ln of their number is added to the logit), +rest (one more row a KV head, the mean of all keys and of all values
+that went, with ln of their number added to the logit). `learned` is learned_keys.py, with +horizonN and +forget0.9. Chunks
+stand side by side; judgement and the policy `budget` are those of docs/method.md, with blocks of 32 and a window of 256
+scores. Prints the loss above dense with its standard error over blocks of 64 tokens, and the same less the first rule's. It
+says what is worth building; what a rule costs, measure.ts says.
 """
 import argparse
 import os
@@ -18,6 +23,7 @@ from collections import deque
 
 import numpy as np
 import torch
+from learned_keys import LearnedKeys
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 RECENT, WARMUP, BLOCK, WINDOW, LEAST_OTHERS = 32, 64, 32, 256, 0.02
@@ -33,6 +39,7 @@ class Layer:
         self.parts = kv_heads if per_head else 1
         self.repeat = lambda x: x.repeat_interleave(heads // x.shape[1], 1)  # one of a KV head for each of its heads
         self.all_keys, self.all_values = self.repeat(keys), self.repeat(values)
+        self.merged = torch.ones(chunks, kv_heads, self.count)  # keys that a row stands for
         by_head = projection.view(-1, heads, dim)
         identity = torch.eye(dim)
         self.metrics = {
@@ -94,6 +101,40 @@ class Layer:
         means[:, :, 1:] = self.keys.cumsum(2)[:, :, :-1]
         return self.fold(torch.cosine_similarity(self.keys, means, dim=-1))
 
+    def merge(self, gone, alive, least):
+        """Values of keys that go (`gone`, [chunks, parts, tokens so far]) go into those of the likest keys that stay; where
+        there is a `least` cosine, keys too."""
+        end, kv_heads = gone.shape[2], self.keys.shape[1]
+        for chunk in range(len(gone)):
+            for head in range(kv_heads):
+                part = head if self.parts > 1 else 0
+                go = gone[chunk, part].nonzero()[:, 0]
+                stay = alive[chunk, part, :end].nonzero()[:, 0]
+                keys, values, number = self.keys[chunk, head], self.values[chunk, head], self.merged[chunk, head]
+                unit = torch.nn.functional.normalize(keys[:end], dim=-1)
+                cosine, to = (unit[go] @ unit[stay].T).max(1)
+                to = stay[to]
+                if least is not None:
+                    likest = cosine >= least
+                    for source, target in zip(go[likest], to[likest]):
+                        all_ = number[source] + number[target]
+                        for rows in (keys, values):
+                            rows[target] = (rows[source] * number[source] + rows[target] * number[target]) / all_
+                        number[target] = all_
+                else:
+                    own, other = values[go].norm(dim=-1), values[to].norm(dim=-1)
+                    weight = cosine.clamp_min(0) * own / (own + other + 1e-6)
+                    sums = torch.zeros_like(values).index_add_(0, to, weight[:, None] * values[go])
+                    values.copy_((values + sums) / (1 + torch.zeros(len(values)).index_add_(0, to, weight))[:, None])
+        self.all_keys, self.all_values = self.repeat(self.keys), self.repeat(self.values)
+
+    def rest(self, gone):
+        """The mean of the keys and of the values that went, for each head, and how many they are."""
+        gone = gone.expand(-1, self.keys.shape[1], -1).float()
+        number = gone.sum(-1)
+        mean = lambda rows: self.repeat((gone[..., None] * rows).sum(2, keepdim=True) / number.clamp_min(1)[..., None, None])
+        return mean(self.keys), mean(self.values), self.repeat(number[..., None])
+
 
 # What a key is worth (the lowest go), what it is told by, and the metric in which outputs change, where that is asked for.
 SCORES = {
@@ -106,6 +147,7 @@ SCORES = {
     "missed-key": (lambda own: own.mean("share", "far") * own.distance * (1.2 - own.likeness()), "share", None),
     "change-plain": (lambda own: own.mean("change", "far").sqrt(), "", "plain"),
     "leave-one-out": (lambda own: own.mean("change", "far").sqrt(), "", "weighed"),
+    "learned": (None, "share", "weighed"),
     "change-projected": (lambda own: own.mean("change", "far").sqrt(), "", "projected"),
     "change-near": (lambda own: own.mean("change", "near").sqrt(), "", "projected"),
 }
@@ -150,7 +192,10 @@ def attend(queries, layer, rule, ratio):
     first_ratio = [first_ratio] * chunks if isinstance(ratio, float) or ratio == 0 else ratio
     first_ratio = [one for one in first_ratio for _ in range(1 if pooled else layer.parts)]
     policy = Budget(chunks if pooled else chunks * layer.parts, first_ratio, layer.parts if pooled else 1)
-    fade = next((float(way[6:]) for way in ways if way.startswith("fading")), 1)
+    number_of = lambda name, otherwise: next((float(w[len(name) :]) for w in ways if w.startswith(name)), otherwise)
+    fade, protect, fuse = number_of("fading", 1), number_of("protect", 0), number_of("fuse", None)
+    learned = LearnedKeys(layer, number_of("horizon", 64), number_of("forget", 1)) if score is None else None
+    norms = layer.fold(layer.values.pow(2).sum(-1))
     judged, outputs = 0, torch.zeros_like(queries)
 
     def cull(to, share, worth):
@@ -165,7 +210,10 @@ def attend(queries, layer, rule, ratio):
         end = min(begin + BLOCK, count)
         due = begin - RECENT
         if begin >= WARMUP and due > 0:
-            worth = score(layer)
+            worth = learned.worth(begin, judged, due, alive) if learned else score(layer)
+            if protect:
+                large = norms[:, :, :begin].quantile(1 - protect, dim=-1, keepdim=True)
+                worth = worth + 1e6 * (norms > large)
             if again:
                 if due > WARMUP:
                     cull(due, ratio, worth)
@@ -174,14 +222,27 @@ def attend(queries, layer, rule, ratio):
                 drops = [policy.decide(t, -worth[:, :, t].reshape(-1).numpy()) for t in range(judged, due)]
                 kept = torch.from_numpy(~np.stack(drops, -1)).view(chunks, layer.parts, -1)
                 alive[:, :, judged:due] &= kept
+                if "merge" in ways or fuse is not None:
+                    gone = torch.zeros_like(alive[:, :, :begin])
+                    gone[:, :, judged:due] = ~kept
+                    layer.merge(gone, alive, fuse)
                 judged = due
             if late and begin - late > WARMUP:
                 cull(begin - late, ratio, worth)
         scores = queries[:, :, begin:end] @ layer.all_keys[:, :, :end].mT * dim**-0.5
         seen = torch.ones(end - begin, end, dtype=torch.bool).tril(begin) & layer.repeat(alive)[:, :, None, :end]
-        weights = scores.masked_fill_(~seen, -torch.inf).softmax(-1)
-        outputs[:, :, begin:end] = weights @ layer.all_values[:, :, :end]
-        open_ = 0 if again or late else judged
+        scores.masked_fill_(~seen, -torch.inf)
+        values = layer.all_values[:, :, :end]
+        if fuse is not None:
+            scores += layer.repeat(layer.merged)[:, :, None, :end].log()
+        if "rest" in ways:
+            key, value, number = layer.rest(~alive)
+            own = queries[:, :, begin:end] @ key.mT * dim**-0.5 + number[:, :, None].log()
+            scores, values = torch.cat((scores, own), -1), torch.cat((values, value), 2)
+        weights = scores.softmax(-1)
+        outputs[:, :, begin:end] = weights @ values
+        weights = weights[..., :end]
+        open_ = 0 if again or late or learned else judged
         layer.observe(begin, open_, weights, outputs[:, :, begin:end], wanted, metric, fade)
     return outputs, alive.float().mean().item()
 
@@ -254,13 +315,20 @@ def main():
     ids = torch.tensor(ids[: len(ids) // asked.context * asked.context]).view(-1, asked.context)
     dense, _ = losses(model, ids, None, 0)
     print(f"dense {dense.mean():.4f} in {len(ids)} chunks of {asked.context}", flush=True)
+    first = None
     for rule in asked.rules:
         began = time.time()
         own, held = losses(model, ids, rule, asked.ratio)
         above = (own - dense).reshape(-1)
         blocks = above[: above.size // 64 * 64].reshape(-1, 64).mean(1)
         error = blocks.std(ddof=1) / len(blocks) ** 0.5
-        print(f"{rule:24s} +{above.mean():.4f} (se {error:.4f}), rows held {held:.3f}, {time.time() - began:.0f} s", flush=True)
+        first = blocks if first is None else first
+        less, less_error = (blocks - first).mean(), (blocks - first).std(ddof=1) / len(blocks) ** 0.5
+        print(
+            f"{rule:24s} +{above.mean():.4f} (se {error:.4f}), less the first {less:+.4f} (se {less_error:.4f}), "
+            f"rows held {held:.3f}, {time.time() - began:.0f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
