@@ -4,7 +4,8 @@
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/cheap_skips/table.ts
  *
  * Each file in results/ is the compare.json of `deno task compare --model MODEL --text FILE --tokens N
- * --methods paper,keys,local,random --seeds 3`, with other methods or fewer seeds where its options say so.
+ * --methods PRESET,…,random --seeds 3`, with other methods or fewer seeds where its options say so; a model's presets may
+ * stand in several files.
  */
 import { formatInterval, plural } from "../../lib/plot/mod.ts";
 import { PRESETS } from "../../lib/methods/mod.ts";
@@ -29,11 +30,12 @@ const SHOWN = ["queries", "pairs", "attentionFlops", "rows"] as const;
 /** Lays out the presets of comparisons, each beside its own control. */
 export function tabulatePresets(comparisons: readonly Comparison[]) {
   const rows = comparisons.flatMap(({ methods, environment }) =>
-    Object.keys(PRESETS).map((preset) => {
-      const own = methods.find(({ name }) => name === preset)!;
+    Object.keys(PRESETS).flatMap((preset) => {
+      const own = methods.find(({ name }) => name === preset);
+      if (own === undefined) return [];
       const chance = methods.find(({ name }) => name === `random for ${preset}`)!;
       const shown = (interval: typeof own.toDense) => interval === null ? "-" : formatInterval(interval, 3);
-      return [
+      return [[
         `${environment.model}, ${environment.textTokens.toLocaleString("en")} tokens`,
         `\`${preset}\``,
         ...[
@@ -42,7 +44,7 @@ export function tabulatePresets(comparisons: readonly Comparison[]) {
           shown(own.toRandom),
         ],
         ...SHOWN.map((name) => `${(100 * own.shares[name]).toFixed(0)}%`),
-      ];
+      ]];
     })
   );
   return {

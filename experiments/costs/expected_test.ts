@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { attentionFlops, causalPairs, type CostShape } from "../../lib/cost.ts";
 import { type OptionsRecord, readRecord, resolveOptions } from "../../lib/methods/mod.ts";
-import type { Comparison } from "../../lib/sweep/mod.ts";
+import { readResults } from "../cheap_skips/table.ts";
 import { expectCost, rowBytes, weightBytes } from "./expected.ts";
 
 const tiny: CostShape = {
@@ -18,8 +18,8 @@ Deno.test("expectCost() of a model that drops nothing is the dense model's", () 
 });
 
 Deno.test("expectCost() of the presets is what runs have counted, within a point of each budget", async () => {
-  const path = new URL("../cheap_skips/results/tiny.json", import.meta.url);
-  const { methods, environment }: Comparison = JSON.parse(await Deno.readTextFile(path));
+  const results = (await readResults()).filter(({ environment }) => environment.model === "tiny");
+  const methods = results.flatMap(({ methods }) => methods), { environment } = results[0]!;
   const dense = expectCost(tiny, resolveOptions({ pruneRatio: 0 }), environment.context);
   const runs = methods.filter(({ options }) => options !== null);
   assertEquals(runs.length, 8);

@@ -23,8 +23,8 @@ DEFAULTS = dict(
 PRESETS = {
     "paper": dict(recent=0, tail=0.75),
     "keys": dict(pruneRatio=0, kvFusion="variance", kvRatio=0.5, recent=32, warmup=64, kvTail=1),
-    "local": dict(fusion="learned", substitute="local", recent=64, warmup=96, schedule="allocated", tail=1,
-                  kvFusion="received"),
+    "local": dict(fusion="learned", substitute="local", recent=96, warmup=128, schedule="allocated", tail=1,
+                  kvFusion="missed"),
 }
 
 

@@ -44,10 +44,10 @@ export const PRESETS = {
   keys: { side: "key", fusion: "variance", recent: 32, warmup: 64, tail: 1 },
   local: {
     fusion: "learned",
-    kvFusion: "received",
+    kvFusion: "missed",
     substitute: "local",
-    recent: 64,
-    warmup: 96,
+    recent: 96,
+    warmup: 128,
     schedule: "allocated",
     tail: 1,
   },

@@ -165,8 +165,8 @@ Deno.test("resolveOptions() brings the local features with their substitute, and
     preset: "local",
   });
   assertEquals([substitute, recent, warmup, schedule, tail, fusion, kvFusion, kvTail], [
-    ...["local", 64, 96, "allocated", 1],
-    ...["learned", "received", 1],
+    ...["local", 96, 128, "allocated", 1],
+    ...["learned", "missed", 1],
   ]);
 });
 

@@ -80,7 +80,7 @@ Deno.test("comparedMethods() gives every control the window, warm-up and cache o
   );
   assertEquals(oracle.map(({ options }) => [options.schedule, options.substitute]), [["uniform", "local"]]);
   const random = comparedMethods(["local", "random"], {}, 1).find(({ name }) => name === "random for local");
-  assertEquals([random?.options.schedule, random?.options.kvFusion], ["allocated", "received"]);
+  assertEquals([random?.options.schedule, random?.options.kvFusion], ["allocated", "missed"]);
   assertEquals(named(["keys", "random"]).slice(1), ["random for keys,random,32,64,false,random,budget"]);
   assertEquals(named(["random"]), ["random,random,16,32,false,same,budget"]);
   assertEquals(named(["keys", "random", "oracle"]).slice(1), [

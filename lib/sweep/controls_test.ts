@@ -10,7 +10,7 @@ Deno.test("presetName() knows presets and their controls at any ratio and seed, 
   for (const preset of Object.keys(PRESETS) as (keyof typeof PRESETS)[]) {
     assertEquals(name({ preset, pruneRatio: 0.3, seed: 7 }), preset);
     assertEquals(name({ preset, fusion: "random", pruneRatio: 0.2, seed: 2 }), `random for ${preset}`);
-    assertEquals(name({ preset, block: 16, warmup: 100 }), undefined);
+    assertEquals(name({ preset, block: 16, warmup: 200 }), undefined);
   }
   assertEquals(name({ preset: "keys", kvRatio: 0.75 }), "keys");
   assertEquals(name({ preset: "local", kvRatio: 0.75 }), "local");
