@@ -11,7 +11,7 @@ import type { Model } from "./model.ts";
 import type { OutputMemory } from "./output_memory.ts";
 import { headWeights } from "./head_weights.ts";
 import { attendShowing, meanProbabilities, outputChanges } from "./probabilities.ts";
-import { indicesOf, range, type Rows } from "./row_indices.ts";
+import { indicesOf, pickRows, range, type Rows } from "./row_indices.ts";
 import type { LayerTally } from "./usage.ts";
 
 /** What one layer has seen: its cache, its decisions, and the counts that costs follow from. */
@@ -205,10 +205,8 @@ function attendWatched(
   const weights = pruner!.keySide!.wantsChange ? headWeights(feed.model, layer) : undefined;
   if (!some || backend.givesShares) {
     const { shares, changes } = attendShowing(backend, asked, open, weights);
-    const pick = (given: Float64Array) =>
-      Float64Array.from([...rows].flatMap((row) => [...given.subarray(row * open, (row + 1) * open)]));
-    const [own, moved] = [shares, changes].map((given) => given && (some ? pick(given) : given));
-    return judge.observe(layer, positions, own!, moved);
+    const pick = (given: Float64Array) => some ? pickRows(given, rows, open) : given;
+    return judge.observe(layer, positions, pick(shares), changes && pick(changes));
   }
   backend.attention(asked);
   const full = narrowArgs(pass, asked, { rows, positions }), from = asked.numKeys - open;

@@ -20,6 +20,12 @@ interface Received {
   queries: number;
 }
 
+function note(to: Received, given: number, moved: number): void {
+  to.sum += given;
+  to.changes += moved;
+  to.queries += 1;
+}
+
 const mean = (sum: number, { queries }: Received): number => queries === 0 ? 0 : sum / queries;
 
 /** A token whose key and value go: no query at `end` or later sees them. */
@@ -122,16 +128,15 @@ export class KeyJudge {
     while (received.length < tokens) {
       received.push({ all: { sum: 0, changes: 0, queries: 0 }, distant: { sum: 0, changes: 0, queries: 0 } });
     }
-    positions.forEach((position, row) => {
-      for (let i = 0; i < tokens && count + i < position; i++) {
-        const { all, distant } = received[i]!;
-        for (const own of position - count - i > this.#side.recent / 2 ? [all, distant] : [all]) {
-          own.sum += probabilities[row * tokens + i]!;
-          own.changes += changes?.[row * tokens + i] ?? 0;
-          own.queries += 1;
-        }
+    for (let row = 0; row < positions.length; row++) {
+      const ahead = positions[row]! - count;
+      for (let i = 0; i < tokens && i < ahead; i++) {
+        const given = probabilities[row * tokens + i]!,
+          moved = changes === undefined ? 0 : changes[row * tokens + i]!;
+        note(received[i]!.all, given, moved);
+        if (ahead - i > this.#side.recent / 2) note(received[i]!.distant, given, moved);
       }
-    });
+    }
   }
 
   /** Block starts in (from, to), ascending. */
@@ -154,8 +159,11 @@ export class KeyJudge {
     if (this.#side.wantsAttention && count > 0) {
       const due = own.received.splice(0, count);
       // Behind the last that any query has seen there may be others.
-      const values = (of: (one: (typeof due)[number]) => number) =>
-        Float64Array.from({ length: count }, (_, i) => due[i] === undefined ? 0 : of(due[i]));
+      const values = (of: (one: (typeof due)[number]) => number) => {
+        const all = new Float64Array(count);
+        due.forEach((one, i) => all[i] = of(one));
+        return all;
+      };
       const far = ({ all, distant }: (typeof due)[number]) => distant.queries > 0 ? distant : all;
       own.keep.push(...this.#sequence.decide({
         layer,

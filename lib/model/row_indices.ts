@@ -19,3 +19,12 @@ export function indicesOf(keep: Uint8Array, value: number, start: number): Rows 
   }
   return found.subarray(0, count);
 }
+
+/** Some rows of a matrix of so many columns, one after the other. */
+export function pickRows(matrix: Float64Array, rows: Rows, columns: number): Float64Array<ArrayBuffer> {
+  const out = new Float64Array(rows.length * columns);
+  for (let i = 0; i < rows.length; i++) {
+    out.set(matrix.subarray(rows[i]! * columns, (rows[i]! + 1) * columns), i * columns);
+  }
+  return out;
+}
