@@ -20,6 +20,7 @@ import { type CpuBackend, cpuLevels, openCpu } from "../ffi/mod.ts";
 import { attentionInputs, attentionRace } from "./bench/attention.ts";
 import { linearRaces } from "./bench/linear.ts";
 import { LENGTHS, measureModel } from "./bench/lengths.ts";
+import { longDecodeRace } from "./bench/long_decode.ts";
 import { measurePeers, PEER_LENGTHS } from "./bench/peers.ts";
 import { type BenchCase, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
@@ -35,8 +36,8 @@ const OPS = ["attention", "filter", "linear", "lengths"] as const;
 const USAGE = `Usage: deno task bench [flags]
 
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
-torch), the filter's recurrence, SmolLM2's linear layers, and a model end to end at growing lengths, dense beside the
-presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
+torch; decode also over a cache of 0.8 GB), the filter's recurrence, SmolLM2's linear layers, and a model end to end at
+growing lengths, dense beside the presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
 "roof" is the share reached of what multiply-adds and memory allow on this machine, both measured first.
 
   --threads N
@@ -125,6 +126,7 @@ async function* races(
     for (const phase of ["prefill", "decode"] as const) {
       yield await attentionRace(backend, impl, inputs, phase, torch);
     }
+    yield longDecodeRace(backend, impl, inputs);
   }
   if (wants("filter")) {
     for (const phase of ["prefill", "decode"] as const) yield scanRace(backend, impl, phase);
@@ -155,7 +157,8 @@ export function explainRoof(rows: readonly KernelRow[]): string[] {
 /** What the attention rows say: the saving, and how we stand beside PyTorch. */
 export function* compare(rows: readonly KernelRow[]): Generator<string> {
   for (const phase of ["prefill", "decode"]) {
-    const of = rows.filter((r) => r.op === "filtered_attention" && r.phase === phase);
+    const all = rows.filter((r) => r.op === "filtered_attention" && r.phase === phase);
+    const of = all.filter(({ shape }) => shape === all[0]!.shape);
     const own = of.filter((r) => !r.impl.startsWith("torch"));
     const dense = own.find((r) => r.skip === 0);
     if (dense === undefined) continue;

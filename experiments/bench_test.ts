@@ -2,10 +2,12 @@ import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows
 import { listFolder, runTask, withFolder } from "./testing.ts";
 import { openCpu } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors.ts";
+import { attentionInputs } from "./bench/attention.ts";
 import { measureModel } from "./bench/lengths.ts";
 import { Progress } from "./cli/progress.ts";
 import { compare, explainRoof } from "./bench.ts";
 import { linearRaces } from "./bench/linear.ts";
+import { longDecodeRace } from "./bench/long_decode.ts";
 import { type BenchCase, expectClose, median, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 
@@ -112,11 +114,26 @@ Deno.test("compare() says what skipping saves, and how dense attention stands be
     { ...attention, impl: "torch flash", timeMs: 10 },
     { ...attention, impl: "torch math", timeMs: 20 },
     { ...attention, op: "linear", timeMs: 1 },
+    { ...attention, shape: "T=2", skip: 0.5, timeMs: 1 },
   ];
   assertEquals([...compare(rows)], [
     "prefill: 0.625 of dense at 0.5 skipped, recent 16; dense at 1.25 times PyTorch's speed",
   ]);
   assertEquals([...compare(rows.slice(1))], []);
+});
+
+Deno.test("decode over a long cache counts its bytes, and is held to the reference", async () => {
+  using backend = await openCpu({ threads: 2 });
+  const cases = longDecodeRace(backend, "cpu", attentionInputs(), 2);
+  for (const benchCase of cases) await benchCase.verify();
+  const row = 2 * 3 * 64;
+  assertEquals(cases.map(({ dtype, bytes }) => [dtype, bytes]), [["f32", 8192 * row * 4], [
+    "bf16",
+    8192 * row * 2,
+  ]]);
+  const idle = Object.assign(Object.create(backend), { attention: () => {} });
+  const [broken] = longDecodeRace(idle, "cpu", attentionInputs(), 2);
+  await assertRejects(async () => await broken!.verify(), Error, "Cannot trust decode over 8192 rows of f32");
 });
 
 Deno.test("deno task bench refuses what it does not know, in one line", async () => {
