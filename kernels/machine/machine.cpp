@@ -37,7 +37,7 @@ double best_time(Work work) {
 
 int32_t machine_measure(tkf_context* context, const tkf_machine_measure_args& a) {
   constexpr int64_t kRounds = 2000000;         // some 10 milliseconds
-  constexpr int64_t kFloats = int64_t{1} << 25;  // 128 MB: more than the caches hold
+  constexpr int64_t kFloats = int64_t{1} << 27;  // 512 MB: more than the caches hold
   void* memory = nullptr;
   if (posix_memalign(&memory, 64, kFloats * sizeof(float)) != 0) return TKF_STATUS_MEMORY;
   float* data = static_cast<float*>(memory);
