@@ -1,7 +1,8 @@
 """Another engine on a whole model, for `deno task bench --peers`: llama.cpp, or PyTorch through transformers.
 
-usage: bench_peers.py llama.cpp|PyTorch MODEL THREADS POSITIONS
-       MODEL: a .gguf file, or (PyTorch) a folder as transformers saves models; POSITIONS: tokens of the longest run
+usage: bench_peers.py llama.cpp|PyTorch MODEL THREADS POSITIONS [probe]
+       MODEL: a .gguf file, or (PyTorch) a folder as transformers saves models; POSITIONS: tokens of the longest run;
+       probe: this process may end at its first prefill
 
 Takes one JSON object a line on stdin, {ids, tokens}: prefills the first `tokens` of the ids, then feeds the others one by
 one. Each timed step ends with the logits of its last token. Answers {prefillMs, decodeMs, losses}: the losses are -ln p of
@@ -11,6 +12,7 @@ where the engine is not installed.
 
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -27,9 +29,26 @@ except Exception:  # not installed, or an installation that does not load
     sys.exit(1)
 
 
+def runs_repacked():
+    """Whether llama.cpp runs with weights in layouts of its own: those for AMX end it on some machines."""
+    question = json.dumps({"ids": [1] * 34, "tokens": 32})
+    probe = [sys.executable, __file__, engine, path, str(threads), "64", "probe"]
+    return subprocess.run(probe, input=question, capture_output=True, text=True).returncode == 0
+
+
 def open_llama():
     if not path.endswith(".gguf"):
         raise ValueError("llama.cpp reads .gguf files alone")
+    repacked = sys.argv[5:] == ["probe"] or runs_repacked()
+    if not repacked:
+        defaults = llama_cpp.llama_model_default_params
+
+        def plain():
+            params = defaults()
+            params.use_extra_bufts = False
+            return params
+
+        llama_cpp.llama_cpp.llama_model_default_params = plain  # which Llama() calls
     llama = llama_cpp.Llama(path, n_ctx=positions, n_batch=min(positions, 2048), n_ubatch=512, n_threads=threads,
                             n_threads_batch=threads, n_gpu_layers=0, verbose=False)
     vocabulary = llama.n_vocab()
@@ -43,7 +62,8 @@ def open_llama():
 
         return feed
 
-    return f"llama.cpp (llama-cpp-python {llama_cpp.__version__})", start
+    layouts = "" if repacked else ", weights not repacked"
+    return f"llama.cpp (llama-cpp-python {llama_cpp.__version__}{layouts})", start
 
 
 def open_torch():

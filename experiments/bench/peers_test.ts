@@ -87,11 +87,17 @@ Deno.test("startPeer() says why an engine is not there", async () => {
   }
 });
 
-const FAKE_LLAMA = `import ctypes, os
+const FAKE_LLAMA = `import ctypes, os, sys
 __version__ = "0.0.1"
+llama_cpp = sys.modules[__name__]
+class Params:
+    use_extra_bufts = True
+def llama_model_default_params():
+    return Params()
 class Llama:
     def __init__(self, path, n_ctx, n_threads, **_):
         self.ctx, self.fed, self.limit = self, [], n_ctx
+        self.ends = "FAKE_FAULT" in os.environ and llama_model_default_params().use_extra_bufts
         assert n_threads == 3
     def n_vocab(self):
         return 5
@@ -99,7 +105,7 @@ class Llama:
         self.fed = []
     def eval(self, ids):
         self.fed += ids
-        if 13 in ids: os._exit(1)
+        if 13 in ids or self.ends: os._exit(1)
         assert len(self.fed) <= self.limit
 def llama_get_logits_ith(llama, row):
     assert row == -1
@@ -149,7 +155,17 @@ Deno.test({
         } finally {
           await peer.close!();
         }
+        // One that its own layouts of weights end does without them.
+        Deno.env.set("FAKE_FAULT", "1");
+        const plain = await startPeer("llama.cpp", "model.gguf", 3, 6) as PeerEngine;
+        try {
+          assertEquals(plain.engine, "llama.cpp (llama-cpp-python 0.0.1, weights not repacked)");
+          assertEquals((await plain.run(Int32Array.of(1, 2, 3), 2)).losses.length, 1);
+        } finally {
+          await plain.close!();
+        }
       } finally {
+        Deno.env.delete("FAKE_FAULT");
         if (before === undefined) Deno.env.delete("PYTHONPATH");
         else Deno.env.set("PYTHONPATH", before);
       }
