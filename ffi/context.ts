@@ -1,4 +1,5 @@
 /** Native contexts: what every call of a library is made with. */
+import { PRODUCTS, type Products } from "../lib/backend.ts";
 import { KernelError, NativeLibraryError } from "../lib/errors.ts";
 import { hostData } from "../lib/tensor.ts";
 import { Owned, type Scope } from "./owned.ts";
@@ -7,14 +8,9 @@ import { text } from "./library.ts";
 import { LEVELS } from "./sources.ts";
 import type { NativeLibrary } from "./symbols.ts";
 
-/** How products with quantised weights take their other factor: as it is, or rounded to 16 bits; `TKF_PRODUCTS_…`. */
-export const PRODUCTS = ["exact", "int16"] as const;
-/** One of them. */
-export type Products = typeof PRODUCTS[number];
-
 /** What {@linkcode NativeContext} is made with. */
 export interface ContextOptions {
-  /** How it multiplies with quantised weights; `exact` by default. */
+  /** What products with weights round; `exact` by default. */
   readonly products?: Products;
   /** Threads, the calling one included; all cores by default. */
   readonly threads?: number;
@@ -102,12 +98,12 @@ export class NativeContext extends KernelContext {
   override readonly locate: Locate = hostData;
   /** Name of its instruction-set level. */
   readonly level: string;
-  /** How it multiplies with quantised weights. */
+  /** What products with weights round. */
   readonly products: Products;
 
   /**
    * @throws {RangeError} If `threads` is not a whole number from 1 to 1024, or `level` or `products` is unknown.
-   * @throws {NativeLibraryError} If this machine lacks the level.
+   * @throws {NativeLibraryError} If this machine lacks the level, or what the products need.
    */
   constructor(library: NativeLibrary, options: ContextOptions = {}) {
     const { threads = navigator.hardwareConcurrency, level, products = "exact" } = options;
@@ -121,7 +117,9 @@ export class NativeContext extends KernelContext {
       throw new RangeError(`Cannot make a context: found level "${level}", expected one of ${names}`);
     }
     if (!PRODUCTS.includes(products)) {
-      throw new RangeError(`Cannot make a context: found products "${products}", expected exact or int16`);
+      throw new RangeError(
+        `Cannot make a context: found products "${products}", expected ${PRODUCTS.join(", ")}`,
+      );
     }
     const out = new BigUint64Array(1);
     const status = library.symbols.tkf_context_create(threads, code, out);
@@ -137,7 +135,13 @@ export class NativeContext extends KernelContext {
     super(library, pointer);
     this.level = level ?? supportedLevels(library).at(-1)!;
     this.products = products;
-    this.check("tkf_products_use", library.symbols.tkf_products_use(pointer, PRODUCTS.indexOf(products)));
+    const taken = library.symbols.tkf_products_use(pointer, PRODUCTS.indexOf(products));
+    if (taken === STATUS.unsupported) {
+      throw new NativeLibraryError(
+        `Cannot use products "${products}" at level "${this.level}": ${this.message}; use exact or int16`,
+      );
+    }
+    this.check("tkf_products_use", taken);
   }
 
   /** Loads the BLAS at a path. @throws {NativeLibraryError} If that cannot be. */

@@ -8,13 +8,14 @@
  * ```
  * @module
  */
+import type { Products } from "../lib/backend.ts";
 import { CpuBackend } from "./backend.ts";
 import { findBlas } from "./blas.ts";
-import { NativeContext, type Products, supportedLevels } from "./context.ts";
+import { NativeContext, supportedLevels } from "./context.ts";
 import { namedLibrary, openCpuLibrary } from "./library.ts";
 
 export { CpuBackend } from "./backend.ts";
-export { PRODUCTS, type Products } from "./context.ts";
+export { PRODUCTS, type Products } from "../lib/backend.ts";
 export { CudaBackend } from "./cuda/backend.ts";
 export { CudaError } from "./cuda/driver.ts";
 export type { DeviceBuffer, DeviceTensor } from "./cuda/memory.ts";
@@ -29,8 +30,9 @@ export interface CpuOptions {
   /** Instruction-set level (`base`, `avx2`, `avx512`); `TOKENFILTER_LEVEL`, else the machine's best, by default. */
   readonly level?: string;
   /**
-   * What products with quantised weights are made of: `exact` (the default) takes activations as they are, `int16` rounds
-   * each 32 of them to 16 bits, which is faster where the processor has VNNI, and moves results a little.
+   * What products with weights round: `exact` (the default) nothing, `int16` each 32 activations that meet quantised weights
+   * to 16 bits, which is faster where the processor has VNNI, `bf16x2` both factors of products of more than 8 rows to sums
+   * of two bf16 numbers, which needs AMX and is faster in prefills. Both move results a little.
    */
   readonly products?: Products;
   /** Path of the library; by default `TOKENFILTER_LIBRARY`, else the build of these sources in the cache. */
@@ -50,7 +52,7 @@ export interface CpuOptions {
  * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it.
  *
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
- * the level, or if the BLAS cannot be loaded. The message names every place tried and the command that helps.
+ * the level or what the products need, or if the BLAS cannot be loaded. The message names every place tried and the command that helps.
  */
 export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
   const { threads, library, products, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;

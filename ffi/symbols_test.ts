@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ABI_VERSION, STATUS } from "./abi.ts";
 import { specArgs } from "./filter.ts";
-import { PRODUCTS } from "./context.ts";
 import { CUDA_SYMBOLS, SYMBOLS } from "./symbols.ts";
+import { PRODUCTS } from "../lib/backend.ts";
 import { DTYPES } from "../lib/dtype.ts";
 import { NUM_SLOTS, SLOT } from "../lib/filter/layer.ts";
 import { FILTER_OPTIONS } from "../lib/filter/options.ts";

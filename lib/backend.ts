@@ -93,6 +93,14 @@ export interface LogitComparison {
 }
 
 /**
+ * What products with weights round on the CPU: nothing (f32); activations that meet quantised weights, to 16 bits, 32 of them
+ * by one factor; or, in products of more than 8 rows, every factor to a sum of two bf16 numbers.
+ */
+export const PRODUCTS = ["exact", "int16", "bf16x2"] as const;
+/** One of them. */
+export type Products = typeof PRODUCTS[number];
+
+/**
  * One method per op. Shapes in brackets; f32 where nothing is said. Where an op takes `only`, rows are the slots of a
  * batch, and it reads and writes those of the kept sequences alone; without it, all rows.
  */
@@ -102,8 +110,8 @@ export interface Backend extends BatchOps {
   /** One line for logs: instruction set, threads, libraries. */
   readonly description: string;
 
-  /** Products with quantised weights round activations to 16 bits, 32 by one factor; left out: they do not. */
-  readonly products?: "int16";
+  /** What products with weights round; left out: nothing. */
+  readonly products?: Exclude<Products, "exact">;
 
   /** Allocates zeroed storage. */
   alloc(dtype: DType, shape: readonly number[]): Tensor;

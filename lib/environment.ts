@@ -1,5 +1,6 @@
 /** What a record of measurements says of how it came about. All of it is plain JSON. */
 
+import type { Backend } from "./backend.ts";
 import type { CacheDType, WeightDType } from "./dtype.ts";
 
 /** What a run's numbers depend on besides its options. Runs with different conditions cannot be compared. */
@@ -32,8 +33,8 @@ export interface RunConditions {
   readonly calibration?: string;
   /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
-  /** Products with quantised weights took activations rounded to 16 bits; left out: as they were. */
-  readonly products?: "int16";
+  /** What products with weights rounded; left out: nothing. */
+  readonly products?: Backend["products"];
   /** Element type that matrices were turned into; left out: as the model's file has them. */
   readonly dtype?: WeightDType;
 }

@@ -18,7 +18,7 @@ export interface BackendRequest {
   readonly threads: number | undefined;
   /** Element type of KV caches. */
   readonly cacheDType: CacheDType;
-  /** How products with quantised weights take activations. */
+  /** What products with weights round. */
   readonly products: Products;
   /** Whether a GPU's prefill uses wgmma. */
   readonly wgmma: boolean;
@@ -99,7 +99,7 @@ async function openNative(
   try {
     return await openCpu({ threads, products, ...building });
   } catch (error) {
-    if (!isUnavailable(error)) throw error;
+    if (!isUnavailable(error) || products !== "exact") throw error; // the others have exact products alone
     if (choice === "cpu") {
       throw new NativeLibraryError(`${error.message} (or use --backend reference, which is slow)`, {
         cause: error,

@@ -1,4 +1,5 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
+import { PRODUCTS } from "../../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../../lib/dtype.ts";
 import { GENERATED_TASKS, ITEM_TASKS, TASKS } from "../../lib/eval/mod.ts";
 import type { Option } from "../../lib/filter/mod.ts";
@@ -156,7 +157,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
     "element type that the model's matrices are turned into at load, rounded as ggml rounds (each as the file has it)",
     MODEL,
   ),
-  "products": flag("text", "exact|int16", "activations in quantised products on the CPU (exact)", MODEL),
+  "products": flag("text", PRODUCTS.join("|"), "what products round on the CPU (exact)", MODEL),
   "wgmma": flag(
     "switch",
     undefined,

@@ -1,6 +1,7 @@
 /** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
 import { parquetMetadata, parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
+import type { Backend } from "../../lib/backend.ts";
 import type { CacheDType, WeightDType } from "../../lib/dtype.ts";
 import { UsageError } from "../../lib/errors.ts";
 import {
@@ -59,8 +60,8 @@ export interface TraceInfo {
   readonly cacheDType: CacheDType;
   /** Element type that the model's matrices were turned into; left out: as the file has them. */
   readonly dtype?: WeightDType;
-  /** How products with quantised weights took activations; left out: as they were. */
-  readonly products?: "int16";
+  /** What products with weights rounded; left out: nothing. */
+  readonly products?: Backend["products"];
   /** Where keys and values were decided by a rule of their own: tokens per block, and whether by attention received. */
   readonly keySide?: { readonly block: number; readonly wantsAttention: boolean };
 }

@@ -4,24 +4,29 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/verify/toolkit_speed.ts MODEL
  *          [--threads 2] [--prompt 512] [--decode 128] [--runs 5] [--keys SHARE] [--all-logits] [--no-warmup]
+ *          [--products exact]
  *
  * --keys: the share of keys and values that the preset drops; without it the model runs dense alone. --all-logits: also a
  * prefill with the logits of all tokens. --no-warmup: the first run counts (a large model; its weights are read by then).
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { openCpu } from "../../ffi/mod.ts";
+import { openCpu, PRODUCTS } from "../../ffi/mod.ts";
 import { createPruner } from "../../lib/methods/mod.ts";
 import { loadModel } from "../../lib/model/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 
 const args = parseArgs(Deno.args, {
-  string: ["threads", "prompt", "decode", "runs", "keys"],
+  string: ["threads", "prompt", "decode", "runs", "keys", "products"],
   boolean: ["all-logits", "warmup"],
   negatable: ["warmup"],
-  default: { threads: "2", prompt: "512", decode: "128", runs: "5", warmup: true },
+  default: { threads: "2", prompt: "512", decode: "128", runs: "5", warmup: true, products: "exact" },
 });
 const [prompt, decode, runs] = [args.prompt, args.decode, args.runs].map(Number) as [number, number, number];
-const backend = await openCpu({ threads: Number(args.threads) });
+const products = PRODUCTS.find((name) => name === args.products);
+if (products === undefined) {
+  throw new Error(`Cannot use --products ${args.products}: expected ${PRODUCTS.join(", ")}`);
+}
+const backend = await openCpu({ threads: Number(args.threads), products });
 const begin = performance.now();
 const { model, config, weights } = await loadModel(String(args._[0]), backend);
 const loadTimeMs = performance.now() - begin;

@@ -11,6 +11,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "check.h"
 #include "kernels.h"
@@ -51,6 +55,20 @@ bool has_vnni() {
 #if defined(__x86_64__)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1u << 11) != 0;
+#else
+  return false;
+#endif
+}
+
+// Whether the processor has AMX_TILE and AMX_BF16, and the system lets this process use them: it must be asked.
+bool has_amx() {
+#if TKF_AMX && defined(__linux__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned wanted = 1u << 22 | 1u << 24, avx512_bf16 = 1u << 5;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & wanted) != wanted) return false;
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & avx512_bf16) == 0) return false;
+  constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, request, tile_data) == 0;
 #else
   return false;
 #endif
@@ -109,7 +127,7 @@ void* context_shared(const tkf_context* context) { return cpu(context)->shared_s
 
 SgemmFunction context_sgemm(const tkf_context* context) { return cpu(context)->sgemm; }
 
-Int16 context_int16(const tkf_context* context) { return cpu(context)->int16; }
+Products context_products(const tkf_context* context) { return cpu(context)->products; }
 
 }  // namespace tkf
 
@@ -136,20 +154,26 @@ int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
 const char* tkf_context_description(tkf_context* context) {
   if (context == nullptr) return "";
   const tkf::CpuContext* own = tkf::cpu(context);
-  static const char* const int16[] = {"", ", quantised weights times int16", ", quantised weights times int16 by VNNI"};
+  static const char* const products[] = {"", ", quantised weights times int16", ", quantised weights times int16 by VNNI",
+                                         ", products of many rows in bf16x2 by AMX"};
   snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s%s", tkf::kLevelNames[own->level],
-           own->threads(), own->threads() == 1 ? "" : "s", own->blas_name, int16[own->int16]);
+           own->threads(), own->threads() == 1 ? "" : "s", own->blas_name, products[own->products]);
   return context->description;
 }
 
 int32_t tkf_products_use(tkf_context* context, int32_t products) {
   tkf::Check check(context);
-  check.require(products == TKF_PRODUCTS_EXACT || products == TKF_PRODUCTS_INT16, TKF_STATUS_VALUE,
-                "found other products than exact ones (0) and those in int16 (1)");
+  check.require(products >= TKF_PRODUCTS_EXACT && products <= TKF_PRODUCTS_BF16X2, TKF_STATUS_VALUE,
+                "found other products than exact ones (0), those in int16 (1) and those in bf16x2 (2)");
   if (!check.ok()) return check.status();
   tkf::CpuContext* own = tkf::cpu(context);
-  const bool vnni = own->level == TKF_LEVEL_AVX512 && tkf::has_vnni();
-  own->int16 = products == TKF_PRODUCTS_EXACT ? tkf::kInt16None : vnni ? tkf::kInt16Vnni : tkf::kInt16Plain;
+  const bool best = own->level == TKF_LEVEL_AVX512;
+  check.require(products != TKF_PRODUCTS_BF16X2 || (best && tkf::has_amx()), TKF_STATUS_UNSUPPORTED,
+                "found no AMX, or a level below avx512, expected both for products in bf16x2");
+  if (!check.ok()) return check.status();
+  if (products == TKF_PRODUCTS_EXACT) own->products = tkf::kExact;
+  else if (products == TKF_PRODUCTS_INT16) own->products = best && tkf::has_vnni() ? tkf::kInt16Vnni : tkf::kInt16Plain;
+  else own->products = tkf::kBf16x2;
   return TKF_STATUS_OK;
 }
 

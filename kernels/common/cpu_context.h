@@ -32,7 +32,7 @@ struct CpuContext final : tkf_context {
   int level = TKF_LEVEL_BASE;
   const Kernels* kernels = nullptr;
   SgemmFunction sgemm = nullptr;
-  Int16 int16 = kInt16None;
+  Products products = kExact;
   char blas_name[64] = "built-in matrix product";
 
   // Memory of one thread during one call, and memory that all threads of a call share.

@@ -45,10 +45,18 @@ bool context_reserve(tkf_context* context, size_t bytes_per_thread, size_t share
 // That memory, 64-byte aligned, not zeroed.
 void* context_scratch(const tkf_context* context, int thread);
 void* context_shared(const tkf_context* context);
-// How products with quantised weights round what they are multiplied with: not at all, or to int16, and by what they are
-// computed then.
-enum Int16 { kInt16None, kInt16Plain, kInt16Vnni };
-Int16 context_int16(const tkf_context* context);
+// Whether the compiler knows AMX.
+#if defined(__x86_64__) && defined(__clang__)
+#define TKF_AMX (__clang_major__ >= 12)
+#elif defined(__x86_64__) && defined(__GNUC__)
+#define TKF_AMX (__GNUC__ >= 11)
+#else
+#define TKF_AMX 0
+#endif
+
+// What products round, and by what they are computed then: see TKF_PRODUCTS_….
+enum Products { kExact, kInt16Plain, kInt16Vnni, kBf16x2 };
+Products context_products(const tkf_context* context);
 // The loaded BLAS, or NULL.
 SgemmFunction context_sgemm(const tkf_context* context);
 

@@ -3,6 +3,9 @@
 #include "../common/blocks.h"
 #include "../common/lanes.h"
 #include "int16.h"
+#if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
+#include "bf16x2.h"
+#endif
 
 namespace tkf::TKF_NAMESPACE {
 
@@ -303,7 +306,7 @@ static int rounded_rows(tkf_context* context, const float* x, const uint8_t* wei
     for (int64_t row = begin; row < end; row++) int16::round_row(x + row * k, rounded, row);
   });
   const int64_t bytes = row_bytes<Format>(k);
-  const bool vnni = context_int16(context) == kInt16Vnni;
+  const bool vnni = context_products(context) == kInt16Vnni;
   const int64_t grain = 32768 / larger(int16::kRows * k * rows, int64_t{1});
   parallel_ranges(context, groups, grain, [&](int64_t begin, int64_t end, int thread) {
     uint8_t* const memory = static_cast<uint8_t*>(context_scratch(context, thread));
@@ -336,14 +339,19 @@ static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a
   int32_t status = TKF_STATUS_OK;
   with_format(a.dtype, [&](auto format) {
     using Format = decltype(format);
+    const Products products = context_products(context);
     if constexpr (int16::Integers<Format>::KNOWN) {
-      if (context_int16(context) != kInt16None) {
+      if (products == kInt16Plain || products == kInt16Vnni) {
         status = rounded_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
         return;
       }
     }
     if (a.rows <= kFewRows) {
       status = few_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
+#if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
+    } else if (products == kBf16x2) {
+      status = bf16x2::products<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
+#endif
     } else {
       status = many_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
     }

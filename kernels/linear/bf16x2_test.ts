@@ -1,0 +1,121 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NativeLibraryError } from "../../lib/errors.ts";
+import { fromBf16, toBf16 } from "../../lib/half.ts";
+import { dequantize } from "../../lib/reference/dequantize.ts";
+import { f32Data, hostTensor } from "../../lib/tensor.ts";
+import { testedDevice } from "../../ffi/cuda/testing.ts";
+import { type CpuBackend, cpuLevels, openCpu, type Products } from "../../ffi/mod.ts";
+import { WEIGHTS } from "../testing/fuzz/draw.ts";
+import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
+import { testOnCpu } from "../testing/ways.ts";
+import { LINEAR_CASES, type LinearCase } from "./cases.ts";
+import { prepare } from "./testing.ts";
+
+const open = (products: Products, threads: number) =>
+  openCpu({ products, threads, level: "avx512", blas: "none" });
+
+/** Why this machine has none of these products; undefined where it has. */
+async function findReason(): Promise<string | undefined> {
+  if ((testedDevice() ?? "cpu") !== "cpu") return;
+  if (!(await cpuLevels()).includes("avx512")) return "no AVX-512 here";
+  try {
+    using _backend = await open("bf16x2", 1);
+  } catch (error) {
+    if (error instanceof NativeLibraryError && error.message.includes("no AMX")) return "no AMX here";
+    throw error;
+  }
+}
+const reason = await findReason();
+
+/** The upper half of each number, and what is left of it as bf16. */
+function split(values: Float32Array): [Float32Array, Float32Array] {
+  const bits = new Uint32Array(values.slice().buffer).map((word) => word & 0xFFFF0000);
+  const upper = new Float32Array(bits.buffer);
+  return [upper, values.map((value, i) => fromBf16(toBf16(value - upper[i]!)))];
+}
+
+function multiply(
+  backend: CpuBackend,
+  x: Float32Array,
+  c: LinearCase,
+  weight: Parameters<CpuBackend["linear"]>[1],
+) {
+  const rows = c.k === 0 ? c.rows : x.length / c.k, out = unwritten([rows, c.n]);
+  backend.linear(hostTensor("f32", [rows, c.k], new Float32Array(x)), weight, out);
+  return f32Data(out);
+}
+
+testOnCpu(
+  "linear() in bf16x2 is the product of both factors' halves, whatever the threads, of all types",
+  async () => {
+    const backends = [await open("bf16x2", 1), await open("bf16x2", 3)], exact = await open("exact", 1);
+    assertEquals(backends.map(({ products }) => products), ["bf16x2", "bf16x2"]);
+    assert(backends.every(({ description }) => description.includes("bf16x2 by AMX")));
+    const wide = WEIGHTS.map((dtype) => ({ dtype, rows: 33, n: 50, k: 1536 }));
+    // More rows than sums are held of, and more columns than are unpacked together.
+    const large: LinearCase = { dtype: "q4_0", rows: 530, n: 1100, k: 64 };
+    const dense: LinearCase[] = [{ dtype: "bf16", rows: 9, n: 17, k: 550 }, {
+      dtype: "f32",
+      rows: 16,
+      n: 3,
+      k: 0,
+    }];
+    let runs = 0;
+    for (const [i, c] of [...LINEAR_CASES, ...wide, large, ...dense].entries()) {
+      const { x, weight, sizes } = prepare(c, i + 1),
+        [found, again] = backends.map((own) => multiply(own, f32Data(x), c, weight));
+      const what = `${c.rows} x ${c.k} by ${c.n} ${c.dtype}`;
+      assertEquals(found, again, what);
+      if (c.rows <= 8) {
+        assertEquals(found, multiply(exact, f32Data(x), c, weight), what);
+        continue;
+      }
+      const [xs, xsRest] = split(f32Data(x)), [ws, wsRest] = split(dequantize(weight, 0, c.n * c.k));
+      const expected = Float64Array.from({ length: c.rows * c.n }, (_, at) => {
+        const row = Math.floor(at / c.n) * c.k, column = at % c.n * c.k;
+        let sum = 0;
+        for (let j = 0; j < c.k; j++) {
+          const [a, b] = [row + j, column + j];
+          sum += xs[a]! * ws[b]! + xs[a]! * wsRest[b]! + xsRest[a]! * ws[b]!;
+        }
+        return sum;
+      });
+      assertNear(found!, expected, 2e-6, what, (at) => sizes[at]!);
+      runs++;
+    }
+    assert(runs > 40, `${runs} runs`);
+  },
+  reason,
+);
+
+testOnCpu(
+  "linear() in bf16x2 gives a row of more than 8 the same among few and many, and keeps NaN to it",
+  async () => {
+    const backend = await open("bf16x2", 2), c: LinearCase = { dtype: "q4_1", rows: 100, n: 70, k: 1088 };
+    const next = numbers(5), x = f32Data(randomTensor([c.rows, c.k], next));
+    const weight = randomWeight(c.dtype, [c.n, c.k], next), all = multiply(backend, x, c, weight);
+    for (const [begin, end] of [[0, 9], [7, 40], [30, 100]] as const) {
+      const some = multiply(backend, x.subarray(begin * c.k, end * c.k), c, weight);
+      assertEquals(some, all.slice(begin * c.n, end * c.n), `rows ${begin} to ${end}`);
+    }
+    x[3 * c.k + 40] = NaN;
+    x[50 * c.k] = Infinity;
+    multiply(backend, x, c, weight).forEach((value, at) => {
+      const row = Math.floor(at / c.n);
+      if (row === 3 || row === 50) assert(Number.isNaN(value), `row ${row}`);
+      else assertEquals(value, all[at], `row ${row}`);
+    });
+  },
+  reason,
+);
+
+testOnCpu("products in bf16x2 are refused where they cannot be had, with what helps", async () => {
+  for (const level of (await cpuLevels()).filter((level) => level !== "avx512" || reason !== undefined)) {
+    await assertRejects(
+      () => openCpu({ products: "bf16x2", level }),
+      NativeLibraryError,
+      `Cannot use products "bf16x2" at level "${level}": found no AMX, or a level below avx512, expected both for products ` +
+        "in bf16x2; use exact or int16",
+    );
+  }
+});
