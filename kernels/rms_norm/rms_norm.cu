@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kRmsNormThreads)
     const float* from = x + row * cols;
     float* to = out + row * cols;
     double squares = 0;
-#pragma unroll 4
+#pragma unroll 2
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) squares += square(from[i]);
     const float factor = rms_factor(squares, cols, eps, sums);
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) to[i] = from[i] * factor * weight[i];

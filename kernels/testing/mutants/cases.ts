@@ -85,13 +85,6 @@ export const MUTANTS: readonly Mutant[] = [
     ...ATTENTION,
   },
   {
-    name: "prefill takes keys to be seen by a whole tile that its last query's window leaves out",
-    file: "filtered_attention/prefill.cuh",
-    from: "what % 2 == 0 ? int64_t{lowest} : int64_t{highest}",
-    to: "int64_t{lowest}",
-    ...ATTENTION,
-  },
-  {
     name: "argmax takes the last of equal values of a row's parts",
     file: "nll/nll.cu",
     from: "<< 32 | (0xffffffffu - static_cast<uint32_t>(index));",
