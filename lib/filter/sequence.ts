@@ -22,7 +22,7 @@ import { planLayers, type PlanNames } from "./schedule.ts";
 import { HOST_SLOT } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
 
-/** What the filter must know of a model. All whole numbers, at least 1. */
+/** What the filter must know of a model. All sizes are whole numbers, at least 1. */
 export interface FilterShape {
   /** Layers. */
   readonly numLayers: number;
@@ -34,6 +34,8 @@ export interface FilterShape {
   readonly headDim: number;
   /** Width of the residual stream. */
   readonly hiddenSize: number;
+  /** Over how many positions a layer's attention reaches back, one entry a layer. Default: over all. */
+  readonly layers?: readonly { readonly window?: number }[];
 }
 
 /** What the filter needs of a backend. */

@@ -17,16 +17,24 @@ import { createEviction } from "./eviction.ts";
 import { keyMethodOf } from "./list.ts";
 import { type AnyRule, isRule } from "./method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
-import type { DecisionTrace, KeyInput, KeySequence, KeySide, Pruner, PrunerContext } from "./pruner.ts";
+import {
+  checkWindows,
+  type DecisionTrace,
+  type KeyInput,
+  type KeySequence,
+  type KeySide,
+  type Pruner,
+  type PrunerContext,
+} from "./pruner.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
 import { substituteOf } from "./substitute.ts";
 import { TokenFilter } from "./token_filter.ts";
 
 /**
- * Adds the key side that options ask for to what decides queries.
+ * Adds the substitute and the key side that options ask for to what decides queries.
  *
  * @param queries Binds the query side; not called where no query is to be skipped.
- * @throws {RangeError} If the schedule is unreachable on the key side.
+ * @throws {RangeError} If the schedule is unreachable on the key side, or a layer cannot have the substitute.
  */
 export function withKeySide(
   queries: () => Pruner,
@@ -35,7 +43,11 @@ export function withKeySide(
   context: PrunerContext,
 ): Pruner {
   const name = keyRuleOf(options), { warmup, keyState } = options;
-  const replaced = () => ({ ...queries(), substitute: substituteOf(options) });
+  const replaced = () => {
+    const pruner = { ...queries(), substitute: substituteOf(options) };
+    checkWindows(pruner, shape);
+    return pruner;
+  };
   if (name === undefined) return { ...replaced(), cacheSkipped: options.kvFusion === "none" };
   const method = keyMethodOf(name);
   const keySide = isRule(method)

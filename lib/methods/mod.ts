@@ -40,7 +40,8 @@ export * from "./token_filter.ts";
  *
  * @param name A method's, or "token-filtering" for the one that `options.fusion` names.
  * @throws {TypeError} If an option is unknown or of the wrong type.
- * @throws {RangeError} If there is no such method, a size or an option is out of range, or the schedule is unreachable.
+ * @throws {RangeError} If there is no such method, a size or an option is out of range, the schedule is unreachable, or a
+ * layer cannot have the substitute.
  *
  * @example
  * ```ts

@@ -4,7 +4,7 @@
  */
 import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { KeyState } from "../filter/options.ts";
-import type { FilterBackend } from "../filter/sequence.ts";
+import type { FilterBackend, FilterShape } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Adapts, Alters, Calibration } from "./calibration.ts";
 
@@ -225,6 +225,24 @@ export interface Pruner {
 /** 0-based indices of the layers that a pruner touches on either side, ascending. */
 export function filteredLayers({ layers, keySide }: Pick<Pruner, "layers" | "keySide">): number[] {
   return [...new Set([...layers, ...keySide?.layers ?? []])].sort((a, b) => a - b);
+}
+
+/**
+ * Checks the substitute against the layers that it is for.
+ *
+ * @throws {RangeError} If it is local attention, and one of them has a window of its own.
+ */
+export function checkWindows(
+  { layers, substitute }: Pick<Pruner, "layers" | "substitute">,
+  shape: Pick<FilterShape, "layers">,
+): void {
+  if (substitute?.kind !== "local") return;
+  const layer = layers.find((layer) => shape.layers?.[layer]?.window !== undefined);
+  if (layer === undefined) return;
+  throw new RangeError(
+    `Cannot use local attention in layer ${layer} as a substitute: expected a layer without a window of its own ` +
+      "(take another substitute, or none)",
+  );
 }
 
 /**

@@ -8,11 +8,7 @@ import type { Model } from "./model.ts";
 import { OutputMemory } from "./output_memory.ts";
 import { LayerTally } from "./usage.ts";
 
-/**
- * The empty cache, counts and memory of outputs of a layer.
- *
- * @throws {RangeError} If local attention is to stand for skipped outputs of a layer with a window of its own.
- */
+/** The empty cache, counts and memory of outputs of a layer. */
 export function openRecord(
   { backend, config }: Model,
   pruner: Pruner | undefined,
@@ -22,11 +18,6 @@ export function openRecord(
   const { numKvHeads, headDim, hiddenSize, window } = { ...config, ...layerConfig(config, layer) };
   const cache = new LayerCache(backend, cacheDType, numKvHeads * headDim, pruner?.recent ?? 0);
   const { kind, block } = (pruner?.layers.includes(layer) ? pruner.substitute : undefined) ?? {};
-  if (kind === "local" && window !== undefined) {
-    throw new RangeError(
-      `Cannot use local attention in layer ${layer} as a substitute: expected a layer without a window of its own`,
-    );
-  }
   const outputs = kind === "mean" || kind === "last"
     ? new OutputMemory(kind, { warmup: pruner!.warmup, block: block! }, hiddenSize)
     : undefined;

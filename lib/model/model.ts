@@ -106,7 +106,8 @@ export class Model {
    * Starts a sequence.
    *
    * @param pruner decides whose attention is computed; without one all is (dense)
-   * @throws {RangeError} If the pruner names a layer that the model does not have.
+   * @throws {RangeError} If the pruner names a layer that the model does not have, or local attention is to stand for
+   * skipped outputs of one with a window of its own.
    */
   start(pruner?: Pruner, options: SequenceOptions = {}): ModelSequence {
     if (pruner?.alters === undefined) return new ModelSequence(this, pruner, options);

@@ -2,6 +2,7 @@
 import type { CacheDType } from "../dtype.ts";
 import type { LayerState } from "../filter/layer.ts";
 import {
+  checkWindows,
   type DroppedParts,
   filteredLayers,
   keyStateOf,
@@ -58,6 +59,7 @@ export class ModelSequence {
     if (unknown !== undefined) {
       throw new RangeError(`Cannot filter layer ${unknown}: the model's layers are 0 to ${numLayers - 1}`);
     }
+    if (pruner !== undefined) checkWindows(pruner, model.config);
     this.#model = model;
     this.#pruner = pruner;
     this.#options = options;

@@ -1,7 +1,13 @@
 /** What stands for skipped outputs: what local queries see, what is added, what is learned from it, and what it costs. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { AttentionArgs, Backend } from "../backend.ts";
-import { createPruner, createReplay, type MethodOptions, type Pruner } from "../methods/mod.ts";
+import {
+  createCustomRule,
+  createPruner,
+  createReplay,
+  type MethodOptions,
+  type Pruner,
+} from "../methods/mod.ts";
 import { f32Data, hostData, type Tensor } from "../tensor.ts";
 import { batchUnsupportedReason } from "./batch_decoder.ts";
 import { Model } from "./model.ts";
@@ -276,9 +282,13 @@ Deno.test("local attention is refused on a device, and in layers with a window o
   const start = (layer: number) =>
     windowed.start(patternPruner([layer], () => true, { recent: 4, substitute: local(2) }));
   start(0);
-  assertThrows(
-    () => start(1),
-    RangeError,
-    "Cannot use local attention in layer 1 as a substitute: expected a layer without a window of its own",
-  );
+  const refused =
+    "Cannot use local attention in layer 1 as a substitute: expected a layer without a window of its own";
+  assertThrows(() => start(1), RangeError, refused);
+  // A method is bound to a model's shape before anything is run.
+  const shape = { ...config, numLayers: 3, layers: [{}, { window: 9 }, {}] };
+  const own = { substitute: "local", pruneRatio: 0.5, recent: 8 } as const;
+  assertThrows(() => createPruner("token-filtering", shape, { preset: "local" }), RangeError, refused);
+  assertThrows(() => createCustomRule(shape, () => 0, own), RangeError, refused);
+  createPruner("token-filtering", shape, { preset: "keys" });
 });
