@@ -1,5 +1,5 @@
 /**
- * Makes the pictures of README.md, images/loss.png and images/items.png, from results/. Needs a Chromium.
+ * Makes the pictures of README.md, images/, from results/. Needs a Chromium.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/study/pictures.ts
  */
