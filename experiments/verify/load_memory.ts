@@ -13,6 +13,7 @@ import { openCpu } from "../../ffi/mod.ts";
 import { byteSize } from "../../lib/dtype.ts";
 import { loadModel, parseGguf, readHfFolder, readModelFile } from "../../lib/model/mod.ts";
 import { countOf } from "../../lib/tensor.ts";
+import { readStdFlags } from "../cli/deno.ts";
 
 const SPARE = 16e6;
 const SIZES = { hidden_size: 768, intermediate_size: 3072, num_hidden_layers: 12, vocab_size: 32000 };
@@ -114,10 +115,7 @@ if (Deno.args[0] === "--one") {
   await measure(Deno.args[1]!, Deno.args[2]);
 } else {
   const folder = await Deno.makeTempDir(), megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
-  const flags = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-config", "--no-lock", `${import.meta.dirname}/../../.std/flags.ts`],
-  }).output();
-  const imports = new TextDecoder().decode(flags.stdout).trim().split(" ").filter(Boolean);
+  const std = await readStdFlags();
   try {
     await writeFolder(`${folder}/f32`, "f32");
     await writeFolder(`${folder}/bf16`, "bf16");
@@ -128,7 +126,7 @@ if (Deno.args[0] === "--one") {
       ...Deno.args.flatMap((path): [string, string?][] => [[path], [path, "bf16"]]),
     ];
     for (const [path, dtype] of cases) {
-      const args = ["run", "-A", "--no-check", ...imports, import.meta.filename!, "--one", path];
+      const args = ["run", "-A", "--no-check", ...std, import.meta.filename!, "--one", path];
       const child = new Deno.Command(Deno.execPath(), {
         args: [...args, ...dtype === undefined ? [] : [dtype]],
         cwd: `${import.meta.dirname}/../..`,
