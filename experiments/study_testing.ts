@@ -37,7 +37,12 @@ export async function prepareStudy(folder: string, args: readonly string[]): Pro
   return path;
 }
 
-/** A study whose trials workers propose themselves, of which one is run. @param args what is searched @returns its path */
+/**
+ * A study whose trials workers propose themselves, of which one is run.
+ *
+ * @param args What is searched.
+ * @returns Its path.
+ */
 export async function prepareSearch(folder: string, args: readonly string[]): Promise<string> {
   const search = [...args, "--budget", "0.001s", "--out", `${folder}/search`, "--quiet"];
   const { code, stderr } = await runTask("sweep", ...search);
@@ -45,7 +50,7 @@ export async function prepareSearch(folder: string, args: readonly string[]): Pr
   return `${folder}/search/study.db`;
 }
 
-/** Runs the trials that a study came to once more, as a list, by one worker that nobody disturbs. @returns the study's path */
+/** Runs the trials of a study once more, as a list, by one undisturbed worker. @returns The new study's path. */
 export async function repeatTrials(folder: string, path: string): Promise<string> {
   const repeated = `${folder}/repeated.db`;
   {

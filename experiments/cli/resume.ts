@@ -133,7 +133,8 @@ function tellKept(why: string, { task, args, folder, work, finished, noun }: Int
 }
 
 /**
- * Ends a run whose work is kept: one that was interrupted, that found the disk full, or whose study or queue cannot be had any more.
+ * Ends a run whose work is kept: one that was interrupted, that found the disk full, or whose study or queue cannot
+ * be had any more.
  *
  * @returns The exit code.
  * @throws The error, if it is none of these, or what is kept cannot be read either.

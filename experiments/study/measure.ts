@@ -39,14 +39,14 @@ const text = (methods: string, ratios: string, tokens: number): Part => ({
   ...{ methods, ratios },
   flags: ["--tokens", `${tokens}`, "--seeds", "2"],
 });
-/** Items, after the least text that a comparison takes; one seed of chance, as an item is answered rightly or not. */
+/** Items, after the least text that a comparison takes; one seed of chance. */
 const items = (methods: string, ratios: string, tasks: string, count: number, flags: string[]): Part => ({
   ...{ methods, ratios },
   flags: [...["--tokens", "512", "--seeds", "1", "--tasks", tasks, "--items", `${count}`], ...flags],
 });
-/** Items are short: filtering begins early, and windows and blocks are small, else nothing would be filtered. */
+/** Items are short: with longer windows and blocks, or a later start, nothing would be filtered. */
 const SHORT = ["--filter-from", "8", "--recent", "4", "--block", "4", "--warmup", "32"];
-/** Methods that skip queries, and those that drop keys and values, the paper's criterion (`variance`) among both. */
+/** Methods that skip queries, and those that drop keys; the paper's criterion (`variance`) is among both. */
 const QUERIES = "paper,variance,learned,random-protected";
 const KEYS = "variance,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
 const queries = (ratios: string, tasks: string, count: number) => items(QUERIES, ratios, tasks, count, SHORT);
@@ -80,7 +80,7 @@ export const PARTS: { readonly [name: string]: Part } = {
 
 const ROOT = new URL("../../", import.meta.url), RESULTS = new URL("results/", import.meta.url);
 
-/** A comparison in one line: without the pairs of all methods, whose number grows as its square, and numbers to six digits. */
+/** A comparison in one line, numbers to six digits: without the pairs of all methods, which grow as its square. */
 export const shorten = ({ pairs: _, ...rest }: Comparison): string =>
   JSON.stringify(
     rest,

@@ -98,7 +98,7 @@ export function plotItems(
   });
 }
 
-/** The methods of some parts on the same text at different shares; what the last part alone has is left out. */
+/** The methods of some parts on the same text at different shares, those that the first part has. */
 export function joinShares(parts: readonly Part[]): Part {
   const names = (part: Part) => new Set(part.methods.map(({ name }) => withoutShare(name)));
   const first = names(parts[0]!);

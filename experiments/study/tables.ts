@@ -28,7 +28,7 @@ const rivalOf = (opposed: Opposed | undefined) =>
     ? "-"
     : `${opposed.verdict} ${opposed.verdict === "not told apart" ? "from" : "than"} ${opposed.name}`;
 
-/** Signs where a method is told apart from its own chance, and is worse than the best other one at its share. */
+/** Signs where a method is told apart from its own chance, or worse than the best other one at its share. */
 const signsOf = ({ control, rival }: ComparedResult["against"]) =>
   [
     ...(control?.verdict === "better" ? [" ▲"] : control?.verdict === "worse" ? [" ▼"] : []),
@@ -149,7 +149,7 @@ export function collectItems(part: Part): ItemsRow[] {
   );
 }
 
-/** A row a method and a column a task, the perplexity of words that are to be guessed, and what was really filtered. */
+/** A row a method and a column a task, the perplexity of guessed words, and what was really filtered. */
 export function tabulateItems(part: Part): PlainTable {
   const perplexities = part.results!.filter(({ task, metric }) =>
     metric === "perplexity" && !task.startsWith("perplexity")

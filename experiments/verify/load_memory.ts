@@ -1,13 +1,13 @@
 /**
- * Holds the peak memory of loading to the size of the loaded weights plus the largest tensor of the file (Linux).
+ * Holds the peak memory of loading to the size of the weights plus the largest tensor of the file (Linux).
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/verify/load_memory.ts [MODEL.gguf ...]
  *
- * Loads, each in a process of its own: a folder of a random Llama of 130 million values that it writes, in f32 as it is
- * and turned into q8_0, in bf16 turned into q4_0; and each GGUF file as it is and turned into bf16. One line each, in MB:
- * the weights, the largest tensor, the peak of resident memory (VmHWM) above what the process held just before, and what
- * it held by then of the file's header and vocabulary. SPARE is for what the engine has not collected yet. Exits with 1 if
- * a peak is above the sum.
+ * Loads, each in a process of its own: a folder of a random Llama of 130 million values that it writes, in f32 as
+ * it is and turned into q8_0, in bf16 turned into q4_0; and each GGUF file as it is and turned into bf16. One line
+ * each, in MB: the weights, the largest tensor, the peak of resident memory (VmHWM) above what the process held just
+ * before, and what it held by then of the file's header and vocabulary. SPARE is for what the engine has not
+ * collected yet. Exits with 1 if a peak is above the sum.
  */
 import { openCpu } from "../../ffi/mod.ts";
 import { byteSize } from "../../lib/dtype.ts";

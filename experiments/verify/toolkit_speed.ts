@@ -24,7 +24,8 @@ const args = parseArgs(Deno.args, {
 const [prompt, decode, runs] = [args.prompt, args.decode, args.runs].map(Number) as [number, number, number];
 const products = PRODUCTS.find((name) => name === args.products);
 if (products === undefined) {
-  throw new Error(`Cannot use --products ${args.products}: expected ${PRODUCTS.join(", ")}`);
+  console.error(`Cannot use --products ${args.products}: expected one of ${PRODUCTS.join(", ")}`);
+  Deno.exit(2);
 }
 const backend = await openCpu({ threads: Number(args.threads), products });
 const begin = performance.now();
