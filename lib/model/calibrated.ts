@@ -155,11 +155,11 @@ export class ModelOnText implements CalibratedModel {
       });
       const alteration = visit.close(), altered = this.#alter(layer, alteration);
       streams.forEach((stream, i) => streams[i] = through(altered, stream, layer));
-      // It is made anew, with all others, when their alterations are known.
+      // All layers are altered again, at once, when the alteration of the last one is known.
       const had = Object.values(this.#model.weights.layers[layer]!);
-      Object.values(altered.weights.layers[layer]!).filter((tensor) => !had.includes(tensor)).forEach((
-        tensor,
-      ) => backend.free(tensor));
+      for (const tensor of Object.values(altered.weights.layers[layer]!)) {
+        if (!had.includes(tensor)) backend.free(tensor);
+      }
       return alteration;
     });
     streams.forEach((stream) => backend.free(stream));

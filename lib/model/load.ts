@@ -66,9 +66,9 @@ export async function readModelFile(
   nameOrPath: string,
   options: Omit<LoadOptions, "cacheDType"> = {},
 ): Promise<ModelFile> {
-  const path = await locatePath(nameOrPath, options), { mapFile, ...others } = options;
+  const path = await locatePath(nameOrPath, options), { mapFile: _, ...unmapped } = options;
   // What is turned into another type is not shared, and mapped pages would be held beside it.
-  const reading = mapFile === undefined || options.dtype !== undefined ? others : options;
+  const reading = options.dtype === undefined ? options : unmapped;
   const { name, source, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
     ? await openFolder(path, reading)
     : await openFile(path, reading);

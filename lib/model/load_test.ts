@@ -260,3 +260,20 @@ Deno.test("readModelFile() refuses a file that has changed before its weights ar
     assertThrows(() => file.open(backend), ModelFormatError, "found another file than before");
   });
 });
+
+Deno.test("readModelFile() refuses a file that has changed between its digest and its mapping", async () => {
+  await withFile(buildGguf(smallLlamaParts()), async (path) => {
+    const mapFile = (path: string) => {
+      Deno.writeFileSync(path, new Uint8Array(10_000));
+      return Deno.readFileSync(path);
+    };
+    await assertRejects(
+      () => readModelFile(path, { mapFile }),
+      ModelFormatError,
+      "found another file than before",
+    );
+    await Deno.writeFile(path, buildGguf(smallLlamaParts()));
+    const mapped = await readModelFile(path, { mapFile: (path) => Deno.readFileSync(path) });
+    assertEquals(mapped.sha256, (await readModelFile(path)).sha256);
+  });
+});

@@ -167,14 +167,14 @@ function scaleAndMin(bytes: Uint8Array, at: number, part: number): [number, numb
  * Values [start, start + count) of a stored tensor, in row-major order, as float32.
  *
  * Formulas: ggml's `ggml-quants.c`, result for result. f32 comes back as a view of the tensor's own values: read it,
- * do not write it. Every other type is a fresh array, or the beginning of `into`.
+ * do not write it. Every other type is a fresh array, or a view of the beginning of `into`.
  *
  * @param tensor f32, f16, bf16 or any quantised type.
  * @param start First value, counted over the whole tensor; a multiple of the type's block.
  * @param count How many; a multiple of the type's block.
  * @param into At least so many values, which are written over.
  * @throws {TypeError} If the tensor is f64, i32 or u8.
- * @throws {RangeError} If the range is not whole blocks within the tensor.
+ * @throws {RangeError} If the range is not whole blocks within the tensor, or `into` is shorter.
  *
  * @example
  * ```ts
@@ -200,6 +200,9 @@ export function dequantize(
       `Cannot dequantise values [${start}, ${start + count}) of ${total}: ` +
         `expected a range inside the tensor, in multiples of ${blockSize}`,
     );
+  }
+  if (into !== undefined && into.length < count) {
+    throw new RangeError(`Cannot dequantise ${count} values into ${into.length}: expected as many at least`);
   }
   if (dtype === "f32") return data.subarray(start, start + count) as Float32Array<ArrayBuffer>;
   if (dtype === "f64" || dtype === "i32" || dtype === "u8") {

@@ -1,5 +1,5 @@
 /** Float32 to the element types of weights, exactly as ggml's `quantize_row_*_ref` functions round. */
-import { DTYPES, type WeightDType } from "../dtype.ts";
+import { byteSize, DTYPES, type WeightDType } from "../dtype.ts";
 import { toBf16, toF16 } from "../half.ts";
 import { emptyTensor, type TensorData } from "../tensor.ts";
 
@@ -48,8 +48,9 @@ function writeScale(bytes: Uint8Array, at: number, d: number): void {
  * Values as an element type.
  *
  * @param values Finite values, for q8_0 and q4_0 a multiple of 32 of them, 32 a block.
- * @param into An array of the type's, as long as they are then. Default: a fresh one; for f32 `values` itself.
- * @throws {RangeError} If they are no whole blocks, one is not finite, or one (or a block's scale) is past float16.
+ * @param into Takes them: an array of the type's, of just their size. Default: a fresh one; for f32 `values` itself.
+ * @throws {RangeError} If they are no whole blocks, one is not finite, one (or a block's scale) is past float16, or `into`
+ * has another size.
  *
  * @example
  * ```ts
@@ -69,7 +70,10 @@ export function quantize(
     throw new RangeError(`found a value of ${values.find((x) => !Number.isFinite(x))}, expected finite ones`);
   }
   if (dtype === "f32" && into === undefined) return values;
-  const out = into ?? emptyTensor(dtype, [values.length]).data;
+  const out = into ?? emptyTensor(dtype, [values.length]).data, size = byteSize(dtype, values.length);
+  if (out.byteLength !== size) {
+    throw new RangeError(`found ${out.byteLength} bytes for the values, expected ${size}`);
+  }
   switch (dtype) {
     case "f32":
       out.set(values);

@@ -1,5 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { WEIGHT_DTYPES } from "../dtype.ts";
+import { emptyTensor, hostTensor } from "../tensor.ts";
+import { dequantize } from "./dequantize.ts";
 import { quantize } from "./quantize.ts";
 import golden from "./testdata/quantize_golden.json" with { type: "json" };
 
@@ -14,6 +16,24 @@ for (const dtype of WEIGHT_DTYPES.filter((dtype) => dtype !== "f32")) {
 
 Deno.test("quantize() to f32 takes the values as they are", () => {
   assertEquals(quantize(values, "f32") === values, true);
+});
+
+Deno.test("quantize() and dequantize() write where they are told to, and not where there is other room", () => {
+  for (const dtype of WEIGHT_DTYPES) {
+    const { data } = emptyTensor(dtype, [values.length]), fresh = quantize(values, dtype);
+    const room = emptyTensor(dtype, [values.length + 64]).data, own = room.subarray(0, data.length);
+    assertEquals([quantize(values, dtype, own) === own, own], [true, fresh]);
+    assertEquals(room.subarray(data.length).every((value) => value === 0), true);
+    assertThrows(() => quantize(values, dtype, room), RangeError, "bytes for the values, expected");
+    const tensor = hostTensor(dtype, [values.length], fresh), into = new Float32Array(values.length + 1);
+    const read = dequantize(tensor, 0, values.length, into);
+    assertEquals([read, read.buffer === into.buffer], [
+      dequantize(tensor, 0, values.length),
+      dtype !== "f32",
+    ]);
+    const short = into.subarray(2);
+    assertThrows(() => dequantize(tensor, 0, values.length, short), RangeError, "expected as many at least");
+  }
 });
 
 Deno.test("quantize() refuses what the type does not hold", () => {

@@ -11,7 +11,7 @@ export interface ByteSource {
   readonly size: number;
   /** Bytes [at, at + size), which are there: the caller's own, or a view of the whole file's. */
   read(at: number, size: number): Uint8Array<ArrayBuffer>;
-  /** The same, where they are not there in that memory, which is written over: for bytes that are copied anyway. */
+  /** The same for bytes that are copied anyway: read into the memory that `take` gives, or a view of the whole file's. */
   borrow(at: number, size: number, take: TakeBytes): Uint8Array<ArrayBuffer>;
 }
 
@@ -57,7 +57,12 @@ export class MemoryBytes implements ByteSource {
 /** Reads so many bytes at once: often enough for a smooth progress bar. */
 const CHUNK_BYTES = 4 * 2 ** 20;
 
-/** Reads a file once through for its digest, piece by piece: where it is mapped, no page of it comes in by that. */
+/**
+ * Reads a file once through for its digest, piece by piece, and maps it then where it can be: what is not used of it
+ * never comes into memory.
+ *
+ * @throws {ModelFormatError} If the file is another one when it is mapped.
+ */
 export async function openBytes(
   path: string,
   { onProgress, mapFile }: ReadOptions = {},
@@ -73,23 +78,31 @@ export async function openBytes(
     onProgress?.({ stage: "read", source: path, doneBytes, totalBytes });
   }
   const sha256 = hash.digest("hex");
-  return mapFile === undefined || totalBytes === 0
-    ? new FileBytes(path, info, sha256)
-    : Object.assign(new MemoryBytes(mapFile(path), path), { sha256 });
+  if (mapFile === undefined || totalBytes === 0) return new FileBytes(path, info, sha256);
+  const bytes = mapFile(path);
+  if (!isSame(Deno.statSync(path), info)) throw changedError(path);
+  return Object.assign(new MemoryBytes(bytes, path), { sha256 });
+}
+
+/** Whether a file has the size and the time of its last change that it had. */
+function isSame(found: Deno.FileInfo, { size, mtime }: Deno.FileInfo): boolean {
+  return found.size === size && found.mtime?.getTime() === mtime?.getTime();
 }
 
 /** A file on disk. It is opened for each piece, and must stay as it was. */
 class FileBytes implements DigestedBytes {
   readonly file: string;
-  readonly size: number;
   readonly sha256: string;
-  readonly #changed: number | undefined;
+  readonly #info: Deno.FileInfo;
 
-  constructor(file: string, { size, mtime }: Deno.FileInfo, sha256: string) {
+  constructor(file: string, info: Deno.FileInfo, sha256: string) {
     this.file = file;
-    this.size = size;
+    this.#info = info;
     this.sha256 = sha256;
-    this.#changed = mtime?.getTime();
+  }
+
+  get size(): number {
+    return this.#info.size;
   }
 
   read(at: number, size: number): Uint8Array<ArrayBuffer> {
@@ -102,8 +115,7 @@ class FileBytes implements DigestedBytes {
 
   #fill(at: number, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
     using file = Deno.openSync(this.file);
-    const { size, mtime } = file.statSync();
-    if (size !== this.size || mtime?.getTime() !== this.#changed) throw changedError(this.file);
+    if (!isSame(file.statSync(), this.#info)) throw changedError(this.file);
     file.seekSync(at, Deno.SeekMode.Start);
     for (let done = 0; done < bytes.length;) {
       const read = file.readSync(bytes.subarray(done));
