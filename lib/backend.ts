@@ -93,11 +93,11 @@ export interface LogitComparison {
 }
 
 /**
- * What products with weights round on the CPU: nothing (f32); activations that meet quantised weights, to 16 bits, 32 of them
- * by one factor; or, in products of more than 8 rows, every factor to a sum of two bf16 numbers.
+ * What products with weights round on the CPU: nothing (f32); activations that meet quantised weights, to 16 bits,
+ * 32 of them by one factor; or, in products of more than 8 rows, every factor to a sum of two bf16 numbers.
  */
 export const PRODUCTS = ["exact", "int16", "bf16x2"] as const;
-/** One of them. */
+/** One of {@linkcode PRODUCTS}. */
 export type Products = typeof PRODUCTS[number];
 
 /**

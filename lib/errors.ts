@@ -52,7 +52,7 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** A place that work is kept in, or comes from, cannot be had now: what is finished stays, and the work can be gone on with. */
+/** The file or queue of a study cannot be reached or written now; what is finished stays, and the run can be resumed. */
 export class PlaceLostError extends UsageError {}
 
 /** What a value is, as an error message says it: `null`, `number`, `Array`, `Float64Array`. */

@@ -8,7 +8,7 @@ import type { EvaluatedModel } from "./language_model.ts";
 export const ROWS_PER_BLOCK = 128;
 const LARGE_VOCABULARY = 32_768;
 
-/** Memory for the logits of a block, which the next block takes again: fresh pages cost a tenth of the product. */
+/** Memory for the logits of all blocks in turn: fresh pages cost a tenth of the product. */
 interface Room {
   logits?: Tensor;
 }
@@ -44,7 +44,7 @@ function logitsOf(model: EvaluatedModel, hidden: Tensor, start: number, end: num
   return logits;
 }
 
-/** Has a look at logits of rows [start, end), which go to the room, or, where they are to be kept, to memory of their own. */
+/** Calls `look` with the logits of rows [start, end): in the room, or, where they are kept, in memory of their own. */
 function withLogits<T>(
   model: EvaluatedModel,
   hidden: Tensor,
@@ -60,7 +60,8 @@ function withLogits<T>(
   const out = memory.logits && firstRows(memory.logits, end - start);
   const logits = logitsOf(model, hidden, start, end, out), result = look(logits);
   memory.logits ??= logits;
-  if (logits !== out && logits !== memory.logits) model.backend.free(logits); // a model that has memory of its own
+  // A model may have ignored `out`.
+  if (logits !== out && logits !== memory.logits) model.backend.free(logits);
   return result;
 }
 

@@ -103,8 +103,8 @@ export function fakeModel(): { model: EvaluatedModel; calls: Calls } {
 
 /**
  * Calls `work` with a model on a backend whose memory is counted, as a device's is: uploads and hidden states are new
- * tensors, and each is freed once. Thrice: with logits that are tensors of their own, that go where they are asked for,
- * and with hidden states for logits.
+ * tensors, and each is freed once. Three times: with logits in tensors of their own, with logits in the memory that is
+ * given for them, and with hidden states for logits.
  */
 export function expectAllFreed(work: (model: EvaluatedModel) => void): void {
   for (const logitsAre of ["own", "given", "hidden"]) {

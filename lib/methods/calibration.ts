@@ -55,7 +55,7 @@ export interface CalibratedModel {
   readonly config: CostShape;
   /** How much each part turns the residual stream. */
   readonly importance: PartImportance;
-  /** Mean losses on the calibration text without some layers and one more, each of the candidates in turn; nats a token. */
+  /** Mean losses on the calibration text without the layers gone and one candidate more, for each; nats a token. */
   lossesWithout(gone: readonly number[], candidates: readonly number[]): number[];
   /** A matrix of a layer, [rows, columns] f32, a copy. */
   matrix(layer: number, name: string): HostTensor;

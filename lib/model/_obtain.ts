@@ -95,8 +95,8 @@ export async function obtainModel(model: RemoteModel, options: ObtainOptions): P
     for (const [source, obtain] of sources) {
       try {
         const found = await obtain(model, folder, options);
-        // Renamed only when complete and checked: other processes see a whole file or none. One that another process has
-        // put there meanwhile stays: that one may be reading it, and refuses a file that changes.
+        // Renamed only when complete and checked: other processes see a whole file or none. A file that another
+        // process has put there meanwhile stays: it may be at reading it, and refuses a file that changes.
         if (terms !== undefined) await Deno.rename(`${folder}/terms`, terms);
         if (!await hasSize(path, model.sizeBytes)) await Deno.rename(found, path);
         return path;

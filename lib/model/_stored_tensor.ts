@@ -51,7 +51,7 @@ const TURNED = new Float32Array(1 << 16);
 export function convert(tensor: HostTensor, dtype: WeightDType): HostTensor {
   const out = emptyTensor(dtype, tensor.shape), count = countOf(tensor.shape);
   const perValue = out.data.length / count;
-  // Nothing is made anew for each piece: it would stay until it is collected, which can be more than the tensor.
+  // All pieces use the same memory: garbage of each, until it is collected, can be more than the tensor.
   for (let at = 0; at < count; at += TURNED.length) {
     const values = dequantize(tensor, at, Math.min(TURNED.length, count - at), TURNED);
     quantize(values, dtype, out.data.subarray(at * perValue, (at + values.length) * perValue));

@@ -51,7 +51,7 @@ Deno.test("successive halving looks at 1/27, 1/9 and 1/3 of the chunks, at the b
   assertEquals(shouldStop([9], [], 27), null);
 });
 
-/** A race of recorded losses by workers, each of which reads a chunk in turn. @returns The winner, and the chunks that were read. */
+/** A race of recorded losses by workers that read a chunk in turn. @returns The winner, and how many chunks were read. */
 function race(losses: readonly (readonly number[])[], workers: number, seed: number) {
   const random = new RandomStream(seed, 0), order = random.shuffle(losses[0]!.length);
   const waiting = random.shuffle(losses.length), finished = new Map<number, Rival>();

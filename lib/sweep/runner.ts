@@ -146,7 +146,7 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       source.finish(digest, trial);
     } catch (error) {
       if (racing === undefined || error !== racing.signal.reason) {
-        // A study that cannot be had takes nothing back; the trial waits again as this process ends.
+        // A study that cannot be reached takes no trial back: others take it when this process has ended.
         if (!(error instanceof PlaceLostError)) source.drop?.(digest);
         throw error;
       }

@@ -130,7 +130,7 @@ export class Search<T extends Trial = Trial> {
   }
 
   /**
-   * Makes the next proposal in a study, of what has come out so far; where another process is faster, it is that one's.
+   * Makes the next proposal in a study from the results so far; where another process is faster, takes that one's.
    *
    * @returns False after the last one.
    * @throws {RangeError} If all have been made and none can be run.

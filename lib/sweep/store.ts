@@ -181,7 +181,7 @@ export class StudyStore extends StoreReader implements Disposable {
     else this.#run("INSERT OR REPLACE INTO setting VALUES (?, ?)", key, JSON.stringify(value));
   }
 
-  /** Says what is searched, if anything: proposals of another search are forgotten, those of the same one stay. */
+  /** Sets what is searched, if anything. Proposals of the same search stay, those of another are removed. */
   begin(search: SearchRequest | undefined): void {
     this.#transact(() => {
       const endless = (request?: SearchRequest) => JSON.stringify({ ...request, trials: 0 });

@@ -130,7 +130,7 @@ export class TrialRace {
     return group;
   }
 
-  /** Lets a trial run, which reads so many chunks at most. It is held against those that come to their end meanwhile, too. */
+  /** Lets a trial run, which reads so many chunks at most. It is held against trials that end meanwhile, too. */
   enter(options: ResolvedOptions, chunks: number): RacingTrial {
     const rivals = this.#groupOf(options), stop = new AbortController();
     const losses: number[] = [], race = RACES[this.#kind];

@@ -143,7 +143,7 @@ export interface StoredOptions<T extends TaskTypes = TaskTypes> {
   readonly owner: string;
   /** Finds out which owners' processes have ended: their trials wait again at once. */
   readonly isDead?: (owner: string) => boolean;
-  /** Digests of the trials that count, in their order; default: all of the study, in the order in which they end. */
+  /** Digests of the trials that count, in their order; default: all of the study, in the order of their ends. */
   readonly only?: readonly string[];
   /** The search that the study has begun, which makes a trial where none waits. */
   readonly search?: Search<Trial<T>>;

@@ -54,7 +54,7 @@ function stylePreset(place: number): RuleStyle {
 /** The name of a method without the share that it was asked for: `paper at 0.3` is `paper`. */
 export const withoutShare = (name: string): string => name.replace(/ at 0\.\d+$/, "");
 
-/** Looks of a method; of `… inverted`, `… on keys`, `random for …`, `… shuffled`, of presets, and of rules of a reader's own too. */
+/** Looks of a method, also `… inverted`, `… on keys`, `random for …`, `… shuffled`; of presets, and of a reader's rules. */
 export function styleRule(shown: string): RuleStyle {
   const name = withoutShare(shown);
   const ordered = name.replace(/ shuffled$/, "");
