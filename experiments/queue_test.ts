@@ -239,6 +239,13 @@ Deno.test({
     }),
 });
 
+Deno.test("worker refuses flags of a queue where there is none", async () => {
+  for (const flag of ["--lease", "--patience", "--queue-prefix"]) {
+    const { code, stdout, stderr } = await runTask("worker", "--study", "none.db", flag, "5");
+    assertEquals([code, stdout, stderr], [2, "", `Cannot use ${flag} without --queue\n`]);
+  }
+});
+
 Deno.test("readAddress() takes addresses of Redis alone", () => {
   assertEquals(readAddress("rediss://u:p@host:1/2"), {
     url: "rediss://u:p@host:1/2",

@@ -48,7 +48,7 @@ Deno.test("sweep --space searches, races, ends in time and goes on, to the same 
     assertEquals(digests(JSON.parse(rest.stdout)), digests(summary));
   }));
 
-Deno.test("sweep names what is wrong with a space, a budget, a race, and writes nothing", () =>
+Deno.test("sweep names what is wrong with a space, a budget, a race, a queue, and writes nothing", () =>
   withFolder(async (folder) => {
     const file = (name: string, text: string) => {
       Deno.writeTextFileSync(`${folder}/${name}`, text);
@@ -78,6 +78,7 @@ Deno.test("sweep names what is wrong with a space, a budget, a race, and writes 
       [["--race", "--queue", "redis://h"], "Cannot use --queue with --race"],
       [["--sampler", "tpe"], "Cannot use --sampler without axes"],
       [["--trials", "5"], "Cannot use --trials without a search"],
+      [["--patience", "5"], "Cannot use --patience without --queue"],
       [["--race", "wild"], '--race "wild": expected one of sequential, halving'],
       [["--budget", "0m"], "--budget 0m: expected a time above 0 such as 20m"],
       [["--budget", "soon"], "--budget soon: expected a time above 0"],

@@ -112,10 +112,14 @@ function shardOf<T>(trials: readonly T[], values: FlagValues): readonly T[] {
   return trials.filter((_, i) => i % parts! === part - 1);
 }
 
-/** Where trials are to be run, if not here. @throws {UsageError} If it is no address. */
+/** Where trials are to be run, if not here. @throws {UsageError} If there is no such place. */
 async function readQueue(values: FlagValues) {
   const url = values.get("queue")?.[0] as string | undefined;
-  if (url === undefined) return undefined;
+  if (url === undefined) {
+    const flag = ["queue-prefix", "patience"].find((name) => values.has(name));
+    if (flag !== undefined) throw new UsageError(`Cannot use --${flag} without --queue`);
+    return undefined;
+  }
   if (values.has("jobs")) {
     throw new UsageError("Cannot use --jobs with --queue: start deno task worker --queue there");
   }

@@ -59,6 +59,10 @@ export async function main(args: readonly string[]): Promise<number> {
   if ((flags.study === undefined) === (flags.queue === undefined)) {
     throw new UsageError("Cannot begin: expected --study FILE, or --queue redis://HOST (see --help)");
   }
+  const queued = (["queue-prefix", "patience", "lease"] as const).find((name) => flags[name] !== undefined);
+  if (flags.queue === undefined && queued !== undefined) {
+    throw new UsageError(`Cannot use --${queued} without --queue`);
+  }
   if (flags.threads !== undefined) readInteger("threads", flags.threads, 1);
   const progress = new Progress(flags.quiet || flags.attached ? undefined : Deno.stderr);
   const own = Object.fromEntries(
