@@ -54,20 +54,24 @@ function stylePreset(place: number): RuleStyle {
 /** The name of a method without the share that it was asked for: `paper at 0.3` is `paper`. */
 export const withoutShare = (name: string): string => name.replace(/ at 0\.\d+$/, "");
 
+/** A mark with a dot; an open one where plotly has none with a dot: it would draw a circle in its place. */
+const dotted = (symbol: string): string =>
+  /^(hourglass|bowtie|.*-x)(-open)?$/.test(symbol) ? symbol.replace(/(-open)?$/, "-open") : `${symbol}-dot`;
+
 /** Looks of a method, also `… inverted`, `… on keys`, `random for …`, `… shuffled`; of presets, and of a reader's rules. */
 export function styleRule(shown: string): RuleStyle {
   const name = withoutShare(shown);
   const ordered = name.replace(/ shuffled$/, "");
   if (ordered !== name) {
     const own = styleRule(ordered);
-    return { ...own, symbol: own.symbol.replace(/(-open)?(-dot)?$/, "-open-dot"), dash: "dot" };
+    return { ...own, symbol: dotted(own.symbol.replace(/(-open)?(-dot)?$/, "-open")), dash: "dot" };
   }
   const preset = PRESET_NAMES.indexOf(name), rule = name.split(" for ")[0]!;
   if (preset >= 0) return stylePreset(preset);
   const [first] = rule.split(" + "), bare = first!.replace(/ on keys$/, "");
   if (bare !== rule) {
     const own = styleRule(bare);
-    return { ...own, symbol: own.symbol.startsWith("hourglass") ? "bowtie" : `${own.symbol}-dot` };
+    return { ...own, symbol: own.symbol.startsWith("hourglass") ? "bowtie" : dotted(own.symbol) };
   }
   const plain = rule.replace(/ inverted$/, ""), inverted = plain !== rule;
   const method = findMethod(plain), chance = CHANCE_LOOKS[CHANCE.indexOf(plain) % CHANCE_LOOKS.length];

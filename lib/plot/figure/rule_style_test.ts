@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { headRules } from "../../heads/report.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../methods/list.ts";
+import { PRESETS } from "../../methods/options.ts";
 import { styleRule, visibilityOf } from "./rule_style.ts";
 
 Deno.test("styleRule() gives every rule looks of its own", () => {
@@ -17,6 +18,16 @@ Deno.test("styleRule() gives every rival looks of its own, as every rule", () =>
   const names = [...METHODS, ...KEY_RULES, ...EVICTIONS, ...OFFLINE].map(({ name }) => name);
   const looks = names.map(styleRule).map(({ color, symbol, dash }) => [color, symbol, dash].join());
   assertEquals(new Set(looks).size, names.length);
+});
+
+Deno.test("styleRule() names no dotted mark that plotly does not have", () => {
+  const names = [...METHODS, ...KEY_RULES].map(({ name }) => name);
+  const shown = [...names, ...Object.keys(PRESETS)].flatMap((name) =>
+    ["", " inverted", " on keys", " shuffled", " on keys shuffled", " inverted shuffled"].map((x) => name + x)
+  );
+  const wrong = shown.filter((name) => /^(hourglass|bowtie|\S+-x).*-dot$/.test(styleRule(name).symbol));
+  assertEquals(wrong, []);
+  assertEquals(styleRule("random shuffled").symbol, "hourglass-open");
 });
 
 Deno.test("styleRule() knows inverted rules and rules of a reader's own", () => {
