@@ -1,4 +1,4 @@
-/** A study that another process has locked: commands that write to it wait, then say so in one line, and lose nothing. */
+/** A study that another process has locked: who writes to it waits, then says so in one line, and loses nothing. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { delay, readResults, readTrials } from "./study_testing.ts";

@@ -1,13 +1,14 @@
-"""The key side's rule `learned`, as screen.py tries it: a ridge regression, one a layer and sequence (or KV head), of what
-a key will be worth, from what its judgement knows, fitted as the text goes on on the keys that stay."""
+"""The key side's rule `learned`, as screen.py tries it: a ridge regression, one a layer and sequence (or KV
+head), of what a key will be worth, from what its judgement knows, fitted as the text goes on on the keys that
+stay."""
 import torch
 
 EPS, LEAST, RIDGE = 1e-6, 8, 1.0
 
 
 class LearnedKeys:
-    """The fits of one layer. What a key is worth: ln of the root mean change of the outputs of the `horizon` queries
-    from its judgement on; until LEAST outcomes are known, ln of the same over the queries so far."""
+    """The fits of one layer. What a key is worth: ln of the root mean change of the outputs of the `horizon`
+    queries from its judgement on; until LEAST outcomes are known, ln of the same over the queries so far."""
 
     def __init__(self, own, horizon, fade):
         self.own, self.horizon, self.fade = own, horizon, fade

@@ -3,17 +3,19 @@
 usage: python screen.py MODEL.gguf TEXT [--tokens 4096] [--skip 0] [--context 512] [--ratio 0.75] [--recent 32]
            [--warmup 64] RULE…
 
-Needs torch, transformers and gguf (tried with torch 2.15.0, transformers 5.2.0). A RULE is a name of SCORES, with any of
-+heads (each KV head drops its own keys), +pooled (likewise, with one quota for all heads of a layer), +again (at every block
-all live keys are judged again), +lateN (half of the quota at the first judgement, the rest once tokens are N old),
-+fading0.9 (older attention fades by that a block), +allocated (ratios of layers from the warm-up), +protect0.1 (that
-share of the keys, those of largest value norm so far, goes last), +merge (a value that goes is merged into that of the most
-similar key that stays, head by head, as the rule `keydiff-merge` does), +fuse0.9 (key and value become the mean of all
-keys merged so, of cosine 0.9 and more, and the ln of their number is added to the logit), +rest (one more row a KV head, the mean of all keys and of all values
-that went, with ln of their number added to the logit). `learned` is learned_keys.py, with +horizonN and +forget0.9. Chunks
-stand side by side; judgement and the policy `budget` are those of docs/method.md, with blocks of 32 and a window of 256
-scores. Prints the loss above dense with its standard error over blocks of 64 tokens, and the same less the first rule's. It
-says what is worth building; what a rule costs, measure.ts says.
+Needs torch, transformers and gguf (tried with torch 2.15.0, transformers 5.2.0). A RULE is a name of SCORES,
+with any of +heads (each KV head drops its own keys), +pooled (likewise, with one quota for all heads of a
+layer), +again (at every block all live keys are judged again), +lateN (half of the quota at the first
+judgement, the rest once tokens are N old), +fading0.9 (older attention fades by that a block), +allocated
+(ratios of layers from the warm-up), +protect0.1 (that share of the keys, those of largest value norm so far,
+goes last), +merge (a value that goes is merged into that of the most similar key that stays, head by head, as
+the rule `keydiff-merge` does), +fuse0.9 (key and value become the mean of all keys merged so, of cosine 0.9
+and more, and the ln of their number is added to the logit), +rest (one more row a KV head, the mean of all
+keys and of all values that went, with ln of their number added to the logit). `learned` is learned_keys.py,
+with +horizonN and +forget0.9. Chunks stand side by side; judgement and the policy `budget` are those of
+docs/method.md, with blocks of 32 and a window of 256 scores. Prints the loss above dense with its standard
+error over blocks of 64 tokens, and the same less the first rule's. It says what is worth building; what a
+rule costs, measure.ts says.
 """
 import argparse
 import os
@@ -102,8 +104,8 @@ class Layer:
         return self.fold(torch.cosine_similarity(self.keys, means, dim=-1))
 
     def merge(self, gone, alive, least):
-        """Values of keys that go (`gone`, [chunks, parts, tokens so far]) go into those of the likest keys that stay; where
-        there is a `least` cosine, keys too."""
+        """Values of keys that go (`gone`, [chunks, parts, tokens so far]) go into those of the likest keys that
+        stay; where there is a `least` cosine, keys too."""
         end, kv_heads = gone.shape[2], self.keys.shape[1]
         for chunk in range(len(gone)):
             for head in range(kv_heads):

@@ -1,11 +1,12 @@
 /**
- * The first table of the README: what the presets cost beside chance with their own options, from committed comparisons.
+ * The first table of the README: what the presets cost beside chance with their own options, from committed
+ * comparisons.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/cheap_skips/table.ts
  *
  * Each file in results/ is the compare.json of `deno task compare --model MODEL --text FILE --tokens N
- * --methods PRESET,…,random --seeds 3`, with other methods or fewer seeds where its options say so; a model's presets may
- * stand in several files.
+ * --methods PRESET,…,random --seeds 3`, with other methods or fewer seeds where its options say so; a model's presets
+ * may stand in several files.
  */
 import { formatInterval, plural } from "../../lib/plot/mod.ts";
 import { PRESETS } from "../../lib/methods/mod.ts";

@@ -1,7 +1,7 @@
 /**
  * Kills the workers of a study at random and holds its results against an undisturbed sweep's:
- * `deno run -A … experiments/verify/kill_workers.ts [trials] [workers] [kills of each] [tpe]`. With `tpe` workers propose
- * the trials, and the undisturbed sweep is of those that they came to.
+ * `deno run -A … experiments/verify/kill_workers.ts [trials] [workers] [kills of each] [tpe]`. With `tpe` workers
+ * propose the trials, and the undisturbed sweep is of those that they came to.
  */
 import { uniform } from "../../lib/random.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";

@@ -7,10 +7,11 @@ usage: python3 speed_race.py MODEL.gguf [--modules DIR] [--python PYTHON] [--rou
        ratio, and none for the toolkit's own figures. --shape needs gguf and numpy: `make_shape.py` writes a file of 4 to
        5 GB (less with --layers) into --folder, which is deleted afterwards.
 
-Each round starts every engine once in a process of its own, which warms up (not with --once) and then times one prefill of
-512 tokens and one decode. With --keys the toolkit runs the preset `keys` too, at that share; --products are the toolkit's. A
-ratio is the toolkit's speed over the faster llama.cpp's, of medians. Memory is the process's maximum resident set, what it maps of the file included
-(llama.cpp maps it; the toolkit reads it). Run it on an idle machine.
+Each round starts every engine once in a process of its own, which warms up (not with --once) and then times
+one prefill of 512 tokens and one decode. With --keys the toolkit runs the preset `keys` too, at that share;
+--products are the toolkit's. A ratio is the toolkit's speed over the faster llama.cpp's, of medians. Memory
+is the process's maximum resident set, what it maps of the file included (llama.cpp maps it; the toolkit reads
+it). Run it on an idle machine.
 """
 import argparse
 import json
