@@ -168,8 +168,9 @@ int32_t tkf_products_use(tkf_context* context, int32_t products) {
   if (!check.ok()) return check.status();
   tkf::CpuContext* own = tkf::cpu(context);
   const bool best = own->level == TKF_LEVEL_AVX512;
-  check.require(products != TKF_PRODUCTS_BF16X2 || (best && tkf::has_amx()), TKF_STATUS_UNSUPPORTED,
-                "found no AMX, or a level below avx512, expected both for products in bf16x2");
+  const bool tiles = products == TKF_PRODUCTS_BF16X2;
+  check.require(!tiles || best, TKF_STATUS_UNSUPPORTED, "expected level avx512");
+  check.require(!tiles || !best || tkf::has_amx(), TKF_STATUS_UNSUPPORTED, "found no AMX that this process may use");
   if (!check.ok()) return check.status();
   if (products == TKF_PRODUCTS_EXACT) own->products = tkf::kExact;
   else if (products == TKF_PRODUCTS_INT16) own->products = best && tkf::has_vnni() ? tkf::kInt16Vnni : tkf::kInt16Plain;

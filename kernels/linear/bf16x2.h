@@ -1,6 +1,6 @@
-// Products in bf16x2, by AMX: every factor is a sum of two bf16 numbers, and of their four products all but
-// that of the smaller ones are summed, in f32. A tile unit multiplies 32 values of 16 rows with those of 16 others
-// at once. Weights lie in a tile as they lie in memory, row by row; rows of x are turned about, once for all weights.
+// Products in bf16x2, by AMX: every factor is a sum of two bf16 numbers, and of their four products all but that
+// of the smaller ones are summed, in f32. A tile unit multiplies 32 values of 16 rows with those of 16 others at
+// once. Weights lie in a tile row by row, as in memory; rows of x are transposed, once for all weights.
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"
@@ -102,7 +102,7 @@ TKF_INLINE void multiply_tiles() {
   if (NT > 1 && MT > 1) _tile_dpbf16ps(3, 5, 7);
 }
 
-// Adds to NT x MT tiles of sums, [16 columns, 16 rows] each, the products of `count` tiles of both; `fresh` ones
+// Adds to NT x MT tiles of sums, [16 columns, 16 rows] each, the products of `count` tiles of both; `fresh` sums
 // begin at 0. Strides are in bytes, from one tile row of weights, of x and of sums to the next.
 template <int NT, int MT>
 static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t* x, int64_t x_stride, int count,
@@ -136,15 +136,16 @@ static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t
 constexpr decltype(&multiply<1, 1>) kMultiply[2][2] = {{multiply<1, 1>, multiply<1, 2>},
                                                        {multiply<2, 1>, multiply<2, 2>}};
 
+struct alignas(64) TileShape {
+  uint8_t palette = 1, start = 0, unused[14] = {};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+// A constant: up to g++ 13.2 _tile_loadconfig() names only 8 bytes as read, and stores to others may be left out.
+constexpr TileShape kTileShape;
+
 // Tiles of 16 rows of 64 bytes on this thread, until end_tiles().
-static void begin_tiles() {
-  struct alignas(64) {
-    uint8_t palette = 1, start = 0, unused[14] = {};
-    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-  } shape;
-  _tile_loadconfig(&shape);
-}
+static void begin_tiles() { _tile_loadconfig(&kTileShape); }
 static void end_tiles() { _tile_release(); }
 
 template <class Format>

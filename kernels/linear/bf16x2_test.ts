@@ -3,8 +3,10 @@ import { NativeLibraryError } from "../../lib/errors.ts";
 import { fromBf16, toBf16 } from "../../lib/half.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
+import { findCompiler, run } from "../../ffi/build/command.ts";
 import { testedDevice } from "../../ffi/cuda/testing.ts";
 import { type CpuBackend, cpuLevels, openCpu, type Products } from "../../ffi/mod.ts";
+import { inChild } from "../testing/child.ts";
 import { WEIGHTS } from "../testing/fuzz/draw.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
 import { testOnCpu } from "../testing/ways.ts";
@@ -114,8 +116,53 @@ testOnCpu("products in bf16x2 are refused where they cannot be had, with what he
     await assertRejects(
       () => openCpu({ products: "bf16x2", level }),
       NativeLibraryError,
-      `Cannot use products "bf16x2" at level "${level}": found no AMX, or a level below avx512, expected both for products ` +
-        "in bf16x2; use exact or int16",
+      `Cannot use products "bf16x2" at level "${level}": ${
+        level === "avx512" ? "found no AMX that this process may use" : "expected level avx512"
+      }; use exact or int16`,
     );
   }
 });
+
+/** The C library's `syscall`, but that the system refuses AMX's registers, as an old one does. */
+const REFUSING = `
+long syscall(long number, long a, long b, long c, long d, long e, long f) {
+  if (number == 158 && a == 0x1023) return -1;  /* arch_prctl(ARCH_REQ_XCOMP_PERM) */
+  register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
+  long result;
+  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  if (result >= 0 || result < -4095) return result;
+  extern int *__errno_location(void);
+  *__errno_location() = (int)-result;
+  return -1;
+}`;
+
+testOnCpu(
+  "products in bf16x2 are refused, and nothing crashes, where the system does not give AMX's registers",
+  async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      const { command, args } = await findCompiler(), library = `${folder}/refusing.so`;
+      await Deno.writeTextFile(`${folder}/refusing.c`, REFUSING);
+      const { success, stderr } = await run(command, [
+        ...args,
+        ...["-x", "c", "-shared", "-fPIC", `${folder}/refusing.c`, "-o", library],
+      ]);
+      assert(success, stderr);
+      const { error } = await inChild(
+        { LD_PRELOAD: `${Deno.env.get("LD_PRELOAD") ?? ""} ${library}` }, // sanitizers have theirs
+        `const { openCpu } = await load("ffi/mod.ts");
+        await openCpu({ products: "bf16x2", level: "avx512" });`,
+      );
+      assertEquals(
+        error,
+        'NativeLibraryError: Cannot use products "bf16x2" at level "avx512": ' +
+          "found no AMX that this process may use; use exact or int16",
+      );
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+  (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") && "not Linux on x86-64" ||
+    !(await cpuLevels()).includes("avx512") && "no AVX-512 here",
+);
