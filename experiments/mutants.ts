@@ -99,7 +99,7 @@ function describe({ file, line, before, after }: Mutant): string {
   return `${file}:${line}: ${short(before)} → ${short(after)}`;
 }
 
-/** Judges a sample, and prints survivors as they are found. */
+/** Judges a sample, and prints survivors, and what this machine cannot run, as they are found. */
 async function judge(
   sample: Sample,
   options: Options & Pick<SampleOptions, "seconds">,
@@ -107,15 +107,18 @@ async function judge(
 ): Promise<{ outcomes: Outcome[]; broken: string[] }> {
   const progress = new Progress(options.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
   await buildLibraries((message) => progress.line(message));
-  const counts = { noticed: 0, survived: 0, invalid: 0 };
+  const counts = { noticed: 0, survived: 0, invalid: 0, untested: 0 };
   const broken = await judgeSample(sample, options, signal, (outcome) => {
     outcomes.push(outcome);
     counts[outcome.result]++;
-    if (outcome.result === "survived" && !options.json) {
+    const words =
+      { survived: "survived", untested: "cannot run here", noticed: "", invalid: "" }[outcome.result];
+    if (words !== "" && !options.json) {
       progress.clear();
-      writeLine(Deno.stdout, `survived: ${describe(outcome.mutant)}`);
+      writeLine(Deno.stdout, `${words}: ${describe(outcome.mutant)}`);
     }
-    const done = counts.noticed + counts.survived, all = sample.mutants.length - counts.invalid;
+    const done = counts.noticed + counts.survived;
+    const all = sample.mutants.length - counts.invalid - counts.untested;
     if (done === 0) return progress.start(); // types are checked
     const label = `${done} of ${all}, ${counts.survived} survived`;
     progress.bar(done / all, label);
@@ -142,7 +145,7 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
 
   const of = (result: Outcome["result"]) => outcomes.filter((outcome) => outcome.result === result);
   const noticed = of("noticed").length, valid = noticed + of("survived").length;
-  const { equivalent, stale } = sample, invalid = of("invalid").length;
+  const { equivalent, stale } = sample, invalid = of("invalid").length, untested = of("untested").length;
   const share = valid === 0 ? 1 : noticed / valid;
   if (options.json) {
     const mutants = outcomes.map(({ mutant: { file, line, source, before, after }, result, by }) => (
@@ -150,7 +153,7 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
     ));
     writeLine(
       Deno.stdout,
-      JSON.stringify({ noticed, valid, invalid, equivalent, mutants, stale, broken }, null, 2),
+      JSON.stringify({ noticed, valid, invalid, untested, equivalent, mutants, stale, broken }, null, 2),
     );
   } else {
     for (const { file, source } of stale) {
@@ -162,7 +165,8 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
       `${noticed} of ${valid} valid mutants noticed (${(100 * share).toFixed(1)}%, expected ${
         100 * options.least
       }%); ` +
-        `${invalid} invalid, ${equivalent} listed as equivalent`,
+        `${invalid} invalid, ${equivalent} listed as equivalent` +
+        (untested > 0 ? `, ${untested} not tested: this machine cannot run them` : ""),
     );
   }
   return share < options.least || stale.length > 0 || broken.length > 0 ? EXIT_FAILED : EXIT.ok;

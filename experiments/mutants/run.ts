@@ -1,6 +1,7 @@
 /** Puts mutants into copies of the tree, one after the other, and sees which a test notices. */
-import { cpuLevels } from "../../ffi/mod.ts";
+import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
 import { LEVELS } from "../../ffi/sources.ts";
+import { NativeLibraryError } from "../../lib/errors.ts";
 import { findKernelTests, findTests, type Importers } from "./dependents.ts";
 import type { Mutant } from "./draw.ts";
 import type { Workplace } from "./workplace.ts";
@@ -8,8 +9,11 @@ import type { Workplace } from "./workplace.ts";
 /** What became of a mutant. */
 export interface Outcome {
   readonly mutant: Mutant;
-  /** `invalid`: does not type-check or compile, or compiles to the same library. */
-  readonly result: "noticed" | "survived" | "invalid";
+  /**
+   * `invalid`: does not type-check or compile, or compiles to the same library. `untested`: this machine cannot run the
+   * file, so that its tests are ignored.
+   */
+  readonly result: "noticed" | "survived" | "invalid" | "untested";
   /** The test that noticed it; "" where none. */
   readonly by: string;
   readonly seconds: number;
@@ -37,6 +41,8 @@ export interface Run {
   readonly whole: { library?: Promise<string> };
   /** Code of the level to put a mutant of the CPU library in at first. */
   readonly level: number;
+  /** Files that this machine cannot run. */
+  readonly untestable: ReadonlySet<string>;
 }
 
 /** Seconds that a build may take. */
@@ -114,6 +120,23 @@ function findFailing(output: string): string | undefined {
 export async function findFirstLevel(): Promise<number> {
   const name = (await cpuLevels()).at(-1);
   return LEVELS[Deno.build.arch]!.find((level) => level.name === name)!.code;
+}
+
+/**
+ * Sources of the CPU library that this machine cannot run: those of products in bf16x2, where there is no AMX.
+ *
+ * @param open Opens the library, which must be built.
+ */
+export async function findUntestable(
+  open: () => Promise<CpuBackend> = () => openCpu({ products: "bf16x2", level: "avx512", threads: 1 }),
+): Promise<Set<string>> {
+  try {
+    using _backend = await open();
+    return new Set();
+  } catch (error) {
+    if (error instanceof NativeLibraryError) return new Set(["kernels/linear/bf16x2.h"]);
+    throw error;
+  }
 }
 
 /**
@@ -215,6 +238,7 @@ export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Pro
   }
 
   return async (mutant) => {
+    if (run.untestable.has(mutant.file)) return { mutant, result: "untested", by: "", seconds: 0 };
     const began = performance.now();
     const path = `${place.root}/${mutant.file}`, source = await Deno.readTextFile(path);
     const put = (mutated: boolean) => Deno.writeTextFile(path, mutated ? mutate(source, mutant) : source);

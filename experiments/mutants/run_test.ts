@@ -1,8 +1,9 @@
 /** What a job does with a mutant, in a workplace whose commands are made up. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
+import { NativeLibraryError } from "../../lib/errors.ts";
 import { withFolder } from "../testing.ts";
 import type { Mutant } from "./draw.ts";
-import { createJudge, type Run } from "./run.ts";
+import { createJudge, findUntestable, type Run } from "./run.ts";
 import type { Workplace } from "./workplace.ts";
 
 /** What a made-up command prints; it fails where the text says so. */
@@ -33,6 +34,7 @@ async function judge(file: string, known: Partial<Run>, answer: Answer) {
     const run: Run = {
       ...{ paths: ["kernels/a/a_test.ts", "kernels/a/b_test.ts"], flags: [], limit: 50, tests: 9 },
       ...{ importers: new Map([["lib/a.ts", new Set(["lib/a_test.ts", "lib/b_test.ts"])]]), level: 2 },
+      untestable: new Set(),
       ...{ seconds: new Map(), sound: new Set(), broken: new Set(), whole: {} },
       signal: new AbortController().signal,
       ...known,
@@ -123,4 +125,13 @@ Deno.test("a mutant of the CPU library is in one level for the nearest tests, th
     (await built((level) => level === "2" ? "the compiler failed on it" : "built it"))[0],
     "invalid",
   );
+});
+
+Deno.test("a mutant of what the machine cannot run is not tested, and no survivor", async () => {
+  const file = "kernels/linear/bf16x2.h";
+  const untestable = await findUntestable(() => Promise.reject(new NativeLibraryError("no AMX")));
+  assertEquals(await judge(file, { untestable }, () => "built whole"), ["untested"]);
+  assertEquals((await judge("kernels/a/a.cpp", { untestable }, () => "built whole"))[0], "invalid");
+  await assertRejects(() => findUntestable(() => Promise.reject(new Error("broken"))), Error, "broken");
+  await Deno.stat(new URL(`../../${file}`, import.meta.url));
 });

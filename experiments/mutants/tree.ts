@@ -16,7 +16,7 @@ import {
   listMutants,
   type Mutant,
 } from "./draw.ts";
-import { createJudge, findFirstLevel, findMistyped, isKernel, type Outcome } from "./run.ts";
+import { createJudge, findFirstLevel, findMistyped, findUntestable, isKernel, type Outcome } from "./run.ts";
 import { makeWorkplace, type Workplace } from "./workplace.ts";
 
 /** Where equivalent mutants are listed. */
@@ -98,8 +98,9 @@ export async function judgeSample(
     mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
     const queue = mutants.filter((mutant) => !mistyped.has(mutant));
     const known = { seconds: new Map(seconds), sound: new Set<string>(), broken, whole: {} };
-    const level = queue.some(isKernel) ? await findFirstLevel() : 0;
-    const run = { paths, importers, flags, limit, tests, signal, level, ...known };
+    const kernels = queue.some(isKernel), level = kernels ? await findFirstLevel() : 0;
+    const untestable = kernels ? await findUntestable() : new Set<string>();
+    const run = { paths, importers, flags, limit, tests, signal, level, untestable, ...known };
     await Promise.all(places.map(async (place) => {
       const judge = createJudge(place, run);
       for (let mutant = queue.shift(); mutant !== undefined && !signal.aborted; mutant = queue.shift()) {
