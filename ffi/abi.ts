@@ -117,12 +117,12 @@ export function parseAbi(text: string): Map<string, Layout> {
 const underWay: { args: Arguments | undefined } = { args: undefined };
 
 /**
- * Frozen structs as they were written: a filter's spec is the same at every call, and the arrays of its state lie where they
- * are. What was frozen holds them; their memory must not be given away.
+ * Frozen structs as they were written: a filter's spec is the same at every call, and the arrays of its state lie
+ * where they are. What was frozen holds them; their memory must not be given away.
  */
 const WRITTEN = new WeakMap<Arguments, Uint8Array>();
 
-/** Whether a field's bytes are the same at every call: those of a number, of an array of fixed size, of a buffer left out. */
+/** Whether a field's bytes are the same at every call: a number's, those of an array of fixed size or of none. */
 function staysPut(type: Field["type"], value: Argument): boolean {
   if (type !== "tkf_buffer") return typeof type === "string";
   return value === null || ArrayBuffer.isView(value) && (value.buffer as ArrayBuffer).resizable === false;

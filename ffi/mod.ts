@@ -30,9 +30,9 @@ export interface CpuOptions {
   /** Instruction-set level (`base`, `avx2`, `avx512`); `TOKENFILTER_LEVEL`, else the machine's best, by default. */
   readonly level?: string;
   /**
-   * What products with weights round: `exact` (the default) nothing, `int16` each 32 activations that meet quantised weights
-   * to 16 bits, which is faster where the processor has VNNI, `bf16x2` both factors of products of more than 8 rows to sums
-   * of two bf16 numbers, which needs AMX and is faster in prefills. Both move results a little.
+   * What products with weights round: `exact` (the default) nothing, `int16` each 32 activations that meet quantised
+   * weights to 16 bits, which is faster where the processor has VNNI, `bf16x2` both factors of products of more than
+   * 8 rows to sums of two bf16 numbers, which needs AMX and is faster in prefills. Both move results a little.
    */
   readonly products?: Products;
   /** Path of the library; by default `TOKENFILTER_LIBRARY`, else the build of these sources in the cache. */
@@ -52,7 +52,8 @@ export interface CpuOptions {
  * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it.
  *
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
- * the level or what the products need, or if the BLAS cannot be loaded. The message names every place tried and the command that helps.
+ * the level or what the products need, or if the BLAS cannot be loaded. The message names every place tried and the
+ * command that helps.
  */
 export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
   const { threads, library, products, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;

@@ -25,8 +25,8 @@ export interface CudaBuildOptions extends BuildOptions {
   /** Architectures, of {@linkcode CUDA_ARCHS}; all where left out. */
   readonly archs?: readonly string[];
   /**
-   * CUDA version that the driver at hand serves, 1000 * major + 10 * minor: what is built runs on it. Where left out, on
-   * those that the compiler at hand builds for.
+   * CUDA version that the driver at hand serves, 1000 * major + 10 * minor: what is built runs on it. Where left
+   * out, on those that the compiler at hand builds for.
    */
   readonly driver?: number;
 }
@@ -36,8 +36,8 @@ export interface CudaBuildOptions extends BuildOptions {
  * nvcc comes from PATH, `CUDA_HOME`, or is fetched with pip. It needs no GPU, and neither does loading what it builds.
  *
  * @throws {RangeError} If an architecture is not known.
- * @throws {NativeLibraryError} If there is no nvcc whose code the driver runs or no C++ compiler, one of them fails, or
- * (with the pinned nvcc) it warns, a kernel spills registers, or has its products one after the other.
+ * @throws {NativeLibraryError} If there is no nvcc whose code the driver runs or no C++ compiler, one of them fails,
+ * or (with the pinned nvcc) it warns, a kernel spills registers, or has its products one after the other.
  */
 export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLibrary<CudaManifest>> {
   const { archs = CUDA_ARCHS, force = false, driver, onProgress = () => {} } = options;

@@ -66,7 +66,7 @@ function isNewEnough({ version }: Nvcc, wants: NvccWants): boolean {
   return major > oldest[0] || (major === oldest[0] && minor >= oldest[1]);
 }
 
-/** Whether a driver runs what a release of nvcc builds: it does for its own major version, later minor ones included. */
+/** Whether a driver runs what a release of nvcc builds: that of its own major version, later minor ones included. */
 export function isForDriver(version: string, driver: number | undefined): boolean {
   return driver === undefined || 1000 * Number.parseInt(version) <= driver;
 }
@@ -81,7 +81,7 @@ function tooNew(found: string, driver: number): NativeLibraryError {
   const major = Math.floor(driver / 1000);
   return new NativeLibraryError(
     `Cannot build the CUDA library: found ${found}, and a driver for CUDA ${major}.${
-      Math.floor(driver % 1000 / 10)
+      driver % 1000 / 10 | 0
     }, ` +
       `expected nvcc of release ${major} in PATH or CUDA_HOME (pip has none whole), ` +
       `or a driver of ${oldestDriver(PINNED)} or later`,
@@ -89,11 +89,11 @@ function tooNew(found: string, driver: number): NativeLibraryError {
 }
 
 /**
- * nvcc from PATH, from `CUDA_HOME` (where it is not set, from /usr/local/cuda, or what NVIDIA's packages put beside it
- * for the driver's major version), or the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
+ * nvcc from PATH, from `CUDA_HOME` (where it is not set, from /usr/local/cuda, or what NVIDIA's packages put beside
+ * it for the driver's major version), or the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
  *
- * @throws {NativeLibraryError} If there is none and none can be fetched, the one in PATH or CUDA_HOME is too old for the
- * architectures, or what it builds does not run on the driver.
+ * @throws {NativeLibraryError} If there is none and none can be fetched, the one in PATH or CUDA_HOME is too old for
+ * the architectures, or what it builds does not run on the driver.
  */
 export async function ensureNvcc(
   wants: NvccWants,
