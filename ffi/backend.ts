@@ -31,7 +31,7 @@ export class CpuBackend extends NativeBackend {
   /** Each sequence by the ops of one. */
   protected override readonly batch: BatchOps = batchOps(this);
   /** See {@linkcode Backend.products}. */
-  readonly products?: Backend["products"];
+  readonly products?: NonNullable<Backend["products"]>;
   readonly #note: string;
   /** Memory of tensors made here whose values were given to nobody, who might still look at them. */
   readonly #unread = new WeakSet<ArrayBufferLike>();

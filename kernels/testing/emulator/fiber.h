@@ -113,7 +113,11 @@ class Stacks {
   Stacks(const Stacks&) = delete;
   Stacks& operator=(const Stacks&) = delete;
   ~Stacks() {
-    if (memory_ != nullptr) munmap(memory_, bytes_);
+    if (memory_ == nullptr) return;
+#if defined(TKF_SIMT_ASAN)
+    __asan_unpoison_memory_region(memory_, bytes_);  // frames that were left there: the memory may serve anything next
+#endif
+    munmap(memory_, bytes_);
   }
   bool reserve(size_t count) {
     page_ = static_cast<size_t>(sysconf(_SC_PAGESIZE));
