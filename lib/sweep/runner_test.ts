@@ -3,6 +3,7 @@ import { perplexity, PerplexityEvaluation, type PerplexityTypes } from "../eval/
 import { fakeModel, fakePruner } from "../eval/testing.ts";
 import { FIELD } from "./fields.ts";
 import { type LoggedRun, RunLog, trialLines } from "./run_log.ts";
+import { PlaceLostError } from "../errors.ts";
 import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "./space.ts";
 import { listedTrials } from "./trial_source.ts";
@@ -233,3 +234,21 @@ Deno.test("summarizeSweep() takes shares of one percent for equal on the front o
     // A threshold of its own asks for no ratio.
     assertEquals(await front([trial(0.9, 41, { threshold: "fixed" })]), [[0.9, true]]);
   }));
+
+Deno.test("runSweep() gives a trial back that failed, but not to a study that cannot be reached", async () => {
+  const { evaluation } = start("");
+  const listed = await listedTrials<PerplexityTypes>(methods);
+  for (const [error, given] of [[new Error("broken"), 1], [new PlaceLostError("away"), 0]] as const) {
+    const back: string[] = [];
+    const finish = () => {
+      throw error;
+    };
+    const source = { ...listed, finish, drop: (digest: string) => void back.push(digest) };
+    await assertRejects(
+      () => runSweep({ source, evaluation, createPruner, conditions }),
+      Error,
+      error.message,
+    );
+    assertEquals(back.length, given);
+  }
+});
