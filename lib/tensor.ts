@@ -87,6 +87,15 @@ export function expectTensor(
   }
 }
 
+/** @throws {RangeError} If a token id is outside a vocabulary of that size. */
+export function expectIds(ids: ArrayLike<number>, vocabSize: number): void {
+  for (let i = 0; i < ids.length; i++) {
+    if (ids[i]! < 0 || ids[i]! >= vocabSize) {
+      throw new RangeError(`Cannot embed id ${ids[i]}: expected 0 to ${vocabSize - 1}`);
+    }
+  }
+}
+
 /**
  * The values of a tensor that lives in this process.
  *

@@ -1,5 +1,5 @@
 /** Several sequences fed at once: weights are read once for the tokens of all, whatever each one's method does. */
-import type { Tensor } from "../tensor.ts";
+import { expectIds, type Tensor } from "../tensor.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import type { ForwardPass, KeptRows, LayerRows, Tokens } from "./forward_pass.ts";
 import type { Model } from "./model.ts";
@@ -30,10 +30,7 @@ export function feedTogether(model: Model, feeds: readonly SequenceFeed[]): Tens
   for (const { sequence, ids } of feeds) {
     sequence.expectNext(ids.length);
     // Before any is fed: those that go alone come one after the other.
-    const unknown = ids.find((id) => id < 0 || id >= config.vocabSize);
-    if (unknown !== undefined) {
-      throw new RangeError(`Cannot embed id ${unknown}: expected 0 to ${config.vocabSize - 1}`);
-    }
+    expectIds(ids, config.vocabSize);
   }
   const starts: number[] = [];
   const total = feeds.reduce((at, { ids }) => (starts.push(at), at + ids.length), 0);

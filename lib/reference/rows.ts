@@ -1,5 +1,5 @@
 /** Ops that work row by row: embedding, norms, gather, scatter, store, SwiGLU, rotary embedding. */
-import { expectTensor, f32Data, hostData, type HostTensor, type Tensor } from "../tensor.ts";
+import { expectIds, expectTensor, f32Data, hostData, type HostTensor, type Tensor } from "../tensor.ts";
 import { toBf16, toF16 } from "../half.ts";
 import { dequantize } from "./dequantize.ts";
 
@@ -8,11 +8,9 @@ export function embedding(table: Tensor, ids: Tensor, out: Tensor): void {
   const [vocabSize, width] = table.shape as [number, number];
   expectTensor("ids", ids, "i32", [-1]);
   expectTensor("out", out, "f32", [ids.shape[0]!, width]);
-  const target = f32Data(out);
-  hostData(ids).forEach((id, row) => {
-    if (id < 0 || id >= vocabSize) {
-      throw new RangeError(`Cannot embed id ${id}: expected 0 to ${vocabSize - 1}`);
-    }
+  const target = f32Data(out), rows = hostData(ids);
+  expectIds(rows, vocabSize);
+  rows.forEach((id, row) => {
     target.set(dequantize(table as HostTensor, id * width, width), row * width);
   });
 }
