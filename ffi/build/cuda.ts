@@ -37,7 +37,7 @@ export interface CudaBuildOptions extends BuildOptions {
  *
  * @throws {RangeError} If an architecture is not known.
  * @throws {NativeLibraryError} If there is no nvcc whose code the driver runs or no C++ compiler, one of them fails,
- * or (with the pinned nvcc) it warns, a kernel spills registers, or has its products one after the other.
+ * or (with the pinned nvcc) it warns, or a kernel uses local memory or has its products one after the other.
  */
 export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLibrary<CudaManifest>> {
   const { archs = CUDA_ARCHS, force = false, driver, onProgress = () => {} } = options;
@@ -66,7 +66,7 @@ export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLi
       { force, onProgress },
     );
     const kernels = objects.flatMap(({ output }) => parseResources(output));
-    checkSpills(kernels, warn);
+    checkLocalMemory(kernels, warn);
     const output = objects.map(({ output }) => output).join("\n");
     checkLosses(output, warn);
     const warnings = output.split("\n").filter((line) => /\bwarning\b/i.test(line));
@@ -105,14 +105,17 @@ function archFlags(archs: readonly string[]): string[] {
   ]);
 }
 
-/** A kernel whose registers do not suffice is slow in silence: an error, or with another nvcc than ours a warning. */
-function checkSpills(kernels: readonly KernelResources[], warn?: (message: string) => void): void {
-  const spilled = kernels.filter(({ spillBytes }) => spillBytes > 0);
-  if (spilled.length === 0) return;
-  const list = spilled.map(({ symbol, arch, spillBytes, registers }) =>
-    `${symbol} for ${arch}: ${spillBytes} bytes with ${registers} registers`
+/**
+ * A kernel whose registers do not suffice, or with an array whose index the compiler does not know, is slow in silence:
+ * an error, or with another nvcc than ours a warning.
+ */
+function checkLocalMemory(kernels: readonly KernelResources[], warn?: (message: string) => void): void {
+  const slow = kernels.filter(({ spillBytes, stackBytes }) => spillBytes > 0 || stackBytes > 0);
+  if (slow.length === 0) return;
+  const list = slow.map(({ symbol, arch, spillBytes, stackBytes, registers }) =>
+    `${symbol} for ${arch}: ${spillBytes} bytes of spills with ${registers} registers, ${stackBytes} of arrays`
   );
-  const message = `kernels spill registers to memory:\n${list.join("\n")}`;
+  const message = `kernels use local memory:\n${list.join("\n")}`;
   if (warn === undefined) throw new NativeLibraryError(`Cannot build the CUDA library: ${message}`);
   warn(`warning: ${message}`);
 }

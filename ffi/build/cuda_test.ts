@@ -70,14 +70,14 @@ Deno.test({
 Deno.test({
   ...unless(
     NEEDS_LINUX,
-    "buildCuda() refuses kernels that spill or lose speed with the pinned nvcc, and warns with another",
+    "buildCuda() refuses kernels that use local memory or lose speed with the pinned nvcc, and warns with another",
   ),
   fn: async () => {
     const pinned = await fakeTools("13.0.88", SPILLS);
     const { error } = await inChild(pinned.env, build({}));
     assertMatch(
       error,
-      /^NativeLibraryError: .*kernels spill registers.*\nrope for sm_80: 8 bytes with 40/,
+      /^NativeLibraryError: .*kernels use local memory:\nrope for sm_80: 8 bytes of spills with 40 registers, 0 of arrays$/,
     );
     const other = await fakeTools("12.9.41", SPILLS);
     const { messages, driver } = await inChild(other.env, build({}));
@@ -93,15 +93,22 @@ Deno.test({
       ],
     );
     assert(
-      messages.some((message: string) => /^warning: kernels spill registers/.test(message)),
+      messages.some((message: string) => /^warning: kernels use local memory/.test(message)),
       messages.join("\n"),
     );
+    const arrays = await fakeTools(
+      "13.0.88",
+      SPILLS.replaceAll("4 bytes", "0 bytes").replace("0 bytes stack", "32 bytes stack"),
+    );
+    assertMatch((await inChild(arrays.env, build({}))).error, /\nrope for sm_80: 0 bytes .* 32 of arrays$/);
     const serial = await fakeTools(
       "13.0.88",
       "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized\n",
     );
     assertMatch((await inChild(serial.env, build({}))).error, /kernels lose speed:\n.* are serialized$/);
-    for (const { folder } of [pinned, other, serial, warns]) await Deno.remove(folder, { recursive: true });
+    for (const { folder } of [pinned, other, arrays, serial, warns]) {
+      await Deno.remove(folder, { recursive: true });
+    }
   },
 });
 

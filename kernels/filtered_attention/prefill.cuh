@@ -116,7 +116,9 @@ __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, Ti
     for (int search = warp; search < 8; search += warps) {
       const int which = search % 2, what = search / 2;
       Stretch* const found = &shared->stretch[which];
-      int* const ends[4] = {&found->end, &found->full_end, &found->begin, &found->full_begin};
+      // Not an array of places: its index is not known to the compiler, which would lay it into local memory.
+      int* const place = what < 2 ? (what == 0 ? &found->end : &found->full_end)
+                                  : (what == 2 ? &found->begin : &found->full_begin);
       int begin, end;
       sequence_rows(job.starts[which], job.num_rows[which], b, job.fault, &begin, &end);
       const int32_t* positions = job.positions[which];
@@ -126,7 +128,7 @@ __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, Ti
         const int64_t value = what == 0 ? int64_t{highest} : what == 1 ? int64_t{lowest} : from - reach - 1;
         begin = first_after([&](int r) { return positions[r]; }, begin, end, value);
       }
-      if (lane_index() == 0) *ends[what] = begin;
+      if (lane_index() == 0) *place = begin;
     }
     if (warp == warps - 1) {
       int least = INT32_MAX, most = INT32_MIN;
