@@ -75,7 +75,7 @@ Deno.test("sweep names what is wrong with a space, a budget, a race, a queue, an
       [["--space", space, "--objectives", "loss,loss"], "found one twice"],
       [["--space", space, "--at-most", "pairs"], 'found "pairs", expected an objective and a number'],
       [["--space", space, "--shard", "1/2"], "Cannot use --shard with --sampler tpe"],
-      [["--race", "--queue", "redis://h"], "Cannot use --queue with --race"],
+      [["--race", "--shard", "1/2"], "Cannot use --shard with --race"],
       [["--sampler", "tpe"], "Cannot use --sampler without axes"],
       [["--trials", "5"], "Cannot use --trials without a search"],
       [["--patience", "5"], "Cannot use --patience without --queue"],

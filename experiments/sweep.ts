@@ -128,13 +128,12 @@ async function readQueue(values: FlagValues) {
   return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined, patience);
 }
 
-/** Refuses several machines where each trial looks at the others. @throws {UsageError} Naming the flags. */
-function expectOneMachine(values: FlagValues, flags: { readonly [flag: string]: boolean }): void {
+/** Refuses parts that know nothing of each other where each trial looks at the others. @throws {UsageError} Naming the flags. */
+function expectNoParts(values: FlagValues, flags: { readonly [flag: string]: boolean }): void {
   const flag = Object.keys(flags).find((name) => flags[name]);
-  const many = ["queue", "shard"].find((name) => values.has(name));
-  if (flag === undefined || many === undefined) return;
+  if (flag === undefined || !values.has("shard")) return;
   throw new UsageError(
-    `Cannot use --${many} with --${flag}: each trial looks at those before it (--jobs shares them out here)`,
+    `Cannot use --shard with --${flag}: each trial looks at those before it (--jobs and --queue share them out)`,
   );
 }
 
@@ -145,7 +144,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const { jobs, threads } = readJobs(values), request = { ...readBackend(values), threads };
   const search = await readSearch(values), race = readRace(values), budgetMs = readBudget(values);
   const adapts = search !== undefined && SAMPLERS[search.sampler].adapts;
-  expectOneMachine(values, { "sampler tpe": adapts, race: race !== undefined });
+  expectNoParts(values, { "sampler tpe": adapts, race: race !== undefined });
   const grids = search === undefined ? await readSweepGrids(values) ?? DEFAULT_GRID : [];
   const asked = search === undefined ? shardOf(readTrials(values, grids), values) : [];
   const table = readTable(values, [

@@ -2,7 +2,7 @@
 import { Redis } from "ioredis";
 import { PlaceLostError, UsageError } from "../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
-import type { RunConditions, StudyFlags } from "../../lib/sweep/mod.ts";
+import type { RaceRequest, RunConditions, StudyFlags } from "../../lib/sweep/mod.ts";
 import type { OptionsRecord } from "../../lib/methods/mod.ts";
 
 /** The queue's name, within a prefix. */
@@ -23,11 +23,15 @@ export interface QueueAddress {
 
 /** A trial as a job. */
 export interface TrialJob {
+  /** The sweep that it is of: several may be of one study, and each has its own results. */
+  readonly sweep: string;
   /** Digest of the study's conditions, by which its description lies beside the queue. */
   readonly study: string;
   /** Digest of the trial's options. */
   readonly digest: string;
   readonly options: OptionsRecord;
+  /** The race that the sweep's trials run, if any. */
+  readonly race?: RaceRequest;
 }
 
 /** What a worker must know of a study, and have itself. */
@@ -50,6 +54,8 @@ export interface JobProgress {
 
 /** Key of a study's description. */
 export const studyKey = (prefix: string, study: string) => `${prefix}:study:${study}`;
+/** Key of the list of a sweep's trials that have ended, where they race. */
+export const endedKey = (prefix: string, sweep: string) => `${prefix}:ended:${sweep}`;
 /** Key of a text. */
 export const textKey = (prefix: string, sha256: string) => `${prefix}:text:${sha256}`;
 

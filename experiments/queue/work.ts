@@ -4,7 +4,7 @@ import type { Redis } from "ioredis";
 import { cacheDir, ifThere, writeAtomically } from "../../lib/cache.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { createPruner, readRecord } from "../../lib/methods/mod.ts";
-import { openStudy, runTrial, type StudyFlags, type Trial } from "../../lib/sweep/mod.ts";
+import { openStudy, runTrial, type StoredRecord, type StudyFlags } from "../../lib/sweep/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { readBackend } from "../cli/backend.ts";
 import { digestCode } from "../cli/code_digest.ts";
@@ -15,6 +15,7 @@ import { flagValues, ownerName } from "../cli/study_store.ts";
 import { explainError } from "../cli/task.ts";
 import {
   Connections,
+  endedKey,
   type JobProgress,
   QUEUE_NAME,
   type QueueAddress,
@@ -23,6 +24,7 @@ import {
   textKey,
   type TrialJob,
 } from "./connection.ts";
+import { QueuedRace } from "./race.ts";
 
 /** Milliseconds after which a trial that one worker refused is offered again. */
 const OFFER_MS = 1000;
@@ -45,7 +47,7 @@ export interface WorkOptions {
 }
 
 /** A study that this machine has. */
-type Opened = (job: Job<TrialJob>, onChunk: (done: number, of: number) => void) => Promise<Trial>;
+type Opened = (job: Job<TrialJob>, onChunk: (done: number, of: number) => void) => Promise<StoredRecord>;
 
 /** Works until it is told to end. @throws {UsageError} If the server cannot be reached, or is away for too long. */
 export async function workOnQueue(address: QueueAddress, options: WorkOptions): Promise<void> {
@@ -67,7 +69,7 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
       return last = { study, refused };
     }
   };
-  const work = async (job: Job<TrialJob>, token?: string): Promise<Trial> => {
+  const work = async (job: Job<TrialJob>, token?: string): Promise<StoredRecord> => {
     const opened = await open(job.data.study),
       tell = (more: Omit<JobProgress, "owner">) => job.updateProgress({ owner, ...more });
     if ("refused" in opened) {
@@ -77,11 +79,11 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
     }
     await tell({ fraction: 0 });
     const trial = await opened.run(job, (done, of) => void tell({ fraction: done / of }).catch(() => {}));
-    progress.line(`Finished trial ${trial.trial}`);
+    progress.line(`${"stopped" in trial ? "Stopped" : "Finished"} trial ${trial.trial}`);
     return trial;
   };
   let atWork: Promise<unknown> = Promise.resolve();
-  const worker = new Worker<TrialJob, Trial>(
+  const worker = new Worker<TrialJob, StoredRecord>(
     QUEUE_NAME,
     (job, token) => {
       const running = work(job, token);
@@ -135,9 +137,20 @@ async function openQueued(
   const evaluation = openStudy(opened.study), { config, model } = opened.study.model;
   const bind = (method: ReturnType<typeof readRecord>) =>
     createPruner("token-filtering", config, method, { backend: model.backend });
-  return (job, onChunk) => {
-    const taken = { digest: job.data.digest, method: readRecord(job.data.options) };
-    return runTrial({ evaluation, createPruner: bind, conditions, runDigest: study }, taken, { onChunk });
+  let last: { readonly sweep: string; readonly race: QueuedRace } | undefined;
+  const raceOf = async ({ sweep, race }: TrialJob): Promise<QueuedRace | undefined> => {
+    if (race === undefined) return undefined;
+    if (last?.sweep !== sweep) {
+      const { chunks } = await evaluation.dense();
+      last = { sweep, race: new QueuedRace(race, chunks, redis, endedKey(prefix, sweep)) };
+    }
+    return last.race;
+  };
+  return async ({ data }, onChunk) => {
+    const taken = { digest: data.digest, method: readRecord(data.options) };
+    const race = await raceOf(data), racing = await race?.enter(taken.method);
+    const args = { evaluation, createPruner: bind, conditions, runDigest: study, racing };
+    return runTrial(args, taken, { onChunk, onLosses: () => void race?.look().catch(() => {}) });
   };
 }
 

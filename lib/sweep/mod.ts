@@ -41,6 +41,7 @@ export {
 export {
   type RaceRecord,
   type RaceRequest,
+  type RacingTrial,
   STOPPED_FIELDS,
   type StoppedTrial,
   TrialRace,

@@ -5,7 +5,7 @@ import type { Pruner } from "../methods/pruner.ts";
 import { sha256 } from "../sha256.ts";
 import type { LoggedRun } from "./run_log.ts";
 import { effectiveKey, looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
-import type { StoppedTrial, TrialRace } from "./trial_race.ts";
+import type { RacingTrial, StoppedTrial, TrialRace } from "./trial_race.ts";
 import type { TakenTrial, TrialSource } from "./trial_source.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 
@@ -51,16 +51,21 @@ export async function digestTrialOptions(method: ResolvedOptions): Promise<strin
   return (await sha256(effectiveKey(method))).slice(0, 12);
 }
 
-/** Runs one trial. @returns Its record. @throws As {@linkcode runSweep}. */
+/**
+ * Runs one trial.
+ *
+ * @param args With the race that it runs in, if it does.
+ * @returns Its record, or what is known of it where the race stopped it.
+ * @throws As {@linkcode runSweep}.
+ */
 export async function runTrial<T extends TaskTypes>(
-  { evaluation, createPruner, conditions, runDigest, signal }:
+  { evaluation, createPruner, conditions, runDigest, racing, signal }:
     & Pick<SweepArguments<T>, "evaluation" | "createPruner" | "conditions" | "signal">
-    & { readonly runDigest: string },
+    & { readonly runDigest: string; readonly racing?: RacingTrial | undefined },
   { digest, method }: TakenTrial,
-  control: RunControl = {},
-): Promise<Trial<T>> {
-  const result = await evaluation.run(createPruner(method), { signal, ...control });
-  return {
+  control: Pick<RunControl, "onChunk" | "onLosses"> = {},
+): Promise<Trial<T> | StoppedTrial> {
+  const describe = <R extends object>(result: R) => ({
     trial: digest,
     ...recordOptions(method),
     ...result,
@@ -68,8 +73,23 @@ export async function runTrial<T extends TaskTypes>(
     ...conditions,
     runDigest,
     deno: Deno.version.deno,
-    finishedAt: new Date().toISOString(),
+  });
+  const now = () => new Date().toISOString();
+  const raced: RunControl = racing === undefined ? {} : {
+    signal: AbortSignal.any([racing.signal, ...(signal ? [signal] : [])]),
+    order: racing.order,
+    onLosses(chunk, losses, dense, others) {
+      control.onLosses?.(chunk, losses, dense, others);
+      racing.report(losses, dense);
+    },
   };
+  try {
+    const result = await evaluation.run(createPruner(method), { signal, ...control, ...raced });
+    return { ...describe(result), finishedAt: now() };
+  } catch (error) {
+    if (racing === undefined || error !== racing.signal.reason) throw error;
+    return { ...describe(racing.describe()), stoppedAt: now() };
+  }
 }
 
 /** Milliseconds between two looks at a source whose last trials are with others. */
@@ -130,37 +150,19 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
     }
     const { digest, method } = taken, racing = race?.enter(method, dense.chunks);
     try {
-      const trial = await runTrial({ ...args, runDigest }, taken, {
-        ...(racing && {
-          signal: AbortSignal.any([racing.signal, ...(signal ? [signal] : [])]),
-          order: racing.order,
-        }),
+      const trial = await runTrial({ ...args, runDigest, racing }, taken, {
         onChunk: (chunk, of) => chunk < of && report(chunk, of),
         onLosses(chunk, losses, dense) {
           source.report?.(digest, chunk, losses, dense);
-          if (racing === undefined) return;
-          takeNews();
-          racing.report(losses, dense);
+          if (racing !== undefined) takeNews();
         },
       });
-      source.finish(digest, trial);
+      if ("stopped" in trial) source.stop?.(digest, trial);
+      else source.finish(digest, trial);
     } catch (error) {
-      if (racing === undefined || error !== racing.signal.reason) {
-        // A study that cannot be reached takes no trial back: others take it when this process has ended.
-        if (!(error instanceof PlaceLostError)) source.drop?.(digest);
-        throw error;
-      }
-      const trial = {
-        trial: digest,
-        ...recordOptions(method),
-        ...racing.describe(),
-        looksAhead: looksAhead(method),
-        ...conditions,
-        runDigest,
-        deno: Deno.version.deno,
-        stoppedAt: new Date().toISOString(),
-      };
-      source.stop?.(digest, trial);
+      // A study that cannot be reached takes no trial back: others take it when this process has ended.
+      if (!(error instanceof PlaceLostError)) source.drop?.(digest);
+      throw error;
     }
     tellNews();
   }

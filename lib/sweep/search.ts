@@ -199,18 +199,16 @@ export function withBudget<S extends TrialSource>(
   budgetMs: number,
   now: () => number = () => performance.now(),
 ): S & { readonly ranOut: () => boolean } {
-  const end = now() + budgetMs;
-  let ranOut = false, isFirst = true;
+  const end = now() + budgetMs, isSpent = () => now() >= end;
+  let isFirst = true;
   return {
     ...source,
-    ranOut: () => ranOut,
+    ranOut: () => isSpent() && !source.isOver(),
     take() {
-      if (isFirst || now() < end) {
-        isFirst = false;
-        return source.take();
-      }
-      ranOut = !source.isOver();
+      if (!isFirst && isSpent()) return undefined;
+      isFirst = false;
+      return source.take();
     },
-    isOver: () => ranOut || source.isOver(),
+    isOver: () => source.isOver() || (!isFirst && isSpent()),
   };
 }

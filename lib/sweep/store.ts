@@ -16,7 +16,6 @@ import type {
   StudyFlags,
 } from "./store_records.ts";
 import { type Settings, TABLES } from "./store_tables.ts";
-import type { Trial } from "./trial.ts";
 
 /** How a study is opened. */
 export interface StoreOptions {
@@ -350,8 +349,8 @@ export class StudyStore extends StoreReader implements Disposable {
     });
   }
 
-  /** Keeps finished trials of elsewhere; those that the study holds a result of stay. @returns How many were taken in. */
-  take(trials: readonly (ProposedTrial & { readonly record: Trial })[]): number {
+  /** Keeps trials that ended elsewhere; those that the study holds a result of stay. @returns How many were taken in. */
+  take(trials: readonly (ProposedTrial & { readonly record: StoredRecord })[]): number {
     this.add(trials);
     return this.#durably(() => {
       let taken = 0;
@@ -361,7 +360,8 @@ export class StudyStore extends StoreReader implements Disposable {
         const isNew = this.#run(sql, JSON.stringify(record), digest) > 0;
         if (isNew) {
           this.#run(
-            "UPDATE trial SET state = 'complete', lease = NULL, error = NULL WHERE digest = ?",
+            "UPDATE trial SET state = ?, lease = NULL, error = NULL WHERE digest = ?",
+            "stopped" in record ? "pruned" : "complete",
             digest,
           );
         }

@@ -17,6 +17,8 @@ export interface Settings extends StudyFacts {
   readonly search: SearchRequest;
   /** The race that workers hold among the trials, if one is. */
   readonly race: RaceRequest;
+  /** What the study's trials are known by in a queue, where they went to one. */
+  readonly queued: string;
 }
 
 /** Tables and longer statements; `id` and `version` stand in the file's header. */

@@ -11,7 +11,7 @@ import { digestTrialOptions } from "./runner.ts";
 import type { Search } from "./search.ts";
 import type { FinishedRuns } from "./run_log.ts";
 import type { StudyStore } from "./store.ts";
-import type { ChunkValue, ClaimedTrial, ProposedTrial } from "./store_records.ts";
+import type { ChunkValue, ClaimedTrial, ProposedTrial, StoredRecord } from "./store_records.ts";
 import type { Trial } from "./trial.ts";
 import type { StoppedTrial } from "./trial_race.ts";
 
@@ -29,6 +29,8 @@ export interface TrialSource<T extends TaskTypes = TaskTypes> {
   readonly total: number;
   /** The next trial; undefined where there is none to be had now. */
   take(): TakenTrial | undefined | Promise<TakenTrial | undefined>;
+  /** Makes a trial of a search that proposes them one after the other. @returns Whether it made a proposal. */
+  propose?(): Promise<boolean>;
   /** Whether none is left, with anybody. */
   isOver(): boolean;
   /** Takes the dense model's result, before the first trial. */
@@ -59,8 +61,10 @@ export async function proposeTrials(methods: readonly ResolvedOptions[]): Promis
   );
 }
 
-/** Finished trials as a study takes them in. */
-export function finishedTrials(records: readonly Trial[]): (ProposedTrial & { readonly record: Trial })[] {
+/** Trials that have ended as a study takes them in. */
+export function finishedTrials<T extends StoredRecord>(
+  records: readonly T[],
+): (ProposedTrial & { readonly record: T })[] {
   return records.map((record) => {
     const options = Object.entries(record).filter(([name]) => OPTION_NAMES.includes(name));
     return { digest: record.trial, options: Object.fromEntries(options) as unknown as OptionsRecord, record };
@@ -176,9 +180,14 @@ export function storedTrials<T extends TaskTypes>(
       if (other !== owner && isDead(other)) store.release(other);
     }
   };
+  const propose = async () => {
+    look();
+    return await search?.proposeIn(store, ended.finished, ended.stopped) ?? false;
+  };
   releaseDead();
   look();
   return {
+    propose,
     total: search?.request.trials ?? only?.length ?? Object.values(store.count()).reduce((a, b) => a + b),
     begin(dense) {
       if (store.get("dense") === undefined) store.set("dense", dense);
@@ -188,8 +197,7 @@ export function storedTrials<T extends TaskTypes>(
         claim = store.claim(owner, lease());
         if (claim !== undefined) break;
         releaseDead();
-        look();
-        if (!await search?.proposeIn(store, ended.finished, ended.stopped)) break;
+        if (!await propose()) break;
       }
       values = [];
       lastMs = performance.now();
