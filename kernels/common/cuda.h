@@ -5,6 +5,8 @@
 //   TKF_DYNAMIC_SHARED(T, name);         T* name = the launch's shared memory, 128-byte aligned
 //   TKF_LAUNCH(stream, (kernel<4>), grid, block, shared_bytes, arguments...);
 //   TKF_ALLOW_SHARED((kernel<4>), bytes) before a launch with more than 48 KB; a cudaError_t
+//   TKF_ASSUME(condition)                what a kernel's instance may rely on, so that it holds no code for the rest
+//   atomic_add_acq_rel(address, value)   an atomicAdd that releases what the thread wrote and acquires what others did
 //   mma_m16n8k16_f16/bf16, ldmatrix_x2/x4(_trans), cp_async_16, cp_async_commit, cp_async_wait<N>, sync_named<ID, N>
 //
 // What sm_90a has beside it (mbarriers, TMA, wgmma) is in hopper.h.
@@ -31,6 +33,7 @@ using Declared = T;  // lets a macro declare an array: Declared<float[4]> name
   T* const name = reinterpret_cast<T*>(tkf_dynamic)
 #define TKF_LAUNCH(stream, kernel, grid, block, shared_bytes, ...) \
   kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+#define TKF_ASSUME(condition) __builtin_assume(condition)
 #define TKF_ALLOW_SHARED(kernel, bytes) \
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes))
 
@@ -52,6 +55,16 @@ namespace tkf {
 TKF_MMA(mma_m16n8k16_f16, "f16")
 TKF_MMA(mma_m16n8k16_bf16, "bf16")
 #undef TKF_MMA
+
+// In the order of memory of the device; as a fence and an atomicAdd, which cost two waits.
+__device__ __forceinline__ int atomic_add_acq_rel(int* address, int value) {
+  int before;
+  asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(__cvta_generic_to_global(address)), "r"(value)
+               : "memory");
+  return before;
+}
 
 __device__ __forceinline__ uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));

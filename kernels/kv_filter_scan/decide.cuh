@@ -28,6 +28,47 @@ struct Token {
   int64_t stride;
 };
 
+// What of a spec an instance of a kernel is for, so that it holds no code of other rules and policies: a step runs
+// through its code once, and waits for what of it comes from memory.
+enum class Rule { kPlain, kVariance, kLearned };
+enum class Policy { kQuantile, kMoving, kFixed };
+
+template <Rule RULE, Policy POLICY>
+__device__ __forceinline__ void assume(const tkf_filter_spec& spec) {
+  if constexpr (RULE == Rule::kLearned) {
+    TKF_ASSUME(spec.fusion == TKF_FUSION_LEARNED);
+  } else if constexpr (RULE == Rule::kVariance) {
+    TKF_ASSUME(spec.fusion == TKF_FUSION_VARIANCE);
+  } else {
+    TKF_ASSUME(spec.fusion != TKF_FUSION_LEARNED);
+    TKF_ASSUME(spec.fusion != TKF_FUSION_VARIANCE);
+  }
+  if constexpr (POLICY == Policy::kFixed) {
+    TKF_ASSUME(spec.threshold == TKF_THRESHOLD_FIXED);
+  } else if constexpr (POLICY == Policy::kMoving) {
+    TKF_ASSUME(spec.threshold == TKF_THRESHOLD_ROBBINS_MONRO);
+  } else {
+    TKF_ASSUME(spec.threshold == TKF_THRESHOLD_BUDGET || spec.threshold == TKF_THRESHOLD_WINDOW);
+  }
+}
+
+// Host: calls body(rule, policy), integral constants of what serves a spec that was checked before.
+template <class F>
+void with_kind(const tkf_filter_spec& spec, const F& body) {
+  const auto with_policy = [&](auto rule) {
+    switch (spec.threshold) {
+      case TKF_THRESHOLD_FIXED: body(rule, std::integral_constant<Policy, Policy::kFixed>()); break;
+      case TKF_THRESHOLD_ROBBINS_MONRO: body(rule, std::integral_constant<Policy, Policy::kMoving>()); break;
+      default: body(rule, std::integral_constant<Policy, Policy::kQuantile>());
+    }
+  };
+  switch (spec.fusion) {
+    case TKF_FUSION_LEARNED: with_policy(std::integral_constant<Rule, Rule::kLearned>()); break;
+    case TKF_FUSION_VARIANCE: with_policy(std::integral_constant<Rule, Rule::kVariance>()); break;
+    default: with_policy(std::integral_constant<Rule, Rule::kPlain>());
+  }
+}
+
 struct DecideShared {
   double sums[kThreads / 32];
   double statistics[2];  // of the quantile
@@ -44,36 +85,37 @@ inline size_t decide_shared_bytes(const tkf_filter_spec& spec) {
   return static_cast<size_t>(2 * spec.kv_heads + 32 * runs) * sizeof(double);
 }
 
-// Sums of two numbers a lane, by a warp; for all its lanes.
-__device__ inline void warp_sum2(double& a, double& b) {
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    const double x = __shfl_xor_sync(kAllLanes, a, lanes), y = __shfl_xor_sync(kAllLanes, b, lanes);
-    a += x;
-    b += y;
-  }
+// A number of the keys by lanes 0 to 15 of a warp and of the values by the others: both, for all lanes.
+struct Pair {
+  double k, v;
+};
+__device__ inline Pair pair_of(double own) {
+  return {__shfl_sync(kAllLanes, own, 0), __shfl_sync(kAllLanes, own, 16)};
 }
 
-// Mean and population variance of cosines [2, count] of keys and values, by a warp; for all its lanes.
-__device__ inline Moments warp_moments(const double* cosines, int count) {
-  double k = 0, v = 0;
-  for (int i = lane_index(); i < count; i += 32) {
-    k += cosines[i];
-    v += cosines[count + i];
+// The mean over `count` numbers of a half of a warp, for all its lanes; at(i) gives one. Summed up in the order of a
+// whole warp.
+template <class At>
+__device__ double half_mean(int count, const At& at) {
+  double sum = 0, rest = 0;
+#pragma unroll 1
+  for (int i = lane_index() % 16; i < count; i += 32) {
+    sum += at(i);
+    if (i + 16 < count) rest += at(i + 16);
   }
-  warp_sum2(k, v);
-  Moments m;
-  m.mu_k = k / count;
-  m.mu_v = v / count;
-  k = v = 0;
-  for (int i = lane_index(); i < count; i += 32) {
-    k += (cosines[i] - m.mu_k) * (cosines[i] - m.mu_k);
-    v += (cosines[count + i] - m.mu_v) * (cosines[count + i] - m.mu_v);
-  }
-  warp_sum2(k, v);
-  m.var_k = k / count;
-  m.var_v = v / count;
-  return m;
+  sum += rest;
+#pragma unroll
+  for (int lanes = 8; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
+  return sum / count;
+}
+
+// Mean and population variance of cosines [2, count], by a warp: of the keys' in its first half, of the values' in the
+// second.
+__device__ inline void half_moments(const double* cosines, int count, double* mean, double* variance) {
+  const double* const own = cosines + (lane_index() < 16 ? 0 : count);
+  const double mu = half_mean(count, [&](int i) { return own[i]; });
+  *mean = mu;
+  *variance = half_mean(count, [&](int i) { return (own[i] - mu) * (own[i] - mu); });
 }
 
 // The ratio whose quantile is the threshold; 0 where this token has no such threshold.
@@ -99,7 +141,10 @@ __device__ inline void write_similarities(const tkf_filter_spec& spec, const Mom
 // By warp 0: moments across heads, then the score before `invert`.
 __device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n, const double* cosines, int32_t chunk,
                                    double* learned, DecideShared& s) {
-  const Moments m = warp_moments(cosines, spec.kv_heads);
+  double mean, variance;
+  half_moments(cosines, spec.kv_heads, &mean, &variance);
+  const Pair mu = pair_of(mean), var = pair_of(variance);
+  const Moments m = {mu.k, var.k, mu.v, var.v};
   bool finite = isfinite(m.mu_k + m.mu_v);
   Fused fused = {kUndefined, constant_key_weight(spec)};
   if (spec.fusion == TKF_FUSION_LEARNED) {
@@ -116,8 +161,12 @@ __device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n
     finite = __all_sync(kAllLanes, finite && mine);
     sum = warp_sum(sum);
     if (n.fitted != 0) fused.score = -sum;
+  } else if (n.seen > 0 && spec.fusion == TKF_FUSION_VARIANCE) {
+    const Side side = side_of(spec, mean, variance);  // both sides' roots and logarithms at once
+    const Pair level = pair_of(side.level), log_variance = pair_of(side.log_variance);
+    fused = fuse_sides(spec, {level.k, log_variance.k}, {level.v, log_variance.v});
   } else if (n.seen > 0) {
-    if (lane_index() == 0) fused = fuse(spec, m, static_cast<uint64_t>(n.seen), chunk);
+    fused = fuse(spec, m, static_cast<uint64_t>(n.seen), chunk);
   }
   if (lane_index() == 0) {
     s.moments = m;
@@ -187,13 +236,10 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
   double *cosines = shared, *runs = shared + 2 * H;
   for (int head = warp_index(); head < H; head += num_warps()) {
     const int64_t at = int64_t{head} * d;
-    double cosine_k, cosine_v;
-    warp_cosines<T, Real>(token.rows.keys + at, state.anchor_k + at, token.rows.values + at, state.anchor_v + at, d,
-                          &cosine_k, &cosine_v);
-    if (lane_index() == 0) {
-      cosines[head] = cosine_k;
-      cosines[H + head] = cosine_v;
-    }
+    const double cosine =
+        warp_cosines<T, Real>(token.rows.keys + at, state.anchor_k + at, token.rows.values + at, state.anchor_v + at, d);
+    if (lane_index() == 0) cosines[head] = cosine;
+    if (lane_index() == 2) cosines[H + head] = cosine;
   }
   const bool learns = spec.fusion == TKF_FUSION_LEARNED;
   if (!valid_numbers(spec, n) || (learns && room_of(spec, n) <= 0)) {

@@ -43,12 +43,11 @@ __device__ inline double cosine_of(double dot, double xx, double aa) {
   return norms == 0 ? 0.0 : dot / norms;
 }
 
-// Cosines of the keys and of the values of a head with their anchors, by a warp; for all its lanes. `Real`: what sums are
-// accumulated in; where a float32 sum is out of range, both are done again in float64. Both are loaded before one is
-// summed up.
+// Cosines of the keys and of the values of a head with their anchors, by a warp. Four lanes have a root each, so that a
+// warp takes one; lanes 0 and 1 of four get the keys' cosine, 2 and 3 the values'. `Real`: what sums are accumulated in;
+// where a float32 sum is out of range, both are done again in float64. Both are loaded before one is summed up.
 template <class T, class Real>
-__device__ void warp_cosines(const T* k, const float* anchor_k, const T* v, const float* anchor_v, int d,
-                             double* cosine_k, double* cosine_v) {
+__device__ double warp_cosines(const T* k, const float* anchor_k, const T* v, const float* anchor_v, int d) {
   Real sums[6] = {};
 #pragma unroll 4
   for (int i = lane_index(); i < d; i += 32) {
@@ -67,11 +66,14 @@ __device__ void warp_cosines(const T* k, const float* anchor_k, const T* v, cons
   }
   if constexpr (sizeof(Real) == sizeof(float)) {
     if (!(in_range(sums[1]) && in_range(sums[2]) && in_range(sums[4]) && in_range(sums[5]))) {
-      return warp_cosines<T, double>(k, anchor_k, v, anchor_v, d, cosine_k, cosine_v);
+      return warp_cosines<T, double>(k, anchor_k, v, anchor_v, d);
     }
   }
-  *cosine_k = cosine_of(sums[0], sums[1], sums[2]);
-  *cosine_v = cosine_of(sums[3], sums[4], sums[5]);
+  const bool of_values = lane_index() & 2, of_anchor = lane_index() & 1;
+  const Real dot = of_values ? sums[3] : sums[0], xx = of_values ? sums[4] : sums[1], aa = of_values ? sums[5] : sums[2];
+  const double root = sqrt(static_cast<double>(of_anchor ? aa : xx));
+  const double norms = root * __shfl_xor_sync(kAllLanes, root, 1);
+  return norms == 0 ? 0.0 : dot / norms;
 }
 
 // decay*a + rest*x, rest = 1 - decay. In float32 by the form whose rounding errors do not pile up from token to token.
@@ -159,10 +161,10 @@ __device__ void write_features(const tkf_filter_spec& spec, const FeatureRows<T>
       }
       value = warp_sum(even + odd) / sqrt(static_cast<double>(hidden));
     } else {
-      const double squares = i == 0 && norms > 0   ? warp_square_sum(rows.keys, kv_size)
-                             : i == 1 && norms > 0 ? warp_square_sum(rows.values, kv_size)
-                             : i == 2 && norms > 0 ? warp_square_sum(rows.residual, hidden)
-                                                   : warp_square_sum(rows.queries, spec.queries_size);
+      const bool cached = i < 2 && norms > 0, residual = i == 2 && norms > 0;
+      const double squares =
+          cached ? warp_square_sum(i == 0 ? rows.keys : rows.values, kv_size)
+                 : warp_square_sum(residual ? rows.residual : rows.queries, residual ? hidden : spec.queries_size);
       value = log(sqrt(squares) + kNormEps);
     }
     if (lane_index() == 0) out[i] = value;

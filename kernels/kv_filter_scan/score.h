@@ -66,16 +66,24 @@ TKF_BOTH inline double constant_key_weight(const tkf_filter_spec& spec) {
   }
 }
 
+// Of the `variance` rule: what one side, keys or values, gives to the score.
+struct Side {
+  double level, log_variance;
+};
+TKF_BOTH inline Side side_of(const tkf_filter_spec& spec, double mu, double var) {
+  return {mu - spec.lambda * sqrt(var), log(var + spec.eps)};
+}
+TKF_BOTH inline Fused fuse_sides(const tkf_filter_spec& spec, const Side& k, const Side& v) {
+  const double w = 1 / (1 + exp(spec.tau * (k.log_variance - v.log_variance)));
+  return {smaller_of(1.0, larger_of(-1.0, w * k.level + (1 - w) * v.level)), w};
+}
+
 // `chunk`: 0-based index of the sequence in a text that is scored in chunks.
 TKF_BOTH inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64_t t, int32_t chunk) {
   const double weight = constant_key_weight(spec);
   switch (spec.fusion) {
-    case TKF_FUSION_VARIANCE: {
-      const double log_ratio = log(m.var_k + spec.eps) - log(m.var_v + spec.eps);
-      const double w = 1 / (1 + exp(spec.tau * log_ratio));
-      const double k = m.mu_k - spec.lambda * sqrt(m.var_k), v = m.mu_v - spec.lambda * sqrt(m.var_v);
-      return {smaller_of(1.0, larger_of(-1.0, w * k + (1 - w) * v)), w};
-    }
+    case TKF_FUSION_VARIANCE:
+      return fuse_sides(spec, side_of(spec, m.mu_k, m.var_k), side_of(spec, m.mu_v, m.var_v));
     case TKF_FUSION_MEAN: return {(m.mu_k + m.mu_v) / 2, weight};
     case TKF_FUSION_STATIC: return {spec.alpha * m.mu_k + (1 - spec.alpha) * m.mu_v, weight};
     case TKF_FUSION_KEY: return {m.mu_k, weight};

@@ -23,25 +23,14 @@ __device__ bool decide_step(const StepArguments& a, int64_t b, double* shared, D
   return decide<T, Real>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, publish);
 }
 
+// Rows of keys and of values.
 template <class To, class From>
-__device__ inline void copy_row(void* to, int64_t at, const From* from, int size) {
-  To* row = static_cast<To*>(to) + at * size;
-  for (int i = static_cast<int>(threadIdx.x); i < size; i += kThreads) row[i] = To(to_float(from[i]));
-}
-
-template <class T>
-__device__ void copy_rows(const StepArguments& a, const tkf_buffer& keys, const tkf_buffer& values, int64_t at,
-                          int64_t b) {
-  const T *k = as<T>(a.keys) + b * a.size, *v = as<T>(a.values) + b * a.size;
-  if (a.cache.dtype == TKF_DTYPE_F32) {
-    copy_row<float>(keys.data, at, k, a.size);
-    copy_row<float>(values.data, at, v, a.size);
-  } else if (a.cache.dtype == TKF_DTYPE_F16) {
-    copy_row<__half>(keys.data, at, k, a.size);
-    copy_row<__half>(values.data, at, v, a.size);
-  } else {
-    copy_row<__nv_bfloat16>(keys.data, at, k, a.size);
-    copy_row<__nv_bfloat16>(values.data, at, v, a.size);
+__device__ inline void copy_rows(void* to_k, void* to_v, int64_t at, const From* k, const From* v, int size) {
+  To *const row_k = static_cast<To*>(to_k) + at * size, *const row_v = static_cast<To*>(to_v) + at * size;
+  for (int i = static_cast<int>(threadIdx.x); i < size; i += kThreads) {
+    const From x = k[i], y = v[i];
+    row_k[i] = To(to_float(x));
+    row_v[i] = To(to_float(y));
   }
 }
 
@@ -61,19 +50,21 @@ __device__ inline int64_t free_row(const StepArguments& a, int64_t b, int64_t co
 template <class T>
 __device__ void append(const StepArguments& a, int64_t b, int32_t position, int32_t count, bool skip) {
   const tkf_kv_cache& cache = a.cache;
-  if (!skip || a.cache_skipped) {
-    const int64_t row = free_row(a, b, count);
-    if (row < 0) return;
-    copy_rows<T>(a, cache.keys, cache.values, row, b);
-    if (threadIdx.x == 0) {
-      as<int32_t>(cache.positions)[row] = position;
-      as<int32_t>(cache.counts)[b] = count + 1;
-    }
-  } else if (cache.recent > 0) {
-    const int64_t row = b * cache.recent + position % cache.recent;
-    copy_rows<T>(a, cache.recent_keys, cache.recent_values, row, b);
-    if (threadIdx.x == 0) as<int32_t>(cache.recent_positions)[row] = position;
+  const bool cached = !skip || a.cache_skipped;
+  if (!cached && cache.recent == 0) return;
+  const int64_t row = cached ? free_row(a, b, count) : b * cache.recent + position % cache.recent;
+  if (row < 0) return;
+  void* const keys = (cached ? cache.keys : cache.recent_keys).data;
+  void* const values = (cached ? cache.values : cache.recent_values).data;
+  const T *k = as<T>(a.keys) + b * a.size, *v = as<T>(a.values) + b * a.size;
+  switch (cache.dtype) {
+    case TKF_DTYPE_F32: copy_rows<float>(keys, values, row, k, v, a.size); break;
+    case TKF_DTYPE_F16: copy_rows<__half>(keys, values, row, k, v, a.size); break;
+    default: copy_rows<__nv_bfloat16>(keys, values, row, k, v, a.size);
   }
+  if (threadIdx.x != 0) return;
+  as<int32_t>(cached ? cache.positions : cache.recent_positions)[row] = position;
+  if (cached) as<int32_t>(cache.counts)[b] = count + 1;
 }
 
 // Thread 32, which has no loads or stores under way for its fence to wait for.
@@ -82,17 +73,16 @@ __device__ inline bool publishes() { return threadIdx.x == 32; }
 // By thread 32: publishes the decision for the block that lists them all. Returns the number published before.
 __device__ inline int publish_kept(const StepArguments& a, bool keep) {
   as<uint8_t>(a.decisions.keep)[blockIdx.x] = keep;
-  __threadfence();
-  return atomicAdd(as<int32_t>(a.decisions.kept_count) + 1, 1);
+  return atomic_add_acq_rel(as<int32_t>(a.decisions.kept_count) + 1, 1);
 }
 
-// The last block to publish its decision lists the kept sequences. `before`: what publish_kept gave thread 32.
+// The last block to publish its decision lists the kept sequences. `before`: what publish_kept gave thread 32, whose
+// addition released its block's decision and acquired those of the blocks before; the barrier hands them on.
 __device__ inline void list_kept(const StepArguments& a, int before, int* scratch) {
   TKF_SHARED(bool, last);
   if (publishes()) last = before == a.cache.batch - 1;
   __syncthreads();
   if (!last) return;
-  __threadfence();
   int32_t *kept = as<int32_t>(a.decisions.kept), *kept_count = as<int32_t>(a.decisions.kept_count), total = 0;
   for (int first = 0; first < a.cache.batch; first += static_cast<int>(blockDim.x)) {
     const int b = first + static_cast<int>(threadIdx.x);
@@ -108,8 +98,10 @@ __device__ inline void list_kept(const StepArguments& a, int before, int* scratc
   }
 }
 
-template <class T, class Real>
+// FILTERED: false where every sequence that is not idle keeps its token; the rule and the policy then mean nothing.
+template <class T, bool FILTERED, Rule RULE, Policy POLICY>
 __global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments a) {
+  using Real = std::conditional_t<RULE == Rule::kLearned, double, float>;
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);
   TKF_SHARED(int[kThreads / 32], counts);
@@ -121,7 +113,10 @@ __global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments 
     published = true;
     if (publishes()) before = publish_kept(a, !s.skip);
   };
-  if (position >= 0 && a.filtered && decide_step<T, Real>(a, b, shared, s, publish)) skip = s.skip;
+  if constexpr (FILTERED) {
+    assume<RULE, POLICY>(a.spec);
+    if (position >= 0 && decide_step<T, Real>(a, b, shared, s, publish)) skip = s.skip;
+  }
   if (!published && publishes()) before = publish_kept(a, position >= 0);
   __syncthreads();  // all have read the count
   if (position >= 0) append<T>(a, b, position, count, skip);
@@ -161,14 +156,19 @@ int32_t on_cuda::filter_step(tkf_context* context, const tkf_filter_step_args& a
   const filter::StepArguments a = {args, pages_of(args.cache).in_pool, args.cache.kv_heads * args.cache.head_dim,
                                    cuda_fault(context)};
   const unsigned grid = static_cast<unsigned>(a.cache.batch);
-  const size_t bytes = a.filtered ? filter::decide_shared_bytes(a.spec) : 0;
   with_type(a.kv_dtype, [&](auto zero) {
     using T = decltype(zero);
-    if (a.filtered && learns(a.spec)) {
-      TKF_LAUNCH(cuda_stream(context), (filter::filter_step_kernel<T, double>), grid, filter::kThreads, bytes, a);
-    } else {
-      TKF_LAUNCH(cuda_stream(context), (filter::filter_step_kernel<T, float>), grid, filter::kThreads, bytes, a);
+    if (!a.filtered) {
+      constexpr auto rule = filter::Rule::kPlain;
+      constexpr auto policy = filter::Policy::kFixed;
+      TKF_LAUNCH(cuda_stream(context), (filter::filter_step_kernel<T, false, rule, policy>), grid, filter::kThreads, 0, a);
+      return;
     }
+    filter::with_kind(a.spec, [&](auto rule, auto policy) {
+      TKF_LAUNCH(cuda_stream(context),
+                 (filter::filter_step_kernel<T, true, decltype(rule)::value, decltype(policy)::value>), grid,
+                 filter::kThreads, filter::decide_shared_bytes(a.spec), a);
+    });
   });
   return cuda_launched(context, "tkf_filter_step");
 }

@@ -77,6 +77,9 @@ void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_
 #define TKF_ALLOW_SHARED(kernel, bytes) \
   ::tkf::simt::allow_shared(reinterpret_cast<const void*>(kernel), static_cast<size_t>(bytes))
 
+#define TKF_ASSUME(condition) \
+  ((condition) ? static_cast<void>(0) : ::tkf::simt::die("found no %s, which the kernel relies on", #condition))
+
 #define threadIdx (::tkf::simt::current->index)
 #define blockIdx (::tkf::simt::current->block_index)
 #define blockDim (::tkf::simt::current->block_dim)
@@ -87,7 +90,6 @@ void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_
 inline void __syncwarp(unsigned mask = tkf::simt::kAllLanes) {
   tkf::simt::meet("__syncwarp", mask, nullptr, [](tkf::simt::Meeting&) {});
 }
-inline void __threadfence() {}
 
 // ---- shuffles and votes: a lane that takes no part gives NaN (all bits set) ----
 
@@ -183,6 +185,7 @@ using Same = std::common_type_t<T>;  // takes no part in deduction: atomicAdd(&u
     return tkf::simt::atomic(at, [value](T old) -> T { return expression; });   \
   }
 TKF_ATOMIC(atomicAdd, old + value)
+TKF_ATOMIC(atomic_add_acq_rel, old + value)
 TKF_ATOMIC(atomicMin, value < old ? value : old)
 TKF_ATOMIC(atomicExch, (static_cast<void>(old), value))
 #undef TKF_ATOMIC

@@ -33,6 +33,7 @@ const SCAN = {
   test: "kv_filter_scan/kv_filter_scan_cuda_test.ts",
   filter: "/as the reference does|every thread order/",
 };
+const STEP = { test: "kv_filter_step/kv_filter_step_cuda_test.ts", filter: "" };
 const KEYS = {
   file: "kv_key_step/kv_key_step.cu",
   test: "kv_key_step/kv_key_step_test.ts",
@@ -316,8 +317,28 @@ export const MUTANTS: readonly Mutant[] = [
     file: "kv_filter_step/kv_filter_step.cu",
     from: "b * cache.recent + position % cache.recent;",
     to: "b * cache.recent + max(position % cache.recent, min(cache.recent - 1, 1));",
-    test: "kv_filter_step/kv_filter_step_cuda_test.ts",
-    filter: "",
+    ...STEP,
+  },
+  {
+    name: "a token's values get the cosine of its keys",
+    file: "kv_filter_scan/decide.cuh",
+    from: "if (lane_index() == 2) cosines[H + head] = cosine;",
+    to: "if (lane_index() == 0) cosines[H + head] = cosine;",
+    ...STEP,
+  },
+  {
+    name: "the moments of values are taken over keys",
+    file: "kv_filter_scan/decide.cuh",
+    from: "cosines + (lane_index() < 16 ? 0 : count)",
+    to: "cosines",
+    ...STEP,
+  },
+  {
+    name: "a step takes the instance of another policy",
+    file: "kv_filter_scan/decide.cuh",
+    from: "case TKF_THRESHOLD_FIXED: body(rule",
+    to: "case TKF_THRESHOLD_WINDOW: body(rule",
+    ...STEP,
   },
   {
     name: "a key that goes ends a block too late",
