@@ -21,8 +21,9 @@ const MORE = "oracle,foresight,leave-one-out,missed,received,keydiff-merge,mod-s
 /** Of all, what is asked for several shares. */
 const SEVERAL =
   "paper,variance,learned,keys,local,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
-/** Rivals that are fitted on a text; here on a book, which is no text of the judged kind. */
-const FITTED = "attention-drop,mlp-drop,shortgpt,flap";
+/** Methods that alter the model once, by a text, which here is a book and no text of the judged kind; and as they go. */
+const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp,slicegpt,llm-pruner";
+const IN_STYLE = "adaskip-style,probe-style";
 
 /** A part: flags of a comparison. */
 export interface Part {
@@ -66,6 +67,7 @@ export const PARTS: { readonly [name: string]: Part } = {
   "items_keys_0.5": keys("0.5", SHORT_TASKS, 50),
   "text_0.2_0.4": text(SEVERAL, "0.2,0.3,0.4", 2048),
   "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 2048), isFitted: true },
+  "in_style_0.2_0.5": text(IN_STYLE, "0.2,0.5", 2048),
   "hellaswag_queries_0.5": queries("0.5", "hellaswag", 30),
   "hellaswag_keys_0.5": keys("0.5", "hellaswag", 30),
   "longer_queries_0.5": queries("0.5", LONGER_TASKS, 30),

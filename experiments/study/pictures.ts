@@ -5,7 +5,7 @@
  */
 import { axis, baseLayout, Figure, LEGEND, styleRule, withoutShare } from "../../lib/plot/mod.ts";
 import type { Interval } from "../../lib/stats/mod.ts";
-import { collectItems, groupShares, type Part, readPart } from "./tables.ts";
+import { collectItems, groupShares, listTasks, type Part, readPart } from "./tables.ts";
 
 /** A method at several shares. */
 export interface LossCurve {
@@ -31,13 +31,11 @@ const bars = (points: readonly Interval[], color: string) => ({
   arrayminus: points.map(({ estimate, low }) => estimate - low),
 });
 
-/** Draws one side: points of a share stand beside each other, so that their bars can be seen. */
-export function plotLosses(curves: readonly LossCurve[], side: LossCurve["side"]): Figure {
-  const own = curves.filter((curve) => curve.side === side), spread = 0.06 / own.length;
+/** Draws losses: points of a share stand beside each other, so that their bars can be seen. */
+export function plotLosses(own: readonly LossCurve[], what: string): Figure {
+  const spread = 0.06 / own.length;
   return new Figure({
-    title: side === "queries"
-      ? "WikiText-2, queries skipped: nats a token above dense"
-      : "WikiText-2, keys and values dropped: nats a token above dense",
+    title: `WikiText-2, ${what}: nats a token above dense`,
     caption: "Bars are 95% intervals over blocks of 64 tokens.",
     height: 400,
     data: own.map(({ method, points }, i) => {
@@ -52,7 +50,7 @@ export function plotLosses(curves: readonly LossCurve[], side: LossCurve["side"]
       };
     }),
     layout: baseLayout({
-      xaxis: axis("share asked to be skipped or dropped, %", { tickvals: [20, 30, 40, 50] }),
+      xaxis: axis("share asked for, %", { tickvals: [20, 30, 40, 50] }),
       yaxis: axis("nats above dense", { rangemode: "tozero" }),
       showlegend: true,
       legend: LEGEND,
@@ -98,30 +96,35 @@ export function plotItems(
   });
 }
 
-/** The methods of some parts on the same text at different shares, those that the first part has. */
-export function joinShares(parts: readonly Part[]): Part {
-  const names = (part: Part) => new Set(part.methods.map(({ name }) => withoutShare(name)));
-  const first = names(parts[0]!);
-  return {
-    methods: parts.flatMap(({ methods }) => methods.filter(({ name }) => first.has(withoutShare(name)))),
-    results: [],
-  };
-}
+/** The methods of some parts on the same text at different shares, those that are named. */
+export const joinShares = (parts: readonly Part[], names: ReadonlySet<string>): Part => ({
+  methods: parts.flatMap(({ methods }) => methods.filter(({ name }) => names.has(withoutShare(name)))),
+  results: [],
+});
+
+const namesOf = (...parts: readonly Part[]) =>
+  new Set(parts.flatMap(({ methods }) => methods.map(({ name }) => withoutShare(name))));
+
+/** What methods that alter the model are drawn beside. */
+const BESIDE = ["paper", "learned"];
 
 /** The pictures by the names of their files. */
 export async function drawPictures(): Promise<{ readonly [name: string]: Figure }> {
-  const losses = collectLosses(
-    joinShares([await readPart("text_0.2_0.4"), await readPart("text_short_0.5")]),
-  );
+  const lower = await readPart("text_0.2_0.4"), half = await readPart("text_short_0.5");
+  const altered = [await readPart("fitted_0.2_0.5"), await readPart("in_style_0.2_0.5")];
+  const losses = collectLosses(joinShares([lower, half], namesOf(lower)));
+  const ofSide = (side: LossCurve["side"]) => losses.filter((curve) => curve.side === side);
+  const queries = await readPart("items_queries_0.5"), keys = await readPart("items_keys_0.5");
   return {
-    loss_queries: plotLosses(losses, "queries"),
-    loss_keys: plotLosses(losses, "keys"),
+    loss_queries: plotLosses(ofSide("queries"), "queries skipped"),
+    loss_keys: plotLosses(ofSide("keys"), "keys and values dropped"),
+    loss_altered: plotLosses(
+      collectLosses(joinShares([...altered, lower, half], new Set([...namesOf(...altered), ...BESIDE]))),
+      "methods that alter the model",
+    ),
     items: plotItems(
-      [
-        { side: "queries", part: await readPart("items_queries_0.5") },
-        { side: "keys", part: await readPart("items_keys_0.5") },
-      ],
-      "Accuracy beside dense at share 0.5, mean over five tasks",
+      [{ side: "queries", part: queries }, { side: "keys", part: keys }],
+      `Accuracy beside dense at share 0.5, mean over ${listTasks(queries).length} tasks`,
     ),
   };
 }
