@@ -50,31 +50,46 @@ const SHORT = ["--filter-from", "8", "--recent", "4", "--block", "4", "--warmup"
 /** Methods that skip queries, and those that drop keys; the paper's criterion (`variance`) is among both. */
 const QUERIES = "paper,variance,learned,random-protected";
 const KEYS = "variance,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
+/** Fewer of them, on more items. */
+const FEWER_KEYS = KEYS.replace(",lagkv", "").replace(",cur,knorm", "");
+/** On long items every method has windows, blocks and a warm-up of its own. */
+const LONG = "paper,learned,keys,local,random-protected,streaming,tova,snapkv,keydiff";
 const queries = (ratios: string, tasks: string, count: number) => items(QUERIES, ratios, tasks, count, SHORT);
-const keys = (ratios: string, tasks: string, count: number) =>
-  items(KEYS, ratios, tasks, count, [...SHORT, "--side", "key"]);
+/** The same beside the best of the methods that are fitted. */
+const queriesAndFitted = (ratios: string, tasks: string, count: number): Part => ({
+  ...items(`${QUERIES},attention-drop`, ratios, tasks, count, SHORT),
+  isFitted: true,
+});
+const keys = (ratios: string, tasks: string, count: number, methods = KEYS) =>
+  items(methods, ratios, tasks, count, [...SHORT, "--side", "key"]);
 /** Where layers have windows of their own; `local` is refused there. */
 const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
 
-const SHORT_TASKS = "arc_easy,openbookqa,piqa,winogrande,lambada_openai";
-const LONGER_TASKS = "arc_challenge,boolq";
+const SHORT_TASKS = "arc_easy,arc_challenge,openbookqa,piqa,winogrande,lambada_openai";
 
 /** The parts, in the order in which they are run. */
 export const PARTS: { readonly [name: string]: Part } = {
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
   "text_more_0.5": text(MORE, "0.5", 2048),
-  "items_queries_0.5": queries("0.5", SHORT_TASKS, 50),
-  "items_keys_0.5": keys("0.5", SHORT_TASKS, 50),
+  "items_queries_0.5": queriesAndFitted("0.5", SHORT_TASKS, 100),
+  "items_keys_0.5": keys("0.5", SHORT_TASKS.replace(",arc_challenge", ""), 50),
+  "lambada_keys_0.5": keys("0.5", "lambada_openai", 100, FEWER_KEYS),
   "text_0.2_0.4": text(SEVERAL, "0.2,0.3,0.4", 2048),
   "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 2048), isFitted: true },
   "in_style_0.2_0.5": text(IN_STYLE, "0.2,0.5", 2048),
   "hellaswag_queries_0.5": queries("0.5", "hellaswag", 30),
   "hellaswag_keys_0.5": keys("0.5", "hellaswag", 30),
-  "longer_queries_0.5": queries("0.5", LONGER_TASKS, 30),
-  "longer_keys_0.5": keys("0.5", LONGER_TASKS, 30),
+  "boolq_queries_0.5": queries("0.5", "boolq", 50),
+  "boolq_keys_0.5": keys("0.5", "boolq", 50),
   "mmlu_queries_0.5": queries("0.5", "mmlu", 48),
   "mmlu_keys_0.5": keys("0.5", "mmlu", 48),
-  "needle_keys_0.5": items(KEYS, "0.5", "needle", 10, ["--length", "512", "--side", "key"]),
+  "needle_0.5": items(LONG, "0.5", "needle", 12, ["--length", "512"]),
+  "local_0.3_0.5": text("local,keydiff,random-protected", "0.3,0.5", 2048),
+  "sleb_0.2_0.5": {
+    ...text("sleb,shortgpt", "0.2,0.5", 2048),
+    flags: ["--tokens", "2048", "--seeds", "2", "--calibration-tokens", "256"],
+    isFitted: true,
+  },
   "gemma_text_0.5": gemma(text(SEVERAL.replace(",local", ""), "0.5", 1024)),
   "gemma_queries_0.5": gemma(queries("0.5", "arc_easy,piqa", 30)),
   "gemma_keys_0.5": gemma(keys("0.5", "arc_easy,piqa", 30)),

@@ -1,5 +1,5 @@
 /**
- * Makes the pictures of README.md, images/, from results/. Needs a Chromium.
+ * Makes the pictures of README.md and items.md, images/, from results/. Needs a Chromium.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/study/pictures.ts
  */
@@ -105,6 +105,12 @@ export const joinShares = (parts: readonly Part[], names: ReadonlySet<string>): 
 const namesOf = (...parts: readonly Part[]) =>
   new Set(parts.flatMap(({ methods }) => methods.map(({ name }) => withoutShare(name))));
 
+/** A part without the tasks that another one does not have. */
+export function shareTasks(part: Part, other: Part): Part {
+  const names = new Set(listTasks(other).map(({ task }) => task));
+  return { ...part, results: part.results!.filter(({ task }) => names.has(task)) };
+}
+
 /** What methods that alter the model are drawn beside. */
 const BESIDE = ["paper", "learned"];
 
@@ -123,8 +129,8 @@ export async function drawPictures(): Promise<{ readonly [name: string]: Figure 
       "methods that alter the model",
     ),
     items: plotItems(
-      [{ side: "queries", part: queries }, { side: "keys", part: keys }],
-      `Accuracy beside dense at share 0.5, mean over ${listTasks(queries).length} tasks`,
+      [{ side: "queries", part: shareTasks(queries, keys) }, { side: "keys", part: keys }],
+      `Accuracy beside dense at share 0.5, mean over ${listTasks(keys).length} tasks`,
     ),
   };
 }

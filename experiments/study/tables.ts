@@ -1,5 +1,5 @@
 /**
- * The tables of README.md, from the comparisons in results/.
+ * The tables of README.md and items.md, from the comparisons in results/.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/study/tables.ts PART
  */

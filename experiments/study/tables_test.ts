@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { comparedAtRatios, type Comparison } from "../../lib/sweep/mod.ts";
 import { PARTS, shorten } from "./measure.ts";
-import { collectLosses, joinShares, plotItems, plotLosses } from "./pictures.ts";
+import { collectLosses, joinShares, plotItems, plotLosses, shareTasks } from "./pictures.ts";
 import { collectItems, type Part, readPart, showPart, tabulateShares } from "./tables.ts";
 
 Deno.test("the study's parts name methods and shares that a comparison knows", () => {
@@ -12,15 +12,16 @@ Deno.test("the study's parts name methods and shares that a comparison knows", (
   }
 });
 
-Deno.test("README of the study has the table of every committed result, as its command makes it", async () => {
-  const readme = await Deno.readTextFile(new URL("README.md", import.meta.url));
+Deno.test("the study's pages have the table of every committed result, as its command makes it", async () => {
+  const pages = ["README.md", "items.md"].map((name) => Deno.readTextFile(new URL(name, import.meta.url)));
+  const text = (await Promise.all(pages)).join("\n");
   const names = Array.from(Deno.readDirSync(new URL("results/", import.meta.url)), ({ name }) => name);
   const parts = names.filter((name) => name.endsWith(".json")).map((name) => name.replace(/\.json$/, ""));
   assert(parts.length > 0);
   for (const part of parts) {
     const comparison = await readPart(part), table = showPart(comparison);
-    assertStringIncludes(readme, `\`experiments/study/tables.ts ${part}\`\n\n${table}`);
-    assertStringIncludes(readme, comparison.environment.label!);
+    assertStringIncludes(text, `\`experiments/study/tables.ts ${part}\`\n\n${table}`);
+    assertStringIncludes(text, comparison.environment.label!);
   }
 });
 
@@ -89,6 +90,8 @@ Deno.test("the mean change over tasks takes tasks as independent", () => {
   assertAlmostEquals(a!.change.high - a!.change.estimate, 5); // 10 points over 2 tasks
   const figure = plotItems([{ side: "keys", part: own }], "");
   assertEquals(figure.data.map(({ y }) => y), [["a (keys)", "b (keys)"]]);
+  const first = { ...own, results: own.results!.filter(({ task }) => task === "task0") };
+  assertEquals(collectItems(shareTasks(own, first)).map(({ change }) => change.estimate), [0, -20]);
 });
 
 Deno.test("a part that is kept has no pairs, and six digits", () => {
