@@ -123,7 +123,7 @@ export async function findFirstLevel(): Promise<number> {
 }
 
 /**
- * Sources of the CPU library that this machine cannot run: those of products in bf16x2, where there is no AMX.
+ * Sources of the CPU library that this machine cannot run: those of products in bf16, where there is no AMX.
  *
  * @param open Opens the library, which must be built.
  */
@@ -134,7 +134,9 @@ export async function findUntestable(
     using _backend = await open();
     return new Set();
   } catch (error) {
-    if (error instanceof NativeLibraryError) return new Set(["kernels/linear/bf16x2.h"]);
+    if (error instanceof NativeLibraryError) {
+      return new Set(["kernels/linear/bf16.h", "kernels/linear/int16_amx.h"]);
+    }
     throw error;
   }
 }

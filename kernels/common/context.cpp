@@ -60,13 +60,13 @@ bool has_vnni() {
 #endif
 }
 
-// Whether the processor has AMX_TILE and AMX_BF16, and the system lets this process use them: it must be asked.
+// Whether the processor has AMX_TILE, AMX_BF16, AMX_INT8 and what goes with them, and the system lets this process use them: it must be asked.
 bool has_amx() {
 #if TKF_AMX && defined(__linux__)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  constexpr unsigned wanted = 1u << 22 | 1u << 24, avx512_bf16 = 1u << 5;
+  constexpr unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25, avx512_bf16 = 1u << 5;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & wanted) != wanted) return false;
-  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & avx512_bf16) == 0) return false;
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & avx512_bf16) == 0 || !has_vnni()) return false;
   constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, request, tile_data) == 0;
 #else
@@ -155,7 +155,8 @@ const char* tkf_context_description(tkf_context* context) {
   if (context == nullptr) return "";
   const tkf::CpuContext* own = tkf::cpu(context);
   static const char* const products[] = {"", ", quantised weights times int16", ", quantised weights times int16 by VNNI",
-                                         ", products of many rows in bf16x2 by AMX"};
+                                         ", products of many rows in bf16x2 by AMX, of few rows in int16",
+                                         ", products of many rows in bf16 by AMX, of few rows in int16"};
   snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s%s", tkf::kLevelNames[own->level],
            own->threads(), own->threads() == 1 ? "" : "s", own->blas_name, products[own->products]);
   return context->description;
@@ -163,18 +164,18 @@ const char* tkf_context_description(tkf_context* context) {
 
 int32_t tkf_products_use(tkf_context* context, int32_t products) {
   tkf::Check check(context);
-  check.require(products >= TKF_PRODUCTS_EXACT && products <= TKF_PRODUCTS_BF16X2, TKF_STATUS_VALUE,
-                "found other products than exact ones (0), those in int16 (1) and those in bf16x2 (2)");
+  check.require(products >= TKF_PRODUCTS_EXACT && products <= TKF_PRODUCTS_BF16, TKF_STATUS_VALUE,
+                "found other products than exact ones (0), those in int16 (1), bf16x2 (2) and bf16 (3)");
   if (!check.ok()) return check.status();
   tkf::CpuContext* own = tkf::cpu(context);
   const bool best = own->level == TKF_LEVEL_AVX512;
-  const bool tiles = products == TKF_PRODUCTS_BF16X2;
+  const bool tiles = products == TKF_PRODUCTS_BF16X2 || products == TKF_PRODUCTS_BF16;
   check.require(!tiles || best, TKF_STATUS_UNSUPPORTED, "expected level avx512");
   check.require(!tiles || !best || tkf::has_amx(), TKF_STATUS_UNSUPPORTED, "found no AMX that this process may use");
   if (!check.ok()) return check.status();
   if (products == TKF_PRODUCTS_EXACT) own->products = tkf::kExact;
   else if (products == TKF_PRODUCTS_INT16) own->products = best && tkf::has_vnni() ? tkf::kInt16Vnni : tkf::kInt16Plain;
-  else own->products = tkf::kBf16x2;
+  else own->products = products == TKF_PRODUCTS_BF16 ? tkf::kBf16 : tkf::kBf16x2;
   return TKF_STATUS_OK;
 }
 

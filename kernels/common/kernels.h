@@ -55,7 +55,7 @@ void* context_shared(const tkf_context* context);
 #endif
 
 // What products round, and by what they are computed then: see TKF_PRODUCTS_….
-enum Products { kExact, kInt16Plain, kInt16Vnni, kBf16x2 };
+enum Products { kExact, kInt16Plain, kInt16Vnni, kBf16x2, kBf16 };
 Products context_products(const tkf_context* context);
 // The loaded BLAS, or NULL.
 SgemmFunction context_sgemm(const tkf_context* context);

@@ -246,6 +246,8 @@ template <int cache = 3>
 TKF_INLINE void prefetch(uintptr_t address) {
   __builtin_prefetch(reinterpret_cast<const void*>(address), 0, cache);
 }
+// Weights are asked for so many bytes before they are used: memory takes as long as a few tiles.
+constexpr uintptr_t kAhead = 4096;
 
 // Element types of tensors: W of them, widened to float; the first `count` <= W, the other lanes 0; or one.
 struct F32 {

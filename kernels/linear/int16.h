@@ -251,6 +251,7 @@ static void turn_rows(const uint8_t* weight, int valid, int64_t k, const Panel& 
 #include "int16_tile.h"
 #undef TKF_VNNI
 #undef TKF_PRODUCTS
+#include "int16_few.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #else

@@ -113,12 +113,18 @@ testOnCpu("products are of a known kind, and on a device exact alone", async () 
   await assertRejects(
     () => openCpu({ products: "int4" as "int16" }),
     RangeError,
-    'Cannot make a context: found products "int4", expected exact, int16, bf16x2',
+    'Cannot make a context: found products "int4", expected exact, int16, bf16x2, bf16',
   );
   const { backend } = await openTestDevice();
   const { library, pointer, message } = (backend as unknown as { context: Context }).context;
   assertEquals(typeof message, "string");
-  assertEquals([0, 1, 2, 3].map((kind) => library.symbols.tkf_products_use(pointer, kind)), [0, 8, 8, 8]);
+  assertEquals([0, 1, 2, 3, 4].map((kind) => library.symbols.tkf_products_use(pointer, kind)), [
+    0,
+    8,
+    8,
+    8,
+    8,
+  ]);
 });
 
 interface Context {

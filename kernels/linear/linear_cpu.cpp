@@ -4,7 +4,7 @@
 #include "../common/lanes.h"
 #include "int16.h"
 #if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
-#include "bf16x2.h"
+#include "bf16.h"
 #endif
 
 namespace tkf::TKF_NAMESPACE {
@@ -31,9 +31,6 @@ constexpr bool kManyRegisters = false;
 
 // Parts of a block to write out, so that the shifts of each are constants; not worth the code for narrow vectors.
 constexpr int kUnrolledParts = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 8;
-
-// Weights are asked for so many bytes before they are used: memory takes as long as a few tiles.
-constexpr uintptr_t kAhead = 4096;
 
 // Rows of x that share a tile, and where they lie: W values of each row of a tile, then the next W. Loads are aligned.
 constexpr int kMostRows = kManyRegisters ? 8 : 4;
@@ -296,17 +293,47 @@ static int rounded_rows(tkf_context* context, const float* x, const uint8_t* wei
   const int64_t blocks = k / 32, groups = (n + int16::kRows - 1) / int16::kRows;
   const size_t factors = static_cast<size_t>(blocks) * sizeof(float), count = static_cast<size_t>(rows);
   const size_t panel = static_cast<size_t>(k) * int16::kRows;
-  if (!context_reserve(context, panel + 2 * factors * int16::kRows, count * 2 * (factors + static_cast<size_t>(k)))) {
+  const bool vnni = context_products(context) != kInt16Plain;
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+  const bool few = vnni && rows <= kFewRows;
+  size_t own = few ? count * static_cast<size_t>(int16::few::quads_of(k)) * sizeof(int16::few::Quad) : 0;
+#if TKF_AMX
+  constexpr bool simple = Format::VALUES == 32;  // other blocks have no way by tiles
+  const bool tiles = few && simple && rows >= int16::amx::kLeastRows && context_products(context) >= kBf16x2;
+  if (tiles) own = static_cast<size_t>(int16::amx::blocks_of(k)) * sizeof(int16::amx::Block);
+#endif
+#else
+  constexpr size_t own = 0;
+#endif
+  if (!context_reserve(context, panel + 2 * factors * int16::kRows,
+                       own + count * 2 * (factors + static_cast<size_t>(k)))) {
     return TKF_STATUS_MEMORY;
   }
-  float* const shared = static_cast<float*>(context_shared(context));
+  float* const shared = reinterpret_cast<float*>(static_cast<uint8_t*>(context_shared(context)) + own);
   int8_t* const bytes_of_x = reinterpret_cast<int8_t*>(shared + 2 * rows * blocks);
   const int16::Rounded rounded = {k, bytes_of_x, bytes_of_x + rows * k, shared, shared + rows * blocks};
   parallel_ranges(context, rows, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) int16::round_row(x + row * k, rounded, row);
   });
   const int64_t bytes = row_bytes<Format>(k);
-  const bool vnni = context_products(context) == kInt16Vnni;
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+#if TKF_AMX
+  if constexpr (simple) {
+    if (tiles) {
+      int16::amx::Block* const turned = static_cast<int16::amx::Block*>(context_shared(context));
+      int16::amx::make_blocks(rounded, rows, int16::few::kOffset<Format>, turned);
+      int16::amx::products<Format>(context, turned, weight, rows, n, k, out);
+      return TKF_STATUS_OK;
+    }
+  }
+#endif
+  if (few) {
+    int16::few::Quad* const turned = static_cast<int16::few::Quad*>(context_shared(context));
+    int16::few::make_quads(rounded, rows, int16::few::kOffset<Format>, turned);
+    int16::few::products<Format>(context, turned, weight, rows, n, k, out);
+    return TKF_STATUS_OK;
+  }
+#endif
   const int64_t grain = 32768 / larger(int16::kRows * k * rows, int64_t{1});
   parallel_ranges(context, groups, grain, [&](int64_t begin, int64_t end, int thread) {
     uint8_t* const memory = static_cast<uint8_t*>(context_scratch(context, thread));
@@ -341,7 +368,8 @@ static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a
     using Format = decltype(format);
     const Products products = context_products(context);
     if constexpr (int16::Integers<Format>::KNOWN) {
-      if (products == kInt16Plain || products == kInt16Vnni) {
+      const bool int16 = products == kInt16Plain || products == kInt16Vnni;
+      if (int16 || (products != kExact && a.rows <= kFewRows)) {
         status = rounded_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
         return;
       }
@@ -349,8 +377,9 @@ static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a
     if (a.rows <= kFewRows) {
       status = few_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
 #if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
-    } else if (products == kBf16x2) {
-      status = bf16x2::products<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
+    } else if (products == kBf16x2 || products == kBf16) {
+      const auto multiply = products == kBf16 ? bf16::products<1, Format> : bf16::products<2, Format>;
+      status = multiply(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
 #endif
     } else {
       status = many_rows<Format>(context, x, weight, a.rows, a.n, a.k, as<float>(a.out));
