@@ -77,7 +77,7 @@ export const PARTS: { readonly [name: string]: Part } = {
   "text_0.2_0.4": text(SEVERAL, "0.2,0.3,0.4", 2048),
   "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 2048), isFitted: true },
   "in_style_0.2_0.5": text(IN_STYLE, "0.2,0.5", 2048),
-  "hellaswag_queries_0.5": queries("0.5", "hellaswag", 30),
+  "hellaswag_queries_0.5": queriesAndFitted("0.5", "hellaswag", 50),
   "hellaswag_keys_0.5": keys("0.5", "hellaswag", 30),
   "boolq_queries_0.5": queries("0.5", "boolq", 50),
   "boolq_keys_0.5": keys("0.5", "boolq", 50),

@@ -149,6 +149,10 @@ export function collectItems(part: Part): ItemsRow[] {
   );
 }
 
+/** A perplexity of words of which a broken model may give none any weight. */
+export const formatPerplexity = (value: number): string =>
+  value < 1e6 ? value.toFixed(value < 100 ? 1 : 0) : value.toExponential(1).replace("e+", "e");
+
 /** A row a method and a column a task, the perplexity of guessed words, and what was really filtered. */
 export function tabulateItems(part: Part): PlainTable {
   const perplexities = part.results!.filter(({ task, metric }) =>
@@ -174,7 +178,7 @@ export function tabulateItems(part: Part): PlainTable {
         method,
         ...results.map((row) => marked((100 * row.value).toFixed(1), row)),
         ...guessed.map((task) => perplexities.find((row) => row.task === task && row.method === method)!)
-          .map((row) => marked(row.value.toFixed(row.value < 100 ? 1 : 0), row)),
+          .map((row) => marked(formatPerplexity(row.value), row)),
         method === "dense" ? "-" : formatInterval(change, 1),
         share(({ usage }) => sharesOf(usage).pairs),
         share(({ usage }) => sharesOf(usage).rows),

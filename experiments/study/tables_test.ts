@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "
 import { comparedAtRatios, type Comparison } from "../../lib/sweep/mod.ts";
 import { PARTS, shorten } from "./measure.ts";
 import { collectLosses, joinShares, plotItems, plotLosses, shareTasks } from "./pictures.ts";
-import { collectItems, type Part, readPart, showPart, tabulateShares } from "./tables.ts";
+import { collectItems, formatPerplexity, type Part, readPart, showPart, tabulateShares } from "./tables.ts";
 
 Deno.test("the study's parts name methods and shares that a comparison knows", () => {
   for (const [name, { methods, ratios }] of Object.entries(PARTS)) {
@@ -92,6 +92,10 @@ Deno.test("the mean change over tasks takes tasks as independent", () => {
   assertEquals(figure.data.map(({ y }) => y), [["a (keys)", "b (keys)"]]);
   const first = { ...own, results: own.results!.filter(({ task }) => task === "task0") };
   assertEquals(collectItems(shareTasks(own, first)).map(({ change }) => change.estimate), [0, -20]);
+});
+
+Deno.test("perplexities that are out of all proportion are shown by their size", () => {
+  assertEquals([99.94, 100.4, 158849, 7.114e17].map(formatPerplexity), ["99.9", "100", "158849", "7.1e17"]);
 });
 
 Deno.test("a part that is kept has no pairs, and six digits", () => {
