@@ -25,6 +25,15 @@ inline bool is_aligned(const void* address, uintptr_t alignment) {
   return reinterpret_cast<uintptr_t>(address) % alignment == 0;
 }
 
+// Blocks of a kernel that a multiprocessor holds at a time.
+template <class... P>
+int blocks_of_sm(void (*kernel)(P...), unsigned threads, size_t shared_bytes) {
+  int blocks = 0;
+  const cudaError_t error =
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, static_cast<int>(threads), shared_bytes);
+  return error == cudaSuccess && blocks > 0 ? blocks : 1;  // an error comes back with the launch
+}
+
 // Memory that a call divides into pieces, each at an address that suits all kernels.
 class Pieces {
  public:

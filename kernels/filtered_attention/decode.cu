@@ -14,31 +14,28 @@ namespace {
 
 constexpr int64_t kMostSplits = 64;
 constexpr int64_t kRowsOfSplit = 128;  // fewer are not worth a block
-constexpr int kBlocksOfSm = 16;        // enough for an even load: four at a time, four times over
+constexpr int kTurns = 4;              // of blocks that a multiprocessor holds at a time: enough for an even load
 
 // Query heads that a block serves.
 int heads_of_block(int group) { return group == 1 ? 1 : group <= 4 ? 4 : 8; }
 
-template <class T, int D, int G>
-void launch_decode(cudaStream_t stream, const DecodeJob& job) {
-  if (TKF_ALLOW_SHARED((decode_kernel<T, D, G>), kDecodeShared) != cudaSuccess) return;  // reported by cuda_launched
-  const dim3 grid(static_cast<unsigned>(job.kv_heads * ((job.group + G - 1) / G)), static_cast<unsigned>(job.splits),
-                  static_cast<unsigned>(job.batch));
-  TKF_LAUNCH(stream, (decode_kernel<T, D, G>), grid, dim3(kDecodeThreads), kDecodeShared, job);
-}
-
-// Splits for a grid of so many blocks over up to `rows` rows: a function of shapes alone, so that a graph can hold it.
-int splits_of(const tkf_context* context, const DecodeJob& job, int64_t rows) {
-  const int g = heads_of_block(job.group);
-  const int64_t blocks = std::max<int64_t>(1, int64_t{job.batch} * job.kv_heads * ((int64_t{job.group} + g - 1) / g));
-  const int64_t wanted = (int64_t{cuda_num_sms(context)} * kBlocksOfSm + blocks - 1) / blocks;
-  const int64_t most = (rows + kRowsOfSplit - 1) / kRowsOfSplit;
+// Splits for a grid of so many blocks, `at_once` of them on a multiprocessor: a function of shapes and of the device
+// alone, so that a graph can hold it.
+int splits_of(const tkf_context* context, const DecodeJob& job, int64_t blocks, int at_once) {
+  const int64_t room = int64_t{cuda_num_sms(context)} * at_once * kTurns;
+  const int64_t rows = int64_t{job.num_rows[0]} + job.num_rows[1];
+  const int64_t wanted = (room + blocks - 1) / blocks, most = (rows + kRowsOfSplit - 1) / kRowsOfSplit;
   return static_cast<int>(std::max<int64_t>(1, std::min({wanted, most, kMostSplits})));
 }
 
-// Plans splits, takes the workspace, launches.
-int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype) {
-  job.splits = splits_of(context, job, int64_t{job.num_rows[0]} + job.num_rows[1]);
+// Plans splits, takes the workspace that they need (cuda_short where there is too little), launches.
+template <class T, int D, int G>
+int32_t launch_decode(tkf_context* context, DecodeJob& job) {
+  // An error is reported by cuda_launched.
+  if (TKF_ALLOW_SHARED((decode_kernel<T, D, G>), kDecodeShared) != cudaSuccess) return TKF_STATUS_OK;
+  const int at_once = blocks_of_sm(decode_kernel<T, D, G>, kDecodeThreads, kDecodeShared);
+  const int64_t heads = int64_t{job.kv_heads} * ((job.group + G - 1) / G);
+  job.splits = splits_of(context, job, std::max<int64_t>(1, heads * job.batch), at_once);
   if (job.splits > 1) {
     const int64_t parts = int64_t{job.splits} * job.batch * job.heads * (2 + job.head_dim);
     const size_t bytes = sizeof(float) * static_cast<size_t>(parts + job.batch);
@@ -46,22 +43,29 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype) {
     if (job.partial == nullptr) return cuda_short(context, bytes);
     job.active = reinterpret_cast<int32_t*>(job.partial + parts);
   }
+  const dim3 grid(static_cast<unsigned>(heads), static_cast<unsigned>(job.splits), static_cast<unsigned>(job.batch));
+  TKF_LAUNCH(cuda_stream(context), (decode_kernel<T, D, G>), grid, dim3(kDecodeThreads), kDecodeShared, job);
+  return TKF_STATUS_OK;
+}
+
+int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype) {
   job.wide = block_size(dtype).bytes * job.head_dim % 16 == 0;
   for (int i = 0; i < 2; i++) job.wide &= is_aligned(job.keys[i], 16) && is_aligned(job.values[i], 16);
-  const cudaStream_t stream = cuda_stream(context);
+  int32_t status = TKF_STATUS_OK;
   with_type(dtype, [&](auto zero) {
     with_head_dim<64, 128, 256>(job.head_dim, [&](auto size) {
       using T = decltype(zero);
       constexpr int D = decltype(size)::value;
       switch (heads_of_block(job.group)) {
-        case 1: launch_decode<T, D, 1>(stream, job); break;
-        case 4: launch_decode<T, D, 4>(stream, job); break;
-        default: launch_decode<T, D, 8>(stream, job);
+        case 1: status = launch_decode<T, D, 1>(context, job); break;
+        case 4: status = launch_decode<T, D, 4>(context, job); break;
+        default: status = launch_decode<T, D, 8>(context, job);
       }
     });
   });
+  if (status != TKF_STATUS_OK) return status;
   if (job.splits > 1) {
-    TKF_LAUNCH(stream, decode_merge_kernel, dim3(static_cast<unsigned>(job.heads), static_cast<unsigned>(job.batch)),
+    TKF_LAUNCH(cuda_stream(context), decode_merge_kernel, dim3(static_cast<unsigned>(job.heads), static_cast<unsigned>(job.batch)),
                dim3(kMergeThreads), 0, job);
   }
   return cuda_launched(context, "found an attention kernel that cannot run");

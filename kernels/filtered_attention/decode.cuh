@@ -160,8 +160,28 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
   const int begin = split * rows.chunk + warp * kStep;
   constexpr int kStride = kDecodeWarps * kStep;
 
+  // Rows of the cache that lie one after another, in whole pieces, and are seen: `ahead` is this lane's piece of the
+  // first of a stage, and moves on with each.
+  const bool in_order = job.wide && rows.pages == nullptr && job.key_ends == nullptr;
+  const int order_end = in_order ? min(end, rows.cached) : 0;
+  const int64_t next_row = kSegments * row_width, next_stage = kStride * row_width;
+  const int64_t ahead = (rows.key_base + rows.first + begin + segment) * row_width + offset + column;
+  const T* ahead_k = static_cast<const T*>(job.keys[0]) + ahead;
+  const T* ahead_v = static_cast<const T*>(job.values[0]) + ahead;
+
   const auto copy = [&](int v0, int stage) {
-    if (v0 < end) {
+    if (v0 >= rows.sinks && v0 + kStep <= order_end) {
+#pragma unroll
+      for (int u = 0; u < kDepth; u++) {
+#pragma unroll
+        for (int part = 0; part < kPer; part++) {
+          uint4* slot = slots + (stage * 2 * kDecodePieces + u * kPer + part) * 32;
+          const bool full = column + part * 32 * kPiece<T> < job.head_dim;
+          cp_async_16(slot, ahead_k + u * next_row + part * 32 * kPiece<T>, full);
+          cp_async_16(slot + kDecodePieces * 32, ahead_v + u * next_row + part * 32 * kPiece<T>, full);
+        }
+      }
+    } else if (v0 < end) {
 #pragma unroll
       for (int u = 0; u < kDepth; u++) {
         const int v = v0 + u * kSegments + segment;
@@ -187,6 +207,8 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
       }
     }
     cp_async_commit();
+    ahead_k += next_stage;
+    ahead_v += next_stage;
   };
 
   for (int s = 0; s < kDecodeStages - 1; s++) copy(begin + s * kStride, s);

@@ -9,17 +9,18 @@ namespace tkf::attention {
 
 constexpr int64_t kMostPrefillSplits = 32;
 constexpr int64_t kKeysOfPrefillSplit = 256;  // fewer are not worth a block
-constexpr int64_t kPrefillBlocksOfSm = 2;     // that run at a time
+constexpr int kPrefillBlocksOfSm = 2;         // at most, that splits are to fill
 
 inline int64_t tiles_of(const PrefillJob& job, int rows) {
   return (int64_t{job.longest_queries} * job.group + rows - 1) / rows;
 }
 
-// Plans splits for tiles of `rows` rows and takes the workspace that they need. A function of shapes alone, so that
-// calls of the same shapes round alike. False, and splits 0, where there is too little workspace (cuda_short).
-inline bool plan_splits(tkf_context* context, PrefillJob& job, int rows) {
+// Plans splits for tiles of `rows` rows, `at_once` of whose blocks a multiprocessor holds, and takes the workspace that
+// they need. A function of shapes and of the device alone, so that calls of the same shapes round alike. False, and
+// splits 0, where there is too little workspace (cuda_short).
+inline bool plan_splits(tkf_context* context, PrefillJob& job, int rows, int at_once) {
   const int64_t blocks = tiles_of(job, rows) * job.kv_heads * job.batch;
-  const int64_t room = cuda_num_sms(context) * kPrefillBlocksOfSm / blocks;
+  const int64_t room = int64_t{cuda_num_sms(context)} * std::min(at_once, kPrefillBlocksOfSm) / blocks;
   const int64_t keys = (int64_t{job.num_rows[0]} + job.num_rows[1]) / job.batch;  // of a sequence, on average
   const int64_t splits = std::min({room, keys / kKeysOfPrefillSplit, kMostPrefillSplits});
   job.splits = 1;

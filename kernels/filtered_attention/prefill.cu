@@ -20,8 +20,9 @@ void launch_mma(tkf_context* context, PrefillJob& job) {
   with_head_dim<64, 96, 128, 256>(job.head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
     using Shape = MmaShape<D>;
-    if (!plan_splits(context, job, Shape::kRows)) return;
     if (TKF_ALLOW_SHARED((prefill_mma_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
+    const int at_once = blocks_of_sm(prefill_mma_kernel<T, D>, kMmaThreads, Shape::kShared);
+    if (!plan_splits(context, job, Shape::kRows, at_once)) return;
     TKF_LAUNCH(cuda_stream(context), (prefill_mma_kernel<T, D>), prefill_grid(job, Shape::kRows), dim3(kMmaThreads),
                Shape::kShared, job);
   });
@@ -32,8 +33,9 @@ void launch_plain(tkf_context* context, PrefillJob& job) {
   with_head_dim<64, 128, 256>(job.head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
     using Shape = PlainShape<D>;
-    if (!plan_splits(context, job, Shape::kRows)) return;
     if (TKF_ALLOW_SHARED((prefill_plain_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
+    const int at_once = blocks_of_sm(prefill_plain_kernel<T, D>, kPlainThreads, Shape::kShared);
+    if (!plan_splits(context, job, Shape::kRows, at_once)) return;
     TKF_LAUNCH(cuda_stream(context), (prefill_plain_kernel<T, D>), prefill_grid(job, Shape::kRows),
                dim3(kPlainThreads), Shape::kShared, job);
   });

@@ -196,6 +196,7 @@ testOnDevice("tkf_attention_prefill of few queries after a long past equals the 
     { ...AFTER_LONG_PAST, window: 500, group: 1 },
     { ...AFTER_LONG_PAST, group: 8 }, // rows enough for wgmma
     { ...AFTER_LONG_PAST, group: 8, kept: 1, headDim: 96, dtype: "f16" },
+    { ...AFTER_LONG_PAST, tokens: [800], group: 4, kept: 1 }, // one tile of wgmma, and splits
   ];
   let byWgmma = 0;
   for (const dtype of ["f32", "f16", "bf16"] as const) {
@@ -212,7 +213,7 @@ testOnDevice("tkf_attention_prefill of few queries after a long past equals the 
       }
     }
   }
-  assertEquals([cases.length, byWgmma], [22, hasWgmma(device) ? 4 : 0]);
+  assertEquals([cases.length, byWgmma], [23, hasWgmma(device) ? 6 : 0]);
 });
 
 testSameInEveryOrder("tkf_attention_prefill of few queries is the same in all thread orders", 1, (device) => {

@@ -206,7 +206,7 @@ bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype) {
       return false;
     }
   }
-  if (!plan_splits(context, job, kWgmmaRows)) return true;  // reported by the caller
+  if (!plan_splits(context, job, kWgmmaRows, 1)) return true;  // reported by the caller
   const cudaStream_t stream = cuda_stream(context);
   dtype == TKF_DTYPE_F16 ? launch<__half>(stream, job, maps) : launch<__nv_bfloat16>(stream, job, maps);
   return true;

@@ -1,9 +1,10 @@
 // The emulated CUDA runtime: memory, copies, errors, capture.
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <vector>
 
-#include "machine.h"
+#include "block.h"
 #include "runtime.h"
 
 #include "tokenfilter_emulator.h"
@@ -63,6 +64,9 @@ cudaError_t cudaGetLastError() {
 cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   return *attributes = {90}, cudaSuccess;
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t shared) {
+  return *blocks = static_cast<int>(std::min<size_t>(32, tkf::simt::kMaxShared / (shared + 1024))), cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {

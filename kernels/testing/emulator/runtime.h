@@ -32,6 +32,8 @@ cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 // Of a kernel: PTX of 9.0, as if compiled for sm_90.
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
+// As many as shared memory holds, 1 KB of it a block's own; registers are not counted.
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int threads, size_t shared);
 
 cudaError_t cudaMalloc(void** out, size_t bytes);  // filled with NaN (all bits set)
 cudaError_t cudaFree(void* memory);
@@ -44,6 +46,12 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 template <class... P>
 inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(P...)) {
   return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
+}
+template <class... P>
+inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*kernel)(P...), int threads,
+                                                                 size_t shared) {
+  const void* const address = reinterpret_cast<const void*>(kernel);
+  return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, address, threads, shared);
 }
 
 namespace tkf::simt {

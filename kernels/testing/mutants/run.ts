@@ -4,7 +4,8 @@
  */
 import { inParallel } from "../../../ffi/build/command.ts";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
-import { type Mutant, MUTANTS } from "./cases.ts";
+import { MUTANTS } from "./cases.ts";
+import type { Mutant } from "./mutant.ts";
 import { resolveFlags } from "../flags.ts";
 
 /** A test that ends in none of these has not come to an end by itself. */
