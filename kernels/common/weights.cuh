@@ -1,73 +1,13 @@
 // Element types of weights on the device (layouts as in GGUF): how a lane makes some values of a block float.
 // A `Weight` has VALUES in BYTES of one block, which LANES lanes share; each makes RUNS runs of RUN consecutive values.
-// decode(block, part, w) gives those of lane `part`; run r starts at value offset(part, r) of the block.
+// decode(block, part, w) gives those of lane `part`; run r starts at value offset(part, r) of the block, which is
+// offset(part, 0) + offset(0, r).
 // Blocks must lie at addresses divisible by ALIGN. Dense types come in whole 16 bytes, or value by value.
 #pragma once
-#include "cuda.h"
 #include "kernels.h"
+#include "words.cuh"
 
 namespace tkf {
-
-template <class To, class From>
-__device__ __forceinline__ To bits_as(From from) {
-  static_assert(sizeof(To) == sizeof(From), "sizes differ");
-  To to;
-  memcpy(&to, &from, sizeof to);
-  return to;
-}
-__device__ __forceinline__ float half_bits_to_float(uint32_t bits) {
-  return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
-}
-__device__ __forceinline__ float bfloat16_bits_to_float(uint32_t bits) { return bits_as<float>(bits << 16); }
-// Round to nearest even; a NaN keeps its sign and the top of its payload, as on the CPU.
-__device__ __forceinline__ uint16_t float_to_half_bits(float value) {
-  const uint32_t bits = bits_as<uint32_t>(value);
-  if (value != value) return static_cast<uint16_t>((bits >> 16 & 0x8000u) | 0x7e00u | (bits >> 13 & 0x1ffu));
-  return __half_as_ushort(__float2half_rn(value));
-}
-__device__ __forceinline__ uint16_t float_to_bfloat16_bits(float value) {
-  const uint32_t bits = bits_as<uint32_t>(value);
-  if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40u);
-  return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
-
-// WORDS 32-bit words at an address divisible by ALIGN, in the widest loads that this allows.
-template <int ALIGN, int WORDS>
-__device__ __forceinline__ void load_words(const uint8_t* at, uint32_t* words) {
-  if constexpr (ALIGN >= 16 && WORDS % 4 == 0) {
-    for (int i = 0; i < WORDS; i += 4) {
-      const uint4 v = __ldg(reinterpret_cast<const uint4*>(at + 4 * i));
-      words[i] = v.x, words[i + 1] = v.y, words[i + 2] = v.z, words[i + 3] = v.w;
-    }
-  } else if constexpr (ALIGN >= 8 && WORDS % 2 == 0) {
-    for (int i = 0; i < WORDS; i += 2) {
-      const uint2 v = __ldg(reinterpret_cast<const uint2*>(at + 4 * i));
-      words[i] = v.x, words[i + 1] = v.y;
-    }
-  } else if constexpr (ALIGN >= 4) {
-    for (int i = 0; i < WORDS; i++) words[i] = __ldg(reinterpret_cast<const uint32_t*>(at + 4 * i));
-  } else if constexpr (ALIGN == 1) {
-    for (int i = 0; i < WORDS; i++) {
-      words[i] = 0;
-      for (int j = 0; j < 4; j++) words[i] |= static_cast<uint32_t>(__ldg(at + 4 * i + j)) << (8 * j);
-    }
-  } else {
-    for (int i = 0; i < WORDS; i++) {
-      const uint16_t* half = reinterpret_cast<const uint16_t*>(at + 4 * i);
-      words[i] = __ldg(half) | static_cast<uint32_t>(__ldg(half + 1)) << 16;
-    }
-  }
-}
-__device__ __forceinline__ float load_half(const uint8_t* at) {
-  return half_bits_to_float(__ldg(reinterpret_cast<const uint16_t*>(at)));
-}
-// Byte i of packed words, as a float.
-__device__ __forceinline__ float byte_of(const uint32_t* words, int i) {
-  return static_cast<float>(words[i / 4] >> (8 * (i % 4)) & 0xffu);
-}
-__device__ __forceinline__ float nibble_of(const uint32_t* words, int i, int high) {
-  return static_cast<float>(words[i / 4] >> (8 * (i % 4) + 4 * high) & 15u);
-}
 
 // ---- dense types ----
 
@@ -125,6 +65,17 @@ struct NibblePairs {
   }
 };
 
+// The 16 values of a lane of NibblePairs, less ZERO. fifth(high, i): what is beside the nibbles in bytes 4 i ... of the
+// low halves or of the high ones.
+template <int ZERO, class Fifth>
+__device__ __forceinline__ void decode_nibbles(const uint32_t* words, const Fifth& fifth, float* w) {
+  for (int high = 0; high < 2; high++) {
+    for (int i = 0; i < 2; i++) {
+      bytes_to_floats<ZERO>((words[i] >> (4 * high) & 0x0f0f0f0fu) | fifth(high, i), w + 8 * high + 4 * i);
+    }
+  }
+}
+
 // d*(q - 8): d f16, nibbles.
 struct WeightQ4_0 : NibblePairs {
   static constexpr int BYTES = 18, ALIGN = 2;
@@ -132,7 +83,8 @@ struct WeightQ4_0 : NibblePairs {
     uint32_t words[2];
     load_words<2, 2>(block + 2 + 8 * part, words);
     const float d = load_half(block);
-    for (int i = 0; i < 16; i++) w[i] = d * (nibble_of(words, i % 8, i / 8) - 8);
+    decode_nibbles<8>(words, [](int, int) { return 0u; }, w);
+    for (int i = 0; i < 16; i++) w[i] *= d;
   }
 };
 
@@ -144,15 +96,21 @@ struct WeightQ4_1 : NibblePairs {
     load_words<4, 2>(block + 4 + 8 * part, words);
     load_words<4, 1>(block, &scales);
     const float d = half_bits_to_float(scales & 0xffffu), m = half_bits_to_float(scales >> 16);
-    for (int i = 0; i < 16; i++) w[i] = fmaf(d, nibble_of(words, i % 8, i / 8), m);
+    decode_nibbles<0>(words, [](int, int) { return 0u; }, w);
+    for (int i = 0; i < 16; i++) w[i] = fmaf(d, w[i], m);
   }
 };
 
-// Value i of a lane as a number of five bits: bit v of `high` is the fifth of value v of the block.
-__device__ __forceinline__ float five_bits_of(const uint32_t* words, uint32_t high, int part, int i) {
-  const uint32_t low = words[i % 8 / 4] >> (8 * (i % 4) + 4 * (i / 8)) & 15u;
-  const uint32_t top = high >> (8 * part + i % 8 + 16 * (i / 8)) & 1u;
-  return static_cast<float>(low | top << 4);
+// The same of five bits: bit v of `bits` is the fifth of value v of the block. The product puts four of them into four
+// bytes, each seven further than the one before.
+template <int ZERO>
+__device__ __forceinline__ void decode_five_bits(const uint32_t* words, uint32_t bits, int part, float* w) {
+  decode_nibbles<ZERO>(
+      words,
+      [=](int high, int i) {
+        return (bits >> (8 * part + 16 * high + 4 * i) & 15u) * 0x02040810u & 0x10101010u;
+      },
+      w);
 }
 
 // d*(q - 16): d f16, high bits u32, nibbles.
@@ -163,7 +121,8 @@ struct WeightQ5_0 : NibblePairs {
     load_words<2, 2>(block + 6 + 8 * part, words);
     load_words<2, 1>(block + 2, &high);
     const float d = load_half(block);
-    for (int i = 0; i < 16; i++) w[i] = d * (five_bits_of(words, high, part, i) - 16);
+    decode_five_bits<16>(words, high, part, w);
+    for (int i = 0; i < 16; i++) w[i] *= d;
   }
 };
 
@@ -175,7 +134,8 @@ struct WeightQ5_1 : NibblePairs {
     load_words<8, 2>(block + 8 + 8 * part, words);
     load_words<8, 2>(block, head);
     const float d = half_bits_to_float(head[0] & 0xffffu), m = half_bits_to_float(head[0] >> 16);
-    for (int i = 0; i < 16; i++) w[i] = fmaf(d, five_bits_of(words, head[1], part, i), m);
+    decode_five_bits<0>(words, head[1], part, w);
+    for (int i = 0; i < 16; i++) w[i] = fmaf(d, w[i], m);
   }
 };
 
@@ -187,7 +147,8 @@ struct WeightQ8_0 {
     uint32_t words[4];
     load_words<2, 4>(block + 2 + 16 * part, words);
     const float d = load_half(block);
-    for (int i = 0; i < 16; i++) w[i] = d * static_cast<float>(static_cast<int8_t>(words[i / 4] >> (8 * (i % 4))));
+    for (int i = 0; i < 4; i++) bytes_to_floats<128>(words[i] ^ 0x80808080u, w + 4 * i);
+    for (int i = 0; i < 16; i++) w[i] *= d;
   }
 };
 
@@ -195,13 +156,22 @@ struct WeightQ8_0 {
 constexpr uint64_t kIq4Low = 0xf6eaddcfbfad9881, kIq4High = 0x7159453526190d01;
 constexpr uint64_t kFp4Low = 0x0c08060403020100, kFp4High = 0xf4f8fafcfdfeff00;
 
-// 16 values of a lane of NibblePairs: d times what their nibbles stand for.
+// 16 values of a lane of NibblePairs: d times what their nibbles stand for. The nibbles of two bytes select four numbers
+// at once from each half of the table, their top bits which of the two serve.
 template <uint64_t LOW, uint64_t HIGH>
 __device__ __forceinline__ void decode_numbers(const uint32_t* words, float d, float* w) {
+  constexpr uint64_t kUnsigned = 0x8080808080808080;  // 128 is added, which bytes_to_floats takes away
+  const auto select = [](uint64_t table, uint32_t nibbles) {
+    const uint64_t from = table ^ kUnsigned;
+    return __byte_perm(static_cast<uint32_t>(from), static_cast<uint32_t>(from >> 32), nibbles & 0x7777u);
+  };
 #pragma unroll
-  for (int i = 0; i < 16; i++) {
-    const uint32_t q = words[i % 8 / 4] >> (8 * (i % 4) + 4 * (i / 8)) & 15u;
-    w[i] = d * static_cast<float>(static_cast<int8_t>((q < 8 ? LOW : HIGH) >> (8 * (q & 7u))));
+  for (int i = 0; i < 4; i++) {
+    const uint32_t nibbles = words[i / 2] >> (16 * (i % 2));
+    const uint32_t which = 0x3210u | (nibbles >> 1 & 0x4444u);
+    float numbers[4];
+    bytes_to_floats<128>(__byte_perm(select(LOW, nibbles), select(HIGH, nibbles), which), numbers);
+    for (int j = 0; j < 4; j++) w[2 * i + j / 2 + j % 2 * 8] = d * numbers[j];
   }
 }
 
@@ -265,9 +235,8 @@ struct WeightQ2_K : BitPairs {
     for (int run = 0; run < 4; run++) {
       const uint32_t both = __ldg(block + offset(part, run) / 16);
       const float factor = d * static_cast<float>(both & 15u), minimum = dmin * static_cast<float>(both >> 4);
-      for (int i = 0; i < 4; i++) {
-        w[4 * run + i] = fmaf(factor, static_cast<float>(bits >> (8 * i + 2 * run) & 3u), -minimum);
-      }
+      bytes_to_floats<0>(bits >> (2 * run) & 0x03030303u, w + 4 * run);
+      for (int i = 0; i < 4; i++) w[4 * run + i] = fmaf(factor, w[4 * run + i], -minimum);
     }
   }
 };
@@ -286,10 +255,9 @@ struct WeightQ3_K : BitPairs {
       const uint32_t nibble = __ldg(block + 96 + (j & 7)) >> (4 * (j >> 3)) & 15u;
       const uint32_t scale = nibble | (__ldg(block + 104 + (j & 3)) >> (2 * (j >> 2)) & 3u) << 4;
       const float factor = d * static_cast<float>(static_cast<int>(scale) - 32);
-      for (int i = 0; i < 4; i++) {
-        const uint32_t q = (low >> (8 * i + 2 * run) & 3u) | (high >> (8 * i + 4 * (part >> 3) + run) & 1u) << 2;
-        w[4 * run + i] = factor * static_cast<float>(static_cast<int>(q) - 4);
-      }
+      const uint32_t third = high >> (4 * (part >> 3) + run) & 0x01010101u;
+      bytes_to_floats<4>((low >> (2 * run) & 0x03030303u) | third << 2, w + 4 * run);
+      for (int i = 0; i < 4; i++) w[4 * run + i] *= factor;
     }
   }
 };
@@ -318,11 +286,13 @@ struct NibblesOf256 {
       const uint32_t scale = j < 4 ? first & 63u : (rest & 15u) | (first >> 6) << 4;
       const uint32_t least = j < 4 ? second & 63u : rest >> 4 | (second >> 6) << 4;
       const float factor = d * static_cast<float>(scale), minimum = dmin * static_cast<float>(least);
-      for (int i = 0; i < 16; i++) {
-        float q = nibble_of(words, i, high);
-        if constexpr (FIVE) q += static_cast<float>((fifths[i / 4] >> (8 * (i % 4) + j) & 1u) << 4);
-        w[16 * high + i] = fmaf(factor, q, -minimum);
+      float* const to = w + 16 * high;
+      for (int i = 0; i < 4; i++) {
+        uint32_t q = words[i] >> (4 * high) & 0x0f0f0f0fu;
+        if constexpr (FIVE) q |= (fifths[i] >> j & 0x01010101u) << 4;
+        bytes_to_floats<0>(q, to + 4 * i);
       }
+      for (int i = 0; i < 16; i++) to[i] = fmaf(factor, to[i], -minimum);
     }
   }
 };
@@ -343,10 +313,9 @@ struct WeightQ6_K : BitPairs {
     for (int run = 0; run < 4; run++) {
       const int scale = static_cast<int8_t>(__ldg(block + 192 + 8 * half + 2 * run + at / 16));
       const float factor = d * static_cast<float>(scale);
-      for (int i = 0; i < 4; i++) {
-        const uint32_t bits = (low[run & 1] >> (8 * i + 4 * (run >> 1)) & 15u) | (high >> (8 * i + 2 * run) & 3u) << 4;
-        w[4 * run + i] = factor * static_cast<float>(static_cast<int>(bits) - 32);
-      }
+      const uint32_t nibbles = low[run & 1] >> (4 * (run >> 1)) & 0x0f0f0f0fu;
+      bytes_to_floats<32>(nibbles | (high >> (2 * run) & 0x03030303u) << 4, w + 4 * run);
+      for (int i = 0; i < 4; i++) w[4 * run + i] *= factor;
     }
   }
 };

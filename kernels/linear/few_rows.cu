@@ -26,7 +26,7 @@ constexpr bool kManyRegisters<WeightQ3_K> = true;
 // Blocks that a multiprocessor is to hold, which bounds a thread's registers: as many as do without spilling.
 template <class Weight, int M>
 constexpr int kFewRowsBlocks = kWeightRows<Weight> == 2 ? (M <= 2 ? 3 : 2)
-                               : M == 2                 ? 4
+                               : M == 2 && Weight::ALIGN != 2     ? 4  // words at odd addresses take more of them
                                : M == 8 && kManyRegisters<Weight> ? 2
                                                                   : 3;
 
@@ -71,7 +71,11 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
   const int32_t count = list.count();
   const int64_t groups = (list.rows + M - 1) / M, jobs = (n + R - 1) / R * groups;
   const int64_t row_bytes = k / Weight::VALUES * Weight::BYTES;
-  const int64_t parts = k / Weight::VALUES * Weight::LANES;
+  // A thread has the same part of every block that it takes.
+  static_assert(kFewRowsThreads % Weight::LANES == 0);
+  constexpr int STEP = kFewRowsThreads / Weight::LANES;  // from one block to the next
+  const int part = static_cast<int>(threadIdx.x) % Weight::LANES, start = static_cast<int>(threadIdx.x) / Weight::LANES;
+  const int64_t blocks = k / Weight::VALUES;
 
   for (int64_t job = blockIdx.x; job < jobs; job += gridDim.x) {
     const int64_t tile = job / groups;
@@ -84,26 +88,29 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
     for (int m = 0; m < M; m++) {
       // A row that is not there: any other, to no effect.
       const int64_t row = list.row(first + min(m, valid - 1), fault);
-      rows[m] = x + max(row, static_cast<int64_t>(0)) * k;
+      rows[m] = x + max(row, static_cast<int64_t>(0)) * k + start * Weight::VALUES + Weight::offset(part, 0);
     }
 #pragma unroll
-    for (int r = 0; r < R; r++) weights[r] = weight + min(tile * R + r, n - 1) * row_bytes;
+    for (int r = 0; r < R; r++) {
+      weights[r] = weight + min(tile * R + r, n - 1) * row_bytes + start * Weight::BYTES;
+    }
 
     float sums[C] = {};
 #pragma unroll(VALUES > 8 ? 1 : 2)
-    for (int64_t i = threadIdx.x; i < parts; i += kFewRowsThreads) {
-      const int64_t block = i / Weight::LANES;
-      const int part = static_cast<int>(i % Weight::LANES);
+    for (int64_t block = start; block < blocks; block += STEP) {
       float w[R][VALUES];
 #pragma unroll
-      for (int r = 0; r < R; r++) Weight::decode(weights[r] + block * Weight::BYTES, part, w[r]);
+      for (int r = 0; r < R; r++) {
+        Weight::decode(weights[r], part, w[r]);
+        weights[r] += STEP * Weight::BYTES;
+      }
 #pragma unroll
       for (int m = 0; m < M; m++) {
         if (m < valid) {
 #pragma unroll
           for (int run = 0; run < Weight::RUNS; run++) {
             float v[Weight::RUN];
-            load_run<Weight::RUN>(rows[m] + block * Weight::VALUES + Weight::offset(part, run), v);
+            load_run<Weight::RUN>(rows[m] + Weight::offset(0, run), v);
 #pragma unroll
             for (int r = 0; r < R; r++) {
 #pragma unroll
@@ -113,6 +120,7 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
             }
           }
         }
+        rows[m] += STEP * Weight::VALUES;
       }
     }
 

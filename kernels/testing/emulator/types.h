@@ -106,6 +106,9 @@ TKF_FLOAT16(__nv_bfloat16, __nv_bfloat162, float_to_bfloat16, bfloat16_to_float)
 inline float __half2float(__half a) { return float(a); }
 inline __half __float2half_rn(float a) { return __half(a); }
 inline __half2 __floats2half2_rn(float a, float b) { return {__half(a), __half(b)}; }
+inline float __low2float(__half2 a) { return float(a.x); }
+inline float __high2float(__half2 a) { return float(a.y); }
+inline __half2 __hsub2(__half2 a, __half2 b) { return {__half(float(a.x) - float(b.x)), __half(float(a.y) - float(b.y))}; }
 inline uint16_t __half_as_ushort(__half a) { return a.bits; }
 inline __half __ushort_as_half(uint16_t a) { return tkf::simt::bits_of<__half>(a); }
 inline float __bfloat162float(__nv_bfloat16 a) { return float(a); }
@@ -135,6 +138,13 @@ inline float __uint_as_float(unsigned x) { return tkf::simt::bits_of<float>(x); 
 inline long long __double_as_longlong(double x) { return tkf::simt::bits_of<long long>(x); }
 inline double __longlong_as_double(long long x) { return tkf::simt::bits_of<double>(x); }
 
+// Byte i of the result: of the eight bytes, y's above x's, that which nibble i of the selector names.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+  const uint64_t bytes = uint64_t{y} << 32 | x;
+  unsigned out = 0;
+  for (int i = 0; i < 4; i++) out |= static_cast<unsigned>(bytes >> (8 * (selector >> (4 * i) & 7)) & 255) << (8 * i);
+  return out;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x)); }

@@ -21,6 +21,8 @@ const LINEAR = {
   filter: "/kept slots alone|every order of threads/",
 };
 
+const PRODUCTS = { test: LINEAR.test, filter: "equals the reference on all cases" };
+
 /** All of them. */
 export const MUTANTS: readonly Mutant[] = [
   ...ATTENTION_MUTANTS,
@@ -137,5 +139,19 @@ export const MUTANTS: readonly Mutant[] = [
     from: "if (lane % each == 0) partial[warp_index()][lane / each] = sum;\n    __syncthreads();",
     to: "if (lane % each == 0) partial[warp_index()][lane / each] = sum;",
     ...LINEAR,
+  },
+  {
+    name: "few rows of a product go on in the block before the next",
+    file: "linear/few_rows.cu",
+    from: "weights[r] += STEP * Weight::BYTES;",
+    to: "weights[r] += (STEP - 1) * Weight::BYTES;",
+    ...PRODUCTS,
+  },
+  {
+    name: "weights at odd addresses are taken from the word that they begin in",
+    file: "common/words.cuh",
+    from: ">> (8 * odd))",
+    to: ">> (4 * odd))",
+    ...PRODUCTS,
   },
 ];
