@@ -112,6 +112,22 @@ export function filterCase(i: number): FilterCase {
   };
 }
 
+/** The case with heads of another size and type, and at most 60 tokens. */
+export function withHeads(c: FilterCase, headDim: number, dtype: typeof DTYPES[number]): FilterCase {
+  const normal = normals(headDim), tokens = Math.min(c.tokens, 60), { numKvHeads } = c.spec;
+  const center = Array.from({ length: numKvHeads * headDim }, normal);
+  const stream = () =>
+    tensorOf(dtype, [c.tokens, numKvHeads, headDim], (j) => center[j % center.length]! + normal());
+  const name = `${c.name.split(",")[0]}, ${dtype}, heads of ${headDim}`;
+  return {
+    ...c,
+    name,
+    tokens,
+    spec: { ...c.spec, headDim },
+    input: { ...c.input, keys: stream(), values: stream() },
+  };
+}
+
 /** A case of `learned` with a local substitute, which the CPU library alone has: four query heads a KV head. */
 export function localCase(i: number): FilterCase {
   const base = filterCase(NATIVE.length * i + NATIVE.findIndex(({ name }) => name === "learned"));

@@ -63,7 +63,9 @@ void with_kind(const tkf_filter_spec& spec, const F& body) {
     }
   };
   switch (spec.fusion) {
-    case TKF_FUSION_LEARNED: with_policy(std::integral_constant<Rule, Rule::kLearned>()); break;
+    case TKF_FUSION_LEARNED:  // has no other policy: see check_filter.h
+      body(std::integral_constant<Rule, Rule::kLearned>(), std::integral_constant<Policy, Policy::kQuantile>());
+      break;
     case TKF_FUSION_VARIANCE: with_policy(std::integral_constant<Rule, Rule::kVariance>()); break;
     default: with_policy(std::integral_constant<Rule, Rule::kPlain>());
   }

@@ -12,7 +12,7 @@ import { blockLength } from "../../lib/filter/blocks.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
-import { type FilterCase, filterCase, localCase, NUM_FILTER_CASES } from "./cases.ts";
+import { type FilterCase, filterCase, localCase, NUM_FILTER_CASES, withHeads } from "./cases.ts";
 import {
   advance,
   countFlips,
@@ -90,22 +90,6 @@ testOnDevice("kvFilterScan() decides as the reference does: whole and in chunks"
   assert(count.decisions > 25_000);
   assert(count.flips <= count.decisions / 1000, `${count.flips} of ${count.decisions} decisions differed`);
 });
-
-/** The case with heads of another size and type, and at most 60 tokens. */
-function withHeads(c: FilterCase, headDim: number, dtype: "f32" | "f16" | "bf16"): FilterCase {
-  const normal = normals(headDim), tokens = Math.min(c.tokens, 60), { numKvHeads } = c.spec;
-  const center = Array.from({ length: numKvHeads * headDim }, normal);
-  const stream = () =>
-    tensorOf(dtype, [c.tokens, numKvHeads, headDim], (j) => center[j % center.length]! + normal());
-  const name = `${c.name.split(",")[0]}, ${dtype}, heads of ${headDim}`;
-  return {
-    ...c,
-    name,
-    tokens,
-    spec: { ...c.spec, headDim },
-    input: { ...c.input, keys: stream(), values: stream() },
-  };
-}
 
 testOnDevice("kvFilterScan() measures heads of every size in every type", (device) => {
   const count: Flips = { decisions: 0, flips: 0, ofTies: 0 };

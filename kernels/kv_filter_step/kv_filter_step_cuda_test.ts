@@ -6,7 +6,7 @@ import { createLayerState, SLOT } from "../../lib/filter/layer.ts";
 import { learnedLayout } from "../../lib/methods/learned.ts";
 import { hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
-import { type FilterCase, filterCase, NUM_FILTER_CASES } from "../kv_filter_scan/cases.ts";
+import { type FilterCase, filterCase, NUM_FILTER_CASES, withHeads } from "../kv_filter_scan/cases.ts";
 import { float32Exactness } from "../kv_filter_scan/testing.ts";
 import {
   type Batch,
@@ -50,6 +50,23 @@ testOnDevice(
     assert(decisions > 10_000 && flips <= decisions / 1000, `${flips} of ${decisions} decisions differed`);
   },
 );
+
+testOnDevice("kvFilterStep() decides by every kind of rule and policy in every type", (device) => {
+  const kinds = new Map<string, FilterCase>(), policies = ["budget", "fixed", "robbins-monro"];
+  for (let i = 0; i < NUM_FILTER_CASES; i++) {
+    const c = shortCase(i, 30), { rule: { name }, threshold } = c.spec;
+    const rule = ["variance", "learned"].includes(name) ? name : "other";
+    if (policies.includes(threshold)) kinds.set(`${rule} ${threshold}`, c);
+  }
+  assertEquals(kinds.size, 7);
+  for (const kind of kinds.values()) {
+    for (const dtype of ["f32", "f16", "bf16"] as const) {
+      const c = withHeads(kind, 32, dtype);
+      const { flips } = followBatch(device, c, { exactness: float32Exactness(c), recent: 4, dtype });
+      assertEquals(flips, 0, `${kind.name} in ${dtype}`);
+    }
+  }
+});
 
 testInEveryOrder("kvFilterStep() decides the same in every thread order", 5 * 6, (device) => {
   const chosen = [0, 9, 13, 23, 33, 52].map((i) => shortCase(i, 45));
