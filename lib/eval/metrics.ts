@@ -46,14 +46,15 @@ export function readMetric(record: object, name: string): number {
   return (record as { readonly [name: string]: number | null })[name] ?? NaN;
 }
 
-/** A metric's value as text, in at most so many decimals; `-` for what could not be had. */
+/** A metric's value as text, in at most so many decimals, from a million on as `1.2e6`; `-` for what could not be had. */
 export function formatMetric(
   { digits, percent }: Pick<Metric, "digits" | "percent">,
   value: number,
   most: number = digits,
 ): string {
   if (Number.isNaN(value)) return "-";
-  return percent ? `${(100 * value).toFixed(digits)}%` : value.toFixed(Math.min(digits, most));
+  if (percent) return `${(100 * value).toFixed(digits)}%`;
+  return value < 1e6 ? value.toFixed(Math.min(digits, most)) : value.toExponential(1).replace("e+", "e");
 }
 
 /** How a metric of many units is shown: as a share in percent, else with its own digits. */

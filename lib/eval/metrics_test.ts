@@ -50,6 +50,10 @@ Deno.test("a metric's value: read from a record, as text, as a cost", () => {
     "1.235",
   ]);
   assertEquals(formatMetric({ digits: 2 }, 1.23456, 3), "1.23");
+  assertEquals([999_999, 7.114e17].map((value) => formatMetric({ digits: 2 }, value)), [
+    "999999.00",
+    "7.1e17",
+  ]);
   assertEquals(formatMetric({ digits: 2 }, NaN), "-");
   assertEquals([signed(0, 2), signed(-0.5, 1)], ["+0.00", "-0.5"]);
   assertEquals([costOf({ better: "lower" }, 2), costOf({ better: "higher" }, 2)], [2, -2]);
