@@ -1,11 +1,11 @@
 /**
  * Which layers recall: how far the model's predictions for a text that is said twice are from the dense ones where one
- * layer alone sees no more than the warm-up and the window. Few layers do most of it; printed is the `--skip-ratios`
+ * layer alone sees no more than the warm-up and the window. Few layers do most of it; --out is the file of `--skip-ratios`
  * with which those keep every key, and the others drop as many more.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/cheap_skips/layers.ts
  *          --text FILE [--model tiny] [--tokens 1024] [--recent 64] [--warmup 64] [--whole 4] [--kv-ratio 0.75]
- *          [--threads N]
+ *          [--threads N] [--out FILE.json]
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../ffi/mod.ts";
@@ -56,9 +56,12 @@ export function spareLayers(divergences: readonly number[], whole: number, kvRat
 
 if (import.meta.main) {
   const args = parseArgs(Deno.args, {
-    string: ["text", "model", "tokens", "recent", "warmup", "whole", "kv-ratio", "threads"],
+    string: ["text", "model", "tokens", "recent", "warmup", "whole", "kv-ratio", "threads", "out"],
   });
-  if (!args.text) throw new TypeError("Cannot measure: expected --text FILE");
+  if (!args.text) {
+    console.error("Cannot measure: expected --text FILE");
+    Deno.exit(2);
+  }
   const number = (name: string, otherwise: number) => Number(args[name] ?? otherwise);
   const backend = await openCpu({
     threads: args.threads === undefined ? undefined : Number(args.threads),
@@ -77,5 +80,7 @@ if (import.meta.main) {
     rows: divergences.map((kl, i) => [String(i), kl.toFixed(4)]),
   }));
   const ratios = spareLayers(divergences, number("whole", 4), number("kv-ratio", 0.75));
-  console.log(`\n--side key --skip-ratios ${ratios.map((ratio) => Number(ratio.toFixed(4))).join(",")}`);
+  const list = JSON.stringify(ratios.map((ratio) => Number(ratio.toFixed(4))));
+  if (args.out) await Deno.writeTextFile(args.out, `${list}\n`);
+  console.log(`\n--side key --skip-ratios ${args.out ?? `FILE.json, which holds\n${list}`}`);
 }
