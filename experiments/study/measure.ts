@@ -28,7 +28,8 @@ const IN_STYLE = "adaskip-style,probe-style";
 /** A part: flags of a comparison. */
 export interface Part {
   readonly methods: string;
-  readonly ratios: string;
+  /** None where flags hold those of the layers. */
+  readonly ratios?: string;
   readonly flags: readonly string[];
   /** Default: smollm2-135m. */
   readonly model?: string;
@@ -41,7 +42,7 @@ const text = (methods: string, ratios: string, tokens: number): Part => ({
   flags: ["--tokens", `${tokens}`, "--seeds", "2"],
 });
 /** Items, after the least text that a comparison takes; one seed of chance. */
-const items = (methods: string, ratios: string, tasks: string, count: number, flags: string[]): Part => ({
+const items = (methods: string, ratios: string, tasks: string, count: number, flags: string[]) => ({
   ...{ methods, ratios },
   flags: [...["--tokens", "512", "--seeds", "1", "--tasks", tasks, "--items", `${count}`], ...flags],
 });
@@ -62,6 +63,18 @@ const queriesAndFitted = (ratios: string, tasks: string, count: number): Part =>
 });
 const keys = (ratios: string, tasks: string, count: number, methods = KEYS) =>
   items(methods, ratios, tasks, count, [...SHORT, "--side", "key"]);
+/**
+ * A share of the keys, of all layers alike, or of fewer layers as many (ratios/), since some keep every key: those that
+ * recall, found on a novel (../cheap_skips/layers.ts); those that running text asks for most; or others, drawn by chance.
+ */
+const layers = (which: "all" | "recall" | "other" | "text", share: string, length: number, count: number) => {
+  const methods = `variance,leave-one-out,random-protected${length === 512 ? ",received,keydiff" : ""}`;
+  const own = ["--length", `${length}`, "--side", "key", "--recent", "32", "--warmup", "64"];
+  const { ratios, ...part } = items(methods, share, "needle", count, own);
+  if (which === "all") return { ...part, ratios };
+  const file = new URL(`ratios/${which}_${share}.json`, import.meta.url).pathname;
+  return { ...part, flags: [...part.flags, "--skip-ratios", file] };
+};
 /** Where layers have windows of their own; `local` is refused there. */
 const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
 
@@ -71,19 +84,29 @@ const SHORT_TASKS = "arc_easy,arc_challenge,openbookqa,piqa,winogrande,lambada_o
 export const PARTS: { readonly [name: string]: Part } = {
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
   "text_more_0.5": text(MORE, "0.5", 2048),
-  "items_queries_0.5": queriesAndFitted("0.5", SHORT_TASKS, 100),
-  "items_keys_0.5": keys("0.5", SHORT_TASKS.replace(",arc_challenge", ""), 50),
-  "lambada_keys_0.5": keys("0.5", "lambada_openai", 100, FEWER_KEYS),
+  "items_queries_0.5": queriesAndFitted("0.5", SHORT_TASKS, 200),
+  "items_keys_0.5": keys("0.5", "arc_easy,piqa,winogrande,lambada_openai", 200, FEWER_KEYS),
+  "guessed_keys_0.5": keys("0.5", "arc_challenge,openbookqa", 200, FEWER_KEYS),
   "text_0.2_0.4": text(SEVERAL, "0.2,0.3,0.4", 2048),
   "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 2048), isFitted: true },
   "in_style_0.2_0.5": text(IN_STYLE, "0.2,0.5", 2048),
-  "hellaswag_queries_0.5": queriesAndFitted("0.5", "hellaswag", 50),
-  "hellaswag_keys_0.5": keys("0.5", "hellaswag", 30),
-  "boolq_queries_0.5": queries("0.5", "boolq", 50),
-  "boolq_keys_0.5": keys("0.5", "boolq", 50),
+  "hellaswag_queries_0.5": queriesAndFitted("0.5", "hellaswag", 200),
+  "hellaswag_keys_0.5": keys("0.5", "hellaswag", 200),
+  "boolq_queries_0.5": queriesAndFitted("0.5", "boolq", 100),
+  "boolq_keys_0.5": keys("0.5", "boolq", 100, FEWER_KEYS),
   "mmlu_queries_0.5": queries("0.5", "mmlu", 48),
-  "mmlu_keys_0.5": keys("0.5", "mmlu", 48),
+  "mmlu_keys_0.5": keys("0.5", "mmlu", 48, FEWER_KEYS),
   "needle_0.5": items(LONG, "0.5", "needle", 12, ["--length", "512"]),
+  "needle_all_0.5": layers("all", "0.5", 512, 24),
+  "needle_recall_0.5": layers("recall", "0.5", 512, 24),
+  "needle_other_0.5": layers("other", "0.5", 512, 24),
+  "needle_text_0.5": layers("text", "0.5", 512, 24),
+  "needle_all_0.75": layers("all", "0.75", 512, 24),
+  "needle_recall_0.75": layers("recall", "0.75", 512, 24),
+  "needle_all_0.5_2048": layers("all", "0.5", 2048, 12),
+  "needle_recall_0.5_2048": layers("recall", "0.5", 2048, 12),
+  "needle_all_0.75_2048": layers("all", "0.75", 2048, 12),
+  "needle_recall_0.75_2048": layers("recall", "0.75", 2048, 12),
   "local_0.3_0.5": text("local,keydiff,random-protected", "0.3,0.5", 2048),
   "sleb_0.2_0.5": {
     ...text("sleb,shortgpt", "0.2,0.5", 2048),
@@ -112,7 +135,8 @@ async function measure(name: string, data: string, work: string): Promise<number
   const args = [
     ...["run", "-A", "--no-check", ...await readStdFlags(), "experiments/compare.ts"],
     ...["--model", part.model ?? "smollm2-135m", "--text", `${data}/wikitext2-test.txt`, "--threads", "1"],
-    ...["--methods", part.methods, "--ratios", part.ratios, ...part.flags],
+    ...["--methods", part.methods, ...part.flags],
+    ...(part.ratios === undefined ? [] : ["--ratios", part.ratios]),
     ...(hasItems ? ["--data", data] : []),
     ...(part.isFitted ? ["--calibration", `${data}/book-long.txt`, "--calibration-domain", "other"] : []),
     ...[exists(`${folder}/methods.jsonl`) ? "--resume" : "--out", folder],

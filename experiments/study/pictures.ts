@@ -81,12 +81,12 @@ export function plotItems(
         x: own.map(({ change }) => change.estimate),
         y: own.map(({ name }) => name),
         error_x: bars(own.map(({ change }) => change), color),
-        marker: { color, size: 9, symbol: ["circle", "square"][i % 2]! },
+        marker: { color, size: 9, symbol: ["circle", "square", "diamond"][i % 3]! },
       };
     }),
     layout: baseLayout({
       margin: { l: 200, r: 14, t: 34, b: 52 },
-      xaxis: axis("points of accuracy beside dense, mean over tasks", {
+      xaxis: axis("points of accuracy beside dense", {
         zeroline: true,
         zerolinecolor: "@muted",
       }),
@@ -131,6 +131,14 @@ export async function drawPictures(): Promise<{ readonly [name: string]: Figure 
     items: plotItems(
       [{ side: "queries", part: shareTasks(queries, keys) }, { side: "keys", part: keys }],
       `Accuracy beside dense at share 0.5, mean over ${listTasks(keys).length} tasks`,
+    ),
+    needles: plotItems(
+      [
+        { side: "all layers alike", part: await readPart("needle_all_0.5") },
+        { side: "7, 18, 20, 23 whole", part: await readPart("needle_recall_0.5") },
+        { side: "2, 3, 8, 24 whole", part: await readPart("needle_text_0.5") },
+      ],
+      "Needles found in 512 tokens beside dense, half of the keys dropped",
     ),
   };
 }

@@ -1,8 +1,11 @@
 /**
  * The tables of README.md and items.md, from the comparisons in results/.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/study/tables.ts PART
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/study/tables.ts PART…
+ *
+ * Several parts of one task have a table together: a row a method and a column a part.
  */
+import { formatMetric } from "../../lib/eval/mod.ts";
 import { formatInterval, withoutShare } from "../../lib/plot/mod.ts";
 import {
   BUDGETS,
@@ -151,7 +154,11 @@ export function collectItems(part: Part): ItemsRow[] {
 
 /** A perplexity of words of which a broken model may give none any weight. */
 export const formatPerplexity = (value: number): string =>
-  value < 1e6 ? value.toFixed(value < 100 ? 1 : 0) : value.toExponential(1).replace("e+", "e");
+  formatMetric({ digits: value < 100 ? 1 : 0 }, value);
+
+/** A value with the signs of what it is told apart from. */
+const marked = (text: string, { against }: ComparedResult) =>
+  `${text}${["better", "worse"].includes(verdictOf(against.dense)) ? "*" : ""}${signsOf(against)}`;
 
 /** A row a method and a column a task, the perplexity of guessed words, and what was really filtered. */
 export function tabulateItems(part: Part): PlainTable {
@@ -159,8 +166,6 @@ export function tabulateItems(part: Part): PlainTable {
     metric === "perplexity" && !task.startsWith("perplexity")
   );
   const guessed = [...new Set(perplexities.map(({ task }) => task))];
-  const marked = (text: string, { against }: ComparedResult) =>
-    `${text}${["better", "worse"].includes(verdictOf(against.dense)) ? "*" : ""}${signsOf(against)}`;
   const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
   return {
     columns: [
@@ -195,16 +200,57 @@ export async function readPart(part: string): Promise<Comparison> {
 }
 
 /** A part's table, in Markdown. */
-export function showPart(part: Part): string {
+function showPart(part: Part): string {
   const shares = new Set(part.methods.map(({ asked }) => asked).filter((asked) => asked !== undefined));
   return formatMarkdown((part.items ? tabulateItems : shares.size > 1 ? tabulateShares : tabulateText)(part));
 }
 
+/** A row a method and a column a part of one and the same task: its accuracy, and in brackets the perplexity. */
+export function tabulateTogether(parts: ReadonlyMap<string, Part>): PlainTable {
+  const columns = [...parts].map(([name, part]) => {
+    const { task, metric } = listTasks(part)[0]!, rows = part.results!.filter((row) => row.task === task);
+    const find = (method: string, metric: string) =>
+      rows.find((row) => row.metric === metric && withoutShare(row.method) === method);
+    const held = part.items!.budgets.map(({ usage }) => sharesOf(usage).rows);
+    return { name, find, metric, held: [Math.min(...held), Math.max(...held)].map(percent) };
+  });
+  const methods = new Set(
+    [...parts.values()].flatMap((part) => collectItems(part).map(({ method }) => withoutShare(method))),
+  );
+  return {
+    columns: ["method", ...columns.map(({ name }) => name)],
+    left: [true],
+    rows: [
+      ...[...methods].map((method) => [
+        method,
+        ...columns.map(({ find, metric }) => {
+          const found = find(method, metric), perplexity = find(method, "perplexity")!;
+          return found === undefined
+            ? "-"
+            : `${marked((100 * found.value).toFixed(1), found)} (${
+              marked(formatPerplexity(perplexity.value), perplexity)
+            })`;
+        }),
+      ]),
+      [
+        "KV held",
+        ...columns.map(({ held: [least, most] }) => least === most ? least! : `${least} to ${most}`),
+      ],
+    ],
+  };
+}
+
+/** The table of a part, or of several together, in Markdown. */
+export async function showParts(names: readonly string[]): Promise<string> {
+  const parts = new Map<string, Part>();
+  for (const name of names) parts.set(name, await readPart(name));
+  return names.length === 1 ? showPart(parts.get(names[0]!)!) : formatMarkdown(tabulateTogether(parts));
+}
+
 if (import.meta.main) {
-  const [part] = Deno.args;
-  if (part === undefined) {
+  if (Deno.args.length === 0) {
     console.error("Cannot make a table: expected the name of a file in results/, as text_short_0.5");
     Deno.exit(2);
   }
-  console.log(showPart(await readPart(part)));
+  console.log(await showParts(Deno.args));
 }

@@ -2,10 +2,10 @@ import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "
 import { comparedAtRatios, type Comparison } from "../../lib/sweep/mod.ts";
 import { PARTS, shorten } from "./measure.ts";
 import { collectLosses, joinShares, plotItems, plotLosses, shareTasks } from "./pictures.ts";
-import { collectItems, formatPerplexity, type Part, readPart, showPart, tabulateShares } from "./tables.ts";
+import { collectItems, formatPerplexity, type Part, readPart, showParts, tabulateShares } from "./tables.ts";
 
 Deno.test("the study's parts name methods and shares that a comparison knows", () => {
-  for (const [name, { methods, ratios }] of Object.entries(PARTS)) {
+  for (const [name, { methods, ratios = "0.5" }] of Object.entries(PARTS)) {
     const asked = comparedAtRatios(methods.split(","), {}, 1, ratios.split(",").map(Number));
     const own = new Set(asked.map((method) => method.name.replace(/ at .*/, "")));
     assert(methods.split(",").every((method) => own.has(method) || /^(random|periodic)/.test(method)), name);
@@ -17,12 +17,15 @@ Deno.test("the study's pages have the table of every committed result, as its co
   const text = (await Promise.all(pages)).join("\n");
   const names = Array.from(Deno.readDirSync(new URL("results/", import.meta.url)), ({ name }) => name);
   const parts = names.filter((name) => name.endsWith(".json")).map((name) => name.replace(/\.json$/, ""));
-  assert(parts.length > 0);
-  for (const part of parts) {
-    const comparison = await readPart(part), table = showPart(comparison);
-    assertStringIncludes(text, `\`experiments/study/tables.ts ${part}\`\n\n${table}`);
-    assertStringIncludes(text, comparison.environment.label!);
+  const shown = Array.from(text.matchAll(/`experiments\/study\/tables\.ts ([^`]+)`/g), ([, names]) => names!);
+  assertEquals(shown.flatMap((names) => names.split(" ")).sort(), parts.sort());
+  for (const names of shown) {
+    assertStringIncludes(
+      text,
+      `\`experiments/study/tables.ts ${names}\`\n\n${await showParts(names.split(" "))}`,
+    );
   }
+  for (const part of parts) assertStringIncludes(text, (await readPart(part)).environment.label!);
 });
 
 /** A part whose methods lose as much as is said, and answer two tasks with changes and half intervals, in shares. */
@@ -96,6 +99,19 @@ Deno.test("the mean change over tasks takes tasks as independent", () => {
 
 Deno.test("perplexities that are out of all proportion are shown by their size", () => {
   assertEquals([99.94, 100.4, 158849, 7.114e17].map(formatPerplexity), ["99.9", "100", "158849", "7.1e17"]);
+});
+
+Deno.test("parts of one task have a table together: a row a method, as it stands in the part's own table", async () => {
+  const own = await showParts(["needle_recall_0.5"]), other = await showParts(["needle_all_0.5"]);
+  const together = await showParts(["needle_all_0.5", "needle_recall_0.5"]);
+  const cells = (table: string, method: string) =>
+    table.split("\n").find((line) => line.startsWith(`| ${method}`))!.split(" | ");
+  const [, first, second] = cells(together, "keydiff").map((cell) => cell.replace(/ \|$/, ""));
+  const [, accuracy, perplexity] = cells(other, "keydiff at 0.5");
+  assertEquals(first, `${accuracy} (${perplexity})`);
+  const [, accuracy2, perplexity2] = cells(own, "keydiff");
+  assertEquals(second, `${accuracy2} (${perplexity2})`);
+  assertStringIncludes(together, "| KV held | 62% to 63% | 62% |");
 });
 
 Deno.test("a part that is kept has no pairs, and six digits", () => {
