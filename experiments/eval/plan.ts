@@ -13,6 +13,7 @@ import {
   limitItems,
   readItemRows,
 } from "../../lib/eval/mod.ts";
+import { judgedAt } from "../../lib/filter/blocks.ts";
 import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
 import type { HubOptions, ModelFile, Tokenizer } from "../../lib/model/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
@@ -246,7 +247,11 @@ function describeNothing(task: string, items: readonly EncodedItem[], warmups: r
     "smaller --warmup or --recent)";
 }
 
-type WarmupOf = (contextTokens: number) => Pick<Pruner, "warmup">;
+type WarmupOf = (contextTokens: number) => Pick<Pruner, "warmup" | "layers" | "keySide">;
+
+/** The first position that a method can reach: its own attention is filtered, or a key before it has gone. */
+const firstReached = ({ warmup, layers, keySide }: ReturnType<WarmupOf>): number =>
+  layers.length === 0 && keySide !== undefined ? judgedAt(keySide.warmup, keySide) : Math.max(warmup, 1);
 
 /** Says that a method reached no scored position of a task. @throws {UsageError} Always. */
 export function refuseReach({ task, encoded }: PlannedTask, prunerFor: WarmupOf, method?: string): never {
@@ -257,11 +262,11 @@ export function refuseReach({ task, encoded }: PlannedTask, prunerFor: WarmupOf,
   throw new UsageError(describeNothing(what, encoded, warmups));
 }
 
-/** Refuses a method that can reach nothing, since every sequence ends within its warm-up. */
+/** Refuses a method that can reach nothing, since every sequence ends before it: within its warm-up, or with its window. */
 export function expectReach(planned: PlannedTask, prunerFor: WarmupOf, method?: string): void {
   const reaches = planned.encoded.some(({ requests }) =>
     requests.some(({ context, continuation }) =>
-      context.length + continuation.length - 1 > Math.max(prunerFor(context.length).warmup, 1)
+      context.length + continuation.length - 1 > firstReached(prunerFor(context.length))
     )
   );
   if (!reaches) refuseReach(planned, prunerFor, method);
