@@ -13,7 +13,7 @@ import {
   limitItems,
   readItemRows,
 } from "../../lib/eval/mod.ts";
-import { judgedAt } from "../../lib/filter/blocks.ts";
+import { judgedAt } from "../../lib/filter/mod.ts";
 import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
 import type { HubOptions, ModelFile, Tokenizer } from "../../lib/model/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
