@@ -246,8 +246,18 @@ template <int cache = 3>
 TKF_INLINE void prefetch(uintptr_t address) {
   __builtin_prefetch(reinterpret_cast<const void*>(address), 0, cache);
 }
-// Weights are asked for so many bytes before they are used: memory takes as long as a few tiles.
-constexpr uintptr_t kAhead = 4096;
+// Asks for BYTES from an address on, for the second cache.
+template <int BYTES>
+TKF_INLINE void prefetch_lines(uintptr_t address) {
+#pragma GCC unroll 64
+  for (int line = 0; line < BYTES; line += 64) prefetch<2>(address + line);
+}
+// Where to ask for weights while those of a tile are used, which lie there one behind the other: in the next tile, and at
+// least so many bytes further on, since memory takes as long as a few small tiles.
+TKF_INLINE uintptr_t ahead_of(const uint8_t* tile, int64_t bytes) {
+  constexpr int64_t least = 4096;
+  return reinterpret_cast<uintptr_t>(tile) + static_cast<uintptr_t>(larger(bytes, least));
+}
 
 // Element types of tensors: W of them, widened to float; the first `count` <= W, the other lanes 0; or one.
 struct F32 {

@@ -60,11 +60,13 @@ static void tile(const Block* x, int64_t rows, const uint8_t* weight, int valid,
   alignas(64) int32_t products[few::kBlocks][16][16];
   vf sums[16];
   for (int r = 0; r < 16; r++) sums[r] = set1(0);
+  const uintptr_t later = ahead_of(weight, 16 * bytes);
   const auto unpack = [&](int64_t quad, Panel& to) {
+    constexpr int stride = few::kBlocks * Format::BYTES;
+    prefetch_lines<16 * stride>(later + static_cast<uintptr_t>(quad * 16 * stride));
     const int count = static_cast<int>(smaller(k / 32 - quad * few::kBlocks, int64_t{few::kBlocks}));
     for (int r = 0; r < 16; r++) {
-      const uint8_t* const at = weight + (r < valid ? r : 0) * bytes + quad * few::kBlocks * Format::BYTES;
-      prefetch<2>(reinterpret_cast<uintptr_t>(at) + kAhead / 8);
+      const uint8_t* const at = weight + (r < valid ? r : 0) * bytes + quad * stride;
       if (count == few::kBlocks) unpack_row<Format, true>(at, count, to, r);
       else unpack_row<Format, false>(at, count, to, r);
     }

@@ -139,7 +139,7 @@ static TKF_INLINE void tile(const Quad* x, const uint8_t* weight, int valid, int
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++) sums[r][m] = set1(0);
   }
-  const uintptr_t later = reinterpret_cast<uintptr_t>(weight) + kAhead;
+  const uintptr_t later = ahead_of(weight, R * bytes);
   const auto add = [&](int64_t quad, auto&& get) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
@@ -153,18 +153,14 @@ static TKF_INLINE void tile(const Quad* x, const uint8_t* weight, int valid, int
     constexpr int stride = kBlocks * Format::BYTES;
     int64_t quad = 0;
     for (; quad < blocks / kBlocks; quad++) {
-#pragma GCC unroll 16
-      for (int line = 0; line < R * stride; line += 64) prefetch<2>(later + static_cast<uintptr_t>(quad * R * stride + line));
+      prefetch_lines<R * stride>(later + static_cast<uintptr_t>(quad * R * stride));
       add(quad, [&](const uint8_t* at, int, Unpacked& w) { unpack<Format, true>(at + quad * stride, kBlocks, w); });
     }
     const int rest = static_cast<int>(blocks % kBlocks);
     if (rest > 0) add(quad, [&](const uint8_t* at, int, Unpacked& w) { unpack<Format, false>(at + quad * stride, rest, w); });
   } else {
     for (int64_t block = 0; block < quads / 2; block++) {
-#pragma GCC unroll 16
-      for (int line = 0; line < R * Format::BYTES; line += 64) {
-        prefetch<2>(later + static_cast<uintptr_t>(block * R * Format::BYTES + line));
-      }
+      prefetch_lines<R * Format::BYTES>(later + static_cast<uintptr_t>(block * R * Format::BYTES));
       float scales[R][Format::SCALES];
       for (int r = 0; r < R; r++) Format::prepare_one(row[r] + block * Format::BYTES, scales[r]);
       for (int half = 0; half < 2; half++) {

@@ -66,16 +66,13 @@ static TKF_INLINE void few_rows_tile(const float* packed, const float* x, const 
       for (int c = 0; c < chains; c++) sums[r][m][c] = set1(0);
     }
   }
-  const uintptr_t later = reinterpret_cast<uintptr_t>(weight) + kAhead;  // tiles lie one behind the other
+  const uintptr_t later = ahead_of(weight, R * bytes);
   for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
     const int count = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
     float scales[R][kChunkScales<Format>];
     for (int r = 0; r < R; r++) Format::prepare(row[r] + chunk * Format::BYTES, count, scales[r]);
     for (int b = 0; b < count; b++) {
-#pragma GCC unroll 16
-      for (int line = 0; line < R * Format::BYTES; line += 64) {
-        prefetch<2>(later + static_cast<uintptr_t>((chunk + b) * R * Format::BYTES + line));
-      }
+      prefetch_lines<R * Format::BYTES>(later + static_cast<uintptr_t>((chunk + b) * R * Format::BYTES));
 #pragma GCC unroll kUnrolledParts
       for (int part = 0; part < parts; part++) {
         const float* at = packed + ((chunk + b) * Format::VALUES + 32 * part) * M;
