@@ -16,6 +16,9 @@ import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";
 import { NativeBackend } from "./native_backend.ts";
 
+/** From so many bytes on, memory is asked for in large pages, which have 2 MB on most machines. */
+const LARGE_BYTES = 4 * 2 ** 20;
+
 /** {@linkcode Backend} over the native CPU library; make one with {@linkcode openCpu}. */
 export class CpuBackend extends NativeBackend {
   /** See {@linkcode Backend.name}. */
@@ -50,6 +53,13 @@ export class CpuBackend extends NativeBackend {
   override get description(): string {
     return `cpu: ${this.context.description}${this.#note && ` (${this.#note})`}`;
   }
+
+  /** See {@linkcode Backend.hostMemory}. */
+  readonly hostMemory = (size: number): Uint8Array<ArrayBuffer> => {
+    const memory = new Uint8Array(size);
+    if (size >= LARGE_BYTES) this.context.call("tkf_memory_advise", { memory, size });
+    return memory;
+  };
 
   /** See {@linkcode Backend.alloc}. */
   override alloc(dtype: DType, shape: readonly number[]): HostTensor {

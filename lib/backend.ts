@@ -113,6 +113,11 @@ export interface Backend extends BatchOps {
 
   /** What products with weights round; left out: nothing. */
   readonly products?: Exclude<Products, "exact">;
+  /**
+   * Host memory, zero, for values that are read again and again and stay on the host, such as weights: in large pages where
+   * the system has them. Left out: any memory serves.
+   */
+  readonly hostMemory?: (bytes: number) => Uint8Array<ArrayBuffer>;
 
   /** Allocates zeroed storage. */
   alloc(dtype: DType, shape: readonly number[]): Tensor;

@@ -4,10 +4,11 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/verify/toolkit_speed.ts MODEL
  *          [--threads 2] [--prompt 512] [--decode 128] [--runs 5] [--keys SHARE] [--all-logits] [--no-warmup]
- *          [--products exact]
+ *          [--products exact] [--cache-dtype f32]
  *
  * --keys: the share of keys and values that the preset drops; without it the model runs dense alone. --all-logits: also a
  * prefill with the logits of all tokens. --no-warmup: the first run counts (a large model; its weights are read by then).
+ * --cache-dtype: the type of keys and values in the cache; llama.cpp's are f16.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu, PRODUCTS } from "../../ffi/mod.ts";
@@ -16,10 +17,18 @@ import { loadModel } from "../../lib/model/mod.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 
 const args = parseArgs(Deno.args, {
-  string: ["threads", "prompt", "decode", "runs", "keys", "products"],
+  string: ["threads", "prompt", "decode", "runs", "keys", "products", "cache-dtype"],
   boolean: ["all-logits", "warmup"],
   negatable: ["warmup"],
-  default: { threads: "2", prompt: "512", decode: "128", runs: "5", warmup: true, products: "exact" },
+  default: {
+    threads: "2",
+    prompt: "512",
+    decode: "128",
+    runs: "5",
+    warmup: true,
+    products: "exact",
+    "cache-dtype": "f32",
+  },
 });
 const [prompt, decode, runs] = [args.prompt, args.decode, args.runs].map(Number) as [number, number, number];
 const products = PRODUCTS.find((name) => name === args.products);
@@ -27,9 +36,14 @@ if (products === undefined) {
   console.error(`Cannot use --products ${args.products}: expected one of ${PRODUCTS.join(", ")}`);
   Deno.exit(2);
 }
+const cacheDType = (["f32", "f16", "bf16"] as const).find((name) => name === args["cache-dtype"]);
+if (cacheDType === undefined) {
+  console.error(`Cannot use --cache-dtype ${args["cache-dtype"]}: expected f32, f16 or bf16`);
+  Deno.exit(2);
+}
 const backend = await openCpu({ threads: Number(args.threads), products });
 const begin = performance.now();
-const { model, config, weights } = await loadModel(String(args._[0]), backend);
+const { model, config, weights } = await loadModel(String(args._[0]), backend, { cacheDType });
 const loadTimeMs = performance.now() - begin;
 const { vocabSize } = config;
 const ids = Int32Array.from({ length: prompt }, (_, i) => 300 + (i * 7919) % (vocabSize - 300));

@@ -20,7 +20,7 @@ extern "C" {
 #define TKF_API
 #endif
 
-#define TKF_ABI_VERSION 2
+#define TKF_ABI_VERSION 3
 
 /* Statuses. */
 #define TKF_STATUS_OK 0

@@ -1,11 +1,19 @@
-// tkf_machine_measure of the CPU library: the roof that other kernels are measured against.
-#include "machine.h"
+// Checks of tkf_machine_measure and tkf_memory_advise; and what they do on the CPU: the former gives the roof that other
+// kernels are measured against.
+#include "../common/check.h"
 
+#if !defined(TKF_ON_CUDA)
 #include <chrono>
 #include <cstdlib>
 
-#include "../common/check.h"
 #include "../common/cpu_context.h"
+#include "machine.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+#endif
 
 namespace tkf {
 
@@ -14,6 +22,13 @@ bool check_args(Check& check, const tkf_machine_measure_args& a) {
   return true;
 }
 
+bool check_args(Check& check, const tkf_memory_advise_args& a) {
+  check.size("size", a.size);
+  check.array<uint8_t>("memory", a.memory, {a.size});
+  return a.size > 0;
+}
+
+#if !defined(TKF_ON_CUDA)
 namespace {
 
 double seconds() {
@@ -52,5 +67,18 @@ int32_t machine_measure(tkf_context* context, const tkf_machine_measure_args& a)
   out[1] = static_cast<double>(kFloats * 4) / read;
   return TKF_STATUS_OK;
 }
+
+int32_t memory_advise(tkf_context*, const tkf_memory_advise_args& a) {
+#if defined(__linux__)
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), at = reinterpret_cast<uintptr_t>(a.memory.data);
+  const uintptr_t begin = (at + page - 1) / page * page, end = (at + static_cast<uintptr_t>(a.size)) / page * page;
+  // Advice alone: a system that does not take it keeps small pages.
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  static_cast<void>(a);
+#endif
+  return TKF_STATUS_OK;
+}
+#endif
 
 }  // namespace tkf

@@ -2,7 +2,9 @@
 import { byteSize, type WeightDType } from "../dtype.ts";
 import { dequantize } from "../reference/dequantize.ts";
 import { quantize } from "../reference/quantize.ts";
-import { countOf, emptyTensor, type HostTensor, hostTensor, type TensorData } from "../tensor.ts";
+import { takeArray } from "./formats/_byte_source.ts";
+import { viewAs } from "./formats/_file_tensor.ts";
+import { countOf, type HostTensor, hostTensor, type TensorData } from "../tensor.ts";
 
 /** Rows [first, first + count) of a matrix of any type, a view of them. */
 export function takeRows(tensor: HostTensor, first: number, count: number): HostTensor {
@@ -47,9 +49,14 @@ export function widen(tensor: HostTensor, offset: number): HostTensor {
 /** Values that are turned at once, a multiple of every block: more would be a copy in f32, fewer take longer. */
 const TURNED = new Float32Array(1 << 16);
 
-/** A tensor's values as another type, rounded as ggml rounds them. @throws {RangeError} If the type does not hold them. */
-export function convert(tensor: HostTensor, dtype: WeightDType): HostTensor {
-  const out = emptyTensor(dtype, tensor.shape), count = countOf(tensor.shape);
+/**
+ * A tensor's values as another type, rounded as ggml rounds them, in the memory that `take` gives.
+ *
+ * @throws {RangeError} If the type does not hold them.
+ */
+export function convert(tensor: HostTensor, dtype: WeightDType, take = takeArray): HostTensor {
+  const { shape } = tensor, count = countOf(shape);
+  const out = hostTensor(dtype, shape, viewAs(dtype, take(byteSize(dtype, count))));
   const perValue = out.data.length / count;
   // All pieces use the same memory: garbage of each, until it is collected, can be more than the tensor.
   for (let at = 0; at < count; at += TURNED.length) {

@@ -82,11 +82,17 @@ export async function readModelFile(
   const { dtype } = options, weights = checkWeights(source, config, dtype);
   const open: ModelFile["open"] = (backend, options) => {
     let doneBytes = 0;
-    const placed = loadWeights(source, config, (tensor) => {
-      doneBytes += byteSize(tensor.dtype, countOf(tensor.shape));
-      options?.onProgress?.({ stage: "load", source: name, doneBytes, totalBytes: weights.bytes });
-      return backend.upload(tensor);
-    }, dtype);
+    const placed = loadWeights(
+      source,
+      config,
+      (tensor) => {
+        doneBytes += byteSize(tensor.dtype, countOf(tensor.shape));
+        options?.onProgress?.({ stage: "load", source: name, doneBytes, totalBytes: weights.bytes });
+        return backend.upload(tensor);
+      },
+      dtype,
+      backend.hostMemory,
+    );
     return new Model(config, placed, backend, options);
   };
   return { name, sha256, config, tokenizer, weights, open, ...(dtype && { dtype }) };

@@ -8,7 +8,7 @@ import type { TensorSpec } from "./architectures/architecture.ts";
 import { architectureOf } from "./architectures/mod.ts";
 import { ROPE_TENSORS } from "./architectures/rope_config.ts";
 import type { ModelConfig, ModelSource } from "./config.ts";
-import { createScratch } from "./formats/_byte_source.ts";
+import { createScratch, takeArray, type TakeBytes } from "./formats/_byte_source.ts";
 import type { FileTensor } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
 import { convert, halvesToPairs, takeRows, widen } from "./_stored_tensor.ts";
@@ -106,6 +106,7 @@ function mapTensors<A, T extends Tensor>(
  * @param place What becomes of each tensor, before the next is read: at no time is more of the file in memory than the
  * tensors placed and one more.
  * @param dtype Element type of all matrices; left out: each as the file has it. Norms and biases are f32.
+ * @param take Gives memory for matrices that are read or turned into another type; see `Backend.hostMemory`.
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
  * architecture (experts, ...); the message names the tensor.
  *
@@ -125,12 +126,14 @@ export function loadWeights<T extends Tensor>(
   config: ModelConfig,
   place: (tensor: HostTensor) => T,
   dtype?: WeightDType,
+  take?: TakeBytes,
 ): ModelWeights<T>;
 export function loadWeights(
   source: ModelSource,
   config: ModelConfig,
   place: (tensor: HostTensor) => Tensor = (tensor) => tensor,
   dtype?: WeightDType,
+  take = takeArray,
 ): ModelWeights {
   checkWeights(source, config, dtype);
   const isGguf = source instanceof GgufFile,
@@ -142,7 +145,7 @@ export function loadWeights(
     const widens = spec.dtype === "f32" && (found.dtype !== "f32" || offset !== 0);
     const wanted = typeOf(spec, found.dtype, dtype), converts = !widens && wanted !== found.dtype;
     const copies = reorders || widens || converts || fused !== undefined;
-    const borrowed = copies ? found.borrow?.(scratch) : undefined;
+    const borrowed = found.borrow?.(copies ? scratch : take);
     let tensor = borrowed ?? { dtype: found.dtype, shape: found.shape, data: found.data };
     if (fused !== undefined) {
       tensor = takeRows(tensor, fused[0], shape[0]!);
@@ -150,10 +153,10 @@ export function loadWeights(
       if (!reorders && !converts && !widens) tensor = { ...tensor, data: tensor.data.slice() };
     }
     if (reorders) {
-      const inPlace = borrowed !== undefined && (converts || widens) ? tensor.data : undefined;
+      const inPlace = borrowed && (converts || widens) ? tensor.data : undefined;
       tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim, inPlace);
     }
-    if (converts) tensor = convertNamed(source, nameOf(source, spec), tensor, dtype!);
+    if (converts) tensor = convertNamed(source, nameOf(source, spec), tensor, dtype!, take);
     return place(widens ? widen(tensor, offset) : tensor);
   });
 }
@@ -168,9 +171,15 @@ function nameOf(source: ModelSource, spec: TensorSpec): string {
   return source instanceof GgufFile ? spec.gguf : spec.hf;
 }
 
-function convertNamed(source: ModelSource, name: string, tensor: HostTensor, dtype: WeightDType): HostTensor {
+function convertNamed(
+  source: ModelSource,
+  name: string,
+  tensor: HostTensor,
+  dtype: WeightDType,
+  take: TakeBytes,
+): HostTensor {
   try {
-    return convert(tensor, dtype);
+    return convert(tensor, dtype, take);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new ModelFormatError(source.file, `cannot turn tensor "${name}" into ${dtype}: ${error.message}`);

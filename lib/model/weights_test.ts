@@ -119,22 +119,28 @@ Deno.test("uploadWeights() hands every tensor to the backend, tied ones once", (
   }
 });
 
-/** Bytes whose reading is counted: how many are the caller's own, and how many are borrowed at most. */
+/** Bytes whose reading is counted: how many are read into memory of `take` to stay, and how many are borrowed at most. */
 class CountedBytes implements ByteSource {
   readonly file = "m";
   readonly size: number;
   kept = 0;
   borrowed = 0;
+  readonly taken = new Set<ArrayBuffer>();
+  readonly take = (size: number) => {
+    const memory = new Uint8Array(size);
+    this.taken.add(memory.buffer);
+    return memory;
+  };
   constructor(readonly bytes: Uint8Array<ArrayBuffer>) {
     this.size = bytes.length;
   }
   read(at: number, size: number) {
-    this.kept += size;
     return this.bytes.slice(at, at + size);
   }
   borrow(at: number, size: number, take: (size: number) => Uint8Array<ArrayBuffer>) {
-    this.borrowed = Math.max(this.borrowed, size);
     const to = take(size);
+    if (this.taken.has(to.buffer)) this.kept += size;
+    else this.borrowed = Math.max(this.borrowed, size);
     to.set(this.bytes.subarray(at, at + size));
     return to;
   }
@@ -171,16 +177,23 @@ Deno.test("loadWeights() reads each tensor once, and has at most one in memory b
     for (const dtype of [undefined, "bf16"] as const) {
       counted.kept = 0;
       let placed = 0, peak = 0;
-      const loaded = loadWeights(source, config, (tensor) => {
-        placed += sizeOf(tensor);
-        peak = Math.max(peak, placed + counted.borrowed);
-        return tensor;
-      }, dtype);
+      const loaded = loadWeights(
+        source,
+        config,
+        (tensor) => {
+          placed += sizeOf(tensor);
+          peak = Math.max(peak, placed + counted.borrowed);
+          return tensor;
+        },
+        dtype,
+        counted.take,
+      );
       assertEquals(placed, checkWeights(source, config, dtype).bytes);
       // A GGUF file's tensors stay as they are, where no type is asked for.
       const isKept = name === "q2_k" && dtype === undefined, what = `${name}, ${dtype}: ${peak} of ${placed}`;
       assert(isKept ? peak === placed : peak > placed && peak <= placed + largest, what);
       assert(isKept ? counted.kept === placed : counted.kept < placed, what);
+      assert(counted.taken.has(loaded.layers[0]!.down.data.buffer as ArrayBuffer), what);
       // What is borrowed is written over by the next tensor: none of those that were given may lie there.
       assertEquals(loaded, loadWeights(inMemory, config, (tensor) => tensor, dtype), what);
     }

@@ -15,10 +15,13 @@ export interface ByteSource {
   borrow(at: number, size: number, take: TakeBytes): Uint8Array<ArrayBuffer>;
 }
 
-/** Gives so many bytes of memory, which are good until the next call. */
-type TakeBytes = (size: number) => Uint8Array<ArrayBuffer>;
+/** Gives so many bytes of memory. */
+export type TakeBytes = (size: number) => Uint8Array<ArrayBuffer>;
 
-/** Memory for what is read piece after piece: as much as the largest takes. */
+/** An array of its own each time. */
+export const takeArray: TakeBytes = (size) => new Uint8Array(size);
+
+/** Memory for what is read piece after piece, each good until the next: as much as the largest takes. */
 export function createScratch(): TakeBytes {
   let bytes = new Uint8Array(0);
   return (size) => {
