@@ -266,6 +266,36 @@ Deno.test("compare refuses items that it cannot score, in one line and before it
     }
   }));
 
+Deno.test("compare keeps what it measured where a method turns out to reach nothing, and goes on with it", () =>
+  withFolder(async (folder) => {
+    const log = `${folder}/items.jsonl`;
+    const args = [
+      ...[...SMALL, "--methods", "key", "--quiet", "--tasks", "recall,copy", "--items", "2"],
+      ...["--length", "60", "--filter-from", "50", "--prune-ratio"],
+    ];
+    // Of ten tokens behind the warm-up a hundredth is none.
+    const first = await runTask("compare", ...args, "0.01", "--out", folder);
+    const again = await runTask("compare", ...args, "0.01", "--resume", folder);
+    for (const { code, stdout, stderr } of [first, again]) {
+      assertEquals([code, stdout], [2, ""]);
+      assertMatch(
+        stderr,
+        /^Cannot call recall with key filtered: .*, nor of copy with key; all 8 scores are in .*\n$/,
+      );
+      assertStringIncludes(
+        stderr,
+        `${log} (leave it out of --methods, or filter more, and go on with --resume`,
+      );
+      assertEquals(listFolder(folder), ["items.jsonl", "methods.jsonl"]);
+      assertEquals(readLines(log).length, 8);
+    }
+    const resumed = await runTask("compare", ...args, "0.5", "--resume", folder);
+    assertEquals([resumed.code, resumed.stderr], [0, ""]);
+    // What the dense model answered is not asked again.
+    const runs = readLines(log).map((line) => JSON.parse(line).run);
+    assertEquals([runs.length, runs.filter((run) => run === "dense").length], [12, 4]);
+  }));
+
 /** Everything but when it began, how long it took, and the memory that it held. */
 function withoutTime(text: string): string {
   return text.replace(/"startedAt": "[^"]*"/, "").replaceAll(/"(timeMs|peakMemoryBytes)": [\d.]+/g, "");

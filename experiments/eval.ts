@@ -32,7 +32,8 @@ import {
   readFilterFrom,
   readTasks,
   recordTask,
-  refuseReach,
+  refuseUnreached,
+  type Unreached,
 } from "./eval/plan.ts";
 import { ITEM_LINES, runItems, type RunScores } from "./eval/run.ts";
 import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
@@ -70,7 +71,7 @@ async function readRequest(values: FlagValues, progress: Progress) {
     bindMethod(method, from, encoded, (own) => createPruner("token-filtering", file.config, own, options));
   const check = bind();
   if (check !== undefined && asksToFilter(method!)) {
-    for (const own of planned) expectReach(own, check);
+    for (const own of planned) expectReach(own, check, file.config);
   }
   return { request, method, from, table, destination, file, planned, encoded, bind };
 }
@@ -144,7 +145,7 @@ export async function main(args: readonly string[]): Promise<number> {
   };
   try {
     using log = RunLog.open(path, runDigest, ITEM_LINES);
-    const budgets: { [task: string]: ItemBudget } = {};
+    const budgets: { [task: string]: ItemBudget } = {}, unreached: Unreached[] = [];
     const scores = await runItems({
       work: planned.map(({ task, encoded }) => ({ task: task.name, items: encoded })),
       scorers: { dense, ...(filtered && { filtered }) },
@@ -162,11 +163,18 @@ export async function main(args: readonly string[]): Promise<number> {
         if (own === undefined) return;
         const budget = budgets[task] = budgetOf(own.scores, config.numLayers);
         if (!asksToFilter(method!) || !reachesNothing(budget)) return;
-        Deno.removeSync(path);
-        refuseReach(planned.find((other) => other.task.name === task)!, prunerFor!);
+        unreached.push({
+          planned: planned.find((other) => other.task.name === task)!,
+          prunerFor: prunerFor!,
+        });
       },
     });
     progress.clear();
+    refuseUnreached(
+      unreached,
+      { path, scores: 2 * encoded.length },
+      "filter more, or leave that task out, and take another --out",
+    );
     const results = tabulateItems(planned.map(({ task, items }) => {
       const { dense, filtered } = scores.get(task.name)!;
       return { task, items, dense: dense!.scores, ...(filtered && { filtered: filtered.scores }) };

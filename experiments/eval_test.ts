@@ -206,6 +206,32 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
     assertEquals(listFolder(folder).includes("out") ? listFolder(out) : [], []);
   }));
 
+Deno.test("eval keeps what it measured where the method turns out to reach nothing", () =>
+  withFolder(async (folder) => {
+    const args = [
+      "--tasks",
+      "recall",
+      "--items",
+      "2",
+      "--length",
+      "60",
+      "--fusion",
+      "key",
+      "--filter-from",
+      "50",
+    ];
+    const few = [...args, "--prune-ratio", "0.01", "--threads", "1", "--quiet"];
+    for (const place of ["--out", "--resume"]) {
+      const line = await main([...few, place, folder]).then(() => "accepted", explain);
+      assertStringIncludes(
+        line,
+        "Cannot call recall filtered: the filter reached no scored position of 2 items",
+      );
+      assertStringIncludes(line, `; all 4 scores are in ${folder}/items.jsonl (`);
+      assertEquals([listFolder(folder), readLines(`${folder}/items.jsonl`).length], [["items.jsonl"], 4]);
+    }
+  }));
+
 Deno.test("eval makes items of the length asked for, without data", () =>
   withFolder(async (folder) => {
     const args = [

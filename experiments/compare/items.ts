@@ -22,7 +22,8 @@ import {
   planTasks,
   type ReadTask,
   recordTask,
-  refuseReach,
+  refuseUnreached,
+  type Unreached,
 } from "../eval/plan.ts";
 import { ITEM_LINES, type ItemLine, runItems, type RunScores, type TaskScores } from "../eval/run.ts";
 
@@ -50,7 +51,7 @@ export async function planItems(
   for (const method of methods) {
     const prunerFor = bind(plan, method, file, {});
     if (!asksToFilter(method.options)) continue;
-    for (const own of planned) expectReach(own, prunerFor, method.name);
+    for (const own of planned) expectReach(own, prunerFor, file.config, method.name);
   }
   return plan;
 }
@@ -69,6 +70,8 @@ function bind(
     (own) => createPruner("token-filtering", file.config, own, context),
   );
 }
+
+const folderOf = (path: string): string => path.slice(0, path.lastIndexOf("/"));
 
 /** What running items takes. */
 export interface ItemRun {
@@ -92,7 +95,8 @@ export interface ItemOutcome {
 /**
  * Scores every item dense and with every method; each is on disk before the next begins.
  *
- * @throws {UsageError} If a method reached no scored position of a task: its numbers would be the dense model's.
+ * @throws {UsageError} If a method reached no scored position of a task: its numbers would be the dense model's. All scores
+ * are on disk by then.
  */
 export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
   const { plan, groups, model, line, path, interrupt, progress } = run, { planned, from } = plan;
@@ -106,7 +110,7 @@ export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
   const own = methods.map((method) =>
     [names.get(method)!, scorers.use(new ItemScorer(model, bound.get(method)!))] as const
   );
-  const budgets: ComparedItems["budgets"][number][] = [];
+  const budgets: ComparedItems["budgets"][number][] = [], unreached: Unreached[] = [];
   progress.start();
   using log = RunLog.open(path, line.runDigest, ITEM_LINES);
   const scores = await runItems({
@@ -123,11 +127,17 @@ export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
         const timeMs = all.reduce((sum, own) => sum + own.timeMs, 0);
         budgets.push({ method: group.name, task, timeMs, ...budget });
         if (!asksToFilter(first!.options) || !reachesNothing(budget)) continue;
-        Deno.removeSync(path);
-        refuseReach(planned.find((other) => other.task.name === task)!, bound.get(first!)!, group.name);
+        const own = planned.find((other) => other.task.name === task)!;
+        unreached.push({ planned: own, prunerFor: bound.get(first!)!, method: group.name });
       }
     },
   });
+  const count = planned.reduce((sum, { items }) => sum + items.length, 0) * (1 + methods.length);
+  refuseUnreached(
+    unreached,
+    { path, scores: count },
+    `leave it out of --methods, or filter more, and go on with --resume ${folderOf(path)}`,
+  );
   return {
     series: planned.flatMap((own) => listSeries(own, scores.get(own.task.name)!, groups.map(runOf))),
     items: { ...(from && { filterFrom: from.text }), tasks: planned.map(recordTask), budgets },

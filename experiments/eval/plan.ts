@@ -1,6 +1,7 @@
 /** What an evaluation of items is to run: its tasks with their items in tokens, and the method for each context. */
 import { UsageError } from "../../lib/errors.ts";
 import {
+  checkScorable,
   type EncodedItem,
   encodeItem,
   findItemTask,
@@ -11,11 +12,13 @@ import {
   type ItemRow,
   type ItemTask,
   limitItems,
+  reachesNothing,
+  type ReachMasks,
+  reachOf,
   readItemRows,
 } from "../../lib/eval/mod.ts";
-import { judgedAt } from "../../lib/filter/mod.ts";
 import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
-import type { HubOptions, ModelFile, Tokenizer } from "../../lib/model/mod.ts";
+import type { HubOptions, ModelConfig, ModelFile, Tokenizer } from "../../lib/model/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { exists, isFolder, readText } from "../cli/files.ts";
 import type { FlagValues } from "../cli/parse.ts";
@@ -197,7 +200,7 @@ export function countTokens({ requests }: EncodedItem): number {
  * The method for each length of context, one object a warm-up.
  *
  * @param create Binds options to the model.
- * @throws {UsageError} If a warm-up, or a method on this model, cannot be.
+ * @throws {UsageError} If a warm-up, or a method on this model or of an item, cannot be.
  */
 export function bindMethod(
   method: ResolvedOptions,
@@ -221,6 +224,7 @@ export function bindMethod(
         const why = error.message.replace(/^Cannot use (--warmup)?:? ?/, "");
         throw new UsageError(`Cannot use --filter-from ${from.text} for ${item.place}: ${why}`);
       }
+      checkFlags(() => checkScorable(item, prunerFor(context.length)));
     }
   }
   return prunerFor;
@@ -233,41 +237,81 @@ export function asksToFilter(method: ResolvedOptions): boolean {
   return ratios.length === 0 || Math.max(...ratios as number[]) > 0;
 }
 
-/** A filter that reached nothing, in one line. */
-function describeNothing(task: string, items: readonly EncodedItem[], warmups: readonly number[]): string {
-  const longest = Math.max(
-    ...items.flatMap(({ requests }) =>
-      requests.map(({ context, continuation }) => context.length + continuation.length - 1)
-    ),
-  );
-  return `Cannot call ${task} filtered: the filter reached no scored position of ${items.length} items ` +
-    `(sequences of up to ${longest} tokens, a warm-up of ${
-      Math.min(...warmups)
-    } or more; use --filter-from 25%, or a ` +
-    "smaller --warmup or --recent)";
+/** What feeds a request, or the text that its item asks for, at most: its scored positions are [from, to). */
+function spansOf({ item, requests }: EncodedItem): { readonly from: number; readonly to: number }[] {
+  return requests.map(({ context, continuation }) => ({
+    from: context.length - 1,
+    to: context.length + Math.max(continuation.length, item.sought?.maxTokens ?? 0) - 1,
+  }));
 }
 
-type WarmupOf = (contextTokens: number) => Pick<Pruner, "warmup" | "layers" | "keySide">;
-
-/** The first position that a method can reach: its own attention is filtered, or a key before it has gone. */
-const firstReached = ({ warmup, layers, keySide }: ReturnType<WarmupOf>): number =>
-  layers.length === 0 && keySide !== undefined ? judgedAt(keySide.warmup, keySide) : Math.max(warmup, 1);
-
-/** Says that a method reached no scored position of a task. @throws {UsageError} Always. */
-export function refuseReach({ task, encoded }: PlannedTask, prunerFor: WarmupOf, method?: string): never {
-  const warmups = encoded.flatMap(({ requests }) =>
-    requests.map(({ context }) => prunerFor(context.length).warmup)
-  );
-  const what = method === undefined ? task.name : `${task.name} with ${method}`;
-  throw new UsageError(describeNothing(what, encoded, warmups));
+/** What a method reached nothing of. */
+export interface Unreached {
+  readonly planned: PlannedTask;
+  readonly prunerFor: (contextTokens: number) => Pick<Pruner, "warmup">;
+  /** The method, where there are several. */
+  readonly method?: string | undefined;
 }
 
-/** Refuses a method that can reach nothing, since every sequence ends before it: within its warm-up, or with its window. */
-export function expectReach(planned: PlannedTask, prunerFor: WarmupOf, method?: string): void {
-  const reaches = planned.encoded.some(({ requests }) =>
-    requests.some(({ context, continuation }) =>
-      context.length + continuation.length - 1 > firstReached(prunerFor(context.length))
-    )
+/** A filter that reached nothing, in words. */
+function describeUnreached({ planned: { task, encoded }, prunerFor, method }: Unreached): string {
+  const spans = encoded.flatMap(spansOf), warmups = spans.map(({ from }) => prunerFor(from + 1).warmup);
+  return `Cannot call ${task.name}${
+    method === undefined ? "" : ` with ${method}`
+  } filtered: the filter reached no ` +
+    `scored position of ${encoded.length} items (sequences of up to ${
+      Math.max(...spans.map(({ to }) => to))
+    } tokens, a warm-up of ${Math.min(...warmups)} or more`;
+}
+
+/** The most that a method can decide: everything behind its warm-up goes. */
+function mostFiltered({ layers, warmup, keySide }: Pruner, tokens: number): ReachMasks {
+  const from = (start: number) => new Uint8Array(tokens).fill(1, 0, start);
+  return {
+    keep: new Map(layers.map((layer) => [layer, from(Math.max(warmup, 1))])),
+    kvKeep: new Map(keySide?.layers.map((layer) => [layer, from(keySide.warmup)])),
+  };
+}
+
+/**
+ * Refuses a method that can reach no scored position of a task, whatever it decides: every sequence ends within its
+ * warm-up or its window, or no layer sees as far back as where keys go.
+ */
+export function expectReach(
+  planned: PlannedTask,
+  prunerFor: (contextTokens: number) => Pruner,
+  config: Pick<ModelConfig, "numLayers" | "layers">,
+  method?: string,
+): void {
+  const spans = new Map(planned.encoded.flatMap(spansOf).map((span) => [JSON.stringify(span), span]));
+  const reaches = spans.values().some(({ from, to }) => {
+    const pruner = prunerFor(from + 1);
+    return !reachesNothing({ reach: reachOf(config, pruner, mostFiltered(pruner, to), from, to) });
+  });
+  if (reaches) return;
+  const what = describeUnreached({ planned, prunerFor, method });
+  throw new UsageError(`${what}; use --filter-from 25%, or a smaller --warmup or --recent)`);
+}
+
+/**
+ * Refuses what a run has found to be filtered nowhere: its numbers would be the dense model's. What it measured stays.
+ *
+ * @param kept What holds the scores.
+ * @param instead What to do where that is not enough.
+ * @throws {UsageError} If there is any.
+ */
+export function refuseUnreached(
+  unreached: readonly Unreached[],
+  kept: { readonly path: string; readonly scores: number },
+  instead: string,
+): void {
+  if (unreached.length === 0) return;
+  const first = describeUnreached(unreached[0]!), others = unreached.slice(1);
+  const also = others.map(({ planned, method }) =>
+    [planned.task.name, method].filter(Boolean).join(" with ")
   );
-  if (!reaches) refuseReach(planned, prunerFor, method);
+  throw new UsageError(
+    `${first})${also.length === 0 ? "" : `, nor of ${also.join(", ")}`}; all ${kept.scores} scores are in ` +
+      `${kept.path} (${instead})`,
+  );
 }
