@@ -334,7 +334,7 @@ Deno.test("the C ABI takes NULL for buffers of no bytes", () => {
   assertEquals(context.invoke("tkf_swiglu_apply", { gate: none, up: null, out: none, count: 0 }), STATUS.ok);
   const buffers = { x: null, weight: none, out: null, kept: null, kept_count: null };
   assertEquals(
-    context.invoke("tkf_linear_apply", { ...buffers, rows: 0, n: 4, k: 0, dtype: "f32" }),
+    context.invoke("tkf_linear_apply", { ...buffers, rows: 0, n: 4, k: 0, dtype: "f32", same_x: 0 }),
     STATUS.ok,
   );
 });

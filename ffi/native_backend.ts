@@ -135,13 +135,13 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context.call("tkf_rms_norm_apply", { x, weight, eps, rows, cols, out });
   }
 
-  linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void {
+  linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions, same_x = false): void {
     expectTensor("weight", weight, WEIGHTS, [-1, -1]);
     const [n, k] = weight.shape;
     expectTensor("x", x, "f32", [-1, k]);
     const rows = x.shape[0], { dtype } = weight;
     expectTensor("out", out, "f32", [rows, n]);
-    this.context.call("tkf_linear_apply", { x, weight, dtype, rows, n, k, out, ...keptRows(only) });
+    this.context.call("tkf_linear_apply", { x, weight, dtype, rows, n, k, out, ...keptRows(only), same_x });
   }
 
   rope(x: Tensor, positions: Tensor, turns: Tensor, only?: BatchDecisions): void {

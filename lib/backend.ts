@@ -138,8 +138,12 @@ export interface Backend extends BatchOps {
   embedding(table: Tensor, ids: Tensor, out: Tensor): void;
   /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]; `out` may be `x`. */
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void;
-  /** out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are not quantised but under {@linkcode products}. */
-  linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void;
+  /**
+   * out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are not quantised but under
+   * {@linkcode products}. `sameX`: if `x` was the `x` of the last product, it holds what it held then, so that what a
+   * device made of it may serve again; left out is always right.
+   */
+  linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions, sameX?: boolean): void;
   /**
    * Rotary embedding in place on adjacent pairs (GGUF's row order): (x[t, h, 2i], x[t, h, 2i+1]) is rotated by the angle
    * positions[t] * turns[i, 0] and stretched by the factor turns[i, 1]. `x` [T, heads, headDim], `positions` [T] i32,

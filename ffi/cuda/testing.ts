@@ -73,6 +73,12 @@ export function testOnDevice(name: string, work: (backend: CudaBackend) => void 
   Deno.test(name, async () => await work((await openTestDevice()).backend));
 }
 
+/** Kernels that the emulator has launched so far; undefined on a GPU. */
+export function kernelLaunches(library: NativeLibrary): bigint | undefined {
+  const { symbols } = library as unknown as { readonly symbols: Partial<Emulated["symbols"]> };
+  return symbols.tkf_emulator_num_launches?.();
+}
+
 /** Products by wgmma that the emulator has made so far; undefined on a GPU. */
 export function wgmmaProducts(library: NativeLibrary): bigint | undefined {
   const { symbols } = library as unknown as { readonly symbols: Partial<Emulated["symbols"]> };

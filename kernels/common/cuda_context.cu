@@ -31,6 +31,7 @@ struct CudaContext final : tkf_context {
   size_t workspace_bytes = 0, workspace_wanted = 0;
   bool recorded = false;  // a graph was recorded that uses `workspace`
   std::vector<void*> old_workspaces;  // that graphs may still use
+  SplitRows split = {};
   int num_sms = 0, arch = 0;
   bool wgmma = false;
   CublasLt* cublaslt = nullptr;
@@ -77,14 +78,22 @@ bool cuda_wgmma(const tkf_context* context) { return cuda(context)->wgmma; }
 
 void* cuda_workspace(tkf_context* context, size_t bytes) {
   CudaContext* const own = cuda(context);
+  own->split = {};
   if (bytes > own->workspace_bytes) return nullptr;
-  if (!own->recorded) {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    const cudaError_t error = cudaStreamIsCapturing(own->stream, &status);
-    if (error != cudaSuccess) cudaGetLastError();  // another stream is captured: to be on the safe side
-    own->recorded = error != cudaSuccess || status != cudaStreamCaptureStatusNone;
-  }
+  own->recorded = own->recorded || cuda_capture(context) != 0;
   return own->workspace;
+}
+
+SplitRows& cuda_split_rows(tkf_context* context) { return cuda(context)->split; }
+
+unsigned long long cuda_capture(tkf_context* context) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  unsigned long long id = 0;
+  const cudaError_t error = cudaStreamGetCaptureInfo(cuda_stream(context), &status, &id);
+  if (error == cudaSuccess && status != cudaStreamCaptureStatusActive) return 0;
+  if (error == cudaSuccess) return id;
+  cudaGetLastError();
+  return ~0ull;
 }
 
 int32_t cuda_short(tkf_context* context, size_t bytes) {

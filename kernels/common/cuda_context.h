@@ -44,6 +44,23 @@ CublasLt* cuda_cublaslt(const tkf_context* context);
 // small, which the launcher answers with cuda_short. One call uses it at a time: work of a stream is in order. A graph
 // that is recorded meanwhile keeps it: a larger workspace is then another one.
 void* cuda_workspace(tkf_context* context, size_t bytes);
+// What the last product of many rows left in the workspace: rows [first, first + rows) of x [.., k] in parts.
+struct SplitRows {
+  const float* x;
+  const uint16_t* parts;  // nullptr: none
+  int64_t first, rows, k;
+  int type;  // of the parts
+  unsigned long long capture;  // the capture that recorded it, or 0
+
+  bool operator==(const SplitRows& o) const {
+    return x == o.x && parts == o.parts && first == o.first && rows == o.rows && k == o.k && type == o.type &&
+           capture == o.capture;
+  }
+};
+// That; whoever takes the workspace makes it none.
+SplitRows& cuda_split_rows(tkf_context* context);
+// A number of the capture that the stream records now, else 0: what it records does not run before the graph does.
+unsigned long long cuda_capture(tkf_context* context);
 // Writes the message of a workspace that is too small; TKF_STATUS_STATE.
 int32_t cuda_short(tkf_context* context, size_t bytes);
 

@@ -44,6 +44,6 @@ export const CALLS: Calls = {
   tkf_linear_apply(d) {
     const dtype = d.pick(WEIGHTS), k = d.columns(dtype), n = d.size(20), rows = d.size(d.pick([4, 30]));
     const x = d.floats(rows * k), weight = d.values(dtype, n * k), out = d.room("f32", rows * n);
-    return { x, weight, out, ...d.kept(rows), rows, n, k, dtype };
+    return { x, weight, out, ...d.kept(rows), rows, n, k, dtype, same_x: 0 };
   },
 };

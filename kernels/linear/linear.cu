@@ -6,6 +6,7 @@
 // a batch, cuBLASLt takes the parts of x as rows of one matrix, so that weights are read once, and all rows of a list
 // of kept slots, of which those kept are written: it takes its shapes from the host. Longer lists are by the tiles.
 #include <cstdio>
+#include <type_traits>
 
 #include "../common/launch.h"
 #include "cublaslt.h"
@@ -54,6 +55,25 @@ struct PartPlan {
   int64_t x_bytes() const { return Pieces::bytes_of(2 * x_parts * rows * padded_k) + Pieces::bytes_of(4 * rows); }
   int64_t w_bytes() const { return Pieces::bytes_of(2 * w_parts * n * padded_k) + Pieces::bytes_of(4 * n); }
 };
+
+// Rows of x as parts.
+void split_x(tkf_context* context, const float* x, const RowList& rows, int64_t k, const PartPlan& plan,
+             uint16_t* parts, float* scales) {
+  const cudaStream_t stream = cuda_stream(context);
+  const unsigned threads = row_threads(plan.padded_k, kSplitThreads);
+  const int64_t stride = plan.rows * plan.padded_k;
+  const auto launch = [&](auto wide) {
+    constexpr bool WIDE = decltype(wide)::value;
+    if (plan.type == TKF_DTYPE_F16) {
+      TKF_LAUNCH(stream, (split_f16_kernel<WIDE>), grid_of(rows.rows, 1), threads, 0, x, rows, k, plan.padded_k, parts,
+                 parts + stride, scales, cuda_fault(context));
+    } else {
+      TKF_LAUNCH(stream, (split_bf16_kernel<WIDE>), grid_of(rows.rows, 1), threads, 0, x, rows, k, plan.padded_k,
+                 parts, stride, cuda_fault(context));
+    }
+  };
+  k % 4 == 0 && is_aligned(x, 16) ? launch(std::true_type()) : launch(std::false_type());
+}
 
 // Weights as parts, where they do not serve as they are.
 void split_weights(tkf_context* context, int dtype, const uint8_t* weight, int64_t rows, int64_t k,
@@ -114,13 +134,15 @@ bool multiply_stacked(tkf_context* context, CublasLt* lt, const PartProduct& p, 
 }
 
 // Many rows by 16-bit weights or quantised ones, in parts. may_stack: whether cuBLASLt may take parts as rows.
-int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const uint8_t* weight, const RowList& all,
+int32_t many_rows_in_parts(tkf_context* context, const float* x, int dtype, const uint8_t* weight, const RowList& all,
                        int64_t n, int64_t k, float* out, bool may_stack = true) {
   const PartPlan plan(dtype, weight, all.rows, n, k);
   const int64_t stacked_bytes = Pieces::bytes_of(4 * plan.x_parts * plan.rows * plan.n);
   const bool stacks = may_stack && cuda_cublaslt(context) != nullptr && all.rows <= kMostStacked &&
                       stacked_bytes <= kMostStackedBytes;
   CublasLt* const lt = all.kept == nullptr || stacks ? cuda_cublaslt(context) : nullptr;
+  SplitRows& split_rows = cuda_split_rows(context);
+  SplitRows known = split_rows;
   const int64_t lt_bytes = lt == nullptr ? 0 : static_cast<int64_t>(kCublasLtWorkspace);
   const size_t bytes =
       static_cast<size_t>(lt_bytes + plan.x_bytes() + plan.w_bytes() + (stacks ? stacked_bytes : 0));
@@ -133,9 +155,9 @@ int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const ui
   uint16_t* const w_parts = pieces.take<uint16_t>(plan.w_parts * plan.n * plan.padded_k);
   float* const w_scales = pieces.take<float>(plan.n);
   float* const products = pieces.take<float>(stacks ? plan.x_parts * plan.rows * plan.n : 0);
-  const cudaStream_t stream = cuda_stream(context);
   const bool f16 = plan.type == TKF_DTYPE_F16;
   const int64_t x_stride = plan.rows * plan.padded_k;
+  const unsigned long long capture = cuda_capture(context);
   const int64_t row_bytes = is_dense(dtype) ? 2 * k : k / block_size(dtype).values * block_size(dtype).bytes;
 
   for (int64_t first = 0; first < all.rows; first += plan.rows) {
@@ -143,13 +165,10 @@ int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const ui
     list.first = all.first + first;
     list.rows = static_cast<int32_t>(all.rows - first < plan.rows ? all.rows - first : plan.rows);
     const RowList split = stacks ? RowList{nullptr, nullptr, all.batch, 0, list.rows} : list;
-    const unsigned threads = row_threads(plan.padded_k, kSplitThreads);
-    if (f16) {
-      TKF_LAUNCH(stream, (split_f16_kernel), grid_of(list.rows, 1), threads, 0, x, split, k, plan.padded_k, x_parts,
-                 x_parts + x_stride, x_scales, cuda_fault(context));
-    } else {
-      TKF_LAUNCH(stream, (split_bf16_kernel), grid_of(list.rows, 1), threads, 0, x, split, k, plan.padded_k, x_parts,
-                 x_stride, cuda_fault(context));
+    const SplitRows own = {x, x_parts, list.first, list.rows, k, plan.type, capture};
+    if (split.kept != nullptr || !(known == own)) {
+      split_x(context, x, split, k, plan, x_parts, x_scales);
+      known = split.kept == nullptr ? own : SplitRows{};
     }
     for (int64_t left = 0; left < n; left += plan.n) {
       const int64_t width = n - left < plan.n ? n - left : plan.n;
@@ -186,10 +205,12 @@ int many_rows_in_parts(tkf_context* context, const float* x, int dtype, const ui
       }
     }
   }
-  return cuda_launched(context, "linear");
+  const int32_t status = cuda_launched(context, "linear");
+  if (status == TKF_STATUS_OK) split_rows = known;
+  return status;
 }
 
-int many_rows_f32(tkf_context* context, const float* x, const uint8_t* weight, const RowList& list, int64_t n,
+int32_t many_rows_f32(tkf_context* context, const float* x, const uint8_t* weight, const RowList& list, int64_t n,
                   int64_t k, float* out) {
   const float* const w = reinterpret_cast<const float*>(weight);
   CublasLt* const lt = list.kept == nullptr ? cuda_cublaslt(context) : nullptr;
@@ -221,6 +242,7 @@ int32_t on_cuda::linear_apply(tkf_context* context, const tkf_linear_apply_args&
   const uintptr_t alignment = weight_alignment(a.dtype);
   if (!is_aligned(weight, alignment)) return cuda_misaligned(context, "weight", alignment);
   if (!is_dense(a.dtype) && !is_aligned(x, 16)) return cuda_misaligned(context, "x", 16);
+  if (a.same_x == 0) cuda_split_rows(context) = {};
   const RowList list = {as<int32_t>(a.kept), as<int32_t>(a.kept_count), a.rows, 0, static_cast<int32_t>(a.rows)};
   if (a.rows <= (is_dense(a.dtype) ? kFewRows : kFewRowsOfBlocks) || a.k == 0) {
     return linear_few_rows(context, x, a.dtype, weight, list, a.n, a.k, out);

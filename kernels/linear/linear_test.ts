@@ -1,9 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { findBlas } from "../../ffi/blas.ts";
 import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
+import { kernelLaunches } from "../../ffi/cuda/testing.ts";
 import { KernelError } from "../../lib/errors.ts";
-import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, randomTensor, randomWeight } from "../testing/inputs.ts";
+import { ReferenceBackend } from "../../lib/reference/mod.ts";
+import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
+import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
 import {
   cpuWays,
   decisionsOf,
@@ -228,5 +230,85 @@ testOnDevice(
       '"x" misaligned',
     );
     device.backend.linear(x, aligned, out);
+  },
+);
+
+/** The first rows of a tensor, which may be of blocks. */
+const rowsOf = <T extends Tensor>(tensor: T, rows: number): T => ({
+  ...tensor,
+  shape: [rows, tensor.shape[1]!],
+});
+const largest = (tensor: HostTensor) =>
+  f32Data(tensor).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+
+testOnDevice("linear() of the same x splits it once, and another or a changed one anew", (device) => {
+  const { backend } = device, reference = new ReferenceBackend();
+  const launches = () => Number(kernelLaunches(device.context.library) ?? 0);
+  for (const dtype of ["f16", "bf16", "q8_0"] as const) {
+    const [first, second] = [1, 2].map((seed) => prepare({ dtype, rows: 70, n: 35, k: 96 }, seed));
+    const x = device.on(first!.x), other = device.on(second!.x), weight = device.on(first!.weight);
+    // Launches of a product of the first rows of `x`, which hold those of `host`, by the first rows of the weights.
+    const run = (x: Tensor, host: HostTensor, sameX: boolean, rows = 70, n = 35) => {
+      const out = device.empty(rows, n), expected = unwritten([rows, n]), before = launches();
+      backend.linear(rowsOf(x, rows), rowsOf(weight, n), out, undefined, sameX);
+      const count = launches() - before;
+      reference.linear(rowsOf(host, rows), rowsOf(first!.weight, n), expected);
+      assertNear(
+        device.values(out),
+        f32Data(expected),
+        1e-5,
+        `${dtype}, ${rows} by ${n}`,
+        () => largest(expected),
+      );
+      return count;
+    };
+    run(x, first!.x, false); // makes room in the workspace
+    const whole = run(x, first!.x, false), less = whole === 0 ? 0 : whole - 1; // a GPU's are not counted
+    assertEquals(run(x, first!.x, true), less, dtype);
+    assertEquals(run(x, first!.x, true, 70, 20), less, "other weights");
+    assertEquals(run(other, second!.x, true), whole, "another x");
+    assertEquals(run(x, first!.x, false), whole, "the first again");
+    assertEquals(run(x, first!.x, true, 69), whole, "fewer rows");
+    run(x, first!.x, false);
+    backend.memory.write((x as DeviceTensor).buffer, f32Data(second!.x));
+    run(x, second!.x, false, 3); // so few are not split
+    assertEquals(run(x, second!.x, true), whole, "changed before a product that splits nothing");
+    assertEquals(run(x, second!.x, true), less);
+    backend.memory.write((x as DeviceTensor).buffer, f32Data(first!.x));
+    assertEquals(run(x, first!.x, false), whole, "changed");
+    backend.argmax(
+      device.on(randomTensor([2, 40_000], numbers(3))),
+      device.on(hostTensor("i32", [2], new Int32Array(2))),
+    );
+    assertEquals(run(x, first!.x, true), whole, "after another op took the workspace");
+  }
+});
+
+testOnDevice(
+  "linear() of the same x splits it in every graph, and does not take what only a graph will",
+  (device) => {
+    const { backend } = device, c = { dtype: "bf16", rows: 70, n: 9, k: 64 } as const;
+    const inputs = [1, 2, 3].map((seed) => prepare(c, seed).x), weight = prepare(c, 1).weight;
+    const x = device.on(inputs[0]!), weightOn = device.on(weight), out = device.empty(c.rows, c.n);
+    const holds = (turn: number) => backend.memory.write((x as DeviceTensor).buffer, f32Data(inputs[turn]!));
+    const product = (sameX: boolean) => backend.linear(x, weightOn, out, undefined, sameX);
+    const check = (turn: number) => {
+      const expected = unwritten([c.rows, c.n]);
+      new ReferenceBackend().linear(inputs[turn]!, weight, expected);
+      assertNear(device.values(out), f32Data(expected), 1e-5, `x number ${turn}`, () => largest(expected));
+    };
+    product(false);
+    using graph = backend.record(() => product(true));
+    holds(1);
+    graph.launch();
+    check(1);
+    product(false);
+    holds(2);
+    using twice = backend.record(() => (product(false), product(true)));
+    product(true);
+    check(2);
+    holds(0);
+    twice.launch();
+    check(0);
   },
 );

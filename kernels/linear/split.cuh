@@ -31,6 +31,31 @@ __device__ __forceinline__ int scale_exponent(uint32_t largest) {
   return max(static_cast<int>(largest >> 23) - 127, -112) - 14;
 }
 
+// What a thread of a block that splits a row of k values takes at a time: four values each, of kSplitEach places that
+// are all loaded before the first is used. Zeros from k on. WIDE: rows of whole fours at addresses that 16 divides.
+constexpr int kSplitEach = 4;
+template <bool WIDE>
+__device__ __forceinline__ void load_split(const float* from, int64_t k, int64_t first, float4 v[kSplitEach]) {
+#pragma unroll
+  for (int e = 0; e < kSplitEach; e++) {
+    const int64_t j = first + 4 * static_cast<int64_t>(threadIdx.x + e * blockDim.x);
+    v[e] = {0, 0, 0, 0};
+    if constexpr (WIDE) {
+      if (j < k) v[e] = __ldg(reinterpret_cast<const float4*>(from + j));
+    } else {
+      if (j < k) v[e].x = __ldg(from + j);
+      if (j + 1 < k) v[e].y = __ldg(from + j + 1);
+      if (j + 2 < k) v[e].z = __ldg(from + j + 2);
+      if (j + 3 < k) v[e].w = __ldg(from + j + 3);
+    }
+  }
+}
+// Four 16-bit values.
+__device__ __forceinline__ void store_parts(uint16_t* to, const uint16_t (&v)[4]) {
+  const uint2 words = {v[0] | static_cast<uint32_t>(v[1]) << 16, v[2] | static_cast<uint32_t>(v[3]) << 16};
+  *reinterpret_cast<uint2*>(to) = words;
+}
+
 __device__ __forceinline__ void store_f16_parts(float v, float factor, uint16_t* high, uint16_t* low) {
   const float scaled = v * factor;
   const uint16_t bits = float_to_half_bits(scaled);
@@ -40,46 +65,82 @@ __device__ __forceinline__ void store_f16_parts(float v, float factor, uint16_t*
 }
 
 // Rows of x, a block of threads each: high and low parts [rows, padded], scales [rows].
+template <bool WIDE>
 __global__ void __launch_bounds__(kSplitThreads)
     split_f16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* high, uint16_t* low,
                      float* scales, int* fault) {
   TKF_SHARED(uint32_t[kSplitThreads / 32], shared);
   const int32_t count = list.count();
+  const int64_t step = int64_t{4} * kSplitEach * blockDim.x;
+  float4 v[kSplitEach];
   for (int32_t i = static_cast<int32_t>(blockIdx.x); i < count; i += static_cast<int32_t>(gridDim.x)) {
     const float* from = x + max(list.row(i, fault), static_cast<int64_t>(0)) * k;
     uint32_t largest = 0;
-    for (int64_t j = threadIdx.x; j < k; j += blockDim.x) largest = max(largest, finite_magnitude(from[j]));
+    for (int64_t first = 0; first < k; first += step) {
+      load_split<WIDE>(from, k, first, v);
+#pragma unroll
+      for (int e = 0; e < kSplitEach; e++) {
+        largest = max(max(largest, max(finite_magnitude(v[e].x), finite_magnitude(v[e].y))),
+                      max(finite_magnitude(v[e].z), finite_magnitude(v[e].w)));
+      }
+    }
     const int exponent = scale_exponent(block_max(largest, shared));
     const float factor = power_of_two(-exponent);
-    for (int64_t j = threadIdx.x; j < padded_k; j += blockDim.x) {
-      const int64_t at = i * padded_k + j;
-      store_f16_parts(j < k ? from[j] : 0.0f, factor, high + at, low + at);
+    for (int64_t first = 0; first < padded_k; first += step) {
+      if (step < k) load_split<WIDE>(from, k, first, v);  // else they are there
+#pragma unroll
+      for (int e = 0; e < kSplitEach; e++) {
+        const int64_t j = first + 4 * static_cast<int64_t>(threadIdx.x + e * blockDim.x), at = i * padded_k + j;
+        uint16_t parts[2][4];
+        store_f16_parts(v[e].x, factor, &parts[0][0], &parts[1][0]);
+        store_f16_parts(v[e].y, factor, &parts[0][1], &parts[1][1]);
+        store_f16_parts(v[e].z, factor, &parts[0][2], &parts[1][2]);
+        store_f16_parts(v[e].w, factor, &parts[0][3], &parts[1][3]);
+        if (j >= padded_k) continue;
+        store_parts(high + at, parts[0]);
+        store_parts(low + at, parts[1]);
+      }
     }
     if (threadIdx.x == 0) scales[i] = power_of_two(exponent);
   }
 }
 
+__device__ __forceinline__ void split_bf16(float v, uint16_t* high, uint16_t* middle, uint16_t* low) {
+  const bool plain = finite_magnitude(v) != 0;
+  *high = plain ? static_cast<uint16_t>(bits_as<uint32_t>(v) >> 16) : float_to_bfloat16_bits(v);
+  float rest = plain ? v - bfloat16_bits_to_float(*high) : 0;
+  *middle = static_cast<uint16_t>(bits_as<uint32_t>(rest) >> 16);
+  rest -= bfloat16_bits_to_float(*middle);
+  *low = float_to_bfloat16_bits(rest);
+}
+
 // Rows of x: three parts [rows, padded], `stride` values apart. The first two are cut off, not rounded: nothing becomes
 // infinite, and the last is exact.
+template <bool WIDE>
 __global__ void __launch_bounds__(kSplitThreads)
     split_bf16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* parts, int64_t stride,
                       int* fault) {
   const int32_t count = list.count();
+  const int64_t step = int64_t{4} * kSplitEach * blockDim.x;
   for (int32_t i = static_cast<int32_t>(blockIdx.x); i < count; i += static_cast<int32_t>(gridDim.x)) {
     const float* from = x + max(list.row(i, fault), static_cast<int64_t>(0)) * k;
-    for (int64_t j = threadIdx.x; j < padded_k; j += blockDim.x) {
-      uint16_t* to = parts + i * padded_k + j;
-      float rest = j < k ? from[j] : 0.0f;
-      if (finite_magnitude(rest) == 0) {
-        to[0] = float_to_bfloat16_bits(rest);
-        rest = 0;
-      } else {
-        to[0] = static_cast<uint16_t>(bits_as<uint32_t>(rest) >> 16);
-        rest -= bfloat16_bits_to_float(to[0]);
+    for (int64_t first = 0; first < padded_k; first += step) {
+      float4 v[kSplitEach];
+      load_split<WIDE>(from, k, first, v);
+#pragma unroll
+      for (int e = 0; e < kSplitEach; e++) {
+        const int64_t j = first + 4 * static_cast<int64_t>(threadIdx.x + e * blockDim.x);
+        uint16_t own[3][4];
+        split_bf16(v[e].x, &own[0][0], &own[1][0], &own[2][0]);
+        split_bf16(v[e].y, &own[0][1], &own[1][1], &own[2][1]);
+        split_bf16(v[e].z, &own[0][2], &own[1][2], &own[2][2]);
+        split_bf16(v[e].w, &own[0][3], &own[1][3], &own[2][3]);
+        if (j >= padded_k) continue;
+        uint16_t* const to = parts + i * padded_k + j;
+        store_parts(to, own[0]);
+        store_parts(to + stride, own[1]);
+        store_parts(to + 2 * stride, own[2]);
       }
-      to[stride] = static_cast<uint16_t>(bits_as<uint32_t>(rest) >> 16);
-      rest -= bfloat16_bits_to_float(to[stride]);
-      to[2 * stride] = float_to_bfloat16_bits(rest);
     }
   }
 }

@@ -159,11 +159,11 @@ export class ForwardPass {
     const pruner = tokens.prunerOf(layer);
     const normed = this.norm(layer, "attnNorm", x);
     this.#turn(layer, "attnTurn", x);
-    const keys = this.project(layer, "k", normed), values = this.project(layer, "v", normed);
+    const keys = this.project(layer, "k", normed), values = this.project(layer, "v", normed, undefined, true);
     const filterKeys = pruner?.keyState === "pre-rope" ? this.#copy("preRopeKeys", keys) : keys;
     this.rotate(layer, keys, tokens.positions);
     const early = pruner !== undefined && (pruner.wantsQueries || pruner.looksAhead === "outputs");
-    const queries = early ? this.#queries(layer, normed, tokens) : undefined;
+    const queries = early ? this.#queries(layer, normed, normed, tokens) : undefined;
     const rows: LayerRows = {
       layer,
       filterKeys: this.byHead(filterKeys),
@@ -176,7 +176,7 @@ export class ForwardPass {
     };
     for (const kept of tokens.decide(rows)) {
       const own = queries === undefined
-        ? this.#queries(layer, kept.select("keptNormed", normed), kept)
+        ? this.#queries(layer, kept.select("keptNormed", normed), normed, kept)
         : kept.select("keptQueries", queries);
       kept.add(this.attend(layer, own, kept));
     }
@@ -187,7 +187,7 @@ export class ForwardPass {
     const normed = this.norm(layer, "ffnNorm", x);
     this.#turn(layer, "mlpTurn", x);
     const gate = this.project(layer, "gate", normed);
-    this.model.backend.swiglu(gate, this.project(layer, "up", normed), gate);
+    this.model.backend.swiglu(gate, this.project(layer, "up", normed, undefined, true), gate);
     this.model.backend.add(x, this.project(layer, "down", gate));
   }
 
@@ -199,8 +199,11 @@ export class ForwardPass {
     return out;
   }
 
-  /** Rows times one of a layer's matrices; its bias and its norm of heads too, where the layer has them. */
-  protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions): Tensor {
+  /**
+   * Rows times one of a layer's matrices; its bias and its norm of heads too, where the layer has them.
+   * @param sameX Whether `x` is unchanged since the last product, as {@linkcode Backend.linear} has it
+   */
+  protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions, sameX = false): Tensor {
     const { backend, config, weights } = this.model, own = weights.layers[layer]!;
     const weight = own[name]!,
       { bias: ofBias, norm: ofNorm } = namesOf(name),
@@ -208,7 +211,7 @@ export class ForwardPass {
       norm = own[ofNorm];
     const out = this.scratch(name, [x.shape[0]!, weight.shape[0]!]);
     this.see?.(layer, name, x);
-    backend.linear(x, weight, out, only);
+    backend.linear(x, weight, out, only, sameX);
     if (bias !== undefined) backend.add(out, this.#repeat(bias, x.shape[0]!), only);
     if (norm !== undefined) {
       const heads = { ...out, shape: [countOf(out.shape) / config.headDim, config.headDim] };
@@ -240,8 +243,14 @@ export class ForwardPass {
     return fresh;
   }
 
-  #queries(layer: number, x: Tensor, { positions, only }: Pick<KeptRows, "positions" | "only">): Tensor {
-    const queries = this.project(layer, "q", x, only);
+  /** Rotated queries of some rows of those that keys and values were made of; all rows are those themselves. */
+  #queries(
+    layer: number,
+    x: Tensor,
+    normed: Tensor,
+    { positions, only }: Pick<KeptRows, "positions" | "only">,
+  ): Tensor {
+    const queries = this.project(layer, "q", x, only, x.shape[0] === normed.shape[0]);
     this.rotate(layer, queries, positions, only);
     return queries;
   }

@@ -1,8 +1,10 @@
 /** A small model of random weights, for tests of what does not need a trained one. */
+import { assertEquals } from "@std/assert";
+import type { Backend } from "../backend.ts";
 import { toF16 } from "../half.ts";
 import { createPruner, type Pruner, type PrunerContext, type TokenFilterOptions } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
-import { countOf, type HostTensor, hostTensor } from "../tensor.ts";
+import { countOf, f32Data, type HostTensor, hostTensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import { Model } from "./model.ts";
 import { createWeights, type ModelWeights } from "./weights.ts";
@@ -42,8 +44,26 @@ export function randomWeights(config: ModelConfig): ModelWeights<HostTensor> {
 
 /** Its weights. */
 export const weights: ModelWeights<HostTensor> = randomWeights(CONFIG);
+/** The reference, where a product that is said to have the `x` of the last one fails unless `x` is as it was. */
+export class CheckedReference extends ReferenceBackend {
+  /** Products so far whose `x` was the last one's, and said to be. */
+  same = 0;
+  #last: { readonly x: Float32Array; readonly was: Float32Array } | undefined;
+  readonly #linear = this.linear;
+  override readonly linear: Backend["linear"] = (x, weight, out, only, sameX) => {
+    const data = f32Data(x), last = this.#last;
+    const isSame = last?.x.buffer === data.buffer && last.x.byteOffset === data.byteOffset &&
+      last.x.length === data.length;
+    if (sameX && isSame) {
+      assertEquals(data, last.was);
+      this.same++;
+    }
+    this.#last = { x: data, was: data.slice() };
+    this.#linear(x, weight, out, only);
+  };
+}
 /** The model on the reference. */
-export const truth = new Model(CONFIG, weights, new ReferenceBackend());
+export const truth = new Model(CONFIG, weights, new CheckedReference());
 /** Token ids that depend on the seed. */
 export const ids = (count: number, seed = 0) =>
   Int32Array.from({ length: count }, (_, i) => (i * i * 7 + i * 31 + seed * 17) % CONFIG.vocabSize);

@@ -18,6 +18,7 @@ namespace {
 
 // Of each thread its own, as a capture in mode "thread local" is on a device.
 thread_local tkf_emulator_graph* t_capture = nullptr;  // under way
+thread_local uint64_t t_captures = 0;
 thread_local bool t_broken = false;                    // a forbidden call came in between
 thread_local cudaError_t t_error = cudaSuccess;
 thread_local int32_t t_arch = 0;
@@ -98,7 +99,8 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
   return perform([=] { if (bytes != 0) memset(to, value, bytes); });
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return forbid_in_capture(); }
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* status, unsigned long long* id) {
+  *id = t_capture == nullptr ? 0 : t_captures;
   *status = t_capture == nullptr ? cudaStreamCaptureStatusNone
             : t_broken           ? cudaStreamCaptureStatusInvalidated
                                  : cudaStreamCaptureStatusActive;
@@ -114,6 +116,7 @@ int32_t tkf_emulator_arch(int32_t arch) {
 int32_t tkf_emulator_capture_begin(void) {
   if (t_capture != nullptr) return TKF_STATUS_STATE;
   t_capture = new tkf_emulator_graph;
+  t_captures++;
   t_broken = false;
   return TKF_STATUS_OK;
 }

@@ -21,6 +21,7 @@ const LINEAR = {
   filter: "/kept slots alone|every order of threads/",
 };
 
+const SAME = { test: LINEAR.test, filter: "of the same x" };
 const PRODUCTS = { test: LINEAR.test, filter: "equals the reference on all cases" };
 
 /** All of them. */
@@ -146,6 +147,27 @@ export const MUTANTS: readonly Mutant[] = [
     from: "weights[r] += STEP * Weight::BYTES;",
     to: "weights[r] += (STEP - 1) * Weight::BYTES;",
     ...PRODUCTS,
+  },
+  {
+    name: "a product takes the parts of another x",
+    file: "common/cuda_context.h",
+    from: "return x == o.x && parts == o.parts",
+    to: "return parts == o.parts",
+    ...SAME,
+  },
+  {
+    name: "parts of x are taken for there after another op had the workspace",
+    file: "common/cuda_context.cu",
+    from: "  own->split = {};\n",
+    to: "",
+    ...SAME,
+  },
+  {
+    name: "a graph takes parts of x that were made before it",
+    file: "common/cuda_context.h",
+    from: "           capture == o.capture;",
+    to: "           true;",
+    ...SAME,
   },
   {
     name: "weights at odd addresses are taken from the word that they begin in",

@@ -36,7 +36,7 @@ class Gemma3ForwardPass extends ForwardPass {
   protected override mlp(layer: number, x: Tensor): void {
     const { backend } = this.model, normed = this.norm(layer, "ffnNorm", x);
     const gate = this.project(layer, "gate", normed);
-    backend.geglu(gate, this.project(layer, "up", normed), gate);
+    backend.geglu(gate, this.project(layer, "up", normed, undefined, true), gate);
     backend.add(x, this.norm(layer, "ffnPostNorm", this.project(layer, "down", gate), "down"));
   }
 
