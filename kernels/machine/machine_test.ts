@@ -1,5 +1,6 @@
 import { assert, assertMatch } from "@std/assert";
 import { openCpu } from "../../ffi/mod.ts";
+import { unless } from "../../lib/testing.ts";
 import { testInEveryWay } from "../testing/ways.ts";
 
 testInEveryWay("measureMachine() finds speeds of a machine", (ways) => {
@@ -15,8 +16,10 @@ const THP = "/sys/kernel/mm/transparent_hugepage/enabled";
 const hasLargePages = Deno.build.os === "linux" && await Deno.stat(THP).then(() => true, () => false);
 
 Deno.test({
-  name: "hostMemory() is zero, and advised to lie in large pages where there is much of it",
-  ignore: !hasLargePages, // a system without such pages has no advice to keep
+  ...unless(
+    !hasLargePages && "the system has no such pages",
+    "hostMemory() is zero, and advised to lie in large pages where there is much of it",
+  ),
   async fn() {
     using backend = await openCpu({ threads: 1 });
     const small = backend.hostMemory(1000), large = backend.hostMemory(16 * 2 ** 20);

@@ -49,7 +49,7 @@ export class CheckedReference extends ReferenceBackend {
   /** Products so far whose `x` was the last one's, and said to be. */
   same = 0;
   #last: { readonly x: Float32Array; readonly was: Float32Array } | undefined;
-  readonly #linear = this.linear;
+  readonly #linear = new ReferenceBackend().linear;
   override readonly linear: Backend["linear"] = (x, weight, out, only, sameX) => {
     const data = f32Data(x), last = this.#last;
     const isSame = last?.x.buffer === data.buffer && last.x.byteOffset === data.byteOffset &&
