@@ -71,6 +71,31 @@ Deno.test("compare fits methods on a calibration text, and says so in the record
     assertEquals(new Set(rows.map(({ loss }: { loss: number }) => loss)).size, 4);
   }));
 
+Deno.test("compare stops on Ctrl-C in a fit on a calibration text too, which takes minutes, and says how to go on", () =>
+  withFolder(async (folder) => {
+    const text = `${folder}/text.txt`, out = `${folder}/out`, log = `${out}/methods.jsonl`;
+    Deno.writeTextFileSync(text, "It was the best of times, it was the worst of times. ".repeat(20_000));
+    const args = [
+      ...["--context", "64", "--tokens", "64", "--threads", "1", "--methods", "sleb", "--prune-ratio", "0.5"],
+      ...["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "200000"],
+    ];
+    let begun = NaN;
+    // The fit begins when the dense model has read the text.
+    const isTime = () => {
+      if (Number.isNaN(begun) && readLines(log).length === 1) begun = performance.now();
+      return performance.now() - begun > 500;
+    };
+    const { code, stdout, stderr } = await interruptTask("compare", [...args, "--out", out], isTime);
+    const took = performance.now() - begun - 500;
+    assertEquals(
+      [code, stdout, listFolder(out), readLines(log).length],
+      [130, "", ["methods.jsonl"], 1],
+      stderr,
+    );
+    assertStringIncludes(stderr, `Interrupted: 1 finished chunk is in ${log}. To go on: deno task compare `);
+    assert(took < 5000, `${took} ms`);
+  }));
+
 Deno.test("compare prints a table and how long it will take", () =>
   withFolder(async (folder) => {
     const long = ["--context", "520", "--tokens", "520", "--threads", "1"];

@@ -106,19 +106,26 @@ export async function main(args: readonly string[]): Promise<number> {
     if (isBeside) show(`${runs.length === 0 ? "" : "\n"}${name}:\n`);
     if (chat === undefined) show(prompt);
     progress.start();
-    runs.push(
-      await runGeneration(model, name === "dense" ? undefined : pruner, ids, {
-        name,
-        maxTokens,
-        endIds,
-        sampler: new Sampler(sampling),
-        tokenizer: file.tokenizer,
-        signal: interrupt.signal,
-        onPrompt: (fed) =>
-          asJson && progress.bar(fed / ids.length, `${fed}/${ids.length} tokens of the prompt`),
-        onText: show,
-      }),
-    );
+    try {
+      runs.push(
+        await runGeneration(model, name === "dense" ? undefined : pruner, ids, {
+          name,
+          maxTokens,
+          endIds,
+          sampler: new Sampler(sampling),
+          tokenizer: file.tokenizer,
+          signal: interrupt.signal,
+          onPrompt: (fed) =>
+            asJson && progress.bar(fed / ids.length, `${fed}/${ids.length} tokens of the prompt`),
+          onText: show,
+        }),
+      );
+    } catch (error) {
+      if (!interrupt.caused(error)) throw error;
+      progress.clear();
+      writeLine(Deno.stderr, "Interrupted in a fit: nothing of it is kept, the same command begins anew");
+      return interrupt.code;
+    }
     show("\n");
   }
   progress.clear();

@@ -71,8 +71,10 @@ export async function main(args: readonly string[]): Promise<number> {
   using interrupt = new Interrupt();
   const handler = createHandler({
     ...{ engines, token, queue },
-    onError: (error) =>
-      writeLine(Deno.stderr, explainError(error) ?? String((error as Error)?.stack ?? error)),
+    onError: (error) => {
+      if (interrupt.caused(error)) return; // a fit that Ctrl-C has ended
+      writeLine(Deno.stderr, explainError(error) ?? String((error as Error)?.stack ?? error));
+    },
   });
   const server = listen({ hostname, port, signal: interrupt.signal, handler });
   const { hostname: name, port: at } = server.addr as Deno.NetAddr;

@@ -6,6 +6,7 @@ import { DEFAULT_CONTEXT } from "../../lib/sweep/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { CALIBRATION_TOKENS } from "./calibration_flags.ts";
 import { readText } from "./files.ts";
+import { endFitIfInterrupted } from "./interrupt.ts";
 import type { FlagValues } from "./parse.ts";
 import { readCount } from "./text.ts";
 
@@ -62,5 +63,5 @@ export function encodeCalibration({ tokenizer }: Pick<ModelFile, "tokenizer">): 
     { length: Math.max(1, Math.floor(ids.length / DEFAULT_CONTEXT)) },
     (_, i) => ids.slice(i * DEFAULT_CONTEXT, (i + 1) * DEFAULT_CONTEXT),
   );
-  setCalibration({ domain, sha256, chunks });
+  setCalibration({ domain, sha256, chunks, onStep: endFitIfInterrupted });
 }

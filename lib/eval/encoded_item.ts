@@ -1,4 +1,5 @@
 /** Items in a model's tokens, split into contexts and continuations as lm-evaluation-harness splits them. */
+import type { Pruner } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import type { Item, ItemRequest } from "./item_task.ts";
 
@@ -80,4 +81,27 @@ export function encodeItem(
     if (!(error instanceof RangeError)) throw error;
     throw new RangeError(`Cannot score ${item.place}: ${error.message}`);
   }
+}
+
+/**
+ * Checks that a method can answer an item.
+ *
+ * @returns Whether it looks ahead: each request is then a whole sequence.
+ * @throws {RangeError} If the item asks for a text, and the method looks ahead.
+ *
+ * @example
+ * ```ts
+ * import { checkScorable } from "@tokenfilter/tokenfilter/eval";
+ * checkScorable({ place: "line 1" }, { looksAhead: "outputs" }); // its continuations are given
+ * ```
+ */
+export function checkScorable(
+  { place, sought }: Pick<Item, "place" | "sought">,
+  pruner: Pick<Pruner, "looksAhead" | "keySide">,
+): boolean {
+  const ahead = pruner.looksAhead !== "nothing" || pruner.keySide?.looksAhead === true;
+  if (!ahead || sought === undefined) return ahead;
+  throw new RangeError(
+    `Cannot score ${place}: it asks for a text, which a method that looks ahead cannot make`,
+  );
 }

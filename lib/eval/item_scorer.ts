@@ -5,10 +5,9 @@
 import type { Pruner } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
-import type { EncodedItem, EncodedRequest } from "./encoded_item.ts";
+import { checkScorable, type EncodedItem, type EncodedRequest } from "./encoded_item.ts";
 import { addReach, type FilterReach, reachOf } from "./filter_reach.ts";
 import type { Likelihoods } from "./item_metrics.ts";
-import type { Item } from "./item_task.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
 import { likeliestTokens, scoreNextTokens } from "./next_token.ts";
 import {
@@ -151,10 +150,8 @@ export class ItemScorer implements Disposable {
     const contexts = Map.groupBy(requests.keys(), (i) => requests[i]!.context.join());
     return Array.from(contexts.values(), (indices) => {
       const { context } = requests[indices[0]!]!, pruner = this.#prunerFor(context.length);
-      if (pruner !== undefined) checkScorable(item, pruner);
-      const sequence = pruner !== undefined && isAhead(pruner)
-        ? undefined
-        : this.#begin(context.slice(0, shared), item.stream, pruner);
+      const ahead = pruner !== undefined && checkScorable(item, pruner);
+      const sequence = ahead ? undefined : this.#begin(context.slice(0, shared), item.stream, pruner);
       return { scorer, pruner, indices, context, sequence };
     });
   }
@@ -177,30 +174,6 @@ export class ItemScorer implements Disposable {
     this.#start?.sequence.free?.();
     this.#start = undefined;
   }
-}
-
-const isAhead = ({ looksAhead, keySide }: Pick<Pruner, "looksAhead" | "keySide">): boolean =>
-  looksAhead !== "nothing" || keySide?.looksAhead === true;
-
-/**
- * Checks that a method can answer an item.
- *
- * @throws {RangeError} If the item asks for a text, and the method looks ahead.
- *
- * @example
- * ```ts
- * import { checkScorable } from "@tokenfilter/tokenfilter/eval";
- * checkScorable({ place: "line 1" }, { looksAhead: "outputs" }); // its continuations are given
- * ```
- */
-export function checkScorable(
-  { place, sought }: Pick<Item, "place" | "sought">,
-  pruner: Pick<Pruner, "looksAhead" | "keySide">,
-): void {
-  if (sought === undefined || !isAhead(pruner)) return;
-  throw new RangeError(
-    `Cannot score ${place}: it asks for a text, which a method that looks ahead cannot make`,
-  );
 }
 
 /** What several scorers find of an item, each by stems of its own. */

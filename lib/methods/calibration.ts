@@ -12,6 +12,8 @@ export interface Calibration {
   readonly sha256: string;
   /** Its token ids, in pieces that are run apart, each at least two. */
   readonly chunks: readonly Int32Array<ArrayBuffer>[];
+  /** Called between the steps of a fit, which gives the event loop no turn; what it throws ends the fit. Default: nothing. */
+  readonly onStep?: () => void;
 }
 
 /** What becomes of a layer. */
@@ -84,6 +86,8 @@ export interface CalibratedModel {
     samples: { readonly count: number; readonly tokens: number },
     see: (layer: number, name: string, gradient: Float32Array) => void,
   ): void;
+  /** Says that the fit has come a step further, where that takes long beside the model; throws what is to end it. */
+  step(): void;
   /** Products of the rows of two matrices, [rows of a, rows of b]. */
   products(a: HostTensor, b: HostTensor): Float32Array<ArrayBuffer>;
 }

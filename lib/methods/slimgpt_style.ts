@@ -35,8 +35,9 @@ export const slimgptStyle: OfflineMethod<"slimgpt-style"> = {
       };
       const prune = (name: "o" | "down", count: number) => {
         const { columns, together, atOnce } = plan[name];
+        model.step();
         const surgeon = new Surgeon(grams[name], model.matrix(layer, name).data as Float32Array, columns);
-        return surgeon.prune(together, count, atOnce);
+        return surgeon.prune(together, count, atOnce, () => model.step());
       };
       return {
         see: (name, rows, count) => addGram(model, grams[name as "o" | "down"], rows, count),
@@ -83,11 +84,18 @@ class Surgeon {
    * @param together Columns of a unit, side by side.
    * @param count Units that go.
    * @param atOnce Units that go before all are looked at again.
+   * @param onStep Called before that.
    */
-  prune(together: number, count: number, atOnce: number): { stays: number[]; weights: Float64Array } {
+  prune(
+    together: number,
+    count: number,
+    atOnce: number,
+    onStep: () => void,
+  ): { stays: number[]; weights: Float64Array } {
     let left = Array.from({ length: this.#columns / together }, (_, unit) => unit);
     const columnsOf = (unit: number) => Array.from({ length: together }, (_, i) => unit * together + i);
     for (let gone = 0; gone < count;) {
+      onStep();
       const costs = new Map(left.map((unit) => [unit, this.#cost(columnsOf(unit))]));
       const block = left.toSorted((a, b) => costs.get(a)! - costs.get(b)! || a - b)
         .slice(0, Math.min(atOnce, count - gone));

@@ -1,5 +1,5 @@
 /** The model that stands for another one, once a method has left parts, heads and channels of it out. */
-import type { Alteration, Alters, LayerAlteration } from "../methods/calibration.ts";
+import type { Alteration, Alters, Calibration, LayerAlteration } from "../methods/calibration.ts";
 import { createDropped } from "../methods/dropped.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { byteSize } from "../dtype.ts";
@@ -33,17 +33,17 @@ export function alteredBy(model: Model, alters: Alters, make: MakeModel): Altere
   byKey.set(model, shared);
   const known = own.get(model) ?? shared.get(alters.key)?.deref();
   const altered = known ??
-    alterModel(model, alters.alter(onText(model, alters.calibration.chunks, make)), make);
+    alterModel(model, alters.alter(onText(model, alters.calibration, make)), make);
   own.set(model, altered);
   shared.set(alters.key, new WeakRef(altered));
   return altered;
 }
 
-const onText = (model: Model, chunks: readonly Int32Array<ArrayBuffer>[], make: MakeModel) =>
+const onText = (model: Model, { chunks, onStep }: Calibration, make: MakeModel) =>
   new ModelOnText(model, chunks, (layer, alteration) => {
     const layers = model.weights.layers.map((_, i) => i === layer ? alteration : {});
     return alterModel(model, { layers }, make).model;
-  });
+  }, onStep);
 
 /** A model with parts, heads and channels left out, and tensors replaced. */
 export function alterModel(

@@ -28,17 +28,20 @@ export class ModelOnText implements CalibratedModel {
   readonly #model: Model;
   readonly #chunks: readonly Int32Array<ArrayBuffer>[];
   readonly #alter: AlterLayer;
+  readonly #onStep: () => void;
   #importance: PartImportance | undefined;
 
   /**
    * @param chunks Calibration text, each at least one token; each is run on its own.
    * @param alter Makes the model in which a layer alone is altered.
+   * @param onStep Called between two steps; what it throws ends the fit.
    * @throws {RangeError} If there is no text.
    */
   constructor(
     model: Model,
     chunks: readonly Int32Array<ArrayBuffer>[],
     alter: AlterLayer,
+    onStep: () => void = () => {},
   ) {
     if (chunks.every(({ length }) => length === 0)) {
       throw new RangeError("Cannot measure parts: found no calibration text");
@@ -46,10 +49,15 @@ export class ModelOnText implements CalibratedModel {
     this.#model = model;
     this.#chunks = chunks;
     this.#alter = alter;
+    this.#onStep = onStep;
   }
 
   get config(): ModelConfig {
     return this.#model.config;
+  }
+
+  step(): void {
+    this.#onStep();
   }
 
   get importance(): PartImportance {
@@ -63,6 +71,7 @@ export class ModelOnText implements CalibratedModel {
       count += ids.length - 1;
       let stream = this.#model.embed(ids);
       for (let layer = 0; layer <= last; layer++) {
+        this.#onStep();
         const at = candidates.indexOf(layer), without = [...gone, layer];
         if (at >= 0) {
           const sequence = this.#model.start(
@@ -125,6 +134,7 @@ export class ModelOnText implements CalibratedModel {
     const { backend } = this.#model, other = part === "mlp" ? "attention" : "mlp";
     const pruner = createDropped(this.config, { [other]: [layer] });
     return streams.map((stream) => {
+      this.#onStep();
       const sequence = this.#model.start(pruner), uploaded = backend.upload(stream);
       const out = sequence.throughLayer(backend.resizeRows(uploaded, stream.shape[0]!), layer);
       const rows = copyOf(backend.read(out));
@@ -150,6 +160,7 @@ export class ModelOnText implements CalibratedModel {
         if (names.includes(name)) visit.see(name, f32Data(backend.read(x)).slice(), x.shape[0]!);
       };
       streams.forEach((stream) => {
+        this.#onStep();
         const x = backend.resizeRows(stream, stream.shape[0]!);
         backend.free(through(this.#model, x, layer, see));
       });
@@ -180,6 +191,7 @@ export class ModelOnText implements CalibratedModel {
   }
 
   products(a: HostTensor, b: HostTensor): Float32Array<ArrayBuffer> {
+    this.#onStep();
     const { backend } = this.#model, out = backend.alloc("f32", [a.shape[0]!, b.shape[0]!]);
     const rows = backend.upload(a), others = a === b ? rows : backend.upload(b);
     backend.linear(rows, others, out);
@@ -190,7 +202,12 @@ export class ModelOnText implements CalibratedModel {
 
   #watch(see: See): void {
     for (const ids of this.#chunks) {
-      const sequence = this.#model.start(undefined, { see });
+      const sequence = this.#model.start(undefined, {
+        see: (...seen) => {
+          this.#onStep();
+          see(...seen);
+        },
+      });
       this.#model.backend.free(sequence.feed(ids));
       sequence.free();
     }
