@@ -71,6 +71,20 @@ static void tile(const Block* x, int64_t rows, const uint8_t* weight, int valid,
       else unpack_row<Format, false>(at, count, to, r);
     }
   };
+  const auto add = [&](int64_t quad) {  // what was stored of a quad's products
+    const Panel& panel = panels[quad & 1];
+    const Block* const own = x + quad * few::kBlocks;
+    for (int b = 0; b < few::kBlocks; b++) {
+      const vf d = load(own[b].d), rest = load(own[b].rest);
+#pragma GCC unroll 16
+      for (int r = 0; r < 16; r++) {
+        const vf product = _mm512_cvtepi32_ps(_mm512_load_si512(products[b][r]));
+        const float* const factors = panel.factors[r][b];
+        if constexpr (few::kOffset<Format> != 0) sums[r] = fma(set1(factors[0]), fma(product, d, rest), sums[r]);
+        else sums[r] = fma(set1(factors[1]), rest, fma(set1(factors[0]), product * d, sums[r]));
+      }
+    }
+  };
   if (quads > 0) unpack(0, panels[0]);
   for (int64_t quad = 0; quad < quads; quad++) {
     const Panel& panel = panels[quad & 1];
@@ -92,22 +106,15 @@ static void tile(const Block* x, int64_t rows, const uint8_t* weight, int valid,
     _tile_loadd(6, panel.bytes[0][3], stride);
     _tile_loadd(7, own[3].bytes, 64);
     _tile_dpbusd(3, 6, 7);
-    if (quad + 1 < quads) unpack(quad + 1, panels[(quad + 1) & 1]);  // while the tile unit multiplies
+    // While the tile unit multiplies.
+    if (quad > 0) add(quad - 1);
+    if (quad + 1 < quads) unpack(quad + 1, panels[(quad + 1) & 1]);
     _tile_stored(0, products[0], 64);
     _tile_stored(1, products[1], 64);
     _tile_stored(2, products[2], 64);
     _tile_stored(3, products[3], 64);
-    for (int b = 0; b < few::kBlocks; b++) {
-      const vf d = load(own[b].d), rest = load(own[b].rest);
-#pragma GCC unroll 16
-      for (int r = 0; r < 16; r++) {
-        const vf product = _mm512_cvtepi32_ps(_mm512_load_si512(products[b][r]));
-        const float* const factors = panel.factors[r][b];
-        if constexpr (few::kOffset<Format> != 0) sums[r] = fma(set1(factors[0]), fma(product, d, rest), sums[r]);
-        else sums[r] = fma(set1(factors[1]), rest, fma(set1(factors[0]), product * d, sums[r]));
-      }
-    }
   }
+  if (quads > 0) add(quads - 1);
   transpose(sums);  // now the high bytes of each row of x, then the low ones
   for (int64_t m = 0; m < rows; m++) {
     store_part(out + m * n, fma(sums[m], set1(256), sums[m + kMostRows]), valid);
