@@ -31,6 +31,7 @@ export const CUDA_SYMBOLS = {
   tkf_cuda_workspace_reserve: { parameters: ["pointer", "u64"], result: "i32" },
   tkf_cuda_workspace_wanted: { parameters: ["pointer"], result: "u64" },
   tkf_cuda_wgmma_use: { parameters: ["pointer", "i32"], result: "i32" },
+  tkf_cuda_dependent_launch_use: { parameters: ["pointer", "i32"], result: "i32" },
   tkf_cuda_synchronize: { parameters: ["pointer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 

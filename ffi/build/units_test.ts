@@ -68,3 +68,21 @@ Deno.test("kernels neither wait nor allocate outside the named places, so that a
   }
   assertEquals(found, []);
 });
+
+Deno.test("every kernel waits for those before it first of all, so that launches may overlap", async () => {
+  const found: string[] = [], late: string[] = [];
+  for (const [path, text] of (await readSources("cuda")).texts) {
+    for (const { index } of text.matchAll(/\b__global__\b/g)) {
+      // Its body begins at the first brace outside parentheses.
+      let at = index!;
+      for (let depth = 0; depth > 0 || text[at] !== "{"; at++) {
+        depth += text[at] === "(" ? 1 : text[at] === ")" ? -1 : 0;
+      }
+      const name = text.slice(index, at).match(/(\w+)\([^()]*(\([^()]*\)[^()]*)*\) $/)?.[1] ?? "?";
+      found.push(name);
+      if (!/^\{\s*wait_for_earlier_kernels\(\);/.test(text.slice(at))) late.push(`${path}: ${name}`);
+    }
+  }
+  assertEquals(late, []);
+  assert(found.length > 40 && found.includes("prefill_wgmma_kernel"), `${found}`);
+});

@@ -95,6 +95,18 @@ export class CudaBackend extends NativeBackend {
     return this.#cuda.useWgmma(use);
   }
 
+  /**
+   * Whether kernels are launched to begin before the one ahead of them has ended, for which they wait themselves
+   * (programmatic dependent launch, from sm_90 on): a step of many short kernels then waits less for launches.
+   * They are not at first, as so far the emulator alone has run it, where launches do not overlap: `deno task
+   * test:gpu` tests it on the GPU at hand. Recorded work stays as it was recorded.
+   *
+   * @returns Whether they are now: false where the device, the driver or the build has it not.
+   */
+  useDependentLaunch(use: boolean): boolean {
+    return this.#cuda.useDependentLaunch(use);
+  }
+
   /** See {@linkcode Backend.synchronize}. @throws {KernelError} If a kernel found something wrong since the last time. */
   synchronize(): void {
     this.#cuda.synchronize();

@@ -70,9 +70,23 @@ export class CudaContext extends KernelContext<CudaLibrary> {
    * @returns Whether it does now: false where the device or the build has it not.
    */
   useWgmma(use: boolean): boolean {
-    const status = this.library.symbols.tkf_cuda_wgmma_use(this.pointer, use ? 1 : 0);
+    return this.#use("tkf_cuda_wgmma_use", use);
+  }
+
+  /**
+   * Whether kernels are launched to begin before the one ahead of them has ended, for which they wait themselves;
+   * they are not at first. Graphs stay as they were recorded.
+   *
+   * @returns Whether they are now: false where the device, the driver or the build has it not.
+   */
+  useDependentLaunch(use: boolean): boolean {
+    return this.#use("tkf_cuda_dependent_launch_use", use);
+  }
+
+  #use(name: "tkf_cuda_wgmma_use" | "tkf_cuda_dependent_launch_use", use: boolean): boolean {
+    const status = this.library.symbols[name](this.pointer, use ? 1 : 0);
     if (status === STATUS.unsupported) return false;
-    this.check("tkf_cuda_wgmma_use", status);
+    this.check(name, status);
     return use;
   }
 

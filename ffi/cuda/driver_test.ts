@@ -262,13 +262,15 @@ Deno.test("openCuda() opens one device a thread, and wgmma where there is some",
     for (const { description } of [first, second]) assertMatch(description, /^cuda: Stand-in 0, sm_90/);
     const other = "Cannot open CUDA device 1: found device 0 open in this thread";
     await assertRejects(() => openCuda({ library, device: 1 }), NativeLibraryError, other);
-    using wide = await openCuda({ library, wgmma: true });
-    assertEquals(wide.useWgmma(true), true);
+    using wide = await openCuda({ library, wgmma: true, dependentLaunch: true });
+    assertEquals([wide.useWgmma(true), wide.useDependentLaunch(true)], [true, true]);
     const { symbols } = openEmulatedLibrary(library), none = "Cannot use wgmma on Stand-in 0";
     try {
       symbols.tkf_emulator_arch(80);
       const before = fake.fake_streams();
       await assertRejects(() => openCuda({ library, wgmma: true }), NativeLibraryError, none);
+      const late = "Cannot use dependent launches on Stand-in 0";
+      await assertRejects(() => openCuda({ library, dependentLaunch: true }), NativeLibraryError, late);
       assertEquals(fake.fake_streams(), before);
     } finally {
       symbols.tkf_emulator_arch(0);

@@ -6,6 +6,7 @@ import { judgedTokens } from "../../lib/filter/blocks.ts";
 import { BatchDecoder } from "../../lib/model/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { CONFIG, filtering, ids, modelOn, truth } from "./small_model/testing.ts";
+import type { CudaBackend } from "./backend.ts";
 import { testOnDevice, wgmmaProducts } from "./testing.ts";
 
 const CASES: readonly TokenFilterOptions[] = [
@@ -111,58 +112,63 @@ for (const options of CASES) {
     },
   );
 
-  testOnDevice(`BatchDecoder decides and scores as the reference: ${words(options)}`, (backend) => {
-    const model = modelOn(backend);
-    const starts = [11, 20], steps = 17;
-    const pruner = filtering(options, backend);
-    const decoder = new BatchDecoder(model, pruner, { batch: 3, capacity: 48 });
-    const sequences = starts.map((start, i) => ({ slot: 2 * i, tokens: ids(start + steps, i), start }));
-    for (const { slot, tokens, start } of sequences) {
-      const prefill = model.start(pruner);
-      prefill.feed(tokens.slice(0, start));
-      decoder.admit(slot, prefill);
-    }
-    const keySide = pruner.keySide, kvLayers = keySide?.layers ?? [];
-    const found = sequences.map(() => ({
-      keep: [] as number[][],
-      kvKeep: [] as number[][],
-      logits: [] as Float32Array[],
-    }));
-    for (let step = 0; step < steps; step++) {
-      const fed = new Int32Array(3).fill(99999); // what an idle slot is given is not looked at
-      for (const { slot, tokens, start } of sequences) fed[slot] = tokens[start + step]!;
-      const logits = f32Data(backend.read(decoder.step(fed)));
-      const keep = decoder.keep(), kvKeep = decoder.kvKeep();
-      sequences.forEach(({ slot }, i) => {
-        found[i]!.logits.push(logits.slice(slot * CONFIG.vocabSize, (slot + 1) * CONFIG.vocabSize));
-        found[i]!.keep.push(Array.from({ length: CONFIG.numLayers }, (_, layer) => keep[3 * layer + slot]!));
-        found[i]!.kvKeep.push(kvLayers.map((_, k) => kvKeep[3 * k + slot]!));
-      });
-      assertEquals([0, 1, 2].map((layer) => keep[3 * layer + 1]), [0, 0, 0]);
-    }
-    assertEquals([...decoder.lengths], [starts[0]! + steps, -1, starts[1]! + steps]);
-    sequences.forEach(({ tokens, start }, i) => {
-      const sequence = truth.start(filtering(options));
-      sequence.feed(tokens.slice(0, start));
-      for (let step = 0; step < steps; step++) {
-        const want = f32Data(truth.logits(sequence.feed(tokens.slice(start + step, start + step + 1))));
-        want.forEach((logit, j) => assertAlmostEquals(found[i]!.logits[step]![j]!, logit, 2e-3));
-      }
-      const kept = Array.from(
-        { length: steps },
-        (_, step) => [0, 1, 2].map((layer) => sequence.keep.get(layer)?.[start + step] ?? 1),
-      );
-      assertEquals(found[i]!.keep, kept);
-      const judged = keySide === undefined ? 0 : judgedTokens(start + steps, keySide) - start;
-      const stays = Array.from(
-        { length: judged },
-        (_, step) => kvLayers.map((layer) => sequence.kvKeep.get(layer)![start + step]!),
-      );
-      assertEquals(found[i]!.kvKeep.slice(0, judged), stays);
-      for (const masks of [pruner.layers.length > 0 ? kept : [], stays]) {
-        assert(masks.length === 0 || masks.flat().includes(0) && masks.flat().includes(1));
-      }
+  testOnDevice(
+    `BatchDecoder decides and scores as the reference: ${words(options)}`,
+    (backend) => decideInBatch(backend, options),
+  );
+}
+
+function decideInBatch(backend: CudaBackend, options: TokenFilterOptions): void {
+  const model = modelOn(backend);
+  const starts = [11, 20], steps = 17;
+  const pruner = filtering(options, backend);
+  const decoder = new BatchDecoder(model, pruner, { batch: 3, capacity: 48 });
+  const sequences = starts.map((start, i) => ({ slot: 2 * i, tokens: ids(start + steps, i), start }));
+  for (const { slot, tokens, start } of sequences) {
+    const prefill = model.start(pruner);
+    prefill.feed(tokens.slice(0, start));
+    decoder.admit(slot, prefill);
+  }
+  const keySide = pruner.keySide, kvLayers = keySide?.layers ?? [];
+  const found = sequences.map(() => ({
+    keep: [] as number[][],
+    kvKeep: [] as number[][],
+    logits: [] as Float32Array[],
+  }));
+  for (let step = 0; step < steps; step++) {
+    const fed = new Int32Array(3).fill(99999); // what an idle slot is given is not looked at
+    for (const { slot, tokens, start } of sequences) fed[slot] = tokens[start + step]!;
+    const logits = f32Data(backend.read(decoder.step(fed)));
+    const keep = decoder.keep(), kvKeep = decoder.kvKeep();
+    sequences.forEach(({ slot }, i) => {
+      found[i]!.logits.push(logits.slice(slot * CONFIG.vocabSize, (slot + 1) * CONFIG.vocabSize));
+      found[i]!.keep.push(Array.from({ length: CONFIG.numLayers }, (_, layer) => keep[3 * layer + slot]!));
+      found[i]!.kvKeep.push(kvLayers.map((_, k) => kvKeep[3 * k + slot]!));
     });
+    assertEquals([0, 1, 2].map((layer) => keep[3 * layer + 1]), [0, 0, 0]);
+  }
+  assertEquals([...decoder.lengths], [starts[0]! + steps, -1, starts[1]! + steps]);
+  sequences.forEach(({ tokens, start }, i) => {
+    const sequence = truth.start(filtering(options));
+    sequence.feed(tokens.slice(0, start));
+    for (let step = 0; step < steps; step++) {
+      const want = f32Data(truth.logits(sequence.feed(tokens.slice(start + step, start + step + 1))));
+      want.forEach((logit, j) => assertAlmostEquals(found[i]!.logits[step]![j]!, logit, 2e-3));
+    }
+    const kept = Array.from(
+      { length: steps },
+      (_, step) => [0, 1, 2].map((layer) => sequence.keep.get(layer)?.[start + step] ?? 1),
+    );
+    assertEquals(found[i]!.keep, kept);
+    const judged = keySide === undefined ? 0 : judgedTokens(start + steps, keySide) - start;
+    const stays = Array.from(
+      { length: judged },
+      (_, step) => kvLayers.map((layer) => sequence.kvKeep.get(layer)![start + step]!),
+    );
+    assertEquals(found[i]!.kvKeep.slice(0, judged), stays);
+    for (const masks of [pruner.layers.length > 0 ? kept : [], stays]) {
+      assert(masks.length === 0 || masks.flat().includes(0) && masks.flat().includes(1));
+    }
   });
 }
 
@@ -204,7 +210,22 @@ testOnDevice("a cache of f16 or bf16 gives the reference's logits, in prefill an
   backend.useWgmma(false);
 });
 
-testOnDevice("BatchDecoder feeds its own likeliest tokens without the host", (backend) => {
+testOnDevice(
+  "BatchDecoder feeds its own likeliest tokens without the host",
+  (backend) => feedItself(backend),
+);
+
+testOnDevice("it does where launches overlap, and so does a filter decide", (backend) => {
+  if (!backend.useDependentLaunch(true)) return; // refused: testing_test.ts
+  try {
+    feedItself(backend);
+    for (const options of CASES) decideInBatch(backend, options);
+  } finally {
+    backend.useDependentLaunch(false);
+  }
+});
+
+function feedItself(backend: CudaBackend): void {
   const model = modelOn(backend);
   const decoder = new BatchDecoder(model, undefined, { batch: 2, capacity: 24 });
   const prompts = [ids(6), ids(9, 3)];
@@ -232,7 +253,7 @@ testOnDevice("BatchDecoder feeds its own likeliest tokens without the host", (ba
       hidden = sequence.feed(Int32Array.of(token));
     }
   });
-});
+}
 
 testOnDevice("BatchDecoder refuses what it cannot do, and a slot can be used again", (backend) => {
   const model = modelOn(backend);

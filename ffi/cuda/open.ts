@@ -18,6 +18,8 @@ export interface CudaOptions {
   readonly library?: string;
   /** Prefill by wgmma and TMA, as {@linkcode CudaBackend.useWgmma} says; false by default. */
   readonly wgmma?: boolean;
+  /** Launches that overlap, as {@linkcode CudaBackend.useDependentLaunch} says; false by default. */
+  readonly dependentLaunch?: boolean;
   /**
    * Keep freed device memory for later allocations, which then need not wait; true by default. False for
    * compute-sanitizer, which then sees where each buffer ends.
@@ -67,6 +69,12 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
     if (options.wgmma && !context.useWgmma(true)) {
       throw new NativeLibraryError(
         `Cannot use wgmma on ${memory.description}: expected a device of sm_90, and a library built for 90a`,
+      );
+    }
+    if (options.dependentLaunch && !context.useDependentLaunch(true)) {
+      throw new NativeLibraryError(
+        `Cannot use dependent launches on ${memory.description}: expected a device of sm_90 or later, ` +
+          "a driver of CUDA 12.3 or later, and a library built for the device",
       );
     }
     loadCublasLt(context);

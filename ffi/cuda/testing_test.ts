@@ -23,13 +23,18 @@ Deno.test("CudaBackend.useWgmma() says whether the device has it, and never turn
 });
 
 Deno.test({
-  ...unless(onGpu && "a GPU has one number", "CudaBackend.useWgmma() turns on wgmma on sm_90 alone"),
+  ...unless(
+    onGpu && "a GPU has one number",
+    "CudaBackend.useWgmma() and useDependentLaunch() turn on what the device has",
+  ),
   fn: async () => {
     const { symbols } = await openEmulated();
     try {
       for (const [arch, has] of [[80, false], [90, true], [100, false], [0, true]] as const) {
         assertEquals(symbols.tkf_emulator_arch(arch), 0);
-        assertEquals((await openEmulated()).backend.useWgmma(true), has, `sm_${arch}`);
+        const { backend } = await openEmulated();
+        assertEquals(backend.useWgmma(true), has, `sm_${arch}`);
+        assertEquals(backend.useDependentLaunch(true), arch !== 80, `sm_${arch}`);
       }
     } finally {
       symbols.tkf_emulator_arch(0);

@@ -4,6 +4,7 @@
 //   TKF_SHARED(float[2][32], name);      shared memory of a fixed size (in place of `__shared__ float name[2][32];`)
 //   TKF_DYNAMIC_SHARED(T, name);         T* name = the launch's shared memory, 128-byte aligned
 //   TKF_LAUNCH(stream, (kernel<4>), grid, block, shared_bytes, arguments...);
+//   wait_for_earlier_kernels();          first of all in every kernel: what those before it wrote is there afterwards
 //   TKF_ALLOW_SHARED((kernel<4>), bytes) before a launch with more than 48 KB; a cudaError_t
 //   TKF_ASSUME(condition)                what a kernel's instance may rely on, so that it holds no code for the rest
 //   atomic_add_acq_rel(address, value)   an atomicAdd that releases what the thread wrote and acquires what others did
@@ -32,7 +33,7 @@ using Declared = T;  // lets a macro declare an array: Declared<float[4]> name
   extern __shared__ __align__(128) unsigned char tkf_dynamic[];  \
   T* const name = reinterpret_cast<T*>(tkf_dynamic)
 #define TKF_LAUNCH(stream, kernel, grid, block, shared_bytes, ...) \
-  kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+  ::tkf::launch_kernel(stream, kernel, dim3(grid), dim3(block), shared_bytes, __VA_ARGS__)
 #define TKF_ASSUME(condition) __builtin_assume(condition)
 #define TKF_ALLOW_SHARED(kernel, bytes) \
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes))
@@ -55,6 +56,16 @@ namespace tkf {
 TKF_MMA(mma_m16n8k16_f16, "f16")
 TKF_MMA(mma_m16n8k16_bf16, "bf16")
 #undef TKF_MMA
+
+// A kernel of a dependent launch (cuda_context.h) begins before the one ahead of it has ended, and waits here until all
+// of those have, and their writes are seen. Then it lets the next one begin, which waits in its turn. Where it was
+// launched otherwise, nothing happens.
+__device__ __forceinline__ void wait_for_earlier_kernels() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 // In the order of memory of the device; as a fence and an atomicAdd, which cost two waits.
 __device__ __forceinline__ int atomic_add_acq_rel(int* address, int value) {

@@ -33,7 +33,7 @@ struct CudaContext final : tkf_context {
   std::vector<void*> old_workspaces;  // that graphs may still use
   SplitRows split = {};
   int num_sms = 0, arch = 0;
-  bool wgmma = false;
+  bool wgmma = false, dependent = false;
   CublasLt* cublaslt = nullptr;
 
   ~CudaContext() override {
@@ -68,7 +68,7 @@ int32_t fail_runtime(tkf_context* context, const char* what, cudaError_t error) 
 
 }  // namespace
 
-cudaStream_t cuda_stream(const tkf_context* context) { return cuda(context)->stream; }
+Stream cuda_stream(const tkf_context* context) { return {cuda(context)->stream, cuda(context)->dependent}; }
 int* cuda_fault(const tkf_context* context) { return cuda(context)->fault; }
 int cuda_num_sms(const tkf_context* context) { return cuda(context)->num_sms; }
 int cuda_arch(const tkf_context* context) { return cuda(context)->arch; }
@@ -221,6 +221,24 @@ int32_t tkf_cuda_wgmma_use(tkf_context* context, int32_t use) {
                       tkf::cuda_arch(context));
   }
   tkf::cuda(context)->wgmma = use == 1;
+  return TKF_STATUS_OK;
+}
+
+int32_t tkf_cuda_dependent_launch_use(tkf_context* context, int32_t use) {
+  tkf::Check check(context);
+  check.require(use == 0 || use == 1, TKF_STATUS_VALUE, "found neither 0 nor 1 for \"use\"");
+  if (!check.ok()) return check.status();
+  const int arch = tkf::cuda_arch(context);
+  constexpr int kDriver = 12030;  // graphs have such edges since
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess) cudaGetLastError();
+  if (use == 1 && ((arch != 0 && arch < 90) || driver < kDriver || !tkf::cuda_kernels_wait())) {
+    return check.fail(TKF_STATUS_UNSUPPORTED,
+                      "found sm_%d, a driver of CUDA %d.%d, or a build for earlier devices, expected sm_90 or later, a "
+                      "driver of CUDA 12.3 or later, and a build for the device",
+                      arch, driver / 1000, driver % 1000 / 10);
+  }
+  tkf::cuda(context)->dependent = use == 1;
   return TKF_STATUS_OK;
 }
 

@@ -27,12 +27,37 @@ __device__ inline void tkf_fault(int* fault, int code) { atomicCAS(fault, kFault
 
 class CublasLt;
 
+// The stream that kernels are launched in, and whether as dependent launches: each may begin before the one ahead of
+// it has ended (programmatic dependent launch, sm_90 and later), as kernels wait for that themselves.
+struct Stream {
+  cudaStream_t stream;
+  bool dependent;
+  operator cudaStream_t() const { return stream; }
+};
+
+#if !defined(TKF_EMULATE)
+// What TKF_LAUNCH calls; cudaGetLastError has its error.
+template <class... P, class... A>
+void launch_kernel(const Stream& stream, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+                   const A&... arguments) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes, config.stream = stream;
+  config.attrs = &attribute, config.numAttrs = stream.dependent ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
+}
+#endif
+
 // The context's stream, fault word (in device memory) and device.
-cudaStream_t cuda_stream(const tkf_context* context);
+Stream cuda_stream(const tkf_context* context);
 int* cuda_fault(const tkf_context* context);
 int cuda_num_sms(const tkf_context* context);
 int cuda_arch(const tkf_context* context);  // 10 * major + minor, such as 90; 0 in the emulator
 
+// Whether this build's kernels wait for those before them: code for the device's own generation (rows/rows.cu).
+bool cuda_kernels_wait();
 bool cuda_wgmma(const tkf_context* context);  // whether tkf_cuda_wgmma_use has asked for wgmma and TMA
 
 // What serves matrix products of many rows: one word or two for the context's description.

@@ -20,6 +20,7 @@ __device__ __forceinline__ void dequantize_part(const uint8_t* block, int part, 
 // parts: lanes' shares in all blocks.
 template <class Weight>
 __global__ void __launch_bounds__(256) dequantize_kernel(const uint8_t* values, int64_t parts, float* out) {
+  wait_for_earlier_kernels();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < parts; i += stride) {
     const int64_t block = i / Weight::LANES;
@@ -32,6 +33,7 @@ __global__ void __launch_bounds__(256) dequantize_kernel(const uint8_t* values, 
 template <class Weight>
 __global__ void __launch_bounds__(256) embedding_kernel(const uint8_t* table, int64_t vocab, int64_t cols,
                                                         const int32_t* ids, int64_t rows, float* out, int* fault) {
+  wait_for_earlier_kernels();
   const int64_t blocks = cols / Weight::VALUES, parts = blocks * Weight::LANES;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const int64_t id = ids[row];

@@ -121,6 +121,7 @@ __device__ __forceinline__ void copy_piece(uint4* slot, const T* row, int c, int
 // D: head_dim rounded up to 64, 128 or 256. G: query heads that a block serves.
 template <class T, int D, int G>
 __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) decode_kernel(const DecodeJob job) {
+  wait_for_earlier_kernels();
   constexpr int kPieces = D / kPiece<T>, kLanes = kPieces < 32 ? kPieces : 32, kPer = kPieces / kLanes;
   constexpr int kSegments = 32 / kLanes, kDepth = kDecodePieces / kPer;  // rows at once, and in turn, of a stage
   constexpr int kStep = kSegments * kDepth, kWidth = kPer * kPiece<T>;   // rows of a stage; columns of a lane
@@ -332,6 +333,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
 
 // Puts the splits together: block (head, sequence).
 __global__ void __launch_bounds__(kMergeThreads) decode_merge_kernel(const DecodeJob job) {
+  wait_for_earlier_kernels();
   const int b = static_cast<int>(blockIdx.y);
   if (job.query_positions[b] < 0 || (job.keep != nullptr && job.keep[b] == 0)) return;
   const int active = job.active[b];

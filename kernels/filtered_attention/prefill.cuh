@@ -248,6 +248,7 @@ struct KeyTiles {
 // Puts the splits of a row together: block (row of a sequence, sequence).
 template <class T>
 __global__ void __launch_bounds__(kMergeThreads) prefill_merge_kernel(const PrefillJob job) {
+  wait_for_earlier_kernels();
   int begin, end;
   sequence_rows(job.query_starts, job.num_queries, static_cast<int>(blockIdx.y), job.fault, &begin, &end);
   const int64_t row = int64_t{begin} * job.heads + blockIdx.x;

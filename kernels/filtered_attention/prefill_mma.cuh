@@ -36,6 +36,7 @@ __device__ __forceinline__ void copy_rows(T* shared, const T* rows, int64_t stri
 // Block (tile and split, KV head, sequence).
 template <class T, int D>
 __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJob job) {
+  wait_for_earlier_kernels();
   using Shape = MmaShape<D>;
   constexpr int kRows = Shape::kRows, kKeys = Shape::kKeys, kTiles = Shape::kTiles, kStride = Shape::kStride;
   TKF_DYNAMIC_SHARED(T, queries);  // [kRows, kStride]

@@ -71,6 +71,7 @@ __device__ __forceinline__ void add_values(const float* weights, const float* va
 // Block (tile and split, KV head, sequence).
 template <class T, int D>
 __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain_kernel(const PrefillJob job) {
+  wait_for_earlier_kernels();
   using Shape = PlainShape<D>;
   constexpr int kRows = Shape::kRows, kKeys = Shape::kKeys, kStride = Shape::kStride, kMine = kRows / 16;
   TKF_DYNAMIC_SHARED(float, queries);          // [kRows, kStride]

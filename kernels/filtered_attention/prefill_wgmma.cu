@@ -30,6 +30,7 @@ struct PrefillMaps {
 template <class T, int D>
 __global__ void __launch_bounds__(kWgmmaThreads, 1)
     prefill_wgmma_kernel(const PrefillJob job, const __grid_constant__ PrefillMaps maps) {
+  wait_for_earlier_kernels();
 #if defined(TKF_HAS_WGMMA)
   using namespace hopper;
   constexpr int kMatrix = kWgmmaMatrix<D>, kBlock = 128 * 128;  // bytes of a matrix; of 64 columns of it
@@ -174,7 +175,7 @@ bool make_map(hopper::EncodeFunction encode, CUtensorMap* map, const PrefillJob&
 }
 
 template <class T>
-void launch(cudaStream_t stream, const PrefillJob& job, const PrefillMaps& maps) {
+void launch(const Stream& stream, const PrefillJob& job, const PrefillMaps& maps) {
   with_head_dim<64, 128>(job.head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
     if (TKF_ALLOW_SHARED((prefill_wgmma_kernel<T, D>), kWgmmaShared<D>) != cudaSuccess) return;
@@ -207,7 +208,7 @@ bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype) {
     }
   }
   if (!plan_splits(context, job, kWgmmaRows, 1)) return true;  // reported by the caller
-  const cudaStream_t stream = cuda_stream(context);
+  const Stream stream = cuda_stream(context);
   dtype == TKF_DTYPE_F16 ? launch<__half>(stream, job, maps) : launch<__nv_bfloat16>(stream, job, maps);
   return true;
 }

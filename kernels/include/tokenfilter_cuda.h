@@ -31,6 +31,11 @@ TKF_API uint64_t tkf_cuda_workspace_wanted(tkf_context* context);
  * (0, as at first). The former has run on the emulator alone: `deno task test:gpu` tests it on the device at hand.
  * TKF_STATUS_UNSUPPORTED where the device or the build has it not. */
 TKF_API int32_t tkf_cuda_wgmma_use(tkf_context* context, int32_t use);
+/* Whether kernels are launched to begin before the one ahead of them has ended (programmatic dependent launch), for
+ * which they wait themselves: 1, or 0, as at first. A graph keeps what it was recorded with. So far the emulator alone
+ * has run it, where launches do not overlap. TKF_STATUS_UNSUPPORTED before sm_90, with a driver of before CUDA 12.3,
+ * and where the build has no code of the device's own. */
+TKF_API int32_t tkf_cuda_dependent_launch_use(tkf_context* context, int32_t use);
 /* Waits for the stream and reports what kernels found wrong since the last call. */
 TKF_API int32_t tkf_cuda_synchronize(tkf_context* context);
 

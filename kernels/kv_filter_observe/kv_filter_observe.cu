@@ -153,6 +153,7 @@ __device__ inline void score_warmup(const tkf_filter_spec& spec, const LearnedLa
 }
 
 static __global__ void __launch_bounds__(kThreads, 2) filter_observe_kernel(ObserveArguments a) {
+  wait_for_earlier_kernels();
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(FitShared, s);
   const tkf_filter_spec& spec = a.spec;

@@ -36,6 +36,7 @@ __device__ float absorb_rows(const ScanArguments& a, const Plan& plan, int64_t f
 // What each tile but the last adds to anchors of 0. Grid: elements, tiles, sequences.
 template <class T>
 __global__ void __launch_bounds__(kThreads) tile_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   TKF_SHARED(float[kThreads], decays);
   TKF_SHARED(float[kThreads], rests);
   const int64_t b = blockIdx.z, j = blockIdx.y;
@@ -56,6 +57,7 @@ __device__ inline double tile_decay(const ScanArguments& a, const Numbers& befor
 
 // Puts the anchors before each tile, but the first, in the place of what it adds. Grid: elements, sequences.
 static __global__ void __launch_bounds__(kThreads) starts_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   const int64_t b = blockIdx.y, e = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const Plan& plan = a.plans[b];
   if (e >= 2 * int64_t{a.size}) return;
@@ -102,6 +104,7 @@ __device__ void row_sums(const float (&x)[K], const float (&anchor)[K], double* 
 // values, tiles, sequences.
 template <class T, class Real, int K>
 __global__ void __launch_bounds__(32 * kMeasureWarps, 4) measure_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   const int H = a.spec.kv_heads, d = a.spec.head_dim;
   const int head = static_cast<int>(blockIdx.x) * kMeasureWarps + warp_index();
   const int64_t b = blockIdx.z, j = blockIdx.y;
@@ -151,6 +154,7 @@ __global__ void __launch_bounds__(32 * kMeasureWarps, 4) measure_kernel(ScanArgu
 // The state's anchors after the rows taken. Grid: elements, sequences.
 template <class T, class Real>
 __global__ void __launch_bounds__(kThreads) finish_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   TKF_SHARED(Real[kThreads], decays);
   TKF_SHARED(Real[kThreads], rests);
   const int64_t b = blockIdx.y, e = int64_t{blockIdx.x} * kThreads + threadIdx.x;

@@ -144,6 +144,7 @@ __device__ inline void choose_highest(const ScanArguments& a, const Plan& plan, 
 
 // Decides, and brings the state's numbers up to date. Grid: sequences.
 static __global__ void __launch_bounds__(kThreads, 2) decide_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   TKF_SHARED(ChooseShared, s);
   const tkf_filter_spec& spec = a.spec;
   const int64_t b = blockIdx.x;

@@ -15,6 +15,7 @@ constexpr int64_t kMaxTiles = 65535;  // of a grid
 constexpr int64_t kMaxBatch = 65535;
 
 __global__ void __launch_bounds__(kThreads) signs_kernel(tkf_filter_spec spec, float* signs) {
+  wait_for_earlier_kernels();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x, hidden = spec.hidden_size;
   if (i < hidden * spec.projections) signs[i] = sign_of(spec, i % hidden, i / hidden);
 }
@@ -31,7 +32,7 @@ dim3 grid_of(int64_t items, int64_t items_per_block, int64_t y, int64_t z = 1) {
 }
 
 template <class T, class Real>
-void launch_measure(cudaStream_t stream, const ScanArguments& a, int64_t tiles) {
+void launch_measure(const Stream& stream, const ScanArguments& a, int64_t tiles) {
   const dim3 grid = grid_of(2 * a.spec.kv_heads, kMeasureWarps, tiles, a.batch);
   const unsigned block = 32 * kMeasureWarps;
   if (a.spec.head_dim <= 64) {
@@ -46,7 +47,7 @@ void launch_measure(cudaStream_t stream, const ScanArguments& a, int64_t tiles) 
 // All tokens measured, then decided; the order of the kernels: scan.cuh.
 template <class T, class Real>
 void launch_kernels(tkf_context* context, const ScanArguments& a) {
-  const cudaStream_t stream = cuda_stream(context);
+  const Stream stream = cuda_stream(context);
   const tkf_filter_spec& spec = a.spec;
   const int64_t elements = 2 * int64_t{a.size}, tiles = (a.longest + a.tile - 1) / a.tile;
   const unsigned batch = static_cast<unsigned>(a.batch);

@@ -145,6 +145,7 @@ __device__ inline Plan plan_of(const ScanArguments& a, int64_t b) {
 
 // Grid: sequences.
 static __global__ void __launch_bounds__(kThreads, 2) plan_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   TKF_SHARED(Plan, plan);
   const int64_t b = blockIdx.x;
   if (threadIdx.x == 0) plan = plan_of(a, b);
@@ -166,6 +167,7 @@ static __global__ void __launch_bounds__(kThreads, 2) plan_kernel(ScanArguments 
 
 template <class T, class Real>
 __global__ void __launch_bounds__(kThreads, 2) steps_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);
   TKF_SHARED(Plan, plan);

@@ -9,6 +9,7 @@ constexpr int kRowThreads = 128;  // of blocks that take rows by thread or by wa
 // `learned`: features that need no anchor. Grid: rows, sequences.
 template <class T>
 __global__ void __launch_bounds__(kRowThreads) features_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   const int64_t t = blockIdx.x, b = blockIdx.y;
   const Plan& plan = a.plans[b];
   if (t >= plan.count) return;
@@ -21,6 +22,7 @@ __global__ void __launch_bounds__(kRowThreads) features_kernel(ScanArguments a) 
 // Moments and score, and which row is the first that is not finite. A thread a row; grid: rows, sequences. Six blocks a
 // multiprocessor leave it 80 registers, of which it takes 76 at most: left to itself, nvcc takes 48 on sm_120 and spills.
 static __global__ void __launch_bounds__(kRowThreads, 6) score_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   const tkf_filter_spec& spec = a.spec;
   const int64_t t = int64_t{blockIdx.x} * kRowThreads + threadIdx.x, b = blockIdx.y;
   Plan& plan = a.plans[b];
@@ -52,6 +54,7 @@ static __global__ void __launch_bounds__(kRowThreads, 6) score_kernel(ScanArgume
 // were skipped, the higher is the threshold; -1: never. So decisions, each of which depends on those before it, need one
 // comparison a row. A warp a row; grid: rows, sequences.
 static __global__ void __launch_bounds__(kRowThreads) bound_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   const tkf_filter_spec& spec = a.spec;
   const int64_t t = int64_t{blockIdx.x} * (kRowThreads / 32) + warp_index(), b = blockIdx.y;
   const Plan& plan = a.plans[b];
@@ -95,6 +98,7 @@ static __global__ void __launch_bounds__(kRowThreads) bound_kernel(ScanArguments
 // `window`, `budget`: the threshold of every row; of `budget` once `bounds` holds the skips before it. A warp a row;
 // grid: rows, sequences.
 static __global__ void __launch_bounds__(kRowThreads) theta_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   const tkf_filter_spec& spec = a.spec;
   const int64_t t = int64_t{blockIdx.x} * (kRowThreads / 32) + warp_index(), b = blockIdx.y;
   const Plan& plan = a.plans[b];
@@ -113,6 +117,7 @@ static __global__ void __launch_bounds__(kRowThreads) theta_kernel(ScanArguments
 
 // The last scores go into the state's ring. A thread a score; grid: scores, sequences.
 static __global__ void __launch_bounds__(kRowThreads) ring_kernel(ScanArguments a) {
+  wait_for_earlier_kernels();
   const tkf_filter_spec& spec = a.spec;
   const int64_t b = blockIdx.y, capacity = score_capacity(spec);
   const Plan& plan = a.plans[b];

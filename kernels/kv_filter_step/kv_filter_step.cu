@@ -101,6 +101,7 @@ __device__ inline void list_kept(const StepArguments& a, int before, int* scratc
 // FILTERED: false where every sequence that is not idle keeps its token; the rule and the policy then mean nothing.
 template <class T, bool FILTERED, Rule RULE, Policy POLICY>
 __global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments a) {
+  wait_for_earlier_kernels();
   using Real = std::conditional_t<RULE == Rule::kLearned, double, float>;
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);

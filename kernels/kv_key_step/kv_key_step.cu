@@ -88,6 +88,7 @@ __device__ inline void drop_rows(const KeyStepArguments& a, int64_t b, int32_t p
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2) key_step_kernel(const KeyStepArguments a) {
+  wait_for_earlier_kernels();
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);
   TKF_SHARED(int[kThreads / 32], scratch);

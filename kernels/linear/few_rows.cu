@@ -65,6 +65,7 @@ __device__ __forceinline__ void load_run(const float* at, float* x) {
 template <class Weight, int M>
 __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
     few_rows_kernel(const float* x, const uint8_t* weight, RowList list, int64_t n, int64_t k, float* out, int* fault) {
+  wait_for_earlier_kernels();
   constexpr int R = kWeightRows<Weight>, C = R * M, VALUES = Weight::RUNS * Weight::RUN;
   static_assert(C <= 32, "a lane must not hold more sums than a warp has lanes");
   TKF_SHARED(float[kFewRowsWarps][32], partial);

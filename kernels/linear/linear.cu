@@ -59,7 +59,7 @@ struct PartPlan {
 // Rows of x as parts.
 void split_x(tkf_context* context, const float* x, const RowList& rows, int64_t k, const PartPlan& plan,
              uint16_t* parts, float* scales) {
-  const cudaStream_t stream = cuda_stream(context);
+  const Stream stream = cuda_stream(context);
   const unsigned threads = row_threads(plan.padded_k, kSplitThreads);
   const int64_t stride = plan.rows * plan.padded_k;
   const auto launch = [&](auto wide) {
@@ -78,7 +78,7 @@ void split_x(tkf_context* context, const float* x, const RowList& rows, int64_t 
 // Weights as parts, where they do not serve as they are.
 void split_weights(tkf_context* context, int dtype, const uint8_t* weight, int64_t rows, int64_t k,
                    const PartPlan& plan, uint16_t* parts, float* scales) {
-  const cudaStream_t stream = cuda_stream(context);
+  const Stream stream = cuda_stream(context);
   const unsigned threads = row_threads(plan.padded_k, kSplitThreads);
   if (is_dense(dtype)) {
     TKF_LAUNCH(stream, (pad_weights_kernel), grid_of(rows, 1), threads, 0, reinterpret_cast<const uint16_t*>(weight),
@@ -121,7 +121,7 @@ bool multiply_parts(tkf_context* context, CublasLt* lt, const PartProduct& p, co
 // [parts of x, rows, n]; then their sum, of the rows of `list`.
 bool multiply_stacked(tkf_context* context, CublasLt* lt, const PartProduct& p, const PartPlan& plan,
                       const RowList& list, float* products, void* workspace, int32_t* status) {
-  const cudaStream_t stream = cuda_stream(context);
+  const Stream stream = cuda_stream(context);
   for (int w = 0; w < (plan.w_parts == 2 ? 2 : 1); w++) {
     const LtProduct product = {plan.type, p.x, p.weight + w * p.w_stride, (plan.x_parts - w) * plan.rows, p.n,
                                p.padded_k, products, p.n, w > 0};

@@ -13,6 +13,7 @@ constexpr int kF32Tile = 64, kF32Depth = 16, kF32Threads = 256;
 __global__ void __launch_bounds__(kF32Threads)
     f32_product_kernel(const float* x, const float* weight, RowList list, int64_t n, int64_t k, float* out,
                        int* fault) {
+  wait_for_earlier_kernels();
   TKF_SHARED(float[kF32Depth][kF32Tile + 4], xs);
   TKF_SHARED(float[kF32Depth][kF32Tile + 4], ws);
   const int32_t count = list.count();
@@ -108,6 +109,7 @@ __device__ __forceinline__ void load_part_tile(uint16_t* shared, const uint16_t*
 // what is left out is below the last bit kept.
 template <bool BF16, int XP, int WP>
 __global__ void __launch_bounds__(kPartThreads) part_product_kernel(PartProduct p, RowList list, int* fault) {
+  wait_for_earlier_kernels();
   TKF_DYNAMIC_SHARED(uint16_t, shared);
   constexpr int tile_values = kPartTile * kPartDepth, stage_values = (XP + WP) * tile_values;
   const int32_t count = list.count();

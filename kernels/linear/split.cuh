@@ -69,6 +69,7 @@ template <bool WIDE>
 __global__ void __launch_bounds__(kSplitThreads)
     split_f16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* high, uint16_t* low,
                      float* scales, int* fault) {
+  wait_for_earlier_kernels();
   TKF_SHARED(uint32_t[kSplitThreads / 32], shared);
   const int32_t count = list.count();
   const int64_t step = int64_t{4} * kSplitEach * blockDim.x;
@@ -120,6 +121,7 @@ template <bool WIDE>
 __global__ void __launch_bounds__(kSplitThreads)
     split_bf16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* parts, int64_t stride,
                       int* fault) {
+  wait_for_earlier_kernels();
   const int32_t count = list.count();
   const int64_t step = int64_t{4} * kSplitEach * blockDim.x;
   for (int32_t i = static_cast<int32_t>(blockIdx.x); i < count; i += static_cast<int32_t>(gridDim.x)) {
@@ -150,6 +152,7 @@ __global__ void __launch_bounds__(kSplitThreads)
 template <class Weight>
 __global__ void __launch_bounds__(kSplitThreads)
     split_weights_kernel(const uint8_t* weight, int64_t rows, int64_t k, uint16_t* high, uint16_t* low, float* scales) {
+  wait_for_earlier_kernels();
   constexpr int VALUES = Weight::RUNS * Weight::RUN;
   TKF_SHARED(uint32_t[kSplitThreads / 32], shared);
   const int64_t blocks = k / Weight::VALUES, parts = blocks * Weight::LANES;
@@ -184,6 +187,7 @@ __global__ void __launch_bounds__(kSplitThreads)
 // Rows of 16-bit weights into rows of padded length.
 __global__ void __launch_bounds__(kSplitThreads)
     pad_weights_kernel(const uint16_t* weight, int64_t rows, int64_t k, int64_t padded_k, uint16_t* out) {
+  wait_for_earlier_kernels();
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     for (int64_t j = threadIdx.x; j < padded_k; j += blockDim.x) {
       out[row * padded_k + j] = j < k ? weight[row * k + j] : static_cast<uint16_t>(0);
@@ -197,6 +201,7 @@ constexpr int kSumColumns = 4 * static_cast<int>(kSplitThreads);
 __global__ void __launch_bounds__(kSplitThreads)
     sum_parts_kernel(const float* products, int parts, RowList list, int64_t n, int64_t stride,
                      const float* row_scales, const float* column_scales, float* out, int* fault) {
+  wait_for_earlier_kernels();
   if (static_cast<int32_t>(blockIdx.y) >= list.count()) return;
   const int64_t row = list.row(static_cast<int32_t>(blockIdx.y), fault);
   if (row < 0) return;
@@ -217,6 +222,7 @@ __global__ void __launch_bounds__(kSplitThreads)
 __global__ void __launch_bounds__(kSplitThreads)
     unscale_kernel(float* out, int64_t rows, int64_t n, int64_t stride, const float* row_scales,
                    const float* column_scales) {
+  wait_for_earlier_kernels();
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const float scale = row_scales[row];
     for (int64_t j = threadIdx.x; j < n; j += blockDim.x) {

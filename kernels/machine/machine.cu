@@ -12,6 +12,7 @@ constexpr int kMultiplyChains = 8, kMultiplyThreads = 256;
 
 // `rounds` of independent multiply-adds a thread; `sink` keeps the compiler from leaving them out.
 __global__ void __launch_bounds__(kMultiplyThreads) multiply_kernel(int rounds, float* sink) {
+  wait_for_earlier_kernels();
   float x[kMultiplyChains];
 #pragma unroll
   for (int i = 0; i < kMultiplyChains; i++) x[i] = static_cast<float>(threadIdx.x + static_cast<unsigned>(i));
@@ -26,6 +27,7 @@ __global__ void __launch_bounds__(kMultiplyThreads) multiply_kernel(int rounds, 
 }
 
 __global__ void __launch_bounds__(256) copy_kernel(const float4* from, float4* to, int64_t count) {
+  wait_for_earlier_kernels();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) to[i] = from[i];
 }
@@ -34,7 +36,7 @@ namespace {
 
 // Seconds that the work enqueued by `launch` takes on a stream; negative where it cannot be timed.
 template <class Launch>
-double seconds_of(cudaStream_t stream, Launch launch) {
+double seconds_of(const Stream& stream, Launch launch) {
 #if defined(TKF_EMULATE)
   static_cast<void>(stream);  // launches have run when they return
   const auto start = std::chrono::steady_clock::now();
@@ -59,7 +61,7 @@ double seconds_of(cudaStream_t stream, Launch launch) {
 
 // Best of a few tries, the first of which warms up.
 template <class Launch>
-double best_seconds(cudaStream_t stream, Launch launch) {
+double best_seconds(const Stream& stream, Launch launch) {
   double best = -1;
   for (int i = 0; i < 6; i++) {
     const double seconds = seconds_of(stream, launch);
@@ -80,7 +82,7 @@ int32_t on_cuda::machine_measure(tkf_context* context, const tkf_machine_measure
   const int rounds = emulated ? 100 : 20000;
   void* const memory = cuda_workspace(context, static_cast<size_t>(2 * bytes));
   if (memory == nullptr) return cuda_short(context, static_cast<size_t>(2 * bytes));
-  const cudaStream_t stream = cuda_stream(context);
+  const Stream stream = cuda_stream(context);
   const int blocks = 8 * cuda_num_sms(context);
   float4* const data = static_cast<float4*>(memory);
   const int64_t count = bytes / static_cast<int64_t>(sizeof(float4));

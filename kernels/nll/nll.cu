@@ -76,6 +76,7 @@ __device__ __forceinline__ double loss_of(const float* x, int32_t target, int64_
 
 __global__ void __launch_bounds__(kLogitsThreads) nll_kernel(const float* logits, const int32_t* targets, int64_t rows,
                                                              int64_t vocab, double* nll, int* fault) {
+  wait_for_earlier_kernels();
   TKF_SHARED(LogitsShared, shared);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const float* x = logits + row * vocab;
@@ -89,6 +90,7 @@ __global__ void __launch_bounds__(kLogitsThreads) nll_kernel(const float* logits
 __global__ void __launch_bounds__(kLogitsThreads)
     logits_compare_kernel(const float* base, const float* other, const int32_t* targets, int64_t rows, int64_t vocab,
                           double* nll, double* base_nll, double* kl, uint8_t* agree, int* fault) {
+  wait_for_earlier_kernels();
   TKF_SHARED(LogitsShared, shared);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const float *p = base + row * vocab, *q = other + row * vocab;
@@ -141,6 +143,7 @@ __device__ __forceinline__ int32_t index_of(unsigned long long rank) {
 // [rows, parts].
 __global__ void __launch_bounds__(kLogitsThreads)
     argmax_kernel(const float* logits, int64_t vocab, int32_t* ids, unsigned long long* ranks) {
+  wait_for_earlier_kernels();
   TKF_SHARED(unsigned long long[kLogitsThreads / 32], shared);
   const int64_t row = blockIdx.y, first = blockIdx.x * kArgmaxBlock + threadIdx.x;
   const float* x = logits + row * vocab;
@@ -167,6 +170,7 @@ __global__ void __launch_bounds__(kLogitsThreads)
 
 // A warp a row: ids [rows] of ranks [rows, parts].
 __global__ void __launch_bounds__(32) argmax_merge_kernel(const unsigned long long* ranks, int parts, int32_t* ids) {
+  wait_for_earlier_kernels();
   unsigned long long best = 0;
   for (int i = lane_index(); i < parts; i += 32) {
     const unsigned long long rank = ranks[int64_t{blockIdx.x} * parts + i];
@@ -197,7 +201,7 @@ bool check_args(Check& check, const tkf_logits_argmax_args& a) {
   return a.rows > 0;
 }
 int32_t on_cuda::logits_argmax(tkf_context* context, const tkf_logits_argmax_args& a) {
-  const cudaStream_t stream = cuda_stream(context);
+  const Stream stream = cuda_stream(context);
   const int64_t parts = (a.vocab + kArgmaxBlock - 1) / kArgmaxBlock;
   unsigned long long* ranks = nullptr;
   if (parts > 1) {

@@ -20,6 +20,7 @@ __device__ __forceinline__ double square(float value) {
 template <int EACH>
 __global__ void __launch_bounds__(kRmsNormThreads)
     rms_norm_pieces_kernel(const float4* x, const float4* weight, double eps, int64_t rows, int pieces, float4* out) {
+  wait_for_earlier_kernels();
   TKF_SHARED(double[kRmsNormThreads / 32], sums);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     float4 v[EACH], w[EACH];
@@ -46,6 +47,7 @@ __global__ void __launch_bounds__(kRmsNormThreads)
 // Any rows.
 __global__ void __launch_bounds__(kRmsNormThreads)
     rms_norm_kernel(const float* x, const float* weight, double eps, int64_t rows, int64_t cols, float* out) {
+  wait_for_earlier_kernels();
   TKF_SHARED(double[kRmsNormThreads / 32], sums);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const float* from = x + row * cols;
@@ -59,7 +61,7 @@ __global__ void __launch_bounds__(kRmsNormThreads)
 }
 
 int32_t on_cuda::rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_args& a) {
-  const cudaStream_t stream = cuda_stream(context);
+  const Stream stream = cuda_stream(context);
   const float *x = as<float>(a.x), *weight = as<float>(a.weight);
   float* const out = as<float>(a.out);
   const int64_t pieces = a.cols / 4;

@@ -40,6 +40,7 @@ __device__ __forceinline__ void cosine_and_sine(double angle, float* cosine, flo
 __global__ void __launch_bounds__(kRopePairs)
     rope_kernel(float* x, const int32_t* positions, const double* turns, int first_pair, int pairs, int64_t rows, int64_t heads,
                 int64_t head_dim, const int32_t* kept, const int32_t* kept_count, int* fault) {
+  wait_for_earlier_kernels();
   const int64_t groups = (heads + kRopeHeads - 1) / kRopeHeads;
   const int64_t count = kept_count == nullptr ? rows : min(static_cast<int64_t>(*kept_count), rows);
   const int pair = static_cast<int>(threadIdx.x);

@@ -22,6 +22,7 @@ struct FromBf16 {
 template <class From, class To, class Convert>
 __global__ void __launch_bounds__(256) gather_kernel(const From* x, int64_t x_rows, int64_t cols,
                                                      const int32_t* indices, int64_t rows, To* out, int* fault) {
+  wait_for_earlier_kernels();
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const int64_t index = indices[row];
     const bool found = index >= 0 && index < x_rows;
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(256) gather_kernel(const From* x, int64_t x_ro
 __global__ void __launch_bounds__(256) scatter_add_kernel(float* x, int64_t x_rows, int64_t cols,
                                                           const int32_t* indices, int64_t rows, const float* delta,
                                                           int* fault) {
+  wait_for_earlier_kernels();
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const int64_t index = indices[row];
     if (index < 0 || index >= x_rows) {
@@ -48,6 +50,7 @@ __global__ void __launch_bounds__(256) scatter_add_kernel(float* x, int64_t x_ro
 // x [batch, cols] += delta at the slots kept [kept_count]; both NULL: everywhere.
 __global__ void __launch_bounds__(256) add_kept_kernel(float* x, const float* delta, int64_t batch, int64_t cols,
                                                        const int32_t* kept, const int32_t* kept_count, int* fault) {
+  wait_for_earlier_kernels();
   const int64_t count = kept_count == nullptr ? batch : min(static_cast<int64_t>(*kept_count), batch);
   for (int64_t number = blockIdx.y; number < count; number += gridDim.y) {
     const int64_t slot = kept == nullptr ? number : kept[number];
@@ -70,6 +73,7 @@ struct ToBf16 {
 };
 template <class To, class Convert>
 __global__ void __launch_bounds__(256) store_kernel(const float* x, int64_t count, To* out) {
+  wait_for_earlier_kernels();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
     out[i] = Convert::of(x[i]);
@@ -78,6 +82,7 @@ __global__ void __launch_bounds__(256) store_kernel(const float* x, int64_t coun
 
 // A block of threads a row; in double: rows of huge or tiny values neither overflow nor vanish.
 __global__ void __launch_bounds__(256) row_norms_kernel(const float* x, int64_t rows, int64_t cols, double* out) {
+  wait_for_earlier_kernels();
   TKF_SHARED(double[8], sums);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     double squares = 0;
@@ -91,6 +96,7 @@ __global__ void __launch_bounds__(256) row_norms_kernel(const float* x, int64_t 
 }
 
 __global__ void __launch_bounds__(256) advance_kernel(int32_t* positions, int64_t batch) {
+  wait_for_earlier_kernels();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < batch; i += stride) {
     const int32_t position = positions[i];
@@ -114,6 +120,13 @@ void launch_store(tkf_context* context, const tkf_rows_store_args& a) {
 }
 
 }  // namespace
+
+bool cuda_kernels_wait() {
+  cudaFuncAttributes found = {};
+  const cudaError_t error = cudaFuncGetAttributes(&found, advance_kernel);
+  if (error != cudaSuccess) cudaGetLastError();  // the result reports it
+  return error == cudaSuccess && found.ptxVersion >= 90;
+}
 
 int32_t on_cuda::rows_gather(tkf_context* context, const tkf_rows_gather_args& a) {
   const int64_t bytes = a.cols * (a.dtype == TKF_DTYPE_F32 ? 4 : 2);

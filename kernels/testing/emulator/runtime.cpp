@@ -63,6 +63,7 @@ cudaError_t cudaGetLastError() {
   return error;
 }
 cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   return *attributes = {90}, cudaSuccess;
 }

@@ -28,6 +28,7 @@ struct cudaFuncAttributes {
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();  // and forgets it
 cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDriverGetVersion(int* version);  // 13.0
 // An emulated device has 2 multiprocessors, and the compute capability of tkf_emulator_arch, 0.0 by default.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 // Of a kernel: PTX of 9.0, as if compiled for sm_90.
