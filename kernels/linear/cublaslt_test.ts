@@ -96,7 +96,11 @@ Deno.test("linear() of kept slots by cuBLASLt writes them alone, also where it h
   load(device, path);
   for (const dtype of ["f16", "bf16", "q4_1"] as const) {
     for (
-      const [mode, batch, products] of [[0, 40, dtype === "q4_1" ? 2 : 1], [1, 41, 0], [0, 70, 0]] as const
+      const [mode, batch, products] of [[0, 40, dtype === "q4_1" ? 2 : 1], [1, 41, 0], [
+        0,
+        256,
+        dtype === "q4_1" ? 2 : 1,
+      ], [0, 257, 0]] as const
     ) {
       fake.fake_mode(mode);
       const before = counts(), c = { dtype, rows: batch, n: 1100, k: 32 }, { x, weight } = prepare(c, batch);

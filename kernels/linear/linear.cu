@@ -21,8 +21,8 @@ namespace {
 constexpr int64_t kFewRows = 16, kFewRowsOfBlocks = 32;
 // Rows of x, and bytes of weights' parts, at a time: the latter stay in the second-level cache until they are used.
 constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{16} << 20;
-// Rows of x whose parts are stacked, and bytes of what comes of them.
-constexpr int64_t kMostStacked = 64, kMostStackedBytes = int64_t{64} << 20;
+// Rows of x whose parts are stacked, of all or of a list of them, and bytes of what comes of them.
+constexpr int64_t kMostStacked = 64, kMostStackedOfList = 256, kMostStackedBytes = int64_t{64} << 20;
 
 bool is_dense(int dtype) { return dtype == TKF_DTYPE_F32 || dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16; }
 
@@ -138,7 +138,8 @@ int32_t many_rows_in_parts(tkf_context* context, const float* x, int dtype, cons
                        int64_t n, int64_t k, float* out, bool may_stack = true) {
   const PartPlan plan(dtype, weight, all.rows, n, k);
   const int64_t stacked_bytes = Pieces::bytes_of(4 * plan.x_parts * plan.rows * plan.n);
-  const bool stacks = may_stack && cuda_cublaslt(context) != nullptr && all.rows <= kMostStacked &&
+  const int64_t most_stacked = all.kept == nullptr ? kMostStacked : kMostStackedOfList;
+  const bool stacks = may_stack && cuda_cublaslt(context) != nullptr && all.rows <= most_stacked &&
                       stacked_bytes <= kMostStackedBytes;
   CublasLt* const lt = all.kept == nullptr || stacks ? cuda_cublaslt(context) : nullptr;
   SplitRows& split_rows = cuda_split_rows(context);
