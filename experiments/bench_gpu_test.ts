@@ -114,7 +114,7 @@ Deno.test("documentOf() is a result that reports read, with a bar for all that i
     await Deno.writeTextFile(`${folder}/bench_gpu.json`, JSON.stringify(written));
     const entry = await readEntry(folder, "bench_gpu.json");
     const page = [...renderSite([entry]).values()][1]!;
-    for (const text of ["What is meant", "dense prefill of T=64", "attention_decode", "at most 0.35"]) {
+    for (const text of ["Speed targets", "dense prefill of T=64", "attention_decode", "at most 0.35"]) {
       assert(page.includes(text), text);
     }
   } finally {

@@ -104,13 +104,13 @@ export function tabulateKernels(kernels: readonly KernelRow[]): TrialTable {
   ]);
 }
 
-/** Lays bars out: what is meant and what was found, a row each. Shared by the terminal and the report. */
+/** Lays targets out: what is to be reached and what was found, a row each. Shared by the terminal and the report. */
 export function tabulateBars(bars: readonly BenchBar[]): TrialTable {
   return tabulate(bars, [
     ["what", "what is measured, with its unit", (bar) => bar.what, true],
-    ["meant", "what it is held to", (bar) => `${bar.limit} ${bar.meant}`, true],
+    ["target", "what it is held to", (bar) => `${bar.limit} ${bar.meant}`, true],
     ["found", "what was measured", (bar) => bar.found === null ? "-" : bar.found.toPrecision(3)],
-    ["holds", "-: not measured", (bar) => bar.holds === null ? "-" : bar.holds ? "yes" : "no", true],
+    ["met", "-: not measured", (bar) => bar.holds === null ? "-" : bar.holds ? "yes" : "no", true],
   ]);
 }
 
@@ -181,7 +181,11 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
     nav,
     sections: [
       ...plotBench(report),
-      ...(bars.length === 0 ? [] : [`<h2>What is meant</h2>\n${renderTable(tabulateBars(bars))}`]),
+      ...(bars.length === 0 ? [] : [
+        `<h2>Speed targets</h2>
+<p class="muted">What the kernels are to reach, and what was measured; - where it was not.</p>
+${renderTable(tabulateBars(bars))}`,
+      ]),
       ...(kernels.length === 0 ? [] : [
         `<h2>All kernels</h2>
 <p class="muted">A column's head sorts by it and says what it holds when pointed at.</p>
