@@ -290,10 +290,11 @@ Deno.test("tasks print their help", async () => {
   }
 });
 
-Deno.test("heads refuses what decides keys and values, and the oracle", async () => {
+Deno.test("heads refuses what decides keys and values, the oracle, and resamples without number", async () => {
   for (
     const [args, found] of [
       [["--side", "key"], "--kv-fusion variance: heads measures whose attention matters"],
+      [["--resamples", "99999999999"], "--resamples 99999999999: expected an integer from 1 to 1000000"],
       [["--kv-fusion", "received"], "--kv-fusion received: heads measures whose attention matters"],
       [["--fusion", "oracle"], "--fusion oracle: the oracle is what the rules are measured against"],
     ] as const

@@ -65,3 +65,18 @@ Deno.test("sweep, worker and study refuse a broken study in one line, and leave 
       }
     }
   }));
+
+Deno.test("a study is named by its file or its folder, and by no empty name", () =>
+  withFolder(async (folder) => {
+    for (const command of ["show", "best"]) {
+      await assertRejects(
+        () => study([command, ""]),
+        UsageError,
+        'Cannot open study "": there is no such file',
+      );
+    }
+    const args = ["--study", folder, "--threads", "1", "--quiet"];
+    await assertRejects(() => worker(args), UsageError, `${folder}/study.db": there is no such file`);
+    assertEquals((await runTask("sweep", ...SMALL, "--out", `${folder}/own`)).code, 0);
+    assertEquals(await worker(["--study", `${folder}/own`, "--threads", "1", "--quiet"]), 0);
+  }));

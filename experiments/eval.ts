@@ -49,7 +49,7 @@ on.`,
   [
     "--data DIR --tasks arc_easy,piqa",
     "--data hub --tasks hellaswag --items 200",
-    "--tasks needle,recall --length 1000 --items 20 --preset keys",
+    "--tasks needle,recall --length 500 --items 20 --preset keys",
     "--data DIR --items 200 --preset keys --filter-from 25%",
     "--data DIR --model smollm2-135m --fusion learned --out results/eval",
   ],

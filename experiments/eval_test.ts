@@ -152,6 +152,11 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
     const cases: [string[], string][] = [
       [[], "Cannot tell what to evaluate: expected --data DIR"],
       [["--tasks", "piqa"], "Cannot tell what to evaluate: expected --data DIR"],
+      // Longer ones would lose their start, and the needle with it.
+      [
+        ["--tasks", "needle", "--length", "513"],
+        "of 513 tokens: the model was trained on 512 (take a smaller --length",
+      ],
       [["--tasks", "needle", "--length", "9"], "Cannot make needle of 9 tokens: its smallest context has "],
       [["--data", `${folder}/none`], "there is no such folder"],
       [["--data", folder], "found none of arc_easy.jsonl, "],

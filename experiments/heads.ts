@@ -58,6 +58,9 @@ const PROTOCOL =
 /** Folder of finished chunks; gone when the run is over. */
 const WORK = "chunks";
 
+/** Resamples of an interval, at most: more say nothing more, and all are held. */
+const MAX_RESAMPLES = 1_000_000;
+
 /** Share of the work that is the model's; the rest is statistics. */
 const MODEL_SHARE = 0.6;
 
@@ -87,7 +90,8 @@ export async function main(args: readonly string[]): Promise<number> {
   const values = await withRule(parseFlags("heads", args, false));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
   const request = readBackend(values);
-  const method = await readMethod(values), resamples = readCount(values, "resamples", 1) ?? 1000;
+  const method = await readMethod(values),
+    resamples = readCount(values, "resamples", 1, MAX_RESAMPLES) ?? 1000;
   const table = readTable(values, RULE_COLUMNS);
   const destination = readDestination(values, { noun: "chunks of a run", work: WORK, result: "heads.json" });
   const plan = await readPlan(values, [method], progress), { model, context } = plan;

@@ -14,6 +14,7 @@ import { readPlan, startStudy } from "./cli/study.ts";
 import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
 import { sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
+import { pathOfStudy } from "./study/open.ts";
 
 const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
 
@@ -81,7 +82,7 @@ export async function main(args: readonly string[]): Promise<number> {
     await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
     return EXIT.ok;
   }
-  using store = StudyStore.open(flags.study!);
+  using store = StudyStore.open(pathOfStudy(flags.study!));
   const values = flagValues({ ...store.flags, jobs: "1", ...own });
   await takeFiles(values);
   const request = readBackend(values), plan = await readPlan(values, [], progress);

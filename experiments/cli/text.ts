@@ -21,12 +21,18 @@ export async function namedText(path?: string): Promise<NamedText> {
   return { name: path.split(/[/\\]/).at(-1)!, text: await readText(path) };
 }
 
-/** A whole number that a flag gives, at least `least`. @throws {UsageError} If it is less. */
-export function readCount(values: FlagValues, name: string, least: number): number | undefined {
+/** A whole number that a flag gives, from `least` to `most`. @throws {UsageError} If it is none. */
+export function readCount(
+  values: FlagValues,
+  name: string,
+  least: number,
+  most = Infinity,
+): number | undefined {
   const value = values.get(name)?.[0];
   if (value === undefined) return undefined;
-  if (typeof value !== "number" || value < least) {
-    throw new UsageError(`Cannot use --${name} ${value}: expected an integer of at least ${least}`);
+  if (typeof value !== "number" || value < least || value > most) {
+    const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+    throw new UsageError(`Cannot use --${name} ${value}: expected an integer ${range}`);
   }
   return value;
 }

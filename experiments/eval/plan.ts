@@ -18,7 +18,7 @@ import {
   readItemRows,
 } from "../../lib/eval/mod.ts";
 import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../lib/methods/mod.ts";
-import type { HubOptions, ModelConfig, ModelFile, Tokenizer } from "../../lib/model/mod.ts";
+import type { HubOptions, ModelConfig, ModelFile } from "../../lib/model/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { exists, isFolder, readText } from "../cli/files.ts";
 import type { FlagValues } from "../cli/parse.ts";
@@ -35,8 +35,8 @@ export interface ReadTask {
   readonly sha256: string;
   /** Items of the file, or made. */
   readonly count: number;
-  /** Those that are used; a task that makes them measures lengths by the tokenizer. */
-  readonly itemsFor: (tokenizer: Tokenizer) => readonly Item[];
+  /** Those that are used; a task that makes them measures lengths by the tokenizer, and none longer than a model reads. */
+  readonly itemsFor: (file: Pick<ModelFile, "tokenizer" | "config">) => readonly Item[];
 }
 
 /** A task whose items are known, in tokens too. */
@@ -100,10 +100,17 @@ export async function readTasks(values: FlagValues): Promise<ReadTask[]> {
         const source = { count: count ?? 50, tokens, seed };
         return {
           ...{ task, source, sha256: await sha256(JSON.stringify(source)), count: source.count },
-          itemsFor: (tokenizer) =>
-            checkFlags(() =>
+          itemsFor: ({ tokenizer, config: { contextLength } }) => {
+            if (tokens > contextLength) {
+              throw new UsageError(
+                `Cannot make ${task.name} of ${tokens} tokens: the model was trained on ${contextLength} ` +
+                  "(take a smaller --length, or another --model)",
+              );
+            }
+            return checkFlags(() =>
               task.generate({ ...source, countTokens: (text) => tokenizer.encode(text).length })
-            ),
+            );
+          },
         } satisfies ReadTask;
       }
       const { source, place, read, ...data } = folder === HUB
@@ -171,10 +178,11 @@ function chooseTasks(values: FlagValues, folder: string | undefined): (ItemTask 
 /** Items of tasks in a model's tokens. @throws {UsageError} If one cannot be made or scored. */
 export function planTasks(
   tasks: readonly ReadTask[],
-  { tokenizer, config }: Pick<ModelFile, "tokenizer" | "config">,
+  file: Pick<ModelFile, "tokenizer" | "config">,
 ): Promise<PlannedTask[]> {
+  const { tokenizer, config } = file;
   return Promise.all(tasks.map(async ({ itemsFor, ...read }) => {
-    const items = itemsFor(tokenizer);
+    const items = itemsFor(file);
     const encoded = items.map((item) => checkFlags(() => encodeItem(tokenizer, item, config.contextLength)));
     const ids = encoded.map(({ requests }) => requests.map((r) => [[...r.context], [...r.continuation]]));
     return { ...read, items, encoded, promptsSha256: await sha256(JSON.stringify(ids)) };

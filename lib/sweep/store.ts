@@ -78,7 +78,7 @@ export class StudyStore extends StoreReader implements Disposable {
       try {
         Deno.statSync(path);
       } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
+        if (path !== "" && !(error instanceof Deno.errors.NotFound)) throw error;
         throw new UsageError(`Cannot open study "${path}": there is no such file`);
       }
       const store = new StudyStore(path, openDatabase(path, options));
