@@ -100,6 +100,9 @@ const SPARE_RESULT_COLUMNS = [
   "vs dense",
 ];
 
+/** Seeds of random, at most: each is a run of its own. */
+const MAX_SEEDS = 10_000;
+
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];
 
@@ -110,7 +113,7 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
       `Cannot use --${wrong} in a comparison: expected --methods, as in --methods random,learned`,
     );
   }
-  const seeds = readCount(values, "seeds", 1) ?? 5, ratios = readRatios(values);
+  const seeds = readCount(values, "seeds", 1, MAX_SEEDS) ?? 5, ratios = readRatios(values);
   const given = values.get("methods")?.[0] as string | undefined;
   const own = await takeFiles(values), all = [...COMPARED_METHODS, ...own === undefined ? [] : [own]];
   const names = given === undefined ? all : given.split(",").map((name) => name.trim());

@@ -111,7 +111,12 @@ Deno.test("compare refuses what it cannot run, in one line and before it writes"
   withFolder(async (folder) => {
     const cases: [string[], RegExp][] = [
       [["--methods", "magic"], /^Cannot compare "magic": expected some of variance, /],
-      [["--seeds", "0"], /^Cannot use --seeds 0/],
+      [["--seeds", "0"], /^Cannot use --seeds 0: expected an integer of at least 1$/m],
+      [["--seeds", "100000000"], /^Cannot use --seeds 100000000: expected an integer from 1 to 10000$/m],
+      [
+        ["--tokens", "99999999999999999999"],
+        /^Cannot use --tokens 9{20}: expected an integer from 2 to 9007199254740991$/m,
+      ],
       [["--prune-ratio", "0.9"], /^Cannot .*0\.9/],
       [["--prune-ratio", "0.3,0.5"], /^Cannot use --prune-ratio 0\.3,0\.5: found 2 values/],
       [["--context", "5000", "--tokens", "200"], /^Cannot evaluate a text of/],

@@ -157,6 +157,10 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
         ["--tasks", "needle", "--length", "513"],
         "of 513 tokens: the model was trained on 512 (take a smaller --length",
       ],
+      [
+        ["--tasks", "needle", "--items", "999999999999"],
+        "--items 999999999999: expected an integer from 1 to 100000",
+      ],
       [["--tasks", "needle", "--length", "9"], "Cannot make needle of 9 tokens: its smallest context has "],
       [["--data", `${folder}/none`], "there is no such folder"],
       [["--data", folder], "found none of arc_easy.jsonl, "],

@@ -26,12 +26,12 @@ export function readCount(
   values: FlagValues,
   name: string,
   least: number,
-  most = Infinity,
+  most = Number.MAX_SAFE_INTEGER,
 ): number | undefined {
   const value = values.get(name)?.[0];
   if (value === undefined) return undefined;
   if (typeof value !== "number" || value < least || value > most) {
-    const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+    const range = value as number < least ? `of at least ${least}` : `from ${least} to ${most}`;
     throw new UsageError(`Cannot use --${name} ${value}: expected an integer ${range}`);
   }
   return value;

@@ -74,7 +74,10 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "default number of seeds",
-    changes: [['readCount(values, "seeds", 1) ?? 5', 'readCount(values, "seeds", 1) ?? 4']],
+    changes: [[
+      'readCount(values, "seeds", 1, MAX_SEEDS) ?? 5',
+      'readCount(values, "seeds", 1, MAX_SEEDS) ?? 4',
+    ]],
     runs: "compare --json",
   },
   {

@@ -97,6 +97,7 @@ export async function readTasks(values: FlagValues): Promise<ReadTask[]> {
   return await Promise.all(
     chooseTasks(values, folder).map(async (task) => {
       if ("generate" in task) {
+        readCount(values, "items", 1, MAX_MADE);
         const source = { count: count ?? 50, tokens, seed };
         return {
           ...{ task, source, sha256: await sha256(JSON.stringify(source)), count: source.count },
@@ -123,6 +124,9 @@ export async function readTasks(values: FlagValues): Promise<ReadTask[]> {
     }),
   );
 }
+
+/** Items that a task makes, at most: all are made before the first is scored. */
+const MAX_MADE = 100_000;
 
 /** What `--data` says where the hub's data are meant. */
 const HUB = "hub";
