@@ -3,6 +3,7 @@
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
 #include "../common/weights.cuh"
+#include "few_rows_mma.cuh"
 #include "linear.h"
 
 namespace tkf {
@@ -155,11 +156,37 @@ void launch(tkf_context* context, const float* x, const uint8_t* weight, const R
              weight, list, n, k, out, cuda_fault(context));
 }
 
+// More rows of x than a thread's registers serve at once, by quantised weights. False where that is not for this format.
+template <class Weight>
+bool launch_mma(tkf_context* context, const float* x, const uint8_t* weight, const RowList& list, int64_t n, int64_t k,
+                float* out, int32_t* status) {
+  if constexpr (Weight::RUN == 4 && Weight::VALUES >= 32) {
+    const int64_t stride = list.rows * k;
+    const size_t bytes = static_cast<size_t>(2 * 3 * stride);
+    uint16_t* const parts = static_cast<uint16_t*>(cuda_workspace(context, bytes));
+    if (parts == nullptr) {
+      *status = cuda_short(context, bytes);
+      return true;
+    }
+    const Stream stream = cuda_stream(context);
+    TKF_LAUNCH(stream, (split_bf16_kernel<true>), grid_of(list.rows, 1), row_threads(k, kSplitThreads), 0, x, list, k, k,
+               parts, stride, cuda_fault(context));
+    const int64_t jobs = (n + kMmaRows - 1) / kMmaRows * ((list.rows + kMmaRows - 1) / kMmaRows);
+    TKF_LAUNCH(stream, (few_rows_mma_kernel<Weight>), grid_of(jobs, 1), kMmaThreads, 0, parts, stride, weight, list, n,
+               k, out, cuda_fault(context));
+    *status = cuda_launched(context, "linear");
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const uint8_t* weight, const RowList& list,
                         int64_t n, int64_t k, float* out) {
   const bool whole = is_aligned(x, 16) && is_aligned(weight, 16) && k % 8 == 0;
+  int32_t status = TKF_STATUS_OK;
+  bool done = false;
   with_weight(dtype, whole, [&](auto format) {
     using Weight = decltype(format);
     if (list.rows == 1) {
@@ -168,11 +195,14 @@ int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const u
       launch<Weight, 2>(context, x, weight, list, n, k, out);
     } else if (list.rows <= 4) {
       launch<Weight, 4>(context, x, weight, list, n, k, out);
+    } else if (list.rows > 8 && k > 0) {
+      done = launch_mma<Weight>(context, x, weight, list, n, k, out, &status);
+      if (!done) launch<Weight, 8>(context, x, weight, list, n, k, out);
     } else {
       launch<Weight, 8>(context, x, weight, list, n, k, out);
     }
   });
-  return cuda_launched(context, "linear");
+  return done ? status : cuda_launched(context, "linear");
 }
 
 }  // namespace tkf

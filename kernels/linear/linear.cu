@@ -1,9 +1,9 @@
 // Launcher of tkf_linear_apply: which kernel serves which product, and where its parts lie.
 //
-// Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu. Many rows: f32 weights in
-// float32; f16 and quantised weights as f16 parts, bf16 weights as bf16 parts (split.cuh), whose products are added in
-// float32, by cuBLASLt where it was loaded, else by the tiles of products.cuh. Where rows are few, as in the decode of
-// a batch, cuBLASLt takes the parts of x as rows of one matrix, so that weights are read once, and all rows of a list
+// Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu (9 to 32 by quantised
+// weights: few_rows_mma.cuh). Many rows: f32 weights in float32; f16 and quantised weights as f16 parts, bf16 weights
+// as bf16 parts (split.cuh), whose products are added in float32, by cuBLASLt where it was loaded, else by the tiles of
+// products.cuh. Where rows are few, as in the decode of a batch, cuBLASLt takes the parts of x as rows of one matrix, so that weights are read once, and all rows of a list
 // of kept slots, of which those kept are written: it takes its shapes from the host. Longer lists are by the tiles.
 #include <cstdio>
 #include <type_traits>

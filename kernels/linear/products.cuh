@@ -2,6 +2,7 @@
 #pragma once
 #include "../common/reduce.cuh"
 #include "linear.h"
+#include "split.cuh"
 
 namespace tkf {
 
@@ -214,6 +215,57 @@ __global__ void __launch_bounds__(kPartThreads) part_product_kernel(PartProduct 
           }
         }
       }
+    }
+  }
+}
+
+// ---- before and after cuBLASLt ----
+
+// Rows of 16-bit weights into rows of padded length.
+__global__ void __launch_bounds__(kSplitThreads)
+    pad_weights_kernel(const uint16_t* weight, int64_t rows, int64_t k, int64_t padded_k, uint16_t* out) {
+  wait_for_earlier_kernels();
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    for (int64_t j = threadIdx.x; j < padded_k; j += blockDim.x) {
+      out[row * padded_k + j] = j < k ? weight[row * k + j] : static_cast<uint16_t>(0);
+    }
+  }
+}
+
+// Rows of out = the sum of `parts` products, [parts, rows, n], times the scales of a row and of a column, where given.
+// A block takes 1024 columns of one of the list's rows, which are numbered in `products` as they are in out.
+constexpr int kSumColumns = 4 * static_cast<int>(kSplitThreads);
+__global__ void __launch_bounds__(kSplitThreads)
+    sum_parts_kernel(const float* products, int parts, RowList list, int64_t n, int64_t stride,
+                     const float* row_scales, const float* column_scales, float* out, int* fault) {
+  wait_for_earlier_kernels();
+  if (static_cast<int32_t>(blockIdx.y) >= list.count()) return;
+  const int64_t row = list.row(static_cast<int32_t>(blockIdx.y), fault);
+  if (row < 0) return;
+  const float scale = row_scales == nullptr ? 1.0f : row_scales[row];
+#pragma unroll
+  for (int e = 0; e < 4; e++) {
+    const int64_t j = int64_t{blockIdx.x} * kSumColumns + e * kSplitThreads + threadIdx.x;
+    if (j >= n) continue;
+    const float* from = products + row * n + j;
+    float sum = from[0];
+    for (int i = 1; i < parts; i++) sum += from[i * list.rows * n];
+    // The column's first, as below.
+    out[row * stride + j] = (column_scales == nullptr ? sum : sum * column_scales[j]) * scale;
+  }
+}
+
+// out [rows, n] of row stride `stride` *= the scales of its rows and, where given, of its columns.
+__global__ void __launch_bounds__(kSplitThreads)
+    unscale_kernel(float* out, int64_t rows, int64_t n, int64_t stride, const float* row_scales,
+                   const float* column_scales) {
+  wait_for_earlier_kernels();
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const float scale = row_scales[row];
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) {
+      // The column's first: its scale is moderate, so that only a result that is too large itself overflows.
+      float* at = out + row * stride + j;
+      *at = (column_scales == nullptr ? *at : *at * column_scales[j]) * scale;
     }
   }
 }

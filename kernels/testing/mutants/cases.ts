@@ -170,6 +170,13 @@ export const MUTANTS: readonly Mutant[] = [
     ...SAME,
   },
   {
+    name: "few rows on tensor cores leave out a product of parts",
+    file: "linear/few_rows_mma.cuh",
+    from: "mma_m16n8k16_bf16(sums[m], a[1], b[0], sums[m]);",
+    to: "",
+    ...PRODUCTS,
+  },
+  {
     name: "weights at odd addresses are taken from the word that they begin in",
     file: "common/words.cuh",
     from: ">> (8 * odd))",
