@@ -19,7 +19,7 @@ import { buildCpu, ensureBlas } from "../build.ts";
 import { type CpuBackend, cpuLevels, openCpu } from "../ffi/mod.ts";
 import { attentionInputs, attentionRace } from "./bench/attention.ts";
 import { linearRaces } from "./bench/linear.ts";
-import { LENGTHS, measureModel } from "./bench/lengths.ts";
+import { expectInputs, LENGTHS, measureModel } from "./bench/lengths.ts";
 import { longDecodeRace } from "./bench/long_decode.ts";
 import { measurePeers, PEER_LENGTHS } from "./bench/peers.ts";
 import { type BenchCase, race, rowOf } from "./bench/run.ts";
@@ -177,6 +177,7 @@ async function main(args: readonly string[]): Promise<number> {
   const options = readOptions(args);
   const progress = new Progress(options.quiet ? undefined : Deno.stderr);
   const startedAt = new Date().toISOString(), [load] = Deno.loadavg();
+  if (options.peers || ["lengths", undefined].includes(options.only)) await expectInputs(options);
   const [backend, level] = await open(options, progress);
   progress.line(backend.description);
   const started = !options.peers && (options.only === undefined || options.only === "attention")

@@ -3,7 +3,7 @@ import type { Backend } from "../../lib/backend.ts";
 import type { WeightDType } from "../../lib/dtype.ts";
 import { type LengthRow, type MeasuredMethod, measureLengths } from "../../lib/eval/mod.ts";
 import { createPruner, type MethodOptions } from "../../lib/methods/mod.ts";
-import { loadModel, type ModelConfig, type Tokenizer } from "../../lib/model/mod.ts";
+import { loadModel, type ModelConfig, readModelFile, type Tokenizer } from "../../lib/model/mod.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { Progress } from "../cli/progress.ts";
 import { namedText } from "../cli/text.ts";
@@ -49,6 +49,16 @@ export async function measureModel(
   });
   progress.clear();
   return rows;
+}
+
+/**
+ * Checks model and text before kernels are measured for minutes.
+ *
+ * @throws {UsageError | ModelFormatError} If one cannot be read, or the text is shorter than the longest length.
+ */
+export async function expectInputs({ model, lengths, text }: LengthPlan): Promise<void> {
+  const { tokenizer } = await readModelFile(model);
+  await readIds(tokenizer, text, Math.max(...lengths));
 }
 
 /** Ids of the beginning of a text: the longest length, and the decoded ones. @throws {UsageError} If it is shorter. */
