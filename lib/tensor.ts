@@ -118,14 +118,15 @@ export function f32Data(tensor: Tensor): Float32Array<ArrayBuffer> {
   return data as Float32Array<ArrayBuffer>;
 }
 
-/** Rows [start, end) of a dense host tensor's first dimension, as a view without a copy. */
+/** Elements of a host tensor's array that a row of its first dimension takes. */
+export function rowLength({ dtype, shape, data }: HostTensor): number {
+  return byteSize(dtype, countOf(shape.slice(1))) / data.BYTES_PER_ELEMENT;
+}
+
+/** Rows [start, end) of a host tensor's first dimension, as a view without a copy. */
 export function rowsOf(tensor: HostTensor, start: number, end: number): HostTensor {
-  const width = countOf(tensor.shape.slice(1));
-  return {
-    dtype: tensor.dtype,
-    shape: [end - start, ...tensor.shape.slice(1)],
-    data: tensor.data.subarray(start * width, end * width),
-  };
+  const { dtype, shape, data } = tensor, width = rowLength(tensor);
+  return { dtype, shape: [end - start, ...shape.slice(1)], data: data.subarray(start * width, end * width) };
 }
 
 /** The first rows of a tensor of any backend, without a copy. */

@@ -59,6 +59,13 @@ Deno.test("expectTensor() names what differs; -1 stands for any size", () => {
   }
 });
 
+Deno.test("rowsOf() takes whole blocks of quantised rows", () => {
+  const blocks = hostTensor("q8_0", [3, 64], Uint8Array.from({ length: 3 * 68 }, (_, i) => i));
+  const { shape, data } = rowsOf(blocks, 1, 3);
+  assertEquals([shape, [...data]], [[2, 64], [...blocks.data.subarray(68)]]);
+  assertEquals(rowsOf(blocks, 3, 3).data.length, 0);
+});
+
 Deno.test("rowsOf() is a view, resizedRows() a copy with zeros behind", () => {
   const view = rowsOf(x, 1, 3);
   assertEquals([view.shape, [...f32Data(view)]], [[2, 2], [3, 4, 5, 6]]);

@@ -1,16 +1,10 @@
-/** From a tensor as a file has it to one as the kernels take it: cut out, reordered, widened, of another type. */
+/** From a tensor as a file has it to one as the kernels take it: reordered, widened, of another type. */
 import { byteSize, type WeightDType } from "../dtype.ts";
 import { dequantize } from "../reference/dequantize.ts";
 import { quantize } from "../reference/quantize.ts";
 import { takeArray } from "./formats/_byte_source.ts";
 import { viewAs } from "./formats/_file_tensor.ts";
-import { countOf, type HostTensor, hostTensor, type TensorData } from "../tensor.ts";
-
-/** Rows [first, first + count) of a matrix of any type, a view of them. */
-export function takeRows(tensor: HostTensor, first: number, count: number): HostTensor {
-  const shape = [count, ...tensor.shape.slice(1)], width = rowLength(tensor);
-  return hostTensor(tensor.dtype, shape, tensor.data.subarray(first * width, (first + count) * width));
-}
+import { countOf, type HostTensor, hostTensor, rowLength, type TensorData } from "../tensor.ts";
 
 /**
  * Rows of heads (or values, where there is one dimension) from the order of halves, in which value i of a head turns
@@ -64,9 +58,4 @@ export function convert(tensor: HostTensor, dtype: WeightDType, take = takeArray
     quantize(values, dtype, out.data.subarray(at * perValue, (at + values.length) * perValue));
   }
   return out;
-}
-
-/** Elements of a typed array that a row takes. */
-function rowLength({ dtype, shape, data }: HostTensor): number {
-  return byteSize(dtype, countOf(shape.slice(1))) / data.BYTES_PER_ELEMENT;
 }

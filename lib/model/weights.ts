@@ -3,7 +3,7 @@ import type { Backend } from "../backend.ts";
 import { byteSize, type DType, DTYPES, type WeightDType } from "../dtype.ts";
 import type { DroppedParts } from "../methods/pruner.ts";
 import { ModelFormatError } from "../errors.ts";
-import { countOf, type HostTensor, type Tensor } from "../tensor.ts";
+import { countOf, type HostTensor, rowsOf, type Tensor } from "../tensor.ts";
 import type { TensorSpec } from "./architectures/architecture.ts";
 import { architectureOf } from "./architectures/mod.ts";
 import { ROPE_TENSORS } from "./architectures/rope_config.ts";
@@ -11,7 +11,7 @@ import type { ModelConfig, ModelSource } from "./config.ts";
 import { createScratch, takeArray, type TakeBytes } from "./formats/_byte_source.ts";
 import type { FileTensor } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
-import { convert, halvesToPairs, takeRows, widen } from "./_stored_tensor.ts";
+import { convert, halvesToPairs, widen } from "./_stored_tensor.ts";
 
 /** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */
 export interface LayerWeights<T extends Tensor = Tensor> {
@@ -148,7 +148,7 @@ export function loadWeights(
     const borrowed = found.borrow?.(copies ? scratch : take);
     let tensor = borrowed ?? { dtype: found.dtype, shape: found.shape, data: found.data };
     if (fused !== undefined) {
-      tensor = takeRows(tensor, fused[0], shape[0]!);
+      tensor = rowsOf(tensor, fused[0], fused[0] + shape[0]!);
       // Else the others would stay in memory for them.
       if (!reorders && !converts && !widens) tensor = { ...tensor, data: tensor.data.slice() };
     }
