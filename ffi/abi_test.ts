@@ -57,6 +57,7 @@ const good = (name: string): Arguments =>
 /** Buffers that these do not need. */
 const UNREAD: { readonly [op: string]: readonly string[] } = {
   tkf_linear_apply: ["kept", "kept_count"],
+  tkf_rms_norm_apply: ["delta", "keep"],
   tkf_rope_apply: ["kept", "kept_count"],
   tkf_attention_filtered: ["key_ends", "windows", "shares", "changes", "head_weights"],
   tkf_filter_scan: ["states.signs"],
@@ -171,7 +172,7 @@ Deno.test("Op.call() refuses fields that are missing, unknown, or no whole numbe
     assertThrows(
       () => context.invoke("tkf_rms_norm_apply", args),
       TypeError,
-      "expected x,weight,out,rows,cols,eps",
+      "expected x,delta,keep,weight,out,rows,cols,eps",
     );
   }
   for (const rows of [0.5, NaN, Infinity, 2 ** 53]) {
@@ -192,20 +193,20 @@ Deno.test("Op.call() refuses fields that are missing, unknown, or no whole numbe
 });
 
 Deno.test("the C ABI refuses NULL buffers, short ones and misaligned ones", () => {
-  assertEquals(refuseEach(["tkf_buffer"], () => null, () => [STATUS.null]), 67);
-  assertEquals(refuseEach(["tkf_buffer"], (old) => bytesOf(old).slice(1), () => [STATUS.buffer]), 67);
-  assertEquals(refuseEach(["tkf_buffer"], () => ({ address: 64, bytes: 0 }), () => [STATUS.buffer]), 67);
+  assertEquals(refuseEach(["tkf_buffer"], () => null, () => [STATUS.null]), 71);
+  assertEquals(refuseEach(["tkf_buffer"], (old) => bytesOf(old).slice(1), () => [STATUS.buffer]), 71);
+  assertEquals(refuseEach(["tkf_buffer"], () => ({ address: 64, bytes: 0 }), () => [STATUS.buffer]), 71);
   // Single bytes and blocks lie anywhere.
   const allowed = (old: Argument) => [old instanceof Uint8Array ? STATUS.ok : STATUS.buffer];
-  assertEquals(refuseEach(["tkf_buffer"], misaligned, allowed), 67);
+  assertEquals(refuseEach(["tkf_buffer"], misaligned, allowed), 71);
 });
 
 Deno.test("the C ABI refuses negative sizes, and sizes whose product overflows", () => {
   for (const size of [-1, -(2n ** 63n)]) {
-    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape]), 36);
+    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape]), 38);
   }
   for (const size of [2n ** 63n - 1n, 2n ** 62n, 2n ** 31n]) {
-    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape, STATUS.buffer]), 36);
+    assertEquals(refuseEach(["int64_t"], () => size, () => [STATUS.shape, STATUS.buffer]), 38);
   }
 });
 
@@ -213,12 +214,29 @@ Deno.test("the C ABI refuses unknown element types, and rows that are no whole n
   for (const code of [-1, 4, 99, 102, 2 ** 31 - 1]) {
     assertEquals(
       refuseEach(["int32_t"], () => code, () => [STATUS.dtype], (path) => path.endsWith("dtype")),
-      8,
+      10,
     );
   }
-  const args = { ...good("tkf_linear_apply"), dtype: "q8_0" as const, k: 33 };
+  const args = changed({ ...good("tkf_linear_apply"), k: 33 }, "second.dtype", () => "q8_0");
   assertEquals(context.invoke("tkf_linear_apply", args), STATUS.shape);
   assertMatch(context.message, /multiple of the block of 32/);
+});
+
+Deno.test("tkf_rms_norm_apply refuses short and misaligned buffers that it does not need", () => {
+  const { rows, cols, ...rest } = good("tkf_rms_norm_apply"),
+    args = { ...rest, rows, cols, delta: null, keep: null };
+  const right = { delta: new Float32Array(Number(rows) * Number(cols)), keep: new Uint8Array(Number(rows)) };
+  for (const [name, buffer] of Object.entries(right)) {
+    assertEquals(context.invoke("tkf_rms_norm_apply", { ...args, [name]: buffer }), STATUS.ok);
+    assertEquals(
+      context.invoke("tkf_rms_norm_apply", { ...args, [name]: buffer.subarray(1) }),
+      STATUS.buffer,
+    );
+  }
+  assertEquals(
+    context.invoke("tkf_rms_norm_apply", { ...args, delta: misaligned(right.delta) }),
+    STATUS.buffer,
+  );
 });
 
 Deno.test("the C ABI refuses lists of kept rows on the CPU", () => {
@@ -332,11 +350,10 @@ Deno.test("tkf_attention_filtered refuses sizes and numbers out of their ranges"
 Deno.test("the C ABI takes NULL for buffers of no bytes", () => {
   const none = { address: 0, bytes: 0 };
   assertEquals(context.invoke("tkf_swiglu_apply", { gate: none, up: null, out: none, count: 0 }), STATUS.ok);
-  const buffers = { x: null, weight: none, out: null, kept: null, kept_count: null };
-  assertEquals(
-    context.invoke("tkf_linear_apply", { ...buffers, rows: 0, n: 4, k: 0, dtype: "f32", same_x: 0 }),
-    STATUS.ok,
-  );
+  const first = { weight: none, out: null, n: 4, dtype: "f32" } as const,
+    others = { second: null, third: null };
+  const rest = { x: null, kept: null, kept_count: null, rows: 0, k: 0, same_x: 0, gate: 0 };
+  assertEquals(context.invoke("tkf_linear_apply", { first, ...others, ...rest }), STATUS.ok);
 });
 
 Deno.test("the C ABI refuses a NULL context, and arguments that are NULL, short or misaligned", async () => {

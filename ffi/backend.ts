@@ -1,5 +1,5 @@
 /** The backend that computes with the native CPU library, on tensors in this process's memory. */
-import type { Backend } from "../lib/backend.ts";
+import type { Backend, Product } from "../lib/backend.ts";
 import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
 import type { DType } from "../lib/dtype.ts";
 import { batchOps, onKept } from "../lib/reference/batch.ts";
@@ -100,10 +100,10 @@ export class CpuBackend extends NativeBackend {
     return tensor;
   }
 
-  /** See {@linkcode Backend.linear}. */
-  override linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions): void {
-    if (only === undefined) super.linear(x, weight, out);
-    else onKept(only, out, [x], (out, x) => this.linear(x, weight, out));
+  /** See {@linkcode Backend.linears}. */
+  override linears(x: Tensor, products: readonly Product[], only?: BatchDecisions): void {
+    if (only === undefined) return super.linears(x, products);
+    for (const { weight, out } of products) onKept(only, out, [x], (out, x) => this.linear(x, weight, out));
   }
 
   /** See {@linkcode Backend.rope}. */

@@ -1,8 +1,16 @@
 /** The ops of {@linkcode Backend} over the C ABI, wherever its tensors lie. */
-import type { AttentionArgs, Backend, LogitComparison } from "../lib/backend.ts";
+import {
+  type AttentionArgs,
+  type Backend,
+  type Gate,
+  type LogitComparison,
+  MOST_PRODUCTS,
+  type Product,
+} from "../lib/backend.ts";
 import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
 import { type DType, DTYPES } from "../lib/dtype.ts";
 import { countOf, expectTensor, type HostTensor, type Tensor } from "../lib/tensor.ts";
+import type { Arguments } from "./abi.ts";
 import { callAttention } from "./attention.ts";
 import type { KernelContext } from "./context.ts";
 
@@ -11,6 +19,9 @@ const WEIGHTS: readonly DType[] = (Object.keys(DTYPES) as DType[]).filter((dtype
   DTYPES[dtype].code < 100
 );
 const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
+
+/** What `tkf_linear_apply` makes of two products, `TKF_GATE_…`. */
+const GATES: Readonly<Record<Gate | "none", number>> = { none: 0, swiglu: 1, geglu: 2 };
 
 /** A list of kept rows as ops take it; all rows where there is none. */
 export function keptRows(only?: BatchDecisions): { kept: Tensor | null; kept_count: Tensor | null } {
@@ -128,20 +139,37 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void {
-    expectTensor("x", x, "f32", [-1, -1]);
-    const [rows, cols] = x.shape;
-    expectTensor("weight", weight, "f32", [cols]);
-    expectTensor("out", out, "f32", [rows, cols]);
-    this.context.call("tkf_rms_norm_apply", { x, weight, eps, rows, cols, out });
+    this.#normalise(x, weight, eps, out);
   }
 
-  linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions, same_x = false): void {
-    expectTensor("weight", weight, WEIGHTS, [-1, -1]);
-    const [n, k] = weight.shape;
-    expectTensor("x", x, "f32", [-1, k]);
-    const rows = x.shape[0], { dtype } = weight;
-    expectTensor("out", out, "f32", [rows, n]);
-    this.context.call("tkf_linear_apply", { x, weight, dtype, rows, n, k, out, ...keptRows(only), same_x });
+  addRmsNorm(
+    x: Tensor,
+    delta: Tensor,
+    weight: Tensor,
+    eps: number,
+    out: Tensor,
+    only?: BatchDecisions,
+  ): void {
+    expectTensor("delta", delta, "f32", x.shape);
+    this.#normalise(x, weight, eps, out, delta, only?.keep);
+  }
+
+  linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions, sameX?: boolean): void {
+    this.linears(x, [{ weight, out }], only, sameX);
+  }
+
+  linears(x: Tensor, products: readonly Product[], only?: BatchDecisions, sameX = false): void {
+    if (products.length > MOST_PRODUCTS) {
+      throw new RangeError(
+        `Cannot multiply: found ${products.length} products, expected ${MOST_PRODUCTS} at most`,
+      );
+    }
+    this.#multiply(x, products, { ...keptRows(only), same_x: sameX, gate: GATES.none });
+  }
+
+  gatedLinear(x: Tensor, gate: Product, up: Product, activation: Gate): void {
+    expectTensor("up.out", up.out, "f32", gate.out.shape);
+    this.#multiply(x, [gate, up], { ...keptRows(), same_x: false, gate: GATES[activation] });
   }
 
   rope(x: Tensor, positions: Tensor, turns: Tensor, only?: BatchDecisions): void {
@@ -236,6 +264,36 @@ export abstract class NativeBackend implements Backend, Disposable {
     const out = new Float64Array(2);
     this.context.call("tkf_machine_measure", { out });
     return { flopsPerSecond: out[0]!, bytesPerSecond: out[1]! };
+  }
+
+  #normalise(
+    x: Tensor,
+    weight: Tensor,
+    eps: number,
+    out: Tensor,
+    delta: Tensor | null = null,
+    keep: Tensor | null = null,
+  ): void {
+    expectTensor("x", x, "f32", [-1, -1]);
+    const [rows, cols] = x.shape;
+    expectTensor("weight", weight, "f32", [cols]);
+    expectTensor("out", out, "f32", [rows, cols]);
+    this.context.call("tkf_rms_norm_apply", { x, delta, keep, weight, eps, rows, cols, out });
+  }
+
+  #multiply(x: Tensor, [first, second, third]: readonly Product[], how: Arguments): void {
+    if (first === undefined) return;
+    const k = first.weight.shape[1], rows = x.shape[0];
+    const product = (one?: Product) => {
+      if (one === undefined) return null;
+      const { weight, out } = one, { dtype } = weight, n = weight.shape[0];
+      expectTensor("weight", weight, WEIGHTS, [-1, k ?? -1]);
+      expectTensor("out", out, "f32", [rows, n]);
+      return { weight, out, n, dtype };
+    };
+    const products = { first: product(first), second: product(second), third: product(third) };
+    expectTensor("x", x, "f32", [-1, k]);
+    this.context.call("tkf_linear_apply", { x, ...products, rows, k, ...how });
   }
 
   #applyGate(op: string, gate: Tensor, up: Tensor, out: Tensor): void {

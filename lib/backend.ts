@@ -101,6 +101,20 @@ export const PRODUCTS = ["exact", "int16", "bf16x2", "bf16"] as const;
 /** One of {@linkcode PRODUCTS}. */
 export type Products = typeof PRODUCTS[number];
 
+/** One of the products of some rows of activations. */
+export interface Product {
+  /** Its matrix, [n, k] of any dtype. */
+  readonly weight: Tensor;
+  /** What it fills, [T, n]. */
+  readonly out: Tensor;
+}
+
+/** What {@linkcode Backend.gatedLinear} makes of a gate; also ops of their own. */
+export type Gate = "swiglu" | "geglu";
+
+/** The most products that one call of {@linkcode Backend.linears} takes. */
+export const MOST_PRODUCTS = 3;
+
 /**
  * One method per op. Shapes in brackets; f32 where nothing is said. Where an op takes `only`, rows are the slots of a
  * batch, and it reads and writes those of the kept sequences alone; without it, all rows.
@@ -138,12 +152,18 @@ export interface Backend extends BatchOps {
   embedding(table: Tensor, ids: Tensor, out: Tensor): void;
   /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]; `out` may be `x`. */
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void;
+  /** x += delta, both [T, n], in the rows of `only` alone; then `rmsNorm` of all rows. */
+  addRmsNorm(x: Tensor, delta: Tensor, weight: Tensor, eps: number, out: Tensor, only?: BatchDecisions): void;
   /**
    * out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are not quantised but under
    * {@linkcode products}. `sameX`: if `x` was the `x` of the last product, it holds what it held then, so that what a
    * device made of it may serve again; left out is always right.
    */
   linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions, sameX?: boolean): void;
+  /** Up to {@linkcode MOST_PRODUCTS} of them, of one `x`, which none of them fills. */
+  linears(x: Tensor, products: readonly Product[], only?: BatchDecisions, sameX?: boolean): void;
+  /** Two products of one `x` [T, k], and gate.out = activation(gate.out, up.out); `up.out` may then hold anything. */
+  gatedLinear(x: Tensor, gate: Product, up: Product, activation: Gate): void;
   /**
    * Rotary embedding in place on adjacent pairs (GGUF's row order): (x[t, h, 2i], x[t, h, 2i+1]) is rotated by the angle
    * positions[t] * turns[i, 0] and stretched by the factor turns[i, 1]. `x` [T, heads, headDim], `positions` [T] i32,

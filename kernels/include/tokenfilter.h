@@ -20,7 +20,7 @@ extern "C" {
 #define TKF_API
 #endif
 
-#define TKF_ABI_VERSION 3
+#define TKF_ABI_VERSION 4
 
 /* Statuses. */
 #define TKF_STATUS_OK 0
@@ -84,6 +84,11 @@ extern "C" {
 #define TKF_ANCHOR_MEAN 1
 #define TKF_ABSORB_ALL 0
 #define TKF_ABSORB_KEPT 1
+
+/* Gates of tkf_linear_apply: none; silu(x) and gelu(x) by its tanh formula, each times the second product. */
+#define TKF_GATE_NONE 0
+#define TKF_GATE_SWIGLU 1
+#define TKF_GATE_GEGLU 2
 
 /* Slots of a filter state's numbers. */
 #define TKF_NUM_SLOTS 16

@@ -2,7 +2,9 @@
  * The cases of `linear`: every weight type, sizes on both sides of every block, tile and thread boundary, and of the
  * 2,048 values whose scales are made at once.
  */
+import type { Gate } from "../../lib/backend.ts";
 import type { DType } from "../../lib/dtype.ts";
+import { GATES } from "../swiglu/cases.ts";
 import { type Calls, WEIGHTS } from "../testing/fuzz/draw.ts";
 
 /** One product: x [rows, k] times the transpose of weight [n, k]. */
@@ -40,10 +42,38 @@ export const LINEAR_CASES: readonly LinearCase[] = [
   ...casesOf(MORE_OF_256, [[33, 256], [5, 2304]], [1, 2, 3, 8, 31, 40]),
 ];
 
+/** Products of one x; with a gate the first two are one result. */
+export interface ProductsCase {
+  readonly dtypes: readonly DType[];
+  readonly ns: readonly number[];
+  readonly rows: number;
+  readonly k: number;
+  readonly gate?: Gate;
+}
+
+/** Products of like and of unlike matrices, and of none; for all ways of multiplying. */
+export const PRODUCTS_CASES: readonly ProductsCase[] = [1, 2, 4, 7, 12, 20, 40].flatMap((rows) => [
+  ...[...MULTIPLIED, "iq4_nl" as const].flatMap((dtype) => [
+    { dtypes: [dtype, dtype, dtype], ns: [35, 9, 16], rows, k: 256 },
+    ...GATES.map((gate) => ({ dtypes: [dtype, dtype], ns: [35, 35], rows, k: 256, gate })),
+  ]),
+  { dtypes: ["q4_k", "q4_k", "q6_k"], ns: [5, 0, 33], rows, k: 512 },
+  { dtypes: ["f32", "bf16"], ns: [3, 7], rows, k: 33 },
+  { dtypes: ["q8_0", "f16"], ns: [6, 6], rows, k: 64, gate: "swiglu" },
+  { dtypes: ["bf16", "bf16"], ns: [1, 1], rows, k: 0, gate: "geglu" },
+  { dtypes: [], ns: [], rows, k: 3 },
+]);
+
 export const CALLS: Calls = {
   tkf_linear_apply(d) {
-    const dtype = d.pick(WEIGHTS), k = d.columns(dtype), n = d.size(20), rows = d.size(d.pick([4, 30]));
-    const x = d.floats(rows * k), weight = d.values(dtype, n * k), out = d.room("f32", rows * n);
-    return { x, weight, out, ...d.kept(rows), rows, n, k, dtype, same_x: 0 };
+    const dtype = d.pick(WEIGHTS), k = d.columns(dtype), rows = d.size(d.pick([4, 30]));
+    const gate = d.pick([0, 0, 0, 1, 2]), n = d.size(20);
+    const product = (n: number) => {
+      return { weight: d.values(dtype, n * k), out: d.room("f32", rows * n), n, dtype };
+    };
+    const [first, second] = [product(n), product(gate === 0 ? d.size(20) : n)];
+    const third = gate === 0 ? product(d.size(20)) : { weight: null, out: null, n: 0, dtype: 0 };
+    const kept = gate === 0 ? d.kept(rows) : { kept: null, kept_count: null };
+    return { x: d.floats(rows * k), ...kept, first, second, third, rows, k, same_x: 0, gate };
   },
 };

@@ -229,6 +229,16 @@ int32_t many_rows_f32(tkf_context* context, const float* x, const uint8_t* weigh
   return cuda_launched(context, "linear");
 }
 
+int32_t one_product(tkf_context* context, const float* x, const tkf_product& p, const RowList& list, int64_t k) {
+  const uint8_t* const weight = as<uint8_t>(p.weight);
+  float* const out = as<float>(p.out);
+  if (list.rows <= (is_dense(p.dtype) ? kFewRows : kFewRowsOfBlocks) || k == 0) {
+    return linear_few_rows(context, x, p.dtype, weight, list, p.n, k, out);
+  }
+  return p.dtype == TKF_DTYPE_F32 ? many_rows_f32(context, x, weight, list, p.n, k, out)
+                                  : many_rows_in_parts(context, x, p.dtype, weight, list, p.n, k, out);
+}
+
 }  // namespace
 
 const char* cuda_products(const tkf_context* context) {
@@ -238,18 +248,22 @@ const char* cuda_products(const tkf_context* context) {
 
 int32_t on_cuda::linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
   const float* x = as<float>(a.x);
-  const uint8_t* weight = as<uint8_t>(a.weight);
-  float* out = as<float>(a.out);
-  const uintptr_t alignment = weight_alignment(a.dtype);
-  if (!is_aligned(weight, alignment)) return cuda_misaligned(context, "weight", alignment);
-  if (!is_dense(a.dtype) && !is_aligned(x, 16)) return cuda_misaligned(context, "x", 16);
-  if (a.same_x == 0) cuda_split_rows(context) = {};
   const RowList list = {as<int32_t>(a.kept), as<int32_t>(a.kept_count), a.rows, 0, static_cast<int32_t>(a.rows)};
-  if (a.rows <= (is_dense(a.dtype) ? kFewRows : kFewRowsOfBlocks) || a.k == 0) {
-    return linear_few_rows(context, x, a.dtype, weight, list, a.n, a.k, out);
+  for (const tkf_product& p : {a.first, a.second, a.third}) {
+    const uintptr_t alignment = weight_alignment(p.dtype);
+    if (!is_aligned(p.weight.data, alignment)) return cuda_misaligned(context, "weight", alignment);
+    if (!is_dense(p.dtype) && !is_aligned(x, 16)) return cuda_misaligned(context, "x", 16);
   }
-  return a.dtype == TKF_DTYPE_F32 ? many_rows_f32(context, x, weight, list, a.n, a.k, out)
-                                  : many_rows_in_parts(context, x, a.dtype, weight, list, a.n, a.k, out);
+  if (a.same_x == 0) cuda_split_rows(context) = {};
+  for (const tkf_product& p : {a.first, a.second, a.third}) {
+    const int32_t status = p.n == 0 ? TKF_STATUS_OK : one_product(context, x, p, list, a.k);
+    if (status != TKF_STATUS_OK) return status;
+  }
+  const tkf_buffer gate = a.first.out, up = a.second.out;
+  const int64_t count = a.rows * a.first.n;
+  if (a.gate == TKF_GATE_SWIGLU) return swiglu_apply(context, {gate, up, gate, count});
+  if (a.gate == TKF_GATE_GEGLU) return geglu_apply(context, {gate, up, gate, count});
+  return TKF_STATUS_OK;
 }
 
 }  // namespace tkf

@@ -21,6 +21,7 @@ export const RMS_NORM_CASES: readonly RmsNormCase[] = [
 export const CALLS: Calls = {
   tkf_rms_norm_apply(d) {
     const rows = d.size(9), cols = d.size(100), x = d.floats(rows * cols);
-    return { x, weight: d.floats(cols), out: d.room("f32", rows * cols), rows, cols, eps: 1e-5 };
+    const delta = d.once(2) ? d.floats(rows * cols) : null, keep = d.once(2) ? d.flags(rows) : null;
+    return { x, delta, keep, weight: d.floats(cols), out: d.room("f32", rows * cols), rows, cols, eps: 1e-5 };
   },
 };

@@ -1,4 +1,4 @@
-// out = x / sqrt(mean(x^2) + eps) * weight, a block of threads a row; out may be x.
+// x += delta, where there is one, and out = x / sqrt(mean(x^2) + eps) * weight, a block of threads a row; out may be x.
 #include <type_traits>
 
 #include "../common/launch.h"
@@ -16,10 +16,21 @@ __device__ __forceinline__ double square(float value) {
   return static_cast<double>(value) * static_cast<double>(value);
 }
 
+// What is added to x first, if anything: to all rows, or to those kept.
+struct Addend {
+  const float* delta;   // [rows, cols], or NULL
+  const uint8_t* keep;  // [rows], or NULL: all
+
+  __device__ __forceinline__ bool of(int64_t row) const {
+    return delta != nullptr && (keep == nullptr || __ldg(keep + row) != 0);
+  }
+};
+
 // Rows of whole pieces of 16 bytes, up to EACH a thread: a row is read once, all of it at a time.
 template <int EACH>
 __global__ void __launch_bounds__(kRmsNormThreads)
-    rms_norm_pieces_kernel(const float4* x, const float4* weight, double eps, int64_t rows, int pieces, float4* out) {
+    rms_norm_pieces_kernel(float4* x, Addend addend, const float4* weight, double eps, int64_t rows, int pieces,
+                           float4* out) {
   wait_for_earlier_kernels();
   TKF_SHARED(double[kRmsNormThreads / 32], sums);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -29,6 +40,17 @@ __global__ void __launch_bounds__(kRmsNormThreads)
       const int i = static_cast<int>(threadIdx.x + e * blockDim.x);
       v[e] = i < pieces ? x[row * pieces + i] : float4{0, 0, 0, 0};
       w[e] = i < pieces ? __ldg(weight + i) : float4{0, 0, 0, 0};
+    }
+    if (addend.of(row)) {
+      const float4* delta = reinterpret_cast<const float4*>(addend.delta) + row * pieces;
+#pragma unroll
+      for (int e = 0; e < EACH; e++) {
+        const int i = static_cast<int>(threadIdx.x + e * blockDim.x);
+        if (i >= pieces) continue;
+        const float4 d = __ldg(delta + i);
+        v[e] = {v[e].x + d.x, v[e].y + d.y, v[e].z + d.z, v[e].w + d.w};
+        x[row * pieces + i] = v[e];
+      }
     }
     double squares = 0;
 #pragma unroll
@@ -46,12 +68,16 @@ __global__ void __launch_bounds__(kRmsNormThreads)
 
 // Any rows.
 __global__ void __launch_bounds__(kRmsNormThreads)
-    rms_norm_kernel(const float* x, const float* weight, double eps, int64_t rows, int64_t cols, float* out) {
+    rms_norm_kernel(float* x, Addend addend, const float* weight, double eps, int64_t rows, int64_t cols, float* out) {
   wait_for_earlier_kernels();
   TKF_SHARED(double[kRmsNormThreads / 32], sums);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const float* from = x + row * cols;
+    float* from = x + row * cols;
     float* to = out + row * cols;
+    if (addend.of(row)) {
+      const float* delta = addend.delta + row * cols;
+      for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) from[i] += __ldg(delta + i);
+    }
     double squares = 0;
 #pragma unroll 2
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) squares += square(from[i]);
@@ -62,14 +88,16 @@ __global__ void __launch_bounds__(kRmsNormThreads)
 
 int32_t on_cuda::rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_args& a) {
   const Stream stream = cuda_stream(context);
-  const float *x = as<float>(a.x), *weight = as<float>(a.weight);
-  float* const out = as<float>(a.out);
+  float *const x = as<float>(a.x), *const out = as<float>(a.out);
+  const float* const weight = as<float>(a.weight);
+  const Addend addend = {as<float>(a.delta), as<uint8_t>(a.keep)};
   const int64_t pieces = a.cols / 4;
-  const bool whole = a.cols % 4 == 0 && is_aligned(x, 16) && is_aligned(weight, 16) && is_aligned(out, 16);
+  const bool whole = a.cols % 4 == 0 && is_aligned(x, 16) && is_aligned(weight, 16) && is_aligned(out, 16) &&
+                     is_aligned(addend.delta, 16);
   const auto launch = [&](auto each) {
     constexpr int EACH = decltype(each)::value;
     TKF_LAUNCH(stream, (rms_norm_pieces_kernel<EACH>), grid_of(a.rows, 1),
-               row_threads(a.cols / EACH, kRmsNormThreads), 0, reinterpret_cast<const float4*>(x),
+               row_threads(a.cols / EACH, kRmsNormThreads), 0, reinterpret_cast<float4*>(x), addend,
                reinterpret_cast<const float4*>(weight), a.eps, a.rows, static_cast<int>(pieces),
                reinterpret_cast<float4*>(out));
   };
@@ -80,8 +108,8 @@ int32_t on_cuda::rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_a
   } else if (whole && pieces <= 4 * kRmsNormThreads) {
     launch(std::integral_constant<int, 4>());
   } else {
-    TKF_LAUNCH(stream, (rms_norm_kernel), grid_of(a.rows, 1), row_threads(a.cols, kRmsNormThreads), 0, x, weight,
-               a.eps, a.rows, a.cols, out);
+    TKF_LAUNCH(stream, (rms_norm_kernel), grid_of(a.rows, 1), row_threads(a.cols, kRmsNormThreads), 0, x, addend,
+               weight, a.eps, a.rows, a.cols, out);
   }
   return cuda_launched(context, "rms_norm");
 }

@@ -3,7 +3,7 @@ import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { assertNear, numbers, randomTensor, unwritten } from "../testing/inputs.ts";
-import { testCases, testInEveryWay } from "../testing/ways.ts";
+import { decisionsOf, testCases, testInEveryWay } from "../testing/ways.ts";
 import { RMS_NORM_CASES } from "./cases.ts";
 
 const reference = new ReferenceBackend();
@@ -29,6 +29,30 @@ testCases(
   ({ rows, cols, scale }) => rows === 2 && cols > 100 && scale === 1,
 );
 
+testCases(
+  "addRmsNorm() is add() and rmsNorm(), of all rows or of those kept",
+  RMS_NORM_CASES,
+  [4 * 8 * 4 + 4, 3 + 4],
+  ({ rows, cols, scale }, i) => {
+    const next = numbers(i + 1), random = () => scale * next();
+    const x = randomTensor([rows, cols], random), delta = randomTensor([rows, cols], random);
+    const weight = randomTensor([cols], next), slots = Array.from({ length: rows }, (_, row) => row);
+    return (way) => {
+      const { name, backend, on, empty, values } = way, deltaOn = on(delta), weightOn = on(weight);
+      for (const only of [undefined, decisionsOf(way, rows, slots.filter((row) => row % 3 !== 1))]) {
+        const together = on(x), apart = on(x), out = empty(rows, cols), expected = empty(rows, cols);
+        backend.add(apart, deltaOn, only);
+        backend.rmsNorm(apart, weightOn, 1e-5, expected);
+        backend.addRmsNorm(together, deltaOn, weightOn, 1e-5, out, only);
+        const what = `${name}, [${rows}, ${cols}] times ${scale}`;
+        assertEquals(values(together), values(apart), what);
+        assertEquals(values(out), values(expected), what);
+      }
+    };
+  },
+  ({ rows, cols, scale }) => rows === 2 && cols > 100 && scale === 1,
+);
+
 testInEveryWay("rmsNorm() refuses a negative eps and an output of another shape", (ways) => {
   for (const { backend, empty } of ways) {
     const x = empty(1, 4), weight = empty(4);
@@ -37,5 +61,6 @@ testInEveryWay("rmsNorm() refuses a negative eps and an output of another shape"
     for (const out of [empty(2, 4), empty(1, 3)]) {
       assertThrows(() => backend.rmsNorm(x, weight, 1e-5, out), RangeError, '"out"');
     }
+    assertThrows(() => backend.addRmsNorm(x, empty(2, 4), weight, 1e-5, empty(1, 4)), RangeError, '"delta"');
   }
 });

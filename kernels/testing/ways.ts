@@ -79,7 +79,9 @@ export function decisionsOf(
   count: number = slots.length,
 ): BatchDecisions {
   return {
-    keep: on(hostTensor("u8", [batch], new Uint8Array(batch))),
+    keep: on(
+      hostTensor("u8", [batch], Uint8Array.from({ length: batch }, (_, i) => Number(slots.includes(i)))),
+    ),
     kept: on(hostTensor("i32", [batch], Int32Array.from({ length: batch }, (_, i) => slots[i] ?? 0))),
     keptCount: on(hostTensor("i32", [1], Int32Array.of(count))),
   };

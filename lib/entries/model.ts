@@ -9,7 +9,7 @@
  * ```
  * @module
  */
-export type { AttentionArgs, AttentionChanges, LogitComparison } from "../backend.ts";
+export type { AttentionArgs, AttentionChanges, Gate, LogitComparison, Product } from "../backend.ts";
 export type {
   BatchCache,
   BatchDecisions,

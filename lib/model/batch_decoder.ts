@@ -283,7 +283,7 @@ export class BatchDecoder implements Disposable {
         if (states !== undefined && pruner!.wantsOutputs) {
           backend.kvFilterObserveBatch(states, decisions, output, residual);
         }
-        backend.add(residual, output, decisions);
+        return { delta: output, only: decisions };
       },
     }];
   }

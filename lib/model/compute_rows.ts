@@ -142,10 +142,12 @@ export function* computeRows(
           : undefined;
         // Before the residual stream changes, which a method may still look at.
         if (norms && own === undefined) feed.decider!.observe!(layer, backend.rowNorms(output), norms);
+        if (all && own === undefined) return { delta: output };
         if (all) backend.add(residual, output);
         else backend.scatterAddRows(residual, pass.i32(computed), output);
         const errors = outputs ? replace(own!) : own && localErrors(feed, layer, kept, start, asked, own);
         if (norms && errors) feed.decider!.observe!(layer, errors, norms);
+        return undefined;
       },
     };
   }

@@ -123,6 +123,12 @@ function joined({ backend }: Model, pass: ForwardPass, pieces: readonly Piece[])
         for (const kept of piece.tokens.decide(own)) {
           yield {
             ...kept,
+            add(output) {
+              const left = kept.add(output);
+              if (pieces.length === 1 || left === undefined) return left;
+              backend.add(own.residual, left.delta, left.only);
+              return undefined;
+            },
             select: (name, x) => kept.select(name, cut(pass, `own ${name}`, x, piece)),
           } satisfies KeptRows;
         }

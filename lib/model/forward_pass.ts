@@ -2,7 +2,7 @@
  * The forward pass of a model, written once: for the tokens of a sequence, whose kept rows are gathered, and for a step
  * of a batch, whose kept rows are marked. What remembers the tokens and decides about them: {@linkcode Tokens}.
  */
-import type { Backend } from "../backend.ts";
+import type { Backend, Gate, Product } from "../backend.ts";
 import type { BatchDecisions, BatchRows } from "../batch_ops.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { countOf, firstRows, hostTensor, type Tensor } from "../tensor.ts";
@@ -18,6 +18,14 @@ export interface LayerRows extends BatchRows {
   readonly layer: number;
 }
 
+/** What is yet to be added to the residual stream, [T, hiddenSize], in rows that are kept or in all. */
+export interface Addend {
+  /** As {@linkcode Backend.add} takes it. */
+  readonly delta: Tensor;
+  /** The same. */
+  readonly only?: BatchDecisions | undefined;
+}
+
 /** Tokens of a layer that are kept, R rows, and what is done with them. */
 export interface KeptRows {
   /** Positions of the rows that {@linkcode select} gives, [R] i32. */
@@ -28,8 +36,11 @@ export interface KeptRows {
   select(name: string, x: Tensor): Tensor;
   /** Attention of rotated queries over what the layer has cached: `queries`, `out` [R, numHeads, headDim]. */
   attend(queries: Tensor, out: Tensor, scale: number): void;
-  /** Adds the attention block's output, [R, hiddenSize], to the residual stream, and lets the method observe it. */
-  add(output: Tensor): void;
+  /**
+   * Lets the method observe the attention block's output, [R, hiddenSize], and adds it to the residual stream, or gives
+   * what is to be added back where these are the last rows and nobody looks at the stream before that.
+   */
+  add(output: Tensor): Addend | undefined;
 }
 
 /** The tokens of a pass: T of one sequence, or the next one of every sequence of a batch. */
@@ -88,13 +99,20 @@ export class ForwardPass {
 
   /** Runs rows of the residual stream, [T, hiddenSize], through layers [from, to), in place. */
   run(x: Tensor, from: number, to: number, tokens: Tokens): void {
+    let left: Addend | undefined;
+    const show = (layer: number, part: "attention" | "mlp") => {
+      if (this.see === undefined && layer < to) return;
+      if (left !== undefined) this.model.backend.add(x, left.delta, left.only);
+      left = undefined;
+      this.see?.(layer, part, x);
+    };
     for (let layer = from; layer < to; layer++) {
-      this.see?.(layer, "attention", x);
-      if (!tokens.drops?.(layer, "attention")) this.attention(layer, x, tokens);
-      this.see?.(layer, "mlp", x);
-      if (!tokens.drops?.(layer, "mlp")) this.mlp(layer, x);
+      show(layer, "attention");
+      if (!tokens.drops?.(layer, "attention")) left = this.attention(layer, x, tokens, left);
+      show(layer, "mlp");
+      if (!tokens.drops?.(layer, "mlp")) left = this.mlp(layer, x, left);
     }
-    this.see?.(to, "attention", x);
+    show(to, "attention");
   }
 
   /** Fills `out` [T, hiddenSize] with the residual stream after the final norm. */
@@ -154,70 +172,107 @@ export class ForwardPass {
     this.#scratch.clear();
   }
 
-  /** Adds a layer's attention to the residual stream: keys and values of all tokens, the rest for those that are kept. */
-  protected attention(layer: number, x: Tensor, tokens: Tokens): void {
+  /**
+   * Adds a layer's attention to the residual stream: keys and values of all tokens, the rest for those that are kept.
+   *
+   * @param left What is to be added before; what is given back, after.
+   */
+  protected attention(layer: number, x: Tensor, tokens: Tokens, left?: Addend): Addend | undefined {
     const pruner = tokens.prunerOf(layer);
-    const normed = this.norm(layer, "attnNorm", x);
+    const normed = this.norm(layer, "attnNorm", x, { left });
     this.#turn(layer, "attnTurn", x);
-    const keys = this.project(layer, "k", normed), values = this.project(layer, "v", normed, undefined, true);
-    const filterKeys = pruner?.keyState === "pre-rope" ? this.#copy("preRopeKeys", keys) : keys;
-    this.rotate(layer, keys, tokens.positions);
     const early = pruner !== undefined && (pruner.wantsQueries || pruner.looksAhead === "outputs");
-    const queries = early ? this.#queries(layer, normed, normed, tokens) : undefined;
+    const atOnce = early || pruner === undefined;
+    const [keys, values, queries] = this.projects(layer, atOnce ? ["k", "v", "q"] : ["k", "v"], normed);
+    const filterKeys = pruner?.keyState === "pre-rope" ? this.#copy("preRopeKeys", keys!) : keys!;
+    this.rotate(layer, keys!, tokens.positions);
+    if (queries !== undefined) this.rotate(layer, queries, tokens.positions);
     const rows: LayerRows = {
       layer,
       filterKeys: this.byHead(filterKeys),
-      keys: this.byHead(keys),
-      values: this.byHead(values),
+      keys: this.byHead(keys!),
+      values: this.byHead(values!),
       residual: x,
       normed,
-      queries,
+      queries: early ? queries : undefined,
       positions: tokens.positions,
     };
+    let after: Addend | undefined;
     for (const kept of tokens.decide(rows)) {
       const own = queries === undefined
         ? this.#queries(layer, kept.select("keptNormed", normed), normed, kept)
         : kept.select("keptQueries", queries);
-      kept.add(this.attend(layer, own, kept));
+      after = kept.add(this.attend(layer, own, kept));
     }
+    return after;
   }
 
-  /** Adds a layer's MLP to the residual stream. */
-  protected mlp(layer: number, x: Tensor): void {
-    const normed = this.norm(layer, "ffnNorm", x);
+  /** Adds a layer's MLP to the residual stream; see {@linkcode attention}. */
+  protected mlp(layer: number, x: Tensor, left?: Addend): Addend | undefined {
+    const normed = this.norm(layer, "ffnNorm", x, { left });
     this.#turn(layer, "mlpTurn", x);
-    const gate = this.project(layer, "gate", normed);
-    this.model.backend.swiglu(gate, this.project(layer, "up", normed, undefined, true), gate);
-    this.model.backend.add(x, this.project(layer, "down", gate));
-  }
-
-  /** RMSNorm of rows by one of a layer's weights, [T, hiddenSize]. @param to names the scratch that it fills */
-  protected norm(layer: number, name: string, x: Tensor, to = "normed"): Tensor {
-    const { backend, config, weights } = this.model;
-    const out = this.scratch(to, x.shape);
-    backend.rmsNorm(x, weights.layers[layer]![name]!, config.rmsNormEps, out);
-    return out;
+    return { delta: this.project(layer, "down", this.gated(layer, normed, "swiglu")) };
   }
 
   /**
-   * Rows times one of a layer's matrices; its bias and its norm of heads too, where the layer has them.
+   * RMSNorm of rows by one of a layer's weights, [T, hiddenSize].
+   *
+   * @param more `to` names the scratch that it fills; `left` is added to the rows before
+   */
+  protected norm(
+    layer: number,
+    name: string,
+    x: Tensor,
+    more: { readonly to?: string; readonly left?: Addend | undefined } = {},
+  ): Tensor {
+    const { backend, config: { rmsNormEps }, weights } = this.model, weight = weights.layers[layer]![name]!;
+    const { to = "normed", left } = more, out = this.scratch(to, x.shape);
+    if (left === undefined) backend.rmsNorm(x, weight, rmsNormEps, out);
+    else backend.addRmsNorm(x, left.delta, weight, rmsNormEps, out, left.only);
+    return out;
+  }
+
+  /** {@linkcode projects} of one matrix. */
+  protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions, sameX = false): Tensor {
+    return this.projects(layer, [name], x, only, sameX)[0]!;
+  }
+
+  /**
+   * Rows times some of a layer's matrices; a matrix's bias and its norm of heads too, where the layer has them.
    * @param sameX Whether `x` is unchanged since the last product, as {@linkcode Backend.linear} has it
    */
-  protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions, sameX = false): Tensor {
+  protected projects(
+    layer: number,
+    names: readonly string[],
+    x: Tensor,
+    only?: BatchDecisions,
+    sameX = false,
+  ): Tensor[] {
     const { backend, config, weights } = this.model, own = weights.layers[layer]!;
-    const weight = own[name]!,
-      { bias: ofBias, norm: ofNorm } = namesOf(name),
-      bias = own[ofBias],
-      norm = own[ofNorm];
-    const out = this.scratch(name, [x.shape[0]!, weight.shape[0]!]);
-    this.see?.(layer, name, x);
-    backend.linear(x, weight, out, only, sameX);
-    if (bias !== undefined) backend.add(out, this.#repeat(bias, x.shape[0]!), only);
-    if (norm !== undefined) {
-      const heads = { ...out, shape: [countOf(out.shape) / config.headDim, config.headDim] };
-      backend.rmsNorm(heads, norm, config.rmsNormEps, heads);
+    const products = names.map((name) => this.#product(layer, name, x));
+    backend.linears(x, products, only, sameX);
+    return products.map(({ out }, i) => {
+      const { bias: ofBias, norm: ofNorm } = namesOf(names[i]!), bias = own[ofBias], norm = own[ofNorm];
+      if (bias !== undefined) backend.add(out, this.#repeat(bias, x.shape[0]!), only);
+      if (norm !== undefined) {
+        const heads = { ...out, shape: [countOf(out.shape) / config.headDim, config.headDim] };
+        backend.rmsNorm(heads, norm, config.rmsNormEps, heads);
+      }
+      return out;
+    });
+  }
+
+  /** What enters a layer's last matrix: the activation of its gate, times the other product. */
+  protected gated(layer: number, x: Tensor, activation: Gate): Tensor {
+    const { backend, weights } = this.model, own = weights.layers[layer]!;
+    if (own.gateBias === undefined && own.upBias === undefined) {
+      const gate = this.#product(layer, "gate", x);
+      backend.gatedLinear(x, gate, this.#product(layer, "up", x), activation);
+      return gate.out;
     }
-    return out;
+    const [gate, up] = this.projects(layer, ["gate", "up"], x);
+    backend[activation](gate!, up!, gate!);
+    return gate!;
   }
 
   /** Rotary embedding of keys or queries in place, [T, heads * headDim], where the layer has one. */
@@ -253,6 +308,13 @@ export class ForwardPass {
     const queries = this.project(layer, "q", x, only, x.shape[0] === normed.shape[0]);
     this.rotate(layer, queries, positions, only);
     return queries;
+  }
+
+  /** One of a layer's matrices, and scratch for its product with rows. */
+  #product(layer: number, name: string, x: Tensor): Product {
+    const weight = this.model.weights.layers[layer]![name]!;
+    this.see?.(layer, name, x);
+    return { weight, out: this.scratch(name, [x.shape[0]!, weight.shape[0]!]) };
   }
 
   /** Turns the residual stream into the basis of what a block adds to it, in place, where a method has made them differ. */

@@ -1,5 +1,7 @@
 /** What a forward pass says of the rows that it multiplies; {@linkcode CheckedReference} holds it to that in every test. */
 import { assertEquals } from "@std/assert";
+import type { Backend } from "../backend.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
 import { Model } from "./model.ts";
 import { CheckedReference, CONFIG, filtering, ids, weights } from "./small_testing.ts";
 
@@ -27,4 +29,42 @@ Deno.test("products of the rows of the one before say so: values, all queries, a
     since(() => model.startBatch(undefined, { batch: 2, capacity: 8 }).step(ids(2))),
     3 * numLayers,
   );
+});
+
+Deno.test("a dense layer is few calls: products of one x at once, additions with the norms behind them", () => {
+  const { numLayers } = CONFIG, calls: string[] = [], reference = new ReferenceBackend();
+  const backend = new Proxy<Backend>(reference, {
+    get(target, name) {
+      const member = target[name as keyof Backend];
+      if (typeof member !== "function" || ["alloc", "upload", "free", "read"].includes(String(name))) {
+        return member;
+      }
+      return (...args: unknown[]) => {
+        const products = name === "linears" ? args[1] as unknown[] : [];
+        calls.push(products.length > 0 ? `${products.length} products` : String(name));
+        return (member as (...args: unknown[]) => unknown).apply(target, args);
+      };
+    },
+  });
+  const model = new Model(CONFIG, weights, backend);
+  const layer = (norm: string, attention: readonly string[]) => [
+    ...[norm, "3 products", "rope", "rope", ...attention, "1 products"],
+    ...["addRmsNorm", "gatedLinear", "1 products"],
+  ];
+  const ofLayers = (attention: readonly string[]) => [
+    ...["embedding", ...layer("rmsNorm", attention)],
+    ...Array.from({ length: numLayers - 1 }, () => layer("addRmsNorm", attention)).flat(),
+    ...["add", "rmsNorm"],
+  ];
+  model.start().feed(ids(9));
+  const stores = ["storeRows", "regrowRows"];
+  assertEquals(calls.filter((name) => !stores.includes(name)), ofLayers(["attention"]));
+  using decoder = model.startBatch(undefined, { batch: 2, capacity: 8 });
+  calls.length = 0;
+  decoder.step(ids(2));
+  const step = [...ofLayers(["kvFilterStep", "attentionDecode"]), "linear", "advance"];
+  assertEquals(calls, ["write", ...step]);
+  calls.length = 0;
+  model.start(undefined, { see: () => {} }).feed(ids(9)); // who looks on sees every sum
+  assertEquals(calls.filter((name) => name === "add").length, 2 * numLayers);
 });

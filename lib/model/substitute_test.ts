@@ -72,6 +72,10 @@ function watchedModel() {
       added.push(f32Data(delta).slice());
       backend.add(x, delta);
     },
+    addRmsNorm(x: Tensor, delta: Tensor, ...rest: [Tensor, number, Tensor]) {
+      added.push(f32Data(delta).slice());
+      backend.addRmsNorm(x, delta, ...rest);
+    },
   });
   return { model: small(1, watched), seen, added };
 }

@@ -48,10 +48,24 @@ export class ReferenceBackend implements Backend {
   readonly embedding: Backend["embedding"] = rows.embedding;
   /** See {@linkcode Backend.rmsNorm}. */
   readonly rmsNorm: Backend["rmsNorm"] = rows.rmsNorm;
+  /** See {@linkcode Backend.addRmsNorm}. */
+  readonly addRmsNorm: Backend["addRmsNorm"] = (x, delta, weight, eps, out, only) => {
+    this.add(x, delta, only);
+    this.rmsNorm(x, weight, eps, out);
+  };
   /** See {@linkcode Backend.linear}. */
   readonly linear: Backend["linear"] = (x, weight, out, only) => {
     if (only === undefined) linear(x, weight, out);
     else onKept(only, out, [x], (out, x) => linear(x, weight, out));
+  };
+  /** See {@linkcode Backend.linears}. */
+  readonly linears: Backend["linears"] = (x, products, only, sameX) => {
+    products.forEach(({ weight, out }, i) => this.linear(x, weight, out, only, sameX || i > 0));
+  };
+  /** See {@linkcode Backend.gatedLinear}. */
+  readonly gatedLinear: Backend["gatedLinear"] = (x, gate, up, activation) => {
+    this.linears(x, [gate, up]);
+    this[activation](gate.out, up.out, gate.out);
   };
   /** See {@linkcode Backend.rope}. */
   readonly rope: Backend["rope"] = (x, positions, turns, only) => {

@@ -31,6 +31,22 @@ Deno.test("rmsNorm() divides by the root of the mean square", () => {
   near(out, [0, 0, 0, 0]);
 });
 
+Deno.test("addRmsNorm(), linears() and gatedLinear() are what they are made of, one after the other", () => {
+  const x = f32([1, 2], [1, 5]), out = emptyTensor("f32", [1, 2]);
+  backend.addRmsNorm(x, f32([1, 2], [2, -2]), f32([2], [1, 2]), 0, out);
+  near(x, [3, 3]);
+  near(out, [1, 2]);
+  const [gate, up] = [[1, 0], [0, 2]].map((row) => ({
+    weight: f32([1, 2], row),
+    out: emptyTensor("f32", [1, 1]),
+  }));
+  backend.linears(x, [gate!, up!]);
+  near(gate!.out, [3]);
+  near(up!.out, [6]);
+  backend.gatedLinear(x, gate!, up!, "swiglu");
+  near(gate!.out, [6 * 3 / (1 + Math.exp(-3))]);
+});
+
 Deno.test("linear() gives every column its own sum, however many there are", () => {
   for (let n = 1; n <= 9; n++) {
     const out = emptyTensor("f32", [3, n]);

@@ -1,7 +1,7 @@
 /** Gemma 3, text alone: norms of heads and after blocks, GeGLU, a scaled embedding, local layers between global ones. */
 import type { Tensor } from "../../tensor.ts";
 import type { ConfigReader } from "../config_reader.ts";
-import { ForwardPass, type KeptRows } from "../forward_pass.ts";
+import { type Addend, ForwardPass, type KeptRows } from "../forward_pass.ts";
 import { createTurns } from "../rope.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";
 import { llama, norm, readBiases, readSizes } from "./llama.ts";
@@ -30,14 +30,12 @@ class Gemma3ForwardPass extends ForwardPass {
   }
 
   override attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
-    return this.norm(layer, "attnPostNorm", super.attend(layer, queries, kept), "o");
+    return this.norm(layer, "attnPostNorm", super.attend(layer, queries, kept), { to: "o" });
   }
 
-  protected override mlp(layer: number, x: Tensor): void {
-    const { backend } = this.model, normed = this.norm(layer, "ffnNorm", x);
-    const gate = this.project(layer, "gate", normed);
-    backend.geglu(gate, this.project(layer, "up", normed, undefined, true), gate);
-    backend.add(x, this.norm(layer, "ffnPostNorm", this.project(layer, "down", gate), "down"));
+  protected override mlp(layer: number, x: Tensor, left?: Addend): Addend {
+    const gated = this.gated(layer, this.norm(layer, "ffnNorm", x, { left }), "geglu");
+    return { delta: this.norm(layer, "ffnPostNorm", this.project(layer, "down", gated), { to: "down" }) };
   }
 
   #scale: Tensor | undefined;
