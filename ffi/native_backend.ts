@@ -281,19 +281,17 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context.call("tkf_rms_norm_apply", { x, delta, keep, weight, eps, rows, cols, out });
   }
 
-  #multiply(x: Tensor, [first, second, third]: readonly Product[], how: Arguments): void {
-    if (first === undefined) return;
-    const k = first.weight.shape[1], rows = x.shape[0];
-    const product = (one?: Product) => {
-      if (one === undefined) return null;
-      const { weight, out } = one, { dtype } = weight, n = weight.shape[0];
-      expectTensor("weight", weight, WEIGHTS, [-1, k ?? -1]);
+  #multiply(x: Tensor, products: readonly Product[], how: Arguments): void {
+    if (products.length === 0) return;
+    const k = products[0]!.weight.shape[1] ?? -1, rows = x.shape[0];
+    for (const { weight } of products) expectTensor("weight", weight, WEIGHTS, [-1, k]);
+    expectTensor("x", x, "f32", [-1, k]);
+    const [first = null, second = null, third = null] = products.map(({ weight, out }) => {
+      const { dtype, shape: [n] } = weight;
       expectTensor("out", out, "f32", [rows, n]);
       return { weight, out, n, dtype };
-    };
-    const products = { first: product(first), second: product(second), third: product(third) };
-    expectTensor("x", x, "f32", [-1, k]);
-    this.context.call("tkf_linear_apply", { x, ...products, rows, k, ...how });
+    });
+    this.context.call("tkf_linear_apply", { x, first, second, third, rows, k, ...how });
   }
 
   #applyGate(op: string, gate: Tensor, up: Tensor, out: Tensor): void {

@@ -3,6 +3,7 @@
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
 #include "../common/weights.cuh"
+#include "few_rows.cuh"
 #include "few_rows_mma.cuh"
 #include "linear.h"
 
@@ -65,13 +66,13 @@ __device__ __forceinline__ void load_run(const float* at, float* x) {
 // groups of a tile are neighbours, so that its weights come from memory once and then from the cache.
 template <class Weight, int M>
 __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
-    few_rows_kernel(const float* x, const uint8_t* weight, RowList list, int64_t n, int64_t k, float* out, int* fault) {
+    few_rows_kernel(const float* x, ProductSet products, RowList list, int64_t k, int* fault) {
   wait_for_earlier_kernels();
   constexpr int R = kWeightRows<Weight>, C = R * M, VALUES = Weight::RUNS * Weight::RUN;
   static_assert(C <= 32, "a lane must not hold more sums than a warp has lanes");
   TKF_SHARED(float[kFewRowsWarps][32], partial);
   const int32_t count = list.count();
-  const int64_t groups = (list.rows + M - 1) / M, jobs = (n + R - 1) / R * groups;
+  const int64_t groups = (list.rows + M - 1) / M, jobs = products.tiles(R) * groups;
   const int64_t row_bytes = k / Weight::VALUES * Weight::BYTES;
   // A thread has the same part of every block that it takes.
   static_assert(kFewRowsThreads % Weight::LANES == 0);
@@ -92,9 +93,10 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
       const int64_t row = list.row(first + min(m, valid - 1), fault);
       rows[m] = x + max(row, static_cast<int64_t>(0)) * k + start * Weight::VALUES + Weight::offset(part, 0);
     }
+    {
+      const WeightTile of = tile_of<R>(products, tile);
 #pragma unroll
-    for (int r = 0; r < R; r++) {
-      weights[r] = weight + min(tile * R + r, n - 1) * row_bytes + start * Weight::BYTES;
+      for (int r = 0; r < R; r++) weights[r] = of.template row<R>(r, row_bytes) + start * Weight::BYTES;
     }
 
     float sums[C] = {};
@@ -130,18 +132,7 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
     const int lane = lane_index(), each = 32 / C;
     if (lane % each == 0) partial[warp_index()][lane / each] = sum;
     __syncthreads();
-    const int entry = static_cast<int>(threadIdx.x);
-    if (entry < C) {
-      const int m = entry / R;
-      const int64_t column = tile * R + entry % R;
-      const int64_t row = m < valid ? list.row(first + m, fault) : -1;
-      if (row >= 0 && column < n) {
-        float total = partial[0][entry];
-#pragma unroll
-        for (int warp = 1; warp < kFewRowsWarps; warp++) total += partial[warp][entry];
-        out[row * n + column] = total;
-      }
-    }
+    write_sums<kFewRowsWarps, M, R>(partial[0], 32, products, tile, list, first, count, nullptr, fault);
     __syncthreads();
   }
 }
@@ -149,57 +140,76 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
 namespace {
 
 template <class Weight, int M>
-void launch(tkf_context* context, const float* x, const uint8_t* weight, const RowList& list, int64_t n, int64_t k,
-            float* out) {
-  const int64_t tiles = (n + kWeightRows<Weight> - 1) / kWeightRows<Weight>, groups = (list.rows + M - 1) / M;
-  TKF_LAUNCH(cuda_stream(context), (few_rows_kernel<Weight, M>), grid_of(tiles * groups, 1), kFewRowsThreads, 0, x,
-             weight, list, n, k, out, cuda_fault(context));
+void launch(tkf_context* context, const float* x, const ProductSet& products, const RowList& list, int64_t k) {
+  const int64_t jobs = products.tiles(kWeightRows<Weight>) * ((list.rows + M - 1) / M);
+  TKF_LAUNCH(cuda_stream(context), (few_rows_kernel<Weight, M>), grid_of(jobs, 1), kFewRowsThreads, 0, x, products,
+             list, k, cuda_fault(context));
 }
 
-// More rows of x than a thread's registers serve at once, by quantised weights. False where that is not for this format.
+// By tensor cores, where that is for a format and so many rows of x; k > 0.
 template <class Weight>
-bool launch_mma(tkf_context* context, const float* x, const uint8_t* weight, const RowList& list, int64_t n, int64_t k,
-                float* out, int32_t* status) {
-  if constexpr (Weight::RUN == 4 && Weight::VALUES >= 32) {
-    const int64_t stride = list.rows * k;
-    const size_t bytes = static_cast<size_t>(2 * 3 * stride);
-    uint16_t* const parts = static_cast<uint16_t*>(cuda_workspace(context, bytes));
-    if (parts == nullptr) {
-      *status = cuda_short(context, bytes);
-      return true;
-    }
-    const Stream stream = cuda_stream(context);
-    TKF_LAUNCH(stream, (split_bf16_kernel<true>), grid_of(list.rows, 1), row_threads(k, kSplitThreads), 0, x, list, k, k,
-               parts, stride, cuda_fault(context));
-    const int64_t jobs = (n + kMmaRows - 1) / kMmaRows * ((list.rows + kMmaRows - 1) / kMmaRows);
-    TKF_LAUNCH(stream, (few_rows_mma_kernel<Weight>), grid_of(jobs, 1), kMmaThreads, 0, parts, stride, weight, list, n,
-               k, out, cuda_fault(context));
-    *status = cuda_launched(context, "linear");
-    return true;
+constexpr bool kByMma = Weight::RUN == 4 && Weight::VALUES >= 8;
+template <class Weight>
+int32_t launch_mma(tkf_context* context, const float* x, const ProductSet& products, const RowList& list, int64_t k) {
+  constexpr bool f16 = std::is_same<Weight, WeightF16>::value, blocks = Weight::VALUES >= 32;
+  constexpr int num_parts = f16 ? 2 : 3;
+  const int64_t stride = list.rows * k;
+  const size_t bytes =
+      static_cast<size_t>(Pieces::bytes_of(2 * num_parts * stride) + Pieces::bytes_of(4 * int64_t{list.rows}));
+  void* const memory = cuda_workspace(context, bytes);
+  if (memory == nullptr) return cuda_short(context, bytes);
+  Pieces pieces(memory);
+  uint16_t* const parts = pieces.take<uint16_t>(num_parts * stride);
+  float* const scales = f16 ? pieces.take<float>(list.rows) : nullptr;
+  const Stream stream = cuda_stream(context);
+  const unsigned threads = row_threads(k, kSplitThreads);
+  if constexpr (f16) {
+    TKF_LAUNCH(stream, (split_f16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, k, parts,
+               parts + stride, scales, cuda_fault(context));
+  } else {
+    TKF_LAUNCH(stream, (split_bf16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, k, parts, stride,
+               cuda_fault(context));
   }
-  return false;
+  const auto jobs = [&](int rows, int most) { return products.tiles(rows) * ((list.rows + most - 1) / most); };
+  if constexpr (blocks) {
+    TKF_LAUNCH(stream, (few_rows_mma_kernel<Weight>), grid_of(jobs(kMmaRows, kMmaRows), 1), kMmaThreads, 0, parts,
+               stride, products, list, k, cuda_fault(context));
+  } else if (list.rows <= 8) {
+    TKF_LAUNCH(stream, (few_rows_mma16_kernel<!f16, 1>), grid_of(jobs(kMma16Rows, 8), 1), kMma16Threads, 0, parts,
+               stride, scales, products, list, k, cuda_fault(context));
+  } else {
+    TKF_LAUNCH(stream, (few_rows_mma16_kernel<!f16, 2>), grid_of(jobs(kMma16Rows, 16), 1), kMma16Threads, 0, parts,
+               stride, scales, products, list, k, cuda_fault(context));
+  }
+  return cuda_launched(context, "linear");
 }
 
 }  // namespace
 
-int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const uint8_t* weight, const RowList& list,
-                        int64_t n, int64_t k, float* out) {
-  const bool whole = is_aligned(x, 16) && is_aligned(weight, 16) && k % 8 == 0;
+int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const ProductSet& products,
+                        const RowList& list, int64_t k) {
+  bool whole = is_aligned(x, 16) && k % 8 == 0;
+  for (const uint8_t* weight : products.weight) whole = whole && is_aligned(weight, 16);
   int32_t status = TKF_STATUS_OK;
   bool done = false;
   with_weight(dtype, whole, [&](auto format) {
     using Weight = decltype(format);
+    constexpr int most = kByMma<Weight> && Weight::VALUES < 32 ? 4 : 8;  // rows of x of the largest kernel
+    if constexpr (kByMma<Weight>) {
+      if (k > 0 && list.rows > most) {
+        status = launch_mma<Weight>(context, x, products, list, k);
+        done = true;
+        return;
+      }
+    }
     if (list.rows == 1) {
-      launch<Weight, 1>(context, x, weight, list, n, k, out);
+      launch<Weight, 1>(context, x, products, list, k);
     } else if (list.rows == 2) {
-      launch<Weight, 2>(context, x, weight, list, n, k, out);
+      launch<Weight, 2>(context, x, products, list, k);
     } else if (list.rows <= 4) {
-      launch<Weight, 4>(context, x, weight, list, n, k, out);
-    } else if (list.rows > 8 && k > 0) {
-      done = launch_mma<Weight>(context, x, weight, list, n, k, out, &status);
-      if (!done) launch<Weight, 8>(context, x, weight, list, n, k, out);
+      launch<Weight, 4>(context, x, products, list, k);
     } else {
-      launch<Weight, 8>(context, x, weight, list, n, k, out);
+      launch<Weight, most>(context, x, products, list, k);
     }
   });
   return done ? status : cuda_launched(context, "linear");

@@ -1,10 +1,12 @@
 // Launcher of tkf_linear_apply: which kernel serves which product, and where its parts lie.
 //
-// Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu (9 to 32 by quantised
-// weights: few_rows_mma.cuh). Many rows: f32 weights in float32; f16 and quantised weights as f16 parts, bf16 weights
-// as bf16 parts (split.cuh), whose products are added in float32, by cuBLASLt where it was loaded, else by the tiles of
-// products.cuh. Where rows are few, as in the decode of a batch, cuBLASLt takes the parts of x as rows of one matrix, so that weights are read once, and all rows of a list
-// of kept slots, of which those kept are written: it takes its shapes from the host. Longer lists are by the tiles.
+// Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu, products by weights of one
+// type together, and what a gate makes of them (9 to 32 rows by quantised weights, 5 to 16 by those of 16 bits:
+// few_rows_mma.cuh). Many rows: f32 weights in float32; f16 and quantised weights as f16 parts, bf16 weights as bf16
+// parts (split.cuh), whose products are added in float32, by cuBLASLt where it was loaded, else by the tiles of
+// products.cuh. Where rows are few, as in the decode of a batch, cuBLASLt takes the parts of x as rows of one matrix, so
+// that weights are read once, and all rows of a list of kept slots, of which those kept are written: it takes its shapes
+// from the host. Longer lists are by the tiles.
 #include <cstdio>
 #include <type_traits>
 
@@ -229,12 +231,14 @@ int32_t many_rows_f32(tkf_context* context, const float* x, const uint8_t* weigh
   return cuda_launched(context, "linear");
 }
 
-int32_t one_product(tkf_context* context, const float* x, const tkf_product& p, const RowList& list, int64_t k) {
+// Whether rows of x are so few that reading the weights is what takes time.
+bool are_few(int dtype, int64_t rows, int64_t k) {
+  return rows <= (is_dense(dtype) ? kFewRows : kFewRowsOfBlocks) || k == 0;
+}
+
+int32_t many_rows(tkf_context* context, const float* x, const tkf_product& p, const RowList& list, int64_t k) {
   const uint8_t* const weight = as<uint8_t>(p.weight);
   float* const out = as<float>(p.out);
-  if (list.rows <= (is_dense(p.dtype) ? kFewRows : kFewRowsOfBlocks) || k == 0) {
-    return linear_few_rows(context, x, p.dtype, weight, list, p.n, k, out);
-  }
   return p.dtype == TKF_DTYPE_F32 ? many_rows_f32(context, x, weight, list, p.n, k, out)
                                   : many_rows_in_parts(context, x, p.dtype, weight, list, p.n, k, out);
 }
@@ -255,15 +259,31 @@ int32_t on_cuda::linear_apply(tkf_context* context, const tkf_linear_apply_args&
     if (!is_dense(p.dtype) && !is_aligned(x, 16)) return cuda_misaligned(context, "x", 16);
   }
   if (a.same_x == 0) cuda_split_rows(context) = {};
-  for (const tkf_product& p : {a.first, a.second, a.third}) {
-    const int32_t status = p.n == 0 ? TKF_STATUS_OK : one_product(context, x, p, list, a.k);
-    if (status != TKF_STATUS_OK) return status;
+  const tkf_product all[kMostProducts] = {a.first, a.second, a.third};
+  bool done[kMostProducts] = {};
+  int32_t gate = a.gate, status = TKF_STATUS_OK;
+  for (int i = 0; i < kMostProducts && status == TKF_STATUS_OK; i++) {
+    if (done[i] || all[i].n == 0) continue;
+    if (!are_few(all[i].dtype, a.rows, a.k)) {
+      status = many_rows(context, x, all[i], list, a.k);
+      continue;
+    }
+    ProductSet same = {};  // those of one type together
+    int count = 0;
+    for (int j = i; j < kMostProducts; j++) {
+      if (all[j].n == 0 || all[j].dtype != all[i].dtype) continue;
+      same.weight[count] = as<uint8_t>(all[j].weight), same.out[count] = as<float>(all[j].out);
+      same.n[count++] = all[j].n;
+      done[j] = true;
+    }
+    if (gate != TKF_GATE_NONE && count == 2) same.gate = gate, gate = TKF_GATE_NONE;
+    status = linear_few_rows(context, x, all[i].dtype, same, list, a.k);
   }
-  const tkf_buffer gate = a.first.out, up = a.second.out;
+  if (status != TKF_STATUS_OK || gate == TKF_GATE_NONE) return status;
+  const tkf_buffer out = a.first.out, up = a.second.out;
   const int64_t count = a.rows * a.first.n;
-  if (a.gate == TKF_GATE_SWIGLU) return swiglu_apply(context, {gate, up, gate, count});
-  if (a.gate == TKF_GATE_GEGLU) return geglu_apply(context, {gate, up, gate, count});
-  return TKF_STATUS_OK;
+  if (gate == TKF_GATE_SWIGLU) return swiglu_apply(context, {out, up, out, count});
+  return geglu_apply(context, {out, up, out, count});
 }
 
 }  // namespace tkf

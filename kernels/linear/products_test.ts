@@ -43,9 +43,9 @@ function checkOf({ dtypes, ns, rows, k, gate }: ProductsCase, seed: number): (wa
 testCases(
   "linears() and gatedLinear() equal the reference and linear() on all cases",
   PRODUCTS_CASES,
-  [7 * (11 * 3 + 5), 2 * 3],
+  [7 * (11 * 3 + 5), 2 * 2 * 3],
   (c, i) => checkOf(c, i + 1),
-  ({ rows, dtypes, ns }) => [4, 12].includes(rows) && ns[0] === 35 && dtypes[0] === "q5_1",
+  ({ rows, dtypes, ns }) => [4, 12].includes(rows) && ns[0] === 35 && ["bf16", "q5_1"].includes(dtypes[0]!),
 );
 
 testInEveryWay("linears() and gatedLinear() refuse what does not go together", (ways) => {

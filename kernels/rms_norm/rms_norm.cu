@@ -21,7 +21,7 @@ struct Addend {
   const float* delta;   // [rows, cols], or NULL
   const uint8_t* keep;  // [rows], or NULL: all
 
-  __device__ __forceinline__ bool of(int64_t row) const {
+  __device__ __forceinline__ bool is_for(int64_t row) const {
     return delta != nullptr && (keep == nullptr || __ldg(keep + row) != 0);
   }
 };
@@ -33,23 +33,22 @@ __global__ void __launch_bounds__(kRmsNormThreads)
                            float4* out) {
   wait_for_earlier_kernels();
   TKF_SHARED(double[kRmsNormThreads / 32], sums);
+  const float4* const delta = reinterpret_cast<const float4*>(addend.delta);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    float4 v[EACH], w[EACH];
+    float4 v[EACH], w[EACH], d[EACH];
 #pragma unroll
     for (int e = 0; e < EACH; e++) {
       const int i = static_cast<int>(threadIdx.x + e * blockDim.x);
       v[e] = i < pieces ? x[row * pieces + i] : float4{0, 0, 0, 0};
       w[e] = i < pieces ? __ldg(weight + i) : float4{0, 0, 0, 0};
+      d[e] = i < pieces && addend.delta != nullptr ? __ldg(delta + row * pieces + i) : float4{0, 0, 0, 0};
     }
-    if (addend.of(row)) {
-      const float4* delta = reinterpret_cast<const float4*>(addend.delta) + row * pieces;
+    if (addend.is_for(row)) {
 #pragma unroll
       for (int e = 0; e < EACH; e++) {
         const int i = static_cast<int>(threadIdx.x + e * blockDim.x);
-        if (i >= pieces) continue;
-        const float4 d = __ldg(delta + i);
-        v[e] = {v[e].x + d.x, v[e].y + d.y, v[e].z + d.z, v[e].w + d.w};
-        x[row * pieces + i] = v[e];
+        v[e] = {v[e].x + d[e].x, v[e].y + d[e].y, v[e].z + d[e].z, v[e].w + d[e].w};
+        if (i < pieces) x[row * pieces + i] = v[e];
       }
     }
     double squares = 0;
@@ -74,7 +73,7 @@ __global__ void __launch_bounds__(kRmsNormThreads)
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     float* from = x + row * cols;
     float* to = out + row * cols;
-    if (addend.of(row)) {
+    if (addend.is_for(row)) {
       const float* delta = addend.delta + row * cols;
       for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) from[i] += __ldg(delta + i);
     }

@@ -1,15 +1,14 @@
-// out = gate / (1 + e^-slope) * up, see swiglu_cpu.cpp; out may be gate.
+// out = act(gate) * up; out may be gate.
 #include "../common/launch.h"
+#include "gate.cuh"
 
 namespace tkf {
 
-// e^-gate overflows to infinity for gate < -88.7: the quotient is then -0, and the true value below 1e-36.
 __global__ void __launch_bounds__(256) swiglu_kernel(const float* gate, const float* up, int64_t count, float* out) {
   wait_for_earlier_kernels();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
-    const float g = gate[i];
-    out[i] = g / (1 + expf(-g)) * up[i];
+    out[i] = swiglu_of(gate[i], up[i]);
   }
 }
 
@@ -17,11 +16,9 @@ __global__ void __launch_bounds__(256) geglu_kernel(const float* gate, const flo
   wait_for_earlier_kernels();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
-    const float g = gate[i], slope = 1.5957691216f * g * (1 + 0.044715f * g * g);
-    out[i] = g / (1 + expf(-slope)) * up[i];
+    out[i] = geglu_of(gate[i], up[i]);
   }
 }
-
 
 int32_t on_cuda::swiglu_apply(tkf_context* context, const tkf_swiglu_apply_args& a) {
   TKF_LAUNCH(cuda_stream(context), (swiglu_kernel), grid_of(a.count, 256), 256, 0, as<float>(a.gate), as<float>(a.up),

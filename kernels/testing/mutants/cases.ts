@@ -22,6 +22,7 @@ const LINEAR = {
 };
 
 const SAME = { test: LINEAR.test, filter: "of the same x" };
+const TOGETHER = { test: "linear/products_test.ts", filter: "on all cases" };
 const PRODUCTS = { test: LINEAR.test, filter: "equals the reference on all cases" };
 
 /** All of them. */
@@ -175,6 +176,42 @@ export const MUTANTS: readonly Mutant[] = [
     from: "mma_m16n8k16_bf16(sums[m], a[1], b[0], sums[m]);",
     to: "",
     ...PRODUCTS,
+  },
+  {
+    name: "few rows by weights of 16 bits take a column's x twice",
+    file: "linear/few_rows_mma.cuh",
+    from: "mma_m16n8k16_bf16(sums[t][m], right, other",
+    to: "mma_m16n8k16_bf16(sums[t][m], right, one",
+    ...PRODUCTS,
+  },
+  {
+    name: "a row's factor is that of the first",
+    file: "linear/few_rows.cuh",
+    from: "__ldg(scales + number)",
+    to: "__ldg(scales)",
+    ...PRODUCTS,
+  },
+  {
+    name: "the first tile of a third product is taken for one of the second",
+    file: "linear/linear.h",
+    from: "is1 = tile < tiles0 + tiles1",
+    to: "is1 = tile <= tiles0 + tiles1",
+    ...TOGETHER,
+  },
+  {
+    name: "a gate is multiplied by itself",
+    file: "linear/few_rows.cuh",
+    from: "total(at + ROWS / 2)",
+    to: "total(at)",
+    ...TOGETHER,
+  },
+  {
+    name: "what skipped rows have is added as well",
+    file: "rms_norm/rms_norm.cu",
+    from: "(keep == nullptr || __ldg(keep + row) != 0)",
+    to: "(keep == nullptr || row >= 0)",
+    test: "rms_norm/rms_norm_test.ts",
+    filter: "of all rows or of those kept",
   },
   {
     name: "weights at odd addresses are taken from the word that they begin in",
