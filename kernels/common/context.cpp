@@ -125,6 +125,15 @@ void* context_scratch(const tkf_context* context, int thread) { return cpu(conte
 
 void* context_shared(const tkf_context* context) { return cpu(context)->shared_scratch.data(); }
 
+float* context_angles(tkf_context* context, const int32_t* positions, int64_t rows, const double* turns, int64_t pairs,
+                      bool* known) {
+  try {
+    return cpu(context)->angles.get(positions, rows, turns, pairs, known);
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
 SgemmFunction context_sgemm(const tkf_context* context) { return cpu(context)->sgemm; }
 
 Products context_products(const tkf_context* context) { return cpu(context)->products; }

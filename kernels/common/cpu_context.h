@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "../kv_filter_scan/signs.h"
+#include "../rope/angles.h"
 #include "check.h"
 #include "pool.h"
 
@@ -39,6 +40,7 @@ struct CpuContext final : tkf_context {
   std::unique_ptr<Scratch[]> thread_scratch;
   Scratch shared_scratch;
   SignCache signs;
+  AngleCache angles;
 
   int threads() const { return pool.threads(); }
 };

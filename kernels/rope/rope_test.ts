@@ -57,6 +57,28 @@ testOnCpu("rope() of many rows is the same on three threads as on one", async ()
   for (let i = 0; i < found.length; i += 2) assertEquals(found[i], found[i + 1]); // of one level
 });
 
+testInEveryWay("rope() knows angles again by positions and turns, those of the last call alone", (ways) => {
+  const all = numbers(5);
+  // [first position, theta]: equal calls, then one of the two other than before, and back.
+  const calls = [[0, 1e4], [0, 1e4], [7, 1e4], [7, 5e5], [7, 1e4], [0, 1e4], [0, 5e5]] as const;
+  const prepared = [600, 3].flatMap((rows) =>
+    [64, 32].flatMap((headDim) =>
+      calls.map(([first, theta]) => {
+        const x = randomTensor([rows, 2, headDim], all), turns = turnsOf(theta, headDim);
+        const positions = positionsOf(Array.from({ length: rows }, (_, i) => first + i));
+        return { x, turns, positions, ...turn(x, positions, turns) };
+      })
+    )
+  );
+  for (const { name, backend, on, values } of ways) {
+    for (const [i, { x, turns, positions, expected, length }] of prepared.entries()) {
+      const out = on(x);
+      backend.rope(out, on(positions), on(turns));
+      assertNear(values(out), expected, 3e-7, `${name}, call ${i}`, length);
+    }
+  }
+});
+
 testInEveryWay("rope() refuses an odd head size and a table of another size", (ways) => {
   for (const { backend, on, empty } of ways) {
     const positions = on(positionsOf([0])), x = empty(1, 1, 4);
