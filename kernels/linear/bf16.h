@@ -1,7 +1,7 @@
 // Products in bf16 by AMX: every factor is rounded to one bf16 number, or (bf16x2) is a sum of two, and of their four
 // products all but that of the smaller ones are summed, in f32. A tile unit multiplies 32 values of 16 rows with those of 16
-// others at once. Weights lie in a tile row by row, as in memory; rows of x are transposed, once for all weights.
-// N is how many numbers a factor has.
+// others at once. Rows of x lie in a tile row by row, as in memory; weights are transposed as they are unpacked, so that sums
+// are rows of out. N is how many numbers a factor has.
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"
@@ -16,8 +16,9 @@
 namespace tkf::TKF_NAMESPACE::bf16 {
 
 constexpr int kTile = 16, kTileBytes = 1024;  // rows of each side; 16 * 32 bf16, or 16 * 16 floats
-template <int N>
-constexpr int64_t kSection = 512 / N;  // values of a row that are made bf16 at once: a multiple of every block
+// Values of a row that are made bf16 at once, a multiple of every block, where they are more than so many; what unpacked
+// weights take together.
+constexpr int64_t kSection = 512, kWhole = 1536, kHeldBytes = 384 * 1024;
 constexpr int64_t kMostRows = 512;  // rows of x whose sums are held at once
 
 // 32 floats as bf16 numbers: rounded; or what a float's upper half says, and the rest of it.
@@ -41,54 +42,75 @@ TKF_INLINE void put(vf low, vf high, uint8_t* to) {
   for (int i = 0; i < N; i++) _mm512_store_si512(to + i * kTileBytes, numbers[i]);
 }
 
-// Up to 16 rows of x, others 0, in tiles of pairs of values: [k / 32, N, 16 pairs, 16 rows, 2].
+// Up to 16 rows of x, others 0, in tiles: [k / 32, N, 16 rows, 32].
 template <int N>
-static void turn_rows(const float* x, int rows, int64_t k, uint8_t* to) {
-  for (int64_t at = 0; at < k; at += 32) {
+static void lay_rows(const float* x, int rows, int64_t k, uint8_t* to) {
+  for (int64_t at = 0; at < k; at += 32, to += N * kTileBytes) {
     const int some = static_cast<int>(smaller(k - at, int64_t{32}));
-    vf turned[N][kTile] = {};
-    for (int row = 0; row < rows; row++) {
+    for (int row = 0; row < kTile; row++) {
       const float* const from = x + row * k + at;
-      __m512i numbers[2];
-      if (some == 32) split<N>(load(from), load(from + W), numbers);
-      else split<N>(load_part(from, smaller(some, W)), load_part(from + W, larger(some - W, 0)), numbers);
-      for (int i = 0; i < N; i++) turned[i][row] = (vf)numbers[i];
-    }
-    for (int i = 0; i < N; i++, to += kTileBytes) {
-      transpose(turned[i]);
-      for (int pair = 0; pair < kTile; pair++) _mm512_store_ps(to + 64 * pair, turned[i][pair]);
+      if (row >= rows) put<N>(set1(0), set1(0), to + 64 * row);
+      else if (some == 32) put<N>(load(from), load(from + W), to + 64 * row);
+      else put<N>(load_part(from, smaller(some, W)), load_part(from + W, larger(some - W, 0)), to + 64 * row);
     }
   }
 }
 
-// Values [first, first + kSection) of 16 rows of weights, of which `valid` are there: [kSection / 32, N, 16, 32].
+// 32 values of each of 16 rows of weights, as their numbers lie in `rows`, as N tiles of pairs: [N, 16 pairs, 16 rows, 2].
+template <int N>
+TKF_INLINE void put_turned(vf (*rows)[kTile], uint8_t* to) {
+  for (int i = 0; i < N; i++) {
+    transpose(rows[i]);
+    for (int pair = 0; pair < kTile; pair++) _mm512_store_ps(to + i * kTileBytes + 64 * pair, rows[i][pair]);
+  }
+}
+
+// Values [first, first + count) of 16 rows of weights, of which `valid` are there: [count / 32, N, 16 pairs, 16 rows, 2].
 template <class Format, int N>
-static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t first, uint8_t* to) {
+static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t first, int64_t count, uint8_t* to) {
   constexpr int parts = Format::VALUES / 32;
-  const int64_t blocks = smaller(kSection<N>, k - first) / Format::VALUES;
-  for (int r = 0; r < kTile; r++) {
-    const uint8_t* const row = weight + (r < valid ? r : 0) * row_bytes<Format>(k) + row_bytes<Format>(first);
-    uint8_t* out = to + 64 * r;
-    float scales[kChunkScales<Format>];
-    Format::prepare(row, static_cast<int>(blocks), scales);
-    for (int64_t b = 0; b < blocks; b++) {
-#pragma GCC unroll 8
-      for (int part = 0; part < parts; part++) {
-        vf w[2];
-        Format::decode(row + b * Format::BYTES, scales + b * Format::SCALES, part, w);
-        put<N>(w[0], w[1], out);
-        out += N * kTileBytes;
-      }
-    }
-    if constexpr (Format::DENSE) {
-      if (first + kSection<N> > k && k % 32 != 0) {
-        float rest[32] = {};
-        for (int64_t i = 0; i < k % 32; i++) rest[i] = Format::scalar(row + (32 * blocks + i) * (Format::BYTES / 32));
-        put<N>(load(rest), load(rest + W), out);
+  const int64_t blocks = count / Format::VALUES;
+  const uint8_t* row[kTile];
+  for (int r = 0; r < kTile; r++) row[r] = weight + (r < valid ? r : 0) * row_bytes<Format>(k) + row_bytes<Format>(first);
+  vf turned[N][kTile];
+  const auto take = [&](int r, const vf* w) {
+    __m512i numbers[2];
+    split<N>(w[0], w[1], numbers);
+    for (int i = 0; i < N; i++) turned[i][r] = (vf)numbers[i];
+  };
+  for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
+    const int some = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
+    float scales[kTile][kChunkScales<Format>];
+    for (int r = 0; r < kTile; r++) Format::prepare(row[r] + chunk * Format::BYTES, some, scales[r]);
+    for (int b = 0; b < some; b++) {
+      for (int part = 0; part < parts; part++, to += N * kTileBytes) {
+        for (int r = 0; r < kTile; r++) {
+          vf w[2];
+          Format::decode(row[r] + (chunk + b) * Format::BYTES, scales[r] + b * Format::SCALES, part, w);
+          take(r, w);
+        }
+        put_turned<N>(turned, to);
       }
     }
   }
+  if constexpr (Format::DENSE) {
+    if (count % 32 == 0) return;
+    for (int r = 0; r < kTile; r++) {
+      float rest[32] = {};
+      for (int64_t i = 0; i < count % 32; i++) rest[i] = Format::scalar(row[r] + (32 * blocks + i) * (Format::BYTES / 32));
+      const vf w[2] = {load(rest), load(rest + W)};
+      take(r, w);
+    }
+    put_turned<N>(turned, to);
+  }
 }
+
+// Where sums of a pair of tiles of rows by a pair of tiles of columns lie: bytes from a row to the next, from a tile of rows to
+// the next, from a tile of columns to the next.
+struct Sums {
+  uint8_t* at;
+  int64_t row, rows, columns;
+};
 
 // Tiles 0 to 3 hold sums, 4 and 5 weights, 6 and 7 rows of x.
 template <int NT>
@@ -103,27 +125,27 @@ TKF_INLINE void load_x(const uint8_t* at, int64_t stride) {
 }
 template <int NT, int MT>
 TKF_INLINE void multiply_tiles() {
-  _tile_dpbf16ps(0, 4, 6);
-  if (NT > 1) _tile_dpbf16ps(1, 5, 6);
-  if (MT > 1) _tile_dpbf16ps(2, 4, 7);
-  if (NT > 1 && MT > 1) _tile_dpbf16ps(3, 5, 7);
+  _tile_dpbf16ps(0, 6, 4);
+  if (NT > 1) _tile_dpbf16ps(1, 6, 5);
+  if (MT > 1) _tile_dpbf16ps(2, 7, 4);
+  if (NT > 1 && MT > 1) _tile_dpbf16ps(3, 7, 5);
 }
 
-// Adds to NT x MT tiles of sums, [16 columns, 16 rows] each, the products of `count` tiles of both; `fresh` sums
-// begin at 0. Strides are in bytes, from one tile row of weights, of x and of sums to the next.
+// The products of `count` tiles of both, added to NT x MT tiles of sums from `from`, which begin at 0 where it is nullptr;
+// stored to `to`. Strides are in bytes, from one tile row of weights and of x to the next.
 template <int N, int NT, int MT>
 static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t* x, int64_t x_stride, int count,
-                     bool fresh, uint8_t* sums, int64_t sum_stride) {
-  if (fresh) {
+                     const Sums& from, const Sums& to) {
+  if (from.at == nullptr) {
     _tile_zero(0);
     if (NT > 1) _tile_zero(1);
     if (MT > 1) _tile_zero(2);
     if (NT > 1 && MT > 1) _tile_zero(3);
   } else {
-    _tile_loadd(0, sums, 64);
-    if (NT > 1) _tile_loadd(1, sums + sum_stride, 64);
-    if (MT > 1) _tile_loadd(2, sums + kTileBytes, 64);
-    if (NT > 1 && MT > 1) _tile_loadd(3, sums + sum_stride + kTileBytes, 64);
+    _tile_loadd(0, from.at, from.row);
+    if (NT > 1) _tile_loadd(1, from.at + from.columns, from.row);
+    if (MT > 1) _tile_loadd(2, from.at + from.rows, from.row);
+    if (NT > 1 && MT > 1) _tile_loadd(3, from.at + from.rows + from.columns, from.row);
   }
   for (int i = 0; i < count; i++, weight += N * kTileBytes, x += N * kTileBytes) {
     load_x<MT>(x, x_stride);
@@ -139,10 +161,10 @@ static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t
     load_x<MT>(x + kTileBytes, x_stride);
     multiply_tiles<NT, MT>();
   }
-  _tile_stored(0, sums, 64);
-  if (NT > 1) _tile_stored(1, sums + sum_stride, 64);
-  if (MT > 1) _tile_stored(2, sums + kTileBytes, 64);
-  if (NT > 1 && MT > 1) _tile_stored(3, sums + sum_stride + kTileBytes, 64);
+  _tile_stored(0, to.at, to.row);
+  if (NT > 1) _tile_stored(1, to.at + to.columns, to.row);
+  if (MT > 1) _tile_stored(2, to.at + to.rows, to.row);
+  if (NT > 1 && MT > 1) _tile_stored(3, to.at + to.rows + to.columns, to.row);
 }
 
 template <int N>
@@ -161,27 +183,45 @@ constexpr TileShape kTileShape;
 static void begin_tiles() { _tile_loadconfig(&kTileShape); }
 static void end_tiles() { _tile_release(); }
 
+// Sums of tiles of which rows or columns are not there, to those of out that are.
+static void store_edges(const Sums& from, int64_t rows, int64_t columns, int mt, int nt, float* out, int64_t n) {
+  for (int64_t row = 0; row < smaller(rows, int64_t{kTile} * (1 + mt)); row++) {
+    for (int i = 0; i <= nt; i++) {
+      const int some = static_cast<int>(smaller(columns - i * kTile, int64_t{kTile}));
+      const uint8_t* const at = from.at + row / kTile * from.rows + row % kTile * from.row + i * from.columns;
+      if (some > 0) store_part(out + row * n + i * kTile, load(reinterpret_cast<const float*>(at)), some);
+    }
+  }
+}
+
+// Values of a row that are unpacked at once: all of them where they are few, else a multiple of every block.
+template <int N>
+static int64_t section_of(int64_t k) {
+  return k <= kWhole / N ? larger((k + 31) / 32 * 32, int64_t{32}) : kSection / N;
+}
+
 template <int N, class Format>
-static int products(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
-                    float* out) {
+static int products(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
   const int64_t depth = larger((k + 31) / 32, int64_t{1}), x_stride = depth * N * kTileBytes;
-  const int64_t row_tiles = (rows + kTile - 1) / kTile, columns = (n + 2 * kTile - 1) / (2 * kTile);
+  const int64_t row_tiles = (rows + kTile - 1) / kTile;
+  const int64_t section = section_of<N>(k), weight_stride = section / 32 * N * kTileBytes;
   // Pairs of tiles of weights that are unpacked together: x is read once for them. Few rows: what stays near.
-  const int64_t together = rows > 2 * kTile ? 8 : 1, held_rows = smaller(row_tiles, kMostRows / kTile);
-  constexpr int64_t weight_stride = kSection<N> / 32 * N * kTileBytes;
-  const int64_t sum_stride = held_rows * kTileBytes;
+  const int64_t together = rows > 2 * kTile ? larger(kHeldBytes / (2 * weight_stride), int64_t{1}) : 1;
+  const int64_t held_rows = smaller(row_tiles, kMostRows / kTile), sum_stride = held_rows * kTileBytes;
   const size_t own = static_cast<size_t>(2 * together * (weight_stride + sum_stride));
   if (!context_reserve(context, own, static_cast<size_t>(row_tiles * x_stride))) return TKF_STATUS_MEMORY;
-  uint8_t* const turned = static_cast<uint8_t*>(context_shared(context));
+  uint8_t* const laid = static_cast<uint8_t*>(context_shared(context));
   parallel_ranges(context, row_tiles, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {
       const int some = static_cast<int>(smaller(rows - i * kTile, int64_t{kTile}));
-      turn_rows<N>(x + i * kTile * k, some, k, turned + i * x_stride);
+      lay_rows<N>(x + i * kTile * k, some, k, laid + i * x_stride);
     }
   });
   const int64_t bytes = row_bytes<Format>(k);
   const int64_t grain = 65536 / larger(2 * kTile * k, int64_t{1});
-  parallel_ranges(context, columns, grain, [&](int64_t begin, int64_t end, int thread) {
+  parallel_products(context, list, 2 * kTile, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int thread) {
+    const int64_t n = p.n;
+    float* const out = as<float>(p.out);
     begin_tiles();
     uint8_t* const panel = static_cast<uint8_t*>(context_scratch(context, thread));
     uint8_t* const sums = panel + 2 * together * weight_stride;
@@ -190,33 +230,27 @@ static int products(tkf_context* context, const float* x, const uint8_t* weight,
       const int64_t some = (last - first + kTile - 1) / kTile;  // tiles of weights
       for (int64_t row = 0; row < row_tiles; row += held_rows) {
         const int64_t held = smaller(held_rows, row_tiles - row);
-        for (int64_t at = 0; at == 0 || at < k; at += kSection<N>) {
+        for (int64_t at = 0; at == 0 || at < k; at += section) {
+          const int64_t values = smaller(section, k - at);
           for (int64_t i = 0; i < some; i++) {
             const int64_t j = first + i * kTile;
             const int valid = static_cast<int>(smaller(n - j, int64_t{kTile}));
-            unpack_rows<Format, N>(weight + j * bytes, valid, k, at, panel + i * weight_stride);
+            unpack_rows<Format, N>(as<uint8_t>(p.weight) + j * bytes, valid, k, at, values, panel + i * weight_stride);
           }
-          const int count = static_cast<int>((smaller(kSection<N>, k - at) + 31) / 32);
+          const int count = static_cast<int>((values + 31) / 32);
           for (int64_t m = 0; m < held; m += 2) {
-            const uint8_t* const tiles = turned + (row + m) * x_stride + at / 32 * N * kTileBytes;
+            const uint8_t* const tiles = laid + (row + m) * x_stride + at / 32 * N * kTileBytes;
             for (int64_t i = 0; i < some; i += 2) {
-              kMultiply<N>[i + 1 < some][m + 1 < held](panel + i * weight_stride, weight_stride, tiles, x_stride, count, at == 0,
-                                                    sums + i * sum_stride + m * kTileBytes, sum_stride);
-            }
-          }
-        }
-        for (int64_t i = 0; i < some; i++) {
-          const int cols = static_cast<int>(smaller(n - first - i * kTile, int64_t{kTile}));
-          for (int64_t m = 0; m < held; m++) {
-            const float* const from = reinterpret_cast<float*>(sums + i * sum_stride + m * kTileBytes);
-            vf tile[kTile];
-            for (int r = 0; r < kTile; r++) tile[r] = load(from + r * W);
-            transpose(tile);
-            const int64_t top = (row + m) * kTile, valid = smaller(rows - top, int64_t{kTile});
-            float* const to = out + top * n + first + i * kTile;
-            for (int64_t r = 0; r < valid; r++) {
-              if (cols == W) store(to + r * n, tile[r]);
-              else store_part(to + r * n, tile[r], cols);
+              const int64_t top = (row + m) * kTile, left = first + i * kTile;
+              const int nt = i + 1 < some, mt = m + 1 < held;
+              const bool whole = top + (1 + mt) * kTile <= rows && left + (1 + nt) * kTile <= n;
+              const Sums own_sums = {sums + i * sum_stride + m * kTileBytes, 64, kTileBytes, sum_stride};
+              const Sums outs = {reinterpret_cast<uint8_t*>(out + top * n + left), n * 4, n * 4 * kTile, 64};
+              const Sums none = {};
+              const bool done = at + section >= k;
+              kMultiply<N>[nt][mt](panel + i * weight_stride, weight_stride, tiles, x_stride, count,
+                                   at == 0 ? none : own_sums, done && whole ? outs : own_sums);
+              if (done && !whole) store_edges(own_sums, rows - top, n - left, mt, nt, out + top * n + left, n);
             }
           }
         }

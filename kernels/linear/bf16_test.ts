@@ -11,7 +11,7 @@ import { WEIGHTS } from "../testing/fuzz/draw.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
 import { testOnCpu } from "../testing/ways.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
-import { prepare } from "./testing.ts";
+import { checkTogether, prepare } from "./testing.ts";
 
 const open = (products: Products, threads: number) =>
   openCpu({ products, threads, level: "avx512", blas: "none" });
@@ -56,15 +56,14 @@ for (const kind of KINDS) {
       const backends = [await open(kind, 1), await open(kind, 3)], few = await open("int16", 1);
       assertEquals(backends.map(({ products }) => products), [kind, kind]);
       assert(backends.every(({ description }) => description.includes(`in ${kind} by AMX`)));
-      const wide = WEIGHTS.map((dtype) => ({ dtype, rows: 33, n: 50, k: 1536 }));
+      const wide = WEIGHTS.map((dtype) => ({ dtype, rows: 33, n: 50, k: 1792 }));
       // More rows than sums are held of, and more columns than are unpacked together.
       const large: LinearCase = { dtype: "q4_0", rows: 530, n: 1100, k: 64 };
-      const dense: LinearCase[] = [{ dtype: "bf16", rows: 9, n: 17, k: 550 }, {
-        dtype: "f32",
-        rows: 16,
-        n: 3,
-        k: 0,
-      }];
+      const dense: LinearCase[] = [
+        { dtype: "bf16", rows: 9, n: 17, k: 550 },
+        { dtype: "bf16", rows: 9, n: 17, k: 1610 },
+        { dtype: "f32", rows: 16, n: 3, k: 0 },
+      ];
       let runs = 0;
       for (const [i, c] of [...LINEAR_CASES, ...wide, large, ...dense].entries()) {
         const { x, weight, sizes, expected: exact } = prepare(c, i + 1),
@@ -105,6 +104,10 @@ for (const kind of KINDS) {
     },
     reason,
   );
+
+  testOnCpu(`linears() in ${kind} are the same as one by one`, async () => {
+    for (const threads of [1, 3]) checkTogether(await open(kind, threads));
+  }, reason);
 
   testOnCpu(
     `linear() in ${kind} gives a row of more than 8 the same among few and many, and keeps NaN to it`,

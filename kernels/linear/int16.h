@@ -2,6 +2,7 @@
 // weights' own integers. In two bytes: where a processor has it, VNNI does 64 products of bytes at once.
 #pragma once
 #include "../common/blocks.h"
+#include "product_list.h"
 
 namespace tkf::TKF_NAMESPACE::int16 {
 

@@ -123,13 +123,13 @@ static void tile(const Block* x, int64_t rows, const uint8_t* weight, int valid,
 
 // All products of 4 to 8 rows of x, whose blocks lie at `x`.
 template <class Format>
-static void products(tkf_context* context, const Block* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
-                     float* out) {
+static void products(tkf_context* context, const Block* x, const ProductList& list, int64_t rows, int64_t k) {
   const int64_t bytes = row_bytes<Format>(k), grain = 65536 / larger(16 * k * rows, int64_t{1});
-  parallel_ranges(context, (n + 15) / 16, grain, [&](int64_t begin, int64_t end, int) {
+  parallel_products(context, list, 16, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int) {
     _tile_loadconfig(&kTileShape);
     for (int64_t i = begin * 16; i < end * 16; i += 16) {
-      tile<Format>(x, rows, weight + i * bytes, static_cast<int>(smaller(n - i, int64_t{16})), n, k, out + i);
+      const int valid = static_cast<int>(smaller(p.n - i, int64_t{16}));
+      tile<Format>(x, rows, as<uint8_t>(p.weight) + i * bytes, valid, p.n, k, as<float>(p.out) + i);
     }
     _tile_release();
   });

@@ -184,20 +184,19 @@ static TKF_INLINE void tile(const Quad* x, const uint8_t* weight, int valid, int
 
 // All products of few rows of x, whose quads lie at `x`.
 template <class Format>
-static void products(tkf_context* context, const Quad* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
-                     float* out) {
+static void products(tkf_context* context, const Quad* x, const ProductList& list, int64_t rows, int64_t k) {
   constexpr int together = 4;
-  const int64_t bytes = row_bytes<Format>(k), grain = 65536 / larger(together * k * rows, int64_t{1});
-  parallel_ranges(context, (n + together - 1) / together, grain, [&](int64_t begin, int64_t end, int) {
+  const int64_t bytes = row_bytes<Format>(k), grain = 32768 / larger(together * k * rows, int64_t{1});
+  parallel_products(context, list, together, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int) {
     for (int64_t i = begin * together; i < end * together; i += together) {
-      const int valid = static_cast<int>(smaller(n - i, int64_t{together}));
-      const uint8_t* const some = weight + i * bytes;
+      const int valid = static_cast<int>(smaller(p.n - i, int64_t{together}));
+      const uint8_t* const some = as<uint8_t>(p.weight) + i * bytes;
       for (int64_t m = 0; m < rows;) {
         const Quad* const own = x + m * quads_of(k);
-        float* const to = out + m * n + i;
-        if (rows - m >= 4) tile<Format, 4, 4>(own, some, valid, n, k, to), m += 4;
-        else if (rows - m >= 2) tile<Format, 4, 2>(own, some, valid, n, k, to), m += 2;
-        else tile<Format, 4, 1>(own, some, valid, n, k, to), m += 1;
+        float* const to = as<float>(p.out) + m * p.n + i;
+        if (rows - m >= 4) tile<Format, 4, 4>(own, some, valid, p.n, k, to), m += 4;
+        else if (rows - m >= 2) tile<Format, 4, 2>(own, some, valid, p.n, k, to), m += 2;
+        else tile<Format, 4, 1>(own, some, valid, p.n, k, to), m += 1;
       }
     }
   });

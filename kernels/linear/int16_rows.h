@@ -11,10 +11,9 @@ namespace tkf::TKF_NAMESPACE {
 constexpr int64_t kFewRows = 8;
 
 template <class Format>
-static int rounded_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
-                        float* out) {
+static int rounded_rows(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
   constexpr int most = 8;  // rows of x that share a panel's weights in registers
-  const int64_t blocks = k / 32, groups = (n + int16::kRows - 1) / int16::kRows;
+  const int64_t blocks = k / 32;
   const size_t factors = static_cast<size_t>(blocks) * sizeof(float), count = static_cast<size_t>(rows);
   const size_t panel = static_cast<size_t>(k) * int16::kRows;
   const bool vnni = context_products(context) != kInt16Plain;
@@ -46,7 +45,7 @@ static int rounded_rows(tkf_context* context, const float* x, const uint8_t* wei
     if (tiles) {
       int16::amx::Block* const turned = static_cast<int16::amx::Block*>(context_shared(context));
       int16::amx::make_blocks(rounded, rows, int16::few::kOffset<Format>, turned);
-      int16::amx::products<Format>(context, turned, weight, rows, n, k, out);
+      int16::amx::products<Format>(context, turned, list, rows, k);
       return TKF_STATUS_OK;
     }
   }
@@ -54,29 +53,29 @@ static int rounded_rows(tkf_context* context, const float* x, const uint8_t* wei
   if (few) {
     int16::few::Quad* const turned = static_cast<int16::few::Quad*>(context_shared(context));
     int16::few::make_quads(rounded, rows, int16::few::kOffset<Format>, turned);
-    int16::few::products<Format>(context, turned, weight, rows, n, k, out);
+    int16::few::products<Format>(context, turned, list, rows, k);
     return TKF_STATUS_OK;
   }
 #endif
   const int64_t grain = 32768 / larger(int16::kRows * k * rows, int64_t{1});
-  parallel_ranges(context, groups, grain, [&](int64_t begin, int64_t end, int thread) {
+  parallel_products(context, list, int16::kRows, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int thread) {
     uint8_t* const memory = static_cast<uint8_t*>(context_scratch(context, thread));
     float* const d = reinterpret_cast<float*>(memory + panel);
     const int16::Panel turned = {memory, d, d + blocks * int16::kRows};
     for (int64_t group = begin; group < end; group++) {
       const int64_t column = group * int16::kRows;
-      const int valid = static_cast<int>(smaller(n - column, int64_t{int16::kRows}));
-      int16::turn_rows<Format>(weight + column * bytes, valid, k, turned);
+      const int valid = static_cast<int>(smaller(p.n - column, int64_t{int16::kRows}));
+      int16::turn_rows<Format>(as<uint8_t>(p.weight) + column * bytes, valid, k, turned);
       for (int64_t row = 0; row < rows; row += most) {
         const int some = static_cast<int>(smaller(rows - row, int64_t{most}));
-        float* const to = out + row * n + column;
+        float* const to = as<float>(p.out) + row * p.n + column;
 #if TKF_LEVEL == TKF_LEVEL_AVX512
         if (vnni) {
-          int16::vnni::tile<most>(turned, rounded, row, some, valid, to, n);
+          int16::vnni::tile<most>(turned, rounded, row, some, valid, to, p.n);
           continue;
         }
 #endif
-        int16::plain::tile<most>(turned, rounded, row, some, valid, to, n);
+        int16::plain::tile<most>(turned, rounded, row, some, valid, to, p.n);
       }
     }
   });

@@ -8,7 +8,7 @@ import { WEIGHTS } from "../testing/fuzz/draw.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
 import { testOnCpu } from "../testing/ways.ts";
 import { LINEAR_CASES } from "./cases.ts";
-import { prepare } from "./testing.ts";
+import { checkTogether, prepare } from "./testing.ts";
 
 /** Types that have products in int16. */
 const CHANGED: readonly DType[] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k"];
@@ -65,6 +65,10 @@ testOnCpu("linear() in int16 is the product with rounded activations, at every l
     }
   }
   assertEquals(runs, (5 * 6 + 5) * 11 * backends.length);
+});
+
+testOnCpu("linears() in int16 are the same as one by one", async () => {
+  for (const backend of await open("int16")) checkTogether(backend);
 });
 
 testOnCpu("linear() in int16 leaves all other types exact", async () => {

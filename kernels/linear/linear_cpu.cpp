@@ -130,28 +130,28 @@ static TKF_INLINE void few_rows_group(const float* packed, const float* x, const
   }
 }
 
-// body(i, valid) for every tile of R of the n rows of weights: rows i .. i+valid-1. `work` is the cost of one row.
+// body(product, i, valid) for every tile of R of a product's rows of weights: rows i .. i+valid-1. `work` is the cost of a row.
 template <int R, class F>
-static TKF_INLINE void few_rows_of(tkf_context* context, int64_t n, int64_t work, F&& body) {
-  parallel_ranges(context, (n + R - 1) / R, 32768 / larger(R * work, int64_t{1}), [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin * R; i < end * R; i += R) body(i, static_cast<int>(smaller(n - i, int64_t{R})));
+static TKF_INLINE void few_rows_of(tkf_context* context, const ProductList& list, int64_t work, F&& body) {
+  const int64_t grain = 32768 / larger(R * work, int64_t{1});
+  parallel_products(context, list, R, grain, [&](const tkf_product& product, int64_t begin, int64_t end, int) {
+    for (int64_t i = begin * R; i < end * R; i += R) body(product, i, static_cast<int>(smaller(product.n - i, int64_t{R})));
   });
 }
 
 template <class Format>
-static int few_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
-                    float* out) {
+static int few_rows(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
   const int64_t bytes = row_bytes<Format>(k);
   if (!context_reserve(context, 0, static_cast<size_t>(rows * k) * 4)) return TKF_STATUS_MEMORY;
   float* const packed = static_cast<float*>(context_shared(context));
   pack_rows(x, rows, k, packed);
   if (rows == 1) {
-    few_rows_of<4>(context, n, k, [&](int64_t i, int valid) {
-      few_rows_tile<Format, 4, 1>(packed, x, weight + i * bytes, valid, n, k, out + i);
+    few_rows_of<4>(context, list, k, [&](const tkf_product& p, int64_t i, int valid) {
+      few_rows_tile<Format, 4, 1>(packed, x, as<uint8_t>(p.weight) + i * bytes, valid, p.n, k, as<float>(p.out) + i);
     });
   } else {
-    few_rows_of<2>(context, n, k * rows, [&](int64_t i, int valid) {
-      few_rows_group<Format>(packed, x, weight + i * bytes, valid, rows, n, k, out + i);
+    few_rows_of<2>(context, list, k * rows, [&](const tkf_product& p, int64_t i, int valid) {
+      few_rows_group<Format>(packed, x, as<uint8_t>(p.weight) + i * bytes, valid, rows, p.n, k, as<float>(p.out) + i);
     });
   }
   return TKF_STATUS_OK;
@@ -275,28 +275,30 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
   return TKF_STATUS_OK;
 }
 
-static int32_t one_product(tkf_context* context, const float* x, const tkf_product& p, int64_t rows, int64_t k) {
-  const uint8_t* weight = as<uint8_t>(p.weight);
+static int32_t multiply_all(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
   int32_t status = TKF_STATUS_OK;
-  with_format(p.dtype, [&](auto format) {
+  with_format(list.at[0]->dtype, [&](auto format) {
     using Format = decltype(format);
     const Products products = context_products(context);
     if constexpr (int16::Integers<Format>::KNOWN) {
       const bool int16 = products == kInt16Plain || products == kInt16Vnni;
       if (int16 || (products != kExact && rows <= kFewRows)) {
-        status = rounded_rows<Format>(context, x, weight, rows, p.n, k, as<float>(p.out));
+        status = rounded_rows<Format>(context, x, list, rows, k);
         return;
       }
     }
     if (rows <= kFewRows) {
-      status = few_rows<Format>(context, x, weight, rows, p.n, k, as<float>(p.out));
+      status = few_rows<Format>(context, x, list, rows, k);
 #if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
     } else if (products == kBf16x2 || products == kBf16) {
       const auto multiply = products == kBf16 ? bf16::products<1, Format> : bf16::products<2, Format>;
-      status = multiply(context, x, weight, rows, p.n, k, as<float>(p.out));
+      status = multiply(context, x, list, rows, k);
 #endif
     } else {
-      status = many_rows<Format>(context, x, weight, rows, p.n, k, as<float>(p.out));
+      for (int i = 0; i < list.count && status == TKF_STATUS_OK; i++) {
+        const tkf_product& p = *list.at[i];
+        status = many_rows<Format>(context, x, as<uint8_t>(p.weight), rows, p.n, k, as<float>(p.out));
+      }
     }
   });
   return status;
@@ -307,8 +309,16 @@ static int32_t geglu_apply(tkf_context* context, const tkf_geglu_apply_args& a);
 
 static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
   const tkf_product* const products[] = {&a.first, &a.second, &a.third};
-  for (const tkf_product* p : products) {
-    const int32_t status = p->n == 0 ? TKF_STATUS_OK : one_product(context, as<float>(a.x), *p, a.rows, a.k);
+  for (int i = 0; i < 3; i++) {
+    const auto joins = [&](int j) { return products[j]->n > 0 && products[j]->dtype == products[i]->dtype; };
+    bool joined = products[i]->n == 0;
+    for (int j = 0; j < i; j++) joined |= joins(j);
+    if (joined) continue;
+    ProductList list = {};
+    for (int j = i; j < 3; j++) {
+      if (joins(j)) list.at[list.count++] = products[j];
+    }
+    const int32_t status = multiply_all(context, as<float>(a.x), list, a.rows, a.k);
     if (status != TKF_STATUS_OK) return status;
   }
   const tkf_buffer gate = a.first.out, up = a.second.out;

@@ -2,6 +2,8 @@
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
+import { assertEquals } from "@std/assert";
+import type { Backend } from "../../lib/backend.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
 import type { Way } from "../testing/ways.ts";
 import type { LinearCase } from "./cases.ts";
@@ -60,4 +62,29 @@ export function checkSlots(
     `${way.name}, ${nameOf(c)}, slots ${slots}`,
     (i) => sizes[i]!,
   );
+}
+
+/** Fails unless products of one x in a call are, bit by bit, those of calls of their own: types and sizes of weights mixed. */
+export function checkTogether(backend: Backend): void {
+  for (const rows of [1, 3, 6, 9, 40]) {
+    for (
+      const dtypes of [["q4_1", "q4_1", "q4_1"], ["q8_0", "f16", "q8_0"], ["q4_k", "q6_k", "q4_k"]] as const
+    ) {
+      const next = numbers(rows), x = randomTensor([rows, 256], next);
+      const products = [50, 7, 300].map((n, i) => ({
+        weight: randomWeight(dtypes[i]!, [n, 256], next),
+        out: unwritten([rows, n]),
+      }));
+      backend.linears(x, products);
+      for (const { weight, out } of products) {
+        const alone = unwritten(out.shape);
+        backend.linear(x, weight, alone);
+        assertEquals(
+          out.data,
+          alone.data,
+          `${backend.description}: ${rows} rows by ${weight.shape} ${weight.dtype}`,
+        );
+      }
+    }
+  }
 }
