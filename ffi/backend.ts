@@ -56,14 +56,14 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.hostMemory}. */
   readonly hostMemory = (size: number): Uint8Array<ArrayBuffer> => {
-    const memory = new Uint8Array(size);
-    if (size >= LARGE_BYTES) this.context.call("tkf_memory_advise", { memory, size });
-    return memory;
+    return this.#advised(new Uint8Array(size));
   };
 
   /** See {@linkcode Backend.alloc}. */
   override alloc(dtype: DType, shape: readonly number[]): HostTensor {
-    return this.#made(emptyTensor(dtype, shape));
+    const tensor = emptyTensor(dtype, shape);
+    this.#advised(tensor.data);
+    return this.#made(tensor);
   }
 
   /** See {@linkcode Backend.upload}. */
@@ -93,6 +93,13 @@ export class CpuBackend extends NativeBackend {
     const data = hostData(tensor);
     this.#unread.delete(data.buffer);
     return { dtype: tensor.dtype, shape: tensor.shape, data };
+  }
+
+  /** Asks for large pages for fresh memory, where it is large. */
+  #advised<Memory extends ArrayBufferView>(memory: Memory): Memory {
+    const size = memory.byteLength;
+    if (size >= LARGE_BYTES) this.context.call("tkf_memory_advise", { memory, size });
+    return memory;
   }
 
   #made(tensor: HostTensor): HostTensor {
