@@ -25,12 +25,20 @@ constexpr bool kManyRegisters<WeightMXFP4> = true;
 template <>
 constexpr bool kManyRegisters<WeightQ3_K> = true;
 
+// From sm_100 on the same code takes more of them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr bool kMoreRegisters = true;
+#else
+constexpr bool kMoreRegisters = false;
+#endif
+
 // Blocks that a multiprocessor is to hold, which bounds a thread's registers: as many as do without spilling.
 template <class Weight, int M>
 constexpr int kFewRowsBlocks = kWeightRows<Weight> == 2 ? (M <= 2 ? 3 : 2)
-                               : M == 2 && Weight::ALIGN != 2     ? 4  // words at odd addresses take more of them
-                               : M == 8 && kManyRegisters<Weight> ? 2
-                                                                  : 3;
+                               : kMoreRegisters && M >= 2 && Weight::VALUES >= 32 ? 2
+                               : M == 2 && Weight::ALIGN != 2                     ? 4  // odd addresses take more
+                               : M == 8 && kManyRegisters<Weight>                 ? 2
+                                                                                  : 3;
 
 // The sums over a warp's lanes of C values a lane, for less than C sums of one: each step halves the values, and lanes
 // part on which half they go on with. Lane l gets the sum of value l / (32 / C).
@@ -72,7 +80,7 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
   static_assert(C <= 32, "a lane must not hold more sums than a warp has lanes");
   TKF_SHARED(float[kFewRowsWarps][32], partial);
   const int32_t count = list.count();
-  const int64_t groups = (list.rows + M - 1) / M, jobs = products.tiles(R) * groups;
+  const int64_t groups = (list.rows + M - 1) / M, jobs = products.tiles * groups;
   const int64_t row_bytes = k / Weight::VALUES * Weight::BYTES;
   // A thread has the same part of every block that it takes.
   static_assert(kFewRowsThreads % Weight::LANES == 0);
@@ -141,8 +149,9 @@ namespace {
 
 template <class Weight, int M>
 void launch(tkf_context* context, const float* x, const ProductSet& products, const RowList& list, int64_t k) {
-  const int64_t jobs = products.tiles(kWeightRows<Weight>) * ((list.rows + M - 1) / M);
-  TKF_LAUNCH(cuda_stream(context), (few_rows_kernel<Weight, M>), grid_of(jobs, 1), kFewRowsThreads, 0, x, products,
+  const ProductSet tiles = products.in_tiles(kWeightRows<Weight>);
+  const int64_t jobs = tiles.tiles * ((list.rows + M - 1) / M);
+  TKF_LAUNCH(cuda_stream(context), (few_rows_kernel<Weight, M>), grid_of(jobs, 1), kFewRowsThreads, 0, x, tiles,
              list, k, cuda_fault(context));
 }
 
@@ -170,16 +179,17 @@ int32_t launch_mma(tkf_context* context, const float* x, const ProductSet& produ
     TKF_LAUNCH(stream, (split_bf16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, k, parts, stride,
                cuda_fault(context));
   }
-  const auto jobs = [&](int rows, int most) { return products.tiles(rows) * ((list.rows + most - 1) / most); };
+  const ProductSet tiles = products.in_tiles(blocks ? kMmaRows : kMma16Rows);
+  const auto jobs = [&](int most) { return grid_of(tiles.tiles * ((list.rows + most - 1) / most), 1); };
   if constexpr (blocks) {
-    TKF_LAUNCH(stream, (few_rows_mma_kernel<Weight>), grid_of(jobs(kMmaRows, kMmaRows), 1), kMmaThreads, 0, parts,
-               stride, products, list, k, cuda_fault(context));
+    TKF_LAUNCH(stream, (few_rows_mma_kernel<Weight>), jobs(kMmaRows), kMmaThreads, 0, parts, stride, tiles, list, k,
+               cuda_fault(context));
   } else if (list.rows <= 8) {
-    TKF_LAUNCH(stream, (few_rows_mma16_kernel<!f16, 1>), grid_of(jobs(kMma16Rows, 8), 1), kMma16Threads, 0, parts,
-               stride, scales, products, list, k, cuda_fault(context));
+    TKF_LAUNCH(stream, (few_rows_mma16_kernel<!f16, 1>), jobs(8), kMma16Threads, 0, parts, stride, scales, tiles, list,
+               k, cuda_fault(context));
   } else {
-    TKF_LAUNCH(stream, (few_rows_mma16_kernel<!f16, 2>), grid_of(jobs(kMma16Rows, 16), 1), kMma16Threads, 0, parts,
-               stride, scales, products, list, k, cuda_fault(context));
+    TKF_LAUNCH(stream, (few_rows_mma16_kernel<!f16, 2>), jobs(16), kMma16Threads, 0, parts, stride, scales, tiles, list,
+               k, cuda_fault(context));
   }
   return cuda_launched(context, "linear");
 }

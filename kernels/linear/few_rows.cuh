@@ -5,13 +5,22 @@
 
 namespace tkf {
 
+// The same number, without the compiler knowing so: what follows from it is found anew, and not held in registers
+// through the loop before.
+__device__ __forceinline__ int64_t forgotten(int64_t value) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+l"(value));
+#endif
+  return value;
+}
+
 // Where a block's sums go. `sums`: [WARPS], `stride` values apart, each [X rows of x][ROWS rows of weights]; all are there.
 // The rows of x are [top, count) of the list, each times its factor, where there are `scales`.
 template <int WARPS, int X, int ROWS>
 __device__ __forceinline__ void write_sums(const float* sums, int stride, const ProductSet& products, int64_t tile,
                                            const RowList& list, int32_t top, int32_t count, const float* scales,
                                            int* fault) {
-  const WeightTile of = tile_of<ROWS>(products, tile);
+  const WeightTile of = tile_of<ROWS>(products, forgotten(tile));
   const bool gated = products.gate != TKF_GATE_NONE;
   for (int at = static_cast<int>(threadIdx.x); at < X * ROWS; at += 32 * WARPS) {
     const int number = top + at / ROWS, r = at % ROWS;

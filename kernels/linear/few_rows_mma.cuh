@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   static_assert(Weight::RUN == 4 && STEP % Weight::LANES == 0);
   TKF_SHARED(float[kMmaWarps][8 * N][kMmaRows], partial);
   const int32_t count = list.count();
-  const int64_t groups = (list.rows + kMmaRows - 1) / kMmaRows, jobs = products.tiles(kMmaRows) * groups;
+  const int64_t groups = (list.rows + kMmaRows - 1) / kMmaRows, jobs = products.tiles * groups;
   const int64_t blocks = k / Weight::VALUES;
   const int lane = lane_index(), warp = warp_index(), row = lane / 4;
   const int start = 4 * warp + lane % 4, part = start % Weight::LANES;
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kMma16Threads, 1)
   constexpr int PARTS = BF16 ? 3 : 2, STEP = 4 * kMma16Warps, EACH = 4;  // 128 products of k in one, as above
   TKF_SHARED(float[kMma16Warps][8 * N][kMma16Rows], partial);
   const int32_t count = list.count();
-  const int64_t groups = (list.rows + 8 * N - 1) / (8 * N), jobs = products.tiles(kMma16Rows) * groups;
+  const int64_t groups = (list.rows + 8 * N - 1) / (8 * N), jobs = products.tiles * groups;
   const int64_t pieces = k / 8;
   const int lane = lane_index(), warp = warp_index(), row = lane / 4;
 

@@ -27,7 +27,7 @@ struct RowList {
   }
 };
 
-// ProductSet of one x by weights of one type, in one launch: tiles of rows of weights, those of one product after those
+// Products of one x by weights of one type, in one launch: tiles of rows of weights, those of one product after those
 // of the other. With a gate they are two of as many columns, which share tiles: of a tile's rows the first half is of
 // one and the second of the other, and out[0] gets what becomes of both.
 constexpr int kMostProducts = 3;
@@ -36,11 +36,20 @@ struct ProductSet {
   float* out[kMostProducts];
   int64_t n[kMostProducts];  // 0: no such product
   int32_t gate;              // TKF_GATE_…
+  // Of tiles of so many rows: how many, and the first of the second product and of the third. Made by the host, so that
+  // a kernel holds none of it in registers.
+  int64_t tiles, second, third;
 
-  // Tiles of so many rows.
-  TKF_BOTH int64_t tiles(int rows) const {
-    if (gate != TKF_GATE_NONE) return (n[0] + rows / 2 - 1) / (rows / 2);
-    return (n[0] + rows - 1) / rows + (n[1] + rows - 1) / rows + (n[2] + rows - 1) / rows;
+  ProductSet in_tiles(int rows) const {
+    ProductSet set = *this;
+    if (gate != TKF_GATE_NONE) {
+      set.tiles = (n[0] + rows / 2 - 1) / (rows / 2);
+    } else {
+      set.second = (n[0] + rows - 1) / rows;
+      set.third = set.second + (n[1] + rows - 1) / rows;
+      set.tiles = set.third + (n[2] + rows - 1) / rows;
+    }
+    return set;
   }
 };
 
@@ -64,15 +73,14 @@ __device__ __forceinline__ WeightTile tile_of(const ProductSet& p, int64_t tile)
     const int64_t first = tile * (ROWS / 2);
     return {p.weight[0], p.weight[1], p.out[0], p.n[0], first, first};
   }
-  const int64_t tiles0 = (p.n[0] + ROWS - 1) / ROWS, tiles1 = (p.n[1] + ROWS - 1) / ROWS;
-  const bool is0 = tile < tiles0, is1 = tile < tiles0 + tiles1;
+  const bool is0 = tile < p.second, is1 = tile < p.third;
   const uint8_t* const weight = is0 ? p.weight[0] : is1 ? p.weight[1] : p.weight[2];
-  const int64_t first = (tile - (is0 ? 0 : is1 ? tiles0 : tiles0 + tiles1)) * ROWS;
+  const int64_t first = (tile - (is0 ? 0 : is1 ? p.second : p.third)) * ROWS;
   return {weight, weight, is0 ? p.out[0] : is1 ? p.out[1] : p.out[2], is0 ? p.n[0] : is1 ? p.n[1] : p.n[2], first,
           first + ROWS / 2};
 }
 
-// ProductSet of few rows of x (few_rows.cu); any k. Quantised weights want x at addresses divisible by 16.
+// Products of few rows of x (few_rows.cu); any k. Quantised weights want x at addresses divisible by 16.
 int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const ProductSet& products,
                         const RowList& list, int64_t k);
 

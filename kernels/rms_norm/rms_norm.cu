@@ -73,13 +73,14 @@ __global__ void __launch_bounds__(kRmsNormThreads)
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     float* from = x + row * cols;
     float* to = out + row * cols;
-    if (addend.is_for(row)) {
-      const float* delta = addend.delta + row * cols;
-      for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) from[i] += __ldg(delta + i);
-    }
+    const float* delta = addend.is_for(row) ? addend.delta + row * cols : nullptr;
     double squares = 0;
 #pragma unroll 2
-    for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) squares += square(from[i]);
+    for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) {
+      float v = from[i];
+      if (delta != nullptr) from[i] = v += __ldg(delta + i);
+      squares += square(v);
+    }
     const float factor = rms_factor(squares, cols, eps, sums);
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) to[i] = from[i] * factor * weight[i];
   }

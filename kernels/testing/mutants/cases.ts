@@ -194,8 +194,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the first tile of a third product is taken for one of the second",
     file: "linear/linear.h",
-    from: "is1 = tile < tiles0 + tiles1",
-    to: "is1 = tile <= tiles0 + tiles1",
+    from: "is1 = tile < p.third",
+    to: "is1 = tile <= p.third",
     ...TOGETHER,
   },
   {
