@@ -19,7 +19,8 @@ export function randomModel(gpu: Gpu, config: ModelConfig): Model {
 
 /**
  * Decode steps of a batch, as one recorded graph: dense; filtered, with the whole work of the decisions and nothing
- * skipped, since the warm-up does not end; and with half skipped.
+ * skipped, since the warm-up does not end; and with half skipped. Each also of dependent launches, where the device has
+ * them.
  */
 export function decodeStepCases(
   gpu: Gpu,
@@ -32,17 +33,20 @@ export function decodeStepCases(
   const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
   const perLayer = hiddenSize * headDim * 2 * (numHeads + numKvHeads) + 3 * hiddenSize * intermediateSize;
   const values = numLayers * perLayer + vocabSize * hiddenSize;
+  const launches = backend.useDependentLaunch(true) ? [false, true] : [false];
+  backend.useDependentLaunch(false);
   return [
     { words: "dense", skip: 0, pruner: undefined },
     { words: "filtered, nothing skipped", skip: 0, pruner: filter(capacity) },
     { words: "filtered", skip: 0.5, pruner: filter(0) },
-  ].map(({ words, skip, pruner }) => {
+  ].flatMap((each) => launches.map((dependent) => ({ ...each, dependent }))).map((each) => {
+    const { words, skip, pruner, dependent } = each;
     const decoder = new BatchDecoder(model, pruner, { batch, capacity, cacheDType: "bf16" });
     for (let slot = 0; slot < batch; slot++) decoder.admit(slot, model.start(pruner, { cacheDType: "bf16" }));
     const ids = Int32Array.from({ length: batch }, (_, i) => (i * 37) % vocabSize);
     return {
       op: "decode_step",
-      impl: "tokenfilter",
+      impl: dependent ? "tokenfilter dependent" : "tokenfilter",
       phase: "decode" as const,
       shape: `${words}: batch=${batch} layers=${numLayers} hidden=${hiddenSize}`,
       dtype: "bf16",
@@ -54,7 +58,9 @@ export function decodeStepCases(
       },
       verify() {
         decoder.step(ids);
-        decoder.step(ids);
+        backend.useDependentLaunch(dependent);
+        decoder.step(ids); // recorded now, and launched so from here on
+        backend.useDependentLaunch(false);
         const logits = backend.read(decoder.step(ids)).data as Float32Array;
         if (!logits.every(Number.isFinite)) {
           throw new Error("Cannot trust a decode step: found logits not finite");
