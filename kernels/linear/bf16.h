@@ -5,6 +5,7 @@
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"
+#include "../swiglu/gate.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,amx-int8,avx512bf16,avx512vnni"))), apply_to = function)
@@ -200,8 +201,22 @@ static int64_t section_of(int64_t k) {
   return k <= kWhole / N ? larger((k + 31) / 32 * 32, int64_t{32}) : kSection / N;
 }
 
+// Pairs of sums of a gate and of what it goes with, [rows, kTile] each, to out [rows, columns].
+template <class Lanes>
+static void store_gated(const Sums& from, int64_t rows, int64_t columns, int mt, Lanes lanes, float* out, int64_t n) {
+  const int some = static_cast<int>(smaller(columns, int64_t{kTile}));
+  for (int64_t row = 0; row < smaller(rows, int64_t{kTile} * (1 + mt)); row++) {
+    const uint8_t* const at = from.at + row / kTile * from.rows + row % kTile * from.row;
+    const auto values = [&](const uint8_t* sums) { return load(reinterpret_cast<const float*>(sums)); };
+    const vf value = lanes(values(at), values(at + from.columns));
+    if (some == W) store(out + row * n, value);
+    else store_part(out + row * n, value, some);
+  }
+}
+
+// All products of a list; or, where `gate` is not none, what it makes of two of them.
 template <int N, class Format>
-static int products(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
+static int products(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k, int gate) {
   const int64_t depth = larger((k + 31) / 32, int64_t{1}), x_stride = depth * N * kTileBytes;
   const int64_t row_tiles = (rows + kTile - 1) / kTile;
   const int64_t section = section_of<N>(k), weight_stride = section / 32 * N * kTileBytes;
@@ -218,45 +233,63 @@ static int products(tkf_context* context, const float* x, const ProductList& lis
     }
   });
   const int64_t bytes = row_bytes<Format>(k);
-  const int64_t grain = 65536 / larger(2 * kTile * k, int64_t{1});
-  parallel_products(context, list, 2 * kTile, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int thread) {
-    const int64_t n = p.n;
-    float* const out = as<float>(p.out);
+  // Pairs [begin, end) of tiles: of one product, or of a gate and the product that it goes with.
+  const auto multiply_pairs = [&](const tkf_product* const* pair, int64_t begin, int64_t end, int thread) {
+    const bool gated = pair[0] != pair[1];
+    const int64_t n = pair[0]->n, tiles = (n + kTile - 1) / kTile;
+    float* const out = as<float>(pair[0]->out);
     begin_tiles();
     uint8_t* const panel = static_cast<uint8_t*>(context_scratch(context, thread));
     uint8_t* const sums = panel + 2 * together * weight_stride;
-    for (int64_t column = begin; column < end; column += together) {
-      const int64_t first = 2 * kTile * column, last = smaller(n, 2 * kTile * smaller(end, column + together));
-      const int64_t some = (last - first + kTile - 1) / kTile;  // tiles of weights
+    for (int64_t first = begin; first < end; first += together) {
+      const int64_t last = smaller(end, first + together);
+      const int64_t some = gated ? 2 * (last - first) : smaller(2 * last, tiles) - 2 * first;  // tiles of weights
+      const auto column_of = [&](int64_t i) { return kTile * (gated ? first + i / 2 : 2 * first + i); };
       for (int64_t row = 0; row < row_tiles; row += held_rows) {
         const int64_t held = smaller(held_rows, row_tiles - row);
         for (int64_t at = 0; at == 0 || at < k; at += section) {
           const int64_t values = smaller(section, k - at);
           for (int64_t i = 0; i < some; i++) {
-            const int64_t j = first + i * kTile;
+            const int64_t j = column_of(i);
             const int valid = static_cast<int>(smaller(n - j, int64_t{kTile}));
-            unpack_rows<Format, N>(as<uint8_t>(p.weight) + j * bytes, valid, k, at, values, panel + i * weight_stride);
+            unpack_rows<Format, N>(as<uint8_t>(pair[i % 2]->weight) + j * bytes, valid, k, at, values,
+                                   panel + i * weight_stride);
           }
           const int count = static_cast<int>((values + 31) / 32);
+          const bool done = at + section >= k;
           for (int64_t m = 0; m < held; m += 2) {
-            const uint8_t* const tiles = laid + (row + m) * x_stride + at / 32 * N * kTileBytes;
+            const uint8_t* const tiles_of_x = laid + (row + m) * x_stride + at / 32 * N * kTileBytes;
             for (int64_t i = 0; i < some; i += 2) {
-              const int64_t top = (row + m) * kTile, left = first + i * kTile;
+              const int64_t top = (row + m) * kTile, left = column_of(i);
               const int nt = i + 1 < some, mt = m + 1 < held;
-              const bool whole = top + (1 + mt) * kTile <= rows && left + (1 + nt) * kTile <= n;
+              const bool whole = !gated && top + (1 + mt) * kTile <= rows && left + (1 + nt) * kTile <= n;
+              float* const to = out + top * n + left;
               const Sums own_sums = {sums + i * sum_stride + m * kTileBytes, 64, kTileBytes, sum_stride};
-              const Sums outs = {reinterpret_cast<uint8_t*>(out + top * n + left), n * 4, n * 4 * kTile, 64};
+              const Sums outs = {reinterpret_cast<uint8_t*>(to), n * 4, n * 4 * kTile, 64};
               const Sums none = {};
-              const bool done = at + section >= k;
-              kMultiply<N>[nt][mt](panel + i * weight_stride, weight_stride, tiles, x_stride, count,
+              kMultiply<N>[nt][mt](panel + i * weight_stride, weight_stride, tiles_of_x, x_stride, count,
                                    at == 0 ? none : own_sums, done && whole ? outs : own_sums);
-              if (done && !whole) store_edges(own_sums, rows - top, n - left, mt, nt, out + top * n + left, n);
+              if (!done || whole) continue;
+              if (!gated) store_edges(own_sums, rows - top, n - left, mt, nt, to, n);
+              else if (gate == TKF_GATE_SWIGLU) store_gated(own_sums, rows - top, n - left, mt, swiglu_lanes, to, n);
+              else store_gated(own_sums, rows - top, n - left, mt, geglu_lanes, to, n);
             }
           }
         }
       }
     }
     end_tiles();
+  };
+  const int64_t grain = 65536 / larger(2 * kTile * k, int64_t{1});
+  if (gate != TKF_GATE_NONE) {
+    parallel_ranges(context, (list.at[0]->n + kTile - 1) / kTile, grain, [&](int64_t begin, int64_t end, int thread) {
+      multiply_pairs(list.at, begin, end, thread);
+    });
+    return TKF_STATUS_OK;
+  }
+  parallel_products(context, list, 2 * kTile, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int thread) {
+    const tkf_product* const pair[] = {&p, &p};
+    multiply_pairs(pair, begin, end, thread);
   });
   return TKF_STATUS_OK;
 }

@@ -275,25 +275,33 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
   return TKF_STATUS_OK;
 }
 
-static int32_t multiply_all(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
+// Whether products of so many rows go by bf16, which knows gates too.
+static bool by_bf16(const tkf_context* context, int64_t rows) {
+  const Products products = context_products(context);
+  return rows > kFewRows && (products == kBf16x2 || products == kBf16);
+}
+
+static int32_t multiply_all(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k,
+                            int gate) {
   int32_t status = TKF_STATUS_OK;
   with_format(list.at[0]->dtype, [&](auto format) {
     using Format = decltype(format);
     const Products products = context_products(context);
+#if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
+    if (by_bf16(context, rows)) {
+      const auto multiply = products == kBf16 ? bf16::products<1, Format> : bf16::products<2, Format>;
+      status = multiply(context, x, list, rows, k, gate);
+      return;
+    }
+#endif
     if constexpr (int16::Integers<Format>::KNOWN) {
-      const bool int16 = products == kInt16Plain || products == kInt16Vnni;
-      if (int16 || (products != kExact && rows <= kFewRows)) {
+      if (products != kExact) {
         status = rounded_rows<Format>(context, x, list, rows, k);
         return;
       }
     }
     if (rows <= kFewRows) {
       status = few_rows<Format>(context, x, list, rows, k);
-#if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
-    } else if (products == kBf16x2 || products == kBf16) {
-      const auto multiply = products == kBf16 ? bf16::products<1, Format> : bf16::products<2, Format>;
-      status = multiply(context, x, list, rows, k);
-#endif
     } else {
       for (int i = 0; i < list.count && status == TKF_STATUS_OK; i++) {
         const tkf_product& p = *list.at[i];
@@ -301,6 +309,7 @@ static int32_t multiply_all(tkf_context* context, const float* x, const ProductL
       }
     }
   });
+  static_cast<void>(gate);
   return status;
 }
 
@@ -309,6 +318,9 @@ static int32_t geglu_apply(tkf_context* context, const tkf_geglu_apply_args& a);
 
 static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
   const tkf_product* const products[] = {&a.first, &a.second, &a.third};
+  if (a.gate != TKF_GATE_NONE && a.first.dtype == a.second.dtype && by_bf16(context, a.rows)) {
+    return multiply_all(context, as<float>(a.x), {{&a.first, &a.second}, 2}, a.rows, a.k, a.gate);
+  }
   for (int i = 0; i < 3; i++) {
     const auto joins = [&](int j) { return products[j]->n > 0 && products[j]->dtype == products[i]->dtype; };
     bool joined = products[i]->n == 0;
@@ -318,7 +330,7 @@ static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a
     for (int j = i; j < 3; j++) {
       if (joins(j)) list.at[list.count++] = products[j];
     }
-    const int32_t status = multiply_all(context, as<float>(a.x), list, a.rows, a.k);
+    const int32_t status = multiply_all(context, as<float>(a.x), list, a.rows, a.k, TKF_GATE_NONE);
     if (status != TKF_STATUS_OK) return status;
   }
   const tkf_buffer gate = a.first.out, up = a.second.out;

@@ -4,6 +4,7 @@ import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import { assertEquals } from "@std/assert";
 import type { Backend } from "../../lib/backend.ts";
+import type { DType } from "../../lib/dtype.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
 import type { Way } from "../testing/ways.ts";
 import type { LinearCase } from "./cases.ts";
@@ -64,26 +65,41 @@ export function checkSlots(
   );
 }
 
-/** Fails unless products of one x in a call are, bit by bit, those of calls of their own: types and sizes of weights mixed. */
+/** Fails unless products of one x in a call, and gated ones, are bit by bit those of calls of their own. */
 export function checkTogether(backend: Backend): void {
+  const next = numbers(1);
+  const productsOf = (dtypes: readonly DType[], ns: readonly number[], rows: number, k: number) =>
+    dtypes.map((dtype, i) => ({
+      weight: randomWeight(dtype, [ns[i]!, k], next),
+      out: unwritten([rows, ns[i]!]),
+    }));
+  const alone = (x: Tensor, { weight, out }: { weight: Tensor; out: Tensor }) => {
+    const own = unwritten(out.shape);
+    backend.linear(x, weight, own);
+    return own;
+  };
   for (const rows of [1, 3, 6, 9, 40]) {
     for (
       const dtypes of [["q4_1", "q4_1", "q4_1"], ["q8_0", "f16", "q8_0"], ["q4_k", "q6_k", "q4_k"]] as const
     ) {
-      const next = numbers(rows), x = randomTensor([rows, 256], next);
-      const products = [50, 7, 300].map((n, i) => ({
-        weight: randomWeight(dtypes[i]!, [n, 256], next),
-        out: unwritten([rows, n]),
-      }));
+      const x = randomTensor([rows, 256], next), products = productsOf(dtypes, [50, 7, 300], rows, 256);
       backend.linears(x, products);
-      for (const { weight, out } of products) {
-        const alone = unwritten(out.shape);
-        backend.linear(x, weight, alone);
-        assertEquals(
-          out.data,
-          alone.data,
-          `${backend.description}: ${rows} rows by ${weight.shape} ${weight.dtype}`,
-        );
+      for (const [i, product] of products.entries()) {
+        const what = `${backend.description}: ${rows} rows, product ${i} by ${dtypes}`;
+        assertEquals(product.out.data, f32Data(alone(x, product)), what);
+      }
+    }
+  }
+  // Also more rows than sums are held of, and weights that are unpacked in parts.
+  for (const [rows, n, k] of [[3, 50, 256], [9, 50, 256], [40, 50, 1792], [530, 33, 256]] as const) {
+    for (const dtypes of [["q4_1", "q4_1"], ["bf16", "bf16"], ["q4_k", "q6_k"]] as const) {
+      for (const gate of ["swiglu", "geglu"] as const) {
+        const x = randomTensor([rows, k], next), [first, second] = productsOf(dtypes, [n, n], rows, k);
+        backend.gatedLinear(x, first!, second!, gate);
+        const out = alone(x, first!);
+        backend[gate](out, alone(x, second!), out);
+        const what = `${backend.description}: ${rows} x ${k} by ${n}, ${gate} of ${dtypes}`;
+        assertEquals(first!.out.data, f32Data(out), what);
       }
     }
   }
