@@ -1,7 +1,7 @@
 // Products in bf16 by AMX: every factor is rounded to one bf16 number, or (bf16x2) is a sum of two, and of their four
-// products all but that of the smaller ones are summed, in f32. A tile unit multiplies 32 values of 16 rows with those of 16
-// others at once. Rows of x lie in a tile row by row, as in memory; weights are transposed as they are unpacked, so that sums
-// are rows of out. N is how many numbers a factor has.
+// products all but that of the smaller ones are summed, in f32. A tile unit multiplies 32 values of 16 rows with those
+// of 16 others at once. Rows of x lie in a tile row by row, as in memory; weights are transposed as they are unpacked,
+// so that sums are rows of out. N is how many numbers a factor has.
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"
@@ -17,8 +17,8 @@
 namespace tkf::TKF_NAMESPACE::bf16 {
 
 constexpr int kTile = 16, kTileBytes = 1024;  // rows of each side; 16 * 32 bf16, or 16 * 16 floats
-// Values of a row that are made bf16 at once, a multiple of every block, where they are more than so many; what unpacked
-// weights take together.
+// Values of a row that are made bf16 at once, a multiple of every block, where they are more than so many; what
+// unpacked weights take together.
 constexpr int64_t kSection = 512, kWhole = 1536, kHeldBytes = 384 * 1024;
 constexpr int64_t kMostRows = 512;  // rows of x whose sums are held at once
 
@@ -57,7 +57,8 @@ static void lay_rows(const float* x, int rows, int64_t k, uint8_t* to) {
   }
 }
 
-// 32 values of each of 16 rows of weights, as their numbers lie in `rows`, as N tiles of pairs: [N, 16 pairs, 16 rows, 2].
+// 32 values of each of 16 rows of weights, as their numbers lie in `rows`, as N tiles of pairs: [N, 16 pairs, 16 rows,
+// 2].
 template <int N>
 TKF_INLINE void put_turned(vf (*rows)[kTile], uint8_t* to) {
   for (int i = 0; i < N; i++) {
@@ -66,13 +67,16 @@ TKF_INLINE void put_turned(vf (*rows)[kTile], uint8_t* to) {
   }
 }
 
-// Values [first, first + count) of 16 rows of weights, of which `valid` are there: [count / 32, N, 16 pairs, 16 rows, 2].
+// Values [first, first + count) of 16 rows of weights, of which `valid` are there: [count / 32, N, 16 pairs, 16 rows,
+// 2].
 template <class Format, int N>
 static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t first, int64_t count, uint8_t* to) {
   constexpr int parts = Format::VALUES / 32;
   const int64_t blocks = count / Format::VALUES;
   const uint8_t* row[kTile];
-  for (int r = 0; r < kTile; r++) row[r] = weight + (r < valid ? r : 0) * row_bytes<Format>(k) + row_bytes<Format>(first);
+  for (int r = 0; r < kTile; r++) {
+    row[r] = weight + (r < valid ? r : 0) * row_bytes<Format>(k) + row_bytes<Format>(first);
+  }
   vf turned[N][kTile];
   const auto take = [&](int r, const vf* w) {
     __m512i numbers[2];
@@ -98,7 +102,9 @@ static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t fir
     if (count % 32 == 0) return;
     for (int r = 0; r < kTile; r++) {
       float rest[32] = {};
-      for (int64_t i = 0; i < count % 32; i++) rest[i] = Format::scalar(row[r] + (32 * blocks + i) * (Format::BYTES / 32));
+      for (int64_t i = 0; i < count % 32; i++) {
+        rest[i] = Format::scalar(row[r] + (32 * blocks + i) * (Format::BYTES / 32));
+      }
       const vf w[2] = {load(rest), load(rest + W)};
       take(r, w);
     }
@@ -106,8 +112,8 @@ static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t fir
   }
 }
 
-// Where sums of a pair of tiles of rows by a pair of tiles of columns lie: bytes from a row to the next, from a tile of rows to
-// the next, from a tile of columns to the next.
+// Where sums of a pair of tiles of rows by a pair of tiles of columns lie: bytes from a row to the next, from a tile of
+// rows to the next, from a tile of columns to the next.
 struct Sums {
   uint8_t* at;
   int64_t row, rows, columns;
@@ -132,8 +138,8 @@ TKF_INLINE void multiply_tiles() {
   if (NT > 1 && MT > 1) _tile_dpbf16ps(3, 7, 5);
 }
 
-// The products of `count` tiles of both, added to NT x MT tiles of sums from `from`, which begin at 0 where it is nullptr;
-// stored to `to`. Strides are in bytes, from one tile row of weights and of x to the next.
+// The products of `count` tiles of both, added to NT x MT tiles of sums from `from`, which begin at 0 where it is
+// nullptr; stored to `to`. Strides are in bytes, from one tile row of weights and of x to the next.
 template <int N, int NT, int MT>
 static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t* x, int64_t x_stride, int count,
                      const Sums& from, const Sums& to) {

@@ -1,13 +1,13 @@
-// Products in int16: each 32 values of a row of x are rounded to 16 bits with a factor of their own, and multiplied with the
-// weights' own integers. In two bytes: where a processor has it, VNNI does 64 products of bytes at once.
+// Products in int16: each 32 values of a row of x are rounded to 16 bits with a factor of their own, and multiplied
+// with the weights' own integers. In two bytes: where a processor has it, VNNI does 64 products of bytes at once.
 #pragma once
 #include "../common/blocks.h"
 #include "product_list.h"
 
 namespace tkf::TKF_NAMESPACE::int16 {
 
-// Weights as d * u + m, u in 0 .. 255, where 32 share d and m. `unpack` fills u [32] of a part of a block; `factors` gives
-// d and m, from what Format::prepare has made.
+// Weights as d * u + m, u in 0 .. 255, where 32 share d and m. `unpack` fills u [32] of a part of a block; `factors`
+// gives d and m, from what Format::prepare has made.
 template <class Format>
 struct Integers {
   static constexpr bool KNOWN = false;

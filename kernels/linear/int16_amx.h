@@ -1,11 +1,11 @@
-// Products of 4 to 8 rows of x in int16 by AMX: a tile unit multiplies a block of 16 rows of weights with the high and the
-// low bytes of 8 rows of x at once. Included by bf16.h, with AMX on.
+// Products of 4 to 8 rows of x in int16 by AMX: a tile unit multiplies a block of 16 rows of weights with the high and
+// the low bytes of 8 rows of x at once. Included by bf16.h, with AMX on.
 namespace tkf::TKF_NAMESPACE::int16::amx {
 
 constexpr int kLeastRows = 4, kMostRows = 8;
 
-// A block of 8 rows of x: four bytes at a time, the high ones of each row, then the low ones. `d` is a row's factor, twice;
-// `rest` as in few::Quad, with the low bytes alone.
+// A block of 8 rows of x: four bytes at a time, the high ones of each row, then the low ones. `d` is a row's factor,
+// twice; `rest` as in few::Quad, with the low bytes alone.
 struct alignas(64) Block {
   int8_t bytes[8][2 * kMostRows][4];
   float d[W], rest[W];

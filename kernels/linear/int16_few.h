@@ -1,12 +1,12 @@
-// Products of few rows of x in int16 by VNNI: weights go from memory into registers, four blocks of 32 at a time, and are
-// used there; nothing of them is stored. Included by int16.h, with AVX512-VNNI on.
+// Products of few rows of x in int16 by VNNI: weights go from memory into registers, four blocks of 32 at a time, and
+// are used there; nothing of them is stored. Included by int16.h, with AVX512-VNNI on.
 namespace tkf::TKF_NAMESPACE::int16::few {
 
 constexpr int kBlocks = 4;
 
-// Four blocks of a row of x. Its values are q = 256 * high + low: of each block 16 in a lane, then the other 16. `d` is the
-// block's factor, four times. `rest` is what a block of weights' m is multiplied with, the second of four numbers; or, where
-// m is -OFFSET * d, what is added to the product of integers before d is multiplied with it.
+// Four blocks of a row of x. Its values are q = 256 * high + low: of each block 16 in a lane, then the other 16. `d` is
+// the block's factor, four times. `rest` is what a block of weights' m is multiplied with, the second of four numbers;
+// or, where m is -OFFSET * d, what is added to the product of integers before d is multiplied with it.
 struct alignas(64) Quad {
   int8_t high[2][64], low[2][64];
   float d[W], rest[W];

@@ -58,7 +58,8 @@ static int rounded_rows(tkf_context* context, const float* x, const ProductList&
   }
 #endif
   const int64_t grain = 32768 / larger(int16::kRows * k * rows, int64_t{1});
-  parallel_products(context, list, int16::kRows, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int thread) {
+  constexpr int64_t tile = int16::kRows;
+  parallel_products(context, list, tile, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int thread) {
     uint8_t* const memory = static_cast<uint8_t*>(context_scratch(context, thread));
     float* const d = reinterpret_cast<float*>(memory + panel);
     const int16::Panel turned = {memory, d, d + blocks * int16::kRows};

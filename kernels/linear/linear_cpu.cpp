@@ -135,7 +135,9 @@ template <int R, class F>
 static TKF_INLINE void few_rows_of(tkf_context* context, const ProductList& list, int64_t work, F&& body) {
   const int64_t grain = 32768 / larger(R * work, int64_t{1});
   parallel_products(context, list, R, grain, [&](const tkf_product& product, int64_t begin, int64_t end, int) {
-    for (int64_t i = begin * R; i < end * R; i += R) body(product, i, static_cast<int>(smaller(product.n - i, int64_t{R})));
+    for (int64_t i = begin * R; i < end * R; i += R) {
+      body(product, i, static_cast<int>(smaller(product.n - i, int64_t{R})));
+    }
   });
 }
 

@@ -11,7 +11,8 @@ struct ProductList {
 
 // body(product, begin, end, thread) over ranges that cover the tiles, `tile` rows of weights each, of all products.
 template <class F>
-static TKF_INLINE void parallel_products(tkf_context* context, const ProductList& list, int64_t tile, int64_t grain, F&& body) {
+static TKF_INLINE void parallel_products(tkf_context* context, const ProductList& list, int64_t tile, int64_t grain,
+                                         F&& body) {
   const auto tiles_of = [&](int i) { return (list.at[i]->n + tile - 1) / tile; };
   int64_t all = 0;
   for (int i = 0; i < list.count; i++) all += tiles_of(i);

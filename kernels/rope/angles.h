@@ -1,5 +1,5 @@
-// The cosines and sines of rotary embedding, which depend on positions and turns alone: keys and queries of all layers have
-// the same ones, so that a context keeps those of the last call.
+// The cosines and sines of rotary embedding, which depend on positions and turns alone: keys and queries of all layers
+// have the same ones, so that a context keeps those of the last call.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -9,8 +9,8 @@ namespace tkf {
 
 class AngleCache {
  public:
-  // [rows, 2, pairs], cosines first. `known`: whether they are those of these positions [rows] and turns [pairs, 2]; if not,
-  // the caller fills all. May throw std::bad_alloc.
+  // [rows, 2, pairs], cosines first. `known`: whether they are those of these positions [rows] and turns [pairs, 2]; if
+  // not, the caller fills all. May throw std::bad_alloc.
   float* get(const int32_t* positions, int64_t rows, const double* turns, int64_t pairs, bool* known) {
     const size_t count = static_cast<size_t>(rows), turned = static_cast<size_t>(2 * pairs);
     *known = same(positions_, positions, count) && same(turns_, turns, turned);
