@@ -1,4 +1,4 @@
-// What a gate makes of two products: gate / (1 + e^-slope) * up, see swiglu_cpu.cpp.
+// What a gate makes of two products: gate / (1 + e^-slope) * up, see gate.h.
 #pragma once
 #include "../common/kernels.h"
 #include "../common/cuda.h"
