@@ -245,14 +245,17 @@ export function checkWindows(
   );
 }
 
+/** What a pruner looks at in a layer before its attention. */
+export interface LayerView extends Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> {
+  /** Whether attention is computed of all tokens, whatever it decides: then their queries can be made at once. */
+  readonly computesAll: boolean;
+}
+
 /**
- * What a pruner looks at in a layer before its attention: keys before rotary embedding where either side wants them so;
- * undefined where it touches neither side of the layer.
+ * A pruner's view of a layer: keys before rotary embedding where either side wants them so; undefined where it touches
+ * neither side of the layer.
  */
-export function viewOf(
-  pruner: Pruner | undefined,
-  layer: number,
-): Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> | undefined {
+export function viewOf(pruner: Pruner | undefined, layer: number): LayerView | undefined {
   const own = pruner?.layers.includes(layer) ? pruner : undefined;
   const side = pruner?.keySide?.layers.includes(layer) ? pruner.keySide : undefined;
   if (own === undefined && side === undefined) return undefined;
@@ -262,6 +265,7 @@ export function viewOf(
     keyState,
     wantsQueries: (own ?? side!).wantsQueries ?? false,
     looksAhead: own?.looksAhead ?? "nothing",
+    computesAll: own === undefined || own.substitute?.kind === "local",
   };
 }
 

@@ -114,7 +114,8 @@ function joined({ backend }: Model, pass: ForwardPass, pieces: readonly Piece[])
       const views = pieces.map(({ tokens }) => tokens.prunerOf(layer));
       const isEarly = views.some((view) => view?.keyState === "pre-rope");
       // Queries of all at once, too; a skipped token's are not used.
-      return { keyState: isEarly ? "pre-rope" : "post-rope", wantsQueries: true, looksAhead: "nothing" };
+      const keyState = isEarly ? "pre-rope" : "post-rope";
+      return { keyState, wantsQueries: true, looksAhead: "nothing", computesAll: false };
     },
     *decide(rows) {
       for (const piece of pieces) {

@@ -4,7 +4,7 @@
  */
 import type { Backend, Gate, Product } from "../backend.ts";
 import type { BatchDecisions, BatchRows } from "../batch_ops.ts";
-import type { Pruner } from "../methods/pruner.ts";
+import type { LayerView } from "../methods/pruner.ts";
 import { countOf, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ModelWeights } from "./weights.ts";
@@ -50,7 +50,7 @@ export interface Tokens {
   /** Whether a part of a layer is left out for all tokens. */
   drops?(layer: number, part: "attention" | "mlp"): boolean;
   /** What the method that filters a layer wants to see of it; undefined where it runs dense. */
-  prunerOf(layer: number): Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> | undefined;
+  prunerOf(layer: number): LayerView | undefined;
   /** Decides the tokens of a layer and caches them; gives the kept ones, piece by piece where a method decides so. */
   decide(rows: LayerRows): Iterable<KeptRows>;
 }
@@ -182,7 +182,7 @@ export class ForwardPass {
     const normed = this.norm(layer, "attnNorm", x, { left });
     this.#turn(layer, "attnTurn", x);
     const early = pruner !== undefined && (pruner.wantsQueries || pruner.looksAhead === "outputs");
-    const atOnce = early || pruner === undefined;
+    const atOnce = early || (pruner?.computesAll ?? true);
     const [keys, values, queries] = this.projects(layer, atOnce ? ["k", "v", "q"] : ["k", "v"], normed);
     const filterKeys = pruner?.keyState === "pre-rope" ? this.#copy("preRopeKeys", keys!) : keys!;
     this.rotate(layer, keys!, tokens.positions);

@@ -31,7 +31,7 @@ Deno.test("products of the rows of the one before say so: values, all queries, a
   );
 });
 
-Deno.test("a dense layer is few calls: products of one x at once, additions with the norms behind them", () => {
+Deno.test("a layer is few calls: products of one x at once, additions with the norms behind them", () => {
   const { numLayers } = CONFIG, calls: string[] = [], reference = new ReferenceBackend();
   const backend = new Proxy<Backend>(reference, {
     get(target, name) {
@@ -64,6 +64,16 @@ Deno.test("a dense layer is few calls: products of one x at once, additions with
   decoder.step(ids(2));
   const step = [...ofLayers(["kvFilterStep", "attentionDecode"]), "linear", "advance"];
   assertEquals(calls, ["write", ...step]);
+  const keys = filtering({ side: "key", fusion: "key" });
+  const local = filtering({ substitute: "local", recent: 4, warmup: 32 });
+  using dropping = model.startBatch(keys, { batch: 2, capacity: 8 });
+  const feeds = [keys, local].map((pruner) => () => model.start(pruner).feed(ids(60)));
+  for (const run of [...feeds, () => dropping.step(ids(2))]) {
+    calls.length = 0;
+    run();
+    // Attention of all tokens is computed, whatever is decided.
+    assertEquals(calls.filter((name) => name === "3 products").length, numLayers);
+  }
   calls.length = 0;
   model.start(undefined, { see: () => {} }).feed(ids(9)); // who looks on sees every sum
   assertEquals(calls.filter((name) => name === "add").length, 2 * numLayers);
