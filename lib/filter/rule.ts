@@ -105,9 +105,11 @@ export interface TokenRows {
   readonly data: Float32Array;
   /** Numbers in a row. */
   readonly width: number;
+  /** Whether they are the rule's own: others are copied, since those of the model change. Default false. */
+  readonly isOwn?: boolean;
 }
 
-/** A token whose rows are copied when a rule asks for them: those of the model stay as they are. */
+/** A token whose rows are there when a rule asks for them. */
 export class RowToken implements RuleToken {
   declare readonly key: Float32Array;
   declare readonly value: Float32Array;
@@ -126,7 +128,7 @@ export class RowToken implements RuleToken {
   change = NaN;
   readonly #rows: { readonly [name: string]: TokenRows | undefined };
   readonly #row: number;
-  readonly #copies: { [name: string]: Float32Array } = {};
+  readonly #found: { [name: string]: Float32Array } = {};
 
   /**
    * @param rows What there is to be looked up.
@@ -145,22 +147,17 @@ export class RowToken implements RuleToken {
     this.#row = row;
   }
 
-  /** Copies the rows that a rule reads now, so that those of the model may change. */
-  hold(reads: readonly Reads[]): this {
-    for (const name of reads) if (this.#rows[name] !== undefined) this.#find(name);
-    return this;
-  }
-
   #find(name: Reads): Float32Array {
-    return this.#copies[name] ??= this.#copy(name);
+    return this.#found[name] ??= this.#rowOf(name);
   }
 
-  #copy(name: Reads): Float32Array {
+  #rowOf(name: Reads): Float32Array {
     const rows = this.#rows[name];
     if (rows === undefined) {
       throw new TypeError(`Cannot score a token by its "${name}": expected a rule that says it reads that`);
     }
-    return rows.data.slice(this.#row * rows.width, (this.#row + 1) * rows.width);
+    const { data, width, isOwn = false } = rows, from = this.#row * width;
+    return isOwn ? data.subarray(from, from + width) : data.slice(from, from + width);
   }
 
   static {

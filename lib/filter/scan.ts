@@ -79,29 +79,38 @@ export interface TokenReader {
   absorb(row: number): void;
 }
 
-/** Reads rows [start, end) of an input that is in this process's memory. */
+/**
+ * Reads rows [start, end) of an input that is in this process's memory.
+ *
+ * @param isHeld Whether tokens are scored later, when the input may have changed: they then have copies of the rows that
+ * the rule reads, and moments where it reads those.
+ */
 export function openTokens(
   spec: LayerSpec,
   state: LayerState,
   input: ScanInput<Tensor>,
   start: number,
   end: number,
+  isHeld = false,
 ): TokenReader {
   const { numbers } = state, size = spec.numKvHeads * spec.headDim;
   const keys = readFloats(input.keys, size, start, end), values = readFloats(input.values, size, start, end);
-  const rows = readableRows(spec, input, { key: keys, value: values });
+  const given = readableRows(spec, input, { key: keys, value: values });
+  const rows = isHeld ? copiesOf(given, end) : given;
+  const measures = !isHeld || spec.reads.includes("similarity");
   const heads = new Float64Array(spec.numKvHeads);
   return {
     look(t, row) {
-      const token = new RowToken(spec, t, rows, row), at = row * size;
-      if (t > 0) measure(token, heads, state, keys, values, at);
-      expectFinite(spec, t, t > 0 ? token.muK + token.muV : sum(keys, at, size) + sum(values, at, size));
+      const token = new RowToken(spec, t, rows, row), at = row * size, isMeasured = measures && t > 0;
+      if (isMeasured) measure(token, heads, state, keys, values, at);
+      const total = isMeasured ? token.muK + token.muV : sum(keys, at, size) + sum(values, at, size);
+      expectFinite(spec, t, total);
       return token;
     },
     absorb(row) {
       const decay = decayOf(spec, numbers[SLOT.absorbed]!), at = row * size;
-      absorb(state.anchorK, keys, at, decay);
-      absorb(state.anchorV, values, at, decay);
+      if (measures) absorb(state.anchorK, keys, at, decay);
+      if (measures) absorb(state.anchorV, values, at, decay);
       numbers[SLOT.absorbed]! += 1;
     },
   };
@@ -174,6 +183,15 @@ function readableRows(
     if (name !== "residual" && name !== "normed" && name !== "queries") return [];
     return [[name, { data: f32Data(input[name]!), width: input[name]!.shape[1]! }]];
   }));
+}
+
+/** Copies of the first `end` rows, which tokens may keep. */
+function copiesOf(rows: { readonly [name: string]: TokenRows }, end: number): typeof rows {
+  return Object.fromEntries(
+    Object.entries(rows).map((
+      [name, { data, width }],
+    ) => [name, { data: data.slice(0, end * width), width, isOwn: true }]),
+  );
 }
 
 function sum(x: Float32Array, from: number, size: number): number {

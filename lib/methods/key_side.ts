@@ -10,7 +10,7 @@ import { RowToken } from "../filter/rule.ts";
 import { openTokens } from "../filter/scan.ts";
 import type { FilterBackend, FilterSequence, FilterShape } from "../filter/sequence.ts";
 import { SLOT } from "../filter/slots.ts";
-import { openDecisions, policyOf } from "../filter/threshold.ts";
+import { type Decisions, openDecisions, policyOf } from "../filter/threshold.ts";
 import type { Tensor } from "../tensor.ts";
 import { createDense } from "./dense.ts";
 import { createEviction } from "./eviction.ts";
@@ -98,7 +98,7 @@ export function openJudgement(
   specs: readonly LayerSpec[],
   { backend, keyTrace: trace }: Pick<PrunerContext, "backend" | "keyTrace"> = {},
 ): KeySequence {
-  return new ReceivedSequence(specs.map(openWaiting), specs[0]?.chunk ?? 0, trace, backend);
+  return new ReceivedSequence(specs.map((spec) => openWaiting(spec)), specs[0]?.chunk ?? 0, trace, backend);
 }
 
 /** Rules of keys and values: the recurrence itself, which knows what becomes of a token when it comes. */
@@ -120,9 +120,13 @@ interface Waiting {
   readonly state: LayerState;
   /** What the rule reads of them beside attention; none where it reads nothing else. */
   readonly tokens: RowToken[];
+  /** At work on the state. */
+  readonly decisions: Decisions;
 }
 
-const openWaiting = (spec: LayerSpec): Waiting => ({ spec, state: createLayerState(spec), tokens: [] });
+function openWaiting(spec: LayerSpec, state = createLayerState(spec), tokens: RowToken[] = []): Waiting {
+  return { spec, state, tokens, decisions: openDecisions(spec, state) };
+}
 
 /** Rules of the attention received: thresholds over scores that come when tokens are judged. */
 class ReceivedSequence implements KeySequence {
@@ -147,18 +151,17 @@ class ReceivedSequence implements KeySequence {
     const { spec, state, tokens } = this.#of(layer);
     if (spec.reads.every((name) => name === "attention" || name === "change")) return;
     const here = (tensor: Tensor) => this.#backend?.read(tensor) ?? tensor;
-    const reader = openTokens(spec, state, { keys: here(keys!), values: here(values!) }, 0, count);
+    const reader = openTokens(spec, state, { keys: here(keys!), values: here(values!) }, 0, count, true);
     for (let row = 0; row < count; row++) {
-      const token = reader.look(state.numbers[SLOT.absorbed]!, row);
-      tokens.push(token.hold(spec.reads));
+      tokens.push(reader.look(state.numbers[SLOT.absorbed]!, row));
       reader.absorb(row);
     }
   }
 
   decide({ layer, count, attention, distant, change }: KeyInput): Uint8Array<ArrayBuffer> {
-    const { spec, state, tokens } = this.#of(layer), scorer = spec.rule.memory?.open(spec, state);
-    const decisions = openDecisions(spec, state), rows = createScanOutput(count);
-    const due = tokens.splice(0, count);
+    const { spec, state, tokens, decisions } = this.#of(layer), scorer = spec.rule.memory?.open(spec, state);
+    const keep = new Uint8Array(count), due = tokens.splice(0, count);
+    const rows = this.#trace && createScanOutput(count);
     for (let row = 0; row < count; row++) {
       const token = due[row] ?? new RowToken(spec, decisions.seen);
       token.attention = attention![row]!;
@@ -166,22 +169,21 @@ class ReceivedSequence implements KeySequence {
       if (change !== undefined) token.change = change[row]!;
       const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
       const { skip, theta } = decisions.decide(spec.invert ? -raw : raw);
+      keep[row] = skip ? 0 : 1;
+      scorer?.settle(skip);
+      if (rows === undefined) continue;
       rows.redundancy[row] = spec.invert ? -raw : raw;
       rows.threshold[row] = theta;
-      rows.keep[row] = skip ? 0 : 1;
-      scorer?.settle(skip);
     }
     scorer?.close();
-    this.#trace?.(rows, layer, this.#chunk);
-    return rows.keep;
+    if (rows !== undefined) this.#trace!({ ...rows, keep }, layer, this.#chunk);
+    return keep;
   }
 
   fork(): KeySequence {
-    const copies = this.#layers.map(({ spec, state, tokens }) => ({
-      spec,
-      state: cloneLayerState(state),
-      tokens: [...tokens],
-    }));
+    const copies = this.#layers.map(({ spec, state, tokens }) =>
+      openWaiting(spec, cloneLayerState(state), [...tokens])
+    );
     return new ReceivedSequence(copies, this.#chunk, this.#trace, this.#backend);
   }
 

@@ -11,7 +11,7 @@ import type { Model } from "./model.ts";
 import type { OutputMemory } from "./output_memory.ts";
 import { headWeights } from "./head_weights.ts";
 import { attendShowing, meanProbabilities, outputChanges } from "./probabilities.ts";
-import { indicesOf, pickRows, range, type Rows } from "./row_indices.ts";
+import { indicesOf, pickRows, range, type Rows, shifted } from "./row_indices.ts";
 import type { LayerTally } from "./usage.ts";
 
 /** What one layer has seen: its cache, its decisions, and the counts that costs follow from. */
@@ -39,8 +39,7 @@ export interface LayerFeed {
 }
 
 /** Positions of rows. */
-const positionsOf = ({ length }: LayerFeed, rows: Rows): Int32Array<ArrayBuffer> =>
-  rows.map((row) => length + row);
+const positionsOf = ({ length }: LayerFeed, rows: Rows): Int32Array<ArrayBuffer> => shifted(rows, length);
 
 /** The substitute of a layer, where it is local attention. */
 function localOf({ isFiltered, pruner }: LayerFeed): Substitute | undefined {
@@ -172,19 +171,18 @@ function localErrors(
   const counted = kept.filter((row) => feed.length + row >= first);
   const errors = new Float64Array(kept.length);
   if (counted.length === 0) return errors;
-  const chosen = { rows: counted.map((row) => row - start), positions: positionsOf(feed, counted) };
+  const chosen = { rows: shifted(counted, -start), positions: positionsOf(feed, counted) };
   const some = narrowArgs(pass, asked, chosen, { recent, sinks });
   const output = pass.attend(layer, asMatrix(some.queries), {
     attend: (queries, out) => backend.attention({ ...some, queries, out }),
   });
   const theirs = f32Data(backend.read(output));
-  chosen.rows.forEach((row, i) => {
+  for (let i = 0; i < counted.length; i++) {
+    const full = chosen.rows[i]! * hiddenSize, local = i * hiddenSize;
     let sum = 0;
-    for (let a = 0; a < hiddenSize; a++) {
-      sum += (outputs[row * hiddenSize + a]! - theirs[i * hiddenSize + a]!) ** 2;
-    }
+    for (let a = 0; a < hiddenSize; a++) sum += (outputs[full + a]! - theirs[local + a]!) ** 2;
     errors[kept.length - counted.length + i] = Math.sqrt(sum);
-  });
+  }
   return errors;
 }
 
@@ -203,7 +201,7 @@ function attendWatched(
   const last = feed.record.cache.kept.positions[asked.numKeys - 1]!;
   const open = judge.watched(layer, asked.numKeys, last);
   const positions = positionsOf(feed, kept), queries = asked.queries.shape[0]!;
-  const rows = kept.map((row) => row - start), some = queries > kept.length;
+  const rows = shifted(kept, -start), some = queries > kept.length;
   const weights = pruner!.keySide!.wantsChange ? headWeights(feed.model, layer) : undefined;
   if (!some || backend.givesShares) {
     const { shares, changes } = attendShowing(backend, asked, open, weights);

@@ -9,24 +9,50 @@ interface Judged {
   readonly keep: number[];
   /** Tokens judged, the first of the sequence. */
   count: number;
-  /** Of each token behind them, where attention is asked for: what later queries gave it. */
-  readonly received: { readonly all: Received; readonly distant: Received }[];
+  /** Of the tokens behind them, where attention is asked for: what later queries gave them. */
+  readonly received: Received;
 }
 
-/** Attention that some queries gave to a token, what would change without it, and their number. */
-interface Received {
-  sum: number;
-  changes: number;
-  queries: number;
+/**
+ * Columns of a token's row: of all later queries the attention that they gave it, what would change without it, and their
+ * number; then the same of distant ones.
+ */
+const SUM = 0, CHANGES = 1, QUERIES = 2, DISTANT = 3, COLUMNS = 6;
+
+/** What tokens have received, a row each. */
+class Received {
+  #rows = new Float64Array(0);
+
+  /** Rows of so many tokens, at least, to be added to; zeros where there were none. */
+  rows(tokens: number): Float64Array<ArrayBuffer> {
+    if (this.#rows.length < tokens * COLUMNS) {
+      const grown = new Float64Array(Math.max(tokens * COLUMNS, 2 * this.#rows.length));
+      grown.set(this.#rows);
+      this.#rows = grown;
+    }
+    return this.#rows;
+  }
+
+  /** Takes the first so many rows out. */
+  take(tokens: number): Float64Array<ArrayBuffer> {
+    const all = this.rows(tokens), end = tokens * COLUMNS, taken = all.slice(0, end);
+    all.copyWithin(0, end);
+    all.fill(0, all.length - end);
+    return taken;
+  }
+
+  clone(): Received {
+    const copy = new Received();
+    copy.#rows = this.#rows.slice();
+    return copy;
+  }
 }
 
-function note(to: Received, given: number, moved: number): void {
-  to.sum += given;
-  to.changes += moved;
-  to.queries += 1;
+/** Mean of a column over the queries of its kind. */
+function meanOf(rows: Float64Array, token: number, kind: 0 | typeof DISTANT, column: number): number {
+  const at = token * COLUMNS + kind, queries = rows[at + QUERIES]!;
+  return queries === 0 ? 0 : rows[at + column]! / queries;
 }
-
-const mean = (sum: number, { queries }: Received): number => queries === 0 ? 0 : sum / queries;
 
 /** A token whose key and value go: no query at `end` or later sees them. */
 export interface EndingRow {
@@ -58,9 +84,11 @@ export function endingOf(
   from = 0,
   to: number = keep.length,
 ): EndingRow[] {
-  return Array.from({ length: to - from }, (_, i) => from + i)
-    .filter((position) => keep[position] === 0)
-    .map((position) => ({ position, end: judgedAt(position, side) }));
+  const ending: EndingRow[] = [];
+  for (let position = from; position < to; position++) {
+    if (keep[position] === 0) ending.push({ position, end: judgedAt(position, side) });
+  }
+  return ending;
 }
 
 /** Judges the keys and values of one sequence. */
@@ -79,7 +107,7 @@ export class KeyJudge {
     side: KeySide,
     sequence: KeySequence,
     layers: ReadonlyMap<number, Judged> = new Map(
-      side.layers.map((layer) => [layer, { keep: [], count: 0, received: [] }]),
+      side.layers.map((layer) => [layer, { keep: [], count: 0, received: new Received() }]),
     ),
   ) {
     this.#side = side;
@@ -125,16 +153,17 @@ export class KeyJudge {
   observe(layer: number, positions: Int32Array, probabilities: Float64Array, changes?: Float64Array): void {
     if (this.#side.evicts) return this.#sequence.observe?.(layer, probabilities, positions.length);
     const { count, received } = this.#layers.get(layer)!, tokens = probabilities.length / positions.length;
-    while (received.length < tokens) {
-      received.push({ all: { sum: 0, changes: 0, queries: 0 }, distant: { sum: 0, changes: 0, queries: 0 } });
-    }
+    const rows = received.rows(tokens), near = this.#side.recent / 2;
     for (let row = 0; row < positions.length; row++) {
-      const ahead = positions[row]! - count;
+      const ahead = positions[row]! - count, from = row * tokens;
       for (let i = 0; i < tokens && i < ahead; i++) {
-        const given = probabilities[row * tokens + i]!,
-          moved = changes === undefined ? 0 : changes[row * tokens + i]!;
-        note(received[i]!.all, given, moved);
-        if (ahead - i > this.#side.recent / 2) note(received[i]!.distant, given, moved);
+        const given = probabilities[from + i]!, moved = changes === undefined ? 0 : changes[from + i]!;
+        const end = ahead - i > near ? COLUMNS : DISTANT;
+        for (let at = i * COLUMNS; at < i * COLUMNS + end; at += DISTANT) {
+          rows[at + SUM]! += given;
+          rows[at + CHANGES]! += moved;
+          rows[at + QUERIES]! += 1;
+        }
       }
     }
   }
@@ -157,21 +186,21 @@ export class KeyJudge {
     while (judgedAt(own.count, this.#side) < end) own.count++;
     const count = own.count - first;
     if (this.#side.wantsAttention && count > 0) {
-      const due = own.received.splice(0, count);
-      // Behind the last that any query has seen there may be others.
-      const values = (of: (one: (typeof due)[number]) => number) => {
+      const due = own.received.take(count);
+      const values = (of: (token: number, far: 0 | typeof DISTANT) => number) => {
         const all = new Float64Array(count);
-        due.forEach((one, i) => all[i] = of(one));
+        for (let i = 0; i < count; i++) {
+          all[i] = of(i, due[i * COLUMNS + DISTANT + QUERIES]! > 0 ? DISTANT : 0);
+        }
         return all;
       };
-      const far = ({ all, distant }: (typeof due)[number]) => distant.queries > 0 ? distant : all;
       own.keep.push(...this.#sequence.decide({
         layer,
         count,
-        attention: values(({ all }) => mean(all.sum, all)),
-        distant: values((one) => mean(far(one).sum, far(one))),
+        attention: values((token) => meanOf(due, token, 0, SUM)),
+        distant: values((token, far) => meanOf(due, token, far, SUM)),
         ...(this.#side.wantsChange && {
-          change: values((one) => Math.sqrt(mean(far(one).changes, far(one)))),
+          change: values((token, far) => Math.sqrt(meanOf(due, token, far, CHANGES))),
         }),
       }));
     }
@@ -216,7 +245,7 @@ export class KeyJudge {
     const copy = ({ keep, count, received }: Judged): Judged => ({
       keep: [...keep],
       count,
-      received: structuredClone(received),
+      received: received.clone(),
     });
     const layers = new Map([...this.#layers].map(([layer, own]) => [layer, copy(own)]));
     return new KeyJudge(this.#side, this.#sequence.fork(), layers);

@@ -5,6 +5,7 @@
 import type { Backend } from "../backend.ts";
 import { byteSize, type CacheDType } from "../dtype.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
+import { range, type Rows } from "./row_indices.ts";
 
 /** Rows by which a cache grows: small enough to waste little, large enough that copying stays under 2% of the reading. */
 export const PAGE_ROWS = 64;
@@ -23,6 +24,8 @@ export interface CachedRows {
   /** Rows in use. */
   readonly count: number;
 }
+
+type KeysAndValues = Pick<CachedRows, "keys" | "values">;
 
 /** The cache of one layer. */
 export class LayerCache {
@@ -96,16 +99,20 @@ export class LayerCache {
   drop(gone: readonly number[]): void {
     if (gone.length === 0) return;
     const { positions, count } = this.#kept, first = positions.indexOf(gone[0]!);
-    const rows = new Set(gone);
-    const stay = Array.from({ length: count - first }, (_, i) => first + i)
-      .filter((row) => !rows.has(positions[row]!));
-    for (const part of stay.length === 0 ? [] : ["keys", "values"] as const) {
-      const moved = this.#gather(this.#kept[part], stay, "f32");
-      this.#backend.storeRows(moved, this.#kept[part], first);
-      this.#backend.free(moved);
+    const rows = new Int32Array(count - first - gone.length);
+    let stays = 0;
+    for (let row = first, next = 0; row < count; row++) {
+      if (positions[row] === gone[next]) next++;
+      else rows[stays++] = row;
     }
-    positions.set(stay.map((row) => positions[row]!), first);
-    this.#kept = { ...this.#kept, count: first + stay.length };
+    if (stays > 0) {
+      const moved = this.#gather(this.#kept, rows, "f32");
+      this.#backend.storeRows(moved.keys, this.#kept.keys, first);
+      this.#backend.storeRows(moved.values, this.#kept.values, first);
+      this.#give(moved);
+    }
+    for (let i = 0; i < stays; i++) positions[first + i] = positions[rows[i]!]!;
+    this.#kept = { ...this.#kept, count: first + stays };
     if (positions.length - this.#kept.count >= SLACK_ROWS) this.#resize(this.#kept.count);
   }
 
@@ -159,7 +166,7 @@ export class LayerCache {
     this.#ring = this.#empty();
   }
 
-  #give({ keys, values }: CachedRows): void {
+  #give({ keys, values }: KeysAndValues): void {
     this.#backend.free(keys);
     this.#backend.free(values);
   }
@@ -180,21 +187,25 @@ export class LayerCache {
   }
 
   #tail(rows: CachedRows, first: number): CachedRows {
-    const count = rows.count - first, take = Array.from({ length: count }, (_, i) => first + i);
+    const count = rows.count - first;
     return {
-      keys: this.#gather(rows.keys, take, this.#dtype),
-      values: this.#gather(rows.values, take, this.#dtype),
+      ...this.#gather(rows, range(first, count), this.#dtype),
       positions: rows.positions.slice(first),
       count,
     };
   }
 
-  #gather(from: Tensor, rows: readonly number[], dtype: CacheDType): Tensor {
-    const take = this.#backend.upload(hostTensor("i32", [rows.length], Int32Array.from(rows)));
-    const out = this.#backend.alloc(dtype, [rows.length, this.#width]);
-    this.#backend.gatherRows(from, take, out);
+  /** Copies of some rows. */
+  #gather(from: KeysAndValues, rows: Rows, dtype: CacheDType): KeysAndValues {
+    const take = this.#backend.upload(hostTensor("i32", [rows.length], rows));
+    const copy = (part: Tensor) => {
+      const out = this.#backend.alloc(dtype, [rows.length, this.#width]);
+      this.#backend.gatherRows(part, take, out);
+      return out;
+    };
+    const copies = { keys: copy(from.keys), values: copy(from.values) };
     this.#backend.free(take);
-    return out;
+    return copies;
   }
 
   /** Gives the cached rows another capacity, in which they fit. */

@@ -297,7 +297,7 @@ export class ModelSequence {
    * @internal
    */
   begin(count: number): PieceTokens {
-    const places = this.#positionsOf(range(0, count));
+    const places = range(this.#length, count);
     return {
       places,
       positions: this.#pass.i32(places),
@@ -341,11 +341,6 @@ export class ModelSequence {
       record: this.#layers[layer]!,
       length: this.#length,
     };
-  }
-
-  /** Positions of rows of the piece that is being fed. */
-  #positionsOf(rows: Rows): Int32Array<ArrayBuffer> {
-    return rows.map((row) => this.#length + row);
   }
 
   /** Decides a layer's rows, in the method's pieces; keys and values are judged where blocks begin. */

@@ -123,7 +123,9 @@ export class LayerTally {
       if (kept === 1) {
         this.#kept++;
         this.#pairs += isLocal ? Math.min(this.#near.length, this.#cached) : this.#cached;
-        this.#pairs += this.#recent.filter((position) => position >= first).length;
+        this.#pairs += isLocal
+          ? this.#recent.filter((position) => position >= first).length
+          : this.#recent.length;
       } else {
         if (!cacheSkipped && recent > 0) this.#recent.push(this.#tokens);
         if (substitute?.kind === "local") {
