@@ -1,8 +1,10 @@
 // out = x W'. Few rows of x: each weight is made float in a register and used at once (memory-bound). Many rows: a
 // panel of weights is made float in scratch memory, then multiplied by a BLAS or by the tiles below (compute-bound).
+// Between the two: some_rows.h.
 #include "../common/blocks.h"
 #include "../common/lanes.h"
 #include "int16_rows.h"
+#include "some_rows.h"
 
 namespace tkf::TKF_NAMESPACE {
 
@@ -13,13 +15,6 @@ static TKF_INLINE void sums_of(const vf* v, float* sums) {
 #pragma GCC unroll 4
   for (int i = 0; i < N; i++) sums[i] = sum(v[i]);
 }
-
-// 32 vector registers with AVX-512 and on arm64, else 16.
-#if TKF_LEVEL == TKF_LEVEL_AVX512 || defined(__aarch64__)
-constexpr bool kManyRegisters = true;
-#else
-constexpr bool kManyRegisters = false;
-#endif
 
 // Few rows -----------------------------------------------------------------------------------------------------------
 
@@ -199,9 +194,6 @@ static void pack_columns(const uint8_t* weight, int64_t valid, int64_t k, float*
   }
 }
 
-// Values that are summed one after the other before what they make is added to the rest, so that roundings stay few.
-constexpr int64_t kDepth = 64;
-
 // `rows` <= MR rows of x times `count` values of a packed panel, of which `cols` columns are there: out[i * n + j],
 // added to where `add`.
 template <int MR>
@@ -304,6 +296,8 @@ static int32_t multiply_all(tkf_context* context, const float* x, const ProductL
     }
     if (rows <= kFewRows) {
       status = few_rows<Format>(context, x, list, rows, k);
+    } else if (some_rows::serves(rows) && (rows < kBlasRows || context_sgemm(context) == nullptr)) {
+      status = some_rows::products<Format>(context, x, list, rows, k);
     } else {
       for (int i = 0; i < list.count && status == TKF_STATUS_OK; i++) {
         const tkf_product& p = *list.at[i];

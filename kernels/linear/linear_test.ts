@@ -79,6 +79,24 @@ testOnCpu(
   NO_BLAS,
 );
 
+testOnCpu("linear() gives a row the same bits however many rows there are beyond few", async () => {
+  const ways = await cpuWays();
+  for (const [i, dtype] of MULTIPLIED.entries()) {
+    // Values in more than one piece, rows of weights in more than one group, and a last group that is not whole.
+    const next = numbers(i), most = 200, x = randomTensor([most, 768], next);
+    const weight = randomWeight(dtype, [71, 768], next);
+    for (const { name, backend, empty, values } of ways) {
+      const all = empty(most, 71);
+      backend.linear(x, weight, all); // by panels of weights
+      for (const rows of [9, 14, 16, 17, 24, 31, 32, 36, 61, 128]) {
+        const out = empty(rows, 71);
+        backend.linear(rowsOf(x, rows), weight, out);
+        assertEquals(values(out), values(all).subarray(0, rows * 71), `${name}, ${rows} ${dtype}`);
+      }
+    }
+  }
+});
+
 testInEveryWay("linear() refuses shapes and types that do not fit", (ways) => {
   for (const { backend, on, empty } of ways) {
     const x = empty(2, 32), weight = empty(3, 32), out = empty(2, 3);

@@ -1,0 +1,138 @@
+// Products of some rows of x: more than few, and too few to turn weights about for them. x is turned about instead, a
+// lane a row, and each value of a weight is used in all lanes. The sums are those of many rows, in the same order.
+#pragma once
+#include "../common/blocks.h"
+#include "../common/lanes.h"
+#include "product_list.h"
+
+namespace tkf::TKF_NAMESPACE {
+
+// 32 vector registers with AVX-512 and on arm64, else 16.
+#if TKF_LEVEL == TKF_LEVEL_AVX512 || defined(__aarch64__)
+constexpr bool kManyRegisters = true;
+#else
+constexpr bool kManyRegisters = false;
+#endif
+
+// Values that are summed one after the other before what they make is added to the rest, so that roundings stay few.
+constexpr int64_t kDepth = 64;
+
+namespace some_rows {
+
+// Up to so many rows of x it pays, unless half of the last vector's lanes lie idle.
+constexpr int64_t kMost = 128, kMostIdle = W / 2 - 1;
+static bool serves(int64_t rows) { return rows <= kMost && (rows + W - 1) / W * W - rows <= kMostIdle; }
+
+constexpr int kGroup = 16;       // rows of weights that are made float together
+constexpr int64_t kPiece = 256;  // values of each that are made float at once: whole blocks of any format
+constexpr int64_t kStride = kPiece + 16;  // from row to row, lest they meet in the same set of the cache
+
+// x [rows, k] with a lane a row: value c of rows v * W on at out[(v * padded + c) * W]; rows that are not there are 0.
+static void turn_about(tkf_context* context, const float* x, int64_t rows, int64_t k, int64_t padded, float* out) {
+  const int64_t vectors = (rows + W - 1) / W, steps = padded / W;
+  parallel_ranges(context, vectors * steps, 128, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t first = i / steps * W, at = i % steps * W, count = smaller(k - at, int64_t{W});
+      vf lanes[W];
+      for (int64_t r = 0; r < W; r++) {
+        const float* const row = x + (first + r) * k + at;
+        if (first + r >= rows) lanes[r] = set1(0);
+        else lanes[r] = count == W ? load(row) : load_part(row, static_cast<int>(count));
+      }
+      transpose(lanes);
+      for (int64_t c = 0; c < W; c++) store(out + (i / steps * padded + at + c) * W, lanes[c]);
+    }
+  });
+}
+
+// R rows of weights, kStride apart, times V vectors of x, `step` apart: sums at out[(v * kGroup + r) * W], added to
+// where `add`.
+template <int R, int V>
+static TKF_INLINE void multiply(const float* weights, const float* x, int64_t step, int64_t count, bool add, float* out) {
+  vf sums[R][V] = {};
+  for (int64_t c = 0; c < count; c++) {
+    vf v[V];
+#pragma GCC unroll 2
+    for (int j = 0; j < V; j++) v[j] = load(x + j * step + c * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const vf w = set1(weights[r * kStride + c]);
+#pragma GCC unroll 2
+      for (int j = 0; j < V; j++) sums[r][j] = fma(v[j], w, sums[r][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 2
+    for (int j = 0; j < V; j++) {
+      float* const to = out + (j * kGroup + r) * W;
+      store(to, add ? load(to) + sums[r][j] : sums[r][j]);
+    }
+  }
+}
+
+// All rows of x for `valid` rows of weights: out[row * n + i].
+template <class Format>
+static void group(const float* turned, int64_t padded, const uint8_t* weight, int valid, int64_t rows, int64_t n,
+                  int64_t k, float* out) {
+  constexpr int alone = kManyRegisters ? kGroup : kGroup / 2, paired = alone / 2;  // rows whose sums registers hold
+  alignas(64) float weights[kGroup * kStride];
+  alignas(64) float sums[(kMost + W) * kGroup];
+  const int64_t bytes = row_bytes<Format>(k), vectors = (rows + W - 1) / W;
+  for (int64_t at = 0; at == 0 || at < k; at += kPiece) {
+    const int64_t some = smaller(kPiece, k - at);
+    for (int r = 0; r < kGroup; r++) {  // a row that is not there: the first one again, to no effect
+      decode_row<Format>(weight + (r < valid ? r : 0) * bytes + row_bytes<Format>(at), some, weights + r * kStride);
+    }
+    for (int64_t v = 0; v < vectors; v += 2) {
+      for (int64_t c = 0; c == 0 || c < some; c += kDepth) {
+        const float* const own = turned + (v * padded + at + c) * W;
+        float* const to = sums + v * kGroup * W;
+        const int64_t count = smaller(kDepth, some - c), step = padded * W;
+        const bool add = at + c > 0;
+        if (v + 1 < vectors) {
+          for (int r = 0; r < kGroup; r += paired) {
+            multiply<paired, 2>(weights + r * kStride + c, own, step, count, add, to + r * W);
+          }
+        } else {
+          for (int r = 0; r < kGroup; r += alone) {
+            multiply<alone, 1>(weights + r * kStride + c, own, step, count, add, to + r * W);
+          }
+        }
+      }
+    }
+  }
+  for (int64_t row = 0; row < rows; row += W) {
+    for (int r = 0; r < valid; r += W) {
+      vf lanes[W];
+      for (int i = 0; i < W; i++) lanes[i] = load(sums + (row * kGroup + (r + i) * W));
+      transpose(lanes);
+      const int cols = smaller(valid - r, W);
+      for (int64_t i = 0; i < smaller(rows - row, int64_t{W}); i++) {
+        float* const to = out + (row + i) * n + r;
+        if (cols == W) store(to, lanes[i]);
+        else store_part(to, lanes[i], cols);
+      }
+    }
+  }
+}
+
+// All products of the rows of x.
+template <class Format>
+static int products(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
+  const int64_t padded = (k + W - 1) / W * W, bytes = row_bytes<Format>(k);
+  if (!context_reserve(context, 0, static_cast<size_t>((rows + W - 1) / W * W * padded) * 4)) return TKF_STATUS_MEMORY;
+  float* const turned = static_cast<float*>(context_shared(context));
+  turn_about(context, x, rows, k, padded, turned);
+  const int64_t grain = 65536 / larger(kGroup * k * rows, int64_t{1});
+  parallel_products(context, list, kGroup, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int) {
+    for (int64_t i = begin * kGroup; i < end * kGroup; i += kGroup) {
+      const int valid = static_cast<int>(smaller(p.n - i, int64_t{kGroup}));
+      group<Format>(turned, padded, as<uint8_t>(p.weight) + i * bytes, valid, rows, p.n, k, as<float>(p.out) + i);
+    }
+  });
+  return TKF_STATUS_OK;
+}
+
+}  // namespace some_rows
+}  // namespace tkf::TKF_NAMESPACE
