@@ -1,5 +1,5 @@
 /** Attention of a layer's rows that were decided: of the full ones, and what stands for the others. */
-import type { AttentionArgs } from "../backend.ts";
+import type { AttentionArgs, Backend } from "../backend.ts";
 import { firstOutcome } from "../filter/outcome.ts";
 import type { LayerInput, Pruner, PrunerSequence, Substitute } from "../methods/pruner.ts";
 import { f32Data, hostTensor } from "../tensor.ts";
@@ -81,6 +81,14 @@ export function* decideQueries(
   }
 }
 
+const NORMS = new WeakMap<LayerRows, Float64Array<ArrayBuffer>>();
+/** Norms of the residual stream before the attention, of rows that it has not been added to; asked for block by block. */
+function residualNorms(backend: Backend, rows: LayerRows): Float64Array<ArrayBuffer> {
+  const known = NORMS.get(rows) ?? backend.rowNorms(rows.residual);
+  NORMS.set(rows, known);
+  return known;
+}
+
 /** Caches rows [start, start + keep.length), and gives those whose attention is computed, if any. */
 export function* computeRows(
   feed: LayerFeed,
@@ -93,15 +101,19 @@ export function* computeRows(
   const { backend, config } = feed.model, local = localOf(feed), recent = pruner?.recent ?? 0;
   const every = range(start, keep.length), skips = indicesOf(keep, 0, start);
   const kept = indicesOf(keep, 1, start), computed = local === undefined ? kept : every;
-  const all = computed.length === residual.shape[0];
+  const total = residual.shape[0]!, all = computed.length === total;
   const [cached, passing] = pruner?.cacheSkipped ? [every, range(0, 0)] : [kept, skips];
-  if (cached.length > 0) {
+  // Where every key stays, those of all rows are cached at once, before the first of them is attended to.
+  const atOnce = pruner?.cacheSkipped === true && feed.judge === undefined;
+  const fresh = !atOnce ? cached : start === 0 ? range(0, total) : range(0, 0);
+  if (fresh.length > 0) {
     cache.append(
-      pass.gather("cachedKeys", keys, cached),
-      pass.gather("cachedValues", values, cached),
-      positionsOf(feed, cached),
+      pass.gather("cachedKeys", keys, fresh),
+      pass.gather("cachedValues", values, fresh),
+      positionsOf(feed, fresh),
     );
   }
+  const later = atOnce ? total - start - keep.length : 0;
   const skipped = cache.appendSkipped(
     pass.gather("skippedKeys", keys, passing),
     pass.gather("skippedValues", values, passing),
@@ -109,7 +121,7 @@ export function* computeRows(
     feed.length + start + keep.length,
   );
   tally.take(keep);
-  const seen = { kept: cache.kept, skipped, recent, ending };
+  const seen = { kept: { ...cache.kept, count: cache.kept.count - later }, skipped, recent, ending };
   /** Adds what stands for skipped outputs, where it comes from computed ones; gives how far these are from it. */
   const replace = (output: Float32Array) => {
     const { substitutes, errors } = outputs!.take(feed.length + start, keep, output);
@@ -134,7 +146,7 @@ export function* computeRows(
       },
       add(output) {
         const norms = kept.length > 0 && observes(feed)
-          ? backend.rowNorms(pass.gather("keptResidual", residual, kept))
+          ? pickRows(residualNorms(backend, rows), kept, 1)
           : undefined;
         const own = outputs !== undefined || norms && local
           ? f32Data(backend.read(output)).slice()
