@@ -70,5 +70,7 @@ export function narrowArgs(
 
 /** Windows of queries: full where `keep` is 1, else local. */
 export function windowsOf(pass: ForwardPass, keep: Uint8Array, recent: number): Tensor {
-  return pass.i32(Int32Array.from(keep, (full) => full === 1 ? -1 : recent));
+  const windows = new Int32Array(keep.length);
+  for (let i = 0; i < keep.length; i++) windows[i] = keep[i] === 1 ? -1 : recent;
+  return pass.i32(windows);
 }

@@ -9,49 +9,73 @@ interface Judged {
   readonly keep: number[];
   /** Tokens judged, the first of the sequence. */
   count: number;
-  /** Of the tokens behind them, where attention is asked for: what later queries gave them. */
-  readonly received: Received;
+  /** What the tokens behind them, where attention is asked for, were given: by all later queries. */
+  readonly all: Received;
+  /** By the distant ones. */
+  readonly distant: Received;
 }
 
-/**
- * Columns of a token's row: of all later queries the attention that they gave it, what would change without it, and their
- * number; then the same of distant ones.
- */
-const SUM = 0, CHANGES = 1, QUERIES = 2, DISTANT = 3, COLUMNS = 6;
-
-/** What tokens have received, a row each. */
+/** What queries gave to tokens: its sum, what would change without each token, and their number. */
 class Received {
-  #rows = new Float64Array(0);
+  #sums = new Float64Array(0);
+  #changes = new Float64Array(0);
+  #queries = new Float64Array(0);
 
-  /** Rows of so many tokens, at least, to be added to; zeros where there were none. */
-  rows(tokens: number): Float64Array<ArrayBuffer> {
-    if (this.#rows.length < tokens * COLUMNS) {
-      const grown = new Float64Array(Math.max(tokens * COLUMNS, 2 * this.#rows.length));
-      grown.set(this.#rows);
-      this.#rows = grown;
+  /** Takes in what a query gave to the first tokens. @param from Where its numbers begin. */
+  add(tokens: number, from: number, given: Float64Array, changes?: Float64Array): void {
+    if (this.#sums.length < tokens) this.#resize(Math.max(tokens, 2 * this.#sums.length));
+    const sums = this.#sums, moved = this.#changes, queries = this.#queries;
+    for (let i = 0; i < tokens; i++) {
+      sums[i]! += given[from + i]!;
+      queries[i]! += 1;
     }
-    return this.#rows;
+    if (changes === undefined) return;
+    for (let i = 0; i < tokens; i++) moved[i]! += changes[from + i]!;
   }
 
-  /** Takes the first so many rows out. */
-  take(tokens: number): Float64Array<ArrayBuffer> {
-    const all = this.rows(tokens), end = tokens * COLUMNS, taken = all.slice(0, end);
-    all.copyWithin(0, end);
-    all.fill(0, all.length - end);
-    return taken;
+  /** Whether any query gave a token something. */
+  has(token: number): boolean {
+    return token < this.#queries.length && this.#queries[token]! > 0;
   }
 
+  /** Mean over the queries of what they gave a token, 0 where there were none; behind those seen there may be others. */
+  given(token: number): number {
+    return this.has(token) ? this.#sums[token]! / this.#queries[token]! : 0;
+  }
+
+  /** The same of what would change without it. */
+  change(token: number): number {
+    return this.has(token) ? this.#changes[token]! / this.#queries[token]! : 0;
+  }
+
+  /** Forgets the first tokens: others are the first ones then. */
+  shift(tokens: number): void {
+    const { length } = this.#sums;
+    for (const column of [this.#sums, this.#changes, this.#queries]) {
+      column.copyWithin(0, tokens);
+      column.fill(0, Math.max(0, length - tokens));
+    }
+  }
+
+  /** An independent copy. */
   clone(): Received {
     const copy = new Received();
-    copy.#rows = this.#rows.slice();
+    copy.#sums = this.#sums.slice();
+    copy.#changes = this.#changes.slice();
+    copy.#queries = this.#queries.slice();
     return copy;
   }
-}
 
-/** Mean of a column over the queries of its kind. */
-function meanOf(rows: Float64Array, token: number, kind: 0 | typeof DISTANT, column: number): number {
-  const at = token * COLUMNS + kind, queries = rows[at + QUERIES]!;
-  return queries === 0 ? 0 : rows[at + column]! / queries;
+  #resize(tokens: number): void {
+    const grown = (column: Float64Array) => {
+      const out = new Float64Array(tokens);
+      out.set(column);
+      return out;
+    };
+    this.#sums = grown(this.#sums);
+    this.#changes = grown(this.#changes);
+    this.#queries = grown(this.#queries);
+  }
 }
 
 /** A token whose key and value go: no query at `end` or later sees them. */
@@ -107,7 +131,9 @@ export class KeyJudge {
     side: KeySide,
     sequence: KeySequence,
     layers: ReadonlyMap<number, Judged> = new Map(
-      side.layers.map((layer) => [layer, { keep: [], count: 0, received: new Received() }]),
+      side.layers.map((
+        layer,
+      ) => [layer, { keep: [], count: 0, all: new Received(), distant: new Received() }]),
     ),
   ) {
     this.#side = side;
@@ -152,19 +178,12 @@ export class KeyJudge {
    */
   observe(layer: number, positions: Int32Array, probabilities: Float64Array, changes?: Float64Array): void {
     if (this.#side.evicts) return this.#sequence.observe?.(layer, probabilities, positions.length);
-    const { count, received } = this.#layers.get(layer)!, tokens = probabilities.length / positions.length;
-    const rows = received.rows(tokens), near = this.#side.recent / 2;
-    for (let row = 0; row < positions.length; row++) {
-      const ahead = positions[row]! - count, from = row * tokens;
-      for (let i = 0; i < tokens && i < ahead; i++) {
-        const given = probabilities[from + i]!, moved = changes === undefined ? 0 : changes[from + i]!;
-        const end = ahead - i > near ? COLUMNS : DISTANT;
-        for (let at = i * COLUMNS; at < i * COLUMNS + end; at += DISTANT) {
-          rows[at + SUM]! += given;
-          rows[at + CHANGES]! += moved;
-          rows[at + QUERIES]! += 1;
-        }
-      }
+    const { count, all, distant } = this.#layers.get(layer)!, { length } = positions;
+    const tokens = probabilities.length / length;
+    for (let row = 0; row < length; row++) {
+      const ahead = positions[row]! - count, far = Math.ceil(ahead - this.#side.recent / 2);
+      all.add(Math.min(tokens, ahead), row * tokens, probabilities, changes);
+      distant.add(Math.min(tokens, far), row * tokens, probabilities, changes);
     }
   }
 
@@ -186,23 +205,20 @@ export class KeyJudge {
     while (judgedAt(own.count, this.#side) < end) own.count++;
     const count = own.count - first;
     if (this.#side.wantsAttention && count > 0) {
-      const due = own.received.take(count);
-      const values = (of: (token: number, far: 0 | typeof DISTANT) => number) => {
+      const { all, distant } = own, far = (token: number) => distant.has(token) ? distant : all;
+      const values = (of: (token: number) => number) => {
         const all = new Float64Array(count);
-        for (let i = 0; i < count; i++) {
-          all[i] = of(i, due[i * COLUMNS + DISTANT + QUERIES]! > 0 ? DISTANT : 0);
-        }
+        for (let token = 0; token < count; token++) all[token] = of(token);
         return all;
       };
       own.keep.push(...this.#sequence.decide({
         layer,
         count,
-        attention: values((token) => meanOf(due, token, 0, SUM)),
-        distant: values((token, far) => meanOf(due, token, far, SUM)),
-        ...(this.#side.wantsChange && {
-          change: values((token, far) => Math.sqrt(meanOf(due, token, far, CHANGES))),
-        }),
+        attention: values((token) => all.given(token)),
+        distant: values((token) => far(token).given(token)),
+        ...(this.#side.wantsChange && { change: values((token) => Math.sqrt(far(token).change(token))) }),
       }));
+      for (const given of [all, distant]) given.shift(count);
     }
     return endingOf(own.keep, this.#side, first, own.count);
   }
@@ -242,10 +258,11 @@ export class KeyJudge {
 
   /** An independent copy. */
   fork(): KeyJudge {
-    const copy = ({ keep, count, received }: Judged): Judged => ({
+    const copy = ({ keep, count, all, distant }: Judged): Judged => ({
       keep: [...keep],
       count,
-      received: received.clone(),
+      all: all.clone(),
+      distant: distant.clone(),
     });
     const layers = new Map([...this.#layers].map(([layer, own]) => [layer, copy(own)]));
     return new KeyJudge(this.#side, this.#sequence.fork(), layers);

@@ -73,8 +73,8 @@ export function attendShowing(
   const shares = room(), out = headWeights && room();
   backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
   const take = (tensor: Tensor) => {
-    const values = (backend.read(tensor).data as Float64Array).slice();
-    backend.free(tensor);
+    const values = backend.read(tensor).data as Float64Array;
+    backend.free(tensor); // on a device; what was read stays
     return values;
   };
   return { shares: take(shares), ...(out && { changes: take(out) }) };
