@@ -216,7 +216,7 @@ export async function main(args: readonly string[]): Promise<number> {
           text: `${done} of ${plural(total, "trial")}${left === "" ? "" : `, ${left}`}`,
         });
       },
-      onSummary: live.show,
+      ...(live.show && { onSummary: live.show }),
     });
     const unsaved = await saveResults(async () => {
       await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");

@@ -6,12 +6,12 @@ import type { FromServer, ToServer } from "../live/worker.ts";
 import { type FlagValues, readInteger } from "./parse.ts";
 import { writeLine } from "./task.ts";
 
-/** A page that shows a run; where none was asked for, it shows nothing. */
+/** A page that shows a run; where none was asked for, it shows nothing, and summaries need not be made. */
 export interface LivePage extends AsyncDisposable {
   /** Shows how far the run is. */
   tell(progress: LiveProgress): void;
   /** Shows what is finished. */
-  show(summary: SweepSummary): void;
+  readonly show?: (summary: SweepSummary) => void;
   /** Says the last word, and closes. */
   end(text: string): Promise<void>;
 }
@@ -28,7 +28,6 @@ const LATE_MS = 4000;
 
 const NO_PAGE: LivePage = {
   tell: () => {},
-  show: () => {},
   end: () => Promise.resolve(),
   [Symbol.asyncDispose]: () => Promise.resolve(),
 };

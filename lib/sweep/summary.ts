@@ -27,10 +27,12 @@ const askedShare = (trial: Trial) => filtersQueries(readRecord(trial)) ? trial.p
  * missed it.
  */
 export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
-  return trials.toSorted((a, b) =>
-    askedShare(a) - askedShare(b) || Number(missesAsked(a)) - Number(missesAsked(b)) ||
-    costOfTrial(a) - costOfTrial(b)
-  );
+  const keyed = trials.map((trial) => ({
+    trial,
+    keys: [askedShare(trial), Number(missesAsked(trial)), costOfTrial(trial)] as const,
+  }));
+  keyed.sort(({ keys: a }, { keys: b }) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
+  return keyed.map(({ trial }) => trial);
 }
 
 /**
