@@ -35,6 +35,7 @@ const TYPES: { readonly [message: string]: () => unknown } = {
     start("learned").observe(2, any([1]), new Float64Array(1)),
   '"residualNorms": found string, expected Float64Array': () =>
     start("learned").observe(2, new Float64Array(1), any("1")),
+  '"name": found Object, expected string': () => createPruner(any({ ...shape }), any({ pruneRatio: 0.5 })),
   '"shape": found null, expected object': () => createPruner("oracle", any(null)),
   '"shape": found undefined, expected object': () => new TokenFilter(any(undefined)),
   '"score": found number, expected function': () => createCustomRule(shape, any(3)),

@@ -13,10 +13,13 @@ const OPTIONAL: ReadonlySet<FlagKind> = new Set(["boolean", "optional text"]);
 const WHOLE: ReadonlySet<FlagKind> = new Set(["optional text", "ratios file"]);
 
 /**
- * Joins a flag with its value where the parser would take the value for a flag of its own (`--theta -0.5`), and
- * writes out values that were left out.
+ * Joins a flag with its value where the parser would take the value for a flag of its own (`--theta -0.5`), or for a
+ * word (`--study ""`), and writes out values that were left out.
  */
-function joinValues(args: readonly string[], flags: { readonly [name: string]: Flag }): string[] {
+function joinValues(
+  args: readonly string[],
+  flags: { readonly [name: string]: Pick<Flag, "kind"> | undefined },
+): string[] {
   const joined: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const flag = flags[args[i]!.replace(/^--/, "")];
@@ -66,7 +69,8 @@ export function parseOwnFlags<T extends string, S extends string>(
 ): { readonly [K in T]?: string } & { readonly [K in S]: boolean } & { readonly _: readonly string[] } {
   const known = [...texts, ...switches, "help"];
   expectSwitches(args, [...switches, "help"]);
-  return parseArgs([...args], {
+  const flags = Object.fromEntries(texts.map((name) => [name, { kind: "text" as const }]));
+  return parseArgs(joinValues(args, flags), {
     string: [...texts, "_"],
     boolean: [...switches, "help"],
     alias: { help: "h" },

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { describeFlags, flagsOf, type Task } from "./flags.ts";
-import { parseFlags } from "./parse.ts";
+import { parseFlags, parseOwnFlags } from "./parse.ts";
 
 const parse = (task: Task, ...args: string[]) => Object.fromEntries(parseFlags(task, args, task === "sweep"));
 
@@ -63,6 +63,16 @@ Deno.test("parseFlags() names the flag and the fix", () => {
   for (const [task, args, message] of cases) {
     assertThrows(() => parseFlags(task, args, task === "sweep"), UsageError, message, args.join(" "));
   }
+});
+
+Deno.test("parseOwnFlags() gives a flag the text behind it, were it empty or a negative number", () => {
+  const { study, lease, quiet, _ } = parseOwnFlags(
+    ["--study", "", "word", "--lease", "-1", "--quiet"],
+    ["study", "lease"],
+    ["quiet"],
+    true,
+  );
+  assertEquals([study, lease, quiet, _], ["", "-1", true, ["word"]]);
 });
 
 Deno.test("every task takes the flags that all share", () => {

@@ -3,6 +3,7 @@
  * grids, records, reports and the contract test then know it.
  * @module
  */
+import { expectTypeOf } from "../errors.ts";
 import { expectShape, type FilterShape } from "../filter/sequence.ts";
 import { sayNearest } from "../nearest.ts";
 import { FUSION_NAMES, type MethodName, methodOf } from "./list.ts";
@@ -57,6 +58,7 @@ export function createPruner(
   options: MethodOptions = {},
   context: PrunerContext = {},
 ): Pruner {
+  expectTypeOf("name", name, "string");
   const isNamed = name !== "token-filtering";
   if (isNamed && !FUSION_NAMES.includes(name)) {
     const known = ["token-filtering", ...FUSION_NAMES];
