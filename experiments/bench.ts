@@ -83,7 +83,6 @@ function readOptions(args: readonly string[]) {
       rest.peers ? `Cannot use --${name} with --peers: leave it out` : `Cannot use --${name} without --peers`,
     );
   }
-  if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
   if (out !== undefined && exists(`${out}/bench.json`)) {
     throw new UsageError(`Cannot write to "${out}": it holds a benchmark (take another --out)`);
   }

@@ -2,7 +2,6 @@
  * `deno task bench:gpu`: how fast the CUDA kernels are, beside the device's roof and PyTorch. Everything is verified
  * before it is timed. See `deno task bench:gpu --help`.
  */
-import { UsageError } from "../lib/errors.ts";
 import { type BenchReport, tabulate, tabulateBars } from "../lib/plot/mod.ts";
 import type { ModelConfig } from "../lib/model/mod.ts";
 import { readVersion } from "../lib/sweep/mod.ts";
@@ -290,7 +289,6 @@ async function main(args: readonly string[]): Promise<number> {
     ["json", "quiet"],
   );
   if (only !== undefined) expectChoice("only", only, OPS);
-  if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out FILE.json");
   if (out !== undefined) expectWritableFile(out);
   const progress = new Progress(quiet ? undefined : Deno.stderr);
   const driver = openDriver(), device = driver.device(readInteger("device", ordinal, 0));

@@ -88,9 +88,6 @@ export async function main(args: readonly string[]): Promise<number> {
   if (paths.length !== 2) {
     throw new UsageError(`Cannot compare ${paths.length} results: expected deno task diff A B (see --help)`);
   }
-  for (const name of texts) {
-    if (flags[name] === "") throw new UsageError(`Cannot use --${name}: found no value`);
-  }
   const [a, b] = await readBoth(paths.map(withoutSlash) as [string, string]);
   const diff = checkFlags(() => diffRuns(a, b)), shown = tabulateDifference(diff);
   const given = [...texts, ...switches].filter((name) => flags[name] !== undefined && flags[name] !== false);

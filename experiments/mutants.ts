@@ -78,7 +78,7 @@ function readOptions(args: readonly string[]) {
   }
   const { scope, count, least, limit, tests, jobs, times, ...rest } = { ...DEFAULTS, ...values };
   const share = Number(least);
-  if (least === "" || !(share >= 0 && share <= 1)) {
+  if (!(share >= 0 && share <= 1)) {
     throw new UsageError(`Cannot use --least ${least}: expected a share from 0 to 1`);
   }
   return {

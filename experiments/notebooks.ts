@@ -50,9 +50,6 @@ function readOptions(args: readonly string[]) {
     ["check", "update", "browser", "quiet"],
     true,
   );
-  for (const name of ["model", "out"] as const) {
-    if (parsed[name] === "") throw new UsageError(`Cannot use --${name}: found no value (see --help)`);
-  }
   const { out = "results/notebooks", check, update, browser, quiet } = parsed;
   const model = absolute(parsed.model ?? "tiny");
   if (update && model !== "tiny") {

@@ -22,7 +22,6 @@ and left out. It needs no server and no network.
 
 function readOptions(args: readonly string[]) {
   const { out = "results/report", _ } = parseOwnFlags(args, ["out"], [], true);
-  if (out === "") throw new UsageError("Cannot use --out: found no value, expected --out DIR");
   if (_.length === 0) {
     throw new UsageError(
       "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",

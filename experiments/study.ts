@@ -210,9 +210,6 @@ const WORDS = {
 export async function main(args: readonly string[]): Promise<number> {
   const { _: [command, ...words], ...rest } = parseOwnFlags(args, TEXTS, SWITCHES, true),
     flags = rest as Flags;
-  for (const name of TEXTS) {
-    if (flags[name] === "") throw new UsageError(`Cannot use --${name}: found no value`);
-  }
   if (command === undefined || !Object.hasOwn(WORDS, command)) {
     throw new UsageError(
       `Cannot run deno task study ${command ?? ""}: expected one of ${

@@ -54,9 +54,6 @@ async function endsWithInput(controller: AbortController): Promise<void> {
 export async function main(args: readonly string[]): Promise<number> {
   const texts = ["study", "queue", "queue-prefix", "patience", "lease", "model", "text", "threads"] as const;
   const flags = parseOwnFlags(args, texts, ["quiet", "attached"]);
-  for (const name of texts) {
-    if (flags[name] === "") throw new UsageError(`Cannot use --${name}: found no value`);
-  }
   if ((flags.study === undefined) === (flags.queue === undefined)) {
     throw new UsageError("Cannot begin: expected --study FILE, or --queue redis://HOST (see --help)");
   }

@@ -59,7 +59,7 @@ export function expectSwitches(args: readonly string[], switches: readonly strin
  * Reads the arguments of a task that has nothing to do with the method: flags with one text each, and switches.
  *
  * @param takesWords Whether words that are no flags are taken, as `_`.
- * @throws {UsageError} If a flag is unknown, a switch has a value, or a word is no flag and none are taken.
+ * @throws {UsageError} If a flag is unknown or has no text, a switch has a value, or a word is no flag and none are taken.
  */
 export function parseOwnFlags<T extends string, S extends string>(
   args: readonly string[],
@@ -70,7 +70,7 @@ export function parseOwnFlags<T extends string, S extends string>(
   const known = [...texts, ...switches, "help"];
   expectSwitches(args, [...switches, "help"]);
   const flags = Object.fromEntries(texts.map((name) => [name, { kind: "text" as const }]));
-  return parseArgs(joinValues(args, flags), {
+  const parsed = parseArgs(joinValues(args, flags), {
     string: [...texts, "_"],
     boolean: [...switches, "help"],
     alias: { help: "h" },
@@ -82,6 +82,9 @@ export function parseOwnFlags<T extends string, S extends string>(
       throw new UsageError(`Cannot use "${argument}": ${fix} (see --help)`);
     },
   }) as unknown as ReturnType<typeof parseOwnFlags<T, S>>;
+  const empty = texts.find((name) => parsed[name] === "");
+  if (empty !== undefined) throw new UsageError(`Cannot use --${empty}: found no value (see --help)`);
+  return parsed;
 }
 
 /** A whole number that a flag gives. @throws {UsageError} If it is none, or out of range. */

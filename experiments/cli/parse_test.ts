@@ -65,14 +65,13 @@ Deno.test("parseFlags() names the flag and the fix", () => {
   }
 });
 
-Deno.test("parseOwnFlags() gives a flag the text behind it, were it empty or a negative number", () => {
-  const { study, lease, quiet, _ } = parseOwnFlags(
-    ["--study", "", "word", "--lease", "-1", "--quiet"],
-    ["study", "lease"],
-    ["quiet"],
-    true,
-  );
-  assertEquals([study, lease, quiet, _], ["", "-1", true, ["word"]]);
+Deno.test("parseOwnFlags() gives a flag the text behind it, and wants one", () => {
+  const parse = (args: string[]) => parseOwnFlags(args, ["study", "lease"], ["quiet"], true);
+  const { study, lease, quiet, _ } = parse(["--study", "a", "word", "--lease", "-1", "--quiet"]);
+  assertEquals([study, lease, quiet, _], ["a", "-1", true, ["word"]]);
+  for (const args of [["--study"], ["--study", ""], ["--study="], ["--study", "--quiet"]]) {
+    assertThrows(() => parse(args), UsageError, "Cannot use --study: found no value", args.join(" "));
+  }
 });
 
 Deno.test("every task takes the flags that all share", () => {
