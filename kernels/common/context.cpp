@@ -125,12 +125,13 @@ void* context_scratch(const tkf_context* context, int thread) { return cpu(conte
 
 void* context_shared(const tkf_context* context) { return cpu(context)->shared_scratch.data(); }
 
-float* context_angles(tkf_context* context, const int32_t* positions, int64_t rows, const double* turns, int64_t pairs,
-                      bool* known) {
+bool context_angles(tkf_context* context, const int32_t* positions, int64_t rows, const double* turns, int64_t pairs,
+                    Angles* out) {
   try {
-    return cpu(context)->angles.get(positions, rows, turns, pairs, known);
+    *out = cpu(context)->angles.get(positions, rows, turns, pairs);
+    return true;
   } catch (const std::exception&) {
-    return nullptr;
+    return false;
   }
 }
 

@@ -45,10 +45,15 @@ bool context_reserve(tkf_context* context, size_t bytes_per_thread, size_t share
 // That memory, 64-byte aligned, not zeroed.
 void* context_scratch(const tkf_context* context, int thread);
 void* context_shared(const tkf_context* context);
-// The cosine and the sine of each pair at each position, [rows, 2, pairs]; where they are not `known`, the caller fills
-// all. NULL when memory is short.
-float* context_angles(tkf_context* context, const int32_t* positions, int64_t rows, const double* turns, int64_t pairs,
-                      bool* known);
+// Cosines, then sines, of the pairs at position i: at values + rows[i] * 2 * pairs. Not `known`: the caller fills all.
+struct Angles {
+  float* values;
+  const int64_t* rows;
+  bool known;
+};
+// Those of positions [rows] by turns [pairs, 2]. False when memory is short.
+bool context_angles(tkf_context* context, const int32_t* positions, int64_t rows, const double* turns, int64_t pairs,
+                    Angles* out);
 // Whether the compiler knows AMX.
 #if defined(__x86_64__) && defined(__clang__)
 #define TKF_AMX (__clang_major__ >= 12)

@@ -16,13 +16,12 @@ static int32_t rope_apply(tkf_context* context, const tkf_rope_apply_args& a) {
   for (int64_t first = 0; first < a.rows; first += kMostAngles) {
     const int32_t* const positions = as<int32_t>(a.positions) + first;
     const int64_t rows = smaller(kMostAngles, a.rows - first);
-    bool known;
-    float* const angles = context_angles(context, positions, rows, turns, pairs, &known);
-    if (angles == nullptr) return TKF_STATUS_MEMORY;
+    Angles angles;
+    if (!context_angles(context, positions, rows, turns, pairs, &angles)) return TKF_STATUS_MEMORY;
     parallel_ranges(context, rows, grain, [&](int64_t begin, int64_t end, int) {
       for (int64_t row = begin; row < end; row++) {
-        float *cosine = angles + row * head_dim, *sine = cosine + pairs;
-        for (int64_t i = 0; i < pairs && !known; i++) {
+        float *const cosine = angles.values + angles.rows[row] * head_dim, *const sine = cosine + pairs;
+        for (int64_t i = 0; i < pairs && !angles.known; i++) {
           const double angle = positions[row] * turns[2 * i], length = turns[2 * i + 1];
           cosine[i] = static_cast<float>(length * cos(angle));
           sine[i] = static_cast<float>(length * sin(angle));

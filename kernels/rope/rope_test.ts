@@ -79,6 +79,35 @@ testInEveryWay("rope() knows angles again by positions and turns, those of the l
   }
 });
 
+testInEveryWay("rope() finds angles of some positions among those it made last, and no others", (ways) => {
+  const next = numbers(6),
+    run = Array.from({ length: 100 }, (_, i) => 20 + i),
+    far = [2 ** 31 - 1, -(2 ** 31)];
+  const sevens = run.map((i) => 7 * i);
+  const lists = [
+    ...[run, [23, 24, 50, 119], [119, 20, 20], [23, 24], [23], run, [19, 20], run, [119, 120], [-1]],
+    ...[sevens, [1, 2], sevens, [147, 154], [0], [9, 4, 30], [30, 4, 9], far, far.slice(1)],
+  ];
+  const calls = lists.map((list, i) => {
+    const x = randomTensor([list.length, 2, 64], next), positions = positionsOf(list);
+    const turns = turnsOf(i === 3 ? 5e5 : 1e4, 64);
+    return {
+      x,
+      turns,
+      positions,
+      tolerance: list.includes(far[1]!) ? 1e-6 : 3e-7,
+      ...turn(x, positions, turns),
+    };
+  });
+  for (const { name, backend, on, values } of ways) {
+    for (const [i, { x, turns, positions, tolerance, expected, length }] of calls.entries()) {
+      const out = on(x);
+      backend.rope(out, on(positions), on(turns));
+      assertNear(values(out), expected, tolerance, `${name}, call ${i}`, length);
+    }
+  }
+});
+
 testInEveryWay("rope() refuses an odd head size and a table of another size", (ways) => {
   for (const { backend, on, empty } of ways) {
     const positions = on(positionsOf([0])), x = empty(1, 1, 4);
