@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "../kv_filter_scan/signs.h"
+#include "../kv_filter_scan/sorted_scores.h"
 #include "../rope/angles.h"
 #include "check.h"
 #include "pool.h"
@@ -40,6 +41,7 @@ struct CpuContext final : tkf_context {
   std::unique_ptr<Scratch[]> thread_scratch;
   Scratch shared_scratch;
   SignCache signs;
+  SortedScores sorted_scores;
   AngleCache angles;
 
   int threads() const { return pool.threads(); }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "score.h"
+#include "sorted_scores.h"
 
 namespace tkf {
 
@@ -51,13 +52,17 @@ inline double select_rank(double* values, double* other, int64_t count, int64_t 
 class ScoreWindow {
  public:
   // `once`: at most one quantile will be asked for, before any push; so a full sort does not pay.
-  ScoreWindow(double* ring, int64_t capacity, double* numbers, bool once)
+  ScoreWindow(double* ring, int64_t capacity, double* numbers, bool once, const SortedScores* known)
       : ring_(ring), capacity_(capacity), numbers_(numbers), once_(once) {
     size_ = static_cast<int64_t>(std::min(numbers[TKF_SLOT_SCORED], static_cast<double>(capacity)));
+    if (!once) sorted_.reserve(static_cast<size_t>(capacity));
+    if (!once && known != nullptr && known->find(ring, static_cast<size_t>(size_), &sorted_)) return;
     sorted_.assign(ring, ring + size_);
-    if (once) return;
-    sorted_.reserve(static_cast<size_t>(capacity));
-    std::sort(sorted_.begin(), sorted_.end());
+    if (!once) std::sort(sorted_.begin(), sorted_.end());
+  }
+
+  void keep(SortedScores* known) const {
+    if (!once_) known->keep(ring_, sorted_);
   }
 
   int64_t size() const { return size_; }
@@ -116,8 +121,11 @@ class ScoreWindow {
 // A threshold policy at work on one layer of one sequence.
 class Threshold {
  public:
-  Threshold(const tkf_filter_spec& spec, double* scores, double* numbers, bool once)
-      : spec_(spec), numbers_(numbers), window_(scores, score_capacity(spec), numbers, once) {}
+  Threshold(const tkf_filter_spec& spec, double* scores, double* numbers, bool once,
+            const SortedScores* known = nullptr)
+      : spec_(spec), numbers_(numbers), window_(scores, score_capacity(spec), numbers, once, known) {}
+
+  void keep(SortedScores* known) const { window_.keep(known); }
 
   // theta before the next token; NaN where there is none, so that the token is kept.
   double next() {

@@ -28,7 +28,7 @@ class Scan {
         learns_(learns(a.spec)),
         size_(int64_t{a.spec.kv_heads} * a.spec.head_dim),
         learner_(a.spec, numbers_, as<double>(a.states.learned)),
-        threshold_(a.spec, scores_, numbers_, a.count == 1) {}
+        threshold_(a.spec, scores_, numbers_, a.count == 1, &cpu(context)->sorted_scores) {}
 
   // Decides rows until all are done, or a block ends, or a number is not finite: then `taken` rows are done.
   int32_t run(Check& check, int64_t* taken) {
@@ -56,6 +56,7 @@ class Scan {
       numbers_[TKF_SLOT_SKIPPED] =
           static_cast<double>(skip_highest(spec_, as<double>(a_.columns), rows, as<uint8_t>(a_.keep)));
     }
+    if (learns_) threshold_.keep(&cpu(context_)->sorted_scores);
     if (learns_ && !learner_.fit_if_complete(scores_, fits_on(context_))) return fail_fit(check);
     return TKF_STATUS_OK;
   }

@@ -123,7 +123,7 @@ double log_norm(const void* rows, int64_t row, int64_t size) {
 
 // Rows that are projected together: each sign is made double once for all of them. And entries that are made double at
 // once, an even number.
-constexpr int kTogether = TKF_LEVEL == TKF_LEVEL_AVX512 ? 4 : 2, kPiece = 128;
+constexpr int kTogether = TKF_LEVEL == TKF_LEVEL_AVX512 ? 8 : 4, kPiece = 128;
 
 #if TKF_LEVEL != TKF_LEVEL_AVX512
 // Lanes of signs by their bits.
@@ -150,33 +150,36 @@ TKF_INLINE Wide signs_at(const uint8_t* entry, int j) {
 #endif
 }
 
-// Adds `count` entries of R rows, x [R, kPiece], times their signs: even and odd ones in chains of their own.
+// Adds `count` entries of R rows, x [R, kPiece], times their signs: even and odd ones in chains of their own, one after
+// the other, or at once where a row is alone.
 template <int R>
-TKF_INLINE void project_piece(const double* x, const uint8_t* signs, int64_t stride, int j, int count, Wide (*sums)[2]) {
-  Wide even[R], odd[R];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; r++) {
-    even[r] = sums[r][0];
-    odd[r] = sums[r][1];
-  }
-  const auto add = [&](int a, Wide* own) {
-    const Wide s = signs_at(signs + a * stride, j);
-#pragma GCC unroll 4
+TKF_INLINE void project_piece(const double* x, const uint8_t* signs, int64_t stride, int j, int count,
+                              Wide (*sums)[2]) {
+  constexpr int chains = R == 1 ? 2 : 1;
+  for (int first = 0; first < 2; first += chains) {
+    Wide own[chains][R];
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-      const double v = x[r * kPiece + a];
-      own[r] = {own[r].low + s.low * v, own[r].high + s.high * v};
+#pragma GCC unroll 2
+      for (int c = 0; c < chains; c++) own[c][r] = sums[r][first + c];
     }
-  };
-  int a = 0;
-  for (; a + 1 < count; a += 2) {
-    add(a, even);
-    add(a + 1, odd);
-  }
-  if (a < count) add(a, even);
-#pragma GCC unroll 4
-  for (int r = 0; r < R; r++) {
-    sums[r][0] = even[r];
-    sums[r][1] = odd[r];
+    for (int a = first; a < count; a += 2) {
+#pragma GCC unroll 2
+      for (int c = 0; c < chains; c++) {
+        if (a + c >= count) continue;
+        const Wide s = signs_at(signs + (a + c) * stride, j);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+          const double v = x[r * kPiece + a + c];
+          own[c][r] = {own[c][r].low + s.low * v, own[c][r].high + s.high * v};
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 2
+      for (int c = 0; c < chains; c++) sums[r][first + c] = own[c][r];
+    }
   }
 }
 
@@ -206,7 +209,7 @@ inline void project(const FilterFeatures& job, int64_t row, double* out) {
 
 template <class Type>
 void features(tkf_context* context, const FilterFeatures& job) {
-  parallel_ranges(context, job.rows, 4, [&](int64_t begin, int64_t end, int) {
+  parallel_ranges(context, job.rows, kTogether, [&](int64_t begin, int64_t end, int) {
     const int before = job.norms ? 3 : 0;
     if (job.project) {
       int64_t row = begin;

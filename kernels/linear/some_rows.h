@@ -48,7 +48,8 @@ static void turn_about(tkf_context* context, const float* x, int64_t rows, int64
 // R rows of weights, kStride apart, times V vectors of x, `step` apart: sums at out[(v * kGroup + r) * W], added to
 // where `add`.
 template <int R, int V>
-static TKF_INLINE void multiply(const float* weights, const float* x, int64_t step, int64_t count, bool add, float* out) {
+static TKF_INLINE void multiply(const float* weights, const float* x, int64_t step, int64_t count, bool add,
+                                float* out) {
   vf sums[R][V] = {};
   for (int64_t c = 0; c < count; c++) {
     vf v[V];
