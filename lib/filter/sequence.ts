@@ -160,6 +160,12 @@ export class FilterSequence {
     return this.#decide(layer, this.#input(keys, values, extra), start);
   }
 
+  /** As {@linkcode scan}: what it decides, one entry for each token taken, and nothing else of them. @internal */
+  keep(layer: number, keys: Rows, values: Rows, extra: LearnedInput, start: number): Uint8Array<ArrayBuffer> {
+    const taken = this.#take(layer, this.#input(keys, values, extra), start);
+    return this.#output.keep.slice(start, start + taken);
+  }
+
   /**
    * A rule that learns, or the schedule `allocated`: takes in what the attention of kept tokens came to. Kept tokens of the
    * current block that were not observed yet come in order, all or the first of them.
@@ -237,34 +243,30 @@ export class FilterSequence {
 
   #input(k: Rows, v: Rows, extra: LearnedInput): ScanInput<Tensor> {
     const { numHeads, numKvHeads, headDim, hiddenSize } = this.#shape;
-    const optional = (name: keyof LearnedInput, width: number) => {
-      const rows = extra[name];
-      return rows === undefined ? {} : { [name]: asTensor(name, rows, [width]) };
-    };
-    return {
+    const input: { -readonly [name in keyof ScanInput<Tensor>]: ScanInput<Tensor>[name] } = {
       keys: asTensor("keys", k, [numKvHeads, headDim]),
       values: asTensor("values", v, [numKvHeads, headDim]),
-      ...optional("residual", hiddenSize),
-      ...optional("normed", hiddenSize),
-      ...optional("queries", numHeads * headDim),
     };
+    const { residual, normed, queries } = extra;
+    if (residual !== undefined) input.residual = asTensor("residual", residual, [hiddenSize]);
+    if (normed !== undefined) input.normed = asTensor("normed", normed, [hiddenSize]);
+    if (queries !== undefined) input.queries = asTensor("queries", queries, [numHeads * headDim]);
+    return input;
   }
 
   #decide(layer: number, input: ScanInput<Tensor>, start: number): FilterDecisions {
+    const taken = this.#take(layer, input, start);
+    return { taken, ...rowsOfOutput(this.#output, start, start + taken) };
+  }
+
+  /** Decides rows from `start` on, whose results are then in the output; gives how many. */
+  #take(layer: number, input: ScanInput<Tensor>, start: number): number {
     const index = this.#indexOf(layer), total = input.keys.shape[0]!;
     const { warmup } = this.#specs[index]!, seen = this.#states[index]!.numbers[SLOT.seen]!;
     if (this.#allocates && seen >= warmup) this.#allocate(layer);
     const count = this.#allocates ? Math.min(total - start, warmup - seen) : total - start;
     if (this.#output.keep.length < total) this.#output = createScanOutput(total);
-    const taken = this.#ops.scan(
-      this.#specs[index]!,
-      this.#states[index]!,
-      input,
-      start,
-      count,
-      this.#output,
-    );
-    return { taken, ...rowsOfOutput(this.#output, start, start + taken) };
+    return this.#ops.scan(this.#specs[index]!, this.#states[index]!, input, start, count, this.#output);
   }
 }
 

@@ -28,8 +28,12 @@ export function createRulePruner(
     return {
       decide({ layer, keys, values, residual, normed, queries }, start) {
         const extra = { residual, normed, ...(queries && { queries }) };
+        if (trace === undefined) {
+          const keep = sequence.keep(layer, keys, values, extra, start);
+          return { taken: keep.length, keep };
+        }
         const decisions = sequence.scan(layer, keys, values, extra, start);
-        trace?.(decisions, layer, chunk);
+        trace(decisions, layer, chunk);
         return { taken: decisions.taken, keep: decisions.keep };
       },
       observe: (layer, outputNorms, residualNorms) => sequence.observe(layer, outputNorms, residualNorms),

@@ -11,7 +11,7 @@ import type { Model } from "./model.ts";
 import type { OutputMemory } from "./output_memory.ts";
 import { headWeights } from "./head_weights.ts";
 import { attendShowing, meanProbabilities, outputChanges } from "./probabilities.ts";
-import { indicesOf, pickRows, range, type Rows, shifted } from "./row_indices.ts";
+import { indicesOf, pickNumbers, pickRows, range, type Rows, shifted } from "./row_indices.ts";
 import type { LayerTally } from "./usage.ts";
 
 /** What one layer has seen: its cache, its decisions, and the counts that costs follow from. */
@@ -146,7 +146,7 @@ export function* computeRows(
       },
       add(output) {
         const norms = kept.length > 0 && observes(feed)
-          ? pickRows(residualNorms(backend, rows), kept, 1)
+          ? pickNumbers(residualNorms(backend, rows), kept)
           : undefined;
         const own = outputs !== undefined || norms && local
           ? f32Data(backend.read(output)).slice()

@@ -27,6 +27,13 @@ export function indicesOf(keep: Uint8Array, value: number, start: number): Rows 
   return found.subarray(0, count);
 }
 
+/** Some numbers of an array. */
+export function pickNumbers(numbers: Float64Array, rows: Rows): Float64Array<ArrayBuffer> {
+  const out = new Float64Array(rows.length);
+  for (let i = 0; i < rows.length; i++) out[i] = numbers[rows[i]!]!;
+  return out;
+}
+
 /** Some rows of a matrix of so many columns, one after the other. */
 export function pickRows(matrix: Float64Array, rows: Rows, columns: number): Float64Array<ArrayBuffer> {
   const out = new Float64Array(rows.length * columns);
