@@ -1,9 +1,10 @@
 /** The backend that computes with the native CPU library, on tensors in this process's memory. */
 import type { Backend, Product } from "../lib/backend.ts";
 import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
-import type { DType } from "../lib/dtype.ts";
+import { byteSize, type DType } from "../lib/dtype.ts";
 import { batchOps, onKept } from "../lib/reference/batch.ts";
 import {
+  countOf,
   emptyTensor,
   hostData,
   type HostTensor,
@@ -18,6 +19,9 @@ import { NativeBackend } from "./native_backend.ts";
 
 /** From so many bytes on, memory is asked for in large pages, which have 2 MB on most machines. */
 const LARGE_BYTES = 4 * 2 ** 20;
+
+/** Up to so many bytes, a copy of a tensor that grows costs less than memory that can grow where it is. */
+const SMALL_BYTES = 2 ** 18;
 
 /** {@linkcode Backend} over the native CPU library; make one with {@linkcode openCpu}. */
 export class CpuBackend extends NativeBackend {
@@ -78,7 +82,12 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.regrowRows}. */
   override regrowRows(tensor: Tensor, rows: number): HostTensor {
-    return regrownRows({ ...tensor, data: hostData(tensor) }, rows);
+    const data = hostData(tensor), { resizable } = data.buffer as ArrayBuffer;
+    const bytes = byteSize(tensor.dtype, countOf([rows, ...tensor.shape.slice(1)]));
+    const isCopied = !resizable && bytes <= SMALL_BYTES;
+    const grown = isCopied ? this.resizeRows(tensor, rows) : regrownRows({ ...tensor, data }, rows);
+    if (!resizable) this.free(tensor);
+    return grown;
   }
 
   /** See {@linkcode Backend.free}; what was read, or was made elsewhere, the runtime collects. */

@@ -2,7 +2,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../lib/backend.ts";
 import type { DType } from "../lib/dtype.ts";
-import { countOf, type HostTensor, hostTensor, type Tensor } from "../lib/tensor.ts";
+import { countOf, f32Data, type HostTensor, hostTensor, type Tensor } from "../lib/tensor.ts";
 import { openCpu } from "./mod.ts";
 
 type Shapes = Readonly<Record<string, readonly [DType, ...number[]]>>;
@@ -93,4 +93,18 @@ Deno.test("free() gives memory back at once, but for values that somebody has re
   for (const tensor of [unread, read, larger, cpu.upload(own)]) cpu.free(tensor);
   assertEquals([unread, read, larger, own, grown].map(bytes), [0, 32, 0, 32, 32]);
   assertEquals(data.length, 8);
+});
+
+Deno.test("regrowRows() copies a small tensor and gives its memory back; a large one grows where it is", async () => {
+  using cpu = await openCpu();
+  const first = cpu.alloc("f32", [2, 256]) as HostTensor;
+  f32Data(first).fill(1);
+  const small = cpu.regrowRows(first, 256),
+    large = cpu.regrowRows(small, 257),
+    last = cpu.regrowRows(large, 300);
+  const sum = (tensor: HostTensor) => f32Data(tensor).reduce((a, b) => a + b, 0);
+  assertEquals([first, small].map(({ data }) => data.byteLength), [0, 0]);
+  assertEquals([last.data.length, sum(last), large.data.buffer === last.data.buffer], [300 * 256, 512, true]);
+  const copied = cpu.regrowRows(cpu.alloc("f32", [2, 256]), 256).data.buffer;
+  assertEquals((copied as ArrayBuffer).resizable, false);
 });
