@@ -34,7 +34,7 @@ export function longDecodeRace(
   return (["f32", "bf16"] as const).map((dtype): BenchCase => {
     const long = call((name) => {
       const rows = { ...inputs[name], shape: [tokens, width] };
-      const cache = emptyTensor(dtype, [all, width]);
+      const cache = backend.alloc(dtype, [all, width]);
       for (let i = 0; i < times; i++) backend.storeRows(rows, cache, i * tokens);
       return { ...cache, shape: [all, numKvHeads, headDim] };
     }, all);

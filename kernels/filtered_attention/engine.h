@@ -1,114 +1,21 @@
-// How an attention call is cut into tasks, and one task: a tile of queries of one KV head over a stretch of the keys.
+// One task of an attention call: a tile of queries of one KV head over a stretch of the keys.
 #pragma once
-#include "few_rows.h"
-#include "tile.h"
+#include <type_traits>
+
+#include "plan.h"
 
 namespace tkf::TKF_NAMESPACE::attention {
-
-// Rows of a register block where there are many rows, vectors of its other side, keys of a tile.
-constexpr int kManyBlock = W == 16 ? 14 : 6;
-constexpr int kManyVectors = 2;
-constexpr int kFewRows = 8;       // up to so many rows of a KV head, keys are not worth packing
-constexpr int kTileRows = 224;    // rows that share a packed tile
-constexpr int kLeastStretch = 256;  // keys that are worth a task of their own
-
-TKF_INLINE int round_up(int x, int to) { return (x + to - 1) / to * to; }
-
-// Plan of a call; see plan_attention.
-struct Plan {
-  int group;           // query heads of a KV head
-  int queries;         // of a tile
-  int64_t local;       // local queries
-  int64_t local_tiles; // of them
-  int64_t tiles;       // of a KV head: those of local queries, then those of full ones
-  int stretches;       // pieces that a tile's keys are cut into
-  bool few;            // few rows: read keys in place
-  bool together;       // a task takes all KV heads, tile by tile, so that the cache is read from end to end
-  int block;           // rows of a register block
-  int rows;            // rows of a tile, rounded up to whole blocks
-  int block_stride;    // block, rounded up to W
-  int columns;         // keys of a tile
-  int padded;          // head_dim, rounded up to W
-};
-
-// `keys`: cache rows up to the last query's position.
-inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys, int threads) {
-  Plan plan;
-  plan.local = count_local(job);
-  plan.group = job.heads / job.kv_heads;
-  plan.padded = round_up(job.head_dim, W);
-  const int64_t all_rows = job.num_queries * plan.group;
-  plan.few = all_rows <= kFewRows;
-  plan.block = plan.few ? kFewBlock : kManyBlock;
-  plan.block_stride = round_up(plan.block, W);
-  plan.columns = job.head_dim <= 128 ? 128 : 64;
-  // Whole blocks where the group allows; fewer rows where there would be too few tasks to balance.
-  const int64_t wanted = int64_t{4} * threads;
-  int64_t queries = kTileRows / plan.group < 1 ? 1 : kTileRows / plan.group;
-  const auto tiles_of = [&](int64_t some) { return (some + queries - 1) / queries; };
-  const auto tiles = [&] { return tiles_of(plan.local) + tiles_of(job.num_queries - plan.local); };
-  while (queries > 1 && queries * plan.group > 4 * plan.block && tiles() * job.kv_heads < wanted) {
-    queries = (queries + 1) / 2;
-  }
-  int step = 1;  // queries that make whole blocks
-  while (step * plan.group % plan.block != 0) step++;
-  if (queries > step) queries = queries / step * step;
-  if (queries > job.num_queries) queries = job.num_queries;
-  plan.queries = static_cast<int>(queries);
-  plan.local_tiles = tiles_of(plan.local);
-  plan.tiles = tiles();
-  plan.rows = round_up(plan.queries * plan.group, plan.block);
-  const int64_t most = keys / kLeastStretch;
-  plan.together = plan.few && plan.tiles == 1 && !has_gaps(job) && (threads == 1 || most > 1);
-  const int64_t per_stretch = plan.together ? 1 : plan.tiles * job.kv_heads;
-  int64_t stretches = (wanted + per_stretch - 1) / per_stretch;
-  if (threads == 1 || stretches > most) stretches = threads == 1 ? 1 : most;
-  plan.stretches = stretches < 1 ? 1 : static_cast<int>(stretches);
-  return plan;
-}
-
-// Scratch of one thread, in floats, each part a multiple of W.
-struct Workspace {
-  float *queries, *out, *keys, *values, *scores, *maximum, *sum, *factor;
-  void* seen;                            // a block's rows' Seen
-  int32_t *picked, *positions, *last;   // see PickedKeys: all rows of the cache, and columns of a tile
-};
-
-inline size_t workspace_floats(const tkf_attention_filtered_args& job, const Plan& plan, Workspace* w, float* memory) {
-  size_t used = 0;
-  auto part = [&](size_t floats) {
-    float* at = memory == nullptr ? nullptr : memory + used;
-    used += (floats + 31) / 32 * 32;
-    return at;
-  };
-  const size_t rows = static_cast<size_t>(plan.rows), padded = static_cast<size_t>(plan.padded);
-  const size_t columns = static_cast<size_t>(plan.columns);
-  w->queries = part(rows * padded);
-  w->out = part(rows * padded);
-  w->keys = part(plan.few ? 0 : static_cast<size_t>(job.head_dim) * columns);
-  w->values = part(plan.few ? 0 : columns * padded);
-  w->scores = part(static_cast<size_t>(plan.block) * columns);
-  w->maximum = part(rows / static_cast<size_t>(plan.block) * static_cast<size_t>(plan.block_stride));
-  w->sum = part(rows * W);
-  w->factor = part(static_cast<size_t>(plan.block_stride));
-  const size_t seen = larger(sizeof(RunOfKeys<float>::Seen), sizeof(PickedKeys<float>::Seen));
-  w->seen = part(static_cast<size_t>(plan.block) * seen / sizeof(float));
-  const bool gaps = has_gaps(job);
-  w->picked = reinterpret_cast<int32_t*>(part(gaps ? static_cast<size_t>(job.num_keys) : 0));
-  w->positions = reinterpret_cast<int32_t*>(part(gaps ? columns : 0));
-  w->last = reinterpret_cast<int32_t*>(part(gaps ? columns : 0));
-  return used;
-}
 
 // The block of rows that begins at row `first`: what its rows see of a tile of keys; returns their union.
 template <class Keys>
 inline Columns block_columns(const Plan& plan, const Keys& tile, int rows, int first, typename Keys::Seen* seen) {
   Columns all = {tile.count, 0};
-  int last = -1;  // query of the row before
+  int query = first / plan.group, end = (query + 1) * plan.group;  // of its rows
   for (int r = 0; r < plan.block; r++) {
-    const int query = smaller(first + r, rows - 1) / plan.group;
-    seen[r] = query == last ? seen[r - 1] : tile.seen(query);
-    last = query;
+    const bool next = smaller(first + r, rows - 1) == end;
+    query += next;
+    end += next ? plan.group : 0;
+    seen[r] = r == 0 || next ? tile.seen(query) : seen[r - 1];
     const Columns run = seen[r].run;
     if (run.begin < run.end) all = {smaller(all.begin, run.begin), larger(all.end, run.end)};
   }
@@ -149,16 +56,14 @@ class Task {
     memset(w_.out, 0, sizeof(float) * static_cast<size_t>(plan_.rows * plan_.padded));
     memset(w_.sum, 0, sizeof(float) * static_cast<size_t>(plan_.rows * W));
     for (int i = 0; i < plan_.rows / plan_.block * plan_.block_stride; i++) w_.maximum[i] = -INFINITY;
-    for (int r = 0; r < plan_.rows; r++) {
-      // Few rows: [rows, padded]; many: [rows / block, d, block].
-      const int block = r / plan_.block;
-      float* to = plan_.few ? w_.queries + r * plan_.padded : w_.queries + block * d * plan_.block + r % plan_.block;
-      const int step = plan_.few ? 1 : plan_.block;
-      const float* from = r < rows_ ? as<float>(job_.queries) + row_offset(r) : nullptr;
-      for (int c = 0; c < d; c++) to[c * step] = from == nullptr ? 0.0f : from[c] * factor;
-      if (plan_.few) {
-        for (int c = d; c < plan_.padded; c++) to[c] = 0.0f;
-      }
+    const auto row_at = [&](int r) { return r < rows_ ? as<float>(job_.queries) + row_offset(r) : nullptr; };
+    for (int r = 0; plan_.few && r < plan_.rows; r++) {
+      float* const to = w_.queries + r * plan_.padded;
+      const float* const from = row_at(r);
+      for (int c = 0; c < plan_.padded; c++) to[c] = from == nullptr || c >= d ? 0.0f : from[c] * factor;
+    }
+    for (int first = 0; !plan_.few && first < plan_.rows; first += kManyBlock) {
+      pack_queries<kManyBlock>([&](int r) { return row_at(first + r); }, d, factor, w_.queries + first * d);
     }
   }
 
@@ -277,9 +182,12 @@ class Task {
   void attend(const Keys& tile) {
     if (plan_.few) {
       for (int r = 0; r < rows_; r += kFewBlock) few_block<kFewBlock>(tile, r);
-    } else {
-      many_blocks(tile);
+      return;
     }
+    if constexpr (kManyBlock <= W && std::is_same<Keys, RunOfKeys<Value>>::value) {
+      if (unpacked(tile)) return unpacked_blocks(tile);
+    }
+    many_blocks(tile);
   }
 
   // A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN: where a tile holds such a value and
@@ -291,11 +199,12 @@ class Task {
     typename Keys::Seen* const seen = static_cast<typename Keys::Seen*>(w_.seen);
     bool packed = false, finite = true;
     for (int first = 0; first < rows_; first += MR) {
+      ask_ahead(tile, first, first + MR);
       const Columns all = block_columns(plan_, tile, rows_, first, seen);
       if (all.begin >= all.end) continue;
       if (!packed) {
         pack_keys<Type>(tile, d, w_.keys, columns);
-        pack_values<Type>(tile, d, w_.values, padded);
+        pack_rows<Type>([&](int j) { return tile.value(j); }, tile.count, d, w_.values, padded);
         packed = true;
         finite = tile.whole() || all_finite(w_.values, tile.count * padded);
       }
@@ -311,22 +220,84 @@ class Task {
         for (int r = 0; r < MR && first + r < rows_; r++) {
           each_run(seen[r], all, w_.factor[r], [&](Columns run, const float* factor) {
             for (int i = 0; i < padded; i += W) {
-              value_block<1, 1>(w_.scores + r * columns + run.begin, columns, w_.values + run.begin * padded + i,
-                                run.end - run.begin, padded, factor, w_.out + (first + r) * padded + i);
+              const float* const values = w_.values + run.begin * padded + i;
+              value_block<1, 1>(w_.scores + r * columns + run.begin, columns, 1, values, padded, run.end - run.begin,
+                                padded, factor, w_.out + (first + r) * padded + i);
             }
           });
         }
         continue;
       }
-      const float* weights = w_.scores + all.begin;
-      const float* v = w_.values + all.begin * padded;
-      float* out = w_.out + first * padded;
-      const int n = all.end - all.begin;
-      int i = 0;
-      for (; i + NR * W <= padded; i += NR * W) {
-        value_block<MR, NR>(weights, columns, v + i, n, padded, w_.factor, out + i);
+      add_values(w_.scores + all.begin, columns, 1, w_.values + all.begin * padded, padded, all.end - all.begin, first);
+    }
+  }
+
+  // Adds to the block of rows that begins at `first`; see value_block.
+  void add_values(const float* weights, int row, int step, const float* values, int stride, int count, int first,
+                  const Soon& soon = {}) {
+    constexpr int MR = kManyBlock, NR = kManyVectors;
+    const int padded = plan_.padded;
+    float* const out = w_.out + first * padded;
+    int i = 0;
+    for (; i + NR * W <= padded; i += NR * W) {
+      value_block<MR, NR>(weights, row, step, values + i, stride, count, padded, w_.factor, out + i,
+                          i == 0 ? soon : Soon());
+    }
+    if (i < padded) value_block<MR, 1>(weights, row, step, values + i, stride, count, padded, w_.factor, out + i);
+  }
+
+  // Asks for the next tile's keys and values: the share of them that rows [first, end) of this one's have.
+  template <class Keys>
+  void ask_ahead(const Keys& tile, int first, int end) const {
+    for (int j = tile.next * first / rows_; j < tile.next * smaller(end, rows_) / rows_; j++) {
+      prefetch_row(tile.key(tile.count + j), job_.head_dim);
+      prefetch_row(tile.value(tile.count + j), job_.head_dim);
+    }
+  }
+
+  // Whether rows are so few that a tile of which each sees all is not worth packing.
+  template <class Keys>
+  bool unpacked(const Keys& tile) const {
+    return rows_ <= kUnpackedRows && plan_.padded == job_.head_dim && tile.count >= kKeyBlock && tile.whole();
+  }
+
+  // Rows of the cache to ask for.
+  Soon soon(const Value* row, int count) const {
+    constexpr int kBytes = sizeof(Value);
+    return {reinterpret_cast<const char*>(row), row_width() * kBytes, job_.head_dim * kBytes, count};
+  }
+
+  // many_blocks, for `unpacked` tiles; the same bits.
+  void unpacked_blocks(const RunOfKeys<Value>& tile) {
+    constexpr int MR = kManyBlock;
+    const int d = job_.head_dim, columns = plan_.columns;
+    const float *keys = w_.keys, *values = w_.values;
+    int stride = d;
+    if constexpr (sizeof(Value) == sizeof(float)) {
+      keys = tile.key(0);
+      values = tile.value(0);
+      stride = static_cast<int>(row_width());
+    } else {
+      pack_rows<Type>([&](int j) { return tile.key(j); }, tile.count, d, w_.keys, d);
+      pack_rows<Type>([&](int j) { return tile.value(j); }, tile.count, d, w_.values, d);
+    }
+    for (int first = 0; first < rows_; first += 2 * MR) {
+      const bool two = first + MR < rows_;
+      for (int j = 0; j < tile.count; j += kKeyBlock) {
+        const int c = smaller(j, tile.count - kKeyBlock);  // the last ones overlap those before
+        const float *const some = keys + c * stride, *const queries = w_.queries + first * d;
+        const Soon next = first == 0 ? soon(tile.value(c), kKeyBlock) : Soon();
+        float* const scores = w_.scores + c * W;
+        two ? score_keys<kKeyBlock, 2>(some, stride, queries, MR, d, columns, scores, next)
+            : score_keys<kKeyBlock, 1>(some, stride, queries, MR, d, columns, scores, next);
       }
-      if (i < padded) value_block<MR, 1>(weights, columns, v + i, n, padded, w_.factor, out + i);
+      for (int row = first; row < smaller(first + 2 * MR, rows_); row += MR) {
+        float* const scores = w_.scores + (row > first ? columns * W : 0);
+        softmax_keys<MR>(scores, tile.count, softmax_at(row), w_.factor);
+        const int begin = tile.next * row / rows_, end = tile.next * smaller(row + MR, rows_) / rows_;
+        const Soon next = soon(tile.key(tile.count + begin), end - begin);
+        add_values(scores, 1, W, values, stride, tile.count, row, next);
+      }
     }
   }
 

@@ -11,12 +11,16 @@ constexpr int kFewBlock = 4;
 constexpr int kFewBlock = 3;
 #endif
 
-// Asks for d values, a row of keys or values that is used later: rows lie too far apart for the processor to foresee.
-template <class Value>
-TKF_INLINE void prefetch_row(const Value* row, int d) {
-  constexpr uintptr_t line = 64;
-  const uintptr_t end = reinterpret_cast<uintptr_t>(row + d);
-  for (uintptr_t at = reinterpret_cast<uintptr_t>(row) / line * line; at < end; at += line) prefetch(at);
+// Adds to the sums of RB queries and 4 keys the products of their columns [c, c + count); Whole: `count` is W.
+template <class Type, int RB, bool Whole>
+TKF_INLINE void add_scores(vf (&sum)[RB][4], const typename Type::Value* const (&keys)[4], const float* queries,
+                           int padded, int c, int count) {
+#pragma GCC unroll 4
+  for (int g = 0; g < 4; g++) {
+    const vf k = Whole ? Type::load(keys[g] + c) : Type::load_part(keys[g] + c, count);
+#pragma GCC unroll 4
+    for (int r = 0; r < RB; r++) sum[r][g] += k * load(queries + r * padded + c);
+  }
 }
 
 // scores [RB, stride], columns [begin, end rounded up to W) = queries [RB, padded] times keys of a tile [.., d]; `begin`
@@ -25,40 +29,48 @@ template <class Type, int RB, class Keys>
 inline void score_few(const float* queries, int padded, const Keys& tile, int begin, int end, int d, float* scores,
                       int stride) {
   constexpr int kQuads = W / 4;
-  const int whole = d / W * W;
   for (int j = begin; j < end; j += W) {
     vf folded[RB][kQuads];
 #pragma GCC unroll 4
     for (int quad = 0; quad < kQuads; quad++) {
       // Keys quad + kQuads * {0, 1, 2, 3}: after folding by W/2 and W/4, lane group g holds the sums of the g-th.
       const typename Type::Value* at[4];
+#pragma GCC unroll 4
       for (int g = 0; g < 4; g++) {
         const int key = j + quad + kQuads * g;
         const int row = key < end ? key : end - 1;
         at[g] = tile.key(row);
         prefetch_row(tile.value(row), d);
       }
-      vf sum[RB][4] = {};
-      for (int c = 0; c < whole; c += W) {
+      vf sum[RB][4];
 #pragma GCC unroll 4
-        for (int g = 0; g < 4; g++) {
-          const vf k = Type::load(at[g] + c);
+      for (int r = 0; r < RB; r++) {
 #pragma GCC unroll 4
-          for (int r = 0; r < RB; r++) sum[r][g] += k * load(queries + r * padded + c);
-        }
+        for (int g = 0; g < 4; g++) sum[r][g] = set1(0.0f);
       }
-      if (whole < d) {
-        for (int g = 0; g < 4; g++) {
-          const vf k = Type::load_part(at[g] + whole, d - whole);
-          for (int r = 0; r < RB; r++) sum[r][g] += k * load(queries + r * padded + whole);
-        }
-      }
+      int c = 0;
+      for (; c + W <= d; c += W) add_scores<Type, RB, true>(sum, at, queries, padded, c, W);
+      if (c < d) add_scores<Type, RB, false>(sum, at, queries, padded, c, d - c);
 #pragma GCC unroll 4
       for (int r = 0; r < RB; r++) {
         folded[r][quad] = fold<W / 4>(fold<W / 2>(sum[r][0], sum[r][2]), fold<W / 2>(sum[r][1], sum[r][3]));
       }
     }
     for (int r = 0; r < RB; r++) store(scores + r * stride + j, fold_quads(folded[r]));
+  }
+}
+
+// Adds to RB sums of NV vectors a value times each row's weight for it, at weights[r * stride].
+template <class Type, int RB, int NV>
+TKF_INLINE void add_value(vf (&sum)[RB][NV], const float* weights, int stride, const typename Type::Value* value) {
+  vf v[NV];
+#pragma GCC unroll 4
+  for (int i = 0; i < NV; i++) v[i] = Type::load(value + i * W);
+#pragma GCC unroll 4
+  for (int r = 0; r < RB; r++) {
+    const vf p = set1(weights[r * stride]);
+#pragma GCC unroll 4
+    for (int i = 0; i < NV; i++) sum[r][i] += p * v[i];
   }
 }
 
@@ -76,18 +88,12 @@ inline void value_few(const float* weights, int stride, const Keys& tile, int be
 #pragma GCC unroll 4
       for (int i = 0; i < NV; i++) sum[r][i] = load(out + r * padded + c + i * W) * factor[r];
     }
-    for (int j = begin; j < end; j++) {
-      vf v[NV];
-      if (c == 0 && j < tile.next) prefetch_row(tile.key(tile.count + j), d);
-#pragma GCC unroll 4
-      for (int i = 0; i < NV; i++) v[i] = Type::load(tile.value(j) + c + i * W);
-#pragma GCC unroll 4
-      for (int r = 0; r < RB; r++) {
-        const vf p = set1(weights[r * stride + j]);
-#pragma GCC unroll 4
-        for (int i = 0; i < NV; i++) sum[r][i] += p * v[i];
-      }
+    int j = begin;
+    for (const int asked = c == 0 ? smaller(end, tile.next) : begin; j < asked; j++) {
+      prefetch_row(tile.key(tile.count + j), d);
+      add_value<Type>(sum, weights + j, stride, tile.value(j) + c);
     }
+    for (; j < end; j++) add_value<Type>(sum, weights + j, stride, tile.value(j) + c);
 #pragma GCC unroll 4
     for (int r = 0; r < RB; r++) {
 #pragma GCC unroll 4

@@ -265,24 +265,55 @@ testOnCpu("attention() of one query over a long cache that holds NaN is NaN", as
   }
 });
 
-testOnCpu("attention() of one query at a time equals attention of all", async () => {
-  const args = attentionArgs(COMMON);
-  const [count, heads, headDim] = args.queries.shape as [number, number, number];
-  const row = heads * headDim, queries = f32Data(args.queries);
+/** Output of queries [from, to) of a call, [to - from, heads, headDim]. */
+function runSome(way: Way<Backend>, args: AttentionArgs, from: number, to: number): Float32Array {
+  const [, ...heads] = args.queries.shape as number[], row = countOf(heads);
   const positions = (args.queryPositions as HostTensor).data as Int32Array;
+  return run(way, {
+    ...args,
+    queries: hostTensor("f32", [to - from, ...heads], f32Data(args.queries).subarray(from * row, to * row)),
+    queryPositions: hostTensor("i32", [to - from], positions.subarray(from, to)),
+    out: tensorOf("f32", [to - from, ...heads], () => NaN),
+  });
+}
+
+testOnCpu("attention() of one query at a time equals attention of all", async () => {
+  const args = attentionArgs(COMMON),
+    count = args.queries.shape[0]!,
+    row = countOf(args.queries.shape) / count;
   for (const way of await cpuWays()) {
     const all = run(way, args);
     for (let i = 0; i < count; i++) {
-      const one = run(way, {
-        ...args,
-        queries: hostTensor("f32", [1, heads, headDim], queries.subarray(i * row, (i + 1) * row)),
-        queryPositions: hostTensor("i32", [1], positions.subarray(i, i + 1)),
-        out: tensorOf("f32", [1, heads, headDim], () => NaN),
-      });
+      const one = runSome(way, args, i, i + 1);
       assert(difference(one, all.subarray(i * row, (i + 1) * row)) <= tolerance(args));
     }
   }
 });
+
+testOnCpu(
+  "attention() of some queries, whose keys are not packed, has the bits of attention of all",
+  async () => {
+    for (const dtype of ["f32", "f16", "bf16"] as const) {
+      for (const data of ["plain", "outliers", "peak"] as const) {
+        const headDim = dtype === "f16" ? 80 : 64;
+        const chunk = { phase: "chunk", last: 64, tokens: 300, keep: "all" } as const;
+        const args = attentionArgs({ ...COMMON, ...chunk, dtype, data, headDim });
+        const count = args.queries.shape[0]!, row = countOf(args.queries.shape) / count;
+        for (const way of await cpuWays()) {
+          const all = run(way, args);
+          for (const some of [3, 8, 16]) { // 9, 24 and 48 rows of a KV head
+            const found = runSome(way, args, count - some, count);
+            assertEquals(
+              found,
+              all.subarray((count - some) * row),
+              `${way.name}, ${some} of ${dtype}, ${data}`,
+            );
+          }
+        }
+      }
+    }
+  },
+);
 
 testOnCpu("attention() refuses what it cannot compute", async () => {
   const way = (await cpuWays()).at(-1)!;

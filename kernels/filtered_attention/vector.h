@@ -1,8 +1,14 @@
-// What the attention kernels need of vectors beyond common/: sums of lanes, and powers of two.
+// What the attention kernels need of vectors beyond common/: rows asked for, sums of lanes, and powers of two.
 #pragma once
 #include "../common/lanes.h"
 
 namespace tkf::TKF_NAMESPACE::attention {
+
+// Asks for d values, a row of keys or values that is used later: rows lie too far apart for the processor to foresee.
+template <class Value>
+TKF_INLINE void prefetch_row(const Value* row, int d) {
+  for (int c = 0; c < d; c += static_cast<int>(64 / sizeof(Value))) prefetch(reinterpret_cast<uintptr_t>(row + c));
+}
 
 // Adds lanes l and l ^ H of `a` into the lanes without bit H, those of `b` into the lanes with it.
 template <int H>
