@@ -13,7 +13,7 @@ class SortedScores {
   // The numbers of a ring [size] in order, if it holds what it did when they were kept.
   bool find(const double* ring, size_t size, std::vector<double>* sorted) const {
     const auto found = kept_.find(ring);
-    if (found == kept_.end()) return false;
+    if (size == 0 || found == kept_.end()) return false;
     const Entry& own = found->second;
     const bool same = own.ring.size() == size && own.sorted.size() == size &&
                       memcmp(own.ring.data(), ring, size * sizeof(double)) == 0;
