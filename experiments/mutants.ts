@@ -104,7 +104,7 @@ async function judge(
   sample: Sample,
   options: Options & Pick<SampleOptions, "seconds">,
   signal: AbortSignal,
-): Promise<{ outcomes: Outcome[]; broken: string[] }> {
+): Promise<{ outcomes: Outcome[]; broken: ReadonlyMap<string, string> }> {
   const progress = new Progress(options.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
   await buildLibraries((message) => progress.line(message));
   const counts = { noticed: 0, survived: 0, invalid: 0, untested: 0 };
@@ -153,13 +153,17 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
     ));
     writeLine(
       Deno.stdout,
-      JSON.stringify({ noticed, valid, invalid, untested, equivalent, mutants, stale, broken }, null, 2),
+      JSON.stringify(
+        { noticed, valid, invalid, untested, equivalent, mutants, stale, broken: Object.fromEntries(broken) },
+        null,
+        2,
+      ),
     );
   } else {
     for (const { file, source } of stale) {
       writeLine(Deno.stdout, `no such mutant any more: ${LIST}: ${file}: ${source}`);
     }
-    for (const test of broken) writeLine(Deno.stdout, `fails without a mutant: ${test}`);
+    for (const [test, how] of broken) writeLine(Deno.stdout, `fails without a mutant: ${test}: ${how}`);
     writeLine(
       Deno.stdout,
       `${noticed} of ${valid} valid mutants noticed (${(100 * share).toFixed(1)}%, expected ${
@@ -169,7 +173,7 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
         (untested > 0 ? `, ${untested} not tested: this machine cannot run them` : ""),
     );
   }
-  return share < options.least || stale.length > 0 || broken.length > 0 ? EXIT_FAILED : EXIT.ok;
+  return share < options.least || stale.length > 0 || broken.size > 0 ? EXIT_FAILED : EXIT.ok;
 }
 
 if (import.meta.main) await runTask(main, USAGE);

@@ -35,8 +35,8 @@ export interface Run {
   readonly seconds: Map<string, number>;
   /** Test files, and tests of theirs as {@linkcode keyOf} names them, that pass without a mutant. */
   readonly sound: Set<string>;
-  /** Test files that fail without a mutant. */
-  readonly broken: Set<string>;
+  /** How test files fail that fail without a mutant. */
+  readonly broken: Map<string, string>;
   /** The CPU library without a mutant, built by the first job that needs it. */
   readonly whole: { library?: Promise<string> };
   /** Code of the level to put a mutant of the CPU library in at first. */
@@ -109,6 +109,8 @@ interface Tested {
   readonly result: "passed" | "failed" | "took too long";
   /** The first test that failed, where Deno names one. */
   readonly failing?: string;
+  /** The result in words. */
+  readonly how: string;
 }
 
 /** Name of the first test that failed, which ends before its steps; undefined where Deno did not come to list it. */
@@ -188,8 +190,10 @@ export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Pro
     }
     if (ran.success) sound.add(keyOf(test, only));
     if (ran.success && only === undefined) seconds.set(test, ran.seconds);
-    if (ran.success) return { result: "passed" };
-    return { result: ran.timedOut ? "took too long" : "failed", failing: findFailing(ran.output) };
+    if (ran.success) return { result: "passed", how: "passes" };
+    if (ran.timedOut) return { result: "took too long", how: `takes more than ${limit.toFixed()} s` };
+    const failing = findFailing(ran.output);
+    return { result: "failed", failing, how: failing ?? ran.output.trim().split("\n").at(-1)! };
   }
 
   /** The first of a mutant's tests that fails on it; "" where none does, undefined where it was interrupted. */
@@ -207,11 +211,13 @@ export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Pro
       const isKnown = sound.has(test) || sound.has(keyOf(test, failing));
       if (!isKnown) { // is it the mutant that it fails on?
         await put(false);
-        const isSound = (await runTest(test, env, failing)).result === "passed";
+        const { result, how } = await runTest(test, env, failing);
         await put(true);
         if (signal.aborted) return undefined;
-        if (!isSound) broken.add(test);
-        if (!isSound) continue;
+        if (result !== "passed") {
+          broken.set(test, how);
+          continue;
+        }
       }
       // A test from afar, or one whose limit was not known yet, may fail for another reason.
       const isUnsure = i >= NEAR || (!isKnown && result === "took too long");

@@ -35,7 +35,7 @@ async function judge(file: string, known: Partial<Run>, answer: Answer) {
       ...{ paths: ["kernels/a/a_test.ts", "kernels/a/b_test.ts"], flags: [], limit: 50, tests: 9 },
       ...{ importers: new Map([["lib/a.ts", new Set(["lib/a_test.ts", "lib/b_test.ts"])]]), level: 2 },
       untestable: new Set(),
-      ...{ seconds: new Map(), sound: new Set(), broken: new Set(), whole: {} },
+      ...{ seconds: new Map(), sound: new Set(), broken: new Map(), whole: {} },
       signal: new AbortController().signal,
       ...known,
     };
@@ -62,7 +62,7 @@ Deno.test("a test that fails is run alone without the mutant, once", async () =>
 });
 
 Deno.test("a test that fails without the mutant too, or is not there any more alone, is run whole, and notices nothing", async () => {
-  const broken = new Set<string>();
+  const broken = new Map<string, string>();
   assertEquals(
     await judge(
       "lib/a.ts",
@@ -78,7 +78,15 @@ Deno.test("a test that fails without the mutant too, or is not there any more al
       ]),
     ],
   );
-  assertEquals([...broken], ["lib/a_test.ts", "lib/b_test.ts"]);
+  assertEquals([...broken], [["lib/a_test.ts", "adds"], ["lib/b_test.ts", "adds"]]);
+
+  broken.clear();
+  await judge(
+    "lib/a.ts",
+    { broken },
+    (command) => command.endsWith("a_test.ts") ? "too long" : "FAILED\nno types",
+  );
+  assertEquals([...broken], [["lib/a_test.ts", "takes more than 50 s"], ["lib/b_test.ts", "no types"]]);
 });
 
 Deno.test("a test that takes too long is run whole without the mutant, and again with it", async () => {

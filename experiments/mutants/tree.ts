@@ -48,7 +48,10 @@ export interface Sample {
 }
 
 /** Draws from the tracked files at `root` as they are now. */
-export async function drawSample({ scope, seed, count }: SampleOptions, root: string): Promise<Sample> {
+export async function drawSample(
+  { scope, seed, count }: Pick<SampleOptions, "scope" | "seed" | "count">,
+  root: string,
+): Promise<Sample> {
   const tree = await listTree(root), listed = await readJson(`${root}/${LIST}`) as Equivalent[];
   const read = (path: string) => Deno.readTextFile(`${root}/${path}`);
   const kernels = scope.some((part) => part === "cpu" || part.startsWith("kernels"));
@@ -67,17 +70,17 @@ export async function drawSample({ scope, seed, count }: SampleOptions, root: st
 /**
  * Judges a sample in `jobs` copies of the tree, and removes them, also where it is interrupted.
  *
- * @returns Test files that fail without a mutant.
+ * @returns Test files that fail without a mutant, and how.
  */
 export async function judgeSample(
   { mutants, tree }: Sample,
   { jobs, limit, tests, seconds }: SampleOptions,
   signal: AbortSignal,
   onOutcome: (outcome: Outcome) => void,
-): Promise<string[]> {
+): Promise<ReadonlyMap<string, string>> {
   const base = await Deno.makeTempDir({ prefix: "tokenfilter-mutants-" });
   const places: Workplace[] = [], stop = new AbortController();
-  const broken = new Set<string>();
+  const broken = new Map<string, string>();
   try {
     const flags = await readStdFlags(),
       { denoDir } = await findDenoCaches(),
@@ -92,7 +95,7 @@ export async function judgeSample(
         }),
       );
     }
-    if (signal.aborted || places.length === 0) return [];
+    if (signal.aborted || places.length === 0) return broken;
     const importers = await readImporters(places[0]!.root, paths, flags);
     const mistyped = await findMistyped(mutants, places[0]!, flags);
     mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
@@ -114,7 +117,7 @@ export async function judgeSample(
     stop.abort();
     await Deno.remove(base, { recursive: true });
   }
-  return [...broken];
+  return broken;
 }
 
 /** Builds what tests load, so that no copy has to. */
