@@ -22,7 +22,7 @@ import { linearRaces } from "./bench/linear.ts";
 import { expectInputs, LENGTHS, measureModel } from "./bench/lengths.ts";
 import { longDecodeRace } from "./bench/long_decode.ts";
 import { measurePeers, PEER_LENGTHS } from "./bench/peers.ts";
-import { type BenchCase, race, rowOf } from "./bench/run.ts";
+import { type BenchCase, race } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { startTorch, type Torch } from "./bench/torch.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
@@ -38,7 +38,7 @@ const USAGE = `Usage: deno task bench [flags]
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
 torch; decode also over a cache of 0.8 GB), the filter's recurrence, SmolLM2's linear layers, and a model end to end at
 growing lengths, dense beside the presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
-"roof" is the share reached of what multiply-adds and memory allow on this machine, both measured first.
+"roof" is the share reached of what multiply-adds and memory allow on this machine, both measured in each turn.
 
   --threads N
       threads of all cases (all cores)
@@ -184,20 +184,22 @@ async function main(args: readonly string[]): Promise<number> {
     : undefined;
   if (typeof started === "string") progress.line(`no PyTorch beside us: ${started}`);
   const torch = typeof started === "string" ? undefined : started;
-  const measured: [Parameters<typeof rowOf>[0], number][] = [];
-  const roofs: MachineRoof[] = [backend.measureMachine()];
+  const kernels: KernelRow[] = [], roofs: MachineRoof[] = [];
+  const measureRoof = () => {
+    const roof = backend.measureMachine();
+    roofs.push(roof);
+    return roof;
+  };
   try {
     for await (const cases of races(options, backend, `cpu ${level}`, torch)) {
       const { op, phase, shape, dtype } = cases[0]!;
       progress.line(`${op}, ${phase}, ${shape}, ${dtype}`);
-      const times = await race(cases);
-      // Of a benchCase, its words and counts alone: its tensors may go.
-      cases.forEach(({ verify: _, time: __, ...words }, i) => measured.push([words, times[i]!]));
-      roofs.push(backend.measureMachine());
+      kernels.push(...await race(cases, measureRoof));
     }
   } finally {
     await torch?.close();
   }
+  if (roofs.length === 0) measureRoof();
   // Whatever else runs on the machine can only lower a measurement of the roof.
   const roof: MachineRoof = {
     flopsPerSecond: Math.max(...roofs.map((r) => r.flopsPerSecond)),
@@ -207,7 +209,6 @@ async function main(args: readonly string[]): Promise<number> {
     `roof: ${(roof.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s of multiply-adds, ` +
       `${(roof.bytesPerSecond / 1e9).toFixed(1)} GB/s from memory`,
   );
-  const kernels = measured.map(([benchCase, timeMs]) => rowOf(benchCase, timeMs, roof));
   const lengths = !options.peers && (options.only === undefined || options.only === "lengths")
     ? await measureModel(backend, progress, options)
     : [];

@@ -8,7 +8,7 @@ import { Progress } from "./cli/progress.ts";
 import { compare, explainRoof } from "./bench.ts";
 import { linearRaces } from "./bench/linear.ts";
 import { longDecodeRace } from "./bench/long_decode.ts";
-import { type BenchCase, expectClose, median, race, rowOf } from "./bench/run.ts";
+import { type BenchCase, expectClose, median, race, rowOf, shareOfRoof } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 
 const BASE: BenchCase = {
@@ -29,11 +29,11 @@ Deno.test("median() takes the middle", () => {
   assertEquals(median([4, 1, 2, 3]), 2.5);
 });
 
-Deno.test("rowOf() holds a time against the roof that binds", () => {
-  const compute = rowOf(BASE, 1000, { flopsPerSecond: 4e9, bytesPerSecond: 100e9 });
-  assertEquals([compute.gflops, compute.gbps, compute.roof], [2, 1, 0.5]);
-  const memory = rowOf(BASE, 1000, { flopsPerSecond: 400e9, bytesPerSecond: 4e9 });
-  assertEquals([memory.roof, memory.recent], [0.25, null]);
+Deno.test("shareOfRoof() holds a time against the roof that binds", () => {
+  assertEquals(shareOfRoof(BASE, 1000, { flopsPerSecond: 4e9, bytesPerSecond: 100e9 }), 0.5);
+  assertEquals(shareOfRoof(BASE, 1000, { flopsPerSecond: 400e9, bytesPerSecond: 4e9 }), 0.25);
+  const { gflops, gbps, roof, recent } = rowOf(BASE, 500, 0.75);
+  assertEquals([gflops, gbps, roof, recent], [4, 2, 0.75, null]);
 });
 
 Deno.test("race() verifies all before it times any, and lets cases take turns", async () => {
@@ -46,12 +46,16 @@ Deno.test("race() verifies all before it times any, and lets cases take turns", 
       return ms * repeats;
     },
   });
-  assertEquals(await race([benchCase("a", 60), benchCase("b", 5)]), [60, 5]);
-  assertEquals(log.slice(0, 6), ["verify a", "verify b", "a", "b", "a", "b"]);
+  let turn = 0; // a slow turn is held against what the machine can do then
+  const roof = () => ({ flopsPerSecond: 1e12 * ++turn, bytesPerSecond: 1e15 });
+  const rows = await race([benchCase("a", 60), benchCase("b", 5)], roof);
+  assertEquals(rows.map(({ timeMs }) => timeMs), [60, 5]);
+  assertEquals(rows.map(({ roof }) => roof), [2e9 / 4e12 / 0.06, 2e9 / 4e12 / 0.005]);
+  assertEquals([turn, log.slice(0, 6)], [7, ["verify a", "verify b", "a", "b", "a", "b"]]);
   assertEquals(log.filter((name) => name === "a").length, log.filter((name) => name === "b").length);
   const wrong = { ...BASE, verify: () => expectClose("a sum", [1, NaN], [1, 2], 1e-3) };
   let error: unknown;
-  await race([benchCase("c", 1), wrong]).catch((e) => error = e);
+  await race([benchCase("c", 1), wrong], roof).catch((e) => error = e);
   assert(error instanceof Error && error.message.includes("found NaN at index 1"));
   assert(!log.includes("c"));
 });
@@ -107,7 +111,7 @@ Deno.test("explainRoof() says how a kernel can be above the roof, where one is",
 });
 
 Deno.test("compare() says what skipping saves, and how dense attention stands beside PyTorch's best", () => {
-  const attention = { ...rowOf(BASE, 8, { flopsPerSecond: 1, bytesPerSecond: 1 }), op: "filtered_attention" };
+  const attention = { ...rowOf(BASE, 8, 1), op: "filtered_attention" };
   const rows = [
     attention,
     { ...attention, skip: 0.5, recent: 16, timeMs: 5 },

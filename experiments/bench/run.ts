@@ -1,4 +1,4 @@
-/** Timing: cases of a race are verified, then take turns; medians are held against the machine's roof. */
+/** Timing: cases of a race are verified, then take turns, each turn held against the roof that the machine has then. */
 
 import type { KernelRow, MachineRoof } from "../../lib/plot/mod.ts";
 
@@ -43,46 +43,44 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** Adds the rates to a median time. */
-export function rowOf(
-  benchCase: Work,
-  timeMs: number,
-  roof: MachineRoof,
-): KernelRow {
-  const { op, impl, phase, shape, dtype, skip, recent, flops, bytes } = benchCase;
+/** The time that a roof allows, over the time that work took. */
+export function shareOfRoof({ flops, bytes }: Work, timeMs: number, roof: MachineRoof): number {
+  return Math.max(flops / roof.flopsPerSecond, bytes / roof.bytesPerSecond) / (timeMs / 1000);
+}
+
+/** Adds the rates to a median time, and the share of the roof that was reached. */
+export function rowOf(work: Work, timeMs: number, roof: number): KernelRow {
+  const { op, impl, phase, shape, dtype, skip, recent = null, flops, bytes } = work;
   const seconds = timeMs / 1000;
-  const least = Math.max(flops / roof.flopsPerSecond, bytes / roof.bytesPerSecond);
   return {
-    op,
-    impl,
-    phase,
-    shape,
-    dtype,
-    skip,
-    recent: recent ?? null,
-    timeMs,
+    ...{ op, impl, phase, shape, dtype, skip, recent, timeMs, roof },
     gflops: flops / seconds / 1e9,
     gbps: bytes / seconds / 1e9,
-    roof: least / seconds,
   };
 }
 
-/** Verifies all cases, then lets them take turns; their median times in milliseconds. */
-export async function race(cases: readonly BenchCase[]): Promise<number[]> {
+/** Verifies all cases, then lets them take turns, and with them a measurement of the roof. @returns Medians. */
+export async function race(
+  cases: readonly BenchCase[],
+  measureRoof: () => MachineRoof,
+): Promise<KernelRow[]> {
   for (const benchCase of cases) await benchCase.verify();
   const repeats: number[] = [];
   for (const benchCase of cases) {
     const once = await benchCase.time(1);
     repeats.push(Math.max(1, Math.min(1000, Math.round(TURN_MS / once))));
   }
-  const times = cases.map((): number[] => []);
+  const turns = cases.map(() => ({ times: [] as number[], shares: [] as number[] }));
   for (let turn = 0; turn < TURNS; turn++) {
+    const roof = measureRoof();
     for (const [i, benchCase] of cases.entries()) {
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-      times[i]!.push(await benchCase.time(repeats[i]!) / repeats[i]!);
+      const timeMs = await benchCase.time(repeats[i]!) / repeats[i]!;
+      turns[i]!.times.push(timeMs);
+      turns[i]!.shares.push(shareOfRoof(benchCase, timeMs, roof));
     }
   }
-  return times.map(median);
+  return turns.map(({ times, shares }, i) => rowOf(cases[i]!, median(times), median(shares)));
 }
 
 /** Times a function of this process. */

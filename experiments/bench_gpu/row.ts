@@ -1,6 +1,6 @@
 /** A benchCase of a race on a GPU, and its row in the table. */
 import type { KernelRow } from "../../lib/plot/mod.ts";
-import { rowOf, type Work } from "../bench/run.ts";
+import { rowOf, shareOfRoof, type Work } from "../bench/run.ts";
 
 /** Something to time on a device. */
 export interface GpuBenchCase extends Work {
@@ -35,5 +35,6 @@ export function gpuRow(work: Work, timeMs: number, spreadMs: number, roof: GpuRo
   // Products of a prefill run on tensor cores where the type allows; those of decode never bound it.
   const onTensorCores = work.dtype !== "f32" && work.phase === "prefill";
   const flopsPerSecond = onTensorCores ? roof.tensorFlops ?? Infinity : roof.f32Flops;
-  return { ...rowOf(work, timeMs, { flopsPerSecond, bytesPerSecond: roof.copyBytes }), spreadMs };
+  const share = shareOfRoof(work, timeMs, { flopsPerSecond, bytesPerSecond: roof.copyBytes });
+  return { ...rowOf(work, timeMs, share), spreadMs };
 }

@@ -33,7 +33,7 @@ export interface KernelRow {
   readonly gflops: number;
   /** Billions of bytes a second that must be read or written once. */
   readonly gbps: number;
-  /** Time at the roof over the measured time; above 1 where data stays in a cache. */
+  /** Time at the roof over the measured time, of one turn, median; above 1 where data stays in a cache. */
   readonly roof: number;
 }
 
