@@ -198,15 +198,17 @@ class Task {
     const int d = job_.head_dim, columns = plan_.columns, padded = plan_.padded;
     typename Keys::Seen* const seen = static_cast<typename Keys::Seen*>(w_.seen);
     bool packed = false, finite = true;
+    const bool whole = tile.whole();  // then each block sees what the first one does
+    Columns all = {};
     for (int first = 0; first < rows_; first += MR) {
       ask_ahead(tile, first, first + MR);
-      const Columns all = block_columns(plan_, tile, rows_, first, seen);
+      if (!whole || first == 0) all = block_columns(plan_, tile, rows_, first, seen);
       if (all.begin >= all.end) continue;
       if (!packed) {
         pack_keys<Type>(tile, d, w_.keys, columns);
         pack_rows<Type>([&](int j) { return tile.value(j); }, tile.count, d, w_.values, padded);
         packed = true;
-        finite = tile.whole() || all_finite(w_.values, tile.count * padded);
+        finite = whole || all_finite(w_.values, tile.count * padded);
       }
       const float* queries = w_.queries + first * d;
       const int left = all.begin / W * W, right = round_up(all.end, W);
