@@ -62,8 +62,10 @@ class Task {
       const float* const from = row_at(r);
       for (int c = 0; c < plan_.padded; c++) to[c] = from == nullptr || c >= d ? 0.0f : from[c] * factor;
     }
-    for (int first = 0; !plan_.few && first < plan_.rows; first += kManyBlock) {
-      pack_queries<kManyBlock>([&](int r) { return row_at(first + r); }, d, factor, w_.queries + first * d);
+    for (int first = 0; !plan_.few && first < plan_.rows; first += plan_.block) {
+      const auto row = [&](int r) { return row_at(first + r); };
+      float* const to = w_.queries + first * d;
+      plan_.block == kLaneBlock ? pack_queries<W>(row, d, factor, to) : pack_queries<kManyBlock>(row, d, factor, to);
     }
   }
 
@@ -184,24 +186,29 @@ class Task {
       for (int r = 0; r < rows_; r += kFewBlock) few_block<kFewBlock>(tile, r);
       return;
     }
-    if constexpr (kManyBlock <= W && std::is_same<Keys, RunOfKeys<Value>>::value) {
-      if (unpacked(tile)) return unpacked_blocks(tile);
+    if constexpr (kLaneBlock > 0) {
+      if (plan_.block == kLaneBlock) {
+        if constexpr (std::is_same<Keys, RunOfKeys<Value>>::value) {
+          if (unpacked(tile)) return unpacked_blocks(tile);
+        }
+        return many_blocks<kLaneBlock>(tile);
+      }
     }
-    many_blocks(tile);
+    many_blocks<kManyBlock>(tile);
   }
 
-  // A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN: where a tile holds such a value and
-  // not every row sees all of it, rows are summed one by one, each over what it sees.
-  template <class Keys>
+  // Blocks of B rows. A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN: where a tile holds
+  // such a value and not every row sees all of it, rows are summed one by one, each over what it sees.
+  template <int B, class Keys>
   void many_blocks(const Keys& tile) {
-    constexpr int MR = kManyBlock, NR = kManyVectors;
+    constexpr int MR = kSums<B>, NR = kManyVectors;
     const int d = job_.head_dim, columns = plan_.columns, padded = plan_.padded;
     typename Keys::Seen* const seen = static_cast<typename Keys::Seen*>(w_.seen);
     bool packed = false, finite = true;
     const bool whole = tile.whole();  // then each block sees what the first one does
     Columns all = {};
-    for (int first = 0; first < rows_; first += MR) {
-      ask_ahead(tile, first, first + MR);
+    for (int first = 0; first < rows_; first += B) {
+      ask_ahead(tile, first, first + B);
       if (!whole || first == 0) all = block_columns(plan_, tile, rows_, first, seen);
       if (all.begin >= all.end) continue;
       if (!packed) {
@@ -212,14 +219,16 @@ class Task {
       }
       const float* queries = w_.queries + first * d;
       const int left = all.begin / W * W, right = round_up(all.end, W);
-      int c = left;
-      for (; c + NR * W <= right; c += NR * W) {
-        score_block<MR, NR>(queries, w_.keys + c, d, columns, w_.scores + c, columns);
+      for (int r = 0; r < B && first + r < rows_; r += MR) {
+        const float *const own = queries + r, *const keys = w_.keys;
+        float* const scores = w_.scores + r * columns;
+        int c = left;
+        for (; c + NR * W <= right; c += NR * W) score_block<MR, NR>(own, B, keys + c, d, columns, scores + c, columns);
+        if (c < right) score_block<MR, 1>(own, B, keys + c, d, columns, scores + c, columns);
       }
-      if (c < right) score_block<MR, 1>(queries, w_.keys + c, d, columns, w_.scores + c, columns);
-      softmax_rows(w_.scores, columns, MR, seen, left, right, softmax_at(first), w_.factor);
+      softmax_rows(w_.scores, columns, B, seen, left, right, softmax_at(first), w_.factor);
       if (!finite) {
-        for (int r = 0; r < MR && first + r < rows_; r++) {
+        for (int r = 0; r < B && first + r < rows_; r++) {
           each_run(seen[r], all, w_.factor[r], [&](Columns run, const float* factor) {
             for (int i = 0; i < padded; i += W) {
               const float* const values = w_.values + run.begin * padded + i;
@@ -230,22 +239,31 @@ class Task {
         }
         continue;
       }
-      add_values(w_.scores + all.begin, columns, 1, w_.values + all.begin * padded, padded, all.end - all.begin, first);
+      const float *const weights = w_.scores + all.begin, *const values = w_.values + all.begin * padded;
+      add_values<B>(weights, columns, 1, values, padded, all.end - all.begin, first);
     }
   }
 
+  // Rows of a block of B whose sums registers hold.
+  template <int B>
+  static constexpr int kSums = B == kManyBlock ? B : B / 2;
+
   // Adds to the block of rows that begins at `first`; see value_block.
+  template <int B>
   void add_values(const float* weights, int row, int step, const float* values, int stride, int count, int first,
                   const Soon& soon = {}) {
-    constexpr int MR = kManyBlock, NR = kManyVectors;
+    constexpr int MR = kSums<B>, NR = kManyVectors;
     const int padded = plan_.padded;
-    float* const out = w_.out + first * padded;
-    int i = 0;
-    for (; i + NR * W <= padded; i += NR * W) {
-      value_block<MR, NR>(weights, row, step, values + i, stride, count, padded, w_.factor, out + i,
-                          i == 0 ? soon : Soon());
+    for (int r = 0; r < B && first + r < rows_; r += MR) {
+      const float *const own = weights + r * row, *const factor = w_.factor + r;
+      float* const out = w_.out + (first + r) * padded;
+      int i = 0;
+      for (; i + NR * W <= padded; i += NR * W) {
+        const Soon& next = r == 0 && i == 0 ? soon : Soon();
+        value_block<MR, NR>(own, row, step, values + i, stride, count, padded, factor, out + i, next);
+      }
+      if (i < padded) value_block<MR, 1>(own, row, step, values + i, stride, count, padded, factor, out + i);
     }
-    if (i < padded) value_block<MR, 1>(weights, row, step, values + i, stride, count, padded, w_.factor, out + i);
   }
 
   // Asks for the next tile's keys and values: the share of them that rows [first, end) of this one's have.
@@ -257,10 +275,10 @@ class Task {
     }
   }
 
-  // Whether rows are so few that a tile of which each sees all is not worth packing.
+  // Whether each row sees all of a tile of whole vectors, so that it need not be packed for few blocks.
   template <class Keys>
   bool unpacked(const Keys& tile) const {
-    return rows_ <= kUnpackedRows && plan_.padded == job_.head_dim && tile.count >= kKeyBlock && tile.whole();
+    return plan_.padded == job_.head_dim && tile.count >= kKeyBlock && tile.whole();
   }
 
   // Rows of the cache to ask for.
@@ -271,8 +289,7 @@ class Task {
 
   // many_blocks, for `unpacked` tiles; the same bits.
   void unpacked_blocks(const RunOfKeys<Value>& tile) {
-    constexpr int MR = kManyBlock;
-    const int d = job_.head_dim, columns = plan_.columns;
+    const int d = job_.head_dim;
     const float *keys = w_.keys, *values = w_.values;
     int stride = d;
     if constexpr (sizeof(Value) == sizeof(float)) {
@@ -283,23 +300,30 @@ class Task {
       pack_rows<Type>([&](int j) { return tile.key(j); }, tile.count, d, w_.keys, d);
       pack_rows<Type>([&](int j) { return tile.value(j); }, tile.count, d, w_.values, d);
     }
-    for (int first = 0; first < rows_; first += 2 * MR) {
-      const bool two = first + MR < rows_;
-      for (int j = 0; j < tile.count; j += kKeyBlock) {
-        const int c = smaller(j, tile.count - kKeyBlock);  // the last ones overlap those before
-        const float *const some = keys + c * stride, *const queries = w_.queries + first * d;
-        const Soon next = first == 0 ? soon(tile.value(c), kKeyBlock) : Soon();
-        float* const scores = w_.scores + c * W;
-        two ? score_keys<kKeyBlock, 2>(some, stride, queries, MR, d, columns, scores, next)
-            : score_keys<kKeyBlock, 1>(some, stride, queries, MR, d, columns, scores, next);
+    for (int first = 0; first < rows_; first += kTogether * W) {
+      const int blocks = smaller((rows_ - first + W - 1) / W, kTogether);
+      if (blocks == 3) score_tile<3>(tile, keys, stride, first);
+      else if (blocks == 2) score_tile<2>(tile, keys, stride, first);
+      else score_tile<1>(tile, keys, stride, first);
+      for (int block = 0; block < blocks; block++) {
+        const int row = first + block * W;
+        float* const scores = w_.scores + block * plan_.columns * W;
+        softmax_keys<W>(scores, tile.count, softmax_at(row), w_.factor);
+        const int begin = tile.next * row / rows_, end = tile.next * smaller(row + W, rows_) / rows_;
+        add_values<W>(scores, 1, W, values, stride, tile.count, row, soon(tile.key(tile.count + begin), end - begin));
       }
-      for (int row = first; row < smaller(first + 2 * MR, rows_); row += MR) {
-        float* const scores = w_.scores + (row > first ? columns * W : 0);
-        softmax_keys<MR>(scores, tile.count, softmax_at(row), w_.factor);
-        const int begin = tile.next * row / rows_, end = tile.next * smaller(row + MR, rows_) / rows_;
-        const Soon next = soon(tile.key(tile.count + begin), end - begin);
-        add_values(scores, 1, W, values, stride, tile.count, row, next);
-      }
+    }
+  }
+
+  // Scores of N blocks of rows, from row `first` on. Asks for the tile's values.
+  template <int N>
+  void score_tile(const RunOfKeys<Value>& tile, const float* keys, int stride, int first) {
+    const int d = job_.head_dim;
+    for (int j = 0; j < tile.count; j += kKeyBlock) {
+      const int c = smaller(j, tile.count - kKeyBlock);  // the last ones overlap those before
+      const Soon next = first == 0 ? soon(tile.value(c), kKeyBlock) : Soon();
+      score_keys<kKeyBlock, N>(keys + c * stride, stride, w_.queries + first * d, W, d, plan_.columns, w_.scores + c * W,
+                               next);
     }
   }
 

@@ -302,7 +302,7 @@ testOnCpu(
         const count = args.queries.shape[0]!, row = countOf(args.queries.shape) / count;
         for (const way of await cpuWays()) {
           const all = run(way, args);
-          for (const some of [3, 8, 16]) { // 9, 24 and 48 rows of a KV head
+          for (const some of [3, 8, 10, 16, 20]) { // 9 to 60 rows of a KV head
             const found = runSome(way, args, count - some, count);
             assertEquals(
               found,

@@ -8,10 +8,12 @@ namespace tkf::TKF_NAMESPACE::attention {
 // Rows of a register block where there are many rows, vectors of its other side, keys of a tile.
 constexpr int kManyBlock = W == 16 ? 14 : 6;
 constexpr int kManyVectors = 2;
-constexpr int kFewRows = 8;                    // up to so many rows of a KV head, keys are read once, where they lie
-constexpr int kUnpackedRows = 4 * kManyBlock;  // up to so many rows of a tile, what all of them see is not packed
-constexpr int kTileRows = 672;                 // rows that share a packed tile
-constexpr int kLeastStretch = 256;             // keys that are worth a task of their own
+constexpr int kFewRows = 8;  // up to so many rows of a KV head, keys are read once, where they lie
+// Up to so many rows of a tile, what all of them see is not packed: a lane is a row then, and a block as many as lanes.
+constexpr int kLaneBlock = kManyBlock <= W ? W : 0, kUnpackedRows = 6 * kLaneBlock;
+constexpr int kTogether = 3;        // blocks of such rows that share a pass over the keys
+constexpr int kTileRows = 672;      // rows that share a packed tile
+constexpr int kLeastStretch = 256;  // keys that are worth a task of their own
 
 TKF_INLINE int round_up(int x, int to) { return (x + to - 1) / to * to; }
 
@@ -53,7 +55,6 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
   const int64_t all_rows = job.num_queries * plan.group;
   plan.few = all_rows <= kFewRows;
   plan.block = plan.few ? kFewBlock : kManyBlock;
-  plan.block_stride = round_up(plan.block, W);
   plan.columns = job.head_dim <= 128 ? 128 : 64;
   // As many rows as share a packed tile; fewer where there would be too few tasks to balance, or as many more tasks as
   // threads share evenly.
@@ -80,6 +81,8 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
   plan.queries = static_cast<int>(queries);
   plan.local_tiles = tiles_of(plan.local);
   plan.tiles = tasks() / job.kv_heads;
+  if (!plan.few && plan.queries * plan.group <= kUnpackedRows) plan.block = kLaneBlock;
+  plan.block_stride = round_up(plan.block, W);
   plan.rows = round_up(plan.queries * plan.group, plan.block);
   return plan;
 }
@@ -104,7 +107,7 @@ inline size_t workspace_floats(const tkf_attention_filtered_args& job, const Pla
   w->out = part(rows * padded);
   w->keys = part(plan.few ? 0 : padded * columns);
   w->values = part(plan.few ? 0 : columns * padded);
-  w->scores = part(static_cast<size_t>(plan.few ? plan.block : 2 * plan.block_stride) * columns);
+  w->scores = part(static_cast<size_t>(plan.few ? plan.block : kTogether * plan.block_stride) * columns);
   w->maximum = part(rows / static_cast<size_t>(plan.block) * static_cast<size_t>(plan.block_stride));
   w->sum = part(rows * W);
   w->factor = part(static_cast<size_t>(plan.block_stride));

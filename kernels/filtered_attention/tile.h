@@ -170,11 +170,12 @@ TKF_INLINE void multiply_block(vf (&sum)[MR][NR], const float* a, int row, int s
   }
 }
 
-// scores [MR, stride] = queries [d, MR] (transposed) times NR * W columns of keys [d, columns].
+// scores [MR, stride] = queries [d, MR] (transposed, `step` apart) times NR * W columns of keys [d, columns].
 template <int MR, int NR>
-inline void score_block(const float* queries, const float* keys, int d, int columns, float* scores, int stride) {
+inline void score_block(const float* queries, int step, const float* keys, int d, int columns, float* scores,
+                        int stride) {
   vf sum[MR][NR] = {};
-  multiply_block(sum, queries, 1, MR, keys, columns, d, scores, stride);
+  multiply_block(sum, queries, 1, step, keys, columns, d, scores, stride);
 }
 
 // out [MR, padded], NR * W columns of it: out = out * factor + weights [MR, count] (entry (i, c) at
