@@ -72,6 +72,9 @@ Deno.test("a part of several shares has a row a method and a column a share, the
   assertEquals(curves.map(({ side }) => side), ["queries", "keys"]);
   assertEquals(curves[0]!.points.map(({ asked, estimate }) => [asked, estimate]), [[0.2, 0.5], [0.5, 3]]);
   assertEquals(plotLosses(curves.slice(1), "").data.map(({ name, y }) => [name, y]), [["cur", [0.1]]]);
+  // Points of a share stand beside each other, a few percent of a share apart.
+  const places = plotLosses(curves, "").data.map(({ x }) => (x as number[]).at(-1)!.toFixed(3));
+  assertEquals(places, ["48.500", "51.500"]);
 });
 
 Deno.test("parts at several shares are joined by the methods that are named", () => {
