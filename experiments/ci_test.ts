@@ -68,7 +68,7 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   assert(text.indexOf("== sanitizers\n") < text.indexOf("== tests\n"), "one step waits for the other");
   const begun = (words: string) => ended.steps.findIndex((step) => step.includes(words));
   assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
-  assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --times \S+$/);
+  assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --limit 300 --times \S+$/);
   assertEquals(ended.steps.length, 12);
 });
 
