@@ -64,7 +64,7 @@ testOnCpu("linear() in int16 is the product with rounded activations, at every l
       runs++;
     }
   }
-  assertEquals(runs, (5 * 6 + 5) * 11 * backends.length);
+  assertEquals(runs, ((5 * 6 + 5) * 11 + 2 * 3) * backends.length);
 });
 
 testOnCpu("linears() in int16 are the same as one by one", async () => {

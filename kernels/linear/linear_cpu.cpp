@@ -194,34 +194,61 @@ static void pack_columns(const uint8_t* weight, int64_t valid, int64_t k, float*
   }
 }
 
-// `rows` <= MR rows of x times `count` values of a packed panel, of which `cols` columns are there: out[i * n + j],
-// added to where `add`.
+// `rows` <= MR rows of x, `stride` apart, times a packed panel, of which `cols` columns are there: out[i * n + j]. What
+// kDepth values give is added up apart, not in rows of out, which may meet in one set of the cache.
 template <int MR>
-static void multiply_block(int rows, const float* x, int64_t k, const float* panel, int64_t count, int cols, bool add,
-                           float* out, int64_t n) {
+static void multiply_block(int rows, const float* x, int64_t stride, int64_t k, const float* panel, int cols, float* out,
+                           int64_t n) {
   if constexpr (MR > 1) {
-    if (rows < MR) return multiply_block<MR - 1>(rows, x, k, panel, count, cols, add, out, n);
+    if (rows < MR) return multiply_block<MR - 1>(rows, x, stride, k, panel, cols, out, n);
   }
-  vf sums[MR][kPanelVectors] = {};
-  for (int64_t c = 0; c < count; c++) {
-    vf w[kPanelVectors];
-    for (int j = 0; j < kPanelVectors; j++) w[j] = load(panel + c * kPanel + j * W);
+  alignas(64) float partial[MR * kPanel];
+  vf sums[MR][kPanelVectors];
+  for (int64_t at = 0;;) {
+    const int64_t end = smaller(k, at + kDepth);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
-      const vf v = set1(x[i * k + c]);
-      for (int j = 0; j < kPanelVectors; j++) sums[i][j] = fma(v, w[j], sums[i][j]);
+      for (int j = 0; j < kPanelVectors; j++) sums[i][j] = set1(0);
     }
+    for (int64_t c = at; c < end; c++) {
+      vf w[kPanelVectors];
+      for (int j = 0; j < kPanelVectors; j++) w[j] = load(panel + c * kPanel + j * W);
+#pragma GCC unroll 16
+      for (int i = 0; i < MR; i++) {
+        const vf v = set1(x[i * stride + c]);
+        for (int j = 0; j < kPanelVectors; j++) sums[i][j] = fma(v, w[j], sums[i][j]);
+      }
+    }
+    if (at > 0) {
+#pragma GCC unroll 16
+      for (int i = 0; i < MR; i++) {
+        for (int j = 0; j < kPanelVectors; j++) sums[i][j] = load(partial + i * kPanel + j * W) + sums[i][j];
+      }
+    }
+    at = end;
+    if (at == k) break;
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      for (int j = 0; j < kPanelVectors; j++) store(partial + i * kPanel + j * W, sums[i][j]);
+    }
+  }
+  if (cols == kPanel) {
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      for (int j = 0; j < kPanelVectors; j++) store(out + i * n + j * W, sums[i][j]);
+    }
+    return;
   }
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++) {
     for (int j = 0; j < kPanelVectors && j * W < cols; j++) {
-      float* to = out + i * n + j * W;
-      const int some = smaller(cols - j * W, W);
-      if (some == W) store(to, add ? load(to) + sums[i][j] : sums[i][j]);
-      else store_part(to, add ? load_part(to, some) + sums[i][j] : sums[i][j], some);
+      store_part(out + i * n + j * W, sums[i][j], smaller(cols - j * W, W));
     }
   }
 }
+
+// Rows of a multiple of so many floats meet in one set of the nearest cache: they are copied, a line further apart.
+constexpr int64_t kMeeting = 1024, kApart = 16;
 
 // A BLAS packs its operands first, which pays from about so many rows on.
 constexpr int64_t kBlasRows = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 128;
@@ -229,23 +256,37 @@ constexpr int64_t kBlasRows = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 128;
 template <class Format>
 static int many_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
                      float* out) {
-  // Tasks of whole panels and about half a megabyte of floats, as many for each thread.
+  // Tasks of whole panels and about half a megabyte of floats, as many for each thread; the larger ones come first, lest a
+  // thread gets one more of them than another.
   const int64_t threads = context_threads(context), panels = (n + kPanel - 1) / kPanel;
   const int64_t most = larger(int64_t{1}, (int64_t{1} << 17) / (kPanel * larger(k, int64_t{1})));
   const int64_t tasks = smaller(panels, (panels + most * threads - 1) / (most * threads) * threads);
-  const int64_t held = (panels + tasks - 1) / tasks * kPanel;  // columns of a task
-  if (!context_reserve(context, static_cast<size_t>(held * k) * 4, 0)) return TKF_STATUS_MEMORY;
+  const int64_t each = panels / tasks, larger_ones = panels % tasks;
+  const int64_t held = (each + (larger_ones > 0)) * kPanel;  // columns of a task at most
   const SgemmFunction sgemm = rows >= kBlasRows && k > 0 ? context_sgemm(context) : nullptr;
-  const int64_t bytes = row_bytes<Format>(k);
+  const bool meets = sgemm == nullptr && k > 0 && k % kMeeting == 0;
+  const int64_t stride = meets ? k + kApart : k, bytes = row_bytes<Format>(k);
+  const int64_t copied = meets ? rows * stride : 0;
+  if (!context_reserve(context, static_cast<size_t>(held * k) * 4, static_cast<size_t>(copied) * 4)) {
+    return TKF_STATUS_MEMORY;
+  }
+  if (meets) {
+    float* const apart = static_cast<float*>(context_shared(context));
+    parallel_ranges(context, rows, larger(int64_t{1}, 65536 / k), [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; i++) memcpy(apart + i * stride, x + i * k, static_cast<size_t>(k) * 4);
+    });
+    x = apart;
+  }
   parallel(context, tasks, [&](int64_t task, int thread) {
-    const int64_t begin = panels * task / tasks * kPanel, end = smaller(n, panels * (task + 1) / tasks * kPanel);
+    const int64_t first_panel = each * task + smaller(task, larger_ones);
+    const int64_t begin = first_panel * kPanel, end = smaller(n, begin + (each + (task < larger_ones)) * kPanel);
     float* const packed = static_cast<float*>(context_scratch(context, thread));
     if (sgemm != nullptr) {
       for (int64_t j = begin; j < end; j++) decode_row<Format>(weight + j * bytes, k, packed + (j - begin) * k);
       constexpr int row_major = 101, plain = 111, transposed = 112;
-      const int stride = static_cast<int>(k);
-      return sgemm(row_major, plain, transposed, static_cast<int>(rows), static_cast<int>(end - begin), stride, 1, x,
-                   stride, packed, stride, 0, out + begin, static_cast<int>(n));
+      const int depth = static_cast<int>(k);
+      return sgemm(row_major, plain, transposed, static_cast<int>(rows), static_cast<int>(end - begin), depth, 1, x,
+                   depth, packed, depth, 0, out + begin, static_cast<int>(n));
     }
     for (int64_t j = begin; j < end; j += W) {
       const int64_t within = j - begin;
@@ -255,14 +296,9 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
     const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
     for (int64_t block = 0; block < blocks; block++) {
       const int64_t first = rows * block / blocks, some = rows * (block + 1) / blocks - first;
-      for (int64_t at = 0; at == 0 || at < k; at += kDepth) {
-        for (int64_t j = begin; j < end; j += kPanel) {
-          const float* panel = packed + (j - begin) * k + at * kPanel;
-          const int64_t count = smaller(kDepth, k - at);
-          const int cols = static_cast<int>(smaller(end - j, int64_t{kPanel}));
-          multiply_block<kBlockRows>(static_cast<int>(some), x + first * k + at, k, panel, count, cols, at > 0,
-                                     out + first * n + j, n);
-        }
+      for (int64_t j = begin; j < end; j += kPanel) {
+        multiply_block<kBlockRows>(static_cast<int>(some), x + first * stride, stride, k, packed + (j - begin) * k,
+                                   static_cast<int>(smaller(end - j, int64_t{kPanel})), out + first * n + j, n);
       }
     }
   });

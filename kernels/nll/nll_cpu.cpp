@@ -105,7 +105,14 @@ static int32_t nll_compute(tkf_context* context, const tkf_nll_compute_args& a) 
 
 // First index of the largest value, given that value.
 static TKF_INLINE int64_t first_index_of(const float* x, int64_t count, float value) {
-  for (int64_t i = 0; i < count; i++) {
+  constexpr int64_t piece = 64;  // looked through without a branch
+  int64_t i = 0;
+  for (; i + piece <= count; i += piece) {
+    int found = 0;
+    for (int64_t j = 0; j < piece; j++) found |= x[i + j] == value;
+    if (found != 0) break;
+  }
+  for (; i < count; i++) {
     if (x[i] == value) return i;
   }
   return -1;  // a row with NaN never agrees
