@@ -33,7 +33,7 @@ import { exists, writeWhole } from "./cli/files.ts";
 import { describeTask } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
-import { readJobs, startWorkers } from "./cli/jobs.ts";
+import { jobsFor, readJobs, startWorkers, threadsOf } from "./cli/jobs.ts";
 import { openLive, readLivePort } from "./cli/live.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
@@ -141,7 +141,7 @@ function expectNoParts(values: FlagValues, flags: { readonly [flag: string]: boo
 export async function main(args: readonly string[]): Promise<number> {
   const values = await withRule(parseFlags("sweep", args, true));
   const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const { jobs, threads } = readJobs(values), request = { ...readBackend(values), threads };
+  const askedJobs = readJobs(values), asRequested = readBackend(values);
   const search = await readSearch(values), race = readRace(values), budgetMs = readBudget(values);
   const adapts = search !== undefined && SAMPLERS[search.sampler].adapts;
   expectNoParts(values, { "sampler tpe": adapts, race: race !== undefined });
@@ -159,6 +159,11 @@ export async function main(args: readonly string[]): Promise<number> {
   const searching = search &&
     new Search(search, (method) => void createPruner("token-filtering", config, method));
   const methods = searching === undefined ? asked : adapts ? [] : shardOf(await searching.list(), values);
+  // Trials that look at others, or are run elsewhere, are shared out where that is asked for alone.
+  const sharesOut = asRequested.choice === "cpu" && asRequested.threads === undefined && !adapts &&
+    race === undefined && address === undefined;
+  const jobs = askedJobs ?? (sharesOut ? jobsFor(methods.length, plan.model.weights.bytes) : 1);
+  const threads = asRequested.threads ?? threadsOf(jobs), request = { ...asRequested, threads };
   const { backend, study, conditions, runDigest } = await startStudy(
     plan,
     request,

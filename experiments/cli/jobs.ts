@@ -13,17 +13,29 @@ const MAX_FAILURES = 3;
 
 const ROOT = new URL("../../", import.meta.url);
 
-/** Processes and threads a process. @throws {UsageError} If there are too few or too many. */
-export function readJobs(
-  values: FlagValues,
-): { readonly jobs: number; readonly threads: number | undefined } {
-  const jobs = (values.get("jobs")?.[0] ?? 1) as number,
-    threads = values.get("threads")?.[0] as number | undefined;
-  if (!(jobs >= 1 && jobs <= MAX_JOBS)) {
-    throw new UsageError(`Cannot use --jobs ${jobs}: expected an integer from 1 to ${MAX_JOBS}`);
-  }
-  const share = Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
-  return { jobs, threads: threads ?? (jobs === 1 ? undefined : share) };
+/** Weights up to so many bytes: products so short that a second thread mostly waits, where a second process does not. */
+const SMALL_MODEL_BYTES = 32e6;
+
+/** Trials that a process which nobody asked for must have: it reads the model anew. */
+const TRIALS_A_JOB = 8;
+
+/** What `--jobs` says, if it is given. @throws {UsageError} If that is too few or too many. */
+export function readJobs(values: FlagValues): number | undefined {
+  const jobs = values.get("jobs")?.[0] as number | undefined;
+  if (jobs === undefined || jobs >= 1 && jobs <= MAX_JOBS) return jobs;
+  throw new UsageError(`Cannot use --jobs ${jobs}: expected an integer from 1 to ${MAX_JOBS}`);
+}
+
+/** How many processes pay for so many trials of a model, if nobody says. */
+export function jobsFor(trials: number, weightBytes: number, cores = navigator.hardwareConcurrency): number {
+  return weightBytes > SMALL_MODEL_BYTES
+    ? 1
+    : Math.max(1, Math.min(cores, Math.floor(trials / TRIALS_A_JOB)));
+}
+
+/** Threads of each of so many processes, which share the cores out; undefined = all cores. */
+export function threadsOf(jobs: number): number | undefined {
+  return jobs === 1 ? undefined : Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
 }
 
 /** Workers beside this process. */
