@@ -289,7 +289,7 @@ const COMMON_FLAGS: { readonly [name: string]: Flag } = {
   "jobs": flag(
     "integer",
     "N",
-    "processes that work on the study, with the model's weights once in memory and the cores shared out (as many as cores for a model of up to 32 MB on cpu, of 8 trials or more each; else 1)",
+    "processes that share the trials and the cores (one a core for a model of up to 32 MB, of 8 trials or more each; else 1)",
     ["sweep"],
   ),
   "shard": flag("text", "I/N", "run every Nth trial from the Ith on alone; study merge joins the parts", [
