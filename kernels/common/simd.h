@@ -371,17 +371,23 @@ TKF_INLINE void parallel(tkf_context* context, int64_t tasks, F&& body) {
       const_cast<void*>(static_cast<const void*>(argument)));
 }
 
+// body(begin, end, thread) over `tasks` ranges that cover [0, count). The longer ones come first: were long and short ones to
+// take turns, one of two threads would get all the long ones.
+template <class F>
+TKF_INLINE void parallel_parts(tkf_context* context, int64_t count, int64_t tasks, F&& body) {
+  const int64_t each = count / tasks, longer = count % tasks;
+  parallel(context, tasks, [&](int64_t task, int thread) {
+    const int64_t begin = each * task + smaller(task, longer);
+    body(begin, begin + each + (task < longer), thread);
+  });
+}
+
 // body(begin, end, thread) over ranges that cover [0, count), each of at least `grain` where there is more than one.
 template <class F>
 TKF_INLINE void parallel_ranges(tkf_context* context, int64_t count, int64_t grain, F&& body) {
   const int64_t most = context_threads(context) * int64_t{4};
   const int64_t tasks = smaller(most, larger(count / larger(grain, int64_t{1}), int64_t{1}));
-  if (count <= 0) return;
-  parallel(context, tasks, [&](int64_t task, int thread) {
-    // In 128 bits, since counts come from outside.
-    const auto at = [&](int64_t i) { return static_cast<int64_t>(static_cast<__int128>(count) * i / tasks); };
-    body(at(task), at(task + 1), thread);
-  });
+  if (count > 0) parallel_parts(context, count, tasks, body);
 }
 
 }  // namespace tkf::TKF_NAMESPACE

@@ -256,13 +256,11 @@ constexpr int64_t kBlasRows = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 128;
 template <class Format>
 static int many_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
                      float* out) {
-  // Tasks of whole panels and about half a megabyte of floats, as many for each thread; the larger ones come first, lest a
-  // thread gets one more of them than another.
+  // Tasks of whole panels and about half a megabyte of floats, as many for each thread.
   const int64_t threads = context_threads(context), panels = (n + kPanel - 1) / kPanel;
   const int64_t most = larger(int64_t{1}, (int64_t{1} << 17) / (kPanel * larger(k, int64_t{1})));
   const int64_t tasks = smaller(panels, (panels + most * threads - 1) / (most * threads) * threads);
-  const int64_t each = panels / tasks, larger_ones = panels % tasks;
-  const int64_t held = (each + (larger_ones > 0)) * kPanel;  // columns of a task at most
+  const int64_t held = (panels + tasks - 1) / tasks * kPanel;  // columns of a task
   const SgemmFunction sgemm = rows >= kBlasRows && k > 0 ? context_sgemm(context) : nullptr;
   const bool meets = sgemm == nullptr && k > 0 && k % kMeeting == 0;
   const int64_t stride = meets ? k + kApart : k, bytes = row_bytes<Format>(k);
@@ -277,9 +275,8 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
     });
     x = apart;
   }
-  parallel(context, tasks, [&](int64_t task, int thread) {
-    const int64_t first_panel = each * task + smaller(task, larger_ones);
-    const int64_t begin = first_panel * kPanel, end = smaller(n, begin + (each + (task < larger_ones)) * kPanel);
+  parallel_parts(context, panels, tasks, [&](int64_t first_panel, int64_t end_panel, int thread) {
+    const int64_t begin = first_panel * kPanel, end = smaller(n, end_panel * kPanel);
     float* const packed = static_cast<float*>(context_scratch(context, thread));
     if (sgemm != nullptr) {
       for (int64_t j = begin; j < end; j++) decode_row<Format>(weight + j * bytes, k, packed + (j - begin) * k);

@@ -19,8 +19,8 @@ constexpr int64_t kDepth = 64;
 
 namespace some_rows {
 
-// Up to so many rows of x it pays, unless half of the last vector's lanes lie idle.
-constexpr int64_t kMost = 128, kMostIdle = W / 2 - 1;
+// Up to so many rows of x it pays, unless a quarter of the last vector's lanes lie idle.
+constexpr int64_t kMost = 128, kMostIdle = W / 4 - 1;
 static bool serves(int64_t rows) { return rows <= kMost && (rows + W - 1) / W * W - rows <= kMostIdle; }
 
 constexpr int kGroup = 16;       // rows of weights that are made float together
