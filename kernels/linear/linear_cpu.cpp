@@ -247,8 +247,9 @@ static void multiply_block(int rows, const float* x, int64_t stride, int64_t k, 
   }
 }
 
-// Rows of a multiple of so many floats meet in one set of the nearest cache: they are copied, a line further apart.
-constexpr int64_t kMeeting = 1024, kApart = 16;
+// Rows of a multiple of so many floats meet in one set of the nearest cache: they are copied, a line further apart, where
+// that takes no more than 64 MB.
+constexpr int64_t kMeeting = 1024, kApart = 16, kMostCopied = int64_t{1} << 24;
 
 // A BLAS packs its operands first, which pays from about so many rows on.
 constexpr int64_t kBlasRows = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 128;
@@ -262,7 +263,7 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
   const int64_t tasks = smaller(panels, (panels + most * threads - 1) / (most * threads) * threads);
   const int64_t held = (panels + tasks - 1) / tasks * kPanel;  // columns of a task
   const SgemmFunction sgemm = rows >= kBlasRows && k > 0 ? context_sgemm(context) : nullptr;
-  const bool meets = sgemm == nullptr && k > 0 && k % kMeeting == 0;
+  const bool meets = sgemm == nullptr && k > 0 && k % kMeeting == 0 && rows <= kMostCopied / k;
   const int64_t stride = meets ? k + kApart : k, bytes = row_bytes<Format>(k);
   const int64_t copied = meets ? rows * stride : 0;
   if (!context_reserve(context, static_cast<size_t>(held * k) * 4, static_cast<size_t>(copied) * 4)) {

@@ -34,7 +34,7 @@ export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuf
   );
 }
 
-/** The event loop has all that it waits for looked at once in so long: a timer is some 2 ms late. */
+/** How often a yield waits for a timer, by when all that has come was seen: it takes some 2 ms. */
 const WHOLE_TURN_MS = 200;
 let lastWholeTurnMs = -Infinity;
 
