@@ -34,17 +34,5 @@ export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuf
   );
 }
 
-/** How often a yield waits for a timer, by when all that has come was seen: it takes some 2 ms. */
-const WHOLE_TURN_MS = 200;
-let lastWholeTurnMs = -Infinity;
-
-/**
- * Lets signals, timers and progress run between two chunks or tokens: each is computed synchronously. What is ready runs
- * at once, in some 0.2 ms; what the system has for this process, a signal or a request, every 200 ms at the least.
- */
-export function yieldToEventLoop(): Promise<void> {
-  if (performance.now() - lastWholeTurnMs < WHOLE_TURN_MS) {
-    return new Promise((resolve) => setImmediate(resolve));
-  }
-  return new Promise((resolve) => setTimeout(() => (lastWholeTurnMs = performance.now(), resolve()), 0));
-}
+/** Lets signals, timers and progress run between two chunks: each is computed synchronously. */
+export const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
