@@ -1,5 +1,5 @@
 /** One text that goes on: what it says, and what it took. */
-import { yieldToEventLoop } from "../../lib/eval/mod.ts";
+import { yieldBriefly } from "../../lib/eval/mod.ts";
 import type { Pruner } from "../../lib/methods/mod.ts";
 import {
   generateTokens,
@@ -69,7 +69,7 @@ export async function runGeneration(
         if (step.isEnd) ended = "stop";
         add(decoder.decode(tokenizer.bytes(step.id), { stream: true }));
       }
-      await yieldToEventLoop();
+      await yieldBriefly();
       if (signal.aborted && !(step.kind === "token" && step.isEnd)) {
         ended = "interrupt";
         break;

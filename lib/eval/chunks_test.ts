@@ -1,5 +1,5 @@
-import { assertEquals, assertThrows } from "@std/assert";
-import { cutChunks } from "./chunks.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { cutChunks, yieldBriefly } from "./chunks.ts";
 
 Deno.test("cutChunks() cuts disjoint chunks and drops the tail", () => {
   const ids = Int32Array.from({ length: 10 }, (_, i) => i + 1);
@@ -18,4 +18,27 @@ Deno.test("cutChunks() refuses a text shorter than the context and a context bel
   assertThrows(() => cutChunks(new Int32Array(3), 4), RangeError, "a text of 3 tokens");
   assertThrows(() => cutChunks(new Int32Array(3), 1), RangeError, "at least 2");
   assertThrows(() => cutChunks(new Int32Array(3), 2.5), RangeError, "at least 2");
+});
+
+Deno.test({
+  name: "yieldBriefly() lets signals and timers run",
+  ignore: Deno.build.os === "windows", // which has no SIGUSR2
+  async fn() {
+    let signals = 0, timers = 0;
+    const count = () => signals++;
+    Deno.addSignalListener("SIGUSR2", count);
+    try {
+      for (let turn = 1; turn <= 100; turn++) {
+        setTimeout(() => timers++, 0);
+        Deno.kill(Deno.pid, "SIGUSR2");
+        // 200 ms, that is at least three sure turns.
+        for (const begin = performance.now(); signals < turn || timers < turn;) {
+          await yieldBriefly();
+          assert(performance.now() < begin + 200, `${signals} signals and ${timers} timers of ${turn}`);
+        }
+      }
+    } finally {
+      Deno.removeSignalListener("SIGUSR2", count);
+    }
+  },
 });
