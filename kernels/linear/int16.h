@@ -147,16 +147,20 @@ TKF_INLINE void turn_dwords(const uint8_t* const* rows, __m512i* out) {
 }
 #endif
 
-// Factors of kRows blocks that begin with them, where d is an f16, and m another or -OFFSET * d.
 #if TKF_LEVEL == TKF_LEVEL_AVX512
+// A dword of each of 16 rows.
+TKF_INLINE __m512i load_dwords(const uint8_t* const* rows, int at) {
+  int32_t v[kRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; r++) memcpy(&v[r], rows[r] + at, 4);
+  return _mm512_setr_epi32(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14],
+                           v[15]);
+}
+
+// Factors of kRows blocks that begin with them, where d is an f16, and m another or -OFFSET * d.
 template <class Format>
 TKF_INLINE void turn_factors(const uint8_t* const* rows, float* d, float* m) {
-  int32_t pairs[kRows];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; r++) memcpy(&pairs[r], rows[r], 4);
-  const __m512i both = _mm512_setr_epi32(pairs[0], pairs[1], pairs[2], pairs[3], pairs[4], pairs[5], pairs[6], pairs[7],
-                                         pairs[8], pairs[9], pairs[10], pairs[11], pairs[12], pairs[13], pairs[14],
-                                         pairs[15]);
+  const __m512i both = load_dwords(rows, 0);
   const __m512 first = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(both));
   _mm512_storeu_ps(d, first);
   constexpr int offset = Integers<Format>::OFFSET;
@@ -169,7 +173,7 @@ TKF_INLINE void turn_factors(const uint8_t* const* rows, float* d, float* m) {
 template <class Format>
 TKF_INLINE void turn_part(const uint8_t* const* rows, int part, uint8_t* u) {
 #if TKF_LEVEL == TKF_LEVEL_AVX512
-  constexpr bool nibbles = Format::BYTES == 18 || Format::BYTES == 20;  // split after they are turned about
+  constexpr bool nibbles = Format::VALUES == 32 && Format::BYTES <= FormatQ5_1::BYTES;  // split when turned about
   __m512i turned[8];
   if constexpr (nibbles) {
     const uint8_t* at[kRows];
@@ -179,6 +183,15 @@ TKF_INLINE void turn_part(const uint8_t* const* rows, int part, uint8_t* u) {
     for (int i = 0; i < 4; i++) {
       turned[4 + i] = _mm512_and_si512(_mm512_srli_epi32(turned[i], 4), low);
       turned[i] = _mm512_and_si512(turned[i], low);
+    }
+    if constexpr (Format::BYTES > FormatQ4_1::BYTES) {  // a fifth bit: of each four bytes, one of 16 dwords
+      __m512i bits = load_dwords(rows, Format::BYTES - 20);
+      const __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+      const __m512i spread = _mm512_mullo_epi32(at, _mm512_set1_epi32(0x00204081));
+      const __m512i fifth = _mm512_slli_epi32(_mm512_and_si512(spread, _mm512_set1_epi32(0x01010101)), 4);
+      for (int i = 0; i < 8; i++, bits = _mm512_srli_epi32(bits, 4)) {
+        turned[i] = _mm512_or_si512(turned[i], _mm512_permutexvar_epi32(bits, fifth));
+      }
     }
   } else {
     uint8_t bytes[kRows][32];
@@ -201,36 +214,40 @@ TKF_INLINE void turn_part(const uint8_t* const* rows, int part, uint8_t* u) {
 #endif
 }
 
-// kRows rows of weights, of which `valid` are there: a row that is not there is the first one again, to no effect.
-template <class Format>
-static void turn_rows(const uint8_t* weight, int valid, int64_t k, const Panel& to) {
-  constexpr int parts = Format::VALUES / 32;
+// Values of rows of weights that are turned about at once, whole blocks of every format, and parts of blocks of them.
+constexpr int kPiece = 512, kPieceParts = kPiece / 32;
+
+// kRows rows of weights, of which `valid` are there, turned about piece by piece: body(part, parts, panel) for some parts
+// of blocks from `part` on, which lie at place(part). A row that is not there is the first one again, to no effect.
+template <class Format, class Place, class Body>
+static TKF_INLINE void turn_rows(const uint8_t* weight, int valid, int64_t k, Place&& place, Body&& body) {
+  constexpr int parts = Format::VALUES / 32, most = kPiece / Format::VALUES;
   const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
   const uint8_t* row[kRows];
   for (int r = 0; r < kRows; r++) row[r] = r < valid ? weight + r * bytes : weight;
-  for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
-    const int count = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
+  for (int64_t first = 0; first < blocks; first += most) {
+    const int count = static_cast<int>(smaller(blocks - first, int64_t{most}));
+    const Panel to = place(first * parts);
     constexpr bool leading = TKF_LEVEL == TKF_LEVEL_AVX512 && parts == 1;  // factors are turned about with the rest
     for (int r = 0; r < (leading ? 0 : kRows); r++) {
-      float scales[kChunkScales<Format>];
-      Format::prepare(row[r] + chunk * Format::BYTES, count, scales);
-      for (int b = 0; b < count; b++) {
-        for (int part = 0; part < parts; part++) {
-          const int64_t at = ((chunk + b) * parts + part) * kRows + r;
-          Integers<Format>::factors(scales + b * Format::SCALES, part, to.d + at, to.m + at);
-        }
+      float scales[most * larger(Format::SCALES, 1)];
+      Format::prepare(row[r] + first * Format::BYTES, count, scales);
+      for (int i = 0; i < count * parts; i++) {
+        const int at = i * kRows + r;
+        Integers<Format>::factors(scales + i / parts * Format::SCALES, i % parts, to.d + at, to.m + at);
       }
     }
     for (int b = 0; b < count; b++) {
       const uint8_t* block[kRows];
-      for (int r = 0; r < kRows; r++) block[r] = row[r] + (chunk + b) * Format::BYTES;
+      for (int r = 0; r < kRows; r++) block[r] = row[r] + (first + b) * Format::BYTES;
 #if TKF_LEVEL == TKF_LEVEL_AVX512
-      if constexpr (leading) turn_factors<Format>(block, to.d + (chunk + b) * kRows, to.m + (chunk + b) * kRows);
+      if constexpr (leading) turn_factors<Format>(block, to.d + b * kRows, to.m + b * kRows);
 #endif
       for (int part = 0; part < parts; part++) {
-        turn_part<Format>(block, part, to.u + ((chunk + b) * parts + part) * kPanelBytes);
+        turn_part<Format>(block, part, to.u + (b * parts + part) * kPanelBytes);
       }
     }
+    body(first * parts, count * parts, to);
   }
 }
 

@@ -18,11 +18,13 @@ static int rounded_rows(tkf_context* context, const float* x, const ProductList&
   const size_t panel = static_cast<size_t>(k) * int16::kRows;
   const bool vnni = context_products(context) != kInt16Plain;
 #if TKF_LEVEL == TKF_LEVEL_AVX512
-  const bool few = vnni && rows <= kFewRows;
+  // The fewest use weights in registers; up to 8 rows use them once they are turned about, a piece at a time.
+  const bool few = vnni && rows <= (Format::VALUES == 32 ? 2 : 4);
   size_t own = few ? count * static_cast<size_t>(int16::few::quads_of(k)) * sizeof(int16::few::Quad) : 0;
 #if TKF_AMX
   constexpr bool simple = Format::VALUES == 32;  // other blocks have no way by tiles
-  const bool tiles = few && simple && rows >= int16::amx::kLeastRows && context_products(context) >= kBf16x2;
+  const bool tiles = simple && rows >= int16::amx::kLeastRows && rows <= int16::amx::kMostRows &&
+                     context_products(context) >= kBf16x2;
   if (tiles) own = static_cast<size_t>(int16::amx::blocks_of(k)) * sizeof(int16::amx::Block);
 #endif
 #else
@@ -66,7 +68,17 @@ static int rounded_rows(tkf_context* context, const float* x, const ProductList&
     for (int64_t group = begin; group < end; group++) {
       const int64_t column = group * int16::kRows;
       const int valid = static_cast<int>(smaller(p.n - column, int64_t{int16::kRows}));
-      int16::turn_rows<Format>(as<uint8_t>(p.weight) + column * bytes, valid, k, turned);
+      const uint8_t* const weight = as<uint8_t>(p.weight) + column * bytes;
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+      if (vnni && rows <= kFewRows) {
+        float* const out = as<float>(p.out) + column;
+        int16::vnni::turn_and_multiply<Format, most>(weight, valid, rounded, static_cast<int>(rows), out, p.n);
+        continue;
+      }
+#endif
+      int16::turn_rows<Format>(weight, valid, k, [&](int64_t part) -> int16::Panel {
+        return {memory + part * int16::kPanelBytes, d + part * int16::kRows, turned.m + part * int16::kRows};
+      }, [](int64_t, int, const int16::Panel&) {});
       for (int64_t row = 0; row < rows; row += most) {
         const int some = static_cast<int>(smaller(rows - row, int64_t{most}));
         float* const to = as<float>(p.out) + row * p.n + column;

@@ -67,6 +67,24 @@ testOnCpu("linear() in int16 is the product with rounded activations, at every l
   assertEquals(runs, ((5 * 6 + 5) * 11 + 2 * 3) * backends.length);
 });
 
+testOnCpu("linear() in int16 gives a row the same bits from 5 rows on, in blocks of 32 from 3", async () => {
+  for (const backend of await open("int16")) {
+    for (const dtype of CHANGED) {
+      // Values in more than one piece, and a last group of rows of weights that is not whole.
+      const next = numbers(5), x = randomTensor([20, 1280], next), weight = randomWeight(dtype, [35, 1280], next);
+      const of = (rows: number) => {
+        const out = unwritten([rows, 35]);
+        backend.linear(hostTensor("f32", [rows, 1280], f32Data(x).slice(0, rows * 1280)), weight, out);
+        return f32Data(out);
+      };
+      const all = of(20);
+      for (let rows = dtype === "q4_k" ? 5 : 3; rows < 20; rows++) {
+        assertEquals(of(rows), all.slice(0, rows * 35), `${backend.description}, ${rows} ${dtype}`);
+      }
+    }
+  }
+});
+
 testOnCpu("linears() in int16 are the same as one by one", async () => {
   for (const backend of await open("int16")) checkTogether(backend);
 });

@@ -27,44 +27,70 @@ static TKF_INLINE vi dot_bytes(vi acc, vi u, const int8_t* x) {
 #endif
 }
 
+// Adds what part b of blocks gives for MR rows of x from `first` on, to W rows of weights, whose bytes lie at `u`.
+template <int MR>
+static TKF_INLINE void add_part(const uint8_t* u, vf d, vf m, const Rounded& x, int64_t first, int64_t b, vf* sums) {
+  const int64_t blocks = x.k / 32;
+  const int8_t *const x_high = x.high + first * x.k + 32 * b, *const x_low = x.low + first * x.k + 32 * b;
+  const float *const dx = x.d + first * blocks + b, *const sx = x.sum + first * blocks + b;
+  vi bytes[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) memcpy(&bytes[i], u + i * kRows * 4, sizeof(vi));
+#pragma GCC unroll 8
+  for (int row = 0; row < MR; row++) {
+    vi high = {}, low = {};
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+      high = dot_bytes(high, bytes[i], x_high + row * x.k + 4 * i);
+      low = dot_bytes(low, bytes[i], x_low + row * x.k + 4 * i);
+    }
+    sums[row] = fma(to_float((high << 8) + low), d * set1(dx[row * blocks]), sums[row]);
+    sums[row] = fma(m, set1(sx[row * blocks]), sums[row]);
+  }
+}
+
+// The sums of MR rows of x with W rows of weights, of which `some` are there: out[m * n + r].
+template <int MR>
+static TKF_INLINE void store_sums(const vf* sums, int some, float* out, int64_t n) {
+  for (int row = 0; row < MR; row++) {
+    if (some >= W) store(out + row * n, sums[row]);
+    else store_part(out + row * n, sums[row], some);
+  }
+}
+
 // `rows` <= MR rows of x from `first` on: out[m * n + r], of which `valid` columns are there.
 template <int MR>
 static void tile(const Panel& panel, const Rounded& x, int64_t first, int rows, int valid, float* out, int64_t n) {
   if constexpr (MR > 1) {
     if (rows < MR) return tile<MR - 1>(panel, x, first, rows, valid, out, n);
   }
-  const int64_t blocks = x.k / 32;
-  const int8_t *const x_high = x.high + first * x.k, *const x_low = x.low + first * x.k;
-  const float *const dx = x.d + first * blocks, *const sx = x.sum + first * blocks;
-  for (int v = 0; v < kRowVectors; v++) {
+  for (int v = 0; v < kRowVectors && v * W < valid; v++) {
     vf sums[MR] = {};
-    for (int64_t b = 0; b < blocks; b++) {
-      const float *const d_at = panel.d + b * kRows + v * W, *const m_at = panel.m + b * kRows + v * W;
-      const vf d = load(d_at), m = load(m_at);
-      vi u[8];
-#pragma GCC unroll 8
-      for (int i = 0; i < 8; i++) memcpy(&u[i], panel.u + b * kPanelBytes + (i * kRows + v * W) * 4, sizeof(vi));
-#pragma GCC unroll 8
-      for (int row = 0; row < MR; row++) {
-        vi high = {}, low = {};
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
-          const int64_t at = row * x.k + 32 * b + 4 * i;
-          high = dot_bytes(high, u[i], x_high + at);
-          low = dot_bytes(low, u[i], x_low + at);
-        }
-        sums[row] = fma(to_float((high << 8) + low), d * set1(dx[row * blocks + b]), sums[row]);
-        sums[row] = fma(m, set1(sx[row * blocks + b]), sums[row]);
-      }
+    for (int64_t b = 0; b < x.k / 32; b++) {
+      const int64_t at = b * kRows + v * W;
+      add_part<MR>(panel.u + b * kPanelBytes + v * W * 4, load(panel.d + at), load(panel.m + at), x, first, b, sums);
     }
-    const int some = smaller(valid - v * W, W);
-    if (some <= 0) return;
-    for (int row = 0; row < MR; row++) {
-      float* const to = out + row * n + v * W;
-      if (some == W) store(to, sums[row]);
-      else store_part(to, sums[row], some);
-    }
+    store_sums<MR>(sums, valid - v * W, out + v * W, n);
   }
 }
+
+#if defined(TKF_VNNI)
+// The same with all of the few rows of x there are, of weights that are used as soon as they are turned about.
+template <class Format, int MR>
+static void turn_and_multiply(const uint8_t* weight, int valid, const Rounded& x, int rows, float* out, int64_t n) {
+  if constexpr (MR > 1) {
+    if (rows < MR) return turn_and_multiply<Format, MR - 1>(weight, valid, x, rows, out, n);
+  }
+  alignas(64) uint8_t u[kPieceParts * kPanelBytes];
+  alignas(64) float d[kPieceParts * kRows], m[kPieceParts * kRows];
+  vf sums[MR] = {};
+  turn_rows<Format>(weight, valid, x.k, [&](int64_t) { return Panel{u, d, m}; }, [&](int64_t first, int count, const Panel&) {
+    for (int i = 0; i < count; i++) {
+      add_part<MR>(u + i * kPanelBytes, load(d + i * kRows), load(m + i * kRows), x, 0, first + i, sums);
+    }
+  });
+  store_sums<MR>(sums, valid, out, n);
+}
+#endif
 
 }  // namespace tkf::TKF_NAMESPACE::int16::TKF_PRODUCTS
