@@ -33,7 +33,8 @@ export interface CpuOptions {
    * What products with weights round: `exact` (the default) nothing, `int16` each 32 activations that meet quantised
    * weights to 16 bits, which is faster where the processor has VNNI; `bf16x2` does the same up to 8 rows, and in
    * products of more rows rounds both factors to sums of two bf16 numbers, which needs AMX and is faster in prefills;
-   * `bf16` to one, which is faster still and rounds more. All move results a little.
+   * `bf16` to one, by AMX or AVX512-BF16 (from 25 rows on), which is faster still and rounds more. All move results a
+   * little.
    */
   readonly products?: Products;
   /** Path of the library; by default `TOKENFILTER_LIBRARY`, else the build of these sources in the cache. */

@@ -94,8 +94,8 @@ export interface LogitComparison {
 
 /**
  * What products with weights round on the CPU: nothing (f32); activations that meet quantised weights, to 16 bits,
- * 32 of them by one factor; or so up to 8 rows, and in products of more rows every factor to a sum of two bf16 numbers, or
- * to one.
+ * 32 of them by one factor; or so where rows are few (up to 8, by AVX512-BF16 up to 24), and in products of more rows
+ * every factor to a sum of two bf16 numbers, or to one.
  */
 export const PRODUCTS = ["exact", "int16", "bf16x2", "bf16"] as const;
 /** One of {@linkcode PRODUCTS}. */

@@ -124,23 +124,30 @@ export async function findFirstLevel(): Promise<number> {
   return LEVELS[Deno.build.arch]!.find((level) => level.name === name)!.code;
 }
 
+/** Sources of products in bf16, and what the description of a CPU that runs them holds. */
+const BF16_SOURCES: Readonly<Record<string, string>> = {
+  "kernels/linear/bf16.h": "by AMX",
+  "kernels/linear/int16_amx.h": "by AMX",
+  "kernels/linear/bf16_dots.h": "by AVX512-BF16",
+};
+
 /**
- * Sources of the CPU library that this machine cannot run: those of products in bf16, where there is no AMX.
+ * Sources of the CPU library that this machine cannot run: those of products in bf16 by what it does not have.
  *
  * @param open Opens the library, which must be built.
  */
 export async function findUntestable(
-  open: () => Promise<CpuBackend> = () => openCpu({ products: "bf16x2", level: "avx512", threads: 1 }),
+  open: () => Promise<Pick<CpuBackend, "description"> & Disposable> = () =>
+    openCpu({ products: "bf16", level: "avx512", threads: 1 }),
 ): Promise<Set<string>> {
+  let description = "";
   try {
-    using _backend = await open();
-    return new Set();
+    using backend = await open();
+    ({ description } = backend);
   } catch (error) {
-    if (error instanceof NativeLibraryError) {
-      return new Set(["kernels/linear/bf16.h", "kernels/linear/int16_amx.h"]);
-    }
-    throw error;
+    if (!(error instanceof NativeLibraryError)) throw error;
   }
+  return new Set(Object.keys(BF16_SOURCES).filter((file) => !description.includes(BF16_SOURCES[file]!)));
 }
 
 /**

@@ -60,13 +60,23 @@ bool has_vnni() {
 #endif
 }
 
+// Whether the processor has AVX512_BF16, and AVX512_VNNI, by which few rows are multiplied then.
+bool has_bf16() {
+#if TKF_AMX
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1u << 5) != 0 && has_vnni();
+#else
+  return false;
+#endif
+}
+
 // Whether the processor has AMX_TILE, AMX_BF16, AMX_INT8 and what goes with them, and the system lets this process use them: it must be asked.
 bool has_amx() {
 #if TKF_AMX && defined(__linux__)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  constexpr unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25, avx512_bf16 = 1u << 5;
+  constexpr unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & wanted) != wanted) return false;
-  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & avx512_bf16) == 0 || !has_vnni()) return false;
+  if (!has_bf16()) return false;
   constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, request, tile_data) == 0;
 #else
@@ -165,6 +175,7 @@ const char* tkf_context_description(tkf_context* context) {
   if (context == nullptr) return "";
   const tkf::CpuContext* own = tkf::cpu(context);
   static const char* const products[] = {"", ", quantised weights times int16", ", quantised weights times int16 by VNNI",
+                                         ", products of many rows in bf16 by AVX512-BF16, of few rows in int16",
                                          ", products of many rows in bf16x2 by AMX, of few rows in int16",
                                          ", products of many rows in bf16 by AMX, of few rows in int16"};
   snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s%s", tkf::kLevelNames[own->level],
@@ -179,13 +190,19 @@ int32_t tkf_products_use(tkf_context* context, int32_t products) {
   if (!check.ok()) return check.status();
   tkf::CpuContext* own = tkf::cpu(context);
   const bool best = own->level == TKF_LEVEL_AVX512;
-  const bool tiles = products == TKF_PRODUCTS_BF16X2 || products == TKF_PRODUCTS_BF16;
-  check.require(!tiles || best, TKF_STATUS_UNSUPPORTED, "expected level avx512");
-  check.require(!tiles || !best || tkf::has_amx(), TKF_STATUS_UNSUPPORTED, "found no AMX that this process may use");
+  const bool single = products == TKF_PRODUCTS_BF16, rounds = single || products == TKF_PRODUCTS_BF16X2;
+  const bool tiles = rounds && best && tkf::has_amx();
+  check.require(!rounds || best, TKF_STATUS_UNSUPPORTED, "expected level avx512");
+  if (single) {
+    check.require(!best || tiles || tkf::has_bf16(), TKF_STATUS_UNSUPPORTED, "found neither AMX nor AVX512-BF16");
+  } else {
+    check.require(!rounds || !best || tiles, TKF_STATUS_UNSUPPORTED, "found no AMX that this process may use");
+  }
   if (!check.ok()) return check.status();
   if (products == TKF_PRODUCTS_EXACT) own->products = tkf::kExact;
   else if (products == TKF_PRODUCTS_INT16) own->products = best && tkf::has_vnni() ? tkf::kInt16Vnni : tkf::kInt16Plain;
-  else own->products = products == TKF_PRODUCTS_BF16 ? tkf::kBf16 : tkf::kBf16x2;
+  else if (single) own->products = tiles ? tkf::kBf16 : tkf::kBf16Dots;
+  else own->products = tkf::kBf16x2;
   return TKF_STATUS_OK;
 }
 

@@ -64,7 +64,7 @@ bool context_angles(tkf_context* context, const int32_t* positions, int64_t rows
 #endif
 
 // What products round, and by what they are computed then: see TKF_PRODUCTS_….
-enum Products { kExact, kInt16Plain, kInt16Vnni, kBf16x2, kBf16 };
+enum Products { kExact, kInt16Plain, kInt16Vnni, kBf16Dots, kBf16x2, kBf16 };
 Products context_products(const tkf_context* context);
 // The loaded BLAS, or NULL.
 SgemmFunction context_sgemm(const tkf_context* context);

@@ -128,7 +128,8 @@ TKF_API const char* tkf_context_description(tkf_context* context);
 /* Highest level this machine runs. */
 TKF_API int32_t tkf_context_best_level(void);
 /* How a context multiplies with weights from now on, TKF_PRODUCTS_…; exact at first, and always where a type (q6_k) has no
- * int16 products. Those in bf16 need AMX and level avx512. The CUDA library has exact ones alone. */
+ * int16 products. Those in bf16 need level avx512, and AMX or, of single numbers alone, AVX512-BF16. The CUDA library has
+ * exact ones alone. */
 TKF_API int32_t tkf_products_use(tkf_context* context, int32_t products);
 /* Loads a BLAS (a shared library that exports cblas_sgemm, also with OpenBLAS's `scipy_` prefix) for products of
  * many rows; without one the built-in kernel serves. `path` is a NUL-terminated UTF-8 string. The CUDA library takes a

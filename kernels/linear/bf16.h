@@ -1,6 +1,6 @@
-// Products in bf16 by AMX: every factor is rounded to one bf16 number, or (bf16x2) is a sum of two, and of their four
-// products all but that of the smaller ones are summed, in f32. A tile unit multiplies 32 values of 16 rows with those
-// of 16 others at once. Rows of x lie in a tile row by row, as in memory; weights are transposed as they are unpacked,
+// Products in bf16: every factor is rounded to one bf16 number, or (bf16x2) is a sum of two, and of their four
+// products all but that of the smaller ones are summed, in f32. AMX's tile unit multiplies 32 values of 16 rows with
+// those of 16 others at once; where there is none, AVX512-BF16 multiplies single ones, from the same memory. Rows of x lie in a tile row by row, as in memory; weights are transposed as they are unpacked,
 // so that sums are rows of out. N is how many numbers a factor has.
 #pragma once
 #include "../common/blocks.h"
@@ -174,9 +174,7 @@ static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t
   if (NT > 1 && MT > 1) _tile_stored(3, to.at + to.rows + to.columns, to.row);
 }
 
-template <int N>
-constexpr decltype(&multiply<N, 1, 1>) kMultiply[2][2] = {{multiply<N, 1, 1>, multiply<N, 1, 2>},
-                                                          {multiply<N, 2, 1>, multiply<N, 2, 2>}};
+#include "bf16_dots.h"
 
 struct alignas(64) TileShape {
   uint8_t palette = 1, start = 0, unused[14] = {};
@@ -186,9 +184,23 @@ struct alignas(64) TileShape {
 // A constant: up to g++ 13.2 _tile_loadconfig() names only 8 bytes as read, and stores to others may be left out.
 constexpr TileShape kTileShape;
 
-// Tiles of 16 rows of 64 bytes on this thread, until end_tiles().
-static void begin_tiles() { _tile_loadconfig(&kTileShape); }
-static void end_tiles() { _tile_release(); }
+// Who multiplies.
+template <int N_>
+struct Tiles {
+  static constexpr int N = N_;
+  // Tiles of 16 rows of 64 bytes on this thread, until end().
+  static void begin() { _tile_loadconfig(&kTileShape); }
+  static void end() { _tile_release(); }
+  static constexpr decltype(&multiply<N, 1, 1>) MULTIPLY[2][2] = {{multiply<N, 1, 1>, multiply<N, 1, 2>},
+                                                                  {multiply<N, 2, 1>, multiply<N, 2, 2>}};
+};
+struct Dots {
+  static constexpr int N = 1;
+  static void begin() {}
+  static void end() {}
+  static constexpr decltype(&dots::multiply<1, 1>) MULTIPLY[2][2] = {{dots::multiply<1, 1>, dots::multiply<1, 2>},
+                                                                     {dots::multiply<2, 1>, dots::multiply<2, 2>}};
+};
 
 // Sums of tiles of which rows or columns are not there, to those of out that are.
 static void store_edges(const Sums& from, int64_t rows, int64_t columns, int mt, int nt, float* out, int64_t n) {
@@ -221,8 +233,9 @@ static void store_gated(const Sums& from, int64_t rows, int64_t columns, int mt,
 }
 
 // All products of a list; or, where `gate` is not none, what it makes of two of them.
-template <int N, class Format>
+template <class Unit, class Format>
 static int products(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k, int gate) {
+  constexpr int N = Unit::N;
   const int64_t depth = larger((k + 31) / 32, int64_t{1}), x_stride = depth * N * kTileBytes;
   const int64_t row_tiles = (rows + kTile - 1) / kTile;
   const int64_t section = section_of<N>(k), weight_stride = section / 32 * N * kTileBytes;
@@ -244,7 +257,7 @@ static int products(tkf_context* context, const float* x, const ProductList& lis
     const bool gated = pair[0] != pair[1];
     const int64_t n = pair[0]->n, tiles = (n + kTile - 1) / kTile;
     float* const out = as<float>(pair[0]->out);
-    begin_tiles();
+    Unit::begin();
     uint8_t* const panel = static_cast<uint8_t*>(context_scratch(context, thread));
     uint8_t* const sums = panel + 2 * together * weight_stride;
     for (int64_t first = begin; first < end; first += together) {
@@ -273,7 +286,7 @@ static int products(tkf_context* context, const float* x, const ProductList& lis
               const Sums own_sums = {sums + i * sum_stride + m * kTileBytes, 64, kTileBytes, sum_stride};
               const Sums outs = {reinterpret_cast<uint8_t*>(to), n * 4, n * 4 * kTile, 64};
               const Sums none = {};
-              kMultiply<N>[nt][mt](panel + i * weight_stride, weight_stride, tiles_of_x, x_stride, count,
+              Unit::MULTIPLY[nt][mt](panel + i * weight_stride, weight_stride, tiles_of_x, x_stride, count,
                                    at == 0 ? none : own_sums, done && whole ? outs : own_sums);
               if (!done || whole) continue;
               if (!gated) store_edges(own_sums, rows - top, n - left, mt, nt, to, n);
@@ -284,7 +297,7 @@ static int products(tkf_context* context, const float* x, const ProductList& lis
         }
       }
     }
-    end_tiles();
+    Unit::end();
   };
   const int64_t grain = 65536 / larger(2 * kTile * k, int64_t{1});
   if (gate != TKF_GATE_NONE) {

@@ -16,19 +16,23 @@ import { checkTogether, prepare } from "./testing.ts";
 const open = (products: Products, threads: number) =>
   openCpu({ products, threads, level: "avx512", blas: "none" });
 
-/** Why this machine has none of these products; undefined where it has. */
-async function findReason(): Promise<string | undefined> {
-  if ((testedDevice() ?? "cpu") !== "cpu") return;
-  if (!(await cpuLevels()).includes("avx512")) return "no AVX-512 here";
+const KINDS = ["bf16x2", "bf16"] as const;
+
+/** Who multiplies in it: AMX, AVX512-BF16; or why this machine has none of these products. */
+async function findUnit(kind: typeof KINDS[number]): Promise<{ unit?: string; reason?: string }> {
+  if ((testedDevice() ?? "cpu") !== "cpu") return { reason: "not of a device" };
+  if (!(await cpuLevels()).includes("avx512")) return { reason: "no AVX-512 here" };
   try {
-    using _backend = await open("bf16x2", 1);
+    using backend = await open(kind, 1);
+    return { unit: backend.description.match(/ in bf16(?:x2)? by ([A-Z0-9-]+),/)![1]! };
   } catch (error) {
-    if (error instanceof NativeLibraryError && error.message.includes("no AMX")) return "no AMX here";
+    const none = error instanceof NativeLibraryError &&
+      error.message.match(/no AMX|neither AMX nor AVX512-BF16/);
+    if (none) return { reason: `${none[0]} here` };
     throw error;
   }
 }
-const reason = await findReason();
-const KINDS = ["bf16x2", "bf16"] as const;
+const UNITS = { bf16x2: await findUnit("bf16x2"), bf16: await findUnit("bf16") };
 
 /** Each number rounded to bf16 and 0; or its upper half, and what is left of it as bf16. */
 function split(values: Float32Array, kind: typeof KINDS[number]): [Float32Array, Float32Array] {
@@ -50,13 +54,17 @@ function multiply(
 }
 
 for (const kind of KINDS) {
+  const { unit, reason } = UNITS[kind];
+  /** Rows of x up to which products are in int16. */
+  const few = unit === "AMX" ? 8 : 24;
+
   testOnCpu(
     `linear() in ${kind} is the product of rounded factors, whatever the threads, of all types`,
     async () => {
-      const backends = [await open(kind, 1), await open(kind, 3)], few = await open("int16", 1);
+      const backends = [await open(kind, 1), await open(kind, 3)], int16 = await open("int16", 1);
       assertEquals(backends.map(({ products }) => products), [kind, kind]);
-      assert(backends.every(({ description }) => description.includes(`in ${kind} by AMX`)));
-      const wide = WEIGHTS.map((dtype) => ({ dtype, rows: 33, n: 50, k: 1792 }));
+      assert(backends.every(({ description }) => description.includes(`in ${kind} by ${unit}`)));
+      const wide = WEIGHTS.flatMap((dtype) => [25, 33].map((rows) => ({ dtype, rows, n: 50, k: 1792 })));
       // More rows than sums are held of, and more columns than are unpacked together.
       const large: LinearCase = { dtype: "q4_0", rows: 530, n: 1100, k: 64 };
       const dense: LinearCase[] = [
@@ -70,9 +78,9 @@ for (const kind of KINDS) {
           [found, again] = backends.map((own) => multiply(own, f32Data(x), c, weight));
         const what = `${c.rows} x ${c.k} by ${c.n} ${c.dtype}`;
         assertEquals(found, again, what);
-        if (c.rows <= 8) {
-          const rounded = multiply(few, f32Data(x), c, weight);
-          if (c.rows < 4 || c.dtype === "q4_k") assertEquals(found, rounded, what);
+        if (c.rows <= few) {
+          const rounded = multiply(int16, f32Data(x), c, weight);
+          if (unit !== "AMX" || c.rows < 4 || c.dtype === "q4_k") assertEquals(found, rounded, what);
           // In tiles: the same integers, whose multiples are summed in another order.
           else assertNear(found!, rounded, 2e-6, what, (at) => sizes[at]!);
           continue;
@@ -110,12 +118,12 @@ for (const kind of KINDS) {
   }, reason);
 
   testOnCpu(
-    `linear() in ${kind} gives a row of more than 8 the same among few and many, and keeps NaN to it`,
+    `linear() in ${kind} gives a row of more than few the same among some and many, and keeps NaN to it`,
     async () => {
       const backend = await open(kind, 2), c: LinearCase = { dtype: "q4_1", rows: 100, n: 70, k: 1088 };
       const next = numbers(5), x = f32Data(randomTensor([c.rows, c.k], next));
       const weight = randomWeight(c.dtype, [c.n, c.k], next), all = multiply(backend, x, c, weight);
-      for (const [begin, end] of [[0, 9], [7, 40], [30, 100]] as const) {
+      for (const [begin, end] of [[0, few + 1], [7, 40], [30, 100]] as const) {
         const some = multiply(backend, x.subarray(begin * c.k, end * c.k), c, weight);
         assertEquals(some, all.slice(begin * c.n, end * c.n), `rows ${begin} to ${end}`);
       }
@@ -140,13 +148,17 @@ for (const kind of KINDS) {
 }
 
 testOnCpu("products in bf16 are refused where they cannot be had, with what helps", async () => {
-  for (const level of (await cpuLevels()).filter((level) => level !== "avx512" || reason !== undefined)) {
-    for (const products of KINDS) {
+  const missing = {
+    bf16x2: "found no AMX that this process may use",
+    bf16: "found neither AMX nor AVX512-BF16",
+  };
+  for (const level of await cpuLevels()) {
+    for (const products of KINDS.filter((kind) => level !== "avx512" || UNITS[kind].unit === undefined)) {
       await assertRejects(
         () => openCpu({ products, level }),
         NativeLibraryError,
         `Cannot use products "${products}" at level "${level}": ${
-          level === "avx512" ? "found no AMX that this process may use" : "expected level avx512"
+          level === "avx512" ? missing[products] : "expected level avx512"
         }; use exact or int16`,
       );
     }

@@ -71,7 +71,9 @@ testOnCpu("linear() in int16 gives a row the same bits from 5 rows on, in blocks
   for (const backend of await open("int16")) {
     for (const dtype of CHANGED) {
       // Values in more than one piece, and a last group of rows of weights that is not whole.
-      const next = numbers(5), x = randomTensor([20, 1280], next), weight = randomWeight(dtype, [35, 1280], next);
+      const next = numbers(5),
+        x = randomTensor([20, 1280], next),
+        weight = randomWeight(dtype, [35, 1280], next);
       const of = (rows: number) => {
         const out = unwritten([rows, 35]);
         backend.linear(hostTensor("f32", [rows, 1280], f32Data(x).slice(0, rows * 1280)), weight, out);

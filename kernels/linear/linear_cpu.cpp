@@ -303,10 +303,11 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
   return TKF_STATUS_OK;
 }
 
-// Whether products of so many rows go by bf16, which knows gates too.
+// Whether products of so many rows go by bf16, which knows gates too. AVX512-BF16 takes longer than int16 does to make
+// weights ready for up to 24 rows.
 static bool by_bf16(const tkf_context* context, int64_t rows) {
   const Products products = context_products(context);
-  return rows > kFewRows && (products == kBf16x2 || products == kBf16);
+  return products >= kBf16Dots && rows > (products == kBf16Dots ? 24 : kFewRows);
 }
 
 static int32_t multiply_all(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k,
@@ -317,7 +318,9 @@ static int32_t multiply_all(tkf_context* context, const float* x, const ProductL
     const Products products = context_products(context);
 #if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
     if (by_bf16(context, rows)) {
-      const auto multiply = products == kBf16 ? bf16::products<1, Format> : bf16::products<2, Format>;
+      const auto multiply = products == kBf16Dots ? bf16::products<bf16::Dots, Format>
+                            : products == kBf16   ? bf16::products<bf16::Tiles<1>, Format>
+                                                  : bf16::products<bf16::Tiles<2>, Format>;
       status = multiply(context, x, list, rows, k, gate);
       return;
     }
