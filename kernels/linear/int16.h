@@ -225,6 +225,7 @@ static TKF_INLINE void turn_rows(const uint8_t* weight, int valid, int64_t k, Pl
   const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
   const uint8_t* row[kRows];
   for (int r = 0; r < kRows; r++) row[r] = r < valid ? weight + r * bytes : weight;
+  const uintptr_t later = ahead_of(weight, kRows * bytes);
   for (int64_t first = 0; first < blocks; first += most) {
     const int count = static_cast<int>(smaller(blocks - first, int64_t{most}));
     const Panel to = place(first * parts);
@@ -240,6 +241,7 @@ static TKF_INLINE void turn_rows(const uint8_t* weight, int valid, int64_t k, Pl
     for (int b = 0; b < count; b++) {
       const uint8_t* block[kRows];
       for (int r = 0; r < kRows; r++) block[r] = row[r] + (first + b) * Format::BYTES;
+      prefetch_lines<kRows * Format::BYTES>(later + static_cast<uintptr_t>((first + b) * kRows * Format::BYTES));
 #if TKF_LEVEL == TKF_LEVEL_AVX512
       if constexpr (leading) turn_factors<Format>(block, to.d + b * kRows, to.m + b * kRows);
 #endif

@@ -157,7 +157,10 @@ static TKF_INLINE void tile(const Quad* x, const uint8_t* weight, int valid, int
       add(quad, [&](const uint8_t* at, int, Unpacked& w) { unpack<Format, true>(at + quad * stride, kBlocks, w); });
     }
     const int rest = static_cast<int>(blocks % kBlocks);
-    if (rest > 0) add(quad, [&](const uint8_t* at, int, Unpacked& w) { unpack<Format, false>(at + quad * stride, rest, w); });
+    if (rest > 0) {
+      prefetch_lines<R * stride>(later + static_cast<uintptr_t>(quad * R * stride));
+      add(quad, [&](const uint8_t* at, int, Unpacked& w) { unpack<Format, false>(at + quad * stride, rest, w); });
+    }
   } else {
     for (int64_t block = 0; block < quads / 2; block++) {
       prefetch_lines<R * Format::BYTES>(later + static_cast<uintptr_t>(block * R * Format::BYTES));
