@@ -3,9 +3,10 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/bench/performance.ts [bench.json …]
  *
- * Each bench.json, as `--out DIR` leaves it, takes the place of the committed result of its model; the part is written anew.
+ * Each bench.json, as `--out DIR` leaves it, takes the place of the committed result of its model up to the same length; the
+ * part is written anew.
  */
-import { type BenchReport, plural, tabulatePeers } from "../../lib/plot/mod.ts";
+import { type BenchReport, tabulatePeers } from "../../lib/plot/mod.ts";
 import { writeWhole } from "../cli/files.ts";
 import { formatMarkdown } from "../cli/table.ts";
 
@@ -13,18 +14,31 @@ const FOLDER = new URL("results/", import.meta.url),
   PAGE = new URL("../../docs/performance.md", import.meta.url);
 const MARKS = ["<!-- of bench --peers: begin -->", "<!-- of bench --peers: end -->"] as const;
 
-/** The committed results, by model. */
+/** Its model's name without folders, and the longest length. */
+function keyOf(
+  { model = "tiny", peers = [] }: BenchReport,
+): { readonly model: string; readonly longest: number } {
+  const name = model.split("/").at(-1)!.replace(/\.gguf$/, "");
+  return { model: name, longest: Math.max(...peers.map(({ tokens }) => tokens)) };
+}
+
+/** The committed results, by model and length. */
 export async function readPeerResults(): Promise<BenchReport[]> {
   const names = await Array.fromAsync(Deno.readDir(FOLDER), ({ name }) => name);
-  return await Promise.all(
-    names.filter((name) => name.endsWith(".json")).sort().map(async (name) =>
+  const results: BenchReport[] = await Promise.all(
+    names.filter((name) => name.endsWith(".json")).map(async (name) =>
       JSON.parse(await Deno.readTextFile(new URL(name, FOLDER)))
     ),
   );
+  return results.sort((a, b) => {
+    const [one, other] = [keyOf(a), keyOf(b)];
+    return one.model.localeCompare(other.model) || one.longest - other.longest;
+  });
 }
 
 /** One result: what ran where, and its table. */
-function describeResult({ model = "tiny", environment, peers = [], roof, turns = 1 }: BenchReport): string {
+function describeResult(report: BenchReport): string {
+  const { environment, peers = [], roof, turns = 1 } = report, { model, longest } = keyOf(report);
   const { version, backendDescription, deno, platform, startedAt, load } = environment;
   const facts = [
     `tokenfilter ${version}, ${backendDescription}`,
@@ -32,10 +46,12 @@ function describeResult({ model = "tiny", environment, peers = [], roof, turns =
     `roof ${(roof.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s and ${
       (roof.bytesPerSecond / 1e9).toFixed(1)
     } GB/s`,
-    `medians of ${plural(turns, "turn")}`,
+    turns === 1 ? "one turn" : `medians of ${turns} turns`,
     ...(load === undefined ? [] : [`load of the machine before it ${load.toFixed(1)}`]),
   ];
-  return `### ${model}\n\n${facts.join(";\n")}.\n\n${formatMarkdown(tabulatePeers(peers))}`;
+  return `### ${model}, up to ${longest.toLocaleString("en")} tokens\n\n${facts.join(";\n")}.\n\n${
+    formatMarkdown(tabulatePeers(peers))
+  }`;
 }
 
 /** The part of the page. */
@@ -58,8 +74,11 @@ if (import.meta.main) {
     if (report.peers === undefined) {
       throw new Error(`Cannot use "${path}": found no "peers", expected bench --peers`);
     }
-    const name = (report.model ?? "tiny").split("/").at(-1)!.replace(/\.gguf$/, "");
-    await Deno.writeTextFile(new URL(`${name}.json`, FOLDER), JSON.stringify(report, null, 2) + "\n");
+    const { model, longest } = keyOf(report);
+    await Deno.writeTextFile(
+      new URL(`${model}-${longest}.json`, FOLDER),
+      JSON.stringify(report, null, 2) + "\n",
+    );
   }
   const page = await Deno.readTextFile(PAGE);
   await writeWhole(PAGE.pathname, withPart(page, describePeers(await readPeerResults())));
