@@ -50,6 +50,16 @@ int best_level() {
 #endif
 }
 
+// Whether AMD made the processor.
+bool is_amd() {
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(0, &eax, &ebx, &ecx, &edx) != 0 && ebx == signature_AMD_ebx && ecx == signature_AMD_ecx;
+#else
+  return false;
+#endif
+}
+
 // Whether the processor has AVX512_VNNI.
 bool has_vnni() {
 #if defined(__x86_64__)
@@ -143,6 +153,11 @@ bool context_angles(tkf_context* context, const int32_t* positions, int64_t rows
   } catch (const std::exception&) {
     return false;
   }
+}
+
+bool context_asks_in_order(const tkf_context*) {
+  static const bool amd = is_amd();
+  return amd;
 }
 
 SgemmFunction context_sgemm(const tkf_context* context) { return cpu(context)->sgemm; }

@@ -176,7 +176,13 @@ class Task {
       const Value* v = static_cast<const Value*>(values) + j * stride + head_offset();
       const int count = static_cast<int>(smaller<int64_t>(end - j, plan_.columns));
       const int next = static_cast<int>(smaller<int64_t>(last - j - count, plan_.columns));
-      attend(RunOfKeys<Value>{k, v, stride, j, from, to, count, next});
+      RunOfKeys<Value> tile = {k, v, stride, j, from, to, count, next, nullptr, nullptr};
+      if (plan_.in_order && next > 0) {
+        const int64_t at = (j + count) * stride + int64_t{kv_head_} * next * job_.head_dim;
+        tile.next_keys = static_cast<const Value*>(keys) + at;
+        tile.next_values = static_cast<const Value*>(values) + at;
+      }
+      attend(tile);
     }
   }
 

@@ -24,7 +24,7 @@ TKF_INLINE void add_scores(vf (&sum)[RB][4], const typename Type::Value* const (
 }
 
 // scores [RB, stride], columns [begin, end rounded up to W) = queries [RB, padded] times keys of a tile [.., d]; `begin`
-// is a multiple of W. Columns past `end` repeat the last key. Asks for the tile's values.
+// is a multiple of W. Columns past `end` repeat the last key. Asks for values, see while_scored().
 template <class Type, int RB, class Keys>
 inline void score_few(const float* queries, int padded, const Keys& tile, int begin, int end, int d, float* scores,
                       int stride) {
@@ -40,7 +40,7 @@ inline void score_few(const float* queries, int padded, const Keys& tile, int be
         const int key = j + quad + kQuads * g;
         const int row = key < end ? key : end - 1;
         at[g] = tile.key(row);
-        prefetch_row(tile.value(row), d);
+        prefetch_row(tile.while_scored(row, d), d);
       }
       vf sum[RB][4];
 #pragma GCC unroll 4
@@ -75,7 +75,7 @@ TKF_INLINE void add_value(vf (&sum)[RB][NV], const float* weights, int stride, c
 }
 
 // out [RB, padded] = out * factor + weights [RB, stride] times values of a tile [.., d], columns [begin, end). Asks for
-// the keys of the next tile.
+// keys of the next tile, see while_added().
 template <class Type, int RB, class Keys>
 inline void value_few(const float* weights, int stride, const Keys& tile, int begin, int end, int d, int padded,
                       const float* factor, float* out) {
@@ -90,7 +90,7 @@ inline void value_few(const float* weights, int stride, const Keys& tile, int be
     }
     int j = begin;
     for (const int asked = c == 0 ? smaller(end, tile.next) : begin; j < asked; j++) {
-      prefetch_row(tile.key(tile.count + j), d);
+      prefetch_row(tile.while_added(j, d), d);
       add_value<Type>(sum, weights + j, stride, tile.value(j) + c);
     }
     for (; j < end; j++) add_value<Type>(sum, weights + j, stride, tile.value(j) + c);

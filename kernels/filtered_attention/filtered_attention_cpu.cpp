@@ -41,9 +41,9 @@ void run_together(void* argument, int64_t stretch, int thread) {
   };
   const int64_t seen = call.sight.keys[job.num_queries - 1], width = int64_t{job.kv_heads} * job.head_dim;
   const int64_t begin = seen * stretch / plan.stretches, end = seen * (stretch + 1) / plan.stretches;
-  const Value* const keys = static_cast<const Value*>(job.keys.data);
-  for (int64_t j = begin; j < smaller(end, begin + plan.columns); j++) {  // later ones: see value_few
-    prefetch_row(keys + j * width, static_cast<int>(width));
+  for (int64_t j = begin; j < smaller(end, begin + plan.columns); j++) {  // later ones: see few_rows.h
+    prefetch_row(static_cast<const Value*>(job.keys.data) + j * width, static_cast<int>(width));
+    if (plan.in_order) prefetch_row(static_cast<const Value*>(job.values.data) + j * width, static_cast<int>(width));
   }
   for (int head = 0; head < job.kv_heads; head++) task_of(head).start();
   for (int64_t j = begin; j < end; j += plan.columns) {
@@ -162,7 +162,7 @@ void run_shares(void* argument, int64_t index, int thread) {
       }
       const int64_t offset = j * stride + int64_t{kv_head} * d;
       const Value* keys = static_cast<const Value*>(job.keys.data) + offset;
-      const RunOfKeys<Value> tile = {keys, keys, stride, j, nullptr, nullptr, count, 0};
+      const RunOfKeys<Value> tile = {keys, keys, stride, j, nullptr, nullptr, count, 0, nullptr, nullptr};
       score_rows<Type, kFewBlock>(queries, rows, padded, tile, d, scores, columns);
       for (int r = 0; r < rows; r++) {
         const vf log_sum = set1(call.log_sums[query * heads + head + r]);
@@ -197,7 +197,8 @@ static int32_t attention_filtered(tkf_context* context, const tkf_attention_filt
   using namespace attention;
   const int32_t last = as<int32_t>(job.query_positions)[job.num_queries - 1];
   const int64_t keys = count_until(as<int32_t>(job.key_positions), job.num_keys, last);
-  Call call = {context, &job, plan_attention(job, keys, context_threads(context)), {}, nullptr, nullptr, 0};
+  Call call = {context, &job, {}, {}, nullptr, nullptr, 0};
+  call.plan = plan_attention(job, keys, context_threads(context), context_asks_in_order(context));
   const Plan& plan = call.plan;
   Workspace unused;
   const size_t queries = static_cast<size_t>(job.num_queries), rows = queries * static_cast<size_t>(job.heads);

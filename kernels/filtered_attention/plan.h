@@ -39,6 +39,7 @@ struct Plan {
   int stretches;       // pieces that a tile's keys are cut into
   bool few;            // few rows: read keys in place
   bool together;       // a task takes all KV heads, tile by tile, so that the cache is read from end to end
+  bool in_order;       // and asks for the next tile in the order of its addresses
   int block;           // rows of a register block
   int rows;            // rows of a tile, rounded up to whole blocks
   int block_stride;    // block, rounded up to W
@@ -47,7 +48,7 @@ struct Plan {
 };
 
 // `keys`: cache rows up to the last query's position.
-inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys, int threads) {
+inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys, int threads, bool in_order) {
   Plan plan;
   plan.local = count_local(job);
   plan.group = job.heads / job.kv_heads;
@@ -68,6 +69,7 @@ inline Plan plan_attention(const tkf_attention_filtered_args& job, int64_t keys,
   };
   while (queries > 1 && (pays(8, 1) || pays(4, most))) queries = (queries + 1) / 2;
   plan.together = plan.few && tasks() == job.kv_heads && !has_gaps(job) && (threads == 1 || most > 1);
+  plan.in_order = plan.together && in_order;
   const int64_t per_stretch = plan.together ? 1 : tasks();
   int64_t stretches = smaller((wanted + per_stretch - 1) / per_stretch, most);
   if (stretches > 1) {

@@ -85,9 +85,13 @@ struct RunOfKeys {
   int64_t stride, begin;     // number of its first key
   const int32_t *from, *to;  // query q of the tile sees [from[q], to[q]) of the store (from: NULL for 0)
   int count, next;           // keys of this tile, and of the next one
+  const Value *next_keys, *next_values;  // a head's share of the next tile's, in the order of addresses; or NULL
 
   const Value* key(int64_t j) const { return keys + j * stride; }
   const Value* value(int64_t j) const { return values + j * stride; }
+  // What to ask for, d values each, while scores of key j are made and while value j is added.
+  const Value* while_scored(int64_t j, int d) const { return next_values == nullptr ? value(j) : next_values + j * d; }
+  const Value* while_added(int64_t j, int d) const { return next_keys == nullptr ? key(count + j) : next_keys + j * d; }
   // Whether the first query, and so each, sees all of it.
   bool whole() const { return from == nullptr && to[0] - begin >= count; }
   // What query q sees; its run is empty where that is nothing.
@@ -136,6 +140,8 @@ struct PickedKeys {
 
   const Value* key(int64_t j) const { return keys + picked[j] * stride; }
   const Value* value(int64_t j) const { return values + picked[j] * stride; }
+  const Value* while_scored(int64_t j, int) const { return value(j); }
+  const Value* while_added(int64_t j, int) const { return key(count + j); }
   bool whole() const { return false; }
   Seen seen(int q) const {
     const int32_t position = queries[q], from = reach[q];
