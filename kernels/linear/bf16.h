@@ -1,7 +1,8 @@
 // Products in bf16: every factor is rounded to one bf16 number, or (bf16x2) is a sum of two, and of their four
 // products all but that of the smaller ones are summed, in f32. AMX's tile unit multiplies 32 values of 16 rows with
-// those of 16 others at once; where there is none, AVX512-BF16 multiplies single ones, from the same memory. Rows of x lie in a tile row by row, as in memory; weights are transposed as they are unpacked,
-// so that sums are rows of out. N is how many numbers a factor has.
+// those of 16 others at once; where there is none, AVX512-BF16 multiplies single ones, from the same memory. Rows of x
+// lie in a tile row by row, as in memory; weights are transposed as they are unpacked, so that sums are rows of out. N
+// is how many numbers a factor has.
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"

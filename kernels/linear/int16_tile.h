@@ -84,7 +84,8 @@ static void turn_and_multiply(const uint8_t* weight, int valid, const Rounded& x
   alignas(64) uint8_t u[kPieceParts * kPanelBytes];
   alignas(64) float d[kPieceParts * kRows], m[kPieceParts * kRows];
   vf sums[MR] = {};
-  turn_rows<Format>(weight, valid, x.k, [&](int64_t) { return Panel{u, d, m}; }, [&](int64_t first, int count, const Panel&) {
+  const auto place = [&](int64_t) { return Panel{u, d, m}; };
+  turn_rows<Format>(weight, valid, x.k, place, [&](int64_t first, int count, const Panel&) {
     for (int i = 0; i < count; i++) {
       add_part<MR>(u + i * kPanelBytes, load(d + i * kRows), load(m + i * kRows), x, 0, first + i, sums);
     }
