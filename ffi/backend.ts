@@ -3,16 +3,8 @@ import type { Backend, Product } from "../lib/backend.ts";
 import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
 import { byteSize, type DType } from "../lib/dtype.ts";
 import { batchOps, onKept } from "../lib/reference/batch.ts";
-import {
-  countOf,
-  emptyTensor,
-  hostData,
-  type HostTensor,
-  hostTensor,
-  resizedRows,
-  type Tensor,
-} from "../lib/tensor.ts";
-import { giveBack, regrownRows } from "./grown.ts";
+import { countOf, hostData, type HostTensor, hostTensor, resizedRows, type Tensor } from "../lib/tensor.ts";
+import { TensorMemory } from "./grown.ts";
 import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";
 import { NativeBackend } from "./native_backend.ts";
@@ -42,6 +34,8 @@ export class CpuBackend extends NativeBackend {
   readonly #note: string;
   /** Memory of tensors made here whose values were given to nobody, who might still look at them. */
   readonly #unread = new WeakSet<ArrayBufferLike>();
+  readonly #memory = new TensorMemory();
+  readonly #make = this.#memory.make.bind(this.#memory);
   #numbers: Int32Array<ArrayBuffer> = new Int32Array(0);
 
   /** Use {@linkcode openCpu}. `note` is added to the description. */
@@ -65,7 +59,7 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.alloc}. */
   override alloc(dtype: DType, shape: readonly number[]): HostTensor {
-    const tensor = emptyTensor(dtype, shape);
+    const tensor = this.#make(dtype, shape);
     this.#advised(tensor.data);
     return this.#made(tensor);
   }
@@ -77,7 +71,7 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.resizeRows}. */
   override resizeRows(tensor: Tensor, rows: number): HostTensor {
-    return this.#made(resizedRows({ ...tensor, data: hostData(tensor) }, rows));
+    return this.#made(resizedRows({ ...tensor, data: hostData(tensor) }, rows, this.#make));
   }
 
   /** See {@linkcode Backend.regrowRows}. */
@@ -85,7 +79,7 @@ export class CpuBackend extends NativeBackend {
     const data = hostData(tensor), { resizable } = data.buffer as ArrayBuffer;
     const bytes = byteSize(tensor.dtype, countOf([rows, ...tensor.shape.slice(1)]));
     const isCopied = !resizable && bytes <= SMALL_BYTES;
-    const grown = isCopied ? this.resizeRows(tensor, rows) : regrownRows({ ...tensor, data }, rows);
+    const grown = isCopied ? this.resizeRows(tensor, rows) : this.#memory.regrow({ ...tensor, data }, rows);
     if (!resizable) this.free(tensor);
     return grown;
   }
@@ -93,8 +87,7 @@ export class CpuBackend extends NativeBackend {
   /** See {@linkcode Backend.free}; what was read, or was made elsewhere, the runtime collects. */
   override free(tensor: Tensor): void {
     const data = hostData(tensor), buffer = data.buffer as ArrayBuffer;
-    giveBack({ ...tensor, data });
-    if (this.#unread.delete(buffer)) buffer.transfer(0);
+    if (this.#unread.delete(buffer) || buffer.resizable) this.#memory.giveBack(buffer);
   }
 
   /** See {@linkcode Backend.read}. */

@@ -1,29 +1,98 @@
-/** Host tensors that grow where they are: a cache that grows by pages would else be copied, and cleared, at each. */
+/** Memory of host tensors: such as grows where it is, and such as was given back and serves again. */
 import { byteSize } from "../lib/dtype.ts";
-import { countOf, type HostTensor, type TensorData } from "../lib/tensor.ts";
+import { countOf, emptyTensor, type HostTensor } from "../lib/tensor.ts";
 
 /** Addresses kept free behind a tensor, as a multiple of its size: they cost no memory until they are used. */
 const ROOM = 4;
 
-/** A tensor of `rows` rows in the memory of `tensor`, where there is room, else in new memory; what is new is zero. */
-export function regrownRows({ dtype, shape, data }: HostTensor, rows: number): HostTensor {
-  const grown = [rows, ...shape.slice(1)], bytes = byteSize(dtype, countOf(grown));
-  const view = data.constructor as new (buffer: ArrayBuffer, from: number, length: number) => TensorData;
-  const length = bytes / data.BYTES_PER_ELEMENT;
-  let buffer = data.buffer as ArrayBuffer;
-  if (buffer.resizable && bytes <= buffer.maxByteLength) {
-    buffer.resize(bytes);
-    return { dtype, shape: grown, data: new view(buffer, 0, length) };
-  }
-  buffer = new ArrayBuffer(bytes, { maxByteLength: ROOM * bytes });
-  const out = new view(buffer, 0, length);
-  out.set(data.subarray(0, length) as never);
-  giveBack({ dtype, shape, data });
-  return { dtype, shape: grown, data: out };
-}
+/** Bytes from which on memory is kept for later tensors: below, the system has it at hand. */
+const LEAST_SPARE = 2 ** 15;
 
-/** Gives the memory of a tensor that was grown back at once; others are left to the runtime. */
-export function giveBack({ data }: HostTensor): void {
-  const buffer = data.buffer as ArrayBuffer;
-  if (buffer.resizable) buffer.resize(0);
+/** Bytes that are kept at most, of which nobody makes use. */
+const MOST_SPARE = 2 ** 26;
+
+/**
+ * Memory that was given back, for the tensors that are made next: fresh pages take the system longer to find and to clear
+ * than most ops take to fill them. What was given back is out of reach of the tensors that it belonged to.
+ */
+export class TensorMemory {
+  /** By size; what was given back last comes last, in the map and in each of its lists. */
+  readonly #fixed = new Map<number, ArrayBuffer[]>();
+  /** The longest unused first. */
+  readonly #growable: ArrayBuffer[] = [];
+  #bytes = 0;
+
+  /** Bytes that are kept. */
+  get spareBytes(): number {
+    return this.#bytes;
+  }
+
+  /** A zero tensor. */
+  make(dtype: HostTensor["dtype"], shape: readonly number[]): HostTensor {
+    const bytes = byteSize(dtype, countOf(shape)),
+      spare = bytes < LEAST_SPARE ? undefined : this.#takeFixed(bytes);
+    if (spare !== undefined) new Uint8Array(spare).fill(0);
+    return emptyTensor(dtype, shape, spare);
+  }
+
+  /** A tensor of `rows` rows in the memory of `tensor`, where there is room, else in other memory; what is new is zero. */
+  regrow({ dtype, shape, data }: HostTensor, rows: number): HostTensor {
+    const grown = [rows, ...shape.slice(1)], bytes = byteSize(dtype, countOf(grown));
+    const own = data.buffer as ArrayBuffer;
+    if (own.resizable && bytes <= own.maxByteLength) {
+      own.resize(bytes);
+      return emptyTensor(dtype, grown, own);
+    }
+    const out = emptyTensor(dtype, grown, this.#takeGrowable(bytes, data.byteLength));
+    out.data.set(data.subarray(0, out.data.length) as never);
+    if (own.resizable) this.giveBack(own);
+    return out;
+  }
+
+  /** Takes memory back. */
+  giveBack(buffer: ArrayBuffer): void {
+    const { byteLength, resizable } = buffer;
+    if (byteLength < LEAST_SPARE || byteLength > MOST_SPARE) {
+      if (resizable) buffer.resize(0);
+      else buffer.transfer(0);
+      return;
+    }
+    // Both ways move it without a copy; transfer() would copy what is resizable.
+    if (resizable) this.#growable.push(structuredClone(buffer, { transfer: [buffer] }));
+    else {
+      const alike = this.#fixed.get(byteLength) ?? [];
+      alike.push(buffer.transfer());
+      this.#fixed.delete(byteLength);
+      this.#fixed.set(byteLength, alike);
+    }
+    this.#bytes += byteLength;
+    while (this.#bytes > MOST_SPARE) this.#forget();
+  }
+
+  #takeFixed(bytes: number): ArrayBuffer | undefined {
+    const alike = this.#fixed.get(bytes), buffer = alike?.pop();
+    if (alike?.length === 0) this.#fixed.delete(bytes);
+    if (buffer !== undefined) this.#bytes -= bytes;
+    return buffer;
+  }
+
+  /** Memory that can grow, zero behind its first bytes. */
+  #takeGrowable(bytes: number, first: number): ArrayBuffer {
+    const at = this.#growable.findLastIndex((buffer) =>
+      buffer.maxByteLength >= bytes && 2 * buffer.byteLength >= bytes
+    );
+    if (at < 0) return new ArrayBuffer(bytes, { maxByteLength: ROOM * bytes });
+    const [buffer] = this.#growable.splice(at, 1) as [ArrayBuffer];
+    this.#bytes -= buffer.byteLength;
+    buffer.resize(bytes);
+    new Uint8Array(buffer).fill(0, first);
+    return buffer;
+  }
+
+  /** Leaves the longest unused memory to the runtime: fixed before growable, which costs more to make. */
+  #forget(): void {
+    const [bytes] = this.#fixed.keys();
+    if (bytes !== undefined) this.#takeFixed(bytes);
+    else this.#bytes -= this.#growable.shift()!.byteLength;
+  }
 }

@@ -1,25 +1,73 @@
 import { assertEquals, assertNotStrictEquals, assertStrictEquals } from "@std/assert";
-import { emptyTensor, f32Data, hostTensor } from "../lib/tensor.ts";
-import { giveBack, regrownRows } from "./grown.ts";
+import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../lib/tensor.ts";
+import { TensorMemory } from "./grown.ts";
 
-Deno.test("regrownRows() keeps rows, clears new ones, and stays where it is while there is room", () => {
-  const first = hostTensor("f32", [2, 3], Float32Array.of(1, 2, 3, 4, 5, 6));
-  const grown = regrownRows(first, 3), { buffer } = grown.data;
+/** Rows of 1,024 floats, which are kept when they are given back. */
+const ROWS = 2 ** 4, WIDTH = 2 ** 10;
+const bufferOf = ({ data }: HostTensor) => data.buffer as ArrayBuffer;
+const address = ({ data }: HostTensor) =>
+  Deno.UnsafePointer.value(Deno.UnsafePointer.of(data as BufferSource));
+const isZero = ({ data }: HostTensor, from = 0) => data.subarray(from).every((x) => x === 0);
+
+Deno.test("regrow() keeps rows, clears new ones, and stays where it is while there is room", () => {
+  const memory = new TensorMemory(), first = hostTensor("f32", [2, 3], Float32Array.of(1, 2, 3, 4, 5, 6));
+  const grown = memory.regrow(first, 3), { buffer } = grown.data;
   assertEquals([grown.shape, [...grown.data]], [[3, 3], [1, 2, 3, 4, 5, 6, 0, 0, 0]]);
   assertEquals([...first.data], [1, 2, 3, 4, 5, 6], "what was not grown stays as it is");
   f32Data(grown).fill(9);
-  const shrunk = regrownRows(grown, 1), again = regrownRows(shrunk, 12);
+  const shrunk = memory.regrow(grown, 1), again = memory.regrow(shrunk, 12);
   assertStrictEquals(again.data.buffer, buffer);
   assertEquals([...again.data], [9, 9, 9, ...new Array(33).fill(0)]);
-  const moved = regrownRows(again, 13);
+  const moved = memory.regrow(again, 13);
   assertNotStrictEquals(moved.data.buffer, buffer);
   assertEquals([moved.data.length, [...moved.data.subarray(0, 4)], buffer.byteLength], [39, [9, 9, 9, 0], 0]);
 });
 
-Deno.test("giveBack() ends the memory of a grown tensor alone", () => {
-  const plain = emptyTensor("bf16", [2, 2]), grown = regrownRows(emptyTensor("bf16", [2, 2]), 4);
+Deno.test("giveBack() ends little memory, fixed or grown", () => {
+  const memory = new TensorMemory(), plain = memory.make("bf16", [2, 2]);
+  const grown = memory.regrow(emptyTensor("bf16", [2, 2]), 4);
   assertEquals([grown.dtype, grown.data.constructor, grown.data.length], ["bf16", Uint16Array, 8]);
-  giveBack(plain);
-  giveBack(grown);
-  assertEquals([plain.data.length, grown.data.length], [4, 0]);
+  for (const tensor of [plain, grown]) memory.giveBack(bufferOf(tensor));
+  assertEquals([plain.data.length, grown.data.length], [0, 0]);
+});
+
+Deno.test("memory that was given back serves again, zero, and is out of reach of its last tensor", () => {
+  const memory = new TensorMemory(), old = memory.make("f32", [ROWS, WIDTH]);
+  old.data.fill(7);
+  memory.giveBack(bufferOf(old));
+  assertEquals(old.data.length, 0);
+  const half = memory.make("f32", [ROWS / 2, WIDTH]), again = memory.make("i32", [WIDTH, ROWS]);
+  assertEquals([again.data.constructor, isZero(again), isZero(half)], [Int32Array, true, true]);
+  const at = address(again);
+  memory.giveBack(bufferOf(again));
+  assertEquals(address(memory.make("f32", [ROWS, WIDTH])), at, "no fresh memory is taken");
+});
+
+Deno.test("a tensor grows in memory that was given back, zero behind its rows", () => {
+  const memory = new TensorMemory(), old = memory.regrow(emptyTensor("f32", [0, WIDTH]), ROWS);
+  const at = address(old);
+  old.data.fill(7);
+  memory.giveBack(bufferOf(old));
+  assertEquals(old.data.length, 0);
+  const rows = hostTensor("f32", [2, WIDTH], new Float32Array(2 * WIDTH).fill(3));
+  const grown = memory.regrow(rows, ROWS + 3);
+  assertEquals([address(grown), grown.shape], [at, [ROWS + 3, WIDTH]]);
+  assertEquals([[...grown.data.subarray(0, 2)], isZero(grown, 2 * WIDTH)], [[3, 3], true]);
+  grown.data.fill(7);
+  memory.giveBack(bufferOf(grown));
+  const much = memory.regrow(rows, 5 * ROWS);
+  assertEquals([address(much) === at, isZero(much, 2 * WIDTH)], [false, true], "there is no room for it");
+});
+
+Deno.test("so much memory is kept and no more: the longest unused goes first", () => {
+  const memory = new TensorMemory(), MiB = 2 ** 20;
+  const large = [...Array(5)].map((_, i) => memory.make("f32", [5 + i % 2, MiB / 2])); // of 10 and of 12 MiB
+  for (const tensor of [...large, memory.make("f32", [20, MiB])]) memory.giveBack(bufferOf(tensor));
+  assertEquals(memory.spareBytes, (10 + 12 + 10 + 12 + 10) * MiB, "80 MiB are too many by themselves");
+  memory.giveBack(bufferOf(memory.make("f32", [4, MiB])));
+  assertEquals(
+    memory.spareBytes,
+    (10 + 10 + 12 + 10 + 16) * MiB,
+    "memory of 10 MiB was given back after that of 12",
+  );
 });

@@ -45,23 +45,22 @@ export function hostTensor(dtype: DType, shape: readonly number[], data: TensorD
   return { dtype, shape, data };
 }
 
-/** Allocates a zeroed host tensor. */
-export function emptyTensor(dtype: DType, shape: readonly number[]): HostTensor {
-  const count = countOf(shape);
-  const bytes = byteSize(dtype, count);
-  switch (dtype) {
-    case "f32":
-      return { dtype, shape, data: new Float32Array(count) };
-    case "f64":
-      return { dtype, shape, data: new Float64Array(count) };
-    case "i32":
-      return { dtype, shape, data: new Int32Array(count) };
-    case "f16":
-    case "bf16":
-      return { dtype, shape, data: new Uint16Array(count) };
-    default:
-      return { dtype, shape, data: new Uint8Array(bytes) };
-  }
+/** What holds values of a type; of all others, bytes. */
+const ARRAYS: { readonly [Type in DType]?: new (memory: ArrayBuffer) => TensorData } = {
+  f32: Float32Array,
+  f64: Float64Array,
+  i32: Int32Array,
+  f16: Uint16Array,
+  bf16: Uint16Array,
+};
+
+/** A host tensor in zeroed memory, or in the given one, which has as many bytes. */
+export function emptyTensor(
+  dtype: DType,
+  shape: readonly number[],
+  memory: ArrayBuffer = new ArrayBuffer(byteSize(dtype, countOf(shape))),
+): HostTensor {
+  return { dtype, shape, data: new (ARRAYS[dtype] ?? Uint8Array)(memory) };
 }
 
 /**
@@ -136,10 +135,13 @@ export function firstRows(tensor: Tensor, rows: number): Tensor {
     : { ...tensor, shape: [rows, ...tensor.shape.slice(1)] };
 }
 
-/** A fresh tensor of `rows` rows that begins with the rows of `tensor` (as many as fit); the rest is zero. */
-export function resizedRows(tensor: HostTensor, rows: number): HostTensor {
-  const shape = [rows, ...tensor.shape.slice(1)];
-  const out = emptyTensor(tensor.dtype, shape);
+/**
+ * A fresh tensor of `rows` rows that begins with the rows of `tensor` (as many as fit); the rest is zero.
+ *
+ * @param make Makes a zero tensor.
+ */
+export function resizedRows(tensor: HostTensor, rows: number, make = emptyTensor): HostTensor {
+  const out = make(tensor.dtype, [rows, ...tensor.shape.slice(1)]);
   const count = Math.min(out.data.length, tensor.data.length);
   out.data.set(tensor.data.subarray(0, count));
   return out;
