@@ -45,10 +45,9 @@ export function attentionArgs(
 }
 
 /**
- * Some of the queries alone, all of them full or all of them local.
+ * Some of the queries alone, all of them full.
  *
  * @param rows Which, ascending, and their positions.
- * @param local How far back they see, and the sinks; full where it is left out.
  */
 export function narrowArgs(
   pass: ForwardPass,
@@ -57,20 +56,18 @@ export function narrowArgs(
     readonly rows: Int32Array<ArrayBuffer>;
     readonly positions: Int32Array<ArrayBuffer>;
   },
-  local?: { readonly recent: number; readonly sinks: number },
 ): Omit<AttentionArgs, "out"> {
   const { out: _, windows: __, sinks: ___, ...rest } = args;
   return {
     ...rest,
     queries: pass.byHead(pass.gather("someQueries", args.queries, rows)),
     queryPositions: pass.i32(positions),
-    ...(local && { windows: windowsOf(pass, new Uint8Array(rows.length), local.recent), sinks: local.sinks }),
   };
 }
 
-/** Windows of queries: full where `keep` is 1, else local. */
-export function windowsOf(pass: ForwardPass, keep: Uint8Array, recent: number): Tensor {
-  const windows = new Int32Array(keep.length);
-  for (let i = 0; i < keep.length; i++) windows[i] = keep[i] === 1 ? -1 : recent;
+/** Windows of so many queries: those that are full see everything, the others are local. */
+export function windowsOf(pass: ForwardPass, count: number, full: Int32Array, recent: number): Tensor {
+  const windows = new Int32Array(count).fill(recent);
+  for (const query of full) windows[query] = -1;
   return pass.i32(windows);
 }

@@ -11,7 +11,7 @@ import type { Model } from "./model.ts";
 import type { OutputMemory } from "./output_memory.ts";
 import { headWeights } from "./head_weights.ts";
 import { attendShowing, meanProbabilities, outputChanges } from "./probabilities.ts";
-import { indicesOf, pickNumbers, pickRows, range, type Rows, shifted } from "./row_indices.ts";
+import { indicesOf, merged, pickNumbers, pickRows, range, type Rows, shifted } from "./row_indices.ts";
 import type { LayerTally } from "./usage.ts";
 
 /** What one layer has seen: its cache, its decisions, and the counts that costs follow from. */
@@ -132,31 +132,42 @@ export function* computeRows(
   if (computed.length === 0) {
     if (outputs !== undefined) replace(new Float32Array(0));
   } else {
-    const positions = all ? rows.positions : pass.i32(positionsOf(feed, computed));
-    let asked: AttentionArgs;
+    // Full rows that a local method learns from are asked for once more, as if they were local.
+    const compared = local !== undefined && observes(feed) ? comparedRows(feed, local, kept) : range(0, 0);
+    const asks = merged(computed, compared),
+      full = asks.ofFirst.filter((_, i) => keep[computed[i]! - start] === 1);
+    const isPlain = all && compared.length === 0;
+    const positions = isPlain ? rows.positions : pass.i32(positionsOf(feed, asks.all));
     yield {
       positions,
-      select: (name, x) => pass.gather(name, x, computed),
+      select: (name, x) => pass.gather(name, x, asks.all),
       attend(queries, out, scale) {
-        asked = attentionArgs(pass, config, layer, seen, { queries, queryPositions: positions, out, scale });
-        if (computed.length > kept.length) {
-          asked = { ...asked, windows: windowsOf(pass, keep, recent), sinks: local!.sinks };
-        }
-        attendWatched(feed, layer, kept, start, asked);
+        const asked = attentionArgs(pass, config, layer, seen, {
+          queries,
+          queryPositions: positions,
+          out,
+          scale,
+        });
+        const some = asks.all.length > full.length &&
+          { windows: windowsOf(pass, asks.all.length, full, recent), sinks: local!.sinks };
+        attendWatched(feed, layer, { ...asked, ...some }, full, positionsOf(feed, kept));
       },
       add(output) {
         const norms = kept.length > 0 && observes(feed)
           ? pickNumbers(residualNorms(backend, rows), kept)
           : undefined;
-        const own = outputs !== undefined || norms && local
-          ? f32Data(backend.read(output)).slice()
-          : undefined;
+        const own = outputs === undefined ? undefined : f32Data(backend.read(output)).slice();
         // Before the residual stream changes, which a method may still look at.
-        if (norms && own === undefined) feed.decider!.observe!(layer, backend.rowNorms(output), norms);
-        if (all && own === undefined) return { delta: output };
-        if (all) backend.add(residual, output);
-        else backend.scatterAddRows(residual, pass.i32(computed), output);
-        const errors = outputs ? replace(own!) : own && localErrors(feed, layer, kept, start, asked, own);
+        if (norms && own === undefined) {
+          const differ = local &&
+            differences(f32Data(backend.read(output)), config.hiddenSize, full, asks.ofSecond);
+          feed.decider!.observe!(layer, differ ?? backend.rowNorms(output), norms);
+        }
+        if (isPlain && own === undefined) return { delta: output };
+        const added = compared.length > 0 ? pass.gather("addedOutputs", output, asks.ofFirst) : output;
+        if (all) backend.add(residual, added);
+        else backend.scatterAddRows(residual, pass.i32(computed), added);
+        const errors = outputs && replace(own!);
         if (norms && errors) feed.decider!.observe!(layer, errors, norms);
         return undefined;
       },
@@ -165,55 +176,51 @@ export function* computeRows(
   cache.release(skipped);
 }
 
+/** Full rows whose outputs are compared with those of local attention: those whose outcome counts. */
+function comparedRows({ length, pruner }: LayerFeed, { sinks }: { sinks: number }, kept: Rows): Rows {
+  const first = firstOutcome({ substitute: "local", sinks, recent: pruner!.recent });
+  return kept.filter((row) => length + row >= first);
+}
+
 /**
- * Of full rows, how far their outputs are from those of local attention; 0 for those whose outcome does not count.
+ * How far full outputs are from local ones of the last of these rows; 0 of rows whose outcome does not count.
  *
- * @param outputs Of all rows from `start` on, [R, hiddenSize].
+ * @param outputs Rows of so many columns.
  */
-function localErrors(
-  feed: LayerFeed,
-  layer: number,
-  kept: Rows,
-  start: number,
-  asked: AttentionArgs,
+function differences(
   outputs: Float32Array,
+  columns: number,
+  full: Rows,
+  local: Rows,
 ): Float64Array<ArrayBuffer> {
-  const { pass, model: { backend, config: { hiddenSize } } } = feed, { recent } = feed.pruner!;
-  const { sinks } = localOf(feed)!, first = firstOutcome({ substitute: "local", sinks, recent });
-  const counted = kept.filter((row) => feed.length + row >= first);
-  const errors = new Float64Array(kept.length);
-  if (counted.length === 0) return errors;
-  const chosen = { rows: shifted(counted, -start), positions: positionsOf(feed, counted) };
-  const some = narrowArgs(pass, asked, chosen, { recent, sinks });
-  const output = pass.attend(layer, asMatrix(some.queries), {
-    attend: (queries, out) => backend.attention({ ...some, queries, out }),
-  });
-  const theirs = f32Data(backend.read(output));
-  for (let i = 0; i < counted.length; i++) {
-    const full = chosen.rows[i]! * hiddenSize, local = i * hiddenSize;
+  const errors = new Float64Array(full.length), uncounted = full.length - local.length;
+  for (let i = 0; i < local.length; i++) {
+    const at = full[uncounted + i]! * columns, from = local[i]! * columns;
     let sum = 0;
-    for (let a = 0; a < hiddenSize; a++) sum += (outputs[full + a]! - theirs[local + a]!) ** 2;
-    errors[kept.length - counted.length + i] = Math.sqrt(sum);
+    for (let a = 0; a < columns; a++) sum += (outputs[at + a]! - outputs[from + a]!) ** 2;
+    errors[uncounted + i] = Math.sqrt(sum);
   }
   return errors;
 }
 
-/** Attention; shows the key side, where it asked for it, what full queries gave to tokens that are not yet judged. */
+/**
+ * Attention; shows the key side, where it asked for it, what full queries gave to tokens that are not yet judged.
+ *
+ * @param rows Full ones of the queries that are asked for, at these positions.
+ */
 function attendWatched(
   feed: LayerFeed,
   layer: number,
-  kept: Rows,
-  start: number,
   asked: AttentionArgs,
+  rows: Rows,
+  positions: Rows,
 ): void {
   const { judge, pass, pruner, model: { backend } } = feed;
-  if (judge === undefined || !pruner!.keySide!.wantsAttention || kept.length === 0) {
+  if (judge === undefined || !pruner!.keySide!.wantsAttention || rows.length === 0) {
     return backend.attention(asked);
   }
   const last = feed.record.cache.kept.positions[asked.numKeys - 1]!;
-  const open = judge.watched(layer, asked.numKeys, last);
-  const positions = positionsOf(feed, kept), queries = asked.queries.shape[0]!;
-  const rows = shifted(kept, -start), some = queries > kept.length;
+  const open = judge.watched(layer, asked.numKeys, last), some = asked.queries.shape[0]! > rows.length;
   const weights = pruner!.keySide!.wantsChange ? headWeights(feed.model, layer) : undefined;
   if (!some || backend.givesShares) {
     const { shares, changes } = attendShowing(backend, asked, open, weights);

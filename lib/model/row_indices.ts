@@ -27,6 +27,19 @@ export function indicesOf(keep: Uint8Array, value: number, start: number): Rows 
   return found.subarray(0, count);
 }
 
+/** Two ascending lists as one, and where the rows of each are in it; of equal rows that of the first list comes first. */
+export function merged(first: Rows, second: Rows): { all: Rows; ofFirst: Rows; ofSecond: Rows } {
+  const all = new Int32Array(first.length + second.length);
+  const ofFirst = new Int32Array(first.length), ofSecond = new Int32Array(second.length);
+  for (let at = 0, i = 0, j = 0; at < all.length; at++) {
+    const isFirst = j === second.length || i < first.length && first[i]! <= second[j]!;
+    all[at] = isFirst ? first[i]! : second[j]!;
+    if (isFirst) ofFirst[i++] = at;
+    else ofSecond[j++] = at;
+  }
+  return { all, ofFirst, ofSecond };
+}
+
 /** Some numbers of an array. */
 export function pickNumbers(numbers: Float64Array, rows: Rows): Float64Array<ArrayBuffer> {
   const out = new Float64Array(rows.length);
