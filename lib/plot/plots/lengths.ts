@@ -6,8 +6,8 @@ import { LEGEND } from "../figure/parts.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
-/** What a plot shows against the length. */
-export type LengthMeasure = "prefill" | "decode" | "memory";
+/** What a plot shows against the length; `whole` times end with the logits of a step's last token. */
+export type LengthMeasure = "prefill" | "decode" | "memory" | "whole prefill" | "whole decode";
 
 /** A method's curve. */
 export interface LengthCurve {
@@ -31,8 +31,10 @@ export interface LengthCurves {
 
 /** Gathers one measure; methods without it (a method that looks ahead cannot decode) are left out. */
 export function collectLengths(rows: readonly LengthRow[], measure: LengthMeasure): LengthCurves {
-  const valueOf = (row: LengthRow) =>
-    measure === "prefill" ? row.prefillMs : measure === "decode" ? row.decodeMs : row.kvBytesHeld / 1e6;
+  const valueOf = (row: LengthRow) => {
+    if (measure === "memory") return row.kvBytesHeld / 1e6;
+    return measure.endsWith("prefill") ? row.prefillMs : row.decodeMs;
+  };
   const dense = new Map(rows.filter(({ name }) => name === "dense").map((row) => [row.tokens, valueOf(row)]));
   const curves = [...Map.groupBy(rows, ({ name }) => name)].map(([name, own]) => {
     const points = own.filter((row) => valueOf(row) !== null).sort((a, b) => a.tokens - b.tokens);
@@ -69,6 +71,18 @@ const WORDS = {
       "Keys and values in use after the prefill, the recent window's included; positions are not counted.",
     unit: "MB",
   },
+  "whole prefill": {
+    title: "Prefill time beside other engines",
+    axis: "prefill (ms)",
+    caption: "Median wall time of the prefill of a sequence, up to the logits of its last token.",
+    unit: "ms",
+  },
+  "whole decode": {
+    title: "Decode time beside other engines",
+    axis: "one token (ms)",
+    caption: "Median wall time of one more token after the prefill, up to its logits.",
+    unit: "ms",
+  },
 } as const;
 
 /** A method that is named for a rule has its colour: `learned, half skipped`. */
@@ -92,7 +106,8 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
     );
   }
   const lengths = [...new Set(curves.flatMap(({ tokens }) => tokens))].sort((a, b) => a - b);
-  const logarithmic = measure === "prefill";
+  // Engines are far apart even where a token takes all of them as long at any length.
+  const ticks = measure.endsWith("prefill") ? 1 : measure === "whole decode" ? "D2" : undefined;
   return new Figure({
     title: words.title,
     caption: `${words.caption} Lower is better.`,
@@ -124,7 +139,7 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
         tickvals: thin(lengths),
         ticktext: thin(lengths).map(String),
       }),
-      yaxis: axis(words.axis, logarithmic ? { type: "log", dtick: 1 } : { rangemode: "tozero" }),
+      yaxis: axis(words.axis, ticks === undefined ? { rangemode: "tozero" } : { type: "log", dtick: ticks }),
       legend: LEGEND,
       hovermode: "closest",
     }),

@@ -34,6 +34,9 @@ Deno.test("collectLengths() has a curve a method, held against dense at the same
   });
   assertEquals(collectLengths(rows, "decode").curves.map(({ name }) => name), ["dense", "half"]);
   assertEquals(collectLengths(rows, "memory").curves.map(({ values }) => values), [[2], [1, 16], [1]]);
+  for (const measure of ["prefill", "decode"] as const) {
+    assertEquals(collectLengths(rows, `whole ${measure}`).curves, collectLengths(rows, measure).curves);
+  }
 });
 
 Deno.test("plotLengths() marks the measured lengths, and says what is missing", () => {

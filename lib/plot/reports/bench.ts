@@ -77,14 +77,29 @@ export interface BenchReport {
   };
 }
 
-/** The figures of a benchmark's report, in order. */
-export function plotBench({ kernels, lengths, roof }: BenchReport): Figure[] {
+/** The figures of a benchmark's report, in order: of what was measured. */
+export function plotBench({ kernels, lengths, roof, peers = [] }: BenchReport): Figure[] {
+  const whole = peers.map(lengthOfPeer);
   return [
-    plotRoofline(collectRoofline(kernels, roof)),
-    ...(["prefill", "decode", "memory"] as const).map((measure) =>
+    ...(kernels.length === 0 ? [] : [plotRoofline(collectRoofline(kernels, roof))]),
+    ...(lengths.length === 0 ? [] : (["prefill", "decode", "memory"] as const)).map((measure) =>
       plotLengths(collectLengths(lengths, measure))
     ),
+    ...(whole.length === 0 ? [] : (["whole prefill", "whole decode"] as const)).map((measure) =>
+      plotLengths(collectLengths(whole, measure))
+    ),
   ];
+}
+
+/** An engine and method as a method of that name: ours by its method, another by its name without versions. */
+function lengthOfPeer({ engine, method, ...measured }: PeerRow): LengthRow {
+  const [name] = engine.split(/ [(\d]/);
+  const isOwn = name === "tokenfilter";
+  return {
+    ...measured,
+    name: isOwn ? method : method === "dense" ? name! : `${name}, ${method}`,
+    ...{ kvBytesHeld: 0, kvBytesDense: 0, kvBytesAllocated: 0 },
+  };
 }
 
 /** Lays kernels out: one row each. Shared by the terminal and the report. */
@@ -166,7 +181,11 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
   const { environment, roof, kernels, lengths, peers = [], bars = [] } = report;
   return renderPage({
     title: "Time and memory",
-    intro: `<p class="muted">Kernels were verified before they were timed; times are medians.</p>${
+    intro: `<p class="muted">${
+      kernels.length === 0
+        ? "Times are medians."
+        : "Kernels were verified before they were timed; times are medians."
+    }</p>${
       renderFacts([
         ["backend", environment.backendDescription],
         [
