@@ -46,21 +46,18 @@ export function hostTensor(dtype: DType, shape: readonly number[], data: TensorD
 }
 
 /** What holds values of a type; of all others, bytes. */
-const ARRAYS: { readonly [Type in DType]?: new (memory: ArrayBuffer) => TensorData } = {
-  f32: Float32Array,
-  f64: Float64Array,
-  i32: Int32Array,
-  f16: Uint16Array,
-  bf16: Uint16Array,
-};
+const ARRAYS: {
+  readonly [Type in DType]?: {
+    readonly BYTES_PER_ELEMENT: number;
+    new (memory: ArrayBuffer | number): TensorData;
+  };
+} = { f32: Float32Array, f64: Float64Array, i32: Int32Array, f16: Uint16Array, bf16: Uint16Array };
 
 /** A host tensor in zeroed memory, or in the given one, which has as many bytes. */
-export function emptyTensor(
-  dtype: DType,
-  shape: readonly number[],
-  memory: ArrayBuffer = new ArrayBuffer(byteSize(dtype, countOf(shape))),
-): HostTensor {
-  return { dtype, shape, data: new (ARRAYS[dtype] ?? Uint8Array)(memory) };
+export function emptyTensor(dtype: DType, shape: readonly number[], memory?: ArrayBuffer): HostTensor {
+  const Values = ARRAYS[dtype] ?? Uint8Array;
+  const data = new Values(memory ?? byteSize(dtype, countOf(shape)) / Values.BYTES_PER_ELEMENT);
+  return { dtype, shape, data };
 }
 
 /**

@@ -133,14 +133,18 @@ export function* computeRows(
     if (outputs !== undefined) replace(new Float32Array(0));
   } else {
     // Full rows that a local method learns from are asked for once more, as if they were local.
-    const compared = local !== undefined && observes(feed) ? comparedRows(feed, local, kept) : range(0, 0);
-    const asks = merged(computed, compared),
-      full = asks.ofFirst.filter((_, i) => keep[computed[i]! - start] === 1);
-    const isPlain = all && compared.length === 0;
-    const positions = isPlain ? rows.positions : pass.i32(positionsOf(feed, asks.all));
+    const twice = local && observes(feed) ? merged(computed, comparedRows(feed, local, kept)) : undefined;
+    const asks = twice?.all ?? computed, isPlain = all && asks.length === total;
+    const positions = isPlain ? rows.positions : pass.i32(positionsOf(feed, asks));
+    /** Which of them are full; they come first where they are asked for twice. */
+    const findFull = (): Rows => {
+      if (local === undefined) return range(0, asks.length);
+      const own = indicesOf(keep, 1, 0);
+      return twice === undefined ? own : own.map((row) => twice.ofFirst[row]!);
+    };
     yield {
       positions,
-      select: (name, x) => pass.gather(name, x, asks.all),
+      select: (name, x) => pass.gather(name, x, asks),
       attend(queries, out, scale) {
         const asked = attentionArgs(pass, config, layer, seen, {
           queries,
@@ -148,9 +152,9 @@ export function* computeRows(
           out,
           scale,
         });
-        const some = asks.all.length > full.length &&
-          { windows: windowsOf(pass, asks.all.length, full, recent), sinks: local!.sinks };
-        attendWatched(feed, layer, { ...asked, ...some }, full, positionsOf(feed, kept));
+        const some = asks.length > kept.length &&
+          { windows: windowsOf(pass, asks.length, findFull(), recent), sinks: local!.sinks };
+        attendWatched(feed, layer, some ? { ...asked, ...some } : asked, kept, findFull);
       },
       add(output) {
         const norms = kept.length > 0 && observes(feed)
@@ -159,12 +163,12 @@ export function* computeRows(
         const own = outputs === undefined ? undefined : f32Data(backend.read(output)).slice();
         // Before the residual stream changes, which a method may still look at.
         if (norms && own === undefined) {
-          const differ = local &&
-            differences(f32Data(backend.read(output)), config.hiddenSize, full, asks.ofSecond);
+          const differ = twice &&
+            differences(f32Data(backend.read(output)), config.hiddenSize, findFull(), twice.ofSecond);
           feed.decider!.observe!(layer, differ ?? backend.rowNorms(output), norms);
         }
         if (isPlain && own === undefined) return { delta: output };
-        const added = compared.length > 0 ? pass.gather("addedOutputs", output, asks.ofFirst) : output;
+        const added = twice ? pass.gather("addedOutputs", output, twice.ofFirst) : output;
         if (all) backend.add(residual, added);
         else backend.scatterAddRows(residual, pass.i32(computed), added);
         const errors = outputs && replace(own!);
@@ -206,19 +210,20 @@ function differences(
 /**
  * Attention; shows the key side, where it asked for it, what full queries gave to tokens that are not yet judged.
  *
- * @param rows Full ones of the queries that are asked for, at these positions.
+ * @param kept Rows whose queries are full, and which of the queries that are asked for they are.
  */
 function attendWatched(
   feed: LayerFeed,
   layer: number,
   asked: AttentionArgs,
-  rows: Rows,
-  positions: Rows,
+  kept: Rows,
+  findFull: () => Rows,
 ): void {
   const { judge, pass, pruner, model: { backend } } = feed;
-  if (judge === undefined || !pruner!.keySide!.wantsAttention || rows.length === 0) {
+  if (judge === undefined || !pruner!.keySide!.wantsAttention || kept.length === 0) {
     return backend.attention(asked);
   }
+  const positions = positionsOf(feed, kept), rows = findFull();
   const last = feed.record.cache.kept.positions[asked.numKeys - 1]!;
   const open = judge.watched(layer, asked.numKeys, last), some = asked.queries.shape[0]! > rows.length;
   const weights = pruner!.keySide!.wantsChange ? headWeights(feed.model, layer) : undefined;
