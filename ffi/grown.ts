@@ -49,9 +49,10 @@ export class TensorMemory {
     return out;
   }
 
-  /** Takes memory back. */
+  /** Takes memory back; a second time it does nothing. */
   giveBack(buffer: ArrayBuffer): void {
     const { byteLength, resizable } = buffer;
+    if (buffer.detached) return;
     if (byteLength < LEAST_SPARE || byteLength > MOST_SPARE) {
       if (resizable) buffer.resize(0);
       else buffer.transfer(0);

@@ -29,6 +29,9 @@ Deno.test("giveBack() ends little memory, fixed or grown", () => {
   assertEquals([grown.dtype, grown.data.constructor, grown.data.length], ["bf16", Uint16Array, 8]);
   for (const tensor of [plain, grown]) memory.giveBack(bufferOf(tensor));
   assertEquals([plain.data.length, grown.data.length], [0, 0]);
+  const large = [memory.make("f32", [ROWS, WIDTH]), memory.regrow(emptyTensor("f32", [0, WIDTH]), ROWS)];
+  for (const tensor of [...large, ...large]) memory.giveBack(bufferOf(tensor)); // the second time to no effect
+  assertEquals(memory.spareBytes, 2 * 4 * ROWS * WIDTH);
 });
 
 Deno.test("memory that was given back serves again, zero, and is out of reach of its last tensor", () => {
