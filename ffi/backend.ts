@@ -4,7 +4,7 @@ import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
 import { byteSize, type DType } from "../lib/dtype.ts";
 import { batchOps, onKept } from "../lib/reference/batch.ts";
 import { countOf, hostData, type HostTensor, hostTensor, resizedRows, type Tensor } from "../lib/tensor.ts";
-import { TensorMemory } from "./grown.ts";
+import { TensorMemory } from "./tensor_memory.ts";
 import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";
 import { NativeBackend } from "./native_backend.ts";

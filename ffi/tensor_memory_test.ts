@@ -1,6 +1,6 @@
 import { assertEquals, assertNotStrictEquals, assertStrictEquals } from "@std/assert";
 import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../lib/tensor.ts";
-import { TensorMemory } from "./grown.ts";
+import { TensorMemory } from "./tensor_memory.ts";
 
 /** Rows of 1,024 floats, which are kept when they are given back. */
 const ROWS = 2 ** 4, WIDTH = 2 ** 10;
