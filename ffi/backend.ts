@@ -84,7 +84,10 @@ export class CpuBackend extends NativeBackend {
     return grown;
   }
 
-  /** See {@linkcode Backend.free}; what was read, or was made elsewhere, the runtime collects. */
+  /**
+   * See {@linkcode Backend.free}; some of the memory is kept for the tensors that are made next. What was read, or was made
+   * elsewhere, the runtime collects.
+   */
   override free(tensor: Tensor): void {
     const data = hostData(tensor), buffer = data.buffer as ArrayBuffer;
     if (this.#unread.delete(buffer) || buffer.resizable) this.#memory.giveBack(buffer);

@@ -106,7 +106,7 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
     );
   }
   const lengths = [...new Set(curves.flatMap(({ tokens }) => tokens))].sort((a, b) => a - b);
-  // Engines are far apart even where a token takes all of them as long at any length.
+  // Engines are far apart in decode too: from 0 on, the slowest would hide what is between the others.
   const ticks = measure.endsWith("prefill") ? 1 : measure === "whole decode" ? "D2" : undefined;
   return new Figure({
     title: words.title,
