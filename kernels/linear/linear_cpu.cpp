@@ -4,6 +4,7 @@
 #include "../common/blocks.h"
 #include "../common/lanes.h"
 #include "int16_rows.h"
+#include "pack_columns.h"
 #include "some_rows.h"
 
 namespace tkf::TKF_NAMESPACE {
@@ -156,43 +157,8 @@ static int few_rows(tkf_context* context, const float* x, const ProductList& lis
 
 // Many rows ----------------------------------------------------------------------------------------------------------
 
-// Columns of out that a packed panel holds, and rows of x that share it in registers: as many as those allow.
-constexpr int kPanelVectors = 2, kPanel = kPanelVectors * W;
+// Rows of x that share a packed panel in registers: as many as those allow.
 constexpr int kBlockRows = kManyRegisters ? 14 : 6;
-
-// W rows of weights, of which `valid` are there, turned about: value i of row r at packed[i * kPanel + r].
-template <class Format>
-static void pack_columns(const uint8_t* weight, int64_t valid, int64_t k, float* packed) {
-  constexpr int parts = Format::VALUES / 32;
-  const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
-  const uint8_t* row[W];
-  for (int r = 0; r < W; r++) row[r] = r < valid ? weight + r * bytes : weight;  // the first one again, to no effect
-  for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
-    const int count = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
-    float scales[W][kChunkScales<Format>];
-    for (int r = 0; r < W; r++) Format::prepare(row[r] + chunk * Format::BYTES, count, scales[r]);
-    for (int b = 0; b < count; b++) {
-      for (int part = 0; part < parts; part++) {
-        vf turned[kVectors][W];
-        for (int r = 0; r < W; r++) {
-          vf w[kVectors];
-          Format::decode(row[r] + (chunk + b) * Format::BYTES, scales[r] + b * Format::SCALES, part, w);
-          for (int i = 0; i < kVectors; i++) turned[i][r] = w[i];
-        }
-        float* to = packed + ((chunk + b) * Format::VALUES + 32 * part) * kPanel;
-        for (int i = 0; i < kVectors; i++) {
-          transpose(turned[i]);
-          for (int r = 0; r < W; r++) store(to + (i * W + r) * kPanel, turned[i][r]);
-        }
-      }
-    }
-  }
-  if constexpr (Format::DENSE) {
-    for (int64_t i = blocks * 32; i < k; i++) {
-      for (int r = 0; r < W; r++) packed[i * kPanel + r] = Format::scalar(row[r] + i * (Format::BYTES / 32));
-    }
-  }
-}
 
 // `rows` <= MR rows of x, `stride` apart, times a packed panel, of which `cols` columns are there: out[i * n + j]. What
 // kDepth values give is added up apart, not in rows of out, which may meet in one set of the cache.
@@ -254,19 +220,49 @@ constexpr int64_t kMeeting = 1024, kApart = 16, kMostCopied = int64_t{1} << 24;
 // A BLAS packs its operands first, which pays from about so many rows on.
 constexpr int64_t kBlasRows = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 128;
 
+// Rows that share a panel of the last ones, so that making it float costs little.
+constexpr int64_t kLastRows = 96;
+
+// How products of many rows are cut into tasks: ranges of panels of all of them, and then the last panels, each by itself or
+// by some rows, so that no thread has much left when another is done.
+struct ManyRows {
+  int64_t rows, panels, bulk, tasks, parts;  // all panels; those in ranges, and how many ranges; parts of each other's rows
+
+  // `last`: how many panels are last ones.
+  ManyRows(int64_t rows, int64_t panels, int64_t most, int64_t last, int threads)
+      : rows(rows), panels(panels), bulk(panels - last) {
+    tasks = smaller(bulk, (bulk + most * threads - 1) / (most * threads) * threads);
+    parts = larger(int64_t{1}, rows / kLastRows);
+  }
+  int64_t held() const { return (bulk + tasks - 1) / tasks; }  // panels of a task at most
+
+  // body(first panel, end, first row, end, thread)
+  template <class F>
+  void run(tkf_context* context, F&& body) const {
+    parallel(context, tasks + (panels - bulk) * parts, [&](int64_t task, int thread) {
+      if (task < tasks) return body(bulk * task / tasks, bulk * (task + 1) / tasks, int64_t{0}, rows, thread);
+      const int64_t panel = bulk + (task - tasks) / parts, part = (task - tasks) % parts;
+      body(panel, panel + 1, rows * part / parts, rows * (part + 1) / parts, thread);
+    });
+  }
+};
+
 template <class Format>
-static int many_rows(tkf_context* context, const float* x, const uint8_t* weight, int64_t rows, int64_t n, int64_t k,
-                     float* out) {
-  // Tasks of whole panels and about half a megabyte of floats, as many for each thread.
-  const int64_t threads = context_threads(context), panels = (n + kPanel - 1) / kPanel;
-  const int64_t most = larger(int64_t{1}, (int64_t{1} << 17) / (kPanel * larger(k, int64_t{1})));
-  const int64_t tasks = smaller(panels, (panels + most * threads - 1) / (most * threads) * threads);
-  const int64_t held = (panels + tasks - 1) / tasks * kPanel;  // columns of a task
+static int many_rows(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
+  // Ranges of about half a megabyte of floats, as many for each thread; short ones where x is near whatever is read with it.
+  const int threads = context_threads(context);
+  const auto panels_of = [&](int i) { return (list.at[i]->n + kPanel - 1) / kPanel; };
+  int64_t panels = 0;
+  for (int i = 0; i < list.count; i++) panels += panels_of(i);
+  int64_t most = (int64_t{1} << 17) / (kPanel * larger(k, int64_t{1}));
+  if (rows * k <= int64_t{1} << 16) most = smaller(most, panels / (4 * threads));
   const SgemmFunction sgemm = rows >= kBlasRows && k > 0 ? context_sgemm(context) : nullptr;
+  const int64_t last = threads == 1 || sgemm != nullptr ? 0 : smaller(panels / 2, int64_t{threads});
+  const ManyRows cut(rows, panels, larger(int64_t{1}, most), last, threads);
   const bool meets = sgemm == nullptr && k > 0 && k % kMeeting == 0 && rows <= kMostCopied / k;
   const int64_t stride = meets ? k + kApart : k, bytes = row_bytes<Format>(k);
   const int64_t copied = meets ? rows * stride : 0;
-  if (!context_reserve(context, static_cast<size_t>(held * k) * 4, static_cast<size_t>(copied) * 4)) {
+  if (!context_reserve(context, static_cast<size_t>(cut.held() * kPanel * k) * 4, static_cast<size_t>(copied) * 4)) {
     return TKF_STATUS_MEMORY;
   }
   if (meets) {
@@ -276,28 +272,40 @@ static int many_rows(tkf_context* context, const float* x, const uint8_t* weight
     });
     x = apart;
   }
-  parallel_parts(context, panels, tasks, [&](int64_t first_panel, int64_t end_panel, int thread) {
-    const int64_t begin = first_panel * kPanel, end = smaller(n, end_panel * kPanel);
-    float* const packed = static_cast<float*>(context_scratch(context, thread));
+  // Columns [begin, end) of a product's rows [top, bottom).
+  const auto multiply = [&](const tkf_product& p, int64_t begin, int64_t end, int64_t top, int64_t bottom, float* packed) {
+    const uint8_t* const weight = as<uint8_t>(p.weight);
+    const float* const own = x + top * stride;
+    float* const out = as<float>(p.out) + top * p.n;
     if (sgemm != nullptr) {
       for (int64_t j = begin; j < end; j++) decode_row<Format>(weight + j * bytes, k, packed + (j - begin) * k);
       constexpr int row_major = 101, plain = 111, transposed = 112;
       const int depth = static_cast<int>(k);
-      return sgemm(row_major, plain, transposed, static_cast<int>(rows), static_cast<int>(end - begin), depth, 1, x,
-                   depth, packed, depth, 0, out + begin, static_cast<int>(n));
+      return sgemm(row_major, plain, transposed, static_cast<int>(bottom - top), static_cast<int>(end - begin), depth, 1,
+                   own, depth, packed, depth, 0, out + begin, static_cast<int>(p.n));
     }
     for (int64_t j = begin; j < end; j += W) {
       const int64_t within = j - begin;
       pack_columns<Format>(weight + j * bytes, smaller(end - j, int64_t{W}), k,
                            packed + within / kPanel * kPanel * k + within % kPanel);
     }
-    const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+    const int64_t count = bottom - top, blocks = (count + kBlockRows - 1) / kBlockRows;
     for (int64_t block = 0; block < blocks; block++) {
-      const int64_t first = rows * block / blocks, some = rows * (block + 1) / blocks - first;
+      const int64_t first = count * block / blocks, some = count * (block + 1) / blocks - first;
       for (int64_t j = begin; j < end; j += kPanel) {
-        multiply_block<kBlockRows>(static_cast<int>(some), x + first * stride, stride, k, packed + (j - begin) * k,
-                                   static_cast<int>(smaller(end - j, int64_t{kPanel})), out + first * n + j, n);
+        multiply_block<kBlockRows>(static_cast<int>(some), own + first * stride, stride, k, packed + (j - begin) * k,
+                                   static_cast<int>(smaller(end - j, int64_t{kPanel})), out + first * p.n + j, p.n);
       }
+    }
+  };
+  cut.run(context, [&](int64_t begin, int64_t end, int64_t top, int64_t bottom, int thread) {
+    float* const packed = static_cast<float*>(context_scratch(context, thread));
+    int64_t before = 0;
+    for (int i = 0; i < list.count; i++) {
+      const tkf_product& p = *list.at[i];
+      const int64_t from = larger(begin - before, int64_t{0}) * kPanel, to = smaller(p.n, (end - before) * kPanel);
+      if (from < to) multiply(p, from, to, top, bottom, packed);
+      before += panels_of(i);
     }
   });
   return TKF_STATUS_OK;
@@ -336,10 +344,7 @@ static int32_t multiply_all(tkf_context* context, const float* x, const ProductL
     } else if (some_rows::serves(rows) && (rows < kBlasRows || context_sgemm(context) == nullptr)) {
       status = some_rows::products<Format>(context, x, list, rows, k);
     } else {
-      for (int i = 0; i < list.count && status == TKF_STATUS_OK; i++) {
-        const tkf_product& p = *list.at[i];
-        status = many_rows<Format>(context, x, as<uint8_t>(p.weight), rows, p.n, k, as<float>(p.out));
-      }
+      status = many_rows<Format>(context, x, list, rows, k);
     }
   });
   static_cast<void>(gate);
