@@ -41,7 +41,8 @@ export const LINEAR_CASES: readonly LinearCase[] = [
   ...casesOf(MORE_OF_32, [[33, 96], [3, 2112]], [1, 2, 3, 8, 31, 40]),
   ...casesOf(MORE_OF_256, [[33, 256], [5, 2304]], [1, 2, 3, 8, 31, 40]),
   ...casesOf(["f16", "bf16"], [[70, 1064]], [5, 8, 12, 16]),
-  ...casesOf(["f32", "q4_0"], [[300, 1024], [35, 2048]], [20, 45, 130, 200]), // rows a power of two apart; some of many
+  ...casesOf(["f32", "q4_0"], [[300, 1024], [35, 2048]], [20, 45, 130]), // rows a power of two apart
+  ...casesOf(["f32", "q8_0"], [[70, 64]], [200, 300]), // rows enough to share panels
 ];
 
 /** Products of one x; with a gate the first two are one result. */
