@@ -6,6 +6,7 @@ import {
   type LogitComparison,
   MOST_PRODUCTS,
   type Product,
+  type StoredRows,
 } from "../lib/backend.ts";
 import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
 import { type DType, DTYPES } from "../lib/dtype.ts";
@@ -190,11 +191,9 @@ export abstract class NativeBackend implements Backend, Disposable {
 
   gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
     expectTensor("x", x, FLOATS, [-1, -1]);
-    const [x_rows, cols] = x.shape;
     expectTensor("rows", rows, "i32", [-1]);
-    const picked = rows.shape[0], types = { dtype: x.dtype, out_dtype: out.dtype };
-    expectTensor("out", out, ["f32", x.dtype], [picked, cols]);
-    this.context.call("tkf_rows_gather", { x, x_rows, cols, indices: rows, rows: picked, out, ...types });
+    expectTensor("out", out, ["f32", x.dtype], [rows.shape[0], x.shape[1]]);
+    this.#copyRows(x, out, 0, rows);
   }
 
   scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
@@ -206,16 +205,21 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context.call("tkf_rows_scatter_add", { x, x_rows, cols, indices: rows, rows: picked, delta });
   }
 
-  storeRows(x: Tensor, out: Tensor, at: number): void {
-    expectTensor("x", x, "f32", [-1, -1]);
-    const [rows, cols] = x.shape;
-    expectTensor("out", out, FLOATS, [-1, cols]);
-    if (!Number.isSafeInteger(at) || at < 0 || at + rows > out.shape[0]) {
+  storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
+    expectTensor("x", x, FLOATS, [-1, -1]);
+    expectTensor("out", out, x.dtype === "f32" ? FLOATS : x.dtype, [-1, x.shape[1]]);
+    if (rows !== undefined) expectTensor("rows", rows, "i32", [-1]);
+    if (second !== undefined) {
+      expectTensor("second.x", second.x, x.dtype, x.shape);
+      expectTensor("second.out", second.out, out.dtype, out.shape);
+    }
+    const count = (rows ?? x).shape[0]!;
+    if (!Number.isSafeInteger(at) || at < 0 || at + count > out.shape[0]!) {
       throw new RangeError(
-        `Cannot store ${rows} rows at ${at}: expected them to fit into the ${out.shape[0]} of "out"`,
+        `Cannot store ${count} rows at ${at}: expected them to fit into the ${out.shape[0]} of "out"`,
       );
     }
-    this.context.call("tkf_rows_store", { x, rows, cols, out_dtype: out.dtype, out, at });
+    this.#copyRows(x, out, at, rows, second);
   }
 
   rowNorms(x: Tensor): Float64Array<ArrayBuffer> {
@@ -279,6 +283,15 @@ export abstract class NativeBackend implements Backend, Disposable {
     expectTensor("weight", weight, "f32", [cols]);
     expectTensor("out", out, "f32", [rows, cols]);
     this.context.call("tkf_rms_norm_apply", { x, delta, keep, weight, eps, rows, cols, out });
+  }
+
+  /** Copies rows of tensors that have been checked. */
+  #copyRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
+    const [x_rows, cols] = x.shape as [number, number];
+    const picked = { indices: rows ?? null, rows: (rows ?? x).shape[0]! };
+    const also = { x2: second?.x ?? null, out2: second?.out ?? null };
+    const types = { dtype: x.dtype, out_dtype: out.dtype };
+    this.context.call("tkf_rows_copy", { x, out, ...also, x_rows, cols, at, ...picked, ...types });
   }
 
   #multiply(x: Tensor, products: readonly Product[], how: Arguments): void {

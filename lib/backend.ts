@@ -109,6 +109,14 @@ export interface Product {
   readonly out: Tensor;
 }
 
+/** What {@linkcode Backend.storeRows} copies from, and where to. */
+export interface StoredRows {
+  /** A matrix, [T, n]. */
+  readonly x: Tensor;
+  /** What rows of it are copied into, [>= at + R, n]. */
+  readonly out: Tensor;
+}
+
 /** What {@linkcode Backend.gatedLinear} makes of a gate; also ops of their own. */
 export type Gate = "swiglu" | "geglu";
 
@@ -180,8 +188,12 @@ export interface Backend extends BatchOps {
   scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void;
   /** x += delta, both [T, n]. */
   add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;
-  /** Copies `x` [T, n] f32 into rows [at, at + T) of `out` [>= at + T, n], rounding to out's dtype (f32, f16, bf16). */
-  storeRows(x: Tensor, out: Tensor, at: number): void;
+  /**
+   * Copies `x` [T, n], or its rows `rows` [R] i32, into the rows of `out` from `at` on, [>= at + R, n], which is of x's
+   * dtype (f32, f16, bf16), or takes f32 rounded to its own. The same rows of a `second` matrix, of like shapes and dtypes,
+   * go with them: keys and values of a cache.
+   */
+  storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void;
   /** Euclidean norm of each row, summed in float64: `x` [T, n]. */
   rowNorms(x: Tensor): Float64Array<ArrayBuffer>;
   /** Grouped-query causal attention of kept queries over compacted keys and the recent window. */

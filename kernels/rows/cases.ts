@@ -17,21 +17,18 @@ export const ROWS_CASES: readonly RowsCase[] = [
 ];
 
 export const CALLS: Calls = {
-  tkf_rows_gather(d) {
-    const dtype = d.pick(FLOATS), out_dtype = d.pick(["f32" as const, dtype]);
-    const x_rows = d.size(6, 1), cols = d.size(40), rows = d.size(9);
-    const x = d.values(dtype, x_rows * cols), out = d.room(out_dtype, rows * cols);
-    return { x, indices: d.indices(rows, x_rows), out, x_rows, cols, rows, dtype, out_dtype };
+  tkf_rows_copy(d) {
+    const dtype = d.pick(FLOATS), out_dtype = d.pick(dtype === "f32" ? FLOATS : ["f32" as const, dtype]);
+    const x_rows = d.size(6, 1), cols = d.size(40), at = d.size(4), pair = d.pick([true, false]);
+    const picks = d.pick([true, false]), rows = d.size(picks ? 9 : x_rows + 1);
+    const x = () => d.values(dtype, x_rows * cols), out = () => d.room(out_dtype, (at + rows) * cols);
+    const [indices, x2, out2] = [picks ? d.indices(rows, x_rows) : null, pair ? x() : null, pair ? out() : null];
+    return { x: x(), x2, indices, out: out(), out2, x_rows, cols, rows, at, dtype, out_dtype };
   },
   tkf_rows_scatter_add(d) {
     const x_rows = d.size(9, 2), cols = d.size(40), rows = d.size(x_rows + 1);
     const x = d.floats(x_rows * cols), delta = d.floats(rows * cols);
     return { x, indices: d.places(rows, x_rows), delta, x_rows, cols, rows };
-  },
-  tkf_rows_store(d) {
-    const out_dtype = d.pick(FLOATS), rows = d.size(9), cols = d.size(40), at = d.size(4);
-    const x = d.floats(rows * cols), out = d.room(out_dtype, (at + rows) * cols);
-    return { x, out, rows, cols, at, out_dtype };
   },
   tkf_rows_norm(d) {
     const rows = d.size(9), cols = d.size(40);

@@ -1,4 +1,4 @@
-// Rows in and out of tensors: gathered by index, scattered back with an addition, stored with rounding, measured; and
+// Rows in and out of tensors: copied, by index and with rounding, scattered back with an addition, measured; and
 // what a decode step does with the slots of its batch.
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
@@ -6,7 +6,7 @@
 
 namespace tkf {
 
-// What a copied value becomes: itself, or 16 bits as a float.
+// What a copied value becomes: itself, 16 bits as a float, or a float in 16 bits.
 template <class To>
 struct Copied {
   static __device__ __forceinline__ To of(To value) { return value; }
@@ -17,18 +17,34 @@ struct FromF16 {
 struct FromBf16 {
   static __device__ __forceinline__ float of(uint16_t value) { return bfloat16_bits_to_float(value); }
 };
+struct ToF16 {
+  static __device__ __forceinline__ uint16_t of(float value) { return float_to_half_bits(value); }
+};
+struct ToBf16 {
+  static __device__ __forceinline__ uint16_t of(float value) { return float_to_bfloat16_bits(value); }
+};
 
-// A block of threads a row of `cols` values (or of pieces of 16 bytes). A row of an index outside x becomes 0.
+// One matrix to be copied from, and the first row of where to.
+template <class From, class To>
+struct CopiedRows {
+  const From* x;
+  To* out;
+};
+
+// A block of threads a row of `cols` values (or of pieces of 16 bytes), of each of gridDim.y matrices. A row of an index
+// outside x becomes 0.
 template <class From, class To, class Convert>
-__global__ void __launch_bounds__(256) gather_kernel(const From* x, int64_t x_rows, int64_t cols,
-                                                     const int32_t* indices, int64_t rows, To* out, int* fault) {
+__global__ void __launch_bounds__(256) copy_kernel(CopiedRows<From, To> first, CopiedRows<From, To> second,
+                                                   int64_t x_rows, int64_t cols, const int32_t* indices, int64_t rows,
+                                                   int* fault) {
   wait_for_earlier_kernels();
+  const CopiedRows<From, To> own = blockIdx.y == 0 ? first : second;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const int64_t index = indices[row];
+    const int64_t index = indices == nullptr ? row : indices[row];
     const bool found = index >= 0 && index < x_rows;
     if (!found && threadIdx.x == 0) tkf_fault(fault, kFaultIndex);
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) {
-      out[row * cols + i] = found ? Convert::of(x[index * cols + i]) : To{};
+      own.out[row * cols + i] = found ? Convert::of(own.x[index * cols + i]) : To{};
     }
   }
 }
@@ -65,21 +81,6 @@ __global__ void __launch_bounds__(256) add_kept_kernel(float* x, const float* de
   }
 }
 
-struct ToF16 {
-  static __device__ __forceinline__ uint16_t of(float value) { return float_to_half_bits(value); }
-};
-struct ToBf16 {
-  static __device__ __forceinline__ uint16_t of(float value) { return float_to_bfloat16_bits(value); }
-};
-template <class To, class Convert>
-__global__ void __launch_bounds__(256) store_kernel(const float* x, int64_t count, To* out) {
-  wait_for_earlier_kernels();
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
-    out[i] = Convert::of(x[i]);
-  }
-}
-
 // A block of threads a row; in double: rows of huge or tiny values neither overflow nor vanish.
 __global__ void __launch_bounds__(256) row_norms_kernel(const float* x, int64_t rows, int64_t cols, double* out) {
   wait_for_earlier_kernels();
@@ -106,17 +107,14 @@ __global__ void __launch_bounds__(256) advance_kernel(int32_t* positions, int64_
 
 namespace {
 
+// `pieces` of a row, each of them a From and, copied, a To.
 template <class From, class To, class Convert>
-void launch_gather(tkf_context* context, const tkf_rows_gather_args& a, int64_t cols) {
-  TKF_LAUNCH(cuda_stream(context), (gather_kernel<From, To, Convert>), grid_of(a.rows, 1), row_threads(4 * cols, 256), 0,
-             as<From>(a.x), a.x_rows, cols, as<int32_t>(a.indices), a.rows, as<To>(a.out), cuda_fault(context));
-}
-
-template <class To, class Convert>
-void launch_store(tkf_context* context, const tkf_rows_store_args& a) {
-  const int64_t count = a.rows * a.cols;
-  TKF_LAUNCH(cuda_stream(context), (store_kernel<To, Convert>), grid_of(count, 256), 256, 0, as<float>(a.x), count,
-             as<To>(a.out) + a.at * a.cols);
+void launch_copy(tkf_context* context, const tkf_rows_copy_args& a, int64_t pieces) {
+  const CopiedRows<From, To> first = {as<From>(a.x), as<To>(a.out) + a.at * pieces};
+  const CopiedRows<From, To> second = {as<From>(a.x2), a.out2.data == nullptr ? nullptr : as<To>(a.out2) + a.at * pieces};
+  const dim3 grid(grid_of(a.rows, 1), a.out2.data == nullptr ? 1 : 2);
+  TKF_LAUNCH(cuda_stream(context), (copy_kernel<From, To, Convert>), grid, row_threads(4 * pieces, 256), 0, first, second,
+             a.x_rows, pieces, as<int32_t>(a.indices), a.rows, cuda_fault(context));
 }
 
 }  // namespace
@@ -128,34 +126,30 @@ bool cuda_kernels_wait() {
   return error == cudaSuccess && found.ptxVersion >= 90;
 }
 
-int32_t on_cuda::rows_gather(tkf_context* context, const tkf_rows_gather_args& a) {
+int32_t on_cuda::rows_copy(tkf_context* context, const tkf_rows_copy_args& a) {
   const int64_t bytes = a.cols * (a.dtype == TKF_DTYPE_F32 ? 4 : 2);
-  if (a.dtype != a.out_dtype) {
-    a.dtype == TKF_DTYPE_F16 ? launch_gather<uint16_t, float, FromF16>(context, a, a.cols)
-                             : launch_gather<uint16_t, float, FromBf16>(context, a, a.cols);
-  } else if (bytes % 16 == 0 && is_aligned(a.x.data, 16) && is_aligned(a.out.data, 16)) {
-    launch_gather<uint4, uint4, Copied<uint4>>(context, a, bytes / 16);
+  const bool alone = a.out2.data == nullptr;
+  const auto aligned = [](const tkf_buffer& x) { return is_aligned(x.data, 16); };
+  if (a.dtype == TKF_DTYPE_F32 && a.out_dtype != TKF_DTYPE_F32) {
+    a.out_dtype == TKF_DTYPE_F16 ? launch_copy<float, uint16_t, ToF16>(context, a, a.cols)
+                                 : launch_copy<float, uint16_t, ToBf16>(context, a, a.cols);
+  } else if (a.dtype != a.out_dtype) {
+    a.dtype == TKF_DTYPE_F16 ? launch_copy<uint16_t, float, FromF16>(context, a, a.cols)
+                             : launch_copy<uint16_t, float, FromBf16>(context, a, a.cols);
+  } else if (bytes % 16 == 0 && aligned(a.x) && aligned(a.out) && (alone || (aligned(a.x2) && aligned(a.out2)))) {
+    launch_copy<uint4, uint4, Copied<uint4>>(context, a, bytes / 16);
   } else if (a.dtype == TKF_DTYPE_F32) {
-    launch_gather<uint32_t, uint32_t, Copied<uint32_t>>(context, a, a.cols);
+    launch_copy<uint32_t, uint32_t, Copied<uint32_t>>(context, a, a.cols);
   } else {
-    launch_gather<uint16_t, uint16_t, Copied<uint16_t>>(context, a, a.cols);
+    launch_copy<uint16_t, uint16_t, Copied<uint16_t>>(context, a, a.cols);
   }
-  return cuda_launched(context, "rows_gather");
+  return cuda_launched(context, "rows_copy");
 }
 
 int32_t on_cuda::rows_scatter_add(tkf_context* context, const tkf_rows_scatter_add_args& a) {
   TKF_LAUNCH(cuda_stream(context), (scatter_add_kernel), grid_of(a.rows, 1), row_threads(a.cols, 256), 0,
              as<float>(a.x), a.x_rows, a.cols, as<int32_t>(a.indices), a.rows, as<float>(a.delta), cuda_fault(context));
   return cuda_launched(context, "rows_scatter_add");
-}
-
-int32_t on_cuda::rows_store(tkf_context* context, const tkf_rows_store_args& a) {
-  switch (a.out_dtype) {
-    case TKF_DTYPE_F16: launch_store<uint16_t, ToF16>(context, a); break;
-    case TKF_DTYPE_BF16: launch_store<uint16_t, ToBf16>(context, a); break;
-    default: launch_store<float, Copied<float>>(context, a); break;
-  }
-  return cuda_launched(context, "rows_store");
 }
 
 int32_t on_cuda::rows_norm(tkf_context* context, const tkf_rows_norm_args& a) {

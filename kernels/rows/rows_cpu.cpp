@@ -1,4 +1,4 @@
-// Rows in and out of tensors: gathered by index, scattered back with an addition, stored with rounding, measured.
+// Rows in and out of tensors: copied, by index and with rounding, scattered back with an addition, measured.
 #include <cmath>
 
 #include "../common/simd.h"
@@ -28,21 +28,25 @@ static void narrow(int dtype, const float* in, int64_t count, uint8_t* out) {
   }
 }
 
-static int32_t rows_gather(tkf_context* context, const tkf_rows_gather_args& a) {
-  const uint8_t* x = as<uint8_t>(a.x);
+static int32_t rows_copy(tkf_context* context, const tkf_rows_copy_args& a) {
   const int32_t* indices = as<int32_t>(a.indices);
-  uint8_t* out = as<uint8_t>(a.out);
   const int dtype = a.dtype, out_dtype = a.out_dtype;
   const int64_t cols = a.cols, in_row = cols * value_bytes(dtype), out_row = cols * value_bytes(out_dtype);
+  // Neighbours that stay neighbours are one.
+  const auto copy = [&](const tkf_buffer& x, const tkf_buffer& out, int64_t from, int64_t to, int64_t some) {
+    const uint8_t* const source = as<uint8_t>(x) + from * in_row;
+    uint8_t* const target = as<uint8_t>(out) + (a.at + to) * out_row;
+    if (dtype == out_dtype) memcpy(target, source, static_cast<size_t>(some * in_row));
+    else if (dtype != TKF_DTYPE_F32) widen(dtype, source, some * cols, reinterpret_cast<float*>(target));
+    else narrow(out_dtype, reinterpret_cast<const float*>(source), some * cols, target);
+  };
   parallel_ranges(context, a.rows, larger(int64_t{1}, 32768 / cols), [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; row++) {
-      const uint8_t* from = x + indices[row] * in_row;
-      uint8_t* to = out + row * out_row;
-      if (dtype == out_dtype) {
-        memcpy(to, from, static_cast<size_t>(in_row));
-      } else {
-        widen(dtype, from, cols, reinterpret_cast<float*>(to));
-      }
+    for (int64_t row = begin; row < end;) {
+      const int64_t first = row, from = indices == nullptr ? row : indices[row];
+      do row++;
+      while (row < end && (indices == nullptr || indices[row] == from + row - first));
+      copy(a.x, a.out, from, first, row - first);
+      if (a.out2.data != nullptr) copy(a.x2, a.out2, from, first, row - first);
     }
   });
   return TKF_STATUS_OK;
@@ -60,23 +64,6 @@ static int32_t rows_scatter_add(tkf_context* context, const tkf_rows_scatter_add
       int64_t i = 0;
       for (; i + W <= cols; i += W) store(to + i, load(to + i) + load(from + i));
       for (; i < cols; i++) to[i] += from[i];
-    }
-  });
-  return TKF_STATUS_OK;
-}
-
-static int32_t rows_store(tkf_context* context, const tkf_rows_store_args& a) {
-  const float* x = as<float>(a.x);
-  const int out_dtype = a.out_dtype;
-  const int64_t cols = a.cols, out_row = cols * value_bytes(out_dtype);
-  uint8_t* out = as<uint8_t>(a.out) + a.at * out_row;
-  parallel_ranges(context, a.rows, larger(int64_t{1}, 32768 / cols), [&](int64_t begin, int64_t end, int) {
-    const float* from = x + begin * cols;
-    const int64_t count = (end - begin) * cols;
-    if (out_dtype == TKF_DTYPE_F32) {
-      memcpy(out + begin * out_row, from, static_cast<size_t>(count) * 4);
-    } else {
-      narrow(out_dtype, from, count, out + begin * out_row);
     }
   });
   return TKF_STATUS_OK;

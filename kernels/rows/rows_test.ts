@@ -81,6 +81,40 @@ testCases(
   isSmall,
 );
 
+testCases(
+  "storeRows() takes some rows of two matrices, from f32 or from their own type",
+  ROWS_CASES.flatMap((c) =>
+    FLOATS.flatMap((to) => (to === "f32" ? [to] : ["f32" as const, to]).map((from) => ({ ...c, from, to })))
+  ),
+  [7 * 5, 3 * 5],
+  ({ count, cols, picked, from, to }, i) => {
+    const next = numbers(i + 1), [x, second] = [0, 1].map(() => randomWeight(from, [count, cols], next));
+    const rows = pick(count, picked, next), [out, secondOut] = [0, 1].map(() => emptyTensor(to, [picked + 5, cols]));
+    for (const { data } of [out!, secondOut!]) new Uint8Array(data.buffer).fill(0x55);
+    const expected = { x: second!, out: copyOf(secondOut!) }, expectedFirst = copyOf(out!);
+    reference.storeRows(x!, expectedFirst, 3, rows, expected);
+    return ({ name, backend, on }) => {
+      const first = on(out!), also = { x: on(second!), out: on(secondOut!) };
+      backend.storeRows(on(x!), first, 3, on(rows), also);
+      const what = `${name}, ${from} to ${to}, case ${i}`;
+      assertEquals(backend.read(first).data, expectedFirst.data, what);
+      assertEquals(backend.read(also.out).data, expected.out.data, what);
+      const alone = on(out!);
+      backend.storeRows(on(x!), alone, 3, on(rows));
+      assertEquals(backend.read(alone).data, expectedFirst.data, what);
+    };
+  },
+  isSmall,
+);
+
+Deno.test("storeRows() of the reference takes the rows that are named, of both matrices", () => {
+  const of = (...data: number[]) => hostTensor("f32", [data.length / 2, 2], Float32Array.from(data));
+  const out = of(0, 0, 0, 0, 0, 0), second = { x: of(7, 8, 9, 10, 11, 12), out: of(0, 0, 0, 0, 0, 0) };
+  reference.storeRows(of(1, 2, 3, 4, 5, 6), out, 1, ints([2, 0]), second);
+  assertEquals([...f32Data(out)], [0, 0, 5, 6, 1, 2]);
+  assertEquals([...f32Data(second.out)], [0, 0, 11, 12, 7, 8]);
+});
+
 testInEveryWay("storeRows() keeps NaN a NaN whatever its bits", (ways) => {
   const bits = [0x7F800001, 0xFF800001, 0x7FBFFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F80FFFF];
   const data = new Float32Array(Uint32Array.from({ length: 35 }, (_, i) => bits[i % 7]!).buffer);
@@ -108,18 +142,24 @@ testCases(
   (c) => isSmall(c) && c.scale === 1,
 );
 
-testOnCpu("gatherRows() and scatterAddRows() refuse rows that are not there", async () => {
+testOnCpu("gatherRows(), scatterAddRows() and storeRows() refuse rows that are not there", async () => {
   for (const { backend, empty } of await cpuWays()) {
     const x = empty(4, 3);
     for (const row of [-1, 4]) {
       assertThrows(() => backend.gatherRows(x, ints([row]), empty(1, 3)), KernelError, "expected 0 to 3");
       assertThrows(() => backend.scatterAddRows(x, ints([row]), empty(1, 3)), KernelError, "expected 0 to 3");
+      assertThrows(() => backend.storeRows(x, empty(2, 3), 1, ints([row])), KernelError, "expected 0 to 3");
     }
   }
 });
 
-testInEveryWay("storeRows() refuses rows that are not there", (ways) => {
+testInEveryWay("storeRows() refuses rows that are not there, and a second matrix unlike the first", (ways) => {
   for (const { backend, empty } of ways) {
+    const unlike = [{ x: empty(3, 2), out: empty(4, 3) }, { x: empty(3, 3), out: empty(5, 3) }];
+    for (const second of unlike) {
+      const store = () => backend.storeRows(empty(3, 3), empty(4, 3), 0, undefined, second);
+      assertThrows(store, RangeError, "second");
+    }
     for (const at of [-1, 2, 0.5, NaN]) {
       const store = () => backend.storeRows(empty(3, 3), empty(4, 3), at);
       assertThrows(store, RangeError, "expected them to fit");

@@ -9,7 +9,14 @@
  * ```
  * @module
  */
-export type { AttentionArgs, AttentionChanges, Gate, LogitComparison, Product } from "../backend.ts";
+export type {
+  AttentionArgs,
+  AttentionChanges,
+  Gate,
+  LogitComparison,
+  Product,
+  StoredRows,
+} from "../backend.ts";
 export type {
   BatchCache,
   BatchDecisions,

@@ -97,29 +97,23 @@ export function* computeRows(
   keep: Uint8Array<ArrayBuffer>,
   ending: readonly EndingRow[],
 ): Generator<KeptRows> {
-  const { layer, keys, values, residual } = rows, { pass, pruner, record: { cache, tally, outputs } } = feed;
+  const { layer, residual } = rows, { pass, pruner, record: { cache, tally, outputs } } = feed;
   const { backend, config } = feed.model, local = localOf(feed), recent = pruner?.recent ?? 0;
   const every = range(start, keep.length), skips = indicesOf(keep, 0, start);
   const kept = indicesOf(keep, 1, start), computed = local === undefined ? kept : every;
   const total = residual.shape[0]!, all = computed.length === total;
+  const keys = asMatrix(rows.keys), values = asMatrix(rows.values);
+  const picked = (some: Rows) => some.length === total ? undefined : pass.i32(some);
   const [cached, passing] = pruner?.cacheSkipped ? [every, range(0, 0)] : [kept, skips];
   // Where every key stays, those of all rows are cached at once, before the first of them is attended to.
   const atOnce = pruner?.cacheSkipped === true && feed.judge === undefined;
   const fresh = !atOnce ? cached : start === 0 ? range(0, total) : range(0, 0);
   if (fresh.length > 0) {
-    cache.append(
-      pass.gather("cachedKeys", keys, fresh),
-      pass.gather("cachedValues", values, fresh),
-      positionsOf(feed, fresh),
-    );
+    cache.append(keys, values, positionsOf(feed, fresh), picked(fresh));
   }
   const later = atOnce ? total - start - keep.length : 0;
-  const skipped = cache.appendSkipped(
-    pass.gather("skippedKeys", keys, passing),
-    pass.gather("skippedValues", values, passing),
-    positionsOf(feed, passing),
-    feed.length + start + keep.length,
-  );
+  const next = feed.length + start + keep.length;
+  const skipped = cache.appendSkipped(keys, values, positionsOf(feed, passing), next, picked(passing));
   tally.take(keep);
   const seen = { kept: { ...cache.kept, count: cache.kept.count - later }, skipped, recent, ending };
   /** Adds what stands for skipped outputs, where it comes from computed ones; gives how far these are from it. */

@@ -80,15 +80,19 @@ export class LayerCache {
     return LayerCache.rowBytes(this.#dtype, this.#width);
   }
 
-  /** Appends rows of keys and values, [R, width] f32, at ascending original positions. */
-  append(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>): void {
+  /**
+   * Appends rows of keys and values, [T, width] f32.
+   *
+   * @param positions Their original positions, ascending
+   * @param rows Which of them, [R] i32; all where it is left out
+   */
+  append(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, rows?: Tensor): void {
     const { count } = this.#kept;
     const next = count + positions.length;
     if (next > this.#kept.positions.length) this.#resize(Math.ceil(next / PAGE_ROWS) * PAGE_ROWS);
     this.#kept.positions.set(positions, count);
     this.#kept = { ...this.#kept, count: next };
-    this.#backend.storeRows(keys, this.#kept.keys, count);
-    this.#backend.storeRows(values, this.#kept.values, count);
+    this.#store({ keys, values }, this.#kept, count, rows);
   }
 
   /**
@@ -106,9 +110,8 @@ export class LayerCache {
       else rows[stays++] = row;
     }
     if (stays > 0) {
-      const moved = this.#gather(this.#kept, rows, "f32");
-      this.#backend.storeRows(moved.keys, this.#kept.keys, first);
-      this.#backend.storeRows(moved.values, this.#kept.values, first);
+      const moved = this.#gather(this.#kept, rows.subarray(0, stays));
+      this.#store(moved, this.#kept, first);
       this.#give(moved);
     }
     for (let i = 0; i < stays; i++) positions[first + i] = positions[rows[i]!]!;
@@ -125,30 +128,27 @@ export class LayerCache {
   }
 
   /**
-   * Appends newly skipped tokens, [S, width] f32, to the recent window, which afterwards holds what a query at position
-   * `next` or later can still see.
+   * Appends newly skipped tokens to the recent window, which afterwards holds what a query at position `next` or later can
+   * still see. Otherwise as {@linkcode append}.
    *
    * @returns the rows that queries up to now see: those left of earlier tokens, then the new ones
    */
-  appendSkipped(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, next: number): CachedRows {
+  appendSkipped(
+    keys: Tensor,
+    values: Tensor,
+    positions: Int32Array<ArrayBuffer>,
+    next: number,
+    rows?: Tensor,
+  ): CachedRows {
     const ring = this.#ring;
     if (this.#recent === 0 || ring.count + positions.length === 0) return ring;
     if (positions.length === 0) return this.#slide(ring, next);
-    const count = ring.count + positions.length;
-    const joined = (old: Tensor, fresh: Tensor) => {
-      const out = this.#backend.resizeRows(old, count);
-      this.#backend.storeRows(fresh, out, ring.count);
-      return out;
-    };
-    const all = new Int32Array(count);
+    const count = ring.count + positions.length, all = new Int32Array(count);
     all.set(ring.positions);
     all.set(positions, ring.count);
-    const seen = {
-      keys: joined(ring.keys, keys),
-      values: joined(ring.values, values),
-      positions: all,
-      count,
-    };
+    const seen = { ...this.#alloc(count), positions: all, count };
+    if (ring.count > 0) this.#store(ring, seen, 0);
+    this.#store({ keys, values }, seen, ring.count, rows);
     this.#give(ring);
     return this.#slide(seen, next);
   }
@@ -188,24 +188,19 @@ export class LayerCache {
 
   #tail(rows: CachedRows, first: number): CachedRows {
     const count = rows.count - first;
-    return {
-      ...this.#gather(rows, range(first, count), this.#dtype),
-      positions: rows.positions.slice(first),
-      count,
-    };
+    return { ...this.#gather(rows, range(first, count)), positions: rows.positions.slice(first), count };
   }
 
   /** Copies of some rows. */
-  #gather(from: KeysAndValues, rows: Rows, dtype: CacheDType): KeysAndValues {
-    const take = this.#backend.upload(hostTensor("i32", [rows.length], rows));
-    const copy = (part: Tensor) => {
-      const out = this.#backend.alloc(dtype, [rows.length, this.#width]);
-      this.#backend.gatherRows(part, take, out);
-      return out;
-    };
-    const copies = { keys: copy(from.keys), values: copy(from.values) };
+  #gather(from: KeysAndValues, rows: Rows): KeysAndValues {
+    const take = this.#backend.upload(hostTensor("i32", [rows.length], rows)), copies = this.#alloc(rows.length);
+    this.#store(from, copies, 0, take);
     this.#backend.free(take);
     return copies;
+  }
+
+  #store(from: KeysAndValues, to: KeysAndValues, at: number, rows?: Tensor): void {
+    this.#backend.storeRows(from.keys, to.keys, at, rows, { x: from.values, out: to.values });
   }
 
   /** Gives the cached rows another capacity, in which they fit. */
@@ -225,7 +220,12 @@ export class LayerCache {
   }
 
   #empty(): CachedRows {
-    const none = () => this.#backend.alloc(this.#dtype, [0, this.#width]); // each given back by itself
-    return { keys: none(), values: none(), positions: new Int32Array(0), count: 0 };
+    return { ...this.#alloc(0), positions: new Int32Array(0), count: 0 };
+  }
+
+  /** Keys and values, each to be given back by itself. */
+  #alloc(rows: number): KeysAndValues {
+    const part = () => this.#backend.alloc(this.#dtype, [rows, this.#width]);
+    return { keys: part(), values: part() };
   }
 }

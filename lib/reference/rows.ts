@@ -1,5 +1,6 @@
 /** Ops that work row by row: embedding, norms, gather, scatter, store, SwiGLU, rotary embedding. */
 import { expectIds, expectTensor, f32Data, hostData, type HostTensor, type Tensor } from "../tensor.ts";
+import type { StoredRows } from "../backend.ts";
 import { toBf16, toF16 } from "../half.ts";
 import { dequantize } from "./dequantize.ts";
 
@@ -105,15 +106,26 @@ export function add(x: Tensor, delta: Tensor): void {
 }
 
 /** See {@linkcode Backend.storeRows}. */
-export function storeRows(x: Tensor, out: Tensor, at: number): void {
-  const [rows, width] = x.shape as [number, number];
-  expectTensor("out", out, ["f32", "f16", "bf16"], [-1, width]);
-  if (at < 0 || at + rows > out.shape[0]!) {
-    throw new RangeError(`Cannot store ${rows} rows at ${at}: found room for ${out.shape[0]}`);
+export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
+  const [height, width] = x.shape as [number, number], count = (rows ?? x).shape[0]!;
+  expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
+  expectTensor("out", out, x.dtype === "f32" ? ["f32", "f16", "bf16"] : x.dtype, [-1, width]);
+  if (!(at >= 0 && at + count <= out.shape[0]!)) {
+    throw new RangeError(
+      `Cannot store ${count} rows at ${at}: expected them to fit into the ${out.shape[0]} of "out"`,
+    );
   }
-  const target = hostData(out), source = f32Data(x);
-  const round = out.dtype === "f32" ? (v: number) => v : out.dtype === "f16" ? toF16 : toBf16;
-  for (let i = 0; i < source.length; i++) target[at * width + i] = round(source[i]!);
+  const target = hostData(out), source = hostData(x), picked = rows && hostData(rows);
+  const round = out.dtype === x.dtype ? (v: number) => v : out.dtype === "f16" ? toF16 : toBf16;
+  for (let i = 0; i < count; i++) {
+    const row = picked?.[i] ?? i;
+    checkRow(row, height);
+    for (let j = 0; j < width; j++) target[(at + i) * width + j] = round(source[row * width + j]!);
+  }
+  if (second === undefined) return;
+  expectTensor("second.x", second.x, x.dtype, x.shape);
+  expectTensor("second.out", second.out, out.dtype, out.shape);
+  storeRows(second.x, second.out, at, rows);
 }
 
 /** See {@linkcode Backend.rowNorms}. */
