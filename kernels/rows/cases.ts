@@ -22,7 +22,11 @@ export const CALLS: Calls = {
     const x_rows = d.size(6, 1), cols = d.size(40), at = d.size(4), pair = d.pick([true, false]);
     const picks = d.pick([true, false]), rows = d.size(picks ? 9 : x_rows + 1);
     const x = () => d.values(dtype, x_rows * cols), out = () => d.room(out_dtype, (at + rows) * cols);
-    const [indices, x2, out2] = [picks ? d.indices(rows, x_rows) : null, pair ? x() : null, pair ? out() : null];
+    const [indices, x2, out2] = [
+      picks ? d.indices(rows, x_rows) : null,
+      pair ? x() : null,
+      pair ? out() : null,
+    ];
     return { x: x(), x2, indices, out: out(), out2, x_rows, cols, rows, at, dtype, out_dtype };
   },
   tkf_rows_scatter_add(d) {

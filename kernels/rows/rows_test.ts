@@ -89,7 +89,8 @@ testCases(
   [7 * 5, 3 * 5],
   ({ count, cols, picked, from, to }, i) => {
     const next = numbers(i + 1), [x, second] = [0, 1].map(() => randomWeight(from, [count, cols], next));
-    const rows = pick(count, picked, next), [out, secondOut] = [0, 1].map(() => emptyTensor(to, [picked + 5, cols]));
+    const rows = pick(count, picked, next),
+      [out, secondOut] = [0, 1].map(() => emptyTensor(to, [picked + 5, cols]));
     for (const { data } of [out!, secondOut!]) new Uint8Array(data.buffer).fill(0x55);
     const expected = { x: second!, out: copyOf(secondOut!) }, expectedFirst = copyOf(out!);
     reference.storeRows(x!, expectedFirst, 3, rows, expected);
@@ -153,19 +154,22 @@ testOnCpu("gatherRows(), scatterAddRows() and storeRows() refuse rows that are n
   }
 });
 
-testInEveryWay("storeRows() refuses rows that are not there, and a second matrix unlike the first", (ways) => {
-  for (const { backend, empty } of ways) {
-    const unlike = [{ x: empty(3, 2), out: empty(4, 3) }, { x: empty(3, 3), out: empty(5, 3) }];
-    for (const second of unlike) {
-      const store = () => backend.storeRows(empty(3, 3), empty(4, 3), 0, undefined, second);
-      assertThrows(store, RangeError, "second");
+testInEveryWay(
+  "storeRows() refuses rows that are not there, and a second matrix unlike the first",
+  (ways) => {
+    for (const { backend, empty } of ways) {
+      const unlike = [{ x: empty(3, 2), out: empty(4, 3) }, { x: empty(3, 3), out: empty(5, 3) }];
+      for (const second of unlike) {
+        const store = () => backend.storeRows(empty(3, 3), empty(4, 3), 0, undefined, second);
+        assertThrows(store, RangeError, "second");
+      }
+      for (const at of [-1, 2, 0.5, NaN]) {
+        const store = () => backend.storeRows(empty(3, 3), empty(4, 3), at);
+        assertThrows(store, RangeError, "expected them to fit");
+      }
     }
-    for (const at of [-1, 2, 0.5, NaN]) {
-      const store = () => backend.storeRows(empty(3, 3), empty(4, 3), at);
-      assertThrows(store, RangeError, "expected them to fit");
-    }
-  }
-});
+  },
+);
 
 testOnDevice(
   "gatherRows() and scatterAddRows() report rows that are not there and do the others",

@@ -1,5 +1,6 @@
 /** Attention of a layer's rows that were decided: of the full ones, and what stands for the others. */
 import type { AttentionArgs, Backend } from "../backend.ts";
+import type { CacheDType } from "../dtype.ts";
 import { firstOutcome } from "../filter/outcome.ts";
 import type { LayerInput, Pruner, PrunerSequence, Substitute } from "../methods/pruner.ts";
 import { f32Data, hostTensor } from "../tensor.ts";
@@ -113,7 +114,18 @@ export function* computeRows(
   }
   const later = atOnce ? total - start - keep.length : 0;
   const next = feed.length + start + keep.length;
-  const skipped = cache.appendSkipped(keys, values, positionsOf(feed, passing), next, picked(passing));
+  const scratch = (rows: number, dtype: CacheDType) => ({
+    keys: pass.scratch("seenKeys", [rows, keys.shape[1]!], dtype),
+    values: pass.scratch("seenValues", [rows, keys.shape[1]!], dtype),
+  });
+  const skipped = cache.appendSkipped(
+    keys,
+    values,
+    positionsOf(feed, passing),
+    next,
+    scratch,
+    picked(passing),
+  );
   tally.take(keep);
   const seen = { kept: { ...cache.kept, count: cache.kept.count - later }, skipped, recent, ending };
   /** Adds what stands for skipped outputs, where it comes from computed ones; gives how far these are from it. */
@@ -171,7 +183,6 @@ export function* computeRows(
       },
     };
   }
-  cache.release(skipped);
 }
 
 /** Full rows whose outputs are compared with those of local attention: those whose outcome counts. */

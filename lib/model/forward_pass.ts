@@ -4,6 +4,7 @@
  */
 import type { Backend, Gate, Product } from "../backend.ts";
 import type { BatchDecisions, BatchRows } from "../batch_ops.ts";
+import type { CacheDType } from "../dtype.ts";
 import type { LayerView } from "../methods/pruner.ts";
 import { countOf, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
@@ -285,9 +286,10 @@ export class ForwardPass {
    * Scratch by name; its values last until the name is taken again. Layers keep different numbers of rows: the first rows
    * of what is there already serve, unless most of it would lie idle.
    */
-  protected scratch(name: string, shape: readonly number[], dtype: "f32" | "i32" = "f32"): Tensor {
+  scratch(name: string, shape: readonly number[], dtype: CacheDType | "i32" = "f32"): Tensor {
     const old = this.#scratch.get(name), rows = shape[0]!;
-    if (old?.shape.length === shape.length && old.shape.every((n, i) => i === 0 || n === shape[i])) {
+    const serves = old?.dtype === dtype && old.shape.length === shape.length;
+    if (serves && old.shape.every((n, i) => i === 0 || n === shape[i])) {
       const most = old.shape[0]!;
       if (rows === most) return old;
       if (rows < most && (most <= FEW_ROWS || 4 * rows >= most)) return firstRows(old, rows);

@@ -4,11 +4,14 @@
  */
 import type { Backend } from "../backend.ts";
 import { byteSize, type CacheDType } from "../dtype.ts";
-import { hostTensor, type Tensor } from "../tensor.ts";
+import { firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import { range, type Rows } from "./row_indices.ts";
 
 /** Rows by which a cache grows: small enough to waste little, large enough that copying stays under 2% of the reading. */
 export const PAGE_ROWS = 64;
+
+/** Rows by which the recent window's memory grows. */
+const RING_ROWS = 16;
 
 /** Empty rows from which on a cache that has dropped some is made anew, as large as it must be. */
 const SLACK_ROWS = 2 * PAGE_ROWS;
@@ -68,7 +71,7 @@ export class LayerCache {
 
   /** Bytes allocated. */
   get allocatedBytes(): number {
-    return (this.#kept.positions.length + this.#ring.positions.length) * this.#rowBytes;
+    return (this.#kept.keys.shape[0]! + this.#ring.keys.shape[0]!) * this.#rowBytes;
   }
 
   /** Bytes of one cached token, key and value. */
@@ -110,7 +113,8 @@ export class LayerCache {
       else rows[stays++] = row;
     }
     if (stays > 0) {
-      const moved = this.#gather(this.#kept, rows.subarray(0, stays));
+      const moved = this.#alloc(stays);
+      this.#storeSome(this.#kept, rows.subarray(0, stays), moved, 0);
       this.#store(moved, this.#kept, first);
       this.#give(moved);
     }
@@ -131,31 +135,36 @@ export class LayerCache {
    * Appends newly skipped tokens to the recent window, which afterwards holds what a query at position `next` or later can
    * still see. Otherwise as {@linkcode append}.
    *
-   * @returns the rows that queries up to now see: those left of earlier tokens, then the new ones
+   * @param scratch Gives room for so many rows, which last until its next call
+   * @returns the rows that queries up to now see: those left of earlier tokens, then the new ones; until the next call
    */
   appendSkipped(
     keys: Tensor,
     values: Tensor,
     positions: Int32Array<ArrayBuffer>,
     next: number,
+    scratch: (rows: number, dtype: CacheDType) => KeysAndValues,
     rows?: Tensor,
   ): CachedRows {
-    const ring = this.#ring;
-    if (this.#recent === 0 || ring.count + positions.length === 0) return ring;
-    if (positions.length === 0) return this.#slide(ring, next);
-    const count = ring.count + positions.length, all = new Int32Array(count);
-    all.set(ring.positions);
-    all.set(positions, ring.count);
-    const seen = { ...this.#alloc(count), positions: all, count };
-    if (ring.count > 0) this.#store(ring, seen, 0);
-    this.#store({ keys, values }, seen, ring.count, rows);
-    this.#give(ring);
-    return this.#slide(seen, next);
-  }
-
-  /** Gives rows of {@linkcode appendSkipped} back once queries have seen them, unless the window still holds them. */
-  release(rows: CachedRows): void {
-    if (rows !== this.#ring) this.#give(rows);
+    const held = this.#ring.count, count = held + positions.length, fresh = { keys, values };
+    if (this.#recent === 0 || count === 0) return this.#ring;
+    const all = new Int32Array(count);
+    all.set(this.#ring.positions);
+    all.set(positions, held);
+    const first = all.findIndex((position) => next - position <= this.#recent);
+    const stays = first < 0 ? 0 : count - first;
+    if (stays > this.#ring.keys.shape[0]!) this.#widen(stays);
+    const ring = this.#ring = { ...this.#ring, positions: all.slice(count - stays), count: stays };
+    if (stays === count) {
+      if (positions.length > 0) this.#store(fresh, ring, held, rows);
+      return ring;
+    }
+    const seen = { ...scratch(count, this.#dtype), positions: all, count };
+    const old = { keys: firstRows(ring.keys, held), values: firstRows(ring.values, held) };
+    if (held > 0) this.#store(old, seen, 0);
+    if (positions.length > 0) this.#store(fresh, seen, held, rows);
+    if (stays > 0) this.#storeSome(seen, range(count - stays, stays), ring, 0);
+    return seen;
   }
 
   /** Gives the memory of all rows back at once and forgets them. */
@@ -179,24 +188,18 @@ export class LayerCache {
     return copy;
   }
 
-  /** Keeps of `seen` what position `next` can still see, and gives `seen` back. */
-  #slide(seen: CachedRows, next: number): CachedRows {
-    const first = seen.positions.findIndex((position) => next - position <= this.#recent);
-    this.#ring = first < 0 ? this.#empty() : first === 0 ? seen : this.#tail(seen, first);
-    return seen;
+  /** Gives the recent window room for so many rows, of which it never has more than `recent`. */
+  #widen(rows: number): void {
+    const ring = this.#ring, capacity = Math.min(this.#recent, Math.ceil(rows / RING_ROWS) * RING_ROWS);
+    this.#ring = { ...this.#copy(ring, capacity), positions: ring.positions };
+    this.#give(ring);
   }
 
-  #tail(rows: CachedRows, first: number): CachedRows {
-    const count = rows.count - first;
-    return { ...this.#gather(rows, range(first, count)), positions: rows.positions.slice(first), count };
-  }
-
-  /** Copies of some rows. */
-  #gather(from: KeysAndValues, rows: Rows): KeysAndValues {
-    const take = this.#backend.upload(hostTensor("i32", [rows.length], rows)), copies = this.#alloc(rows.length);
-    this.#store(from, copies, 0, take);
+  /** Copies some rows of `from`. */
+  #storeSome(from: KeysAndValues, rows: Rows, to: KeysAndValues, at: number): void {
+    const take = this.#backend.upload(hostTensor("i32", [rows.length], rows));
+    this.#store(from, to, at, take);
     this.#backend.free(take);
-    return copies;
   }
 
   #store(from: KeysAndValues, to: KeysAndValues, at: number, rows?: Tensor): void {
