@@ -341,7 +341,7 @@ static int32_t multiply_all(tkf_context* context, const float* x, const ProductL
     }
     if (rows <= kFewRows) {
       status = few_rows<Format>(context, x, list, rows, k);
-    } else if (some_rows::serves(rows) && (rows < kBlasRows || context_sgemm(context) == nullptr)) {
+    } else if (some_rows::serves(rows, kTurnsWords<Format>) && (rows < kBlasRows || context_sgemm(context) == nullptr)) {
       status = some_rows::products<Format>(context, x, list, rows, k);
     } else {
       status = many_rows<Format>(context, x, list, rows, k);

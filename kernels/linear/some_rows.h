@@ -19,9 +19,13 @@ constexpr int64_t kDepth = 64;
 
 namespace some_rows {
 
-// Up to so many rows of x it pays, unless a quarter of the last vector's lanes lie idle.
-constexpr int64_t kMost = 128, kMostIdle = W / 4 - 1;
-static bool serves(int64_t rows) { return rows <= kMost && (rows + W - 1) / W * W - rows <= kMostIdle; }
+// Up to so many rows of x it pays, unless a quarter of the last vector's lanes lie idle; of weights that are turned about
+// in words (pack_columns.h) up to fewer, and with fewer idle lanes.
+constexpr int64_t kMost = 128, kMostOfWords = 48;
+static bool serves(int64_t rows, bool words) {
+  const int64_t idle = (rows + W - 1) / W * W - rows;
+  return rows <= (words ? kMostOfWords : kMost) && idle < (words ? 2 : W / 4);
+}
 
 constexpr int kGroup = 16;       // rows of weights that are made float together
 constexpr int64_t kPiece = 256;  // values of each that are made float at once: whole blocks of any format
