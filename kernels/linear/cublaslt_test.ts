@@ -66,7 +66,7 @@ Deno.test("linear() by cuBLASLt equals the reference on all cases of many rows",
   });
   const total = products.reduce((sum, count) => sum + count, 0);
   assertEquals(since(before).slice(1, 3), [total, total - many.length]);
-  assertEquals(many.length, 2 * 3 * 6 + 5 * 5 + 2 * 4 + 6 * 2 + 2 * 2 * 2);
+  assertEquals(many.length, 2 * 3 * 6 + 5 * 5 + 2 * 4 + 6 * 2 + 2 * 2 * 2 + 2 * 2);
 });
 
 Deno.test("linear() by cuBLASLt asks for an algorithm once a shape", async () => {

@@ -64,7 +64,7 @@ testOnCpu("linear() in int16 is the product with rounded activations, at every l
       runs++;
     }
   }
-  assertEquals(runs, ((5 * 6 + 5) * 11 + 2 * 3) * backends.length);
+  assertEquals(runs, ((5 * 6 + 5) * 11 + 2 * 3 + 2) * backends.length);
 });
 
 testOnCpu("linear() in int16 gives a row the same bits from 5 rows on, in blocks of 32 from 3", async () => {
