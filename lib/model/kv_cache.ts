@@ -10,9 +10,6 @@ import { range, type Rows } from "./row_indices.ts";
 /** Rows by which a cache grows: small enough to waste little, large enough that copying stays under 2% of the reading. */
 export const PAGE_ROWS = 64;
 
-/** Rows by which the recent window's memory grows. */
-const RING_ROWS = 16;
-
 /** Empty rows from which on a cache that has dropped some is made anew, as large as it must be. */
 const SLACK_ROWS = 2 * PAGE_ROWS;
 
@@ -188,10 +185,10 @@ export class LayerCache {
     return copy;
   }
 
-  /** Gives the recent window room for so many rows, of which it never has more than `recent`. */
+  /** Gives the recent window room for so many rows. */
   #widen(rows: number): void {
-    const ring = this.#ring, capacity = Math.min(this.#recent, Math.ceil(rows / RING_ROWS) * RING_ROWS);
-    this.#ring = { ...this.#copy(ring, capacity), positions: ring.positions };
+    const ring = this.#ring;
+    this.#ring = { ...this.#copy(ring, rows), positions: ring.positions };
     this.#give(ring);
   }
 
