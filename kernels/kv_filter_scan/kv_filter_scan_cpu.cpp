@@ -97,7 +97,7 @@ void measure(tkf_context* context, const FilterMeasure& job) {
                       (keys ? job.anchor_k : job.anchor_v) + int64_t{head} * job.head_dim, head, cosines);
   };
   const int64_t units = int64_t{2} * job.kv_heads;
-  if (job.rows * units * job.head_dim < 32768) {  // not worth waking threads
+  if (job.rows * units * job.head_dim < 8192) {  // not worth waking threads
     for (int64_t index = 0; index < units; index++) unit(index, 0);
   } else {
     parallel(context, units, unit);
