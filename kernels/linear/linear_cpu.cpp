@@ -239,8 +239,10 @@ struct ManyRows {
   // body(first panel, end, first row, end, thread)
   template <class F>
   void run(tkf_context* context, F&& body) const {
+    const int64_t each = bulk / tasks, longer = bulk % tasks;  // the longer ones first, as parallel_parts has them
     parallel(context, tasks + (panels - bulk) * parts, [&](int64_t task, int thread) {
-      if (task < tasks) return body(bulk * task / tasks, bulk * (task + 1) / tasks, int64_t{0}, rows, thread);
+      const int64_t begin = each * task + smaller(task, longer);
+      if (task < tasks) return body(begin, begin + each + (task < longer), int64_t{0}, rows, thread);
       const int64_t panel = bulk + (task - tasks) / parts, part = (task - tasks) % parts;
       body(panel, panel + 1, rows * part / parts, rows * (part + 1) / parts, thread);
     });
