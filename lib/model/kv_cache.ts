@@ -153,14 +153,14 @@ export class LayerCache {
     if (stays > this.#ring.keys.shape[0]!) this.#widen(stays);
     const ring = this.#ring = { ...this.#ring, positions: all.slice(count - stays), count: stays };
     if (stays === count) {
-      if (positions.length > 0) this.#store(fresh, ring, held, rows);
+      this.#store(fresh, ring, held, rows);
       return ring;
     }
     const seen = { ...scratch(count, this.#dtype), positions: all, count };
     const old = { keys: firstRows(ring.keys, held), values: firstRows(ring.values, held) };
-    if (held > 0) this.#store(old, seen, 0);
-    if (positions.length > 0) this.#store(fresh, seen, held, rows);
-    if (stays > 0) this.#storeSome(seen, range(count - stays, stays), ring, 0);
+    this.#store(old, seen, 0);
+    this.#store(fresh, seen, held, rows);
+    this.#storeSome(seen, range(count - stays, stays), ring, 0);
     return seen;
   }
 
@@ -200,6 +200,7 @@ export class LayerCache {
   }
 
   #store(from: KeysAndValues, to: KeysAndValues, at: number, rows?: Tensor): void {
+    if ((rows ?? from.keys).shape[0] === 0) return;
     this.#backend.storeRows(from.keys, to.keys, at, rows, { x: from.values, out: to.values });
   }
 

@@ -108,7 +108,11 @@ Deno.test("gatherRows(), scatterAddRows() and storeRows() move rows and round to
     backend.gatherRows(half, i32([1]), back);
     near(back, [1 / 3, 7], 2e-3);
   }
-  assertThrows(() => backend.storeRows(x, emptyTensor("f32", [3, 2]), 1), RangeError, "found room for 3");
+  assertThrows(
+    () => backend.storeRows(x, emptyTensor("f32", [3, 2]), 1),
+    RangeError,
+    "expected them to fit into the 3",
+  );
   assertThrows(() => backend.gatherRows(x, i32([3, 0]), out), RangeError, "row 3");
 });
 
