@@ -33,6 +33,13 @@ TKF_INLINE void turn_words(const uint8_t* const* row, int64_t at, __m512i* words
 
 TKF_INLINE vf low_halves(__m512i words) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words)); }
 
+// The words that the blocks of 16 rows begin with.
+TKF_INLINE __m512i leading_words(const uint8_t* const* row, int64_t at) {
+  __m512i words;
+  turn_words<1>(row, at, &words);
+  return words;
+}
+
 // The low or the high nibbles of 16 bytes of each of 16 rows, each d*nibble + m of its row.
 template <bool HIGH>
 TKF_INLINE void turn_nibbles(const __m512i* words, vf d, vf m, float* to) {
@@ -44,6 +51,14 @@ TKF_INLINE void turn_nibbles(const __m512i* words, vf d, vf m, float* to) {
   }
 }
 
+// Both nibbles of 16 bytes of each of 16 rows, in the order of decode_nibbles().
+TKF_INLINE void turn_pairs(const uint8_t* const* row, int64_t at, vf d, vf m, float* to) {
+  __m512i words[4];
+  turn_words(row, at, words);
+  turn_nibbles<false>(words, d, m, to);
+  turn_nibbles<true>(words, d, m, to + 16 * kPanel);
+}
+
 // A block of each of 16 rows, at byte `at` of each, made float in the order of its decode(), with the same roundings: value i
 // of row r at to[i * kPanel + r]. Of formats whose values are quick to take out of a word.
 template <class Format>
@@ -52,31 +67,22 @@ constexpr bool kTurnsWords = false;
 template <>
 constexpr bool kTurnsWords<FormatQ4_0> = true;
 TKF_INLINE void turn_block(FormatQ4_0, const uint8_t* const* row, int64_t at, float* to) {
-  __m512i leading, words[4];
-  turn_words<1>(row, at, &leading);
-  turn_words(row, at + 2, words);
-  const vf d = low_halves(leading), m = -8 * d;
-  turn_nibbles<false>(words, d, m, to);
-  turn_nibbles<true>(words, d, m, to + 16 * kPanel);
+  const vf d = low_halves(leading_words(row, at));
+  turn_pairs(row, at + 2, d, -8 * d, to);
 }
 
 template <>
 constexpr bool kTurnsWords<FormatQ4_1> = true;
 TKF_INLINE void turn_block(FormatQ4_1, const uint8_t* const* row, int64_t at, float* to) {
-  __m512i leading, words[4];
-  turn_words<1>(row, at, &leading);
-  turn_words(row, at + 4, words);
-  const vf d = low_halves(leading), m = low_halves(_mm512_srli_epi32(leading, 16));
-  turn_nibbles<false>(words, d, m, to);
-  turn_nibbles<true>(words, d, m, to + 16 * kPanel);
+  const __m512i leading = leading_words(row, at);
+  turn_pairs(row, at + 4, low_halves(leading), low_halves(_mm512_srli_epi32(leading, 16)), to);
 }
 
 template <>
 constexpr bool kTurnsWords<FormatQ8_0> = true;
 TKF_INLINE void turn_block(FormatQ8_0, const uint8_t* const* row, int64_t at, float* to) {
-  __m512i leading, words[4];
-  turn_words<1>(row, at, &leading);
-  const vf d = low_halves(leading);
+  const vf d = low_halves(leading_words(row, at));
+  __m512i words[4];
   for (int half = 0; half < 2; half++, to += 16 * kPanel) {
     turn_words(row, at + 2 + 16 * half, words);
 #pragma GCC unroll 16
