@@ -1,59 +1,13 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { readCalls } from "../kernels/testing/fuzz/fuzz.ts";
-import { Draw } from "../kernels/testing/fuzz/draw.ts";
-import { createLayerState } from "../lib/filter/layer.ts";
 import { hostData } from "../lib/tensor.ts";
-import type { Option } from "../lib/filter/option.ts";
-import { learnedLayout } from "../lib/methods/learned.ts";
-import { OPTIONS } from "../lib/methods/options.ts";
-import { TokenFilter } from "../lib/methods/token_filter.ts";
-import {
-  ABI_VERSION,
-  type Argument,
-  type Arguments,
-  type Layout,
-  Op,
-  parseAbi,
-  type Scalar,
-  STATUS,
-} from "./abi.ts";
 import { NativeContext } from "./context.ts";
 import { openEmulated } from "./cuda/testing.ts";
-import type { FilterBackend } from "../lib/filter/sequence.ts";
-import { specArgs, statesArgs } from "./filter.ts";
-import { findLibrary, openCpuLibrary } from "./library.ts";
+import { findLibrary } from "./library.ts";
+import { ABI_VERSION, type Argument, type Arguments, Op, parseAbi, type Scalar, STATUS } from "./abi.ts";
+import { bytesOf, changed, context, good, library, misaligned, pathsOf } from "./abi_testing.ts";
 
-const library = await openCpuLibrary(), { symbols, ops } = library;
-const context = new NativeContext(library, { threads: 2 });
-const calls = await readCalls();
+const { symbols, ops } = library;
 
-const shape = { numLayers: 1, numHeads: 2, numKvHeads: 1, headDim: 4, hiddenSize: 6 };
-const [spec] = new TokenFilter(shape, {
-  tail: 1,
-  fusion: "learned",
-  features: ["similarity", "norm", "projection", "query"],
-}).specs;
-const floats = (count: number) => new Float32Array(count).fill(0.5);
-
-/** Good arguments of ops whose random ones do not read everything: two tokens of `learned`. */
-const FILTER: { readonly [op: string]: () => Arguments } = {
-  tkf_filter_scan: () => ({
-    spec: specArgs(spec!, 8),
-    states: statesArgs(createLayerState(spec!)),
-    ...{ keys: floats(8), values: floats(8), residual: floats(12), normed: floats(12), queries: floats(16) },
-    ...{ keep: new Uint8Array(2), columns: new Float64Array(14), taken: new BigInt64Array(1) },
-    ...{ count: 2, kv_dtype: "f32" },
-  }),
-  tkf_filter_observe() {
-    const state = createLayerState(spec!);
-    state.numbers.set([2, 2, 0, 0, 0, 0, 0, 2]); // two tokens seen, absorbed, pending
-    state.learned.fill(1, learnedLayout(spec!).outcome);
-    return { spec: specArgs(spec!, 8), states: statesArgs(state), y: new Float64Array(2), count: 2 };
-  },
-};
-/** Good arguments of an op: buffers of more than 0 bytes, sizes of 2 or more, the same at each call. */
-const good = (name: string): Arguments =>
-  FILTER[name]?.() ?? calls[name]!(new Draw(3, { least: 2, odd: false }));
 /** Buffers that these do not need. */
 const UNREAD: { readonly [op: string]: readonly string[] } = {
   tkf_linear_apply: ["kept", "kept_count"],
@@ -66,21 +20,6 @@ const UNREAD: { readonly [op: string]: readonly string[] } = {
 };
 /** All but the one whose good call takes a second. */
 const NAMES = [...ops.keys()].filter((name) => name !== "tkf_machine_measure");
-
-/** Paths of an op's fields of the given types, such as "states.scores". */
-function pathsOf(layout: Layout, types: readonly Scalar[], prefix = ""): string[] {
-  return layout.fields.flatMap(({ name, type }) => {
-    if (typeof type === "object") return pathsOf(type, types, `${prefix}${name}.`);
-    return types.includes(type) ? [prefix + name] : [];
-  });
-}
-
-/** Arguments with one field changed. */
-function changed(args: Arguments, path: string, change: (value: Argument) => Argument): Arguments {
-  const [name, ...rest] = path.split("."), value = args[name!]!;
-  const next = rest.length > 0 ? changed(value as Arguments, rest.join("."), change) : change(value);
-  return { ...args, [name!]: next };
-}
 
 /** Calls each op with each field of a type changed; fails unless the status is one of `allowed`. */
 function refuseEach(
@@ -104,16 +43,6 @@ function refuseEach(
     }
   }
   return runs;
-}
-
-const bytesOf = (value: Argument) => {
-  const { buffer, byteOffset, byteLength } = value as ArrayBufferView;
-  return new Uint8Array(buffer, byteOffset, byteLength);
-};
-function misaligned(value: Argument): Uint8Array {
-  const bytes = bytesOf(value), shifted = new Uint8Array(new ArrayBuffer(bytes.length + 8), 1, bytes.length);
-  shifted.set(bytes);
-  return shifted;
 }
 
 Deno.test("parseAbi() lays fields out as C does, and refuses what it does not know", () => {
@@ -221,154 +150,6 @@ Deno.test("the C ABI refuses unknown element types, and rows that are no whole n
   const args = changed({ ...good("tkf_linear_apply"), k: 33 }, "second.dtype", () => "q8_0");
   assertEquals(context.invoke("tkf_linear_apply", args), STATUS.shape);
   assertMatch(context.message, /multiple of the block of 32/);
-});
-
-Deno.test("tkf_rms_norm_apply refuses short and misaligned buffers that it does not need", () => {
-  const { rows, cols, ...rest } = good("tkf_rms_norm_apply"),
-    args = { ...rest, rows, cols, delta: null, keep: null };
-  const right = { delta: new Float32Array(Number(rows) * Number(cols)), keep: new Uint8Array(Number(rows)) };
-  for (const [name, buffer] of Object.entries(right)) {
-    assertEquals(context.invoke("tkf_rms_norm_apply", { ...args, [name]: buffer }), STATUS.ok);
-    assertEquals(
-      context.invoke("tkf_rms_norm_apply", { ...args, [name]: buffer.subarray(1) }),
-      STATUS.buffer,
-    );
-  }
-  assertEquals(
-    context.invoke("tkf_rms_norm_apply", { ...args, delta: misaligned(right.delta) }),
-    STATUS.buffer,
-  );
-});
-
-Deno.test("tkf_rows_copy refuses short and misaligned buffers that it does not need, and rows that are not there", () => {
-  const sizes = { x_rows: 3, cols: 2, rows: 2, at: 1, dtype: "f32", out_dtype: "f32" } as const;
-  const args = {
-    x: floats(6),
-    x2: floats(6),
-    indices: Int32Array.of(2, 0),
-    out: floats(6),
-    out2: floats(6),
-    ...sizes,
-  };
-  const invoke = (changes: Arguments) => context.invoke("tkf_rows_copy", { ...args, ...changes });
-  for (const name of ["x2", "indices", "out2"] as const) {
-    assertEquals(invoke({ [name]: args[name].subarray(1) }), STATUS.buffer, name);
-    assertEquals(invoke({ [name]: misaligned(args[name]) }), STATUS.buffer, name);
-  }
-  assertEquals(invoke({ x2: null }), STATUS.null);
-  assertEquals(invoke({ x2: null, out2: null }), STATUS.ok);
-  assertEquals(invoke({ indices: null }), STATUS.ok);
-  assertEquals(invoke({ indices: null, rows: 4, out: floats(10), out2: floats(10) }), STATUS.shape);
-  assertEquals(invoke({ indices: Int32Array.of(2, 3) }), STATUS.value);
-  assertEquals(invoke({ dtype: "f16", out_dtype: "bf16" }), STATUS.dtype);
-});
-
-Deno.test("the C ABI refuses lists of kept rows on the CPU", () => {
-  for (const name of ["tkf_linear_apply", "tkf_rope_apply"]) {
-    const args = { ...good(name), kept: new Int32Array(99), kept_count: new Int32Array(1) };
-    assertEquals(context.invoke(name, args), STATUS.unsupported);
-  }
-});
-
-Deno.test("tkf_filter_scan refuses every number of a spec that is out of its range", () => {
-  let runs = 0;
-  const refuse = (name: string, value: number) => {
-    const args = changed(good("tkf_filter_scan"), `spec.${name}`, () => value);
-    const status = context.invoke("tkf_filter_scan", args);
-    assert(([STATUS.value, STATUS.shape, STATUS.buffer] as number[]).includes(status), `${name}: ${status}`);
-    runs++;
-  };
-  const { type } = ops.get("tkf_filter_scan")!.layout.fields[0]!;
-  const ints = pathsOf(type as Layout, ["int32_t"]).filter((name) => name !== "heads");
-  const doubles = pathsOf(type as Layout, ["double"]),
-    any = ["layer", "chunk", "queries_size", "first_outcome"];
-  for (const name of ints) for (const value of [-1, -(2 ** 31)]) refuse(name, value);
-  for (const name of ints) if (!any.includes(name)) refuse(name, 2 ** 31 - 1);
-  for (const name of doubles) for (const value of [NaN, Infinity, -Infinity]) refuse(name, value);
-  assertEquals(runs, 38 + 15 + 27);
-});
-
-Deno.test("tkf_filter_scan takes features of local attention, of heads that fit the queries", () => {
-  const options = { fusion: "learned", substitute: "local", recent: 2, sinks: 1, tail: 1 } as const;
-  const [local] = new TokenFilter(shape, options, { knowsLocal: true } as FilterBackend).specs;
-  const states = statesArgs(createLayerState(local!)), spec = specArgs(local!, 8);
-  const status = (change: Arguments) =>
-    context.invoke("tkf_filter_scan", { ...good("tkf_filter_scan"), states, spec: { ...spec, ...change } });
-  assertEquals(status({}), STATUS.ok, context.message);
-  for (const heads of [-1, 0, 1, 2 ** 31 - 1]) assertEquals(status({ heads }), STATUS.shape);
-  assertEquals(status({ heads: 3 }), STATUS.buffer); // whose memory is larger
-});
-
-/** Numbers just in and just out of an option's range, as the spec carries it. */
-function edgesOf(
-  option: Option,
-): { readonly inside: readonly number[]; readonly outside: readonly number[] } {
-  switch (option.type) {
-    case "flag":
-      return { inside: [0, 1], outside: [-1, 2] };
-    case "name":
-      return { inside: [0, option.names.length - 1], outside: [-1, option.names.length] };
-    case "names":
-      return { inside: [0, 2 ** option.names.length - 1], outside: [-1, 2 ** option.names.length] };
-    case "integer":
-    case "number": {
-      const { range = `[${-Number.MAX_VALUE}, ${Number.MAX_VALUE}]` } = option;
-      const [low, high] = range.slice(1, -1).split(", ").map(Number) as [number, number];
-      if (option.type === "integer") return { inside: [low, high], outside: [low - 1, high + 1] };
-      const below = range.startsWith("(") ? low : low - 1, above = range.endsWith(")") ? high : high * 1.001;
-      return {
-        inside: [
-          range.startsWith("(") ? Number.MIN_VALUE : low,
-          range.endsWith(")") ? high * (1 - 2 ** -53) : high,
-        ],
-        outside: [below, above].filter((x) => Math.abs(x) < 1e300),
-      };
-    }
-    default:
-      return { inside: [], outside: [] };
-  }
-}
-
-Deno.test("tkf_filter_scan takes the ranges of the table of options, and nothing beyond", () => {
-  const spec = good("tkf_filter_scan").spec as Arguments;
-  let fields = 0;
-  for (const [name, option] of Object.entries(OPTIONS)) {
-    const field = name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    if (["fusion", "seed"].includes(name) || !(field in spec)) continue;
-    fields++;
-    const refused = (value: number) => {
-      const args = { ...good("tkf_filter_scan"), spec: { ...spec, fusion: 0, [field]: value } }; // `learned` takes less
-      return context.invoke("tkf_filter_scan", args) === STATUS.value;
-    };
-    const { inside, outside } = edgesOf(option);
-    for (const value of inside) assertEquals(refused(value), false, `${name} ${value}: ${context.message}`);
-    for (const value of outside) assertEquals(refused(value), true, `${name} ${value}`);
-  }
-  assertEquals(fields, 19);
-});
-
-Deno.test("tkf_attention_filtered refuses sizes and numbers out of their ranges", () => {
-  const name = "tkf_attention_filtered", args = good(name);
-  const refuse = (status: number, field: string, values: readonly Argument[]) => {
-    for (const value of values) {
-      assertEquals(context.invoke(name, { ...args, [field]: value }), status, field);
-    }
-  };
-  const heads = Number(args.heads);
-  for (const field of ["num_queries", "num_keys", "num_recent"]) refuse(STATUS.buffer, field, [100]);
-  refuse(STATUS.shape, "heads", [-1, 0, 2 ** 31 - 1]);
-  refuse(STATUS.shape, "kv_heads", [-1, 0, 2 * heads, 2 ** 31 - 1]);
-  refuse(STATUS.shape, "head_dim", [-1, 0, 257, 2 ** 31 - 1]);
-  refuse(STATUS.dtype, "kv_dtype", [-1, 2, 99]);
-  for (const field of ["recent_window", "sinks"]) refuse(STATUS.shape, field, [-1]);
-  for (const [field, count] of [["key_ends", args.num_keys], ["windows", args.num_queries]] as const) {
-    const right = new Int32Array(Number(count) + 1).subarray(1);
-    refuse(STATUS.ok, field, [null, right]);
-    refuse(STATUS.buffer, field, [right.subarray(1), misaligned(right)]);
-  }
-  refuse(STATUS.value, "scale", [NaN, Infinity]);
-  refuse(STATUS.null, "num_shares", [1]);
-  refuse(STATUS.shape, "num_shares", [-1, Number(args.num_keys) + 1]);
 });
 
 Deno.test("the C ABI takes NULL for buffers of no bytes", () => {
