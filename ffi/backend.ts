@@ -35,7 +35,7 @@ export class CpuBackend extends NativeBackend {
   /** Memory of tensors made here whose values were given to nobody, who might still look at them. */
   readonly #unread = new WeakSet<ArrayBufferLike>();
   readonly #memory = new TensorMemory();
-  readonly #make = this.#memory.make.bind(this.#memory);
+  readonly #make = (dtype: DType, shape: readonly number[]) => this.#memory.make(dtype, shape);
   #numbers: Int32Array<ArrayBuffer> = new Int32Array(0);
 
   /** Use {@linkcode openCpu}. `note` is added to the description. */
@@ -58,8 +58,8 @@ export class CpuBackend extends NativeBackend {
   };
 
   /** See {@linkcode Backend.alloc}. */
-  override alloc(dtype: DType, shape: readonly number[]): HostTensor {
-    const tensor = this.#make(dtype, shape);
+  override alloc(dtype: DType, shape: readonly number[], filledLater = false): HostTensor {
+    const tensor = this.#memory.make(dtype, shape, filledLater);
     this.#advised(tensor.data);
     return this.#made(tensor);
   }

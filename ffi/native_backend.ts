@@ -43,7 +43,7 @@ export abstract class NativeBackend implements Backend, Disposable {
   /** The ops of {@linkcode BatchOps}. */
   protected abstract readonly batch: BatchOps;
   abstract add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;
-  abstract alloc(dtype: DType, shape: readonly number[]): Tensor;
+  abstract alloc(dtype: DType, shape: readonly number[], filledLater?: boolean): Tensor;
   abstract upload(tensor: HostTensor): Tensor;
   abstract read(tensor: Tensor): HostTensor;
   abstract resizeRows(tensor: Tensor, rows: number): Tensor;

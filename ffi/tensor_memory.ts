@@ -27,11 +27,11 @@ export class TensorMemory {
     return this.#bytes;
   }
 
-  /** A zero tensor. */
-  make(dtype: HostTensor["dtype"], shape: readonly number[]): HostTensor {
+  /** A tensor: zero, unless it is filled later. */
+  make(dtype: HostTensor["dtype"], shape: readonly number[], filledLater = false): HostTensor {
     const bytes = byteSize(dtype, countOf(shape)),
       spare = bytes < LEAST_SPARE ? undefined : this.#takeFixed(bytes);
-    if (spare !== undefined) new Uint8Array(spare).fill(0);
+    if (spare !== undefined && !filledLater) new Uint8Array(spare).fill(0);
     return emptyTensor(dtype, shape, spare);
   }
 

@@ -43,7 +43,11 @@ Deno.test("memory that was given back serves again, zero, and is out of reach of
   assertEquals([again.data.constructor, isZero(again), isZero(half)], [Int32Array, true, true]);
   const at = address(again);
   memory.giveBack(bufferOf(again));
-  assertEquals(address(memory.make("f32", [ROWS, WIDTH])), at, "no fresh memory is taken");
+  const third = memory.make("f32", [ROWS, WIDTH]);
+  assertEquals(address(third), at, "no fresh memory is taken");
+  third.data.fill(5);
+  memory.giveBack(bufferOf(third));
+  assertEquals(memory.make("f32", [ROWS, WIDTH], true).data[3], 5, "what is filled later is not cleared");
 });
 
 Deno.test("a tensor grows in memory that was given back, zero behind its rows", () => {

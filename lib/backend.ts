@@ -141,8 +141,8 @@ export interface Backend extends BatchOps {
    */
   readonly hostMemory?: (bytes: number) => Uint8Array<ArrayBuffer>;
 
-  /** Allocates zeroed storage. */
-  alloc(dtype: DType, shape: readonly number[]): Tensor;
+  /** Allocates storage, zero unless `filledLater`: then it may hold anything until the caller has filled it. */
+  alloc(dtype: DType, shape: readonly number[], filledLater?: boolean): Tensor;
   /** Takes a host tensor over (without copying where the backend computes in host memory). */
   upload(tensor: HostTensor): Tensor;
   /** The values, in this process's memory (without copying where they are there already). */

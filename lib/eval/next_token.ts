@@ -36,7 +36,7 @@ function logitsOf(model: EvaluatedModel, hidden: Tensor, start: number, end: num
   const { backend } = model, width = hidden.shape[1]!;
   const numbers = Int32Array.from({ length: end - start }, (_, i) => start + i);
   const picked = backend.upload(hostTensor("i32", [end - start], numbers));
-  const rows = backend.alloc("f32", [end - start, width]);
+  const rows = backend.alloc("f32", [end - start, width], true);
   backend.gatherRows(hidden, picked, rows);
   backend.free(picked);
   const logits = model.logits(rows, out);

@@ -1,4 +1,5 @@
 /** A model for tests whose losses can be worked out by hand: its hidden states are its logits. */
+import type { DType } from "../dtype.ts";
 import { createDense } from "../methods/dense.ts";
 import type { Pruner, PrunerSequence } from "../methods/pruner.ts";
 import { assert, assertEquals } from "@std/assert";
@@ -122,7 +123,7 @@ export function expectAllFreed(work: (model: EvaluatedModel) => void): void {
     };
     const backend = new ReferenceBackend();
     Object.assign(backend, {
-      alloc: (...args: Parameters<typeof emptyTensor>) => take(emptyTensor(...args)),
+      alloc: (dtype: DType, shape: readonly number[]) => take(emptyTensor(dtype, shape)),
       upload: (tensor: Tensor) => take({ ...tensor }),
       free,
     });

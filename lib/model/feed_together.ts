@@ -37,7 +37,7 @@ export function feedTogether(model: Model, feeds: readonly SequenceFeed[]): Tens
   const isJoined = ({ sequence }: SequenceFeed) => sequence.joins(model);
   if (feeds.every(isJoined)) return feedJoined(model, feeds);
   // Sequences of a model that a method has altered have other weights, and who looks on sees one sequence alone.
-  const out = backend.alloc("f32", [total, config.hiddenSize]);
+  const out = backend.alloc("f32", [total, config.hiddenSize], true);
   const place = (hidden: Tensor, own: readonly SequenceFeed[]) => {
     const pass = createForwardPass(model);
     let from = 0;
@@ -83,7 +83,7 @@ function feedJoined(model: Model, feeds: readonly SequenceFeed[]): Tensor {
       sequence.end(length);
     });
   }
-  const out = backend.alloc("f32", x.shape);
+  const out = backend.alloc("f32", x.shape, true);
   pass.finish(x, out);
   backend.free(x);
   pass.free();

@@ -284,9 +284,14 @@ export class ForwardPass {
 
   /**
    * Scratch by name; its values last until the name is taken again. Layers keep different numbers of rows: the first rows
-   * of what is there already serve, unless most of it would lie idle.
+   * of what is there already serve, unless most of it would lie idle. Zero, if that is asked for and nobody has written to it.
    */
-  scratch(name: string, shape: readonly number[], dtype: CacheDType | "i32" = "f32"): Tensor {
+  scratch(
+    name: string,
+    shape: readonly number[],
+    dtype: CacheDType | "i32" = "f32",
+    filledLater = true,
+  ): Tensor {
     const old = this.#scratch.get(name), rows = shape[0]!;
     const serves = old?.dtype === dtype && old.shape.length === shape.length;
     if (serves && old.shape.every((n, i) => i === 0 || n === shape[i])) {
@@ -295,7 +300,7 @@ export class ForwardPass {
       if (rows < most && (most <= FEW_ROWS || 4 * rows >= most)) return firstRows(old, rows);
     }
     if (old !== undefined) this.model.backend.free(old);
-    const fresh = this.model.backend.alloc(dtype, shape);
+    const fresh = this.model.backend.alloc(dtype, shape, filledLater);
     this.#scratch.set(name, fresh);
     return fresh;
   }
@@ -331,7 +336,7 @@ export class ForwardPass {
   /** A vector as so many rows. */
   #repeat(x: Tensor, rows: number): Tensor {
     const out = this.scratch(`row of ${x.shape[0]}`, [rows, x.shape[0]!]),
-      zeros = this.scratch("zeros", [rows], "i32");
+      zeros = this.scratch("zeros", [rows], "i32", false);
     this.model.backend.gatherRows({ ...x, shape: [1, x.shape[0]!] }, zeros, out);
     return out;
   }

@@ -1,4 +1,4 @@
-/** Memory that was given back is not used again: on a device that is an error, on a CPU wrong numbers. */
+/** Memory is used neither after it was given back, which on a device is an error, nor before it is filled. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import { createDropped, createPruner, OFFLINE, type Pruner } from "../methods/mod.ts";
@@ -7,9 +7,9 @@ import { f32Data, type HostTensor, hostTensor } from "../tensor.ts";
 import { alteredBy } from "./altered.ts";
 import { judgeDump } from "./judge_dump.ts";
 import { Model } from "./model.ts";
-import { CONFIG, filtering, ids, truth, weights } from "./small_testing.ts";
+import { CONFIG, filtering, ids, randomWeights, truth, weights } from "./small_testing.ts";
 
-/** The reference, which refuses a tensor whose memory was given back. */
+/** The reference, which refuses a tensor whose memory was given back, and clears none that is to be filled. */
 function strict(): Backend {
   const freed = new WeakSet<ArrayBufferLike>(), backend: Backend = new ReferenceBackend();
   const expectThere = (value: unknown) => {
@@ -28,6 +28,9 @@ function strict(): Backend {
         }
         const out = (own as (...args: unknown[]) => unknown).apply(backend, args);
         if (name === "regrowRows") freed.add((args[0] as HostTensor).data.buffer);
+        if (name === "alloc" && args[2] === true) {
+          (out as HostTensor).data.fill(args[0] === "f32" ? NaN : 0x7fff);
+        }
         return out;
       };
     },
@@ -65,6 +68,15 @@ for (const [name, create] of Object.entries(METHODS)) {
     model.feedTogether(feeds);
   });
 }
+
+Deno.test("biases are added from memory that is clear", () => {
+  const config = { ...CONFIG, biases: ["q", "k", "v", "o", "gate", "up", "down"] };
+  const [own, plain] = [strict(), new ReferenceBackend()].map((backend) => {
+    const sequence = new Model(config, randomWeights(config), backend).start(filtering({ pruneRatio: 0.5 }));
+    return [30, 1, 70].flatMap((count) => [...f32Data(sequence.feed(ids(count)))]);
+  });
+  assertEquals(own, plain);
+});
 
 Deno.test("judgeDump() uses no tensor after it was freed", () => {
   const { numHeads, numKvHeads, headDim } = CONFIG, count = 40;

@@ -161,7 +161,7 @@ export class Model {
 
   /** The residual stream before the first layer, [T, hiddenSize] f32. @throws {RangeError} On an unknown id. */
   embed(ids: Int32Array<ArrayBuffer>): Tensor {
-    const out = this.backend.alloc("f32", [ids.length, this.config.hiddenSize]);
+    const out = this.backend.alloc("f32", [ids.length, this.config.hiddenSize], true);
     const rows = this.backend.upload(hostTensor("i32", [ids.length], ids));
     this.#pass.embed(rows, out);
     this.backend.free(rows);
@@ -177,7 +177,7 @@ export class Model {
   logits(hidden: Tensor, out?: Tensor): Tensor {
     const { hiddenSize, vocabSize } = this.config;
     expectTensor("hidden", hidden, "f32", [-1, hiddenSize]);
-    const to = out ?? this.backend.alloc("f32", [hidden.shape[0]!, vocabSize]);
+    const to = out ?? this.backend.alloc("f32", [hidden.shape[0]!, vocabSize], true);
     expectTensor("out", to, "f32", [hidden.shape[0]!, vocabSize]);
     this.#pass.logits(hidden, to);
     return to;

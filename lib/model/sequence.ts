@@ -220,7 +220,7 @@ export class ModelSequence {
     const { backend, config } = this.#model, { rehearses } = this.#pruner ?? {};
     if (rehearses !== undefined) this.#rehearse(rehearses, rows, from);
     const x = this.#run(rows, from, config.numLayers);
-    const out = backend.alloc("f32", [x.shape[0]!, this.#model.unaltered.config.hiddenSize]);
+    const out = backend.alloc("f32", [x.shape[0]!, this.#model.unaltered.config.hiddenSize], true);
     this.#pass.finish(x, out);
     backend.free(x);
     return out;
@@ -250,7 +250,7 @@ export class ModelSequence {
       this.end(total);
       return x;
     }
-    const out = this.#model.backend.alloc("f32", x.shape);
+    const out = this.#model.backend.alloc("f32", x.shape, true);
     for (let at = 0; at < total;) {
       const count = this.nextPiece(total - at), piece = this.#pass.gather("piece", x, range(at, count));
       this.#pass.run(piece, from, to, this.begin(count));

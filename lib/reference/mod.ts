@@ -32,7 +32,7 @@ export class ReferenceBackend implements Backend {
   /** One line for logs. */
   readonly description = "plain TypeScript, sums in float64";
   /** See {@linkcode Backend.alloc}. */
-  readonly alloc: Backend["alloc"] = emptyTensor;
+  readonly alloc: Backend["alloc"] = (dtype, shape) => emptyTensor(dtype, shape);
   /** See {@linkcode Backend.upload}. */
   readonly upload: Backend["upload"] = (tensor: HostTensor): Tensor => tensor;
   /** See {@linkcode Backend.read}. */
