@@ -100,6 +100,7 @@ export class NativeContext extends KernelContext {
   readonly level: string;
   /** What products with weights round. */
   readonly products: Products;
+  #hasBlas = false;
 
   /**
    * @throws {RangeError} If `threads` is not a whole number from 1 to 1024, or `level` or `products` is unknown.
@@ -144,6 +145,11 @@ export class NativeContext extends KernelContext {
     this.check("tkf_products_use", taken);
   }
 
+  /** Whether a BLAS takes products of many rows. */
+  get hasBlas(): boolean {
+    return this.#hasBlas;
+  }
+
   /** Loads the BLAS at a path. @throws {NativeLibraryError} If that cannot be. */
   loadBlas(path: string): void {
     const bytes = new TextEncoder().encode(path + "\0");
@@ -152,5 +158,6 @@ export class NativeContext extends KernelContext {
         `Cannot load the BLAS "${path}": ${this.message}; set TOKENFILTER_BLAS to another OpenBLAS, or to "none"`,
       );
     }
+    this.#hasBlas = true;
   }
 }

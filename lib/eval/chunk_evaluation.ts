@@ -1,5 +1,6 @@
 /** Evaluation chunk by chunk: the dense model once, then any number of pruners on the same chunks. */
 import { filteredLayers, type Pruner } from "../methods/pruner.ts";
+import { KnownRows } from "../model/known_rows.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
@@ -93,7 +94,7 @@ export const meanOfChunks = (chunks: readonly Float64Array[]): number =>
 /**
  * Evaluates pruners against the dense model on chunks of token ids, each a sequence of its own. What is dense is
  * computed once: the final hidden states, per distinct first filtered layer the residual stream that enters it, and,
- * while there is room, the logits.
+ * while there is room, the logits and the products of warm-ups.
  */
 export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkScores = ChunkScores>
   implements Evaluation<T> {
@@ -106,6 +107,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   readonly #scorer: ChunkScorer<S>;
   readonly #states: TensorCache;
   readonly #belowMs = new Map<string, number>();
+  readonly #known = new Map<number, KnownRows>();
   #dense: T["dense"] | undefined;
   #denseLosses: readonly Float64Array[] = [];
 
@@ -212,13 +214,15 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   }
 
   #runChunk(pruner: Pruner, chunk: number, first: number): ChunkRecord {
-    const { length } = this.chunks[chunk]!, sequence = this.#model.start(pruner, { chunk });
+    const { length } = this.chunks[chunk]!, known = this.#knownRows(chunk)?.feed(pruner.warmup);
+    const sequence = this.#model.start(pruner, { chunk, ...(known && { known }) });
     const { hidden, ms } = this.#feed(sequence, chunk, first);
     const scored = this.#score(chunk, hidden);
     this.#model.backend.free(hidden);
     const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
     const { numLayers } = this.#model.config, usage = sequence.usage();
-    const timeMs = ms + (this.#belowMs.get(`${first} ${chunk}`) ?? 0);
+    // Of a trial alone: with what others have done for it.
+    const timeMs = ms + (this.#belowMs.get(`${first} ${chunk}`) ?? 0) + (known?.savedMs ?? 0);
     sequence.free?.();
     return {
       ...{ chunk, scores: listScores(scored), usage, timeMs },
@@ -323,6 +327,15 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       get: (block, compute) => cache.get(keyOf(block), compute, { spare: true }),
       has: (block) => cache.has(keyOf(block)),
     };
+  }
+
+  /** First rows of a chunk's products, which warm-ups have in common, where a row is the same beside any others. */
+  #knownRows(chunk: number): KnownRows | undefined {
+    if (this.#model.backend.rowsAlone === undefined) return undefined;
+    const known = this.#known.get(chunk) ??
+      new KnownRows(this.#model.backend, (bytes) => this.#states.reserve(bytes));
+    this.#known.set(chunk, known);
+    return known;
   }
 
   /** Frees a tensor that nothing keeps for reuse. */

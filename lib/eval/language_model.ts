@@ -2,6 +2,7 @@
 import type { Backend } from "../backend.ts";
 import type { BatchDecoder, BatchOptions } from "../model/batch_decoder.ts";
 import type { ModelConfig } from "../model/config.ts";
+import type { SequenceOptions } from "../model/model.ts";
 import type { ModelSequence } from "../model/sequence.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
@@ -24,7 +25,7 @@ export interface EvaluatedModel {
   /** Where it runs. */
   readonly backend: Backend;
   /** Starts a sequence; without a pruner it runs dense. `chunk` is its index in a text scored in chunks. */
-  start(pruner?: Pruner, options?: { readonly chunk?: number }): EvaluatedSequence;
+  start(pruner?: Pruner, options?: Pick<SequenceOptions, "chunk" | "known">): EvaluatedSequence;
   /** Starts a batch that is decoded on a device, where the backend can; else tokens are fed one by one. */
   startBatch?(pruner: Pruner | undefined, options: BatchOptions): EvaluatedBatch;
   /** Dense residual stream entering a layer, [T, hiddenSize] f32, for one whole sequence. */

@@ -1,20 +1,32 @@
 import { assert, assertEquals } from "@std/assert";
 import type { KeptLogits } from "./chunk_evaluation.ts";
-import { emptyTensor, f32Data, type Tensor } from "../tensor.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { emptyTensor, f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { compareNextTokens, likeliestTokens, nextTokenNll, ROWS_PER_BLOCK } from "./next_token.ts";
 import { expectAllFreed, fakeModel } from "./testing.ts";
 
 const ids = Int32Array.from({ length: 2 * ROWS_PER_BLOCK + 5 }, (_, i) => (i * i + 2 * i) % 5);
 
+/** Hidden states that are others from a row on. */
+function othersFrom(hidden: Tensor, row: number): Tensor {
+  const others = f32Data(hidden).slice(), at = row * hidden.shape[1]!;
+  others.set(others.subarray(at).map((value, i) => value + Math.cos(i)), at);
+  return hostTensor("f32", hidden.shape, others);
+}
+
 Deno.test("nextTokenNll() and compareNextTokens() free the rows and logits of every block", () =>
   expectAllFreed((model) => {
     const sequence = model.start(), hidden = sequence.feed(ids);
     const nll = nextTokenNll(model, ids, hidden);
     assertEquals(nll, nextTokenNll(fakeModel().model, ids, model.backend.read(hidden)));
-    assertEquals(compareNextTokens(model, ids, hidden, hidden).nll, nll);
     const kept: KeptLogits = { get: (_, compute) => compute(), has: () => false };
-    assertEquals(compareNextTokens(model, ids, hidden, hidden, kept).nll, nll);
+    for (const base of [0, 140, ids.length].map((same) => othersFrom(hidden, same))) {
+      for (const memory of [undefined, kept]) {
+        const found = compareNextTokens(model, ids, base, hidden, memory);
+        assertEquals([found.nll, found.baseNll], [nll, nextTokenNll(fakeModel().model, ids, base)]);
+      }
+    }
     const host = model.backend.read(hidden), { gatherRows } = model.backend;
     // A device takes no tensors of this process.
     Object.assign(model.backend, {
@@ -48,7 +60,32 @@ Deno.test("nextTokenNll() and compareNextTokens() make the logits of all blocks 
   assertEquals(rooms.map((room) => room?.shape), [undefined, [ROWS_PER_BLOCK, 5], [4, 5]]);
   assert(bufferOf(rooms[1]) === bufferOf(rooms[2]), "other memory");
   rooms.length = 0;
-  compareNextTokens(counted, ids, hidden, hidden);
+  compareNextTokens(counted, ids, hidden, othersFrom(hidden, 0));
   assertEquals(rooms.map((room) => room?.shape[0]), [undefined, undefined, ...[128, 128, 4, 4]]);
   assertEquals(new Set(rooms.map(bufferOf)).size, 3);
+});
+
+Deno.test("compareNextTokens() makes no logits of rows that both runs have, where a row is the same beside any", () => {
+  const { model } = fakeModel(), base = model.start().feed(ids), made: number[] = [];
+  const counted = (rowsAlone?: number): EvaluatedModel => ({
+    ...model,
+    backend: Object.assign(new ReferenceBackend(), { rowsAlone }),
+    logits: (hidden) => (made.push(hidden.shape[0]!), hidden),
+  });
+  for (
+    const [same, rowsAlone, expected] of [
+      [0, 0, [128, 128, 128, 128, 4, 4]],
+      [140, 0, [128, 128, 116, 4, 4]],
+      [140, undefined, [128, 128, 128, 128, 4, 4]],
+      [120, 9, [128, 10, 128, 128, 4, 4]], // ten rows are enough to be what they are beside others
+      [ids.length, 9, [128, 128, 4]],
+    ] as const
+  ) {
+    const other = othersFrom(base, same);
+    const found = compareNextTokens(counted(rowsAlone), ids, base, other);
+    assertEquals(made.splice(0), [...expected], `${same} rows, ${rowsAlone}`);
+    assertEquals(found, compareNextTokens(counted(), ids, base, other));
+    assertEquals(found.kl.findIndex((kl) => kl !== 0), same < found.kl.length ? same : -1);
+    made.length = 0;
+  }
 });

@@ -22,7 +22,7 @@ export interface ChunkRecord {
   readonly drops?: DropCounts;
   /** Work and memory. */
   readonly usage: SequenceUsage;
-  /** Wall time of its forward pass, without logits. */
+  /** Wall time of its forward pass, without logits. What other runs have made for it counts with what it took then. */
   readonly timeMs: number;
 }
 

@@ -35,6 +35,13 @@ export class TensorCache {
     return this.#entries.has(key);
   }
 
+  /** Takes so many bytes from the budget for what is kept elsewhere, if they are left. */
+  reserve(bytes: number): boolean {
+    if (bytes > this.#bytesLeft) return false;
+    this.#bytesLeft -= bytes;
+    return true;
+  }
+
   /** Keeps a tensor if it fits; one that is already kept under the key stays. */
   put(key: string, tensor: Tensor, { spare = false }: { readonly spare?: boolean } = {}): void {
     const bytes = bytesOf(tensor);
