@@ -1,8 +1,11 @@
-// out = x W'. Few rows of x: each weight is made float in a register and used at once (memory-bound). Many rows: a
-// panel of weights is made float in scratch memory, then multiplied by a BLAS or by the tiles below (compute-bound).
-// Between the two: some_rows.h.
+// out = x W'. Few rows of x: each weight is made float in a register and used at once (memory-bound), nibbles as in
+// few_nibbles.h. Many rows: a panel of weights is made float in scratch memory, then multiplied by a BLAS or by the tiles
+// below (compute-bound). Between the two: some_rows.h.
 #include "../common/blocks.h"
 #include "../common/lanes.h"
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+#include "few_nibbles.h"
+#endif
 #include "int16_rows.h"
 #include "pack_columns.h"
 #include "some_rows.h"
@@ -341,6 +344,14 @@ static int32_t multiply_all(tkf_context* context, const float* x, const ProductL
         return;
       }
     }
+#if TKF_LEVEL == TKF_LEVEL_AVX512
+    if constexpr (few_nibbles::Layout<Format>::KNOWN) {
+      if (rows < kMostRows) {  // so many share each weight that is made float by a table
+        status = few_nibbles::products<Format>(context, x, list, rows, k);
+        return;
+      }
+    }
+#endif
     if (rows <= kFewRows) {
       status = few_rows<Format>(context, x, list, rows, k);
     } else if (some_rows::serves(rows, kTurnsWords<Format>) && (rows < kBlasRows || context_sgemm(context) == nullptr)) {
