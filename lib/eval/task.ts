@@ -94,8 +94,8 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
   /** Units whose loss counts: tokens, or items. */
   readonly scoredTokens: number;
   /**
-   * Wall time of the filtered forward passes, without logits: the dense layers below the first filtered one (timed
-   * once, reused by every run) and the layers from there on.
+   * Wall time of the filtered forward passes, without logits: the dense layers below the first filtered one and the rows
+   * of warm-ups (timed once, reused by every run), and all else.
    */
   readonly timeMs: number;
   /** The dense model's wall time on the same chunks. */
