@@ -40,7 +40,6 @@ export class CpuBackend extends NativeBackend {
   /** Memory of tensors made here whose values were given to nobody, who might still look at them. */
   readonly #unread = new WeakSet<ArrayBufferLike>();
   readonly #memory = new TensorMemory();
-  readonly #make = (dtype: DType, shape: readonly number[]) => this.#memory.make(dtype, shape);
   #numbers: Int32Array<ArrayBuffer> = new Int32Array(0);
 
   /** Use {@linkcode openCpu}. `note` is added to the description. */
@@ -77,7 +76,7 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.resizeRows}. */
   override resizeRows(tensor: Tensor, rows: number): HostTensor {
-    return this.#made(resizedRows({ ...tensor, data: hostData(tensor) }, rows, this.#make));
+    return this.#resized(tensor, rows);
   }
 
   /** See {@linkcode Backend.regrowRows}. */
@@ -85,7 +84,9 @@ export class CpuBackend extends NativeBackend {
     const data = hostData(tensor), { resizable } = data.buffer as ArrayBuffer;
     const bytes = byteSize(tensor.dtype, countOf([rows, ...tensor.shape.slice(1)]));
     const isCopied = !resizable && bytes <= SMALL_BYTES;
-    const grown = isCopied ? this.resizeRows(tensor, rows) : this.#memory.regrow({ ...tensor, data }, rows);
+    const grown = isCopied
+      ? this.#resized(tensor, rows, true)
+      : this.#memory.regrow({ ...tensor, data }, rows);
     if (!resizable) this.free(tensor);
     return grown;
   }
@@ -104,6 +105,11 @@ export class CpuBackend extends NativeBackend {
     const data = hostData(tensor);
     this.#unread.delete(data.buffer);
     return { dtype: tensor.dtype, shape: tensor.shape, data };
+  }
+
+  #resized(tensor: Tensor, rows: number, filledLater = false): HostTensor {
+    const make = (dtype: DType, shape: readonly number[]) => this.#memory.make(dtype, shape, filledLater);
+    return this.#made(resizedRows({ ...tensor, data: hostData(tensor) }, rows, make));
   }
 
   /** Asks for large pages for fresh memory, where it is large. */

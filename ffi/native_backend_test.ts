@@ -102,7 +102,7 @@ Deno.test("regrowRows() copies a small tensor and gives its memory back; a large
   const small = cpu.regrowRows(first, 256),
     large = cpu.regrowRows(small, 257),
     last = cpu.regrowRows(large, 300);
-  const sum = (tensor: HostTensor) => f32Data(tensor).reduce((a, b) => a + b, 0);
+  const sum = (tensor: HostTensor) => f32Data(tensor).subarray(0, 512).reduce((a, b) => a + b, 0);
   assertEquals([first, small].map(({ data }) => data.byteLength), [0, 0]);
   assertEquals([last.data.length, sum(last), large.data.buffer === last.data.buffer], [300 * 256, 512, true]);
   const copied = cpu.regrowRows(cpu.alloc("f32", [2, 256]), 256).data.buffer;

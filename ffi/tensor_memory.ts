@@ -35,7 +35,7 @@ export class TensorMemory {
     return emptyTensor(dtype, shape, spare);
   }
 
-  /** A tensor of `rows` rows in the memory of `tensor`, where there is room, else in other memory; what is new is zero. */
+  /** A tensor of `rows` rows in the memory of `tensor`, where there is room, else in other memory; new rows hold anything. */
   regrow({ dtype, shape, data }: HostTensor, rows: number): HostTensor {
     const grown = [rows, ...shape.slice(1)], bytes = byteSize(dtype, countOf(grown));
     const own = data.buffer as ArrayBuffer;
@@ -43,7 +43,7 @@ export class TensorMemory {
       own.resize(bytes);
       return emptyTensor(dtype, grown, own);
     }
-    const out = emptyTensor(dtype, grown, this.#takeGrowable(bytes, data.byteLength));
+    const out = emptyTensor(dtype, grown, this.#takeGrowable(bytes));
     out.data.set(data.subarray(0, out.data.length) as never);
     if (own.resizable) this.giveBack(own);
     return out;
@@ -77,8 +77,8 @@ export class TensorMemory {
     return buffer;
   }
 
-  /** Memory that can grow, zero behind its first bytes. */
-  #takeGrowable(bytes: number, first: number): ArrayBuffer {
+  /** Memory that can grow. */
+  #takeGrowable(bytes: number): ArrayBuffer {
     const at = this.#growable.findLastIndex((buffer) =>
       buffer.maxByteLength >= bytes && 2 * buffer.byteLength >= bytes
     );
@@ -86,7 +86,6 @@ export class TensorMemory {
     const [buffer] = this.#growable.splice(at, 1) as [ArrayBuffer];
     this.#bytes -= buffer.byteLength;
     buffer.resize(bytes);
-    new Uint8Array(buffer).fill(0, first);
     return buffer;
   }
 

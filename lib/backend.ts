@@ -153,7 +153,10 @@ export interface Backend extends BatchOps {
   read(tensor: Tensor): HostTensor;
   /** A fresh tensor of `rows` rows that begins with the rows of `tensor`, as many as fit; the rest is zero. */
   resizeRows(tensor: Tensor, rows: number): Tensor;
-  /** {@linkcode resizeRows} where the tensor given is not to be used afterwards: without a copy, where the backend can. */
+  /**
+   * {@linkcode resizeRows} where the tensor given is not to be used afterwards: without a copy, where the backend can. New
+   * rows may hold anything until the caller has filled them.
+   */
   regrowRows(tensor: Tensor, rows: number): Tensor;
   /** Waits for what was enqueued, to time it; not there where calls have done their work when they return. */
   synchronize?(): void;

@@ -27,9 +27,13 @@ function strict(): Backend {
           if (typeof arg === "object" && arg !== null) Object.values(arg).forEach(expectThere);
         }
         const out = (own as (...args: unknown[]) => unknown).apply(backend, args);
-        if (name === "regrowRows") freed.add((args[0] as HostTensor).data.buffer);
-        if (name === "alloc" && args[2] === true) {
-          (out as HostTensor).data.fill(args[0] === "f32" ? NaN : 0x7fff);
+        const spoil = ({ dtype, data }: HostTensor, from = 0) =>
+          data.fill(dtype === "f32" ? NaN : 0x7fff, from);
+        if (name === "alloc" && args[2] === true) spoil(out as HostTensor);
+        if (name === "regrowRows") {
+          const { data } = args[0] as HostTensor;
+          freed.add(data.buffer);
+          spoil(out as HostTensor, data.length);
         }
         return out;
       };
