@@ -136,7 +136,8 @@ export interface Backend extends BatchOps {
   /** What products with weights round; left out: nothing. */
   readonly products?: Exclude<Products, "exact">;
   /**
-   * Products of more rows than so many give a row of x the same bits whatever its other rows are. Left out: not known to.
+   * Products of more rows than so many give a row of x the same bits whatever its other rows are. Left out: not known to, or
+   * not in host memory.
    */
   readonly rowsAlone?: number;
   /**

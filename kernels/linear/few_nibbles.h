@@ -1,6 +1,6 @@
-// Few rows of x times weights of nibbles, by AVX-512: 16 words of nibbles are looked up at once, a nibble of each, in a table that
-// all blocks share. What a block adds and multiplies by meets its sums: sum((d*u + m) * x) = d * sum((u - 8) * x) + (8*d + m) *
-// sum(x).
+// Few rows of x times weights of nibbles, by AVX-512: 16 words of nibbles are looked up at once, a nibble of each, in a
+// table that all blocks share. What a block adds and multiplies by meets its sums:
+// sum((d*u + m) * x) = d * sum((u - 8) * x) + (8*d + m) * sum(x).
 #pragma once
 #include "../common/blocks.h"
 #include "product_list.h"
@@ -20,7 +20,8 @@ constexpr int kVectorsOfX = kPlaces + 1;  // of so many blocks: values by place,
 template <class Format, bool HAS_LEAST>
 struct Blocks {
   static constexpr bool KNOWN = true, LEAST = HAS_LEAST;
-  // 16-bit words of a block; what the first 64 bytes of kTogether blocks do not hold lies in their last 64, from SECOND on.
+  // 16-bit words of a block; what the first 64 bytes of kTogether blocks do not hold lies in their last 64, from word
+  // SECOND on.
   static constexpr int WORDS = Format::BYTES / 2, SECOND = kTogether * WORDS - 32;
   alignas(64) int16_t nibbles[32] = {}, heads[32] = {};  // numbers of words: of both vectors, and of the first one
   constexpr Blocks() {
@@ -131,7 +132,8 @@ static TKF_INLINE void tile(const float* packed, const uint8_t* weight, int vali
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-      const vf d = _mm512_permute_ps(group[r].heads, 0), middle = fma(d, set1(8), _mm512_permute_ps(group[r].heads, 0x55));
+      const vf d = _mm512_permute_ps(group[r].heads, 0), least = _mm512_permute_ps(group[r].heads, 0x55);
+      const vf middle = fma(d, set1(8), least);
 #pragma GCC unroll 4
       for (int m = 0; m < M; m++) {
         if (Layout<Format>::LEAST) sums[r][m] = fma(middle, load(packed + m * W), sums[r][m]);
