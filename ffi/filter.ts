@@ -38,9 +38,9 @@ const SPEC_FIELDS = [
 function once<T>(make: (spec: LayerSpec) => T): (spec: LayerSpec) => T {
   const made = new WeakMap<LayerSpec, T>();
   return (spec) => {
-    const known = made.get(spec) ?? make(spec);
-    made.set(spec, known);
-    return known;
+    const known = made.get(spec), value = known ?? make(spec);
+    if (known === undefined) made.set(spec, value);
+    return value;
   };
 }
 
@@ -82,9 +82,9 @@ export function statesArgs(
 const HELD = new WeakMap<LayerState, Arguments>();
 /** A state of this process as `tkf_filter_states`, made and written once. */
 function heldStates(state: LayerState): Arguments {
-  const known = HELD.get(state) ?? Object.freeze(statesArgs(state));
-  HELD.set(state, known);
-  return known;
+  const known = HELD.get(state), args = known ?? Object.freeze(statesArgs(state));
+  if (known === undefined) HELD.set(state, args);
+  return args;
 }
 
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
@@ -205,8 +205,7 @@ export function storeColumns(
 ): void {
   SCAN_COLUMNS.forEach((name, i) => {
     const column: ScanOutput[typeof name] = output[name];
-    if (taken === 1) column[start] = columns[i * count]!;
-    else column.set(columns.subarray(i * count, i * count + taken), start);
+    for (let row = 0; row < taken; row++) column[start + row] = columns[i * count + row]!;
   });
 }
 

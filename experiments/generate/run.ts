@@ -1,5 +1,5 @@
 /** One text that goes on: what it says, and what it took. */
-import { yieldBriefly } from "../../lib/eval/mod.ts";
+import { yieldToEventLoop } from "../../lib/eval/mod.ts";
 import type { Pruner } from "../../lib/methods/mod.ts";
 import {
   generateTokens,
@@ -69,7 +69,7 @@ export async function runGeneration(
         if (step.isEnd) ended = "stop";
         add(decoder.decode(tokenizer.bytes(step.id), { stream: true }));
       }
-      await yieldBriefly();
+      await yieldToEventLoop();
       if (signal.aborted && !(step.kind === "token" && step.isEnd)) {
         ended = "interrupt";
         break;

@@ -1,5 +1,5 @@
 /** One text for a prompt: in pieces, with the probabilities of its tokens where they are asked for. */
-import { yieldBriefly } from "../../lib/eval/mod.ts";
+import { yieldToEventLoop } from "../../lib/eval/mod.ts";
 import type { Pruner } from "../../lib/methods/mod.ts";
 import {
   generateTokens,
@@ -73,7 +73,7 @@ export async function* complete(
   let made = 0, finish: TextEnd["finish"] = "length";
   try {
     for (const step of steps) {
-      await yieldBriefly();
+      await yieldToEventLoop();
       signal.throwIfAborted();
       if (step.kind === "prompt") {
         if (scoresPrompt) {

@@ -88,8 +88,13 @@ Deno.test("ChunkEvaluation waits for a device after every feed that it times", a
 });
 
 Deno.test("ChunkEvaluation lets timers run between chunks, of the dense pass and of a pruner's", async () => {
-  const chunks = Array.from({ length: 4 }, () => Int32Array.of(1, 2, 3));
-  const scorer: ChunkScorer = { score: () => Float64Array.of(0) };
+  const chunks = Array.from({ length: 40 }, () => Int32Array.of(1, 2, 3));
+  const scorer: ChunkScorer = {
+    score() { // takes a while: the timer is due before the next chunk
+      for (const begin = performance.now(); performance.now() < begin + 3;);
+      return Float64Array.of(0);
+    },
+  };
   const evaluation = new ChunkEvaluation(task, fakeModel().model, chunks, scorer);
   const passes = [
     (control: RunControl) => evaluation.dense(control),
@@ -100,7 +105,7 @@ Deno.test("ChunkEvaluation lets timers run between chunks, of the dense pass and
     let done = 0;
     const onChunk = () => ++done === 1 && setTimeout(() => stop.abort(new Error("enough")), 0);
     await assertRejects(() => pass({ signal: stop.signal, onChunk }), Error, "enough");
-    assertEquals(done, 1);
+    assert(done < 10, `${done} chunks before the timer`);
     await evaluation.dense();
   }
 });

@@ -34,24 +34,22 @@ export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuf
   );
 }
 
-/** Lets signals, timers and progress run between two chunks, each of which is computed synchronously: some 2 ms. */
-export const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
-
 const NOTHING = new Uint8Array();
 /** Milliseconds, by `performance.now()`: every so often a turn is sure to see what came. */
-const SURE_EVERY = 50;
+const SURE_EVERY = 500;
 let sure = -Infinity;
 
 /**
- * The same between two tokens: some 0.1 ms. The event loop looks for what came while another thread computes a digest,
- * unless that is done before it has begun to wait; so that a turn in {@linkcode SURE_EVERY} ms takes a timer.
- * `setImmediate()` leaves signals unseen for dozens of turns.
+ * Lets signals, timers and progress run between two steps of work, each of which is computed synchronously: some 0.1 ms. The
+ * event loop looks for what came while another thread computes a digest, unless that is done before it has begun to
+ * wait; so that a turn in {@linkcode SURE_EVERY} ms takes a timer, some 2 ms. `setImmediate()` leaves signals unseen for
+ * dozens of turns.
  */
-export async function yieldBriefly(): Promise<void> {
+export async function yieldToEventLoop(): Promise<void> {
   if (performance.now() - sure < SURE_EVERY) {
     await crypto.subtle.digest("SHA-256", NOTHING);
     return;
   }
-  await yieldToEventLoop();
+  await new Promise((resolve) => setTimeout(resolve, 0));
   sure = performance.now();
 }

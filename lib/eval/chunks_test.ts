@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { NOT_ON_WINDOWS, unless } from "../testing.ts";
-import { cutChunks, yieldBriefly } from "./chunks.ts";
+import { cutChunks, yieldToEventLoop } from "./chunks.ts";
 
 Deno.test("cutChunks() cuts disjoint chunks and drops the tail", () => {
   const ids = Int32Array.from({ length: 10 }, (_, i) => i + 1);
@@ -22,7 +22,7 @@ Deno.test("cutChunks() refuses a text shorter than the context and a context bel
 });
 
 Deno.test({
-  ...unless(NOT_ON_WINDOWS, "yieldBriefly() lets signals and timers run"), // it has no SIGUSR2
+  ...unless(NOT_ON_WINDOWS, "yieldToEventLoop() lets signals and timers run"), // it has no SIGUSR2
   async fn() {
     let signals = 0, timers = 0;
     const count = () => signals++;
@@ -32,7 +32,7 @@ Deno.test({
         setTimeout(() => timers++, 0);
         Deno.kill(Deno.pid, "SIGUSR2");
         for (const begin = performance.now(); signals < turn || timers < turn;) {
-          await yieldBriefly();
+          await yieldToEventLoop();
           assert(performance.now() < begin + 5000, `${signals} signals and ${timers} timers of ${turn}`);
         }
       }

@@ -1,4 +1,5 @@
 /** Rows of products that an earlier sequence of the same first tokens has made: copied, not multiplied again. */
+import { Buffer } from "node:buffer";
 import type { Backend, Product } from "../backend.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
 
@@ -105,12 +106,20 @@ function copy({ x, outs, ms }: Group, products: readonly Product[], rows: number
 
 /** How many first rows of two f32 matrices [R, n], [S, n] on the host are the same bits. */
 export function equalRows(a: Tensor, b: Tensor): number {
-  const width = a.shape[1]!, rows = Math.min(a.shape[0]!, b.shape[0]!);
-  const bits = ({ buffer, byteOffset }: Float32Array) => new Int32Array(buffer, byteOffset, rows * width);
-  const own = bits(f32Data(a)), other = bits(f32Data(b));
-  let at = 0;
-  while (at < own.length && own[at] === other[at]) at++;
-  return at === own.length ? rows : Math.floor(at / width);
+  const width = 4 * a.shape[1]!, rows = Math.min(a.shape[0]!, b.shape[0]!);
+  const bytes = ({ buffer, byteOffset }: Float32Array<ArrayBuffer>) =>
+    Buffer.from(buffer, byteOffset, rows * width);
+  const own = bytes(f32Data(a)), other = bytes(f32Data(b));
+  const areEqual = (start: number, end: number) =>
+    own.subarray(start * width, end * width).equals(other.subarray(start * width, end * width));
+  if (areEqual(0, rows)) return rows;
+  let same = 0;
+  for (let end = rows; end - same > 1;) {
+    const middle = (same + end) >> 1;
+    if (areEqual(same, middle)) same = middle;
+    else end = middle;
+  }
+  return same;
 }
 
 /** How many of the `same` first rows of `total` to copy, so that what is left has the bits that it has beside them. */

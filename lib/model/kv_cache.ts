@@ -224,9 +224,9 @@ export class LayerCache {
     return { ...this.#alloc(0), positions: new Int32Array(0), count: 0 };
   }
 
-  /** Keys and values, each to be given back by itself. */
+  /** Keys and values that hold anything, each to be given back by itself. */
   #alloc(rows: number): KeysAndValues {
-    const part = () => this.#backend.alloc(this.#dtype, [rows, this.#width]);
+    const part = () => this.#backend.alloc(this.#dtype, [rows, this.#width], true);
     return { keys: part(), values: part() };
   }
 }

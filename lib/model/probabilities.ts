@@ -69,7 +69,7 @@ export function attendShowing(
       ...(headWeights && { changes: outputChanges(backend, args, from, f32Data(backend.read(headWeights))) }),
     };
   }
-  const room = () => backend.alloc("f64", [args.queries.shape[0]!, tokens]);
+  const room = () => backend.alloc("f64", [args.queries.shape[0]!, tokens], true);
   const shares = room(), out = headWeights && room();
   backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
   const take = (tensor: Tensor) => {
