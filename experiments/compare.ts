@@ -42,7 +42,7 @@ import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
 import { asksForItems, type ItemOutcome, planItems, runComparedItems } from "./compare/items.ts";
 import { readFilterFrom, readTasks } from "./eval/plan.ts";
-import { ITEM_LINES } from "./eval/run.ts";
+import { readItems, workOf } from "./eval/run.ts";
 
 const USAGE = describeTask(
   "compare",
@@ -54,7 +54,8 @@ compare.html in --out. Flags of the method are shared by all; --methods says whi
 --invert and --preset (presets keep what they set, as "paper" its recent window of 0). Each method is held against the
 controls that have its own side, substitute, schedule, window and warm-up. --ratios runs all of them at several shares.
 With --data or --tasks they answer the items of eval too, and a row is a metric of a method: better, worse or not told
-apart from dense, from its control and from the best other method. Ctrl-C keeps finished chunks and items; --resume goes on.`,
+apart from dense, from its control and from the best other method. Ctrl-C keeps finished chunks and items; --resume goes on, with other
+tasks of items too.`,
   [
     "",
     "--methods random,oracle,learned,paper --prune-ratio 0.3",
@@ -159,6 +160,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const { backend, study, runDigest } = await startStudy(plan, request, options, progress, (_, digest) => {
     if (destination.named !== undefined) RunLog.read(`${destination.named}/${WORK}`, digest, lines);
   });
+  // Lines of the items' log say what data they are of themselves, so that another task may join, or one be left out.
+  const itemDigest = await sha256(JSON.stringify([runDigest, from?.text])),
+    work = workOf(items?.planned ?? []);
+  if (items && destination.named) readItems(`${destination.named}/${ITEM_WORK}`, itemDigest, work);
   // Listens before the first line is out: who reads it may stop the task.
   using interrupt = new Interrupt();
   using memory = new MemoryWatch();
@@ -168,16 +173,13 @@ export async function main(args: readonly string[]): Promise<number> {
   let before = "";
   using claimed = claimFolder(destination);
   const { folder } = claimed, path = `${folder}/${WORK}`, itemPath = `${folder}/${ITEM_WORK}`;
-  const itemDigest = await sha256(
-    JSON.stringify([runDigest, from?.text, items?.planned.map(({ task, sha256 }) => [task.name, sha256])]),
-  );
   const kept = () => {
     const known = { task: "compare", args, folder } as const;
     return exists(itemPath)
       ? {
         ...known,
         work: ITEM_WORK,
-        finished: RunLog.read(itemPath, itemDigest, ITEM_LINES).length,
+        finished: readItems(itemPath, itemDigest, work).length,
         noun: "score",
       }
       : { ...known, work: WORK, finished: RunLog.read(path, runDigest, lines).length, noun: "chunk" };

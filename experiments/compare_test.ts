@@ -299,31 +299,42 @@ Deno.test("compare refuses items that it cannot score, in one line and before it
 Deno.test("compare keeps what it measured where a method turns out to reach nothing, and goes on with it", () =>
   withFolder(async (folder) => {
     const log = `${folder}/items.jsonl`;
-    const args = [
-      ...[...SMALL, "--methods", "key", "--quiet", "--tasks", "recall,copy", "--items", "2"],
-      ...["--length", "60", "--filter-from", "50", "--prune-ratio"],
-    ];
-    // Of ten tokens behind the warm-up a hundredth is none.
-    const first = await runTask("compare", ...args, "0.01", "--out", folder);
-    const again = await runTask("compare", ...args, "0.01", "--resume", folder);
-    for (const { code, stdout, stderr } of [first, again]) {
-      assertEquals([code, stdout], [2, ""]);
-      assertMatch(
-        stderr,
-        /^Cannot call recall with key filtered: .*, nor of copy with key; all 8 scores are in .*\n$/,
+    const run = (tasks: string, ratio: string, place: string, length = "60") =>
+      runTask(
+        "compare",
+        ...[...SMALL, "--methods", "key", "--quiet", "--items", "2", "--filter-from", "50", "--tasks", tasks],
+        ...["--length", length, "--prune-ratio", ratio, place, folder],
       );
+    // Of ten tokens behind the warm-up a hundredth is none. In the second run a task joins.
+    const runs = [["recall", "--out", "", 4], [
+      "recall,copy",
+      "--resume",
+      ", nor of copy with key",
+      8,
+    ]] as const;
+    for (const [tasks, place, also, scores] of runs) {
+      const { code, stdout, stderr } = await run(tasks, "0.01", place);
+      assertEquals([code, stdout], [2, ""]);
+      assertMatch(stderr, /^Cannot call recall with key filtered: .*\n$/);
       assertStringIncludes(
         stderr,
-        `${log} (leave it out of --methods, or filter more, and go on with --resume`,
+        `${also}; all ${scores} scores are in ${log} (leave it out of --methods or --tasks, or filter more, and go on`,
       );
       assertEquals(listFolder(folder), ["items.jsonl", "methods.jsonl"]);
-      assertEquals(readLines(log).length, 8);
+      assertEquals(readLines(log).length, scores);
     }
-    const resumed = await runTask("compare", ...args, "0.5", "--resume", folder);
+    const longer = await run("recall", "0.5", "--resume", "61");
+    assertEquals([longer.code, longer.stdout, listFolder(folder).length], [2, "", 2]);
+    assertStringIncludes(
+      longer.stderr,
+      `"${log}": its items of recall are of other data, expected the same (`,
+    );
+    const resumed = await run("recall", "0.5", "--resume");
     assertEquals([resumed.code, resumed.stderr], [0, ""]);
-    // What the dense model answered is not asked again.
-    const runs = readLines(log).map((line) => JSON.parse(line).run);
-    assertEquals([runs.length, runs.filter((run) => run === "dense").length], [12, 4]);
+    // What the dense model answered is not asked again; a task that is left out keeps its scores.
+    const lines = readLines(log).map((line) => JSON.parse(line));
+    const ofDense = lines.filter(({ run }) => run === "dense").map(({ task }) => task);
+    assertEquals([lines.length, ofDense], [10, ["recall", "recall", "copy", "copy"]]);
   }));
 
 /** Everything but when it began, how long it took, and the memory that it held. */

@@ -8,7 +8,7 @@ import { budgetOf, type ItemBudget, ItemScorer, reachesNothing, tabulateItems } 
 import { createPruner, looksAhead, ownRule, recordCalibration, recordOptions } from "../lib/methods/mod.ts";
 import { digestTokenizer } from "../lib/model/mod.ts";
 import { plural } from "../lib/plot/mod.ts";
-import { readVersion, RunLog } from "../lib/sweep/mod.ts";
+import { readVersion } from "../lib/sweep/mod.ts";
 import { sha256 } from "../lib/sha256.ts";
 import { openBackend, readBackend } from "./cli/backend.ts";
 import { writeWhole } from "./cli/files.ts";
@@ -35,7 +35,7 @@ import {
   refuseUnreached,
   type Unreached,
 } from "./eval/plan.ts";
-import { ITEM_LINES, runItems, type RunScores } from "./eval/run.ts";
+import { openItems, readItems, runItems, type RunScores, workOf } from "./eval/run.ts";
 import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
 
 const USAGE = describeTask(
@@ -45,7 +45,7 @@ const USAGE = describeTask(
 Scores tasks of items as lm-evaluation-harness does: each continuation's log-likelihood after its context, which is
 computed once. Without a flag of the method the model runs dense; with one it runs both ways, on the same items, and the
 table says better, worse or not told apart, and what was really filtered. Ctrl-C keeps finished items; --resume goes
-on.`,
+on, with other tasks too if --tasks says so.`,
   [
     "--data DIR --tasks arc_easy,piqa",
     "--data hub --tasks hellaswag --items 200",
@@ -55,7 +55,7 @@ on.`,
   ],
 );
 
-/** File of finished items; gone when the evaluation is over. */
+/** File of finished items; gone when the evaluation is over, unless some are of tasks that were left out. */
 const WORK = "items.jsonl";
 
 /** What is to be run: all that a user gave, checked before anything is built or written. */
@@ -120,8 +120,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const asked = await readRequest(values, progress);
   const { request, method, table, destination, file, planned, encoded, bind } = asked, { config } = file;
   const backend = await openBackend(request, progress), conditions = await describeRun(asked, backend);
+  // Lines of the log say what data they are of themselves, so that another task may join, or one be left out.
+  const lineDigest = await sha256(JSON.stringify(conditions)), work = workOf(planned);
   const runDigest = await sha256(
-    JSON.stringify([conditions, planned.map(({ task, sha256 }) => [task.name, sha256])]),
+    JSON.stringify([conditions, work.map(({ task, dataSha256 }) => [task, dataSha256])]),
   );
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const model = openModel(file, backend, request, encoded[0]!.requests[0]!.context, progress);
@@ -140,18 +142,18 @@ export async function main(args: readonly string[]): Promise<number> {
   using claimed = claimFolder(destination);
   const { folder } = claimed, path = `${folder}/${WORK}`;
   const kept = () => {
-    const finished = RunLog.read(path, runDigest, ITEM_LINES).length;
+    const finished = readItems(path, lineDigest, work).length;
     return { task: "eval", args, folder, work: WORK, finished, noun: "score" } as const;
   };
   try {
-    using log = RunLog.open(path, runDigest, ITEM_LINES);
+    using log = openItems(path, lineDigest, work);
     const budgets: { [task: string]: ItemBudget } = {}, unreached: Unreached[] = [];
     const scores = await runItems({
-      work: planned.map(({ task, encoded }) => ({ task: task.name, items: encoded })),
+      work,
       scorers: { dense, ...(filtered && { filtered }) },
       log,
       line: {
-        runDigest,
+        runDigest: lineDigest,
         model: file.name,
         backend: backend.name,
         version: conditions.version,
@@ -173,7 +175,7 @@ export async function main(args: readonly string[]): Promise<number> {
     refuseUnreached(
       unreached,
       { path, scores: 2 * encoded.length },
-      "filter more, or leave that task out, and take another --out",
+      `leave it out of --tasks and go on with --resume ${folder}, or filter more and take another --out`,
     );
     const results = tabulateItems(planned.map(({ task, items }) => {
       const { dense, filtered } = scores.get(task.name)!;
@@ -203,7 +205,8 @@ export async function main(args: readonly string[]): Promise<number> {
     };
     const unsaved = await saveResults(async () => {
       await writeWhole(`${folder}/eval.json`, JSON.stringify(result) + "\n");
-      await Deno.remove(path);
+      // What was scored of tasks that are left out now stays.
+      if (log.finished.every((line) => work.some(({ task }) => task === line.task))) await Deno.remove(path);
     }, kept);
     await printTable(tabulateEval(results, budgets), table, {
       spare: SPARE_COLUMNS,

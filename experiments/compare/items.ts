@@ -8,7 +8,6 @@ import {
   digestTrialOptions,
   type MethodGroup,
   type NamedMethod,
-  RunLog,
 } from "../../lib/sweep/mod.ts";
 import type { Interrupt } from "../cli/interrupt.ts";
 import type { FlagValues } from "../cli/parse.ts";
@@ -25,7 +24,7 @@ import {
   refuseUnreached,
   type Unreached,
 } from "../eval/plan.ts";
-import { ITEM_LINES, type ItemLine, runItems, type RunScores, type TaskScores } from "../eval/run.ts";
+import { type ItemLine, openItems, runItems, type RunScores, type TaskScores, workOf } from "../eval/run.ts";
 
 /** Items, and from where they are filtered. */
 export interface ItemPlan {
@@ -112,9 +111,10 @@ export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
   );
   const budgets: ComparedItems["budgets"][number][] = [], unreached: Unreached[] = [];
   progress.start();
-  using log = RunLog.open(path, line.runDigest, ITEM_LINES);
+  const work = workOf(planned);
+  using log = openItems(path, line.runDigest, work);
   const scores = await runItems({
-    work: planned.map(({ task, encoded }) => ({ task: task.name, items: encoded })),
+    work,
     scorers: { dense, ...Object.fromEntries(own) },
     log,
     line: { ...line, method: "several" },
@@ -136,7 +136,7 @@ export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
   refuseUnreached(
     unreached,
     { path, scores: count },
-    `leave it out of --methods, or filter more, and go on with --resume ${folderOf(path)}`,
+    `leave it out of --methods or --tasks, or filter more, and go on with --resume ${folderOf(path)}`,
   );
   return {
     series: planned.flatMap((own) => listSeries(own, scores.get(own.task.name)!, groups.map(runOf))),

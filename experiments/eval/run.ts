@@ -1,7 +1,7 @@
 /** Runs items one after the other, each on disk before the next begins. */
 import { type EncodedItem, type ItemScore, ItemScorer, yieldToEventLoop } from "../../lib/eval/mod.ts";
-import { FIELD, type FinishedRuns, type LineKind, type LogLine } from "../../lib/sweep/mod.ts";
-import { countTokens } from "./plan.ts";
+import { FIELD, type FinishedRuns, type LineKind, type LogLine, RunLog } from "../../lib/sweep/mod.ts";
+import { countTokens, type PlannedTask } from "./plan.ts";
 
 /** A finished item of a run. */
 export interface ItemLine extends LogLine {
@@ -13,6 +13,8 @@ export interface ItemLine extends LogLine {
   /** Which run of the item: "dense", "filtered", or the digest of a method among several. */
   readonly run: string;
   readonly task: string;
+  /** Digest of the task's data. */
+  readonly dataSha256: string;
   readonly id: string;
   readonly score: ItemScore;
   /** Its part of the wall time of the item, whose runs are computed together: an equal one. */
@@ -29,10 +31,11 @@ const isScore = (value: unknown) => {
 export const ITEM_LINES: LineKind<ItemLine> = {
   noun: "item",
   describe: ({ model, backend, version, method }) =>
-    `model ${model}, backend ${backend}, version ${version}, method ${method}, or other data or options`,
+    `model ${model}, backend ${backend}, version ${version}, method ${method}, or other options`,
   fields: {
     run: FIELD.text,
     task: FIELD.text,
+    dataSha256: FIELD.text,
     id: FIELD.text,
     timeMs: FIELD.number,
     score: ["an item's score", isScore],
@@ -42,7 +45,35 @@ export const ITEM_LINES: LineKind<ItemLine> = {
 /** A task's items, and what runs them. */
 export interface ItemWork {
   readonly task: string;
+  readonly dataSha256: string;
   readonly items: readonly EncodedItem[];
+}
+
+/** What there is to run of planned tasks. */
+export const workOf = (planned: readonly PlannedTask[]): ItemWork[] =>
+  planned.map(({ task, sha256, encoded }) => ({ task: task.name, dataSha256: sha256, items: encoded }));
+
+/**
+ * The items that a log holds, also those of tasks that are not run now.
+ *
+ * @throws {RangeError} As `RunLog.read`, or if items of a task are of other data.
+ */
+export function readItems(path: string, runDigest: string, work: readonly ItemWork[]): readonly ItemLine[] {
+  const finished = RunLog.read(path, runDigest, ITEM_LINES);
+  const other = finished.find((line) =>
+    work.some(({ task, dataSha256 }) => task === line.task && dataSha256 !== line.dataSha256)
+  );
+  if (other === undefined) return finished;
+  throw new RangeError(
+    `Cannot go on with "${path}": its items of ${other.task} are of other data, expected the same ` +
+      "(repeat those flags, leave that task out, or take another --out)",
+  );
+}
+
+/** Opens the log of {@linkcode readItems} to go on with it. @throws {RangeError} As there. */
+export function openItems(path: string, runDigest: string, work: readonly ItemWork[]): RunLog<ItemLine> {
+  readItems(path, runDigest, work);
+  return RunLog.open(path, runDigest, ITEM_LINES);
 }
 
 /** How a run goes on. */
@@ -85,7 +116,7 @@ export async function runItems(args: RunItems): Promise<Map<string, RunScores>> 
     .reduce((a, b) => a + b, 0);
   let worked = 0;
   const results = new Map<string, RunScores>();
-  for (const { task, items } of work) {
+  for (const { task, dataSha256, items } of work) {
     const lines = new Map<string, ItemLine[]>(runs.map(([run]) => [run, []]));
     for (const [i, encoded] of items.entries()) {
       const { id } = encoded.item, known = runs.map(([run]) => finished.get(keyOf(task, id, run)));
@@ -96,7 +127,15 @@ export async function runItems(args: RunItems): Promise<Map<string, RunScores>> 
         const begin = performance.now();
         const scores = ItemScorer.scoreTogether(open.map(([, scorer]) => scorer), encoded);
         const timeMs = (performance.now() - begin) / open.length;
-        const found = open.map(([run], i) => ({ ...line, run, task, id, score: scores[i]!, timeMs }));
+        const found = open.map(([run], i) => ({
+          ...line,
+          run,
+          task,
+          dataSha256,
+          id,
+          score: scores[i]!,
+          timeMs,
+        }));
         log.append(...found);
         for (const own of found) known[runs.findIndex(([run]) => run === own.run)] = own;
         worked += countTokens(encoded);
