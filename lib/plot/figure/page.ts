@@ -66,7 +66,7 @@ section > .tools { justify-content: flex-end; margin: 4px 0 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.85rem; width: 100%; }
 th, td { padding: 3px 9px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th.left, td.left { text-align: left; }
-thead th { position: sticky; top: 0; background: var(--card); }
+thead th { position: sticky; top: 0; background: var(--card); white-space: normal; vertical-align: bottom; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th[aria-sort=ascending] button::after { content: " ▲" / ""; }
 th[aria-sort=descending] button::after { content: " ▼" / ""; }

@@ -115,7 +115,7 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
       : `Loss above that of ${base} with the same options, ${unit}; left of 0 is better than it.`) +
       ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.` +
       (off === 0 ? "" : ` THE LAST ${off}: ${MISSED_NOTE}.`),
-    height: 112 + ROW_PIXELS * rows.length,
+    height: 132 + ROW_PIXELS * rows.length,
     data: shown.map(({ name, difference, hover, looksAhead, missed }) => {
       const { color, symbol } = styleRule(name);
       return {
@@ -145,7 +145,7 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
       };
     }),
     layout: baseLayout({
-      margin: { l: 58, r: 14, t: 14, b: 68 },
+      margin: { l: 58, r: 14, t: 34, b: 68 },
       // Two lines: long names leave a narrow page little room for one.
       xaxis: axis(`loss above ${base}<br>(${unit})`, {
         zeroline: true,

@@ -30,7 +30,7 @@ export function plotImportance(importance: OptionImportance | undefined): Figure
   return new Figure({
     title: TITLE,
     caption: `Share of the variance of the loss above dense over ${points} points, seeds averaged. ${how}`,
-    height: 90 + ROW_PIXELS * bars.length,
+    height: 110 + ROW_PIXELS * bars.length,
     data: [{
       type: "bar",
       orientation: "h",
@@ -42,7 +42,7 @@ export function plotImportance(importance: OptionImportance | undefined): Figure
       marker: { color: bars.map(({ name }) => name === "all else" ? "@muted" : "@series0") },
     }],
     layout: baseLayout({
-      margin: { l: 58, r: 14, t: 14, b: 52 },
+      margin: { l: 58, r: 14, t: 34, b: 52 },
       xaxis: axis("share of variance", { rangemode: "tozero", tickformat: ".0%", nticks: 6 }),
       yaxis: axis("", { showgrid: false, tickfont: { size: 12 } }),
       bargap: 0.35,

@@ -135,11 +135,11 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
         TASKS.some(({ name }) => name === task) ? "tokens, by blocks" : "items"
       }; methods are paired in the table.` +
       (dense === undefined ? "" : ` Dashed: dense, ${formatMetric(metric, dense)}.`),
-    height: 440,
+    height: 460,
     data,
     layout: baseLayout({
       ...layout,
-      margin: { l: 62, r: 14, t: 14, b: 96 },
+      margin: { l: 62, r: 14, t: 34, b: 96 },
       xaxis: axis(`${BUDGETS.pairs.label}, % of dense`, { autorange: "reversed" }),
       yaxis: axis(`${metric.label}${metric.percent ? " (%)" : ""}`),
       hovermode: "closest",

@@ -108,11 +108,11 @@ export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure 
         plural(tasks, "task")
       } the number on whose main metric the row's method is told to be better (+) or worse (−) than ` +
       "the column's, at 5%, adjusted for all pairs (Benjamini-Hochberg); an empty square: not told apart.",
-    height: 150 + ROW_PIXELS * names.length + (views.length > 1 ? 70 : 0),
+    height: 170 + ROW_PIXELS * names.length + (views.length > 1 ? 70 : 0),
     data,
     layout: baseLayout({
       ...layout,
-      margin: { l: 110, r: 14, t: 14, b: 110 },
+      margin: { l: 110, r: 14, t: 34, b: 110 },
       xaxis: axis("", { showgrid: false, tickangle: -45, ticks: "" }),
       yaxis: axis("", { showgrid: false, autorange: "reversed", ticks: "" }),
     }),

@@ -92,7 +92,7 @@ export function plotRunDifferences({ unit, paired, rows, left }: RunDifferences)
     }, ${unit}: left of 0, B costs less. Bars: 95% intervals, each by itself.${
       left === 0 ? "" : ` The ${left} that differ least are in the table alone.`
     }${rows.some(({ missed }) => missed) ? " ! = skipped more than 2 points more or less than asked." : ""}`,
-    height: 112 + 26 * rows.length,
+    height: 132 + 26 * rows.length,
     data: [{
       type: "scatter",
       mode: "markers",
@@ -109,7 +109,7 @@ export function plotRunDifferences({ unit, paired, rows, left }: RunDifferences)
       marker: { color: colors, size: 9 },
     }],
     layout: baseLayout({
-      margin: { l: 58, r: 14, t: 14, b: 52 },
+      margin: { l: 58, r: 14, t: 34, b: 52 },
       xaxis: axis("loss of B − loss of A", { nticks: 6 }),
       yaxis: rowAxis(
         rows.map(({ name, missed }) => escapeText(`${name}${missed ? " !" : ""}`)),
