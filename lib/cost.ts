@@ -73,7 +73,7 @@ export function mlpFlops(shape: CostShape, tokens: number): number {
 }
 
 /** Operations of the output layer for `tokens` tokens. */
-export function outputFlops(shape: CostShape, tokens: number): number {
+export function outputFlops(shape: Pick<CostShape, "hiddenSize" | "vocabSize">, tokens: number): number {
   return 2 * shape.hiddenSize * shape.vocabSize * tokens;
 }
 

@@ -21,7 +21,9 @@ export type EvaluatedBatch = Pick<
 /** A language model as evaluation sees it. */
 export interface EvaluatedModel {
   /** Its sizes. */
-  readonly config: Pick<ModelConfig, "numLayers" | "layers"> & Partial<Pick<ModelConfig, "vocabSize">>;
+  readonly config:
+    & Pick<ModelConfig, "numLayers" | "layers">
+    & Partial<Pick<ModelConfig, "vocabSize" | "hiddenSize">>;
   /** Where it runs. */
   readonly backend: Backend;
   /** Starts a sequence; without a pruner it runs dense. `chunk` is its index in a text scored in chunks. */

@@ -1,5 +1,7 @@
 /** Time and memory of a model against the length of its sequence, with and without pruners. */
+import { outputFlops } from "../cost.ts";
 import type { Pruner } from "../methods/pruner.ts";
+import type { SequenceUsage } from "../model/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
 /** A method to measure; without a pruner it is the dense model. */
@@ -18,6 +20,11 @@ export interface LengthRow {
   readonly tokens: number;
   /** Median wall time of a prefill of all tokens, milliseconds; the output layer is not in it. */
   readonly prefillMs: number;
+  /**
+   * Operations of the prefill over the dense model's, without the output layer, by cost.ts; left out where the model's sizes
+   * are not known.
+   */
+  readonly operations?: number;
   /** Median wall time of one more token after the prefill, milliseconds; null where the method looks ahead. */
   readonly decodeMs: number | null;
   /** Bytes of keys and values in use after the prefill. */
@@ -91,6 +98,7 @@ export function measureLengths(
       held: 0,
       dense: 0,
       allocated: 0,
+      operations: undefined as number | undefined,
     }));
     // The first turn pays for page faults and compilation: it is not counted.
     for (let turn = -1; turn < turns; turn++) {
@@ -100,7 +108,7 @@ export function measureLengths(
         model.backend.free(sequence.feed(ids.slice(0, tokens)));
         model.backend.synchronize?.();
         const prefill = now() - begin;
-        const { kvBytesHeld, kvBytesAvoided, kvBytesAllocated } = sequence.usage();
+        const usage = sequence.usage(), { kvBytesHeld, kvBytesAvoided, kvBytesAllocated } = usage;
         const decode: number[] = [];
         for (let t = tokens; t < tokens + decodes && (pruner?.looksAhead ?? "nothing") === "nothing"; t++) {
           const from = now();
@@ -115,6 +123,7 @@ export function measureLengths(
         run.held = kvBytesHeld;
         run.dense = kvBytesHeld + kvBytesAvoided;
         run.allocated = kvBytesAllocated;
+        run.operations = operationsOf(model, usage, tokens);
         onProgress?.((done += tokens) / total);
       }
     }
@@ -122,12 +131,23 @@ export function measureLengths(
       name,
       tokens,
       prefillMs: median(runs[i]!.prefill)!,
+      ...(runs[i]!.operations !== undefined && { operations: runs[i]!.operations }),
       decodeMs: median(runs[i]!.decode),
       kvBytesHeld: runs[i]!.held,
       kvBytesDense: runs[i]!.dense,
       kvBytesAllocated: runs[i]!.allocated,
     }));
   });
+}
+
+/** Operations of a prefill over the dense model's, without the output layer. */
+function operationsOf(
+  { config: { hiddenSize, vocabSize } }: EvaluatedModel,
+  { totalFlopsDense, totalFlopsAvoided }: SequenceUsage,
+  tokens: number,
+): number | undefined {
+  if (hiddenSize === undefined || vocabSize === undefined) return undefined;
+  return 1 - totalFlopsAvoided / (totalFlopsDense - outputFlops({ hiddenSize, vocabSize }, tokens));
 }
 
 /** Middle of some numbers, the lower one of two; null of none. */

@@ -1,4 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import type { EvaluatedModel } from "./language_model.ts";
 import { measureLengths } from "./lengths.ts";
 import { expectAllFreed, fakeModel, fakePruner } from "./testing.ts";
 
@@ -46,6 +47,19 @@ Deno.test("measureLengths() reports medians of turns, and how far it is", () => 
   });
   assertEquals([row!.prefillMs, row!.decodeMs], [7, 2]);
   assertEquals(seen, [1 / 3, 2 / 3, 1]);
+});
+
+Deno.test("measureLengths() counts the operations of a prefill without those of the output layer", () => {
+  const { model } = fakeModel(), methods = [{ name: "dense" }, { name: "half", pruner: half }];
+  const measure = (config: Partial<EvaluatedModel["config"]>) =>
+    measureLengths({ ...model, config: { ...model.config, ...config } }, ids, methods, {
+      lengths: [32],
+      turns: 1,
+    })
+      .map(({ operations }) => operations);
+  // 300 a token, 2 * 2 * 25 of them of the output layer; half of the tokens spare 25.
+  assertEquals(measure({ hiddenSize: 2, vocabSize: 25 }), [1, 1 - 16 * 25 / (32 * 200)]);
+  assertEquals(measure({}), [undefined, undefined]);
 });
 
 Deno.test("measureLengths() frees every sequence and all that was fed", () =>

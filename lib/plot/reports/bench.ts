@@ -149,6 +149,11 @@ export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
       (row) => row.prefillMs.toPrecision(4),
     ],
     ["prefill/dense", "the same over the dense model's at this length", toDense("prefillMs")],
+    [
+      "operations/dense",
+      "what the prefill would take by its operations alone, of the dense model's",
+      (row) => row.operations?.toFixed(2) ?? "-",
+    ],
     ["decode ms", "median time of one more token", decode],
     ["decode/dense", "the same over the dense model's at this length", toDense("decodeMs")],
     ["KV MB", "megabytes of keys and values in use", (row) => (row.kvBytesHeld / 1e6).toFixed(2)],
