@@ -36,7 +36,7 @@ export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuf
 
 const NOTHING = new Uint8Array();
 /** Milliseconds, by `performance.now()`: every so often a turn is sure to see what came. */
-const SURE_EVERY = 500;
+const SURE_EVERY = 200;
 let sure = -Infinity;
 
 /**
