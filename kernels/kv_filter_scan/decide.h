@@ -48,6 +48,13 @@ inline double select_rank(double* values, double* other, int64_t count, int64_t 
   return values[k];
 }
 
+// How many of `sorted` [count], ascending, are below `value`. No branch hangs on a number.
+inline int64_t count_below(const double* sorted, int64_t count, double value) {
+  int64_t below = 0;
+  for (; count > 1; count -= count / 2) below += sorted[below + count / 2 - 1] < value ? count / 2 : 0;
+  return below + (count == 1 && sorted[below] < value);
+}
+
 // The scores that a layer looks back on: its state's ring, and the same numbers in order.
 class ScoreWindow {
  public:
@@ -97,12 +104,15 @@ class ScoreWindow {
   // Takes a score in; the oldest one leaves a full window.
   void push(double score) {
     if (capacity_ == 0) return;
-    double* slot = ring_ + static_cast<int64_t>(std::fmod(numbers_[TKF_SLOT_SCORED], static_cast<double>(capacity_)));
+    double* slot = ring_ + static_cast<int64_t>(numbers_[TKF_SLOT_SCORED]) % capacity_;
     if (!once_) {
-      if (size_ == capacity_) {
-        sorted_.erase(std::lower_bound(sorted_.begin(), sorted_.end(), *slot));
+      const auto to = sorted_.begin() + count_below(sorted_.data(), size_, score);
+      if (size_ < capacity_) {
+        sorted_.insert(to, score);
+      } else {  // those between the two move by one
+        const auto from = sorted_.begin() + count_below(sorted_.data(), size_, *slot);
+        *(from < to ? std::move(from + 1, to, from) : std::move_backward(to, from, from + 1) - 1) = score;
       }
-      sorted_.insert(std::lower_bound(sorted_.begin(), sorted_.end(), score), score);
     }
     if (size_ < capacity_) size_++;
     *slot = score;
