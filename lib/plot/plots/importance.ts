@@ -42,7 +42,6 @@ export function plotImportance(importance: OptionImportance | undefined): Figure
       marker: { color: bars.map(({ name }) => name === "all else" ? "@muted" : "@series0") },
     }],
     layout: baseLayout({
-      margin: { l: 58, r: 14, t: 34, b: 52 },
       xaxis: axis("share of variance", { rangemode: "tozero", tickformat: ".0%", nticks: 6 }),
       yaxis: axis("", { showgrid: false, tickfont: { size: 12 } }),
       bargap: 0.35,

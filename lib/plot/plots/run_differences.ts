@@ -109,7 +109,6 @@ export function plotRunDifferences({ unit, paired, rows, left }: RunDifferences)
       marker: { color: colors, size: 9 },
     }],
     layout: baseLayout({
-      margin: { l: 58, r: 14, t: 34, b: 52 },
       xaxis: axis("loss of B − loss of A", { nticks: 6 }),
       yaxis: rowAxis(
         rows.map(({ name, missed }) => escapeText(`${name}${missed ? " !" : ""}`)),
