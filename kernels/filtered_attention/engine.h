@@ -47,6 +47,7 @@ class Task {
     const bool local = tile < plan.local_tiles;
     first_query_ = local ? tile * plan.queries : plan.local + (tile - plan.local_tiles) * plan.queries;
     queries_ = static_cast<int>(smaller<int64_t>((local ? plan.local : job.num_queries) - first_query_, plan.queries));
+    gaps_ = local || job.key_ends.data != nullptr;
     rows_ = queries_ * plan.group;
   }
 
@@ -72,10 +73,9 @@ class Task {
   // A share of the cache: part `share` of `shares`.
   void attend_cache(int64_t share, int64_t shares) {
     const int64_t first = first_query_, last = first + queries_ - 1;
-    const bool gaps = has_gaps(job_);
-    const int64_t seen = gaps ? pick() : sight_.keys[last];
+    const int64_t seen = gaps_ ? pick() : sight_.keys[last];
     const int64_t begin = seen * share / shares, end = seen * (share + 1) / shares;
-    if (!gaps) return attend_keys(begin, end, end);
+    if (!gaps_) return attend_keys(begin, end, end);
     PickedKeys<Value> tile = {};
     tile.keys = static_cast<const Value*>(job_.keys.data) + head_offset();
     tile.values = static_cast<const Value*>(job_.values.data) + head_offset();
@@ -362,6 +362,7 @@ class Task {
   Workspace w_;
   int kv_head_, queries_, rows_;
   int64_t first_query_;  // of the order in which queries stand
+  bool gaps_;            // whether what they see of the cache may have gaps
 };
 
 }  // namespace tkf::TKF_NAMESPACE::attention

@@ -39,7 +39,7 @@ inline int64_t count_local(const tkf_attention_filtered_args& job) {
   return count;
 }
 
-// Whether what a query sees of the cache may have gaps.
+// Whether what some query sees of the cache may have gaps.
 inline bool has_gaps(const tkf_attention_filtered_args& job) {
   return job.key_ends.data != nullptr || job.windows.data != nullptr;
 }
