@@ -30,6 +30,8 @@ export class CpuBackend extends NativeBackend {
   override readonly knowsLocal = true;
   /** See {@linkcode Backend.givesShares}. */
   override readonly givesShares = true;
+  /** See {@linkcode Backend.movesRows}. */
+  override readonly movesRows = true;
   /** Each sequence by the ops of one. */
   protected override readonly batch: BatchOps = batchOps(this);
   /** See {@linkcode Backend.products}. */

@@ -40,6 +40,7 @@ export abstract class NativeBackend implements Backend, Disposable {
   abstract readonly kvFilterObserve: Backend["kvFilterObserve"];
   readonly knowsLocal?: boolean;
   readonly givesShares?: boolean;
+  readonly movesRows?: boolean;
   /** The ops of {@linkcode BatchOps}. */
   protected abstract readonly batch: BatchOps;
   abstract add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;

@@ -199,9 +199,12 @@ export interface Backend extends BatchOps {
   /**
    * Copies `x` [T, n], or its rows `rows` [R] i32, into the rows of `out` from `at` on, [>= at + R, n], which is of x's
    * dtype (f32, f16, bf16), or takes f32 rounded to its own. The same rows of a `second` matrix, of like shapes and dtypes,
-   * go with them: keys and values of a cache.
+   * go with them: keys and values of a cache. Where {@linkcode movesRows}, `out` may be `x`, for both: `rows` then ascend,
+   * and none goes to a place behind its own.
    */
   storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void;
+  /** Whether {@linkcode storeRows} moves rows within a tensor. */
+  readonly movesRows?: boolean;
   /** Euclidean norm of each row, summed in float64: `x` [T, n]. */
   rowNorms(x: Tensor): Float64Array<ArrayBuffer>;
   /** Grouped-query causal attention of kept queries over compacted keys and the recent window. */

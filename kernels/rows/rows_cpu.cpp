@@ -36,11 +36,13 @@ static int32_t rows_copy(tkf_context* context, const tkf_rows_copy_args& a) {
   const auto copy = [&](const tkf_buffer& x, const tkf_buffer& out, int64_t from, int64_t to, int64_t some) {
     const uint8_t* const source = as<uint8_t>(x) + from * in_row;
     uint8_t* const target = as<uint8_t>(out) + (a.at + to) * out_row;
-    if (dtype == out_dtype) memcpy(target, source, static_cast<size_t>(some * in_row));
+    if (dtype == out_dtype) memmove(target, source, static_cast<size_t>(some * in_row));
     else if (dtype != TKF_DTYPE_F32) widen(dtype, source, some * cols, reinterpret_cast<float*>(target));
     else narrow(out_dtype, reinterpret_cast<const float*>(source), some * cols, target);
   };
-  parallel_ranges(context, a.rows, larger(int64_t{1}, 32768 / cols), [&](int64_t begin, int64_t end, int) {
+  // Rows that move within a tensor do so one after the other.
+  const int64_t grain = a.x.data == a.out.data ? a.rows : larger(int64_t{1}, 32768 / cols);
+  parallel_ranges(context, a.rows, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end;) {
       const int64_t first = row, from = indices == nullptr ? row : indices[row];
       do row++;

@@ -1,8 +1,16 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { openCpu } from "../../ffi/mod.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import {
+  emptyTensor,
+  f32Data,
+  hostData,
+  type HostTensor,
+  hostTensor,
+  type Tensor,
+} from "../../lib/tensor.ts";
 import { assertNear, numbers, randomTensor, randomWeight } from "../testing/inputs.ts";
 import { cpuWays, decisionsOf, testCases, testInEveryWay, testOnCpu, testOnDevice } from "../testing/ways.ts";
 import { ROWS_CASES, type RowsCase } from "./cases.ts";
@@ -106,6 +114,69 @@ testCases(
     };
   },
   isSmall,
+);
+
+testCases(
+  "storeRows() moves rows within two matrices, but on a device refuses to",
+  ROWS_CASES.flatMap((c) => FLOATS.map((dtype) => ({ ...c, dtype }))),
+  [7 * 3, 3 * 3],
+  ({ count, cols, picked, dtype }, i) => {
+    const next = numbers(i + 1), [x, second] = [0, 1].map(() => randomWeight(dtype, [count, cols], next));
+    const stays = hostData(pick(count, picked, next)).sort(), at = Math.min(2, stays[0] ?? 0);
+    const expected = [x!, second!].map((tensor) => {
+      const out = copyOf(tensor);
+      reference.storeRows(tensor, out, at, ints([...stays]));
+      return out.data;
+    });
+    return ({ name, backend, on }) => {
+      const first = on(x!), also = on(second!);
+      const move = () => backend.storeRows(first, first, at, on(ints([...stays])), { x: also, out: also });
+      if (!backend.movesRows && picked > 0) return assertThrows(move, KernelError, "two tensors on a device");
+      move();
+      assertEquals([first, also].map((x) => backend.read(x).data), expected, `${name}, ${dtype}, case ${i}`);
+    };
+  },
+  isSmall,
+);
+
+testOnCpu("storeRows() moves many rows within a tensor in order, whatever the threads", async () => {
+  using backend = await openCpu({ threads: 4, blas: "none" });
+  const count = 40_000, cols = 8, numbered = Float32Array.from({ length: count * cols }, (_, i) => i);
+  const stays = ints(Array.from({ length: count / 2 }, (_, i) => 2 * i + 1));
+  const expected = numbered.filter((_, i) => Math.floor(i / cols) % 2 === 1);
+  for (let turn = 0; turn < 20; turn++) {
+    const x = hostTensor("f32", [count, cols], numbered.slice());
+    backend.storeRows(x, x, 0, stays);
+    assert(f32Data(x).subarray(0, expected.length).every((v, i) => v === expected[i]), `turn ${turn}`);
+  }
+});
+
+testOnCpu(
+  "storeRows() within a tensor refuses to put a row where a later one is still to be read",
+  async () => {
+    for (const { backend, empty } of await cpuWays()) {
+      const x = empty(5, 3), other = empty(5, 3);
+      for (const [at, rows] of [[1, [0]], [0, [2, 1]], [0, [1, 1]], [2, [2, 4, 3]]] as const) {
+        const found = `found row ${rows.at(-1)} of "x" moved to ${at + rows.length - 1} of itself`;
+        const store = (out: Tensor, second: Tensor) => () =>
+          backend.storeRows(x, out, at, ints(rows), { x: other, out: second });
+        const apart = empty(5, 3);
+        assertThrows(store(x, other), KernelError, found);
+        assertThrows(store(x, apart), KernelError, "expected both or neither");
+        assertThrows(store(apart, other), KernelError, "expected both or neither");
+        assertThrows(() => backend.storeRows(x, x, at, ints(rows)), KernelError, found);
+        store(apart, empty(5, 3))();
+      }
+      assertThrows(() => backend.storeRows(x, x, 1), RangeError, "fit");
+      backend.storeRows(x, x, 0);
+      const half = hostTensor(
+        "f16",
+        [5, 3],
+        new Uint16Array(hostData(x as HostTensor).buffer as ArrayBuffer, 0, 15),
+      );
+      assertThrows(() => backend.storeRows(x, half, 0), KernelError, "expected one element type");
+    }
+  },
 );
 
 Deno.test("storeRows() of the reference takes the rows that are named, of both matrices", () => {

@@ -233,7 +233,8 @@ function attendWatched(
   const open = judge.watched(layer, asked.numKeys, last), some = asked.queries.shape[0]! > rows.length;
   const weights = pruner!.keySide!.wantsChange ? headWeights(feed.model, layer) : undefined;
   if (!some || backend.givesShares) {
-    const { shares, changes } = attendShowing(backend, asked, open, weights);
+    const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
+    const { shares, changes } = attendShowing(backend, asked, open, room, weights);
     const pick = (given: Float64Array) => some ? pickRows(given, rows, open) : given;
     return judge.observe(layer, positions, pick(shares), changes && pick(changes));
   }

@@ -300,7 +300,7 @@ export class ForwardPass {
   scratch(
     name: string,
     shape: readonly number[],
-    dtype: CacheDType | "i32" = "f32",
+    dtype: CacheDType | "i32" | "f64" = "f32",
     filledLater = true,
   ): Tensor {
     const old = this.#scratch.get(name), rows = shape[0]!;

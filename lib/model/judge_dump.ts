@@ -62,7 +62,8 @@ export function judgeDump(
       ...{ numRecent: 0, recent: 0, scale, out: backend.alloc("f32", asked.shape) },
     };
     const open = judge.watched(layer, kept.count, from + length - 1);
-    judge.observe(layer, positions, attendShowing(backend, args, open).shares);
+    const room = (_: string, shape: readonly number[]) => backend.alloc("f64", shape, true);
+    judge.observe(layer, positions, attendShowing(backend, args, open, room).shares);
     for (const tensor of [...own, args.out]) backend.free(tensor);
   }
   cache.free();

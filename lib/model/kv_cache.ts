@@ -109,9 +109,12 @@ export class LayerCache {
       if (positions[row] === gone[next]) next++;
       else rows[stays++] = row;
     }
-    if (stays > 0) {
+    const moving = rows.subarray(0, stays);
+    if (this.#backend.movesRows) {
+      this.#storeSome(this.#kept, moving, this.#kept, first);
+    } else if (stays > 0) {
       const moved = this.#alloc(stays);
-      this.#storeSome(this.#kept, rows.subarray(0, stays), moved, 0);
+      this.#storeSome(this.#kept, moving, moved, 0);
       this.#store(moved, this.#kept, first);
       this.#give(moved);
     }

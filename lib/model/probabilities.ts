@@ -53,12 +53,14 @@ export function outputChanges(
 /**
  * Attention, and what its queries gave to the last `tokens` cached rows: by the op where it tells, else by more calls.
  *
+ * @param room Gives room for results, f64, which last until the name is taken again.
  * @param headWeights Where it is to be told what would change without each row, too: [numHeads] f32, on the backend.
  */
 export function attendShowing(
   backend: Backend,
   args: AttentionArgs,
   tokens: number,
+  room: (name: string, shape: readonly number[]) => Tensor,
   headWeights?: Tensor,
 ): { readonly shares: Float64Array; readonly changes?: Float64Array } {
   if (!backend.givesShares) {
@@ -69,15 +71,11 @@ export function attendShowing(
       ...(headWeights && { changes: outputChanges(backend, args, from, f32Data(backend.read(headWeights))) }),
     };
   }
-  const room = () => backend.alloc("f64", [args.queries.shape[0]!, tokens], true);
-  const shares = room(), out = headWeights && room();
+  const shape = [args.queries.shape[0]!, tokens];
+  const shares = room("shares", shape), out = headWeights && room("changes", shape);
   backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
-  const take = (tensor: Tensor) => {
-    const values = backend.read(tensor).data as Float64Array;
-    backend.free(tensor); // on a device; what was read stays
-    return values;
-  };
-  return { shares: take(shares), ...(out && { changes: take(out) }) };
+  const read = (tensor: Tensor) => backend.read(tensor).data as Float64Array;
+  return { shares: read(shares), ...(out && { changes: read(out) }) };
 }
 
 /** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */

@@ -93,6 +93,8 @@ export class ReferenceBackend implements Backend {
   readonly rowNorms: Backend["rowNorms"] = rows.rowNorms;
   /** See {@linkcode Backend.givesShares}. */
   readonly givesShares = true;
+  /** See {@linkcode Backend.movesRows}. */
+  readonly movesRows = true;
   /** See {@linkcode Backend.attention}. */
   readonly attention: Backend["attention"] = attention;
   /** See {@linkcode Backend.nll}. */
