@@ -52,21 +52,21 @@ Deno.test("drop() keeps the other rows as they are, in every type, and gives emp
     let want = read();
     const fork = cache.fork();
     moved.length = 0;
-    for (const gone of [[], [11], [10, 12, 201], [13, 14, 15]]) {
+    for (const gone of [[], [11], [10, 12, 201], [13, 14, 15], [199]]) {
       cache.drop(gone);
       assertEquals(read(), want = without(want, gone));
     }
-    assertEquals(moved, movesRows ? [true, true, true] : Array(6).fill(false));
+    assertEquals(moved, movesRows ? Array(4).fill(true) : Array(8).fill(false));
     const page = PAGE_ROWS * LayerCache.rowBytes(dtype, width);
     assertEquals(cache.allocatedBytes, 3 * page); // little is empty
     add(300, 2);
     want = read();
     const most = want.positions.filter((position) => position < 152);
-    cache.drop(most.slice(0, 2 * PAGE_ROWS - 6)); // one fewer than two pages are empty
+    cache.drop(most.slice(0, 2 * PAGE_ROWS - 7)); // one fewer than two pages are empty
     assertEquals([cache.allocatedBytes, cache.kept.count], [3 * page, PAGE_ROWS + 1]);
     cache.drop([want.positions.at(-1)!]); // two are
     assertEquals([cache.allocatedBytes, cache.kept.count], [page, PAGE_ROWS]);
-    assertEquals(read(), without(want, [...most.slice(0, 2 * PAGE_ROWS - 6), want.positions.at(-1)!]));
+    assertEquals(read(), without(want, [...most.slice(0, 2 * PAGE_ROWS - 7), want.positions.at(-1)!]));
     cache.drop([...cache.kept.positions]);
     assertEquals([cache.heldBytes, cache.kept.count], [0, 0]);
     assertEquals(fork.kept.count, 3 * PAGE_ROWS);
