@@ -11,7 +11,7 @@ import { expandGrids } from "./space.ts";
 import type { RunConditions, Trial } from "./trial.ts";
 import { chunkMeans, type StoppedTrial, TrialRace } from "./trial_race.ts";
 import { StudyStore } from "./store.ts";
-import { finishedTrials, listedTrials, storedTrials } from "./trial_source.ts";
+import { finishedTrials, listedTrials, storedTrials, type TrialSource } from "./trial_source.ts";
 
 const conditions = { version: "0", model: "fake", backend: "reference" } as RunConditions;
 const ids = Int32Array.from({ length: 1200 }, (_, i) => (i * i + Number(i % 97 === 0)) % 5);
@@ -40,17 +40,41 @@ const evaluate = () => new PerplexityEvaluation(fakeModel().model, ids, { contex
 const newStudy = (path = ":memory:") =>
   StudyStore.create(path, { name: "mine", conditions, runDigest: "d", flags: {} });
 
+type Source = TrialSource<PerplexityTypes>;
+
 /** Runs a search in a study as one of its workers. */
-async function runSearch(request: SearchRequest, store = newStudy(), race?: TrialRace, owner = "one") {
+async function runSearch(
+  request: SearchRequest,
+  store = newStudy(),
+  race?: TrialRace,
+  owner = "one",
+  paced = (source: Source) => source,
+) {
   store.begin(request);
   const search = new Search<Trial<PerplexityTypes>>(request);
-  const source = storedTrials<PerplexityTypes>(store, { owner, search });
+  const source = paced(storedTrials<PerplexityTypes>(store, { owner, search }));
   const trials = await runSweep<PerplexityTypes>({
     ...{ source, evaluation: evaluate(), createPruner, conditions },
     ...(race && { race }),
   });
   return { search, trials, stopped: source.stopped!() };
 }
+/** Workers of one process, none of which is more than two trials ahead of another, whatever the machine is at. */
+function pace(workers: number): (worker: number) => (source: Source) => Source {
+  const taken = Array<number>(workers).fill(0);
+  return (worker) => (source) => ({
+    ...source,
+    async take() {
+      while (taken.some((others) => taken[worker]! > others + 1)) {
+        await new Promise((end) => setTimeout(end, 1));
+      }
+      const trial = await source.take();
+      taken[worker] = trial === undefined ? Infinity : taken[worker]! + 1;
+      return trial;
+    },
+  });
+}
+
 const digests = (trials: readonly Trial[]) => trials.map(({ trial }) => trial);
 /** What a trial came to, without its times. */
 const bare = ({ timeMs: _, denseTimeMs: __, finishedAt: ___, ...trial }: Trial<PerplexityTypes>) => trial;
@@ -79,12 +103,13 @@ Deno.test("workers on one study share a search out: each proposal is made once, 
       return i === 0 ? newStudy(path) : StudyStore.open(path);
     });
   try {
+    const paceOf = pace(stores.length);
     const runs = await Promise.all(
-      stores.map((store, i) => runSearch(request("tpe", 24), store, undefined, `${i}`)),
+      stores.map((store, i) => runSearch(request("tpe", 24), store, undefined, `${i}`, paceOf(i))),
     );
     const [store] = stores as [StudyStore], proposals = store.proposals();
     assertEquals(proposals.length, 24);
-    assert(store.workers().every(({ finished }) => finished > 1), JSON.stringify(store.workers()));
+    assert(store.workers().every(({ finished }) => finished > 3), JSON.stringify(store.workers()));
     assertEquals(store.count().complete, new Set(proposals.map(({ digest }) => digest)).size);
     for (const { trials, search } of runs) {
       assertEquals(
