@@ -94,7 +94,8 @@ export interface KeySequence {
   merged?(layer: number): ReadonlyMap<number, Float32Array<ArrayBuffer>>;
   /**
    * Where the side evicts and asked for attention: mean over heads of the probabilities that the next queries gave to the
-   * first so many keys that are left, [queries, keys]. A side that foresees is given those of all queries to all keys, once.
+   * first so many keys that are left, [queries, keys], which last until it returns. A side that foresees is given those of
+   * all queries to all keys, once, for good.
    */
   observe?(layer: number, probabilities: Float64Array, queries: number): void;
   /** States of the side's layers, in their order, where {@linkcode KeySide.specs} says what decides them. */

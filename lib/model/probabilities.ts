@@ -53,7 +53,7 @@ export function outputChanges(
 /**
  * Attention, and what its queries gave to the last `tokens` cached rows: by the op where it tells, else by more calls.
  *
- * @param room Gives room for results, f64, which last until the name is taken again.
+ * @param room Gives room for results, f64, which last, as what is returned does, until the name is taken again.
  * @param headWeights Where it is to be told what would change without each row, too: [numHeads] f32, on the backend.
  */
 export function attendShowing(

@@ -59,6 +59,7 @@ async function runSearch(
   });
   return { search, trials, stopped: source.stopped!() };
 }
+
 /** Workers of one process, none of which is more than two trials ahead of another, whatever the machine is at. */
 function pace(workers: number): (worker: number) => (source: Source) => Source {
   const taken = Array<number>(workers).fill(0);
