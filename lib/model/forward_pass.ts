@@ -145,10 +145,11 @@ export class ForwardPass {
     return this.project(layer, "o", attended, kept.only);
   }
 
-  /** The given rows of a tensor as a matrix; those of the tensor itself where that is all of them. */
+  /** The given rows of a tensor as a matrix. No copy is made where these are all rows, each once and in order. */
   gather(name: string, x: Tensor, rows: Int32Array<ArrayBuffer>): Tensor {
     const all = asMatrix(x);
-    if (rows.length === x.shape[0]) return all;
+    // The number of rows alone does not tell: a row that is asked for twice can stand for one that is left out.
+    if (rows.length === x.shape[0] && rows.every((row, i) => row === i)) return all;
     const out = this.scratch(name, [rows.length, all.shape[1]!]);
     if (rows.length > 0) this.model.backend.gatherRows(all, this.i32(rows), out);
     return out;
