@@ -10,7 +10,8 @@
  * As a command (in a checkout: `deno task build`, with the same flags):
  *
  * ```sh
- * deno run -A jsr:@tokenfilter/tokenfilter/build           # what is missing
+ * deno run -A jsr:@tokenfilter/tokenfilter/build           # what is missing, for this machine's processor
+ * deno run -A jsr:@tokenfilter/tokenfilter/build --all     # for every processor of this architecture
  * deno run -A jsr:@tokenfilter/tokenfilter/build --force   # again
  * deno run -A jsr:@tokenfilter/tokenfilter/build --cuda    # also the CUDA library
  * deno run -A jsr:@tokenfilter/tokenfilter/build --cuda --arch 90a # for one architecture, or several: 80,90a
@@ -30,6 +31,10 @@ export * from "./ffi/build/mod.ts";
 export interface BuildFlags {
   /** Build again what is there. */
   readonly force?: boolean;
+  /** Instruction-set level of the CPU library: `base`, `avx2`, `avx512`; the best of this machine where left out. */
+  readonly level?: string;
+  /** Build every level of the CPU library. */
+  readonly all?: boolean;
   /** Build the CUDA library too. */
   readonly cuda?: boolean;
   /** Architectures of the CUDA library, separated by commas; all where left out. */
@@ -40,15 +45,16 @@ export interface BuildFlags {
  * What the command does: builds, and prints where the libraries lie.
  *
  * @returns The CUDA library, where `--cuda` is given.
- * @throws {UsageError} If `--arch` has no `--cuda` beside it.
+ * @throws {UsageError} If `--arch` has no `--cuda` beside it, or `--level` has `--all`.
  * @throws As {@linkcode buildCpu} and {@linkcode buildCuda} do.
  */
 export async function runBuild(flags: BuildFlags): Promise<BuiltLibrary<CudaManifest> | undefined> {
-  const { force, cuda, arch } = flags, asked = arch?.split(",");
+  const { force, cuda, arch, all, level } = flags, asked = arch?.split(",");
   if (arch !== undefined && !cuda) throw new UsageError("Cannot use --arch: expected --cuda beside it");
+  if (all && level !== undefined) throw new UsageError("Cannot use --level: found --all beside it");
   if (asked !== undefined) expectArchs(asked);
   const options = { force, onProgress: (message: string) => console.error(message) };
-  const { path, manifest, cached } = await buildCpu(options);
+  const { path, manifest, cached } = await buildCpu({ ...options, level: all ? "all" : level });
   console.log(`${cached ? "found" : "built"} ${path} (${manifest.levels.join(", ")})`);
   if (manifest.warnings !== "") console.error(manifest.warnings);
   const blas = await ensureBlas(options);

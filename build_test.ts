@@ -3,6 +3,7 @@ import { buildCpu } from "./build.ts";
 import { ABI_VERSION } from "./ffi/abi.ts";
 import { LEVELS } from "./ffi/sources.ts";
 import { openCpuLibrary } from "./ffi/library.ts";
+import { cpuLevels } from "./ffi/mod.ts";
 import { SYMBOLS } from "./ffi/symbols.ts";
 import { inChild } from "./kernels/testing/child.ts";
 import { NEEDS_LINUX, NOT_ON_WINDOWS, unless } from "./lib/testing.ts";
@@ -82,7 +83,7 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then cat common/*.cpp include/*.h > "$2
     const address = `http://127.0.0.1:${server.addr.port}`;
     const body = `const { buildCpu, buildCuda } = await import("${address}/build.ts"), results = [];
       for (const build of [buildCpu, buildCuda]) {
-        const first = await build(), second = await build();
+        const level = "all", first = await build({ level }), second = await build({ level });
         results.push([first.cached, second.cached, first.manifest.git, first.manifest.abi]);
       }
       return results;`;
@@ -107,7 +108,17 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then cat common/*.cpp include/*.h > "$2
 
 Deno.test("the build commands refuse what they do not know in one line, with exit code 2", async () => {
   const cases = [
-    ["build.ts", "--fast", /^Cannot build: .*'--fast'.* expected some of --force, --cuda, --arch$/],
+    [
+      "build.ts",
+      "--fast",
+      /^Cannot build: .*'--fast'.* expected some of --force, --cuda, --arch, --level, --all$/,
+    ],
+    [
+      "build.ts",
+      "--level sse",
+      /^Cannot build the native library: found level "sse", expected one of .*, all$/,
+    ],
+    ["build.ts", "--all --level base", /^Cannot use --level: found --all beside it$/],
     ["build.ts", "--arch 80", /^Cannot use --arch: expected --cuda beside it$/],
     [
       "build.ts",
@@ -115,7 +126,7 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
       /^Cannot build the CUDA library: found architecture "75", expected some/,
     ],
     ["build.ts", "--emulated", /'--emulated'/], // the package holds no emulator
-    ["experiments/build.ts", "--fast", /'--fast'.* --arch, --emulated, --table, --trace$/],
+    ["experiments/build.ts", "--fast", /'--fast'.* --all, --emulated, --table, --trace$/],
     ["experiments/build.ts", "--cuda --table", /^Cannot build: Option '--table <value>' argument missing/],
     ["experiments/build.ts", "--table file", /^Cannot use --table or --trace: expected --cuda beside it$/],
     ["experiments/build.ts", "--trace file", /^Cannot use --table or --trace: expected --cuda beside it$/],
@@ -161,8 +172,41 @@ Deno.test({
 
 Deno.test({
   ...unless(
+    NEEDS_LINUX,
+    "buildCpu() builds what this machine runs best, from objects of another build; all levels serve",
+  ),
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    // Notes what it compiles, and takes the real one.
+    const CXX = await fakeCompiler(folder, `echo "$*" >> "${folder}/calls"; exec g++ "$@" -O0`);
+    const { result } = await inEmptyCache(
+      { CXX },
+      `
+      const { buildCpu } = await load("build.ts"), { cpuLevels, openCpu } = await load("ffi/mod.ts");
+      const lowest = await buildCpu({ level: "base" }), levels = await cpuLevels();
+      const best = await buildCpu(), again = await buildCpu({ level: best.manifest.levels[0] });
+      let error = "";
+      await openCpu({ level: "none" }).catch(({ message }) => error = message);
+      return { levels, best: best.manifest.levels, cached: [lowest.cached, best.cached, again.cached], error };`,
+    );
+    const machine = (await cpuLevels()).at(-1)!;
+    assertEquals(result.best, [machine]);
+    assertEquals(result.levels, ["base"]); // better than none; the next build is of the best level
+    assertEquals(result.cached, [false, machine === "base", true]);
+    assertMatch(result.error, /^Cannot find the native library: .* with level "none" in .* --level none$/);
+    const calls = (await Deno.readTextFile(`${folder}/calls`)).split("\n");
+    assertEquals(
+      calls.filter((call) => call.includes("-c common/level.cpp")).length,
+      machine === "base" ? 1 : 2,
+    );
+    await Deno.remove(folder, { recursive: true });
+  },
+});
+
+Deno.test({
+  ...unless(
     NOT_ON_WINDOWS,
-    "buildCpu() builds once, notes compiler and levels, and builds again for another compiler or by force",
+    "buildCpu() builds once, notes the compiler, and builds again for another compiler or by force",
   ),
   fn: async () => {
     const folder = await Deno.makeTempDir();
@@ -179,7 +223,7 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then echo "$version" > "$2"; fi; shift;
       const { buildCpu } = await load("build.ts");
       const cached = [], version = (v) => Deno.writeTextFile("${folder}/version", v);
       const build = async (options) => {
-        const built = await buildCpu(options);
+        const built = await buildCpu({ level: "all", ...options }); // what is named is not loaded to see its levels
         cached.push(built.cached);
         return built;
       };
@@ -200,7 +244,7 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then echo "$version" > "$2"; fi; shift;
       contents: ["1.0\n", "2.0\n"],
       compilers: ["fake 1.0", "fake 2.0"],
     });
-    assertEquals(left.length, 3);
+    assertEquals(left.length, 4); // the manifest, two libraries, and the folder of objects
     await Deno.remove(folder, { recursive: true });
   },
 });

@@ -2,7 +2,8 @@
  * `deno task build`: the package's build command, and what only a checkout needs.
  *
  * ```sh
- * deno task build --emulated                    # also the CUDA library's kernels, for tests on the CPU
+ * deno task build --all                         # the CPU library for every processor of this architecture
+ * deno task build --emulated                    # that, and the CUDA library's kernels for the CPU: for tests
  * deno task build --cuda                        # also the CUDA library, and what its kernels take
  * deno task build --cuda --table FILE           # writes that to a file
  * deno task build --cuda --table FILE --trace T # with the occupancy of the launches in a trace (TKF_EMULATOR_TRACE);
@@ -30,7 +31,7 @@ export async function main(args: readonly string[]): Promise<number> {
     throw new UsageError("Cannot use --table or --trace: expected --cuda beside it");
   }
   const options = { force, onProgress: (message: string) => console.error(message) };
-  const cuda = await runBuild({ force, ...flags });
+  const cuda = await runBuild({ force, all: emulated && flags.level === undefined, ...flags });
   if (emulated) {
     const { path, cached, warnings } = await buildEmulated(options);
     console.log(`${cached ? "found" : "built"} ${path}`);

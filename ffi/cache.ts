@@ -1,7 +1,6 @@
 /** What the cache holds of built libraries, and what is noted beside each. */
 import { cacheDir, isMissing } from "../lib/cache.ts";
 import { sha256 } from "../lib/sha256.ts";
-import { sourceKey, type Sources } from "./sources.ts";
 
 /** What a build notes of a library. */
 export interface LibraryManifest {
@@ -21,15 +20,29 @@ export interface LibraryManifest {
   readonly buildMs: number;
 }
 
+/** What a build notes of the CPU library. */
+export interface CpuManifest extends LibraryManifest {
+  /** Instruction-set levels built in, by the names that `openCpu` takes. */
+  readonly levels: readonly string[];
+  /** What the compiler warned of; "" where nothing. */
+  readonly warnings: string;
+}
+
+/** Names a build of the CPU library with every level of the architecture, where others are named by their one level. */
+export const ALL_LEVELS = "all";
+
 /** End of a shared library's name on this system. */
 export const LIBRARY_SUFFIX: string = Deno.build.os === "darwin" ? "dylib" : "so";
 
-/** Path of the manifest of the library that belongs to the present sources (`texts` where already read). */
-export async function manifestPath(library: "cpu" | "cuda", texts?: Sources): Promise<string> {
-  return `${cacheDir()}/${library}-${await sourceKey(
-    library,
-    texts,
-  )}-${Deno.build.os}-${Deno.build.arch}.json`;
+/**
+ * Path of a build's manifest.
+ *
+ * @param key Of the sources, as `sourceKey` gives it.
+ * @param level The CPU library's: a level's name or {@linkcode ALL_LEVELS}.
+ */
+export function manifestPath(library: "cpu" | "cuda", key: string, level: string = ALL_LEVELS): string {
+  const part = library === "cpu" ? `cpu-${level}` : library;
+  return `${cacheDir()}/${part}-${key}-${Deno.build.os}-${Deno.build.arch}.json`;
 }
 
 /** What the cache holds for a manifest: its library's path, and whether that is whole; undefined: no such manifest. */

@@ -18,10 +18,11 @@ export interface ContextOptions {
   readonly level?: string;
 }
 
-/** Levels that this machine runs, lowest first. */
+/** Levels that a library has and this machine runs, lowest first. */
 export function supportedLevels({ symbols }: NativeLibrary): string[] {
-  const best = symbols.tkf_context_best_level();
-  return (LEVELS[Deno.build.arch] ?? []).filter(({ code }) => code <= best).map(({ name }) => name);
+  const best = symbols.tkf_context_best_level(), builtIn = symbols.tkf_context_levels();
+  const levels = LEVELS[Deno.build.arch] ?? [];
+  return levels.filter(({ code }) => code <= best && builtIn & 1 << code).map(({ name }) => name);
 }
 
 /** Owns a `tkf_context` of either library; calls its ops, and turns a failed call into an error. */
@@ -126,7 +127,8 @@ export class NativeContext extends KernelContext {
     const status = library.symbols.tkf_context_create(threads, code, out);
     if (status === STATUS.unsupported) {
       throw new NativeLibraryError(
-        `Cannot use level "${level}": this machine has ${supportedLevels(library).join(", ")}`,
+        `Cannot use ${level === undefined ? "this library" : `level "${level}"`}: ` +
+          `this machine and the library both have ${supportedLevels(library).join(", ") || "no level"}`,
       );
     }
     const pointer = status === STATUS.ok ? Deno.UnsafePointer.create(out[0]) : null;

@@ -1,9 +1,10 @@
 /** Finding, checking and opening the native libraries. A library once open is never closed. */
 import { fileURLToPath } from "node:url";
-import { isMissing } from "../lib/cache.ts";
+import { cacheDir, isMissing } from "../lib/cache.ts";
 import { NativeLibraryError } from "../lib/errors.ts";
 import { ABI_VERSION, Op, type OpFunction, parseAbi } from "./abi.ts";
-import { type LibraryManifest, manifestPath, readCache } from "./cache.ts";
+import { ALL_LEVELS, type LibraryManifest, manifestPath, readCache } from "./cache.ts";
+import { LEVELS, sourceKey } from "./sources.ts";
 import { IDENTITY, type NativeLibrary, SYMBOLS } from "./symbols.ts";
 
 /** How messages call a library, the variable that may name another one, and the flags that build it. */
@@ -34,14 +35,64 @@ export function namedLibrary(library: "cpu" | "cuda", explicit?: string): string
   return explicit ?? (Deno.env.get(LIBRARIES[library].variable) || undefined);
 }
 
+/** A build that the cache holds whole. */
+interface CachedBuild<Manifest extends LibraryManifest> {
+  readonly path: string;
+  readonly manifest: Manifest;
+  readonly cached: true;
+}
+
+/** Which build is looked for. */
+export interface BuildQuery {
+  /** The CPU library's level, or {@linkcode ALL_LEVELS}; by default any that this machine runs. */
+  readonly level?: string | undefined;
+  /** Whether a build of the CPU library without the best level of this machine does not count. */
+  readonly wantsBest?: boolean;
+}
+
+/**
+ * The build of the present sources in the cache: of the CPU library the one with all levels, else the one of the highest
+ * level that this machine runs.
+ *
+ * @param damaged Gets a line on each build that is not whole.
+ */
+export async function findBuild<Manifest extends LibraryManifest>(
+  library: "cpu" | "cuda",
+  { level, wantsBest = false }: BuildQuery = {},
+  damaged: string[] = [],
+): Promise<CachedBuild<Manifest> | undefined> {
+  const key = await sourceKey(library), levels = LEVELS[Deno.build.arch] ?? [];
+  const singles = level === undefined ? levels.map(({ name }) => name).reverse() : [level];
+  for (const name of library === "cuda" ? [undefined] : new Set([ALL_LEVELS, ...singles])) {
+    const cached = await readCache<Manifest>(manifestPath(library, key, name));
+    if (cached === undefined) continue;
+    const { path, manifest, found } = cached;
+    if (found !== manifest.sha256) {
+      damaged.push(`"${path}": found ${found}, expected SHA-256 ${manifest.sha256}`);
+    } else if (library === "cuda" || level !== undefined || runsHere(path, wantsBest)) {
+      return { path, manifest, cached: true };
+    }
+  }
+  return undefined;
+}
+
+/** Whether this machine runs a level of a CPU library, or has its best one there. */
+function runsHere(path: string, wantsBest: boolean): boolean {
+  const { symbols } = loadLibrary("cpu", path, SYMBOLS);
+  const best = symbols.tkf_context_best_level(), mask = symbols.tkf_context_levels();
+  return (wantsBest ? mask & 1 << best : mask & (2 << best) - 1) !== 0;
+}
+
 /**
  * The library that the user names, else the build of the present sources in the cache, with its manifest.
  *
+ * @param query Which build, where none is named.
  * @throws {NativeLibraryError} If it is in none of those places, or differs from what its build noted.
  */
 export async function findLibrary<Manifest extends LibraryManifest>(
   library: "cpu" | "cuda",
   explicit?: string,
+  query: BuildQuery = {},
 ): Promise<{ path: string; manifest?: Manifest }> {
   const { title, variable, flags } = LIBRARIES[library];
   const named = namedLibrary(library, explicit);
@@ -53,19 +104,18 @@ export async function findLibrary<Manifest extends LibraryManifest>(
         `run: ${buildCommand(flags)}`,
     );
   }
-  const noted = await manifestPath(library);
-  const cached = await readCache<Manifest>(noted);
-  if (cached === undefined) {
+  const damaged: string[] = [], built = await findBuild<Manifest>(library, query, damaged);
+  if (built !== undefined) return built;
+  const ofLevel = query.level === undefined ? "" : ` --level ${query.level}`, [first] = damaged;
+  if (first !== undefined) {
     throw new NativeLibraryError(
-      `Cannot find the ${title}: found neither ${variable} nor a build noted in "${noted}"; ` +
-        `run: ${buildCommand(flags)}`,
+      `Cannot use the ${title} ${first}; run: ${buildCommand(`${flags}${ofLevel}`)} --force`,
     );
   }
-  const { path, manifest, found } = cached;
-  if (found === manifest.sha256) return { path, manifest };
+  const what = query.level === undefined ? "" : ` with level "${query.level}"`;
   throw new NativeLibraryError(
-    `Cannot use the ${title} "${path}": found ${found}, expected SHA-256 ${manifest.sha256}; ` +
-      `run: ${buildCommand(flags)} --force`,
+    `Cannot find the ${title}: found neither ${variable} nor a build of these sources${what} in "${cacheDir()}"; ` +
+      `run: ${buildCommand(`${flags}${ofLevel}`)}`,
   );
 }
 
@@ -132,7 +182,7 @@ export function text(pointer: Deno.PointerValue): string {
   return pointer === null ? "" : new Deno.UnsafePointerView(pointer).getCString();
 }
 
-/** Finds and opens the CPU library. */
-export async function openCpuLibrary(explicit?: string): Promise<NativeLibrary> {
-  return loadLibrary("cpu", (await findLibrary("cpu", explicit)).path, SYMBOLS);
+/** Finds and opens the CPU library; see {@linkcode findLibrary}. */
+export async function openCpuLibrary(explicit?: string, level?: string): Promise<NativeLibrary> {
+  return loadLibrary("cpu", (await findLibrary("cpu", explicit, { level })).path, SYMBOLS);
 }

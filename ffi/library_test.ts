@@ -15,6 +15,7 @@ import { f32Data } from "../lib/tensor.ts";
 import { findCompiler, run } from "./build/command.ts";
 import { manifestPath } from "./cache.ts";
 import { buildCommand, findLibrary, loadLibrary } from "./library.ts";
+import { sourceKey } from "./sources.ts";
 import { cpuLevels, openCpu } from "./mod.ts";
 import { ABI_VERSION } from "./abi.ts";
 import { CUDA_SYMBOLS, SYMBOLS } from "./symbols.ts";
@@ -71,7 +72,7 @@ Deno.test("findLibrary() takes the path given, then TOKENFILTER_LIBRARY, and say
 });
 
 Deno.test("findLibrary() refuses a library that differs from its digest, or is gone", async () => {
-  const noted = await manifestPath("cpu");
+  const noted = manifestPath("cpu", await sourceKey("cpu"));
   const manifest = await Deno.readTextFile(noted);
   const { library } = JSON.parse(manifest);
   const bytes = await Deno.readFile(`${cacheDir()}/${library}`);
@@ -86,7 +87,7 @@ Deno.test("findLibrary() refuses a library that differs from its digest, or is g
   await Deno.writeFile(`${cache}/${library}`, bytes);
   assertStringIncludes((await find()).error, "expected SHA-256");
   await Deno.writeTextFile(copy, manifest.slice(0, 40));
-  assertStringIncludes((await find()).error, "nor a build noted");
+  assertStringIncludes((await find()).error, "nor a build of these sources");
   await Deno.remove(cache, { recursive: true });
 });
 
@@ -170,7 +171,7 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then cp "${path}" "$2"; fi; shift; done
       );
     assertStringIncludes((await open(false)).error, `run: ${buildCommand()}`);
     assertEquals(await open(true, path), { name: "cpu", lines: 0 }); // nothing is built beside a library that is named
-    assertStringIncludes((await open(false)).error, "nor a build noted");
+    assertStringIncludes((await open(false)).error, "nor a build of these sources");
     assertEquals((await open(true)).lines > 1, true);
     for (const build of [true, false]) assertEquals(await open(build), { name: "cpu", lines: 0 });
     await Deno.remove(folder, { recursive: true });

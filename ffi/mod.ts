@@ -63,11 +63,11 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
     const { buildCpu, ensureBlas } = await import("./build/mod.ts");
     const { onProgress, blas } = options;
     await Promise.all([
-      namedLibrary("cpu", library) ?? buildCpu({ onProgress }),
+      namedLibrary("cpu", library) ?? buildCpu({ level, onProgress }),
       blas ?? ensureBlas({ onProgress }),
     ]);
   }
-  const context = new NativeContext(await openCpuLibrary(library), { threads, level, products });
+  const context = new NativeContext(await openCpuLibrary(library, level), { threads, level, products });
   if (options.blas !== undefined) {
     if (options.blas !== "none") context.loadBlas(options.blas);
     return new CpuBackend(context);

@@ -10,13 +10,15 @@ export type Sources = ReadonlyMap<string, string>;
 
 /** The list of ops: it names a .def file for each, and that the op's sources. */
 const OPS = "ops.def";
-/** Translation units of each library, but for the launchers of ops (.cu), which are units of the CUDA library too. */
+/** Translation units of each library beside those of the ops. */
 const UNITS = {
   cpu: ["common/entries.cpp", "common/level.cpp"],
   cuda: ["common/cuda_context.cu", "common/cuda_entries.cpp"],
 } as const satisfies { readonly [library: string]: readonly string[] };
-/** Other sources that a .def file names are included where these macros are defined. */
-const PARTS = [["TKF_CHECKS", /(?<!_cpu)\.cpp$/], ["TKF_BODIES", /_cpu\.cpp$/]] as const;
+/** Sources named in a .def file that are units of a library. */
+const OP_UNITS = { cpu: /_cpu\.cpp$/, cuda: /\.cu$/ } as const;
+/** Sources named in a .def file that a unit includes where it defines TKF_CHECKS. */
+const CHECKS = /(?<!_cpu)\.cpp$/;
 
 /** Where the emulator, fuzzers and mutants lie: no part of the package, included only by units that lie there too. */
 const TESTING = "testing/";
@@ -24,7 +26,6 @@ const TESTING = "testing/";
 /** Flags that all translation units share. Not -ffast-math: what is computed must not be the compiler's choice. */
 export const FLAGS: readonly string[] = [
   "-std=c++17",
-  "-O3",
   "-fPIC",
   "-fno-math-errno",
   "-fvisibility=hidden",
@@ -49,19 +50,29 @@ export interface Level {
   readonly code: number;
   /** The compiler flags that switch it on. */
   readonly flags: readonly string[];
+  /** What a compiler defines for a processor that has it. */
+  readonly macros: readonly string[];
 }
 
 const AVX2 = ["-mavx2", "-mfma", "-mf16c"];
 const AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"];
+const AVX2_MACROS = ["__AVX2__", "__FMA__", "__F16C__"];
+const AVX512_MACROS = ["__AVX512F__", "__AVX512BW__", "__AVX512DQ__", "__AVX512VL__"];
+
+/** Flags of units that are compiled for a level: the loops that take the time. */
+export const BODY_FLAGS: readonly string[] = ["-O3"];
+
+/** Flags of the other units: contexts, checks of arguments, the filter's decisions. */
+export const ENTRY_FLAGS: readonly string[] = ["-O2"];
 
 /** Levels by architecture (Deno's name of it), lowest first, which is also the slowest to compile. */
 export const LEVELS: { readonly [arch: string]: readonly Level[] } = {
   x86_64: [
-    { name: "base", code: 0, flags: ["-msse4.2", "-mpopcnt"] },
-    { name: "avx2", code: 1, flags: AVX2 },
-    { name: "avx512", code: 2, flags: [...AVX2, ...AVX512] },
+    { name: "base", code: 0, flags: ["-msse4.2", "-mpopcnt"], macros: [] },
+    { name: "avx2", code: 1, flags: AVX2, macros: AVX2_MACROS },
+    { name: "avx512", code: 2, flags: [...AVX2, ...AVX512], macros: [...AVX2_MACROS, ...AVX512_MACROS] },
   ],
-  aarch64: [{ name: "base", code: 0, flags: [] }],
+  aarch64: [{ name: "base", code: 0, flags: [], macros: [] }],
 };
 
 /** Architectures that a full build of the CUDA library holds; later ones run the code in PTX of compute_80. */
@@ -103,22 +114,20 @@ export function localIncludes(path: string, text: string): string[] {
  * @param missing Gets the paths of those that are not there.
  */
 export function includesOf(sources: Sources, unit: string, missing?: Set<string>): string[] {
-  const found = new Set<string>(), parts = new Set<string>();
+  const found = new Set<string>(), checks = new Set<string>();
   const visit = (path: string) => {
     const text = sources.get(path);
     if (text === undefined) missing?.add(path);
     if (text === undefined || found.has(path)) return;
     found.add(path);
     for (const name of localIncludes(path, text)) {
-      if (path.endsWith(".def") && !name.endsWith(".def")) parts.add(name);
-      else visit(name);
+      if (!path.endsWith(".def") || name.endsWith(".def")) visit(name);
+      else if (CHECKS.test(name)) checks.add(name);
     }
   };
   visit(unit);
-  for (const [macro, pattern] of PARTS) {
-    if (![...found].some((path) => sources.get(path)!.includes(`#define ${macro}\n`))) continue;
-    for (const part of parts) if (pattern.test(part)) visit(part);
-  }
+  const isChecked = [...found].some((path) => sources.get(path)!.includes("#define TKF_CHECKS\n"));
+  if (isChecked) checks.forEach(visit);
   return [...found].sort();
 }
 
@@ -146,9 +155,9 @@ export async function readSources(
   const isTest = more.some((path) => path.startsWith(TESTING));
   for (;;) {
     const lists = includesOf(texts, OPS).filter((path) => path !== OPS);
-    const launchers = lists.flatMap((path) => localIncludes(path, texts.get(path)!))
-      .filter((path) => path.endsWith(".cu"));
-    const units = [...UNITS[library], ...library === "cuda" ? launchers : [], ...more];
+    const ops = lists.flatMap((path) => localIncludes(path, texts.get(path)!))
+      .filter((path) => OP_UNITS[library].test(path));
+    const units = [...UNITS[library], ...ops, ...more];
     const missing = new Set<string>();
     const found = new Set(units.flatMap((unit) => includesOf(texts, unit, missing)));
     if (!isTest) missing.forEach((path) => path.startsWith(TESTING) && missing.delete(path));
@@ -181,6 +190,8 @@ export async function sourceKey(library: keyof typeof UNITS, texts?: Sources): P
   const sources = KERNELS_URL.protocol === "file:"
     ? [...texts ?? (await readSources(library)).texts]
     : KERNELS_URL.href;
-  const recipe = library === "cpu" ? [FLAGS, LINUX_LINK_FLAGS, LEVELS] : [CUDA_FLAGS, CUDA_LINK_FLAGS];
+  const recipe = library === "cpu"
+    ? [FLAGS, BODY_FLAGS, ENTRY_FLAGS, LINUX_LINK_FLAGS, LEVELS]
+    : [CUDA_FLAGS, CUDA_LINK_FLAGS];
   return (await sha256(JSON.stringify([sources, recipe]))).slice(0, 16);
 }

@@ -19,6 +19,7 @@ export const SYMBOLS = {
   tkf_context_message: { parameters: ["pointer"], result: "pointer" },
   tkf_context_description: { parameters: ["pointer"], result: "pointer" },
   tkf_context_best_level: { parameters: [], result: "i32" },
+  tkf_context_levels: { parameters: [], result: "i32" },
   tkf_products_use: { parameters: ["pointer", "i32"], result: "i32" },
   tkf_blas_load: { parameters: ["pointer", "buffer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;

@@ -1,22 +1,36 @@
-/** Builds the CPU library: one object an instruction-set level, and one with the entry points. */
+/** Builds the CPU library: its entry points, and the body of each op for the instruction-set levels asked for. */
+import { prepareCacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
-import type { LibraryManifest } from "../cache.ts";
-import { FLAGS, type Level, LEVELS, LINUX_LINK_FLAGS, readSources } from "../sources.ts";
-import { type BuildOptions, type Compiler, findCompiler, inParallel, link, runCompiler } from "./command.ts";
-import { type BuiltLibrary, findBuilt, storeLibrary } from "./store.ts";
-import { writeSources } from "./units.ts";
+import { ALL_LEVELS, type CpuManifest } from "../cache.ts";
+import { findBuild } from "../library.ts";
+import {
+  BODY_FLAGS,
+  ENTRY_FLAGS,
+  FLAGS,
+  type Level,
+  LEVELS,
+  LINUX_LINK_FLAGS,
+  readSources,
+  type Sources,
+} from "../sources.ts";
+import { type BuildOptions, type Compiler, findCompiler, link, run } from "./command.ts";
+import { buildObjects, type ObjectJob } from "./objects.ts";
+import { type BuiltLibrary, storeLibrary } from "./store.ts";
 
-/** What a build notes of the CPU library. */
-export interface CpuManifest extends LibraryManifest {
-  /** Instruction-set levels built in, by the names that `openCpu` takes. */
-  readonly levels: readonly string[];
-  /** What the compiler warned of; "" where nothing. */
-  readonly warnings: string;
+/** The unit with the entry points: compiled once, for the lowest level. All others are compiled for each level. */
+const ENTRIES = "common/entries.cpp";
+
+/** Options of {@linkcode buildCpu}. */
+export interface CpuBuildOptions extends BuildOptions {
+  /** An instruction-set level by name (`base`, `avx2`, `avx512`), or `all`; the best of this machine by default. */
+  readonly level?: string;
 }
 
 /**
- * Builds the CPU library, unless the cache holds the build of these very sources, compiler and flags.
+ * Builds the CPU library, unless the cache holds a build of these very sources, compiler and flags with the level.
+ * Objects that did not change are not compiled again.
  *
+ * @throws {RangeError} If the level is not known.
  * @throws {NativeLibraryError} If there is no compiler, or it fails (the message holds what it printed).
  * @throws {UsageError} If the cache folder takes no files.
  *
@@ -25,58 +39,81 @@ export interface CpuManifest extends LibraryManifest {
  * const { path, cached } = await buildCpu({ onProgress: console.error });
  * ```
  */
-export async function buildCpu(options: BuildOptions = {}): Promise<BuiltLibrary<CpuManifest>> {
-  const { force = false, onProgress = () => {} } = options;
-  const levels = LEVELS[Deno.build.arch];
-  if (levels === undefined || Deno.build.os === "windows") {
+export async function buildCpu(options: CpuBuildOptions = {}): Promise<BuiltLibrary<CpuManifest>> {
+  const { force = false, level, onProgress = () => {} } = options;
+  const known = LEVELS[Deno.build.arch];
+  if (known === undefined || Deno.build.os === "windows") {
     throw new NativeLibraryError(
       `Cannot build the native library: found ${Deno.build.os} on ${Deno.build.arch}, ` +
         "expected Linux or macOS on x86_64 or aarch64",
     );
   }
-  const cached = force ? undefined : await findBuilt<CpuManifest>("cpu");
+  const names = [...known.map(({ name }) => name), ALL_LEVELS];
+  if (level !== undefined && !names.includes(level)) {
+    throw new RangeError(
+      `Cannot build the native library: found level "${level}", expected one of ${names.join(", ")}`,
+    );
+  }
+  const cached = force ? undefined : await findBuild<CpuManifest>("cpu", { level, wantsBest: true });
   if (cached !== undefined) {
     const compiler = await findCompiler().catch(() => undefined); // a machine without one can still run a build
     if (compiler === undefined || compiler.version === cached.manifest.compiler) return cached;
   }
-  const { texts } = await readSources("cpu");
-  return await storeLibrary("cpu", texts, FLAGS, async (compiler, work) => {
-    await writeSources(texts, work);
-    const { bytes, warnings } = await compile(compiler, levels, work, onProgress);
+  const compiler = await findCompiler();
+  await prepareCacheDir();
+  const chosen = level ?? await bestLevel(compiler, known);
+  const levels = level === ALL_LEVELS ? known : known.filter(({ name }) => name === chosen);
+  const { units, texts } = await readSources("cpu");
+  return await storeLibrary("cpu", texts, compiler, [...FLAGS, ...BODY_FLAGS], async (work) => {
+    const { bytes, warnings } = await compile(compiler, levels, units, texts, work, { force, onProgress });
     return { bytes, more: { levels: levels.map(({ name }) => name), warnings } };
-  });
+  }, chosen);
 }
 
-/** Compiles every translation unit, as many at once as there are cores, and links them. */
+/** The best level of this machine, by what the compiler says of it; the lowest one where it does not. */
+async function bestLevel({ command, args }: Compiler, levels: readonly Level[]): Promise<string> {
+  const { stdout } = await run(command, [...args, "-march=native", "-dM", "-E", "-x", "c++", "/dev/null"]);
+  const best = levels.findLast(({ macros }) =>
+    macros.every((macro) => stdout.includes(`#define ${macro} 1`))
+  );
+  return (best ?? levels[0]!).name;
+}
+
+/** Compiles what the cache of objects does not hold, as many units at once as there are cores, and links all. */
 async function compile(
   compiler: Compiler,
   levels: readonly Level[],
+  units: readonly string[],
+  texts: Sources,
   work: string,
-  onProgress: (message: string) => void,
+  options: BuildOptions,
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; warnings: string }> {
-  const units = [
-    ...levels.map(({ name, code, flags }) => ({
-      name: `level ${name}`,
-      args: [...flags, `-DTKF_LEVEL=${code}`, "-c", "common/level.cpp"],
-      object: `${name}.o`,
-    })),
-    { name: "entry points", args: [...levels[0].flags, "-c", "common/entries.cpp"], object: "entries.o" },
+  const { command } = compiler, base = LEVELS[Deno.build.arch]![0]!;
+  const mask = levels.reduce((sum, { code }) => sum + 2 ** code, 0);
+  const common = [...compiler.args, ...FLAGS];
+  const jobs: ObjectJob[] = [
+    ...levels.flatMap(({ name, code, flags }) =>
+      units.filter((unit) => unit !== ENTRIES).map((unit) => ({
+        unit,
+        name: `${unit} for ${name}`,
+        args: [...common, ...BODY_FLAGS, ...flags, `-DTKF_LEVEL=${code}`, "-c", unit],
+      }))
+    ),
+    {
+      unit: ENTRIES,
+      name: ENTRIES,
+      args: [...common, ...ENTRY_FLAGS, ...base.flags, `-DTKF_LEVELS=${mask}`, "-c", ENTRIES],
+    },
   ];
-  const { command } = compiler;
-  let warnings = "";
-  let done = 0;
-  onProgress(`compiling the kernels with ${compiler.version}`);
-  await inParallel(units, async ({ name, args, object }) => {
-    const all = [...compiler.args, ...FLAGS, ...args, "-o", object];
-    warnings += await runCompiler(name, command, all, { cwd: work });
-    onProgress(`compiled ${name} (${++done} of ${units.length})`);
-  });
+  const title = `level ${levels.map(({ name }) => name).join(", ")} with ${compiler.version}`;
+  const recipe = { title, key: compiler.version, command };
+  const objects = await buildObjects(texts, jobs, recipe, work, options);
   const { bytes, output } = await link("the library", command, [
     ...compiler.args,
     "-shared",
     "-pthread",
-    ...units.map(({ object }) => object),
+    ...objects.map(({ path }) => path),
     ...(Deno.build.os === "linux" ? LINUX_LINK_FLAGS : []),
   ], work);
-  return { bytes, warnings: warnings + output };
+  return { bytes, warnings: objects.map((object) => object.output).join("") + output };
 }

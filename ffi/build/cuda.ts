@@ -1,12 +1,13 @@
 /** Builds the CUDA library: one object a file, for all architectures, linked with the static runtime. */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import type { LibraryManifest } from "../cache.ts";
+import { findBuild } from "../library.ts";
 import { CUDA_ARCHS, CUDA_FLAGS, CUDA_LINK_FLAGS, CUDA_STRICT_FLAGS, readSources } from "../sources.ts";
-import { type BuildOptions, link } from "./command.ts";
+import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { ensureNvcc, isForDriver, oldestDriver, PINNED } from "./nvcc.ts";
 import { buildObjects } from "./objects.ts";
 import { type KernelResources, parseResources } from "./resources.ts";
-import { type BuiltLibrary, findBuilt, storeLibrary } from "./store.ts";
+import { type BuiltLibrary, storeLibrary } from "./store.ts";
 
 /** What a build notes of the CUDA library. */
 export interface CudaManifest extends LibraryManifest {
@@ -42,25 +43,25 @@ export interface CudaBuildOptions extends BuildOptions {
 export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLibrary<CudaManifest>> {
   const { archs = CUDA_ARCHS, force = false, driver, onProgress = () => {} } = options;
   expectArchs(archs);
-  const cached = force ? undefined : await findBuilt<CudaManifest>("cuda");
+  const cached = force ? undefined : await findBuild<CudaManifest>("cuda");
   if (
     cached !== undefined && archs.every((arch) => cached.manifest.archs.includes(arch)) &&
     isForDriver(cached.manifest.nvcc, driver)
   ) return cached;
   const { units, texts } = await readSources("cuda");
-  return await storeLibrary("cuda", texts, CUDA_FLAGS, async (compiler, work) => {
+  const compiler = await findCompiler();
+  return await storeLibrary("cuda", texts, compiler, CUDA_FLAGS, async (work) => {
     const nvcc = await ensureNvcc({ archs, driver }, onProgress);
     const warn = nvcc.version === PINNED ? undefined : onProgress;
     const flags = warn === undefined ? [...CUDA_FLAGS, ...CUDA_STRICT_FLAGS] : CUDA_FLAGS;
     const host = ["-ccbin", compiler.command];
     const objects = await buildObjects(
       texts,
-      units,
+      units.map((unit) => ({ unit, args: [...host, ...flags, ...archFlags(archs), "-x", "cu", "-c", unit] })),
       {
-        compiler: `nvcc ${nvcc.version} for ${archs.join(", ")}`,
+        title: `${archs.map((arch) => `sm_${arch}`).join(", ")} with nvcc ${nvcc.version}`,
         key: { nvcc: nvcc.version, compiler: compiler.version, flags, archs },
         command: nvcc.command,
-        args: (unit) => [...host, ...flags, ...archFlags(archs), "-x", "cu", "-c", unit],
       },
       work,
       { force, onProgress },

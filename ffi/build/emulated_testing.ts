@@ -86,13 +86,8 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   try {
     const objects = await buildObjects(
       texts,
-      units,
-      {
-        compiler: compiler.version,
-        key,
-        command: compiler.command,
-        args: (unit) => [...flags, "-x", "c++", "-c", unit],
-      },
+      units.map((unit) => ({ unit, args: [...flags, "-x", "c++", "-c", unit] })),
+      { title: `the emulator with ${compiler.version}`, key, command: compiler.command },
       work,
       { force, onProgress },
     );

@@ -7,6 +7,8 @@ export const FLAGS = {
   force: { type: "boolean" },
   cuda: { type: "boolean" },
   arch: { type: "string" },
+  level: { type: "string" },
+  all: { type: "boolean" },
 } as const;
 
 /** Reads flags. @throws {UsageError} If one is not known, or lacks its value. */

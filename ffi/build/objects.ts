@@ -7,20 +7,27 @@ import { unitKey, writeSources } from "./units.ts";
 /** Objects that no build has used for so long are removed. */
 const KEEP_DAYS = 14;
 
+/** A unit to be compiled. */
+export interface ObjectJob {
+  /** Path of its source. */
+  readonly unit: string;
+  /** What progress lines call it; the unit by default. */
+  readonly name?: string;
+  /** Arguments of the compiler; "-o" and the object's name follow. */
+  readonly args: readonly string[];
+}
+
 /** How units are compiled. */
 export interface ObjectRecipe {
   /** What the progress lines call it. */
-  readonly compiler: string;
-  /** Whatever decides the result beside the sources: the compiler's version, flags. */
+  readonly title: string;
+  /** What decides the result beside the sources and arguments: the compiler's version. */
   readonly key: unknown;
   readonly command: string;
-  /** Arguments for a unit; "-o" and the object's name follow. */
-  args(unit: string): readonly string[];
 }
 
 /** An object, and what the compiler printed when it was made. */
 export interface BuiltObject {
-  readonly unit: string;
   readonly path: string;
   readonly output: string;
 }
@@ -34,28 +41,30 @@ function objectsDir(): string {
  * Compiles the units that the cache does not hold, as many at once as there are cores.
  *
  * @param work A folder that serves to compile in.
- * @returns In the order of `units`.
+ * @returns In the order of `jobs`.
  * @throws {NativeLibraryError} If the compiler fails on one; the message holds what it printed.
  */
 export async function buildObjects(
   sources: Sources,
-  units: readonly string[],
-  recipe: ObjectRecipe,
+  jobs: readonly ObjectJob[],
+  { title, key, command }: ObjectRecipe,
   work: string,
   options: BuildOptions = {},
 ): Promise<BuiltObject[]> {
   const { force = false, onProgress = () => {} } = options;
-  await Deno.mkdir(objectsDir(), { recursive: true });
-  const found = new Map<string, BuiltObject>();
-  const missing: { unit: string; path: string }[] = [];
-  for (const unit of units) {
-    const path = `${objectsDir()}/${await unitKey(sources, unit, recipe.key)}.o`;
+  const found = new Map<ObjectJob, BuiltObject>();
+  const missing: (ObjectJob & { job: ObjectJob; path: string })[] = [];
+  for (const job of jobs) {
+    const path = `${objectsDir()}/${await unitKey(sources, job.unit, [key, command, job.args])}.o`;
     const output = force ? undefined : await noted(path);
-    if (output === undefined) missing.push({ unit, path });
-    else found.set(unit, { unit, path, output });
+    if (output === undefined) missing.push({ ...job, job, path });
+    else found.set(job, { path, output });
   }
   if (missing.length > 0) {
-    onProgress(`compiling ${missing.length} of ${units.length} files with ${recipe.compiler}`);
+    const some = missing.length < jobs.length ? `${missing.length} of ${jobs.length}` : `${jobs.length}`;
+    onProgress(
+      `compiling ${some} files of the kernels, ${title}; once, later runs take them from ${cacheDir()}`,
+    );
     await writeSources(sources, work);
     // The longest first, so that none of them is left over for the end.
     missing.sort((a, b) => textLength(sources, b.unit) - textLength(sources, a.unit));
@@ -63,20 +72,20 @@ export async function buildObjects(
   const total = missing.reduce((sum, { unit }) => sum + textLength(sources, unit), 0);
   let compiled = 0, done = 0; // length of their texts, and number
   const started = performance.now();
-  await inParallel(missing, async ({ unit, path }) => {
-    const object = `${unit.replaceAll("/", ".")}.o`;
-    const args = [...recipe.args(unit), "-o", object];
-    const output = await runCompiler(`kernels/${unit}`, recipe.command, args, { cwd: work });
+  await inParallel(missing, async ({ unit, name = unit, args, job, path }) => {
+    const object = `${path.slice(objectsDir().length + 1)}`;
+    const output = await runCompiler(`kernels/${name}`, command, [...args, "-o", object], { cwd: work });
+    await Deno.mkdir(objectsDir(), { recursive: true });
     await writeAtomically(`${path}.txt`, output);
     await writeAtomically(path, await Deno.readFile(`${work}/${object}`));
-    found.set(unit, { unit, path, output });
+    found.set(job, { path, output });
     compiled += textLength(sources, unit);
     const seconds = (performance.now() - started) / 1000;
     const left = seconds / compiled * (total - compiled);
-    onProgress(`compiled ${unit} (${++done} of ${missing.length}, about ${Math.ceil(left)} s left)`);
+    onProgress(`compiled ${name} (${++done} of ${missing.length}, about ${Math.ceil(left)} s left)`);
   });
   await removeOld();
-  return units.map((unit) => found.get(unit)!);
+  return jobs.map((job) => found.get(job)!);
 }
 
 /** Characters of a unit with all that it includes: how long it may take. */

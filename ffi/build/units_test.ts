@@ -9,7 +9,6 @@ const SOURCES = new Map([
   ["b/b.cu", '#include "../common/x.h"\n'],
   ["common/x.h", "#pragma once\n"],
   ["all.cpp", '#include "ops.def"\n#define TKF_CHECKS\n#include "ops.def"\n'],
-  ["level.cpp", '#define TKF_BODIES\n#include "ops.def"\n'],
   ["ops.def", '#include "a/a.def"\n'],
   ["a/a.def", '#include "a.cpp"\n#include "a_cpu.cpp"\n#include "a.cu"\nTKF_OP(a)\n'],
   ["a/a.cpp", '#include "../common/x.h"\n'],
@@ -25,10 +24,9 @@ Deno.test("includesOf() follows local includes, from the file's own folder, once
   assertEquals([...missing], ["a/missing.h"]);
 });
 
-Deno.test("includesOf() follows a .def file to the parts that the unit asks for", () => {
+Deno.test("includesOf() follows a .def file to the checks where the unit asks for them", () => {
   assertEquals(includesOf(SOURCES, "ops.def"), ["a/a.def", "ops.def"]);
   assertEquals(includesOf(SOURCES, "all.cpp"), ["a/a.cpp", "a/a.def", "all.cpp", "common/x.h", "ops.def"]);
-  assertEquals(includesOf(SOURCES, "level.cpp"), ["a/a.def", "a/a_cpu.cpp", "level.cpp", "ops.def"]);
 });
 
 Deno.test("unitKey() changes with a header for the units that include it alone, and with the flags", async () => {
@@ -53,7 +51,9 @@ Deno.test("the list of ops names every .cu file once; only the emulated library 
   assertEquals([...cpu.texts.keys(), ...cuda.texts.keys()].filter(isTest), []);
   // A change on one side does not make the other's library old.
   assertEquals([...cpu.texts.keys()].filter((path) => /\.cuh?$/.test(path)), []);
-  assertEquals([...cuda.texts.keys()].filter((path) => path.endsWith("_cpu.cpp")), []);
+  const isBody = (path: string) => path.endsWith("_cpu.cpp");
+  assertEquals([...cuda.texts.keys()].filter(isBody), []);
+  assertEquals(cpu.units.filter(isBody), [...cpu.texts.keys()].filter(isBody));
 });
 
 Deno.test("kernels neither wait nor allocate outside the named places, so that a step can be captured", async () => {

@@ -94,12 +94,25 @@ bool has_amx() {
 #endif
 }
 
+// The bodies of a level; NULL where it was not built in: TKF_LEVELS is a sum of 1 << TKF_LEVEL_….
 const Kernels* kernels_of(int level) {
-#if defined(__x86_64__)
+#if TKF_LEVELS & 1 << TKF_LEVEL_AVX512
   if (level == TKF_LEVEL_AVX512) return &kKernelsAvx512;
+#endif
+#if TKF_LEVELS & 1 << TKF_LEVEL_AVX2
   if (level == TKF_LEVEL_AVX2) return &kKernelsAvx2;
 #endif
-  return level == TKF_LEVEL_BASE ? &kKernelsBase : nullptr;
+#if TKF_LEVELS & 1 << TKF_LEVEL_BASE
+  if (level == TKF_LEVEL_BASE) return &kKernelsBase;
+#endif
+  return nullptr;
+}
+
+// The highest level that is built in and that this machine runs; -1: none.
+int usable_level() {
+  int level = best_level();
+  while (level >= 0 && kernels_of(level) == nullptr) level--;
+  return level;
 }
 
 // Keeps this library mapped for good: threads of a pool, and clean-up at the end of a program, may outlive the handle
@@ -167,13 +180,14 @@ Products context_products(const tkf_context* context) { return cpu(context)->pro
 }  // namespace tkf
 
 int32_t tkf_context_best_level(void) { return tkf::best_level(); }
+int32_t tkf_context_levels(void) { return TKF_LEVELS; }
 
 int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
   if (out == nullptr) return TKF_STATUS_NULL;
   *out = nullptr;
   if (threads < 1 || threads > tkf::kMostThreads || level < -1 || level >= TKF_NUM_LEVELS) return TKF_STATUS_VALUE;
-  const int chosen = level == -1 ? tkf::best_level() : level;
-  if (chosen > tkf::best_level()) return TKF_STATUS_UNSUPPORTED;
+  const int chosen = level == -1 ? tkf::usable_level() : level;
+  if (chosen > tkf::best_level() || tkf::kernels_of(chosen) == nullptr) return TKF_STATUS_UNSUPPORTED;
   tkf::stay_loaded();
   try {
     tkf::CpuContext* context = new tkf::CpuContext(threads);

@@ -121,6 +121,7 @@ int32_t tkf_context_create(int32_t, int32_t, tkf_context** out) {
 }
 
 int32_t tkf_context_best_level(void) { return -1; }
+int32_t tkf_context_levels(void) { return 0; }
 
 int32_t tkf_products_use(tkf_context* context, int32_t products) {
   tkf::Check check(context);

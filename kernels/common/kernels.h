@@ -80,10 +80,10 @@ struct Kernels {
 #define TKF_BODY(name, Job) int32_t (*name)(tkf_context * context, const Job& job);
 #include "../ops.def"
 };
-// What an op does once for all levels, where it has no body at each.
-#define TKF_OP(name, ...) int32_t name(tkf_context* context, const tkf_##name##_args& a);
+// Ops with one body for all levels.
+#define TKF_ONCE(name, ...) int32_t name(tkf_context* context, const tkf_##name##_args& a);
 #include "../ops.def"
-extern const Kernels kKernelsBase, kKernelsAvx2, kKernelsAvx512;  // those above base: in x86-64 builds only
+extern const Kernels kKernelsBase, kKernelsAvx2, kKernelsAvx512;  // those that TKF_LEVELS names
 
 // The bodies of the CUDA library launch on the context's stream; each is defined in kernels/<op>/.
 namespace on_cuda {

@@ -1,13 +1,10 @@
-// Everything that is compiled once per instruction-set level: the bodies of all ops, and the table of them.
-#include "simd.h"
-
-#define TKF_BODIES
-#include "../ops.def"
+// The table of a level's bodies, compiled once for each instruction-set level.
+#include "bodies.h"
 
 namespace tkf {
 namespace TKF_NAMESPACE {
 
-// A name that this level does not have is found in `tkf`: what an op does once for all levels.
+// A TKF_ONCE is found in `tkf`: it has one body for all levels.
 static constexpr Kernels kTable = {
 #define TKF_OP(name, ...) name,
 #define TKF_BODY(name, Job) name,

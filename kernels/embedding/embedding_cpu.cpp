@@ -3,7 +3,7 @@
 
 namespace tkf::TKF_NAMESPACE {
 
-static int32_t tensor_dequantize(tkf_context* context, const tkf_tensor_dequantize_args& a) {
+int32_t tensor_dequantize(tkf_context* context, const tkf_tensor_dequantize_args& a) {
   const uint8_t* values = as<uint8_t>(a.values);
   float* out = as<float>(a.out);
   with_format(a.dtype, [&](auto format) {
@@ -17,7 +17,7 @@ static int32_t tensor_dequantize(tkf_context* context, const tkf_tensor_dequanti
   return TKF_STATUS_OK;
 }
 
-static int32_t embedding_gather(tkf_context* context, const tkf_embedding_gather_args& a) {
+int32_t embedding_gather(tkf_context* context, const tkf_embedding_gather_args& a) {
   const uint8_t* table = as<uint8_t>(a.table);
   const int32_t* ids = as<int32_t>(a.ids);
   float* out = as<float>(a.out);

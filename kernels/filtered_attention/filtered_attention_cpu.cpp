@@ -193,7 +193,7 @@ void run_shares(void* argument, int64_t index, int thread) {
 
 }  // namespace attention
 
-static int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_args& job) {
+int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_args& job) {
   using namespace attention;
   const int32_t last = as<int32_t>(job.query_positions)[job.num_queries - 1];
   const int64_t keys = count_until(as<int32_t>(job.key_positions), job.num_keys, last);

@@ -20,7 +20,7 @@ extern "C" {
 #define TKF_API
 #endif
 
-#define TKF_ABI_VERSION 4
+#define TKF_ABI_VERSION 5
 
 /* Statuses. */
 #define TKF_STATUS_OK 0
@@ -125,8 +125,9 @@ TKF_API int32_t tkf_context_destroy(tkf_context* context);
  * context, valid until the next call on it. */
 TKF_API const char* tkf_context_message(tkf_context* context);
 TKF_API const char* tkf_context_description(tkf_context* context);
-/* Highest level this machine runs. */
+/* Highest level this machine runs, and those that are built in: a sum of 1 << TKF_LEVEL_…. */
 TKF_API int32_t tkf_context_best_level(void);
+TKF_API int32_t tkf_context_levels(void);
 /* How a context multiplies with weights from now on, TKF_PRODUCTS_…; exact at first, and always where a type (q6_k) has no
  * int16 products. Those in bf16 need level avx512, and AMX or, of single numbers alone, AVX512-BF16. The CUDA library has
  * exact ones alone. */

@@ -282,21 +282,21 @@ inline bool fit(const FilterFit& job) {
 
 namespace tkf::TKF_NAMESPACE {
 
-static int32_t filter_measure(tkf_context* context, const FilterMeasure& job) {
+int32_t filter_measure(tkf_context* context, const FilterMeasure& job) {
   with_type(job.kv_dtype, [&](auto type) { filter::measure<decltype(type)>(context, job); });
   return TKF_STATUS_OK;
 }
 
-static int32_t filter_features(tkf_context* context, const FilterFeatures& job) {
+int32_t filter_features(tkf_context* context, const FilterFeatures& job) {
   with_type(job.kv_dtype, [&](auto type) { filter::features<decltype(type)>(context, job); });
   return TKF_STATUS_OK;
 }
 
-static int32_t filter_fit(tkf_context*, const FilterFit& job) {
+int32_t filter_fit(tkf_context*, const FilterFit& job) {
   return filter::fit(job) ? TKF_STATUS_OK : TKF_STATUS_STATE;
 }
 
-static int32_t filter_local(tkf_context* context, const FilterLocal& job) {
+int32_t filter_local(tkf_context* context, const FilterLocal& job) {
   int32_t status = TKF_STATUS_OK;
   with_type(job.kv_dtype, [&](auto type) { status = filter::local_features<decltype(type)>(context, job); });
   return status;

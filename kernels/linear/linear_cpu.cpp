@@ -2,6 +2,7 @@
 // few_nibbles.h. Many rows: a panel of weights is made float in scratch memory, then multiplied by a BLAS or by the tiles
 // below (compute-bound). Between the two: some_rows.h.
 #include "../common/blocks.h"
+#include "../common/bodies.h"
 #include "../common/lanes.h"
 #if TKF_LEVEL == TKF_LEVEL_AVX512
 #include "few_nibbles.h"
@@ -364,10 +365,7 @@ static int32_t multiply_all(tkf_context* context, const float* x, const ProductL
   return status;
 }
 
-static int32_t swiglu_apply(tkf_context* context, const tkf_swiglu_apply_args& a);
-static int32_t geglu_apply(tkf_context* context, const tkf_geglu_apply_args& a);
-
-static int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
+int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
   const tkf_product* const products[] = {&a.first, &a.second, &a.third};
   if (a.gate != TKF_GATE_NONE && a.first.dtype == a.second.dtype && by_bf16(context, a.rows)) {
     return multiply_all(context, as<float>(a.x), {{&a.first, &a.second}, 2}, a.rows, a.k, a.gate);

@@ -4,7 +4,7 @@
 
 namespace tkf::TKF_NAMESPACE {
 
-static int32_t machine_multiply(tkf_context* context, const MachineMultiply& job) {
+int32_t machine_multiply(tkf_context* context, const MachineMultiply& job) {
   constexpr int kChains = 12;
   const int threads = context_threads(context);
   parallel(context, threads, [&](int64_t, int) {
@@ -24,7 +24,7 @@ static int32_t machine_multiply(tkf_context* context, const MachineMultiply& job
   return TKF_STATUS_OK;
 }
 
-static int32_t machine_read(tkf_context* context, const MachineRead& job) {
+int32_t machine_read(tkf_context* context, const MachineRead& job) {
   constexpr int kChains = 8;
   const float* data = job.data;
   parallel_ranges(context, job.count / (kChains * W), 4096, [&](int64_t begin, int64_t end, int) {

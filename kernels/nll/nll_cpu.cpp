@@ -87,7 +87,7 @@ struct LogSum {
   TKF_INLINE double value() const { return static_cast<double>(shift) + log(sum); }
 };
 
-static int32_t nll_compute(tkf_context* context, const tkf_nll_compute_args& a) {
+int32_t nll_compute(tkf_context* context, const tkf_nll_compute_args& a) {
   const float* logits = as<float>(a.logits);
   const int32_t* targets = as<int32_t>(a.targets);
   double* nll = as<double>(a.nll);
@@ -118,7 +118,7 @@ static TKF_INLINE int64_t first_index_of(const float* x, int64_t count, float va
   return -1;  // a row with NaN never agrees
 }
 
-static int32_t logits_compare(tkf_context* context, const tkf_logits_compare_args& a) {
+int32_t logits_compare(tkf_context* context, const tkf_logits_compare_args& a) {
   const float *base = as<float>(a.base), *other = as<float>(a.other);
   const int32_t* targets = as<int32_t>(a.targets);
   double *nll = as<double>(a.nll), *base_nll = as<double>(a.base_nll), *kl = as<double>(a.kl);

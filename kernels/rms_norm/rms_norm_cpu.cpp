@@ -5,7 +5,7 @@
 
 namespace tkf::TKF_NAMESPACE {
 
-static int32_t rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_args& a) {
+int32_t rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_args& a) {
   float* x = as<float>(a.x);
   const float *delta = as<float>(a.delta), *weight = as<float>(a.weight);
   const uint8_t* keep = as<uint8_t>(a.keep);

@@ -9,7 +9,7 @@ namespace tkf::TKF_NAMESPACE {
 // Positions whose angles a context keeps.
 constexpr int64_t kMostAngles = 512;
 
-static int32_t rope_apply(tkf_context* context, const tkf_rope_apply_args& a) {
+int32_t rope_apply(tkf_context* context, const tkf_rope_apply_args& a) {
   const double* turns = as<double>(a.turns);
   const int64_t heads = a.heads, head_dim = a.head_dim, pairs = head_dim / 2;
   const int64_t grain = larger(int64_t{1}, 8192 / (heads * head_dim + 16 * pairs));

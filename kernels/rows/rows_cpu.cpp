@@ -28,7 +28,7 @@ static void narrow(int dtype, const float* in, int64_t count, uint8_t* out) {
   }
 }
 
-static int32_t rows_copy(tkf_context* context, const tkf_rows_copy_args& a) {
+int32_t rows_copy(tkf_context* context, const tkf_rows_copy_args& a) {
   const int32_t* indices = as<int32_t>(a.indices);
   const int dtype = a.dtype, out_dtype = a.out_dtype;
   const int64_t cols = a.cols, in_row = cols * value_bytes(dtype), out_row = cols * value_bytes(out_dtype);
@@ -54,7 +54,7 @@ static int32_t rows_copy(tkf_context* context, const tkf_rows_copy_args& a) {
   return TKF_STATUS_OK;
 }
 
-static int32_t rows_scatter_add(tkf_context* context, const tkf_rows_scatter_add_args& a) {
+int32_t rows_scatter_add(tkf_context* context, const tkf_rows_scatter_add_args& a) {
   float* x = as<float>(a.x);
   const float* delta = as<float>(a.delta);
   const int32_t* indices = as<int32_t>(a.indices);
@@ -71,7 +71,7 @@ static int32_t rows_scatter_add(tkf_context* context, const tkf_rows_scatter_add
   return TKF_STATUS_OK;
 }
 
-static int32_t rows_norm(tkf_context* context, const tkf_rows_norm_args& a) {
+int32_t rows_norm(tkf_context* context, const tkf_rows_norm_args& a) {
   const float* x = as<float>(a.x);
   double* out = as<double>(a.out);
   const int64_t cols = a.cols;

@@ -18,11 +18,11 @@ static int32_t apply_gate(tkf_context* context, const Args& a, Lanes lanes) {
   return TKF_STATUS_OK;
 }
 
-static int32_t swiglu_apply(tkf_context* context, const tkf_swiglu_apply_args& a) {
+int32_t swiglu_apply(tkf_context* context, const tkf_swiglu_apply_args& a) {
   return apply_gate(context, a, [](vf gate, vf up) { return swiglu_lanes(gate, up); });
 }
 
-static int32_t geglu_apply(tkf_context* context, const tkf_geglu_apply_args& a) {
+int32_t geglu_apply(tkf_context* context, const tkf_geglu_apply_args& a) {
   return apply_gate(context, a, [](vf gate, vf up) { return geglu_lanes(gate, up); });
 }
 
