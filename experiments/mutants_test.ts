@@ -167,6 +167,10 @@ Deno.test("findTests() puts the nearest first, and findKernelTests() those of th
     "kernels/a/a_test.ts",
     "ffi/x_test.ts",
   ]);
+  assertEquals(findKernelTests("kernels/b/b.cu", paths, 2, new Map(), "emulated"), [
+    "kernels/b/b_cuda_test.ts",
+    "kernels/b/b_test.ts",
+  ]);
   const slow = new Map([["kernels/a/a_test.ts", 9], ["ffi/x_test.ts", 2]]);
   assertEquals(findKernelTests("kernels/common/simd.h", paths, 4, slow), [
     "kernels/b/b_test.ts",

@@ -16,7 +16,7 @@ export const TEST_FLAGS: readonly string[] = [
   ...["-A", "--doc", "--no-check", "--parallel", "--preload=.std/strict_assert.ts"],
 ];
 /** A block of code that `--doc` runs. */
-const EXAMPLE = /^[ *]*```(?:[jt]sx?|javascript|typescript)\b(?!.*\bignore\b)/m;
+export const EXAMPLE = /^[ *]*```(?:[jt]sx?|javascript|typescript)\b(?!.*\bignore\b)/m;
 /** Where the slowest files are: they go first, so that none of them is left over for the end. */
 const SLOW = ["kernels/", "ffi/", "experiments/"];
 

@@ -15,13 +15,15 @@ const OTHER_ROOM = 3;
  * @param root The tree's folder.
  * @param paths All files of the tree.
  * @param flags Deno's flags that make `@std` resolve.
+ * @param deleted Modules that are gone, but may still be imported.
  */
 export async function readImporters(
   root: string,
   paths: readonly string[],
   flags: readonly string[],
+  deleted: readonly string[] = [],
 ): Promise<Importers> {
-  const modules = paths.filter((path) => path.endsWith(".ts")), known = new Set(modules);
+  const modules = paths.filter((path) => path.endsWith(".ts")), known = new Set([...modules, ...deleted]);
   const importers = new Map<string, Set<string>>();
   const add = (to: string, from: string) => {
     if (to !== from && known.has(to)) importers.set(to, (importers.get(to) ?? new Set()).add(from));
@@ -48,19 +50,17 @@ async function readImports(
   modules: readonly string[],
   flags: readonly string[],
 ): Promise<Map<string, string[]>> {
-  const all = `${root}/every_module.ts`;
-  await Deno.writeTextFile(all, modules.map((path) => `import ${JSON.stringify(`./${path}`)};\n`).join(""));
+  const base = new URL(`file://${root}/`).href;
+  const all = await Deno.makeTempFile({ suffix: ".ts" });
+  await Deno.writeTextFile(all, modules.map((path) => `import "${base}${path}";\n`).join(""));
   try {
     const { success, stdout, stderr } = await run(Deno.execPath(), ["info", "--json", ...flags, all], {
       cwd: root,
     });
     if (!success) throw new UsageError(`Cannot read the imports: ${stderr.trim()}`);
-    const base = new URL(`file://${root}/`).href;
     const graph: { modules: { specifier: string; dependencies?: Dependency[] }[] } = JSON.parse(stdout);
     return new Map(
-      graph.modules.filter(({ specifier }) =>
-        specifier.startsWith(base) && !specifier.endsWith("/every_module.ts")
-      )
+      graph.modules.filter(({ specifier }) => specifier.startsWith(base))
         .map(({ specifier, dependencies = [] }) => [
           specifier.slice(base.length),
           dependencies.flatMap(({ code, type }) => [code?.specifier, type?.specifier])
@@ -88,6 +88,15 @@ function roomOf(path: string): string {
   return path.split("/")[0]!.replace("kernels", "ffi");
 }
 
+/** A module and all that depend on it, with their steps in the graph, nearest first. */
+export function findDependents(file: string, importers: Importers): ReadonlyMap<string, number> {
+  const steps = new Map([[file, 0]]);
+  for (const [path, away] of steps) { // goes on through what is added
+    for (const from of importers.get(path) ?? []) if (!steps.has(from)) steps.set(from, away + 1);
+  }
+  return steps;
+}
+
 /**
  * The nearest tests of a TypeScript file: by steps in the graph, then those beside it, then by name.
  *
@@ -100,14 +109,7 @@ export function findTests(
   most: number,
   seconds: ReadonlyMap<string, number> = new Map(),
 ): string[] {
-  const steps = new Map([[file, 0]]), queue = [file];
-  for (const path of queue) {
-    for (const from of importers.get(path) ?? []) {
-      if (steps.has(from)) continue;
-      steps.set(from, steps.get(path)! + 1);
-      queue.push(from);
-    }
-  }
+  const steps = findDependents(file, importers);
   const folder = file.replace(/[^/]*$/, ""), room = roomOf(file);
   const ranks = new Map([...steps].map(([test, away]) => {
     if (test === file.replace(".ts", "_test.ts")) return [test, -Infinity];
@@ -125,24 +127,28 @@ export function findTests(
 }
 
 /**
- * The nearest tests of a source of the CPU library: those of its folder, of all kernels, then those of its wrapper.
+ * The nearest tests of a source of the kernels: those of its folder, of all kernels, then those of its wrapper.
  *
  * @param most How many.
  * @param seconds What tests take, as far as it is known: among those as near, the quickest come first.
+ * @param device Where the tests run that are meant: on the CPU library, or on the emulated CUDA library.
  */
 export function findKernelTests(
   file: string,
   paths: readonly string[],
   most: number,
   seconds: ReadonlyMap<string, number> = new Map(),
+  device: "cpu" | "emulated" = "cpu",
 ): string[] {
   const folder = file.replace(/[^/]*$/, "");
   const rank = (test: string) => test.startsWith(folder) ? 0 : test.startsWith("kernels/") ? 1 : 2;
   const near = (a: string, b: string) => rank(a) - rank(b) || (a < b ? -1 : 1);
-  return paths.filter((path) =>
-    /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt|mutants/.test(path) &&
-    !SANITIZED.test(path)
-  ).sort(near).slice(0, most)
+  const isMeant = (path: string) =>
+    device === "cpu"
+      ? /^(kernels\/.*|ffi\/[^/]*)_test\.ts$/.test(path) && !/cuda|cublaslt/.test(path)
+      : /^(kernels\/.*|ffi\/(cuda\/)?[^/]*)_test\.ts$/.test(path);
+  return paths.filter((path) => isMeant(path) && !/mutants/.test(path) && !SANITIZED.test(path)).sort(near)
+    .slice(0, most)
     .sort((a, b) => rank(a) - rank(b) || (seconds.get(a) ?? 0) - (seconds.get(b) ?? 0) || near(a, b));
 }
 
