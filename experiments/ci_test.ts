@@ -12,10 +12,16 @@ printf '%s\\n' "$step" >> steps
 what=$(printf '%s\\n' "$GOES" | while IFS= read -r line; do
   case "$step" in *"\${line%%: *}"*) printf '%s\\n' "\${line#*: }" ;; esac
 done)
-case "$step" in *"task test "*) [ -n "$what" ] || echo "${TESTED}" ;; esac
+case "$step" in *"task test "* | *"task test:slow "*) [ -n "$what" ] || echo "${TESTED}" ;; esac
 eval "$what"
 `;
-const PROGRAMS = ["bin/npx", ".ci/chromium", ".ci/redis", ".ci/mutants", ".ci/sanitize", ".ci/cuda"];
+const PROGRAMS = [
+  "bin/npx",
+  ...["chromium", "redis", "mutants", "sanitize", "cuda", "notebook"].map((name) => `.ci/${name}`),
+];
+/** No script of `.ci/` was verified with the sources as they are. */
+const ALL_NEW = "task verified: case $step in *note*) echo noted > artifacts/verified.json ;; " +
+  "*) printf '%s\\n' cuda mutants notebook sanitize ;; esac";
 
 interface Ended {
   readonly code: number;
@@ -33,8 +39,9 @@ function testRun(
 ): void {
   const fn = () =>
     withFolder(async (folder) => {
-      for (const part of [".ci", "bin"]) await Deno.mkdir(`${folder}/${part}`);
+      for (const part of [".ci", "bin", "artifacts"]) await Deno.mkdir(`${folder}/${part}`);
       await Deno.copyFile(new URL("../.ci/run", import.meta.url), `${folder}/.ci/run`);
+      await Deno.writeTextFile(`${folder}/deno.json`, '{"tasks":{"test:slow":""}}');
       for (const program of PROGRAMS) await Deno.writeTextFile(`${folder}/${program}`, STEP, { mode: 0o755 });
       const child = new Deno.Command(`${folder}/.ci/run`, {
         env: { PATH: `${folder}/bin:${Deno.env.get("PATH")}`, GOES: goes.join("\n") },
@@ -57,6 +64,7 @@ function failuresOf({ lines }: Ended): string[] {
 }
 
 testRun(".ci/run prints each step apart, two at once, and counts the tests", [
+  ALL_NEW,
   'task test: echo one; while [ ! -e done ]; do sleep 0.05; done; sleep 1; echo two; echo times > "${5#*=}"; echo "' +
   TESTED + '"',
   "sanitize: echo three; sleep 0.1; echo four; touch done",
@@ -67,12 +75,51 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   assertMatch(text, /^== sanitizers\nthree\nfour\n== sanitizers: \d+ s$/m);
   assert(text.indexOf("== sanitizers\n") < text.indexOf("== tests\n"), "one step waits for the other");
   const begun = (words: string) => ended.steps.findIndex((step) => step.includes(words));
+  assert(begun("task test:slow --junit-path=") > 0);
   assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
   assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --limit 300 --times \S+$/);
-  assertEquals(ended.steps.length, 12);
+  assertEquals(ended.steps.length, 15);
+  assertMatch(text, /\nverified: cuda mutants notebook sanitize; to note it: cp [^\n]*\nnoted\n== steps\n/);
+  assert(
+    ended.steps[begun("--note")]!.endsWith(
+      "--note cuda mutants notebook sanitize --out artifacts/verified.json",
+    ),
+  );
+  const table = ended.lines.slice(ended.lines.indexOf("== steps") + 1, -1);
+  assertEquals(table.map((line) => line.replace(/ {2,}\d+ s$/, "")), [
+    ...["programs", "build", "gates", "tests", "sanitizers", "notebooks", "sampled mutants", "CUDA mutants"],
+    ...["cuda", "digest", "notebook 01, ten times", "all"],
+  ]);
+});
+
+testRun(
+  ".ci/run leaves out what was verified with the same sources, and builds for one architecture",
+  [],
+  (ended) => {
+    assertEquals([ended.code, failuresOf(ended)], [0, ["12 passed, 0 failed, 2 skipped"]]);
+    assertEquals(ended.steps.length, 11);
+    assert(ended.steps.includes("cuda 90a"));
+    assert(!ended.steps.some((step) => /^(mutants|sanitize|notebook) |--note/.test(step)));
+    const text = ended.lines.join("\n");
+    assertMatch(
+      text,
+      /^sanitizers +not run: the sources of \.ci\/sanitize are those of \.ci\/verified\.json$/m,
+    );
+    assert(!text.includes("to note it"));
+  },
+);
+
+testRun(".ci/run runs everything where it cannot tell what was verified", [
+  "task verified: echo no digest >&2; exit 1",
+], (ended) => {
+  assertEquals(ended.code, 1);
+  assert(failuresOf(ended).includes("failed: sources, whose last lines were:"));
+  assertEquals(failuresOf(ended).at(-1), "12 passed, 1 failed, 2 skipped");
+  assertEquals(ended.steps.length, 15);
 });
 
 testRun(".ci/run tells of every step that fails, is killed or cannot be started, and runs the others", [
+  ALL_NEW,
   "task mutants: seq 100; echo survived; exit 1",
   "sanitize: echo dying; kill -9 $$",
   "cuda: exec ./no_such_program",
@@ -92,7 +139,16 @@ testRun(".ci/run tells of every step that fails, is killed or cannot be started,
   }
   assert(!told.includes("60") && told.includes("62"), "not the last 40 lines");
   assertEquals(told.at(-1), "12 passed, 4 failed, 2 skipped");
-  assertEquals(ended.steps.length, 12);
+  assertEquals(ended.steps.length, 15);
+  for (const [step, script] of [["sanitizers", "sanitize"], ["cuda", "cuda"]]) {
+    assert(
+      ended.lines.includes(
+        `not verified: the sources of .ci/${script} are not those of .ci/verified.json, and it fails`,
+      ),
+    );
+    assert(told.some((line) => new RegExp(`^${step} +\\d+ s, failed$`).test(line)), step);
+  }
+  assert(ended.steps.some((step) => step.includes("--note mutants notebook --out")));
 });
 
 testRun(".ci/run counts failed tests, not their step once more", [

@@ -148,8 +148,8 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
   const { equivalent, stale } = sample, invalid = of("invalid").length, untested = of("untested").length;
   const share = valid === 0 ? 1 : noticed / valid;
   if (options.json) {
-    const mutants = outcomes.map(({ mutant: { file, line, source, before, after }, result, by }) => (
-      { file, line, source, before, after, result, by }
+    const mutants = outcomes.map(({ mutant: { file, line, source, before, after }, result, by, seconds }) => (
+      { file, line, source, before, after, result, by, seconds }
     ));
     writeLine(
       Deno.stdout,

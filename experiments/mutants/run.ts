@@ -47,8 +47,11 @@ export interface Run {
 
 /** Seconds that a build may take. */
 const BUILD_LIMIT = 600;
-/** A test file that has passed may take so many times as long, and at least so many seconds. */
-const PATIENCE = 5, LEAST_LIMIT = 30;
+/**
+ * A test file that has passed may take so many times as long, and at least so many seconds: more where an earlier run
+ * has told what it takes, which leaves out what importing the file takes.
+ */
+const PATIENCE = 5, LEAST_LIMIT = 30, NOTED_LIMIT = 90;
 /** So many of the tests are near; one that comes later must fail twice. */
 const NEAR = 3;
 
@@ -177,9 +180,8 @@ export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Pro
 
   /** Runs a test file, or those of its tests alone whose names hold `only`. */
   async function runTest(test: string, env: Record<string, string>, only?: string): Promise<Tested> {
-    const longest = PATIENCE * (seconds.get(test) ?? 0);
-    // What an earlier run has noted was perhaps another machine's, and leaves out what importing the file takes.
-    const limit = Math.max(sound.has(test) ? Math.min(LEAST_LIMIT, run.limit) : run.limit, longest);
+    const known = seconds.get(test), least = sound.has(test) ? LEAST_LIMIT : NOTED_LIMIT;
+    const limit = known === undefined ? run.limit : Math.max(Math.min(least, run.limit), PATIENCE * known);
     const ran = await place.run(
       [
         ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", "--preload=.std/strict_assert.ts"],

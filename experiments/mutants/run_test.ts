@@ -59,6 +59,11 @@ Deno.test("a test that fails is run alone without the mutant, once", async () =>
     "lib/b_test.ts,--filter=adds,a + b,100",
   ]);
   assertEquals((await judge("lib/a.ts", run, answer)).length, 3);
+  const noted = { limit: 300, seconds: new Map([["lib/a_test.ts", 2]]) };
+  assertEquals((await judge("lib/a.ts", noted, answer)).slice(1, 3), [
+    "lib/a_test.ts,,a - b,90", // noted, but not yet run here
+    "lib/b_test.ts,,a - b,300",
+  ]);
 });
 
 Deno.test("a test that fails without the mutant too, or is not there any more alone, is run whole, and notices nothing", async () => {

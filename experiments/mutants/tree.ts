@@ -99,7 +99,9 @@ export async function judgeSample(
     const importers = await readImporters(places[0]!.root, paths, flags);
     const mistyped = await findMistyped(mutants, places[0]!, flags);
     mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
-    const queue = mutants.filter((mutant) => !mistyped.has(mutant));
+    // Those of the library take the longest: none of them is left over for the end.
+    const queue = mutants.filter((mutant) => !mistyped.has(mutant))
+      .sort((a, b) => Number(isKernel(b)) - Number(isKernel(a)));
     const known = { seconds: new Map(seconds), sound: new Set<string>(), broken, whole: {} };
     const kernels = queue.some(isKernel), level = kernels ? await findFirstLevel() : 0;
     const untestable = kernels ? await findUntestable() : new Set<string>();
