@@ -4,7 +4,7 @@ import { LIBRARY_SUFFIX } from "../cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { type LibrarySources, LINUX_LINK_FLAGS, readSources, type Sources } from "../sources.ts";
 import { type BuildOptions, findCompiler, link } from "./command.ts";
-import { buildObjects } from "./objects.ts";
+import { buildObjects, type BuiltObject } from "./objects.ts";
 import { unitKey } from "./units.ts";
 
 /** Translation units of the emulator itself. */
@@ -48,6 +48,8 @@ async function machineFlags(): Promise<readonly string[]> {
 export interface EmulatedOptions extends BuildOptions {
   /** Changes the sources first: how tests break a kernel on purpose. */
   readonly patch?: (sources: Map<string, string>) => void;
+  /** Units that see the change; all where left out. */
+  readonly patched?: (unit: string) => boolean;
 }
 
 /** An emulated library that is ready to load. */
@@ -67,16 +69,21 @@ export interface EmulatedLibrary {
  * @throws {NativeLibraryError} If there is no compiler, or it fails (the message holds what it printed).
  */
 export async function buildEmulated(options: EmulatedOptions = {}): Promise<EmulatedLibrary> {
-  const { force = false, patch, onProgress = () => {} } = options;
+  const { force = false, patch, patched = () => true, onProgress = () => {} } = options;
   const given = Deno.env.get("TOKENFILTER_EMULATED");
   if (given && patch === undefined) return { path: given, cached: true, warnings: "" };
   const compiler = await findCompiler();
   await prepareCacheDir();
   const { units, texts } = await readEmulated();
-  patch?.(texts);
+  const changed = new Map(texts);
+  patch?.(changed);
+  const parts = [
+    { texts: changed, units: units.filter(patched) },
+    { texts, units: units.filter((unit) => !patched(unit)) },
+  ];
   const flags = [...EMULATED_FLAGS, ...await machineFlags(), ...compiler.args]; // CXX has the last word
   const key = { compiler: compiler.command, version: compiler.version, flags };
-  const name = await libraryName(units, texts, key);
+  const name = await libraryName(parts, key);
   const path = `${cacheDir()}/${name}`;
   if (!force) {
     const warnings = await ifThere(Deno.readTextFile(`${path}.txt`));
@@ -84,13 +91,12 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   }
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
   try {
-    const objects = await buildObjects(
-      texts,
-      units.map((unit) => ({ unit, args: [...flags, "-x", "c++", "-c", unit] })),
-      { title: `the emulator with ${compiler.version}`, key, command: compiler.command },
-      work,
-      { force, onProgress },
-    );
+    const objects: BuiltObject[] = [];
+    const recipe = { title: `the emulator with ${compiler.version}`, key, command: compiler.command };
+    for (const { texts, units } of parts) {
+      const jobs = units.map((unit) => ({ unit, args: [...flags, "-x", "c++", "-c", unit] }));
+      objects.push(...await buildObjects(texts, jobs, recipe, work, { force, onProgress }));
+    }
     const { bytes, output } = await link("the emulated library", compiler.command, [
       ...compiler.args,
       "-shared",
@@ -108,8 +114,13 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
 }
 
 /** Named by all that decides its content, so that a library in use is never overwritten by another. */
-async function libraryName(units: readonly string[], texts: Sources, key: unknown): Promise<string> {
-  const keys = await Promise.all(units.map((unit) => unitKey(texts, unit, key)));
+async function libraryName(
+  parts: readonly { readonly units: readonly string[]; readonly texts: Sources }[],
+  key: unknown,
+): Promise<string> {
+  const keys = await Promise.all(
+    parts.flatMap(({ units, texts }) => units.map((unit) => unitKey(texts, unit, key))),
+  );
   const digest = await sha256(JSON.stringify([keys, LINUX_LINK_FLAGS]));
   return `libtokenfilter_emulated-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;
 }
