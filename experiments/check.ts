@@ -24,7 +24,10 @@ const LIMIT = 600, NEAREST_TIMES = 3;
 const PATIENCE = 5;
 /** Lines of output that are shown of a part that fails, and names of files that are left out. */
 const SHOWN_LINES = 40, SHOWN_NAMES = 8;
-/** What test files took, below the root: a test that does not fit into the time left is not begun. */
+/**
+ * Seconds of test files, below the root: a test that does not fit into the time left is not begun. Below zero where it
+ * was ended after them.
+ */
 const TIMES = "build/check_times.json";
 const USAGE = `Usage: deno task check [FILES] [flags]
 
@@ -103,9 +106,10 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
     return EXIT.ok;
   }
   using interrupt = new Interrupt();
-  const flags = await readStdFlags(), noted = await ifThere(Deno.readTextFile(`${root}/${TIMES}`));
-  const times = new Map<string, number>(noted === undefined ? [] : JSON.parse(noted));
-  const concern = await findConcern(root, changed, flags, times);
+  const flags = await readStdFlags(), text = await ifThere(Deno.readTextFile(`${root}/${TIMES}`));
+  const times = new Map<string, number>(text === undefined ? [] : JSON.parse(text));
+  const known = new Map(Array.from(times, ([test, noted]) => [test, Math.abs(noted)]));
+  const concern = await findConcern(root, changed, flags, known);
   const parts = await planParts(root, changed.files, concern, flags);
   const failed: string[] = [], left: string[] = [], built = Promise.withResolvers<boolean>();
   if (concern.devices.size === 0) built.resolve(true);
@@ -116,9 +120,9 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
     const longest = test === undefined
       ? LIMIT
       : limit * (concern.nearest.has(test) ? NEAREST_TIMES : 1) - elapsed();
-    const known = times.get(test ?? "") ?? 0;
+    const noted = times.get(test ?? "") ?? 0;
     if (interrupt.signal.aborted) return;
-    if (test !== undefined && longest <= known) return void left.push(test);
+    if (test !== undefined && longest <= Math.abs(noted)) return void left.push(test);
     const ran = await runGroup([Deno.execPath(), ...args], {
       cwd: root,
       env: { NO_COLOR: "1", ...env },
@@ -127,8 +131,9 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
     });
     if (name === "build") built.resolve(ran.success);
     if (interrupt.signal.aborted) return;
-    const isEndless = ran.timedOut && (test === undefined || (known > 0 && ran.seconds > PATIENCE * known));
-    if (test !== undefined && (ran.success || ran.timedOut) && !isEndless) times.set(test, ran.seconds);
+    const isEndless = ran.timedOut && (test === undefined || (noted > 0 && ran.seconds > PATIENCE * noted));
+    if (test !== undefined && ran.success) times.set(test, ran.seconds);
+    else if (test !== undefined && ran.timedOut && !isEndless) times.set(test, -ran.seconds);
     if (ran.timedOut && !isEndless) return void left.push(name);
     done++;
     writeLine(
