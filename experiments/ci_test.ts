@@ -1,4 +1,4 @@
-/** `.ci/run` with stand-ins for its steps: whatever goes wrong in one of them is told, and makes it fail. */
+/** `.ci/run` and `.ci/verify` with stand-ins for their steps: whatever goes wrong in one is told, and makes them fail. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { NEEDS_LINUX, unless } from "../lib/testing.ts";
 import { withFolder } from "./testing.ts";
@@ -30,20 +30,21 @@ interface Ended {
   readonly steps: readonly string[];
 }
 
-/** Registers a test of what `.ci/run` says where steps go as told, `COMMAND: WHAT IT DOES`. */
+/** Registers a test of what `.ci/run`, or another, says where steps go as told, `COMMAND: WHAT IT DOES`. */
 function testRun(
   name: string,
   goes: readonly string[],
   check: (ended: Ended) => void,
   meanwhile: (child: Deno.ChildProcess, folder: string) => Promise<void> = () => Promise.resolve(),
+  script = "run",
 ): void {
   const fn = () =>
     withFolder(async (folder) => {
       for (const part of [".ci", "bin", "artifacts"]) await Deno.mkdir(`${folder}/${part}`);
-      await Deno.copyFile(new URL("../.ci/run", import.meta.url), `${folder}/.ci/run`);
+      await Deno.copyFile(new URL(`../.ci/${script}`, import.meta.url), `${folder}/.ci/${script}`);
       await Deno.writeTextFile(`${folder}/deno.json`, '{"tasks":{"test:slow":""}}');
       for (const program of PROGRAMS) await Deno.writeTextFile(`${folder}/${program}`, STEP, { mode: 0o755 });
-      const child = new Deno.Command(`${folder}/.ci/run`, {
+      const child = new Deno.Command(`${folder}/.ci/${script}`, {
         env: { PATH: `${folder}/bin:${Deno.env.get("PATH")}`, GOES: goes.join("\n") },
         stdin: "null",
         stdout: "piped",
@@ -181,3 +182,26 @@ testRun(
     assertEquals(await Deno.stat(`${folder}/late`).catch(() => "not there"), "not there");
   },
 );
+
+/** Registers a test of `.ci/verify`. */
+const testVerify = (name: string, goes: readonly string[], check: (ended: Ended) => void) =>
+  testRun(name, goes, check, undefined, "verify");
+
+testVerify(".ci/verify runs what is due, and notes what passes", [ALL_NEW, "sanitize: exit 3"], (ended) => {
+  assertEquals(ended.code, 1);
+  assertEquals(ended.lines, [
+    ...["cuda", "mutants", "notebook"].map((script) => `verified: ${script}; commit .ci/verified.json`),
+    "not verified: .ci/sanitize fails",
+  ]);
+  const noted = ended.steps.filter((step) => step.includes("--note"));
+  assertEquals(noted.map((step) => step.split(" ").at(-1)), ["cuda", "mutants", "notebook"]);
+});
+
+testVerify(".ci/verify says where nothing is due", [], (ended) => {
+  assertEquals([ended.code, ended.lines.length, ended.steps.length], [0, 1, 1]);
+  assertMatch(ended.lines[0]!, /^nothing is due/);
+});
+
+testVerify(".ci/verify fails where it cannot tell what is due", ["task verified: exit 4"], (ended) => {
+  assertEquals([ended.code, ended.steps.length], [4, 1]);
+});
