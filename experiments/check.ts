@@ -29,7 +29,7 @@ const SHOWN_LINES = 40, SHOWN_NAMES = 8;
  * was ended after them.
  */
 const TIMES = "build/check_times.json";
-const USAGE = `Usage: deno task check [FILES] [flags]
+export const USAGE = `Usage: deno task check [FILES] [flags]
 
 Runs what concerns changed files: format, lint, types of the files and of those that depend on them, docs of the package's
 entries, the arrows of docs/architecture.md, and the tests that depend on them, nearest first, while there is time. Where a
