@@ -1,8 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { findBf16Unit } from "../ffi/bf16_testing.ts";
 import golden from "../lib/model/testdata/tiny_golden.json" with { type: "json" };
+import { unless } from "../lib/testing.ts";
 import { formatRanges } from "./score/outcome.ts";
 import { runTask, withFolder } from "./testing.ts";
 
+const { reason: noBf16 } = await findBf16Unit();
 const ids = Array.from({ length: 150 }, (_, i) => i === 0 ? 1 : 300 + (i * 37 + i * i) % 900);
 
 async function score(folder: string, ...args: string[]) {
@@ -25,7 +28,7 @@ async function score(folder: string, ...args: string[]) {
     kvKeep: number[][];
     kvLayers: number[];
     decodedOn?: "device" | "host";
-    products?: "int16";
+    products?: "bf16";
     denseNll: number[];
     densePerplexity: number;
     achievedRatio: number | null;
@@ -42,13 +45,22 @@ Deno.test("score --json is dense without a flag of the method", () =>
     assertEquals(Object.keys(result), ["ids", "nll", "perplexity", "keep", "layers", "kvKeep", "kvLayers"]);
     assertEquals([result.ids, result.nll.length, result.keep, result.layers], [ids, 149, [], []]);
     assertAlmostEquals(Math.log(result.perplexity), result.nll.reduce((a, b) => a + b) / 149, 1e-12);
-    const rounded = await score(folder, "--products", "int16");
-    assertEquals([rounded.products, String(rounded.nll) === String(result.nll)], ["int16", false]);
     const keepsAll = await score(folder, "--prune-ratio", "0");
     assertEquals([keepsAll.achievedRatio, keepsAll.kvBytesAvoided, keepsAll.denseNll], [0, 0, result.nll]);
     assert(furthest(keepsAll.nll, result.nll) < 1e-5);
     assert(keepsAll.keep.flat().every((keep) => keep === 1));
   }));
+
+Deno.test({
+  ...unless(noBf16, "score --products bf16 names what it rounds, and moves losses a little"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const { nll } = await score(folder), rounded = await score(folder, "--products", "bf16");
+      assertEquals([rounded.products, String(rounded.nll) === String(nll)], ["bf16", false]);
+      const mean = (losses: number[]) => losses.reduce((a, b) => a + b) / losses.length;
+      assert(Math.abs(mean(rounded.nll) - mean(nll)) < 0.02);
+    }),
+});
 
 Deno.test("score keeps no trace of a method that alters the model", () =>
   withFolder(async (folder) => {

@@ -125,7 +125,7 @@ Deno.test("a study goes to JSONL, CSV and Parquet, and back from JSONL", () =>
     const conditions: Required<RunConditions> = {
       ...{ task: "perplexity_word", version: "0", model: "tiny", modelSha256: "a", text: "prose", bos: true },
       ...{ textSha256: "b", context: 64, textTokens: 640, backend: "cpu", cacheDType: "f32", dtype: "q8_0" },
-      ...{ ruleSha256: "c", calibrationSha256: "e", calibration: "other, 9 tokens", products: "int16" },
+      ...{ ruleSha256: "c", calibrationSha256: "e", calibration: "other, 9 tokens", products: "bf16" },
     };
     const runDigest = await digestConditions(conditions), whole = { ...read[0]!, ...conditions, runDigest };
     assertEquals(await importTrials(`${folder}/all.db`, [whole]), 1);

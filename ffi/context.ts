@@ -141,7 +141,7 @@ export class NativeContext extends KernelContext {
     const taken = library.symbols.tkf_products_use(pointer, PRODUCTS.indexOf(products));
     if (taken === STATUS.unsupported) {
       throw new NativeLibraryError(
-        `Cannot use products "${products}" at level "${this.level}": ${this.message}; use exact or int16`,
+        `Cannot use products "${products}" at level "${this.level}": ${this.message}; use exact`,
       );
     }
     this.check("tkf_products_use", taken);

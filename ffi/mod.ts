@@ -30,11 +30,8 @@ export interface CpuOptions {
   /** Instruction-set level (`base`, `avx2`, `avx512`); `TOKENFILTER_LEVEL`, else the machine's best, by default. */
   readonly level?: string;
   /**
-   * What products with weights round: `exact` (the default) nothing, `int16` each 32 activations that meet quantised
-   * weights to 16 bits, which is faster where the processor has VNNI; `bf16x2` does the same up to 8 rows, and in
-   * products of more rows rounds both factors to sums of two bf16 numbers, which needs AMX and is faster in prefills;
-   * `bf16` to one, by AMX or AVX512-BF16 (from 25 rows on), which is faster still and rounds more. All move results a
-   * little.
+   * What products with weights round: `exact` (the default) nothing, `bf16` both factors of products of more than 8
+   * rows. That is faster in prefills, needs AMX or AVX512-BF16, and moves results a little.
    */
   readonly products?: Products;
   /** Path of the library; by default `TOKENFILTER_LIBRARY`, else the build of these sources in the cache. */

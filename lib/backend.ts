@@ -93,11 +93,10 @@ export interface LogitComparison {
 }
 
 /**
- * What products with weights round on the CPU: nothing (f32); activations that meet quantised weights, to 16 bits,
- * 32 of them by one factor; or so where rows are few (up to 8, by AVX512-BF16 up to 24), and in products of more rows
- * every factor to a sum of two bf16 numbers, or to one.
+ * What products with weights round on the CPU: nothing (f32); or, in products of more than 8 rows, every factor to
+ * bf16. Fewer rows are exact in both.
  */
-export const PRODUCTS = ["exact", "int16", "bf16x2", "bf16"] as const;
+export const PRODUCTS = ["exact", "bf16"] as const;
 /** One of {@linkcode PRODUCTS}. */
 export type Products = typeof PRODUCTS[number];
 

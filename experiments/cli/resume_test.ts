@@ -1,4 +1,5 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { findBf16Unit } from "../../ffi/bf16_testing.ts";
 import { PlaceLostError, UsageError } from "../../lib/errors.ts";
 import { FIELD, type LoggedRun, RunLog, StudyStore } from "../../lib/sweep/mod.ts";
 import { listFolder, readLines, resumeArguments, runTask, withFolder } from "../testing.ts";
@@ -194,19 +195,21 @@ Deno.test("--resume refuses other conditions before it downloads a model", () =>
 Deno.test("--dtype and --products are conditions of a study: they are recorded, and no run goes on with others", () =>
   withFolder(async (folder) => {
     const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1", "--quiet"];
-    const args = [...small, "--dtype", "q4_0", "--products", "int16", "--out", folder];
+    const products = (await findBf16Unit()).unit && "bf16",
+      rounded = products ? ["--products", products] : [];
+    const args = [...small, "--dtype", "q4_0", ...rounded, "--out", folder];
     assertEquals((await runTask("sweep", ...args)).code, 0);
     const { environment } = JSON.parse(Deno.readTextFileSync(`${folder}/summary.json`));
-    assertEquals([environment.dtype, environment.products], ["q4_0", "int16"]);
+    assertEquals([environment.dtype, environment.products], ["q4_0", products]);
     using store = StudyStore.open(`${folder}/study.db`);
-    for (const { dtype, products } of [store.conditions, store.facts.flags]) {
-      assertEquals([dtype, products], ["q4_0", "int16"]);
+    for (const kept of [store.conditions, store.facts.flags]) {
+      assertEquals([kept.dtype, kept.products], ["q4_0", products]);
     }
-    const cases = [
-      [["--products", "int16"], "dtype q4_0", "stored"],
-      [["--products", "int16", "--dtype", "q8_0"], "dtype q4_0", "q8_0"],
-      [["--dtype", "q4_0"], "products int16", "exact"],
-    ] as const;
+    const cases: [other: string[], ran: string, found: string][] = [
+      [rounded, "dtype q4_0", "stored"],
+      [[...rounded, "--dtype", "q8_0"], "dtype q4_0", "q8_0"],
+    ];
+    if (products !== undefined) cases.push([["--dtype", "q4_0"], "products bf16", "exact"]);
     for (const [other, ran, found] of cases) {
       const { code, stderr } = await runTask("sweep", ...small, ...other, "--resume", folder);
       assertEquals([code, stderr.split(" (")[0]], [

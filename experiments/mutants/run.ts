@@ -130,7 +130,6 @@ export async function findFirstLevel(): Promise<number> {
 /** Sources of products in bf16, and what the description of a CPU that runs them holds. */
 const BF16_SOURCES: Readonly<Record<string, string>> = {
   "kernels/linear/bf16.h": "by AMX",
-  "kernels/linear/int16_amx.h": "by AMX",
   "kernels/linear/bf16_dots.h": "by AVX512-BF16",
 };
 

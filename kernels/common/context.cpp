@@ -60,31 +60,22 @@ bool is_amd() {
 #endif
 }
 
-// Whether the processor has AVX512_VNNI.
-bool has_vnni() {
-#if defined(__x86_64__)
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1u << 11) != 0;
-#else
-  return false;
-#endif
-}
-
-// Whether the processor has AVX512_BF16, and AVX512_VNNI, by which few rows are multiplied then.
+// Whether the processor has AVX512_BF16.
 bool has_bf16() {
 #if TKF_AMX
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1u << 5) != 0 && has_vnni();
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1u << 5) != 0;
 #else
   return false;
 #endif
 }
 
-// Whether the processor has AMX_TILE, AMX_BF16, AMX_INT8 and what goes with them, and the system lets this process use them: it must be asked.
+// Whether the processor has AMX_TILE, AMX_BF16 and what goes with them, and the system lets this process use them: it
+// must be asked.
 bool has_amx() {
 #if TKF_AMX && defined(__linux__)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  constexpr unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25;
+  constexpr unsigned wanted = 1u << 22 | 1u << 24;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & wanted) != wanted) return false;
   if (!has_bf16()) return false;
   constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
@@ -203,10 +194,8 @@ int32_t tkf_context_create(int32_t threads, int32_t level, tkf_context** out) {
 const char* tkf_context_description(tkf_context* context) {
   if (context == nullptr) return "";
   const tkf::CpuContext* own = tkf::cpu(context);
-  static const char* const products[] = {"", ", quantised weights times int16", ", quantised weights times int16 by VNNI",
-                                         ", products of many rows in bf16 by AVX512-BF16, of few rows in int16",
-                                         ", products of many rows in bf16x2 by AMX, of few rows in int16",
-                                         ", products of many rows in bf16 by AMX, of few rows in int16"};
+  static const char* const products[] = {"", ", products of many rows in bf16 by AVX512-BF16",
+                                         ", products of many rows in bf16 by AMX"};
   snprintf(context->description, sizeof context->description, "%s, %d thread%s, %s%s", tkf::kLevelNames[own->level],
            own->threads(), own->threads() == 1 ? "" : "s", own->blas_name, products[own->products]);
   return context->description;
@@ -214,24 +203,20 @@ const char* tkf_context_description(tkf_context* context) {
 
 int32_t tkf_products_use(tkf_context* context, int32_t products) {
   tkf::Check check(context);
-  check.require(products >= TKF_PRODUCTS_EXACT && products <= TKF_PRODUCTS_BF16, TKF_STATUS_VALUE,
-                "found other products than exact ones (0), those in int16 (1), bf16x2 (2) and bf16 (3)");
+  check.require(products == TKF_PRODUCTS_EXACT || products == TKF_PRODUCTS_BF16, TKF_STATUS_VALUE,
+                "found other products than exact ones (0) and those in bf16 (1)");
   if (!check.ok()) return check.status();
   tkf::CpuContext* own = tkf::cpu(context);
-  const bool best = own->level == TKF_LEVEL_AVX512;
-  const bool single = products == TKF_PRODUCTS_BF16, rounds = single || products == TKF_PRODUCTS_BF16X2;
-  const bool tiles = rounds && best && tkf::has_amx();
-  check.require(!rounds || best, TKF_STATUS_UNSUPPORTED, "expected level avx512");
-  if (single) {
-    check.require(!best || tiles || tkf::has_bf16(), TKF_STATUS_UNSUPPORTED, "found neither AMX nor AVX512-BF16");
-  } else {
-    check.require(!rounds || !best || tiles, TKF_STATUS_UNSUPPORTED, "found no AMX that this process may use");
+  tkf::Products used = tkf::kExact;
+  if (products == TKF_PRODUCTS_BF16) {
+    check.require(own->level == TKF_LEVEL_AVX512, TKF_STATUS_UNSUPPORTED, "expected level avx512");
+    if (!check.ok()) return check.status();
+    used = tkf::has_amx() ? tkf::kBf16Tiles : tkf::kBf16Dots;
+    check.require(used == tkf::kBf16Tiles || tkf::has_bf16(), TKF_STATUS_UNSUPPORTED,
+                  "found neither AMX nor AVX512-BF16");
+    if (!check.ok()) return check.status();
   }
-  if (!check.ok()) return check.status();
-  if (products == TKF_PRODUCTS_EXACT) own->products = tkf::kExact;
-  else if (products == TKF_PRODUCTS_INT16) own->products = best && tkf::has_vnni() ? tkf::kInt16Vnni : tkf::kInt16Plain;
-  else if (single) own->products = tiles ? tkf::kBf16 : tkf::kBf16Dots;
-  else own->products = tkf::kBf16x2;
+  own->products = used;
   return TKF_STATUS_OK;
 }
 

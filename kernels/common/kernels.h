@@ -64,7 +64,7 @@ bool context_angles(tkf_context* context, const int32_t* positions, int64_t rows
 #endif
 
 // What products round, and by what they are computed then: see TKF_PRODUCTS_….
-enum Products { kExact, kInt16Plain, kInt16Vnni, kBf16Dots, kBf16x2, kBf16 };
+enum Products { kExact, kBf16Dots, kBf16Tiles };
 Products context_products(const tkf_context* context);
 // Whether the cache of a decode step is to be asked for in the order of its addresses, a tile ahead; else head by head.
 // AMD's processors want the first, Intel's the second (docs/speed-notes.md).

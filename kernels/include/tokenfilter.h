@@ -51,12 +51,9 @@ extern "C" {
 #define TKF_DTYPE_BF16 30
 #define TKF_DTYPE_MXFP4 39
 
-/* Products with weights: in f32; of quantised ones with activations rounded to 16 bits, 32 of them by one factor; or so up
- * to 8 rows, and of more rows with every factor as a sum of two bf16 numbers, 16 bits of it in all, or as one. */
+/* Products with weights: in f32; or so up to 8 rows, and of more rows with every factor rounded to bf16. */
 #define TKF_PRODUCTS_EXACT 0
-#define TKF_PRODUCTS_INT16 1
-#define TKF_PRODUCTS_BF16X2 2
-#define TKF_PRODUCTS_BF16 3
+#define TKF_PRODUCTS_BF16 1
 
 /* Instruction-set levels of the CPU library; -1 asks for the best that the machine has. */
 #define TKF_LEVEL_BASE 0       /* x86-64-v2, or plain arm64 */
@@ -128,9 +125,8 @@ TKF_API const char* tkf_context_description(tkf_context* context);
 /* Highest level this machine runs, and those that are built in: a sum of 1 << TKF_LEVEL_…. */
 TKF_API int32_t tkf_context_best_level(void);
 TKF_API int32_t tkf_context_levels(void);
-/* How a context multiplies with weights from now on, TKF_PRODUCTS_…; exact at first, and always where a type (q6_k) has no
- * int16 products. Those in bf16 need level avx512, and AMX or, of single numbers alone, AVX512-BF16. The CUDA library has
- * exact ones alone. */
+/* How a context multiplies with weights from now on, TKF_PRODUCTS_…; exact at first. Those in bf16 need level avx512, and
+ * AMX or AVX512-BF16. The CUDA library has exact ones alone. */
 TKF_API int32_t tkf_products_use(tkf_context* context, int32_t products);
 /* Loads a BLAS (a shared library that exports cblas_sgemm, also with OpenBLAS's `scipy_` prefix) for products of
  * many rows; without one the built-in kernel serves. `path` is a NUL-terminated UTF-8 string. The CUDA library takes a

@@ -1,18 +1,18 @@
-// Products in bf16: every factor is rounded to one bf16 number, or (bf16x2) is a sum of two, and of their four
-// products all but that of the smaller ones are summed, in f32. AMX's tile unit multiplies 32 values of 16 rows with
-// those of 16 others at once; where there is none, AVX512-BF16 multiplies single ones, from the same memory. Rows of x
-// lie in a tile row by row, as in memory; weights are transposed as they are unpacked, so that sums are rows of out. N
-// is how many numbers a factor has.
+// Products in bf16: every factor is rounded to a bf16 number, and products are summed in f32. AMX's tile unit multiplies
+// 32 values of 16 rows with those of 16 others at once; where there is none, AVX512-BF16 multiplies single ones, from
+// the same memory. Rows of x lie in a tile row by row, as in memory; weights are transposed as they are unpacked, so that
+// sums are rows of out.
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"
 #include "../swiglu/gate.h"
+#include "product_list.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,amx-int8,avx512bf16,avx512vnni"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,avx512bf16"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("amx-tile,amx-bf16,amx-int8,avx512bf16,avx512vnni")
+#pragma GCC target("amx-tile,amx-bf16,avx512bf16")
 #endif
 
 namespace tkf::TKF_NAMESPACE::bf16 {
@@ -23,54 +23,33 @@ constexpr int kTile = 16, kTileBytes = 1024;  // rows of each side; 16 * 32 bf16
 constexpr int64_t kSection = 512, kWhole = 1536, kHeldBytes = 384 * 1024;
 constexpr int64_t kMostRows = 512;  // rows of x whose sums are held at once
 
-// 32 floats as bf16 numbers: rounded; or what a float's upper half says, and the rest of it.
-template <int N>
-TKF_INLINE void split(vf low, vf high, __m512i* numbers) {
-  if constexpr (N == 1) {
-    numbers[0] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
-    return;
-  }
-  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000));
-  const vf low_top = (vf)_mm512_and_si512((__m512i)low, upper), high_top = (vf)_mm512_and_si512((__m512i)high, upper);
-  numbers[0] = (__m512i)_mm512_cvtne2ps_pbh(high_top, low_top);
-  numbers[1] = (__m512i)_mm512_cvtne2ps_pbh(high - high_top, low - low_top);
-}
+// 32 floats, rounded to bf16.
+TKF_INLINE __m512i round(vf low, vf high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 
-// 32 values as the same row of N tiles.
-template <int N>
-TKF_INLINE void put(vf low, vf high, uint8_t* to) {
-  __m512i numbers[2];
-  split<N>(low, high, numbers);
-  for (int i = 0; i < N; i++) _mm512_store_si512(to + i * kTileBytes, numbers[i]);
-}
-
-// Up to 16 rows of x, others 0, in tiles: [k / 32, N, 16 rows, 32].
-template <int N>
+// Up to 16 rows of x, others 0, in tiles: [k / 32, 16 rows, 32].
 static void lay_rows(const float* x, int rows, int64_t k, uint8_t* to) {
-  for (int64_t at = 0; at < k; at += 32, to += N * kTileBytes) {
+  for (int64_t at = 0; at < k; at += 32, to += kTileBytes) {
     const int some = static_cast<int>(smaller(k - at, int64_t{32}));
     for (int row = 0; row < kTile; row++) {
       const float* const from = x + row * k + at;
-      if (row >= rows) put<N>(set1(0), set1(0), to + 64 * row);
-      else if (some == 32) put<N>(load(from), load(from + W), to + 64 * row);
-      else put<N>(load_part(from, smaller(some, W)), load_part(from + W, larger(some - W, 0)), to + 64 * row);
+      __m512i numbers = _mm512_setzero_si512();
+      if (row < rows) {
+        if (some == 32) numbers = round(load(from), load(from + W));
+        else numbers = round(load_part(from, smaller(some, W)), load_part(from + W, larger(some - W, 0)));
+      }
+      _mm512_store_si512(to + 64 * row, numbers);
     }
   }
 }
 
-// 32 values of each of 16 rows of weights, as their numbers lie in `rows`, as N tiles of pairs: [N, 16 pairs, 16 rows,
-// 2].
-template <int N>
-TKF_INLINE void put_turned(vf (*rows)[kTile], uint8_t* to) {
-  for (int i = 0; i < N; i++) {
-    transpose(rows[i]);
-    for (int pair = 0; pair < kTile; pair++) _mm512_store_ps(to + i * kTileBytes + 64 * pair, rows[i][pair]);
-  }
+// 32 values of each of 16 rows of weights, as their numbers lie in `rows`, as a tile of pairs: [16 pairs, 16 rows, 2].
+TKF_INLINE void put_turned(vf (&rows)[kTile], uint8_t* to) {
+  transpose(rows);
+  for (int pair = 0; pair < kTile; pair++) _mm512_store_ps(to + 64 * pair, rows[pair]);
 }
 
-// Values [first, first + count) of 16 rows of weights, of which `valid` are there: [count / 32, N, 16 pairs, 16 rows,
-// 2].
-template <class Format, int N>
+// Values [first, first + count) of 16 rows of weights, of which `valid` are there: [count / 32, 16 pairs, 16 rows, 2].
+template <class Format>
 static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t first, int64_t count, uint8_t* to) {
   constexpr int parts = Format::VALUES / 32;
   const int64_t blocks = count / Format::VALUES;
@@ -78,24 +57,19 @@ static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t fir
   for (int r = 0; r < kTile; r++) {
     row[r] = weight + (r < valid ? r : 0) * row_bytes<Format>(k) + row_bytes<Format>(first);
   }
-  vf turned[N][kTile];
-  const auto take = [&](int r, const vf* w) {
-    __m512i numbers[2];
-    split<N>(w[0], w[1], numbers);
-    for (int i = 0; i < N; i++) turned[i][r] = (vf)numbers[i];
-  };
+  vf turned[kTile];
   for (int64_t chunk = 0; chunk < blocks; chunk += kChunk<Format>) {
     const int some = static_cast<int>(smaller(blocks - chunk, int64_t{kChunk<Format>}));
     float scales[kTile][kChunkScales<Format>];
     for (int r = 0; r < kTile; r++) Format::prepare(row[r] + chunk * Format::BYTES, some, scales[r]);
     for (int b = 0; b < some; b++) {
-      for (int part = 0; part < parts; part++, to += N * kTileBytes) {
+      for (int part = 0; part < parts; part++, to += kTileBytes) {
         for (int r = 0; r < kTile; r++) {
           vf w[2];
           Format::decode(row[r] + (chunk + b) * Format::BYTES, scales[r] + b * Format::SCALES, part, w);
-          take(r, w);
+          turned[r] = (vf)round(w[0], w[1]);
         }
-        put_turned<N>(turned, to);
+        put_turned(turned, to);
       }
     }
   }
@@ -106,10 +80,9 @@ static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t fir
       for (int64_t i = 0; i < count % 32; i++) {
         rest[i] = Format::scalar(row[r] + (32 * blocks + i) * (Format::BYTES / 32));
       }
-      const vf w[2] = {load(rest), load(rest + W)};
-      take(r, w);
+      turned[r] = (vf)round(load(rest), load(rest + W));
     }
-    put_turned<N>(turned, to);
+    put_turned(turned, to);
   }
 }
 
@@ -120,28 +93,10 @@ struct Sums {
   int64_t row, rows, columns;
 };
 
-// Tiles 0 to 3 hold sums, 4 and 5 weights, 6 and 7 rows of x.
-template <int NT>
-TKF_INLINE void load_weights(const uint8_t* at, int64_t stride) {
-  _tile_loadd(4, at, 64);
-  if (NT > 1) _tile_loadd(5, at + stride, 64);
-}
-template <int MT>
-TKF_INLINE void load_x(const uint8_t* at, int64_t stride) {
-  _tile_loadd(6, at, 64);
-  if (MT > 1) _tile_loadd(7, at + stride, 64);
-}
-template <int NT, int MT>
-TKF_INLINE void multiply_tiles() {
-  _tile_dpbf16ps(0, 6, 4);
-  if (NT > 1) _tile_dpbf16ps(1, 6, 5);
-  if (MT > 1) _tile_dpbf16ps(2, 7, 4);
-  if (NT > 1 && MT > 1) _tile_dpbf16ps(3, 7, 5);
-}
-
 // The products of `count` tiles of both, added to NT x MT tiles of sums from `from`, which begin at 0 where it is
-// nullptr; stored to `to`. Strides are in bytes, from one tile row of weights and of x to the next.
-template <int N, int NT, int MT>
+// nullptr; stored to `to`. Strides are in bytes, from one tile row of weights and of x to the next. Tiles 0 to 3 hold
+// sums, 4 and 5 weights, 6 and 7 rows of x.
+template <int NT, int MT>
 static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t* x, int64_t x_stride, int count,
                      const Sums& from, const Sums& to) {
   if (from.at == nullptr) {
@@ -155,19 +110,15 @@ static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t
     if (MT > 1) _tile_loadd(2, from.at + from.rows, from.row);
     if (NT > 1 && MT > 1) _tile_loadd(3, from.at + from.rows + from.columns, from.row);
   }
-  for (int i = 0; i < count; i++, weight += N * kTileBytes, x += N * kTileBytes) {
-    load_x<MT>(x, x_stride);
-    if constexpr (N == 1) {
-      load_weights<NT>(weight, weight_stride);
-      multiply_tiles<NT, MT>();
-      continue;
-    }
-    load_weights<NT>(weight + kTileBytes, weight_stride);
-    multiply_tiles<NT, MT>();
-    load_weights<NT>(weight, weight_stride);
-    multiply_tiles<NT, MT>();
-    load_x<MT>(x + kTileBytes, x_stride);
-    multiply_tiles<NT, MT>();
+  for (int i = 0; i < count; i++, weight += kTileBytes, x += kTileBytes) {
+    _tile_loadd(6, x, 64);
+    if (MT > 1) _tile_loadd(7, x + x_stride, 64);
+    _tile_loadd(4, weight, 64);
+    if (NT > 1) _tile_loadd(5, weight + weight_stride, 64);
+    _tile_dpbf16ps(0, 6, 4);
+    if (NT > 1) _tile_dpbf16ps(1, 6, 5);
+    if (MT > 1) _tile_dpbf16ps(2, 7, 4);
+    if (NT > 1 && MT > 1) _tile_dpbf16ps(3, 7, 5);
   }
   _tile_stored(0, to.at, to.row);
   if (NT > 1) _tile_stored(1, to.at + to.columns, to.row);
@@ -186,17 +137,14 @@ struct alignas(64) TileShape {
 constexpr TileShape kTileShape;
 
 // Who multiplies.
-template <int N_>
 struct Tiles {
-  static constexpr int N = N_;
   // Tiles of 16 rows of 64 bytes on this thread, until end().
   static void begin() { _tile_loadconfig(&kTileShape); }
   static void end() { _tile_release(); }
-  static constexpr decltype(&multiply<N, 1, 1>) MULTIPLY[2][2] = {{multiply<N, 1, 1>, multiply<N, 1, 2>},
-                                                                  {multiply<N, 2, 1>, multiply<N, 2, 2>}};
+  static constexpr decltype(&multiply<1, 1>) MULTIPLY[2][2] = {{multiply<1, 1>, multiply<1, 2>},
+                                                               {multiply<2, 1>, multiply<2, 2>}};
 };
 struct Dots {
-  static constexpr int N = 1;
   static void begin() {}
   static void end() {}
   static constexpr decltype(&dots::multiply<1, 1>) MULTIPLY[2][2] = {{dots::multiply<1, 1>, dots::multiply<1, 2>},
@@ -215,9 +163,8 @@ static void store_edges(const Sums& from, int64_t rows, int64_t columns, int mt,
 }
 
 // Values of a row that are unpacked at once: all of them where they are few, else a multiple of every block.
-template <int N>
 static int64_t section_of(int64_t k) {
-  return k <= kWhole / N ? larger((k + 31) / 32 * 32, int64_t{32}) : kSection / N;
+  return k <= kWhole ? larger((k + 31) / 32 * 32, int64_t{32}) : kSection;
 }
 
 // Pairs of sums of a gate and of what it goes with, [rows, kTile] each, to out [rows, columns].
@@ -236,10 +183,9 @@ static void store_gated(const Sums& from, int64_t rows, int64_t columns, int mt,
 // All products of a list; or, where `gate` is not none, what it makes of two of them.
 template <class Unit, class Format>
 static int products(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k, int gate) {
-  constexpr int N = Unit::N;
-  const int64_t depth = larger((k + 31) / 32, int64_t{1}), x_stride = depth * N * kTileBytes;
+  const int64_t depth = larger((k + 31) / 32, int64_t{1}), x_stride = depth * kTileBytes;
   const int64_t row_tiles = (rows + kTile - 1) / kTile;
-  const int64_t section = section_of<N>(k), weight_stride = section / 32 * N * kTileBytes;
+  const int64_t section = section_of(k), weight_stride = section / 32 * kTileBytes;
   // Pairs of tiles of weights that are unpacked together: x is read once for them. Few rows: what stays near.
   const int64_t together = rows > 2 * kTile ? larger(kHeldBytes / (2 * weight_stride), int64_t{1}) : 1;
   const int64_t held_rows = smaller(row_tiles, kMostRows / kTile), sum_stride = held_rows * kTileBytes;
@@ -249,7 +195,7 @@ static int products(tkf_context* context, const float* x, const ProductList& lis
   parallel_ranges(context, row_tiles, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {
       const int some = static_cast<int>(smaller(rows - i * kTile, int64_t{kTile}));
-      lay_rows<N>(x + i * kTile * k, some, k, laid + i * x_stride);
+      lay_rows(x + i * kTile * k, some, k, laid + i * x_stride);
     }
   });
   const int64_t bytes = row_bytes<Format>(k);
@@ -272,13 +218,13 @@ static int products(tkf_context* context, const float* x, const ProductList& lis
           for (int64_t i = 0; i < some; i++) {
             const int64_t j = column_of(i);
             const int valid = static_cast<int>(smaller(n - j, int64_t{kTile}));
-            unpack_rows<Format, N>(as<uint8_t>(pair[i % 2]->weight) + j * bytes, valid, k, at, values,
+            unpack_rows<Format>(as<uint8_t>(pair[i % 2]->weight) + j * bytes, valid, k, at, values,
                                    panel + i * weight_stride);
           }
           const int count = static_cast<int>((values + 31) / 32);
           const bool done = at + section >= k;
           for (int64_t m = 0; m < held; m += 2) {
-            const uint8_t* const tiles_of_x = laid + (row + m) * x_stride + at / 32 * N * kTileBytes;
+            const uint8_t* const tiles_of_x = laid + (row + m) * x_stride + at / 32 * kTileBytes;
             for (int64_t i = 0; i < some; i += 2) {
               const int64_t top = (row + m) * kTile, left = column_of(i);
               const int nt = i + 1 < some, mt = m + 1 < held;
@@ -315,8 +261,6 @@ static int products(tkf_context* context, const float* x, const ProductList& lis
 }
 
 }  // namespace tkf::TKF_NAMESPACE::bf16
-
-#include "int16_amx.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -4,7 +4,7 @@ namespace dots {
 
 constexpr int kRows = 8;  // rows of x whose sums lie in registers at once
 
-// As bf16::multiply() for one number a factor.
+// As bf16::multiply().
 template <int NT, int MT>
 static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t* x, int64_t x_stride, int count,
                      const Sums& from, const Sums& to) {

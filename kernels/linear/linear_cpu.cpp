@@ -5,10 +5,13 @@
 #include "../common/bodies.h"
 #include "../common/lanes.h"
 #if TKF_LEVEL == TKF_LEVEL_AVX512
+#if TKF_AMX
+#include "bf16.h"
+#endif
 #include "few_nibbles.h"
 #endif
-#include "int16_rows.h"
 #include "pack_columns.h"
+#include "product_list.h"
 #include "some_rows.h"
 
 namespace tkf::TKF_NAMESPACE {
@@ -22,6 +25,9 @@ static TKF_INLINE void sums_of(const vf* v, float* sums) {
 }
 
 // Few rows -----------------------------------------------------------------------------------------------------------
+
+// Up to so many rows of x, making floats of the weights once per four of them is cheaper than storing them.
+constexpr int64_t kFewRows = 8;
 
 // Parts of a block to write out, so that the shifts of each are constants; not worth the code for narrow vectors.
 constexpr int kUnrolledParts = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 8;
@@ -317,11 +323,9 @@ static int many_rows(tkf_context* context, const float* x, const ProductList& li
   return TKF_STATUS_OK;
 }
 
-// Whether products of so many rows go by bf16, which knows gates too. AVX512-BF16 takes longer than int16 does to make
-// weights ready for up to 24 rows.
+// Whether products of so many rows go by bf16, which knows gates too. Fewer rows are exact.
 static bool by_bf16(const tkf_context* context, int64_t rows) {
-  const Products products = context_products(context);
-  return products >= kBf16Dots && rows > (products == kBf16Dots ? 24 : kFewRows);
+  return context_products(context) != kExact && rows > kFewRows;
 }
 
 static int32_t multiply_all(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k,
@@ -329,22 +333,14 @@ static int32_t multiply_all(tkf_context* context, const float* x, const ProductL
   int32_t status = TKF_STATUS_OK;
   with_format(list.at[0]->dtype, [&](auto format) {
     using Format = decltype(format);
-    const Products products = context_products(context);
 #if TKF_LEVEL == TKF_LEVEL_AVX512 && TKF_AMX
     if (by_bf16(context, rows)) {
-      const auto multiply = products == kBf16Dots ? bf16::products<bf16::Dots, Format>
-                            : products == kBf16   ? bf16::products<bf16::Tiles<1>, Format>
-                                                  : bf16::products<bf16::Tiles<2>, Format>;
+      const auto multiply = context_products(context) == kBf16Dots ? bf16::products<bf16::Dots, Format>
+                                                                   : bf16::products<bf16::Tiles, Format>;
       status = multiply(context, x, list, rows, k, gate);
       return;
     }
 #endif
-    if constexpr (int16::Integers<Format>::KNOWN) {
-      if (products != kExact) {
-        status = rounded_rows<Format>(context, x, list, rows, k);
-        return;
-      }
-    }
 #if TKF_LEVEL == TKF_LEVEL_AVX512
     if constexpr (few_nibbles::Layout<Format>::KNOWN) {
       if (rows < kMostRows) {  // so many share each weight that is made float by a table

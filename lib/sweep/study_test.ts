@@ -46,8 +46,8 @@ Deno.test("describeStudy() counts whole chunks alone and knows the package's ver
 
 Deno.test("describeConditions() names products that are not exact: such runs are not mixed with others", async () => {
   const exact = await describeConditions(study, "cpu"),
-    rounded = await describeConditions(study, "cpu", "f32", "int16");
-  assertEquals(rounded, { ...exact, products: "int16" });
+    rounded = await describeConditions(study, "cpu", "f32", "bf16");
+  assertEquals(rounded, { ...exact, products: "bf16" });
   assert(!("products" in exact));
 });
 
