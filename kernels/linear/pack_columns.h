@@ -2,11 +2,9 @@
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"
+#include "panel.h"
 
 namespace tkf::TKF_NAMESPACE {
-
-// Columns of out that a packed panel holds.
-constexpr int kPanelVectors = 2, kPanel = kPanelVectors * W;
 
 #if TKF_LEVEL == TKF_LEVEL_AVX512
 // 16 bytes of each of 16 rows, in words of four: word j of row r in lane r of words[j], of the first WORDS words.

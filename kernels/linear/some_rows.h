@@ -3,19 +3,10 @@
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"
+#include "panel.h"
 #include "product_list.h"
 
 namespace tkf::TKF_NAMESPACE {
-
-// 32 vector registers with AVX-512 and on arm64, else 16.
-#if TKF_LEVEL == TKF_LEVEL_AVX512 || defined(__aarch64__)
-constexpr bool kManyRegisters = true;
-#else
-constexpr bool kManyRegisters = false;
-#endif
-
-// Values that are summed one after the other before what they make is added to the rest, so that roundings stay few.
-constexpr int64_t kDepth = 64;
 
 namespace some_rows {
 

@@ -1,0 +1,11 @@
+// Products with weights in blocks of 32 values.
+#include "multiply.h"
+
+namespace tkf::TKF_NAMESPACE {
+
+#define TKF_OF_32(name) TKF_MULTIPLY(Format##name)
+#define TKF_OF_256(name)
+#define TKF_OF(name, values, bytes) TKF_OF_##values(name)
+TKF_BLOCK_TYPES(TKF_OF)
+
+}  // namespace tkf::TKF_NAMESPACE
