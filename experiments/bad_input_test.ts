@@ -7,7 +7,7 @@ import { main as filter } from "./filter.ts";
 import { main as heads } from "./heads.ts";
 import { main as score } from "./score.ts";
 import { main as sweep } from "./sweep.ts";
-import { listFolder, runTask, withFolder } from "./testing.ts";
+import { listFolder, runProcess, runTask, withFolder } from "./testing.ts";
 import { NEEDS_LINUX, unless } from "../lib/testing.ts";
 
 const tiny = new URL("../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
@@ -259,7 +259,7 @@ Deno.test("tasks end bad input with one line, exit code 2 and an empty stdout", 
       ["filter", ["--kv", "none.safetensors"], "there is no such file"],
     ] as const
   ) {
-    const { code, stdout, stderr } = await runTask(task, ...args);
+    const { code, stdout, stderr } = await runProcess(task, ...args);
     assertEquals([code, stdout, stderr.trimEnd().split("\n").length], [2, "", 1], stderr);
     assertStringIncludes(stderr, part);
   }

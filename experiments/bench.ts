@@ -33,7 +33,7 @@ import { formatTable } from "./cli/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const OPS = ["attention", "filter", "linear", "lengths"] as const;
-const USAGE = `Usage: deno task bench [flags]
+export const USAGE = `Usage: deno task bench [flags]
 
 Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
 torch; decode also over a cache of 0.8 GB), the filter's recurrence, SmolLM2's linear layers, and a model end to end at
@@ -172,7 +172,7 @@ export function* compare(rows: readonly KernelRow[]): Generator<string> {
   }
 }
 
-async function main(args: readonly string[]): Promise<number> {
+export async function main(args: readonly string[]): Promise<number> {
   const options = readOptions(args);
   const progress = new Progress(options.quiet ? undefined : Deno.stderr);
   const startedAt = new Date().toISOString(), [load] = Deno.loadavg();

@@ -33,7 +33,7 @@ import { EXIT, runTask, writeLine } from "./cli/task.ts";
 /** The exit code where a race failed. */
 const EXIT_FAILED = 1;
 const OPS = ["decode", "prefill", "filter", "step"] as const;
-const USAGE = `Usage: deno task bench:gpu [flags]
+export const USAGE = `Usage: deno task bench:gpu [flags]
 
 Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
 TOKENFILTER_PYTHON has torch with CUDA), the filter's kernels, and whole decode steps. Times are medians of 30 turns by
@@ -282,7 +282,7 @@ export function describeRows(rows: readonly GpuRow[]): string {
   ]));
 }
 
-async function main(args: readonly string[]): Promise<number> {
+export async function main(args: readonly string[]): Promise<number> {
   const { json, quiet, only, out, device: ordinal = "0" } = parseOwnFlags(
     args,
     ["device", "only", "out"],

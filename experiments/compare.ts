@@ -44,7 +44,7 @@ import { asksForItems, type ItemOutcome, planItems, runComparedItems } from "./c
 import { readFilterFrom, readTasks } from "./eval/plan.ts";
 import { readItems, workOf } from "./eval/run.ts";
 
-const USAGE = describeTask(
+export const USAGE = describeTask(
   "compare",
   `deno task compare [flags]
 

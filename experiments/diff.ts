@@ -18,7 +18,7 @@ import { readRun, RUN_RESULTS } from "./cli/result_files.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
-const USAGE = `Usage: deno task diff A B [flags]
+export const USAGE = `Usage: deno task diff A B [flags]
 
 Sets two results of sweep, of compare or of score side by side: folders, or
 their summary.json, compare.json or score.json. Trials of sweeps are matched by

@@ -25,7 +25,7 @@ import { type Facets, facetsOfPath, facetsOfProcess, withoutRepeats } from "./di
 import type { Run } from "./digest/run.ts";
 import { listRuns } from "./digest/runs.ts";
 
-const USAGE = `Usage: deno task digest [flags]
+export const USAGE = `Usage: deno task digest [flags]
 
 Runs a fixed list of commands on tiny and writes their decisions, losses, records, texts and exit codes to one file.
 With --against says what differs from an earlier file: run, facet, first part that differs, before and after.

@@ -38,7 +38,7 @@ import {
 import { openItems, readItems, runItems, type RunScores, workOf } from "./eval/run.ts";
 import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
 
-const USAGE = describeTask(
+export const USAGE = describeTask(
   "eval",
   `deno task eval --data DIR|hub [--tasks A,B,…] [flags]
 

@@ -41,7 +41,7 @@ import { EXIT, runTask } from "./cli/task.ts";
 import { readCount } from "./cli/text.ts";
 import { type Dump, readDumps } from "./filter/dump.ts";
 
-const USAGE = describeTask(
+export const USAGE = describeTask(
   "filter",
   `deno task filter --kv DUMP.safetensors [flags]
 

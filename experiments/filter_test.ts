@@ -213,14 +213,13 @@ Deno.test("filter decides alike on both backends, for every kind of number and p
       ] as const
     ) {
       const path = writeDump(folder, dtype);
-      const [native, plain] = await Promise.all(
-        ["cpu", "reference"].map((backend) => filter("--kv", path, ...flags, "--backend", backend)),
-      );
-      assertEquals(native!.keep, plain!.keep, flags.join(" "));
-      assert(plain!.keep!.includes(0), flags.join(" "));
-      for (const name of Object.keys(plain!)) {
-        native![name]!.forEach((x, t) => {
-          const y = plain![name]![t]!;
+      const native = await filter("--kv", path, ...flags, "--backend", "cpu");
+      const plain = await filter("--kv", path, ...flags, "--backend", "reference");
+      assertEquals(native.keep, plain.keep, flags.join(" "));
+      assert(plain.keep!.includes(0), flags.join(" "));
+      for (const name of Object.keys(plain)) {
+        native[name]!.forEach((x, t) => {
+          const y = plain[name]![t]!;
           assert(
             x === y || (x !== null && y !== null && Math.abs(x! - y) < 2e-5 * 4),
             `${name} of token ${t}: ${x} and ${y}`,

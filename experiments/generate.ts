@@ -23,7 +23,7 @@ import { readCount } from "./cli/text.ts";
 import { describeParting, describeRun, recordRuns, tabulateRuns } from "./generate/outcome.ts";
 import { type GeneratedText, runGeneration } from "./generate/run.ts";
 
-const USAGE = describeTask(
+export const USAGE = describeTask(
   "generate",
   `deno task generate --prompt TEXT | --text FILE [flags]
 

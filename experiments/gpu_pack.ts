@@ -12,7 +12,7 @@ import { Progress } from "./cli/progress.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
-const USAGE = `Usage: deno task pack:gpu [flags]
+export const USAGE = `Usage: deno task pack:gpu [flags]
 
 Writes a folder of about 40 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
 Copied to a Linux machine of this architecture that has a GPU with its driver, nvcc, g++ and python3, and no network,

@@ -32,7 +32,7 @@ import { openChunkFiles } from "./heads/chunk_files.ts";
 import { RULE_COLUMNS, tabulateRules } from "./heads/rule_table.ts";
 import { traceInfo, writeTrace } from "./heads/trace_file.ts";
 
-const USAGE = describeTask(
+export const USAGE = describeTask(
   "heads",
   `deno task heads [flags]
 

@@ -7,7 +7,7 @@ import { ensureJupyter } from "./notebooks/jupyter.ts";
 import { prepareKernels } from "./notebooks/kernels.ts";
 
 const FOLDER = decodeURIComponent(new URL("../notebooks/", import.meta.url).pathname);
-const USAGE = `Usage: deno task lab [flags of JupyterLab]
+export const USAGE = `Usage: deno task lab [flags of JupyterLab]
 
 Starts JupyterLab on the project's notebooks with the Deno kernel, and builds the kernels they run on. JupyterLab is
 installed on first use, in the project's cache; the user's own Jupyter is not touched. Flags go to JupyterLab as they

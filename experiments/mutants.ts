@@ -34,7 +34,7 @@ const DEFAULTS = {
 const TEXTS = ["scope", "seed", "count", "jobs", "least", "limit", "tests", "times"] as const;
 /** Outcomes between two lines of progress where there is no terminal. */
 const LINE_EVERY = 10;
-const USAGE = `Usage: deno task mutants [flags]
+export const USAGE = `Usage: deno task mutants [flags]
 
 Puts small faults into copies of the tracked files as they are now, one at a time, and runs the tests that depend on the
 file, nearest first, until one fails: a comparison's boundary, an operator, a constant, a condition, a call left out. A

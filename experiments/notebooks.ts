@@ -18,7 +18,7 @@ import { type ProcessArguments, processNotebook } from "./notebooks/process.ts";
 import { checkNotebooks, formatCells, type NamedNotebook } from "./notebooks/static_checks.ts";
 
 const FOLDER = decodeURIComponent(new URL("../notebooks/", import.meta.url).pathname);
-const USAGE = `Usage: deno task notebooks [NAMES] [flags]
+export const USAGE = `Usage: deno task notebooks [NAMES] [flags]
 
 Checks the cells of each notebook (form, format, types, lint), runs them with the Deno kernel, fails on any error, missing
 figure or empty output, makes a page of each, and looks at the page in a headless Chromium where there is one.

@@ -5,7 +5,7 @@ import { StudyStore } from "../lib/sweep/mod.ts";
 import { Connections, readAddress } from "./queue/connection.ts";
 import { NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
 import { readResults, readTrials } from "./study_testing.ts";
-import { finish, runTask, spawnTask, withFolder } from "./testing.ts";
+import { finish, runProcess, spawnTask, withFolder } from "./testing.ts";
 
 const SMALL = ["--context", "16", "--tokens", "192", "--threads", "1", "--quiet"];
 
@@ -35,7 +35,8 @@ Deno.test({
       ];
       const queued = async (seed: string) =>
         finish(await spawnTask("sweep", [...args(seed, `queued${seed}`), "--queue", server.url]));
-      const seeds = ["0", "1"], alone = seeds.map((seed) => runTask("sweep", ...args(seed, `alone${seed}`)));
+      const seeds = ["0", "1"],
+        alone = seeds.map((seed) => runProcess("sweep", ...args(seed, `alone${seed}`)));
       const workers = [await startWorker(server.url, 60)], ends = workers.map(finish);
       const sweeps = await Promise.all(await Promise.all(seeds.map(queued)));
       for (const [i, { code, stdout, stderr }] of (await Promise.all(alone)).entries()) {
@@ -66,7 +67,7 @@ Deno.test({
     withFolder(async (folder) => {
       await using server = await RedisServer.start(folder);
       const out = `${folder}/out`, args = [...SMALL, "--fusion", "random", "--seed", "1,2,3"];
-      const sweep = (...more: string[]) => runTask("sweep", ...args, ...more, "--queue", server.url);
+      const sweep = (...more: string[]) => runProcess("sweep", ...args, ...more, "--queue", server.url);
       const { code, stdout, stderr } = await sweep("--out", out, "--budget", "0.01s");
       assertEquals([code, stderr], [0, ""]);
       assertStringIncludes(stdout, "was over before all trials");

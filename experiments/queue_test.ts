@@ -11,7 +11,7 @@ import { unless } from "../lib/testing.ts";
 import { Connections, readAddress, studyKey } from "./queue/connection.ts";
 import { freePort, hasProgram, NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
 import { delay, readResults, readTrials } from "./study_testing.ts";
-import { finish, runTask, spawnTask, withFolder } from "./testing.ts";
+import { finish, runProcess, spawnTask, withFolder } from "./testing.ts";
 
 const SMALL = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1", "--quiet"];
 const SEEDS = Array.from({ length: 24 }, (_, i) => i).join(",");
@@ -27,7 +27,7 @@ Deno.test({
         args = [...SMALL, "--text", text, "--fusion", "random", "--seed", SEEDS];
       await Deno.writeTextFile(text, "It was the best of times, it was the worst of times. ".repeat(9));
       await using server = await RedisServer.start(folder);
-      const whole = await runTask("sweep", ...args, "--out", `${folder}/whole`);
+      const whole = await runProcess("sweep", ...args, "--out", `${folder}/whole`);
       assertEquals([whole.code, whole.stderr], [0, ""]);
       const out = `${folder}/queued`,
         sweep = await spawnTask("sweep", [...args, "--queue", server.url, "--out", out]);
@@ -115,15 +115,15 @@ Deno.test({
       await refuse(`redis://${place}`, "the server refuses the user or password");
       const queue = ["--queue", `redis://default:secret@${place}`], out = `${folder}/out`;
       const ended = await Promise.all([
-        runTask("sweep", ...SMALL, "--fusion", "key", ...queue, "--out", out),
-        runTask("worker", "--quiet", ...queue),
+        runProcess("sweep", ...SMALL, "--fusion", "key", ...queue, "--out", out),
+        runProcess("worker", "--quiet", ...queue),
       ]);
       for (const { code, stdout, stderr } of ended) {
         assertEquals([code, stdout], [2, ""]);
         assertMatch(stderr, /^Cannot reach the queue at redis:\/\/[\d.:]+: the server refuses [^\n]*\n$/);
       }
       // What was to run is kept, and does once the queue can be had, or here.
-      const { code } = await runTask("sweep", ...SMALL, "--fusion", "key", "--resume", out);
+      const { code } = await runProcess("sweep", ...SMALL, "--fusion", "key", "--resume", out);
       assertEquals([code, readTrials(out).length], [0, 1]);
       await refuse("redis://127.0.0.1:1", "there is no answer (connect ECONNREFUSED 127.0.0.1:1)");
       using connections = await Connections.open({ ...readAddress(server.url), patienceS: 0.2 });
@@ -241,7 +241,7 @@ Deno.test({
 
 Deno.test("worker refuses flags of a queue where there is none", async () => {
   for (const flag of ["--lease", "--patience", "--queue-prefix"]) {
-    const { code, stdout, stderr } = await runTask("worker", "--study", "none.db", flag, "5");
+    const { code, stdout, stderr } = await runProcess("worker", "--study", "none.db", flag, "5");
     assertEquals([code, stdout, stderr], [2, "", `Cannot use ${flag} without --queue\n`]);
   }
 });

@@ -9,7 +9,7 @@ import { parseOwnFlags } from "./cli/parse.ts";
 import { readEntry, SITE_RESULTS } from "./cli/result_files.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
-const USAGE = `Usage: deno task report DIR… [--out DIR]
+export const USAGE = `Usage: deno task report DIR… [--out DIR]
 
 Makes a static site of results: an index, and a page for each summary.json (of sweep), heads.json, compare.json,
 bench.json and bench_gpu.json (of bench:gpu) in the folders, or one level below them; one that cannot be used is named

@@ -72,6 +72,7 @@ Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, a
     const site = await runTask("report", folder, "--out", `${folder}/site`);
     assertEquals([site.code, site.stderr], [0, ""]);
     assertStringIncludes(site.stdout, "3 results");
+    setOwnRule(undefined);
   }));
 
 Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was", () =>

@@ -40,7 +40,7 @@ import { recordTrace } from "../lib/plot/mod.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
 import { readTrace, type TraceInfo, traceInfo, writeTrace } from "./heads/trace_file.ts";
 
-const USAGE = describeTask(
+export const USAGE = describeTask(
   "score",
   `deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
 

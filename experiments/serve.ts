@@ -19,7 +19,7 @@ import { LOCALHOST, readToken } from "./cli/token.ts";
 import type { Engine } from "./serve/completion.ts";
 import { createHandler } from "./serve/server.ts";
 
-const USAGE = describeTask(
+export const USAGE = describeTask(
   "serve",
   `deno task serve [flags]
 

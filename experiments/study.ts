@@ -22,7 +22,7 @@ import { describeBest, listShort, openNamed, pathOfStudy, summaryOf, tabulateSho
 import { plotStudy } from "./study/plot.ts";
 import { serveStudy } from "./study/serve.ts";
 
-const USAGE = `Usage: deno task study COMMAND [flags]
+export const USAGE = `Usage: deno task study COMMAND [flags]
 
 Studies are the study.db files that deno task sweep leaves in folders of
 results; a command takes the file or its folder.

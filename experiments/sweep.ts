@@ -47,7 +47,7 @@ import { readCount } from "./cli/text.ts";
 import { canShare, removeShared, sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
-const USAGE = describeTask(
+export const USAGE = describeTask(
   "sweep",
   `deno task sweep [flags]
 

@@ -1,5 +1,6 @@
 /** Runs tasks as a user does, for tests. */
 import { readStdFlags } from "./cli/deno.ts";
+import { executeTask } from "./cli/task.ts";
 
 const root = new URL("../", import.meta.url);
 
@@ -35,9 +36,36 @@ export async function finish(child: Deno.ChildProcess): Promise<Finished> {
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-/** Runs a task to its end. */
-export async function runTask(task: string, ...args: string[]): Promise<Finished> {
+/** Runs a task to its end in a process of its own: for what only a process shows, or several at once. */
+export async function runProcess(task: string, ...args: string[]): Promise<Finished> {
   return await finish(await spawnTask(task, args));
+}
+
+/** Runs a task to its end in this process, one at a time: a process takes longer to start than most tasks run. */
+export async function runTask(task: string, ...args: string[]): Promise<Finished> {
+  const { main, USAGE } = await import(`./${task}.ts`);
+  using stdout = capture(Deno.stdout), stderr = capture(Deno.stderr);
+  const code = await executeTask(main, args, USAGE);
+  return { code, stdout: stdout.text(), stderr: stderr.text() };
+}
+
+const captured = new Set<typeof Deno.stdout>();
+
+/** Takes what is written to a stream, as a pipe does, until it is disposed of. */
+function capture(stream: typeof Deno.stdout): Disposable & { text(): string } {
+  if (captured.has(stream)) throw new Error("Cannot run two tasks at once in one process: use runProcess()");
+  captured.add(stream);
+  const { writeSync, isTerminal } = stream, decoder = new TextDecoder();
+  let text = "";
+  stream.writeSync = (bytes) => (text += decoder.decode(bytes, { stream: true }), bytes.length);
+  stream.isTerminal = () => false;
+  return {
+    text: () => text,
+    [Symbol.dispose]() {
+      Object.assign(stream, { writeSync, isTerminal });
+      captured.delete(stream);
+    },
+  };
 }
 
 /** Calls a test with a fresh folder, and removes it. */

@@ -16,7 +16,7 @@ import { EXIT, runTask } from "./cli/task.ts";
 import { sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 import { pathOfStudy } from "./study/open.ts";
 
-const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
+export const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
 
 Runs trials of a study, beside other workers, until none is left. The study is
 the study.db in a folder of deno task sweep, which says what runs. A worker that

@@ -27,35 +27,45 @@ function isFileError(error: unknown): error is Error {
     .some((kind) => error instanceof kind);
 }
 
+/** A task's work: takes its arguments and gives an exit code. */
+export type Main = (args: readonly string[]) => Promise<number>;
+
 /**
- * Runs a task, or says how it is used or its version where that is asked for, and leaves with the exit code.
+ * Runs a task, or says how it is used or its version where that is asked for.
  *
  * @param usage What `--help` prints; or what it makes of `--help all`, which wants every flag.
+ * @returns The exit code.
  */
-export async function runTask(
-  main: (args: readonly string[]) => Promise<number>,
+export async function executeTask(
+  main: Main,
+  args: readonly string[],
   usage?: string | ((all: boolean) => string),
-): Promise<never> {
+): Promise<number> {
   try {
-    if (Deno.args.includes("--version")) {
+    if (args.includes("--version")) {
       writeLine(Deno.stdout, `tokenfilter ${await readVersion()}`);
-      Deno.exit(EXIT.ok);
+      return EXIT.ok;
     }
-    const help = Deno.args.findIndex((arg) => /^(--help|-h)(=all)?$/.test(arg));
+    const help = args.findIndex((arg) => /^(--help|-h)(=all)?$/.test(arg));
     if (usage !== undefined && help >= 0) {
-      const all = Deno.args[help]!.endsWith("=all") || Deno.args[help + 1] === "all";
+      const all = args[help]!.endsWith("=all") || args[help + 1] === "all";
       writeLine(Deno.stdout, typeof usage === "string" ? usage : usage(all));
-      Deno.exit(EXIT.ok);
+      return EXIT.ok;
     }
-    Deno.exit(await main(Deno.args));
+    return await main(args);
   } catch (error) {
     // The reader of a pipe went away, as `head` does: nothing is wrong.
-    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(EXIT.ok);
+    if (error instanceof Deno.errors.BrokenPipe) return EXIT.ok;
     const line = explainError(error);
     if (line === undefined) throw error;
     writeLine(Deno.stderr, line);
-    Deno.exit(EXIT.usage);
+    return EXIT.usage;
   }
+}
+
+/** As {@linkcode executeTask}, with this process's arguments; ends the process with the exit code. */
+export async function runTask(main: Main, usage?: string | ((all: boolean) => string)): Promise<never> {
+  Deno.exit(await executeTask(main, Deno.args, usage));
 }
 
 /** Writes a whole text, however long it is; control characters in it are written out. */
