@@ -29,7 +29,7 @@ const EXIT_FAILED = 1;
 const LIMITS: { readonly [P in Part]: number } = { tests: 300, memcheck: 900, racecheck: 900 };
 /** Files at once: their references are computed on the CPU, a core each, beside the library's own threads. */
 const AT_ONCE = Math.max(1, Math.min(4, navigator.hardwareConcurrency >> 2));
-const USAGE = `Usage: deno task test:gpu [flags]
+export const USAGE = `Usage: deno task test:gpu [flags]
 
 Builds the CUDA library for the first GPU (CUDA_VISIBLE_DEVICES chooses which is first) and runs every test of the
 kernels and of the driver's wrapper on it, with the cases that the emulator runs elsewhere. Then, where
@@ -80,7 +80,7 @@ async function runPart(
     const started = performance.now();
     const { counts, output } = await runTests(commandOf(part, file, stdFlags, sanitizer), {
       cwd: new URL("../", import.meta.url),
-      env: { TOKENFILTER_TEST_DEVICE: "cuda", ...env },
+      env: { TOKENFILTER_TEST_DEVICE: "cuda", TOKENFILTER_TEST_SLOW: "1", ...env },
       limit,
       signal,
     });

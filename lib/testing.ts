@@ -9,6 +9,11 @@ export function unless(why: string | undefined | false, name: string): { name: s
   return why ? { name: `${name} (ignored: ${why})`, ignore: true } : { name, ignore: false };
 }
 
+/** Whether the slow tier runs too: `deno task test:slow` sets the variable. Nothing else decides what is slow. */
+export const RUNS_SLOW = Deno.env.get("TOKENFILTER_TEST_SLOW") === "1";
+/** Why a test of the slow tier does not run: `...unless(IN_SLOW_TIER, name)`. */
+export const IN_SLOW_TIER = !RUNS_SLOW && "slow tier: deno task test:slow";
+
 /** Why a test does not run elsewhere than on Linux. */
 export const NEEDS_LINUX = Deno.build.os !== "linux" && "needs Linux";
 /** Why a test does not run on Windows. */

@@ -14,7 +14,7 @@ import type { Backend } from "../../lib/backend.ts";
 import { cpuLevels, type NativeBackend, openCpu } from "../../ffi/mod.ts";
 import type { BatchDecisions } from "../../lib/batch_ops.ts";
 import { type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
-import { unless } from "../../lib/testing.ts";
+import { RUNS_SLOW, unless } from "../../lib/testing.ts";
 import { unwritten } from "./inputs.ts";
 
 /** One way to run ops. */
@@ -104,12 +104,19 @@ export function testOnDevice(name: string, work: (device: DeviceWay) => void | P
   Deno.test({ ...unless(NO_DEVICE, name), fn: async () => await work(await openDevice()) });
 }
 
-/** Orders of threads that tests go through: all, or those that `TOKENFILTER_TEST_ORDERS` names, as sanitizers do. */
-const ORDERS = readOrders(Deno.env.get("TOKENFILTER_TEST_ORDERS"));
+/** Of two threads that race, each comes first in one of these; a GPU takes its own order, as many times. */
+const FAST_ORDERS: readonly ThreadOrder[] = ["ascending", "descending"];
 
-/** @throws {RangeError} If a name is no order of threads. */
-export function readOrders(names: string | undefined): readonly ThreadOrder[] {
-  if (!names) return THREAD_ORDERS;
+/** Orders of threads that tests go through: those that `TOKENFILTER_TEST_ORDERS` names, as sanitizers do. */
+export const ORDERS = readOrders(Deno.env.get("TOKENFILTER_TEST_ORDERS"));
+
+/**
+ * Orders of threads by name; by default two of them, and all in the slow tier.
+ *
+ * @throws {RangeError} If a name is no order of threads.
+ */
+export function readOrders(names: string | undefined, slow = RUNS_SLOW): readonly ThreadOrder[] {
+  if (!names) return slow ? THREAD_ORDERS : FAST_ORDERS;
   return names.split(",").map((name) => {
     const order = THREAD_ORDERS.find((known) => known === name);
     if (order !== undefined) return order;
@@ -119,7 +126,7 @@ export function readOrders(names: string | undefined): readonly ThreadOrder[] {
   });
 }
 
-/** The same once for every order of threads (a GPU: as many times). @param count Times that `work` counts, of all. */
+/** The same once for every one of {@linkcode ORDERS} (a GPU: as many times). @param count Times that `work` counts, of all. */
 export function testInEveryOrder(name: string, count: number, work: (device: DeviceWay) => number): void {
   Deno.test({
     ...unless(NO_DEVICE, name),
