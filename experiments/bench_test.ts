@@ -141,13 +141,6 @@ Deno.test("decode over a long cache counts its bytes, and is held to the referen
 });
 
 Deno.test("deno task bench refuses what it does not know, in one line", async () => {
-  const bench = `${import.meta.dirname}/bench.ts`;
-  const flags = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-config", "--no-lock", `${import.meta.dirname}/../.std/flags.ts`],
-  });
-  const map = new TextDecoder().decode((await flags.output()).stdout).trim().split(" ").filter((s) =>
-    s !== ""
-  );
   for (
     const [args, says] of [
       [["--thread", "2"], 'the nearest is "--threads"'],
@@ -161,12 +154,7 @@ Deno.test("deno task bench refuses what it does not know, in one line", async ()
       [["--model", "no/such.gguf"], 'Cannot load model "no/such.gguf": found no such file'],
     ] as const
   ) {
-    const command = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", ...map, bench, ...args],
-      cwd: new URL("..", import.meta.url),
-    });
-    const { code, stderr } = await command.output();
-    const text = new TextDecoder().decode(stderr).trim();
+    const { code, stderr } = await runTask("bench", ...args), text = stderr.trim();
     assertEquals(code, 2);
     assert(text.includes(says) && !text.includes("\n"), text);
   }

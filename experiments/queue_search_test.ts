@@ -1,6 +1,6 @@
 /** Searches, races and budgets of sweeps whose trials go through a queue. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { unless } from "../lib/testing.ts";
+import { IN_SLOW_TIER, unless } from "../lib/testing.ts";
 import { StudyStore } from "../lib/sweep/mod.ts";
 import { Connections, readAddress } from "./queue/connection.ts";
 import { NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
@@ -16,7 +16,7 @@ function readEnds(folder: string): object[] {
 
 Deno.test({
   ...unless(
-    NEEDS_REDIS,
+    NEEDS_REDIS || IN_SLOW_TIER,
     "sweeps that propose and race over one queue come to what each comes to alone, and to all with more workers",
   ),
   fn: () =>

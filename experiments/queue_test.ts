@@ -7,7 +7,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { UsageError } from "../lib/errors.ts";
-import { unless } from "../lib/testing.ts";
+import { IN_SLOW_TIER, unless } from "../lib/testing.ts";
 import { Connections, readAddress, studyKey } from "./queue/connection.ts";
 import { freePort, hasProgram, NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
 import { delay, readResults, readTrials } from "./study_testing.ts";
@@ -18,7 +18,7 @@ const SEEDS = Array.from({ length: 24 }, (_, i) => i).join(",");
 
 Deno.test({
   ...unless(
-    NEEDS_REDIS,
+    NEEDS_REDIS || IN_SLOW_TIER,
     "a queue comes to what a sweep comes to, though its server is killed and a worker paused",
   ),
   fn: () =>

@@ -2,6 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { uniform } from "../lib/random.ts";
 import { StudyStore, TrialRace } from "../lib/sweep/mod.ts";
+import { IN_SLOW_TIER, unless } from "../lib/testing.ts";
 import { prepareSearch, readResults, repeatTrials, runKilled } from "./study_testing.ts";
 import { runTask, withFolder } from "./testing.ts";
 
@@ -15,32 +16,38 @@ function search(folder: string): string[] {
   return ["--space", `${folder}/space.json`, ...SMALL];
 }
 
-Deno.test("workers that propose trials, race them and are killed come to all of them, each as it is alone", () =>
-  withFolder(async (folder) => {
-    const args = [...search(folder), "--trials", "24", "--race"], path = await prepareSearch(folder, args);
-    let draws = 0n;
-    const killing = { workers: 2, kills: 2, mostMs: 200, atWork: true, random: () => uniform(draws++) };
-    assert(await runKilled(path, killing) > 0);
-    const resumed = await runTask("sweep", ...args, "--resume", `${folder}/search`, "--json", "--quiet");
-    assertEquals([resumed.code, resumed.stderr], [0, ""]);
-    const summary = JSON.parse(resumed.stdout), repeated = await repeatTrials(folder, path);
-    using store = StudyStore.open(path);
-    using whole = StudyStore.open(repeated);
-    const digests = new Set(store.proposals().map(({ digest }) => digest)),
-      { complete, pruned } = store.count();
-    assertEquals([store.proposals().length, complete + pruned], [24, digests.size]);
-    assertEquals([summary.search.proposed, summary.race.of], [24, CHUNKS * digests.size]);
-    assert(complete > 0 && pruned > 0, `${complete} ${pruned}`);
-    const found = readResults(path), alone = readResults(repeated), { order } = summary.race;
-    assertEquals(new TrialRace("sequential", 0).order(CHUNKS), order);
-    for (const { digest, number, state } of store.trials()) {
-      if (state === "complete") assertEquals(found.get(digest), alone.get(digest));
-      if (state !== "pruned") continue;
-      const { chunkLosses } = found.get(digest) as { chunkLosses: number[] };
-      const losses = new Map(whole.chunks(number).map(({ chunk, loss }) => [chunk, loss]));
-      chunkLosses.forEach((loss, i) => assertAlmostEquals(loss, losses.get(order[i])!, 1e-6));
-    }
-  }));
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER,
+    "workers that propose trials, race them and are killed come to all of them, each as it is alone",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const args = [...search(folder), "--trials", "24", "--race"], path = await prepareSearch(folder, args);
+      let draws = 0n;
+      const killing = { workers: 2, kills: 2, mostMs: 200, atWork: true, random: () => uniform(draws++) };
+      assert(await runKilled(path, killing) > 0);
+      const resumed = await runTask("sweep", ...args, "--resume", `${folder}/search`, "--json", "--quiet");
+      assertEquals([resumed.code, resumed.stderr], [0, ""]);
+      const summary = JSON.parse(resumed.stdout), repeated = await repeatTrials(folder, path);
+      using store = StudyStore.open(path);
+      using whole = StudyStore.open(repeated);
+      const digests = new Set(store.proposals().map(({ digest }) => digest)),
+        { complete, pruned } = store.count();
+      assertEquals([store.proposals().length, complete + pruned], [24, digests.size]);
+      assertEquals([summary.search.proposed, summary.race.of], [24, CHUNKS * digests.size]);
+      assert(complete > 0 && pruned > 0, `${complete} ${pruned}`);
+      const found = readResults(path), alone = readResults(repeated), { order } = summary.race;
+      assertEquals(new TrialRace("sequential", 0).order(CHUNKS), order);
+      for (const { digest, number, state } of store.trials()) {
+        if (state === "complete") assertEquals(found.get(digest), alone.get(digest));
+        if (state !== "pruned") continue;
+        const { chunkLosses } = found.get(digest) as { chunkLosses: number[] };
+        const losses = new Map(whole.chunks(number).map(({ chunk, loss }) => [chunk, loss]));
+        chunkLosses.forEach((loss, i) => assertAlmostEquals(loss, losses.get(order[i])!, 1e-6));
+      }
+    }),
+});
 
 Deno.test("a race of two jobs has the winner of a full run, and stops none in another order of chunks later", () =>
   withFolder(async (folder) => {

@@ -91,10 +91,15 @@ export async function checkPage(path: string, options: CheckOptions = {}): Promi
 
 /** Waits until every place has its plot and nothing moves; a page that never comes to rest is looked at as it is. */
 async function settle(page: Page, timeoutMs: number): Promise<void> {
+  await page.evaluate(`globalThis.numChanges ??= (() => {
+    const all = { subtree: true, childList: true, attributes: true, characterData: true };
+    new MutationObserver(() => globalThis.numChanges++).observe(document.body, all);
+    return 0;
+  })()`);
   const state = `(() => {
     const places = [...document.querySelectorAll(".plot, .tokenfilter-plot")];
     const open = places.filter((place) => place.querySelector("svg.main-svg") === null).length;
-    return open + " " + places.map((place) => place.innerHTML.length).join() + " " + document.body.scrollHeight;
+    return open + " " + globalThis.numChanges + " " + document.body.scrollHeight;
   })()`;
   const end = performance.now() + timeoutMs;
   let before = "", calm = 0;

@@ -3,8 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/asse
 import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { readBuiltinText } from "../../lib/eval/mod.ts";
 import { readTrace } from "../build/table.ts";
-import { finish, withFolder } from "../testing.ts";
-import { readStdFlags } from "./deno.ts";
+import { finish, spawnTask, withFolder } from "../testing.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 
 /** Losses of a text's tokens, and what was said meanwhile. */
@@ -12,15 +11,7 @@ async function score(
   env: Record<string, string>,
   ...args: string[]
 ): Promise<{ nll: number[]; said: string }> {
-  const command = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", ...await readStdFlags(), "experiments/score.ts", "--json", ...args],
-    cwd: new URL("../../", import.meta.url),
-    env,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  });
-  const { code, stdout, stderr } = await finish(command.spawn());
+  const { code, stdout, stderr } = await finish(await spawnTask("score", ["--json", ...args], env));
   assertEquals(code, 0, stderr);
   return { nll: JSON.parse(stdout).nll, said: stderr };
 }
@@ -56,15 +47,15 @@ Deno.test({
       }
 
       // What a prefill runs on: the type of the cache decides, and --wgmma.
-      await Deno.writeTextFile(text, (await readBuiltinText()).slice(0, 260)); // wgmma wants 64 tokens
-      const exact = await score({}, "--text", text);
       for (
-        const [flags, kernel] of [
-          [[], /prefill_plain_kernel<float, 64>/],
-          [["--cache-dtype", "bf16"], /prefill_mma_kernel<__nv_bfloat16, 64>/],
-          [["--cache-dtype", "f16", "--wgmma"], /prefill_wgmma_kernel<__half, 64>/],
+        const [flags, kernel, length] of [
+          [[], /prefill_plain_kernel<float, 64>/, 60],
+          [["--cache-dtype", "bf16"], /prefill_mma_kernel<__nv_bfloat16, 64>/, 60],
+          [["--cache-dtype", "f16", "--wgmma"], /prefill_wgmma_kernel<__half, 64>/, 260], // 64 tokens at least
         ] as const
       ) {
+        await Deno.writeTextFile(text, (await readBuiltinText()).slice(0, length));
+        const exact = await score({}, "--text", text);
         const trace = `${folder}/trace`, env = { ...gpu, TKF_EMULATOR_TRACE: trace };
         const found = await score(env, "--text", text, "--backend", "cuda", ...flags);
         const kernels = await readTrace(await Deno.readTextFile(trace), gpu.TOKENFILTER_CUDA_LIBRARY);

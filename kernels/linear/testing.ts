@@ -28,8 +28,16 @@ export interface PreparedProduct {
   readonly sizes: Float64Array;
 }
 
-/** Makes the inputs of a case from a seed. */
+let latest: { readonly key: string; readonly product: PreparedProduct } | undefined;
+
+/** Makes the inputs of a case from a seed; those of the last call are kept, and not to be changed. */
 export function prepare(c: LinearCase, seed: number): PreparedProduct {
+  const key = `${nameOf(c)} ${seed}`;
+  if (latest?.key !== key) latest = { key, product: prepareAnew(c, seed) };
+  return latest.product;
+}
+
+function prepareAnew(c: LinearCase, seed: number): PreparedProduct {
   const next = numbers(seed);
   const x = randomTensor([c.rows, c.k], next);
   const weight = randomWeight(c.dtype, [c.n, c.k], next);

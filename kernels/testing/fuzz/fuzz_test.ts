@@ -1,9 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
+import { RUNS_SLOW } from "../../../lib/testing.ts";
 import { resolveFlags } from "../flags.ts";
 
 const LIMIT_MS = 600_000;
 
-for (const [library, calls, least] of [["cpu", 20_000, 150], ["emulated", 10_000, 40]] as const) {
+for (
+  const [library, calls, least] of RUNS_SLOW
+    ? [["cpu", 20_000, 150], ["emulated", 10_000, 40]] as const
+    : [["cpu", 5000, 35], ["emulated", 2500, 8]] as const
+) {
   Deno.test(`the C ABI of the ${library} library survives ${calls} random calls`, async () => {
     const script = new URL("fuzz.ts", import.meta.url).href;
     const { success, signal, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
