@@ -1,4 +1,7 @@
-/** What test files take, as an earlier run of them has noted it. */
+/**
+ * What test files take, as an earlier run of them has noted it. `deno run -R experiments/mutants/times.ts FILE.xml [N]`
+ * prints the N slowest (30).
+ */
 import { UsageError } from "../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
 
@@ -24,4 +27,12 @@ export async function readTimes(path: string): Promise<Map<string, number>> {
     );
   }
   return seconds;
+}
+
+if (import.meta.main) {
+  const [path = "times.xml", count = "30"] = Deno.args;
+  const times = [...await readTimes(path)].sort(([, a], [, b]) => b - a);
+  for (const [file, seconds] of times.slice(0, Number(count))) {
+    console.log(`${seconds.toFixed(1).padStart(7)} s  ${file}`);
+  }
 }
