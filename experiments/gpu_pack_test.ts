@@ -61,7 +61,15 @@ Deno.test("listTree() lists the tracked files that tests and benchmarks need, an
   const files = await listTree(ROOT), paths = files.map(({ to }) => to);
   for (
     const path of [
-      ...["deno.json", "mod.ts", "build.ts", ".std/npm.json", ".std/npm.lock", ".std/flags.ts"],
+      ...[
+        "deno.json",
+        "mod.ts",
+        "build.ts",
+        "imports.json",
+        ".std/npm.json",
+        ".std/npm.lock",
+        ".std/flags.ts",
+      ],
       ...["experiments/test_gpu.ts", "experiments/bench_gpu.ts", "experiments/bench_gpu/torch_attention.py"],
       ...[
         "kernels/linear/linear.cu",

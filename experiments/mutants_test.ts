@@ -183,7 +183,9 @@ Deno.test("findTests() puts the nearest first, and findKernelTests() those of th
 /** A checkout with one function, half tested, and a list of equivalent mutants. */
 async function makeTree(root: string, listed: unknown): Promise<void> {
   const own: Record<string, string> = {};
-  for (const path of ["deno.json", ".std/npm.json", ".std/npm.lock", ".std/strict_assert.ts"]) {
+  for (
+    const path of ["deno.json", "imports.json", ".std/npm.json", ".std/npm.lock", ".std/strict_assert.ts"]
+  ) {
     own[path] = await Deno.readTextFile(new URL(`../${path}`, import.meta.url));
   }
   const files: Record<string, string> = {
@@ -284,6 +286,7 @@ export function f(x: number | string): number {
       "deno.json",
       "lib/a.ts",
       "lib/c.ts",
+      "imports.json",
       ".std/npm.json",
       ".std/npm.lock",
     ]);

@@ -46,6 +46,7 @@ import { printTable, readTable } from "./cli/table.ts";
 import { readCount } from "./cli/text.ts";
 import { canShare, removeShared, sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
+import { loadConnection, loadSubmit } from "./queue/load.ts";
 
 export const USAGE = describeTask(
   "sweep",
@@ -123,7 +124,7 @@ async function readQueue(values: FlagValues) {
   if (values.has("jobs")) {
     throw new UsageError("Cannot use --jobs with --queue: start deno task worker --queue there");
   }
-  const { readAddress } = await import("./queue/connection.ts");
+  const { readAddress } = await loadConnection();
   const patience = readCount(values, "patience", 1);
   return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined, patience);
 }
@@ -207,7 +208,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const source = withBudget(trials, budgetMs ?? Infinity);
     await using _workers = await startWorkers(store, jobs - 1, { threads, isOver: source.isOver, progress });
     await using queued = address &&
-      await (await import("./queue/submit.ts")).submitTrials(store, source, plan.text, address, progress);
+      await (await loadSubmit()).submitTrials(store, source, plan.text, address, progress);
     const summary = await sweepStudy({ ...study, ...(shared && { shared }) }, grids, {
       source: queued?.source ?? source,
       ...(race && { race }),

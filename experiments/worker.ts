@@ -14,6 +14,7 @@ import { readPlan, startStudy } from "./cli/study.ts";
 import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
 import { sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
+import { loadConnection, loadWork } from "./queue/load.ts";
 import { pathOfStudy } from "./study/open.ts";
 
 export const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
@@ -72,9 +73,7 @@ export async function main(args: readonly string[]): Promise<number> {
     using interrupt = new Interrupt();
     const leaseS = readInteger("lease", flags.lease ?? "60", 2);
     const patienceS = flags.patience === undefined ? undefined : readInteger("patience", flags.patience, 1);
-    // Loaded for a queue alone: the clients take as much memory as all other code.
-    const { readAddress } = await import("./queue/connection.ts"),
-      { workOnQueue } = await import("./queue/work.ts");
+    const { readAddress } = await loadConnection(), { workOnQueue } = await loadWork();
     const address = readAddress(flags.queue, flags["queue-prefix"], patienceS);
     await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
     return EXIT.ok;

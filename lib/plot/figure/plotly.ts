@@ -1,6 +1,6 @@
 /** Which plotly draws: its version, where browsers find it, and its text from the npm package. */
 
-/** Version of `plotly.js-cartesian-dist-min`, as pinned in deno.json. */
+/** Version of `plotly.js-cartesian-dist-min`, as pinned in imports.json. */
 export const PLOTLY_VERSION = "4.1.1";
 
 /** Where a notebook's page loads plotly from: the npm package's own file, byte for byte. */

@@ -1,0 +1,14 @@
+/** The queue's modules, loaded where a queue is asked for: their clients take as much memory as all other code. */
+
+/**
+ * Loads one of them. Deno downloads what literal imports lead to before a program starts; an address that is made at
+ * run time keeps the clients out of that.
+ */
+const load = (file: string) => import(new URL(file, import.meta.url).href);
+
+/** Addresses of queues. */
+export const loadConnection = (): Promise<typeof import("./connection.ts")> => load("connection.ts");
+/** Putting trials on a queue. */
+export const loadSubmit = (): Promise<typeof import("./submit.ts")> => load("submit.ts");
+/** Taking trials from one. */
+export const loadWork = (): Promise<typeof import("./work.ts")> => load("work.ts");
