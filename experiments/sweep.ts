@@ -19,7 +19,6 @@ import {
 import { createPruner, OPTIONS } from "../lib/methods/mod.ts";
 import { SAMPLERS } from "../lib/search/mod.ts";
 import {
-  DEFAULT_GRID,
   describeStudy,
   missesAsked,
   Search,
@@ -54,7 +53,7 @@ export const USAGE = describeTask(
 
 Runs a grid of filter options and shows what skipped queries and dropped keys and values cost: a table on stdout, and
 study.db, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
-a grid of all main rules and all presets beside their controls runs. Ctrl-C keeps finished
+the presets and the main rules run beside their controls, 30 trials; with --full more rules, ratios and seeds. Ctrl-C keeps finished
 trials; --resume goes on. --space searches ranges in place of a grid (docs/search.md); --jobs and --queue share trials out (docs/clusters.md).`,
   [
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
@@ -146,7 +145,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const search = await readSearch(values), race = readRace(values), budgetMs = readBudget(values);
   const adapts = search !== undefined && SAMPLERS[search.sampler].adapts;
   expectNoParts(values, { "sampler tpe": adapts, race: race !== undefined });
-  const grids = search === undefined ? await readSweepGrids(values) ?? DEFAULT_GRID : [];
+  const grids = search === undefined ? await readSweepGrids(values) : [];
   const asked = search === undefined ? shardOf(readTrials(values, grids), values) : [];
   const table = readTable(values, [
     ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment: readTaskName(values) })).columns,

@@ -19,6 +19,7 @@ export const MAIN: { readonly [group: string]: readonly string[] } = {
     "task",
     "methods",
     "grid",
+    "full",
     "space",
     "tokens",
     "context",

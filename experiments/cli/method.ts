@@ -10,12 +10,12 @@ import {
   type ResolvedOptions,
   resolveOptions,
 } from "../../lib/methods/mod.ts";
-import { expandGrids, type Grid, readGrids } from "../../lib/sweep/mod.ts";
+import { DEFAULT_GRID, expandGrids, FULL_GRID, type Grid, readGrids } from "../../lib/sweep/mod.ts";
 import { readJson } from "./files.ts";
 import { type Flag, flagsOf, type Task } from "./flags.ts";
 import type { FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
-import { checkFlags } from "./task.ts";
+import { checkFlags, flagName } from "./task.ts";
 
 /** Alternatives of every option of the method that was given, files read. */
 export async function readAxes(task: Task, values: FlagValues): Promise<Grid> {
@@ -54,12 +54,23 @@ export async function readMethod(task: Task, values: FlagValues): Promise<Resolv
 
 /**
  * The grids that a sweep was asked for: those of `--grid`, where the flags' axes take the place of its own, else
- * the flags' axes, else undefined.
+ * the flags' axes, else the default grid, in its long form with `--full`.
+ *
+ * @throws {UsageError} If `--full` is given with another grid.
  */
-export async function readSweepGrids(values: FlagValues): Promise<Grid[] | undefined> {
+export async function readSweepGrids(values: FlagValues): Promise<readonly Grid[]> {
   const axes = await readAxes("sweep", values);
   const path = values.get("grid")?.[0] as string | undefined;
-  if (path === undefined) return Object.keys(axes).length === 0 ? undefined : [axes];
+  if (path === undefined && Object.keys(axes).length === 0) {
+    return values.has("full") ? FULL_GRID : DEFAULT_GRID;
+  }
+  if (values.has("full")) {
+    const other = path === undefined ? flagName(Object.keys(axes)[0]!) : "grid";
+    throw new UsageError(
+      `Cannot use --full with --${other}: it is the grid that runs without flags of the method`,
+    );
+  }
+  if (path === undefined) return [axes];
   const file = await readJson(path);
   return checkFile(path, () => readGrids(file)).map((grid) => ({ ...grid, ...axes }));
 }

@@ -45,6 +45,7 @@ export async function readSearch(values: FlagValues): Promise<SearchRequest | un
   if (values.has("grid")) {
     throw new UsageError("Cannot use --grid with a search: expected --space, which takes lists as well");
   }
+  if (values.has("full")) throw new UsageError("Cannot use --full with a search: expected one of them");
   const name = expectChoice("sampler", sampler ?? "tpe", Object.keys(SAMPLERS) as SamplerName[]);
   const file = path === undefined ? {} : await readSpaceFile(path), axes = await readAxes("sweep", values);
   if (path === undefined && Object.keys(axes).length === 0) {

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { UsageError } from "../../lib/errors.ts";
 import { tabulateComparison, tabulateTrials } from "../../lib/plot/mod.ts";
 import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
-import { DEFAULT_GRID, expandGrids } from "../../lib/sweep/mod.ts";
+import { expandGrids, FULL_GRID } from "../../lib/sweep/mod.ts";
 import { SPARE_COLUMNS as SPARE_IN_COMPARE } from "../compare.ts";
 import { SPARE_COLUMNS as SPARE_IN_SWEEP } from "../sweep.ts";
 import { parseFlags } from "./parse.ts";
@@ -152,8 +152,8 @@ Deno.test("printTable() fits the terminal, says what it leaves out, and explains
   await Deno.remove(path);
 });
 
-Deno.test("the tables of a default sweep and a comparison fit 80 and 120 columns", async () => {
-  const trials = expandGrids(DEFAULT_GRID).map((options) =>
+Deno.test("the tables of a full sweep and a comparison fit 80 and 120 columns", async () => {
+  const trials = expandGrids(FULL_GRID).map((options) =>
     makeTrial({ ...options, preset: undefined } as never, 0.5, 1234.5)
   );
   const summary = makeSummary(trials);

@@ -3,7 +3,7 @@ import { THRESHOLD_POLICIES } from "../../lib/filter/mod.ts";
 import { METHOD_NAMES, OFFLINE } from "../../lib/methods/mod.ts";
 import { BAD_LINES } from "./bad_lines.ts";
 import type { Machine } from "./machine.ts";
-import { line, type Run, taskRun } from "./run.ts";
+import { line, type Run, taskRun, words } from "./run.ts";
 import { listScores, score } from "./scores.ts";
 
 const HELPS = [
@@ -46,10 +46,10 @@ const STUDIES = Object.entries({
   return taskRun(task!, line(...args, `${SMALL}${output}`), { name: command, output });
 });
 
-/** `sweep` runs its own grid where no flag of the method is given. */
-const OWN_GRID = taskRun("sweep", "--context 64 --tokens 64 --threads 1 --quiet --out TMP/sweep_own", {
-  name: "sweep",
-  output: "sweep_own",
+/** `sweep` runs its own grid where no flag of the method is given, and a longer one with `--full`. */
+const OWN_GRIDS = [["sweep", "sweep_default"], ["sweep --full", "sweep_own"]].map(([name, output]): Run => {
+  const small = "--context 64 --tokens 64 --threads 1 --quiet";
+  return taskRun("sweep", line(...words(name!).slice(1), small, `--out TMP/${output}`), { name, output });
 });
 
 const TRACES = ["--fusion learned", "--preset paper --phase decode", "--fusion oracle"].map((asked, i) =>
@@ -91,7 +91,7 @@ const AFTERWARDS = [
 export function listRuns(machine: Pick<Machine, "blas" | "blasEnv">): readonly [Run[], Run[]] {
   const library = new URL("library_testing.ts", import.meta.url);
   const first = [
-    OWN_GRID,
+    ...OWN_GRIDS,
     ...STUDIES,
     { name: "library", target: { script: library }, args: [] },
     ...listScores(machine),

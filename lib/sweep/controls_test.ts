@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type MethodOptions, PRESETS, resolveOptions } from "../methods/options.ts";
 import { presetName, seedlessKey } from "./controls.ts";
-import { DEFAULT_GRID } from "./default_grid.ts";
+import { DEFAULT_GRID, FULL_GRID } from "./default_grid.ts";
 import { comparedMethods } from "./compared_methods.ts";
 import { expandGrids } from "./space.ts";
 
@@ -22,16 +22,17 @@ Deno.test("presetName() knows presets and their controls at any ratio and seed, 
   assertEquals(name({ preset: "paper", fusion: "oracle" }), "oracle for paper");
 });
 
-Deno.test("the default grid holds every preset beside chance with its own options, as compare does by default", () => {
-  const grid = expandGrids(DEFAULT_GRID),
-    compared = comparedMethods(["random", ...Object.keys(PRESETS)], {}, 3);
-  const names = grid.map(presetName);
-  for (const preset of Object.keys(PRESETS)) {
-    assertEquals(names.filter((name) => name === preset).length, 3);
-    assertEquals(names.filter((name) => name === `random for ${preset}`).length, 9);
-    const half = new Set(grid.map(seedlessKey));
-    const own = compared.filter(({ name }) => [preset, `random for ${preset}`].includes(name));
-    assertEquals(own.length, 4);
-    assert(own.every(({ options }) => half.has(seedlessKey(options))), preset);
+Deno.test("the default grids hold every preset beside chance with its own options, as compare does by default", () => {
+  const compared = comparedMethods(["random", ...Object.keys(PRESETS)], {}, 3);
+  for (const [grids, ratios, seeds] of [[DEFAULT_GRID, 2, 2], [FULL_GRID, 3, 3]] as const) {
+    const grid = expandGrids(grids), names = grid.map(presetName);
+    for (const preset of Object.keys(PRESETS)) {
+      assertEquals(names.filter((name) => name === preset).length, ratios);
+      assertEquals(names.filter((name) => name === `random for ${preset}`).length, ratios * seeds);
+      const half = new Set(grid.map(seedlessKey));
+      const own = compared.filter(({ name }) => [preset, `random for ${preset}`].includes(name));
+      assertEquals(own.length, 4);
+      assert(own.every(({ options }) => half.has(seedlessKey(options))), preset);
+    }
   }
 });

@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { DEFAULT_GRID } from "./default_grid.ts";
+import { effectiveKey } from "../methods/options.ts";
+import { DEFAULT_GRID, FULL_GRID } from "./default_grid.ts";
 import { expandGrids, readGrids } from "./space.ts";
 
 const rows = (grids: unknown, ...names: string[]) =>
@@ -54,11 +55,18 @@ Deno.test("readGrids() and expandGrids() name what is wrong", () => {
   assertThrows(() => rows({ tau: long, gamma: long }), RangeError, "10201 trials");
 });
 
-Deno.test("DEFAULT_GRID has at least 24 trials, random over several seeds, and the paper's rule", () => {
-  const trials = expandGrids(DEFAULT_GRID);
-  const has = (fusion: string, recent: number) =>
-    trials.filter((t) => t.fusion === fusion && t.recent === recent);
-  assertEquals(trials.length >= 24, true, `${trials.length} trials`);
-  assertEquals(new Set(has("random", 16).map((t) => t.seed)).size >= 3, true);
-  assertEquals([has("learned", 16).length > 0, has("variance", 0).length > 0], [true, true]);
+Deno.test("the default grids have random over several seeds, the paper's rule, and the numbers of trials that help tells", () => {
+  for (const [grid, count, seeds] of [[DEFAULT_GRID, 30, 2], [FULL_GRID, 66, 3]] as const) {
+    const trials = expandGrids(grid);
+    const has = (fusion: string, recent: number) =>
+      trials.filter((t) => t.fusion === fusion && t.recent === recent);
+    assertEquals(trials.length, count);
+    assertEquals(new Set(has("random", 16).map((t) => t.seed)).size, seeds);
+    assertEquals([has("learned", 16).length > 0, has("variance", 0).length > 0], [true, true]);
+  }
+});
+
+Deno.test("the full grid holds every trial of the default one", () => {
+  const full = new Set(expandGrids(FULL_GRID).map(effectiveKey));
+  assertEquals(expandGrids(DEFAULT_GRID).filter((trial) => !full.has(effectiveKey(trial))), []);
 });
