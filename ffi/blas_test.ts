@@ -1,6 +1,9 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { inChild } from "../kernels/testing/child.ts";
+import { findLevel } from "./build/blas.ts";
+import { findCompiler } from "./build/command.ts";
 import { findLibrary } from "./library.ts";
+import { cpuLevels } from "./mod.ts";
 import { unless } from "../lib/testing.ts";
 
 Deno.test("findBlas() tells of a missing permission instead of passing over the system's libraries", async () => {
@@ -40,6 +43,32 @@ Deno.test("findBlas() takes only a named BLAS where the library's own products a
     path: "/own.so",
     reason: "TOKENFILTER_BLAS=/own.so",
   });
+});
+
+Deno.test({
+  ...unless(
+    await findCompiler().then(() => false, () => "there is no compiler"),
+    "findLevel() says what the library finds",
+  ),
+  fn: async () => {
+    assertEquals(await findLevel(), (await cpuLevels()).at(-1));
+  },
+});
+
+Deno.test("ensureBlas() fetches none for a level that uses none", async () => {
+  const cache = await Deno.makeTempDir();
+  const { found, said } = await inChild(
+    { TOKENFILTER_CACHE: cache, TOKENFILTER_BLAS: "" },
+    `
+    const { ensureBlas } = await load("ffi/build/blas.ts"), said = [];
+    return { found: await ensureBlas({ level: "avx512", onProgress: (line) => said.push(line) }), said };`,
+  );
+  assertEquals([found, said, [...Deno.readDirSync(cache)]], [
+    { reason: "a BLAS is no faster at this level" },
+    [],
+    [],
+  ]);
+  await Deno.remove(cache, { recursive: true });
 });
 
 /** A python3 that runs a shell's line for each module: `pip` is to fill the folder $dest, `zipfile` the folder $5. */

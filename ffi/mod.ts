@@ -57,11 +57,13 @@ export interface CpuOptions {
 export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
   const { threads, library, products, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;
   if (options.build) {
-    const { buildCpu, ensureBlas } = await import("./build/mod.ts");
+    const { buildCpu } = await import("./build/mod.ts");
+    const { ensureBlas, findLevel } = await import("./build/blas.ts");
     const { onProgress, blas } = options;
+    const fetchBlas = async () => await ensureBlas({ level: level ?? await findLevel(), onProgress });
     await Promise.all([
       namedLibrary("cpu", library) ?? buildCpu({ level, onProgress }),
-      blas ?? ensureBlas({ onProgress }),
+      blas ?? fetchBlas(),
     ]);
   }
   const context = new NativeContext(await openCpuLibrary(library, level), { threads, level, products });

@@ -2,21 +2,34 @@
 import { prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { findBlas, type FoundBlas, PINNED_BLAS, pinnedPath } from "../blas.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { type BuildOptions, run } from "./command.ts";
+import { LEVELS } from "../sources.ts";
+import { type BuildOptions, findCompiler, run } from "./command.ts";
+import { bestLevel } from "./cpu.ts";
 
 /**
  * The BLAS to use, fetched where there is none yet. Failing to fetch it is no error: the reason says why, and the
  * system's OpenBLAS or the built-in kernel serves.
+ *
+ * @param options `level` is the instruction-set level that it is for: where the library's own products are faster, none
+ * is fetched.
  */
-export function ensureBlas(options: Pick<BuildOptions, "onProgress"> = {}): Promise<FoundBlas> {
-  const { onProgress = () => {} } = options;
+export function ensureBlas(
+  options: Pick<BuildOptions, "onProgress"> & { readonly level?: string } = {},
+): Promise<FoundBlas> {
+  const { level, onProgress = () => {} } = options;
   return findBlas(async () => {
     onProgress(`fetching ${PINNED_BLAS.requirement} with pip`);
     const trouble = await fetchPinned();
     if (trouble === undefined) return undefined;
     onProgress(`no OpenBLAS from pip: ${trouble}`);
     return `pip: ${trouble}`;
-  });
+  }, level);
+}
+
+/** The level that a build for this machine has by default; undefined where there is no compiler. */
+export async function findLevel(): Promise<string | undefined> {
+  const compiler = await findCompiler().catch(() => undefined), levels = LEVELS[Deno.build.arch];
+  return compiler && levels && await bestLevel(compiler, levels);
 }
 
 /** Downloads and unpacks the pinned wheel; what went wrong, or undefined. */

@@ -71,7 +71,7 @@ export async function buildCpu(options: CpuBuildOptions = {}): Promise<BuiltLibr
 }
 
 /** The best level of this machine, by what the compiler says of it; the lowest one where it does not. */
-async function bestLevel({ command, args }: Compiler, levels: readonly Level[]): Promise<string> {
+export async function bestLevel({ command, args }: Compiler, levels: readonly Level[]): Promise<string> {
   const { stdout } = await run(command, [...args, "-march=native", "-dM", "-E", "-x", "c++", "/dev/null"]);
   const best = levels.findLast(({ macros }) =>
     macros.every((macro) => stdout.includes(`#define ${macro} 1`))
