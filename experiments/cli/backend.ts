@@ -62,6 +62,23 @@ function isUnavailable(error: unknown): error is Error {
 }
 
 /**
+ * Builds what native code on the CPU needs, beside something else that takes time. Where that fails, opening the
+ * backend says why.
+ */
+export async function buildBeside({ choice }: BackendRequest, progress: Progress): Promise<void> {
+  if (choice !== "cpu") return;
+  try {
+    using _backend = await openCpu({
+      threads: 1,
+      build: true,
+      onProgress: (message) => progress.line(message),
+    });
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+  }
+}
+
+/**
  * Opens a backend. `auto` takes a GPU where there is one, else native code, else plain TypeScript; where something is
  * there and cannot be had, it says so.
  *

@@ -69,3 +69,27 @@ Deno.test({
       }
     }),
 });
+
+Deno.test("buildBeside() builds for the CPU alone, and leaves what fails to the opening of the backend", () =>
+  withFolder(async (folder) => {
+    const root = new URL("../../", import.meta.url), script = `${folder}/beside.ts`;
+    await Deno.writeTextFile(
+      script,
+      `import { buildBeside, openBackend, readBackend } from "${root.href}experiments/cli/backend.ts";
+import { Progress } from "${root.href}experiments/cli/progress.ts";
+const progress = new Progress(undefined), ask = (choice: string) => readBackend(new Map([["backend", [choice]]]));
+for (const choice of ["cpu", "cuda", "reference"]) await buildBeside(ask(choice), progress);
+await openBackend(ask("cpu"), progress);`,
+    );
+    const command = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--config=deno.json", ...await readStdFlags(), script],
+      cwd: root,
+      env: { TOKENFILTER_CACHE: folder, CXX: "no-such-compiler", TOKENFILTER_BLAS: "none", NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    });
+    const { code, stderr } = await finish(command.spawn());
+    assertEquals(code, 1);
+    assertMatch(stderr, /NativeLibraryError: .*no-such-compiler[^]*at .*openBackend/);
+  }));

@@ -14,7 +14,7 @@ import {
   type RunConditions,
   StudyStore,
 } from "../../lib/sweep/mod.ts";
-import { type BackendRequest, openBackend, readBackend } from "./backend.ts";
+import { type BackendRequest, buildBeside, openBackend, readBackend } from "./backend.ts";
 import { exists, isFolder } from "./files.ts";
 import { tellHostRules } from "./method.ts";
 import { readCacheBytes } from "./memory.ts";
@@ -126,7 +126,9 @@ export async function readPlan(
       },
     });
   }
-  const model = await readModel(values, progress, values.has("jobs"));
+  // A model that may have to be downloaded leaves the cores free for the kernels meanwhile.
+  const building = numLayers === undefined ? undefined : buildBeside(readBackend(values), progress);
+  const model = await readModel(values, progress, values.has("jobs")).finally(() => building);
   check(model.config);
   const plan = {
     ...{ model, task, text, textName, context },
