@@ -5,9 +5,9 @@ import { finish, type Finished, withFolder } from "./testing.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const NAME = "jsr:@tokenfilter/tokenfilter";
-const { exports, imports }: Record<"exports" | "imports", Record<string, string>> = JSON.parse(
-  await Deno.readTextFile(new URL("deno.json", ROOT)),
-);
+const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(new URL(path, ROOT)));
+const { exports }: { exports: Record<string, string> } = await readJson("deno.json");
+const { imports }: { imports: Record<string, string> } = await readJson("imports.json");
 const README = await Deno.readTextFile(new URL("README.md", ROOT));
 /** README's program on the native library. */
 const SAMPLE = Array.from(README.matchAll(/^```ts\n(.*?)^```/gms), ([, code]) => code!)
