@@ -106,7 +106,9 @@ export function parseOwnFlags<T extends string, S extends string>(
   const empty = texts.find((name) => given.get(name)?.at(-1) === "");
   if (empty !== undefined) throw new UsageError(`Cannot use --${empty}: found no value (see --help)`);
   return {
-    ...Object.fromEntries(texts.map((name) => [name, given.get(name)?.at(-1)])),
+    ...Object.fromEntries(
+      texts.filter((name) => given.has(name)).map((name) => [name, given.get(name)!.at(-1)]),
+    ),
     ...Object.fromEntries([...switches, "help"].map((name) => [name, given.has(name)])),
     _: words,
   } as ReturnType<typeof parseOwnFlags<T, S>>;
