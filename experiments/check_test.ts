@@ -28,7 +28,9 @@ async function makeCheckout(root: string): Promise<void> {
     "lib/d_test.ts": `Deno.test("page", () => {\n  Deno.readTextFileSync("page.md");\n});\n`,
     "page.md": "# Page\n",
   };
-  for (const path of ["deno.json", ".std/npm.json", ".std/npm.lock", ".std/strict_assert.ts"]) {
+  for (
+    const path of ["deno.json", "imports.json", ".std/npm.json", ".std/npm.lock", ".std/strict_assert.ts"]
+  ) {
     files[path] = await Deno.readTextFile(new URL(`../${path}`, import.meta.url));
   }
   files["deno.json"] = JSON.stringify({ ...JSON.parse(files["deno.json"]!), exports: {} });
