@@ -43,7 +43,7 @@ export async function runProcess(task: string, ...args: string[]): Promise<Finis
 
 /** Runs a task to its end in this process, one at a time: a process takes longer to start than most tasks run. */
 export async function runTask(task: string, ...args: string[]): Promise<Finished> {
-  const { main, USAGE } = await import(`./${task}.ts`);
+  const { main, USAGE } = await import(new URL(`${task}.ts`, import.meta.url).href);
   using stdout = capture(Deno.stdout), stderr = capture(Deno.stderr);
   const code = await executeTask(main, args, USAGE);
   return { code, stdout: stdout.text(), stderr: stderr.text() };

@@ -3,6 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/asse
 import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { readBuiltinText } from "../../lib/eval/mod.ts";
 import { readTrace } from "../build/table.ts";
+import { readStdFlags } from "./deno.ts";
 import { finish, spawnTask, withFolder } from "../testing.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 

@@ -18,10 +18,11 @@ export async function readStdFlags(): Promise<string[]> {
   return flags.split(/\s+/).filter((flag) => flag !== "");
 }
 
-/** Deno's arguments for a task of deno.json that runs methods, up to the task's own. */
+/** Deno's arguments for a task of deno.json, up to the task's own. */
 export async function taskArguments(task: string): Promise<string[]> {
   const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
-  return tasks[task].split(/\s+/).slice(1);
+  const std = await readStdFlags();
+  return tasks[task].replace(/\$\([^)]*\)/, std.join(" ")).split(/\s+/).slice(1);
 }
 
 /** Folders of Deno's caches. */

@@ -1,5 +1,5 @@
 /** From the command line to values: every mistake is one line that names the flag and the fix. */
-import { parseArgs } from "node:util";
+import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../../lib/errors.ts";
 import { sayNearest } from "../../lib/nearest.ts";
 import { type Flag, type FlagKind, flagsOf, type Task } from "./flags.ts";
@@ -39,32 +39,6 @@ function joinValues(
 }
 
 /**
- * Splits a command line into flags, each with the texts given for it ("" for none), and words.
- *
- * @param refuse Throws, or lets the argument pass: an unknown flag, with its name, or a word.
- */
-function splitArguments(
-  args: string[],
-  known: readonly string[],
-  refuse: (argument: string, name?: string) => void,
-): { readonly given: ReadonlyMap<string, readonly string[]>; readonly words: readonly string[] } {
-  const options = { help: { type: "boolean", short: "h" } } as const;
-  const { tokens } = parseArgs({ args, options, strict: false, allowPositionals: true, tokens: true });
-  const given = new Map<string, string[]>(), words: string[] = [];
-  for (const token of tokens) {
-    if (token.kind === "positional") {
-      refuse(token.value);
-      words.push(token.value);
-    } else if (token.kind === "option") {
-      const { name, value = "", index } = token;
-      if (!known.includes(name)) refuse(args[index]!, name);
-      given.set(name, [...given.get(name) ?? [], value]);
-    }
-  }
-  return { given, words };
-}
-
-/**
  * Checks what the parser would let pass: values of flags that take none, and words after `--`.
  *
  * @param switches Names of the flags that take no value.
@@ -96,22 +70,21 @@ export function parseOwnFlags<T extends string, S extends string>(
   const known = [...texts, ...switches, "help"];
   expectSwitches(args, [...switches, "help"]);
   const flags = Object.fromEntries(texts.map((name) => [name, { kind: "text" as const }]));
-  const { given, words } = splitArguments(joinValues(args, flags), known, (argument, name) => {
-    if (name === undefined && takesWords) return;
-    const fix = name === undefined
-      ? "expected flags alone"
-      : `there is no such flag${sayNearest(name, known, ", ", "--")}`;
-    throw new UsageError(`Cannot use "${argument}": ${fix} (see --help)`);
-  });
-  const empty = texts.find((name) => given.get(name)?.at(-1) === "");
+  const parsed = parseArgs(joinValues(args, flags), {
+    string: [...texts, "_"],
+    boolean: [...switches, "help"],
+    alias: { help: "h" },
+    unknown: (argument: string, name?: string) => {
+      if (name === undefined && takesWords) return true;
+      const fix = name === undefined
+        ? "expected flags alone"
+        : `there is no such flag${sayNearest(name, known, ", ", "--")}`;
+      throw new UsageError(`Cannot use "${argument}": ${fix} (see --help)`);
+    },
+  }) as unknown as ReturnType<typeof parseOwnFlags<T, S>>;
+  const empty = texts.find((name) => parsed[name] === "");
   if (empty !== undefined) throw new UsageError(`Cannot use --${empty}: found no value (see --help)`);
-  return {
-    ...Object.fromEntries(
-      texts.filter((name) => given.has(name)).map((name) => [name, given.get(name)!.at(-1)]),
-    ),
-    ...Object.fromEntries([...switches, "help"].map((name) => [name, given.has(name)])),
-    _: words,
-  } as ReturnType<typeof parseOwnFlags<T, S>>;
+  return parsed;
 }
 
 /** A whole number that a flag gives. @throws {UsageError} If it is none, or out of range. */
@@ -140,29 +113,32 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
   const known = Object.keys(flags);
   const switches = known.filter((name) => flags[name]!.kind === "switch");
   expectSwitches(args, switches);
-  const { given } = splitArguments(joinValues(args, flags), known, (argument, name) => {
-    if (name === undefined) {
-      throw new UsageError(`Cannot use argument "${argument}": expected flags alone (see --help)`);
-    }
-    throw new UsageError(
-      `Cannot use flag "${argument.split("=")[0]}": "${task}" has no such flag${
-        sayNearest(name, known, ", ", "--")
-      } (see --help)`,
-    );
+  const parsed = parseArgs(joinValues(args, flags), {
+    alias: { help: "h" },
+    boolean: switches,
+    string: known.filter((name) => !switches.includes(name)),
+    collect: known.filter((name) => !switches.includes(name)),
+    unknown: (argument: string, name?: string) => {
+      if (name === undefined) {
+        throw new UsageError(`Cannot use argument "${argument}": expected flags alone (see --help)`);
+      }
+      throw new UsageError(
+        `Cannot use flag "${argument.split("=")[0]}": "${task}" has no such flag${
+          sayNearest(name, known, ", ", "--")
+        } (see --help)`,
+      );
+    },
   });
   const values = new Map<string, readonly unknown[]>();
   for (const name of known) {
-    const texts = given.get(name);
-    if (texts === undefined) continue;
-    if (switches.includes(name)) {
-      values.set(name, [true]);
-      continue;
-    }
-    if (texts.length > 1) {
+    const given = (parsed as unknown as Record<string, boolean | string[] | undefined>)[name];
+    if (given === true) values.set(name, [true]);
+    if (!Array.isArray(given) || given.length === 0) continue;
+    if (given.length > 1) {
       const comma = lists ? ", with values separated by commas" : "";
-      throw new UsageError(`Cannot use --${name} ${texts.length} times: expected once${comma}`);
+      throw new UsageError(`Cannot use --${name} ${given.length} times: expected once${comma}`);
     }
-    values.set(name, parseValues(name, flags[name]!, texts[0]!, lists));
+    values.set(name, parseValues(name, flags[name]!, given[0]!, lists));
   }
   return values;
 }
