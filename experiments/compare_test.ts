@@ -48,7 +48,7 @@ Deno.test("compare fits methods on a calibration text, and says so in the record
   withFolder(async (folder) => {
     const text = new URL("../README.md", import.meta.url).pathname;
     const fitted = ["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "100"];
-    const methods = ["--methods", "attention-drop,flap,adaskip-style", "--prune-ratio", "0.3"];
+    const methods = ["--methods", "attention-drop,flap,probe-pruning", "--prune-ratio", "0.3"];
     const { code, stdout, stderr } = await runTask(
       "compare",
       ...SMALL,
@@ -64,9 +64,9 @@ Deno.test("compare fits methods on a calibration text, and says so in the record
     assertEquals([environment.calibration, environment.calibrationSha256.length], ["other, 100 tokens", 64]);
     const of = (name: string) => rows.find((row: { name: string }) => row.name === name);
     assertEquals(of("attention-drop").shares.pairs, 0.7);
-    assert(of("flap").shares.parameters < 0.85 && of("adaskip-style").shares.parameters === 1);
+    assert(of("flap").shares.parameters < 0.85 && of("probe-pruning").shares.parameters === 1);
     assertStringIncludes(of("flap").labels, "calibration on other text");
-    assertStringIncludes(of("adaskip-style").labels, "no calibration");
+    assertStringIncludes(of("probe-pruning").labels, "no calibration");
     assertEquals(rows.filter(({ missed }: { missed: boolean }) => missed), []);
     assertEquals(new Set(rows.map(({ loss }: { loss: number }) => loss)).size, 4);
   }));

@@ -16,14 +16,14 @@ const ONLINE = "paper,variance,learned,keys,local,random,random-protected,period
 /** Rivals that drop keys and values. */
 const EVICTING =
   "streaming,h2o,tova,snapkv,expected-attention,leverage,lagkv,curdkv,keydiff-cache,keydiff,cur,knorm";
-/** Other rules, rivals in style, and bounds that look ahead. */
-const MORE = "oracle,foresight,leave-one-out,missed,received,keydiff-merge,mod-style,random-protected";
+/** Other rules, and bounds that look ahead. */
+const MORE = "oracle,foresight,leave-one-out,missed,received,keydiff-merge,input-norm,random-protected";
 /** Of all, what is asked for several shares. */
 const SEVERAL =
   "paper,variance,learned,keys,local,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
 /** Methods that alter the model once, by a text, which here is a book and no text of the judged kind; and as they go. */
-const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp,slicegpt,llm-pruner";
-const IN_STYLE = "adaskip-style,probe-style";
+const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp";
+const PROMPT = "probe-pruning";
 
 /** A part: flags of a comparison. */
 export interface Part {
@@ -89,7 +89,7 @@ export const PARTS: { readonly [name: string]: Part } = {
   "guessed_keys_0.5": keys("0.5", "arc_challenge,openbookqa", 200, FEWER_KEYS),
   "text_0.2_0.4": text(SEVERAL, "0.2,0.3,0.4", 2048),
   "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 2048), isFitted: true },
-  "in_style_0.2_0.5": text(IN_STYLE, "0.2,0.5", 2048),
+  "in_style_0.2_0.5": text(PROMPT, "0.2,0.5", 2048),
   "hellaswag_queries_0.5": queriesAndFitted("0.5", "hellaswag", 200),
   "hellaswag_keys_0.5": keys("0.5", "hellaswag", 200),
   "boolq_queries_0.5": queriesAndFitted("0.5", "boolq", 100),

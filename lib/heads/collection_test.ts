@@ -65,7 +65,7 @@ const { report, heads } = await collect(options);
 Deno.test("HeadCollection scores as TokenFilter does on the same keys and values, in every view", () => {
   const seen = probe();
   for (const [view, { keyState, anchor }] of report.views.entries()) {
-    for (const { name: fusion } of RULES.filter(({ name }) => name !== "learned" && name !== "mod-style")) {
+    for (const { name: fusion } of RULES.filter(({ name }) => name !== "learned" && name !== "input-norm")) {
       const filter = new TokenFilter(config, { ...options, fusion, keyState, anchor });
       const scores: number[] = [], sums = { muK: 0, varV: 0 };
       let count = 0;

@@ -32,12 +32,6 @@ export interface Alteration {
   readonly drops?: Partial<Pick<DroppedParts, "attention" | "mlp">>;
   /** One entry a layer; default: nothing. */
   readonly layers?: readonly LayerAlteration[];
-  /** Where the residual stream of all layers is another: what turns it in and out, [width, hiddenSize] and back. */
-  readonly stream?: {
-    readonly inputTurn: HostTensor;
-    readonly outputNorm: HostTensor;
-    readonly outputTurn: HostTensor;
-  };
 }
 
 /** Called with the rows that enter a matrix of a layer, [count, columns] f32, a copy. */
@@ -63,33 +57,10 @@ export interface CalibratedModel {
   matrix(layer: number, name: string): HostTensor;
   /** The bias beside such a matrix, where there is one. */
   bias(layer: number, name: string): Float32Array | undefined;
-  /** The weight of the norm after the last block. */
-  readonly outputNorm: HostTensor;
-  /**
-   * The residual stream that enters the first block, piece by piece, [T, hiddenSize] each.
-   *
-   * @throws {UsageError} If the stream cannot be turned: the model has norms behind its blocks.
-   */
-  embed(): HostTensor[];
-  /** Streams with what a layer's attention, or its MLP, adds to them. */
-  part(layer: number, part: "attention" | "mlp", streams: readonly HostTensor[]): HostTensor[];
   /** Runs the calibration text. @param names matrices whose inputs are to be seen */
   run(names: readonly string[], see: SeeRows): void;
   /** Goes through the layers in their order, each on what the altered ones before it leave. @param names as of `run` */
   walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration;
-  /**
-   * Gradients of the mean loss on the first samples by each matrix of the blocks, the last layer first.
-   *
-   * @throws {UsageError} If the blocks are not Llama's plain ones.
-   */
-  gradients(
-    samples: { readonly count: number; readonly tokens: number },
-    see: (layer: number, name: string, gradient: Float32Array) => void,
-  ): void;
-  /** Says that the fit has come a step further, where that takes long beside the model; throws what is to end it. */
-  step(): void;
-  /** Products of the rows of two matrices, [rows of a, rows of b]. */
-  products(a: HostTensor, b: HostTensor): Float32Array<ArrayBuffer>;
 }
 
 /** How a pruner alters a model. */
@@ -110,7 +81,7 @@ export function recordCalibration(): { readonly calibrationSha256?: string; read
 }
 
 /** What a sequence's own first tokens have shown. */
-export interface SeenPrompt extends Pick<CalibratedModel, "config" | "importance" | "matrix"> {
+export interface SeenPrompt extends Pick<CalibratedModel, "config" | "matrix"> {
   /** Moments of what entered a matrix of a layer. */
   moments(layer: number, name: string): { readonly meanSquares: Float64Array };
 }
@@ -119,8 +90,8 @@ export interface SeenPrompt extends Pick<CalibratedModel, "config" | "importance
 export interface Adapts {
   /** Matrices whose inputs it asks for. */
   readonly names: readonly string[];
-  /** What becomes of the model. */
-  alter(seen: SeenPrompt): Alteration;
+  /** What becomes of each layer. */
+  alter(seen: SeenPrompt): readonly LayerAlteration[];
 }
 
 let own: Calibration | undefined;

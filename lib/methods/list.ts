@@ -1,6 +1,5 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
 import { type AnyRule, type EvictionMethod, isRule, type Method } from "./method.ts";
-import { adaskipStyle } from "./adaskip_style.ts";
 import { attentionDrop } from "./attention_drop.ts";
 import { cur } from "./cur.ts";
 import { curdkv } from "./curdkv.ts";
@@ -9,6 +8,7 @@ import { fixedWeight } from "./static.ts";
 import { flap } from "./flap.ts";
 import { foresight } from "./foresight.ts";
 import { h2o } from "./h2o.ts";
+import { inputNorm } from "./input_norm.ts";
 import { key } from "./key.ts";
 import { keydiff } from "./keydiff.ts";
 import { keydiffCache } from "./keydiff_cache.ts";
@@ -18,24 +18,20 @@ import { lagkv } from "./lagkv.ts";
 import { learned } from "./learned.ts";
 import { leaveOneOut } from "./leave_one_out.ts";
 import { leverage } from "./leverage.ts";
-import { llmPruner } from "./llm_pruner.ts";
 import { max } from "./max.ts";
 import { mean } from "./mean.ts";
 import { min } from "./min.ts";
 import { mlpDrop } from "./mlp_drop.ts";
 import { missed } from "./missed.ts";
-import { modStyle } from "./mod_style.ts";
 import { oracle } from "./oracle.ts";
 import { periodic } from "./periodic.ts";
-import { probeStyle } from "./probe_style.ts";
+import { probePruning } from "./probe_pruning.ts";
 import { product } from "./product.ts";
 import { random } from "./random.ts";
 import { randomProtected } from "./random_protected.ts";
 import { received } from "./received.ts";
 import { shortgpt } from "./shortgpt.ts";
 import { sleb } from "./sleb.ts";
-import { slicegpt } from "./slicegpt.ts";
-import { slimgptStyle } from "./slimgpt_style.ts";
 import { snapkv } from "./snapkv.ts";
 import { streaming } from "./streaming.ts";
 import { tova } from "./tova.ts";
@@ -56,7 +52,7 @@ export const METHODS = [
   random,
   randomProtected,
   periodic,
-  modStyle,
+  inputNorm,
   learned,
   oracle,
 ] as const;
@@ -87,11 +83,7 @@ export const OFFLINE = [
   sleb,
   flap,
   wandaSp,
-  slicegpt,
-  slimgptStyle,
-  llmPruner,
-  adaskipStyle,
-  probeStyle,
+  probePruning,
 ] as const;
 
 /** What `fusion` names. */
@@ -103,7 +95,7 @@ export type MethodName = (typeof METHODS | typeof OFFLINE)[number]["name"];
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
 /** A rule's name that the key side takes. */
 export type KeyRuleName =
-  | Exclude<RuleName, "learned" | "mod-style">
+  | Exclude<RuleName, "learned" | "input-norm">
   | (typeof KEY_RULES)[number]["name"]
   | (typeof EVICTIONS)[number]["name"];
 /** Every method's own options. */
@@ -185,7 +177,7 @@ export function keyMethodOf(name: KeyRuleName): AnyRule | EvictionMethod {
   return methodOf(name) as AnyRule | EvictionMethod;
 }
 
-/** Stands for a rule of a user's own that a record names, and whose file is not at hand. */
+/** Stands for a method that a record names and that is not here: a user's own rule without its file, or one that was deleted. */
 function absentRule(name: string): AnyRule {
   return {
     name,

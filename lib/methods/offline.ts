@@ -1,6 +1,12 @@
 /** Methods that alter a model once, before any token, by what it does on a calibration text. */
 import type { OptionTable, Resolved } from "../filter/option.ts";
-import { type Alteration, type CalibratedModel, ownCalibration, type SeenPrompt } from "./calibration.ts";
+import {
+  type Alteration,
+  type CalibratedModel,
+  type LayerAlteration,
+  ownCalibration,
+  type SeenPrompt,
+} from "./calibration.ts";
 import { createDense } from "./dense.ts";
 import type { MethodInfo, None } from "./method.ts";
 import { chooseParts, type PartKind } from "./parts.ts";
@@ -24,8 +30,8 @@ export interface PromptMethod<Name extends string = string> extends MethodInfo<N
   readonly offline: "prompt";
   /** Matrices whose inputs it asks for. */
   readonly names: readonly string[];
-  /** What becomes of the model where `pruneRatio` of what the method prunes is to go. */
-  alter(seen: SeenPrompt, options: { readonly pruneRatio: number }): Alteration;
+  /** What becomes of each layer where `pruneRatio` of what the method prunes is to go. */
+  alter(seen: SeenPrompt, options: { readonly pruneRatio: number }): readonly LayerAlteration[];
 }
 
 /** Any method that alters the model. */

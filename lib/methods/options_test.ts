@@ -1,4 +1,5 @@
 import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
+import { FUSION_NAMES, KEY_RULE_NAMES } from "./list.ts";
 import { type MethodOptions, OPTION_NAMES, OPTIONS, resolveOptions } from "./options.ts";
 
 Deno.test("resolveOptions() fills in the documented defaults", () => {
@@ -70,10 +71,7 @@ Deno.test("resolveOptions() fills the key side in: side and cacheSkipped are sho
 });
 
 Deno.test("resolveOptions() refuses sides that contradict each other, and what a rule of keys does not define", () => {
-  const keyRules =
-    "variance, mean, static, key, value, min, max, product, random, random-protected, periodic, received, missed, " +
-    "leave-one-out, keydiff, cur, knorm, streaming, h2o, tova, snapkv, expected-attention, leverage, lagkv, curdkv, " +
-    "keydiff-cache, keydiff-merge, foresight";
+  const keyRules = KEY_RULE_NAMES.join(", ");
   const cases: [MethodOptions, string][] = [
     [{ side: "query", kvFusion: "key" }, 'found "key", expected none since the side is query'],
     [{ side: "query", kvFusion: "same" }, 'found "same", expected none since'],
@@ -243,8 +241,7 @@ Deno.test("resolveOptions() names option, value and range", () => {
     [
       { fusion: "orcle" },
       RangeError,
-      'Cannot use option "fusion": found "orcle", expected one of variance, mean, static, key, value, min, max, ' +
-      "product, random, random-protected, periodic, mod-style, learned, oracle",
+      `Cannot use option "fusion": found "orcle", expected one of ${FUSION_NAMES.join(", ")}`,
     ],
     [{ fusion: null }, TypeError, 'Cannot use option "fusion": found null, expected one of'],
     [

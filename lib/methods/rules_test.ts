@@ -83,8 +83,8 @@ Deno.test("periodic goes by the bits of the position, the lowest first", () => {
   assertEquals(rate("periodic", none, makeSpec(), 2 ** 31 - 1).score, (2 ** 32 - 2) / 2 ** 32);
 });
 
-Deno.test("mod-style goes by the norm of the residual stream, the greatest first", () => {
-  const { score } = RULES.find(({ name }) => name === "mod-style")!, spec = makeSpec();
+Deno.test("input-norm goes by the norm of the residual stream, the greatest first", () => {
+  const { score } = RULES.find(({ name }) => name === "input-norm")!, spec = makeSpec();
   const residual = { data: Float32Array.of(3, 4, 0, 2), width: 2 };
   const rated = [0, 1].map((row) => score!(new RowToken(spec, row + 1, { residual }, row), spec as never));
   assertEquals(rated, [5, 2]);

@@ -97,14 +97,3 @@ export function keepHighest(scores: ArrayLike<number>, count: number): number[] 
   );
   return order.slice(Math.min(count, order.length - 1)).map(({ i }) => i).sort((a, b) => a - b);
 }
-
-/** A matrix [rows, columns] turned over, [columns, rows]. */
-export function transpose(matrix: Float32Array, columns: number): Float32Array<ArrayBuffer> {
-  const rows = matrix.length / columns, turned = new Float32Array(matrix.length);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      turned[column * rows + row] = matrix[row * columns + column]!;
-    }
-  }
-  return turned;
-}

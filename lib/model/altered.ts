@@ -48,7 +48,7 @@ const onText = (model: Model, { chunks, onStep }: Calibration, make: MakeModel) 
 /** A model with parts, heads and channels left out, and tensors replaced. */
 export function alterModel(
   model: Model,
-  { drops = {}, layers, stream }: Alteration,
+  { drops = {}, layers }: Alteration,
   make: MakeModel,
 ): Altered {
   const { config } = model, pruner = createDropped(config, drops);
@@ -59,33 +59,9 @@ export function alterModel(
     numHeads: weights.q.shape[0]! / config.headDim,
     numKvHeads: weights.k.shape[0]! / config.headDim,
     intermediateSize: weights.gate.shape[0]!,
-    ...(stream && { extraFlops: turnFlops(weights, layer === 0 ? stream : {}) }),
   }));
   const weights = { ...model.weights, layers: own };
-  if (stream === undefined) return { model: make({ ...config, layers: sizes }, weights), pruner };
-  const [hiddenSize] = stream.inputTurn.shape as [number];
-  const turned = Object.fromEntries(
-    Object.entries(stream).map((
-      [name, tensor],
-    ) => [name, model.backend.upload(storeLike(weights.layers[0]!.q, tensor))]),
-  );
-  // A mean of squares over fewer numbers, of a sum that is the same.
-  const rmsNormEps = config.rmsNormEps * config.hiddenSize / hiddenSize;
-  return {
-    model: make({ ...config, hiddenSize, rmsNormEps, layers: sizes }, { ...weights, ...turned }),
-    pruner,
-  };
-}
-
-/** Operations a token of what turns the stream beside a layer's blocks, and before and after all of them. */
-function turnFlops(
-  { attnTurn, mlpTurn }: LayerWeights,
-  { inputTurn, outputTurn }: Partial<NonNullable<Alteration["stream"]>>,
-): number {
-  return [attnTurn, mlpTurn, inputTurn, outputTurn].reduce(
-    (sum, tensor) => sum + (tensor === undefined ? 0 : 2 * countOf(tensor.shape)),
-    0,
-  );
+  return { model: make({ ...config, layers: sizes }, weights), pruner };
 }
 
 /** Rows and columns that go with heads, with channels, and what of them a tensor has. */

@@ -4,8 +4,6 @@ import { attentionFlops, mlpFlops } from "../cost.ts";
 import {
   type Alteration,
   type Calibration,
-  chooseParts,
-  createDropped,
   createPruner,
   definePruner,
   type MethodOptions,
@@ -14,12 +12,9 @@ import {
   setCalibration,
 } from "../methods/mod.ts";
 import { reachOf } from "../eval/filter_reach.ts";
-import { scoreSequence } from "../eval/mod.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
-import { UsageError } from "../errors.ts";
 import { toBf16 } from "../half.ts";
 import { asF32 } from "./_stored_tensor.ts";
-import { measureParts, ModelOnText } from "./calibrated.ts";
 import { Model } from "./model.ts";
 import { CONFIG, ids, randomWeights } from "./small_testing.ts";
 import { backend } from "./testing.ts";
@@ -157,7 +152,7 @@ Deno.test("the drops leave out the share of layers that was asked for", () => {
 Deno.test("the width methods leave out the share of the blocks' parameters that was asked for", () => {
   const fine = { ...config, numHeads: 32, numKvHeads: 16, headDim: 2 };
   const narrow = new Model(fine, randomWeights(fine), backend);
-  for (const name of ["flap", "wanda-sp", "slimgpt-style"] as const) {
+  for (const name of ["flap", "wanda-sp"] as const) {
     for (const pruneRatio of [0.25, 0.5]) {
       const own = createPruner(name, fine, { pruneRatio }, { calibration });
       const { parametersAvoided } = run(narrow, own).usage,
@@ -170,31 +165,14 @@ Deno.test("the width methods leave out the share of the blocks' parameters that 
 
 Deno.test("where KV heads are few, channels make up for the share that whole heads cannot", () => {
   const block = 64 * 32 * (2 * 4 + 2 * 2) + 3 * 64 * 96;
-  for (const name of ["wanda-sp", "slimgpt-style", "llm-pruner"] as const) {
-    for (const pruneRatio of [0.2, 0.4]) {
-      const { parametersAvoided, kvBytesAvoided } = run(model, pruners(name, { pruneRatio })).usage;
-      assertEquals(kvBytesAvoided, 0);
-      assert(Math.abs(parametersAvoided / (4 * block) - pruneRatio) < 0.01, `${name}: ${parametersAvoided}`);
-    }
+  for (const pruneRatio of [0.2, 0.4]) {
+    const { parametersAvoided, kvBytesAvoided } = run(model, pruners("wanda-sp", { pruneRatio })).usage;
+    assertEquals(kvBytesAvoided, 0);
+    assert(Math.abs(parametersAvoided / (4 * block) - pruneRatio) < 0.01, `${parametersAvoided}`);
   }
 });
 
-Deno.test("adaskip-style leaves out, behind the warm-up, what turned the stream least there", () => {
-  const warmup = 12, { numLayers } = config;
-  const parts = chooseParts(measureParts(model, [ids(COUNT).slice(0, warmup)]), "joint", 4);
-  const want = run(model, createDropped(config, { ...parts, from: warmup }));
-  for (const feeds of [[COUNT], Array<number>(COUNT).fill(1), [5, 20, 23]]) {
-    const own = run(model, pruners("adaskip-style", { pruneRatio: 4 / (2 * numLayers), warmup }), feeds);
-    own.rows.forEach((x, i) => assertAlmostEquals(x, want.rows[i]!, 2e-3));
-    assertEquals(own.usage.totalFlopsAvoided, want.usage.totalFlopsAvoided);
-    assertEquals(own.usage.parametersAvoided, 0);
-  }
-  const reach = reachOf(config, pruners("adaskip-style", { warmup }), { keep: new Map() }, 10, 15);
-  assertEquals([reach.positions, reach.ownFiltered, reach.ownSkips], [5, 3, 12]);
-  assertThrows(() => pruners("adaskip-style", { warmup: 2 }), RangeError, "expected at least 4");
-});
-
-Deno.test("probe-style leaves out, behind the warm-up, the channels that weighed least there", () => {
+Deno.test("probe-pruning leaves out, behind the warm-up, the channels that weighed least there", () => {
   const one = { ...config, numLayers: 1 }, { intermediateSize, hiddenSize } = config, warmup = 16;
   const layers = weights.layers.slice(0, 1), single = new Model(one, { ...weights, layers }, backend);
   const squares = new Float64Array(intermediateSize), down = asF32(layers[0]!.down);
@@ -214,7 +192,7 @@ Deno.test("probe-style leaves out, behind the warm-up, the channels that weighed
   const cut = { ...layers[0]!, down: without(layers[0]!.down, gone) };
   const want = run(new Model(one, { ...weights, layers: [cut] }, backend)), dense = run(single);
   for (const feeds of [[COUNT], [7, 1, 40]]) {
-    const own = run(single, createPruner("probe-style", one, { pruneRatio: 0.5, warmup }), feeds);
+    const own = run(single, createPruner("probe-pruning", one, { pruneRatio: 0.5, warmup }), feeds);
     own.rows.forEach((x, i) => {
       const { rows } = i < warmup * hiddenSize ? dense : want;
       assertAlmostEquals(x, rows[i]!, 2e-3);
@@ -222,68 +200,9 @@ Deno.test("probe-style leaves out, behind the warm-up, the channels that weighed
     const half = mlpFlops({ ...one, intermediateSize: intermediateSize / 2 }, COUNT - warmup);
     assertEquals([own.usage.totalFlopsAvoided, own.usage.parametersAvoided], [half, 0]);
   }
-});
-
-Deno.test("slicegpt narrows the stream: what turns it is paid for, the embedding stays, keys and values are as many", () => {
-  const { usage } = run(model, pruners("slicegpt", { pruneRatio: 0.5 })),
-    { hiddenSize: wide, numLayers } = config;
-  const narrow = wide / 2,
-    { kvBytesAvoided, pairsAvoided, projectionFlopsDense, projectionFlopsAvoided } = usage;
-  assertEquals([kvBytesAvoided, pairsAvoided, projectionFlopsAvoided / projectionFlopsDense], [0, 0, 0.5]);
-  const mlps = numLayers * mlpFlops({ ...config, hiddenSize: narrow }, COUNT);
-  const turns = 2 * COUNT * (2 * numLayers * narrow * narrow + 2 * narrow * wide);
-  assertEquals(usage.totalFlopsAvoided, projectionFlopsAvoided + mlps - turns);
-  const { headDim, numHeads, numKvHeads, intermediateSize } = config;
-  const block = narrow * (2 * headDim * (numHeads + numKvHeads) + 3 * intermediateSize);
-  // The norms' weights are one vector of equal numbers, which all share.
-  const norms = (2 * numLayers + 1) * wide - narrow,
-    turning = 2 * numLayers * narrow * narrow + 2 * narrow * wide;
-  assertEquals(usage.parametersAvoided, numLayers * block + norms - turning);
-});
-
-Deno.test("eachGradient() gives the slope of the mean loss by every matrix", () => {
-  const { layers } = weights, samples = [ids(9), ids(6, 3)];
-  const wide = new Model(config, {
-    ...weights,
-    layers: layers.map((own) =>
-      Object.fromEntries(
-        Object.entries(own).map(([name, tensor]) => [name, hostTensor("f32", tensor.shape, asF32(tensor))]),
-      )
-    ) as never,
-  }, backend);
-  const lossOf = (own: Model) => {
-    const losses = samples.flatMap((ids) => [...scoreSequence(own, ids).nll]);
-    return losses.reduce((a, b) => a + b, 0) / losses.length;
-  };
-  const seen = new Map<string, Float32Array>();
-  new ModelOnText(wide, samples, () => wide).gradients(
-    { count: 9, tokens: 9 },
-    (layer, name, gradient) => seen.set(`${layer} ${name}`, gradient.slice()),
-  );
-  assertEquals(seen.size, 7 * config.numLayers);
-  for (const name of ["q", "k", "v", "o", "gate", "up", "down"]) {
-    const gradient = seen.get(`1 ${name}`)!, most = gradient.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-    const at = gradient.findIndex((x) => Math.abs(x) === most), step = 0.02;
-    const moved = (by: number) => {
-      const own = wide.weights.layers.map((tensors, layer): Record<string, Tensor> => {
-        if (layer !== 1) return tensors;
-        const values = f32Data(backend.read(tensors[name]!)).slice();
-        values[at]! += by;
-        return { ...tensors, [name]: backend.upload(hostTensor("f32", tensors[name]!.shape, values)) };
-      });
-      return lossOf(new Model(config, { ...wide.weights, layers: own as never }, backend));
-    };
-    assertAlmostEquals((moved(step) - moved(-step)) / (2 * step), gradient[at]!, 0.02 * most);
-  }
-  const odd = new Model(config, {
-    ...weights,
-    layers: layers.map((own) => ({ ...own, qBias: own.attnNorm })),
-  }, backend);
-  assertThrows(
-    () => new ModelOnText(odd, samples, () => odd).gradients({ count: 1, tokens: 9 }, () => {}),
-    UsageError,
-    'found tensors "qBias", expected Llama\'s plain blocks',
-  );
+  const reach = reachOf(config, pruners("probe-pruning", { warmup: 12 }), { keep: new Map() }, 10, 15);
+  assertEquals([reach.positions, reach.ownFiltered, reach.ownSkips], [5, 3, 12]);
+  assertThrows(() => pruners("probe-pruning", { warmup: 2 }), RangeError, "expected at least 4");
 });
 
 Deno.test("without a calibration text they are refused, and no key side goes with them", () => {

@@ -9,11 +9,9 @@ import type {
 import { createDropped } from "../methods/dropped.ts";
 import type { PartImportance } from "../methods/parts.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
-import { UsageError } from "../errors.ts";
 import { asF32 } from "./_stored_tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { See } from "./forward_pass.ts";
-import { eachGradient } from "./gradients.ts";
 import type { Model } from "./model.ts";
 import { PartMeter } from "./part_meter.ts";
 
@@ -54,10 +52,6 @@ export class ModelOnText implements CalibratedModel {
 
   get config(): ModelConfig {
     return this.#model.config;
-  }
-
-  step(): void {
-    this.#onStep();
   }
 
   get importance(): PartImportance {
@@ -111,39 +105,6 @@ export class ModelOnText implements CalibratedModel {
     return tensor && asF32(this.#model.backend.read(tensor));
   }
 
-  get outputNorm(): HostTensor {
-    const { backend, weights: { outputNorm } } = this.#model;
-    return hostTensor("f32", outputNorm.shape, asF32(backend.read(outputNorm)).slice());
-  }
-
-  embed(): HostTensor[] {
-    const { backend, weights, config: { architecture } } = this.#model;
-    if (weights.layers[0]!.attnPostNorm !== undefined) {
-      throw new UsageError(
-        `Cannot turn the stream of a model of architecture "${architecture}": found norms behind its blocks`,
-      );
-    }
-    return this.#chunks.map((ids) => {
-      const stream = this.#model.embed(ids), rows = copyOf(backend.read(stream));
-      backend.free(stream);
-      return rows;
-    });
-  }
-
-  part(layer: number, part: "attention" | "mlp", streams: readonly HostTensor[]): HostTensor[] {
-    const { backend } = this.#model, other = part === "mlp" ? "attention" : "mlp";
-    const pruner = createDropped(this.config, { [other]: [layer] });
-    return streams.map((stream) => {
-      this.#onStep();
-      const sequence = this.#model.start(pruner), uploaded = backend.upload(stream);
-      const out = sequence.throughLayer(backend.resizeRows(uploaded, stream.shape[0]!), layer);
-      const rows = copyOf(backend.read(out));
-      sequence.free();
-      for (const tensor of [uploaded, out]) backend.free(tensor);
-      return rows;
-    });
-  }
-
   run(names: readonly string[], see: SeeRows): void {
     const { backend } = this.#model;
     this.#watch((layer, name, x) => {
@@ -175,29 +136,6 @@ export class ModelOnText implements CalibratedModel {
     });
     streams.forEach((stream) => backend.free(stream));
     return { layers };
-  }
-
-  gradients(
-    { count, tokens }: { readonly count: number; readonly tokens: number },
-    see: (layer: number, name: string, gradient: Float32Array) => void,
-  ): void {
-    const samples = this.#chunks.flatMap((ids) =>
-      Array.from(
-        { length: Math.ceil(ids.length / tokens) },
-        (_, i) => ids.slice(i * tokens, (i + 1) * tokens),
-      )
-    ).filter(({ length }) => length > 1).slice(0, count);
-    eachGradient(this.#model, samples, (a, b) => this.products(a, b), see);
-  }
-
-  products(a: HostTensor, b: HostTensor): Float32Array<ArrayBuffer> {
-    this.#onStep();
-    const { backend } = this.#model, out = backend.alloc("f32", [a.shape[0]!, b.shape[0]!]);
-    const rows = backend.upload(a), others = a === b ? rows : backend.upload(b);
-    backend.linear(rows, others, out);
-    const products = f32Data(backend.read(out)).slice();
-    for (const tensor of new Set([rows, others, out])) backend.free(tensor);
-    return products;
   }
 
   #watch(see: See): void {
@@ -250,8 +188,6 @@ function through(model: Model, x: Tensor, layer: number, see?: See): Tensor {
   sequence.free();
   return out;
 }
-
-const copyOf = ({ shape, data }: HostTensor) => hostTensor("f32", shape, (data as Float32Array).slice());
 
 /** A matrix of a layer in f32, a copy. */
 export function readMatrix({ backend, weights }: Model, layer: number, name: string): HostTensor {

@@ -2,7 +2,7 @@ import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { scoreSequence } from "../eval/mod.ts";
 import { chooseLayersByLoss, chooseParts, createDropped } from "../methods/mod.ts";
 import { CONFIG, ids, truth } from "./small_testing.ts";
-import { f32Data, hostTensor } from "../tensor.ts";
+import { f32Data } from "../tensor.ts";
 import { measureParts, ModelOnText } from "./calibrated.ts";
 
 const chunks = [ids(20), ids(12, 3)];
@@ -84,16 +84,11 @@ Deno.test("whatever a fit asks for can be ended between its steps", () => {
   const ending = new ModelOnText(truth, chunks, () => truth, () => {
     if (++steps % 2 === 0) throw new RangeError("enough");
   });
-  const rows = hostTensor("f32", [2, truth.config.hiddenSize], new Float32Array(2 * truth.config.hiddenSize));
   const twice: { readonly [name: string]: () => unknown } = {
     importance: () => ending.importance,
     losses: () => ending.lossesWithout([], [0, 1]),
-    part: () => ending.part(0, "mlp", [rows, rows]),
     run: () => ending.run([], () => {}),
     walk: () => ending.walk([], () => ({ see: () => {}, close: () => ({}) })),
-    gradients: () => ending.gradients({ count: 1, tokens: 4 }, () => {}),
-    products: () => [ending.products(rows, rows), ending.products(rows, rows)],
-    step: () => [ending.step(), ending.step()],
   };
   for (const [name, ask] of Object.entries(twice)) {
     steps = 0;

@@ -19,8 +19,6 @@ export interface LayerConfig {
   readonly numKvHeads?: number;
   /** As above. */
   readonly intermediateSize?: number;
-  /** Operations a token that a method has added to it. Default: none. */
-  readonly extraFlops?: number;
 }
 
 /** Sizes and constants of a model. `numKvHeads` divides `numHeads`, and `headDim` is even. */

@@ -14,7 +14,7 @@ const METHODS: readonly (() => Pruner | undefined)[] = [
   () => filtering({ side: "key", kvFusion: "received", kvRatio: 0.5, recent: 4, warmup: 16, block: 8 }),
   () => filtering({ side: "key", kvFusion: "expected-attention", kvRatio: 0.5, recent: 4, block: 8 }),
   () => createDropped(CONFIG, { attention: [1], mlp: [0, 1], from: 6 }),
-  () => createPruner("adaskip-style", CONFIG, { pruneRatio: 0.5, warmup: 8 }),
+  () => createPruner("probe-pruning", CONFIG, { pruneRatio: 0.5, warmup: 8 }),
   () => createPruner("oracle", CONFIG, { pruneRatio: 0.5, warmup: 8 }),
 ];
 const ORACLE = METHODS.length - 1;

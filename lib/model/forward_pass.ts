@@ -94,11 +94,7 @@ export class ForwardPass {
 
   /** Fills `out` [T, hiddenSize], the residual stream before the first layer, for ids [T] i32. */
   embed(ids: Tensor, out: Tensor): void {
-    const { backend, weights: { embedding, inputTurn } } = this.model;
-    if (inputTurn === undefined) return backend.embedding(embedding, ids, out);
-    const whole = this.scratch("embedded", [ids.shape[0]!, embedding.shape[1]!]);
-    backend.embedding(embedding, ids, whole);
-    backend.linear(whole, inputTurn, out);
+    this.model.backend.embedding(this.model.weights.embedding, ids, out);
   }
 
   /** Runs rows of the residual stream, [T, hiddenSize], through layers [from, to), in place. */
@@ -122,9 +118,7 @@ export class ForwardPass {
   /** Fills `out` [T, hiddenSize] with the residual stream after the final norm. */
   finish(x: Tensor, out: Tensor): void {
     const { backend, weights, config } = this.model;
-    const { outputTurn } = weights, normed = outputTurn === undefined ? out : this.scratch("normed", x.shape);
-    backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, normed);
-    if (outputTurn !== undefined) backend.linear(normed, outputTurn, out);
+    backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, out);
   }
 
   /** Fills `out` [R, vocabSize] with the logits of hidden states after the final norm, [R, hiddenSize]. */
@@ -185,7 +179,6 @@ export class ForwardPass {
   protected attention(layer: number, x: Tensor, tokens: Tokens, left?: Addend): Addend | undefined {
     const pruner = tokens.prunerOf(layer);
     const normed = this.norm(layer, "attnNorm", x, { left });
-    this.#turn(layer, "attnTurn", x);
     const early = pruner !== undefined && (pruner.wantsQueries || pruner.looksAhead === "outputs");
     const atOnce = early || (pruner?.computesAll ?? true);
     const [keys, values, queries] = this.projects(layer, atOnce ? ["k", "v", "q"] : ["k", "v"], normed);
@@ -215,7 +208,6 @@ export class ForwardPass {
   /** Adds a layer's MLP to the residual stream; see {@linkcode attention}. */
   protected mlp(layer: number, x: Tensor, left?: Addend): Addend | undefined {
     const normed = this.norm(layer, "ffnNorm", x, { left });
-    this.#turn(layer, "mlpTurn", x);
     return { delta: this.project(layer, "down", this.gated(layer, normed, "swiglu")) };
   }
 
@@ -346,15 +338,6 @@ export class ForwardPass {
     const weight = this.model.weights.layers[layer]![name]!;
     this.see?.(layer, name, x);
     return { weight, out: this.scratch(name, [x.shape[0]!, weight.shape[0]!]) };
-  }
-
-  /** Turns the residual stream into the basis of what a block adds to it, in place, where a method has made them differ. */
-  #turn(layer: number, name: string, x: Tensor): void {
-    const { backend, weights } = this.model, weight = weights.layers[layer]![name];
-    if (weight === undefined) return;
-    const out = this.scratch(name, x.shape);
-    backend.linear(x, weight, out);
-    backend.storeRows(out, x, 0);
   }
 
   /** A vector as so many rows. */

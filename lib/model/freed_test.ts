@@ -48,8 +48,7 @@ const METHODS: { readonly [name: string]: (backend: Backend) => Pruner | undefin
   received: () =>
     filtering({ side: "key", kvFusion: "received", kvRatio: 0.5, recent: 4, warmup: 16, block: 8 }),
   dropped: () => createDropped(CONFIG, { attention: [1], mlp: [0, 1], from: 6 }),
-  "adaskip-style": () => createPruner("adaskip-style", CONFIG, { pruneRatio: 0.5, warmup: 8 }),
-  "probe-style": () => createPruner("probe-style", CONFIG, { pruneRatio: 0.5, warmup: 16 }),
+  "probe-pruning": () => createPruner("probe-pruning", CONFIG, { pruneRatio: 0.5, warmup: 16 }),
   oracle: () => createPruner("oracle", CONFIG, { pruneRatio: 0.5, warmup: 8 }),
 };
 

@@ -41,16 +41,6 @@ export class PartMeter {
     const of = (sums: readonly number[]) => sums.map((sum) => 1 - sum / this.#tokens);
     return { attention: of(this.#sums.attention), mlp: of(this.#sums.mlp), block: of(this.#sums.block) };
   }
-
-  /** An independent copy, between two passes. */
-  clone(): PartMeter {
-    const copy = new PartMeter(this.#sums.mlp.length);
-    for (const part of ["attention", "mlp", "block"] as const) {
-      this.#sums[part].forEach((sum, layer) => copy.#sums[part][layer] = sum);
-    }
-    copy.#tokens = this.#tokens;
-    return copy;
-  }
 }
 
 /** Sum over rows of the cosine of two matrices. */

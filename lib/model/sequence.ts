@@ -42,7 +42,6 @@ export class ModelSequence {
   #decider: PrunerSequence | undefined;
   /** Until its method has altered the model for it. */
   #watch: PromptWatch | undefined;
-  #drops: DroppedParts | undefined;
   /** Operations of MLPs that the altered model spares, a token. */
   #spared = 0;
   #judge: KeyJudge | undefined;
@@ -66,7 +65,6 @@ export class ModelSequence {
     this.#cacheDType = options.cacheDType ?? model.cacheDType;
     this.#pass = createForwardPass(model);
     this.#watch = pruner?.adapts && new PromptWatch(model, pruner.adapts);
-    this.#drops = pruner?.drops;
     this.#pass.see = options.see ?? this.#watch?.see.bind(this.#watch);
     this.#decider = pruner?.start(options.chunk ?? 0);
     const side = pruner?.keySide;
@@ -189,7 +187,6 @@ export class ModelSequence {
       outputs: layer.outputs?.clone(),
     }));
     copy.#watch = this.#watch?.clone();
-    copy.#drops = this.#drops;
     copy.#spared = this.#spared;
     copy.#pass = this.#pass.again();
     copy.#pass.see = copy.#watch?.see.bind(copy.#watch);
@@ -207,6 +204,10 @@ export class ModelSequence {
     this.#pass.free();
   }
 
+  get #drops(): DroppedParts | undefined {
+    return this.#pruner?.drops;
+  }
+
   #prunerOf(layer: number): Pruner | undefined {
     return this.#pruner?.layers.includes(layer) ? this.#pruner : undefined;
   }
@@ -220,7 +221,7 @@ export class ModelSequence {
     const { backend, config } = this.#model, { rehearses } = this.#pruner ?? {};
     if (rehearses !== undefined) this.#rehearse(rehearses, rows, from);
     const x = this.#run(rows, from, config.numLayers);
-    const out = backend.alloc("f32", [x.shape[0]!, this.#model.unaltered.config.hiddenSize], true);
+    const out = backend.alloc("f32", [x.shape[0]!, config.hiddenSize], true);
     this.#pass.finish(x, out);
     backend.free(x);
     return out;
@@ -310,10 +311,9 @@ export class ModelSequence {
     };
   }
 
-  /** Goes on with the model that the warm-up has led to: attention is as it was, but where it is left out. */
+  /** Goes on with the model that the warm-up has led to: attention is as it was. */
   #adapt(watch: PromptWatch): void {
-    const { model, pruner, sparedFlops } = watch.alter();
-    this.#drops = { ...pruner.drops!, from: this.#length };
+    const { model, sparedFlops } = watch.alter();
     this.#spared = sparedFlops;
     this.#pass.free();
     this.#pass = createForwardPass(model);

@@ -214,7 +214,7 @@ export function usageOf(
   // A pair is one of all heads: where some are gone, a share of it.
   const pairs = counts.map((own, i) => own.pairs * shapeOf(i).numHeads / dense.numHeads);
   const narrower = sum(
-    shapes.map((own) => mlpFlops(dense, tokens) - mlpFlops(own, tokens) - (own.extraFlops ?? 0) * tokens),
+    shapes.map((own) => mlpFlops(dense, tokens) - mlpFlops(own, tokens)),
   );
   return {
     queriesDense: numLayers * tokens,

@@ -47,10 +47,6 @@ export interface ModelWeights<T extends Tensor = Tensor> {
   readonly outputNorm: T;
   /** Output projection, [vocabSize, hiddenSize]; the very tensor `embedding` where the two are tied. */
   readonly output: T;
-  /** What turns the embedding into the stream of the blocks, [width, hiddenSize], where a method has made it another. */
-  readonly inputTurn?: T;
-  /** What turns it back after the norm, [hiddenSize, width]. */
-  readonly outputTurn?: T;
 }
 
 /** Trailing parts of tensor names that change the computation, and what they are. */

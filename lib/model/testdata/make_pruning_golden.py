@@ -108,89 +108,7 @@ def wanda_sp(model):
     return kept
 
 
-def surgery(module, x, units, count, at_once):
-    """Optimal Brain Surgeon by solving again for what is left, each time from the first weights."""
-    hessian = x.T @ x
-    hessian += 0.01 * hessian.diag().mean() * torch.eye(len(hessian), dtype=x.dtype)
-    first, left = module.weight.clone(), list(range(len(units)))
-
-    def without(stay):
-        """The best weights on the columns of some units, and what they cost."""
-        keep = torch.cat([units[u] for u in stay])
-        own = torch.zeros_like(first)
-        own[:, keep] = torch.linalg.solve(hessian[keep][:, keep], (first @ hessian[:, keep]).T).T
-        far = own - first
-        return own, (far @ hessian * far).sum().item()
-
-    while count > 0:
-        costs = {u: without([v for v in left if v != u])[1] for u in left}
-        block = sorted(left, key=lambda u: costs[u])[:min(at_once, count)]
-        left = [u for u in left if u not in block]
-        count -= len(block)
-    module.weight.copy_(without(left)[0])
-    return left
-
-
-def slimgpt_style(model):
-    kept = []
-    for layer in model.model.layers:
-        seen = inputs(model, modules(layer).values())
-        o, down = modules(layer).values()
-        groups = surgery(o, seen[o], [columns_of([g]) for g in range(base.KV_HEADS)], int(RATIO * base.KV_HEADS), 1)
-        channels = surgery(down, seen[down], [torch.tensor([c]) for c in range(base.MLP)], int(RATIO * base.MLP), 8)
-        kept.append([groups, channels])
-    return kept
-
-
-def llm_pruner(model):
-    """First and last layers spared as 4 and 2 of 32 are: of four none."""
-    with torch.enable_grad():
-        model.zero_grad()
-        sum(model(torch.tensor([chunk]), labels=torch.tensor([chunk])).loss for chunk in CHUNKS).backward()
-    kept = []
-    for layer in model.model.layers:
-        attn, mlp = layer.self_attn, layer.mlp
-        far = lambda module: (module.weight * module.weight.grad).abs()
-        per_head = lambda scores: scores.reshape(base.KV_HEADS, -1).sum(1)
-        heads = per_head(far(attn.q_proj).sum(1)) + per_head(far(attn.o_proj).sum(0))
-        heads += per_head(far(attn.k_proj).sum(1)) + per_head(far(attn.v_proj).sum(1))
-        channels = far(mlp.gate_proj).sum(1) + far(mlp.up_proj).sum(1) + far(mlp.down_proj).sum(0)
-        kept.append([highest(heads, RATIO), highest(channels, RATIO)])
-    for layer, (groups, channels) in zip(model.model.layers, kept):
-        mask(layer, groups, channels)
-    return kept
-
-
-def slicegpt(model):
-    """In the first basis: the stream is projected before each block and before the output; nothing is turned."""
-    inner, kept = model.model, round((1 - RATIO) * base.HIDDEN / 8) * 8
-
-    def basis(streams):
-        rows = torch.cat(streams)
-        gram = rows.T @ rows
-        gram += 0.01 * gram.diag().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        directions = torch.linalg.eigh(gram)[1][:, -kept:]
-        return directions @ directions.T
-
-    def attend(layer, x):
-        cos_sin = inner.rotary_emb(x[None], torch.arange(len(x))[None])
-        hidden = torch.full((len(x), len(x)), -torch.inf, dtype=x.dtype).triu(1)[None, None]
-        return layer.self_attn(layer.input_layernorm(x[None]), position_embeddings=cos_sin, attention_mask=hidden)[0][0]
-
-    calibration = [inner.embed_tokens(torch.tensor(chunk)) for chunk in CHUNKS]
-    own = inner.embed_tokens(torch.tensor(IDS))
-    far = basis(calibration)
-    calibration, own = [x @ far for x in calibration], own @ far
-    for layer in inner.layers:
-        for part in (lambda x: attend(layer, x), lambda x: layer.mlp(layer.post_attention_layernorm(x[None]))[0]):
-            calibration, own = [x + part(x) for x in calibration], own + part(own)
-            far = basis(calibration)
-            calibration, own = [x @ far for x in calibration], own @ far
-    model.sliced = model.lm_head(inner.norm(own[None]))[0]
-    return [[list(range(base.KV_HEADS)), list(range(base.MLP))] for _ in inner.layers]
-
-
-METHODS = {"flap": flap, "wanda-sp": wanda_sp, "slimgpt-style": slimgpt_style, "llm-pruner": llm_pruner, "slicegpt": slicegpt}
+METHODS = {"flap": flap, "wanda-sp": wanda_sp}
 
 
 def main():
@@ -199,7 +117,7 @@ def main():
         for name, prune in METHODS.items():
             model = build()
             kept = prune(model)
-            logits = model.sliced if hasattr(model, "sliced") else model(torch.tensor([IDS]), use_cache=False).logits[0]
+            logits = model(torch.tensor([IDS]), use_cache=False).logits[0]
             assert logits.isfinite().all()
             print(name, kept, logits.square().mean().sqrt().item(), file=sys.stderr)
             packed = logits[base.POSITIONS].numpy().astype("<f4").tobytes()
