@@ -43,7 +43,6 @@ import { countTokens, describePlan, readPlan, readTaskName, startStudy, STUDY_FI
 import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } from "./cli/study_store.ts";
 import { printTable, readTable } from "./cli/table.ts";
 import { readCount } from "./cli/text.ts";
-import { canShare, removeShared, sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 import { loadConnection, loadSubmit } from "./queue/load.ts";
 
@@ -188,10 +187,6 @@ export async function main(args: readonly string[]): Promise<number> {
   using store = opened.store;
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   plan.model.tokenizer.rest();
-  removeShared(sharedFolder(store.path));
-  using shared = jobs > 1 && backend.name === "cpu" && canShare()
-    ? TensorFiles.make(sharedFolder(store.path))
-    : undefined;
   progress.start();
   const tell = tellProgress(progress, task);
   using interrupt = new Interrupt();
@@ -208,7 +203,7 @@ export async function main(args: readonly string[]): Promise<number> {
     await using _workers = await startWorkers(store, jobs - 1, { threads, isOver: source.isOver, progress });
     await using queued = address &&
       await (await loadSubmit()).submitTrials(store, source, plan.text, address, progress);
-    const summary = await sweepStudy({ ...study, ...(shared && { shared }) }, grids, {
+    const summary = await sweepStudy(study, grids, {
       source: queued?.source ?? source,
       ...(race && { race }),
       ...(searching && { search: searching }),

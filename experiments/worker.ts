@@ -5,7 +5,6 @@ import { UsageError } from "../lib/errors.ts";
 import { createPruner } from "../lib/methods/mod.ts";
 import { runStudyTrials, Search, storedTrials, StudyStore, TrialRace } from "../lib/sweep/mod.ts";
 import { readBackend } from "./cli/backend.ts";
-import { exists } from "./cli/files.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { parseOwnFlags, readInteger } from "./cli/parse.ts";
 import { Progress } from "./cli/progress.ts";
@@ -13,7 +12,6 @@ import { takeFiles } from "./cli/rule.ts";
 import { readPlan, startStudy } from "./cli/study.ts";
 import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
-import { sharedFolder, TensorFiles } from "./cli/tensor_files.ts";
 import { loadConnection, loadWork } from "./queue/load.ts";
 import { pathOfStudy } from "./study/open.ts";
 
@@ -91,8 +89,6 @@ export async function main(args: readonly string[]): Promise<number> {
   );
   expectSameStudy(store, { ...conditions, model: store.conditions.model });
   plan.model.tokenizer.rest();
-  const folder = sharedFolder(store.path);
-  const shared = flags.attached && exists(folder) ? new TensorFiles(folder) : undefined;
   const attached = new AbortController();
   if (flags.attached) void endsWithInput(attached);
   using interrupt = new Interrupt();
@@ -102,7 +98,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const { config } = plan.model, asked = store.get("search"), race = store.get("race");
     const search = asked &&
       new Search(asked, (method) => void createPruner("token-filtering", config, method));
-    await runStudyTrials({ ...study, ...(shared && { shared }) }, store, {
+    await runStudyTrials(study, store, {
       source: storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) }),
       ...(race && { race: new TrialRace(race.kind, race.seed) }),
       signal,

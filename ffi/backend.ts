@@ -12,9 +12,6 @@ import { NativeBackend } from "./native_backend.ts";
 /** From so many bytes on, memory is asked for in large pages, which have 2 MB on most machines. */
 const LARGE_BYTES = 4 * 2 ** 20;
 
-/** Up to so many rows of x have a product of their own in the library, which sums in another order: its `kFewRows`. */
-const FEW_ROWS = 8;
-
 /** Up to so many bytes, a copy of a tensor that grows costs less than memory that can grow where it is. */
 const SMALL_BYTES = 2 ** 18;
 
@@ -36,8 +33,6 @@ export class CpuBackend extends NativeBackend {
   protected override readonly batch: BatchOps = batchOps(this);
   /** See {@linkcode Backend.products}. */
   readonly products?: NonNullable<Backend["products"]>;
-  /** See {@linkcode Backend.rowsAlone}. */
-  readonly rowsAlone?: number;
   readonly #note: string;
   /** Memory of tensors made here whose values were given to nobody, who might still look at them. */
   readonly #unread = new WeakSet<ArrayBufferLike>();
@@ -49,7 +44,6 @@ export class CpuBackend extends NativeBackend {
     super(context);
     this.#note = note;
     if (context.products !== "exact") this.products = context.products;
-    else if (!context.hasBlas) this.rowsAlone = FEW_ROWS;
     this.kvFilterScan = kvFilterScan(context);
     this.kvFilterObserve = kvFilterObserve(context);
   }

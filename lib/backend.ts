@@ -135,11 +135,6 @@ export interface Backend extends BatchOps {
   /** What products with weights round; left out: nothing. */
   readonly products?: Exclude<Products, "exact">;
   /**
-   * Products of more rows than so many give a row of x the same bits whatever its other rows are. Left out: not known to, or
-   * not in host memory.
-   */
-  readonly rowsAlone?: number;
-  /**
    * Host memory, zero, for values that are read again and again and stay on the host, such as weights: in large pages where
    * the system has them. Left out: any memory serves.
    */

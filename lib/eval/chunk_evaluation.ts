@@ -1,6 +1,5 @@
 /** Evaluation chunk by chunk: the dense model once, then any number of pruners on the same chunks. */
 import { filteredLayers, type Pruner } from "../methods/pruner.ts";
-import { KnownRows } from "../model/known_rows.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
@@ -21,7 +20,6 @@ import {
   type EvaluationTask,
   recordLosses,
   type RunControl,
-  type SharedTensors,
   type TaskTypes,
   type UnitMetrics,
 } from "./task.ts";
@@ -94,7 +92,7 @@ export const meanOfChunks = (chunks: readonly Float64Array[]): number =>
 /**
  * Evaluates pruners against the dense model on chunks of token ids, each a sequence of its own. What is dense is
  * computed once: the final hidden states, per distinct first filtered layer the residual stream that enters it, and,
- * while there is room, the logits and the products of warm-ups.
+ * while there is room, the logits.
  */
 export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkScores = ChunkScores>
   implements Evaluation<T> {
@@ -107,7 +105,6 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   readonly #scorer: ChunkScorer<S>;
   readonly #states: TensorCache;
   readonly #belowMs = new Map<string, number>();
-  readonly #known = new Map<number, KnownRows>();
   #dense: T["dense"] | undefined;
   #denseLosses: readonly Float64Array[] = [];
 
@@ -117,7 +114,6 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
    * @param task What the losses and the main metric are called.
    * @param chunks At least one.
    * @param cacheBytes Bytes of dense states and logits that are kept for reuse.
-   * @param shared Where those of the logits lie that other processes need too.
    */
   constructor(
     task: Pick<EvaluationTask, "loss" | "headline">,
@@ -125,14 +121,13 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     chunks: readonly Int32Array<ArrayBuffer>[],
     scorer: ChunkScorer<S>,
     cacheBytes: number = DEFAULT_CACHE_BYTES,
-    shared?: SharedTensors,
   ) {
     this.#task = task;
     this.#model = model;
     this.chunks = chunks;
     this.context = chunks.reduce((most, { length }) => Math.max(most, length), 0);
     this.#scorer = scorer;
-    this.#states = new TensorCache(cacheBytes, (tensor) => model.backend.free(tensor), shared);
+    this.#states = new TensorCache(cacheBytes, (tensor) => model.backend.free(tensor));
   }
 
   /**
@@ -214,15 +209,14 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   }
 
   #runChunk(pruner: Pruner, chunk: number, first: number): ChunkRecord {
-    const { length } = this.chunks[chunk]!, known = this.#knownRows(chunk)?.feed(pruner.warmup);
-    const sequence = this.#model.start(pruner, { chunk, ...(known && { known }) });
+    const { length } = this.chunks[chunk]!, sequence = this.#model.start(pruner, { chunk });
     const { hidden, ms } = this.#feed(sequence, chunk, first);
     const scored = this.#score(chunk, hidden);
     this.#model.backend.free(hidden);
     const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
     const { numLayers } = this.#model.config, usage = sequence.usage();
     // Of a trial alone: with what others have done for it.
-    const timeMs = ms + (this.#belowMs.get(`${first} ${chunk}`) ?? 0) + (known?.savedMs ?? 0);
+    const timeMs = ms + (this.#belowMs.get(`${first} ${chunk}`) ?? 0);
     sequence.free?.();
     return {
       ...{ chunk, scores: listScores(scored), usage, timeMs },
@@ -327,15 +321,6 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
       get: (block, compute) => cache.get(keyOf(block), compute, { spare: true }),
       has: (block) => cache.has(keyOf(block)),
     };
-  }
-
-  /** First rows of a chunk's products, which warm-ups have in common, where a row is the same beside any others. */
-  #knownRows(chunk: number): KnownRows | undefined {
-    if (this.#model.backend.rowsAlone === undefined) return undefined;
-    const known = this.#known.get(chunk) ??
-      new KnownRows(this.#model.backend, (bytes) => this.#states.reserve(bytes));
-    this.#known.set(chunk, known);
-    return known;
   }
 
   /** Frees a tensor that nothing keeps for reuse. */

@@ -1,9 +1,4 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import type { Backend } from "../backend.ts";
-import { Model } from "../model/mod.ts";
-import { CONFIG, filtering, ids as tokenIds, weights } from "../model/small_testing.ts";
-import { ReferenceBackend } from "../reference/mod.ts";
-import { nextTokenNll } from "./next_token.ts";
 import { ChunkEvaluation, type ChunkScorer } from "./chunk_evaluation.ts";
 import type { ChunkRecord, DenseTaskResult, RunControl } from "./task.ts";
 import { fakeModel, fakePruner } from "./testing.ts";
@@ -178,41 +173,4 @@ Deno.test("ChunkEvaluation takes chunks that were finished before as they were w
   assertEquals(bare(resumed.results), bare(whole.results));
   assertEquals([whole.feeds, resumed.feeds], [9, 2]); // one is not timed
   assertEquals((await pass(resumed.records)).feeds, 0);
-});
-
-Deno.test("ChunkEvaluation multiplies the rows of warm-ups once, while there is room, and gives the same result", async () => {
-  const chunks = [0, 1].map((seed) => tokenIds(50, seed));
-  const scorer: ChunkScorer = { score: (model, ids, hidden) => nextTokenNll(model, ids, hidden) };
-  const run = async (rowsAlone: number | undefined, cacheBytes?: number) => {
-    const plain = new ReferenceBackend(), rows = [0];
-    const backend = Object.assign(new ReferenceBackend(), {
-      rowsAlone,
-      linears: (...args: Parameters<Backend["linears"]>) => {
-        rows[0]! += args[0].shape[0]!;
-        plain.linears(...args);
-      },
-    });
-    const evaluation = new ChunkEvaluation(
-      task,
-      new Model(CONFIG, weights, backend),
-      chunks,
-      scorer,
-      cacheBytes,
-    );
-    await evaluation.dense();
-    const results = [], counts = [];
-    for (const pruneRatio of [0.3, 0.5]) {
-      rows[0] = 0;
-      const { timeMs, denseTimeMs: _, ...result } = await evaluation.run(filtering({ pruneRatio }));
-      assert(timeMs > 0);
-      results.push(result);
-      counts.push(rows[0]);
-    }
-    return { results, counts };
-  };
-  const alone = await run(undefined), shared = await run(0), small = await run(0, 2 ** 12);
-  assertEquals([shared.results, small.results], [alone.results, alone.results]);
-  assertEquals([shared.counts[0], small.counts], [alone.counts[0], alone.counts]);
-  // 8 rows of two chunks, in each of three layers by keys and values, queries, outputs, gate, and down.
-  assertEquals(alone.counts[1]! - shared.counts[1]!, 2 * 8 * 3 * 5);
 });

@@ -27,7 +27,7 @@ export interface EvaluatedModel {
   /** Where it runs. */
   readonly backend: Backend;
   /** Starts a sequence; without a pruner it runs dense. `chunk` is its index in a text scored in chunks. */
-  start(pruner?: Pruner, options?: Pick<SequenceOptions, "chunk" | "known">): EvaluatedSequence;
+  start(pruner?: Pruner, options?: Pick<SequenceOptions, "chunk">): EvaluatedSequence;
   /** Starts a batch that is decoded on a device, where the backend can; else tokens are fed one by one. */
   startBatch?(pruner: Pruner | undefined, options: BatchOptions): EvaluatedBatch;
   /** Dense residual stream entering a layer, [T, hiddenSize] f32, for one whole sequence. */

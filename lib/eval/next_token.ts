@@ -1,7 +1,6 @@
 /** Losses of a model's next-token distributions, a block of rows at a time so that logits stay small. */
 import type { LogitComparison } from "../backend.ts";
-import { equalRows, rowsToCopy } from "../model/known_rows.ts";
-import { f32Data, firstRows, type HostTensor, hostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import { f32Data, firstRows, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import type { KeptLogits } from "./chunk_evaluation.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
@@ -32,17 +31,10 @@ function forEachBlock(
   if (room.logits !== undefined) model.backend.free(room.logits);
 }
 
-/** Logits of first rows of a block, which need not be made again. */
-interface KnownLogits {
-  readonly logits: Tensor;
-  readonly rows: number;
-}
-
 /**
  * Logits of rows [start, end) of hidden states.
  *
  * @param out Where they go; default: new memory.
- * @param known Those of the first ones, on the host.
  */
 function logitsOf(
   model: EvaluatedModel,
@@ -50,20 +42,7 @@ function logitsOf(
   start: number,
   end: number,
   out?: Tensor,
-  known?: KnownLogits,
 ): Tensor {
-  if (known !== undefined && known.rows > 0) {
-    const total = end - start, shape = [total, known.logits.shape[1]!];
-    const all = (out ?? model.backend.alloc("f32", shape, true)) as HostTensor,
-      rest = rowsOf(all, known.rows, total);
-    const own = logitsOf(model, hidden, start + known.rows, end, rest);
-    if (own !== rest) {
-      f32Data(rest).set(f32Data(own));
-      model.backend.free(own);
-    }
-    f32Data(all).set(f32Data(firstRows(known.logits, known.rows)));
-    return all;
-  }
   const { backend } = model, width = hidden.shape[1]!;
   const numbers = Int32Array.from({ length: end - start }, (_, i) => start + i);
   const picked = backend.upload(hostTensor("i32", [end - start], numbers));
@@ -82,7 +61,6 @@ function withLogits<T>(
   [start, end]: readonly [number, number],
   memory: KeptLogits | Room,
   look: (logits: Tensor) => T,
-  known?: KnownLogits,
 ): T {
   if ("get" in memory) {
     const logits = memory.get(start, () => logitsOf(model, hidden, start, end)), result = look(logits);
@@ -90,7 +68,7 @@ function withLogits<T>(
     return result;
   }
   const out = memory.logits && firstRows(memory.logits, end - start);
-  const logits = logitsOf(model, hidden, start, end, out, known), result = look(logits);
+  const logits = logitsOf(model, hidden, start, end, out), result = look(logits);
   memory.logits ??= logits;
   // A model may have ignored `out`.
   if (logits !== out && logits !== memory.logits) model.backend.free(logits);
@@ -191,14 +169,11 @@ export function compareNextTokens(
     kl: new Float64Array(rows),
     agree: new Uint8Array(rows),
   };
-  const ofBase: Room = {}, { rowsAlone } = model.backend;
-  const same = rowsAlone === undefined ? 0 : equalRows(base, other);
+  const ofBase: Room = {};
   forEachBlock(model, ids, (start, end, targets, room) => {
-    const total = end - start, known = rowsToCopy(Math.min(same - start, total), total, rowsAlone ?? 0);
     const block = withLogits(model, base, [start, end], kept ?? ofBase, (logits) => {
       const compare = (others: Tensor) => model.backend.compareLogits(logits, others, targets);
-      if (known === total) return compare(logits);
-      return withLogits(model, other, [start, end], room, compare, { logits, rows: known });
+      return withLogits(model, other, [start, end], room, compare);
     });
     all.nll.set(block.nll, start);
     all.baseNll.set(block.baseNll, start);

@@ -1,6 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
 import type { KeptLogits } from "./chunk_evaluation.ts";
-import { ReferenceBackend } from "../reference/mod.ts";
 import { emptyTensor, f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { compareNextTokens, likeliestTokens, nextTokenNll, ROWS_PER_BLOCK } from "./next_token.ts";
@@ -63,29 +62,4 @@ Deno.test("nextTokenNll() and compareNextTokens() make the logits of all blocks 
   compareNextTokens(counted, ids, hidden, othersFrom(hidden, 0));
   assertEquals(rooms.map((room) => room?.shape[0]), [undefined, undefined, ...[128, 128, 4, 4]]);
   assertEquals(new Set(rooms.map(bufferOf)).size, 3);
-});
-
-Deno.test("compareNextTokens() makes no logits of rows that both runs have, where a row is the same beside any", () => {
-  const { model } = fakeModel(), base = model.start().feed(ids), made: number[] = [];
-  const counted = (rowsAlone?: number): EvaluatedModel => ({
-    ...model,
-    backend: Object.assign(new ReferenceBackend(), { rowsAlone }),
-    logits: (hidden) => (made.push(hidden.shape[0]!), hidden),
-  });
-  for (
-    const [same, rowsAlone, expected] of [
-      [0, 0, [128, 128, 128, 128, 4, 4]],
-      [140, 0, [128, 128, 116, 4, 4]],
-      [140, undefined, [128, 128, 128, 128, 4, 4]],
-      [120, 9, [128, 10, 128, 128, 4, 4]], // ten rows are enough to be what they are beside others
-      [ids.length, 9, [128, 128, 4]],
-    ] as const
-  ) {
-    const other = othersFrom(base, same);
-    const found = compareNextTokens(counted(rowsAlone), ids, base, other);
-    assertEquals(made.splice(0), [...expected], `${same} rows, ${rowsAlone}`);
-    assertEquals(found, compareNextTokens(counted(), ids, base, other));
-    assertEquals(found.kl.findIndex((kl) => kl !== 0), same < found.kl.length ? same : -1);
-    made.length = 0;
-  }
 });

@@ -3,7 +3,6 @@ import type { Pruner } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
 import type { SequenceUsage } from "../model/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
-import type { HostTensor } from "../tensor.ts";
 import { type BlockSums, sumBlocks } from "../stats/paired.ts";
 import type { DropCounts, SkipCounts, SkipRatios } from "./skip_ratio.ts";
 
@@ -156,14 +155,6 @@ export function labelOf({ name, label }: Pick<EvaluationTask, "name" | "label">,
   return label?.(context) ?? `${name} at ${context}`;
 }
 
-/** Float32 tensors that several processes share; they are not written to. */
-export interface SharedTensors {
-  /** What one of the processes has kept under a key. */
-  find(key: string): HostTensor | undefined;
-  /** Keeps a tensor for all, and gives it as all have it; undefined where there is no room. */
-  keep(key: string, tensor: HostTensor): HostTensor | undefined;
-}
-
 /** What a task is opened on. */
 export interface TaskData {
   /** The text. */
@@ -176,8 +167,6 @@ export interface TaskData {
   readonly tokenizer: Tokenizer;
   /** Bytes of what the dense model gives that may be kept from run to run; default: 1 GiB. */
   readonly cacheBytes?: number;
-  /** Where the dense model's logits lie that other processes need too. */
-  readonly shared?: SharedTensors;
 }
 
 /** The types of a task's records. */

@@ -1,7 +1,6 @@
 /** Keeps computed tensors for reuse while a byte budget lasts. */
 import { byteSize } from "../dtype.ts";
-import type { SharedTensors } from "./task.ts";
-import { countOf, type HostTensor, type Tensor } from "../tensor.ts";
+import { countOf, type Tensor } from "../tensor.ts";
 
 /** Bytes of a tensor's values. */
 const bytesOf = ({ dtype, shape }: Tensor): number => byteSize(dtype, countOf(shape));
@@ -14,7 +13,6 @@ export class TensorCache {
   readonly #entries = new Map<string, Tensor>();
   readonly #spare = new Set<string>();
   readonly #free: (tensor: Tensor) => void;
-  readonly #shared: SharedTensors | undefined;
   #bytesLeft: number;
 
   /**
@@ -22,10 +20,8 @@ export class TensorCache {
    *
    * @param bytes Budget for all kept tensors.
    * @param free Frees a spare tensor that has made room. None may be in use while another is put.
-   * @param shared Where spare tensors lie that other processes need too.
    */
-  constructor(bytes: number, free: (tensor: Tensor) => void = () => {}, shared?: SharedTensors) {
-    this.#shared = shared;
+  constructor(bytes: number, free: (tensor: Tensor) => void = () => {}) {
     this.#bytesLeft = bytes;
     this.#free = free;
   }
@@ -33,13 +29,6 @@ export class TensorCache {
   /** Whether a tensor is kept under a key. */
   has(key: string): boolean {
     return this.#entries.has(key);
-  }
-
-  /** Takes so many bytes from the budget for what is kept elsewhere, if they are left. */
-  reserve(bytes: number): boolean {
-    if (bytes > this.#bytesLeft) return false;
-    this.#bytesLeft -= bytes;
-    return true;
   }
 
   /** Keeps a tensor if it fits; one that is already kept under the key stays. */
@@ -57,24 +46,9 @@ export class TensorCache {
   get(key: string, compute: () => Tensor, options?: { readonly spare?: boolean }): Tensor {
     const kept = this.#entries.get(key);
     if (kept !== undefined) return kept;
-    const tensor = options?.spare ? this.#fromAll(key, compute) : compute();
+    const tensor = compute();
     this.put(key, tensor, options);
     return tensor;
-  }
-
-  /** A tensor as all processes have it, or computed for them, if it is to be kept. */
-  #fromAll(key: string, compute: () => Tensor): Tensor {
-    const found = this.#shared?.find(key);
-    if (found !== undefined) return found;
-    const own = compute();
-    if (
-      this.#shared === undefined || !("data" in own) || own.dtype !== "f32" || bytesOf(own) > this.#bytesLeft
-    ) {
-      return own;
-    }
-    const kept = this.#shared.keep(key, own as HostTensor);
-    if (kept !== undefined) this.#free(own);
-    return kept ?? own;
   }
 
   /** Drops spare tensors, the last first, until so many bytes are left or no spare one is. */

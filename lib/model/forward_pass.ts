@@ -8,7 +8,6 @@ import type { CacheDType } from "../dtype.ts";
 import type { LayerView } from "../methods/pruner.ts";
 import { countOf, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
-import type { KnownFeed } from "./known_rows.ts";
 import type { ModelWeights } from "./weights.ts";
 
 /** Scratch of so many rows is kept whatever part of it is used. */
@@ -85,8 +84,6 @@ export class ForwardPass {
   readonly #scratch = new Map<string, Tensor>();
   /** Who looks on, if anybody. */
   see: See | undefined;
-  /** First rows of products that need not be multiplied, while a sequence's first tokens go through. */
-  known: KnownFeed | undefined;
 
   constructor(model: ModelParts) {
     this.model = model;
@@ -247,13 +244,7 @@ export class ForwardPass {
   ): Tensor[] {
     const { backend, config, weights } = this.model, own = weights.layers[layer]!;
     const products = names.map((name) => this.#product(layer, name, x));
-    this.#multiply(
-      x,
-      products,
-      products.length,
-      only,
-      (x, products) => backend.linears(x, products, only, sameX),
-    );
+    backend.linears(x, products, only, sameX);
     return products.map(({ out }, i) => {
       const { bias: ofBias, norm: ofNorm } = namesOf(names[i]!), bias = own[ofBias], norm = own[ofNorm];
       if (bias !== undefined) backend.add(out, this.#repeat(bias, x.shape[0]!), only);
@@ -269,11 +260,9 @@ export class ForwardPass {
   protected gated(layer: number, x: Tensor, activation: Gate): Tensor {
     const { backend, weights } = this.model, own = weights.layers[layer]!;
     if (own.gateBias === undefined && own.upBias === undefined) {
-      const products = ["gate", "up"].map((name) => this.#product(layer, name, x));
-      const multiply = (x: Tensor, [gate, up]: readonly Product[]) =>
-        backend.gatedLinear(x, gate!, up!, activation);
-      this.#multiply(x, products, 1, undefined, multiply);
-      return products[0]!.out;
+      const [gate, up] = ["gate", "up"].map((name) => this.#product(layer, name, x));
+      backend.gatedLinear(x, gate!, up!, activation);
+      return gate!.out;
     }
     const [gate, up] = this.projects(layer, ["gate", "up"], x);
     backend[activation](gate!, up!, gate!);
@@ -319,18 +308,6 @@ export class ForwardPass {
     const queries = this.project(layer, "q", x, only, x.shape[0] === normed.shape[0]);
     this.rotate(layer, queries, positions, only);
     return queries;
-  }
-
-  /** Fills the first `results` outputs of products, but for rows that are known already. */
-  #multiply(
-    x: Tensor,
-    products: readonly Product[],
-    results: number,
-    only: BatchDecisions | undefined,
-    multiply: (x: Tensor, products: readonly Product[]) => void,
-  ): void {
-    if (this.known === undefined || only !== undefined) multiply(x, products);
-    else this.known.multiply(x, products, results, multiply);
   }
 
   /** One of a layer's matrices, and scratch for its product with rows. */

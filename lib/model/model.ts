@@ -9,7 +9,6 @@ import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
 import { layerConfig, type ModelConfig } from "./config.ts";
 import { feedTogether, type SequenceFeed } from "./feed_together.ts";
 import type { ForwardPass, See } from "./forward_pass.ts";
-import type { KnownFeed } from "./known_rows.ts";
 import { createTurns, type Rope } from "./rope.ts";
 import { ModelSequence } from "./sequence.ts";
 import { countParameters, type ModelWeights } from "./weights.ts";
@@ -20,11 +19,6 @@ export interface SequenceOptions {
   readonly chunk?: number;
   /** Element type of the KV cache. Default: the model's. */
   readonly cacheDType?: CacheDType;
-  /**
-   * First rows of products that need not be multiplied.
-   * @internal
-   */
-  readonly known?: KnownFeed;
   /**
    * Shown what passes by.
    * @internal

@@ -246,8 +246,6 @@ export class ModelSequence {
   #run(x: Tensor, from: number, to: number): Tensor {
     const total = x.shape[0]!;
     this.expectNext(total);
-    const { known } = this.#options, isAltered = this.#model !== this.#model.unaltered;
-    this.#pass.known = this.#length > 0 || isAltered ? undefined : known;
     if (this.nextPiece(total) === total) {
       this.#pass.run(x, from, to, this.begin(total));
       this.end(total);
@@ -259,7 +257,6 @@ export class ModelSequence {
       this.#pass.run(piece, from, to, this.begin(count));
       this.#model.backend.storeRows(piece, out, at);
       this.end(count); // may give the pass's scratch back, the piece with it
-      this.#pass.known = undefined;
       at += count;
     }
     this.#model.backend.free(x);

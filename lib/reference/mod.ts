@@ -31,8 +31,6 @@ export class ReferenceBackend implements Backend {
   readonly name = "reference";
   /** One line for logs. */
   readonly description = "plain TypeScript, sums in float64";
-  /** See {@linkcode Backend.rowsAlone}. */
-  readonly rowsAlone = 0;
   /** See {@linkcode Backend.alloc}. */
   readonly alloc: Backend["alloc"] = (dtype, shape) => emptyTensor(dtype, shape);
   /** See {@linkcode Backend.upload}. */

@@ -2,13 +2,7 @@
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
-import {
-  type Evaluation,
-  type EvaluationTask,
-  labelOf,
-  type SharedTensors,
-  type TaskTypes,
-} from "../eval/task.ts";
+import { type Evaluation, type EvaluationTask, labelOf, type TaskTypes } from "../eval/task.ts";
 import { findTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer.ts";
@@ -46,11 +40,6 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly tokens?: number;
   /** Bytes of what the dense model gives that may be kept from trial to trial; default: 1 GiB. */
   readonly cacheBytes?: number;
-  /**
-   * Where the dense model's logits lie that other processes need too.
-   * @internal
-   */
-  readonly shared?: SharedTensors;
 }
 
 /** A study whose model is read, but not yet on a backend. */
@@ -132,14 +121,13 @@ export async function readVersion(): Promise<string> {
 
 /** Opens a study's task on its model and text. */
 export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>): Evaluation<T> {
-  const { model, context = DEFAULT_CONTEXT, task = TASKS[0], cacheBytes, shared } = study;
+  const { model, context = DEFAULT_CONTEXT, task = TASKS[0], cacheBytes } = study;
   const data = {
     ids: encodeStudy(study),
     text: study.text,
     context,
     tokenizer: model.tokenizer,
     ...(cacheBytes !== undefined && { cacheBytes }),
-    ...(shared && { shared }),
   };
   return task.open(model.model, data) as Evaluation<T>;
 }

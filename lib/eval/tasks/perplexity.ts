@@ -10,7 +10,7 @@ import { ChunkEvaluation, type ChunkScorer, type ChunkScores } from "../chunk_ev
 import { cutChunks } from "../chunks.ts";
 import type { EvaluatedModel } from "../language_model.ts";
 import { compareNextTokens, nextTokenNll } from "../next_token.ts";
-import type { DenseTaskResult, EvaluationTask, SharedTensors, TaskResult } from "../task.ts";
+import type { DenseTaskResult, EvaluationTask, TaskResult } from "../task.ts";
 
 /** Options of {@linkcode PerplexityEvaluation}. */
 export interface PerplexityOptions {
@@ -22,8 +22,6 @@ export interface PerplexityOptions {
    * for each run: slower, equal results.
    */
   readonly cacheBytes?: number;
-  /** Where the dense model's logits lie that other processes need too. */
-  readonly shared?: SharedTensors;
 }
 
 /** The dense model on a text. */
@@ -172,7 +170,7 @@ export class PerplexityEvaluation extends ChunkEvaluation<PerplexityTypes, Perpl
    * @throws {RangeError} If the text is shorter than the context.
    */
   constructor(model: EvaluatedModel, ids: Int32Array, options: PerplexityOptions = {}) {
-    const { context = 512, cacheBytes, shared } = options;
-    super(perplexity, model, cutChunks(ids, context), scoreBehind(0), cacheBytes, shared);
+    const { context = 512, cacheBytes } = options;
+    super(perplexity, model, cutChunks(ids, context), scoreBehind(0), cacheBytes);
   }
 }

@@ -17,7 +17,7 @@ export const perplexityLlamaCpp: EvaluationTask<PerplexityTypes> = {
     "one, each a sequence of its own, one prefill; the tokens behind the one in the middle are scored; perplexity = exp of the " +
     "mean of all their losses, softmax over float32 logits; KL and top-1 on the same positions.",
   label: (context) => `llama.cpp at ${context}`,
-  open(model, { ids, context, tokenizer, cacheBytes, shared }) {
+  open(model, { ids, context, tokenizer, cacheBytes }) {
     if (context % 2 !== 0 || context < 4) {
       throw new RangeError(
         `Cannot cut chunks of ${context} tokens in halves: expected an even number of at least 4`,
@@ -36,7 +36,6 @@ export const perplexityLlamaCpp: EvaluationTask<PerplexityTypes> = {
       chunks,
       scoreBehind(context / 2),
       cacheBytes,
-      shared,
     );
   },
 };

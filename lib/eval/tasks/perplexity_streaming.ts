@@ -15,13 +15,12 @@ export const perplexityStreaming: EvaluationTask<PerplexityTypes> = {
     "softmax over float32 logits; KL and top-1 on the same positions.",
   label: (context) => `streaming over ${context}`,
   isWhole: true,
-  open: (model, { ids, cacheBytes, shared }) =>
+  open: (model, { ids, cacheBytes }) =>
     new ChunkEvaluation<PerplexityTypes, PerplexityScores>(
       perplexity,
       model,
       cutChunks(ids, Math.max(ids.length, 2)),
       scoreBehind(0),
       cacheBytes,
-      shared,
     ),
 };

@@ -73,7 +73,7 @@ export const perplexityWord: EvaluationTask<PerplexityTypes> = {
     "each token's times tokens by words; KL and top-1 on the same positions.",
   label: (context) => `lm-eval word perplexity at ${context}`,
   loss: { ...perplexity.loss, of: "word" },
-  open(model, { ids, text, context, tokenizer, cacheBytes, shared }) {
+  open(model, { ids, text, context, tokenizer, cacheBytes }) {
     const prefix = tokenizer.bosId ?? [...tokenizer.endIds][0];
     if (prefix === undefined) {
       throw new RangeError("Cannot begin a page: the tokenizer has no BOS and no end token");
@@ -96,7 +96,6 @@ export const perplexityWord: EvaluationTask<PerplexityTypes> = {
       windows.map(({ ids }) => ids),
       scoreLast((chunk) => windows[chunk]!.scored, factor),
       cacheBytes,
-      shared,
     );
   },
 };
