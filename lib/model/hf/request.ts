@@ -38,18 +38,23 @@ export function endpointOf({ endpoint }: HubOptions): string {
   return (endpoint ?? (Deno.env.get("HF_ENDPOINT") || "https://huggingface.co")).replace(/\/+$/, "");
 }
 
-/** Runs `attempt` until it succeeds, or has failed {@linkcode TRIES} times since it last came further. */
+/**
+ * Runs `attempt` until it succeeds, or has failed {@linkcode TRIES} times since it last came further.
+ *
+ * @param tries Tries before it first came further.
+ */
 export async function persist<T>(
   { retryMs = 1000 }: HubOptions,
   attempt: (cameFurther: () => void) => Promise<T>,
+  tries = TRIES,
 ): Promise<T> {
-  for (let failures = 0;;) {
+  for (let left = tries;;) {
     try {
-      return await attempt(() => failures = 0);
+      return await attempt(() => left = TRIES);
     } catch (error) {
       if (!(error instanceof TryAgain)) throw error;
-      const pauseMs = error.afterMs ?? retryMs * 2 ** failures;
-      if (++failures === TRIES || pauseMs > LONGEST_PAUSE_MS) throw new HubUnreachableError(error.message);
+      const pauseMs = error.afterMs ?? retryMs * 2 ** (TRIES - left);
+      if (--left === 0 || pauseMs > LONGEST_PAUSE_MS) throw new HubUnreachableError(error.message);
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   }
