@@ -9,10 +9,22 @@ import {
   logitsOf,
   openSource,
 } from "./checkpoint_golden_testing.ts";
-import type { LayerConfig, ModelConfig } from "./config.ts";
+import { ARCHITECTURES } from "./architectures/mod.ts";
+import { type LayerConfig, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
 import { CHECKPOINTS, GGUF_NAMES, ggufFile, hfFolder, NAMES } from "./testdata/checkpoints.ts";
 
 const backend = new ReferenceBackend();
+
+Deno.test("every architecture has a golden case, in each format that it has", () => {
+  const seen = (sources: readonly ModelSource[]) =>
+    new Set(sources.map((source) => readModelConfig(source).architecture));
+  const folders = seen(NAMES.map((name) => hfFolder(name))),
+    files = seen(GGUF_NAMES.map((name) => ggufFile(name)));
+  for (const { name, gguf } of ARCHITECTURES) {
+    assert(folders.has(name), `found no case of "${name}", expected one (make_checkpoint_golden.py)`);
+    assertEquals(files.has(name), gguf !== undefined, `cases of "${name}" as GGUF`);
+  }
+});
 
 for (const name of NAMES) {
   Deno.test(`${name}: the reference has transformers' logits, in one piece and token by token`, () => {
