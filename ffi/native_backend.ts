@@ -131,13 +131,13 @@ export abstract class NativeBackend implements Backend, Disposable {
     return out;
   }
 
-  embedding(table: Tensor, ids: Tensor, out: Tensor): void {
+  embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): void {
     expectTensor("table", table, WEIGHTS, [-1, -1]);
     const [vocab, cols] = table.shape, { dtype } = table;
     expectTensor("ids", ids, "i32", [-1]);
     const rows = ids.shape[0];
     expectTensor("out", out, "f32", [rows, cols]);
-    this.context.call("tkf_embedding_gather", { table, dtype, vocab, cols, ids, rows, out });
+    this.context.call("tkf_embedding_gather", { table, dtype, vocab, cols, ids, rows, scale, out });
   }
 
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void {

@@ -50,6 +50,13 @@ Deno.test("tkf_rows_copy refuses short and misaligned buffers that it does not n
   assertEquals(invoke({ dtype: "f16", out_dtype: "bf16" }), STATUS.dtype);
 });
 
+Deno.test("tkf_embedding_gather refuses a scale that is not finite in f32", () => {
+  for (const scale of [NaN, -Infinity, 1e39]) {
+    const args = { ...good("tkf_embedding_gather"), scale };
+    assertEquals(context.invoke("tkf_embedding_gather", args), STATUS.value, `${scale}`);
+  }
+});
+
 Deno.test("the C ABI refuses lists of kept rows on the CPU", () => {
   for (const name of ["tkf_linear_apply", "tkf_rope_apply"]) {
     const args = { ...good(name), kept: new Int32Array(99), kept_count: new Int32Array(1) };

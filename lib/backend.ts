@@ -158,8 +158,11 @@ export interface Backend extends BatchOps {
   /** Gives a tensor's memory back at once; not to be used afterwards. Where it is not called, memory is freed late. */
   free(tensor: Tensor): void;
 
-  /** out[i] = table[ids[i]]: `table` [vocabSize, hiddenSize] of any dtype, `ids` [T] i32, `out` [T, hiddenSize]. */
-  embedding(table: Tensor, ids: Tensor, out: Tensor): void;
+  /**
+   * out[i] = table[ids[i]] * scale: `table` [vocabSize, hiddenSize] of any dtype, `ids` [T] i32, `out` [T, hiddenSize];
+   * `scale`, default 1, is rounded to float32.
+   */
+  embedding(table: Tensor, ids: Tensor, out: Tensor, scale?: number): void;
   /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]; `out` may be `x`. */
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void;
   /** x += delta, both [T, n], in the rows of `only` alone; then `rmsNorm` of all rows. */

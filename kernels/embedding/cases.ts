@@ -42,6 +42,7 @@ export const CALLS: Calls = {
   tkf_embedding_gather(d) {
     const dtype = d.pick(WEIGHTS), vocab = d.size(6, 1), cols = d.columns(dtype), rows = d.size(9);
     const table = d.values(dtype, vocab * cols), ids = d.indices(rows, vocab);
-    return { table, ids, out: d.room("f32", rows * cols), vocab, cols, rows, dtype };
+    const scale = d.pick([1, 1, 24]);
+    return { table, ids, out: d.room("f32", rows * cols), vocab, cols, rows, scale, dtype };
   },
 };

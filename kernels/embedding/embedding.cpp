@@ -1,4 +1,7 @@
 // Checks of tkf_tensor_dequantize and tkf_embedding_gather.
+#include <cfloat>
+#include <cmath>
+
 #include "../common/check.h"
 
 namespace tkf {
@@ -20,6 +23,8 @@ bool check_args(Check& check, const tkf_embedding_gather_args& a) {
   check.array<int32_t>("ids", a.ids, {a.rows});
   check.array<float>("out", a.out, {a.rows, a.cols});
   check.indices("ids", a.ids, a.rows, a.vocab);
+  check.require(std::fabs(a.scale) <= FLT_MAX, TKF_STATUS_VALUE,
+                "found a scale that is not finite in f32, expected a number");
   return a.rows > 0 && a.cols > 0;
 }
 

@@ -4,16 +4,16 @@
 
 namespace tkf {
 
-// One lane's values of one block, at their places in `out`, which begins where the block does.
+// One lane's values of one block, times `scale`, at their places in `out`, which begins where the block does.
 template <class Weight>
-__device__ __forceinline__ void dequantize_part(const uint8_t* block, int part, float* out) {
+__device__ __forceinline__ void dequantize_part(const uint8_t* block, int part, float* out, float scale = 1) {
   float w[Weight::RUNS * Weight::RUN];
   Weight::decode(block, part, w);
 #pragma unroll
   for (int run = 0; run < Weight::RUNS; run++) {
     const int at = Weight::offset(part, run);
 #pragma unroll
-    for (int i = 0; i < Weight::RUN; i++) out[at + i] = w[run * Weight::RUN + i];
+    for (int i = 0; i < Weight::RUN; i++) out[at + i] = scale * w[run * Weight::RUN + i];
   }
 }
 
@@ -32,7 +32,8 @@ __global__ void __launch_bounds__(256) dequantize_kernel(const uint8_t* values, 
 // A block of threads a row. A row of an id outside the table becomes 0.
 template <class Weight>
 __global__ void __launch_bounds__(256) embedding_kernel(const uint8_t* table, int64_t vocab, int64_t cols,
-                                                        const int32_t* ids, int64_t rows, float* out, int* fault) {
+                                                        const int32_t* ids, int64_t rows, float scale, float* out,
+                                                        int* fault) {
   wait_for_earlier_kernels();
   const int64_t blocks = cols / Weight::VALUES, parts = blocks * Weight::LANES;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -47,7 +48,7 @@ __global__ void __launch_bounds__(256) embedding_kernel(const uint8_t* table, in
     for (int64_t i = threadIdx.x; i < parts; i += blockDim.x) {
       const int64_t block = i / Weight::LANES;
       dequantize_part<Weight>(from + block * Weight::BYTES, static_cast<int>(i % Weight::LANES),
-                              to + block * Weight::VALUES);
+                              to + block * Weight::VALUES, scale);
     }
   }
 }
@@ -73,7 +74,7 @@ int32_t on_cuda::embedding_gather(tkf_context* context, const tkf_embedding_gath
     using Weight = decltype(weight);
     const unsigned threads = row_threads(4 * (a.cols / Weight::VALUES * Weight::LANES), 256);
     TKF_LAUNCH(cuda_stream(context), (embedding_kernel<Weight>), grid_of(a.rows, 1), threads, 0, table, a.vocab, a.cols,
-               as<int32_t>(a.ids), a.rows, as<float>(a.out), cuda_fault(context));
+               as<int32_t>(a.ids), a.rows, static_cast<float>(a.scale), as<float>(a.out), cuda_fault(context));
   });
   return cuda_launched(context, "embedding");
 }

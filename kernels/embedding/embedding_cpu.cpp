@@ -22,11 +22,16 @@ int32_t embedding_gather(tkf_context* context, const tkf_embedding_gather_args& 
   const int32_t* ids = as<int32_t>(a.ids);
   float* out = as<float>(a.out);
   const int64_t cols = a.cols;
+  const float scale = static_cast<float>(a.scale);
   with_format(a.dtype, [&](auto format) {
     using Format = decltype(format);
     parallel_ranges(context, a.rows, larger(int64_t{1}, 16384 / cols), [&](int64_t begin, int64_t end, int) {
       for (int64_t row = begin; row < end; row++) {
-        decode_row<Format>(table + ids[row] * row_bytes<Format>(cols), cols, out + row * cols);
+        float* to = out + row * cols;
+        decode_row<Format>(table + ids[row] * row_bytes<Format>(cols), cols, to);
+        if (scale != 1) {
+          for (int64_t i = 0; i < cols; i++) to[i] *= scale;
+        }
       }
     });
   });

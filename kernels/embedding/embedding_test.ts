@@ -18,15 +18,16 @@ testCases(
     const ids = Int32Array.from({ length: count }, () => Math.floor((next() + 1) / 2 * vocabSize));
     if (count > 1) ids.set([vocabSize - 1, 0]);
     const rows = hostTensor("i32", [count], ids), expected = unwritten([count, hiddenSize]);
-    reference.embedding(table, rows, expected);
+    const scale = i % 2 === 0 ? 1 : Math.sqrt(hiddenSize);
+    reference.embedding(table, rows, expected, scale);
     const all = dequantize(table, 0, countOf(table.shape));
     // d*q + m may be rounded once or twice, on values of a size where the two nearly cancel.
     const largest = all.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     const relative = dtype.startsWith("q") ? 2e-7 : 0;
     return ({ name, backend, on, empty, values }) => {
       const out = empty(count, hiddenSize), tableOn = on(table), what = `${name}, ${dtype} [${table.shape}]`;
-      backend.embedding(tableOn, on(rows), out);
-      assertNear(values(out), f32Data(expected), relative, what, () => largest);
+      backend.embedding(tableOn, on(rows), out, scale);
+      assertNear(values(out), f32Data(expected), relative, what, () => scale * largest);
       assertNear(values(backend.dequantize(tableOn)), all, relative, what, () => largest);
     };
   },

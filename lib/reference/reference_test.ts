@@ -12,10 +12,12 @@ const near = (tensor: Tensor, want: number[], tolerance = 1e-6) => {
   want.forEach((value, i) => assertAlmostEquals(hostData(tensor)[i]!, value, tolerance));
 };
 
-Deno.test("embedding() takes rows by id and refuses an unknown id", () => {
+Deno.test("embedding() takes rows by id, scaled, and refuses an unknown id", () => {
   const out = emptyTensor("f32", [3, 2]);
   backend.embedding(f32([3, 2], [1, 2, 3, 4, 5, 6]), i32([2, 0, 2]), out);
   near(out, [5, 6, 1, 2, 5, 6]);
+  backend.embedding(f32([3, 2], [1, 2, 3, 4, 5, 6]), i32([2, 0, 2]), out, -0.5);
+  near(out, [-2.5, -3, -0.5, -1, -2.5, -3]);
   assertThrows(
     () => backend.embedding(f32([3, 2], [1, 2, 3, 4, 5, 6]), i32([3, 0, 2]), out),
     RangeError,

@@ -5,14 +5,15 @@ import { toBf16, toF16 } from "../half.ts";
 import { dequantize } from "./dequantize.ts";
 
 /** See {@linkcode Backend.embedding}. @throws {RangeError} If an id is outside the vocabulary. */
-export function embedding(table: Tensor, ids: Tensor, out: Tensor): void {
+export function embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): void {
   const [vocabSize, width] = table.shape as [number, number];
   expectTensor("ids", ids, "i32", [-1]);
   expectTensor("out", out, "f32", [ids.shape[0]!, width]);
-  const target = f32Data(out), rows = hostData(ids);
+  const target = f32Data(out), rows = hostData(ids), factor = Math.fround(scale);
   expectIds(rows, vocabSize);
   rows.forEach((id, row) => {
-    target.set(dequantize(table as HostTensor, id * width, width), row * width);
+    const values = dequantize(table as HostTensor, id * width, width);
+    target.set(values.map((x) => x * factor), row * width);
   });
 }
 

@@ -37,6 +37,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "lowest index of ties",
   },
   {
+    name: "looked-up rows are not scaled",
+    file: "embedding/embedding.cu",
+    from: "out[at + i] = scale * w[run",
+    to: "out[at + i] = w[run",
+    test: "embedding/embedding_test.ts",
+    filter: "equal the reference on all cases",
+  },
+  {
     name: "a norm leaves out a row's second half",
     file: "rms_norm/rms_norm.cu",
     from: "for (int e = 0; e < EACH; e++) squares +=",

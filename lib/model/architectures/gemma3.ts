@@ -2,7 +2,6 @@
 import type { Tensor } from "../../tensor.ts";
 import type { ConfigReader } from "../config_reader.ts";
 import { type Addend, ForwardPass, type KeptRows } from "../forward_pass.ts";
-import { createTurns } from "../rope.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";
 import { llama, norm, readBiases, readSizes } from "./llama.ts";
 import { headNorms } from "./qwen3.ts";
@@ -16,17 +15,8 @@ const PATTERN = 6;
 
 class Gemma3ForwardPass extends ForwardPass {
   override embed(ids: Tensor, out: Tensor): void {
-    const { backend, config: { hiddenSize } } = this.model;
-    super.embed(ids, out);
-    // Pairs that turn by nothing and become sqrt(hiddenSize) times as long.
-    this.#scale ??= backend.upload(
-      createTurns({
-        theta: 1,
-        factors: Array(hiddenSize / 2).fill(Infinity),
-        magnitude: Math.sqrt(hiddenSize),
-      }, hiddenSize),
-    );
-    backend.rope({ ...out, shape: [out.shape[0]!, 1, hiddenSize] }, ids, this.#scale);
+    const { backend, config: { hiddenSize }, weights } = this.model;
+    backend.embedding(weights.embedding, ids, out, Math.sqrt(hiddenSize));
   }
 
   override attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
@@ -37,8 +27,6 @@ class Gemma3ForwardPass extends ForwardPass {
     const gated = this.gated(layer, this.norm(layer, "ffnNorm", x, { left }), "geglu");
     return { delta: this.norm(layer, "ffnPostNorm", this.project(layer, "down", gated), { to: "down" }) };
   }
-
-  #scale: Tensor | undefined;
 }
 
 /** Gemma 3. */
