@@ -335,14 +335,24 @@ void with_blocks(int dtype, F&& body) {
   }
 }
 
-// Host: the same for any type that was checked before; dense types value by value unless `whole`.
+// Host: the same for any type that was checked before.
+template <class F>
+void with_weight(int dtype, F&& body) {
+  switch (dtype) {
+    case TKF_DTYPE_F32: body(WeightF32()); break;
+    case TKF_DTYPE_F16: body(WeightF16()); break;
+    case TKF_DTYPE_BF16: body(WeightBf16()); break;
+    default: with_blocks(dtype, body); break;
+  }
+}
+// Host: the same, dense types value by value unless `whole`.
 template <class F>
 void with_weight(int dtype, bool whole, F&& body) {
-  switch (dtype) {
-    case TKF_DTYPE_F32: whole ? body(WeightF32()) : body(SingleF32()); break;
-    case TKF_DTYPE_F16: whole ? body(WeightF16()) : body(SingleF16()); break;
-    case TKF_DTYPE_BF16: whole ? body(WeightBf16()) : body(SingleBf16()); break;
-    default: with_blocks(dtype, body); break;
+  switch (whole ? -1 : dtype) {
+    case TKF_DTYPE_F32: body(SingleF32()); break;
+    case TKF_DTYPE_F16: body(SingleF16()); break;
+    case TKF_DTYPE_BF16: body(SingleBf16()); break;
+    default: with_weight(dtype, body); break;
   }
 }
 

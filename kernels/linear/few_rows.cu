@@ -59,15 +59,10 @@ __device__ __forceinline__ float warp_sums(float* values) {
   }
 }
 
-// RUN values of x.
-template <int RUN>
-__device__ __forceinline__ void load_run(const float* at, float* x) {
-  if constexpr (RUN == 4) {
-    const float4 v = __ldg(reinterpret_cast<const float4*>(at));
-    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
-  } else {
-    x[0] = __ldg(at);
-  }
+// Four values of x.
+__device__ __forceinline__ void load_run(const float* at, float (&x)[4]) {
+  const float4 v = __ldg(reinterpret_cast<const float4*>(at));
+  x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
 }
 
 // M rows of x at most, R rows of weights. A block's job: one tile of R weight rows and one group of M rows of x; the
@@ -122,7 +117,7 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
 #pragma unroll
           for (int run = 0; run < Weight::RUNS; run++) {
             float v[Weight::RUN];
-            load_run<Weight::RUN>(rows[m] + Weight::offset(0, run), v);
+            load_run(rows[m] + Weight::offset(0, run), v);
 #pragma unroll
             for (int r = 0; r < R; r++) {
 #pragma unroll
@@ -157,7 +152,7 @@ void launch(tkf_context* context, const float* x, const ProductSet& products, co
 
 // By tensor cores, where that is for a format and so many rows of x; k > 0.
 template <class Weight>
-constexpr bool kByMma = Weight::RUN == 4 && Weight::VALUES >= 8;
+constexpr bool kByMma = Weight::VALUES >= 8;
 template <class Weight>
 int32_t launch_mma(tkf_context* context, const float* x, const ProductSet& products, const RowList& list, int64_t k) {
   constexpr bool f16 = std::is_same<Weight, WeightF16>::value, blocks = Weight::VALUES >= 32;
@@ -198,11 +193,9 @@ int32_t launch_mma(tkf_context* context, const float* x, const ProductSet& produ
 
 int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const ProductSet& products,
                         const RowList& list, int64_t k) {
-  bool whole = is_aligned(x, 16) && k % 8 == 0;
-  for (const uint8_t* weight : products.weight) whole = whole && is_aligned(weight, 16);
   int32_t status = TKF_STATUS_OK;
   bool done = false;
-  with_weight(dtype, whole, [&](auto format) {
+  with_weight(dtype, [&](auto format) {
     using Weight = decltype(format);
     constexpr int most = kByMma<Weight> && Weight::VALUES < 32 ? 4 : 8;  // rows of x of the largest kernel
     if constexpr (kByMma<Weight>) {

@@ -6,7 +6,7 @@
 // parts (split.cuh), whose products are added in float32, by cuBLASLt where it was loaded, else by the tiles of
 // products.cuh. Where rows are few, as in the decode of a batch, cuBLASLt takes the parts of x as rows of one matrix, so
 // that weights are read once, and all rows of a list of kept slots, of which those kept are written: it takes its shapes
-// from the host. Longer lists are by the tiles.
+// from the host. Longer lists are by the tiles. Dense rows that cannot be read in pieces of 16 bytes are many rows, too.
 #include <cstdio>
 #include <type_traits>
 
@@ -231,9 +231,11 @@ int32_t many_rows_f32(tkf_context* context, const float* x, const uint8_t* weigh
   return cuda_launched(context, "linear");
 }
 
-// Whether rows of x are so few that reading the weights is what takes time.
-bool are_few(int dtype, int64_t rows, int64_t k) {
-  return rows <= (is_dense(dtype) ? kFewRows : kFewRowsOfBlocks) || k == 0;
+// Whether few_rows.cu takes a product: rows of x are so few that reading the weights is what takes time, and dense ones
+// can be read in pieces of 16 bytes.
+bool are_few(const float* x, const tkf_product& p, int64_t rows, int64_t k) {
+  if (k == 0 || !is_dense(p.dtype)) return k == 0 || rows <= kFewRowsOfBlocks;
+  return rows <= kFewRows && k % 8 == 0 && is_aligned(x, 16) && is_aligned(p.weight.data, 16);
 }
 
 int32_t many_rows(tkf_context* context, const float* x, const tkf_product& p, const RowList& list, int64_t k) {
@@ -264,14 +266,14 @@ int32_t on_cuda::linear_apply(tkf_context* context, const tkf_linear_apply_args&
   int32_t gate = a.gate, status = TKF_STATUS_OK;
   for (int i = 0; i < kMostProducts && status == TKF_STATUS_OK; i++) {
     if (done[i] || all[i].n == 0) continue;
-    if (!are_few(all[i].dtype, a.rows, a.k)) {
+    if (!are_few(x, all[i], a.rows, a.k)) {
       status = many_rows(context, x, all[i], list, a.k);
       continue;
     }
     ProductSet same = {};  // those of one type together
     int count = 0;
     for (int j = i; j < kMostProducts; j++) {
-      if (all[j].n == 0 || all[j].dtype != all[i].dtype) continue;
+      if (all[j].n == 0 || all[j].dtype != all[i].dtype || !are_few(x, all[j], a.rows, a.k)) continue;
       same.weight[count] = as<uint8_t>(all[j].weight), same.out[count] = as<float>(all[j].out);
       same.n[count++] = all[j].n;
       done[j] = true;

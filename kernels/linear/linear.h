@@ -80,7 +80,7 @@ __device__ __forceinline__ WeightTile tile_of(const ProductSet& p, int64_t tile)
           first + ROWS / 2};
 }
 
-// Products of few rows of x (few_rows.cu); any k. Quantised weights want x at addresses divisible by 16.
+// Products of few rows of x (few_rows.cu). x and dense weights lie at addresses divisible by 16, and k is a multiple of 8.
 int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const ProductSet& products,
                         const RowList& list, int64_t k);
 
