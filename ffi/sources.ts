@@ -84,7 +84,6 @@ export const CUDA_FLAGS: readonly string[] = [
   "-O3",
   "-Xptxas=-v",
   "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall",
-  "-lineinfo", // profilers show the source's lines; the code is the same
 ];
 
 /** Beside them, of the nvcc that the sources are tuned for: another may warn of what this one does not. */
