@@ -50,7 +50,7 @@ Deno.test({
       // What a prefill runs on: the type of the cache decides, and --wgmma.
       for (
         const [flags, kernel, length] of [
-          [[], /prefill_plain_kernel<float, 64>/, 60],
+          [[], /prefill_plain_kernel<64>/, 60],
           [["--cache-dtype", "bf16"], /prefill_mma_kernel<__nv_bfloat16, 64>/, 60],
           [["--cache-dtype", "f16", "--wgmma"], /prefill_wgmma_kernel<__half, 64>/, 260], // 64 tokens at least
         ] as const

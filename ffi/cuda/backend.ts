@@ -147,16 +147,27 @@ export class CudaBackend extends NativeBackend {
       columns: 8 * NUM_COLUMNS * count,
       taken: 8,
     });
-    const at = (tensor: Tensor) => {
-      const { buffer, offset = 0 } = bufferOf(tensor);
-      const rowBytes = byteSize(tensor.dtype, countOf(tensor.shape.slice(1)));
-      return placeAt(buffer, offset + start * rowBytes, count * rowBytes);
+    const rowsOf = ({ dtype, shape: [, ...row], buffer, offset = 0 }: DeviceTensor): DeviceTensor => {
+      return {
+        dtype,
+        shape: [count, ...row],
+        buffer,
+        offset: offset + start * byteSize(dtype, countOf(row)),
+      };
+    };
+    // The kernels take keys and values of f32 alone.
+    const widened: Tensor[] = [];
+    const rows = (tensor: Tensor) => {
+      const own = rowsOf(bufferOf(tensor));
+      if (own.dtype === "f32") return own;
+      const wide = this.dequantize(own);
+      widened.push(wide);
+      return wide;
     };
     const { keep, columns, taken, ...states } = pack.places;
-    this.context.call(
-      "tkf_filter_scan",
-      scanArgs(spec, statesArgs(states), tensors, count, at, { keep, columns, taken }),
-    );
+    const args = scanArgs(spec, statesArgs(states), tensors, count, rows, { keep, columns, taken });
+    this.context.call("tkf_filter_scan", { ...args, kv_dtype: "f32" });
+    widened.forEach((tensor) => this.free(tensor));
     const parts = pack.read();
     storeState(state, parts); // up to a token that is not finite, which is told of below
     const done = Number(new DataView(parts.taken.buffer, parts.taken.byteOffset).getBigInt64(0, true));

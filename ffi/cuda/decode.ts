@@ -26,13 +26,11 @@ function cacheArgs(cache: BatchCache): Arguments {
     values,
     positions,
     counts,
-    pages: null,
     recent_keys: recentKeys,
     recent_values: recentValues,
     recent_positions: recentPositions,
     capacity,
     batch,
-    page_rows: 0,
     kv_heads: kvHeads,
     head_dim: headDim,
     dtype: keys.dtype,
@@ -61,7 +59,10 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps 
 
     kvFilterStep(states: BatchStates | undefined, cache, rows: BatchRows, cacheSkipped, decisions) {
       const { filterKeys, keys, values, residual, normed, queries, positions } = rows;
-      const { keep, kept, keptCount, columns } = decisions;
+      const { keep, kept, keptCount, columns } = decisions, [batch, , ...heads] = cache.keys.shape;
+      for (const [name, tensor] of Object.entries({ filterKeys, keys, values })) {
+        expectTensor(name, tensor, "f32", [batch!, ...heads]);
+      }
       context.call("tkf_filter_step", {
         spec: states === undefined ? null : specArgs(states.spec, queries?.shape[1] ?? 0),
         states: states === undefined ? null : statesArgs(states, states.signs),
@@ -74,8 +75,6 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps 
         normed,
         queries: queries ?? null,
         positions,
-        chunks: null,
-        kv_dtype: keys.dtype,
         cache_skipped: cacheSkipped,
         filtered: states !== undefined,
       });
@@ -83,7 +82,10 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps 
 
     kvKeyStep({ states, ends, keep, columns }, cache, { filterKeys, values, positions }) {
       const { spec } = states;
+      const [batch, , ...heads] = cache.keys.shape;
       expectTensor("ends", ends, "i32", cache.positions.shape);
+      expectTensor("filterKeys", filterKeys, "f32", [batch!, ...heads]);
+      expectTensor("values", values, "f32", filterKeys.shape);
       context.call("tkf_key_step", {
         spec: specArgs(spec, 0),
         states: statesArgs(states),
@@ -91,11 +93,9 @@ export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps 
         filter_keys: filterKeys,
         values,
         positions,
-        chunks: null,
         ends,
         keep,
         columns: columns ?? null,
-        kv_dtype: filterKeys.dtype,
         recent: spec.recent,
       });
     },

@@ -18,8 +18,6 @@ const char* const kFaultMessages[kNumFaults] = {
     "found an index outside its table, expected ids, rows and targets that exist",
     "found positions that do not ascend, or a negative one",
     "found a cache without a free row, expected a larger capacity",
-    "found a page outside the pool of pages",
-    "found starts that do not ascend, or end past the rows",
     "found a number that is not finite, expected finite inputs",
     "found a filter state that does not allow this call",
 };

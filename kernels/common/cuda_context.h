@@ -15,8 +15,6 @@ enum Fault : int {
   kFaultIndex,      // an id, a row or a target outside its table
   kFaultPositions,  // positions that do not ascend, or a negative one
   kFaultCacheFull,  // a token to keep, and no row left in the cache
-  kFaultPage,       // a page outside the pool
-  kFaultStarts,     // starts that do not ascend, or end past the rows
   kFaultNumber,     // a key, value or outcome that is not finite
   kFaultState,      // a filter state that does not allow the call
   kNumFaults,

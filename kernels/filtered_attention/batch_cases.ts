@@ -1,4 +1,4 @@
-/** Cases of the CUDA library's own attention calls: batches of sequences, decode and prefill. */
+/** Cases of attention on a device: decode of batches of sequences, and prefill of one sequence after the other. */
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { attention } from "../../lib/reference/attention.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
@@ -19,8 +19,6 @@ export interface BatchCase {
   readonly recent: number;
   /** Sliding window; 0 = none. */
   readonly window: number;
-  /** Rows of a page; 0 = contiguous (decode). */
-  readonly pageRows: number;
   /** Factor on the products of queries and keys; 1 / sqrt(headDim) by default. */
   readonly scale?: number;
 }
@@ -40,7 +38,6 @@ export function decodeCases(): BatchCase[] {
     kept: 0.5,
     recent: 16,
     window: 0,
-    pageRows: 0,
   };
   const cases = [base, { ...base, kept: 1 }, { ...base, kept: 0 }, { ...base, recent: 0 }];
   for (const headDim of [32, 64, 80, 96, 128, 256]) {
@@ -48,16 +45,14 @@ export function decodeCases(): BatchCase[] {
       for (const group of [1, 3, 4, 8]) cases.push({ ...base, headDim, dtype, group, tokens: [70, 0, 45] });
     }
   }
-  for (const pageRows of [1, 16, 24]) {
-    for (const window of [0, 1, 10, 100]) cases.push({ ...base, pageRows, window });
-  }
-  cases.push({ ...base, window: 10 }, { ...base, window: 20, recent: 40, dtype: "f32" });
+  for (const window of [1, 10, 100]) cases.push({ ...base, window });
+  cases.push({ ...base, window: 20, recent: 40, dtype: "f32" });
   cases.push({ ...base, tokens: [989], kept: 0.7, group: 3, dtype: "f16" }); // many splits
-  cases.push({ ...base, tokens: [989, 5], kept: 0.9, group: 11, headDim: 20, pageRows: 8 }); // heads in two chunks
+  cases.push({ ...base, tokens: [989, 5], kept: 0.9, group: 11, headDim: 20 }); // heads in two chunks
   return cases;
 }
 
-/** Cases of `tkf_attention_prefill`: the queries are the kept ones of the last half of each sequence, or all. */
+/** Cases of prefill: the queries are the kept ones of the last half of each sequence, or all. */
 export function prefillCases(): BatchCase[] {
   const base: BatchCase = {
     tokens: [127, 1, 0, 33, 200],
@@ -68,7 +63,6 @@ export function prefillCases(): BatchCase[] {
     kept: 0.5,
     recent: 16,
     window: 0,
-    pageRows: 0,
   };
   const cases = [base, { ...base, kept: 1 }, { ...base, kept: 0 }, { ...base, recent: 0 }];
   for (const headDim of [32, 80, 96, 128, 256]) {
@@ -88,7 +82,7 @@ export function prefillCases(): BatchCase[] {
 /** A case's name in a failure. */
 export function nameOf(c: BatchCase): string {
   return `[${c.tokens}] tokens, ${c.kept} kept, ${c.numKvHeads}x${c.group} heads of ${c.headDim}, ${c.dtype}, ` +
-    `recent ${c.recent}, window ${c.window}, pages of ${c.pageRows}`;
+    `recent ${c.recent}, window ${c.window}`;
 }
 
 /** One sequence's tokens: who was kept, and keys and values of all. */

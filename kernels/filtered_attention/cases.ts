@@ -281,59 +281,42 @@ export function roundQueries(args: AttentionArgs, dtype: "f32" | "f16" | "bf16")
   return { ...args, queries: hostTensor("f32", shape, roundTo(dtype, shape, (i) => values[i]!)) };
 }
 
-/** Queries, and kept and recent keys and values, as `tkf_attention_filtered` and `tkf_attention_prefill` take them. */
-function drawRows(d: Draw, rows: { num_queries: number; num_keys: number; num_recent: number }) {
-  const { num_queries, num_keys, num_recent } = rows, dtype = d.pick(FLOATS);
-  const kv_heads = d.from(1, 2), heads = kv_heads * d.pick([1, 2, 3, 16]); // 16: rows enough for wgmma
-  const head_dim = d.pick([1, 3, 16, 32, 33, 64, 80, 96, 128, 256]), width = kv_heads * head_dim;
-  const buffers = {
-    query_positions: d.positions(num_queries),
-    keys: d.values(dtype, num_keys * width),
-    values: d.values(dtype, num_keys * width),
-    key_positions: d.positions(num_keys),
-    recent_keys: d.values(dtype, num_recent * width),
-    recent_values: d.values(dtype, num_recent * width),
-    recent_positions: d.positions(num_recent),
-  };
-  return { dtype, rows: { ...rows, ...buffers, kv_heads, heads, head_dim, scale: 0.25 } };
-}
-
-/** A cache, contiguous or in pages, as `tkf_kv_cache`. */
+/** A cache, as `tkf_kv_cache`. */
 export function drawCache(d: Draw, batch: number, kv_heads: number, head_dim: number, dtype: DType) {
   const capacity = d.size(40, 1), recent = d.from(0, 6), width = kv_heads * head_dim;
-  const page_rows = d.pick([0, 0, 1, 4, 16]),
-    per_sequence = page_rows > 0 ? Math.ceil(capacity / page_rows) : 0;
-  const num_pages = per_sequence * batch + d.below(2);
-  const rows = page_rows > 0 ? num_pages * page_rows : batch * capacity;
   return {
-    keys: d.values(dtype, rows * width),
-    values: d.values(dtype, rows * width),
-    positions: d.positions(rows),
+    keys: d.values(dtype, batch * capacity * width),
+    values: d.values(dtype, batch * capacity * width),
+    positions: d.positions(batch * capacity),
     counts: d.indices(batch, capacity),
-    pages: page_rows > 0 ? d.indices(batch * per_sequence, num_pages) : null,
     recent_keys: d.values(dtype, batch * recent * width),
     recent_values: d.values(dtype, batch * recent * width),
     recent_positions: d.indices(batch * recent, 40, -1),
-    ...{ capacity, batch, page_rows, kv_heads, head_dim, dtype, recent },
+    ...{ capacity, batch, kv_heads, head_dim, dtype, recent },
   };
 }
 
 export const CALLS: Calls = {
   tkf_attention_filtered(d) {
-    const sizes = {
-      num_queries: d.size(d.pick([4, 40])),
-      num_keys: d.size(d.pick([8, 100])),
-      num_recent: d.size(8),
-    };
-    const { dtype, rows } = drawRows(d, sizes), count = rows.num_queries * rows.heads * rows.head_dim;
-    const queries = d.floats(count), out = d.room("f32", count);
-    const gaps = {
-      key_ends: d.pick([null, d.indices(sizes.num_keys, 2 * sizes.num_keys + 9)]),
-      windows: d.pick([null, d.indices(sizes.num_queries, 20, -9)]),
-      sinks: d.below(6),
+    const num_queries = d.size(d.pick([4, 40])), num_keys = d.size(d.pick([8, 100])), num_recent = d.size(8);
+    const kv_heads = d.from(1, 2), heads = kv_heads * d.pick([1, 2, 3, 16]); // 16: rows enough for wgmma
+    const head_dim = d.pick([1, 3, 16, 32, 33, 64, 80, 96, 128, 256]), width = kv_heads * head_dim;
+    const kv_dtype = d.pick(FLOATS), count = num_queries * heads * head_dim;
+    return {
+      query_positions: d.positions(num_queries),
+      keys: d.values(kv_dtype, num_keys * width),
+      values: d.values(kv_dtype, num_keys * width),
+      key_positions: d.positions(num_keys),
+      recent_keys: d.values(kv_dtype, num_recent * width),
+      recent_values: d.values(kv_dtype, num_recent * width),
+      recent_positions: d.positions(num_recent),
+      ...{ queries: d.floats(count), out: d.room("f32", count) },
+      key_ends: d.pick([null, d.indices(num_keys, 2 * num_keys + 9)]),
+      windows: d.pick([null, d.indices(num_queries, 20, -9)]),
+      ...{ num_queries, num_keys, num_recent, kv_heads, heads, head_dim, kv_dtype, scale: 0.25 },
+      ...{ recent_window: d.below(20), sinks: d.below(6) },
       ...{ shares: null, num_shares: 0, changes: null, head_weights: null },
     };
-    return { ...rows, queries, out, ...gaps, kv_dtype: dtype, recent_window: d.below(20) };
   },
   tkf_attention_decode(d) {
     const batch = d.size(4), kv_heads = d.from(1, 2), head_dim = d.pick([1, 3, 16, 33, 64, 80, 128, 256]);
@@ -341,25 +324,5 @@ export const CALLS: Calls = {
     const queries = d.floats(batch * heads * head_dim), out = d.room("f32", batch * heads * head_dim);
     const rows = { positions: d.indices(batch, 60, -1), keep: d.flags(batch), window: d.below(20) };
     return { cache, queries, out, ...rows, heads, scale: 0.25 };
-  },
-  tkf_attention_prefill(d) {
-    const batch = d.size(4), most = batch === 0 ? 1 : 40;
-    const sizes = {
-      num_queries: d.size(most),
-      num_keys: d.size(most),
-      num_recent: d.size(Math.min(most, 8)),
-    };
-    const { dtype, rows } = drawRows(d, sizes), query_dtype = d.pick(["f32" as const, dtype]);
-    const count = rows.num_queries * rows.heads * rows.head_dim;
-    const { starts, longest } = d.starts(batch, rows.num_queries);
-    return {
-      ...rows,
-      queries: d.values(query_dtype, count),
-      out: d.room(query_dtype, count),
-      query_starts: starts,
-      key_starts: d.starts(batch, rows.num_keys).starts,
-      recent_starts: d.starts(batch, rows.num_recent).starts,
-      ...{ longest_queries: longest, batch, dtype, query_dtype, recent: d.below(20), window: d.below(20) },
-    };
   },
 };

@@ -1,4 +1,4 @@
-// Launches flash decoding: tkf_attention_decode, and calls of tkf_attention_filtered with few queries.
+// Launches flash decoding: tkf_attention_decode, and calls of tkf_attention_filtered that take queries one by one.
 #include "decode.cuh"
 
 #include <algorithm>
@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kMostSplits = 64;
 constexpr int64_t kRowsOfSplit = 128;  // fewer are not worth a block
+constexpr int64_t kMostQueries = 4096;  // of a launch: blocks enough for any device
 constexpr int kTurns = 4;              // of blocks that a multiprocessor holds at a time: enough for an even load
 
 // Query heads that a block serves.
@@ -73,14 +74,20 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype) {
 
 }  // namespace
 
-int32_t decode_few(tkf_context* context, const tkf_attention_filtered_args& a) {
-  DecodeJob job = job_of<DecodeJob>(context, a, a, a.query_positions, a.key_positions, 0, a.recent_window);
-  set_gaps(job, a);
-  job.batch = static_cast<int>(a.num_queries);
-  job.num_rows[0] = static_cast<int>(a.num_keys);
-  job.num_rows[1] = static_cast<int>(a.num_recent);
-  job.recent_ascends = true;
-  return run_decode(context, job, a.kv_dtype);
+int32_t decode_queries(tkf_context* context, const tkf_attention_filtered_args& a) {
+  const int64_t row = int64_t{a.heads} * a.head_dim;
+  for (int64_t first = 0; first < a.num_queries; first += kMostQueries) {
+    DecodeJob job = job_of<DecodeJob>(context, a);
+    job.batch = static_cast<int>(std::min(a.num_queries - first, kMostQueries));
+    job.queries += first * row;
+    job.out += first * row;
+    job.query_positions += first;
+    if (job.windows != nullptr) job.windows += first;
+    job.recent_ascends = true;
+    const int32_t status = run_decode(context, job, a.kv_dtype);
+    if (status != TKF_STATUS_OK) return status;
+  }
+  return TKF_STATUS_OK;
 }
 
 }  // namespace attention
@@ -104,18 +111,10 @@ int32_t on_cuda::attention_decode(tkf_context* context, const tkf_attention_deco
   job.batch = c.batch;
   job.keep = as<uint8_t>(a.keep);
   job.counts = as<int32_t>(c.counts);
-  job.pages = as<int32_t>(c.pages);
   job.stride[0] = c.capacity;
   job.stride[1] = c.recent;
-  job.num_pages = pages_of(c).in_pool;
-  job.pages_per_sequence = pages_of(c).of_sequence;
   job.num_rows[0] = static_cast<int>(c.capacity);
   job.num_rows[1] = c.recent;
-  job.page_rows = c.page_rows;
-  job.page_shift = -1;
-  for (int shift = 0; shift < 31; shift++) {
-    if (c.page_rows == 1 << shift) job.page_shift = shift;
-  }
   return attention::run_decode(context, job, c.dtype);
 }
 

@@ -14,15 +14,13 @@ namespace tkf::attention {
 // queries, out: [batch, heads, head_dim] f32, one query of a sequence, whose position is negative where it is idle;
 // num_rows: that a sequence can hold; partial: [splits, batch * heads, 2 + head_dim].
 struct DecodeJob : AttentionJob {
+  int batch;
   const uint8_t* keep;    // [batch]; NULL: all
   const int32_t* counts;  // [batch]; NULL: num_rows[0] rows
-  const int32_t* pages;   // [batch, pages_per_sequence]; NULL: contiguous
   int64_t stride[2];      // rows from one sequence to the next; 0: all share them
-  int64_t num_pages, pages_per_sequence;
-  int page_rows, page_shift;  // page_shift: page_rows = 2^page_shift, or -1
-  bool wide;                  // rows are whole pieces of 16 bytes, aligned
-  bool recent_ascends;        // else a ring: any order, negative positions are empty
-  int32_t* active;            // [batch]: splits that have rows
+  bool wide;              // rows are whole pieces of 16 bytes, aligned
+  bool recent_ascends;    // else a ring: any order, negative positions are empty
+  int32_t* active;        // [batch]: splits that have rows
 };
 
 constexpr int kDecodeWarps = 4, kDecodeThreads = kDecodeWarps * 32, kDecodeStages = 3, kDecodePieces = 4;
@@ -34,23 +32,10 @@ constexpr size_t kDecodeShared = size_t{kDecodeThreads} * kDecodeStages * 2 * kD
 struct DecodeRows {
   int position, sinks, first, cached, near, recent, chunk;
   int64_t key_base, recent_base;
-  const int32_t* pages;
 
   __device__ int total() const { return cached + recent; }
   __device__ int num_active() const { return total() == 0 ? 1 : (total() + chunk - 1) / chunk; }
 };
-
-// Where cached row r lies; -1 where its page is not one: such a row counts as zeros, and faults.
-__device__ __forceinline__ int64_t cached_row(const DecodeJob& job, const DecodeRows& rows, int r) {
-  if (rows.pages == nullptr) return rows.key_base + r;
-  const int page = job.page_shift >= 0 ? r >> job.page_shift : r / job.page_rows;
-  const int64_t found = rows.pages[page];
-  if (found < 0 || found >= job.num_pages) {
-    tkf_fault(job.fault, kFaultPage);
-    return -1;
-  }
-  return found * job.page_rows + (r - page * job.page_rows);
-}
 
 // Warp-wide, the same in all warps of the grid's blocks of this sequence. `step`: rows that the block takes at once.
 __device__ inline DecodeRows decode_rows(const DecodeJob& job, int b, int step) {
@@ -58,16 +43,12 @@ __device__ inline DecodeRows decode_rows(const DecodeJob& job, int b, int step) 
   rows.position = job.query_positions[b];
   rows.key_base = b * job.stride[0];
   rows.recent_base = b * job.stride[1];
-  rows.pages = job.pages == nullptr ? nullptr : job.pages + b * job.pages_per_sequence;
   int count = job.counts == nullptr ? job.num_rows[0] : job.counts[b];
   if (count < 0 || count > job.num_rows[0]) {
     tkf_fault(job.fault, kFaultIndex);
     count = count < 0 ? 0 : job.num_rows[0];
   }
-  const auto key_position = [&](int r) {
-    const int64_t row = cached_row(job, rows, r);
-    return row < 0 ? 0 : job.positions[0][row];
-  };
+  const auto key_position = [&](int r) { return job.positions[0][rows.key_base + r]; };
   int end = count;
   if (count > 0 && key_position(count - 1) > rows.position) end = first_after(key_position, 0, count, rows.position);
   rows.sinks = rows.first = 0;
@@ -95,8 +76,8 @@ __device__ inline DecodeRows decode_rows(const DecodeJob& job, int b, int step) 
 
 // Where row v of `rows`, which is below `cached`, lies, if the query sees it; -1 where it does not.
 __device__ __forceinline__ int64_t seen_row(const DecodeJob& job, const DecodeRows& rows, int v) {
-  const int64_t row = cached_row(job, rows, v < rows.sinks ? v : rows.first + v);
-  return job.key_ends == nullptr || row < 0 || rows.position < job.key_ends[row] ? row : -1;
+  const int64_t row = rows.key_base + (v < rows.sinks ? v : rows.first + v);
+  return job.key_ends == nullptr || rows.position < job.key_ends[row] ? row : -1;
 }
 
 // Whether the query sees row v of `rows`, which is below total().
@@ -115,7 +96,7 @@ __device__ __forceinline__ void copy_piece(uint4* slot, const T* row, int c, int
     return;
   }
   T* to = reinterpret_cast<T*>(slot);
-  for (int e = 0; e < kPiece<T>; e++) to[e] = full && c + e < head_dim ? row[c + e] : Element<T>::from_float(0.0f);
+  for (int e = 0; e < kPiece<T>; e++) to[e] = full && c + e < head_dim ? row[c + e] : T(0.0f);
 }
 
 // D: head_dim rounded up to 64, 128 or 256. G: query heads that a block serves.
@@ -143,7 +124,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
 
   // Queries, scaled: columns column + 32 * kPiece * part + e of head first_head + g.
   float q[G][kWidth], sums[G][kWidth], maximum[G], total[G];
-  const float* query = static_cast<const float*>(job.queries) + (int64_t{b} * job.heads + kv_head * job.group + first_head) * job.head_dim;
+  const float* query = job.queries + (int64_t{b} * job.heads + kv_head * job.group + first_head) * job.head_dim;
 #pragma unroll
   for (int g = 0; g < G; g++) {
     maximum[g] = -INFINITY;
@@ -163,7 +144,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
 
   // Rows of the cache that lie one after another, in whole pieces, and are seen: `ahead` is this lane's piece of the
   // first of a stage, and moves on with each.
-  const bool in_order = job.wide && rows.pages == nullptr && job.key_ends == nullptr;
+  const bool in_order = job.wide && job.key_ends == nullptr;
   const int order_end = in_order ? min(end, rows.cached) : 0;
   const int64_t next_row = kSegments * row_width, next_stage = kStride * row_width;
   const int64_t ahead = (rows.key_base + rows.first + begin + segment) * row_width + offset + column;
@@ -319,7 +300,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
     const int g = i / job.head_dim, c = i % job.head_dim;
     const Merged all(parts + g * (2 + D), int64_t{G} * (2 + D), kDecodeWarps, c);
     if (alone) {
-      static_cast<float*>(job.out)[(first_row + g) * job.head_dim + c] = all.result();
+      job.out[(first_row + g) * job.head_dim + c] = all.result();
     } else {
       float* to = job.partial + ((int64_t{split} * job.batch * job.heads) + first_row + g) * (2 + job.head_dim);
       to[2 + c] = all.x;
@@ -340,7 +321,7 @@ __global__ void __launch_bounds__(kMergeThreads) decode_merge_kernel(const Decod
   if (active == 1) return;  // the one split has written the output
   const int64_t row = int64_t{b} * job.heads + blockIdx.x, width = 2 + job.head_dim;
   const int64_t stride = int64_t{job.batch} * job.heads * width;
-  merge_splits(job.partial + row * width, stride, active, job.head_dim, static_cast<float*>(job.out) + row * job.head_dim);
+  merge_splits(job.partial + row * width, stride, active, job.head_dim, job.out + row * job.head_dim);
 }
 
 }  // namespace tkf::attention

@@ -15,8 +15,8 @@ constexpr float kSmallestFactor = 1e-30f;  // in place of 0: -infinity times 0 i
 
 // Arguments that all attention kernels have. Of two: kept rows (0) and recent ones (1).
 struct AttentionJob {
-  const void* queries;
-  void* out;
+  const float* queries;
+  float* out;
   const int32_t* query_positions;
   const void *keys[2], *values[2];  // [rows, kv_heads, head_dim]
   const int32_t* positions[2];      // of those rows
@@ -24,7 +24,7 @@ struct AttentionJob {
   const int32_t *key_ends, *windows;  // of kept rows, and of queries; NULL: none
   int sinks;
   int num_rows[2];
-  int batch, heads, kv_heads, head_dim, group;
+  int heads, kv_heads, head_dim, group;
   int splits;      // blocks that share the keys of a row
   float* partial;  // what they find; see Merged
   float factor;    // scale * log2(e)
@@ -39,8 +39,8 @@ template <class Job, class Args, class Rows>
 Job job_of(tkf_context* context, const Args& a, const Rows& rows, const tkf_buffer& query_positions,
            const tkf_buffer& key_positions, int32_t window, int32_t recent) {
   Job job = {};
-  job.queries = a.queries.data;
-  job.out = a.out.data;
+  job.queries = as<float>(a.queries);
+  job.out = as<float>(a.out);
   job.query_positions = as<int32_t>(query_positions);
   job.keys[0] = rows.keys.data;
   job.keys[1] = rows.recent_keys.data;
@@ -56,6 +56,17 @@ Job job_of(tkf_context* context, const Args& a, const Rows& rows, const tkf_buff
   job.group = a.heads / rows.kv_heads;
   job.factor = static_cast<float>(a.scale) * kLog2E;
   job.fault = cuda_fault(context);
+  return job;
+}
+// That of tkf_attention_filtered.
+template <class Job>
+Job job_of(tkf_context* context, const tkf_attention_filtered_args& a) {
+  Job job = job_of<Job>(context, a, a, a.query_positions, a.key_positions, 0, a.recent_window);
+  job.key_ends = as<int32_t>(a.key_ends);
+  job.windows = as<int32_t>(a.windows);
+  job.sinks = a.sinks;
+  job.num_rows[0] = static_cast<int>(a.num_keys);
+  job.num_rows[1] = static_cast<int>(a.num_recent);
   return job;
 }
 
@@ -86,7 +97,7 @@ __device__ __forceinline__ uint32_t bits(const Pair& pair) {
   return number;
 }
 
-// Element types: 16 bytes of them as floats, single ones, and pairs for the tensor cores.
+// Element types: 16 bytes of them as floats, and pairs for the tensor cores.
 template <class T>
 struct Element;
 template <>
@@ -97,8 +108,6 @@ struct Element<float> {
     x[2] = __uint_as_float(piece.z);
     x[3] = __uint_as_float(piece.w);
   }
-  static __device__ __forceinline__ float to_float(float x) { return x; }
-  static __device__ __forceinline__ float from_float(float x) { return x; }
 };
 template <class T>
 struct Pairs {
@@ -116,8 +125,6 @@ struct Element<__half> : Pairs<__half> {
     x[0] = __half2float(__ushort_as_half(static_cast<unsigned short>(pair)));
     x[1] = __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)));
   }
-  static __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
-  static __device__ __forceinline__ __half from_float(float x) { return __float2half_rn(x); }
   static __device__ __forceinline__ uint32_t pack(float a, float b) { return bits(__floats2half2_rn(a, b)); }
   static __device__ __forceinline__ void multiply(float d[4], const uint32_t a[4], const uint32_t b[2]) {
     mma_m16n8k16_f16(d, a, b, d);
@@ -130,8 +137,6 @@ struct Element<__nv_bfloat16> : Pairs<__nv_bfloat16> {
     x[0] = __uint_as_float(pair << 16);
     x[1] = __uint_as_float(pair & 0xffff0000u);
   }
-  static __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-  static __device__ __forceinline__ __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(x); }
   static __device__ __forceinline__ uint32_t pack(float a, float b) { return bits(__floats2bfloat162_rn(a, b)); }
   static __device__ __forceinline__ void multiply(float d[4], const uint32_t a[4], const uint32_t b[2]) {
     mma_m16n8k16_bf16(d, a, b, d);
@@ -168,11 +173,10 @@ __device__ __forceinline__ int window_begin(int position, int window) {
   const int64_t begin = int64_t{position} - window;
   return window < 0 || begin < INT32_MIN ? INT32_MIN : static_cast<int>(begin);
 }
-// Faults where positions [begin, end) do not ascend; `share` of `shares` does its part of the rows.
-__device__ inline void check_ascending(const int32_t* positions, int begin, int end, int share, int shares,
-                                       int* fault) {
+// Faults where positions do not ascend; each block of a grid's first dimension does its part of the rows.
+__device__ inline void check_ascending(const int32_t* positions, int count, int* fault) {
   const int64_t threads = static_cast<int64_t>(blockDim.x);
-  for (int64_t r = begin + 1 + share * threads + threadIdx.x; r < end; r += shares * threads) {
+  for (int64_t r = 1 + blockIdx.x * threads + threadIdx.x; r < count; r += gridDim.x * threads) {
     if (positions[r] < positions[r - 1]) tkf_fault(fault, kFaultPositions);
   }
 }
@@ -201,11 +205,10 @@ struct Merged {
   __device__ __forceinline__ float result() const { return sum == 0.0f ? 0.0f : x / sum; }
 };
 
-// Block-wide: writes a row's output, in T.
-template <class T>
-__device__ __forceinline__ void merge_splits(const float* parts, int64_t stride, int splits, int head_dim, T* out) {
+// Block-wide: writes a row's output.
+__device__ __forceinline__ void merge_splits(const float* parts, int64_t stride, int splits, int head_dim, float* out) {
   for (int c = static_cast<int>(threadIdx.x); c < head_dim; c += static_cast<int>(blockDim.x)) {
-    out[c] = Element<T>::from_float(Merged(parts, stride, splits, c).result());
+    out[c] = Merged(parts, stride, splits, c).result();
   }
 }
 

@@ -17,7 +17,21 @@ static void check_ascending(Check& check, const char* name, const tkf_buffer& ch
 }
 
 bool check_args(Check& check, const tkf_attention_filtered_args& a) {
-  check_rows(check, a, TKF_DTYPE_F32, a.kv_dtype);
+  check.dtype("keys", a.kv_dtype);
+  check.size("num_queries", a.num_queries, 0, INT32_MAX);
+  check.size("num_keys", a.num_keys, 0, INT32_MAX);
+  check.size("num_recent", a.num_recent, 0, INT32_MAX);
+  check.size("head_dim", a.head_dim, 1, 256);
+  check_heads(check, a.heads, a.kv_heads, a.scale);
+  check.array<float>("queries", a.queries, {a.num_queries, a.heads, a.head_dim});
+  check.array<float>("out", a.out, {a.num_queries, a.heads, a.head_dim});
+  check.array<int32_t>("query_positions", a.query_positions, {a.num_queries});
+  check.values("keys", a.keys, a.kv_dtype, {a.num_keys, a.kv_heads, a.head_dim});
+  check.values("values", a.values, a.kv_dtype, {a.num_keys, a.kv_heads, a.head_dim});
+  check.array<int32_t>("key_positions", a.key_positions, {a.num_keys});
+  check.values("recent_keys", a.recent_keys, a.kv_dtype, {a.num_recent, a.kv_heads, a.head_dim});
+  check.values("recent_values", a.recent_values, a.kv_dtype, {a.num_recent, a.kv_heads, a.head_dim});
+  check.array<int32_t>("recent_positions", a.recent_positions, {a.num_recent});
   check.size("recent_window", a.recent_window, 0, INT32_MAX);
   check.size("sinks", a.sinks, 0, INT32_MAX);
   if (a.key_ends.data != nullptr) check.array<int32_t>("key_ends", a.key_ends, {a.num_keys});

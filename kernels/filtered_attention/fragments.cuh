@@ -135,45 +135,32 @@ __device__ __forceinline__ void load_queries(const PrefillJob& job, const Tile& 
   static_assert(ROWS * kPieces % THREADS == 0 && kEach % kAtOnce == 0, "every thread loads as many pieces");
   const RowPlaces places(job, tile, kv_head);
   const uint32_t sign = job.negative ? 0x80008000u : 0u;
-  const auto load = [&](const auto* queries) {
-    using Query = std::remove_cv_t<std::remove_pointer_t<decltype(queries)>>;
-    constexpr int kLoads = sizeof(Query) / 2;
 #pragma unroll 1
-    for (int first = 0; first < kEach; first += kAtOnce) {
-      uint4 raw[kAtOnce][kLoads];
+  for (int first = 0; first < kEach; first += kAtOnce) {
+    uint4 raw[kAtOnce][2];
 #pragma unroll
-      for (int u = 0; u < kAtOnce; u++) {
-        const int i = static_cast<int>(threadIdx.x) + (first + u) * THREADS, r = i / kPieces, c = i % kPieces * 8;
-        const bool inside = r < tile.num_rows && c < job.head_dim;
-        const uint4* at = reinterpret_cast<const uint4*>(queries + places.offset(inside ? r : 0) + c);
+    for (int u = 0; u < kAtOnce; u++) {
+      const int i = static_cast<int>(threadIdx.x) + (first + u) * THREADS, r = i / kPieces, c = i % kPieces * 8;
+      const bool inside = r < tile.num_rows && c < job.head_dim;
+      const uint4* at = reinterpret_cast<const uint4*>(job.queries + places.offset(inside ? r : 0) + c);
 #pragma unroll
-        for (int w = 0; w < kLoads; w++) raw[u][w] = inside ? __ldg(at + w) : uint4{0, 0, 0, 0};
-      }
-#pragma unroll
-      for (int u = 0; u < kAtOnce; u++) {
-        const int i = static_cast<int>(threadIdx.x) + (first + u) * THREADS;
-        uint4 piece = raw[u][0];
-        if constexpr (kLoads == 2) {
-          float x[8];
-          Element<float>::expand(raw[u][0], x);
-          Element<float>::expand(raw[u][1], x + 4);
-          piece = uint4{Element<T>::pack(x[0], x[1]), Element<T>::pack(x[2], x[3]), Element<T>::pack(x[4], x[5]),
-                        Element<T>::pack(x[6], x[7])};
-        }
-        piece = uint4{piece.x ^ sign, piece.y ^ sign, piece.z ^ sign, piece.w ^ sign};
-        *reinterpret_cast<uint4*>(place(i / kPieces, i % kPieces * 8)) = piece;
-      }
+      for (int w = 0; w < 2; w++) raw[u][w] = inside ? __ldg(at + w) : uint4{0, 0, 0, 0};
     }
-  };
-  if (job.queries_f32) {
-    load(static_cast<const float*>(job.queries));
-  } else {
-    load(static_cast<const T*>(job.queries));
+#pragma unroll
+    for (int u = 0; u < kAtOnce; u++) {
+      const int i = static_cast<int>(threadIdx.x) + (first + u) * THREADS;
+      float x[8];
+      Element<float>::expand(raw[u][0], x);
+      Element<float>::expand(raw[u][1], x + 4);
+      const uint4 piece = {Element<T>::pack(x[0], x[1]) ^ sign, Element<T>::pack(x[2], x[3]) ^ sign,
+                           Element<T>::pack(x[4], x[5]) ^ sign, Element<T>::pack(x[6], x[7]) ^ sign};
+      *reinterpret_cast<uint4*>(place(i / kPieces, i % kPieces * 8)) = piece;
+    }
   }
 }
 
 // Writes 16 rows, the first of which is row `first` of the tile: the output, or what this split of the keys found.
-template <class T, int D>
+template <int D>
 __device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& tile, int kv_head, int split, int first,
                                            const Softmax16& softmax, const float (&sums)[D / 8][4]) {
   const RowPlaces places(job, tile, kv_head);
@@ -183,10 +170,10 @@ __device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& ti
     const float sum = softmax.sum(half);
     const int r = first + half * 8 + lane / 4;
     if (r >= tile.num_rows) continue;
-    const int64_t row = places.number(r), at = row * job.head_dim;
-    const bool whole = job.splits == 1, as_f32 = job.queries_f32 || !whole;
+    const int64_t row = places.number(r);
+    const bool whole = job.splits == 1;
     const float factor = !whole ? 1.0f : sum == 0.0f ? 0.0f : 1.0f / sum;
-    float* out = static_cast<float*>(job.out) + at;
+    float* out = job.out + row * job.head_dim;
     if (!whole) {
       out = partial_row(job, split, row);
       if (lane % 4 == 0) *reinterpret_cast<float2*>(out) = make_float2(softmax.maximum[half] * job.factor, sum);
@@ -196,12 +183,7 @@ __device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& ti
     for (int n = 0; n < D / 8; n++) {
       const int c = 8 * n + lane % 4 * 2;
       if (c >= job.head_dim) continue;
-      const float x = sums[n][2 * half] * factor, y = sums[n][2 * half + 1] * factor;
-      if (as_f32) {
-        *reinterpret_cast<float2*>(out + c) = make_float2(x, y);
-      } else {
-        *reinterpret_cast<uint32_t*>(static_cast<T*>(job.out) + at + c) = Element<T>::pack(x, y);
-      }
+      *reinterpret_cast<float2*>(out + c) = make_float2(sums[n][2 * half] * factor, sums[n][2 * half + 1] * factor);
     }
   }
 }

@@ -12,16 +12,16 @@ constexpr int64_t kKeysOfPrefillSplit = 256;  // fewer are not worth a block
 constexpr int kPrefillBlocksOfSm = 2;         // at most, that splits are to fill
 
 inline int64_t tiles_of(const PrefillJob& job, int rows) {
-  return (int64_t{job.longest_queries} * job.group + rows - 1) / rows;
+  return (int64_t{job.num_queries} * job.group + rows - 1) / rows;
 }
 
 // Plans splits for tiles of `rows` rows, `at_once` of whose blocks a multiprocessor holds, and takes the workspace that
 // they need. A function of shapes and of the device alone, so that calls of the same shapes round alike. False, and
 // splits 0, where there is too little workspace (cuda_short).
 inline bool plan_splits(tkf_context* context, PrefillJob& job, int rows, int at_once) {
-  const int64_t blocks = tiles_of(job, rows) * job.kv_heads * job.batch;
+  const int64_t blocks = tiles_of(job, rows) * job.kv_heads;
   const int64_t room = int64_t{cuda_num_sms(context)} * std::min(at_once, kPrefillBlocksOfSm) / blocks;
-  const int64_t keys = (int64_t{job.num_rows[0]} + job.num_rows[1]) / job.batch;  // of a sequence, on average
+  const int64_t keys = int64_t{job.num_rows[0]} + job.num_rows[1];
   const int64_t splits = std::min({room, keys / kKeysOfPrefillSplit, kMostPrefillSplits});
   job.splits = 1;
   if (splits < 2) return true;
@@ -34,20 +34,12 @@ inline bool plan_splits(tkf_context* context, PrefillJob& job, int rows, int at_
 }
 
 inline dim3 prefill_grid(const PrefillJob& job, int rows) {
-  return dim3(static_cast<unsigned>(tiles_of(job, rows) * job.splits), static_cast<unsigned>(job.kv_heads),
-              static_cast<unsigned>(job.batch));
+  return dim3(static_cast<unsigned>(tiles_of(job, rows) * job.splits), static_cast<unsigned>(job.kv_heads));
 }
 
-// What queries do not see of the cache, beside what lies behind them.
-inline void set_gaps(AttentionJob& job, const tkf_attention_filtered_args& a) {
-  job.key_ends = as<int32_t>(a.key_ends);
-  job.windows = as<int32_t>(a.windows);
-  job.sinks = a.sinks;
-}
-
-// Calls of tkf_attention_filtered with few queries (decode.cu): every query reads all that it sees; the rows are split
-// among blocks.
-int32_t decode_few(tkf_context* context, const tkf_attention_filtered_args& a);
+// Every query reads all that it sees, whose rows are split among blocks (decode.cu): for few queries, and for what
+// neither prefill_mma.cuh nor prefill_plain.cuh takes.
+int32_t decode_queries(tkf_context* context, const tkf_attention_filtered_args& a);
 
 // Whether the device is an sm_90 and this library holds code made for it. (What sm_90 compiles from PTX of compute_80
 // has no wgmma.) The emulator has it too.

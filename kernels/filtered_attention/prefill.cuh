@@ -11,12 +11,11 @@
 
 namespace tkf::attention {
 
-// queries, out: [num_queries, heads, head_dim] f32, or of the keys' type; partial: [splits, num_queries * heads, 2 +
-// head_dim], where there are several splits.
+// queries, out: [num_queries, heads, head_dim]; partial: [splits, num_queries * heads, 2 + head_dim], where there are
+// several splits.
 struct PrefillJob : AttentionJob {
-  const int32_t *query_starts, *starts[2];  // [batch + 1]; NULL: a batch of one, of all rows
-  int num_queries, longest_queries;
-  bool queries_f32, negative;  // negative: `factor` is the absolute value of a negative one
+  int num_queries;
+  bool negative;  // `factor` is the absolute value of a negative one
 };
 
 // A query: its position, and the first in its window. Kept keys before that are seen where they are sinks.
@@ -78,30 +77,16 @@ __device__ __forceinline__ float* partial_row(const PrefillJob& job, int split, 
   return job.partial + (int64_t{split} * job.num_queries * job.heads + row) * (2 + job.head_dim);
 }
 
-// [begin, end) of sequence b, within [0, rows).
-__device__ inline void sequence_rows(const int32_t* starts, int rows, int b, int* fault, int* begin, int* end) {
-  *begin = starts == nullptr ? 0 : starts[b];
-  *end = starts == nullptr ? rows : starts[b + 1];
-  if (*begin < 0 || *end < *begin || *end > rows) {
-    tkf_fault(fault, kFaultStarts);
-    *begin = *end = 0;
-  }
-}
-
-// Block-wide, with at least 2 warps: what rows [first, first + SIZE) of sequence b's rows see. `shared` is the block's;
-// ends with a barrier. num_rows <= 0: nothing to do. Its searches, each a chain of loads, are shared among the warps.
+// Block-wide, with at least 2 warps: what rows [first, first + SIZE) see. `shared` is the block's; ends with a barrier.
+// num_rows <= 0: nothing to do. Its searches, each a chain of loads, are shared among the warps.
 template <int SIZE>
-__device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, Tile* shared) {
+__device__ inline void find_tile(const PrefillJob& job, int64_t first, Tile* shared) {
   static_assert(SIZE % 32 == 0 && SIZE <= kMostRows);
   const int warp = warp_index(), warps = static_cast<int>(blockDim.x / 32);
-  int query_begin, query_end;
-  sequence_rows(job.query_starts, job.num_queries, b, job.fault, &query_begin, &query_end);
-  if (query_end - query_begin > job.longest_queries) tkf_fault(job.fault, kFaultStarts);
-  const int64_t left = int64_t{query_end - query_begin} * job.group - first;
+  const int64_t left = int64_t{job.num_queries} * job.group - first;
   const int rows = static_cast<int>(max(int64_t{0}, min(left, int64_t{SIZE})));
-  const int64_t ahead = first / job.group;
-  const int first_query = static_cast<int>(query_begin + ahead);
-  const int first_head = static_cast<int>(first - ahead * job.group);
+  const int first_query = static_cast<int>(first / job.group);
+  const int first_head = static_cast<int>(first - int64_t{first_query} * job.group);
   const auto query_of = [&](int r) {
     return first_query + static_cast<int>(static_cast<unsigned>(first_head + r) / static_cast<unsigned>(job.group));
   };
@@ -109,26 +94,23 @@ __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, Ti
     shared->first_query = first_query;
     shared->first_head = first_head;
     shared->num_rows = rows;
+    shared->stretch[0].begin = shared->stretch[0].full_begin = 0;
   }
   if (rows > 0) {
     const int lowest = job.query_positions[first_query], highest = job.query_positions[query_of(rows - 1)];
-    // Of the kept and of the recent keys: the end of what some row sees, and of what all see; the begins of both.
-    for (int search = warp; search < 8; search += warps) {
-      const int which = search % 2, what = search / 2;
+    // Of the kept and of the recent keys: the end of what some row sees, and of what all see; of the recent ones the
+    // begins too.
+    for (int search = warp; search < 6; search += warps) {
+      const int what = search < 4 ? search / 2 : search - 2, which = search < 4 ? search % 2 : 1;
       Stretch* const found = &shared->stretch[which];
       // Not an array of places: its index is not known to the compiler, which would lay it into local memory.
       int* const place = what < 2 ? (what == 0 ? &found->end : &found->full_end)
                                   : (what == 2 ? &found->begin : &found->full_begin);
-      int begin, end;
-      sequence_rows(job.starts[which], job.num_rows[which], b, job.fault, &begin, &end);
       const int32_t* positions = job.positions[which];
-      const bool limited = job.reach[which] != kNoLimit;
-      const int64_t from = what % 2 == 0 ? int64_t{lowest} : int64_t{highest}, reach = job.reach[which];
-      if (what < 2 || limited) {
-        const int64_t value = what == 0 ? int64_t{highest} : what == 1 ? int64_t{lowest} : from - reach - 1;
-        begin = first_after([&](int r) { return positions[r]; }, begin, end, value);
-      }
-      if (lane_index() == 0) *place = begin;
+      const int64_t from = what % 2 == 0 ? int64_t{lowest} : int64_t{highest}, reach = job.reach[1];
+      const int64_t value = what == 0 ? int64_t{highest} : what == 1 ? int64_t{lowest} : from - reach - 1;
+      const int row = first_after([&](int r) { return positions[r]; }, 0, job.num_rows[which], value);
+      if (lane_index() == 0) *place = row;
     }
     if (warp == warps - 1) {
       int least = INT32_MAX, most = INT32_MIN;
@@ -155,14 +137,9 @@ __device__ inline void find_tile(const PrefillJob& job, int b, int64_t first, Ti
 }
 
 // The blocks of the first KV head share the check that positions ascend.
-__device__ inline void check_positions(const PrefillJob& job, int b, int share, int shares) {
-  int begin, end;
-  sequence_rows(job.query_starts, job.num_queries, b, job.fault, &begin, &end);
-  check_ascending(job.query_positions, begin, end, share, shares, job.fault);
-  for (int which = 0; which < 2; which++) {
-    sequence_rows(job.starts[which], job.num_rows[which], b, job.fault, &begin, &end);
-    check_ascending(job.positions[which], begin, end, share, shares, job.fault);
-  }
+__device__ inline void check_positions(const PrefillJob& job) {
+  check_ascending(job.query_positions, job.num_queries, job.fault);
+  for (int which = 0; which < 2; which++) check_ascending(job.positions[which], job.num_rows[which], job.fault);
 }
 
 // What a block takes: a tile's first row, and a split of its keys. The last tiles, which see the most, go first.
@@ -244,17 +221,5 @@ struct KeyTiles {
     return __ballot_sync(kAllLanes, some) != 0;
   }
 };
-
-// Puts the splits of a row together: block (row of a sequence, sequence).
-template <class T>
-__global__ void __launch_bounds__(kMergeThreads) prefill_merge_kernel(const PrefillJob job) {
-  wait_for_earlier_kernels();
-  int begin, end;
-  sequence_rows(job.query_starts, job.num_queries, static_cast<int>(blockIdx.y), job.fault, &begin, &end);
-  const int64_t row = int64_t{begin} * job.heads + blockIdx.x;
-  if (row >= int64_t{end} * job.heads) return;
-  merge_splits(partial_row(job, 0, row), partial_row(job, 1, 0) - job.partial, job.splits, job.head_dim,
-               static_cast<T*>(job.out) + row * job.head_dim);
-}
 
 }  // namespace tkf::attention

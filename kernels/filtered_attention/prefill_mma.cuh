@@ -33,7 +33,7 @@ __device__ __forceinline__ void copy_rows(T* shared, const T* rows, int64_t stri
   }
 }
 
-// Block (tile and split, KV head, sequence).
+// Block (tile and split, KV head).
 template <class T, int D>
 __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJob job) {
   wait_for_earlier_kernels();
@@ -45,10 +45,10 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   TKF_SHARED(Tile, tile);
   TKF_SHARED(int, flag);
 
-  const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
-  if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
+  const int kv_head = static_cast<int>(blockIdx.y);
+  if (kv_head == 0) check_positions(job);
   if (threadIdx.x == 0) flag = 0;
-  find_tile<kRows>(job, b, BlockShare(job, kRows).first_row, &tile);
+  find_tile<kRows>(job, BlockShare(job, kRows).first_row, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kKeys> tiles(job, tile, BlockShare(job, kRows).split);
   const int head_dim = job.head_dim;
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
 
 #pragma unroll
   for (int m = 0; m < kTiles; m++) {
-    store_sums<T, D>(job, tile, kv_head, BlockShare(job, kRows).split, (warp * kTiles + m) * 16, softmax[m], sums[m]);
+    store_sums<D>(job, tile, kv_head, BlockShare(job, kRows).split, (warp * kTiles + m) * 16, softmax[m], sums[m]);
   }
 }
 

@@ -1,5 +1,4 @@
-// Prefill with plain multiply-adds in f32: f32 data (never through TF32), and head sizes or addresses of f16 and bf16
-// that the tensor-core kernel does not take.
+// Prefill of f32 data with plain multiply-adds, never through TF32.
 //
 // Thread (ty, tx) of 16 x 16 has rows ty + 16 i of the tile; for scores it has keys tx + 16 j, for sums columns
 // 4 tx + 64 j .. + 3. Keys, then values, of a key tile take turns in one buffer.
@@ -22,13 +21,13 @@ struct PlainShape {
 constexpr float kUnseen = -0.0f;
 __device__ __forceinline__ bool is_unseen(float weight) { return __float_as_uint(weight) == 0x80000000u; }
 
-// `count` rows of one head as floats; rows and columns past the end become 0. Tells whether all were finite.
-template <class T, int D, int ROWS>
-__device__ __forceinline__ bool load_rows(float* shared, const T* rows, int64_t stride, int count, int head_dim) {
+// `count` rows of one head; rows and columns past the end become 0. Tells whether all were finite.
+template <int D, int ROWS>
+__device__ __forceinline__ bool load_rows(float* shared, const float* rows, int64_t stride, int count, int head_dim) {
   bool finite = true;
   for (int i = static_cast<int>(threadIdx.x); i < ROWS * D; i += kPlainThreads) {
     const int r = i / D, c = i % D;
-    const float x = r < count && c < head_dim ? Element<T>::to_float(rows[r * stride + c]) : 0.0f;
+    const float x = r < count && c < head_dim ? rows[r * stride + c] : 0.0f;
     finite &= x - x == 0.0f;
     shared[r * PlainShape<D>::kStride + c] = x;
   }
@@ -68,8 +67,8 @@ __device__ __forceinline__ void add_values(const float* weights, const float* va
   }
 }
 
-// Block (tile and split, KV head, sequence).
-template <class T, int D>
+// Block (tile and split, KV head).
+template <int D>
 __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain_kernel(const PrefillJob job) {
   wait_for_earlier_kernels();
   using Shape = PlainShape<D>;
@@ -80,9 +79,9 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
   TKF_SHARED(Tile, tile);
   TKF_SHARED(int, special);
 
-  const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
-  if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
-  find_tile<kRows>(job, b, BlockShare(job, kRows).first_row, &tile);
+  const int kv_head = static_cast<int>(blockIdx.y);
+  if (kv_head == 0) check_positions(job);
+  find_tile<kRows>(job, BlockShare(job, kRows).first_row, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kKeys> tiles(job, tile, BlockShare(job, kRows).split);
   const int num_rows = tile.num_rows, head_dim = job.head_dim;
@@ -93,12 +92,7 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
   const float factor = job.negative ? -job.factor : job.factor;
   for (int i = static_cast<int>(threadIdx.x); i < kRows * D; i += kPlainThreads) {
     const int r = i / D, c = i % D;
-    float x = 0.0f;
-    if (r < num_rows && c < head_dim) {
-      const int64_t at = places.offset(r) + c;
-      x = job.queries_f32 ? static_cast<const float*>(job.queries)[at]
-                          : Element<T>::to_float(static_cast<const T*>(job.queries)[at]);
-    }
+    const float x = r < num_rows && c < head_dim ? job.queries[places.offset(r) + c] : 0.0f;
     queries[r * kStride + c] = x * factor;
   }
 
@@ -110,7 +104,7 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
     const KeyTile at = tiles.at(now);
     const int64_t from = at.begin * row_width + offset;
     __syncthreads();  // the last values are no longer read
-    load_rows<T, D, kKeys>(others, static_cast<const T*>(job.keys[at.which]) + from, row_width, at.count, head_dim);
+    load_rows<D, kKeys>(others, static_cast<const float*>(job.keys[at.which]) + from, row_width, at.count, head_dim);
     if (threadIdx.x == 0) special = 0;
     __syncthreads();
 
@@ -135,8 +129,8 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
       }
     }
     __syncthreads();  // these keys are no longer read
-    if (!load_rows<T, D, kKeys>(others, static_cast<const T*>(job.values[at.which]) + from, row_width, at.count,
-                                head_dim)) {
+    if (!load_rows<D, kKeys>(others, static_cast<const float*>(job.values[at.which]) + from, row_width, at.count,
+                             head_dim)) {
       atomicExch(&special, 1);
     }
 
@@ -179,10 +173,10 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
     for (int o = 1; o < 16; o *= 2) sum += __shfl_xor_sync(kAllLanes, sum, o);
     const int r = ty + 16 * i;
     if (r >= num_rows) continue;
-    const int64_t row = places.number(r), at = row * head_dim;
+    const int64_t row = places.number(r);
     const bool whole = job.splits == 1;
     const float factor = !whole ? 1.0f : sum == 0.0f ? 0.0f : 1.0f / sum;
-    float* out = static_cast<float*>(job.out) + at;
+    float* out = job.out + row * head_dim;
     if (!whole) {
       out = partial_row(job, BlockShare(job, kRows).split, row);
       if (tx == 0) {
@@ -194,13 +188,7 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
 #pragma unroll
     for (int c = 0; c < D / 16; c++) {
       const int column = 4 * tx + 64 * (c / 4) + c % 4;
-      if (column >= head_dim) continue;
-      const float x = sums[i][c] * factor;
-      if (job.queries_f32 || !whole) {
-        out[column] = x;
-      } else {
-        static_cast<T*>(job.out)[at + column] = Element<T>::from_float(x);
-      }
+      if (column < head_dim) out[column] = sums[i][c] * factor;
     }
   }
 }

@@ -41,9 +41,9 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   TKF_SHARED(uint64_t[2][kWgmmaStages], full);  // keys, values
   TKF_SHARED(uint64_t[2][kWgmmaStages], empty);
 
-  const int b = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
+  const int kv_head = static_cast<int>(blockIdx.y);
   const BlockShare share(job, kWgmmaRows);
-  if (kv_head == 0) check_positions(job, b, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
+  if (kv_head == 0) check_positions(job);
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWgmmaStages; s++) {
       flags[s] = 0;
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     }
     fence_async();
   }
-  find_tile<kWgmmaRows>(job, b, share.first_row, &tile);
+  find_tile<kWgmmaRows>(job, share.first_row, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kWgmmaKeys> tiles(job, tile, share.split);
   const auto matrix = [&](int which, int stage) { return shared + (1 + stage * 2 + which) * kMatrix; };
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     wgmma_keep(weights);
     if (lane == 0) barrier_arrive(&empty[1][stage]);
   }
-  store_sums<T, D>(job, tile, kv_head, share.split, first, softmax, sums[0]);
+  store_sums<D>(job, tile, kv_head, share.split, first, softmax, sums[0]);
 #else
   __trap();  // never launched: has_wgmma
 #endif
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
 
 namespace {
 
-constexpr int64_t kFewestRows = kWgmmaRows;  // of the longest sequence: fewer leave half of a tile empty
+constexpr int64_t kFewestRows = kWgmmaRows;  // fewer leave half of a tile empty
 
 hopper::EncodeFunction encode_function() {
   static const hopper::EncodeFunction found = hopper::find_encode();
@@ -197,7 +197,7 @@ bool has_wgmma(const tkf_context* context) {
 
 bool launch_wgmma(tkf_context* context, PrefillJob& job, int dtype) {
   if (!cuda_wgmma(context) || job.head_dim > 128) return false;
-  if (int64_t{job.longest_queries} * job.group < kFewestRows || job.num_rows[0] == 0) return false;
+  if (int64_t{job.num_queries} * job.group < kFewestRows || job.num_rows[0] == 0) return false;
   const hopper::EncodeFunction encode = encode_function();
   PrefillMaps maps;
   for (int which = 0; which < 2; which++) {

@@ -5,16 +5,16 @@
 
 namespace tkf::filter {
 
-constexpr int kTileRows = 32;     // rows of a tile, unless the caller says otherwise
+constexpr int kTileRows = 32;     // rows of a tile, unless there were too many tiles
 constexpr int kMeasureWarps = 4;  // of a block of measure_kernel: a head's keys or values each
 
-// decay*a + rest*x of the rows [first, end) of a sequence, for element e of [keys, values]. For the whole block, whose
+// decay*a + rest*x of the rows [first, end), for element e of [keys, values]. For the whole block, whose
 // threads have elements of their own; `decays`: [kThreads] in shared memory.
-template <class T, class Real>
+template <class Real>
 __device__ float absorb_rows(const ScanArguments& a, const Plan& plan, int64_t first, int64_t end, int64_t e,
                              float anchor, Real* decays, Real* rests) {
   const bool mine = e < 2 * int64_t{a.size};
-  const T* x = as<T>(e < a.size ? a.keys : a.values) + plan.first * a.size + e % a.size;
+  const float* x = as<float>(e < a.size ? a.keys : a.values) + e % a.size;
   for (int64_t base = first; base < end; base += kThreads) {
     const int64_t count = end - base < kThreads ? end - base : kThreads;
     __syncthreads();
@@ -27,25 +27,24 @@ __device__ float absorb_rows(const ScanArguments& a, const Plan& plan, int64_t f
     if (!mine) continue;
 #pragma unroll 4
     for (int64_t i = 0; i < count; i++) {
-      anchor = absorb(anchor, to_float(x[(base + i) * a.size]), decays[i], rests[i]);
+      anchor = absorb(anchor, x[(base + i) * a.size], decays[i], rests[i]);
     }
   }
   return anchor;
 }
 
-// What each tile but the last adds to anchors of 0. Grid: elements, tiles, sequences.
-template <class T>
-__global__ void __launch_bounds__(kThreads) tile_kernel(ScanArguments a) {
+// What each tile but the last adds to anchors of 0. Grid: elements, tiles.
+static __global__ void __launch_bounds__(kThreads) tile_kernel(ScanArguments a) {
   wait_for_earlier_kernels();
   TKF_SHARED(float[kThreads], decays);
   TKF_SHARED(float[kThreads], rests);
-  const int64_t b = blockIdx.z, j = blockIdx.y;
-  const Plan& plan = a.plans[b];
+  const int64_t j = blockIdx.y;
+  const Plan& plan = *a.plan;
   const int64_t first = j * a.tile, end = first + a.tile;
   if (end >= plan.count) return;
   const int64_t e = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const float sum = absorb_rows<T, float>(a, plan, first, end, e, 0.0f, decays, rests);
-  if (e < 2 * int64_t{a.size}) a.tiles[tile_slot(a, plan, b, j) * 2 * a.size + e] = sum;
+  const float sum = absorb_rows<float>(a, plan, first, end, e, 0.0f, decays, rests);
+  if (e < 2 * int64_t{a.size}) a.tiles[j * 2 * a.size + e] = sum;
 }
 
 // Share of the anchors before a tile that is left behind it.
@@ -55,15 +54,15 @@ __device__ inline double tile_decay(const ScanArguments& a, const Numbers& befor
   return a.spec.anchor == TKF_ANCHOR_MEAN ? m / (m + a.tile) : power;
 }
 
-// Puts the anchors before each tile, but the first, in the place of what it adds. Grid: elements, sequences.
+// Puts the anchors before each tile, but the first, in the place of what it adds. Grid: elements.
 static __global__ void __launch_bounds__(kThreads) starts_kernel(ScanArguments a) {
   wait_for_earlier_kernels();
-  const int64_t b = blockIdx.y, e = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const Plan& plan = a.plans[b];
+  const int64_t e = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const Plan& plan = *a.plan;
   if (e >= 2 * int64_t{a.size}) return;
-  const State state = state_of(a.spec, a.states, b);
+  const State state = a.state();
   const double power = pow(a.spec.gamma, static_cast<double>(a.tile));
-  float* at = a.tiles + tile_slot(a, plan, b, 0) * 2 * a.size + e;
+  float* at = a.tiles + e;
   double anchor = e < a.size ? state.anchor_k[e] : state.anchor_v[e - a.size], added = *at;
   for (int64_t j = 1; j * a.tile < plan.count; j++) {
     anchor = tile_decay(a, plan.before, j - 1, power) * anchor + added;
@@ -74,10 +73,10 @@ static __global__ void __launch_bounds__(kThreads) starts_kernel(ScanArguments a
 }
 
 // Anchors of one side before tile j.
-__device__ inline const float* tile_start(const ScanArguments& a, const Plan& plan, int64_t b, int64_t j, bool keys) {
-  const State state = state_of(a.spec, a.states, b);
+__device__ inline const float* tile_start(const ScanArguments& a, int64_t j, bool keys) {
+  const State state = a.state();
   if (j == 0) return keys ? state.anchor_k : state.anchor_v;
-  return a.tiles + tile_slot(a, plan, b, j) * 2 * a.size + (keys ? 0 : a.size);
+  return a.tiles + j * 2 * a.size + (keys ? 0 : a.size);
 }
 
 // Sums of one row of a head by a warp: x and anchor hold `K` numbers a lane.
@@ -101,27 +100,27 @@ __device__ void row_sums(const float (&x)[K], const float (&anchor)[K], double* 
 }
 
 // Cosines of every row with the anchors before it. K: numbers of a head that a lane holds. Grid: heads of keys and of
-// values, tiles, sequences.
-template <class T, class Real, int K>
+// values, tiles.
+template <class Real, int K>
 __global__ void __launch_bounds__(32 * kMeasureWarps, 4) measure_kernel(ScanArguments a) {
   wait_for_earlier_kernels();
   const int H = a.spec.kv_heads, d = a.spec.head_dim;
   const int head = static_cast<int>(blockIdx.x) * kMeasureWarps + warp_index();
-  const int64_t b = blockIdx.z, j = blockIdx.y;
-  const Plan& plan = a.plans[b];
+  const int64_t j = blockIdx.y;
+  const Plan& plan = *a.plan;
   const int64_t begin = j * a.tile, end = begin + a.tile < plan.count ? begin + a.tile : plan.count;
   if (head >= 2 * H || begin >= end) return;
   const bool keys = head < H;
   const int64_t offset = int64_t{keys ? head : head - H} * d;
-  const float* start = tile_start(a, plan, b, j, keys) + offset;
-  const T* rows = as<T>(keys ? a.keys : a.values) + plan.first * a.size + offset;
+  const float* start = tile_start(a, j, keys) + offset;
+  const float* rows = as<float>(keys ? a.keys : a.values) + offset;
   const int lane = lane_index();
   float anchor[K], x[K], next[K];
 #pragma unroll
   for (int k = 0; k < K; k++) {
     const int i = lane + 32 * k;
     anchor[k] = i < d ? start[i] : 0.0f;
-    next[k] = i < d ? to_float(rows[begin * a.size + i]) : 0.0f;
+    next[k] = i < d ? rows[begin * a.size + i] : 0.0f;
   }
   for (int64_t first = begin; first < end; first += 32) {
     const int count = static_cast<int>(end - first < 32 ? end - first : 32);
@@ -134,7 +133,7 @@ __global__ void __launch_bounds__(32 * kMeasureWarps, 4) measure_kernel(ScanArgu
       for (int k = 0; k < K; k++) {
         const int i = lane + 32 * k;
         x[k] = next[k];
-        if (after < end && i < d) next[k] = to_float(rows[after * a.size + i]);
+        if (after < end && i < d) next[k] = rows[after * a.size + i];
       }
       double sums[3];
       row_sums<Real, K>(x, anchor, &sums[0], &sums[1], &sums[2]);
@@ -147,24 +146,24 @@ __global__ void __launch_bounds__(32 * kMeasureWarps, 4) measure_kernel(ScanArgu
 #pragma unroll
       for (int k = 0; k < K; k++) anchor[k] = absorb(anchor[k], x[k], keep, rest);
     }
-    if (lane < count) a.cosines[(plan.first + first + lane) * 2 * H + head] = cosine_of(dot, xx, aa);
+    if (lane < count) a.cosines[(first + lane) * 2 * H + head] = cosine_of(dot, xx, aa);
   }
 }
 
-// The state's anchors after the rows taken. Grid: elements, sequences.
-template <class T, class Real>
+// The state's anchors after the rows taken. Grid: elements.
+template <class Real>
 __global__ void __launch_bounds__(kThreads) finish_kernel(ScanArguments a) {
   wait_for_earlier_kernels();
   TKF_SHARED(Real[kThreads], decays);
   TKF_SHARED(Real[kThreads], rests);
-  const int64_t b = blockIdx.y, e = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const Plan& plan = a.plans[b];
+  const int64_t e = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const Plan& plan = *a.plan;
   if (plan.taken == 0) return;
   const int64_t j = (plan.taken - 1) / a.tile, size = a.size;
-  const State state = state_of(a.spec, a.states, b);
+  const State state = a.state();
   float anchor = 0;
-  if (e < 2 * size) anchor = tile_start(a, plan, b, j, e < size)[e < size ? e : e - size];
-  anchor = absorb_rows<T, Real>(a, plan, j * a.tile, plan.taken, e, anchor, decays, rests);
+  if (e < 2 * size) anchor = tile_start(a, j, e < size)[e < size ? e : e - size];
+  anchor = absorb_rows<Real>(a, plan, j * a.tile, plan.taken, e, anchor, decays, rests);
   if (e < 2 * size) (e < size ? state.anchor_k + e : state.anchor_v + e - size)[0] = anchor;
 }
 

@@ -1,5 +1,6 @@
 /** The cases that every execution of the filter's recurrence is held to, and the inputs that belong to them. */
 import { specArgs } from "../../ffi/filter.ts";
+import type { DType } from "../../lib/dtype.ts";
 import { type LayerSpec, NUM_SLOTS, type ScanInput, stateSizes } from "../../lib/filter/layer.ts";
 import { FILTER_OPTIONS } from "../../lib/filter/options.ts";
 import { learnedLayout } from "../../lib/methods/learned.ts";
@@ -204,49 +205,29 @@ export function drawStates(d: Draw, spec: ReturnType<typeof drawSpec>["layer"], 
 }
 
 /** What a scan or a step reads of `rows` tokens. */
-export function drawTensors(d: Draw, spec: LayerSpec, queriesSize: number, rows: number) {
-  const kv_dtype = d.pick(FLOATS), size = rows * spec.numKvHeads * spec.headDim;
+export function drawTensors(d: Draw, spec: LayerSpec, queriesSize: number, rows: number, kv_dtype: DType) {
+  const size = rows * spec.numKvHeads * spec.headDim;
   return {
     keys: d.values(kv_dtype, size),
     values: d.values(kv_dtype, size),
     residual: d.floats(rows * spec.hiddenSize),
     normed: d.floats(rows * spec.hiddenSize),
     queries: d.floats(rows * queriesSize),
-    kv_dtype,
   };
 }
-
-/** Room for what a scan gives. */
-const results = (rows: number, batch: number) => ({
-  ...{ keep: new Uint8Array(rows), columns: new Float64Array(7 * rows), taken: new BigInt64Array(batch) },
-});
 
 export const CALLS: Calls = {
   tkf_filter_scan(d) {
     const { layer, spec, queriesSize } = drawSpec(d, d.once(3)), count = d.size(30, 1);
-    const { states } = drawStates(d, layer, 1), tensors = drawTensors(d, layer, queriesSize, count);
-    return { spec, states, ...tensors, ...results(count, 1), count };
+    const kv_dtype = d.once(2) ? "f32" : d.pick(FLOATS); // which a device takes alone
+    return {
+      ...{ spec, states: drawStates(d, layer, 1).states, count, kv_dtype },
+      ...drawTensors(d, layer, queriesSize, count, kv_dtype),
+      ...{ keep: new Uint8Array(count), columns: new Float64Array(7 * count), taken: new BigInt64Array(1) },
+    };
   },
   tkf_filter_signs(d) {
     const { layer, spec } = drawSpec(d, d.once(2));
     return { spec, signs: d.room("f32", layer.projections * layer.hiddenSize) };
-  },
-  tkf_filter_scan_batch(d) {
-    const { layer, spec, queriesSize } = drawSpec(d, d.once(3)), batch = d.size(4);
-    const num_rows = batch === 0 ? 0 : d.size(20, 1), { starts, longest } = d.starts(batch, num_rows);
-    const { states } = drawStates(d, layer, batch), tensors = drawTensors(d, layer, queriesSize, num_rows);
-    const chunks = d.once(3) ? d.indices(batch, 5) : null, tile = d.pick([0, 1, 7, 32, 128]);
-    return {
-      spec,
-      states,
-      ...tensors,
-      ...results(num_rows, batch),
-      starts,
-      chunks,
-      num_rows,
-      batch,
-      longest,
-      tile,
-    };
   },
 };

@@ -102,13 +102,7 @@ inline void check_states(Check& check, const tkf_filter_spec& spec, const tkf_fi
   if (signs && projects(spec)) check.array<float>("signs", states.signs, {spec.projections, spec.hidden_size});
 }
 
-// The tensors [rows, ...] that a scan or a step reads: keys and values, and those of `learned`.
-template <class Args>
-inline void check_keys(Check& check, const Args& a, int64_t rows, int64_t kv_heads, int64_t head_dim) {
-  check.dtype("keys", a.kv_dtype);
-  check.values("keys", a.keys, a.kv_dtype, {rows, kv_heads, head_dim});
-  check.values("values", a.values, a.kv_dtype, {rows, kv_heads, head_dim});
-}
+// The tensors [rows, ...] of `learned` that a scan or a step reads.
 template <class Args>
 inline void check_features(Check& check, const Args& a, int64_t rows) {
   const tkf_filter_spec& spec = a.spec;
@@ -121,14 +115,15 @@ inline void check_features(Check& check, const Args& a, int64_t rows) {
   check.size("queries_size", spec.queries_size, local ? own : 1, local ? own : INT32_MAX);
   check.array<float>("queries", a.queries, {rows, spec.queries_size});
 }
-// What a scan of `rows` rows and `batch` sequences reads and gives.
-template <class Args>
-inline void check_scan(Check& check, const Args& a, int64_t rows, int64_t batch) {
-  check_keys(check, a, rows, a.spec.kv_heads, a.spec.head_dim);
+// What a scan of `rows` rows reads and gives.
+inline void check_scan(Check& check, const tkf_filter_scan_args& a, int64_t rows) {
+  check.dtype("keys", a.kv_dtype);
+  check.values("keys", a.keys, a.kv_dtype, {rows, a.spec.kv_heads, a.spec.head_dim});
+  check.values("values", a.values, a.kv_dtype, {rows, a.spec.kv_heads, a.spec.head_dim});
   check_features(check, a, rows);
   check.array<uint8_t>("keep", a.keep, {rows});
   check.array<double>("columns", a.columns, {rows, 7});
-  check.array<int64_t>("taken", a.taken, {batch});
+  check.array<int64_t>("taken", a.taken, {1});
 }
 
 }  // namespace tkf

@@ -1,4 +1,4 @@
-// The decisions of a scan, in order: a block a sequence.
+// The decisions of a scan, in order: by one block.
 #pragma once
 #include "scan.cuh"
 
@@ -20,7 +20,7 @@ struct ChooseShared {
 __device__ inline void choose_budget(const ScanArguments& a, const Plan& plan, ChooseShared& s) {
   for (int64_t first = 0; first < plan.taken; first += kChainRows) {
     const int count = static_cast<int>(plan.taken - first < kChainRows ? plan.taken - first : kChainRows);
-    int32_t* bounds = a.bounds + plan.first + first;
+    int32_t* bounds = a.bounds + first;
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) s.bounds[i] = bounds[i];
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -34,7 +34,7 @@ __device__ inline void choose_budget(const ScanArguments& a, const Plan& plan, C
     }
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-      a.kept(plan.first + first + i) = s.skips[i] > s.bounds[i];
+      a.kept(first + i) = s.skips[i] > s.bounds[i];
       bounds[i] = s.skips[i];
     }
     __syncthreads();
@@ -45,10 +45,9 @@ __device__ inline void choose_budget(const ScanArguments& a, const Plan& plan, C
 __device__ inline void choose_alone(const ScanArguments& a, const Plan& plan, ChooseShared& s) {
   int64_t skipped = 0;
   for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) {
-    const int64_t row = plan.first + t;
-    if (a.spec.threshold == TKF_THRESHOLD_FIXED) a.theta(row) = a.spec.theta;
-    const bool skip = is_decided(a.spec, plan.before, t) && a.scores()[row] > a.theta(row);
-    a.kept(row) = !skip;
+    if (a.spec.threshold == TKF_THRESHOLD_FIXED) a.theta(t) = a.spec.theta;
+    const bool skip = is_decided(a.spec, plan.before, t) && a.scores()[t] > a.theta(t);
+    a.kept(t) = !skip;
     skipped += skip;
   }
   const double sum = block_sum(static_cast<double>(skipped), s.sums);
@@ -86,12 +85,11 @@ __device__ inline void choose_moving(const ScanArguments& a, const Plan& plan, c
   }
   const int64_t start = moving_from(spec, plan);
   if (start < plan.taken && !(plan.before.sdw > 0)) start_moving(a, plan, state, start, s);
-  for (int64_t t = threadIdx.x; t < start; t += kThreads) a.kept(plan.first + t) = 1;
+  for (int64_t t = threadIdx.x; t < start; t += kThreads) a.kept(t) = 1;
   for (int64_t first = start; first < plan.taken; first += kChainRows) {
     const int count = static_cast<int>(plan.taken - first < kChainRows ? plan.taken - first : kChainRows);
-    const int64_t row = plan.first + first;
     __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) s.scores[i] = a.scores()[row + i];
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) s.scores[i] = a.scores()[first + i];
     __syncthreads();
     if (threadIdx.x == 0) {
       double theta = s.theta;
@@ -108,8 +106,8 @@ __device__ inline void choose_moving(const ScanArguments& a, const Plan& plan, c
     }
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-      if (spec.skip_ratio > 0) a.theta(row + i) = s.scores[i];
-      a.kept(row + i) = s.skips[i] == 0;
+      if (spec.skip_ratio > 0) a.theta(first + i) = s.scores[i];
+      a.kept(first + i) = s.skips[i] == 0;
     }
   }
   __syncthreads();
@@ -118,12 +116,12 @@ __device__ inline void choose_moving(const ScanArguments& a, const Plan& plan, c
 // `topk`: of the rows past the warm-up those of highest score, ties to the earlier.
 __device__ inline void choose_highest(const ScanArguments& a, const Plan& plan, ChooseShared& s) {
   const int64_t first = first_decided(a.spec), able = plan.taken - first;
-  for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) a.kept(plan.first + t) = 1;
+  for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) a.kept(t) = 1;
   if (able <= 0) return;
   const double wanted = floor(a.spec.skip_ratio * static_cast<double>(plan.taken - a.spec.warmup) + 0.5);
   const int64_t skipped = able < wanted ? able : static_cast<int64_t>(wanted);
   if (skipped <= 0) return;
-  const double* scores = a.scores() + plan.first + first;
+  const double* scores = a.scores() + first;
   const auto key_at = [&](int64_t i) { return ordered(-scores[i]); };  // ascending: highest score first
   const unsigned long long last = radix_select(able, skipped - 1, s.radix, key_at);
   int64_t before = 0;  // keys of `last` among the rows before
@@ -135,23 +133,22 @@ __device__ inline void choose_highest(const ScanArguments& a, const Plan& plan, 
     const unsigned long long key = i < able ? key_at(i) : ~0ull;
     int found;
     const int64_t rank = before + block_rank(i < able && key == last, s.counts, &found);
-    if (i < able && (key < last || (key == last && rank < ties))) a.kept(plan.first + first + i) = 0;
+    if (i < able && (key < last || (key == last && rank < ties))) a.kept(first + i) = 0;
     before += found;
   }
   if (threadIdx.x == 0) s.skipped = skipped;
   __syncthreads();
 }
 
-// Decides, and brings the state's numbers up to date. Grid: sequences.
+// Decides, and brings the state's numbers up to date.
 static __global__ void __launch_bounds__(kThreads, 2) decide_kernel(ScanArguments a) {
   wait_for_earlier_kernels();
   TKF_SHARED(ChooseShared, s);
   const tkf_filter_spec& spec = a.spec;
-  const int64_t b = blockIdx.x;
-  const Plan& plan = a.plans[b];
-  const State state = state_of(spec, a.states, b);
+  const Plan& plan = *a.plan;
+  const State state = a.state();
   if (threadIdx.x == 0) {
-    as<int64_t>(a.taken)[b] = plan.taken;
+    *as<int64_t>(a.taken) = plan.taken;
     s.skipped = 0;
     if (plan.taken < plan.count) tkf_fault(a.fault, kFaultNumber);
   }
@@ -166,7 +163,7 @@ static __global__ void __launch_bounds__(kThreads, 2) decide_kernel(ScanArgument
   __syncthreads();
   if (spec.fusion == TKF_FUSION_LEARNED) {
     double* outcome = state.learned + LearnedLayout(spec).outcome + static_cast<int64_t>(plan.before.pending);
-    for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) outcome[t] = a.kept(plan.first + t) ? kKept : kSkipped;
+    for (int64_t t = threadIdx.x; t < plan.taken; t += kThreads) outcome[t] = a.kept(t) ? kKept : kSkipped;
   }
   if (threadIdx.x != 0) return;
   const Numbers& before = plan.before;

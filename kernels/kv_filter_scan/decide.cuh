@@ -20,10 +20,8 @@ __device__ inline State state_of(const tkf_filter_spec& spec, const tkf_filter_s
 }
 
 // The token, and where its results go.
-template <class T>
 struct Token {
-  FeatureRows<T> rows;
-  int32_t chunk;
+  FeatureRows rows;
   double* columns;  // this token's redundancy; each further column `stride` behind the last; or nullptr
   int64_t stride;
 };
@@ -141,8 +139,8 @@ __device__ inline void write_similarities(const tkf_filter_spec& spec, const Mom
 }
 
 // By warp 0: moments across heads, then the score before `invert`.
-__device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n, const double* cosines, int32_t chunk,
-                                   double* learned, DecideShared& s) {
+__device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n, const double* cosines, double* learned,
+                                   DecideShared& s) {
   double mean, variance;
   half_moments(cosines, spec.kv_heads, &mean, &variance);
   const Pair mu = pair_of(mean), var = pair_of(variance);
@@ -168,7 +166,7 @@ __device__ inline void score_token(const tkf_filter_spec& spec, const Numbers& n
     const Pair level = pair_of(side.level), log_variance = pair_of(side.log_variance);
     fused = fuse_sides(spec, {level.k, log_variance.k}, {level.v, log_variance.v});
   } else if (n.seen > 0) {
-    fused = fuse(spec, m, static_cast<uint64_t>(n.seen), chunk);
+    fused = fuse(spec, m, static_cast<uint64_t>(n.seen));
   }
   if (lane_index() == 0) {
     s.moments = m;
@@ -189,9 +187,8 @@ __device__ double deviation(int64_t n, double* scratch, const At& at) {
 }
 
 // By one thread: threshold, decision, and what the state remembers of them. `ratio`, `place`: of the quantile.
-template <class T>
-__device__ void settle(const tkf_filter_spec& spec, const State& state, const Token<T>& token, const Numbers& n,
-                       double ratio, const Place& place, DecideShared& s) {
+__device__ inline void settle(const tkf_filter_spec& spec, const State& state, const Token& token, const Numbers& n,
+                              double ratio, const Place& place, DecideShared& s) {
   double* numbers = state.numbers;
   const double quantile = ratio > 0 ? interpolate(s.statistics[0], s.statistics[1], place.part) : kUndefined;
   double theta = spec.threshold == TKF_THRESHOLD_FIXED ? spec.theta : quantile;
@@ -228,8 +225,8 @@ __device__ void settle(const tkf_filter_spec& spec, const State& state, const To
 // Decides a token and updates the state; s.skip says how, and publish() is called as soon as it does, before the anchors
 // follow. False, with a fault and no lasting change, where a number is not finite or the state does
 // not allow it. For the whole block; `shared`: decide_shared_bytes.
-template <class T, class Real, class Publish>
-__device__ bool decide(const tkf_filter_spec& spec, const State& state, const Token<T>& token, int* fault,
+template <class Real, class Publish>
+__device__ bool decide(const tkf_filter_spec& spec, const State& state, const Token& token, int* fault,
                        double* shared, DecideShared& s, const Publish& publish) {
   // A step waits for memory above all: whatever can be loaded at once is, before its first use.
   const Numbers n = read_numbers(state.numbers);
@@ -239,7 +236,7 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
   for (int head = warp_index(); head < H; head += num_warps()) {
     const int64_t at = int64_t{head} * d;
     const double cosine =
-        warp_cosines<T, Real>(token.rows.keys + at, state.anchor_k + at, token.rows.values + at, state.anchor_v + at, d);
+        warp_cosines<Real>(token.rows.keys + at, state.anchor_k + at, token.rows.values + at, state.anchor_v + at, d);
     if (lane_index() == 0) cosines[head] = cosine;
     if (lane_index() == 2) cosines[H + head] = cosine;
   }
@@ -267,7 +264,7 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
     if (threadIdx.x == 0) tkf_fault(fault, kFaultState);
     return false;
   }
-  if (warp_index() == 0) score_token(spec, n, cosines, token.chunk, state.learned, s);
+  if (warp_index() == 0) score_token(spec, n, cosines, state.learned, s);
   if (ratio > 0) {
     if (few) {
       pick_from_runs(runs, static_cast<int>(held), place, s.statistics);
@@ -295,7 +292,7 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
       const bool keys = e < H * d;
       const int i = keys ? e : e - H * d;
       float* anchor = keys ? state.anchor_k : state.anchor_v;
-      anchor[i] = absorb(anchor[i], to_float((keys ? token.rows.keys : token.rows.values)[i]), keep, rest);
+      anchor[i] = absorb(anchor[i], (keys ? token.rows.keys : token.rows.values)[i], keep, rest);
     }
   }
   return true;

@@ -13,10 +13,6 @@ constexpr int kMaxHeadDim = 256;        // a lane of the scan holds 8 numbers of
 
 __device__ inline int num_warps() { return static_cast<int>(blockDim.x / 32); }
 
-__device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(__half x) { return __half2float(x); }
-__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-
 // Of the threads before this one, those that raise `flag`; *total: of all. `scratch`: [num_warps] in shared memory.
 __device__ inline int block_rank(bool flag, int* scratch, int* total) {
   const unsigned lanes = __ballot_sync(kAllLanes, flag);
@@ -46,12 +42,12 @@ __device__ inline double cosine_of(double dot, double xx, double aa) {
 // Cosines of the keys and of the values of a head with their anchors, by a warp. Four lanes have a root each, so that a
 // warp takes one; lanes 0 and 1 of four get the keys' cosine, 2 and 3 the values'. `Real`: what sums are accumulated in;
 // where a float32 sum is out of range, both are done again in float64. Both are loaded before one is summed up.
-template <class T, class Real>
-__device__ double warp_cosines(const T* k, const float* anchor_k, const T* v, const float* anchor_v, int d) {
+template <class Real>
+__device__ double warp_cosines(const float* k, const float* anchor_k, const float* v, const float* anchor_v, int d) {
   Real sums[6] = {};
 #pragma unroll 4
   for (int i = lane_index(); i < d; i += 32) {
-    const Real x = to_float(k[i]), a = anchor_k[i], y = to_float(v[i]), b = anchor_v[i];
+    const Real x = k[i], a = anchor_k[i], y = v[i], b = anchor_v[i];
     sums[0] += x * a;
     sums[1] += x * x;
     sums[2] += a * a;
@@ -66,7 +62,7 @@ __device__ double warp_cosines(const T* k, const float* anchor_k, const T* v, co
   }
   if constexpr (sizeof(Real) == sizeof(float)) {
     if (!(in_range(sums[1]) && in_range(sums[2]) && in_range(sums[4]) && in_range(sums[5]))) {
-      return warp_cosines<T, double>(k, anchor_k, v, anchor_v, d);
+      return warp_cosines<double>(k, anchor_k, v, anchor_v, d);
     }
   }
   const bool of_values = lane_index() & 2, of_anchor = lane_index() & 1;
@@ -85,11 +81,10 @@ __device__ inline float absorb(float a, float x, double decay, double rest) {
   return static_cast<float>(__dadd_rn(__dmul_rn(decay, a), __dmul_rn(rest, x)));
 }
 
-template <class T>
-__device__ double warp_square_sum(const T* x, int64_t size) {
+__device__ inline double warp_square_sum(const float* x, int64_t size) {
   double sum = 0;
   for (int64_t i = lane_index(); i < size; i += 32) {
-    const double v = to_float(x[i]);
+    const double v = x[i];
     sum += v * v;
   }
   return warp_sum(sum);
@@ -118,33 +113,30 @@ __device__ inline int64_t ring_slot(double score_number, int64_t capacity) {
 // ---- the features of `learned` that need no anchor ----
 
 // The rows of one token; those that its rule does not read mean nothing.
-template <class T>
 struct FeatureRows {
-  const T *keys, *values;                  // [kv_size]
+  const float *keys, *values;                // [kv_size]
   const float *residual, *normed, *queries;  // [hidden_size], likewise, [queries_size]
-  const float* signs;                      // [projections, hidden_size]
+  const float* signs;                        // [projections, hidden_size]
 };
 
-template <class T>
-__device__ const T* row_of(const tkf_buffer& rows, int64_t row, int64_t width) {
-  return rows.data == nullptr ? nullptr : as<T>(rows) + row * width;
+__device__ inline const float* row_of(const tkf_buffer& rows, int64_t row, int64_t width) {
+  return rows.data == nullptr ? nullptr : as<float>(rows) + row * width;
 }
 
 // Row `row` of a scan's or a step's tensors.
-template <class T, class Args>
-__device__ FeatureRows<T> feature_rows(const Args& a, const tkf_buffer& keys, int64_t row) {
+template <class Args>
+__device__ FeatureRows feature_rows(const Args& a, const tkf_buffer& keys, int64_t row) {
   const int64_t size = int64_t{a.spec.kv_heads} * a.spec.head_dim, hidden = a.spec.hidden_size;
-  return {row_of<T>(keys, row, size),
-          row_of<T>(a.values, row, size),
-          row_of<float>(a.residual, row, hidden),
-          row_of<float>(a.normed, row, hidden),
-          row_of<float>(a.queries, row, a.spec.queries_size),
+  return {row_of(keys, row, size),
+          row_of(a.values, row, size),
+          row_of(a.residual, row, hidden),
+          row_of(a.normed, row, hidden),
+          row_of(a.queries, row, a.spec.queries_size),
           as<float>(a.states.signs)};
 }
 
 // Writes them to `out`, behind the place of the similarities; a warp a feature. Bias included.
-template <class T>
-__device__ void write_features(const tkf_filter_spec& spec, const FeatureRows<T>& rows, double* features) {
+__device__ inline void write_features(const tkf_filter_spec& spec, const FeatureRows& rows, double* features) {
   const int groups = spec.features;
   const int64_t kv_size = int64_t{spec.kv_heads} * spec.head_dim, hidden = spec.hidden_size;
   const int norms = groups & kNorm ? 3 : 0, projections = groups & kProjection ? spec.projections : 0;

@@ -169,7 +169,7 @@ class Scan {
       if (!learner_.add(m, features_.data() + row * learner_.layout().F)) return false;
       fused.score = learner_.score();
     } else if (t > 0) {
-      fused = fuse(spec_, m, static_cast<uint64_t>(t), spec_.chunk);
+      fused = fuse(spec_, m, static_cast<uint64_t>(t));
     }
     const double score = spec_.invert ? -fused.score : fused.score, theta = threshold_.next();
     const bool decided = t >= first_decided(spec_), skip = decided && score > theta;
@@ -203,7 +203,7 @@ bool check_args(Check& check, const tkf_filter_scan_args& a) {
   check_states(check, a.spec, a.states, 1, false);
   check.size("kv_heads * head_dim", check.product({a.spec.kv_heads, a.spec.head_dim}), 1, INT32_MAX);
   check.size("count", a.count, 1);
-  check_scan(check, a, a.count, 1);
+  check_scan(check, a, a.count);
   check_contents(check, a.spec, a.states);
   if (check.ok() && a.spec.threshold == TKF_THRESHOLD_TOPK && as<double>(a.states.numbers)[TKF_SLOT_SEEN] > 0) {
     check.fail(TKF_STATUS_STATE, "found %.0f tokens before, expected none, since \"topk\" looks at a whole sequence",

@@ -1,4 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { STATUS } from "../../ffi/abi.ts";
+import { specArgs, statesArgs } from "../../ffi/filter.ts";
 import { KernelError } from "../../lib/errors.ts";
 import {
   cloneLayerState,
@@ -261,4 +263,18 @@ testOnDevice("kvFilterScan() on a device refuses features of local attention", (
   const scan = () =>
     advance(() => executor, c, createLayerState(c.spec), createScanOutput(c.tokens), 0, 1, 1);
   assertThrows(scan, KernelError, "found features = ");
+});
+
+testOnDevice("tkf_filter_scan on a device takes keys and values of f32 alone", ({ context }) => {
+  const none = null, names = ["keys", "values", "residual", "normed", "queries", "keep", "columns", "taken"];
+  const args = {
+    spec: specArgs(filterCase(0).spec, 0),
+    states: statesArgs({ anchorK: none, anchorV: none, numbers: none, scores: none, learned: none }),
+    ...Object.fromEntries(names.map((name) => [name, none])),
+    count: 1,
+  };
+  for (const kv_dtype of ["f16", "bf16"] as const) {
+    const error = assertThrows(() => context.call("tkf_filter_scan", { ...args, kv_dtype }), KernelError);
+    assertEquals(error.code, STATUS.dtype);
+  }
 });

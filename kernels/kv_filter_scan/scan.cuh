@@ -10,43 +10,35 @@
 //   decide_kernel    choose.cuh: decisions, in order, and the state's numbers
 //   theta_kernel     `budget`: the same, now that the skips before each token are known
 //   finish_kernel    anchors.cuh: the state's ring of scores and its anchors
-// All tokens of a sequence are measured before one is decided, which needs anchors that take in every token. Where they
-// do not (`absorb` = kept), or there are few tokens, steps_kernel decides one after another instead.
+// All tokens are measured before one is decided, which needs anchors that take in every token. Where they do not
+// (`absorb` = kept), or there are few tokens, steps_kernel decides one after another instead.
 #pragma once
 #include "decide.cuh"
 
 namespace tkf::filter {
 
-// What a scan does to one sequence; numbers as they were before.
+// What a scan does; numbers as they were before.
 struct Plan {
   Numbers before;
-  int64_t first;  // its first row
   int32_t count;  // rows
   int32_t taken;  // rows before the first that is not finite
-  int32_t chunk, reserved;
 };
 
-// What is asked for, of a batch of one too; starts and chunks not given: one sequence, the spec's chunk. Here `tile` is
-// that which was chosen.
-struct ScanArguments : tkf_filter_scan_batch_args {
+struct ScanArguments : tkf_filter_scan_args {
   int32_t size;  // kv_heads * head_dim
+  int32_t tile;  // tokens that the anchors' scan takes in one piece
   int* fault;
   // Workspace:
-  Plan* plans;      // [batch]
+  Plan* plan;
   double* cosines;  // [rows, 2, kv_heads]
-  float* tiles;     // [slots of tiles, 2, size]: what a tile adds, then the anchors before it
+  float* tiles;     // [tiles, 2, size]: what a tile adds, then the anchors before it
   int32_t* bounds;  // [rows]: of `budget`; then the skips in this call before each row
 
   __device__ double* scores() const { return as<double>(columns); }  // the first column
-  __device__ double& theta(int64_t row) const { return scores()[num_rows + row]; }
+  __device__ double& theta(int64_t row) const { return scores()[count + row]; }
   __device__ uint8_t& kept(int64_t row) const { return as<uint8_t>(keep)[row]; }
+  __device__ State state() const { return state_of(spec, states, 0); }
 };
-
-// Slot in `tiles` of tile j of sequence b: no two sequences share one.
-__device__ inline int64_t tile_slot(const ScanArguments& a, const Plan& plan, int64_t b, int64_t j) {
-  return plan.first / a.tile + b + j;
-}
-inline int64_t num_tile_slots(int64_t rows, int64_t batch, int64_t tile) { return rows / tile + batch; }
 
 // ---- scores: number `first_score(plan) + i` is that of row `scoreless + i` ----
 
@@ -75,7 +67,7 @@ struct Window {
     int64_t made = t - none > 0 ? t - none : 0;
     const int64_t all = held_scores(spec, before.scored + static_cast<double>(made));
     if (made > all) made = all;
-    fresh = redundancy + plan.first + t - made;
+    fresh = redundancy + t - made;
     fresh_count = made;
     old_count = all - made;
     old_first = old_count > 0 ? ring_slot(before.scored - static_cast<double>(old_count), capacity) : 0;
@@ -111,46 +103,33 @@ __device__ inline bool is_decided(const tkf_filter_spec& spec, const Numbers& be
 
 // ---- the first kernel ----
 
-// Rows of sequence b; none, with a fault, where its starts or its state do not allow the call.
-__device__ inline Plan plan_of(const ScanArguments& a, int64_t b) {
+// No rows, with a fault, where the state does not allow the call.
+__device__ inline Plan plan_of(const ScanArguments& a) {
   const tkf_filter_spec& spec = a.spec;
   Plan plan = {};
-  plan.before = read_numbers(as<double>(a.states.numbers) + b * TKF_NUM_SLOTS);
-  plan.chunk = a.chunks.data == nullptr ? spec.chunk : as<int32_t>(a.chunks)[b];
-  int64_t first = 0, end = a.num_rows;
-  if (a.starts.data != nullptr) {
-    first = as<int32_t>(a.starts)[b];
-    end = as<int32_t>(a.starts)[b + 1];
-    if (first < 0 || end < first || end > a.num_rows || end - first > a.longest) {
-      tkf_fault(a.fault, kFaultStarts);
-      return plan;
-    }
-  }
-  int64_t count = end - first;
+  plan.before = read_numbers(as<double>(a.states.numbers));
+  int64_t count = a.count;
   bool valid = valid_numbers(spec, plan.before);
-  if (valid && spec.fusion == TKF_FUSION_LEARNED && count > 0) {
+  if (valid && spec.fusion == TKF_FUSION_LEARNED) {
     const int64_t room = room_of(spec, plan.before);
     valid = room > 0;
     count = count < room ? count : room;
   }
-  if (spec.threshold == TKF_THRESHOLD_TOPK && count > 0) valid = valid && plan.before.seen == 0;
+  if (spec.threshold == TKF_THRESHOLD_TOPK) valid = valid && plan.before.seen == 0;
   if (!valid) {
     tkf_fault(a.fault, kFaultState);
     return plan;
   }
-  plan.first = first;
   plan.count = plan.taken = static_cast<int32_t>(count);
   return plan;
 }
 
-// Grid: sequences.
 static __global__ void __launch_bounds__(kThreads, 2) plan_kernel(ScanArguments a) {
   wait_for_earlier_kernels();
   TKF_SHARED(Plan, plan);
-  const int64_t b = blockIdx.x;
-  if (threadIdx.x == 0) plan = plan_of(a, b);
+  if (threadIdx.x == 0) plan = plan_of(a);
   __syncthreads();
-  const double* scores = state_of(a.spec, a.states, b).scores;
+  const double* scores = a.state().scores;
   const int64_t held = plan.count > 0 ? held_scores(a.spec, plan.before.scored) : 0;
   bool finite = true;
   for (int64_t i = threadIdx.x; i < held; i += kThreads) finite = finite && isfinite(scores[i]);
@@ -160,35 +139,30 @@ static __global__ void __launch_bounds__(kThreads, 2) plan_kernel(ScanArguments 
     tkf_fault(a.fault, kFaultState);
     plan.count = plan.taken = 0;
   }
-  a.plans[b] = plan;
+  *a.plan = plan;
 }
 
-// ---- one token after another: a block a sequence ----
+// ---- one token after another, by one block ----
 
-template <class T, class Real>
+template <class Real>
 __global__ void __launch_bounds__(kThreads, 2) steps_kernel(ScanArguments a) {
   wait_for_earlier_kernels();
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);
   TKF_SHARED(Plan, plan);
-  const int64_t b = blockIdx.x;
-  if (threadIdx.x == 0) plan = plan_of(a, b);
+  if (threadIdx.x == 0) plan = plan_of(a);
   __syncthreads();
-  const State state = state_of(a.spec, a.states, b);
+  const State state = a.state();
   int32_t row = 0;
   for (; row < plan.count; row++) {
-    Token<T> token;
-    token.rows = feature_rows<T>(a, a.keys, plan.first + row);
-    token.chunk = plan.chunk;
-    token.columns = a.scores() + plan.first + row;
-    token.stride = a.num_rows;
+    const Token token = {feature_rows(a, a.keys, row), a.scores() + row, a.count};
     const auto publish = [&] {
-      if (threadIdx.x == 0) a.kept(plan.first + row) = !s.skip;
+      if (threadIdx.x == 0) a.kept(row) = !s.skip;
     };
-    if (!decide<T, Real>(a.spec, state, token, a.fault, shared, s, publish)) break;
+    if (!decide<Real>(a.spec, state, token, a.fault, shared, s, publish)) break;
     __syncthreads();  // the state is whole again
   }
-  if (threadIdx.x == 0) as<int64_t>(a.taken)[b] = row;
+  if (threadIdx.x == 0) *as<int64_t>(a.taken) = row;
 }
 
 }  // namespace tkf::filter

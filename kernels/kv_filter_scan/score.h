@@ -78,8 +78,7 @@ TKF_BOTH inline Fused fuse_sides(const tkf_filter_spec& spec, const Side& k, con
   return {smaller_of(1.0, larger_of(-1.0, w * k.level + (1 - w) * v.level)), w};
 }
 
-// `chunk`: 0-based index of the sequence in a text that is scored in chunks.
-TKF_BOTH inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64_t t, int32_t chunk) {
+TKF_BOTH inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64_t t) {
   const double weight = constant_key_weight(spec);
   switch (spec.fusion) {
     case TKF_FUSION_VARIANCE:
@@ -92,7 +91,7 @@ TKF_BOTH inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64
     case TKF_FUSION_MAX: return {larger_of(m.mu_k, m.mu_v), weight};
     case TKF_FUSION_PRODUCT: return {m.mu_k * m.mu_v, weight};
     default: {  // random
-      const uint64_t counter = (spec.seed + static_cast<uint64_t>(static_cast<int64_t>(chunk))) * kGolden +
+      const uint64_t counter = (spec.seed + static_cast<uint64_t>(static_cast<int64_t>(spec.chunk))) * kGolden +
                                (static_cast<uint64_t>(spec.layer) << 40) + t;
       return {static_cast<double>(mix64(counter) >> 11) / 9007199254740992.0, weight};
     }

@@ -3,34 +3,30 @@
 #include "../common/launch.h"
 #include "../kv_filter_scan/check_filter.h"
 #include "../kv_filter_scan/decide.cuh"
-#include "cache_rows.cuh"
 
 namespace tkf {
 namespace filter {
 
 struct StepArguments : tkf_filter_step_args {
-  int64_t num_pages;  // of the pool; 0: contiguous
-  int32_t size;       // kv_heads * head_dim
+  int32_t size;  // kv_heads * head_dim
   int* fault;
 };
 
-template <class T, class Real, class Publish>
+template <class Real, class Publish>
 __device__ bool decide_step(const StepArguments& a, int64_t b, double* shared, DecideShared& s, const Publish& publish) {
   double* const columns = as<double>(a.decisions.columns);
-  const Token<T> token = {feature_rows<T>(a, a.filter_keys, b),
-                          a.chunks.data == nullptr ? a.spec.chunk : as<int32_t>(a.chunks)[b],
-                          columns == nullptr ? nullptr : columns + b, a.cache.batch};
-  return decide<T, Real>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, publish);
+  const Token token = {feature_rows(a, a.filter_keys, b), columns == nullptr ? nullptr : columns + b, a.cache.batch};
+  return decide<Real>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, publish);
 }
 
 // Rows of keys and of values.
-template <class To, class From>
-__device__ inline void copy_rows(void* to_k, void* to_v, int64_t at, const From* k, const From* v, int size) {
+template <class To>
+__device__ inline void copy_rows(void* to_k, void* to_v, int64_t at, const float* k, const float* v, int size) {
   To *const row_k = static_cast<To*>(to_k) + at * size, *const row_v = static_cast<To*>(to_v) + at * size;
   for (int i = static_cast<int>(threadIdx.x); i < size; i += kThreads) {
-    const From x = k[i], y = v[i];
-    row_k[i] = To(to_float(x));
-    row_v[i] = To(to_float(y));
+    const float x = k[i], y = v[i];
+    row_k[i] = To(x);
+    row_v[i] = To(y);
   }
 }
 
@@ -42,13 +38,12 @@ __device__ inline int64_t free_row(const StepArguments& a, int64_t b, int64_t co
     if (threadIdx.x == 0) tkf_fault(a.fault, kFaultCacheFull);
     return -1;
   }
-  return cache_row(cache, a.num_pages, b, count, a.fault);
+  return b * cache.capacity + count;
 }
 
 // The cache takes a kept token. A skipped one goes to slot `position % recent` of the ring, in place of the token
 // `recent` before it, which no later query sees; a kept one leaves that slot as it is: its own query still sees it.
-template <class T>
-__device__ void append(const StepArguments& a, int64_t b, int32_t position, int32_t count, bool skip) {
+__device__ inline void append(const StepArguments& a, int64_t b, int32_t position, int32_t count, bool skip) {
   const tkf_kv_cache& cache = a.cache;
   const bool cached = !skip || a.cache_skipped;
   if (!cached && cache.recent == 0) return;
@@ -56,7 +51,7 @@ __device__ void append(const StepArguments& a, int64_t b, int32_t position, int3
   if (row < 0) return;
   void* const keys = (cached ? cache.keys : cache.recent_keys).data;
   void* const values = (cached ? cache.values : cache.recent_values).data;
-  const T *k = as<T>(a.keys) + b * a.size, *v = as<T>(a.values) + b * a.size;
+  const float *k = as<float>(a.keys) + b * a.size, *v = as<float>(a.values) + b * a.size;
   switch (cache.dtype) {
     case TKF_DTYPE_F32: copy_rows<float>(keys, values, row, k, v, a.size); break;
     case TKF_DTYPE_F16: copy_rows<__half>(keys, values, row, k, v, a.size); break;
@@ -99,7 +94,7 @@ __device__ inline void list_kept(const StepArguments& a, int before, int* scratc
 }
 
 // FILTERED: false where every sequence that is not idle keeps its token; the rule and the policy then mean nothing.
-template <class T, bool FILTERED, Rule RULE, Policy POLICY>
+template <bool FILTERED, Rule RULE, Policy POLICY>
 __global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments a) {
   wait_for_earlier_kernels();
   using Real = std::conditional_t<RULE == Rule::kLearned, double, float>;
@@ -116,11 +111,11 @@ __global__ void __launch_bounds__(kThreads, 2) filter_step_kernel(StepArguments 
   };
   if constexpr (FILTERED) {
     assume<RULE, POLICY>(a.spec);
-    if (position >= 0 && decide_step<T, Real>(a, b, shared, s, publish)) skip = s.skip;
+    if (position >= 0 && decide_step<Real>(a, b, shared, s, publish)) skip = s.skip;
   }
   if (!published && publishes()) before = publish_kept(a, position >= 0);
   __syncthreads();  // all have read the count
-  if (position >= 0) append<T>(a, b, position, count, skip);
+  if (position >= 0) append(a, b, position, count, skip);
   list_kept(a, before, counts);
 }
 
@@ -138,14 +133,14 @@ bool check_args(Check& check, const tkf_filter_step_args& a) {
     check.size("head_dim of the cache", cache.head_dim, a.spec.head_dim, a.spec.head_dim);
   }
   check_cache(check, cache);
-  check_keys(check, a, batch, cache.kv_heads, cache.head_dim);
+  check.array<float>("keys", a.keys, {batch, cache.kv_heads, cache.head_dim});
+  check.array<float>("values", a.values, {batch, cache.kv_heads, cache.head_dim});
   if (a.filtered) {
-    check.values("filter_keys", a.filter_keys, a.kv_dtype, {batch, cache.kv_heads, cache.head_dim});
+    check.array<float>("filter_keys", a.filter_keys, {batch, cache.kv_heads, cache.head_dim});
     check_features(check, a, batch);
     check_states(check, a.spec, a.states, batch, true);
   }
   check.array<int32_t>("positions", a.positions, {batch});
-  if (a.chunks.data != nullptr) check.array<int32_t>("chunks", a.chunks, {batch});
   check.array<uint8_t>("keep", a.decisions.keep, {batch});
   check.array<int32_t>("kept", a.decisions.kept, {batch});
   check.array<int32_t>("kept_count", a.decisions.kept_count, {2});
@@ -154,23 +149,19 @@ bool check_args(Check& check, const tkf_filter_step_args& a) {
 }
 
 int32_t on_cuda::filter_step(tkf_context* context, const tkf_filter_step_args& args) {
-  const filter::StepArguments a = {args, pages_of(args.cache).in_pool, args.cache.kv_heads * args.cache.head_dim,
-                                   cuda_fault(context)};
+  const filter::StepArguments a = {args, args.cache.kv_heads * args.cache.head_dim, cuda_fault(context)};
   const unsigned grid = static_cast<unsigned>(a.cache.batch);
-  with_type(a.kv_dtype, [&](auto zero) {
-    using T = decltype(zero);
-    if (!a.filtered) {
-      constexpr auto rule = filter::Rule::kPlain;
-      constexpr auto policy = filter::Policy::kFixed;
-      TKF_LAUNCH(cuda_stream(context), (filter::filter_step_kernel<T, false, rule, policy>), grid, filter::kThreads, 0, a);
-      return;
-    }
+  if (!a.filtered) {
+    constexpr auto rule = filter::Rule::kPlain;
+    constexpr auto policy = filter::Policy::kFixed;
+    TKF_LAUNCH(cuda_stream(context), (filter::filter_step_kernel<false, rule, policy>), grid, filter::kThreads, 0, a);
+  } else {
     filter::with_kind(a.spec, [&](auto rule, auto policy) {
       TKF_LAUNCH(cuda_stream(context),
-                 (filter::filter_step_kernel<T, true, decltype(rule)::value, decltype(policy)::value>), grid,
+                 (filter::filter_step_kernel<true, decltype(rule)::value, decltype(policy)::value>), grid,
                  filter::kThreads, filter::decide_shared_bytes(a.spec), a);
     });
-  });
+  }
   return cuda_launched(context, "tkf_filter_step");
 }
 

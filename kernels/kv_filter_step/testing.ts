@@ -12,6 +12,7 @@ import {
 } from "../../lib/filter/layer.ts";
 import { outcomeOf } from "../../lib/filter/outcome.ts";
 import { norm } from "../../lib/filter/similarity.ts";
+import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import {
   countOf,
@@ -145,15 +146,20 @@ export function writeState(
   }
 }
 
-/** The rows of one step; idle sequences get rows of NaN. */
+/** The same values in float32. */
+function widened(x: HostTensor): HostTensor {
+  return hostTensor("f32", x.shape, Float32Array.from(dequantize(x, 0, x.data.length)));
+}
+
+/** The rows of one step, in float32 as a model has them; idle sequences get rows of NaN. */
 export function stepRows(c: FilterCase, sequences: readonly Sequence[], step: number) {
   const tokens = sequences.map((sequence) => tokenAt(sequence, step));
   const rows = tokens.map((t, b) => t === undefined ? undefined : sequences[b]!.order[t]!);
   const take = (tensor: Tensor | undefined) => {
     if (tensor === undefined) return undefined;
-    const out = gather(tensor as HostTensor, rows), width = out.data.length / rows.length;
+    const out = widened(gather(tensor as HostTensor, rows)), width = out.data.length / rows.length;
     rows.forEach((row, b) => {
-      if (row === undefined) out.data.fill(out.dtype === "f32" ? NaN : 0xFFFF, b * width, (b + 1) * width);
+      if (row === undefined) out.data.fill(NaN, b * width, (b + 1) * width);
     });
     return out;
   };

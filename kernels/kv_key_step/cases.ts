@@ -1,6 +1,6 @@
 /** Cases of `kvKeyStep`, and random calls of `tkf_key_step`. */
 import { drawCache } from "../filtered_attention/cases.ts";
-import { drawSpec, drawStates, drawTensors, type FilterCase, filterCase } from "../kv_filter_scan/cases.ts";
+import { drawSpec, drawStates, type FilterCase, filterCase } from "../kv_filter_scan/cases.ts";
 import { type Calls, FLOATS } from "../testing/fuzz/draw.ts";
 
 /** Blocks and windows: begun by the warm-up, at once, token by token, without a window, with one beyond several blocks. */
@@ -24,20 +24,16 @@ export const KEY_CASES: readonly FilterCase[] = Array.from({ length: 60 }, (_, i
 export const CALLS: Calls = {
   tkf_key_step(d) {
     const { layer, spec } = drawSpec(d, false), batch = d.size(5), { numKvHeads, headDim } = layer;
-    const { kv_dtype, keys, values } = drawTensors(d, layer, 0, batch);
-    const cache = drawCache(d, batch, numKvHeads, headDim, d.once(4) ? d.pick(FLOATS) : kv_dtype);
-    const positions = d.indices(batch, 40, -1), { capacity, pages, counts } = cache;
+    const cache = drawCache(d, batch, numKvHeads, headDim, d.pick(FLOATS)), { capacity, counts } = cache;
+    const positions = d.indices(batch, 40, -1), size = batch * numKvHeads * headDim;
     // Each token is the last of its cache, mostly: what is not is left alone.
-    if (pages === null) {
-      counts.forEach((count, b) => cache.positions[b * capacity + count - 1] = positions[b]!);
-    }
+    counts.forEach((count, b) => cache.positions[b * capacity + count - 1] = positions[b]!);
     return {
       spec,
       states: drawStates(d, layer, batch).states,
       cache,
-      ...{ filter_keys: keys, values, kv_dtype, recent: d.size(40) },
+      ...{ filter_keys: d.floats(size), values: d.floats(size), recent: d.size(40) },
       positions,
-      chunks: d.once(3) ? d.indices(batch, 5) : null,
       ends: d.indices(cache.positions.length, 60),
       keep: d.flags(batch),
       columns: d.once(2) ? new Float64Array(7 * batch) : null,

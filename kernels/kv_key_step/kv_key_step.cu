@@ -3,18 +3,16 @@
 #include "../common/launch.h"
 #include "../kv_filter_scan/check_filter.h"
 #include "../kv_filter_scan/decide.cuh"
-#include "../kv_filter_step/cache_rows.cuh"
 
 namespace tkf {
 namespace filter {
 
 struct KeyStepArguments : tkf_key_step_args {
-  int64_t num_pages;  // of the pool; 0: contiguous
   int64_t row_bytes;  // of keys; of values as many
   bool wide;          // rows are whole pieces of 16 bytes, aligned
   int* fault;
 
-  __device__ int64_t row(int64_t b, int64_t r) const { return cache_row(cache, num_pages, b, r, fault); }
+  __device__ int64_t row(int64_t b, int64_t r) const { return b * cache.capacity + r; }
 };
 
 // Where a token that goes ends: the first block start beyond its recent window.
@@ -45,13 +43,11 @@ __device__ void move_rows(const KeyStepArguments& a, int64_t b, const int* from,
       Piece held[kAtOnce];
 #pragma unroll
       for (int u = 0; u < kAtOnce; u++) {
-        const int64_t row = u < here ? a.row(b, from[i + u]) : -1;
-        if (row >= 0) held[u] = column[row * pieces];
+        if (u < here) held[u] = column[a.row(b, from[i + u]) * pieces];
       }
 #pragma unroll
       for (int u = 0; u < kAtOnce; u++) {
-        const int64_t row = u < here ? a.row(b, to + i + u) : -1;
-        if (row >= 0) column[row * pieces] = held[u];
+        if (u < here) column[a.row(b, to + i + u) * pieces] = held[u];
       }
     }
   }
@@ -64,14 +60,14 @@ __device__ inline void drop_rows(const KeyStepArguments& a, int64_t b, int32_t p
   int to = first;
   for (int start = first; start < count; start += kThreads) {
     const int r = start + static_cast<int>(threadIdx.x);
-    const int64_t row = r < count ? a.row(b, r) : -1;
-    const int32_t end = row < 0 ? 0 : ends[row], own = row < 0 ? 0 : positions[row];
-    const bool stays = row >= 0 && end > position;
+    const int64_t row = a.row(b, r);
+    const int32_t end = r < count ? ends[row] : 0, own = r < count ? positions[row] : 0;
+    const bool stays = r < count && end > position;
     int num;
     const int rank = block_rank(stays, scratch, &num);  // all have read theirs before one is overwritten
-    const int64_t target = stays ? a.row(b, to + rank) : -1;
-    if (stays) from[rank] = r;
-    if (target >= 0) {
+    if (stays) {
+      const int64_t target = a.row(b, to + rank);
+      from[rank] = r;
       ends[target] = end;
       positions[target] = own;
     }
@@ -86,8 +82,7 @@ __device__ inline void drop_rows(const KeyStepArguments& a, int64_t b, int32_t p
   if (threadIdx.x == 0) as<int32_t>(a.cache.counts)[b] = to;
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2) key_step_kernel(const KeyStepArguments a) {
+static __global__ void __launch_bounds__(kThreads, 2) key_step_kernel(const KeyStepArguments a) {
   wait_for_earlier_kernels();
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);
@@ -110,12 +105,10 @@ __global__ void __launch_bounds__(kThreads, 2) key_step_kernel(const KeyStepArgu
   }
   double* const columns = as<double>(a.columns);
   const int64_t size = int64_t{a.spec.kv_heads} * a.spec.head_dim;
-  const FeatureRows<T> rows = {row_of<T>(a.filter_keys, b, size), row_of<T>(a.values, b, size), nullptr, nullptr,
-                               nullptr, nullptr};
-  const Token<T> token = {rows, a.chunks.data == nullptr ? a.spec.chunk : as<int32_t>(a.chunks)[b],
-                          columns == nullptr ? nullptr : columns + b, a.cache.batch};
-  const bool decided =
-      decide<T, float>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, [] {});
+  const FeatureRows rows = {row_of(a.filter_keys, b, size), row_of(a.values, b, size), nullptr, nullptr, nullptr,
+                            nullptr};
+  const Token token = {rows, columns == nullptr ? nullptr : columns + b, a.cache.batch};
+  const bool decided = decide<float>(a.spec, state_of(a.spec, a.states, b), token, a.fault, shared, s, [] {});
   if (threadIdx.x == 0) {
     const bool goes = decided && s.skip;
     *keep = !goes;
@@ -143,18 +136,13 @@ bool check_args(Check& check, const tkf_key_step_args& a) {
   check.size("head_dim of the cache", cache.head_dim, a.spec.head_dim, a.spec.head_dim);
   check_cache(check, cache);
   check.size("recent", a.recent, 0, 65536);
-  check.dtype("keys", a.kv_dtype);
-  check.values("filter_keys", a.filter_keys, a.kv_dtype, {batch, cache.kv_heads, cache.head_dim});
-  check.values("values", a.values, a.kv_dtype, {batch, cache.kv_heads, cache.head_dim});
+  check.array<float>("filter_keys", a.filter_keys, {batch, cache.kv_heads, cache.head_dim});
+  check.array<float>("values", a.values, {batch, cache.kv_heads, cache.head_dim});
   check_states(check, a.spec, a.states, batch, false);
   check.array<int32_t>("positions", a.positions, {batch});
-  if (a.chunks.data != nullptr) check.array<int32_t>("chunks", a.chunks, {batch});
   check.array<uint8_t>("keep", a.keep, {batch});
   if (a.columns.data != nullptr) check.array<double>("columns", a.columns, {7, batch});
-  if (!check.ok()) return false;
-  const Pages pages = pages_of(cache);
-  const int64_t rows = cache.pages.data != nullptr ? pages.in_pool * cache.page_rows : batch * cache.capacity;
-  check.array<int32_t>("ends", a.ends, {rows});
+  check.array<int32_t>("ends", a.ends, {batch, cache.capacity});
   return batch > 0;
 }
 
@@ -162,12 +150,9 @@ int32_t on_cuda::key_step(tkf_context* context, const tkf_key_step_args& args) {
   const tkf_kv_cache& cache = args.cache;
   const int64_t bytes = int64_t{cache.kv_heads} * cache.head_dim * (cache.dtype == TKF_DTYPE_F32 ? 4 : 2);
   const bool wide = bytes % 16 == 0 && is_aligned(cache.keys.data, 16) && is_aligned(cache.values.data, 16);
-  const filter::KeyStepArguments a = {args, pages_of(cache).in_pool, bytes, wide, cuda_fault(context)};
-  with_type(a.kv_dtype, [&](auto zero) {
-    using T = decltype(zero);
-    TKF_LAUNCH(cuda_stream(context), (filter::key_step_kernel<T>), static_cast<unsigned>(cache.batch), filter::kThreads,
-               filter::decide_shared_bytes(a.spec), a);
-  });
+  const filter::KeyStepArguments a = {args, bytes, wide, cuda_fault(context)};
+  TKF_LAUNCH(cuda_stream(context), filter::key_step_kernel, static_cast<unsigned>(cache.batch), filter::kThreads,
+             filter::decide_shared_bytes(a.spec), a);
   return cuda_launched(context, "tkf_key_step");
 }
 

@@ -107,14 +107,6 @@ export class Draw {
     const list = this.indices(count, 2 * count + 4);
     return this.#strange(20) ? list : list.toSorted();
   }
-  /** Where the rows of each sequence begin, and where the last ends. */
-  starts(batch: number, rows: number): { starts: Int32Array<ArrayBuffer>; longest: number } {
-    const inner = Int32Array.from({ length: Math.max(batch - 1, 0) }, () => this.below(rows + 1)).toSorted();
-    const starts = Int32Array.of(0, ...inner, rows).subarray(0, batch + 1);
-    const longest = Math.max(0, ...starts.subarray(1).map((end, i) => end - starts[i]!));
-    if (this.#strange(12)) starts[this.below(batch + 1)] = this.pick(HOSTILE_INTS);
-    return { starts, longest };
-  }
   /** A list of kept rows and its length, or neither. */
   kept(rows: number): { kept: Int32Array | null; kept_count: Int32Array | null } {
     if (!this.#odd || this.once(2)) return { kept: null, kept_count: null };

@@ -115,8 +115,8 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "a query sees the keys that end at it",
-    from: "stays = row >= 0 && end > position;",
-    to: "stays = row >= 0 && end >= position;",
+    from: "stays = r < count && end > position;",
+    to: "stays = r < count && end >= position;",
     ...KEYS,
   },
   {
