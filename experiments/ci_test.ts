@@ -12,7 +12,7 @@ printf '%s\\n' "$step" >> steps
 what=$(printf '%s\\n' "$GOES" | while IFS= read -r line; do
   case "$step" in *"\${line%%: *}"*) printf '%s\\n' "\${line#*: }" ;; esac
 done)
-case "$step" in *"task test "* | *"task test:slow "*) [ -n "$what" ] || echo "${TESTED}" ;; esac
+case "$step" in *"task test "*) [ -n "$what" ] || echo "${TESTED}" ;; esac
 eval "$what"
 `;
 const PROGRAMS = [
@@ -42,7 +42,6 @@ function testRun(
     withFolder(async (folder) => {
       for (const part of [".ci", "bin", "artifacts"]) await Deno.mkdir(`${folder}/${part}`);
       await Deno.copyFile(new URL(`../.ci/${script}`, import.meta.url), `${folder}/.ci/${script}`);
-      await Deno.writeTextFile(`${folder}/deno.json`, '{"tasks":{"test:slow":""}}');
       for (const program of PROGRAMS) await Deno.writeTextFile(`${folder}/${program}`, STEP, { mode: 0o755 });
       const child = new Deno.Command(`${folder}/.ci/${script}`, {
         env: { PATH: `${folder}/bin:${Deno.env.get("PATH")}`, GOES: goes.join("\n") },
@@ -76,7 +75,7 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   assertMatch(text, /^== sanitizers\nthree\nfour\n== sanitizers: \d+ s$/m);
   assert(text.indexOf("== sanitizers\n") < text.indexOf("== tests\n"), "one step waits for the other");
   const begun = (words: string) => ended.steps.findIndex((step) => step.includes(words));
-  assert(begun("task test:slow --junit-path=") > 0);
+  assert(begun("task test --junit-path=") > 0);
   assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
   assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --limit 300 --times \S+$/);
   assertEquals(ended.steps.length, 15);
