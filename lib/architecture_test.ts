@@ -203,12 +203,12 @@ Deno.test("the import maps name the same packages, and @std of both sources", as
   }
 });
 
-Deno.test("source files of every language stay under 400 lines", async () => {
+Deno.test("source files of every language stay under 600 lines", async () => {
   const others = await Array.fromAsync(sourceFiles("", /\.(h|def|cpp|cuh?|py|js)$/));
   assert(others.includes("kernels/common/blocks.h"));
   for (const file of [...imports.keys(), ...others]) {
     const lines = (await Deno.readTextFile(new URL(file, root))).split("\n").length;
-    assert(lines <= 400, `"${file}" has ${lines} lines: split it where a second idea begins`);
+    assert(lines <= 600, `"${file}" has ${lines} lines: split it where a second idea begins`);
   }
 });
 
