@@ -50,10 +50,9 @@ export const USAGE = describeTask(
   "sweep",
   `deno task sweep [flags]
 
-Runs a grid of filter options and shows what skipped queries and dropped keys and values cost: a table on stdout, and
-study.db, summary.json and report.html in --out. Flags of the method take lists: --tau 0,1,2. Without any,
-the presets and the main rules run beside their controls, 30 trials; with --full more rules, ratios and seeds. Ctrl-C keeps finished
-trials; --resume goes on. --space searches ranges in place of a grid (docs/search.md); --jobs and --queue share trials out (docs/clusters.md).`,
+Runs a grid of filter options: a table on stdout, and study.db, summary.json and report.html in --out. By default
+30 trials run, the presets and main rules beside their random baselines; --full adds rules, ratios and seeds. Ctrl-C keeps finished trials; --resume goes on. --space searches ranges (docs/search.md); --jobs and
+--queue share trials out (docs/clusters.md).`,
   [
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
     "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",

@@ -28,6 +28,15 @@ interface Covered {
   readonly keys?: () => Promise<readonly string[]>;
 }
 
+export const USAGE = `Usage: deno task verified [flags]
+
+Prints the names of the scripts of .ci/ whose sources are not those that .ci/verified.json notes.
+
+  --note "NAMES"
+      note these scripts, separated by spaces, with their sources as they are
+  --out FILE.json
+      where the notes go (.ci/verified.json)`;
+
 const emulatedKey = async () => await sha256(JSON.stringify([...(await readEmulated()).texts]));
 
 /** Scripts of `.ci/`. */
@@ -89,4 +98,4 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
   return EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);

@@ -22,6 +22,7 @@ const HELPS = [
     "report",
   ],
   ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "lab", "build", "mutants", "digest"],
+  ...["check", "size", "verified"],
 ];
 
 const SMALL = "--context 48 --tokens 96 --warmup 8 --threads 1 --out TMP/";
