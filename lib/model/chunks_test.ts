@@ -13,6 +13,7 @@ import {
 } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data } from "../tensor.ts";
+import { RUNS_SLOW } from "../testing.ts";
 import { Model } from "./model.ts";
 import type { ModelSequence } from "./sequence.ts";
 import { CONFIG, randomWeights } from "./small_testing.ts";
@@ -71,10 +72,12 @@ function assertPrefix({ sequence, hidden }: Run, whole: Run, title: string): voi
 }
 
 /** Lengths of one prefill: all in two decision blocks where a method computes rows twice, else some of each method. */
-const lengthsOf = (options: MethodOptions, i: number) =>
-  "substitute" in options || options.preset === "local"
-    ? Array.from({ length: 64 }, (_, n) => 150 + n)
-    : [0, 1, 2].map((n) => 129 + (i * 13 + n * 47) % (LONGEST - 129));
+function lengthsOf(options: MethodOptions, i: number): number[] {
+  if (RUNS_SLOW) return Array.from({ length: LONGEST - 128 }, (_, n) => 129 + n);
+  const computesTwice = "substitute" in options || options.preset === "local";
+  if (computesTwice) return Array.from({ length: 64 }, (_, n) => 150 + n);
+  return [0, 1, 2].map((n) => 129 + (i * 13 + n * 47) % (LONGEST - 129));
+}
 
 for (const [i, pruner] of pruners.entries()) {
   if (pruner.looksAhead !== "nothing") continue;
