@@ -20,6 +20,14 @@ import { type BuiltLibrary, storeLibrary } from "./store.ts";
 /** The unit with the entry points: compiled once, for the lowest level. All others are compiled for each level. */
 const ENTRIES = "common/entries.cpp";
 
+/** Units that take longer than others, and how many times as long: they hold many instances of templates. */
+const COSTS: readonly (readonly [RegExp, number])[] = [
+  [/^linear\/blocks_of_\d+_cpu\.cpp$/, 15],
+  [/^(linear\/dense|filtered_attention\/cache_\w+)_cpu\.cpp$/, 8],
+  [/^(common\/entries|kv_filter_scan\/kv_filter_scan_cpu)\.cpp$/, 4],
+];
+const costOf = (unit: string): number => COSTS.find(([pattern]) => pattern.test(unit))?.[1] ?? 1;
+
 /** Options of {@linkcode buildCpu}. */
 export interface CpuBuildOptions extends BuildOptions {
   /** An instruction-set level by name (`base`, `avx2`, `avx512`), or `all`; the best of this machine by default. */
@@ -96,12 +104,13 @@ async function compile(
       units.filter((unit) => unit !== ENTRIES).map((unit) => ({
         unit,
         name: `${unit} for ${name}`,
+        cost: costOf(unit),
         args: [...common, ...BODY_FLAGS, ...flags, `-DTKF_LEVEL=${code}`, "-c", unit],
       }))
     ),
     {
       unit: ENTRIES,
-      name: ENTRIES,
+      cost: costOf(ENTRIES),
       args: [...common, ...ENTRY_FLAGS, ...base.flags, `-DTKF_LEVELS=${mask}`, "-c", ENTRIES],
     },
   ];

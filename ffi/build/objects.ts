@@ -15,7 +15,12 @@ export interface ObjectJob {
   readonly name?: string;
   /** Arguments of the compiler; "-o" and the object's name follow. */
   readonly args: readonly string[];
+  /** How long it takes beside the other jobs; by the length of its text where left out. */
+  readonly cost?: number;
 }
+
+/** Time between two lines on how far a build is. */
+const QUIET_MS = 4000;
 
 /** How units are compiled. */
 export interface ObjectRecipe {
@@ -53,11 +58,12 @@ export async function buildObjects(
 ): Promise<BuiltObject[]> {
   const { force = false, onProgress = () => {} } = options;
   const found = new Map<ObjectJob, BuiltObject>();
-  const missing: (ObjectJob & { job: ObjectJob; path: string })[] = [];
+  const missing: (Required<ObjectJob> & { job: ObjectJob; path: string })[] = [];
   for (const job of jobs) {
     const path = `${objectsDir()}/${await unitKey(sources, job.unit, [key, command, job.args])}.o`;
     const output = force ? undefined : await noted(path);
-    if (output === undefined) missing.push({ ...job, job, path });
+    const { name = job.unit, cost = textLength(sources, job.unit) } = job;
+    if (output === undefined) missing.push({ ...job, name, cost, job, path });
     else found.set(job, { path, output });
   }
   if (missing.length > 0) {
@@ -67,22 +73,25 @@ export async function buildObjects(
     );
     await writeSources(sources, work);
     // The longest first, so that none of them is left over for the end.
-    missing.sort((a, b) => textLength(sources, b.unit) - textLength(sources, a.unit));
+    missing.sort((a, b) => b.cost - a.cost);
   }
-  const total = missing.reduce((sum, { unit }) => sum + textLength(sources, unit), 0);
-  let compiled = 0, done = 0; // length of their texts, and number
+  const total = missing.reduce((sum, { cost }) => sum + cost, 0);
+  let compiled = 0, done = 0; // cost, and number
   const started = performance.now();
-  await inParallel(missing, async ({ unit, name = unit, args, job, path }) => {
+  let told = started;
+  await inParallel(missing, async ({ name, args, cost, job, path }) => {
     const object = `${path.slice(objectsDir().length + 1)}`;
     const output = await runCompiler(`kernels/${name}`, command, [...args, "-o", object], { cwd: work });
     await Deno.mkdir(objectsDir(), { recursive: true });
     await writeAtomically(`${path}.txt`, output);
     await writeAtomically(path, await Deno.readFile(`${work}/${object}`));
     found.set(job, { path, output });
-    compiled += textLength(sources, unit);
-    const seconds = (performance.now() - started) / 1000;
-    const left = seconds / compiled * (total - compiled);
-    onProgress(`compiled ${name} (${++done} of ${missing.length}, about ${Math.ceil(left)} s left)`);
+    compiled += cost;
+    done++;
+    const now = performance.now(), left = (now - started) / 1000 / compiled * (total - compiled);
+    if (now - told < QUIET_MS && done < missing.length) return;
+    told = now;
+    onProgress(`compiled ${done} of ${missing.length} files, about ${Math.ceil(left)} s left`);
   });
   await removeOld();
   return jobs.map((job) => found.get(job)!);
