@@ -1,5 +1,5 @@
 /**
- * `deno task test`: every test, and every example in the documentation. Deno starts a worker for each file that it is
+ * `deno task test`: the tests of the fast tier, and every example in the documentation. Deno starts a worker for each file that it is
  * given, so that files with neither are left out.
  *
  * ```sh
