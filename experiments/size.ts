@@ -51,6 +51,27 @@ export function countLines(
   return found;
 }
 
+/** Lines of text: each count beside its budget, and how many are over. */
+export function reportSizes(
+  budgets: Budgets,
+  found: ReadonlyMap<string, number>,
+  names: number,
+): { readonly lines: readonly string[]; readonly over: number } {
+  const sum = (counts: Iterable<number>) => [...counts].reduce((a, b) => a + b, 0);
+  const rows: [string, number, number][] = [
+    ...Array.from(found, ([room, count]): [string, number, number] => {
+      return [room === "" ? "in no room" : room, count, budgets.lines[room] ?? 0];
+    }),
+    ["lines in all", sum(found.values()), sum(Object.values(budgets.lines))],
+    ["public names", names, budgets.names],
+  ];
+  const lines = rows.map(([what, count, budget]) => {
+    const verdict = count > budget ? "  over budget" : "";
+    return `${String(count).padStart(6)} of ${String(budget).padStart(6)}  ${what}${verdict}`;
+  });
+  return { lines, over: rows.filter(([, count, budget]) => count > budget).length };
+}
+
 /** Public names of the entries, each counted once for an entry. */
 async function countNames(): Promise<number> {
   const { exports }: { exports: Record<string, string> } = JSON.parse(
@@ -69,22 +90,9 @@ export async function main(args: readonly string[]): Promise<number> {
   for (const { from, to } of await listTree(ROOT)) {
     if (SOURCE.test(to)) files.set(to, (await Deno.readTextFile(from)).split("\n").length - 1);
   }
-  let over = 0;
-  const print = (what: string, count: number, budget: number) => {
-    if (count > budget) over++;
-    const verdict = count > budget ? "over budget" : "";
-    writeLine(
-      Deno.stdout,
-      `${String(count).padStart(6)} of ${String(budget).padStart(6)}  ${what}  ${verdict}`.trimEnd(),
-    );
-  };
   const found = countLines(Object.keys(budgets.lines), files);
-  for (const [room, lines] of found) {
-    print(room === "" ? "in no room" : room, lines, budgets.lines[room] ?? 0);
-  }
-  const sum = (counts: Iterable<number>) => [...counts].reduce((a, b) => a + b, 0);
-  print("lines in all", sum(found.values()), sum(Object.values(budgets.lines)));
-  print("public names", await countNames(), budgets.names);
+  const { lines, over } = reportSizes(budgets, found, await countNames());
+  for (const line of lines) writeLine(Deno.stdout, line);
   return over === 0 ? EXIT.ok : EXIT_OVER;
 }
 
