@@ -32,7 +32,7 @@ export interface Concern {
   readonly device: Device | undefined;
 }
 
-/** What pages of documentation are held to. */
+/** The tests that check pages of documentation. */
 const DOCS_TESTS: readonly string[] = ["lib/entries_test.ts", "experiments/docs_test.ts"];
 const ARCHITECTURE = "lib/architecture_test.ts";
 
