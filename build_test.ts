@@ -126,10 +126,22 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
       /^Cannot build the CUDA library: found architecture "75", expected some/,
     ],
     ["build.ts", "--emulated", /'--emulated'/], // the package holds no emulator
-    ["experiments/build.ts", "--fast", /'--fast'.* --all, --emulated, --table, --trace$/],
-    ["experiments/build.ts", "--cuda --table", /^Cannot build: Option '--table <value>' argument missing/],
-    ["experiments/build.ts", "--table file", /^Cannot use --table or --trace: expected --cuda beside it$/],
-    ["experiments/build.ts", "--trace file", /^Cannot use --table or --trace: expected --cuda beside it$/],
+    ["experiments/commands/build.ts", "--fast", /'--fast'.* --all, --emulated, --table, --trace$/],
+    [
+      "experiments/commands/build.ts",
+      "--cuda --table",
+      /^Cannot build: Option '--table <value>' argument missing/,
+    ],
+    [
+      "experiments/commands/build.ts",
+      "--table file",
+      /^Cannot use --table or --trace: expected --cuda beside it$/,
+    ],
+    [
+      "experiments/commands/build.ts",
+      "--trace file",
+      /^Cannot use --table or --trace: expected --cuda beside it$/,
+    ],
   ] as const;
   for (const [script, flags, line] of cases) {
     const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {

@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fileURLToPath } from "node:url";
-import { TEST_FLAGS } from "../experiments/tests.ts";
+import { TEST_FLAGS } from "../experiments/tools/tests.ts";
 
 const root = new URL("../", import.meta.url);
 

@@ -2,7 +2,7 @@
 import { readCalls } from "../kernels/testing/fuzz/fuzz.ts";
 import { Draw } from "../kernels/testing/fuzz/draw.ts";
 import { createLayerState } from "../lib/filter/layer.ts";
-import { learnedLayout } from "../lib/methods/learned.ts";
+import { learnedLayout } from "../lib/methods/rules/learned.ts";
 import { TokenFilter } from "../lib/methods/token_filter.ts";
 import { NativeContext } from "./context.ts";
 import { openCpuLibrary } from "./library.ts";

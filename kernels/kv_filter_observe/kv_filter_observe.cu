@@ -1,5 +1,5 @@
 // The `learned` rule takes in outcomes and, where a block of tokens is complete, fits anew: a block of threads for each
-// sequence. lib/methods/learned_fit.ts on the device.
+// sequence. lib/methods/rules/learned_fit.ts on the device.
 #include "../kv_filter_scan/check_filter.h"
 #include "../kv_filter_scan/device.cuh"
 #include "kv_filter_observe.h"

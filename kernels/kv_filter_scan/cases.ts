@@ -3,7 +3,7 @@ import { specArgs } from "../../ffi/filter.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { type LayerSpec, NUM_SLOTS, type ScanInput, stateSizes } from "../../lib/filter/layer.ts";
 import { FILTER_OPTIONS } from "../../lib/filter/options.ts";
-import { learnedLayout } from "../../lib/methods/learned.ts";
+import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { RULES } from "../../lib/methods/list.ts";
 import type { TokenFilterOptions } from "../../lib/methods/options.ts";
 import { TokenFilter } from "../../lib/methods/token_filter.ts";

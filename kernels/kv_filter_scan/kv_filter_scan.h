@@ -31,7 +31,7 @@ struct FilterFeatures {
 };
 
 // Features of local attention, 3 * heads + 1 at `features` [rows, stride], and what they remember; see
-// lib/methods/local_features.ts, whose results they must equal.
+// lib/methods/rules/local_features.ts, whose results they must equal.
 struct FilterLocal {
   int64_t rows, position;  // of the first row
   int heads, kv_heads, head_dim, kv_dtype, sinks, recent, stride;

@@ -232,7 +232,7 @@ void features(tkf_context* context, const FilterFeatures& job) {
   });
 }
 
-// See FilterFit. Each number is summed in the order of lib/methods/learned_fit.ts.
+// See FilterFit. Each number is summed in the order of lib/methods/rules/learned_fit.ts.
 inline bool fit(const FilterFit& job) {
   const int64_t n = job.F;
   double *const __restrict z = job.scratch, *const __restrict U = z + n, *const __restrict w = job.w;

@@ -9,7 +9,7 @@ import {
   type LayerState,
   SLOT,
 } from "../../lib/filter/layer.ts";
-import { learnedLayout, type LearnedSpec } from "../../lib/methods/learned.ts";
+import { learnedLayout, type LearnedSpec } from "../../lib/methods/rules/learned.ts";
 import { blockLength } from "../../lib/filter/blocks.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
 import type { HostTensor } from "../../lib/tensor.ts";

@@ -8,7 +8,7 @@ import {
   type LayerState,
   SLOT,
 } from "../../lib/filter/layer.ts";
-import { learnedLayout } from "../../lib/methods/learned.ts";
+import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
 import { testOnCpu } from "../testing/ways.ts";

@@ -1,5 +1,5 @@
-// The `learned` rule: an online ridge regression of how much the attention adds; lib/methods/learned.ts in C++.
-// All its numbers lie in the state's array `learned`, packed as lib/methods/learned_fit.ts says.
+// The `learned` rule: an online ridge regression of how much the attention adds; lib/methods/rules/learned.ts in C++.
+// All its numbers lie in the state's array `learned`, packed as lib/methods/rules/learned_fit.ts says.
 #pragma once
 #include <cmath>
 #include <vector>

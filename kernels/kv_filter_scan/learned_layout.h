@@ -1,4 +1,4 @@
-// Where the numbers of the `learned` rule lie in a state's array `learned`; see layOut in lib/methods/learned_fit.ts.
+// Where the numbers of the `learned` rule lie in a state's array `learned`; see layOut in lib/methods/rules/learned_fit.ts.
 #pragma once
 #include <cstddef>
 
@@ -16,7 +16,7 @@ constexpr double kSdEps = 1e-3;    // added to a feature's standard deviation be
 struct LearnedLayout {
   int64_t F, P;  // features, the bias included; rows of the pending block at most
   int64_t mean, sd, A, b, w, f, y, outcome;
-  int64_t local;  // what the features of local attention remember, if asked for; see lib/methods/local_features.ts
+  int64_t local;  // what the features of local attention remember, if asked for; see lib/methods/rules/local_features.ts
   int64_t length;
 
   TKF_BOTH explicit LearnedLayout(const tkf_filter_spec& spec) {

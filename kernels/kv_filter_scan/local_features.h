@@ -1,5 +1,5 @@
 // The features of local attention: how the scores over the sinks and the recent window stand against what the keys
-// beyond them may add. Included by kv_filter_scan_cpu.cpp; formulas and names as in lib/methods/local_features.ts.
+// beyond them may add. Included by kv_filter_scan_cpu.cpp; formulas and names as in lib/methods/rules/local_features.ts.
 #pragma once
 
 namespace tkf::TKF_NAMESPACE::filter {
@@ -109,7 +109,7 @@ inline void dot_rows(int group, const double* queries, const double* rows, int64
   for (; g < group; g++) dot_rows<1>(queries + g * d, rows, count, width, d, scale, scores + g * stride, stride);
 }
 
-// What one KV head remembers, laid out as in lib/methods/local_features.ts.
+// What one KV head remembers, laid out as in lib/methods/rules/local_features.ts.
 struct HeadMemory {
   int64_t width, turn;  // doubles from row to row; rows of the ring
   double *sinks, *ring, *mean, *squares;

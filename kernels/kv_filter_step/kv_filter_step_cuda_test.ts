@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, SLOT } from "../../lib/filter/layer.ts";
-import { learnedLayout } from "../../lib/methods/learned.ts";
+import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES, withHeads } from "../kv_filter_scan/cases.ts";
 import { float32Exactness } from "../kv_filter_scan/testing.ts";

@@ -31,4 +31,4 @@ export * from "../eval/task.ts";
 export * from "../eval/tasks/mod.ts";
 export * from "../eval/verdict.ts";
 export * from "../heads/mod.ts";
-export { measureParts } from "../model/calibrated.ts";
+export { measureParts } from "../model/pruning/calibrated.ts";

@@ -47,12 +47,12 @@ export type {
   LayerVisit,
   SeenPrompt,
   SeeRows,
-} from "../methods/calibration.ts";
+} from "../methods/model_pruning/calibration.ts";
 export { createDense } from "../methods/dense.ts";
-export { createDropped } from "../methods/dropped.ts";
+export { createDropped } from "../methods/model_pruning/dropped.ts";
 export { sayLabels } from "../methods/labels.ts";
 export { EVICTIONS, KEY_RULES, METHODS, OFFLINE, type OwnOptions, type RuleName } from "../methods/list.ts";
-export type { LiveKeys, LiveToken } from "../methods/live_keys.ts";
+export type { LiveKeys, LiveToken } from "../methods/eviction/live_keys.ts";
 export type {
   AnyRule,
   EvictionMethod,
@@ -64,8 +64,8 @@ export type {
   PrunerMethod,
   RuleMethod,
 } from "../methods/method.ts";
-export type { AnyOffline, OfflineMethod, PromptMethod } from "../methods/offline.ts";
-export { chooseParts, type PartImportance, type PartKind } from "../methods/parts.ts";
+export type { AnyOffline, OfflineMethod, PromptMethod } from "../methods/model_pruning/offline.ts";
+export { chooseParts, type PartImportance, type PartKind } from "../methods/model_pruning/parts.ts";
 export {
   CHOICES,
   CONTROL_OPTIONS,

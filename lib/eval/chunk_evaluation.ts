@@ -1,6 +1,6 @@
 /** Evaluation chunk by chunk: the dense model once, then any number of pruners on the same chunks. */
 import { filteredLayers, type Pruner } from "../methods/pruner.ts";
-import type { SequenceUsage } from "../model/usage.ts";
+import type { SequenceUsage } from "../model/run/usage.ts";
 import { pairedMean } from "../stats/paired.ts";
 import type { Tensor } from "../tensor.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";

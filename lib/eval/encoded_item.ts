@@ -1,6 +1,6 @@
 /** Items in a model's tokens, split into contexts and continuations as lm-evaluation-harness splits them. */
 import type { Pruner } from "../methods/pruner.ts";
-import type { Tokenizer } from "../model/tokenizer.ts";
+import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { Item, ItemRequest } from "./item_task.ts";
 
 /** A request in tokens. */

@@ -3,7 +3,7 @@
  * filter state forked, so that no choice sees another and no item depends on those before it.
  */
 import type { Pruner } from "../methods/pruner.ts";
-import type { SequenceUsage } from "../model/usage.ts";
+import type { SequenceUsage } from "../model/run/usage.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { checkScorable, type EncodedItem, type EncodedRequest } from "./encoded_item.ts";
 import { addReach, type FilterReach, reachOf } from "./filter_reach.ts";

@@ -6,7 +6,7 @@ import type { ItemMetric } from "./item_metrics.ts";
 import type { Item, ItemTask } from "./item_task.ts";
 import { differenceOf, type JudgedDifference, judgeDifferences } from "./verdict.ts";
 import { addDrops, addSkips, dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
-import type { SequenceUsage } from "../model/usage.ts";
+import type { SequenceUsage } from "../model/run/usage.ts";
 
 /** A metric of one run. */
 export interface ItemMean {

@@ -1,9 +1,9 @@
 /** What evaluation asks of a model. `Model` fits it; so does a small fake in a test. */
 import type { Backend } from "../backend.ts";
-import type { BatchDecoder, BatchOptions } from "../model/batch_decoder.ts";
+import type { BatchDecoder, BatchOptions } from "../model/run/batch_decoder.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { SequenceOptions } from "../model/model.ts";
-import type { ModelSequence } from "../model/sequence.ts";
+import type { ModelSequence } from "../model/run/sequence.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 

@@ -1,7 +1,7 @@
 /** Time and memory of a model against the length of its sequence, with and without pruners. */
 import { outputFlops } from "../cost.ts";
 import type { Pruner } from "../methods/pruner.ts";
-import type { SequenceUsage } from "../model/usage.ts";
+import type { SequenceUsage } from "../model/run/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
 /** A method to measure; without a pruner it is the dense model. */

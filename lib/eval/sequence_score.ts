@@ -3,10 +3,10 @@ import type { Pruner } from "../methods/pruner.ts";
 import { expectInstance } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
-import { batchUnsupportedReason } from "../model/batch_decoder.ts";
+import { batchUnsupportedReason } from "../model/run/batch_decoder.ts";
 import { judgedTokens } from "../filter/blocks.ts";
-import { endingOf } from "../model/key_judge.ts";
-import { LayerTally, type SequenceUsage } from "../model/usage.ts";
+import { endingOf } from "../model/run/key_judge.ts";
+import { LayerTally, type SequenceUsage } from "../model/run/usage.ts";
 import { nextTokenNll } from "./next_token.ts";
 
 /** How a sequence reaches the model. */

@@ -1,7 +1,7 @@
 /** What an evaluation task is: it opens on a model and data, runs the dense model once, and then any pruner. */
 import type { Pruner } from "../methods/pruner.ts";
-import type { Tokenizer } from "../model/tokenizer.ts";
-import type { SequenceUsage } from "../model/usage.ts";
+import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
+import type { SequenceUsage } from "../model/run/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { type BlockSums, sumBlocks } from "../stats/paired.ts";
 import type { DropCounts, SkipCounts, SkipRatios } from "./skip_ratio.ts";

@@ -4,7 +4,7 @@
  */
 import type { Environment } from "../environment.ts";
 import { policyOf } from "../filter/threshold.ts";
-import { learned, type LearnedSpec, nameFeatures } from "../methods/learned.ts";
+import { learned, type LearnedSpec, nameFeatures } from "../methods/rules/learned.ts";
 import { RULES } from "../methods/list.ts";
 import type { AnyRule } from "../methods/method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "../methods/options.ts";

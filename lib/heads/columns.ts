@@ -7,7 +7,7 @@ import { outcomeOf } from "../filter/outcome.ts";
 import { RowToken, type RuleToken } from "../filter/rule.ts";
 import { type FilterBackend, filterOps } from "../filter/sequence.ts";
 import { cosines, mean, variance } from "../filter/similarity.ts";
-import { learned, learnedLayout } from "../methods/learned.ts";
+import { learned, learnedLayout } from "../methods/rules/learned.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import type { ProbedRows } from "./probe.ts";
 

@@ -1,7 +1,7 @@
 /** From the columns of one layer to what the report says of it. */
 import type { RuleToken } from "../filter/rule.ts";
-import { learned } from "../methods/learned.ts";
-import { type VarianceSpec, varianceWeight } from "../methods/variance.ts";
+import { learned } from "../methods/rules/learned.ts";
+import { type VarianceSpec, varianceWeight } from "../methods/rules/variance.ts";
 import type { MovingBlocks } from "../stats/bootstrap.ts";
 import { DistributionBuilder } from "../stats/distribution.ts";
 import {

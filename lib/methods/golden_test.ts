@@ -1,4 +1,4 @@
-/** The recurrence against numbers of an independent numpy implementation; schema: experiments/verify/make_golden.py. */
+/** The recurrence against numbers of an independent numpy implementation; schema: experiments/tools/verify/make_golden.py. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { type Dataset, makeInputs } from "./golden_testing.ts";
 import type { TokenFilterOptions } from "./options.ts";

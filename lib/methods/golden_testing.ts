@@ -1,4 +1,4 @@
-/** Inputs of the golden numbers, as experiments/verify/make_golden.py makes them. */
+/** Inputs of the golden numbers, as experiments/tools/verify/make_golden.py makes them. */
 
 /** How to make them. */
 export interface Dataset {

@@ -13,7 +13,7 @@ import { SLOT } from "../filter/slots.ts";
 import { type Decisions, openDecisions, policyOf } from "../filter/threshold.ts";
 import type { Tensor } from "../tensor.ts";
 import { createDense } from "./dense.ts";
-import { createEviction } from "./eviction.ts";
+import { createEviction } from "./eviction/eviction.ts";
 import { keyMethodOf } from "./list.ts";
 import { type AnyRule, isRule } from "./method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";

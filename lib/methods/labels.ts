@@ -1,5 +1,5 @@
 /** What a comparison must say of a method beside its losses, in few words. */
-import { ownCalibration } from "./calibration.ts";
+import { ownCalibration } from "./model_pruning/calibration.ts";
 import { keyMethodOf, methodOf } from "./list.ts";
 import { isOffline, type Labels, labelsOf, type Method } from "./method.ts";
 import type { ResolvedOptions } from "./options.ts";

@@ -7,8 +7,8 @@ import type { Narrower, Option, OptionTable, Packed, Resolved } from "../filter/
 import type { FilterOptions, KeyState } from "../filter/options.ts";
 import type { Reads, Rule } from "../filter/rule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
-import type { LiveKeys, LiveToken } from "./live_keys.ts";
-import type { AnyOffline } from "./offline.ts";
+import type { LiveKeys, LiveToken } from "./eviction/live_keys.ts";
+import type { AnyOffline } from "./model_pruning/offline.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
 
 /** How a method looks in plots and tables. */

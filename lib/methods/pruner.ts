@@ -6,7 +6,7 @@ import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { KeyState } from "../filter/options.ts";
 import type { FilterBackend, FilterShape } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
-import type { Adapts, Alters, Calibration } from "./calibration.ts";
+import type { Adapts, Alters, Calibration } from "./model_pruning/calibration.ts";
 
 /** What a method may look at before a layer's attention: T tokens, one row each. */
 export interface LayerInput {

@@ -2,7 +2,7 @@
 import { assert } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import type { WeightDType } from "../dtype.ts";
-import { BatchDecoder } from "./batch_decoder.ts";
+import { BatchDecoder } from "./run/batch_decoder.ts";
 import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
 import { Model } from "./model.ts";
 import golden from "./testdata/checkpoint_golden.json" with { type: "json" };

@@ -1,12 +1,12 @@
-/** Both sides' decisions against those of an independent numpy implementation: experiments/verify/make_golden.py. */
+/** Both sides' decisions against those of an independent numpy implementation: experiments/tools/verify/make_golden.py. */
 import { assertEquals } from "@std/assert";
 import golden from "../filter/testdata/key_golden.json" with { type: "json" };
 import { type Dataset, makeInputs } from "../methods/golden_testing.ts";
 import { createPruner, type MethodOptions } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { emptyTensor, hostTensor } from "../tensor.ts";
-import { KeyJudge } from "./key_judge.ts";
-import { meanProbabilities } from "./probabilities.ts";
+import { KeyJudge } from "./run/key_judge.ts";
+import { meanProbabilities } from "./run/probabilities.ts";
 
 const backend = new ReferenceBackend();
 

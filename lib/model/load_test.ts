@@ -4,7 +4,7 @@ import { writeSafetensors } from "./formats/safetensors.ts";
 import { CHECKPOINTS, hfFolder } from "./testdata/checkpoints.ts";
 import { ModelFormatError, UsageError } from "../errors.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
-import type { ModelProgress } from "./hub.ts";
+import type { ModelProgress } from "./hub/hub.ts";
 import { loadModel, readModelFile } from "./load.ts";
 import chats from "./testdata/chat_golden.json" with { type: "json" };
 import { buildGguf, type Entry } from "./testdata/gguf_builder.ts";

@@ -2,19 +2,19 @@
  * Models: from a file or a name to one that runs.
  * @module
  */
-export { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
+export { BatchDecoder, type BatchOptions } from "./run/batch_decoder.ts";
 export { type TensorSpec } from "./architectures/architecture.ts";
-export * from "./batch_state.ts";
-export * from "./chat.ts";
+export * from "./run/batch_state.ts";
+export * from "./tokenizer/chat.ts";
 export * from "./config.ts";
 export { type FileTensor } from "./formats/_file_tensor.ts";
 export { type KeyedFile } from "./formats/_keyed_file.ts";
 export { type HfFolder, readHfFolder } from "./formats/hf_folder.ts";
 export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
 export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
-export { type SequenceFeed } from "./feed_together.ts";
-export * from "./generate.ts";
-export { obtainDataset } from "./hf/repository.ts";
+export { type SequenceFeed } from "./run/feed_together.ts";
+export * from "./generate/generate.ts";
+export { obtainDataset } from "./hub/repository.ts";
 export {
   type HubOptions,
   locateModel,
@@ -26,9 +26,9 @@ export {
   resolveModel,
   type ResolveOptions,
   type RunCommand,
-} from "./hub.ts";
-export { judgeDump } from "./judge_dump.ts";
-export * from "./log_probabilities.ts";
+} from "./hub/hub.ts";
+export { judgeDump } from "./run/judge_dump.ts";
+export * from "./run/log_probabilities.ts";
 export * from "./model.ts";
 export { createTurns, type Rope } from "./rope.ts";
 export {
@@ -38,12 +38,12 @@ export {
   Sampler,
   SAMPLING,
   type SamplingOptions,
-} from "./sampler.ts";
-export { ModelSequence } from "./sequence.ts";
+} from "./generate/sampler.ts";
+export { ModelSequence } from "./run/sequence.ts";
 export * from "./load.ts";
-export * from "./tokenizer.ts";
-export * from "./tokenizer_digest.ts";
-export { type SequenceUsage } from "./usage.ts";
+export * from "./tokenizer/tokenizer.ts";
+export * from "./tokenizer/tokenizer_digest.ts";
+export { type SequenceUsage } from "./run/usage.ts";
 export {
   createWeights,
   type LayerWeights,

@@ -3,14 +3,14 @@ import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
-import { alteredBy } from "./altered.ts";
+import { alteredBy } from "./pruning/altered.ts";
 import { createForwardPass } from "./architectures/mod.ts";
-import { BatchDecoder, type BatchOptions } from "./batch_decoder.ts";
+import { BatchDecoder, type BatchOptions } from "./run/batch_decoder.ts";
 import { layerConfig, type ModelConfig } from "./config.ts";
-import { feedTogether, type SequenceFeed } from "./feed_together.ts";
-import type { ForwardPass, See } from "./forward_pass.ts";
+import { feedTogether, type SequenceFeed } from "./run/feed_together.ts";
+import type { ForwardPass, See } from "./run/forward_pass.ts";
 import { createTurns, type Rope } from "./rope.ts";
-import { ModelSequence } from "./sequence.ts";
+import { ModelSequence } from "./run/sequence.ts";
 import { countParameters, type ModelWeights } from "./weights.ts";
 
 /** Options of {@linkcode Model.start}. */

@@ -11,7 +11,7 @@ import type { ModelConfig, ModelSource } from "./config.ts";
 import { createScratch, takeArray, type TakeBytes } from "./formats/_byte_source.ts";
 import type { FileTensor } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
-import { convert, halvesToPairs, widen } from "./_stored_tensor.ts";
+import { convert, halvesToPairs, widen } from "./formats/_stored_tensor.ts";
 
 /** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */
 export interface LayerWeights<T extends Tensor = Tensor> {

@@ -6,7 +6,7 @@ import { dequantize } from "../reference/dequantize.ts";
 import { quantize } from "../reference/quantize.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { type ModelSource, readModelConfig } from "./config.ts";
-import { AllocationCounter } from "./fuzz_testing.ts";
+import { AllocationCounter } from "./formats/fuzz_testing.ts";
 import type { ByteSource } from "./formats/_byte_source.ts";
 import { parseGguf, readGguf } from "./formats/gguf.ts";
 import { readSafetensors, writeSafetensors } from "./formats/safetensors.ts";

@@ -1,4 +1,4 @@
-/** The ops of a batch by themselves; as parts of a model: `lib/model/batch_decoder_test.ts`. */
+/** The ops of a batch by themselves; as parts of a model: `lib/model/run/batch_decoder_test.ts`. */
 import { assertEquals, assertThrows } from "@std/assert";
 import type { BatchCache, BatchDecisions, BatchStates } from "../batch_ops.ts";
 import { createLayerState, createScanOutput, SCAN_COLUMNS } from "../filter/layer.ts";

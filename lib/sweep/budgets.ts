@@ -1,5 +1,5 @@
 /** What a filtered run spends of what the dense model does: the axes that a loss is held against. */
-import type { SequenceUsage } from "../model/usage.ts";
+import type { SequenceUsage } from "../model/run/usage.ts";
 
 /** Counts that budgets are made of: those of a trial, or of a sequence. */
 export type Counted = Pick<

@@ -1,4 +1,4 @@
-"""What kvpress's MergingPress makes of the values that stay, for lib/methods/presses_test.ts.
+"""What kvpress's MergingPress makes of the values that stay, for lib/methods/eviction/presses_test.ts.
 
 Run with kvpress 0.5.5 and torch: python make_merge_golden.py > merge_golden.json
 """

@@ -1,4 +1,4 @@
-"""Scores and kept tokens of kvpress's presses on random tensors, for lib/methods/presses_test.ts.
+"""Scores and kept tokens of kvpress's presses on random tensors, for lib/methods/eviction/presses_test.ts.
 
 Run with kvpress 0.5.5, transformers and torch: python make_presses_golden.py > presses_golden.json
 """

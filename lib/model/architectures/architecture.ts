@@ -1,7 +1,7 @@
 /** What sets a model architecture apart. */
 import type { ModelConfig } from "../config.ts";
 import type { ConfigReader, KeyValue } from "../config_reader.ts";
-import type { ForwardPass } from "../forward_pass.ts";
+import type { ForwardPass } from "../run/forward_pass.ts";
 import type { LayerWeights } from "../weights.ts";
 
 /** Rows of a larger tensor of a file: where they begin, and its rows in all. */

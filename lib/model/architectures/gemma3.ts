@@ -1,7 +1,7 @@
 /** Gemma 3, text alone: norms of heads and after blocks, GeGLU, a scaled embedding, local layers between global ones. */
 import type { Tensor } from "../../tensor.ts";
 import type { ConfigReader } from "../config_reader.ts";
-import { type Addend, ForwardPass, type KeptRows } from "../forward_pass.ts";
+import { type Addend, ForwardPass, type KeptRows } from "../run/forward_pass.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";
 import { llama, norm, readBiases, readSizes } from "./llama.ts";
 import { headNorms } from "./qwen3.ts";

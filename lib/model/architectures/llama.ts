@@ -1,7 +1,7 @@
 /** Llama: rotary attention with grouped heads, SwiGLU; without experts. */
 import type { ModelConfig } from "../config.ts";
 import type { ConfigReader, Key } from "../config_reader.ts";
-import { ForwardPass } from "../forward_pass.ts";
+import { ForwardPass } from "../run/forward_pass.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";
 import { readGgufRope, readHfRope, type RopeConfig } from "./rope_config.ts";

@@ -1,5 +1,5 @@
 /** The architectures that run here. */
-import type { ForwardPass, ModelParts } from "../forward_pass.ts";
+import type { ForwardPass, ModelParts } from "../run/forward_pass.ts";
 import type { Architecture } from "./architecture.ts";
 import { gemma3 } from "./gemma3.ts";
 import { llama } from "./llama.ts";

@@ -1,7 +1,7 @@
 /** Where a file's bytes come from: memory, or the disk, piece by piece. */
 import { createHash } from "node:crypto";
 import { ModelFormatError } from "../../errors.ts";
-import type { ReadOptions } from "../_progress.ts";
+import type { ReadOptions } from "../hub/_progress.ts";
 
 /** Bytes of one file, to be read at any place. */
 export interface ByteSource {

@@ -2,7 +2,7 @@
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { sha256 } from "../../sha256.ts";
-import type { ReadOptions } from "../_progress.ts";
+import type { ReadOptions } from "../hub/_progress.ts";
 import { type DigestedBytes, openBytes } from "./_byte_source.ts";
 import type { FileTensor } from "./_file_tensor.ts";
 import { JsonKeys } from "./_json_keys.ts";

@@ -1,0 +1,52 @@
+/**
+ * `deno task build`: the package's build command, and what only a checkout needs.
+ *
+ * ```sh
+ * deno task build --all                         # the CPU library for every processor of this architecture
+ * deno task build --emulated                    # that, and the CUDA library's kernels for the CPU: for tests
+ * deno task build --cuda                        # also the CUDA library, and what its kernels take
+ * deno task build --cuda --table FILE           # writes that to a file
+ * deno task build --cuda --table FILE --trace T # with the occupancy of the launches in a trace (TKF_EMULATOR_TRACE);
+ *                                               # exit status 1 where it has none of a kernel
+ * ```
+ */
+import { runBuild } from "../../build.ts";
+import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
+import { FLAGS, readFlags } from "../../ffi/build/flags.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { describeKernels, readTrace } from "./build/table.ts";
+import { runTask } from "./cli/task.ts";
+
+const OPTIONS = {
+  ...FLAGS,
+  emulated: { type: "boolean" },
+  table: { type: "string" },
+  trace: { type: "string" },
+} as const;
+
+/** Runs the task; its exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const { force, emulated, table, trace, ...flags } = readFlags(args, OPTIONS);
+  if ((table !== undefined || trace !== undefined) && !flags.cuda) {
+    throw new UsageError("Cannot use --table or --trace: expected --cuda beside it");
+  }
+  const options = { force, onProgress: (message: string) => console.error(message) };
+  const cuda = await runBuild({ force, all: emulated && flags.level === undefined, ...flags });
+  if (emulated) {
+    const { path, cached, warnings } = await buildEmulated(options);
+    console.log(`${cached ? "found" : "built"} ${path}`);
+    if (warnings !== "") console.error(warnings);
+  }
+  if (cuda === undefined) return 0;
+  const launches = trace === undefined
+    ? undefined
+    : await readTrace(await Deno.readTextFile(trace), (await buildEmulated(options)).path);
+  const kernels = await describeKernels(cuda.manifest, launches);
+  if (table !== undefined) await Deno.writeTextFile(table, `${kernels.table}\n`);
+  else if (!cuda.cached) console.log(kernels.table);
+  if (launches === undefined || kernels.idle.length === 0) return 0;
+  console.log(`found no launch of ${kernels.idle.join(", ")} in ${trace}: expected a test of every kernel`);
+  return 1;
+}
+
+if (import.meta.main) await runTask(main);

@@ -1,0 +1,53 @@
+import { assertEquals } from "@std/assert";
+import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
+import { inChild } from "../../../kernels/testing/child.ts";
+import { formatTable, readTrace, shortName } from "./table.ts";
+
+Deno.test("shortName() leaves the kernel and its template arguments", () => {
+  assertEquals(
+    shortName("void tkf::attention::decode_kernel<__half, 64, 4>(tkf::attention::DecodeJob)"),
+    "attention::decode_kernel<__half, 64, 4>",
+  );
+  assertEquals(shortName("tkf::copy(void (*)(int), int)"), "copy");
+  assertEquals(shortName("plain"), "plain");
+});
+
+Deno.test("formatTable() gives registers and occupancy by architecture; of what a build is for", () => {
+  const kernel = { symbol: "_k", registers: 32, sharedBytes: 128, stackBytes: 0, spillBytes: 0 };
+  const kernels = [
+    { ...kernel, arch: "sm_80" },
+    { ...kernel, arch: "sm_86", registers: 40, stackBytes: 8 },
+    { ...kernel, symbol: "_only", arch: "sm_90a" },
+  ];
+  const names = new Map([["_k", "k<4>"], ["_only", "only"]]);
+  const launches = new Map([["k<4>", { threads: 256, dynamicBytes: 1024 }]]);
+  const table = formatTable(kernels, names, launches);
+  assertEquals(table.split("\n").slice(2), [
+    "| `k<4>` | 256 | 128 + 1024 | 32 · 100% | 40 · 100%, 8 B local |  |  |  |  |",
+    "| `only` |  | 128 |  |  |  | 32 |  |  |",
+  ]);
+  assertEquals(formatTable(kernels, names, launches, ["86"]).split("\n").slice(2), [
+    "| `k<4>` | 256 | 128 + 1024 | 40 · 100%, 8 B local |",
+    "| `only` |  | 128 |  |",
+  ]);
+});
+
+Deno.test("readTrace() names the kernels that a library launched, with their largest blocks", async () => {
+  const trace = await Deno.makeTempFile();
+  try {
+    await inChild(
+      { TKF_EMULATOR_TRACE: trace },
+      `const { openEmulated } = await load("ffi/cuda/testing.ts");
+       const { backend } = await openEmulated();
+       for (const cols of [42, 1002]) {
+         const x = backend.alloc("f32", [2, cols]);
+         backend.rmsNorm(x, backend.alloc("f32", [cols]), 1e-5, x);
+       }`,
+    );
+    const text = await Deno.readTextFile(trace), { path } = await buildEmulated();
+    const launches = await readTrace(`${text}10 1 1 /another/library.so\n`, path);
+    assertEquals(launches, new Map([["rms_norm_kernel", { threads: 256, dynamicBytes: 0 }]]));
+  } finally {
+    await Deno.remove(trace);
+  }
+});

@@ -1,0 +1,143 @@
+/** Files that a user names: read and written with one-line errors. */
+import { UsageError } from "../../../lib/errors.ts";
+
+/** What went wrong with a file, in words. */
+function reason(error: unknown): string {
+  if (error instanceof Deno.errors.NotFound) return "there is no such file or folder";
+  if (error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable) {
+    return "permission denied";
+  }
+  if (error instanceof Deno.errors.NotADirectory) return "a part of the path is a file";
+  if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
+  return error instanceof Error ? error.message.replace(/ \(os error \d+\).*/, "") : String(error);
+}
+
+/** The bytes of a file. @throws {UsageError} If it cannot be read. */
+export async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    throw new UsageError(`Cannot read "${path}": ${reason(error)}`);
+  }
+}
+
+/** The text of a file. @throws {UsageError} If it cannot be read or is not UTF-8. */
+export async function readText(path: string): Promise<string> {
+  const bytes = await readBytes(path);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new UsageError(`Cannot read "${path}": found bytes that are not UTF-8, expected a text`);
+  }
+}
+
+/** The value of a JSON file. @throws {UsageError} If it cannot be read or is not JSON. */
+export async function readJson(path: string): Promise<unknown> {
+  const text = await readText(path);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UsageError(`Cannot read "${path}": it is not JSON: ${(error as Error).message}`);
+  }
+}
+
+/** Whether a path exists. */
+export function exists(path: string | URL): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Checks that a folder can be written to, or made, and leaves no trace.
+ *
+ * @throws {UsageError} If it cannot.
+ */
+export function expectWritable(folder: string): void {
+  const parts = folder.replace(/(?<=.)\/+$/, "");
+  let place = parts === "" ? "." : parts;
+  try {
+    while (!exists(place)) {
+      const parent = place.replace(/\/?[^/]+$/, "");
+      place = parent === "" ? (place.startsWith("/") ? "/" : ".") : parent;
+    }
+    Deno.removeSync(Deno.makeTempFileSync({ dir: place, prefix: ".tokenfilter-" }));
+  } catch (error) {
+    throw new UsageError(`Cannot write to "${folder}": ${reason(error)} (choose another --out)`);
+  }
+}
+
+/** Checks that a file can be written. @throws {UsageError} If it is a folder, or its folder is not there. */
+export function expectWritableFile(path: string): void {
+  const folder = path.includes("/") ? path.replace(/\/[^/]*$/, "") || "/" : ".";
+  if (path.endsWith("/") || isFolder(path) || !isFolder(folder)) {
+    throw new UsageError(`Cannot write "${path}": expected a file in a folder that is there`);
+  }
+  expectWritable(folder);
+}
+
+/** Whether a path is that of a folder. */
+export function isFolder(path: string): boolean {
+  return exists(path) && Deno.statSync(path).isDirectory;
+}
+
+/** Makes a folder and those above it. @throws {UsageError} If it cannot. */
+export function makeFolder(folder: string): void {
+  try {
+    Deno.mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw new UsageError(`Cannot make folder "${folder}": ${reason(error)} (choose another --out)`);
+  }
+}
+
+/**
+ * Locks a folder for this process, by a hidden file that is removed when the lock is disposed of. A process that is killed
+ * lets go of the lock, and leaves the file.
+ *
+ * @throws {UsageError} If another process, or another part of this one, has locked it.
+ */
+export function lockFolder(folder: string): Disposable {
+  const path = `${folder}/.lock`;
+  for (;;) {
+    const file = Deno.openSync(path, { write: true, create: true });
+    if (!file.tryLockSync(true)) {
+      file.close();
+      throw new UsageError(
+        `Cannot write to "${folder}": another run is at work there (wait for its end, or take another --out)`,
+      );
+    }
+    if (isAt(path, file)) {
+      return {
+        [Symbol.dispose]: () => {
+          if (isAt(path, file)) Deno.removeSync(path);
+          file.close();
+        },
+      };
+    }
+    // Between opening and locking, who held it removed it: a lock on what no path leads to keeps nobody out.
+    file.close();
+  }
+}
+
+/** Whether a path leads to an open file. */
+function isAt(path: string, file: Deno.FsFile): boolean {
+  if (!exists(path)) return false;
+  const { dev, ino } = Deno.statSync(path), open = file.statSync();
+  return dev === open.dev && ino === open.ino;
+}
+
+/** Writes a file that is there as a whole or not at all. @throws {UsageError} If it cannot be written. */
+export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
+  const part = `${path}.part`;
+  try {
+    if (typeof content === "string") await Deno.writeTextFile(part, content);
+    else await Deno.writeFile(part, content);
+    await Deno.rename(part, path);
+  } catch (error) {
+    await Deno.remove(part).catch(() => {});
+    throw new UsageError(`Cannot write "${path}": ${reason(error)}`, { cause: error });
+  }
+}

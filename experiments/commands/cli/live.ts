@@ -1,0 +1,79 @@
+/** `--live`: the report of a sweep in a browser of this machine, while it runs. */
+import { UsageError } from "../../../lib/errors.ts";
+import type { SweepSummary } from "../../../lib/sweep/mod.ts";
+import type { LiveProgress } from "../live/server.ts";
+import type { FromServer, ToServer } from "../live/worker.ts";
+import { type FlagValues, readInteger } from "./parse.ts";
+import { writeLine } from "./task.ts";
+
+/** A page that shows a run; where none was asked for, it shows nothing, and summaries need not be made. */
+export interface LivePage extends AsyncDisposable {
+  /** Shows how far the run is. */
+  tell(progress: LiveProgress): void;
+  /** Shows what is finished. */
+  readonly show?: (summary: SweepSummary) => void;
+  /** Says the last word, and closes. */
+  end(text: string): Promise<void>;
+}
+
+/** The port of `--live`: 0 = any that is free; undefined = no page. @throws {UsageError} If it is no port. */
+export function readLivePort(values: FlagValues): number | undefined {
+  const port = values.get("live")?.[0] as string | undefined;
+  if (port === undefined) return undefined;
+  return port === "" ? 0 : readInteger("live", port, 0, 65535);
+}
+
+/** Milliseconds after which a page that does not close is left. */
+const LATE_MS = 4000;
+
+const NO_PAGE: LivePage = {
+  tell: () => {},
+  end: () => Promise.resolve(),
+  [Symbol.asyncDispose]: () => Promise.resolve(),
+};
+
+/**
+ * Opens a page and says where it is. A run that ends without a last word says that it has stopped.
+ *
+ * @throws {UsageError} If the port is taken.
+ */
+export async function openLive(port: number | undefined): Promise<LivePage> {
+  if (port === undefined) return NO_PAGE;
+  const worker = new Worker(new URL("../live/worker.ts", import.meta.url), { type: "module" });
+  const send = (message: ToServer) => worker.postMessage(message);
+  const answer = () =>
+    new Promise<FromServer>((resolve, reject) => {
+      worker.onmessage = ({ data }) => resolve(data);
+      worker.onerror = (event) => {
+        event.preventDefault();
+        reject(new Error(event.message));
+      };
+    });
+  send({ open: port });
+  const opened = await answer();
+  if (!("url" in opened)) {
+    worker.terminate();
+    const why = "failed" in opened ? opened.failed.replace(/ \(os error \d+\)/, "") : "";
+    throw new UsageError(
+      `Cannot use --live ${port}: ${why} (take another port, or none for one that is free)`,
+    );
+  }
+  writeLine(Deno.stderr, `Live report: ${opened.url}`);
+  let isOpen = true;
+  const end = async (text: string) => {
+    if (!isOpen) return;
+    isOpen = false;
+    send({ end: text });
+    // Whatever becomes of the page, the run's own results are what counts.
+    const late = Promise.withResolvers<void>(), timer = setTimeout(late.resolve, LATE_MS);
+    await Promise.race([answer().catch(() => {}), late.promise]);
+    clearTimeout(timer);
+    worker.terminate();
+  };
+  return {
+    tell: (tell) => send({ tell }),
+    show: (show) => send({ show }),
+    end,
+    [Symbol.asyncDispose]: () => end("The run has stopped: this is what it had finished."),
+  };
+}

@@ -1,0 +1,95 @@
+/** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can fix. */
+import { readVersion } from "../../../lib/sweep/mod.ts";
+import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";
+import { escapeControls } from "./terminal.ts";
+
+/** Exit codes. */
+export const EXIT = { ok: 0, usage: 2, interrupted: 130, terminated: 143 } as const;
+
+/** The line for an error that a user can fix; undefined for a defect of the program, which keeps its trace. */
+export function explainError(error: unknown): string | undefined {
+  if (isFileError(error)) {
+    return `Cannot read or write a file: ${error.message.replace(/ \(os error \d+\)/, "").trim()}`;
+  }
+  const expected = error instanceof UsageError || error instanceof ModelFormatError ||
+    error instanceof NativeLibraryError || error instanceof KernelError ||
+    (error instanceof RangeError && error.message.startsWith("Cannot "));
+  if (expected) return error.message.trim().replaceAll(/\s*\n\s*/g, "; ");
+  if ((error as { code?: unknown } | null)?.code !== "ENOSPC") return undefined;
+  return "Cannot write the results: found no space left on the device (make room, or take another --out)";
+}
+
+/** Errors of the file system that no step has put in words yet. */
+function isFileError(error: unknown): error is Error {
+  const { NotFound, PermissionDenied, NotCapable, IsADirectory, NotADirectory, WriteZero, FilesystemLoop } =
+    Deno.errors;
+  return [NotFound, PermissionDenied, NotCapable, IsADirectory, NotADirectory, WriteZero, FilesystemLoop]
+    .some((kind) => error instanceof kind);
+}
+
+/** A task's work: takes its arguments and gives an exit code. */
+export type Main = (args: readonly string[]) => Promise<number>;
+
+/**
+ * Runs a task, or says how it is used or its version where that is asked for.
+ *
+ * @param usage What `--help` prints; or what it makes of `--help all`, which wants every flag.
+ * @returns The exit code.
+ */
+export async function executeTask(
+  main: Main,
+  args: readonly string[],
+  usage?: string | ((all: boolean) => string),
+): Promise<number> {
+  try {
+    if (args.includes("--version")) {
+      writeLine(Deno.stdout, `tokenfilter ${await readVersion()}`);
+      return EXIT.ok;
+    }
+    const help = args.findIndex((arg) => /^(--help|-h)(=all)?$/.test(arg));
+    if (usage !== undefined && help >= 0) {
+      const all = args[help]!.endsWith("=all") || args[help + 1] === "all";
+      writeLine(Deno.stdout, typeof usage === "string" ? usage : usage(all));
+      return EXIT.ok;
+    }
+    return await main(args);
+  } catch (error) {
+    // The reader of a pipe went away, as `head` does: nothing is wrong.
+    if (error instanceof Deno.errors.BrokenPipe) return EXIT.ok;
+    const line = explainError(error);
+    if (line === undefined) throw error;
+    writeLine(Deno.stderr, line);
+    return EXIT.usage;
+  }
+}
+
+/** As {@linkcode executeTask}, with this process's arguments; ends the process with the exit code. */
+export async function runTask(main: Main, usage?: string | ((all: boolean) => string)): Promise<never> {
+  Deno.exit(await executeTask(main, Deno.args, usage));
+}
+
+/** Writes a whole text, however long it is; control characters in it are written out. */
+export function writeText(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(escapeControls(text));
+  for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+}
+
+/** Writes a whole text and a line end, as {@linkcode writeText}. */
+export function writeLine(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  writeText(stream, `${text}\n`);
+}
+
+/** Runs a step that checks what a user gave; its type and range errors are usage errors about flags. */
+export function checkFlags<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+    throw new UsageError(error.message.replaceAll(/option "(\w+)"/g, (_, name) => `--${flagName(name)}`));
+  }
+}
+
+/** `pruneRatio` as `prune-ratio`. */
+export function flagName(option: string): string {
+  return option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}

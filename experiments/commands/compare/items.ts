@@ -1,0 +1,180 @@
+/** Tasks of items in a comparison: the same items with every method, beside the text. */
+import { budgetOf, GREEDY_DISTANCES, ItemScorer, reachesNothing, valuesOf } from "../../../lib/eval/mod.ts";
+import { createPruner } from "../../../lib/methods/mod.ts";
+import type { Model, ModelFile } from "../../../lib/model/mod.ts";
+import {
+  type ComparedItems,
+  type ComparedSeries,
+  digestTrialOptions,
+  type MethodGroup,
+  type NamedMethod,
+} from "../../../lib/sweep/mod.ts";
+import type { Interrupt } from "../cli/interrupt.ts";
+import type { FlagValues } from "../cli/parse.ts";
+import type { Progress } from "../cli/progress.ts";
+import {
+  asksToFilter,
+  bindMethod,
+  expectReach,
+  type FilterFrom,
+  type PlannedTask,
+  planTasks,
+  type ReadTask,
+  recordTask,
+  refuseUnreached,
+  type Unreached,
+} from "../eval/plan.ts";
+import { type ItemLine, openItems, runItems, type RunScores, type TaskScores, workOf } from "../eval/run.ts";
+
+/** Items, and from where they are filtered. */
+export interface ItemPlan {
+  readonly planned: readonly PlannedTask[];
+  readonly from: FilterFrom | undefined;
+}
+
+/** Whether tasks of items were asked for. */
+export const asksForItems = (values: FlagValues): boolean => values.has("data") || values.has("tasks");
+
+/**
+ * Items in a model's tokens, each within reach of every method.
+ *
+ * @throws {UsageError} If an item cannot be scored, or a method would reach none of a task.
+ */
+export async function planItems(
+  read: readonly ReadTask[],
+  from: FilterFrom | undefined,
+  file: ModelFile,
+  methods: readonly NamedMethod[],
+): Promise<ItemPlan> {
+  const planned = await planTasks(read, file), plan = { planned, from };
+  for (const method of methods) {
+    const prunerFor = bind(plan, method, file, {});
+    if (!asksToFilter(method.options)) continue;
+    for (const own of planned) expectReach(own, prunerFor, file.config, method.name);
+  }
+  return plan;
+}
+
+function bind(
+  { planned, from }: ItemPlan,
+  { options }: NamedMethod,
+  file: Pick<ModelFile, "config">,
+  context: object,
+) {
+  const items = planned.flatMap(({ encoded }) => encoded);
+  return bindMethod(
+    options,
+    from,
+    items,
+    (own) => createPruner("token-filtering", file.config, own, context),
+  );
+}
+
+const folderOf = (path: string): string => path.slice(0, path.lastIndexOf("/"));
+
+/** What running items takes. */
+export interface ItemRun {
+  readonly plan: ItemPlan;
+  readonly groups: readonly MethodGroup[];
+  readonly model: Model;
+  /** What every line of the log says. */
+  readonly line: Pick<ItemLine, "runDigest" | "model" | "backend" | "version">;
+  /** The log of finished items. */
+  readonly path: string;
+  readonly interrupt: Interrupt;
+  readonly progress: Progress;
+}
+
+/** What came of the items. */
+export interface ItemOutcome {
+  readonly series: readonly ComparedSeries[];
+  readonly items: ComparedItems;
+}
+
+/**
+ * Scores every item dense and with every method; each is on disk before the next begins.
+ *
+ * @throws {UsageError} If a method reached no scored position of a task: its numbers would be the dense model's. All scores
+ * are on disk by then.
+ */
+export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
+  const { plan, groups, model, line, path, interrupt, progress } = run, { planned, from } = plan;
+  const { backend, config } = model;
+  using scorers = new DisposableStack();
+  const dense = scorers.use(new ItemScorer(model)), methods = groups.flatMap((group) => group.methods);
+  const digests = await Promise.all(methods.map(({ options }) => digestTrialOptions(options)));
+  const names = new Map(methods.map((method, i) => [method, digests[i]!]));
+  const bound = new Map(methods.map((method) => [method, bind(plan, method, model, { backend })]));
+  const runOf = ({ methods }: MethodGroup) => methods.map((method) => names.get(method)!);
+  const own = methods.map((method) =>
+    [names.get(method)!, scorers.use(new ItemScorer(model, bound.get(method)!))] as const
+  );
+  const budgets: ComparedItems["budgets"][number][] = [], unreached: Unreached[] = [];
+  progress.start();
+  const work = workOf(planned);
+  using log = openItems(path, line.runDigest, work);
+  const scores = await runItems({
+    work,
+    scorers: { dense, ...Object.fromEntries(own) },
+    log,
+    line: { ...line, method: "several" },
+    signal: interrupt.signal,
+    onItem: (fraction, task, done, of) => progress.step(fraction, `${task} ${done}/${of}`),
+    onTask: (task, runs) => {
+      for (const group of groups) {
+        const all = runOf(group).map((name) => runs[name]!), [first] = group.methods;
+        const budget = budgetOf(all.flatMap(({ scores }) => scores), config.numLayers);
+        const timeMs = all.reduce((sum, own) => sum + own.timeMs, 0);
+        budgets.push({ method: group.name, task, timeMs, ...budget });
+        if (!asksToFilter(first!.options) || !reachesNothing(budget)) continue;
+        const own = planned.find((other) => other.task.name === task)!;
+        unreached.push({ planned: own, prunerFor: bound.get(first!)!, method: group.name });
+      }
+    },
+  });
+  const count = planned.reduce((sum, { items }) => sum + items.length, 0) * (1 + methods.length);
+  refuseUnreached(
+    unreached,
+    { path, scores: count },
+    `leave it out of --methods or --tasks, or filter more, and go on with --resume ${folderOf(path)}`,
+  );
+  return {
+    series: planned.flatMap((own) => listSeries(own, scores.get(own.task.name)!, groups.map(runOf))),
+    items: { ...(from && { filterFrom: from.text }), tasks: planned.map(recordTask), budgets },
+  };
+}
+
+/**
+ * The metrics of a task, each of the dense model and of every group, mean over its seeds; where items go on from their context,
+ * also how far that is from how the dense model goes on.
+ */
+function listSeries(
+  { task, items }: PlannedTask,
+  runs: RunScores,
+  groups: readonly string[][],
+): ComparedSeries[] {
+  const series = (
+    metric: ComparedSeries["metric"],
+    of: (run: TaskScores) => Float64Array,
+  ): ComparedSeries => ({
+    ...{ task: task.name, metric, blockSize: 1 },
+    values: [["dense"], ...groups].map((names) => [average(names.map((name) => of(runs[name]!)))]),
+  });
+  const measured = task.metrics.map((metric) =>
+    series(metric, ({ scores }) => valuesOf(metric, { items }, scores))
+  );
+  if (items.some(({ sought }) => sought === undefined)) return measured;
+  const idsOf = ({ scores }: TaskScores) => scores.map(({ generatedIds }) => generatedIds!);
+  const dense = idsOf(runs.dense!);
+  return [
+    ...measured,
+    ...GREEDY_DISTANCES.map((metric) => ({
+      ...series(metric, (run) => Float64Array.from(idsOf(run), (ids, i) => metric.between(dense[i]!, ids))),
+      isDistance: true,
+    })),
+  ];
+}
+
+function average(all: readonly Float64Array[]): Float64Array {
+  return all[0]!.map((_, i) => all.reduce((sum, values) => sum + values[i]!, 0) / all.length);
+}

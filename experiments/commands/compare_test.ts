@@ -1,0 +1,343 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { explainError } from "./cli/task.ts";
+import { main } from "./compare.ts";
+import { interruptTask, listFolder, readLines, resumeArguments, runTask, withFolder } from "./testing.ts";
+
+/** Small enough to run often: 2 chunks of 64 tokens. */
+const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
+
+Deno.test("compare --json prints the comparison alone and writes everything", () =>
+  withFolder(async (folder) => {
+    const out = `${folder}/deep/out`;
+    const { code, stdout, stderr } = await runTask(
+      "compare",
+      ...SMALL,
+      ...["--methods", "random,variance inverted,paper,oracle", "--seeds", "2", "--prune-ratio", "0.3"],
+      ...["--out", out, "--json", "--quiet"],
+    );
+    assertEquals([code, stderr], [0, ""]);
+    const comparison = JSON.parse(stdout);
+    const names = comparison.methods.map(({ name }: { name: string }) => name);
+    assertEquals([names[0], ...names.toSorted()], [
+      "dense",
+      "dense",
+      "oracle",
+      "oracle for paper",
+      "paper",
+      "random",
+      "random for paper",
+      "variance inverted",
+    ]);
+    for (const { name, achievedRatio, toDense, options, seeds } of comparison.methods.slice(1)) {
+      assert(Math.abs(achievedRatio - 0.3) < 0.06, `${name} ${achievedRatio}`);
+      assert(toDense.low <= toDense.estimate && toDense.estimate <= toDense.high);
+      assertEquals([options.pruneRatio, options.recent, seeds], [
+        0.3,
+        name === "paper" || name.endsWith("for paper") ? 0 : 16,
+        name.startsWith("random") ? 2 : 1,
+      ]);
+    }
+    assertEquals(listFolder(out), ["compare.html", "compare.json"]);
+    assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/compare.json`)), comparison);
+    const page = Deno.readTextFileSync(`${out}/compare.html`);
+    assertStringIncludes(page, "plotly.js (cartesian");
+    assertEquals(page.match(/<tr[ >]/g)!.length, 8 + 1 + 3 * 7); // the losses, and three metrics of each
+  }));
+
+Deno.test("compare fits methods on a calibration text, and says so in the record", () =>
+  withFolder(async (folder) => {
+    const text = new URL("../../README.md", import.meta.url).pathname;
+    const fitted = ["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "100"];
+    const methods = ["--methods", "attention-drop,flap,probe-pruning", "--prune-ratio", "0.3"];
+    const { code, stdout, stderr } = await runTask(
+      "compare",
+      ...SMALL,
+      ...methods,
+      ...fitted,
+      "--out",
+      folder,
+      "--json",
+      "--quiet",
+    );
+    assertEquals(code, 0, stderr);
+    const { methods: rows, environment } = JSON.parse(stdout);
+    assertEquals([environment.calibration, environment.calibrationSha256.length], ["other, 100 tokens", 64]);
+    const of = (name: string) => rows.find((row: { name: string }) => row.name === name);
+    assertEquals(of("attention-drop").shares.pairs, 0.7);
+    assert(of("flap").shares.parameters < 0.85 && of("probe-pruning").shares.parameters === 1);
+    assertStringIncludes(of("flap").labels, "calibration on other text");
+    assertStringIncludes(of("probe-pruning").labels, "no calibration");
+    assertEquals(rows.filter(({ missed }: { missed: boolean }) => missed), []);
+    assertEquals(new Set(rows.map(({ loss }: { loss: number }) => loss)).size, 4);
+  }));
+
+Deno.test("compare stops on Ctrl-C in a fit on a calibration text too, which takes minutes, and says how to go on", () =>
+  withFolder(async (folder) => {
+    const text = `${folder}/text.txt`, out = `${folder}/out`, log = `${out}/methods.jsonl`;
+    Deno.writeTextFileSync(text, "It was the best of times, it was the worst of times. ".repeat(20_000));
+    const args = [
+      ...["--context", "64", "--tokens", "64", "--threads", "1", "--methods", "sleb", "--prune-ratio", "0.5"],
+      ...["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "200000"],
+    ];
+    let begun = NaN;
+    // The fit begins when the dense model has read the text.
+    const isTime = () => {
+      if (Number.isNaN(begun) && readLines(log).length === 1) begun = performance.now();
+      return performance.now() - begun > 500;
+    };
+    const { code, stdout, stderr } = await interruptTask("compare", [...args, "--out", out], isTime);
+    const took = performance.now() - begun - 500;
+    assertEquals(
+      [code, stdout, listFolder(out), readLines(log).length],
+      [130, "", ["methods.jsonl"], 1],
+      stderr,
+    );
+    assertStringIncludes(stderr, `Interrupted: 1 finished chunk is in ${log}. To go on: deno task compare `);
+    assert(took < 5000, `${took} ms`);
+  }));
+
+Deno.test("compare prints a table and how long it will take", () =>
+  withFolder(async (folder) => {
+    const long = ["--context", "520", "--tokens", "520", "--threads", "1"];
+    const { code, stdout, stderr } = await runTask("compare", ...long, "--methods", "key", "--out", folder);
+    assertEquals(code, 0, stderr);
+    assertMatch(stdout, /^method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +loss/);
+    assertMatch(stdout, /^key +0\.\d+ /m);
+    assertMatch(stderr, /^key: \d+ s left$/m);
+    assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");
+  }));
+
+Deno.test("compare refuses what it cannot run, in one line and before it writes", () =>
+  withFolder(async (folder) => {
+    const cases: [string[], RegExp][] = [
+      [["--methods", "magic"], /^Cannot compare "magic": expected some of variance, /],
+      [["--seeds", "0"], /^Cannot use --seeds 0: expected an integer of at least 1$/m],
+      [["--seeds", "100000000"], /^Cannot use --seeds 100000000: expected an integer from 1 to 10000$/m],
+      [
+        ["--tokens", "99999999999999999999"],
+        /^Cannot use --tokens 9{20}: expected an integer from 2 to 9007199254740991$/m,
+      ],
+      [["--prune-ratio", "0.9"], /^Cannot .*0\.9/],
+      [["--prune-ratio", "0.3,0.5"], /^Cannot use --prune-ratio 0\.3,0\.5: found 2 values/],
+      [["--context", "5000", "--tokens", "200"], /^Cannot evaluate a text of/],
+    ];
+    for (const [args, expected] of cases) {
+      const { code, stdout, stderr } = await runTask("compare", ...args, "--quiet", "--out", `${folder}/out`);
+      assertEquals([code, stdout], [2, ""], stderr);
+      assertMatch(stderr, expected);
+      assertEquals(stderr.trimEnd().split("\n").length, 1, stderr);
+    }
+    Deno.writeTextFileSync(`${folder}/compare.json`, "{}");
+    const { code, stderr } = await runTask("compare", ...SMALL, "--out", folder);
+    assertEquals(code, 2);
+    assertStringIncludes(stderr, "it holds compare.json, a finished run");
+    assertEquals(listFolder(folder), ["compare.json"]);
+  }));
+
+Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupted run", () =>
+  withFolder(async (folder) => {
+    const out = `${folder}/an out`, log = `${out}/methods.jsonl`;
+    const args = [
+      ...["--context", "64", "--tokens", "512", "--warmup", "8", "--threads", "1", "--seeds", "12"],
+      ...["--methods", "random,key,oracle", "--prune-ratio", "0.3"],
+    ];
+    const isTime = () => readLines(log).length >= 12;
+    const { code, stdout, stderr } = await interruptTask("compare", [...args, "--out", out], isTime);
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["methods.jsonl"]]);
+    const finished = readLines(log);
+    assert(finished.length < 15 * 8, `${finished.length} chunks before the interrupt`);
+    assertStringIncludes(stderr, `Interrupted: ${finished.length} finished chunks are in ${log}. To go on: `);
+
+    for (
+      const [other, expected] of [
+        [
+          ["--context", "32", "--resume", out],
+          "its chunks ran with model tiny, text built-in prose, context 64",
+        ],
+        [["--out", out], "it holds a comparison (go on with --resume"],
+        [["--resume", folder], "found no methods.jsonl there"],
+      ] as const
+    ) {
+      const refused = await runTask("compare", ...args.slice(2), ...other);
+      assertEquals([refused.code, refused.stdout], [2, ""]);
+      assertStringIncludes(refused.stderr, expected);
+      assertEquals(refused.stderr.trimEnd().split("\n").length, 1, refused.stderr);
+    }
+    assertEquals(readLines(log), finished);
+
+    Deno.truncateSync(log, Deno.statSync(log).size - 100);
+    const words = resumeArguments("compare", stderr);
+    const resumed = await runTask("compare", ...words, "--json", "--quiet");
+    assertEquals([resumed.code, resumed.stderr], [0, ""]);
+    assertEquals(listFolder(out), ["compare.html", "compare.json"]);
+    const whole = await runTask("compare", ...args, "--out", `${folder}/whole`, "--json", "--quiet");
+    assertEquals(withoutTime(resumed.stdout), withoutTime(whole.stdout));
+    const again = await runTask("compare", ...words);
+    assertEquals(again.code, 2);
+    assertStringIncludes(again.stderr, "it holds compare.json, a finished run");
+  }));
+
+const DATA = new URL("eval/testdata/items", import.meta.url).pathname;
+
+Deno.test("compare answers items at several shares too, and goes on after an interrupt to the same table", () =>
+  withFolder(async (folder) => {
+    const out = `${folder}/out`, log = `${out}/items.jsonl`;
+    const args = [
+      ...[...SMALL, "--methods", "random,key", "--seeds", "2", "--ratios", "0.3,0.5", "--recent", "2"],
+      ...[
+        "--data",
+        DATA,
+        "--tasks",
+        "piqa,winogrande,recall",
+        "--length",
+        "60",
+        "--items",
+        "2",
+        "--filter-from",
+        "8",
+      ],
+    ];
+    const { code, stdout, stderr } = await interruptTask(
+      "compare",
+      [...args, "--out", out],
+      () => readLines(log).length >= 3,
+    );
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["items.jsonl", "methods.jsonl"]]);
+    const finished = readLines(log).length;
+    assert(finished < 42, `${finished} scores before the interrupt`);
+    assertStringIncludes(stderr, `Interrupted: ${finished} finished scores are in ${log}. To go on: `);
+    const other = await runTask("compare", ...args.slice(0, -1), "9", "--resume", out);
+    assertEquals([other.code, other.stdout], [2, ""]);
+    assertStringIncludes(other.stderr, "its items ran with model tiny, ");
+
+    Deno.truncateSync(log, Deno.statSync(log).size - 100);
+    const resumed = await runTask("compare", ...resumeArguments("compare", stderr), "--json", "--quiet");
+    assertEquals([resumed.code, resumed.stderr], [0, ""]);
+    assertEquals(listFolder(out), ["compare.html", "compare.json", "items.jsonl"]);
+    const whole = await runTask("compare", ...args, "--out", `${folder}/whole`, "--json", "--quiet");
+    assertEquals(withoutTime(resumed.stdout), withoutTime(whole.stdout));
+
+    const { methods, results, items } = JSON.parse(whole.stdout);
+    assertEquals(
+      methods.map(({ name, asked = 0 }: { name: string; asked?: number }) => [name, asked]).sort(),
+      [
+        ["dense", 0],
+        ["key at 0.3", 0.3],
+        ["key at 0.5", 0.5],
+        ["random at 0.3", 0.3],
+        ["random at 0.5", 0.5],
+      ],
+    );
+    const measured = "perplexity,kl,top1Agreement,acc,acc_norm,acc,acc,perplexity".split(",");
+    assertEquals(
+      results.map(({ metric }: { metric: string }) => metric),
+      measured.flatMap((metric) => Array(5).fill(metric)),
+    );
+    // Both seeds of random count, each its own 4 methods x seeds of 3 tasks x 2 items.
+    assertEquals(readLines(`${folder}/whole/items.jsonl`).length, 7 * 6);
+    for (const { method, task, reach, timeMs } of items.budgets) {
+      assert(reach.ownSkips + reach.missedKeys > 0 && timeMs > 0, `${method} ${task}`);
+    }
+    assertEquals(items.tasks.map(({ task, items }: { task: string; items: number }) => [task, items]), [
+      ["piqa", 2],
+      ["winogrande", 2],
+      ["recall", 2],
+    ]);
+    // The same numbers as eval's, which knows one method.
+    const alone = await runTask(
+      "eval",
+      ...[
+        "--data",
+        DATA,
+        "--tasks",
+        "piqa",
+        "--items",
+        "2",
+        "--threads",
+        "1",
+        "--filter-from",
+        "8",
+        "--recent",
+        "2",
+      ],
+      ...["--fusion", "key", "--prune-ratio", "0.5", "--out", `${folder}/eval`, "--json", "--quiet"],
+    );
+    const row = results.find((own: { method: string; task: string }) =>
+      own.method === "key at 0.5" && own.task === "piqa"
+    );
+    const [{ filtered, difference }] = JSON.parse(alone.stdout).results;
+    assertEquals([row.value, row.against.dense.estimate], [filtered.value, difference.estimate]);
+  }));
+
+Deno.test("compare refuses items that it cannot score, in one line and before it writes", () =>
+  withFolder(async (folder) => {
+    const data = ["--data", DATA, "--tasks", "arc_easy"], small = ["--context", "64", "--tokens", "64"];
+    const cases: [string[], string][] = [
+      [["--methods", "key", "--filter-from", "8"], "Cannot use --filter-from: expected --data or --tasks"],
+      [["--methods", "key", "--tasks", "pica"], 'Cannot use task "pica": expected one of '],
+      [["--methods", "key", "--data", folder], "found none of arc_easy.jsonl, "],
+      [
+        ["--methods", "key", "--ratios", "0.3,1"],
+        "Cannot use --ratios 0.3,1: expected shares between 0 and 1",
+      ],
+      [["--methods", "key", "--ratios", "0.3,0.3"], "Cannot compare at ratios 0.3, 0.3: expected different"],
+      [["--ratios", "0.3", "--prune-ratio", "0.3"], "Cannot use --ratios with --prune-ratio"],
+      [[...data, "--methods", "key", "--warmup", "40"], "Cannot call arc_easy with key filtered: "],
+      // Some tokens come after the warm-up, but no scored position misses one of them.
+      [[...data, "--methods", "keys", "--filter-from", "4"], "Cannot call arc_easy with keys filtered: "],
+    ];
+    for (const [args, expected] of cases) {
+      const out = `${folder}/out`;
+      const line = await main([...small, ...args, "--threads", "1", "--quiet", "--out", out])
+        .then(() => "accepted", explainError);
+      assertStringIncludes(line!, expected);
+      assertEquals(line!.includes("\n"), false, line);
+      assertEquals(listFolder(folder).filter((name) => name === "items.jsonl"), []);
+    }
+  }));
+
+Deno.test("compare keeps what it measured where a method turns out to reach nothing, and goes on with it", () =>
+  withFolder(async (folder) => {
+    const log = `${folder}/items.jsonl`;
+    const run = (tasks: string, ratio: string, place: string, length = "60") =>
+      runTask(
+        "compare",
+        ...[...SMALL, "--methods", "key", "--quiet", "--items", "2", "--filter-from", "50", "--tasks", tasks],
+        ...["--length", length, "--prune-ratio", ratio, place, folder],
+      );
+    // Of ten tokens behind the warm-up a hundredth is none. In the second run a task joins.
+    const runs = [["recall", "--out", "", 4], [
+      "recall,copy",
+      "--resume",
+      ", nor of copy with key",
+      8,
+    ]] as const;
+    for (const [tasks, place, also, scores] of runs) {
+      const { code, stdout, stderr } = await run(tasks, "0.01", place);
+      assertEquals([code, stdout], [2, ""]);
+      assertMatch(stderr, /^Cannot call recall with key filtered: .*\n$/);
+      assertStringIncludes(
+        stderr,
+        `${also}; all ${scores} scores are in ${log} (leave it out of --methods or --tasks, or filter more, and go on`,
+      );
+      assertEquals(listFolder(folder), ["items.jsonl", "methods.jsonl"]);
+      assertEquals(readLines(log).length, scores);
+    }
+    const longer = await run("recall", "0.5", "--resume", "61");
+    assertEquals([longer.code, longer.stdout, listFolder(folder).length], [2, "", 2]);
+    assertStringIncludes(
+      longer.stderr,
+      `"${log}": its items of recall are of other data, expected the same (`,
+    );
+    const resumed = await run("recall", "0.5", "--resume");
+    assertEquals([resumed.code, resumed.stderr], [0, ""]);
+    // What the dense model answered is not asked again; a task that is left out keeps its scores.
+    const lines = readLines(log).map((line) => JSON.parse(line));
+    const ofDense = lines.filter(({ run }) => run === "dense").map(({ task }) => task);
+    assertEquals([lines.length, ofDense], [10, ["recall", "recall", "copy", "copy"]]);
+  }));
+
+/** Everything but when it began, how long it took, and the memory that it held. */
+function withoutTime(text: string): string {
+  return text.replace(/"startedAt": "[^"]*"/, "").replaceAll(/"(timeMs|peakMemoryBytes)": [\d.]+/g, "");
+}

@@ -1,0 +1,117 @@
+/**
+ * `deno task diff`: two results of sweep, compare or score side by side, paired where they read the same tokens. See
+ * `deno task diff --help`.
+ */
+import { UsageError } from "../../lib/errors.ts";
+import {
+  describeDifference,
+  listDifferences,
+  readPlotly,
+  recordDifference,
+  renderDifferenceReport,
+  tabulateDifference,
+} from "../../lib/plot/mod.ts";
+import { diffRuns, type RunResult } from "../../lib/sweep/mod.ts";
+import { exists, expectWritable, isFolder, makeFolder, writeWhole } from "./cli/files.ts";
+import { parseOwnFlags } from "./cli/parse.ts";
+import { readRun, RUN_RESULTS } from "./cli/result_files.ts";
+import { printTable, readTable } from "./cli/table.ts";
+import { checkFlags, EXIT, runTask } from "./cli/task.ts";
+
+export const USAGE = `Usage: deno task diff A B [flags]
+
+Sets two results of sweep, of compare or of score side by side: folders, or
+their summary.json, compare.json or score.json. Trials of sweeps are matched by
+their options; an option that each run has one value of, and the other one
+another, is what they differ in: --recent 0 in one, --recent 16 in the other.
+Methods of comparisons are matched by name. Where both runs read the same tokens
+in the same chunks, losses are paired block by block of 64 tokens, so that what
+a passage does to both cancels; where not, each run's losses above its own dense
+model are compared, as if independent.
+
+Examples:
+  deno task diff results/before results/after
+  deno task diff a/score.json b/score.json --json
+  deno task diff results/recent0 results/recent16 --out results/diff
+
+  --out DIR        folder for diff.html and diff.json (none)
+  --columns A,B,…  columns of the table, as they are called in its head, or all
+  --csv FILE       write the table's records there, in all digits
+  --markdown       print the table in Markdown alone on stdout
+  --latex          print it in LaTeX (booktabs) alone on stdout
+  --json           print JSON alone on stdout
+  --version        print the version
+  --help           print this`;
+
+/** Columns that a narrow terminal does without, the first one first. */
+const SPARE_COLUMNS = ["KV dropped", "Q skipped"];
+
+const withoutSlash = (path: string) => path.replace(/(?<=.)\/+$/, "");
+
+/** Files of results that a path leads to: itself, or those in its folder. */
+function listFiles(path: string): { readonly path: string; readonly file: (typeof RUN_RESULTS)[number] }[] {
+  if (!exists(path)) throw new UsageError(`Cannot read "${path}": there is no such file or folder`);
+  if (isFolder(path)) {
+    const found = RUN_RESULTS.filter((file) => exists(`${path}/${file}`));
+    if (found.length > 0) return found.map((file) => ({ path: `${path}/${file}`, file }));
+    throw new UsageError(
+      `Cannot use "${path}": found none of ${
+        RUN_RESULTS.join(", ")
+      } there, expected a finished run of sweep, compare ` +
+        "or score",
+    );
+  }
+  const file = RUN_RESULTS.find((file) => path.split(/[/\\]/).at(-1) === file);
+  if (file !== undefined) return [{ path, file }];
+  throw new UsageError(`Cannot use "${path}": expected a folder, or a file called ${RUN_RESULTS.join(", ")}`);
+}
+
+/** Reads both results; of folders that hold several those of one task. */
+async function readBoth([a, b]: readonly [a: string, b: string]): Promise<[RunResult, RunResult]> {
+  const ofA = listFiles(a), ofB = listFiles(b);
+  const first = ofA.find(({ file }) => ofB.some((other) => other.file === file));
+  if (first === undefined) {
+    throw new UsageError(
+      `Cannot compare "${a}" with "${b}": found ${ofA[0]!.file} and ${
+        ofB[0]!.file
+      }, expected results of one task`,
+    );
+  }
+  const second = ofB.find(({ file }) => file === first.file)!;
+  return [await readRun(first.path, first.file, a), await readRun(second.path, second.file, b)];
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const texts = ["out", "csv", "columns"] as const, switches = ["json", "markdown", "latex"] as const;
+  const { _: paths, ...flags } = parseOwnFlags(args, texts, switches, true);
+  if (paths.length !== 2) {
+    throw new UsageError(`Cannot compare ${paths.length} results: expected deno task diff A B (see --help)`);
+  }
+  const [a, b] = await readBoth(paths.map(withoutSlash) as [string, string]);
+  const diff = checkFlags(() => diffRuns(a, b)), shown = tabulateDifference(diff);
+  const given = [...texts, ...switches].filter((name) => flags[name] !== undefined && flags[name] !== false);
+  const table = readTable(new Map(given.map((name) => [name, [flags[name]]])), shown.columns);
+  const folder = flags.out === undefined ? undefined : withoutSlash(flags.out);
+  const records = listDifferences(diff), json = JSON.stringify(recordDifference(diff), null, 2);
+  if (folder !== undefined) {
+    expectWritable(folder);
+    const page = renderDifferenceReport(diff, { plotly: await readPlotly() });
+    makeFolder(folder);
+    await writeWhole(`${folder}/diff.html`, page);
+    await writeWhole(`${folder}/diff.json`, `${json}\n`);
+  }
+  await printTable(shown, table, {
+    spare: SPARE_COLUMNS,
+    json: () => json,
+    records,
+    notes: [
+      describeDifference(diff).join(" "),
+      ...diff.conditions.map(({ name, a, b }) => `${name}: ${a || "-"} in A, ${b || "-"} in B.`),
+      ...(folder === undefined ? [] : [`Report: ${folder}/diff.html`]),
+    ],
+  });
+  return EXIT.ok;
+}
+
+if (import.meta.main) await runTask(main, USAGE);

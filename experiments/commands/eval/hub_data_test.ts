@@ -1,0 +1,114 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { UsageError } from "../../../lib/errors.ts";
+import { type Item, ITEM_TASKS, type ItemTask } from "../../../lib/eval/mod.ts";
+import { sha256 } from "../../../lib/sha256.ts";
+import { finish, spawnTask, withFolder } from "../testing.ts";
+import { readHubData } from "./hub_data.ts";
+import golden from "./testdata/hub_golden.json" with { type: "json" };
+
+const FILES = new URL("testdata/hub/", import.meta.url);
+/** Tasks with files of their own in testdata: both of MMLU's read the same. */
+const folderOf = ({ name }: Pick<ItemTask, "name">) => name === "mmlu_5shot" ? "mmlu" : name;
+
+/** A hub with small data sets in the form of the real ones, and the requests that come. */
+async function withHub(
+  test: (
+    options: { endpoint: string; hubCache: string; retryMs: number },
+    requests: string[],
+  ) => Promise<void>,
+): Promise<void> {
+  const hubCache = await Deno.makeTempDir(), requests: string[] = [];
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
+    const { pathname } = new URL(request.url);
+    requests.push(`${request.method} ${pathname}`);
+    const pathOf = ({ hub: { repository, revision } }: ItemTask, file: string) =>
+      `/datasets/${repository}/resolve/${revision}/${file}`;
+    const own = ITEM_TASKS.find((task) => task.hub.files.some((file) => pathname === pathOf(task, file)));
+    if (own === undefined) return new Response("no", { status: 404 });
+    const file = own.hub.files.find((file) => pathname === pathOf(own, file))!;
+    const bytes = await Deno.readFile(new URL(`${folderOf(own)}/${file}`, FILES));
+    return new Response(bytes, {
+      headers: { etag: `"${await sha256(bytes)}"`, "x-linked-size": `${bytes.length}` },
+    });
+  });
+  try {
+    await test({ endpoint: `http://127.0.0.1:${server.addr.port}`, hubCache, retryMs: 1 }, requests);
+  } finally {
+    await server.shutdown();
+    await Deno.remove(hubCache, { recursive: true });
+  }
+}
+
+/** Requests as lm-evaluation-harness makes them of the same rows. */
+const listRequests = (items: readonly Item[]) =>
+  items.flatMap(({ requests, gold }, doc) =>
+    requests.map(({ context, continuation }) => ({ doc, context, continuation, gold }))
+  );
+
+Deno.test("readHubData() gives the rows of which lm-evaluation-harness makes the same requests, and asks once", () =>
+  withHub(async (options, requests) => {
+    const arc = ITEM_TASKS.filter(({ hub }) => hub.repository === "allenai/ai2_arc");
+    assertEquals(new Set(arc.map(({ hub }) => hub.files[0])).size, 2);
+    for (const task of ITEM_TASKS) {
+      const { rows } = await readHubData(task, options), items = task.read(rows);
+      const theirs = golden.requests[task.name as keyof typeof golden.requests];
+      if (task.name === "mmlu_5shot") assertEquals(items[0]!.requests[0].context.split("Answer:").length, 7);
+      else assertEquals(listRequests(items), theirs, task.name);
+    }
+    const before = requests.length;
+    assert(before >= 2 * 10);
+    const again = await readHubData(arc[0]!, { ...options, offline: true });
+    assertEquals([again.rows[0]!.text("id"), requests.length], ["q1", before]);
+    const arcPath = `datasets--allenai--ai2_arc/snapshots/${arc[0]!.hub.revision}/${arc[0]!.hub.files[0]}`;
+    assert((await Deno.lstat(`${options.hubCache}/${arcPath}`)).isSymlink);
+  }));
+
+Deno.test("readHubData() says what is wrong: nothing in the cache offline, no such file, a row without a field", () =>
+  withHub(async (options) => {
+    const [first] = ITEM_TASKS,
+      explain = async (own: Pick<ItemTask, "name" | "hub">, offline: boolean) =>
+        (await assertRejects(() => readHubData(own, { ...options, offline }), Error)).message;
+    await assertRejects(
+      () => readHubData(first, { ...options, offline: true }),
+      UsageError,
+      "found no ARC-Easy/",
+    );
+    const lost = { ...first, hub: { ...first.hub, files: ["x.parquet"] } };
+    assertStringIncludes(
+      await explain(lost, false),
+      'Cannot get "datasets/allenai/ai2_arc" from the hub: found nothing at',
+    );
+    const piqa = ITEM_TASKS.find(({ name }) => name === "piqa")!;
+    const wrong = { ...piqa, hub: { ...piqa.hub, row: first.hub.row } };
+    assertStringIncludes(
+      await explain(wrong, false),
+      'Cannot read "baber/piqa/piqa_validation.parquet", row 1: found no "choices", expected it beside goal, sol1',
+    );
+    const down = { ...options, endpoint: "http://127.0.0.1:9" };
+    await assertRejects(
+      () => readHubData(first, down),
+      UsageError,
+      'Cannot get the data set "allenai/ai2_arc" from the hub',
+    );
+  }));
+
+Deno.test("eval takes a task's data from the hub, and again without it", () =>
+  withHub(({ endpoint, hubCache }, requests) =>
+    withFolder(async (folder) => {
+      const env = { HF_ENDPOINT: endpoint, HF_HUB_CACHE: hubCache, HF_HUB_OFFLINE: "0" };
+      const runEval = async (...args: string[]) => await finish(await spawnTask("eval", args, env));
+      const args = ["--data", "hub", "--tasks", "piqa", "--threads", "1", "--json", "--quiet"];
+      const first = await runEval(...args, "--out", `${folder}/a`);
+      assertEquals([first.code, first.stderr], [0, ""]);
+      const { environment: { tasks: [task] }, items } = JSON.parse(first.stdout);
+      const { repository, revision } = ITEM_TASKS.find(({ name }) => name === "piqa")!.hub;
+      assertEquals([task.repository, task.revision, task.of, items.length], [repository, revision, 2, 2]);
+      const before = requests.length;
+      const again = await runEval(...args, "--offline", "--out", `${folder}/b`);
+      assertEquals([again.code, requests.length], [0, before]);
+      assertEquals(JSON.parse(again.stdout).items, items);
+      const refused = await runEval("--data", "hub", "--tasks", "boolq", "--offline", "--quiet");
+      assertEquals([refused.code, refused.stdout], [2, ""]);
+      assertStringIncludes(refused.stderr, 'Cannot use the data set "aps/super_glue" offline');
+    })
+  ));

@@ -1,0 +1,96 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { UsageError } from "../../../lib/errors.ts";
+import { reachOf } from "../../../lib/eval/mod.ts";
+import { createDense } from "../../../lib/methods/mod.ts";
+import { bindMethod, expectReach, type PlannedTask, refuseUnreached } from "./plan.ts";
+
+/** A task of one item that feeds so many tokens, the last of which is scored. */
+const planned = (tokens: number, item: object = {}) =>
+  ({
+    task: { name: "a_task" },
+    encoded: [{ item, requests: [{ context: Array(tokens).fill(1), continuation: [1] }] }],
+  }) as unknown as PlannedTask;
+
+/** A model of one layer. */
+const ONE = { numLayers: 1 };
+
+Deno.test("a method is refused beforehand where no item is long enough for it to reach a scored position", () => {
+  const side = (warmup: number, recent: number, block: number) => ({ layers: [0], warmup, recent, block });
+  for (
+    const [layers, warmup, keySide] of [
+      [[0], 8, undefined],
+      [[0], 0, undefined],
+      [[], 8, side(8, 32, 32)],
+      [[], 8, side(8, 4, 4)],
+      [[], 1, side(1, 9, 32)],
+      [[], 0, side(0, 0, 1)],
+      [[0], 8, side(16, 32, 32)],
+    ] as const
+  ) {
+    const pruner = { ...createDense(), layers, warmup, keySide: keySide as never };
+    for (let tokens = 2; tokens < 120; tokens++) {
+      // As much as can be filtered: everything from the warm-up on.
+      const from = (start: number) => Uint8Array.from({ length: tokens }, (_, t) => Number(t < start));
+      const masks = {
+        keep: new Map(layers.map((layer) => [layer, from(Math.max(warmup, 1))])),
+        kvKeep: new Map(keySide?.layers.map((layer) => [layer, from(keySide.warmup)])),
+      };
+      const { missedKeys, ownFiltered } = reachOf(ONE, pruner, masks, tokens - 1, tokens);
+      const expect = () => expectReach(planned(tokens), () => pruner, ONE, "keys");
+      if (missedKeys + ownFiltered > 0) expect();
+      else {
+        const { message } = assertThrows(expect, UsageError, "Cannot call a_task with keys filtered: ");
+        assertEquals(message.includes(`sequences of up to ${tokens} tokens`), true, message);
+      }
+    }
+  }
+});
+
+Deno.test("what can be reached depends on the model's windows, on texts that are made, and on what is altered", () => {
+  const side = { layers: [0], warmup: 0, recent: 16, block: 1 } as never;
+  const keys = { ...createDense(), keySide: side }, long = planned(200);
+  const within = (window: number) => ({ numLayers: 1, layers: [{ window }] }) as never;
+  // A key goes when it is 17 tokens old: a layer that sees 17 tokens, the query's own among them, never had it then.
+  assertThrows(() => expectReach(long, () => keys, within(17)), UsageError, "Cannot call a_task filtered: ");
+  expectReach(long, () => keys, within(18));
+  const late = { ...createDense(), layers: [0], warmup: 20 };
+  assertThrows(() => expectReach(planned(20), () => late, ONE), UsageError, "sequences of up to 20 tokens");
+  assertThrows(() => expectReach(planned(20, { sought: { maxTokens: 1 } }), () => late, ONE), UsageError);
+  expectReach(planned(20, { sought: { maxTokens: 2 } }), () => late, ONE);
+  const altered = { ...createDense(), alters: {} as never };
+  expectReach(planned(1), () => altered, ONE);
+  const adapts = { ...createDense(), adapts: {} as never, warmup: 8 };
+  assertThrows(() => expectReach(planned(8), () => adapts, ONE), UsageError);
+  expectReach(planned(9), () => adapts, ONE);
+});
+
+Deno.test("a method that looks ahead is refused beforehand for an item that asks for a text", () => {
+  const bind = (item: object) =>
+    bindMethod(
+      { warmup: 0 } as never,
+      undefined,
+      planned(9, item).encoded,
+      () => ({ ...createDense(), looksAhead: "outputs" }),
+    );
+  bind({ place: "line 1" });
+  assertThrows(
+    () => bind({ place: "line 1", sought: { maxTokens: 2 } }),
+    UsageError,
+    "Cannot score line 1: ",
+  );
+});
+
+Deno.test("all that a run found to be filtered nowhere is said in one line, with where its scores are", () => {
+  const own = { planned: planned(9), prunerFor: () => createDense() },
+    kept = { path: "out/items.jsonl", scores: 4 };
+  refuseUnreached([], kept, "go on");
+  const { message } = assertThrows(
+    () => refuseUnreached([{ ...own, method: "key" }, { ...own, method: "paper" }, own], kept, "go on"),
+    UsageError,
+  );
+  assertEquals(
+    message,
+    "Cannot call a_task with key filtered: the filter reached no scored position of 1 items (sequences of up to " +
+      "9 tokens, a warm-up of 0 or more), nor of a_task with paper, a_task; all 4 scores are in out/items.jsonl (go on)",
+  );
+});

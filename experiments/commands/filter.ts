@@ -1,0 +1,335 @@
+/**
+ * `deno task filter`: the decision recurrence alone, on keys and values that any engine has dumped.
+ *
+ * `experiments/commands/dump_kv.py` shows how to write such a dump. See `deno task filter --help`.
+ */
+import type { Backend } from "../../lib/backend.ts";
+import { UsageError } from "../../lib/errors.ts";
+import {
+  createLayerState,
+  createScanOutput,
+  filterOps,
+  judgedAt,
+  type LayerSpec,
+  type ScanOutput,
+} from "../../lib/filter/mod.ts";
+import {
+  filtersQueries,
+  isRule,
+  keyRuleOf,
+  methodOf,
+  openJudgement,
+  readsOf,
+  type ResolvedOptions,
+  resolveOptions,
+  TokenFilter,
+  type TokenFilterOptions,
+} from "../../lib/methods/mod.ts";
+import { judgeDump } from "../../lib/model/mod.ts";
+import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderFigurePage } from "../../lib/plot/mod.ts";
+import { dequantize } from "../../lib/reference/mod.ts";
+import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { openBackend, readBackend } from "./cli/backend.ts";
+import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import { describeTask } from "./cli/flags.ts";
+import { dumpedReads } from "./cli/method_choices.ts";
+import { expectScoresAlone, readMethod, tellHostRules } from "./cli/method.ts";
+import { type FlagValues, parseFlags } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { type PlainTable, printTable, readTable } from "./cli/table.ts";
+import { EXIT, runTask } from "./cli/task.ts";
+import { readCount } from "./cli/text.ts";
+import { type Dump, readDumps } from "./filter/dump.ts";
+
+export const USAGE = describeTask(
+  "filter",
+  `deno task filter --kv DUMP.safetensors [flags]
+
+Decides for every token of a dump whether its attention would be skipped, and prints a line a layer; --all prints every
+token. A dump holds keys and values of one sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and
+"values.N" of each layer N; with "queries" too, all after rotary embedding, rules of the key side that look at the attention
+received run on it as well. Each layer skips the same share: --skip-ratio, or --prune-ratio, not both. With --side key
+it decides whose key and value go, and when. --out keeps filter.json and a page of scores and thresholds.`,
+  [
+    "--kv DUMP.safetensors",
+    "--kv DUMP.safetensors --skip-ratio 0.3 --out DIR",
+    "--kv DUMP.safetensors --layer 12 --all --csv FILE",
+  ],
+);
+
+/** The share to skip: of `--skip-ratio`, else of `--prune-ratio`, else one half. */
+function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
+  const ratio = values.get("skip-ratio")?.[0] as number | undefined;
+  if (ratio !== undefined && values.has("prune-ratio")) {
+    throw new UsageError(
+      "Cannot use --skip-ratio with --prune-ratio: expected one of them, they say the same here",
+    );
+  }
+  if (ratio !== undefined && !(ratio >= 0 && ratio <= 1)) {
+    throw new UsageError(`Cannot use --skip-ratio ${ratio}: expected a number in [0, 1]`);
+  }
+  return ratio ?? (decidesKeys(method) ? method.kvRatio : method.pruneRatio);
+}
+
+/** Whether keys and values are decided, not queries. */
+const decidesKeys = (method: ResolvedOptions) => !filtersQueries(method);
+
+/** What a rule can look at in a dump. */
+const dumped = ({ queries }: Dump): readonly string[] => dumpedReads(queries !== undefined);
+
+/** The dump's layer as the filter sees it. */
+function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
+  const keyRule = keyRuleOf(method);
+  if (keyRule !== undefined && !decidesKeys(method)) {
+    throw new UsageError("Cannot decide both sides of a dump: expected --side key, or no --kv-fusion");
+  }
+  const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
+  const lacks = (has: readonly string[]) =>
+    !isRule(rule) || readsOf(rule, method).some((what) => !has.includes(what));
+  if (lacks(dumped(dump))) {
+    const flag = `--${keyRule === undefined ? "" : "kv-"}fusion ${fusion}`;
+    const lack = dump.queries === undefined && !lacks([...dumped(dump), "attention"])
+      ? "it needs queries too (see experiments/commands/dump_kv.py --queries)"
+      : `it needs more than ${
+        dump.queries === undefined ? "keys and values" : "keys, values and queries"
+      } (use deno task score)`;
+    throw new UsageError(`Cannot run ${flag} on a dump: ${lack}`);
+  }
+  const [, numKvHeads, headDim] = dump.keys.shape as [number, number, number];
+  const numHeads = dump.queries?.shape[1] ?? numKvHeads;
+  const shape = { numLayers: 1, numHeads, numKvHeads, headDim, hiddenSize: numHeads * headDim };
+  const options = { ...method, schedule: "explicit", skipRatios: [1] } as TokenFilterOptions;
+  const filter = new TokenFilter(shape, options);
+  return { ...filter.specs[0]!, skipRatio, layer };
+}
+
+/** What is told of every token, in its order, and what it is. */
+const COLUMNS = {
+  redundancy: "score S of the rule, high = like the past",
+  threshold: "score above which a token is skipped, before this token",
+  keep: "1 = attention is computed, 0 = skipped",
+  muK: "mean over heads of the keys' cosines with their anchors",
+  varK: "variance over heads of the same",
+  muV: "as muK, of the values",
+  varV: "as varK, of the values",
+  wK: "weight of the keys in the score, 0 to 1",
+};
+
+const { keep: _, ...OF_SCORES } = COLUMNS;
+/** The same of keys and values. */
+const KEY_COLUMNS = {
+  ...OF_SCORES,
+  threshold: "score above which key and value go, before this token; of judged tokens",
+  kvKeep: "1 = key and value stay, or were not judged yet, 0 = they go",
+  judgedAt: "position from which on no query sees what goes: the block start at which the token is judged",
+};
+
+type Values = readonly (number | null)[];
+
+/** What was decided in one layer. */
+interface Decided {
+  readonly layer: number;
+  /** 1 = kept, of queries or of keys and values. */
+  readonly keep: readonly number[];
+  /** Tokens past the warm-up that were decided. */
+  readonly decided: number;
+  readonly columns: { readonly [name: string]: Values };
+}
+
+/** Fills the rows of the tokens that are judged, by the attention that they receive from the dump's queries. */
+function judge(dump: Dump, spec: LayerSpec, count: number, backend: Backend, output: ScanOutput): void {
+  let judged = 0;
+  const keyTrace = ({ redundancy, threshold, keep }: ScanOutput) => {
+    output.redundancy.set(redundancy, judged);
+    output.threshold.set(threshold, judged);
+    output.keep.set(keep, judged);
+    judged += keep.length;
+  };
+  const { layer, warmup, recent, block, headDim } = spec;
+  const tensor = (x: HostTensor) => {
+    const shape = [count, ...x.shape.slice(1)], size = shape.reduce((a, b) => a * b);
+    return backend.upload(hostTensor("f32", shape, dequantize(x, 0, size)));
+  };
+  const tokens = {
+    keys: tensor(dump.keys),
+    values: tensor(dump.values),
+    queries: tensor(dump.queries!),
+    scale: 1 / Math.sqrt(headDim),
+  };
+  const start = () => openJudgement([spec], { backend, keyTrace });
+  judgeDump(
+    backend,
+    { layers: [layer], warmup, recent, block, wantsAttention: true, looksAhead: false, start },
+    tokens,
+  );
+  for (const x of [tokens.keys, tokens.values, tokens.queries]) backend.free(x);
+}
+
+function decide(
+  dump: Dump,
+  spec: LayerSpec,
+  tokens: number | undefined,
+  backend: Backend,
+  ofKeys: boolean,
+): Decided {
+  const count = Math.min(tokens ?? Infinity, dump.keys.shape[0]!);
+  const output = createScanOutput(count);
+  if (spec.reads.includes("attention")) judge(dump, spec, count, backend, output);
+  else {
+    const input = { keys: backend.upload(dump.keys), values: backend.upload(dump.values) };
+    const state = createLayerState(spec), { scan } = filterOps(spec.rule, backend);
+    for (let start = 0; start < count;) {
+      start += scan(spec, state, input, start, count - start, output);
+    }
+    backend.free(input.keys);
+    backend.free(input.values);
+  }
+  const orNull = (x: number) => Number.isNaN(x) ? null : x;
+  const { keep, ...scores } = Object.fromEntries(
+    Object.keys(COLUMNS).map((name) => [name, Array.from(output[name as "keep"], orNull)]),
+  ) as unknown as { readonly keep: number[]; readonly threshold: Values; readonly [name: string]: Values };
+  const first = Math.max(spec.warmup, 1);
+  if (!ofKeys) {
+    const { redundancy, threshold, ...rest } = scores;
+    const columns = { redundancy: redundancy!, threshold, keep, ...rest };
+    return { layer: spec.layer, keep, decided: Math.max(count - first, 0), columns };
+  }
+  const starts = keep.map((_, t) => judgedAt(t, spec)), judged = starts.map((start) => start < count);
+  const kvKeep = keep.map((kept, t) => judged[t] ? kept : 1);
+  const columns = {
+    ...scores,
+    threshold: scores.threshold.map((theta, t) => judged[t] ? theta : null),
+    kvKeep,
+    judgedAt: starts.map((start, t) => judged[t] ? start : null),
+  };
+  const decided = judged.slice(first).filter((is) => is).length;
+  return { layer: spec.layer, keep: kvKeep, decided, columns };
+}
+
+type Row = { readonly [name: string]: number | null };
+
+/** A row a layer. */
+function summarize({ layer, keep, decided, columns }: Decided, warmup: number): Row {
+  const first = Math.max(warmup, 1);
+  const skipped = keep.filter((kept) => kept === 0).length;
+  const mean = (values: Values) => {
+    const known = values.slice(first).filter((x) => x !== null);
+    return known.length === 0 ? null : known.reduce((a, b) => a + b, 0) / known.length;
+  };
+  return {
+    ...{ layer, tokens: keep.length, decided, skipped, share: decided === 0 ? null : skipped / decided },
+    ...{ "mean score": mean(columns.redundancy!), "mean threshold": mean(columns.threshold!) },
+  };
+}
+
+const SUMMARY = {
+  layer: "the dump's layer",
+  tokens: "of the dump",
+  decided: "tokens after the warm-up",
+  skipped: "tokens whose attention is skipped",
+  share: "skipped of decided",
+  "mean score": "of decided tokens; high = like the past",
+  "mean threshold": "score above which a token is skipped",
+};
+
+/** Columns that hold whole numbers. */
+const WHOLE = new Set(["layer", "token", "keep", "kvKeep", "judgedAt", "tokens", "decided", "skipped"]);
+
+function tabulateRows(rows: readonly Row[], hints: { readonly [name: string]: string }): PlainTable {
+  const columns = Object.keys(hints);
+  const shown = (x: number | null, name: string) =>
+    x === null ? "-" : WHOLE.has(name) ? String(x) : x.toFixed(4);
+  return {
+    columns,
+    hints: Object.values(hints),
+    rows: rows.map((row) => columns.map((name) => shown(row[name]!, name))),
+    left: [],
+  };
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = parseFlags("filter", args, false);
+  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
+  const request = readBackend(values);
+  const method = await readMethod("filter", values) ?? resolveOptions();
+  expectScoresAlone("filter", method);
+  const skipRatio = readSkipRatio(values, method);
+  const asked = readCount(values, "layer", 0);
+  if (asked !== undefined && asked > MAX_LAYER) {
+    throw new UsageError(`Cannot use --layer ${asked}: expected at most ${MAX_LAYER}`);
+  }
+  const tokens = readCount(values, "tokens", 1);
+  const all = values.has("all"),
+    ofKeys = decidesKeys(method),
+    columns = ofKeys ? KEY_COLUMNS : COLUMNS,
+    hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;
+  const table = readTable(values, Object.keys(hints));
+  const folder = values.get("out")?.[0] as string | undefined;
+  if (folder !== undefined) expectWritable(folder);
+  const path = values.get("kv")?.[0] as string | undefined;
+  if (path === undefined) throw new UsageError("Cannot tell what to filter: expected --kv DUMP.safetensors");
+  const dumps = await readDumps(path, asked);
+  const specs = dumps.map((dump) => planDump(dump, method, skipRatio, dump.layer ?? asked ?? 0));
+
+  const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, [method]);
+  const layers = dumps.map((dump, i) => {
+    progress.bar(i / dumps.length, `${i}/${dumps.length} layers`);
+    return decide(dump, specs[i]!, tokens, backend, ofKeys);
+  });
+  progress.clear();
+  const isSingle = dumps[0]!.layer === undefined;
+  const json = JSON.stringify(
+    isSingle ? layers[0]!.columns : { layers: layers.map(({ layer, columns }) => ({ layer, ...columns })) },
+  );
+  if (folder !== undefined) {
+    makeFolder(folder);
+    await writeWhole(`${folder}/filter.json`, `${json}\n`);
+    const traces = layers.map(({ layer, keep, columns: { redundancy, threshold } }) => ({
+      layer,
+      redundancy: redundancy!,
+      threshold: threshold!,
+      keep,
+    }));
+    const figures = [plotScoreTimeline(collectScoreTimeline(traces, { warmup: method.warmup }))];
+    const title = `Token Filtering of ${path.split(/[/\\]/).at(-1)}: ${
+      ofKeys ? `${method.kvFusion} on keys` : method.fusion
+    }`;
+    await writeWhole(
+      `${folder}/filter.html`,
+      renderFigurePage(figures, { title, plotly: await readPlotly() }),
+    );
+  }
+  const rows = all
+    ? layers.flatMap(({ layer, keep, columns }) =>
+      keep.map((_, token): Row => ({
+        ...{ layer, token },
+        ...Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, column[token]!])),
+      }))
+    )
+    : layers.map((decided) => summarize(decided, method.warmup));
+  const total = (name: string) => layers.reduce((sum, one) => sum + summarize(one, method.warmup)[name]!, 0);
+  await printTable(tabulateRows(rows, hints), table, {
+    spare: all ? ["wK", "varV", "varK"] : [],
+    json: () => json,
+    records: rows,
+    notes: [
+      ofKeys
+        ? `Dropped keys and values of ${total("skipped")} of ${
+          total("decided")
+        } judged tokens after the warm-up; asked for ${skipRatio}`
+        : `Skipped ${total("skipped")} of ${
+          total("decided")
+        } tokens after the warm-up; asked for ${skipRatio}`,
+      ...(all ? [] : ["Every token: --all."]),
+      ...(folder === undefined ? [] : [`Report: ${folder}/filter.html`]),
+    ],
+  });
+  return EXIT.ok;
+}
+
+/** Layer numbers are 32-bit in the native code; `random` hashes 24 bits of them. */
+const MAX_LAYER = 2 ** 24 - 1;
+
+if (import.meta.main) await runTask(main, USAGE);

@@ -1,0 +1,352 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { UsageError } from "../../lib/errors.ts";
+import { toBf16, toF16 } from "../../lib/half.ts";
+import { writeSafetensors } from "../../lib/model/mod.ts";
+import { hostTensor } from "../../lib/tensor.ts";
+import { main } from "./filter.ts";
+import { runTask, withFolder } from "./testing.ts";
+
+const T = 120, H = 2, D = 8;
+/** A slowly turning direction a head, with noise: scores vary and drift. */
+function makeRows(phase: number): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length: T * H * D }, (_, i) => {
+    const t = Math.floor(i / (H * D)), j = i % (H * D);
+    return Math.cos(j + phase + t / 40) + 0.8 * Math.sin(i * i * 0.37 + phase);
+  });
+}
+
+function writeDump(folder: string, dtype: "f32" | "f16" | "bf16"): string {
+  const convert = dtype === "f16" ? toF16 : toBf16;
+  const data = (phase: number) =>
+    dtype === "f32" ? makeRows(phase) : Uint16Array.from(makeRows(phase), convert);
+  const path = `${folder}/${dtype}.safetensors`;
+  const tensors = ["keys", "values"].map((name, i) => [name, hostTensor(dtype, [T, H, D], data(i))] as const);
+  Deno.writeFileSync(path, writeSafetensors(new Map(tensors)));
+  return path;
+}
+
+type Rows = Record<string, (number | null)[]>;
+
+async function filter(...args: string[]): Promise<Rows> {
+  const { code, stdout, stderr } = await runTask("filter", ...args, "--json", "--quiet");
+  assertEquals([code, stderr], [0, ""]);
+  return JSON.parse(stdout);
+}
+
+Deno.test("filter --json has one entry a token and null where nothing is defined", () =>
+  withFolder(async (folder) => {
+    const rows = await filter("--kv", writeDump(folder, "f32"), "--skip-ratio", "0.4", "--warmup", "16");
+    assertEquals(Object.keys(rows), ["redundancy", "threshold", "keep", "muK", "varK", "muV", "varV", "wK"]);
+    for (const column of Object.values(rows)) assertEquals(column.length, T);
+    for (const name of ["redundancy", "muK", "varK", "muV", "varV"]) {
+      assertEquals(rows[name]!.map((x) => x === null), Array.from({ length: T }, (_, t) => t === 0), name);
+    }
+    assertEquals(rows.keep!.slice(0, 16), Array(16).fill(1));
+    const skipped = rows.keep!.filter((keep) => keep === 0).length;
+    assert(Math.abs(skipped - 0.4 * (T - 16)) <= 8, `${skipped}`);
+    rows.keep!.forEach((keep, t) => {
+      if (t < 16 || rows.threshold![t] === null) return;
+      assertEquals(keep, rows.redundancy![t]! > rows.threshold![t]! ? 0 : 1, `token ${t}`);
+    });
+  }));
+
+Deno.test("filter --side key says whose key and value go, and when", () =>
+  withFolder(async (folder) => {
+    const path = writeDump(folder, "f32"), sizes = ["--warmup", "16", "--recent", "5", "--block", "8"];
+    const rows = await filter(
+      "--kv",
+      path,
+      "--side",
+      "key",
+      "--skip-ratio",
+      "0.4",
+      "--fusion",
+      "mean",
+      ...sizes,
+    );
+    assertEquals(Object.keys(rows), [
+      ...["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK", "kvKeep", "judgedAt"],
+    ]);
+    const queries = await filter("--kv", path, "--skip-ratio", "0.4", "--fusion", "mean", ...sizes);
+    const starts = Array.from({ length: T }, (_, t) => t).map((t) =>
+      [16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112].find((start) => t < start - 5) ?? null
+    );
+    assertEquals(rows.judgedAt, starts);
+    assertEquals(rows.kvKeep, queries.keep!.map((keep, t) => starts[t] === null ? 1 : keep));
+    assertEquals(rows.threshold, queries.threshold!.map((theta, t) => starts[t] === null ? null : theta));
+    assertEquals([rows.redundancy, rows.wK], [queries.redundancy, queries.wK]);
+    const { stdout } = await runTask("filter", "--kv", path, "--side", "key", "--kv-ratio", "0.25", ...sizes);
+    const [, dropped, decided] = stdout.match(
+      /^Dropped keys and values of (\d+) of (\d+) judged tokens.*for 0\.25$/m,
+    )!;
+    assertEquals([Number(decided), Math.round(Number(dropped) / 91 * 4)], [91, 1]); // 16 to 106
+  }));
+
+Deno.test("filter refuses a side that a dump does not tell, or both at once", () =>
+  withFolder(async (folder) => {
+    const path = writeDump(folder, "f32");
+    const refuse = (message: string, ...args: string[]) =>
+      assertRejects(() => main(["--kv", path, "--quiet", ...args]), UsageError, message);
+    await refuse("Cannot decide both sides of a dump: expected --side key, or no", "--kv-fusion", "key");
+    await refuse("Cannot run --kv-fusion received on a dump", "--side", "key", "--kv-fusion", "received");
+  }));
+
+/** Keys and values as in other dumps, and four query heads. */
+function writeQueries(folder: string): { readonly path: string; readonly rows: Float32Array[] } {
+  const rows = [
+    makeRows(0),
+    makeRows(1),
+    Float32Array.from({ length: T * 4 * D }, (_, i) => Math.sin(i * i)),
+  ];
+  const tensors = ["keys", "values", "queries"].map((name, i) =>
+    [name, hostTensor("f32", [T, i === 2 ? 4 : H, D], rows[i]!)] as const
+  );
+  const path = `${folder}/queries.safetensors`;
+  Deno.writeFileSync(path, writeSafetensors(new Map(tensors)));
+  return { path, rows };
+}
+
+Deno.test("filter --side key judges by the attention received where a dump has queries", () =>
+  withFolder(async (folder) => {
+    const { path, rows: [k, _, q] } = writeQueries(folder), theta = -0.012;
+    const sizes = ["--warmup", "16", "--recent", "5", "--block", "8", "--threshold", "fixed"];
+    const flags = ["--kv", path, "--side", "key", "--kv-fusion", "received", ...sizes, "--theta", `${theta}`];
+    // As the method says it: block by block, every query over what is left.
+    const starts = [0, ...Array.from({ length: 13 }, (_, i) => 16 + 8 * i)], given: number[][] = [];
+    const ends = Array<number>(T).fill(Infinity), score = Array<number | null>(T).fill(null);
+    for (let p = 0; p < T; p++) {
+      if (starts.includes(p)) {
+        const due = score.findIndex((one) => one === null);
+        for (let t = due; t < p - 5; t++) {
+          score[t] = -given[t]!.reduce((a, b) => a + b, 0) / given[t]!.length;
+          if (t >= 16 && score[t]! > theta) ends[t] = p;
+        }
+      }
+      given.push([]);
+      const sums = Array<number>(p + 1).fill(0);
+      for (let head = 0; head < 4; head++) {
+        const weights = sums.map((_, t) => {
+          if (ends[t]! <= p) return 0;
+          let dot = 0;
+          for (let c = 0; c < D; c++) {
+            dot += q![(p * 4 + head) * D + c]! * k![(t * H + Math.floor(head / 2)) * D + c]!;
+          }
+          return Math.exp(dot / Math.sqrt(D));
+        });
+        const total = weights.reduce((a, b) => a + b, 0);
+        weights.forEach((weight, t) => sums[t]! += weight / total / 4);
+      }
+      for (let t = 0; t < p; t++) given[t]!.push(sums[t]!);
+    }
+    for (const backend of ["reference", "cpu"]) {
+      const rows = await filter(...flags, "--backend", backend);
+      assertEquals(rows.kvKeep, ends.map((end) => end < T ? 0 : 1), backend);
+      rows.redundancy!.forEach((x, t) => {
+        assert(x === null ? score[t] === null : Math.abs(x - score[t]!) < 1e-5, `token ${t} on ${backend}`);
+      });
+      assertEquals(rows.judgedAt!.map((at, t) => rows.kvKeep![t] === 0 ? at : Infinity), ends);
+    }
+    assert(
+      ends.filter((end) => end < T).length > 20 && score.slice(16).filter((x) => x! < theta).length > 20,
+    );
+  }));
+
+Deno.test("filter says what a rule lacks in a dump, and what is wrong with its queries", () =>
+  withFolder(async (folder) => {
+    const refuse = (message: string, path: string, fusion: string) =>
+      assertRejects(
+        () => main(["--kv", path, "--quiet", "--side", "key", "--kv-fusion", fusion]),
+        UsageError,
+        message,
+      );
+    await refuse("received on a dump: it needs queries too", writeDump(folder, "f32"), "received");
+    const { path, rows } = writeQueries(folder);
+    await refuse(
+      "leave-one-out on a dump: it needs more than keys, values and queries",
+      path,
+      "leave-one-out",
+    );
+    const [keys, values] = rows.map((data) => hostTensor("f32", [T, H, D], data.slice(0, T * H * D)));
+    const queries = hostTensor("f32", [T, 3, D], new Float32Array(T * 3 * D));
+    const wrong = `${folder}/wrong.safetensors`;
+    Deno.writeFileSync(wrong, writeSafetensors(new Map(Object.entries({ keys, values, queries }) as never)));
+    await refuse(
+      `found queries of shape [120,3,8] beside keys of [120,2,8], expected [120, a multiple of 2, 8]`,
+      wrong,
+      "missed",
+    );
+  }));
+
+Deno.test("filter records a rule's constant weight for every token, the first one too", () =>
+  withFolder(async (folder) => {
+    const path = writeDump(folder, "f32");
+    const weights = { static: 0.3, value: 0, random: null };
+    for (const [fusion, weight] of Object.entries(weights)) {
+      for (const backend of ["cpu", "reference"]) {
+        const flags = ["--kv", path, "--fusion", fusion, "--alpha", "0.3", "--backend", backend];
+        assertEquals((await filter(...flags)).wK, Array(T).fill(weight), `${fusion} on ${backend}`);
+      }
+    }
+    const { wK } = await filter("--kv", path, "--fusion", "variance");
+    assertEquals(wK!.map((x) => x === null), Array.from({ length: T }, (_, t) => t === 0));
+  }));
+
+Deno.test("filter decides alike on both backends, for every kind of number and policy", () =>
+  withFolder(async (folder) => {
+    for (
+      const [dtype, flags] of [
+        ["f32", ["--fusion", "variance", "--tau", "4"]],
+        ["f16", ["--fusion", "static", "--alpha", "0.2", "--threshold", "window"]],
+        ["bf16", ["--fusion", "product", "--threshold", "robbins-monro", "--anchor", "mean"]],
+        ["f32", ["--fusion", "random", "--layer", "7", "--seed", "3", "--threshold", "topk"]],
+        ["f32", [
+          "--fusion",
+          "min",
+          "--threshold",
+          "fixed",
+          "--theta",
+          "-0.9",
+          "--absorb",
+          "kept",
+          "--invert",
+        ]],
+      ] as const
+    ) {
+      const path = writeDump(folder, dtype);
+      const native = await filter("--kv", path, ...flags, "--backend", "cpu");
+      const plain = await filter("--kv", path, ...flags, "--backend", "reference");
+      assertEquals(native.keep, plain.keep, flags.join(" "));
+      assert(plain.keep!.includes(0), flags.join(" "));
+      for (const name of Object.keys(plain)) {
+        native[name]!.forEach((x, t) => {
+          const y = plain[name]![t]!;
+          assert(
+            x === y || (x !== null && y !== null && Math.abs(x! - y) < 2e-5 * 4),
+            `${name} of token ${t}: ${x} and ${y}`,
+          );
+        });
+      }
+    }
+  }));
+
+Deno.test("filter --skip-ratio 0 keeps all, and --prune-ratio stands in for it", () =>
+  withFolder(async (folder) => {
+    const path = writeDump(folder, "f32");
+    assertEquals((await filter("--kv", path, "--skip-ratio", "0")).keep, Array(T).fill(1));
+    assertEquals(
+      await filter("--kv", path, "--prune-ratio", "0.3"),
+      await filter("--kv", path, "--skip-ratio", "0.3"),
+    );
+    const other = await filter("--kv", path, "--fusion", "random", "--layer", "1");
+    assert(String(other.keep) !== String((await filter("--kv", path, "--fusion", "random")).keep));
+  }));
+
+/** A dump of several layers: layer N turns at its own phase. */
+function writeLayers(folder: string, layers: readonly number[], more: readonly string[] = []): string {
+  const names = [...layers.flatMap((layer) => [`keys.${layer}`, `values.${layer}`]), ...more];
+  const tensor = (name: string) =>
+    hostTensor("f32", [T, H, D], makeRows(name.startsWith("keys") ? Number(name.slice(5)) : 1));
+  const path = `${folder}/layers.safetensors`;
+  Deno.writeFileSync(path, writeSafetensors(new Map(names.map((name) => [name, tensor(name)]))));
+  return path;
+}
+
+Deno.test("filter takes all layers of a dump at once, or one of them, and makes a page", () =>
+  withFolder(async (folder) => {
+    const path = writeLayers(folder, [12, 3]), flags = ["--kv", path, "--fusion", "random", "--warmup", "16"];
+    const run = async (...args: string[]) => await runTask("filter", ...flags, ...args, "--quiet");
+    const { code, stdout, stderr } = await run("--out", `${folder}/out`, "--skip-ratio", "0.25");
+    assertEquals(code, 0, stderr);
+    const { layers } = JSON.parse(Deno.readTextFileSync(`${folder}/out/filter.json`)) as {
+      layers: (Rows & { layer: number })[];
+    };
+    assertEquals(layers.map(({ layer }) => layer), [3, 12]);
+    const lines = stdout.split("\n");
+    assertEquals(lines[0]!.trim().split(/ {2,}/), [
+      "layer",
+      "tokens",
+      "decided",
+      "skipped",
+      "share",
+      "mean score",
+      "mean threshold",
+    ]);
+    const skips = layers.map(({ keep }) => keep!.filter((kept) => kept === 0).length);
+    assert(String(layers[0]!.keep) !== String(layers[1]!.keep));
+    for (const [i, { layer, redundancy, threshold }] of layers.entries()) {
+      const mean = (values: (number | null)[]) => {
+        const known = values.slice(16).filter((x) => x !== null) as number[];
+        return (known.reduce((a, b) => a + b) / known.length).toFixed(4);
+      };
+      assertEquals(lines[2 + i]!.trim().split(/ +/), [
+        ...[String(layer), "120", "104", String(skips[i]), (skips[i]! / 104).toFixed(4)],
+        ...[mean(redundancy!), mean(threshold!)],
+      ]);
+    }
+    assertStringIncludes(
+      stdout,
+      `\nSkipped ${skips[0]! + skips[1]!} of 208 tokens after the warm-up; asked for 0.25\n`,
+    );
+    assertStringIncludes(stdout, "mean threshold: score above which a token is skipped.");
+    assertStringIncludes(stdout, `\nReport: ${folder}/out/filter.html\n`);
+    const page = Deno.readTextFileSync(`${folder}/out/filter.html`);
+    assertStringIncludes(page, "Token Filtering of layers.safetensors: random");
+    assertEquals(
+      JSON.parse(page.match(/id="figures">(.*?)<\/script>/s)![1]!)[0].layout.sliders[0].steps.length,
+      2,
+    );
+    const one = JSON.parse((await run("--layer", "12", "--json", "--skip-ratio", "0.25")).stdout);
+    assertEquals(one, { layers: [layers[1]] });
+    const missing = await run("--layer", "4");
+    assertEquals([missing.code, missing.stderr], [
+      2,
+      `Cannot use --layer 4: found layers 3, 12 in "${path}", expected one of them\n`,
+    ]);
+    writeLayers(folder, [3], ["keys.5"]);
+    assertStringIncludes((await run()).stderr, 'found no tensor "values.5"');
+  }));
+
+Deno.test("filter refuses flags that contradict each other, or that mean nothing for keys and values alone", () =>
+  withFolder(async (folder) => {
+    const path = writeDump(folder, "f32");
+    const cases = [
+      [["--skip-ratio", "0.3", "--prune-ratio", "0.3"], "Cannot use --skip-ratio with --prune-ratio"],
+      ...["tail", "schedule", "slope", "skip-ratios", "key-state", "cache-skipped", "kv-tail", "context"].map(
+        (
+          name,
+        ) => [[`--${name}`, "1"], `Cannot use flag "--${name}": "filter" has no such flag`] as const,
+      ),
+    ] as const;
+    for (const [args, expected] of cases) {
+      await assertRejects(() => main(["--kv", path, ...args]), UsageError, expected);
+    }
+  }));
+
+Deno.test("filter --all prints every token, and explains its columns", () =>
+  withFolder(async (folder) => {
+    const args = [
+      "--kv",
+      writeDump(folder, "f32"),
+      "--tokens",
+      "50",
+      "--out",
+      `${folder}/out`,
+      "--quiet",
+      "--all",
+    ];
+    const { code, stdout } = await runTask("filter", ...args);
+    assertEquals(code, 0);
+    const lines = stdout.split("\n");
+    assertEquals(lines[0]!.trim().split(/ +/).slice(0, 5), [
+      "layer",
+      "token",
+      "redundancy",
+      "threshold",
+      "keep",
+    ]);
+    assertEquals(lines[2]!.trim().split(/ +/).slice(0, 5), ["0", "0", "-", "-", "1"]);
+    assertEquals(lines.findIndex((line) => line === ""), 52);
+    assertStringIncludes(stdout, "redundancy: score S of the rule, high = like the past;");
+    assertStringIncludes(stdout, "of 18 tokens after the warm-up");
+    assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/out/filter.json`)).keep.length, 50);
+  }));

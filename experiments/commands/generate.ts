@@ -1,0 +1,147 @@
+/**
+ * `deno task generate`: a text goes on, token by token, with the filter, without it, or both ways side by side.
+ *
+ * See `deno task generate --help`.
+ */
+import { UsageError } from "../../lib/errors.ts";
+import { createPruner, looksAhead } from "../../lib/methods/mod.ts";
+import { type ChatMessage, encodeChat, Sampler, type Tokenizer } from "../../lib/model/mod.ts";
+import { openBackend, readBackend } from "./cli/backend.ts";
+import { readText } from "./cli/files.ts";
+import { describeTask } from "./cli/flags.ts";
+import { Interrupt } from "./cli/interrupt.ts";
+import { readMethod, tellHostRules } from "./cli/method.ts";
+import { openModel, readModel, warnOfLength } from "./cli/model.ts";
+import { type FlagValues, parseFlags } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { withRule } from "./cli/rule.ts";
+import { readSampling } from "./cli/sampling.ts";
+import { formatTable } from "./cli/table.ts";
+import { checkFlags, EXIT, runTask, writeLine, writeText } from "./cli/task.ts";
+import { lineWidth, wrapLines } from "./cli/terminal.ts";
+import { readCount } from "./cli/text.ts";
+import { describeParting, describeRun, recordRuns, tabulateRuns } from "./generate/outcome.ts";
+import { type GeneratedText, runGeneration } from "./generate/run.ts";
+
+export const USAGE = describeTask(
+  "generate",
+  `deno task generate --prompt TEXT | --text FILE [flags]
+
+Goes on with a text and prints it as it grows. Without a flag of the method the model runs dense; with one it runs
+filtered, the prompt as well as every token that is made. --beside shows both, where they part, and what each took: tokens
+a second, what was filtered, and the memory of the cache. With --chat the prompt is a user's message, and the reply alone
+is printed. The likeliest token is taken unless --temperature is above 0.`,
+  [
+    '--prompt "Once upon a time"',
+    "--text FILE --preset keys --beside",
+    '--prompt "It was" --temperature 0.8 --top-p 0.95 --json',
+  ],
+);
+
+/** Most tokens to make, where nothing is said. */
+const MAX_TOKENS = 128;
+
+/** The prompt of `--prompt` or `--text`. */
+async function readPrompt(values: FlagValues): Promise<string> {
+  const prompt = values.get("prompt")?.[0] as string | undefined,
+    path = values.get("text")?.[0] as string | undefined;
+  if ((prompt === undefined) === (path === undefined)) {
+    throw new UsageError("Cannot tell what to go on with: expected either --prompt TEXT or --text FILE");
+  }
+  return prompt ?? await readText(path!);
+}
+
+/** The messages of `--chat`; undefined where the prompt is a text. */
+function readChat(values: FlagValues, content: string): readonly ChatMessage[] | undefined {
+  const system = values.get("system")?.[0] as string | undefined;
+  if (!values.has("chat")) {
+    if (system === undefined) return undefined;
+    throw new UsageError("Cannot use --system: expected --chat beside it");
+  }
+  return [...system === undefined ? [] : [{ role: "system", content: system }], { role: "user", content }];
+}
+
+/** A prompt as it is, or as a message of a conversation. */
+function encodePrompt(tokenizer: Tokenizer, text: string, chat: readonly ChatMessage[] | undefined) {
+  const ids = chat === undefined ? tokenizer.encode(text) : encodeChat(tokenizer, chat);
+  if (ids.length > 0) return ids;
+  throw new UsageError(
+    "Cannot go on with an empty prompt: the model begins no text by itself, expected words",
+  );
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = await withRule(parseFlags("generate", args, false));
+  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
+  const request = readBackend(values), asJson = values.has("json"), isBeside = values.has("beside");
+  const sampling = readSampling(values), maxTokens = readCount(values, "max-tokens", 1) ?? MAX_TOKENS;
+  const method = await readMethod("generate", values);
+  if (method !== undefined && looksAhead(method)) {
+    throw new UsageError(
+      `Cannot go on with a text by ${method.fusion}, ${method.threshold}: it looks ahead, expected a method that does not`,
+    );
+  }
+  if (isBeside && method === undefined) {
+    throw new UsageError("Cannot use --beside: expected a flag of the method (--fusion, --preset)");
+  }
+  const prompt = await readPrompt(values), chat = readChat(values, prompt);
+
+  const file = await readModel(values, progress);
+  const ids = encodePrompt(file.tokenizer, prompt, chat);
+  if (method !== undefined) checkFlags(() => createPruner("token-filtering", file.config, method));
+  warnOfLength(ids.length + maxTokens, file.config, `${ids.length + maxTokens} tokens with the prompt`);
+
+  const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, method === undefined ? [] : [method]);
+  const model = openModel(file, backend, { cacheDType: request.cacheDType }, ids, progress);
+  const pruner = method && createPruner("token-filtering", file.config, method, { backend });
+
+  using interrupt = new Interrupt();
+  const show = (text: string) => asJson || writeText(Deno.stdout, text);
+  const endIds = values.has("ignore-end") ? new Set<number>() : file.tokenizer.endIds;
+  const runs: GeneratedText[] = [];
+  for (const name of isBeside ? ["dense", "filtered"] as const : [method ? "filtered" : "dense"] as const) {
+    if (interrupt.signal.aborted) break;
+    if (isBeside) show(`${runs.length === 0 ? "" : "\n"}${name}:\n`);
+    if (chat === undefined) show(prompt);
+    progress.start();
+    try {
+      runs.push(
+        await runGeneration(model, name === "dense" ? undefined : pruner, ids, {
+          name,
+          maxTokens,
+          endIds,
+          sampler: new Sampler(sampling),
+          tokenizer: file.tokenizer,
+          signal: interrupt.signal,
+          onPrompt: (fed) =>
+            asJson && progress.bar(fed / ids.length, `${fed}/${ids.length} tokens of the prompt`),
+          onText: show,
+        }),
+      );
+    } catch (error) {
+      if (!interrupt.caused(error)) throw error;
+      progress.clear();
+      writeLine(Deno.stderr, "Interrupted in a fit: nothing of it is kept, the same command begins anew");
+      return interrupt.code;
+    }
+    show("\n");
+  }
+  progress.clear();
+  if (asJson) {
+    writeLine(
+      Deno.stdout,
+      JSON.stringify(await recordRuns({ file, backend, ids, prompt, method, sampling, runs })),
+    );
+  } else if (isBeside) {
+    const width = lineWidth(Deno.stdout), { table, notes } = tabulateRuns(file.config, runs);
+    const lines = [describeParting(file.tokenizer, runs), ...notes].map((line) => wrapLines(line, width));
+    writeLine(Deno.stdout, ["", formatTable(table, width), "", ...lines].join("\n"));
+  } else {
+    for (const run of runs) progress.line(describeRun(file.config, run));
+  }
+  return interrupt.signal.aborted ? interrupt.code : EXIT.ok;
+}
+
+if (import.meta.main) await runTask(main, USAGE);

@@ -1,0 +1,159 @@
+/** What texts that went on took, one beside the other. */
+import type { Backend } from "../../../lib/backend.ts";
+import { countDrops, countSkips } from "../../../lib/eval/mod.ts";
+import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
+import type { ModelConfig, ModelFile, SamplingOptions, Tokenizer } from "../../../lib/model/mod.ts";
+import { plural } from "../../../lib/plot/mod.ts";
+import { readVersion } from "../../../lib/sweep/mod.ts";
+import type { PlainTable } from "../cli/table.ts";
+import type { GeneratedText } from "./run.ts";
+
+/** Tokens a second; null where none were made. */
+const rate = (tokens: number, timeMs: number) => timeMs === 0 ? null : tokens / (timeMs / 1000);
+
+/** What a run took, in numbers. */
+function measureRun({ numLayers }: Pick<ModelConfig, "numLayers">, run: GeneratedText) {
+  const { usage, pruner, length, keep, kvKeep } = run;
+  const dense = usage.kvBytesHeld + usage.kvBytesAvoided;
+  return {
+    promptTokensPerSecond: rate(run.promptTokens, run.promptMs),
+    tokensPerSecond: rate(run.ids.length, run.tokensMs),
+    /** Shares of what was decided after the warm-up, over all layers; null where nothing was. */
+    queriesSkipped: pruner === undefined || pruner.layers.length === 0
+      ? null
+      : countSkips(numLayers, pruner.warmup, [{ length, keep }]).achievedRatio,
+    keysDropped: pruner?.keySide === undefined
+      ? null
+      : countDrops(numLayers, pruner.keySide, [{ length, kvKeep }]),
+    /** Shares of the dense model's. */
+    pairsAvoided: usage.pairsAvoided / usage.pairsDense,
+    attentionFlopsAvoided: usage.attentionFlopsAvoided / usage.attentionFlopsDense,
+    kvBytesHeld: usage.kvBytesHeld,
+    kvBytesDense: dense,
+    kvBytesAllocated: usage.kvBytesAllocated,
+  };
+}
+
+const percent = (share: number | null) => share === null ? "-" : `${(100 * share).toFixed(1)}%`;
+const speed = (perSecond: number | null) =>
+  perSecond === null ? "-" : perSecond < 100 ? perSecond.toPrecision(3) : perSecond.toFixed(0);
+
+/** A run in one line. */
+export function describeRun(config: Pick<ModelConfig, "numLayers">, run: GeneratedText): string {
+  const m = measureRun(config, run),
+    ends = {
+      stop: "the text ended",
+      length: "most that were asked for",
+      interrupt: "interrupted",
+    };
+  const skipped = [
+    ...(m.queriesSkipped === null ? [] : [`skipped ${percent(m.queriesSkipped)} of queries`]),
+    ...(m.keysDropped === null ? [] : [`dropped ${percent(m.keysDropped)} of judged keys and values`]),
+  ].join(", ");
+  return `${plural(run.ids.length, "token")} (${ends[run.ended]}) after ${run.promptTokens} of the prompt; ` +
+    `${speed(m.promptTokensPerSecond)} tokens/s of the prompt, then ${speed(m.tokensPerSecond)} tokens/s; ` +
+    (skipped === "" ? "" : `${skipped}, after the warm-up, over all layers; `) +
+    `KV cache ${m.kvBytesHeld} bytes, ${percent(m.kvBytesHeld / m.kvBytesDense)} of dense`;
+}
+
+/** Columns of the table, each with what it says. */
+const COLUMNS: readonly (readonly [
+  name: string,
+  hint: string,
+  cell: (run: GeneratedText, measured: ReturnType<typeof measureRun>) => string,
+])[] = [
+  ["run", "without and with the method", (run) => run.name],
+  ["tokens", "tokens that were made", (run) => String(run.ids.length)],
+  ["prompt t/s", "tokens of the prompt a second", (_, m) => speed(m.promptTokensPerSecond)],
+  ["t/s", "tokens made a second", (_, m) => speed(m.tokensPerSecond)],
+  [
+    "skipped",
+    "share of queries skipped, after the warm-up, over all layers",
+    (_, m) => percent(m.queriesSkipped),
+  ],
+  ["dropped", "share of judged keys and values dropped, likewise", (_, m) => percent(m.keysDropped)],
+  ["pairs", "pairs of a query and a key computed, against dense", (_, m) => percent(1 - m.pairsAvoided)],
+  [
+    "attn FLOPs",
+    "operations of the attention block, against dense",
+    (_, m) => percent(1 - m.attentionFlopsAvoided),
+  ],
+  ["KV bytes", "bytes of the KV cache in use at the end", (_, m) => String(m.kvBytesHeld)],
+  [
+    "KV held",
+    "the same against a dense cache of the same tokens",
+    (_, m) => percent(m.kvBytesHeld / m.kvBytesDense),
+  ],
+];
+
+/** A row a run, and what the columns say. */
+export function tabulateRuns(
+  config: Pick<ModelConfig, "numLayers">,
+  runs: readonly GeneratedText[],
+): { readonly table: PlainTable; readonly notes: readonly string[] } {
+  const rows = runs.map((run) => {
+    const measured = measureRun(config, run);
+    return COLUMNS.map(([, , cell]) => cell(run, measured));
+  });
+  const columns = COLUMNS.map(([name]) => name);
+  return {
+    table: { columns, rows, left: columns.map((name) => name === "run") },
+    notes: [COLUMNS.map(([name, hint]) => `${name}: ${hint}`).join("; ") + "."],
+  };
+}
+
+/** Number of the first token in which two texts differ; null where one is the beginning of the other. */
+export function findParting(a: readonly number[], b: readonly number[]): number | null {
+  const at = a.findIndex((id, i) => i < b.length && id !== b[i]);
+  return at < 0 ? null : at;
+}
+
+/** Where two texts part, in words. */
+export function describeParting(tokenizer: Tokenizer, runs: readonly GeneratedText[]): string {
+  const [dense, filtered] = runs;
+  if (dense === undefined || filtered === undefined) return "Interrupted before both texts were made.";
+  const at = findParting(dense.ids, filtered.ids), count = Math.min(dense.ids.length, filtered.ids.length);
+  if (at === null) return `The texts are the same for all of ${plural(count, "token")}.`;
+  const show = ({ ids }: GeneratedText) => JSON.stringify(tokenizer.texts(ids.slice(at, at + 8)).join(""));
+  return `They part at token ${at + 1} of ${count}: dense goes on ${show(dense)}, filtered ${
+    show(filtered)
+  }.`;
+}
+
+/** A whole outcome. */
+export interface Outcome {
+  readonly file: ModelFile;
+  readonly backend: Backend;
+  readonly prompt: string;
+  readonly ids: Int32Array;
+  readonly method: ResolvedOptions | undefined;
+  readonly sampling: SamplingOptions;
+  readonly runs: readonly GeneratedText[];
+}
+
+/** The outcome as a record. */
+export async function recordRuns({ file, backend, prompt, ids, method, sampling, runs }: Outcome) {
+  const [dense, filtered] = runs, rule = ownRule();
+  return {
+    version: await readVersion(),
+    model: file.name,
+    modelSha256: file.sha256,
+    ...(file.dtype && { dtype: file.dtype }),
+    backend: backend.description,
+    ...(method !== undefined && { method: recordOptions(method) }),
+    ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...recordCalibration(),
+    sampling: Object.fromEntries(
+      Object.entries(sampling).map((
+        [name, value],
+      ) => [name, typeof value === "bigint" ? String(value) : value]),
+    ),
+    prompt,
+    promptIds: [...ids],
+    runs: runs.map((run) => ({
+      ...{ name: run.name, text: run.text, ids: run.ids, ended: run.ended },
+      ...measureRun(file.config, run),
+    })),
+    ...(dense !== undefined && filtered !== undefined && { partAt: findParting(dense.ids, filtered.ids) }),
+  };
+}

@@ -1,0 +1,67 @@
+/** Taking the decisions of a trace again. */
+import { UsageError } from "../../../lib/errors.ts";
+import { replayTable } from "../../../lib/heads/mod.ts";
+import { createReplay, type Pruner } from "../../../lib/methods/mod.ts";
+import { flagsOf } from "../cli/flags.ts";
+import type { ModelFile } from "../../../lib/model/mod.ts";
+import type { FlagValues } from "../cli/parse.ts";
+import type { readTrace, TraceInfo } from "./trace_file.ts";
+
+/** One sequence to be scored. */
+export interface ScoreRun {
+  readonly ids: Int32Array<ArrayBuffer>;
+  /** Dense where left out. */
+  readonly pruner: Pruner | undefined;
+}
+
+/** Refuses flags that say what a trace says itself. */
+export function expectReplayAlone(values: FlagValues): void {
+  const own = ["text", "ids", "tokens", "phase", "chunk", "trace"];
+  const flags = flagsOf("score");
+  const given = [...values.keys()].find((name) => own.includes(name) || flags[name]?.option !== undefined);
+  if (given === undefined) return;
+  throw new UsageError(
+    `Cannot use --${given} with --replay: a trace has its own tokens and decisions (leave --${given} out)`,
+  );
+}
+
+/**
+ * The sequences of a trace, each with its decisions.
+ *
+ * @throws {UsageError} If the trace is another model's, or does not fit it.
+ */
+export function readReplay(
+  path: string,
+  { table, info }: Awaited<ReturnType<typeof readTrace>>,
+  { name, sha256, config }: ModelFile,
+): { readonly runs: readonly ScoreRun[]; readonly info: TraceInfo } {
+  if (info.modelSha256 !== sha256) {
+    throw new UsageError(
+      `Cannot replay "${path}": found decisions of ${info.model} (${
+        info.modelSha256.slice(0, 12)
+      }), expected those ` +
+        `of ${name} (${sha256.slice(0, 12)})`,
+    );
+  }
+  const { warmup, recent, cacheSkipped, whole, queries, keySide, substitute, warmsUpFirst } = info;
+  try {
+    const runs = replayTable(table).map(({ ids, keep, cuts, kvKeep }) => {
+      const wrong = ids.find((id) => id < 0 || id >= config.vocabSize);
+      if (wrong !== undefined) {
+        throw new RangeError(`Cannot replay: found id ${wrong}, expected ids below ${config.vocabSize}`);
+      }
+      if (ids.length < 2) throw new RangeError("Cannot replay: found a sequence of one token, expected two");
+      return {
+        ids,
+        pruner: createReplay(config, {
+          ...{ keep, cuts, whole, queries, warmup, recent, cacheSkipped, kvKeep },
+          ...{ ...keySide, substitute, warmsUpFirst },
+        }),
+      };
+    });
+    return { runs, info };
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new UsageError(`${error.message} (in "${path}")`);
+  }
+}

@@ -1,0 +1,197 @@
+/** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
+import { parquetMetadata, parquetRead } from "hyparquet";
+import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
+import type { Backend } from "../../../lib/backend.ts";
+import type { CacheDType, WeightDType } from "../../../lib/dtype.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import {
+  createDecisionTable,
+  DECISION_NUMBERS,
+  DECISION_PLACES,
+  type DecisionTable,
+} from "../../../lib/heads/mod.ts";
+import {
+  type AnyRule,
+  effectiveOptions,
+  keyRuleOf,
+  looksAhead,
+  methodOf,
+  readsOf,
+  type ResolvedOptions,
+  type Substitute,
+  substituteOf,
+} from "../../../lib/methods/mod.ts";
+import { readBytes, writeWhole } from "../cli/files.ts";
+import type { ModelFile } from "../../../lib/model/mod.ts";
+
+/** What a table of decisions comes from. */
+export interface TraceInfo {
+  /** Version of this format. */
+  readonly format: 1;
+  /** Version of the package that wrote it. */
+  readonly version: string;
+  /** `dense`: decisions that were not carried out; `filtered`: decisions of a run. */
+  readonly stream: "dense" | "filtered";
+  /** Name of the model. */
+  readonly model: string;
+  /** SHA-256 of the model file. */
+  readonly modelSha256: string;
+  /** The method's effective options. */
+  readonly method: Readonly<Record<string, unknown>>;
+  /** Tokens kept at the start of a sequence. */
+  readonly warmup: number;
+  /** For how many tokens a skipped token's key and value stay visible. */
+  readonly recent: number;
+  /** Whether skipped tokens enter the KV cache. */
+  readonly cacheSkipped: boolean;
+  /** What stood for skipped outputs; nothing where it is left out. */
+  readonly substitute?: Substitute;
+  /** Whether the warm-up went through all layers first; not where it is left out. */
+  readonly warmsUpFirst?: boolean;
+  /** Whether sequences were taken whole. */
+  readonly whole: boolean;
+  /** Whether the queries of all tokens were computed. */
+  readonly queries: boolean;
+  /** How sequences were fed. */
+  readonly phase: "prefill" | "decode";
+  /** Tokens a piece of a prefill; null = all at once. */
+  readonly piece: number | null;
+  /** Element type of the KV cache. */
+  readonly cacheDType: CacheDType;
+  /** Element type that the model's matrices were turned into; left out: as the file has them. */
+  readonly dtype?: WeightDType;
+  /** What products with weights rounded; left out: nothing. */
+  readonly products?: Backend["products"];
+  /** Where keys and values were decided by a rule of their own: tokens per block, and whether by attention received. */
+  readonly keySide?: { readonly block: number; readonly wantsAttention: boolean };
+}
+
+/** What a model and a method come to in it; the rest is the task's. */
+export function traceInfo(
+  { name, sha256, dtype }: Pick<ModelFile, "name" | "sha256" | "dtype">,
+  method: ResolvedOptions,
+  rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType" | "products">,
+): TraceInfo {
+  const { warmup, recent } = method, options = effectiveOptions(method);
+  const whole = looksAhead(method), keyRule = keyRuleOf(method);
+  return {
+    format: 1,
+    model: name,
+    modelSha256: sha256,
+    ...(dtype && { dtype }),
+    method: options,
+    warmup,
+    recent,
+    cacheSkipped: method.kvFusion !== "same",
+    substitute: substituteOf(method),
+    warmsUpFirst: method.schedule === "allocated",
+    whole,
+    ...(keyRule !== undefined && {
+      keySide: {
+        block: method.block,
+        wantsAttention: readsOf(methodOf(keyRule) as AnyRule, method).includes("attention"),
+      },
+    }),
+    ...rest,
+  };
+}
+
+/** Key of {@linkcode TraceInfo} in the file's metadata. */
+const KEY = "tokenfilter.trace";
+
+const isDouble = (name: string) => name === "score" || name === "threshold";
+
+/** Columns of a table, in their order in the file. Cosines, moments and r in 32 bits, scores and thresholds in 64. */
+function columnsOf(table: DecisionTable): ColumnSource[] {
+  // Measurements do not get smaller by compression; counters and decisions do.
+  const single = (name: string, data: ArrayLike<number>): ColumnSource => ({
+    name,
+    data: Float32Array.from(data),
+    type: "FLOAT",
+    nullable: false,
+    codec: "UNCOMPRESSED",
+    statistics: false,
+  });
+  return [
+    ...DECISION_PLACES.map((name): ColumnSource => ({
+      name,
+      data: table[name],
+      type: "INT32",
+      nullable: false,
+    })),
+    ...table.sK.map((data, head) => single(`sK_${head}`, data)),
+    ...table.sV.map((data, head) => single(`sV_${head}`, data)),
+    ...DECISION_NUMBERS.map((name): ColumnSource =>
+      isDouble(name) ? { ...single(name, []), data: table[name], type: "DOUBLE" } : single(name, table[name])
+    ),
+    { name: "keep", data: Array.from(table.keep, (keep) => keep !== 0), type: "BOOLEAN", nullable: false },
+    ...(table.r === undefined ? [] : [single("r", table.r)]),
+  ];
+}
+
+/** Writes a table, whole or not at all. @throws {UsageError} If it cannot be written. */
+export async function writeTrace(path: string, table: DecisionTable, info: TraceInfo): Promise<void> {
+  const bytes = parquetWriteBuffer({
+    columnData: columnsOf(table),
+    kvMetadata: [{ key: KEY, value: JSON.stringify(info) }],
+    rowGroupSize: 65_536,
+    createdBy: `tokenfilter ${info.version}`,
+  });
+  await writeWhole(path, new Uint8Array(bytes));
+}
+
+/**
+ * Reads a table that {@linkcode writeTrace} wrote.
+ *
+ * @throws {UsageError} If the file cannot be read, is not Parquet, or holds no such table.
+ */
+export async function readTrace(path: string): Promise<{ table: DecisionTable; info: TraceInfo }> {
+  const file = (await readBytes(path)).buffer;
+  try {
+    const metadata = parquetMetadata(file);
+    const text = metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value;
+    // Traces that do not say the type of their cache are older than the choice: it was f32.
+    const info = text === undefined ? undefined : { cacheDType: "f32", ...JSON.parse(text) } as TraceInfo;
+    if (info?.format !== 1) throw new Error(`found no "${KEY}" of format 1 in its metadata`);
+    if (info.phase !== "prefill" && info.phase !== "decode") throw new Error(`found phase "${info.phase}"`);
+    if (!["f32", "f16", "bf16"].includes(info.cacheDType)) {
+      throw new Error(`found a cache of ${info.cacheDType}, expected f32, f16 or bf16`);
+    }
+    const names = metadata.schema.slice(1).map(({ name }) => name);
+    // Traces without a side are older than keys and values that are decided apart: they are of queries.
+    const needed = DECISION_PLACES.filter((name) => name !== "side");
+    const missing = [...needed, ...DECISION_NUMBERS, "keep"].find((name) => !names.includes(name));
+    if (missing !== undefined) throw new Error(`found no column "${missing}"`);
+    const table = createDecisionTable(Number(metadata.num_rows), {
+      heads: names.filter((name) => name.startsWith("sK_")).length,
+      hasRedundancy: names.includes("r"),
+    });
+    let wrong: string | undefined; // an error in the reader's callback would be lost
+    await parquetRead({
+      file,
+      metadata,
+      onChunk: ({ columnName, columnData, rowStart }) => {
+        const [name, head] = columnName.split("_");
+        const column = table[name as "sK" | "score"];
+        const target = Array.isArray(column) ? column[Number(head)] : column;
+        const isWhole = [...DECISION_PLACES, "keep"].some((whole) => whole === name);
+        for (let i = 0; i < columnData.length; i++) {
+          const value = Number(columnData[i]);
+          if (columnData[i] === null || isWhole && !Number.isInteger(value)) {
+            wrong ??= `found ${columnData[i]} in column "${columnName}" at row ${rowStart + i}`;
+          }
+          target[rowStart + i] = value;
+        }
+      },
+    });
+    if (wrong !== undefined) throw new Error(wrong);
+    return { table, info };
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(
+      `Cannot read "${path}" as a trace: ${
+        (error as Error).message
+      }, expected a file of heads or score --trace`,
+    );
+  }
+}

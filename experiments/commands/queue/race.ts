@@ -1,0 +1,42 @@
+/** A race of a sweep's trials on many machines: each worker holds its own against all that have ended. */
+import type { Redis } from "ioredis";
+import type { ResolvedOptions } from "../../../lib/methods/mod.ts";
+import { type RaceRequest, type RacingTrial, TrialRace } from "../../../lib/sweep/mod.ts";
+
+/** The race as one worker knows it. */
+export class QueuedRace {
+  readonly #race: TrialRace;
+  readonly #chunks: number;
+  readonly #redis: Redis;
+  readonly #key: string;
+  #seen = 0;
+  #last: Promise<void> = Promise.resolve();
+
+  /**
+   * Prepares a race.
+   *
+   * @param chunks That a finished trial reads.
+   * @param key Of the list of records of the trials that have ended.
+   */
+  constructor({ kind, seed }: RaceRequest, chunks: number, redis: Redis, key: string) {
+    this.#race = new TrialRace(kind, seed);
+    this.#chunks = chunks;
+    this.#redis = redis;
+    this.#key = key;
+  }
+
+  /** Takes in what has ended since the last look; one look after the other. */
+  look(): Promise<void> {
+    return this.#last = this.#last.catch(() => {}).then(async () => {
+      const records = await this.#redis.lrange(this.#key, this.#seen, -1);
+      this.#seen += records.length;
+      for (const record of records) this.#race.add(JSON.parse(record), this.#chunks);
+    });
+  }
+
+  /** Lets a trial run. */
+  async enter(method: ResolvedOptions): Promise<RacingTrial> {
+    await this.look();
+    return this.#race.enter(method, this.#chunks);
+  }
+}

@@ -1,0 +1,169 @@
+/** `worker --queue`: trials of any study whose model, text and code this machine has. */
+import { DelayedError, type Job, Worker } from "bullmq";
+import type { Redis } from "ioredis";
+import { cacheDir, ifThere, writeAtomically } from "../../../lib/cache.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { createPruner, readRecord } from "../../../lib/methods/mod.ts";
+import { openStudy, runTrial, type StoredRecord, type StudyFlags } from "../../../lib/sweep/mod.ts";
+import { sha256 } from "../../../lib/sha256.ts";
+import { readBackend } from "../cli/backend.ts";
+import { digestCode } from "../cli/code_digest.ts";
+import type { Progress } from "../cli/progress.ts";
+import { takeFiles } from "../cli/rule.ts";
+import { completeConditions, expectConditions, readPlan, startStudy } from "../cli/study.ts";
+import { flagValues, ownerName } from "../cli/study_store.ts";
+import { explainError } from "../cli/task.ts";
+import {
+  Connections,
+  endedKey,
+  type JobProgress,
+  QUEUE_NAME,
+  type QueueAddress,
+  type QueuedStudy,
+  studyKey,
+  textKey,
+  type TrialJob,
+} from "./connection.ts";
+import { QueuedRace } from "./race.ts";
+
+/** Milliseconds after which a trial that one worker refused is offered again. */
+const OFFER_MS = 1000;
+
+/** How often a trial may lose its worker before it fails: as many as may be killed in the life of a cluster's job. */
+const MAX_STALLED = 100;
+
+/** Milliseconds in which a worker that is done hands in its trial and closes, its server being there. */
+const CLOSE_MS = 5000;
+
+/** How a worker works. */
+export interface WorkOptions {
+  /** Flags of its own, in place of the study's. */
+  readonly own: { readonly [flag: string]: string };
+  /** Seconds until a trial whose worker is not heard of goes to another one. */
+  readonly leaseS: number;
+  /** Ends the work once the trial at work is done. */
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+}
+
+/** A study that this machine has. */
+type Opened = (job: Job<TrialJob>, onChunk: (done: number, of: number) => void) => Promise<StoredRecord>;
+
+/** Works until it is told to end. @throws {UsageError} If the server cannot be reached, or is away for too long. */
+export async function workOnQueue(address: QueueAddress, options: WorkOptions): Promise<void> {
+  const { leaseS, signal, progress } = options, owner = ownerName(), { prefix } = address;
+  using connections = await Connections.open(address);
+  const redis = connections.connect(), codeSha256 = await digestCode();
+  let last: { readonly study: string; readonly run: Opened } | {
+    readonly study: string;
+    readonly refused: string;
+  } | undefined;
+  const open = async (study: string): Promise<typeof last & object> => {
+    if (last?.study === study) return last;
+    try {
+      return last = { study, run: await openQueued(study, codeSha256, redis, prefix, options) };
+    } catch (error) {
+      const refused = explainError(error);
+      if (refused === undefined) throw error;
+      progress.line(`Refuses the trials of a study: ${refused}`);
+      return last = { study, refused };
+    }
+  };
+  const work = async (job: Job<TrialJob>, token?: string): Promise<StoredRecord> => {
+    const opened = await open(job.data.study),
+      tell = (more: Omit<JobProgress, "owner">) => job.updateProgress({ owner, ...more });
+    if ("refused" in opened) {
+      await tell({ refused: opened.refused });
+      await job.moveToDelayed(Date.now() + OFFER_MS, token);
+      throw new DelayedError();
+    }
+    await tell({ fraction: 0 });
+    const trial = await opened.run(job, (done, of) => void tell({ fraction: done / of }).catch(() => {}));
+    progress.line(`${"stopped" in trial ? "Stopped" : "Finished"} trial ${trial.trial}`);
+    return trial;
+  };
+  let atWork: Promise<unknown> = Promise.resolve();
+  const worker = new Worker<TrialJob, StoredRecord>(
+    QUEUE_NAME,
+    (job, token) => {
+      const running = work(job, token);
+      atWork = running.catch(() => {});
+      return running;
+    },
+    {
+      connection: connections.connect(),
+      prefix,
+      lockDuration: 1000 * leaseS,
+      stalledInterval: 500 * leaseS,
+      maxStalledCount: MAX_STALLED,
+    },
+  );
+  worker.on("error", () => {}); // `gone` tells, and a trial that went to another worker meanwhile is no error
+  const told = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+  if (!signal.aborted) await Promise.race([told, connections.gone]);
+  progress.line("Ends after the trial at work");
+  const closed = worker.close();
+  await Promise.race([atWork.then(() => redis.ping()), connections.gone]);
+  // Where its connection for waiting is just being made anew, BullMQ waits for an end of it that never comes.
+  const late = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_MS));
+  await Promise.race([closed, connections.gone, late]);
+}
+
+/** Opens a study that a job names. @throws {UsageError} If this machine has another model, text or code. */
+async function openQueued(
+  study: string,
+  codeSha256: string,
+  redis: Redis,
+  prefix: string,
+  { own, progress }: WorkOptions,
+): Promise<Opened> {
+  const text = await redis.get(studyKey(prefix, study));
+  if (text === null) throw new UsageError(`Cannot take trials of study ${study}: its description has gone`);
+  const { conditions, flags, codeSha256: expected }: QueuedStudy = JSON.parse(text);
+  if (codeSha256 !== expected) {
+    throw new UsageError(
+      `Cannot take trials of study ${study}: found code ${codeSha256}, expected ${expected}`,
+    );
+  }
+  const path: StudyFlags = flags.text === undefined
+    ? {}
+    : { text: await fetchText(conditions.textSha256, redis, prefix) };
+  const values = flagValues({ ...flags, ...path, ...own });
+  await takeFiles(values);
+  const plan = { ...await readPlan(values, [], progress), textName: conditions.text };
+  const opened = await startStudy(plan, readBackend(values), [], progress);
+  const found = { ...opened.conditions, model: conditions.model };
+  expectConditions(`study ${study}`, completeConditions(conditions), completeConditions(found));
+  const evaluation = openStudy(opened.study), { config, model } = opened.study.model;
+  const bind = (method: ReturnType<typeof readRecord>) =>
+    createPruner("token-filtering", config, method, { backend: model.backend });
+  let last: { readonly sweep: string; readonly race: QueuedRace } | undefined;
+  const raceOf = async ({ sweep, race }: TrialJob): Promise<QueuedRace | undefined> => {
+    if (race === undefined) return undefined;
+    if (last?.sweep !== sweep) {
+      const { chunks } = await evaluation.dense();
+      last = { sweep, race: new QueuedRace(race, chunks, redis, endedKey(prefix, sweep)) };
+    }
+    return last.race;
+  };
+  return async ({ data }, onChunk) => {
+    const taken = { digest: data.digest, method: readRecord(data.options) };
+    const race = await raceOf(data), racing = await race?.enter(taken.method);
+    const args = { evaluation, createPruner: bind, conditions, runDigest: study, racing };
+    return runTrial(args, taken, { onChunk, onLosses: () => void race?.look().catch(() => {}) });
+  };
+}
+
+/** A text by its digest: of the cache, else of the queue. @returns Its path. */
+async function fetchText(digest: string, redis: Redis, prefix: string): Promise<string> {
+  const folder = `${cacheDir()}/texts`, path = `${folder}/${digest}.txt`;
+  const known = await ifThere(Deno.readTextFile(path));
+  if (known !== undefined && await sha256(known) === digest) return path;
+  const text = await redis.get(textKey(prefix, digest));
+  if (text === null || await sha256(text) !== digest) {
+    throw new UsageError(`Cannot take trials on text ${digest}: the queue does not have it`);
+  }
+  await Deno.mkdir(folder, { recursive: true });
+  await writeAtomically(path, text);
+  return path;
+}

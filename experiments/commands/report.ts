@@ -1,0 +1,97 @@
+/**
+ * `deno task report`: a static site of the results of other tasks, to be opened from a folder or put on a server.
+ * See `deno task report --help`.
+ */
+import { UsageError } from "../../lib/errors.ts";
+import { plural, readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../../lib/plot/mod.ts";
+import { exists, expectWritable, makeFolder, readText, writeWhole } from "./cli/files.ts";
+import { parseOwnFlags } from "./cli/parse.ts";
+import { readEntry, SITE_RESULTS } from "./cli/result_files.ts";
+import { EXIT, runTask, writeLine } from "./cli/task.ts";
+
+export const USAGE = `Usage: deno task report DIR… [--out DIR]
+
+Makes a static site of results: an index, and a page for each summary.json (of sweep), heads.json, compare.json,
+bench.json and bench_gpu.json (of bench:gpu) in the folders, or one level below them; one that cannot be used is named
+and left out. It needs no server and no network.
+
+  --out DIR
+      folder of the site (results/report); a site that is there is renewed
+  --help
+      print this`;
+
+function readOptions(args: readonly string[]) {
+  const { out = "results/report", _ } = parseOwnFlags(args, ["out"], [], true);
+  if (_.length === 0) {
+    throw new UsageError(
+      "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",
+    );
+  }
+  return { folders: _.map((folder) => folder.replace(/(?<=.)\/+$/, "")), out };
+}
+
+/** Folders that may hold results: the given one and those right below it, in their order. */
+function candidates(folder: string): string[] {
+  try {
+    const below = [...Deno.readDirSync(folder)].filter((entry) => entry.isDirectory).map(({ name }) => name)
+      .sort();
+    return [folder, ...below.map((name) => `${folder}/${name}`)];
+  } catch {
+    throw new UsageError(`Cannot read "${folder}": there is no such folder of results`);
+  }
+}
+
+/** All results in folders; those that cannot be used are left out, and said to be. */
+async function readEntries(folders: readonly string[]): Promise<SiteEntry[]> {
+  const entries: SiteEntry[] = [], wrong: UsageError[] = [];
+  for (const folder of new Set(folders.flatMap(candidates))) {
+    for (const file of SITE_RESULTS) {
+      if (!exists(`${folder}/${file}`)) continue;
+      try {
+        entries.push(await readEntry(folder, file));
+      } catch (error) {
+        if (!(error instanceof UsageError)) throw error;
+        wrong.push(error);
+      }
+    }
+  }
+  if (entries.length > 0) {
+    for (const { message } of wrong) writeLine(Deno.stderr, `Left out: ${message}`);
+    return entries;
+  }
+  throw wrong[0] ?? new UsageError(
+    `Cannot make a report of ${folders.join(", ")}: found none of ${
+      SITE_RESULTS.join(", ")
+    } there or one level below`,
+  );
+}
+
+/** A mark of our own in the index, so that a site is renewed and nothing else is written over. */
+const MARK = "<title>Token Filtering: results</title>";
+
+async function checkOut(out: string): Promise<void> {
+  const index = `${out}/${SITE_FILES.index}`;
+  if (exists(index) && !(await readText(index)).includes(MARK)) {
+    throw new UsageError(`Cannot write to "${out}": its index.html is no report (take another --out)`);
+  }
+  expectWritable(out);
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const { folders, out } = readOptions(args);
+  const entries = await readEntries(folders);
+  await checkOut(out);
+  const pages = renderSite(entries);
+  makeFolder(out);
+  await writeWhole(`${out}/${SITE_FILES.plotly}`, await readPlotly());
+  // The index comes last: what it leads to is there by then.
+  for (const [file, html] of [...pages].reverse()) await writeWhole(`${out}/${file}`, html);
+  writeLine(
+    Deno.stdout,
+    `${plural(entries.length, "result")}: ${out}/${SITE_FILES.index}`,
+  );
+  return EXIT.ok;
+}
+
+if (import.meta.main) await runTask(main, USAGE);

@@ -1,0 +1,138 @@
+/** A rule of the user's own, from a file, in every command that takes one. */
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { UsageError } from "../../lib/errors.ts";
+import { METHOD_NAMES, ownRule, resolveOptions, RULES, setOwnRule } from "../../lib/methods/mod.ts";
+import { sha256 } from "../../lib/sha256.ts";
+import { takeFiles, withRule } from "./cli/rule.ts";
+import { readTrials } from "./study/study_testing.ts";
+import { runTask, withFolder } from "./testing.ts";
+
+const MINE = `export const mine = {
+  name: "mine",
+  help: "as the mean",
+  score: ({ muK, muV }: { muK: number; muV: number }) => (muK + muV) / 2,
+};
+`;
+const SMALL = ["--tokens", "96", "--warmup", "8", "--threads", "1", "--quiet", "--json"];
+const flags = (values: { readonly [name: string]: string }) =>
+  new Map(Object.entries(values).map(([name, value]) => [name, [value]]));
+
+Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, and its digest to every record", () =>
+  withFolder(async (folder) => {
+    const file = `${folder}/my rule.ts`, digest = await sha256(MINE);
+    Deno.writeTextFileSync(file, MINE);
+    const run = async (task: string, ...args: string[]) => {
+      const { code, stdout, stderr } = await runTask(task, ...SMALL, "--rule", file, ...args);
+      assertEquals([code, stderr], [0, ""]);
+      return JSON.parse(stdout);
+    };
+    const chunks = ["--context", "48", "--out"];
+    const { trials, environment } = await run("sweep", "--fusion", "mean,mine", ...chunks, `${folder}/sweep`);
+    const [mean, mine] = ["mean", "mine"].map((name) =>
+      trials.find((t: { fusion: string }) => t.fusion === name)
+    );
+    assertEquals([mine.nllDelta, mine.achievedRatio], [mean.nllDelta, mean.achievedRatio]);
+    assert(mine.trial !== mean.trial);
+    const records = [
+      ...trials,
+      environment,
+      ...readTrials(`${folder}/sweep`),
+    ];
+    assertEquals(new Set(records.map(({ ruleSha256 }) => ruleSha256)), new Set([digest]));
+
+    const compared = await run(
+      "compare",
+      "--methods",
+      "random,mine",
+      "--seeds",
+      "1",
+      ...chunks,
+      `${folder}/compare`,
+    );
+    const row = compared.methods.find(({ name }: { name: string }) => name === "mine");
+    assert(row.toRandom !== null);
+    assertEquals([compared.environment.ruleSha256, row.options.fusion], [digest, "mine"]);
+
+    const heads = await run("heads", "--resamples", "5", ...chunks, `${folder}/heads`);
+    const rated = (name: string) =>
+      heads.overall.rules.find(({ rule }: { rule: string }) => rule === name).auroc;
+    assertEquals(rated("mine"), rated("mean"));
+    assertEquals([heads.options.method.fusion, heads.environment.ruleSha256], ["mine", digest]);
+
+    const scored = await run("score", "--text", file);
+    assertEquals([scored.rule, scored.ruleSha256], ["mine", digest]);
+    const other = await runTask("score", ...SMALL, "--text", file, "--fusion", "mean");
+    assertEquals(JSON.parse(other.stdout).nll, scored.nll);
+
+    // A changed rule is another run; the results say themselves what they are of.
+    Deno.writeTextFileSync(file, MINE.replace("/ 2", "/ 3"));
+    const args = ["--rule", file, "--fusion", "mean,mine", "--context", "48", "--resume", `${folder}/sweep`];
+    const resumed = await runTask("sweep", ...SMALL, ...args);
+    assertEquals(resumed.code, 2, resumed.stderr);
+    const site = await runTask("report", folder, "--out", `${folder}/site`);
+    assertEquals([site.code, site.stderr], [0, ""]);
+    assertStringIncludes(site.stdout, "3 results");
+    setOwnRule(undefined);
+  }));
+
+Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was", () =>
+  withFolder(async (folder) => {
+    const before = [[...METHOD_NAMES], RULES.map(({ name }) => name)], file = `${folder}/mine.ts`;
+    Deno.writeTextFileSync(file, MINE);
+    const given = await withRule(flags({ rule: file, seed: "1" }));
+    assertEquals([given.get("fusion"), given.get("seed")], [["mine"], ["1"]]);
+    assertEquals((await withRule(flags({ rule: file, fusion: "key" }))).get("fusion"), ["key"]);
+    assertEquals((await withRule(flags({ rule: file, preset: "paper" }))).has("fusion"), false);
+    assertEquals((await withRule(flags({ rule: file, grid: "x" }))).has("fusion"), false);
+    assertEquals(resolveOptions({ fusion: "mine" as "mean" }).fusion, "mine");
+    assertEquals([METHOD_NAMES.at(-1), RULES.at(-1)!.name, METHOD_NAMES.length], [
+      "mine",
+      "mine",
+      before[0]!.length + 1,
+    ]);
+    Deno.writeTextFileSync(file, MINE.replaceAll("mine", "other"));
+    assertEquals([await takeFiles(flags({ rule: file })), ownRule()!.rule.name], ["other", "other"]);
+    assertEquals(METHOD_NAMES.filter((name) => (name as string) === "mine"), []);
+    assertEquals([await takeFiles(flags({})), ownRule()], [undefined, undefined]);
+    assertEquals([[...METHOD_NAMES], RULES.map(({ name }) => name)], before);
+  }));
+
+Deno.test("takeFiles() names what is wrong with a file, and a rule says which token it failed at", () =>
+  withFolder(async (folder) => {
+    const file = `${folder}/rule.ts`;
+    const rule = (parts: string) => `export default { name: "r", score: () => 1, ${parts} };`;
+    const cases: [string, string][] = [
+      ["export const x = 1;", "found 0 exports with a"],
+      [rule("") + rule("").replace("default", "const y ="), "found 2 exports with a"],
+      [rule("name: 3"), "found 3 name, expected letters"],
+      [rule('name: "a b"'), 'found "a b" name'],
+      [rule("score: 3"), 'found a "score" that is number'],
+      [rule("reads: []"), 'found "reads" that is no function'],
+      [rule("options: {}"), 'found "options", which a rule in a file does not have'],
+      [rule("memory: {}"), 'found "memory", which'],
+      [rule("native: 0"), 'found "native", which'],
+      [rule('name: "mean"'), 'Cannot take the rule "mean" in: there is a method of that name'],
+      ["throw new Error('no\\nway');", `Cannot run "${file}": no`],
+      ["export const = ;", `Cannot run "${file}": `],
+    ];
+    for (const [code, expected] of cases) {
+      Deno.writeTextFileSync(file, code);
+      const error = await assertRejects(() => takeFiles(flags({ rule: file })), UsageError);
+      assertStringIncludes(error.message, expected);
+      assertEquals([error.message.includes("\n"), ownRule()], [false, undefined]);
+    }
+    await assertRejects(() => takeFiles(flags({ rule: `${folder}/none.ts` })), UsageError, "Cannot read");
+
+    const token = { layer: 2, position: 7 } as never;
+    const failures = {
+      "() => NaN": "Cannot score token 7 of layer 2: found NaN",
+      "(t) => t.none.x": "it failed at token 7 of layer 2: ",
+    };
+    for (const [score, expected] of Object.entries(failures)) {
+      Deno.writeTextFileSync(file, rule(`score: ${score}`));
+      await takeFiles(flags({ rule: file }));
+      const error = `Cannot use the rule in "${file}": ${expected}`;
+      assertThrows(() => ownRule()!.rule.score!(token, token), UsageError, error);
+    }
+    setOwnRule(undefined);
+  }));

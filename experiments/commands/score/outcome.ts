@@ -1,0 +1,172 @@
+/** What a scored sequence says: its table, the dense model beside it, and a page of the text. */
+import { countDrops, countSkips, type SequenceScore } from "../../../lib/eval/mod.ts";
+import { effectiveOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
+import type { ModelFile } from "../../../lib/model/mod.ts";
+import {
+  collectTokenMap,
+  type LayerTrace,
+  plotTokenMap,
+  plural,
+  renderTokenReport,
+} from "../../../lib/plot/mod.ts";
+import type { PlainTable } from "../cli/table.ts";
+import type { ScoreRun } from "../heads/replay.ts";
+
+/** Scores of one run after the other, with the dense model's where a method was at work. */
+export interface Scored {
+  readonly file: ModelFile;
+  readonly runs: readonly ScoreRun[];
+  readonly scores: readonly SequenceScore[];
+  readonly dense: readonly SequenceScore[] | undefined;
+}
+
+const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+
+/** Perplexity over sequences: exp of the mean of their mean losses. */
+export function meanPerplexity(scores: readonly SequenceScore[]): number {
+  return Math.exp(sum(scores.map(({ perplexity }) => Math.log(perplexity))) / scores.length);
+}
+
+/** What a method skipped, cost and saved; nothing of a dense run. */
+export function measureOutcome({ file, runs, scores, dense }: Scored) {
+  if (dense === undefined) return undefined;
+  const { numLayers } = file.config, { warmup, keySide } = runs[0]!.pruner!;
+  const { achievedRatio } = countSkips(
+    numLayers,
+    warmup,
+    scores.map(({ layers, keep }, i) => ({
+      length: runs[i]!.ids.length,
+      keep: new Map(layers.map((layer, j) => [layer, keep[j]!])),
+    })),
+  );
+  return {
+    denseNll: dense.flatMap(({ nll }) => [...nll]),
+    densePerplexity: meanPerplexity(dense),
+    achievedRatio,
+    ...(keySide !== undefined && {
+      kvAchievedRatio: countDrops(
+        numLayers,
+        keySide,
+        scores.map(({ kvLayers, kvKeep }, i) => ({
+          length: runs[i]!.ids.length,
+          kvKeep: new Map(kvLayers.map((layer, j) => [layer, kvKeep[j]!])),
+        })),
+      ),
+    }),
+    kvBytesHeld: sum(scores.map(({ usage }) => usage.kvBytesHeld)),
+    kvBytesAvoided: sum(scores.map(({ usage }) => usage.kvBytesAvoided)),
+  };
+}
+
+/** A share of something, over all layers, and what was asked for. */
+function shareOf(what: string, ratio: number, asked: number | undefined): string {
+  const wish = asked === undefined ? "" : ` (asked: ${Number((100 * asked).toPrecision(6))}%)`;
+  return `${(100 * ratio).toFixed(1)}% of ${what} after the warm-up, over all layers${wish}`;
+}
+
+/** The outcome in words, a line each. */
+export function describeOutcome(scored: Scored, method: ResolvedOptions | undefined): string[] {
+  const { file, scores } = scored, outcome = measureOutcome(scored);
+  const tokens = plural(sum(scores.map(({ nll }) => nll.length)), "token");
+  const perplexity = meanPerplexity(scores);
+  if (outcome === undefined) return [`Perplexity ${perplexity.toFixed(4)} over ${tokens} of ${file.name}`];
+  const { densePerplexity, achievedRatio, kvAchievedRatio, kvBytesHeld, kvBytesAvoided } = outcome;
+  const cost = Math.log(perplexity / densePerplexity), asked = method && effectiveOptions(method);
+  return [
+    `Perplexity ${perplexity.toFixed(4)} over ${tokens} of ${file.name}; dense ${
+      densePerplexity.toFixed(4)
+    }: ` +
+    `${cost < 0 ? "" : "+"}${cost.toFixed(4)} nats a token.`,
+    [
+      ...(achievedRatio === null ? ["No token came after the warm-up: nothing was decided."] : []),
+      ...(achievedRatio === null || scores[0]!.layers.length === 0
+        ? []
+        : [`Skipped ${shareOf("attention", achievedRatio, asked?.pruneRatio)}.`]),
+      ...(kvAchievedRatio === undefined || kvAchievedRatio === null
+        ? []
+        : [`Dropped ${shareOf("judged keys and values", kvAchievedRatio, asked?.kvRatio)}.`]),
+    ].join(" ") +
+    ` KV cache: ${kvBytesHeld} bytes, ${
+      (100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(0)
+    }% of dense.`,
+  ];
+}
+
+/** What is said of every token. */
+export const SCORE_COLUMNS = ["position", "id", "piece", "nll", "dense", "skipped layers", "dropped layers"];
+
+/** Ascending whole numbers, runs of them as `first-last`: `2-5 7`. */
+export function formatRanges(numbers: readonly number[]): string {
+  const runs: [first: number, last: number][] = [];
+  for (const number of numbers) {
+    const run = runs.at(-1);
+    if (run !== undefined && run[1] === number - 1) run[1] = number;
+    else runs.push([number, number]);
+  }
+  return runs.map(([first, last]) => first === last ? String(first) : `${first}-${last}`).join(" ");
+}
+
+/** A row a token, as text and as records; the dense model's loss where a method was at work. */
+export function tabulateScores({ file, runs, scores, dense }: Scored): {
+  readonly table: PlainTable;
+  readonly records: readonly object[];
+} {
+  const losses = (of: SequenceScore | undefined, t: number) => t === 0 ? null : of?.nll[t - 1] ?? null;
+  const hasKeySide = scores.some(({ kvLayers }) => kvLayers.length > 0);
+  const records = runs.flatMap(({ ids }, i) => {
+    const { layers, keep, kvLayers, kvKeep } = scores[i]!;
+    return Array.from(ids, (id, t) => ({
+      position: t,
+      id,
+      piece: file.tokenizer.piece(id),
+      nll: losses(scores[i], t),
+      ...(dense && { dense: losses(dense[i], t) }),
+      skippedLayers: layers.filter((_, j) => keep[j]![t] === 0),
+      ...(hasKeySide && { droppedLayers: kvLayers.filter((_, j) => kvKeep[j]![t] === 0) }),
+    }));
+  });
+  const shown = (loss: number | null | undefined) => loss?.toFixed(4) ?? "-";
+  const columns = SCORE_COLUMNS.filter((name) =>
+    name === "dense" ? dense !== undefined : name !== "dropped layers" || hasKeySide
+  );
+  const rows = records.map(({ position, id, piece, nll, dense: loss, skippedLayers, droppedLayers }) => [
+    String(position),
+    String(id),
+    JSON.stringify(piece),
+    shown(nll),
+    ...(dense ? [shown(loss)] : []),
+    formatRanges(skippedLayers),
+    ...(droppedLayers === undefined ? [] : [formatRanges(droppedLayers)]),
+  ]);
+  const left = columns.map((name) => name === "piece" || name.endsWith(" layers"));
+  return { table: { columns, rows, left }, records };
+}
+
+/**
+ * A page of the text, with what was skipped of it.
+ *
+ * @param traces Decisions with their scores; where there are none, the masks alone are shown.
+ */
+export function renderScorePage(
+  scored: Scored,
+  method: ResolvedOptions | undefined,
+  traces: readonly LayerTrace[],
+): string {
+  const { file, runs, scores } = scored, { layers } = scores[0]!, warmup = runs[0]!.pruner!.warmup;
+  const position = runs.flatMap(({ ids }) => Array.from(ids, (_, t) => t));
+  const none = position.map(() => null);
+  const masks = layers.map((layer, i) => ({
+    ...{ layer, position, redundancy: none, threshold: none },
+    keep: scores.flatMap(({ keep }) => [...keep[i]!]),
+  }));
+  const texts = runs.flatMap(({ ids }) => file.tokenizer.texts(ids));
+  const [loss, ...saved] = describeOutcome(scored, method);
+  return renderTokenReport(
+    plotTokenMap(collectTokenMap(traces.length === 0 ? masks : traces, texts, { warmup })),
+    [
+      ["method", method === undefined ? "decisions of a trace" : method.fusion],
+      ["cost", loss!],
+      ["saved", saved.join(" ")],
+    ],
+  );
+}

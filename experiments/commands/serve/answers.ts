@@ -1,0 +1,150 @@
+/** Answers in the shapes of OpenAI's API. */
+import type { Tokenizer } from "../../../lib/model/mod.ts";
+import type { ScoredToken, TextEnd, TextPiece } from "./completion.ts";
+import type { CompletionRequest } from "./request.ts";
+
+/** What all parts of an answer share. */
+export interface AnswerHead {
+  readonly id: string;
+  readonly created: number;
+  readonly model: string;
+}
+
+/** A token as a client reads it: its text; bytes that are no text are written out, special tokens have their names. */
+function showToken(tokenizer: Tokenizer, id: number): string {
+  const bytes = tokenizer.bytes(id);
+  if (bytes.length === 0) return tokenizer.piece(id);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("")}`;
+  }
+}
+
+/** Probabilities in the shape of completions. @param offset characters of the text before these tokens */
+function completionLogprobs(tokenizer: Tokenizer, tokens: readonly ScoredToken[], offset: number) {
+  let at = offset;
+  const places = tokens.map(({ id }) => {
+    const place = at;
+    at += new TextDecoder().decode(tokenizer.bytes(id)).length;
+    return place;
+  });
+  return {
+    tokens: tokens.map(({ id }) => showToken(tokenizer, id)),
+    token_logprobs: tokens.map(({ logProbability }) => logProbability),
+    top_logprobs: tokens.map(({ id, logProbability, top }) => {
+      if (logProbability === null) return null;
+      const all = [...top, { id, logProbability }];
+      return Object.fromEntries(all.map((each) => [showToken(tokenizer, each.id), each.logProbability]));
+    }),
+    text_offset: places,
+  };
+}
+
+/** Probabilities in the shape of chat completions. */
+function chatLogprobs(tokenizer: Tokenizer, tokens: readonly ScoredToken[]) {
+  const show = (id: number, logprob: number) => ({
+    token: showToken(tokenizer, id),
+    logprob,
+    bytes: [...tokenizer.bytes(id)],
+  });
+  return {
+    content: tokens.map(({ id, logProbability, top }) => ({
+      ...show(id, logProbability!),
+      top_logprobs: top.map((each) => show(each.id, each.logProbability)),
+    })),
+    refusal: null,
+  };
+}
+
+function logprobsOf(
+  tokenizer: Tokenizer,
+  request: CompletionRequest,
+  tokens: readonly ScoredToken[],
+  offset: number,
+) {
+  if (request.logprobs === undefined) return null;
+  return request.kind === "text"
+    ? completionLogprobs(tokenizer, tokens, offset)
+    : chatLogprobs(tokenizer, tokens);
+}
+
+/** What an answer, or a part of a stream, is called. */
+const objectOf = ({ kind, stream }: CompletionRequest) =>
+  kind === "text" ? "text_completion" : stream ? "chat.completion.chunk" : "chat.completion";
+
+/** Counts of tokens, and what the filter did, over all texts of a request. */
+function usageOf(request: CompletionRequest, ends: readonly TextEnd[]) {
+  const sum = (pick: (end: TextEnd) => number) => ends.reduce((total, end) => total + pick(end), 0);
+  const prompt = request.prompts.reduce((total, { length }) => total + length, 0),
+    made = sum((end) => end.tokens);
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: made,
+    total_tokens: prompt + made,
+    tokenfilter: {
+      queries_dense: sum(({ usage }) => usage.queriesDense),
+      queries_skipped: sum(({ usage }) => usage.queriesSkipped),
+      kv_bytes_dense: sum(({ usage }) => usage.kvBytesHeld + usage.kvBytesAvoided),
+      kv_bytes_held: sum(({ usage }) => usage.kvBytesHeld),
+    },
+  };
+}
+
+/** A whole text of a request. */
+export interface WholeText extends TextPiece {
+  readonly end: TextEnd;
+}
+
+/** The whole answer. */
+export function wholeAnswer(
+  head: AnswerHead,
+  request: CompletionRequest,
+  tokenizer: Tokenizer,
+  texts: readonly WholeText[],
+) {
+  return {
+    ...head,
+    object: objectOf(request),
+    choices: texts.map(({ text, tokens, end }, index) => ({
+      index,
+      ...(request.kind === "text"
+        ? { text }
+        : { message: { role: "assistant", content: text, refusal: null } }),
+      logprobs: logprobsOf(tokenizer, request, tokens, 0),
+      finish_reason: end.finish,
+    })),
+    usage: usageOf(request, texts.map(({ end }) => end)),
+  };
+}
+
+/** A part of a streamed answer: a piece of one text, or its end. @param offset characters of the text before it */
+export function streamedPart(
+  head: AnswerHead,
+  request: CompletionRequest,
+  tokenizer: Tokenizer,
+  index: number,
+  piece: TextPiece & { readonly finish?: TextEnd["finish"] },
+  offset: number,
+) {
+  const { text, tokens, finish = null } = piece, isChat = request.kind === "chat";
+  const delta = {
+    ...(offset === 0 && finish === null && { role: "assistant" }),
+    ...(text !== "" && { content: text }),
+  };
+  return {
+    ...head,
+    object: objectOf(request),
+    choices: [{
+      index,
+      ...(isChat ? { delta } : { text }),
+      logprobs: tokens.length === 0 ? null : logprobsOf(tokenizer, request, tokens, offset),
+      finish_reason: finish,
+    }],
+  };
+}
+
+/** The last part of a streamed answer, where a client asks for counts. */
+export function streamedEnd(head: AnswerHead, request: CompletionRequest, ends: readonly TextEnd[]) {
+  return { ...head, object: objectOf(request), choices: [], usage: usageOf(request, ends) };
+}

@@ -1,0 +1,152 @@
+/** One text for a prompt: in pieces, with the probabilities of its tokens where they are asked for. */
+import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
+import type { Pruner } from "../../../lib/methods/mod.ts";
+import {
+  generateTokens,
+  logProbabilities,
+  type Model,
+  Sampler,
+  type SequenceUsage,
+  type Tokenizer,
+  type TokenLogProbability,
+} from "../../../lib/model/mod.ts";
+import { f32Data, rowsOf, type Tensor } from "../../../lib/tensor.ts";
+import type { CompletionRequest } from "./request.ts";
+
+/** A token with its probability. */
+export interface ScoredToken {
+  readonly id: number;
+  /** In nats; null of a prompt's first token, which nothing comes before. */
+  readonly logProbability: number | null;
+  /** The likeliest tokens at its place. */
+  readonly top: readonly TokenLogProbability[];
+}
+
+/** A piece of a text, as it becomes known. */
+export interface TextPiece {
+  readonly text: string;
+  /** Tokens that have come, where probabilities are asked for. */
+  readonly tokens: readonly ScoredToken[];
+}
+
+/** How a text ended. */
+export interface TextEnd {
+  readonly finish: "stop" | "length";
+  /** Tokens that were made. */
+  readonly tokens: number;
+  readonly usage: SequenceUsage;
+}
+
+/** What runs. */
+export interface Engine {
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  readonly pruner: Pruner | undefined;
+}
+
+/** Rows of logits of a prompt that exist at a time. */
+const ROWS = 64;
+/** Tokens of a prompt between two looks at whether the client is still there. */
+const PROMPT_PIECE = 256;
+
+/**
+ * Makes one text.
+ *
+ * @param index Which of the request's texts for this prompt: each has a seed of its own.
+ * @throws The signal's reason, once it is aborted.
+ */
+export async function* complete(
+  { model, tokenizer, pruner }: Engine,
+  request: CompletionRequest,
+  prompt: Int32Array<ArrayBuffer>,
+  index: number,
+  signal: AbortSignal,
+): AsyncGenerator<TextPiece, TextEnd> {
+  const { logprobs, echo, maxTokens } = request, { samplingSeed = 0 } = request.sampling;
+  const sampler = new Sampler({ ...request.sampling, samplingSeed: BigInt(samplingSeed) + BigInt(index) });
+  const sequence = model.start(pruner);
+  const endIds = request.ignoreEnd ? new Set<number>() : tokenizer.endIds;
+  const steps = generateTokens(model, sequence, prompt, { sampler, maxTokens, endIds, piece: PROMPT_PIECE });
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true }), gate = new StopGate(request.stop);
+  const scoresPrompt = echo && logprobs !== undefined;
+  const ofPrompt: ScoredToken[] = scoresPrompt ? [{ id: prompt[0]!, logProbability: null, top: [] }] : [];
+  let made = 0, finish: TextEnd["finish"] = "length";
+  try {
+    for (const step of steps) {
+      await yieldToEventLoop();
+      signal.throwIfAborted();
+      if (step.kind === "prompt") {
+        if (scoresPrompt) {
+          const first = step.fed - step.hidden.shape[0]!;
+          ofPrompt.push(...scoreRows(model, step.hidden, prompt.subarray(first + 1, step.fed + 1), logprobs));
+        }
+        if (echo && step.fed === prompt.length) yield { text: tokenizer.decode(prompt), tokens: ofPrompt };
+        continue;
+      }
+      made++;
+      const tokens = logprobs === undefined ? [] : [scoreToken(step.logits, step.id, logprobs)];
+      const isLast = step.isEnd || made === maxTokens;
+      const bytes = step.isEnd ? new Uint8Array(0) : tokenizer.bytes(step.id);
+      const { text, isStop } = gate.pass(decoder.decode(bytes, { stream: !isLast }), isLast);
+      if (text !== "" || tokens.length > 0) yield { text, tokens };
+      if (step.isEnd || isStop) {
+        finish = "stop";
+        break;
+      }
+    }
+    return { finish, tokens: made, usage: sequence.usage() };
+  } finally {
+    steps.return();
+    sequence.free();
+  }
+}
+
+function scoreToken(logits: Float32Array, id: number, top: number): ScoredToken {
+  const probabilities = logProbabilities(logits);
+  return { id, logProbability: probabilities.of(id), top: probabilities.top(top) };
+}
+
+/** Probabilities of the tokens that come after rows of hidden states; the last row may have none. */
+function scoreRows(
+  model: Model,
+  hidden: Tensor,
+  targets: Int32Array,
+  top: number,
+): ScoredToken[] {
+  const { backend, config: { vocabSize } } = model, scored: ScoredToken[] = [];
+  for (let start = 0; start < targets.length; start += ROWS) {
+    const end = Math.min(start + ROWS, targets.length);
+    const rows = backend.upload(rowsOf(backend.read(hidden), start, end)), logits = model.logits(rows);
+    const values = f32Data(backend.read(logits));
+    for (let row = start; row < end; row++) {
+      const at = (row - start) * vocabSize;
+      scored.push(scoreToken(values.subarray(at, at + vocabSize), targets[row]!, top));
+    }
+    backend.free(logits);
+    backend.free(rows);
+  }
+  return scored;
+}
+
+/** Lets text through up to where a stop text begins; what may become one waits. */
+export class StopGate {
+  readonly #stops: readonly string[];
+  #held = "";
+
+  /** @param stops Texts that end a text. */
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+  }
+
+  /** @returns what may be shown by now, and whether a stop text came */
+  pass(text: string, isLast: boolean): { readonly text: string; readonly isStop: boolean } {
+    const all = this.#held + text;
+    const found = this.#stops.map((stop) => all.indexOf(stop)).filter((at) => at >= 0);
+    if (found.length > 0) return { text: all.slice(0, Math.min(...found)), isStop: true };
+    const longest = Math.max(0, ...this.#stops.map((stop) => stop.length - 1));
+    let held = isLast ? 0 : Math.min(longest, all.length);
+    while (held > 0 && !this.#stops.some((stop) => stop.startsWith(all.slice(-held)))) held--;
+    this.#held = all.slice(all.length - held);
+    return { text: all.slice(0, all.length - held), isStop: false };
+  }
+}

@@ -1,0 +1,149 @@
+/** Studies as files of other kinds, and back. */
+import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
+import { UsageError } from "../../../lib/errors.ts";
+import { findTask } from "../../../lib/eval/mod.ts";
+import { formatCsv } from "../../../lib/plot/mod.ts";
+import {
+  digestConditions,
+  findWrongField,
+  finishedTrials,
+  type RunConditions,
+  type StudyFlags,
+  StudyStore,
+  type Trial,
+  trialFields,
+} from "../../../lib/sweep/mod.ts";
+import { exists, readText, writeWhole } from "../cli/files.ts";
+import { expectSameStudy } from "../cli/study_store.ts";
+import { writeOptuna } from "./optuna.ts";
+
+/** What a study is written as, by the end of the file's name. */
+const WRITERS: { readonly [ending: string]: (store: StudyStore, path: string) => void | Promise<void> } = {
+  jsonl: (store, path) =>
+    writeWhole(path, listRecords(store).map((record) => `${JSON.stringify(record)}\n`).join("")),
+  csv: (store, path) => writeWhole(path, formatCsv(listRecords(store))),
+  parquet: (store, path) => writeWhole(path, toParquet(listRecords(store), store)),
+  optuna: writeOptuna,
+};
+
+/** Names of the kinds. */
+export const KINDS: readonly string[] = Object.keys(WRITERS);
+
+const listRecords = (store: StudyStore): Trial[] => store.finished();
+
+/** Writes a study's results. @param kind default: the end of the path's name @throws {UsageError} If that is none of the kinds. */
+export async function exportStudy(
+  store: StudyStore,
+  path: string,
+  kind = path.match(/\.(\w+)$/)?.[1],
+): Promise<void> {
+  if (kind === undefined || !Object.hasOwn(WRITERS, kind)) {
+    throw new UsageError(
+      `Cannot write "${path}": expected a name that ends in one of .${KINDS.join(", .")}, or --as`,
+    );
+  }
+  await WRITERS[kind]!(store, path);
+}
+
+/** Records as a Parquet file: numbers, flags and texts as they are, all else as JSON; a field that is missing is null. */
+export function toParquet(records: readonly Trial[], store: StudyStore): Uint8Array {
+  const names = [...new Set(records.flatMap((record) => Object.keys(record)))];
+  const columnData = names.map((name): ColumnSource => {
+    const values = records.map((record) => (record as unknown as Record<string, unknown>)[name] ?? null);
+    const all = (type: string) => values.every((value) => value === null || typeof value === type);
+    if (all("number")) return { name, data: values, type: "DOUBLE" };
+    if (all("boolean")) return { name, data: values, type: "BOOLEAN" };
+    if (all("string")) return { name, data: values, type: "STRING" };
+    return {
+      name,
+      data: values.map((value) => value === null ? null : JSON.stringify(value)),
+      type: "STRING",
+    };
+  });
+  const kvMetadata = Object.entries(store.facts).map(([key, value]) => ({
+    key,
+    value: JSON.stringify(value),
+  }));
+  return new Uint8Array(parquetWriteBuffer({ columnData, kvMetadata }));
+}
+
+/** Fields of a record that say what it ran with; the compiler misses one that is not here. */
+const CONDITIONS = Object.keys(
+  {
+    ...{ task: 0, ruleSha256: 0, calibrationSha256: 0, calibration: 0, version: 0, model: 0, modelSha256: 0 },
+    ...{ text: 0, textSha256: 0, context: 0, textTokens: 0, bos: 0, backend: 0, cacheDType: 0 },
+    ...{ products: 0, dtype: 0 },
+  } satisfies { readonly [name in keyof Required<RunConditions>]: 0 },
+) as (keyof RunConditions)[];
+
+/** What a record ran with. */
+function conditionsOf(record: Trial): RunConditions {
+  return Object.fromEntries(
+    CONDITIONS.filter((name) => record[name] !== undefined).map((name) => [name, record[name]]),
+  ) as unknown as RunConditions;
+}
+
+/** Reads a JSONL file of trials. @throws {UsageError} If a line is none, or ran under other conditions than the first. */
+export async function readRecords(path: string): Promise<Trial[]> {
+  const lines = (await readText(path)).split("\n");
+  if (lines.at(-1) !== "") lines.pop(); // torn by a crash
+  const digests = new Set<string>();
+  return lines.filter((line) => line !== "").map((line, i) => {
+    const refuse = (what: string) => new UsageError(`Cannot read "${path}": line ${i + 1}${what}`);
+    let record: Trial;
+    try {
+      record = JSON.parse(line);
+    } catch {
+      throw refuse(" is not JSON");
+    }
+    if (typeof record?.runDigest !== "string") throw refuse(" is no trial");
+    const wrong = findWrongField(record, trialFields(findTask(record.task)));
+    if (wrong !== undefined) throw refuse(`, ${wrong}`);
+    if (digests.add(record.runDigest).size > 1) throw refuse(" ran under other conditions than the first");
+    return record;
+  });
+}
+
+/** Takes trials into a study, which is made where there is none. @returns How many are new. */
+export async function importTrials(
+  path: string,
+  records: readonly Trial[],
+  flags: StudyFlags = {},
+): Promise<number> {
+  const [first] = records;
+  if (first === undefined) throw new UsageError(`Cannot make study "${path}": found no trial`);
+  const conditions = conditionsOf(first), runDigest = await digestConditions(conditions);
+  if (runDigest !== first.runDigest) {
+    throw new UsageError(`Cannot take in trial ${first.trial}: its digest is not that of its conditions`);
+  }
+  const name = path.split("/").at(-1)!.replace(/\.\w+$/, "");
+  using store = exists(path)
+    ? StudyStore.open(path)
+    : StudyStore.create(path, { name, conditions, runDigest, flags });
+  expectSameStudy(store, conditions);
+  return store.take(finishedTrials(records));
+}
+
+/**
+ * Joins studies of the same conditions into one: of each trial the first result, and what no part has finished waits.
+ *
+ * @returns How many trials were new.
+ * @throws {UsageError} If two differ in what they ran with.
+ */
+export function mergeStudies(parts: readonly StudyStore[], path: string): number {
+  const [first] = parts;
+  if (first === undefined) throw new UsageError("Cannot join studies: found none");
+  for (const part of parts) expectSameStudy(part, first.conditions);
+  using into = exists(path) ? StudyStore.open(path) : StudyStore.create(path, first.facts);
+  expectSameStudy(into, first.conditions);
+  let taken = 0;
+  for (const part of parts) {
+    for (const key of ["dense", "environment"] as const) {
+      const value = part.get(key);
+      if (into.get(key) === undefined && value !== undefined) into.set(key, value);
+    }
+    into.add(part.trials());
+    taken += into.take(finishedTrials(listRecords(part)));
+  }
+  return taken;
+}

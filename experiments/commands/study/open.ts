@@ -1,0 +1,123 @@
+/** Studies as a user names them, and what they hold. */
+import { UsageError } from "../../../lib/errors.ts";
+import { findTask, formatMetric, type Metric } from "../../../lib/eval/mod.ts";
+import {
+  paretoFront,
+  StudyStore,
+  summarizeSweep,
+  type SweepSummary,
+  type Trial,
+} from "../../../lib/sweep/mod.ts";
+import { isFolder } from "../cli/files.ts";
+import { STUDY_FILE } from "../cli/study.ts";
+
+/** The file of a study that is named by itself or by its folder. */
+export function pathOfStudy(path: string): string {
+  return isFolder(path) ? `${path.replace(/(?<=.)\/+$/, "")}/${STUDY_FILE}` : path;
+}
+
+/** Opens a study that is named by its file or by its folder. @throws {UsageError} As `StudyStore.open`. */
+export function openNamed(path: string): StudyStore {
+  return StudyStore.open(pathOfStudy(path));
+}
+
+/** Trials as a summary. @throws {UsageError} If none has been run yet. */
+export function summaryOf(
+  store: StudyStore,
+  trials: readonly Trial[] = store.finished(),
+): SweepSummary {
+  const dense = store.get("dense"), environment = store.get("environment");
+  if (dense === undefined || environment === undefined) {
+    throw new UsageError(`Cannot show study "${store.path}": no worker has begun on it`);
+  }
+  return summarizeSweep(trials, dense, environment);
+}
+
+/** A trial in short. */
+export interface ShortTrial {
+  readonly number: number;
+  readonly state: string;
+  /** Share of the dense model's operations in attention; undefined where there is no result. */
+  readonly spent: number | undefined;
+  /** The task's headline; undefined where there is no result. */
+  readonly value: number | undefined;
+  /** Whether it is on the front of both, methods that look ahead aside. */
+  readonly pareto: boolean;
+  /** Options that not all trials share. */
+  readonly options: { readonly [name: string]: unknown };
+}
+
+/** A study in short. */
+export interface ShortStudy {
+  readonly headline: Metric;
+  readonly trials: readonly ShortTrial[];
+  /** Names of the options that vary. */
+  readonly varying: readonly string[];
+}
+
+/** All trials in short: without parsing their records. */
+export function listShort(store: StudyStore): ShortStudy {
+  const { headline } = findTask(store.conditions.task);
+  const names = [headline.name, "attentionFlopsDense", "attentionFlopsAvoided", "looksAhead"];
+  const rows = store.fields(names) as { readonly [name: string]: number | null }[];
+  const stored = store.trials(),
+    first = stored[0]?.options as { readonly [name: string]: unknown } | undefined;
+  const same = new Map(Object.entries(first ?? {}).map(([name, value]) => [name, JSON.stringify(value)]));
+  const varies = new Set<string>();
+  for (const { options } of stored) {
+    for (const [name, value] of Object.entries(options)) {
+      if (!varies.has(name) && JSON.stringify(value) !== same.get(name)) varies.add(name);
+    }
+  }
+  const spent = rows.map((row) =>
+    row.attentionFlopsDense ? 1 - row.attentionFlopsAvoided! / row.attentionFlopsDense : NaN
+  );
+  const sign = signOf({ headline });
+  const front = paretoFront(
+    spent.map((share, i) => rows[i]!.looksAhead ? NaN : -Math.round(100 * share)),
+    rows.map((row) => row[headline.name] === null ? NaN : sign * row[headline.name]!),
+  );
+  const varying = [...varies];
+  const trials = stored.map(({ number, state, options }, i) => ({
+    number,
+    state,
+    spent: Number.isNaN(spent[i]!) ? undefined : spent[i]!,
+    value: rows[i]![headline.name] ?? undefined,
+    pareto: front[i]!,
+    options: Object.fromEntries(
+      varying.map((name) => [name, (options as unknown as Record<string, unknown>)[name]]),
+    ),
+  }));
+  return { headline, trials, varying };
+}
+
+/** The table of a study in short. */
+export function tabulateShort({ headline, trials, varying }: ShortStudy) {
+  const shown = (value: unknown) => value === undefined || value === null ? "-" : String(value);
+  return {
+    columns: ["trial", "state", ...varying, headline.label, "attn FLOPs"],
+    left: [false, true, ...varying.map(() => false), false, false],
+    rows: trials.map(({ number, state, value, spent, options, pareto }) => [
+      String(number),
+      pareto ? `${state} *` : state,
+      ...varying.map((name) => shown(options[name])),
+      value === undefined ? "-" : formatMetric(headline, value),
+      spent === undefined ? "-" : `${(100 * spent).toFixed(0)}%`,
+    ]),
+  };
+}
+
+/** 1 where low values are good, -1 where high ones are. */
+export const signOf = ({ headline }: Pick<ShortStudy, "headline">): 1 | -1 =>
+  headline.better === "lower" ? 1 : -1;
+
+/** The best values of a study in words: `perplexity 41.95`. */
+export function describeBest({ headline, trials }: ShortStudy): string {
+  const sign = signOf({ headline });
+  const best = trials.reduce<number | undefined>(
+    (least, { value }) =>
+      value === undefined || least !== undefined && sign * least <= sign * value ? least : value,
+    undefined,
+  );
+  return best === undefined ? "-" : `${headline.label} ${formatMetric(headline, best)}`;
+}

@@ -1,0 +1,104 @@
+/** A study as a page: how far it is, who works on it, its best trials, and plots. */
+import { formatMetric } from "../../../lib/eval/mod.ts";
+import {
+  axis,
+  baseLayout,
+  Figure,
+  type PlotlySource,
+  plural,
+  renderPage,
+  renderTable,
+  tabulate,
+} from "../../../lib/plot/mod.ts";
+import type { StudyStore } from "../../../lib/sweep/mod.ts";
+import { describeBest, listShort, type ShortStudy, signOf } from "./open.ts";
+import { plotStudy } from "./plot.ts";
+
+/** Rows of the table of best trials. */
+const BEST = 20;
+
+/** Milliseconds since a worker was last heard of, in words. */
+function ago(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  return seconds < 120
+    ? `${seconds} s`
+    : seconds < 7200
+    ? `${Math.round(seconds / 60)} min`
+    : `${Math.round(seconds / 3600)} h`;
+}
+
+/** How far a study is, in words. */
+export function describeCounts(counts: ReturnType<StudyStore["count"]>): string {
+  const { waiting, running, complete, pruned, failed } = counts,
+    total = waiting + running + complete + pruned + failed;
+  const rest = Object.entries({ running, waiting, pruned, failed }).filter(([, n]) => n > 0).map((
+    [state, n],
+  ) => `${n} ${state}`);
+  return [`${complete} of ${plural(total, "trial")}`, ...rest].join(", ");
+}
+
+/** The best value so far, trial by trial. */
+export function collectBestSoFar(study: ShortStudy): { readonly trial: number[]; readonly best: number[] } {
+  const sign = signOf(study), trial: number[] = [], best: number[] = [];
+  for (const { number, value } of study.trials) {
+    if (value === undefined || best.length > 0 && sign * value >= sign * best.at(-1)!) continue;
+    trial.push(number);
+    best.push(value);
+  }
+  return { trial, best };
+}
+
+function plotBestSoFar(study: ShortStudy): Figure {
+  const { trial, best } = collectBestSoFar(study),
+    last = study.trials.findLast(({ value }) => value !== undefined);
+  return new Figure({
+    title: `Best ${study.headline.label} so far`,
+    caption: "In the order of the trials' numbers, whatever they spend.",
+    height: 260,
+    data: [{
+      type: "scatter",
+      mode: "lines",
+      x: [...trial, last!.number],
+      y: [...best, best.at(-1)!],
+      line: { shape: "hv", color: "@series0" },
+      hovertemplate: "trial %{x}: %{y}<extra></extra>",
+    }],
+    layout: baseLayout({ xaxis: axis("trial"), yaxis: axis(study.headline.label) }),
+  });
+}
+
+/** Renders a study as it stands. */
+export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
+  const study = listShort(store), { headline, trials, varying } = study, { model, text } = store.conditions;
+  const sign = signOf(study), now = Date.now(), known = trials.filter(({ value }) => value !== undefined);
+  const best = known.toSorted((a, b) => sign * (a.value! - b.value!)).slice(0, BEST);
+  const workers = tabulate(store.workers(), [
+    ["worker", "its process, a name that was drawn, and its machine", ({ owner }) => owner, true],
+    ["finished", "trials that it has finished", ({ finished }) => String(finished)],
+    ["at trial", "the one that it is at", ({ trial }) => trial === null ? "-" : String(trial)],
+    ["heard of", "how long ago it last said something", ({ seenMs }) => ago(now - seenMs)],
+  ]);
+  const rows = tabulate(best, [
+    ["trial", "its number", ({ number }) => String(number)],
+    ...varying.map((name) =>
+      [name, `option ${name}`, (trial: typeof best[number]) => String(trial.options[name] ?? "-")] as const
+    ),
+    [headline.label, headline.help, ({ value }) => formatMetric(headline, value!)],
+    [
+      "attn FLOPs",
+      "operations of attention, against dense",
+      ({ spent }) => spent === undefined ? "-" : `${(100 * spent).toFixed(0)}%`,
+    ],
+  ]);
+  return renderPage({
+    title: `Study ${store.facts.name}: ${model} on ${text}`,
+    intro: `<p class="verdict">${describeCounts(store.count())}; best ${describeBest(study)}.</p>`,
+    sections: [
+      plotStudy(study),
+      ...(known.length === 0 ? [] : [plotBestSoFar(study)]),
+      `<h2>Best trials</h2>${renderTable({ ...rows, marked: (row) => best[row]?.pareto === true })}`,
+      `<h2>Workers</h2>${renderTable(workers)}`,
+    ],
+    plotly,
+  });
+}

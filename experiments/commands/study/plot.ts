@@ -1,0 +1,72 @@
+/** A study of any size as one figure: the headline against what is spent. */
+import { axis, baseLayout, emptyFigure, Figure } from "../../../lib/plot/mod.ts";
+import type { ShortStudy, ShortTrial } from "./open.ts";
+
+/** Places a side of the plot: of trials that fall into one, the first is drawn. */
+const PLACES = 160;
+
+/** The points that are drawn: all of the front, and of the rest one in each place. */
+export function thinTrials(trials: readonly ShortTrial[]): ShortTrial[] {
+  const known = trials.filter(({ value, spent }) => value !== undefined && spent !== undefined);
+  const range = (of: (trial: ShortTrial) => number) => {
+    const [low, high] = known.reduce(
+      ([low, high], trial) => [Math.min(low, of(trial)), Math.max(high, of(trial))],
+      [
+        Infinity,
+        -Infinity,
+      ],
+    );
+    return (trial: ShortTrial) => Math.round(PLACES * (of(trial) - low) / (high - low || 1));
+  };
+  const x = range(({ spent }) => spent!), y = range(({ value }) => value!), taken = new Set<number>();
+  return known.filter((trial) => {
+    const place = x(trial) * (PLACES + 1) + y(trial), isFirst = !taken.has(place);
+    taken.add(place);
+    return isFirst || trial.pareto;
+  });
+}
+
+/** Draws a study. */
+export function plotStudy({ headline, trials, varying }: ShortStudy): Figure {
+  const title = `${headline.label} against attention spent`;
+  const drawn = thinTrials(trials);
+  if (drawn.length === 0) return emptyFigure(title, "No trial has a result yet.");
+  const trace = (
+    name: string,
+    some: readonly ShortTrial[],
+    marker: { readonly [key: string]: string | number },
+  ) => ({
+    type: "scatter",
+    mode: "markers",
+    name,
+    x: some.map(({ spent }) => spent!),
+    y: some.map(({ value }) => value!),
+    text: some.map(({ number, options }) =>
+      [`trial ${number}`, ...varying.map((name) => `${name} ${options[name] ?? "-"}`)].join(", ")
+    ),
+    hovertemplate: "%{text}<br>%{x:.0%} spent, %{y}<extra></extra>",
+    marker,
+  });
+  const finished = trials.filter(({ value }) => value !== undefined).length;
+  const left = drawn.length < finished
+    ? ` Of ${finished} trials ${drawn.length} are drawn: one where several lie together.`
+    : "";
+  return new Figure({
+    title,
+    caption: `Rings mark the Pareto front; ${headline.better} is better.${left}`,
+    height: 420,
+    data: [
+      trace("trials", drawn.filter(({ pareto }) => !pareto), { color: "@series0", size: 6, opacity: 0.6 }),
+      trace("Pareto front", drawn.filter(({ pareto }) => pareto), {
+        color: "@series1",
+        size: 9,
+        symbol: "circle-open",
+      }),
+    ],
+    layout: baseLayout({
+      xaxis: axis("share of the dense model's operations in attention", { tickformat: ".0%" }),
+      yaxis: axis(headline.label),
+      showlegend: true,
+    }),
+  });
+}

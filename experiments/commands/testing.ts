@@ -1,0 +1,147 @@
+/** Runs tasks as a user does, for tests. */
+import { readStdFlags } from "./cli/deno.ts";
+import { executeTask } from "./cli/task.ts";
+
+const root = new URL("../../", import.meta.url);
+
+/** What a run left. */
+export interface Finished {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const { tasks }: { tasks: Record<string, string> } = JSON.parse(
+  await Deno.readTextFile(new URL("deno.json", root)),
+);
+
+/** The module that a task of deno.json runs, as a path from the project's folder. */
+export function moduleOf(task: string): string {
+  const path = tasks[task]?.match(/experiments\/\S+\.ts/)?.[0];
+  if (path === undefined) throw new Error(`Cannot find the module of task "${task}" in deno.json`);
+  return path;
+}
+
+let flags: Promise<string[]> | undefined;
+
+/** Starts a task. Paths in `args` are taken from the project's folder; `env` stands beside this process's own. */
+export async function spawnTask(
+  task: string,
+  args: readonly string[],
+  env: { readonly [name: string]: string } = {},
+): Promise<Deno.ChildProcess> {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", ...await (flags ??= readStdFlags()), moduleOf(task), ...args],
+    cwd: root,
+    env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** What a started task leaves when it has ended. */
+export async function finish(child: Deno.ChildProcess): Promise<Finished> {
+  const { code, stdout, stderr } = await child.output();
+  const decoder = new TextDecoder();
+  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+}
+
+/** Runs a task to its end in a process of its own: for what only a process shows, or several at once. */
+export async function runProcess(task: string, ...args: string[]): Promise<Finished> {
+  return await finish(await spawnTask(task, args));
+}
+
+/** Runs a task to its end in this process, one at a time: a process takes longer to start than most tasks run. */
+export async function runTask(task: string, ...args: string[]): Promise<Finished> {
+  const { main, USAGE } = await import(new URL(moduleOf(task), root).href);
+  using stdout = capture(Deno.stdout), stderr = capture(Deno.stderr);
+  const code = await executeTask(main, args, USAGE);
+  return { code, stdout: stdout.text(), stderr: stderr.text() };
+}
+
+const captured = new Set<typeof Deno.stdout>();
+
+/** Takes what is written to a stream, as a pipe does, until it is disposed of. */
+function capture(stream: typeof Deno.stdout): Disposable & { text(): string } {
+  if (captured.has(stream)) throw new Error("Cannot run two tasks at once in one process: use runProcess()");
+  captured.add(stream);
+  const { writeSync, isTerminal } = stream, decoder = new TextDecoder();
+  let text = "";
+  stream.writeSync = (bytes) => (text += decoder.decode(bytes, { stream: true }), bytes.length);
+  stream.isTerminal = () => false;
+  return {
+    text: () => text,
+    [Symbol.dispose]() {
+      Object.assign(stream, { writeSync, isTerminal });
+      captured.delete(stream);
+    },
+  };
+}
+
+/** Calls a test with a fresh folder, and removes it. */
+export async function withFolder(test: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await test(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/**
+ * A copy of the project for a test file, made of links, in which one folder is a true copy that may be changed. It is
+ * removed at the end.
+ */
+export function copyProject(folder: string): string {
+  const copy = Deno.makeTempDirSync({ prefix: "tokenfilter-copy-" });
+  addEventListener("unload", () => Deno.removeSync(copy, { recursive: true }));
+  const parts = folder.split("/");
+  parts.forEach((part, depth) => {
+    const above = parts.slice(0, depth).map((name) => `${name}/`).join("");
+    for (const { name } of Deno.readDirSync(new URL(above, root))) {
+      if (name === part || name === ".git" || name === "results") continue;
+      Deno.symlinkSync(new URL(above + name, root), `${copy}/${above}${name}`);
+    }
+    Deno.mkdirSync(`${copy}/${above}${part}`);
+  });
+  for (const { name } of Deno.readDirSync(new URL(folder, root))) {
+    Deno.copyFileSync(new URL(`${folder}/${name}`, root), `${copy}/${folder}/${name}`);
+  }
+  return copy;
+}
+
+/** Names of everything in a folder that is not hidden, sorted. */
+export function listFolder(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].map((entry) => entry.name).filter((name) => name[0] !== ".").sort();
+}
+
+/** The arguments of the command that an interrupted task says to go on with. */
+export function resumeArguments(task: string, stderr: string): string[] {
+  const [, command] = stderr.match(new RegExp(`To go on: deno task ${task} (.*)\n`))!;
+  return [...command!.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
+}
+
+/** Starts a task, and interrupts it as Ctrl-C does once a condition holds. */
+export async function interruptTask(
+  task: string,
+  args: readonly string[],
+  isTime: () => boolean,
+): Promise<Finished> {
+  const child = await spawnTask(task, args);
+  let hasEnded = false;
+  const ended = finish(child).finally(() => hasEnded = true);
+  while (!isTime() && !hasEnded) await new Promise((resolve) => setTimeout(resolve, 2));
+  if (!hasEnded) child.kill("SIGINT");
+  return await ended;
+}
+
+/** Lines of a file; none where it is not there. */
+export function readLines(path: string): string[] {
+  try {
+    return Deno.readTextFileSync(path).split("\n").slice(0, -1);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * `deno task worker`: runs trials of a study that another process has begun. See `deno task worker --help`.
+ */
+import { UsageError } from "../../lib/errors.ts";
+import { createPruner } from "../../lib/methods/mod.ts";
+import { runStudyTrials, Search, storedTrials, StudyStore, TrialRace } from "../../lib/sweep/mod.ts";
+import { readBackend } from "./cli/backend.ts";
+import { Interrupt } from "./cli/interrupt.ts";
+import { parseOwnFlags, readInteger } from "./cli/parse.ts";
+import { Progress } from "./cli/progress.ts";
+import { takeFiles } from "./cli/rule.ts";
+import { readPlan, startStudy } from "./cli/study.ts";
+import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
+import { EXIT, runTask } from "./cli/task.ts";
+import { loadConnection, loadWork } from "./queue/load.ts";
+import { pathOfStudy } from "./study/open.ts";
+
+export const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
+
+Runs trials of a study, beside other workers, until none is left. The study is
+the study.db in a folder of deno task sweep, which says what runs. A worker that
+is killed loses the trial that it is at, which another one takes.
+
+With --queue it takes trials of any study from a queue on Redis or Valkey, where
+deno task sweep --queue has put them, on any machine, until Ctrl-C or SIGTERM:
+it then ends the trial that it is at. Trials whose model, text or code have
+another digest than here stay for other workers.
+
+Examples:
+  deno task worker --study results/mine/study.db
+  deno task worker --study results/mine/study.db --threads 1
+  deno task worker --queue redis://192.0.2.1:6379
+
+  --study FILE   the study
+  --queue URL    the queue: redis://[user:password@]host[:port], rediss:// for TLS
+  --queue-prefix TEXT  what its keys begin with (tokenfilter)
+  --patience N   seconds that the queue may be away (120)
+  --lease N      seconds until the queue gives a silent worker's trial away (60)
+  --model FILE   where the model is (where the study has it)
+  --text FILE    where the text is (where the study has it)
+  --threads N    threads of the native code (all cores)
+  --quiet        no progress on stderr
+  --version      print the version
+  --help         print this`;
+
+/** Aborts when stdin ends: that of a worker whose sweep has ended, however it did. */
+async function endsWithInput(controller: AbortController): Promise<void> {
+  for await (const _ of Deno.stdin.readable);
+  controller.abort();
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const texts = ["study", "queue", "queue-prefix", "patience", "lease", "model", "text", "threads"] as const;
+  const flags = parseOwnFlags(args, texts, ["quiet", "attached"]);
+  if ((flags.study === undefined) === (flags.queue === undefined)) {
+    throw new UsageError("Cannot begin: expected --study FILE, or --queue redis://HOST (see --help)");
+  }
+  const queued = (["queue-prefix", "patience", "lease"] as const).find((name) => flags[name] !== undefined);
+  if (flags.queue === undefined && queued !== undefined) {
+    throw new UsageError(`Cannot use --${queued} without --queue`);
+  }
+  if (flags.threads !== undefined) readInteger("threads", flags.threads, 1);
+  const progress = new Progress(flags.quiet || flags.attached ? undefined : Deno.stderr);
+  const own = Object.fromEntries(
+    (["model", "text", "threads"] as const).filter((name) => flags[name] !== undefined).map((
+      name,
+    ) => [name, flags[name]!]),
+  );
+  if (flags.queue !== undefined) {
+    using interrupt = new Interrupt();
+    const leaseS = readInteger("lease", flags.lease ?? "60", 2);
+    const patienceS = flags.patience === undefined ? undefined : readInteger("patience", flags.patience, 1);
+    const { readAddress } = await loadConnection(), { workOnQueue } = await loadWork();
+    const address = readAddress(flags.queue, flags["queue-prefix"], patienceS);
+    await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
+    return EXIT.ok;
+  }
+  using store = StudyStore.open(pathOfStudy(flags.study!));
+  const values = flagValues({ ...store.flags, jobs: "1", ...own });
+  await takeFiles(values);
+  const request = readBackend(values), plan = await readPlan(values, [], progress);
+  const { study, conditions } = await startStudy(
+    { ...plan, textName: store.conditions.text },
+    request,
+    [],
+    progress,
+    (conditions) => expectSameStudy(store, { ...conditions, model: store.conditions.model }),
+  );
+  expectSameStudy(store, { ...conditions, model: store.conditions.model });
+  plan.model.tokenizer.rest();
+  const attached = new AbortController();
+  if (flags.attached) void endsWithInput(attached);
+  using interrupt = new Interrupt();
+  const signal = AbortSignal.any([attached.signal, interrupt.signal]);
+  progress.start();
+  try {
+    const { config } = plan.model, asked = store.get("search"), race = store.get("race");
+    const search = asked &&
+      new Search(asked, (method) => void createPruner("token-filtering", config, method));
+    await runStudyTrials(study, store, {
+      source: storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) }),
+      ...(race && { race: new TrialRace(race.kind, race.seed) }),
+      signal,
+      onProgress: ({ fraction, done, total }) => progress.step(fraction, `${done}/${total} trials`),
+    });
+    progress.clear();
+    return EXIT.ok;
+  } catch (error) {
+    progress.clear();
+    if (!signal.aborted || error !== signal.reason) throw error;
+    return attached.signal.aborted ? EXIT.ok : interrupt.code;
+  }
+}
+
+if (import.meta.main) await runTask(main, USAGE);

@@ -1,0 +1,21 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { loadModel } from "../../../lib/model/mod.ts";
+import { ReferenceBackend } from "../../../lib/reference/mod.ts";
+import { measureLayers, spareLayers } from "./layers.ts";
+
+Deno.test("the layers of largest divergences keep every key, and the others drop what they would have", () => {
+  const ratios = spareLayers([0.1, 0.5, 0.2, 0.3], 2, 0.4);
+  assertEquals(ratios, [0.8, 0, 0.8, 0]);
+  assertEquals(spareLayers([0.1, 0.2], 0, 0.4), [0.4, 0.4]);
+  assertThrows(() => spareLayers([0.1, 0.5, 0.2, 0.3], 3, 0.4), RangeError, "the others would drop 1.6");
+});
+
+Deno.test("a layer that loses its far keys diverges, one whose keys are all near does not", async () => {
+  const backend = new ReferenceBackend(), { model, config } = await loadModel("tiny", backend);
+  const ids = Int32Array.from({ length: 40 }, (_, i) => 5 + (i * 37) % 200),
+    measured = { model, config, backend };
+  const found = await measureLayers(measured, ids, { recent: 4, warmup: 4 });
+  assertEquals(found.length, config.numLayers);
+  assert(found.every((kl) => kl > 0), `${found}`);
+  assertEquals(await measureLayers(measured, ids, { recent: 40, warmup: 4 }), found.map(() => 0));
+});

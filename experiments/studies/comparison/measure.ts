@@ -1,0 +1,170 @@
+/**
+ * Runs the study of README.md: comparisons of all methods under one budget, part by part, each a `deno task compare`.
+ *
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/measure.ts DATA WORK [PART…]
+ *
+ * DATA holds the JSONL files of the tasks, wikitext2-test.txt, and book-long.txt, which offline methods are fitted on.
+ * WORK keeps what is at work: run the same command again to go on with what was interrupted. A part that is over goes to
+ * results/, in one line of JSON; those that are there are not run again.
+ */
+import { exists } from "../../commands/cli/files.ts";
+import { readStdFlags } from "../../commands/cli/deno.ts";
+import type { Comparison } from "../../../lib/sweep/mod.ts";
+
+/** Methods that need nothing but the model. */
+const ONLINE = "paper,variance,learned,keys,local,random,random-protected,periodic";
+/** Rivals that drop keys and values. */
+const EVICTING =
+  "streaming,h2o,tova,snapkv,expected-attention,leverage,lagkv,curdkv,keydiff-cache,keydiff,cur,knorm";
+/** Other rules, and bounds that look ahead. */
+const MORE = "oracle,foresight,leave-one-out,missed,received,keydiff-merge,input-norm,random-protected";
+/** Of all, what is asked for several shares. */
+const SEVERAL =
+  "paper,variance,learned,keys,local,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
+/** Methods that alter the model once, by a text, which here is a book and no text of the judged kind; and as they go. */
+const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp";
+const PROMPT = "probe-pruning";
+
+/** A part: flags of a comparison. */
+export interface Part {
+  readonly methods: string;
+  /** None where flags hold those of the layers. */
+  readonly ratios?: string;
+  readonly flags: readonly string[];
+  /** Default: smollm2-135m. */
+  readonly model?: string;
+  /** Whether methods are fitted on the book. */
+  readonly isFitted?: true;
+}
+
+const text = (methods: string, ratios: string, tokens: number): Part => ({
+  ...{ methods, ratios },
+  flags: ["--tokens", `${tokens}`, "--seeds", "2"],
+});
+/** Items, after the least text that a comparison takes; one seed of chance. */
+const items = (methods: string, ratios: string, tasks: string, count: number, flags: string[]) => ({
+  ...{ methods, ratios },
+  flags: [...["--tokens", "512", "--seeds", "1", "--tasks", tasks, "--items", `${count}`], ...flags],
+});
+/** Items are short: with longer windows and blocks, or a later start, nothing would be filtered. */
+const SHORT = ["--filter-from", "8", "--recent", "4", "--block", "4", "--warmup", "32"];
+/** Methods that skip queries, and those that drop keys; the paper's criterion (`variance`) is among both. */
+const QUERIES = "paper,variance,learned,random-protected";
+const KEYS = "variance,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
+/** Fewer of them, on more items. */
+const FEWER_KEYS = KEYS.replace(",lagkv", "").replace(",cur,knorm", "");
+/** On long items every method has windows, blocks and a warm-up of its own. */
+const LONG = "paper,learned,keys,local,random-protected,streaming,tova,snapkv,keydiff";
+const queries = (ratios: string, tasks: string, count: number) => items(QUERIES, ratios, tasks, count, SHORT);
+/** The same beside the best of the methods that are fitted. */
+const queriesAndFitted = (ratios: string, tasks: string, count: number): Part => ({
+  ...items(`${QUERIES},attention-drop`, ratios, tasks, count, SHORT),
+  isFitted: true,
+});
+const keys = (ratios: string, tasks: string, count: number, methods = KEYS) =>
+  items(methods, ratios, tasks, count, [...SHORT, "--side", "key"]);
+/**
+ * A share of the keys, of all layers alike, or of fewer layers as many (ratios/), since some keep every key: those that
+ * recall, found on a novel (../cheap_skips/layers.ts); those that running text asks for most; or others, drawn by chance.
+ */
+const layers = (which: "all" | "recall" | "other" | "text", share: string, length: number, count: number) => {
+  const methods = `variance,leave-one-out,random-protected${length === 512 ? ",received,keydiff" : ""}`;
+  const own = ["--length", `${length}`, "--side", "key", "--recent", "32", "--warmup", "64"];
+  const { ratios, ...part } = items(methods, share, "needle", count, own);
+  if (which === "all") return { ...part, ratios };
+  const file = new URL(`ratios/${which}_${share}.json`, import.meta.url).pathname;
+  return { ...part, flags: [...part.flags, "--skip-ratios", file] };
+};
+/** Where layers have windows of their own; `local` is refused there. */
+const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
+
+const SHORT_TASKS = "arc_easy,arc_challenge,openbookqa,piqa,winogrande,lambada_openai";
+
+/** The parts, in the order in which they are run. */
+export const PARTS: { readonly [name: string]: Part } = {
+  "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
+  "text_more_0.5": text(MORE, "0.5", 2048),
+  "items_queries_0.5": queriesAndFitted("0.5", SHORT_TASKS, 200),
+  "items_keys_0.5": keys("0.5", "arc_easy,piqa,winogrande,lambada_openai", 200, FEWER_KEYS),
+  "guessed_keys_0.5": keys("0.5", "arc_challenge,openbookqa", 200, FEWER_KEYS),
+  "text_0.2_0.4": text(SEVERAL, "0.2,0.3,0.4", 2048),
+  "fitted_0.2_0.5": { ...text(FITTED, "0.2,0.5", 2048), isFitted: true },
+  "in_style_0.2_0.5": text(PROMPT, "0.2,0.5", 2048),
+  "hellaswag_queries_0.5": queriesAndFitted("0.5", "hellaswag", 200),
+  "hellaswag_keys_0.5": keys("0.5", "hellaswag", 200),
+  "boolq_queries_0.5": queriesAndFitted("0.5", "boolq", 100),
+  "boolq_keys_0.5": keys("0.5", "boolq", 100, FEWER_KEYS),
+  "mmlu_queries_0.5": queries("0.5", "mmlu", 48),
+  "mmlu_keys_0.5": keys("0.5", "mmlu", 48, FEWER_KEYS),
+  "needle_0.5": items(LONG, "0.5", "needle", 12, ["--length", "512"]),
+  "needle_all_0.5": layers("all", "0.5", 512, 24),
+  "needle_recall_0.5": layers("recall", "0.5", 512, 24),
+  "needle_other_0.5": layers("other", "0.5", 512, 24),
+  "needle_text_0.5": layers("text", "0.5", 512, 24),
+  "needle_all_0.75": layers("all", "0.75", 512, 24),
+  "needle_recall_0.75": layers("recall", "0.75", 512, 24),
+  "needle_all_0.5_2048": layers("all", "0.5", 2048, 12),
+  "needle_recall_0.5_2048": layers("recall", "0.5", 2048, 12),
+  "needle_all_0.75_2048": layers("all", "0.75", 2048, 12),
+  "needle_recall_0.75_2048": layers("recall", "0.75", 2048, 12),
+  "local_0.3_0.5": text("local,keydiff,random-protected", "0.3,0.5", 2048),
+  "sleb_0.2_0.5": {
+    ...text("sleb,shortgpt", "0.2,0.5", 2048),
+    flags: ["--tokens", "2048", "--seeds", "2", "--calibration-tokens", "256"],
+    isFitted: true,
+  },
+  "gemma_text_0.5": gemma(text(SEVERAL.replace(",local", ""), "0.5", 1024)),
+  "gemma_queries_0.5": gemma(queries("0.5", "arc_easy,piqa", 30)),
+  "gemma_keys_0.5": gemma(keys("0.5", "arc_easy,piqa", 30)),
+};
+
+const ROOT = new URL("../../../", import.meta.url), RESULTS = new URL("results/", import.meta.url);
+
+/** A comparison in one line, numbers to six digits: without the pairs of all methods, which grow as its square. */
+export const shorten = ({ pairs: _, ...rest }: Comparison): string =>
+  JSON.stringify(
+    rest,
+    (_, value) =>
+      typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value,
+  ) + "\n";
+
+/** Runs a part to its end. @returns The exit code. */
+async function measure(name: string, data: string, work: string): Promise<number> {
+  const part = PARTS[name]!, folder = `${work}/${name}`;
+  const hasItems = part.flags.includes("--tasks");
+  const args = [
+    ...["run", "-A", "--no-check", ...await readStdFlags(), "experiments/commands/compare.ts"],
+    ...["--model", part.model ?? "smollm2-135m", "--text", `${data}/wikitext2-test.txt`, "--threads", "1"],
+    ...["--methods", part.methods, ...part.flags],
+    ...(part.ratios === undefined ? [] : ["--ratios", part.ratios]),
+    ...(hasItems ? ["--data", data] : []),
+    ...(part.isFitted ? ["--calibration", `${data}/book-long.txt`, "--calibration-domain", "other"] : []),
+    ...[exists(`${folder}/methods.jsonl`) ? "--resume" : "--out", folder],
+  ];
+  if (!exists(`${folder}/compare.json`)) {
+    const child = new Deno.Command(Deno.execPath(), { args, cwd: ROOT, stdin: "null", stdout: "null" })
+      .spawn();
+    const stop = () => child.kill("SIGINT"); // it keeps what is finished
+    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
+    const { code } = await child.status;
+    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(signal, stop);
+    if (code !== 0) return code;
+  }
+  const result = JSON.parse(await Deno.readTextFile(`${folder}/compare.json`));
+  await Deno.mkdir(RESULTS, { recursive: true });
+  await Deno.writeTextFile(new URL(`${name}.json`, RESULTS), shorten(result));
+  return 0;
+}
+
+if (import.meta.main) {
+  const [data, work, ...chosen] = Deno.args;
+  if (data === undefined || work === undefined || chosen.some((name) => !Object.hasOwn(PARTS, name))) {
+    console.error(`Cannot run the study: expected DATA WORK [PART…], parts ${Object.keys(PARTS).join(", ")}`);
+    Deno.exit(2);
+  }
+  for (const name of chosen.length > 0 ? chosen : Object.keys(PARTS)) {
+    if (exists(new URL(`${name}.json`, RESULTS))) continue;
+    const code = await measure(name, data, work);
+    if (code !== 0) Deno.exit(code);
+  }
+}

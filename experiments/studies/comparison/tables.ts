@@ -1,0 +1,256 @@
+/**
+ * The tables of README.md and items.md, from the comparisons in results/.
+ *
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/tables.ts PART…
+ *
+ * Several parts of one task have a table together: a row a method and a column a part.
+ */
+import { formatMetric } from "../../../lib/eval/mod.ts";
+import { formatInterval, withoutShare } from "../../../lib/plot/mod.ts";
+import {
+  BUDGETS,
+  type ComparedResult,
+  type Comparison,
+  type Opposed,
+  sharesOf,
+} from "../../../lib/sweep/mod.ts";
+import type { Interval } from "../../../lib/stats/mod.ts";
+import { formatMarkdown, type PlainTable } from "../../commands/cli/table.ts";
+
+/** What tables and pictures read: results hold no pairs. */
+export type Part = Pick<Comparison, "methods" | "results" | "items">;
+
+/** Budgets that are shown. */
+const SHOWN = ["pairs", "rows", "projectionFlops", "parameters"] as const;
+
+const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
+const verdictOf = (opposed: Opposed | undefined) => opposed?.verdict ?? "-";
+
+const rivalOf = (opposed: Opposed | undefined) =>
+  opposed === undefined
+    ? "-"
+    : `${opposed.verdict} ${opposed.verdict === "not told apart" ? "from" : "than"} ${opposed.name}`;
+
+/** Signs where a method is told apart from its own chance, or worse than the best other one at its share. */
+const signsOf = ({ control, rival }: ComparedResult["against"]) =>
+  [
+    ...(control?.verdict === "better" ? [" ▲"] : control?.verdict === "worse" ? [" ▼"] : []),
+    ...(rival?.verdict === "worse" ? ["†"] : []),
+  ].join("");
+
+/** The rows of the text's loss, by method. */
+const listLosses = ({ results }: Part): ReadonlyMap<string, ComparedResult> =>
+  new Map(
+    results!.filter(({ task, metric }) => task.startsWith("perplexity") && metric === "perplexity")
+      .map((row) => [row.method, row]),
+  );
+
+/** A row a method: what it costs on the text, beside its own chance, and what it spends. */
+export function tabulateText(part: Part): PlainTable {
+  const judged = listLosses(part);
+  return {
+    columns: [
+      ...["method", "nats above dense", "nats above its chance", "vs chance", "vs rival"],
+      ...SHOWN.map((name) => BUDGETS[name].label),
+    ],
+    left: [true],
+    rows: part.methods.filter(({ name }) => name !== "dense").map((own) => {
+      const row = judged.get(own.name), chance = own.toProtected ?? own.toRandom;
+      return [
+        `${own.name}${own.missed ? " !" : ""}`,
+        formatInterval(own.toDense!, 3),
+        chance === null ? "-" : formatInterval(chance, 3),
+        verdictOf(row?.against.control),
+        rivalOf(row?.against.rival),
+        ...SHOWN.map((name) => percent(own.shares[name])),
+      ];
+    }),
+  };
+}
+
+/** Methods by name without their share, those at each share in order. */
+export function groupShares({ methods }: Part): Map<string, Map<number, Comparison["methods"][number]>> {
+  const groups = Map.groupBy(
+    methods.filter(({ asked }) => asked !== undefined),
+    ({ name }) => withoutShare(name),
+  );
+  return new Map([...groups].map(([name, own]) => [name, new Map(own.map((one) => [one.asked!, one]))]));
+}
+
+/** A row a method and a column a share: nats above dense; and what it spends at the largest one. */
+export function tabulateShares(part: Part): PlainTable {
+  const judged = listLosses(part), groups = groupShares(part);
+  const shares = [...new Set([...groups.values()].flatMap((own) => [...own.keys()]))].sort();
+  const most = shares.at(-1)!;
+  const lossAt = (own: Map<number, Comparison["methods"][number]>) =>
+    own.get(most)?.toDense?.estimate ?? Infinity;
+  return {
+    columns: [
+      "method",
+      ...shares.map((share) => `at ${share}`),
+      ...SHOWN.map((name) => `${BUDGETS[name].label} at ${most}`),
+    ],
+    left: [true],
+    rows: [...groups].sort(([, a], [, b]) => lossAt(a) - lossAt(b)).map(([name, own]) => [
+      name,
+      ...shares.map((share) => {
+        const method = own.get(share);
+        if (method === undefined) return "-";
+        const signs = signsOf(judged.get(method.name)!.against);
+        return `${formatInterval(method.toDense!, 3)}${method.missed ? " !" : signs}`;
+      }),
+      ...SHOWN.map((budget) => {
+        const method = own.get(most);
+        return method === undefined ? "-" : percent(method.shares[budget]);
+      }),
+    ]),
+  };
+}
+
+/** Metrics of which the first that a task has is its own. */
+const MAIN = ["acc_norm", "acc", "found"];
+/** Half of a 95% interval, in standard errors. */
+const Z = 1.96;
+
+/** A method on all tasks of a part. */
+export interface ItemsRow {
+  readonly method: string;
+  /** Its row of each task. */
+  readonly results: readonly ComparedResult[];
+  /** Mean over tasks of the change from dense, in points; its interval takes tasks as independent. */
+  readonly change: Interval;
+}
+
+/** Tasks of a part with the metric that stands for each. */
+export function listTasks({ results }: Part): { readonly task: string; readonly metric: string }[] {
+  const tasks = Map.groupBy(results!, ({ task }) => task);
+  return [...tasks].flatMap(([task, rows]) => {
+    const metric = MAIN.find((name) => rows.some((row) => row.metric === name));
+    return metric === undefined || task.startsWith("perplexity") ? [] : [{ task, metric }];
+  });
+}
+
+/** The methods of a part on its tasks, best first; the dense model before them. */
+export function collectItems(part: Part): ItemsRow[] {
+  const tasks = listTasks(part);
+  const rows = part.methods.map(({ name: method }): ItemsRow => {
+    const results = tasks.map(({ task, metric }) =>
+      part.results!.find((row) => row.task === task && row.metric === metric && row.method === method)!
+    );
+    const changes = results.map(({ against: { dense } }) => dense ?? { estimate: 0, low: 0, high: 0 });
+    const mean = (of: (change: Interval) => number) =>
+      changes.reduce((sum, change) => sum + of(change), 0) / changes.length;
+    const variance = mean(({ low, high }) => ((high - low) / (2 * Z)) ** 2) / changes.length;
+    const estimate = mean((change) => change.estimate), half = Z * Math.sqrt(variance);
+    return {
+      ...{ method, results },
+      change: { estimate: 100 * estimate, low: 100 * (estimate - half), high: 100 * (estimate + half) },
+    };
+  });
+  return rows.sort((a, b) =>
+    Number(b.method === "dense") - Number(a.method === "dense") || b.change.estimate - a.change.estimate
+  );
+}
+
+/** A perplexity of words of which a broken model may give none any weight. */
+export const formatPerplexity = (value: number): string =>
+  formatMetric({ digits: value < 100 ? 1 : 0 }, value);
+
+/** A value with the signs of what it is told apart from. */
+const marked = (text: string, { against }: ComparedResult) =>
+  `${text}${["better", "worse"].includes(verdictOf(against.dense)) ? "*" : ""}${signsOf(against)}`;
+
+/** A row a method and a column a task, the perplexity of guessed words, and what was really filtered. */
+export function tabulateItems(part: Part): PlainTable {
+  const perplexities = part.results!.filter(({ task, metric }) =>
+    metric === "perplexity" && !task.startsWith("perplexity")
+  );
+  const guessed = [...new Set(perplexities.map(({ task }) => task))];
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  return {
+    columns: [
+      "method",
+      ...listTasks(part).map(({ task, metric }) => `${task} ${metric}`),
+      ...guessed.map((task) => `${task} ppl`),
+      ...["mean change from dense", "pairs", "KV held", "missed keys", "own"],
+    ],
+    left: [true],
+    rows: collectItems(part).map(({ method, results, change }) => {
+      const budgets = part.items!.budgets.filter((own) => own.method === method);
+      const share = (of: (budget: typeof budgets[number]) => number) =>
+        budgets.length === 0 ? "-" : percent(mean(budgets.map(of)));
+      return [
+        method,
+        ...results.map((row) => marked((100 * row.value).toFixed(1), row)),
+        ...guessed.map((task) => perplexities.find((row) => row.task === task && row.method === method)!)
+          .map((row) => marked(formatPerplexity(row.value), row)),
+        method === "dense" ? "-" : formatInterval(change, 1),
+        share(({ usage }) => sharesOf(usage).pairs),
+        share(({ usage }) => sharesOf(usage).rows),
+        share(({ meanReach }) => meanReach.missedKeys),
+        share(({ meanReach }) => meanReach.ownSkips),
+      ];
+    }),
+  };
+}
+
+/** Reads the comparison of a part that is over. */
+export async function readPart(part: string): Promise<Comparison> {
+  return JSON.parse(await Deno.readTextFile(new URL(`results/${part}.json`, import.meta.url)));
+}
+
+/** A part's table, in Markdown. */
+function showPart(part: Part): string {
+  const shares = new Set(part.methods.map(({ asked }) => asked).filter((asked) => asked !== undefined));
+  return formatMarkdown((part.items ? tabulateItems : shares.size > 1 ? tabulateShares : tabulateText)(part));
+}
+
+/** A row a method and a column a part of one and the same task: its accuracy, and in brackets the perplexity. */
+export function tabulateTogether(parts: ReadonlyMap<string, Part>): PlainTable {
+  const columns = [...parts].map(([name, part]) => {
+    const { task, metric } = listTasks(part)[0]!, rows = part.results!.filter((row) => row.task === task);
+    const find = (method: string, metric: string) =>
+      rows.find((row) => row.metric === metric && withoutShare(row.method) === method);
+    const held = part.items!.budgets.map(({ usage }) => sharesOf(usage).rows);
+    return { name, find, metric, held: [Math.min(...held), Math.max(...held)].map(percent) };
+  });
+  const methods = new Set(
+    [...parts.values()].flatMap((part) => collectItems(part).map(({ method }) => withoutShare(method))),
+  );
+  return {
+    columns: ["method", ...columns.map(({ name }) => name)],
+    left: [true],
+    rows: [
+      ...[...methods].map((method) => [
+        method,
+        ...columns.map(({ find, metric }) => {
+          const found = find(method, metric), perplexity = find(method, "perplexity")!;
+          return found === undefined
+            ? "-"
+            : `${marked((100 * found.value).toFixed(1), found)} (${
+              marked(formatPerplexity(perplexity.value), perplexity)
+            })`;
+        }),
+      ]),
+      [
+        "KV held",
+        ...columns.map(({ held: [least, most] }) => least === most ? least! : `${least} to ${most}`),
+      ],
+    ],
+  };
+}
+
+/** The table of a part, or of several together, in Markdown. */
+export async function showParts(names: readonly string[]): Promise<string> {
+  const parts = new Map<string, Part>();
+  for (const name of names) parts.set(name, await readPart(name));
+  return names.length === 1 ? showPart(parts.get(names[0]!)!) : formatMarkdown(tabulateTogether(parts));
+}
+
+if (import.meta.main) {
+  if (Deno.args.length === 0) {
+    console.error("Cannot make a table: expected the name of a file in results/, as text_short_0.5");
+    Deno.exit(2);
+  }
+  console.log(await showParts(Deno.args));
+}

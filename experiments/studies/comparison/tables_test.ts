@@ -1,0 +1,126 @@
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { comparedAtRatios, type Comparison } from "../../../lib/sweep/mod.ts";
+import { PARTS, shorten } from "./measure.ts";
+import { collectLosses, joinShares, plotItems, plotLosses, shareTasks } from "./pictures.ts";
+import { collectItems, formatPerplexity, type Part, readPart, showParts, tabulateShares } from "./tables.ts";
+
+Deno.test("the study's parts name methods and shares that a comparison knows", () => {
+  for (const [name, { methods, ratios = "0.5" }] of Object.entries(PARTS)) {
+    const asked = comparedAtRatios(methods.split(","), {}, 1, ratios.split(",").map(Number));
+    const own = new Set(asked.map((method) => method.name.replace(/ at .*/, "")));
+    assert(methods.split(",").every((method) => own.has(method) || /^(random|periodic)/.test(method)), name);
+  }
+});
+
+Deno.test("the study's pages have the table of every committed result, as its command makes it", async () => {
+  const pages = ["README.md", "items.md"].map((name) => Deno.readTextFile(new URL(name, import.meta.url)));
+  const text = (await Promise.all(pages)).join("\n");
+  const names = Array.from(Deno.readDirSync(new URL("results/", import.meta.url)), ({ name }) => name);
+  const parts = names.filter((name) => name.endsWith(".json")).map((name) => name.replace(/\.json$/, ""));
+  const shown = Array.from(
+    text.matchAll(/`experiments\/studies\/comparison\/tables\.ts ([^`]+)`/g),
+    ([, names]) => names!,
+  );
+  assertEquals(shown.flatMap((names) => names.split(" ")).sort(), parts.sort());
+  for (const names of shown) {
+    assertStringIncludes(
+      text,
+      `\`experiments/studies/comparison/tables.ts ${names}\`\n\n${await showParts(names.split(" "))}`,
+    );
+  }
+  for (const part of parts) assertStringIncludes(text, (await readPart(part)).environment.label!);
+});
+
+/** A part whose methods lose as much as is said, and answer two tasks with changes and half intervals, in shares. */
+function part(
+  methods: readonly (readonly [name: string, asked: number, nats: number])[],
+  changes: { readonly [method: string]: readonly (readonly [change: number, half: number])[] } = {},
+): Part {
+  const interval = (estimate: number, half: number) => ({
+    estimate,
+    low: estimate - half,
+    high: estimate + half,
+  });
+  const items = ["acc", "acc_norm"].flatMap((metric, task) =>
+    Object.entries(changes).map(([method, own]) => ({
+      ...{ method, task: `task${task}`, metric, value: 0.5 },
+      against: { dense: { ...interval(...own[task]!), verdict: "worse" } },
+    }))
+  );
+  const texts = methods.map(([method]) => ({
+    ...{ method, task: "perplexity", metric: "perplexity" },
+    against: {
+      control: { verdict: "better" },
+      rival: { verdict: method.startsWith("paper") ? "worse" : "better" },
+    },
+  }));
+  return {
+    methods: methods.map(([name, asked, nats]) => ({
+      ...{ name, asked, achievedRatio: name.startsWith("paper") ? asked : 0, missed: false },
+      toDense: interval(nats, 0.01),
+      shares: { pairs: 0.4, rows: 0.5, projectionFlops: 1, parameters: 1 },
+    })),
+    results: [...texts, ...items],
+  } as unknown as Part;
+}
+
+Deno.test("a part of several shares has a row a method and a column a share, the least loss first", () => {
+  const own = part([["paper at 0.2", 0.2, 0.5], ["paper at 0.5", 0.5, 3], ["cur at 0.5", 0.5, 0.1]]);
+  assertEquals(tabulateShares(own).columns.slice(0, 4), ["method", "at 0.2", "at 0.5", "pairs at 0.5"]);
+  assertEquals(tabulateShares(own).rows.map((row) => row.slice(0, 4)), [
+    ["cur", "-", "+0.100 [0.090, 0.110] ▲", "40%"],
+    ["paper", "+0.500 [0.490, 0.510] ▲†", "+3.000 [2.990, 3.010] ▲†", "40%"],
+  ]);
+  const curves = collectLosses(own);
+  assertEquals(curves.map(({ side }) => side), ["queries", "keys"]);
+  assertEquals(curves[0]!.points.map(({ asked, estimate }) => [asked, estimate]), [[0.2, 0.5], [0.5, 3]]);
+  assertEquals(plotLosses(curves.slice(1), "").data.map(({ name, y }) => [name, y]), [["cur", [0.1]]]);
+  // Points of a share stand beside each other, a few percent of a share apart.
+  const places = plotLosses(curves, "").data.map(({ x }) => (x as number[]).at(-1)!.toFixed(3));
+  assertEquals(places, ["48.500", "51.500"]);
+});
+
+Deno.test("parts at several shares are joined by the methods that are named", () => {
+  const own = joinShares([
+    part([["cur at 0.2", 0.2, 0.1]]),
+    part([["cur at 0.5", 0.5, 0.3], ["h2o at 0.5", 0.5, 0.2]]),
+  ], new Set(["cur"]));
+  assertEquals(collectLosses(own).map(({ method, points }) => [method, points.length]), [["cur", 2]]);
+});
+
+Deno.test("the mean change over tasks takes tasks as independent", () => {
+  const own = part([["a at 0.5", 0.5, 0], ["b at 0.5", 0.5, 0]], {
+    "a at 0.5": [[-0.2, 0.06], [0, 0.08]],
+    "b at 0.5": [[0, 0], [0.1, 0]],
+  });
+  const [best, a] = collectItems(own);
+  assertEquals([best!.method, a!.method], ["b at 0.5", "a at 0.5"]);
+  assertAlmostEquals(a!.change.estimate, -10);
+  assertAlmostEquals(a!.change.high - a!.change.estimate, 5); // 10 points over 2 tasks
+  const figure = plotItems([{ side: "keys", part: own }], "");
+  assertEquals(figure.data.map(({ y }) => y), [["a (keys)", "b (keys)"]]);
+  const first = { ...own, results: own.results!.filter(({ task }) => task === "task0") };
+  assertEquals(collectItems(shareTasks(own, first)).map(({ change }) => change.estimate), [0, -20]);
+});
+
+Deno.test("perplexities that are out of all proportion are shown by their size", () => {
+  assertEquals([99.94, 100.4, 158849, 7.114e17].map(formatPerplexity), ["99.9", "100", "158849", "7.1e17"]);
+});
+
+Deno.test("parts of one task have a table together: a row a method, as it stands in the part's own table", async () => {
+  const own = await showParts(["needle_recall_0.5"]), other = await showParts(["needle_all_0.5"]);
+  const together = await showParts(["needle_all_0.5", "needle_recall_0.5"]);
+  const cells = (table: string, method: string) =>
+    table.split("\n").find((line) => line.startsWith(`| ${method}`))!.split(" | ");
+  const [, first, second] = cells(together, "keydiff").map((cell) => cell.replace(/ \|$/, ""));
+  const [, accuracy, perplexity] = cells(other, "keydiff at 0.5");
+  assertEquals(first, `${accuracy} (${perplexity})`);
+  const [, accuracy2, perplexity2] = cells(own, "keydiff");
+  assertEquals(second, `${accuracy2} (${perplexity2})`);
+  assertStringIncludes(together, "| KV held | 62% to 63% | 62% |");
+});
+
+Deno.test("a part that is kept has no pairs, and six digits", () => {
+  const text = shorten({ pairs: [1], intervals: 0.123456789, units: 2044 } as unknown as Comparison);
+  assertEquals(text, '{"intervals":0.123457,"units":2044}\n');
+});

@@ -1,0 +1,186 @@
+/**
+ * What CONTRIBUTING.md promises of a new method: one file and one line, and every command knows it. A copy of the
+ * project takes in a rule with two options and a pruner with one; only `lib/methods/` differs from the project itself.
+ */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { writeSafetensors } from "../../lib/model/mod.ts";
+import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
+import { readStdFlags } from "../commands/cli/deno.ts";
+import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
+
+const copy = copyProject("lib/methods");
+
+const TOY = `/** A rule. */
+import type { OptionTable } from "../filter/option.ts";
+import type { RuleMethod } from "./method.ts";
+
+const options = {
+  toyA: { type: "number", default: 0.5, range: "[0, 2]", help: "weight of the values, {range}" },
+  toySquared: { type: "flag", default: false, help: "square it" },
+} as const satisfies OptionTable;
+
+/** Keys less values. */
+export const toy: RuleMethod<"toy", typeof options> = {
+  name: "toy",
+  help: "keys less values",
+  options,
+  score: ({ muK, muV }, { toyA, toySquared }) => (muK - toyA * muV) ** (toySquared ? 2 : 1),
+};
+`;
+const EVEN = `/** A pruner. */
+import { createScanOutput } from "../filter/layer.ts";
+import type { OptionTable } from "../filter/option.ts";
+import { planLayers } from "../filter/schedule.ts";
+import type { PrunerMethod } from "./method.ts";
+import { definePruner, type PrunerSequence } from "./pruner.ts";
+
+const options = {
+  evenShift: { type: "integer", default: 1, range: "[0, 9]", help: "tokens by which all is shifted" },
+} as const satisfies OptionTable;
+
+/** Skips at even distances. */
+export const even: PrunerMethod<"even", typeof options> = {
+  name: "even",
+  help: "skips at even distances",
+  options,
+  looksAhead: false,
+  create(shape, { evenShift, ...shared }, { trace }) {
+    const plan = new Map(planLayers(shape.numLayers, shared).map((one) => [one.layer, one.skipRatio]));
+    const { warmup, recent } = shared;
+    const wrap = (seen: Map<number, number>, chunk: number): PrunerSequence => ({
+      decide({ layer, count }, start) {
+        const first = seen.get(layer) ?? 0, taken = count - start, rows = createScanOutput(taken);
+        const due = (t: number) => Math.floor((t + evenShift) * plan.get(layer)!);
+        rows.keep.forEach((_, i) => {
+          if (first + i >= warmup && due(first + i + 1) > due(first + i)) rows.keep[i] = 0;
+        });
+        seen.set(layer, first + taken);
+        trace?.(rows, layer, chunk);
+        return { taken, keep: rows.keep };
+      },
+      fork: () => wrap(new Map(seen), chunk),
+    });
+    const layers = [...plan.keys()], start = (chunk = 0) => wrap(new Map(), chunk);
+    return definePruner({ name: "even", layers, warmup, recent, start });
+  },
+};
+`;
+
+Deno.writeTextFileSync(`${copy}/lib/methods/toy.ts`, TOY);
+Deno.writeTextFileSync(`${copy}/lib/methods/even.ts`, EVEN);
+const list = Deno.readTextFileSync(`${copy}/lib/methods/list.ts`);
+Deno.writeTextFileSync(
+  `${copy}/lib/methods/list.ts`,
+  list.replace(
+    "import { variance }",
+    'import { even } from "./even.ts";\nimport { toy } from "./toy.ts";\n$&',
+  )
+    .replace("] as const;", "  toy,\n  even,\n] as const;"),
+);
+
+const stdFlags = await readStdFlags();
+const deno = (...args: string[]): Promise<Finished> =>
+  finish(new Deno.Command(Deno.execPath(), { args, cwd: copy, stdout: "piped", stderr: "piped" }).spawn());
+const run = (task: string, line: string) =>
+  deno("run", "-A", ...stdFlags, moduleOf(task), ...line.split(" "), "--threads", "1");
+
+const SMALL = "--context 48 --tokens 96 --warmup 8 --tail 0.5 --prune-ratio 0.25";
+
+Deno.test("a new method's own options follow into types, and the contract holds it", async () => {
+  const use = `import { createPruner, resolveOptions } from "./mod.ts";
+const ratio: number = resolveOptions({ fusion: "toy", toyA: 2 }).toyA;
+createPruner("even", { numLayers: 1, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 }, { evenShift: ratio });
+// @ts-expect-error an option of another type
+resolveOptions({ toyA: "2" });
+`;
+  Deno.writeTextFileSync(`${copy}/lib/methods/use.ts`, use);
+  const { code, stderr } = await deno("check", ...stdFlags, "lib/methods/use.ts");
+  assertEquals(code, 0, stderr);
+  const contract = "lib/methods/contract_test.ts";
+  const tested = await deno("test", "-A", "--no-check", ...stdFlags, contract, "--filter", "/^(toy|even) /");
+  assertEquals(tested.code, 0, tested.stdout);
+  assertMatch(tested.stdout, /toy \{"toyA":0.25\} decides the same in any chunks .*ok/);
+  assertMatch(tested.stdout, /even \{"evenShift":2\} forks into independent sequences .*ok/);
+});
+
+Deno.test("sweep, its help, its grid and its report know a new method", async () => {
+  const { stdout: help } = await run("sweep", "--help all");
+  assertMatch(help, /--fusion \S+\|toy\|even\|attention-drop/);
+  assertStringIncludes(help, "      toy: keys less values\n");
+  assertStringIncludes(help, "  --toy-a X\n      toy: weight of the values, [0, 2] (0.5)\n");
+  assertStringIncludes(help, "  --toy-squared\n      toy: square it (off)\n");
+  assertStringIncludes(help, "  --even-shift N\n      even: tokens by which all is shifted (1)\n");
+
+  const out = `${copy}/sweep_out`;
+  const { code, stdout, stderr } = await run(
+    "sweep",
+    `${SMALL} --fusion toy,even,key --toy-a 1,2 --json --out ${out}`,
+  );
+  assertEquals(code, 0, stderr);
+  assertStringIncludes(stderr, '"toy" decides in TypeScript on the host: the kernels do not have this rule.');
+  const trials: Record<string, unknown>[] = JSON.parse(stdout).trials;
+  assertEquals(trials.map(({ fusion, toyA }) => `${fusion} ${toyA}`).sort(), [
+    "even 1",
+    "key 1",
+    "toy 1",
+    "toy 2",
+  ]);
+  assertEquals(new Set(trials.map(({ trial }) => trial)).size, 4);
+  const names = Object.keys(trials[0]!);
+  const at = names.indexOf("anchor"); // what belongs to scores stands before it
+  assertEquals(names.slice(at - 2, at), ["toyA", "toySquared"]);
+  assert(trials.every(({ achievedRatio }) => Math.abs(achievedRatio as number - 0.25) < 0.05));
+  const report = Deno.readTextFileSync(`${out}/report.html`);
+  for (const curve of ["toy · toyA 1", "toy · toyA 2", "even"]) {
+    assertStringIncludes(report, `"name":"${curve}"`);
+  }
+
+  const refused = await run("sweep", `${SMALL} --fusion toy --toy-a 3`);
+  assertEquals(refused.code, 2);
+  assertEquals(
+    refused.stderr,
+    "Cannot use --toyA: found 3, expected a number in [0, 2]\n".replace("toyA", "toy-a"),
+  );
+});
+
+Deno.test("compare, score and heads know a new method", async () => {
+  const compared = await run(
+    "compare",
+    `${SMALL} --methods toy,even,random --seeds 1 --json --quiet --out ${copy}/c`,
+  );
+  assertEquals(compared.code, 0, compared.stderr);
+  const methods: { name: string }[] = JSON.parse(compared.stdout).methods;
+  assertEquals(methods.map(({ name }) => name).sort(), ["dense", "even", "random", "toy"]);
+
+  Deno.writeTextFileSync(`${copy}/ids.json`, JSON.stringify(Array.from({ length: 40 }, (_, i) => 300 + i)));
+  for (const fusion of ["toy --toy-squared", "even --even-shift 3"]) {
+    const scored = await run("score", `--ids ${copy}/ids.json --fusion ${fusion} --warmup 8 --json --quiet`);
+    assertEquals(scored.code, 0, scored.stderr);
+    assert(JSON.parse(scored.stdout).keep.some((mask: number[]) => mask.includes(0)), fusion);
+  }
+
+  const heads = await run("heads", `${SMALL} --fusion toy --resamples 20 --json --quiet --out ${copy}/h`);
+  assertEquals(heads.code, 0, heads.stderr);
+  const { overall, options } = JSON.parse(heads.stdout);
+  assertEquals([options.method.fusion, options.method.toyA], ["toy", 0.5]);
+  assert(
+    overall.rules.some(({ rule, auroc }: { rule: string; auroc: number }) => rule === "toy" && auroc > 0),
+  );
+  const refused = await run("heads", `${SMALL} --fusion even --out ${copy}/none`);
+  assertMatch(refused.stderr, /^Cannot use --fusion even: expected a rule/);
+});
+
+Deno.test("filter knows a new rule", async () => {
+  const rows = (seed: number): HostTensor =>
+    hostTensor("f32", [20, 2, 4], Float32Array.from({ length: 160 }, (_, i) => Math.sin(seed * i * i) + 0.5));
+  const dump = `${copy}/dump.safetensors`;
+  Deno.writeFileSync(dump, writeSafetensors(new Map([["keys", rows(1)], ["values", rows(2)]])));
+  const { code, stdout, stderr } = await run(
+    "filter",
+    `--kv ${dump} --fusion toy --toy-a 0 --warmup 4 --json --quiet`,
+  );
+  assertEquals(code, 0, stderr);
+  const { redundancy, muK, wK } = JSON.parse(stdout);
+  assertEquals(redundancy, muK); // nothing is taken off
+  assertEquals(wK, Array(20).fill(null));
+});

@@ -1,0 +1,142 @@
+/**
+ * What CONTRIBUTING.md promises of a new evaluation task: one file and one line, and sweep, compare and report know it.
+ * A copy of the project takes in a task; only `lib/eval/tasks/` differs from the project itself.
+ */
+import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { readStdFlags } from "../commands/cli/deno.ts";
+import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
+
+const TOY = `/** Accuracy of the next token. */
+import { rowsOf } from "../../tensor.ts";
+import { ChunkEvaluation, type ChunkScorer } from "../chunk_evaluation.ts";
+import { cutChunks } from "../chunks.ts";
+import type { EvaluationTask } from "../task.ts";
+
+/** 0 where the likeliest token is the next one, else 1. */
+const scorer: ChunkScorer = {
+  score(model, ids, hidden) {
+    const states = rowsOf(model.backend.read(hidden), 0, ids.length - 1);
+    const { data, shape: [rows, vocabulary] } = model.backend.read(model.logits(model.backend.upload(states)));
+    return Float64Array.from({ length: rows! }, (_, row) => {
+      const logits = (data as Float32Array).subarray(row * vocabulary!, (row + 1) * vocabulary!);
+      return logits.indexOf(logits.reduce((a, b) => Math.max(a, b))) === ids[row + 1] ? 0 : 1;
+    });
+  },
+};
+
+/** A task. */
+export const toy: EvaluationTask = {
+  name: "toy",
+  help: "whether the next token is the likeliest",
+  protocol: "Chunks of a text; share of next tokens that are the likeliest.",
+  loss: { name: "error", label: "error", unit: "errors", of: "token" },
+  headline: {
+    name: "accuracy",
+    label: "acc",
+    help: "share of next tokens that are the likeliest",
+    better: "higher",
+    digits: 1,
+    percent: true,
+    fromLoss: (loss) => 1 - loss,
+    formula: "1 - the mean loss",
+  },
+  metrics: [],
+  open: (model, { ids, context }) => new ChunkEvaluation(toy, model, cutChunks(ids, context), scorer),
+};
+`;
+
+const copy = copyProject("lib/eval/tasks");
+Deno.writeTextFileSync(`${copy}/lib/eval/tasks/toy.ts`, TOY);
+const list = Deno.readTextFileSync(`${copy}/lib/eval/tasks/mod.ts`);
+Deno.writeTextFileSync(
+  `${copy}/lib/eval/tasks/mod.ts`,
+  list.replace("import { perplexity }", 'import { toy } from "./toy.ts";\n$&').replace(
+    "  perplexity,\n",
+    "$&  toy,\n",
+  ),
+);
+
+const stdFlags = await readStdFlags();
+const deno = (...args: string[]): Promise<Finished> =>
+  finish(new Deno.Command(Deno.execPath(), { args, cwd: copy, stdout: "piped", stderr: "piped" }).spawn());
+const run = (task: string, line: string) =>
+  deno("run", "-A", ...stdFlags, moduleOf(task), ...line.split(" "));
+
+const SMALL = "--threads 1 --task toy --context 64 --tokens 256 --warmup 8";
+
+Deno.test("a new task is a file and a line that type-check", async () => {
+  const { code, stderr } = await deno("check", ...stdFlags, "lib/eval/tasks/mod.ts");
+  assertEquals(code, 0, stderr);
+});
+
+Deno.test("sweep, its help, table, records, front and report know a new task", async () => {
+  const { stdout: help } = await run("sweep", "--help=all");
+  assertStringIncludes(
+    help,
+    "  --task perplexity|toy|perplexity_llama_cpp|perplexity_streaming|perplexity_word\n      what is evaluated (perplexity)\n",
+  );
+  assertStringIncludes(help, "      toy: whether the next token is the likeliest\n");
+
+  const out = `${copy}/results/s`;
+  const { code, stdout, stderr } = await run(
+    "sweep",
+    `${SMALL} --fusion learned,random --prune-ratio 0.25,0.5 --recent 8,16 --out ${out}`,
+  );
+  assertEquals(code, 0, stderr);
+  assertMatch(stderr, /random 0.25: accuracy \d+\.\d%/);
+  assertMatch(stdout, /Q skipped +acc +derror +se +pairs +attn FLOPs +KV held/);
+  assertMatch(stdout, /: 4 chunks of 64 tokens, dense accuracy \d+\.\d%\.\n/);
+  const { trials, dense, environment } = JSON.parse(Deno.readTextFileSync(`${out}/summary.json`));
+  assertEquals([environment.task, trials[0].task], ["toy", "toy"]);
+  assertStringIncludes(environment.protocol, "likeliest");
+  assertAlmostEquals(dense.accuracy, 1 - dense.error, 1e-12);
+  assert(dense.accuracy > 0.05 && dense.accuracy < 1);
+  for (const trial of trials) {
+    assertAlmostEquals(trial.denseAccuracy - trial.accuracy, trial.errorDelta, 1e-12);
+    assert(trial.errorDeltaSe > 0 && trial.scoredTokens === 4 * 63 && trial.perplexity === undefined);
+  }
+  for (const ratio of [0.25, 0.5]) {
+    const own = trials.filter(({ pruneRatio }: { pruneRatio: number }) => pruneRatio === ratio);
+    const found = own.map(({ accuracy }: { accuracy: number }) => accuracy);
+    assertEquals(found, found.toSorted((a: number, b: number) => b - a), "best first");
+  }
+  const best = Math.max(...trials.map(({ accuracy }: { accuracy: number }) => accuracy));
+  assert(trials.some((t: { pareto: boolean; accuracy: number }) => t.pareto && t.accuracy === best));
+  const report = Deno.readTextFileSync(`${out}/report.html`);
+  for (const part of ["Accuracy against skipped queries", "Higher is better", "lies above the grey band"]) {
+    assertStringIncludes(report, part);
+  }
+  const own = report.replaceAll(/<script>.*?<\/script>/gs, (script) => script.length > 1e6 ? "" : script);
+  assertEquals(own.match(/.{40}(perplexity|\bnats\b).{40}/i), null);
+
+  const mixed = await run("sweep", `${SMALL.replace("--task toy ", "")} --fusion key --resume ${out}`);
+  assertEquals(mixed.code, 2);
+  assertMatch(mixed.stderr, /its runs ran with task toy, expected the same, found perplexity/);
+  const refused = await run("sweep", "--task toi");
+  assertEquals([refused.code, refused.stderr], [
+    2,
+    'Cannot use task "toi": expected one of perplexity, toy, perplexity_llama_cpp, perplexity_streaming, perplexity_word, the nearest is "toy"\n',
+  ]);
+});
+
+Deno.test("compare, its table and report, and the site know a new task", async () => {
+  const out = `${copy}/results/c`;
+  const { code, stdout, stderr } = await run(
+    "compare",
+    `${SMALL} --methods key,random --seeds 1 --out ${out}`,
+  );
+  assertEquals(code, 0, stderr);
+  assertMatch(
+    stdout,
+    /method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +loss +acc +to dense/,
+  );
+  const { methods } = JSON.parse(Deno.readTextFileSync(`${out}/compare.json`));
+  for (const { loss, accuracy } of methods) assertAlmostEquals(accuracy, 1 - loss, 1e-12);
+  assertStringIncludes(Deno.readTextFileSync(`${out}/compare.html`), "errors a token");
+  const site = await run("report", `${copy}/results --out ${copy}/site`);
+  assertEquals(site.code, 0, site.stderr);
+  assertMatch(
+    Deno.readTextFileSync(`${copy}/site/index.html`),
+    /on the Pareto front; dense accuracy \d+\.\d%/,
+  );
+});

@@ -1,0 +1,182 @@
+/** A model end to end beside llama.cpp and PyTorch: engines take turns on the same ids, and must agree on their losses. */
+import { UsageError } from "../../../lib/errors.ts";
+import type { Pruner } from "../../../lib/methods/mod.ts";
+import { loadModel, locateModel, locatePath, type Model } from "../../../lib/model/mod.ts";
+import { f32Data, rowsOf } from "../../../lib/tensor.ts";
+import type { Backend } from "../../../lib/backend.ts";
+import type { PeerRow } from "../../../lib/plot/mod.ts";
+import type { Progress } from "../../commands/cli/progress.ts";
+import { bindMethods, DECODES, type LengthPlan, readIds } from "./lengths.ts";
+import { startPython } from "./python.ts";
+import { median } from "./run.ts";
+
+/** Lengths where none are asked for. */
+export const PEER_LENGTHS: readonly number[] = [128, 512, 2048, 4096, 16384];
+
+/** Other engines, and what a Python needs for each. */
+const ENGINES = { "llama.cpp": "llama_cpp (llama-cpp-python)", "PyTorch": "torch and transformers" } as const;
+
+/** Nats a token by which an engine's losses may be away from ours: 4-bit weights times 8-bit states move them. */
+const TOLERANCE = 0.2;
+
+/** One run: a prefill, and tokens after it one by one. */
+export interface PeerRun {
+  readonly prefillMs: number;
+  /** One a token. */
+  readonly decodeMs: readonly number[];
+  /** -ln p of each id behind the prefill, nats. */
+  readonly losses: readonly number[];
+}
+
+/** Someone who runs a model. */
+export interface PeerEngine {
+  /** Who computes, with its version. */
+  readonly engine: string;
+  /** What decides whose attention is skipped; `dense`: nothing. */
+  readonly method: string;
+  /** Prefills the first `tokens` of the ids, and feeds the others but the last one by one. */
+  run(ids: Int32Array<ArrayBuffer>, tokens: number): PeerRun | Promise<PeerRun>;
+  /** Ends it. */
+  close?(): Promise<void>;
+}
+
+/** Starts another engine on a model. @returns It, or the reason why it is not there. */
+export async function startPeer(
+  engine: keyof typeof ENGINES,
+  path: string,
+  threads: number,
+  positions: number,
+): Promise<PeerEngine | string> {
+  const args = [engine, path, `${threads}`, `${positions}`];
+  type Answer = PeerRun & { readonly name: string; readonly error?: string };
+  const process = await startPython<Answer>("bench_peers.py", args, ENGINES[engine]);
+  if (typeof process === "string") return process;
+  return {
+    engine: process.hello.name,
+    method: "dense",
+    run: (ids, tokens) => process.ask({ ids: [...ids], tokens }),
+    close: process.close,
+  };
+}
+
+/** This project's model as an engine. */
+export function ownEngine(model: Model, engine: string, method: string, pruner?: Pruner): PeerEngine {
+  const { backend } = model;
+  return {
+    engine,
+    method,
+    run(ids, tokens) {
+      const sequence = model.start(pruner), losses: number[] = [], times: number[] = [];
+      for (let at = 0; at < ids.length - 1;) {
+        const end = at === 0 ? tokens : at + 1, begin = performance.now();
+        const hidden = sequence.feed(ids.slice(at, end));
+        const last = backend.upload(rowsOf(backend.read(hidden), end - at - 1, end - at));
+        const logits = model.logits(last), values = f32Data(backend.read(logits));
+        times.push(performance.now() - begin);
+        losses.push(lossOf(values, ids[end]!));
+        for (const tensor of [hidden, last, logits]) backend.free(tensor);
+        at = end;
+      }
+      sequence.free();
+      return { prefillMs: times[0]!, decodeMs: times.slice(1), losses };
+    },
+  };
+}
+
+const meanOf = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** -ln p of a token, nats. */
+function lossOf(logits: Float32Array, target: number): number {
+  const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  return top + Math.log(logits.reduce((sum, x) => sum + Math.exp(x - top), 0)) - logits[target]!;
+}
+
+/**
+ * Lets engines take turns at each length. Before the first, each runs the shortest length once, uncounted.
+ *
+ * @param engines The first one is the truth for losses, and what others' times are held against.
+ * @throws {Error} If a dense engine's losses are not the first one's: it computes something else.
+ */
+export async function racePeers(
+  engines: readonly PeerEngine[],
+  ids: Int32Array<ArrayBuffer>,
+  lengths: readonly number[],
+  { turns, onProgress }: { readonly turns: number; readonly onProgress?: (fraction: number) => void },
+): Promise<PeerRow[]> {
+  const ascending = [...new Set(lengths)].sort((a, b) => a - b), rows: PeerRow[] = [];
+  const run = (engine: PeerEngine, tokens: number) => engine.run(ids.slice(0, tokens + DECODES), tokens);
+  for (const engine of engines) await run(engine, ascending[0]!);
+  const total = turns * engines.length * ascending.reduce((sum, length) => sum + length, 0);
+  let done = 0;
+  for (const tokens of ascending) {
+    const runs = engines.map((): PeerRun[] => []);
+    for (let turn = 0; turn < turns; turn++) {
+      for (const [i, engine] of engines.entries()) {
+        runs[i]!.push(await run(engine, tokens));
+        onProgress?.((done += tokens) / total);
+      }
+    }
+    const truth = meanOf(runs[0]![0]!.losses);
+    for (const [i, { engine, method }] of engines.entries()) {
+      const found = meanOf(runs[i]![0]!.losses);
+      if (method === "dense" && !(Math.abs(found - truth) <= TOLERANCE)) {
+        throw new Error(
+          `Cannot trust ${engine}: found a loss of ${
+            found.toFixed(3)
+          } nats a token behind ${tokens}, expected ${truth.toFixed(3)} within ${TOLERANCE}`,
+        );
+      }
+      rows.push({
+        ...{ engine, method, tokens },
+        prefillMs: median(runs[i]!.map(({ prefillMs }) => prefillMs)),
+        decodeMs: median(runs[i]!.flatMap(({ decodeMs }) => decodeMs)),
+      });
+    }
+  }
+  return rows;
+}
+
+/** @throws {UsageError} If there is no engine to race. */
+export function expectPeers({ length }: readonly PeerEngine[]): void {
+  if (length > 0) return;
+  throw new UsageError(
+    "Cannot race: found no other engine (pip install llama-cpp-python, or torch transformers)",
+  );
+}
+
+/** Races a model, dense and with the presets, against the engines that are there. @throws {UsageError} If none is. */
+export async function measurePeers(
+  backend: Backend,
+  progress: Progress,
+  { model: name, lengths, text, threads, turns }:
+    & Omit<LengthPlan, "dtype">
+    & { readonly threads: number; readonly turns: number },
+): Promise<PeerRow[]> {
+  const { model, tokenizer, config } = await loadModel(name, backend);
+  const ids = await readIds(tokenizer, text, Math.max(...lengths));
+  const path = await locatePath(name, {});
+  const file = await Deno.stat(path).then(({ isDirectory }) => isDirectory, () => false)
+    ? path
+    : (await locateModel(name, {})).path;
+  const peers: PeerEngine[] = [];
+  try {
+    for (const engine of Object.keys(ENGINES) as (keyof typeof ENGINES)[]) {
+      const peer = await startPeer(engine, file, threads, ids.length);
+      if (typeof peer === "string") progress.line(`no ${engine} beside us: ${peer}`);
+      else peers.push(peer);
+    }
+    expectPeers(peers);
+    const own = bindMethods(config, backend).map(({ name, pruner }) =>
+      ownEngine(model, "tokenfilter", name, pruner)
+    );
+    progress.line(
+      `${name} at ${lengths.join(", ")} tokens, beside ${peers.map((p) => p.engine).join(" and ")}`,
+    );
+    progress.start();
+    const onProgress = (fraction: number) => progress.bar(fraction, "engines");
+    return await racePeers([own[0]!, ...peers, ...own.slice(1)], ids, lengths, { turns, onProgress });
+  } finally {
+    progress.clear();
+    for (const peer of peers) await peer.close!();
+  }
+}

@@ -1,0 +1,121 @@
+/** Timing: cases of a race are verified, then take turns, each turn held against the roof that the machine has then. */
+
+import type { KernelRow, MachineRoof } from "../../../lib/plot/mod.ts";
+
+/** What is timed, in words and counts. */
+export interface Work {
+  readonly op: string;
+  /** Who computes: `cpu` with its level, or another library by name. */
+  readonly impl: string;
+  readonly phase: "prefill" | "decode";
+  /** Sizes in words. */
+  readonly shape: string;
+  readonly dtype: string;
+  /** Share of tokens skipped. */
+  readonly skip: number;
+  /** Recent window, where the op has one. */
+  readonly recent?: number;
+  /** Floating-point operations that the result needs. */
+  readonly flops: number;
+  /** Bytes that must be read and written once. */
+  readonly bytes: number;
+}
+
+/** Something to time. */
+export interface BenchCase extends Work {
+  /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
+  verify(): void | Promise<void>;
+  /** Computes `repeats` times; milliseconds in all. */
+  time(repeats: number): number | Promise<number>;
+}
+
+/** Turns of each benchCase. */
+const TURNS = 7;
+/** A turn repeats a short computation until about so many milliseconds have passed. */
+const TURN_MS = 30;
+/** Pause before a turn, so that another library's threads have stopped spinning. */
+const PAUSE_MS = 20;
+
+/** Middle of some numbers; the mean of the two middle ones where their count is even. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** The time that a roof allows, over the time that work took. */
+export function shareOfRoof({ flops, bytes }: Work, timeMs: number, roof: MachineRoof): number {
+  return Math.max(flops / roof.flopsPerSecond, bytes / roof.bytesPerSecond) / (timeMs / 1000);
+}
+
+/** Adds the rates to a median time, and the share of the roof that was reached. */
+export function rowOf(work: Work, timeMs: number, roof: number): KernelRow {
+  const { op, impl, phase, shape, dtype, skip, recent = null, flops, bytes } = work;
+  const seconds = timeMs / 1000;
+  return {
+    ...{ op, impl, phase, shape, dtype, skip, recent, timeMs, roof },
+    gflops: flops / seconds / 1e9,
+    gbps: bytes / seconds / 1e9,
+  };
+}
+
+/** Verifies all cases, then lets them take turns, and with them a measurement of the roof. @returns Medians. */
+export async function race(
+  cases: readonly BenchCase[],
+  measureRoof: () => MachineRoof,
+): Promise<KernelRow[]> {
+  for (const benchCase of cases) await benchCase.verify();
+  const repeats: number[] = [];
+  for (const benchCase of cases) {
+    const once = await benchCase.time(1);
+    repeats.push(Math.max(1, Math.min(1000, Math.round(TURN_MS / once))));
+  }
+  const turns = cases.map(() => ({ times: [] as number[], shares: [] as number[] }));
+  for (let turn = 0; turn < TURNS; turn++) {
+    const roof = measureRoof();
+    for (const [i, benchCase] of cases.entries()) {
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      const timeMs = await benchCase.time(repeats[i]!) / repeats[i]!;
+      turns[i]!.times.push(timeMs);
+      turns[i]!.shares.push(shareOfRoof(benchCase, timeMs, roof));
+    }
+  }
+  return turns.map(({ times, shares }, i) => rowOf(cases[i]!, median(times), median(shares)));
+}
+
+/** Times a function of this process. */
+export function timed(run: () => void): (repeats: number) => number {
+  return (repeats) => {
+    const start = performance.now();
+    for (let i = 0; i < repeats; i++) run();
+    return performance.now() - start;
+  };
+}
+
+/** @throws {Error} If two results differ by more than `tolerance` anywhere, or one holds NaN. */
+export function expectClose(
+  what: string,
+  found: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+): void {
+  if (found.length !== expected.length) {
+    throw new Error(`Cannot trust ${what}: found ${found.length} numbers, expected ${expected.length}`);
+  }
+  for (let i = 0; i < found.length; i++) {
+    if (!(Math.abs(found[i]! - expected[i]!) <= tolerance)) {
+      throw new Error(
+        `Cannot trust ${what}: found ${found[i]} at index ${i}, expected ${expected[i]} within ${tolerance}`,
+      );
+    }
+  }
+}
+
+/** Numbers in [-1, 1), the same on every run. */
+export function numbers(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 31 - 1;
+  };
+}

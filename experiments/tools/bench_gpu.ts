@@ -1,0 +1,353 @@
+/**
+ * `deno task bench:gpu`: how fast the CUDA kernels are, beside the device's roof and PyTorch. Everything is verified
+ * before it is timed. See `deno task bench:gpu --help`.
+ */
+import { type BenchReport, tabulate, tabulateBars } from "../../lib/plot/mod.ts";
+import type { ModelConfig } from "../../lib/model/mod.ts";
+import { readVersion } from "../../lib/sweep/mod.ts";
+import { buildArchOf, type CudaMemory, openDriver } from "../../ffi/cuda/mod.ts";
+import { type CudaBackend, openCuda } from "../../ffi/mod.ts";
+import { buildCuda } from "../../build.ts";
+import { readBars } from "./bench_gpu/bars.ts";
+import { type AttentionSizes, decodeCase, prefillCase } from "./bench_gpu/attention.ts";
+import {
+  type FloatType,
+  type Floor,
+  floorOf,
+  type Gpu,
+  raceOnDevice,
+  tensorRate,
+} from "./bench_gpu/device.ts";
+import { scanCase, stepCase } from "./bench_gpu/filter.ts";
+import { keyStepCase } from "./bench_gpu/keys.ts";
+import { decodeStepCases, randomModel } from "./bench_gpu/layer.ts";
+import { describeDriver } from "./bench_gpu/machine.ts";
+import { type GpuBenchCase, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
+import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
+import { expectWritableFile, writeWhole } from "../commands/cli/files.ts";
+import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/parse.ts";
+import { Progress } from "../commands/cli/progress.ts";
+import { formatTable } from "../commands/cli/table.ts";
+import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
+
+/** The exit code where a race failed. */
+const EXIT_FAILED = 1;
+const OPS = ["decode", "prefill", "filter", "step"] as const;
+export const USAGE = `Usage: deno task bench:gpu [flags]
+
+Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
+TOKENFILTER_PYTHON has torch with CUDA), the filter's kernels, and whole decode steps. Times are medians of 30 turns by
+events on the device, the level-2 cache overwritten before each. "roof" is the share reached of what the device's
+memory (measured) and arithmetic (measured for f32, nominal for tensor cores) allow. A race that fails is told, and the
+others go on. Exit code 0: all well; 1: a race failed; 2: no GPU, or no build.
+
+  --device N
+      number of the device (0)
+  --only ${OPS.join("|")}
+      one part alone
+  --out FILE.json
+      write the rows, what is meant of them and the machine there as well, anew after each race; deno task report takes
+      it under the name bench_gpu.json
+  --json
+      print JSON alone on stdout
+  --quiet
+      no progress on stderr
+  --help
+      print this`;
+
+/** Sizes of all races. */
+export interface GpuBenchSizes {
+  readonly attention: AttentionSizes;
+  readonly dtypes: readonly FloatType[];
+  readonly decode: { readonly batch: number; readonly rows: number };
+  readonly prefill: readonly number[];
+  readonly step: { readonly batch: number; readonly hiddenSize: number };
+  readonly scan: { readonly tokens: number; readonly chunks: readonly number[] };
+  readonly model: ModelConfig;
+  readonly modelBatch: number;
+  readonly turns: number;
+}
+
+/** Sizes of a model of 8 billion parameters; two of its layers stand for all, with next to no vocabulary. */
+const SIZES: GpuBenchSizes = {
+  attention: { numHeads: 32, numKvHeads: 8, headDim: 128 },
+  dtypes: ["bf16", "f16"],
+  decode: { batch: 32, rows: 8192 },
+  prefill: [4096, 8192, 16384],
+  step: { batch: 64, hiddenSize: 4096 },
+  scan: { tokens: 4096, chunks: [32, 128, 512] },
+  model: {
+    architecture: "llama",
+    numLayers: 2,
+    numHeads: 32,
+    numKvHeads: 8,
+    headDim: 128,
+    hiddenSize: 4096,
+    intermediateSize: 14336,
+    vocabSize: 256,
+    rope: { theta: 500000 },
+    rmsNormEps: 1e-5,
+    contextLength: 8192,
+    tieWordEmbeddings: false,
+  },
+  modelBatch: 8,
+  turns: 30,
+};
+
+/** Steps of the filter in one graph. */
+const STEPS_RECORDED = 16;
+
+/** A race, and what PyTorch is asked beside it. */
+interface Race {
+  readonly title: string;
+  make(): GpuBenchCase[];
+  readonly torch?: TorchJob;
+}
+
+/** All races of the parts that are wanted. */
+function* races(
+  gpu: Gpu,
+  sizes: GpuBenchSizes,
+  wants: (part: typeof OPS[number]) => boolean,
+): Generator<Race> {
+  const { numHeads, numKvHeads, headDim } = sizes.attention;
+  const torch = (phase: "prefill" | "decode", dtype: string, batch: number, rows: number): TorchJob => ({
+    phase,
+    dtype,
+    batch,
+    rows,
+    heads: numHeads,
+    kv_heads: numKvHeads,
+    dim: headDim,
+  });
+  for (const dtype of wants("decode") ? sizes.dtypes : []) {
+    const { batch, rows } = sizes.decode;
+    const cases = [
+      { batch, rows, kept: batch, near: 0 },
+      { batch, rows: rows / 2, kept: batch, near: 0 },
+      { batch, rows: rows / 2, kept: batch, near: 16 },
+      { batch, rows: rows / 2, kept: batch / 2, near: 16 },
+    ];
+    yield {
+      title: `decode attention, ${dtype}`,
+      make: () => cases.map((each) => decodeCase(gpu, sizes.attention, dtype, each)),
+      torch: torch("decode", dtype, batch, rows),
+    };
+  }
+  for (const tokens of wants("prefill") ? sizes.prefill : []) {
+    const dtype = sizes.dtypes[0]!;
+    const variants = gpu.backend.useWgmma(true) ? [false, true] : [false];
+    gpu.backend.useWgmma(false);
+    const cases = [{ skip: 0, recent: 0 }, { skip: 0.5, recent: 0 }, { skip: 0.5, recent: 16 }]
+      .flatMap((each) => variants.map((wgmma) => ({ ...each, wgmma })));
+    yield {
+      title: `prefill attention, ${tokens} tokens, ${dtype}`,
+      make: () => cases.map((each) => prefillCase(gpu, sizes.attention, dtype, { tokens, ...each })),
+      torch: torch("prefill", dtype, 1, tokens),
+    };
+  }
+  if (wants("filter")) {
+    const filter = { numKvHeads, headDim, hiddenSize: sizes.step.hiddenSize };
+    yield {
+      title: "filter",
+      make: () => [
+        stepCase(gpu, filter, sizes.step.batch),
+        stepCase(gpu, filter, sizes.step.batch, {}, STEPS_RECORDED),
+        stepCase(gpu, filter, sizes.step.batch, { fusion: "learned" }),
+        keyStepCase(gpu, filter, sizes.step.batch),
+        ...[false, true].flatMap((learned) =>
+          sizes.scan.chunks.map((chunk) => scanCase(gpu, filter, sizes.scan.tokens, chunk, learned))
+        ),
+      ],
+    };
+  }
+  if (wants("step")) {
+    yield {
+      title: "decode steps",
+      make: () => {
+        const capacity = 4 * sizes.turns + 64;
+        return decodeStepCases(gpu, randomModel(gpu, sizes.model), {
+          batch: sizes.modelBatch,
+          capacity,
+        });
+      },
+    };
+  }
+}
+
+/** What a bench found. */
+export interface GpuBench {
+  readonly rows: readonly GpuRow[];
+  readonly roof: GpuRoof;
+  readonly floor: Floor;
+  /** Races that failed, or could not be held against PyTorch, and why. */
+  readonly failures: readonly { readonly title: string; readonly error: string }[];
+}
+
+/** How to bench. */
+export interface GpuBenchOptions {
+  /** One part alone. */
+  readonly only?: string;
+  /** Whether to ask PyTorch. */
+  readonly torch: boolean;
+  /** Called with the title of each race, and its share of all, before it begins; then what is to be told of it. */
+  readonly onRace: (title: string, done?: number) => void;
+  /** Called with all results so far, after each race. */
+  readonly onFound?: (found: GpuBench) => Promise<void> | void;
+}
+
+/** Runs the races and gives a row for each benchCase. A race that fails does not keep the others from being run. */
+export async function benchGpu(gpu: Gpu, sizes: GpuBenchSizes, options: GpuBenchOptions): Promise<GpuBench> {
+  const { flopsPerSecond, bytesPerSecond } = gpu.backend.measureMachine();
+  const roof: GpuRoof = {
+    f32Flops: flopsPerSecond,
+    tensorFlops: tensorRate(gpu.device),
+    copyBytes: bytesPerSecond,
+  };
+  const rows: GpuRow[] = [], failures: { title: string; error: string }[] = [];
+  const found: GpuBench = { rows, roof, floor: floorOf(gpu, sizes.turns), failures };
+  const all = [...races(gpu, sizes, (part) => options.only === undefined || options.only === part)];
+  for (const [i, race] of all.entries()) {
+    options.onRace(race.title, i / all.length);
+    try {
+      rows.push(...await runRace(gpu, race, sizes.turns, roof, options));
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      failures.push({ title: race.title, error: error.message });
+      options.onRace(`failed: ${race.title}: ${error.message}`);
+    }
+    await options.onFound?.(found);
+  }
+  return found;
+}
+
+/** Verifies and times the cases of a race, and PyTorch beside them. */
+async function runRace(
+  gpu: Gpu,
+  race: Race,
+  turns: number,
+  roof: GpuRoof,
+  options: GpuBenchOptions,
+): Promise<GpuRow[]> {
+  const cases = race.make();
+  for (const benchCase of cases) benchCase.verify();
+  const { medians, spreads } = raceOnDevice(gpu, cases, turns);
+  gpu.backend.synchronize(); // tells what a kernel found wrong meanwhile
+  const rows = cases.map((benchCase, i) => gpuRow(benchCase, medians[i]!, spreads[i]!, roof));
+  if (race.torch === undefined || !options.torch) return rows;
+  const first = cases[0]!;
+  first.run();
+  const check = "inputs" in first ? first.inputs as Parameters<typeof timeTorch>[2] : undefined;
+  const found = await timeTorch(gpu, race.torch, check);
+  if (typeof found === "string") options.onRace(`no PyTorch beside us: ${found}`);
+  else {
+    for (const { backend, time_ms, spread_ms } of found.times) {
+      rows.push(gpuRow({ ...first, impl: `torch ${found.version} ${backend}` }, time_ms, spread_ms, roof));
+    }
+    for (const reason of found.missing) options.onRace(`no PyTorch ${reason}`);
+  }
+  return rows;
+}
+
+/** A bench as a result that reports read, and what a report has no place for. */
+export function documentOf(
+  { rows, roof, floor, failures }: GpuBench,
+  environment: BenchReport["environment"],
+  machine: { readonly [name: string]: unknown },
+) {
+  return {
+    kernels: rows,
+    lengths: [],
+    bars: readBars(rows),
+    roof: { flopsPerSecond: roof.f32Flops, bytesPerSecond: roof.copyBytes },
+    environment,
+    machine: { ...machine, roof, floor },
+    failures,
+  } satisfies BenchReport & { [name: string]: unknown };
+}
+
+/** The table: names to the left, numbers to the right. */
+export function describeRows(rows: readonly GpuRow[]): string {
+  return formatTable(tabulate(rows, [
+    ["op", "", (row) => row.op, true],
+    ["impl", "", (row) => row.impl, true],
+    ["shape", "", (row) => row.shape, true],
+    ["dtype", "", (row) => row.dtype, true],
+    ["skip", "", (row) => row.skip.toString()],
+    ["ms", "", (row) => row.timeMs.toPrecision(4)],
+    ["± ms", "", (row) => row.spreadMs.toPrecision(2)],
+    ["GFLOP/s", "", (row) => row.gflops.toFixed(0)],
+    ["GB/s", "", (row) => row.gbps.toFixed(0)],
+    ["roof", "", (row) => row.roof.toFixed(2)],
+  ]));
+}
+
+export async function main(args: readonly string[]): Promise<number> {
+  const { json, quiet, only, out, device: ordinal = "0" } = parseOwnFlags(
+    args,
+    ["device", "only", "out"],
+    ["json", "quiet"],
+  );
+  if (only !== undefined) expectChoice("only", only, OPS);
+  if (out !== undefined) expectWritableFile(out);
+  const progress = new Progress(quiet ? undefined : Deno.stderr);
+  const driver = openDriver(), device = driver.device(readInteger("device", ordinal, 0));
+  const onProgress = (message: string) => progress.line(message);
+  const { manifest } = await buildCuda({
+    archs: [buildArchOf(device.arch)],
+    driver: driver.version,
+    onProgress,
+  });
+  using backend: CudaBackend = await openCuda({ device: device.ordinal });
+  progress.line(backend.description);
+  const memory = backend.memory as CudaMemory;
+  const gpu: Gpu = { backend, device, time: (work) => memory.time(work) };
+  const { cuda, release, state } = await describeDriver(driver, device);
+  const machine = {
+    device,
+    driver: { cuda, release: release ?? null },
+    state,
+    host: { cores: navigator.hardwareConcurrency, arch: Deno.build.arch },
+    nvcc: manifest.nvcc,
+    git: manifest.git,
+  };
+  const environment = {
+    version: await readVersion(),
+    backendDescription: backend.description,
+    deno: Deno.version.deno,
+    platform: `${Deno.build.os} ${Deno.build.arch}, ${device.name}`,
+    startedAt: new Date().toISOString(),
+  };
+  const write = (found: GpuBench) => JSON.stringify(documentOf(found, environment, machine), null, 2);
+  progress.start();
+  const found = await benchGpu(gpu, SIZES, {
+    ...(only !== undefined && { only }),
+    torch: true,
+    onRace: (title, done) => {
+      const left = done === undefined || done === 0 ? "" : ` (${progress.eta(done)})`;
+      progress.line(`${title}${left}`);
+    },
+    onFound: async (found) => {
+      if (out !== undefined) await writeWhole(out, write(found) + "\n");
+    },
+  });
+  if (json) writeLine(Deno.stdout, write(found));
+  else {
+    const { roof: { f32Flops, copyBytes }, floor: { emptyMs, kernelMs } } = found;
+    writeLine(Deno.stdout, describeRows(found.rows));
+    writeLine(
+      Deno.stdout,
+      `copies ${(copyBytes / 1e9).toFixed(0)} GB/s, f32 ${
+        (f32Flops / 1e12).toFixed(1)
+      } TFLOP/s; between two events ` +
+        `nothing takes ${(1000 * emptyMs).toFixed(1)} us, and the smallest kernel ${
+          (1000 * kernelMs).toFixed(1)
+        } us`,
+    );
+    writeLine(Deno.stdout, formatTable(tabulateBars(readBars(found.rows))));
+    for (const { title, error } of found.failures) writeLine(Deno.stdout, `failed: ${title}: ${error}`);
+  }
+  return found.failures.length > 0 ? EXIT_FAILED : EXIT.ok;
+}
+
+if (import.meta.main) await runTask(main, USAGE);

@@ -1,0 +1,40 @@
+/** A benchCase of a race on a GPU, and its row in the table. */
+import type { KernelRow } from "../../../lib/plot/mod.ts";
+import { rowOf, shareOfRoof, type Work } from "../bench/run.ts";
+
+/** Something to time on a device. */
+export interface GpuBenchCase extends Work {
+  /** Enqueues the work once, or `repeats` times. */
+  run(): void;
+  /** What must happen before each turn, and is not timed. */
+  before?(): void;
+  /** How often `run` does the work; 1 by default. */
+  readonly repeats?: number;
+  /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
+  verify(): void;
+}
+
+/** A measured benchCase. */
+export interface GpuRow extends KernelRow {
+  /** Distance between the 10th and the 90th percentile of the turns. */
+  readonly spreadMs: number;
+}
+
+/** What the device can do, in operations and bytes a second. */
+export interface GpuRoof {
+  /** Measured: multiply-adds of f32. */
+  readonly f32Flops: number;
+  /** Nominal, of 16-bit tensor cores; undefined for a device that is not known, whose roof is then memory alone. */
+  readonly tensorFlops: number | undefined;
+  /** Measured: copying in device memory, bytes read and written. */
+  readonly copyBytes: number;
+}
+
+/** Adds the rates to a time. */
+export function gpuRow(work: Work, timeMs: number, spreadMs: number, roof: GpuRoof): GpuRow {
+  // Products of a prefill run on tensor cores where the type allows; those of decode never bound it.
+  const onTensorCores = work.dtype !== "f32" && work.phase === "prefill";
+  const flopsPerSecond = onTensorCores ? roof.tensorFlops ?? Infinity : roof.f32Flops;
+  const share = shareOfRoof(work, timeMs, { flopsPerSecond, bytesPerSecond: roof.copyBytes });
+  return { ...rowOf(work, timeMs, share), spreadMs };
+}

@@ -1,0 +1,130 @@
+/** README and the docs say what is true: links lead somewhere, commands run, and lines can be read. */
+import { assert, assertEquals } from "@std/assert";
+import { runTask, withFolder } from "../commands/testing.ts";
+
+const root = new URL("../../", import.meta.url);
+const paths = ["README.md", "CONTRIBUTING.md", "kernels/README.md"];
+for await (const { name } of Deno.readDir(new URL("docs/", root))) {
+  if (name.endsWith(".md")) paths.push(`docs/${name}`);
+}
+for (const shelf of ["commands", "studies", "tools"]) {
+  for await (const { name, isDirectory } of Deno.readDir(new URL(`experiments/${shelf}/`, root))) {
+    const path = `experiments/${shelf}/${name}/README.md`;
+    if (isDirectory && await exists(path)) paths.push(path);
+  }
+}
+const docs = new Map(await Promise.all(paths.map(async (path) => [path, await read(path)] as const)));
+const { tasks }: { tasks: Record<string, string> } = JSON.parse(await read("deno.json"));
+
+function read(path: string): Promise<string> {
+  return Deno.readTextFile(new URL(path, root));
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(new URL(path, root)).then(() => true, () => false);
+}
+
+/** A heading's name in a link. */
+function anchorOf(heading: string): string {
+  return heading.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").trim().replaceAll(" ", "-");
+}
+
+/** A text without its code blocks. */
+function proseOf(text: string): string {
+  return text.replaceAll(/^ *```.*?^ *```/gms, "");
+}
+
+Deno.test("no line of the docs is longer than 200 characters, tables aside", () => {
+  const long = [...docs].flatMap(([path, text]) =>
+    text.split("\n").flatMap((line, i) =>
+      line.length <= 200 || /^\s*\|/.test(line) ? [] : [`${path}:${i + 1} (${line.length} characters)`]
+    )
+  );
+  assertEquals(long, []);
+});
+
+Deno.test("links in the docs lead to files and headings that are there", async () => {
+  const broken: string[] = [];
+  for (const [path, text] of docs) {
+    const targets = [...proseOf(text).matchAll(/\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"/g)];
+    for (const [, link, source] of targets) {
+      const target = link ?? source!;
+      if (/^https?:/.test(target)) continue;
+      const [file, anchor] = target.split("#") as [string, string?];
+      const url = file === "" ? new URL(path, root) : new URL(file, new URL(path, root));
+      const inside = url.href.slice(root.href.length);
+      if (!await exists(inside)) broken.push(`${path}: ${target}`);
+      else if (anchor !== undefined) {
+        const headings = Array.from((await read(inside)).matchAll(/^#+ (.*)$/gm), ([, heading]) => heading!);
+        if (!headings.map(anchorOf).includes(anchor)) broken.push(`${path}: ${target}`);
+      }
+    }
+  }
+  assertEquals(broken, []);
+});
+
+/** A command of the docs: a task with its arguments, as they stand there. */
+interface Command {
+  readonly path: string;
+  readonly task: string;
+  readonly args: readonly string[];
+}
+
+const commands: Command[] = [...docs].flatMap(([path, text]) =>
+  Array.from(
+    text.replaceAll(/\s#.*$/gm, "").matchAll(/deno(?:@2)? task ([a-z:]+)((?: +[^\s`|)…,;]\S*)*)/g),
+    ([, task, rest]) => ({ path, task: task!, args: rest!.split(/[ `]+/).filter((arg) => arg !== "") }),
+  )
+);
+
+Deno.test("every task that the docs name is a task, and takes the flags that are named with it", async () => {
+  assert(commands.length > 30, `${commands.length} commands found`);
+  const help = new Map<string, string>();
+  const wrong: string[] = [];
+  for (const { path, task, args } of commands) {
+    if (!Object.hasOwn(tasks, task)) {
+      wrong.push(`${path}: deno task ${task}`);
+      continue;
+    }
+    for (const flag of args.filter((arg) => /^--\w/.test(arg)).map((arg) => arg.replace(/[^\w-].*/, ""))) {
+      if (!help.has(task)) help.set(task, await describe(task));
+      if (!new RegExp(`${flag}\\b`).test(help.get(task)!)) wrong.push(`${path}: deno task ${task} ${flag}`);
+    }
+  }
+  assertEquals(wrong, []);
+});
+
+/** What names a task's flags: its help, or the error that takes the place of one. */
+async function describe(task: string): Promise<string> {
+  const { stdout, stderr } = await runTask(task, "--help=all");
+  return stdout + stderr;
+}
+
+/** Small sizes, for commands of the docs that do not say theirs. */
+const SMALL = ["--model", "tiny", "--tokens", "128", "--context", "64", "--quiet"];
+
+Deno.test("the commands of README's table run, with small sizes", () =>
+  withFolder(async (folder) => {
+    const text = `${folder}/text.txt`;
+    await Deno.writeTextFile(text, "It was the best of times, it was the worst of times. ".repeat(20));
+    const rows = [...docs.get("README.md")!.matchAll(/^\| `deno task (\w+)([^`]*)`(.*)$/gm)];
+    const runs = rows.filter(([, task]) => ["sweep", "score", "compare"].includes(task!));
+    assertEquals(runs.length, 3);
+    const results: string[] = [];
+    for (const [, task, given, rest] of runs) {
+      const more = task === "sweep" ? rest!.match(/`(--[^`]*)`/)![1]! : given!;
+      const args = more.trim().replace("FILE", text).split(/ +/).filter((arg) => arg !== "");
+      const small = task === "score" ? [] : SMALL, out = `${folder}/${task}`;
+      const { code, stderr } = await runTask(
+        task!,
+        ...args,
+        ...small,
+        ...task === "score" ? [] : ["--out", out],
+      );
+      assertEquals(code, 0, stderr);
+      if (task !== "score") results.push(out);
+    }
+    const { code, stderr } = await runTask("report", ...results, "--out", `${folder}/site`);
+    assertEquals(code, 0, stderr);
+    assert((await Deno.stat(`${folder}/site/index.html`)).isFile);
+  }));

@@ -1,0 +1,228 @@
+/** The pack for a GPU machine: what it holds, and what its script does with it. No network, and no GPU. */
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { UsageError } from "../../lib/errors.ts";
+import { run as runProgram } from "../../ffi/build/command.ts";
+import { listTree } from "../commands/cli/checkout.ts";
+import { listPackages, lockedPackages, main, type PackSource, writeArchive, writePack } from "./gpu_pack.ts";
+import { withFolder as inFolder } from "../commands/testing.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
+
+async function run(...command: Parameters<typeof runProgram>) {
+  const { code, stdout, stderr } = await runProgram(...command);
+  return { code, stdout, stderr };
+}
+
+async function write(path: string, text: string): Promise<void> {
+  await Deno.mkdir(path.replace(/\/[^/]*$/, ""), { recursive: true });
+  await Deno.writeTextFile(path, text);
+}
+
+/** A small checkout with a lock of two packages, a cache that holds them, and a script for Deno's binary. */
+async function smallSource(folder: string): Promise<PackSource> {
+  const root = `${folder}/checkout`, npmCache = `${folder}/cache`, deno = `${folder}/deno`;
+  await write(`${root}/mod.ts`, "export {};\n");
+  await write(`${root}/results/old.json`, "{}\n");
+  await write(`${root}/.gitignore`, "/results/\n");
+  await write(
+    `${root}/.std/npm.lock`,
+    JSON.stringify({ npm: { "plain@1.2.3": {}, "@scope/named@0.1.0": {} } }),
+  );
+  await write(
+    `${root}/experiments/tools/gpu_pack/run.sh`,
+    await Deno.readTextFile(`${ROOT}/experiments/tools/gpu_pack/run.sh`),
+  );
+  for (
+    const args of [["init", "-q"], ["add", "."], [
+      "-c",
+      "user.name=a",
+      "-c",
+      "user.email=a@b",
+      "commit",
+      "-qm",
+      "x",
+    ]]
+  ) {
+    const { code, stderr } = await run("git", args, { cwd: root });
+    assertEquals(code, 0, stderr);
+  }
+  await write(`${npmCache}/some.registry/plain/1.2.3/index.js`, "1;\n");
+  await write(`${npmCache}/some.registry/plain/2.0.0/index.js`, "2;\n");
+  await write(`${npmCache}/some.registry/@scope/named/0.1.0/lib/a.js`, "3;\n");
+  await write(
+    deno,
+    '#!/bin/sh\necho "$* $JSR_URL $TOKENFILTER_COMMIT" >> "$LOG"\ncase "$2" in $FAIL) exit $CODE;; esac\n',
+  );
+  await Deno.chmod(deno, 0o755);
+  return { root, npmCache, deno, fetchPackages: () => Promise.reject(new Error("asked for the network")) };
+}
+
+Deno.test("listTree() lists the tracked files that tests and benchmarks need, and nothing that git ignores", async () => {
+  const files = await listTree(ROOT), paths = files.map(({ to }) => to);
+  for (
+    const path of [
+      ...[
+        "deno.json",
+        "mod.ts",
+        "build.ts",
+        "imports.json",
+        ".std/npm.json",
+        ".std/npm.lock",
+        ".std/flags.ts",
+      ],
+      ...[
+        "experiments/tools/test_gpu.ts",
+        "experiments/tools/bench_gpu.ts",
+        "experiments/tools/bench_gpu/torch_attention.py",
+      ],
+      ...[
+        "kernels/linear/linear.cu",
+        "kernels/include/tokenfilter_cuda.h",
+        "ffi/cuda/testdata/fake_driver.c",
+      ],
+    ]
+  ) assert(paths.includes(path), path);
+  assertEquals(paths.filter((path) => /^(results|build|node_modules)\//.test(path)), []);
+  assertEquals(paths.toSorted(), paths);
+  assertEquals(await listTree(ROOT), files);
+});
+
+Deno.test("listTree() says so where there is no git checkout", () =>
+  inFolder(async (folder) => {
+    await assertRejects(() => listTree(folder), UsageError, "Cannot list the tree: ");
+  }));
+
+Deno.test("lockedPackages() names every package of the lock, deno-std among them", async () => {
+  const packages = lockedPackages(await Deno.readTextFile(`${ROOT}/.std/npm.lock`));
+  assert(
+    packages.some((id) => /^deno-std@\d/.test(id)) && packages.some((id) => id.startsWith("@huggingface/")),
+  );
+});
+
+Deno.test("listPackages() takes the locked versions alone, and says what is missing", () =>
+  inFolder(async (folder) => {
+    const { npmCache } = await smallSource(folder);
+    const wanted = ["@scope/named@0.1.0", "plain@1.2.3", "gone@1.0.0"];
+    const { folders, missing } = await listPackages(npmCache, wanted);
+    assertEquals(
+      folders,
+      ["@scope/named/0.1.0", "plain/1.2.3"].map((path) => ({
+        from: `${npmCache}/some.registry/${path}`,
+        to: `deno/npm/localhost_9/${path}`,
+      })),
+    );
+    assertEquals(missing, ["gone@1.0.0"]);
+    assertEquals((await listPackages(`${folder}/none`, ["a@1.0.0"])).missing, ["a@1.0.0"]);
+  }));
+
+Deno.test("writePack() writes the same bytes twice, and no more than it should", () =>
+  inFolder(async (folder) => {
+    const source = await smallSource(folder);
+    for (const out of ["a", "b"]) await writePack(`${folder}/${out}`, source);
+    const names = ["COMMIT", "pack.tar.xz", "run.sh"];
+    assertEquals((await Array.fromAsync(Deno.readDir(`${folder}/a`))).map(({ name }) => name).sort(), names);
+    for (const name of names) {
+      assertEquals(
+        await Deno.readFile(`${folder}/a/${name}`),
+        await Deno.readFile(`${folder}/b/${name}`),
+        name,
+      );
+    }
+    const list = await run("python3", ["-m", "tarfile", "-l", `${folder}/a/pack.tar.xz`]);
+    assertEquals(list.stdout.trim().split(/\s+/).filter((name) => !name.endsWith("/")), [
+      "tree/.gitignore",
+      "tree/.std/npm.lock",
+      "tree/experiments/tools/gpu_pack/run.sh",
+      "tree/mod.ts",
+      "deno/npm/localhost_9/@scope/named/0.1.0/lib/a.js",
+      "deno/npm/localhost_9/plain/1.2.3/index.js",
+      "bin/deno",
+    ]);
+    assertMatch(await Deno.readTextFile(`${folder}/a/COMMIT`), /^[0-9a-f]{40}\n$/);
+    await write(`${source.root}/mod.ts`, "changed\n");
+    await writePack(`${folder}/c`, source);
+    assertMatch(await Deno.readTextFile(`${folder}/c/COMMIT`), /^[0-9a-f]{40}-dirty\n$/);
+  }));
+
+Deno.test("writePack() fetches a package that is not there, and fails where that does not help", () =>
+  inFolder(async (folder) => {
+    const source = await smallSource(folder);
+    await Deno.remove(`${source.npmCache}/some.registry/plain`, { recursive: true });
+    await assertRejects(() => writePack(`${folder}/a`, source), Error, "asked for the network");
+    const nothing = { ...source, fetchPackages: () => Promise.resolve() };
+    await assertRejects(
+      () => writePack(`${folder}/a`, nothing),
+      UsageError,
+      "Cannot pack plain@1.2.3: found no copy",
+    );
+  }));
+
+Deno.test("writeArchive() writes what Python reads: programs, long paths, empty files, files with two names", () =>
+  inFolder(async (folder) => {
+    const long = `${"folder_of_a_long_name/".repeat(6)}${"x".repeat(190)}.ts`;
+    await write(`${folder}/a`, "");
+    await write(`${folder}/b`, "z".repeat(512));
+    await write(`${folder}/c`, "#!/bin/sh\n");
+    await Deno.chmod(`${folder}/c`, 0o755);
+    await Deno.link(`${folder}/c`, `${folder}/d`);
+    const files = [["a", "empty"], ["b", long], ["c", "bin/program"], ["d", "other"]].map(([from, to]) => ({
+      from: `${folder}/${from}`,
+      to: to!,
+    }));
+    await writeArchive(`${folder}/x.tar.xz`, files);
+    const unpack = ["-W", "ignore", "-m", "tarfile", "-e", `${folder}/x.tar.xz`, `${folder}/out`];
+    assertEquals(await run("python3", unpack), { code: 0, stdout: "", stderr: "" });
+    assertEquals(await Deno.readTextFile(`${folder}/out/empty`), "");
+    assertEquals(await Deno.readTextFile(`${folder}/out/${long}`), "z".repeat(512));
+    assertEquals((await Deno.stat(`${folder}/out/bin/program`)).mode! & 0o777, 0o755);
+    assertEquals((await Deno.lstat(`${folder}/out/other`)).nlink, 1);
+    const gone = [{ from: `${folder}/none`, to: "none" }];
+    await assertRejects(
+      () => writeArchive(`${folder}/y.tar.xz`, gone),
+      UsageError,
+      "lzma: FileNotFoundError",
+    );
+  }));
+
+Deno.test("run.sh unpacks, tests, then times; a failed test does not keep it from timing, a missing GPU does", () =>
+  inFolder(async (folder) => {
+    const source = await smallSource(folder), pack = `${folder}/pack`;
+    await writePack(pack, source);
+    const commit = (await Deno.readTextFile(`${pack}/COMMIT`)).trim(), registry = "http://localhost:9/";
+    const test = `task test:gpu ${registry} ${commit}`;
+    const bench = `task bench:gpu --out ${pack}/bench_gpu.json ${registry} ${commit}`;
+    for (
+      const [fail, code, calls, ends] of [
+        ["none", 0, [test, bench], 0],
+        ["test:gpu", 1, [test, bench], 1],
+        ["test:gpu", 2, [test], 2],
+        ["bench:gpu", 2, [test, bench], 1],
+      ] as const
+    ) {
+      const log = `${folder}/log`;
+      await Deno.writeTextFile(log, "");
+      const env = { LOG: log, FAIL: fail, CODE: String(code) };
+      const { code: found, stderr } = await run(`${pack}/run.sh`, [`${folder}/work`], { env });
+      assertEquals((await Deno.readTextFile(log)).trim().split("\n"), [...calls]);
+      assertEquals([found, stderr], [ends, `unpacking to ${folder}/work\n`]);
+    }
+    for (const [task, code] of [["test:gpu", 7], ["bench:gpu", 0]] as const) { // one task alone, with its own exit code
+      const log = `${folder}/log`, env = { LOG: log, FAIL: "test:gpu", CODE: "7" };
+      await Deno.writeTextFile(log, "");
+      const { code: found } = await run(`${pack}/run.sh`, [`${folder}/work`, task, "--only", "x"], { env });
+      assertEquals(await Deno.readTextFile(log), `task ${task} --only x ${registry} ${commit}\n`);
+      assertEquals(found, code);
+    }
+    assert(
+      (await Deno.stat(`${pack}/test_gpu.log`)).isFile && (await Deno.stat(`${pack}/bench_gpu.log`)).isFile,
+    );
+    assertEquals(await Deno.readTextFile(`${folder}/work/tree/mod.ts`), "export {};\n");
+    assertEquals(await Deno.readTextFile(`${folder}/work/tree/.npmrc`), `registry=${registry}\n`);
+    assertEquals(await Deno.readTextFile(`${folder}/work/deno/npm/localhost_9/plain/1.2.3/index.js`), "1;\n");
+  }));
+
+Deno.test("pack:gpu refuses a folder that is there, and flags that it does not know", () =>
+  inFolder(async (folder) => {
+    await assertRejects(() => main(["--out", folder, "--quiet"]), UsageError, "it is there already");
+    await assertRejects(() => main(["--uot", folder]), UsageError, 'the nearest is "--out"');
+  }));

@@ -1,0 +1,81 @@
+/** Jupyter in a folder of its own in the project's cache: nothing of the user's Python or kernels is touched. */
+import { cacheDir, prepareCacheDir } from "../../../lib/cache.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { run as runProgram } from "../../../ffi/build/command.ts";
+import { sha256 } from "../../../lib/sha256.ts";
+import { isFolder } from "../../commands/cli/files.ts";
+
+/** A Python that has Jupyter. */
+export interface Jupyter {
+  /** Path of the program. */
+  readonly python: string;
+  /** Folder of the virtual environment that it belongs to. */
+  readonly folder: string;
+}
+
+/** Options of {@linkcode ensureJupyter}. */
+export interface JupyterOptions {
+  /** Whether JupyterLab is wanted too. */
+  readonly lab?: boolean;
+  /** Is told what goes on, in short lines, only where something has to be done. */
+  readonly onProgress?: (message: string) => void;
+  /** In place of running programs. */
+  readonly run?: typeof runProgram;
+  /** In place of the project's cache folder. */
+  readonly cache?: string;
+}
+
+const FIX = "install Python 3.10 or newer with pip (for example: apt-get install python3-venv python3-pip)";
+
+/**
+ * Finds the environment of these requirements and of this machine's `python3` in the cache, or makes it.
+ *
+ * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message says the fix.
+ */
+export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyter> {
+  const { lab = false, onProgress = () => {}, run = runProgram, cache = cacheDir() } = options;
+  const version = await run("python3", ["-c", "import sys; print(sys.version, sys.base_prefix)"]);
+  if (!version.success) {
+    throw new UsageError(`Cannot set up Jupyter: found no python3, expected one: ${FIX}`);
+  }
+  const files = ["requirements.txt", ...lab ? ["requirements_lab.txt"] : []]
+    .map((name) => decodeURIComponent(new URL(name, import.meta.url).pathname));
+  const texts = await Promise.all(files.map((file) => Deno.readTextFile(file)));
+  const key = (await sha256([version.stdout, ...texts].join("\n"))).slice(0, 16);
+  const folder = `${cache}/${lab ? "jupyterlab" : "jupyter"}-${key}`;
+  const jupyter = { python: `${folder}/bin/python`, folder };
+  if (isFolder(folder)) return jupyter;
+
+  if (options.cache === undefined) await prepareCacheDir();
+  const part = `${folder}.${Deno.pid}.partial`;
+  try {
+    onProgress(`getting ${lab ? "JupyterLab" : "Jupyter"} with pip, once`);
+    const [pip, ...args] = await makeEnvironment(part, run);
+    const flags = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"];
+    const installed = await run(pip, [...args, "install", ...flags, "-r", files.at(-1)!]);
+    if (!installed.success) {
+      throw new UsageError(`Cannot set up Jupyter: pip said "${lastLine(installed.stderr)}"; ${FIX}`);
+    }
+    await Deno.rename(part, folder); // its programs are run as modules, which a new path does not harm
+  } catch (error) {
+    await Deno.remove(part, { recursive: true }).catch(() => {});
+    if (!isFolder(folder)) throw error; // another process was faster
+  }
+  return jupyter;
+}
+
+/** Makes a virtual environment; returns the command of a pip that installs into it. */
+async function makeEnvironment(folder: string, run: typeof runProgram): Promise<[string, ...string[]]> {
+  const whole = await run("python3", ["-m", "venv", folder]);
+  if (whole.success) return [`${folder}/bin/python`, "-m", "pip"];
+  // Debian's python3 has no pip to copy unless python3-venv is there; its own pip can serve.
+  const bare = await run("python3", ["-m", "venv", "--clear", "--without-pip", folder]);
+  const pip = await run("python3", ["-m", "pip", "--version"]);
+  if (bare.success && pip.success) return ["python3", "-m", "pip", "--python", `${folder}/bin/python`];
+  const reason = lastLine((bare.success ? pip : bare).stderr);
+  throw new UsageError(`Cannot set up Jupyter: python3 said "${reason}"; ${FIX}`);
+}
+
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1) || "nothing";
+}

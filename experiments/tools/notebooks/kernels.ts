@@ -1,0 +1,28 @@
+/** What notebooks run on, built before they need it. */
+import { buildCpu, buildCuda, ensureBlas } from "../../../build.ts";
+import { buildArchOf, openDriver } from "../../../ffi/cuda/mod.ts";
+import { NativeLibraryError, UsageError } from "../../../lib/errors.ts";
+
+/**
+ * Builds the CPU's library, and the GPU's where there is a GPU. Without one nothing is said: a notebook that looks for it
+ * says so itself.
+ *
+ * @throws {NativeLibraryError} If the CPU's library cannot be built.
+ */
+export async function prepareKernels(onProgress: (message: string) => void): Promise<void> {
+  await Promise.all([buildCpu({ onProgress }), ensureBlas({ onProgress })]);
+  let arch: number, driver: number;
+  try {
+    const opened = openDriver();
+    [arch, driver] = [opened.device(0).arch, opened.version];
+  } catch (error) {
+    if (error instanceof NativeLibraryError) return;
+    throw error;
+  }
+  try {
+    await buildCuda({ archs: [buildArchOf(arch)], driver, onProgress });
+  } catch (error) {
+    if (!(error instanceof NativeLibraryError || error instanceof UsageError)) throw error;
+    onProgress(`no GPU in the notebooks: ${error.message.split("\n")[0]}`);
+  }
+}

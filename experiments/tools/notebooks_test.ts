@@ -1,0 +1,97 @@
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { UsageError } from "../../lib/errors.ts";
+import { readPlotly } from "../../lib/plot/mod.ts";
+import { describeEnvironment, describeKernel, servePlotly } from "./lab.ts";
+import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
+import { readStdFlags } from "../commands/cli/deno.ts";
+import { finish, listFolder, runTask, withFolder } from "../commands/testing.ts";
+
+const known = ["01_quickstart", "02_anatomy", "03_variance_fusion"];
+
+Deno.test("chooseNotebooks() takes beginnings, paths and nothing", () => {
+  assertEquals(chooseNotebooks(known, []), known);
+  assertEquals(chooseNotebooks(known, ["03", "01_quick"]), ["01_quickstart", "03_variance_fusion"]);
+  assertEquals(chooseNotebooks(known, ["notebooks/02_anatomy.ipynb", "02"]), ["02_anatomy"]);
+  assertThrows(() => chooseNotebooks(known, ["anatomy"]), UsageError, '"02_anatomy"');
+});
+
+Deno.test("lab serves the project's plotly to its notebooks, byte for byte", async () => {
+  const text = await readPlotly();
+  await using server = servePlotly(text);
+  assertEquals(server.addr.hostname, "127.0.0.1");
+  const environment = describeEnvironment("/cache", server.addr);
+  assertEquals(environment.JUPYTER_PATH, "/cache/share/jupyter");
+  const response = await fetch(environment.TOKENFILTER_PLOTLY_URL!);
+  assertEquals([await response.text() === text, response.headers.get("access-control-allow-origin")], [
+    true,
+    "*",
+  ]);
+  assertEquals(response.headers.get("content-type"), "text/javascript; charset=utf-8");
+});
+
+Deno.test("describeKernel() starts the given Deno", () => {
+  const { argv, language } = JSON.parse(describeKernel("/bin/deno"));
+  assertEquals(argv, ["/bin/deno", "jupyter", "--kernel", "--conn", "{connection_file}"]);
+  assertEquals(language, "typescript");
+});
+
+Deno.test("describeTimes() gives one time in words, and of several the median and the longest", () => {
+  assertEquals(describeTimes([]), "no run finished");
+  assertEquals([[59.94], [60.5]].map(describeTimes), ["59.9 s", "1 min 1 s"]);
+  assertEquals(describeTimes([7, 1.25, 3]), "3 runs, median 3.0 s, longest 7.0 s");
+  assertEquals(describeTimes([2, 1, 70, 3]), "4 runs, median 3.0 s, longest 70.0 s");
+});
+
+const WRONG: readonly [args: string[], says: string][] = [
+  [["--repeat", "0"], "--repeat 0"],
+  [["--repeat", "two"], "--repeat two"],
+  [["--reapet"], "--repeat"],
+  [["--update=yes"], "--update"],
+  [["--out", ""], "--out"],
+  [["--model", "missing.gguf"], "missing.gguf"],
+  [["--update", "--model", "smollm2-135m"], "tiny"],
+  [["no_such"], "no_such"],
+];
+for (const [args, says] of WRONG) {
+  Deno.test(`main() refuses ${args.join(" ")} in one line that names it`, async () => {
+    const { message } = await assertRejects(() => main(["--quiet", ...args]), UsageError);
+    assertStringIncludes(message, says);
+    assertEquals(message.includes("\n"), false);
+  });
+}
+
+Deno.test("deno task notebooks leaves with exit code 2 where it refuses", async () => {
+  const { code, stdout, stderr } = await runTask("notebooks", "no_such");
+  assertEquals([code, stdout], [2, ""]);
+  assertEquals(stderr.trim().split("\n").length, 1);
+});
+
+Deno.test("deno task notebooks --check passes a notebook as it is kept, and leaves no temporary files", () =>
+  withFolder(async (folder) => {
+    const { code, stderr } = await finish(
+      new Deno.Command(Deno.execPath(), {
+        args: [
+          "run",
+          "-A",
+          "--no-check",
+          ...await readStdFlags(),
+          "experiments/tools/notebooks.ts",
+          "--check",
+          "01",
+        ],
+        cwd: new URL("../../", import.meta.url),
+        env: { TMPDIR: folder },
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn(),
+    );
+    assertEquals([code, listFolder(folder)], [0, []], stderr);
+  }));
+
+Deno.test("deno task notebooks --help and deno task lab --help say how", async () => {
+  for (const task of ["notebooks", "lab"]) {
+    const { code, stdout } = await runTask(task, "--help");
+    assertEquals(code, 0);
+    assertStringIncludes(stdout, `Usage: deno task ${task}`);
+  }
+});

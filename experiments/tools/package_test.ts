@@ -1,0 +1,191 @@
+/** The package as it would be published: what is in it, and that a project elsewhere can use it. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
+import { finish, type Finished, withFolder } from "../commands/testing.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+const NAME = "jsr:@tokenfilter/tokenfilter";
+const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(new URL(path, ROOT)));
+const { exports }: { exports: Record<string, string> } = await readJson("deno.json");
+const { imports }: { imports: Record<string, string> } = await readJson("imports.json");
+const README = await Deno.readTextFile(new URL("README.md", ROOT));
+/** README's program on the native library. */
+const SAMPLE = Array.from(README.matchAll(/^```ts\n(.*?)^```/gms), ([, code]) => code!)
+  .find((code) => code.includes("openCpu()"))!;
+/** Permissions that README names: what a program needs, and what is needed beside them to build. */
+const [RUNNING, BUILDING] = ["--allow-read", "--allow-run"].map((first) =>
+  README.match(new RegExp(`\`(${first}( --allow-\\w+)*)\``))![1]!.split(" ")
+) as [string[], string[]];
+
+const published = await listPublished();
+
+/** Files that `deno publish` would send, as paths from the root. */
+async function listPublished(): Promise<string[]> {
+  const { code, stdout, stderr } = await deno(ROOT, [
+    ...["publish", "--dry-run", "--allow-dirty", "--no-check"],
+  ]);
+  const report = stdout + stderr;
+  assertEquals(code, 0, report);
+  return Array.from(
+    report.matchAll(/^ +(file:\S+) \([\d.]+\w+\)$/gm),
+    ([, url]) => decodeURIComponent(url!.slice(ROOT.href.length)),
+  );
+}
+
+async function deno(
+  cwd: string | URL,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Finished> {
+  const own = { TOKENFILTER_LIBRARY: "", TOKENFILTER_LEVEL: "", NO_COLOR: "1", ...env };
+  return await finish(
+    new Deno.Command(Deno.execPath(), {
+      args: [...args],
+      cwd,
+      env: own,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn(),
+  );
+}
+
+/** Copies the published files to `folder`/package, and writes a project beside it. */
+async function makeProject(folder: string, config: object, files: Record<string, string>): Promise<string> {
+  for (const path of published) {
+    const to = `${folder}/package/${path}`;
+    await Deno.mkdir(to.replace(/\/[^/]*$/, ""), { recursive: true });
+    await Deno.copyFile(new URL(path, ROOT), to);
+  }
+  const project = `${folder}/project`;
+  await Deno.mkdir(project);
+  await Deno.writeTextFile(`${project}/deno.json`, JSON.stringify(config));
+  for (const [name, text] of Object.entries(files)) await Deno.writeTextFile(`${project}/${name}`, text);
+  return project;
+}
+
+/** README's program with another backend. */
+const on = (backend: string, more = "") =>
+  `${more}\nimport { ReferenceBackend } from "${NAME}";\n${SAMPLE.replace("await openCpu()", backend)}`;
+
+/** All numbers that a program has printed; it must have ended well. */
+function numbersOf({ code, stdout, stderr }: Finished): number[] {
+  assertEquals(code, 0, stderr);
+  const numbers = Array.from(stdout.matchAll(/-?\d+(?:\.\d+)?/g), Number);
+  assert(numbers.length > 100, stdout);
+  return numbers;
+}
+
+function assertAllClose(found: readonly number[], expected: readonly number[]): void {
+  assertEquals(found.length, expected.length);
+  found.forEach((value, i) => assert(Math.abs(value - expected[i]!) < 1e-3, `${value}, ${expected[i]}`));
+}
+
+Deno.test("what is published holds no test, case, emulator, fuzzer or mutant, and every file that it uses", () =>
+  withFolder(async (folder) => {
+    assert(published.length > 100 && published.includes("lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf"));
+    const forbidden = /test|cases?\.|(^|\/)cases|simt|emulat|fuzz|mutant/i;
+    assertEquals(published.filter((path) => forbidden.test(path)), []);
+
+    const sources = published.filter((path) => path.endsWith(".ts"));
+    const all = sources.map((path) => `import ${JSON.stringify(`./${path}`)};\n`).join("");
+    await makeProject(folder, {}, {});
+    await Deno.writeTextFile(`${folder}/package/all.ts`, all);
+    const { code, stdout, stderr } = await deno(`${folder}/package`, ["info", "--json", "all.ts"]);
+    assertEquals(code, 0, stderr);
+    const modules: { specifier: string; error?: string }[] = JSON.parse(stdout).modules;
+    assertEquals(modules.filter(({ error }) => error !== undefined), []);
+    const local = modules.filter(({ specifier }) => specifier.startsWith("file:"));
+    assertEquals(local.length, sources.length + 1);
+
+    let files = 0;
+    for (const path of sources) {
+      const text = await Deno.readTextFile(`${folder}/package/${path}`);
+      for (const [, target] of text.matchAll(/new URL\("([^"]+)", import\.meta\.url\)/g)) {
+        await Deno.stat(new URL(target!, `file://${folder}/package/${path}`));
+        files++;
+      }
+    }
+    assert(files >= 4, `${files} files read beside the code`);
+  }));
+
+Deno.test("a project that links the packed files checks strictly, and runs README's program with its permissions", () =>
+  withFolder(async (folder) => {
+    const entries = Object.keys(exports).map((entry) => NAME + entry.slice(1));
+    const project = await makeProject(folder, { links: ["../package"], compilerOptions: { strict: true } }, {
+      "main.ts": SAMPLE,
+      "reference.ts": on("new ReferenceBackend()"),
+      "entries.ts": entries.map((entry, i) => `export * as entry${i} from "${entry}";\n`).join(""),
+    });
+    const checked = await deno(project, ["check", "main.ts", "reference.ts", "entries.ts"]);
+    assertEquals(checked.code, 0, checked.stderr);
+    // The same sources have the same key wherever they lie: the build of the test command is found.
+    const built = await deno(project, ["run", "-A", `${NAME}/build`]);
+    assertMatch(built.stdout, /^found \S+ \(\w+(, \w+)*\)\n/);
+    const cpu = await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"]);
+    const reference = await deno(project, ["run", "--no-prompt", "--allow-read", "reference.ts"]);
+    assertAllClose(numbersOf(cpu), numbersOf(reference));
+    // What README shows is what its program prints: a text with tokens that were skipped.
+    const [, shown] = SAMPLE.match(/^\/\/ (It was .*) …$/m)!;
+    assert(shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!), cpu.stdout.slice(0, 200));
+  }));
+
+Deno.test({
+  ...unless(
+    NOT_ON_WINDOWS || IN_SLOW_TIER, // it compiles the library anew
+    "a project that imports the packed files over http builds them, and runs README's program",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      await using server = Deno.serve(
+        { port: 0, hostname: "127.0.0.1", onListen: () => {} },
+        async (request) => {
+          const path = decodeURIComponent(new URL(request.url).pathname.slice(1));
+          if (!published.includes(path)) return new Response(null, { status: 404 });
+          const type = path.endsWith(".ts") ? "application/typescript" : "application/octet-stream";
+          const bytes = await Deno.readFile(new URL(path, ROOT));
+          return new Response(bytes, { headers: { "content-type": type } });
+        },
+      );
+      const host = `127.0.0.1:${server.addr.port}`;
+      const text = `import { readBuiltinText } from "http://${host}/lib/eval/text/mod.ts";
+console.log((await readBuiltinText()).length);`;
+      const project = await makeProject(folder, {
+        compilerOptions: { strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true },
+        imports: {
+          ...imports,
+          ...Object.fromEntries(
+            Object.entries(exports).map(([entry, path]) => [NAME + entry.slice(1), `http://${host}/${path}`]),
+          ),
+        },
+      }, { "main.ts": SAMPLE, "build.ts": on("await openCpu({ build: true })", text) });
+      // Modules are kept for this test alone; packages are those that are here already.
+      const { denoDir } = JSON.parse((await deno(project, ["info", "--json"])).stdout);
+      await Deno.mkdir(`${folder}/deno`);
+      await Deno.symlink(`${denoDir}/npm`, `${folder}/deno/npm`);
+      // The compiler at hand, without optimisation: what is built here need not be fast.
+      const CXX = `${folder}/c++`, compiler = Deno.env.get("CXX") || "g++";
+      await Deno.writeTextFile(
+        CXX,
+        `#!/bin/sh\nfor a; do [ "$a" = -O3 ] && a=-O0; set -- "$@" "$a"; shift; done\nexec ${compiler} "$@"\n`,
+        { mode: 0o755 },
+      );
+      const env = {
+        ...{ CXX, DENO_DIR: `${folder}/deno`, TOKENFILTER_CACHE: `${folder}/cache` },
+        TOKENFILTER_BLAS: "none",
+      };
+      const run = (...args: string[]) => deno(project, ["run", "--no-prompt", ...args], env);
+      const over = [`--allow-import=${host}`, `--allow-net=${host}`];
+
+      const checked = await deno(project, ["check", `--allow-import=${host}`, "main.ts", "build.ts"], env);
+      assertEquals(checked.code, 0, checked.stderr);
+      const missing = await run(...RUNNING, ...over, "main.ts");
+      const [, command] = missing.stderr.match(/NativeLibraryError: .*; run: deno (.*)/)!;
+      assertEquals(command, `run -A http://${host}/build.ts`);
+      const [length, ...built] = numbersOf(await run(...RUNNING, ...BUILDING, ...over, "build.ts"));
+      assert(length! > 10_000);
+      const again = await deno(project, command!.split(" "), env);
+      assertMatch(again.stdout, /^found \S+ \(\w+(, \w+)*\)\n/, again.stderr);
+      assertEquals(numbersOf(await run(...RUNNING, ...over, "main.ts")), built);
+    }),
+});

@@ -1,0 +1,119 @@
+/** What `test:gpu` runs: the tests of the CUDA library, and some of them again under compute-sanitizer. */
+
+const ROOT = new URL("../../../", import.meta.url);
+
+/** Parts of the work, in their order. */
+export const PARTS = ["tests", "memcheck", "racecheck"] as const;
+/** One of {@linkcode PARTS}. */
+export type Part = typeof PARTS[number];
+
+/** A device that cannot be used ends compute-sanitizer with other codes than this one. */
+const ERRORS_FOUND = "99";
+
+/** Tests beside the kernels that a device runs, and those of all thread orders: calls of `kernels/testing/ways.ts`. */
+const DEVICE_TEST = /\btest(OnDevice|InEvery|SameInEvery|Cases)/;
+const ORDERS_TEST = /\btest(InEveryOrder|SameInEveryOrder|Cases)\(/;
+/** Racecheck takes the tests that the emulator runs in all thread orders: their cases are small. */
+const SMALL_TESTS = /thread order|order of threads/;
+/** Looks at the whole device's free memory and times it: no other process of ours may be at work meanwhile. */
+const ALONE = "ffi/cuda/device_cuda_test.ts";
+/** The products that cuBLASLt takes over where it is loaded. */
+const PRODUCTS = "kernels/linear/linear_test.ts";
+
+/** Test files, relative to the repository. */
+export interface GpuTests {
+  /** Beside the kernels. */
+  readonly kernels: readonly string[];
+  /** Of the code that drives them. */
+  readonly driver: readonly string[];
+}
+
+/** One run of a test file. */
+export interface Job {
+  /** The file, relative to the repository. */
+  readonly file: string;
+  /** The file and what is special about the run, in words. */
+  readonly words: string;
+  /** Whether nothing else may run meanwhile. */
+  readonly alone: boolean;
+  /** Added to the environment. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Lists the test files that a GPU can run. @param root The repository. */
+export async function listGpuTests(root: URL = ROOT): Promise<GpuTests> {
+  const kernels: string[] = [], driver: string[] = [];
+  for await (const op of Deno.readDir(new URL("kernels/", root))) {
+    if (!op.isDirectory) continue;
+    for await (const { name } of Deno.readDir(new URL(`kernels/${op.name}/`, root))) {
+      const path = `kernels/${op.name}/${name}`;
+      if (name.endsWith("_test.ts") && DEVICE_TEST.test(await Deno.readTextFile(new URL(path, root)))) {
+        kernels.push(path);
+      }
+    }
+  }
+  for await (const { name } of Deno.readDir(new URL("ffi/cuda/", root))) {
+    if (name.endsWith("_cuda_test.ts") || name === "testing_test.ts") driver.push(`ffi/cuda/${name}`);
+  }
+  return { kernels: kernels.sort(), driver: driver.sort() };
+}
+
+/**
+ * The runs of a part. Each is a process of its own: what breaks one device context spoils no other file.
+ *
+ * Products are run with cuBLASLt, where there is one, and by the library's own kernels. Racecheck, which follows every
+ * access to shared memory, takes small cases, and does without cuBLASLt, whose kernels are not ours to check.
+ *
+ * @param root The repository.
+ */
+export async function jobsOf(part: Part, { kernels, driver }: GpuTests, root: URL = ROOT): Promise<Job[]> {
+  const jobs: Job[] = [];
+  for (const file of part === "tests" ? [...driver, ...kernels] : kernels) {
+    const isSmall = part === "racecheck";
+    if (isSmall && !ORDERS_TEST.test(await Deno.readTextFile(new URL(file, root)))) continue;
+    const alone = file === ALONE;
+    if (!isSmall) jobs.push({ file, words: file, alone, env: {} });
+    const words = file === PRODUCTS ? `${file} without cuBLASLt` : file;
+    if (isSmall || file === PRODUCTS) {
+      jobs.push({ file, words, alone, env: { TOKENFILTER_CUBLASLT: "none" } });
+    }
+  }
+  return jobs;
+}
+
+/**
+ * The command of a run.
+ *
+ * @param sanitizer Path of compute-sanitizer; not looked at for `tests`.
+ * @param stdFlags As `.std/flags.ts` prints them.
+ */
+export function commandOf(
+  part: Part,
+  file: string,
+  stdFlags: readonly string[],
+  sanitizer: string,
+): [string, ...string[]] {
+  const test: [string, ...string[]] = [Deno.execPath(), "test", "-A", "--no-check", ...stdFlags];
+  if (part === "tests") return [...test, file];
+  const checks = ["--error-exitcode", ERRORS_FOUND, "--target-processes", "all"];
+  // Memory that is not there is refused by a call, which tests provoke: only what kernels do is an error.
+  if (part === "memcheck") checks.push("--report-api-errors", "no");
+  const chosen = part === "racecheck" ? ["--filter", String(SMALL_TESTS)] : [];
+  return [sanitizer, "--tool", part, ...checks, ...test, ...chosen, file];
+}
+
+/** Path of compute-sanitizer: from PATH, or from `CUDA_HOME` (/usr/local/cuda); undefined where it is in neither. */
+export function findSanitizer(
+  path = Deno.env.get("PATH") ?? "",
+  home = Deno.env.get("CUDA_HOME") ?? "/usr/local/cuda",
+): string | undefined {
+  const folders = [...path.split(":"), ...(home === "" ? [] : [`${home}/bin`, `${home}/compute-sanitizer`])];
+  return folders.map((folder) => `${folder}/compute-sanitizer`).find((file) => {
+    try {
+      const { isFile, mode } = Deno.statSync(file);
+      return isFile && ((mode ?? 0) & 0o111) !== 0;
+    } catch {
+      return false;
+    }
+  });
+}

@@ -1,0 +1,58 @@
+/**
+ * `deno task test`: the tests of the fast tier, and every example in the documentation. Deno starts a worker for each file that it is
+ * given, so that files with neither are left out.
+ *
+ * ```sh
+ * deno task test                # all
+ * deno task test kernels lib    # those in these folders, or files
+ * deno task test --filter rope  # flags of deno test
+ * ```
+ */
+import { readStdFlags } from "../commands/cli/deno.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+/** Flags of every run; what makes `@std` resolve comes beside them. */
+export const TEST_FLAGS: readonly string[] = [
+  ...["-A", "--doc", "--no-check", "--parallel", "--preload=.std/strict_assert.ts"],
+];
+/** A block of code that `--doc` runs. */
+export const EXAMPLE = /^[ *]*```(?:[jt]sx?|javascript|typescript)\b(?!.*\bignore\b)/m;
+/** Where the slowest files are: they go first, so that none of them is left over for the end. */
+const SLOW = ["kernels/", "ffi/", "experiments/"];
+
+/** Whether a file has tests or examples. */
+async function isTested(url: URL): Promise<boolean> {
+  if (/_test\.ts$/.test(url.pathname)) return true;
+  return /\.(?:ts|js|md)$/.test(url.pathname) && EXAMPLE.test(await Deno.readTextFile(url));
+}
+
+/** Files with tests or examples in a folder of the project ("" = all), or those of one elsewhere. */
+export async function findTested(folder: string, root = ROOT): Promise<string[]> {
+  const { exclude }: { exclude: string[] } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  const skipped = new Set([".git", "node_modules", ...exclude]), found: string[] = [];
+  const look = async (at: string) => {
+    for await (const { name, isDirectory, isFile } of Deno.readDir(new URL(at, root))) {
+      const path = at === "" ? name : `${at}/${name}`;
+      if (isDirectory && !skipped.has(at === "" || name === "node_modules" ? name : path)) await look(path);
+      else if (isFile && await isTested(new URL(path, root))) found.push(path);
+    }
+  };
+  await look(folder);
+  const rank = (path: string) => (SLOW.findIndex((slow) => path.startsWith(slow)) + 4) % 4;
+  return found.sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+}
+
+if (import.meta.main) {
+  const flags: string[] = [], files: string[] = [];
+  for (const arg of Deno.args.length > 0 ? Deno.args : [""]) {
+    const path = arg.replace(/^\.\/|\/$/g, "");
+    const stat = arg.startsWith("-")
+      ? undefined
+      : await Deno.stat(new URL(path, ROOT)).catch(() => undefined);
+    if (stat === undefined) flags.push(arg);
+    else files.push(...stat.isDirectory ? await findTested(path) : [path]);
+  }
+  if (files.length === 0) files.push(...await findTested(""));
+  const args = ["test", ...TEST_FLAGS, ...await readStdFlags(), ...flags, ...files];
+  Deno.exit((await new Deno.Command(Deno.execPath(), { args, cwd: ROOT }).spawn().status).code);
+}

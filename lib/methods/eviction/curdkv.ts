@@ -1,0 +1,36 @@
+/** Key side: what is small in key and value beside its neighbours goes (CurDKV, arXiv 2509.15038), as kvpress has it. */
+import { byHead } from "./live_keys.ts";
+import type { EvictionMethod } from "../method.ts";
+
+/** Tokens of the disjoint windows in which squares are compared, as in kvpress. */
+const WINDOW = 16;
+
+const square = (x: Float32Array) => x.reduce((sum, y) => sum + y * y, 0);
+
+/**
+ * Per head norm(k)^2 * norm(v)^2, each as a share of its sum over the token's window of 16; scored when that is complete,
+ * until then the token stays. `cur` has neither windows nor heads.
+ */
+export const curdkv: EvictionMethod<"curdkv"> = {
+  name: "curdkv",
+  help: "what is small in key and value beside its neighbours goes, as kvpress has CUR",
+  evicts: true,
+  reads: [],
+  score({ shape, tokens, at }) {
+    for (const [window, own] of Map.groupBy(tokens, ({ position }) => Math.floor(position / WINDOW))) {
+      if ((window + 1) * WINDOW > at || own.every(({ noted }) => noted)) continue;
+      const [keys, values] = [
+        byHead({ shape, tokens: own }, square),
+        byHead({ shape, tokens: own }, (_, v) => square(v)),
+      ];
+      const share = (row: Float64Array, i: number) => row[i]! / (row.reduce((a, b) => a + b, 0) || 1);
+      own.forEach((token, i) =>
+        token.noted = keys!.map((row, head) => share(row, i) * share(values![head]!, i))
+      );
+    }
+    return Array.from(
+      { length: shape.numKvHeads },
+      (_, head) => Float64Array.from(tokens, ({ noted }) => noted?.[head] ?? Infinity),
+    );
+  },
+};

@@ -1,0 +1,204 @@
+/**
+ * Methods of the key side that go through the cache again and again, as those of the literature do: at every block start
+ * the keys and values that score lowest go, until the asked share of those beyond the recent window has gone. Each method
+ * is a score of what is left, the same that a press of kvpress computes once at the end of a prefill.
+ */
+import { planLayers } from "../../filter/schedule.ts";
+import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
+import { f32Data, type Tensor } from "../../tensor.ts";
+import type { LiveToken } from "./live_keys.ts";
+import { mergeValues } from "./merge.ts";
+import type { EvictionMethod } from "../method.ts";
+import type { ResolvedOptions } from "../options.ts";
+import type { KeyInput, KeySequence, KeySide, PrunerContext } from "../pruner.ts";
+import { KEY_PLAN_NAMES, keySideOptions } from "../sides.ts";
+
+/** The key side of such a method. */
+export function createEviction(
+  method: EvictionMethod,
+  shape: FilterShape,
+  options: ResolvedOptions,
+  { backend, keyTrace }: PrunerContext,
+): KeySide {
+  if (keyTrace !== undefined) {
+    throw new RangeError(
+      `Cannot record the decisions of "${method.name}": expected a rule that judges each key once`,
+    );
+  }
+  const { warmup, recent, block, invert } = options;
+  const plan = planLayers(shape.numLayers, keySideOptions(options), KEY_PLAN_NAMES)
+    .filter(({ skipRatio }) => skipRatio > 0);
+  const bound: Bound = { method, shape, warmup, recent, block, invert, backend };
+  return {
+    layers: plan.map(({ layer }) => layer),
+    warmup,
+    recent,
+    block,
+    ...(method.keyState && { keyState: method.keyState }),
+    wantsAttention: method.reads.includes("attention"),
+    wantsQueries: method.reads.includes("query") || method.looksAhead === true,
+    looksAhead: method.looksAhead === true,
+    foresees: method.looksAhead === true,
+    merges: method.merges === true,
+    evicts: true,
+    start: () =>
+      new EvictionSequence(
+        bound,
+        new Map(plan.map(({ layer, skipRatio }) => [layer, open(bound, skipRatio)])),
+      ),
+  };
+}
+
+interface Bound extends Pick<ResolvedOptions, "warmup" | "recent" | "block" | "invert"> {
+  readonly method: EvictionMethod;
+  readonly shape: FilterShape;
+  readonly backend: FilterBackend | undefined;
+}
+
+/** One layer of one sequence. */
+interface LiveLayer {
+  readonly ratio: number;
+  /** What is left, ascending; tokens of a prefill are here before their blocks begin. */
+  tokens: (LiveToken & { received: number; query?: Float32Array })[];
+  /** Tokens that have come. */
+  count: number;
+  /** Tokens that the memory has taken in. */
+  absorbed: number;
+  dropped: number;
+  readonly memory: Float64Array;
+  /** What the last queries gave to the first so many of `tokens`. */
+  queries: Float64Array[];
+  /** Values that the last merge has changed, by position. */
+  merged: ReadonlyMap<number, Float32Array<ArrayBuffer>>;
+  /** Of a method that looks ahead: what all queries would give to all keys, [tokens, tokens]. */
+  ahead?: Float64Array;
+}
+
+const open = ({ method, shape }: Bound, ratio: number): LiveLayer => ({
+  ...{ ratio, tokens: [], count: 0, absorbed: 0, dropped: 0, queries: [], merged: new Map() },
+  memory: new Float64Array(method.memory?.size(shape) ?? 0),
+});
+
+/** Keys and values that are left, layer by layer. */
+class EvictionSequence implements KeySequence {
+  readonly #bound: Bound;
+  readonly #layers: ReadonlyMap<number, LiveLayer>;
+
+  constructor(bound: Bound, layers: ReadonlyMap<number, LiveLayer>) {
+    this.#bound = bound;
+    this.#layers = layers;
+  }
+
+  take({ layer, count, keys, values, queries }: KeyInput): void {
+    const own = this.#layers.get(layer)!, { method, backend } = this.#bound;
+    const rows = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
+    const [k, v] = [rows(keys!), rows(values!)], q = method.reads.includes("query") && rows(queries!);
+    const row = (all: Float32Array, i: number) =>
+      all.slice(i * all.length / count, (i + 1) * all.length / count);
+    for (let i = 0; i < count; i++) {
+      const position = own.count++;
+      own.tokens.push({
+        position,
+        key: row(k, i),
+        value: row(v, i),
+        ...(q && { query: row(q, i) }),
+        received: 0,
+      });
+    }
+  }
+
+  observe(layer: number, probabilities: Float64Array, queries: number): void {
+    const own = this.#layers.get(layer)!,
+      rows = probabilities.length / queries,
+      { recent, method } = this.#bound;
+    if (method.looksAhead) {
+      own.ahead = probabilities;
+      return;
+    }
+    for (let query = 0; query < queries; query++) {
+      const given = probabilities.slice(query * rows, (query + 1) * rows);
+      given.forEach((probability, i) => own.tokens[i]!.received += probability);
+      own.queries.push(given);
+    }
+    own.queries.splice(0, own.queries.length - Math.max(recent, 1));
+  }
+
+  evict(layer: number, at: number): number[] {
+    const own = this.#layers.get(layer)!, { method, shape, warmup, recent, block, invert } = this.#bound;
+    const tokens = own.tokens.filter(({ position }) => position < at);
+    for (const token of tokens.filter(({ position }) => position >= own.absorbed)) {
+      method.memory?.absorb(own.memory, token, shape);
+      delete token.query;
+    }
+    own.absorbed = at;
+    const due = Math.floor(own.ratio * Math.max(0, at - recent - warmup) + 0.5) - own.dropped;
+    own.merged = new Map();
+    if (due <= 0) return [];
+    const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
+    const foreseen = () => foreseeFrom(at, own);
+    const rows = method.score({
+      shape,
+      at,
+      tokens,
+      warmup,
+      recent,
+      block,
+      memory: own.memory,
+      attention,
+      foreseen,
+    });
+    const worth = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
+    const gone = tokens.map((_, i) => i)
+      .filter((i) =>
+        tokens[i]!.position >= warmup && tokens[i]!.position < at - recent && worth[i]! < Infinity
+      )
+      .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
+      .slice(0, due);
+    const goes = new Set(gone);
+    if (method.merges) {
+      own.merged = mergeValues(gone.map((i) => tokens[i]!), tokens.filter((_, i) => !goes.has(i)), shape);
+      own.tokens = own.tokens.map((token) => ({
+        ...token,
+        value: own.merged.get(token.position) ?? token.value,
+      }));
+    }
+    own.tokens = own.tokens.filter((_, i) => !goes.has(i));
+    own.queries = own.queries.map((given) => given.filter((_, i) => !goes.has(i)));
+    own.dropped += gone.length;
+    return gone.map((i) => tokens[i]!.position).sort((a, b) => a - b);
+  }
+
+  merged(layer: number): ReadonlyMap<number, Float32Array<ArrayBuffer>> {
+    return this.#layers.get(layer)!.merged;
+  }
+
+  decide(): never {
+    throw new RangeError(`Cannot judge a key once and for all by "${this.#bound.method.name}"`);
+  }
+
+  fork(): KeySequence {
+    const copies = [...this.#layers].map(([layer, own]): [number, LiveLayer] => [layer, {
+      ...own,
+      tokens: own.tokens.map((token) => ({ ...token })),
+      memory: own.memory.slice(),
+      queries: [...own.queries],
+    }]);
+    return new EvictionSequence(this.#bound, new Map(copies));
+  }
+}
+
+/** Of each token left the sum of what the queries from `at` on would give it. */
+function foreseeFrom(at: number, { ahead, count, tokens }: LiveLayer): Float64Array {
+  const sums = new Float64Array(tokens.length);
+  for (let query = at; query < count; query++) {
+    tokens.forEach(({ position }, i) => sums[i]! += ahead![query * count + position]!);
+  }
+  return sums;
+}
+
+/** Mean of rows, which may be shorter: what is missing counts as 0. */
+function meanOf(rows: readonly Float64Array[], length: number): Float64Array {
+  const mean = new Float64Array(length);
+  for (const row of rows) row.forEach((x, i) => mean[i]! += x / rows.length);
+  return mean;
+}

@@ -1,0 +1,85 @@
+/** Key side: what later queries are expected to attend to least goes (ExpectedAttention, arXiv 2510.00636). */
+import type { FilterShape } from "../../filter/sequence.ts";
+import { norm } from "../../filter/similarity.ts";
+import type { LiveToken } from "./live_keys.ts";
+import type { EvictionMethod } from "../method.ts";
+
+/** Queries over which their mean and spread are taken, as weights that fade. */
+const HORIZON = 64;
+
+/** What is known of the queries of one head: their mean [d] and covariance [d, d], as later queries are taken to have them. */
+export interface QueryMoments {
+  readonly mean: Float64Array;
+  readonly covariance: Float64Array;
+}
+
+/**
+ * Expected attention times the value's norm, [numKvHeads][tokens]: softmax over tokens of q.k/sqrt(d) + k'Ck/(2d), mean over
+ * the query heads of a group. As kvpress has it, with its `epsilon` 0.
+ */
+export function scoreExpected(
+  moments: readonly QueryMoments[],
+  tokens: readonly Pick<LiveToken, "key" | "value">[],
+  { numHeads, numKvHeads, headDim: d }: Pick<FilterShape, "numHeads" | "numKvHeads" | "headDim">,
+): Float64Array[] {
+  const group = numHeads / numKvHeads,
+    scores = Array.from({ length: numKvHeads }, () => new Float64Array(tokens.length));
+  moments.forEach(({ mean, covariance }, head) => {
+    const own = Math.floor(head / group);
+    const logits = Float64Array.from(tokens, ({ key }) => {
+      const k = key.subarray(own * d, (own + 1) * d);
+      let dot = 0, spread = 0;
+      for (let i = 0; i < d; i++) {
+        dot += mean[i]! * k[i]!;
+        let row = 0;
+        for (let j = 0; j < d; j++) row += covariance[i * d + j]! * k[j]!;
+        spread += k[i]! * row;
+      }
+      return dot / Math.sqrt(d) + spread / d / 2;
+    });
+    const top = logits.reduce((a, b) => Math.max(a, b), -Infinity),
+      shares = logits.map((x) => Math.exp(x - top));
+    const total = shares.reduce((a, b) => a + b, 0);
+    shares.forEach((share, i) => scores[own]![i]! += share / total / group);
+  });
+  return scores.map((row, head) => row.map((x, i) => x * norm(tokens[i]!.value, head * d, d)));
+}
+
+/**
+ * The original takes the mean and covariance of all queries before rotary embedding, and turns them by the mean rotation of
+ * the 512 positions to come. Here the rotated queries of the recent past stand for those to come, with weights that fade by
+ * 1/64 a token. Memory: the weights' sum, and per query head weighted sums of q [d] and of its outer products [d, d].
+ */
+export const expectedAttention: EvictionMethod<"expected-attention"> = {
+  name: "expected-attention",
+  help:
+    "what later queries are expected to attend to least, times the value's norm, goes (ExpectedAttention-style: recent " +
+    "queries as they are stand for later ones)",
+  labels: { queryAware: true },
+  evicts: true,
+  reads: ["query"],
+  memory: {
+    size: ({ numHeads, headDim: d }) => 1 + numHeads * (d + d * d),
+    absorb(memory, { query }, { numHeads, headDim: d }) {
+      const fade = 1 - 1 / HORIZON, width = d + d * d;
+      memory[0] = memory[0]! * fade + 1;
+      for (let head = 0; head < numHeads; head++) {
+        const own = memory.subarray(1 + head * width), q = query!.subarray(head * d, (head + 1) * d);
+        for (let i = 0; i < d; i++) {
+          own[i] = own[i]! * fade + q[i]!;
+          for (let j = 0; j < d; j++) own[d + i * d + j] = own[d + i * d + j]! * fade + q[i]! * q[j]!;
+        }
+      }
+    },
+  },
+  score({ shape, tokens, memory }) {
+    const { numHeads, headDim: d } = shape;
+    const moments = Array.from({ length: numHeads }, (_, head): QueryMoments => {
+      const own = memory.subarray(1 + head * (d + d * d)), mean = own.slice(0, d).map((x) => x / memory[0]!);
+      const covariance = own.slice(d, d + d * d)
+        .map((x, at) => x / memory[0]! - mean[Math.floor(at / d)]! * mean[at % d]!);
+      return { mean, covariance };
+    });
+    return scoreExpected(moments, tokens, shape);
+  },
+};

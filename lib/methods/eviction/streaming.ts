@@ -1,0 +1,15 @@
+/** Key side: the first tokens and a window of the last ones stay (StreamingLLM, arXiv 2309.17453). */
+import type { EvictionMethod } from "../method.ts";
+
+/**
+ * The position: the oldest tokens beyond the warm-up, which are the sinks, go first. The window grows with the text, as the
+ * asked share says; the original's is a constant. Positions are the tokens' own, as in kvpress without its re-rotation.
+ */
+export const streaming: EvictionMethod<"streaming"> = {
+  name: "streaming",
+  help:
+    "the oldest beyond the warm-up go: sinks and a window, by position alone (StreamingLLM-style: its window is constant)",
+  evicts: true,
+  reads: [],
+  score: ({ tokens }) => [Float64Array.from(tokens, ({ position }) => position)],
+};

@@ -1,0 +1,12 @@
+/** Key side: what the last query attends to least goes (TOVA, arXiv 2401.06104). */
+import type { EvictionMethod } from "../method.ts";
+
+/** The probability that the last query before the block start gave the token, mean over all heads. */
+export const tova: EvictionMethod<"tova"> = {
+  name: "tova",
+  help: "what the last query attends to least goes (TOVA-style: at block starts, not at every token)",
+  labels: { queryAware: true },
+  evicts: true,
+  reads: ["attention"],
+  score: ({ attention }) => [attention(1)],
+};

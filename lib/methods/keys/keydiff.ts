@@ -1,0 +1,29 @@
+/** Key side: how near a key points to the mean direction of all keys so far (KeyDiff, arXiv 2504.15364). */
+import { norm } from "../../filter/similarity.ts";
+import type { RuleMethod } from "../method.ts";
+
+/** cos(k, mean over earlier tokens and itself of k / norm(k)), the keys of all KV heads as one vector. */
+export const keydiff: RuleMethod<"keydiff"> = {
+  name: "keydiff",
+  help: "how near the key points to the mean direction of all keys so far",
+  reads: () => ["key"],
+  memory: {
+    size: ({ numKvHeads, headDim }) => numKvHeads * headDim,
+    room: () => Infinity,
+    open: (_, { learned: sum }) => ({
+      score({ key }) {
+        const length = norm(key, 0, key.length);
+        if (length === 0) return 0;
+        let dot = 0, squares = 0;
+        for (let i = 0; i < sum.length; i++) {
+          sum[i]! += key[i]! / length;
+          dot += key[i]! * sum[i]!;
+          squares += sum[i]! * sum[i]!;
+        }
+        return squares === 0 ? 0 : dot / (length * Math.sqrt(squares));
+      },
+      settle() {},
+      close() {},
+    }),
+  },
+};

@@ -1,0 +1,11 @@
+/** Key side: the keys' length alone. */
+import type { RuleMethod } from "../method.ts";
+import { norm } from "../../filter/similarity.ts";
+
+/** norm(k) over all KV heads: long keys go. */
+export const knorm: RuleMethod<"knorm"> = {
+  name: "knorm",
+  help: "how long the key is",
+  reads: () => ["key"],
+  score: ({ key }) => norm(key, 0, key.length),
+};

@@ -1,0 +1,32 @@
+/** Key side: how much a token would be missed, by the attention that it still gets from afar and by what it says. */
+import { THRESHOLD_POLICIES } from "../../filter/threshold.ts";
+import type { RuleMethod } from "../method.ts";
+
+/**
+ * Minus the attention received from afar times norm(v - m), with m the mean of the values so far, its own included, over
+ * all KV heads. Without a key the others share its attention: what then changes is about that product.
+ */
+export const missed: RuleMethod<"missed"> = {
+  name: "missed",
+  help: "how little attention the token gets from afar, times its value's distance from the mean value",
+  reads: () => ["attention", "value"],
+  labels: { queryAware: true },
+  narrows: { threshold: { names: THRESHOLD_POLICIES.filter((policy) => policy !== "topk") } },
+  memory: {
+    size: ({ numKvHeads, headDim }) => numKvHeads * headDim + 1,
+    room: () => Infinity,
+    open: (_, { learned }) => ({
+      score({ value, distant }) {
+        const { length } = value, count = learned[length]! += 1;
+        let squares = 0;
+        for (let i = 0; i < length; i++) {
+          learned[i]! += value[i]!;
+          squares += (value[i]! - learned[i]! / count) ** 2;
+        }
+        return -distant * Math.sqrt(squares);
+      },
+      settle() {},
+      close() {},
+    }),
+  },
+};

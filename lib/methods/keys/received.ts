@@ -1,0 +1,13 @@
+/** Key side: the attention that a token has received since it came. */
+import { THRESHOLD_POLICIES } from "../../filter/threshold.ts";
+import type { RuleMethod } from "../method.ts";
+
+/** Minus the mean probability that later queries, those that were computed, gave the token. */
+export const received: RuleMethod<"received"> = {
+  name: "received",
+  help: "how little attention the token has received",
+  reads: () => ["attention"],
+  labels: { queryAware: true },
+  narrows: { threshold: { names: THRESHOLD_POLICIES.filter((policy) => policy !== "topk") } },
+  score: ({ attention }) => -attention,
+};

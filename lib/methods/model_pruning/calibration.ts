@@ -1,0 +1,107 @@
+/** What offline pruning looks at: a model on a calibration text, and what becomes of the model then. */
+import type { CostShape } from "../../cost.ts";
+import type { HostTensor } from "../../tensor.ts";
+import type { PartImportance } from "./parts.ts";
+import type { DroppedParts } from "../pruner.ts";
+
+/** A text that methods are fitted on. */
+export interface Calibration {
+  /** Whether it is of the judged text's kind. */
+  readonly domain: "same domain" | "other";
+  /** SHA-256 of the text. */
+  readonly sha256: string;
+  /** Its token ids, in pieces that are run apart, each at least two. */
+  readonly chunks: readonly Int32Array<ArrayBuffer>[];
+  /** Called between the steps of a fit, which gives the event loop no turn; what it throws ends the fit. Default: nothing. */
+  readonly onStep?: () => void;
+}
+
+/** What becomes of a layer. */
+export interface LayerAlteration {
+  /** KV heads that stay with their query heads, ascending, at least one. Default: all. */
+  readonly groups?: readonly number[];
+  /** Channels of the MLP that stay, ascending, at least one. Default: all. */
+  readonly channels?: readonly number[];
+  /** Tensors by name that take the place of the model's, or come to them; heads and channels go after that. */
+  readonly tensors?: { readonly [name: string]: HostTensor };
+}
+
+/** What becomes of a model. */
+export interface Alteration {
+  /** Parts left out. */
+  readonly drops?: Partial<Pick<DroppedParts, "attention" | "mlp">>;
+  /** One entry a layer; default: nothing. */
+  readonly layers?: readonly LayerAlteration[];
+}
+
+/** Called with the rows that enter a matrix of a layer, [count, columns] f32, a copy. */
+export type SeeRows = (layer: number, name: string, rows: Float32Array, count: number) => void;
+
+/** A layer on what the altered layers before it leave. */
+export interface LayerVisit {
+  /** Takes rows that enter one of its matrices, [count, columns] f32, a copy. */
+  see(name: string, rows: Float32Array, count: number): void;
+  /** What becomes of it, when it has seen the whole text. */
+  close(): LayerAlteration;
+}
+
+/** A model beside its calibration text. */
+export interface CalibratedModel {
+  /** Its sizes. */
+  readonly config: CostShape;
+  /** How much each part turns the residual stream. */
+  readonly importance: PartImportance;
+  /** Mean losses on the calibration text without the layers gone and one candidate more, for each; nats a token. */
+  lossesWithout(gone: readonly number[], candidates: readonly number[]): number[];
+  /** A matrix of a layer, [rows, columns] f32, a copy. */
+  matrix(layer: number, name: string): HostTensor;
+  /** The bias beside such a matrix, where there is one. */
+  bias(layer: number, name: string): Float32Array | undefined;
+  /** Runs the calibration text. @param names matrices whose inputs are to be seen */
+  run(names: readonly string[], see: SeeRows): void;
+  /** Goes through the layers in their order, each on what the altered ones before it leave. @param names as of `run` */
+  walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration;
+}
+
+/** How a pruner alters a model. */
+export interface Alters {
+  /** Pruners that share it alter a model alike. */
+  readonly key: string;
+  /** What it is fitted on. */
+  readonly calibration: Calibration;
+  /** What becomes of a model. */
+  alter(model: CalibratedModel): Alteration;
+}
+
+/** What a record says of the process's own calibration text; nothing where there is none. */
+export function recordCalibration(): { readonly calibrationSha256?: string; readonly calibration?: string } {
+  if (own === undefined) return {};
+  const tokens = own.chunks.reduce((sum, { length }) => sum + length, 0);
+  return { calibrationSha256: own.sha256, calibration: `${own.domain}, ${tokens} tokens` };
+}
+
+/** What a sequence's own first tokens have shown. */
+export interface SeenPrompt extends Pick<CalibratedModel, "config" | "matrix"> {
+  /** Moments of what entered a matrix of a layer. */
+  moments(layer: number, name: string): { readonly meanSquares: Float64Array };
+}
+
+/** How a pruner alters the model for the tokens of a sequence behind its warm-up: heads stay, as the cache has them. */
+export interface Adapts {
+  /** Matrices whose inputs it asks for. */
+  readonly names: readonly string[];
+  /** What becomes of each layer. */
+  alter(seen: SeenPrompt): readonly LayerAlteration[];
+}
+
+let own: Calibration | undefined;
+
+/** The calibration text of this process, if any. */
+export function ownCalibration(): Calibration | undefined {
+  return own;
+}
+
+/** Sets the calibration text of offline methods that are given none; none takes it away. For a process that runs one command. */
+export function setCalibration(next: Calibration | undefined): void {
+  own = next;
+}

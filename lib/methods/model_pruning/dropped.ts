@@ -1,0 +1,35 @@
+/** Leaves parts of a model out: what offline pruning by calibration text comes to, once it has chosen them. */
+import type { FilterShape } from "../../filter/sequence.ts";
+import { createDense } from "../dense.ts";
+import type { DroppedParts, Pruner } from "../pruner.ts";
+
+/**
+ * From a token on, a model without some of its attention blocks and MLPs, norms included, as if their output projections were 0.
+ *
+ * @throws {RangeError} If a layer is not the model's, or is named twice, or the token is no whole number.
+ *
+ * @example
+ * ```ts
+ * import { createDropped } from "@tokenfilter/tokenfilter/methods";
+ * const pruner = createDropped({ numLayers: 8 }, { attention: [3, 5], mlp: [5] });
+ * console.assert(pruner.drops!.attention.length === 2);
+ * ```
+ */
+export function createDropped(
+  { numLayers }: Pick<FilterShape, "numLayers">,
+  { attention = [], mlp = [], from = 0 }: Partial<DroppedParts>,
+): Pruner {
+  if (!(Number.isSafeInteger(from) && from >= 0)) {
+    throw new RangeError(`Cannot drop parts from token ${from} on: expected a whole number`);
+  }
+  for (const [part, layers] of Object.entries({ attention, mlp })) {
+    layers.forEach((layer, i) => {
+      const isKnown = Number.isInteger(layer) && layer >= 0 && layer < numLayers;
+      if (isKnown && layers.indexOf(layer) === i) return;
+      throw new RangeError(
+        `Cannot drop the ${part} of layer ${layer}: expected layers from 0 to ${numLayers - 1}, each once`,
+      );
+    });
+  }
+  return { ...createDense(), name: "dropped", drops: { attention, mlp, from } };
+}

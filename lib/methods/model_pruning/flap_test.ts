@@ -1,0 +1,28 @@
+import { assertEquals } from "@std/assert";
+import { hostTensor } from "../../tensor.ts";
+import type { CalibratedModel, SeeRows } from "./calibration.ts";
+import { flap } from "./flap.ts";
+
+/** Layers of one head and four channels; what enters channel j of a layer's last matrix is -spread[j] and spread[j]. */
+function modelOf(spreads: readonly (readonly number[])[]): CalibratedModel {
+  const config = { numHeads: 1, numKvHeads: 1, headDim: 2, hiddenSize: 2, intermediateSize: 4 };
+  const run = (_: readonly string[], see: SeeRows) =>
+    spreads.forEach((spread, layer) => {
+      see(layer, "o", Float32Array.of(1, 2, 3, 4), 2);
+      see(layer, "down", Float32Array.of(...spread.map((x) => -x), ...spread), 2);
+    });
+  const matrix = (_: number, name: string) => {
+    const columns = name === "o" ? 2 : 4;
+    return hostTensor("f32", [2, columns], new Float32Array(2 * columns).fill(1));
+  };
+  return { config: { ...config, numLayers: spreads.length }, run, matrix } as unknown as CalibratedModel;
+}
+
+Deno.test("flap leaves the only KV head of a layer, and takes channels that are all alike for average ones", () => {
+  const of = (...spreads: readonly number[][]) =>
+    flap.alter(modelOf(spreads), { pruneRatio: 0.25, compensation: false }).layers!
+      .map(({ groups, channels }) => [groups, channels]);
+  // A head weighs 8/3 channels: of 13.3 in all, 10 are to stay. As its authors have it, what is at the threshold goes.
+  assertEquals(of([3, 1, 4, 2], [3, 1, 4, 2]), [[[0], [0, 2]], [[0], [0, 2]]]);
+  assertEquals(of([1, 1, 1, 1], [3, 1, 4, 2]), [[[0], [3]], [[0], [0, 2]]]);
+});

@@ -1,0 +1,25 @@
+/** Offline: one layer after the other, each time the one whose absence costs least (SLEB, arXiv 2402.09025). */
+import type { OptionTable } from "../../filter/option.ts";
+import { countOfLayers, type OfflineMethod } from "./offline.ts";
+import { chooseLayersByLoss } from "./parts.ts";
+
+const options = {
+  barrier: {
+    type: "integer",
+    default: 1,
+    range: "[0, 64]",
+    help: "layers at either end that stay",
+  },
+} as const satisfies OptionTable;
+
+/** A pass over the calibration text for each layer left and each that goes: short texts will do. */
+export const sleb: OfflineMethod<"sleb", typeof options> = {
+  name: "sleb",
+  help: "whole layers, one after the other, whose absence costs least on a calibration text (SLEB)",
+  offline: true,
+  options,
+  alter(model, { pruneRatio, barrier }) {
+    const { layers } = chooseLayersByLoss(model, countOfLayers(model, pruneRatio), barrier);
+    return { drops: { attention: layers, mlp: layers } };
+  },
+};

@@ -1,0 +1,99 @@
+/** What methods that prune heads and channels share: what enters their matrices, and what stays by a score. */
+import type { CostShape } from "../../cost.ts";
+
+/** Moments of what enters a matrix, one a channel. */
+export class Moments {
+  #count = 0;
+  readonly #sums: Float64Array;
+  readonly #squares: Float64Array;
+
+  /** @param channels Columns of the matrix. */
+  constructor(channels: number) {
+    this.#sums = new Float64Array(channels);
+    this.#squares = new Float64Array(channels);
+  }
+
+  /** Takes rows in, [count, channels]. */
+  add(rows: Float32Array, count: number): void {
+    const width = this.#sums.length;
+    for (let row = 0; row < count; row++) {
+      for (let j = 0; j < width; j++) {
+        const x = rows[row * width + j]!;
+        this.#sums[j]! += x;
+        this.#squares[j]! += x * x;
+      }
+    }
+    this.#count += count;
+  }
+
+  /** An independent copy. */
+  clone(): Moments {
+    const copy = new Moments(this.#sums.length);
+    copy.#count = this.#count;
+    copy.#sums.set(this.#sums);
+    copy.#squares.set(this.#squares);
+    return copy;
+  }
+
+  /** Means. */
+  get means(): Float64Array<ArrayBuffer> {
+    return Float64Array.from(this.#sums, (sum) => sum / this.#count);
+  }
+
+  /** Means of squares. */
+  get meanSquares(): Float64Array<ArrayBuffer> {
+    return Float64Array.from(this.#squares, (sum) => sum / this.#count);
+  }
+
+  /** Variances over the text. */
+  get variances(): Float64Array<ArrayBuffer> {
+    const { means } = this;
+    return this.meanSquares.map((square, j) => Math.max(0, square - means[j]! ** 2));
+  }
+}
+
+/** Of each column of a matrix [rows, columns] the sum of a function of its values. */
+export function sumColumns(
+  matrix: ArrayLike<number>,
+  columns: number,
+  of: (x: number) => number,
+): Float64Array {
+  const sums = new Float64Array(columns);
+  for (let i = 0; i < matrix.length; i++) sums[i % columns]! += of(matrix[i]!);
+  return sums;
+}
+
+/** Mean over each KV head's share of the columns of the output projection: those of its query heads. */
+export function meanOfGroups(
+  scores: Float64Array,
+  { numKvHeads }: Pick<CostShape, "numKvHeads">,
+): Float64Array {
+  const width = scores.length / numKvHeads;
+  return Float64Array.from(
+    { length: numKvHeads },
+    (_, group) => scores.subarray(group * width, (group + 1) * width).reduce((a, b) => a + b, 0) / width,
+  );
+}
+
+/**
+ * KV heads, with their query heads, and channels of the MLP that go from a layer so that a share of its parameters does: of heads
+ * as many as fit whole, as in the authors' code, and channels for the rest, as few KV heads are a coarse measure.
+ */
+export function countGone(
+  { numHeads, numKvHeads, headDim, intermediateSize }: CostShape,
+  share: number,
+): { readonly groups: number; readonly channels: number } {
+  // In channels of the MLP, which have a row in two matrices and a column in the third.
+  const group = (2 * numHeads / numKvHeads + 2) * headDim / 3, all = numKvHeads * group + intermediateSize;
+  const groups = Math.min(Math.floor(share * numKvHeads), numKvHeads - 1);
+  const channels = Math.round(share * all - groups * group);
+  return { groups, channels: Math.min(channels, intermediateSize - 1) };
+}
+
+/** Indices of all but the `count` of lowest score, ascending; of equals the later stay, and at least one does. */
+export function keepHighest(scores: ArrayLike<number>, count: number): number[] {
+  const order = Array.from(scores, (score, i) => ({ score, i })).sort((a, b) =>
+    a.score - b.score || a.i - b.i
+  );
+  return order.slice(Math.min(count, order.length - 1)).map(({ i }) => i).sort((a, b) => a - b);
+}

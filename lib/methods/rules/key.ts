@@ -1,0 +1,12 @@
+/** The keys alone. */
+import type { RuleMethod } from "../method.ts";
+
+/** Mean over heads of the keys' cosines with their anchors. */
+export const key: RuleMethod<"key"> = {
+  name: "key",
+  help: "how like the past the keys are",
+  native: 3,
+  looks: { place: 4 },
+  score: ({ muK }) => muK,
+  keyWeight: () => 1,
+};

@@ -1,0 +1,11 @@
+/** The side that is more like the past. */
+import type { RuleMethod } from "../method.ts";
+
+/** Maximum of what keys and values say. */
+export const max: RuleMethod<"max"> = {
+  name: "max",
+  help: "the greater of what keys and values say",
+  native: 6,
+  looks: { place: 8, main: false },
+  score: ({ muK, muV }) => Math.max(muK, muV),
+};

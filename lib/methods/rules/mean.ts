@@ -1,0 +1,12 @@
+/** Keys and values alike. */
+import type { RuleMethod } from "../method.ts";
+
+/** Mean of what keys and values say. */
+export const mean: RuleMethod<"mean"> = {
+  name: "mean",
+  help: "the mean of what keys and values say",
+  native: 1,
+  looks: { place: 3 },
+  score: ({ muK, muV }) => (muK + muV) / 2,
+  keyWeight: () => 0.5,
+};

@@ -1,0 +1,11 @@
+/** The side that is less like the past. */
+import type { RuleMethod } from "../method.ts";
+
+/** Minimum of what keys and values say. */
+export const min: RuleMethod<"min"> = {
+  name: "min",
+  help: "the lesser of what keys and values say",
+  native: 5,
+  looks: { place: 7, main: false },
+  score: ({ muK, muV }) => Math.min(muK, muV),
+};

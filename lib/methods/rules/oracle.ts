@@ -1,0 +1,82 @@
+/**
+ * The oracle: skips the tokens whose attention adds least, r = norm(o) / norm(x), as many as the policy `topk`
+ * would. It looks ahead at the attention's own output, so it is an upper bound for tables, not a method to use.
+ */
+import { createScanOutput } from "../../filter/layer.ts";
+import type { FilterOptions } from "../../filter/options.ts";
+import { planLayers } from "../../filter/schedule.ts";
+import type { FilterShape } from "../../filter/sequence.ts";
+import { chooseHighest } from "../../filter/threshold.ts";
+import type { PrunerMethod } from "../method.ts";
+import {
+  definePruner,
+  type LayerInput,
+  type Pruner,
+  type PrunerContext,
+  type PrunerDecision,
+  type PrunerSequence,
+} from "../pruner.ts";
+
+/** What it traces as redundancy is -r. */
+export const oracle: PrunerMethod<"oracle"> = {
+  name: "oracle",
+  help: "the attention's own output, looked at ahead: an upper bound",
+  looksAhead: true,
+  labels: { phase: "prefill" },
+  looks: { place: 2 },
+  create,
+};
+
+function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerContext): Pruner {
+  const planned = planLayers(shape.numLayers, { ...options, threshold: "topk" });
+  const plan = new Map(planned.map(({ layer, skipRatio }) => [layer, skipRatio]));
+  const { warmup, invert, recent } = options;
+
+  function decide(input: LayerInput, start: number, seen: Set<number>, chunk: number): PrunerDecision {
+    const { layer, count, trueRedundancy } = input, skipRatio = plan.get(layer);
+    if (skipRatio === undefined) {
+      throw new RangeError(`Cannot filter layer ${layer}: expected one of ${[...plan.keys()].join(", ")}`);
+    }
+    if (start !== 0 || seen.has(layer)) {
+      throw new RangeError(
+        `Cannot decide layer ${layer}: found tokens decided before, expected a whole sequence as one prefill, since ` +
+          `the oracle looks ahead`,
+      );
+    }
+    if (trueRedundancy === undefined || trueRedundancy.length !== count) {
+      throw new TypeError(
+        `Cannot decide layer ${layer}: found ${
+          trueRedundancy?.length ?? "no"
+        } attention outputs, expected ${count}`,
+      );
+    }
+    const undefinedAt = trueRedundancy.findIndex(Number.isNaN);
+    if (undefinedAt >= 0) {
+      throw new RangeError(
+        `Cannot decide layer ${layer}: found NaN for token ${undefinedAt}, expected norm(o) / norm(x)`,
+      );
+    }
+    const rows = createScanOutput(count);
+    rows.redundancy.set(trueRedundancy.map((r) => invert ? r : -r));
+    rows.keep.set(chooseHighest(rows.redundancy, skipRatio, warmup));
+    seen.add(layer);
+    trace?.(rows, layer, chunk);
+    return { taken: count, keep: rows.keep };
+  }
+
+  function wrap(seen: Set<number>, chunk: number): PrunerSequence {
+    return {
+      decide: (input, start) => decide(input, start, seen, chunk),
+      fork: () => wrap(new Set(seen), chunk),
+    };
+  }
+
+  return definePruner({
+    name: "oracle",
+    layers: [...plan.keys()],
+    warmup,
+    looksAhead: "outputs",
+    recent,
+    start: (chunk = 0) => wrap(new Set(), chunk),
+  });
+}

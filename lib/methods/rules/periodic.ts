@@ -1,0 +1,21 @@
+/** Position alone: what goes is spread as evenly as can be, whatever it is. A control. */
+import type { RuleMethod } from "../method.ts";
+
+/**
+ * The bits of the position behind the point, the lowest first (van der Corput's sequence), in [0, 1): the share of highest
+ * scores lies evenly over any stretch of tokens, at one half on every other one.
+ */
+export const periodic: RuleMethod<"periodic"> = {
+  name: "periodic",
+  help: "position alone, evenly spread: a control",
+  reads: () => [],
+  looks: { main: false },
+  score: ({ position }) => position === 0 ? NaN : reverseBits(position) / 2 ** 32,
+};
+
+/** The 32 bits of a number in the opposite order. */
+function reverseBits(x: number): number {
+  let reversed = 0;
+  for (let bit = 0; bit < 32; bit++) reversed = reversed * 2 + ((x >>> bit) & 1);
+  return reversed;
+}

@@ -1,0 +1,11 @@
+/** Keys and values at once. */
+import type { RuleMethod } from "../method.ts";
+
+/** Product of what keys and values say. */
+export const product: RuleMethod<"product"> = {
+  name: "product",
+  help: "the product of what keys and values say",
+  native: 7,
+  looks: { place: 9, main: false },
+  score: ({ muK, muV }) => muK * muV,
+};

@@ -1,0 +1,12 @@
+/** The values alone. */
+import type { RuleMethod } from "../method.ts";
+
+/** Mean over heads of the values' cosines with their anchors. */
+export const value: RuleMethod<"value"> = {
+  name: "value",
+  help: "how like the past the values are",
+  native: 4,
+  looks: { place: 5 },
+  score: ({ muV }) => muV,
+  keyWeight: () => 0,
+};

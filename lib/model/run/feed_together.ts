@@ -1,0 +1,158 @@
+/** Several sequences fed at once: weights are read once for the tokens of all, whatever each one's method does. */
+import { expectIds, type Tensor } from "../../tensor.ts";
+import { createForwardPass } from "../architectures/mod.ts";
+import type { ForwardPass, KeptRows, LayerRows, Tokens } from "./forward_pass.ts";
+import type { Model } from "../model.ts";
+import { range, type Rows } from "./row_indices.ts";
+import type { ModelSequence, PieceTokens } from "./sequence.ts";
+
+/** The next tokens of a sequence. */
+export interface SequenceFeed {
+  /** The sequence, of the model that is asked; each at most once. */
+  readonly sequence: ModelSequence;
+  /** Its next ids, at least one. */
+  readonly ids: Int32Array<ArrayBuffer>;
+}
+
+/** Rows [from, from + count) of what goes through the layers: the next tokens of one sequence. */
+interface Piece {
+  readonly from: number;
+  readonly count: number;
+  readonly tokens: PieceTokens;
+}
+
+/** As {@linkcode Model.feedTogether}. */
+export function feedTogether(model: Model, feeds: readonly SequenceFeed[]): Tensor {
+  const { backend, config } = model;
+  if (new Set(feeds.map(({ sequence }) => sequence)).size < feeds.length) {
+    throw new RangeError("Cannot feed sequences together: found one of them twice, expected each once");
+  }
+  for (const { sequence, ids } of feeds) {
+    sequence.expectNext(ids.length);
+    // Before any is fed: those that go alone come one after the other.
+    expectIds(ids, config.vocabSize);
+  }
+  const starts: number[] = [];
+  const total = feeds.reduce((at, { ids }) => (starts.push(at), at + ids.length), 0);
+  const isJoined = ({ sequence }: SequenceFeed) => sequence.joins(model);
+  if (feeds.every(isJoined)) return feedJoined(model, feeds);
+  // Sequences of a model that a method has altered have other weights, and who looks on sees one sequence alone.
+  const out = backend.alloc("f32", [total, config.hiddenSize], true);
+  const place = (hidden: Tensor, own: readonly SequenceFeed[]) => {
+    const pass = createForwardPass(model);
+    let from = 0;
+    for (const feed of own) {
+      const { length: count } = feed.ids;
+      backend.storeRows(pass.gather("own", hidden, range(from, count)), out, starts[feeds.indexOf(feed)]!);
+      from += count;
+    }
+    pass.free();
+    backend.free(hidden);
+  };
+  const joined = feeds.filter(isJoined);
+  if (joined.length > 0) place(feedJoined(model, joined), joined);
+  for (const feed of feeds) if (!isJoined(feed)) place(feed.sequence.feed(feed.ids), [feed]);
+  return out;
+}
+
+/** The same of sequences that all have the model's own weights. */
+function feedJoined(model: Model, feeds: readonly SequenceFeed[]): Tensor {
+  const { backend, config } = model, pass = createForwardPass(model);
+  const x = model.embed(Int32Array.from(feeds.flatMap(({ ids }) => [...ids])));
+  const ends: number[] = [];
+  for (const { ids } of feeds) ends.push((ends.at(-1) ?? 0) + ids.length);
+  const left = feeds.map(({ ids }) => ids.length);
+  // A method may want its warm-up to have gone through all layers first: then its sequence comes in two rounds.
+  while (left.some((count) => count > 0)) {
+    const sources: { sequence: ModelSequence; rows: Rows }[] = [], pieces: Piece[] = [];
+    let from = 0;
+    feeds.forEach(({ sequence }, i) => {
+      if (left[i] === 0) return;
+      const count = sequence.nextPiece(left[i]!), rows = range(ends[i]! - left[i]!, count);
+      sources.push({ sequence, rows });
+      pieces.push({ from, count, tokens: sequence.begin(count) });
+      from += count;
+      left[i]! -= count;
+    });
+    const isWhole = from === x.shape[0];
+    const chosen = Int32Array.from(sources.flatMap(({ rows }) => [...rows]));
+    const rows = isWhole ? x : pass.gather("pieces", x, chosen);
+    for (let layer = 0; layer < config.numLayers; layer++) runLayer(model, pass, rows, layer, pieces);
+    sources.forEach(({ sequence, rows: { 0: at, length } }, i) => {
+      if (!isWhole) backend.storeRows(cut(pass, "piece", rows, pieces[i]!), x, at!);
+      sequence.end(length);
+    });
+  }
+  const out = backend.alloc("f32", x.shape, true);
+  pass.finish(x, out);
+  backend.free(x);
+  pass.free();
+  return out;
+}
+
+/** Rows of a piece; those of the tensor itself where it has no others. */
+const cut = (pass: ForwardPass, name: string, x: Tensor, { from, count }: Piece): Tensor =>
+  pass.gather(name, x, range(from, count));
+
+function runLayer(model: Model, pass: ForwardPass, x: Tensor, layer: number, pieces: readonly Piece[]): void {
+  const tokens = joined(model, pass, pieces);
+  const without = (part: "attention" | "mlp") => pieces.filter(({ tokens }) => tokens.drops(layer, part));
+  const idle = without("mlp");
+  if (idle.length === 0) return pass.run(x, layer, layer + 1, tokens);
+  pass.run(x, layer, layer + 1, { ...tokens, drops: (_, part) => part === "mlp" });
+  if (idle.length === pieces.length) return;
+  const kept = idle.map((piece, i) => cut(pass, `without mlp ${i}`, x, piece));
+  pass.run(x, layer, layer + 1, { ...tokens, drops: (_, part) => part === "attention" });
+  idle.forEach(({ from }, i) => model.backend.storeRows(kept[i]!, x, from));
+}
+
+/** The tokens of all pieces as those of one pass. */
+function joined({ backend }: Model, pass: ForwardPass, pieces: readonly Piece[]): Tokens {
+  return {
+    positions: pass.i32(Int32Array.from(pieces.flatMap(({ tokens }) => [...tokens.places]))),
+    prunerOf: (layer) => {
+      const views = pieces.map(({ tokens }) => tokens.prunerOf(layer));
+      const isEarly = views.some((view) => view?.keyState === "pre-rope");
+      // Queries of all at once, too; a skipped token's are not used.
+      const keyState = isEarly ? "pre-rope" : "post-rope";
+      return { keyState, wantsQueries: true, looksAhead: "nothing", computesAll: false };
+    },
+    *decide(rows) {
+      for (const piece of pieces) {
+        if (piece.tokens.drops(rows.layer, "attention")) continue;
+        const own = ownRows(pass, rows, piece);
+        for (const kept of piece.tokens.decide(own)) {
+          yield {
+            ...kept,
+            add(output) {
+              const left = kept.add(output);
+              if (pieces.length === 1 || left === undefined) return left;
+              backend.add(own.residual, left.delta, left.only);
+              return undefined;
+            },
+            select: (name, x) => kept.select(name, cut(pass, `own ${name}`, x, piece)),
+          } satisfies KeptRows;
+        }
+        if (pieces.length > 1) backend.storeRows(own.residual, rows.residual, piece.from);
+      }
+    },
+  };
+}
+
+/** What a layer has of a piece's tokens, and of no others. */
+function ownRows(pass: ForwardPass, rows: LayerRows, piece: Piece): LayerRows {
+  const own = (name: string, x: Tensor) => cut(pass, `own ${name}`, x, piece);
+  const view = piece.tokens.prunerOf(rows.layer);
+  const wantsQueries = view !== undefined && (view.wantsQueries || view.looksAhead === "outputs");
+  const keys = pass.byHead(own("keys", rows.keys)), isEarly = view?.keyState === "pre-rope";
+  return {
+    layer: rows.layer,
+    keys,
+    filterKeys: isEarly ? pass.byHead(own("preRopeKeys", rows.filterKeys)) : keys,
+    values: pass.byHead(own("values", rows.values)),
+    residual: own("residual", rows.residual),
+    normed: own("normed", rows.normed),
+    queries: wantsQueries ? own("queries", rows.queries!) : undefined,
+    positions: piece.tokens.positions,
+  };
+}

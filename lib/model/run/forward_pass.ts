@@ -1,0 +1,346 @@
+/**
+ * The forward pass of a model, written once: for the tokens of a sequence, whose kept rows are gathered, and for a step
+ * of a batch, whose kept rows are marked. What remembers the tokens and decides about them: {@linkcode Tokens}.
+ */
+import type { Backend, Gate, Product } from "../../backend.ts";
+import type { BatchDecisions, BatchRows } from "../../batch_ops.ts";
+import type { CacheDType } from "../../dtype.ts";
+import type { LayerView } from "../../methods/pruner.ts";
+import { countOf, firstRows, hostTensor, type Tensor } from "../../tensor.ts";
+import type { ModelConfig } from "../config.ts";
+import type { ModelWeights } from "../weights.ts";
+
+/** Scratch of so many rows is kept whatever part of it is used. */
+const FEW_ROWS = 64;
+
+/** What a layer has of each token before its attention: T rows, in a batch one a slot. */
+export interface LayerRows extends BatchRows {
+  /** 0-based index of the layer. */
+  readonly layer: number;
+}
+
+/** What is yet to be added to the residual stream, [T, hiddenSize], in rows that are kept or in all. */
+export interface Addend {
+  /** As {@linkcode Backend.add} takes it. */
+  readonly delta: Tensor;
+  /** The same. */
+  readonly only?: BatchDecisions | undefined;
+}
+
+/** Tokens of a layer that are kept, R rows, and what is done with them. */
+export interface KeptRows {
+  /** Positions of the rows that {@linkcode select} gives, [R] i32. */
+  readonly positions: Tensor;
+  /** Which of those rows take part; all where it is left out. */
+  readonly only?: BatchDecisions;
+  /** The kept rows of a matrix [T, n], [R, n]. @param name names the scratch that they may be copied to */
+  select(name: string, x: Tensor): Tensor;
+  /** Attention of rotated queries over what the layer has cached: `queries`, `out` [R, numHeads, headDim]. */
+  attend(queries: Tensor, out: Tensor, scale: number): void;
+  /**
+   * Lets the method observe the attention block's output, [R, hiddenSize], and adds it to the residual stream, or gives
+   * what is to be added back where these are the last rows and nobody looks at the stream before that.
+   */
+  add(output: Tensor): Addend | undefined;
+}
+
+/** The tokens of a pass: T of one sequence, or the next one of every sequence of a batch. */
+export interface Tokens {
+  /** Their positions, [T] i32. */
+  readonly positions: Tensor;
+  /** Whether a part of a layer is left out for all tokens. */
+  drops?(layer: number, part: "attention" | "mlp"): boolean;
+  /** What the method that filters a layer wants to see of it; undefined where it runs dense. */
+  prunerOf(layer: number): LayerView | undefined;
+  /** Decides the tokens of a layer and caches them; gives the kept ones, piece by piece where a method decides so. */
+  decide(rows: LayerRows): Iterable<KeptRows>;
+}
+
+/**
+ * Shown what passes by: rows that enter a matrix of a layer, by its name; or the residual stream before a layer's "attention"
+ * or "mlp", of the layer after the last one too. Not to be changed, nor kept.
+ */
+export type See = (layer: number, name: string, x: Tensor) => void;
+
+/** What a forward pass needs of a model. */
+export interface ModelParts {
+  /** Sizes and constants. */
+  readonly config: ModelConfig;
+  /** Weights, on the backend. */
+  readonly weights: ModelWeights;
+  /** Where it computes. */
+  readonly backend: Backend;
+  /** What {@linkcode Backend.rope} takes for a layer. */
+  turnsOf(layer: number): Tensor | undefined;
+}
+
+/**
+ * Pre-norm blocks of rotary attention with grouped heads and a SwiGLU MLP: the Llama architecture; others override what
+ * is different in them. Results lie in scratch tensors and last until the same part runs again.
+ */
+export class ForwardPass {
+  /** The model. */
+  protected readonly model: ModelParts;
+  readonly #scratch = new Map<string, Tensor>();
+  /** Who looks on, if anybody. */
+  see: See | undefined;
+
+  constructor(model: ModelParts) {
+    this.model = model;
+  }
+
+  /** Fills `out` [T, hiddenSize], the residual stream before the first layer, for ids [T] i32. */
+  embed(ids: Tensor, out: Tensor): void {
+    this.model.backend.embedding(this.model.weights.embedding, ids, out);
+  }
+
+  /** Runs rows of the residual stream, [T, hiddenSize], through layers [from, to), in place. */
+  run(x: Tensor, from: number, to: number, tokens: Tokens): void {
+    let left: Addend | undefined;
+    const show = (layer: number, part: "attention" | "mlp") => {
+      if (this.see === undefined && layer < to) return;
+      if (left !== undefined) this.model.backend.add(x, left.delta, left.only);
+      left = undefined;
+      this.see?.(layer, part, x);
+    };
+    for (let layer = from; layer < to; layer++) {
+      show(layer, "attention");
+      if (!tokens.drops?.(layer, "attention")) left = this.attention(layer, x, tokens, left);
+      show(layer, "mlp");
+      if (!tokens.drops?.(layer, "mlp")) left = this.mlp(layer, x, left);
+    }
+    show(to, "attention");
+  }
+
+  /** Fills `out` [T, hiddenSize] with the residual stream after the final norm. */
+  finish(x: Tensor, out: Tensor): void {
+    const { backend, weights, config } = this.model;
+    backend.rmsNorm(x, weights.outputNorm, config.rmsNormEps, out);
+  }
+
+  /** Fills `out` [R, vocabSize] with the logits of hidden states after the final norm, [R, hiddenSize]. */
+  logits(hidden: Tensor, out: Tensor): void {
+    this.model.backend.linear(hidden, this.model.weights.output, out);
+  }
+
+  /** Factor on the products of queries and keys: the model's own, else 1 / sqrt(headDim). */
+  get scale(): number {
+    const { attentionScale, headDim } = this.model.config;
+    return attentionScale ?? 1 / Math.sqrt(headDim);
+  }
+
+  /** Output of a layer's attention block for rotated queries, [R, hiddenSize]. */
+  attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
+    const attended = this.scratch("attended", queries.shape);
+    kept.attend(this.byHead(queries), this.byHead(attended), this.scale);
+    return this.project(layer, "o", attended, kept.only);
+  }
+
+  /** The given rows of a tensor as a matrix. No copy is made where these are all rows, each once and in order. */
+  gather(name: string, x: Tensor, rows: Int32Array<ArrayBuffer>): Tensor {
+    const all = asMatrix(x);
+    // The number of rows alone does not tell: a row that is asked for twice can stand for one that is left out.
+    if (rows.length === x.shape[0] && rows.every((row, i) => row === i)) return all;
+    const out = this.scratch(name, [rows.length, all.shape[1]!]);
+    if (rows.length > 0) this.model.backend.gatherRows(all, this.i32(rows), out);
+    return out;
+  }
+
+  /** A matrix of rows seen head by head, [T, heads, headDim]. */
+  byHead(x: Tensor): Tensor {
+    const { headDim } = this.model.config;
+    return { ...x, shape: [x.shape[0]!, x.shape[1]! / headDim, headDim] };
+  }
+
+  /** Integers on the backend. */
+  i32(values: Int32Array<ArrayBuffer>): Tensor {
+    return this.model.backend.upload(hostTensor("i32", [values.length], values));
+  }
+
+  /** Another one of the same model. */
+  again(): ForwardPass {
+    return new (this.constructor as typeof ForwardPass)(this.model);
+  }
+
+  /** Gives all scratch back at once. */
+  free(): void {
+    for (const tensor of this.#scratch.values()) this.model.backend.free(tensor);
+    this.#scratch.clear();
+  }
+
+  /**
+   * Adds a layer's attention to the residual stream: keys and values of all tokens, the rest for those that are kept.
+   *
+   * @param left What is to be added before; what is given back, after.
+   */
+  protected attention(layer: number, x: Tensor, tokens: Tokens, left?: Addend): Addend | undefined {
+    const pruner = tokens.prunerOf(layer);
+    const normed = this.norm(layer, "attnNorm", x, { left });
+    const early = pruner !== undefined && (pruner.wantsQueries || pruner.looksAhead === "outputs");
+    const atOnce = early || (pruner?.computesAll ?? true);
+    const [keys, values, queries] = this.projects(layer, atOnce ? ["k", "v", "q"] : ["k", "v"], normed);
+    const filterKeys = pruner?.keyState === "pre-rope" ? this.#copy("preRopeKeys", keys!) : keys!;
+    this.rotate(layer, keys!, tokens.positions);
+    if (queries !== undefined) this.rotate(layer, queries, tokens.positions);
+    const rows: LayerRows = {
+      layer,
+      filterKeys: this.byHead(filterKeys),
+      keys: this.byHead(keys!),
+      values: this.byHead(values!),
+      residual: x,
+      normed,
+      queries: early ? queries : undefined,
+      positions: tokens.positions,
+    };
+    let after: Addend | undefined;
+    for (const kept of tokens.decide(rows)) {
+      const own = queries === undefined
+        ? this.#queries(layer, kept.select("keptNormed", normed), normed, kept)
+        : kept.select("keptQueries", queries);
+      after = kept.add(this.attend(layer, own, kept));
+    }
+    return after;
+  }
+
+  /** Adds a layer's MLP to the residual stream; see {@linkcode attention}. */
+  protected mlp(layer: number, x: Tensor, left?: Addend): Addend | undefined {
+    const normed = this.norm(layer, "ffnNorm", x, { left });
+    return { delta: this.project(layer, "down", this.gated(layer, normed, "swiglu")) };
+  }
+
+  /**
+   * RMSNorm of rows by one of a layer's weights, [T, hiddenSize].
+   *
+   * @param more `to` names the scratch that it fills; `left` is added to the rows before
+   */
+  protected norm(
+    layer: number,
+    name: string,
+    x: Tensor,
+    more: { readonly to?: string; readonly left?: Addend | undefined } = {},
+  ): Tensor {
+    const { backend, config: { rmsNormEps }, weights } = this.model, weight = weights.layers[layer]![name]!;
+    const { to = "normed", left } = more, out = this.scratch(to, x.shape);
+    if (left === undefined) backend.rmsNorm(x, weight, rmsNormEps, out);
+    else backend.addRmsNorm(x, left.delta, weight, rmsNormEps, out, left.only);
+    return out;
+  }
+
+  /** {@linkcode projects} of one matrix. */
+  protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions, sameX = false): Tensor {
+    return this.projects(layer, [name], x, only, sameX)[0]!;
+  }
+
+  /**
+   * Rows times some of a layer's matrices; a matrix's bias and its norm of heads too, where the layer has them.
+   * @param sameX Whether `x` is unchanged since the last product, as {@linkcode Backend.linear} has it
+   */
+  protected projects(
+    layer: number,
+    names: readonly string[],
+    x: Tensor,
+    only?: BatchDecisions,
+    sameX = false,
+  ): Tensor[] {
+    const { backend, config, weights } = this.model, own = weights.layers[layer]!;
+    const products = names.map((name) => this.#product(layer, name, x));
+    backend.linears(x, products, only, sameX);
+    return products.map(({ out }, i) => {
+      const { bias: ofBias, norm: ofNorm } = namesOf(names[i]!), bias = own[ofBias], norm = own[ofNorm];
+      if (bias !== undefined) backend.add(out, this.#repeat(bias, x.shape[0]!), only);
+      if (norm !== undefined) {
+        const heads = { ...out, shape: [countOf(out.shape) / config.headDim, config.headDim] };
+        backend.rmsNorm(heads, norm, config.rmsNormEps, heads);
+      }
+      return out;
+    });
+  }
+
+  /** What enters a layer's last matrix: the activation of its gate, times the other product. */
+  protected gated(layer: number, x: Tensor, activation: Gate): Tensor {
+    const { backend, weights } = this.model, own = weights.layers[layer]!;
+    if (own.gateBias === undefined && own.upBias === undefined) {
+      const [gate, up] = ["gate", "up"].map((name) => this.#product(layer, name, x));
+      backend.gatedLinear(x, gate!, up!, activation);
+      return gate!.out;
+    }
+    const [gate, up] = this.projects(layer, ["gate", "up"], x);
+    backend[activation](gate!, up!, gate!);
+    return gate!;
+  }
+
+  /** Rotary embedding of keys or queries in place, [T, heads * headDim], where the layer has one. */
+  protected rotate(layer: number, x: Tensor, positions: Tensor, only?: BatchDecisions): void {
+    const turns = this.model.turnsOf(layer);
+    if (turns !== undefined) this.model.backend.rope(this.byHead(x), positions, turns, only);
+  }
+
+  /**
+   * Scratch by name; its values last until the name is taken again. Layers keep different numbers of rows: the first rows
+   * of what is there already serve, unless most of it would lie idle. Zero, if that is asked for and nobody has written to it.
+   */
+  scratch(
+    name: string,
+    shape: readonly number[],
+    dtype: CacheDType | "i32" | "f64" = "f32",
+    filledLater = true,
+  ): Tensor {
+    const old = this.#scratch.get(name), rows = shape[0]!;
+    const serves = old?.dtype === dtype && old.shape.length === shape.length;
+    if (serves && old.shape.every((n, i) => i === 0 || n === shape[i])) {
+      const most = old.shape[0]!;
+      if (rows === most) return old;
+      if (rows < most && (most <= FEW_ROWS || 4 * rows >= most)) return firstRows(old, rows);
+    }
+    if (old !== undefined) this.model.backend.free(old);
+    const fresh = this.model.backend.alloc(dtype, shape, filledLater);
+    this.#scratch.set(name, fresh);
+    return fresh;
+  }
+
+  /** Rotated queries of some rows of those that keys and values were made of; all rows are those themselves. */
+  #queries(
+    layer: number,
+    x: Tensor,
+    normed: Tensor,
+    { positions, only }: Pick<KeptRows, "positions" | "only">,
+  ): Tensor {
+    const queries = this.project(layer, "q", x, only, x.shape[0] === normed.shape[0]);
+    this.rotate(layer, queries, positions, only);
+    return queries;
+  }
+
+  /** One of a layer's matrices, and scratch for its product with rows. */
+  #product(layer: number, name: string, x: Tensor): Product {
+    const weight = this.model.weights.layers[layer]![name]!;
+    this.see?.(layer, name, x);
+    return { weight, out: this.scratch(name, [x.shape[0]!, weight.shape[0]!]) };
+  }
+
+  /** A vector as so many rows. */
+  #repeat(x: Tensor, rows: number): Tensor {
+    const out = this.scratch(`row of ${x.shape[0]}`, [rows, x.shape[0]!]),
+      zeros = this.scratch("zeros", [rows], "i32", false);
+    this.model.backend.gatherRows({ ...x, shape: [1, x.shape[0]!] }, zeros, out);
+    return out;
+  }
+
+  #copy(name: string, x: Tensor): Tensor {
+    const out = this.scratch(name, x.shape);
+    this.model.backend.storeRows(x, out, 0);
+    return out;
+  }
+}
+
+/** Names of what may stand beside a matrix, made once: a decode step asks for them seven times a layer. */
+const BESIDE = new Map<string, { readonly bias: string; readonly norm: string }>();
+function namesOf(name: string): { readonly bias: string; readonly norm: string } {
+  const known = BESIDE.get(name) ?? { bias: `${name}Bias`, norm: `${name}Norm` };
+  BESIDE.set(name, known);
+  return known;
+}
+
+/** The same rows, each in one dimension, [T, n]. */
+export function asMatrix(x: Tensor): Tensor {
+  return { ...x, shape: [x.shape[0]!, countOf(x.shape.slice(1))] };
+}

@@ -1,0 +1,142 @@
+/** Memory is used neither after it was given back, which on a device is an error, nor before it is filled. */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { Backend } from "../../backend.ts";
+import { createDropped, createPruner, OFFLINE, type Pruner } from "../../methods/mod.ts";
+import { ReferenceBackend } from "../../reference/mod.ts";
+import { f32Data, type HostTensor, hostTensor } from "../../tensor.ts";
+import { alteredBy } from "../pruning/altered.ts";
+import { judgeDump } from "./judge_dump.ts";
+import { Model } from "../model.ts";
+import { CONFIG, filtering, ids, randomWeights, truth, weights } from "../small_testing.ts";
+
+/** The reference, which refuses a tensor whose memory was given back, and clears none that is to be filled. */
+function strict(): Backend {
+  const freed = new WeakSet<ArrayBufferLike>(), backend: Backend = new ReferenceBackend();
+  const expectThere = (value: unknown) => {
+    const buffer = (value as Partial<HostTensor> | undefined)?.data?.buffer;
+    if (buffer !== undefined && freed.has(buffer)) throw new Error("found a tensor that was freed");
+  };
+  return new Proxy(backend, {
+    get(_, name: keyof Backend) {
+      const own = backend[name];
+      if (typeof own !== "function") return own;
+      return (...args: unknown[]) => {
+        if (name === "free") return void freed.add((args[0] as HostTensor).data.buffer);
+        for (const arg of args) {
+          expectThere(arg);
+          if (typeof arg === "object" && arg !== null) Object.values(arg).forEach(expectThere);
+        }
+        const out = (own as (...args: unknown[]) => unknown).apply(backend, args);
+        const spoil = ({ dtype, data }: HostTensor, from = 0) =>
+          data.fill(dtype === "f32" ? NaN : 0x7fff, from);
+        if (name === "alloc" && args[2] === true) spoil(out as HostTensor);
+        if (name === "regrowRows") {
+          const { data } = args[0] as HostTensor;
+          freed.add(data.buffer);
+          spoil(out as HostTensor, data.length);
+        }
+        return out;
+      };
+    },
+  });
+}
+
+const METHODS: { readonly [name: string]: (backend: Backend) => Pruner | undefined } = {
+  dense: () => undefined,
+  window: (backend) => filtering({ pruneRatio: 0.5, recent: 5 }, backend),
+  local: () => filtering({ pruneRatio: 0.5, substitute: "local", recent: 4 }),
+  received: () =>
+    filtering({ side: "key", kvFusion: "received", kvRatio: 0.5, recent: 4, warmup: 16, block: 8 }),
+  dropped: () => createDropped(CONFIG, { attention: [1], mlp: [0, 1], from: 6 }),
+  "probe-pruning": () => createPruner("probe-pruning", CONFIG, { pruneRatio: 0.5, warmup: 16 }),
+  oracle: () => createPruner("oracle", CONFIG, { pruneRatio: 0.5, warmup: 8 }),
+};
+
+for (const [name, create] of Object.entries(METHODS)) {
+  Deno.test(`${name}: no tensor is used after it was freed, and the numbers are the same`, () => {
+    const backend = strict(), model = new Model(CONFIG, weights, backend);
+    const run = (own: Model) => {
+      const sequence = own.start(create(own.backend)), rows = [...f32Data(sequence.feed(ids(40)))];
+      if (name !== "oracle") {
+        const branch = sequence.fork();
+        for (const each of [sequence, branch]) rows.push(...f32Data(each.feed(ids(3, 1))));
+        branch.free();
+        rows.push(...f32Data(sequence.feed(ids(70, 2))));
+      }
+      sequence.free();
+      return rows;
+    };
+    assertEquals(run(model), run(truth));
+    const feeds = [9, 30].map((count) => ({ sequence: model.start(create(backend)), ids: ids(count) }));
+    model.feedTogether(feeds);
+  });
+}
+
+Deno.test("biases are added from memory that is clear", () => {
+  const config = { ...CONFIG, biases: ["q", "k", "v", "o", "gate", "up", "down"] };
+  const [own, plain] = [strict(), new ReferenceBackend()].map((backend) => {
+    const sequence = new Model(config, randomWeights(config), backend).start(filtering({ pruneRatio: 0.5 }));
+    return [30, 1, 70].flatMap((count) => [...f32Data(sequence.feed(ids(count)))]);
+  });
+  assertEquals(own, plain);
+});
+
+Deno.test("judgeDump() uses no tensor after it was freed", () => {
+  const { numHeads, numKvHeads, headDim } = CONFIG, count = 40;
+  const tensor = (heads: number) =>
+    hostTensor(
+      "f32",
+      [count, heads, headDim],
+      Float32Array.from({ length: count * heads * headDim }, Math.sin),
+    );
+  const { keySide } = METHODS.received!(truth.backend)!;
+  const judged = judgeDump(strict(), { ...keySide!, layers: [0] }, {
+    ...{ keys: tensor(numKvHeads), values: tensor(numKvHeads), queries: tensor(numHeads), scale: 0.2 },
+  });
+  assert(judged > 0);
+});
+
+Deno.test("strict() notices use after free", () => {
+  const backend = strict(), tensor = backend.alloc("f32", [2, 2]), grown = backend.regrowRows(tensor, 3);
+  assertThrows(() => backend.read(tensor), Error, "freed");
+  backend.free(grown);
+  assertThrows(() => backend.add(grown, grown), Error, "freed");
+});
+
+/** The reference with copies of what is uploaded, and those that were not given back. */
+function copying() {
+  const backend: Backend = new ReferenceBackend(), held = new Set<unknown>();
+  const upload = ({ dtype, shape, data }: HostTensor) => {
+    const copy = hostTensor(dtype, shape, data.slice());
+    held.add(copy);
+    return copy;
+  };
+  const free = (tensor: unknown) => held.delete(tensor);
+  const own = { upload, free };
+  return {
+    held,
+    backend: new Proxy(backend, {
+      get: (_, name: keyof Backend) =>
+        own[name as keyof typeof own] ?? (backend[name] as () => void).bind?.(backend) ?? backend[name],
+    }),
+  };
+}
+
+for (const { name, offline } of OFFLINE) {
+  if (offline !== true) continue;
+  Deno.test(`${name}: of what was uploaded to choose what goes, only the altered model is left`, () => {
+    const { backend, held } = copying(), model = new Model(CONFIG, weights, backend);
+    const calibration = { domain: "other", sha256: "", chunks: [ids(40), ids(30, 3)] } as const;
+    const { alters } = createPruner(name, CONFIG, { pruneRatio: 0.5, barrier: 0 } as never, { calibration });
+    const before = new Set(held), turns = model.turnsOf(0)!;
+    const altered = alteredBy(model, alters!, (config, weights) => model.alike(config, weights)).model;
+    const kept = new Set<unknown>([
+      ...Object.values(altered.weights),
+      ...altered.weights.layers.flatMap((own) => Object.values(own)),
+    ]);
+    const left = [...held].filter((tensor) => !before.has(tensor) && !kept.has(tensor)) as HostTensor[];
+    // Each model has a table of its own for its rotary embedding, which goes with it, and so do its vectors of numbers.
+    const matrices = left.filter(({ shape }) => shape.length === 2 && shape.join() !== turns.shape.join());
+    assertEquals(matrices.map(({ shape }) => shape), []);
+  });
+}

@@ -1,0 +1,71 @@
+/** The key side on keys, values and queries that another engine has dumped: rules of the attention received. */
+import type { AttentionArgs, Backend } from "../../backend.ts";
+import type { KeySide } from "../../methods/pruner.ts";
+import { countOf, hostTensor, type Tensor } from "../../tensor.ts";
+import { LayerCache } from "./kv_cache.ts";
+import { KeyJudge } from "./key_judge.ts";
+import { attendShowing } from "./probabilities.ts";
+import { range } from "./row_indices.ts";
+
+/** Tokens of one layer of one sequence, on a backend. */
+export interface DumpedLayer {
+  /** Keys after rotary embedding, [T, numKvHeads, headDim] f32. */
+  readonly keys: Tensor;
+  /** Values, likewise. */
+  readonly values: Tensor;
+  /** Queries after rotary embedding, [T, numHeads, headDim] f32. */
+  readonly queries: Tensor;
+  /** Factor on the products of queries and keys. */
+  readonly scale: number;
+}
+
+/**
+ * Judges a layer's keys and values where every query is computed, block by block as a model does: queries see what was not
+ * dropped before their block. What the side decides, its trace tells.
+ *
+ * @param side Of this layer alone; reads the attention received, and nothing of a model's weights.
+ * @returns tokens judged, the first of the sequence
+ */
+export function judgeDump(
+  backend: Backend,
+  side: KeySide,
+  { keys, values, queries, scale }: DumpedLayer,
+): number {
+  const layer = side.layers[0]!, judge = new KeyJudge(side, side.start());
+  const [count, ...heads] = keys.shape as [number, number, number];
+  const cache = new LayerCache(backend, "f32", countOf(heads), 0);
+  judge.take({ layer, count, keys, values });
+  const rows = (x: Tensor, from: number, length: number) => {
+    const out = backend.alloc("f32", [length, countOf(x.shape.slice(1))]);
+    const take = backend.upload(hostTensor("i32", [length], range(from, length)));
+    backend.gatherRows({ ...x, shape: [x.shape[0]!, out.shape[1]!] }, take, out);
+    return out;
+  };
+  const cuts = [0, ...judge.starts(0, count), count];
+  for (const [i, from] of cuts.slice(0, -1).entries()) {
+    const length = cuts[i + 1]! - from, positions = range(from, length);
+    cache.drop(judge.judge(layer, from + 1).map(({ position }) => position));
+    const own = [keys, values, queries].map((x) => rows(x, from, length));
+    cache.append(own[0]!, own[1]!, positions);
+    const { kept } = cache, byHead = (x: Tensor) => ({ ...x, shape: [x.shape[0]!, ...heads] });
+    const asked = { ...own[2]!, shape: [length, ...queries.shape.slice(1)] };
+    const args: AttentionArgs = {
+      queries: asked,
+      queryPositions: backend.upload(hostTensor("i32", [length], positions)),
+      keys: byHead(kept.keys),
+      values: byHead(kept.values),
+      keyPositions: backend.upload(hostTensor("i32", [kept.positions.length], kept.positions)),
+      numKeys: kept.count,
+      recentKeys: byHead(cache.recent.keys),
+      recentValues: byHead(cache.recent.values),
+      recentPositions: backend.upload(hostTensor("i32", [0], new Int32Array(0))),
+      ...{ numRecent: 0, recent: 0, scale, out: backend.alloc("f32", asked.shape) },
+    };
+    const open = judge.watched(layer, kept.count, from + length - 1);
+    const room = (_: string, shape: readonly number[]) => backend.alloc("f64", shape, true);
+    judge.observe(layer, positions, attendShowing(backend, args, open, room).shares);
+    for (const tensor of [...own, args.out]) backend.free(tensor);
+  }
+  cache.free();
+  return judge.judged(layer);
+}

@@ -1,0 +1,116 @@
+/** What queries give to keys, and what would change without a key, found by the attention op itself. */
+import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
+import { dequantize } from "../../reference/dequantize.ts";
+import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
+import { asMatrix } from "./forward_pass.ts";
+
+type Inputs = Omit<AttentionArgs, "out">;
+
+/**
+ * Mean over heads of the probabilities that queries give to the last of the cached rows, [R, U], float64; 0 for a row that
+ * a query does not see.
+ *
+ * @param from First of those rows; U = numKeys - from.
+ */
+export function meanProbabilities(backend: Backend, args: Inputs, from: number): Float64Array {
+  const [queries, numHeads] = args.queries.shape as [number, number], tokens = args.numKeys - from;
+  const all = new Float64Array(queries * tokens);
+  eachProbability(backend, args, from, (query, _, row, probability) => {
+    all[query * tokens + row]! += probability / numHeads;
+  });
+  return all;
+}
+
+/**
+ * How much the outputs of queries would change without each of the last cached rows, as {@linkcode AttentionChanges} has
+ * it, [R, U].
+ *
+ * @param args With their outputs.
+ * @param headWeights [numHeads].
+ */
+export function outputChanges(
+  backend: Backend,
+  args: AttentionArgs,
+  from: number,
+  headWeights: Float32Array,
+): Float64Array {
+  const [queries, numHeads, headDim] = args.queries.shape as [number, number, number];
+  const numKvHeads = args.values.shape[1]!, tokens = args.numKeys - from, width = numKvHeads * headDim;
+  const out = f32Data(backend.read(args.out));
+  const values = dequantize(backend.read(args.values), from * width, tokens * width);
+  const all = new Float64Array(queries * tokens);
+  eachProbability(backend, args, from, (query, head, row, probability) => {
+    const own = (query * numHeads + head) * headDim;
+    const value = row * width + Math.floor(head * numKvHeads / numHeads) * headDim;
+    let distance = 0;
+    for (let c = 0; c < headDim; c++) distance += (values[value + c]! - out[own + c]!) ** 2;
+    all[query * tokens + row]! += headWeights[head]! * distance *
+      (probability / Math.max(1 - probability, LEAST_OTHERS)) ** 2;
+  });
+  return all;
+}
+
+/**
+ * Attention, and what its queries gave to the last `tokens` cached rows: by the op where it tells, else by more calls.
+ *
+ * @param room Gives room for results, f64, which last, as what is returned does, until the name is taken again.
+ * @param headWeights Where it is to be told what would change without each row, too: [numHeads] f32, on the backend.
+ */
+export function attendShowing(
+  backend: Backend,
+  args: AttentionArgs,
+  tokens: number,
+  room: (name: string, shape: readonly number[]) => Tensor,
+  headWeights?: Tensor,
+): { readonly shares: Float64Array; readonly changes?: Float64Array } {
+  if (!backend.givesShares) {
+    backend.attention(args);
+    const from = args.numKeys - tokens;
+    return {
+      shares: meanProbabilities(backend, args, from),
+      ...(headWeights && { changes: outputChanges(backend, args, from, f32Data(backend.read(headWeights))) }),
+    };
+  }
+  const shape = [args.queries.shape[0]!, tokens];
+  const shares = room("shares", shape), out = headWeights && room("changes", shape);
+  backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
+  const read = (tensor: Tensor) => backend.read(tensor).data as Float64Array;
+  return { shares: read(shares), ...(out && { changes: read(out) }) };
+}
+
+/** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */
+function eachProbability(
+  backend: Backend,
+  args: Inputs,
+  from: number,
+  visit: (query: number, head: number, row: number, probability: number) => void,
+): void {
+  const [queries, numHeads, headDim] = args.queries.shape as [number, number, number];
+  const { shape, dtype } = args.values, numKvHeads = shape[1]!, width = numKvHeads * headDim;
+  const tokens = args.numKeys - from;
+  const units = backend.alloc(dtype as "f32", shape), out = backend.alloc("f32", args.queries.shape);
+  for (let first = 0; first < tokens; first += headDim) {
+    const rows = Math.min(headDim, tokens - first), block = new Float32Array(rows * width);
+    for (let row = 0; row < rows; row++) {
+      for (let head = 0; head < numKvHeads; head++) block[row * width + head * headDim + row] = 1;
+    }
+    const store = (values: Float32Array<ArrayBuffer>) => {
+      const tensor = backend.upload(hostTensor("f32", [rows, width], values));
+      backend.storeRows(tensor, asMatrix(units), from + first);
+      backend.free(tensor);
+    };
+    store(block);
+    backend.attention({ ...args, values: units, out });
+    store(block.fill(0));
+    const attended = f32Data(backend.read(out));
+    for (let query = 0; query < queries; query++) {
+      for (let row = 0; row < rows; row++) {
+        for (let head = 0; head < numHeads; head++) {
+          visit(query, head, first + row, attended[(query * numHeads + head) * headDim + row]!);
+        }
+      }
+    }
+  }
+  backend.free(units);
+  backend.free(out);
+}

@@ -1,0 +1,386 @@
+/** One sequence in a model: KV caches, the pruner's state, and what has been spent so far. */
+import type { CacheDType } from "../../dtype.ts";
+import type { LayerState } from "../../filter/layer.ts";
+import {
+  checkWindows,
+  type DroppedParts,
+  filteredLayers,
+  keyStateOf,
+  type Pruner,
+  type PrunerSequence,
+  type Rehearsal,
+  viewOf,
+} from "../../methods/pruner.ts";
+import { expectInstance, expectTypeOf } from "../../errors.ts";
+import { expectTensor, type Tensor } from "../../tensor.ts";
+import { expectPositions } from "../config.ts";
+import { LayerCache } from "./kv_cache.ts";
+import { createForwardPass } from "../architectures/mod.ts";
+import { computeRows, decideQueries, foresee, type LayerFeed, type LayerRecord } from "./compute_rows.ts";
+import { openRecord } from "./layer_record.ts";
+import { type EndingRow, KeyJudge } from "./key_judge.ts";
+import { PromptWatch } from "../pruning/prompt_watch.ts";
+import type { ForwardPass, KeptRows, LayerRows, Tokens } from "./forward_pass.ts";
+import type { Model, SequenceOptions } from "../model.ts";
+import { range, type Rows } from "./row_indices.ts";
+import { type SequenceUsage, usageOf } from "./usage.ts";
+import { countDropped } from "../weights.ts";
+
+/** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
+const FEED_ROWS = 512;
+
+/** Tokens of one sequence, and where they stand. */
+export type PieceTokens = Required<Tokens> & { readonly places: Rows };
+
+/** A sequence; made by {@linkcode Model.start}. */
+export class ModelSequence {
+  readonly #model: Model;
+  #pruner: Pruner | undefined;
+  readonly #cacheDType: CacheDType;
+  readonly #options: SequenceOptions;
+  #pass: ForwardPass;
+  #decider: PrunerSequence | undefined;
+  /** Until its method has altered the model for it. */
+  #watch: PromptWatch | undefined;
+  /** Operations of MLPs that the altered model spares, a token. */
+  #spared = 0;
+  #judge: KeyJudge | undefined;
+  #layers: LayerRecord[];
+  #length = 0;
+  /** Layers below this one were run elsewhere: they have no cache here. */
+  #lowest = 0;
+
+  /** Use {@linkcode Model.start}. */
+  constructor(model: Model, pruner: Pruner | undefined, options: SequenceOptions) {
+    const { numLayers } = model.config;
+    if (pruner !== undefined) expectTypeOf("start of a pruner", pruner?.start, "function");
+    const unknown = pruner && filteredLayers(pruner).find((layer) => !(layer >= 0 && layer < numLayers));
+    if (unknown !== undefined) {
+      throw new RangeError(`Cannot filter layer ${unknown}: the model's layers are 0 to ${numLayers - 1}`);
+    }
+    if (pruner !== undefined) checkWindows(pruner, model.config);
+    this.#model = model;
+    this.#pruner = pruner;
+    this.#options = options;
+    this.#cacheDType = options.cacheDType ?? model.cacheDType;
+    this.#pass = createForwardPass(model);
+    this.#watch = pruner?.adapts && new PromptWatch(model, pruner.adapts);
+    this.#pass.see = options.see ?? this.#watch?.see.bind(this.#watch);
+    this.#decider = pruner?.start(options.chunk ?? 0);
+    const side = pruner?.keySide;
+    this.#judge = side && new KeyJudge(side, side.start(options.chunk ?? 0));
+    this.#layers = Array.from(
+      { length: numLayers },
+      (_, layer) => openRecord(model, pruner, layer, this.#cacheDType),
+    );
+  }
+
+  /** Tokens fed so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Per filtered layer, one entry for each token so far: 1 = its attention was computed. */
+  get keep(): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
+    const layers = this.#pruner?.layers ?? [];
+    return new Map(layers.map((layer) => {
+      const all = new Uint8Array(this.#length);
+      this.#layers[layer]!.keep.reduce((at, part) => (all.set(part, at), at + part.length), 0);
+      return [layer, all];
+    }));
+  }
+
+  /** Per layer of the method's key side, one entry for each token so far: 0 = its key and value have gone. */
+  get kvKeep(): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
+    return this.#judge?.keep(this.#length) ?? new Map();
+  }
+
+  /**
+   * Feeds the next tokens.
+   *
+   * @returns hidden states after the final norm, [T, hiddenSize] f32, for {@linkcode Model.logits}
+   * @throws {RangeError} On an unknown id, or if the pruner looks ahead and this is not the first feed.
+   */
+  feed(ids: Int32Array<ArrayBuffer>): Tensor {
+    expectInstance("ids", ids, Int32Array);
+    if (this.#lowest > 0) {
+      throw new RangeError("Cannot feed tokens after a residual stream: the layers below it have no cache");
+    }
+    return this.#throughLayers(this.#model.embed(ids), 0);
+  }
+
+  /**
+   * Feeds a whole sequence as the residual stream that enters `layer`, [T, hiddenSize] f32, from
+   * {@linkcode Model.residualAt}. The stream is left as it is.
+   *
+   * @throws {RangeError} If tokens were fed before, or a layer below `layer` is filtered.
+   */
+  feedResidual(residual: Tensor, layer: number): Tensor {
+    expectTensor("residual", residual, "f32", [-1, this.#model.config.hiddenSize]);
+    if (this.#length > 0) throw new RangeError("Cannot feed a residual stream: the sequence has begun");
+    if (this.#pruner !== undefined && filteredLayers(this.#pruner).some((filtered) => filtered < layer)) {
+      throw new RangeError(`Cannot start at layer ${layer}: a layer below it is filtered`);
+    }
+    this.#lowest = layer;
+    const copy = this.#model.backend.resizeRows(residual, residual.shape[0]!);
+    return this.#throughLayers(copy, layer);
+  }
+
+  /** The residual stream that enters `layer`, of the first tokens, [T, hiddenSize]. The sequence ends with it. */
+  residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor {
+    this.#lowest = this.#model.config.numLayers;
+    return this.#run(this.#model.embed(ids), 0, layer);
+  }
+
+  /** What a layer makes of a whole sequence's residual stream, which it takes over. The sequence ends with it. @internal */
+  throughLayer(x: Tensor, layer: number): Tensor {
+    this.#lowest = this.#model.config.numLayers;
+    return this.#run(x, layer, layer + 1);
+  }
+
+  /**
+   * The layers' caches, the filter's states where the method has them, and what judges keys and values; to go on in a
+   * batch. Shared, not copied.
+   * @internal
+   */
+  exportState(): {
+    readonly caches: readonly LayerCache[];
+    readonly states: readonly LayerState[] | undefined;
+    readonly judge: KeyJudge | undefined;
+  } {
+    return {
+      caches: this.#layers.map(({ cache }) => cache),
+      states: this.#decider?.states,
+      judge: this.#judge,
+    };
+  }
+
+  /** What was spent and saved so far. */
+  usage(): SequenceUsage {
+    const { config } = this.#model;
+    const rowBytes = LayerCache.rowBytes(this.#cacheDType, config.numKvHeads * config.headDim);
+    const layers = this.#layers.slice(this.#lowest);
+    const below = this.#lowest * this.#length * rowBytes;
+    const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
+    const { mlp = [], from = 0 } = this.#drops ?? {}, { unaltered, weights, parameters } = this.#model;
+    const held = parameters - countDropped(weights, this.#drops);
+    const droppedMlpRows = mlp.filter((layer) => layer >= this.#lowest).length *
+      Math.max(0, this.#length - from);
+    const cost = {
+      ...{ rowBytes, allocatedBytes, droppedMlpRows, dense: unaltered.config },
+      sparedFlops: this.#spared * Math.max(0, this.#length - (this.#pruner?.warmup ?? 0)),
+      ...{ parametersDense: unaltered.parameters, parametersAvoided: unaltered.parameters - held },
+    };
+    return usageOf(config, layers.map(({ tally }) => tally), cost, this.#length);
+  }
+
+  /** An independent copy, to branch a sequence. */
+  fork(): ModelSequence {
+    const copy = new ModelSequence(this.#model, this.#pruner, this.#options);
+    copy.#decider = this.#decider?.fork();
+    copy.#judge = this.#judge?.fork();
+    copy.#layers = this.#layers.map((layer) => ({
+      ...layer,
+      cache: layer.cache.fork(),
+      keep: [...layer.keep],
+      tally: layer.tally.clone(),
+      outputs: layer.outputs?.clone(),
+    }));
+    copy.#watch = this.#watch?.clone();
+    copy.#spared = this.#spared;
+    copy.#pass = this.#pass.again();
+    copy.#pass.see = copy.#watch?.see.bind(copy.#watch);
+    copy.#length = this.#length;
+    copy.#lowest = this.#lowest;
+    return copy;
+  }
+
+  /**
+   * Gives the memory of its caches back at once; not to be fed or forked afterwards. Where it is not called, memory is
+   * freed late, which on a device may be too late.
+   */
+  free(): void {
+    this.#layers.forEach(({ cache }) => cache.free());
+    this.#pass.free();
+  }
+
+  get #drops(): DroppedParts | undefined {
+    return this.#pruner?.drops;
+  }
+
+  #prunerOf(layer: number): Pruner | undefined {
+    return this.#pruner?.layers.includes(layer) ? this.#pruner : undefined;
+  }
+
+  #judgeOf(layer: number): KeyJudge | undefined {
+    return this.#pruner?.keySide?.layers.includes(layer) ? this.#judge : undefined;
+  }
+
+  /** Hidden states of rows of the residual stream, which it takes over, after the layers from `from` on. */
+  #throughLayers(rows: Tensor, from: number): Tensor {
+    const { backend, config } = this.#model, { rehearses } = this.#pruner ?? {};
+    if (rehearses !== undefined) this.#rehearse(rehearses, rows, from);
+    const x = this.#run(rows, from, config.numLayers);
+    const out = backend.alloc("f32", [x.shape[0]!, config.hiddenSize], true);
+    this.#pass.finish(x, out);
+    backend.free(x);
+    return out;
+  }
+
+  /** Runs another method over the rows, which it leaves as they are, and goes on with what that makes of its own. */
+  #rehearse({ of, then }: Rehearsal, rows: Tensor, from: number): void {
+    const { backend } = this.#model, first = new ModelSequence(this.#model, of, this.#options);
+    first.#lowest = this.#lowest;
+    backend.free(first.#throughLayers(backend.resizeRows(rows, rows.shape[0]!), from));
+    const own = new ModelSequence(this.#model, then(first), this.#options);
+    first.free();
+    [this.#pruner, this.#decider, this.#judge, this.#layers] = [
+      own.#pruner,
+      own.#decider,
+      own.#judge,
+      own.#layers,
+    ];
+  }
+
+  /** Runs rows of the residual stream, which it takes over, through layers [from, to). */
+  #run(x: Tensor, from: number, to: number): Tensor {
+    const total = x.shape[0]!;
+    this.expectNext(total);
+    if (this.nextPiece(total) === total) {
+      this.#pass.run(x, from, to, this.begin(total));
+      this.end(total);
+      return x;
+    }
+    const out = this.#model.backend.alloc("f32", x.shape, true);
+    for (let at = 0; at < total;) {
+      const count = this.nextPiece(total - at), piece = this.#pass.gather("piece", x, range(at, count));
+      this.#pass.run(piece, from, to, this.begin(count));
+      this.#model.backend.storeRows(piece, out, at);
+      this.end(count); // may give the pass's scratch back, the piece with it
+      at += count;
+    }
+    this.#model.backend.free(x);
+    return out;
+  }
+
+  /** Refuses so many tokens where they cannot come next. @internal */
+  expectNext(total: number): void {
+    expectPositions(this.#model.config, this.#length + total);
+    if (this.#looksAhead && this.#length > 0) {
+      throw new RangeError(
+        `Cannot go on with a pruner that looks ahead ("${
+          this.#pruner!.name
+        }"): expected one prefill of all tokens`,
+      );
+    }
+  }
+
+  /** Whether its tokens may go through a model's layers beside those of others. @internal */
+  joins(model: Model): boolean {
+    const { adapts, rehearses } = this.#pruner ?? {};
+    return this.#model === model && this.#pass.see === undefined && (adapts ?? rehearses) === undefined;
+  }
+
+  get #looksAhead(): boolean {
+    return this.#pruner !== undefined && this.#pruner.looksAhead !== "nothing";
+  }
+
+  /** How many of the next `left` tokens may go through the layers together now. @internal */
+  nextPiece(left: number): number {
+    if (this.#looksAhead) return left;
+    const { warmsUpFirst = false, warmup = 0 } = this.#pruner ?? {}, drops = this.#drops;
+    const open = Math.max(warmsUpFirst ? warmup : 0, drops?.from ?? 0) - this.#length;
+    return Math.min(left, open > 0 ? Math.min(FEED_ROWS, open) : FEED_ROWS);
+  }
+
+  /**
+   * The next `count` tokens, as a pass sees them; {@linkcode end} is called after them.
+   * @internal
+   */
+  begin(count: number): PieceTokens {
+    const places = range(this.#length, count);
+    return {
+      places,
+      positions: this.#pass.i32(places),
+      prunerOf: (layer) => viewOf(this.#pruner, layer),
+      drops: (layer, part) => this.#dropsHere(layer, part),
+      decide: (rows) => this.#decide(rows),
+    };
+  }
+
+  /** Goes on with the model that the warm-up has led to: attention is as it was. */
+  #adapt(watch: PromptWatch): void {
+    const { model, sparedFlops } = watch.alter();
+    this.#spared = sparedFlops;
+    this.#pass.free();
+    this.#pass = createForwardPass(model);
+    this.#watch = undefined;
+  }
+
+  /** Counts tokens that have gone through the layers. @internal */
+  end(count: number): void {
+    this.#length += count;
+    if (this.#watch !== undefined && this.#length >= this.#pruner!.warmup) this.#adapt(this.#watch);
+  }
+
+  /** Whether a part of a layer is left out for the piece that is being fed, which {@linkcode nextPiece} has cut for it. */
+  #dropsHere(layer: number, part: "attention" | "mlp"): boolean {
+    const drops = this.#drops;
+    return drops !== undefined && this.#length >= (drops.from ?? 0) && drops[part].includes(layer);
+  }
+
+  /** What computing a layer's rows takes. */
+  #feedOf(layer: number): LayerFeed {
+    return {
+      model: this.#model,
+      pass: this.#pass,
+      pruner: this.#pruner,
+      isFiltered: this.#prunerOf(layer) !== undefined,
+      decider: this.#decider,
+      judge: this.#judgeOf(layer),
+      record: this.#layers[layer]!,
+      length: this.#length,
+    };
+  }
+
+  /** Decides a layer's rows, in the method's pieces; keys and values are judged where blocks begin. */
+  *#decide(rows: LayerRows): Generator<KeptRows> {
+    const { layer, keys: rotated, filterKeys, values, residual, queries } = rows, count = residual.shape[0]!;
+    const judge = this.#judgeOf(layer), side = this.#pruner?.keySide;
+    const inBlocks = side?.wantsAttention === true || side?.merges === true;
+    if (judge !== undefined) {
+      const keys = keyStateOf(this.#pruner!) === "pre-rope" ? filterKeys : rotated;
+      judge.take({ layer, count, keys, values, ...(queries && { queries }) });
+    }
+    if (judge !== undefined && side!.foresees) foresee(this.#feedOf(layer), rows);
+    // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
+    const ending = judge === undefined || inBlocks ? [] : this.#judgeRows(judge, layer, this.#length + count);
+    for (const { start, keep } of decideQueries(this.#feedOf(layer), rows)) {
+      const first = this.#length + start, end = first + keep.length;
+      const cuts = judge === undefined || !inBlocks ? [] : judge.starts(first, end);
+      for (const [i, from] of [first, ...cuts].entries()) {
+        if (judge !== undefined && inBlocks) this.#judgeRows(judge, layer, from + 1, from);
+        const piece = keep.subarray(from - first, (cuts[i] ?? end) - first);
+        yield* computeRows(this.#feedOf(layer), rows, from - this.#length, piece, ending);
+      }
+    }
+    this.#layers[layer]!.cache.drop(ending.map(({ position }) => position));
+  }
+
+  /**
+   * Judges a layer's keys and values at all block starts below `end`, and drops those that no query from `next` on sees.
+   *
+   * @returns the others that are to go
+   */
+  #judgeRows(judge: KeyJudge, layer: number, end: number, next = this.#length): EndingRow[] {
+    const { cache, tally } = this.#layers[layer]!,
+      before = judge.judged(layer),
+      gone = judge.judge(layer, end);
+    if (judge.judged(layer) > before) {
+      judge.merged(layer).forEach((value, position) => cache.setValue(position, value));
+    }
+    tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
+    cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
+    return gone.filter((row) => row.end > next);
+  }
+}

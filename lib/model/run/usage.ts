@@ -1,0 +1,236 @@
+/** What a sequence has cost and saved, counted from decisions alone: the same however and wherever it was computed. */
+import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
+import type { Pruner } from "../../methods/pruner.ts";
+import { layerConfig, type ModelConfig } from "../config.ts";
+
+/**
+ * What a sequence has cost and saved so far, against the dense model; formulas in `lib/cost.ts`. A pruner that looks
+ * ahead at outputs counts as if its choice had been known beforehand.
+ */
+export interface SequenceUsage {
+  /** Bytes of keys and values in use, recent windows included; positions (4 bytes a row) are not counted. */
+  readonly kvBytesHeld: number;
+  /** Bytes that a dense cache of the same tokens would hold beyond that. */
+  readonly kvBytesAvoided: number;
+  /** Bytes of KV cache allocated. */
+  readonly kvBytesAllocated: number;
+  /** Queries of the dense model, one a token and layer: attention computations. */
+  readonly queriesDense: number;
+  /** Those of them that were skipped. */
+  readonly queriesSkipped: number;
+  /** Pairs of a query and a key that it sees, in the dense model, over all layers. */
+  readonly pairsDense: number;
+  /** Those of them not computed. */
+  readonly pairsAvoided: number;
+  /** Operations of the projections of keys, values, queries and outputs in the dense model. */
+  readonly projectionFlopsDense: number;
+  /** Those of them not spent. */
+  readonly projectionFlopsAvoided: number;
+  /** Attention operations of the dense model for these tokens: projections and pairs. */
+  readonly attentionFlopsDense: number;
+  /** Those of them not spent. */
+  readonly attentionFlopsAvoided: number;
+  /** Values of the dense model's weights, a tied embedding once. */
+  readonly parametersDense: number;
+  /** Those of them that are left out for good. */
+  readonly parametersAvoided: number;
+  /** All operations of the dense model for these tokens. */
+  readonly totalFlopsDense: number;
+  /** Those of them not spent: those of attention, and of MLPs that are left out. */
+  readonly totalFlopsAvoided: number;
+}
+
+/** What of a method decides costs. */
+export type TallyRules = Pick<Pruner, "recent" | "cacheSkipped" | "wantsQueries" | "substitute">;
+
+const DENSE: TallyRules = { recent: 0, cacheSkipped: false, wantsQueries: false };
+
+/** Counts what one layer of one sequence computes and holds, from its decisions. */
+export class LayerTally {
+  readonly #rules: TallyRules;
+  readonly #window: number;
+  /** Positions of cached rows that the next query sees through the layer's window, ascending; of a full layer none. */
+  #near: number[] = [];
+  #tokens = 0;
+  #cached = 0;
+  /** Positions of skipped tokens that the next query still sees, ascending. */
+  #recent: number[] = [];
+  /** Where cached rows end that have not ended yet, ascending. */
+  #ends: number[] = [];
+  #kept = 0;
+  #pairs = 0;
+
+  /**
+   * Before the first token.
+   *
+   * @param rules the method's; dense where left out
+   * @param window positions that the layer's queries see, their own included
+   */
+  constructor(rules: TallyRules = DENSE, window: number = Infinity) {
+    this.#rules = rules;
+    this.#window = window;
+  }
+
+  /** Tokens whose keys and values were computed: none where the layer's attention is left out. */
+  get tokens(): number {
+    return this.#tokens;
+  }
+
+  /** Tokens whose attention was computed. */
+  get kept(): number {
+    return this.#kept;
+  }
+
+  /**
+   * Tokens whose query was projected. What an oracle looks at does not count: it stands for a choice that was known
+   * beforehand.
+   */
+  get queried(): number {
+    return this.#rules.wantsQueries ? this.#tokens : this.projected;
+  }
+
+  /** Tokens whose output was projected: with local attention as the substitute, all. */
+  get projected(): number {
+    return this.#rules.substitute?.kind === "local" ? this.#tokens : this.#kept;
+  }
+
+  /** Pairs of a query and a key that it sees. */
+  get pairs(): number {
+    return this.#pairs;
+  }
+
+  /** Rows of the cache and of the recent window in use. */
+  get heldRows(): number {
+    return this.#cached + this.#recent.length;
+  }
+
+  /** Notes cached rows that go: from which token on each is not seen, ascending. */
+  drop(ends: readonly number[]): void {
+    this.#ends.push(...ends);
+  }
+
+  /** Takes the decisions on the next tokens, 1 = computed. */
+  take(keep: Uint8Array): void {
+    const { recent, cacheSkipped, substitute } = this.#rules;
+    for (const kept of keep) {
+      for (; this.#ends[0]! <= this.#tokens; this.#ends.shift()) this.#cached--;
+      const first = this.#tokens - this.#window + 1, isLocal = first > -Infinity;
+      if (kept === 1 || cacheSkipped) {
+        this.#cached++;
+        if (isLocal) this.#near.push(this.#tokens);
+      }
+      while (this.#near[0]! < first) this.#near.shift();
+      if (kept === 1) {
+        this.#kept++;
+        this.#pairs += isLocal ? Math.min(this.#near.length, this.#cached) : this.#cached;
+        this.#pairs += isLocal
+          ? this.#recent.filter((position) => position >= first).length
+          : this.#recent.length;
+      } else {
+        if (!cacheSkipped && recent > 0) this.#recent.push(this.#tokens);
+        if (substitute?.kind === "local") {
+          this.#pairs += Math.min(this.#tokens, recent + substitute.sinks) + 1;
+        }
+      }
+      this.#tokens++;
+      while (this.#recent.length > 0 && this.#tokens - this.#recent[0]! > recent) this.#recent.shift();
+    }
+  }
+
+  /** An independent copy. */
+  clone(): LayerTally {
+    const copy = new LayerTally(this.#rules, this.#window);
+    copy.#near = [...this.#near];
+    copy.#tokens = this.#tokens;
+    copy.#cached = this.#cached;
+    copy.#recent = [...this.#recent];
+    copy.#ends = [...this.#ends];
+    copy.#kept = this.#kept;
+    copy.#pairs = this.#pairs;
+    return copy;
+  }
+}
+
+/**
+ * Adds up what the layers of a sequence counted.
+ *
+ * @param config The model's sizes.
+ * @param tallies One a layer; layers below the first one ran dense elsewhere and hold a row a token.
+ * @param cache Bytes of a cached row (key and value) of the config, bytes allocated for all layers, and tokens, over layers,
+ * whose MLP was left out; other operations of MLPs that were spared; values of the weights; the config of the dense model, where a method has altered it.
+ * @param tokens Tokens fed.
+ */
+export function usageOf(
+  config: ModelConfig,
+  tallies: readonly LayerTally[],
+  {
+    rowBytes,
+    allocatedBytes,
+    droppedMlpRows = 0,
+    sparedFlops = 0,
+    parametersDense,
+    parametersAvoided = 0,
+    dense = config,
+  }: {
+    readonly sparedFlops?: number;
+    readonly rowBytes: number;
+    readonly allocatedBytes: number;
+    readonly droppedMlpRows?: number;
+    readonly parametersDense: number;
+    readonly parametersAvoided?: number;
+    readonly dense?: ModelConfig;
+  },
+  tokens: number,
+): SequenceUsage {
+  const { numLayers } = config, sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+  const shapes = Array.from(
+    { length: numLayers },
+    (_, layer) => ({ ...config, ...layerConfig(config, layer) }),
+  );
+  const below = numLayers - tallies.length, shapeOf = (i: number) => shapes[below + i]!;
+  const bytesHeld = tallies.map(({ heldRows }, i) =>
+    heldRows * shapeOf(i).numKvHeads * rowBytes / config.numKvHeads
+  );
+  const held = below * tokens * rowBytes + sum(bytesHeld);
+  const all = Array.from({ length: numLayers }, (_, layer) => {
+    return {
+      tokens,
+      queried: tokens,
+      kept: tokens,
+      pairs: windowPairs(tokens, layerConfig(config, layer).window),
+    };
+  });
+  const ofTallies = all.slice(below), projections = projectionFlops(dense, all[0]!);
+  const attention = sum(all.map((own) => attentionFlops(dense, own)));
+  const counts = tallies.map(({ tokens, queried, projected: kept, pairs }) => ({
+    tokens,
+    queried,
+    kept,
+    pairs,
+  }));
+  const avoided = sum(
+    counts.map((own, i) => attentionFlops(dense, ofTallies[i]!) - attentionFlops(shapeOf(i), own)),
+  );
+  // A pair is one of all heads: where some are gone, a share of it.
+  const pairs = counts.map((own, i) => own.pairs * shapeOf(i).numHeads / dense.numHeads);
+  const narrower = sum(
+    shapes.map((own) => mlpFlops(dense, tokens) - mlpFlops(own, tokens)),
+  );
+  return {
+    queriesDense: numLayers * tokens,
+    queriesSkipped: sum(tallies.map(({ kept }) => tokens - kept)),
+    pairsDense: sum(all.map(({ pairs }) => pairs)),
+    pairsAvoided: sum(pairs.map((own, i) => ofTallies[i]!.pairs - own)),
+    projectionFlopsDense: numLayers * projections,
+    projectionFlopsAvoided: sum(counts.map((own, i) => projections - projectionFlops(shapeOf(i), own))),
+    kvBytesHeld: held,
+    kvBytesAvoided: numLayers * tokens * rowBytes - held,
+    kvBytesAllocated: allocatedBytes,
+    attentionFlopsDense: attention,
+    attentionFlopsAvoided: avoided,
+    parametersDense,
+    parametersAvoided,
+    totalFlopsDense: attention + numLayers * mlpFlops(dense, tokens) + outputFlops(dense, tokens),
+    totalFlopsAvoided: avoided + narrower + sparedFlops + mlpFlops(dense, droppedMlpRows),
+  };
+}

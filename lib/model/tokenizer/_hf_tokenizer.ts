@@ -1,0 +1,239 @@
+/** A tokenizer.json: what the library makes of it, and which bytes each of its tokens stands for. */
+import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
+import { ModelFormatError } from "../../errors.ts";
+import { BYTE_CHARACTERS, GPT2, ONE_DIGIT } from "./_byte_level.ts";
+
+/** What a tokenizer.json says. */
+export interface HfVocabulary {
+  /** The vocabulary's own writing of every token; "" where an id has none. */
+  readonly pieces: readonly string[];
+  /** Whether a token is special: it has no text, and none in a text is one. */
+  readonly special: ReadonlySet<number>;
+  /** Id of the token that begins every text, where one does. */
+  readonly bosId: number | undefined;
+  /** Ids of a text; none is added, and special tokens in it are characters, or tokens where that is asked for. */
+  encode(text: string, special?: boolean): number[];
+  /** The bytes of a token that is not special. */
+  bytes(id: number): Uint8Array<ArrayBuffer>;
+  /** Whether a text begins with a space that is not there. */
+  readonly addsSpace: boolean;
+}
+
+/** A part of a tokenizer.json. */
+interface Part {
+  readonly type?: string;
+  readonly [key: string]: unknown;
+}
+
+/** An entry of `added_tokens`. */
+interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  readonly special: boolean;
+}
+
+const SPACE = "\u2581";
+
+/**
+ * Reads the text of a tokenizer.json.
+ *
+ * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that the library lacks.
+ */
+export function readHfVocabulary(file: string, text: string): HfVocabulary {
+  const fail = (key: string, says: string) => new ModelFormatError(file, `"${key}": ${says}`);
+  const json = parse(file, text), { model } = json;
+  if (model?.type !== "BPE") throw fail("model.type", `found ${JSON.stringify(model?.type)}, expected "BPE"`);
+  if (typeof model.vocab !== "object" || model.vocab === null) throw fail("model.vocab", "found no object");
+  for (const key of PARTS) expectPart(key, json[key], fail);
+  const added = readAdded(json.added_tokens, fail),
+    special = new Set<number>(),
+    pieces: string[] = [];
+  const entries = [
+    ...Object.entries(model.vocab as Record<string, number>),
+    ...added.map((t) => [t.content, t.id] as const),
+  ];
+  for (const [piece, id] of entries) {
+    if (!Number.isInteger(id) || id < 0 || id >= 2 * entries.length) {
+      throw fail(
+        "model.vocab",
+        `found ${JSON.stringify(id)} for "${piece}", expected an id near those of the others`,
+      );
+    }
+    pieces[id] = piece;
+  }
+  for (const token of added) if (token.special) special.add(token.id);
+  const plain = added.filter((token) => !token.special), whole = new Set(plain.map(({ id }) => id));
+  const own = { ...json, pre_tokenizer: writtenOut(json.pre_tokenizer) };
+  const make = (tokens: readonly AddedToken[], parts: object = {}) => {
+    const made = new HubTokenizer({ ...own, ...parts, added_tokens: tokens, post_processor: null }, {});
+    made.encode(PROBE, { add_special_tokens: false });
+    return made;
+  };
+  let tokenizer: HubTokenizer, parser: HubTokenizer;
+  try {
+    tokenizer = make(plain);
+    parser = make(added);
+  } catch (error) {
+    // The library does not say where it stumbled: where it does not without a part, it was there.
+    const key = PARTS.find((key) => {
+      try {
+        return make(added, { [key]: null });
+      } catch {
+        return false;
+      }
+    });
+    throw fail(key ?? "model", `found a part that cannot be used: ${(error as Error).message}`);
+  }
+  const isByteLevel = partsOf(json.pre_tokenizer).concat(partsOf(json.decoder)).some(({ type }) =>
+    type === "ByteLevel"
+  );
+  return {
+    pieces: Array.from(pieces, (piece) => piece ?? ""),
+    special,
+    bosId: findBos(json.post_processor, fail),
+    encode: (text, special = false) =>
+      (special ? parser : tokenizer).encode(text, { add_special_tokens: false }).ids,
+    bytes: bytesOf(pieces, whole, isByteLevel),
+    addsSpace: partsOf(json.normalizer).some(({ type }) => type === "Prepend") ||
+      partsOf(json.pre_tokenizer).some(({ type, prepend_scheme: scheme }) =>
+        type === "Metaspace" && scheme !== "never"
+      ),
+  };
+}
+
+function parse(file: string, text: string): Record<string, Part | undefined> & { added_tokens?: unknown } {
+  try {
+    const json = JSON.parse(text);
+    if (typeof json === "object" && json !== null) return json;
+  } catch {
+    // told below
+  }
+  throw new ModelFormatError(file, "found no JSON object, expected a tokenizer");
+}
+
+/** Parts of a tokenizer beside its model. */
+const PARTS = ["normalizer", "pre_tokenizer", "decoder", "post_processor"] as const;
+
+/** A text that every part has something to do with. */
+const PROBE = " It's  1234 é\u2581<s>\n";
+
+type Fail = (key: string, says: string) => ModelFormatError;
+
+/** Checks that a part is one, or a list of some. */
+function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
+  if (part === undefined || part === null) return;
+  const says = () => `found ${JSON.stringify(part)?.slice(0, 100)}, expected an object with a type`;
+  if (typeof part !== "object" || typeof (part as Part).type !== "string" || depth > 8) {
+    throw fail(key, says());
+  }
+  const { normalizers, pretokenizers, decoders, processors, pattern, type } = part as Part;
+  // Of rules in a charsmap the library has an approximation; another sign for a space has no text here.
+  if (type === "Precompiled" || (type === "Metaspace" && (part as Part).replacement !== SPACE)) {
+    throw fail(key, `found ${JSON.stringify(part).slice(0, 100)}, which this project does not know`);
+  }
+  // Without a pattern that it knows the library warns, and drops the text.
+  if (type === "Split" || type === "Replace") {
+    const { Regex, String } = (pattern ?? {}) as { readonly Regex?: unknown; readonly String?: unknown };
+    if (typeof (Regex ?? String) !== "string") {
+      throw fail(
+        key,
+        `found ${type} with the pattern ${
+          JSON.stringify(pattern)?.slice(0, 100)
+        }, expected a Regex or a String`,
+      );
+    }
+  }
+  for (const inner of [normalizers, pretokenizers, decoders, processors]) {
+    if (inner === undefined) continue;
+    if (!Array.isArray(inner)) throw fail(key, says());
+    for (const each of inner) expectPart(key, each ?? 0, fail, depth + 1);
+  }
+}
+
+function readAdded(value: unknown, fail: Fail): readonly AddedToken[] {
+  const isToken = (token: Partial<AddedToken> | null) =>
+    typeof token?.content === "string" && Number.isSafeInteger(token.id);
+  if (value === undefined || value === null) return [];
+  if (Array.isArray(value) && value.every(isToken)) {
+    const alone = value.find((token) => token.single_word === true);
+    if (alone === undefined) return value;
+    throw fail(
+      "added_tokens",
+      `found "${alone.content}" with single_word, expected tokens anywhere in a text`,
+    );
+  }
+  throw fail("added_tokens", "found no list of tokens with content and id, expected one");
+}
+
+/** A part, or those of a sequence. */
+function partsOf(part: Part | null | undefined): readonly Part[] {
+  if (part === undefined || part === null) return [];
+  const inner = part.normalizers ?? part.pretokenizers ?? part.decoders ?? part.processors;
+  return Array.isArray(inner) ? inner.flatMap((each: Part) => partsOf(each)) : [part];
+}
+
+/**
+ * The same with parts written out that the library takes otherwise than tokenizers: digits are numbers of every script,
+ * not 0 to 9 alone, GPT-2's pattern, where ByteLevel has it, knows no U+FEFF for a space, and Metaspace parts words.
+ */
+function writtenOut(part: Part | null | undefined): Part | null | undefined {
+  if (Array.isArray(part?.pretokenizers)) {
+    return { ...part, pretokenizers: part.pretokenizers.map(writtenOut) };
+  }
+  const split = (pattern: string) => ({
+    type: "Split",
+    pattern: { Regex: pattern },
+    behavior: "Isolated",
+    invert: false,
+  });
+  // Words begin with the space before them unless the file says otherwise; the library takes the text whole.
+  if (part?.type === "Metaspace" && part.split !== false) {
+    return { type: "Sequence", pretokenizers: [part, split(`${SPACE}?[^${SPACE}]+|${SPACE}`)] };
+  }
+  if (part?.type === "Digits") return split(part.individual_digits === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
+  if (part?.type !== "ByteLevel" || part.use_regex === false || part.add_prefix_space !== false) return part;
+  return { type: "Sequence", pretokenizers: [split(GPT2), { ...part, use_regex: false }] };
+}
+
+/** The token that a template puts before a text. */
+function findBos(processor: Part | null | undefined, fail: Fail) {
+  const template = partsOf(processor).find(({ type }) => type === "TemplateProcessing");
+  if (template === undefined) return undefined;
+  const items =
+    (template.single ?? []) as readonly ({ readonly SpecialToken?: { readonly id: string } } | null)[];
+  if (!Array.isArray(items)) throw fail("post_processor.single", "found no list, expected one");
+  const tokens = items.map((item) => item?.SpecialToken?.id), [first] = tokens;
+  if (tokens.length > 2 || (tokens.length === 2 && tokens[1] !== undefined)) {
+    throw fail(
+      "post_processor.single",
+      `found ${tokens.length} items, expected a text with at most a token before it`,
+    );
+  }
+  if (first === undefined) return undefined;
+  const known = template.special_tokens as Record<string, { readonly ids?: readonly number[] }> | undefined;
+  const id = known?.[first]?.ids?.[0];
+  if (id !== undefined && !Number.isSafeInteger(id)) {
+    throw fail(
+      "post_processor.special_tokens",
+      `found ${JSON.stringify(id)} for "${first}", expected a token's id`,
+    );
+  }
+  return id;
+}
+
+function bytesOf(pieces: readonly string[], whole: ReadonlySet<number>, isByteLevel: boolean) {
+  const utf8 = new TextEncoder(),
+    byteOf = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
+  return (id: number): Uint8Array<ArrayBuffer> => {
+    const piece = pieces[id] ?? "";
+    if (whole.has(id)) return utf8.encode(piece);
+    if (!isByteLevel) {
+      const byte = /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1];
+      return byte === undefined
+        ? utf8.encode(piece.replaceAll(SPACE, " "))
+        : Uint8Array.of(parseInt(byte, 16));
+    }
+    const bytes = Array.from(piece, (character) => byteOf.get(character));
+    return bytes.every((byte) => byte !== undefined) ? Uint8Array.from(bytes) : utf8.encode(piece);
+  };
+}

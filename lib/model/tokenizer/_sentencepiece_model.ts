@@ -1,0 +1,224 @@
+/** A tokenizer's parts out of a tokenizer.model: the file of SentencePiece, in protocol buffers. */
+import { BinaryReader, type WireType } from "@bufbuild/protobuf/wire";
+import { ModelFormatError } from "../../errors.ts";
+import { Charsmap, matcherOf, normalize, type Normalizer, partsOf } from "./_charsmap.ts";
+import { bytesOf, encodeSentencePiece } from "./_sentencepiece.ts";
+import { createUnigram } from "./_unigram.ts";
+import { END_TEXT, type Scheme, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
+import type { TokenizerSettings } from "./_tokenizer_settings.ts";
+
+/** Kinds of models, as a file numbers them. */
+const UNIGRAM = 1, BPE = 2;
+/** Most pieces: the largest published vocabularies have some 260,000. */
+const MAX_PIECES = 1 << 21;
+
+/** What of a ModelProto counts, by the field numbers of sentencepiece_model.proto, with their defaults. */
+interface Proto {
+  readonly pieces: string[];
+  readonly scores: number[];
+  readonly types: number[];
+  /** TrainerSpec: 1 = unigram, 2 = BPE, 3 = word, 4 = char. */
+  modelType: number;
+  byteFallback: boolean;
+  spaceIsSuffix: boolean;
+  unknownId: number;
+  bosId: number;
+  eosId: number;
+  /** NormalizerSpec. */
+  charsmap: Uint8Array;
+  addsSpace: boolean;
+  removesSpaces: boolean;
+  escapesSpaces: boolean;
+}
+
+/** Fields of a message: the number of each, with what reads it; others are passed over. */
+type Fields = { readonly [field: number]: (reader: BinaryReader) => void };
+
+function readMessage(reader: BinaryReader, end: number, fields: Fields): void {
+  while (reader.pos < end) {
+    const [field, type] = reader.tag();
+    const read = Object.hasOwn(fields, field) ? fields[field] : undefined;
+    if (read === undefined) reader.skip(type as WireType, field);
+    else read(reader);
+  }
+  if (reader.pos > end) throw new RangeError("a message ends within a field");
+}
+
+/** Reads a message inside another. */
+const inner = (fields: Fields) => (reader: BinaryReader): void => {
+  const size = reader.uint32();
+  readMessage(reader, reader.pos + size, fields);
+};
+
+function readProto(bytes: Uint8Array): Proto {
+  const proto: Proto = {
+    ...{ pieces: [], scores: [], types: [] },
+    ...{ modelType: 1, byteFallback: false, spaceIsSuffix: false, unknownId: 0, bosId: 1, eosId: 2 },
+    ...{ charsmap: new Uint8Array(0), addsSpace: true, removesSpaces: true, escapesSpaces: true },
+  };
+  const reader = new BinaryReader(bytes);
+  readMessage(reader, bytes.length, {
+    1: (reader) => {
+      let piece = "", score = 0, type: number = TYPE.normal;
+      inner({
+        1: (r) => piece = r.string(),
+        2: (r) => score = r.float(),
+        3: (r) => type = r.int32(),
+      })(reader);
+      proto.pieces.push(piece);
+      proto.scores.push(score);
+      proto.types.push(type);
+      if (proto.pieces.length > MAX_PIECES) throw new RangeError(`more than ${MAX_PIECES} pieces`);
+    },
+    2: inner({
+      3: (r) => proto.modelType = r.int32(),
+      24: (r) => proto.spaceIsSuffix = r.bool(),
+      35: (r) => proto.byteFallback = r.bool(),
+      40: (r) => proto.unknownId = r.int32(),
+      41: (r) => proto.bosId = r.int32(),
+      42: (r) => proto.eosId = r.int32(),
+    }),
+    3: inner({
+      2: (r) => proto.charsmap = r.bytes(),
+      3: (r) => proto.addsSpace = r.bool(),
+      4: (r) => proto.removesSpaces = r.bool(),
+      5: (r) => proto.escapesSpaces = r.bool(),
+    }),
+  });
+  return proto;
+}
+
+/**
+ * Reads a tokenizer.model.
+ *
+ * @param settings What the folder's other files say of it.
+ * @throws {ModelFormatError} If it is no such file, or would cut text in a way that is not known here.
+ */
+export function readSentencePieceModel(
+  file: string,
+  bytes: Uint8Array,
+  settings: TokenizerSettings,
+): TokenizerParts {
+  const fail = (says: string) => new ModelFormatError(file, says);
+  let proto: Proto;
+  try {
+    proto = readProto(bytes);
+  } catch (error) {
+    throw fail(`found no SentencePiece model: ${(error as Error).message}`);
+  }
+  const { pieces, scores, types } = proto;
+  const expect = (key: string, found: unknown, expected: unknown, why: string) => {
+    if (found !== expected) throw fail(`"${key}": found ${found}, expected ${expected}, ${why}`);
+  };
+  if (pieces.length === 0) throw fail('"pieces": found none, expected a SentencePiece model');
+  if (proto.modelType !== UNIGRAM && proto.modelType !== BPE) {
+    throw fail(
+      `"trainer_spec.model_type": found ${proto.modelType}, expected ${UNIGRAM} (unigram) or ${BPE} (BPE)`,
+    );
+  }
+  expect("trainer_spec.treat_whitespace_as_suffix", proto.spaceIsSuffix, false, "as Llama's has it");
+  expect("normalizer_spec.escape_whitespaces", proto.escapesSpaces, true, "as Llama's has it");
+  const own = pieces.length;
+  for (const { id, content, special, strips } of settings.added) {
+    if (strips) {
+      throw fail(
+        `"added_tokens_decoder": found ${
+          JSON.stringify(content)
+        }, which takes spaces beside it, expected none`,
+      );
+    }
+    if (id < own) {
+      if (special && pieces[id] === content) types[id] = TYPE.control;
+      continue;
+    }
+    if (id !== pieces.length) {
+      throw fail(`"added_tokens_decoder": found token ${id}, expected ${pieces.length} first`);
+    }
+    pieces.push(content);
+    scores.push(0);
+    types.push(special ? TYPE.control : TYPE.userDefined);
+  }
+  const idOf = new Map<string, number>();
+  pieces.forEach((piece, id) => {
+    if (piece === "" || idOf.has(piece)) {
+      throw fail(`"pieces": found piece ${id} ${JSON.stringify(piece)} empty or twice`);
+    }
+    idOf.set(piece, id);
+  });
+  const known = new Set<number>(Object.values(TYPE));
+  const odd = types.findIndex((type) => !known.has(type));
+  if (odd >= 0) throw fail(`"pieces.type": found ${types[odd]} of piece ${odd}, expected 1 to 6`);
+  const has = (id: number) => id >= 0 && id < pieces.length;
+  if (!proto.byteFallback && types[proto.unknownId] !== TYPE.unknown) {
+    throw fail(`"trainer_spec.unk_id": found ${proto.unknownId}, expected the piece for what is unknown`);
+  }
+  const bosId = has(proto.bosId) ? proto.bosId : undefined,
+    eosId = has(proto.eosId) ? proto.eosId : undefined;
+  const ends = pieces.flatMap((piece, id) => END_TEXT.test(piece) && types[id] !== TYPE.normal ? [id] : []);
+  let charsmap: Charsmap | undefined;
+  try {
+    if (proto.charsmap.length > 0) charsmap = new Charsmap(proto.charsmap);
+  } catch (error) {
+    throw fail(`"normalizer_spec.precompiled_charsmap": ${(error as Error).message}`);
+  }
+  const normalizer = { charsmap, removesSpaces: proto.removesSpaces };
+  const vocabulary = { pieces, types, idOf };
+  return {
+    vocabulary,
+    scheme: createScheme(vocabulary, scores, own, proto, normalizer, settings, fail),
+    bosId,
+    addsBos: bosId !== undefined && (settings.addsBos ?? true),
+    eosId,
+    endIds: new Set([...(eosId === undefined ? [] : [eosId]), ...ends, ...settings.endIds]),
+    chatTemplate: settings.chatTemplate,
+  };
+}
+
+/** How SentencePiece, and transformers about it, apply the vocabulary. @param own Pieces of the file itself */
+function createScheme(
+  vocabulary: Vocabulary,
+  scores: readonly number[],
+  own: number,
+  { modelType, byteFallback, unknownId, addsSpace: usual }: Proto,
+  normalizer: Normalizer,
+  { legacy = true, addsSpace: asked }: TokenizerSettings,
+  fail: (says: string) => Error,
+): Scheme {
+  const { pieces, types, idOf } = vocabulary, bytes = bytesOf(vocabulary, fail, byteFallback);
+  // In the old ways of Llama's tokenizer the file alone says so, and each stretch between special tokens is a text.
+  const addsSpace = legacy ? usual : asked ?? usual;
+  const finds = new Set(pieces.filter((_, id) => id < own && types[id] === TYPE.userDefined));
+  const whole = matcherOf([...finds]);
+  const mergeable = new Map(
+    [...idOf].filter(([, id]) => id < own && (types[id] === TYPE.normal || types[id] === TYPE.userDefined)),
+  );
+  const unigram = modelType === UNIGRAM ? createUnigram(mergeable, types, scores) : undefined;
+  return {
+    addsSpace,
+    finds,
+    encode(text, after, ids) {
+      let endOfUnknown = -1;
+      const unknown = (symbol: string, ids: number[]) => {
+        if (byteFallback) return bytes.spell(symbol, ids);
+        // What is unknown is one token as long as it goes on.
+        if (endOfUnknown !== ids.length) ids.push(unknownId);
+        endOfUnknown = ids.length;
+      };
+      const uniform = normalize(text, normalizer, addsSpace && (after === undefined || legacy), whole);
+      if (unigram !== undefined) {
+        let at = 0;
+        for (const { id, end } of unigram(uniform)) {
+          if (id >= 0) ids.push(id);
+          else unknown(uniform.slice(at, end), ids);
+          at = end;
+        }
+        return;
+      }
+      for (const [i, part] of partsOf(uniform, whole).entries()) {
+        if (i % 2 === 1) ids.push(idOf.get(part)!);
+        else encodeSentencePiece(part, mergeable, scores, unknown, ids);
+      }
+    },
+    bytes: bytes.of,
+  };
+}

@@ -1,0 +1,60 @@
+/** Conversations: messages to a text by the model's own template, and to token ids. */
+import { Template } from "@huggingface/jinja";
+import { UsageError } from "../../errors.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+/** One message of a conversation. */
+export interface ChatMessage {
+  /** Who speaks: `system`, `user`, `assistant`, or what else the template knows. */
+  readonly role: string;
+  /** What is said. */
+  readonly content: string;
+}
+
+/**
+ * A conversation as the text that the model was trained on, up to where the assistant speaks next.
+ *
+ * @param tokenizer The model's, or what of one is needed: its template, and how BOS and EOS are written.
+ * @throws {UsageError} If the model has no template, or the template refuses the messages.
+ *
+ * @example
+ * ```ts
+ * import { renderChat } from "@tokenfilter/tokenfilter/model";
+ * const chatTemplate = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}model:";
+ * const tokenizer = { chatTemplate, bosId: 1, eosId: 2, piece: (id: number) => id === 1 ? "<s>" : "</s>" };
+ * console.assert(renderChat(tokenizer, [{ role: "user", content: "Hi" }]) === "<s>user: Hi\nmodel:");
+ * ```
+ */
+export function renderChat(
+  tokenizer: Pick<Tokenizer, "chatTemplate" | "bosId" | "eosId" | "piece">,
+  messages: readonly ChatMessage[],
+): string {
+  const { chatTemplate, bosId, eosId } = tokenizer;
+  if (chatTemplate === undefined) {
+    throw new UsageError(
+      "Cannot chat: the model's files have no chat template, expected those of an instruct model",
+    );
+  }
+  const text = (id: number | undefined) => id === undefined ? "" : tokenizer.piece(id);
+  try {
+    return new Template(chatTemplate).render({
+      messages,
+      add_generation_prompt: true,
+      bos_token: text(bosId),
+      eos_token: text(eosId),
+    });
+  } catch (error) {
+    const [line] = (error as Error).message.split("\n");
+    throw new UsageError(`Cannot write these messages by the model's chat template: ${line}`);
+  }
+}
+
+/**
+ * Token ids of a conversation: special tokens in the template's text are tokens, and a BOS is there once at most, where
+ * the template writes one, as in Hugging Face transformers.
+ *
+ * @throws {UsageError} As {@linkcode renderChat}.
+ */
+export function encodeChat(tokenizer: Tokenizer, messages: readonly ChatMessage[]): Int32Array<ArrayBuffer> {
+  return tokenizer.encode(renderChat(tokenizer, messages), { bos: false, special: true });
+}

@@ -1,0 +1,262 @@
+/** Text to token ids and back, by a file's own vocabulary, id for id as the tools do that the file was made for. */
+import { expectTypeOf } from "../../errors.ts";
+import { readGgufVocabulary } from "./_gguf_vocabulary.ts";
+import { readHfVocabulary } from "./_hf_tokenizer.ts";
+import {
+  CONTROL_TEXT,
+  END_TEXT,
+  type Scheme,
+  type TokenizerParts,
+  TYPE,
+  type Vocabulary,
+} from "./_vocabulary.ts";
+import { readSentencePieceModel } from "./_sentencepiece_model.ts";
+import { tekkenAsHf } from "./_tekken.ts";
+import { NO_SETTINGS, type TokenizerSettings } from "./_tokenizer_settings.ts";
+import type { GgufFile } from "../formats/gguf.ts";
+
+/**
+ * A model's tokenizer: SentencePiece (BPE or unigram) or byte-level BPE, of a GGUF file (ids as llama.cpp has them) or a
+ * Hugging Face folder (ids as transformers has them).
+ *
+ * Text is only text: what looks like a control token ("<s>", "<|im_end|>") is encoded as the characters it is made
+ * of, as llama.cpp does with `parse_special` off, unless `special` asks for the token. User-defined tokens of the vocabulary are taken whole.
+ * Lone surrogates count as U+FFFD; a byte for which a byte-level vocabulary has no token adds none.
+ *
+ * @example
+ * ```ts
+ * import { Tokenizer } from "@tokenfilter/tokenfilter";
+ * import { parseGguf, resolveModel } from "@tokenfilter/tokenfilter/model";
+ * const { bytes, path } = await resolveModel("tiny");
+ * const tokenizer = Tokenizer.fromGguf(parseGguf(bytes, path));
+ * const ids = tokenizer.encode("Hello world", { bos: true });
+ * console.assert(ids[0] === tokenizer.bosId && tokenizer.decode(ids.slice(1)) === "Hello world");
+ * ```
+ */
+export class Tokenizer {
+  /** Number of tokens. */
+  readonly vocabSize: number;
+  /** Id of the token that begins a sequence, where the vocabulary has one. */
+  readonly bosId: number | undefined;
+  /** Whether the model expects one BOS before every text. */
+  readonly addsBos: boolean;
+  /** Id of the token that ends a text, where the files name one. */
+  readonly eosId: number | undefined;
+  /** Ids of the tokens that end a text or a turn: a model that gives one has no more to say. */
+  readonly endIds: ReadonlySet<number>;
+  /** How a conversation becomes a text, in Jinja, where the model has been taught one. */
+  readonly chatTemplate: string | undefined;
+  readonly #vocabulary: Vocabulary;
+  readonly #scheme: Scheme;
+  /** Texts of user-defined tokens, longest first. */
+  readonly #userDefined: readonly string[];
+  /** Those of special tokens too. */
+  readonly #whole: readonly string[];
+
+  private constructor({ vocabulary, scheme, ...told }: TokenizerParts) {
+    this.vocabSize = vocabulary.pieces.length;
+    this.bosId = told.bosId;
+    this.addsBos = told.addsBos;
+    this.eosId = told.eosId;
+    this.endIds = told.endIds;
+    this.chatTemplate = told.chatTemplate;
+    this.#vocabulary = vocabulary;
+    this.#scheme = scheme;
+    const utf8 = new TextEncoder();
+    const size = (text: string) => utf8.encode(text).length;
+    const ofTypes = (types: readonly number[], holds: (piece: string) => boolean = () => true) =>
+      vocabulary.pieces
+        .filter((piece, id) => piece !== "" && types.includes(vocabulary.types[id]!) && holds(piece))
+        .filter((piece) => !scheme.finds?.has(piece))
+        .toSorted((a, b) => size(b) - size(a));
+    this.#userDefined = ofTypes([TYPE.userDefined], (piece) => !CONTROL_TEXT.test(piece));
+    this.#whole = ofTypes([TYPE.userDefined, TYPE.control, TYPE.unknown]);
+  }
+
+  /**
+   * Reads a tokenizer from a GGUF file's metadata.
+   *
+   * @throws {ModelFormatError} If the vocabulary's kind or its `tokenizer.ggml.pre` is not known, a list is missing or
+   * of another length, or a key would change the ids in a way that is not known here; the message names the key.
+   */
+  static fromGguf(gguf: GgufFile): Tokenizer {
+    return new Tokenizer(readGgufVocabulary(gguf));
+  }
+
+  /**
+   * Reads a tokenizer from the text of a Hugging Face folder's tokenizer.json.
+   *
+   * @param settings What the folder's other files say of it, see {@linkcode readTokenizer}.
+   * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that is not known here.
+   * @internal
+   */
+  static fromHf(file: string, text: string, settings: TokenizerSettings = NO_SETTINGS): Tokenizer {
+    const { pieces, special, bosId: first, ...hf } = readHfVocabulary(file, text);
+    const idOf = new Map(pieces.map((piece, id) => [piece, id]));
+    const types = pieces.map((piece, id) => special.has(id) || piece === "" ? TYPE.control : TYPE.normal);
+    const push = (list: readonly number[], ids: number[]) => list.forEach((id) => ids.push(id));
+    const named = (token: string | undefined) => token === undefined ? undefined : idOf.get(token);
+    const bosId = first ?? named(settings.bosToken), eosId = named(settings.eosToken);
+    const ends = [...special].filter((id) => END_TEXT.test(pieces[id]!));
+    return new Tokenizer({
+      vocabulary: { pieces, types, idOf },
+      scheme: {
+        ...hf,
+        encode: (text, _after, ids) => push(hf.encode(text), ids),
+        encodeSpecial: (text, ids) => push(hf.encode(text, true), ids),
+      },
+      bosId,
+      addsBos: bosId !== undefined && (settings.addsBos ?? first !== undefined),
+      eosId,
+      endIds: new Set([...(eosId === undefined ? [] : [eosId]), ...ends, ...settings.endIds]),
+      chatTemplate: settings.chatTemplate,
+    });
+  }
+
+  /**
+   * Reads a tokenizer from the text of a tekken.json, as Mistral's folders have it.
+   *
+   * @param settings As {@linkcode Tokenizer.fromHf}.
+   * @throws {ModelFormatError} If it is no such file.
+   * @internal
+   */
+  static fromTekken(file: string, text: string, settings: TokenizerSettings = NO_SETTINGS): Tokenizer {
+    return Tokenizer.fromHf(file, tekkenAsHf(file, text), settings);
+  }
+
+  /**
+   * Reads a tokenizer from a Hugging Face folder's tokenizer.model, the file of SentencePiece.
+   *
+   * @param settings As {@linkcode Tokenizer.fromHf}.
+   * @throws {ModelFormatError} If it is no such file, or would cut text in a way that is not known here.
+   * @internal
+   */
+  static fromSentencePiece(
+    file: string,
+    bytes: Uint8Array,
+    settings: TokenizerSettings = NO_SETTINGS,
+  ): Tokenizer {
+    return new Tokenizer(readSentencePieceModel(file, bytes, settings));
+  }
+
+  /**
+   * Token ids of a text.
+   *
+   * @param options.bos Whether a BOS goes first, by default where the model expects it ({@linkcode addsBos}); one that
+   * is there already is not doubled.
+   * @param options.special Whether special tokens that are written in the text are taken as tokens. Default: no.
+   * @returns Ids, in [0, vocabSize).
+   * @throws {RangeError} If a BOS is asked for and the vocabulary has none.
+   */
+  encode(
+    text: string,
+    { bos = this.addsBos, special = false }: { readonly bos?: boolean; readonly special?: boolean } = {},
+  ): Int32Array<ArrayBuffer> {
+    expectTypeOf("text", text, "string");
+    const ids: number[] = [], formed = text.toWellFormed();
+    if (special && this.#scheme.encodeSpecial !== undefined) this.#scheme.encodeSpecial(formed, ids);
+    else {
+      let after: number | undefined;
+      for (const part of this.#cut(formed, special ? this.#whole : this.#userDefined)) {
+        if (typeof part === "number") ids.push(part);
+        else this.#scheme.encode(part, after, ids);
+        after = typeof part === "number" ? part : undefined;
+      }
+    }
+    if (bos && this.bosId === undefined) {
+      throw new RangeError("Cannot begin with a BOS token: found none in the vocabulary, expected one");
+    }
+    return Int32Array.from(bos && ids[0] !== this.bosId ? [this.bosId!, ...ids] : ids);
+  }
+
+  /**
+   * Gives back the memory that encoding alone needs, some 20 MB for 50,000 tokens; the next text takes it again.
+   * @internal
+   */
+  rest(): void {
+    this.#scheme.rest?.();
+  }
+
+  /**
+   * Text of token ids. Control tokens have no text; bytes that are no UTF-8 become U+FFFD.
+   *
+   * @throws {RangeError} If an id is not in the vocabulary.
+   */
+  decode(ids: ArrayLike<number>): string {
+    const parts = Array.from(ids, (id) => this.bytes(id));
+    const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      bytes.set(part, at);
+      at += part.length;
+    }
+    const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+    return this.#scheme.addsSpace && text.startsWith(" ") ? text.slice(1) : text;
+  }
+
+  /**
+   * What each token adds to the text, spaces included; a character that several tokens share belongs to the last of
+   * them. Joined they are the text, but for a space that the tokenizer put in front.
+   *
+   * @throws {RangeError} If an id is not in the vocabulary.
+   *
+   * @example
+   * ```ts
+   * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+   * const { tokenizer } = await loadModel("tiny", new ReferenceBackend());
+   * const ids = tokenizer.encode("Déjà vu at sea", { bos: false });
+   * console.assert(tokenizer.texts(ids).join("") === " Déjà vu at sea");
+   * ```
+   */
+  texts(ids: ArrayLike<number>): string[] {
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    const texts = Array.from(ids, (id) => decoder.decode(this.bytes(id), { stream: true }));
+    if (texts.length > 0) texts[texts.length - 1] += decoder.decode();
+    return texts;
+  }
+
+  /**
+   * The vocabulary's own writing of a token, for tables: "\u2581the", "<0x0A>", "\u0120the".
+   *
+   * @throws {RangeError} If the id is not in the vocabulary.
+   */
+  piece(id: number): string {
+    const piece = this.#vocabulary.pieces[id];
+    if (piece === undefined) {
+      throw new RangeError(`Cannot use token ${id}: expected an id from 0 to ${this.vocabSize - 1}`);
+    }
+    return piece;
+  }
+
+  /**
+   * The bytes that a token adds to a text; none for control tokens. A character may be spread over several tokens.
+   *
+   * @throws {RangeError} If the id is not in the vocabulary.
+   */
+  bytes(id: number): Uint8Array<ArrayBuffer> {
+    const piece = this.piece(id);
+    switch (this.#vocabulary.types[id]) {
+      case TYPE.normal:
+      case TYPE.byte:
+        return this.#scheme.bytes(id);
+      case TYPE.userDefined:
+        return new TextEncoder().encode(piece);
+      default:
+        return new Uint8Array(0);
+    }
+  }
+
+  /** Cuts out tokens by their texts, the longest first over the whole text, as llama.cpp does. */
+  #cut(text: string, tokens: readonly string[]): (string | number)[] {
+    let parts: (string | number)[] = text === "" ? [] : [text];
+    for (const token of tokens) {
+      const id = this.#vocabulary.idOf.get(token)!;
+      parts = parts.flatMap((part) =>
+        typeof part === "number" || !part.includes(token)
+          ? [part]
+          : part.split(token).flatMap((piece, i) => i === 0 ? [piece] : [id, piece]).filter((p) => p !== "")
+      );
+    }
+    return parts;
+  }
+}
