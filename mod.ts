@@ -41,7 +41,6 @@ export {
   type MethodOptions,
   type Pruner,
   resolveOptions,
-  type ScoredToken,
   TokenFilter,
   type TokenFilterOptions,
   type TokenScore,

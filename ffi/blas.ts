@@ -6,7 +6,7 @@ import { cacheDir, isMissing } from "../lib/cache.ts";
 import { buildCommand } from "./library.ts";
 import { sha256 } from "../lib/sha256.ts";
 
-/** A BLAS to load, and how it came about. */
+/** @internal A BLAS to load, and how it came about. */
 export interface FoundBlas {
   /** Path (or a name that the system's loader knows); undefined: use the built-in kernel. */
   readonly path: string | undefined;

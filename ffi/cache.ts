@@ -2,7 +2,7 @@
 import { cacheDir, isMissing } from "../lib/cache.ts";
 import { sha256 } from "../lib/sha256.ts";
 
-/** What a build notes of a library. */
+/** @internal What a build notes of a library. */
 export interface LibraryManifest {
   /** ABI version, `TKF_ABI_VERSION`. */
   readonly abi: number;
@@ -20,7 +20,7 @@ export interface LibraryManifest {
   readonly buildMs: number;
 }
 
-/** What a build notes of the CPU library. */
+/** @internal What a build notes of the CPU library. */
 export interface CpuManifest extends LibraryManifest {
   /** Instruction-set levels built in, by the names that `openCpu` takes. */
   readonly levels: readonly string[];

@@ -15,13 +15,10 @@ import { NativeContext, supportedLevels } from "./context.ts";
 import { namedLibrary, openCpuLibrary } from "./library.ts";
 
 export { CpuBackend } from "./backend.ts";
-export { PRODUCTS, type Products } from "../lib/backend.ts";
 export { CudaBackend } from "./cuda/backend.ts";
 export { CudaError } from "./cuda/driver.ts";
-export type { DeviceBuffer, DeviceTensor } from "./cuda/memory.ts";
 export { type CudaOptions, openCuda } from "./cuda/open.ts";
 export { mapFile } from "./map_file.ts";
-export { NativeBackend } from "./native_backend.ts";
 
 /** Options of {@linkcode openCpu}. */
 export interface CpuOptions {

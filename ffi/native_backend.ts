@@ -30,7 +30,7 @@ export function keptRows(only?: BatchDecisions): { kept: Tensor | null; kept_cou
 }
 
 /**
- * What the backends of both libraries share: all methods check shapes and types first (`TypeError`, `RangeError`), and
+ * @internal What the backends of both libraries share: all methods check shapes and types first (`TypeError`, `RangeError`), and
  * throw a {@linkcode KernelError} where the library refuses a value.
  */
 export abstract class NativeBackend implements Backend, Disposable {

@@ -1,7 +1,8 @@
 /** What plain JavaScript may hand in: each wrong argument of the public API is refused by its name. */
 import { assertThrows } from "@std/assert";
-import { countSkips, HeadCollection } from "./entries/eval.ts";
-import { createReplay } from "./entries/methods.ts";
+import { countSkips } from "./eval/mod.ts";
+import { HeadCollection } from "./heads/mod.ts";
+import { createReplay } from "./methods/mod.ts";
 import {
   createCustomRule,
   createPruner,

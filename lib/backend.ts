@@ -31,7 +31,7 @@ export interface AttentionChanges {
 /** The least that the other keys of a query are taken to weigh together, where one is thought away. */
 export const LEAST_OTHERS = 0.02;
 
-/** Arguments of {@linkcode Backend.attention}: R queries over n cached and m recent keys. */
+/** @internal Arguments of {@linkcode Backend.attention}: R queries over n cached and m recent keys. */
 export interface AttentionArgs {
   /** Queries, [R, numHeads, headDim] f32, positions ascending. */
   readonly queries: Tensor;
@@ -80,7 +80,7 @@ export interface AttentionArgs {
   readonly out: Tensor;
 }
 
-/** Results of {@linkcode Backend.compareLogits}, one entry a row, in nats. */
+/** @internal Results of {@linkcode Backend.compareLogits}, one entry a row, in nats. */
 export interface LogitComparison {
   /** Loss of the target under the second distribution. */
   readonly nll: Float64Array<ArrayBuffer>;
@@ -97,10 +97,10 @@ export interface LogitComparison {
  * bf16. Fewer rows are exact in both.
  */
 export const PRODUCTS = ["exact", "bf16"] as const;
-/** One of {@linkcode PRODUCTS}. */
+/** @internal One of {@linkcode PRODUCTS}. */
 export type Products = typeof PRODUCTS[number];
 
-/** One of the products of some rows of activations. */
+/** @internal One of the products of some rows of activations. */
 export interface Product {
   /** Its matrix, [n, k] of any dtype. */
   readonly weight: Tensor;
@@ -108,7 +108,7 @@ export interface Product {
   readonly out: Tensor;
 }
 
-/** What {@linkcode Backend.storeRows} copies from, and where to. */
+/** @internal What {@linkcode Backend.storeRows} copies from, and where to. */
 export interface StoredRows {
   /** A matrix, [T, n]. */
   readonly x: Tensor;
@@ -116,7 +116,7 @@ export interface StoredRows {
   readonly out: Tensor;
 }
 
-/** What {@linkcode Backend.gatedLinear} makes of a gate; also ops of their own. */
+/** @internal What {@linkcode Backend.gatedLinear} makes of a gate; also ops of their own. */
 export type Gate = "swiglu" | "geglu";
 
 /** The most products that one call of {@linkcode Backend.linears} takes. */

@@ -42,7 +42,7 @@ export interface BatchStates {
   readonly signs: Tensor;
 }
 
-/** Which sequences' attention is computed in a layer. */
+/** @internal Which sequences' attention is computed in a layer. */
 export interface BatchDecisions {
   /** 1 = its attention is computed, [batch] u8; 0 where skipped or idle. */
   readonly keep: Tensor;
@@ -84,13 +84,13 @@ export interface BatchRows {
   readonly positions: Tensor;
 }
 
-/** Work that was recorded once, to be enqueued again and again with one call. */
+/** @internal Work that was recorded once, to be enqueued again and again with one call. */
 export interface RecordedWork extends Disposable {
   /** Enqueues it. */
   launch(): void;
 }
 
-/** What every backend does for a decode step of a batch, beside the ops that take `only`. None waits for a device. */
+/** @internal What every backend does for a decode step of a batch, beside the ops that take `only`. None waits for a device. */
 export interface BatchOps {
   /** Random signs of a spec's projections, [projections, hiddenSize]; no rows where its rule has none. */
   kvFilterSigns(spec: LayerSpec): Tensor;

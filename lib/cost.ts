@@ -14,7 +14,7 @@
  * | output layer, per token | `2 * hiddenSize * vocabSize` |
  */
 
-/** The sizes that costs depend on. */
+/** @internal The sizes that costs depend on. */
 export interface CostShape {
   /** Transformer blocks. */
   readonly numLayers: number;

@@ -19,16 +19,16 @@ export type QuantDType =
   | "iq4_xs"
   | "mxfp4";
 
-/** Element types that a KV cache may store. */
+/** @internal Element types that a KV cache may store. */
 export type CacheDType = "f32" | "f16" | "bf16";
 
-/** Element types that weights may be turned into when they are loaded. */
+/** @internal Element types that weights may be turned into when they are loaded. */
 export type WeightDType = "f32" | "bf16" | "f16" | "q8_0" | "q4_0";
 
 /** The same, the largest first. */
 export const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "bf16", "f16", "q8_0", "q4_0"];
 
-/** Every element type a tensor may have. */
+/** @internal Every element type a tensor may have. */
 export type DType = DenseDType | QuantDType;
 
 /** What one block of an element type is: how many values it holds, and in how many bytes. */

@@ -49,14 +49,16 @@ Deno.test("the entries are mod.ts, ffi/mod.ts, build.ts and the files of lib/ent
   assert(tasks.gates!.includes("deno doc --lint mod.ts lib/entries/*.ts ffi/mod.ts build.ts"));
 });
 
-Deno.test("a user of . has at most 40 names to learn, and no name comes from two entries", () => {
+Deno.test("there are at most 150 names, 40 of them in ., each listed by one entry", async () => {
   const front = namesOf(NAME);
   assert(front.length >= 20 && front.length <= 40, `${front.length} names`);
-  const homes = Map.groupBy(
-    [...entries.keys()].flatMap((specifier) => namesOf(specifier).map((name) => ({ name, specifier }))),
-    ({ name }) => name,
+  const names = [...entries.keys()].flatMap((specifier) =>
+    namesOf(specifier).map((name) => ({ name, specifier }))
   );
+  assert(names.length > 100 && names.length <= 150, `${names.length} names`);
+  const homes = Map.groupBy(names, ({ name }) => name);
   assertEquals([...homes.values()].filter((found) => found.length > 1), []);
+  for (const path of Object.values(exports)) assert(!/^export \*/m.test(await read(path)), path);
 });
 
 Deno.test("every name has its docs, and every entry says what it is for, with a sample, in its first ten lines", () => {
@@ -68,33 +70,58 @@ Deno.test("every name has its docs, and every entry says what it is for, with a 
   }
 });
 
-/** Code of a notebook, or a text as it stands. */
-async function codeOf(path: string): Promise<string> {
+/** Code that shows how the package is used: of a notebook, of a page, or of the examples of a source file. */
+async function samplesOf(path: string): Promise<string> {
   const text = await read(path);
-  if (!path.endsWith(".ipynb")) return text;
+  if (path.endsWith(".md")) return text;
+  if (path.endsWith(".ts")) {
+    const blocks = text.matchAll(/^ *\* ```ts\n(.*?)^ *\* ```$/gms);
+    return Array.from(blocks, ([, block]) => block!.replaceAll(/^ *\* ?/gm, "")).join("");
+  }
   return JSON.parse(text).cells.map(({ source }: { source: string[] }) => source.join("")).join("\n");
 }
 
-Deno.test("notebooks, README and docs import names that an entry exports", async () => {
-  const files = ["README.md"], wrong: string[] = [];
-  for (const folder of ["docs", "notebooks"]) {
-    for (const { name, isFile } of Deno.readDirSync(new URL(folder, ROOT))) {
-      if (isFile) files.push(`${folder}/${name}`);
-    }
-  }
-  let count = 0;
+/** Names that a file's samples take from each entry. */
+async function importsOf(path: string): Promise<{ readonly specifier: string; readonly name: string }[]> {
+  const code = await samplesOf(path);
+  const statements = code.matchAll(/^import ([^;"]*) from "(?:jsr:)?(@tokenfilter\/tokenfilter[^"]*)";$/gm);
+  return Array.from(statements, ([, list, specifier]) => {
+    const [, space] = list!.match(/^\* as (\w+)$/) ?? [];
+    const names = space === undefined
+      ? list!.replaceAll("type ", "").match(/(?<=[{,]\s*)\w+/g)!
+      : Array.from(code.matchAll(new RegExp(`\\b${space}\\.(\\w+)`, "g")), ([, name]) => name!);
+    return names.map((name) => ({ specifier: specifier!, name }));
+  }).flat();
+}
+
+/** Files of a folder, and of its folders, by their ending. */
+async function listFiles(folder: string, ending: RegExp): Promise<string[]> {
+  const entries = await Array.fromAsync(Deno.readDir(new URL(folder, ROOT)));
+  const found = await Promise.all(entries.map(async ({ name, isDirectory }) => {
+    const path = `${folder}/${name}`;
+    if (isDirectory) return await listFiles(path, ending);
+    return ending.test(name) ? [path] : [];
+  }));
+  return found.flat();
+}
+
+Deno.test("samples import names that an entry exports, and every name is in a sample", async () => {
+  const files = [
+    ...["README.md", "mod.ts", "build.ts"],
+    ...await listFiles("docs", /\.md$/),
+    ...await listFiles("notebooks", /\.ipynb$/),
+    ...await listFiles("lib", /(?<!_test)\.ts$/),
+    ...await listFiles("ffi", /(?<!_test)\.ts$/),
+  ];
+  const known = new Map([...entries.keys()].map((specifier) => [specifier, namesOf(specifier)]));
+  const wrong: string[] = [], shown = new Set<string>();
   for (const file of files) {
-    const code = await codeOf(file);
-    for (const [, list, specifier] of code.matchAll(/^import ([^;"]*) from "(?:jsr:)?([^"]*)";$/gm)) {
-      const known = entries.has(specifier!) ? namesOf(specifier!) : [];
-      const [, space] = list!.match(/^\* as (\w+)$/) ?? [];
-      const names = space === undefined
-        ? list!.replaceAll("type ", "").match(/(?<=[{,]\s*)\w+/g)!
-        : Array.from(code.matchAll(new RegExp(`\\b${space}\\.(\\w+)`, "g")), ([, name]) => name!);
-      count += names.length;
-      wrong.push(...names.filter((name) => !known.includes(name)).map((name) => `${file}: ${name}`));
+    for (const { specifier, name } of await importsOf(file)) {
+      if (known.get(specifier)?.includes(name)) shown.add(name);
+      else wrong.push(`${file}: ${name}`);
     }
   }
-  assert(count > 60, `${count} names`);
   assertEquals(wrong, []);
+  const all = [...known.values()].flat();
+  assertEquals(all.filter((name) => !shown.has(name)), []);
 });

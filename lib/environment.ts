@@ -39,7 +39,7 @@ export interface RunConditions {
   readonly dtype?: WeightDType;
 }
 
-/** Where something ran; for reading, not for comparing. */
+/** @internal Where something ran; for reading, not for comparing. */
 export interface Environment extends RunConditions {
   /** SHA-256 of the conditions: runs that share it may be compared. */
   readonly runDigest: string;

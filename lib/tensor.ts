@@ -1,7 +1,7 @@
 /** Tensors: an element type, a shape, and storage that a backend owns. Always row-major and contiguous. */
 import { byteSize, type DType } from "./dtype.ts";
 
-/** Typed arrays that hold a host tensor's values; f16 and bf16 travel as raw 16-bit patterns. */
+/** @internal Typed arrays that hold a host tensor's values; f16 and bf16 travel as raw 16-bit patterns. */
 export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array;
 
 /** What every backend's tensor has. Values are reached through {@linkcode Backend.read}. */

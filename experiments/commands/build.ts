@@ -10,9 +10,9 @@
  *                                               # exit status 1 where it has none of a kernel
  * ```
  */
-import { runBuild } from "../../build.ts";
 import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { FLAGS, readFlags } from "../../ffi/build/flags.ts";
+import { runBuild } from "../../ffi/build/mod.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { describeKernels, readTrace } from "./build/table.ts";
 import { runTask } from "./cli/task.ts";
@@ -31,7 +31,10 @@ export async function main(args: readonly string[]): Promise<number> {
     throw new UsageError("Cannot use --table or --trace: expected --cuda beside it");
   }
   const options = { force, onProgress: (message: string) => console.error(message) };
-  const cuda = await runBuild({ force, all: emulated && flags.level === undefined, ...flags });
+  const cuda = await runBuild(
+    { force, all: emulated && flags.level === undefined, ...flags },
+    { print: console.log, onProgress: options.onProgress },
+  );
   if (emulated) {
     const { path, cached, warnings } = await buildEmulated(options);
     console.log(`${cached ? "found" : "built"} ${path}`);

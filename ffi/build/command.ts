@@ -2,7 +2,7 @@
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { KERNELS_URL } from "../sources.ts";
 
-/** Options of every build. */
+/** @internal Options of every build. */
 export interface BuildOptions {
   /** Build even where the cache holds the result. */
   readonly force?: boolean;

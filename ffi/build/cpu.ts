@@ -28,7 +28,7 @@ const COSTS: readonly (readonly [RegExp, number])[] = [
 ];
 const costOf = (unit: string): number => COSTS.find(([pattern]) => pattern.test(unit))?.[1] ?? 1;
 
-/** Options of {@linkcode buildCpu}. */
+/** @internal Options of {@linkcode buildCpu}. */
 export interface CpuBuildOptions extends BuildOptions {
   /** An instruction-set level by name (`base`, `avx2`, `avx512`), or `all`; the best of this machine by default. */
   readonly level?: string;

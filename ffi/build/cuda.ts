@@ -9,7 +9,7 @@ import { buildObjects } from "./objects.ts";
 import { type KernelResources, parseResources } from "./resources.ts";
 import { type BuiltLibrary, storeLibrary } from "./store.ts";
 
-/** What a build notes of the CUDA library. */
+/** @internal What a build notes of the CUDA library. */
 export interface CudaManifest extends LibraryManifest {
   /** Version of nvcc. */
   readonly nvcc: string;
@@ -21,7 +21,7 @@ export interface CudaManifest extends LibraryManifest {
   readonly kernels: readonly KernelResources[];
 }
 
-/** Options of {@linkcode buildCuda}. */
+/** @internal Options of {@linkcode buildCuda}. */
 export interface CudaBuildOptions extends BuildOptions {
   /** Architectures, of {@linkcode CUDA_ARCHS}; all where left out. */
   readonly archs?: readonly string[];

@@ -7,4 +7,5 @@ export type { BuildOptions } from "./command.ts";
 export { buildCpu, type CpuBuildOptions } from "./cpu.ts";
 export { buildCuda, type CudaBuildOptions, type CudaManifest } from "./cuda.ts";
 export type { KernelResources } from "./resources.ts";
+export { runBuild } from "./run_build.ts";
 export type { BuiltLibrary } from "./store.ts";

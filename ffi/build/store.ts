@@ -6,7 +6,7 @@ import { sourceKey, type Sources } from "../sources.ts";
 import { type Compiler, gitHash } from "./command.ts";
 
 /** A library that is ready to load. */
-export interface BuiltLibrary<Manifest extends LibraryManifest> {
+export interface BuiltLibrary<Manifest extends LibraryManifest = LibraryManifest> {
   /** Its path. */
   readonly path: string;
   /** What its build noted. */

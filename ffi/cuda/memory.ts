@@ -11,7 +11,7 @@ export interface DeviceBuffer extends Disposable {
   readonly bytes: number;
 }
 
-/** A tensor in device memory, from a byte of a buffer on. */
+/** @internal A tensor in device memory, from a byte of a buffer on. */
 export interface DeviceTensor extends Tensor {
   /** The memory. */
   readonly buffer: DeviceBuffer;

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import type { Products } from "../../lib/backend.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { fromBf16, toBf16 } from "../../lib/half.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
@@ -7,7 +8,7 @@ import { STATUS } from "../../ffi/abi.ts";
 import { findBf16Unit } from "../../ffi/bf16_testing.ts";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { openTestDevice, testedDevice } from "../../ffi/cuda/testing.ts";
-import { type CpuBackend, cpuLevels, openCpu, type Products } from "../../ffi/mod.ts";
+import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
 import { inChild } from "../testing/child.ts";
 import { WEIGHTS } from "../testing/fuzz/draw.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";

@@ -11,7 +11,8 @@ import {
   type ThreadOrder,
 } from "../../ffi/cuda/testing.ts";
 import type { Backend } from "../../lib/backend.ts";
-import { cpuLevels, type NativeBackend, openCpu } from "../../ffi/mod.ts";
+import { cpuLevels, openCpu } from "../../ffi/mod.ts";
+import type { NativeBackend } from "../../ffi/native_backend.ts";
 import type { BatchDecisions } from "../../lib/batch_ops.ts";
 import { type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { RUNS_SLOW, unless } from "../../lib/testing.ts";

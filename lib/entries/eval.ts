@@ -14,21 +14,17 @@
  * taken again.
  * @module
  */
-export * from "../eval/chunk_evaluation.ts";
-export * from "../eval/chunks.ts";
-export * from "../eval/filter_reach.ts";
-export * from "../eval/generated_task.ts";
-export * from "../eval/item_metrics.ts";
-export * from "../eval/item_rows.ts";
-export * from "../eval/encoded_item.ts";
-export * from "../eval/item_scorer.ts";
-export * from "../eval/item_summary.ts";
-export * from "../eval/item_task.ts";
-export * from "../eval/language_model.ts";
-export * from "../eval/lengths.ts";
-export * from "../eval/skip_ratio.ts";
-export * from "../eval/task.ts";
-export * from "../eval/tasks/mod.ts";
-export * from "../eval/verdict.ts";
-export * from "../heads/mod.ts";
-export { measureParts } from "../model/pruning/calibrated.ts";
+export {
+  encodeItem,
+  type EvaluationTask,
+  findItemTask,
+  findTask,
+  ItemScorer,
+  type ItemTask,
+  type LengthRow,
+  measureLengths,
+  PerplexityEvaluation,
+  type PerplexityOptions,
+  readItemRows,
+} from "../eval/mod.ts";
+export { DecisionRecorder, HeadCollection, type HeadReport, replayTable } from "../heads/mod.ts";

@@ -13,85 +13,11 @@
  * {@linkcode createCustomRule} of the main entry is the short way to a rule of one's own.
  * @module
  */
-export type {
-  FilterObserve,
-  FilterScan,
-  LayerSpec,
-  LayerState,
-  ScanInput,
-  ScanOutput,
-} from "../filter/layer.ts";
-export type {
-  Given,
-  Narrower,
-  Option,
-  OptionInfo,
-  OptionTable,
-  Others,
-  Packed,
-  Recorded,
-  Resolved,
-  ValueOf,
-} from "../filter/option.ts";
-export { type Anchor, FILTER_OPTIONS, type FilterOptions, type KeyState } from "../filter/options.ts";
-export type { Reads, Rule, RuleMemory, RuleToken, Scorer } from "../filter/rule.ts";
-export type { FilterBackend, LearnedInput, Rows } from "../filter/sequence.ts";
-export type { Moments } from "../filter/similarity.ts";
-export type {
-  Adapts,
-  Alteration,
-  Alters,
-  CalibratedModel,
-  Calibration,
-  LayerAlteration,
-  LayerVisit,
-  SeenPrompt,
-  SeeRows,
-} from "../methods/model_pruning/calibration.ts";
-export { createDense } from "../methods/dense.ts";
-export { createDropped } from "../methods/model_pruning/dropped.ts";
-export { sayLabels } from "../methods/labels.ts";
-export { EVICTIONS, KEY_RULES, METHODS, OFFLINE, type OwnOptions, type RuleName } from "../methods/list.ts";
-export type { LiveKeys, LiveToken } from "../methods/eviction/live_keys.ts";
-export type {
-  AnyRule,
-  EvictionMethod,
-  Labels,
-  Looks,
-  Method,
-  MethodInfo,
-  None,
-  PrunerMethod,
-  RuleMethod,
-} from "../methods/method.ts";
-export type { AnyOffline, OfflineMethod, PromptMethod } from "../methods/model_pruning/offline.ts";
-export { chooseParts, type PartImportance, type PartKind } from "../methods/model_pruning/parts.ts";
 export {
-  CHOICES,
-  CONTROL_OPTIONS,
-  OPTIONS,
-  type Options,
-  type OptionsRecord,
-  type Preset,
-  PRESETS,
-  type ResolvedOptions,
-} from "../methods/options.ts";
-export {
-  type Decided,
-  type DecisionTrace,
+  createDense,
+  createReplay,
+  type CustomRuleOptions,
   definePruner,
-  type DroppedParts,
-  type KeyInput,
-  type KeySequence,
-  type KeySide,
-  type LayerInput,
   type PrunerContext,
-  type PrunerDecision,
   type PrunerSequence,
-  type Rehearsal,
-  type Substitute,
-} from "../methods/pruner.ts";
-export { createReplay, type ReplayOptions } from "../methods/replay.ts";
-export { shuffleDecisions } from "../methods/shuffle.ts";
-export { KEY_OPTIONS } from "../methods/sides.ts";
-export type { CustomRuleOptions } from "../methods/custom_rule.ts";
+} from "../methods/mod.ts";

@@ -8,33 +8,47 @@
  * console.assert(figure.data.some(({ name }) => name === "skipped"));
  * ```
  *
- * Each plot is a pair: `collectX` gathers numbers from results, `plotX` draws them. A report is a page of figures and
- * tables.
+ * Each plot is a pair: `collectX` gathers numbers from results, `plotX` draws them.
  * @module
  */
 export {
-  axis,
-  baseLayout,
-  ChromiumError,
-  emptyFigure,
+  collectComparison,
+  collectContour,
+  collectFusionWeights,
+  collectHeadMaps,
+  collectImportance,
+  collectLayerSkips,
+  collectLearnedWeights,
+  collectLengths,
+  collectParallel,
+  collectQuality,
+  collectRuleDifferences,
+  collectRuleRanks,
+  collectScoreTimeline,
+  collectSimilarityScatter,
+  collectTokenMap,
+  collectTrueRedundancy,
+  collectVariancePosition,
   Figure,
-  type FigureParts,
-  type ImageOptions,
-  type Json,
-  type JsonObject,
-  type PlotlySource,
-  renderFigurePage,
-  type ReportOptions,
+  plotComparison,
+  plotContour,
+  plotFusionWeights,
+  plotHeadMaps,
+  plotImportance,
+  plotLayerSkips,
+  plotLearnedWeights,
+  plotLengths,
+  plotParallel,
+  plotQuality,
+  plotRidgelines,
+  plotRuleDifferences,
+  plotRuleRanks,
+  plotScoreTimeline,
+  plotSimilarityScatter,
+  plotTokenMap,
+  plotVariancePosition,
+  recordTrace,
   setPlotly,
-  type Theme,
-} from "../plot/figure/mod.ts";
-export * from "../plot/plots/mod.ts";
-export {
-  plotComparisons,
-  plotHeads,
-  plotHeadsText,
-  plotSweep,
-  renderComparisonReport,
-  renderHeadsReport,
-  renderSweepReport,
-} from "../plot/reports/mod.ts";
+  splitLayers,
+  type TraceColumns,
+} from "../plot/mod.ts";

@@ -11,4 +11,15 @@
  * Block bootstrap, paired means, rankings with their intervals, streaming moments and quantiles.
  * @module
  */
-export * from "../stats/mod.ts";
+export {
+  auroc,
+  benjaminiHochberg,
+  blockBootstrap,
+  type Interval,
+  mcnemarTest,
+  pairedInterval,
+  QuantileSketch,
+  smallestDetectable,
+  spearman,
+  StreamingMoments,
+} from "../stats/mod.ts";

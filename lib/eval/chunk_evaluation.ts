@@ -90,7 +90,7 @@ export const meanOfChunks = (chunks: readonly Float64Array[]): number =>
   mean(Float64Array.from(chunks, mean));
 
 /**
- * Evaluates pruners against the dense model on chunks of token ids, each a sequence of its own. What is dense is
+ * @internal Evaluates pruners against the dense model on chunks of token ids, each a sequence of its own. What is dense is
  * computed once: the final hidden states, per distinct first filtered layer the residual stream that enters it, and,
  * while there is room, the logits.
  */

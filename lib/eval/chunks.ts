@@ -12,7 +12,6 @@ import { expectInstance } from "../errors.ts";
  *
  * @example
  * ```ts
- * import { cutChunks } from "@tokenfilter/tokenfilter/eval";
  * console.assert(cutChunks(Int32Array.of(1, 2, 3, 4, 5), 2).length === 2);
  * ```
  */

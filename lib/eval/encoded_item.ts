@@ -11,7 +11,7 @@ export interface EncodedRequest {
   readonly continuation: Int32Array<ArrayBuffer>;
 }
 
-/** An item in tokens. */
+/** @internal An item in tokens. */
 export interface EncodedItem {
   /** The item. */
   readonly item: Item;
@@ -91,7 +91,6 @@ export function encodeItem(
  *
  * @example
  * ```ts
- * import { checkScorable } from "@tokenfilter/tokenfilter/eval";
  * checkScorable({ place: "line 1" }, { looksAhead: "outputs" }); // its continuations are given
  * ```
  */

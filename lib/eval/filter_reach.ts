@@ -28,7 +28,6 @@ export interface ReachMasks {
  *
  * @example
  * ```ts
- * import { reachOf } from "@tokenfilter/tokenfilter/eval";
  * import { createDense } from "@tokenfilter/tokenfilter/methods";
  * const pruner = { ...createDense(), layers: [0], recent: 1 }, keep = new Map([[0, Uint8Array.of(1, 0, 1, 1)]]);
  * const { positions, missedKeys } = reachOf({ numLayers: 1 }, pruner, { keep }, 2, 4);

@@ -18,7 +18,7 @@ export interface GeneratedItems {
 /** Draws an integer in [0, below); every call another one. */
 export type Draw = (below: number) => number;
 
-/** A task whose items are made. */
+/** @internal A task whose items are made. */
 export interface GeneratedTask extends ItemTaskInfo {
   /** Makes items. @throws {RangeError} If not even the smallest context fits the tokens. */
   generate(options: GeneratedItems): Item[];

@@ -1,7 +1,7 @@
 /** Rows of a JSONL file of items, checked as they are read: an error names the file, the line, and what it should be. */
 import { sayNearest } from "../nearest.ts";
 
-/** One line of a file. */
+/** @internal One line of a file. */
 export class ItemRow {
   /** File and line, as messages name them. */
   readonly place: string;

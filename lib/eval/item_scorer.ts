@@ -41,7 +41,7 @@ export interface BranchingModel extends EvaluatedModel {
   feedTogether?(feeds: readonly BranchingFeed[]): Tensor;
 }
 
-/** What scoring an item gave: sums over its requests, each counted as a whole sequence. */
+/** @internal What scoring an item gave: sums over its requests, each counted as a whole sequence. */
 export interface ItemScore extends Likelihoods {
   /** Tokens scored, one number a request. */
   readonly tokens: readonly number[];
@@ -94,9 +94,10 @@ const TOKENS_TOGETHER = 1024;
  * @example
  * ```ts
  * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
- * import { encodeItem, ItemScorer, piqa, readItemRows } from "@tokenfilter/tokenfilter/eval";
+ * import { encodeItem, findItemTask, ItemScorer, type ItemTask, readItemRows } from "@tokenfilter/tokenfilter/eval";
  * const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
  * const line = '{"id": "1", "query": "To dry hair:", "choices": ["use a towel.", "use a spoon."], "gold": 0}';
+ * const piqa = findItemTask("piqa") as ItemTask;
  * const [item] = piqa.read(readItemRows("piqa.jsonl", line));
  * using scorer = new ItemScorer(model);
  * const { logLikelihoods } = scorer.score(encodeItem(tokenizer, item!));

@@ -23,7 +23,7 @@ export interface Sought {
   readonly maxTokens: number;
 }
 
-/** One item. */
+/** @internal One item. */
 export interface Item {
   /** Its name in the data. */
   readonly id: string;
@@ -43,7 +43,7 @@ export interface Item {
   readonly stream: number;
 }
 
-/** What every task of items says. */
+/** @internal What every task of items says. */
 export interface ItemTaskInfo {
   /** Its name: that of `--tasks`. */
   readonly name: string;
@@ -55,7 +55,7 @@ export interface ItemTaskInfo {
   readonly metrics: readonly [ItemMetric, ...ItemMetric[]];
 }
 
-/** Where a task's rows are on the Hugging Face hub. */
+/** @internal Where a task's rows are on the Hugging Face hub. */
 export interface HubRows {
   /** `org/name` of the data set. */
   readonly repository: string;
@@ -142,7 +142,6 @@ function expectSome<T>(list: readonly T[]): readonly [T, ...T[]] {
  *
  * @example
  * ```ts
- * import { limitItems } from "@tokenfilter/tokenfilter/eval";
  * const items = ["a", "a", "a", "b"].map((group, i) => ({ id: String(i), group }));
  * console.assert(limitItems(items, 3).map(({ id }) => id).join() === "0,1,3");
  * ```

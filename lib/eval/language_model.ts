@@ -18,7 +18,7 @@ export type EvaluatedBatch = Pick<
   "begin" | "step" | "keep" | "kvKeep" | "usageOf" | typeof Symbol.dispose
 >;
 
-/** A language model as evaluation sees it. */
+/** @internal A language model as evaluation sees it. */
 export interface EvaluatedModel {
   /** Its sizes. */
   readonly config:

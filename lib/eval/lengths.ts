@@ -4,7 +4,7 @@ import type { Pruner } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
-/** A method to measure; without a pruner it is the dense model. */
+/** @internal A method to measure; without a pruner it is the dense model. */
 export interface MeasuredMethod {
   /** What tables and plots call it. */
   readonly name: string;
@@ -35,7 +35,7 @@ export interface LengthRow {
   readonly kvBytesAllocated: number;
 }
 
-/** How lengths are measured. */
+/** @internal How lengths are measured. */
 export interface LengthOptions {
   /** Lengths in tokens, each a positive integer. */
   readonly lengths: readonly number[];

@@ -57,7 +57,6 @@ export function dropRatiosOf({ judged, droppedPerLayer }: DropCounts): (number |
  *
  * @example
  * ```ts
- * import { countDrops } from "@tokenfilter/tokenfilter/eval";
  * const side = { layers: [1], warmup: 1, block: 2, recent: 0, wantsAttention: false, looksAhead: false };
  * const kvKeep = new Map([[1, Uint8Array.of(1, 0, 1, 0, 1)]]); // the last token was not judged
  * console.assert(countDrops(2, side, [{ length: 5, kvKeep }]) === 2 / (2 * 3));
@@ -88,7 +87,6 @@ export interface SkipCounts {
  *
  * @example
  * ```ts
- * import { tallySkips } from "@tokenfilter/tokenfilter/eval";
  * const keep = new Map([[1, Uint8Array.of(1, 1, 0, 1)]]);
  * const { decided, skippedPerLayer } = tallySkips(2, 2, [{ length: 4, keep }]);
  * console.assert(decided === 2 && skippedPerLayer.join() === "0,1");
@@ -136,7 +134,6 @@ export function skipRatiosOf({ tokens, decided, skippedPerLayer, early }: SkipCo
  *
  * @example
  * ```ts
- * import { countSkips } from "@tokenfilter/tokenfilter/eval";
  * const keep = new Map([[1, Uint8Array.of(1, 1, 0, 1)]]);
  * const { achievedRatio, skipRatioPerLayer } = countSkips(2, 2, [{ length: 4, keep }]);
  * console.assert(achievedRatio === 0.25 && skipRatioPerLayer[1] === 0.5);

@@ -103,7 +103,7 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
   readonly lossBlocks: BlockSums;
 }
 
-/** A number of a task's results: what it is called and how it is shown. */
+/** @internal A number of a task's results: what it is called and how it is shown. */
 export interface Metric {
   /** Its key in records. */
   readonly name: string;
@@ -121,7 +121,7 @@ export interface Metric {
   readonly figure?: { readonly title: string; readonly axis: string; readonly caption: string };
 }
 
-/** The metric that a task is known by: a function of the mean loss. */
+/** @internal The metric that a task is known by: a function of the mean loss. */
 export interface Headline extends Omit<Metric, "figure"> {
   /** From a mean loss to the metric. */
   readonly fromLoss: (loss: number) => number;
@@ -129,7 +129,7 @@ export interface Headline extends Omit<Metric, "figure"> {
   readonly formula: string;
 }
 
-/** The losses of a task. */
+/** @internal The losses of a task. */
 export interface Loss {
   /** Key of the mean loss in the dense model's record; differences of it are `<name>Delta` and `<name>DeltaSe`. */
   readonly name: string;
@@ -155,7 +155,7 @@ export function labelOf({ name, label }: Pick<EvaluationTask, "name" | "label">,
   return label?.(context) ?? `${name} at ${context}`;
 }
 
-/** What a task is opened on. */
+/** @internal What a task is opened on. */
 export interface TaskData {
   /** The text. */
   readonly text: string;
@@ -169,7 +169,7 @@ export interface TaskData {
   readonly cacheBytes?: number;
 }
 
-/** The types of a task's records. */
+/** @internal The types of a task's records. */
 export interface TaskTypes {
   /** Of the dense model. */
   readonly dense: DenseTaskResult;
@@ -179,7 +179,7 @@ export interface TaskTypes {
   readonly compared: object;
 }
 
-/** A task on a model and data. */
+/** @internal A task on a model and data. */
 export interface Evaluation<T extends TaskTypes = TaskTypes> {
   /**
    * Runs the dense model, once; later calls return the first result, and call `onLosses` with its losses again.

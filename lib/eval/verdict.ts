@@ -46,9 +46,8 @@ export interface JudgedDifference extends Omit<PairedDifference, "direction"> {
  *
  * @example
  * ```ts
- * import { ACC, differenceOf } from "@tokenfilter/tokenfilter/eval";
  * const before = [Float64Array.of(0, 0, 1, 1)], after = [Float64Array.of(1, 1, 1, 0)];
- * const { estimate, gained, lost, direction } = differenceOf(ACC, before, after, { blockSize: 1 });
+ * const { estimate, gained, lost, direction } = differenceOf({ better: "higher", percent: true }, before, after, { blockSize: 1 });
  * console.assert(estimate === 0.25 && gained === 2 && lost === 1 && direction === "better");
  * ```
  */

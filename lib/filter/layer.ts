@@ -11,7 +11,7 @@ import { policyOf } from "./threshold.ts";
 
 export { NUM_SLOTS, SLOT } from "./slots.ts";
 
-/** Everything that decides one layer: its rule, and the options of the recurrence, each with its value. */
+/** @internal Everything that decides one layer: its rule, and the options of the recurrence, each with its value. */
 export interface LayerSpec extends FilterOptions {
   /** 0-based index of the layer in the model. */
   readonly layer: number;
@@ -52,7 +52,7 @@ export function firstOutcomeOf(spec: LayerSpec): number {
   return spec.rule.memory === undefined ? 0 : firstOutcome(spec);
 }
 
-/** What one filtered layer remembers of one sequence. */
+/** @internal What one filtered layer remembers of one sequence. */
 export interface LayerState {
   /** Running averages of the keys, [H, d]; zeros before the first absorbed token. */
   readonly anchorK: Float32Array<ArrayBuffer>;
@@ -113,7 +113,7 @@ export interface ScanInput<T> {
   readonly queries?: T;
 }
 
-/** What a scan says of each token it took; numbers that are undefined hold NaN. */
+/** @internal What a scan says of each token it took; numbers that are undefined hold NaN. */
 export interface ScanOutput {
   /** Fused score S: high = like what was already seen. Kept in float64. */
   readonly redundancy: Float64Array<ArrayBuffer>;
@@ -147,7 +147,7 @@ export function createScanOutput(count: number): ScanOutput {
 }
 
 /**
- * Decides tokens: the recurrence over `count` rows from row `start` of the input on; writes rows [start, start + taken)
+ * @internal Decides tokens: the recurrence over `count` rows from row `start` of the input on; writes rows [start, start + taken)
  * of the output and updates the state. A rule that learns stops at the end of its block; every other one takes all rows.
  *
  * @returns The number of tokens taken, at least 1.
@@ -162,7 +162,7 @@ export type FilterScan<T> = (
 ) => number;
 
 /**
- * A rule that learns: takes in the outcomes y = ln((norm(o)+1e-6)/(norm(x)+1e-6)) of the pending block's kept tokens
+ * @internal A rule that learns: takes in the outcomes y = ln((norm(o)+1e-6)/(norm(x)+1e-6)) of the pending block's kept tokens
  * that were not yet observed, in order; when the block is complete it enters the fit.
  */
 export type FilterObserve = (spec: LayerSpec, state: LayerState, y: Float64Array<ArrayBuffer>) => void;

@@ -48,7 +48,7 @@ export type ValueOf<O> = O extends { type: "number" | "integer" } ? number
   : O extends { type: "seed" } ? bigint
   : never;
 
-/** What a user gives: every option may be left out, and a seed may be a number. */
+/** @internal What a user gives: every option may be left out, and a seed may be a number. */
 export type Given<T> = {
   readonly [K in keyof T]?: T[K] extends { type: "seed" } ? number | bigint : NonNullable<ValueOf<T[K]>>;
 };

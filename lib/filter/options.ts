@@ -145,5 +145,5 @@ export const FILTER_OPTIONS = {
 export type FilterOptions = Resolved<typeof FILTER_OPTIONS>;
 /** How an anchor follows the past. */
 export type Anchor = FilterOptions["anchor"];
-/** Which keys the filter looks at: after rotary embedding, or before it. */
+/** @internal Which keys the filter looks at: after rotary embedding, or before it. */
 export type KeyState = FilterOptions["keyState"];

@@ -18,7 +18,7 @@ export type Reads =
   | "attention"
   | "change";
 
-/** One token in one layer, before its attention. Rows are copies, a rule's own. */
+/** @internal One token in one layer, before its attention. Rows are copies, a rule's own. */
 export interface RuleToken extends Readonly<Moments> {
   /** 0-based index of the layer in the model. */
   readonly layer: number;

@@ -38,7 +38,7 @@ export interface FilterShape {
   readonly layers?: readonly { readonly window?: number }[];
 }
 
-/** What the filter needs of a backend. */
+/** @internal What the filter needs of a backend. */
 export interface FilterBackend {
   /** Decides tokens. */
   readonly kvFilterScan: FilterScan<Tensor>;
@@ -72,10 +72,10 @@ export function filterOps({ native }: Rule, backend?: FilterBackend): FilterOps 
   };
 }
 
-/** Rows of numbers: a tensor, or its values in row-major order. */
+/** @internal Rows of numbers: a tensor, or its values in row-major order. */
 export type Rows = Tensor | Float32Array<ArrayBuffer>;
 
-/** What rules may read besides keys and values; see {@linkcode ScanInput} for shapes. */
+/** @internal What rules may read besides keys and values; see {@linkcode ScanInput} for shapes. */
 export interface LearnedInput {
   /** Residual stream before the attention block, [T, hiddenSize] f32. */
   readonly residual?: Rows;

@@ -31,7 +31,7 @@ export interface HeadCollectionOptions {
   readonly bootstrap?: Partial<HeadOptions["bootstrap"]>;
 }
 
-/** How the work may be watched and stopped. */
+/** @internal How the work may be watched and stopped. */
 export interface HeadControl {
   /** Stops between two chunks or layers; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
@@ -39,7 +39,7 @@ export interface HeadControl {
   readonly onProgress?: (fraction: number, label: string) => void;
 }
 
-/** Where measured chunks go as they end, and where finished ones are found. */
+/** @internal Where measured chunks go as they end, and where finished ones are found. */
 export interface ChunkStore {
   /** What was kept of a chunk under the same model, text and options; undefined if nothing was. */
   read(chunk: number): Uint8Array | undefined;

@@ -23,7 +23,7 @@ export function headRules(): readonly HeadRule[] {
 /** False positive rates at which {@linkcode RuleQuality.roc} is given: 0, 1/32, …, 1. */
 export const ROC_GRID: readonly number[] = Array.from({ length: 33 }, (_, i) => i / 32);
 
-/** Positions [from, to) in a sequence. */
+/** @internal Positions [from, to) in a sequence. */
 export interface PositionBand {
   /** First position. */
   readonly from: number;
@@ -66,7 +66,7 @@ export interface RuleQuality {
   readonly spearman: number | null;
 }
 
-/** A rule's quality with its uncertainty. */
+/** @internal A rule's quality with its uncertainty. */
 export interface RuleQualityWithIntervals extends RuleQuality {
   /** Of `auroc`; null where that is null. */
   readonly aurocInterval: Interval | null;
@@ -76,7 +76,7 @@ export interface RuleQualityWithIntervals extends RuleQuality {
   readonly roc: readonly number[];
 }
 
-/** Difference of two rules on the same resamples: `rule` minus `against`; above 0 = `rule` ranks better. */
+/** @internal Difference of two rules on the same resamples: `rule` minus `against`; above 0 = `rule` ranks better. */
 export interface RuleComparison {
   /** The rule. */
   readonly rule: HeadRule;
@@ -110,7 +110,7 @@ export interface ViewLayer {
   readonly rules: readonly RuleQuality[];
 }
 
-/** What the filter looks at: which keys, and which anchors. */
+/** @internal What the filter looks at: which keys, and which anchors. */
 export interface HeadView {
   /** Keys after rotary embedding, or before it. */
   readonly keyState: KeyState;
@@ -120,7 +120,7 @@ export interface HeadView {
   readonly layers: readonly ViewLayer[];
 }
 
-/** One layer of the main view: what the method's own options say, with intervals. */
+/** @internal One layer of the main view: what the method's own options say, with intervals. */
 export interface MainLayer {
   /** 0-based index in the model. */
   readonly layer: number;
@@ -138,7 +138,7 @@ export interface MainLayer {
   readonly learnedWeights: readonly number[];
 }
 
-/** Tokens as columns of one length, one entry for each (token, layer): layers ascending, tokens ascending in each. */
+/** @internal Tokens as columns of one length, one entry for each (token, layer): layers ascending, tokens ascending in each. */
 export interface TokenColumns {
   /** Index in the token stream. */
   readonly token: readonly number[];
@@ -166,7 +166,7 @@ export interface TokenColumns {
   readonly r: readonly number[];
 }
 
-/** Consecutive tokens of one sequence, with their texts. */
+/** @internal Consecutive tokens of one sequence, with their texts. */
 export interface Excerpt {
   /** Text of each token, in order. */
   readonly texts: readonly string[];
@@ -176,7 +176,7 @@ export interface Excerpt {
   readonly columns: TokenColumns;
 }
 
-/** The options that the report was made with. */
+/** @internal The options that the report was made with. */
 export interface HeadOptions {
   /** The method whose decisions are shown: its effective options, by name. */
   readonly method: Readonly<Record<string, unknown>>;

@@ -24,7 +24,7 @@ export const DECISION_NUMBERS = [
   "threshold", // threshold before the token
 ] as const;
 
-/** Decisions as columns of one length ({@linkcode DECISION_PLACES}, {@linkcode DECISION_NUMBERS}); NaN where undefined. */
+/** @internal Decisions as columns of one length ({@linkcode DECISION_PLACES}, {@linkcode DECISION_NUMBERS}); NaN where undefined. */
 export type DecisionTable =
   & { readonly [name in typeof DECISION_PLACES[number]]: Int32Array<ArrayBuffer> }
   & { readonly [name in typeof DECISION_NUMBERS[number]]: Float64Array<ArrayBuffer> }
@@ -150,7 +150,7 @@ export class DecisionRecorder {
   }
 }
 
-/** Masks and steps of one sequence, for {@linkcode createReplay}, and the ids that they belong to. */
+/** @internal Masks and steps of one sequence, for {@linkcode createReplay}, and the ids that they belong to. */
 export type ReplayedSequence = Required<Pick<ReplayOptions, "keep" | "cuts" | "kvKeep">> & {
   /** Token ids, [T]. */
   readonly ids: Int32Array<ArrayBuffer>;

@@ -9,7 +9,7 @@ import { filtersQueries } from "./sides.ts";
 import { withKeySide } from "./key_side.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 
-/** What a rule of one's own may look at: one token in one layer, before its attention. */
+/** @internal What a rule of one's own may look at: one token in one layer, before its attention. */
 export type ScoredToken = Omit<RuleToken, "queries">;
 
 /** Redundancy of a token: high = skip. A finite number; NaN for the first token of a sequence alone, which is kept. */

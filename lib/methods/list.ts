@@ -89,9 +89,11 @@ export const OFFLINE = [
 /** What `fusion` names. */
 const FUSIONS: readonly (Method & { readonly name: MethodName })[] = [...METHODS, ...OFFLINE];
 
+/** @internal */
+type Listed = (typeof METHODS | typeof OFFLINE)[number];
 /** A method's name. */
-export type MethodName = (typeof METHODS | typeof OFFLINE)[number]["name"];
-/** A rule's name. */
+export type MethodName = Listed["name"];
+/** @internal A rule's name. */
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
 /** A rule's name that the key side takes. */
 export type KeyRuleName =
@@ -100,8 +102,7 @@ export type KeyRuleName =
   | (typeof EVICTIONS)[number]["name"];
 /** Every method's own options. */
 export type OwnOptions =
-  ((typeof METHODS | typeof OFFLINE)[number] extends infer M
-    ? M extends { options?: infer Table } ? (table: NonNullable<Table>) => void : never
+  (Listed extends infer M ? M extends { options?: infer Table } ? (table: NonNullable<Table>) => void : never
     : never) extends (tables: infer All) => void ? All : never;
 
 /** The methods by name. */

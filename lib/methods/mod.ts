@@ -33,7 +33,13 @@ export * from "./sides.ts";
 export { bindRule, substituteOf } from "./substitute.ts";
 export { createReplay } from "./replay.ts";
 export { createShuffled, shuffleDecisions } from "./shuffle.ts";
-export { createCustomRule, expectScore, type ScoredToken, type TokenScore } from "./custom_rule.ts";
+export {
+  createCustomRule,
+  type CustomRuleOptions,
+  expectScore,
+  type ScoredToken,
+  type TokenScore,
+} from "./custom_rule.ts";
 export * from "./token_filter.ts";
 
 /**

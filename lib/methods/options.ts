@@ -77,7 +77,7 @@ export const CONTROL_OPTIONS = {
   },
 } as const satisfies OptionTable;
 
-/** The table's type. */
+/** @internal The table's type. */
 export type Options =
   & typeof CHOICES
   & typeof CONTROL_OPTIONS
@@ -124,9 +124,9 @@ export const OPTION_NAMES: readonly string[] = Object.keys(OPTIONS);
 export type MethodOptions = Given<Options>;
 /** Options of Token Filtering; `fusion` is one of the rules. */
 export type TokenFilterOptions = Omit<MethodOptions, "fusion"> & { readonly fusion?: RuleName };
-/** Options with every default filled in. */
+/** @internal Options with every default filled in. */
 export type ResolvedOptions = Resolved<Omit<Options, "preset" | "side" | "cacheSkipped">>;
-/** Options as they stand in a record: plain JSON. */
+/** @internal Options as they stand in a record: plain JSON. */
 export type OptionsRecord = Recorded<Omit<Options, "preset" | "side" | "cacheSkipped">>;
 
 type Row = readonly [name: string, option: Option];

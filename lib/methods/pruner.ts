@@ -8,7 +8,7 @@ import type { FilterBackend, FilterShape } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Adapts, Alters, Calibration } from "./model_pruning/calibration.ts";
 
-/** What a method may look at before a layer's attention: T tokens, one row each. */
+/** @internal What a method may look at before a layer's attention: T tokens, one row each. */
 export interface LayerInput {
   /** 0-based index of the layer. */
   readonly layer: number;
@@ -31,7 +31,7 @@ export interface LayerInput {
   readonly trueRedundancy?: Float64Array<ArrayBuffer>;
 }
 
-/** What a method says of the tokens [start, start + taken). */
+/** @internal What a method says of the tokens [start, start + taken). */
 export interface PrunerDecision {
   /** Tokens decided, at least 1; the model asks again for the rest, after `observe`. */
   readonly taken: number;
@@ -105,7 +105,7 @@ export interface KeySequence {
 }
 
 /**
- * Whose key and value go, decided apart from whose attention is computed. A token is judged at the first block start b
+ * @internal Whose key and value go, decided apart from whose attention is computed. A token is judged at the first block start b
  * (`judgedAt`) with t < b - recent: from b on no query sees what was dropped.
  */
 export interface KeySide {
@@ -139,7 +139,7 @@ export interface KeySide {
   start(chunk?: number): KeySequence;
 }
 
-/** What stands for the attention output of a skipped token. */
+/** @internal What stands for the attention output of a skipped token. */
 export interface Substitute {
   /**
    * The mean of the outputs of tokens whose attention was computed, of earlier blocks and without the first four; the output
@@ -152,7 +152,7 @@ export interface Substitute {
   readonly block: number;
 }
 
-/** Parts of a model that are left out. */
+/** @internal Parts of a model that are left out. */
 export interface DroppedParts {
   /** 0-based indices of layers without attention: they hold no keys and values either. */
   readonly attention: readonly number[];
@@ -172,7 +172,7 @@ export interface Decided {
   readonly kvKeep: ReadonlyMap<number, Uint8Array>;
 }
 
-/** A run over the whole sequence before the one that counts. */
+/** @internal A run over the whole sequence before the one that counts. */
 export interface Rehearsal {
   /** The method of the first run. */
   readonly of: Pruner;
@@ -290,7 +290,7 @@ export function definePruner(own: Pick<Pruner, "name" | "layers" | "start"> & Pa
 }
 
 /**
- * Called with every decision as it is made: one row a token, in order, the numbers behind it in the columns. A method
+ * @internal Called with every decision as it is made: one row a token, in order, the numbers behind it in the columns. A method
  * leaves NaN in the columns that it has no number for.
  */
 export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => void;

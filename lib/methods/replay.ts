@@ -12,7 +12,7 @@ import {
   type Substitute,
 } from "./pruner.ts";
 
-/** Decisions to take, and what skipped tokens leave behind. */
+/** @internal Decisions to take, and what skipped tokens leave behind. */
 export interface ReplayOptions {
   /** Per filtered layer (0-based index), one entry for each token of a sequence: 1 = compute, 0 = skip. */
   readonly keep: ReadonlyMap<number, Uint8Array>;

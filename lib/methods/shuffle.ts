@@ -15,7 +15,6 @@ import { createReplay } from "./replay.ts";
  *
  * @example
  * ```ts
- * import { shuffleDecisions } from "@tokenfilter/tokenfilter/methods";
  * const shuffled = shuffleDecisions(new Map([[2, Uint8Array.of(1, 1, 0, 0, 0, 1, 1, 1)]]), { warmup: 2, seed: 1n });
  * console.assert(shuffled.get(2)!.subarray(2).filter((kept) => kept === 0).length === 3);
  * ```

@@ -7,7 +7,7 @@ import { GgufFile } from "./formats/gguf.ts";
 import type { HfFolder } from "./formats/hf_folder.ts";
 import type { Rope } from "./rope.ts";
 
-/** What sets a layer apart from what the model says for all. */
+/** @internal What sets a layer apart from what the model says for all. */
 export interface LayerConfig {
   /** Its rotary embedding; null where it has none. Default: the model's. */
   readonly rope?: Rope | null;
@@ -43,10 +43,10 @@ export interface ModelConfig extends CostShape {
   readonly maxPositions?: number;
 }
 
-/** A file or folder that holds a model. */
+/** @internal A file or folder that holds a model. */
 export type ModelSource = GgufFile | HfFolder;
 
-/** Options of {@linkcode readModelConfig}. */
+/** @internal Options of {@linkcode readModelConfig}. */
 export interface ConfigOptions {
   /**
    * Positions that the rotary embedding is to be made for, where its kind depends on that ("dynamic", "longrope").

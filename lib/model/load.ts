@@ -14,7 +14,7 @@ import { byteSize } from "../dtype.ts";
 import { countOf } from "../tensor.ts";
 import { checkWeights, loadWeights } from "./weights.ts";
 
-/** A model's file, read and checked, and what to call it in reports. */
+/** @internal A model's file, read and checked, and what to call it in reports. */
 export interface ModelFile {
   /** A known name, or the file's own name without its ending. */
   readonly name: string;

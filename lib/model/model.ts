@@ -13,7 +13,7 @@ import { createTurns, type Rope } from "./rope.ts";
 import { ModelSequence } from "./run/sequence.ts";
 import { countParameters, type ModelWeights } from "./weights.ts";
 
-/** Options of {@linkcode Model.start}. */
+/** @internal Options of {@linkcode Model.start}. */
 export interface SequenceOptions {
   /** 0-based index of the sequence in a text that is scored in chunks; the `random` rule reads it. Default 0. */
   readonly chunk?: number;

@@ -1,7 +1,7 @@
 /** Rotary embedding: how fast each pair of a head's values turns with the position. */
 import { type HostTensor, hostTensor } from "../tensor.ts";
 
-/** The rotary embedding of a layer's queries and keys. */
+/** @internal The rotary embedding of a layer's queries and keys. */
 export interface Rope {
   /** Base: pair i turns by theta^(-2i/dims) from one position to the next, before `factors`. */
   readonly theta: number;

@@ -37,7 +37,7 @@ export interface LayerWeights<T extends Tensor = Tensor> {
   readonly [own: string]: T;
 }
 
-/** Weights of a model, in the file's bytes (`HostTensor`) or wherever a backend keeps them. */
+/** @internal Weights of a model, in the file's bytes (`HostTensor`) or wherever a backend keeps them. */
 export interface ModelWeights<T extends Tensor = Tensor> {
   /** Token embedding, [vocabSize, hiddenSize]. */
   readonly embedding: T;

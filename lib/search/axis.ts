@@ -33,7 +33,7 @@ export interface NumberAxis extends AxisInfo {
 /** One axis. */
 export type Axis = ChoiceAxis | NumberAxis;
 
-/** Axes; those that conditions name stand before those that are under them. */
+/** @internal Axes; those that conditions name stand before those that are under them. */
 export type SearchSpace = readonly Axis[];
 
 /** Values of the axes that are there. */

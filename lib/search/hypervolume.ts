@@ -38,7 +38,6 @@ export function dominanceRanks(costs: readonly Costs[], enough = Infinity): numb
  *
  * @example
  * ```ts
- * import { hypervolume } from "@tokenfilter/tokenfilter/sweep";
  * console.assert(hypervolume([[0, 1], [1, 0]], [2, 2]) === 3);
  * ```
  */

@@ -12,7 +12,7 @@ export interface Interval {
   readonly high: number;
 }
 
-/** Options of {@linkcode blockBootstrap}. */
+/** @internal Options of {@linkcode blockBootstrap}. */
 export interface BootstrapOptions {
   /** Values a block. Default 64. */
   readonly blockSize?: number;
@@ -67,7 +67,6 @@ export interface PairedInterval extends Interval {
  *
  * @example
  * ```ts
- * import { pairedBootstrap } from "@tokenfilter/tokenfilter/stats";
  * const { estimate, pValue } = pairedBootstrap([Float64Array.of(1, 2, 1, 2, 1, 2)], { blockSize: 1, resamples: 200 });
  * console.assert(estimate === 1.5 && pValue < 0.05);
  * ```
@@ -162,7 +161,6 @@ export interface MovingBlocks {
  *
  * @example
  * ```ts
- * import { drawMovingBlocks } from "@tokenfilter/tokenfilter/stats";
  * const blocks = drawMovingBlocks([6, 6], { blockSize: 3, resamples: 10 });
  * const counts = new Float64Array(blocks.length);
  * blocks.fill(0, counts);

@@ -1,6 +1,6 @@
 /** Two methods' right and wrong answers on the same items. */
 
-/** A test of paired shares. */
+/** @internal A test of paired shares. */
 export interface McNemar {
   /** Items that the second one alone has right. */
   readonly gained: number;

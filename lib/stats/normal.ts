@@ -81,7 +81,6 @@ const ratio = ([above, below]: typeof CENTRE | typeof TAIL | typeof FAR, x: numb
  *
  * @example
  * ```ts
- * import { normalQuantile } from "@tokenfilter/tokenfilter/stats";
  * console.assert(Math.abs(normalQuantile(0.975) - 1.959963984540054) < 1e-14);
  * ```
  */
@@ -143,7 +142,6 @@ const FAR_OUT = 4.5;
  *
  * @example
  * ```ts
- * import { normalShare } from "@tokenfilter/tokenfilter/stats";
  * console.assert(Math.abs(normalShare(1.959963984540054) - 0.975) < 1e-14);
  * ```
  */

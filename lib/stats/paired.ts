@@ -1,7 +1,7 @@
 /** Means of paired differences with an honest standard error: neighbouring tokens are not independent. */
 import type { Interval } from "./bootstrap.ts";
 
-/** A mean and how sure it is. */
+/** @internal A mean and how sure it is. */
 export interface PairedMean {
   /** Mean of all differences. */
   readonly mean: number;
@@ -21,7 +21,6 @@ export interface PairedMean {
  *
  * @example
  * ```ts
- * import { pairedMean } from "@tokenfilter/tokenfilter/stats";
  * const { mean, standardError } = pairedMean([Float64Array.of(1, 1, 3, 3)], 2);
  * console.assert(mean === 2 && standardError === 1);
  * ```
@@ -30,7 +29,7 @@ export function pairedMean(segments: readonly Float64Array[], blockSize: number)
   return meanOfBlocks(sumBlocks(segments, blockSize));
 }
 
-/** Values known by their sums over blocks of neighbours; of plain JSON. */
+/** @internal Values known by their sums over blocks of neighbours; of plain JSON. */
 export interface BlockSums {
   /** Sum of each block's values. */
   readonly sums: readonly number[];
@@ -45,7 +44,6 @@ export interface BlockSums {
  *
  * @example
  * ```ts
- * import { sumBlocks } from "@tokenfilter/tokenfilter/stats";
  * const { sums, sizes } = sumBlocks([Float64Array.of(1, 2, 3)], 2);
  * console.assert(String(sums) === "3,3" && String(sizes) === "2,1");
  * ```

@@ -47,7 +47,6 @@ function sortIndices(values: Float64Array): Int32Array<ArrayBuffer> {
  *
  * @example
  * ```ts
- * import { midranks } from "@tokenfilter/tokenfilter/stats";
  * console.assert(midranks(Float64Array.of(30, 10, 30, 20)).join() === "3.5,1,3.5,2");
  * ```
  */
@@ -123,7 +122,6 @@ export function auroc(scores: Float64Array, labels: Uint8Array): number {
  *
  * @example
  * ```ts
- * import { rocCurve } from "@tokenfilter/tokenfilter/stats";
  * const curve = rocCurve(Float64Array.of(0.1, 0.4, 0.35, 0.8), Uint8Array.of(0, 0, 1, 1), [0, 0.5, 1]);
  * console.assert(curve.join() === "0.5,1,1");
  * ```

@@ -19,15 +19,6 @@ export interface RankingDraws {
  * @param target [N], what Spearman's correlation is taken with.
  * @param onResample Called after each resample; it may throw to stop.
  * @throws {RangeError} If lengths differ, or a value is NaN.
- *
- * @example
- * ```ts
- * import { drawMovingBlocks, resampleRankings } from "@tokenfilter/tokenfilter/stats";
- * const target = Float64Array.of(4, 3, 2, 1), labels = Uint8Array.of(1, 1, 0, 0);
- * const blocks = drawMovingBlocks([4], { blockSize: 2, resamples: 5 });
- * const [draws] = resampleRankings([target], labels, target, blocks);
- * console.assert(draws!.auroc.every((a) => Number.isNaN(a) || a === 1));
- * ```
  */
 export function resampleRankings(
   scores: readonly Float64Array[],

@@ -12,7 +12,7 @@ import { isRule, type Method } from "../methods/method.ts";
 import { type MethodOptions, PRESETS, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
 import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 
-/** A method with a name; methods of one name differ in the seed alone, and count as one. */
+/** @internal A method with a name; methods of one name differ in the seed alone, and count as one. */
 export interface NamedMethod {
   /** What tables and plots call it. */
   readonly name: string;

@@ -97,7 +97,7 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   readonly closed: Interval | null;
 }
 
-/** One method on the data, with the task's headline metric (`perplexity`) by its name. */
+/** @internal One method on the data, with the task's headline metric (`perplexity`) by its name. */
 export type ComparedMethod<T extends TaskTypes = TaskTypes> = ComparedLosses & T["compared"];
 
 /** The content of `compare.json`. */
@@ -148,7 +148,7 @@ export const COMPARED_LINES: LineKind<ComparedChunk> = {
   },
 };
 
-/** How a comparison is run. */
+/** @internal How a comparison is run. */
 export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   /** Methods; those of one name are seeds of one. */
   readonly methods: readonly NamedMethod[];

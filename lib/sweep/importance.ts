@@ -13,7 +13,7 @@ export interface OptionEffect {
   readonly share: number;
 }
 
-/** How much of a measure's variance comes from which option. */
+/** @internal How much of a measure's variance comes from which option. */
 export interface OptionImportance {
   /** Whether the trials are a whole grid, so that the shares are exact and add up to 1 with `rest`. */
   readonly exact: boolean;

@@ -9,7 +9,7 @@ export const OPPONENTS = ["dense", "control", "rival"] as const;
 /** One of them. */
 export type Opponent = (typeof OPPONENTS)[number];
 
-/** A method as it is judged; the first of a list is the dense model. */
+/** @internal A method as it is judged; the first of a list is the dense model. */
 export interface Contender {
   /** Its name. */
   readonly name: string;
@@ -23,7 +23,7 @@ export interface Contender {
   readonly missed?: boolean;
 }
 
-/** One metric of a task, of every contender on the same units. */
+/** @internal One metric of a task, of every contender on the same units. */
 export interface ComparedSeries {
   /** The task's name. */
   readonly task: string;
@@ -43,7 +43,7 @@ export type Opposed = JudgedDifference & {
   readonly name: string;
 };
 
-/** One metric of a task, of one method: a row of a comparison's table. */
+/** @internal One metric of a task, of one method: a row of a comparison's table. */
 export interface ComparedResult {
   /** The method's name. */
   readonly method: string;
@@ -63,7 +63,7 @@ export interface ComparedResult {
   readonly against: { readonly [opponent in Opponent]?: Opposed };
 }
 
-/** What a comparison says of its tasks of items. */
+/** @internal What a comparison says of its tasks of items. */
 export interface ComparedItems {
   /** From where items are filtered, as it was asked for; left out: by each method's warm-up. */
   readonly filterFrom?: string;
@@ -88,12 +88,11 @@ export interface ComparedItems {
  *
  * @example
  * ```ts
- * import { ACC } from "@tokenfilter/tokenfilter/eval";
- * import { judgeMethods } from "@tokenfilter/tokenfilter/sweep";
  * const right = (share: number) => [Float64Array.from({ length: 40 }, (_, i) => i < 40 * share ? 1 : 0)];
  * const contenders = ["dense", "a", "b"].map((name) => ({ name, control: -1, isRival: name !== "dense" }));
+ * const metric = { name: "acc", better: "higher", percent: true } as const;
  * const values = [right(1), right(0.9), right(0.5)];
- * const [, a, b] = judgeMethods(contenders, [{ task: "piqa", metric: ACC, blockSize: 1, values }]);
+ * const [, a, b] = judgeMethods(contenders, [{ task: "piqa", metric, blockSize: 1, values }]);
  * console.assert(a!.against.dense!.verdict === "not told apart" && b!.against.rival!.verdict === "worse");
  * ```
  */
@@ -147,7 +146,7 @@ function describeRow(
   return { method, task, metric: name, units, value: fromMean(mean), mean, standardError };
 }
 
-/** Two methods of one asked share on the main metric of a task. */
+/** @internal Two methods of one asked share on the main metric of a task. */
 export interface ComparedPair {
   /** The share that both were asked for, where a comparison has several; the dense model is in every one. */
   readonly asked?: number;

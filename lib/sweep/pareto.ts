@@ -10,7 +10,6 @@
  *
  * @example
  * ```ts
- * import { paretoFront } from "@tokenfilter/tokenfilter/sweep";
  * console.assert(paretoFront([0.1, 0.5, 0.4], [40, 60, 70]).join() === "true,true,false");
  * ```
  */

@@ -40,7 +40,7 @@ export interface SearchOutcome {
   readonly firstRefused?: string;
 }
 
-/** The content of `search` in a summary. */
+/** @internal The content of `search` in a summary. */
 export interface SearchRecord extends SearchRequest, SearchOutcome {
   /** PED-ANOVA importances of the axes for the objectives. */
   readonly importances: { readonly [axis: string]: number };

@@ -82,7 +82,6 @@ export function readGrids(value: unknown): Grid[] {
  *
  * @example
  * ```ts
- * import { expandGrids } from "@tokenfilter/tokenfilter/sweep";
  * const trials = expandGrids([{ fusion: ["variance", "mean"], tau: [0.5, 1, 2] }]);
  * console.assert(trials.length === 4); // tau means nothing to `mean`
  * ```

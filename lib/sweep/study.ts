@@ -42,7 +42,7 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly cacheBytes?: number;
 }
 
-/** A study whose model is read, but not yet on a backend. */
+/** @internal A study whose model is read, but not yet on a backend. */
 export interface StudyPlan extends Omit<Study<TaskTypes>, "model"> {
   /** The model's file. */
   readonly model: Pick<LoadedModel, "name" | "sha256" | "tokenizer" | "dtype">;
@@ -132,7 +132,7 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
   return task.open(model.model, data) as Evaluation<T>;
 }
 
-/** How a sweep may be watched and stopped. */
+/** @internal How a sweep may be watched and stopped. */
 export interface SweepControl<T extends TaskTypes = TaskTypes> {
   /** Where trials go as they end, and where finished ones are found; default: nothing is kept. */
   readonly log?: FinishedRuns<Trial<T>>;
@@ -232,7 +232,7 @@ export async function runStudyTrials(
   });
 }
 
-/** How methods are compared, and how that may be watched and stopped. */
+/** @internal How methods are compared, and how that may be watched and stopped. */
 export type ComparisonControl = Pick<
   ComparisonArguments,
   "blockSize" | "resamples" | "log" | "signal" | "onProgress" | "onItems"

@@ -7,7 +7,7 @@ import type { RaceRecord, StoppedTrial } from "./trial_race.ts";
 
 export type { Environment, RunConditions };
 
-/** What a finished trial says besides its options and results. */
+/** @internal What a finished trial says besides its options and results. */
 export interface TrialFacts extends RunConditions {
   /** Short digest of the options that have an effect: the same trial always has the same one. */
   readonly trial: string;
@@ -24,7 +24,7 @@ export interface TrialFacts extends RunConditions {
 /** One finished trial: options, results of its task, and what they depend on. */
 export type Trial<T extends TaskTypes = TaskTypes> = OptionsRecord & T["filtered"] & TrialFacts;
 
-/** A trial in a summary. */
+/** @internal A trial in a summary. */
 export type RankedTrial<T extends TaskTypes = TaskTypes> = Trial<T> & {
   /**
    * Whether no other on-line trial spends at most as many operations in attention at a headline metric (perplexity) at

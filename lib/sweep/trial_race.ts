@@ -9,7 +9,7 @@ import type { LineKind } from "./run_log.ts";
 import { missesAsked } from "./summary.ts";
 import type { Trial, TrialFacts } from "./trial.ts";
 
-/** A trial that was stopped before it had read all chunks. It has no results: its losses are of some chunks alone. */
+/** @internal A trial that was stopped before it had read all chunks. It has no results: its losses are of some chunks alone. */
 export type StoppedTrial = OptionsRecord & Omit<TrialFacts, "finishedAt"> & {
   /** Why it was stopped. */
   readonly stopped: string;
@@ -64,7 +64,7 @@ export interface RaceRequest {
   readonly seed: number;
 }
 
-/** How a race went. */
+/** @internal How a race went. */
 export interface RaceRecord extends RaceRequest {
   /** The order in which every trial read the chunks. */
   readonly order: readonly number[];

@@ -1,6 +1,6 @@
 /** The table of CUDA kernels: registers, shared memory, and the occupancy that follows. */
 import { NativeLibraryError } from "../../../lib/errors.ts";
-import { CUDA_ARCHS, type CudaManifest, type KernelResources } from "../../../build.ts";
+import { CUDA_ARCHS, type CudaManifest, type KernelResources } from "../../../ffi/build/mod.ts";
 import { run } from "../../../ffi/build/command.ts";
 import { occupancy } from "../../../ffi/build/resources.ts";
 

@@ -1,9 +1,9 @@
 /** Opens what computes, building and fetching it on first use. */
-import type { Backend } from "../../../lib/backend.ts";
+import { type Backend, PRODUCTS, type Products } from "../../../lib/backend.ts";
 import type { CacheDType } from "../../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../../lib/errors.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
-import { openCpu, openCuda, PRODUCTS, type Products } from "../../../ffi/mod.ts";
+import { openCpu, openCuda } from "../../../ffi/mod.ts";
 import { expectChoice, type FlagValues } from "./parse.ts";
 import type { Progress } from "./progress.ts";
 

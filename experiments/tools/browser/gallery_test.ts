@@ -1,7 +1,7 @@
 /** Every plot of the toolkit on one page, made of small real runs, in a real browser. */
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "../../../mod.ts";
-import * as toolkit from "../../../lib/entries/plot.ts";
+import * as toolkit from "../../../lib/plot/mod.ts";
 import { type LengthRow, measureLengths } from "../../../lib/eval/mod.ts";
 import { type HeadReport, ROC_GRID } from "../../../lib/heads/mod.ts";
 import {

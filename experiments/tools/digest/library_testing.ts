@@ -9,7 +9,7 @@ import {
   ReferenceBackend,
   TokenFilter,
 } from "../../../mod.ts";
-import { createDense } from "../../../lib/entries/methods.ts";
+import { createDense } from "../../../lib/methods/mod.ts";
 import { openCpu } from "../../../ffi/mod.ts";
 
 /** The filter on keys and values of one's own, token by token. */

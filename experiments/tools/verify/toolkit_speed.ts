@@ -11,7 +11,8 @@
  * --cache-dtype: the type of keys and values in the cache; llama.cpp's are f16.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { openCpu, PRODUCTS } from "../../../ffi/mod.ts";
+import { openCpu } from "../../../ffi/mod.ts";
+import { PRODUCTS } from "../../../lib/backend.ts";
 import { createPruner } from "../../../lib/methods/mod.ts";
 import { loadModel } from "../../../lib/model/mod.ts";
 import { f32Data, hostTensor } from "../../../lib/tensor.ts";

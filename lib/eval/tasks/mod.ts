@@ -98,7 +98,6 @@ export function findItemTask(name: string): ItemTask | GeneratedTask {
  *
  * @example
  * ```ts
- * import { findMetric } from "@tokenfilter/tokenfilter/eval";
  * console.assert(findMetric("piqa", "acc_norm").percent && findMetric("perplexity", "kl").better === "lower");
  * ```
  */

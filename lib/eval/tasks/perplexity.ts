@@ -48,7 +48,7 @@ export interface FilteredResult extends TaskResult {
   readonly top1Agreement: number;
 }
 
-/** The types of its records. */
+/** @internal The types of its records. */
 export interface PerplexityTypes {
   /** Of the dense model. */
   readonly dense: DenseResult;
@@ -58,7 +58,7 @@ export interface PerplexityTypes {
   readonly compared: { readonly perplexity: number };
 }
 
-/** Losses of a chunk, [context - 1] each, in nats, and how far the two models are apart. */
+/** @internal Losses of a chunk, [context - 1] each, in nats, and how far the two models are apart. */
 export interface PerplexityScores extends ChunkScores {
   /** KL(dense || filtered) of every position, nats. */
   readonly kl: Float64Array;

@@ -4,7 +4,7 @@ import type { HostTensor } from "../../tensor.ts";
 import type { PartImportance } from "./parts.ts";
 import type { DroppedParts } from "../pruner.ts";
 
-/** A text that methods are fitted on. */
+/** @internal A text that methods are fitted on. */
 export interface Calibration {
   /** Whether it is of the judged text's kind. */
   readonly domain: "same domain" | "other";
@@ -63,7 +63,7 @@ export interface CalibratedModel {
   walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration;
 }
 
-/** How a pruner alters a model. */
+/** @internal How a pruner alters a model. */
 export interface Alters {
   /** Pruners that share it alter a model alike. */
   readonly key: string;
@@ -86,7 +86,7 @@ export interface SeenPrompt extends Pick<CalibratedModel, "config" | "matrix"> {
   moments(layer: number, name: string): { readonly meanSquares: Float64Array };
 }
 
-/** How a pruner alters the model for the tokens of a sequence behind its warm-up: heads stay, as the cache has them. */
+/** @internal How a pruner alters the model for the tokens of a sequence behind its warm-up: heads stay, as the cache has them. */
 export interface Adapts {
   /** Matrices whose inputs it asks for. */
   readonly names: readonly string[];

@@ -10,7 +10,6 @@ import type { DroppedParts, Pruner } from "../pruner.ts";
  *
  * @example
  * ```ts
- * import { createDropped } from "@tokenfilter/tokenfilter/methods";
  * const pruner = createDropped({ numLayers: 8 }, { attention: [3, 5], mlp: [5] });
  * console.assert(pruner.drops!.attention.length === 2);
  * ```

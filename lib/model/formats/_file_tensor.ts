@@ -3,7 +3,7 @@ import type { DType } from "../../dtype.ts";
 import type { HostTensor, TensorData } from "../../tensor.ts";
 import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
 
-/** A tensor of a file. Each look at `data` reads them anew where the file is not in memory. */
+/** @internal A tensor of a file. Each look at `data` reads them anew where the file is not in memory. */
 export interface FileTensor extends HostTensor {
   /** The same tensor, its values read into the memory that `take` gives; undefined: they are in memory, as `data`. */
   readonly borrow?: (take: (size: number) => Uint8Array<ArrayBuffer>) => HostTensor;

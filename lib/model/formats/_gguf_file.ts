@@ -39,7 +39,7 @@ export type GgufValueType =
 /** A number, truth value or string; 64-bit integers are bigints. */
 export type GgufScalar = number | bigint | boolean | string;
 
-/** One metadata value with its type in the file. */
+/** @internal One metadata value with its type in the file. */
 export interface GgufValue {
   /** Type in the file. */
   readonly type: GgufValueType;
@@ -62,7 +62,7 @@ const INTEGER_TYPES: readonly GgufValueType[] = [
   "int64",
 ];
 
-/** A parsed file: metadata and tensors. The getters throw a {@linkcode ModelFormatError} that names the key. */
+/** @internal A parsed file: metadata and tensors. The getters throw a {@linkcode ModelFormatError} that names the key. */
 export class GgufFile implements KeyedFile {
   /** The file's path or URL, as given. */
   readonly file: string;

@@ -1,7 +1,7 @@
 /** What the two kinds of model files have in common: keys with values, and tensors. */
 import type { ModelFormatError } from "../../errors.ts";
 
-/** Keys of a file, by getters that check types: each throws a {@linkcode ModelFormatError} that names the key. */
+/** @internal Keys of a file, by getters that check types: each throws a {@linkcode ModelFormatError} that names the key. */
 export interface KeyedFile {
   /** The file's path or URL. */
   readonly file: string;

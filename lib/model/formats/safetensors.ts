@@ -21,7 +21,7 @@ export const SAFETENSORS_LIMITS = {
 const DTYPE_OF_NAME: { readonly [name: string]: DType } = { F32: "f32", F16: "f16", BF16: "bf16" };
 const NAME_OF_DTYPE: { readonly [K in DType]?: string } = { f32: "F32", f16: "F16", bf16: "BF16" };
 
-/** A parsed file. */
+/** @internal A parsed file. */
 export interface SafetensorsFile {
   /** Tensors by name; data are views of the file's bytes where these are aligned, else copies. */
   readonly tensors: ReadonlyMap<string, FileTensor>;

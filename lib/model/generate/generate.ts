@@ -4,7 +4,7 @@ import type { Model } from "../model.ts";
 import type { Sampler } from "./sampler.ts";
 import type { ModelSequence } from "../run/sequence.ts";
 
-/** How a text goes on. */
+/** @internal How a text goes on. */
 export interface GenerationOptions {
   /** Chooses tokens; it is told of the prompt's. */
   readonly sampler: Sampler;
@@ -16,7 +16,7 @@ export interface GenerationOptions {
   readonly piece?: number;
 }
 
-/** One step: a piece of the prompt has been fed, or a token made. */
+/** @internal One step: a piece of the prompt has been fed, or a token made. */
 export type GenerationStep =
   | {
     /** A piece of the prompt. */

@@ -53,7 +53,7 @@ export interface SamplingOptions {
   readonly samplingSeed?: number | bigint;
 }
 
-/** Tokens that may come next. */
+/** @internal Tokens that may come next. */
 export interface Candidates {
   /** Their ids. */
   readonly ids: Int32Array<ArrayBuffer>;

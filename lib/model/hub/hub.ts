@@ -70,7 +70,7 @@ const REMOTE_MODELS: readonly RemoteModel[] = [{
 /** Names that {@linkcode resolveModel} knows besides paths. */
 export const MODEL_NAMES: readonly string[] = [TINY.name, ...REMOTE_MODELS.map(({ name }) => name)];
 
-/** Options of {@linkcode resolveModel}. */
+/** @internal Options of {@linkcode resolveModel}. */
 export interface ResolveOptions extends HubOptions {
   /** Folder for downloaded models. Default: `models` in `TOKENFILTER_CACHE`, or in the user's cache folder. */
   readonly cacheDir?: string;
@@ -80,7 +80,7 @@ export interface ResolveOptions extends HubOptions {
   readonly onNotice?: (notice: string) => void;
 }
 
-/** A model's file, read. */
+/** @internal A model's file, read. */
 export interface ResolvedModel {
   /** A known name, or the file's own name without its ending. */
   readonly name: string;

@@ -161,27 +161,6 @@ export class ModelOnText implements CalibratedModel {
   }
 }
 
-/**
- * Measures all parts of the dense model.
- *
- * @param chunks Calibration text, each at least one token; each is run on its own.
- *
- * @example
- * ```ts
- * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
- * import { measureParts } from "@tokenfilter/tokenfilter/eval";
- * import { chooseParts } from "@tokenfilter/tokenfilter/methods";
- * const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
- * const importance = measureParts(model, [tokenizer.encode("It was a dark night.", { bos: true })]);
- * console.assert(chooseParts(importance, "attention", 2).attention.length === 2);
- * ```
- */
-export function measureParts(model: Model, chunks: readonly Int32Array<ArrayBuffer>[]): PartImportance {
-  return new ModelOnText(model, chunks, () => {
-    throw new RangeError("Cannot alter a model whose parts are measured");
-  }).importance;
-}
-
 /** Takes a residual stream over, and gives what a layer makes of it. */
 function through(model: Model, x: Tensor, layer: number, see?: See): Tensor {
   const sequence = model.start(undefined, see && { see }), out = sequence.throughLayer(x, layer);

@@ -3,15 +3,16 @@ import { scoreSequence } from "../../eval/mod.ts";
 import { chooseLayersByLoss, chooseParts, createDropped } from "../../methods/mod.ts";
 import { CONFIG, ids, truth } from "../small_testing.ts";
 import { f32Data } from "../../tensor.ts";
-import { measureParts, ModelOnText } from "./calibrated.ts";
+import { ModelOnText } from "./calibrated.ts";
 
 const chunks = [ids(20), ids(12, 3)];
-const onText = new ModelOnText(truth, chunks, () => {
+const alter = () => {
   throw new Error("altered");
-});
+};
+const onText = new ModelOnText(truth, chunks, alter);
 
-Deno.test("measureParts() gives 1 less the mean cosine of the stream before and after a part", () => {
-  const importance = measureParts(truth, chunks), { hiddenSize, numLayers } = CONFIG;
+Deno.test("importance is 1 less the mean cosine of the stream before and after a part", () => {
+  const importance = onText.importance, { hiddenSize, numLayers } = CONFIG;
   /** 1 less the mean cosine of the rows of pairs of matrices. */
   const farness = (pairs: readonly (readonly [Float32Array, Float32Array])[]) => {
     const cosines = pairs.flatMap(([a, b]) =>
@@ -41,7 +42,7 @@ Deno.test("measureParts() gives 1 less the mean cosine of the stream before and 
     assertAlmostEquals(mlp[layer]!, farness(streams.map(([, a, b]) => [a!, b!])), 1e-6);
     assertAlmostEquals(block[layer]!, farness(streams.map(([a, , b]) => [a!, b!])), 1e-6);
   }
-  assertThrows(() => measureParts(truth, []), RangeError, "no calibration text");
+  assertThrows(() => new ModelOnText(truth, [], alter), RangeError, "no calibration text");
 });
 
 Deno.test("chooseParts() takes those of least importance: of one kind, of a pool, whole layers", () => {

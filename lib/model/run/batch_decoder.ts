@@ -20,7 +20,7 @@ import type { Model } from "../model.ts";
 import type { ModelSequence } from "./sequence.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
-/** What a {@linkcode BatchDecoder} is made for. */
+/** @internal What a {@linkcode BatchDecoder} is made for. */
 export interface BatchOptions {
   /** Sequences at once. */
   readonly batch: number;

@@ -6,7 +6,7 @@ import type { Model } from "../model.ts";
 import { range, type Rows } from "./row_indices.ts";
 import type { ModelSequence, PieceTokens } from "./sequence.ts";
 
-/** The next tokens of a sequence. */
+/** @internal The next tokens of a sequence. */
 export interface SequenceFeed {
   /** The sequence, of the model that is asked; each at most once. */
   readonly sequence: ModelSequence;

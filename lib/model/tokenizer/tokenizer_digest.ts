@@ -14,7 +14,6 @@ const PROBE =
  * @example
  * ```ts
  * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
- * import { digestTokenizer } from "@tokenfilter/tokenfilter/model";
  * const { tokenizer } = await loadModel("tiny", new ReferenceBackend());
  * console.assert((await digestTokenizer(tokenizer)).length === 64);
  * ```

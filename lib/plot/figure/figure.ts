@@ -8,7 +8,7 @@ import { applyTheme, LIGHT, type Theme } from "./theme.ts";
 /** Anything that JSON can hold. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
-/** An object of JSON. */
+/** @internal An object of JSON. */
 export type JsonObject = { readonly [key: string]: Json };
 
 /** What a figure is made of. */
@@ -20,7 +20,7 @@ export type FigureParts = Pick<Figure, "title" | "caption" | "height" | "data" |
  *
  * @example
  * ```ts
- * import { axis, baseLayout, Figure } from "@tokenfilter/tokenfilter/plot";
+ * import { Figure } from "@tokenfilter/tokenfilter/plot";
  * const figure = new Figure({
  *   title: "Squares",
  *   caption: "A parabola.",

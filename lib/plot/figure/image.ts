@@ -5,7 +5,7 @@ import type { Figure } from "./figure.ts";
 import { readPlotly } from "./plotly.ts";
 import { LIGHT, type Theme } from "./theme.ts";
 
-/** How an image is drawn. */
+/** @internal How an image is drawn. */
 export interface ImageOptions {
   /** Width in pixels, from 100 to 10,000. Default 900. */
   readonly width?: number;

@@ -23,7 +23,7 @@ export interface PageParts {
   readonly downloads?: readonly { readonly name: string; readonly text: string }[];
 }
 
-/** What every report's page takes. */
+/** @internal What every report's page takes. */
 export interface ReportOptions {
   /** Text of plotly's browser bundle (`plotly.min.js`), which is put in once; or where it lies beside the page. */
   readonly plotly: PlotlySource;

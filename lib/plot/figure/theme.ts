@@ -1,7 +1,7 @@
 /** Colours by name, for light and dark pages. Series colours are told apart by readers with colour blindness too. */
 import type { Json } from "./figure.ts";
 
-/** A theme: colours by name. */
+/** @internal A theme: colours by name. */
 export type Theme = { readonly [name: string]: string };
 
 /** Number of series colours, `@series0` on. */

@@ -7,7 +7,7 @@ import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/fig
 import { describeShares, MISSED_NOTE } from "../figure/trial_label.ts";
 import { styleRule } from "../figure/rule_style.ts";
 
-/** What losses may be held against: the model without a filter, chance, and the fair control. */
+/** @internal What losses may be held against: the model without a filter, chance, and the fair control. */
 export type ComparisonBase = "dense" | "random" | "random-protected";
 
 const DIFFERENCES = { dense: "toDense", random: "toRandom", "random-protected": "toProtected" } as const;
@@ -26,7 +26,7 @@ export interface ComparisonRow {
   readonly missed: boolean;
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface ComparisonRows {
   /** What the losses are held against. */
   readonly base: ComparisonBase;

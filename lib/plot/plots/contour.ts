@@ -8,7 +8,7 @@ import { plural } from "../figure/page.ts";
 import { colorScale, scaleAbove } from "../figure/parts.ts";
 import { trialOptions } from "../figure/trial_label.ts";
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface LossContour {
   /** Option along the horizontal axis. */
   readonly x: { readonly name: string; readonly values: readonly number[] };
@@ -22,7 +22,7 @@ export interface LossContour {
   readonly trials: readonly (readonly number[])[];
 }
 
-/** Names of two options. */
+/** @internal Names of two options. */
 export interface ContourOptions {
   /** Along the horizontal axis; default: see {@linkcode collectContour}. */
   readonly x?: string;

@@ -23,7 +23,7 @@ export interface WeightLayer {
   readonly high: readonly number[];
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface FusionWeights {
   /** Tokens of a window. */
   readonly window: number;

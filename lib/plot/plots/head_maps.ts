@@ -6,10 +6,10 @@ import { layerAxis } from "../figure/layer_axis.ts";
 import { colorScale } from "../figure/parts.ts";
 import { shorten } from "./layer_trace.ts";
 
-/** Moments of one head's similarities over tokens. */
+/** @internal Moments of one head's similarities over tokens. */
 export type HeadMoments = Pick<Distribution, "mean" | "variance">;
 
-/** Heads of one layer; a layer of a view of `deno task heads` is one. */
+/** @internal Heads of one layer; a layer of a view of `deno task heads` is one. */
 export interface HeadLayer {
   /** 0-based index of the layer in the model. */
   readonly layer: number;
@@ -27,7 +27,7 @@ export interface HeadGrid {
   readonly values: readonly (readonly (number | null)[])[];
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface HeadMaps {
   /** Which moment. */
   readonly moment: keyof HeadMoments;

@@ -6,7 +6,7 @@ import { axis, baseLayout, emptyFigure, Figure, titleUnderScale } from "../figur
 import { colorScale, rowAxis, scaleAbove } from "../figure/parts.ts";
 import { curveKey, nameCurves, pointKey } from "../figure/trial_label.ts";
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface LayerSkips {
   /** Row names, top first. */
   readonly names: readonly string[];

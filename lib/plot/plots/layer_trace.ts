@@ -5,7 +5,7 @@ import type { TokenColumns } from "../../heads/report.ts";
 /** Numbers, one a token; null or NaN = undefined. */
 export type Column = ArrayLike<number | null>;
 
-/** The tokens of one layer in order. `{ layer, ...rows }` is one, with `rows` what a scan gave ({@linkcode ScanOutput}). */
+/** @internal The tokens of one layer in order. `{ layer, ...rows }` is one, with `rows` what a scan gave ({@linkcode ScanOutput}). */
 export interface LayerTrace {
   /** 0-based index of the layer in the model. */
   readonly layer: number;
@@ -58,7 +58,7 @@ export function splitLayers(columns: TraceColumns): LayerTrace[] {
   return traces;
 }
 
-/** Gathers the decisions of a run, one trace a layer: hand `trace` to a pruner's context. */
+/** @internal Gathers the decisions of a run, one trace a layer: hand `trace` to a pruner's context. */
 export interface TraceRecorder {
   /** Is called with decisions as they are made ({@linkcode DecisionTrace}). */
   readonly trace: (rows: Omit<LayerTrace, "layer" | "position" | "r">, layer: number, chunk: number) => void;

@@ -4,7 +4,7 @@ import { layerAxis } from "../figure/layer_axis.ts";
 import { colorScale, rowAxis, scaleAbove } from "../figure/parts.ts";
 import { shorten } from "./layer_trace.ts";
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface LearnedWeights {
   /** Layers, ascending. */
   readonly layers: readonly number[];

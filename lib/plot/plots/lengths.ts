@@ -6,7 +6,7 @@ import { LEGEND } from "../figure/parts.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
-/** What a plot shows against the length; `whole` times end with the logits of a step's last token. */
+/** @internal What a plot shows against the length; `whole` times end with the logits of a step's last token. */
 export type LengthMeasure = "prefill" | "decode" | "memory" | "whole prefill" | "whole decode";
 
 /** A method's curve. */
@@ -21,7 +21,7 @@ export interface LengthCurve {
   readonly toDense: readonly (number | null)[];
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface LengthCurves {
   /** What the values are. */
   readonly measure: LengthMeasure;

@@ -18,7 +18,7 @@ export interface ParallelAxis {
   readonly ticks: readonly { readonly at: number; readonly text: string }[];
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface ParallelTrials {
   /** Axes, top first. */
   readonly axes: readonly ParallelAxis[];

@@ -20,7 +20,7 @@ export interface DrawnMetric extends Pick<Metric, "name" | "label" | "better" | 
   readonly figure: NonNullable<Metric["figure"]>;
 }
 
-/** The numbers of the plot; `x` is the achieved share of queries skipped. */
+/** @internal The numbers of the plot; `x` is the achieved share of queries skipped. */
 export interface Quality extends TrialCurves {
   /** The metrics that can be drawn; the first is the headline. */
   readonly metrics: readonly DrawnMetric[];

@@ -17,7 +17,7 @@ export interface Ridge {
   readonly theta: number | null;
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface Ridgelines {
   /** Points at which densities are given, ascending. */
   readonly grid: readonly number[];
@@ -100,7 +100,7 @@ export function estimateDensity(sorted: readonly number[], grid: readonly number
 /** Part of the space between two baselines that the highest ridge takes, above 1 where ridges overlap. */
 const OVERLAP = 1.6;
 
-/** What is spread. */
+/** @internal What is spread. */
 export type RidgeQuantity = "score" | "true redundancy";
 
 const WORDS = {

@@ -58,7 +58,6 @@ export function collectRoc(
  *
  * @example
  * ```ts
- * import { traceRoc } from "@tokenfilter/tokenfilter/plot";
  * const curve = traceRoc("mine", [0.9, 0.8, 0.1, 0.2], [1, 2, 3, 4], 0.5);
  * console.assert(curve.auroc === 1 && curve.y[1] === 0.5);
  * ```

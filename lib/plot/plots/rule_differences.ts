@@ -7,13 +7,13 @@ import { shorten } from "./layer_trace.ts";
 import type { RankMeasure } from "./rule_ranks.ts";
 import { styleRule } from "../figure/rule_style.ts";
 
-/** A comparison of two rules on the same resamples; those of a report of `deno task heads` are such. */
+/** @internal A comparison of two rules on the same resamples; those of a report of `deno task heads` are such. */
 export type RuleDifference = Omit<RuleComparison, "rule" | "against"> & {
   readonly rule: string;
   readonly against: string;
 };
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface RuleDifferences {
   /** What is measured. */
   readonly measure: RankMeasure;

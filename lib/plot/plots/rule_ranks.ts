@@ -6,10 +6,10 @@ import { dashedLine, LEGEND } from "../figure/parts.ts";
 import { shorten } from "./layer_trace.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
 
-/** What is measured of a rule. */
+/** @internal What is measured of a rule. */
 export type RankMeasure = "auroc" | "spearman";
 
-/** A rule's quality in one layer, with intervals where there are some; rules of a report of `deno task heads` are such. */
+/** @internal A rule's quality in one layer, with intervals where there are some; rules of a report of `deno task heads` are such. */
 export type RankedRule =
   & { readonly rule: string }
   & Pick<RuleQualityWithIntervals, RankMeasure>
@@ -27,7 +27,7 @@ export interface RankCurve {
   readonly high: readonly (number | null)[];
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface RuleRanks {
   /** What is measured. */
   readonly measure: RankMeasure;

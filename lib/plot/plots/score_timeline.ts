@@ -20,7 +20,7 @@ export interface TimelineLayer {
   readonly skipped: number | null;
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface ScoreTimeline {
   /** Layers, ascending. */
   readonly layers: readonly TimelineLayer[];

@@ -43,7 +43,7 @@ export interface Boundary {
   readonly y: readonly number[];
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface SimilarityScatter {
   /** Layers, ascending. */
   readonly layers: readonly SimilarityLayer[];
@@ -51,7 +51,7 @@ export interface SimilarityScatter {
   readonly inverted: boolean;
 }
 
-/** What decides where the boundary is, besides weights and thresholds. */
+/** @internal What decides where the boundary is, besides weights and thresholds. */
 export interface BoundaryOptions {
   /** The fusion rule: `min`, `max` and `product` bend; the others say by their weights where the boundary is. */
   readonly rule?: string;

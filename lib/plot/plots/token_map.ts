@@ -20,7 +20,7 @@ export interface TokenMapLayer {
   readonly keep: readonly boolean[];
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface TokenMapParts {
   /** Text of each token. */
   readonly texts: readonly string[];
@@ -136,7 +136,7 @@ const SCRIPT = `function showTokens(root, map) {
 }`;
 
 /**
- * A text with what the filter did to it. It shows itself in a notebook and saves itself as a page, as a figure does;
+ * @internal A text with what the filter did to it. It shows itself in a notebook and saves itself as a page, as a figure does;
  * what is seen without scripts is the sum over the layers.
  *
  * @example

@@ -9,7 +9,7 @@ import { definedOf, type LayerTrace, positionsOf, quantileOf, shorten } from "./
 /** Numbers of one band. */
 export type BandQuantiles = Pick<Distribution, "count" | "quantiles">;
 
-/** Quantiles by band of position; a layer of a view of `deno task heads` is one. */
+/** @internal Quantiles by band of position; a layer of a view of `deno task heads` is one. */
 export interface BandedLayer {
   /** 0-based index of the layer in the model. */
   readonly layer: number;
@@ -29,7 +29,7 @@ export interface VarianceCurve {
   readonly high: readonly (number | null)[];
 }
 
-/** The numbers of the plot. */
+/** @internal The numbers of the plot. */
 export interface VariancePosition {
   /** Bands of position, ascending. */
   readonly bands: readonly PositionBand[];

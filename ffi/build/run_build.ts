@@ -1,0 +1,59 @@
+/** The build commands: flags in, libraries and lines of text out. */
+import { UsageError } from "../../lib/errors.ts";
+import { ensureBlas } from "./blas.ts";
+import { buildCpu } from "./cpu.ts";
+import { buildCuda, type CudaManifest, expectArchs } from "./cuda.ts";
+import type { BuiltLibrary } from "./store.ts";
+
+/** What {@linkcode runBuild} takes. */
+export interface BuildFlags {
+  /** Build again what is there. */
+  readonly force?: boolean;
+  /** Instruction-set level of the CPU library: `base`, `avx2`, `avx512`; the best of this machine where left out. */
+  readonly level?: string;
+  /** Build every level of the CPU library. */
+  readonly all?: boolean;
+  /** Build the CUDA library too. */
+  readonly cuda?: boolean;
+  /** Architectures of the CUDA library, separated by commas; all where left out. */
+  readonly arch?: string;
+}
+
+/** Where {@linkcode runBuild} writes lines. */
+export interface BuildOutput {
+  /** What was built or found. */
+  readonly print: (line: string) => void;
+  /** What is done, and warnings of the compiler. */
+  readonly onProgress: (line: string) => void;
+}
+
+/**
+ * What the build commands do: build, and say where the libraries lie.
+ *
+ * @returns The CUDA library, where `--cuda` is given.
+ * @throws {UsageError} If `--arch` has no `--cuda` beside it, or `--level` has `--all`.
+ * @throws As {@linkcode buildCpu} and {@linkcode buildCuda} do.
+ */
+export async function runBuild(
+  flags: BuildFlags,
+  { print, onProgress }: BuildOutput,
+): Promise<BuiltLibrary<CudaManifest> | undefined> {
+  const { force, cuda, arch, all, level } = flags, asked = arch?.split(",");
+  if (arch !== undefined && !cuda) throw new UsageError("Cannot use --arch: expected --cuda beside it");
+  if (all && level !== undefined) throw new UsageError("Cannot use --level: found --all beside it");
+  if (asked !== undefined) expectArchs(asked);
+  const options = { force, onProgress };
+  const { path, manifest, cached } = await buildCpu({ ...options, level: all ? "all" : level });
+  print(`${cached ? "found" : "built"} ${path} (${manifest.levels.join(", ")})`);
+  if (manifest.warnings !== "") onProgress(manifest.warnings);
+  const blas = await ensureBlas(options);
+  print(`matrix products: ${blas.path ?? "built-in"} (${blas.reason})`);
+  if (!cuda) return undefined;
+  const built = await buildCuda({ ...options, archs: asked });
+  const { nvcc, oldestDriver, kernels, archs } = built.manifest;
+  print(
+    `${built.cached ? "found" : "built"} ${built.path} (${archs.map((name) => `sm_${name}`).join(", ")})`,
+  );
+  print(`${kernels.length} kernels by nvcc ${nvcc}; needs a driver of ${oldestDriver} or later`);
+  return built;
+}
