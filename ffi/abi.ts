@@ -25,7 +25,6 @@ export const STATUS = {
 export interface Place {
   /** Its address; 0: none. */
   readonly address: number;
-  /** Its size. */
   readonly bytes: number;
 }
 
@@ -46,11 +45,9 @@ export type Argument =
 
 /** The fields of a struct by name. All must be there, and no others. */
 export interface Arguments {
-  /** One of them. */
   readonly [field: string]: Argument;
 }
 
-/** What a buffer may be. */
 type Memory = Tensor | ArrayBufferView | Place | null;
 
 /** Finds where a tensor lies. @throws {TypeError} If it is of another backend. */
@@ -58,7 +55,6 @@ export type Locate = (tensor: Tensor) => ArrayBufferView | Place;
 
 /** A field of a struct. */
 export interface Field {
-  /** Its name. */
   readonly name: string;
   /** Its C type, or the struct that it is. */
   readonly type: Scalar | Layout;
@@ -69,14 +65,11 @@ export interface Field {
 export interface Layout {
   /** Its name, or that of the op whose arguments it is. */
   readonly name: string;
-  /** In their order. */
   readonly fields: readonly Field[];
-  /** Its size. */
   readonly bytes: number;
   /** Bytes that it begins at a multiple of. */
   readonly alignment: number;
 }
-/** C types of fields. */
 export type Scalar = "tkf_buffer" | "int64_t" | "uint64_t" | "double" | "int32_t";
 const SIZES: Readonly<Record<Scalar, number>> = {
   tkf_buffer: 16,
@@ -135,7 +128,6 @@ export type OpFunction = (context: Deno.PointerValue, args: Uint8Array<ArrayBuff
 
 /** An op of an opened library. Its struct is written anew by each call, and read by the library before that returns. */
 export class Op {
-  /** Its arguments. */
   readonly layout: Layout;
   readonly #function: OpFunction;
   readonly #addressOf: AddressOf;

@@ -23,7 +23,6 @@ function expectCache(
   }
 }
 
-/** {@linkcode Backend.attention} over the C ABI. */
 export function callAttention(context: KernelContext, args: AttentionArgs): void {
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;

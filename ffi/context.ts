@@ -8,7 +8,6 @@ import { text } from "./library.ts";
 import { LEVELS } from "./sources.ts";
 import type { NativeLibrary } from "./symbols.ts";
 
-/** What {@linkcode NativeContext} is made with. */
 export interface ContextOptions {
   /** What products with weights round; `exact` by default. */
   readonly products?: Products;
@@ -27,7 +26,6 @@ export function supportedLevels({ symbols }: NativeLibrary): string[] {
 
 /** Owns a `tkf_context` of either library; calls its ops, and turns a failed call into an error. */
 export abstract class KernelContext<Library extends NativeLibrary = NativeLibrary> implements Disposable {
-  /** The library that made it. */
   readonly library: Library;
   readonly #owned: Owned<Deno.PointerObject>;
 
@@ -95,7 +93,6 @@ export abstract class KernelContext<Library extends NativeLibrary = NativeLibrar
 
 /** Owns a `tkf_context` of the CPU library: threads and an instruction-set level. */
 export class NativeContext extends KernelContext {
-  /** A tensor's array. */
   override readonly locate: Locate = hostData;
   /** Name of its instruction-set level. */
   readonly level: string;

@@ -209,7 +209,6 @@ export function storeColumns(
   });
 }
 
-/** {@linkcode Backend.kvFilterScan} on host tensors. */
 export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
   // Room for results, used again: a decode step scans once a filtered layer.
   const taken = new Int32Array(2); // an int64_t, whose high half is 0
@@ -230,7 +229,6 @@ export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
   };
 }
 
-/** {@linkcode Backend.kvFilterObserve}. */
 export function kvFilterObserve(context: KernelContext): FilterObserve {
   return (spec, state, y) => {
     expectState(spec, state);

@@ -41,7 +41,6 @@ export abstract class NativeBackend implements Backend, Disposable {
   readonly knowsLocal?: boolean;
   readonly givesShares?: boolean;
   readonly movesRows?: boolean;
-  /** The ops of {@linkcode BatchOps}. */
   protected abstract readonly batch: BatchOps;
   abstract add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;
   abstract alloc(dtype: DType, shape: readonly number[], filledLater?: boolean): Tensor;
@@ -66,57 +65,46 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context[Symbol.dispose]();
   }
 
-  /** See {@linkcode Backend.kvFilterSigns}. */
   get kvFilterSigns(): BatchOps["kvFilterSigns"] {
     return this.batch.kvFilterSigns;
   }
 
-  /** See {@linkcode Backend.kvFilterStep}. */
   get kvFilterStep(): BatchOps["kvFilterStep"] {
     return this.batch.kvFilterStep;
   }
 
-  /** See {@linkcode Backend.kvKeyStep}. */
   get kvKeyStep(): BatchOps["kvKeyStep"] {
     return this.batch.kvKeyStep;
   }
 
-  /** See {@linkcode Backend.kvFilterObserveBatch}. */
   get kvFilterObserveBatch(): BatchOps["kvFilterObserveBatch"] {
     return this.batch.kvFilterObserveBatch;
   }
 
-  /** See {@linkcode Backend.attentionDecode}. */
   get attentionDecode(): BatchOps["attentionDecode"] {
     return this.batch.attentionDecode;
   }
 
-  /** See {@linkcode Backend.advance}. */
   get advance(): BatchOps["advance"] {
     return this.batch.advance;
   }
 
-  /** See {@linkcode Backend.argmax}. */
   get argmax(): BatchOps["argmax"] {
     return this.batch.argmax;
   }
 
-  /** See {@linkcode Backend.row}. */
   get row(): BatchOps["row"] {
     return this.batch.row;
   }
 
-  /** See {@linkcode Backend.write}. */
   get write(): BatchOps["write"] {
     return this.batch.write;
   }
 
-  /** See {@linkcode Backend.copyRows}. */
   get copyRows(): BatchOps["copyRows"] {
     return this.batch.copyRows;
   }
 
-  /** See {@linkcode Backend.regrowRows}. */
   regrowRows(tensor: Tensor, rows: number): Tensor {
     const out = this.resizeRows(tensor, rows);
     this.free(tensor);

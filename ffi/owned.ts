@@ -50,7 +50,6 @@ export class Scope implements Disposable {
     abandoned.register(this, close, this);
   }
 
-  /** Whether it was disposed. */
   get ended(): boolean {
     return this.#ended;
   }

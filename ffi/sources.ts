@@ -78,7 +78,6 @@ export const LEVELS: { readonly [arch: string]: readonly Level[] } = {
 /** Architectures that a full build of the CUDA library holds; later ones run the code in PTX of compute_80. */
 export const CUDA_ARCHS: readonly string[] = ["80", "86", "89", "90a", "100", "120"];
 
-/** Flags of nvcc. */
 export const CUDA_FLAGS: readonly string[] = [
   "-std=c++17",
   "-O3",
@@ -130,9 +129,7 @@ export function includesOf(sources: Sources, unit: string, missing?: Set<string>
   return [...found].sort();
 }
 
-/** What a library is made of. */
 export interface LibrarySources {
-  /** Its translation units. */
   readonly units: readonly string[];
   /** Their texts, and those of all that they include. */
   readonly texts: Map<string, string>;

@@ -43,5 +43,4 @@ export interface NativeLibrary<Table extends Deno.ForeignLibraryInterface = type
   /** Its ops by name, such as `tkf_linear_apply`. */
   readonly ops: ReadonlyMap<string, Op>;
 }
-/** An opened CUDA library. */
 export type CudaLibrary = NativeLibrary<typeof CUDA_SYMBOLS>;

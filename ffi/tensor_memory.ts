@@ -77,7 +77,6 @@ export class TensorMemory {
     return buffer;
   }
 
-  /** Memory that can grow. */
   #takeGrowable(bytes: number): ArrayBuffer {
     const at = this.#growable.findLastIndex((buffer) =>
       buffer.maxByteLength >= bytes && 2 * buffer.byteLength >= bytes

@@ -86,7 +86,6 @@ export interface BatchRows {
 
 /** @internal Work that was recorded once, to be enqueued again and again with one call. */
 export interface RecordedWork extends Disposable {
-  /** Enqueues it. */
   launch(): void;
 }
 

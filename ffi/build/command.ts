@@ -10,7 +10,6 @@ export interface BuildOptions {
   readonly onProgress?: (message: string) => void;
 }
 
-/** What became of a command. */
 export interface Finished {
   readonly success: boolean;
   readonly code: number;

@@ -11,7 +11,6 @@ import { type BuiltLibrary, storeLibrary } from "./store.ts";
 
 /** @internal What a build notes of the CUDA library. */
 export interface CudaManifest extends LibraryManifest {
-  /** Version of nvcc. */
   readonly nvcc: string;
   /** The oldest driver that runs it. */
   readonly oldestDriver: string;

@@ -25,7 +25,6 @@ export interface Nvcc {
   readonly command: string;
   /** Such as "13.0.88". */
   readonly version: string;
-  /** Where it was found. */
   readonly source: string;
   /** Folder of the static runtime, where the compiler does not know it by itself. */
   readonly libraries: string | undefined;

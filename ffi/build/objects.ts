@@ -9,7 +9,6 @@ const KEEP_DAYS = 14;
 
 /** A unit to be compiled. */
 export interface ObjectJob {
-  /** Path of its source. */
   readonly unit: string;
   /** What progress lines call it; the unit by default. */
   readonly name?: string;
@@ -22,7 +21,6 @@ export interface ObjectJob {
 /** Time between two lines on how far a build is. */
 const QUIET_MS = 4000;
 
-/** How units are compiled. */
 export interface ObjectRecipe {
   /** What the progress lines call it. */
   readonly title: string;

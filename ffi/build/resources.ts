@@ -6,7 +6,6 @@ export interface KernelResources {
   readonly symbol: string;
   /** Such as "sm_90a". */
   readonly arch: string;
-  /** Registers a thread. */
   readonly registers: number;
   /** Bytes of shared memory of a fixed size. */
   readonly sharedBytes: number;

@@ -5,9 +5,7 @@ import { buildCpu } from "./cpu.ts";
 import { buildCuda, type CudaManifest, expectArchs } from "./cuda.ts";
 import type { BuiltLibrary } from "./store.ts";
 
-/** What {@linkcode runBuild} takes. */
 export interface BuildFlags {
-  /** Build again what is there. */
   readonly force?: boolean;
   /** Instruction-set level of the CPU library: `base`, `avx2`, `avx512`; the best of this machine where left out. */
   readonly level?: string;
@@ -19,9 +17,7 @@ export interface BuildFlags {
   readonly arch?: string;
 }
 
-/** Where {@linkcode runBuild} writes lines. */
 export interface BuildOutput {
-  /** What was built or found. */
   readonly print: (line: string) => void;
   /** What is done, and warnings of the compiler. */
   readonly onProgress: (line: string) => void;

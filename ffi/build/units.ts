@@ -8,7 +8,6 @@ export async function unitKey(sources: Sources, path: string, rest: unknown): Pr
   return (await sha256(JSON.stringify([path, texts, rest]))).slice(0, 32);
 }
 
-/** Writes sources to a folder. */
 export async function writeSources(sources: Sources, folder: string): Promise<void> {
   for (const [path, text] of sources) {
     await Deno.mkdir(`${folder}/${path}`.replace(/\/[^/]*$/, ""), { recursive: true });

@@ -193,7 +193,6 @@ export class CudaBackend extends NativeBackend {
 
 /** Several arrays in one device buffer, so that they cross in one copy; a number is the bytes of an array to fill. */
 class Pack<Name extends string> implements Disposable {
-  /** Where they lie. */
   readonly places: Readonly<Record<Name, Place>>;
   readonly #memory: DeviceMemory;
   readonly #buffer: DeviceBuffer;

@@ -38,7 +38,6 @@ function cacheArgs(cache: BatchCache): Arguments {
   };
 }
 
-/** Makes the ops for a backend. */
 export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps {
   const row = (tensor: Tensor, index: number): DeviceTensor => {
     const { dtype, shape, buffer, offset = 0 } = bufferOf(tensor);

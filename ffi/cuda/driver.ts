@@ -29,11 +29,9 @@ export class CudaError extends Error {
   }
 }
 
-/** What the driver says of a device. */
 export interface CudaDevice {
   /** 0-based number, after `CUDA_VISIBLE_DEVICES`. */
   readonly ordinal: number;
-  /** Product name. */
   readonly name: string;
   /** 10 * major + minor of the compute capability: 90 for sm_90. */
   readonly arch: number;
@@ -82,14 +80,11 @@ export function openDriver(
 
 /** An open driver with at least one device. */
 export class CudaDriver {
-  /** Its functions. */
   readonly symbols: DriverSymbols;
   /** CUDA version that it serves: 1000 * major + 10 * minor. */
   readonly version: number;
-  /** The devices that it shows. */
   readonly devices: readonly CudaDevice[];
 
-  /** Use {@linkcode openDriver}. */
   constructor(symbols: DriverSymbols) {
     this.symbols = symbols;
     const number = new Int32Array(1);

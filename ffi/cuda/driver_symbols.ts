@@ -41,7 +41,6 @@ export const DRIVER_SYMBOLS = {
   cuEventDestroy_v2: { parameters: ["pointer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** The driver's functions. */
 export type DriverSymbols = Deno.DynamicLibrary<typeof DRIVER_SYMBOLS>["symbols"];
 
 /** Attributes of a device, `CU_DEVICE_ATTRIBUTE_…`. */

@@ -7,13 +7,11 @@ import { Owned, type Scope } from "../owned.ts";
 export interface DeviceBuffer extends Disposable {
   /** Where it lies; NULL where it has no bytes. @throws {Error} After it was freed. */
   readonly address: Deno.PointerValue;
-  /** Its size. */
   readonly bytes: number;
 }
 
 /** @internal A tensor in device memory, from a byte of a buffer on. */
 export interface DeviceTensor extends Tensor {
-  /** The memory. */
   readonly buffer: DeviceBuffer;
   /** Byte of the buffer at which the tensor begins, 0 by default. */
   readonly offset?: number;
@@ -29,9 +27,7 @@ export function bufferOf(tensor: Tensor): DeviceTensor {
 
 /** Bytes at which a copy begins. */
 export interface CopyOffsets {
-  /** Byte of the source. */
   readonly from: number;
-  /** Byte of the target. */
   readonly to: number;
 }
 
@@ -55,7 +51,6 @@ export interface DeviceMemory extends Disposable {
   read(from: DeviceBuffer, bytes?: number, offset?: number): Uint8Array<ArrayBuffer>;
   /** Copies on the device, from and to the given bytes on, 0 by default. */
   copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number, offsets?: CopyOffsets): void;
-  /** Waits for the stream. */
   synchronize(): void;
   /** Gives memory back to the device that is kept for later allocations. */
   trim(): void;
@@ -68,7 +63,6 @@ export interface DeviceMemory extends Disposable {
 
 /** Work that was recorded once, to be run again and again with one call. */
 export interface DeviceGraph extends Disposable {
-  /** Enqueues the work. */
   launch(): void;
 }
 
@@ -95,7 +89,6 @@ export function addressAt(address: Deno.PointerValue, offset: number): Deno.Poin
   return offset === 0 || address === null ? address : Deno.UnsafePointer.offset(address, offset);
 }
 
-/** A {@linkcode DeviceBuffer} that is given back once. */
 export class OwnedBuffer implements DeviceBuffer {
   readonly bytes: number;
   readonly #owned: Owned<Deno.PointerValue>;
@@ -120,7 +113,6 @@ export class OwnedBuffer implements DeviceBuffer {
   }
 }
 
-/** A {@linkcode DeviceGraph} that is given back once. */
 export class OwnedGraph implements DeviceGraph {
   /** What was recorded: it holds the tensors whose addresses the graph knows, so that they live as long. */
   readonly work: () => void;

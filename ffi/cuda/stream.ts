@@ -65,7 +65,6 @@ export class CudaEvent implements Disposable {
   readonly #stream: Deno.PointerValue;
   readonly #owned: Owned<Deno.PointerValue>;
 
-  /** Use {@linkcode CudaMemory.event}. */
   constructor(driver: CudaDriver, stream: Deno.PointerValue, scope: Scope) {
     scope.expectOpen();
     const { symbols } = driver, out = new BigUint64Array(1);

@@ -1,6 +1,5 @@
 /** Blocks of tokens: those that a rule learns from at once, and those at whose starts keys and values are judged. */
 
-/** What blocks depend on. */
 export interface Blocks {
   /** Tokens before the second block. */
   readonly warmup: number;

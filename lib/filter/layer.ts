@@ -66,7 +66,6 @@ export interface LayerState {
   readonly learned: Float64Array<ArrayBuffer>;
 }
 
-/** Numbers in each part of a layer's state. */
 export function stateSizes(spec: LayerSpec): { readonly [Part in keyof LayerState]: number } {
   const size = spec.numKvHeads * spec.headDim;
   return {
@@ -90,7 +89,6 @@ export function createLayerState(spec: LayerSpec): LayerState {
   };
 }
 
-/** An independent copy. */
 export function cloneLayerState(state: LayerState): LayerState {
   const copies = Object.entries(state).map(([part, numbers]) => [part, numbers.slice()]);
   return Object.fromEntries(copies) as unknown as LayerState;

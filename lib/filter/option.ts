@@ -1,10 +1,8 @@
 /** One option, one row: its type, default and range, what it belongs to, and one line on what it does. */
 import { sayNearest } from "../nearest.ts";
 
-/** Values of the other options. */
 export type Others = { readonly [option: string]: unknown };
 
-/** What every row says. */
 export interface OptionInfo {
   /** What it does, in one line; `{range}` and `{names}` stand for the row's own. The help adds default and owners. */
   readonly help: string;
@@ -36,7 +34,6 @@ export type Option =
     | { readonly type: "seed"; readonly default: bigint }
   );
 
-/** Options by name. */
 export type OptionTable = { readonly [name: string]: Option };
 
 /** The value of an option with its default filled in; of `ratios`, undefined where none are given. */
@@ -68,7 +65,6 @@ export type Packed<T> = {
   readonly [K in keyof T]: T[K] extends { type: "names" } ? number : ValueOf<T[K]>;
 };
 
-/** Packs a value as {@linkcode Packed} has it. */
 export function packValue(option: Option, value: unknown): unknown {
   if (option.type !== "names") return value;
   return (value as readonly string[]).reduce((set, name) => set | (1 << option.names.indexOf(name)), 0);

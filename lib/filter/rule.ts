@@ -83,7 +83,6 @@ export interface RuleMemory {
  */
 export type Rule<Own = never> =
   & {
-    /** Its name. */
     readonly name: string;
     /** Its number in the C ABI. Without one the recurrence runs in TypeScript on the host, whatever the backend. */
     readonly native?: number;
@@ -96,14 +95,11 @@ export type Rule<Own = never> =
     readonly memory?: undefined;
   } | {
     readonly score?: undefined;
-    /** What it remembers. */
     readonly memory: RuleMemory;
   });
 
-/** Rows of numbers, one a token. */
 export interface TokenRows {
   readonly data: Float32Array;
-  /** Numbers in a row. */
   readonly width: number;
   /** Whether they are the rule's own: others are copied, since those of the model change. Default false. */
   readonly isOwn?: boolean;

@@ -2,7 +2,6 @@
 import type { FilterOptions } from "./options.ts";
 import { policyOf } from "./threshold.ts";
 
-/** One filtered layer. */
 export interface PlannedLayer {
   /** 0-based index in the model. */
   readonly layer: number;
@@ -25,9 +24,7 @@ export const SCHEDULES = {
 /** The largest share that the schedule `allocated` gives a layer. */
 export const MAX_ALLOCATED = 0.97;
 
-/** A schedule's name. */
 export type ScheduleName = keyof typeof SCHEDULES;
-/** Names of schedules. */
 export const SCHEDULE_NAMES: readonly ScheduleName[] = Object.keys(SCHEDULES) as ScheduleName[];
 
 /** The options that a plan depends on. */
@@ -38,7 +35,6 @@ export type PlanOptions = Pick<
 
 /** What options of a plan are called where they stand for others: the key side's. */
 export interface PlanNames {
-  /** What is planned. */
   readonly of: string;
   /** Name of the asked share. */
   readonly ratio: string;

@@ -40,9 +40,7 @@ export interface FilterShape {
 
 /** @internal What the filter needs of a backend. */
 export interface FilterBackend {
-  /** Decides tokens. */
   readonly kvFilterScan: FilterScan<Tensor>;
-  /** Takes in outcomes. */
   readonly kvFilterObserve: FilterObserve;
   /** Whether these two have what `learned` asks for with a local substitute; where not, it runs on the host. */
   readonly knowsLocal?: boolean;
@@ -50,11 +48,8 @@ export interface FilterBackend {
   read(tensor: Tensor): HostTensor;
 }
 
-/** Who computes the recurrence. */
 export interface FilterOps {
-  /** Decides tokens. */
   readonly scan: FilterScan<Tensor>;
-  /** Takes in outcomes. */
   readonly observe: FilterObserve;
 }
 

@@ -41,7 +41,6 @@ export function cosines(
   }
 }
 
-/** Mean of some numbers. */
 export function mean(values: Float64Array): number {
   let sum = 0;
   for (const value of values) sum += value;

@@ -57,7 +57,6 @@ export class ScoreWindow {
     this.#sorted.subarray(0, this.#size).sort();
   }
 
-  /** Scores held. */
   get size(): number {
     return this.#size;
   }
@@ -185,10 +184,8 @@ const topk: Policy = {
 /** The policies. A policy's place is its number in the C ABI. */
 export const POLICIES = { budget, window, "robbins-monro": robbinsMonro, fixed, topk } as const;
 
-/** A policy's name. */
 export type ThresholdPolicy = keyof typeof POLICIES;
 
-/** Names of the policies. */
 export const THRESHOLD_POLICIES: readonly ThresholdPolicy[] = Object.keys(POLICIES) as ThresholdPolicy[];
 
 /** The policy of a spec. */

@@ -21,7 +21,6 @@ import { cutBands, describeLayer, type HeadLayout } from "./summary.ts";
 import { chooseExcerpt, chooseSample, headTrace, tokenColumns } from "./tokens.ts";
 import type { DecisionTable } from "./trace.ts";
 
-/** Options of {@linkcode HeadCollection}. */
 export interface HeadCollectionOptions {
   /** The method whose decisions are shown; its layers are those that are measured. */
   readonly filter?: TokenFilterOptions;

@@ -48,7 +48,6 @@ export class SideColumns {
     this.cosines = new Float64Array(tokens * spec.numKvHeads).fill(NaN);
   }
 
-  /** All that is measured. */
   get columns(): readonly Column[] {
     return [this.mu, this.variance, this.cosines];
   }
@@ -59,7 +58,6 @@ export class SideColumns {
     return Float64Array.from(this.mu, (_, token) => this.cosines[token * numKvHeads + head]!);
   }
 
-  /** Begins a sequence. */
   restart(): void {
     this.#anchor = new Float32Array(this.#spec.numKvHeads * this.#spec.headDim);
     this.#absorbed = 0;
@@ -104,7 +102,6 @@ class ShadowFilter {
     this.#weights = new Float64Array(isLearned(spec) ? chunks * learnedLayout(spec).F : 0);
   }
 
-  /** All that is measured. */
   get columns(): readonly Column[] {
     return [this.redundancy, this.threshold, this.wK, this.keep, this.#weights];
   }
@@ -147,7 +144,6 @@ class ShadowFilter {
     this.keep.set(output.keep, at);
   }
 
-  /** Ends a sequence. */
   end(): void {
     if (!isLearned(this.#spec)) return;
     const { w, F } = learnedLayout(this.#spec), { learned } = this.#state!;
@@ -161,18 +157,15 @@ const isLearned = ({ rule }: LayerSpec) => rule.name === learned.name;
 export interface LayerPlan {
   /** The method whose decisions are shown. */
   readonly method: LayerSpec;
-  /** The method's own view. */
   readonly view: ViewKey;
   /** By rule: those that are no functions of the moments, in each view, in the order of `listViews(view)`. */
   readonly shadows: ReadonlyMap<string, readonly LayerSpec[]>;
 }
 
-/** All columns of one layer. */
 export class LayerColumns {
   readonly plan: LayerPlan;
   /** True redundancy, [N]. */
   readonly r: Float64Array<ArrayBuffer>;
-  /** The method's own decisions. */
   readonly method: ShadowFilter;
   /** By rule: those that are no functions of the moments, in the order of `listViews`. */
   readonly shadows: ReadonlyMap<string, readonly ShadowFilter[]>;
@@ -202,12 +195,10 @@ export class LayerColumns {
     ];
   }
 
-  /** Keys in a view. */
   keys({ keyState, anchor }: ViewKey): SideColumns {
     return this.#sides.get(`${keyState} ${anchor}`)!;
   }
 
-  /** Values in a view. */
   values({ anchor }: ViewKey): SideColumns {
     return this.#sides.get(`values ${anchor}`)!;
   }
@@ -255,7 +246,6 @@ export class LayerColumns {
     for (const filter of this.#filters) filter.take(backend, rows, at);
   }
 
-  /** Ends the sequence. */
   end(): void {
     this.#filters.forEach((filter) => filter.end());
   }

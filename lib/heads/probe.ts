@@ -19,13 +19,11 @@ export interface ProbedRows extends Pick<LayerInput, "values" | "residual" | "no
   readonly residualNorms: Float64Array<ArrayBuffer>;
 }
 
-/** What to look at. */
 export interface ProbeOptions {
   /** 0-based indices of the layers, ascending. */
   readonly layers: readonly number[];
   /** What `Backend.rope` takes for a layer. */
   readonly turnsOf: (layer: number) => Tensor | undefined;
-  /** Whether queries are wanted. */
   readonly wantsQueries: boolean;
   /** Whether a sequence is to come as one piece. */
   readonly whole: boolean;

@@ -12,7 +12,6 @@ import { type RuleName, RULES } from "../methods/list.ts";
 import type { Interval } from "../stats/bootstrap.ts";
 import type { Distribution } from "../stats/distribution.ts";
 
-/** A rule in the report. */
 export type HeadRule = RuleName | `${RuleName} inverted`;
 /** Rules that are compared: every rule, one of the user's own among them, and the inverses that serve as controls. */
 export function headRules(): readonly HeadRule[] {
@@ -25,7 +24,6 @@ export const ROC_GRID: readonly number[] = Array.from({ length: 33 }, (_, i) => 
 
 /** @internal Positions [from, to) in a sequence. */
 export interface PositionBand {
-  /** First position. */
   readonly from: number;
   /** Position after the last. */
   readonly to: number;
@@ -55,7 +53,6 @@ export interface HeadSimilarity {
 
 /** How well a rule's score ranks the tokens of a layer by their true redundancy, over tokens past the warm-up. */
 export interface RuleQuality {
-  /** The rule. */
   readonly rule: HeadRule;
   /**
    * Area under the ROC curve of S for "redundant" (r among the layer's lowest share rho): 1 = as the oracle, 0.5 =
@@ -78,17 +75,14 @@ export interface RuleQualityWithIntervals extends RuleQuality {
 
 /** @internal Difference of two rules on the same resamples: `rule` minus `against`; above 0 = `rule` ranks better. */
 export interface RuleComparison {
-  /** The rule. */
   readonly rule: HeadRule;
   /** The rule that it is compared with. */
   readonly against: HeadRule;
-  /** Difference in AUROC. */
   readonly auroc: Interval | null;
   /** Difference in Spearman's correlation with -r. */
   readonly spearman: Interval | null;
 }
 
-/** One layer in one view. */
 export interface ViewLayer {
   /** 0-based index in the model. */
   readonly layer: number;
@@ -142,7 +136,6 @@ export interface MainLayer {
 export interface TokenColumns {
   /** Index in the token stream. */
   readonly token: readonly number[];
-  /** Index in its sequence. */
   readonly position: readonly number[];
   /** 0-based index of the layer in the model. */
   readonly layer: readonly number[];

@@ -92,7 +92,6 @@ function listPairs(): readonly (readonly [HeadRule, HeadRule])[] {
   ];
 }
 
-/** Ratings with their resamples. */
 export interface RatedRules {
   readonly rules: readonly RuleQuality[];
   /** In the order of `rules`. */
@@ -156,7 +155,6 @@ export function withIntervals(
   }));
 }
 
-/** Paired differences of rules. */
 export function compareRules({ rules, draws }: RatedRules, confidence: number): RuleComparison[] {
   return listPairs().map(([rule, against]) => {
     const a = headRules().indexOf(rule), b = headRules().indexOf(against);

@@ -28,12 +28,10 @@ import {
 export interface HeadLayout {
   /** Tokens in all, N. */
   readonly tokens: number;
-  /** Tokens a sequence. */
   readonly context: number;
   readonly bands: readonly PositionBand[];
   /** Tokens past the warm-up. */
   readonly decided: Int32Array<ArrayBuffer>;
-  /** Resamples of them. */
   readonly blocks: MovingBlocks;
   readonly confidence: number;
 }
@@ -67,7 +65,6 @@ export interface DescribedLayer {
   readonly rated: RatedRules;
 }
 
-/** Describes one layer. */
 export function describeLayer(columns: LayerColumns, layout: HeadLayout): DescribedLayer {
   const { method, view } = columns.plan, { decided, blocks, confidence } = layout;
   const task = poseRanking(columns.r, decided, method.skipRatio);

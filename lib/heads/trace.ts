@@ -29,7 +29,6 @@ export type DecisionTable =
   & { readonly [name in typeof DECISION_PLACES[number]]: Int32Array<ArrayBuffer> }
   & { readonly [name in typeof DECISION_NUMBERS[number]]: Float64Array<ArrayBuffer> }
   & {
-    /** Rows. */
     readonly rows: number;
     /** Cosine of each KV head's key with its anchor; no columns where they were not recorded. */
     readonly sK: readonly Float32Array<ArrayBuffer>[];
@@ -59,7 +58,6 @@ export function createDecisionTable(
   } as unknown as DecisionTable;
 }
 
-/** What was decided at once. */
 interface DecidedPiece {
   readonly rows: Parameters<DecisionTrace>[0];
   readonly layer: number;

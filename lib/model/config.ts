@@ -15,9 +15,7 @@ export interface LayerConfig {
   readonly window?: number;
   /** Query heads, KV heads and channels of its MLP, where a method has left some out. Default: the model's. */
   readonly numHeads?: number;
-  /** As above. */
   readonly numKvHeads?: number;
-  /** As above. */
   readonly intermediateSize?: number;
 }
 
@@ -111,7 +109,6 @@ export function expectPositions({ maxPositions = Infinity }: ModelConfig, tokens
   }
 }
 
-/** What a layer has of its own. */
 export function layerConfig({ layers }: Pick<ModelConfig, "layers">, layer: number): LayerConfig {
   return layers?.[layer] ?? {};
 }

@@ -15,11 +15,8 @@ const MAX_SIZE = 2 ** 24;
 
 /** The keys of a file, those of a GGUF file without the architecture's name in front. */
 export class ConfigReader {
-  /** The file or folder. */
   readonly source: ModelSource;
-  /** The architecture's name. */
   readonly architecture: string;
-  /** What is asked of the config. */
   readonly options: ConfigOptions;
   /** Whether it is a GGUF file. */
   readonly isGguf: boolean;
@@ -50,7 +47,6 @@ export class ConfigReader {
     return value;
   }
 
-  /** An integer. */
   integer(key: Key, fallback?: number): number {
     return this.#file.integer(this.#full(key), fallback);
   }
@@ -71,22 +67,18 @@ export class ConfigReader {
     return values;
   }
 
-  /** A truth value. */
   boolean(key: Key, fallback?: boolean): boolean {
     return this.#file.boolean(this.#full(key), fallback);
   }
 
-  /** A string. */
   string(key: Key, fallback?: string): string {
     return this.#file.string(this.#full(key), fallback);
   }
 
-  /** A list of strings. */
   strings(key: Key): readonly string[] {
     return this.#file.strings(this.#full(key));
   }
 
-  /** A list of numbers. */
   numbers(key: Key): readonly number[] {
     return this.#file.numbers(this.#full(key));
   }

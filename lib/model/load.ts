@@ -32,7 +32,6 @@ export interface ModelFile {
   open(backend: Backend, options?: OpenOptions): Model;
 }
 
-/** Options of {@linkcode ModelFile.open}. */
 export interface OpenOptions {
   /** Element type of KV caches; default `"f32"`. */
   readonly cacheDType?: CacheDType;

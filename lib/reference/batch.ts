@@ -27,7 +27,6 @@ import {
   type TensorData,
 } from "../tensor.ts";
 
-/** What the ops of a batch are made of. */
 type SequenceOps = Pick<Backend, "attention" | "kvFilterScan" | "kvFilterObserve" | "rowNorms" | "storeRows">;
 
 /**

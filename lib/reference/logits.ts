@@ -2,7 +2,6 @@
 import type { LogitComparison } from "../backend.ts";
 import { expectTensor, f32Data, hostData, type Tensor } from "../tensor.ts";
 
-/** See {@linkcode Backend.nll}. */
 export function nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer> {
   const { rows, width, target } = rowsAndTargets(logits, targets);
   const values = f32Data(logits);
@@ -12,7 +11,6 @@ export function nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer> 
   });
 }
 
-/** See {@linkcode Backend.compareLogits}. */
 export function compareLogits(base: Tensor, other: Tensor, targets: Tensor): LogitComparison {
   const { rows, width, target } = rowsAndTargets(base, targets);
   expectTensor("other", other, "f32", base.shape);

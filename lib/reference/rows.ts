@@ -17,7 +17,6 @@ export function embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): v
   });
 }
 
-/** See {@linkcode Backend.rmsNorm}. */
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void {
   const [rows, width] = x.shape as [number, number];
   expectTensor("weight", weight, "f32", [width]);
@@ -32,7 +31,6 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): vo
   }
 }
 
-/** See {@linkcode Backend.rope}. */
 export function rope(x: Tensor, positions: Tensor, turns: Tensor): void {
   const [rows, heads, headDim] = x.shape as [number, number, number];
   expectTensor("positions", positions, "i32", [rows]);
@@ -53,12 +51,10 @@ export function rope(x: Tensor, positions: Tensor, turns: Tensor): void {
   }
 }
 
-/** See {@linkcode Backend.swiglu}. */
 export function swiglu(gate: Tensor, up: Tensor, out: Tensor): void {
   applyGate(gate, up, out, (x) => x / (1 + Math.exp(-x)));
 }
 
-/** See {@linkcode Backend.geglu}. */
 export function geglu(gate: Tensor, up: Tensor, out: Tensor): void {
   const root = Math.sqrt(2 / Math.PI);
   applyGate(gate, up, out, (x) => x * (1 + Math.tanh(root * (x + 0.044715 * x ** 3))) / 2);
@@ -71,7 +67,6 @@ function applyGate(gate: Tensor, up: Tensor, out: Tensor, activate: (x: number) 
   for (let i = 0; i < g.length; i++) target[i] = activate(g[i]!) * u[i]!;
 }
 
-/** See {@linkcode Backend.gatherRows}. */
 export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
   const [height, width] = x.shape as [number, number];
   expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
@@ -87,7 +82,6 @@ export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
   });
 }
 
-/** See {@linkcode Backend.scatterAddRows}. */
 export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
   const [height, width] = x.shape as [number, number];
   expectTensor("rows", rows, "i32", [-1]);
@@ -99,14 +93,12 @@ export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
   });
 }
 
-/** See {@linkcode Backend.add}. */
 export function add(x: Tensor, delta: Tensor): void {
   expectTensor("delta", delta, "f32", x.shape);
   const target = f32Data(x), added = f32Data(delta);
   for (let i = 0; i < target.length; i++) target[i]! += added[i]!;
 }
 
-/** See {@linkcode Backend.storeRows}. */
 export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
   const [height, width] = x.shape as [number, number], count = (rows ?? x).shape[0]!;
   expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
@@ -129,7 +121,6 @@ export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, sec
   storeRows(second.x, second.out, at, rows);
 }
 
-/** See {@linkcode Backend.rowNorms}. */
 export function rowNorms(x: Tensor): Float64Array<ArrayBuffer> {
   const [rows, width] = x.shape as [number, number];
   const values = f32Data(x), norms = new Float64Array(rows);

@@ -143,7 +143,6 @@ function sumBlocks(segment: Float64Array, blockSize: number): { sum: number; siz
 export interface MovingBlocks {
   /** Values of a series, all segments together. */
   readonly length: number;
-  /** Resamples. */
   readonly resamples: number;
   /** Fills `counts`, [length], with how often a resample holds each value; they add up to `length`. */
   fill(resample: number, counts: Float64Array): void;

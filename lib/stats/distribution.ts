@@ -7,15 +7,11 @@ export const QUANTILE_LEVELS = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99] as cons
 
 /** Moments and quantiles of some numbers; all null where there is no number (`count` 0). */
 export interface Distribution {
-  /** How many numbers. */
   readonly count: number;
-  /** Their mean. */
   readonly mean: number | null;
   /** Their population variance. */
   readonly variance: number | null;
-  /** The smallest. */
   readonly min: number | null;
-  /** The largest. */
   readonly max: number | null;
   /** At {@linkcode QUANTILE_LEVELS}, each within 0.5% of rank. */
   readonly quantiles: readonly (number | null)[];
@@ -33,7 +29,6 @@ export class DistributionBuilder {
     this.#sketch.add(x);
   }
 
-  /** Takes in all that another one has taken in. */
   merge(other: DistributionBuilder): void {
     this.#moments.merge(other.#moments);
     this.#sketch.merge(other.#sketch);

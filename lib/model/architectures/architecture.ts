@@ -42,14 +42,11 @@ export interface Architecture {
   /** Its GGUF files, where it has any; `rotary` says how their rows of queries and keys lie: rotary pairs side by side,
    * or first all first halves of a head's pairs. */
   readonly gguf?: FileForm & { readonly rotary: "pairs" | "halves" };
-  /** Its Hugging Face folders. */
   readonly hf: FileForm;
   /** Reads the sizes. Keys that it asks for count as known; every other one is an error, but for those listed. */
   readConfig(reader: ConfigReader): ModelConfig;
   /** Tensors outside the blocks; the output projection is the embedding where the config says so. */
   modelTensors(config: ModelConfig): { readonly [name in "embedding" | "outputNorm" | "output"]: TensorSpec };
-  /** Tensors of one block. */
   layerTensors(config: ModelConfig): { readonly [name in keyof LayerWeights]: TensorSpec };
-  /** Its forward pass. */
   readonly ForwardPass: typeof ForwardPass;
 }

@@ -81,7 +81,6 @@ export const gemma3: Architecture = {
   ForwardPass: Gemma3ForwardPass,
 };
 
-/** Which layers are local. */
 function readLocal(reader: ConfigReader, numLayers: number): boolean[] {
   const keys = reader.isGguf
     ? ["attention.sliding_window_pattern"]

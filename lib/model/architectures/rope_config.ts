@@ -5,7 +5,6 @@ import type { GgufFile } from "../formats/gguf.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { countOf } from "../../tensor.ts";
 
-/** What a config says of positions. */
 export type RopeConfig = Pick<ModelConfig, "rope" | "contextLength" | "maxPositions">;
 
 /** Where a config.json says how a layer's rotary embedding is made. */

@@ -7,9 +7,7 @@ const FIRST_BYTES = 2 ** 18;
 
 /** A cursor over the beginning of one file. */
 export class ByteReader {
-  /** The whole file. */
   readonly source: ByteSource;
-  /** Offset of the next byte. */
   offset = 0;
   #bytes: Uint8Array<ArrayBuffer>;
   #view: DataView;

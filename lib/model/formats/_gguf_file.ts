@@ -66,7 +66,6 @@ const INTEGER_TYPES: readonly GgufValueType[] = [
 export class GgufFile implements KeyedFile {
   /** The file's path or URL, as given. */
   readonly file: string;
-  /** Version of the format. */
   readonly version: number;
   /** Metadata by key, in the file's order. */
   readonly metadata: ReadonlyMap<string, GgufValue>;
@@ -89,7 +88,6 @@ export class GgufFile implements KeyedFile {
     this.tensors = tensors;
   }
 
-  /** Whether the file has the key. */
   has(key: string): boolean {
     return this.metadata.has(key);
   }
@@ -106,12 +104,10 @@ export class GgufFile implements KeyedFile {
     return new ModelFormatError(this.file, `"${key}": ${message}`, this.metadata.get(key)?.offset);
   }
 
-  /** A string. */
   string(key: string, fallback?: string): string {
     return this.#scalar(key, ["string"], "a string", fallback) as string;
   }
 
-  /** A truth value. */
   boolean(key: string, fallback?: boolean): boolean {
     return this.#scalar(key, ["bool"], "true or false", fallback) as boolean;
   }
@@ -131,7 +127,6 @@ export class GgufFile implements KeyedFile {
     return number;
   }
 
-  /** A list of strings. */
   strings(key: string): readonly string[] {
     return this.#list(key, ["string"], "a list of strings") as readonly string[];
   }

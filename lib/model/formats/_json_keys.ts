@@ -7,7 +7,6 @@ const MAX_DEPTH = 8;
 
 /** A config.json: keys of nested objects as "outer.inner"; keys of null count as missing. */
 export class JsonKeys implements KeyedFile {
-  /** The file's path. */
   readonly file: string;
   readonly #values = new Map<string, unknown>();
 
@@ -28,48 +27,39 @@ export class JsonKeys implements KeyedFile {
     this.#flatten(value, "", 0);
   }
 
-  /** See {@linkcode KeyedFile.has}. */
   has(key: string): boolean {
     return this.#values.has(key);
   }
 
-  /** See {@linkcode KeyedFile.entries}. */
   entries(): Iterable<[string, unknown]> {
     return this.#values.entries();
   }
 
-  /** See {@linkcode KeyedFile.error}. */
   error(key: string, message: string): ModelFormatError {
     return new ModelFormatError(this.file, `"${key}": ${message}`);
   }
 
-  /** See {@linkcode KeyedFile.string}. */
   string(key: string, fallback?: string): string {
     return this.#typed(key, (value) => typeof value === "string", "a string", fallback) as string;
   }
 
-  /** See {@linkcode KeyedFile.boolean}. */
   boolean(key: string, fallback?: boolean): boolean {
     return this.#typed(key, (value) => typeof value === "boolean", "true or false", fallback) as boolean;
   }
 
-  /** See {@linkcode KeyedFile.integer}. */
   integer(key: string, fallback?: number): number {
     return this.#typed(key, Number.isSafeInteger, "an integer", fallback) as number;
   }
 
-  /** See {@linkcode KeyedFile.number}. */
   number(key: string, fallback?: number): number {
     return this.#typed(key, Number.isFinite, "a number", fallback) as number;
   }
 
-  /** See {@linkcode KeyedFile.strings}. */
   strings(key: string): readonly string[] {
     const whether = (value: unknown) => Array.isArray(value) && value.every((x) => typeof x === "string");
     return this.#typed(key, whether, "a list of strings") as readonly string[];
   }
 
-  /** See {@linkcode KeyedFile.numbers}. */
   numbers(key: string): readonly number[] {
     const whether = (value: unknown) => Array.isArray(value) && value.every(Number.isFinite);
     return this.#typed(key, whether, "a list of numbers") as readonly number[];

@@ -5,22 +5,15 @@ import type { ModelFormatError } from "../../errors.ts";
 export interface KeyedFile {
   /** The file's path or URL. */
   readonly file: string;
-  /** Whether the file has the key. */
   has(key: string): boolean;
   /** All keys with their values, integers as numbers. */
   entries(): Iterable<[key: string, value: unknown]>;
-  /** An error that names a key. */
   error(key: string, message: string): ModelFormatError;
-  /** A string. */
   string(key: string, fallback?: string): string;
-  /** A truth value. */
   boolean(key: string, fallback?: boolean): boolean;
   /** An integer that a number holds exactly. */
   integer(key: string, fallback?: number): number;
-  /** A finite number. */
   number(key: string, fallback?: number): number;
-  /** A list of strings. */
   strings(key: string): readonly string[];
-  /** A list of numbers. */
   numbers(key: string): readonly number[];
 }

@@ -12,13 +12,9 @@ import { readSafetensors } from "./safetensors.ts";
 /** Files of tensors that an index may name: the largest published models have some 200. */
 const MAX_SHARDS = 1024;
 
-/** A folder, read. */
 export interface HfFolder {
-  /** The folder's path. */
   readonly file: string;
-  /** Its config.json. */
   readonly config: KeyedFile;
-  /** Tensors of all its files by name. */
   readonly tensors: ReadonlyMap<string, FileTensor>;
   /** SHA-256 in hex, of a line of digest and name for each file. */
   readonly sha256: string;

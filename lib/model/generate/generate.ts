@@ -27,13 +27,10 @@ export type GenerationStep =
     readonly fed: number;
   }
   | {
-    /** A token. */
     readonly kind: "token";
-    /** Its id. */
     readonly id: number;
     /** Logits that it was chosen from, [vocabSize]. */
     readonly logits: Float32Array;
-    /** Whether it ends the text. */
     readonly isEnd: boolean;
   };
 

@@ -26,7 +26,6 @@ export interface RemoteModel {
   };
   /** Terms that whoever uses the model agrees to. */
   readonly licence?: Licence;
-  /** Size of the file. */
   readonly sizeBytes: number;
   /** SHA-256 of the file in hex, wherever it comes from. */
   readonly sha256: string;

@@ -10,7 +10,6 @@ export interface ModelProgress {
   readonly totalBytes: number;
 }
 
-/** How files are read. */
 export interface ReadOptions {
   /** Called with the progress of a download and of reading. */
   readonly onProgress?: (progress: ModelProgress) => void;

@@ -23,7 +23,6 @@ interface Described {
   readonly size: number | undefined;
 }
 
-/** One repository's part of the cache. */
 export class RepositoryCache {
   readonly #repository: string;
   readonly #options: HubOptions;
@@ -50,7 +49,6 @@ export class RepositoryCache {
     return (await ifThere(Deno.readTextFile(`${this.#path}/refs/${revision}`)))?.trim();
   }
 
-  /** Keeps the commit of a revision. */
   async keepCommit(revision: string, commit: string): Promise<void> {
     if (isCommit(revision) || await this.knownCommit(revision) === commit) return;
     const path = `${this.#path}/refs/${revision}`;
@@ -63,7 +61,6 @@ export class RepositoryCache {
     return `${this.#path}/snapshots/${commit}`;
   }
 
-  /** Names of a commit's files that are there. */
   async filesOf(commit: string, below = ""): Promise<string[]> {
     const names: string[] = [], folder = `${this.snapshot(commit)}/${below}`;
     const entries = await ifThere(Array.fromAsync(Deno.readDir(folder)));
@@ -126,7 +123,6 @@ export class RepositoryCache {
   }
 }
 
-/** Whether a revision is a commit's own name. */
 export function isCommit(revision: string): boolean {
   return /^[0-9a-f]{40}$/.test(revision);
 }

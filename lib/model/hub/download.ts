@@ -4,13 +4,9 @@ import { ifThere } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
 import { ask, type HubOptions, persist, TryAgain } from "./request.ts";
 
-/** A file, and what it must be. */
 export interface RemoteFile {
-  /** Where it is. */
   readonly url: string;
-  /** Its repository, for errors. */
   readonly repository: string;
-  /** Its name, for errors. */
   readonly name: string;
   /** SHA-256 in hex, else git's digest, which is shorter. */
   readonly digest: string;

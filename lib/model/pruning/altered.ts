@@ -17,13 +17,10 @@ import type { LayerWeights, ModelWeights } from "../weights.ts";
 
 /** An altered model, and what leaves parts of it out. */
 export interface Altered {
-  /** The model. */
   readonly model: Model;
-  /** Leaves parts out. */
   readonly pruner: Pruner;
 }
 
-/** Makes a model of the same kind. */
 export type MakeModel = (config: ModelConfig, weights: ModelWeights) => Model;
 
 /** Altered models live as long as a pruner that asked for them. */

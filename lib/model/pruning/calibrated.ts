@@ -21,7 +21,6 @@ const ROWS_PER_BLOCK = 128;
 /** Makes the model in which a layer alone is altered. */
 export type AlterLayer = (layer: number, alteration: LayerAlteration) => Model;
 
-/** A model and its calibration text. */
 export class ModelOnText implements CalibratedModel {
   readonly #model: Model;
   readonly #chunks: readonly Int32Array<ArrayBuffer>[];

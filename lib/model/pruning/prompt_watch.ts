@@ -7,7 +7,6 @@ import { alterModel } from "./altered.ts";
 import { readMatrix } from "./calibrated.ts";
 import type { Model } from "../model.ts";
 
-/** Watches the first tokens. */
 export class PromptWatch {
   readonly #model: Model;
   readonly #adapts: Adapts;
@@ -41,7 +40,6 @@ export class PromptWatch {
     return { model: altered, sparedFlops: spared.reduce((a, b) => a + b, 0) };
   }
 
-  /** An independent copy. */
   clone(): PromptWatch {
     const copy = new PromptWatch(this.#model, this.#adapts);
     copy.#moments = new Map(Array.from(this.#moments, ([key, moments]) => [key, moments.clone()]));

@@ -3,7 +3,6 @@ import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { ModelFormatError } from "../../errors.ts";
 import { BYTE_CHARACTERS, GPT2, ONE_DIGIT } from "./_byte_level.ts";
 
-/** What a tokenizer.json says. */
 export interface HfVocabulary {
   /** The vocabulary's own writing of every token; "" where an id has none. */
   readonly pieces: readonly string[];

@@ -34,7 +34,6 @@ export interface TokenizerSettings {
   readonly chatTemplate: string | undefined;
 }
 
-/** Where nothing is said. */
 export const NO_SETTINGS: TokenizerSettings = {
   addsBos: undefined,
   legacy: undefined,

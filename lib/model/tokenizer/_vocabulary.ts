@@ -8,7 +8,6 @@ const END_TEXTS = [
   String.raw`<\|(eot_id|eom_id|im_end|end|endoftext|end_of_text|return|call|flush|calls)\|>`,
   String.raw`</s>|<eos>|_?<EOT>|\[EOT\]|\[EOS\]|<end_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>`,
 ];
-/** Such a text. */
 export const END_TEXT = new RegExp(`^(${END_TEXTS.join("|")})$`);
 
 /**
